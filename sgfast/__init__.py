@@ -1,0 +1,1 @@
+"""Security groups as a packet-matching engine."""

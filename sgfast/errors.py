@@ -1,0 +1,17 @@
+"""The errors sgfast raises on purpose: one line each, naming file, place, cause and remedy."""
+
+
+class SgfastError(Exception):
+    """Base of every error sgfast raises on purpose; ``str(error)`` is the one line to show."""
+
+
+class PolicyError(SgfastError):
+    """A policy document that cannot be used (SPEC 2, 7.1, 8.5); exit status 2."""
+
+
+class CaptureError(SgfastError):
+    """A capture that cannot be opened or is no capture we read (SPEC 10.5); exit status 2."""
+
+
+class OutputError(SgfastError):
+    """An output that cannot be written (SPEC 10.5); exit status 2."""

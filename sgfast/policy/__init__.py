@@ -1,0 +1,1 @@
+"""What a user writes and changes: values and checks, no packets."""

@@ -1,0 +1,166 @@
+"""What a policy is, as frozen values (SPEC 2). Checks that need a document's lines live in
+``document``; here is only what every reader of a policy agrees on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network
+from typing import Literal
+
+Network = IPv4Network | IPv6Network
+Direction = Literal["inbound", "outbound"]
+Action = Literal["allow", "deny"]
+
+ICMP = 1
+TCP = 6
+UDP = 17
+GRE = 47
+ESP = 50
+AH = 51
+ICMPV6 = 58
+DCCP = 33
+SCTP = 132
+UDPLITE = 136
+
+#: Protocols whose rules may name ports and whose connections have ports (SPEC 2.2, 5.1).
+PORT_PROTOCOLS = frozenset({TCP, UDP, DCCP, SCTP, UDPLITE})
+
+DEFAULT_GROUP = "default"
+DEFAULT_VPC = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPeer:
+    """A rule's peer: whoever is in this security group now (SPEC 4.11)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressGroupPeer:
+    """A rule's peer: the addresses of this address group, of the rule's ethertype."""
+
+    name: str
+
+
+Peer = Network | GroupPeer | AddressGroupPeer | None
+"""A rule's source (inbound) or destination (outbound); None is any address of the ethertype."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule, normalised (SPEC 2.1-2.5): every default is filled in."""
+
+    id: str
+    direction: Direction
+    ethertype: Literal[4, 6]
+    #: IP protocol number as it stands in a packet of the ethertype (an IPv6 ``icmp`` is 58); None is all.
+    protocol: int | None = None
+    #: Inclusive destination port ranges, each within 1-65535, sorted and disjoint; None is all ports, 0 included.
+    ports: tuple[tuple[int, int], ...] | None = None
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+    peer: Peer = None
+    action: Action = "allow"
+    #: 1 is looked at first, 100 last (SPEC 4.10).
+    priority: int = 1
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityGroup:
+    """A group and all its rules: those of its template, then fast-add, then its own (SPEC 2.5)."""
+
+    name: str
+    rules: tuple[Rule, ...] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AddressGroup:
+    name: str
+    addresses: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vpc:
+    name: str
+    #: VPCs without a region share one, the empty word (SPEC 2).
+    region: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One network interface (SPEC 1). Its addresses are prefixes; a single address is a /32 or /128 (SPEC 2.6)."""
+
+    name: str
+    vpc: str
+    addresses: tuple[Network, ...]
+    security_groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds without an allowed packet after which a connection is over (SPEC 5.2)."""
+
+    tcp_established: float = 600
+    tcp_fin_wait: float = 30
+    tcp_other: float = 30
+    icmp: float = 30
+    bidirectional: float = 180
+    unidirectional: float = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    profile: str = "otc"
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    on_change: Literal["cut-inbound", "cut-unmatched", "keep"] = "cut-inbound"
+    max_connections: int = 4_000_000
+    infrastructure: Literal["exempt", "filtered"] = "exempt"
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    security_groups: int = 100
+    rules_per_group: int = 50
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One account's document (SPEC 2). Group order is document order; a created ``default`` group comes last."""
+
+    vpcs: tuple[Vpc, ...] = (Vpc(DEFAULT_VPC),)
+    #: Pairs of VPC names, either order; peering is symmetric and not transitive (SPEC 7.2).
+    peerings: frozenset[frozenset[str]] = frozenset()
+    address_groups: tuple[AddressGroup, ...] = ()
+    security_groups: tuple[SecurityGroup, ...] = ()
+    instances: tuple[Instance, ...] = ()
+    settings: Settings = field(default_factory=Settings)
+    quotas: Quotas = field(default_factory=Quotas)
+    #: Where the policy came from, for messages; a path or "-".
+    origin: str = "<policy>"
+    #: What the reader of the document should know though it is no error (SPEC 8.1); whole sentences.
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def group_by_name(self) -> dict[str, SecurityGroup]:
+        return {group.name: group for group in self.security_groups}
+
+    @cached_property
+    def address_group_by_name(self) -> dict[str, AddressGroup]:
+        return {group.name: group for group in self.address_groups}
+
+    @cached_property
+    def vpc_by_name(self) -> dict[str, Vpc]:
+        return {vpc.name: vpc for vpc in self.vpcs}
+
+    @cached_property
+    def instance_by_name(self) -> dict[str, Instance]:
+        return {instance.name: instance for instance in self.instances}
+
+    def connected(self, vpc_a: str, vpc_b: str) -> bool:
+        """Whether packets may pass between two VPCs: the same one, or peered (SPEC 3.6, 7.2)."""
+        return vpc_a == vpc_b or frozenset((vpc_a, vpc_b)) in self.peerings
