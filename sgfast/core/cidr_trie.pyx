@@ -1,0 +1,190 @@
+"""Building the longest-prefix-match trie; the picture of it and its look-ups are in ``cidr_trie.pxd``."""
+
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memset
+
+import numpy as np
+
+
+cdef inline uint32_t two_bytes(const uint8_t[:, ::1] prefixes, Py_ssize_t i) noexcept:
+    return <uint32_t>prefixes[i, 0] << 8 | prefixes[i, 1]
+
+
+cdef class CidrTrie:
+    """Built once, then read only.
+
+    ``prefixes``: uint8 array (n, 16), network addresses in network byte order (IPv4 in the first four bytes);
+    ``lengths``: uint8 (n,); ``values``: uint32 (n,) below 2**31, what a look-up returns; ``background``: what it
+    returns where no prefix matches. Rows may stand in any order; equal prefixes raise ValueError.
+    """
+
+    def __cinit__(self, bint ipv6, prefixes, lengths, values, uint32_t background):
+        self.ipv6 = ipv6
+        cdef const uint8_t[:, ::1] prefix_rows
+        cdef const uint8_t[::1] length_rows
+        cdef const uint32_t[::1] value_rows
+        cdef Py_ssize_t i, first, last, n
+        cdef uint32_t at, cell
+
+        prefixes = np.ascontiguousarray(prefixes, dtype=np.uint8).reshape(-1, 16)
+        lengths = np.ascontiguousarray(lengths, dtype=np.uint8)
+        values = np.ascontiguousarray(values, dtype=np.uint32)
+        n = len(prefixes)
+        if len(lengths) != n or len(values) != n:
+            raise ValueError("prefixes, lengths and values must be equally many")
+        if n and int(lengths.max()) > (128 if ipv6 else 32):
+            raise ValueError("a prefix is longer than its address")
+        # Network byte order sorts as bytes; a covering prefix comes before what it covers.
+        halves = prefixes.view(">u8").reshape(-1, 2)
+        order = np.lexsort((lengths, halves[:, 1], halves[:, 0]))
+        prefixes, lengths, values = prefixes[order], lengths[order], values[order]
+        same = (prefixes[1:] == prefixes[: n - 1]).all(axis=1) & (lengths[1:] == lengths[: n - 1])
+        if n and same.any():
+            raise ValueError("the same prefix stands twice")
+        prefix_rows, length_rows, value_rows = prefixes, lengths, values
+
+        self.trie.root = <uint32_t*>malloc(65536 * sizeof(uint32_t))
+        if self.trie.root == NULL:
+            raise MemoryError
+        for i in range(65536):
+            self.trie.root[i] = background
+        first = 0
+        while first < n:
+            at = two_bytes(prefix_rows, first)
+            if length_rows[first] <= 16:
+                for i in range(1 << (16 - length_rows[first])):
+                    self.trie.root[at + i] = value_rows[first]
+                first += 1
+                continue
+            last = first + 1
+            while last < n and two_bytes(prefix_rows, last) == at:
+                last += 1
+            if ipv6:
+                cell = self.build_ipv6(prefix_rows, length_rows, value_rows, first, last, self.trie.root[at])
+            else:
+                cell = self.build_ipv4(prefix_rows, length_rows, value_rows, first, last, 2, self.trie.root[at])
+            self.trie.root[at] = cell
+            first = last
+
+    def __dealloc__(self):
+        free(self.trie.root)
+        free(self.trie.cells)
+        free(self.trie.nodes)
+
+    @property
+    def nbytes(self):
+        """Memory of the tables, in bytes."""
+        return (
+            65536 * sizeof(uint32_t)
+            + <size_t>self.table_count * 256 * sizeof(uint32_t)
+            + <size_t>self.node_count * sizeof(PathNode)
+        )
+
+    def find(self, address not None):
+        """The value of the longest prefix that holds ``address`` (4 or 16 bytes, network byte order)."""
+        cdef bytes packed = bytes(address)
+        if len(packed) != (16 if self.ipv6 else 4):
+            raise ValueError("an address of the trie's family is wanted")
+        if not self.ipv6:
+            return find_ipv4(&self.trie, <uint32_t>int.from_bytes(packed, "big"))
+        return find_ipv6(
+            &self.trie, <uint64_t>int.from_bytes(packed[:8], "big"), <uint64_t>int.from_bytes(packed[8:], "big")
+        )
+
+    cdef uint32_t new_table(self, uint32_t fill) except? 0xFFFFFFFF:
+        cdef uint32_t capacity, i
+        cdef uint32_t* grown
+        if self.table_count == self.table_capacity:
+            capacity = max(64, self.table_capacity * 2)
+            if capacity > 1 << 22:
+                raise MemoryError("more than four million address blocks")
+            grown = <uint32_t*>realloc(self.trie.cells, <size_t>capacity * 256 * sizeof(uint32_t))
+            if grown == NULL:
+                raise MemoryError
+            self.trie.cells = grown
+            self.table_capacity = capacity
+        for i in range(256):
+            self.trie.cells[self.table_count * 256 + i] = fill
+        self.table_count += 1
+        return self.table_count - 1
+
+    cdef uint32_t new_node(self) except? 0xFFFFFFFF:
+        cdef uint32_t capacity
+        cdef PathNode* grown
+        if self.node_count == self.node_capacity:
+            capacity = max(64, self.node_capacity * 2)
+            grown = <PathNode*>realloc(self.trie.nodes, <size_t>capacity * sizeof(PathNode))
+            if grown == NULL:
+                raise MemoryError
+            self.trie.nodes = grown
+            self.node_capacity = capacity
+        memset(&self.trie.nodes[self.node_count], 0, sizeof(PathNode))
+        self.node_count += 1
+        return self.node_count - 1
+
+    cdef int fill_cells(
+        self, uint32_t table, const uint8_t[:, ::1] prefixes, const uint8_t[::1] lengths,
+        const uint32_t[::1] values, Py_ssize_t first, Py_ssize_t last, int depth
+    ) except -1:
+        # Rows first..last agree in their first `depth` bytes and are longer than that; `table` decides byte `depth`.
+        cdef Py_ssize_t stop
+        cdef uint32_t at, cell, i
+        while first < last:
+            at = prefixes[first, depth]
+            if lengths[first] <= 8 * (depth + 1):
+                for i in range(<uint32_t>1 << (8 * (depth + 1) - lengths[first])):
+                    self.trie.cells[table * 256 + at + i] = values[first]
+                first += 1
+                continue
+            stop = first + 1
+            while stop < last and prefixes[stop, depth] == at:
+                stop += 1
+            cell = self.trie.cells[table * 256 + at]
+            if self.ipv6:
+                cell = self.build_ipv6(prefixes, lengths, values, first, stop, cell)
+            else:
+                cell = self.build_ipv4(prefixes, lengths, values, first, stop, depth + 1, cell)
+            self.trie.cells[table * 256 + at] = cell        # the tables may have moved meanwhile
+            first = stop
+        return 0
+
+    cdef uint32_t build_ipv4(
+        self, const uint8_t[:, ::1] prefixes, const uint8_t[::1] lengths, const uint32_t[::1] values,
+        Py_ssize_t first, Py_ssize_t last, int depth, uint32_t inherited
+    ) except? 0xFFFFFFFF:
+        cdef uint32_t table = self.new_table(inherited)
+        self.fill_cells(table, prefixes, lengths, values, first, last, depth)
+        return <uint32_t>CHILD | table
+
+    cdef uint32_t build_ipv6(
+        self, const uint8_t[:, ::1] prefixes, const uint8_t[::1] lengths, const uint32_t[::1] values,
+        Py_ssize_t first, Py_ssize_t last, uint32_t inherited
+    ) except? 0xFFFFFFFF:
+        cdef uint32_t node = self.new_node()
+        cdef uint32_t table
+        cdef Py_ssize_t i
+        cdef int shortest = 128
+        cdef int depth, bits
+        for i in range(first, last):
+            shortest = min(shortest, <int>lengths[i])
+        if last - first == 1:
+            bits = shortest
+            table = NO_TABLE
+        else:
+            depth = 0
+            while depth < (shortest - 1) // 8 and prefixes[first, depth] == prefixes[last - 1, depth]:
+                depth += 1
+            bits = 8 * depth
+            table = self.new_table(inherited)
+            self.fill_cells(table, prefixes, lengths, values, first, last, depth)
+            table *= 256
+            self.trie.nodes[node].shift = (56 - 8 * depth) if depth < 8 else (64 + 120 - 8 * depth)
+        cdef PathNode* here = &self.trie.nodes[node]        # after the recursion, which may have moved the nodes
+        here.table = table
+        here.value = values[first]
+        here.fallback = inherited
+        for i in range(16):
+            here.prefix[i // 8] |= <uint64_t>prefixes[first, i] << (56 - 8 * (i % 8))
+        here.mask[0] = 0 if bits == 0 else ~<uint64_t>0 << (64 - min(bits, 64))
+        here.mask[1] = 0 if bits <= 64 else ~<uint64_t>0 << (128 - bits)
+        return <uint32_t>CHILD | node

@@ -1,0 +1,101 @@
+# Which rule wins (SPEC 4.8 to 4.11), without looking at rules.
+#
+# For one instance and direction the local address is fixed, so a rule says two things about a packet: which peers
+# and which protocol and port. Everything else was computed before the packet came:
+#
+#     peer address --trie--> address number --> owner (instance)
+#                                           \-> address class     the same for all instances
+#     protocol, port --------port map-------> port class           the same for all instances
+#
+#     per set of groups and direction ("rule table"):
+#         address class -> peer class,  port class -> service class,  peer class x service class -> winning rule
+#
+# A product too large for a table is not stored: then a peer class and a service class are each a bitset over the
+# rules in order of precedence, and the first common bit wins (Lucent bit vectors).
+#
+# Cost does not depend on the number of rules, memory not on the number of instances.
+
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from sgfast.core.cidr_trie cimport CidrTrie, Trie, find_ipv4, find_ipv6
+from sgfast.core.intrinsics cimport ctz64
+from sgfast.core.port_map cimport PortMap, find_port_class
+
+cdef enum:
+    NO_RULE_WINS = -1
+
+
+cdef struct RuleTable:
+    const uint32_t* peer_class      # by address class
+    const uint32_t* service_class   # by port class
+    uint32_t services               # how many service classes
+    uint32_t words                  # per bitset; 0: `winner` is there
+    const int32_t* winner           # [peer class][service class], NO_RULE_WINS where none matches
+    const uint64_t* peer_rules      # [peer class][words]
+    const uint64_t* service_rules   # [service class][words]
+    const int32_t* rule_of_bit      # by precedence: rule number
+
+
+cdef struct Tables:
+    Trie ipv4
+    Trie ipv6
+    const int32_t* owner            # by address number: instance, -1: none
+    const uint32_t* address_class   # by address number
+    PortMap ports
+    const uint32_t* rule_table      # by instance * 2 + direction (1: inbound): number in `tables`
+    RuleTable* tables
+    const uint8_t* denies           # by rule: whether its action is deny
+    const int32_t* vpc              # by instance
+    const int32_t* peers_start      # by VPC: where its peers start in `peers`; one more than there are VPCs
+    const int32_t* peers
+
+
+cdef inline uint32_t find_address(const Tables* t, bint ipv6, uint64_t high, uint64_t low) noexcept nogil:
+    # An IPv4 address is in the low 32 bits of high.
+    if ipv6:
+        return find_ipv6(&t.ipv6, high, low)
+    return find_ipv4(&t.ipv4, <uint32_t>high)
+
+
+cdef inline bint vpcs_connected(const Tables* t, int32_t instance_a, int32_t instance_b) noexcept nogil:
+    # Within one VPC, or peered (SPEC 3.6).
+    cdef int32_t a = t.vpc[instance_a]
+    cdef int32_t b = t.vpc[instance_b]
+    cdef int32_t i
+    if a == b:
+        return True
+    for i in range(t.peers_start[a], t.peers_start[a + 1]):
+        if t.peers[i] == b:
+            return True
+    return False
+
+
+cdef inline int32_t find_rule(
+    const Tables* t, uint32_t table_number, uint32_t peer_address, uint8_t protocol, uint16_t port_key
+) noexcept nogil:
+    # The winning rule's number, or NO_RULE_WINS.
+    cdef const RuleTable* table = &t.tables[table_number]
+    cdef uint32_t peer = table.peer_class[t.address_class[peer_address]]
+    cdef uint32_t service = table.service_class[find_port_class(&t.ports, protocol, port_key)]
+    cdef uint32_t word
+    cdef uint64_t common
+    if table.words == 0:
+        return table.winner[<uint64_t>peer * table.services + service]
+    for word in range(table.words):
+        common = (
+            table.peer_rules[<uint64_t>peer * table.words + word]
+            & table.service_rules[<uint64_t>service * table.words + word]
+        )
+        if common:
+            return table.rule_of_bit[word * 64 + ctz64(common)]
+    return NO_RULE_WINS
+
+
+cdef class Classifier:
+    cdef Tables tables
+    cdef readonly Py_ssize_t instance_count
+    cdef readonly Py_ssize_t rule_count
+    cdef readonly Py_ssize_t nbytes
+    cdef CidrTrie ipv4
+    cdef CidrTrie ipv6
+    cdef list keep_alive

@@ -1,0 +1,105 @@
+"""The compiled rules as the data plane reads them; how a rule is found stands in ``classifier.pxd``."""
+
+from libc.stdlib cimport calloc, free
+
+import numpy as np
+
+
+cdef const uint32_t* u32(const uint32_t[::1] rows) noexcept:
+    return &rows[0] if rows.shape[0] else NULL
+
+
+cdef const int32_t* i32(const int32_t[::1] rows) noexcept:
+    return &rows[0] if rows.shape[0] else NULL
+
+
+cdef const uint64_t* u64(const uint64_t[::1] rows) noexcept:
+    return &rows[0] if rows.shape[0] else NULL
+
+
+cdef class Classifier:
+    """Immutable. Made by ``sgfast.compiler``, which owns the meaning of every number in it.
+
+    ``ipv4``, ``ipv6``: tries to address numbers; ``owner``: int32 and ``address_class``: uint32 by address number;
+    ``port_whole``: uint32 (256,) and ``port_maps``: {protocol: uint32 (65536,)}; ``rule_table``: uint32
+    (instances * 2,); ``tables``: one tuple for each rule table, ``(peer_class, service_class, services, winner)`` or
+    ``(peer_class, service_class, services, peer_rules, service_rules, rule_of_bit)``; ``denies``: uint8 by rule;
+    ``vpc``: int32 by instance; ``peers_start``, ``peers``: int32, adjacency of VPCs.
+    """
+
+    def __cinit__(
+        self, CidrTrie ipv4 not None, CidrTrie ipv6 not None, owner, address_class, port_whole, dict port_maps,
+        rule_table, list tables, denies, vpc, peers_start, peers
+    ):
+        cdef Py_ssize_t i
+        cdef RuleTable* table
+        cdef const uint8_t[::1] denies_rows
+        self.keep_alive = []
+        self.ipv4 = ipv4
+        self.ipv6 = ipv6
+        self.tables.ipv4 = ipv4.trie
+        self.tables.ipv6 = ipv6.trie
+        self.nbytes = ipv4.nbytes + ipv6.nbytes
+        self.tables.owner = i32(self.keep(owner, np.int32))
+        self.tables.address_class = u32(self.keep(address_class, np.uint32))
+        port_whole = self.keep(port_whole, np.uint32)
+        for i in range(256):
+            self.tables.ports.whole[i] = port_whole[i]
+        for protocol, by_port in port_maps.items():
+            by_port = self.keep(by_port, np.uint32)
+            if len(by_port) != 65536:
+                raise ValueError("a port map has 65,536 entries")
+            self.tables.ports.by_port[protocol] = u32(by_port)
+        rule_table = self.keep(rule_table, np.uint32)
+        self.tables.rule_table = u32(rule_table)
+        self.tables.vpc = i32(self.keep(vpc, np.int32))
+        self.tables.peers_start = i32(self.keep(peers_start, np.int32))
+        self.tables.peers = i32(self.keep(peers, np.int32))
+        denies = self.keep(denies, np.uint8)
+        denies_rows = denies
+        self.tables.denies = &denies_rows[0] if len(denies) else NULL
+        self.rule_count = len(denies)
+        self.instance_count = len(vpc)
+        self.tables.tables = <RuleTable*>calloc(max(len(tables), 1), sizeof(RuleTable))
+        if self.tables.tables == NULL:
+            raise MemoryError
+        for i, parts in enumerate(tables):
+            table = &self.tables.tables[i]
+            table.peer_class = u32(self.keep(parts[0], np.uint32))
+            table.service_class = u32(self.keep(parts[1], np.uint32))
+            table.services = parts[2]
+            if len(parts) == 4:
+                table.winner = i32(self.keep(parts[3], np.int32))
+            else:
+                table.rule_of_bit = i32(self.keep(parts[5], np.int32))
+                table.words = (len(parts[5]) + 63) // 64
+                table.peer_rules = u64(self.keep(parts[3], np.uint64))
+                table.service_rules = u64(self.keep(parts[4], np.uint64))
+
+    def __dealloc__(self):
+        free(self.tables.tables)
+
+    def keep(self, rows, dtype):
+        """``rows`` as a flat contiguous array that lives as long as the classifier; arrays shared by tables count once."""
+        rows = np.ascontiguousarray(rows, dtype=dtype).reshape(-1)
+        if not any(rows is kept for kept in self.keep_alive[max(0, len(self.keep_alive) - 64):]):
+            self.nbytes += rows.nbytes
+        self.keep_alive.append(rows)
+        return rows
+
+    def owner_of(self, bytes address not None):
+        """The number of the instance that owns ``address`` (4 or 16 bytes), or -1."""
+        cdef CidrTrie trie = self.ipv6 if len(address) == 16 else self.ipv4
+        return self.tables.owner[<uint32_t>trie.find(address)]
+
+    def rule_for(self, int instance, bint inbound, bytes peer not None, uint8_t protocol, uint16_t port_key):
+        """The number of the winning rule for an opener, or -1 (SPEC 4.8).
+
+        ``port_key`` is the destination port, or ICMP type * 256 + code.
+        """
+        if not 0 <= instance < self.instance_count:
+            raise IndexError("no such instance")
+        cdef CidrTrie trie = self.ipv6 if len(peer) == 16 else self.ipv4
+        return find_rule(
+            &self.tables, self.tables.rule_table[instance * 2 + inbound], <uint32_t>trie.find(peer), protocol, port_key
+        )

@@ -1,0 +1,187 @@
+# The connection table: one entry for each key, with the connections of up to two sides (SPEC 3.7, 5).
+#
+#     hash --index--> slot --slab--> entry: side 0 | side 1       one probe for both sides of a packet
+#
+# Side 0 is the filter of whoever has the lower address, side 1 that of the higher one. Each side has its own state,
+# deadline, rule and initiator. In causal mode the side that denied an opener holds the mark of its moot key
+# (SPEC 9.2): it has no connection, so its place is free.
+#
+# The index is a table of cache lines: 12 tags of 8 bits, 12 slots, and how many keys went on to the next line. Only
+# the index is ever resized.
+#
+# A tuple is live while some side's connection or moot mark is; at most `max_live` are (SPEC 5.8). A tuple that ended
+# may stay as a mark that its opener was seen, which inference asks for (SPEC 9.3); those are bounded on their own.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from sgfast.core.intrinsics cimport ctz32, likely, match12, unlikely
+from sgfast.core.slab cimport NO_SLOT, Entry, FlowRecord, Slab, addresses_at, entry_at
+from sgfast.core.timer_wheel cimport Wheel
+from sgfast.core.types cimport KIND_IPV6, FlowKey, Packet
+
+cdef enum:         # State
+    NO_STATE = 0
+    # 1 to 9: TcpState, 10: IcmpState, 11 and 12: OtherState
+    MOOT_TCP = 13           # from here on: no connection but a denied opener's mark
+    MOOT_OTHER = 14
+    MOOT_ICMP = 15
+    STATE_COUNT = 16
+
+cdef enum:         # SideFlag
+    FROM_HIGH = 1           # the initiator is the higher address
+    REPLIED = 2             # has had an allowed packet in reply direction
+    SIDE_DISCONNECTED = 4   # SPEC 6.3
+
+cdef enum:         # TupleMark
+    TUPLE_LIVE = 1
+    OPENER_SEEN = 2         # in the list of marks (SPEC 9.3)
+    EVICTABLE = 4           # in the age list
+    ANSWERED = 8            # the other end sent something
+    REFUSED = 16            # the other end's first answer was an RST or an ICMP unreachable
+    TUPLE_DENIED = 32       # began with a denied opener
+    UNBEGUN = 64            # its first packet is still being judged; ends without a report
+
+cdef enum:         # SideEnd
+    SIDE_NONE = 0           # this side had no connection
+    SIDE_OPEN = 1           # live when the report was made
+    SIDE_CLOSED = 2
+    SIDE_RESET = 3
+    SIDE_TIMEOUT = 4
+    SIDE_EVICTED = 5
+    SIDE_REOPENED = 6
+    SIDE_DENIED = 7
+    SIDE_END_COUNT = 8
+
+
+cdef struct Bucket:         # 64 bytes
+    uint8_t tags[12]        # 0: free
+    uint8_t overflow        # keys that did not fit and went on; sticks at 255
+    uint8_t spare[3]
+    uint32_t slots[12]
+
+
+# One ended tuple, for the reports.
+cdef packed struct FlowRow:
+    int64_t first_ns
+    int64_t last_ns
+    uint64_t bytes[2]       # from the initiator, from the responder
+    uint64_t packets[2]
+    uint8_t initiator[16]   # network byte order; IPv4 in the first four bytes
+    uint8_t responder[16]
+    int32_t rule[2]         # of the initiator's (egress) side, of the responder's (ingress) side; -1: none
+    uint32_t ports          # initiator's << 16 | responder's; or an ICMP identifier << 16
+    uint16_t icmp           # type << 8 | code of the opener
+    uint8_t family
+    uint8_t protocol
+    uint8_t verdict
+    uint8_t reason
+    uint8_t answer          # 0 silent, 1 answered, 2 refused
+    uint8_t has_ports
+    uint8_t side_end[2]     # egress, ingress
+
+
+cdef struct Table:
+    Slab slab
+    Wheel wheel
+    Bucket* buckets
+    uint32_t bucket_mask
+    uint32_t used           # entries in the index
+    uint32_t live
+    uint32_t max_live
+    uint32_t age_head       # the evictable tuple whose creation is oldest
+    uint32_t age_tail
+    uint32_t mark_head
+    uint32_t mark_tail
+    uint32_t mark_count
+    uint8_t keep_marks
+    uint8_t marks_expire
+    uint8_t keep_flows      # report every ended tuple, with counters
+    uint8_t report_silent   # report allowed tuples nobody answered
+    int64_t marks_until     # when marks are worth nothing any more
+    FlowRow* ended
+    Py_ssize_t ended_count
+    Py_ssize_t ended_capacity
+    uint64_t ended_lost     # could not be reported: no memory
+    uint64_t evicted
+
+
+cdef inline uint8_t tag_of(uint32_t hash_value) noexcept nogil:
+    cdef uint8_t tag = hash_value >> 24
+    return tag if tag else 1
+
+
+cdef inline bint same_key(const Table* t, uint32_t slot, const FlowKey* key, uint64_t digest) noexcept nogil:
+    cdef const Entry* e = entry_at(&t.slab, slot)
+    cdef const uint64_t* addr
+    if e.digest != digest or e.ports != key.ports or e.protocol != key.protocol or e.kind != key.kind:
+        return False
+    if likely(not key.kind & KIND_IPV6):
+        return True
+    addr = addresses_at(&t.slab, slot)
+    return addr[0] == key.addr[0] and addr[1] == key.addr[1] and addr[2] == key.addr[2] and addr[3] == key.addr[3]
+
+
+cdef inline uint32_t find_slot(
+    const Table* t, const FlowKey* key, uint64_t digest, uint32_t hash_value
+) noexcept nogil:
+    cdef uint8_t tag = tag_of(hash_value)
+    cdef uint32_t at = hash_value & t.bucket_mask
+    cdef uint32_t tries, mask, slot
+    cdef const Bucket* bucket
+    for tries in range(t.bucket_mask + 1):
+        bucket = &t.buckets[at]
+        mask = match12(bucket.tags, tag)
+        while mask:
+            slot = bucket.slots[ctz32(mask)]
+            if likely(same_key(t, slot, key, digest)):
+                return slot
+            mask &= mask - 1
+        if likely(bucket.overflow == 0):
+            return NO_SLOT
+        at = (at + 1) & t.bucket_mask
+    return NO_SLOT
+
+
+cdef inline uint32_t guess_slot(const Table* t, uint32_t hash_value) noexcept nogil:
+    # The slot that most likely holds the key, without touching its entry; whoever uses it compares the key.
+    cdef const Bucket* bucket = &t.buckets[hash_value & t.bucket_mask]
+    cdef uint32_t mask = match12(bucket.tags, tag_of(hash_value))
+    return bucket.slots[ctz32(mask)] if likely(mask != 0) else <uint32_t>NO_SLOT
+
+
+cdef inline bint side_lives(const Entry* e, int side, int64_t now) noexcept nogil:
+    # SPEC 4.1: a connection with now >= deadline does not exist. True for a moot mark, too.
+    return e.state[side] != NO_STATE and now < e.deadline[side]
+
+
+cdef inline int64_t latest_deadline(const Entry* e) noexcept nogil:
+    cdef int64_t latest = (<int64_t>-1) << 63
+    if e.state[0]:
+        latest = e.deadline[0]
+    if e.state[1] and e.deadline[1] > latest:
+        latest = e.deadline[1]
+    return latest
+
+
+cdef int init_table(Table* t, uint32_t max_live, bint keep_marks, bint keep_flows) except -1
+cdef void free_table(Table* t) noexcept nogil
+
+# Memory and time. `sweep` gives back what ended before now's tick; `make_room` is exact.
+cdef void sweep(Table* t, int64_t now) noexcept nogil
+cdef bint make_room(Table* t, int64_t now) noexcept nogil
+cdef void rearm(Table* t, uint32_t slot) noexcept nogil
+
+# A tuple's life. Slots passed in are of entries in the index.
+cdef uint32_t add_key(Table* t, const FlowKey* key, uint64_t digest, uint32_t hash_value) noexcept nogil
+cdef void begin_tuple(
+    Table* t, uint32_t slot, const Packet* p, bint initiator_high, uint8_t verdict, uint8_t reason) noexcept nogil
+cdef void set_side(
+    Table* t, uint32_t slot, int side, uint8_t state, uint8_t flags, uint32_t rule, int64_t deadline) noexcept nogil
+cdef void clear_side(Table* t, uint32_t slot, int side, uint8_t side_end) noexcept nogil
+cdef void reopen_side(Table* t, uint32_t slot, int side, int64_t now, bint first) noexcept nogil
+cdef void note_answer(Table* t, uint32_t slot) noexcept nogil
+cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil
+cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil
+cdef void mark_opener(Table* t, uint32_t slot) noexcept nogil
+cdef void count_packet(Table* t, uint32_t slot, const Packet* p) noexcept nogil
+cdef void report_living(Table* t, int64_t now) noexcept nogil

@@ -1,0 +1,514 @@
+"""The connection table's slow half: growing, ending, making room. Layout and look-ups stand in ``conntrack.pxd``."""
+
+from libc.stdlib cimport free, realloc
+from libc.stdint cimport int32_t, uint16_t, uint32_t
+from libc.string cimport memset
+
+from sgfast.core.slab cimport (
+    MarkLink,
+    allocate_pages,
+    flow_at,
+    free_slab,
+    give_slot,
+    init_slab,
+    mark_at,
+    take_slot,
+)
+from sgfast.core.conntrack_tcp cimport CLOSED, TIME_WAIT
+from sgfast.core.timer_wheel cimport NOT_ARMED, advance, arm, disarm, init_wheel, take_bucket, tick_of
+from sgfast.core.types cimport DENY, KIND_ICMP_QUERY, KIND_ONE_WAY, KIND_PORTS
+
+cdef enum:
+    FIRST_BUCKETS = 1024
+    # Keys per bucket line before the index doubles: 10 of 12.
+    FULL_LINE = 10
+
+
+cdef int init_table(Table* t, uint32_t max_live, bint keep_marks, bint keep_flows) except -1:
+    memset(t, 0, sizeof(Table))
+    init_slab(&t.slab, keep_marks, keep_flows)
+    init_wheel(&t.wheel)
+    t.buckets = <Bucket*>allocate_pages(FIRST_BUCKETS * sizeof(Bucket))
+    if t.buckets == NULL:
+        raise MemoryError
+    t.bucket_mask = FIRST_BUCKETS - 1
+    t.max_live = max_live
+    t.age_head = NO_SLOT
+    t.age_tail = NO_SLOT
+    t.mark_head = NO_SLOT
+    t.mark_tail = NO_SLOT
+    t.keep_marks = keep_marks
+    t.keep_flows = keep_flows
+    return 0
+
+
+cdef void free_table(Table* t) noexcept nogil:
+    free_slab(&t.slab)
+    free(t.buckets)
+    free(t.ended)
+    memset(t, 0, sizeof(Table))
+
+
+# The index ----------------------------------------------------------------------------------------------------------
+
+cdef void put_in_line(Bucket* buckets, uint32_t bucket_mask, uint32_t hash_value, uint32_t slot) noexcept nogil:
+    # There is a free place somewhere: the callers keep every index below FULL_LINE.
+    cdef uint32_t at = hash_value & bucket_mask
+    cdef uint32_t free_places
+    while True:
+        free_places = match12(buckets[at].tags, 0)
+        if free_places:
+            break
+        if buckets[at].overflow < 255:
+            buckets[at].overflow += 1
+        at = (at + 1) & bucket_mask
+    buckets[at].tags[ctz32(free_places)] = tag_of(hash_value)
+    buckets[at].slots[ctz32(free_places)] = slot
+
+
+cdef void take_from_line(Table* t, uint32_t slot) noexcept nogil:
+    cdef uint32_t hash_value = entry_at(&t.slab, slot).hash
+    cdef uint8_t tag = tag_of(hash_value)
+    cdef uint32_t at = hash_value & t.bucket_mask
+    cdef uint32_t mask, tries
+    cdef Bucket* bucket
+    for tries in range(t.bucket_mask + 1):
+        bucket = &t.buckets[at]
+        mask = match12(bucket.tags, tag)
+        while mask:
+            if bucket.slots[ctz32(mask)] == slot:
+                bucket.tags[ctz32(mask)] = 0
+                t.used -= 1
+                return
+            mask &= mask - 1
+        if 0 < bucket.overflow < 255:
+            bucket.overflow -= 1
+        at = (at + 1) & t.bucket_mask
+
+
+cdef bint grow_index(Table* t) noexcept nogil:
+    cdef uint64_t lines = (<uint64_t>t.bucket_mask + 1) * 2
+    cdef Bucket* grown
+    cdef uint32_t slot
+    cdef const Entry* e
+    if lines > <uint64_t>1 << 28:
+        return False
+    grown = <Bucket*>allocate_pages(lines * sizeof(Bucket))
+    if grown == NULL:
+        return False
+    # In slot order: the entries are read one after the other.
+    for slot in range(t.slab.fresh):
+        e = entry_at(&t.slab, slot)
+        if e.kind:
+            put_in_line(grown, <uint32_t>(lines - 1), e.hash, slot)
+    free(t.buckets)
+    t.buckets = grown
+    t.bucket_mask = <uint32_t>(lines - 1)
+    return True
+
+
+cdef uint32_t add_key(Table* t, const FlowKey* key, uint64_t digest, uint32_t hash_value) noexcept nogil:
+    # A new entry without any connection, not yet live. NO_SLOT: no memory.
+    cdef uint32_t slot
+    cdef Entry* e
+    cdef uint64_t* addr
+    if t.used >= (<uint64_t>t.bucket_mask + 1) * FULL_LINE and not grow_index(t):
+        return NO_SLOT
+    slot = take_slot(&t.slab, (key.kind & KIND_IPV6) != 0)
+    if slot == NO_SLOT:
+        return NO_SLOT
+    e = entry_at(&t.slab, slot)
+    memset(e, 0, sizeof(Entry))
+    e.digest = digest
+    e.ports = key.ports
+    e.protocol = key.protocol
+    e.kind = key.kind
+    e.hash = hash_value
+    e.rule[0] = NO_SLOT
+    e.rule[1] = NO_SLOT
+    e.wheel_prev = NOT_ARMED
+    if key.kind & KIND_IPV6:
+        addr = addresses_at(&t.slab, slot)
+        addr[0] = key.addr[0]
+        addr[1] = key.addr[1]
+        addr[2] = key.addr[2]
+        addr[3] = key.addr[3]
+    put_in_line(t.buckets, t.bucket_mask, hash_value, slot)
+    t.used += 1
+    return slot
+
+
+cdef void drop_key(Table* t, uint32_t slot) noexcept nogil:
+    take_from_line(t, slot)
+    give_slot(&t.slab, slot)
+
+
+# Age: evictable tuples in order of creation (SPEC 5.8) -------------------------------------------------------------------
+
+cdef void leave_age(Table* t, uint32_t slot) noexcept nogil:
+    cdef Entry* e = entry_at(&t.slab, slot)
+    if not e.marks & EVICTABLE:
+        return
+    e.marks &= ~EVICTABLE
+    if e.age_prev == NO_SLOT:
+        t.age_head = e.age_next
+    else:
+        entry_at(&t.slab, e.age_prev).age_next = e.age_next
+    if e.age_next == NO_SLOT:
+        t.age_tail = e.age_prev
+    else:
+        entry_at(&t.slab, e.age_next).age_prev = e.age_prev
+
+
+cdef void join_age(Table* t, uint32_t slot) noexcept nogil:
+    cdef Entry* e = entry_at(&t.slab, slot)
+    leave_age(t, slot)
+    e.marks |= EVICTABLE
+    e.age_next = NO_SLOT
+    e.age_prev = t.age_tail
+    if t.age_tail == NO_SLOT:
+        t.age_head = slot
+    else:
+        entry_at(&t.slab, t.age_tail).age_next = slot
+    t.age_tail = slot
+
+
+# Marks: keys whose opener was seen, in order of the last one (SPEC 9.3) ------------------------------------------------
+
+cdef void leave_marks(Table* t, uint32_t slot) noexcept nogil:
+    cdef Entry* e = entry_at(&t.slab, slot)
+    cdef MarkLink* link
+    if not e.marks & OPENER_SEEN:
+        return
+    e.marks &= ~OPENER_SEEN
+    t.mark_count -= 1
+    link = mark_at(&t.slab, slot)
+    if link.prev == NO_SLOT:
+        t.mark_head = link.next
+    else:
+        mark_at(&t.slab, link.prev).next = link.next
+    if link.next == NO_SLOT:
+        t.mark_tail = link.prev
+    else:
+        mark_at(&t.slab, link.next).prev = link.prev
+
+
+cdef void mark_opener(Table* t, uint32_t slot) noexcept nogil:
+    cdef Entry* e = entry_at(&t.slab, slot)
+    cdef MarkLink* link = mark_at(&t.slab, slot)
+    cdef uint32_t oldest
+    leave_marks(t, slot)
+    e.marks |= OPENER_SEEN
+    t.mark_count += 1
+    link.next = NO_SLOT
+    link.prev = t.mark_tail
+    if t.mark_tail == NO_SLOT:
+        t.mark_head = slot
+    else:
+        mark_at(&t.slab, t.mark_tail).next = slot
+    t.mark_tail = slot
+    if not e.marks & TUPLE_LIVE and t.marks_expire and e.wheel_prev == NOT_ARMED:
+        arm(&t.wheel, &t.slab, slot, t.marks_until)
+    if t.mark_count > t.max_live:
+        oldest = t.mark_head
+        leave_marks(t, oldest)
+        e = entry_at(&t.slab, oldest)
+        if not e.marks & TUPLE_LIVE:
+            disarm(&t.wheel, &t.slab, oldest)
+            drop_key(t, oldest)
+
+
+# A tuple's life ------------------------------------------------------------------------------------------------------
+
+cdef void forget_past(Table* t, uint32_t slot) noexcept nogil:
+    # A new tuple begins in this entry: nothing of an earlier one may colour it.
+    cdef FlowRecord* flow
+    cdef Entry* e = entry_at(&t.slab, slot)
+    e.marks = (e.marks & ~(ANSWERED | REFUSED | TUPLE_DENIED)) | UNBEGUN
+    if t.keep_flows:
+        flow = flow_at(&t.slab, slot)
+        memset(flow, 0, sizeof(FlowRecord))
+        flow.rule[0] = NO_SLOT
+        flow.rule[1] = NO_SLOT
+
+
+cdef void set_side(
+    Table* t, uint32_t slot, int side, uint8_t state, uint8_t flags, uint32_t rule, int64_t deadline
+) noexcept nogil:
+    # A connection begins on a side, or a moot mark does.
+    cdef Entry* e = entry_at(&t.slab, slot)
+    cdef FlowRecord* flow
+    if not e.marks & TUPLE_LIVE:
+        forget_past(t, slot)
+        e.marks |= TUPLE_LIVE
+        t.live += 1
+    e.state[side] = state
+    e.flags[side] = flags
+    e.rule[side] = rule
+    e.deadline[side] = deadline
+    rearm(t, slot)
+    if t.keep_flows:
+        flow = flow_at(&t.slab, slot)
+        flow.side_end[side] = SIDE_DENIED if state >= MOOT_TCP else SIDE_OPEN
+        flow.rule[side] = rule
+    if flags & REPLIED:
+        e.marks |= ANSWERED
+    if e.marks & ANSWERED and e.state[0] < MOOT_TCP and e.state[1] < MOOT_TCP:
+        leave_age(t, slot)
+    else:
+        join_age(t, slot)
+
+
+cdef void clear_side(Table* t, uint32_t slot, int side, uint8_t side_end) noexcept nogil:
+    # The entry stays; whoever cleared its last side calls end_tuple.
+    cdef Entry* e = entry_at(&t.slab, slot)
+    if e.state[side] == NO_STATE:
+        return
+    if t.keep_flows and e.state[side] < MOOT_TCP:
+        flow_at(&t.slab, slot).side_end[side] = side_end
+    e.state[side] = NO_STATE
+    if e.marks & ANSWERED and e.state[side ^ 1] < MOOT_TCP:
+        leave_age(t, slot)
+
+
+cdef void reopen_side(Table* t, uint32_t slot, int side, int64_t now, bint first) noexcept nogil:
+    # The finished connection of a side is forgotten for a new opener (SPEC 4.4). `first`: of this packet's sides.
+    if first:
+        report_tuple(t, slot, now, SIDE_REOPENED)
+        forget_past(t, slot)
+        join_age(t, slot)
+    entry_at(&t.slab, slot).state[side] = NO_STATE
+
+
+cdef void note_answer(Table* t, uint32_t slot) noexcept nogil:
+    cdef Entry* e = entry_at(&t.slab, slot)
+    e.marks |= ANSWERED
+    if e.state[0] < MOOT_TCP and e.state[1] < MOOT_TCP:
+        leave_age(t, slot)
+
+
+cdef void begin_tuple(
+    Table* t, uint32_t slot, const Packet* p, bint initiator_high, uint8_t verdict, uint8_t reason
+) noexcept nogil:
+    # After the packet that began it was judged on all its sides.
+    cdef Entry* e = entry_at(&t.slab, slot)
+    cdef FlowRecord* flow
+    e.marks &= ~UNBEGUN
+    if verdict == DENY:
+        e.marks |= TUPLE_DENIED
+    if not t.keep_flows:
+        return
+    flow = flow_at(&t.slab, slot)
+    flow.first_ns = p.time_ns
+    flow.last_ns = p.time_ns
+    flow.initiator_high = initiator_high
+    flow.verdict = verdict
+    flow.reason = reason
+    flow.present = e.present
+    flow.icmp = p.port_key if p.has_icmp else 0
+
+
+cdef void count_packet(Table* t, uint32_t slot, const Packet* p) noexcept nogil:
+    cdef FlowRecord* flow = flow_at(&t.slab, slot)
+    cdef int way = p.source_high != flow.initiator_high
+    flow.last_ns = p.time_ns
+    flow.packets[way] += 1
+    flow.bytes[way] += p.wire
+
+
+cdef uint8_t side_end_of(const Entry* e, int side, uint8_t recorded, int64_t now, uint8_t cause) noexcept nogil:
+    if recorded != SIDE_OPEN:
+        return recorded
+    if e.state[side] == CLOSED:
+        return SIDE_RESET
+    if e.state[side] == TIME_WAIT:
+        return SIDE_CLOSED
+    if cause == SIDE_OPEN and now >= e.deadline[side]:
+        return SIDE_TIMEOUT
+    return cause
+
+
+cdef uint16_t query_type(uint8_t family, uint32_t query) noexcept nogil:
+    # The ICMP type that asks, by wire.icmp_query's number.
+    if family:
+        return 128
+    return 8 if query == 1 else <uint16_t>(13 + (query - 2) * 2)
+
+
+cdef void spell_address(uint8_t* out, bint ipv6, uint64_t high, uint64_t low) noexcept nogil:
+    cdef int i
+    for i in range(8):
+        out[i] = <uint8_t>(high >> (56 - 8 * i)) if ipv6 else (<uint8_t>(high >> (24 - 8 * i)) if i < 4 else 0)
+        out[8 + i] = <uint8_t>(low >> (56 - 8 * i)) if ipv6 else 0
+
+
+cdef FlowRow* next_row(Table* t) noexcept nogil:
+    cdef Py_ssize_t capacity
+    cdef FlowRow* grown
+    if t.ended_count == t.ended_capacity:
+        capacity = t.ended_capacity * 2 if t.ended_capacity else 1024
+        grown = <FlowRow*>realloc(t.ended, <size_t>capacity * sizeof(FlowRow))
+        if grown == NULL:
+            t.ended_lost += 1
+            return NULL
+        t.ended = grown
+        t.ended_capacity = capacity
+    t.ended_count += 1
+    return &t.ended[t.ended_count - 1]
+
+
+cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:
+    cdef Entry* e = entry_at(&t.slab, slot)
+    cdef FlowRow* row
+    cdef FlowRecord* flow
+    cdef const uint64_t* addr
+    cdef bint ipv6 = e.kind & KIND_IPV6
+    cdef int side, high
+    cdef uint64_t words[4]
+    if e.marks & (TUPLE_LIVE | UNBEGUN) != TUPLE_LIVE:
+        return
+    if not t.keep_flows and (not t.report_silent or e.marks & (ANSWERED | TUPLE_DENIED)):
+        return
+    row = next_row(t)
+    if row == NULL:
+        return
+    memset(row, 0, sizeof(FlowRow))
+    if ipv6:
+        addr = addresses_at(&t.slab, slot)
+        words[0], words[1], words[2], words[3] = addr[0], addr[1], addr[2], addr[3]
+    else:
+        words[0], words[1], words[2], words[3] = e.digest >> 32, 0, <uint32_t>e.digest, 0
+
+    high = (e.flags[0] if e.present & 1 else e.flags[1]) & FROM_HIGH
+    row.rule[0] = -1
+    row.rule[1] = -1
+    if t.keep_flows:
+        flow = flow_at(&t.slab, slot)
+        high = flow.initiator_high
+        row.first_ns = flow.first_ns
+        row.last_ns = flow.last_ns
+        row.verdict = flow.verdict
+        row.reason = flow.reason
+        row.icmp = flow.icmp
+        for side in range(2):
+            row.packets[side] = flow.packets[side]
+            row.bytes[side] = flow.bytes[side]
+            # Row sides go by role, entry sides by address: egress is the initiator's.
+            row.rule[side != high] = <int32_t>flow.rule[side]
+            row.side_end[side != high] = side_end_of(e, side, flow.side_end[side], now, side_end)
+    spell_address(row.initiator, ipv6, words[2 * high], words[2 * high + 1])
+    spell_address(row.responder, ipv6, words[2 - 2 * high], words[3 - 2 * high])
+    row.family = 6 if ipv6 else 4
+    row.protocol = e.protocol
+    row.has_ports = (e.kind & KIND_PORTS) != 0
+    row.ports = e.ports
+    if row.has_ports:
+        if high:
+            row.ports = e.ports << 16 | e.ports >> 16
+    elif e.kind & KIND_ICMP_QUERY:
+        row.ports = e.ports >> 16 << 16
+        if not t.keep_flows:
+            row.icmp = query_type(ipv6, e.ports & 0xFFFF) << 8
+    elif e.kind & KIND_ONE_WAY:
+        row.icmp = <uint16_t>((e.ports >> 16) << 8 | (e.ports & 0xFF))
+        row.ports = 0
+    if e.marks & REFUSED:
+        row.answer = 2
+    elif e.marks & ANSWERED:
+        row.answer = 1
+
+
+cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:
+    cdef Entry* e = entry_at(&t.slab, slot)
+    report_tuple(t, slot, now, side_end)
+    leave_age(t, slot)
+    disarm(&t.wheel, &t.slab, slot)
+    if e.marks & TUPLE_LIVE:
+        e.marks &= ~TUPLE_LIVE
+        t.live -= 1
+    e.state[0] = NO_STATE
+    e.state[1] = NO_STATE
+    if e.marks & OPENER_SEEN and (not t.marks_expire or now < t.marks_until):
+        if t.marks_expire:
+            arm(&t.wheel, &t.slab, slot, t.marks_until)
+        return
+    leave_marks(t, slot)
+    drop_key(t, slot)
+
+
+# Time and room -------------------------------------------------------------------------------------------------------
+
+cdef void rearm(Table* t, uint32_t slot) noexcept nogil:
+    disarm(&t.wheel, &t.slab, slot)
+    arm(&t.wheel, &t.slab, slot, latest_deadline(entry_at(&t.slab, slot)))
+
+
+cdef void settle(Table* t, uint32_t slot, int64_t now) noexcept nogil:
+    # A disarmed entry whose bucket is due: it ended, or was prolonged meanwhile.
+    cdef Entry* e = entry_at(&t.slab, slot)
+    cdef int64_t latest
+    if not e.marks & TUPLE_LIVE:
+        if e.marks & OPENER_SEEN and now < t.marks_until:
+            arm(&t.wheel, &t.slab, slot, t.marks_until)
+            return
+        leave_marks(t, slot)
+        drop_key(t, slot)
+        return
+    latest = latest_deadline(e)
+    if now >= latest:
+        end_tuple(t, slot, now, SIDE_TIMEOUT)
+    else:
+        arm(&t.wheel, &t.slab, slot, latest)
+
+
+cdef void settle_all(Table* t, uint32_t chain, int64_t now) noexcept nogil:
+    cdef uint32_t following
+    while chain != NO_SLOT:
+        following = entry_at(&t.slab, chain).wheel_next
+        settle(t, chain, now)
+        chain = following
+
+
+cdef void sweep(Table* t, int64_t now) noexcept nogil:
+    cdef uint64_t tick = tick_of(now)
+    if tick > t.wheel.tick:
+        settle_all(t, advance(&t.wheel, &t.slab, tick), now)
+
+
+cdef bint make_room(Table* t, int64_t now) noexcept nogil:
+    # Whether one more tuple may live (SPEC 5.8). Exact: what ended by now never counts, though its tick is not over.
+    cdef Wheel* wheel = &t.wheel
+    cdef uint32_t chain, slot
+    cdef int64_t earliest, latest
+    if t.live < t.max_live:
+        return True
+    sweep(t, now)
+    if t.live >= t.max_live and (wheel.earliest_tick != wheel.tick or now >= wheel.earliest):
+        chain = take_bucket(wheel, &t.slab, <uint32_t>(wheel.tick & 255), NO_SLOT)
+        earliest = ~(<int64_t>-1 << 63)
+        slot = chain
+        while slot != NO_SLOT:
+            latest = latest_deadline(entry_at(&t.slab, slot))
+            if entry_at(&t.slab, slot).marks & TUPLE_LIVE and now < latest < earliest:
+                earliest = latest
+            slot = entry_at(&t.slab, slot).wheel_next
+        wheel.earliest_tick = wheel.tick
+        wheel.earliest = earliest
+        settle_all(t, chain, now)
+    if t.live < t.max_live:
+        return True
+    if t.age_head == NO_SLOT:
+        return False
+    t.evicted += 1
+    end_tuple(t, t.age_head, now, SIDE_EVICTED)
+    return True
+
+
+cdef void report_living(Table* t, int64_t now) noexcept nogil:
+    # At the end of a replay: what is still in the table, without ending it.
+    cdef uint32_t slot
+    cdef Entry* e
+    for slot in range(t.slab.fresh):
+        e = entry_at(&t.slab, slot)
+        if e.kind and e.marks & TUPLE_LIVE:
+            report_tuple(t, slot, now, SIDE_TIMEOUT if now >= latest_deadline(e) else SIDE_OPEN)

@@ -1,0 +1,62 @@
+"""Batches of captured frames, the one value that capture readers and the data plane share."""
+
+from libc.stdlib cimport calloc, free
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE, PyBytes_FromStringAndSize
+
+
+cdef class FrameBatch:
+    """Up to ``capacity`` frames. Iterating yields ``(time_ns, data, wire_length, link_type)``, data copied."""
+
+    def __cinit__(self, Py_ssize_t capacity):
+        if capacity < 1:
+            raise ValueError("a batch holds at least one frame")
+        self.frames = <Frame*>calloc(<size_t>capacity, sizeof(Frame))
+        if self.frames == NULL:
+            raise MemoryError
+        self.capacity = capacity
+        self.count = 0
+
+    def __dealloc__(self):
+        free(self.frames)
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        cdef Py_ssize_t i
+        for i in range(self.count):
+            yield (
+                self.frames[i].time_ns,
+                PyBytes_FromStringAndSize(<const char*>self.frames[i].data, self.frames[i].captured),
+                self.frames[i].wire,
+                self.frames[i].link_type,
+            )
+
+    @staticmethod
+    def from_frames(data not None, times_ns not None, wire_lengths=None, uint32_t link_type=1):
+        """A batch of frames given as Python ``bytes``.
+
+        ``data``: sequence of bytes, one frame each; ``times_ns``: as many ints, nanoseconds; ``wire_lengths``:
+        as many ints or None, original lengths where the frames are cut. ValueError when the lengths differ.
+        """
+        cdef list kept = [bytes(item) for item in data]
+        cdef Py_ssize_t count = len(kept)
+        if len(times_ns) != count or (wire_lengths is not None and len(wire_lengths) != count):
+            raise ValueError("frames, times and wire lengths must be equally many")
+        cdef FrameBatch batch = FrameBatch(max(count, 1))
+        cdef Py_ssize_t i
+        cdef Frame* frame
+        for i in range(count):
+            frame = &batch.frames[i]
+            if PyBytes_GET_SIZE(kept[i]) > 0x7FFFFFFF:
+                raise ValueError("a frame is longer than 2 GiB")
+            frame.data = <const uint8_t*>PyBytes_AS_STRING(kept[i])
+            frame.captured = <uint32_t>PyBytes_GET_SIZE(kept[i])
+            frame.wire = frame.captured
+            if wire_lengths is not None:
+                frame.wire = max(frame.captured, <uint32_t>wire_lengths[i])
+            frame.time_ns = times_ns[i]
+            frame.link_type = link_type
+        batch.count = count
+        batch.keep_alive = kept
+        return batch

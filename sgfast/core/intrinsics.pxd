@@ -1,0 +1,55 @@
+# The few things Cython has no words for. Plain C11 with GCC/Clang builtins; no instruction set beyond the
+# baseline of the platform (SSE2 is part of x86-64), so nothing is tied to the machine that builds.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+    #if defined(__SSE2__)
+    #include <emmintrin.h>
+    #endif
+
+    #define sg_likely(x)   __builtin_expect(!!(x), 1)
+    #define sg_unlikely(x) __builtin_expect(!!(x), 0)
+    #define sg_prefetch(p) __builtin_prefetch((p), 1, 3)
+
+    /* Unaligned big-endian loads: captures align nothing. */
+    static inline uint16_t sg_be16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return __builtin_bswap16(v); }
+    static inline uint32_t sg_be32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return __builtin_bswap32(v); }
+    static inline uint64_t sg_be64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return __builtin_bswap64(v); }
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+    #error "sgfast is written for little-endian machines"
+    #endif
+
+    /* The folded multiply: both halves of a 128-bit product. */
+    static inline uint64_t sg_fold(uint64_t a, uint64_t b) {
+        unsigned __int128 product = (unsigned __int128)a * b;
+        return (uint64_t)product ^ (uint64_t)(product >> 64);
+    }
+
+    /* Which of the 12 tags at p (16 bytes readable) equal tag: bit i for tag i. */
+    static inline uint32_t sg_match12(const uint8_t *p, uint8_t tag) {
+    #if defined(__SSE2__)
+        __m128i tags = _mm_load_si128((const __m128i *)p);
+        return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(tags, _mm_set1_epi8((char)tag))) & 0xfffu;
+    #else
+        uint32_t mask = 0;
+        for (int i = 0; i < 12; i++) mask |= (uint32_t)(p[i] == tag) << i;
+        return mask;
+    #endif
+    }
+    #define sg_ctz32(x) __builtin_ctz(x)
+    #define sg_ctz64(x) __builtin_ctzll(x)
+    """
+    bint likely "sg_likely"(bint condition) noexcept nogil
+    bint unlikely "sg_unlikely"(bint condition) noexcept nogil
+    void prefetch "sg_prefetch"(const void* address) noexcept nogil
+    uint16_t be16 "sg_be16"(const uint8_t* p) noexcept nogil
+    uint32_t be32 "sg_be32"(const uint8_t* p) noexcept nogil
+    uint64_t be64 "sg_be64"(const uint8_t* p) noexcept nogil
+    uint64_t fold "sg_fold"(uint64_t a, uint64_t b) noexcept nogil
+    uint32_t match12 "sg_match12"(const uint8_t* tags, uint8_t tag) noexcept nogil
+    int ctz32 "sg_ctz32"(uint32_t x) noexcept nogil
+    int ctz64 "sg_ctz64"(uint64_t x) noexcept nogil

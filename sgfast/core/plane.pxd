@@ -1,0 +1,56 @@
+# Everything one data plane holds: tables, options, clock, counters.
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from sgfast.core.classifier cimport Tables
+from sgfast.core.conntrack cimport STATE_COUNT, Table
+from sgfast.core.conntrack_tcp cimport TcpTable
+from sgfast.core.tally cimport Tally
+from sgfast.core.types cimport REASON_COUNT, VERDICT_COUNT
+from sgfast.core.wire cimport WireContext
+
+cdef enum:         # Midstream
+    MIDSTREAM_DENY = 0
+    MIDSTREAM_INFER = 1
+    MIDSTREAM_ALLOW = 2
+
+
+cdef packed struct RuleCount:
+    uint64_t connections
+    uint64_t packets
+    uint64_t bytes
+
+
+cdef struct Plane:
+    Table table
+    Table attempts          # denied openers that leave no tuple behind; only for the report
+    WireContext wire
+    TcpTable tcp
+    const Tables* rules
+    int64_t timeout[STATE_COUNT]    # nanoseconds, by State
+    # SPEC 9.1
+    int64_t clock
+    int64_t raw_clock       # the capture's own time of the packet that set `clock`
+    int64_t first_ns
+    int64_t window_end      # from here on nothing is inferred (SPEC 9.3)
+    uint8_t started
+    # Options
+    uint8_t causal
+    uint8_t midstream
+    uint8_t want_sides      # results name instances: owners are looked up for every packet
+    uint8_t reporting       # attempts, tallies
+    # Counters
+    uint64_t late
+    uint64_t restarts
+    uint64_t packets
+    uint64_t bytes
+    uint64_t later_fragments
+    uint64_t verdicts[VERDICT_COUNT]
+    uint64_t reasons[REASON_COUNT]
+    uint64_t opened
+    uint64_t inferred
+    uint64_t denied
+    RuleCount* rule_counts
+    Tally denials
+    Tally unanswered
+    Tally refused

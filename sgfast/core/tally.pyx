@@ -1,0 +1,59 @@
+"""The report's counters; what they count stands in ``tally.pxd``."""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy
+
+from sgfast.core.intrinsics cimport fold
+
+cdef enum:
+    KEY_BYTES = 32
+    KEY_WORDS = 4
+
+
+cdef int init_tally(Tally* tally, uint64_t secret) except -1:
+    tally.cells = NULL          # allocated by the first packet: most replays deny little, many engines nothing
+    tally.groups = 0
+    tally.secret = secret | 1
+    tally.other_packets = 0
+    tally.other_bytes = 0
+    return 0
+
+
+cdef void free_tally(Tally* tally) noexcept nogil:
+    free(tally.cells)
+    tally.cells = NULL
+
+
+cdef void count(Tally* tally, const TallyRow* key, uint64_t nbytes) noexcept nogil:
+    # `key`: a row whose counters are 0.
+    cdef uint64_t words[KEY_WORDS]
+    cdef uint64_t h
+    cdef uint32_t at
+    cdef TallyRow* cell
+    if tally.cells == NULL:
+        tally.cells = <TallyRow*>calloc(TALLY_CELLS, sizeof(TallyRow))
+        if tally.cells == NULL:
+            tally.other_packets += 1
+            tally.other_bytes += nbytes
+            return
+    memcpy(words, key, KEY_BYTES)
+    h = fold(words[0] ^ tally.secret, words[1] ^ (tally.secret >> 7))
+    h = fold(h ^ words[2], words[3] ^ tally.secret)
+    at = <uint32_t>(h ^ (h >> 32)) & (TALLY_CELLS - 1)
+    while True:
+        cell = &tally.cells[at]
+        if cell.packets == 0:
+            break
+        if memcmp(cell, key, KEY_BYTES) == 0:
+            cell.packets += 1
+            cell.bytes += nbytes
+            return
+        at = (at + 1) & (TALLY_CELLS - 1)
+    if tally.groups == TALLY_GROUPS:
+        tally.other_packets += 1
+        tally.other_bytes += nbytes
+        return
+    tally.groups += 1
+    memcpy(cell, key, KEY_BYTES)
+    cell.packets = 1
+    cell.bytes = nbytes
