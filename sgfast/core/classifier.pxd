@@ -98,4 +98,4 @@ cdef class Classifier:
     cdef readonly Py_ssize_t nbytes
     cdef CidrTrie ipv4
     cdef CidrTrie ipv6
-    cdef list keep_alive
+    cdef dict kept                  # by id: the arrays the tables point into

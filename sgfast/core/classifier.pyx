@@ -34,7 +34,7 @@ cdef class Classifier:
         cdef Py_ssize_t i
         cdef RuleTable* table
         cdef const uint8_t[::1] denies_rows
-        self.keep_alive = []
+        self.kept = {}
         self.ipv4 = ipv4
         self.ipv6 = ipv6
         self.tables.ipv4 = ipv4.trie
@@ -82,9 +82,9 @@ cdef class Classifier:
     def keep(self, rows, dtype):
         """``rows`` as a flat contiguous array that lives as long as the classifier; arrays shared by tables count once."""
         rows = np.ascontiguousarray(rows, dtype=dtype).reshape(-1)
-        if not any(rows is kept for kept in self.keep_alive[max(0, len(self.keep_alive) - 64):]):
+        if id(rows) not in self.kept:
+            self.kept[id(rows)] = rows
             self.nbytes += rows.nbytes
-        self.keep_alive.append(rows)
         return rows
 
     def owner_of(self, bytes address not None):

@@ -118,11 +118,10 @@ from sgfast.core.wire cimport (
 )
 
 cdef enum:
-    SECOND_NS = 1000000000
-    BACKWARDS_NS = 60 * SECOND_NS       # SPEC 9.1
     # Denied attempts that are remembered for the report, so that a retry does not count twice.
     MAX_ATTEMPTS = 1 << 20
 
+cdef int64_t BACKWARDS_NS = 60 * <int64_t>1000000000     # SPEC 9.1
 cdef int64_t CLOCK_END = <int64_t>3 << 61       # beyond it time stands still; a deadline later still fits
 
 
@@ -142,7 +141,7 @@ cdef inline void tell_time(Plane* plane, int64_t raw) noexcept nogil:
     if likely(ahead >= 0):
         plane.clock = min(plane.clock + ahead, CLOCK_END)
         plane.raw_clock = raw
-    elif ahead >= -<int64_t>BACKWARDS_NS:
+    elif ahead >= -BACKWARDS_NS:
         plane.late += 1
     else:
         plane.restarts += 1

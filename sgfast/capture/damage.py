@@ -1,0 +1,18 @@
+"""Where and how a capture is damaged."""
+
+from dataclasses import dataclass
+
+from sgfast.capture.names import printable
+
+
+@dataclass(frozen=True)
+class Damage:
+    """The first record or block of ``file`` that could not be read; everything before it was."""
+
+    file: str
+    offset: int  # bytes, of the record or block
+    packet: int  # 1-based number of the packet that could not be read
+    cause: str
+
+    def __str__(self) -> str:
+        return f"{printable(self.file)}: damaged at byte {self.offset}, packet {self.packet}: {self.cause}"

@@ -1,0 +1,62 @@
+"""What a file that is no capture looks like, and what to do about it."""
+
+_CONVERT = "convert it first (editcap -F pcap FILE OUT.pcap)"
+
+
+def _decompress(command: str) -> str:
+    return f"decompress it first ({command} FILE | sgfast replay POLICY -)"
+
+
+# (offset of the magic bytes, magic bytes, what it is, what to do)
+_MAGICS: list[tuple[int, bytes, str, str]] = [
+    (0, b"\x1f\x8b", "gzip-compressed", _decompress("zcat")),
+    (0, b"\x28\xb5\x2f\xfd", "zstd-compressed", _decompress("zstdcat")),
+    (0, b"\xfd7zXZ\x00", "xz-compressed", _decompress("xzcat")),
+    (0, b"BZh", "bzip2-compressed", _decompress("bzcat")),
+    (0, b"\x04\x22\x4d\x18", "lz4-compressed", _decompress("lz4cat")),
+    (0, b"PK\x03\x04", "a ZIP archive", _decompress("unzip -p")),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it first"),
+    (257, b"ustar", "a tar archive", "unpack it first"),
+    (0, b"snoop\x00\x00\x00", "a snoop capture", _CONVERT),
+    (0, b"btsnoop\x00", "a btsnoop capture", "it holds Bluetooth, not IP"),
+    (0, b"GMBU", "a Network Monitor capture", _CONVERT),
+    (0, b"RTSS", "a Network Monitor capture", _CONVERT),
+    (0, b"TRSNIFF data", "a Sniffer capture", _CONVERT),
+    (0, b"XCP\x00", "a NetXRay capture", _CONVERT),
+    (0, b"iptrace ", "an AIX iptrace capture", _CONVERT),
+    (0, b"\x7fELF", "a program", "name a capture"),
+    (0, b"%PDF", "a PDF document", "name a capture"),
+    # pcap's magic numbers of other variants, either byte order.
+    *(
+        (0, magic[::step], "a variant of pcap that is not read", _CONVERT)
+        for magic in (b"\xa1\xb2\x34\xcd", b"\xa1\x2b\x3c\x4d")
+        for step in (1, -1)
+    ),
+]
+
+_TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r\f"
+
+
+def looks_like(head: bytes) -> str:
+    """What the first bytes of a file that is neither pcap nor pcapng look like, and what to do."""
+    for offset, magic, what, remedy in _MAGICS:
+        if head[offset : offset + len(magic)] == magic:
+            return f"is {what}: {remedy}"
+    if len(head) < 4:
+        return f"is too short for a capture ({len(head)} bytes)"
+    if not any(head):
+        return "holds zeros, no capture; give a pcap or pcapng file"
+    if not head[:512].translate(None, _TEXT) or _is_utf8(head[:512]):
+        return "is text, no capture; give a pcap or pcapng file"
+    return f"is no capture (it starts with {head[:4].hex()}); give a pcap or pcapng file"
+
+
+def _is_utf8(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # A character may be cut in two at the end.
+        if error.start < len(head) - 3:
+            return False
+        text = head[: error.start].decode("utf-8")
+    return bool(text) and all(c.isprintable() or c in "\t\n\r\f" for c in text.removeprefix("\ufeff"))

@@ -1,0 +1,29 @@
+# The pcapng format: sections of blocks. Interfaces belong to their section.
+
+from libc.stdint cimport int64_t, uint32_t
+
+from sgfast.capture.scan cimport Scan
+from sgfast.capture.timestamps cimport Resolution
+
+
+cdef struct Interface:
+    Resolution resolution
+    uint32_t link_type
+    uint32_t snaplen        # bytes, 0 for no limit
+
+
+cdef struct PcapngFormat:
+    bint big_endian             # of the current section
+    uint32_t interface_count    # in the current section
+    uint32_t interface_room
+    Interface* interfaces
+    int64_t last_time_ns        # of the last packet, for blocks that carry no time
+
+
+# Takes the section header block at scan.next, whose type has been seen.
+cdef void scan_section_header(PcapngFormat* format, Scan* scan) noexcept nogil
+
+# Takes blocks from scan.next until the frames are full or the bytes end.
+cdef void scan_blocks(PcapngFormat* format, Scan* scan) noexcept nogil
+
+cdef void free_interfaces(PcapngFormat* format) noexcept nogil

@@ -1,0 +1,30 @@
+# The capture reader. Cython code calls next_batch without a look-up.
+
+from sgfast.capture.pcap cimport PcapFormat
+from sgfast.capture.pcapng cimport PcapngFormat
+from sgfast.capture.scan cimport Scan
+from sgfast.capture.stream_buffer cimport StreamBuffer
+from sgfast.core.frames cimport FrameBatch
+
+
+cdef class CaptureReader:
+    cdef readonly str name
+    cdef readonly str format
+    cdef readonly object damage     # None until the end
+    cdef readonly Py_ssize_t packets
+    cdef StreamBuffer buffer
+    cdef FrameBatch batch
+    cdef Scan scan
+    cdef PcapFormat pcap
+    cdef PcapngFormat pcapng
+    cdef bint is_pcapng
+    cdef bint owns_stream
+    cdef bint at_end
+    cdef bint busy
+
+    # None at the end. The frames are valid until the next call.
+    cpdef FrameBatch next_batch(self)
+    cdef FrameBatch _next_batch(self)
+    cdef int _read_head(self) except -1
+    cdef int _scan(self) except -1
+    cdef int _end_damaged(self, str cause) except -1

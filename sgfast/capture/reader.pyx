@@ -1,0 +1,208 @@
+"""Reading captures: pcap and pcapng, told apart by their first bytes, from anything that can ``readinto``."""
+
+import zlib
+
+from sgfast.capture.link_types cimport is_supported_link_type
+from sgfast.capture.pcap cimport is_pcap_magic, scan_file_header, scan_records
+from sgfast.capture.pcapng cimport free_interfaces, scan_blocks, scan_section_header
+from sgfast.capture.scan cimport STOP_DAMAGE, STOP_LINK_TYPE, STOP_MORE, STOP_NOT
+from sgfast.capture.stream_buffer cimport StreamBuffer
+from sgfast.core.frames cimport FrameBatch
+
+from sgfast.capture.damage import Damage
+from sgfast.capture.lookalikes import looks_like
+from sgfast.capture.names import LINK_TYPE_NAMES, link_type_name, printable
+from sgfast.capture.streams import open_stream
+from sgfast.errors import CaptureError
+
+
+cdef enum:
+    BATCH_CAPACITY = 8192       # frames
+    MAGIC_LENGTH = 4            # bytes
+
+SECTION_HEADER_MAGIC = b"\n\r\r\n"
+
+# What streams raise that cannot go on: files, and decompressors too.
+READ_ERRORS = (OSError, ValueError, EOFError, MemoryError, zlib.error)
+
+
+def _reason(error):
+    # An exception as a cause on one line.
+    return printable(str(getattr(error, "strerror", None) or error) or type(error).__name__)
+
+
+def _unsupported(link_type):
+    supported = ", ".join(name for number, name in LINK_TYPE_NAMES.items() if is_supported_link_type(number))
+    return f"link type {link_type_name(link_type)} is not supported (supported: {supported})"
+
+
+cdef class CaptureReader:
+    """Hands out the packets of one capture, batch by batch.
+
+    1. Reads and checks the file's head when it is made; CaptureError if there is no capture it can read.
+    2. ``next_batch`` gives what has arrived, waits only if that is less than one packet, and returns None at the end.
+    3. A capture damaged part way ends there: every packet before the damage is handed out, then ``damage`` says where.
+    4. A packet of a link type that is not supported raises CaptureError once all packets before it are handed out.
+
+    ``name`` is for messages; ``packets`` counts those handed out, ``bytes_read`` the bytes taken from the stream.
+    With ``owns_stream``, ``close`` closes the stream too. One thread at a time.
+    """
+
+    def __init__(self, stream, str name not None, *, bint owns_stream=False):
+        if self.buffer is not None:
+            raise RuntimeError("a capture reader is made once")
+        self.name = name
+        self.owns_stream = owns_stream
+        self.buffer = StreamBuffer(stream)
+        self.batch = FrameBatch(BATCH_CAPACITY)
+        self._read_head()
+
+    def __dealloc__(self):
+        free_interfaces(&self.pcapng)
+
+    @property
+    def bytes_read(self):
+        """Bytes taken from the stream so far, read ahead included."""
+        return self.buffer.bytes_read if self.buffer is not None else 0
+
+    def close(self):
+        """Let go of stream and buffer; bytes of the last batch stay valid as long as that is held."""
+        if self.busy:
+            raise RuntimeError("the capture reader is reading")
+        cdef StreamBuffer buffer = self.buffer
+        self.at_end = True
+        self.batch = None
+        if buffer is not None:
+            stream, buffer.stream = buffer.stream, None
+            buffer.memory = None
+            buffer.ended = True
+            if self.owns_stream and stream is not None:
+                stream.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, exc_type, exc_value, traceback):
+        self.close()
+
+    cdef int _scan(self) except -1:
+        cdef StreamBuffer buffer = self.buffer
+        cdef FrameBatch batch = self.batch
+        self.scan.next = buffer.data + buffer.start
+        self.scan.end = buffer.data + buffer.end
+        self.scan.frames = batch.frames
+        self.scan.capacity = batch.capacity
+        with nogil:
+            if self.is_pcapng:
+                scan_blocks(&self.pcapng, &self.scan)
+            else:
+                scan_records(&self.pcap, &self.scan)
+        buffer.start = self.scan.next - buffer.data
+        return 0
+
+    cdef int _read_head(self) except -1:
+        cdef StreamBuffer buffer = self.buffer
+        name = printable(self.name)
+        try:
+            while buffer.end < MAGIC_LENGTH and buffer.fill():
+                pass
+            if buffer.end == 0:
+                raise CaptureError(f"{name}: is empty; give a pcap or pcapng file")
+            self.is_pcapng = bytes(buffer.memory[:min(buffer.end, MAGIC_LENGTH)]) == SECTION_HEADER_MAGIC
+            if not self.is_pcapng and (buffer.end < MAGIC_LENGTH or not is_pcap_magic(buffer.data, &self.pcap)):
+                raise CaptureError(f"{name}: {looks_like(bytes(buffer.memory[:min(buffer.end, 1024)]))}")
+            self.format = "pcapng" if self.is_pcapng else "pcap"
+            while True:
+                self.scan.next = buffer.data + buffer.start
+                self.scan.end = buffer.data + buffer.end
+                if self.is_pcapng:
+                    scan_section_header(&self.pcapng, &self.scan)
+                else:
+                    scan_file_header(&self.pcap, &self.scan)
+                if self.scan.stop != STOP_MORE:
+                    break
+                if not buffer.fill():
+                    raise CaptureError(
+                        f"{name}: the {self.format} header is cut short ({buffer.end} of {self.scan.need} bytes);"
+                        " copy or capture the file again"
+                    )
+        except READ_ERRORS as error:
+            raise CaptureError(f"{name}: cannot be read: {_reason(error)}") from error
+        if self.scan.stop == STOP_LINK_TYPE:
+            raise CaptureError(f"{name}: {_unsupported(self.scan.claimed)}")
+        if self.scan.stop != STOP_NOT:
+            cause = self.scan.cause.decode("ascii").format(self.scan.claimed, self.scan.limit)
+            raise CaptureError(f"{name}: the {self.format} header cannot be used: {cause}")
+        buffer.start = self.scan.next - buffer.data
+        return 0
+
+    cpdef FrameBatch next_batch(self):
+        """The packets that come next, at least one; None at the end (see ``damage``).
+
+        The batch is mostly the same object again; its frames are valid until the next call.
+        """
+        if self.batch is None:
+            raise ValueError("the capture reader is closed")
+        if self.busy:
+            raise RuntimeError("the capture reader is already reading")
+        self.busy = True
+        try:
+            return self._next_batch()
+        finally:
+            self.busy = False
+
+    cdef FrameBatch _next_batch(self):
+        cdef StreamBuffer buffer = self.buffer
+        cdef FrameBatch batch = self.batch
+        batch.count = 0
+        while not self.at_end:
+            self._scan()
+            if self.scan.count > 0:
+                # Whatever stopped the scan is found again next time.
+                batch.count = self.scan.count
+                batch.keep_alive = buffer.memory
+                self.packets += batch.count
+                return batch
+            if self.scan.stop == STOP_LINK_TYPE:
+                raise CaptureError(
+                    f"{printable(self.name)}: packet {self.packets + 1}: {_unsupported(self.scan.claimed)}"
+                )
+            if self.scan.stop == STOP_DAMAGE:
+                self._end_damaged(self.scan.cause.decode("ascii").format(self.scan.claimed, self.scan.limit))
+                break
+            try:
+                if buffer.fill():
+                    if batch.keep_alive is not None and batch.keep_alive is not buffer.memory:
+                        # The window moved to new memory. Whoever still looks at the old batch keeps the old one.
+                        batch = self.batch = FrameBatch(BATCH_CAPACITY)
+                    continue
+            except READ_ERRORS as error:
+                self._end_damaged(f"reading failed: {_reason(error)}")
+                break
+            if buffer.end > buffer.start:
+                what = "block" if self.is_pcapng else "record"
+                self._end_damaged(
+                    f"the file ends in the middle of a {what} ({buffer.end - buffer.start} of"
+                    f" {'at least ' if self.is_pcapng and self.scan.need == 12 else ''}{self.scan.need} bytes)"
+                )
+            self.at_end = True
+        return None
+
+    cdef int _end_damaged(self, str cause) except -1:
+        self.at_end = True
+        self.damage = Damage(self.name, self.buffer.data_offset + self.buffer.start, self.packets + 1, cause)
+        return 0
+
+
+def open_capture(path) -> CaptureReader:
+    """The capture at ``path``; ``-`` is standard input. CaptureError if it cannot be read.
+
+    A context manager; ``close`` closes the file.
+    """
+    stream, name, owned = open_stream(path)
+    try:
+        return CaptureReader(stream, name, owns_stream=owned)
+    except BaseException:
+        if owned:
+            stream.close()
+        raise

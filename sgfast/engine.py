@@ -1,0 +1,360 @@
+"""The engine: a policy, compiled, with a connection table. The library's centre."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.compiler import CompiledPolicy, compile_policy
+from sgfast.core.dataplane import HEADER_DTYPE, RESULT_DTYPE, DataPlane
+from sgfast.core.frames import FrameBatch
+from sgfast.policy.document import load_policy
+from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Policy, Rule, Timeouts
+from sgfast.policy.protocols import PROTOCOL_NUMBERS
+
+Mode = Literal["causal", "verbatim"]
+Midstream = Literal["infer", "deny", "allow"]
+Address = str | IPv4Address | IPv6Address
+
+#: By number in a result: SPEC 10.2, 10.3.
+VERDICTS = ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip")
+REASONS = (
+    None, "rule", "established", "related", "inferred", "no-rule", "deny-rule", "invalid", "midstream",
+    "disconnected", "table-full", "vpc-isolated", "malformed", "truncated", "fragment", "opener-denied",
+)  # fmt: skip
+#: A side's verdict where there is no such side, or the packet never reached it.
+NO_SIDE = 255
+
+MODES: tuple[Mode, ...] = ("causal", "verbatim")
+MIDSTREAMS: tuple[Midstream, ...] = ("deny", "infer", "allow")
+
+_FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What one instance's filter said of a packet (SPEC 10.3)."""
+
+    instance: str
+    verdict: str
+    reason: str
+    rule: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a packet (SPEC 10.3). ``egress`` or ``ingress`` is None where no filter judged it."""
+
+    verdict: str
+    reason: str | None
+    egress: Side | None = None
+    ingress: Side | None = None
+
+    @property
+    def allowed(self) -> bool:
+        return self.verdict == "allow"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One rule's view of an opener, for :meth:`Engine.explain`."""
+
+    rule: str
+    group: str
+    action: str
+    priority: int
+    matches: bool
+    #: Why not, in words: ``protocol``, ``port``, ``peer``; empty where it matches.
+    differs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SideExplanation:
+    """How one side's rules judge an opener. ``winner`` is None where none matches, which denies (SPEC 4.8)."""
+
+    instance: str
+    direction: str
+    groups: tuple[str, ...]
+    verdict: str
+    reason: str
+    winner: str | None
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a policy judges an opener, without any connection."""
+
+    verdict: str
+    reason: str | None
+    sides: tuple[SideExplanation, ...]
+
+    def __str__(self) -> str:
+        lines = [self.verdict + (f" ({self.reason})" if self.reason else "")]
+        for side in self.sides:
+            lines.append(
+                f"  {side.instance}, {side.direction}, groups {', '.join(side.groups)}: "
+                f"{side.verdict} ({side.reason})" + (f" by {side.winner}" if side.winner else "")
+            )
+            for candidate in side.candidates:
+                note = "matches" if candidate.matches else "other " + ", ".join(candidate.differs)
+                lines.append(f"    {candidate.rule} [{candidate.action}, priority {candidate.priority}]: {note}")
+        return "\n".join(lines)
+
+
+def timeouts_ns(timeouts: Timeouts) -> tuple[int, ...]:
+    """SPEC 5.2's timeouts in nanoseconds, in the order the data plane takes them."""
+    return tuple(
+        round(seconds * 10**9)
+        for seconds in (
+            timeouts.tcp_established, timeouts.tcp_fin_wait, timeouts.tcp_other, timeouts.icmp,
+            timeouts.bidirectional, timeouts.unidirectional,
+        )
+    )  # fmt: skip
+
+
+class Engine:
+    """Judges packets by a policy, remembering connections.
+
+    ``policy``: a :class:`Policy`, or the path of a document. ``mode``: ``"verbatim"`` judges every packet as given,
+    ``"causal"`` also knows what could not have followed a denied opener (SPEC 9.2). ``midstream``: what becomes of TCP
+    packets of unknown connections (SPEC 9.3). ``vpc``: the VPC whose addresses the packets carry; None sees all of
+    them (SPEC 7.1). ``keep_flows`` and ``reporting`` are for replays.
+
+    Raises PolicyError for a policy that cannot be used, ValueError for an unknown option. One engine may be shared by
+    threads: calls take turns, without the GIL.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | str | os.PathLike[str],
+        *,
+        mode: Mode = "verbatim",
+        midstream: Midstream = "deny",
+        vpc: str | None = None,
+        keep_flows: bool = False,
+        reporting: bool = False,
+        hash_key: Sequence[int] | None = None,
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode is {' or '.join(MODES)}, not {mode!r}")
+        if midstream not in MIDSTREAMS:
+            raise ValueError(f"midstream is {', '.join(MIDSTREAMS)}, not {midstream!r}")
+        self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
+        self.compiled: CompiledPolicy = compile_policy(self.policy, vpc)
+        self.mode = mode
+        self.midstream = midstream
+        self.dataplane = DataPlane(
+            self.compiled.classifier,
+            causal=mode == "causal",
+            midstream=MIDSTREAMS.index(midstream),
+            timeouts_ns=timeouts_ns(self.policy.settings.timeouts),
+            max_connections=self.policy.settings.max_connections,
+            exempt=self.policy.settings.infrastructure == "exempt",
+            keep_flows=keep_flows,
+            reporting=reporting,
+            secret=hash_key,
+        )
+
+    @property
+    def rules(self) -> list[Rule]:
+        """The rules by the number results carry."""
+        return self.compiled.rules
+
+    def process(self, packets: NDArray[Any] | FrameBatch) -> NDArray[Any]:
+        """Judges packets in order, the earlier first.
+
+        ``packets``: an array of ``HEADER_DTYPE`` (n,), or a ``FrameBatch`` of raw frames. Returns an array of
+        ``RESULT_DTYPE`` (n,): ``verdict`` and ``reason`` are indices into ``VERDICTS`` and ``REASONS``; ``egress`` and
+        ``ingress`` hold ``instance`` and ``rule`` (indices into ``policy.instances`` and ``Engine.rules``, -1: none),
+        ``verdict`` (``NO_SIDE``: no such side, or not reached) and ``reason``. Times are nanoseconds (SPEC 9.1).
+        Raises ValueError for another dtype.
+        """
+        results = np.zeros(len(packets), dtype=RESULT_DTYPE)
+        if isinstance(packets, FrameBatch):
+            self.dataplane.process_frames(packets, results)
+        else:
+            self.dataplane.process_headers(np.ascontiguousarray(packets), results)
+        return results
+
+    def process_frames(
+        self,
+        frames: Sequence[bytes],
+        times_ns: Sequence[int],
+        *,
+        wire_lengths: Sequence[int] | None = None,
+        link_type: int = 1,
+    ) -> NDArray[Any]:
+        """Judges raw frames; ``link_type`` is a LINKTYPE_ number (1: Ethernet). Returns as :meth:`process` does."""
+        return self.process(FrameBatch.from_frames(frames, times_ns, wire_lengths, link_type))
+
+    def verdict(self, row: Any) -> Verdict:
+        """One row of :meth:`process`'s result in words."""
+        return Verdict(
+            VERDICTS[row["verdict"]], REASONS[row["reason"]], self._side(row["egress"]), self._side(row["ingress"])
+        )
+
+    def _side(self, row: Any) -> Side | None:
+        if row["verdict"] == NO_SIDE:
+            return None
+        reason = REASONS[row["reason"]]
+        assert reason is not None
+        return Side(
+            self.policy.instances[row["instance"]].name,
+            VERDICTS[row["verdict"]],
+            reason,
+            self.rules[row["rule"]].id if row["rule"] >= 0 else None,
+        )
+
+    def check(
+        self,
+        src: Address,
+        dst: Address,
+        protocol: str | int,
+        *,
+        sport: int = 0,
+        dport: int = 0,
+        flags: str = "S",
+        icmp_type: int = 0,
+        icmp_code: int = 0,
+        icmp_id: int = 0,
+        time: float = 0.0,
+    ) -> Verdict:
+        """Judges one packet, and remembers the connection it opens or belongs to.
+
+        ``protocol``: a name or number; ``flags``: of TCP, letters of ``FSRPAUEC``; ``time``: seconds on the clock that
+        timeouts run by. Raises ValueError for a packet that cannot be.
+        """
+        row = header(
+            src, dst, protocol, sport=sport, dport=dport, flags=flags, icmp_type=icmp_type, icmp_code=icmp_code,
+            icmp_id=icmp_id, time_ns=round(time * 10**9),
+        )  # fmt: skip
+        return self.verdict(self.process(row)[0])
+
+    def explain(
+        self,
+        src: Address,
+        dst: Address,
+        protocol: str | int,
+        *,
+        dport: int = 0,
+        icmp_type: int = 0,
+        icmp_code: int = 0,
+    ) -> Explanation:
+        """How the rules judge an opener, rule by rule, without touching any connection (SPEC 3.3, 3.6, 3.7, 4.8)."""
+        row = header(src, dst, protocol, dport=dport, icmp_type=icmp_type, icmp_code=icmp_code)[0]
+        number, version = int(row["protocol"]), int(row["family"])
+        source, destination = ip_address(src), ip_address(dst)
+        classifier = self.compiled.classifier
+        sender = classifier.owner_of(source.packed)
+        receiver = -1 if _is_multicast(destination) else classifier.owner_of(destination.packed)
+        if sender < 0 and receiver < 0:
+            return Explanation("out-of-scope", None, ())
+        if sender == receiver:
+            return Explanation("local", None, ())
+        instances = self.policy.instances
+        if min(sender, receiver) >= 0 and not self.policy.connected(instances[sender].vpc, instances[receiver].vpc):
+            return Explanation("deny", "vpc-isolated", ())
+        is_icmp = number == (ICMPV6 if version == 6 else ICMP)
+        port_key = (icmp_type << 8 | icmp_code) if is_icmp else dport
+        sides = []
+        for instance, inbound, peer in ((sender, False, destination), (receiver, True, source)):
+            if instance < 0:
+                continue
+            side = self._explain_side(instance, inbound, peer, number, port_key)
+            sides.append(side)
+            if side.verdict == "deny":
+                break
+        return Explanation(sides[-1].verdict, sides[-1].reason, tuple(sides))
+
+    def _explain_side(
+        self, instance: int, inbound: bool, peer: IPv4Address | IPv6Address, protocol: int, port_key: int
+    ) -> SideExplanation:
+        here = self.policy.instances[instance]
+        direction = "inbound" if inbound else "outbound"
+        winner = self.compiled.classifier.rule_for(instance, inbound, peer.packed, protocol, port_key)
+        candidates = []
+        for group in self.policy.security_groups:
+            if group.name not in here.security_groups:
+                continue
+            for rule in group.rules:
+                if rule.direction == direction and rule.ethertype == peer.version:
+                    differs = self.compiled.differences(rule, instance, peer, protocol, port_key)
+                    candidates.append(
+                        Candidate(rule.id, group.name, rule.action, rule.priority, not differs, tuple(differs))
+                    )
+        rule = self.rules[winner] if winner >= 0 else None
+        return SideExplanation(
+            here.name,
+            direction,
+            here.security_groups,
+            "allow" if rule and rule.action == "allow" else "deny",
+            "no-rule" if rule is None else "rule" if rule.action == "allow" else "deny-rule",
+            rule.id if rule else None,
+            tuple(candidates),
+        )
+
+
+def _is_multicast(address: IPv4Address | IPv6Address) -> bool:
+    return address.is_multicast or address == ip_address("255.255.255.255")
+
+
+def header(
+    src: Address,
+    dst: Address,
+    protocol: str | int,
+    *,
+    sport: int = 0,
+    dport: int = 0,
+    flags: str = "S",
+    icmp_type: int = 0,
+    icmp_code: int = 0,
+    icmp_id: int = 0,
+    time_ns: int = 0,
+    wire: int = 64,
+) -> NDArray[Any]:
+    """One packet as an array of ``HEADER_DTYPE`` (1,). Raises ValueError for a packet that cannot be."""
+    source, destination = ip_address(src), ip_address(dst)
+    if source.version != destination.version:
+        raise ValueError(f"{source} and {destination} are of different IP versions")
+    number = protocol if isinstance(protocol, int) else PROTOCOL_NUMBERS.get(protocol.lower())
+    if number is None or not 0 <= number <= 255:
+        raise ValueError(f"no protocol {protocol!r}")
+    if number == ICMP and source.version == 6 and not isinstance(protocol, int):
+        number = ICMPV6
+    for name, value, top in (
+        ("sport", sport, 65535), ("dport", dport, 65535), ("icmp_type", icmp_type, 255),
+        ("icmp_code", icmp_code, 255), ("icmp_id", icmp_id, 65535),
+    ):  # fmt: skip
+        if not 0 <= value <= top:
+            raise ValueError(f"{name} is 0 to {top}, not {value}")
+    unknown = set(flags.upper()) - set(_FLAGS)
+    if unknown:
+        raise ValueError(f"TCP flags are letters of {''.join(_FLAGS)}, not {''.join(sorted(unknown))}")
+    row = np.zeros(1, dtype=HEADER_DTYPE)
+    row["time_ns"] = time_ns
+    row["wire"] = wire
+    row["family"] = source.version
+    width = 4 if source.version == 4 else 16
+    row["src"][0, :width] = np.frombuffer(source.packed, dtype=np.uint8)
+    row["dst"][0, :width] = np.frombuffer(destination.packed, dtype=np.uint8)
+    row["protocol"] = number
+    if number in PORT_PROTOCOLS:
+        row["sport"], row["dport"], row["has_ports"] = sport, dport, 1
+    if number == TCP:
+        row["tcp_flags"] = sum(_FLAGS[letter] for letter in set(flags.upper()))
+    if number == (ICMPV6 if source.version == 6 else ICMP):
+        row["icmp_type"], row["icmp_code"], row["icmp_id"], row["has_icmp"] = icmp_type, icmp_code, icmp_id, 1
+    return row
+
+
+__all__ = [
+    "HEADER_DTYPE", "NO_SIDE", "REASONS", "RESULT_DTYPE", "VERDICTS", "Engine", "Explanation", "FrameBatch", "Side",
+    "Verdict", "header",
+]  # fmt: skip

@@ -1,0 +1,407 @@
+"""A policy document (SPEC 2): YAML to ``Policy``, or one line that says what is wrong where."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields as dataclass_fields
+from typing import Literal
+
+from yaml.nodes import Node  # type: ignore[import-untyped]
+
+from sgfast.policy.model import (
+    DEFAULT_GROUP,
+    DEFAULT_VPC,
+    AddressGroup,
+    Instance,
+    Network,
+    Policy,
+    Quotas,
+    Rule,
+    SecurityGroup,
+    Settings,
+    Timeouts,
+    Vpc,
+)
+from sgfast.policy.rules import RuleReader, description, network
+from sgfast.policy.templates import FAST_ADD, TEMPLATES, RuleNumbers, default_group, placed
+from sgfast.policy.yaml_nodes import NodeReader, compose, did_you_mean, line_of, read_document, show
+
+_DOCUMENT_FIELDS = (
+    "version",
+    "quotas",
+    "settings",
+    "vpcs",
+    "peerings",
+    "address_groups",
+    "security_groups",
+    "instances",
+)
+_GROUP_FIELDS = ("name", "description", "template", "fast_add", "rules")
+_INSTANCE_FIELDS = ("name", "vpc", "addresses", "security_groups")
+_QUOTA_FIELDS = tuple(field.name for field in dataclass_fields(Quotas))
+_SETTING_FIELDS = tuple(field.name for field in dataclass_fields(Settings))
+_TIMEOUT_FIELDS = tuple(field.name for field in dataclass_fields(Timeouts))
+
+_ON_CHANGE: dict[str, Literal["cut-inbound", "cut-unmatched", "keep"]] = {
+    "cut-inbound": "cut-inbound",
+    "cut-unmatched": "cut-unmatched",
+    "keep": "keep",
+}
+_INFRASTRUCTURE: dict[str, Literal["exempt", "filtered"]] = {"exempt": "exempt", "filtered": "filtered"}
+_PROFILES = {"otc": True, "neutron": False, "aws": False}
+
+MAX_TIMEOUT_SECONDS = 1e9
+MAX_CONNECTIONS = 2**31 - 1
+#: High enough for any document that fits into memory.
+MAX_QUOTA = 1_000_000
+
+NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+NAME_WANTED = "a name of 1 to 64 letters, digits and _ - ."
+REGION_WANTED = "a word of 1 to 64 characters (a string)"
+#: Most warnings of one kind that are listed one by one.
+_LISTED_WARNINGS = 100
+_LISTED_NAMES = 5
+
+
+def load_policy(path: str | os.PathLike[str]) -> Policy:
+    """The policy in a file; ``-`` is standard input. PolicyError is one line naming file, line and field."""
+    data, origin = read_document(path)
+    return parse_policy(data, origin)
+
+
+def parse_policy(text: str | bytes, origin: str = "<policy>") -> Policy:
+    """The policy in a text. ``origin`` is what messages call it."""
+    return _Document(compose(text, origin), origin).policy()
+
+
+class _Document:
+    """Reads the sections of one document, those that others refer to first."""
+
+    def __init__(self, root: Node, origin: str) -> None:
+        self._origin = origin
+        self._root = root
+        self._reader = NodeReader(origin)
+        self._warnings: list[str] = []
+        self._rule_lines: dict[str, int] = {}
+
+    def policy(self) -> Policy:
+        reader = self._reader
+        if reader.is_null(self._root):
+            raise reader.error(self._root, "", "the document is empty")
+        sections = reader.fields(self._root, "", _DOCUMENT_FIELDS)
+        self._check_version(sections)
+        quotas = self._quotas(sections.get("quotas"))
+        settings = self._settings(sections.get("settings"))
+        vpcs = self._vpcs(sections.get("vpcs"))
+        peerings = self._peerings(sections.get("peerings"), vpcs)
+        address_groups = self._address_groups(sections.get("address_groups"))
+        group_fields = self._named(sections.get("security_groups"), "security_groups", _GROUP_FIELDS)
+        instance_fields = self._named(sections.get("instances"), "instances", _INSTANCE_FIELDS)
+
+        # A created default group is a group that rules and instances may name, so it must be known before them.
+        joining = [
+            (name, node, path)
+            for name, (node, path, fields) in instance_fields.items()
+            if not reader.items(fields.get("security_groups"), f"{path}.security_groups")
+        ]
+        group_names = set(group_fields)
+        create_default = bool(joining) and DEFAULT_GROUP not in group_names
+        if joining:
+            group_names.add(DEFAULT_GROUP)
+        self._check_group_quota(group_fields, joining, create_default, quotas)
+
+        instances = self._instances(instance_fields, vpcs, group_names)
+        groups = self._security_groups(group_fields, group_names, address_groups, quotas)
+        if create_default:
+            created = default_group()
+            _, node, path = joining[0]
+            self._check_rule_quota(len(created.rules), node, f"{path}.security_groups", quotas, "the created default group")
+            groups.append(created)
+        if joining and group_fields:
+            self._warn_of_joining(joining)
+        return Policy(
+            vpcs=tuple(vpcs.values()),
+            peerings=peerings,
+            address_groups=tuple(address_groups.values()),
+            security_groups=tuple(groups),
+            instances=instances,
+            settings=settings,
+            quotas=quotas,
+            origin=self._origin,
+            warnings=tuple(self._warnings),
+        )
+
+    # Version, quotas, settings
+
+    def _check_version(self, sections: Mapping[str, Node]) -> None:
+        node = self._reader.required(sections, "version", self._root, "", ": write version: 1")
+        if self._reader.scalar(node, "version", "1") != 1 or node.value != "1":
+            raise self._reader.wrong_type(node, "version", "1")
+
+    def _quotas(self, node: Node | None) -> Quotas:
+        if node is None:
+            return Quotas()
+        fields = self._reader.fields(node, "quotas", _QUOTA_FIELDS)
+        return Quotas(**{key: self._reader.integer(fields[key], f"quotas.{key}", 1, MAX_QUOTA) for key in fields})
+
+    def _settings(self, node: Node | None) -> Settings:
+        if node is None:
+            return Settings()
+        reader = self._reader
+        default = Settings()
+        fields = reader.fields(node, "settings", _SETTING_FIELDS)
+        if "profile" in fields and not reader.choice(fields["profile"], "settings.profile", _PROFILES):
+            message = f"{fields['profile'].value} is not supported yet: use otc and set what differs"
+            raise reader.error(fields["profile"], "settings.profile", message)
+        timeouts, on_change = default.timeouts, default.on_change
+        max_connections, infrastructure = default.max_connections, default.infrastructure
+        if "timeouts" in fields:
+            path = "settings.timeouts"
+            seconds = reader.fields(fields["timeouts"], path, _TIMEOUT_FIELDS)
+            timeouts = Timeouts(
+                **{key: reader.positive_number(seconds[key], f"{path}.{key}", MAX_TIMEOUT_SECONDS) for key in seconds}
+            )
+        if "on_change" in fields:
+            on_change = reader.choice(fields["on_change"], "settings.on_change", _ON_CHANGE)
+        if "max_connections" in fields:
+            node = fields["max_connections"]
+            max_connections = reader.integer(node, "settings.max_connections", 1, MAX_CONNECTIONS)
+        if "infrastructure" in fields:
+            infrastructure = reader.choice(fields["infrastructure"], "settings.infrastructure", _INFRASTRUCTURE)
+        return Settings(
+            timeouts=timeouts, on_change=on_change, max_connections=max_connections, infrastructure=infrastructure
+        )
+
+    # Named things
+
+    def _name(self, node: Node, path: str) -> str:
+        return self._reader.matching(node, path, NAME.fullmatch, NAME_WANTED)
+
+    def _named(
+        self, node: Node | None, section: str, known: tuple[str, ...]
+    ) -> dict[str, tuple[Node, str, dict[str, Node]]]:
+        """A section's mappings by their unique ``name`` (SPEC 2.7): the node, its path and its fields."""
+        reader = self._reader
+        found: dict[str, tuple[Node, str, dict[str, Node]]] = {}
+        for index, item in enumerate(reader.items(node, section)):
+            path = f"{section}[{index}]"
+            fields = reader.fields(item, path, known)
+            name_node = reader.required(fields, "name", item, path)
+            name = self._name(name_node, f"{path}.name")
+            if name in found:
+                first = line_of(found[name][0])
+                raise reader.error(name_node, f"{path}.name", f"duplicate name {name!r}, first used at line {first}")
+            found[name] = item, path, fields
+        return found
+
+    def _known_name(self, node: Node, path: str, kind: str, known: Iterable[str]) -> str:
+        """A name that must be one of ``known``; whatever the text is, it is no error of spelling but of meaning."""
+        name = self._reader.string(node, path, f"the name of {kind}")
+        if name not in known:
+            a, _, noun = kind.partition(" ")
+            raise self._reader.error(node, path, f"unknown {noun} {show(name)}: define it{did_you_mean(name, known)}")
+        return name
+
+    # VPCs and peerings (SPEC 7)
+
+    def _vpcs(self, node: Node | None) -> dict[str, Vpc]:
+        vpcs = {}
+        for name, (_, path, fields) in self._named(node, "vpcs", ("name", "region")).items():
+            region = ""
+            if "region" in fields:
+                region = self._reader.matching(fields["region"], f"{path}.region", _is_word, REGION_WANTED)
+            vpcs[name] = Vpc(name, region)
+        return vpcs or {DEFAULT_VPC: Vpc(DEFAULT_VPC)}
+
+    def _peerings(self, node: Node | None, vpcs: Mapping[str, Vpc]) -> frozenset[frozenset[str]]:
+        reader = self._reader
+        pairs: dict[frozenset[str], int] = {}
+        for index, item in enumerate(reader.items(node, "peerings")):
+            path = f"peerings[{index}]"
+            ends = reader.items(item, path)
+            if len(ends) != 2:
+                raise reader.error(item, path, f"must be a pair of VPC names, not {len(ends)} of them")
+            a, b = (self._known_name(end, f"{path}[{i}]", "a VPC", vpcs) for i, end in enumerate(ends))
+            if a == b:
+                raise reader.error(item, path, f"the VPC {a!r} cannot be peered with itself")
+            pair = frozenset((a, b))
+            if pair in pairs:
+                raise reader.error(item, path, f"{a!r} and {b!r} are peered already at line {pairs[pair]}")
+            pairs[pair] = line_of(item)
+        return frozenset(pairs)
+
+    # Address groups
+
+    def _address_groups(self, node: Node | None) -> dict[str, AddressGroup]:
+        reader = self._reader
+        groups = {}
+        for name, (item, path, fields) in self._named(node, "address_groups", ("name", "addresses")).items():
+            addresses_node = reader.required(fields, "addresses", item, path, ": write addresses: [] if there are none")
+            nodes = reader.items(addresses_node, f"{path}.addresses")
+            addresses = [self._address(each, f"{path}.addresses[{i}]") for i, each in enumerate(nodes)]
+            groups[name] = AddressGroup(name, tuple(dict.fromkeys(addresses)))  # a set: twice is once
+        return groups
+
+    def _address(self, node: Node, path: str) -> Network:
+        return network(self._reader, node, path, self._reader.string(node, path, "an address or CIDR (a string)"))
+
+    # Security groups (SPEC 2.1-2.5, 8)
+
+    def _check_group_quota(
+        self,
+        groups: Mapping[str, tuple[Node, str, dict[str, Node]]],
+        joining: list[tuple[str, Node, str]],
+        create_default: bool,
+        quotas: Quotas,
+    ) -> None:
+        limit = quotas.security_groups
+        count = len(groups) + create_default
+        if count <= limit:
+            return
+        message = f"{count} security groups exceed the quota of {limit}: raise quotas.security_groups"
+        if len(groups) > limit:
+            node, path, _ = list(groups.values())[limit]
+            raise self._reader.error(node, path, message)
+        _, node, path = joining[0]
+        raise self._reader.error(node, f"{path}.security_groups", f"with the created default group, {message}")
+
+    def _security_groups(
+        self,
+        groups: Mapping[str, tuple[Node, str, dict[str, Node]]],
+        group_names: set[str],
+        address_groups: Mapping[str, AddressGroup],
+        quotas: Quotas,
+    ) -> list[SecurityGroup]:
+        warnings: list[str] = []
+        rule_reader = RuleReader(self._reader, group_names, address_groups, warnings)
+        result = [
+            self._security_group(name, node, path, fields, rule_reader, quotas)
+            for name, (node, path, fields) in groups.items()
+        ]
+        self._warnings += warnings[:_LISTED_WARNINGS]
+        if len(warnings) > _LISTED_WARNINGS:
+            self._warnings.append(f"{len(warnings) - _LISTED_WARNINGS} more rules match nothing for this reason.")
+        return result
+
+    def _security_group(
+        self, name: str, node: Node, path: str, fields: Mapping[str, Node], rule_reader: RuleReader, quotas: Quotas
+    ) -> SecurityGroup:
+        reader = self._reader
+        numbers = RuleNumbers(name)
+        rules: list[Rule] = []
+        if "template" in fields:
+            rules += placed(reader.choice(fields["template"], f"{path}.template", TEMPLATES), name, numbers)
+        rules += placed(self._fast_add(fields.get("fast_add"), f"{path}.fast_add"), name, numbers)
+        nodes = reader.items(fields.get("rules"), f"{path}.rules")
+        self._check_rule_quota(len(rules) + len(nodes), node, f"{path}.rules", quotas, f"the group {name!r}")
+        for rule in rules:
+            self._claim(rule.id, node, path)
+        for index, rule_node in enumerate(nodes):
+            rule_path = f"{path}.rules[{index}]"
+            rule = rule_reader.rule(rule_node, rule_path, numbers.next_id)
+            self._claim(rule.id, rule_node, rule_path)
+            rules.append(rule)
+        return SecurityGroup(name, tuple(rules), description(reader, fields, path))
+
+    def _fast_add(self, node: Node | None, path: str) -> list[Rule]:
+        rules: list[Rule] = []
+        for index, item in enumerate(self._reader.items(node, path)):
+            rule = self._reader.choice(item, f"{path}[{index}]", FAST_ADD)
+            if rule in rules:
+                raise self._reader.error(item, f"{path}[{index}]", f"duplicate: {item.value!r} is in the list already")
+            rules.append(rule)
+        return rules
+
+    def _claim(self, rule_id: str, node: Node, path: str) -> None:
+        """Rule ids are unique in the document, whether written or generated (SPEC 2.5)."""
+        first = self._rule_lines.setdefault(rule_id, line := line_of(node))
+        if len(self._rule_lines) == self._claimed:
+            message = f"duplicate rule id {rule_id!r}, also that of the rule at line {first}"
+            raise self._reader.error(line, f"{path}.id", message)
+        self._claimed += 1
+
+    def _check_rule_quota(self, count: int, node: Node, path: str, quotas: Quotas, whose: str) -> None:
+        if count > quotas.rules_per_group:
+            message = (
+                f"{whose} has {count} rules, those of template and fast_add included, more than the quota of "
+                f"{quotas.rules_per_group}: raise quotas.rules_per_group"
+            )
+            raise self._reader.error(node, path, message)
+
+    # Instances (SPEC 2.6, 8.1)
+
+    def _instances(
+        self,
+        instances: Mapping[str, tuple[Node, str, dict[str, Node]]],
+        vpcs: Mapping[str, Vpc],
+        group_names: set[str],
+    ) -> tuple[Instance, ...]:
+        reader = self._reader
+        owners: dict[tuple[str, Network], tuple[str, int]] = {}
+        result = []
+        for name, (node, path, fields) in instances.items():
+            vpc = self._vpc_of(fields, node, path, vpcs)
+            addresses = self._instance_addresses(fields, node, path, name, vpc, owners)
+            groups: list[str] = []
+            groups_path = f"{path}.security_groups"
+            for index, item in enumerate(reader.items(fields.get("security_groups"), groups_path)):
+                group = self._known_name(item, f"{groups_path}[{index}]", "a security group", group_names)
+                if group in groups:
+                    raise reader.error(item, f"{groups_path}[{index}]", f"duplicate: {group!r} is in the list already")
+                groups.append(group)
+            result.append(Instance(name, vpc, addresses, tuple(groups) or (DEFAULT_GROUP,)))
+        return tuple(result)
+
+    def _vpc_of(self, fields: Mapping[str, Node], node: Node, path: str, vpcs: Mapping[str, Vpc]) -> str:
+        if "vpc" in fields:
+            return self._known_name(fields["vpc"], f"{path}.vpc", "a VPC", vpcs)
+        if len(vpcs) > 1:
+            raise self._reader.error(node, f"{path}.vpc", f"is missing, and there are {len(vpcs)} VPCs: name one of them")
+        return next(iter(vpcs))
+
+    def _instance_addresses(
+        self,
+        fields: Mapping[str, Node],
+        node: Node,
+        path: str,
+        name: str,
+        vpc: str,
+        owners: dict[tuple[str, Network], tuple[str, int]],
+    ) -> tuple[Network, ...]:
+        """The instance's prefixes, entered into ``owners``. Overlap is fine, the longest prefix owns an address."""
+        reader = self._reader
+        addresses_path = f"{path}.addresses"
+        nodes = reader.items(reader.required(fields, "addresses", node, path), addresses_path)
+        if not nodes:
+            raise reader.error(node, addresses_path, "must list at least one address")
+        addresses = []
+        for index, item in enumerate(nodes):
+            address_path = f"{addresses_path}[{index}]"
+            address = self._address(item, address_path)
+            owner = owners.setdefault((vpc, address), (name, line_of(item)))
+            if owner[0] != name or address in addresses:
+                if owner[0] == name:
+                    raise reader.error(item, address_path, f"duplicate: {address} is in the list already")
+                message = (
+                    f"{address} of instance {name!r} belongs to instance {owner[0]!r} at line {owner[1]} already "
+                    f"(both in VPC {vpc!r})"
+                )
+                raise reader.error(item, address_path, message)
+            addresses.append(address)
+        return tuple(addresses)
+
+    def _warn_of_joining(self, joining: list[tuple[str, Node, str]]) -> None:
+        names = ", ".join(repr(name) for name, _, _ in joining[:_LISTED_NAMES])
+        if len(joining) > _LISTED_NAMES:
+            names += f" and {len(joining) - _LISTED_NAMES} more"
+        subject = f"the instance {names} names" if len(joining) == 1 else f"the instances {names} name"
+        verb = "joins" if len(joining) == 1 else "join"
+        _, node, path = joining[0]
+        place = self._reader.place(node, path)
+        self._warnings.append(f"{place}: {subject} no security group and so {verb} {DEFAULT_GROUP!r}.")
+
+
+def _is_word(text: str) -> bool:
+    return 1 <= len(text) <= 64 and text.isprintable() and " " not in text

@@ -1,0 +1,43 @@
+"""Addresses and CIDRs as a user writes them (SPEC 2.3, 2.6)."""
+
+from __future__ import annotations
+
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from sgfast.policy.model import Network
+
+
+def looks_like_address(text: str) -> bool:
+    """Whether a user who wrote this meant an address or CIDR, right or wrong, rather than a name (SPEC 2.7)."""
+    address = text.partition("/")[0]
+    return ":" in text or "/" in text or address.replace(".", "").isdigit()
+
+
+def parse_network(text: str) -> Network:
+    """An address (a /32 or /128) or a CIDR; ValueError says what is wrong and, with host bits set, what to write.
+
+    Stricter than ``ip_network``: no netmask after the slash, no IPv6 zone.
+    """
+    address_text, slash, length_text = text.partition("/")
+    six = ":" in address_text
+    bits = 128 if six else 32
+    length = bits
+    if slash:
+        if not (length_text.isascii() and length_text.isdigit() and len(length_text) <= 3 and int(length_text) <= bits):
+            raise ValueError(f"the prefix length must be a number from 0 to {bits}")
+        length = int(length_text)
+    if "%" in address_text:
+        raise ValueError("an address has no zone here")
+    try:
+        value = int(IPv6Address(address_text) if six else IPv4Address(address_text))
+    except AddressValueError:
+        raise ValueError(f"not an IPv{6 if six else 4} address") from None
+    host_bits = value & ((1 << (bits - length)) - 1)
+    network: Network
+    if six:
+        network = IPv6Network((value - host_bits, length))
+    else:
+        network = IPv4Network((value - host_bits, length))
+    if host_bits:
+        raise ValueError(f"host bits are set: write {network} for the network or {address_text} for the one address")
+    return network

@@ -1,0 +1,331 @@
+"""One rule of a document (SPEC 2.1-2.5): its mapping to a normalised ``Rule``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Set
+from typing import Literal
+
+from yaml.nodes import MappingNode, Node, SequenceNode  # type: ignore[import-untyped]
+
+from sgfast.policy.model import (
+    ICMP,
+    ICMPV6,
+    PORT_PROTOCOLS,
+    Action,
+    AddressGroup,
+    AddressGroupPeer,
+    Direction,
+    GroupPeer,
+    Network,
+    Peer,
+    Rule,
+)
+from sgfast.policy.networks import looks_like_address, parse_network
+from sgfast.policy.protocols import PROTOCOL_NUMBERS, protocol_name
+from sgfast.policy.yaml_nodes import NodeReader, did_you_mean, show
+
+Ethertype = Literal[4, 6]
+
+RULE_FIELDS = (
+    "direction",
+    "ethertype",
+    "protocol",
+    "ports",
+    "source",
+    "destination",
+    "icmp_type",
+    "icmp_code",
+    "action",
+    "priority",
+    "description",
+    "id",
+)
+_DIRECTIONS: dict[str, Direction] = {
+    "inbound": "inbound",
+    "outbound": "outbound",
+    "ingress": "inbound",
+    "egress": "outbound",
+}
+_ETHERTYPES: dict[str, Ethertype] = {"IPv4": 4, "IPv6": 6}
+_ACTIONS: dict[str, Action] = {"allow": "allow", "deny": "deny"}
+_PEER_FORMS = ("cidr", "group", "address_group")
+_LAST_PORT = 65535
+
+#: Looser than a name: generated ids (SPEC 2.5) must be writable too, so that a printed policy can be read again.
+_RULE_ID = re.compile(r"[A-Za-z0-9_.\-/]{1,100}")
+RULE_ID_WANTED = "1 to 100 letters, digits and _ - . / (a string)"
+_PORT_RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
+_DESCRIPTION_CHARACTERS = 255
+#: Words for "anyone" in other policy languages; here it is said by leaving the field out (SPEC 2.3).
+_ANY_WORDS = frozenset(("any", "all", "*", "anywhere"))
+
+
+class RuleReader:
+    """Reads the rules of one document, whose group names are known by then.
+
+    ``warnings`` gets a sentence for each rule that is no error but cannot match (SPEC 2.4).
+    """
+
+    def __init__(
+        self, reader: NodeReader, groups: Set[str], address_groups: Mapping[str, AddressGroup], warnings: list[str]
+    ) -> None:
+        self._reader = reader
+        self._groups = groups
+        self._address_groups = address_groups
+        self._warnings = warnings
+        self._families = {
+            name: frozenset(network.version for network in group.addresses) for name, group in address_groups.items()
+        }
+
+    def rule(self, node: Node, path: str, next_id: Callable[[Direction], str]) -> Rule:
+        """The rule in ``node``. ``next_id`` is called once for every rule: one with an id of its own counts too."""
+        reader = self._reader
+        fields = reader.fields(node, path, RULE_FIELDS)
+        direction_node = reader.required(fields, "direction", node, path)
+        direction = reader.choice(direction_node, path + ".direction", _DIRECTIONS)
+        rule_id = next_id(direction)
+        if "id" in fields:
+            rule_id = reader.matching(fields["id"], path + ".id", _RULE_ID.fullmatch, RULE_ID_WANTED)
+
+        protocol_node = reader.required(fields, "protocol", node, path, ": write all for every protocol")
+        protocol = self._protocol(protocol_node, path + ".protocol")
+        peer, family = self._peer_of(fields, direction, path)
+        ethertype = self._ethertype(fields, path, protocol, family)
+        if protocol == ICMP and ethertype == 6:
+            protocol = ICMPV6
+        elif protocol == ICMPV6 and ethertype == 4:
+            message = "icmpv6 in an IPv4 rule: use icmp, or make it an IPv6 rule"
+            raise reader.error(protocol_node, path + ".protocol", message)
+        if isinstance(peer, AddressGroupPeer) and ethertype not in self._families[peer.name]:
+            place = reader.place(node, path)
+            self._warnings.append(
+                f"{place}: the address group {peer.name!r} has no IPv{ethertype} address, so this rule matches nothing."
+            )
+
+        icmp_type, icmp_code = self._icmp(fields, path, protocol)
+        action: Action = "allow"
+        if "action" in fields:
+            action = reader.choice(fields["action"], path + ".action", _ACTIONS)
+        priority = 1
+        if "priority" in fields:
+            priority = reader.integer(fields["priority"], path + ".priority", 1, 100)
+        return Rule(
+            rule_id,
+            direction,
+            ethertype,
+            protocol,
+            self._ports_of(fields, path, protocol),
+            icmp_type,
+            icmp_code,
+            peer,
+            action,
+            priority,
+            description(reader, fields, path),
+        )
+
+    # Protocol, ports, ICMP type (SPEC 2.1, 2.2)
+
+    def _protocol(self, node: Node, path: str) -> int | None:
+        reader = self._reader
+        wanted = "a protocol's name, a number from 0 to 255, or all"
+        value = reader.scalar(node, path, wanted)
+        if type(value) is str:
+            word = value.lower()
+            if word in PROTOCOL_NUMBERS:
+                return PROTOCOL_NUMBERS[word]
+            if word == "all":
+                return None
+            if not re.fullmatch(r"[0-9]{1,3}", word):
+                hint = did_you_mean(word, ["all", *PROTOCOL_NUMBERS])
+                raise reader.error(node, path, f"unknown protocol {show(value)}{hint}: must be {wanted}")
+            value = int(word)
+        if type(value) is not int:
+            raise reader.wrong_type(node, path, wanted)
+        if not 0 <= value <= 255:
+            raise reader.error(node, path, f"must be {wanted}, not {show(node.value)}")
+        return value
+
+    def _ports_of(
+        self, fields: Mapping[str, Node], path: str, protocol: int | None
+    ) -> tuple[tuple[int, int], ...] | None:
+        if "ports" not in fields:
+            return None
+        node = fields["ports"]
+        path += ".ports"
+        if protocol not in PORT_PROTOCOLS:
+            name = "all protocols" if protocol is None else protocol_name(protocol) or f"protocol {protocol}"
+            instead = ": use icmp_type" if protocol in (ICMP, ICMPV6) else ""
+            raise self._reader.error(
+                node, path, f"{name} has no ports, only tcp, udp, udplite, sctp and dccp have{instead}"
+            )
+        if type(node) is SequenceNode:
+            items = self._reader.items(node, path)
+            if not items:
+                raise self._reader.error(node, path, "an empty list: leave ports out for all ports")
+            ranges: list[tuple[int, int]] = []
+            for index, item in enumerate(items):
+                ranges += self._port_ranges(item, f"{path}[{index}]")
+        else:
+            ranges = self._port_ranges(node, path)
+        return merged(ranges) if len(ranges) > 1 else tuple(ranges)
+
+    def _port_ranges(self, node: Node, path: str) -> list[tuple[int, int]]:
+        """``22``, ``22-30`` or ``"22,80,8000-8080"``."""
+        wanted = f'a port from 1 to {_LAST_PORT}, a range like 22-30, or a list like "22,80,8000-8080"'
+        value = self._reader.scalar(node, path, wanted)
+        if type(value) is int:
+            if 1 <= value <= _LAST_PORT:
+                return [(value, value)]
+        elif type(value) is str:
+            ranges = []
+            for part in value.split(","):
+                match = _PORT_RANGE.fullmatch(part)
+                if match is None:
+                    instead = ": leave ports out for all ports" if part.strip().lower() in _ANY_WORDS else ""
+                    raise self._reader.error(node, path, f"{show(part)} is no port: must be {wanted}{instead}")
+                first = int(match[1])
+                last = int(match[2] or first)
+                if not (1 <= first <= _LAST_PORT and 1 <= last <= _LAST_PORT):
+                    raise self._reader.error(node, path, f"{show(part)}: ports are 1 to {_LAST_PORT}")
+                if first > last:
+                    raise self._reader.error(node, path, f"{show(part)} is no range: write {last}-{first}")
+                ranges.append((first, last))
+            return ranges
+        else:
+            raise self._reader.wrong_type(node, path, wanted)
+        raise self._reader.error(node, path, f"{show(node.value)}: ports are 1 to {_LAST_PORT}")
+
+    def _icmp(self, fields: Mapping[str, Node], path: str, protocol: int | None) -> tuple[int | None, int | None]:
+        numbers: list[int | None] = []
+        for key in ("icmp_type", "icmp_code"):
+            number = None
+            if key in fields:
+                if protocol not in (ICMP, ICMPV6):
+                    raise self._reader.error(fields[key], f"{path}.{key}", "only a rule for icmp or icmpv6 has one")
+                number = self._reader.integer(fields[key], f"{path}.{key}", 0, 255)
+            numbers.append(number)
+        icmp_type, icmp_code = numbers
+        if icmp_code is not None and icmp_type is None:
+            raise self._reader.error(fields["icmp_code"], f"{path}.icmp_code", "needs an icmp_type")
+        return icmp_type, icmp_code
+
+    # Peer and ethertype (SPEC 2.3, 2.4)
+
+    def _ethertype(
+        self, fields: Mapping[str, Node], path: str, protocol: int | None, family: Ethertype | None
+    ) -> Ethertype:
+        if "ethertype" not in fields:
+            return family or (6 if protocol == ICMPV6 else 4)
+        ethertype = self._reader.choice(fields["ethertype"], path + ".ethertype", _ETHERTYPES)
+        if family is not None and family != ethertype:
+            which = "source" if "source" in fields else "destination"
+            message = f"IPv{ethertype}, but the rule's {which} is IPv{family}: make them agree, or leave ethertype out"
+            raise self._reader.error(fields["ethertype"], path + ".ethertype", message)
+        return ethertype
+
+    def _peer_of(
+        self, fields: Mapping[str, Node], direction: Direction, path: str
+    ) -> tuple[Peer, Ethertype | None]:
+        """The rule's peer, and the family of addresses it is written in, if any.
+
+        0.0.0.0/0 and ::/0 are None like a peer left out: one meaning has one value (SPEC 6.3 compares values).
+        """
+        right, wrong = ("source", "destination") if direction == "inbound" else ("destination", "source")
+        if wrong in fields:
+            raise self._reader.error(fields[wrong], f"{path}.{wrong}", f"an {direction} rule has a {right}: use {right}")
+        node = fields.get(right)
+        if node is None:
+            return None, None
+        path = f"{path}.{right}"
+        if type(node) is MappingNode:
+            return self._peer_form(node, path)
+        reader = self._reader
+        text = reader.string(node, path, f"an address, a CIDR or a group's name (leave {right} out for any address)")
+        meanings: list[str] = []
+        if text in self._groups:
+            meanings.append("group")
+        if text in self._address_groups:
+            meanings.append("address_group")
+        if looks_like_address(text):
+            if not meanings:
+                return self._network_peer(node, path, text)
+            if _is_network(text):  # a name of digits and dots
+                meanings.append("cidr")
+        if len(meanings) > 1:
+            forms = " or ".join(f"{{{form}: {text}}}" for form in meanings)
+            raise reader.error(node, path, f"{show(text)} could be several things: write {forms}")
+        if meanings:
+            return self._peer(node, path, meanings[0], text)
+        if text.lower() in _ANY_WORDS:
+            raise reader.error(node, path, f"unknown security group {show(text)}: leave {right} out for any address")
+        hint = did_you_mean(text, [*self._groups, *self._address_groups])
+        raise reader.error(node, path, f"unknown security group {show(text)}: define it or use a CIDR{hint}")
+
+    def _peer_form(self, node: Node, path: str) -> tuple[Peer, Ethertype | None]:
+        """``{cidr: …}``, ``{group: …}`` or ``{address_group: …}``."""
+        fields = self._reader.fields(node, path, _PEER_FORMS)
+        if len(fields) != 1:
+            raise self._reader.error(node, path, f"must have exactly one of {', '.join(_PEER_FORMS)}")
+        ((form, value),) = fields.items()
+        text = self._reader.string(value, f"{path}.{form}")
+        return self._peer(value, f"{path}.{form}", form, text)
+
+    def _peer(self, node: Node, path: str, form: str, text: str) -> tuple[Peer, Ethertype | None]:
+        if form == "cidr":
+            return self._network_peer(node, path, text)
+        if form == "group":
+            if text not in self._groups:
+                hint = did_you_mean(text, self._groups)
+                raise self._reader.error(node, path, f"unknown security group {show(text)}: define it{hint}")
+            return GroupPeer(text), None
+        if text not in self._address_groups:
+            hint = did_you_mean(text, self._address_groups)
+            raise self._reader.error(node, path, f"unknown address group {show(text)}: define it{hint}")
+        return AddressGroupPeer(text), None
+
+    def _network_peer(self, node: Node, path: str, text: str) -> tuple[Network | None, Ethertype]:
+        address = network(self._reader, node, path, text)
+        family: Ethertype = 4 if address.version == 4 else 6
+        return address if address.prefixlen else None, family
+
+
+def _is_network(text: str) -> bool:
+    try:
+        parse_network(text)
+    except ValueError:
+        return False
+    return True
+
+
+def merged(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Inclusive ranges, sorted, with those that overlap or touch made one."""
+    result: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if result and first <= result[-1][1] + 1:
+            result[-1] = (result[-1][0], max(last, result[-1][1]))
+        else:
+            result.append((first, last))
+    return tuple(result)
+
+
+def network(reader: NodeReader, node: Node, path: str, text: str) -> Network:
+    """An address or CIDR (SPEC 2.3)."""
+    try:
+        return parse_network(text)
+    except ValueError as error:
+        raise reader.error(node, path, f"{show(text)}: {error}") from None
+
+
+def description(reader: NodeReader, fields: Mapping[str, Node], path: str) -> str:
+    """The description of a rule or a group (SPEC 2.1)."""
+    node = fields.get("description")
+    if node is None:
+        return ""
+    path += ".description"
+    text = reader.string(node, path)
+    if len(text) > _DESCRIPTION_CHARACTERS:
+        raise reader.error(node, path, f"has {len(text)} characters, at most {_DESCRIPTION_CHARACTERS} are allowed")
+    if "<" in text or ">" in text:
+        raise reader.error(node, path, "must contain neither < nor >")
+    return text

@@ -1,0 +1,139 @@
+"""The default group, the templates and the fast-add rules (SPEC 8.1, 8.3, 8.4), as data.
+
+The rules in the tables carry no id: whoever puts them into a group numbers them (SPEC 2.5).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Literal
+
+from sgfast.errors import PolicyError
+from sgfast.policy.model import (
+    DEFAULT_GROUP,
+    ICMP,
+    TCP,
+    AddressGroupPeer,
+    Direction,
+    GroupPeer,
+    Rule,
+    SecurityGroup,
+)
+from sgfast.policy.protocols import protocol_name
+
+#: Stands for the group a template is put into; no group can have this name (SPEC 2.7).
+ITSELF = GroupPeer("")
+
+
+def _from_anywhere(protocol: int | None, first_port: int | None = None, last_port: int | None = None) -> Rule:
+    ports = None if first_port is None else ((first_port, last_port or first_port),)
+    return Rule(id="", direction="inbound", ethertype=4, protocol=protocol, ports=ports)
+
+
+def _both_families(direction: Direction, peer: GroupPeer | None) -> tuple[Rule, Rule]:
+    families: tuple[Literal[4], Literal[6]] = (4, 6)
+    four, six = (Rule(id="", direction=direction, ethertype=family, peer=peer) for family in families)
+    return four, six
+
+
+_INBOUND_FROM_ITSELF = _both_families("inbound", ITSELF)
+_OUTBOUND_ALL = _both_families("outbound", None)
+
+#: What ``template:`` may name, and its rules (SPEC 8.3).
+TEMPLATES: dict[str, tuple[Rule, ...]] = {
+    "general-purpose-web-server": (
+        _from_anywhere(TCP, 22),
+        _from_anywhere(TCP, 3389),
+        _from_anywhere(TCP, 80),
+        _from_anywhere(TCP, 443),
+        _from_anywhere(ICMP),
+        *_INBOUND_FROM_ITSELF,
+        *_OUTBOUND_ALL,
+    ),
+    "all-ports-open": (_from_anywhere(None), *_INBOUND_FROM_ITSELF, *_OUTBOUND_ALL),
+    "fast-add": (*_INBOUND_FROM_ITSELF, *_OUTBOUND_ALL),
+}
+
+_DEFAULT_RULES = (*_INBOUND_FROM_ITSELF, *_OUTBOUND_ALL)
+
+#: What ``fast_add:`` may list, and the rule it adds (SPEC 8.4).
+FAST_ADD: dict[str, Rule] = {
+    "ssh": _from_anywhere(TCP, 22),
+    "rdp": _from_anywhere(TCP, 3389),
+    "ftp": _from_anywhere(TCP, 20, 21),
+    "telnet": _from_anywhere(TCP, 23),
+    "icmp": _from_anywhere(ICMP),
+    "ping": _from_anywhere(ICMP),
+    "http": _from_anywhere(TCP, 80),
+    "https": _from_anywhere(TCP, 443),
+    "http-alt": _from_anywhere(TCP, 8080),
+    "mysql": _from_anywhere(TCP, 3306),
+    "mssql": _from_anywhere(TCP, 1433),
+    "postgresql": _from_anywhere(TCP, 5432),
+    "oracle": _from_anywhere(TCP, 1521),
+    "redis": _from_anywhere(TCP, 6379),
+    "mongodb": _from_anywhere(TCP, 27017),
+}
+
+
+class RuleNumbers:
+    """Gives out a group's generated rule ids, in order (SPEC 2.5)."""
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+        self._used: dict[Direction, int] = {"inbound": 0, "outbound": 0}
+
+    def next_id(self, direction: Direction) -> str:
+        """The id of the group's next rule of this direction; call it for rules with an id of their own too."""
+        self._used[direction] += 1
+        return f"{self._group}/{direction}/{self._used[direction]}"
+
+
+def placed(rules: Iterable[Rule], group: str, numbers: RuleNumbers) -> list[Rule]:
+    """Table rules as rules of ``group``: numbered, and "itself" filled in."""
+    itself = GroupPeer(group)
+    return [
+        replace(rule, id=numbers.next_id(rule.direction), peer=itself if rule.peer == ITSELF else rule.peer)
+        for rule in rules
+    ]
+
+
+def default_group() -> SecurityGroup:
+    """The group that is created when an instance has none and the document does not define it (SPEC 8.1)."""
+    rules = placed(_DEFAULT_RULES, DEFAULT_GROUP, RuleNumbers(DEFAULT_GROUP))
+    return SecurityGroup(DEFAULT_GROUP, tuple(rules))
+
+
+def template_document(name: str) -> str:
+    """A template, or ``default``, as the ``security_groups`` section of a document (SPEC 2), every rule spelled out.
+
+    The group has the template's name. Pasted into a document it means what ``template: NAME`` in a group of that name
+    means.
+    """
+    known = {**TEMPLATES, DEFAULT_GROUP: _DEFAULT_RULES}
+    if name not in known:
+        near = difflib.get_close_matches(name[:64], known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise PolicyError(f"unknown template {name[:64]!r}: use one of {', '.join(known)}{hint}")
+    lines = ["security_groups:", f"  - name: {name}   # rename it here and in the rules below", "    rules:"]
+    lines += [f"      - {_as_flow_mapping(rule)}" for rule in placed(known[name], name, RuleNumbers(name))]
+    return "\n".join(lines) + "\n"
+
+
+def _as_flow_mapping(rule: Rule) -> str:
+    """A table rule as YAML; tables use neither ICMP types, priorities, deny rules nor descriptions."""
+    protocol = "all" if rule.protocol is None else protocol_name(rule.protocol)
+    fields = [f"direction: {rule.direction}", f"ethertype: IPv{rule.ethertype}", f"protocol: {protocol}"]
+    if rule.ports is not None:
+        ports = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
+        fields.append(f'ports: "{ports}"' if "," in ports else f"ports: {ports}")
+    if isinstance(rule.peer, GroupPeer | AddressGroupPeer):
+        peer = rule.peer.name
+    elif rule.peer is None:
+        peer = "0.0.0.0/0" if rule.ethertype == 4 else '"::/0"'
+    else:
+        peer = f'"{rule.peer}"'
+    fields.append(f"{'source' if rule.direction == 'inbound' else 'destination'}: {peer}")
+    return "{" + ", ".join(fields) + "}"

@@ -1,0 +1,372 @@
+"""YAML text to nodes, and nodes to checked values; every error names file, line and field (SPEC 2, 11).
+
+PyYAML's own resolver reads YAML 1.1 (``22:24`` is 1344, ``no`` is false), so scalars are resolved here, by the YAML 1.2
+core schema, and only when a value is asked for. libyaml's C parser does the rest of the work where it is there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gc
+import os
+import re
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import yaml  # type: ignore[import-untyped]
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode  # type: ignore[import-untyped]
+
+from sgfast.errors import PolicyError
+
+MAX_BYTES = 256 << 20
+#: A document has four levels of mappings and lists; libyaml's composer recurses on the C stack without a check.
+MAX_DEPTH = 50
+#: Nodes in the text, and again nodes visited with every alias followed. A node costs about 400 bytes; an instance is
+#: about ten nodes.
+MAX_NODES = 3_000_000
+#: libyaml compares each %TAG line with all before it.
+MAX_TAG_DIRECTIVES = 100
+
+#: Longest piece of the document that a message repeats.
+_SHOWN_CHARACTERS = 80
+#: Most names that a near spelling is looked for among.
+_SUGGESTION_CANDIDATES = 10_000
+
+_STR = "tag:yaml.org,2002:str"
+_MAP = "tag:yaml.org,2002:map"
+_SEQ = "tag:yaml.org,2002:seq"
+#: Plain scalars without a tag of their own: what they are is decided by their text, when it is asked for.
+_PLAIN = "?"
+_NULL_TAGS = frozenset((_PLAIN, "tag:yaml.org,2002:null"))
+_EXPLICIT_TAGS: dict[str, type] = {
+    "tag:yaml.org,2002:null": type(None),
+    "tag:yaml.org,2002:bool": bool,
+    "tag:yaml.org,2002:int": int,
+    "tag:yaml.org,2002:float": float,
+}
+
+_NULLS = frozenset(("", "~", "null", "Null", "NULL"))
+_WORDS: dict[str, bool | float | None] = {
+    **dict.fromkeys(_NULLS),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **{sign + word: float(sign + "inf") for sign in ("", "+", "-") for word in (".inf", ".Inf", ".INF")},
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
+}
+_DECIMAL = re.compile(r"[-+]?[0-9]+")
+_OCTAL_OR_HEX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+#: First characters of everything that is no string; most strings of a policy end their resolution here.
+_NOT_STRING_STARTS = frozenset("0123456789+-.~nNtTfF")
+#: Longest number that is converted (Python refuses more than 4,300 digits); longer ones are out of any range we have.
+_NUMBER_CHARACTERS = 100
+
+T = TypeVar("T")
+
+
+def plain_value(text: str) -> object:
+    """What a plain scalar is in the YAML 1.2 core schema: None, bool, int, float or the string itself."""
+    if text and text[0] not in _NOT_STRING_STARTS:
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    if _DECIMAL.fullmatch(text):
+        return int(text) if len(text) <= _NUMBER_CHARACTERS else float(text)
+    if _OCTAL_OR_HEX.fullmatch(text):
+        return int(text, 0) if len(text) <= _NUMBER_CHARACTERS else float("inf")
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return text
+
+
+def show(text: str) -> str:
+    """A piece of the document as messages repeat it: quoted, control characters escaped, shortened."""
+    return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` or nothing."""
+    candidates = [name for name, _ in zip(known, range(_SUGGESTION_CANDIDATES), strict=False)]
+    near = difflib.get_close_matches(word[:_SHOWN_CHARACTERS], candidates, n=1)
+    if not near:  # get_close_matches minds case
+        near = [name for name in candidates if name.lower() == word.lower()]
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def line_of(node: Node) -> int:
+    """The 1-based line a node starts at; for an alias, the line of its anchor."""
+    line: int = node.start_mark.line
+    return line + 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bytes to nodes
+
+
+class _TooMuch(Exception):
+    """A bound of this module was passed; the arguments are the node and the message."""
+
+
+class _Hooks:
+    """What PyYAML's composers, both the C and the Python one, ask of a resolver."""
+
+    _depth = 0
+    _nodes = 0
+
+    def resolve(self, kind: type, value: object, implicit: tuple[bool, bool]) -> str:
+        if kind is ScalarNode:
+            return _PLAIN if implicit[0] else _STR
+        return _MAP if kind is MappingNode else _SEQ
+
+    def descend_resolver(self, parent: Any, index: object) -> None:
+        self._depth += 1
+        self._nodes += 1
+        if self._depth > MAX_DEPTH:
+            raise _TooMuch(parent, f"nested more than {MAX_DEPTH} deep")
+        if self._nodes > MAX_NODES:
+            raise _TooMuch(parent, f"more than {MAX_NODES:,} values: too large")
+
+    def ascend_resolver(self) -> None:
+        self._depth -= 1
+
+
+class _Loader(_Hooks, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    pass
+
+
+def shown_origin(origin: str) -> str:
+    """A document's name as messages begin with it: one line, whatever the file is called."""
+    if origin == "-":
+        return "<stdin>"
+    return origin if origin.isprintable() else repr(origin)[1:-1]
+
+
+def read_document(path: str | os.PathLike[str]) -> tuple[bytes, str]:
+    """The bytes of a document and its origin; ``-`` is standard input."""
+    origin = os.fspath(path)
+    try:
+        if origin == "-":
+            data = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            with open(origin, "rb") as stream:
+                data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise PolicyError(f"{shown_origin(origin)}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, AttributeError):  # a NUL in the path; no standard input, or a closed one
+        raise PolicyError(f"{shown_origin(origin)}: cannot be read: no such file") from None
+    if len(data) > MAX_BYTES:
+        raise PolicyError(f"{shown_origin(origin)}: cannot be read: larger than {MAX_BYTES >> 20} MiB")
+    return data, origin
+
+
+def compose(text: str | bytes, origin: str) -> Node:
+    """The root node of the one YAML document in ``text``."""
+    shown = shown_origin(origin)
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    if len(data) > MAX_BYTES:
+        raise PolicyError(f"{shown}: larger than {MAX_BYTES >> 20} MiB")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise PolicyError(f"{shown}:{line}: not UTF-8 text (byte 0x{data[error.start]:02x})") from None
+    if unprintable := yaml.reader.Reader.NON_PRINTABLE.search(text):
+        line = text.count("\n", 0, unprintable.start()) + 1
+        raise PolicyError(f"{shown}:{line}: not YAML: the control character {unprintable.group()!a}")
+    if data.startswith(b"%TAG") + data.count(b"\n%TAG") > MAX_TAG_DIRECTIVES:
+        raise PolicyError(f"{shown}: more than {MAX_TAG_DIRECTIVES} %TAG directives")
+    try:
+        with _garbage_collection_paused():
+            root = _Loader(text).get_single_node()
+    except _TooMuch as error:
+        node, message = error.args
+        raise PolicyError(f"{shown}:{line_of(node) if node is not None else 1}: {message}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{shown}:{mark.line + 1}" if mark is not None else shown
+        context = f" ({_one_line(error.context)})" if error.context else ""
+        problem = _one_line(error.problem or "syntax error")
+        if "another document" in problem:
+            raise PolicyError(f"{place}: more than one YAML document: a policy is one") from None
+        raise PolicyError(f"{place}: not YAML: {problem}{context}") from None
+    except yaml.YAMLError as error:
+        raise PolicyError(f"{shown}: not YAML: {_one_line(str(error))}") from None
+    if root is None:
+        raise PolicyError(f"{shown}:1: the document is empty")
+    return root
+
+
+def _one_line(text: str) -> str:
+    return repr(text[:200])[1:-1]
+
+
+@contextmanager
+def _garbage_collection_paused() -> Iterator[None]:
+    """Composing allocates only what it keeps; collecting meanwhile finds nothing and takes two thirds of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Nodes to values
+
+
+class NodeReader:
+    """Reads values from one document's nodes. ``path`` is always the field's full name, for messages."""
+
+    def __init__(self, origin: str) -> None:
+        self._shown_origin = shown_origin(origin)
+        self._visits_left = MAX_NODES
+
+    def error(self, where: Node | int, path: str, message: str) -> PolicyError:
+        """The error to raise: ``policy.yaml:14: security_groups[0].rules[2].source: unknown …``."""
+        line = where if isinstance(where, int) else line_of(where)
+        return PolicyError(f"{self._shown_origin}:{line}: {path + ': ' if path else ''}{message}")
+
+    def place(self, where: Node, path: str) -> str:
+        """``policy.yaml:14: field``, for warnings."""
+        return f"{self._shown_origin}:{line_of(where)}: {path}"
+
+    # Collections. These count what they visit, so that a few anchors cannot stand for billions of values.
+
+    def fields(self, node: Node, path: str, known: Collection[str]) -> dict[str, Node]:
+        """A mapping's values by key; unknown and duplicate keys are errors. Null is an empty mapping."""
+        if type(node) is not MappingNode or node.tag != _MAP:
+            if self.is_null(node):
+                return {}
+            raise self.wrong_type(node, path, "a mapping")
+        self._visit(node, path)
+        found: dict[str, Node] = {}
+        for key_node, value in node.value:
+            key = key_node.value
+            if type(key) is str and key in known and key not in found and key_node.tag in (_PLAIN, _STR):
+                found[key] = value
+            else:
+                raise self._bad_key(key_node, value, path, known, found)
+        return found
+
+    def items(self, node: Node | None, path: str) -> list[Node]:
+        """A list's values; null, or a field left out, is an empty list."""
+        if node is None or self.is_null(node):
+            return []
+        if type(node) is not SequenceNode or node.tag != _SEQ:
+            raise self.wrong_type(node, path, "a list")
+        self._visit(node, path)
+        values: list[Node] = node.value
+        return values
+
+    def required(self, fields: Mapping[str, Node], key: str, node: Node, path: str, hint: str = "") -> Node:
+        value = fields.get(key)
+        if value is None:
+            raise self.error(node, f"{path}.{key}" if path else key, f"is missing{hint}")
+        return value
+
+    def _visit(self, node: Node, path: str) -> None:
+        self._visits_left -= len(node.value) + 1
+        if self._visits_left < 0:
+            raise self.error(node, path, f"more than {MAX_NODES:,} values with aliases followed: too large")
+
+    def _bad_key(
+        self, key_node: Node, value: Node, path: str, known: Collection[str], found: Mapping[str, Node]
+    ) -> PolicyError:
+        key = key_node.value
+        if type(key) is not str or key_node.tag not in (_PLAIN, _STR):
+            return self.error(key_node, path, "a key must be a plain word")
+        field = f"{path}.{key}" if path else key
+        if key in found:
+            return self.error(key_node, field, f"duplicate key, first used at line {line_of(found[key])}")
+        if "ports" in found and self.is_null(value) and re.fullmatch(r"\s*\d{1,9}(\s*-\s*\d{1,9})?\s*", key):
+            message = f'inside {{}} a comma ends the value, and {show(key)} is the next key: quote the list: ports: "22,80"'
+            return self.error(key_node, f"{path}.ports", message)
+        hint = did_you_mean(key, known) or f": known here are {', '.join(known)}"
+        return self.error(key_node, path, f"unknown key {show(key)}{hint}")
+
+    # Scalars.
+
+    def is_null(self, node: Node) -> bool:
+        return type(node) is ScalarNode and node.tag in _NULL_TAGS and node.value in _NULLS
+
+    def scalar(self, node: Node, path: str, wanted: str) -> object:
+        """A scalar as None, bool, int, float or str; ``wanted`` says in a message what it should have been."""
+        if type(node) is not ScalarNode:
+            raise self.wrong_type(node, path, wanted)
+        if node.tag == _STR:
+            return node.value
+        value = plain_value(node.value)
+        if node.tag != _PLAIN:
+            explicit = _EXPLICIT_TAGS.get(node.tag)
+            if explicit is float and type(value) is int:
+                value = float(value)
+            if explicit is None or type(value) is not explicit:
+                raise self.error(node, path, f"the tag {show(node.tag)} does not fit here: must be {wanted}")
+        return value
+
+    def string(self, node: Node, path: str, wanted: str = "a string") -> str:
+        value = self.scalar(node, path, wanted)
+        if type(value) is not str:
+            raise self.wrong_type(node, path, wanted)
+        return value
+
+    def integer(self, node: Node, path: str, low: int, high: int) -> int:
+        wanted = f"a whole number from {low} to {high}"
+        value = self.scalar(node, path, wanted)
+        if type(value) is not int:
+            raise self.wrong_type(node, path, wanted)
+        if not low <= value <= high:
+            raise self.error(node, path, f"must be {wanted}, not {_shorten(node.value)}")
+        return value
+
+    def positive_number(self, node: Node, path: str, high: float) -> float:
+        wanted = f"a number above 0, at most {high:g}"
+        value = self.scalar(node, path, wanted)
+        if not (type(value) is int or type(value) is float):
+            raise self.wrong_type(node, path, wanted)
+        if not 0 < value <= high:  # false for NaN too
+            raise self.error(node, path, f"must be {wanted}, not {_shorten(node.value)}")
+        return value
+
+    def choice(self, node: Node, path: str, table: Mapping[str, T]) -> T:
+        """What the table has for the word."""
+        wanted = f"one of {', '.join(table)}"
+        word = self.string(node, path, wanted)
+        if word not in table:
+            raise self.error(node, path, f"must be {wanted}, not {show(word)}{did_you_mean(word, table)}")
+        return table[word]
+
+    def matching(self, node: Node, path: str, fits: Callable[[str], object], wanted: str) -> str:
+        """A string that ``fits``."""
+        text = self.string(node, path, wanted)
+        if not fits(text):
+            raise self.error(node, path, f"must be {wanted}, not {show(text)}")
+        return text
+
+    def wrong_type(self, node: Node, path: str, wanted: str) -> PolicyError:
+        tag = node.tag
+        if tag in (_MAP, _SEQ):
+            found = "a mapping" if tag == _MAP else "a list"
+        elif type(node) is not ScalarNode or tag not in (_PLAIN, _STR):
+            found = f"a value with the tag {show(tag)}"
+        elif tag == _STR:
+            found = f"the text {show(node.value)}"
+        elif self.is_null(node):
+            found = "nothing (null)"
+        else:
+            value = plain_value(node.value)
+            if isinstance(value, str):
+                found = f"the text {show(node.value)}"
+            else:
+                kind = "" if isinstance(value, bool) else "the number "
+                quote = ": quote it" if "string" in wanted or "name" in wanted else ""
+                found = f"{kind}{_shorten(node.value)}{quote}"
+        return self.error(node, path, f"must be {wanted}, not {found}")
+
+
+def _shorten(text: str) -> str:
+    return show(text)[1:-1]

@@ -1,0 +1,949 @@
+"""SPEC.md as plain, slow, obvious Python: the oracle the fast engine is checked against, packet by packet.
+
+How to read it, from top to bottom; each part is one part of SPEC:
+
+1. the words it answers with: ``SideVerdict``, ``PacketVerdict``;
+2. reading a frame: ``parse_frame`` peels tags, reads the IP header and the transport header into a ``Packet`` and
+   notes what is wrong with it (SPEC 3.1, 3.4), without deciding anything;
+3. naming a connection: ``flow_of`` and ``quoted_flow`` (SPEC 5.1, 4.6);
+4. the TCP table (SPEC 5.4);
+5. what the table of connections holds: ``Connection``, ``Moot``, ``Entry`` (SPEC 5.8, 9.2); what is judged: ``Case``;
+6. ``ReferenceEngine``: ``process_frame`` is section 3, ``_judge_side`` section 4, the rest what they need;
+7. the order of the sides (SPEC 3.7), and whose address is whose (SPEC 7.1).
+
+A connection or moot mark whose deadline has come does not exist; whoever looks one up checks, and nothing else depends
+on when it is really removed (``_sweep``). All times are integer nanoseconds. "R3" and the like are the architect's
+rulings on SPEC's open ends. Not here yet: changes of the policy (SPEC 6) and the joining of fragments (SPEC 9.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from sgfast.errors import PolicyError
+from sgfast.policy.model import (
+    DCCP,
+    ICMP,
+    ICMPV6,
+    PORT_PROTOCOLS,
+    SCTP,
+    TCP,
+    UDP,
+    UDPLITE,
+    AddressGroupPeer,
+    GroupPeer,
+    Instance,
+    Network,
+    Policy,
+    Rule,
+)
+
+Address = IPv4Address | IPv6Address
+End = tuple[Address, int | None]
+"""One end of a connection: its address, and its port where the protocol has ports."""
+
+NANOSECONDS = 10**9
+LATE_AT_MOST = 60 * NANOSECONDS  # SPEC 9.1
+ENDLESS = 1 << 32  # more bytes than any packet has
+
+
+# --- 1 The answer (SPEC 10.3)
+
+
+@dataclass
+class SideVerdict:
+    """What one side said (SPEC 4), and the rule it stands on."""
+
+    instance: str
+    verdict: str
+    reason: str
+    rule: str | None
+
+
+@dataclass
+class PacketVerdict:
+    """What became of a packet; everything that cannot be known is None."""
+
+    verdict: str
+    reason: str | None
+    egress: SideVerdict | None = None
+    ingress: SideVerdict | None = None
+    src: str | None = None
+    dst: str | None = None
+    protocol: int | None = None
+    sport: int | None = None
+    dport: int | None = None
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+    #: "opened", "inferred" or "denied" if a connection, or an attempt at one, begins here (R15).
+    began: str | None = None
+    #: Ids of the rules that created a connection on a side with this packet.
+    created: tuple[str, ...] = ()
+    #: State, direction and kind of packet, the TCP table's answer; of the side that decided.
+    tcp_transition: tuple[str, str, str] | None = None
+
+
+# --- 2 Reading a frame (SPEC 3.1, 3.4; R7)
+
+ETHERTYPE_IP = {0x0800: 4, 0x86DD: 6}
+VLAN_TAGS = (0x8100, 0x88A8, 0x9100, 0x9200)
+MPLS_TAGS = (0x8847, 0x8848)
+PPPOE_SESSION = 0x8864
+PPP_IP = {0x0021: 4, 0x0057: 6}
+#: Address families that the BSDs write in front of a packet.
+FAMILY_IP = {2: 4, 10: 6, 24: 6, 28: 6, 30: 6}
+#: Link types with an ethertype somewhere: length of the link header, place of the ethertype.
+LINKS_WITH_ETHERTYPE = {1: (14, 12), 113: (16, 14), 276: (20, 0)}
+LINK_NULL, LINK_LOOP = 0, 108
+LINKS_RAW = (12, 14, 101)
+LINKS_OF_ONE_VERSION = {228: 4, 229: 6}
+
+FRAGMENT_HEADER = 44
+EXTENSION_HEADERS = (0, 43, FRAGMENT_HEADER, 60, 135, 139, 140)
+#: Bytes of transport header without which a packet cannot be judged (SPEC 3.4).
+HEADER_NEEDED = {TCP: 20, UDP: 8, UDPLITE: 8, SCTP: 12, DCCP: 12}
+
+#: ICMP queries and the reply to each (SPEC 5.6).
+ICMP_REPLY_TO = {4: {8: 0, 13: 14, 15: 16, 17: 18}, 6: {128: 129}}
+ICMPV4_ERRORS = (3, 4, 5, 11, 12)
+
+#: What ``find_ip`` says when there is no IP header to be found.
+NOT_IP, MALFORMED = "not-ip", "malformed"
+
+
+@dataclass
+class Packet:
+    """What a frame's headers say."""
+
+    version: int
+    src: Address
+    dst: Address
+    protocol: int
+    hop_limit: int
+    #: Why the packet cannot be judged: malformed, truncated or fragment (SPEC 3.4, R12); None if it can.
+    problem: str | None = None
+    first_fragment: bool = False
+    #: Bytes of the IP payload behind all extension headers, by the IP header; and those of them that were captured.
+    payload_length: int = 0
+    payload: bytes = b""
+    #: The IP header is sound, all of it was captured, and the payload begins with a transport header.
+    has_transport: bool = False
+    sport: int | None = None
+    dport: int | None = None
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+    icmp_identifier: int = 0
+    tcp_flags: int = 0
+
+    @property
+    def is_icmp(self) -> bool:
+        """ICMP in IPv4 or ICMPv6 in IPv6; each inside the other is just some protocol."""
+        return self.protocol == (ICMP if self.version == 4 else ICMPV6)
+
+    @property
+    def can_open(self) -> bool:
+        """Whether this packet is one that starts a connection if there is none (SPEC 5.4, 5.6, 5.7)."""
+        if self.protocol == TCP:
+            return tcp_kind(self.tcp_flags) == "syn"
+        if self.icmp_type is not None:
+            return icmp_role(self.version, self.icmp_type) in ("query", "one-way")
+        return True
+
+
+def number(data: bytes, offset: int, size: int) -> int:
+    """The big-endian number there; the caller has checked that it is there."""
+    return int.from_bytes(data[offset : offset + size], "big")
+
+
+def icmp_role(version: int, icmp_type: int) -> str:
+    """query, reply, error or one-way (SPEC 4.6, 5.6)."""
+    if icmp_type in ICMP_REPLY_TO[version]:
+        return "query"
+    if icmp_type in ICMP_REPLY_TO[version].values():
+        return "reply"
+    is_error = icmp_type in ICMPV4_ERRORS if version == 4 else icmp_type < 128
+    return "error" if is_error else "one-way"
+
+
+def parse_frame(data: bytes, wire_length: int, link_type: int) -> Packet | str:
+    """The packet in a frame; or ``NOT_IP``, or ``MALFORMED`` if even its addresses cannot be read."""
+    found = find_ip(data, link_type)
+    if isinstance(found, str):
+        return found
+    offset, version = found
+    ip = data[offset:]
+    if len(ip) < (20 if version == 4 else 40) or ip[0] >> 4 != version:
+        return MALFORMED
+    rest_of_frame = max(wire_length, len(data)) - offset
+    packet = read_ipv4(ip, rest_of_frame) if version == 4 else read_ipv6(ip, rest_of_frame)
+    if packet.has_transport:
+        packet.problem = read_transport(packet)
+    return packet
+
+
+def find_ip(data: bytes, link_type: int) -> tuple[int, int] | str:
+    """Offset and version of the IP header, below all tags (SPEC 3.1)."""
+    if link_type in LINKS_WITH_ETHERTYPE:
+        header_length, ethertype_offset = LINKS_WITH_ETHERTYPE[link_type]
+        if len(data) < header_length:
+            return MALFORMED
+        return peel_tags(data, header_length, number(data, ethertype_offset, 2))
+    if link_type in LINKS_RAW:
+        return version_by_nibble(data, 0, otherwise=MALFORMED)
+    if link_type in LINKS_OF_ONE_VERSION:
+        return 0, LINKS_OF_ONE_VERSION[link_type]
+    if link_type in (LINK_NULL, LINK_LOOP):
+        if len(data) < 4:
+            return MALFORMED
+        families = [number(data, 0, 4)]
+        if link_type == LINK_NULL:
+            families.append(int.from_bytes(data[:4], "little"))
+        for family in families:
+            if family in FAMILY_IP:
+                return 4, FAMILY_IP[family]
+    return NOT_IP
+
+
+def peel_tags(data: bytes, offset: int, ethertype: int) -> tuple[int, int] | str:
+    """From the ethertype, and the offset of what follows it, to the IP header."""
+    while ethertype in VLAN_TAGS:
+        if len(data) < offset + 4:
+            return MALFORMED
+        ethertype = number(data, offset + 2, 2)
+        offset += 4
+    if ethertype in ETHERTYPE_IP:
+        return offset, ETHERTYPE_IP[ethertype]
+    if ethertype in MPLS_TAGS:
+        bottom_of_stack = False
+        while not bottom_of_stack:
+            if len(data) < offset + 4:
+                return MALFORMED
+            bottom_of_stack = data[offset + 2] & 1 == 1
+            offset += 4
+        return version_by_nibble(data, offset, otherwise=NOT_IP)
+    if ethertype == PPPOE_SESSION:
+        if len(data) < offset + 8:
+            return MALFORMED
+        ppp_protocol = number(data, offset + 6, 2)
+        return (offset + 8, PPP_IP[ppp_protocol]) if ppp_protocol in PPP_IP else NOT_IP
+    return NOT_IP
+
+
+def version_by_nibble(data: bytes, offset: int, otherwise: str) -> tuple[int, int] | str:
+    if len(data) <= offset:
+        return MALFORMED
+    version = data[offset] >> 4
+    return (offset, version) if version in (4, 6) else otherwise
+
+
+def read_ipv4(ip: bytes, rest_of_frame: int) -> Packet:
+    """``ip`` is what was captured from the IP header on, at least 20 bytes, of ``rest_of_frame`` bytes on the wire."""
+    packet = Packet(4, IPv4Address(ip[12:16]), IPv4Address(ip[16:20]), protocol=ip[9], hop_limit=ip[8])
+    header_length = (ip[0] & 15) * 4
+    total_length = number(ip, 2, 2) or rest_of_frame  # 0: segmentation offload (SPEC 3.4)
+    fragment = number(ip, 6, 2)
+    if header_length < 20 or total_length < header_length or total_length > rest_of_frame:
+        packet.problem = "malformed"
+    elif fragment & 0x1FFF:
+        packet.problem = "fragment"
+    else:
+        packet.first_fragment = bool(fragment & 0x2000)
+        packet.payload_length = total_length - header_length
+        packet.payload = ip[header_length:total_length]  # without padding
+        packet.has_transport = True
+    return packet
+
+
+def read_ipv6(ip: bytes, rest_of_frame: int) -> Packet:
+    """As ``read_ipv4``, from 40 bytes on."""
+    packet = Packet(6, IPv6Address(ip[8:24]), IPv6Address(ip[24:40]), protocol=ip[6], hop_limit=ip[7])
+    packet.payload_length = number(ip, 4, 2) or rest_of_frame - 40
+    packet.payload = ip[40 : 40 + packet.payload_length]  # without padding
+    if packet.payload_length > rest_of_frame - 40:
+        packet.problem = "malformed"
+    while packet.problem is None and packet.protocol in EXTENSION_HEADERS:
+        packet.problem = step_over_extension_header(packet)
+    packet.has_transport = packet.problem is None
+    return packet
+
+
+def step_over_extension_header(packet: Packet) -> str | None:
+    """Take one IPv6 extension header off the payload, or say why not (SPEC 3.4)."""
+    payload = packet.payload
+    length = 8  # the least, and a fragment header's always
+    if packet.protocol != FRAGMENT_HEADER and len(payload) >= 2:
+        length = (payload[1] + 1) * 8
+    if length > packet.payload_length:
+        return "malformed"
+    if length > len(payload):
+        return "truncated"
+    if packet.protocol == FRAGMENT_HEADER:
+        fragment = number(payload, 2, 2)
+        packet.first_fragment = packet.first_fragment or bool(fragment & 1)
+        if fragment >> 3:
+            packet.protocol = payload[0]
+            return "fragment"
+    packet.protocol = payload[0]
+    packet.payload = payload[length:]
+    packet.payload_length -= length
+    return None
+
+
+def read_transport(packet: Packet) -> str | None:
+    """Read ports, flags, ICMP fields; say what is wrong with the transport header, if anything (SPEC 3.4)."""
+    payload = packet.payload
+    needed = 8 if packet.is_icmp else HEADER_NEEDED.get(packet.protocol, 0)
+    if packet.payload_length < needed:
+        return "malformed"
+    if len(payload) < needed:
+        return "truncated"
+    read_ports_or_icmp(packet)
+    if packet.protocol == TCP:
+        packet.tcp_flags = payload[13]
+        data_offset = (payload[12] >> 4) * 4
+        if data_offset < 20 or data_offset > packet.payload_length:
+            return "malformed"
+    if packet.protocol == UDP and not packet.first_fragment:
+        udp_length = number(payload, 4, 2)
+        if udp_length < 8 or udp_length > packet.payload_length:
+            return "malformed"
+    return None
+
+
+def read_ports_or_icmp(packet: Packet) -> None:
+    """The caller has checked that they are there."""
+    payload = packet.payload
+    if packet.is_icmp:
+        packet.icmp_type, packet.icmp_code = payload[0], payload[1]
+        packet.icmp_identifier = number(payload, 4, 2)
+    if packet.protocol in PORT_PROTOCOLS:
+        packet.sport, packet.dport = number(payload, 0, 2), number(payload, 2, 2)
+
+
+def is_infrastructure(packet: Packet) -> bool:
+    """DHCP, neighbour discovery, multicast listener discovery (SPEC 3.2)."""
+    if not packet.has_transport:
+        return False
+    payload = packet.payload
+    if packet.protocol == UDP and len(payload) >= 4:
+        ports = {number(payload, 0, 2), number(payload, 2, 2)}
+        return ports == ({67, 68} if packet.version == 4 else {546, 547})
+    if packet.version == 6 and packet.protocol == ICMPV6 and len(payload) >= 1:
+        return (133 <= payload[0] <= 137 and packet.hop_limit == 255) or payload[0] in (130, 131, 132, 143)
+    return False
+
+
+# --- 3 Naming a connection (SPEC 5.1)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The key of a packet's connection, and the ends the packet goes from and to."""
+
+    key: Hashable
+    sender: End
+    receiver: End
+
+
+def flow_of(packet: Packet) -> Flow | None:
+    """The packet's connection; None for an ICMP error, which has none of its own."""
+    src, dst, kind = packet.src, packet.dst, packet.icmp_type
+    sender, receiver = (src, packet.sport), (dst, packet.dport)
+    if kind is None:
+        return Flow(("two-way", packet.protocol, frozenset((sender, receiver))), sender, receiver)
+    role = icmp_role(packet.version, kind)
+    if role == "query":
+        return Flow(("query", src, dst, packet.icmp_identifier, kind), sender, receiver)
+    if role == "reply":
+        query = next(query for query, reply in ICMP_REPLY_TO[packet.version].items() if reply == kind)
+        return Flow(("query", dst, src, packet.icmp_identifier, query), sender, receiver)
+    if role == "one-way":
+        return Flow(("one-way", src, dst, kind, packet.icmp_code), sender, receiver)
+    return None
+
+
+def quoted_flow(error: Packet) -> Flow | None:
+    """The connection of the packet quoted in an ICMP error; None if the quote does not tell (SPEC 4.6, R10)."""
+    quote = error.payload[8:]
+    if len(quote) < (20 if error.version == 4 else 40) or quote[0] >> 4 != error.version:
+        return None
+    # The quote is shorter than its length field says: clear that, then it means the rest of the frame.
+    if error.version == 4:
+        quoted = read_ipv4(quote[:2] + bytes(2) + quote[4:], ENDLESS)
+    else:
+        quoted = read_ipv6(quote[:4] + bytes(2) + quote[6:], ENDLESS)
+    needed = 8 if quoted.is_icmp else 4 if quoted.protocol in PORT_PROTOCOLS else 0
+    if not quoted.has_transport or len(quoted.payload) < needed:
+        return None
+    read_ports_or_icmp(quoted)
+    return flow_of(quoted)
+
+
+# --- 4 TCP (SPEC 5.4; R1)
+
+FIN, SYN, RST, ACK, URG = 0x01, 0x02, 0x04, 0x10, 0x20
+#: Flag sets Linux takes for valid, without PSH, ECE and CWR; and the row of the table for each.
+TCP_KINDS = {SYN: "syn", SYN | URG: "syn", SYN | ACK: "synack", RST: "rst", RST | ACK: "rst"}
+TCP_KINDS |= {FIN | ACK: "fin", FIN | ACK | URG: "fin", ACK: "ack", ACK | URG: "ack"}
+
+# States: syn sent, syn received, established, FIN-WAIT, CLOSE-WAIT, LAST-ACK, TIME-WAIT, closed, and SYN sent by both.
+# Answers that are no states: IG allowed, but nothing changes; IV invalid.
+TCP_TABLE_TEXT = """
+                    SS SR ES FW CW LA TW CL S2
+    original syn    SS IG IG IG IG IG SS SS S2
+    original synack IV IG IG IG IG IG IG IG SR
+    original fin    IV FW FW LA LA LA TW CL IV
+    original ack    IV ES ES CW CW TW TW CL IV
+    original rst    CL CL CL CL CL CL CL CL CL
+    reply    syn    S2 IV IV IV IV IV SS IV S2
+    reply    synack SR IG IG IG IG IG IG IG SR
+    reply    fin    IV FW FW LA LA LA TW CL IV
+    reply    ack    IG SR ES CW CW TW TW CL IG
+    reply    rst    CL CL CL CL CL CL CL CL CL
+"""
+TCP_STATES, *TCP_ROWS = (line.split() for line in TCP_TABLE_TEXT.strip().splitlines())
+TCP_TABLE = {(row[0], row[1]): dict(zip(TCP_STATES, row[2:], strict=True)) for row in TCP_ROWS}
+#: The state of a connection inferred from a packet in its middle (SPEC 9.3).
+INFERRED_STATE = {"synack": "SR", "ack": "ES", "fin": "FW"}
+
+
+def tcp_kind(flags: int) -> str | None:
+    """The table's row for these flags; None if Linux calls them invalid."""
+    return TCP_KINDS.get(flags & (FIN | SYN | RST | ACK | URG))
+
+
+# --- 5 What is remembered, and what is judged
+
+
+@dataclass
+class Connection:
+    """A connection as one side sees it (SPEC 5)."""
+
+    initiator: End
+    #: A state of TCP_STATES, or "icmp", or for everything else "one-way" or "both-ways" (SPEC 5.2).
+    state: str
+    rule: Rule
+    deadline: int
+    #: Has had an allowed packet in reply direction.
+    replied: bool
+
+
+@dataclass
+class Moot:
+    """What follows on this key would not have happened (SPEC 9.2)."""
+
+    initiator: End
+    deadline: int
+
+
+@dataclass
+class Entry:
+    """All that is known under one key: a tuple, in the words of SPEC 5.8."""
+
+    #: By the name of the side's instance.
+    sides: dict[str, Connection] = field(default_factory=dict)
+    moot: Moot | None = None
+    #: Number of the latest packet that created a connection here or made the key moot.
+    created: int = 0
+
+    def live_sides(self, now: int) -> list[Connection]:
+        return [connection for connection in self.sides.values() if now < connection.deadline]
+
+    def is_moot(self, now: int) -> bool:
+        return self.moot is not None and now < self.moot.deadline
+
+    def is_live(self, now: int) -> bool:
+        return self.is_moot(now) or bool(self.live_sides(now))
+
+    def is_evictable(self, now: int) -> bool:
+        """Moot, or never replied to (SPEC 5.8, R5); asked of live ones."""
+        return self.is_moot(now) or not any(connection.replied for connection in self.live_sides(now))
+
+
+@dataclass(frozen=True)
+class Side:
+    """Whose filter judges the packet, and who is at the other end (SPEC 1)."""
+
+    instance: Instance
+    leaving: bool
+    peer: Address
+    peer_instance: Instance | None
+
+    def allow(self, reason: str, rule: Rule) -> SideVerdict:
+        return SideVerdict(self.instance.name, "allow", reason, rule.id)
+
+    def deny(self, reason: str, rule: Rule | None = None) -> SideVerdict:
+        return SideVerdict(self.instance.name, "deny", reason, rule.id if rule else None)
+
+
+@dataclass
+class Case:
+    """The packet being judged, and what its judgement did apart from the verdict."""
+
+    packet: Packet
+    flow: Flow
+    now: int
+    created: list[str] = field(default_factory=list)
+    #: A finished connection was forgotten for this opener (SPEC 4.4).
+    forgot_old: bool = False
+    #: An opener was denied, by SPEC 3.6, by rules, or because the table is full.
+    opener_denied: bool = False
+    #: The same, but not because the table is full: what makes a key moot (SPEC 9.2).
+    opener_refused: bool = False
+    transition: tuple[str, str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Opener:
+    """A packet that starts a connection, or the one that an inferred connection must have started with."""
+
+    initiator: End
+    outbound: bool
+    dport: int | None
+    #: State of the connection if the rules allow it.
+    state: str
+    inferred: bool
+
+
+# --- 6 The engine
+
+
+class ReferenceEngine:
+    """Judges the frames of a capture one by one, in capture order, under one policy."""
+
+    def __init__(
+        self, policy: Policy, *, mode: str = "verbatim", midstream: str = "deny", vpc: str | None = None
+    ) -> None:
+        if mode not in ("verbatim", "causal") or midstream not in ("deny", "infer", "allow"):
+            raise ValueError(f"unknown mode {mode!r} or midstream {midstream!r}")
+        self.policy = policy
+        self.mode = mode
+        self.midstream = midstream
+        self.late = self.restarts = 0  # SPEC 9.1
+        self.first_time: int | None = None
+        self.clock: int | None = None
+        self._offset = 0
+        self._packets = 0
+        self._entries: dict[Hashable, Entry] = {}
+        self._sweep_at = 1000
+        #: Keys whose opener was seen, the latest last (R3).
+        self._openers_seen: dict[Hashable, None] = {}
+        #: Keys whose opener was denied and left no entry behind: until when a retry is the same attempt (R15).
+        self._attempts: dict[Hashable, int] = {}
+        self._owners: dict[Address, Instance | None] = {}
+        self._own_prefixes, self._peers_prefixes = visible_prefixes(policy, vpc)
+        seconds = policy.settings.timeouts  # SPEC 5.2
+        self._tcp_established = nanoseconds(seconds.tcp_established)
+        self._unidirectional = nanoseconds(seconds.unidirectional)
+        self._timeout = {state: nanoseconds(seconds.tcp_other) for state in TCP_STATES} | {
+            "ES": self._tcp_established,
+            "FW": nanoseconds(seconds.tcp_fin_wait),
+            "icmp": nanoseconds(seconds.icmp),
+            "one-way": self._unidirectional,
+            "both-ways": nanoseconds(seconds.bidirectional),
+        }
+
+    # --- Section 3: what happens to a packet
+
+    def process_frame(
+        self, time_ns: int, data: bytes, *, wire_length: int | None = None, link_type: int = 1
+    ) -> PacketVerdict:
+        """Judge the next frame of the capture. Never raises, whatever the bytes."""
+        self._packets += 1
+        now = self._advance_clock(time_ns)
+        self._sweep_now_and_then(now)
+        packet = parse_frame(data, len(data) if wire_length is None else wire_length, link_type)
+        if isinstance(packet, str):  # SPEC 3.1
+            return PacketVerdict("not-ip", None) if packet == NOT_IP else PacketVerdict("deny", MALFORMED)
+        verdict = self._judge_packet(packet, now)
+        verdict.src, verdict.dst, verdict.protocol = str(packet.src), str(packet.dst), packet.protocol
+        verdict.sport, verdict.dport = packet.sport, packet.dport
+        verdict.icmp_type, verdict.icmp_code = packet.icmp_type, packet.icmp_code
+        return verdict
+
+    def _advance_clock(self, time_ns: int) -> int:
+        """SPEC 9.1, R6."""
+        if self.clock is None:
+            self.clock = self.first_time = time_ns
+        time_ns += self._offset
+        if time_ns >= self.clock:
+            self.clock = time_ns
+        elif self.clock - time_ns <= LATE_AT_MOST:
+            self.late += 1
+        else:
+            self._offset += self.clock - time_ns
+            self.restarts += 1
+        return self.clock
+
+    def _judge_packet(self, packet: Packet, now: int) -> PacketVerdict:
+        if self.policy.settings.infrastructure == "exempt" and is_infrastructure(packet):  # SPEC 3.2
+            return PacketVerdict("exempt", None)
+        source = self._owner(packet.src)  # SPEC 3.3
+        destination = None if is_multicast_or_broadcast(packet.dst) else self._owner(packet.dst)
+        if source is None and destination is None:
+            return PacketVerdict("out-of-scope", None)
+        if source is destination:
+            return PacketVerdict("local", None)
+        egress = Side(source, True, packet.dst, destination) if source else None
+        ingress = Side(destination, False, packet.src, source) if destination else None
+
+        if packet.problem is not None:  # SPEC 3.4, R12
+            return deny_at_once(egress, ingress, packet.problem)
+        if self.mode == "causal" and self._is_moot(packet, now):  # SPEC 3.5
+            return PacketVerdict("moot", "opener-denied")
+        isolated = source and destination and not self.policy.connected(source.vpc, destination.vpc)  # SPEC 3.6
+        flow = flow_of(packet)
+        if flow is None:
+            if isolated:
+                return deny_at_once(egress, ingress, "vpc-isolated")
+            return both_sides(egress, ingress, lambda side: self._judge_icmp_error(side, packet, now))
+
+        case = Case(packet, flow, now)
+        had_entry = self._live_entry(flow.key, now) is not None
+        if isolated:
+            verdict = deny_at_once(egress, ingress, "vpc-isolated")
+            if packet.can_open:
+                case.opener_denied = case.opener_refused = True
+                self._note_opener(case)
+        else:
+            verdict = both_sides(egress, ingress, lambda side: self._judge_side(side, case))
+        self._settle_moot(case, verdict)
+        verdict.began = self._began(case, verdict, had_entry)
+        verdict.created = tuple(case.created)
+        verdict.tcp_transition = case.transition
+        return verdict
+
+    def _owner(self, address: Address) -> Instance | None:
+        """The instance an address belongs to (SPEC 2.6, 7.1)."""
+        if address not in self._owners:
+            if len(self._owners) > 1_000_000:
+                self._owners.clear()
+            own = longest_prefix_owner(self._own_prefixes, address)
+            self._owners[address] = own or longest_prefix_owner(self._peers_prefixes, address)
+        return self._owners[address]
+
+    # --- Section 4: one side's judgement
+
+    def _judge_icmp_error(self, side: Side, error: Packet, now: int) -> SideVerdict:
+        """SPEC 4.6, R10: the connection must be this side's, so this side's instance has an end of it."""
+        quoted = quoted_flow(error)
+        if quoted is not None and quoted.sender[0] == error.dst:
+            connection = self._connection(side, quoted, now)
+            if connection is not None:
+                return side.allow("related", connection.rule)
+        return side.deny("invalid")
+
+    def _judge_side(self, side: Side, case: Case) -> SideVerdict:
+        case.transition = None
+        if case.packet.protocol == TCP and tcp_kind(case.packet.tcp_flags) is None:  # SPEC 4.5, 4.7
+            return side.deny("invalid")
+        connection = self._connection(side, case.flow, case.now)  # SPEC 4.1
+        if connection is None:
+            return self._judge_unknown(side, case)
+        if case.packet.protocol == TCP:
+            return self._judge_known_tcp(side, case, connection)
+        # Every packet is valid for a connection of another protocol (SPEC 4.3, 5.6, 5.7).
+        if case.flow.sender != connection.initiator:
+            connection.replied = True
+            if connection.state == "one-way":
+                connection.state = "both-ways"
+        connection.deadline = case.now + self._timeout[connection.state]
+        return side.allow("established", connection.rule)
+
+    def _judge_known_tcp(self, side: Side, case: Case, connection: Connection) -> SideVerdict:
+        """SPEC 4.3 to 4.5, 5.4, 5.5."""
+        kind = tcp_kind(case.packet.tcp_flags) or ""
+        direction = "original" if case.flow.sender == connection.initiator else "reply"
+        old, new = connection.state, TCP_TABLE[direction, kind][connection.state]
+        transition = case.transition = (old, f"{direction} {kind}", new)
+        if old in ("TW", "CL") and new == "SS":  # SPEC 4.4, 5.5: a new opener for a finished connection
+            self._forget(side, case.flow)
+            case.forgot_old = True
+            verdict = self._judge_unknown(side, case)
+            case.transition = transition
+            return verdict
+        if new == "IV":  # SPEC 4.5
+            return side.deny("invalid")
+        if kind == "rst" and not connection.replied:  # SPEC 5.4: refused
+            self._forget(side, case.flow)
+            return side.allow("established", connection.rule)
+        if direction == "reply":
+            connection.replied = True
+        is_retransmitted_syn = kind == "syn" and new == old
+        if new != "IG" and not is_retransmitted_syn:
+            connection.state = new
+            connection.deadline = case.now + self._timeout[new]
+        return side.allow("established", connection.rule)
+
+    def _judge_unknown(self, side: Side, case: Case) -> SideVerdict:
+        """There is no connection (SPEC 4.7, 4.8)."""
+        packet = case.packet
+        if packet.can_open:
+            self._note_opener(case)
+            state = "SS" if packet.protocol == TCP else "icmp" if packet.is_icmp else "one-way"
+            if packet.protocol == TCP:
+                case.transition = ("NO", "original syn", state)
+            return self._judge_opener(side, case, Opener(case.flow.sender, side.leaving, packet.dport, state, False))
+        if packet.protocol != TCP:
+            return side.deny("invalid")
+        if self._may_infer(case):
+            return self._judge_opener(side, case, self._inferred_opener(side, case))
+        return side.deny("midstream")
+
+    def _judge_opener(self, side: Side, case: Case, opener: Opener) -> SideVerdict:
+        """The rules, and room in the table, decide whether there will be a connection (SPEC 4.8, 5.8)."""
+        rule = self._winning_rule(side, case.packet, opener)
+        if rule is None or rule.action == "deny":
+            if not opener.inferred:
+                case.opener_denied = case.opener_refused = True
+            return side.deny("no-rule") if rule is None else side.deny("deny-rule", rule)
+        entry = self._entry_to_create_in(case.flow.key, case.now)
+        if entry is None:
+            case.opener_denied = True
+            return side.deny("table-full")
+        deadline = case.now + self._timeout[opener.state]
+        entry.sides[side.instance.name] = Connection(opener.initiator, opener.state, rule, deadline, opener.inferred)
+        case.created.append(rule.id)
+        return side.allow("inferred" if opener.inferred else "rule", rule)
+
+    # --- Rules (SPEC 4.9 to 4.11)
+
+    def _winning_rule(self, side: Side, packet: Packet, opener: Opener) -> Rule | None:
+        groups = [group for group in self.policy.security_groups if group.name in side.instance.security_groups]
+        matching = [rule for group in groups for rule in group.rules if self._matches(rule, side, packet, opener)]
+        # SPEC 4.10; of equals, min takes the first.
+        return min(matching, key=lambda rule: (rule.priority, rule.action != "deny"), default=None)
+
+    def _matches(self, rule: Rule, side: Side, packet: Packet, opener: Opener) -> bool:
+        return (
+            rule.direction == ("outbound" if opener.outbound else "inbound")
+            and rule.ethertype == packet.version
+            and rule.protocol in (None, packet.protocol)
+            and (rule.ports is None or any(first <= (opener.dport or 0) <= last for first, last in rule.ports))
+            and rule.icmp_type in (None, packet.icmp_type)
+            and rule.icmp_code in (None, packet.icmp_code)
+            and self._peer_matches(rule, side)
+        )
+
+    def _peer_matches(self, rule: Rule, side: Side) -> bool:
+        if rule.peer is None:
+            return True
+        if isinstance(rule.peer, GroupPeer):
+            return self._is_reachable_member(rule.peer.name, side)
+        if isinstance(rule.peer, AddressGroupPeer):
+            return any(side.peer in network for network in self.policy.address_group_by_name[rule.peer.name].addresses)
+        return side.peer in rule.peer
+
+    def _is_reachable_member(self, group: str, side: Side) -> bool:
+        """Whether the peer is an instance in that group, in the same region and an accessible VPC (SPEC 4.11)."""
+        peer = side.peer_instance
+        if peer is None or group not in peer.security_groups:
+            return False
+        vpcs = self.policy.vpc_by_name
+        same_region = vpcs[peer.vpc].region == vpcs[side.instance.vpc].region
+        return same_region and self.policy.connected(peer.vpc, side.instance.vpc)
+
+    # --- Connections older than the capture (SPEC 9.3, R3)
+
+    def _note_opener(self, case: Case) -> None:
+        if case.packet.protocol != TCP or self.midstream == "deny":
+            return
+        self._openers_seen.pop(case.flow.key, None)
+        self._openers_seen[case.flow.key] = None
+        if len(self._openers_seen) > self.policy.settings.max_connections:
+            del self._openers_seen[next(iter(self._openers_seen))]
+
+    def _may_infer(self, case: Case) -> bool:
+        if self.midstream == "deny" or tcp_kind(case.packet.tcp_flags) not in INFERRED_STATE:
+            return False
+        within_window = case.now - (self.first_time or 0) < self._tcp_established
+        return case.flow.key not in self._openers_seen and (within_window or self.midstream == "allow")
+
+    def _inferred_opener(self, side: Side, case: Case) -> Opener:
+        kind = tcp_kind(case.packet.tcp_flags) or ""
+        sender, receiver = case.flow.sender, case.flow.receiver
+        sender_initiated = kind != "synack" and (sender[1] or 0) >= (receiver[1] or 0)
+        initiator, responder = (sender, receiver) if sender_initiated else (receiver, sender)
+        case.transition = ("NO", f"{'original' if sender_initiated else 'reply'} {kind}", INFERRED_STATE[kind])
+        return Opener(initiator, side.leaving == sender_initiated, responder[1], INFERRED_STATE[kind], True)
+
+    # --- Causal mode (SPEC 9.2, R4)
+
+    def _is_moot(self, packet: Packet, now: int) -> bool:
+        own_flow = flow_of(packet)
+        flow = own_flow or quoted_flow(packet)
+        entry = self._live_entry(flow.key, now) if flow is not None else None
+        if entry is None or entry.moot is None or not entry.is_moot(now):
+            return False
+        if own_flow is None:
+            return True
+        entry.moot.deadline = now + self._unanswered_timeout(packet)
+        return own_flow.sender != entry.moot.initiator or (packet.protocol == TCP and not packet.can_open)
+
+    def _settle_moot(self, case: Case, verdict: PacketVerdict) -> None:
+        """After the judgement: a key is no longer moot, or becomes it."""
+        packet, now = case.packet, case.now
+        entry = self._live_entry(case.flow.key, now)
+        if verdict.verdict == "allow":
+            if entry is not None:
+                entry.moot = None
+            return
+        may_be_moot = packet.protocol == TCP or (packet.protocol in PORT_PROTOCOLS and packet.sport != packet.dport)
+        is_moot = entry is not None and entry.is_moot(now)
+        if self.mode != "causal" or not case.opener_refused or not may_be_moot or is_moot:
+            return
+        entry = self._entry_to_create_in(case.flow.key, now)
+        if entry is not None:
+            entry.moot = Moot(case.flow.sender, now + self._unanswered_timeout(packet))
+
+    def _unanswered_timeout(self, packet: Packet) -> int:
+        if packet.protocol == TCP:
+            return self._tcp_established
+        return self._timeout["icmp"] if packet.is_icmp else self._unidirectional
+
+    # --- Beginnings (SPEC 10.2; R15)
+
+    def _began(self, case: Case, verdict: PacketVerdict, had_entry: bool) -> str | None:
+        key, now = case.flow.key, case.now
+        begins = bool(case.created or case.opener_denied) and (not had_entry or case.forgot_old)
+        if verdict.verdict == "allow":
+            if not begins:
+                return None
+            self._attempts.pop(key, None)
+            return "inferred" if verdict.reason == "inferred" else "opened"
+        is_retry = now < self._attempts.get(key, now)
+        leaves_nothing = case.opener_denied and self._live_entry(key, now) is None
+        if is_retry or leaves_nothing:
+            self._attempts[key] = now + self._unanswered_timeout(case.packet)
+        return "denied" if begins and not is_retry else None
+
+    # --- The table (SPEC 5.8, R5)
+
+    def live_tuples(self) -> int:
+        return sum(entry.is_live(self.clock or 0) for entry in self._entries.values())
+
+    def _live_entry(self, key: Hashable, now: int) -> Entry | None:
+        entry = self._entries.get(key)
+        return entry if entry is not None and entry.is_live(now) else None
+
+    def _connection(self, side: Side, flow: Flow, now: int) -> Connection | None:
+        """This side's connection, if there is one; at its deadline there is none (SPEC 4.1)."""
+        entry = self._entries.get(flow.key)
+        connection = entry.sides.get(side.instance.name) if entry is not None else None
+        return connection if connection is not None and now < connection.deadline else None
+
+    def _forget(self, side: Side, flow: Flow) -> None:
+        del self._entries[flow.key].sides[side.instance.name]
+
+    def _entry_to_create_in(self, key: Hashable, now: int) -> Entry | None:
+        """The key's entry, for something new to be put in; None if the table is full."""
+        entry = self._live_entry(key, now)
+        if entry is None:
+            if not self._make_room(now):
+                return None
+            entry = self._entries[key] = Entry()
+        entry.created = self._packets
+        return entry
+
+    def _make_room(self, now: int) -> bool:
+        limit = self.policy.settings.max_connections
+        if len(self._entries) >= limit:
+            self._sweep(now)
+        if len(self._entries) < limit:
+            return True
+        evictable = [key for key, entry in self._entries.items() if entry.is_evictable(now)]
+        if not evictable:
+            return False
+        del self._entries[min(evictable, key=lambda key: self._entries[key].created)]
+        return True
+
+    def _sweep(self, now: int) -> None:
+        """Remove what no longer exists; for memory's sake only."""
+        self._entries = {key: entry for key, entry in self._entries.items() if entry.is_live(now)}
+        self._attempts = {key: deadline for key, deadline in self._attempts.items() if now < deadline}
+
+    def _sweep_now_and_then(self, now: int) -> None:
+        if len(self._entries) + len(self._attempts) >= self._sweep_at:
+            self._sweep(now)
+            self._sweep_at = 1000 + 2 * (len(self._entries) + len(self._attempts))
+
+
+# --- 7 Sides and addresses
+
+
+def both_sides(egress: Side | None, ingress: Side | None, judge: Callable[[Side], SideVerdict]) -> PacketVerdict:
+    """Egress first; the ingress side sees only what egress allowed (SPEC 3.7). There is at least one (SPEC 3.3)."""
+    egress_verdict = judge(egress) if egress else None
+    if egress_verdict and (ingress is None or egress_verdict.verdict == "deny"):
+        return PacketVerdict(egress_verdict.verdict, egress_verdict.reason, egress=egress_verdict)
+    assert ingress is not None
+    ingress_verdict = judge(ingress)
+    return PacketVerdict(ingress_verdict.verdict, ingress_verdict.reason, egress_verdict, ingress_verdict)
+
+
+def deny_at_once(egress: Side | None, ingress: Side | None, reason: str) -> PacketVerdict:
+    """A denial before section 4 stands on the first side there is (SPEC 10.3, R9)."""
+    return both_sides(egress, None if egress else ingress, lambda side: side.deny(reason))
+
+
+def nanoseconds(seconds: float) -> int:
+    return round(seconds * NANOSECONDS)
+
+
+def is_multicast_or_broadcast(address: Address) -> bool:
+    """SPEC 3.3, R13."""
+    return any(address in network for network in NEVER_AN_INSTANCE)
+
+
+NEVER_AN_INSTANCE = (IPv4Network("224.0.0.0/4"), IPv4Network("255.255.255.255/32"), IPv6Network("ff00::/8"))
+
+Prefixes = list[tuple[Network, Instance]]
+
+
+def longest_prefix_owner(prefixes: Prefixes, address: Address) -> Instance | None:
+    """SPEC 2.6."""
+    owners = [(prefix.prefixlen, instance) for prefix, instance in prefixes if address in prefix]
+    return max(owners, key=lambda owner: owner[0])[1] if owners else None
+
+
+def visible_prefixes(policy: Policy, vpc: str | None) -> tuple[Prefixes, Prefixes]:
+    """Where to look an address up, and where if it is not there: a VPC's own, and its peers' (SPEC 7.1, R14)."""
+    everything = [(prefix, instance) for instance in policy.instances for prefix in instance.addresses]
+    if vpc is None:
+        refuse_overlaps(everything)
+        return everything, []
+    if vpc not in policy.vpc_by_name:
+        raise PolicyError(f"{policy.origin}: there is no VPC {vpc!r}")
+    own = [(prefix, instance) for prefix, instance in everything if instance.vpc == vpc]
+    own_set = {prefix for prefix, _ in own}
+    peers = [
+        (prefix, instance)
+        for prefix, instance in everything
+        if instance.vpc != vpc and policy.connected(vpc, instance.vpc) and not own_set.intersection(supernets(prefix))
+    ]
+    refuse_overlaps(peers)
+    return own, peers
+
+
+def supernets(prefix: Network) -> list[Network]:
+    """All prefixes that contain this one, itself included."""
+    return [prefix.supernet(new_prefix=length) for length in range(prefix.prefixlen + 1)]
+
+
+def refuse_overlaps(prefixes: Prefixes) -> None:
+    """No address may belong to instances of two VPCs (SPEC 7.1)."""
+    owners: dict[Network, list[Instance]] = {}
+    for prefix, instance in prefixes:
+        owners.setdefault(prefix, []).append(instance)
+    if len({instance.vpc for _, instance in prefixes}) < 2:
+        return
+    for prefix, instance in prefixes:
+        for outer in supernets(prefix):
+            for other in owners.get(outer, ()):
+                if other.vpc != instance.vpc:
+                    raise PolicyError(
+                        f"{prefix} of {instance.name!r} (VPC {instance.vpc!r}) overlaps {outer} of {other.name!r} "
+                        f"(VPC {other.vpc!r}): say which VPC the capture was taken in, with --vpc"
+                    )

@@ -1,0 +1,146 @@
+"""Runs engine and reference side by side over the same frames and says where they part.
+
+As a program it runs as many packets as asked for: ``python tests/differential.py 20000000``.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from traffic import Crowd, Traffic, policies
+
+from sgfast.engine import MIDSTREAMS, MODES, REASONS, VERDICTS, Engine, FrameBatch
+from sgfast.policy.model import Policy
+from sgfast.reference import PacketVerdict, ReferenceEngine
+
+#: How a policy is run: mode, midstream, which VPC.
+runs = st.tuples(st.sampled_from(MODES), st.sampled_from(MIDSTREAMS), st.sampled_from((None, None, None, "red")))
+
+
+def spell(engine: Engine, row: Any) -> tuple[Any, ...]:
+    """A result row as the reference words it."""
+    sides = []
+    for name in ("egress", "ingress"):
+        side = row[name]
+        if side["verdict"] == 255:
+            sides.append(None)
+            continue
+        sides.append(
+            (
+                engine.policy.instances[side["instance"]].name,
+                VERDICTS[side["verdict"]],
+                REASONS[side["reason"]],
+                engine.rules[side["rule"]].id if side["rule"] >= 0 else None,
+            )
+        )
+    return VERDICTS[row["verdict"]], REASONS[row["reason"]], *sides
+
+
+def expected(verdict: PacketVerdict) -> tuple[Any, ...]:
+    sides = [
+        None if side is None else (side.instance, side.verdict, side.reason, side.rule)
+        for side in (verdict.egress, verdict.ingress)
+    ]
+    return verdict.verdict, verdict.reason, *sides
+
+
+def compare(
+    policy: Policy, traffic: Traffic, run: tuple[Any, ...], batch: int, seen: Counter[Any], hash_key: Any = None
+) -> None:
+    """Judges ``traffic`` with both and raises AssertionError at the first packet they differ on."""
+    mode, midstream, vpc = run
+    engine = Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True, hash_key=hash_key)
+    reference = ReferenceEngine(policy, mode=mode, midstream=midstream, vpc=vpc)
+    results = []
+    for start in range(0, len(traffic.frames), batch):
+        part = slice(start, start + batch)
+        results.append(
+            engine.process(
+                FrameBatch.from_frames(traffic.frames[part], traffic.times_ns[part], traffic.wire_lengths[part])
+            )
+        )
+    rows = np.concatenate(results)
+    began: Counter[str] = Counter()
+    created: Counter[str] = Counter()
+    hits: Counter[str] = Counter()
+    for n, (frame, time_ns, wire) in enumerate(
+        zip(traffic.frames, traffic.times_ns, traffic.wire_lengths, strict=True)
+    ):
+        verdict = reference.process_frame(time_ns, frame, wire_length=wire)
+        got, wanted = spell(engine, rows[n]), expected(verdict)
+        if got != wanted:
+            raise AssertionError(
+                f"packet {n + 1} of {len(traffic.frames)}, {run}, {frame.hex()}, wire {wire}:\n"
+                f"  engine    {got}\n  reference {wanted}"
+            )
+        seen["verdict", verdict.verdict] += 1
+        seen["reason", verdict.reason] += 1
+        if verdict.tcp_transition:
+            seen["tcp", *verdict.tcp_transition] += 1
+        if verdict.began:
+            began[verdict.began] += 1
+        created.update(verdict.created)
+        hits.update(side.rule for side in (verdict.egress, verdict.ingress) if side and side.rule)
+    counters = engine.dataplane.counters
+    assert (counters["late"], counters["restarts"]) == (reference.late, reference.restarts)
+    assert counters["packets"] == len(traffic.frames)
+    assert counters["bytes"] == sum(
+        max(w, len(f)) for w, f in zip(traffic.wire_lengths, traffic.frames, strict=True)
+    )
+    assert {k: counters[k] for k in ("opened", "inferred", "denied")} == {
+        k: began[k] for k in ("opened", "inferred", "denied")
+    }, f"beginnings, {run}"
+    for n, count in enumerate(engine.dataplane.rule_counts):
+        rule = engine.rules[n].id
+        assert (count["connections"], count["packets"]) == (created[rule], hits[rule]), rule
+
+
+def differential(packets: int, seed_value: int, *, per_case: int = 2000, busy: int = 8) -> Counter[Any]:
+    """Compares about ``packets`` packets; returns what was seen. Each policy drawn sees ``busy`` runs of traffic."""
+    seen: Counter[Any] = Counter()
+
+    @seed(seed_value)
+    @settings(
+        max_examples=max(1, packets // (per_case * busy)), database=None, deadline=None, phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck), print_blob=False,
+    )  # fmt: skip
+    @given(policies(), st.integers(0, 2**32 - 1))
+    def run(policy: Policy, case_seed: int) -> None:
+        rng = np.random.default_rng(case_seed)
+        for _ in range(busy):
+            crowd = Crowd(policy, rng)
+            way = (
+                MODES[rng.integers(len(MODES))],
+                MIDSTREAMS[rng.integers(len(MIDSTREAMS))],
+                (None, None, None, "red")[rng.integers(4)],
+            )
+            traffic = crowd.draw(per_case)
+            compare(policy, traffic, way, int(rng.integers(1, 400)), seen)
+            seen["packets"] += len(traffic.frames)
+
+    run()
+    return seen
+
+
+def main() -> None:
+    total = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    first_seed = int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
+    seen: Counter[Any] = Counter()
+    began = time.time()
+    step = 0
+    while seen["packets"] < total:
+        seen += differential(min(total, 1_000_000), first_seed + step)
+        step += 1
+        print(f"seed {first_seed}+{step}: {seen['packets']:,} packets agree, {time.time() - began:.0f} s", flush=True)
+    for key, count in sorted(seen.items(), key=str):
+        print(f"{count:>12,}  {key}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Builders of frames, for tests: each returns bytes, inner layers are given as bytes to outer ones.
+
+>>> frame = ethernet(ipv4("10.0.0.1", "10.0.0.2", tcp(1234, 80, "S")))
+
+``ipv4`` and ``ipv6`` take the protocol from the builder that made their payload (``Layer.protocol``) unless told.
+Lengths and header lengths are right unless overridden, checksums are zero (SPEC 3.8).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+TCP_FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
+HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION = 0, 43, 44, 60
+LINK_NULL, LINK_ETHERNET, LINK_RAW, LINK_LOOP = 0, 1, 101, 108
+LINK_SLL, LINK_IPV4, LINK_IPV6, LINK_SLL2 = 113, 228, 229, 276
+
+
+class Layer(bytes):
+    """Bytes that know which protocol number (or ethertype) announces them."""
+
+    protocol: int
+
+    def __new__(cls, data: bytes, protocol: int) -> Layer:
+        layer = super().__new__(cls, data)
+        layer.protocol = protocol
+        return layer
+
+
+# --- Transport
+
+
+def tcp(sport: int, dport: int, flags: str = "A", payload: bytes = b"", *, data_offset: int = 5) -> Layer:
+    """``flags`` as letters of FSRPAUEC, "" for none; ``data_offset`` in words, with options as long as it says."""
+    bits = sum(TCP_FLAGS[letter] for letter in flags)
+    options = bytes(max(0, data_offset - 5) * 4)
+    header = struct.pack(">HHIIBBHHH", sport, dport, 1, 1, data_offset << 4, bits, 65535, 0, 0)
+    return Layer(header + options + payload, 6)
+
+
+def udp(sport: int, dport: int, payload: bytes = b"", *, length: int | None = None) -> Layer:
+    length = 8 + len(payload) if length is None else length
+    return Layer(struct.pack(">HHHH", sport, dport, length, 0) + payload, 17)
+
+
+def udplite(sport: int, dport: int, payload: bytes = b"", *, coverage: int = 0) -> Layer:
+    return Layer(struct.pack(">HHHH", sport, dport, coverage, 0) + payload, 136)
+
+
+def sctp(sport: int, dport: int, payload: bytes = b"") -> Layer:
+    return Layer(struct.pack(">HHII", sport, dport, 0, 0) + payload, 132)
+
+
+def dccp(sport: int, dport: int, payload: bytes = b"") -> Layer:
+    return Layer(struct.pack(">HHBBHBBH", sport, dport, 3, 0, 0, 0, 0, 0) + payload, 33)
+
+
+def icmp(kind: int, code: int = 0, identifier: int = 0, payload: bytes = b"") -> Layer:
+    """ICMP with an identifier and a sequence number: queries and replies."""
+    return Layer(struct.pack(">BBHHH", kind, code, 0, identifier, 1) + payload, 1)
+
+
+def icmpv6(kind: int, code: int = 0, identifier: int = 0, payload: bytes = b"") -> Layer:
+    return Layer(icmp(kind, code, identifier, payload), 58)
+
+
+def icmp_error(kind: int, code: int, quoted: bytes, *, quoted_bytes: int = 28) -> Layer:
+    """An ICMP error that quotes the beginning of an IP packet."""
+    return icmp(kind, code, 0, quoted[:quoted_bytes])
+
+
+def icmpv6_error(kind: int, code: int, quoted: bytes, *, quoted_bytes: int = 1232) -> Layer:
+    return icmpv6(kind, code, 0, quoted[:quoted_bytes])
+
+
+def other(protocol: int, payload: bytes = b"") -> Layer:
+    """Any protocol without ports: GRE 47, ESP 50, ..."""
+    return Layer(payload, protocol)
+
+
+# --- IP
+
+
+def ipv4(
+    src: str,
+    dst: str,
+    payload: bytes,
+    *,
+    protocol: int | None = None,
+    ttl: int = 64,
+    options: bytes = b"",
+    header_words: int | None = None,
+    total_length: int | None = None,
+    fragment_offset: int = 0,
+    more_fragments: bool = False,
+) -> Layer:
+    """``fragment_offset`` in units of 8 bytes; ``options`` a multiple of 4 bytes."""
+    if protocol is None:
+        protocol = payload.protocol if isinstance(payload, Layer) else 0
+    words = 5 + len(options) // 4 if header_words is None else header_words
+    length = 20 + len(options) + len(payload) if total_length is None else total_length
+    fragment = fragment_offset | (0x2000 if more_fragments else 0)
+    addresses = IPv4Address(src).packed + IPv4Address(dst).packed
+    header = struct.pack(">BBHHHBBH", 0x40 | words, 0, length, 7, fragment, ttl, protocol, 0) + addresses
+    return Layer(header + options + payload, 0x0800)
+
+
+def ipv6(
+    src: str,
+    dst: str,
+    payload: bytes,
+    *,
+    protocol: int | None = None,
+    hop_limit: int = 64,
+    extensions: Sequence[tuple[int, bytes]] = (),
+    payload_length: int | None = None,
+) -> Layer:
+    """``extensions``: pairs of header number and bytes, as made by ``extension`` and ``fragment``, outermost first."""
+    if protocol is None:
+        protocol = payload.protocol if isinstance(payload, Layer) else 59
+    body = payload
+    for number, header in reversed(extensions):
+        body = bytes([protocol]) + header[1:] + body
+        protocol = number
+    length = len(body) if payload_length is None else payload_length
+    addresses = IPv6Address(src).packed + IPv6Address(dst).packed
+    return Layer(struct.pack(">IHBB", 6 << 28, length, protocol, hop_limit) + addresses + body, 0x86DD)
+
+
+def extension(number: int, size: int = 8, *, claimed_size: int | None = None) -> tuple[int, bytes]:
+    """An IPv6 extension header of ``size`` bytes (a multiple of 8), whose length field says ``claimed_size``."""
+    units = (size if claimed_size is None else claimed_size) // 8 - 1
+    return number, bytes([0, units]) + bytes(size - 2)
+
+
+def fragment(offset: int = 0, more: bool = False) -> tuple[int, bytes]:
+    """An IPv6 fragment header; ``offset`` in units of 8 bytes."""
+    return FRAGMENT, struct.pack(">BBHI", 0, 0, offset << 3 | more, 7)
+
+
+def ip(src: str, dst: str, payload: bytes, **options: Any) -> Layer:
+    """IPv4 or IPv6, whichever the addresses are; ICMPv6 and ICMP are for the caller to choose."""
+    return ipv6(src, dst, payload, **options) if ":" in src else ipv4(src, dst, payload, **options)
+
+
+# --- Below IP
+
+
+def ethernet(payload: bytes, ethertype: int | None = None, *, padding: int = 0) -> bytes:
+    return bytes(12) + struct.pack(">H", announced(payload, ethertype)) + payload + bytes(padding)
+
+
+def vlan(payload: bytes, ethertype: int | None = None, *, tpid: int = 0x8100) -> Layer:
+    """A VLAN tag and what it holds; nest them for QinQ."""
+    return Layer(struct.pack(">HH", 5, announced(payload, ethertype)) + payload, tpid)
+
+
+def mpls(payload: bytes, labels: int = 1, *, ethertype: int = 0x8847) -> Layer:
+    stack = b"".join(struct.pack(">I", 16 << 12 | (n == labels - 1) << 8 | 64) for n in range(labels))
+    return Layer(stack + payload, ethertype)
+
+
+def pppoe(payload: bytes, ppp_protocol: int | None = None) -> Layer:
+    """A PPPoE session packet."""
+    if ppp_protocol is None:
+        ppp_protocol = {0x0800: 0x0021, 0x86DD: 0x0057}[announced(payload, None)]
+    return Layer(struct.pack(">BBHHH", 0x11, 0, 1, len(payload) + 2, ppp_protocol) + payload, 0x8864)
+
+
+def sll(payload: bytes, ethertype: int | None = None) -> bytes:
+    """Linux cooked capture, link type 113."""
+    return struct.pack(">HHH8sH", 0, 1, 6, bytes(8), announced(payload, ethertype)) + payload
+
+
+def sll2(payload: bytes, ethertype: int | None = None) -> bytes:
+    """Linux cooked capture v2, link type 276."""
+    return struct.pack(">HHIHBB8s", announced(payload, ethertype), 0, 1, 1, 0, 6, bytes(8)) + payload
+
+
+def null(payload: bytes, family: int = 2, *, byteorder: str = "little") -> bytes:
+    """BSD loopback, link type 0; big-endian it is LOOP, link type 108."""
+    return struct.pack("<I" if byteorder == "little" else ">I", family) + payload
+
+
+def announced(payload: bytes, ethertype: int | None) -> int:
+    if ethertype is not None:
+        return ethertype
+    return payload.protocol if isinstance(payload, Layer) else 0x0800

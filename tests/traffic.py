@@ -1,0 +1,357 @@
+"""Random policies and traffic for the differential tests: Hypothesis draws the policy and a seed, NumPy the packets.
+
+Traffic is a crowd of conversations that mostly behave, so that most packets belong to connections, and sometimes do
+not: odd flags, answers nobody asked for, errors that quote others, broken headers, silences around every timeout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import frames as wire
+import numpy as np
+from hypothesis import strategies as st
+
+from sgfast.policy.model import (
+    AddressGroup,
+    AddressGroupPeer,
+    GroupPeer,
+    Instance,
+    Network,
+    Policy,
+    Rule,
+    SecurityGroup,
+    Settings,
+    Timeouts,
+    Vpc,
+)
+
+SECOND = 10**9
+PORTS = (22, 80, 443, 5432, 1, 65535, 0, 8080)
+NETWORKS = {
+    4: ("0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/24", "10.0.0.0/25", "10.0.1.0/24", "198.51.100.0/24", "198.51.100.7/32",
+        "10.0.0.5/32", "128.0.0.0/1", "198.51.100.128/31"),
+    6: ("::/0", "2001:db8::/32", "2001:db8::/64", "2001:db8:0:1::/64", "2001:db8:9::/48", "2001:db8:9::7/128",
+        "2001:db8::5/128", "8000::/1", "2001:db8:9::80/127", "2001:db8::/33"),
+}  # fmt: skip
+OUTSIDE = {
+    4: ("198.51.100.7", "198.51.100.128", "198.51.100.129", "198.51.100.130", "10.0.0.200", "203.0.113.1", "10.0.1.77"),
+    6: ("2001:db8:9::7", "2001:db8:9::80", "2001:db8:9::81", "2001:db8:9::82", "2001:db8::200", "2a00::1",
+        "2001:db8:0:1::77"),
+}  # fmt: skip
+ODD_DESTINATIONS = {4: ("224.0.0.251", "255.255.255.255", "10.0.0.255"), 6: ("ff02::fb", "ff05::2")}
+GROUPS = ("alpha", "beta", "gamma")
+
+
+# Policies
+
+
+@st.composite
+def rules(draw: st.DrawFn, group: str, number: int) -> Rule:
+    family = draw(st.sampled_from((4, 4, 6)))
+    icmp = 1 if family == 4 else 58
+    protocol = draw(st.sampled_from((None, 6, 6, 6, 17, 17, icmp, icmp, 132, 33, 136, 47, 50)))
+    ports = icmp_type = icmp_code = None
+    if protocol in (6, 17, 132, 33, 136) and draw(st.integers(0, 3)):
+        bounds = draw(st.lists(st.tuples(st.sampled_from(PORTS[:6]), st.sampled_from((0, 0, 1, 400))), min_size=1,
+                               max_size=3))  # fmt: skip
+        ports = _disjoint([(first, min(first + more, 65535)) for first, more in bounds])
+    if protocol == icmp and draw(st.booleans()):
+        icmp_type = draw(st.sampled_from((8, 13, 128, 9, 144, 0)))
+        icmp_code = draw(st.sampled_from((None, 0, 1)))
+    peer = draw(
+        st.one_of(
+            st.none(),
+            st.sampled_from(NETWORKS[family]).map(ip_network),
+            st.sampled_from(GROUPS).map(GroupPeer),
+            st.just(AddressGroupPeer("offices")),
+        )
+    )
+    direction = draw(st.sampled_from(("inbound", "inbound", "outbound")))
+    return Rule(
+        id=f"{group}/{direction}/{number}", direction=direction, ethertype=family, protocol=protocol, ports=ports,
+        icmp_type=icmp_type, icmp_code=icmp_code, peer=peer,
+        action=draw(st.sampled_from(("allow", "allow", "allow", "deny"))), priority=draw(st.sampled_from((1, 1, 2, 100))),
+    )  # fmt: skip
+
+
+def _disjoint(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return tuple(merged)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    """Three groups, up to six instances in up to three VPCs, short timeouts, sometimes a tiny table."""
+    groups = []
+    for name in GROUPS:
+        # Most groups let something through, or no packet would ever be established.
+        base = [
+            Rule(id=f"{name}/open/{n}", direction=direction, ethertype=family)
+            for n, (direction, family) in enumerate((("outbound", 4), ("outbound", 6), ("inbound", 4), ("inbound", 6)))
+            if draw(st.integers(0, 9)) < (8 if direction == "outbound" else 4)
+        ]
+        drawn = [draw(rules(name, n)) for n in range(draw(st.integers(0, 8)))]
+        groups.append(SecurityGroup(name, tuple(drawn + base if draw(st.booleans()) else base + drawn)))
+    regions = draw(st.sampled_from((("", "", ""), ("", "north", ""), ("north", "south", "north"))))
+    vpcs = tuple(Vpc(name, region) for name, region in zip(("red", "green", "blue"), regions, strict=True))
+    peerings = frozenset(
+        frozenset(pair) for pair in (("red", "green"), ("green", "blue"), ("red", "blue")) if draw(st.booleans())
+    )
+    instances = []
+    for n in range(draw(st.integers(1, 6))):
+        addresses: list[Network] = [ip_network(f"10.0.{n % 2}.{5 + n}/32"), ip_network(f"2001:db8:0:{n % 2}::{5 + n}/128")]
+        if draw(st.integers(0, 5)) == 0:
+            addresses += [ip_network(f"10.{n + 1}.0.0/16"), ip_network(f"2001:db8:{n + 0x100:x}::/48")]
+        members = draw(st.lists(st.sampled_from(GROUPS), min_size=1, max_size=3, unique=True))
+        vpc = draw(st.sampled_from(("red", "red", "red", "green", "blue")))
+        instances.append(Instance(f"i{n}", vpc, tuple(addresses), tuple(members)))
+    if draw(st.booleans()):
+        # A router that owns what is left of a network.
+        instances.append(Instance("router", "red", (ip_network("10.0.0.0/24"),), ("alpha",)))
+        instances = [
+            i if i.name == "router" or not i.addresses[0].subnet_of(ip_network("10.0.0.0/24"))  # type: ignore[arg-type]
+            else Instance(i.name, "red", i.addresses, i.security_groups)
+            for i in instances
+        ]  # fmt: skip
+    timeouts = draw(
+        st.sampled_from((Timeouts(), Timeouts(20, 3, 2, 3, 8, 4), Timeouts(2, 5, 3, 1.5, 1, 2), Timeouts(0.001, 1, 1, 1, 1, 1)))
+    )
+    return Policy(
+        vpcs=vpcs,
+        peerings=peerings,
+        address_groups=(AddressGroup("offices", tuple(map(ip_network, ("198.51.100.0/25", "2001:db8:9::/121")))),),
+        security_groups=tuple(groups),
+        instances=tuple(instances),
+        settings=Settings(
+            timeouts=timeouts,
+            max_connections=draw(st.sampled_from((1_000_000, 1_000_000, 1_000_000, 40, 5, 1))),
+            infrastructure=draw(st.sampled_from(("exempt", "exempt", "filtered"))),
+        ),
+    )
+
+
+# Traffic
+
+
+@dataclass
+class Conversation:
+    family: int
+    protocol: int
+    #: Address and port of the two ends; end 0 speaks first.
+    ends: tuple[tuple[str, int], tuple[str, int]]
+    identifier: int
+    step: int = 0
+    last_ns: int = 0
+    last_frame: bytes = b""
+    last_way: int = 0
+
+
+@dataclass
+class Traffic:
+    """Frames in order, as a capture would hold them."""
+
+    frames: list[bytes] = field(default_factory=list)
+    times_ns: list[int] = field(default_factory=list)
+    wire_lengths: list[int] = field(default_factory=list)
+
+
+# What a well-behaved TCP conversation says: (end that speaks, flags).
+TCP_SCRIPT = ((0, "S"), (1, "SA"), (0, "A"), *(((0, "PA"), (1, "A"), (1, "PA"), (0, "A")) * 6), (0, "FA"), (1, "A"),
+              (1, "FA"), (0, "A"))  # fmt: skip
+TCP_ODD = ("S", "S", "SA", "A", "FA", "R", "RA", "", "SF", "SR", "F", "FPU", "SU", "AU", "FAU", "SE", "P", "RF", "SAEC")
+PROTOCOLS = (6, 6, 6, 6, 6, 17, 17, 17, 1, 1, 132, 33, 136, 47, 50, 253)
+
+
+class Crowd:
+    """Draws traffic that a policy has something to say about. Only ``rng`` decides, so a seed tells everything."""
+
+    def __init__(self, policy: Policy, rng: np.random.Generator) -> None:
+        self.policy = policy
+        self.rng = rng
+        self._draws: list[int] = []
+        self.now = 1_700_000_000 * SECOND + int(rng.integers(0, SECOND))
+        self.start = self.now
+        self.inside: dict[int, list[str]] = {4: [], 6: []}
+        for instance in policy.instances:
+            for network in instance.addresses:
+                hosts = [network[0], network[-1]] if network.num_addresses < 3 else [network[1], network[57 % 256]]
+                self.inside[network.version] += sorted({str(host) for host in hosts})
+        self.conversations: list[Conversation] = []
+        t = policy.settings.timeouts
+        self.silences = [
+            round(seconds * SECOND) + nudge
+            for seconds in (t.tcp_established, t.tcp_fin_wait, t.tcp_other, t.icmp, t.bidirectional, t.unidirectional)
+            for nudge in (-1, 0, 1)
+        ]
+
+    def below(self, n: int) -> int:
+        if not self._draws:
+            self._draws = self.rng.integers(0, 1 << 40, 4096).tolist()
+        return self._draws.pop() % n
+
+    def pick(self, items: Any) -> Any:
+        return items[self.below(len(items))]
+
+    def address(self, family: int) -> str:
+        roll = self.below(20)
+        if roll < 12 and self.inside[family]:
+            return str(self.pick(self.inside[family]))
+        return str(self.pick(ODD_DESTINATIONS[family])) if roll == 19 else str(self.pick(OUTSIDE[family]))
+
+    def begin(self) -> Conversation:
+        family = 4 if self.below(3) else 6
+        protocol = self.pick(PROTOCOLS)
+        if protocol == 1 and family == 6 and self.below(8):
+            protocol = 58
+        elif protocol == 1 and not self.below(12):
+            protocol = 58
+        client, server = self.address(family), self.address(family)
+        if self.inside[family] and self.below(4):
+            # At least one end inside, or nobody judges.
+            if self.below(2):
+                server = str(self.pick(self.inside[family]))
+            else:
+                client = str(self.pick(self.inside[family]))
+        service = self.pick(PORTS)
+        port = service if not self.below(15) else self.pick((1024, 40000, 40001, 65535, 30000 + self.below(30)))
+        conversation = Conversation(family, protocol, ((client, port), (server, service)), self.below(4))
+        if not self.below(6):
+            conversation.step = 3       # began before the capture
+        return conversation
+
+    def _transport(self, c: Conversation, way: int, odd: bool) -> wire.Layer:
+        (_, sport), (_, dport) = (c.ends[way], c.ends[1 - way])
+        payload = bytes(self.below(3) * 4)
+        if c.protocol == 6:
+            flags = self.pick(TCP_ODD) if odd else TCP_SCRIPT[c.step % len(TCP_SCRIPT)][1]
+            offset = self.pick((4, 5, 6, 15)) if odd and not self.below(8) else 5
+            return wire.tcp(sport, dport, flags, payload, data_offset=offset)
+        if c.protocol == 17:
+            length = self.pick((0, 7, 8, 9, 2000)) if odd and not self.below(4) else None
+            return wire.udp(sport, dport, payload, length=length)
+        if c.protocol in (132, 33, 136):
+            return {132: wire.sctp, 33: wire.dccp, 136: wire.udplite}[c.protocol](sport, dport, payload)
+        if c.protocol == 1:
+            kind = self.pick((0, 8, 13, 14, 15, 16, 17, 18, 9, 10, 3, 5, 4, 11, 12, 42)) if odd else (8, 0)[way]
+            return wire.icmp(kind, self.below(2) if odd else 0, c.identifier, payload)
+        if c.protocol == 58:
+            kind = self.pick((1, 2, 127, 128, 129, 130, 133, 135, 136, 143, 144, 255)) if odd else (128, 129)[way]
+            return wire.icmpv6(kind, self.below(2) if odd else 0, c.identifier, payload)
+        return wire.other(c.protocol, payload)
+
+    def _ip(self, family: int, src: str, dst: str, layer: wire.Layer, odd: bool) -> wire.Layer:
+        options: dict[str, Any] = {}
+        roll = self.below(12) if odd else 99
+        if family == 4:
+            if roll == 0:
+                options["total_length"] = self.pick((0, 19, 20, 21, 28, 39, 40, 60, 5000))
+            elif roll == 1:
+                options["header_words"] = self.pick((4, 5, 6, 15))
+            elif roll == 2:
+                options["fragment_offset"] = self.pick((0, 1, 8))
+                options["more_fragments"] = bool(self.below(2))
+            return wire.ipv4(src, dst, layer, **options)
+        if roll == 0:
+            options["payload_length"] = self.pick((0, 7, 8, 19, 20, 28, 5000))
+        elif roll == 1:
+            options["extensions"] = [
+                self.pick((wire.extension(0), wire.extension(60, 16), wire.extension(43, 8, claimed_size=800),
+                           wire.fragment(0, False), wire.fragment(0, True), wire.fragment(8, False)))
+                for _ in range(1 + self.below(3))
+            ]  # fmt: skip
+        if layer.protocol == 58 and self.below(2):
+            options["hop_limit"] = 255
+        return wire.ipv6(src, dst, layer, **options)
+
+    def _link(self, packet: wire.Layer) -> bytes:
+        roll = self.below(60)
+        if roll == 0:
+            return wire.ethernet(wire.vlan(packet))
+        if roll == 1:
+            return wire.ethernet(wire.vlan(wire.vlan(packet), tpid=0x88A8))
+        if roll == 2:
+            return wire.ethernet(wire.mpls(packet, 1 + self.below(3)))
+        if roll == 3:
+            return wire.ethernet(wire.pppoe(packet))
+        if roll == 4:
+            return wire.ethernet(packet, self.pick((0x0806, 0x86DD, 0x0800, 0x88CC, 0x0026)))
+        return wire.ethernet(packet, padding=self.below(2) * 6)
+
+    def _quoting(self, c: Conversation) -> bytes:
+        """An ICMP error about the conversation's last packet, mostly from where it went to where it came from."""
+        outer = c.last_frame[14:]
+        family = outer[0] >> 4 if outer else 0
+        if family not in (4, 6):
+            return c.last_frame
+        width = 4 if family == 4 else 16
+        at = 12 if family == 4 else 8
+        source, destination = (str(ip_address(outer[at + width * n : at + width * (n + 1)])) for n in (0, 1))
+        sender = self.pick((destination, destination, destination, self.pick(OUTSIDE[family]),
+                            self.pick(self.inside[family] or OUTSIDE[family])))  # fmt: skip
+        receiver = source if self.below(8) else self.address(family)
+        size = self.pick((28, 28, 28, 20, 24, 22, 64)) if family == 4 else self.pick((1232, 1232, 48, 44, 40, 42))
+        if family == 4:
+            error = wire.icmp_error(self.pick((3, 3, 4, 5, 11, 12)), self.below(3), outer, quoted_bytes=size)
+        else:
+            error = wire.icmpv6_error(self.pick((1, 1, 2, 3, 4, 100)), self.below(3), outer, quoted_bytes=size)
+        return wire.ethernet(self._ip(family, sender, receiver, error, not self.below(30)))
+
+    def draw(self, count: int) -> Traffic:
+        traffic = Traffic()
+        for _ in range(count):
+            if not self.conversations or (self.below(30) == 0 and len(self.conversations) < 60):
+                self.conversations.append(self.begin())
+            if self.below(400) == 0:
+                self.conversations.pop(self.below(len(self.conversations)))
+                continue
+            c = self.conversations[self.below(len(self.conversations))]
+            self._pass_time(c)
+            roll = self.below(100)
+            if roll < 4 and c.last_frame:
+                frame = self._quoting(c)
+            else:
+                odd = roll < 14
+                way = TCP_SCRIPT[c.step % len(TCP_SCRIPT)][0] if c.protocol == 6 else c.step % 2
+                if odd:
+                    way = self.below(2)
+                frame = self._link(self._ip(c.family, c.ends[way][0], c.ends[1 - way][0],
+                                            self._transport(c, way, odd), odd and not self.below(3)))  # fmt: skip
+                if not odd:
+                    c.step += 1
+                elif self.below(40) == 0:
+                    c.step = self.below(len(TCP_SCRIPT))
+                c.last_frame, c.last_way = frame, way
+            c.last_ns = self.now
+            wire_length = len(frame)
+            if self.below(150) == 0:
+                frame = frame[: self.below(len(frame) + 1)]
+            if self.below(300) == 0:
+                wire_length = max(len(frame), wire_length + self.pick((-8, 4, 1000)))
+            traffic.frames.append(frame)
+            traffic.times_ns.append(self.now + self._jitter())
+            traffic.wire_lengths.append(wire_length)
+        return traffic
+
+    def _pass_time(self, c: Conversation) -> None:
+        roll = self.below(1000)
+        if roll < 12:
+            # Exactly around a timeout of this conversation, when that is still ahead.
+            self.now = max(self.now, c.last_ns + self.pick(self.silences))
+        elif roll < 14:
+            self.now += self.pick((SECOND, 61 * SECOND, 700 * SECOND, 86400 * SECOND))
+        elif roll < 800:
+            self.now += self.below(2_000_000)
+
+    def _jitter(self) -> int:
+        roll = self.below(2000)
+        if roll == 0:
+            return -self.pick((1, SECOND, 60 * SECOND, 60 * SECOND + 1, 3600 * SECOND))
+        return 0
