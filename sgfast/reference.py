@@ -305,9 +305,10 @@ def read_transport(packet: Packet) -> str | None:
         data_offset = (payload[12] >> 4) * 4
         if data_offset < 20 or data_offset > packet.payload_length:
             return "malformed"
-    if packet.protocol == UDP and not packet.first_fragment:
+    if packet.protocol == UDP:
         udp_length = number(payload, 4, 2)
-        if udp_length < 8 or udp_length > packet.payload_length:
+        # A first fragment carries the length of the whole datagram.
+        if udp_length < 8 or (udp_length > packet.payload_length and not packet.first_fragment):
             return "malformed"
     return None
 
@@ -813,9 +814,10 @@ class ReferenceEngine:
                 return None
             self._attempts.pop(key, None)
             return "inferred" if verdict.reason == "inferred" else "opened"
+        if self._live_entry(key, now) is not None:
+            return "denied" if begins else None
         is_retry = now < self._attempts.get(key, now)
-        leaves_nothing = case.opener_denied and self._live_entry(key, now) is None
-        if is_retry or leaves_nothing:
+        if is_retry or case.opener_denied:
             self._attempts[key] = now + self._unanswered_timeout(case.packet)
         return "denied" if begins and not is_retry else None
 

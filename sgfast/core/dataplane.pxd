@@ -22,5 +22,6 @@ cdef class DataPlane:
     cdef Classifier classifier
     cdef void* lock         # one thread at a time, for a whole call; taken without the GIL
     cdef Packet* packets    # BATCH of them
+    cdef Py_ssize_t tallied     # ended tuples the tallies have seen
     cdef ResultRow* result_rows(self, results, Py_ssize_t n) except? NULL
     cdef void tally_ended(self) noexcept nogil

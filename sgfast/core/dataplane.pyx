@@ -322,10 +322,18 @@ cdef void note_attempt_answer(Plane* plane, const Packet* p) noexcept nogil:
     side = 0 if e.state[0] else 1
     if not side_lives(e, side, plane.clock):
         return
+    e.deadline[side] = plane.clock + plane.timeout[e.state[side]]
     if ((e.flags[side] & FROM_HIGH) != 0) != p.source_high and not e.marks & (ANSWERED | REFUSED):
         e.marks |= REFUSED if p.protocol == PROTO_TCP and p.step == TCP_RST else ANSWERED
     if t.keep_flows:
         count_packet(t, slot, p)
+
+
+cdef void end_attempt(Plane* plane, const Packet* p) noexcept nogil:
+    # The key opened after all: what is denied later is a new attempt.
+    cdef uint32_t slot = find_slot(&plane.attempts, &p.key, p.digest, p.hash)
+    if slot != NO_SLOT:
+        end_tuple(&plane.attempts, slot, plane.clock, SIDE_TIMEOUT)
 
 
 # Packets --------------------------------------------------------------------------------------------------------------
@@ -355,10 +363,13 @@ cdef inline void keep_tuples(
                 ) else (e.flags[0] if e.state[0] else e.flags[1]) & FROM_HIGH, verdict, reason)
                 if verdict == DENY:
                     plane.denied += 1
-                elif reason == INFERRED:
-                    plane.inferred += 1
                 else:
-                    plane.opened += 1
+                    if reason == INFERRED:
+                        plane.inferred += 1
+                    else:
+                        plane.opened += 1
+                    if plane.attempts.live:
+                        end_attempt(plane, p)
             if t.keep_flows and not e.marks & UNBEGUN:
                 count_packet(t, way.slot, p)
 
@@ -437,7 +448,7 @@ cdef inline void judge_tracked(Plane* plane, const Packet* p, ResultRow* row) no
                 finish(plane, p, row, MOOT, OPENER_DENIED)
                 return
         if unlikely(isolated(plane, &way)):
-            if p.step >= STEP_OPEN or p.step == TCP_SYN:
+            if p.step == STEP_OPEN or p.step == TCP_SYN:
                 way.opener = True
                 way.opener_denied = True
                 way.rules_denied = True
@@ -840,7 +851,7 @@ cdef class DataPlane:
                     for i in range(size):
                         spell_header(&self.packets[i], header_rows + start + i)
                 start += size
-            if plane.reporting and not plane.table.keep_flows:
+            if plane.reporting:
                 self.tally_ended()
             PyThread_release_lock(self.lock)
 
@@ -873,7 +884,7 @@ cdef class DataPlane:
             PyThread_release_lock(self.lock)
 
     cdef void tally_ended(self) noexcept nogil:
-        # Without a connection report the only ended tuples kept are allowed ones that nobody answered.
+        # What ended since the last call and was allowed, but that nobody answered.
         cdef Plane* plane = &self.plane
         cdef Table* t = &plane.table
         cdef TallyRow key
@@ -882,8 +893,10 @@ cdef class DataPlane:
         cdef FlowRow* row
         cdef Py_ssize_t i
         cdef int responder
-        for i in range(t.ended_count):
+        for i in range(self.tallied, t.ended_count):
             row = &t.ended[i]
+            if row.verdict != ALLOW or row.answer == 1:
+                continue
             memset(&p, 0, sizeof(Packet))
             p.ipv6 = row.family == 6
             if p.ipv6:
@@ -897,20 +910,21 @@ cdef class DataPlane:
             memset(&key, 0, sizeof(TallyRow))
             key.instance = way.instance[responder]
             key.protocol = row.protocol
-            key.family = row.family
             key.inbound = True
             key.has_ports = row.has_ports
             key.has_icmp = row.icmp != 0
             key.port_key = <uint16_t>(row.ports & 0xFFFF) if row.has_ports else row.icmp
             count(&plane.refused if row.answer == 2 else &plane.unanswered, &key, 0)
-        t.ended_count = 0
+        if not t.keep_flows:
+            t.ended_count = 0
+        self.tallied = t.ended_count
 
     def finish(self):
         """Reports the tuples still in the table, for the end of a replay; they stay."""
         PyThread_acquire_lock(self.lock, WAIT_LOCK)
         report_living(&self.plane.table, self.plane.clock)
         report_living(&self.plane.attempts, self.plane.clock)
-        if self.plane.reporting and not self.plane.table.keep_flows:
+        if self.plane.reporting:
             self.tally_ended()
         PyThread_release_lock(self.lock)
 
@@ -922,6 +936,7 @@ cdef class DataPlane:
         t = &self.plane.table
         parts.append(_rows(<const uint8_t*>t.ended, t.ended_count * sizeof(FlowRow), FLOW_DTYPE))
         t.ended_count = 0
+        self.tallied = 0
         t = &self.plane.attempts
         parts.append(_rows(<const uint8_t*>t.ended, t.ended_count * sizeof(FlowRow), FLOW_DTYPE))
         t.ended_count = 0

@@ -184,7 +184,7 @@ cdef inline bint judge_opener(Plane* plane, const Packet* p, Passage* way, int s
         return False
     if not make_live(plane, p, way):
         way.reason = TABLE_FULL
-        way.opener_denied |= not inferred
+        way.opener_denied = True
         return False
     flags = FROM_HIGH if initiator_high else 0
     if inferred:

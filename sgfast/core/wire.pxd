@@ -326,7 +326,7 @@ cdef inline void read_ipv6(
                 p.protocol = body[at]
                 p.outcome = READ_FRAGMENT
                 return
-            first_fragment = (body[at + 3] & 1) != 0
+            first_fragment |= (body[at + 3] & 1) != 0
         p.protocol = body[at]
         at += length
     if unlikely(context.exempt and is_infrastructure(p, body + at, available - at, ip[7])):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields as dataclass_fields
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from yaml.nodes import Node  # type: ignore[import-untyped]
+from yaml.nodes import Node
 
 from sgfast.policy.model import (
     DEFAULT_GROUP,
@@ -26,7 +26,15 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.rules import RuleReader, description, network
 from sgfast.policy.templates import FAST_ADD, TEMPLATES, RuleNumbers, default_group, placed
-from sgfast.policy.yaml_nodes import NodeReader, compose, did_you_mean, line_of, read_document, show
+from sgfast.policy.yaml_nodes import (
+    NodeReader,
+    compose,
+    did_you_mean,
+    garbage_collection_paused,
+    line_of,
+    read_document,
+    show,
+)
 
 _DOCUMENT_FIELDS = (
     "version",
@@ -73,7 +81,16 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
 
 def parse_policy(text: str | bytes, origin: str = "<policy>") -> Policy:
     """The policy in a text. ``origin`` is what messages call it."""
-    return _Document(compose(text, origin), origin).policy()
+    with garbage_collection_paused():
+        return _Document(compose(text, origin), origin).policy()
+
+
+class _Entry(NamedTuple):
+    """One item of a section of named things."""
+
+    node: Node
+    path: str
+    fields: dict[str, Node]
 
 
 class _Document:
@@ -97,29 +114,26 @@ class _Document:
         vpcs = self._vpcs(sections.get("vpcs"))
         peerings = self._peerings(sections.get("peerings"), vpcs)
         address_groups = self._address_groups(sections.get("address_groups"))
-        group_fields = self._named(sections.get("security_groups"), "security_groups", _GROUP_FIELDS)
-        instance_fields = self._named(sections.get("instances"), "instances", _INSTANCE_FIELDS)
+        group_entries = self._named(sections.get("security_groups"), "security_groups", _GROUP_FIELDS)
+        instance_entries = self._named(sections.get("instances"), "instances", _INSTANCE_FIELDS)
 
         # A created default group is a group that rules and instances may name, so it must be known before them.
-        joining = [
-            (name, node, path)
-            for name, (node, path, fields) in instance_fields.items()
-            if not reader.items(fields.get("security_groups"), f"{path}.security_groups")
-        ]
-        group_names = set(group_fields)
+        joining = {
+            name: entry
+            for name, entry in instance_entries.items()
+            if not reader.items(entry.fields.get("security_groups"), f"{entry.path}.security_groups")
+        }
+        group_names = set(group_entries)
         create_default = bool(joining) and DEFAULT_GROUP not in group_names
         if joining:
             group_names.add(DEFAULT_GROUP)
-        self._check_group_quota(group_fields, joining, create_default, quotas)
+        self._check_group_quota(group_entries, joining, create_default, quotas)
 
-        instances = self._instances(instance_fields, vpcs, group_names)
-        groups = self._security_groups(group_fields, group_names, address_groups, quotas)
+        instances = self._instances(instance_entries, vpcs, group_names)
+        groups = self._security_groups(group_entries, group_names, address_groups, quotas)
         if create_default:
-            created = default_group()
-            _, node, path = joining[0]
-            self._check_rule_quota(len(created.rules), node, f"{path}.security_groups", quotas, "the created default group")
-            groups.append(created)
-        if joining and group_fields:
+            groups.append(self._created_default(next(iter(joining.values())), quotas))
+        if joining and group_entries:
             self._warn_of_joining(joining)
         return Policy(
             vpcs=tuple(vpcs.values()),
@@ -179,28 +193,26 @@ class _Document:
     def _name(self, node: Node, path: str) -> str:
         return self._reader.matching(node, path, NAME.fullmatch, NAME_WANTED)
 
-    def _named(
-        self, node: Node | None, section: str, known: tuple[str, ...]
-    ) -> dict[str, tuple[Node, str, dict[str, Node]]]:
-        """A section's mappings by their unique ``name`` (SPEC 2.7): the node, its path and its fields."""
+    def _named(self, node: Node | None, section: str, known: tuple[str, ...]) -> dict[str, _Entry]:
+        """A section's mappings by their unique ``name`` (SPEC 2.7)."""
         reader = self._reader
-        found: dict[str, tuple[Node, str, dict[str, Node]]] = {}
+        found: dict[str, _Entry] = {}
         for index, item in enumerate(reader.items(node, section)):
             path = f"{section}[{index}]"
             fields = reader.fields(item, path, known)
             name_node = reader.required(fields, "name", item, path)
             name = self._name(name_node, f"{path}.name")
             if name in found:
-                first = line_of(found[name][0])
+                first = line_of(found[name].node)
                 raise reader.error(name_node, f"{path}.name", f"duplicate name {name!r}, first used at line {first}")
-            found[name] = item, path, fields
+            found[name] = _Entry(item, path, fields)
         return found
 
-    def _known_name(self, node: Node, path: str, kind: str, known: Iterable[str]) -> str:
-        """A name that must be one of ``known``; whatever the text is, it is no error of spelling but of meaning."""
+    def _known_name(self, node: Node, path: str, kind: str, known: Collection[str]) -> str:
+        """A name that must be one of ``known``; ``kind`` is what it names, with its article."""
         name = self._reader.string(node, path, f"the name of {kind}")
         if name not in known:
-            a, _, noun = kind.partition(" ")
+            noun = kind.partition(" ")[2]
             raise self._reader.error(node, path, f"unknown {noun} {show(name)}: define it{did_you_mean(name, known)}")
         return name
 
@@ -251,8 +263,8 @@ class _Document:
 
     def _check_group_quota(
         self,
-        groups: Mapping[str, tuple[Node, str, dict[str, Node]]],
-        joining: list[tuple[str, Node, str]],
+        groups: Mapping[str, _Entry],
+        joining: Mapping[str, _Entry],
         create_default: bool,
         quotas: Quotas,
     ) -> None:
@@ -262,14 +274,24 @@ class _Document:
             return
         message = f"{count} security groups exceed the quota of {limit}: raise quotas.security_groups"
         if len(groups) > limit:
-            node, path, _ = list(groups.values())[limit]
-            raise self._reader.error(node, path, message)
-        _, node, path = joining[0]
-        raise self._reader.error(node, f"{path}.security_groups", f"with the created default group, {message}")
+            first_over = list(groups.values())[limit]
+            raise self._reader.error(first_over.node, first_over.path, message)
+        entry = next(iter(joining.values()))
+        message = f"with the created default group, {message}"
+        raise self._reader.error(entry.node, f"{entry.path}.security_groups", message)
+
+    def _created_default(self, joining: _Entry, quotas: Quotas) -> SecurityGroup:
+        """The default group, made because of the instance ``joining`` (SPEC 8.1)."""
+        group = default_group()
+        path = f"{joining.path}.security_groups"
+        self._check_rule_quota(len(group.rules), joining.node, path, quotas, "the created default group")
+        for rule in group.rules:
+            self._claim(rule.id, joining.node, path)
+        return group
 
     def _security_groups(
         self,
-        groups: Mapping[str, tuple[Node, str, dict[str, Node]]],
+        groups: Mapping[str, _Entry],
         group_names: set[str],
         address_groups: Mapping[str, AddressGroup],
         quotas: Quotas,
@@ -277,18 +299,16 @@ class _Document:
         warnings: list[str] = []
         rule_reader = RuleReader(self._reader, group_names, address_groups, warnings)
         result = [
-            self._security_group(name, node, path, fields, rule_reader, quotas)
-            for name, (node, path, fields) in groups.items()
+            self._security_group(name, entry, rule_reader, quotas) for name, entry in groups.items()
         ]
         self._warnings += warnings[:_LISTED_WARNINGS]
         if len(warnings) > _LISTED_WARNINGS:
             self._warnings.append(f"{len(warnings) - _LISTED_WARNINGS} more rules match nothing for this reason.")
         return result
 
-    def _security_group(
-        self, name: str, node: Node, path: str, fields: Mapping[str, Node], rule_reader: RuleReader, quotas: Quotas
-    ) -> SecurityGroup:
+    def _security_group(self, name: str, entry: _Entry, rule_reader: RuleReader, quotas: Quotas) -> SecurityGroup:
         reader = self._reader
+        node, path, fields = entry
         numbers = RuleNumbers(name)
         rules: list[Rule] = []
         if "template" in fields:
@@ -316,11 +336,10 @@ class _Document:
 
     def _claim(self, rule_id: str, node: Node, path: str) -> None:
         """Rule ids are unique in the document, whether written or generated (SPEC 2.5)."""
-        first = self._rule_lines.setdefault(rule_id, line := line_of(node))
-        if len(self._rule_lines) == self._claimed:
-            message = f"duplicate rule id {rule_id!r}, also that of the rule at line {first}"
-            raise self._reader.error(line, f"{path}.id", message)
-        self._claimed += 1
+        if rule_id in self._rule_lines:
+            message = f"duplicate rule id {rule_id!r}, also that of the rule at line {self._rule_lines[rule_id]}"
+            raise self._reader.error(node, f"{path}.id", message)
+        self._rule_lines[rule_id] = line_of(node)
 
     def _check_rule_quota(self, count: int, node: Node, path: str, quotas: Quotas, whose: str) -> None:
         if count > quotas.rules_per_group:
@@ -334,7 +353,7 @@ class _Document:
 
     def _instances(
         self,
-        instances: Mapping[str, tuple[Node, str, dict[str, Node]]],
+        instances: Mapping[str, _Entry],
         vpcs: Mapping[str, Vpc],
         group_names: set[str],
     ) -> tuple[Instance, ...]:
@@ -343,7 +362,7 @@ class _Document:
         result = []
         for name, (node, path, fields) in instances.items():
             vpc = self._vpc_of(fields, node, path, vpcs)
-            addresses = self._instance_addresses(fields, node, path, name, vpc, owners)
+            addresses = self._instance_addresses(name, vpc, instances[name], owners)
             groups: list[str] = []
             groups_path = f"{path}.security_groups"
             for index, item in enumerate(reader.items(fields.get("security_groups"), groups_path)):
@@ -358,20 +377,16 @@ class _Document:
         if "vpc" in fields:
             return self._known_name(fields["vpc"], f"{path}.vpc", "a VPC", vpcs)
         if len(vpcs) > 1:
-            raise self._reader.error(node, f"{path}.vpc", f"is missing, and there are {len(vpcs)} VPCs: name one of them")
+            message = f"is missing, and there are {len(vpcs)} VPCs: name one of them"
+            raise self._reader.error(node, f"{path}.vpc", message)
         return next(iter(vpcs))
 
     def _instance_addresses(
-        self,
-        fields: Mapping[str, Node],
-        node: Node,
-        path: str,
-        name: str,
-        vpc: str,
-        owners: dict[tuple[str, Network], tuple[str, int]],
+        self, name: str, vpc: str, entry: _Entry, owners: dict[tuple[str, Network], tuple[str, int]]
     ) -> tuple[Network, ...]:
         """The instance's prefixes, entered into ``owners``. Overlap is fine, the longest prefix owns an address."""
         reader = self._reader
+        node, path, fields = entry
         addresses_path = f"{path}.addresses"
         nodes = reader.items(reader.required(fields, "addresses", node, path), addresses_path)
         if not nodes:
@@ -380,26 +395,25 @@ class _Document:
         for index, item in enumerate(nodes):
             address_path = f"{addresses_path}[{index}]"
             address = self._address(item, address_path)
-            owner = owners.setdefault((vpc, address), (name, line_of(item)))
-            if owner[0] != name or address in addresses:
-                if owner[0] == name:
+            key = vpc, address
+            if key in owners:
+                owner, line = owners[key]
+                if owner == name:
                     raise reader.error(item, address_path, f"duplicate: {address} is in the list already")
-                message = (
-                    f"{address} of instance {name!r} belongs to instance {owner[0]!r} at line {owner[1]} already "
-                    f"(both in VPC {vpc!r})"
-                )
+                message = f"{address} of {name!r} is already that of {owner!r} at line {line}, both in VPC {vpc!r}"
                 raise reader.error(item, address_path, message)
+            owners[key] = name, line_of(item)
             addresses.append(address)
         return tuple(addresses)
 
-    def _warn_of_joining(self, joining: list[tuple[str, Node, str]]) -> None:
-        names = ", ".join(repr(name) for name, _, _ in joining[:_LISTED_NAMES])
+    def _warn_of_joining(self, joining: Mapping[str, _Entry]) -> None:
+        names = ", ".join(repr(name) for name in list(joining)[:_LISTED_NAMES])
         if len(joining) > _LISTED_NAMES:
             names += f" and {len(joining) - _LISTED_NAMES} more"
         subject = f"the instance {names} names" if len(joining) == 1 else f"the instances {names} name"
         verb = "joins" if len(joining) == 1 else "join"
-        _, node, path = joining[0]
-        place = self._reader.place(node, path)
+        first = next(iter(joining.values()))
+        place = self._reader.place(first.node, first.path)
         self._warnings.append(f"{place}: {subject} no security group and so {verb} {DEFAULT_GROUP!r}.")
 
 

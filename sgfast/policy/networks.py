@@ -33,11 +33,7 @@ def parse_network(text: str) -> Network:
     except AddressValueError:
         raise ValueError(f"not an IPv{6 if six else 4} address") from None
     host_bits = value & ((1 << (bits - length)) - 1)
-    network: Network
-    if six:
-        network = IPv6Network((value - host_bits, length))
-    else:
-        network = IPv4Network((value - host_bits, length))
+    network: Network = IPv6Network((value - host_bits, length)) if six else IPv4Network((value - host_bits, length))
     if host_bits:
         raise ValueError(f"host bits are set: write {network} for the network or {address_text} for the one address")
     return network

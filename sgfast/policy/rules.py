@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Literal
 
-from yaml.nodes import MappingNode, Node, SequenceNode  # type: ignore[import-untyped]
+from yaml.nodes import MappingNode, Node, SequenceNode
 
 from sgfast.policy.model import (
     ICMP,
@@ -233,7 +233,8 @@ class RuleReader:
         """
         right, wrong = ("source", "destination") if direction == "inbound" else ("destination", "source")
         if wrong in fields:
-            raise self._reader.error(fields[wrong], f"{path}.{wrong}", f"an {direction} rule has a {right}: use {right}")
+            message = f"an {direction} rule has a {right}: use {right}"
+            raise self._reader.error(fields[wrong], f"{path}.{wrong}", message)
         node = fields.get(right)
         if node is None:
             return None, None
