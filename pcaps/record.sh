@@ -123,6 +123,7 @@ ip -n "$prefix-router" neigh add 10.0.0.6 lladdr 02:00:0a:00:00:06 dev br0 nud p
 mkdir "$work/html" "$work/db"
 chmod 755 "$work" "$work/html"
 echo '<h1>shop</h1>' >"$work/html/index.html"
+echo '<h1>offers</h1>' >"$work/html/offers.html"
 head -c 6000 /dev/zero | tr '\0' 's' >"$work/html/picture"
 cat >"$work/nginx.conf" <<CONF
 user root; worker_processes 1; daemon off; pid $work/nginx.pid; error_log $work/nginx.err;
@@ -130,7 +131,11 @@ events { worker_connections 64; }
 http {
     access_log off; default_type text/html; keepalive_timeout 5s;
     client_body_temp_path $work/n1; proxy_temp_path $work/n2; fastcgi_temp_path $work/n3; uwsgi_temp_path $work/n4; scgi_temp_path $work/n5;
-    server { listen 80; listen [::]:80 ipv6only=on; listen 8080; listen [::]:8080 ipv6only=on; root $work/html; }
+    server {
+        listen 80; listen [::]:80 ipv6only=on; listen 8080; listen [::]:8080 ipv6only=on;
+        root $work/html;
+        location = /offers.html { ssi on; }
+    }
 }
 CONF
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=partner.example \
@@ -175,11 +180,12 @@ step client "${page[@]}" http://10.0.0.5:8080/                  # answers, but n
 step client "${page[@]}" 'http://[2001:db8::5]:8080/'
 step client "${page[@]}" http://10.0.0.5:81/                    # allowed, nobody listens
 step client "${page[@]}" 'http://[2001:db8::5]:81/'
-step client curl -sS --max-time 2 http://10.0.0.6/              # allowed, nobody is there
-step client curl -sS --max-time 2 http://10.0.0.5:22/           # ssh is for administrators; nobody listens
-# The server closes first, so the client may use its port again at once: a SYN on a connection in TIME-WAIT.
-step client "${page[@]}" --local-port 40001 -H 'Connection: close' http://10.0.0.5/
-step client "${page[@]}" --local-port 40001 -H 'Connection: close' http://10.0.0.5/
+step client curl -sS --max-time 1.6 http://10.0.0.6/            # allowed, nobody is there
+step client "${page[@]}" http://10.0.0.5:22/                    # ssh is for administrators; nobody listens
+# A page made as it is sent has no length, so in HTTP/1.0 the server's close ends it. As the server closed first, the
+# client may use its port again at once: a SYN on a connection in TIME-WAIT.
+step client "${page[@]}" --http1.0 --local-port 40001 http://10.0.0.5/offers.html
+step client "${page[@]}" --http1.0 --local-port 40001 http://10.0.0.5/offers.html
 
 # Pings.
 step client ping -n -c 2 -i 0.2 -W 1 10.0.0.5
