@@ -448,6 +448,8 @@ class Entry:
     moot: Moot | None = None
     #: Number of the latest packet that created a connection here or made the key moot.
     created: int = 0
+    #: A packet in reply direction was allowed since the tuple began.
+    answered: bool = False
 
     def live_sides(self, now: int) -> list[Connection]:
         return [connection for connection in self.sides.values() if now < connection.deadline]
@@ -460,7 +462,7 @@ class Entry:
 
     def is_evictable(self, now: int) -> bool:
         """Moot, or never replied to (SPEC 5.8, R5); asked of live ones."""
-        return self.is_moot(now) or not any(connection.replied for connection in self.live_sides(now))
+        return self.is_moot(now) or not self.answered
 
 
 @dataclass(frozen=True)
@@ -647,7 +649,7 @@ class ReferenceEngine:
             return self._judge_known_tcp(side, case, connection)
         # Every packet is valid for a connection of another protocol (SPEC 4.3, 5.6, 5.7).
         if case.flow.sender != connection.initiator:
-            connection.replied = True
+            self._note_reply(connection, case)
             if connection.state == "one-way":
                 connection.state = "both-ways"
         connection.deadline = case.now + self._timeout[connection.state]
@@ -661,6 +663,8 @@ class ReferenceEngine:
         transition = case.transition = (old, f"{direction} {kind}", new)
         if old in ("TW", "CL") and new == "SS":  # SPEC 4.4, 5.5: a new opener for a finished connection
             self._forget(side, case.flow)
+            if not case.forgot_old:
+                self._entries[case.flow.key].answered = False
             case.forgot_old = True
             verdict = self._judge_unknown(side, case)
             case.transition = transition
@@ -671,12 +675,16 @@ class ReferenceEngine:
             self._forget(side, case.flow)
             return side.allow("established", connection.rule)
         if direction == "reply":
-            connection.replied = True
+            self._note_reply(connection, case)
         is_retransmitted_syn = kind == "syn" and new == old
         if new != "IG" and not is_retransmitted_syn:
             connection.state = new
             connection.deadline = case.now + self._timeout[new]
         return side.allow("established", connection.rule)
+
+    def _note_reply(self, connection: Connection, case: Case) -> None:
+        connection.replied = True
+        self._entries[case.flow.key].answered = True
 
     def _judge_unknown(self, side: Side, case: Case) -> SideVerdict:
         """There is no connection (SPEC 4.7, 4.8)."""
@@ -706,6 +714,7 @@ class ReferenceEngine:
             return side.deny("table-full")
         deadline = case.now + self._timeout[opener.state]
         entry.sides[side.instance.name] = Connection(opener.initiator, opener.state, rule, deadline, opener.inferred)
+        entry.answered |= opener.inferred
         case.created.append(rule.id)
         return side.allow("inferred" if opener.inferred else "rule", rule)
 

@@ -28,14 +28,33 @@ from sgfast.reference import PacketVerdict, ReferenceEngine, SideVerdict
 Rows = NDArray[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the numbers in rows mean."""
+
+    #: By instance number.
+    instances: Sequence[str]
+    #: By rule number.
+    rules: Sequence[str]
+    #: Packed address (4 or 16 bytes) to instance number, or -1.
+    owner_of: Callable[[bytes], int]
+
+
 class PacketSink(Protocol):
-    """Takes every packet's headers (HEADER_DTYPE) and result (RESULT_DTYPE), in order."""
+    """Takes every packet's headers (HEADER_DTYPE) and result (RESULT_DTYPE), in order.
+
+    ``begin`` comes once, before the first packet; arrays are only good until ``write`` returns.
+    """
+
+    def begin(self, names: Names) -> None: ...
 
     def write(self, headers: Rows, results: Rows) -> None: ...
 
 
 class FlowSink(Protocol):
     """Takes every connection and denied attempt once it ended (FLOW_DTYPE)."""
+
+    def begin(self, names: Names) -> None: ...
 
     def write(self, flows: Rows) -> None: ...
 
@@ -94,6 +113,7 @@ class ReplayResult:
     midstream: Midstream
     vpc: str | None
     captures: tuple[str, ...]
+    engine: Literal["fast", "reference"] = "fast"
     packets: int = 0
     #: On the wire.
     bytes: int = 0
@@ -135,7 +155,7 @@ def replay(
     """Judges every packet of ``captures``, one replay in the order given; ``-`` is standard input.
 
     ``engine="reference"`` runs the slow model instead, which knows no connection report. ``progress`` is called with
-    (packets, bytes read) now and then. Damage part way ends the replay there: what came before is in the result.
+    (packets, bytes read) so far, all captures together, now and then. Damage part way ends the replay there: what came before is in the result.
 
     Raises PolicyError, CaptureError; ValueError for an unknown option.
     """
@@ -152,13 +172,13 @@ def replay(
     else:
         raise ValueError(f"engine is 'fast' or 'reference', not {engine!r}")
 
-    result = ReplayResult(policy, mode, midstream, vpc, paths, warnings=list(policy.warnings))
+    result = ReplayResult(policy, mode, midstream, vpc, paths, engine, warnings=list(policy.warnings))
     # Opened before anything is judged, so that a missing file is known at once; standard input comes as it comes.
     readers = [open_capture(path) for path in paths]
     began = time.perf_counter()
     try:
         for reader in readers:
-            _run_capture(reader, runner, progress, began)
+            _run_capture(reader, runner, progress, sum(r.packets for r in readers), sum(r.bytes_read for r in readers))
             if reader.damage is not None:
                 result.damaged = reader.damage
                 break
@@ -175,12 +195,13 @@ def _run_capture(
     reader: CaptureReader,
     runner: _FastRunner | _ReferenceRunner,
     progress: Callable[[int, int], None] | None,
-    began: float,
+    packets_before: int,
+    bytes_before: int,
 ) -> None:
     while (batch := reader.next_batch()) is not None:
         runner.process(batch)
         if progress is not None:
-            progress(len(batch), reader.bytes_read)
+            progress(packets_before + reader.packets, bytes_before + reader.bytes_read)
 
 
 class _FastRunner:
@@ -200,6 +221,15 @@ class _FastRunner:
         self.flows = flows
         self.headers: Rows | None = None
         self.results: Rows | None = None
+        compiled = self.engine.compiled
+        names = Names(
+            [instance.name for instance in compiled.instances],
+            [rule.id for rule in compiled.rules],
+            compiled.classifier.owner_of,
+        )
+        for sink in (packets, flows):
+            if sink is not None:
+                sink.begin(names)
 
     def process(self, batch: FrameBatch) -> None:
         plane = self.engine.dataplane
@@ -297,6 +327,8 @@ class _ReferenceRunner:
         self.created: Counter[str] = Counter()
         self.hits: Counter[str] = Counter()
         self.hit_bytes: Counter[str] = Counter()
+        if packets is not None:
+            packets.begin(Names(list(self.instance_number), list(self.rule_number), lambda packed: -1))
 
     def process(self, batch: FrameBatch) -> None:
         headers = np.zeros(len(batch), dtype=HEADER_DTYPE)

@@ -36,9 +36,10 @@ cdef enum:         # TupleMark
     TUPLE_LIVE = 1
     OPENER_SEEN = 2         # in the list of marks (SPEC 9.3)
     EVICTABLE = 4           # in the age list
-    ANSWERED = 8            # the other end sent something
+    ANSWERED = 8            # had an allowed packet in reply direction
     REFUSED = 16            # the other end's first answer was an RST or an ICMP unreachable
     TUPLE_DENIED = 32       # began with a denied opener
+    HEARD = 128             # moot or denied, the other end did send something: for the report only
     UNBEGUN = 64            # its first packet is still being judged; ends without a report
 
 cdef enum:         # SideEnd

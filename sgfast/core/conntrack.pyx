@@ -224,7 +224,7 @@ cdef void forget_past(Table* t, uint32_t slot) noexcept nogil:
     # A new tuple begins in this entry: nothing of an earlier one may colour it.
     cdef FlowRecord* flow
     cdef Entry* e = entry_at(&t.slab, slot)
-    e.marks = (e.marks & ~(ANSWERED | REFUSED | TUPLE_DENIED)) | UNBEGUN
+    e.marks = (e.marks & ~(ANSWERED | REFUSED | HEARD | TUPLE_DENIED)) | UNBEGUN
     if t.keep_flows:
         flow = flow_at(&t.slab, slot)
         memset(flow, 0, sizeof(FlowRecord))
@@ -414,7 +414,7 @@ cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) n
         row.ports = 0
     if e.marks & REFUSED:
         row.answer = 2
-    elif e.marks & ANSWERED:
+    elif e.marks & (ANSWERED | HEARD):
         row.answer = 1
 
 
@@ -475,6 +475,15 @@ cdef void sweep(Table* t, int64_t now) noexcept nogil:
         settle_all(t, advance(&t.wheel, &t.slab, tick), now)
 
 
+cdef bint evictable(const Entry* e, int64_t now) noexcept nogil:
+    # An answered tuple is in the age list only while its key is moot, and a moot mark may have run out.
+    return (
+        not e.marks & ANSWERED
+        or (e.state[0] >= MOOT_TCP and now < e.deadline[0])
+        or (e.state[1] >= MOOT_TCP and now < e.deadline[1])
+    )
+
+
 cdef bint make_room(Table* t, int64_t now) noexcept nogil:
     # Whether one more tuple may live (SPEC 5.8). Exact: what ended by now never counts, though its tick is not over.
     cdef Wheel* wheel = &t.wheel
@@ -497,6 +506,8 @@ cdef bint make_room(Table* t, int64_t now) noexcept nogil:
         settle_all(t, chain, now)
     if t.live < t.max_live:
         return True
+    while t.age_head != NO_SLOT and not evictable(entry_at(&t.slab, t.age_head), now):
+        leave_age(t, t.age_head)
     if t.age_head == NO_SLOT:
         return False
     t.evicted += 1

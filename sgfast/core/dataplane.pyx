@@ -19,6 +19,7 @@ from sgfast.core.classifier cimport vpcs_connected
 from sgfast.core.conntrack cimport (
     ANSWERED,
     FROM_HIGH,
+    HEARD,
     MOOT_ICMP,
     MOOT_OTHER,
     MOOT_TCP,
@@ -276,8 +277,8 @@ cdef inline bint follows_denied_opener(Plane* plane, const Packet* p, Entry* e, 
     e.deadline[side] = plane.clock + plane.timeout[state]
     if from_initiator:
         return p.protocol == PROTO_TCP and p.step != TCP_SYN
-    if not e.marks & (ANSWERED | REFUSED):
-        e.marks |= REFUSED if p.protocol == PROTO_TCP and p.step == TCP_RST else ANSWERED
+    if not e.marks & (ANSWERED | HEARD | REFUSED):
+        e.marks |= REFUSED if p.protocol == PROTO_TCP and p.step == TCP_RST else HEARD
     return True
 
 
@@ -304,8 +305,8 @@ cdef void note_attempt(Plane* plane, const Packet* p, const Passage* way, int si
         set_side(t, slot, side, state, FROM_HIGH if p.source_high else 0, <uint32_t>way.rule, deadline)
         begin_tuple(t, slot, p, p.source_high, DENY, reason)
     e = entry_at(&t.slab, slot)
+    side = 0 if e.state[0] else 1       # whichever end tried first
     e.deadline[side] = deadline
-    e.state[side] = state
     if t.keep_flows:
         count_packet(t, slot, p)
 
@@ -323,8 +324,8 @@ cdef void note_attempt_answer(Plane* plane, const Packet* p) noexcept nogil:
     if not side_lives(e, side, plane.clock):
         return
     e.deadline[side] = plane.clock + plane.timeout[e.state[side]]
-    if ((e.flags[side] & FROM_HIGH) != 0) != p.source_high and not e.marks & (ANSWERED | REFUSED):
-        e.marks |= REFUSED if p.protocol == PROTO_TCP and p.step == TCP_RST else ANSWERED
+    if ((e.flags[side] & FROM_HIGH) != 0) != p.source_high and not e.marks & (ANSWERED | HEARD | REFUSED):
+        e.marks |= REFUSED if p.protocol == PROTO_TCP and p.step == TCP_RST else HEARD
     if t.keep_flows:
         count_packet(t, slot, p)
 
@@ -515,7 +516,7 @@ cdef void judge_icmp_error(Plane* plane, const Packet* p, Passage* way, ResultRo
             e = entry_at(&t.slab, slot)
             moot = moot_side(e, plane.clock)
             if moot >= 0:
-                if unreachable and not e.marks & (ANSWERED | REFUSED):
+                if unreachable and not e.marks & (ANSWERED | HEARD | REFUSED):
                     e.marks |= REFUSED
                 finish(plane, p, row, MOOT, OPENER_DENIED)
                 return
@@ -544,7 +545,7 @@ cdef void judge_icmp_error(Plane* plane, const Packet* p, Passage* way, ResultRo
             deny(plane, p, way, row, destination, INVALID)
             return
     e = entry_at(&t.slab, slot)
-    if unreachable and not e.marks & (ANSWERED | REFUSED):
+    if unreachable and not e.marks & (ANSWERED | HEARD | REFUSED):
         e.marks |= REFUSED
     finish(plane, p, row, ALLOW, RELATED)
 
