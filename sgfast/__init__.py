@@ -1,1 +1,82 @@
-"""Security groups as a packet-matching engine."""
+"""Cloud security groups as a packet-matching engine.
+
+Load a policy (:func:`load_policy`), make an :class:`Engine`, give it packets (:meth:`Engine.process`,
+:meth:`Engine.check`), or whole captures (:func:`replay`).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sgfast.engine import (
+        HEADER_DTYPE,
+        NO_SIDE,
+        REASONS,
+        RESULT_DTYPE,
+        VERDICTS,
+        Engine,
+        Explanation,
+        FrameBatch,
+        Side,
+        Verdict,
+        header,
+    )
+    from sgfast.errors import CaptureError, OutputError, PolicyError, SgfastError
+    from sgfast.policy.document import load_policy, parse_policy
+    from sgfast.policy.model import Policy
+    from sgfast.replay import ReplayResult, replay
+
+__version__ = "0.1.0"
+
+# Where each public name lives. It is imported when it is first asked for: numpy alone costs more than a tenth of a
+# second, which no `sgfast --help` should pay.
+_HOMES = {
+    "sgfast.engine": (
+        "HEADER_DTYPE", "NO_SIDE", "REASONS", "RESULT_DTYPE", "VERDICTS", "Engine", "Explanation", "FrameBatch", "Side",
+        "Verdict", "header",
+    ),
+    "sgfast.errors": ("CaptureError", "OutputError", "PolicyError", "SgfastError"),
+    "sgfast.policy.document": ("load_policy", "parse_policy"),
+    "sgfast.policy.model": ("Policy",),
+    "sgfast.replay": ("ReplayResult",),
+}  # fmt: skip
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name == "replay":
+        return import_module("sgfast.replay").replay
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'sgfast' has no attribute {name!r}")
+    value: object = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+__all__ = [
+    "HEADER_DTYPE",
+    "NO_SIDE",
+    "REASONS",
+    "RESULT_DTYPE",
+    "VERDICTS",
+    "CaptureError",
+    "Engine",
+    "Explanation",
+    "FrameBatch",
+    "OutputError",
+    "Policy",
+    "PolicyError",
+    "ReplayResult",
+    "SgfastError",
+    "Side",
+    "Verdict",
+    "__version__",
+    "header",
+    "load_policy",
+    "parse_policy",
+    "replay",
+]

@@ -289,14 +289,14 @@ class Engine:
                     candidates.append(
                         Candidate(rule.id, group.name, rule.action, rule.priority, not differs, tuple(differs))
                     )
-        rule = self.rules[winner] if winner >= 0 else None
+        won = self.rules[winner] if winner >= 0 else None
         return SideExplanation(
             here.name,
             direction,
             here.security_groups,
-            "allow" if rule and rule.action == "allow" else "deny",
-            "no-rule" if rule is None else "rule" if rule.action == "allow" else "deny-rule",
-            rule.id if rule else None,
+            "allow" if won and won.action == "allow" else "deny",
+            "no-rule" if won is None else "rule" if won.action == "allow" else "deny-rule",
+            won.id if won else None,
             tuple(candidates),
         )
 

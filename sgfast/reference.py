@@ -446,7 +446,7 @@ class Entry:
     #: By the name of the side's instance.
     sides: dict[str, Connection] = field(default_factory=dict)
     moot: Moot | None = None
-    #: Number of the latest packet that created a connection here or made the key moot.
+    #: Number of the latest packet that created a connection here, forgot a finished one, or made the key moot.
     created: int = 0
     #: A packet in reply direction was allowed since the tuple began.
     answered: bool = False
@@ -665,6 +665,7 @@ class ReferenceEngine:
             self._forget(side, case.flow)
             if not case.forgot_old:
                 self._entries[case.flow.key].answered = False
+                self._entries[case.flow.key].created = self._packets
             case.forgot_old = True
             verdict = self._judge_unknown(side, case)
             case.transition = transition

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.capture import CaptureReader, Damage, open_capture
+from sgfast.capture import Damage, open_capture
 from sgfast.core.dataplane import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
 from sgfast.engine import NO_SIDE, REASONS, VERDICTS, Engine, Midstream, Mode
@@ -155,7 +155,8 @@ def replay(
     """Judges every packet of ``captures``, one replay in the order given; ``-`` is standard input.
 
     ``engine="reference"`` runs the slow model instead, which knows no connection report. ``progress`` is called with
-    (packets, bytes read) so far, all captures together, now and then. Damage part way ends the replay there: what came before is in the result.
+    (packets, bytes read) so far, all captures together, now and then. Damage part way ends the replay there: what came
+    before is in the result.
 
     Raises PolicyError, CaptureError; ValueError for an unknown option.
     """
@@ -175,10 +176,16 @@ def replay(
     result = ReplayResult(policy, mode, midstream, vpc, paths, engine, warnings=list(policy.warnings))
     # Opened before anything is judged, so that a missing file is known at once; standard input comes as it comes.
     readers = [open_capture(path) for path in paths]
+    packets_before = bytes_before = 0
     began = time.perf_counter()
     try:
         for reader in readers:
-            _run_capture(reader, runner, progress, sum(r.packets for r in readers), sum(r.bytes_read for r in readers))
+            while (batch := reader.next_batch()) is not None:
+                runner.process(batch)
+                if progress is not None:
+                    progress(packets_before + reader.packets, bytes_before + reader.bytes_read)
+            packets_before += reader.packets
+            bytes_before += reader.bytes_read
             if reader.damage is not None:
                 result.damaged = reader.damage
                 break
@@ -189,19 +196,6 @@ def replay(
     result.elapsed_seconds = time.perf_counter() - began
     runner.fill(result)
     return result
-
-
-def _run_capture(
-    reader: CaptureReader,
-    runner: _FastRunner | _ReferenceRunner,
-    progress: Callable[[int, int], None] | None,
-    packets_before: int,
-    bytes_before: int,
-) -> None:
-    while (batch := reader.next_batch()) is not None:
-        runner.process(batch)
-        if progress is not None:
-            progress(packets_before + reader.packets, bytes_before + reader.bytes_read)
 
 
 class _FastRunner:

@@ -6,6 +6,7 @@ not: odd flags, answers nobody asked for, errors that quote others, broken heade
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -73,7 +74,7 @@ def rules(draw: st.DrawFn, group: str, number: int) -> Rule:
     return Rule(
         id=f"{group}/{direction}/{number}", direction=direction, ethertype=family, protocol=protocol, ports=ports,
         icmp_type=icmp_type, icmp_code=icmp_code, peer=peer,
-        action=draw(st.sampled_from(("allow", "allow", "allow", "deny"))), priority=draw(st.sampled_from((1, 1, 2, 100))),
+        action=draw(st.sampled_from(("allow", "allow", "deny"))), priority=draw(st.sampled_from((1, 1, 2, 100))),
     )  # fmt: skip
 
 
@@ -96,14 +97,14 @@ def policies(draw: st.DrawFn) -> Policy:
         base = [
             Rule(id=f"{name}/open/{n}", direction=direction, ethertype=family)
             for n, (direction, family) in enumerate((("outbound", 4), ("outbound", 6), ("inbound", 4), ("inbound", 6)))
-            if draw(st.integers(0, 9)) < (8 if direction == "outbound" else 4)
+            if draw(st.integers(0, 9)) < (9 if direction == "outbound" else 6)
         ]
-        drawn = [draw(rules(name, n)) for n in range(draw(st.integers(0, 8)))]
+        drawn = [draw(rules(name, n)) for n in range(draw(st.integers(2, 9)))]
         groups.append(SecurityGroup(name, tuple(drawn + base if draw(st.booleans()) else base + drawn)))
     regions = draw(st.sampled_from((("", "", ""), ("", "north", ""), ("north", "south", "north"))))
     vpcs = tuple(Vpc(name, region) for name, region in zip(("red", "green", "blue"), regions, strict=True))
     peerings = frozenset(
-        frozenset(pair) for pair in (("red", "green"), ("green", "blue"), ("red", "blue")) if draw(st.booleans())
+        frozenset(pair) for pair in (("red", "green"), ("green", "blue"), ("red", "blue")) if draw(st.integers(0, 2))
     )
     instances = []
     for n in range(draw(st.integers(1, 6))):
@@ -122,7 +123,8 @@ def policies(draw: st.DrawFn) -> Policy:
             for i in instances
         ]  # fmt: skip
     timeouts = draw(
-        st.sampled_from((Timeouts(), Timeouts(20, 3, 2, 3, 8, 4), Timeouts(2, 5, 3, 1.5, 1, 2), Timeouts(0.001, 1, 1, 1, 1, 1)))
+        st.sampled_from((Timeouts(), Timeouts(), Timeouts(20, 3, 2, 3, 8, 4), Timeouts(20, 3, 2, 3, 8, 4), Timeouts(2, 5, 3, 1.5, 1, 2),
+             Timeouts(0.001, 1, 1, 1, 1, 1)))
     )
     return Policy(
         vpcs=vpcs,
@@ -132,7 +134,7 @@ def policies(draw: st.DrawFn) -> Policy:
         instances=tuple(instances),
         settings=Settings(
             timeouts=timeouts,
-            max_connections=draw(st.sampled_from((1_000_000, 1_000_000, 1_000_000, 40, 5, 1))),
+            max_connections=draw(st.sampled_from((1_000_000,) * 11 + (40, 5, 1))),
             infrastructure=draw(st.sampled_from(("exempt", "exempt", "filtered"))),
         ),
     )
@@ -148,8 +150,9 @@ class Conversation:
     #: Address and port of the two ends; end 0 speaks first.
     ends: tuple[tuple[str, int], tuple[str, int]]
     identifier: int
+    last_ns: int
+    script: tuple[tuple[int, str], ...]
     step: int = 0
-    last_ns: int = 0
     last_frame: bytes = b""
     last_way: int = 0
 
@@ -164,9 +167,13 @@ class Traffic:
 
 
 # What a well-behaved TCP conversation says: (end that speaks, flags).
-TCP_SCRIPT = ((0, "S"), (1, "SA"), (0, "A"), *(((0, "PA"), (1, "A"), (1, "PA"), (0, "A")) * 6), (0, "FA"), (1, "A"),
-              (1, "FA"), (0, "A"))  # fmt: skip
-TCP_ODD = ("S", "S", "SA", "A", "FA", "R", "RA", "", "SF", "SR", "F", "FPU", "SU", "AU", "FAU", "SE", "P", "RF", "SAEC")
+TCP_SCRIPT = ((0, "S"), (1, "SA"), (0, "A"), *(((0, "PA"), (1, "A"), (1, "PA"), (0, "A")) * 5), (0, "FA"), (1, "A"),
+              (1, "FA"), (0, "A"), (1, "A"), (0, "A"))  # fmt: skip
+# Both ends open at once, and do not get far.
+TCP_BOTH_OPEN = ((0, "S"), (1, "S"), (1, "S"), (0, "S"), (0, "SA"), (1, "SA"), (0, "A"), (1, "A"), (0, "FA"), (1, "FA"),
+                 (0, "A"), (1, "A"))  # fmt: skip
+TCP_ODD = ("S", "S", "SA", "A", "FA", "FA", "R", "RA", "", "SF", "SR", "F", "FPU", "SU", "AU", "FAU", "SE", "P", "RF",
+           "SAEC")  # fmt: skip
 PROTOCOLS = (6, 6, 6, 6, 6, 17, 17, 17, 1, 1, 132, 33, 136, 47, 50, 253)
 
 
@@ -184,8 +191,16 @@ class Crowd:
             for network in instance.addresses:
                 hosts = [network[0], network[-1]] if network.num_addresses < 3 else [network[1], network[57 % 256]]
                 self.inside[network.version] += sorted({str(host) for host in hosts})
+        #: Which instance an inside address was taken from; anything else is nobody's.
+        self.instance: defaultdict[str, Any] = defaultdict(object)
+        for instance in policy.instances:
+            for network in instance.addresses:
+                for host in self.inside[network.version]:
+                    if ip_address(host) in network:
+                        self.instance.setdefault(host, instance.name)
         self.conversations: list[Conversation] = []
         t = policy.settings.timeouts
+        self.patience = round(min(t.tcp_other, t.tcp_established) * SECOND)
         self.silences = [
             round(seconds * SECOND) + nudge
             for seconds in (t.tcp_established, t.tcp_fin_wait, t.tcp_other, t.icmp, t.bidirectional, t.unidirectional)
@@ -209,29 +224,34 @@ class Crowd:
     def begin(self) -> Conversation:
         family = 4 if self.below(3) else 6
         protocol = self.pick(PROTOCOLS)
-        if protocol == 1 and family == 6 and self.below(8):
-            protocol = 58
-        elif protocol == 1 and not self.below(12):
+        if protocol == 1 and (self.below(8) if family == 6 else not self.below(12)):
             protocol = 58
         client, server = self.address(family), self.address(family)
-        if self.inside[family] and self.below(4):
-            # At least one end inside, or nobody judges.
+        if self.inside[family] and self.below(20):
+            # Mostly at least one end inside, and not both the same instance, or nobody judges.
             if self.below(2):
                 server = str(self.pick(self.inside[family]))
             else:
                 client = str(self.pick(self.inside[family]))
+            while self.instance[server] == self.instance[client] and self.below(30):
+                client = self.address(family)
         service = self.pick(PORTS)
         port = service if not self.below(15) else self.pick((1024, 40000, 40001, 65535, 30000 + self.below(30)))
-        conversation = Conversation(family, protocol, ((client, port), (server, service)), self.below(4))
+        if protocol == 17 and not self.below(12):
+            port, service = (68, 67) if family == 4 else (546, 547)
+        conversation = Conversation(
+            family, protocol, ((client, port), (server, service)), self.below(4), self.now,
+            TCP_SCRIPT if self.below(8) else TCP_BOTH_OPEN,
+        )  # fmt: skip
         if not self.below(6):
-            conversation.step = 3       # began before the capture
+            conversation.step = 1 + self.below(8)       # began before the capture
         return conversation
 
     def _transport(self, c: Conversation, way: int, odd: bool) -> wire.Layer:
         (_, sport), (_, dport) = (c.ends[way], c.ends[1 - way])
         payload = bytes(self.below(3) * 4)
         if c.protocol == 6:
-            flags = self.pick(TCP_ODD) if odd else TCP_SCRIPT[c.step % len(TCP_SCRIPT)][1]
+            flags = self.pick(TCP_ODD) if odd else c.script[c.step % len(c.script)][1]
             offset = self.pick((4, 5, 6, 15)) if odd and not self.below(8) else 5
             return wire.tcp(sport, dport, flags, payload, data_offset=offset)
         if c.protocol == 17:
@@ -249,14 +269,14 @@ class Crowd:
 
     def _ip(self, family: int, src: str, dst: str, layer: wire.Layer, odd: bool) -> wire.Layer:
         options: dict[str, Any] = {}
-        roll = self.below(12) if odd else 99
+        roll = self.below(6) if odd else 99
         if family == 4:
             if roll == 0:
                 options["total_length"] = self.pick((0, 19, 20, 21, 28, 39, 40, 60, 5000))
             elif roll == 1:
                 options["header_words"] = self.pick((4, 5, 6, 15))
             elif roll == 2:
-                options["fragment_offset"] = self.pick((0, 1, 8))
+                options["fragment_offset"] = self.pick((0, 1, 8, 185))
                 options["more_fragments"] = bool(self.below(2))
             return wire.ipv4(src, dst, layer, **options)
         if roll == 0:
@@ -281,7 +301,7 @@ class Crowd:
             return wire.ethernet(wire.mpls(packet, 1 + self.below(3)))
         if roll == 3:
             return wire.ethernet(wire.pppoe(packet))
-        if roll == 4:
+        if roll < 6:
             return wire.ethernet(packet, self.pick((0x0806, 0x86DD, 0x0800, 0x88CC, 0x0026)))
         return wire.ethernet(packet, padding=self.below(2) * 6)
 
@@ -318,8 +338,11 @@ class Crowd:
             if roll < 4 and c.last_frame:
                 frame = self._quoting(c)
             else:
-                odd = roll < 14
-                way = TCP_SCRIPT[c.step % len(TCP_SCRIPT)][0] if c.protocol == 6 else c.step % 2
+                if self.now - c.last_ns >= self.patience and self.below(4):
+                    c.step = 0          # begins again after a silence
+                closing = c.protocol == 6 and c.step % len(c.script) >= len(c.script) - 6
+                odd = roll < (40 if closing else 10)
+                way = c.script[c.step % len(c.script)][0] if c.protocol == 6 else c.step % 2
                 if odd:
                     way = self.below(2)
                 frame = self._link(self._ip(c.family, c.ends[way][0], c.ends[1 - way][0],
@@ -327,11 +350,11 @@ class Crowd:
                 if not odd:
                     c.step += 1
                 elif self.below(40) == 0:
-                    c.step = self.below(len(TCP_SCRIPT))
+                    c.step = self.below(len(c.script))
                 c.last_frame, c.last_way = frame, way
             c.last_ns = self.now
             wire_length = len(frame)
-            if self.below(150) == 0:
+            if self.below(60) == 0:
                 frame = frame[: self.below(len(frame) + 1)]
             if self.below(300) == 0:
                 wire_length = max(len(frame), wire_length + self.pick((-8, 4, 1000)))

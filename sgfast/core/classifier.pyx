@@ -4,6 +4,9 @@ from libc.stdlib cimport calloc, free
 
 import numpy as np
 
+from sgfast.core.intrinsics cimport be32, be64
+from sgfast.core.types cimport HeaderRow
+
 
 cdef const uint32_t* u32(const uint32_t[::1] rows) noexcept:
     return &rows[0] if rows.shape[0] else NULL
@@ -80,7 +83,7 @@ cdef class Classifier:
         free(self.tables.tables)
 
     def keep(self, rows, dtype):
-        """``rows`` as a flat contiguous array that lives as long as the classifier; arrays shared by tables count once."""
+        """``rows`` as a flat contiguous array that lives as long as the classifier does; shared ones count once."""
         rows = np.ascontiguousarray(rows, dtype=dtype).reshape(-1)
         if id(rows) not in self.kept:
             self.kept[id(rows)] = rows
@@ -103,3 +106,47 @@ cdef class Classifier:
         return find_rule(
             &self.tables, self.tables.rule_table[instance * 2 + inbound], <uint32_t>trie.find(peer), protocol, port_key
         )
+
+    def match(self, headers not None, winners not None):
+        """Statelessly: which rules would win for each packet as an opener, owners looked up (SPEC 4.8).
+
+        ``headers``: HEADER_DTYPE (n,); ``winners``: int32 (n, 2) to fill: of the egress and the ingress side the rule's
+        number, -1 where no rule matches, -2 where there is no such side.
+        """
+        cdef Py_ssize_t n = len(headers)
+        cdef Py_ssize_t i
+        cdef const uint8_t[::1] view
+        cdef int32_t[:, ::1] out = winners
+        cdef const HeaderRow* rows
+        if n == 0:
+            return
+        if headers.dtype.itemsize != sizeof(HeaderRow) or not headers.flags.c_contiguous or winners.shape != (n, 2):
+            raise ValueError("headers must be a contiguous array of HEADER_DTYPE, winners int32 with two columns")
+        view = headers.view(np.uint8).reshape(-1)
+        rows = <const HeaderRow*>&view[0]
+        with nogil:
+            for i in range(n):
+                match_header(&self.tables, &rows[i], &out[i, 0])
+
+
+cdef void match_header(const Tables* t, const HeaderRow* row, int32_t* winners) noexcept nogil:
+    cdef bint ipv6 = row.family == 6
+    cdef uint32_t source, destination
+    cdef int32_t sender, receiver
+    cdef uint16_t port_key = row.dport
+    if row.has_icmp:
+        port_key = <uint16_t>(row.icmp_type << 8 | row.icmp_code)
+    if ipv6:
+        source = find_ipv6(&t.ipv6, be64(row.src), be64(row.src + 8))
+        destination = find_ipv6(&t.ipv6, be64(row.dst), be64(row.dst + 8))
+    else:
+        source = find_ipv4(&t.ipv4, be32(row.src))
+        destination = find_ipv4(&t.ipv4, be32(row.dst))
+    sender = t.owner[source]
+    receiver = t.owner[destination]
+    winners[0] = -2
+    winners[1] = -2
+    if sender >= 0:
+        winners[0] = find_rule(t, t.rule_table[sender * 2], destination, row.protocol, port_key)
+    if receiver >= 0:
+        winners[1] = find_rule(t, t.rule_table[receiver * 2 + 1], source, row.protocol, port_key)

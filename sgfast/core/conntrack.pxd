@@ -127,9 +127,9 @@ cdef inline uint32_t find_slot(
 ) noexcept nogil:
     cdef uint8_t tag = tag_of(hash_value)
     cdef uint32_t at = hash_value & t.bucket_mask
-    cdef uint32_t tries, mask, slot
+    cdef uint32_t _tries, mask, slot
     cdef const Bucket* bucket
-    for tries in range(t.bucket_mask + 1):
+    for _tries in range(t.bucket_mask + 1):
         bucket = &t.buckets[at]
         mask = match12(bucket.tags, tag)
         while mask:

@@ -70,9 +70,9 @@ cdef void take_from_line(Table* t, uint32_t slot) noexcept nogil:
     cdef uint32_t hash_value = entry_at(&t.slab, slot).hash
     cdef uint8_t tag = tag_of(hash_value)
     cdef uint32_t at = hash_value & t.bucket_mask
-    cdef uint32_t mask, tries
+    cdef uint32_t mask, _tries
     cdef Bucket* bucket
-    for tries in range(t.bucket_mask + 1):
+    for _tries in range(t.bucket_mask + 1):
         bucket = &t.buckets[at]
         mask = match12(bucket.tags, tag)
         while mask:
@@ -143,7 +143,7 @@ cdef void drop_key(Table* t, uint32_t slot) noexcept nogil:
     give_slot(&t.slab, slot)
 
 
-# Age: evictable tuples in order of creation (SPEC 5.8) -------------------------------------------------------------------
+# Age: evictable tuples in order of creation (SPEC 5.8) ----------------------------------------------------------------
 
 cdef void leave_age(Table* t, uint32_t slot) noexcept nogil:
     cdef Entry* e = entry_at(&t.slab, slot)
@@ -173,7 +173,7 @@ cdef void join_age(Table* t, uint32_t slot) noexcept nogil:
     t.age_tail = slot
 
 
-# Marks: keys whose opener was seen, in order of the last one (SPEC 9.3) ------------------------------------------------
+# Marks: keys whose opener was seen, in order of the last one (SPEC 9.3) -----------------------------------------------
 
 cdef void leave_marks(Table* t, uint32_t slot) noexcept nogil:
     cdef Entry* e = entry_at(&t.slab, slot)
@@ -267,17 +267,22 @@ cdef void clear_side(Table* t, uint32_t slot, int side, uint8_t side_end) noexce
     if t.keep_flows and e.state[side] < MOOT_TCP:
         flow_at(&t.slab, slot).side_end[side] = side_end
     e.state[side] = NO_STATE
+    if e.state[side ^ 1]:
+        rearm(t, slot)
     if e.marks & ANSWERED and e.state[side ^ 1] < MOOT_TCP:
         leave_age(t, slot)
 
 
 cdef void reopen_side(Table* t, uint32_t slot, int side, int64_t now, bint first) noexcept nogil:
     # The finished connection of a side is forgotten for a new opener (SPEC 4.4). `first`: of this packet's sides.
+    cdef Entry* e = entry_at(&t.slab, slot)
     if first:
         report_tuple(t, slot, now, SIDE_REOPENED)
         forget_past(t, slot)
         join_age(t, slot)
-    entry_at(&t.slab, slot).state[side] = NO_STATE
+    e.state[side] = NO_STATE
+    if e.state[side ^ 1]:
+        rearm(t, slot)
 
 
 cdef void note_answer(Table* t, uint32_t slot) noexcept nogil:

@@ -25,9 +25,7 @@ from sgfast.core.conntrack cimport (
     MOOT_TCP,
     NO_STATE,
     REFUSED,
-    REPLIED,
     SIDE_DISCONNECTED,
-    SIDE_OPEN,
     SIDE_RESET,
     SIDE_TIMEOUT,
     TUPLE_LIVE,
@@ -55,7 +53,7 @@ from sgfast.core.conntrack_icmp cimport ICMP_ALIVE
 from sgfast.core.conntrack_other cimport BIDIRECTIONAL, UNIDIRECTIONAL
 from sgfast.core.conntrack_tcp cimport FIN_WAIT, TCP_ESTABLISHED, SYN_SENT, SYN_SENT2, fill_tcp_table
 from sgfast.core.frames cimport Frame, FrameBatch
-from sgfast.core.intrinsics cimport be16, be32, likely, prefetch, unlikely
+from sgfast.core.intrinsics cimport be32, likely, prefetch, unlikely
 from sgfast.core.judge cimport Passage, find_owners, judge_side, marks_matter, make_live
 from sgfast.core.plane cimport Plane, RuleCount
 from sgfast.core.slab cimport NO_SLOT, Entry, entry_at
@@ -68,8 +66,6 @@ from sgfast.core.types cimport (
     FRAGMENT,
     INFERRED,
     INVALID,
-    KIND_IPV6,
-    KIND_PORTS,
     LOCAL,
     MALFORMED,
     MOOT,
@@ -90,7 +86,6 @@ from sgfast.core.types cimport (
     READ_NOT_IP,
     READ_TRACKED,
     RELATED,
-    RULE,
     STEP_OPEN,
     TCP_ACK,
     TCP_BAD,
@@ -102,7 +97,6 @@ from sgfast.core.types cimport (
     VERDICT_COUNT,
     REASON_COUNT,
     VPC_ISOLATED,
-    FlowKey,
     HeaderRow,
     Packet,
     ResultRow,
@@ -282,7 +276,7 @@ cdef inline bint follows_denied_opener(Plane* plane, const Packet* p, Entry* e, 
     return True
 
 
-# Denied attempts that leave no tuple: only the report remembers them ------------------------------------------------------
+# Denied attempts that leave no tuple: only the report remembers them --------------------------------------------------
 
 cdef void note_attempt(Plane* plane, const Packet* p, const Passage* way, int side, uint8_t reason) noexcept nogil:
     cdef Table* t = &plane.attempts

@@ -311,7 +311,7 @@ cdef inline void read_ipv6(
         if payload - at < 8:
             p.outcome = READ_MALFORMED
             return
-        if available - at < 8:
+        if available - at < 2:
             p.outcome = READ_TRUNCATED
             return
         length = 8 if p.protocol == 44 else (<uint32_t>body[at + 1] + 1) * 8

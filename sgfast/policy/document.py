@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields as dataclass_fields
 from typing import Literal, NamedTuple
 
-from yaml.nodes import Node
+from yaml.nodes import MappingNode, Node
 
 from sgfast.policy.model import (
     DEFAULT_GROUP,
@@ -107,6 +107,8 @@ class _Document:
         reader = self._reader
         if reader.is_null(self._root):
             raise reader.error(self._root, "", "the document is empty")
+        if type(self._root) is not MappingNode:
+            raise reader.wrong_type(self._root, "the document", "a mapping")
         sections = reader.fields(self._root, "", _DOCUMENT_FIELDS)
         self._check_version(sections)
         quotas = self._quotas(sections.get("quotas"))
@@ -363,13 +365,13 @@ class _Document:
         for name, (node, path, fields) in instances.items():
             vpc = self._vpc_of(fields, node, path, vpcs)
             addresses = self._instance_addresses(name, vpc, instances[name], owners)
-            groups: list[str] = []
+            groups: dict[str, None] = {}  # a set in order
             groups_path = f"{path}.security_groups"
             for index, item in enumerate(reader.items(fields.get("security_groups"), groups_path)):
                 group = self._known_name(item, f"{groups_path}[{index}]", "a security group", group_names)
                 if group in groups:
                     raise reader.error(item, f"{groups_path}[{index}]", f"duplicate: {group!r} is in the list already")
-                groups.append(group)
+                groups[group] = None
             result.append(Instance(name, vpc, addresses, tuple(groups) or (DEFAULT_GROUP,)))
         return tuple(result)
 

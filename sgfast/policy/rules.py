@@ -49,6 +49,7 @@ _DIRECTIONS: dict[str, Direction] = {
 }
 _ETHERTYPES: dict[str, Ethertype] = {"IPv4": 4, "IPv6": 6}
 _ACTIONS: dict[str, Action] = {"allow": "allow", "deny": "deny"}
+_USUAL_PROTOCOLS = ("all", "tcp", "udp", "icmp", "icmpv6", "gre", "sctp", "esp", "ah", "udplite", "dccp")
 _PEER_FORMS = ("cidr", "group", "address_group")
 _LAST_PORT = 65535
 
@@ -137,7 +138,8 @@ class RuleReader:
             if word == "all":
                 return None
             if not re.fullmatch(r"[0-9]{1,3}", word):
-                hint = did_you_mean(word, ["all", *PROTOCOL_NUMBERS])
+                # The usual ones first: tpc is tcp, not xtp.
+                hint = did_you_mean(word, _USUAL_PROTOCOLS) or did_you_mean(word, PROTOCOL_NUMBERS)
                 raise reader.error(node, path, f"unknown protocol {show(value)}{hint}: must be {wanted}")
             value = int(word)
         if type(value) is not int:
@@ -179,6 +181,7 @@ class RuleReader:
                 return [(value, value)]
         elif type(value) is str:
             ranges = []
+            self._reader.visit(len(value) // 4, node, path)  # one long text may be the alias of many rules
             for part in value.split(","):
                 match = _PORT_RANGE.fullmatch(part)
                 if match is None:

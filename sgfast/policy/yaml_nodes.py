@@ -184,7 +184,8 @@ def compose(text: str | bytes, origin: str) -> Node:
         raise PolicyError(f"{shown}:{line_of(node) if node is not None else 1}: {message}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f"{shown}:{mark.line + 1}" if mark is not None else shown
+        last_line = text.rstrip("\n").count("\n") + 1
+        place = f"{shown}:{min(mark.line + 1, last_line)}" if mark is not None else shown
         context = f" ({_one_line(error.context)})" if error.context else ""
         problem = _one_line(error.problem or "syntax error")
         if "another document" in problem:
@@ -203,7 +204,7 @@ def _one_line(text: str) -> str:
 
 @contextmanager
 def garbage_collection_paused() -> Iterator[None]:
-    """Reading a document allocates only what it keeps; collecting meanwhile finds nothing and takes half of the time."""
+    """Reading a document allocates only what it keeps; collecting meanwhile finds nothing and takes half the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -233,7 +234,13 @@ class NodeReader:
         """``policy.yaml:14: field``, for warnings."""
         return f"{self._shown_origin}:{line_of(where)}: {path}"
 
-    # Collections. These count what they visit, so that a few anchors cannot stand for billions of values.
+    # Collections. What is visited is counted, so that a few anchors cannot stand for billions of values.
+
+    def visit(self, count: int, node: Node, path: str) -> None:
+        """Count ``count`` values read in ``node``; too many in all is an error."""
+        self._visits_left -= count
+        if self._visits_left < 0:
+            raise self.error(node, path, f"more than {MAX_NODES:,} values with aliases followed: too large")
 
     def fields(self, node: Node, path: str, known: Collection[str]) -> dict[str, Node]:
         """A mapping's values by key; unknown and duplicate keys are errors. Null is an empty mapping."""
@@ -241,7 +248,7 @@ class NodeReader:
             if self.is_null(node):
                 return {}
             raise self.wrong_type(node, path, "a mapping")
-        self._visit(node, path)
+        self.visit(len(node.value) + 1, node, path)
         found: dict[str, Node] = {}
         for key_node, value in node.value:
             key = key_node.value
@@ -257,7 +264,7 @@ class NodeReader:
             return []
         if type(node) is not SequenceNode or node.tag != _SEQ:
             raise self.wrong_type(node, path, "a list")
-        self._visit(node, path)
+        self.visit(len(node.value) + 1, node, path)
         values: list[Node] = node.value
         return values
 
@@ -266,11 +273,6 @@ class NodeReader:
         if value is None:
             raise self.error(node, f"{path}.{key}" if path else key, f"is missing{hint}")
         return value
-
-    def _visit(self, node: Node, path: str) -> None:
-        self._visits_left -= len(node.value) + 1
-        if self._visits_left < 0:
-            raise self.error(node, path, f"more than {MAX_NODES:,} values with aliases followed: too large")
 
     def _bad_key(
         self, key_node: Node, value: Node, path: str, known: Collection[str], found: Mapping[str, Node]

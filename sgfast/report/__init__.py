@@ -1,0 +1,22 @@
+"""What a replay found, written down: text, JSON with its schemas, files. One module a thing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: The JSON outputs that have a schema (SPEC 10.1).
+SCHEMAS = ("summary", "verdict", "connection", "check")
+
+
+def schema(name: str) -> dict[str, Any]:
+    """The JSON Schema of one of ``SCHEMAS``: the replay's or check's object, or one line of ``--verdicts`` or
+    ``--connections``. KeyError for another name.
+    """
+    import json
+    from importlib.resources import files
+
+    if name not in SCHEMAS:
+        raise KeyError(f"no schema {name!r}: there are {', '.join(SCHEMAS)}")
+    text = files(__name__).joinpath("schemas", f"{name}.json").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded

@@ -1,0 +1,154 @@
+"""``sgfast`` as a process: whatever happens ends in an exit status (SPEC 10.5) and at most one line on standard error.
+
+Imports here are few and cheap, so that an interrupt during the others finds everything in place.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, NoReturn
+
+EXIT_BAD = 2
+EXIT_OF_SIGNAL = 128
+TRACEBACK_VARIABLE = "SGFAST_DEBUG_TRACEBACK"
+
+_ENDINGS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+
+
+class _Signalled(BaseException):
+    """A signal that ends the process, on its way through everything that has to be put away first."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def main() -> NoReturn:
+    """The ``sgfast`` command."""
+    status = run(sys.argv[1:])
+    # An interrupt from here on finds nothing that could be left behind.
+    with suppress(ValueError):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(status)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the command line and returns the exit status; errors are printed."""
+    with _ending_signals():
+        try:
+            status = _invoke(list(arguments))
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
+            return status
+        except BaseException as error:
+            status, message = _outcome(error)
+            if message is not None:
+                _say(message)
+            _abandon_unwritable_streams()
+            return status
+
+
+def _invoke(arguments: list[str]) -> int:
+    import click
+
+    from sgfast.cli import main as group
+
+    # Not group.main(): it has its own idea of interrupts, closed pipes and exit statuses.
+    try:
+        with group.make_context("sgfast", arguments) as context:
+            group.invoke(context)
+    except click.exceptions.Exit as ending:
+        return ending.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        _say(error.format_message(), prefix="")
+        return EXIT_BAD
+    except click.ClickException as error:
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else "sgfast"
+        _say(f"{_on_one_line(error.format_message()).rstrip('.')} (try '{command} --help')")
+        return EXIT_BAD
+    return 0
+
+
+def _outcome(error: BaseException) -> tuple[int, str | None]:
+    """Exit status and message of what went wrong."""
+    if isinstance(error, KeyboardInterrupt):
+        error = _Signalled(signal.SIGINT)
+    if isinstance(error, _Signalled):
+        return EXIT_OF_SIGNAL + error.number, _ENDINGS[error.number]
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has seen enough, and a tool that SIGPIPE ends says nothing either.
+        return EXIT_OF_SIGNAL + signal.SIGPIPE, None
+    if isinstance(error, MemoryError):
+        return EXIT_BAD, "out of memory"
+    from sgfast.errors import SgfastError
+
+    if isinstance(error, SgfastError):
+        return EXIT_BAD, _on_one_line(str(error))
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return EXIT_BAD, _on_one_line(f"{place}{error.strerror}")
+    if os.environ.get(TRACEBACK_VARIABLE):
+        import traceback
+
+        traceback.print_exception(error)
+    cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return EXIT_BAD, _on_one_line(f"internal error: {cause} ({TRACEBACK_VARIABLE}=1 shows where)")
+
+
+@contextmanager
+def _ending_signals() -> Iterator[None]:
+    """Signals that end the process raise _Signalled instead; a second one of a kind ends it at once."""
+    before: dict[int, Any] = {}
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise _Signalled(number)
+
+    # ValueError: not in the main thread, where signals are someone else's business.
+    with suppress(ValueError):
+        for number in _ENDINGS:
+            handler = signal.getsignal(number)
+            # One that is ignored (nohup, a background job) stays so.
+            if handler in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(number, end)
+                before[number] = handler
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _on_one_line(text: str) -> str:
+    text = " ".join(text.split("\n"))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _say(message: str, prefix: str = "sgfast: ") -> None:
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(prefix + message, file=sys.stderr, flush=True)
+
+
+def _abandon_unwritable_streams() -> None:
+    """What standard streams still hold and nobody takes would be complained about again when Python ends."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.core.classifier import Classifier
+from sgfast.core.frames import FrameBatch
+
+RESULT_DTYPE: np.dtype[Any]
+HEADER_DTYPE: np.dtype[Any]
+FLOW_DTYPE: np.dtype[Any]
+TALLY_DTYPE: np.dtype[Any]
+ENTRY_BYTES: int
+
+class DataPlane:
+    def __init__(
+        self,
+        classifier: Classifier,
+        *,
+        causal: bool = False,
+        midstream: int = 0,
+        timeouts_ns: Sequence[int],
+        max_connections: int = 4000000,
+        exempt: bool = True,
+        keep_flows: bool = False,
+        reporting: bool = False,
+        secret: Sequence[int] | None = None,
+    ) -> None: ...
+    def process_frames(
+        self, batch: FrameBatch, results: NDArray[Any] | None = None, headers: NDArray[Any] | None = None
+    ) -> None: ...
+    def process_headers(self, headers: NDArray[Any], results: NDArray[Any]) -> None: ...
+    def finish(self) -> None: ...
+    def take_flows(self) -> NDArray[Any]: ...
+    @property
+    def denials(self) -> tuple[NDArray[Any], int]: ...
+    @property
+    def unanswered(self) -> tuple[NDArray[Any], int]: ...
+    @property
+    def refused(self) -> tuple[NDArray[Any], int]: ...
+    @property
+    def rule_counts(self) -> NDArray[Any]: ...
+    @property
+    def counters(self) -> dict[str, Any]: ...

@@ -1,0 +1,74 @@
+"""A progress bar for long replays, on standard error and only where that is a terminal."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+#: A replay that is over sooner shows no bar.
+PATIENCE_SECONDS = 1.0
+REFRESH_SECONDS = 0.1
+
+
+class ProgressBar:
+    """What ``replay(progress=…)`` calls; ``close`` takes the bar away again."""
+
+    def __init__(self, captures: Sequence[str]) -> None:
+        self._total = total_bytes(captures)
+        self._next = time.monotonic() + PATIENCE_SECONDS
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __call__(self, packets: int, nbytes: int) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + REFRESH_SECONDS
+        if self._bar is None or self._task is None:
+            self._start()
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=nbytes, packets=f"{packets:,} packets")
+            self._bar.refresh()
+
+    def _start(self) -> None:
+        # Costs 0.1 s to import: only those who wait anyway pay for it.
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+        self._bar = Progress(
+            TextColumn("{task.fields[packets]}"),
+            BarColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=sys.stderr),
+            auto_refresh=False,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=self._total, packets="")
+        self._bar.start()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def total_bytes(captures: Sequence[str]) -> int | None:
+    """The size of all captures, None where one is not a regular file."""
+    total = 0
+    for path in captures:
+        try:
+            status = os.fstat(0) if path == "-" else os.stat(path)
+        except (OSError, ValueError):
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        total += status.st_size
+    return total

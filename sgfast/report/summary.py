@@ -1,0 +1,43 @@
+"""The replay's totals as one JSON object (SPEC 10.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sgfast.replay import ReplayResult
+from sgfast.report.fragments import time_text
+
+
+def summary(result: ReplayResult) -> dict[str, Any]:
+    """Ready for ``json.dumps``; the schema is ``report.schema("summary")``."""
+    damage = result.damaged
+    return {
+        "packets": result.packets,
+        "bytes": result.bytes,
+        "verdicts": dict(result.verdicts),
+        "reasons": dict(result.reasons),
+        "connections": dict(result.connections),
+        "rules": [
+            {
+                "rule": hits.rule.id,
+                "group": hits.group,
+                "connections": hits.connections,
+                "packets": hits.packets,
+                "bytes": hits.bytes,
+            }
+            for hits in result.rules
+        ],
+        "first_time": None if result.first_time_ns is None else time_text(result.first_time_ns),
+        "last_time": None if result.last_time_ns is None else time_text(result.last_time_ns),
+        "elapsed_seconds": result.elapsed_seconds,
+        "packets_per_second": result.packets_per_second,
+        "damaged": damage
+        and {
+            # A file's name may hold bytes that are no text.
+            "file": damage.file.encode("utf-8", "backslashreplace").decode("utf-8"),
+            "offset": damage.offset,
+            "packet": damage.packet,
+            "cause": damage.cause,
+        },
+        "warnings": list(result.warnings),
+    }

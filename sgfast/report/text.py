@@ -1,0 +1,359 @@
+"""The report an engineer reads: what matters first, in 80 columns, every name escaped."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+from sgfast.capture.names import printable
+from sgfast.engine import REASONS
+from sgfast.policy.model import ICMP, ICMPV6
+from sgfast.policy.protocols import protocol_name
+from sgfast.replay import Denied, ReplayResult, RuleHits, Service
+
+#: Rows of a list before "and N more".
+TOP = 10
+
+NARROWEST, WIDEST = 60, 120
+
+#: To which verdict a reason belongs.
+_ALLOWING = ("rule", "established", "related", "inferred")
+_NOTES = {
+    "moot": "follow a denied opener: would not exist",
+    "out-of-scope": "neither end is an instance",
+    "local": "both ends are the same instance",
+    "exempt": "DHCP, neighbour discovery: never filtered",
+    "not-ip": "",
+}
+
+_ICMP_NAMES = {
+    ICMP: {
+        0: "echo-reply", 3: "unreachable", 4: "source-quench", 5: "redirect", 8: "echo-request", 9: "router-advert",
+        10: "router-solicit", 11: "time-exceeded", 12: "parameter-problem", 13: "timestamp-request",
+        14: "timestamp-reply", 15: "information-request", 16: "information-reply", 17: "mask-request",
+        18: "mask-reply",
+    },
+    ICMPV6: {
+        1: "unreachable", 2: "packet-too-big", 3: "time-exceeded", 4: "parameter-problem", 128: "echo-request",
+        129: "echo-reply", 130: "mld-query", 131: "mld-report", 132: "mld-done", 133: "router-solicit",
+        134: "router-advert", 135: "neighbour-solicit", 136: "neighbour-advert", 137: "redirect",
+        143: "mld2-report",
+    },
+}  # fmt: skip
+
+REMINDER = "A capture taken behind today's security groups cannot show what they already block."
+
+
+def text_report(result: ReplayResult, *, width: int = 80, colour: bool = False) -> str:
+    """The report as lines that end in a newline. ``width``: columns, if that can be."""
+    page = _Page(width, colour)
+    _write_verdicts(page, result)
+    _write_denied(page, result)
+    _write_rules(page, result)
+    _write_unanswered(page, result)
+    _write_connections(page, result)
+    _write_notes(page, result)
+    return page.text()
+
+
+def check_text(origin: str, found: dict[str, Any], *, colour: bool = False) -> str:
+    """What ``sgfast check`` prints; ``found`` is ``check_summary``'s."""
+    page = _Page(80, colour)
+    page.heading(f"{printable(origin)} is a policy that can be used")
+    bit_vectors = found["bit_vector_tables"]
+    for name, value, note in (
+        ("security groups", grouped(found["groups"]), ""),
+        ("rules", grouped(found["rules"]), ""),
+        ("instances", grouped(found["instances"]), ""),
+        ("VPCs", grouped(found["vpcs"]), ""),
+        ("address classes", grouped(found["address_classes"]), "sets of addresses no rule tells apart"),
+        ("port classes", grouped(found["port_classes"]), "sets of protocols and ports no rule tells apart"),
+        ("rule tables", grouped(found["rule_tables"]), "one for each set of groups and direction"),
+        ("as bit vectors", grouped(bit_vectors), "too large for a table" if bit_vectors else ""),
+        ("memory", human_bytes(found["bytes"]), "of these tables"),
+    ):
+        page.line(f"  {name:16}{value:>12}  {note}")
+    return page.text()
+
+
+# Words and numbers ---------------------------------------------------------------------------------------------------
+
+
+def grouped(number: int) -> str:
+    return f"{number:,}"
+
+
+def human_bytes(number: float) -> str:
+    """With a decimal unit, three digits or so."""
+    if number < 1000:
+        return f"{number:.0f} B"
+    units = ["kB", "MB", "GB", "TB", "PB", "EB"]
+    number /= 1000
+    while number >= 999.95 and len(units) > 1:
+        number /= 1000
+        del units[0]
+    return f"{number:.1f} {units[0]}"
+
+
+def human_seconds(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{rest:02} h"
+
+
+def instant(time_ns: int) -> str:
+    """To the microsecond, UTC."""
+    return str(datetime(1970, 1, 1) + timedelta(microseconds=time_ns // 1000))
+
+
+def plural(number: int, one: str, many: str = "") -> str:
+    return f"{grouped(number)} {one if number == 1 else many or one + 's'}"
+
+
+def service_name(service: Service) -> str:
+    """``tcp/8080``, ``icmp echo-request``, ``icmp unreachable/3``, ``gre``, ``protocol 200``."""
+    name = protocol_name(service.protocol) or f"protocol {service.protocol}"
+    if service.port is not None:
+        return f"{name}/{service.port}"
+    if service.icmp_type is None:
+        return name
+    kind = _ICMP_NAMES.get(service.protocol, {}).get(service.icmp_type, f"type {service.icmp_type}")
+    return f"{name} {kind}" + (f"/{service.icmp_code}" if service.icmp_code else "")
+
+
+# The parts -----------------------------------------------------------------------------------------------------------
+
+
+def _write_verdicts(page: _Page, result: ReplayResult) -> None:
+    captures = ", ".join(printable(name) for name in result.captures[:3])
+    if len(result.captures) > 3:
+        captures += f" and {plural(len(result.captures) - 3, 'more capture')}"
+    options = [result.mode, f"midstream {result.midstream}"]
+    if result.vpc is not None:
+        options.append(f"VPC {printable(result.vpc)}")
+    if result.engine != "fast":
+        options.append(f"{result.engine} engine")
+    page.heading(f"{plural(result.packets, 'packet')}, {human_bytes(result.bytes)}")
+    page.wrapped(f"{captures} against {printable(result.policy.origin)} ({', '.join(options)})")
+    if not result.packets:
+        return
+    page.line()
+    for verdict, packets in result.verdicts.items():
+        if not packets and verdict not in ("allow", "deny"):
+            continue
+        if verdict in _NOTES:
+            note = _NOTES[verdict]
+        else:
+            note = ", ".join(f"{reason} {grouped(n)}" for reason, n in _reasons(result, verdict))
+        share = f"{100 * packets / result.packets:.1f} %"
+        start = f"  {verdict:13}{grouped(packets):>13}{share:>9}  "
+        style = "red" if verdict == "deny" and packets else ""
+        page.hanging(start, note, style)
+    judged = result.packets - sum(result.verdicts[v] for v in ("out-of-scope", "exempt", "not-ip"))
+    if not judged and result.verdicts["out-of-scope"]:
+        page.line()
+        page.wrapped("No packet touched an instance's address: is this the right policy, and the right --vpc?")
+
+
+def _reasons(result: ReplayResult, verdict: str) -> list[tuple[str, int]]:
+    found = [
+        (reason, n)
+        for reason, n in result.reasons.items()
+        if reason in REASONS and reason != "opener-denied" and (reason in _ALLOWING) == (verdict == "allow")
+    ]
+    return sorted(found, key=lambda item: -item[1])
+
+
+def _write_denied(page: _Page, result: ReplayResult) -> None:
+    denied = result.verdicts["deny"]
+    if not result.packets:
+        return
+    page.line()
+    if not denied:
+        page.heading("Nothing was denied")
+        return
+    page.heading("Denied most")
+    if result.engine == "reference":
+        page.wrapped("The reference engine keeps no list of what was denied.", "  ")
+        return
+    rows = [
+        (grouped(kind.packets), kind.reason, printable(kind.service.instance), service_name(kind.service), _peer(kind))
+        for kind in result.denied[:TOP]
+    ]
+    page.table(("packets", "why", "instance", "service", "peer"), rows)
+    rest = result.denied[TOP:]
+    if rest or result.denied_others:
+        packets = sum(kind.packets for kind in rest) + result.denied_others
+        more = plural(len(rest), "more kind") if not result.denied_others else f"more than {grouped(len(rest))} kinds"
+        page.wrapped(f"and {more} ({plural(packets, 'packet')})", "  ")
+    nowhere = denied - sum(kind.packets for kind in result.denied) - result.denied_others
+    if nowhere > 0:
+        page.wrapped(f"{plural(nowhere, 'packet')} without readable addresses (malformed)", "  ")
+
+
+def _peer(kind: Denied) -> str:
+    way = "inbound from" if kind.direction == "inbound" else "outbound to"
+    return f"{way} {kind.peer}" + (f" ({printable(kind.peer_name)})" if kind.peer_name is not None else "")
+
+
+def _write_rules(page: _Page, result: ReplayResult) -> None:
+    page.line()
+    hit = sum(1 for rule in result.rules if rule.packets)
+    page.heading(f"Rules: {grouped(hit)} of {grouped(len(result.rules))} were hit")
+    used = [rule for rule in result.rules if rule.packets]
+    columns = ("connections", "packets", "bytes")
+    longest = max((len(rule.rule.id) for rule in used), default=0)
+    name_width = max(20, min(longest, page.width - 4 - 3 * 13))
+    if used:
+        page.line(" " * (4 + name_width) + "".join(f"{name:>13}" for name in columns))
+    for group, rules in groupby(result.rules, key=lambda rule: rule.group):
+        page.line(f"  {printable(group)}")
+        _write_group(page, list(rules), name_width)
+
+
+def _write_group(page: _Page, rules: Sequence[RuleHits], name_width: int) -> None:
+    for rule in rules:
+        if rule.packets:
+            numbers = (grouped(rule.connections), grouped(rule.packets), human_bytes(rule.bytes))
+            name = printable(rule.rule.id)
+            if len(name) > name_width:
+                page.line(f"    {name}")
+                name = ""
+            page.line(f"    {name:{name_width}}" + "".join(f"{number:>13}" for number in numbers))
+    unused = [printable(rule.rule.id) for rule in rules if not rule.packets]
+    if len(unused) == len(rules) > 1:
+        page.line(f"    never hit: all {grouped(len(rules))} rules", "yellow")
+    elif unused:
+        page.hanging("    never hit: ", ", ".join(unused), "yellow")
+
+
+def _write_unanswered(page: _Page, result: ReplayResult) -> None:
+    if not result.unanswered:
+        return
+    page.line()
+    page.heading("Allowed by the groups, but not served by the instance")
+    meaning = {"refused": "refused (RST or ICMP unreachable)", "silent": "no answer"}
+    rows = [
+        (grouped(row.connections), printable(row.service.instance), service_name(row.service), meaning[row.answer])
+        for row in result.unanswered[:TOP]
+    ]
+    page.table(("connections", "instance", "service", "answer"), rows)
+    rest = result.unanswered[TOP:]
+    if rest:
+        connections = sum(row.connections for row in rest)
+        page.wrapped(f"and {plural(len(rest), 'more kind')} ({plural(connections, 'connection')})", "  ")
+
+
+def _write_connections(page: _Page, result: ReplayResult) -> None:
+    if not result.packets:
+        return
+    page.line()
+    counts = result.connections
+    parts = [f"{grouped(counts[word])} {word}" for word in ("opened", "denied", "disconnected") if counts[word]]
+    page.heading("Connections")
+    if parts:
+        page.wrapped(", ".join(parts), "  ")
+    if counts["inferred"]:
+        page.wrapped(
+            f"{plural(counts['inferred'], 'connection')} began before the capture: who opened "
+            f"{'it' if counts['inferred'] == 1 else 'them'} was inferred, and the rules allowed it",
+            "  ",
+        )
+    if midstream := result.reasons.get("midstream", 0):
+        page.wrapped(
+            f"{plural(midstream, 'denied packet')} belonged to connections nobody saw begin (midstream)", "  "
+        )
+    if not parts and not counts["inferred"] and not midstream:
+        page.line("  none")
+
+
+def _write_notes(page: _Page, result: ReplayResult) -> None:
+    page.line()
+    notes: list[tuple[str, str, str]] = []
+    if result.first_time_ns is not None and result.last_time_ns is not None:
+        duration = human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)
+        notes += [
+            ("First packet", f"{instant(result.first_time_ns)} UTC", ""),
+            ("Last packet", f"{instant(result.last_time_ns)} UTC, {duration} later", ""),
+        ]
+    notes += [("Warning", printable(warning), "yellow") for warning in result.warnings]
+    if result.damaged is not None:
+        notes.append(("Damage", f"{printable(str(result.damaged))}; the report ends there", "red"))
+    notes.append(("Remember", REMINDER, ""))
+    if result.packets:
+        rate = grouped(round(result.packets_per_second))
+        notes.append(("Speed", f"{rate} packets/s ({human_seconds(result.elapsed_seconds)}, without start-up)", ""))
+    for label, note, style in notes:
+        page.hanging(f"{label:14}", note, style)
+
+
+# Lines ---------------------------------------------------------------------------------------------------------------
+
+
+_COLOURS = {"bold": "1", "red": "31", "yellow": "33"}
+
+
+class _Page:
+    def __init__(self, width: int, colour: bool) -> None:
+        self.width = min(max(width, NARROWEST), WIDEST)
+        self._colour = colour
+        self._lines: list[str] = []
+
+    def text(self) -> str:
+        return "\n".join(self._lines) + "\n"
+
+    def line(self, text: str = "", style: str = "") -> None:
+        text = text.rstrip()
+        self._lines.append(f"\x1b[{_COLOURS[style]}m{text}\x1b[0m" if style and self._colour and text else text)
+
+    def heading(self, text: str) -> None:
+        for line in _wrap(text, self.width):
+            self.line(line, "bold")
+
+    def wrapped(self, text: str, indent: str = "") -> None:
+        self.hanging(indent, text)
+
+    def hanging(self, start: str, text: str, style: str = "") -> None:
+        """``start``, then ``text`` in as many lines as it takes, the later ones below the first."""
+        pieces = _wrap(text, self.width - len(start)) or [""]
+        for n, piece in enumerate(pieces):
+            self.line((start if n == 0 else " " * len(start)) + piece, style)
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """The first column to the right, the others to the left. Where a row is too long its last cell goes below."""
+        widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head) - 1)]
+        # A few long names do not push everyone else's columns out.
+        widths = [min(width, len(name) + 22) for width, name in zip(widths, head, strict=False)]
+        self.line("  " + "  ".join(_cells(head, widths)))
+        for row in rows:
+            cells = list(_cells(row, widths))
+            text = "  " + "  ".join(cells)
+            if len(text) <= self.width:
+                self.line(text)
+            else:
+                self.line("  " + "  ".join(cells[:-1]))
+                self.hanging(" " * (4 + widths[0]), cells[-1])
+
+
+def _cells(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    for n, cell in enumerate(row):
+        if n == 0:
+            yield f"{cell:>{widths[0]}}"
+        elif n < len(widths):
+            yield f"{cell:{widths[n]}}"
+        else:
+            yield cell
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False)
+
+

@@ -1,0 +1,246 @@
+"""Scenarios: a policy, packets, and what becomes of each, written as a table.
+
+    run(POLICY, '''
+        # ssh from outside, and what follows from it
+        @0        tcp client:40000 > web:22 S      -> allow rule w/inbound/1
+        @0.1      tcp web:22 > client:40000 SA     -> allow established
+        @30.1-1ns icmp client > web 8/0 id=7       -> deny no-rule
+    ''')
+
+A line is ``[@TIME] PROTOCOL SOURCE > DESTINATION [DETAILS] [about PACKET] -> VERDICT [REASON [RULE]]``, and then, where
+it matters, ``; egress VERDICT REASON [RULE]`` and ``; ingress ...``, or ``-`` for a side that is not there. What is left
+out on the right is not looked at: reasons and rules, the sides.
+
+- ``TIME``: seconds from the scenario's start, exact; ``@600-1ns`` is a nanosecond before 600 s. Left out: as before.
+- ``PROTOCOL``: tcp, udp, udplite, sctp, dccp, icmp, icmpv6, a number; ``ping``, ``pong`` and ``error`` are those of the
+  line's family: echo, its reply, port unreachable. ``error`` and its likes quote the packet behind ``about``.
+- ``SOURCE``: an address or a name, and a port: ``10.0.0.5:22``, ``[2001:db8::5]:22``, ``web:22``. A name is an
+  instance (its first address of the line's family) or one of ``STRANGERS``. The family is that of an address in the
+  line, or else the one ``run`` is told.
+- ``DETAILS``: TCP flags, a SYN by default, ``none`` for none; an ICMP type and code ``8/0``; an identifier ``id=7``.
+
+Every scenario runs through the engine in one batch, through the engine packet by packet, and through the reference
+model; each must say what the table says.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from ipaddress import ip_address
+from typing import Any
+
+import frames as f
+
+from sgfast.engine import REASONS, VERDICTS, Engine
+from sgfast.policy.document import parse_policy
+from sgfast.policy.model import Policy
+from sgfast.reference import PacketVerdict, ReferenceEngine
+
+SECOND = 10**9
+START_NS = 1_700_000_000 * SECOND
+
+#: Addresses outside of every policy here.
+STRANGERS = {
+    "client": ("203.0.113.9", "2001:db8:ff::9"),
+    "other": ("198.51.100.10", "2001:db8:ff::10"),
+    "router": ("192.0.2.1", "2001:db8:ff::1"),
+}
+
+_LINE = re.compile(r"(?:@(?P<time>\S+)\s+)?(?P<packet>.*?)\s*->\s*(?P<expected>.*)")
+_TIME = re.compile(r"(?P<seconds>-?[0-9_]+(?:\.[0-9]+)?)(?P<nudge>[+-][0-9]+ns)?")
+_PACKET = re.compile(r"(?P<protocol>\w+)\s+(?P<source>\S+)\s*>\s*(?P<destination>\S+)\s*(?P<details>.*)")
+_END = re.compile(r"\[(?P<literal>[^\]]+)\](?::(?P<port6>\d+))?|(?P<name>[^:\s]+|[0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F:]*)(?::(?P<port>\d+))?")
+_WITH_PORTS = {"tcp": f.tcp, "udp": f.udp, "udplite": f.udplite, "sctp": f.sctp, "dccp": f.dccp}
+
+
+@dataclass
+class Line:
+    text: str
+    time_ns: int
+    frame: bytes
+    #: "" (who decided), "egress", "ingress" -> words; None: there must be no such side.
+    expected: dict[str, tuple[str, ...] | None]
+
+
+class Names:
+    """What the names in a table stand for."""
+
+    def __init__(self, policy: Policy, family: int) -> None:
+        self.family = family
+        self.addresses = {name: dict(zip((4, 6), pair, strict=True)) for name, pair in STRANGERS.items()}
+        for instance in policy.instances:
+            self.addresses[instance.name] = first = {}
+            for network in instance.addresses:
+                first.setdefault(network.version, str(network.network_address))
+
+    def resolve(self, *ends: str) -> list[tuple[str, int]]:
+        found = []
+        for end in ends:
+            match = _END.fullmatch(end)
+            assert match, f"no end of a packet: {end!r}"
+            found.append((match["literal"] or match["name"], int(match["port6"] or match["port"] or 0)))
+        literal = [ip_address(name).version for name, _ in found if name not in self.addresses]
+        family = literal[0] if literal else self.family
+        return [(self.addresses[name][family] if name in self.addresses else name, port) for name, port in found]
+
+
+def packet(text: str, names: Names) -> f.Layer:
+    """One packet of a table, from the IP header on."""
+    text, _, about = text.partition(" about ")
+    match = _PACKET.fullmatch(text.strip())
+    assert match, f"no packet: {text!r}"
+    (src, sport), (dst, dport) = names.resolve(match["source"], match["destination"])
+    family = ip_address(src).version
+    protocol = match["protocol"]
+    details = match["details"].split()
+    identifier = next((int(word[3:]) for word in details if word.startswith("id=")), 1)
+    word = next((word for word in details if not word.startswith("id=")), None)
+    quoted = packet(about, names) if about else b""
+    layer: f.Layer
+    if protocol == "tcp":
+        layer = f.tcp(sport, dport, "S" if word is None else "" if word == "none" else word)
+    elif protocol in _WITH_PORTS:
+        layer = _WITH_PORTS[protocol](sport, dport)
+    elif protocol in ("icmp", "icmpv6", "ping", "pong", "error"):
+        builder = {"icmp": f.icmp, "icmpv6": f.icmpv6}.get(protocol, f.icmp if family == 4 else f.icmpv6)
+        default = {"ping": ("8", "128"), "pong": ("0", "129"), "error": ("3/3", "1/4")}.get(protocol, ("8", "128"))
+        kind, _, code = (word or default[family == 6]).partition("/")
+        layer = builder(int(kind), int(code or 0), 0 if quoted else identifier, quoted)
+    else:
+        layer = f.other({"gre": 47, "esp": 50, "ah": 51}.get(protocol) or int(protocol), bytes(8))
+    return f.ip(src, dst, layer)
+
+
+def read_time(text: str, start_ns: int) -> int:
+    match = _TIME.fullmatch(text)
+    assert match, f"no time: {text!r}"
+    nanoseconds = Fraction(match["seconds"].replace("_", "")) * SECOND
+    assert nanoseconds.denominator == 1
+    return start_ns + int(nanoseconds) + int((match["nudge"] or "0ns")[:-2])
+
+
+def read_table(script: str, names: Names, start_ns: int = START_NS) -> list[Line]:
+    lines = []
+    now = start_ns
+    for text in script.splitlines():
+        text = text.strip()
+        if not text or text.startswith("#"):
+            continue
+        match = _LINE.fullmatch(text)
+        assert match, f"no line of a scenario: {text!r}"
+        if match["time"]:
+            now = read_time(match["time"], start_ns)
+        expected: dict[str, tuple[str, ...] | None] = {}
+        for part in match["expected"].split(";"):
+            words = tuple(part.split())
+            side = words[0] if words[0] in ("egress", "ingress") else ""
+            if side:
+                words = words[1:]
+            expected[side] = None if words == ("-",) else words
+        lines.append(Line(text, now, f.ethernet(packet(match["packet"], names)), expected))
+    return lines
+
+
+def policy_of(policy: Policy | str) -> Policy:
+    return policy if isinstance(policy, Policy) else parse_policy("version: 1\n" + policy)
+
+
+Said = dict[str, tuple[str, ...] | None]
+
+
+def from_engine(engine: Engine, row: Any) -> Said:
+    sides: Said = {}
+    for name in ("egress", "ingress"):
+        side = row[name]
+        sides[name] = None
+        if side["verdict"] != 255:
+            rule = (engine.rules[side["rule"]].id,) if side["rule"] >= 0 else ()
+            sides[name] = (VERDICTS[side["verdict"]], str(REASONS[side["reason"]]), *rule)
+    return _with_decision(VERDICTS[row["verdict"]], REASONS[row["reason"]], sides)
+
+
+def from_reference(verdict: PacketVerdict) -> Said:
+    sides: Said = {"egress": None, "ingress": None}
+    for name, side in (("egress", verdict.egress), ("ingress", verdict.ingress)):
+        if side is not None:
+            sides[name] = (side.verdict, side.reason, *([side.rule] if side.rule is not None else ()))
+    return _with_decision(verdict.verdict, verdict.reason, sides)
+
+
+def _with_decision(verdict: str, reason: str | None, sides: Said) -> Said:
+    # SPEC 10.3: the side that decided is the last one asked.
+    decided = sides["ingress"] or sides["egress"] or ()
+    return {"": (verdict, *([reason] if reason is not None else ()), *decided[2:]), **sides}
+
+
+def _fits(said: Said, expected: dict[str, tuple[str, ...] | None]) -> bool:
+    for side, words in expected.items():
+        got = said[side]
+        if words is None or got is None:
+            if words is not got:
+                return False
+        elif got[: len(words)] != words:
+            return False
+    return True
+
+
+def spelled(said: Said) -> str:
+    return "; ".join(
+        f"{side} {'-' if words is None else ' '.join(words)}".strip() for side, words in said.items()
+    )
+
+
+def run(
+    policy: Policy | str,
+    script: str,
+    *,
+    family: int = 4,
+    mode: Any = "verbatim",
+    midstream: Any = "deny",
+    vpc: str | None = None,
+    start_ns: int = START_NS,
+) -> Engine:
+    """Plays a scenario and compares; returns the engine that saw it all in one batch."""
+    policy = policy_of(policy)
+    lines = read_table(script, Names(policy, family), start_ns)
+    assert lines, "an empty scenario proves nothing"
+    batch, single = (Engine(policy, mode=mode, midstream=midstream, vpc=vpc) for _ in range(2))
+    reference = ReferenceEngine(policy, mode=mode, midstream=midstream, vpc=vpc)
+    rows = batch.process_frames([line.frame for line in lines], [line.time_ns for line in lines])
+    report = []
+    wrong = False
+    for line, row in zip(lines, rows, strict=True):
+        alone = single.process_frames([line.frame], [line.time_ns])[0]
+        judged = {
+            "engine, one batch": from_engine(batch, row),
+            "engine, packet by packet": from_engine(single, alone),
+            "reference": from_reference(reference.process_frame(line.time_ns, line.frame)),
+        }
+        bad = any(not _fits(said, line.expected) for said in judged.values()) or len(
+            {spelled(said) for said in judged.values()}
+        ) > 1
+        wrong = wrong or bad
+        report.append(("! " if bad else "  ") + line.text)
+        if bad:
+            report += [f"      {who}: {spelled(said)}" for who, said in judged.items()]
+    if wrong:
+        options = f"family {family}, {mode}, midstream {midstream}, vpc {vpc}"
+        raise AssertionError(f"scenario ({options}) and judgement part:\n" + "\n".join(report))
+    assert batch.dataplane.counters["packets"] == len(lines)
+    return batch
+
+
+def run_both_families(policy: str, script: str, **options: Any) -> None:
+    """A scenario that names no address, in IPv4 and in IPv6."""
+    for family in (4, 6):
+        run(policy, script, family=family, **options)
+
+
+def openers(policy: Policy | str, script: str, *, family: int = 4, vpc: str | None = None) -> None:
+    """A table whose lines have nothing to do with each other: each packet meets an engine that has seen no other."""
+    policy = policy_of(policy)
+    for text in script.splitlines():
+        if text.strip() and not text.strip().startswith("#"):
+            run(policy, text, family=family, vpc=vpc)

@@ -1,0 +1,52 @@
+"""Engine = reference model, packet by packet (the longer run: ``python tests/differential.py 20000000``)."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Any
+
+import pytest
+from differential import differential
+
+PACKETS = int(os.environ.get("SGFAST_DIFFERENTIAL_PACKETS", "1000000"))
+SEED = int(os.environ.get("SGFAST_DIFFERENTIAL_SEED", "2024"))
+
+# What must have come up, or the comparison proves little: of a million packets.
+MINIMUM = {
+    **{("verdict", word): 2000 for word in ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip")},
+    **{
+        ("reason", word): 1000
+        for word in ("rule", "established", "related", "inferred", "no-rule", "deny-rule", "invalid", "midstream",
+                     "table-full", "vpc-isolated", "malformed", "truncated", "fragment", "opener-denied")
+    },
+    ("reason", "inferred"): 500,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def seen() -> Counter[Any]:
+    print(f"seed {SEED}, {PACKETS} packets")
+    return differential(PACKETS, SEED)
+
+
+def test_engine_judges_as_the_reference(seen: Counter[Any]) -> None:
+    assert seen["packets"] >= 0.9 * PACKETS
+
+
+def test_every_verdict_and_reason_was_compared(seen: Counter[Any]) -> None:
+    share = PACKETS / 1_000_000
+    assert {key: seen[key] for key, least in MINIMUM.items() if seen[key] < least * share} == {}
+
+
+def test_every_tcp_transition_was_compared(seen: Counter[Any]) -> None:
+    states = ("SS", "SR", "ES", "FW", "CW", "LA", "TW", "CL", "S2")
+    kinds = ("syn", "synack", "fin", "ack", "rst")
+    met = {(key[1], key[2]) for key in seen if key[0] == "tcp"}
+    missing = {(s, f"{way} {kind}") for s in states for way in ("original", "reply") for kind in kinds} - met
+    assert missing == set() or PACKETS < 500_000
+
+
+def test_half_the_packets_belong_to_connections(seen: Counter[Any]) -> None:
+    judged = seen["verdict", "allow"] + seen["verdict", "deny"]
+    assert seen["reason", "established"] >= judged / 2
