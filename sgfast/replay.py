@@ -264,7 +264,11 @@ class _FastRunner:
         result.denied = sorted(
             (self._denied(row) for row in rows), key=lambda d: (-d.packets, d.service.instance, d.peer)
         )
-        for answer, (rows, _) in (("refused", plane.refused), ("silent", plane.unanswered)):
+        unanswered: tuple[tuple[Literal["refused", "silent"], Rows], ...] = (
+            ("refused", plane.refused[0]),
+            ("silent", plane.unanswered[0]),
+        )
+        for answer, rows in unanswered:
             result.unanswered += [Unanswered(self._service(row), answer, int(row["packets"])) for row in rows]
         result.unanswered.sort(key=lambda u: (-u.connections, u.service.instance, u.service.port or 0))
         _warn_of_time(result, counters["late"], counters["restarts"])

@@ -51,7 +51,10 @@ STRANGERS = {
 _LINE = re.compile(r"(?:@(?P<time>\S+)\s+)?(?P<packet>.*?)\s*->\s*(?P<expected>.*)")
 _TIME = re.compile(r"(?P<seconds>-?[0-9_]+(?:\.[0-9]+)?)(?P<nudge>[+-][0-9]+ns)?")
 _PACKET = re.compile(r"(?P<protocol>\w+)\s+(?P<source>\S+)\s*>\s*(?P<destination>\S+)\s*(?P<details>.*)")
-_END = re.compile(r"\[(?P<literal>[^\]]+)\](?::(?P<port6>\d+))?|(?P<name>[^:\s]+|[0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F:]*)(?::(?P<port>\d+))?")
+_END = re.compile(
+    r"\[(?P<literal>[^\]]+)\](?::(?P<port6>\d+))?"
+    r"|(?P<name>[^:\s]+|(?:[0-9a-fA-F]*:){2,}[0-9a-fA-F]*)(?::(?P<port>\d+))?"
+)
 _WITH_PORTS = {"tcp": f.tcp, "udp": f.udp, "udplite": f.udplite, "sctp": f.sctp, "dccp": f.dccp}
 
 

@@ -12,7 +12,7 @@
 # A tuple is live while some side's connection or moot mark is; at most `max_live` are (SPEC 5.8). A tuple that ended
 # may stay as a mark that its opener was seen, which inference asks for (SPEC 9.3); those are bounded on their own.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.intrinsics cimport ctz32, likely, match12, unlikely
 from sgfast.core.slab cimport NO_SLOT, Entry, FlowRecord, Slab, addresses_at, entry_at
@@ -156,7 +156,7 @@ cdef inline bint side_lives(const Entry* e, int side, int64_t now) noexcept nogi
 
 
 cdef inline int64_t latest_deadline(const Entry* e) noexcept nogil:
-    cdef int64_t latest = (<int64_t>-1) << 63
+    cdef int64_t latest = INT64_MIN
     if e.state[0]:
         latest = e.deadline[0]
     if e.state[1] and e.deadline[1] > latest:

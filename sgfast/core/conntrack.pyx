@@ -1,7 +1,7 @@
 """The connection table's slow half: growing, ending, making room. Layout and look-ups stand in ``conntrack.pxd``."""
 
 from libc.stdlib cimport free, realloc
-from libc.stdint cimport int32_t, uint16_t, uint32_t
+from libc.stdint cimport INT64_MAX, int32_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from sgfast.core.slab cimport (
@@ -499,7 +499,7 @@ cdef bint make_room(Table* t, int64_t now) noexcept nogil:
     sweep(t, now)
     if t.live >= t.max_live and (wheel.earliest_tick != wheel.tick or now >= wheel.earliest):
         chain = take_bucket(wheel, &t.slab, <uint32_t>(wheel.tick & 255), NO_SLOT)
-        earliest = ~(<int64_t>-1 << 63)
+        earliest = INT64_MAX
         slot = chain
         while slot != NO_SLOT:
             latest = latest_deadline(entry_at(&t.slab, slot))

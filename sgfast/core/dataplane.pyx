@@ -117,13 +117,15 @@ cdef enum:
     MAX_ATTEMPTS = 1 << 20
 
 cdef int64_t BACKWARDS_NS = 60 * <int64_t>1000000000     # SPEC 9.1
-cdef int64_t CLOCK_END = <int64_t>3 << 61       # beyond it time stands still; a deadline later still fits
+# 146 years either way of 1970. Differences fit, and so does a deadline after the end, where time stands still.
+cdef int64_t CLOCK_END = <int64_t>1 << 62
 
 
 # The clock (SPEC 9.1) -------------------------------------------------------------------------------------------------
 
 cdef inline void tell_time(Plane* plane, int64_t raw) noexcept nogil:
     cdef int64_t ahead
+    raw = max(-CLOCK_END + 1, min(raw, CLOCK_END - 1))
     if unlikely(not plane.started):
         plane.started = True
         plane.clock = raw
@@ -134,7 +136,7 @@ cdef inline void tell_time(Plane* plane, int64_t raw) noexcept nogil:
         return
     ahead = raw - plane.raw_clock
     if likely(ahead >= 0):
-        plane.clock = min(plane.clock + ahead, CLOCK_END)
+        plane.clock = plane.clock + ahead if likely(ahead <= CLOCK_END - plane.clock) else CLOCK_END
         plane.raw_clock = raw
     elif ahead >= -BACKWARDS_NS:
         plane.late += 1

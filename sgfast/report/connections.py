@@ -95,6 +95,4 @@ def _addresses(field: NDArray[Any], four: NDArray[Any]) -> list[bytes]:
 
 def _where(condition: NDArray[Any], values: NDArray[Any]) -> list[object]:
     """The values, ``null`` where the condition does not hold."""
-    if condition.all():
-        return values.tolist()
     return [value if holds else "null" for value, holds in zip(values.tolist(), condition.tolist(), strict=True)]

@@ -1,0 +1,438 @@
+"""What the benchmarks run on: policies and captures, drawn with NumPy from a seed, and what must come of them.
+
+    policy = make_policy()                            1,000 rules in 100 groups, 10,000 instances
+    made = make_capture(WORKLOADS["one-side-10k"], policy, folder, packets=10_000_000)
+    replay(policy, [made.path]).verdicts["allow"] == made.expected["allow"]
+
+A flow is drawn from a rule that allows it (one of its instance's groups, a peer and a port of it), so what a capture's
+verdicts are is known without asking any engine. A new workload is one line in ``WORKLOADS``; a new kind of traffic is
+one more branch in ``_steps``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import IPv4Network, IPv6Network
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast import HEADER_DTYPE
+from sgfast.policy.model import TCP, UDP, GroupPeer, Instance, Policy, Rule, SecurityGroup
+
+Rows = NDArray[Any]
+Family = Literal[4, 6]
+
+# Policies ------------------------------------------------------------------------------------------------------------
+
+#: First addresses of the instances; the n-th has the n-th address from here.
+FIRST_INSTANCE = {4: int(IPv4Network("10.32.1.0/32")[0]), 6: int(IPv6Network("2001:db8:32::100/128")[0])}
+#: Where the outside world lives. Rules for anyone are met by peers from all of it, and no rule's CIDR lies elsewhere.
+OUTSIDE = {4: IPv4Network("128.0.0.0/2"), 6: IPv6Network("2600::/12")}
+#: CIDRs lie within this many sites, so that they nest as those of companies and their subnets do.
+SITES = 16
+SITE_LENGTH = {4: 16, 6: 32}
+#: Lengths of CIDRs, by what a rule is for.
+LENGTHS = {
+    4: {"site": (16, 18, 20), "subnet": (20, 22, 24), "host": (28, 30, 32)},
+    6: {"site": (32, 36, 40), "subnet": (44, 48, 56), "host": (60, 64, 128)},
+}
+#: TCP: no rule names it, so that a flow to it is denied.
+DENIED_PORT = 7
+#: Clients' ports, Linux's range. Above every port that a rule names, so that no two flows share a key.
+CLIENT_PORTS = (32768, 61000)
+
+
+def make_policy(
+    rules: int = 1_000, groups: int = 100, instances: int = 10_000, *, family: Family = 4, seed: int = 1
+) -> Policy:
+    """``rules`` in ``groups`` of equal size, each instance in one group. All rules allow, so that flows drawn from a
+    rule are allowed. Ids are those the document would give (SPEC 2.5), so that ``policy_text`` reads back as equal.
+    """
+    if rules % groups or rules < 4 * groups or instances < 2 * groups:
+        raise ValueError("rules are a multiple of groups, at least 4 for each; at least 2 instances for each")
+    rng = np.random.default_rng((seed, 1))
+    sites = [_subnet(rng, OUTSIDE[family], SITE_LENGTH[family]) for _ in range(SITES)]
+    names = [f"group-{number}" for number in range(groups)]
+    made = tuple(
+        SecurityGroup(name, tuple(_rules(rng, name, names, sites, family, rules // groups))) for name in names
+    )
+    network: type[IPv4Network] | type[IPv6Network] = IPv4Network if family == 4 else IPv6Network
+    members = tuple(
+        Instance(f"i-{n}", "default", (network(FIRST_INSTANCE[family] + n),), (names[n % groups],))
+        for n in range(instances)
+    )
+    return Policy(security_groups=made, instances=members)
+
+
+def _rules(
+    rng: np.random.Generator, group: str, groups: list[str], sites: list[Any], family: Family, wanted: int
+) -> Iterator[Rule]:
+    """What a group of servers usually has: out freely, in from each other, a few services, administration."""
+
+    def cidr(kind: str) -> Any:
+        return _subnet(rng, sites[rng.integers(SITES)], int(rng.choice(LENGTHS[family][kind])))
+
+    def other() -> GroupPeer:
+        return GroupPeer(groups[rng.integers(len(groups))])
+
+    def inbound(n: int, protocol: int | None, ports: tuple[tuple[int, int], ...] | None, peer: Any) -> Rule:
+        return Rule(f"{group}/inbound/{n}", "inbound", family, protocol, ports, peer=peer)
+
+    yield Rule(f"{group}/outbound/1", "outbound", family)
+    yield inbound(1, None, None, GroupPeer(group))
+    for n in count(2):
+        if n == wanted:
+            return
+        low = int(rng.integers(1024, 32000))
+        match n if n < 10 else n % 8 + 2:
+            case 2:
+                yield inbound(n, TCP, ((443, 443),) if n == 2 else ((low, low),), None)
+            case 3:
+                yield inbound(n, TCP, ((22, 22),), cidr("host"))
+            case 4:
+                yield inbound(n, TCP, ((low, low + int(rng.integers(1, 500))),), cidr("subnet"))
+            case 5:
+                yield inbound(n, TCP, ((80, 80), (8000, 8000 + int(rng.integers(1, 100)))), cidr("site"))
+            case 6:
+                yield inbound(n, TCP, ((5432, 5432),) if n == 6 else ((low, low),), other())
+            case 7:
+                yield inbound(n, UDP, ((53, 53), (low, low + 100)), cidr("site"))
+            case 8:
+                yield inbound(n, UDP, ((low, low),), other())
+            case _:
+                yield inbound(n, 1 if family == 4 else 58, None, cidr("site"))
+
+
+def _subnet(rng: np.random.Generator, network: Any, length: int) -> Any:
+    """One of the subnets of ``network``."""
+    width = network.max_prefixlen
+    more = int(rng.integers(1 << (length - network.prefixlen))) if length - network.prefixlen < 63 else 1
+    return type(network)((int(network.network_address) | more << (width - length), length))
+
+
+def policy_text(policy: Policy) -> str:
+    """A policy of ``make_policy`` as a document."""
+    protocols = {None: "all", TCP: "tcp", UDP: "udp", 1: "icmp", 58: "icmpv6"}
+    lines = ["version: 1", "security_groups:"]
+    for group in policy.security_groups:
+        lines += [f"  - name: {group.name}", "    rules:"]
+        for rule in group.rules:
+            line = f"direction: {rule.direction}, ethertype: IPv{rule.ethertype}, protocol: {protocols[rule.protocol]}"
+            if rule.ports is not None:
+                line += ', ports: "' + ",".join(f"{first}-{last}" for first, last in rule.ports) + '"'
+            if rule.peer is not None:
+                peer = rule.peer.name if isinstance(rule.peer, GroupPeer) else f'"{rule.peer}"'
+                line += f", {'source' if rule.direction == 'inbound' else 'destination'}: {peer}"
+            lines.append(f"      - {{{line}}}")
+    lines.append("instances:")
+    lines += [
+        f'  - {{name: {i.name}, addresses: ["{i.addresses[0].network_address}"], security_groups: '
+        f"[{', '.join(i.security_groups)}]}}"
+        for i in policy.instances
+    ]
+    return "\n".join(lines) + "\n"
+
+
+# Flows ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Flows:
+    """Connections, one row each, client and server. Addresses are bytes in network order, (n, 4) or (n, 16)."""
+
+    client: Rows
+    server: Rows
+    client_port: Rows
+    server_port: Rows
+
+    def __len__(self) -> int:
+        return len(self.client)
+
+
+def draw_flows(
+    policy: Policy,
+    wanted: int,
+    *,
+    family: Family = 4,
+    two_sides: bool = False,
+    denied: bool = False,
+    foreign: float = 0.0,
+    seed: int = 1,
+) -> Flows:
+    """``wanted`` different TCP connections to instances, each to any with the same probability.
+
+    Each follows an inbound rule of its instance; ``two_sides``: one whose peer is a group, and the client is one of its
+    instances, otherwise the client is outside. ``denied``: to a port that no rule allows. ``foreign``: this share
+    follows the rule of any group, so that it may be denied. Needs a policy without deny rules, as ``make_policy``'s.
+    """
+    rng = np.random.default_rng((seed, 2))
+    rules = _Openable(policy, family, two_sides)
+    kept = np.empty((0, 6), dtype=np.uint64)
+    while len(kept) < wanted:
+        drawn = rules.draw(rng, wanted - len(kept) + wanted // 1000, foreign)
+        kept = np.concatenate([kept, drawn])
+        _, first = np.unique(_mixed(kept), return_index=True)
+        kept = kept[np.sort(first)[:wanted]]
+    server_port = np.full(wanted, DENIED_PORT) if denied else kept[:, 5]
+    return Flows(
+        _packed(kept[:, 0], kept[:, 1], family),
+        _packed(kept[:, 2], kept[:, 3], family),
+        kept[:, 4].astype(np.uint16),
+        server_port.astype(np.uint16),
+    )
+
+
+class _Openable:
+    """The inbound TCP rules of a policy that flows can be drawn from, as arrays: a row for each rule and port range."""
+
+    def __init__(self, policy: Policy, family: Family, two_sides: bool) -> None:
+        number = {group.name: n for n, group in enumerate(policy.security_groups)}
+        self.group_of = np.array([number[i.security_groups[0]] for i in policy.instances])
+        addresses = [int(i.addresses[0].network_address) for i in policy.instances]
+        self.high, self.low = _halves(addresses)
+        by_group = np.argsort(self.group_of, kind="stable")
+        self.members = np.split(by_group, np.flatnonzero(np.diff(self.group_of[by_group])) + 1)
+        self.two_sides = two_sides
+        rows: list[tuple[int, int, int, int, int]] = []
+        starts = [0]
+        for group in policy.security_groups:
+            for rule in group.rules:
+                if (rule.direction, rule.ethertype) != ("inbound", family) or rule.protocol not in (TCP, None):
+                    continue
+                if isinstance(rule.peer, GroupPeer) != two_sides:
+                    continue
+                for first, last in rule.ports or ((1024, 32000),):
+                    if isinstance(rule.peer, GroupPeer):
+                        rows.append((first, last, number[rule.peer.name], 0, 0))
+                    else:
+                        peer: Any = rule.peer or OUTSIDE[family]
+                        rows.append((first, last, -1, int(peer.network_address), int(peer.hostmask)))
+            starts.append(len(rows))
+        self.starts = np.array(starts)
+        self.first, self.last, self.peer_group = (np.array([row[n] for row in rows]) for n in range(3))
+        self.base = _halves([row[3] for row in rows])
+        self.free = _halves([row[4] for row in rows])
+
+    def draw(self, rng: np.random.Generator, n: int, foreign: float) -> Rows:
+        """(n, 6): client (high, low half of the address), server (high, low), client's port, server's port."""
+        instance = rng.integers(0, len(self.group_of), n)
+        group = self.group_of[instance]
+        if foreign:
+            group = np.where(rng.random(n) < foreign, rng.integers(0, len(self.members), n), group)
+        rule = rng.integers(self.starts[group], self.starts[group + 1])
+        drawn = np.empty((n, 6), dtype=np.uint64)
+        if self.two_sides:
+            client = self._member(rng, self.peer_group[rule], instance)
+            drawn[:, 0], drawn[:, 1] = self.high[client], self.low[client]
+        else:
+            for half in (0, 1):
+                noise = rng.integers(0, 1 << 64, n, dtype=np.uint64)
+                drawn[:, half] = self.base[half][rule] | (noise & self.free[half][rule])
+        drawn[:, 2], drawn[:, 3] = self.high[instance], self.low[instance]
+        drawn[:, 4] = rng.integers(*CLIENT_PORTS, n)
+        drawn[:, 5] = rng.integers(self.first[rule], self.last[rule] + 1)
+        return drawn
+
+    def _member(self, rng: np.random.Generator, group: Rows, but: Rows) -> Rows:
+        """A member of each group other than the instance in ``but``."""
+        sizes = np.array([len(members) for members in self.members])
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        everyone = np.concatenate(self.members)
+        place = rng.integers(0, sizes[group])
+        found = everyone[starts[group] + place]
+        again = everyone[starts[group] + (place + 1) % sizes[group]]
+        return np.where(found == but, again, found)
+
+
+def _halves(values: list[int]) -> tuple[Rows, Rows]:
+    mask = (1 << 64) - 1
+    return np.array([v >> 64 for v in values], dtype=np.uint64), np.array([v & mask for v in values], dtype=np.uint64)
+
+
+def _packed(high: Rows, low: Rows, family: Family) -> Rows:
+    if family == 4:
+        return low.astype(">u4").view(np.uint8).reshape(-1, 4)
+    return np.stack([high, low], axis=1).astype(">u8").view(np.uint8).reshape(-1, 16)
+
+
+def _mixed(rows: Rows) -> Rows:
+    """A hash of each row: different ones are different flows."""
+    mixed = np.zeros(len(rows), dtype=np.uint64)
+    for column in rows.T:
+        mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    return mixed
+
+
+def header_rows(flows: Flows) -> Rows:
+    """Each flow's opener as a row of ``HEADER_DTYPE``."""
+    width = flows.client.shape[1]
+    rows = np.zeros(len(flows), dtype=HEADER_DTYPE)
+    rows["src"][:, :width], rows["dst"][:, :width] = flows.client, flows.server
+    rows["sport"], rows["dport"], rows["has_ports"] = flows.client_port, flows.server_port, 1
+    rows["family"], rows["protocol"], rows["tcp_flags"], rows["wire"] = 4 if width == 4 else 6, TCP, 2, 64
+    return rows
+
+
+# Captures ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A kind of capture.
+
+    ``traffic``: ``connections``: every flow's handshake, then data both ways, flows uniformly at random; ``openers``:
+    each packet opens a connection of its own, a million alive at a time; ``denied``: only SYNs, which no rule allows.
+    """
+
+    name: str
+    title: str
+    flows: int
+    family: Family = 4
+    two_sides: bool = False
+    traffic: Literal["connections", "openers", "denied"] = "connections"
+
+    def flows_in(self, packets: int) -> int:
+        """How many flows a capture of that many packets has: fewer than meant if it is short."""
+        return packets if self.traffic == "openers" else max(1, min(self.flows, packets // 10))
+
+    def expected(self, packets: int) -> dict[str, int]:
+        """Verdicts and connections of a replay."""
+        denied = self.traffic == "denied"
+        return {
+            "allow": 0 if denied else packets,
+            "deny": packets if denied else 0,
+            "opened": 0 if denied else self.flows_in(packets),
+        }
+
+
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload("one-side-10k", "10,000 flows", 10_000),
+        Workload("one-side-1m", "1,000,000 flows", 1_000_000),
+        Workload("two-sides-10k", "10,000 flows, both ends instances", 10_000, two_sides=True),
+        Workload("two-sides-1m", "1,000,000 flows, both ends instances", 1_000_000, two_sides=True),
+        Workload("ipv6-10k", "10,000 flows, IPv6", 10_000, family=6),
+        Workload("openers", "every packet opens a connection, 1,000,000 alive", 0, traffic="openers"),
+        Workload("denied", "10,000 flows, every packet an opener that is denied", 10_000, traffic="denied"),
+    )
+}
+
+_SYN, _SYN_ACK, _ACK = 0x02, 0x12, 0x10
+_START_SECONDS = 1_700_000_000
+#: Between packets. An opener's connection lives for 30 s (SPEC 5.2, ``tcp_other``): 30 us make a million of them.
+_INTERVAL_US = {"connections": 1, "openers": 30, "denied": 1}
+_CHUNK_PACKETS = 1_000_000
+
+_RECORD = [("seconds", "<u4"), ("microseconds", "<u4"), ("captured", "<u4"), ("wire", "<u4")]
+_ETHERNET = [("macs", "u1", (12,)), ("ethertype", ">u2")]
+_IPV4 = [
+    ("version", "u1"), ("tos", "u1"), ("length", ">u2"), ("id", ">u2"), ("fragment", ">u2"), ("ttl", "u1"),
+    ("protocol", "u1"), ("checksum", ">u2"), ("src", "u1", (4,)), ("dst", "u1", (4,)),
+]  # fmt: skip
+_IPV6 = [
+    ("version", "u1"), ("flow_label", "u1", (3,)), ("length", ">u2"), ("protocol", "u1"), ("ttl", "u1"),
+    ("src", "u1", (16,)), ("dst", "u1", (16,)),
+]  # fmt: skip
+_TCP = [
+    ("sport", ">u2"), ("dport", ">u2"), ("seq", ">u4"), ("ack", ">u4"), ("offset", "u1"), ("flags", "u1"),
+    ("window", ">u2"), ("tcp_checksum", ">u2"), ("urgent", ">u2"),
+]  # fmt: skip
+#: 64 bytes on the wire: 54 of headers, padding; IPv6 headers are longer than that, 74 bytes.
+RECORDS = {
+    4: np.dtype(_RECORD + _ETHERNET + _IPV4 + _TCP + [("padding", "u1", (10,))]),
+    6: np.dtype(_RECORD + _ETHERNET + _IPV6 + _TCP),
+}
+_FILE_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A capture file and what must come of it."""
+
+    workload: Workload
+    path: Path
+    packets: int
+    flows: int
+    frame_bytes: int
+    expected: dict[str, int]
+
+
+def make_capture(workload: Workload, policy: Policy, folder: Path, *, packets: int, seed: int = 1) -> Capture:
+    """Writes the capture into ``folder``, or finds it there: its name holds all that it depends on."""
+    flows = workload.flows_in(packets)
+    key = hashlib.sha256(policy_text(policy).encode() + _own_source()).hexdigest()[:10]
+    path = folder / f"{workload.name}-{packets}-{flows}-{seed}-{key}.pcap"
+    record = RECORDS[workload.family]
+    made = Capture(
+        workload, path, packets, flows, record.itemsize - 16, workload.expected(packets)
+    )
+    if path.exists() and path.stat().st_size == len(_FILE_HEADER) + packets * record.itemsize:
+        return made
+    drawn = draw_flows(
+        policy, flows, family=workload.family, two_sides=workload.two_sides, denied=workload.traffic == "denied",
+        seed=seed,
+    )  # fmt: skip
+    part = path.with_suffix(".part")
+    try:
+        with part.open("wb") as file:
+            file.write(_FILE_HEADER)
+            for records in _records(workload, drawn, packets, np.random.default_rng((seed, 3))):
+                file.write(records.data)
+            file.flush()
+            os.fsync(file.fileno())  # or writing it back would disturb the measurement
+        part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return made
+
+
+@cache
+def _own_source() -> bytes:
+    return Path(__file__).read_bytes()
+
+
+def _steps(workload: Workload, flows: int, packet: Rows, rng: np.random.Generator) -> tuple[Rows, Rows, Rows]:
+    """By packet number: which flow, whether the client sends it, TCP flags."""
+    stage = packet // flows
+    flow = np.where(stage == 0, packet % flows, rng.integers(0, flows, len(packet)))
+    if workload.traffic != "connections":
+        return flow, np.ones(len(packet), dtype=bool), np.full(len(packet), _SYN)
+    flow = np.where(stage < 3, packet % flows, flow)
+    from_client = np.where(stage < 3, stage != 1, rng.random(len(packet)) < 0.5)
+    return flow, from_client, np.select([stage == 0, stage == 1], [_SYN, _SYN_ACK], _ACK)
+
+
+def _records(workload: Workload, flows: Flows, packets: int, rng: np.random.Generator) -> Iterator[Rows]:
+    n = len(flows)
+    addresses = np.concatenate([flows.client, flows.server])
+    ports = np.concatenate([flows.client_port, flows.server_port])
+    for start in range(0, packets, _CHUNK_PACKETS):
+        packet = np.arange(start, min(packets, start + _CHUNK_PACKETS), dtype=np.int64)
+        flow, from_client, flags = _steps(workload, n, packet, rng)
+        source = np.where(from_client, flow, flow + n)
+        destination = np.where(from_client, flow + n, flow)
+        records = np.zeros(len(packet), dtype=RECORDS[workload.family])
+        microseconds = packet * _INTERVAL_US[workload.traffic]
+        records["seconds"] = _START_SECONDS + microseconds // 1_000_000
+        records["microseconds"] = microseconds % 1_000_000
+        records["captured"] = records["wire"] = records.itemsize - 16
+        if workload.family == 4:
+            records["ethertype"], records["version"], records["length"] = 0x0800, 0x45, 40
+        else:
+            records["ethertype"], records["version"], records["length"] = 0x86DD, 0x60, 20
+        records["ttl"], records["protocol"] = 64, TCP
+        records["src"], records["dst"] = addresses[source], addresses[destination]
+        records["sport"], records["dport"] = ports[source], ports[destination]
+        records["offset"], records["flags"], records["window"] = 0x50, flags, 65535
+        yield records

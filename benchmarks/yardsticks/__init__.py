@@ -1,0 +1,112 @@
+"""What sgfast is measured against, in the same run: C loops built here, and a Python script (``scripted``)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast import HEADER_DTYPE
+from sgfast.policy.model import GroupPeer, Policy
+
+SOURCE = Path(__file__).with_name("loops.c")
+#: No -march: sgfast is built for any machine, too.
+FLAGS = ("-O3", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC")
+
+_RULE = np.dtype([
+    ("network", "<u4"), ("mask", "<u4"), ("group", "<i4"), ("number", "<i4"), ("protocol", "<u2"), ("first", "<u2"),
+    ("last", "<u2"), ("spare", "<u2"),
+])  # fmt: skip
+_ANY_PROTOCOL = 256
+
+
+class NoCompiler(Exception):
+    """Why the C yardsticks cannot be had; a sentence."""
+
+
+class _Totals(ctypes.Structure):
+    _fields_ = (("packets", ctypes.c_uint64), ("sum", ctypes.c_uint64), ("flows", ctypes.c_uint64))
+
+
+class Loops:
+    """The C yardsticks, built in ``folder`` with ``$CC`` or cc. Raises NoCompiler."""
+
+    def __init__(self, folder: Path) -> None:
+        compiler: Sequence[str] = shlex.split(os.environ.get("CC", "cc"))
+        if not compiler or shutil.which(compiler[0]) is None:
+            raise NoCompiler(f"no C compiler ({' '.join(compiler) or 'CC is empty'}): set CC")
+        path = folder / "loops.so"
+        built = subprocess.run([*compiler, *FLAGS, "-o", str(path), str(SOURCE)], capture_output=True, text=True)
+        if built.returncode:
+            raise NoCompiler(f"{SOURCE.name} could not be built:\n{built.stderr}")
+        self._library = ctypes.CDLL(str(path))
+        self._library.walk.argtypes = [ctypes.c_char_p, ctypes.POINTER(_Totals)]
+        self._library.hash.argtypes = [ctypes.c_char_p, ctypes.c_uint64, ctypes.POINTER(_Totals)]
+        self._library.scan.argtypes = [
+            ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32,
+            ctypes.c_uint32, ctypes.c_void_p,
+        ]  # fmt: skip
+        self._library.scan.restype = None
+
+    def walk(self, path: Path) -> int:
+        """Reads the headers of all packets; how many there were."""
+        totals = _Totals()
+        if self._library.walk(os.fsencode(path), ctypes.byref(totals)):
+            raise OSError(f"{path}: cannot be mapped")
+        return totals.packets
+
+    def hash(self, path: Path, flows: int) -> tuple[int, int]:
+        """Counts by 5-tuple; (packets, different tuples). ``flows``: at least as many tuples as there are."""
+        totals = _Totals()
+        if self._library.hash(os.fsencode(path), flows, ctypes.byref(totals)):
+            raise OSError(f"{path}: cannot be mapped, has more than {flows} flows, or memory is short")
+        return totals.packets, totals.flows
+
+    def scanner(self, policy: Policy, first_instance: int) -> Scanner:
+        return Scanner(self._library, policy, first_instance)
+
+
+class Scanner:
+    """Inbound IPv4 rules in the order they stand in, for policies of ``workload.make_policy``."""
+
+    def __init__(self, library: Any, policy: Policy, first_instance: int) -> None:
+        assert library.header_bytes() == HEADER_DTYPE.itemsize
+        self._library = library
+        self._first_instance, self._instances = first_instance, len(policy.instances)
+        groups = {group.name: number for number, group in enumerate(policy.security_groups)}
+        rows: list[tuple[int, int, int, int, int, int, int, int]] = []
+        starts = [0]
+        number = 0
+        for group in policy.security_groups:
+            for rule in group.rules:
+                if rule.direction == "inbound":
+                    network, mask, peer = 0, 0, -1
+                    if isinstance(rule.peer, GroupPeer):
+                        peer = groups[rule.peer.name]
+                    elif rule.peer is not None:
+                        network, mask = int(rule.peer.network_address), int(rule.peer.netmask)  # type: ignore[union-attr]
+                    protocol = _ANY_PROTOCOL if rule.protocol is None else rule.protocol
+                    rows += [
+                        (network, mask, peer, number, protocol, first, last, 0)
+                        for first, last in rule.ports or ((0, 65535),)
+                    ]
+                number += 1
+            starts.append(len(rows))
+        self._rules = np.array(rows, dtype=_RULE)
+        self._starts = np.array(starts, dtype=np.uint32)
+
+    def match(self, headers: NDArray[Any], winners: NDArray[np.int32]) -> None:
+        """The number of the rule that wins for each row, or -1; -2 where the destination is no instance."""
+        assert headers.dtype == HEADER_DTYPE and headers.flags.c_contiguous and len(winners) == len(headers)
+        self._library.scan(
+            headers.ctypes.data, len(headers), self._rules.ctypes.data, self._starts.ctypes.data,
+            len(self._starts) - 1, self._first_instance, self._instances, winners.ctypes.data,
+        )  # fmt: skip

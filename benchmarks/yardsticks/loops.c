@@ -1,0 +1,267 @@
+/* Yardsticks in C: what a replay could cost at the least. Built when the benchmarks run, with cc -O3.
+ *
+ *   walk   maps a capture, goes from record header to record header and sums the fields that make a 5-tuple: the floor
+ *   hash   the same, and counts packets and bytes by 5-tuple in a bare open-addressing table: no states, no timeouts,
+ *          no rules; its size is known beforehand, and it never grows
+ *   scan   goes through an instance's rules one by one for each row of headers: stateless match without any index
+ *
+ * They read what benchmarks/workload.py writes: little-endian pcap, Ethernet, IPv4 without options or IPv6, TCP.
+ */
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { FILE_HEADER = 24, RECORD_HEADER = 16, ETHERNET = 14, BATCH = 64 };
+
+/* The lower address first, so that both directions are one key. */
+struct key {
+    uint64_t address[4];
+    uint32_t ports;
+    uint32_t protocol;
+};
+
+struct entry {
+    struct key key;
+    uint64_t packets, bytes;
+    uint64_t spare;
+};
+_Static_assert(sizeof(struct entry) == 64, "an entry is a cache line");
+
+struct totals {
+    uint64_t packets, sum, flows;
+};
+
+struct file {
+    const uint8_t *data;
+    size_t size;
+};
+
+static int map_file(const char *path, struct file *file)
+{
+    struct stat status;
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    void *data;
+    if (descriptor < 0)
+        return -1;
+    if (fstat(descriptor, &status) < 0 || status.st_size < FILE_HEADER) {
+        close(descriptor);
+        return -1;
+    }
+    data = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    close(descriptor);
+    if (data == MAP_FAILED)
+        return -1;
+    madvise(data, (size_t)status.st_size, MADV_SEQUENTIAL);
+    file->data = data;
+    file->size = (size_t)status.st_size;
+    return 0;
+}
+
+static inline uint32_t little32(const uint8_t *p)
+{
+    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+static inline uint32_t big16(const uint8_t *p) { return (uint32_t)p[0] << 8 | p[1]; }
+
+static inline uint32_t big32(const uint8_t *p) { return big16(p) << 16 | big16(p + 2); }
+
+static inline uint64_t big64(const uint8_t *p) { return (uint64_t)big32(p) << 32 | big32(p + 4); }
+
+/* The frame at *at, or NULL at the end; *length is what was captured of it. */
+static inline const uint8_t *next_frame(const struct file *file, size_t *at, uint32_t *length)
+{
+    const uint8_t *record = file->data + *at;
+    if (file->size - *at < RECORD_HEADER)
+        return NULL;
+    *length = little32(record + 8);
+    if (file->size - *at - RECORD_HEADER < *length)
+        return NULL;
+    *at += RECORD_HEADER + *length;
+    return record + RECORD_HEADER;
+}
+
+int walk(const char *path, struct totals *totals)
+{
+    struct file file;
+    const uint8_t *frame, *ip;
+    size_t at = FILE_HEADER;
+    uint32_t length;
+    uint64_t packets = 0, sum = 0;
+    if (map_file(path, &file) < 0)
+        return -1;
+    while ((frame = next_frame(&file, &at, &length)) != NULL) {
+        packets++;
+        if (length < ETHERNET + 40)
+            continue;
+        ip = frame + ETHERNET;
+        if (big16(frame + 12) == 0x0800)
+            sum += ip[9] + (uint64_t)big32(ip + 12) + big32(ip + 16) + big16(ip + 20) + big16(ip + 22);
+        else if (big16(frame + 12) == 0x86DD && length >= ETHERNET + 60)
+            sum += ip[6] + big64(ip + 8) + big64(ip + 16) + big64(ip + 24) + big64(ip + 32) + big16(ip + 40) +
+                   big16(ip + 42);
+    }
+    munmap((void *)file.data, file.size);
+    totals->packets = packets;
+    totals->sum = sum;
+    return 0;
+}
+
+static inline int read_key(const uint8_t *frame, uint32_t length, struct key *key)
+{
+    const uint8_t *ip = frame + ETHERNET, *tcp;
+    uint64_t a[2] = {0, 0}, b[2] = {0, 0};
+    uint32_t source, destination;
+    int swap;
+    if (length < ETHERNET + 40)
+        return 0;
+    if (big16(frame + 12) == 0x0800) {
+        a[1] = big32(ip + 12), b[1] = big32(ip + 16);
+        tcp = ip + 20;
+        key->protocol = ip[9];
+    } else if (big16(frame + 12) == 0x86DD && length >= ETHERNET + 60) {
+        a[0] = big64(ip + 8), a[1] = big64(ip + 16);
+        b[0] = big64(ip + 24), b[1] = big64(ip + 32);
+        tcp = ip + 40;
+        key->protocol = 1U << 8 | ip[6];
+    } else
+        return 0;
+    source = big16(tcp), destination = big16(tcp + 2);
+    swap = a[0] > b[0] || (a[0] == b[0] && a[1] > b[1]);
+    key->address[0] = swap ? b[0] : a[0];
+    key->address[1] = swap ? b[1] : a[1];
+    key->address[2] = swap ? a[0] : b[0];
+    key->address[3] = swap ? a[1] : b[1];
+    key->ports = swap ? destination << 16 | source : source << 16 | destination;
+    return 1;
+}
+
+static inline uint64_t fold(uint64_t a, uint64_t b)
+{
+    unsigned __int128 product = (unsigned __int128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static inline uint64_t hash_of(const struct key *key)
+{
+    uint64_t hash = fold(key->address[1] ^ 0x9E3779B97F4A7C15U, key->address[3] ^ 0xD6E8FEB86659FD93U);
+    if (key->protocol >> 8)
+        hash = fold(hash ^ key->address[0], key->address[2] ^ 0xA0761D6478BD642FU);
+    return fold(hash ^ key->ports, key->protocol ^ 0xE7037ED1A0B428DBU);
+}
+
+/* `flows`: at least as many as there are. */
+int hash(const char *path, uint64_t flows, struct totals *totals)
+{
+    struct file file;
+    struct entry *table, *entry;
+    struct key keys[BATCH];
+    uint64_t slots[BATCH];
+    uint32_t lengths[BATCH];
+    const uint8_t *frame = NULL;
+    size_t at = FILE_HEADER;
+    uint32_t length;
+    uint64_t mask = 1024, packets = 0, sum = 0, found = 0, slot;
+    int size, i;
+    while (mask < 2 * flows)
+        mask *= 2;
+    table = aligned_alloc(64, mask * sizeof *table);
+    if (table == NULL)
+        return -1;
+    memset(table, 0, mask * sizeof *table);
+    mask--;
+    if (map_file(path, &file) < 0) {
+        free(table);
+        return -1;
+    }
+    do {
+        for (size = 0; size < BATCH && (frame = next_frame(&file, &at, &length)) != NULL;) {
+            packets++;
+            if (!read_key(frame, length, &keys[size]))
+                continue;
+            slots[size] = hash_of(&keys[size]) & mask;
+            __builtin_prefetch(&table[slots[size]], 1);
+            lengths[size++] = length;
+        }
+        for (i = 0; i < size; i++) {
+            slot = slots[i];
+            for (;; slot = (slot + 1) & mask) {
+                entry = &table[slot];
+                if (entry->packets == 0) {
+                    if (found == mask) { /* never full: the search for a free entry must end */
+                        found = UINT64_MAX;
+                        goto end;
+                    }
+                    entry->key = keys[i];
+                    found++;
+                    break;
+                }
+                if (memcmp(&entry->key, &keys[i], sizeof keys[i]) == 0)
+                    break;
+            }
+            entry->packets++;
+            entry->bytes += lengths[i];
+            sum += entry->packets;
+        }
+    } while (frame != NULL);
+end:
+    munmap((void *)file.data, file.size);
+    free(table);
+    totals->packets = packets;
+    totals->sum = sum;
+    totals->flows = found;
+    return found == UINT64_MAX ? -1 : 0;
+}
+
+/* sgfast's HEADER_DTYPE */
+struct header {
+    int64_t time;
+    uint8_t source[16], destination[16];
+    uint32_t wire;
+    uint16_t sport, dport;
+    uint8_t family, protocol, tcp_flags, icmp_type, icmp_code, has_ports, has_icmp, spare;
+    uint32_t icmp_id;
+} __attribute__((packed));
+
+/* One rule and one of its port ranges. `group`: of the peer, or -1. `protocol`: 256 is any. */
+struct rule {
+    uint32_t network, mask;
+    int32_t group, number;
+    uint16_t protocol, first, last, spare;
+};
+
+unsigned header_bytes(void) { return sizeof(struct header); }
+
+/* IPv4 openers to instances, which own `first_instance` and the following addresses, and of which the n-th is in group
+ * n modulo `groups`. Rules in the order they win in, those of group g from starts[g] on. */
+void scan(const struct header *rows, uint64_t count, const struct rule *rules, const uint32_t *starts,
+          uint32_t groups, uint32_t first_instance, uint32_t instances, int32_t *winners)
+{
+    uint64_t n;
+    uint32_t i, end, receiver, peer;
+    int32_t peer_group;
+    for (n = 0; n < count; n++) {
+        const struct header *row = &rows[n];
+        winners[n] = -2;
+        receiver = big32(row->destination) - first_instance;
+        if (receiver >= instances)
+            continue;
+        winners[n] = -1;
+        peer = big32(row->source);
+        peer_group = peer - first_instance < instances ? (int32_t)((peer - first_instance) % groups) : -2;
+        end = starts[receiver % groups + 1];
+        for (i = starts[receiver % groups]; i < end; i++) {
+            const struct rule *rule = &rules[i];
+            if ((rule->protocol == 256 || rule->protocol == row->protocol) && row->dport >= rule->first &&
+                row->dport <= rule->last &&
+                (rule->group >= 0 ? rule->group == peer_group : (peer & rule->mask) == rule->network)) {
+                winners[n] = rule->number;
+                break;
+            }
+        }
+    }
+}

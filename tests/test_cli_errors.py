@@ -1,0 +1,341 @@
+"""Whatever goes wrong: one line that says where, the right exit status, nothing half written (SPEC 10.5, 11)."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from command import (
+    SHOP,
+    handshake,
+    process,
+    sgfast,
+    shell,
+    start,
+    wait_for,
+    write_capture,
+    write_policy,
+)
+from test_capture_writers import enhanced, interface, pcap_head, section
+
+from sgfast.__main__ import TRACEBACK_VARIABLE
+
+Capsys = pytest.CaptureFixture[str]
+Signal = signal.Signals
+
+
+def test_usage_errors_are_one_line(capsys: Capsys) -> None:
+    for arguments, words in (
+        (("frobnicate",), "frobnicate"),
+        (("replay", SHOP[0]), "CAPTURE"),
+        (("replay", *SHOP, "--changes", "x"), "--changes"),
+        (("replay", *SHOP, "--jobs", "2"), "--jobs"),
+        (("replay", *SHOP, "--mode", "wrong"), "wrong"),
+        (("replay", *SHOP, "--fail-on", "moot"), "moot"),
+        (("replay", *SHOP, "--engine", "reference", "--connections", "x"), "--connections"),
+        (("replay", "-", "-"), "only once"),
+        (("replay", SHOP[0], "-", SHOP[1], "-"), "only once"),
+        (("check",), "POLICY"),
+    ):
+        outcome = sgfast(capsys, *arguments)
+        assert outcome.status == 2 and words in outcome.one_line() and outcome.out == "", arguments
+
+
+def test_no_command_is_an_error_that_helps(capsys: Capsys) -> None:
+    outcome = sgfast(capsys)
+    assert outcome.status == 2 and "replay" in outcome.err and outcome.out == ""
+
+
+# Inputs
+
+
+def test_captures_that_cannot_be_read(capsys: Capsys, tmp_path: Path) -> None:
+    empty, text, packed = tmp_path / "empty", tmp_path / "text", tmp_path / "packed"
+    empty.touch()
+    text.write_text("no capture at all\n")
+    packed.write_bytes(gzip.compress(Path(SHOP[1]).read_bytes()))
+    wireless = tmp_path / "wireless"
+    wireless.write_bytes(pcap_head(link_type=127))
+    later = tmp_path / "later"
+    later.write_bytes(section() + interface(link_type=127) + enhanced(b"x"))
+    for path, words in (
+        (tmp_path, "is a directory"),
+        (tmp_path / "missing", "does not exist"),
+        (empty, "is empty"),
+        (text, "is text"),
+        (packed, "gzip"),
+        (wireless, "RADIOTAP"),
+        (later, "RADIOTAP"),
+        (tmp_path / "new\nline", "new\\nline"),
+    ):
+        target = tmp_path / "verdicts"
+        outcome = sgfast(capsys, "replay", SHOP[0], SHOP[1], path, "--verdicts", target)
+        assert outcome.status == 2 and words in outcome.one_line() and outcome.out == ""
+        assert not target.exists() and not list(tmp_path.glob(".*"))
+
+
+def test_policies_that_cannot_be_used(capsys: Capsys, tmp_path: Path) -> None:
+    host_bits = "version: 1\nsecurity_groups:\n  - name: g\n    rules: [{direction: inbound, source: 10.0.0.1/8}]\n"
+    for text, words in (
+        ("version: 1\nsecurity_group: []\n", ":2: "),
+        (host_bits, ":4: "),
+        ("{", ":1"),
+        ("", ""),
+        ("version: 1\ninstances: [{name: a, addresses: [10.0.0.1], security_groups: [none]}]", "'none'"),
+    ):
+        policy = write_policy(tmp_path, text)
+        for arguments in (("check", policy), ("replay", policy, SHOP[1])):
+            outcome = sgfast(capsys, *arguments)
+            assert outcome.status == 2 and outcome.out == ""
+            assert str(policy) in outcome.one_line() and words in outcome.one_line()
+    for path in (tmp_path, tmp_path / "missing", SHOP[1]):
+        assert str(path) in sgfast(capsys, "check", path).one_line()
+
+
+def test_an_input_nobody_may_read(tmp_path: Path) -> None:
+    secret = write_policy(tmp_path)
+    secret.chmod(0)
+    if os.access(secret, os.R_OK):
+        pytest.skip("root reads everything")
+    assert process("check", secret).status == 2
+
+
+# Outputs
+
+
+def test_outputs_that_cannot_be_written(capsys: Capsys, tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path, words in (
+        (tmp_path / "missing" / "file", "directory does not exist"),
+        (tmp_path, "is a directory"),
+        (f"{tmp_path}/name/", ""),
+        (Path(SHOP[1]) / "file", "Not a directory"),
+        (loop, "symbolic links"),
+        ("/dev/full", "No space left"),
+        ("/dev/fd/987", "Bad file descriptor"),
+        ("", "cannot be written"),
+    ):
+        for option in ("--verdicts", "--connections"):
+            outcome = sgfast(capsys, "replay", *SHOP, option, path)
+            assert outcome.status == 2 and words in outcome.one_line() and outcome.out == "", path
+    assert list(tmp_path.iterdir()) == [loop]
+
+
+def test_a_file_that_is_protected_is_not_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "verdicts"
+    target.write_text("old")
+    target.chmod(0o444)
+    if os.access(target, os.W_OK):
+        pytest.skip("root writes everything")
+    assert process("replay", *SHOP, "--verdicts", target).status == 2
+    assert target.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("replay", *SHOP), ("replay", *SHOP, "--format", "json"), ("replay", *SHOP, "--verdicts", "-"), ("check", SHOP[0]),
+     ("template", "default"), ("--help",), ("replay", "--help"), ("--version",)],
+)  # fmt: skip
+def test_a_full_disk_behind_standard_output(arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        outcome = process(*arguments, stdout=full)
+    assert outcome.status == 2 and "No space left on device" in outcome.one_line()
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    # A limit on file sizes stands for the disk: the write fails the same way.
+    policy, target = write_policy(tmp_path), tmp_path / "verdicts"
+    capture = write_capture(tmp_path, *handshake(1000, 80) * 500)
+    target.write_text("old")
+    outcome = shell(
+        'ulimit -f 8; trap "" XFSZ; $sgfast replay "$policy" "$capture" --verdicts "$target"',
+        policy=policy, capture=capture, target=target,
+    )  # fmt: skip
+    assert outcome.status == 2 and "File too large" in outcome.one_line()
+    assert target.read_text() == "old" and not list(tmp_path.glob(".*"))
+
+
+def test_closed_standard_streams() -> None:
+    policy, capture = SHOP
+    for script, status in (
+        ('$sgfast replay "$policy" "$capture" >&-', 2),
+        ('$sgfast replay "$policy" "$capture" --verdicts - >&-', 2),
+        ('$sgfast replay "$policy" - <&-', 2),
+        ('$sgfast check - <&-', 2),
+        ('$sgfast --help >&- 2>&-', 0),
+    ):
+        outcome = shell(script, policy=policy, capture=capture)
+        assert outcome.status == status, (script, outcome.err)
+        if status:
+            outcome.one_line()
+    for script in ('$sgfast replay "$policy" "$capture" 2>&-', '$sgfast replay "$policy" "$capture" 2>/dev/full'):
+        outcome = shell(script, policy=policy, capture=capture)
+        assert outcome.status == 0 and "packets" in outcome.out
+    assert shell('$sgfast replay "$policy" missing 2>/dev/full', policy=policy).status == 2
+
+
+def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
+    policy, capture = write_policy(tmp_path), write_capture(tmp_path, *handshake(1000, 80) * 2000)
+    kept = tmp_path / "connections"
+    outcome = shell(
+        '$sgfast replay "$policy" "$capture" --verdicts - --connections "$kept" | head -1; exit ${PIPESTATUS[0]}',
+        policy=policy, capture=capture, kept=kept,
+    )  # fmt: skip
+    assert outcome.status == 141 and outcome.err == "" and outcome.out.count("\n") == 1
+    assert not kept.exists() and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("arguments", [("replay", *SHOP), ("replay", *SHOP, "--format", "json"), ("--help",)])
+def test_a_report_nobody_reads_is_quiet(arguments: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as nobody:
+        outcome = process(*arguments, stdout=nobody)
+    assert outcome.status == 141 and outcome.err == ""
+
+
+# The same file twice
+
+
+def test_outputs_do_not_overwrite_inputs(capsys: Capsys, tmp_path: Path) -> None:
+    policy, capture = write_policy(tmp_path), write_capture(tmp_path, *handshake(1000, 80))
+    hard, soft = tmp_path / "hard", tmp_path / "soft"
+    hard.hardlink_to(capture)
+    soft.symlink_to(policy)
+    before = {path: path.read_bytes() for path in (policy, capture)}
+    for path in (policy, capture, hard, soft, f"{tmp_path}/./policy.yaml"):
+        for option in ("--verdicts", "--connections"):
+            outcome = sgfast(capsys, "replay", policy, capture, option, path)
+            assert outcome.status == 2 and "is an input too" in outcome.one_line()
+    assert {path: path.read_bytes() for path in (policy, capture)} == before
+
+
+def test_redirections_do_not_overwrite_inputs(tmp_path: Path) -> None:
+    policy, capture = write_policy(tmp_path), write_capture(tmp_path, *handshake(1000, 80))
+    size = capture.stat().st_size
+    for script in (
+        '$sgfast replay "$policy" "$capture" >>"$capture"',
+        '$sgfast replay "$policy" - <"$capture" --verdicts "$capture"',
+        '$sgfast replay "$policy" - <"$capture" --verdicts - >>"$capture"',
+    ):
+        outcome = shell(script, policy=policy, capture=capture)
+        assert outcome.status == 2 and "is an input too" in outcome.one_line()
+        assert capture.stat().st_size == size
+
+
+def test_two_outputs_do_not_share_a_place(capsys: Capsys, tmp_path: Path) -> None:
+    new, old, link = tmp_path / "new", tmp_path / "old", tmp_path / "link"
+    old.touch()
+    link.symlink_to(old)
+    for one, other in ((new, new), (old, link), ("-", "-"), ("-", "/dev/stdout"), (new, f"{tmp_path}/./new")):
+        outcome = sgfast(capsys, "replay", *SHOP, "--verdicts", one, "--connections", other)
+        assert outcome.status == 2 and "two outputs" in outcome.one_line() and outcome.out == ""
+    assert not new.exists()
+
+
+# Interrupts
+
+
+@pytest.mark.parametrize(
+    ("number", "word"), [(Signal.SIGINT, "interrupted"), (Signal.SIGTERM, "terminated"), (Signal.SIGHUP, "hung up")]
+)
+def test_an_interrupt_while_reading_leaves_nothing(tmp_path: Path, number: Signal, word: str) -> None:
+    policy, capture = write_policy(tmp_path), write_capture(tmp_path, *handshake(1000, 80))
+    folder = tmp_path / "out"
+    folder.mkdir()
+    target = folder / "verdicts"
+    with start("replay", policy, "-", "--verdicts", target, stdin=subprocess.PIPE, text=False) as child:
+        assert child.stdin is not None and child.stderr is not None
+        child.stdin.write(capture.read_bytes())
+        child.stdin.flush()
+        # It has begun to write, and waits for the rest of the capture.
+        wait_for(lambda: any(path.stat().st_size for path in folder.iterdir()))
+        child.send_signal(number)
+        err = child.stderr.read().decode()
+        assert child.wait() == 128 + number
+    assert err == f"sgfast: {word}\n"
+    assert list(folder.iterdir()) == []
+
+
+def test_an_interrupt_while_the_policy_is_awaited(tmp_path: Path) -> None:
+    fifo = tmp_path / "policy"
+    os.mkfifo(fifo)
+    target = tmp_path / "verdicts"
+    with start("replay", fifo, SHOP[1], "--verdicts", target) as child:
+        # The other end opens only once somebody reads.
+        writing = os.open(fifo, os.O_WRONLY)
+        child.send_signal(signal.SIGINT)
+        assert child.stderr is not None and child.stderr.read() == "sgfast: interrupted\n"
+        assert child.wait() == 130
+        os.close(writing)
+    assert sorted(tmp_path.iterdir()) == [fifo]
+
+
+def test_an_interrupt_while_importing(tmp_path: Path) -> None:
+    # A module that is imported on the way stands for all of them.
+    (tmp_path / "yaml.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass\n")
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    outcome = process("check", SHOP[0], env={**os.environ, "PYTHONPATH": f"{tmp_path}:{here}"})
+    assert outcome.status == 130 and outcome.one_line() == "sgfast: interrupted"
+
+
+def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
+    policy, capture = write_policy(tmp_path), write_capture(tmp_path, *handshake(1000, 80))
+    target = tmp_path / "verdicts"
+    script = ["bash", "-c", 'trap "" HUP; exec "$@"', "bash"]
+    with subprocess.Popen(
+        [*script, *_command(), "replay", str(policy), "-", "--verdicts", str(target)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as child:  # fmt: skip
+        assert child.stdin is not None
+        child.stdin.write(capture.read_bytes())
+        child.stdin.flush()
+        wait_for(lambda: any(path.stat().st_size for path in tmp_path.glob(".sgfast-*")))
+        child.send_signal(signal.SIGHUP)
+        _, err = child.communicate()
+        assert child.returncode == 0 and err == b""
+    assert target.read_text().count("\n") == 3
+
+
+def _command() -> list[str]:
+    from command import COMMAND
+
+    return list(COMMAND)
+
+
+# What should not happen
+
+
+def test_an_internal_error_is_one_line_unless_asked(
+    capsys: Capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr("sgfast.replay.replay", fail)
+    target = tmp_path / "verdicts"
+    outcome = sgfast(capsys, "replay", *SHOP, "--verdicts", target)
+    assert outcome.status == 2 and "RuntimeError: two lines" in outcome.one_line()
+    assert TRACEBACK_VARIABLE in outcome.err and list(tmp_path.iterdir()) == []
+    monkeypatch.setenv(TRACEBACK_VARIABLE, "1")
+    assert "Traceback" in sgfast(capsys, "replay", *SHOP).err
+
+
+def test_running_out_of_memory_is_one_line(capsys: Capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("sgfast.replay.replay", fail)
+    outcome = sgfast(capsys, "replay", *SHOP)
+    assert outcome.status == 2 and outcome.one_line() == "sgfast: out of memory"
+
+
+def test_a_device_is_never_made_a_file(tmp_path: Path) -> None:
+    assert process("replay", *SHOP, "--verdicts", "/dev/null").status == 0
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
