@@ -96,6 +96,18 @@ class Denied:
 
 
 @dataclass(frozen=True, slots=True)
+class Broken:
+    """Connections the groups deny though the other end answered them in the capture: what would break."""
+
+    service: Service
+    direction: Literal["inbound", "outbound"]
+    peer: str
+    peer_name: str | None
+    reason: str
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
 class Unanswered:
     """Connections the groups allow that an instance refused, or never answered (SPEC 10.4)."""
 
@@ -133,6 +145,7 @@ class ReplayResult:
     #: Most packets first; at most ``core.tally``'s number of kinds, the rest is in ``denied_others``.
     denied: list[Denied] = field(default_factory=list)
     denied_others: int = 0
+    broken: list[Broken] = field(default_factory=list)
     unanswered: list[Unanswered] = field(default_factory=list)
 
     @property
@@ -264,6 +277,10 @@ class _FastRunner:
         result.denied = sorted(
             (self._denied(row) for row in rows), key=lambda d: (-d.packets, d.service.instance, d.peer)
         )
+        result.broken = sorted(
+            (self._broken(row) for row in plane.broken[0]),
+            key=lambda b: (-b.connections, b.service.instance, b.service.port or 0, b.peer),
+        )
         unanswered: tuple[tuple[Literal["refused", "silent"], Rows], ...] = (
             ("refused", plane.refused[0]),
             ("silent", plane.unanswered[0]),
@@ -292,18 +309,22 @@ class _FastRunner:
             key & 255 if icmp else None,
         )
 
-    def _denied(self, row: Any) -> Denied:
+    def _peer(self, row: Any) -> tuple[str, str | None]:
         packed = row["peer"][: 16 if row["family"] == 6 else 4].tobytes()
         owner = self.engine.compiled.classifier.owner_of(packed)
+        return str(ip_address(packed)), self.engine.policy.instances[owner].name if owner >= 0 else None
+
+    def _denied(self, row: Any) -> Denied:
+        direction: Literal["inbound", "outbound"] = "inbound" if row["inbound"] else "outbound"
+        reason = REASONS[row["reason"]] or ""
         return Denied(
-            self._service(row),
-            "inbound" if row["inbound"] else "outbound",
-            str(ip_address(packed)),
-            self.engine.policy.instances[owner].name if owner >= 0 else None,
-            REASONS[row["reason"]] or "",
-            int(row["packets"]),
-            int(row["bytes"]),
+            self._service(row), direction, *self._peer(row), reason, int(row["packets"]), int(row["bytes"])
         )
+
+    def _broken(self, row: Any) -> Broken:
+        direction: Literal["inbound", "outbound"] = "inbound" if row["inbound"] else "outbound"
+        reason = REASONS[row["reason"]] or ""
+        return Broken(self._service(row), direction, *self._peer(row), reason, int(row["packets"]))
 
 
 class _ReferenceRunner:

@@ -63,10 +63,11 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": here, **more}
 
 
-def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+def start(*arguments: object, **options: Any) -> Any:
     """As a process; the caller waits for it."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment()} | options
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], **options)
+    popen: Any = subprocess.Popen
+    return popen([*COMMAND, *map(str, arguments)], **options)
 
 
 def process(*arguments: object, **options: Any) -> Outcome:

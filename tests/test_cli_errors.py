@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from command import (
+    COMMAND,
     SHOP,
     handshake,
     process,
@@ -290,7 +291,7 @@ def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
     target = tmp_path / "verdicts"
     script = ["bash", "-c", 'trap "" HUP; exec "$@"', "bash"]
     with subprocess.Popen(
-        [*script, *_command(), "replay", str(policy), "-", "--verdicts", str(target)],
+        [*script, *COMMAND, "replay", str(policy), "-", "--verdicts", str(target)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as child:  # fmt: skip
         assert child.stdin is not None
@@ -301,12 +302,6 @@ def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
         _, err = child.communicate()
         assert child.returncode == 0 and err == b""
     assert target.read_text().count("\n") == 3
-
-
-def _command() -> list[str]:
-    from command import COMMAND
-
-    return list(COMMAND)
 
 
 # What should not happen

@@ -168,7 +168,9 @@ def test_pipes_are_written_through(tmp_path: Path) -> None:
     )  # fmt: skip
     assert outcome.status == 0 and outcome.err == ""
     assert all(valid("connection", json.loads(line)) for line in outcome.out.splitlines())
-    outcome = shell('$sgfast replay "$policy" "$capture" --verdicts >(cat >&2) >/dev/null; wait', policy=policy, capture=capture)
+    outcome = shell(
+        '$sgfast replay "$policy" "$capture" --verdicts >(cat >&2) >/dev/null; wait', policy=policy, capture=capture
+    )
     assert len(outcome.err.splitlines()) == len(mixture())
 
 

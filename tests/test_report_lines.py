@@ -96,7 +96,7 @@ def test_verdict_lines_are_what_json_dumps_would_give(monkeypatch: pytest.Monkey
     written: list[bytes] = []
     sink = VerdictLines(written.append)
     sink.begin(NAMES)
-    expected = []
+    expected: list[dict[str, Any]] = []
     for seed, n in ((1, 1), (2, 300), (3, 0), (2, 300), (4, 500)):
         headers, results = random_packets(seed, n)
         expected += [
@@ -190,7 +190,7 @@ def test_connection_lines_are_what_json_dumps_would_give(monkeypatch: pytest.Mon
     written: list[bytes] = []
     sink = ConnectionLines(written.append)
     sink.begin(NAMES)
-    expected = []
+    expected: list[dict[str, Any]] = []
     for seed, n in ((1, 1), (2, 300), (3, 0), (4, 64)):
         flows = random_flows(seed, n)
         expected += [expected_connection(row) for row in flows]
@@ -209,6 +209,8 @@ def test_millions_of_connections_at_once_are_written_piece_by_piece() -> None:
     assert pieces == [connections.CHUNK_ROWS] * 3 + [1]
 
 
-@pytest.mark.parametrize("text", ["0.0.0.0", "255.255.255.255", "::", "::1", "2001:db8::5", "::ffff:1.2.3.4", "1::1:0:0:1"])
+@pytest.mark.parametrize(
+    "text", ["0.0.0.0", "255.255.255.255", "::", "::1", "2001:db8::5", "::ffff:1.2.3.4", "1::1:0:0:1"]
+)
 def test_addresses_are_written_as_python_reads_them(text: str) -> None:
     assert json.loads(fragments.address_json(ip_address(text).packed)) == str(ip_address(text))

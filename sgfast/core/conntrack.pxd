@@ -29,6 +29,7 @@ cdef enum:         # State
 
 cdef enum:         # SideFlag
     FROM_HIGH = 1           # the initiator is the higher address
+    REASON_SHIFT = 4        # of a moot side: the upper four bits are why its opener was denied
     REPLIED = 2             # has had an allowed packet in reply direction
     SIDE_DISCONNECTED = 4   # SPEC 6.3
 
@@ -97,7 +98,7 @@ cdef struct Table:
     uint8_t keep_marks
     uint8_t marks_expire
     uint8_t keep_flows      # report every ended tuple, with counters
-    uint8_t report_silent   # report allowed tuples nobody answered
+    uint8_t report_odd      # report allowed tuples nobody answered, and denied ones somebody did
     int64_t marks_until     # when marks are worth nothing any more
     FlowRow* ended
     Py_ssize_t ended_count

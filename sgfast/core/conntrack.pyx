@@ -16,7 +16,7 @@ from sgfast.core.slab cimport (
 )
 from sgfast.core.conntrack_tcp cimport CLOSED, TIME_WAIT
 from sgfast.core.timer_wheel cimport NOT_ARMED, advance, arm, disarm, init_wheel, take_bucket, tick_of
-from sgfast.core.types cimport DENY, KIND_ICMP_QUERY, KIND_ONE_WAY, KIND_PORTS
+from sgfast.core.types cimport ALLOW, DENY, NO_RULE, KIND_ICMP_QUERY, KIND_ONE_WAY, KIND_PORTS
 
 cdef enum:
     FIRST_BUCKETS = 1024
@@ -362,6 +362,13 @@ cdef FlowRow* next_row(Table* t) noexcept nogil:
     return &t.ended[t.ended_count - 1]
 
 
+cdef bint is_plain(const Entry* e) noexcept nogil:
+    # Allowed and answered, or denied with nobody there: nothing a summary lists.
+    if e.marks & TUPLE_DENIED:
+        return not e.marks & HEARD
+    return (e.marks & ANSWERED) != 0
+
+
 cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef FlowRow* row
@@ -372,7 +379,7 @@ cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) n
     cdef uint64_t words[4]
     if e.marks & (TUPLE_LIVE | UNBEGUN) != TUPLE_LIVE:
         return
-    if not t.keep_flows and (not t.report_silent or e.marks & (ANSWERED | TUPLE_DENIED)):
+    if not t.keep_flows and (not t.report_odd or is_plain(e)):
         return
     row = next_row(t)
     if row == NULL:
@@ -387,6 +394,12 @@ cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) n
     high = (e.flags[0] if e.present & 1 else e.flags[1]) & FROM_HIGH
     row.rule[0] = -1
     row.rule[1] = -1
+    row.verdict = DENY if e.marks & TUPLE_DENIED else ALLOW
+    if row.verdict == DENY:
+        side = 0 if e.state[0] >= MOOT_TCP else 1
+        row.reason = e.flags[side] >> REASON_SHIFT if e.state[side] >= MOOT_TCP else NO_RULE
+        high = e.flags[side] & FROM_HIGH
+        row.side_end[side != high] = SIDE_DENIED if e.state[side] >= MOOT_TCP else SIDE_NONE
     if t.keep_flows:
         flow = flow_at(&t.slab, slot)
         high = flow.initiator_high

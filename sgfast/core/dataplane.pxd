@@ -10,6 +10,7 @@
 # how a capture is cut into batches.
 
 from sgfast.core.classifier cimport Classifier
+from sgfast.core.conntrack cimport Table
 from sgfast.core.plane cimport Plane
 from sgfast.core.types cimport Packet, ResultRow
 
@@ -22,6 +23,7 @@ cdef class DataPlane:
     cdef Classifier classifier
     cdef void* lock         # one thread at a time, for a whole call; taken without the GIL
     cdef Packet* packets    # BATCH of them
-    cdef Py_ssize_t tallied     # ended tuples the tallies have seen
+    cdef Py_ssize_t[2] tallied  # ended tuples the tallies have seen: of the table, of the attempts
     cdef ResultRow* result_rows(self, results, Py_ssize_t n) except? NULL
     cdef void tally_ended(self) noexcept nogil
+    cdef void tally_table(self, Table* t, Py_ssize_t* tallied) noexcept nogil

@@ -24,10 +24,13 @@ from sgfast.core.conntrack cimport (
     MOOT_OTHER,
     MOOT_TCP,
     NO_STATE,
+    REASON_SHIFT,
     REFUSED,
     SIDE_DISCONNECTED,
+    SIDE_DENIED,
     SIDE_RESET,
     SIDE_TIMEOUT,
+    TUPLE_DENIED,
     TUPLE_LIVE,
     UNBEGUN,
     FlowRow,
@@ -262,6 +265,10 @@ cdef inline uint8_t moot_state(const Packet* p) noexcept nogil:
     return MOOT_OTHER
 
 
+cdef inline uint8_t moot_flags(const Packet* p, uint8_t reason) noexcept nogil:
+    return (FROM_HIGH if p.source_high else 0) | <uint8_t>(reason << REASON_SHIFT)
+
+
 cdef inline bint can_be_moot(const Plane* plane, const Packet* p) noexcept nogil:
     return plane.causal and p.has_ports and (p.protocol == PROTO_TCP or p.sport != p.dport)
 
@@ -298,7 +305,7 @@ cdef void note_attempt(Plane* plane, const Packet* p, const Passage* way, int si
             return
         e = entry_at(&t.slab, slot)
         e.present = (way.instance[0] >= 0) | (way.instance[1] >= 0) << 1
-        set_side(t, slot, side, state, FROM_HIGH if p.source_high else 0, <uint32_t>way.rule, deadline)
+        set_side(t, slot, side, state, moot_flags(p, reason), <uint32_t>way.rule, deadline)
         begin_tuple(t, slot, p, p.source_high, DENY, reason)
     e = entry_at(&t.slab, slot)
     side = 0 if e.state[0] else 1       # whichever end tried first
@@ -346,7 +353,7 @@ cdef inline void keep_tuples(
     if way.rules_denied and moot < 0 and can_be_moot(plane, p) and make_live(plane, p, way):
         state = moot_state(p)
         set_side(
-            t, way.slot, denied_side, state, FROM_HIGH if p.source_high else 0, <uint32_t>way.rule,
+            t, way.slot, denied_side, state, moot_flags(p, reason), <uint32_t>way.rule,
             plane.clock + plane.timeout[state]
         )
         begins = True
@@ -369,6 +376,10 @@ cdef inline void keep_tuples(
                         end_attempt(plane, p)
             if t.keep_flows and not e.marks & UNBEGUN:
                 count_packet(t, way.slot, p)
+            if verdict == DENY and e.marks & TUPLE_DENIED and not e.marks & (ANSWERED | HEARD | REFUSED):
+                state = e.flags[0] if e.state[0] else e.flags[1]
+                if (state & FROM_HIGH) != p.source_high:
+                    e.marks |= REFUSED if p.protocol == PROTO_TCP and p.step == TCP_RST else HEARD
 
     if unlikely(way.opener and p.step == TCP_SYN and p.protocol == PROTO_TCP and marks_matter(plane)):
         if way.slot == NO_SLOT:
@@ -760,7 +771,8 @@ cdef class DataPlane:
         init_table(&plane.table, max_connections, midstream != 0, keep_flows)
         init_table(&plane.attempts, MAX_ATTEMPTS, False, keep_flows)
         plane.table.marks_expire = midstream == 1
-        plane.table.report_silent = reporting
+        plane.table.report_odd = reporting
+        plane.attempts.report_odd = reporting
         plane.causal = causal
         plane.midstream = midstream
         plane.reporting = reporting
@@ -793,6 +805,7 @@ cdef class DataPlane:
         init_tally(&plane.denials, plane.wire.secret[7])
         init_tally(&plane.unanswered, plane.wire.secret[7])
         init_tally(&plane.refused, plane.wire.secret[7])
+        init_tally(&plane.broken, plane.wire.secret[7])
 
     def __dealloc__(self):
         free_table(&self.plane.table)
@@ -800,6 +813,7 @@ cdef class DataPlane:
         free_tally(&self.plane.denials)
         free_tally(&self.plane.unanswered)
         free_tally(&self.plane.refused)
+        free_tally(&self.plane.broken)
         free(self.plane.rule_counts)
         free(self.packets)
         if self.lock != NULL:
@@ -881,18 +895,22 @@ cdef class DataPlane:
             PyThread_release_lock(self.lock)
 
     cdef void tally_ended(self) noexcept nogil:
-        # What ended since the last call and was allowed, but that nobody answered.
+        self.tally_table(&self.plane.table, self.tallied)
+        self.tally_table(&self.plane.attempts, self.tallied + 1)
+
+    cdef void tally_table(self, Table* t, Py_ssize_t* tallied) noexcept nogil:
+        # What ended since the last call: allowed, but nobody answered; or denied, though somebody did.
         cdef Plane* plane = &self.plane
-        cdef Table* t = &plane.table
+        cdef Tally* tally
         cdef TallyRow key
         cdef Packet p
         cdef Passage way
         cdef FlowRow* row
         cdef Py_ssize_t i
-        cdef int responder
-        for i in range(self.tallied, t.ended_count):
+        cdef int judge
+        for i in range(tallied[0], t.ended_count):
             row = &t.ended[i]
-            if row.verdict != ALLOW or row.answer == 1:
+            if (row.verdict == ALLOW) == (row.answer == 1):
                 continue
             memset(&p, 0, sizeof(Packet))
             p.ipv6 = row.family == 6
@@ -901,20 +919,31 @@ cdef class DataPlane:
             else:
                 set_ipv4(&p.key, be32(row.initiator), be32(row.responder), &p.source_high)
             find_owners(plane, &p, &way)
-            responder = 1 - p.source_high
-            if way.instance[responder] < 0:
-                continue
+            judge = 1 - p.source_high
             memset(&key, 0, sizeof(TallyRow))
-            key.instance = way.instance[responder]
             key.protocol = row.protocol
-            key.inbound = True
             key.has_ports = row.has_ports
             key.has_icmp = row.icmp != 0
             key.port_key = <uint16_t>(row.ports & 0xFFFF) if row.has_ports else row.icmp
-            count(&plane.refused if row.answer == 2 else &plane.unanswered, &key, 0)
+            if row.verdict == ALLOW:
+                if way.instance[judge] < 0:
+                    continue
+                tally = &plane.refused if row.answer == 2 else &plane.unanswered
+            else:
+                if row.answer != 1:
+                    continue
+                if row.side_end[0] == SIDE_DENIED or way.instance[judge] < 0:
+                    judge = p.source_high
+                tally = &plane.broken
+                key.reason = row.reason
+                key.family = row.family
+                spell_peer(key.peer, &p, 1 - judge)
+            key.inbound = judge != p.source_high
+            key.instance = way.instance[judge]
+            count(tally, &key, 0)
         if not t.keep_flows:
             t.ended_count = 0
-        self.tallied = t.ended_count
+        tallied[0] = t.ended_count
 
     def finish(self):
         """Reports the tuples still in the table, for the end of a replay; they stay."""
@@ -933,7 +962,8 @@ cdef class DataPlane:
         t = &self.plane.table
         parts.append(_rows(<const uint8_t*>t.ended, t.ended_count * sizeof(FlowRow), FLOW_DTYPE))
         t.ended_count = 0
-        self.tallied = 0
+        self.tallied[0] = 0
+        self.tallied[1] = 0
         t = &self.plane.attempts
         parts.append(_rows(<const uint8_t*>t.ended, t.ended_count * sizeof(FlowRow), FLOW_DTYPE))
         t.ended_count = 0
@@ -954,6 +984,14 @@ cdef class DataPlane:
     def refused(self):
         """``(rows, others)``: allowed connections to an instance that it refused, as TALLY_DTYPE."""
         return _tally(&self.plane.refused)
+
+    @property
+    def broken(self):
+        """``(rows, others)``: connections that were denied though the other end answered them, as TALLY_DTYPE.
+
+        ``instance`` is whose filter denied it.
+        """
+        return _tally(&self.plane.broken)
 
     @property
     def rule_counts(self):

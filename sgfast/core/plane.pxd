@@ -54,3 +54,4 @@ cdef struct Plane:
     Tally denials
     Tally unanswered
     Tally refused
+    Tally broken            # denied, though the other end answered in the capture

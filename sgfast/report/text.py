@@ -17,7 +17,7 @@ from sgfast.replay import Denied, ReplayResult, RuleHits, Service
 #: Rows of a list before "and N more".
 TOP = 10
 
-NARROWEST, WIDEST = 60, 120
+NARROWEST, WIDEST = 80, 120
 
 #: To which verdict a reason belongs.
 _ALLOWING = ("rule", "established", "related", "inferred")
@@ -111,7 +111,7 @@ def human_seconds(seconds: float) -> str:
 
 def instant(time_ns: int) -> str:
     """To the microsecond, UTC."""
-    return str(datetime(1970, 1, 1) + timedelta(microseconds=time_ns // 1000))
+    return (datetime(1970, 1, 1) + timedelta(microseconds=time_ns // 1000)).isoformat(" ", "microseconds")
 
 
 def plural(number: int, one: str, many: str = "") -> str:
@@ -211,9 +211,9 @@ def _write_rules(page: _Page, result: ReplayResult) -> None:
     used = [rule for rule in result.rules if rule.packets]
     columns = ("connections", "packets", "bytes")
     longest = max((len(rule.rule.id) for rule in used), default=0)
-    name_width = max(20, min(longest, page.width - 4 - 3 * 13))
+    name_width = max(20, min(longest, page.width - 4 - 3 * 14))
     if used:
-        page.line(" " * (4 + name_width) + "".join(f"{name:>13}" for name in columns))
+        page.line(" " * (4 + name_width) + "".join(f" {name:>13}" for name in columns))
     for group, rules in groupby(result.rules, key=lambda rule: rule.group):
         page.line(f"  {printable(group)}")
         _write_group(page, list(rules), name_width)
@@ -227,7 +227,7 @@ def _write_group(page: _Page, rules: Sequence[RuleHits], name_width: int) -> Non
             if len(name) > name_width:
                 page.line(f"    {name}")
                 name = ""
-            page.line(f"    {name:{name_width}}" + "".join(f"{number:>13}" for number in numbers))
+            page.line(f"    {name:{name_width}}" + "".join(f" {number:>13}" for number in numbers))
     unused = [printable(rule.rule.id) for rule in rules if not rule.packets]
     if len(unused) == len(rules) > 1:
         page.line(f"    never hit: all {grouped(len(rules))} rules", "yellow")
@@ -331,7 +331,7 @@ class _Page:
         """The first column to the right, the others to the left. Where a row is too long its last cell goes below."""
         widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head) - 1)]
         # A few long names do not push everyone else's columns out.
-        widths = [min(width, len(name) + 22) for width, name in zip(widths, head, strict=False)]
+        widths = [min(width, len(name) + 12) for width, name in zip(widths, head, strict=False)]
         self.line("  " + "  ".join(_cells(head, widths)))
         for row in rows:
             cells = list(_cells(row, widths))
