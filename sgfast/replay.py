@@ -275,11 +275,12 @@ class _FastRunner:
         result.first_time_ns, result.last_time_ns = counters["first_ns"], counters["clock_ns"]
         rows, result.denied_others = plane.denials
         result.denied = sorted(
-            (self._denied(row) for row in rows), key=lambda d: (-d.packets, d.service.instance, d.peer)
+            (self._denied(row) for row in rows),
+            key=lambda d: (-d.packets, *_order(d.service, d.peer, d.direction, d.reason)),
         )
         result.broken = sorted(
             (self._broken(row) for row in plane.broken[0]),
-            key=lambda b: (-b.connections, b.service.instance, b.service.port or 0, b.peer),
+            key=lambda b: (-b.connections, *_order(b.service, b.peer, b.direction, b.reason)),
         )
         unanswered: tuple[tuple[Literal["refused", "silent"], Rows], ...] = (
             ("refused", plane.refused[0]),
@@ -287,7 +288,7 @@ class _FastRunner:
         )
         for answer, rows in unanswered:
             result.unanswered += [Unanswered(self._service(row), answer, int(row["packets"])) for row in rows]
-        result.unanswered.sort(key=lambda u: (-u.connections, u.service.instance, u.service.port or 0))
+        result.unanswered.sort(key=lambda u: (-u.connections, *_order(u.service, u.answer)))
         _warn_of_time(result, counters["late"], counters["restarts"])
         _warn_of_fragments(result, counters["later_fragments"])
         if counters["evicted"]:
@@ -416,6 +417,12 @@ class _ReferenceRunner:
         result.first_time_ns, result.last_time_ns = self.engine.first_time, self.engine.clock
         _warn_of_time(result, self.engine.late, self.engine.restarts)
         _warn_of_fragments(result, self.reasons["fragment"])
+
+
+def _order(service: Service, *words: str) -> tuple[Any, ...]:
+    """Rows with equal counts come in the same order every time; the hash table they come from has none."""
+    numbers = (service.protocol, service.port, service.icmp_type, service.icmp_code)
+    return service.instance, *(-1 if number is None else number for number in numbers), *words
 
 
 def _warn_of_time(result: ReplayResult, late: int, restarts: int) -> None:

@@ -7,9 +7,9 @@
         @30.1-1ns icmp client > web 8/0 id=7       -> deny no-rule
     ''')
 
-A line is ``[@TIME] PROTOCOL SOURCE > DESTINATION [DETAILS] [about PACKET] -> VERDICT [REASON [RULE]]``, and then, where
-it matters, ``; egress VERDICT REASON [RULE]`` and ``; ingress ...``, or ``-`` for a side that is not there. What is left
-out on the right is not looked at: reasons and rules, the sides.
+A line is ``[@TIME] PROTOCOL SOURCE > DESTINATION [DETAILS] [about PACKET] -> VERDICT [REASON [RULE]]``, and then,
+where it matters, ``; egress VERDICT REASON [RULE]`` and ``; ingress ...``, or ``-`` for a side that is not there. What
+is left out on the right is not looked at: reason, rule, sides.
 
 - ``TIME``: seconds from the scenario's start, exact; ``@600-1ns`` is a nanosecond before 600 s. Left out: as before.
 - ``PROTOCOL``: tcp, udp, udplite, sctp, dccp, icmp, icmpv6, a number; ``ping``, ``pong`` and ``error`` are those of the

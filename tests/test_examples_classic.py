@@ -202,8 +202,8 @@ def test_database_conversation_between_two_filters() -> None:
         @0 tcp db-1:5432 > web-1:40000 SA  -> allow established web/outbound/1; egress allow established db/inbound/1
         @0 tcp web-1:40000 > db-1:5432 A   -> allow established db/inbound/1; egress allow established web/outbound/1
         # what db-1 filters away leaves web-1's side open: it has seen its packet
-        @1 udp web-2:4000 > db-1:514       -> deny no-rule; egress allow rule jump/outbound/1; ingress deny no-rule
-        @2 udp web-2:4000 > db-1:514       -> deny no-rule; egress allow established jump/outbound/1; ingress deny no-rule
+        @1 udp web-2:4000 > db-1:514 -> deny no-rule; egress allow rule jump/outbound/1; ingress deny no-rule
+        @2 udp web-2:4000 > db-1:514 -> deny no-rule; egress allow established jump/outbound/1; ingress deny no-rule
     """)  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from frames import ethernet, ip, udp
 
 from sgfast.capture import Damage
 from sgfast.policy.model import Policy, Rule
-from sgfast.replay import Denied, ReplayResult, RuleHits, Service, Unanswered, replay
+from sgfast.replay import Broken, Denied, ReplayResult, RuleHits, Service, Unanswered, replay
 from sgfast.report.text import (
     TOP,
     check_text,
@@ -58,8 +58,8 @@ def rule(rule_id: str, group: str, packets: int) -> RuleHits:
 def test_the_shop_in_the_order_of_what_matters() -> None:
     text = text_report(replay(*SHOP[:1], SHOP[1:]))
     order = [
-        "  allow", "  deny", "Denied most", "Rules: 8 of 9 were hit", "not served by the instance", "Connections",
-        "began before the capture", "First packet", "Last packet", "cannot show", "packets/s",
+        "  allow", "  deny", "Would break", "Denied most", "Rules: 8 of 9 were hit", "not served by the instance",
+        "Connections", "began before the capture", "First packet", "Last packet", "cannot show", "packets/s",
     ]  # fmt: skip
     places = [text.index(words) for words in order]
     assert places == sorted(places)
@@ -67,9 +67,19 @@ def test_the_shop_in_the_order_of_what_matters() -> None:
     assert any(line.split() == ["2", "db-1", "tcp/5432", "refused", "(RST", "or", "ICMP", "unreachable)"]
                for line in text.splitlines())  # fmt: skip
     assert any(line.split() == ["1", "web-2", "tcp/80", "no", "answer"] for line in text.splitlines())
-    assert "inbound from 10.0.0.5 (web-1)" in text
+    assert "from 10.0.0.5 (web-1)" in text and "to 198.51.100.53" in text
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text and text.endswith("\n") and not any(line != line.rstrip() for line in text.splitlines())
+
+
+def test_the_report_is_the_same_every_time() -> None:
+    # The tables behind it have a random hash key.
+    reports = set()
+    for _ in range(5):
+        found = replay(SHOP[0], [SHOP[1]])
+        found.elapsed_seconds = 1.0
+        reports.add(text_report(found))
+    assert len(reports) == 1
 
 
 def test_colours_change_nothing_but_colours() -> None:
@@ -91,6 +101,8 @@ def test_the_rest_of_a_long_list_is_counted() -> None:
     assert "and 3 more kinds (6 packets)" in text and "192.0.2.9" in text and "192.0.2.10" not in text
     text = text_report(denying(*kinds, denied_others=7, verdicts=dict.fromkeys(VERDICTS, 0) | {"deny": 33}))
     assert "and more than 3 kinds (13 packets)" in text and "without readable" not in text
+    broken = [Broken(kind.service, "inbound", kind.peer, None, "no-rule", 2) for kind in kinds]
+    assert text_report(denying(*kinds, broken=broken)).count("and 3 more kinds (6 ") == 2
     unanswered = [Unanswered(Service(f"web-{n}", 6, 80, None, None), "silent", 1) for n in range(TOP + 1)]
     assert "and 1 more kind (1 connection)" in text_report(result(unanswered=unanswered))
 
@@ -147,6 +159,7 @@ def test_no_name_disturbs_the_screen(name: str) -> None:
             denying(denial(instance=name, peer_name=name), rules=[rule(name, name, 1), rule(name, name, 0)]),
             policy=Policy(origin=name), vpc=name, captures=(name,) * 5,
             unanswered=[Unanswered(Service(name, 6, 80, None, None), "silent", 1)],
+            broken=[Broken(Service(name, 6, 80, None, None), "outbound", CLIENT, name, "no-rule", 1)],
             warnings=[name], damaged=Damage(name, 1, 1, "cause"),
         )
     )  # fmt: skip

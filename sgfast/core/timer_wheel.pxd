@@ -40,7 +40,7 @@ cdef inline uint64_t tick_of(int64_t time_ns) noexcept nogil:
 
 
 cdef inline void init_wheel(Wheel* wheel) noexcept nogil:
-    cdef uint32_t i
+    cdef int i
     for i in range(WHEEL_LEVELS * WHEEL_SLOTS):
         wheel.head[i] = NO_SLOT
     wheel.tick = 0
@@ -103,7 +103,7 @@ cdef inline uint32_t advance(Wheel* wheel, const Slab* slab, uint64_t tick) noex
     # Moves to `tick`, which must be later. Returns the chain of entries to look at, each to be armed anew or freed.
     # At level 0 a bucket is due when it is over; above, when it begins, so that its entries move to finer buckets.
     cdef uint32_t chain = NO_SLOT
-    cdef uint32_t level
+    cdef int level
     cdef uint64_t old, new, i
     for level in range(WHEEL_LEVELS):
         old = wheel.tick >> (WHEEL_BITS * level)

@@ -31,13 +31,14 @@ class ProgressBar:
         if now < self._next:
             return
         self._next = now + REFRESH_SECONDS
+        shown = f"{packets:,} packets"
         if self._bar is None or self._task is None:
-            self._start()
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=nbytes, packets=f"{packets:,} packets")
+            self._start(nbytes, shown)
+        else:
+            self._bar.update(self._task, completed=nbytes, packets=shown)
             self._bar.refresh()
 
-    def _start(self) -> None:
+    def _start(self, nbytes: int, shown: str) -> None:
         # Costs 0.1 s to import: only those who wait anyway pay for it.
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -50,8 +51,10 @@ class ProgressBar:
             console=Console(file=sys.stderr),
             auto_refresh=False,
             transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
-        self._task = self._bar.add_task("", total=self._total, packets="")
+        self._task = self._bar.add_task("", total=self._total, completed=nbytes, packets=shown)
         self._bar.start()
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from sgfast.capture.names import printable
 from sgfast.engine import REASONS
 from sgfast.policy.model import ICMP, ICMPV6
 from sgfast.policy.protocols import protocol_name
-from sgfast.replay import Denied, ReplayResult, RuleHits, Service
+from sgfast.replay import Broken, Denied, ReplayResult, RuleHits, Service
 
 #: Rows of a list before "and N more".
 TOP = 10
@@ -51,6 +51,7 @@ def text_report(result: ReplayResult, *, width: int = 80, colour: bool = False) 
     """The report as lines that end in a newline. ``width``: columns, if that can be."""
     page = _Page(width, colour)
     _write_verdicts(page, result)
+    _write_broken(page, result)
     _write_denied(page, result)
     _write_rules(page, result)
     _write_unanswered(page, result)
@@ -172,6 +173,23 @@ def _reasons(result: ReplayResult, verdict: str) -> list[tuple[str, int]]:
     return sorted(found, key=lambda item: -item[1])
 
 
+def _write_broken(page: _Page, result: ReplayResult) -> None:
+    if not result.broken:
+        return
+    page.line()
+    page.heading("Would break: the other end answered, these groups deny it")
+    rows = [
+        (grouped(kind.connections), kind.reason, printable(kind.service.instance), service_name(kind.service),
+         _peer(kind))
+        for kind in result.broken[:TOP]
+    ]  # fmt: skip
+    page.table(("connections", "why", "instance", "service", "peer"), rows)
+    rest = result.broken[TOP:]
+    if rest:
+        connections = sum(kind.connections for kind in rest)
+        page.wrapped(f"and {plural(len(rest), 'more kind')} ({plural(connections, 'connection')})", "  ")
+
+
 def _write_denied(page: _Page, result: ReplayResult) -> None:
     denied = result.verdicts["deny"]
     if not result.packets:
@@ -199,8 +217,8 @@ def _write_denied(page: _Page, result: ReplayResult) -> None:
         page.wrapped(f"{plural(nowhere, 'packet')} without readable addresses (malformed)", "  ")
 
 
-def _peer(kind: Denied) -> str:
-    way = "inbound from" if kind.direction == "inbound" else "outbound to"
+def _peer(kind: Denied | Broken) -> str:
+    way = "from" if kind.direction == "inbound" else "to"
     return f"{way} {kind.peer}" + (f" ({printable(kind.peer_name)})" if kind.peer_name is not None else "")
 
 

@@ -1,0 +1,534 @@
+# One packet's way: scope, moot keys, then past the filter of each end (SPEC 3, 9.2). What one filter says is in
+# judge.pxd; what the packet leaves behind for the report is noted here.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.string cimport memset
+
+from sgfast.core.classifier cimport vpcs_connected
+from sgfast.core.clock cimport tell_time
+from sgfast.core.conntrack cimport (
+    ANSWERED,
+    FROM_HIGH,
+    HEARD,
+    MOOT_ICMP,
+    MOOT_OTHER,
+    MOOT_TCP,
+    NO_STATE,
+    REASON_SHIFT,
+    REFUSED,
+    SIDE_DISCONNECTED,
+    SIDE_RESET,
+    SIDE_TIMEOUT,
+    TUPLE_DENIED,
+    TUPLE_LIVE,
+    UNBEGUN,
+    Table,
+    add_key,
+    begin_tuple,
+    count_packet,
+    end_tuple,
+    find_slot,
+    latest_deadline,
+    make_room,
+    mark_opener,
+    same_key,
+    set_side,
+    side_lives,
+    sweep,
+)
+from sgfast.core.intrinsics cimport likely, unlikely
+from sgfast.core.judge cimport Passage, find_owners, judge_side, make_live, marks_matter
+from sgfast.core.plane cimport Plane, RuleCount
+from sgfast.core.rows cimport spell_peer
+from sgfast.core.slab cimport NO_SLOT, Entry, entry_at
+from sgfast.core.tally cimport TallyRow, count
+from sgfast.core.timer_wheel cimport tick_of
+from sgfast.core.types cimport (
+    ALLOW,
+    DENY,
+    EXEMPT,
+    FRAGMENT,
+    INFERRED,
+    INVALID,
+    LOCAL,
+    MALFORMED,
+    MOOT,
+    NOT_IP,
+    NO_REASON,
+    NO_VERDICT,
+    OPENER_DENIED,
+    OUT_OF_SCOPE,
+    PROTO_TCP,
+    READ_BROKEN,
+    READ_EXEMPT,
+    READ_FRAGMENT,
+    READ_ICMP_ERROR,
+    READ_MALFORMED,
+    READ_NOT_IP,
+    READ_TRACKED,
+    RELATED,
+    STEP_OPEN,
+    TCP_RST,
+    TCP_SYN,
+    TRUNCATED,
+    VPC_ISOLATED,
+    Packet,
+    ResultRow,
+    SideRow,
+)
+from sgfast.core.wire cimport read_quote
+
+
+# Results --------------------------------------------------------------------------------------------------------------
+
+cdef inline void note_side(Plane* plane, const Packet* p, const Passage* way, SideRow* row, int side, bint allowed) \
+        noexcept nogil:
+    # One side's verdict: the rule's counters, and the result row if one is wanted.
+    cdef RuleCount* rule
+    if way.rule >= 0:
+        rule = &plane.rule_counts[way.rule]
+        rule.packets += 1
+        rule.bytes += p.wire
+    if row != NULL:
+        row.instance = way.instance[side]
+        row.rule = way.rule
+        row.verdict = ALLOW if allowed else DENY
+        row.reason = way.reason
+
+
+cdef inline void finish(Plane* plane, const Packet* p, ResultRow* row, uint8_t verdict, uint8_t reason) noexcept nogil:
+    plane.verdicts[verdict] += 1
+    plane.reasons[reason] += 1
+    if row != NULL:
+        row.verdict = verdict
+        row.reason = reason
+
+
+cdef inline void tally_denial(Plane* plane, const Packet* p, Passage* way, int side, uint8_t reason) noexcept nogil:
+    cdef TallyRow key
+    if not way.owners_known:
+        find_owners(plane, p, way)
+    memset(&key, 0, sizeof(TallyRow))
+    spell_peer(key.peer, p, 1 - side)
+    key.instance = way.instance[side]
+    key.protocol = p.protocol
+    key.reason = reason
+    key.inbound = side != p.source_high
+    key.family = 6 if p.ipv6 else 4
+    key.has_ports = p.has_ports
+    key.has_icmp = p.has_icmp
+    key.port_key = p.port_key
+    if p.protocol == PROTO_TCP and p.step != TCP_SYN and p.sport < p.dport:
+        key.port_key = p.sport      # the service, most likely: packets of both ends belong together
+    count(&plane.denials, &key, p.wire)
+
+
+cdef inline void deny(Plane* plane, const Packet* p, Passage* way, ResultRow* row, int side, uint8_t reason) \
+        noexcept nogil:
+    if plane.reporting:
+        tally_denial(plane, p, way, side, reason)
+    finish(plane, p, row, DENY, reason)
+
+
+cdef inline void deny_early(Plane* plane, const Packet* p, Passage* way, ResultRow* row, uint8_t reason) noexcept nogil:
+    # Denials before SPEC 4 stand on the first side there is (SPEC 10.3).
+    cdef int side = p.source_high
+    if way.instance[side] < 0:
+        side = 1 - side
+    way.reason = reason
+    way.rule = -1
+    if row != NULL:
+        note_side(plane, p, way, &row.egress if side == p.source_high else &row.ingress, side, False)
+    deny(plane, p, way, row, side, reason)
+
+
+# Scope (SPEC 3.3) -----------------------------------------------------------------------------------------------------
+
+cdef inline bint in_scope(Plane* plane, const Packet* p, Passage* way, ResultRow* row) noexcept nogil:
+    # Whether some instance's filter sees the packet; if not, its verdict is noted.
+    if way.instance[0] < 0 and way.instance[1] < 0:
+        finish(plane, p, row, OUT_OF_SCOPE, NO_REASON)
+        return False
+    if unlikely(way.instance[0] == way.instance[1]):
+        finish(plane, p, row, LOCAL, NO_REASON)
+        return False
+    return True
+
+
+cdef inline bint isolated(const Plane* plane, const Passage* way) noexcept nogil:
+    # SPEC 3.6
+    return (
+        way.instance[0] >= 0 and way.instance[1] >= 0
+        and not vpcs_connected(plane.rules, way.instance[0], way.instance[1])
+    )
+
+
+# Moot keys (SPEC 9.2) -------------------------------------------------------------------------------------------------
+
+cdef inline int moot_side(const Entry* e, int64_t now) noexcept nogil:
+    # The side whose mark makes the key moot, or -1.
+    if e.state[0] >= MOOT_TCP and now < e.deadline[0]:
+        return 0
+    if e.state[1] >= MOOT_TCP and now < e.deadline[1]:
+        return 1
+    return -1
+
+
+cdef inline uint8_t moot_state(const Packet* p) noexcept nogil:
+    if p.protocol == PROTO_TCP:
+        return MOOT_TCP
+    if p.has_icmp:
+        return MOOT_ICMP
+    return MOOT_OTHER
+
+
+cdef inline uint8_t moot_flags(const Packet* p, uint8_t reason) noexcept nogil:
+    return (FROM_HIGH if p.source_high else 0) | <uint8_t>(reason << REASON_SHIFT)
+
+
+cdef inline bint can_be_moot(const Plane* plane, const Packet* p) noexcept nogil:
+    return plane.causal and p.has_ports and (p.protocol == PROTO_TCP or p.sport != p.dport)
+
+
+cdef inline bint follows_denied_opener(Plane* plane, const Packet* p, Entry* e, int side) noexcept nogil:
+    # The key is moot by `side`'s mark. Whether this packet is; if not, it opens again and is judged.
+    cdef uint8_t state = e.state[side]
+    cdef bint from_initiator = ((e.flags[side] & FROM_HIGH) != 0) == p.source_high
+    e.deadline[side] = plane.clock + plane.timeout[state]
+    if from_initiator:
+        return p.protocol == PROTO_TCP and p.step != TCP_SYN
+    if not e.marks & (ANSWERED | HEARD | REFUSED):
+        e.marks |= REFUSED if p.protocol == PROTO_TCP and p.step == TCP_RST else HEARD
+    return True
+
+
+# Denied attempts that leave no tuple: only the report remembers them --------------------------------------------------
+
+cdef inline void note_attempt(
+    Plane* plane, const Packet* p, const Passage* way, int side, uint8_t reason
+) noexcept nogil:
+    cdef Table* t = &plane.attempts
+    cdef uint32_t slot = find_slot(t, &p.key, p.digest, p.hash)
+    cdef uint8_t state = moot_state(p)
+    cdef int64_t deadline = plane.clock + plane.timeout[state]
+    cdef Entry* e
+    if slot != NO_SLOT and plane.clock >= latest_deadline(entry_at(&t.slab, slot)):
+        end_tuple(t, slot, plane.clock, SIDE_TIMEOUT)
+        slot = NO_SLOT
+    if slot == NO_SLOT:
+        plane.denied += 1
+        if not make_room(t, plane.clock):
+            return
+        slot = add_key(t, &p.key, p.digest, p.hash)
+        if slot == NO_SLOT:
+            return
+        e = entry_at(&t.slab, slot)
+        e.present = (way.instance[0] >= 0) | (way.instance[1] >= 0) << 1
+        set_side(t, slot, side, state, moot_flags(p, reason), <uint32_t>way.rule, deadline)
+        begin_tuple(t, slot, p, p.source_high, DENY, reason)
+    e = entry_at(&t.slab, slot)
+    side = 0 if e.state[0] else 1       # whichever end tried first
+    e.deadline[side] = deadline
+    if t.keep_flows:
+        count_packet(t, slot, p)
+
+
+cdef inline void note_attempt_answer(Plane* plane, const Packet* p) noexcept nogil:
+    # A denied packet that opens nothing: it may belong to a denied attempt, most likely as its answer.
+    cdef Table* t = &plane.attempts
+    cdef uint32_t slot = find_slot(t, &p.key, p.digest, p.hash)
+    cdef Entry* e
+    cdef int side
+    if slot == NO_SLOT:
+        return
+    e = entry_at(&t.slab, slot)
+    side = 0 if e.state[0] else 1
+    if not side_lives(e, side, plane.clock):
+        return
+    e.deadline[side] = plane.clock + plane.timeout[e.state[side]]
+    if ((e.flags[side] & FROM_HIGH) != 0) != p.source_high and not e.marks & (ANSWERED | HEARD | REFUSED):
+        e.marks |= REFUSED if p.protocol == PROTO_TCP and p.step == TCP_RST else HEARD
+    if t.keep_flows:
+        count_packet(t, slot, p)
+
+
+cdef inline void end_attempt(Plane* plane, const Packet* p) noexcept nogil:
+    # The key opened after all: what is denied later is a new attempt.
+    cdef uint32_t slot = find_slot(&plane.attempts, &p.key, p.digest, p.hash)
+    if slot != NO_SLOT:
+        end_tuple(&plane.attempts, slot, plane.clock, SIDE_TIMEOUT)
+
+
+# Packets --------------------------------------------------------------------------------------------------------------
+
+cdef inline void keep_tuples(
+    Plane* plane, const Packet* p, Passage* way, int moot, int denied_side, uint8_t verdict, uint8_t reason
+) noexcept nogil:
+    # After the verdict: what the packet leaves behind. `moot`: the side that made the key moot before, or -1.
+    cdef Table* t = &plane.table
+    cdef Entry* e
+    cdef uint8_t state
+    cdef bint begins = way.created
+    if way.rules_denied and moot < 0 and can_be_moot(plane, p) and make_live(plane, p, way):
+        state = moot_state(p)
+        set_side(
+            t, way.slot, denied_side, state, moot_flags(p, reason), <uint32_t>way.rule,
+            plane.clock + plane.timeout[state]
+        )
+        begins = True
+
+    if way.slot != NO_SLOT:
+        e = entry_at(&t.slab, way.slot)
+        if e.marks & TUPLE_LIVE:
+            if e.marks & UNBEGUN and (begins or e.state[0] or e.state[1]):
+                begin_tuple(t, way.slot, p, p.source_high if not (
+                    way.created and reason == INFERRED
+                ) else (e.flags[0] if e.state[0] else e.flags[1]) & FROM_HIGH, verdict, reason)
+                if verdict == DENY:
+                    plane.denied += 1
+                else:
+                    if reason == INFERRED:
+                        plane.inferred += 1
+                    else:
+                        plane.opened += 1
+                    if plane.attempts.live:
+                        end_attempt(plane, p)
+            if t.keep_flows and not e.marks & UNBEGUN:
+                count_packet(t, way.slot, p)
+            if verdict == DENY and e.marks & TUPLE_DENIED and not e.marks & (ANSWERED | HEARD | REFUSED):
+                state = e.flags[0] if e.state[0] else e.flags[1]
+                if (state & FROM_HIGH) != p.source_high:
+                    e.marks |= REFUSED if p.protocol == PROTO_TCP and p.step == TCP_RST else HEARD
+
+    if unlikely(way.opener and p.step == TCP_SYN and p.protocol == PROTO_TCP and marks_matter(plane)):
+        if way.slot == NO_SLOT:
+            way.slot = add_key(t, &p.key, p.digest, p.hash)
+        if way.slot != NO_SLOT:
+            mark_opener(t, way.slot)
+
+    if way.slot != NO_SLOT:
+        e = entry_at(&t.slab, way.slot)
+        if unlikely(e.state[0] == NO_STATE and e.state[1] == NO_STATE and e.marks & TUPLE_LIVE):
+            end_tuple(t, way.slot, plane.clock, SIDE_RESET)
+            way.slot = NO_SLOT
+    if plane.reporting and verdict == DENY and (
+        way.slot == NO_SLOT or not entry_at(&t.slab, way.slot).marks & TUPLE_LIVE
+    ):
+        if way.opener_denied:
+            note_attempt(plane, p, way, denied_side, reason)
+        elif plane.attempts.live:
+            note_attempt_answer(plane, p)
+
+
+cdef inline void judge_tracked(Plane* plane, const Packet* p, ResultRow* row) noexcept nogil:
+    cdef Table* t = &plane.table
+    cdef Passage way
+    cdef Entry* e
+    cdef int source = p.source_high
+    cdef int destination = 1 - source
+    cdef int moot = -1
+    cdef uint8_t present = 0
+    cdef bint plain = False
+    way.slot = p.hint
+    way.owners_known = False
+    way.was_live = False
+    way.reopened = False
+    way.created = False
+    way.opener = False
+    way.opener_denied = False
+    way.rules_denied = False
+    way.instance[0] = -1
+    way.instance[1] = -1
+    way.rule = -1
+    if unlikely(way.slot == NO_SLOT) or not same_key(t, way.slot, &p.key, p.digest):
+        way.slot = find_slot(t, &p.key, p.digest, p.hash)
+    if likely(way.slot != NO_SLOT):
+        e = entry_at(&t.slab, way.slot)
+        present = e.present
+        # The common case: whoever has a filter here has a live connection in it.
+        plain = (
+            present != 0
+            and (not present & 1 or (side_lives(e, 0, plane.clock) and e.state[0] < MOOT_TCP))
+            and (not present & 2 or (side_lives(e, 1, plane.clock) and e.state[1] < MOOT_TCP))
+        )
+        if unlikely(not plain) and e.marks & TUPLE_LIVE:
+            if plane.clock >= latest_deadline(e):
+                end_tuple(t, way.slot, plane.clock, SIDE_TIMEOUT)
+                way.slot = find_slot(t, &p.key, p.digest, p.hash)
+            else:
+                way.was_live = True
+                moot = moot_side(e, plane.clock)
+    if plain:
+        way.was_live = True
+        if plane.want_sides:
+            find_owners(plane, p, &way)
+    else:
+        find_owners(plane, p, &way)
+        if not in_scope(plane, p, &way, row):
+            return
+        present = (way.instance[0] >= 0) | (way.instance[1] >= 0) << 1
+        if moot >= 0:
+            e = entry_at(&t.slab, way.slot)
+            if follows_denied_opener(plane, p, e, moot):
+                if t.keep_flows:
+                    count_packet(t, way.slot, p)
+                finish(plane, p, row, MOOT, OPENER_DENIED)
+                return
+        if unlikely(isolated(plane, &way)):
+            if p.step == STEP_OPEN or p.step == TCP_SYN:
+                way.opener = True
+                way.opener_denied = True
+                way.rules_denied = True
+            deny_early(plane, p, &way, row, VPC_ISOLATED)
+            keep_tuples(plane, p, &way, moot, source if way.instance[source] >= 0 else destination, DENY, VPC_ISOLATED)
+            return
+
+    # The egress side judges first; what it denies the ingress side never sees (SPEC 3.7).
+    if present >> source & 1:
+        if not judge_side(plane, p, &way, source):
+            note_side(plane, p, &way, &row.egress if row != NULL else NULL, source, False)
+            deny(plane, p, &way, row, source, way.reason)
+            keep_tuples(plane, p, &way, moot, source, DENY, way.reason)
+            return
+        note_side(plane, p, &way, &row.egress if row != NULL else NULL, source, True)
+    if present >> destination & 1:
+        if not judge_side(plane, p, &way, destination):
+            note_side(plane, p, &way, &row.ingress if row != NULL else NULL, destination, False)
+            deny(plane, p, &way, row, destination, way.reason)
+            keep_tuples(plane, p, &way, moot, destination, DENY, way.reason)
+            return
+        note_side(plane, p, &way, &row.ingress if row != NULL else NULL, destination, True)
+    finish(plane, p, row, ALLOW, way.reason)
+    if unlikely(not plain or t.keep_flows or way.reopened or p.step == TCP_RST):
+        keep_tuples(plane, p, &way, moot, destination, ALLOW, way.reason)
+
+
+cdef inline bint same_address(const Packet* a, int side_a, const Packet* b, int side_b) noexcept nogil:
+    if a.ipv6:
+        return (
+            a.key.addr[2 * side_a] == b.key.addr[2 * side_b]
+            and a.key.addr[2 * side_a + 1] == b.key.addr[2 * side_b + 1]
+        )
+    return <uint32_t>(a.key.addr[0] >> (0 if side_a else 32)) == <uint32_t>(b.key.addr[0] >> (0 if side_b else 32))
+
+
+cdef inline bint relates(Plane* plane, uint32_t slot, int side, Passage* way) noexcept nogil:
+    # Whether a side has a live, connected connection in the entry (SPEC 4.6).
+    cdef const Entry* e
+    way.reason = INVALID
+    way.rule = -1
+    if slot == NO_SLOT:
+        return False
+    e = entry_at(&plane.table.slab, slot)
+    if not side_lives(e, side, plane.clock) or e.state[side] >= MOOT_TCP or e.flags[side] & SIDE_DISCONNECTED:
+        return False
+    way.reason = RELATED
+    way.rule = <int32_t>e.rule[side]
+    return True
+
+
+cdef inline void judge_icmp_error(Plane* plane, const Packet* p, Passage* way, ResultRow* row) noexcept nogil:
+    # SPEC 4.6. The quoted packet names the connection; its source must be the error's destination.
+    cdef Table* t = &plane.table
+    cdef Packet quoted
+    cdef Passage quoted_way
+    cdef Entry* e
+    cdef uint32_t slot = NO_SLOT
+    cdef int source = p.source_high
+    cdef int destination = 1 - source
+    cdef int quoted_source, quoted_destination, moot
+    cdef bint readable, to_sender
+    cdef bint unreachable = (p.port_key >> 8) == (1 if p.ipv6 else 3)
+    memset(&quoted, 0, sizeof(Packet))
+    memset(&quoted_way, 0, sizeof(Passage))
+    readable = read_quote(&plane.wire, p, &quoted.key, &quoted.digest, &quoted.hash, &quoted.source_high)
+    quoted.ipv6 = p.ipv6
+    quoted_source = quoted.source_high
+    quoted_destination = 1 - quoted_source
+    if readable:
+        slot = find_slot(t, &quoted.key, quoted.digest, quoted.hash)
+        if slot != NO_SLOT:
+            e = entry_at(&t.slab, slot)
+            moot = moot_side(e, plane.clock)
+            if moot >= 0:
+                if unreachable and not e.marks & (ANSWERED | HEARD | REFUSED):
+                    e.marks |= REFUSED
+                finish(plane, p, row, MOOT, OPENER_DENIED)
+                return
+    if isolated(plane, way):
+        deny_early(plane, p, way, row, VPC_ISOLATED)
+        return
+    to_sender = False
+    if readable:
+        find_owners(plane, &quoted, &quoted_way)
+        to_sender = same_address(p, destination, &quoted, quoted_source)
+    if not to_sender:
+        slot = NO_SLOT
+    if way.instance[source] >= 0:
+        if way.instance[source] != quoted_way.instance[quoted_destination]:
+            relates(plane, NO_SLOT, 0, way)
+        else:
+            relates(plane, slot, quoted_destination, way)
+        note_side(plane, p, way, &row.egress if row != NULL else NULL, source, way.reason == RELATED)
+        if way.reason != RELATED:
+            deny(plane, p, way, row, source, INVALID)
+            return
+    if way.instance[destination] >= 0:
+        relates(plane, slot, quoted_source, way)
+        note_side(plane, p, way, &row.ingress if row != NULL else NULL, destination, way.reason == RELATED)
+        if way.reason != RELATED:
+            deny(plane, p, way, row, destination, INVALID)
+            return
+    e = entry_at(&t.slab, slot)
+    if unreachable and not e.marks & (ANSWERED | HEARD | REFUSED):
+        e.marks |= REFUSED
+    finish(plane, p, row, ALLOW, RELATED)
+
+
+cdef inline void judge_odd(Plane* plane, const Packet* p, ResultRow* row) noexcept nogil:
+    # Every outcome of reading but a connection key.
+    cdef Passage way
+    if p.outcome == READ_NOT_IP:
+        finish(plane, p, row, NOT_IP, NO_REASON)
+        return
+    if p.outcome == READ_BROKEN:
+        finish(plane, p, row, DENY, MALFORMED)
+        return
+    if p.outcome == READ_EXEMPT:
+        finish(plane, p, row, EXEMPT, NO_REASON)
+        return
+    memset(&way, 0, sizeof(Passage))
+    find_owners(plane, p, &way)
+    if not in_scope(plane, p, &way, row):
+        return
+    if p.outcome == READ_ICMP_ERROR:
+        judge_icmp_error(plane, p, &way, row)
+    elif p.outcome == READ_MALFORMED:
+        deny_early(plane, p, &way, row, MALFORMED)
+    elif p.outcome == READ_FRAGMENT:
+        plane.later_fragments += 1
+        deny_early(plane, p, &way, row, FRAGMENT)
+    else:
+        deny_early(plane, p, &way, row, TRUNCATED)
+
+
+cdef inline void judge_packet(Plane* plane, Packet* p, ResultRow* row) noexcept nogil:
+    tell_time(plane, p.time_ns)
+    if unlikely(tick_of(plane.clock) != plane.table.wheel.tick):
+        sweep(&plane.table, plane.clock)
+        if plane.reporting:
+            sweep(&plane.attempts, plane.clock)
+    plane.packets += 1
+    plane.bytes += p.wire
+    if row != NULL:
+        row.egress.instance = -1
+        row.egress.rule = -1
+        row.egress.verdict = NO_VERDICT
+        row.egress.reason = NO_REASON
+        row.egress.spare = 0
+        row.ingress = row.egress
+        row.spare = 0
+    if likely(p.outcome == READ_TRACKED):
+        judge_tracked(plane, p, row)
+    else:
+        judge_odd(plane, p, row)
