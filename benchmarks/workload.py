@@ -115,7 +115,7 @@ def _rules(
 def _subnet(rng: np.random.Generator, network: Any, length: int) -> Any:
     """One of the subnets of ``network``."""
     width = network.max_prefixlen
-    more = int(rng.integers(1 << (length - network.prefixlen))) if length - network.prefixlen < 63 else 1
+    more = int(rng.integers(1 << min(length - network.prefixlen, 62)))
     return type(network)((int(network.network_address) | more << (width - length), length))
 
 
@@ -180,7 +180,7 @@ def draw_flows(
     while len(kept) < wanted:
         drawn = rules.draw(rng, wanted - len(kept) + wanted // 1000, foreign)
         kept = np.concatenate([kept, drawn])
-        _, first = np.unique(_mixed(kept), return_index=True)
+        _, first = np.unique(_mixed(kept[:, :5]), return_index=True)  # whatever the server's port
         kept = kept[np.sort(first)[:wanted]]
     server_port = np.full(wanted, DENIED_PORT) if denied else kept[:, 5]
     return Flows(
@@ -323,8 +323,8 @@ WORKLOADS = {
         Workload("two-sides-10k", "10,000 flows, both ends instances", 10_000, two_sides=True),
         Workload("two-sides-1m", "1,000,000 flows, both ends instances", 1_000_000, two_sides=True),
         Workload("ipv6-10k", "10,000 flows, IPv6", 10_000, family=6),
-        Workload("openers", "every packet opens a connection, 1,000,000 alive", 0, traffic="openers"),
-        Workload("denied", "10,000 flows, every packet an opener that is denied", 10_000, traffic="denied"),
+        Workload("openers", "each packet opens a connection, 1,000,000 alive", 0, traffic="openers"),
+        Workload("denied", "10,000 flows, each packet a denied opener", 10_000, traffic="denied"),
     )
 }
 
@@ -374,9 +374,7 @@ def make_capture(workload: Workload, policy: Policy, folder: Path, *, packets: i
     key = hashlib.sha256(policy_text(policy).encode() + _own_source()).hexdigest()[:10]
     path = folder / f"{workload.name}-{packets}-{flows}-{seed}-{key}.pcap"
     record = RECORDS[workload.family]
-    made = Capture(
-        workload, path, packets, flows, record.itemsize - 16, workload.expected(packets)
-    )
+    made = Capture(workload, path, packets, flows, record.itemsize - 16, workload.expected(packets))
     if path.exists() and path.stat().st_size == len(_FILE_HEADER) + packets * record.itemsize:
         return made
     drawn = draw_flows(

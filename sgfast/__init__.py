@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sgfast.errors import CaptureError, OutputError, PolicyError, SgfastError
     from sgfast.policy.document import load_policy, parse_policy
     from sgfast.policy.model import Policy
-    from sgfast.replay import ReplayResult, replay
+    from sgfast.replaying import ReplayResult, replay
 
 __version__ = "0.1.0"
 
@@ -38,14 +38,14 @@ _HOMES = {
     "sgfast.errors": ("CaptureError", "OutputError", "PolicyError", "SgfastError"),
     "sgfast.policy.document": ("load_policy", "parse_policy"),
     "sgfast.policy.model": ("Policy",),
-    "sgfast.replay": ("ReplayResult",),
+    "sgfast.replaying": ("ReplayResult",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
     if name == "replay":
-        return import_module("sgfast.replay").replay
+        return import_module("sgfast.replaying").replay
     if name not in _HOME_OF:
         raise AttributeError(f"module 'sgfast' has no attribute {name!r}")
     value: object = getattr(import_module(_HOME_OF[name]), name)

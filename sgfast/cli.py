@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from sgfast import __version__
 from sgfast.capture.names import printable
 from sgfast.errors import OutputError
 
 if TYPE_CHECKING:
     from sgfast.engine import Midstream, Mode
-    from sgfast.replay import ReplayResult
+    from sgfast.replaying import ReplayResult
     from sgfast.report.output import Output
 
 EXIT_FAIL_ON = 1
@@ -40,23 +41,8 @@ _format_option = click.option(
 )
 
 
-def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if not wanted or context.resilient_parsing:
-        return
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        found = version("sgfast")
-    except PackageNotFoundError:
-        found = "(not installed)"
-    click.echo(f"sgfast {found}")
-    context.exit()
-
-
 @click.group("sgfast", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
-)
+@click.version_option(__version__, prog_name="sgfast", message="%(prog)s %(version)s", help="Print the version.")
 def main() -> None:
     """Security groups as a packet-matching engine: what would these rules do to this traffic?
 
@@ -165,7 +151,7 @@ def _replay(
     vpc: str | None,
     engine: Literal["fast", "reference"],
 ) -> ReplayResult:
-    from sgfast.replay import replay as run_replay
+    from sgfast.replaying import replay as run_replay
     from sgfast.report.connections import ConnectionLines
     from sgfast.report.progress import ProgressBar
     from sgfast.report.verdicts import VerdictLines

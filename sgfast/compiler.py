@@ -327,7 +327,8 @@ class _AddressClasses:
             if isinstance(rule.peer, GroupPeer):
                 numbers = self._classes_of_group(rule.peer.name, family, vpc)
             else:
-                numbers = {n for network in _named_networks(self.policy, rule) for n in self._classes_of_prefix[network]}
+                networks = _named_networks(self.policy, rule)
+                numbers = {n for network in networks for n in self._classes_of_prefix[network]}
             found = self._matching[key] = np.array(sorted(numbers), dtype=np.int64)
         return key, found
 
@@ -410,7 +411,7 @@ class _PortClasses:
         return key, np.array(self._of_ranges[rule.protocol, ranges], dtype=np.int64)
 
 
-# Rule tables -----------------------------------------------------------------------------------------------------------
+# Rule tables ---------------------------------------------------------------------------------------------------------
 
 
 class _Dimension:
@@ -423,11 +424,7 @@ class _Dimension:
             bits = np.zeros(count, dtype=np.int64)
             for bit, classes in enumerate(selectors[start : start + 32]):
                 bits[classes] |= 1 << bit
-            if start == 0:
-                code = bits
-            else:
-                code = code << 32 | bits
-            _, code = np.unique(code, return_inverse=True)
+            _, code = np.unique(code << 32 | bits, return_inverse=True)
             code = code.reshape(-1)
             groups = int(code.max()) + 1 if count else 1
         self.of_class = code.astype(np.uint32)

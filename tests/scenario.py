@@ -58,13 +58,16 @@ _END = re.compile(
 _WITH_PORTS = {"tcp": f.tcp, "udp": f.udp, "udplite": f.udplite, "sctp": f.sctp, "dccp": f.dccp}
 
 
+#: "" (who decided), "egress", "ingress" -> words; None: there is no such side.
+Said = dict[str, tuple[str, ...] | None]
+
+
 @dataclass
 class Line:
     text: str
     time_ns: int
     frame: bytes
-    #: "" (who decided), "egress", "ingress" -> words; None: there must be no such side.
-    expected: dict[str, tuple[str, ...] | None]
+    expected: Said
 
 
 class Names:
@@ -124,6 +127,18 @@ def read_time(text: str, start_ns: int) -> int:
     return start_ns + int(nanoseconds) + int((match["nudge"] or "0ns")[:-2])
 
 
+def read_expected(text: str) -> Said:
+    """What stands behind the arrow."""
+    expected: Said = {}
+    for part in text.split(";"):
+        words = tuple(part.split())
+        side = words[0] if words[0] in ("egress", "ingress") else ""
+        if side:
+            words = words[1:]
+        expected[side] = None if words == ("-",) else words
+    return expected
+
+
 def read_table(script: str, names: Names, start_ns: int = START_NS) -> list[Line]:
     lines = []
     now = start_ns
@@ -135,22 +150,12 @@ def read_table(script: str, names: Names, start_ns: int = START_NS) -> list[Line
         assert match, f"no line of a scenario: {text!r}"
         if match["time"]:
             now = read_time(match["time"], start_ns)
-        expected: dict[str, tuple[str, ...] | None] = {}
-        for part in match["expected"].split(";"):
-            words = tuple(part.split())
-            side = words[0] if words[0] in ("egress", "ingress") else ""
-            if side:
-                words = words[1:]
-            expected[side] = None if words == ("-",) else words
-        lines.append(Line(text, now, f.ethernet(packet(match["packet"], names)), expected))
+        lines.append(Line(text, now, f.ethernet(packet(match["packet"], names)), read_expected(match["expected"])))
     return lines
 
 
 def policy_of(policy: Policy | str) -> Policy:
     return policy if isinstance(policy, Policy) else parse_policy("version: 1\n" + policy)
-
-
-Said = dict[str, tuple[str, ...] | None]
 
 
 def from_engine(engine: Engine, row: Any) -> Said:
@@ -178,7 +183,8 @@ def _with_decision(verdict: str, reason: str | None, sides: Said) -> Said:
     return {"": (verdict, *([reason] if reason is not None else ()), *decided[2:]), **sides}
 
 
-def _fits(said: Said, expected: dict[str, tuple[str, ...] | None]) -> bool:
+def fits(said: Said, expected: Said) -> bool:
+    """Whether what was said begins, for each side, with what was expected."""
     for side, words in expected.items():
         got = said[side]
         if words is None or got is None:
@@ -221,7 +227,7 @@ def run(
             "engine, packet by packet": from_engine(single, alone),
             "reference": from_reference(reference.process_frame(line.time_ns, line.frame)),
         }
-        bad = any(not _fits(said, line.expected) for said in judged.values()) or len(
+        bad = any(not fits(said, line.expected) for said in judged.values()) or len(
             {spelled(said) for said in judged.values()}
         ) > 1
         wrong = wrong or bad

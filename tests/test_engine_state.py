@@ -10,7 +10,18 @@ from itertools import product
 
 import frames as f
 import pytest
-from scenario import START_NS, from_engine, from_reference, openers, policy_of, run, run_both_families, spelled
+from scenario import (
+    START_NS,
+    fits,
+    from_engine,
+    from_reference,
+    openers,
+    policy_of,
+    read_expected,
+    run,
+    run_both_families,
+    spelled,
+)
 
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError
@@ -614,6 +625,87 @@ def test_error_between_two_instances_passes_both_filters() -> None:
         error db > web about udp web:80 > db:4000   -> allow related; egress allow related; ingress allow related
         error web > db about udp db:4001 > web:80   -> deny invalid; egress deny invalid; ingress -
     """)  # fmt: skip
+
+
+# --- SPEC 3.1, 3.3, 3.4: what a frame holds
+
+TO_WEB = ("203.0.113.9", "10.0.0.5")
+TO_WEB6 = ("2001:db8:ff::9", "2001:db8::5")
+SYN = f.ipv4(*TO_WEB, f.tcp(40000, 80, "S"))
+SYN6 = f.ipv6(*TO_WEB6, f.tcp(40000, 80, "S"))
+# Frame, what is said of it, and how much of it was captured, if not all.
+FRAMES: dict[str, tuple] = {
+    "plain": (f.ethernet(SYN), "allow rule"),
+    "VLAN": (f.ethernet(f.vlan(SYN)), "allow rule"),
+    "QinQ": (f.ethernet(f.vlan(f.vlan(SYN6), tpid=0x88A8)), "allow rule"),
+    "MPLS": (f.ethernet(f.mpls(SYN6, labels=3)), "allow rule"),
+    "PPPoE": (f.ethernet(f.vlan(f.pppoe(SYN))), "allow rule"),
+    "ARP": (f.ethernet(bytes(28), 0x0806), "not-ip"),
+    "link header cut": (f.ethernet(SYN), "deny malformed; egress -; ingress -", 13),
+    "IP header cut": (f.ethernet(SYN), "deny malformed; egress -; ingress -", 33),
+    "IPv6 header cut": (f.ethernet(SYN6), "deny malformed; egress -; ingress -", 53),
+    "IPv6 announced, IPv4 inside": (f.ethernet(SYN, 0x86DD), "deny malformed; egress -; ingress -"),
+    "padded": (f.ethernet(SYN, padding=20), "allow rule"),
+    "segmentation offload": (f.ethernet(f.ipv4(*TO_WEB, f.tcp(4, 80, "S"), total_length=0)), "allow rule"),
+    "IPv6 segmentation offload": (f.ethernet(f.ipv6(*TO_WEB6, f.tcp(4, 80, "S"), payload_length=0)), "allow rule"),
+    "header of 4 words": (f.ethernet(f.ipv4(*TO_WEB, f.tcp(4, 80), header_words=4)), "deny malformed; egress -"),
+    "total length below header": (f.ethernet(f.ipv4(*TO_WEB, f.tcp(4, 80), total_length=19)), "deny malformed"),
+    "total length beyond frame": (f.ethernet(f.ipv4(*TO_WEB, f.tcp(4, 80), total_length=41)), "deny malformed"),
+    "IPv6 payload beyond frame": (f.ethernet(f.ipv6(*TO_WEB6, f.tcp(4, 80), payload_length=21)), "deny malformed"),
+    "TCP data offset 4": (f.ethernet(f.ipv4(*TO_WEB, f.tcp(4, 80, "S", data_offset=4))), "deny malformed"),
+    "TCP options beyond segment": (
+        f.ethernet(f.ipv4(*TO_WEB, f.tcp(4, 80, "S", data_offset=15), total_length=79)), "deny malformed"),
+    "TCP shorter than its header": (f.ethernet(f.ipv4(*TO_WEB, f.tcp(4, 80), total_length=39)), "deny malformed"),
+    "TCP header cut": (f.ethernet(SYN), "deny truncated; egress -", -1),
+    "TCP payload cut": (f.ethernet(f.ipv4(*TO_WEB, f.tcp(4, 80, "S", bytes(9)))), "allow rule", -9),
+    "UDP of 7 bytes": (f.ethernet(f.ipv4(*TO_WEB, f.udp(4, 80, length=7))), "deny malformed"),
+    "UDP of no length": (f.ethernet(f.ipv6(*TO_WEB6, f.udp(4, 80, length=0))), "deny malformed"),
+    "UDP beyond payload": (f.ethernet(f.ipv4(*TO_WEB, f.udp(4, 80, length=9))), "deny malformed"),
+    "UDP shorter than payload": (f.ethernet(f.ipv4(*TO_WEB, f.udp(4, 80, bytes(9), length=8))), "allow rule"),
+    "UDP header cut": (f.ethernet(f.ipv4(*TO_WEB, f.udp(4, 80))), "deny truncated", -1),
+    "UDP-Lite coverage is no length": (f.ethernet(f.ipv4(*TO_WEB, f.udplite(4, 80, coverage=9))), "allow rule"),
+    "SCTP header cut": (f.ethernet(f.ipv4(*TO_WEB, f.sctp(4, 80))), "deny truncated", -1),
+    "ICMP of 7 bytes": (f.ethernet(f.ipv4(*TO_WEB, f.icmp(8), total_length=27)), "deny malformed"),
+    "GRE without a byte": (f.ethernet(f.ipv4(*TO_WEB, f.other(47))), "allow rule"),
+    "IPv4 options": (f.ethernet(f.ipv4(*TO_WEB, f.tcp(4, 80, "S"), options=bytes(40))), "allow rule"),
+    "extension headers": (
+        f.ethernet(f.ipv6(*TO_WEB6, f.tcp(4, 80, "S"), extensions=[f.extension(0), f.extension(43, 24),
+                                                                  f.extension(60)])), "allow rule"),
+    "extension header overruns": (
+        f.ethernet(f.ipv6(*TO_WEB6, f.tcp(4, 80), extensions=[f.extension(60, 8, claimed_size=800)])),
+        "deny malformed"),
+    "extension header cut": (
+        f.ethernet(f.ipv6(*TO_WEB6, f.tcp(4, 80), extensions=[f.extension(60, 64)])), "deny truncated", 100),
+    "atomic fragment": (f.ethernet(f.ipv6(*TO_WEB6, f.tcp(4, 80, "S"), extensions=[f.fragment()])), "allow rule"),
+    "to nobody, malformed": (
+        f.ethernet(f.ipv4("192.0.2.1", "192.0.2.2", f.tcp(4, 80), total_length=9)), "out-of-scope"),
+    "to oneself, malformed": (f.ethernet(f.ipv4("10.0.0.5", "10.0.0.5", f.tcp(4, 80), total_length=9)), "local"),
+    "from an instance, malformed": (
+        f.ethernet(f.ipv4("10.0.0.5", "10.0.0.6", f.tcp(4, 80), total_length=9)), "deny malformed; ingress -"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_what_a_frame_holds(name: str) -> None:
+    frame, words, *kept = FRAMES[name]
+    captured = frame[: kept[0]] if kept else frame
+    policy = policy_of(PEERS)
+    engine, reference = Engine(policy), ReferenceEngine(policy)
+    said = from_engine(engine, engine.process_frames([captured], [START_NS], wire_lengths=[len(frame)])[0])
+    assert said == from_reference(reference.process_frame(START_NS, captured, wire_length=len(frame)))
+    assert fits(said, read_expected(words)), spelled(said)
+    if not words.startswith("allow"):
+        assert engine.dataplane.counters["live_tuples"] == 0
+
+
+def test_broken_packets_touch_no_connection() -> None:
+    policy = policy_of(PEERS)
+    engine = Engine(policy)
+    steps = [(0, "S", {}, "rule"), (29, "S", {"total_length": 9}, "malformed"), (30, "A", {}, "midstream")]
+    for time, flags, options, reason in steps:
+        frame = f.ethernet(f.ipv4(*TO_WEB, f.tcp(40000, 80, flags), **options))
+        row = engine.process_frames([frame], [time * 10**9])[0]
+        assert from_engine(engine, row)[""][1] == reason
 
 
 # --- SPEC 3.7: two sides

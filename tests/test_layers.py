@@ -23,17 +23,18 @@ MAY_KNOW: dict[str, set[str]] = {
     "replaying": {"engine", "capture", "core", "policy", "reference", "errors"},
     "report": {"replaying", "engine", "capture", "compiler", "core", "policy", "errors"},
     "cli": {"replaying", "report", "engine", "capture", "compiler", "policy", "errors", ""},
-    "__main__": {"cli"},
+    "__main__": {"cli", "errors"},
 }
 
 #: Within the data plane: what its look-ups and its table must not know of each other.
 CORE_IS_BLIND_TO: dict[str, set[str]] = {
-    "wire": {"classifier", "conntrack", "judge", "dataplane", "plane"},
-    "classifier": {"conntrack", "judge", "dataplane", "plane", "wire"},
+    "wire": {"classifier", "conntrack", "judge", "passage", "dataplane", "plane"},
+    "classifier": {"conntrack", "judge", "passage", "dataplane", "plane", "wire"},
     "cidr_trie": {"classifier", "conntrack", "judge", "dataplane", "wire"},
-    "conntrack": {"classifier", "judge", "dataplane", "plane", "wire"},
+    "conntrack": {"classifier", "judge", "passage", "dataplane", "plane", "wire"},
     "timer_wheel": {"conntrack", "classifier", "judge", "dataplane"},
-    "judge": {"dataplane", "wire"},
+    "judge": {"passage", "dataplane", "wire"},
+    "passage": {"dataplane", "wire"},
 }
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sgfast.core.dataplane import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import NO_SIDE, REASONS, VERDICTS
 from sgfast.policy.protocols import protocol_name
-from sgfast.replay import Names
+from sgfast.replaying import Names
 from sgfast.report import connections, fragments
 from sgfast.report.connections import ANSWERS, ENDS, ConnectionLines
 from sgfast.report.verdicts import VerdictLines

@@ -12,7 +12,7 @@ from frames import ethernet, ip, udp
 
 from sgfast.capture import Damage
 from sgfast.policy.model import Policy, Rule
-from sgfast.replay import Broken, Denied, ReplayResult, RuleHits, Service, Unanswered, replay
+from sgfast.replaying import Broken, Denied, ReplayResult, RuleHits, Service, Unanswered, replay
 from sgfast.report.text import (
     TOP,
     check_text,

@@ -108,7 +108,8 @@ def policies(draw: st.DrawFn) -> Policy:
     )
     instances = []
     for n in range(draw(st.integers(1, 6))):
-        addresses: list[Network] = [ip_network(f"10.0.{n % 2}.{5 + n}/32"), ip_network(f"2001:db8:0:{n % 2}::{5 + n}/128")]
+        hosts = (f"10.0.{n % 2}.{5 + n}/32", f"2001:db8:0:{n % 2}::{5 + n}/128")
+        addresses: list[Network] = list(map(ip_network, hosts))
         if draw(st.integers(0, 5)) == 0:
             addresses += [ip_network(f"10.{n + 1}.0.0/16"), ip_network(f"2001:db8:{n + 0x100:x}::/48")]
         members = draw(st.lists(st.sampled_from(GROUPS), min_size=1, max_size=3, unique=True))
@@ -122,10 +123,8 @@ def policies(draw: st.DrawFn) -> Policy:
             else Instance(i.name, "red", i.addresses, i.security_groups)
             for i in instances
         ]  # fmt: skip
-    timeouts = draw(
-        st.sampled_from((Timeouts(), Timeouts(), Timeouts(20, 3, 2, 3, 8, 4), Timeouts(20, 3, 2, 3, 8, 4), Timeouts(2, 5, 3, 1.5, 1, 2),
-             Timeouts(0.001, 1, 1, 1, 1, 1)))
-    )
+    brief, briefer, briefest = (20, 3, 2, 3, 8, 4), (2, 5, 3, 1.5, 1, 2), (0.001, 1, 1, 1, 1, 1)
+    timeouts = draw(st.sampled_from(((), (), brief, brief, briefer, briefest)).map(lambda seconds: Timeouts(*seconds)))
     return Policy(
         vpcs=vpcs,
         peerings=peerings,

@@ -30,7 +30,7 @@ cdef enum:         # State
 cdef enum:         # SideFlag
     FROM_HIGH = 1           # the initiator is the higher address
     REASON_SHIFT = 4        # of a moot side: the upper four bits are why its opener was denied
-    REPLIED = 2             # has had an allowed packet in reply direction
+    REPLIED = 2             # (bit 1: judge_side counts on it) has had an allowed packet in reply direction
     SIDE_DISCONNECTED = 4   # SPEC 6.3
 
 cdef enum:         # TupleMark
@@ -156,6 +156,11 @@ cdef inline bint side_lives(const Entry* e, int side, int64_t now) noexcept nogi
     return e.state[side] != NO_STATE and now < e.deadline[side]
 
 
+cdef inline bint side_connected(const Entry* e, int side, int64_t now) noexcept nogil:
+    # Lives, and is a connection.
+    return (<uint8_t>(e.state[side] - 1) < MOOT_TCP - 1) & (now < e.deadline[side])
+
+
 cdef inline int64_t latest_deadline(const Entry* e) noexcept nogil:
     cdef int64_t latest = INT64_MIN
     if e.state[0]:
@@ -176,7 +181,8 @@ cdef void rearm(Table* t, uint32_t slot) noexcept nogil
 # A tuple's life. Slots passed in are of entries in the index.
 cdef uint32_t add_key(Table* t, const FlowKey* key, uint64_t digest, uint32_t hash_value) noexcept nogil
 cdef void begin_tuple(
-    Table* t, uint32_t slot, const Packet* p, bint initiator_high, uint8_t verdict, uint8_t reason) noexcept nogil
+    Table* t, uint32_t slot, const Packet* p, bint initiator_high, uint8_t verdict, uint8_t reason,
+    int denied_side) noexcept nogil
 cdef void set_side(
     Table* t, uint32_t slot, int side, uint8_t state, uint8_t flags, uint32_t rule, int64_t deadline) noexcept nogil
 cdef void clear_side(Table* t, uint32_t slot, int side, uint8_t side_end) noexcept nogil

@@ -293,9 +293,9 @@ cdef void note_answer(Table* t, uint32_t slot) noexcept nogil:
 
 
 cdef void begin_tuple(
-    Table* t, uint32_t slot, const Packet* p, bint initiator_high, uint8_t verdict, uint8_t reason
+    Table* t, uint32_t slot, const Packet* p, bint initiator_high, uint8_t verdict, uint8_t reason, int denied_side
 ) noexcept nogil:
-    # After the packet that began it was judged on all its sides.
+    # After the packet that began it was judged on all its sides. `denied_side`: which one denied it, or -1.
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef FlowRecord* flow
     e.marks &= ~UNBEGUN
@@ -311,6 +311,8 @@ cdef void begin_tuple(
     flow.reason = reason
     flow.present = e.present
     flow.icmp = p.port_key if p.has_icmp else 0
+    if denied_side >= 0:
+        flow.side_end[denied_side] = SIDE_DENIED
 
 
 cdef void count_packet(Table* t, uint32_t slot, const Packet* p) noexcept nogil:

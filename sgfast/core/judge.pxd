@@ -6,7 +6,6 @@ from sgfast.core.classifier cimport find_address, find_rule
 from sgfast.core.conntrack cimport (
     ANSWERED,
     FROM_HIGH,
-    MOOT_TCP,
     OPENER_SEEN,
     REFUSED,
     REPLIED,
@@ -22,7 +21,7 @@ from sgfast.core.conntrack cimport (
     rearm,
     reopen_side,
     set_side,
-    side_lives,
+    side_connected,
 )
 from sgfast.core.conntrack_icmp cimport ICMP_ALIVE, icmp_next
 from sgfast.core.conntrack_other cimport UNIDIRECTIONAL, other_next
@@ -68,7 +67,6 @@ cdef struct Passage:
     int32_t instance[2]     # by side: who owns the address, -1: nobody
     uint32_t address[2]     # by side: address number
     uint8_t owners_known
-    uint8_t was_live        # the key had a live tuple before the packet
     uint8_t reopened        # a finished connection was forgotten for it
     uint8_t created         # it began a connection on some side
     uint8_t opener          # it was judged as a new opener (SPEC 4.8), or would have been
@@ -209,7 +207,7 @@ cdef inline bint judge_side(Plane* plane, const Packet* p, Passage* way, int sid
     if unlikely(way.slot == NO_SLOT):
         return judge_opener(plane, p, way, side)
     e = entry_at(&t.slab, way.slot)
-    if unlikely(not side_lives(e, side, plane.clock) or e.state[side] >= MOOT_TCP):
+    if unlikely(not side_connected(e, side, plane.clock)):
         return judge_opener(plane, p, way, side)
 
     way.rule = <int32_t>e.rule[side]
@@ -249,7 +247,8 @@ cdef inline bint judge_side(Plane* plane, const Packet* p, Passage* way, int sid
     else:
         e.deadline[side] = deadline
         rearm(t, way.slot)
-    if reply and not e.flags[side] & REPLIED:
+    # One branch for two conditions: which way a packet goes is a coin toss, whether it is the first reply is not.
+    if unlikely(<uint8_t>reply & ~(e.flags[side] >> 1) & 1):
         e.flags[side] |= REPLIED
         note_answer(t, way.slot)
     return True

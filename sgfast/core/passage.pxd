@@ -33,6 +33,7 @@ from sgfast.core.conntrack cimport (
     mark_opener,
     same_key,
     set_side,
+    side_connected,
     side_lives,
     sweep,
 )
@@ -225,7 +226,7 @@ cdef inline void note_attempt(
         e = entry_at(&t.slab, slot)
         e.present = (way.instance[0] >= 0) | (way.instance[1] >= 0) << 1
         set_side(t, slot, side, state, moot_flags(p, reason), <uint32_t>way.rule, deadline)
-        begin_tuple(t, slot, p, p.source_high, DENY, reason)
+        begin_tuple(t, slot, p, p.source_high, DENY, reason, side)
     e = entry_at(&t.slab, slot)
     side = 0 if e.state[0] else 1       # whichever end tried first
     e.deadline[side] = deadline
@@ -267,7 +268,7 @@ cdef inline void keep_tuples(
     # After the verdict: what the packet leaves behind. `moot`: the side that made the key moot before, or -1.
     cdef Table* t = &plane.table
     cdef Entry* e
-    cdef uint8_t state
+    cdef uint8_t state, initiator_high
     cdef bint begins = way.created
     if way.rules_denied and moot < 0 and can_be_moot(plane, p) and make_live(plane, p, way):
         state = moot_state(p)
@@ -281,9 +282,12 @@ cdef inline void keep_tuples(
         e = entry_at(&t.slab, way.slot)
         if e.marks & TUPLE_LIVE:
             if e.marks & UNBEGUN and (begins or e.state[0] or e.state[1]):
-                begin_tuple(t, way.slot, p, p.source_high if not (
-                    way.created and reason == INFERRED
-                ) else (e.flags[0] if e.state[0] else e.flags[1]) & FROM_HIGH, verdict, reason)
+                initiator_high = p.source_high
+                if way.created and reason == INFERRED:
+                    initiator_high = (e.flags[0] if e.state[0] else e.flags[1]) & FROM_HIGH
+                begin_tuple(
+                    t, way.slot, p, initiator_high, verdict, reason, denied_side if verdict == DENY else -1
+                )
                 if verdict == DENY:
                     plane.denied += 1
                 else:
@@ -327,11 +331,13 @@ cdef inline void judge_tracked(Plane* plane, const Packet* p, ResultRow* row) no
     cdef int source = p.source_high
     cdef int destination = 1 - source
     cdef int moot = -1
+    cdef int side, last
     cdef uint8_t present = 0
     cdef bint plain = False
+    cdef bint allowed
+    cdef SideRow* side_row = NULL
     way.slot = p.hint
     way.owners_known = False
-    way.was_live = False
     way.reopened = False
     way.created = False
     way.opener = False
@@ -345,21 +351,19 @@ cdef inline void judge_tracked(Plane* plane, const Packet* p, ResultRow* row) no
     if likely(way.slot != NO_SLOT):
         e = entry_at(&t.slab, way.slot)
         present = e.present
-        # The common case: whoever has a filter here has a live connection in it.
-        plain = (
-            present != 0
-            and (not present & 1 or (side_lives(e, 0, plane.clock) and e.state[0] < MOOT_TCP))
-            and (not present & 2 or (side_lives(e, 1, plane.clock) and e.state[1] < MOOT_TCP))
-        )
+        # The common case: whoever has a filter here has a live connection in it. With one filter, which end has it
+        # is as random as addresses are: the number of the side is computed, not branched on.
+        if present == 3:
+            plain = side_connected(e, 0, plane.clock) and side_connected(e, 1, plane.clock)
+        else:
+            plain = present != 0 and side_connected(e, present >> 1, plane.clock)
         if unlikely(not plain) and e.marks & TUPLE_LIVE:
             if plane.clock >= latest_deadline(e):
                 end_tuple(t, way.slot, plane.clock, SIDE_TIMEOUT)
                 way.slot = find_slot(t, &p.key, p.digest, p.hash)
             else:
-                way.was_live = True
                 moot = moot_side(e, plane.clock)
     if plain:
-        way.was_live = True
         if plane.want_sides:
             find_owners(plane, p, &way)
     else:
@@ -384,20 +388,20 @@ cdef inline void judge_tracked(Plane* plane, const Packet* p, ResultRow* row) no
             return
 
     # The egress side judges first; what it denies the ingress side never sees (SPEC 3.7).
-    if present >> source & 1:
-        if not judge_side(plane, p, &way, source):
-            note_side(plane, p, &way, &row.egress if row != NULL else NULL, source, False)
-            deny(plane, p, &way, row, source, way.reason)
-            keep_tuples(plane, p, &way, moot, source, DENY, way.reason)
+    side = source if present == 3 else present >> 1
+    last = destination if present == 3 else side
+    while True:
+        if row != NULL:
+            side_row = &row.egress if side == source else &row.ingress
+        allowed = judge_side(plane, p, &way, side)
+        note_side(plane, p, &way, side_row, side, allowed)
+        if unlikely(not allowed):
+            deny(plane, p, &way, row, side, way.reason)
+            keep_tuples(plane, p, &way, moot, side, DENY, way.reason)
             return
-        note_side(plane, p, &way, &row.egress if row != NULL else NULL, source, True)
-    if present >> destination & 1:
-        if not judge_side(plane, p, &way, destination):
-            note_side(plane, p, &way, &row.ingress if row != NULL else NULL, destination, False)
-            deny(plane, p, &way, row, destination, way.reason)
-            keep_tuples(plane, p, &way, moot, destination, DENY, way.reason)
-            return
-        note_side(plane, p, &way, &row.ingress if row != NULL else NULL, destination, True)
+        if likely(side == last):
+            break
+        side = last
     finish(plane, p, row, ALLOW, way.reason)
     if unlikely(not plain or t.keep_flows or way.reopened or p.step == TCP_RST):
         keep_tuples(plane, p, &way, moot, destination, ALLOW, way.reason)

@@ -86,7 +86,6 @@ cdef inline void read_header(const WireContext* context, const HeaderRow* row, P
         elif row.protocol == PROTO_UDP:
             length = 8
             transport[5] = 8
+    read_transport(context, p, transport, length, length, False)
     if context.exempt and is_infrastructure(p, transport, length, 255):
         p.outcome = READ_EXEMPT
-        return
-    read_transport(context, p, transport, length, length, False)

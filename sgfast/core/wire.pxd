@@ -81,11 +81,11 @@ cdef inline uint64_t digest_key(const WireContext* context, const FlowKey* key) 
 
 
 cdef inline void set_ipv4(FlowKey* key, uint32_t source, uint32_t destination, uint8_t* source_high) noexcept nogil:
-    cdef bint high = source > destination
-    source_high[0] = high
-    key.addr[0] = (
-        (<uint64_t>(destination if high else source) << 32) | (source if high else destination)
-    )
+    # Without a branch: half of all packets have the higher source.
+    cdef uint32_t high = source > destination
+    cdef uint32_t swap = (source ^ destination) & (0 - high)
+    source_high[0] = <uint8_t>high
+    key.addr[0] = (<uint64_t>(source ^ swap) << 32) | (destination ^ swap)
     key.addr[1] = 0
     key.addr[2] = 0
     key.addr[3] = 0
@@ -109,9 +109,11 @@ cdef inline void set_ipv6(
 cdef inline void set_ports(
     FlowKey* key, uint8_t family, uint8_t protocol, uint16_t sport, uint16_t dport, bint source_high
 ) noexcept nogil:
+    cdef uint32_t turn = <uint32_t>source_high << 4
+    cdef uint32_t ports = <uint32_t>sport << 16 | dport
     key.protocol = protocol
     key.kind = KIND_USED | KIND_PORTS | family
-    key.ports = (<uint32_t>dport << 16 | sport) if source_high else (<uint32_t>sport << 16 | dport)
+    key.ports = ports >> turn | ports << turn
 
 
 cdef inline int icmp_query(bint ipv6, uint8_t icmp_type, bint* reply) noexcept nogil:
@@ -270,10 +272,9 @@ cdef inline void read_ipv4(
         return
     available = min(captured, total)
     available = available - header_length if available > header_length else 0
+    read_transport(context, p, ip + header_length, available, total - header_length, (fragment & 0x2000) != 0)
     if unlikely(context.exempt and is_infrastructure(p, ip + header_length, available, 0)):
         p.outcome = READ_EXEMPT
-        return
-    read_transport(context, p, ip + header_length, available, total - header_length, (fragment & 0x2000) != 0)
 
 
 cdef inline bint is_extension(uint8_t protocol) noexcept nogil:
@@ -329,10 +330,9 @@ cdef inline void read_ipv6(
             first_fragment |= (body[at + 3] & 1) != 0
         p.protocol = body[at]
         at += length
+    read_transport(context, p, body + at, available - at, payload - at, first_fragment)
     if unlikely(context.exempt and is_infrastructure(p, body + at, available - at, ip[7])):
         p.outcome = READ_EXEMPT
-        return
-    read_transport(context, p, body + at, available - at, payload - at, first_fragment)
 
 
 cdef inline uint32_t ip_version_ethertype(uint8_t first_byte) noexcept nogil:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.policy.model import ICMP, ICMPV6
-from sgfast.replay import Names
+from sgfast.replaying import Names
 from sgfast.report.fragments import PROTOCOLS, Fragments, address_json, time_texts
 
 #: By number in a row; the order of ``core/conntrack.pxd``'s SideEnd.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sgfast.replay import ReplayResult
+from sgfast.replaying import ReplayResult
 from sgfast.report.fragments import time_text
 
 

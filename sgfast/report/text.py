@@ -12,7 +12,7 @@ from sgfast.capture.names import printable
 from sgfast.engine import REASONS
 from sgfast.policy.model import ICMP, ICMPV6
 from sgfast.policy.protocols import protocol_name
-from sgfast.replay import Broken, Denied, ReplayResult, RuleHits, Service
+from sgfast.replaying import Broken, Denied, ReplayResult, RuleHits, Service
 
 #: Rows of a list before "and N more".
 TOP = 10

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from sgfast.engine import HEADER_DTYPE, NO_SIDE, REASONS, RESULT_DTYPE, VERDICTS
-from sgfast.replay import Names
+from sgfast.replaying import Names
 from sgfast.report.fragments import PROTOCOLS, Fragments, address_bytes, address_json, row_bytes, time_texts, unpacker
 
 #: What of a header a line does not show; packets that differ in nothing else share a fragment.

@@ -187,12 +187,14 @@ def replay(
         raise ValueError(f"engine is 'fast' or 'reference', not {engine!r}")
 
     result = ReplayResult(policy, mode, midstream, vpc, paths, engine, warnings=list(policy.warnings))
-    # Opened before anything is judged, so that a missing file is known at once; standard input comes as it comes.
-    readers = [open_capture(path) for path in paths]
+    for path in paths:
+        # What is wrong with a file is told before anything is judged. A pipe can be opened only once.
+        if os.path.isfile(path):
+            open_capture(path).close()
     packets_before = bytes_before = 0
     began = time.perf_counter()
-    try:
-        for reader in readers:
+    for path in paths:
+        with open_capture(path) as reader:
             while (batch := reader.next_batch()) is not None:
                 runner.process(batch)
                 if progress is not None:
@@ -202,10 +204,7 @@ def replay(
             if reader.damage is not None:
                 result.damaged = reader.damage
                 break
-        runner.finish()
-    finally:
-        for reader in readers:
-            reader.close()
+    runner.finish()
     result.elapsed_seconds = time.perf_counter() - began
     runner.fill(result)
     return result

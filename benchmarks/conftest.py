@@ -1,0 +1,141 @@
+"""Options, captures, yardsticks, and the table at the end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from measure import Results, load_average, machine, software, table
+from workload import Capture, Family, Workload, make_capture, make_policy
+from yardsticks import Loops, NoCompiler
+
+from sgfast import Policy
+
+_RESULTS = pytest.StashKey[Results]()
+_BEGAN = pytest.StashKey[tuple[float, float]]()
+
+DEFAULT_PACKETS = 10_000_000
+
+
+def _amount(text: str) -> int:
+    """``10_000_000``, ``10e6``."""
+    value = int(float(text.replace("_", "")))
+    if value < 1:
+        raise ValueError(f"{text} is less than 1")
+    return value
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("sgfast benchmarks")
+    group.addoption(
+        "--packets",
+        type=_amount,
+        default=_amount(os.environ.get("SGFAST_BENCH_PACKETS", str(DEFAULT_PACKETS))),
+        help="packets in a capture; captures of less than 10 for each flow have fewer flows "
+        "(default: SGFAST_BENCH_PACKETS or 10,000,000)",
+    )
+    group.addoption(
+        "--python-packets", type=_amount, default=100_000, help="packets for the Python yardstick, at most --packets"
+    )
+    group.addoption("--lookups", type=_amount, default=1_000_000, help="rows for stateless matching, at most --packets")
+    group.addoption(
+        "--instances", type=_amount, default=10_000, help="in a policy; 100 groups need 200 (default: 10,000)"
+    )
+    group.addoption("--rounds", type=_amount, default=5, help="of yardsticks and sgfast in turn (default: 5)")
+    group.addoption("--seed", type=int, default=1, help="for policies and captures (default: 1)")
+    group.addoption(
+        "--capture-dir",
+        type=Path,
+        help="keep captures here (some 5 GB) and use them again; otherwise each is deleted after its use",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_RESULTS] = Results()
+    config.stash[_BEGAN] = (time.monotonic(), load_average())
+    config.option.benchmark_quiet = True  # the table below takes its place; --benchmark-verbose brings it back
+
+
+@pytest.fixture(scope="session")
+def results(pytestconfig: pytest.Config) -> Results:
+    return pytestconfig.stash[_RESULTS]
+
+
+@pytest.fixture(scope="session")
+def rounds(pytestconfig: pytest.Config) -> int:
+    value: int = pytestconfig.option.rounds
+    return value
+
+
+@pytest.fixture(scope="session")
+def loops(tmp_path_factory: pytest.TempPathFactory) -> Loops:
+    try:
+        return Loops(tmp_path_factory.mktemp("yardsticks"))
+    except NoCompiler as error:
+        pytest.skip(f"the C yardsticks are missing, and figures without them say little: {error}")
+
+
+class Maker:
+    """Policies and captures as the options want them."""
+
+    def __init__(self, config: pytest.Config, folder: Path) -> None:
+        self.option = config.option
+        self.folder: Path = config.option.capture_dir or folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._policies: dict[tuple[int, int, int], Policy] = {}
+
+    def policy(self, rules: int = 1_000, groups: int = 100, family: Family = 4) -> Policy:
+        key = rules, groups, family
+        if key not in self._policies:
+            self._policies[key] = make_policy(
+                rules, groups, self.option.instances, family=family, seed=self.option.seed
+            )
+        return self._policies[key]
+
+    @contextmanager
+    def capture(self, workload: Workload, packets: int) -> Iterator[Capture]:
+        """In the page cache, and gone afterwards unless --capture-dir keeps it."""
+        made = make_capture(
+            workload, self.policy(family=workload.family), self.folder, packets=packets, seed=self.option.seed
+        )
+        with made.path.open("rb", buffering=0) as file:
+            buffer = bytearray(1 << 20)
+            while file.readinto(buffer):
+                pass
+        try:
+            yield made
+        finally:
+            if self.option.capture_dir is None:
+                made.path.unlink(missing_ok=True)  # a short capture may be its own sample
+
+
+@pytest.fixture(scope="session")
+def maker(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Maker:
+    return Maker(pytestconfig, tmp_path_factory.mktemp("captures"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    lines = list(table(config.stash[_RESULTS]))
+    if not lines:
+        return
+    option = config.option
+    began, load = config.stash[_BEGAN]
+    terminalreporter.section("sgfast benchmarks")
+    terminalreporter.line(machine())
+    terminalreporter.line(
+        f"{software()}; load average {load:.1f} before, {load_average():.1f} after; "
+        f"{time.monotonic() - began:.0f} s"
+    )
+    terminalreporter.line(f"pytest {shlex.join(config.invocation_params.args)}")
+    terminalreporter.line(
+        f"{option.packets:,} packets, {option.instances:,} instances, seed {option.seed}; "
+        f"median, lowest and highest of {option.rounds} rounds"
+    )
+    terminalreporter.line("a/b: a's time over b's, median of the same rounds, ± half of their range")
+    for line in lines:
+        terminalreporter.line(line)

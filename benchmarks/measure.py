@@ -1,0 +1,261 @@
+"""Measuring sgfast beside its yardsticks, and the table that says what came of it.
+
+Each round runs every yardstick once and then sgfast, so that whatever else the machine does meets all of them. A round
+gives one ratio for each yardstick; what is reported is the median of the rounds, and the lowest and highest.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sgfast import __version__
+
+# A clock that leaves out what is not to be measured ------------------------------------------------------------------
+
+_left_out_seconds = 0.0
+
+
+def clock() -> float:
+    """Seconds, for pytest-benchmark as a timer: only those that ``counting`` let through."""
+    return time.perf_counter() - _left_out_seconds
+
+
+def counting(work: Callable[[], float]) -> float:
+    """Runs ``work``, which returns the seconds of it that count: ``clock`` goes on by just as much."""
+    global _left_out_seconds
+    began = time.perf_counter()
+    counted = work()
+    _left_out_seconds += time.perf_counter() - began - counted
+    return counted
+
+
+def timed(work: Callable[[], object]) -> Callable[[], float]:
+    """``work``, returning how many seconds it took."""
+
+    def run() -> float:
+        began = time.perf_counter()
+        work()
+        return time.perf_counter() - began
+
+    return run
+
+
+# Samples -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Spread:
+    median: float
+    low: float
+    high: float
+    samples: int
+
+    @classmethod
+    def of(cls, samples: list[float]) -> Spread:
+        return cls(statistics.median(samples), min(samples), max(samples), len(samples))
+
+    def json(self) -> dict[str, float]:
+        return {"median": self.median, "min": self.low, "max": self.high, "rounds": self.samples}
+
+
+@dataclass
+class Yardstick:
+    """Something that does the same job, or part of it.
+
+    ``run`` returns seconds for ``items`` of what is counted. ``faster``: whether the table says how many times faster
+    sgfast is, rather than how many times slower.
+    """
+
+    title: str
+    items: int
+    run: Callable[[], float]
+    faster: bool = False
+
+
+@dataclass
+class Row:
+    """A line of the table: sgfast in one setting."""
+
+    section: str
+    title: str
+    items: int
+    #: Nanoseconds or milliseconds for one item.
+    samples: list[float]
+    #: By yardstick: one for each round.
+    yardstick_samples: dict[str, list[float]]
+    #: sgfast's time over the yardstick's, one for each round.
+    ratios: dict[str, list[float]]
+
+
+@dataclass
+class Section:
+    """A part of the table. ``per``: what one item is. ``unit``: of its time."""
+
+    title: str
+    per: str
+    unit: str = "ns"
+    yardsticks: dict[str, Yardstick] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def scale(self) -> float:
+        return {"ns": 1e9, "ms": 1e3}[self.unit]
+
+
+class Results:
+    """All sections of a run, in order."""
+
+    def __init__(self) -> None:
+        self.sections: dict[str, Section] = {}
+
+    def measure(
+        self,
+        benchmark: Any,
+        section: Section,
+        title: str,
+        work: Callable[[], float],
+        *,
+        items: int,
+        yardsticks: dict[str, Yardstick],
+        rounds: int,
+    ) -> Row:
+        """Rounds of yardsticks and ``work``, which returns the seconds that count.
+
+        pytest-benchmark gets the same seconds if the test is marked ``@pytest.mark.benchmark(timer=clock)``, and
+        figures and ratios in ``extra_info``. One round before the first only warms up.
+        """
+        section = self.sections.setdefault(section.title, section)
+        section.yardsticks.update(yardsticks)
+        samples: list[float] = []
+        beside: dict[str, list[float]] = {name: [] for name in yardsticks}
+
+        def before() -> None:
+            for name, yardstick in yardsticks.items():
+                beside[name].append(yardstick.run() / yardstick.items * section.scale)
+
+        def measured() -> None:
+            samples.append(counting(work) / items * section.scale)
+
+        benchmark.group = section.title
+        benchmark.pedantic(measured, setup=before, rounds=rounds, warmup_rounds=1)
+        if len(samples) > 1:  # with --benchmark-disable there is but one
+            for values in (samples, *beside.values()):
+                del values[0]
+        ratios = {
+            name: [mine / other for mine, other in zip(samples, others, strict=True)]
+            for name, others in beside.items()
+        }
+        row = Row(section.title, title, items, samples, beside, ratios)
+        section.rows.append(row)
+        benchmark.extra_info.update(
+            {
+                "title": title,
+                "items": items,
+                f"{section.unit}_per_{section.per}": Spread.of(samples).json(),
+                f"{section.per}s_per_second": section.scale / statistics.median(samples),
+                "yardsticks": {name: Spread.of(values).json() for name, values in beside.items()},
+                # sgfast's time over the yardstick's
+                "ratios": {name: Spread.of(values).json() for name, values in ratios.items()},
+            }
+        )
+        return row
+
+
+# The table -----------------------------------------------------------------------------------------------------------
+
+_TITLE = 31
+_MEDIAN = 8
+_EXTENT = 15
+_RATE = 8
+_RATIO = 12
+
+
+def table(results: Results) -> Iterator[str]:
+    """Lines of at most 100 characters."""
+    for section in results.sections.values():
+        if not section.rows:
+            continue
+        yield ""
+        yield section.title
+        head = f"  {'':{_TITLE}}{section.unit:>{_MEDIAN}}{'low - high':>{_EXTENT}}"
+        head += f"{'M/s' if section.unit == 'ns' else '':>{_RATE}}"
+        for name, yardstick in section.yardsticks.items():
+            head += f"{name + '/sgfast' if yardstick.faster else 'sgfast/' + name:>{_RATIO + 1}}"
+        yield head
+        for row in section.rows:
+            yield _line(section, row.title, row.samples, [_ratio(section, row, name) for name in section.yardsticks])
+        for name, yardstick in section.yardsticks.items():
+            pooled = [value for row in section.rows for value in row.yardstick_samples.get(name, [])]
+            if pooled:
+                yield _line(section, f"{name}: {yardstick.title}", pooled, [])
+
+
+def _line(section: Section, title: str, samples: list[float], ratios: list[str]) -> str:
+    spread = Spread.of(samples)
+    extent = f"{number(spread.low)} - {number(spread.high)}"
+    rate = number(1e3 / spread.median) if section.unit == "ns" else ""
+    line = f"  {title:<{_TITLE}}{number(spread.median):>{_MEDIAN}}{extent:>{_EXTENT}}{rate:>{_RATE}}"
+    return (line + "".join(f"{ratio:>{_RATIO + 1}}" for ratio in ratios)).rstrip()
+
+
+def _ratio(section: Section, row: Row, name: str) -> str:
+    """The median, and half the range as a share of it."""
+    ratios = row.ratios.get(name)
+    if not ratios:
+        return ""
+    if section.yardsticks[name].faster:
+        ratios = [1 / ratio for ratio in ratios]
+    spread = Spread.of(ratios)
+    return f"{number(spread.median)} ±{(spread.high - spread.low) / 2 / spread.median:.0%}"
+
+
+def number(value: float) -> str:
+    """With about three digits."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+# The machine ---------------------------------------------------------------------------------------------------------
+
+
+def machine() -> str:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_cpu_model()}, {os.cpu_count()} cores ({usable} usable), {platform.system()} {platform.release()}"
+
+
+def software() -> str:
+    return f"sgfast {__version__}{_commit()}, {platform.python_implementation()} {platform.python_version()}"
+
+
+def load_average() -> float:
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+
+
+def _cpu_model() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    # arm64 kernels name no model there
+    found = re.search(r"^(?:model name|Hardware|cpu)\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
+        )
+    except OSError:
+        return ""
+    return f" ({described.stdout.strip()})" if described.returncode == 0 else ""

@@ -1,0 +1,98 @@
+"""What comes before the first packet: importing sgfast, loading a document, compiling it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Maker
+from measure import Results, Section, Yardstick, clock, timed
+from workload import policy_text
+
+from sgfast import Policy, load_policy
+from sgfast.compiler import compile_policy
+
+RULES, GROUPS = 5_000, 100
+
+#: Arguments of Python.
+PROCESSES = {
+    "import sgfast": ("-c", "import sgfast"),
+    "import what a replay needs": ("-c", "from sgfast import Engine, load_policy, replay"),
+    "sgfast --help": ("-m", "sgfast", "--help"),
+}
+
+
+def section(maker: Maker) -> Section:
+    title = f"policy of {GROUPS} groups x {RULES // GROUPS} rules, {maker.option.instances:,} instances"
+    return Section(title, "run", "ms")
+
+
+@pytest.mark.benchmark(timer=clock)
+def test_load(benchmark: Any, maker: Maker, results: Results, rounds: int, tmp_path: Path) -> None:
+    policy = maker.policy(RULES, GROUPS)
+    path = tmp_path / "policy.yaml"
+    path.write_text(policy_text(policy))
+    text = path.read_bytes()
+    loaded: list[Policy] = []
+    results.measure(
+        benchmark,
+        section(maker),
+        "load",
+        timed(lambda: loaded.append(load_policy(path))),
+        items=1,
+        yardsticks={"compose": Yardstick("PyYAML, nodes only", 1, timed(lambda: compose(text)))},
+        rounds=rounds,
+    )
+    assert loaded[-1].security_groups == policy.security_groups
+    assert loaded[-1].instances == policy.instances
+
+
+@pytest.mark.benchmark(timer=clock)
+def test_compile(benchmark: Any, maker: Maker, results: Results, rounds: int) -> None:
+    policy = maker.policy(RULES, GROUPS)
+    text = policy_text(policy).encode()
+    results.measure(
+        benchmark,
+        section(maker),
+        "compile",
+        timed(lambda: compile_policy(policy)),
+        items=1,
+        yardsticks={"compose": Yardstick("PyYAML, nodes only", 1, timed(lambda: compose(text)))},
+        rounds=rounds,
+    )
+    compiled = compile_policy(policy)
+    assert (len(compiled.rules), len(compiled.instances)) == (RULES, maker.option.instances)
+    benchmark.extra_info.update(
+        nbytes=compiled.nbytes, address_classes=compiled.address_classes, port_classes=compiled.port_classes,
+        rule_tables=compiled.rule_tables,
+    )  # fmt: skip
+
+
+def compose(text: bytes) -> None:
+    assert yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) is not None
+
+
+@pytest.mark.benchmark(timer=clock)
+@pytest.mark.parametrize("title", PROCESSES)
+def test_import(benchmark: Any, title: str, results: Results, rounds: int) -> None:
+    """In a new process, its start and end included."""
+    results.measure(
+        benchmark,
+        Section("a new process", "run", "ms"),
+        title,
+        timed(lambda: python(*PROCESSES[title])),
+        items=1,
+        yardsticks={
+            "python": Yardstick("python -c pass", 1, timed(lambda: python("-c", "pass"))),
+            "numpy": Yardstick("import numpy", 1, timed(lambda: python("-c", "import numpy"))),
+        },
+        rounds=rounds,
+    )
+
+
+def python(*arguments: str) -> None:
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)

@@ -1,0 +1,120 @@
+"""Whole replays: a capture in the page cache becomes verdicts, rules and counters, one core."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Maker
+from measure import Results, Section, Yardstick, clock, timed
+from workload import WORKLOADS, Capture
+from yardsticks import Loops
+from yardsticks.scripted import ScriptedFilter
+
+from sgfast import Policy, ReplayResult, replay
+from sgfast.report.connections import ConnectionLines
+
+#: How sgfast is run: name -> arguments of replay, whether connections are written.
+SETTINGS: dict[str, tuple[dict[str, Any], bool]] = {
+    "verbatim": ({"mode": "verbatim", "midstream": "deny"}, False),
+    "causal": ({"mode": "causal", "midstream": "infer"}, False),
+    "connections": ({"mode": "verbatim", "midstream": "deny"}, True),
+}
+TITLES = {
+    "verbatim": "verbatim, deny",
+    "causal": "causal, infer",
+    "connections": "verbatim, deny, --connections",
+}
+
+
+@dataclass
+class Subject:
+    """A capture, its policy, and the yardsticks for it."""
+
+    capture: Capture
+    policy: Policy
+    section: Section
+    loops: dict[str, Yardstick] = field(default_factory=dict)
+    #: Slow: only beside the first setting.
+    scripts: dict[str, Yardstick] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module", params=WORKLOADS)
+def subject(request: pytest.FixtureRequest, maker: Maker, loops: Loops) -> Iterator[Subject]:
+    workload = WORKLOADS[request.param]
+    packets = maker.option.packets
+    policy = maker.policy(family=workload.family)
+    few = min(packets, maker.option.python_packets)
+    with maker.capture(workload, packets) as capture, maker.capture(workload, few) as sample:
+        # Of a shorter capture the flows are fewer: the title says what was meant, the figure what there is.
+        flows = "" if workload.traffic == "openers" or capture.flows == workload.flows else f" (here {capture.flows:,})"
+        title = f"{workload.name}: {workload.title}{flows}; {capture.frame_bytes}-byte packets"
+        made = Subject(capture, policy, Section(title, "packet"))
+        made.loops["walk"] = Yardstick("C, headers only", packets, timed(lambda: walk(loops, capture)))
+        if workload.traffic != "openers":  # without timeouts its table would outgrow any memory
+            made.loops["hash"] = Yardstick("C, bare flow table", packets, timed(lambda: count(loops, capture)))
+        made.scripts["Python"] = Yardstick("dpkt, pytricia, dict", few, lambda: script(policy, sample), faster=True)
+        yield made
+
+
+@pytest.mark.benchmark(timer=clock)
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_replay(
+    benchmark: Any, subject: Subject, setting: str, results: Results, rounds: int, tmp_path: Path
+) -> None:
+    capture, expected = subject.capture, subject.capture.expected
+    arguments, connections = SETTINGS[setting]
+    judged: list[ReplayResult] = []
+
+    def run() -> float:
+        if not connections:
+            judged.append(replay(subject.policy, [capture.path], **arguments))
+        else:
+            with (tmp_path / "connections.jsonl").open("wb", buffering=0) as file:
+                sink = ConnectionLines(lambda data: _write(file, data))
+                judged.append(replay(subject.policy, [capture.path], flows=sink, **arguments))
+        return judged[-1].elapsed_seconds
+
+    yardsticks = subject.loops | (subject.scripts if setting == "verbatim" else {})
+    results.measure(
+        benchmark, subject.section, TITLES[setting], run, items=capture.packets, yardsticks=yardsticks, rounds=rounds
+    )
+    benchmark.extra_info.update(
+        workload=capture.workload.name, setting=setting, flows=capture.flows, expected=expected
+    )
+    for result in judged:
+        found = {name: result.verdicts[name] for name in ("allow", "deny")} | {"opened": result.connections["opened"]}
+        assert result.packets == capture.packets and not result.warnings
+        assert found == expected
+    if connections:
+        with (tmp_path / "connections.jsonl").open("rb") as lines:
+            assert sum(1 for _ in lines) == capture.flows
+    (tmp_path / "connections.jsonl").unlink(missing_ok=True)
+
+
+def _write(file: Any, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+# Yardsticks, checked to do what they say
+
+
+def walk(loops: Loops, capture: Capture) -> None:
+    assert loops.walk(capture.path) == capture.packets
+
+
+def count(loops: Loops, capture: Capture) -> None:
+    assert loops.hash(capture.path, capture.flows) == (capture.packets, capture.flows)
+
+
+def script(policy: Policy, capture: Capture) -> float:
+    scripted = ScriptedFilter(policy, capture.workload.family)
+    seconds = timed(lambda: scripted.replay(capture.path))()
+    found = {"allow": scripted.allowed, "deny": scripted.denied, "opened": len(scripted.connections)}
+    assert found == capture.expected
+    return seconds

@@ -1,0 +1,403 @@
+"""Longest prefix match and the classifier, each against a scan of everything there is (SPEC 2.6, 4.8-4.11)."""
+
+from __future__ import annotations
+
+import random
+from ipaddress import IPv4Network, ip_address, ip_network
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, note, seed, settings
+from hypothesis import strategies as st
+from traffic import OUTSIDE, PORTS, Crowd, policies
+
+from sgfast import compiler
+from sgfast.compiler import CompiledPolicy, compile_policy
+from sgfast.core.cidr_trie import CidrTrie
+from sgfast.engine import Engine
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Instance, Policy, Rule, SecurityGroup
+
+SEED = 11
+NOWHERE = 5
+BITS = {4: 32, 6: 128}
+both_families = pytest.mark.parametrize("family", [4, 6])
+
+# A prefix: the address's bits, the length.
+Prefix = tuple[int, int]
+
+
+def network(address: int, length: int, family: int) -> Prefix:
+    shift = BITS[family] - length
+    return address >> shift << shift, length
+
+
+def build(prefixes: dict[Prefix, int], family: int, rng: random.Random) -> CidrTrie:
+    rows = list(prefixes.items())
+    rng.shuffle(rows)
+    packed = np.zeros((len(rows), 16), np.uint8)
+    width = BITS[family] // 8
+    for n, ((address, _), _) in enumerate(rows):
+        packed[n, :width] = list(address.to_bytes(width, "big"))
+    return CidrTrie(family == 6, packed, [length for (_, length), _ in rows], [value for _, value in rows], NOWHERE)
+
+
+def scanned(prefixes: dict[Prefix, int], address: int, family: int) -> int:
+    """The longest prefix's value, by looking at all of them."""
+    best, value = -1, NOWHERE
+    for (first, length), candidate in prefixes.items():
+        if length > best and address >> (BITS[family] - length) == first >> (BITS[family] - length):
+            best, value = length, candidate
+    return value
+
+
+class ByLength:
+    """The same answer as ``scanned`` for many prefixes: one dict a length, the longest first."""
+
+    def __init__(self, prefixes: dict[Prefix, int], family: int) -> None:
+        self.bits = BITS[family]
+        self.lengths: dict[int, dict[int, int]] = {}
+        for (address, length), value in prefixes.items():
+            self.lengths.setdefault(length, {})[address >> (self.bits - length)] = value
+        self.longest_first = sorted(self.lengths, reverse=True)
+
+    def find(self, address: int) -> int:
+        for length in self.longest_first:
+            value = self.lengths[length].get(address >> (self.bits - length))
+            if value is not None:
+                return value
+        return NOWHERE
+
+
+def look_up(trie: CidrTrie, address: int, family: int) -> int:
+    return trie.find(address.to_bytes(BITS[family] // 8, "big"))
+
+
+def edges_of(prefix: Prefix, family: int) -> list[int]:
+    """The first and last address of a prefix, and their neighbours outside of it."""
+    first, length = prefix
+    last = first | ((1 << (BITS[family] - length)) - 1)
+    return [a for a in (first - 1, first, last, last + 1) if 0 <= a < 1 << BITS[family]]
+
+
+@both_families
+def test_empty_trie_knows_nobody(family: int) -> None:
+    trie = build({}, family, random.Random(SEED))
+    for address in (0, 1, (1 << BITS[family]) - 1):
+        assert look_up(trie, address, family) == NOWHERE
+
+
+@both_families
+def test_one_prefix_of_every_length(family: int) -> None:
+    rng = random.Random(SEED)
+    for length in range(BITS[family] + 1):
+        for address in (0, (1 << BITS[family]) - 1, rng.getrandbits(BITS[family])):
+            prefixes = {network(address, length, family): 7}
+            trie = build(prefixes, family, rng)
+            (prefix,) = prefixes
+            for probe in (*edges_of(prefix, family), 0, (1 << BITS[family]) - 1):
+                assert look_up(trie, probe, family) == scanned(prefixes, probe, family), (length, hex(probe))
+            # one bit off, anywhere
+            for bit in range(BITS[family]):
+                probe = prefix[0] ^ 1 << bit
+                assert look_up(trie, probe, family) == scanned(prefixes, probe, family), (length, bit)
+
+
+@both_families
+@pytest.mark.parametrize("ones", [False, True], ids=["zeros", "ones"])
+def test_nest_of_every_length(family: int, ones: bool) -> None:
+    """One prefix inside the other, from everything to a single address: each bit that differs leaves it one deeper."""
+    rng = random.Random(SEED)
+    bits = BITS[family]
+    for address in ((1 << bits) - 1 if ones else 0, rng.getrandbits(bits)):
+        prefixes = {network(address, length, family): 100 + length for length in range(bits + 1)}
+        trie = build(prefixes, family, rng)
+        assert look_up(trie, address, family) == 100 + bits
+        for length in range(bits):
+            # agrees in exactly `length` bits, whatever stands behind them
+            for noise in (0, (1 << bits) - 1, rng.getrandbits(bits)):
+                keep = bits - length - 1
+                probe = (address >> keep ^ 1) << keep | noise & ((1 << keep) - 1)
+                assert look_up(trie, probe, family) == 100 + length
+
+
+@both_families
+def test_nests_with_gaps_at_every_pair_of_lengths(family: int) -> None:
+    rng = random.Random(SEED)
+    bits = BITS[family]
+    lengths = range(bits + 1) if family == 4 else [*range(0, 129, 7), 1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128]
+    for outer in lengths:
+        for inner in (length for length in lengths if length > outer):
+            address = rng.getrandbits(bits)
+            prefixes = {network(address, outer, family): 7, network(address, inner, family): 8}
+            trie = build(prefixes, family, rng)
+            for prefix in prefixes:
+                for probe in edges_of(prefix, family):
+                    assert look_up(trie, probe, family) == scanned(prefixes, probe, family), (outer, inner)
+
+
+@both_families
+def test_siblings_at_every_length(family: int) -> None:
+    """A nest, and beside it at each length the other half."""
+    rng = random.Random(SEED)
+    bits = BITS[family]
+    address = rng.getrandbits(bits)
+    prefixes = {network(address, length, family): 100 + length for length in range(0, bits + 1, 3)}
+    prefixes |= {network(address ^ 1 << (bits - length), length, family): 500 + length for length in range(1, bits + 1)}
+    trie = build(prefixes, family, rng)
+    for prefix in prefixes:
+        for probe in edges_of(prefix, family):
+            assert look_up(trie, probe, family) == scanned(prefixes, probe, family)
+
+
+@both_families
+@pytest.mark.parametrize("trial", range(60))
+def test_random_sets_against_a_scan(family: int, trial: int) -> None:
+    print(f"seed {trial}")
+    rng = random.Random(trial)
+    bits = BITS[family]
+    lengths = [0, 1, 7, 8, 9, 15, 16, 17, 23, 24, 25, 31, 32]
+    if family == 6:
+        lengths += [33, 40, 63, 64, 65, 72, 100, 120, 121, 127, 128] * 2
+    base = rng.getrandbits(bits)
+
+    def nearby() -> int:
+        """Agrees with ``base`` in its first bits, in all but the last few or in none."""
+        return base ^ rng.getrandbits(bits) & ((1 << rng.randint(1, bits)) - 1)
+
+    prefixes = {
+        network(nearby(), rng.choice(lengths), family): n + 10 for n in range(rng.choice((1, 2, 30, 400)))
+    }
+    trie = build(prefixes, family, rng)
+    known = list(prefixes)
+    for _ in range(200):
+        probe = nearby()
+        if rng.random() < 0.7:
+            first, length = rng.choice(known)
+            probe = first ^ rng.getrandbits(bits) & ((1 << (bits - length)) - 1)
+            if rng.random() < 0.4:
+                probe ^= 1 << rng.randrange(bits)
+        assert look_up(trie, probe, family) == scanned(prefixes, probe, family), hex(probe)
+
+
+@both_families
+def test_fifty_thousand_prefixes(family: int) -> None:
+    print(f"seed {SEED}")
+    rng = random.Random(SEED)
+    bits = BITS[family]
+    bases = [rng.getrandbits(bits) for _ in range(300)]
+    prefixes: dict[Prefix, int] = {}
+    while len(prefixes) < 50_000:
+        address = rng.choice(bases) ^ rng.getrandbits(bits) & ((1 << rng.randint(1, bits)) - 1)
+        prefixes[network(address, rng.randint(8, bits), family)] = len(prefixes) + 10
+    trie, slow = build(prefixes, family, rng), ByLength(prefixes, family)
+    known = list(prefixes)
+    for _ in range(40_000):
+        first, length = rng.choice(known)
+        probe = first ^ rng.getrandbits(bits) & ((1 << (bits - length)) - 1)
+        if rng.random() < 0.5:
+            probe ^= 1 << rng.randrange(bits)
+        assert look_up(trie, probe, family) == slow.find(probe), hex(probe)
+    # the dicts themselves against the scan
+    for _ in range(20):
+        probe = rng.choice(known)[0] ^ 1 << rng.randrange(bits)
+        assert slow.find(probe) == scanned(prefixes, probe, family)
+
+
+@both_families
+def test_host_routes_of_a_whole_block(family: int) -> None:
+    rng = random.Random(SEED)
+    base = rng.getrandbits(BITS[family]) >> 10 << 10
+    prefixes = {(base + n, BITS[family]): n + 10 for n in range(1024)}
+    trie = build(prefixes, family, rng)
+    assert [look_up(trie, base + n, family) for n in range(1024)] == list(range(10, 1034))
+    for probe in (base - 1, base + 1024):
+        if 0 <= probe < 1 << BITS[family]:
+            assert look_up(trie, probe, family) == NOWHERE
+
+
+@both_families
+@pytest.mark.parametrize("length", [0, 1, 16, 17, 24, 32])
+def test_the_same_prefix_twice_is_refused(family: int, length: int) -> None:
+    packed = np.zeros((3, 16), np.uint8)
+    packed[1, 0] = 0x80
+    lengths = [length, 32, length]
+    with pytest.raises(ValueError, match="twice"):
+        CidrTrie(family == 6, packed, lengths, [1, 2, 3], NOWHERE)
+    # of another length it is another prefix
+    CidrTrie(family == 6, packed, [length, 32, length + 1 if length < 32 else 31], [1, 2, 3], NOWHERE)
+
+
+def test_nonsense_is_refused() -> None:
+    one = np.zeros((1, 16), np.uint8)
+    with pytest.raises(ValueError, match="longer"):
+        CidrTrie(False, one, [33], [1], 0)
+    with pytest.raises(ValueError, match="longer"):
+        CidrTrie(True, one, [129], [1], 0)
+    with pytest.raises(ValueError, match="equally many"):
+        CidrTrie(False, one, [8, 8], [1], 0)
+    with pytest.raises(ValueError, match="equally many"):
+        CidrTrie(False, one, [8], [], 0)
+    for ipv6, size in ((False, 16), (False, 3), (True, 4), (True, 0)):
+        with pytest.raises(ValueError, match="family"):
+            CidrTrie(ipv6, one, [8], [1], 0).find(bytes(size))
+
+
+# --- The classifier
+
+
+def wins(policy: Policy, here: Instance, inbound: bool, peer: str, protocol: int, port_key: int) -> str | None:
+    """The winning rule's id: SPEC 4.9 to 4.11 over every rule of the instance's groups."""
+    address = ip_address(peer)
+    owners = [
+        (prefix.prefixlen, instance) for instance in policy.instances for prefix in instance.addresses
+        if address in prefix
+    ]  # fmt: skip
+    there = max(owners, key=lambda owner: owner[0])[1] if owners else None
+
+    def matches(rule: Rule) -> bool:
+        if rule.direction != ("inbound" if inbound else "outbound") or rule.ethertype != address.version:
+            return False
+        if rule.protocol is not None and rule.protocol != protocol:
+            return False
+        if rule.ports is not None and not any(first <= port_key <= last for first, last in rule.ports):
+            return False
+        if rule.icmp_type is not None and rule.icmp_type != port_key >> 8:
+            return False
+        if rule.icmp_code is not None and rule.icmp_code != port_key & 255:
+            return False
+        if rule.peer is None:
+            return True
+        if isinstance(rule.peer, GroupPeer):
+            region = {vpc.name: vpc.region for vpc in policy.vpcs}
+            return (
+                there is not None
+                and rule.peer.name in there.security_groups
+                and policy.connected(here.vpc, there.vpc)
+                and region[here.vpc] == region[there.vpc]
+            )
+        if isinstance(rule.peer, AddressGroupPeer):
+            return any(address in network for network in policy.address_group_by_name[rule.peer.name].addresses)
+        return address in rule.peer
+
+    best = None
+    for group in policy.security_groups:
+        if group.name in here.security_groups:
+            for rule in filter(matches, group.rules):
+                rank = (rule.priority, rule.action != "deny")
+                if best is None or rank < best[0]:
+                    best = rank, rule.id
+    return best[1] if best else None
+
+
+def questions(policy: Policy, case_seed: int, count: int) -> list[tuple[int, bool, str, int, int]]:
+    rng = np.random.default_rng(case_seed)
+    crowd = Crowd(policy, rng)
+    result = []
+    for _ in range(count):
+        family = int(rng.choice((4, 6)))
+        peer = str(rng.choice([*crowd.inside[family], *OUTSIDE[family]]))
+        icmp = 1 if family == 4 else 58
+        protocol = int(rng.choice((6, 6, 17, icmp, icmp, 132, 33, 136, 47, 50, 0, 255)))
+        port_key = 0
+        if protocol in (6, 17, 132, 33, 136):
+            port_key = min(65535, max(0, int(rng.choice(PORTS)) + int(rng.choice((-1, 0, 0, 1, 400, 401)))))
+        elif protocol == icmp:
+            port_key = int(rng.choice((8, 13, 128, 9, 144, 0, 7, 255))) << 8 | int(rng.choice((0, 1, 2, 255)))
+        result.append((int(rng.integers(len(policy.instances))), bool(rng.integers(2)), peer, protocol, port_key))
+    return result
+
+
+def named(compiled: CompiledPolicy, question: tuple[int, bool, str, int, int]) -> str | None:
+    instance, inbound, peer, protocol, port_key = question
+    number = compiled.classifier.rule_for(instance, inbound, ip_address(peer).packed, protocol, port_key)
+    return compiled.rules[number].id if number >= 0 else None
+
+
+# One cell is what a table without rules takes, and the only one that is never kept as bit vectors.
+@pytest.mark.parametrize("most_cells", [None, 1, 20], ids=["tables", "bit vectors", "both"])
+def test_classifier_against_a_scan_of_the_rules(most_cells: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if most_cells is not None:
+        monkeypatch.setattr(compiler, "MAX_TABLE_CELLS", most_cells)
+    kinds, winners = [0, 0], set()
+
+    @seed(SEED)
+    @settings(max_examples=100, database=None, deadline=None, phases=(Phase.generate,), print_blob=False,
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(policies(), st.integers(0, 2**32 - 1))
+    def compare(policy: Policy, case_seed: int) -> None:
+        note(f"case seed {case_seed}")
+        compiled = compile_policy(policy)
+        kinds[0] += compiled.rule_tables - compiled.bit_vector_tables
+        kinds[1] += compiled.bit_vector_tables
+        for question in questions(policy, case_seed, 100):
+            instance, *rest = question
+            wanted = wins(policy, policy.instances[instance], *rest)
+            winners.add(wanted)
+            assert named(compiled, question) == wanted, question
+
+    compare()
+    tables, bit_vectors = kinds
+    print(f"{tables} tables, {bit_vectors} of bit vectors, {len(winners)} winners")
+    if most_cells is None:
+        assert tables > 100 and bit_vectors == 0
+    else:
+        assert bit_vectors > (4 * tables if most_cells == 1 else 50) and tables > 0
+    assert None in winners and len(winners) > 30
+
+
+def many_rules(count: int) -> Policy:
+    """More rules than a word of a bit vector has bits, every third one a deny, on many ports and networks."""
+    rng = random.Random(SEED)
+    rules = []
+    for n in range(count):
+        first = rng.randint(1, 65000)
+        protocol = rng.choice((6, 17, None))
+        peer = IPv4Network((rng.getrandbits(32) >> 20 << 20, rng.choice((12, 16, 20))), strict=False)
+        rules.append(
+            Rule(
+                f"r{n}", "inbound", 4, protocol, ((first, first + rng.choice((0, 10, 500))),) if protocol else None,
+                peer=rng.choice((None, peer)), action="deny" if n % 3 == 0 else "allow", priority=rng.randint(1, 100),
+            )
+        )  # fmt: skip
+    return Policy(
+        security_groups=(SecurityGroup("g", tuple(rules)),),
+        instances=(Instance("a", "default", (ip_network("10.0.0.5/32"),), ("g",)),),
+    )
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 128, 129, 1000])
+@pytest.mark.parametrize("most_cells", [1, 1 << 20], ids=["bit vectors", "tables"])
+def test_rules_across_the_words_of_a_bit_vector(count: int, most_cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "MAX_TABLE_CELLS", most_cells)
+    policy = many_rules(count)
+    compiled = compile_policy(policy)
+    rng = random.Random(count)
+    for _ in range(300):
+        rule = rng.choice(policy.security_groups[0].rules)
+        network = rule.peer if isinstance(rule.peer, IPv4Network) else ip_network("0.0.0.0/0")
+        peer = str(network[rng.randrange(network.num_addresses)])
+        port = rng.randint(0, 65535)
+        if rule.ports is not None:
+            port = min(65535, rule.ports[0][rng.randint(0, 1)] + rng.randint(-1, 1))
+        question = (0, True, peer, rule.protocol or rng.choice((6, 17, 47)), port)
+        assert named(compiled, question) == wins(policy, policy.instances[0], *question[1:]), question
+
+
+def test_verdicts_are_the_same_from_tables_and_bit_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    @seed(SEED)
+    @settings(max_examples=15, database=None, deadline=None, phases=(Phase.generate,), print_blob=False,
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(policies(), st.integers(0, 2**32 - 1))
+    def compare(policy: Policy, case_seed: int) -> None:
+        note(f"case seed {case_seed}")
+        traffic = Crowd(policy, np.random.default_rng(case_seed)).draw(1000)
+        results: list[Any] = []
+        for most_cells in (1 << 20, 1):
+            monkeypatch.setattr(compiler, "MAX_TABLE_CELLS", most_cells)
+            engine = Engine(policy, mode="causal", midstream="infer")
+            assert bool(engine.compiled.bit_vector_tables) == (most_cells == 1)
+            results.append(engine.process_frames(traffic.frames, traffic.times_ns, wire_lengths=traffic.wire_lengths))
+        assert (results[0] == results[1]).all()
+
+    compare()
