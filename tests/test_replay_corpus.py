@@ -90,4 +90,5 @@ def test_fifty_files_through_the_command(tmp_path: Path) -> None:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert run.returncode == 0, run.stderr
-        assert str(json.loads(run.stdout)["packets"]) == (row["packets_capinfos"] or row["packets_tcpdump"]), row["file"]
+        counted = row["packets_capinfos"] or row["packets_tcpdump"]
+        assert str(json.loads(run.stdout)["packets"]) == counted, row["file"]
