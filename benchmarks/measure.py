@@ -131,7 +131,7 @@ class Results:
         """Rounds of yardsticks and ``work``, which returns the seconds that count.
 
         pytest-benchmark gets the same seconds if the test is marked ``@pytest.mark.benchmark(timer=clock)``, and
-        figures and ratios in ``extra_info``. One round before the first only warms up.
+        figures and ratios in ``extra_info``. One round before the first only warms up, unless one is all.
         """
         section = self.sections.setdefault(section.title, section)
         section.yardsticks.update(yardsticks)
@@ -146,7 +146,7 @@ class Results:
             samples.append(counting(work) / items * section.scale)
 
         benchmark.group = section.title
-        benchmark.pedantic(measured, setup=before, rounds=rounds, warmup_rounds=1)
+        benchmark.pedantic(measured, setup=before, rounds=rounds, warmup_rounds=min(1, rounds - 1))
         if len(samples) > 1:  # with --benchmark-disable there is but one
             for values in (samples, *beside.values()):
                 del values[0]
@@ -172,10 +172,10 @@ class Results:
 
 # The table -----------------------------------------------------------------------------------------------------------
 
-_TITLE = 31
-_MEDIAN = 8
-_EXTENT = 15
-_RATE = 8
+_TITLE = 29
+_MEDIAN = 7
+_EXTENT = 16
+_RATE = 7
 _RATIO = 12
 
 
@@ -188,9 +188,7 @@ def table(results: Results) -> Iterator[str]:
         yield section.title
         head = f"  {'':{_TITLE}}{section.unit:>{_MEDIAN}}{'low - high':>{_EXTENT}}"
         head += f"{'M/s' if section.unit == 'ns' else '':>{_RATE}}"
-        for name, yardstick in section.yardsticks.items():
-            head += f"{name + '/sgfast' if yardstick.faster else 'sgfast/' + name:>{_RATIO + 1}}"
-        yield head
+        yield head + "".join(f"{_heading(name, yardstick):>{_RATIO}}" for name, yardstick in section.yardsticks.items())
         for row in section.rows:
             yield _line(section, row.title, row.samples, [_ratio(section, row, name) for name in section.yardsticks])
         for name, yardstick in section.yardsticks.items():
@@ -204,7 +202,12 @@ def _line(section: Section, title: str, samples: list[float], ratios: list[str])
     extent = f"{number(spread.low)} - {number(spread.high)}"
     rate = number(1e3 / spread.median) if section.unit == "ns" else ""
     line = f"  {title:<{_TITLE}}{number(spread.median):>{_MEDIAN}}{extent:>{_EXTENT}}{rate:>{_RATE}}"
-    return (line + "".join(f"{ratio:>{_RATIO + 1}}" for ratio in ratios)).rstrip()
+    columns = zip(ratios, section.yardsticks.items(), strict=False)
+    return (line + "".join(f"{ratio:>{max(_RATIO, len(_heading(*column)))}}" for ratio, column in columns)).rstrip()
+
+
+def _heading(name: str, yardstick: Yardstick) -> str:
+    return f" {name}/sgfast" if yardstick.faster else f" sgfast/{name}"
 
 
 def _ratio(section: Section, row: Row, name: str) -> str:

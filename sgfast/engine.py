@@ -173,7 +173,9 @@ class Engine:
         ``packets``: an array of ``HEADER_DTYPE`` (n,), or a ``FrameBatch`` of raw frames. Returns an array of
         ``RESULT_DTYPE`` (n,): ``verdict`` and ``reason`` are indices into ``VERDICTS`` and ``REASONS``; ``egress`` and
         ``ingress`` hold ``instance`` and ``rule`` (indices into ``policy.instances`` and ``Engine.rules``, -1: none),
-        ``verdict`` (``NO_SIDE``: no such side, or not reached) and ``reason``. Times are nanoseconds (SPEC 9.1).
+        ``verdict`` (``NO_SIDE``: no such side, or not reached) and ``reason``. Times are nanoseconds since the Unix
+        epoch (SPEC 9.1), 146 years either way; later ones are taken as the last. Rows carry no hop limit (it is taken
+        as 255) and no quotes: ICMP errors are judged as frames.
         Raises ValueError for another dtype.
         """
         results = np.zeros(len(packets), dtype=RESULT_DTYPE)

@@ -34,7 +34,7 @@ CORE_IS_BLIND_TO: dict[str, set[str]] = {
     "conntrack": {"classifier", "judge", "passage", "dataplane", "plane", "wire"},
     "timer_wheel": {"conntrack", "classifier", "judge", "dataplane"},
     "judge": {"passage", "dataplane", "wire"},
-    "passage": {"dataplane", "wire"},
+    "passage": {"dataplane"},
 }
 
 

@@ -29,8 +29,8 @@ cdef struct RuleTable:
     const uint32_t* peer_class      # by address class
     const uint32_t* service_class   # by port class
     uint32_t services               # how many service classes
-    uint32_t words                  # per bitset; 0: `winner` is there
-    const int32_t* winner           # [peer class][service class], NO_RULE_WINS where none matches
+    const int32_t* winner           # [peer class][service class], NO_RULE_WINS where none matches; NULL: bit vectors
+    uint32_t words                  # per bitset; 0: there are no rules
     const uint64_t* peer_rules      # [peer class][words]
     const uint64_t* service_rules   # [service class][words]
     const int32_t* rule_of_bit      # by precedence: rule number
@@ -79,7 +79,7 @@ cdef inline int32_t find_rule(
     cdef uint32_t service = table.service_class[find_port_class(&t.ports, protocol, port_key)]
     cdef uint32_t word
     cdef uint64_t common
-    if table.words == 0:
+    if table.winner != NULL:
         return table.winner[<uint64_t>peer * table.services + service]
     for word in range(table.words):
         common = (
