@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def test_cutting_a_capture_into_files_changes_nothing(tmp_path: Path, seed: int)
     rng = np.random.default_rng(seed)
     cuts = [0, *sorted(rng.integers(0, len(parts) + 1, size=6).tolist()), len(parts)]
     files = []
-    for n, (first, last) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for n, (first, last) in enumerate(pairwise(cuts)):
         files.append(tmp_path / f"{n}.pcap")
         files[-1].write_bytes(head + b"".join(parts[first:last]))
     assert found(replay(POLICY, files)) == found(replay(POLICY, [CAPTURE]))
