@@ -388,8 +388,12 @@ class _PortClasses:
             for column, ranges in enumerate(selectors):
                 for first, last in ranges:
                     inside[np.searchsorted(starts, first) : np.searchsorted(starts, last + 1), column] = True
-            patterns, class_of_cut = np.unique(inside, axis=0, return_inverse=True)
-            class_of_cut = class_of_cut.reshape(-1)
+            numbers: dict[bytes, int] = {}
+            class_of_cut = np.array(
+                [numbers.setdefault(row.tobytes(), len(numbers)) for row in np.packbits(inside, axis=1)]
+            )
+            patterns = np.zeros((len(numbers), len(selectors)), dtype=bool)
+            patterns[class_of_cut] = inside
             self.by_port[protocol] = np.repeat(
                 (class_of_cut + count).astype(np.uint32), np.diff(np.append(starts, 65536))
             )
