@@ -203,13 +203,13 @@ def check(policy: str, vpc: str | None, form: Literal["text", "json"]) -> None:
 
     POLICY may be "-", standard input. What is wrong with it is said with file and line, and the exit status is 2.
     """
-    from sgfast.compiler import compile_policy
     from sgfast.policy.document import load_policy
-    from sgfast.report.check import check_summary
+    from sgfast.report.check import check_summary, compile_for_check
 
     loaded = load_policy(policy)
-    found = check_summary(compile_policy(loaded, vpc))
-    _warn(loaded.warnings)
+    compiled, warnings = compile_for_check(loaded, vpc)
+    found = check_summary(compiled, warnings)
+    _warn(warnings)
     if form == "json":
         text = _json(found)
     else:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sgfast.core.cidr_trie import CidrTrie
 from sgfast.core.classifier import Classifier
-from sgfast.errors import PolicyError
+from sgfast.errors import AmbiguousAddress, PolicyError
 from sgfast.policy.model import (
     AddressGroupPeer,
     GroupPeer,
@@ -109,7 +109,7 @@ def visible_instances(policy: Policy, vpc: str | None) -> list[int]:
 def compile_policy(policy: Policy, vpc: str | None = None) -> CompiledPolicy:
     """Compiles ``policy`` as seen from ``vpc``, or from every VPC.
 
-    Raises PolicyError when an address is owned in two of the VPCs seen (SPEC 7.1).
+    Raises AmbiguousAddress when an address is owned in two of the VPCs seen (SPEC 7.1).
     """
     rules: list[Rule] = []
     rule_groups: list[SecurityGroup] = []
@@ -220,10 +220,14 @@ def _add_owners(policy: Policy, vpc: str | None, families: dict[int, _Addresses]
             for _, other_network, m in cover:
                 other = policy.instances[m]
                 if other.vpc != policy.instances[n].vpc and vpc not in (other.vpc, policy.instances[n].vpc):
-                    raise PolicyError(
+                    advice = (
+                        "name the VPC the capture was taken in (--vpc)" if vpc is None
+                        else f"VPC {vpc!r} cannot tell two peers of it apart"
+                    )
+                    raise AmbiguousAddress(
                         f"{policy.origin}: {network} of instance {policy.instances[n].name!r} (VPC "
                         f"{policy.instances[n].vpc!r}) and {other_network} of instance {other.name!r} (VPC "
-                        f"{other.vpc!r}) are the same addresses: name the VPC the capture was taken in (--vpc)"
+                        f"{other.vpc!r}) are the same addresses: {advice}"
                     )
             cover.append((last, network, n))
             families[family].owner[network] = n

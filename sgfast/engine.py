@@ -31,6 +31,9 @@ REASONS = (
 #: A side's verdict where there is no such side, or the packet never reached it.
 NO_SIDE = 255
 
+#: LINKTYPE_ numbers of the frames that are read: NULL, Ethernet, RAW (three numbers), LOOP, SLL, IPV4, IPV6, SLL2.
+LINK_TYPES = (0, 1, 12, 14, 101, 108, 113, 228, 229, 276)
+
 MODES: tuple[Mode, ...] = ("causal", "verbatim")
 MIDSTREAMS: tuple[Midstream, ...] = ("deny", "infer", "allow")
 
@@ -193,7 +196,12 @@ class Engine:
         wire_lengths: Sequence[int] | None = None,
         link_type: int = 1,
     ) -> NDArray[Any]:
-        """Judges raw frames; ``link_type`` is a LINKTYPE_ number (1: Ethernet). Returns as :meth:`process` does."""
+        """Judges raw frames. Returns as :meth:`process` does.
+
+        ``link_type``: a LINKTYPE_ number (1: Ethernet); ValueError for one that is not read (SPEC 3.1).
+        """
+        if link_type not in LINK_TYPES:
+            raise ValueError(f"link type {link_type} is not read: {', '.join(map(str, LINK_TYPES))} are")
         return self.process(FrameBatch.from_frames(frames, times_ns, wire_lengths, link_type))
 
     def verdict(self, row: Any) -> Verdict:
@@ -231,7 +239,8 @@ class Engine:
         """Judges one packet, and remembers the connection it opens or belongs to.
 
         ``protocol``: a name or number; ``flags``: of TCP, letters of ``FSRPAUEC``; ``time``: seconds on the clock that
-        timeouts run by. Raises ValueError for a packet that cannot be.
+        timeouts run by. An ICMP error quotes nothing here, so it is ``invalid``: give it as a frame. Raises ValueError
+        for a packet that cannot be.
         """
         row = header(
             src, dst, protocol, sport=sport, dport=dport, flags=flags, icmp_type=icmp_type, icmp_code=icmp_code,

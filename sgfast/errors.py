@@ -9,6 +9,10 @@ class PolicyError(SgfastError):
     """A policy document that cannot be used (SPEC 2, 7.1, 8.5); exit status 2."""
 
 
+class AmbiguousAddress(PolicyError):
+    """Two VPCs that a capture may show own one address (SPEC 7.1); exit status 2 for a replay."""
+
+
 class CaptureError(SgfastError):
     """A capture that cannot be opened or is no capture we read (SPEC 10.5); exit status 2."""
 

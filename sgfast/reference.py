@@ -46,6 +46,7 @@ End = tuple[Address, int | None]
 
 NANOSECONDS = 10**9
 LATE_AT_MOST = 60 * NANOSECONDS  # SPEC 9.1
+LEAST_OPENERS_SEEN = 1 << 20  # remembered however small the table is: they are no connections (SPEC 5.8, 9.3)
 ENDLESS = 1 << 32  # more bytes than any packet has
 
 
@@ -295,11 +296,11 @@ def read_transport(packet: Packet) -> str | None:
     """Read ports, flags, ICMP fields; say what is wrong with the transport header, if anything (SPEC 3.4)."""
     payload = packet.payload
     needed = 8 if packet.is_icmp else HEADER_NEEDED.get(packet.protocol, 0)
+    read_ports_or_icmp(packet)
     if packet.payload_length < needed:
         return "malformed"
     if len(payload) < needed:
         return "truncated"
-    read_ports_or_icmp(packet)
     if packet.protocol == TCP:
         packet.tcp_flags = payload[13]
         data_offset = (payload[12] >> 4) * 4
@@ -314,12 +315,12 @@ def read_transport(packet: Packet) -> str | None:
 
 
 def read_ports_or_icmp(packet: Packet) -> None:
-    """The caller has checked that they are there."""
+    """As far as they were captured: a header that is cut later still shows them (SPEC 10.3)."""
     payload = packet.payload
-    if packet.is_icmp:
+    if packet.is_icmp and len(payload) >= 2:
         packet.icmp_type, packet.icmp_code = payload[0], payload[1]
-        packet.icmp_identifier = number(payload, 4, 2)
-    if packet.protocol in PORT_PROTOCOLS:
+        packet.icmp_identifier = number(payload, 4, 2) if len(payload) >= 6 else 0
+    if packet.protocol in PORT_PROTOCOLS and len(payload) >= 4:
         packet.sport, packet.dport = number(payload, 0, 2), number(payload, 2, 2)
 
 
@@ -706,8 +707,8 @@ class ReferenceEngine:
         """The rules, and room in the table, decide whether there will be a connection (SPEC 4.8, 5.8)."""
         rule = self._winning_rule(side, case.packet, opener)
         if rule is None or rule.action == "deny":
-            if not opener.inferred:
-                case.opener_denied = case.opener_refused = True
+            case.opener_denied = True
+            case.opener_refused = case.opener_refused or not opener.inferred
             return side.deny("no-rule") if rule is None else side.deny("deny-rule", rule)
         entry = self._entry_to_create_in(case.flow.key, case.now)
         if entry is None:
@@ -763,7 +764,7 @@ class ReferenceEngine:
             return
         self._openers_seen.pop(case.flow.key, None)
         self._openers_seen[case.flow.key] = None
-        if len(self._openers_seen) > self.policy.settings.max_connections:
+        if len(self._openers_seen) > max(self.policy.settings.max_connections, LEAST_OPENERS_SEEN):
             del self._openers_seen[next(iter(self._openers_seen))]
 
     def _may_infer(self, case: Case) -> bool:

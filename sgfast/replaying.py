@@ -136,6 +136,7 @@ class ReplayResult:
     #: opened, denied, disconnected, inferred; one between two instances counts once.
     connections: dict[str, int] = field(default_factory=dict)
     rules: list[RuleHits] = field(default_factory=list)
+    #: Of the packets' own times; the replay's clock (SPEC 9.1) never runs backwards, they may.
     first_time_ns: int | None = None
     last_time_ns: int | None = None
     #: Reading and judging, not start-up.
@@ -155,7 +156,7 @@ class ReplayResult:
 
 def replay(
     policy: Policy | str | os.PathLike[str],
-    captures: Sequence[str | os.PathLike[str]],
+    captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     mode: Mode = "causal",
     midstream: Midstream = "infer",
@@ -165,7 +166,7 @@ def replay(
     flows: FlowSink | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ReplayResult:
-    """Judges every packet of ``captures``, one replay in the order given; ``-`` is standard input.
+    """Judges every packet of ``captures`` (a path, or several), one replay in the order given; ``-`` is standard input.
 
     ``engine="reference"`` runs the slow model instead, which knows no connection report. ``progress`` is called with
     (packets, bytes read) so far, all captures together, now and then. Damage part way ends the replay there: what came
@@ -175,6 +176,8 @@ def replay(
     """
     if isinstance(policy, str | os.PathLike):
         policy = load_policy(policy)
+    if isinstance(captures, str | os.PathLike):
+        captures = [captures]
     paths = tuple(os.fspath(path) for path in captures)
     runner: _FastRunner | _ReferenceRunner
     if engine == "fast":
@@ -271,7 +274,7 @@ class _FastRunner:
             RuleHits(rule, group.name, int(count["connections"]), int(count["packets"]), int(count["bytes"]))
             for rule, group, count in zip(engine.rules, engine.compiled.rule_groups, plane.rule_counts, strict=True)
         ]
-        result.first_time_ns, result.last_time_ns = counters["first_ns"], counters["clock_ns"]
+        result.first_time_ns, result.last_time_ns = counters["first_ns"], counters["last_ns"]
         rows, result.denied_others = plane.denials
         result.denied = sorted(
             (self._denied(row) for row in rows),
@@ -340,6 +343,8 @@ class _ReferenceRunner:
         self.rule_number = {rule.id: n for n, (rule, _) in enumerate(self.rules)}
         self.instance_number = {instance.name: n for n, instance in enumerate(policy.instances)}
         self.total_bytes = 0
+        #: The earliest and the latest so far.
+        self.times: list[int] = []
         self.verdicts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.began: Counter[str] = Counter()
@@ -355,6 +360,7 @@ class _ReferenceRunner:
         for n, (time_ns, data, wire, link_type) in enumerate(batch):
             verdict = self.engine.process_frame(time_ns, data, wire_length=wire, link_type=link_type)
             self._count(verdict, wire)
+            self.times = [min([time_ns, *self.times]), max([time_ns, *self.times])]
             if self.packets is not None:
                 self._spell(verdict, time_ns, wire, headers[n], results[n])
         if self.packets is not None:
@@ -413,7 +419,8 @@ class _ReferenceRunner:
             RuleHits(rule, group, self.created[rule.id], self.hits[rule.id], self.hit_bytes[rule.id])
             for rule, group in self.rules
         ]
-        result.first_time_ns, result.last_time_ns = self.engine.first_time, self.engine.clock
+        result.first_time_ns = min(self.times, default=None)
+        result.last_time_ns = max(self.times, default=None)
         _warn_of_time(result, self.engine.late, self.engine.restarts)
         _warn_of_fragments(result, self.reasons["fragment"])
 

@@ -316,18 +316,20 @@ def test_churn_of_tcp_connections_is_bounded(midstream: Any) -> None:
             assert engine.dataplane.counters["entries"] <= 400
 
 
-def test_openers_remembered_for_inference_are_bounded_by_the_table() -> None:
+def test_openers_remembered_for_inference_are_bounded() -> None:
     policy = policy_of(OPEN + "settings: {max_connections: 1000}\n")
     engine = Engine(policy, midstream="allow")
-    for start in range(0, 50_000, 5000):
-        opened = many(4, 5000, 0, first=start, protocol=6, flags=2)
+    bound, step = 1 << 20, 50_000       # a million, however small the table is
+    last = -(-(bound + step) // step) * step
+    for start in range(0, last, step):
+        opened = many(4, step, 0, first=start, protocol=6, flags=2)
         refused = answers(opened, flags=20)
         rows = np.stack([opened, refused], axis=1).reshape(-1)
         assert reasons(engine.process(rows)) == {"rule", "established"}
         assert engine.dataplane.counters["live_tuples"] == 0
-        assert engine.dataplane.counters["entries"] <= 1000
-    # the last 1000 are known to have begun in sight, those before are not
-    late = engine.process(many(4, 1001, 0, first=48_999, protocol=6, flags=16))
+        assert engine.dataplane.counters["entries"] <= bound
+    # the latest are known to have begun in sight, the one before them is not
+    late = engine.process(many(4, 1001, 0, first=last - bound - 1, protocol=6, flags=16))
     assert [REASONS[n] for n in late["reason"]] == ["inferred"] + ["midstream"] * 1000
 
 

@@ -1113,7 +1113,15 @@ def test_nothing_is_inferred_once_the_opener_was_seen(midstream):
     assert scene.say("web", "client", f.tcp(81, 40000, "A"), at=31) == "deny midstream"
 
 
-def test_openers_are_remembered_for_as_many_keys_as_the_table_holds_the_latest_longest():
+def test_openers_are_remembered_however_small_the_table_is():
+    scene = tcp_scene(midstream="infer", settings=SMALL)
+    for port in range(1, 10):
+        scene.say("client", "web", f.tcp(port, 81, "S"))
+    assert scene.say("client", "web", f.tcp(1, 81, "A")) == "deny midstream"
+
+
+def test_of_too_many_openers_the_latest_are_remembered(monkeypatch):
+    monkeypatch.setattr("sgfast.reference.LEAST_OPENERS_SEEN", 0)
     scene = tcp_scene(midstream="infer", settings=SMALL)
     for port in (1, 2, 1, 3):
         assert scene.say("client", "web", f.tcp(port, 81, "S")) == "deny no-rule"
@@ -1125,8 +1133,9 @@ def test_openers_are_remembered_for_as_many_keys_as_the_table_holds_the_latest_l
 def test_denied_inference_has_the_rules_reason_and_makes_nothing_moot():
     scene = Scene(web=[inbound(4, 6, 81, action="deny")], mode="causal", midstream="infer")
     denied = scene.send("client", "web", f.tcp(*REQUEST, "A"))
-    assert (words(denied), denied.began) == ("deny no-rule", None)
-    assert scene.say("web", "client", f.tcp(*ANSWER, "A")) == "deny no-rule"
+    assert (words(denied), denied.began) == ("deny no-rule", "denied")
+    again = scene.send("web", "client", f.tcp(*ANSWER, "A"))
+    assert (words(again), again.began) == ("deny no-rule", None)  # the same attempt
     denied = scene.send("client", "web", f.tcp(40000, 81, "A"))
     assert (words(denied), denied.ingress.rule) == ("deny deny-rule", "in")
 

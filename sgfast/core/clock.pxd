@@ -16,7 +16,8 @@ cdef inline void tell_time(Plane* plane, int64_t raw) noexcept nogil:
         plane.started = True
         plane.clock = raw
         plane.raw_clock = raw
-        plane.first_ns = raw
+        plane.earliest_ns = raw
+        plane.latest_ns = raw
         plane.window_end = raw + plane.timeout[TCP_ESTABLISHED]
         plane.table.marks_until = plane.window_end
         return
@@ -24,8 +25,11 @@ cdef inline void tell_time(Plane* plane, int64_t raw) noexcept nogil:
     if likely(ahead >= 0):
         plane.clock = plane.clock + ahead if likely(ahead <= end - plane.clock) else end
         plane.raw_clock = raw
-    elif ahead >= -60 * <int64_t>1000000000:
+        return
+    plane.earliest_ns = min(plane.earliest_ns, raw)
+    if ahead >= -60 * <int64_t>1000000000:
         plane.late += 1
     else:
         plane.restarts += 1
+        plane.latest_ns = max(plane.latest_ns, plane.raw_clock)
         plane.raw_clock = raw

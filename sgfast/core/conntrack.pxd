@@ -30,17 +30,18 @@ cdef enum:         # State
 cdef enum:         # SideFlag
     FROM_HIGH = 1           # the initiator is the higher address
     REASON_SHIFT = 4        # of a moot side: the upper four bits are why its opener was denied
-    REPLIED = 2             # (bit 1: judge_side counts on it) has had an allowed packet in reply direction
+    REPLIED = 2             # has had an allowed packet in reply direction, or counts as if (SPEC 9.3)
     SIDE_DISCONNECTED = 4   # SPEC 6.3
+    UNHEARD = 8             # (bit 3: judge_side counts on it) no packet in reply direction was seen yet
 
 cdef enum:         # TupleMark
     TUPLE_LIVE = 1
     OPENER_SEEN = 2         # in the list of marks (SPEC 9.3)
     EVICTABLE = 4           # in the age list
-    ANSWERED = 8            # had an allowed packet in reply direction
-    REFUSED = 16            # the other end's first answer was an RST or an ICMP unreachable
+    ANSWERED = 8            # has or had a connection that is REPLIED: not evictable (SPEC 5.8)
+    REFUSED = 16            # the other end sent an RST, or an ICMP unreachable came back
     TUPLE_DENIED = 32       # began with a denied opener
-    HEARD = 128             # moot or denied, the other end did send something: for the report only
+    HEARD = 128             # the other end sent something else, allowed or not: it answered
     UNBEGUN = 64            # its first packet is still being judged; ends without a report
 
 cdef enum:         # SideEnd
@@ -95,6 +96,7 @@ cdef struct Table:
     uint32_t mark_head
     uint32_t mark_tail
     uint32_t mark_count
+    uint32_t max_marks
     uint8_t keep_marks
     uint8_t marks_expire
     uint8_t keep_flows      # report every ended tuple, with counters
@@ -187,7 +189,7 @@ cdef void set_side(
     Table* t, uint32_t slot, int side, uint8_t state, uint8_t flags, uint32_t rule, int64_t deadline) noexcept nogil
 cdef void clear_side(Table* t, uint32_t slot, int side, uint8_t side_end) noexcept nogil
 cdef void reopen_side(Table* t, uint32_t slot, int side, int64_t now, bint first) noexcept nogil
-cdef void note_answer(Table* t, uint32_t slot) noexcept nogil
+cdef void note_reply(Table* t, uint32_t slot, int side, bint reset) noexcept nogil
 cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil
 cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil
 cdef void mark_opener(Table* t, uint32_t slot) noexcept nogil

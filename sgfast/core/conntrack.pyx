@@ -22,6 +22,8 @@ cdef enum:
     FIRST_BUCKETS = 1024
     # Keys per bucket line before the index doubles: 10 of 12.
     FULL_LINE = 10
+    # However small the table is, this many openers are remembered: they are no connections (SPEC 5.8, 9.3).
+    LEAST_MARKS = 1 << 20
 
 
 cdef int init_table(Table* t, uint32_t max_live, bint keep_marks, bint keep_flows) except -1:
@@ -33,6 +35,7 @@ cdef int init_table(Table* t, uint32_t max_live, bint keep_marks, bint keep_flow
         raise MemoryError
     t.bucket_mask = FIRST_BUCKETS - 1
     t.max_live = max_live
+    t.max_marks = max(max_live, <uint32_t>LEAST_MARKS)
     t.age_head = NO_SLOT
     t.age_tail = NO_SLOT
     t.mark_head = NO_SLOT
@@ -209,7 +212,7 @@ cdef void mark_opener(Table* t, uint32_t slot) noexcept nogil:
     t.mark_tail = slot
     if not e.marks & TUPLE_LIVE and t.marks_expire and e.wheel_prev == NOT_ARMED:
         arm(&t.wheel, &t.slab, slot, t.marks_until)
-    if t.mark_count > t.max_live:
+    if t.mark_count > t.max_marks:
         oldest = t.mark_head
         leave_marks(t, oldest)
         e = entry_at(&t.slab, oldest)
@@ -285,9 +288,11 @@ cdef void reopen_side(Table* t, uint32_t slot, int side, int64_t now, bint first
         rearm(t, slot)
 
 
-cdef void note_answer(Table* t, uint32_t slot) noexcept nogil:
+cdef void note_reply(Table* t, uint32_t slot, int side, bint reset) noexcept nogil:
+    # The first packet in reply direction that a side allows. `reset`: it is an RST.
     cdef Entry* e = entry_at(&t.slab, slot)
-    e.marks |= ANSWERED
+    e.flags[side] = (e.flags[side] | REPLIED) & ~UNHEARD
+    e.marks |= ANSWERED | (REFUSED if reset else HEARD)
     if e.state[0] < MOOT_TCP and e.state[1] < MOOT_TCP:
         leave_age(t, slot)
 
@@ -368,7 +373,7 @@ cdef bint is_plain(const Entry* e) noexcept nogil:
     # Allowed and answered, or denied with nobody there: nothing a summary lists.
     if e.marks & TUPLE_DENIED:
         return not e.marks & HEARD
-    return (e.marks & ANSWERED) != 0
+    return (e.marks & HEARD) != 0
 
 
 cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:
@@ -432,10 +437,10 @@ cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) n
     elif e.kind & KIND_ONE_WAY:
         row.icmp = <uint16_t>((e.ports >> 16) << 8 | (e.ports & 0xFF))
         row.ports = 0
-    if e.marks & REFUSED:
-        row.answer = 2
-    elif e.marks & (ANSWERED | HEARD):
+    if e.marks & HEARD:
         row.answer = 1
+    elif e.marks & REFUSED:
+        row.answer = 2
 
 
 cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:

@@ -4,7 +4,6 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.classifier cimport find_address, find_rule
 from sgfast.core.conntrack cimport (
-    ANSWERED,
     FROM_HIGH,
     OPENER_SEEN,
     REFUSED,
@@ -12,12 +11,13 @@ from sgfast.core.conntrack cimport (
     SIDE_DISCONNECTED,
     SIDE_RESET,
     TUPLE_LIVE,
+    UNHEARD,
     Table,
     add_key,
     clear_side,
     find_slot,
     make_room,
-    note_answer,
+    note_reply,
     rearm,
     reopen_side,
     set_side,
@@ -70,8 +70,9 @@ cdef struct Passage:
     uint8_t reopened        # a finished connection was forgotten for it
     uint8_t created         # it began a connection on some side
     uint8_t opener          # it was judged as a new opener (SPEC 4.8), or would have been
-    uint8_t opener_denied   # ... and was denied
-    uint8_t rules_denied    # ... by 3.6 or by rules, which makes a key moot (SPEC 9.2)
+    uint8_t initiator_high  # of the connection it began or would have begun: the initiator is the higher address
+    uint8_t opener_denied   # it would have begun a connection, opening or inferred, and was denied
+    uint8_t rules_denied    # ... opening, by 3.6 or by rules, which makes a key moot (SPEC 9.2)
     uint8_t reason          # of the side judged last
     int32_t rule            # likewise, -1: none
 
@@ -168,6 +169,7 @@ cdef inline bint judge_opener(Plane* plane, const Packet* p, Passage* way, int s
     way.opener |= not inferred
     if not way.owners_known:
         find_owners(plane, p, way)
+    way.initiator_high = initiator_high
     inbound = initiator_high != side
     rule = find_rule(
         plane.rules, plane.rules.rule_table[way.instance[side] * 2 + inbound], way.address[1 - side],
@@ -176,20 +178,21 @@ cdef inline bint judge_opener(Plane* plane, const Packet* p, Passage* way, int s
     if rule < 0 or plane.rules.denies[rule]:
         way.reason = NO_RULE if rule < 0 else DENY_RULE
         way.rule = rule
-        if not inferred:
-            way.opener_denied = True
-            way.rules_denied = True
+        way.opener_denied = True
+        way.rules_denied |= not inferred
         return False
     if not make_live(plane, p, way):
         way.reason = TABLE_FULL
         way.opener_denied = True
         return False
-    flags = FROM_HIGH if initiator_high else 0
+    flags = FROM_HIGH | UNHEARD if initiator_high else UNHEARD
     if inferred:
         flags |= REPLIED
     set_side(
         &plane.table, way.slot, side, state, flags, <uint32_t>rule, plane.clock + plane.timeout[state]
     )
+    if inferred and initiator_high != p.source_high:
+        note_reply(&plane.table, way.slot, side, False)
     plane.rule_counts[rule].connections += 1
     way.created = True
     way.reason = INFERRED if inferred else RULE
@@ -233,7 +236,7 @@ cdef inline bint judge_side(Plane* plane, const Packet* p, Passage* way, int sid
             deadline = plane.clock + plane.timeout[state]
         if unlikely(p.step == TCP_RST and not e.flags[side] & REPLIED):
             # Refused or given up: forgotten at once (SPEC 5.4).
-            if reply and not e.marks & ANSWERED:
+            if reply:
                 e.marks |= REFUSED
             clear_side(t, way.slot, side, SIDE_RESET)
             return True
@@ -248,7 +251,6 @@ cdef inline bint judge_side(Plane* plane, const Packet* p, Passage* way, int sid
         e.deadline[side] = deadline
         rearm(t, way.slot)
     # One branch for two conditions: which way a packet goes is a coin toss, whether it is the first reply is not.
-    if unlikely(<uint8_t>reply & ~(e.flags[side] >> 1) & 1):
-        e.flags[side] |= REPLIED
-        note_answer(t, way.slot)
+    if unlikely(<uint8_t>reply & e.flags[side] >> 3):
+        note_reply(t, way.slot, side, p.step == TCP_RST)
     return True

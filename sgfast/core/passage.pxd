@@ -7,7 +7,6 @@ from libc.string cimport memset
 from sgfast.core.classifier cimport vpcs_connected
 from sgfast.core.clock cimport tell_time
 from sgfast.core.conntrack cimport (
-    ANSWERED,
     FROM_HIGH,
     HEARD,
     MOOT_ICMP,
@@ -183,12 +182,17 @@ cdef inline uint8_t moot_state(const Packet* p) noexcept nogil:
     return MOOT_OTHER
 
 
-cdef inline uint8_t moot_flags(const Packet* p, uint8_t reason) noexcept nogil:
-    return (FROM_HIGH if p.source_high else 0) | <uint8_t>(reason << REASON_SHIFT)
+cdef inline uint8_t moot_flags(const Passage* way, uint8_t reason) noexcept nogil:
+    return (FROM_HIGH if way.initiator_high else 0) | <uint8_t>(reason << REASON_SHIFT)
 
 
 cdef inline bint can_be_moot(const Plane* plane, const Packet* p) noexcept nogil:
     return plane.causal and p.has_ports and (p.protocol == PROTO_TCP or p.sport != p.dport)
+
+
+cdef inline void hear(const Packet* p, Entry* e) noexcept nogil:
+    # The other end of a denied opener sent this: moot or denied, it tells what that end did.
+    e.marks |= REFUSED if p.protocol == PROTO_TCP and p.step == TCP_RST else HEARD
 
 
 cdef inline bint follows_denied_opener(Plane* plane, const Packet* p, Entry* e, int side) noexcept nogil:
@@ -198,8 +202,7 @@ cdef inline bint follows_denied_opener(Plane* plane, const Packet* p, Entry* e, 
     e.deadline[side] = plane.clock + plane.timeout[state]
     if from_initiator:
         return p.protocol == PROTO_TCP and p.step != TCP_SYN
-    if not e.marks & (ANSWERED | HEARD | REFUSED):
-        e.marks |= REFUSED if p.protocol == PROTO_TCP and p.step == TCP_RST else HEARD
+    hear(p, e)
     return True
 
 
@@ -225,11 +228,13 @@ cdef inline void note_attempt(
             return
         e = entry_at(&t.slab, slot)
         e.present = (way.instance[0] >= 0) | (way.instance[1] >= 0) << 1
-        set_side(t, slot, side, state, moot_flags(p, reason), <uint32_t>way.rule, deadline)
-        begin_tuple(t, slot, p, p.source_high, DENY, reason, side)
+        set_side(t, slot, side, state, moot_flags(way, reason), <uint32_t>way.rule, deadline)
+        begin_tuple(t, slot, p, way.initiator_high, DENY, reason, side)
     e = entry_at(&t.slab, slot)
     side = 0 if e.state[0] else 1       # whichever end tried first
     e.deadline[side] = deadline
+    if ((e.flags[side] & FROM_HIGH) != 0) != p.source_high:
+        hear(p, e)
     if t.keep_flows:
         count_packet(t, slot, p)
 
@@ -247,10 +252,16 @@ cdef inline void note_attempt_answer(Plane* plane, const Packet* p) noexcept nog
     if not side_lives(e, side, plane.clock):
         return
     e.deadline[side] = plane.clock + plane.timeout[e.state[side]]
-    if ((e.flags[side] & FROM_HIGH) != 0) != p.source_high and not e.marks & (ANSWERED | HEARD | REFUSED):
-        e.marks |= REFUSED if p.protocol == PROTO_TCP and p.step == TCP_RST else HEARD
+    if ((e.flags[side] & FROM_HIGH) != 0) != p.source_high:
+        hear(p, e)
     if t.keep_flows:
         count_packet(t, slot, p)
+
+
+cdef inline void refuse_attempt(Plane* plane, const Packet* quoted) noexcept nogil:
+    cdef uint32_t slot = find_slot(&plane.attempts, &quoted.key, quoted.digest, quoted.hash)
+    if slot != NO_SLOT:
+        entry_at(&plane.attempts.slab, slot).marks |= REFUSED
 
 
 cdef inline void end_attempt(Plane* plane, const Packet* p) noexcept nogil:
@@ -268,12 +279,12 @@ cdef inline void keep_tuples(
     # After the verdict: what the packet leaves behind. `moot`: the side that made the key moot before, or -1.
     cdef Table* t = &plane.table
     cdef Entry* e
-    cdef uint8_t state, initiator_high
+    cdef uint8_t state
     cdef bint begins = way.created
     if way.rules_denied and moot < 0 and can_be_moot(plane, p) and make_live(plane, p, way):
         state = moot_state(p)
         set_side(
-            t, way.slot, denied_side, state, moot_flags(p, reason), <uint32_t>way.rule,
+            t, way.slot, denied_side, state, moot_flags(way, reason), <uint32_t>way.rule,
             plane.clock + plane.timeout[state]
         )
         begins = True
@@ -282,11 +293,8 @@ cdef inline void keep_tuples(
         e = entry_at(&t.slab, way.slot)
         if e.marks & TUPLE_LIVE:
             if e.marks & UNBEGUN and (begins or e.state[0] or e.state[1]):
-                initiator_high = p.source_high
-                if way.created and reason == INFERRED:
-                    initiator_high = (e.flags[0] if e.state[0] else e.flags[1]) & FROM_HIGH
                 begin_tuple(
-                    t, way.slot, p, initiator_high, verdict, reason, denied_side if verdict == DENY else -1
+                    t, way.slot, p, way.initiator_high, verdict, reason, denied_side if verdict == DENY else -1
                 )
                 if verdict == DENY:
                     plane.denied += 1
@@ -299,10 +307,10 @@ cdef inline void keep_tuples(
                         end_attempt(plane, p)
             if t.keep_flows and not e.marks & UNBEGUN:
                 count_packet(t, way.slot, p)
-            if verdict == DENY and e.marks & TUPLE_DENIED and not e.marks & (ANSWERED | HEARD | REFUSED):
+            if verdict == DENY and e.marks & TUPLE_DENIED:
                 state = e.flags[0] if e.state[0] else e.flags[1]
                 if (state & FROM_HIGH) != p.source_high:
-                    e.marks |= REFUSED if p.protocol == PROTO_TCP and p.step == TCP_RST else HEARD
+                    hear(p, e)
 
     if unlikely(way.opener and p.step == TCP_SYN and p.protocol == PROTO_TCP and marks_matter(plane)):
         if way.slot == NO_SLOT:
@@ -341,6 +349,7 @@ cdef inline void judge_tracked(Plane* plane, const Packet* p, ResultRow* row) no
     way.reopened = False
     way.created = False
     way.opener = False
+    way.initiator_high = p.source_high
     way.opener_denied = False
     way.rules_denied = False
     way.instance[0] = -1
@@ -442,7 +451,8 @@ cdef inline void judge_icmp_error(Plane* plane, const Packet* p, Passage* way, R
     cdef int destination = 1 - source
     cdef int quoted_source, quoted_destination, moot
     cdef bint readable, to_sender
-    cdef bint unreachable = (p.port_key >> 8) == (1 if p.ipv6 else 3)
+    # "Fragmentation needed" refuses nothing.
+    cdef bint unreachable = p.port_key >> 8 == 1 if p.ipv6 else (p.port_key >> 8 == 3 and p.port_key & 255 != 4)
     memset(&quoted, 0, sizeof(Packet))
     memset(&quoted_way, 0, sizeof(Passage))
     readable = read_quote(&plane.wire, p, &quoted.key, &quoted.digest, &quoted.hash, &quoted.source_high)
@@ -455,10 +465,12 @@ cdef inline void judge_icmp_error(Plane* plane, const Packet* p, Passage* way, R
             e = entry_at(&t.slab, slot)
             moot = moot_side(e, plane.clock)
             if moot >= 0:
-                if unreachable and not e.marks & (ANSWERED | HEARD | REFUSED):
+                if unreachable:
                     e.marks |= REFUSED
                 finish(plane, p, row, MOOT, OPENER_DENIED)
                 return
+        if unreachable and plane.attempts.live:
+            refuse_attempt(plane, &quoted)
     if isolated(plane, way):
         deny_early(plane, p, way, row, VPC_ISOLATED)
         return
@@ -484,7 +496,7 @@ cdef inline void judge_icmp_error(Plane* plane, const Packet* p, Passage* way, R
             deny(plane, p, way, row, destination, INVALID)
             return
     e = entry_at(&t.slab, slot)
-    if unreachable and not e.marks & (ANSWERED | HEARD | REFUSED):
+    if unreachable:
         e.marks |= REFUSED
     finish(plane, p, row, ALLOW, RELATED)
 

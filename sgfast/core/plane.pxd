@@ -31,7 +31,8 @@ cdef struct Plane:
     # SPEC 9.1
     int64_t clock
     int64_t raw_clock       # the capture's own time of the packet that set `clock`
-    int64_t first_ns
+    int64_t earliest_ns     # of the capture's own times
+    int64_t latest_ns       # likewise, up to the last restart of the clock
     int64_t window_end      # from here on nothing is inferred (SPEC 9.3)
     uint8_t started
     # Options
