@@ -1,0 +1,79 @@
+"""What the other end did, and what would break: the part of a report an engineer acts on (SPEC 10.4)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import write_capture, write_policy
+from frames import ethernet, icmp_error, ip, other, tcp, udp
+
+from sgfast.replaying import replay
+from sgfast.report.connections import ConnectionLines
+
+WEB, CLIENT = "10.0.0.5", "198.51.100.7"
+DOCUMENT = """
+version: 1
+security_groups:
+  - name: web
+    rules:
+      - {direction: inbound, protocol: tcp, ports: 80, source: 0.0.0.0/0}
+      - {direction: inbound, protocol: udp, ports: 53, source: 0.0.0.0/0}
+instances:
+  - {name: web-1, addresses: [10.0.0.5], security_groups: [web]}
+"""
+
+
+def to_web(layer: bytes) -> bytes:
+    return ethernet(ip(CLIENT, WEB, layer))
+
+
+def to_client(layer: bytes) -> bytes:
+    return ethernet(ip(WEB, CLIENT, layer))
+
+
+def refusal(refused: bytes, code: int = 3) -> bytes:
+    """A port (or with code 4, a size) unreachable from web-1 about a frame it got."""
+    return to_client(icmp_error(3, code, refused[14:]))
+
+
+SYN, DATA = to_web(tcp(40000, 80, "S")), to_web(tcp(40000, 80, "A"))
+QUERY, ANSWER = to_web(udp(4000, 53)), to_client(udp(53, 4000))
+DENIED_QUERY, DENIED_ANSWER = to_web(udp(4000, 54)), to_client(udp(54, 4000))
+RESET = to_client(tcp(80, 40000, "RA"))
+
+CASES: dict[str, tuple[list[bytes], str]] = {
+    "an answer after an unreachable is an answer": ([QUERY, refusal(QUERY), ANSWER], "answered"),
+    "an unreachable alone is a refusal": ([QUERY, refusal(QUERY)], "refused"),
+    "fragmentation needed refuses nothing": ([QUERY, refusal(QUERY, 4)], "silent"),
+    "a reset alone is a refusal": ([SYN, RESET], "refused"),
+    "an older connection of one packet was not answered": ([DATA], "silent"),
+    "an older connection that is reset was refused": ([DATA, RESET], "refused"),
+    "an older connection seen both ways was answered": ([DATA, to_client(tcp(80, 40000, "A"))], "answered"),
+    "a denied query that was refused": ([DENIED_QUERY, refusal(DENIED_QUERY)], "refused"),
+    "a denied query that was answered": ([DENIED_QUERY, DENIED_ANSWER], "answered"),
+    "peers that open independently and are denied": ([to_web(udp(123, 123)), to_client(udp(123, 123))], "answered"),
+    "a denied tunnel": ([to_web(other(47)), to_client(other(47))], "answered"),
+    "a denied older connection": (
+        [to_web(tcp(40000, 5432, "PA")), to_client(tcp(5432, 40000, "PA")), to_web(tcp(40000, 5432, "A"))], "answered",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["causal", "verbatim"])
+@pytest.mark.parametrize("case", CASES)
+def test_what_the_other_end_did(tmp_path: Path, case: str, mode: Any) -> None:
+    frames, answer = CASES[case]
+    policy, capture = write_policy(tmp_path, DOCUMENT), write_capture(tmp_path, *frames)
+    lines: list[bytes] = []
+    told = replay(policy, capture, mode=mode, flows=ConnectionLines(lines.append))
+    rows = [json.loads(line) for line in b"".join(lines).splitlines()]
+    assert [row["answer"] for row in rows] == [answer], rows
+    quiet = replay(policy, capture, mode=mode)
+    # With or without the connection report, the summary says the same.
+    assert (quiet.broken, quiet.unanswered, quiet.connections) == (told.broken, told.unanswered, told.connections)
+    denied = rows[0]["verdict"] == "deny"
+    assert [b.connections for b in quiet.broken] == ([1] if denied and answer == "answered" else [])
+    assert [u.answer for u in quiet.unanswered] == ([answer] if not denied and answer != "answered" else [])
