@@ -39,7 +39,11 @@ MAX_TABLE_CELLS = 1 << 20
 
 ANYWHERE: dict[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
-# A set of groups in one VPC: all that a rule table depends on besides the direction.
+#: What the rule tables of one policy may take together. Beyond it the policy is refused, for it would take the machine.
+MAX_TABLE_BYTES = 2 << 30
+
+# A set of groups in one VPC. An instance's *profile* is all its groups: what its rule tables depend on. Its
+# *membership* is those of them that rules name as peers: what others' rules can know of it.
 Profile = tuple[tuple[int, ...], int]
 
 
@@ -130,13 +134,21 @@ def compile_policy(policy: Policy, vpc: str | None = None) -> CompiledPolicy:
         for instance in policy.instances
     ]
 
+    named = {group_number[rule.peer.name] for rule in rules if isinstance(rule.peer, GroupPeer)}
+    memberships: dict[Profile, int] = {}
+    membership_of_instance = []
+    for instance in policy.instances:
+        groups = tuple(sorted({group_number[name] for name in instance.security_groups} & named))
+        membership = (groups, vpc_number[instance.vpc])
+        membership_of_instance.append(memberships.setdefault(membership, len(memberships)) if groups else -1)
+
     families = {family: _Addresses(family) for family in (4, 6)}
     _add_owners(policy, vpc, families)
     for rule in rules:
         for network in _named_networks(policy, rule):
             families[rule.ethertype].named.add(network)
 
-    address_classes = _AddressClasses(policy, list(profiles), families, profile_of_instance)
+    address_classes = _AddressClasses(policy, list(memberships), families, membership_of_instance)
     port_classes = _PortClasses(rules)
     tables, rule_table, bit_vectors = _rule_tables(
         policy, rules, rules_of_group, list(profiles), address_classes, port_classes
@@ -246,35 +258,39 @@ def _merge(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 class _AddressClasses:
     """Numbers every prefix, and tells for each number the owner and the class.
 
-    A class is what rules can know of an address: the prefixes named in rules that hold it, and the profile of its
+    A class is what rules can know of an address: the prefixes named in rules that hold it, and the membership of its
     owner.
     """
 
     def __init__(
         self,
         policy: Policy,
-        profiles: Sequence[Profile],
+        memberships: Sequence[Profile],
         families: dict[int, _Addresses],
-        profile_of_instance: Sequence[int],
+        membership_of_instance: Sequence[int],
     ) -> None:
         self.policy = policy
-        self.profiles = profiles
+        #: By group: (membership, VPC) of those in it.
+        self._memberships_of_group: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for n, (groups, vpc) in enumerate(memberships):
+            for group in groups:
+                self._memberships_of_group[policy.security_groups[group].name].append((n, vpc))
         self.tries: dict[int, CidrTrie] = {}
         classes: dict[tuple[int, int, int], int] = {}
         self._classes_of_family: dict[int, list[int]] = {4: [], 6: []}
-        self._classes_of_profile: dict[tuple[int, int], list[int]] = defaultdict(list)
+        self._classes_of_membership: dict[tuple[int, int], list[int]] = defaultdict(list)
         self._classes_of_prefix: dict[Network, list[int]] = defaultdict(list)
         owners: list[int] = []
         class_of_address: list[int] = []
 
-        def class_number(family: int, inside: int, profile: int, chain: tuple[Network, ...]) -> int:
-            key = (family, inside, profile)
+        def class_number(family: int, inside: int, membership: int, chain: tuple[Network, ...]) -> int:
+            key = (family, inside, membership)
             number = classes.get(key)
             if number is None:
                 number = classes[key] = len(classes)
                 self._classes_of_family[family].append(number)
-                if profile >= 0:
-                    self._classes_of_profile[family, profile].append(number)
+                if membership >= 0:
+                    self._classes_of_membership[family, membership].append(number)
                 for network in chain:
                     self._classes_of_prefix[network].append(number)
             return number
@@ -301,7 +317,7 @@ class _AddressClasses:
                 stack.append((int(network.broadcast_address), inside, owner, chain))
                 owners.append(owner)
                 class_of_address.append(
-                    class_number(family, inside, profile_of_instance[owner] if owner >= 0 else -1, chain)
+                    class_number(family, inside, membership_of_instance[owner] if owner >= 0 else -1, chain)
                 )
             self.tries[family] = CidrTrie(
                 family == 6,
@@ -338,12 +354,11 @@ class _AddressClasses:
 
     def _classes_of_group(self, name: str, family: int, vpc: int) -> set[int]:
         here = self.policy.vpcs[vpc]
-        group = next(n for n, g in enumerate(self.policy.security_groups) if g.name == name)
         numbers: set[int] = set()
-        for profile, (groups, other) in enumerate(self.profiles):
+        for membership, other in self._memberships_of_group[name]:
             there = self.policy.vpcs[other]
-            if group in groups and here.region == there.region and self.policy.connected(here.name, there.name):
-                numbers.update(self._classes_of_profile.get((family, profile), ()))
+            if here.region == there.region and self.policy.connected(here.name, there.name):
+                numbers.update(self._classes_of_membership.get((family, membership), ()))
         return numbers
 
 
@@ -422,10 +437,24 @@ class _PortClasses:
 # Rule tables ---------------------------------------------------------------------------------------------------------
 
 
+class _Budget:
+    """Memory that compiling may take; asked before it is taken, so that no policy exhausts the machine (SPEC 11)."""
+
+    def __init__(self, refusal: str) -> None:
+        self._left = MAX_TABLE_BYTES
+        self._refusal = refusal
+
+    def take(self, nbytes: int) -> None:
+        self._left -= nbytes
+        if self._left < 0:
+            raise PolicyError(self._refusal)
+
+
 class _Dimension:
     """Joins the classes that one profile's rules do not tell apart."""
 
-    def __init__(self, count: int, selectors: Sequence[Indices]) -> None:
+    def __init__(self, count: int, selectors: Sequence[Indices], budget: _Budget) -> None:
+        budget.take(4 * count)
         code = np.zeros(count, dtype=np.int64)
         groups = 1
         for start in range(0, len(selectors), 32):
@@ -437,6 +466,7 @@ class _Dimension:
             groups = int(code.max()) + 1 if count else 1
         self.of_class = code.astype(np.uint32)
         self.count = groups
+        budget.take(len(selectors) * groups)
         #: [selector][joined class]: whether it matches.
         self.matches = np.zeros((len(selectors), groups), dtype=bool)
         for row, classes in enumerate(selectors):
@@ -457,6 +487,11 @@ def _rule_tables(
     dimensions: dict[tuple[object, ...], _Dimension] = {}
     which: list[int] = []
     bit_vectors = 0
+    budget = _Budget(
+        f"{policy.origin}: the tables would need more than {MAX_TABLE_BYTES >> 30} GiB: instances are in "
+        f"{len(profiles)} different sets of security groups, whose rules tell {addresses.count} kinds of address and "
+        f"{ports.count} kinds of port apart; use fewer sets, or fewer and wider rules"
+    )
     for groups, vpc in profiles:
         for direction in ("outbound", "inbound"):
             # By precedence (SPEC 4.10): priority, deny before allow, document order.
@@ -479,8 +514,9 @@ def _rule_tables(
             identity = (tuple(order), tuple(peers))
             if identity not in number_of:
                 number_of[identity] = len(tables)
-                peer = _dimension(dimensions, "peer", addresses.count, peers)
-                service = _dimension(dimensions, "service", ports.count, services)
+                peer = _dimension(dimensions, "peer", addresses.count, peers, budget)
+                service = _dimension(dimensions, "service", ports.count, services, budget)
+                budget.take(4 * min(peer.count * service.count, MAX_TABLE_CELLS))
                 if peer.count * service.count <= MAX_TABLE_CELLS:
                     tables.append(_winner_table(order, pairs, peer, service))
                 else:
@@ -495,10 +531,11 @@ def _dimension(
     kind: str,
     count: int,
     selectors: dict[tuple[object, ...], tuple[int, Indices]],
+    budget: _Budget,
 ) -> _Dimension:
     key = (kind, tuple(selectors))
     if key not in known:
-        known[key] = _Dimension(count, [classes for _, classes in selectors.values()])
+        known[key] = _Dimension(count, [classes for _, classes in selectors.values()], budget)
     return known[key]
 
 
