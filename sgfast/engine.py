@@ -242,6 +242,8 @@ class Engine:
         timeouts run by. An ICMP error quotes nothing here, so it is ``invalid``: give it as a frame. Raises ValueError
         for a packet that cannot be.
         """
+        if not abs(time) <= 2**33:
+            raise ValueError(f"time is in seconds since the epoch, not {time}")
         row = header(
             src, dst, protocol, sport=sport, dport=dport, flags=flags, icmp_type=icmp_type, icmp_code=icmp_code,
             icmp_id=icmp_id, time_ns=round(time * 10**9),

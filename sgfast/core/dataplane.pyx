@@ -164,6 +164,8 @@ cdef class DataPlane:
         plane.reporting = reporting
 
         words = [int.from_bytes(os.urandom(8), "little") for _ in range(8)] if secret is None else list(secret)
+        if len(words) != 8 or not all(isinstance(word, int) and 0 <= word < 1 << 64 for word in words):
+            raise ValueError("the hash is keyed by eight integers of 64 bits")
         for i in range(8):
             plane.wire.secret[i] = words[i]
         plane.wire.secret[3] |= 1

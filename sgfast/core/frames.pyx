@@ -37,9 +37,10 @@ cdef class FrameBatch:
         """A batch of frames given as Python ``bytes``.
 
         ``data``: sequence of bytes, one frame each; ``times_ns``: as many ints, nanoseconds; ``wire_lengths``:
-        as many ints or None, original lengths where the frames are cut. ValueError when the lengths differ.
+        as many ints or None, original lengths where the frames are cut. ValueError when the sequences are not equally
+        long or a number is out of range.
         """
-        cdef list kept = [bytes(item) for item in data]
+        cdef list kept = [bytes(memoryview(item)) for item in data]
         cdef Py_ssize_t count = len(kept)
         if len(times_ns) != count or (wire_lengths is not None and len(wire_lengths) != count):
             raise ValueError("frames, times and wire lengths must be equally many")
@@ -54,7 +55,11 @@ cdef class FrameBatch:
             frame.captured = <uint32_t>PyBytes_GET_SIZE(kept[i])
             frame.wire = frame.captured
             if wire_lengths is not None:
+                if not 0 <= wire_lengths[i] <= 0xFFFFFFFF:
+                    raise ValueError("a wire length is 0 to 4294967295 bytes")
                 frame.wire = max(frame.captured, <uint32_t>wire_lengths[i])
+            if not -(1 << 63) <= times_ns[i] < 1 << 63:
+                raise ValueError("a time is a 64-bit number of nanoseconds")
             frame.time_ns = times_ns[i]
             frame.link_type = link_type
         batch.count = count
