@@ -149,7 +149,7 @@ def compile_policy(policy: Policy, vpc: str | None = None) -> CompiledPolicy:
             families[rule.ethertype].named.add(network)
 
     address_classes = _AddressClasses(policy, list(memberships), families, membership_of_instance)
-    port_classes = _PortClasses(rules)
+    port_classes = _PortClasses(rules, policy.origin)
     tables, rule_table, bit_vectors = _rule_tables(
         policy, rules, rules_of_group, list(profiles), address_classes, port_classes
     )
@@ -377,7 +377,7 @@ def _key_ranges(rule: Rule) -> tuple[tuple[int, int], ...] | None:
 class _PortClasses:
     """Cuts protocols and their ports into classes no rule tells apart inside."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Sequence[Rule], origin: str) -> None:
         ranges_of: dict[int, set[tuple[tuple[int, int], ...]]] = defaultdict(set)
         named: set[int] = set()
         for rule in rules:
@@ -402,6 +402,11 @@ class _PortClasses:
             # Between two neighbouring cuts nothing changes: each stretch is looked at once.
             cuts = sorted({0} | {edge for ranges in selectors for first, last in ranges for edge in (first, last + 1)})
             cuts = [cut for cut in cuts if cut < 65536]
+            if len(cuts) * len(selectors) > MAX_TABLE_BYTES:
+                raise PolicyError(
+                    f"{origin}: {len(selectors)} different port lists of protocol {protocol} would need more than "
+                    f"{MAX_TABLE_BYTES >> 30} GiB to compare: use fewer or wider ones"
+                )
             starts = np.array(cuts)
             inside = np.zeros((len(cuts), len(selectors)), dtype=bool)
             for column, ranges in enumerate(selectors):
