@@ -526,6 +526,7 @@ def _rule_tables(
                     tables.append(_winner_table(order, pairs, peer, service))
                 else:
                     bit_vectors += 1
+                    budget.take((peer.count + service.count) * len(order))
                     tables.append(_bit_vector_table(order, pairs, peer, service))
             which.append(number_of[identity])
     return tables, which, bit_vectors
