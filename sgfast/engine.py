@@ -181,6 +181,8 @@ class Engine:
         as 255) and no quotes: ICMP errors are judged as frames.
         Raises ValueError for another dtype.
         """
+        if not isinstance(packets, FrameBatch) and np.ndim(packets) != 1:
+            raise ValueError("packets are an array of one dimension, one row a packet")
         results = np.zeros(len(packets), dtype=RESULT_DTYPE)
         if isinstance(packets, FrameBatch):
             self.dataplane.process_frames(packets, results)
