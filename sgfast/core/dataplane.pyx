@@ -344,19 +344,30 @@ cdef class DataPlane:
 
     def take_flows(self):
         """Ended tuples since the last call, as an array of FLOW_DTYPE."""
-        cdef Table* t
-        parts = []
-        PyThread_acquire_lock(self.lock, WAIT_LOCK)
-        t = &self.plane.table
-        parts.append(_rows(<const uint8_t*>t.ended, t.ended_count * sizeof(FlowRow), FLOW_DTYPE))
-        t.ended_count = 0
-        self.tallied[0] = 0
-        self.tallied[1] = 0
-        t = &self.plane.attempts
-        parts.append(_rows(<const uint8_t*>t.ended, t.ended_count * sizeof(FlowRow), FLOW_DTYPE))
-        t.ended_count = 0
-        PyThread_release_lock(self.lock)
-        return np.concatenate(parts)
+        cdef Table* tables[2]
+        cdef FlowRow* rows[2]
+        cdef Py_ssize_t counts[2]
+        cdef int i
+        tables[0] = &self.plane.table
+        tables[1] = &self.plane.attempts
+        # Only taken away under the lock: making arrays may run Python code, and another thread with it.
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            for i in range(2):
+                rows[i] = tables[i].ended
+                counts[i] = tables[i].ended_count
+                tables[i].ended = NULL
+                tables[i].ended_count = 0
+                tables[i].ended_capacity = 0
+                self.tallied[i] = 0
+            PyThread_release_lock(self.lock)
+        try:
+            return np.concatenate(
+                [_rows(<const uint8_t*>rows[i], counts[i] * sizeof(FlowRow), FLOW_DTYPE) for i in range(2)]
+            )
+        finally:
+            free(rows[0])
+            free(rows[1])
 
     @property
     def denials(self):
