@@ -9,12 +9,14 @@ import sys
 import time
 from collections import Counter
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from traffic import Crowd, Traffic, policies
 
+from sgfast.compiler import tables
 from sgfast.engine import MIDSTREAMS, MODES, REASONS, VERDICTS, Engine, FrameBatch
 from sgfast.policy.model import Policy
 from sgfast.reference import PacketVerdict, ReferenceEngine
@@ -121,7 +123,9 @@ def differential(packets: int, seed_value: int, *, per_case: int = 2000, busy: i
                 (None, None, None, "red")[rng.integers(4)],
             )
             traffic = crowd.draw(per_case)
-            compare(policy, traffic, way, int(rng.integers(1, 400)), seen)
+            # Instances in several groups: tables of their own, or group by group.
+            with mock.patch.object(tables, "MAX_JOINED_STEPS", int(rng.choice((0, 3_000, 64_000_000)))):
+                compare(policy, traffic, way, int(rng.integers(1, 400)), seen)
             seen["packets"] += len(traffic.frames)
 
     run()

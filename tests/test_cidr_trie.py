@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 from traffic import OUTSIDE, PORTS, Crowd, policies
 
-from sgfast import compiler
 from sgfast.compiler import CompiledPolicy, compile_policy
+from sgfast.compiler import tables as tables_of
 from sgfast.core.cidr_trie import CidrTrie
 from sgfast.engine import Engine
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Instance, Policy, Rule, SecurityGroup
@@ -315,10 +315,14 @@ def named(compiled: CompiledPolicy, question: tuple[int, bool, str, int, int]) -
 
 
 # One cell is what a table without rules takes, and the only one that is never kept as bit vectors.
+@pytest.mark.parametrize("joined_steps", [64_000_000, 3_000, 0], ids=["joined", "some joined", "group by group"])
 @pytest.mark.parametrize("most_cells", [None, 1, 20], ids=["tables", "bit vectors", "both"])
-def test_classifier_against_a_scan_of_the_rules(most_cells: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_classifier_against_a_scan_of_the_rules(
+    most_cells: int | None, joined_steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables_of, "MAX_JOINED_STEPS", joined_steps)
     if most_cells is not None:
-        monkeypatch.setattr(compiler, "MAX_TABLE_CELLS", most_cells)
+        monkeypatch.setattr(tables_of, "MAX_TABLE_CELLS", most_cells)
     kinds, winners = [0, 0], set()
 
     @seed(SEED)
@@ -369,7 +373,7 @@ def many_rules(count: int) -> Policy:
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 128, 129, 1000])
 @pytest.mark.parametrize("most_cells", [1, 1 << 20], ids=["bit vectors", "tables"])
 def test_rules_across_the_words_of_a_bit_vector(count: int, most_cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "MAX_TABLE_CELLS", most_cells)
+    monkeypatch.setattr(tables_of, "MAX_TABLE_CELLS", most_cells)
     policy = many_rules(count)
     compiled = compile_policy(policy)
     rng = random.Random(count)
@@ -394,7 +398,7 @@ def test_verdicts_are_the_same_from_tables_and_bit_vectors(monkeypatch: pytest.M
         traffic = Crowd(policy, np.random.default_rng(case_seed)).draw(1000)
         results: list[Any] = []
         for most_cells in (1 << 20, 1):
-            monkeypatch.setattr(compiler, "MAX_TABLE_CELLS", most_cells)
+            monkeypatch.setattr(tables_of, "MAX_TABLE_CELLS", most_cells)
             engine = Engine(policy, mode="causal", midstream="infer")
             assert bool(engine.compiled.bit_vector_tables) == (most_cells == 1)
             results.append(engine.process_frames(traffic.frames, traffic.times_ns, wire_lengths=traffic.wire_lengths))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+import random
+import tracemalloc
+from ipaddress import IPv4Network, ip_network
 
 import pytest
 
@@ -33,9 +35,9 @@ def policy(groups: int, instances: int, peer: str | None = None) -> Policy:
 
 
 def test_a_policy_that_would_exhaust_memory_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sgfast.compiler.MAX_TABLE_BYTES", 500_000)
+    monkeypatch.setattr("sgfast.compiler.tables.MAX_TABLE_BYTES", 500_000)
     assert compile_policy(policy(100, 100)).rule_tables > 100
-    with pytest.raises(PolicyError, match="300 different sets of security groups") as refused:
+    with pytest.raises(PolicyError, match="the rules of 300 groups tell 302 kinds of address") as refused:
         compile_policy(policy(300, 300))
     assert "\n" not in str(refused.value)
 
@@ -49,3 +51,67 @@ def test_groups_no_rule_names_make_no_classes() -> None:
     # Who is in g1 to g9 is of no interest to any rule: their members' addresses are of one class.
     named_once = compile_policy(policy(10, 100, "g0"))
     assert named_once.address_classes == 3      # nobody's IPv4 and others', IPv6, members of g0
+
+
+def test_memory_grows_with_groups_not_with_the_ways_they_are_combined() -> None:
+    # 100 groups of 50 rules, and nearly every instance in a set of five of its own.
+    rng = random.Random(5)
+    groups = tuple(
+        SecurityGroup(
+            f"g{g}",
+            tuple(
+                Rule(
+                    f"g{g}/{n}", "inbound", 4, protocol=6, ports=((first, first + rng.randrange(3000)),),
+                    peer=ip_network((rng.getrandbits(16) << 16, 16)), action=rng.choice(("allow", "allow", "deny")),
+                    priority=rng.randint(1, 100),
+                )
+                for n, first in enumerate(rng.sample(range(1, 60_000), 50))
+            ),
+        )
+        for g in range(100)
+    )  # fmt: skip
+    instances = tuple(
+        Instance(
+            f"i{n}", "default", (ip_network((10 << 24) + n),), tuple(f"g{g}" for g in rng.sample(range(100), 5))
+        )
+        for n in range(1000)
+    )
+    compiled = compile_policy(Policy(security_groups=groups, instances=instances))
+    assert compiled.nbytes < 128 << 20
+    rules_of = {group.name: group.rules for group in groups}
+    for n in range(0, 1000, 7):
+        candidates = [rule for name in instances[n].security_groups for rule in rules_of[name]]
+        for aim in rng.sample(candidates, 20):
+            assert isinstance(aim.peer, IPv4Network) and aim.ports is not None
+            peer, port = aim.peer[rng.randrange(65536)], min(65535, rng.randint(*aim.ports[0]))
+            matching = [
+                rule for rule in candidates
+                if isinstance(rule.peer, IPv4Network) and rule.ports and peer in rule.peer
+                and rule.ports[0][0] <= port <= rule.ports[0][1]
+            ]  # fmt: skip
+            number = compiled.classifier.rule_for(n, True, peer.packed, 6, port)
+            best = min(matching, key=lambda rule: (rule.priority, rule.action != "deny"))
+            won = compiled.rules[number]
+            assert (won.priority, won.action) == (best.priority, best.action)
+
+
+def test_many_rules_with_ports_of_their_own_do_not_multiply() -> None:
+    # A matrix of port ranges against rules would be large and mostly empty here.
+    rules = tuple(
+        Rule(f"g/{n}", "inbound", 4, protocol=6, ports=((3 * n + 1, 3 * n + 2),), peer=ip_network((n << 12, 32)))
+        for n in range(10_000)
+    )
+    instances = (Instance("a", "default", (ip_network("10.0.0.5/32"),), ("g",)),)
+    one = Policy(security_groups=(SecurityGroup("g", rules),), instances=instances)
+    tracemalloc.start()
+    try:
+        compiled = compile_policy(one)
+        assert tracemalloc.get_traced_memory()[1] < 128 << 20
+    finally:
+        tracemalloc.stop()
+    assert compiled.bit_vector_tables == 1
+    for n in (0, 1, 63, 64, 9_999, 9_998):
+        peer = ip_network((n << 12, 32))[0].packed
+        assert [compiled.classifier.rule_for(0, True, peer, 6, port) for port in range(3 * n, 3 * n + 4)] == [
+            -1, n, n, -1
+        ]  # fmt: skip

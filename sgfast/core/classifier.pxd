@@ -7,22 +7,26 @@
 #                                           \-> address class     the same for all instances
 #     protocol, port --------port map-------> port class           the same for all instances
 #
-#     per set of groups and direction ("rule table"):
+#     per security group and direction ("rule table"):
 #         address class -> peer class,  port class -> service class,  peer class x service class -> winning rule
+#
+# An instance in several groups has a table joined from theirs, or several tables: of their winners the rule that
+# comes first wins.
 #
 # A product too large for a table is not stored: then a peer class and a service class are each a bitset over the
 # rules in order of precedence, and the first common bit wins (Lucent bit vectors).
 #
-# Cost does not depend on the number of rules, memory not on the number of instances.
+# Cost does not depend on the number of rules, memory not on the number of instances or how they combine groups.
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.cidr_trie cimport CidrTrie, Trie, find_ipv4, find_ipv6
-from sgfast.core.intrinsics cimport ctz64
+from sgfast.core.intrinsics cimport ctz64, likely
 from sgfast.core.port_map cimport PortMap, find_port_class
 
 cdef enum:
     NO_RULE_WINS = -1
+    SEVERAL_TABLES = 0x80000000     # in `choice`
 
 
 cdef struct RuleTable:
@@ -42,8 +46,12 @@ cdef struct Tables:
     const int32_t* owner            # by address number: instance, -1: none
     const uint32_t* address_class   # by address number
     PortMap ports
-    const uint32_t* rule_table      # by instance * 2 + direction (1: inbound): number in `tables`
+    # By instance * 2 + direction (1: inbound): number in `tables`, or SEVERAL_TABLES | where in `lists` there stands
+    # how many tables it has, and then their numbers.
+    const uint32_t* choice
+    const uint32_t* lists
     RuleTable* tables
+    const int32_t* rank             # by rule: the lowest wins (SPEC 4.10)
     const uint8_t* denies           # by rule: whether its action is deny
     const int32_t* vpc              # by instance
     const int32_t* peers_start      # by VPC: where its peers start in `peers`; one more than there are VPCs
@@ -70,13 +78,11 @@ cdef inline bint vpcs_connected(const Tables* t, int32_t instance_a, int32_t ins
     return False
 
 
-cdef inline int32_t find_rule(
-    const Tables* t, uint32_t table_number, uint32_t peer_address, uint8_t protocol, uint16_t port_key
+cdef inline int32_t winner_in(
+    const RuleTable* table, uint32_t address_class, uint32_t port_class
 ) noexcept nogil:
-    # The winning rule's number, or NO_RULE_WINS.
-    cdef const RuleTable* table = &t.tables[table_number]
-    cdef uint32_t peer = table.peer_class[t.address_class[peer_address]]
-    cdef uint32_t service = table.service_class[find_port_class(&t.ports, protocol, port_key)]
+    cdef uint32_t peer = table.peer_class[address_class]
+    cdef uint32_t service = table.service_class[port_class]
     cdef uint32_t word
     cdef uint64_t common
     if table.winner != NULL:
@@ -91,6 +97,26 @@ cdef inline int32_t find_rule(
     return NO_RULE_WINS
 
 
+cdef inline int32_t find_rule(
+    const Tables* t, uint32_t choice, uint32_t peer_address, uint8_t protocol, uint16_t port_key
+) noexcept nogil:
+    # The winning rule's number, or NO_RULE_WINS.
+    cdef uint32_t address_class = t.address_class[peer_address]
+    cdef uint32_t port_class = find_port_class(&t.ports, protocol, port_key)
+    cdef const uint32_t* numbers
+    cdef int32_t rule, best
+    cdef uint32_t i
+    if likely(not choice & SEVERAL_TABLES):
+        return winner_in(&t.tables[choice], address_class, port_class)
+    numbers = t.lists + (choice & ~<uint32_t>SEVERAL_TABLES)
+    best = NO_RULE_WINS
+    for i in range(1, numbers[0] + 1):
+        rule = winner_in(&t.tables[numbers[i]], address_class, port_class)
+        if rule >= 0 and (best < 0 or t.rank[rule] < t.rank[best]):
+            best = rule
+    return best
+
+
 cdef class Classifier:
     cdef Tables tables
     cdef readonly Py_ssize_t instance_count
@@ -98,4 +124,4 @@ cdef class Classifier:
     cdef readonly Py_ssize_t nbytes
     cdef CidrTrie ipv4
     cdef CidrTrie ipv6
-    cdef dict kept                  # by id: the arrays the tables point into
+    cdef dict kept                  # by address: the arrays the tables point into

@@ -5,6 +5,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from sgfast.core.cidr_trie import CidrTrie
 
+LIST_FLAG: int
+
 class Classifier:
     instance_count: int
     rule_count: int
@@ -17,8 +19,10 @@ class Classifier:
         address_class: ArrayLike,
         port_whole: ArrayLike,
         port_maps: dict[int, NDArray[np.uint32]],
-        rule_table: ArrayLike,
+        choice: ArrayLike,
+        lists: ArrayLike,
         tables: list[tuple[object, ...]],
+        rank: ArrayLike,
         denies: ArrayLike,
         vpc: ArrayLike,
         peers_start: ArrayLike,

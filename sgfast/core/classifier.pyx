@@ -7,6 +7,8 @@ import numpy as np
 from sgfast.core.intrinsics cimport be32, be64
 from sgfast.core.types cimport HeaderRow
 
+#: In ``choice``: what follows is a place in ``lists``.
+LIST_FLAG = <uint32_t>SEVERAL_TABLES
 
 cdef const uint32_t* u32(const uint32_t[::1] rows) noexcept:
     return &rows[0] if rows.shape[0] else NULL
@@ -24,15 +26,15 @@ cdef class Classifier:
     """Immutable. Made by ``sgfast.compiler``, which owns the meaning of every number in it.
 
     ``ipv4``, ``ipv6``: tries to address numbers; ``owner``: int32 and ``address_class``: uint32 by address number;
-    ``port_whole``: uint32 (256,) and ``port_maps``: {protocol: uint32 (65536,)}; ``rule_table``: uint32
-    (instances * 2,); ``tables``: one tuple for each rule table, ``(peer_class, service_class, services, winner)`` or
-    ``(peer_class, service_class, services, peer_rules, service_rules, rule_of_bit)``; ``denies``: uint8 by rule;
-    ``vpc``: int32 by instance; ``peers_start``, ``peers``: int32, adjacency of VPCs.
+    ``port_whole``: uint32 (256,) and ``port_maps``: {protocol: uint32 (65536,)}; ``choice``: uint32
+    (instances * 2,) and ``lists``: uint32, as ``Tables`` has them, with LIST_FLAG; ``tables``: one tuple for each rule
+    table, ``(peer_class, service_class, services, winner)`` or ``(peer_class, service_class, services, peer_rules,
+    service_rules, rule_of_bit)``; ``rank``: int32 and ``denies``: uint8 by rule; ``vpc``: int32 by instance; ``peers_start``, ``peers``: int32, adjacency of VPCs.
     """
 
     def __cinit__(
         self, CidrTrie ipv4 not None, CidrTrie ipv6 not None, owner, address_class, port_whole, dict port_maps,
-        rule_table, list tables, denies, vpc, peers_start, peers
+        choice, lists, list tables, rank, denies, vpc, peers_start, peers
     ):
         cdef Py_ssize_t i
         cdef RuleTable* table
@@ -53,8 +55,9 @@ cdef class Classifier:
             if len(by_port) != 65536:
                 raise ValueError("a port map has 65,536 entries")
             self.tables.ports.by_port[protocol] = u32(by_port)
-        rule_table = self.keep(rule_table, np.uint32)
-        self.tables.rule_table = u32(rule_table)
+        self.tables.choice = u32(self.keep(choice, np.uint32))
+        self.tables.lists = u32(self.keep(lists, np.uint32))
+        self.tables.rank = i32(self.keep(rank, np.int32))
         self.tables.vpc = i32(self.keep(vpc, np.int32))
         self.tables.peers_start = i32(self.keep(peers_start, np.int32))
         self.tables.peers = i32(self.keep(peers, np.int32))
@@ -85,8 +88,9 @@ cdef class Classifier:
     def keep(self, rows, dtype):
         """``rows`` as a flat contiguous array that lives as long as the classifier does; shared ones count once."""
         rows = np.ascontiguousarray(rows, dtype=dtype).reshape(-1)
-        if id(rows) not in self.kept:
-            self.kept[id(rows)] = rows
+        place = rows.ctypes.data
+        if place not in self.kept:
+            self.kept[place] = rows
             self.nbytes += rows.nbytes
         return rows
 
@@ -104,7 +108,7 @@ cdef class Classifier:
             raise IndexError("no such instance")
         cdef CidrTrie trie = self.ipv6 if len(peer) == 16 else self.ipv4
         return find_rule(
-            &self.tables, self.tables.rule_table[instance * 2 + inbound], <uint32_t>trie.find(peer), protocol, port_key
+            &self.tables, self.tables.choice[instance * 2 + inbound], <uint32_t>trie.find(peer), protocol, port_key
         )
 
     def match(self, headers not None, winners not None):
@@ -147,6 +151,6 @@ cdef void match_header(const Tables* t, const HeaderRow* row, int32_t* winners) 
     winners[0] = -2
     winners[1] = -2
     if sender >= 0:
-        winners[0] = find_rule(t, t.rule_table[sender * 2], destination, row.protocol, port_key)
+        winners[0] = find_rule(t, t.choice[sender * 2], destination, row.protocol, port_key)
     if receiver >= 0:
-        winners[1] = find_rule(t, t.rule_table[receiver * 2 + 1], source, row.protocol, port_key)
+        winners[1] = find_rule(t, t.choice[receiver * 2 + 1], source, row.protocol, port_key)

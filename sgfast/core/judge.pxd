@@ -172,7 +172,7 @@ cdef inline bint judge_opener(Plane* plane, const Packet* p, Passage* way, int s
     way.initiator_high = initiator_high
     inbound = initiator_high != side
     rule = find_rule(
-        plane.rules, plane.rules.rule_table[way.instance[side] * 2 + inbound], way.address[1 - side],
+        plane.rules, plane.rules.choice[way.instance[side] * 2 + inbound], way.address[1 - side],
         p.protocol, port_key
     )
     if rule < 0 or plane.rules.denies[rule]:

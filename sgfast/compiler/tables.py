@@ -1,0 +1,226 @@
+"""Rule tables: which rule wins for a class of peer address and a class of protocol and port.
+
+Each security group has a rule table for either direction. An instance in several groups has their union (SPEC 1): the
+sets of groups that most instances are in get tables of their own, joined from their groups' rules, so that one look-up
+is enough; for the rest the data plane asks one group after the other and takes the rule that comes first. So memory
+grows with the number of groups, not with the number of ways instances combine them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.compiler.addresses import AddressClasses, Indices, Profile
+from sgfast.compiler.ports import PortClasses
+from sgfast.errors import PolicyError
+from sgfast.policy.model import Policy, Rule
+
+#: A rule table of more cells than this is kept as bit vectors instead (4 MiB as a table).
+MAX_TABLE_CELLS = 1 << 20
+
+#: What joined tables may take together: steps (a rule and a class each, a third of a second in all), and memory.
+MAX_JOINED_STEPS = 64_000_000
+MAX_JOINED_BYTES = 64 << 20
+
+#: What the rule tables of one policy may take. Beyond it the policy is refused: it would take the machine (SPEC 11).
+MAX_TABLE_BYTES = 2 << 30
+
+Selector = tuple[object, ...]
+
+
+@dataclass
+class RuleTables:
+    """What ``core.classifier.Classifier`` takes, and figures about it."""
+
+    tables: list[tuple[object, ...]]
+    #: By profile and direction (outbound, inbound): numbers of tables; the rule that comes first among theirs wins.
+    of_profile: list[tuple[int, ...]]
+    bit_vectors: int
+
+
+def precedence(rules: Sequence[Rule]) -> NDArray[np.int32]:
+    """The rank of each rule: the lowest among those that match wins (SPEC 4.10)."""
+    order = sorted(range(len(rules)), key=lambda r: (rules[r].priority, rules[r].action != "deny", r))
+    rank = np.empty(len(rules), dtype=np.int32)
+    rank[order] = np.arange(len(rules), dtype=np.int32)
+    return rank
+
+
+def rule_tables(
+    policy: Policy,
+    rules: Sequence[Rule],
+    rules_of_group: Sequence[Sequence[int]],
+    profiles: dict[Profile, int],
+    addresses: AddressClasses,
+    ports: PortClasses,
+    rank: NDArray[np.int32],
+) -> RuleTables:
+    """``profiles``: how many instances are of each. Raises PolicyError if the tables would take too much memory."""
+    builder = _Builder(policy, rules, addresses, ports)
+    ordered: dict[str, list[list[int]]] = {
+        direction: [
+            sorted((r for r in numbers if rules[r].direction == direction), key=rank.__getitem__)
+            for numbers in rules_of_group
+        ]
+        for direction in ("outbound", "inbound")
+    }
+    number = {profile: n for n, profile in enumerate(profiles)}
+    of_profile: list[tuple[int, ...]] = [()] * (2 * len(profiles))
+    several = sorted((p for p in profiles if len(p[0]) > 1), key=lambda p: (-profiles[p], number[p]))
+    for profile in (*several, *(p for p in profiles if len(p[0]) < 2)):
+        groups, vpc = profile
+        for d, direction in enumerate(("outbound", "inbound")):
+            parts = [ordered[direction][g] for g in groups if ordered[direction][g]]
+            chosen = None
+            if len(parts) < 2:
+                chosen = builder.table(parts[0] if parts else [], vpc)
+            else:
+                chosen = builder.joined_table(sorted((r for p in parts for r in p), key=rank.__getitem__), vpc)
+            of_profile[2 * number[profile] + d] = (
+                (chosen,) if chosen is not None else tuple(builder.table(part, vpc) for part in parts)
+            )
+    return RuleTables(builder.tables, of_profile, builder.bit_vectors)
+
+
+class _Builder:
+    def __init__(
+        self, policy: Policy, rules: Sequence[Rule], addresses: AddressClasses, ports: PortClasses
+    ) -> None:
+        self.tables: list[tuple[object, ...]] = []
+        self.bit_vectors = 0
+        self._rules = rules
+        self._addresses = addresses
+        self._ports = ports
+        self._number_of: dict[tuple[tuple[int, ...], tuple[Selector, ...]], int] = {}
+        self._dimensions: dict[tuple[str, tuple[Selector, ...]], _Dimension] = {}
+        self._left = MAX_TABLE_BYTES
+        self._left_for_joined = MAX_JOINED_BYTES
+        self._steps_left = MAX_JOINED_STEPS
+        self._refusal = (
+            f"{policy.origin}: the rule tables would need more than {MAX_TABLE_BYTES >> 20} MiB: the rules of "
+            f"{len(policy.security_groups)} groups tell {addresses.count} kinds of address and {ports.count} kinds of "
+            "port apart; use fewer groups, or fewer and wider rules"
+        )
+
+    def table(self, order: Sequence[int], vpc: int) -> int:
+        """The number of the table for rules in order of precedence, seen from a VPC."""
+        number = self._build(order, vpc, joined=False)
+        assert number is not None
+        return number
+
+    def joined_table(self, order: Sequence[int], vpc: int) -> int | None:
+        """Likewise for the rules of several groups; None if it would be too large to be worth it."""
+        return self._build(order, vpc, joined=True)
+
+    def _build(self, order: Sequence[int], vpc: int, joined: bool) -> int | None:
+        peers = [self._addresses.selector(self._rules[r], vpc) for r in order]
+        services = [self._ports.selector(self._rules[r]) for r in order]
+        identity = (tuple(order), tuple(peers))
+        number = self._number_of.get(identity)
+        if number is not None:
+            return number
+        if joined:
+            self._steps_left -= len(order) * (self._addresses.count + self._ports.count)
+            if self._steps_left < 0:
+                return None
+        peer = self._dimension(
+            "peer", self._addresses.count, dict(zip(peers, order, strict=True)),
+            lambda r: self._addresses.matching(self._rules[r], vpc),
+        )  # fmt: skip
+        service = self._dimension(
+            "service", self._ports.count, dict(zip(services, order, strict=True)),
+            lambda r: self._ports.matching(self._rules[r]),
+        )  # fmt: skip
+        cells = peer.count * service.count
+        if joined:
+            if cells > MAX_TABLE_CELLS or 4 * cells > self._left_for_joined:
+                return None
+            self._left_for_joined -= 4 * cells
+        pairs = list(zip(order, peers, services, strict=True))
+        if cells <= MAX_TABLE_CELLS and 4 * cells <= self._left // 2:
+            self._take(4 * cells)
+            table = _winner_table(pairs, peer, service)
+        else:
+            self._take((peer.count + service.count) * ((len(order) + 63) // 64) * 8)
+            self.bit_vectors += 1
+            table = _bit_vector_table(pairs, peer, service)
+        self._number_of[identity] = len(self.tables)
+        self.tables.append(table)
+        return self._number_of[identity]
+
+    def _dimension(
+        self, kind: str, count: int, rule_of_selector: dict[Selector, int], matching: Callable[[int], Indices]
+    ) -> _Dimension:
+        key = (kind, tuple(rule_of_selector))
+        if key not in self._dimensions:
+            self._take(4 * count)
+            self._dimensions[key] = _Dimension(count, rule_of_selector, matching, self._take)
+        return self._dimensions[key]
+
+    def _take(self, nbytes: int) -> None:
+        # Asked before memory is taken, so that no policy exhausts the machine (SPEC 11).
+        self._left -= nbytes
+        if self._left < 0:
+            raise PolicyError(self._refusal)
+
+
+class _Dimension:
+    """Joins the classes that one table's rules do not tell apart."""
+
+    def __init__(
+        self,
+        count: int,
+        rule_of_selector: dict[Selector, int],
+        matching: Callable[[int], Indices],
+        take: Callable[[int], None],
+    ) -> None:
+        code = np.zeros(count, dtype=np.int64)
+        rules = list(rule_of_selector.values())
+        for start in range(0, len(rules), 32):
+            bits = np.zeros(count, dtype=np.int64)
+            for bit, rule in enumerate(rules[start : start + 32]):
+                bits[matching(rule)] |= 1 << bit
+            _, code = np.unique(code << 32 | bits, return_inverse=True)
+            code = code.reshape(-1)
+        self.of_class = code.astype(np.uint32)
+        self.count = int(code.max()) + 1 if count else 1
+        # [selector][joined class]: whether it matches, eight to a byte.
+        width = (self.count + 7) // 8
+        take(len(rules) * width)
+        self._matches = np.zeros((len(rules), width), dtype=np.uint8)
+        self._row = {selector: row for row, selector in enumerate(rule_of_selector)}
+        for row, rule in enumerate(rules):
+            mask = np.zeros(self.count, dtype=bool)
+            mask[code[matching(rule)]] = True
+            self._matches[row] = np.packbits(mask)
+
+    def matching(self, selector: Selector) -> Indices:
+        """The joined classes a selector matches."""
+        return np.flatnonzero(np.unpackbits(self._matches[self._row[selector]], count=self.count))
+
+
+def _winner_table(
+    pairs: Sequence[tuple[int, Selector, Selector]], peer: _Dimension, service: _Dimension
+) -> tuple[object, ...]:
+    winner = np.full((peer.count, service.count), -1, dtype=np.int32)
+    for rule, peers, services in reversed(pairs):
+        winner[np.ix_(peer.matching(peers), service.matching(services))] = rule
+    return peer.of_class, service.of_class, service.count, winner
+
+
+def _bit_vector_table(
+    pairs: Sequence[tuple[int, Selector, Selector]], peer: _Dimension, service: _Dimension
+) -> tuple[object, ...]:
+    words = (len(pairs) + 63) // 64
+    peer_rules = np.zeros((peer.count, words), dtype=np.uint64)
+    service_rules = np.zeros((service.count, words), dtype=np.uint64)
+    for n, (_, peers, services) in enumerate(pairs):
+        bit = np.uint64(1 << (n & 63))
+        peer_rules[peer.matching(peers), n >> 6] |= bit
+        service_rules[service.matching(services), n >> 6] |= bit
+    rule_of_bit = np.array([rule for rule, _, _ in pairs], dtype=np.int32)
+    return peer.of_class, service.of_class, service.count, peer_rules, service_rules, rule_of_bit
