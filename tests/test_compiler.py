@@ -115,3 +115,12 @@ def test_many_rules_with_ports_of_their_own_do_not_multiply() -> None:
         assert [compiled.classifier.rule_for(0, True, peer, 6, port) for port in range(3 * n, 3 * n + 4)] == [
             -1, n, n, -1
         ]  # fmt: skip
+
+
+def test_running_out_of_memory_names_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("sgfast.compiler.rule_tables", exhausted)
+    with pytest.raises(PolicyError, match=r"^<policy>: there is not enough memory"):
+        compile_policy(policy(1, 1))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
@@ -12,7 +14,7 @@ from typing import Any
 import frames as f
 import numpy as np
 import pytest
-from differential import expected, spell
+from differential import compare, expected, spell
 from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -349,6 +351,53 @@ def test_the_table_holds_no_more_than_it_may(limit: int) -> None:
     assert reasons(engine.process(many(6, 5000))) == {"table-full"}
     assert reasons(engine.process(rows[-limit:])) == {"established"}
     assert engine.dataplane.counters["live_tuples"] == limit
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("limit", [1, 5, 12])
+def test_a_full_table_knows_to_the_nanosecond_what_ended(limit: int, mode: Any) -> None:
+    # Everything happens within a few ticks of the timer wheel (67 ms each): deadlines move on, back, and past the tick.
+    policy = policy_of(
+        OPEN + f"settings: {{max_connections: {limit}, timeouts: {{tcp_established: 0.04, tcp_fin_wait: 0.002, "
+        "tcp_other: 0.005, icmp: 0.004, bidirectional: 0.02, unidirectional: 0.003}}\n"
+    )
+    rng = np.random.default_rng(limit)
+    traffic, now = Traffic(), 1_700_000_000 * SECOND
+    for _ in range(20_000):
+        now += int(rng.choice((1, 1000, 100_000, 1_000_000)) * rng.random())
+        port = int(rng.integers(1000, 1030))
+        ends = [("192.0.2.1", port), ("10.0.0.5", 80)]
+        if rng.random() < 0.4:
+            ends.reverse()
+        (src, sport), (dst, dport) = ends
+        if rng.random() < 0.5:
+            payload = f.udp(sport, dport)
+        else:
+            payload = f.tcp(sport, dport, str(rng.choice(("S", "S", "SA", "A", "FA", "R"))))
+        traffic.frames.append(f.ethernet(f.ip(src, dst, payload)))
+        traffic.times_ns.append(now)
+        traffic.wire_lengths.append(len(traffic.frames[-1]))
+    seen: Counter[Any] = Counter()
+    compare(policy, traffic, (mode, "deny", None), 500, seen)
+    assert seen["reason", "table-full"] > 50 and seen["reason", "rule"] > 1000
+
+
+def test_what_ends_within_a_tick_of_a_full_table_is_not_looked_for_again_and_again() -> None:
+    # As many openers as the table holds, within one tick; each ends just before one of as many others comes.
+    def seconds(count: int) -> float:
+        engine = Engine(policy_of(OPEN + f"settings: {{max_connections: {count}}}\n"))
+        rows = many(4, 2 * count)
+        step = 2**26 // count
+        rows["time_ns"] = np.arange(2 * count) % count * step + 2**26 * 1000
+        rows["time_ns"][count:] += 30 * SECOND
+        began = time.process_time()
+        results = engine.process(rows)
+        took = time.process_time() - began
+        assert reasons(results) == {"rule"} and engine.dataplane.counters["evicted"] == 0
+        return took
+
+    few = min(seconds(10_000) for _ in range(3))
+    assert seconds(80_000) < 25 * few       # 8 times the work; looking at all of them is 64 times
 
 
 @pytest.mark.parametrize("mode", MODES)

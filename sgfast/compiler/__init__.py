@@ -22,6 +22,7 @@ from sgfast.compiler.addresses import AddressClasses, Addresses, Profile, add_ow
 from sgfast.compiler.ports import PortClasses, key_ranges
 from sgfast.compiler.tables import precedence, rule_tables
 from sgfast.core.classifier import LIST_FLAG, Classifier
+from sgfast.errors import PolicyError
 from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup
 
 __all__ = ["CompiledPolicy", "compile_policy", "visible_instances"]
@@ -74,8 +75,16 @@ class CompiledPolicy:
 def compile_policy(policy: Policy, vpc: str | None = None) -> CompiledPolicy:
     """Compiles ``policy`` as seen from ``vpc``, or from every VPC.
 
-    Raises AmbiguousAddress when an address is owned in two of the VPCs seen (SPEC 7.1).
+    Raises AmbiguousAddress when an address is owned in two of the VPCs seen (SPEC 7.1), PolicyError when the tables
+    would take too much memory.
     """
+    try:
+        return _compile(policy, vpc)
+    except MemoryError as error:
+        raise PolicyError(f"{policy.origin}: there is not enough memory for the tables of this policy") from error
+
+
+def _compile(policy: Policy, vpc: str | None) -> CompiledPolicy:
     rules: list[Rule] = []
     rule_groups: list[SecurityGroup] = []
     rules_of_group: list[list[int]] = []

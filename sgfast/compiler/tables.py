@@ -71,17 +71,23 @@ def rule_tables(
     number = {profile: n for n, profile in enumerate(profiles)}
     of_profile: list[tuple[int, ...]] = [()] * (2 * len(profiles))
     several = sorted((p for p in profiles if len(p[0]) > 1), key=lambda p: (-profiles[p], number[p]))
+    group_tables: dict[tuple[str, int, int], int] = {}
+
+    def group_table(direction: str, group: int, vpc: int) -> int:
+        key = direction, group, vpc
+        if key not in group_tables:
+            group_tables[key] = builder.table(ordered[direction][group], vpc)
+        return group_tables[key]
+
     for profile in (*several, *(p for p in profiles if len(p[0]) < 2)):
         groups, vpc = profile
         for d, direction in enumerate(("outbound", "inbound")):
-            parts = [ordered[direction][g] for g in groups if ordered[direction][g]]
-            chosen = None
-            if len(parts) < 2:
-                chosen = builder.table(parts[0] if parts else [], vpc)
-            else:
-                chosen = builder.joined_table(sorted((r for p in parts for r in p), key=rank.__getitem__), vpc)
+            with_rules = [g for g in groups if ordered[direction][g]] or groups[:1]
+            joined = None
+            if len(with_rules) > 1:
+                joined = builder.joined_table([ordered[direction][g] for g in with_rules], rank, vpc)
             of_profile[2 * number[profile] + d] = (
-                (chosen,) if chosen is not None else tuple(builder.table(part, vpc) for part in parts)
+                (joined,) if joined is not None else tuple(group_table(direction, g, vpc) for g in with_rules)
             )
     return RuleTables(builder.tables, of_profile, builder.bit_vectors)
 
@@ -112,9 +118,12 @@ class _Builder:
         assert number is not None
         return number
 
-    def joined_table(self, order: Sequence[int], vpc: int) -> int | None:
+    def joined_table(self, parts: Sequence[Sequence[int]], rank: NDArray[np.int32], vpc: int) -> int | None:
         """Likewise for the rules of several groups; None if it would be too large to be worth it."""
-        return self._build(order, vpc, joined=True)
+        self._steps_left -= sum(map(len, parts)) * (self._addresses.count + self._ports.count)
+        if self._steps_left < 0:
+            return None
+        return self._build(sorted((r for part in parts for r in part), key=rank.__getitem__), vpc, joined=True)
 
     def _build(self, order: Sequence[int], vpc: int, joined: bool) -> int | None:
         peers = [self._addresses.selector(self._rules[r], vpc) for r in order]
@@ -123,10 +132,6 @@ class _Builder:
         number = self._number_of.get(identity)
         if number is not None:
             return number
-        if joined:
-            self._steps_left -= len(order) * (self._addresses.count + self._ports.count)
-            if self._steps_left < 0:
-                return None
         peer = self._dimension(
             "peer", self._addresses.count, dict(zip(peers, order, strict=True)),
             lambda r: self._addresses.matching(self._rules[r], vpc),

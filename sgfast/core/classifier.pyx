@@ -26,10 +26,11 @@ cdef class Classifier:
     """Immutable. Made by ``sgfast.compiler``, which owns the meaning of every number in it.
 
     ``ipv4``, ``ipv6``: tries to address numbers; ``owner``: int32 and ``address_class``: uint32 by address number;
-    ``port_whole``: uint32 (256,) and ``port_maps``: {protocol: uint32 (65536,)}; ``choice``: uint32
-    (instances * 2,) and ``lists``: uint32, as ``Tables`` has them, with LIST_FLAG; ``tables``: one tuple for each rule
-    table, ``(peer_class, service_class, services, winner)`` or ``(peer_class, service_class, services, peer_rules,
-    service_rules, rule_of_bit)``; ``rank``: int32 and ``denies``: uint8 by rule; ``vpc``: int32 by instance; ``peers_start``, ``peers``: int32, adjacency of VPCs.
+    ``port_whole``: uint32 (256,) and ``port_maps``: {protocol: uint32 (65536,)}; ``choice``: uint32 (instances * 2,)
+    and ``lists``: uint32, as ``Tables`` has them; ``tables``: one tuple for each rule table, ``(peer_class,
+    service_class, services, winner)`` or ``(peer_class, service_class, services, peer_rules, service_rules,
+    rule_of_bit)``; ``rank``: int32 and ``denies``: uint8 by rule; ``vpc``: int32 by instance; ``peers_start``,
+    ``peers``: int32, adjacency of VPCs.
     """
 
     def __cinit__(

@@ -14,6 +14,7 @@
 
 from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from sgfast.core.expiry_heap cimport ExpiryHeap
 from sgfast.core.intrinsics cimport ctz32, likely, match12, unlikely
 from sgfast.core.slab cimport NO_SLOT, Entry, FlowRecord, Slab, addresses_at, entry_at
 from sgfast.core.timer_wheel cimport Wheel
@@ -86,6 +87,7 @@ cdef packed struct FlowRow:
 cdef struct Table:
     Slab slab
     Wheel wheel
+    ExpiryHeap expiry       # of the wheel's present tick, once the table was full in it
     Bucket* buckets
     uint32_t bucket_mask
     uint32_t used           # entries in the index

@@ -1,9 +1,10 @@
 """The connection table's slow half: growing, ending, making room. Layout and look-ups stand in ``conntrack.pxd``."""
 
 from libc.stdlib cimport free, realloc
-from libc.stdint cimport INT64_MAX, int32_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, uint16_t, uint32_t
 from libc.string cimport memset
 
+from sgfast.core.expiry_heap cimport ExpiryHeap, free_heap, pop_expiry, push_expiry
 from sgfast.core.slab cimport (
     MarkLink,
     allocate_pages,
@@ -15,7 +16,7 @@ from sgfast.core.slab cimport (
     take_slot,
 )
 from sgfast.core.conntrack_tcp cimport CLOSED, TIME_WAIT
-from sgfast.core.timer_wheel cimport NOT_ARMED, advance, arm, disarm, init_wheel, take_bucket, tick_of
+from sgfast.core.timer_wheel cimport NOT_ARMED, WHEEL_SLOTS, advance, arm, disarm, init_wheel, take_bucket, tick_of
 from sgfast.core.types cimport ALLOW, DENY, NO_RULE, KIND_ICMP_QUERY, KIND_ONE_WAY, KIND_PORTS
 
 cdef enum:
@@ -47,6 +48,7 @@ cdef int init_table(Table* t, uint32_t max_live, bint keep_marks, bint keep_flow
 
 cdef void free_table(Table* t) noexcept nogil:
     free_slab(&t.slab)
+    free_heap(&t.expiry)
     free(t.buckets)
     free(t.ended)
     memset(t, 0, sizeof(Table))
@@ -463,9 +465,21 @@ cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noex
 
 # Time and room -------------------------------------------------------------------------------------------------------
 
+cdef void expect_end(Table* t, uint32_t slot, int64_t latest) noexcept nogil:
+    # A live tuple may end in the present tick: the heap, if it is in use, has to know.
+    cdef ExpiryHeap* heap = &t.expiry
+    if heap.tick != t.wheel.tick or tick_of(latest) > t.wheel.tick:
+        return
+    # Many hints for few tuples, or no memory: it is filled anew when it is needed.
+    if heap.count > 2 * <uint64_t>t.live + 1024 or not push_expiry(heap, latest, slot):
+        heap.tick = 0
+
+
 cdef void rearm(Table* t, uint32_t slot) noexcept nogil:
+    cdef int64_t latest = latest_deadline(entry_at(&t.slab, slot))
     disarm(&t.wheel, &t.slab, slot)
-    arm(&t.wheel, &t.slab, slot, latest_deadline(entry_at(&t.slab, slot)))
+    arm(&t.wheel, &t.slab, slot, latest)
+    expect_end(t, slot, latest)
 
 
 cdef void settle(Table* t, uint32_t slot, int64_t now) noexcept nogil:
@@ -509,26 +523,46 @@ cdef bint evictable(const Entry* e, int64_t now) noexcept nogil:
     )
 
 
+cdef bint fill_expiry(Table* t) noexcept nogil:
+    # False: no memory.
+    cdef uint32_t slot = t.wheel.head[t.wheel.tick & (WHEEL_SLOTS - 1)]
+    cdef const Entry* e
+    t.expiry.count = 0
+    t.expiry.tick = t.wheel.tick
+    while slot != NO_SLOT:
+        e = entry_at(&t.slab, slot)
+        if e.marks & TUPLE_LIVE:
+            expect_end(t, slot, latest_deadline(e))
+        slot = e.wheel_next
+    return t.expiry.tick == t.wheel.tick
+
+
+cdef void end_expired(Table* t, int64_t now) noexcept nogil:
+    # What ended by now in the present tick, which the wheel looks at only when it is over.
+    cdef ExpiryHeap* heap = &t.expiry
+    cdef uint32_t slot
+    cdef int64_t latest
+    if heap.tick != t.wheel.tick and not fill_expiry(t):
+        settle_all(t, take_bucket(&t.wheel, &t.slab, <uint32_t>(t.wheel.tick & (WHEEL_SLOTS - 1)), NO_SLOT), now)
+        return
+    while heap.count and heap.items[0].deadline <= now:
+        slot = pop_expiry(heap)
+        if not entry_at(&t.slab, slot).marks & TUPLE_LIVE:
+            continue
+        latest = latest_deadline(entry_at(&t.slab, slot))
+        if now >= latest:
+            end_tuple(t, slot, now, SIDE_TIMEOUT)
+        else:
+            expect_end(t, slot, latest)
+
+
 cdef bint make_room(Table* t, int64_t now) noexcept nogil:
     # Whether one more tuple may live (SPEC 5.8). Exact: what ended by now never counts, though its tick is not over.
-    cdef Wheel* wheel = &t.wheel
-    cdef uint32_t chain, slot
-    cdef int64_t earliest, latest
     if t.live < t.max_live:
         return True
     sweep(t, now)
-    if t.live >= t.max_live and (wheel.earliest_tick != wheel.tick or now >= wheel.earliest):
-        chain = take_bucket(wheel, &t.slab, <uint32_t>(wheel.tick & 255), NO_SLOT)
-        earliest = INT64_MAX
-        slot = chain
-        while slot != NO_SLOT:
-            latest = latest_deadline(entry_at(&t.slab, slot))
-            if entry_at(&t.slab, slot).marks & TUPLE_LIVE and now < latest < earliest:
-                earliest = latest
-            slot = entry_at(&t.slab, slot).wheel_next
-        wheel.earliest_tick = wheel.tick
-        wheel.earliest = earliest
-        settle_all(t, chain, now)
+    if t.live >= t.max_live:
+        end_expired(t, now)
     if t.live < t.max_live:
         return True
     while t.age_head != NO_SLOT and not evictable(entry_at(&t.slab, t.age_head), now):

@@ -29,9 +29,6 @@ cdef enum:
 cdef struct Wheel:
     uint64_t tick                   # all buckets before this one were emptied
     uint32_t head[WHEEL_LEVELS * WHEEL_SLOTS]
-    # The earliest deadline that may stand in the bucket of `tick`, as far as it was looked through.
-    int64_t earliest
-    uint64_t earliest_tick
 
 
 cdef inline uint64_t tick_of(int64_t time_ns) noexcept nogil:
@@ -44,7 +41,6 @@ cdef inline void init_wheel(Wheel* wheel) noexcept nogil:
     for i in range(WHEEL_LEVELS * WHEEL_SLOTS):
         wheel.head[i] = NO_SLOT
     wheel.tick = 0
-    wheel.earliest_tick = 0
 
 
 cdef inline void disarm(Wheel* wheel, const Slab* slab, uint32_t slot) noexcept nogil:
@@ -68,8 +64,6 @@ cdef inline void arm(Wheel* wheel, const Slab* slab, uint32_t slot, int64_t dead
     cdef Entry* e = entry_at(slab, slot)
     if tick <= wheel.tick:
         tick = wheel.tick
-        if wheel.earliest_tick == tick and deadline < wheel.earliest:
-            wheel.earliest = deadline
     while (tick >> (WHEEL_BITS * level)) - (wheel.tick >> (WHEEL_BITS * level)) >= WHEEL_SLOTS:
         if level == WHEEL_LEVELS - 1:
             tick = wheel.tick + ((<uint64_t>WHEEL_SLOTS - 1) << (WHEEL_BITS * level))
