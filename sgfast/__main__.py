@@ -8,24 +8,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+from sgfast.signals import ENDINGS, Signalled, arrived, ending_signals, raise_arrived, stop_raising
 
 EXIT_BAD = 2
 EXIT_OF_SIGNAL = 128
 TRACEBACK_VARIABLE = "SGFAST_DEBUG_TRACEBACK"
-
-_ENDINGS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
-
-
-class _Signalled(BaseException):
-    """A signal that ends the process, on its way through everything that has to be put away first."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 def main() -> NoReturn:
@@ -39,14 +30,17 @@ def main() -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the command line and returns the exit status; errors are printed."""
-    with _ending_signals():
+    with ending_signals():
         try:
             status = _invoke(list(arguments))
+            raise_arrived()
             for stream in (sys.stdout, sys.stderr):
                 if stream is not None:
                     stream.flush()
+            stop_raising()
             return status
         except BaseException as error:
+            stop_raising()
             status, message = _outcome(error)
             if message is not None:
                 _say(message)
@@ -78,9 +72,11 @@ def _invoke(arguments: list[str]) -> int:
 def _outcome(error: BaseException) -> tuple[int, str | None]:
     """Exit status and message of what went wrong."""
     if isinstance(error, KeyboardInterrupt):
-        error = _Signalled(signal.SIGINT)
-    if isinstance(error, _Signalled):
-        return EXIT_OF_SIGNAL + error.number, _ENDINGS[error.number]
+        error = Signalled(signal.SIGINT)
+    # Whatever else an import made of it.
+    number = error.number if isinstance(error, Signalled) else arrived()
+    if number is not None:
+        return EXIT_OF_SIGNAL + number, ENDINGS[number]
     if isinstance(error, BrokenPipeError):
         # Whoever read our output has seen enough, and a tool that SIGPIPE ends says nothing either.
         return EXIT_OF_SIGNAL + signal.SIGPIPE, None
@@ -99,30 +95,6 @@ def _outcome(error: BaseException) -> tuple[int, str | None]:
         traceback.print_exception(error)
     cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return EXIT_BAD, _on_one_line(f"internal error: {cause} ({TRACEBACK_VARIABLE}=1 shows where)")
-
-
-@contextmanager
-def _ending_signals() -> Iterator[None]:
-    """Signals that end the process raise _Signalled instead; a second one of a kind ends it at once."""
-    before: dict[int, Any] = {}
-
-    def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        raise _Signalled(number)
-
-    # ValueError: not in the main thread, where signals are someone else's business.
-    with suppress(ValueError):
-        for number in _ENDINGS:
-            handler = signal.getsignal(number)
-            # One that is ignored (nohup, a background job) stays so.
-            if handler in (signal.SIG_DFL, signal.default_int_handler):
-                signal.signal(number, end)
-                before[number] = handler
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _on_one_line(text: str) -> str:

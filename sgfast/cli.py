@@ -16,6 +16,7 @@ import click
 from sgfast import __version__
 from sgfast.capture.names import printable
 from sgfast.errors import OutputError
+from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.engine import Midstream, Mode
@@ -127,6 +128,7 @@ def replay(
         packet_output = None if verdicts is None else stack.enter_context(open_output(verdicts))
         flow_output = None if connections is None else stack.enter_context(open_output(connections))
         result = _replay(policy, captures, packet_output, flow_output, report_name, mode, midstream, vpc, engine)
+        raise_arrived()
         outputs = [output for output in (packet_output, flow_output) if output is not None]
         for output in outputs:
             output.close()
@@ -159,9 +161,15 @@ def _replay(
     # Lines that scroll by on a terminal, and a bar that is drawn over them, do not go together.
     lines_on_screen = report_name == "standard error" and _is_terminal(sys.stdout)
     with ExitStack() as stack:
-        progress = None
+        bar = None
         if _is_terminal(sys.stderr) and not lines_on_screen:
-            progress = stack.enter_context(closing(ProgressBar(captures)))
+            bar = stack.enter_context(closing(ProgressBar(captures)))
+
+        def progress(packets: int, nbytes: int) -> None:
+            raise_arrived()
+            if bar is not None:
+                bar(packets, nbytes)
+
         return run_replay(
             policy,
             captures,

@@ -286,6 +286,33 @@ def test_an_interrupt_while_importing(tmp_path: Path) -> None:
     assert outcome.status == 130 and outcome.one_line() == "sgfast: interrupted"
 
 
+@pytest.mark.parametrize(
+    "loses_it",
+    ["class Last:\n    def __del__(self): os.kill(os.getpid(), signal.SIGINT); sum(range(10))\nLast()",
+     "try: os.kill(os.getpid(), signal.SIGINT); sum(range(10))\nexcept BaseException: raise RuntimeError('wrapped')"],
+    ids=["swallowed", "wrapped"],
+)  # fmt: skip
+def test_an_interrupt_that_an_import_loses_still_ends_the_command(tmp_path: Path, loses_it: str) -> None:
+    # A module that is imported on the way; replay must not go on to publish its output.
+    (tmp_path / "dummy.py").write_text(f"import os, signal\n{loses_it}\n")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, importlib.abc\n"
+        "class Finder(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'sgfast.replaying':\n"
+        "            import dummy\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    target = tmp_path / "out" / "verdicts"
+    target.parent.mkdir()
+    outcome = process(
+        "replay", *SHOP, "--verdicts", target, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{here}"}
+    )
+    assert outcome.status == 130 and outcome.out == "" and list(target.parent.iterdir()) == []
+    assert outcome.err.endswith("sgfast: interrupted\n")
+
+
 def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
     policy, capture = write_policy(tmp_path), write_capture(tmp_path, *handshake(1000, 80))
     target = tmp_path / "verdicts"

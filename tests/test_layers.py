@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sgfast"
 #: Each part of the package, and the parts it may know.
 MAY_KNOW: dict[str, set[str]] = {
     "errors": set(),
+    "signals": set(),
     "policy": {"errors"},
     "core": set(),
     "capture": {"core.frames", "errors"},
@@ -22,8 +23,8 @@ MAY_KNOW: dict[str, set[str]] = {
     "reference": {"policy.model", "errors"},
     "replaying": {"engine", "capture", "core", "policy", "reference", "errors"},
     "report": {"replaying", "engine", "capture", "compiler", "core", "policy", "errors"},
-    "cli": {"replaying", "report", "engine", "capture", "compiler", "policy", "errors", ""},
-    "__main__": {"cli", "errors"},
+    "cli": {"replaying", "report", "engine", "capture", "compiler", "policy", "errors", "signals", ""},
+    "__main__": {"cli", "errors", "signals"},
 }
 
 #: Within the data plane: what its look-ups and its table must not know of each other.
