@@ -87,7 +87,7 @@ def _outcome(error: BaseException) -> tuple[int, str | None]:
     if isinstance(error, SgfastError):
         return EXIT_BAD, _on_one_line(str(error))
     if isinstance(error, OSError) and error.strerror:
-        place = f"{error.filename}: " if error.filename is not None else ""
+        place = f"{error.filename}: " if error.filename is not None else "standard output: "
         return EXIT_BAD, _on_one_line(f"{place}{error.strerror}")
     if os.environ.get(TRACEBACK_VARIABLE):
         import traceback

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from operator import index
 from typing import Any, Literal
 
 import numpy as np
@@ -112,9 +113,9 @@ class Explanation:
 
 
 def timeouts_ns(timeouts: Timeouts) -> tuple[int, ...]:
-    """SPEC 5.2's timeouts in nanoseconds, in the order the data plane takes them."""
+    """SPEC 5.2's timeouts in nanoseconds, at least one, in the order the data plane takes them."""
     return tuple(
-        round(seconds * 10**9)
+        max(1, round(seconds * 10**9))
         for seconds in (
             timeouts.tcp_established, timeouts.tcp_fin_wait, timeouts.tcp_other, timeouts.icmp,
             timeouts.bidirectional, timeouts.unidirectional,
@@ -131,7 +132,8 @@ class Engine:
     them (SPEC 7.1). ``keep_flows`` and ``reporting`` are for replays.
 
     Raises PolicyError for a policy that cannot be used, ValueError for an unknown option. One engine may be shared by
-    threads: calls take turns, without the GIL.
+    threads: calls take turns, without the GIL. A child of ``fork`` may use its copy only if no thread was in a call at
+    that moment.
     """
 
     def __init__(
@@ -334,20 +336,21 @@ def header(
     time_ns: int = 0,
     wire: int = 64,
 ) -> NDArray[Any]:
-    """One packet as an array of ``HEADER_DTYPE`` (1,). Raises ValueError for a packet that cannot be."""
+    """One packet as an array of ``HEADER_DTYPE`` (1,). Raises ValueError for a packet that cannot be, TypeError for a
+    number that is none."""
     source, destination = ip_address(src), ip_address(dst)
     if source.version != destination.version:
         raise ValueError(f"{source} and {destination} are of different IP versions")
-    number = protocol if isinstance(protocol, int) else PROTOCOL_NUMBERS.get(protocol.lower())
+    number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else index(protocol)
     if number is None or not 0 <= number <= 255:
         raise ValueError(f"no protocol {protocol!r}")
-    if number == ICMP and source.version == 6 and not isinstance(protocol, int):
+    if number == ICMP and source.version == 6 and isinstance(protocol, str):
         number = ICMPV6
     for name, value, top in (
         ("sport", sport, 65535), ("dport", dport, 65535), ("icmp_type", icmp_type, 255),
         ("icmp_code", icmp_code, 255), ("icmp_id", icmp_id, 65535),
     ):  # fmt: skip
-        if not 0 <= value <= top:
+        if not 0 <= index(value) <= top:
             raise ValueError(f"{name} is 0 to {top}, not {value}")
     unknown = set(flags.upper()) - set(_FLAGS)
     if unknown:

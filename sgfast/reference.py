@@ -902,7 +902,7 @@ def deny_at_once(egress: Side | None, ingress: Side | None, reason: str) -> Pack
 
 
 def nanoseconds(seconds: float) -> int:
-    return round(seconds * NANOSECONDS)
+    return max(1, round(seconds * NANOSECONDS))
 
 
 def is_multicast_or_broadcast(address: Address) -> bool:

@@ -27,6 +27,9 @@ from sgfast.reference import PacketVerdict, ReferenceEngine, SideVerdict
 
 Rows = NDArray[Any]
 
+#: How many of the connections still open at the end are reported in one go.
+FLOWS_AT_ONCE = 1 << 16
+
 
 @dataclass(frozen=True, slots=True)
 class Names:
@@ -178,7 +181,7 @@ def replay(
         policy = load_policy(policy)
     if isinstance(captures, str | os.PathLike):
         captures = [captures]
-    paths = tuple(os.fspath(path) for path in captures)
+    paths = tuple(os.fsdecode(path) for path in captures)
     runner: _FastRunner | _ReferenceRunner
     if engine == "fast":
         runner = _FastRunner(policy, mode, midstream, vpc, packets, flows)
@@ -254,9 +257,12 @@ class _FastRunner:
             self.flows.write(plane.take_flows())
 
     def finish(self) -> None:
-        self.engine.dataplane.finish()
-        if self.flows is not None:
-            self.flows.write(self.engine.dataplane.take_flows())
+        plane = self.engine.dataplane
+        done = False
+        while not done:
+            done = plane.finish(most=FLOWS_AT_ONCE)
+            if self.flows is not None:
+                self.flows.write(plane.take_flows())
 
     def fill(self, result: ReplayResult) -> None:
         engine, plane = self.engine, self.engine.dataplane
@@ -293,9 +299,10 @@ class _FastRunner:
         result.unanswered.sort(key=lambda u: (-u.connections, *_order(u.service, u.answer)))
         _warn_of_time(result, counters["late"], counters["restarts"])
         _warn_of_fragments(result, counters["later_fragments"])
-        if counters["evicted"]:
+        if counters["evicted"] or counters["moot_evicted"]:
             result.warnings.append(
-                f"the connection table was full: {counters['evicted']} unanswered connections were forgotten early "
+                f"the connection table was full: {_count(counters['evicted'], 'unanswered connection')} and "
+                f"{_count(counters['moot_evicted'], 'denied attempt')} were forgotten early "
                 f"(settings.max_connections is {result.policy.settings.max_connections})"
             )
         if counters["lost_flows"]:
@@ -431,17 +438,25 @@ def _order(service: Service, *words: str) -> tuple[Any, ...]:
     return service.instance, *(-1 if number is None else number for number in numbers), *words
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _warn_of_time(result: ReplayResult, late: int, restarts: int) -> None:
     if late:
-        result.warnings.append(f"{late} packets were up to 60 s earlier than the one before: taken as simultaneous")
+        result.warnings.append(
+            f"timestamps of {_count(late, 'packet')} up to 60 s before the one before: taken as simultaneous"
+        )
     if restarts:
         result.warnings.append(
-            f"{restarts} packets were more than 60 s earlier than the one before: time went on from there without a gap"
+            f"timestamps of {_count(restarts, 'packet')} more than 60 s before the one before: time went on from there "
+            "without a gap"
         )
 
 
 def _warn_of_fragments(result: ReplayResult, later_fragments: int) -> None:
     if later_fragments:
         result.warnings.append(
-            f"{later_fragments} later fragments were denied: fragments are not joined yet, only first ones are judged"
+            f"{_count(later_fragments, 'later fragment')} denied: fragments are not joined yet, only first ones are "
+            "judged"
         )

@@ -28,6 +28,8 @@ WRONG: dict[str, Callable[[sgfast.Engine], Any]] = {
     "no time": lambda engine: engine.check("1.1.1.1", "10.0.0.5", "tcp", time=float("nan")),
     "two families": lambda engine: engine.check("1.1.1.1", "::1", "tcp"),
     "an unknown protocol": lambda engine: engine.check("1.1.1.1", "10.0.0.5", "tpc"),
+    "a negative port": lambda engine: engine.check("1.1.1.1", "10.0.0.5", "tcp", dport=-1),
+    "a protocol beyond a byte": lambda engine: engine.check("1.1.1.1", "10.0.0.5", 256),
     "an unknown flag": lambda engine: engine.check("1.1.1.1", "10.0.0.5", "tcp", flags="SX"),
 }
 
@@ -44,6 +46,21 @@ def test_frames_are_bytes(frame: Any) -> None:
         sgfast.Engine(POLICY).process_frames([frame], [0])
 
 
+@pytest.mark.parametrize("number", [80.5, "80", None])
+def test_numbers_are_whole(number: Any) -> None:
+    with pytest.raises(TypeError):
+        sgfast.Engine(POLICY).check("1.1.1.1", "10.0.0.5", 6, dport=number)
+    if not isinstance(number, str):
+        with pytest.raises(TypeError):
+            sgfast.Engine(POLICY).check("1.1.1.1", "10.0.0.5", number)
+
+
+def test_numbers_may_be_numpys() -> None:
+    engine = sgfast.Engine(POLICY)
+    got = engine.check("1.1.1.1", "10.0.0.5", np.uint8(6), dport=np.int64(443))  # type: ignore[arg-type]
+    assert got == sgfast.Engine(POLICY).check("1.1.1.1", "10.0.0.5", "tcp", dport=443)
+
+
 def test_odd_arrays_are_judged_as_what_they_hold() -> None:
     engine = sgfast.Engine(POLICY)
     rows = np.zeros(10, dtype=sgfast.HEADER_DTYPE)
@@ -56,4 +73,5 @@ def test_odd_arrays_are_judged_as_what_they_hold() -> None:
 
 def test_one_capture_needs_no_list() -> None:
     shop = Path(__file__).parent.parent / "pcaps" / "shop.pcap"
-    assert sgfast.replay(POLICY, shop).packets == sgfast.replay(POLICY, str(shop)).packets == 261
+    assert sgfast.replay(POLICY, shop).packets == sgfast.replay(POLICY, [str(shop)]).packets == 261
+    assert sgfast.replay(POLICY, [bytes(shop)]).packets == 261      # type: ignore[list-item]

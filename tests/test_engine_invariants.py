@@ -400,6 +400,29 @@ def test_what_ends_within_a_tick_of_a_full_table_is_not_looked_for_again_and_aga
     assert seconds(80_000) < 25 * few       # 8 times the work; looking at all of them is 64 times
 
 
+def test_threads_that_judge_and_collect_do_not_wait_for_each_other_forever() -> None:
+    engine = Engine(policy_of(OPEN), mode="causal", keep_flows=True, reporting=True)
+    rows = many(4, 3000)
+    taken: list[int] = []
+
+    def judge() -> None:
+        for _ in range(30):
+            engine.process(rows)
+
+    def collect() -> None:
+        for _ in range(60):
+            taken.append(len(engine.dataplane.take_flows()))
+            engine.dataplane.finish()
+
+    threads = [threading.Thread(target=work, daemon=True) for work in (judge, collect) * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert engine.dataplane.counters["packets"] == 4 * 30 * 3000 and sum(taken) > 0
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_denied_openers_take_no_more_than_the_table_either(mode: Any) -> None:
     policy = policy_of("""

@@ -13,6 +13,7 @@ from test_capture_writers import pcap_head
 
 from sgfast.capture import open_capture
 from sgfast.replaying import ReplayResult, replay
+from sgfast.report.connections import ConnectionLines
 
 PCAPS = Path(__file__).parent.parent / "pcaps"
 POLICY, CAPTURE = PCAPS / "shop.yaml", PCAPS / "shop.pcap"
@@ -48,6 +49,19 @@ def test_cutting_a_capture_into_files_changes_nothing(tmp_path: Path, seed: int)
         files.append(tmp_path / f"{n}.pcap")
         files[-1].write_bytes(head + b"".join(parts[first:last]))
     assert found(replay(POLICY, files)) == found(replay(POLICY, [CAPTURE]))
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1 << 16])
+def test_connections_still_open_are_reported_once_however_many_at_a_time(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[bytes] = []
+    monkeypatch.setattr("sgfast.replaying.FLOWS_AT_ONCE", at_once)
+    told = replay(POLICY, CAPTURE, flows=ConnectionLines(lines.append))
+    text = b"".join(lines).decode()
+    assert text.count("\n") == sum(told.connections.values()) > 20
+    assert len(set(text.splitlines())) == text.count("\n")
+    assert found(told) == found(replay(POLICY, CAPTURE))
 
 
 def test_standard_input_is_a_capture_like_any_other() -> None:

@@ -77,3 +77,14 @@ def test_what_the_other_end_did(tmp_path: Path, case: str, mode: Any) -> None:
     denied = rows[0]["verdict"] == "deny"
     assert [b.connections for b in quiet.broken] == ([1] if denied and answer == "answered" else [])
     assert [u.answer for u in quiet.unanswered] == ([answer] if not denied and answer != "answered" else [])
+
+
+def test_a_full_table_tells_apart_what_it_forgot(tmp_path: Path) -> None:
+    policy = write_policy(tmp_path, DOCUMENT + "settings: {max_connections: 2}\n")
+    asked = [to_web(udp(4000 + n, 53)) for n in range(4)]
+    denied = [to_web(udp(4000 + n, 54)) for n in range(3)]
+    capture = write_capture(tmp_path, *asked, *denied)
+    assert replay(policy, capture).warnings == [
+        "the connection table was full: 4 unanswered connections and 1 denied attempt were forgotten early "
+        "(settings.max_connections is 2)"
+    ]

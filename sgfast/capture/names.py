@@ -3,6 +3,8 @@
 
 def printable(name: str) -> str:
     """name on one line: control characters and undecodable bytes escaped."""
+    if not name:
+        return "''"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 

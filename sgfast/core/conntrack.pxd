@@ -108,7 +108,8 @@ cdef struct Table:
     Py_ssize_t ended_count
     Py_ssize_t ended_capacity
     uint64_t ended_lost     # could not be reported: no memory
-    uint64_t evicted
+    uint64_t evicted        # for want of room: with a connection on some side
+    uint64_t moot_evicted   # likewise, with nothing but the mark of a denied opener
 
 
 cdef inline uint8_t tag_of(uint32_t hash_value) noexcept nogil:
@@ -196,4 +197,5 @@ cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) n
 cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil
 cdef void mark_opener(Table* t, uint32_t slot) noexcept nogil
 cdef void count_packet(Table* t, uint32_t slot, const Packet* p) noexcept nogil
-cdef void report_living(Table* t, int64_t now) noexcept nogil
+# Reports live tuples from slot `first` on, until about `most` were; returns where to go on, NO_SLOT: nowhere.
+cdef uint32_t report_living(Table* t, int64_t now, uint32_t first, uint32_t most) noexcept nogil

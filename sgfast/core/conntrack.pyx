@@ -569,16 +569,24 @@ cdef bint make_room(Table* t, int64_t now) noexcept nogil:
         leave_age(t, t.age_head)
     if t.age_head == NO_SLOT:
         return False
-    t.evicted += 1
+    if side_connected(entry_at(&t.slab, t.age_head), 0, now) or side_connected(entry_at(&t.slab, t.age_head), 1, now):
+        t.evicted += 1
+    else:
+        t.moot_evicted += 1
     end_tuple(t, t.age_head, now, SIDE_EVICTED)
     return True
 
 
-cdef void report_living(Table* t, int64_t now) noexcept nogil:
+cdef uint32_t report_living(Table* t, int64_t now, uint32_t first, uint32_t most) noexcept nogil:
     # At the end of a replay: what is still in the table, without ending it.
-    cdef uint32_t slot
+    cdef uint32_t slot = first
+    cdef Py_ssize_t enough = t.ended_count + most
     cdef Entry* e
-    for slot in range(t.slab.fresh):
+    while slot < t.slab.fresh:
+        if t.ended_count >= enough:
+            return slot
         e = entry_at(&t.slab, slot)
         if e.kind and e.marks & TUPLE_LIVE:
             report_tuple(t, slot, now, SIDE_TIMEOUT if now >= latest_deadline(e) else SIDE_OPEN)
+        slot += 1
+    return NO_SLOT

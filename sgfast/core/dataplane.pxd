@@ -9,6 +9,8 @@
 # The first two passes only hide memory latency. What they guess is checked in the third, so no verdict depends on
 # how a capture is cut into batches.
 
+from libc.stdint cimport uint32_t
+
 from sgfast.core.classifier cimport Classifier
 from sgfast.core.conntrack cimport Table
 from sgfast.core.plane cimport Plane
@@ -24,6 +26,7 @@ cdef class DataPlane:
     cdef void* lock         # one thread at a time, for a whole call; taken without the GIL
     cdef Packet* packets    # BATCH of them
     cdef Py_ssize_t[2] tallied  # ended tuples the tallies have seen: of the table, of the attempts
+    cdef uint32_t[2] report_from    # where `finish` goes on: of the table, of the attempts
     cdef ResultRow* result_rows(self, results, Py_ssize_t n) except? NULL
     cdef void tally_ended(self) noexcept nogil
     cdef void tally_table(self, Table* t, Py_ssize_t* tallied) noexcept nogil

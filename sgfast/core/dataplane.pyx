@@ -131,7 +131,8 @@ cdef class DataPlane:
     """The engine's C half: a classifier, a connection table, a clock.
 
     ``timeouts_ns``: (tcp_established, tcp_fin_wait, tcp_other, icmp, bidirectional, unidirectional), nanoseconds.
-    ``midstream``: 0 deny, 1 infer, 2 allow. ``keep_flows``: every ended tuple becomes a row of ``take_flows``.
+    ``midstream``: 0 deny, 1 infer, 2 allow. ``keep_flows``: every ended tuple becomes a row of ``take_flows``,
+    and takes memory until it is taken.
     ``reporting``: tallies of what was denied or unanswered, and attempts told apart from retries. ``secret``: 8 words
     that key the hash; random by default.
 
@@ -280,6 +281,8 @@ cdef class DataPlane:
                     prefetch_line(plane, &self.packets[i])
                 judge_batch(plane, self.packets, size, rows + start)
                 start += size
+            if plane.reporting:
+                self.tally_ended()
             PyThread_release_lock(self.lock)
 
     cdef void tally_ended(self) noexcept nogil:
@@ -333,14 +336,30 @@ cdef class DataPlane:
             t.ended_count = 0
         tallied[0] = t.ended_count
 
-    def finish(self):
-        """Reports the tuples still in the table, for the end of a replay; they stay."""
-        PyThread_acquire_lock(self.lock, WAIT_LOCK)
-        report_living(&self.plane.table, self.plane.clock)
-        report_living(&self.plane.attempts, self.plane.clock)
-        if self.plane.reporting:
-            self.tally_ended()
-        PyThread_release_lock(self.lock)
+    def finish(self, *, uint32_t most=0x7FFFFFFF):
+        """Reports the tuples still in the table, for the end of a replay; they stay.
+
+        About ``most`` at a time, so that the rows of all of them need not be in memory together: to be called until it
+        returns True.
+        """
+        cdef Table* tables[2]
+        cdef int i
+        cdef bint done
+        tables[0] = &self.plane.table
+        tables[1] = &self.plane.attempts
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            for i in range(2):
+                if self.report_from[i] != NO_SLOT:
+                    self.report_from[i] = report_living(tables[i], self.plane.clock, self.report_from[i], most)
+            if self.plane.reporting:
+                self.tally_ended()
+            done = self.report_from[0] == NO_SLOT and self.report_from[1] == NO_SLOT
+            if done:
+                self.report_from[0] = 0
+                self.report_from[1] = 0
+            PyThread_release_lock(self.lock)
+        return done
 
     def take_flows(self):
         """Ended tuples since the last call, as an array of FLOW_DTYPE."""
@@ -421,6 +440,7 @@ cdef class DataPlane:
             "live_tuples": plane.table.live,
             "entries": plane.table.used,
             "evicted": plane.table.evicted,
+            "moot_evicted": plane.table.moot_evicted,
             "lost_flows": plane.table.ended_lost + plane.attempts.ended_lost,
             "table_bytes": plane.table.slab.nbytes + (<uint64_t>plane.table.bucket_mask + 1) * 64,
         }

@@ -140,12 +140,12 @@ def shown_origin(origin: str) -> str:
     """A document's name as messages begin with it: one line, whatever the file is called."""
     if origin == "-":
         return "<stdin>"
-    return origin if origin.isprintable() else repr(origin)[1:-1]
+    return origin if origin and origin.isprintable() else repr(origin)[1:-1] or "''"
 
 
 def read_document(path: str | os.PathLike[str]) -> tuple[bytes, str]:
     """The bytes of a document and its origin; ``-`` is standard input."""
-    origin = os.fspath(path)
+    origin = os.fsdecode(path)
     try:
         if origin == "-":
             data = sys.stdin.buffer.read(MAX_BYTES + 1)
@@ -155,7 +155,8 @@ def read_document(path: str | os.PathLike[str]) -> tuple[bytes, str]:
     except OSError as error:
         raise PolicyError(f"{shown_origin(origin)}: cannot be read: {error.strerror or error}") from None
     except (ValueError, AttributeError):  # a NUL in the path; no standard input, or a closed one
-        raise PolicyError(f"{shown_origin(origin)}: cannot be read: no such file") from None
+        cause = "standard input is closed" if origin == "-" else "no such file"
+        raise PolicyError(f"{shown_origin(origin)}: cannot be read: {cause}") from None
     if len(data) > MAX_BYTES:
         raise PolicyError(f"{shown_origin(origin)}: cannot be read: larger than {MAX_BYTES >> 20} MiB")
     return data, origin

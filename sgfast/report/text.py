@@ -71,8 +71,8 @@ def check_text(origin: str, found: dict[str, Any], *, colour: bool = False) -> s
         ("instances", grouped(found["instances"]), ""),
         ("VPCs", grouped(found["vpcs"]), ""),
         ("address classes", grouped(found["address_classes"]), "sets of addresses no rule tells apart"),
-        ("port classes", grouped(found["port_classes"]), "protocols and ranges of ports no rule tells apart"),
-        ("rule tables", grouped(found["rule_tables"]), "for each group, or set of groups, and direction"),
+        ("port classes", grouped(found["port_classes"]), "protocols and port ranges no rule tells apart"),
+        ("rule tables", grouped(found["rule_tables"]), "per group or set of groups, and direction"),
         ("as bit vectors", grouped(bit_vectors), "too large for a table" if bit_vectors else ""),
         ("memory", human_bytes(found["bytes"]), "of these tables"),
     ):
