@@ -395,7 +395,7 @@ TCP_KINDS |= {FIN | ACK: "fin", FIN | ACK | URG: "fin", ACK: "ack", ACK | URG: "
 TCP_TABLE_TEXT = """
                     SS SR ES FW CW LA TW CL S2
     original syn    SS IG IG IG IG IG SS SS S2
-    original synack IV IG IG IG IG IG IG IG SR
+    original synack IV SR IV IV IV IV IV IV SR
     original fin    IV FW FW LA LA LA TW CL IV
     original ack    IV ES ES CW CW TW TW CL IV
     original rst    CL CL CL CL CL CL CL CL CL
