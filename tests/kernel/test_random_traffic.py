@@ -1,0 +1,31 @@
+"""Engine = kernel on random policies and traffic (longer: ``python tests/kernel/random_traffic.py 5000000``)."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from oracle import missing
+from random_traffic import random_traffic
+
+REASON = missing()
+pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REASON}")
+
+PACKETS = int(os.environ.get("SGFAST_KERNEL_PACKETS", "200000"))
+SEED = int(os.environ.get("SGFAST_KERNEL_SEED", "2"))
+
+
+def test_engine_judges_as_the_kernel() -> None:
+    print(f"seed {SEED}, {PACKETS} packets")
+    seen, hits = random_traffic(PACKETS, SEED)
+    print(f"{seen['packets']} packets, {seen['both sides']} past two filters; excused: {dict(hits)}")
+    assert seen["packets"] >= 0.9 * PACKETS
+    assert sum(hits.values()) < 0.01 * seen["packets"]
+    share = PACKETS / 200_000
+    assert seen["allow", "established"] > 0.3 * seen["packets"]
+    least = {
+        ("allow", "rule"): 4000, ("allow", "related"): 1000, ("deny", "no-rule"): 1000, ("deny", "deny-rule"): 100,
+        ("deny", "invalid"): 4000, ("deny", "midstream"): 4000, ("deny", "malformed"): 1000,
+        ("deny", "vpc-isolated"): 400, "both sides": 4000,
+    }  # fmt: skip
+    assert {what: seen[what] for what, number in least.items() if seen[what] < number * share} == {}
