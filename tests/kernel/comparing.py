@@ -35,6 +35,8 @@ class History:
     told: list[tuple[int, bool, str | None, PacketVerdict]] = field(default_factory=list)
     #: Names of differences that had their cause earlier: from then on the two may disagree about this key.
     apart: set[str] = field(default_factory=set)
+    #: A packet was judged differently: whatever the two make of the key from then on, it does not bring them together.
+    parted: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,14 @@ DIFFERENCES = {
 }  # fmt: skip
 
 
+#: By difference: the transition after which it makes none any more, unless it has shown.
+TOGETHER_AGAIN = {
+    "SYN again after a half-open answer": ("SS", ("SR",)),
+    "how long two SYNs last": ("S2", ("SR",)),
+    "simultaneous open": ("SR", ("ES", "FW")),
+}
+
+
 class Comparison:
     """Judges steps with engine and kernel. ``hits``: by name of difference how many packets it excused."""
 
@@ -162,8 +172,8 @@ class Comparison:
                 if excuse is None:
                     raise AssertionError(_account(steps, times, past, engine.verdict(rows[n])))
                 self.hits[excuse] += 1
-                # What the one knows of this key and the other does not will show again.
                 past.apart.add(excuse)
+                past.parted = True
             else:
                 _remember(past, packet, wanted)
             past.apart.update(name for name in excuses if DIFFERENCES[name].from_here)
@@ -193,12 +203,9 @@ def _remember(past: History, packet: Packet, verdict: PacketVerdict) -> None:
         past.both_opened = True
     if (before, event) == ("SS", "reply ack"):
         past.half_open = True
-    if before == "SS" and after == "SR":
-        past.apart.discard("SYN again after a half-open answer")
-    if before == "S2" and after == "SR":
-        past.apart.discard("how long two SYNs last")
-    if before == "SR" and after in ("ES", "FW"):
-        past.apart.discard("simultaneous open")
+    if not past.parted:
+        # Both in one state, with one deadline again.
+        past.apart -= {name for name, (state, to) in TOGETHER_AGAIN.items() if before == state and after in to}
     if after == "FW":
         past.finished = True
     past.last_event = event
