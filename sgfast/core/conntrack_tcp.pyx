@@ -1,4 +1,4 @@
-"""The TCP transition table of Linux (nf_conntrack), every cell of it checked on 6.18 (tests/kernel/test_tcp_grid.py)."""
+"""The TCP transition table of Linux (nf_conntrack), every cell tried on 6.18 (tests/kernel/test_grids.py)."""
 
 # Rows: what a packet carries. Columns: the state it meets. SS SYN_SENT, SR SYN_RECV, ES ESTABLISHED, FW FIN_WAIT,
 # CW CLOSE_WAIT, LA LAST_ACK, TW TIME_WAIT, CL CLOSE, S2 SYN_SENT2. "--": ignored, "iv": invalid, "re": reopens.

@@ -13,8 +13,9 @@ from libc.stdint cimport uint32_t
 
 from sgfast.core.classifier cimport Classifier
 from sgfast.core.conntrack cimport Table
+from sgfast.core.frames cimport Frame
 from sgfast.core.plane cimport Plane
-from sgfast.core.types cimport Packet, ResultRow
+from sgfast.core.types cimport HeaderRow, Packet, ResultRow
 
 cdef enum:
     BATCH = 128
@@ -27,6 +28,9 @@ cdef class DataPlane:
     cdef Packet* packets    # BATCH of them
     cdef Py_ssize_t[2] tallied  # ended tuples the tallies have seen: of the table, of the attempts
     cdef uint32_t[2] report_from    # where `finish` goes on: of the table, of the attempts
+    # Judge in order, under the lock; rows and headers may be NULL. To be called without the GIL.
+    cdef void judge_frames(self, const Frame* frames, Py_ssize_t n, ResultRow* rows, HeaderRow* headers) noexcept nogil
+    cdef void judge_headers(self, const HeaderRow* headers, Py_ssize_t n, ResultRow* rows) noexcept nogil
     cdef ResultRow* result_rows(self, results, Py_ssize_t n) except? NULL
     cdef void tally_ended(self) noexcept nogil
     cdef void tally_table(self, Table* t, Py_ssize_t* tallied) noexcept nogil

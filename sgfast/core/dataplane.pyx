@@ -217,6 +217,45 @@ cdef class DataPlane:
         view = results.view(np.uint8).reshape(-1)
         return <ResultRow*>&view[0]
 
+    cdef void judge_frames(
+        self, const Frame* frames, Py_ssize_t n, ResultRow* rows, HeaderRow* headers
+    ) noexcept nogil:
+        cdef Plane* plane = &self.plane
+        cdef Py_ssize_t start = 0
+        cdef Py_ssize_t size, i
+        PyThread_acquire_lock(self.lock, WAIT_LOCK)
+        plane.want_sides = rows != NULL
+        while start < n:
+            size = min(n - start, <Py_ssize_t>BATCH)
+            for i in range(size):
+                read_frame(&plane.wire, &frames[start + i], &self.packets[i])
+                prefetch_line(plane, &self.packets[i])
+            judge_batch(plane, self.packets, size, rows + start if rows != NULL else NULL)
+            if headers != NULL:
+                for i in range(size):
+                    spell_header(&self.packets[i], headers + start + i)
+            start += size
+        if plane.reporting:
+            self.tally_ended()
+        PyThread_release_lock(self.lock)
+
+    cdef void judge_headers(self, const HeaderRow* headers, Py_ssize_t n, ResultRow* rows) noexcept nogil:
+        cdef Plane* plane = &self.plane
+        cdef Py_ssize_t start = 0
+        cdef Py_ssize_t size, i
+        PyThread_acquire_lock(self.lock, WAIT_LOCK)
+        plane.want_sides = rows != NULL
+        while start < n:
+            size = min(n - start, <Py_ssize_t>BATCH)
+            for i in range(size):
+                read_header(&plane.wire, &headers[start + i], &self.packets[i])
+                prefetch_line(plane, &self.packets[i])
+            judge_batch(plane, self.packets, size, rows + start if rows != NULL else NULL)
+            start += size
+        if plane.reporting:
+            self.tally_ended()
+        PyThread_release_lock(self.lock)
+
     def process_frames(self, FrameBatch batch not None, results=None, headers=None):
         """Judges a batch of frames in order.
 
@@ -224,11 +263,9 @@ cdef class DataPlane:
         None. ValueError when they are not.
         """
         cdef Py_ssize_t n = batch.count
-        cdef Py_ssize_t start, size, i
         cdef ResultRow* rows = NULL
         cdef HeaderRow* header_rows = NULL
         cdef uint8_t[::1] view
-        cdef Plane* plane = &self.plane
         cdef const Frame* frames = batch.frames
         if results is not None:
             rows = self.result_rows(results, n)
@@ -238,31 +275,14 @@ cdef class DataPlane:
             view = headers.view(np.uint8).reshape(-1)
             header_rows = <HeaderRow*>&view[0]
         with nogil:
-            PyThread_acquire_lock(self.lock, WAIT_LOCK)
-            plane.want_sides = rows != NULL
-            start = 0
-            while start < n:
-                size = min(n - start, <Py_ssize_t>BATCH)
-                for i in range(size):
-                    read_frame(&plane.wire, &frames[start + i], &self.packets[i])
-                    prefetch_line(plane, &self.packets[i])
-                judge_batch(plane, self.packets, size, rows + start if rows != NULL else NULL)
-                if header_rows != NULL:
-                    for i in range(size):
-                        spell_header(&self.packets[i], header_rows + start + i)
-                start += size
-            if plane.reporting:
-                self.tally_ended()
-            PyThread_release_lock(self.lock)
+            self.judge_frames(frames, n, rows, header_rows)
 
     def process_headers(self, headers not None, results not None):
         """Judges packets given as an array of HEADER_DTYPE, in order, into ``results`` (RESULT_DTYPE)."""
         cdef Py_ssize_t n = len(headers)
-        cdef Py_ssize_t start, size, i
         cdef const uint8_t[::1] view
         cdef const HeaderRow* header_rows
         cdef ResultRow* rows
-        cdef Plane* plane = &self.plane
         if headers.dtype != HEADER_DTYPE or not headers.flags.c_contiguous:
             raise ValueError("headers must be a contiguous array of HEADER_DTYPE")
         rows = self.result_rows(results, n)
@@ -271,19 +291,7 @@ cdef class DataPlane:
         view = headers.view(np.uint8).reshape(-1)
         header_rows = <const HeaderRow*>&view[0]
         with nogil:
-            PyThread_acquire_lock(self.lock, WAIT_LOCK)
-            plane.want_sides = True
-            start = 0
-            while start < n:
-                size = min(n - start, <Py_ssize_t>BATCH)
-                for i in range(size):
-                    read_header(&plane.wire, &header_rows[start + i], &self.packets[i])
-                    prefetch_line(plane, &self.packets[i])
-                judge_batch(plane, self.packets, size, rows + start)
-                start += size
-            if plane.reporting:
-                self.tally_ended()
-            PyThread_release_lock(self.lock)
+            self.judge_headers(header_rows, n, rows)
 
     cdef void tally_ended(self) noexcept nogil:
         self.tally_table(&self.plane.table, self.tallied)
