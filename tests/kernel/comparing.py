@@ -95,7 +95,7 @@ def _syn_again(packet: Packet, verdict: PacketVerdict, history: History) -> bool
 DIFFERENCES = {
     "other ICMP": Difference(
         "SPEC 5.6: ICMP types that are neither query, reply nor error open a one-way connection; to Linux they are "
-        "invalid", _is_other_icmp, False,
+        "invalid", _is_other_icmp, True,
     ),
     "ICMP code of a query": Difference(
         "SPEC 5.1: no part of the key; in Linux it is. Real ones are all 0", _is_coded_query, True,
@@ -165,9 +165,10 @@ class Comparison:
             self.packets += 1
             self.seen[verdict, wanted.reason] += 1
             self.seen["both sides"] += wanted.egress is not None and wanted.ingress is not None
-            past.told.append((n, passed, stopped_by.instance.name if stopped_by else None, wanted))
+            stopper = stopped_by.instance.name if stopped_by else None
+            past.told.append((n, passed, stopper, wanted))
             excuses = [name for name, d in DIFFERENCES.items() if d.here(packet, wanted, past)]
-            if passed != (verdict == "allow"):
+            if passed != (verdict == "allow") or stopper != _denier(wanted):
                 excuse = next(iter((*excuses, *sorted(past.apart))), None)
                 if excuse is None:
                     raise AssertionError(_account(steps, times, past, engine.verdict(rows[n])))
@@ -177,6 +178,11 @@ class Comparison:
             else:
                 _remember(past, packet, wanted)
             past.apart.update(name for name in excuses if DIFFERENCES[name].from_here)
+
+
+def _denier(verdict: PacketVerdict) -> str | None:
+    """Whose filter denied the packet."""
+    return next((s.instance for s in (verdict.egress, verdict.ingress) if s and s.verdict == "deny"), None)
 
 
 def _account(steps: Sequence[Step], times: Sequence[int], past: History, verdict: Verdict) -> str:
