@@ -150,11 +150,12 @@ def test_icmp_rule_of_another_type_or_code_does_not_match() -> None:
         "direction: inbound, protocol: icmp, icmp_type: 9, icmp_code: 16",
     )
     openers(policy, """
-        icmp client > a 8/0   -> deny no-rule
-        icmp client > a 13/0  -> allow rule g/inbound/1
-        icmp client > a 13/9  -> allow rule g/inbound/1
-        icmp client > a 9/16  -> allow rule g/inbound/2
-        icmp client > a 9/0   -> deny no-rule
+        icmp client > a 8/0    -> deny no-rule
+        icmp client > a 13/0   -> allow rule g/inbound/1
+        icmp client > a 13/9   -> allow rule g/inbound/1
+        icmp client > a 13/255 -> allow rule g/inbound/1
+        icmp client > a 9/16   -> allow rule g/inbound/2
+        icmp client > a 9/0    -> deny no-rule
     """)  # fmt: skip
 
 

@@ -76,6 +76,15 @@ class SecurityGroup:
     name: str
     rules: tuple[Rule, ...] = ()
     description: str = ""
+    #: How many inbound and outbound rules it has ever had, for the ids of later ones; None: those it has.
+    numbered: tuple[int, int] | None = None
+
+    @property
+    def numbers(self) -> dict[Direction, int]:
+        """By direction, the highest number a rule's id may have been given (SPEC 2.5)."""
+        inbound = sum(rule.direction == "inbound" for rule in self.rules)
+        ever = self.numbered or (inbound, len(self.rules) - inbound)
+        return {"inbound": ever[0], "outbound": ever[1]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,403 @@
+"""Changes of a policy while traffic flows (SPEC 6.1): each makes a new policy of an old one, or is refused whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from sgfast.errors import PolicyError
+from sgfast.policy.model import (
+    DEFAULT_GROUP,
+    AddressGroup,
+    AddressGroupPeer,
+    GroupPeer,
+    Instance,
+    Network,
+    Policy,
+    Rule,
+    SecurityGroup,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AddRule:
+    """Appended to the group. A rule whose ``id`` is empty gets the next one never used (SPEC 2.5)."""
+
+    group: str
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveRule:
+    group: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModifyRule:
+    """``new`` takes the rule's place; its own id does not matter, id and position stay (SPEC 9.5)."""
+
+    group: str
+    rule: str
+    new: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class AddMember:
+    group: str
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveMember:
+    group: str
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddInstance:
+    """An instance without groups joins the group ``default``, if there is one (SPEC 8.1)."""
+
+    instance: Instance
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveInstance:
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddAddress:
+    instance: str
+    address: Network
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAddress:
+    instance: str
+    address: Network
+
+
+@dataclass(frozen=True, slots=True)
+class AddGroup:
+    group: SecurityGroup
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveGroup:
+    """Refused while an instance is in the group or a rule of another group names it."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddPeering:
+    vpc_a: str
+    vpc_b: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemovePeering:
+    vpc_a: str
+    vpc_b: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetAddressGroup:
+    name: str
+    addresses: tuple[Network, ...]
+
+
+Change = (
+    AddRule | RemoveRule | ModifyRule | AddMember | RemoveMember | AddInstance | RemoveInstance | AddAddress
+    | RemoveAddress | AddGroup | RemoveGroup | AddPeering | RemovePeering | SetAddressGroup
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The policy after a change, and whom it concerns."""
+
+    policy: Policy
+    #: Groups with a rule added, modified or deleted, or with an instance that joined or left (SPEC 6.3).
+    groups: frozenset[str] = frozenset()
+    #: Instances that are in one of them, before or after.
+    instances: frozenset[str] = frozenset()
+
+
+def apply_changes(policy: Policy, changes: Iterable[Change]) -> Changed:
+    """Several changes as one: all of them, or PolicyError and none."""
+    groups: frozenset[str] = frozenset()
+    instances: frozenset[str] = frozenset()
+    for change in changes:
+        changed = apply_change(policy, change)
+        policy = changed.policy
+        groups |= changed.groups
+        instances |= changed.instances
+    return Changed(policy, groups, instances)
+
+
+def apply_change(policy: Policy, change: Change) -> Changed:
+    """The policy after one change; the same object if nothing is different. PolicyError says why it is refused.
+
+    Names, quotas and duplicates are checked. What a rule or an address says in itself is not: that is up to whoever
+    made the value.
+    """
+    after = _OPERATIONS[type(change)](policy, change)
+    if after is policy:
+        return Changed(policy)
+    groups = frozenset(_groups_concerned(policy, after, change))
+    instances = frozenset(
+        instance.name
+        for version in (policy, after) for instance in version.instances
+        if not groups.isdisjoint(instance.security_groups)
+    )  # fmt: skip
+    return Changed(after, groups, instances)
+
+
+def _groups_concerned(before: Policy, after: Policy, change: Change) -> Iterable[str]:
+    match change:
+        case AddRule(group) | RemoveRule(group) | AddMember(group) | RemoveMember(group):
+            return (group,)
+        case ModifyRule(group, rule_id):
+            old, new = (_rule(policy.group_by_name[group], rule_id) for policy in (before, after))
+            return () if replace(old, description=new.description) == new else (group,)
+        case AddInstance():
+            return after.instances[-1].security_groups
+        case RemoveInstance(name):
+            return before.instance_by_name[name].security_groups
+    return ()
+
+
+# Looking up -----------------------------------------------------------------------------------------------------------
+
+
+def _group(policy: Policy, name: str) -> SecurityGroup:
+    if name not in policy.group_by_name:
+        raise PolicyError(f"there is no security group {name!r}")
+    return policy.group_by_name[name]
+
+
+def _instance(policy: Policy, name: str) -> Instance:
+    if name not in policy.instance_by_name:
+        raise PolicyError(f"there is no instance {name!r}")
+    return policy.instance_by_name[name]
+
+
+def _rule(group: SecurityGroup, rule_id: str) -> Rule:
+    for rule in group.rules:
+        if rule.id == rule_id:
+            return rule
+    raise PolicyError(f"security group {group.name!r} has no rule {rule_id!r}")
+
+
+def _check_vpc(policy: Policy, name: str) -> None:
+    if name not in policy.vpc_by_name:
+        raise PolicyError(f"there is no VPC {name!r}")
+
+
+def _check_peer(policy: Policy, rule: Rule, own: str) -> None:
+    match rule.peer:
+        case GroupPeer(name) if name != own:
+            _group(policy, name)
+        case AddressGroupPeer(name) if name not in policy.address_group_by_name:
+            raise PolicyError(f"there is no address group {name!r}")
+
+
+def _check_addresses(policy: Policy, instance: Instance, addresses: Iterable[Network]) -> None:
+    wanted = set(addresses)
+    for other in policy.instances:
+        if other.vpc == instance.vpc and other.name != instance.name:
+            for taken in wanted.intersection(other.addresses):
+                raise PolicyError(f"{taken} is an address of instance {other.name!r} of VPC {other.vpc!r} already")
+
+
+def _with_group(policy: Policy, group: SecurityGroup) -> Policy:
+    groups = tuple(group if old.name == group.name else old for old in policy.security_groups)
+    return replace(policy, security_groups=groups)
+
+
+def _with_instance(policy: Policy, instance: Instance) -> Policy:
+    instances = tuple(instance if old.name == instance.name else old for old in policy.instances)
+    return replace(policy, instances=instances)
+
+
+# Rules ----------------------------------------------------------------------------------------------------------------
+
+
+def _add_rule(policy: Policy, change: AddRule) -> Policy:
+    group = _group(policy, change.group)
+    if len(group.rules) >= policy.quotas.rules_per_group:
+        raise PolicyError(
+            f"security group {group.name!r} has {len(group.rules)} rules, as many as quotas.rules_per_group allows"
+        )
+    _check_peer(policy, change.rule, group.name)
+    numbers = dict(group.numbers)
+    number = numbers[change.rule.direction] = numbers[change.rule.direction] + 1
+    rule = change.rule if change.rule.id else replace(change.rule, id=f"{group.name}/{change.rule.direction}/{number}")
+    for other in policy.security_groups:
+        if any(rule.id == taken.id for taken in other.rules):
+            raise PolicyError(f"security group {other.name!r} has a rule {rule.id!r} already")
+    return _with_group(
+        policy, replace(group, rules=(*group.rules, rule), numbered=(numbers["inbound"], numbers["outbound"]))
+    )
+
+
+def _remove_rule(policy: Policy, change: RemoveRule) -> Policy:
+    group = _group(policy, change.group)
+    gone = _rule(group, change.rule)
+    numbers = group.numbers
+    rules = tuple(rule for rule in group.rules if rule is not gone)
+    return _with_group(policy, replace(group, rules=rules, numbered=(numbers["inbound"], numbers["outbound"])))
+
+
+def _modify_rule(policy: Policy, change: ModifyRule) -> Policy:
+    group = _group(policy, change.group)
+    old = _rule(group, change.rule)
+    new = replace(change.new, id=old.id)
+    if new.direction != old.direction:
+        raise PolicyError(f"rule {old.id!r} is {old.direction}: remove it and add another")
+    _check_peer(policy, new, group.name)
+    if new == old:
+        return policy
+    return _with_group(policy, replace(group, rules=tuple(new if rule is old else rule for rule in group.rules)))
+
+
+# Membership -----------------------------------------------------------------------------------------------------------
+
+
+def _add_member(policy: Policy, change: AddMember) -> Policy:
+    _group(policy, change.group)
+    instance = _instance(policy, change.instance)
+    if change.group in instance.security_groups:
+        return policy
+    return _with_instance(policy, replace(instance, security_groups=(*instance.security_groups, change.group)))
+
+
+def _remove_member(policy: Policy, change: RemoveMember) -> Policy:
+    _group(policy, change.group)
+    instance = _instance(policy, change.instance)
+    if change.group not in instance.security_groups:
+        raise PolicyError(f"instance {instance.name!r} is not in security group {change.group!r}")
+    groups = tuple(name for name in instance.security_groups if name != change.group)
+    if not groups:
+        raise PolicyError(f"instance {instance.name!r} would be in no security group")
+    return _with_instance(policy, replace(instance, security_groups=groups))
+
+
+# Instances and addresses ----------------------------------------------------------------------------------------------
+
+
+def _add_instance(policy: Policy, change: AddInstance) -> Policy:
+    instance = change.instance
+    if instance.name in policy.instance_by_name:
+        raise PolicyError(f"there is an instance {instance.name!r} already")
+    _check_vpc(policy, instance.vpc)
+    if not instance.security_groups:
+        if DEFAULT_GROUP not in policy.group_by_name:
+            raise PolicyError(f"instance {instance.name!r} would be in no security group")
+        instance = replace(instance, security_groups=(DEFAULT_GROUP,))
+    for name in instance.security_groups:
+        _group(policy, name)
+    _check_addresses(policy, instance, instance.addresses)
+    return replace(policy, instances=(*policy.instances, instance))
+
+
+def _remove_instance(policy: Policy, change: RemoveInstance) -> Policy:
+    gone = _instance(policy, change.instance)
+    return replace(policy, instances=tuple(instance for instance in policy.instances if instance is not gone))
+
+
+def _add_address(policy: Policy, change: AddAddress) -> Policy:
+    instance = _instance(policy, change.instance)
+    if change.address in instance.addresses:
+        return policy
+    _check_addresses(policy, instance, (change.address,))
+    return _with_instance(policy, replace(instance, addresses=(*instance.addresses, change.address)))
+
+
+def _remove_address(policy: Policy, change: RemoveAddress) -> Policy:
+    instance = _instance(policy, change.instance)
+    if change.address not in instance.addresses:
+        raise PolicyError(f"instance {instance.name!r} has no address {change.address}")
+    addresses = tuple(address for address in instance.addresses if address != change.address)
+    if not addresses:
+        raise PolicyError(f"instance {instance.name!r} would have no address")
+    return _with_instance(policy, replace(instance, addresses=addresses))
+
+
+# Groups, peerings, address groups -------------------------------------------------------------------------------------
+
+
+def _add_group(policy: Policy, change: AddGroup) -> Policy:
+    group = change.group
+    if group.name in policy.group_by_name:
+        raise PolicyError(f"there is a security group {group.name!r} already")
+    if len(policy.security_groups) >= policy.quotas.security_groups:
+        raise PolicyError(
+            f"there are {len(policy.security_groups)} security groups, as many as quotas.security_groups allows"
+        )
+    if len(group.rules) > policy.quotas.rules_per_group:
+        raise PolicyError(
+            f"security group {group.name!r} has {len(group.rules)} rules, more than quotas.rules_per_group allows"
+        )
+    for rule in group.rules:
+        _check_peer(policy, rule, group.name)
+    ids = [rule.id for rule in group.rules]
+    taken = {rule.id for other in policy.security_groups for rule in other.rules}
+    for n, rule_id in enumerate(ids):
+        if rule_id in taken or rule_id in ids[:n]:
+            raise PolicyError(f"there is a rule {rule_id!r} already")
+    return replace(policy, security_groups=(*policy.security_groups, group))
+
+
+def _remove_group(policy: Policy, change: RemoveGroup) -> Policy:
+    gone = _group(policy, change.group)
+    if gone.name == DEFAULT_GROUP:
+        raise PolicyError(f"the group {DEFAULT_GROUP!r} cannot be deleted")
+    for instance in policy.instances:
+        if gone.name in instance.security_groups:
+            raise PolicyError(f"instance {instance.name!r} is in security group {gone.name!r}")
+    for group in policy.security_groups:
+        for rule in group.rules:
+            if rule.peer == GroupPeer(gone.name) and group is not gone:
+                raise PolicyError(f"rule {rule.id!r} names security group {gone.name!r}")
+    return replace(policy, security_groups=tuple(group for group in policy.security_groups if group is not gone))
+
+
+def _add_peering(policy: Policy, change: AddPeering) -> Policy:
+    pair = _pair(policy, change.vpc_a, change.vpc_b)
+    return policy if pair in policy.peerings else replace(policy, peerings=policy.peerings | {pair})
+
+
+def _remove_peering(policy: Policy, change: RemovePeering) -> Policy:
+    pair = _pair(policy, change.vpc_a, change.vpc_b)
+    if pair not in policy.peerings:
+        raise PolicyError(f"VPCs {change.vpc_a!r} and {change.vpc_b!r} are not peered")
+    return replace(policy, peerings=policy.peerings - {pair})
+
+
+def _pair(policy: Policy, vpc_a: str, vpc_b: str) -> frozenset[str]:
+    _check_vpc(policy, vpc_a)
+    _check_vpc(policy, vpc_b)
+    if vpc_a == vpc_b:
+        raise PolicyError(f"a peering joins two VPCs, not {vpc_a!r} with itself")
+    return frozenset((vpc_a, vpc_b))
+
+
+def _set_address_group(policy: Policy, change: SetAddressGroup) -> Policy:
+    if change.name not in policy.address_group_by_name:
+        raise PolicyError(f"there is no address group {change.name!r}")
+    if set(policy.address_group_by_name[change.name].addresses) == set(change.addresses):
+        return policy
+    new = AddressGroup(change.name, change.addresses)
+    groups = tuple(new if group.name == change.name else group for group in policy.address_groups)
+    return replace(policy, address_groups=groups)
+
+
+_OPERATIONS: dict[type, Callable[..., Policy]] = {
+    AddRule: _add_rule, RemoveRule: _remove_rule, ModifyRule: _modify_rule, AddMember: _add_member,
+    RemoveMember: _remove_member, AddInstance: _add_instance, RemoveInstance: _remove_instance,
+    AddAddress: _add_address, RemoveAddress: _remove_address, AddGroup: _add_group, RemoveGroup: _remove_group,
+    AddPeering: _add_peering, RemovePeering: _remove_peering, SetAddressGroup: _set_address_group,
+}  # fmt: skip
