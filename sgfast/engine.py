@@ -16,7 +16,7 @@ from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.core.dataplane import HEADER_DTYPE, RESULT_DTYPE, DataPlane
 from sgfast.core.frames import FrameBatch
 from sgfast.policy.document import load_policy
-from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Policy, Rule, Timeouts
+from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Instance, Policy, Rule, Timeouts
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 
 Mode = Literal["causal", "verbatim"]
@@ -172,12 +172,17 @@ class Engine:
         """The rules by the number results carry."""
         return self.compiled.rules
 
+    @property
+    def instances(self) -> list[Instance]:
+        """The instances by the number results carry."""
+        return self.compiled.instances
+
     def process(self, packets: NDArray[Any] | FrameBatch) -> NDArray[Any]:
         """Judges packets in order, the earlier first.
 
         ``packets``: an array of ``HEADER_DTYPE`` (n,), or a ``FrameBatch`` of raw frames. Returns an array of
         ``RESULT_DTYPE`` (n,): ``verdict`` and ``reason`` are indices into ``VERDICTS`` and ``REASONS``; ``egress`` and
-        ``ingress`` hold ``instance`` and ``rule`` (indices into ``policy.instances`` and ``Engine.rules``, -1: none),
+        ``ingress`` hold ``instance`` and ``rule`` (indices into ``Engine.instances`` and ``Engine.rules``, -1: none),
         ``verdict`` (``NO_SIDE``: no such side, or not reached) and ``reason``. Times are nanoseconds since the Unix
         epoch (SPEC 9.1), 146 years either way; later ones are taken as the last. Rows carry no hop limit (it is taken
         as 255) and no quotes: ICMP errors are judged as frames.
@@ -220,7 +225,7 @@ class Engine:
         reason = REASONS[row["reason"]]
         assert reason is not None
         return Side(
-            self.policy.instances[row["instance"]].name,
+            self.instances[row["instance"]].name,
             VERDICTS[row["verdict"]],
             reason,
             self.rules[row["rule"]].id if row["rule"] >= 0 else None,
@@ -275,7 +280,7 @@ class Engine:
             return Explanation("out-of-scope", None, ())
         if sender == receiver:
             return Explanation("local", None, ())
-        instances = self.policy.instances
+        instances = self.instances
         if min(sender, receiver) >= 0 and not self.policy.connected(instances[sender].vpc, instances[receiver].vpc):
             return Explanation("deny", "vpc-isolated", ())
         is_icmp = number == (ICMPV6 if version == 6 else ICMP)
@@ -293,7 +298,7 @@ class Engine:
     def _explain_side(
         self, instance: int, inbound: bool, peer: IPv4Address | IPv6Address, protocol: int, port_key: int
     ) -> SideExplanation:
-        here = self.policy.instances[instance]
+        here = self.instances[instance]
         direction = "inbound" if inbound else "outbound"
         winner = self.compiled.classifier.rule_for(instance, inbound, peer.packed, protocol, port_key)
         candidates = []

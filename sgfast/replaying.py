@@ -267,6 +267,7 @@ class _FastRunner:
     def fill(self, result: ReplayResult) -> None:
         engine, plane = self.engine, self.engine.dataplane
         counters = plane.counters
+        numbering = engine.compiled.numbering
         result.packets, result.bytes = counters["packets"], counters["bytes"]
         result.verdicts = dict(zip(VERDICTS, counters["verdicts"], strict=True))
         result.reasons = {
@@ -277,8 +278,8 @@ class _FastRunner:
             "inferred": counters["inferred"],
         }  # fmt: skip
         result.rules = [
-            RuleHits(rule, group.name, int(count["connections"]), int(count["packets"]), int(count["bytes"]))
-            for rule, group, count in zip(engine.rules, engine.compiled.rule_groups, plane.rule_counts, strict=True)
+            RuleHits(rule, group, int(count["connections"]), int(count["packets"]), int(count["bytes"]))
+            for rule, group, count in zip(numbering.rules, numbering.rule_groups, plane.rule_counts, strict=True)
         ]
         result.first_time_ns, result.last_time_ns = counters["first_ns"], counters["last_ns"]
         rows, result.denied_others = plane.denials
@@ -312,7 +313,7 @@ class _FastRunner:
         key = int(row["port_key"])
         icmp = bool(row["has_icmp"])
         return Service(
-            self.engine.policy.instances[row["instance"]].name,
+            self.engine.instances[row["instance"]].name,
             int(row["protocol"]),
             key if row["has_ports"] else None,
             key >> 8 if icmp else None,
@@ -322,7 +323,7 @@ class _FastRunner:
     def _peer(self, row: Any) -> tuple[str, str | None]:
         packed = row["peer"][: 16 if row["family"] == 6 else 4].tobytes()
         owner = self.engine.compiled.classifier.owner_of(packed)
-        return str(ip_address(packed)), self.engine.policy.instances[owner].name if owner >= 0 else None
+        return str(ip_address(packed)), self.engine.instances[owner].name if owner >= 0 else None
 
     def _denied(self, row: Any) -> Denied:
         direction: Literal["inbound", "outbound"] = "inbound" if row["inbound"] else "outbound"

@@ -35,7 +35,7 @@ def spell(engine: Engine, row: Any) -> tuple[Any, ...]:
             continue
         sides.append(
             (
-                engine.policy.instances[side["instance"]].name,
+                engine.instances[side["instance"]].name,
                 VERDICTS[side["verdict"]],
                 REASONS[side["reason"]],
                 engine.rules[side["rule"]].id if side["rule"] >= 0 else None,

@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.compiler.addresses import AddressClasses, Addresses, Profile, add_owners, named_networks, visible_instances
+from sgfast.compiler.numbering import Numbering
 from sgfast.compiler.ports import PortClasses, key_ranges
 from sgfast.compiler.tables import precedence, rule_tables
 from sgfast.core.classifier import LIST_FLAG, Classifier
 from sgfast.errors import PolicyError
-from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup
+from sgfast.policy.model import GroupPeer, Instance, Policy, Rule
 
-__all__ = ["CompiledPolicy", "compile_policy", "visible_instances"]
+__all__ = ["CompiledPolicy", "Numbering", "compile_policy", "visible_instances"]
 
 
 @dataclass
@@ -34,17 +35,23 @@ class CompiledPolicy:
 
     policy: Policy
     classifier: Classifier
-    #: By rule number: the rule, and the group it stands in.
-    rules: list[Rule]
-    rule_groups: list[SecurityGroup]
-    #: By instance number.
-    instances: list[Instance]
+    numbering: Numbering
     address_classes: int
     port_classes: int
     rule_tables: int
     #: How many rule tables are bit vectors because the table would have been too large.
     bit_vector_tables: int
     nbytes: int
+
+    @property
+    def rules(self) -> list[Rule]:
+        """By rule number."""
+        return self.numbering.rules
+
+    @property
+    def instances(self) -> list[Instance]:
+        """By instance number."""
+        return self.numbering.instances
 
     def differences(
         self, rule: Rule, instance: int, peer: IPv4Address | IPv6Address, protocol: int, port_key: int
@@ -72,26 +79,23 @@ class CompiledPolicy:
         return self.policy.connected(here.vpc, there) and regions[here.vpc].region == regions[there].region
 
 
-def compile_policy(policy: Policy, vpc: str | None = None) -> CompiledPolicy:
-    """Compiles ``policy`` as seen from ``vpc``, or from every VPC.
+def compile_policy(policy: Policy, vpc: str | None = None, numbering: Numbering | None = None) -> CompiledPolicy:
+    """Compiles ``policy`` as seen from ``vpc``, or from every VPC. ``numbering``: its own, unless it is a later policy.
 
     Raises AmbiguousAddress when an address is owned in two of the VPCs seen (SPEC 7.1), PolicyError when the tables
     would take too much memory.
     """
     try:
-        return _compile(policy, vpc)
+        return _compile(policy, vpc, numbering or Numbering().after(policy))
     except MemoryError as error:
         raise PolicyError(f"{policy.origin}: there is not enough memory for the tables of this policy") from error
 
 
-def _compile(policy: Policy, vpc: str | None) -> CompiledPolicy:
-    rules: list[Rule] = []
-    rule_groups: list[SecurityGroup] = []
-    rules_of_group: list[list[int]] = []
-    for group in policy.security_groups:
-        rules_of_group.append(list(range(len(rules), len(rules) + len(group.rules))))
-        rules.extend(group.rules)
-        rule_groups.extend([group] * len(group.rules))
+def _compile(policy: Policy, vpc: str | None, numbering: Numbering) -> CompiledPolicy:
+    rules_of_group = [[numbering.of_rule(group.name, rule) for rule in group.rules] for group in policy.security_groups]
+    in_order = [number for numbers in rules_of_group for number in numbers]
+    rules = [numbering.rules[number] for number in in_order]
+    numbers = [numbering.of_instance(instance) for instance in policy.instances]
     group_number = {group.name: n for n, group in enumerate(policy.security_groups)}
     vpc_number = {v.name: n for n, v in enumerate(policy.vpcs)}
 
@@ -108,21 +112,27 @@ def _compile(policy: Policy, vpc: str | None) -> CompiledPolicy:
     membership_of_instance = []
     for instance in policy.instances:
         groups = tuple(sorted({group_number[name] for name in instance.security_groups} & named))
-        membership = (groups, vpc_number[instance.vpc])
-        membership_of_instance.append(memberships.setdefault(membership, len(memberships)) if groups else -1)
+        key = (groups, vpc_number[instance.vpc])
+        membership_of_instance.append(memberships.setdefault(key, len(memberships)) if groups else -1)
 
     families = {family: Addresses(family) for family in (4, 6)}
     add_owners(policy, vpc, families)
+    for addresses in families.values():
+        addresses.owner = {network: numbers[n] for network, n in addresses.owner.items()}
     for rule in rules:
         for network in named_networks(policy, rule):
             families[rule.ethertype].named.add(network)
 
-    address_classes = AddressClasses(policy, list(memberships), families, membership_of_instance)
+    membership = dict(zip(numbers, membership_of_instance, strict=True))
+    address_classes = AddressClasses(policy, list(memberships), families, membership)
     port_classes = PortClasses(rules)
-    rank = precedence(rules)
-    tables = rule_tables(policy, rules, rules_of_group, profiles, address_classes, port_classes, rank)
+    rank = precedence(numbering.rules, in_order)
+    tables = rule_tables(policy, numbering.rules, rules_of_group, profiles, address_classes, port_classes, rank)
     chosen, lists = _choices(tables.of_profile)
     first = {profile: 2 * n for n, profile in enumerate(profiles)}
+    choice = np.zeros((len(numbering.instances), 2), dtype=np.uint32)
+    for number, profile in zip(numbers, profile_of_instance, strict=True):
+        choice[number] = chosen[first[profile] : first[profile] + 2]
 
     peers = [
         sorted(vpc_number[other] for pair in policy.peerings if name in pair for other in pair if other != name)
@@ -135,21 +145,19 @@ def _compile(policy: Policy, vpc: str | None) -> CompiledPolicy:
         address_classes.class_of_address,
         port_classes.whole,
         port_classes.by_port,
-        np.array([chosen[first[p] + d] for p in profile_of_instance for d in (0, 1)], dtype=np.uint32),
+        choice,
         lists,
         tables.tables,
         rank,
-        np.array([rule.action == "deny" for rule in rules], dtype=np.uint8),
-        np.array([vpc_number[instance.vpc] for instance in policy.instances], dtype=np.int32),
+        np.array([rule.action == "deny" for rule in numbering.rules], dtype=np.uint8),
+        np.array([vpc_number[instance.vpc] for instance in numbering.instances], dtype=np.int32),
         np.cumsum([0] + [len(p) for p in peers]),
         np.array([peer for p in peers for peer in p], dtype=np.int32),
     )
     return CompiledPolicy(
         policy=policy,
         classifier=classifier,
-        rules=rules,
-        rule_groups=rule_groups,
-        instances=list(policy.instances),
+        numbering=numbering,
         address_classes=address_classes.count,
         port_classes=port_classes.count,
         rule_tables=len(tables.tables),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
@@ -120,7 +120,7 @@ class AddressClasses:
         policy: Policy,
         memberships: Sequence[Profile],
         families: dict[int, Addresses],
-        membership_of_instance: Sequence[int],
+        membership_of_instance: Mapping[int, int],
     ) -> None:
         self.policy = policy
         #: By group: (membership, VPC) of those in it.

@@ -42,11 +42,12 @@ class RuleTables:
     bit_vectors: int
 
 
-def precedence(rules: Sequence[Rule]) -> NDArray[np.int32]:
-    """The rank of each rule: the lowest among those that match wins (SPEC 4.10)."""
-    order = sorted(range(len(rules)), key=lambda r: (rules[r].priority, rules[r].action != "deny", r))
-    rank = np.empty(len(rules), dtype=np.int32)
-    rank[order] = np.arange(len(rules), dtype=np.int32)
+def precedence(rules: Sequence[Rule], in_order: Sequence[int]) -> NDArray[np.int32]:
+    """By rule number its rank: the lowest among those that match wins (SPEC 4.10). ``in_order``: of the document."""
+    # Python's sort is stable: of equals the first in the document stays first.
+    order = sorted(in_order, key=lambda r: (rules[r].priority, rules[r].action != "deny"))
+    rank = np.zeros(len(rules), dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
     return rank
 
 

@@ -1,0 +1,46 @@
+"""The numbers results name rules and instances by; a number keeps its meaning when the policy changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sgfast.policy.model import Instance, Policy, Rule
+
+
+class Numbering:
+    """Lists by number. What left the policy stays in them, as it was last: a connection may outlive its rule."""
+
+    def __init__(self) -> None:
+        self.rules: list[Rule] = []
+        #: By rule number: the name of the group it stands in.
+        self.rule_groups: list[str] = []
+        self.instances: list[Instance] = []
+        self._rule: dict[tuple[str, str], int] = {}
+        self._instance: dict[str, int] = {}
+
+    def of_rule(self, group: str, rule: Rule) -> int:
+        return self._rule[group, rule.id]
+
+    def of_instance(self, instance: Instance) -> int:
+        return self._instance[instance.name]
+
+    def after(self, policy: Policy, renewed: Iterable[str] = ()) -> Numbering:
+        """For a later policy. ``renewed``: names of instances that were deleted meanwhile, even if they are back."""
+        new = Numbering()
+        new.rules, new.rule_groups, new.instances = self.rules.copy(), self.rule_groups.copy(), self.instances.copy()
+        new._rule, new._instance = self._rule.copy(), self._instance.copy()
+        for name in renewed:
+            new._instance.pop(name, None)
+        for group in policy.security_groups:
+            for rule in group.rules:
+                n = new._rule.setdefault((group.name, rule.id), len(new.rules))
+                if n == len(new.rules):
+                    new.rules.append(rule)
+                    new.rule_groups.append(group.name)
+                new.rules[n] = rule
+        for instance in policy.instances:
+            n = new._instance.setdefault(instance.name, len(new.instances))
+            if n == len(new.instances):
+                new.instances.append(instance)
+            new.instances[n] = instance
+        return new
