@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from operator import index
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.core.dataplane import HEADER_DTYPE, RESULT_DTYPE, DataPlane
 from sgfast.core.frames import FrameBatch
+from sgfast.policy.changes import Change, RemoveInstance, apply_changes
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Instance, Policy, Rule, Timeouts
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
@@ -112,6 +114,17 @@ class Explanation:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a change did (SPEC 6)."""
+
+    #: Connections of which some side was live and is disconnected now; one between two instances counts once.
+    disconnected: int
+    #: Rule tables the new policy has, and how many of them had to be made.
+    rule_tables: int
+    rule_tables_built: int
+
+
 def timeouts_ns(timeouts: Timeouts) -> tuple[int, ...]:
     """SPEC 5.2's timeouts in nanoseconds, at least one, in the order the data plane takes them."""
     return tuple(
@@ -152,7 +165,9 @@ class Engine:
         if midstream not in MIDSTREAMS:
             raise ValueError(f"midstream is {', '.join(MIDSTREAMS)}, not {midstream!r}")
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
+        self.vpc = vpc
         self.compiled: CompiledPolicy = compile_policy(self.policy, vpc)
+        self._changing = threading.Lock()
         self.mode = mode
         self.midstream = midstream
         self.dataplane = DataPlane(
@@ -212,6 +227,32 @@ class Engine:
         if link_type not in LINK_TYPES:
             raise ValueError(f"link type {link_type} is not read: {', '.join(map(str, LINK_TYPES))} are")
         return self.process(FrameBatch.from_frames(frames, times_ns, wire_lengths, link_type))
+
+    def apply(self, changes: Change | Iterable[Change], now_ns: int) -> Applied:
+        """Changes the policy between two packets (SPEC 6); several changes are applied as one.
+
+        ``now_ns``: when, on the packets' clock: connections whose time is up by then do not count as cut. Raises
+        PolicyError for a change that is refused (SPEC 6.1); then nothing has changed. Packets that other threads judge
+        meanwhile see the old policy or the new one, never a mixture.
+        """
+        if not isinstance(changes, Iterable):
+            changes = [changes]
+        changes = list(changes)
+        with self._changing:
+            changed = apply_changes(self.policy, changes)
+            if changed.policy is self.policy:
+                return Applied(0, self.compiled.rule_tables, 0)
+            old = self.compiled.numbering
+            new = old.after(changed.policy, [c.instance for c in changes if isinstance(c, RemoveInstance)])
+            compiled = compile_policy(changed.policy, self.vpc, new)
+            on_change = changed.policy.settings.on_change
+            cut = np.zeros(len(new.instances), dtype=np.uint8)
+            if on_change == "cut-inbound":
+                # Whose number is gone, its connections are forgotten (SPEC 6.6).
+                cut[[n for n, instance in enumerate(new.instances) if instance.name in changed.instances]] = 1
+            disconnected = self.dataplane.change(compiled.classifier, cut, on_change == "cut-unmatched", now_ns)
+            self.policy, self.compiled = changed.policy, compiled
+            return Applied(disconnected, compiled.rule_tables, compiled.rule_tables)
 
     def verdict(self, row: Any) -> Verdict:
         """One row of :meth:`process`'s result in words."""

@@ -54,7 +54,9 @@ cdef enum:         # SideEnd
     SIDE_EVICTED = 5
     SIDE_REOPENED = 6
     SIDE_DENIED = 7
-    SIDE_END_COUNT = 8
+    SIDE_CUT = 8            # disconnected by a change of the policy
+    SIDE_REMOVED = 9        # its instance, or the address, is gone
+    SIDE_END_COUNT = 10
 
 
 cdef struct Bucket:         # 64 bytes

@@ -11,10 +11,11 @@ from cpython.pythread cimport (
     PyThread_release_lock,
     WAIT_LOCK,
 )
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
+from sgfast.core.change cimport Cut, change_tables
 from sgfast.core.conntrack cimport (
     MOOT_ICMP,
     MOOT_OTHER,
@@ -293,6 +294,44 @@ cdef class DataPlane:
         with nogil:
             self.judge_headers(header_rows, n, rows)
 
+    def change(self, Classifier classifier not None, cut_inbound, bint cut_unmatched, int64_t now_ns):
+        """Goes over to a later policy's classifier (SPEC 6). Returns how many tuples were disconnected.
+
+        ``cut_inbound``: uint8 by instance number, whose inbound connections are cut; or None. ``now_ns``: of the clock.
+        """
+        cdef Cut cut
+        cdef const uint8_t[::1] flags
+        cdef RuleCount* counts
+        cdef Py_ssize_t before = self.classifier.rule_count
+        cdef uint64_t disconnected
+        cdef Classifier old
+        if classifier.rule_count < before or classifier.instance_count < self.classifier.instance_count:
+            raise ValueError("a later policy keeps the numbers of rules and instances")
+        cut.inbound = NULL
+        if cut_inbound is not None:
+            if cut_inbound.dtype != np.uint8 or len(cut_inbound) < classifier.instance_count:
+                raise ValueError("one byte for each instance")
+            flags = cut_inbound
+            if len(cut_inbound):
+                cut.inbound = &flags[0]
+        cut.unmatched = cut_unmatched
+        cut.now = now_ns
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            counts = <RuleCount*>realloc(self.plane.rule_counts, (classifier.rule_count + 1) * sizeof(RuleCount))
+            if counts != NULL:
+                self.plane.rule_counts = counts
+                memset(&counts[before], 0, (classifier.rule_count + 1 - before) * sizeof(RuleCount))
+                disconnected = change_tables(&self.plane, &classifier.tables, &cut)
+            PyThread_release_lock(self.lock)
+        if counts == NULL:
+            raise MemoryError
+        # Only now: the walk still asked the old one. Nobody else changes it: Engine takes changes one after the other.
+        old = self.classifier
+        self.classifier = classifier
+        del old
+        return disconnected
+
     cdef void tally_ended(self) noexcept nogil:
         self.tally_table(&self.plane.table, self.tallied)
         self.tally_table(&self.plane.attempts, self.tallied + 1)
@@ -439,6 +478,7 @@ cdef class DataPlane:
             "opened": plane.opened,
             "inferred": plane.inferred,
             "denied": plane.denied,
+            "disconnected": plane.disconnected,
             "late": plane.late,
             "restarts": plane.restarts,
             "later_fragments": plane.later_fragments,

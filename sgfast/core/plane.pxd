@@ -51,6 +51,7 @@ cdef struct Plane:
     uint64_t opened
     uint64_t inferred
     uint64_t denied
+    uint64_t disconnected
     RuleCount* rule_counts
     Tally denials
     Tally unanswered

@@ -15,7 +15,8 @@ from sgfast.replaying import Names
 from sgfast.report.fragments import PROTOCOLS, Fragments, address_json, time_texts
 
 #: By number in a row; the order of ``core/conntrack.pxd``'s SideEnd.
-ENDS = (None, "open", "closed", "reset", "timeout", "evicted", "reopened", "denied")
+ENDS = (None, "open", "closed", "reset", "timeout", "evicted", "reopened", "denied", "disconnected",
+        "removed")
 ANSWERS = ("silent", "answered", "refused")
 
 CHUNK_ROWS = 4096
