@@ -46,8 +46,8 @@ _DOCUMENT_FIELDS = (
     "security_groups",
     "instances",
 )
-_GROUP_FIELDS = ("name", "description", "template", "fast_add", "rules")
-_INSTANCE_FIELDS = ("name", "vpc", "addresses", "security_groups")
+GROUP_FIELDS = ("name", "description", "template", "fast_add", "rules")
+INSTANCE_FIELDS = ("name", "vpc", "addresses", "security_groups")
 _QUOTA_FIELDS = tuple(field.name for field in dataclass_fields(Quotas))
 _SETTING_FIELDS = tuple(field.name for field in dataclass_fields(Settings))
 _TIMEOUT_FIELDS = tuple(field.name for field in dataclass_fields(Timeouts))
@@ -82,10 +82,10 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
 def parse_policy(text: str | bytes, origin: str = "<policy>") -> Policy:
     """The policy in a text. ``origin`` is what messages call it."""
     with garbage_collection_paused():
-        return _Document(compose(text, origin), origin).policy()
+        return DocumentReader(compose(text, origin), origin).policy()
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
     """One item of a section of named things."""
 
     node: Node
@@ -93,7 +93,7 @@ class _Entry(NamedTuple):
     fields: dict[str, Node]
 
 
-class _Document:
+class DocumentReader:
     """Reads the sections of one document, those that others refer to first."""
 
     def __init__(self, root: Node, origin: str) -> None:
@@ -116,8 +116,8 @@ class _Document:
         vpcs = self._vpcs(sections.get("vpcs"))
         peerings = self._peerings(sections.get("peerings"), vpcs)
         address_groups = self._address_groups(sections.get("address_groups"))
-        group_entries = self._named(sections.get("security_groups"), "security_groups", _GROUP_FIELDS)
-        instance_entries = self._named(sections.get("instances"), "instances", _INSTANCE_FIELDS)
+        group_entries = self._named(sections.get("security_groups"), "security_groups", GROUP_FIELDS)
+        instance_entries = self._named(sections.get("instances"), "instances", INSTANCE_FIELDS)
 
         # A created default group is a group that rules and instances may name, so it must be known before them.
         joining = {
@@ -195,10 +195,10 @@ class _Document:
     def _name(self, node: Node, path: str) -> str:
         return self._reader.matching(node, path, NAME.fullmatch, NAME_WANTED)
 
-    def _named(self, node: Node | None, section: str, known: tuple[str, ...]) -> dict[str, _Entry]:
+    def _named(self, node: Node | None, section: str, known: tuple[str, ...]) -> dict[str, Entry]:
         """A section's mappings by their unique ``name`` (SPEC 2.7)."""
         reader = self._reader
-        found: dict[str, _Entry] = {}
+        found: dict[str, Entry] = {}
         for index, item in enumerate(reader.items(node, section)):
             path = f"{section}[{index}]"
             fields = reader.fields(item, path, known)
@@ -207,7 +207,7 @@ class _Document:
             if name in found:
                 first = line_of(found[name].node)
                 raise reader.error(name_node, f"{path}.name", f"duplicate name {name!r}, first used at line {first}")
-            found[name] = _Entry(item, path, fields)
+            found[name] = Entry(item, path, fields)
         return found
 
     def _known_name(self, node: Node, path: str, kind: str, known: Collection[str]) -> str:
@@ -265,8 +265,8 @@ class _Document:
 
     def _check_group_quota(
         self,
-        groups: Mapping[str, _Entry],
-        joining: Mapping[str, _Entry],
+        groups: Mapping[str, Entry],
+        joining: Mapping[str, Entry],
         create_default: bool,
         quotas: Quotas,
     ) -> None:
@@ -282,7 +282,7 @@ class _Document:
         message = f"with the created default group, {message}"
         raise self._reader.error(entry.node, f"{entry.path}.security_groups", message)
 
-    def _created_default(self, joining: _Entry, quotas: Quotas) -> SecurityGroup:
+    def _created_default(self, joining: Entry, quotas: Quotas) -> SecurityGroup:
         """The default group, made because of the instance ``joining`` (SPEC 8.1)."""
         group = default_group()
         path = f"{joining.path}.security_groups"
@@ -293,7 +293,7 @@ class _Document:
 
     def _security_groups(
         self,
-        groups: Mapping[str, _Entry],
+        groups: Mapping[str, Entry],
         group_names: set[str],
         address_groups: Mapping[str, AddressGroup],
         quotas: Quotas,
@@ -308,7 +308,7 @@ class _Document:
             self._warnings.append(f"{len(warnings) - _LISTED_WARNINGS} more rules match nothing for this reason.")
         return result
 
-    def _security_group(self, name: str, entry: _Entry, rule_reader: RuleReader, quotas: Quotas) -> SecurityGroup:
+    def _security_group(self, name: str, entry: Entry, rule_reader: RuleReader, quotas: Quotas) -> SecurityGroup:
         reader = self._reader
         node, path, fields = entry
         numbers = RuleNumbers(name)
@@ -355,7 +355,7 @@ class _Document:
 
     def _instances(
         self,
-        instances: Mapping[str, _Entry],
+        instances: Mapping[str, Entry],
         vpcs: Mapping[str, Vpc],
         group_names: set[str],
     ) -> tuple[Instance, ...]:
@@ -384,7 +384,7 @@ class _Document:
         return next(iter(vpcs))
 
     def _instance_addresses(
-        self, name: str, vpc: str, entry: _Entry, owners: dict[tuple[str, Network], tuple[str, int]]
+        self, name: str, vpc: str, entry: Entry, owners: dict[tuple[str, Network], tuple[str, int]]
     ) -> tuple[Network, ...]:
         """The instance's prefixes, entered into ``owners``. Overlap is fine, the longest prefix owns an address."""
         reader = self._reader
@@ -408,7 +408,7 @@ class _Document:
             addresses.append(address)
         return tuple(addresses)
 
-    def _warn_of_joining(self, joining: Mapping[str, _Entry]) -> None:
+    def _warn_of_joining(self, joining: Mapping[str, Entry]) -> None:
         names = ", ".join(repr(name) for name in list(joining)[:_LISTED_NAMES])
         if len(joining) > _LISTED_NAMES:
             names += f" and {len(joining) - _LISTED_NAMES} more"

@@ -215,6 +215,11 @@ def garbage_collection_paused() -> Iterator[None]:
             gc.enable()
 
 
+def plain(text: str, where: Node, *, quoted: bool = False) -> ScalarNode:
+    """A scalar as if it stood in the document where ``where`` does."""
+    return ScalarNode(_STR if quoted else _PLAIN, text, where.start_mark, where.end_mark)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Nodes to values
 

@@ -1,0 +1,331 @@
+"""The change file of a replay (SPEC 9.5): YAML to changes, with file, line and change in every error."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from yaml.nodes import MappingNode, Node, ScalarNode
+
+from sgfast.errors import PolicyError
+from sgfast.policy.changes import (
+    AddAddress,
+    AddGroup,
+    AddInstance,
+    AddMember,
+    AddPeering,
+    AddRule,
+    Change,
+    ModifyRule,
+    RemoveAddress,
+    RemoveGroup,
+    RemoveInstance,
+    RemoveMember,
+    RemovePeering,
+    RemoveRule,
+    SetAddressGroup,
+    apply_change,
+)
+from sgfast.policy.document import GROUP_FIELDS, INSTANCE_FIELDS, DocumentReader, Entry
+from sgfast.policy.model import AddressGroupPeer, Direction, GroupPeer, Instance, Policy, Rule
+from sgfast.policy.protocols import protocol_name
+from sgfast.policy.rules import RULE_FIELDS, RuleReader
+from sgfast.policy.yaml_nodes import NodeReader, compose, garbage_collection_paused, plain, read_document, show
+
+NANOSECONDS = 10**9
+#: Times further away than this from a capture's beginning are a mistake (146 years: the data plane's clock).
+MAX_SECONDS = 2**62 // NANOSECONDS
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,9}))?(Z|[+-]\d\d:?\d\d)")
+_AT_WANTED = "seconds from the first packet, or an instant like 2026-01-31T12:00:00Z"
+
+
+@dataclass(frozen=True, slots=True)
+class TimedChange:
+    """One change of a file, where its time on the replay's clock is known."""
+
+    at_ns: int
+    change: Change
+    #: What it is, in a few words: the operation and whom it concerns.
+    text: str
+    #: ``file:line``.
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    at: Decimal | int        # seconds from the first packet, or nanoseconds since the epoch
+    operation: str
+    node: Node
+    path: str
+
+
+class ChangeFile:
+    """A change file that was read. What its changes mean is known only with a policy and the first packet's time."""
+
+    def __init__(self, root: Node, origin: str) -> None:
+        self._origin = origin
+        self._reader = reader = NodeReader(origin)
+        if reader.is_null(root):
+            raise reader.error(root, "", "the document is empty")
+        fields = reader.fields(root, "", ("changes", "version"))
+        self._items: list[_Item] = []
+        for index, node in enumerate(reader.items(reader.required(fields, "changes", root, ""), "changes")):
+            path = f"changes[{index}]"
+            item = reader.fields(node, path, ("at", *_OPERATIONS))
+            at = self._time(reader.required(item, "at", node, path), f"{path}.at")
+            operations = [key for key in item if key != "at"]
+            if len(operations) != 1:
+                raise reader.error(node, path, f"is {len(operations)} changes: write one of {', '.join(_OPERATIONS)}")
+            self._items.append(_Item(at, operations[0], item[operations[0]], f"{path}.{operations[0]}"))
+
+    def _time(self, node: Node, path: str) -> Decimal | int:
+        reader = self._reader
+        value = reader.scalar(node, path, _AT_WANTED)
+        if type(value) is int or type(value) is float:
+            # Not from the float: nanoseconds count.
+            try:
+                seconds = Decimal(node.value.replace("_", ""))
+            except ArithmeticError:
+                seconds = Decimal(value)
+            if not seconds.is_finite() or abs(seconds) > MAX_SECONDS:
+                raise reader.error(node, path, f"must be {_AT_WANTED}, not {show(node.value)}")
+            return seconds
+        match = _INSTANT.fullmatch(value) if type(value) is str else None
+        if match is None:
+            zone = ": say which zone, Z for UTC" if type(value) is str and _INSTANT.fullmatch(value + "Z") else ""
+            raise reader.error(node, path, f"must be {_AT_WANTED}, not {show(node.value)}{zone}")
+        try:
+            instant = datetime.fromisoformat(match[1] + match[3])
+        except ValueError as error:
+            raise reader.error(node, path, f"{show(node.value)} is no instant: {error}") from None
+        since = instant - datetime(1970, 1, 1, tzinfo=UTC)
+        return since // timedelta(seconds=1) * NANOSECONDS + int((match[2] or "0").ljust(9, "0"))
+
+    def resolve(self, policy: Policy, first_ns: int) -> list[TimedChange]:
+        """The changes in the order they take effect, each tried on the policy that the ones before it leave.
+
+        ``first_ns``: time of the first packet. Raises PolicyError naming file, line and change for the first that
+        cannot be.
+        """
+        timed = []
+        for item in self._items:
+            at = item.at if isinstance(item.at, int) else first_ns + int((item.at * NANOSECONDS).to_integral_value())
+            timed.append((at, item))
+        result = []
+        for at, item in sorted(timed, key=lambda pair: pair[0]):
+            reader = _ChangeReader(self._origin, policy)
+            with garbage_collection_paused():
+                change = _OPERATIONS[item.operation](reader, item.node, item.path)
+            try:
+                after = apply_change(policy, change).policy
+            except PolicyError as error:
+                raise self._reader.error(item.node, item.path, str(error)) from None
+            text = f"{item.operation} {_whom(change, after)}"
+            result.append(TimedChange(at, change, text, self._reader.place(item.node, item.path)))
+            policy = after
+        return result
+
+
+def load_changes(path: str | os.PathLike[str]) -> ChangeFile:
+    """The changes in a file; ``-`` is standard input. PolicyError is one line naming file, line and field."""
+    data, origin = read_document(path)
+    return parse_changes(data, origin)
+
+
+def parse_changes(text: str | bytes, origin: str = "<changes>") -> ChangeFile:
+    """The changes in a text. ``origin`` is what messages call it."""
+    with garbage_collection_paused():
+        return ChangeFile(compose(text, origin), origin)
+
+
+def _whom(change: Change, after: Policy) -> str:
+    match change:
+        case AddRule(group):
+            return after.group_by_name[group].rules[-1].id
+        case RemoveRule(_, rule) | ModifyRule(_, rule):
+            return rule
+        case AddMember(group, instance) | RemoveMember(group, instance):
+            return f"{group} {instance}"
+        case AddInstance(instance):
+            return instance.name
+        case RemoveInstance(instance):
+            return instance
+        case AddAddress(instance, address) | RemoveAddress(instance, address):
+            return f"{instance} {address}"
+        case AddGroup(group):
+            return group.name
+        case RemoveGroup(group):
+            return group
+        case AddPeering(a, b) | RemovePeering(a, b):
+            return f"{a} {b}"
+        case SetAddressGroup(name):
+            return name
+
+
+# Operations -----------------------------------------------------------------------------------------------------------
+
+
+class _ChangeReader(DocumentReader):
+    """Reads the fields of one change, in the words of the policy document."""
+
+    def __init__(self, origin: str, policy: Policy) -> None:
+        super().__init__(ScalarNode("", ""), origin)
+        self.present = policy
+
+    def fields(self, node: Node, path: str, *names: str) -> dict[str, Node]:
+        """All of these fields, and no other; ``a|b`` is one that may be called either."""
+        known = [name for spelled in names for name in spelled.split("|")]
+        found = self._reader.fields(node, path, known)
+        fields = {}
+        for spelled in names:
+            first, *others = spelled.split("|")
+            other = next((name for name in others if name in found), first)
+            fields[first] = found[other] if other in found else self._reader.required(found, first, node, path)
+        return fields
+
+    def rules(self) -> RuleReader:
+        # What only warns in a document, that a rule matches nothing, is no mistake in passing.
+        return RuleReader(self._reader, self.present.group_by_name.keys(), self.present.address_group_by_name, [])
+
+    def add_rule(self, node: Node, path: str) -> Change:
+        fields = self.fields(node, path, "group", "rule")
+        group = self._known_name(fields["group"], f"{path}.group", "a security group", self.present.group_by_name)
+        return AddRule(group, self.rules().rule(fields["rule"], f"{path}.rule", _no_id))
+
+    def remove_rule(self, node: Node, path: str) -> Change:
+        fields = self.fields(node, path, "group", "rule")
+        return RemoveRule(*self._group_and_rule(fields, path))
+
+    def modify_rule(self, node: Node, path: str) -> Change:
+        fields = self.fields(node, path, "group", "rule", "set")
+        group, rule_id = self._group_and_rule(fields, path)
+        rule = next(rule for rule in self.present.group_by_name[group].rules if rule.id == rule_id)
+        news = self._reader.fields(fields["set"], f"{path}.set", tuple(f for f in RULE_FIELDS if f != "id"))
+        merged = {**_rule_nodes(rule, fields["set"]), **news}
+        pairs = [(plain(key, fields["set"]), value) for key, value in merged.items() if not self._reader.is_null(value)]
+        whole = MappingNode("tag:yaml.org,2002:map", pairs, fields["set"].start_mark, fields["set"].end_mark)
+        return ModifyRule(group, rule_id, self.rules().rule(whole, f"{path}.set", _no_id))
+
+    def _group_and_rule(self, fields: Mapping[str, Node], path: str) -> tuple[str, str]:
+        group = self._known_name(fields["group"], f"{path}.group", "a security group", self.present.group_by_name)
+        ids = [rule.id for rule in self.present.group_by_name[group].rules]
+        return group, self._known_name(fields["rule"], f"{path}.rule", "a rule", ids)
+
+    def member(self, node: Node, path: str) -> tuple[str, str]:
+        fields = self.fields(node, path, "group", "instance")
+        return (
+            self._known_name(fields["group"], f"{path}.group", "a security group", self.present.group_by_name),
+            self._instance_name(fields["instance"], f"{path}.instance"),
+        )
+
+    def _instance_name(self, node: Node, path: str) -> str:
+        return self._known_name(node, path, "an instance", self.present.instance_by_name)
+
+    def add_instance(self, node: Node, path: str) -> Change:
+        fields = self._reader.fields(node, path, INSTANCE_FIELDS)
+        name = self._name(self._reader.required(fields, "name", node, path), f"{path}.name")
+        entries = {name: Entry(node, path, fields)}
+        made = self._instances(entries, self.present.vpc_by_name, set(self.present.group_by_name))[0]
+        if not self._reader.items(fields.get("security_groups"), f"{path}.security_groups"):
+            made = Instance(made.name, made.vpc, made.addresses, ())
+        return AddInstance(made)
+
+    def remove_instance(self, node: Node, path: str) -> Change:
+        fields = self.fields(node, path, "instance|name")
+        return RemoveInstance(self._instance_name(fields["instance"], f"{path}.instance"))
+
+    def address_of(self, node: Node, path: str) -> tuple[str, Node, str]:
+        fields = self.fields(node, path, "instance", "address")
+        return self._instance_name(fields["instance"], f"{path}.instance"), fields["address"], f"{path}.address"
+
+    def add_address(self, node: Node, path: str) -> Change:
+        name, address, place = self.address_of(node, path)
+        return AddAddress(name, self._address(address, place))
+
+    def remove_address(self, node: Node, path: str) -> Change:
+        name, address, place = self.address_of(node, path)
+        return RemoveAddress(name, self._address(address, place))
+
+    def add_group(self, node: Node, path: str) -> Change:
+        fields = self._reader.fields(node, path, GROUP_FIELDS)
+        name = self._name(self._reader.required(fields, "name", node, path), f"{path}.name")
+        rules = RuleReader(
+            self._reader, {*self.present.group_by_name, name}, self.present.address_group_by_name, []
+        )
+        return AddGroup(self._security_group(name, Entry(node, path, fields), rules, self.present.quotas))
+
+    def remove_group(self, node: Node, path: str) -> Change:
+        fields = self.fields(node, path, "group|name")
+        return RemoveGroup(
+            self._known_name(fields["group"], f"{path}.group", "a security group", self.present.group_by_name)
+        )
+
+    def pair(self, node: Node, path: str) -> tuple[str, str]:
+        ends = self._reader.items(node, path)
+        if len(ends) != 2:
+            raise self._reader.error(node, path, f"must be a pair of VPC names, not {len(ends)} of them")
+        a, b = (
+            self._known_name(end, f"{path}[{i}]", "a VPC", self.present.vpc_by_name) for i, end in enumerate(ends)
+        )
+        return a, b
+
+    def set_address_group(self, node: Node, path: str) -> Change:
+        fields = self.fields(node, path, "name|address_group", "addresses")
+        known = self.present.address_group_by_name
+        name = self._known_name(fields["name"], f"{path}.name", "an address group", known)
+        nodes = self._reader.items(fields["addresses"], f"{path}.addresses")
+        addresses = [self._address(each, f"{path}.addresses[{i}]") for i, each in enumerate(nodes)]
+        return SetAddressGroup(name, tuple(dict.fromkeys(addresses)))
+
+
+_OPERATIONS: dict[str, Callable[[_ChangeReader, Node, str], Change]] = {
+    "add_rule": _ChangeReader.add_rule,
+    "remove_rule": _ChangeReader.remove_rule,
+    "modify_rule": _ChangeReader.modify_rule,
+    "add_member": lambda reader, node, path: AddMember(*reader.member(node, path)),
+    "remove_member": lambda reader, node, path: RemoveMember(*reader.member(node, path)),
+    "add_instance": _ChangeReader.add_instance,
+    "remove_instance": _ChangeReader.remove_instance,
+    "add_address": _ChangeReader.add_address,
+    "remove_address": _ChangeReader.remove_address,
+    "add_group": _ChangeReader.add_group,
+    "remove_group": _ChangeReader.remove_group,
+    "add_peering": lambda reader, node, path: AddPeering(*reader.pair(node, path)),
+    "remove_peering": lambda reader, node, path: RemovePeering(*reader.pair(node, path)),
+    "set_address_group": _ChangeReader.set_address_group,
+}
+
+
+def _no_id(_: Direction) -> str:
+    return ""
+
+
+def _rule_nodes(rule: Rule, where: Node) -> dict[str, Node]:
+    """A rule's fields as a document would have them, standing where ``where`` does."""
+    words: dict[str, str] = {
+        "direction": rule.direction,
+        "ethertype": f"IPv{rule.ethertype}",
+        "protocol": "all" if rule.protocol is None else protocol_name(rule.protocol) or str(rule.protocol),
+        "action": rule.action,
+        "priority": str(rule.priority),
+    }
+    if rule.ports is not None:
+        words["ports"] = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
+    if rule.icmp_type is not None:
+        words["icmp_type"] = str(rule.icmp_type)
+    if rule.icmp_code is not None:
+        words["icmp_code"] = str(rule.icmp_code)
+    nodes: dict[str, Node] = {key: plain(word, where) for key, word in words.items()}
+    if rule.description:
+        nodes["description"] = plain(rule.description, where, quoted=True)
+    if rule.peer is not None:
+        kind = {GroupPeer: "group", AddressGroupPeer: "address_group"}.get(type(rule.peer), "cidr")
+        name = rule.peer.name if isinstance(rule.peer, GroupPeer | AddressGroupPeer) else str(rule.peer)
+        pair = (plain(kind, where), plain(name, where, quoted=True))
+        mapping = MappingNode("tag:yaml.org,2002:map", [pair], where.start_mark, where.end_mark)
+        nodes["source" if rule.direction == "inbound" else "destination"] = mapping
+    return nodes

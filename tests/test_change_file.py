@@ -1,0 +1,198 @@
+"""The change file (SPEC 9.5): what it means, and what is wrong with it, by file, line and change."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+from scenario import policy_of
+
+from sgfast.errors import PolicyError
+from sgfast.policy.change_file import TimedChange, parse_changes
+from sgfast.policy.changes import AddRule, Change, ModifyRule, RemoveMember, apply_changes
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Instance, Rule
+
+SECOND = 10**9
+FIRST = 1_700_000_000 * SECOND
+POLICY = policy_of("""
+quotas: {rules_per_group: 6}
+vpcs: [{name: vpc-1}, {name: vpc-2}]
+address_groups: [{name: offices, addresses: [192.0.2.0/24]}]
+security_groups:
+  - name: sg-AB
+    rules:
+      - {direction: inbound, protocol: all, source: sg-AB}
+      - {direction: inbound, protocol: tcp, ports: 22, source: 0.0.0.0/0, description: "log in"}
+      - {direction: inbound, protocol: tcp, ports: "80,8000-8080", source: offices, priority: 7, action: deny}
+  - {name: other, rules: [{direction: outbound, protocol: icmp, icmp_type: 8, icmp_code: 0}]}
+instances:
+  - {name: web-1, vpc: vpc-1, addresses: [10.0.0.5], security_groups: [sg-AB]}
+  - {name: db-1, vpc: vpc-1, addresses: [10.0.0.6], security_groups: [other]}
+""")
+
+
+def resolved(text: str) -> list[TimedChange]:
+    return parse_changes(text, "changes.yaml").resolve(POLICY, FIRST)
+
+
+def changes(text: str) -> list[Change]:
+    return [timed.change for timed in resolved(text)]
+
+
+def test_the_example_of_the_specification() -> None:
+    found = resolved("""
+changes:
+  - {at: 12.5, add_rule: {group: sg-AB, rule: {direction: inbound, protocol: tcp, ports: 443, source: 0.0.0.0/0}}}
+  - {at: 20, remove_rule: {group: sg-AB, rule: sg-AB/inbound/2}}
+  - {at: 25, modify_rule: {group: sg-AB, rule: sg-AB/inbound/3, set: {source: 10.0.0.0/8}}}
+  - {at: 30, add_member: {group: sg-AB, instance: db-1}}
+  - {at: 40, remove_member: {group: sg-AB, instance: db-1}}
+""")
+    assert [(timed.at_ns - FIRST) / SECOND for timed in found] == [12.5, 20, 25, 30, 40]
+    assert [timed.text for timed in found] == [
+        "add_rule sg-AB/inbound/4", "remove_rule sg-AB/inbound/2", "modify_rule sg-AB/inbound/3",
+        "add_member sg-AB db-1", "remove_member sg-AB db-1",
+    ]  # fmt: skip
+    assert found[0].place == "changes.yaml:3: changes[0].add_rule"
+    after = apply_changes(POLICY, [timed.change for timed in found]).policy
+    assert [rule.id for rule in after.group_by_name["sg-AB"].rules] == [
+        "sg-AB/inbound/1", "sg-AB/inbound/3", "sg-AB/inbound/4"
+    ]  # fmt: skip
+
+
+def test_every_other_operation() -> None:
+    after = apply_changes(POLICY, changes("""
+changes:
+  - {at: 1, add_peering: [vpc-1, vpc-2]}
+  - {at: 2, add_group: {name: new, template: all-ports-open, rules: [{direction: inbound, protocol: gre, source: new}]}}
+  - {at: 3, add_instance: {name: vm, vpc: vpc-2, addresses: [10.1.0.0/24, "2001:db8::1"], security_groups: [new]}}
+  - {at: 4, add_address: {instance: vm, address: 10.2.0.1}}
+  - {at: 5, remove_address: {instance: vm, address: 10.1.0.0/24}}
+  - {at: 6, set_address_group: {name: offices, addresses: [198.51.100.7]}}
+""")).policy
+    assert after.peerings == {frozenset(("vpc-1", "vpc-2"))}
+    assert after.instance_by_name["vm"] == Instance(
+        "vm", "vpc-2", (ip_network("2001:db8::1/128"), ip_network("10.2.0.1/32")), ("new",)
+    )
+    assert len(after.group_by_name["new"].rules) > 3
+    assert after.address_group_by_name["offices"].addresses == (ip_network("198.51.100.7/32"),)
+    undone = parse_changes("""
+changes:
+  - {at: 7, remove_instance: {instance: vm}}
+  - {at: 8, remove_group: {group: new}}
+  - {at: 9, remove_peering: [vpc-2, vpc-1]}
+""").resolve(after, 0)
+    after = apply_changes(after, [timed.change for timed in undone]).policy
+    assert (after.instances, after.security_groups, after.peerings) == (
+        POLICY.instances, POLICY.security_groups, POLICY.peerings
+    )  # fmt: skip
+
+
+def test_times_are_sorted_and_equal_ones_keep_their_order() -> None:
+    found = resolved("""
+changes:
+  - {at: 2023-11-14T22:13:50Z, add_member: {group: other, instance: web-1}}
+  - {at: 30.000000001, remove_member: {group: other, instance: web-1}}
+  - {at: -1, add_member: {group: sg-AB, instance: db-1}}
+  - {at: "2023-11-14 23:13:50.000000000+01:00", remove_member: {group: sg-AB, instance: db-1}}
+""")
+    assert [(timed.at_ns - FIRST, timed.text) for timed in found] == [
+        (-SECOND, "add_member sg-AB db-1"),
+        (30 * SECOND, "add_member other web-1"),
+        (30 * SECOND, "remove_member sg-AB db-1"),
+        (30 * SECOND + 1, "remove_member other web-1"),
+    ]
+
+
+# What is written, and the rule it makes of sg-AB/inbound/3 (deny tcp 80,8000-8080 from offices, priority 7).
+MODIFIED = {
+    "{source: 10.0.0.0/8}": {"peer": ip_network("10.0.0.0/8")},
+    "{source: {group: other}}": {"peer": GroupPeer("other")},
+    "{source: null}": {"peer": None},
+    "{ports: null}": {"ports": None},
+    "{ports: 81}": {"ports": ((81, 81),)},
+    "{action: null, priority: null}": {"action": "allow", "priority": 1},
+    "{protocol: udp}": {"protocol": 17},
+    "{protocol: icmp, ports: null, icmp_type: 8}": {"protocol": 1, "ports": None, "icmp_type": 8},
+    "{description: why}": {"description": "why"},
+    "{ethertype: null, source: '2001:db8::/32'}": {"ethertype": 6, "peer": ip_network("2001:db8::/32")},
+    "{}": {},
+}
+
+
+@pytest.mark.parametrize("text", MODIFIED)
+def test_modify_merges_and_null_clears(text: str) -> None:
+    [change] = changes(f"changes: [{{at: 1, modify_rule: {{group: sg-AB, rule: sg-AB/inbound/3, set: {text}}}}}]")
+    assert isinstance(change, ModifyRule)
+    old = {
+        "direction": "inbound", "ethertype": 4, "protocol": 6, "ports": ((80, 80), (8000, 8080)),
+        "peer": AddressGroupPeer("offices"), "action": "deny", "priority": 7,
+    }  # fmt: skip
+    assert change.new == Rule("", **(old | MODIFIED[text]))  # type: ignore[arg-type]
+
+
+def test_a_change_sees_what_the_ones_before_it_did() -> None:
+    found = changes("""
+changes:
+  - {at: 2, modify_rule: {group: sg-AB, rule: mine, set: {ports: 444}}}
+  - {at: 1, add_rule: {group: sg-AB, rule: {direction: inbound, protocol: tcp, ports: 443, id: mine}}}
+""")
+    assert isinstance(found[0], AddRule) and isinstance(found[1], ModifyRule)
+    assert found[1].new.ports == ((444, 444),) and found[1].new.protocol == 6
+
+
+def test_two_recordings_of_one_group_are_told_apart_by_time() -> None:
+    assert changes("changes: []") == []
+    [change] = changes("changes: [{at: 0, remove_member: {group: sg-AB, instance: db-1}}, "
+                       "{at: -5, add_member: {group: sg-AB, instance: db-1}}]")[1:]
+    assert change == RemoveMember("sg-AB", "db-1")
+
+
+WRONG = {
+    "": ":1: the document is empty",
+    "change: []": ":1: unknown key 'change' (did you mean 'changes'?)",
+    "changes: [{add_member: {group: other, instance: web-1}}]": ":1: changes[0].at: is missing",
+    "changes: [{at: 1}]": ":1: changes[0]: is 0 changes: write one of add_rule, ",
+    "changes: [{at: 1, remove_group: {group: other}, add_peering: [vpc-1, vpc-2]}]": ":1: changes[0]: is 2 changes",
+    "changes:\n- {at: soon, remove_group: {group: other}}": ":2: changes[0].at: must be seconds from the first packet",
+    "changes: [{at: .inf, remove_group: {group: other}}]": ":1: changes[0].at: must be seconds",
+    "changes: [{at: 1e30, remove_group: {group: other}}]": ":1: changes[0].at: must be seconds",
+    "changes: [{at: 2026-02-30T00:00:00Z, remove_group: {group: other}}]": ":1: changes[0].at: '2026-02-30",
+    "changes: [{at: 2026-01-01T00:00:00, remove_group: {group: other}}]": "say which zone, Z for UTC",
+    "changes: [{at: 1, rename: {}}]": ":1: changes[0]: unknown key 'rename'",
+    "changes: [{at: 1, add_member: {group: other}}]": ":1: changes[0].add_member.instance: is missing",
+    "changes: [{at: 1, add_member: {group: other, instance: no}}]": ":1: changes[0].add_member.instance: unknown",
+    "changes: [{at: 1, remove_rule: {group: sg-AB, rule: sg-AB/inbound/22}}]":
+        ":1: changes[0].remove_rule.rule: unknown rule 'sg-AB/inbound/22'",
+    "changes: [{at: 1, remove_member: {group: other, instance: db-1}}]":
+        ":1: changes[0].remove_member: instance 'db-1' would be in no security group",
+    "changes:\n- {at: 1, remove_rule: {group: sg-AB, rule: sg-AB/inbound/2}}\n"
+    "- {at: 2, remove_rule: {group: sg-AB, rule: sg-AB/inbound/2}}":
+        ":3: changes[1].remove_rule.rule: unknown rule 'sg-AB/inbound/2'",
+    "changes: [{at: 1, modify_rule: {group: sg-AB, rule: sg-AB/inbound/2, set: {id: x}}}]": "unknown key 'id'",
+    "changes: [{at: 1, modify_rule: {group: sg-AB, rule: sg-AB/inbound/2, set: {ports: 99999}}}]":
+        ":1: changes[0].modify_rule.set.ports: ",
+    "changes: [{at: 1, modify_rule: {group: sg-AB, rule: sg-AB/inbound/2, set: {protocol: icmp}}}]":
+        "changes[0].modify_rule.set.ports: icmp has no ports",
+    "changes: [{at: 1, add_peering: [vpc-1]}]": ":1: changes[0].add_peering: must be a pair",
+    "changes: [{at: 1, add_address: {instance: web-1, address: 10.0.0.6}}]":
+        ":1: changes[0].add_address: 10.0.0.6/32 is an address of instance 'db-1'",
+    "changes: [{at: 1, add_instance: {name: x, addresses: [10.9.9.9]}}]": ":1: changes[0].add_instance.vpc: is missing",
+    "changes: [{at: 1, add_group: {name: a}}, {at: 2, add_group: {name: a}}]": ":1: changes[1].add_group: there is a",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_wrong_names_file_line_and_change(text: str) -> None:
+    with pytest.raises(PolicyError) as refused:
+        resolved(text)
+    message = str(refused.value)
+    print(message)
+    assert message.startswith("changes.yaml:") and WRONG[text] in message and "\n" not in message
+
+
+def test_a_quota_is_told_with_the_change_that_exceeds_it() -> None:
+    lines = [f"  - {{at: {n}, add_rule: {{group: sg-AB, rule: {{direction: inbound, protocol: tcp, ports: {n}}}}}}}"
+             for n in range(1, 5)]  # fmt: skip
+    with pytest.raises(PolicyError, match=r"^changes\.yaml:5: changes\[3\]\.add_rule: .*quotas\.rules_per_group"):
+        resolved("\n".join(["changes:", *lines]))
