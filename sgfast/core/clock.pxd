@@ -1,35 +1,41 @@
 # Time is the capture's, and never runs backwards (SPEC 9.1).
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from sgfast.core.conntrack_tcp cimport TCP_ESTABLISHED
 from sgfast.core.intrinsics cimport likely, unlikely
-from sgfast.core.plane cimport Plane
 
 
-cdef inline void tell_time(Plane* plane, int64_t raw) noexcept nogil:
+cdef struct Clock:
+    int64_t now             # nanoseconds
+    int64_t raw             # the capture's own time of the packet that set `now`
+    int64_t earliest        # of the capture's own times
+    int64_t latest          # likewise, up to the last restart
+    uint64_t late
+    uint64_t restarts
+    uint8_t started
+
+
+cdef inline void tell_time(Clock* clock, int64_t raw) noexcept nogil:
     # 146 years either way of 1970: differences fit, and so does a deadline after the end, where time stands still.
     cdef int64_t end = <int64_t>1 << 62
     cdef int64_t ahead
     raw = max(-end + 1, min(raw, end - 1))
-    if unlikely(not plane.started):
-        plane.started = True
-        plane.clock = raw
-        plane.raw_clock = raw
-        plane.earliest_ns = raw
-        plane.latest_ns = raw
-        plane.window_end = raw + plane.timeout[TCP_ESTABLISHED]
-        plane.table.marks_until = plane.window_end
+    if unlikely(not clock.started):
+        clock.started = True
+        clock.now = raw
+        clock.raw = raw
+        clock.earliest = raw
+        clock.latest = raw
         return
-    ahead = raw - plane.raw_clock
+    ahead = raw - clock.raw
     if likely(ahead >= 0):
-        plane.clock = plane.clock + ahead if likely(ahead <= end - plane.clock) else end
-        plane.raw_clock = raw
+        clock.now = clock.now + ahead if likely(ahead <= end - clock.now) else end
+        clock.raw = raw
         return
-    plane.earliest_ns = min(plane.earliest_ns, raw)
+    clock.earliest = min(clock.earliest, raw)
     if ahead >= -60 * <int64_t>1000000000:
-        plane.late += 1
+        clock.late += 1
     else:
-        plane.restarts += 1
-        plane.latest_ns = max(plane.latest_ns, plane.raw_clock)
-        plane.raw_clock = raw
+        clock.restarts += 1
+        clock.latest = max(clock.latest, clock.raw)
+        clock.raw = raw

@@ -27,8 +27,14 @@ class DataPlane:
         reporting: bool = False,
         secret: Sequence[int] | None = None,
     ) -> None: ...
+    def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int: ...
     def process_frames(
-        self, batch: FrameBatch, results: NDArray[Any] | None = None, headers: NDArray[Any] | None = None
+        self,
+        batch: FrameBatch,
+        results: NDArray[Any] | None = None,
+        headers: NDArray[Any] | None = None,
+        first: int = 0,
+        number: int = -1,
     ) -> None: ...
     def process_headers(self, headers: NDArray[Any], results: NDArray[Any]) -> None: ...
     def change(

@@ -16,6 +16,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from sgfast.core.change cimport Cut, change_tables
+from sgfast.core.clock cimport Clock, tell_time
 from sgfast.core.conntrack cimport (
     MOOT_ICMP,
     MOOT_OTHER,
@@ -257,17 +258,37 @@ cdef class DataPlane:
             self.tally_ended()
         PyThread_release_lock(self.lock)
 
-    def process_frames(self, FrameBatch batch not None, results=None, headers=None):
-        """Judges a batch of frames in order.
+    def frames_before(self, FrameBatch batch not None, Py_ssize_t first, int64_t at_ns):
+        """How many frames from ``first`` on come before ``at_ns`` on the clock (SPEC 9.1), which does not move."""
+        cdef Py_ssize_t i
+        cdef Clock clock
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            clock = self.plane.clock
+            PyThread_release_lock(self.lock)
+        if first < 0:
+            raise ValueError("no such frame")
+        for i in range(first, batch.count):
+            tell_time(&clock, batch.frames[i].time_ns)
+            if clock.now >= at_ns:
+                return i - first
+        return max(batch.count - first, 0)
 
-        ``results``, ``headers``: arrays of RESULT_DTYPE and HEADER_DTYPE to fill, at least as long as the batch, or
-        None. ValueError when they are not.
+    def process_frames(
+        self, FrameBatch batch not None, results=None, headers=None, Py_ssize_t first=0, Py_ssize_t number=-1
+    ):
+        """Judges a batch of frames in order, or ``number`` of them from ``first`` on.
+
+        ``results``, ``headers``: arrays of RESULT_DTYPE and HEADER_DTYPE to fill from their beginning, at least as long
+        as the frames judged, or None. ValueError when they are not.
         """
-        cdef Py_ssize_t n = batch.count
+        cdef Py_ssize_t n = batch.count - first if number < 0 else number
         cdef ResultRow* rows = NULL
         cdef HeaderRow* header_rows = NULL
         cdef uint8_t[::1] view
-        cdef const Frame* frames = batch.frames
+        cdef const Frame* frames = batch.frames + first
+        if first < 0 or n < 0 or n > batch.count - first:
+            raise ValueError("no such frames")
         if results is not None:
             rows = self.result_rows(results, n)
         if headers is not None and n:
@@ -398,7 +419,7 @@ cdef class DataPlane:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             for i in range(2):
                 if self.report_from[i] != NO_SLOT:
-                    self.report_from[i] = report_living(tables[i], self.plane.clock, self.report_from[i], most)
+                    self.report_from[i] = report_living(tables[i], self.plane.clock.now, self.report_from[i], most)
             if self.plane.reporting:
                 self.tally_ended()
             done = self.report_from[0] == NO_SLOT and self.report_from[1] == NO_SLOT
@@ -479,12 +500,12 @@ cdef class DataPlane:
             "inferred": plane.inferred,
             "denied": plane.denied,
             "disconnected": plane.disconnected,
-            "late": plane.late,
-            "restarts": plane.restarts,
+            "late": plane.clock.late,
+            "restarts": plane.clock.restarts,
             "later_fragments": plane.later_fragments,
-            "first_ns": plane.earliest_ns if plane.started else None,
-            "last_ns": max(plane.latest_ns, plane.raw_clock) if plane.started else None,
-            "clock_ns": plane.clock if plane.started else None,
+            "first_ns": plane.clock.earliest if plane.clock.started else None,
+            "last_ns": max(plane.clock.latest, plane.clock.raw) if plane.clock.started else None,
+            "clock_ns": plane.clock.now if plane.clock.started else None,
             "live_tuples": plane.table.live,
             "entries": plane.table.used,
             "evicted": plane.table.evicted,

@@ -36,6 +36,7 @@ from sgfast.core.conntrack cimport (
     side_lives,
     sweep,
 )
+from sgfast.core.conntrack_tcp cimport TCP_ESTABLISHED
 from sgfast.core.intrinsics cimport likely, unlikely
 from sgfast.core.judge cimport Passage, find_owners, judge_side, make_live, marks_matter
 from sgfast.core.plane cimport Plane, RuleCount
@@ -199,7 +200,7 @@ cdef inline bint follows_denied_opener(Plane* plane, const Packet* p, Entry* e, 
     # The key is moot by `side`'s mark. Whether this packet is; if not, it opens again and is judged.
     cdef uint8_t state = e.state[side]
     cdef bint from_initiator = ((e.flags[side] & FROM_HIGH) != 0) == p.source_high
-    e.deadline[side] = plane.clock + plane.timeout[state]
+    e.deadline[side] = plane.clock.now + plane.timeout[state]
     if from_initiator:
         return p.protocol == PROTO_TCP and p.step != TCP_SYN
     hear(p, e)
@@ -214,14 +215,14 @@ cdef inline void note_attempt(
     cdef Table* t = &plane.attempts
     cdef uint32_t slot = find_slot(t, &p.key, p.digest, p.hash)
     cdef uint8_t state = moot_state(p)
-    cdef int64_t deadline = plane.clock + plane.timeout[state]
+    cdef int64_t deadline = plane.clock.now + plane.timeout[state]
     cdef Entry* e
-    if slot != NO_SLOT and plane.clock >= latest_deadline(entry_at(&t.slab, slot)):
-        end_tuple(t, slot, plane.clock, SIDE_TIMEOUT)
+    if slot != NO_SLOT and plane.clock.now >= latest_deadline(entry_at(&t.slab, slot)):
+        end_tuple(t, slot, plane.clock.now, SIDE_TIMEOUT)
         slot = NO_SLOT
     if slot == NO_SLOT:
         plane.denied += 1
-        if not make_room(t, plane.clock):
+        if not make_room(t, plane.clock.now):
             return
         slot = add_key(t, &p.key, p.digest, p.hash)
         if slot == NO_SLOT:
@@ -249,9 +250,9 @@ cdef inline void note_attempt_answer(Plane* plane, const Packet* p) noexcept nog
         return
     e = entry_at(&t.slab, slot)
     side = 0 if e.state[0] else 1
-    if not side_lives(e, side, plane.clock):
+    if not side_lives(e, side, plane.clock.now):
         return
-    e.deadline[side] = plane.clock + plane.timeout[e.state[side]]
+    e.deadline[side] = plane.clock.now + plane.timeout[e.state[side]]
     if ((e.flags[side] & FROM_HIGH) != 0) != p.source_high:
         hear(p, e)
     if t.keep_flows:
@@ -268,7 +269,7 @@ cdef inline void end_attempt(Plane* plane, const Packet* p) noexcept nogil:
     # The key opened after all: what is denied later is a new attempt.
     cdef uint32_t slot = find_slot(&plane.attempts, &p.key, p.digest, p.hash)
     if slot != NO_SLOT:
-        end_tuple(&plane.attempts, slot, plane.clock, SIDE_TIMEOUT)
+        end_tuple(&plane.attempts, slot, plane.clock.now, SIDE_TIMEOUT)
 
 
 # Packets --------------------------------------------------------------------------------------------------------------
@@ -285,7 +286,7 @@ cdef inline void keep_tuples(
         state = moot_state(p)
         set_side(
             t, way.slot, denied_side, state, moot_flags(way, reason), <uint32_t>way.rule,
-            plane.clock + plane.timeout[state]
+            plane.clock.now + plane.timeout[state]
         )
         begins = True
 
@@ -321,7 +322,7 @@ cdef inline void keep_tuples(
     if way.slot != NO_SLOT:
         e = entry_at(&t.slab, way.slot)
         if unlikely(e.state[0] == NO_STATE and e.state[1] == NO_STATE and e.marks & TUPLE_LIVE):
-            end_tuple(t, way.slot, plane.clock, SIDE_RESET)
+            end_tuple(t, way.slot, plane.clock.now, SIDE_RESET)
             way.slot = NO_SLOT
     if plane.reporting and verdict == DENY and (
         way.slot == NO_SLOT or not entry_at(&t.slab, way.slot).marks & TUPLE_LIVE
@@ -363,15 +364,15 @@ cdef inline void judge_tracked(Plane* plane, const Packet* p, ResultRow* row) no
         # The common case: whoever has a filter here has a live connection in it. With one filter, which end has it
         # is as random as addresses are: the number of the side is computed, not branched on.
         if present == 3:
-            plain = side_connected(e, 0, plane.clock) and side_connected(e, 1, plane.clock)
+            plain = side_connected(e, 0, plane.clock.now) and side_connected(e, 1, plane.clock.now)
         else:
-            plain = present != 0 and side_connected(e, present >> 1, plane.clock)
+            plain = present != 0 and side_connected(e, present >> 1, plane.clock.now)
         if unlikely(not plain) and e.marks & TUPLE_LIVE:
-            if plane.clock >= latest_deadline(e):
-                end_tuple(t, way.slot, plane.clock, SIDE_TIMEOUT)
+            if plane.clock.now >= latest_deadline(e):
+                end_tuple(t, way.slot, plane.clock.now, SIDE_TIMEOUT)
                 way.slot = find_slot(t, &p.key, p.digest, p.hash)
             else:
-                moot = moot_side(e, plane.clock)
+                moot = moot_side(e, plane.clock.now)
     if plain:
         if plane.want_sides:
             find_owners(plane, p, &way)
@@ -433,7 +434,7 @@ cdef inline bint relates(Plane* plane, uint32_t slot, int side, Passage* way) no
     if slot == NO_SLOT:
         return False
     e = entry_at(&plane.table.slab, slot)
-    if not side_lives(e, side, plane.clock) or e.state[side] >= MOOT_TCP or e.flags[side] & SIDE_DISCONNECTED:
+    if not side_lives(e, side, plane.clock.now) or e.state[side] >= MOOT_TCP or e.flags[side] & SIDE_DISCONNECTED:
         return False
     way.reason = RELATED
     way.rule = <int32_t>e.rule[side]
@@ -463,7 +464,7 @@ cdef inline void judge_icmp_error(Plane* plane, const Packet* p, Passage* way, R
         slot = find_slot(t, &quoted.key, quoted.digest, quoted.hash)
         if slot != NO_SLOT:
             e = entry_at(&t.slab, slot)
-            moot = moot_side(e, plane.clock)
+            moot = moot_side(e, plane.clock.now)
             if moot >= 0:
                 if unreachable:
                     e.marks |= REFUSED
@@ -529,11 +530,16 @@ cdef inline void judge_odd(Plane* plane, const Packet* p, ResultRow* row) noexce
 
 
 cdef inline void judge_packet(Plane* plane, Packet* p, ResultRow* row) noexcept nogil:
-    tell_time(plane, p.time_ns)
-    if unlikely(tick_of(plane.clock) != plane.table.wheel.tick):
-        sweep(&plane.table, plane.clock)
+    if unlikely(not plane.clock.started):
+        tell_time(&plane.clock, p.time_ns)
+        plane.window_end = plane.clock.now + plane.timeout[TCP_ESTABLISHED]
+        plane.table.marks_until = plane.window_end
+    else:
+        tell_time(&plane.clock, p.time_ns)
+    if unlikely(tick_of(plane.clock.now) != plane.table.wheel.tick):
+        sweep(&plane.table, plane.clock.now)
         if plane.reporting:
-            sweep(&plane.attempts, plane.clock)
+            sweep(&plane.attempts, plane.clock.now)
     plane.packets += 1
     plane.bytes += p.wire
     if row != NULL:

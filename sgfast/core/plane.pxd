@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from sgfast.core.classifier cimport Tables
+from sgfast.core.clock cimport Clock
 from sgfast.core.conntrack cimport STATE_COUNT, Table
 from sgfast.core.conntrack_tcp cimport TcpTable
 from sgfast.core.tally cimport Tally
@@ -28,21 +29,14 @@ cdef struct Plane:
     TcpTable tcp
     const Tables* rules
     int64_t timeout[STATE_COUNT]    # nanoseconds, by State
-    # SPEC 9.1
-    int64_t clock
-    int64_t raw_clock       # the capture's own time of the packet that set `clock`
-    int64_t earliest_ns     # of the capture's own times
-    int64_t latest_ns       # likewise, up to the last restart of the clock
+    Clock clock
     int64_t window_end      # from here on nothing is inferred (SPEC 9.3)
-    uint8_t started
     # Options
     uint8_t causal
     uint8_t midstream
     uint8_t want_sides      # results name instances: owners are looked up for every packet
     uint8_t reporting       # attempts, tallies
     # Counters
-    uint64_t late
-    uint64_t restarts
     uint64_t packets
     uint64_t bytes
     uint64_t later_fragments
