@@ -79,6 +79,7 @@ def main() -> None:
     help="TCP connections that began before the capture: judge who must have opened them (infer: within the first "
     "minutes; allow: at any time), or deny their packets.",
 )
+@click.option("--changes", metavar="FILE", help="Change the policy while traffic flows, as FILE says.")
 @click.option("--verdicts", metavar="FILE", help="Write one JSON object a line for each packet.")
 @click.option("--connections", metavar="FILE", help="Write one JSON object a line for each connection, as it ends.")
 @_format_option
@@ -97,6 +98,7 @@ def replay(
     context: click.Context,
     policy: str,
     captures: tuple[str, ...],
+    changes: str | None,
     vpc: str | None,
     mode: Mode,
     midstream: Midstream,
@@ -108,11 +110,11 @@ def replay(
 ) -> None:
     """Hold captures against a policy: what would its security groups do to this traffic?
 
-    Several captures (pcap, pcapng) are one replay, in the order given. "-" is standard input for POLICY or one CAPTURE,
-    and standard output for FILE; then the report goes to standard error, whatever its format, so that standard output
-    holds nothing but lines. Regular files appear when everything is written, or not at all.
+    Several captures (pcap, pcapng) are one replay, in the order given. "-" is standard input for POLICY, --changes or
+    one CAPTURE, and standard output for the other files; then the report goes to standard error, whatever its format,
+    so that standard output holds nothing but lines. Regular files appear when everything is written, or not at all.
     """
-    if [policy, *captures].count("-") > 1:
+    if [policy, changes, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
     if engine == "reference" and connections is not None:
         raise click.UsageError("--connections needs --engine fast: the reference model keeps no such list")
@@ -120,14 +122,16 @@ def replay(
     from sgfast.report.output import is_standard_output, open_output, refuse_shared
 
     paths = [path for path in (verdicts, connections) if path is not None]
-    refuse_shared(paths, (policy, *captures))
+    refuse_shared(paths, (policy, *captures, *(() if changes is None else (changes,))))
     report_name = "standard error" if any(map(is_standard_output, paths)) else "standard output"
 
     with ExitStack() as stack:
         # Before anything long: an output that cannot be written is known at once.
         packet_output = None if verdicts is None else stack.enter_context(open_output(verdicts))
         flow_output = None if connections is None else stack.enter_context(open_output(connections))
-        result = _replay(policy, captures, packet_output, flow_output, report_name, mode, midstream, vpc, engine)
+        result = _replay(
+            policy, captures, changes, packet_output, flow_output, report_name, mode, midstream, vpc, engine
+        )
         raise_arrived()
         outputs = [output for output in (packet_output, flow_output) if output is not None]
         for output in outputs:
@@ -145,6 +149,7 @@ def replay(
 def _replay(
     policy: str,
     captures: tuple[str, ...],
+    changes: str | None,
     packet_output: Output | None,
     flow_output: Output | None,
     report_name: str,
@@ -180,6 +185,7 @@ def _replay(
             packets=None if packet_output is None else VerdictLines(packet_output.write),
             flows=None if flow_output is None else ConnectionLines(flow_output.write),
             progress=progress,
+            changes=changes,
         )
 
 

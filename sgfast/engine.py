@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.compiler import CompiledPolicy, compile_policy
+from sgfast.compiler import CompiledPolicy, Compiler
 from sgfast.core.dataplane import HEADER_DTYPE, RESULT_DTYPE, DataPlane
 from sgfast.core.frames import FrameBatch
 from sgfast.policy.changes import Change, RemoveInstance, apply_changes
@@ -166,7 +166,8 @@ class Engine:
             raise ValueError(f"midstream is {', '.join(MIDSTREAMS)}, not {midstream!r}")
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self.vpc = vpc
-        self.compiled: CompiledPolicy = compile_policy(self.policy, vpc)
+        self._compiler = Compiler(vpc)
+        self.compiled: CompiledPolicy = self._compiler.compile(self.policy)
         self._changing = threading.Lock()
         self.mode = mode
         self.midstream = midstream
@@ -242,17 +243,16 @@ class Engine:
             changed = apply_changes(self.policy, changes)
             if changed.policy is self.policy:
                 return Applied(0, self.compiled.rule_tables, 0)
-            old = self.compiled.numbering
-            new = old.after(changed.policy, [c.instance for c in changes if isinstance(c, RemoveInstance)])
-            compiled = compile_policy(changed.policy, self.vpc, new)
+            removed = [change.instance for change in changes if isinstance(change, RemoveInstance)]
+            compiled = self._compiler.compile(changed.policy, removed)
             on_change = changed.policy.settings.on_change
-            cut = np.zeros(len(new.instances), dtype=np.uint8)
+            cut = np.zeros(len(compiled.instances), dtype=np.uint8)
             if on_change == "cut-inbound":
                 # Whose number is gone, its connections are forgotten (SPEC 6.6).
-                cut[[n for n, instance in enumerate(new.instances) if instance.name in changed.instances]] = 1
+                cut[[n for n, instance in enumerate(compiled.instances) if instance.name in changed.instances]] = 1
             disconnected = self.dataplane.change(compiled.classifier, cut, on_change == "cut-unmatched", now_ns)
             self.policy, self.compiled = changed.policy, compiled
-            return Applied(disconnected, compiled.rule_tables, compiled.rule_tables)
+            return Applied(disconnected, compiled.rule_tables, compiled.rule_tables_built)
 
     def verdict(self, row: Any) -> Verdict:
         """One row of :meth:`process`'s result in words."""

@@ -8,21 +8,23 @@ How to read it, from top to bottom; each part is one part of SPEC:
 3. naming a connection: ``flow_of`` and ``quoted_flow`` (SPEC 5.1, 4.6);
 4. the TCP table (SPEC 5.4);
 5. what the table of connections holds: ``Connection``, ``Moot``, ``Entry`` (SPEC 5.8, 9.2); what is judged: ``Case``;
-6. ``ReferenceEngine``: ``process_frame`` is section 3, ``_judge_side`` section 4, the rest what they need;
+6. ``ReferenceEngine``: ``process_frame`` is section 3, ``_judge_side`` section 4, ``apply`` section 6, the rest what
+   they need;
 7. the order of the sides (SPEC 3.7), and whose address is whose (SPEC 7.1).
 
 A connection or moot mark whose deadline has come does not exist; whoever looks one up checks, and nothing else depends
 on when it is really removed (``_sweep``). All times are integer nanoseconds. "R3" and the like are the architect's
-rulings on SPEC's open ends. Not here yet: changes of the policy (SPEC 6) and the joining of fragments (SPEC 9.4).
+rulings on SPEC's open ends. Not here yet: the joining of fragments (SPEC 9.4).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from sgfast.errors import PolicyError
+from sgfast.policy.changes import Change, RemoveInstance, apply_changes
 from sgfast.policy.model import (
     DCCP,
     ICMP,
@@ -84,6 +86,14 @@ class PacketVerdict:
     created: tuple[str, ...] = ()
     #: State, direction and kind of packet, the TCP table's answer; of the side that decided.
     tcp_transition: tuple[str, str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a change of the policy did (SPEC 6)."""
+
+    #: Tuples of which at least one side's live connection became disconnected.
+    disconnected: int = 0
 
 
 # --- 2 Reading a frame (SPEC 3.1, 3.4; R7)
@@ -419,17 +429,47 @@ def tcp_kind(flags: int) -> str | None:
 # --- 5 What is remembered, and what is judged
 
 
+@dataclass(frozen=True)
+class Opener:
+    """A packet that starts a connection, or the one that an inferred connection must have started with."""
+
+    version: int
+    protocol: int
+    initiator: End
+    responder: End
+    #: It leaves the instance of the side that judges it.
+    outbound: bool
+    icmp_type: int | None
+    icmp_code: int | None
+    #: State of the connection if the rules allow it.
+    state: str
+    inferred: bool
+
+    @property
+    def own(self) -> Address:
+        """The address at the instance's end."""
+        return self.initiator[0] if self.outbound else self.responder[0]
+
+    @property
+    def peer(self) -> Address:
+        """The address at the other end."""
+        return self.responder[0] if self.outbound else self.initiator[0]
+
+
 @dataclass
 class Connection:
     """A connection as one side sees it (SPEC 5)."""
 
-    initiator: End
+    opener: Opener
     #: A state of TCP_STATES, or "icmp", or for everything else "one-way" or "both-ways" (SPEC 5.2).
     state: str
+    #: The rule it was opened with, as it was then (SPEC 6.5).
     rule: Rule
     deadline: int
     #: Has had an allowed packet in reply direction.
     replied: bool
+    #: A change of the policy has cut it (SPEC 6.3): it denies its key until its deadline.
+    disconnected: bool = False
 
 
 @dataclass
@@ -499,23 +539,11 @@ class Case:
     transition: tuple[str, str, str] | None = None
 
 
-@dataclass(frozen=True)
-class Opener:
-    """A packet that starts a connection, or the one that an inferred connection must have started with."""
-
-    initiator: End
-    outbound: bool
-    dport: int | None
-    #: State of the connection if the rules allow it.
-    state: str
-    inferred: bool
-
-
 # --- 6 The engine
 
 
 class ReferenceEngine:
-    """Judges the frames of a capture one by one, in capture order, under one policy."""
+    """Judges the frames of a capture one by one, in capture order, under a policy that may change between them."""
 
     def __init__(
         self, policy: Policy, *, mode: str = "verbatim", midstream: str = "deny", vpc: str | None = None
@@ -525,6 +553,7 @@ class ReferenceEngine:
         self.policy = policy
         self.mode = mode
         self.midstream = midstream
+        self.vpc = vpc
         self.late = self.restarts = 0  # SPEC 9.1
         self.first_time: int | None = None
         self.clock: int | None = None
@@ -635,21 +664,23 @@ class ReferenceEngine:
         quoted = quoted_flow(error)
         if quoted is not None and quoted.sender[0] == error.dst:
             connection = self._connection(side, quoted, now)
-            if connection is not None:
+            if connection is not None and not connection.disconnected:
                 return side.allow("related", connection.rule)
         return side.deny("invalid")
 
     def _judge_side(self, side: Side, case: Case) -> SideVerdict:
         case.transition = None
+        connection = self._connection(side, case.flow, case.now)  # SPEC 4.1
+        if connection is not None and connection.disconnected:  # SPEC 4.2, 6.4
+            return side.deny("disconnected", connection.rule)
         if case.packet.protocol == TCP and tcp_kind(case.packet.tcp_flags) is None:  # SPEC 4.5, 4.7
             return side.deny("invalid")
-        connection = self._connection(side, case.flow, case.now)  # SPEC 4.1
         if connection is None:
             return self._judge_unknown(side, case)
         if case.packet.protocol == TCP:
             return self._judge_known_tcp(side, case, connection)
         # Every packet is valid for a connection of another protocol (SPEC 4.3, 5.6, 5.7).
-        if case.flow.sender != connection.initiator:
+        if case.flow.sender != connection.opener.initiator:
             self._note_reply(connection, case)
             if connection.state == "one-way":
                 connection.state = "both-ways"
@@ -659,7 +690,7 @@ class ReferenceEngine:
     def _judge_known_tcp(self, side: Side, case: Case, connection: Connection) -> SideVerdict:
         """SPEC 4.3 to 4.5, 5.4, 5.5."""
         kind = tcp_kind(case.packet.tcp_flags) or ""
-        direction = "original" if case.flow.sender == connection.initiator else "reply"
+        direction = "original" if case.flow.sender == connection.opener.initiator else "reply"
         old, new = connection.state, TCP_TABLE[direction, kind][connection.state]
         transition = case.transition = (old, f"{direction} {kind}", new)
         if old in ("TW", "CL") and new == "SS":  # SPEC 4.4, 5.5: a new opener for a finished connection
@@ -696,7 +727,11 @@ class ReferenceEngine:
             state = "SS" if packet.protocol == TCP else "icmp" if packet.is_icmp else "one-way"
             if packet.protocol == TCP:
                 case.transition = ("NO", "original syn", state)
-            return self._judge_opener(side, case, Opener(case.flow.sender, side.leaving, packet.dport, state, False))
+            opener = Opener(
+                packet.version, packet.protocol, case.flow.sender, case.flow.receiver, side.leaving,
+                packet.icmp_type, packet.icmp_code, state, inferred=False,
+            )  # fmt: skip
+            return self._judge_opener(side, case, opener)
         if packet.protocol != TCP:
             return side.deny("invalid")
         if self._may_infer(case):
@@ -705,7 +740,7 @@ class ReferenceEngine:
 
     def _judge_opener(self, side: Side, case: Case, opener: Opener) -> SideVerdict:
         """The rules, and room in the table, decide whether there will be a connection (SPEC 4.8, 5.8)."""
-        rule = self._winning_rule(side, case.packet, opener)
+        rule = self._winning_rule(side, opener)
         if rule is None or rule.action == "deny":
             case.opener_denied = True
             case.opener_refused = case.opener_refused or not opener.inferred
@@ -715,27 +750,28 @@ class ReferenceEngine:
             case.opener_denied = True
             return side.deny("table-full")
         deadline = case.now + self._timeout[opener.state]
-        entry.sides[side.instance.name] = Connection(opener.initiator, opener.state, rule, deadline, opener.inferred)
+        entry.sides[side.instance.name] = Connection(opener, opener.state, rule, deadline, opener.inferred)
         entry.answered |= opener.inferred
         case.created.append(rule.id)
         return side.allow("inferred" if opener.inferred else "rule", rule)
 
     # --- Rules (SPEC 4.9 to 4.11)
 
-    def _winning_rule(self, side: Side, packet: Packet, opener: Opener) -> Rule | None:
+    def _winning_rule(self, side: Side, opener: Opener) -> Rule | None:
         groups = [group for group in self.policy.security_groups if group.name in side.instance.security_groups]
-        matching = [rule for group in groups for rule in group.rules if self._matches(rule, side, packet, opener)]
+        matching = [rule for group in groups for rule in group.rules if self._matches(rule, side, opener)]
         # SPEC 4.10; of equals, min takes the first.
         return min(matching, key=lambda rule: (rule.priority, rule.action != "deny"), default=None)
 
-    def _matches(self, rule: Rule, side: Side, packet: Packet, opener: Opener) -> bool:
+    def _matches(self, rule: Rule, side: Side, opener: Opener) -> bool:
+        dport = opener.responder[1] or 0
         return (
             rule.direction == ("outbound" if opener.outbound else "inbound")
-            and rule.ethertype == packet.version
-            and rule.protocol in (None, packet.protocol)
-            and (rule.ports is None or any(first <= (opener.dport or 0) <= last for first, last in rule.ports))
-            and rule.icmp_type in (None, packet.icmp_type)
-            and rule.icmp_code in (None, packet.icmp_code)
+            and rule.ethertype == opener.version
+            and rule.protocol in (None, opener.protocol)
+            and (rule.ports is None or any(first <= dport <= last for first, last in rule.ports))
+            and rule.icmp_type in (None, opener.icmp_type)
+            and rule.icmp_code in (None, opener.icmp_code)
             and self._peer_matches(rule, side)
         )
 
@@ -779,7 +815,69 @@ class ReferenceEngine:
         sender_initiated = kind != "synack" and (sender[1] or 0) >= (receiver[1] or 0)
         initiator, responder = (sender, receiver) if sender_initiated else (receiver, sender)
         case.transition = ("NO", f"{'original' if sender_initiated else 'reply'} {kind}", INFERRED_STATE[kind])
-        return Opener(initiator, side.leaving == sender_initiated, responder[1], INFERRED_STATE[kind], True)
+        return Opener(
+            case.packet.version, TCP, initiator, responder, side.leaving == sender_initiated, None, None,
+            INFERRED_STATE[kind], inferred=True,
+        )  # fmt: skip
+
+    # --- Section 6: changes while traffic flows
+
+    def apply(self, changes: Change | Iterable[Change], now_ns: int) -> Applied:
+        """Change the policy before the next packet: all of the changes as one, or PolicyError and nothing at all.
+
+        ``now_ns`` is the time at which that happens, on the clock of SPEC 9.1; it does not move the clock.
+        """
+        listed = list(changes) if isinstance(changes, Iterable) else [changes]
+        changed = apply_changes(self.policy, listed)
+        if changed.policy is self.policy:
+            return Applied()
+        # The last thing that may be refused; nothing has changed so far.
+        self._own_prefixes, self._peers_prefixes = visible_prefixes(changed.policy, self.vpc)
+        self._owners = {}
+        self.policy = changed.policy
+        self._forget_lost_sides({change.instance for change in listed if isinstance(change, RemoveInstance)})
+        disconnected = [self._disconnect_sides(entry, changed.instances, now_ns) for entry in self._entries.values()]
+        return Applied(sum(disconnected))
+
+    def _forget_lost_sides(self, deleted: set[str]) -> None:
+        """SPEC 6.6. An instance that was deleted is another one even if there is one of its name again."""
+        for entry in self._entries.values():
+            for name, connection in list(entry.sides.items()):
+                owner = self._owner(connection.opener.own)
+                # Nor does a filter see what both ends of which are its own instance's now: it is local (SPEC 3.3).
+                is_local = owner is not None and owner is self._owner(connection.opener.peer)
+                if name in deleted or owner is None or owner.name != name or is_local:
+                    del entry.sides[name]
+
+    def _disconnect_sides(self, entry: Entry, concerned: frozenset[str], now: int) -> bool:
+        """SPEC 6.3, 6.7; whether there was any to disconnect."""
+        to_disconnect = [
+            connection
+            for name, connection in entry.sides.items()
+            if now < connection.deadline and not connection.disconnected and self._is_cut(name, connection, concerned)
+        ]
+        for connection in to_disconnect:
+            connection.disconnected = True
+        return bool(to_disconnect)
+
+    def _is_cut(self, name: str, connection: Connection, concerned: frozenset[str]) -> bool:
+        """What the policy says about a connection of the instance of that name; ``concerned`` are those of SPEC 6.3."""
+        on_change = self.policy.settings.on_change
+        if on_change == "cut-inbound":
+            return name in concerned and not connection.opener.outbound
+        if on_change == "cut-unmatched":
+            return not self._would_open_today(self.policy.instance_by_name[name], connection.opener)
+        return False
+
+    def _would_open_today(self, instance: Instance, opener: Opener) -> bool:
+        """Whether the instance's rules allow the opener of one of its connections. Of a query's code nothing is known
+        any more; it is 0."""
+        if opener.icmp_type is not None and icmp_role(opener.version, opener.icmp_type) == "query":
+            opener = replace(opener, icmp_code=0)
+        is_no_instance = opener.outbound and is_multicast_or_broadcast(opener.peer)  # SPEC 3.3
+        peer_instance = None if is_no_instance else self._owner(opener.peer)
+        rule = self._winning_rule(Side(instance, opener.outbound, opener.peer, peer_instance), opener)
+        return rule is not None and rule.action == "allow"
 
     # --- Causal mode (SPEC 9.2, R4)
 
@@ -798,9 +896,10 @@ class ReferenceEngine:
         """After the judgement: a key is no longer moot, or becomes it."""
         packet, now = case.packet, case.now
         entry = self._live_entry(case.flow.key, now)
-        if verdict.verdict == "allow":
-            if entry is not None:
-                entry.moot = None
+        both_live = entry is not None and len(entry.live_sides(now)) == 2  # only after a change of the policy (R16)
+        if entry is not None and (verdict.verdict == "allow" or both_live):
+            entry.moot = None
+        if verdict.verdict == "allow" or both_live:
             return
         may_be_moot = packet.protocol == TCP or (packet.protocol in PORT_PROTOCOLS and packet.sport != packet.dport)
         is_moot = entry is not None and entry.is_moot(now)

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from itertools import islice
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.capture import Damage, open_capture
+from sgfast.compiler import Numbering
 from sgfast.core.dataplane import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
 from sgfast.engine import NO_SIDE, REASONS, VERDICTS, Engine, Midstream, Mode
+from sgfast.policy.change_file import ChangeFile, TimedChange, load_changes
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy, Rule
 from sgfast.reference import PacketVerdict, ReferenceEngine, SideVerdict
@@ -46,7 +50,8 @@ class Names:
 class PacketSink(Protocol):
     """Takes every packet's headers (HEADER_DTYPE) and result (RESULT_DTYPE), in order.
 
-    ``begin`` comes once, before the first packet; arrays are only good until ``write`` returns.
+    ``begin`` comes before the first packet, and again when the policy has changed; numbers keep their meaning. Arrays
+    are only good until ``write`` returns.
     """
 
     def begin(self, names: Names) -> None: ...
@@ -119,6 +124,18 @@ class Unanswered:
     connections: int
 
 
+@dataclass(frozen=True, slots=True)
+class ChangeDone:
+    """A change of the policy during the replay (SPEC 6)."""
+
+    #: On the replay's clock (SPEC 9.1).
+    at_ns: int
+    #: The operation and whom it concerns.
+    text: str
+    #: Connections it disconnected; one between two instances counts once.
+    disconnected: int
+
+
 @dataclass
 class ReplayResult:
     """What a replay found. Times are nanoseconds since the Unix epoch, None where there was no packet."""
@@ -151,6 +168,10 @@ class ReplayResult:
     denied_others: int = 0
     broken: list[Broken] = field(default_factory=list)
     unanswered: list[Unanswered] = field(default_factory=list)
+    #: In the order they took effect; those of the last packet's time and later are not there.
+    changes: list[ChangeDone] = field(default_factory=list)
+    #: Changes that the captures ended before.
+    changes_left: int = 0
 
     @property
     def packets_per_second(self) -> float:
@@ -168,19 +189,23 @@ def replay(
     packets: PacketSink | None = None,
     flows: FlowSink | None = None,
     progress: Callable[[int, int], None] | None = None,
+    changes: ChangeFile | str | os.PathLike[str] | None = None,
 ) -> ReplayResult:
     """Judges every packet of ``captures`` (a path, or several), one replay in the order given; ``-`` is standard input.
 
     ``engine="reference"`` runs the slow model instead, which knows no connection report. ``progress`` is called with
     (packets, bytes read) so far, all captures together, now and then. Damage part way ends the replay there: what came
-    before is in the result.
+    before is in the result. ``changes``: a change file (SPEC 9.5), or its path; it is checked whole before any packet
+    is judged.
 
     Raises PolicyError, CaptureError; ValueError for an unknown option.
     """
     if isinstance(policy, str | os.PathLike):
         policy = load_policy(policy)
-    if isinstance(captures, str | os.PathLike):
+    if isinstance(captures, str | os.PathLike | bytes):
         captures = [captures]
+    if isinstance(changes, str | os.PathLike):
+        changes = load_changes(changes)
     paths = tuple(os.fsdecode(path) for path in captures)
     runner: _FastRunner | _ReferenceRunner
     if engine == "fast":
@@ -192,6 +217,7 @@ def replay(
     else:
         raise ValueError(f"engine is 'fast' or 'reference', not {engine!r}")
 
+    timeline = _Timeline(policy, changes, runner)
     result = ReplayResult(policy, mode, midstream, vpc, paths, engine, warnings=list(policy.warnings))
     for path in paths:
         # What is wrong with a file is told before anything is judged. A pipe can be opened only once.
@@ -202,7 +228,7 @@ def replay(
     for path in paths:
         with open_capture(path) as reader:
             while (batch := reader.next_batch()) is not None:
-                runner.process(batch)
+                timeline.process(batch)
                 if progress is not None:
                     progress(packets_before + reader.packets, bytes_before + reader.bytes_read)
             packets_before += reader.packets
@@ -210,10 +236,48 @@ def replay(
             if reader.damage is not None:
                 result.damaged = reader.damage
                 break
+    timeline.finish()
     runner.finish()
     result.elapsed_seconds = time.perf_counter() - began
     runner.fill(result)
+    result.changes, result.changes_left = timeline.done, len(timeline.pending)
     return result
+
+
+class _Timeline:
+    """Hands batches to a runner, cut where a change of the policy comes between two packets (SPEC 6.1)."""
+
+    def __init__(self, policy: Policy, changes: ChangeFile | None, runner: _FastRunner | _ReferenceRunner) -> None:
+        self._policy = policy
+        self._file = changes
+        self._runner = runner
+        self.pending: deque[TimedChange] = deque()
+        self.done: list[ChangeDone] = []
+
+    def process(self, batch: FrameBatch) -> None:
+        if self._file is not None:
+            self._resolve(next(iter(batch))[0])
+        first = 0
+        while self.pending:
+            change = self.pending[0]
+            number = self._runner.frames_before(batch, first, change.at_ns)
+            if number == len(batch) - first:
+                break
+            self._runner.process(batch, first, number)
+            first += number
+            disconnected = self._runner.apply(change)
+            self.done.append(ChangeDone(change.at_ns, change.text, disconnected))
+            self.pending.popleft()
+        self._runner.process(batch, first, len(batch) - first)
+
+    def finish(self) -> None:
+        if self._file is not None:
+            self._resolve(0)        # no packet came; still the file must be right
+
+    def _resolve(self, first_ns: int) -> None:
+        assert self._file is not None
+        self.pending.extend(self._file.resolve(self._policy, first_ns))
+        self._file = None
 
 
 class _FastRunner:
@@ -233,28 +297,42 @@ class _FastRunner:
         self.flows = flows
         self.headers: Rows | None = None
         self.results: Rows | None = None
+        self._begin_sinks()
+
+    def _begin_sinks(self) -> None:
         compiled = self.engine.compiled
         names = Names(
             [instance.name for instance in compiled.instances],
             [rule.id for rule in compiled.rules],
             compiled.classifier.owner_of,
         )
-        for sink in (packets, flows):
+        for sink in (self.packets, self.flows):
             if sink is not None:
                 sink.begin(names)
 
-    def process(self, batch: FrameBatch) -> None:
+    def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
+        return self.engine.dataplane.frames_before(batch, first, at_ns)
+
+    def process(self, batch: FrameBatch, first: int, number: int) -> None:
         plane = self.engine.dataplane
         if self.packets is None:
-            plane.process_frames(batch)
+            plane.process_frames(batch, first=first, number=number)
         else:
             if self.headers is None or self.results is None or len(self.headers) < len(batch):
                 self.headers = np.zeros(batch.capacity, dtype=HEADER_DTYPE)
                 self.results = np.zeros(batch.capacity, dtype=RESULT_DTYPE)
-            plane.process_frames(batch, self.results, self.headers)
-            self.packets.write(self.headers[: len(batch)], self.results[: len(batch)])
+            plane.process_frames(batch, self.results, self.headers, first, number)
+            self.packets.write(self.headers[:number], self.results[:number])
         if self.flows is not None:
             self.flows.write(plane.take_flows())
+
+    def apply(self, change: TimedChange) -> int:
+        disconnected = self.engine.apply(change.change, change.at_ns).disconnected
+        if self.flows is not None:
+            # What ended with the change still bears the names from before it.
+            self.flows.write(self.engine.dataplane.take_flows())
+        self._begin_sinks()
+        return disconnected
 
     def finish(self) -> None:
         plane = self.engine.dataplane
@@ -274,8 +352,8 @@ class _FastRunner:
             word: n for word, n in zip(REASONS, counters["reasons"], strict=True) if n and word is not None
         }
         result.connections = {
-            "opened": counters["opened"], "denied": counters["denied"], "disconnected": 0,
-            "inferred": counters["inferred"],
+            "opened": counters["opened"], "denied": counters["denied"],
+            "disconnected": counters["disconnected"], "inferred": counters["inferred"],
         }  # fmt: skip
         result.rules = [
             RuleHits(rule, group, int(count["connections"]), int(count["packets"]), int(count["bytes"]))
@@ -347,9 +425,6 @@ class _ReferenceRunner:
         self.engine = ReferenceEngine(policy, mode=mode, midstream=midstream, vpc=vpc)
         self.policy = policy
         self.packets = packets
-        self.rules = [(rule, group.name) for group in policy.security_groups for rule in group.rules]
-        self.rule_number = {rule.id: n for n, (rule, _) in enumerate(self.rules)}
-        self.instance_number = {instance.name: n for n, instance in enumerate(policy.instances)}
         self.total_bytes = 0
         #: The earliest and the latest so far.
         self.times: list[int] = []
@@ -359,13 +434,34 @@ class _ReferenceRunner:
         self.created: Counter[str] = Counter()
         self.hits: Counter[str] = Counter()
         self.hit_bytes: Counter[str] = Counter()
-        if packets is not None:
-            packets.begin(Names(list(self.instance_number), list(self.rule_number), lambda packed: -1))
+        self.disconnected = 0
+        self._number(Numbering().after(policy))
 
-    def process(self, batch: FrameBatch) -> None:
-        headers = np.zeros(len(batch), dtype=HEADER_DTYPE)
-        results = np.zeros(len(batch), dtype=RESULT_DTYPE)
-        for n, (time_ns, data, wire, link_type) in enumerate(batch):
+    def _number(self, numbering: Numbering) -> None:
+        self.numbering = numbering
+        self.rule_number = {rule.id: n for n, rule in enumerate(numbering.rules)}
+        self.instance_number = {instance.name: n for n, instance in enumerate(numbering.instances)}
+        if self.packets is not None:
+            self.packets.begin(Names(list(self.instance_number), list(self.rule_number), lambda packed: -1))
+
+    def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
+        probe = copy(self.engine)       # its clock moves, the engine's does not
+        for n, (time_ns, *_) in enumerate(islice(batch, first, None)):
+            if probe._advance_clock(time_ns) >= at_ns:
+                return n
+        return len(batch) - first
+
+    def apply(self, change: TimedChange) -> int:
+        disconnected = self.engine.apply(change.change, change.at_ns).disconnected
+        self.disconnected += disconnected
+        # Like the engine's, apart from an instance that is deleted and comes back: to the reference that is one name.
+        self._number(self.numbering.after(self.engine.policy))
+        return disconnected
+
+    def process(self, batch: FrameBatch, first: int, number: int) -> None:
+        headers = np.zeros(number, dtype=HEADER_DTYPE)
+        results = np.zeros(number, dtype=RESULT_DTYPE)
+        for n, (time_ns, data, wire, link_type) in enumerate(islice(batch, first, first + number)):
             verdict = self.engine.process_frame(time_ns, data, wire_length=wire, link_type=link_type)
             self._count(verdict, wire)
             self.times = [min([time_ns, *self.times]), max([time_ns, *self.times])]
@@ -420,12 +516,12 @@ class _ReferenceRunner:
         result.verdicts = {word: self.verdicts[word] for word in VERDICTS}
         result.reasons = {word: self.reasons[word] for word in REASONS if word is not None and self.reasons[word]}
         result.connections = {
-            "opened": self.began["opened"], "denied": self.began["denied"], "disconnected": 0,
+            "opened": self.began["opened"], "denied": self.began["denied"], "disconnected": self.disconnected,
             "inferred": self.began["inferred"],
         }  # fmt: skip
         result.rules = [
             RuleHits(rule, group, self.created[rule.id], self.hits[rule.id], self.hit_bytes[rule.id])
-            for rule, group in self.rules
+            for rule, group in zip(self.numbering.rules, self.numbering.rule_groups, strict=True)
         ]
         result.first_time_ns = min(self.times, default=None)
         result.last_time_ns = max(self.times, default=None)

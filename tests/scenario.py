@@ -19,21 +19,28 @@ is left out on the right is not looked at: reason, rule, sides.
   line, or else the one ``run`` is told.
 - ``DETAILS``: TCP flags, a SYN by default, ``none`` for none; an ICMP type and code ``8/0``; an identifier ``id=7``.
 
-Every scenario runs through the engine in one batch, through the engine packet by packet, and through the reference
-model; each must say what the table says.
+A line ``[@TIME] apply NAME [-> N disconnected]`` changes the policy before the next packet; what that does, one change
+or several as one, is said under that name in ``changes``. ``-> refused`` if it must not do anything.
+
+Every scenario runs through the engine in one batch (one between changes), through the engine packet by packet, and
+through the reference model; each must say what the table says.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from ipaddress import ip_address
+from itertools import groupby
 from typing import Any
 
 import frames as f
 
 from sgfast.engine import REASONS, VERDICTS, Engine
+from sgfast.errors import PolicyError
+from sgfast.policy.changes import AddInstance, Change
 from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.reference import PacketVerdict, ReferenceEngine
@@ -49,6 +56,7 @@ STRANGERS = {
 }
 
 _LINE = re.compile(r"(?:@(?P<time>\S+)\s+)?(?P<packet>.*?)\s*->\s*(?P<expected>.*)")
+_APPLY = re.compile(r"(?:@(?P<time>\S+)\s+)?apply\s+(?P<name>\S+)(?:\s*->\s*(?P<expected>\d+ disconnected|refused))?")
 _TIME = re.compile(r"(?P<seconds>-?[0-9_]+(?:\.[0-9]+)?)(?P<nudge>[+-][0-9]+ns)?")
 _PACKET = re.compile(r"(?P<protocol>\w+)\s+(?P<source>\S+)\s*>\s*(?P<destination>\S+)\s*(?P<details>.*)")
 _END = re.compile(
@@ -62,22 +70,41 @@ _WITH_PORTS = {"tcp": f.tcp, "udp": f.udp, "udplite": f.udplite, "sctp": f.sctp,
 Said = dict[str, tuple[str, ...] | None]
 
 
+#: What the changes of a scenario are called.
+Changes = Mapping[str, Change | Sequence[Change]]
+
+
 @dataclass
 class Line:
+    """A packet."""
+
     text: str
     time_ns: int
     frame: bytes
     expected: Said
 
 
+@dataclass
+class ChangeLine:
+    text: str
+    time_ns: int
+    changes: Change | Sequence[Change]
+    #: "2 disconnected" or "refused"; None: not looked at.
+    expected: str | None
+
+
 class Names:
     """What the names in a table stand for."""
 
-    def __init__(self, policy: Policy, family: int) -> None:
+    def __init__(self, policy: Policy, family: int, changes: Changes | None = None) -> None:
         self.family = family
         self.addresses = {name: dict(zip((4, 6), pair, strict=True)) for name, pair in STRANGERS.items()}
-        for instance in policy.instances:
-            self.addresses[instance.name] = first = {}
+        added = [
+            change.instance for value in (changes or {}).values() for change in as_one(value)
+            if isinstance(change, AddInstance)
+        ]  # fmt: skip
+        for instance in (*policy.instances, *added):
+            first = self.addresses.setdefault(instance.name, {})
             for network in instance.addresses:
                 first.setdefault(network.version, str(network.network_address))
 
@@ -90,6 +117,10 @@ class Names:
         literal = [ip_address(name).version for name, _ in found if name not in self.addresses]
         family = literal[0] if literal else self.family
         return [(self.addresses[name][family] if name in self.addresses else name, port) for name, port in found]
+
+
+def as_one(changes: Change | Sequence[Change]) -> Sequence[Change]:
+    return changes if isinstance(changes, Sequence) else (changes,)
 
 
 def packet(text: str, names: Names) -> f.Layer:
@@ -139,17 +170,23 @@ def read_expected(text: str) -> Said:
     return expected
 
 
-def read_table(script: str, names: Names, start_ns: int = START_NS) -> list[Line]:
-    lines = []
+def read_table(
+    script: str, names: Names, start_ns: int = START_NS, changes: Changes | None = None
+) -> list[Line | ChangeLine]:
+    lines: list[Line | ChangeLine] = []
     now = start_ns
     for text in script.splitlines():
         text = text.strip()
         if not text or text.startswith("#"):
             continue
-        match = _LINE.fullmatch(text)
+        change = _APPLY.fullmatch(text)
+        match = change or _LINE.fullmatch(text)
         assert match, f"no line of a scenario: {text!r}"
         if match["time"]:
             now = read_time(match["time"], start_ns)
+        if change:
+            lines.append(ChangeLine(text, now, (changes or {})[change["name"]], change["expected"]))
+            continue
         lines.append(Line(text, now, f.ethernet(packet(match["packet"], names)), read_expected(match["expected"])))
     return lines
 
@@ -201,47 +238,76 @@ def spelled(said: Said) -> str:
     )
 
 
+def apply(to: Engine | ReferenceEngine, line: ChangeLine) -> str:
+    """What became of a change, in the table's words."""
+    try:
+        return f"{to.apply(line.changes, line.time_ns).disconnected} disconnected"
+    except PolicyError:
+        return "refused"
+
+
 def run(
     policy: Policy | str,
     script: str,
     *,
+    changes: Changes | None = None,
     family: int = 4,
     mode: Any = "verbatim",
     midstream: Any = "deny",
     vpc: str | None = None,
     start_ns: int = START_NS,
 ) -> Engine:
-    """Plays a scenario and compares; returns the engine that saw it all in one batch."""
+    """Plays a scenario and compares; returns the engine that saw it in one batch, or one between changes."""
     policy = policy_of(policy)
-    lines = read_table(script, Names(policy, family), start_ns)
+    lines = read_table(script, Names(policy, family, changes), start_ns, changes)
     assert lines, "an empty scenario proves nothing"
     batch, single = (Engine(policy, mode=mode, midstream=midstream, vpc=vpc) for _ in range(2))
     reference = ReferenceEngine(policy, mode=mode, midstream=midstream, vpc=vpc)
-    rows = batch.process_frames([line.frame for line in lines], [line.time_ns for line in lines])
     report = []
     wrong = False
-    for line, row in zip(lines, rows, strict=True):
-        alone = single.process_frames([line.frame], [line.time_ns])[0]
-        judged = {
-            "engine, one batch": from_engine(batch, row),
-            "engine, packet by packet": from_engine(single, alone),
-            "reference": from_reference(reference.process_frame(line.time_ns, line.frame)),
-        }
-        bad = any(not fits(said, line.expected) for said in judged.values()) or len(
-            {spelled(said) for said in judged.values()}
-        ) > 1
+
+    def compare(line: Line | ChangeLine, judged: dict[str, str], bad: bool) -> None:
+        nonlocal wrong
+        bad = bad or len(set(judged.values())) > 1
         wrong = wrong or bad
         report.append(("! " if bad else "  ") + line.text)
         if bad:
-            report += [f"      {who}: {spelled(said)}" for who, said in judged.items()]
+            report.extend(f"      {who}: {said}" for who, said in judged.items())
+
+    def packets(part: list[Line]) -> None:
+        rows = batch.process_frames([line.frame for line in part], [line.time_ns for line in part])
+        for line, row in zip(part, rows, strict=True):
+            alone = single.process_frames([line.frame], [line.time_ns])[0]
+            judged = {
+                "engine, one batch": from_engine(batch, row),
+                "engine, packet by packet": from_engine(single, alone),
+                "reference": from_reference(reference.process_frame(line.time_ns, line.frame)),
+            }
+            bad = any(not fits(said, line.expected) for said in judged.values())
+            compare(line, {who: spelled(said) for who, said in judged.items()}, bad)
+
+    def change(line: ChangeLine) -> None:
+        judged = {
+            "engine, one batch": apply(batch, line),
+            "engine, packet by packet": apply(single, line),
+            "reference": apply(reference, line),
+        }
+        compare(line, judged, line.expected is not None and any(said != line.expected for said in judged.values()))
+
+    for kind, part in groupby(lines, key=type):
+        if kind is Line:
+            packets(list(part))
+            continue
+        for line in part:
+            change(line)
     if wrong:
         options = f"family {family}, {mode}, midstream {midstream}, vpc {vpc}"
         raise AssertionError(f"scenario ({options}) and judgement part:\n" + "\n".join(report))
-    assert batch.dataplane.counters["packets"] == len(lines)
+    assert batch.dataplane.counters["packets"] == sum(isinstance(line, Line) for line in lines)
     return batch
 
 
-def run_both_families(policy: str, script: str, **options: Any) -> None:
+def run_both_families(policy: Policy | str, script: str, **options: Any) -> None:
     """A scenario that names no address, in IPv4 and in IPv6."""
     for family in (4, 6):
         run(policy, script, family=family, **options)

@@ -47,6 +47,20 @@ def test_every_tcp_transition_was_compared(seen: Counter[Any]) -> None:
     assert missing == set() or PACKETS < 500_000
 
 
+def test_engine_judges_as_the_reference_while_the_policy_changes() -> None:
+    packets = PACKETS // 4
+    print(f"seed {SEED}, {packets} packets")
+    seen = differential(packets, SEED, changing=True)
+    share = packets / 250_000
+    assert seen["packets"] >= 0.9 * packets
+    assert seen["disconnected"] >= 200 * share and seen["reason", "disconnected"] >= 500 * share
+    kinds = {kind: seen["change", kind] for kind in (
+        "AddRule", "RemoveRule", "ModifyRule", "AddMember", "RemoveMember", "AddInstance", "RemoveInstance",
+        "AddAddress", "RemoveAddress", "AddGroup", "RemoveGroup", "AddPeering", "RemovePeering", "SetAddressGroup",
+    )}  # fmt: skip
+    assert {kind: n for kind, n in kinds.items() if n < 4 * share} == {}
+
+
 def test_half_the_packets_belong_to_connections(seen: Counter[Any]) -> None:
     judged = seen["verdict", "allow"] + seen["verdict", "deny"]
     assert seen["reason", "established"] >= judged / 2

@@ -318,6 +318,31 @@ def test_churn_of_tcp_connections_is_bounded(midstream: Any) -> None:
             assert engine.dataplane.counters["entries"] <= 400
 
 
+def test_a_reset_connection_is_given_back_in_its_own_time() -> None:
+    engine = Engine(policy_of(OPEN))
+    opened = many(4, 1, protocol=6, flags=2)
+    talk = [(0, opened, 2), (0, answers(opened), 18), (0, opened, 16), (100, opened, 16), (100, opened, 4)]
+    for seconds, rows, flags in talk:
+        rows["time_ns"], rows["tcp_flags"] = seconds * SECOND, flags
+        assert reasons(engine.process(rows)) <= {"rule", "established"}
+    # 30 s after the reset, though it would have lived until 700 s
+    engine.process(many(4, 1, 131 * SECOND, first=1))
+    assert engine.dataplane.counters["live_tuples"] == 1
+
+
+@pytest.mark.parametrize("start", [-(2**61), 1_700_000_000 * SECOND])
+@pytest.mark.parametrize("level", range(4))
+@pytest.mark.parametrize("buckets", [1, 128, 255])
+def test_a_jump_past_everything_gives_everything_back(start: int, level: int, buckets: int) -> None:
+    """Wherever in the timer wheel it waits: near the beginning, in the middle, in the last bucket of each level."""
+    seconds = buckets * 2 ** (26 + 8 * level) / SECOND
+    policy = replace(policy_of(OPEN), settings=Settings(timeouts=Timeouts(unidirectional=seconds)))
+    engine = Engine(policy)
+    for time_ns in (start, 2**61):
+        engine.process(many(4, 1, time_ns, first=time_ns > start))
+        assert engine.dataplane.counters["live_tuples"] == 1
+
+
 def test_openers_remembered_for_inference_are_bounded() -> None:
     policy = policy_of(OPEN + "settings: {max_connections: 1000}\n")
     engine = Engine(policy, midstream="allow")

@@ -874,6 +874,27 @@ def test_reopening_makes_a_connection_young_again_and_unanswered() -> None:
         @3 udp web:80 > client:2      -> deny no-rule
         @3 tcp web:80 > client:40000 SA -> allow established
     """)  # fmt: skip
+    run_both_families(PEERS + room_for(1), tcp("@0 > S", "@0 < SA", "@0 > R") + """
+        @1 udp client:2 > web:80       -> deny table-full
+        @2 tcp client:40000 > web:80 S -> allow rule
+        # the answer was the old connection's
+        @3 udp client:2 > web:80       -> allow rule
+        @3 tcp web:80 > client:40000 SA -> deny midstream
+    """)  # fmt: skip
+
+
+def test_key_that_opens_again_at_its_deadline_is_a_new_connection() -> None:
+    engine = run(PEERS + room_for(1), """
+        @0       udp client:1 > web:80 -> allow rule
+        @0       udp web:80 > client:1 -> allow established
+        # so late that the timer wheel does not look again before the deadline
+        @180-1ns udp web:80 > client:2 -> deny no-rule
+        @180     udp client:1 > web:80 -> allow rule
+        # nobody has answered this one yet
+        @180     udp client:2 > web:80 -> allow rule
+        @180     udp web:80 > client:1 -> deny no-rule
+    """)  # fmt: skip
+    assert engine.dataplane.counters["opened"] == 3
 
 
 def test_refused_connection_gives_its_place_back_at_once() -> None:

@@ -19,9 +19,9 @@ MAY_KNOW: dict[str, set[str]] = {
     "capture": {"core.frames", "errors"},
     "compiler": {"core", "policy", "errors"},
     "engine": {"compiler", "core", "policy", "errors"},
-    # The oracle shares nothing with what it checks but the policy's values.
-    "reference": {"policy.model", "errors"},
-    "replaying": {"engine", "capture", "core", "policy", "reference", "errors"},
+    # The oracle shares nothing with what it checks but the policy's values, and changes of them.
+    "reference": {"policy.model", "policy.changes", "errors"},
+    "replaying": {"engine", "compiler", "capture", "core", "policy", "reference", "errors"},
     "report": {"replaying", "engine", "capture", "compiler", "core", "policy", "errors"},
     "cli": {"replaying", "report", "engine", "capture", "compiler", "policy", "errors", "signals", ""},
     "__main__": {"cli", "errors", "signals"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ MUTANTS = load_mutants()
 by_name = pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 
 
+@cache
 def functions(path: Path) -> set[str]:
     """The tests in a file, as pytest names them below it."""
     found = set()

@@ -14,6 +14,7 @@ import frames as f
 import pytest
 
 from sgfast.errors import PolicyError
+from sgfast.policy.changes import AddAddress, AddRule, ModifyRule, RemoveInstance, RemoveRule
 from sgfast.policy.model import (
     AddressGroup,
     AddressGroupPeer,
@@ -26,7 +27,7 @@ from sgfast.policy.model import (
     Timeouts,
     Vpc,
 )
-from sgfast.reference import PacketVerdict, ReferenceEngine
+from sgfast.reference import Applied, PacketVerdict, ReferenceEngine
 
 ADDRESSES = {
     4: {"web": "10.0.0.5", "db": "10.0.0.6", "client": "192.0.2.9", "other": "192.0.2.10"},
@@ -1150,6 +1151,109 @@ def test_inferred_opener_meets_a_full_table():
     scene = tcp_scene(midstream="infer", settings=Settings(max_connections=1))
     scene.send("client", "web", f.tcp(*REQUEST, "A"))
     assert scene.say("client", "web", f.tcp(40001, 80, "A")) == "deny table-full"
+
+
+# --- SPEC 6: changes (the scenarios are in test_changes)
+
+NOTHING_NEW = AddRule("w", inbound(4, 17, 9, id=""))
+
+
+def test_one_change_or_several_by_any_iterable():
+    for changes in (RemoveRule("w", "in"), [RemoveRule("w", "in")], iter((RemoveRule("w", "in"), NOTHING_NEW))):
+        scene = tcp_scene()
+        handshake(scene)
+        assert scene.engine.apply(changes, S) == Applied(disconnected=1)
+        verdict = scene.send("client", "web", f.tcp(*REQUEST, "A"), at=1)
+        assert (words(verdict), verdict.ingress.rule, verdict.began, verdict.created) == (
+            "deny disconnected", "in", None, (),
+        )  # fmt: skip
+        assert scene.say("client", "web", f.tcp(40001, 80, "S")) == "deny no-rule"
+
+
+def test_change_that_is_refused_leaves_everything_as_it_was():
+    scene = tcp_scene()
+    handshake(scene)
+
+    def broken_off():
+        yield RemoveRule("w", "in")
+        raise OSError
+
+    for changes, error in [
+        (RemoveRule("w", "nope"), PolicyError),
+        ([RemoveRule("w", "in"), RemoveInstance("db"), RemoveRule("w", "in")], PolicyError),
+        (broken_off(), OSError),
+    ]:
+        with pytest.raises(error):
+            scene.engine.apply(changes, S)
+    assert scene.engine.policy is scene.policy
+    assert scene.say("client", "web", f.tcp(*REQUEST, "A"), at=1) == "allow established"
+    assert scene.say("client", "web", f.tcp(40001, 80, "S")) == "allow rule"
+    assert scene.say("client", "db", f.tcp(40001, 80, "S")) == "deny no-rule"
+
+
+def test_change_refused_for_the_addresses_that_are_seen_leaves_everything_as_it_was():
+    policy = vpc_policy(peered=True)
+    scene = Scene(policy=policy)
+    with pytest.raises(PolicyError, match="say which VPC"):
+        scene.engine.apply([RemoveRule("g", "out"), AddAddress("db", ip_network("10.0.0.0/24"))], 0)
+    assert scene.engine.policy is policy
+    assert scene.send("web", "client", f.udp(1, 2)).egress.instance == "web"
+
+
+def test_change_does_not_move_the_clock():
+    scene = tcp_scene(midstream="infer")
+    scene.engine.apply(NOTHING_NEW, 50 * S)
+    assert (scene.engine.clock, scene.engine.first_time) == (None, None)
+    handshake(scene, at=100)
+    assert scene.engine.apply(NOTHING_NEW, 120 * S).disconnected == 1
+    assert scene.engine.clock == 100 * S
+    assert scene.say("client", "web", f.tcp(40001, 80, "S"), at=110) == "allow rule"
+    assert scene.engine.late == 0
+
+
+def test_liveness_is_that_of_the_change_not_of_the_clock():
+    scene = tcp_scene()
+    handshake(scene)
+    assert scene.engine.apply(NOTHING_NEW, 600 * S).disconnected == 0
+    assert scene.engine.apply(NOTHING_NEW, 600 * S - 1).disconnected == 1
+    assert scene.engine.apply(NOTHING_NEW, 600 * S - 1).disconnected == 0
+
+
+def test_disconnected_tuples_are_live_and_forgotten_ones_are_not():
+    scene = tcp_scene()
+    handshake(scene)
+    scene.engine.apply(NOTHING_NEW, S)
+    assert scene.engine.live_tuples() == 1
+    scene.engine.apply(RemoveInstance("web"), S)
+    assert scene.engine.live_tuples() == 0
+
+
+def test_denied_disconnected_is_an_attempt_only_where_a_side_opened():
+    scene = Scene(web=[inbound(4, 17)], db=[outbound(4, 17)])
+    assert scene.send("db", "web", f.udp(1, 2), at=0).began == "opened"
+    assert scene.send("web", "db", f.udp(2, 1), at=1).began is None
+    scene.engine.apply(NOTHING_NEW, S)
+    scene.engine.apply(RemoveInstance("db"), S)
+    assert scene.send("db", "web", f.udp(1, 2), at=2).began is None
+    assert scene.engine.live_tuples() == 1
+
+
+def test_connection_keeps_the_rule_it_was_opened_with_and_later_ones_have_the_modified():
+    scene = tcp_scene(settings=Settings(on_change="keep"))
+    handshake(scene)
+    scene.engine.apply(ModifyRule("w", "in", inbound(4, 6, 80, action="deny")), S)
+    assert scene.say("client", "web", f.tcp(*REQUEST, "A"), at=1) == "allow established"
+    assert scene.say("client", "web", f.tcp(40001, 80, "S")) == "deny deny-rule"
+
+
+def test_unmatched_multicast_is_no_members_address():
+    group = {4: "224.0.0.9", 6: "ff02::9"}
+    for family, everything in ((4, "224.0.0.0/4"), (6, "ff00::/8")):
+        scene = Scene(family, web=[outbound(family, 17)], settings=Settings(on_change="cut-unmatched"))
+        scene.engine.apply(AddAddress("db", ip_network(everything)), 0)
+        assert scene.say("web", group[family], f.udp(1, 2), at=0) == "allow rule"
+        to_group = outbound(family, 17, peer=GroupPeer("d"))
+        assert scene.engine.apply(ModifyRule("w", "out", to_group), S).disconnected == 1
 
 
 # --- SPEC 10.2, R15: beginnings

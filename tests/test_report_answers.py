@@ -79,6 +79,50 @@ def test_what_the_other_end_did(tmp_path: Path, case: str, mode: Any) -> None:
     assert [u.answer for u in quiet.unanswered] == ([answer] if not denied and answer != "answered" else [])
 
 
+def connection_rows(tmp_path: Path, *frames: bytes, settings: str = "{}") -> list[dict[str, Any]]:
+    """What ``--connections`` says of frames a millisecond apart."""
+    policy = write_policy(tmp_path, f"{DOCUMENT}settings: {settings}\n")
+    lines: list[bytes] = []
+    replay(policy, write_capture(tmp_path, *frames), flows=ConnectionLines(lines.append))
+    return [json.loads(line) for line in b"".join(lines).splitlines()]
+
+
+# Lower and higher than web-1's address: which end a table entry has first is decided by that.
+@pytest.mark.parametrize("client", ["1.0.0.7", CLIENT])
+@pytest.mark.parametrize("port", [53, 54], ids=["allowed", "denied"])
+def test_packets_and_bytes_are_those_of_their_direction(tmp_path: Path, client: str, port: int) -> None:
+    there = ethernet(ip(client, WEB, udp(4000, port, bytes(100))))
+    back = ethernet(ip(WEB, client, udp(port, 4000, bytes(7))))
+    (row,) = connection_rows(tmp_path, there, there, back, there)
+    assert (row["initiator"], row["initiator_port"], row["responder"]) == (client, 4000, WEB)
+    assert (row["packets_from_initiator"], row["bytes_from_initiator"]) == (3, 3 * len(there))
+    assert (row["packets_from_responder"], row["bytes_from_responder"]) == (1, len(back))
+
+
+HANDSHAKE = [SYN, to_client(tcp(80, 40000, "SA")), DATA]
+FINS = [to_web(tcp(40000, 80, "FA")), to_client(tcp(80, 40000, "FA"))]
+ENDINGS: dict[str, tuple[list[bytes], str]] = {
+    "both said good-bye": ([*HANDSHAKE, *FINS, DATA], "closed"),
+    "one said good-bye": ([*HANDSHAKE, FINS[0]], "open"),
+    "in the middle of it": (HANDSHAKE, "open"),
+    "reset": ([*HANDSHAKE, RESET], "reset"),
+    "refused": ([SYN, RESET], "reset"),
+    "fell silent": ([QUERY, *HANDSHAKE], "timeout"),
+    "made room": ([QUERY, to_web(udp(4001, 53)), to_web(udp(4002, 53))], "evicted"),
+    "denied": ([DENIED_QUERY], "denied"),
+}
+
+
+@pytest.mark.parametrize("case", ENDINGS)
+def test_how_it_ended(tmp_path: Path, case: str) -> None:
+    frames, ended = ENDINGS[case]
+    row = connection_rows(
+        tmp_path, *frames, settings="{max_connections: 2, timeouts: {unidirectional: 0.003, tcp_other: 0.003}}"
+    )[0]
+    assert row["egress"] is None
+    assert (row["ingress"]["instance"], row["ingress"]["ended"]) == ("web-1", ended)
+
+
 def test_a_full_table_tells_apart_what_it_forgot(tmp_path: Path) -> None:
     policy = write_policy(tmp_path, DOCUMENT + "settings: {max_connections: 2}\n")
     asked = [to_web(udp(4000 + n, 53)) for n in range(4)]

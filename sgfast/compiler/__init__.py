@@ -11,7 +11,7 @@ rule wins where (``core/classifier.pxd`` draws it).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from sgfast.compiler.addresses import AddressClasses, Addresses, Profile, add_owners, named_networks, visible_instances
 from sgfast.compiler.numbering import Numbering
 from sgfast.compiler.ports import PortClasses, key_ranges
-from sgfast.compiler.tables import precedence, rule_tables
+from sgfast.compiler.tables import Table, TableCache, precedence, rule_tables
 from sgfast.core.classifier import LIST_FLAG, Classifier
 from sgfast.errors import PolicyError
 from sgfast.policy.model import GroupPeer, Instance, Policy, Rule
 
-__all__ = ["CompiledPolicy", "Numbering", "compile_policy", "visible_instances"]
+__all__ = ["CompiledPolicy", "Compiler", "Numbering", "compile_policy", "visible_instances"]
 
 
 @dataclass
@@ -39,6 +39,8 @@ class CompiledPolicy:
     address_classes: int
     port_classes: int
     rule_tables: int
+    #: How many of them had to be made: all, but for a later policy (``Compiler``).
+    rule_tables_built: int
     #: How many rule tables are bit vectors because the table would have been too large.
     bit_vector_tables: int
     nbytes: int
@@ -79,42 +81,184 @@ class CompiledPolicy:
         return self.policy.connected(here.vpc, there) and regions[here.vpc].region == regions[there].region
 
 
-def compile_policy(policy: Policy, vpc: str | None = None, numbering: Numbering | None = None) -> CompiledPolicy:
-    """Compiles ``policy`` as seen from ``vpc``, or from every VPC. ``numbering``: its own, unless it is a later policy.
-
-    Raises AmbiguousAddress when an address is owned in two of the VPCs seen (SPEC 7.1), PolicyError when the tables
-    would take too much memory.
-    """
-    try:
-        return _compile(policy, vpc, numbering or Numbering().after(policy))
-    except MemoryError as error:
-        raise PolicyError(f"{policy.origin}: there is not enough memory for the tables of this policy") from error
+def compile_policy(policy: Policy, vpc: str | None = None) -> CompiledPolicy:
+    """Compiles ``policy`` as seen from ``vpc``, or from every VPC. Raises as ``Compiler.compile``."""
+    return Compiler(vpc).compile(policy)
 
 
-def _compile(policy: Policy, vpc: str | None, numbering: Numbering) -> CompiledPolicy:
-    rules_of_group = [[numbering.of_rule(group.name, rule) for rule in group.rules] for group in policy.security_groups]
-    in_order = [number for numbers in rules_of_group for number in numbers]
-    rules = [numbering.rules[number] for number in in_order]
-    numbers = [numbering.of_instance(instance) for instance in policy.instances]
+@dataclass(frozen=True, slots=True)
+class _People:
+    """What instances are, as far as their groups go: made anew only when instances change."""
+
+    numbers: list[int]
+    #: How many instances are of each; its number is its place.
+    profiles: dict[Profile, int]
+    #: By place in the policy: which profile.
+    profile_number: NDArray[np.int64]
+
+
+class Compiler:
+    """Compiles a policy, and later ones: what a change does not touch is taken over (SPEC 6)."""
+
+    def __init__(self, vpc: str | None = None) -> None:
+        self.vpc = vpc
+        self._last: CompiledPolicy | None = None
+        self._people: _People | None = None
+        self._addresses: AddressClasses | None = None
+        self._named: frozenset[str] = frozenset()
+        self._ports: PortClasses | None = None
+        self._tables = TableCache()
+
+    def compile(self, policy: Policy, renewed: Iterable[str] = ()) -> CompiledPolicy:
+        """The compiled policy. ``renewed``: names of instances deleted since the last one, even if they are back.
+
+        Raises AmbiguousAddress when an address is owned in two of the VPCs seen (SPEC 7.1), PolicyError when the tables
+        would take too much memory; the next policy is then compiled as if this one had never been.
+        """
+        try:
+            return self._compile(policy, list(renewed))
+        except MemoryError as error:
+            raise PolicyError(f"{policy.origin}: there is not enough memory for the tables of this policy") from error
+
+    def _compile(self, policy: Policy, renewed: Sequence[str]) -> CompiledPolicy:
+        old = self._last
+        numbering = (Numbering() if old is None else old.numbering).after(policy, renewed)
+        in_order = [numbering.of_rule(group.name, rule) for group in policy.security_groups for rule in group.rules]
+        rules = [rule for group in policy.security_groups for rule in group.rules]
+        named = frozenset(rule.peer.name for rule in rules if isinstance(rule.peer, GroupPeer))
+        same_groups = old is not None and (
+            old.policy.security_groups is policy.security_groups
+            or [g.name for g in old.policy.security_groups] == [g.name for g in policy.security_groups]
+        )
+        same_world = same_groups and old is not None and (
+            old.policy.vpcs is policy.vpcs
+            and old.policy.peerings is policy.peerings
+            and old.policy.address_groups is policy.address_groups
+        )
+
+        people = self._people
+        if people is None or not same_groups or old is None:
+            people = _people(policy, numbering)
+        elif old.policy.instances is not policy.instances:
+            people = _people_after(people, old.policy, policy, numbering) or _people(policy, numbering)
+        addresses = None
+        if same_world and self._addresses is not None and named <= self._named and self._addresses.knows(rules):
+            addresses = self._with_instances(policy, numbering, renewed)
+            if addresses is not None:
+                named = self._named
+        tables = self._tables
+        if addresses is None:
+            addresses = _address_classes(policy, self.vpc, numbering, people.numbers, rules, named)
+            tables = TableCache()
+        ports = self._ports
+        if ports is None or not ports.knows(rules):
+            finer = PortClasses(rules, None if tables is not self._tables else ports)
+            if tables is self._tables and ports is not None:
+                tables = tables.refined(finer.origin_in(ports))
+            ports = finer
+
+        rank = precedence(numbering.rules, in_order)
+        made = rule_tables(
+            policy, numbering.rules, numbering.of_rule, people.profiles, addresses, ports, rank, tables
+        )
+        chosen, lists = _choices(made.of_profile)
+        choice = np.zeros((len(numbering.instances), 2), dtype=np.uint32)
+        if people.numbers:
+            choice[people.numbers] = chosen[people.profile_number]
+        classifier = _classifier(policy, numbering, addresses, ports, choice, lists, made.tables, rank)
+        compiled = CompiledPolicy(
+            policy=policy,
+            classifier=classifier,
+            numbering=numbering,
+            address_classes=addresses.count,
+            port_classes=ports.count,
+            rule_tables=len(made.tables),
+            rule_tables_built=made.built,
+            bit_vector_tables=made.bit_vectors,
+            nbytes=classifier.nbytes,
+        )
+        self._last, self._people, self._addresses, self._named = compiled, people, addresses, named
+        self._ports, self._tables = ports, tables
+        return compiled
+
+    def _with_instances(
+        self, policy: Policy, numbering: Numbering, renewed: Sequence[str]
+    ) -> AddressClasses | None:
+        """The last address classes for instances that differ from the last ones in their groups only; None if not."""
+        assert self._last is not None and self._addresses is not None
+        before, after = self._last.policy.instances, policy.instances
+        if before is after:
+            return self._addresses.with_members(policy, {})
+        if renewed or len(before) != len(after):
+            return None
+        changed = [(old, new) for old, new in zip(before, after, strict=True) if old is not new]
+        if any((old.name, old.vpc, old.addresses) != (new.name, new.vpc, new.addresses) for old, new in changed):
+            return None
+        group_number = {group.name: n for n, group in enumerate(policy.security_groups)}
+        vpc_number = {v.name: n for n, v in enumerate(policy.vpcs)}
+        return self._addresses.with_members(
+            policy,
+            {numbering.of_instance(new): _membership(new, self._named, group_number, vpc_number) for _, new in changed},
+        )
+
+
+def _people(policy: Policy, numbering: Numbering) -> _People:
     group_number = {group.name: n for n, group in enumerate(policy.security_groups)}
     vpc_number = {v.name: n for n, v in enumerate(policy.vpcs)}
-
-    # How many instances are of each profile; its number is its place.
+    place: dict[Profile, int] = {}
     profiles: dict[Profile, int] = {}
-    profile_of_instance: list[Profile] = []
-    for instance in policy.instances:
+    profile_number = np.zeros(len(policy.instances), dtype=np.int64)
+    for n, instance in enumerate(policy.instances):
         groups = tuple(sorted({group_number[name] for name in instance.security_groups}))
-        profile_of_instance.append((groups, vpc_number[instance.vpc]))
-        profiles[profile_of_instance[-1]] = profiles.get(profile_of_instance[-1], 0) + 1
+        profile = (groups, vpc_number[instance.vpc])
+        profile_number[n] = place.setdefault(profile, len(place))
+        profiles[profile] = profiles.get(profile, 0) + 1
+    return _People([numbering.of_instance(instance) for instance in policy.instances], profiles, profile_number)
 
-    named = {group_number[rule.peer.name] for rule in rules if isinstance(rule.peer, GroupPeer)}
+
+def _people_after(people: _People, before: Policy, after: Policy, numbering: Numbering) -> _People | None:
+    """For a later policy whose instances are the same ones, some in other groups; None if they are not."""
+    if len(before.instances) != len(after.instances):
+        return None
+    group_number = {group.name: n for n, group in enumerate(after.security_groups)}
+    place = {profile: n for n, profile in enumerate(people.profiles)}
+    profiles = people.profiles.copy()
+    names = list(people.profiles)
+    profile_number = people.profile_number.copy()
+    for n, (old, new) in enumerate(zip(before.instances, after.instances, strict=True)):
+        if old is new:
+            continue
+        if people.numbers[n] != numbering.of_instance(new) or old.vpc != new.vpc:
+            return None
+        gone = names[people.profile_number[n]]
+        profile = (tuple(sorted({group_number[name] for name in new.security_groups})), gone[1])
+        profiles[gone] -= 1
+        profiles[profile] = profiles.get(profile, 0) + 1
+        profile_number[n] = place.setdefault(profile, len(place))
+    return _People(people.numbers, profiles, profile_number)
+
+
+def _membership(
+    instance: Instance, named: frozenset[str], group_number: Mapping[str, int], vpc_number: Mapping[str, int]
+) -> Profile:
+    return tuple(sorted({group_number[g] for g in instance.security_groups if g in named})), vpc_number[instance.vpc]
+
+
+def _address_classes(
+    policy: Policy,
+    vpc: str | None,
+    numbering: Numbering,
+    numbers: Sequence[int],
+    rules: Sequence[Rule],
+    named: frozenset[str],
+) -> AddressClasses:
+    group_number = {group.name: n for n, group in enumerate(policy.security_groups)}
+    vpc_number = {v.name: n for n, v in enumerate(policy.vpcs)}
     memberships: dict[Profile, int] = {}
-    membership_of_instance = []
-    for instance in policy.instances:
-        groups = tuple(sorted({group_number[name] for name in instance.security_groups} & named))
-        key = (groups, vpc_number[instance.vpc])
-        membership_of_instance.append(memberships.setdefault(key, len(memberships)) if groups else -1)
-
+    membership_of_instance: dict[int, int] = {}
+    for number, instance in zip(numbers, policy.instances, strict=True):
+        membership = _membership(instance, named, group_number, vpc_number)
+        membership_of_instance[number] = memberships.setdefault(membership, len(memberships)) if membership[0] else -1
     families = {family: Addresses(family) for family in (4, 6)}
     add_owners(policy, vpc, families)
     for addresses in families.values():
@@ -122,52 +266,44 @@ def _compile(policy: Policy, vpc: str | None, numbering: Numbering) -> CompiledP
     for rule in rules:
         for network in named_networks(policy, rule):
             families[rule.ethertype].named.add(network)
+    return AddressClasses(policy, list(memberships), families, membership_of_instance)
 
-    membership = dict(zip(numbers, membership_of_instance, strict=True))
-    address_classes = AddressClasses(policy, list(memberships), families, membership)
-    port_classes = PortClasses(rules)
-    rank = precedence(numbering.rules, in_order)
-    tables = rule_tables(policy, numbering.rules, rules_of_group, profiles, address_classes, port_classes, rank)
-    chosen, lists = _choices(tables.of_profile)
-    first = {profile: 2 * n for n, profile in enumerate(profiles)}
-    choice = np.zeros((len(numbering.instances), 2), dtype=np.uint32)
-    for number, profile in zip(numbers, profile_of_instance, strict=True):
-        choice[number] = chosen[first[profile] : first[profile] + 2]
 
+def _classifier(
+    policy: Policy,
+    numbering: Numbering,
+    addresses: AddressClasses,
+    ports: PortClasses,
+    choice: NDArray[np.uint32],
+    lists: NDArray[np.uint32],
+    tables: list[Table],
+    rank: NDArray[np.int32],
+) -> Classifier:
+    vpc_number = {v.name: n for n, v in enumerate(policy.vpcs)}
     peers = [
         sorted(vpc_number[other] for pair in policy.peerings if name in pair for other in pair if other != name)
         for name in vpc_number
     ]
-    classifier = Classifier(
-        address_classes.tries[4],
-        address_classes.tries[6],
-        address_classes.owner,
-        address_classes.class_of_address,
-        port_classes.whole,
-        port_classes.by_port,
+    return Classifier(
+        addresses.tries[4],
+        addresses.tries[6],
+        addresses.owner,
+        addresses.class_of_address,
+        ports.whole,
+        ports.by_port,
         choice,
         lists,
-        tables.tables,
+        tables,
         rank,
         np.array([rule.action == "deny" for rule in numbering.rules], dtype=np.uint8),
         np.array([vpc_number[instance.vpc] for instance in numbering.instances], dtype=np.int32),
         np.cumsum([0] + [len(p) for p in peers]),
         np.array([peer for p in peers for peer in p], dtype=np.int32),
     )
-    return CompiledPolicy(
-        policy=policy,
-        classifier=classifier,
-        numbering=numbering,
-        address_classes=address_classes.count,
-        port_classes=port_classes.count,
-        rule_tables=len(tables.tables),
-        bit_vector_tables=tables.bit_vectors,
-        nbytes=classifier.nbytes,
-    )
 
 
-def _choices(of_profile: Sequence[tuple[int, ...]]) -> tuple[list[int], NDArray[np.uint32]]:
-    """For each set of tables what ``Classifier`` takes: the only one's number, or where a list of them begins."""
+def _choices(of_profile: Sequence[tuple[int, ...]]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """For each profile (n, 2) what ``Classifier`` takes: the only one's number, or where a list of them begins."""
     lists: list[int] = []
     begins: dict[tuple[int, ...], int] = {}
     chosen = []
@@ -179,4 +315,4 @@ def _choices(of_profile: Sequence[tuple[int, ...]]) -> tuple[list[int], NDArray[
             begins[numbers] = len(lists)
             lists += [len(numbers), *numbers]
         chosen.append(LIST_FLAG | begins[numbers])
-    return chosen, np.array(lists, dtype=np.uint32)
+    return np.array(chosen, dtype=np.uint32).reshape(-1, 2), np.array(lists, dtype=np.uint32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
@@ -123,13 +124,16 @@ class AddressClasses:
         membership_of_instance: Mapping[int, int],
     ) -> None:
         self.policy = policy
+        self.named = {family: addresses.named for family, addresses in families.items()}
+        self._membership_number = {membership: n for n, membership in enumerate(memberships)}
         #: By group: (membership, VPC) of those in it.
         self._memberships_of_group: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for n, (groups, vpc) in enumerate(memberships):
             for group in groups:
                 self._memberships_of_group[policy.security_groups[group].name].append((n, vpc))
         self.tries: dict[int, CidrTrie] = {}
-        classes: dict[tuple[int, int, int], int] = {}
+        classes = self._classes = dict[tuple[int, int, int], int]()
+        keys: list[tuple[int, int]] = []
         self._classes_of_family: dict[int, list[int]] = {4: [], 6: []}
         self._classes_of_membership: dict[tuple[int, int], list[int]] = defaultdict(list)
         self._classes_of_prefix: dict[Network, list[int]] = defaultdict(list)
@@ -152,6 +156,7 @@ class AddressClasses:
             # "Inside" numbers a chain of nested named prefixes by its innermost one.
             background = len(owners)
             owners.append(-1)
+            keys.append((family, -1))
             class_of_address.append(class_number(family, -1, -1, ()))
             networks = sorted(addresses.owner.keys() | addresses.named)
             prefixes = np.zeros((len(networks), 16), dtype=np.uint8)
@@ -169,6 +174,7 @@ class AddressClasses:
                     inside, chain = n, (*chain, network)
                 stack.append((int(network.broadcast_address), inside, owner, chain))
                 owners.append(owner)
+                keys.append((family, inside))
                 class_of_address.append(
                     class_number(family, inside, membership_of_instance[owner] if owner >= 0 else -1, chain)
                 )
@@ -182,7 +188,35 @@ class AddressClasses:
         self.count = len(classes)
         self.owner = np.array(owners, dtype=np.int32)
         self.class_of_address = np.array(class_of_address, dtype=np.uint32)
+        # By address number, what its class depends on beside the membership of its owner.
+        self._keys = keys
         self._matching: dict[tuple[object, ...], Indices] = {}
+
+    def knows(self, rules: Iterable[Rule]) -> bool:
+        """Whether the classes tell apart all that these rules do; groups as peers apart."""
+        return all(
+            network in self.named[rule.ethertype] for rule in rules for network in named_networks(self.policy, rule)
+        )
+
+    def with_members(self, policy: Policy, memberships: Mapping[int, Profile]) -> AddressClasses | None:
+        """For a later policy in which these instances' memberships are others; None if that makes new classes.
+
+        The classes, and so what rules match, stay as they are.
+        """
+        class_of_address = self.class_of_address.copy()
+        for instance, membership in memberships.items():
+            number = self._membership_number.get(membership, -1) if membership[0] else -1
+            if number < 0 and membership[0]:
+                return None
+            for address in np.flatnonzero(self.owner == instance).tolist():
+                found = self._classes.get((*self._keys[address], number))
+                if found is None:
+                    return None
+                class_of_address[address] = found
+        later = copy(self)
+        later.policy = policy
+        later.class_of_address = class_of_address
+        return later
 
     @staticmethod
     def selector(rule: Rule, vpc: int) -> tuple[object, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import zip_longest
 
 from sgfast.policy.model import Instance, Policy, Rule
 
@@ -17,6 +18,7 @@ class Numbering:
         self.instances: list[Instance] = []
         self._rule: dict[tuple[str, str], int] = {}
         self._instance: dict[str, int] = {}
+        self._policy = Policy(security_groups=(), instances=())
 
     def of_rule(self, group: str, rule: Rule) -> int:
         return self._rule[group, rule.id]
@@ -31,16 +33,21 @@ class Numbering:
         new._rule, new._instance = self._rule.copy(), self._instance.copy()
         for name in renewed:
             new._instance.pop(name, None)
+        # What is the same object as before has its numbers.
+        known = {id(group) for group in self._policy.security_groups}
         for group in policy.security_groups:
-            for rule in group.rules:
+            for rule in () if id(group) in known else group.rules:
                 n = new._rule.setdefault((group.name, rule.id), len(new.rules))
                 if n == len(new.rules):
                     new.rules.append(rule)
                     new.rule_groups.append(group.name)
                 new.rules[n] = rule
-        for instance in policy.instances:
+        for old, instance in zip_longest(self._policy.instances, policy.instances):
+            if instance is None or (instance is old and instance.name in new._instance):
+                continue
             n = new._instance.setdefault(instance.name, len(new.instances))
             if n == len(new.instances):
                 new.instances.append(instance)
             new.instances[n] = instance
+        new._policy = policy
         return new

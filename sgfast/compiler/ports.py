@@ -31,11 +31,15 @@ class PortClasses:
     Two stretches may be in the same ranges all the same: rule tables join such classes anyway.
     """
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Sequence[Rule], beside: PortClasses | None = None) -> None:
+        """``beside``: classes to tell apart, too, whether or not a rule still does."""
         ranges_of: dict[int, set[tuple[int, int]]] = defaultdict(set)
+        if beside is not None:
+            ranges_of.update({protocol: set(ranges) for protocol, ranges in beside._ranges_of.items()})
         for rule in rules:
             if rule.protocol is not None:
                 ranges_of[rule.protocol].update(key_ranges(rule) or ())
+        self._ranges_of: dict[int, set[tuple[int, int]]] = dict(ranges_of)
         #: By protocol: its class where no rule of it names ports.
         self.whole = np.zeros(256, dtype=np.uint32)
         #: By protocol that has more: the class of each port.
@@ -63,6 +67,26 @@ class PortClasses:
             count = last + 1
         self.count = count
         self._all = np.arange(count)
+
+    def knows(self, rules: Sequence[Rule]) -> bool:
+        """Whether the classes tell apart all that these rules do."""
+        return all(
+            rule.protocol is None
+            or (rule.protocol in self._ranges_of and self._ranges_of[rule.protocol].issuperset(key_ranges(rule) or ()))
+            for rule in rules
+        )
+
+    def origin_in(self, coarser: PortClasses) -> Indices:
+        """By class of this one, the class of ``coarser`` that it is a part of."""
+        origin = np.zeros(self.count, dtype=np.int64)
+        for protocol, classes in self._of_protocol.items():
+            before = coarser.by_port.get(protocol)
+            if protocol in self.by_port:
+                # Of each class some port; of the last one assigned.
+                origin[self.by_port[protocol]] = coarser.whole[protocol] if before is None else before
+            else:
+                origin[classes] = coarser.whole[protocol]
+        return origin
 
     def matching(self, rule: Rule) -> Indices:
         """The classes a rule's protocol and ports match. The same key (``selector``), the same classes."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sgfast.compiler.addresses import AddressClasses, Indices, Profile
 from sgfast.compiler.ports import PortClasses
 from sgfast.errors import PolicyError
-from sgfast.policy.model import Policy, Rule
+from sgfast.policy.model import Direction, Policy, Rule, SecurityGroup
 
 #: A rule table of more cells than this is kept as bit vectors instead (4 MiB as a table).
 MAX_TABLE_CELLS = 1 << 20
@@ -32,14 +32,65 @@ MAX_TABLE_BYTES = 2 << 30
 Selector = tuple[object, ...]
 
 
+Table = tuple[object, ...]
+
+
 @dataclass
 class RuleTables:
     """What ``core.classifier.Classifier`` takes, and figures about it."""
 
-    tables: list[tuple[object, ...]]
+    tables: list[Table]
     #: By profile and direction (outbound, inbound): numbers of tables; the rule that comes first among theirs wins.
     of_profile: list[tuple[int, ...]]
     bit_vectors: int
+    #: How many had to be made; the others were there.
+    built: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    table: Table
+    #: What the key goes by are these objects' addresses: they must not go away.
+    groups: tuple[SecurityGroup, ...]
+
+
+class TableCache:
+    """Tables by the groups they are made of: a group that did not change is the same object in a later policy.
+
+    Good for one set of address classes and one of port classes.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[object, ...], _Kept] = {}
+        self._used: dict[tuple[object, ...], _Kept] = {}
+
+    def get(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int) -> Table | None:
+        key = (tuple(map(id, groups)), direction, vpc)
+        kept = self._used.get(key) or self._kept.get(key)
+        if kept is None:
+            return None
+        self._used[key] = kept
+        return kept.table
+
+    def put(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int, table: Table) -> None:
+        self._used[tuple(map(id, groups)), direction, vpc] = _Kept(table, groups)
+
+    def refined(self, origin: Indices) -> TableCache:
+        """For finer port classes; ``origin``: by class, which one of the present classes it is a part of."""
+        later = TableCache()
+        finer: dict[int, NDArray[np.uint32]] = {}
+        tables: dict[int, Table] = {}
+        for key, kept in self._kept.items():
+            peer, service, *rest = kept.table
+            assert isinstance(service, np.ndarray)
+            if id(service) not in finer:
+                finer[id(service)] = service[origin]
+            table = tables.setdefault(id(kept.table), (peer, finer[id(service)], *rest))
+            later._kept[key] = _Kept(table, kept.groups)
+        return later
+
+    def forget_unused(self) -> None:
+        self._kept, self._used = self._used, {}
 
 
 def precedence(rules: Sequence[Rule], in_order: Sequence[int]) -> NDArray[np.int32]:
@@ -54,55 +105,74 @@ def precedence(rules: Sequence[Rule], in_order: Sequence[int]) -> NDArray[np.int
 def rule_tables(
     policy: Policy,
     rules: Sequence[Rule],
-    rules_of_group: Sequence[Sequence[int]],
+    number_of: Callable[[str, Rule], int],
     profiles: dict[Profile, int],
     addresses: AddressClasses,
     ports: PortClasses,
     rank: NDArray[np.int32],
+    cache: TableCache,
 ) -> RuleTables:
     """``profiles``: how many instances are of each. Raises PolicyError if the tables would take too much memory."""
     builder = _Builder(policy, rules, addresses, ports)
-    ordered: dict[str, list[list[int]]] = {
-        direction: [
-            sorted((r for r in numbers if rules[r].direction == direction), key=rank.__getitem__)
-            for numbers in rules_of_group
-        ]
-        for direction in ("outbound", "inbound")
-    }
+    groups = policy.security_groups
+    directions: tuple[Direction, ...] = ("outbound", "inbound")
+    has_rules = {d: [any(rule.direction == d for rule in group.rules) for group in groups] for d in directions}
+
+    def order(members: Sequence[SecurityGroup], direction: str) -> list[int]:
+        numbers = (number_of(g.name, rule) for g in members for rule in g.rules if rule.direction == direction)
+        return sorted(numbers, key=rank.__getitem__)
+
+    def table_of(members: tuple[SecurityGroup, ...], direction: str, vpc: int) -> Table | None:
+        """Of one group, or of several if that pays."""
+        table = cache.get(members, direction, vpc)
+        if table is None:
+            if len(members) == 1:
+                table = builder.table(order(members, direction), vpc)
+            elif builder.may_join(sum(len(g.rules) for g in members)):
+                table = builder.joined_table(order(members, direction), vpc)
+            if table is not None:
+                cache.put(members, direction, vpc, table)
+        return table
+
+    chosen: list[tuple[Table, ...]] = [()] * (2 * len(profiles))
     number = {profile: n for n, profile in enumerate(profiles)}
-    of_profile: list[tuple[int, ...]] = [()] * (2 * len(profiles))
-    several = sorted((p for p in profiles if len(p[0]) > 1), key=lambda p: (-profiles[p], number[p]))
-    group_tables: dict[tuple[str, int, int], int] = {}
-
-    def group_table(direction: str, group: int, vpc: int) -> int:
-        key = direction, group, vpc
-        if key not in group_tables:
-            group_tables[key] = builder.table(ordered[direction][group], vpc)
-        return group_tables[key]
-
-    for profile in (*several, *(p for p in profiles if len(p[0]) < 2)):
-        groups, vpc = profile
-        for d, direction in enumerate(("outbound", "inbound")):
-            with_rules = [g for g in groups if ordered[direction][g]] or groups[:1]
-            joined = None
-            if len(with_rules) > 1:
-                joined = builder.joined_table([ordered[direction][g] for g in with_rules], rank, vpc)
-            of_profile[2 * number[profile] + d] = (
-                (joined,) if joined is not None else tuple(group_table(direction, g, vpc) for g in with_rules)
-            )
-    return RuleTables(builder.tables, of_profile, builder.bit_vectors)
+    present = [profile for profile, instances in profiles.items() if instances]
+    several = sorted((p for p in present if len(p[0]) > 1), key=lambda p: (-profiles[p], number[p]))
+    for profile in (*several, *(p for p in present if len(p[0]) < 2)):
+        in_groups, vpc = profile
+        for d, direction in enumerate(directions):
+            members = tuple(groups[g] for g in in_groups if has_rules[direction][g])
+            if not members:
+                chosen[2 * number[profile] + d] = (builder.table([], vpc),)
+                continue
+            table = table_of(members, direction, vpc)
+            if table is not None:
+                chosen[2 * number[profile] + d] = (table,)
+            else:
+                parts = (table_of((group,), direction, vpc) for group in members)
+                chosen[2 * number[profile] + d] = tuple(part for part in parts if part is not None)
+    cache.forget_unused()
+    # Two profiles may have the same tables; each stands in the list once.
+    places: dict[int, int] = {}
+    tables: list[Table] = []
+    of_profile = []
+    for some in chosen:
+        for table in some:
+            if places.setdefault(id(table), len(tables)) == len(tables):
+                tables.append(table)
+        of_profile.append(tuple(places[id(table)] for table in some))
+    return RuleTables(tables, of_profile, sum(len(table) > 4 for table in tables), builder.built)
 
 
 class _Builder:
     def __init__(
         self, policy: Policy, rules: Sequence[Rule], addresses: AddressClasses, ports: PortClasses
     ) -> None:
-        self.tables: list[tuple[object, ...]] = []
-        self.bit_vectors = 0
+        self.built = 0
         self._rules = rules
         self._addresses = addresses
         self._ports = ports
-        self._number_of: dict[tuple[tuple[int, ...], tuple[Selector, ...]], int] = {}
+        self._made: dict[tuple[tuple[int, ...], tuple[Selector, ...]], Table] = {}
         self._dimensions: dict[tuple[str, tuple[Selector, ...]], _Dimension] = {}
         self._left = MAX_TABLE_BYTES
         self._left_for_joined = MAX_JOINED_BYTES
@@ -113,26 +183,27 @@ class _Builder:
             "port apart; use fewer groups, or fewer and wider rules"
         )
 
-    def table(self, order: Sequence[int], vpc: int) -> int:
-        """The number of the table for rules in order of precedence, seen from a VPC."""
-        number = self._build(order, vpc, joined=False)
-        assert number is not None
-        return number
+    def table(self, order: Sequence[int], vpc: int) -> Table:
+        """The table for rules in order of precedence, seen from a VPC."""
+        table = self._build(order, vpc, joined=False)
+        assert table is not None
+        return table
 
-    def joined_table(self, parts: Sequence[Sequence[int]], rank: NDArray[np.int32], vpc: int) -> int | None:
+    def may_join(self, rules: int) -> bool:
+        """Whether there are steps left to join groups that have so many rules."""
+        self._steps_left -= rules * (self._addresses.count + self._ports.count)
+        return self._steps_left >= 0
+
+    def joined_table(self, order: Sequence[int], vpc: int) -> Table | None:
         """Likewise for the rules of several groups; None if it would be too large to be worth it."""
-        self._steps_left -= sum(map(len, parts)) * (self._addresses.count + self._ports.count)
-        if self._steps_left < 0:
-            return None
-        return self._build(sorted((r for part in parts for r in part), key=rank.__getitem__), vpc, joined=True)
+        return self._build(order, vpc, joined=True)
 
-    def _build(self, order: Sequence[int], vpc: int, joined: bool) -> int | None:
+    def _build(self, order: Sequence[int], vpc: int, joined: bool) -> Table | None:
         peers = [self._addresses.selector(self._rules[r], vpc) for r in order]
         services = [self._ports.selector(self._rules[r]) for r in order]
         identity = (tuple(order), tuple(peers))
-        number = self._number_of.get(identity)
-        if number is not None:
-            return number
+        if identity in self._made:
+            return self._made[identity]
         peer = self._dimension(
             "peer", self._addresses.count, dict(zip(peers, order, strict=True)),
             lambda r: self._addresses.matching(self._rules[r], vpc),
@@ -152,11 +223,10 @@ class _Builder:
             table = _winner_table(pairs, peer, service)
         else:
             self._take((peer.count + service.count) * ((len(order) + 63) // 64) * 8)
-            self.bit_vectors += 1
             table = _bit_vector_table(pairs, peer, service)
-        self._number_of[identity] = len(self.tables)
-        self.tables.append(table)
-        return self._number_of[identity]
+        self.built += 1
+        self._made[identity] = table
+        return table
 
     def _dimension(
         self, kind: str, count: int, rule_of_selector: dict[Selector, int], matching: Callable[[int], Indices]
@@ -211,7 +281,7 @@ class _Dimension:
 
 def _winner_table(
     pairs: Sequence[tuple[int, Selector, Selector]], peer: _Dimension, service: _Dimension
-) -> tuple[object, ...]:
+) -> Table:
     winner = np.full((peer.count, service.count), -1, dtype=np.int32)
     for rule, peers, services in reversed(pairs):
         winner[np.ix_(peer.matching(peers), service.matching(services))] = rule
@@ -220,7 +290,7 @@ def _winner_table(
 
 def _bit_vector_table(
     pairs: Sequence[tuple[int, Selector, Selector]], peer: _Dimension, service: _Dimension
-) -> tuple[object, ...]:
+) -> Table:
     words = (len(pairs) + 63) // 64
     peer_rules = np.zeros((peer.count, words), dtype=np.uint64)
     service_rules = np.zeros((service.count, words), dtype=np.uint64)

@@ -70,7 +70,8 @@ cdef bint change_entry(Table* t, uint32_t slot, const Tables* old, const Tables*
         if e.state[side] == NO_STATE or e.state[side] >= MOOT_TCP:
             continue
         before = old.owner[find_address(old, ipv6, words[2 * side], words[2 * side + 1])]
-        if before != instance[side]:
+        # Also where both ends are one instance's now, and no filter sees what passes between them (SPEC 3.3).
+        if before != instance[side] or instance[0] == instance[1]:
             clear_side(t, slot, side, SIDE_REMOVED)
             continue
         if not side_connected(e, side, cut.now) or e.flags[side] & SIDE_DISCONNECTED:
@@ -86,6 +87,9 @@ cdef bint change_entry(Table* t, uint32_t slot, const Tables* old, const Tables*
     # An established packet goes by `present` alone, and with 0 the long way, where VPCs are looked at (SPEC 3.6).
     e.present = (instance[0] >= 0) | (instance[1] >= 0) << 1
     if e.present == 3 and not vpcs_connected(new, instance[0], instance[1]):
+        e.present = 0
+    # Nor is a moot key (SPEC 9.2), where the mark's side has lost its instance.
+    if e.state[0] >= MOOT_TCP or e.state[1] >= MOOT_TCP:
         e.present = 0
     if e.state[0] == NO_STATE and e.state[1] == NO_STATE:
         end_tuple(t, slot, cut.now, SIDE_REMOVED)

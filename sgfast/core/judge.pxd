@@ -122,8 +122,9 @@ cdef inline bint make_live(Plane* plane, const Packet* p, Passage* way) noexcept
             way.slot = add_key(t, &p.key, p.digest, p.hash)
             if way.slot == NO_SLOT:
                 return False
-    e = entry_at(&t.slab, way.slot)
-    e.present = (way.instance[0] >= 0) | (way.instance[1] >= 0) << 1
+        # Of a tuple that lives already a change of the policy may have said otherwise (change.pxd).
+        e = entry_at(&t.slab, way.slot)
+        e.present = (way.instance[0] >= 0) | (way.instance[1] >= 0) << 1
     return True
 
 

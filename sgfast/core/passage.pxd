@@ -15,6 +15,7 @@ from sgfast.core.conntrack cimport (
     NO_STATE,
     REASON_SHIFT,
     REFUSED,
+    SIDE_DENIED,
     SIDE_DISCONNECTED,
     SIDE_RESET,
     SIDE_TIMEOUT,
@@ -24,6 +25,7 @@ from sgfast.core.conntrack cimport (
     Table,
     add_key,
     begin_tuple,
+    clear_side,
     count_packet,
     end_tuple,
     find_slot,
@@ -47,6 +49,7 @@ from sgfast.core.timer_wheel cimport tick_of
 from sgfast.core.types cimport (
     ALLOW,
     DENY,
+    DISCONNECTED,
     EXEMPT,
     FRAGMENT,
     INFERRED,
@@ -126,7 +129,8 @@ cdef inline void tally_denial(Plane* plane, const Packet* p, Passage* way, int s
 
 cdef inline void deny(Plane* plane, const Packet* p, Passage* way, ResultRow* row, int side, uint8_t reason) \
         noexcept nogil:
-    if plane.reporting:
+    # What comes after a cut is no denial of its own: in the changed world it would be a retransmission at most.
+    if plane.reporting and reason != DISCONNECTED:
         tally_denial(plane, p, way, side, reason)
     finish(plane, p, row, DENY, reason)
 
@@ -189,6 +193,22 @@ cdef inline uint8_t moot_flags(const Passage* way, uint8_t reason) noexcept nogi
 
 cdef inline bint can_be_moot(const Plane* plane, const Packet* p) noexcept nogil:
     return plane.causal and p.has_ports and (p.protocol == PROTO_TCP or p.sport != p.dport)
+
+
+cdef inline bint make_moot(Plane* plane, const Packet* p, const Passage* way, int side, uint8_t reason) noexcept nogil:
+    # The mark stands on a side without a connection, of the denying one if it has none. Where both have one there is no
+    # mark: what a change of the policy leaves of a tuple that lives at both ends is not undone by an opener.
+    cdef Entry* e = entry_at(&plane.table.slab, way.slot)
+    cdef uint8_t state = moot_state(p)
+    if side_connected(e, side, plane.clock.now):
+        side = 1 - side
+    if side_connected(e, side, plane.clock.now):
+        return False
+    set_side(
+        &plane.table, way.slot, side, state, moot_flags(way, reason), <uint32_t>way.rule,
+        plane.clock.now + plane.timeout[state]
+    )
+    return True
 
 
 cdef inline void hear(const Packet* p, Entry* e) noexcept nogil:
@@ -283,12 +303,17 @@ cdef inline void keep_tuples(
     cdef uint8_t state
     cdef bint begins = way.created
     if way.rules_denied and moot < 0 and can_be_moot(plane, p) and make_live(plane, p, way):
-        state = moot_state(p)
-        set_side(
-            t, way.slot, denied_side, state, moot_flags(way, reason), <uint32_t>way.rule,
-            plane.clock.now + plane.timeout[state]
-        )
-        begins = True
+        begins = make_moot(plane, p, way, denied_side, reason)
+    elif unlikely(moot >= 0 and way.slot != NO_SLOT):
+        e = entry_at(&t.slab, way.slot)
+        if verdict == ALLOW:
+            # No longer moot; the mark may stand on a side that has no instance any more.
+            if e.state[moot] >= MOOT_TCP:
+                clear_side(t, way.slot, moot, SIDE_DENIED)
+            e.present = (way.instance[0] >= 0) | (way.instance[1] >= 0) << 1
+        elif e.state[moot] < MOOT_TCP:
+            # The side that made it moot lets the opener pass now, but the other one does not.
+            make_moot(plane, p, way, 1 - moot, reason)
 
     if way.slot != NO_SLOT:
         e = entry_at(&t.slab, way.slot)

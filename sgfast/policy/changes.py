@@ -147,12 +147,13 @@ def apply_change(policy: Policy, change: Change) -> Changed:
     if after is policy:
         return Changed(policy)
     groups = frozenset(_groups_concerned(policy, after, change))
-    instances = frozenset(
-        instance.name
-        for version in (policy, after) for instance in version.instances
-        if not groups.isdisjoint(instance.security_groups)
-    )  # fmt: skip
-    return Changed(after, groups, instances)
+    instances = {i.name for i in policy.instances if not groups.isdisjoint(i.security_groups)} if groups else set()
+    if groups and after.instances is not policy.instances:
+        known = set(map(id, policy.instances))
+        instances |= {
+            i.name for i in after.instances if id(i) not in known and not groups.isdisjoint(i.security_groups)
+        }
+    return Changed(after, groups, frozenset(instances))
 
 
 def _groups_concerned(before: Policy, after: Policy, change: Change) -> Iterable[str]:

@@ -35,6 +35,7 @@ class ConnectionLines:
 
     def begin(self, names: Names) -> None:
         self._names = names
+        self._instances.clear()
 
     def write(self, flows: NDArray[Any]) -> None:
         # At the end of a replay all that is left comes at once, millions perhaps.

@@ -40,4 +40,8 @@ def summary(result: ReplayResult) -> dict[str, Any]:
             "cause": damage.cause,
         },
         "warnings": list(result.warnings),
+        "changes": [
+            {"time": time_text(change.at_ns), "change": change.text, "disconnected": change.disconnected}
+            for change in result.changes
+        ],
     }

@@ -51,6 +51,7 @@ def text_report(result: ReplayResult, *, width: int = 80, colour: bool = False) 
     """The report as lines that end in a newline. ``width``: columns, if that can be."""
     page = _Page(width, colour)
     _write_verdicts(page, result)
+    _write_changes(page, result)
     _write_broken(page, result)
     _write_denied(page, result)
     _write_rules(page, result)
@@ -291,6 +292,29 @@ def _write_connections(page: _Page, result: ReplayResult) -> None:
         )
     if not parts and not counts["inferred"] and not midstream:
         page.line("  none")
+
+
+def _write_changes(page: _Page, result: ReplayResult) -> None:
+    if not result.changes and not result.changes_left:
+        return
+    page.line()
+    cut = sum(change.disconnected for change in result.changes)
+    page.heading(f"Changes of the policy: {plural(cut, 'connection')} disconnected")
+    if result.changes:
+        start = result.first_time_ns or 0
+        rows = [
+            (grouped(change.disconnected), f"{(change.at_ns - start) / 1e9:.3f} s", printable(change.text))
+            for change in result.changes
+        ]
+        page.table(("disconnected", "at", "change"), rows[:TOP])
+        if len(rows) > TOP:
+            page.line(f"  and {plural(len(rows) - TOP, 'more change')}")
+    after = result.reasons.get("disconnected", 0)
+    if after:
+        # In the changed world they could be retransmissions at most: no denials of their own.
+        page.wrapped(f"{plural(after, 'packet')} of theirs came after the cut", "  ")
+    if result.changes_left:
+        page.wrapped(f"{plural(result.changes_left, 'change')} would come after the last packet", "  ")
 
 
 def _write_notes(page: _Page, result: ReplayResult) -> None:

@@ -44,6 +44,8 @@ class VerdictLines:
 
     def begin(self, names: Names) -> None:
         self._names = names
+        self._results.clear()
+        self._sides.clear()
 
     def write(self, headers: NDArray[Any], results: NDArray[Any]) -> None:
         for cache in (self._addresses, self._headers, self._results, self._sides):

@@ -33,8 +33,8 @@ TIMEOUT_ALL_SECONDS = 3600
 #: catch every mutant.
 WHOLE_SUITE = ("tests", "--ignore=tests/kernel", "--ignore=tests/mutants", "--ignore=tests/test_mutants.py")
 
-#: What changes in the copy's setup.py. The options given last win, so CFLAGS could not say -O0. Without optimisation a
-#: build takes half the time; without SGFAST_DEBUG the engine has no bounds checks, just like the real one.
+#: What changes in the copy's setup.py. Of several -O the last wins, and setup.py's comes after that of CFLAGS. Without
+#: optimisation building is quicker; without SGFAST_DEBUG the engine has no bounds checks, just like the real one.
 SETUP_CHANGES = (('["-O3"]', '["-O0"]'), ("os.cpu_count() or 1", "{jobs}"))
 
 
@@ -176,6 +176,8 @@ class Workshop:
         assert self.modules() == before
 
     def _restore(self) -> None:
+        # What Hypothesis remembers of this mutant must not help with the next one.
+        shutil.rmtree(self.tree / ".hypothesis", ignore_errors=True)
         # With their times, so that the next build sees nothing to do but the next mutant.
         for original in self._pristine.rglob("*"):
             if original.is_file():
@@ -193,9 +195,9 @@ class Workshop:
         ) as process:  # fmt: skip
             try:
                 output, _ = process.communicate(timeout=timeout)
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
         return process.returncode, output
 
 

@@ -1,0 +1,109 @@
+"""Random changes of a policy (SPEC 6.1), for the differential tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import Any
+
+import numpy as np
+from traffic import GROUPS, NETWORKS, PORTS
+
+from sgfast.errors import PolicyError
+from sgfast.policy.changes import (
+    AddAddress,
+    AddGroup,
+    AddInstance,
+    AddMember,
+    AddPeering,
+    AddRule,
+    Change,
+    ModifyRule,
+    RemoveAddress,
+    RemoveGroup,
+    RemoveInstance,
+    RemoveMember,
+    RemovePeering,
+    RemoveRule,
+    SetAddressGroup,
+    apply_change,
+)
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Instance, Policy, Rule, SecurityGroup
+
+
+class Changer:
+    """Draws changes that a policy takes; only ``rng`` decides."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def pick(self, items: Any) -> Any:
+        return items[int(self.rng.integers(len(items)))]
+
+    def changes(self, policy: Policy) -> list[Change]:
+        """One change, sometimes several that are applied as one; none that is refused."""
+        drawn: list[Change] = []
+        for _ in range(int(self.pick((1, 1, 1, 2, 3)))):
+            for _ in range(20):
+                change = self._change(policy)
+                try:
+                    policy = apply_change(policy, change).policy
+                except PolicyError:
+                    continue
+                drawn.append(change)
+                break
+        return drawn
+
+    def _rule(self) -> Rule:
+        family = int(self.pick((4, 4, 6)))
+        protocol = self.pick((None, 6, 6, 17, 1 if family == 4 else 58))
+        ports = None
+        if protocol in (6, 17) and self.rng.integers(3):
+            first = int(self.pick(PORTS[:6]))
+            ports = ((first, min(65535, first + int(self.pick((0, 0, 400))))),)
+        peer = self.pick(
+            (None, None, ip_network(str(self.pick(NETWORKS[family]))), GroupPeer(str(self.pick(GROUPS))),
+             AddressGroupPeer("offices"))
+        )  # fmt: skip
+        return Rule(
+            "", self.pick(("inbound", "inbound", "outbound")), family, protocol, ports, peer=peer,      # type: ignore[arg-type]
+            action=self.pick(("allow", "allow", "allow", "deny")), priority=int(self.pick((1, 1, 2, 100))),
+        )  # fmt: skip
+
+    def _change(self, policy: Policy) -> Change:
+        group = self.pick(policy.security_groups)
+        instance = self.pick(policy.instances or (Instance("nobody", "red", (), ()),))
+        rule = self.pick(group.rules) if group.rules else None
+        vpcs = [vpc.name for vpc in policy.vpcs]
+        host = int(self.rng.integers(4, 14))
+        address = ip_network(str(self.pick((f"10.0.{host % 2}.{host}/32", f"2001:db8:0:{host % 2}::{host}/128",
+                                            "10.0.0.0/24", "10.0.1.0/25"))))  # fmt: skip
+        kind = int(self.rng.integers(20))
+        if kind < 4:
+            return AddRule(group.name, self._rule())
+        if kind < 6 and rule is not None:
+            return RemoveRule(group.name, rule.id)
+        if kind < 8 and rule is not None:
+            new = replace(self._rule(), direction=rule.direction)
+            return ModifyRule(group.name, rule.id, self.pick((new, new, rule, replace(rule, description="other"))))
+        if kind < 10:
+            return AddMember(group.name, instance.name)
+        if kind < 12:
+            return RemoveMember(group.name, instance.name)
+        if kind == 12:
+            name = f"new{self.rng.integers(3)}"
+            return AddInstance(Instance(name, str(self.pick(vpcs)), (address,), (group.name,)))
+        if kind == 13:
+            return RemoveInstance(instance.name)
+        if kind == 14:
+            return AddAddress(instance.name, address)
+        if kind == 15:
+            return RemoveAddress(instance.name, self.pick(instance.addresses or (address,)))
+        if kind == 16:
+            return self.pick((AddGroup(SecurityGroup("extra", ())), RemoveGroup("extra")))
+        if kind == 17:
+            return AddPeering(str(self.pick(vpcs)), str(self.pick(vpcs)))
+        if kind == 18 and policy.peerings:
+            return RemovePeering(*sorted(self.pick(sorted(policy.peerings, key=sorted))))
+        prefixes = ("198.51.100.0/25", "198.51.100.128/31", "2001:db8:9::/121", "2001:db8:9::7/128")
+        return SetAddressGroup("offices", tuple(ip_network(p) for p in prefixes if self.rng.integers(2)))
