@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import random
 import tracemalloc
-from ipaddress import IPv4Network, ip_network
+from dataclasses import replace
+from ipaddress import IPv4Network, ip_address, ip_network
 
 import pytest
 
-from sgfast.compiler import compile_policy
+from sgfast.compiler import Compiler, compile_policy
 from sgfast.errors import PolicyError
+from sgfast.policy.changes import (
+    AddAddress,
+    AddGroup,
+    AddInstance,
+    AddMember,
+    Change,
+    ModifyRule,
+    RemoveInstance,
+    RemoveMember,
+    apply_change,
+)
 from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup
 
 
@@ -124,3 +136,52 @@ def test_running_out_of_memory_names_the_policy(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("sgfast.compiler.rule_tables", exhausted)
     with pytest.raises(PolicyError, match=r"^<policy>: there is not enough memory"):
         compile_policy(policy(1, 1))
+
+
+def test_a_later_policy_makes_only_the_tables_a_change_touches() -> None:
+    first = policy(100, 1000, "g0")
+    compiler = Compiler()
+    assert compiler.compile(first).rule_tables_built > 100
+    rule = first.security_groups[7].rules[0]
+    described = apply_change(first, ModifyRule("g7", rule.id, replace(rule, description="x"))).policy
+    wider = apply_change(described, ModifyRule("g7", rule.id, replace(rule, ports=((1, 60_000),)))).policy
+    joined = apply_change(wider, AddMember("g0", "i5")).policy
+    left = apply_change(joined, RemoveMember("g5", "i5")).policy
+    for later in (described, wider, joined, left):
+        compiled = compiler.compile(later)
+        assert compiled.rule_tables_built <= 3
+        fresh = compile_policy(later)
+        for instance in (5, 7, 107):
+            for peer in ("10.0.0.5", "10.0.0.100", "10.0.0.7"):
+                for port in (6, 8, 9, 101, 30_000, 60_001):
+                    question = (instance, True, ip_address(peer).packed, 6, port)
+                    assert compiled.classifier.rule_for(*question) == fresh.classifier.rule_for(*question), question
+
+
+def test_what_changes_more_than_rules_and_members_is_compiled_whole_and_right() -> None:
+    first = policy(20, 200, "g0")
+    compiler = Compiler()
+    compiler.compile(first)
+    near = replace(first.security_groups[3].rules[0], peer=ip_network("10.0.0.0/25"))
+    changes: list[Change] = [
+        ModifyRule("g3", near.id, near), AddInstance(Instance("new", "default", (ip_network("10.0.0.3/32"),), ("g0",))),
+        RemoveInstance("i3"), AddGroup(SecurityGroup("fresh", (replace(near, id="fresh/1", peer=GroupPeer("g7")),))),
+        AddMember("fresh", "i4"), AddAddress("i4", ip_network("10.1.0.0/16")),
+    ]  # fmt: skip
+    later = first
+    for change in changes:
+        try:
+            later = apply_change(later, change).policy
+        except PolicyError:
+            continue        # i3 has the address until it is deleted
+        compiled, fresh = compiler.compile(later), compile_policy(later)
+        for instance in later.instances[:12]:
+            for peer in ("10.0.0.3", "10.0.0.7", "10.0.0.200", "10.1.2.3"):
+                for port in (1, 4, 5, 8):
+                    packed = ip_address(peer).packed
+                    here, there = (
+                        c.classifier.rule_for(c.numbering.of_instance(instance), True, packed, 6, port)
+                        for c in (compiled, fresh)
+                    )
+                    names = [c.rules[n].id if n >= 0 else None for c, n in ((compiled, here), (fresh, there))]
+                    assert names[0] == names[1], (change, instance.name, peer, port)

@@ -1,0 +1,228 @@
+"""``--changes``: when a change takes effect in a replay, what the outputs say of it (SPEC 6, 9.1, 9.5)."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import SERVER, sgfast, valid, write_policy
+from frames import ethernet, ip, tcp, udp
+from test_capture_writers import pcap_head, pcap_record
+
+from sgfast.engine import VERDICTS, Engine, header
+from sgfast.policy.changes import AddRule, RemoveInstance, RemoveRule
+from sgfast.policy.document import load_policy
+from sgfast.policy.model import Rule
+from sgfast.replaying import replay
+from sgfast.report.connections import ConnectionLines
+from sgfast.report.verdicts import VerdictLines
+
+Capsys = pytest.CaptureFixture[str]
+CLIENT = "198.51.100.7"
+POLICY = """
+version: 1
+settings: {timeouts: {tcp_established: 10}}
+security_groups:
+  - name: web
+    rules:
+      - {id: http, direction: inbound, protocol: tcp, ports: 80}
+      - {id: out, direction: outbound, protocol: all}
+instances:
+  - {name: web-1, addresses: [10.0.0.5], security_groups: [web]}
+  - {name: web-2, addresses: [10.0.0.6], security_groups: [web]}
+"""
+
+
+def to_web(flags: str, port: int = 4000) -> bytes:
+    return ethernet(ip(CLIENT, SERVER, tcp(port, 80, flags)))
+
+
+def from_web(flags: str, port: int = 4000) -> bytes:
+    return ethernet(ip(SERVER, CLIENT, tcp(80, port, flags)))
+
+
+#: (seconds after the first packet, frame): a connection that is open at 1 s, what comes at 2, 3 and 4 s, and a new one.
+STORY = [
+    (0.0, to_web("S")), (0.1, from_web("SA")), (0.2, to_web("A")), (1.0, to_web("PA")),
+    (2.0, to_web("PA")), (3.0, from_web("PA")), (4.0, ethernet(ip(SERVER, CLIENT, udp(5000, 53)))),
+    (11.5, to_web("S")), (11.6, from_web("SA")), (11.7, to_web("A")),
+]  # fmt: skip
+BASE = 1_000_000
+
+
+def write_story(folder: Path, story: list[tuple[float, bytes]] = STORY) -> Path:
+    path = folder / "story.pcap"
+    records = [
+        pcap_record(frame, time=(BASE + int(at), round(at % 1 * 1_000_000))) for at, frame in story
+    ]
+    path.write_bytes(pcap_head() + b"".join(records))
+    return path
+
+
+def write_changes(folder: Path, *changes: str) -> Path:
+    path = folder / "changes.yaml"
+    path.write_text("changes:\n" + "".join(f"  - {change}\n" for change in changes))
+    return path
+
+
+def judged(folder: Path, changes: Path, **options: Any) -> list[str]:
+    lines: list[bytes] = []
+    policy = write_policy(folder, POLICY)
+    replay(policy, write_story(folder), changes=changes, packets=VerdictLines(lines.append), **options)
+    return [line["reason"] for line in map(json.loads, b"".join(lines).splitlines())]
+
+
+REMOVE = "{at: %s, remove_rule: {group: web, rule: http}}"
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_a_cut_connection_is_free_again_at_its_deadline(tmp_path: Path, engine: Any) -> None:
+    changes = write_changes(
+        tmp_path, REMOVE % 1.5,
+        "{at: 2, add_rule: {group: web, rule: {id: back, direction: inbound, protocol: tcp, ports: 80}}}",
+    )  # fmt: skip
+    # cut at 1.5 s; its last allowed packet came at 1 s, so the key is free from 11 s on
+    assert judged(tmp_path, changes, engine=engine) == [
+        "rule", "established", "established", "established", "disconnected", "disconnected", "rule",
+        "rule", "established", "established",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+@pytest.mark.parametrize("at", ["2", "2.000000", "1970-01-12T13:46:42Z", "1970-01-12T14:46:42.000000000+01:00"])
+def test_at_equal_times_the_change_comes_first(tmp_path: Path, engine: Any, at: str) -> None:
+    reasons = judged(tmp_path, write_changes(tmp_path, REMOVE % at), engine=engine)
+    assert reasons[3:5] == ["established", "disconnected"]
+    reasons = judged(tmp_path, write_changes(tmp_path, REMOVE % "2.000000001"), engine=engine)
+    assert reasons[3:6] == ["established", "established", "disconnected"]
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_changes_before_the_first_and_after_the_last_packet(tmp_path: Path, engine: Any) -> None:
+    policy, capture = write_policy(tmp_path, POLICY), write_story(tmp_path)
+    told = replay(policy, capture, engine=engine, changes=write_changes(tmp_path, REMOVE % -5))
+    assert [change.text for change in told.changes] == ["remove_rule http"] and told.changes_left == 0
+    assert told.verdicts["allow"] == 1 and told.connections["disconnected"] == 0
+    told = replay(policy, capture, engine=engine, changes=write_changes(tmp_path, REMOVE % 12))
+    assert (told.changes, told.changes_left, told.verdicts["deny"]) == ([], 1, 0)
+
+
+def test_outputs_tell_of_changes(tmp_path: Path, capsys: Capsys) -> None:
+    policy, capture = write_policy(tmp_path, POLICY), write_story(tmp_path)
+    changes = write_changes(
+        tmp_path, REMOVE % 1.5, "{at: 1.5, add_member: {group: web, instance: web-1}}",
+        "{at: 99, remove_instance: {instance: web-2}}",
+    )  # fmt: skip
+    connections = tmp_path / "connections"
+    outcome = sgfast(
+        capsys, "replay", policy, capture, "--changes", changes, "--connections", connections, "--format", "json"
+    )
+    assert outcome.status == 0
+    summary = valid("summary", json.loads(outcome.out))
+    assert summary["changes"] == [
+        {"time": "1000001.500000000", "change": "remove_rule http", "disconnected": 1},
+        {"time": "1000001.500000000", "change": "add_member web web-1", "disconnected": 0},
+    ]
+    assert summary["connections"]["disconnected"] == 1 and summary["reasons"]["disconnected"] == 2
+    lines = [valid("connection", json.loads(line)) for line in connections.read_text().splitlines()]
+    cut = next(line for line in lines if line["initiator_port"] == 4000 and line["verdict"] == "allow")
+    assert cut["ingress"] == {"instance": "web-1", "rule": "http", "ended": "disconnected"}
+
+    text = sgfast(capsys, "replay", policy, capture, "--changes", changes).out
+    assert "Changes of the policy: 1 connection disconnected" in text
+    assert "1.500 s  remove_rule http" in text and "2 packets of theirs came after the cut" in text
+    assert "1 change would come after the last packet" in text
+    # What comes after the cut is no denial of its own.
+    denied = text[text.index("Denied most"):text.index("Rules:")]
+    assert "no-rule" in denied and "disconnected" not in denied
+
+
+def test_an_instance_that_is_removed_keeps_its_name_in_what_it_had(tmp_path: Path) -> None:
+    lines: list[bytes] = []
+    policy, capture = write_policy(tmp_path, POLICY), write_story(tmp_path)
+    changes = write_changes(tmp_path, "{at: 2.5, remove_instance: {instance: web-1}}")
+    told = replay(policy, capture, changes=changes, flows=ConnectionLines(lines.append))
+    [connection] = [json.loads(line) for line in b"".join(lines).splitlines()]
+    assert connection["ingress"] == {"instance": "web-1", "rule": "http", "ended": "removed"}
+    assert told.verdicts["out-of-scope"] == 5 and told.connections["disconnected"] == 0
+
+
+def test_hits_of_a_rule_that_came_later_and_of_one_that_went(tmp_path: Path) -> None:
+    changes = write_changes(
+        tmp_path, REMOVE % 1.5,
+        "{at: 5, add_rule: {group: web, rule: {direction: inbound, protocol: tcp, ports: 80}}}",
+    )  # fmt: skip
+    told = replay(write_policy(tmp_path, POLICY), write_story(tmp_path), changes=changes)
+    # 4 of its connection, and 2 after the cut (SPEC 10.3: the connection's rule)
+    assert [(hits.rule.id, hits.connections, hits.packets) for hits in told.rules] == [
+        ("http", 1, 6), ("out", 1, 1), ("web/inbound/2", 1, 3)
+    ]  # fmt: skip
+
+
+def test_a_change_that_is_wrong_is_told_before_any_packet(tmp_path: Path, capsys: Capsys) -> None:
+    policy, capture = write_policy(tmp_path, POLICY), write_story(tmp_path)
+    changes = write_changes(tmp_path, REMOVE % 1, REMOVE % 2)
+    target = tmp_path / "verdicts"
+    outcome = sgfast(capsys, "replay", policy, capture, "--changes", changes, "--verdicts", target)
+    assert outcome.status == 2 and not target.exists()
+    assert outcome.one_line() == f"sgfast: {changes}:3: changes[1].remove_rule.rule: unknown rule 'http': define it"
+    empty = tmp_path / "empty.pcap"
+    empty.write_bytes(pcap_head())
+    assert sgfast(capsys, "replay", policy, empty, "--changes", changes).status == 2
+    assert sgfast(capsys, "replay", policy, capture, "--changes", tmp_path / "none").status == 2
+    assert sgfast(capsys, "replay", "-", capture, "--changes", "-").status == 2
+
+
+def test_changes_fall_between_packets_wherever_batches_end(tmp_path: Path) -> None:
+    # More packets than a batch holds, a change before many of them, each seen by exactly the packets after it.
+    frames = [(n / 1000, ethernet(ip(CLIENT, SERVER, udp(1024 + n % 60000, 53)))) for n in range(20_000)]
+    changes = []
+    for n in range(0, 20_000, 500):
+        kind = "{group: web, rule: {id: dns, direction: inbound, protocol: udp, ports: 53}}"
+        what = f"add_rule: {kind}" if n // 500 % 2 == 0 else "remove_rule: {group: web, rule: dns}"
+        changes.append(f"{{at: {n / 1000}, {what}}}")
+    policy, capture = write_policy(tmp_path, POLICY), write_story(tmp_path, frames)
+    lines: list[bytes] = []
+    told = replay(policy, capture, changes=write_changes(tmp_path, *changes), packets=VerdictLines(lines.append))
+    reasons = [json.loads(line)["reason"] for line in b"".join(lines).splitlines()]
+    assert reasons == ["rule" if n // 500 % 2 == 0 else "no-rule" for n in range(20_000)]
+    assert len(told.changes) == 40 and told.connections["disconnected"] == 20 * 500
+
+
+def udp_rule(name: str, port: int) -> Rule:
+    return Rule(name, "inbound", 4, 17, ((port, port),))
+
+
+def test_packets_of_other_threads_see_the_old_policy_or_the_new_one(tmp_path: Path) -> None:
+    # Of two rules that are swapped as one change, exactly one holds at any time.
+    policy = load_policy(write_policy(tmp_path, POLICY))
+    engine = Engine(policy)
+    rows = header(CLIENT, SERVER, "udp", sport=1, dport=53).repeat(2000)
+    rows["sport"] = range(2000)
+    rows["dport"] = [53, 54] * 1000
+    stop = threading.Event()
+
+    def swap() -> None:
+        engine.apply(AddRule("web", udp_rule("even", 53)), 0)
+        for _ in range(60):
+            engine.apply([RemoveRule("web", "even"), AddRule("web", udp_rule("odd", 54))], 0)
+            engine.apply([RemoveRule("web", "odd"), AddRule("web", udp_rule("even", 53))], 0)
+        stop.set()
+
+    thread = threading.Thread(target=swap, daemon=True)
+    thread.start()
+    batches, time_ns = 0, 0
+    while not stop.is_set():
+        time_ns += 10**12       # everything before is over
+        rows["time_ns"] = time_ns
+        verdicts = engine.process(rows)["verdict"].reshape(-1, 2)
+        allowed = (verdicts == VERDICTS.index("allow")).sum(axis=0).tolist()
+        assert allowed in ([1000, 0], [0, 1000], [0, 0]), allowed
+        batches += 1
+    thread.join(timeout=60)
+    assert batches > 10
+    engine.apply(RemoveInstance("web-1"), time_ns)
+    assert engine.verdict(engine.process(rows[:1])[0]).verdict == "out-of-scope"
