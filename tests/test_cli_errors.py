@@ -34,7 +34,7 @@ def test_usage_errors_are_one_line(capsys: Capsys) -> None:
     for arguments, words in (
         (("frobnicate",), "frobnicate"),
         (("replay", SHOP[0]), "CAPTURE"),
-        (("replay", *SHOP, "--changes", "x"), "--changes"),
+        (("replay", *SHOP, "--changes", "x"), "x: cannot be read"),
         (("replay", *SHOP, "--jobs", "2"), "--jobs"),
         (("replay", *SHOP, "--mode", "wrong"), "wrong"),
         (("replay", *SHOP, "--fail-on", "moot"), "moot"),

@@ -16,6 +16,7 @@ from sgfast.core.conntrack cimport (
     end_tuple,
     side_connected,
 )
+from sgfast.core.cuts cimport note_cut
 from sgfast.core.judge cimport is_multicast
 from sgfast.core.slab cimport Entry, addresses_at, entry_at, flow_at
 from sgfast.core.types cimport KIND_ICMP_QUERY, KIND_IPV6, KIND_ONE_WAY
@@ -44,8 +45,10 @@ cdef bint may_open(const Tables* new, const Entry* e, int side, int32_t instance
     return rule >= 0 and not new.denies[rule]
 
 
-cdef bint change_entry(Table* t, uint32_t slot, const Tables* old, const Tables* new, const Cut* cut) noexcept nogil:
+cdef bint change_entry(Plane* plane, uint32_t slot, const Tables* new, const Cut* cut) noexcept nogil:
     # Whether some side of the tuple was cut.
+    cdef Table* t = &plane.table
+    cdef const Tables* old = plane.rules
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef bint ipv6 = (e.kind & KIND_IPV6) != 0
     cdef const uint64_t* addr
@@ -83,6 +86,8 @@ cdef bint change_entry(Table* t, uint32_t slot, const Tables* old, const Tables*
             e.flags[side] |= SIDE_DISCONNECTED
             if t.keep_flows:
                 flow_at(&t.slab, slot).side_end[side] = SIDE_CUT
+            if plane.reporting and not cuts:
+                note_cut(&plane.cuts, t, slot, side, <uint32_t>plane.changes, cut.now)
             cuts = True
     # An established packet goes by `present` alone, and with 0 the long way, where VPCs are looked at (SPEC 3.6).
     e.present = (instance[0] >= 0) | (instance[1] >= 0) << 1
@@ -102,7 +107,8 @@ cdef uint64_t change_tables(Plane* plane, const Tables* new, const Cut* cut) noe
     cdef uint32_t slot
     for slot in range(t.slab.fresh):
         if entry_at(&t.slab, slot).kind and entry_at(&t.slab, slot).marks & TUPLE_LIVE:
-            cuts += change_entry(t, slot, plane.rules, new, cut)
+            cuts += change_entry(plane, slot, new, cut)
     plane.rules = new
     plane.disconnected += cuts
+    plane.changes += 1
     return cuts

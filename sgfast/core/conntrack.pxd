@@ -66,23 +66,29 @@ cdef struct Bucket:         # 64 bytes
     uint32_t slots[12]
 
 
+# Between whom a tuple is, by role: for the reports.
+cdef packed struct Ends:
+    uint8_t initiator[16]   # network byte order; IPv4 in the first four bytes
+    uint8_t responder[16]
+    uint32_t ports          # initiator's << 16 | responder's; or an ICMP identifier << 16
+    uint16_t icmp           # type << 8 | code of the opener; what an entry does not know is 0
+    uint8_t family
+    uint8_t protocol
+    uint8_t has_ports
+    uint8_t spare
+
+
 # One ended tuple, for the reports.
 cdef packed struct FlowRow:
     int64_t first_ns
     int64_t last_ns
     uint64_t bytes[2]       # from the initiator, from the responder
     uint64_t packets[2]
-    uint8_t initiator[16]   # network byte order; IPv4 in the first four bytes
-    uint8_t responder[16]
+    Ends ends
     int32_t rule[2]         # of the initiator's (egress) side, of the responder's (ingress) side; -1: none
-    uint32_t ports          # initiator's << 16 | responder's; or an ICMP identifier << 16
-    uint16_t icmp           # type << 8 | code of the opener
-    uint8_t family
-    uint8_t protocol
     uint8_t verdict
     uint8_t reason
     uint8_t answer          # 0 silent, 1 answered, 2 refused
-    uint8_t has_ports
     uint8_t side_end[2]     # egress, ingress
 
 
@@ -187,6 +193,9 @@ cdef void rearm(Table* t, uint32_t slot) noexcept nogil
 
 # A tuple's life. Slots passed in are of entries in the index.
 cdef uint32_t add_key(Table* t, const FlowKey* key, uint64_t digest, uint32_t hash_value) noexcept nogil
+cdef void drop_key(Table* t, uint32_t slot) noexcept nogil      # of an entry in no list
+cdef void key_of(const Table* t, uint32_t slot, FlowKey* key) noexcept nogil
+cdef void spell_ends(const Table* t, uint32_t slot, bint initiator_high, Ends* ends) noexcept nogil
 cdef void begin_tuple(
     Table* t, uint32_t slot, const Packet* p, bint initiator_high, uint8_t verdict, uint8_t reason,
     int denied_side) noexcept nogil

@@ -356,6 +356,45 @@ cdef void spell_address(uint8_t* out, bint ipv6, uint64_t high, uint64_t low) no
         out[8 + i] = <uint8_t>(low >> (56 - 8 * i)) if ipv6 else 0
 
 
+cdef void key_of(const Table* t, uint32_t slot, FlowKey* key) noexcept nogil:
+    cdef const Entry* e = entry_at(&t.slab, slot)
+    cdef const uint64_t* addr
+    memset(key, 0, sizeof(FlowKey))
+    key.ports = e.ports
+    key.protocol = e.protocol
+    key.kind = e.kind
+    if e.kind & KIND_IPV6:
+        addr = addresses_at(&t.slab, slot)
+        key.addr[0], key.addr[1], key.addr[2], key.addr[3] = addr[0], addr[1], addr[2], addr[3]
+    else:
+        key.addr[0] = e.digest
+
+
+cdef void spell_ends(const Table* t, uint32_t slot, bint initiator_high, Ends* ends) noexcept nogil:
+    cdef FlowKey key
+    cdef bint ipv6
+    cdef uint64_t words[4]
+    key_of(t, slot, &key)
+    memset(ends, 0, sizeof(Ends))
+    ipv6 = (key.kind & KIND_IPV6) != 0
+    if ipv6:
+        words[0], words[1], words[2], words[3] = key.addr[0], key.addr[1], key.addr[2], key.addr[3]
+    else:
+        words[0], words[1], words[2], words[3] = key.addr[0] >> 32, 0, <uint32_t>key.addr[0], 0
+    spell_address(ends.initiator, ipv6, words[2 * initiator_high], words[2 * initiator_high + 1])
+    spell_address(ends.responder, ipv6, words[2 - 2 * initiator_high], words[3 - 2 * initiator_high])
+    ends.family = 6 if ipv6 else 4
+    ends.protocol = key.protocol
+    ends.has_ports = (key.kind & KIND_PORTS) != 0
+    if ends.has_ports:
+        ends.ports = (key.ports << 16 | key.ports >> 16) if initiator_high else key.ports
+    elif key.kind & KIND_ICMP_QUERY:
+        ends.ports = key.ports >> 16 << 16
+        ends.icmp = query_type(ipv6, key.ports & 0xFFFF) << 8
+    elif key.kind & KIND_ONE_WAY:
+        ends.icmp = <uint16_t>((key.ports >> 16) << 8 | (key.ports & 0xFF))
+
+
 cdef FlowRow* next_row(Table* t) noexcept nogil:
     cdef Py_ssize_t capacity
     cdef FlowRow* grown
@@ -381,11 +420,8 @@ cdef bint is_plain(const Entry* e) noexcept nogil:
 cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef FlowRow* row
-    cdef FlowRecord* flow
-    cdef const uint64_t* addr
-    cdef bint ipv6 = e.kind & KIND_IPV6
+    cdef FlowRecord* flow = flow_at(&t.slab, slot) if t.keep_flows else NULL
     cdef int side, high
-    cdef uint64_t words[4]
     if e.marks & (TUPLE_LIVE | UNBEGUN) != TUPLE_LIVE:
         return
     if not t.keep_flows and (not t.report_odd or is_plain(e)):
@@ -394,12 +430,6 @@ cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) n
     if row == NULL:
         return
     memset(row, 0, sizeof(FlowRow))
-    if ipv6:
-        addr = addresses_at(&t.slab, slot)
-        words[0], words[1], words[2], words[3] = addr[0], addr[1], addr[2], addr[3]
-    else:
-        words[0], words[1], words[2], words[3] = e.digest >> 32, 0, <uint32_t>e.digest, 0
-
     high = (e.flags[0] if e.present & 1 else e.flags[1]) & FROM_HIGH
     row.rule[0] = -1
     row.rule[1] = -1
@@ -409,36 +439,21 @@ cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) n
         row.reason = e.flags[side] >> REASON_SHIFT if e.state[side] >= MOOT_TCP else NO_RULE
         high = e.flags[side] & FROM_HIGH
         row.side_end[side != high] = SIDE_DENIED if e.state[side] >= MOOT_TCP else SIDE_NONE
-    if t.keep_flows:
-        flow = flow_at(&t.slab, slot)
+    if flow != NULL:
         high = flow.initiator_high
+    spell_ends(t, slot, high, &row.ends)
+    if flow != NULL:
+        row.ends.icmp = flow.icmp
         row.first_ns = flow.first_ns
         row.last_ns = flow.last_ns
         row.verdict = flow.verdict
         row.reason = flow.reason
-        row.icmp = flow.icmp
         for side in range(2):
             row.packets[side] = flow.packets[side]
             row.bytes[side] = flow.bytes[side]
             # Row sides go by role, entry sides by address: egress is the initiator's.
             row.rule[side != high] = <int32_t>flow.rule[side]
             row.side_end[side != high] = side_end_of(e, side, flow.side_end[side], now, side_end)
-    spell_address(row.initiator, ipv6, words[2 * high], words[2 * high + 1])
-    spell_address(row.responder, ipv6, words[2 - 2 * high], words[3 - 2 * high])
-    row.family = 6 if ipv6 else 4
-    row.protocol = e.protocol
-    row.has_ports = (e.kind & KIND_PORTS) != 0
-    row.ports = e.ports
-    if row.has_ports:
-        if high:
-            row.ports = e.ports << 16 | e.ports >> 16
-    elif e.kind & KIND_ICMP_QUERY:
-        row.ports = e.ports >> 16 << 16
-        if not t.keep_flows:
-            row.icmp = query_type(ipv6, e.ports & 0xFFFF) << 8
-    elif e.kind & KIND_ONE_WAY:
-        row.icmp = <uint16_t>((e.ports >> 16) << 8 | (e.ports & 0xFF))
-        row.ports = 0
     if e.marks & HEARD:
         row.answer = 1
     elif e.marks & REFUSED:

@@ -11,6 +11,7 @@ RESULT_DTYPE: np.dtype[Any]
 HEADER_DTYPE: np.dtype[Any]
 FLOW_DTYPE: np.dtype[Any]
 TALLY_DTYPE: np.dtype[Any]
+CUT_DTYPE: np.dtype[Any]
 ENTRY_BYTES: int
 
 class DataPlane:
@@ -50,6 +51,8 @@ class DataPlane:
     def refused(self) -> tuple[NDArray[Any], int]: ...
     @property
     def broken(self) -> tuple[NDArray[Any], int]: ...
+    @property
+    def cuts(self) -> tuple[NDArray[Any], int]: ...
     @property
     def rule_counts(self) -> NDArray[Any]: ...
     @property

@@ -32,6 +32,7 @@ from sgfast.core.conntrack cimport (
 from sgfast.core.conntrack_icmp cimport ICMP_ALIVE
 from sgfast.core.conntrack_other cimport BIDIRECTIONAL, UNIDIRECTIONAL
 from sgfast.core.conntrack_tcp cimport FIN_WAIT, SYN_SENT, SYN_SENT2, TCP_ESTABLISHED, fill_tcp_table
+from sgfast.core.cuts cimport Cuts, CutRow, free_cuts, init_cuts
 from sgfast.core.frames cimport Frame, FrameBatch
 from sgfast.core.intrinsics cimport be32, likely, prefetch
 from sgfast.core.judge cimport Passage, find_owners
@@ -101,11 +102,18 @@ HEADER_DTYPE = np.dtype([
     ("dport", "<u2"), ("family", "u1"), ("protocol", "u1"), ("tcp_flags", "u1"), ("icmp_type", "u1"),
     ("icmp_code", "u1"), ("has_ports", "u1"), ("has_icmp", "u1"), ("spare", "u1"), ("icmp_id", "<u4"),
 ])
+_ENDS = [
+    ("initiator", "u1", (16,)), ("responder", "u1", (16,)), ("ports", "<u4"), ("icmp", "<u2"), ("family", "u1"),
+    ("protocol", "u1"), ("has_ports", "u1"), ("spare", "u1"),
+]
 FLOW_DTYPE = np.dtype([
     ("first_ns", "<i8"), ("last_ns", "<i8"), ("bytes", "<u8", (2,)), ("packets", "<u8", (2,)),
-    ("initiator", "u1", (16,)), ("responder", "u1", (16,)), ("rule", "<i4", (2,)), ("ports", "<u4"),
-    ("icmp", "<u2"), ("family", "u1"), ("protocol", "u1"), ("verdict", "u1"), ("reason", "u1"), ("answer", "u1"),
-    ("has_ports", "u1"), ("side_end", "u1", (2,)),
+    *_ENDS, ("rule", "<i4", (2,)), ("verdict", "u1"), ("reason", "u1"), ("answer", "u1"), ("side_end", "u1", (2,)),
+])
+CUT_DTYPE = np.dtype([
+    ("cut_ns", "<i8"), ("again_ns", "<i8"), ("packets", "<u8"), ("bytes", "<u8"), *_ENDS, ("rule", "<i4", (2,)),
+    ("change", "<u4"), ("previous", "<u4"), ("outcome", "u1"), ("turned", "u1"), ("finished", "u1"),
+    ("spare_too", "u1"),
 ])
 TALLY_DTYPE = np.dtype([
     ("peer", "u1", (16,)), ("instance", "<i4"), ("port_key", "<u2"), ("protocol", "u1"), ("reason", "u1"),
@@ -117,6 +125,7 @@ _RULE_COUNT = np.dtype([("connections", "<u8"), ("packets", "<u8"), ("bytes", "<
 assert RESULT_DTYPE.itemsize == sizeof(ResultRow)
 assert HEADER_DTYPE.itemsize == sizeof(HeaderRow)
 assert FLOW_DTYPE.itemsize == sizeof(FlowRow)
+assert CUT_DTYPE.itemsize == sizeof(CutRow)
 assert TALLY_DTYPE.itemsize == sizeof(TallyRow)
 
 ENTRY_BYTES = sizeof(Entry)
@@ -159,6 +168,7 @@ cdef class DataPlane:
             raise MemoryError
         init_table(&plane.table, max_connections, midstream != 0, keep_flows)
         init_table(&plane.attempts, MAX_ATTEMPTS, False, keep_flows)
+        init_cuts(&plane.cuts)
         plane.table.marks_expire = midstream == 1
         plane.table.report_odd = reporting
         plane.attempts.report_odd = reporting
@@ -201,6 +211,7 @@ cdef class DataPlane:
     def __dealloc__(self):
         free_table(&self.plane.table)
         free_table(&self.plane.attempts)
+        free_cuts(&self.plane.cuts)
         free_tally(&self.plane.denials)
         free_tally(&self.plane.unanswered)
         free_tally(&self.plane.refused)
@@ -372,18 +383,18 @@ cdef class DataPlane:
             if (row.verdict == ALLOW) == (row.answer == 1):
                 continue
             memset(&p, 0, sizeof(Packet))
-            p.ipv6 = row.family == 6
+            p.ipv6 = row.ends.family == 6
             if p.ipv6:
-                set_ipv6(&p.key, row.initiator, row.responder, &p.source_high)
+                set_ipv6(&p.key, row.ends.initiator, row.ends.responder, &p.source_high)
             else:
-                set_ipv4(&p.key, be32(row.initiator), be32(row.responder), &p.source_high)
+                set_ipv4(&p.key, be32(row.ends.initiator), be32(row.ends.responder), &p.source_high)
             find_owners(plane, &p, &way)
             judge = 1 - p.source_high
             memset(&key, 0, sizeof(TallyRow))
-            key.protocol = row.protocol
-            key.has_ports = row.has_ports
-            key.has_icmp = row.icmp != 0
-            key.port_key = <uint16_t>(row.ports & 0xFFFF) if row.has_ports else row.icmp
+            key.protocol = row.ends.protocol
+            key.has_ports = row.ends.has_ports
+            key.has_icmp = row.ends.icmp != 0
+            key.port_key = <uint16_t>(row.ends.ports & 0xFFFF) if row.ends.has_ports else row.ends.icmp
             if row.verdict == ALLOW:
                 if way.instance[judge] < 0:
                     continue
@@ -395,7 +406,7 @@ cdef class DataPlane:
                     judge = p.source_high
                 tally = &plane.broken
                 key.reason = row.reason
-                key.family = row.family
+                key.family = row.ends.family
                 spell_peer(key.peer, &p, 1 - judge)
             key.inbound = judge != p.source_high
             key.instance = way.instance[judge]
@@ -480,6 +491,12 @@ cdef class DataPlane:
         return _tally(&self.plane.broken)
 
     @property
+    def cuts(self):
+        """``(rows, untold)``: what became of connections that changes cut, as CUT_DTYPE (``core/cuts.pxd``)."""
+        cdef Cuts* cuts = &self.plane.cuts
+        return _rows(<const uint8_t*>cuts.rows, cuts.count * sizeof(CutRow), CUT_DTYPE), cuts.untold
+
+    @property
     def rule_counts(self):
         """Structured array by rule number: connections, packets, bytes."""
         return _rows(
@@ -500,6 +517,7 @@ cdef class DataPlane:
             "inferred": plane.inferred,
             "denied": plane.denied,
             "disconnected": plane.disconnected,
+            "changes": plane.changes,
             "late": plane.clock.late,
             "restarts": plane.clock.restarts,
             "later_fragments": plane.later_fragments,

@@ -39,6 +39,7 @@ from sgfast.core.conntrack cimport (
     sweep,
 )
 from sgfast.core.conntrack_tcp cimport TCP_ESTABLISHED
+from sgfast.core.cuts cimport follows_cut, note_return
 from sgfast.core.intrinsics cimport likely, unlikely
 from sgfast.core.judge cimport Passage, find_owners, judge_side, make_live, marks_matter
 from sgfast.core.plane cimport Plane, RuleCount
@@ -129,10 +130,25 @@ cdef inline void tally_denial(Plane* plane, const Packet* p, Passage* way, int s
 
 cdef inline void deny(Plane* plane, const Packet* p, Passage* way, ResultRow* row, int side, uint8_t reason) \
         noexcept nogil:
-    # What comes after a cut is no denial of its own: in the changed world it would be a retransmission at most.
-    if plane.reporting and reason != DISCONNECTED:
+    # What comes after a cut is no denial of its own (cuts.pxd).
+    cdef bint after_cut = reason == DISCONNECTED
+    if plane.cuts.waiting.used:
+        after_cut |= follows_cut(&plane.cuts, p, way.opener_denied, plane.clock.now)
+    if plane.reporting and not after_cut:
         tally_denial(plane, p, way, side, reason)
     finish(plane, p, row, DENY, reason)
+
+
+cdef inline void deny_error(
+    Plane* plane, const Packet* p, const Packet* quoted, Passage* way, ResultRow* row, int side
+) noexcept nogil:
+    # An ICMP error; `quoted` is the packet it tells of, NULL if it tells of none.
+    cdef bint after_cut = (
+        plane.cuts.waiting.used and quoted != NULL and follows_cut(&plane.cuts, quoted, False, plane.clock.now)
+    )
+    if plane.reporting and not after_cut:
+        tally_denial(plane, p, way, side, INVALID)
+    finish(plane, p, row, DENY, INVALID)
 
 
 cdef inline void deny_early(Plane* plane, const Packet* p, Passage* way, ResultRow* row, uint8_t reason) noexcept nogil:
@@ -338,6 +354,9 @@ cdef inline void keep_tuples(
                 if (state & FROM_HIGH) != p.source_high:
                     hear(p, e)
 
+    if unlikely(plane.cuts.waiting.used) and way.created and verdict == ALLOW:
+        note_return(&plane.cuts, p, t, way.slot, way.initiator_high, plane.clock.now)
+
     if unlikely(way.opener and p.step == TCP_SYN and p.protocol == PROTO_TCP and marks_matter(plane)):
         if way.slot == NO_SLOT:
             way.slot = add_key(t, &p.key, p.digest, p.hash)
@@ -483,6 +502,7 @@ cdef inline void judge_icmp_error(Plane* plane, const Packet* p, Passage* way, R
     memset(&quoted_way, 0, sizeof(Passage))
     readable = read_quote(&plane.wire, p, &quoted.key, &quoted.digest, &quoted.hash, &quoted.source_high)
     quoted.ipv6 = p.ipv6
+    quoted.wire = p.wire
     quoted_source = quoted.source_high
     quoted_destination = 1 - quoted_source
     if readable:
@@ -513,13 +533,13 @@ cdef inline void judge_icmp_error(Plane* plane, const Packet* p, Passage* way, R
             relates(plane, slot, quoted_destination, way)
         note_side(plane, p, way, &row.egress if row != NULL else NULL, source, way.reason == RELATED)
         if way.reason != RELATED:
-            deny(plane, p, way, row, source, INVALID)
+            deny_error(plane, p, &quoted if readable else NULL, way, row, source)
             return
     if way.instance[destination] >= 0:
         relates(plane, slot, quoted_source, way)
         note_side(plane, p, way, &row.ingress if row != NULL else NULL, destination, way.reason == RELATED)
         if way.reason != RELATED:
-            deny(plane, p, way, row, destination, INVALID)
+            deny_error(plane, p, &quoted if readable else NULL, way, row, destination)
             return
     e = entry_at(&t.slab, slot)
     if unreachable:

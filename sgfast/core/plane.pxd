@@ -6,6 +6,7 @@ from sgfast.core.classifier cimport Tables
 from sgfast.core.clock cimport Clock
 from sgfast.core.conntrack cimport STATE_COUNT, Table
 from sgfast.core.conntrack_tcp cimport TcpTable
+from sgfast.core.cuts cimport Cuts
 from sgfast.core.tally cimport Tally
 from sgfast.core.types cimport REASON_COUNT, VERDICT_COUNT
 from sgfast.core.wire cimport WireContext
@@ -25,6 +26,7 @@ cdef packed struct RuleCount:
 cdef struct Plane:
     Table table
     Table attempts          # denied openers that leave no tuple behind; only for the report
+    Cuts cuts               # likewise
     WireContext wire
     TcpTable tcp
     const Tables* rules
@@ -46,6 +48,7 @@ cdef struct Plane:
     uint64_t inferred
     uint64_t denied
     uint64_t disconnected
+    uint64_t changes        # of the policy
     RuleCount* rule_counts
     Tally denials
     Tally unanswered

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ReplayResult
 from sgfast.report.fragments import time_text
 
@@ -41,7 +42,33 @@ def summary(result: ReplayResult) -> dict[str, Any]:
         },
         "warnings": list(result.warnings),
         "changes": [
-            {"time": time_text(change.at_ns), "change": change.text, "disconnected": change.disconnected}
+            {
+                "time": time_text(change.at_ns),
+                "change": change.text,
+                "disconnected": change.disconnected,
+                "came_back": change.came_back,
+                "denied_again": change.denied_again,
+                "packets_after": change.packets_after,
+                "connections": [
+                    {
+                        "protocol": protocol_name(cut.protocol) or cut.protocol,
+                        "initiator": cut.initiator,
+                        "initiator_port": cut.initiator_port,
+                        "responder": cut.responder,
+                        "responder_port": cut.responder_port,
+                        "icmp_type": cut.icmp_type,
+                        "icmp_code": cut.icmp_code,
+                        "finished": cut.finished,
+                        "packets_after": cut.packets_after,
+                        "outcome": cut.outcome,
+                        "time": None if cut.again_ns is None else time_text(cut.again_ns),
+                        "turned": cut.turned,
+                        "egress_rule": cut.egress_rule,
+                        "ingress_rule": cut.ingress_rule,
+                    }
+                    for cut in change.connections
+                ],
+            }
             for change in result.changes
         ],
     }

@@ -12,7 +12,7 @@ from sgfast.capture.names import printable
 from sgfast.engine import REASONS
 from sgfast.policy.model import ICMP, ICMPV6
 from sgfast.policy.protocols import protocol_name
-from sgfast.replaying import Broken, Denied, ReplayResult, RuleHits, Service
+from sgfast.replaying import Broken, CutConnection, Denied, ReplayResult, RuleHits, Service
 
 #: Rows of a list before "and N more".
 TOP = 10
@@ -196,8 +196,9 @@ def _write_denied(page: _Page, result: ReplayResult) -> None:
     if not result.packets:
         return
     page.line()
-    if not denied:
-        page.heading("Nothing was denied")
+    after_cuts = sum(change.packets_after or 0 for change in result.changes)
+    if denied == after_cuts:
+        page.heading("Nothing else was denied" if denied else "Nothing was denied")
         return
     page.heading("Denied most")
     if result.engine == "reference":
@@ -213,7 +214,7 @@ def _write_denied(page: _Page, result: ReplayResult) -> None:
         packets = sum(kind.packets for kind in rest) + result.denied_others
         more = plural(len(rest), "more kind") if not result.denied_others else f"more than {grouped(len(rest))} kinds"
         page.wrapped(f"and {more} ({plural(packets, 'packet')})", "  ")
-    nowhere = denied - sum(kind.packets for kind in result.denied) - result.denied_others
+    nowhere = denied - after_cuts - sum(kind.packets for kind in result.denied) - result.denied_others
     if nowhere > 0:
         page.wrapped(f"{plural(nowhere, 'packet')} without readable addresses (malformed)", "  ")
 
@@ -300,21 +301,72 @@ def _write_changes(page: _Page, result: ReplayResult) -> None:
     page.line()
     cut = sum(change.disconnected for change in result.changes)
     page.heading(f"Changes of the policy: {plural(cut, 'connection')} disconnected")
+    start = result.first_time_ns or 0
     if result.changes:
-        start = result.first_time_ns or 0
         rows = [
-            (grouped(change.disconnected), f"{(change.at_ns - start) / 1e9:.3f} s", printable(change.text))
+            (grouped(change.disconnected), _or_unknown(change.came_back), _seconds_from(start, change.at_ns),
+             printable(change.text))
             for change in result.changes
-        ]
-        page.table(("disconnected", "at", "change"), rows[:TOP])
+        ]  # fmt: skip
+        page.table(("disconnected", "came back", "at", "change"), rows[:TOP])
         if len(rows) > TOP:
             page.line(f"  and {plural(len(rows) - TOP, 'more change')}")
-    after = result.reasons.get("disconnected", 0)
-    if after:
-        # In the changed world they could be retransmissions at most: no denials of their own.
-        page.wrapped(f"{plural(after, 'packet')} of theirs came after the cut", "  ")
+    followed = [(change, connection) for change in result.changes for connection in change.connections]
+    for change, connection in followed[:TOP]:
+        page.hanging("  ", f"{_cut_name(connection)}", "bold")
+        page.wrapped(f"cut at {_seconds_from(start, change.at_ns)}; {_cut_end(connection, start)}", "    ")
+    if cut > TOP:
+        page.wrapped(f"and {plural(cut - TOP, 'more connection')}", "  ")
+    after_all = sum(change.packets_after or 0 for change in result.changes)
+    if after_all:
+        # No denials of their own: in the changed world they could be retransmissions at most.
+        page.wrapped(
+            f"{plural(after_all, 'packet')} of theirs came after the cut: with these changes, retransmissions at most; "
+            "what was denied most leaves them out",
+            "  ",
+        )
     if result.changes_left:
         page.wrapped(f"{plural(result.changes_left, 'change')} would come after the last packet", "  ")
+
+
+def _or_unknown(number: int | None) -> str:
+    return "?" if number is None else grouped(number)
+
+
+def _seconds_from(start_ns: int, at_ns: int) -> str:
+    return f"{(at_ns - start_ns) / 1e9:.3f} s"
+
+
+def _cut_name(cut: CutConnection) -> str:
+    protocol = protocol_name(cut.protocol) or f"protocol {cut.protocol}"
+    if cut.initiator_port is not None:
+        six = ":" in cut.initiator
+        ends = (
+            f"[{address}]:{port}" if six else f"{address}:{port}"
+            for address, port in ((cut.initiator, cut.initiator_port), (cut.responder, cut.responder_port))
+        )
+        return f"{protocol} {' > '.join(ends)}"
+    if cut.icmp_type is not None:
+        kind = _ICMP_NAMES.get(cut.protocol, {}).get(cut.icmp_type, f"type {cut.icmp_type}")
+        protocol = f"{protocol} {kind}"
+    return f"{protocol} {cut.initiator} > {cut.responder}"
+
+
+def _cut_end(cut: CutConnection, start_ns: int) -> str:
+    parts = ["had finished"] if cut.finished else []
+    if cut.packets_after:
+        parts.append(f"{plural(cut.packets_after, 'packet')} came after that")
+    if cut.again_ns is None:
+        parts.append("not opened again")
+        return "; ".join(parts)
+    at = _seconds_from(start_ns, cut.again_ns)
+    if cut.outcome == "denied":
+        parts.append(f"tried again at {at}, denied")
+    else:
+        rules = " and ".join(printable(rule) for rule in (cut.egress_rule, cut.ingress_rule) if rule is not None)
+        turned = " opened by the other end," if cut.turned else ""
+        parts.append(f"came back at {at},{turned} under {rules}")
+    return "; ".join(parts)
 
 
 def _write_notes(page: _Page, result: ReplayResult) -> None:

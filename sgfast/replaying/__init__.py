@@ -1,0 +1,153 @@
+"""Captures through an engine: the main job. Files in, totals out; what to write of it is up to ``report``.
+
+    capture.open_capture --FrameBatch--> engine --arrays--> sinks (one row a packet, one row a connection)
+                                           \\--counters--> ReplayResult
+
+``results`` is what comes out, ``fast`` and ``slow`` are what it goes through: the engine, or the reference model.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from sgfast.capture import open_capture
+from sgfast.core.frames import FrameBatch
+from sgfast.engine import Midstream, Mode
+from sgfast.policy.change_file import ChangeFile, TimedChange, load_changes
+from sgfast.policy.document import load_policy
+from sgfast.policy.model import Policy
+from sgfast.replaying.fast import FastRunner
+from sgfast.replaying.results import (
+    Broken,
+    ChangeDone,
+    CutConnection,
+    Denied,
+    FlowSink,
+    Names,
+    PacketSink,
+    ReplayResult,
+    RuleHits,
+    Service,
+    Unanswered,
+)
+from sgfast.replaying.slow import ReferenceRunner
+
+__all__ = [
+    "Broken",
+    "ChangeDone",
+    "CutConnection",
+    "Denied",
+    "FlowSink",
+    "Names",
+    "PacketSink",
+    "ReplayResult",
+    "RuleHits",
+    "Service",
+    "Unanswered",
+    "replay",
+]
+
+
+def replay(
+    policy: Policy | str | os.PathLike[str],
+    captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    mode: Mode = "causal",
+    midstream: Midstream = "infer",
+    vpc: str | None = None,
+    engine: Literal["fast", "reference"] = "fast",
+    packets: PacketSink | None = None,
+    flows: FlowSink | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    changes: ChangeFile | str | os.PathLike[str] | None = None,
+) -> ReplayResult:
+    """Judges every packet of ``captures`` (a path, or several), one replay in the order given; ``-`` is standard input.
+
+    ``engine="reference"`` runs the slow model instead, which knows no connection report. ``progress`` is called with
+    (packets, bytes read) so far, all captures together, now and then. Damage part way ends the replay there: what came
+    before is in the result. ``changes``: a change file (SPEC 9.5), or its path; it is checked whole before any packet
+    is judged.
+
+    Raises PolicyError, CaptureError; ValueError for an unknown option.
+    """
+    if isinstance(policy, str | os.PathLike):
+        policy = load_policy(policy)
+    if isinstance(captures, str | os.PathLike | bytes):
+        captures = [captures]
+    if isinstance(changes, str | os.PathLike):
+        changes = load_changes(changes)
+    paths = tuple(os.fsdecode(path) for path in captures)
+    runner: FastRunner | ReferenceRunner
+    if engine == "fast":
+        runner = FastRunner(policy, mode, midstream, vpc, packets, flows)
+    elif engine == "reference":
+        if flows is not None:
+            raise ValueError("the reference model makes no connection report: use the fast engine")
+        runner = ReferenceRunner(policy, mode, midstream, vpc, packets)
+    else:
+        raise ValueError(f"engine is 'fast' or 'reference', not {engine!r}")
+
+    timeline = _Timeline(policy, changes, runner)
+    result = ReplayResult(policy, mode, midstream, vpc, paths, engine, warnings=list(policy.warnings))
+    for path in paths:
+        # What is wrong with a file is told before anything is judged. A pipe can be opened only once.
+        if os.path.isfile(path):
+            open_capture(path).close()
+    packets_before = bytes_before = 0
+    began = time.perf_counter()
+    for path in paths:
+        with open_capture(path) as reader:
+            while (batch := reader.next_batch()) is not None:
+                timeline.process(batch)
+                if progress is not None:
+                    progress(packets_before + reader.packets, bytes_before + reader.bytes_read)
+            packets_before += reader.packets
+            bytes_before += reader.bytes_read
+            if reader.damage is not None:
+                result.damaged = reader.damage
+                break
+    timeline.finish()
+    runner.finish()
+    result.elapsed_seconds = time.perf_counter() - began
+    result.changes, result.changes_left = timeline.done, len(timeline.pending)
+    runner.fill(result)
+    return result
+
+
+class _Timeline:
+    """Hands batches to a runner, cut where a change of the policy comes between two packets (SPEC 6.1)."""
+
+    def __init__(self, policy: Policy, changes: ChangeFile | None, runner: FastRunner | ReferenceRunner) -> None:
+        self._policy = policy
+        self._file = changes
+        self._runner = runner
+        self.pending: deque[TimedChange] = deque()
+        self.done: list[ChangeDone] = []
+
+    def process(self, batch: FrameBatch) -> None:
+        if self._file is not None:
+            self._resolve(next(iter(batch))[0])
+        first = 0
+        while self.pending:
+            change = self.pending[0]
+            number = self._runner.frames_before(batch, first, change.at_ns)
+            if number == len(batch) - first:
+                break
+            self._runner.process(batch, first, number)
+            first += number
+            self.done.append(self._runner.apply(change))
+            self.pending.popleft()
+        self._runner.process(batch, first, len(batch) - first)
+
+    def finish(self) -> None:
+        if self._file is not None:
+            self._resolve(0)        # no packet came; still the file must be right
+
+    def _resolve(self, first_ns: int) -> None:
+        assert self._file is not None
+        self.pending.extend(self._file.resolve(self._policy, first_ns))
+        self._file = None

@@ -1,0 +1,215 @@
+"""A replay through the engine."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any, Literal
+
+import numpy as np
+
+from sgfast.core.dataplane import HEADER_DTYPE, RESULT_DTYPE
+from sgfast.core.frames import FrameBatch
+from sgfast.engine import REASONS, VERDICTS, Engine, Midstream, Mode
+from sgfast.policy.change_file import TimedChange
+from sgfast.policy.model import ICMP, ICMPV6, Policy
+from sgfast.replaying.results import (
+    LISTED_CUTS,
+    Broken,
+    ChangeDone,
+    CutConnection,
+    Denied,
+    FlowSink,
+    Names,
+    PacketSink,
+    ReplayResult,
+    Rows,
+    RuleHits,
+    Service,
+    Unanswered,
+    count,
+    warn_of_fragments,
+    warn_of_time,
+)
+
+#: How many of the connections still open at the end are reported in one go.
+FLOWS_AT_ONCE = 1 << 16
+
+#: By number in a row; the order of ``core/cuts.pxd``'s CutOutcome.
+_OUTCOMES: tuple[Literal["never", "back", "denied"], ...] = ("never", "back", "denied")
+
+
+class FastRunner:
+    def __init__(
+        self,
+        policy: Policy,
+        mode: Mode,
+        midstream: Midstream,
+        vpc: str | None,
+        packets: PacketSink | None,
+        flows: FlowSink | None,
+    ) -> None:
+        self.engine = Engine(
+            policy, mode=mode, midstream=midstream, vpc=vpc, keep_flows=flows is not None, reporting=True
+        )
+        self.packets = packets
+        self.flows = flows
+        self.headers: Rows | None = None
+        self.results: Rows | None = None
+        #: By number of the engine's change.
+        self._changes: dict[int, ChangeDone] = {}
+        self._begin_sinks()
+
+    def _begin_sinks(self) -> None:
+        compiled = self.engine.compiled
+        names = Names(
+            [instance.name for instance in compiled.instances],
+            [rule.id for rule in compiled.rules],
+            compiled.classifier.owner_of,
+        )
+        for sink in (self.packets, self.flows):
+            if sink is not None:
+                sink.begin(names)
+
+    def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
+        return self.engine.dataplane.frames_before(batch, first, at_ns)
+
+    def process(self, batch: FrameBatch, first: int, number: int) -> None:
+        plane = self.engine.dataplane
+        if self.packets is None:
+            plane.process_frames(batch, first=first, number=number)
+        else:
+            if self.headers is None or self.results is None or len(self.headers) < len(batch):
+                self.headers = np.zeros(batch.capacity, dtype=HEADER_DTYPE)
+                self.results = np.zeros(batch.capacity, dtype=RESULT_DTYPE)
+            plane.process_frames(batch, self.results, self.headers, first, number)
+            self.packets.write(self.headers[:number], self.results[:number])
+        if self.flows is not None:
+            self.flows.write(plane.take_flows())
+
+    def apply(self, change: TimedChange) -> ChangeDone:
+        number = self.engine.dataplane.counters["changes"]
+        applied = self.engine.apply(change.change, change.at_ns)
+        done = ChangeDone(change.at_ns, change.text, applied.disconnected, 0, 0, 0)
+        if applied.disconnected:
+            self._changes[number] = done
+        if self.flows is not None:
+            # What ended with the change still bears the names from before it.
+            self.flows.write(self.engine.dataplane.take_flows())
+        self._begin_sinks()
+        return done
+
+    def finish(self) -> None:
+        plane = self.engine.dataplane
+        done = False
+        while not done:
+            done = plane.finish(most=FLOWS_AT_ONCE)
+            if self.flows is not None:
+                self.flows.write(plane.take_flows())
+
+    def fill(self, result: ReplayResult) -> None:
+        engine, plane = self.engine, self.engine.dataplane
+        counters = plane.counters
+        numbering = engine.compiled.numbering
+        result.packets, result.bytes = counters["packets"], counters["bytes"]
+        result.verdicts = dict(zip(VERDICTS, counters["verdicts"], strict=True))
+        result.reasons = {
+            word: n for word, n in zip(REASONS, counters["reasons"], strict=True) if n and word is not None
+        }
+        result.connections = {
+            "opened": counters["opened"], "denied": counters["denied"],
+            "disconnected": counters["disconnected"], "inferred": counters["inferred"],
+        }  # fmt: skip
+        result.rules = [
+            RuleHits(rule, group, int(count["connections"]), int(count["packets"]), int(count["bytes"]))
+            for rule, group, count in zip(numbering.rules, numbering.rule_groups, plane.rule_counts, strict=True)
+        ]
+        result.first_time_ns, result.last_time_ns = counters["first_ns"], counters["last_ns"]
+        rows, result.denied_others = plane.denials
+        result.denied = sorted(
+            (self._denied(row) for row in rows),
+            key=lambda d: (-d.packets, *order(d.service, d.peer, d.direction, d.reason)),
+        )
+        result.broken = sorted(
+            (self._broken(row) for row in plane.broken[0]),
+            key=lambda b: (-b.connections, *order(b.service, b.peer, b.direction, b.reason)),
+        )
+        unanswered: tuple[tuple[Literal["refused", "silent"], Rows], ...] = (
+            ("refused", plane.refused[0]),
+            ("silent", plane.unanswered[0]),
+        )
+        for answer, rows in unanswered:
+            result.unanswered += [Unanswered(self._service(row), answer, int(row["packets"])) for row in rows]
+        result.unanswered.sort(key=lambda u: (-u.connections, *order(u.service, u.answer)))
+        self._follow_cuts(result)
+        warn_of_time(result, counters["late"], counters["restarts"])
+        warn_of_fragments(result, counters["later_fragments"])
+        if counters["evicted"] or counters["moot_evicted"]:
+            result.warnings.append(
+                f"the connection table was full: {count(counters['evicted'], 'unanswered connection')} and "
+                f"{count(counters['moot_evicted'], 'denied attempt')} were forgotten early "
+                f"(settings.max_connections is {result.policy.settings.max_connections})"
+            )
+        if counters["lost_flows"]:
+            result.warnings.append(f"no memory to report {counters['lost_flows']} connections")
+
+    def _follow_cuts(self, result: ReplayResult) -> None:
+        rows, untold = self.engine.dataplane.cuts
+        for number, done in self._changes.items():
+            own = rows[rows["change"] == number]
+            done.came_back = int((own["outcome"] == _OUTCOMES.index("back")).sum())
+            done.denied_again = int((own["outcome"] == _OUTCOMES.index("denied")).sum())
+            done.packets_after = int(own["packets"].sum())
+            listed = own[np.lexsort((own["finished"], -own["packets"].astype(np.int64)))][:LISTED_CUTS]
+            done.connections = [self._cut_connection(row) for row in listed]
+        if untold:
+            result.warnings.append(f"what became of {count(untold, 'disconnected connection')} was not followed")
+
+    def _cut_connection(self, row: Any) -> CutConnection:
+        length = 16 if row["family"] == 6 else 4
+        initiator, responder = (str(ip_address(row[end][:length].tobytes())) for end in ("initiator", "responder"))
+        ports, icmp = int(row["ports"]), int(row["icmp"])
+        has_ports = bool(row["has_ports"])
+        is_icmp = row["protocol"] == (ICMPV6 if row["family"] == 6 else ICMP)
+        outcome = _OUTCOMES[row["outcome"]]
+        rules = [self.engine.rules[n].id if n >= 0 else None for n in row["rule"].tolist()]
+        return CutConnection(
+            int(row["protocol"]), initiator, responder,
+            ports >> 16 if has_ports else None, ports & 0xFFFF if has_ports else None,
+            icmp >> 8 if is_icmp else None, icmp & 255 if is_icmp else None,
+            bool(row["finished"]), int(row["packets"]), outcome,
+            None if outcome == "never" else int(row["again_ns"]), bool(row["turned"]), *rules,
+        )  # fmt: skip
+
+    def _service(self, row: Any) -> Service:
+        key = int(row["port_key"])
+        icmp = bool(row["has_icmp"])
+        return Service(
+            self.engine.instances[row["instance"]].name,
+            int(row["protocol"]),
+            key if row["has_ports"] else None,
+            key >> 8 if icmp else None,
+            key & 255 if icmp else None,
+        )
+
+    def _peer(self, row: Any) -> tuple[str, str | None]:
+        packed = row["peer"][: 16 if row["family"] == 6 else 4].tobytes()
+        owner = self.engine.compiled.classifier.owner_of(packed)
+        return str(ip_address(packed)), self.engine.instances[owner].name if owner >= 0 else None
+
+    def _denied(self, row: Any) -> Denied:
+        direction: Literal["inbound", "outbound"] = "inbound" if row["inbound"] else "outbound"
+        reason = REASONS[row["reason"]] or ""
+        return Denied(
+            self._service(row), direction, *self._peer(row), reason, int(row["packets"]), int(row["bytes"])
+        )
+
+    def _broken(self, row: Any) -> Broken:
+        direction: Literal["inbound", "outbound"] = "inbound" if row["inbound"] else "outbound"
+        reason = REASONS[row["reason"]] or ""
+        return Broken(self._service(row), direction, *self._peer(row), reason, int(row["packets"]))
+
+
+def order(service: Service, *words: str) -> tuple[Any, ...]:
+    """Rows with equal counts come in the same order every time; the hash table they come from has none."""
+    numbers = (service.protocol, service.port, service.icmp_type, service.icmp_code)
+    return service.instance, *(-1 if number is None else number for number in numbers), *words

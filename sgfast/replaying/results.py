@@ -1,0 +1,217 @@
+"""What a replay finds, and what takes the rest of it row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from numpy.typing import NDArray
+
+from sgfast.capture import Damage
+from sgfast.engine import Midstream, Mode
+from sgfast.policy.model import Policy, Rule
+
+Rows = NDArray[Any]
+
+#: Connections of one change that are told of one by one.
+LISTED_CUTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the numbers in rows mean."""
+
+    #: By instance number.
+    instances: Sequence[str]
+    #: By rule number.
+    rules: Sequence[str]
+    #: Packed address (4 or 16 bytes) to instance number, or -1.
+    owner_of: Callable[[bytes], int]
+
+
+class PacketSink(Protocol):
+    """Takes every packet's headers (HEADER_DTYPE) and result (RESULT_DTYPE), in order.
+
+    ``begin`` comes before the first packet, and again when the policy has changed; numbers keep their meaning. Arrays
+    are only good until ``write`` returns.
+    """
+
+    def begin(self, names: Names) -> None: ...
+
+    def write(self, headers: Rows, results: Rows) -> None: ...
+
+
+class FlowSink(Protocol):
+    """Takes every connection and denied attempt once it ended (FLOW_DTYPE)."""
+
+    def begin(self, names: Names) -> None: ...
+
+    def write(self, flows: Rows) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RuleHits:
+    """What one rule did. ``packets``: those judged by it, replies included (SPEC 10.2)."""
+
+    rule: Rule
+    group: str
+    connections: int
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A protocol and its port or ICMP type, at one instance."""
+
+    instance: str
+    protocol: int
+    port: int | None
+    icmp_type: int | None
+    icmp_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Denied packets of one kind: which instance's filter, which way, which service, which peer, why."""
+
+    service: Service
+    direction: Literal["inbound", "outbound"]
+    peer: str
+    #: The instance that owns the peer's address, or None.
+    peer_name: str | None
+    reason: str
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Connections the groups deny though the other end answered them in the capture: what would break."""
+
+    service: Service
+    direction: Literal["inbound", "outbound"]
+    peer: str
+    peer_name: str | None
+    reason: str
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """Connections the groups allow that an instance refused, or never answered (SPEC 10.4)."""
+
+    service: Service
+    answer: Literal["refused", "silent"]
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class CutConnection:
+    """A connection that a change disconnected, and what became of it (SPEC 6.3, 6.4)."""
+
+    protocol: int
+    initiator: str
+    responder: str
+    initiator_port: int | None
+    responder_port: int | None
+    icmp_type: int | None
+    icmp_code: int | None
+    #: It was closed or reset when it was cut, only not yet forgotten: nothing was lost.
+    finished: bool
+    #: Its packets that came after the cut and open nothing: in the changed world retransmissions at most.
+    packets_after: int
+    #: ``back``: an opener of the same addresses and ports was allowed; ``denied``: one came and was not; ``never``.
+    outcome: Literal["back", "denied", "never"]
+    #: When it came back, or first tried to.
+    again_ns: int | None
+    #: What came back was opened by the other end.
+    turned: bool
+    #: The rules it came back under, of the egress and the ingress side.
+    egress_rule: str | None
+    ingress_rule: str | None
+
+
+@dataclass(slots=True)
+class ChangeDone:
+    """A change of the policy during the replay (SPEC 6)."""
+
+    #: On the replay's clock (SPEC 9.1).
+    at_ns: int
+    #: The operation and whom it concerns.
+    text: str
+    #: Connections it disconnected; one between two instances counts once.
+    disconnected: int
+    #: How many of them came back, how many tried and were denied, their packets after the cut; None: not followed.
+    came_back: int | None = None
+    denied_again: int | None = None
+    packets_after: int | None = None
+    #: Most packets after the cut first; at most ``LISTED_CUTS``.
+    connections: list[CutConnection] = field(default_factory=list)
+
+
+@dataclass
+class ReplayResult:
+    """What a replay found. Times are nanoseconds since the Unix epoch, None where there was no packet."""
+
+    policy: Policy
+    mode: Mode
+    midstream: Midstream
+    vpc: str | None
+    captures: tuple[str, ...]
+    engine: Literal["fast", "reference"] = "fast"
+    packets: int = 0
+    #: On the wire.
+    bytes: int = 0
+    #: By SPEC's words, every verdict present.
+    verdicts: dict[str, int] = field(default_factory=dict)
+    #: By SPEC's words, only those that came up.
+    reasons: dict[str, int] = field(default_factory=dict)
+    #: opened, denied, disconnected, inferred; one between two instances counts once.
+    connections: dict[str, int] = field(default_factory=dict)
+    rules: list[RuleHits] = field(default_factory=list)
+    #: Of the packets' own times; the replay's clock (SPEC 9.1) never runs backwards, they may.
+    first_time_ns: int | None = None
+    last_time_ns: int | None = None
+    #: Reading and judging, not start-up.
+    elapsed_seconds: float = 0.0
+    damaged: Damage | None = None
+    warnings: list[str] = field(default_factory=list)
+    #: Most packets first; at most ``core.tally``'s number of kinds, the rest is in ``denied_others``.
+    denied: list[Denied] = field(default_factory=list)
+    denied_others: int = 0
+    broken: list[Broken] = field(default_factory=list)
+    unanswered: list[Unanswered] = field(default_factory=list)
+    #: In the order they took effect; those of the last packet's time and later are not there.
+    changes: list[ChangeDone] = field(default_factory=list)
+    #: Changes that the captures ended before.
+    changes_left: int = 0
+
+    @property
+    def packets_per_second(self) -> float:
+        return self.packets / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def warn_of_time(result: ReplayResult, late: int, restarts: int) -> None:
+    if late:
+        result.warnings.append(
+            f"timestamps of {count(late, 'packet')} up to 60 s before the one before: taken as simultaneous"
+        )
+    if restarts:
+        result.warnings.append(
+            f"timestamps of {count(restarts, 'packet')} more than 60 s before the one before: time went on from there "
+            "without a gap"
+        )
+
+
+def warn_of_fragments(result: ReplayResult, later_fragments: int) -> None:
+    if later_fragments:
+        result.warnings.append(
+            f"{count(later_fragments, 'later fragment')} denied: fragments are not joined yet, only first ones are "
+            "judged"
+        )
