@@ -21,10 +21,11 @@ if TYPE_CHECKING:
         Verdict,
         header,
     )
-    from sgfast.errors import CaptureError, OutputError, PolicyError, SgfastError
+    from sgfast.errors import CaptureError, OutputError, PolicyError, SgfastError, SnapshotError
     from sgfast.policy.document import load_policy, parse_policy
     from sgfast.policy.model import Policy
     from sgfast.replaying import ReplayResult, replay
+    from sgfast.snapshot import load_snapshot, save_snapshot
 
 __version__ = "0.1.0"
 
@@ -35,10 +36,11 @@ _HOMES = {
         "HEADER_DTYPE", "NO_SIDE", "REASONS", "RESULT_DTYPE", "VERDICTS", "Engine", "Explanation", "FrameBatch", "Side",
         "Verdict", "header",
     ),
-    "sgfast.errors": ("CaptureError", "OutputError", "PolicyError", "SgfastError"),
+    "sgfast.errors": ("CaptureError", "OutputError", "PolicyError", "SgfastError", "SnapshotError"),
     "sgfast.policy.document": ("load_policy", "parse_policy"),
     "sgfast.policy.model": ("Policy",),
     "sgfast.replaying": ("ReplayResult",),
+    "sgfast.snapshot": ("load_snapshot", "save_snapshot"),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -73,10 +75,13 @@ __all__ = [
     "ReplayResult",
     "SgfastError",
     "Side",
+    "SnapshotError",
     "Verdict",
     "__version__",
     "header",
     "load_policy",
+    "load_snapshot",
     "parse_policy",
     "replay",
+    "save_snapshot",
 ]

@@ -20,8 +20,8 @@ from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.engine import Midstream, Mode
+    from sgfast.output import Output
     from sgfast.replaying import ReplayResult
-    from sgfast.report.output import Output
 
 EXIT_FAIL_ON = 1
 EXIT_BAD = 2
@@ -80,6 +80,14 @@ def main() -> None:
     "minutes; allow: at any time), or deny their packets.",
 )
 @click.option("--changes", metavar="FILE", help="Change the policy while traffic flows, as FILE says.")
+@click.option(
+    "--snapshot",
+    metavar="FILE",
+    help="Save the state after the last packet, for --resume; --connections leaves open ones to that replay.",
+)
+@click.option(
+    "--resume", metavar="FILE", help="Go on where a replay with --snapshot FILE stopped; same policy, options, changes."
+)
 @click.option("--verdicts", metavar="FILE", help="Write one JSON object a line for each packet.")
 @click.option("--connections", metavar="FILE", help="Write one JSON object a line for each connection, as it ends.")
 @_format_option
@@ -99,6 +107,8 @@ def replay(
     policy: str,
     captures: tuple[str, ...],
     changes: str | None,
+    snapshot: str | None,
+    resume: str | None,
     vpc: str | None,
     mode: Mode,
     midstream: Midstream,
@@ -119,21 +129,28 @@ def replay(
     if engine == "reference" and connections is not None:
         raise click.UsageError("--connections needs --engine fast: the reference model keeps no such list")
 
-    from sgfast.report.output import is_standard_output, open_output, refuse_shared
+    if engine == "reference" and (snapshot is not None or resume is not None):
+        raise click.UsageError("--snapshot and --resume need --engine fast: the reference model has no snapshots")
+    if resume == "-":
+        raise click.UsageError("--resume needs a file: a snapshot is not read from standard input")
 
-    paths = [path for path in (verdicts, connections) if path is not None]
-    refuse_shared(paths, (policy, *captures, *(() if changes is None else (changes,))))
+    from sgfast.output import is_standard_output, open_output, refuse_shared
+
+    paths = [path for path in (verdicts, connections, snapshot) if path is not None]
+    refuse_shared(paths, (policy, *captures, *(path for path in (changes, resume) if path is not None)))
     report_name = "standard error" if any(map(is_standard_output, paths)) else "standard output"
 
     with ExitStack() as stack:
         # Before anything long: an output that cannot be written is known at once.
         packet_output = None if verdicts is None else stack.enter_context(open_output(verdicts))
         flow_output = None if connections is None else stack.enter_context(open_output(connections))
+        state_output = None if snapshot is None else stack.enter_context(open_output(snapshot))
         result = _replay(
-            policy, captures, changes, packet_output, flow_output, report_name, mode, midstream, vpc, engine
-        )
+            policy, captures, changes, resume, state_output, packet_output, flow_output, report_name, mode, midstream,
+            vpc, engine,
+        )  # fmt: skip
         raise_arrived()
-        outputs = [output for output in (packet_output, flow_output) if output is not None]
+        outputs = [output for output in (packet_output, flow_output, state_output) if output is not None]
         for output in outputs:
             output.close()
         for output in outputs:
@@ -150,6 +167,8 @@ def _replay(
     policy: str,
     captures: tuple[str, ...],
     changes: str | None,
+    resume: str | None,
+    state_output: Output | None,
     packet_output: Output | None,
     flow_output: Output | None,
     report_name: str,
@@ -186,6 +205,8 @@ def _replay(
             flows=None if flow_output is None else ConnectionLines(flow_output.write),
             progress=progress,
             changes=changes,
+            resume=resume,
+            snapshot=state_output,
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.compiler import CompiledPolicy, Compiler
+from sgfast.compiler import CompiledPolicy, Compiler, Numbering
 from sgfast.core.dataplane import HEADER_DTYPE, RESULT_DTYPE, DataPlane
 from sgfast.core.frames import FrameBatch
 from sgfast.policy.changes import Change, RemoveInstance, apply_changes
@@ -142,7 +142,8 @@ class Engine:
     ``policy``: a :class:`Policy`, or the path of a document. ``mode``: ``"verbatim"`` judges every packet as given,
     ``"causal"`` also knows what could not have followed a denied opener (SPEC 9.2). ``midstream``: what becomes of TCP
     packets of unknown connections (SPEC 9.3). ``vpc``: the VPC whose addresses the packets carry; None sees all of
-    them (SPEC 7.1). ``keep_flows`` and ``reporting`` are for replays.
+    them (SPEC 7.1). ``keep_flows`` and ``reporting`` are for replays, ``numbering`` goes on with the numbers of an
+    earlier engine.
 
     Raises PolicyError for a policy that cannot be used, ValueError for an unknown option. One engine may be shared by
     threads: calls take turns, without the GIL. A child of ``fork`` may use its copy only if no thread was in a call at
@@ -159,6 +160,7 @@ class Engine:
         keep_flows: bool = False,
         reporting: bool = False,
         hash_key: Sequence[int] | None = None,
+        numbering: Numbering | None = None,
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode is {' or '.join(MODES)}, not {mode!r}")
@@ -166,11 +168,13 @@ class Engine:
             raise ValueError(f"midstream is {', '.join(MIDSTREAMS)}, not {midstream!r}")
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self.vpc = vpc
-        self._compiler = Compiler(vpc)
+        self._compiler = Compiler(vpc, numbering)
         self.compiled: CompiledPolicy = self._compiler.compile(self.policy)
         self._changing = threading.Lock()
-        self.mode = mode
-        self.midstream = midstream
+        self.mode: Mode = mode
+        self.midstream: Midstream = midstream
+        self.keep_flows = keep_flows
+        self.reporting = reporting
         self.dataplane = DataPlane(
             self.compiled.classifier,
             causal=mode == "causal",

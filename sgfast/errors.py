@@ -19,3 +19,7 @@ class CaptureError(SgfastError):
 
 class OutputError(SgfastError):
     """An output that cannot be written (SPEC 10.5); exit status 2."""
+
+
+class SnapshotError(SgfastError):
+    """A snapshot that cannot be read, or does not belong to this replay; exit status 2."""

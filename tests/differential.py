@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -57,11 +58,11 @@ def expected(verdict: PacketVerdict) -> tuple[Any, ...]:
 
 def compare(
     policy: Policy, traffic: Traffic, run: tuple[Any, ...], batch: int, seen: Counter[Any], hash_key: Any = None,
-    changer: Changer | None = None,
+    changer: Changer | None = None, through: Callable[[Engine], Engine] | None = None,
 ) -> None:
     """Judges ``traffic`` with both and raises AssertionError at the first packet they differ on.
 
-    ``changer``: changes the policy between batches.
+    ``changer``: changes the policy between batches. ``through``: what an engine goes through between batches.
     """
     mode, midstream, vpc = run
     engine = Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True, hash_key=hash_key)
@@ -81,6 +82,8 @@ def compare(
                 changes[start] = (drawn, now, disconnected)
                 seen.update(("change", type(change).__name__) for change in drawn)
                 seen["disconnected"] += disconnected
+        if through is not None:
+            engine = through(engine)
         part = slice(start, start + batch)
         results.append(
             engine.process(

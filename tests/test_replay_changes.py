@@ -149,6 +149,17 @@ def test_an_instance_that_is_removed_keeps_its_name_in_what_it_had(tmp_path: Pat
     assert told.verdicts["out-of-scope"] == 5 and told.connections["disconnected"] == 0
 
 
+def test_broken_connection_of_an_instance_that_is_gone_is_not_somebody_elses(tmp_path: Path) -> None:
+    policy = write_policy(tmp_path, POLICY)
+    story = [(0.0, to_web("S")), (0.1, from_web("SA")), (0.5, to_web("A", 5000)), (3.0, to_web("A", 5000))]
+    capture = write_story(tmp_path, story)
+    closed = write_changes(tmp_path, REMOVE % 0)
+    told = replay(policy, capture, changes=closed)
+    assert [(broken.service.instance, broken.connections) for broken in told.broken] == [("web-1", 1)]
+    gone = write_changes(tmp_path, REMOVE % 0, "{at: 1, remove_instance: {instance: web-1}}")
+    assert replay(policy, capture, changes=gone).broken == []
+
+
 def test_hits_of_a_rule_that_came_later_and_of_one_that_went(tmp_path: Path) -> None:
     changes = write_changes(
         tmp_path, REMOVE % 1.5,

@@ -100,8 +100,9 @@ class _People:
 class Compiler:
     """Compiles a policy, and later ones: what a change does not touch is taken over (SPEC 6)."""
 
-    def __init__(self, vpc: str | None = None) -> None:
+    def __init__(self, vpc: str | None = None, numbering: Numbering | None = None) -> None:
         self.vpc = vpc
+        self._first_numbering = Numbering() if numbering is None else numbering
         self._last: CompiledPolicy | None = None
         self._people: _People | None = None
         self._addresses: AddressClasses | None = None
@@ -122,7 +123,7 @@ class Compiler:
 
     def _compile(self, policy: Policy, renewed: Sequence[str]) -> CompiledPolicy:
         old = self._last
-        numbering = (Numbering() if old is None else old.numbering).after(policy, renewed)
+        numbering = (self._first_numbering if old is None else old.numbering).after(policy, renewed)
         in_order = [numbering.of_rule(group.name, rule) for group in policy.security_groups for rule in group.rules]
         rules = [rule for group in policy.security_groups for rule in group.rules]
         named = frozenset(rule.peer.name for rule in rules if isinstance(rule.peer, GroupPeer))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import zip_longest
 
 from sgfast.policy.model import Instance, Policy, Rule
@@ -19,6 +19,27 @@ class Numbering:
         self._rule: dict[tuple[str, str], int] = {}
         self._instance: dict[str, int] = {}
         self._policy = Policy(security_groups=(), instances=())
+
+    @staticmethod
+    def restored(
+        rules: Iterable[Rule], rule_groups: Iterable[str], instances: Iterable[Instance],
+        of_rules: Mapping[tuple[str, str], int], of_instances: Mapping[str, int],
+    ) -> Numbering:
+        """What the lists and ``numbers`` of another one say. ValueError where they do not fit together."""
+        new = Numbering()
+        new.rules, new.rule_groups, new.instances = list(rules), list(rule_groups), list(instances)
+        new._rule, new._instance = dict(of_rules), dict(of_instances)
+        if len(new.rules) != len(new.rule_groups):
+            raise ValueError("not one group for each rule")
+        for numbers, length in ((new._rule.values(), len(new.rules)), (new._instance.values(), len(new.instances))):
+            if len(set(numbers)) != len(numbers) or not all(0 <= n < length for n in numbers):
+                raise ValueError("a number that is none")
+        return new
+
+    @property
+    def numbers(self) -> tuple[dict[tuple[str, str], int], dict[str, int]]:
+        """By group and rule id, and by instance: what has a number now, or gets the same one if it comes back."""
+        return self._rule, self._instance
 
     def of_rule(self, group: str, rule: Rule) -> int:
         return self._rule[group, rule.id]

@@ -193,6 +193,7 @@ cdef void rearm(Table* t, uint32_t slot) noexcept nogil
 
 # A tuple's life. Slots passed in are of entries in the index.
 cdef uint32_t add_key(Table* t, const FlowKey* key, uint64_t digest, uint32_t hash_value) noexcept nogil
+cdef void join_age(Table* t, uint32_t slot) noexcept nogil
 cdef void drop_key(Table* t, uint32_t slot) noexcept nogil      # of an entry in no list
 cdef void key_of(const Table* t, uint32_t slot, FlowKey* key) noexcept nogil
 cdef void spell_ends(const Table* t, uint32_t slot, bint initiator_high, Ends* ends) noexcept nogil

@@ -404,6 +404,8 @@ cdef class DataPlane:
                     continue
                 if row.side_end[0] == SIDE_DENIED or way.instance[judge] < 0:
                     judge = p.source_high
+                if way.instance[judge] < 0:
+                    continue        # deleted meanwhile
                 tally = &plane.broken
                 key.reason = row.reason
                 key.family = row.ends.family

@@ -24,8 +24,8 @@ cdef void free_tally(Tally* tally) noexcept nogil:
     tally.cells = NULL
 
 
-cdef void count(Tally* tally, const TallyRow* key, uint64_t nbytes) noexcept nogil:
-    # `key`: a row whose counters are 0.
+cdef TallyRow* cell_of(Tally* tally, const TallyRow* key) noexcept nogil:
+    # The key's cell, made if need be; NULL: there is no room.
     cdef uint64_t words[KEY_WORDS]
     cdef uint64_t h
     cdef uint32_t at
@@ -33,9 +33,7 @@ cdef void count(Tally* tally, const TallyRow* key, uint64_t nbytes) noexcept nog
     if tally.cells == NULL:
         tally.cells = <TallyRow*>calloc(TALLY_CELLS, sizeof(TallyRow))
         if tally.cells == NULL:
-            tally.other_packets += 1
-            tally.other_bytes += nbytes
-            return
+            return NULL
     memcpy(words, key, KEY_BYTES)
     h = fold(words[0] ^ tally.secret, words[1] ^ (tally.secret >> 7))
     h = fold(h ^ words[2], words[3] ^ tally.secret)
@@ -45,15 +43,33 @@ cdef void count(Tally* tally, const TallyRow* key, uint64_t nbytes) noexcept nog
         if cell.packets == 0:
             break
         if memcmp(cell, key, KEY_BYTES) == 0:
-            cell.packets += 1
-            cell.bytes += nbytes
-            return
+            return cell
         at = (at + 1) & (TALLY_CELLS - 1)
     if tally.groups == TALLY_GROUPS:
+        return NULL
+    tally.groups += 1
+    memcpy(cell, key, KEY_BYTES)
+    return cell
+
+
+cdef void count(Tally* tally, const TallyRow* key, uint64_t nbytes) noexcept nogil:
+    # `key`: a row whose counters are 0.
+    cdef TallyRow* cell = cell_of(tally, key)
+    if cell == NULL:
         tally.other_packets += 1
         tally.other_bytes += nbytes
         return
-    tally.groups += 1
-    memcpy(cell, key, KEY_BYTES)
-    cell.packets = 1
-    cell.bytes = nbytes
+    cell.packets += 1
+    cell.bytes += nbytes
+
+
+cdef bint add_row(Tally* tally, const TallyRow* row) noexcept nogil:
+    cdef TallyRow* cell
+    if row.packets == 0:
+        return False        # a free cell's mark
+    cell = cell_of(tally, row)
+    if cell == NULL:
+        return False
+    cell.packets += row.packets
+    cell.bytes += row.bytes
+    return True

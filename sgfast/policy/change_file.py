@@ -67,7 +67,7 @@ class ChangeFile:
     """A change file that was read. What its changes mean is known only with a policy and the first packet's time."""
 
     def __init__(self, root: Node, origin: str) -> None:
-        self._origin = origin
+        self.origin = origin
         self._reader = reader = NodeReader(origin)
         if reader.is_null(root):
             raise reader.error(root, "", "the document is empty")
@@ -117,7 +117,7 @@ class ChangeFile:
             timed.append((at, item))
         result = []
         for at, item in sorted(timed, key=lambda pair: pair[0]):
-            reader = _ChangeReader(self._origin, policy)
+            reader = _ChangeReader(self.origin, policy)
             with garbage_collection_paused():
                 change = _OPERATIONS[item.operation](reader, item.node, item.path)
             try:

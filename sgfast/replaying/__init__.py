@@ -3,7 +3,8 @@
     capture.open_capture --FrameBatch--> engine --arrays--> sinks (one row a packet, one row a connection)
                                            \\--counters--> ReplayResult
 
-``results`` is what comes out, ``fast`` and ``slow`` are what it goes through: the engine, or the reference model.
+``results`` is what comes out, ``fast`` and ``slow`` are what it goes through: the engine, or the reference model;
+``earlier`` is for replays that stop and go on.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from sgfast.capture import open_capture
+from sgfast.capture.names import printable
 from sgfast.core.frames import FrameBatch
-from sgfast.engine import Midstream, Mode
+from sgfast.engine import Engine, Midstream, Mode
+from sgfast.errors import SnapshotError
+from sgfast.output import Output
 from sgfast.policy.change_file import ChangeFile, TimedChange, load_changes
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy
+from sgfast.replaying.earlier import Earlier, go_on, stop
 from sgfast.replaying.fast import FastRunner
 from sgfast.replaying.results import (
     Broken,
@@ -64,15 +69,22 @@ def replay(
     flows: FlowSink | None = None,
     progress: Callable[[int, int], None] | None = None,
     changes: ChangeFile | str | os.PathLike[str] | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    snapshot: Output | str | os.PathLike[str] | None = None,
 ) -> ReplayResult:
     """Judges every packet of ``captures`` (a path, or several), one replay in the order given; ``-`` is standard input.
 
-    ``engine="reference"`` runs the slow model instead, which knows no connection report. ``progress`` is called with
-    (packets, bytes read) so far, all captures together, now and then. Damage part way ends the replay there: what came
-    before is in the result. ``changes``: a change file (SPEC 9.5), or its path; it is checked whole before any packet
-    is judged.
+    ``engine="reference"`` runs the slow model instead, which knows no connection report and no snapshots. ``progress``
+    is called with (packets, bytes read) so far, all captures together, now and then. Damage part way ends the replay
+    there: what came before is in the result. ``changes``: a change file (SPEC 9.5), or its path; it is checked whole
+    before any packet is judged.
 
-    Raises PolicyError, CaptureError; ValueError for an unknown option.
+    ``snapshot``: where to save the state after the last packet; ``flows`` then gets no connections that still live:
+    whoever goes on tells of them. ``resume``: such a state to go on from, as if these
+    captures had come after those in one replay; policy, options and changes must be those of that replay. The result
+    is that of all captures, ``elapsed_seconds`` apart.
+
+    Raises PolicyError, CaptureError, SnapshotError, OutputError; ValueError for an unknown option.
     """
     if isinstance(policy, str | os.PathLike):
         policy = load_policy(policy)
@@ -81,18 +93,30 @@ def replay(
     if isinstance(changes, str | os.PathLike):
         changes = load_changes(changes)
     paths = tuple(os.fsdecode(path) for path in captures)
+    earlier = Earlier()
     runner: FastRunner | ReferenceRunner
     if engine == "fast":
-        runner = FastRunner(policy, mode, midstream, vpc, packets, flows)
+        if resume is None:
+            made = Engine(
+                policy, mode=mode, midstream=midstream, vpc=vpc, keep_flows=flows is not None, reporting=True
+            )
+        else:
+            made, earlier = go_on(resume, policy, mode=mode, midstream=midstream, vpc=vpc, flows=flows is not None)
+        runner = FastRunner(made, packets, flows)
     elif engine == "reference":
         if flows is not None:
             raise ValueError("the reference model makes no connection report: use the fast engine")
+        if resume is not None or snapshot is not None:
+            raise ValueError("the reference model has no snapshots: use the fast engine")
         runner = ReferenceRunner(policy, mode, midstream, vpc, packets)
     else:
         raise ValueError(f"engine is 'fast' or 'reference', not {engine!r}")
 
-    timeline = _Timeline(policy, changes, runner)
-    result = ReplayResult(policy, mode, midstream, vpc, paths, engine, warnings=list(policy.warnings))
+    timeline = _Timeline(policy, changes, runner, earlier)
+    result = ReplayResult(
+        policy, mode, midstream, vpc, (*earlier.captures, *paths), engine, warnings=list(policy.warnings),
+        earlier_packets=runner.packets_judged,
+    )  # fmt: skip
     for path in paths:
         # What is wrong with a file is told before anything is judged. A pipe can be opened only once.
         if os.path.isfile(path):
@@ -111,9 +135,12 @@ def replay(
                 result.damaged = reader.damage
                 break
     timeline.finish()
-    runner.finish()
-    result.elapsed_seconds = time.perf_counter() - began
     result.changes, result.changes_left = timeline.done, len(timeline.pending)
+    if snapshot is not None and isinstance(runner, FastRunner):
+        # Before what still lives is reported as such: it has not ended.
+        stop(snapshot, runner.engine, policy, Earlier(result.captures, timeline.first_ns, tuple(timeline.done)))
+    runner.finish(goes_on=snapshot is not None)
+    result.elapsed_seconds = time.perf_counter() - began
     runner.fill(result)
     return result
 
@@ -121,16 +148,22 @@ def replay(
 class _Timeline:
     """Hands batches to a runner, cut where a change of the policy comes between two packets (SPEC 6.1)."""
 
-    def __init__(self, policy: Policy, changes: ChangeFile | None, runner: FastRunner | ReferenceRunner) -> None:
+    def __init__(
+        self, policy: Policy, changes: ChangeFile | None, runner: FastRunner | ReferenceRunner, earlier: Earlier
+    ) -> None:
         self._policy = policy
         self._file = changes
         self._runner = runner
+        self.first_ns = earlier.first_ns
         self.pending: deque[TimedChange] = deque()
-        self.done: list[ChangeDone] = []
+        self.done: list[ChangeDone] = list(earlier.changes)
+        if self.first_ns is not None:
+            self._resolve(self.first_ns)
 
     def process(self, batch: FrameBatch) -> None:
-        if self._file is not None:
-            self._resolve(next(iter(batch))[0])
+        if self.first_ns is None:
+            self.first_ns = next(iter(batch))[0]
+            self._resolve(self.first_ns)
         first = 0
         while self.pending:
             change = self.pending[0]
@@ -144,10 +177,17 @@ class _Timeline:
         self._runner.process(batch, first, len(batch) - first)
 
     def finish(self) -> None:
-        if self._file is not None:
+        if self.first_ns is None:
             self._resolve(0)        # no packet came; still the file must be right
 
     def _resolve(self, first_ns: int) -> None:
-        assert self._file is not None
-        self.pending.extend(self._file.resolve(self._policy, first_ns))
-        self._file = None
+        if self._file is None:
+            return
+        changes = self._file.resolve(self._policy, first_ns)
+        known = [(change.at_ns, change.text) for change in changes[: len(self.done)]]
+        if known != [(done.at_ns, done.text) for done in self.done]:
+            raise SnapshotError(
+                f"{printable(self._file.origin)}: does not begin with the {len(self.done)} changes made before the "
+                "snapshot: give the change file of that replay"
+            )
+        self.pending.extend(changes[len(self.done) :])

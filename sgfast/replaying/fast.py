@@ -9,9 +9,9 @@ import numpy as np
 
 from sgfast.core.dataplane import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
-from sgfast.engine import REASONS, VERDICTS, Engine, Midstream, Mode
+from sgfast.engine import REASONS, VERDICTS, Engine
 from sgfast.policy.change_file import TimedChange
-from sgfast.policy.model import ICMP, ICMPV6, Policy
+from sgfast.policy.model import ICMP, ICMPV6
 from sgfast.replaying.results import (
     LISTED_CUTS,
     Broken,
@@ -39,24 +39,13 @@ _OUTCOMES: tuple[Literal["never", "back", "denied"], ...] = ("never", "back", "d
 
 
 class FastRunner:
-    def __init__(
-        self,
-        policy: Policy,
-        mode: Mode,
-        midstream: Midstream,
-        vpc: str | None,
-        packets: PacketSink | None,
-        flows: FlowSink | None,
-    ) -> None:
-        self.engine = Engine(
-            policy, mode=mode, midstream=midstream, vpc=vpc, keep_flows=flows is not None, reporting=True
-        )
+    def __init__(self, engine: Engine, packets: PacketSink | None, flows: FlowSink | None) -> None:
+        """``engine``: one that reports, and keeps flows if there are ``flows``."""
+        self.engine = engine
         self.packets = packets
         self.flows = flows
         self.headers: Rows | None = None
         self.results: Rows | None = None
-        #: By number of the engine's change.
-        self._changes: dict[int, ChangeDone] = {}
         self._begin_sinks()
 
     def _begin_sinks(self) -> None:
@@ -65,10 +54,16 @@ class FastRunner:
             [instance.name for instance in compiled.instances],
             [rule.id for rule in compiled.rules],
             compiled.classifier.owner_of,
+            self.engine.dataplane.counters["packets"],
         )
         for sink in (self.packets, self.flows):
             if sink is not None:
                 sink.begin(names)
+
+    @property
+    def packets_judged(self) -> int:
+        judged: int = self.engine.dataplane.counters["packets"]
+        return judged
 
     def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
         return self.engine.dataplane.frames_before(batch, first, at_ns)
@@ -89,22 +84,25 @@ class FastRunner:
     def apply(self, change: TimedChange) -> ChangeDone:
         number = self.engine.dataplane.counters["changes"]
         applied = self.engine.apply(change.change, change.at_ns)
-        done = ChangeDone(change.at_ns, change.text, applied.disconnected, 0, 0, 0)
-        if applied.disconnected:
-            self._changes[number] = done
+        done = ChangeDone(
+            change.at_ns, change.text, applied.disconnected, 0, 0, 0, number=number if applied.disconnected else -1
+        )
         if self.flows is not None:
             # What ended with the change still bears the names from before it.
             self.flows.write(self.engine.dataplane.take_flows())
         self._begin_sinks()
         return done
 
-    def finish(self) -> None:
+    def finish(self, *, goes_on: bool) -> None:
+        """``goes_on``: what still lives will be told of by the replay that goes on from here."""
         plane = self.engine.dataplane
         done = False
         while not done:
             done = plane.finish(most=FLOWS_AT_ONCE)
             if self.flows is not None:
-                self.flows.write(plane.take_flows())
+                flows = plane.take_flows()
+                if not goes_on:
+                    self.flows.write(flows)
 
     def fill(self, result: ReplayResult) -> None:
         engine, plane = self.engine, self.engine.dataplane
@@ -154,13 +152,15 @@ class FastRunner:
 
     def _follow_cuts(self, result: ReplayResult) -> None:
         rows, untold = self.engine.dataplane.cuts
-        for number, done in self._changes.items():
-            own = rows[rows["change"] == number]
+        for done in result.changes:
+            if done.number < 0:
+                continue
+            own = rows[rows["change"] == done.number]
             done.came_back = int((own["outcome"] == _OUTCOMES.index("back")).sum())
             done.denied_again = int((own["outcome"] == _OUTCOMES.index("denied")).sum())
             done.packets_after = int(own["packets"].sum())
             listed = own[np.lexsort((own["finished"], -own["packets"].astype(np.int64)))][:LISTED_CUTS]
-            done.connections = [self._cut_connection(row) for row in listed]
+            done.connections = tuple(self._cut_connection(row) for row in listed)
         if untold:
             result.warnings.append(f"what became of {count(untold, 'disconnected connection')} was not followed")
 

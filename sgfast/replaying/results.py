@@ -28,6 +28,8 @@ class Names:
     rules: Sequence[str]
     #: Packed address (4 or 16 bytes) to instance number, or -1.
     owner_of: Callable[[bytes], int]
+    #: How many packets came before.
+    packets: int = 0
 
 
 class PacketSink(Protocol):
@@ -148,7 +150,9 @@ class ChangeDone:
     denied_again: int | None = None
     packets_after: int | None = None
     #: Most packets after the cut first; at most ``LISTED_CUTS``.
-    connections: list[CutConnection] = field(default_factory=list)
+    connections: tuple[CutConnection, ...] = ()
+    #: Which of the engine's changes it was, if it disconnected something.
+    number: int = -1
 
 
 @dataclass
@@ -174,7 +178,9 @@ class ReplayResult:
     #: Of the packets' own times; the replay's clock (SPEC 9.1) never runs backwards, they may.
     first_time_ns: int | None = None
     last_time_ns: int | None = None
-    #: Reading and judging, not start-up.
+    #: Of them, those of the replay this one goes on from.
+    earlier_packets: int = 0
+    #: Reading and judging, not start-up; of this replay alone.
     elapsed_seconds: float = 0.0
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
@@ -190,7 +196,7 @@ class ReplayResult:
 
     @property
     def packets_per_second(self) -> float:
-        return self.packets / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
+        return (self.packets - self.earlier_packets) / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
 
 
 def count(number: int, noun: str) -> str:

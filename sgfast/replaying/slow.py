@@ -56,6 +56,10 @@ class ReferenceRunner:
         if self.packets is not None:
             self.packets.begin(Names(list(self.instance_number), list(self.rule_number), lambda packed: -1))
 
+    @property
+    def packets_judged(self) -> int:
+        return sum(self.verdicts.values())
+
     def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
         probe = copy(self.engine)       # its clock moves, the engine's does not
         for n, (time_ns, *_) in enumerate(islice(batch, first, None)):
@@ -82,7 +86,7 @@ class ReferenceRunner:
         if self.packets is not None:
             self.packets.write(headers, results)
 
-    def finish(self) -> None:
+    def finish(self, *, goes_on: bool) -> None:
         pass
 
     def _count(self, verdict: PacketVerdict, wire: int) -> None:

@@ -44,6 +44,7 @@ class VerdictLines:
 
     def begin(self, names: Names) -> None:
         self._names = names
+        self._packets = names.packets
         self._results.clear()
         self._sides.clear()
 

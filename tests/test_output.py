@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sgfast.errors import OutputError
-from sgfast.report.output import descriptor_named, open_output
+from sgfast.output import descriptor_named, open_output
 
 
 def test_a_file_appears_only_when_published(tmp_path: Path) -> None:

@@ -1,0 +1,415 @@
+"""A data plane's state as arrays, and back; why so stands in ``snapshot.pxd``."""
+
+from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, WAIT_LOCK
+from libc.stdint cimport int32_t, uint16_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+from sgfast.core.classifier cimport Classifier
+from sgfast.core.clock cimport Clock
+from sgfast.core.conntrack cimport (
+    EVICTABLE,
+    MOOT_ICMP,
+    MOOT_OTHER,
+    MOOT_TCP,
+    NO_STATE,
+    OPENER_SEEN,
+    REASON_SHIFT,
+    SIDE_END_COUNT,
+    TUPLE_LIVE,
+    UNBEGUN,
+    FlowRow,
+    Table,
+    add_key,
+    find_slot,
+    join_age,
+    key_of,
+    mark_opener,
+    rearm,
+    sweep,
+)
+from sgfast.core.conntrack_icmp cimport ICMP_ALIVE
+from sgfast.core.conntrack_other cimport BIDIRECTIONAL, UNIDIRECTIONAL
+from sgfast.core.conntrack_tcp cimport SYN_SENT, SYN_SENT2
+from sgfast.core.cuts cimport CUT_DENIED, MAX_CUTS, NO_CUT, CutRow
+from sgfast.core.dataplane cimport DataPlane
+from sgfast.core.plane cimport Plane, RuleCount
+from sgfast.core.slab cimport NO_SLOT, Entry, FlowRecord, entry_at, flow_at, mark_at
+from sgfast.core.tally cimport TALLY_CELLS, TALLY_GROUPS, Tally, TallyRow, add_row
+from sgfast.core.types cimport (
+    KIND_FROM_HIGH,
+    KIND_ICMP_QUERY,
+    KIND_IPV6,
+    KIND_ONE_WAY,
+    KIND_PORTS,
+    KIND_USED,
+    PROTO_TCP,
+    REASON_COUNT,
+    VERDICT_COUNT,
+    FlowKey,
+)
+from sgfast.core.wire cimport digest_key, hash_key
+
+from sgfast.core.dataplane import CUT_DTYPE, FLOW_DTYPE, TALLY_DTYPE
+
+TUPLE_DTYPE = np.dtype([
+    ("addr", "<u8", (4,)), ("deadline", "<i8", (2,)), ("rule", "<u4", (2,)), ("ports", "<u4"), ("protocol", "u1"),
+    ("kind", "u1"), ("state", "u1", (2,)), ("flags", "u1", (2,)), ("marks", "u1"), ("present", "u1"),
+])
+RECORD_DTYPE = np.dtype([
+    ("first_ns", "<i8"), ("last_ns", "<i8"), ("bytes", "<u8", (2,)), ("packets", "<u8", (2,)), ("rule", "<u4", (2,)),
+    ("initiator_high", "u1"), ("verdict", "u1"), ("reason", "u1"), ("side_end", "u1", (2,)), ("present", "u1"),
+    ("icmp", "<u2"),
+])
+assert TUPLE_DTYPE.itemsize == sizeof(TupleRow)
+assert RECORD_DTYPE.itemsize == sizeof(FlowRecord)
+
+_RULE_COUNT = np.dtype([("connections", "<u8"), ("packets", "<u8"), ("bytes", "<u8")])
+_TALLIES = ("denials", "unanswered", "refused", "broken")
+_CLOCK = ("now", "raw", "earliest", "latest", "late", "restarts", "started")
+
+
+cdef uint8_t* _bytes_of(array) except? NULL:
+    cdef uint8_t[::1] view
+    if array.nbytes == 0:
+        return NULL
+    view = array.view(np.uint8).reshape(-1)
+    return &view[0]
+
+
+cdef object _array(const void* data, size_t nbytes, dtype):
+    array = np.empty(nbytes // dtype.itemsize, dtype=dtype)
+    if nbytes:
+        memcpy(_bytes_of(array), data, nbytes)
+    return array
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+cdef object _save_table(Table* t, str name, dict arrays, dict numbers):
+    rows = np.zeros(t.used, dtype=TUPLE_DTYPE)
+    records = np.zeros(t.used if t.keep_flows else 0, dtype=RECORD_DTYPE)
+    cdef TupleRow* row = <TupleRow*>_bytes_of(rows)
+    cdef FlowRecord* record = <FlowRecord*>_bytes_of(records)
+    cdef uint32_t* row_of = <uint32_t*>malloc((<size_t>t.slab.fresh + 1) * sizeof(uint32_t))
+    cdef uint32_t slot
+    cdef uint32_t n = 0
+    cdef const Entry* e
+    cdef FlowKey key
+    if row_of == NULL:
+        raise MemoryError
+    with nogil:
+        for slot in range(t.slab.fresh):
+            e = entry_at(&t.slab, slot)
+            if not e.kind:
+                continue
+            key_of(t, slot, &key)
+            memcpy(row.addr, key.addr, sizeof(key.addr))
+            memcpy(row.deadline, e.deadline, sizeof(e.deadline))
+            memcpy(row.rule, e.rule, sizeof(e.rule))
+            row.ports = e.ports
+            row.protocol = e.protocol
+            row.kind = e.kind
+            memcpy(row.state, e.state, sizeof(e.state))
+            memcpy(row.flags, e.flags, sizeof(e.flags))
+            row.marks = e.marks
+            row.present = e.present
+            row += 1
+            if t.keep_flows:
+                record[n] = flow_at(&t.slab, slot)[0]
+            row_of[slot] = n
+            n += 1
+    age, seen = [], []
+    slot = t.age_head
+    while slot != NO_SLOT:
+        age.append(row_of[slot])
+        slot = entry_at(&t.slab, slot).age_next
+    slot = t.mark_head
+    while slot != NO_SLOT:
+        seen.append(row_of[slot])
+        slot = mark_at(&t.slab, slot).next
+    free(row_of)
+    arrays[f"{name}.rows"], arrays[f"{name}.records"] = rows, records
+    arrays[f"{name}.age"], arrays[f"{name}.seen"] = np.array(age, dtype=np.uint32), np.array(seen, dtype=np.uint32)
+    arrays[f"{name}.ended"] = _array(t.ended, t.ended_count * sizeof(FlowRow), FLOW_DTYPE)
+    numbers[name] = {
+        "evicted": t.evicted, "moot_evicted": t.moot_evicted, "lost": t.ended_lost, "marks_until": t.marks_until,
+    }
+
+
+cdef bint _key_is_right(const TupleRow* row) noexcept nogil:
+    cdef uint8_t what = row.kind & (KIND_PORTS | KIND_ICMP_QUERY | KIND_ONE_WAY)
+    if not row.kind & KIND_USED or what & (what - 1):
+        return False
+    if row.kind & KIND_FROM_HIGH and not what & (KIND_ICMP_QUERY | KIND_ONE_WAY):
+        return False
+    if row.kind & ~(KIND_USED | KIND_IPV6 | KIND_FROM_HIGH | KIND_PORTS | KIND_ICMP_QUERY | KIND_ONE_WAY):
+        return False
+    if not row.kind & KIND_IPV6:
+        return not (row.addr[1] or row.addr[2] or row.addr[3]) and row.addr[0] >> 32 <= <uint32_t>row.addr[0]
+    return row.addr[0] < row.addr[2] or (row.addr[0] == row.addr[2] and row.addr[1] <= row.addr[3])
+
+
+cdef bint _side_is_right(const TupleRow* row, int side, Py_ssize_t rules) noexcept nogil:
+    cdef uint8_t state = row.state[side]
+    cdef bint tcp = row.protocol == PROTO_TCP and row.kind & KIND_PORTS
+    cdef bint icmp = (row.kind & (KIND_ICMP_QUERY | KIND_ONE_WAY)) != 0
+    if state == NO_STATE:
+        return True
+    if state >= MOOT_TCP:
+        if row.flags[side] >> REASON_SHIFT >= REASON_COUNT:
+            return False
+        if row.rule[side] != NO_SLOT and row.rule[side] >= rules:
+            return False
+        return state == MOOT_TCP or state == MOOT_OTHER or state == MOOT_ICMP
+    if row.rule[side] >= rules:
+        return False
+    if tcp:
+        return SYN_SENT <= state <= SYN_SENT2
+    if icmp:
+        return state == ICMP_ALIVE
+    return state == UNIDIRECTIONAL or state == BIDIRECTIONAL
+
+
+cdef uint32_t _put_row(DataPlane plane, Table* t, const TupleRow* row, Py_ssize_t rules, bint waiting) noexcept nogil:
+    # The new entry's slot; NO_SLOT: the row cannot be.
+    cdef FlowKey key
+    cdef uint64_t digest
+    cdef uint32_t hash_value, slot
+    cdef Entry* e
+    if not _key_is_right(row) or row.present > 3:
+        return NO_SLOT
+    if not waiting and not (_side_is_right(row, 0, rules) and _side_is_right(row, 1, rules)):
+        return NO_SLOT
+    memset(&key, 0, sizeof(FlowKey))
+    memcpy(key.addr, row.addr, sizeof(key.addr))
+    key.ports = row.ports
+    key.protocol = row.protocol
+    key.kind = row.kind
+    digest = digest_key(&plane.plane.wire, &key)
+    hash_value = hash_key(&plane.plane.wire, digest, &key)
+    if find_slot(t, &key, digest, hash_value) != NO_SLOT:
+        return NO_SLOT
+    slot = add_key(t, &key, digest, hash_value)
+    if slot == NO_SLOT:
+        return NO_SLOT
+    e = entry_at(&t.slab, slot)
+    memcpy(e.rule, row.rule, sizeof(e.rule))
+    if waiting:
+        return slot
+    memcpy(e.deadline, row.deadline, sizeof(e.deadline))
+    memcpy(e.state, row.state, sizeof(e.state))
+    memcpy(e.flags, row.flags, sizeof(e.flags))
+    e.marks = row.marks & ~<uint8_t>(EVICTABLE | OPENER_SEEN | UNBEGUN)
+    e.present = row.present
+    if e.marks & TUPLE_LIVE:
+        t.live += 1
+        rearm(t, slot)
+    return slot
+
+
+cdef object _load_table(DataPlane plane, Table* t, str name, arrays, numbers, bint waiting):
+    cdef Py_ssize_t rules = (<Classifier>plane.classifier).rule_count
+    rows, records = _checked(arrays, f"{name}.rows", TUPLE_DTYPE), _checked(arrays, f"{name}.records", RECORD_DTYPE)
+    age, seen = _checked(arrays, f"{name}.age", np.dtype("<u4")), _checked(arrays, f"{name}.seen", np.dtype("<u4"))
+    ended = _checked(arrays, f"{name}.ended", FLOW_DTYPE)
+    cdef Py_ssize_t count = len(rows)
+    cdef const TupleRow* row = <const TupleRow*>_bytes_of(rows)
+    cdef const FlowRecord* record = <const FlowRecord*>_bytes_of(records)
+    cdef Py_ssize_t put = 0
+    cdef uint32_t[::1] slots
+    is_live = (rows["marks"] & <int>TUPLE_LIVE) != 0
+    is_old = (rows["marks"] & <int>EVICTABLE) != 0
+    is_seen = (rows["marks"] & <int>OPENER_SEEN) != 0
+    _must(waiting or bool((is_live | is_seen).all()), f"{name}: an entry without a use")
+    has_side = (rows["state"] != <int>NO_STATE).any(axis=1)
+    _must(bool((has_side == is_live).all()), f"{name}: a tuple without a side, or a side without a tuple")
+    _must(int(is_live.sum()) <= t.max_live, f"{name}: more tuples than max_connections")
+    _must(_orders(age, is_old) and _orders(seen, is_seen), f"{name}: an order that is none")
+    _must(not len(seen) or (t.keep_marks and len(seen) <= t.max_marks), f"{name}: openers that nobody asks for")
+    _must(len(records) == (count if t.keep_flows else 0), f"{name}: no record for each tuple")
+    _check_records(records, rules, name)
+    _check_records(ended, rules, name)
+
+    slots_array = np.empty(count, dtype=np.uint32)
+    slots = slots_array
+    with nogil:
+        while put < count:
+            slots[put] = _put_row(plane, t, &row[put], rules, waiting)
+            if slots[put] == NO_SLOT:
+                break
+            if t.keep_flows:
+                flow_at(&t.slab, slots[put])[0] = record[put]
+            put += 1
+    _must(put == count, f"{name}: row {put} cannot be, or memory ran out")
+    t.marks_until = _number(numbers[name], "marks_until")
+    for n in age.tolist():
+        join_age(t, slots[<Py_ssize_t>n])
+    for n in seen.tolist():
+        mark_opener(t, slots[<Py_ssize_t>n])
+    t.evicted = _number(numbers[name], "evicted")
+    t.moot_evicted = _number(numbers[name], "moot_evicted")
+    t.ended_lost = _number(numbers[name], "lost")
+    if len(ended):
+        t.ended = <FlowRow*>realloc(t.ended, ended.nbytes)
+        if t.ended == NULL:
+            raise MemoryError
+        memcpy(t.ended, _bytes_of(ended), ended.nbytes)
+        t.ended_count = t.ended_capacity = len(ended)
+
+
+def _orders(numbers, members):
+    """Whether row numbers name each of the members once."""
+    return len(numbers) == members.sum() and bool((np.sort(numbers) == np.flatnonzero(members)).all())
+
+
+def _check_records(records, rules, name):
+    signed = records["rule"].astype(np.int32)
+    _must(bool(((signed >= -1) & (signed < rules)).all()), f"{name}: a rule that is none")
+    for field, most in (("verdict", <int>VERDICT_COUNT), ("reason", <int>REASON_COUNT), ("side_end", <int>SIDE_END_COUNT)):
+        _must(bool((records[field] < most).all()), f"{name}: a {field} that is none")
+    if "initiator_high" in records.dtype.names:
+        _must(bool((records["initiator_high"] <= 1).all()), f"{name}: an end that is none")
+    if "family" in records.dtype.names:
+        _must(bool(np.isin(records["family"], (4, 6)).all()), f"{name}: a family that is none")
+        _must(bool((records["answer"] <= 2).all()), f"{name}: an answer that is none")
+
+
+# The whole plane ------------------------------------------------------------------------------------------------------
+
+def save_plane(DataPlane plane not None):
+    """``(numbers, arrays)``: JSON values, and arrays by name. Not while other threads judge."""
+    cdef Plane* p = &plane.plane
+    cdef Tally* tallies[4]
+    cdef int i
+    arrays, numbers = {}, {}
+    with nogil:
+        PyThread_acquire_lock(plane.lock, WAIT_LOCK)
+    try:
+        _save_table(&p.table, "table", arrays, numbers)
+        _save_table(&p.attempts, "attempts", arrays, numbers)
+        _save_table(&p.cuts.waiting, "waiting", arrays, numbers)
+        arrays["cuts"] = _array(p.cuts.rows, p.cuts.count * sizeof(CutRow), CUT_DTYPE)
+        arrays["rule_counts"] = _array(
+            p.rule_counts, (<Classifier>plane.classifier).rule_count * sizeof(RuleCount), _RULE_COUNT
+        )
+        numbers["clock"] = {
+            "now": p.clock.now, "raw": p.clock.raw, "earliest": p.clock.earliest, "latest": p.clock.latest,
+            "late": p.clock.late, "restarts": p.clock.restarts, "started": p.clock.started,
+        }
+        numbers["counters"] = {
+            "packets": p.packets, "bytes": p.bytes, "later_fragments": p.later_fragments, "opened": p.opened,
+            "inferred": p.inferred, "denied": p.denied, "disconnected": p.disconnected, "changes": p.changes,
+            "untold": p.cuts.untold, "window_end": p.window_end,
+        }
+        numbers["verdicts"] = [p.verdicts[i] for i in range(VERDICT_COUNT)]
+        numbers["reasons"] = [p.reasons[i] for i in range(REASON_COUNT)]
+        numbers["tallied"] = [plane.tallied[0], plane.tallied[1]]
+        numbers["others"] = {}
+        tallies[0], tallies[1], tallies[2], tallies[3] = &p.denials, &p.unanswered, &p.refused, &p.broken
+        for i, name in enumerate(_TALLIES):
+            cells = _array(tallies[i].cells, TALLY_CELLS * sizeof(TallyRow) if tallies[i].cells else 0, TALLY_DTYPE)
+            arrays[name] = cells[cells["packets"] > 0]
+            numbers["others"][name] = [tallies[i].other_packets, tallies[i].other_bytes]
+    finally:
+        PyThread_release_lock(plane.lock)
+    return numbers, arrays
+
+
+def load_plane(DataPlane plane not None, numbers, arrays):
+    """Puts what ``save_plane`` gave into a plane that has judged nothing, made with the same policy and options.
+
+    ValueError says what cannot be; the plane is then good for nothing.
+    """
+    cdef Plane* p = &plane.plane
+    cdef Classifier classifier = plane.classifier
+    cdef Tally* tallies[4]
+    cdef const TallyRow* row
+    cdef Py_ssize_t n
+    cdef int i
+    _must(not p.clock.started and not p.table.used, "the engine was used already")
+    clock = numbers["clock"]
+    p.clock.started = _number(clock, "started") != 0
+    p.clock.now, p.clock.raw = _time(clock, "now"), _time(clock, "raw")
+    p.clock.earliest, p.clock.latest = _time(clock, "earliest"), _time(clock, "latest")
+    p.clock.late, p.clock.restarts = _number(clock, "late"), _number(clock, "restarts")
+    if p.clock.started:
+        sweep(&p.table, p.clock.now)
+        sweep(&p.attempts, p.clock.now)
+    counters = numbers["counters"]
+    p.window_end = _number(counters, "window_end")
+    p.packets, p.bytes = _number(counters, "packets"), _number(counters, "bytes")
+    p.later_fragments = _number(counters, "later_fragments")
+    p.opened, p.inferred = _number(counters, "opened"), _number(counters, "inferred")
+    p.denied, p.disconnected = _number(counters, "denied"), _number(counters, "disconnected")
+    p.changes = _number(counters, "changes")
+    for name, length in (("verdicts", <int>VERDICT_COUNT), ("reasons", <int>REASON_COUNT)):
+        _must(len(numbers[name]) == length, f"{name}: not {length}")
+    for i in range(VERDICT_COUNT):
+        p.verdicts[i] = _number(numbers["verdicts"], i)
+    for i in range(REASON_COUNT):
+        p.reasons[i] = _number(numbers["reasons"], i)
+
+    _load_table(plane, &p.table, "table", arrays, numbers, False)
+    _load_table(plane, &p.attempts, "attempts", arrays, numbers, False)
+    cuts = _checked(arrays, "cuts", CUT_DTYPE)
+    _must(len(cuts) <= MAX_CUTS, "cuts: too many")
+    earlier = (cuts["previous"] == <uint32_t>NO_CUT) | (cuts["previous"] < np.arange(len(cuts)))
+    _must(bool(earlier.all() and (cuts["outcome"] <= <int>CUT_DENIED).all()), "cuts: a row that cannot be")
+    _must(bool(np.isin(cuts["family"], (4, 6)).all()), "cuts: a family that is none")
+    _must(bool(((cuts["rule"] >= -1) & (cuts["rule"] < classifier.rule_count)).all()), "cuts: a rule that is none")
+    waiting = _checked(arrays, "waiting.rows", TUPLE_DTYPE)
+    _must(bool((waiting["rule"][:, 0] < len(cuts)).all() and not waiting["marks"].any()), "waiting: not in the list")
+    _load_table(plane, &p.cuts.waiting, "waiting", arrays, numbers, True)
+    p.cuts.untold = _number(counters, "untold")
+    if len(cuts):
+        p.cuts.rows = <CutRow*>malloc(cuts.nbytes)
+        if p.cuts.rows == NULL:
+            raise MemoryError
+        memcpy(p.cuts.rows, _bytes_of(cuts), cuts.nbytes)
+        p.cuts.count = p.cuts.capacity = <uint32_t>len(cuts)
+
+    rule_counts = _checked(arrays, "rule_counts", _RULE_COUNT)
+    _must(len(rule_counts) == classifier.rule_count, "rule_counts: not one for each rule")
+    if len(rule_counts):
+        memcpy(p.rule_counts, _bytes_of(rule_counts), rule_counts.nbytes)
+    for i in range(2):
+        n = _number(numbers["tallied"], i)
+        _must(0 <= n <= (p.table.ended_count if i == 0 else p.attempts.ended_count), "tallied: beyond what ended")
+        plane.tallied[i] = n
+    tallies[0], tallies[1], tallies[2], tallies[3] = &p.denials, &p.unanswered, &p.refused, &p.broken
+    for i, name in enumerate(_TALLIES):
+        rows = _checked(arrays, name, TALLY_DTYPE)
+        _must(len(rows) <= TALLY_GROUPS, f"{name}: too many rows")
+        known = (rows["instance"] >= 0) & (rows["instance"] < classifier.instance_count)
+        _must(bool((known & (rows["reason"] < <int>REASON_COUNT) & (rows["spare"] == 0)).all()), f"{name}: a wrong row")
+        row = <const TallyRow*>_bytes_of(rows)
+        for n in range(len(rows)):
+            _must(add_row(tallies[i], &row[n]), f"{name}: a row that cannot be")
+        tallies[i].other_packets = _number(numbers["others"][name], 0)
+        tallies[i].other_bytes = _number(numbers["others"][name], 1)
+
+
+def _must(condition, problem):
+    if not condition:
+        raise ValueError(problem)
+
+
+def _checked(arrays, name, dtype):
+    array = arrays[name]
+    _must(array.dtype == dtype and array.ndim == 1, f"{name}: another kind of array")
+    return np.array(array, order="C")
+
+
+def _number(values, key):
+    value = values[key]
+    _must(type(value) is int, f"{key}: no number")
+    return value
+
+
+def _time(values, key):
+    value = _number(values, key)
+    _must(abs(value) <= 1 << 62, f"{key}: no time")
+    return value

@@ -1,0 +1,70 @@
+"""The model's frozen values as JSON values, and back: for what sgfast writes for itself to read.
+
+A dataclass becomes an object with its name under ``is``; tuples and sets become arrays, prefixes strings. Reading back
+is led by the type that is wanted, so nothing in a file can make anything but the model's values. Whether they make
+sense together is for whoever uses them; a policy that people write is ``document``'s.
+"""
+
+from __future__ import annotations
+
+import types
+from dataclasses import fields, is_dataclass
+from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+_NETWORKS = (IPv4Network, IPv6Network)
+
+
+def to_plain(value: Any) -> Any:
+    if isinstance(value, _NETWORKS):
+        return str(value)
+    if is_dataclass(value):
+        return {"is": type(value).__name__, **{f.name: to_plain(getattr(value, f.name)) for f in fields(value)}}
+    if isinstance(value, frozenset):
+        return sorted((to_plain(item) for item in value), key=repr)
+    if isinstance(value, tuple):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def from_plain(wanted: Any, plain: Any) -> Any:
+    """A value of the type ``wanted``. ValueError where ``plain`` is none."""
+    kind, choices = get_origin(wanted), get_args(wanted)
+    if kind in (Union, types.UnionType):
+        return from_plain(_choose(choices, plain), plain)
+    if kind is Literal:
+        if plain in choices and type(plain) in map(type, choices):
+            return plain
+    elif kind is tuple and isinstance(plain, list):
+        if choices[-1] is ...:
+            return tuple(from_plain(choices[0], item) for item in plain)
+        if len(plain) == len(choices):
+            return tuple(from_plain(choice, item) for choice, item in zip(choices, plain, strict=True))
+    elif kind is frozenset and isinstance(plain, list):
+        return frozenset(from_plain(choices[0], item) for item in plain)
+    elif wanted in _NETWORKS and isinstance(plain, str):
+        return ip_network(plain)
+    elif is_dataclass(wanted) and isinstance(wanted, type) and isinstance(plain, dict):
+        hints = _hints(wanted)
+        if plain.get("is") == wanted.__name__ and plain.keys() == {"is", *hints}:
+            return wanted(**{name: from_plain(hint, plain[name]) for name, hint in hints.items()})
+    elif type(plain) is wanted or (wanted is float and type(plain) is int):
+        return plain
+    raise ValueError(f"{str(plain)[:40]!r} is no {getattr(wanted, '__name__', wanted)}")
+
+
+def _choose(choices: tuple[Any, ...], plain: Any) -> Any:
+    if plain is None and types.NoneType in choices:
+        return types.NoneType
+    if isinstance(plain, dict):
+        return next((choice for choice in choices if getattr(choice, "__name__", "") == plain.get("is")), choices[0])
+    if isinstance(plain, str) and IPv6Network in choices:
+        return IPv6Network if ":" in plain else IPv4Network
+    return next((choice for choice in choices if choice is not types.NoneType), choices[0])
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in fields(cls)}

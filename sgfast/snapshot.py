@@ -1,0 +1,193 @@
+"""An engine's whole state in a file: policy, connections, clock, counters (for a replay that goes on later).
+
+The file is a NumPy ``.npz`` archive, uncompressed: ``about`` holds JSON (a format number, options, the policy, what the
+numbers in rows mean), the other members hold the data plane's rows (``core/snapshot.pxd``). The archive's checksums
+tell of damage, and every row is checked before it is put in: a file can be refused, but not do harm.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from dataclasses import dataclass, field
+from typing import IO, Any, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast import __version__
+from sgfast.capture.names import printable
+from sgfast.compiler import Numbering
+from sgfast.core.snapshot import load_plane, save_plane
+from sgfast.engine import Engine, Midstream, Mode
+from sgfast.errors import PolicyError, SnapshotError
+from sgfast.output import open_output
+from sgfast.policy.model import Instance, Policy, Rule
+from sgfast.policy.plain import from_plain, to_plain
+
+#: Counts up whenever what is written changes its meaning.
+FORMAT = 1
+#: Bytes of JSON: a policy of some million instances.
+_LONGEST_ABOUT = 1 << 30
+
+# What decoding, compiling and filling say about values that do not fit together.
+_MISFITS = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError, PolicyError)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An engine, and what the replay that saved it wants to know (JSON values)."""
+
+    engine: Engine
+    replay: dict[str, Any] = field(default_factory=dict)
+
+
+def save_snapshot(engine: Engine, path: str | os.PathLike[str], *, replay: dict[str, Any] | None = None) -> None:
+    """Writes all of ``engine`` to ``path``; a regular file appears whole or not at all. No thread may be judging.
+
+    Raises OutputError.
+    """
+    with open_output(os.fsdecode(path)) as output:
+        write_snapshot(engine, output, replay=replay)
+        output.publish()
+
+
+def write_snapshot(engine: Engine, stream: Any, *, replay: dict[str, Any] | None = None) -> None:
+    """As ``save_snapshot``, to whatever has ``write``."""
+    numbers, arrays = save_plane(engine.dataplane)
+    numbering = engine.compiled.numbering
+    of_rules, of_instances = numbering.numbers
+    about = {
+        "format": FORMAT,
+        "sgfast": __version__,
+        "mode": engine.mode,
+        "midstream": engine.midstream,
+        "vpc": engine.vpc,
+        "keep_flows": engine.keep_flows,
+        "reporting": engine.reporting,
+        "policy": to_plain(engine.policy),
+        "numbering": {
+            "rules": to_plain(tuple(numbering.rules)),
+            "rule_groups": numbering.rule_groups,
+            "instances": to_plain(tuple(numbering.instances)),
+            "of_rules": [[group, rule, n] for (group, rule), n in of_rules.items()],
+            "of_instances": list(of_instances.items()),
+        },
+        "plane": numbers,
+        "replay": replay or {},
+    }
+    text = json.dumps(about, separators=(",", ":")).encode()
+    # (NumPy's stub takes every keyword for its one option.)
+    cast(Any, np.savez)(_Writer(stream), about=np.frombuffer(text, dtype=np.uint8), **arrays)
+
+
+class _Writer(io.RawIOBase):
+    """What a zip archive needs of a stream that only takes bytes."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._stream.write(bytes(data))
+        return len(data)
+
+
+def load_snapshot(path: str | os.PathLike[str]) -> Engine:
+    """The engine that ``save_snapshot`` wrote to ``path``, in this process or another.
+
+    It goes on as if it had never stopped. Raises SnapshotError for a file that is no snapshot, is damaged, or is of
+    another format.
+    """
+    return read_snapshot(path).engine
+
+
+def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
+    """As ``load_snapshot``, with the replay's part."""
+    name = printable(os.fsdecode(path))
+    about, arrays = _read(path, name)
+    if about.get("format") != FORMAT:
+        raise SnapshotError(
+            f"{name}: is a snapshot of format {printable(str(about.get('format')))[:20]}, and this sgfast reads "
+            f"{FORMAT}: replay from the beginning"
+        )
+    try:
+        return _restore(about, arrays)
+    except _MISFITS as error:
+        what = f"{type(error).__name__} " if isinstance(error, KeyError | AttributeError) else ""
+        raise SnapshotError(f"{name}: is no snapshot that can be used: {printable(what + str(error))[:200]}") from error
+    except MemoryError as error:
+        raise SnapshotError(f"{name}: there is not enough memory for what it holds") from error
+
+
+def _read(path: str | os.PathLike[str], name: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    arrays: dict[str, NDArray[Any]] = {}
+    try:
+        with open(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+            size = os.fstat(stream.fileno()).st_size
+            for member in archive.infolist():
+                # Nothing may grow when it is read: what a header claims is at most what is there.
+                if member.compress_type != zipfile.ZIP_STORED or member.file_size > size:
+                    raise ValueError(f"{member.filename} is compressed")
+                with archive.open(member) as data:
+                    array = _array(data, member.file_size)
+                arrays[member.filename.removesuffix(".npy")] = array
+        text = arrays.pop("about")
+        if text.dtype != np.uint8 or len(text) > _LONGEST_ABOUT:
+            raise ValueError("about is no text")
+        about = json.loads(text.tobytes())
+        if not isinstance(about, dict):
+            raise ValueError("about is no object")
+        return about, arrays
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, NotImplementedError, RecursionError) as error:
+        raise SnapshotError(f"{name}: is no snapshot, or damaged: {printable(str(error))[:200]}") from error
+    except MemoryError as error:
+        raise SnapshotError(f"{name}: there is not enough memory for what it holds") from error
+    except OSError as error:
+        raise SnapshotError(f"{name}: cannot be read: {printable(error.strerror or str(error))}") from error
+
+
+def _array(data: IO[bytes], size: int) -> NDArray[Any]:
+    try:
+        if np.lib.format.read_magic(data) != (1, 0):
+            raise ValueError("an array of another version")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(data)
+    except Exception as error:      # a header is Python text to NumPy: what it raises is not said anywhere
+        raise ValueError(f"an array's header: {error}") from error
+    if dtype.hasobject or fortran or len(shape) != 1 or not 0 < dtype.itemsize <= size or not 0 <= shape[0] <= size:
+        raise ValueError("an array that cannot be")
+    content = data.read()
+    if len(content) != shape[0] * dtype.itemsize:
+        raise ValueError("an array is cut short")
+    return np.frombuffer(content, dtype=dtype)
+
+
+def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Snapshot:
+    if about["mode"] not in get_args(Mode) or about["midstream"] not in get_args(Midstream):
+        raise ValueError("an option is none")
+    policy = from_plain(Policy, about["policy"])
+    numbers = about["numbering"]
+    numbering = Numbering.restored(
+        from_plain(tuple[Rule, ...], numbers["rules"]),
+        from_plain(tuple[str, ...], numbers["rule_groups"]),
+        from_plain(tuple[Instance, ...], numbers["instances"]),
+        {(group, rule): n for group, rule, n in from_plain(tuple[tuple[str, str, int], ...], numbers["of_rules"])},
+        dict(from_plain(tuple[tuple[str, int], ...], numbers["of_instances"])),
+    )
+    engine = Engine(
+        policy,
+        mode=about["mode"],
+        midstream=about["midstream"],
+        vpc=from_plain(str | None, about["vpc"]),
+        keep_flows=from_plain(bool, about["keep_flows"]),
+        reporting=from_plain(bool, about["reporting"]),
+        numbering=numbering,
+    )
+    load_plane(engine.dataplane, about["plane"], arrays)
+    if not isinstance(about["replay"], dict):
+        raise ValueError("replay is no object")
+    return Snapshot(engine, about["replay"])
