@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sgfast.policy.model import Policy
-from sgfast.replaying import replay
+from sgfast.replaying import ReplayResult, replay
 from sgfast.report.verdicts import VerdictLines
 
 PROGRAMS = Path(__file__).parent.parent / "pcaps" / "programs"
@@ -82,18 +82,26 @@ def judged(policy: Policy, folder: Path, capture: str = "network") -> dict[str, 
 
     A scenario's packets are those from its beginning to that of the next one.
     """
-    text: list[bytes] = []
-    result = replay(policy, folder / f"{capture}.pcap", packets=VerdictLines(text.append))
-    assert result.damaged is None
     begins = scenarios(folder)
     lines: dict[str, list[Line]] = {scenario.name: [] for scenario in begins}
-    for line in map(json.loads, b"".join(text).splitlines()):
-        seconds, nanoseconds = line["time"].split(".")
-        now = int(seconds) * 10**9 + int(nanoseconds)
-        begun = [scenario.name for scenario in begins if scenario.began_ns <= now]
+    for line in verdict_lines(policy, folder / f"{capture}.pcap")[1]:
+        begun = [scenario.name for scenario in begins if scenario.began_ns <= time_ns(line)]
         if begun and line["verdict"] in ("allow", "deny", "moot"):
             lines[begun[-1]].append(line)
     return lines
+
+
+def verdict_lines(policy: Policy, capture: Path, **options: Any) -> tuple[ReplayResult, list[Line]]:
+    """A whole capture: the totals, and the lines of ``--verdicts``."""
+    text: list[bytes] = []
+    result = replay(policy, capture, packets=VerdictLines(text.append), **options)
+    assert result.damaged is None
+    return result, [json.loads(line) for line in b"".join(text).splitlines()]
+
+
+def time_ns(line: Line) -> int:
+    seconds, nanoseconds = line["time"].split(".")
+    return int(seconds) * 10**9 + int(nanoseconds)
 
 
 def places(lines: Iterable[Line]) -> str:

@@ -125,11 +125,15 @@ class Lab:
         self._processes.remove(process)
         return Finished(status, out.decode(errors="replace"))
 
-    def start(self, host: str, *command: str) -> subprocess.Popen[bytes]:
-        """Starts a program on a host; it ends with the lab at the latest. What it prints is kept in the folder."""
+    def start(self, host: str, *command: str, fed: bool = False) -> subprocess.Popen[bytes]:
+        """Starts a program on a host; it ends with the lab at the latest. What it prints is kept in the folder.
+
+        ``fed``: its standard input is a pipe of ours.
+        """
+        stdin = subprocess.PIPE if fed else subprocess.DEVNULL
         with open(self._log(host, Path(command[0]).name), "ab") as log:
             process = subprocess.Popen(
-                self._on(host, command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self._on(host, command), stdin=stdin, stdout=log, stderr=log, start_new_session=True
             )
         self._processes.append(process)
         return process

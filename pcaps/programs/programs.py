@@ -95,12 +95,16 @@ def _file(lab: Lab, ends: Ends) -> tuple[str, ...]:
 # --- logging in, the database, counting ------------------------------------------------------------------------------
 
 
-def _ssh(lab: Lab, ends: Ends) -> str:
+def ssh(lab: Lab, address: str, *command: str) -> tuple[str, ...]:
+    """The command line of an ssh client."""
     options = ("BatchMode=yes", "StrictHostKeyChecking=no", f"UserKnownHostsFile={lab.folder}/known_hosts",
                "IdentitiesOnly=yes", "LogLevel=ERROR", "ConnectTimeout=1")  # fmt: skip
-    command = ("ssh", "-F", "none", "-i", str(services.client_key(lab)), *(f"-o{option}" for option in options),
-               f"root@{ends.of('server')}", "echo welcome")  # fmt: skip
-    return _say(lab.run("client", *command, seconds=SECONDS), "welcome")
+    return ("ssh", "-F", "none", "-i", str(services.client_key(lab)), *(f"-o{option}" for option in options),
+            f"root@{address}", *command)  # fmt: skip
+
+
+def _ssh(lab: Lab, ends: Ends) -> str:
+    return _say(lab.run("client", *ssh(lab, ends.of("server"), "echo welcome"), seconds=SECONDS), "welcome")
 
 
 def _redis(lab: Lab, ends: Ends) -> str:

@@ -16,27 +16,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 
+import recorder
 import services
-from lab import HOSTS, ROUTER, Lab, LabError, NoLabError
+from lab import HOSTS, ROUTER, Lab
 from programs import SCENARIOS, Ends
 
 LIMIT_SECONDS = 240
 #: Between two scenarios: the last packets of one are over before the next one begins.
 GAP_SECONDS = 0.2
-#: Enough for every header, that of a packet quoted in an ICMPv6 error too.
-SNAP_LENGTH = 112
 #: Where each capture is taken.
 CAPTURES = {"network": (ROUTER, "br0"), **{host: (host, "eth0") for host in HOSTS}}
 
@@ -55,7 +50,9 @@ def record(output: Path, filters: Mapping[str, str]) -> None:
                         lab.wait_until(host, "ping", "-n", "-c", "1", "-W", "1", address)
             for host, rules in filters.items():
                 lab.load_filter(host, rules)
-            dumps = [_dump(lab, folder, capture) for capture in CAPTURES]
+            dumps = [
+                recorder.start_dump(lab, *place, folder / f"{capture}.pcap") for capture, place in CAPTURES.items()
+            ]
             scenarios = []
             for family in (4, 6):
                 for scenario in SCENARIOS:
@@ -73,28 +70,12 @@ def record(output: Path, filters: Mapping[str, str]) -> None:
             time.sleep(2 * GAP_SECONDS)
             for dump in dumps:
                 lab.stop(dump, signal.SIGINT)
-            for capture in CAPTURES:
-                _complain_about_losses(lab, capture)
+            for capture, (host, _) in CAPTURES.items():
+                recorder.complain_about_losses(lab, host, capture)
         for capture in CAPTURES:
             shutil.copyfile(folder / f"{capture}.pcap", output / f"{capture}.pcap")
     lines = ",\n".join(f"  {json.dumps(scenario)}" for scenario in scenarios)
     (output / "programs.json").write_text(f"[\n{lines}\n]\n")
-
-
-def _dump(lab: Lab, folder: Path, capture: str) -> subprocess.Popen[bytes]:
-    host, device = CAPTURES[capture]
-    dump = lab.start(
-        host, "tcpdump", "-i", device, "-w", str(folder / f"{capture}.pcap"), "-s", str(SNAP_LENGTH), "-Z", "root",
-        "--time-stamp-precision=nano", "--immediate-mode", "-U",
-    )  # fmt: skip
-    lab.wait_for(lambda: "listening on" in lab.log(host, "tcpdump"), f"tcpdump on {host}")
-    return dump
-
-
-def _complain_about_losses(lab: Lab, capture: str) -> None:
-    said = lab.log(CAPTURES[capture][0], "tcpdump")
-    if not re.search(r"(?m)^0 packets dropped by kernel", said):
-        raise LabError(f"{capture}.pcap is not complete: {said}")
 
 
 def _filter(text: str) -> tuple[str, str]:
@@ -107,37 +88,15 @@ def _filter(text: str) -> tuple[str, str]:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    """A signal to end becomes an exception, so that everything is taken down."""
-    sys.exit("record.py: took too long" if number == signal.SIGALRM else 128 + number)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Runs the programs of programs.py in a lab, and records them.")
     parser.add_argument("output", type=Path, help="an existing directory")
     parser.add_argument("--filter", type=_filter, action="append", default=[], metavar="HOST=FILE",
                         help="nftables rules to load on a host")  # fmt: skip
     arguments = parser.parse_args()
-    if not arguments.output.is_dir():
-        parser.error(f"no such directory: {arguments.output}")
-    if os.geteuid() != 0:
-        parser.error("needs root, for network namespaces")
     programs = services.PROGRAMS | (services.FILTER_PROGRAMS if arguments.filter else {})
-    if absent := services.missing(programs):
-        names, packages = ", ".join(absent), " ".join(sorted(set(absent.values())))
-        parser.error(f"not installed: {names} (Debian: apt-get install {packages})")
-
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
-        signal.signal(number, _end)
-    signal.alarm(LIMIT_SECONDS)
-    try:
-        record(arguments.output, dict(arguments.filter))
-    except NoLabError as error:
-        parser.error(str(error))
-    except LabError as error:
-        sys.exit(f"record.py: {error}")
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+    recorder.check(parser, arguments.output, programs)
+    recorder.run(parser, LIMIT_SECONDS, lambda: record(arguments.output, dict(arguments.filter)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab import HOSTS, Lab
@@ -44,21 +45,21 @@ FTP_PASSIVE_PORT = 30000
 FTP_ACTIVE_PORTS = "40000-40009"
 #: Answers with the number of bytes it was sent, once its client has closed its half of the connection.
 COUNT_PORT = 7000
+#: Says what it is told, over TCP and UDP.
+ECHO_PORT = 7
 
 
-def missing(programs: dict[str, str]) -> dict[str, str]:
+def missing(programs: Mapping[str, str]) -> dict[str, str]:
     return {name: package for name, package in programs.items() if shutil.which(name) is None}
 
 
 def start_all(lab: Lab) -> None:
     """Starts every server and waits until it answers."""
-    key, certificate = lab.folder / "tls.key", lab.folder / "tls.crt"
-    lab.must("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-             "-subj", f"/CN={NAME}", "-keyout", str(key), "-out", str(certificate))  # fmt: skip
+    certificate(lab)
     for host in ("server", "partner"):
-        _web(lab, host)
-    _ssh(lab)
-    _database(lab)
+        web(lab, host)
+    ssh(lab)
+    database(lab, "server")
     _files(lab)
     _names(lab)
     _time(lab)
@@ -79,7 +80,13 @@ def client_key(lab: Lab) -> Path:
     return lab.folder / "client.key"
 
 
-def _web(lab: Lab, host: str) -> None:
+def certificate(lab: Lab) -> None:
+    """What the web servers need first."""
+    lab.must("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+             "-subj", f"/CN={NAME}", "-keyout", f"{lab.folder}/tls.key", "-out", f"{lab.folder}/tls.crt")  # fmt: skip
+
+
+def web(lab: Lab, host: str) -> None:
     folder = lab.folder / f"web-{host}"
     (folder / "html").mkdir(parents=True)
     (folder / "html" / PAGE).write_bytes(b"s" * PAGE_BYTES)
@@ -101,7 +108,7 @@ http {{
     lab.start(host, "nginx", "-c", str(configuration))
 
 
-def _ssh(lab: Lab) -> None:
+def ssh(lab: Lab) -> None:
     for name in (lab.folder / "host.key", client_key(lab)):
         lab.must("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(name))
     # Debian's sshd insists on this folder.
@@ -120,11 +127,19 @@ UseDNS no
     lab.start("server", "/usr/sbin/sshd", "-D", "-e", "-f", str(configuration))
 
 
-def _database(lab: Lab) -> None:
-    folder = lab.folder / "redis"
+def database(lab: Lab, host: str) -> None:
+    folder = lab.folder / f"redis-{host}"
     folder.mkdir()
-    lab.start("server", "redis-server", "--port", "6379", "--bind", "0.0.0.0", "::", "--protected-mode", "no",
+    lab.start(host, "redis-server", "--port", "6379", "--bind", "0.0.0.0", "::", "--protected-mode", "no",
               "--save", "", "--dir", str(folder))  # fmt: skip
+
+
+def echo(lab: Lab, host: str) -> None:
+    for kind in ("TCP4-LISTEN:{},fork,reuseaddr", "TCP6-LISTEN:{},fork,reuseaddr,ipv6only=1",
+                 "UDP4-RECVFROM:{},fork", "UDP6-RECVFROM:{},fork,ipv6only=1"):  # fmt: skip
+        lab.start(host, "socat", kind.format(ECHO_PORT), "EXEC:cat")
+    for transport in ("tcp", "udp"):
+        lab.wait_listening(host, transport, ECHO_PORT)
 
 
 def _files(lab: Lab) -> None:
