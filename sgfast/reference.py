@@ -491,6 +491,8 @@ class Entry:
     created: int = 0
     #: A packet in reply direction was allowed since the tuple began.
     answered: bool = False
+    #: The tuple began with a denied opener, and none was allowed since (SPEC 10.4).
+    began_denied: bool = False
 
     def live_sides(self, now: int) -> list[Connection]:
         return [connection for connection in self.sides.values() if now < connection.deadline]
@@ -919,12 +921,17 @@ class ReferenceEngine:
     def _began(self, case: Case, verdict: PacketVerdict, had_entry: bool) -> str | None:
         key, now = case.flow.key, case.now
         begins = bool(case.created or case.opener_denied) and (not had_entry or case.forgot_old)
+        entry = self._live_entry(key, now)
         if verdict.verdict == "allow":
-            if not begins:
+            # A denied attempt whose key opens after all is over.
+            if not begins and not (case.created and entry is not None and entry.began_denied):
                 return None
+            if entry is not None:
+                entry.began_denied = False
             self._attempts.pop(key, None)
             return "inferred" if verdict.reason == "inferred" else "opened"
-        if self._live_entry(key, now) is not None:
+        if entry is not None:
+            entry.began_denied |= begins
             return "denied" if begins else None
         is_retry = now < self._attempts.get(key, now)
         if is_retry or case.opener_denied:

@@ -1,6 +1,7 @@
 """Runs engine and reference side by side over the same frames and says where they part.
 
-As a program it runs as many packets as asked for: ``python tests/differential.py 20000000``.
+As a program it runs as many packets as asked for: ``python tests/differential.py 20000000``; with ``changing`` after
+that (and a seed), the policy changes in all of them, not in every third.
 """
 
 from __future__ import annotations
@@ -173,13 +174,15 @@ def differential(
 
 def main() -> None:
     total = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    first_seed = int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
+    always = "changing" in sys.argv
+    numbers = [int(argument) for argument in sys.argv[2:] if argument != "changing"]
+    first_seed = numbers[0] if numbers else int(time.time())
     seen: Counter[Any] = Counter()
     began = time.time()
     step = 0
     while seen["packets"] < total:
         # Every third time the policy changes as the traffic flows.
-        seen += differential(min(total, 1_000_000), first_seed + step, changing=step % 3 == 2)
+        seen += differential(min(total, 1_000_000), first_seed + step, changing=always or step % 3 == 2)
         step += 1
         print(f"seed {first_seed}+{step}: {seen['packets']:,} packets agree, {time.time() - began:.0f} s", flush=True)
     for key, count in sorted(seen.items(), key=str):

@@ -236,3 +236,34 @@ def test_packets_of_other_threads_see_the_old_policy_or_the_new_one(tmp_path: Pa
     assert batches > 10
     engine.apply(RemoveInstance("web-1"), time_ns)
     assert engine.verdict(engine.process(rows[:1])[0]).verdict == "out-of-scope"
+
+
+@pytest.mark.parametrize("mode", ["causal", "verbatim"])
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_denied_attempt_whose_key_opens_after_all_is_an_attempt_and_a_connection(
+    tmp_path: Path, mode: Any, engine: Any
+) -> None:
+    # One filter, and two of which the second denies: there a connection of the first lives through the attempt.
+    closed = POLICY.replace("ports: 80", "ports: 81")
+    policy = write_policy(tmp_path, closed)
+    opened = "add_rule: {group: web, rule: {id: http, direction: inbound, protocol: tcp, ports: 80}}"
+    changes = write_changes(tmp_path, "{at: 0, remove_rule: {group: web, rule: http}}", f"{{at: 1, {opened}}}")
+    for client in (CLIENT, "10.0.0.6"):
+        frames = [(0.1, "S", True), (0.2, "RA", False), (0.9, "S", True), (1.1, "S", True), (1.2, "SA", False)]
+        there = {flags: ip(client, SERVER, tcp(4000, 80, flags)) for flags in ("S",)}
+        back = {flags: ip(SERVER, client, tcp(80, 4000, flags)) for flags in ("SA", "RA")}
+        story = [(at, ethernet((there if out else back)[flags])) for at, flags, out in frames]
+        lines: list[bytes] = []
+        told = replay(
+            policy, write_story(tmp_path, [(0.0, to_web("A", 9)), *story]), mode=mode, engine=engine, changes=changes,
+            flows=ConnectionLines(lines.append) if engine == "fast" else None, midstream="deny",
+        )  # fmt: skip
+        assert (told.connections["opened"], told.connections["denied"]) == (1, 1)
+        if engine == "fast":
+            attempt, connection = (json.loads(line) for line in b"".join(lines).splitlines())
+            assert (attempt["verdict"], attempt["reason"], attempt["answer"]) == ("deny", "no-rule", "refused")
+            assert attempt["ingress"] == {"instance": "web-1", "rule": None, "ended": "denied"}
+            assert attempt["last_time"] < connection["first_time"] == "1000001.100000000"
+            assert (connection["verdict"], connection["answer"]) == ("allow", "answered")
+            assert connection["ingress"] == {"instance": "web-1", "rule": "http", "ended": "open"}
+            assert (connection["packets_from_initiator"], connection["packets_from_responder"]) == (1, 1)

@@ -21,7 +21,7 @@ from sgfast.report.verdicts import VerdictLines
 
 INSTANCES = ("web-1", "quote\"back\\slash", "ünïcode\n")
 RULES = ("web/inbound/1", "}{[bold]", "\u2028")
-NAMES = Names(INSTANCES, RULES, lambda packed: packed[-1] % 4 - 1)
+NAMES = Names(INSTANCES, RULES, lambda packed: packed[-1] % 4 - 1, 0)
 
 
 def address(sixteen: NDArray[Any], family: int) -> str:

@@ -205,6 +205,10 @@ cdef void set_side(
 cdef void clear_side(Table* t, uint32_t slot, int side, uint8_t side_end) noexcept nogil
 cdef void reopen_side(Table* t, uint32_t slot, int side, int64_t now, bint first) noexcept nogil
 cdef void note_reply(Table* t, uint32_t slot, int side, bint reset) noexcept nogil
+# What the report would say of a tuple if it ended; False: nothing.
+cdef bint tell_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil
+# A denied attempt whose key opened after all is over, and a connection begins. `told`: what the report says of it.
+cdef void restart_tuple(Table* t, uint32_t slot, const FlowRow* told) noexcept nogil
 cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil
 cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil
 cdef void mark_opener(Table* t, uint32_t slot) noexcept nogil

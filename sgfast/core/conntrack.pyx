@@ -417,18 +417,14 @@ cdef bint is_plain(const Entry* e) noexcept nogil:
     return (e.marks & HEARD) != 0
 
 
-cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:
+cdef bint tell_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil:
     cdef Entry* e = entry_at(&t.slab, slot)
-    cdef FlowRow* row
     cdef FlowRecord* flow = flow_at(&t.slab, slot) if t.keep_flows else NULL
     cdef int side, high
     if e.marks & (TUPLE_LIVE | UNBEGUN) != TUPLE_LIVE:
-        return
+        return False
     if not t.keep_flows and (not t.report_odd or is_plain(e)):
-        return
-    row = next_row(t)
-    if row == NULL:
-        return
+        return False
     memset(row, 0, sizeof(FlowRow))
     high = (e.flags[0] if e.present & 1 else e.flags[1]) & FROM_HIGH
     row.rule[0] = -1
@@ -458,6 +454,38 @@ cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) n
         row.answer = 1
     elif e.marks & REFUSED:
         row.answer = 2
+    return True
+
+
+cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:
+    cdef FlowRow told
+    cdef FlowRow* row
+    if tell_tuple(t, slot, now, side_end, &told):
+        row = next_row(t)
+        if row != NULL:
+            row[0] = told
+
+
+cdef void restart_tuple(Table* t, uint32_t slot, const FlowRow* told) noexcept nogil:
+    cdef Entry* e = entry_at(&t.slab, slot)
+    cdef FlowRow* row = next_row(t) if told != NULL else NULL
+    cdef FlowRecord* flow
+    cdef FlowRecord fresh
+    cdef int side
+    if row != NULL:
+        row[0] = told[0]
+    # Sides that have connections keep them.
+    e.marks = (e.marks & ~(REFUSED | HEARD | TUPLE_DENIED)) | UNBEGUN
+    if not t.keep_flows:
+        return
+    flow = flow_at(&t.slab, slot)
+    memset(&fresh, 0, sizeof(FlowRecord))
+    for side in range(2):
+        fresh.rule[side] = NO_SLOT
+        if NO_STATE < e.state[side] < MOOT_TCP:
+            fresh.rule[side] = e.rule[side]
+            fresh.side_end[side] = SIDE_OPEN
+    flow[0] = fresh
 
 
 cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:

@@ -17,6 +17,7 @@ from sgfast.core.conntrack cimport (
     REFUSED,
     SIDE_DENIED,
     SIDE_DISCONNECTED,
+    SIDE_REOPENED,
     SIDE_RESET,
     SIDE_TIMEOUT,
     TUPLE_DENIED,
@@ -32,11 +33,13 @@ from sgfast.core.conntrack cimport (
     latest_deadline,
     make_room,
     mark_opener,
+    restart_tuple,
     same_key,
     set_side,
     side_connected,
     side_lives,
     sweep,
+    tell_tuple,
 )
 from sgfast.core.conntrack_tcp cimport TCP_ESTABLISHED
 from sgfast.core.cuts cimport follows_cut, note_return
@@ -333,6 +336,8 @@ cdef inline void keep_tuples(
 
     if way.slot != NO_SLOT:
         e = entry_at(&t.slab, way.slot)
+        if unlikely(way.created and verdict == ALLOW and e.marks & (TUPLE_DENIED | UNBEGUN) == TUPLE_DENIED):
+            restart_tuple(t, way.slot, &plane.attempt if plane.attempt_told else NULL)
         if e.marks & TUPLE_LIVE:
             if e.marks & UNBEGUN and (begins or e.state[0] or e.state[1]):
                 begin_tuple(
@@ -440,6 +445,9 @@ cdef inline void judge_tracked(Plane* plane, const Packet* p, ResultRow* row) no
             deny_early(plane, p, &way, row, VPC_ISOLATED)
             keep_tuples(plane, p, &way, moot, source if way.instance[source] >= 0 else destination, DENY, VPC_ISOLATED)
             return
+
+    if unlikely(not plain and way.slot != NO_SLOT and entry_at(&t.slab, way.slot).marks & TUPLE_DENIED):
+        plane.attempt_told = tell_tuple(t, way.slot, plane.clock.now, SIDE_REOPENED, &plane.attempt)
 
     # The egress side judges first; what it denies the ingress side never sees (SPEC 3.7).
     side = source if present == 3 else present >> 1

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from sgfast.core.classifier cimport Tables
 from sgfast.core.clock cimport Clock
-from sgfast.core.conntrack cimport STATE_COUNT, Table
+from sgfast.core.conntrack cimport STATE_COUNT, FlowRow, Table
 from sgfast.core.conntrack_tcp cimport TcpTable
 from sgfast.core.cuts cimport Cuts
 from sgfast.core.tally cimport Tally
@@ -27,6 +27,8 @@ cdef struct Plane:
     Table table
     Table attempts          # denied openers that leave no tuple behind; only for the report
     Cuts cuts               # likewise
+    FlowRow attempt         # likewise: what is said of the tuple being judged, a denied attempt, if its key opens now
+    uint8_t attempt_told
     WireContext wire
     TcpTable tcp
     const Tables* rules

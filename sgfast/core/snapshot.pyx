@@ -1,14 +1,12 @@
 """A data plane's state as arrays, and back; why so stands in ``snapshot.pxd``."""
 
 from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, WAIT_LOCK
-from libc.stdint cimport int32_t, uint16_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 import numpy as np
 
 from sgfast.core.classifier cimport Classifier
-from sgfast.core.clock cimport Clock
 from sgfast.core.conntrack cimport (
     EVICTABLE,
     MOOT_ICMP,
@@ -268,7 +266,9 @@ def _orders(numbers, members):
 def _check_records(records, rules, name):
     signed = records["rule"].astype(np.int32)
     _must(bool(((signed >= -1) & (signed < rules)).all()), f"{name}: a rule that is none")
-    for field, most in (("verdict", <int>VERDICT_COUNT), ("reason", <int>REASON_COUNT), ("side_end", <int>SIDE_END_COUNT)):
+    for field, most in (
+        ("verdict", <int>VERDICT_COUNT), ("reason", <int>REASON_COUNT), ("side_end", <int>SIDE_END_COUNT)
+    ):
         _must(bool((records[field] < most).all()), f"{name}: a {field} that is none")
     if "initiator_high" in records.dtype.names:
         _must(bool((records["initiator_high"] <= 1).all()), f"{name}: an end that is none")

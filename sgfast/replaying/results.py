@@ -29,7 +29,7 @@ class Names:
     #: Packed address (4 or 16 bytes) to instance number, or -1.
     owner_of: Callable[[bytes], int]
     #: How many packets came before.
-    packets: int = 0
+    packets: int
 
 
 class PacketSink(Protocol):

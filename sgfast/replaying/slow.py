@@ -54,7 +54,8 @@ class ReferenceRunner:
         self.rule_number = {rule.id: n for n, rule in enumerate(numbering.rules)}
         self.instance_number = {instance.name: n for n, instance in enumerate(numbering.instances)}
         if self.packets is not None:
-            self.packets.begin(Names(list(self.instance_number), list(self.rule_number), lambda packed: -1))
+            names = list(self.instance_number), list(self.rule_number)
+            self.packets.begin(Names(*names, lambda packed: -1, self.packets_judged))
 
     @property
     def packets_judged(self) -> int:

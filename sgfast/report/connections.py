@@ -27,7 +27,7 @@ class ConnectionLines:
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
-        self._names = Names((), (), lambda packed: -1)
+        self._names = Names((), (), lambda packed: -1, 0)
         self._addresses: Fragments[bytes] = Fragments(address_json)
         self._instances = Fragments(self._instance)
         self._sides: Fragments[tuple[str, int, int]] = Fragments(self._side)
