@@ -253,7 +253,7 @@ class Engine:
             cut = np.zeros(len(compiled.instances), dtype=np.uint8)
             if on_change == "cut-inbound":
                 # Whose number is gone, its connections are forgotten (SPEC 6.6).
-                cut[[n for n, instance in enumerate(compiled.instances) if instance.name in changed.instances]] = 1
+                cut[compiled.numbering.of_names(changed.instances)] = 1
             disconnected = self.dataplane.change(compiled.classifier, cut, on_change == "cut-unmatched", now_ns)
             self.policy, self.compiled = changed.policy, compiled
             return Applied(disconnected, compiled.rule_tables, compiled.rule_tables_built)

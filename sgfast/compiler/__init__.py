@@ -24,7 +24,7 @@ from sgfast.compiler.ports import PortClasses, key_ranges
 from sgfast.compiler.tables import Table, TableCache, precedence, rule_tables
 from sgfast.core.classifier import LIST_FLAG, Classifier
 from sgfast.errors import PolicyError
-from sgfast.policy.model import GroupPeer, Instance, Policy, Rule
+from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, differing
 
 __all__ = ["CompiledPolicy", "Compiler", "Numbering", "compile_policy", "visible_instances"]
 
@@ -90,11 +90,27 @@ def compile_policy(policy: Policy, vpc: str | None = None) -> CompiledPolicy:
 class _People:
     """What instances are, as far as their groups go: made anew only when instances change."""
 
-    numbers: list[int]
+    numbers: NDArray[np.int64]
     #: How many instances are of each; its number is its place.
     profiles: dict[Profile, int]
     #: By place in the policy: which profile.
     profile_number: NDArray[np.int64]
+    #: By instance number, those that left included: which VPC.
+    vpc: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class _RuleBook:
+    """The rules, as far as they are one list: made anew only when groups change."""
+
+    rules: list[Rule]
+    #: Those of groups that are not as they were.
+    news: list[Rule]
+    #: Groups that rules name as peers.
+    named: frozenset[str]
+    #: By rule number: the lowest wins; and whether its action is deny.
+    rank: NDArray[np.int32]
+    denies: NDArray[np.uint8]
 
 
 class Compiler:
@@ -105,6 +121,7 @@ class Compiler:
         self._first_numbering = Numbering() if numbering is None else numbering
         self._last: CompiledPolicy | None = None
         self._people: _People | None = None
+        self._book: _RuleBook | None = None
         self._addresses: AddressClasses | None = None
         self._named: frozenset[str] = frozenset()
         self._ports: PortClasses | None = None
@@ -124,9 +141,10 @@ class Compiler:
     def _compile(self, policy: Policy, renewed: Sequence[str]) -> CompiledPolicy:
         old = self._last
         numbering = (self._first_numbering if old is None else old.numbering).after(policy, renewed)
-        in_order = [numbering.of_rule(group.name, rule) for group in policy.security_groups for rule in group.rules]
-        rules = [rule for group in policy.security_groups for rule in group.rules]
-        named = frozenset(rule.peer.name for rule in rules if isinstance(rule.peer, GroupPeer))
+        book = self._book
+        if book is None or old is None or old.policy.security_groups is not policy.security_groups:
+            book = _rule_book(policy, numbering, None if old is None else old.policy)
+        named = book.named
         same_groups = old is not None and (
             old.policy.security_groups is policy.security_groups
             or [g.name for g in old.policy.security_groups] == [g.name for g in policy.security_groups]
@@ -138,35 +156,35 @@ class Compiler:
         )
 
         people = self._people
-        if people is None or not same_groups or old is None:
+        if people is None or not same_groups or old is None or old.policy.vpcs is not policy.vpcs:
             people = _people(policy, numbering)
         elif old.policy.instances is not policy.instances:
             people = _people_after(people, old.policy, policy, numbering) or _people(policy, numbering)
         addresses = None
-        if same_world and self._addresses is not None and named <= self._named and self._addresses.knows(rules):
+        news = () if book is self._book else book.news
+        if same_world and self._addresses is not None and named <= self._named and self._addresses.knows(news):
             addresses = self._with_instances(policy, numbering, renewed)
             if addresses is not None:
                 named = self._named
         tables = self._tables
         if addresses is None:
-            addresses = _address_classes(policy, self.vpc, numbering, people.numbers, rules, named)
+            addresses = _address_classes(policy, self.vpc, numbering, people.numbers.tolist(), book.rules, named)
             tables = TableCache()
         ports = self._ports
-        if ports is None or not ports.knows(rules):
-            finer = PortClasses(rules, None if tables is not self._tables else ports)
+        if ports is None or not ports.knows(news):
+            finer = PortClasses(book.rules, None if tables is not self._tables else ports)
             if tables is self._tables and ports is not None:
                 tables = tables.refined(finer.origin_in(ports))
             ports = finer
 
-        rank = precedence(numbering.rules, in_order)
         made = rule_tables(
-            policy, numbering.rules, numbering.of_rule, people.profiles, addresses, ports, rank, tables
+            policy, numbering.rules, numbering.of_rule, people.profiles, addresses, ports, book.rank, tables
         )
         chosen, lists = _choices(made.of_profile)
         choice = np.zeros((len(numbering.instances), 2), dtype=np.uint32)
-        if people.numbers:
+        if len(people.numbers):
             choice[people.numbers] = chosen[people.profile_number]
-        classifier = _classifier(policy, numbering, addresses, ports, choice, lists, made.tables, rank)
+        classifier = _classifier(policy, addresses, ports, choice, lists, made.tables, book, people)
         compiled = CompiledPolicy(
             policy=policy,
             classifier=classifier,
@@ -179,7 +197,7 @@ class Compiler:
             nbytes=classifier.nbytes,
         )
         self._last, self._people, self._addresses, self._named = compiled, people, addresses, named
-        self._ports, self._tables = ports, tables
+        self._ports, self._tables, self._book = ports, tables, book
         return compiled
 
     def _with_instances(
@@ -192,7 +210,7 @@ class Compiler:
             return self._addresses.with_members(policy, {})
         if renewed or len(before) != len(after):
             return None
-        changed = [(old, new) for old, new in zip(before, after, strict=True) if old is not new]
+        changed = [(before[n], after[n]) for n in differing(before, after)]
         if any((old.name, old.vpc, old.addresses) != (new.name, new.vpc, new.addresses) for old, new in changed):
             return None
         group_number = {group.name: n for n, group in enumerate(policy.security_groups)}
@@ -214,7 +232,12 @@ def _people(policy: Policy, numbering: Numbering) -> _People:
         profile = (groups, vpc_number[instance.vpc])
         profile_number[n] = place.setdefault(profile, len(place))
         profiles[profile] = profiles.get(profile, 0) + 1
-    return _People([numbering.of_instance(instance) for instance in policy.instances], profiles, profile_number)
+    return _People(
+        np.array([numbering.of_instance(instance) for instance in policy.instances], dtype=np.int64),
+        profiles,
+        profile_number,
+        np.array([vpc_number[instance.vpc] for instance in numbering.instances], dtype=np.int32),
+    )
 
 
 def _people_after(people: _People, before: Policy, after: Policy, numbering: Numbering) -> _People | None:
@@ -226,9 +249,8 @@ def _people_after(people: _People, before: Policy, after: Policy, numbering: Num
     profiles = people.profiles.copy()
     names = list(people.profiles)
     profile_number = people.profile_number.copy()
-    for n, (old, new) in enumerate(zip(before.instances, after.instances, strict=True)):
-        if old is new:
-            continue
+    for n in differing(before.instances, after.instances):
+        old, new = before.instances[n], after.instances[n]
         if people.numbers[n] != numbering.of_instance(new) or old.vpc != new.vpc:
             return None
         gone = names[people.profile_number[n]]
@@ -236,7 +258,20 @@ def _people_after(people: _People, before: Policy, after: Policy, numbering: Num
         profiles[gone] -= 1
         profiles[profile] = profiles.get(profile, 0) + 1
         profile_number[n] = place.setdefault(profile, len(place))
-    return _People(people.numbers, profiles, profile_number)
+    return _People(people.numbers, profiles, profile_number, people.vpc)
+
+
+def _rule_book(policy: Policy, numbering: Numbering, before: Policy | None) -> _RuleBook:
+    rules = [rule for group in policy.security_groups for rule in group.rules]
+    in_order = [numbering.of_rule(group.name, rule) for group in policy.security_groups for rule in group.rules]
+    known = set() if before is None else {id(group) for group in before.security_groups}
+    return _RuleBook(
+        rules,
+        [rule for group in policy.security_groups if id(group) not in known for rule in group.rules],
+        frozenset(rule.peer.name for rule in rules if isinstance(rule.peer, GroupPeer)),
+        precedence(numbering.rules, in_order),
+        np.array([rule.action == "deny" for rule in numbering.rules], dtype=np.uint8),
+    )
 
 
 def _membership(
@@ -272,13 +307,13 @@ def _address_classes(
 
 def _classifier(
     policy: Policy,
-    numbering: Numbering,
     addresses: AddressClasses,
     ports: PortClasses,
     choice: NDArray[np.uint32],
     lists: NDArray[np.uint32],
     tables: list[Table],
-    rank: NDArray[np.int32],
+    book: _RuleBook,
+    people: _People,
 ) -> Classifier:
     vpc_number = {v.name: n for n, v in enumerate(policy.vpcs)}
     peers = [
@@ -295,9 +330,9 @@ def _classifier(
         choice,
         lists,
         tables,
-        rank,
-        np.array([rule.action == "deny" for rule in numbering.rules], dtype=np.uint8),
-        np.array([vpc_number[instance.vpc] for instance in numbering.instances], dtype=np.int32),
+        book.rank,
+        book.denies,
+        people.vpc,
         np.cumsum([0] + [len(p) for p in peers]),
         np.array([peer for p in peers for peer in p], dtype=np.int32),
     )

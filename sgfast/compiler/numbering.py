@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import zip_longest
 
-from sgfast.policy.model import Instance, Policy, Rule
+from sgfast.policy.model import Instance, Policy, Rule, differing
 
 
 class Numbering:
@@ -47,6 +46,11 @@ class Numbering:
     def of_instance(self, instance: Instance) -> int:
         return self._instance[instance.name]
 
+    def of_names(self, instances: Iterable[str]) -> list[int]:
+        """The numbers of the instances of these names, as far as they have one."""
+        numbers = self._instance
+        return [n for n in map(numbers.get, instances) if n is not None]
+
     def after(self, policy: Policy, renewed: Iterable[str] = ()) -> Numbering:
         """For a later policy. ``renewed``: names of instances that were deleted meanwhile, even if they are back."""
         new = Numbering()
@@ -63,9 +67,11 @@ class Numbering:
                     new.rules.append(rule)
                     new.rule_groups.append(group.name)
                 new.rules[n] = rule
-        for old, instance in zip_longest(self._policy.instances, policy.instances):
-            if instance is None or (instance is old and instance.name in new._instance):
-                continue
+        before, now = self._policy.instances, policy.instances
+        others = [*now[len(before) :], *(now[n] for n in differing(before, now))]
+        if renewed:
+            others += [instance for instance in now if instance.name not in new._instance]
+        for instance in others:
             n = new._instance.setdefault(instance.name, len(new.instances))
             if n == len(new.instances):
                 new.instances.append(instance)

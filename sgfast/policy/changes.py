@@ -147,13 +147,8 @@ def apply_change(policy: Policy, change: Change) -> Changed:
     if after is policy:
         return Changed(policy)
     groups = frozenset(_groups_concerned(policy, after, change))
-    instances = {i.name for i in policy.instances if not groups.isdisjoint(i.security_groups)} if groups else set()
-    if groups and after.instances is not policy.instances:
-        known = set(map(id, policy.instances))
-        instances |= {
-            i.name for i in after.instances if id(i) not in known and not groups.isdisjoint(i.security_groups)
-        }
-    return Changed(after, groups, frozenset(instances))
+    instances = frozenset[str]().union(*(which.members.get(g, ()) for which in (policy, after) for g in groups))
+    return Changed(after, groups, instances)
 
 
 def _groups_concerned(before: Policy, after: Policy, change: Change) -> Iterable[str]:
@@ -215,12 +210,12 @@ def _check_addresses(policy: Policy, instance: Instance, addresses: Iterable[Net
 
 def _with_group(policy: Policy, group: SecurityGroup) -> Policy:
     groups = tuple(group if old.name == group.name else old for old in policy.security_groups)
-    return replace(policy, security_groups=groups)
-
-
-def _with_instance(policy: Policy, instance: Instance) -> Policy:
-    instances = tuple(instance if old.name == instance.name else old for old in policy.instances)
-    return replace(policy, instances=instances)
+    after = replace(policy, security_groups=groups)
+    # The instances are the same ones.
+    for known in ("instance_place", "members", "instance_by_name"):
+        if known in policy.__dict__:
+            after.__dict__[known] = policy.__dict__[known]
+    return after
 
 
 # Rules ----------------------------------------------------------------------------------------------------------------
@@ -272,7 +267,7 @@ def _add_member(policy: Policy, change: AddMember) -> Policy:
     instance = _instance(policy, change.instance)
     if change.group in instance.security_groups:
         return policy
-    return _with_instance(policy, replace(instance, security_groups=(*instance.security_groups, change.group)))
+    return policy.with_instance(replace(instance, security_groups=(*instance.security_groups, change.group)))
 
 
 def _remove_member(policy: Policy, change: RemoveMember) -> Policy:
@@ -283,7 +278,7 @@ def _remove_member(policy: Policy, change: RemoveMember) -> Policy:
     groups = tuple(name for name in instance.security_groups if name != change.group)
     if not groups:
         raise PolicyError(f"instance {instance.name!r} would be in no security group")
-    return _with_instance(policy, replace(instance, security_groups=groups))
+    return policy.with_instance(replace(instance, security_groups=groups))
 
 
 # Instances and addresses ----------------------------------------------------------------------------------------------
@@ -314,7 +309,7 @@ def _add_address(policy: Policy, change: AddAddress) -> Policy:
     if change.address in instance.addresses:
         return policy
     _check_addresses(policy, instance, (change.address,))
-    return _with_instance(policy, replace(instance, addresses=(*instance.addresses, change.address)))
+    return policy.with_instance(replace(instance, addresses=(*instance.addresses, change.address)))
 
 
 def _remove_address(policy: Policy, change: RemoveAddress) -> Policy:
@@ -324,7 +319,7 @@ def _remove_address(policy: Policy, change: RemoveAddress) -> Policy:
     addresses = tuple(address for address in instance.addresses if address != change.address)
     if not addresses:
         raise PolicyError(f"instance {instance.name!r} would have no address")
-    return _with_instance(policy, replace(instance, addresses=addresses))
+    return policy.with_instance(replace(instance, addresses=addresses))
 
 
 # Groups, peerings, address groups -------------------------------------------------------------------------------------

@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
-from typing import Literal
+from operator import is_
+from typing import Literal, TypeVar
 
 Network = IPv4Network | IPv6Network
 Direction = Literal["inbound", "outbound"]
@@ -29,6 +32,19 @@ PORT_PROTOCOLS = frozenset({TCP, UDP, DCCP, SCTP, UDPLITE})
 
 DEFAULT_GROUP = "default"
 DEFAULT_VPC = "default"
+
+Value = TypeVar("Value")
+
+
+def differing(before: Sequence[Value], after: Sequence[Value]) -> list[int]:
+    """Where two sequences hold different objects, as far as both go. Values that a change leaves alone are the same."""
+    same = bytes(map(is_, before, after))
+    found = []
+    n = same.find(0)
+    while n >= 0:
+        found.append(n)
+        n = same.find(0, n + 1)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +185,37 @@ class Policy:
     @cached_property
     def instance_by_name(self) -> dict[str, Instance]:
         return {instance.name: instance for instance in self.instances}
+
+    @cached_property
+    def instance_place(self) -> dict[str, int]:
+        """By name: which one it is in ``instances``."""
+        return {instance.name: n for n, instance in enumerate(self.instances)}
+
+    @cached_property
+    def members(self) -> dict[str, frozenset[str]]:
+        """By group: the names of the instances in it; a group without any is left out."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for instance in self.instances:
+            for group in instance.security_groups:
+                found[group].append(instance.name)
+        return {group: frozenset(names) for group, names in found.items()}
+
+    def with_instance(self, instance: Instance) -> Policy:
+        """The policy in which the instance of that name is this one. What is known of all others is not found anew."""
+        n = self.instance_place[instance.name]
+        old = self.instances[n]
+        after = replace(self, instances=(*self.instances[:n], instance, *self.instances[n + 1 :]))
+        members = self.members.copy()
+        for group in set(old.security_groups) - set(instance.security_groups):
+            members[group] -= {instance.name}
+            if not members[group]:
+                del members[group]
+        for group in set(instance.security_groups) - set(old.security_groups):
+            members[group] = members.get(group, frozenset()) | {instance.name}
+        by_name = self.instance_by_name.copy()
+        by_name[instance.name] = instance
+        after.__dict__.update(instance_place=self.instance_place, members=members, instance_by_name=by_name)
+        return after
 
     def connected(self, vpc_a: str, vpc_b: str) -> bool:
         """Whether packets may pass between two VPCs: the same one, or peered (SPEC 3.6, 7.2)."""
