@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_network
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,17 @@ from workload import WORKLOADS, draw_flows, header_rows
 
 from sgfast import Engine, Policy, replay
 from sgfast.compiler import compile_policy
-from sgfast.policy.changes import AddMember, ModifyRule, RemoveMember, SetAddressGroup
-from sgfast.policy.model import AddressGroup, GroupPeer, SecurityGroup
+from sgfast.policy.changes import (
+    AddAddress,
+    AddInstance,
+    AddMember,
+    AddRule,
+    Change,
+    ModifyRule,
+    RemoveMember,
+    SetAddressGroup,
+)
+from sgfast.policy.model import AddressGroup, GroupPeer, Instance, SecurityGroup
 
 RULES, GROUPS = 5_000, 100
 
@@ -37,48 +48,49 @@ def crowded(maker: Maker) -> Policy:
                    quotas=replace(policy.quotas, security_groups=GROUPS + 1))  # fmt: skip
 
 
-def measure_pair(
-    benchmark: Any, maker: Maker, results: Results, rounds: int, title: str, policy: Policy, there: Any, back: Any
-) -> None:
-    """A change and the one that takes it back, each measured as often."""
+#: Changes in a round; fewer than after which a policy is compiled whole again (``compiler.MAX_REFINEMENTS``).
+CHANGES = 20
+
+
+@pytest.mark.benchmark(timer=clock)
+@pytest.mark.parametrize("title", ["a rule's new CIDR", "a rule's new ports", "a rule more", "an address more",
+                                   "an instance more", "a member more"])  # fmt: skip
+def test_change(benchmark: Any, title: str, maker: Maker, results: Results, rounds: int) -> None:
+    """Values no rule or instance had before; the member joins a group of nearly all, which every group names."""
+    policy = crowded(maker) if title == "a member more" else maker.policy(RULES, GROUPS)
+    policy = replace(policy, quotas=replace(policy.quotas, rules_per_group=10**6))
     engine = Engine(policy)
-    applied = []
+    group = policy.security_groups[GROUPS // 2]
+    rule, first = group.rules[2], policy.instances[0]
+    numbers = count(1)
 
-    def both() -> None:
-        applied.append(engine.apply(there, 0))
-        applied.append(engine.apply(back, 0))
+    def change(n: int) -> Change:
+        address = ip_network((10 << 24) + (200 << 16) + n)
+        match title:
+            case "a rule's new CIDR":
+                return ModifyRule(group.name, rule.id, replace(rule, peer=ip_network((198 << 24) + (n << 8) * 256)))
+            case "a rule's new ports":
+                return ModifyRule(group.name, rule.id, replace(rule, protocol=6, ports=((33_000 + n, 33_000 + n),)))
+            case "a rule more":
+                return AddRule(group.name, replace(rule, id="", peer=address))
+            case "an address more":
+                return AddAddress(first.name, address)
+            case "an instance more":
+                return AddInstance(Instance(f"new-{n}", first.vpc, (address,), first.security_groups))
+            case _:
+                return AddMember("crowd", first.name) if n % 2 else RemoveMember("crowd", first.name)
 
-    both()      # the first time compiles the port classes of both
+    built = []
+
+    def some() -> None:
+        built.extend(engine.apply(change(next(numbers)), 0).rule_tables_built for _ in range(CHANGES))
+
     results.measure(
-        benchmark, section(maker), title, timed(both), items=2,
+        benchmark, section(maker), title, timed(some), items=CHANGES,
         yardsticks={"whole": Yardstick("compiling it whole", 1, timed(lambda: compile_policy(policy)))}, rounds=rounds,
     )  # fmt: skip
-    tables = [done.rule_tables_built for done in applied]
-    benchmark.extra_info.update(rule_tables=applied[-1].rule_tables, rule_tables_built=max(tables))
-    assert engine.policy.security_groups == policy.security_groups
-    assert max(tables) < applied[-1].rule_tables
-
-
-@pytest.mark.benchmark(timer=clock)
-def test_rule_modified(benchmark: Any, maker: Maker, results: Results, rounds: int) -> None:
-    policy = maker.policy(RULES, GROUPS)
-    group = policy.security_groups[GROUPS // 2]
-    rule = group.rules[2]
-    wider = replace(rule, ports=((rule.ports[0][0], 65535),)) if rule.ports else replace(rule, protocol=6)
-    measure_pair(
-        benchmark, maker, results, rounds, "a rule modified", policy, ModifyRule(group.name, rule.id, wider),
-        ModifyRule(group.name, rule.id, rule),
-    )  # fmt: skip
-
-
-@pytest.mark.benchmark(timer=clock)
-def test_member_of_a_group_that_all_groups_name(benchmark: Any, maker: Maker, results: Results, rounds: int) -> None:
-    policy = crowded(maker)
-    name = policy.instances[0].name
-    measure_pair(
-        benchmark, maker, results, rounds, f"a member more, of {maker.option.instances:,}", policy,
-        AddMember("crowd", name), RemoveMember("crowd", name),
-    )  # fmt: skip
+    benchmark.extra_info.update(rule_tables=engine.compiled.rule_tables, rule_tables_built=max(built))
+    assert max(built) <= 3 < engine.compiled.rule_tables
 
 
 @pytest.mark.benchmark(timer=clock)

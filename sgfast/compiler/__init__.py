@@ -18,13 +18,17 @@ from ipaddress import IPv4Address, IPv6Address
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.compiler.addresses import AddressClasses, Addresses, Profile, add_owners, named_networks, visible_instances
+from sgfast.compiler.address_classes import AddressClasses, Profile
+from sgfast.compiler.addresses import named_networks, owned_prefixes, visible_instances
 from sgfast.compiler.numbering import Numbering
 from sgfast.compiler.ports import PortClasses, key_ranges
-from sgfast.compiler.tables import Table, TableCache, precedence, rule_tables
-from sgfast.core.classifier import LIST_FLAG, Classifier
+from sgfast.compiler.tables import TableCache, precedence, rule_tables
+from sgfast.core.classifier import LIST_FLAG, Classifier, RuleArrays
 from sgfast.errors import PolicyError
-from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, differing
+from sgfast.policy.model import GroupPeer, Instance, Network, Policy, Rule, differing
+
+#: After so many later policies that told more apart, one is compiled as if it were the first.
+MAX_REFINEMENTS = 250
 
 __all__ = ["CompiledPolicy", "Compiler", "Numbering", "compile_policy", "visible_instances"]
 
@@ -126,6 +130,7 @@ class Compiler:
         self._named: frozenset[str] = frozenset()
         self._ports: PortClasses | None = None
         self._tables = TableCache()
+        self._refinements = 0
 
     def compile(self, policy: Policy, renewed: Iterable[str] = ()) -> CompiledPolicy:
         """The compiled policy. ``renewed``: names of instances deleted since the last one, even if they are back.
@@ -140,7 +145,9 @@ class Compiler:
 
     def _compile(self, policy: Policy, renewed: Sequence[str]) -> CompiledPolicy:
         old = self._last
-        numbering = (self._first_numbering if old is None else old.numbering).after(policy, renewed)
+        # Where instances are not the same object as before.
+        moved = None if old is None else differing(old.policy.instances, policy.instances)
+        numbering = (self._first_numbering if old is None else old.numbering).after(policy, renewed, moved)
         book = self._book
         if book is None or old is None or old.policy.security_groups is not policy.security_groups:
             book = _rule_book(policy, numbering, None if old is None else old.policy)
@@ -159,23 +166,35 @@ class Compiler:
         if people is None or not same_groups or old is None or old.policy.vpcs is not policy.vpcs:
             people = _people(policy, numbering)
         elif old.policy.instances is not policy.instances:
-            people = _people_after(people, old.policy, policy, numbering) or _people(policy, numbering)
-        addresses = None
+            people = _people_after(people, old.policy, policy, numbering, moved or ()) or _people(policy, numbering)
         news = () if book is self._book else book.news
-        if same_world and self._addresses is not None and named <= self._named and self._addresses.knows(news):
-            addresses = self._with_instances(policy, numbering, renewed)
-            if addresses is not None:
-                named = self._named
-        tables = self._tables
-        if addresses is None:
-            addresses = _address_classes(policy, self.vpc, numbering, people.numbers.tolist(), book.rules, named)
+        before, tables, ports = self._addresses, self._tables, self._ports
+        # Each refinement leaves classes behind that no rule tells apart any more.
+        whole = not same_world or not named <= self._named or self._refinements >= MAX_REFINEMENTS
+        addresses = None
+        if before is None or whole:
+            addresses = _address_classes(policy, self.vpc, people, book.rules, named, None, True)
             tables = TableCache()
-        ports = self._ports
-        if ports is None or not ports.knows(news):
-            finer = PortClasses(book.rules, None if tables is not self._tables else ports)
-            if tables is self._tables and ports is not None:
-                tables = tables.refined(finer.origin_in(ports))
-            ports = finer
+        else:
+            named = self._named
+            if before.knows(news):
+                addresses = self._with_instances(policy, numbering, renewed, moved or ())
+            if addresses is None:
+                others = old is None or old.policy.instances is not policy.instances
+                addresses = _address_classes(policy, self.vpc, people, news, named, before, others)
+        service_origin = None
+        if ports is None or whole:
+            ports = PortClasses(book.rules)
+        elif not ports.knows(news):
+            finer = PortClasses(book.rules, ports)
+            service_origin, ports = finer.origin_in(ports), finer
+        if before is not None and not whole:
+            if addresses.origin is None:
+                tables = TableCache()
+            elif service_origin is not None or addresses.count != before.count:
+                finer_peers = addresses.origin if addresses.count != before.count else None
+                tables = tables.refined(finer_peers, service_origin)
+        refinements = 0 if whole or before is None else self._refinements + (tables is not self._tables)
 
         made = rule_tables(
             policy, numbering.rules, numbering.of_rule, people.profiles, addresses, ports, book.rank, tables
@@ -197,11 +216,11 @@ class Compiler:
             nbytes=classifier.nbytes,
         )
         self._last, self._people, self._addresses, self._named = compiled, people, addresses, named
-        self._ports, self._tables, self._book = ports, tables, book
+        self._ports, self._tables, self._book, self._refinements = ports, tables, book, refinements
         return compiled
 
     def _with_instances(
-        self, policy: Policy, numbering: Numbering, renewed: Sequence[str]
+        self, policy: Policy, numbering: Numbering, renewed: Sequence[str], moved: Iterable[int]
     ) -> AddressClasses | None:
         """The last address classes for instances that differ from the last ones in their groups only; None if not."""
         assert self._last is not None and self._addresses is not None
@@ -210,7 +229,7 @@ class Compiler:
             return self._addresses.with_members(policy, {})
         if renewed or len(before) != len(after):
             return None
-        changed = [(before[n], after[n]) for n in differing(before, after)]
+        changed = [(before[n], after[n]) for n in moved]
         if any((old.name, old.vpc, old.addresses) != (new.name, new.vpc, new.addresses) for old, new in changed):
             return None
         group_number = {group.name: n for n, group in enumerate(policy.security_groups)}
@@ -227,9 +246,12 @@ def _people(policy: Policy, numbering: Numbering) -> _People:
     place: dict[Profile, int] = {}
     profiles: dict[Profile, int] = {}
     profile_number = np.zeros(len(policy.instances), dtype=np.int64)
+    known: dict[tuple[tuple[str, ...], str], Profile] = {}
     for n, instance in enumerate(policy.instances):
-        groups = tuple(sorted({group_number[name] for name in instance.security_groups}))
-        profile = (groups, vpc_number[instance.vpc])
+        profile = known.get((instance.security_groups, instance.vpc))
+        if profile is None:
+            groups = tuple(sorted({group_number[name] for name in instance.security_groups}))
+            profile = known[instance.security_groups, instance.vpc] = (groups, vpc_number[instance.vpc])
         profile_number[n] = place.setdefault(profile, len(place))
         profiles[profile] = profiles.get(profile, 0) + 1
     return _People(
@@ -240,7 +262,9 @@ def _people(policy: Policy, numbering: Numbering) -> _People:
     )
 
 
-def _people_after(people: _People, before: Policy, after: Policy, numbering: Numbering) -> _People | None:
+def _people_after(
+    people: _People, before: Policy, after: Policy, numbering: Numbering, moved: Iterable[int]
+) -> _People | None:
     """For a later policy whose instances are the same ones, some in other groups; None if they are not."""
     if len(before.instances) != len(after.instances):
         return None
@@ -249,7 +273,7 @@ def _people_after(people: _People, before: Policy, after: Policy, numbering: Num
     profiles = people.profiles.copy()
     names = list(people.profiles)
     profile_number = people.profile_number.copy()
-    for n in differing(before.instances, after.instances):
+    for n in moved:
         old, new = before.instances[n], after.instances[n]
         if people.numbers[n] != numbering.of_instance(new) or old.vpc != new.vpc:
             return None
@@ -283,26 +307,25 @@ def _membership(
 def _address_classes(
     policy: Policy,
     vpc: str | None,
-    numbering: Numbering,
-    numbers: Sequence[int],
+    people: _People,
     rules: Sequence[Rule],
     named: frozenset[str],
+    beside: AddressClasses | None,
+    others: bool,
 ) -> AddressClasses:
-    group_number = {group.name: n for n, group in enumerate(policy.security_groups)}
-    vpc_number = {v.name: n for n, v in enumerate(policy.vpcs)}
-    memberships: dict[Profile, int] = {}
-    membership_of_instance: dict[int, int] = {}
-    for number, instance in zip(numbers, policy.instances, strict=True):
-        membership = _membership(instance, named, group_number, vpc_number)
-        membership_of_instance[number] = memberships.setdefault(membership, len(memberships)) if membership[0] else -1
-    families = {family: Addresses(family) for family in (4, 6)}
-    add_owners(policy, vpc, families)
-    for addresses in families.values():
-        addresses.owner = {network: numbers[n] for network, n in addresses.owner.items()}
+    """``rules``: those that ``beside`` may not know. ``others``: the instances are not those of ``beside``."""
+    group_named = [group.name in named for group in policy.security_groups]
+    of_profile = np.empty(len(people.profiles), dtype=object)
+    for n, (groups, own_vpc) in enumerate(people.profiles):
+        groups = tuple(group for group in groups if group_named[group])
+        of_profile[n] = (groups, own_vpc) if groups else None
+    networks: dict[int, list[Network]] = {4: [], 6: []}
     for rule in rules:
-        for network in named_networks(policy, rule):
-            families[rule.ethertype].named.add(network)
-    return AddressClasses(policy, list(memberships), families, membership_of_instance)
+        networks[rule.ethertype].extend(named_networks(policy, rule))
+    return AddressClasses(
+        policy, owned_prefixes(policy, vpc) if others else None, networks, people.numbers,
+        of_profile[people.profile_number], beside,
+    )  # fmt: skip
 
 
 def _classifier(
@@ -311,7 +334,7 @@ def _classifier(
     ports: PortClasses,
     choice: NDArray[np.uint32],
     lists: NDArray[np.uint32],
-    tables: list[Table],
+    tables: list[RuleArrays],
     book: _RuleBook,
     people: _People,
 ) -> Classifier:

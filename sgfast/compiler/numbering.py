@@ -49,10 +49,15 @@ class Numbering:
     def of_names(self, instances: Iterable[str]) -> list[int]:
         """The numbers of the instances of these names, as far as they have one."""
         numbers = self._instance
-        return [n for n in map(numbers.get, instances) if n is not None]
+        found = list(map(numbers.get, instances))
+        return [n for n in found if n is not None] if None in found else found      # type: ignore[return-value]
 
-    def after(self, policy: Policy, renewed: Iterable[str] = ()) -> Numbering:
-        """For a later policy. ``renewed``: names of instances that were deleted meanwhile, even if they are back."""
+    def after(
+        self, policy: Policy, renewed: Iterable[str] = (), moved: Iterable[int] | None = None
+    ) -> Numbering:
+        """For a later policy. ``renewed``: names of instances that were deleted meanwhile, even if they are back.
+        ``moved``: where the last policy's instances are others, if that is known.
+        """
         new = Numbering()
         new.rules, new.rule_groups, new.instances = self.rules.copy(), self.rule_groups.copy(), self.instances.copy()
         new._rule, new._instance = self._rule.copy(), self._instance.copy()
@@ -68,7 +73,7 @@ class Numbering:
                     new.rule_groups.append(group.name)
                 new.rules[n] = rule
         before, now = self._policy.instances, policy.instances
-        others = [*now[len(before) :], *(now[n] for n in differing(before, now))]
+        others = [*now[len(before) :], *(now[n] for n in (differing(before, now) if moved is None else moved))]
         if renewed:
             others += [instance for instance in now if instance.name not in new._instance]
         for instance in others:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.compiler.addresses import AddressClasses, Indices, Profile
+from sgfast.compiler.address_classes import AddressClasses, Indices, Profile
 from sgfast.compiler.ports import PortClasses
+from sgfast.core.classifier import RuleArrays
 from sgfast.errors import PolicyError
 from sgfast.policy.model import Direction, Policy, Rule, SecurityGroup
 
@@ -32,14 +33,11 @@ MAX_TABLE_BYTES = 2 << 30
 Selector = tuple[object, ...]
 
 
-Table = tuple[object, ...]
-
-
 @dataclass
 class RuleTables:
     """What ``core.classifier.Classifier`` takes, and figures about it."""
 
-    tables: list[Table]
+    tables: list[RuleArrays]
     #: By profile and direction (outbound, inbound): numbers of tables; the rule that comes first among theirs wins.
     of_profile: list[tuple[int, ...]]
     bit_vectors: int
@@ -49,7 +47,7 @@ class RuleTables:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    table: Table
+    table: RuleArrays
     #: What the key goes by are these objects' addresses: they must not go away.
     groups: tuple[SecurityGroup, ...]
 
@@ -64,7 +62,7 @@ class TableCache:
         self._kept: dict[tuple[object, ...], _Kept] = {}
         self._used: dict[tuple[object, ...], _Kept] = {}
 
-    def get(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int) -> Table | None:
+    def get(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int) -> RuleArrays | None:
         key = (tuple(map(id, groups)), direction, vpc)
         kept = self._used.get(key) or self._kept.get(key)
         if kept is None:
@@ -72,21 +70,30 @@ class TableCache:
         self._used[key] = kept
         return kept.table
 
-    def put(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int, table: Table) -> None:
+    def put(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int, table: RuleArrays) -> None:
         self._used[tuple(map(id, groups)), direction, vpc] = _Kept(table, groups)
 
-    def refined(self, origin: Indices) -> TableCache:
-        """For finer port classes; ``origin``: by class, which one of the present classes it is a part of."""
+    def refined(self, peer_origin: Indices | None, service_origin: Indices | None) -> TableCache:
+        """For finer classes: by address and port class, which present one it is a part of; None: no new ones."""
         later = TableCache()
         finer: dict[int, NDArray[np.uint32]] = {}
-        tables: dict[int, Table] = {}
+        tables: dict[int, RuleArrays] = {}
+
+        def of_classes(array: object, origin: Indices | None) -> object:
+            assert isinstance(array, np.ndarray)
+            if origin is None:
+                return array
+            if id(array) not in finer:
+                finer[id(array)] = array[origin]
+            return finer[id(array)]
+
         for key, kept in self._kept.items():
-            peer, service, *rest = kept.table
-            assert isinstance(service, np.ndarray)
-            if id(service) not in finer:
-                finer[id(service)] = service[origin]
-            table = tables.setdefault(id(kept.table), (peer, finer[id(service)], *rest))
-            later._kept[key] = _Kept(table, kept.groups)
+            peer, service, *rest = kept.table.arrays
+            if id(kept.table) not in tables:
+                tables[id(kept.table)] = RuleArrays(
+                    of_classes(peer, peer_origin), of_classes(service, service_origin), *rest
+                )
+            later._kept[key] = _Kept(tables[id(kept.table)], kept.groups)
         return later
 
     def forget_unused(self) -> None:
@@ -122,7 +129,7 @@ def rule_tables(
         numbers = (number_of(g.name, rule) for g in members for rule in g.rules if rule.direction == direction)
         return sorted(numbers, key=rank.__getitem__)
 
-    def table_of(members: tuple[SecurityGroup, ...], direction: str, vpc: int) -> Table | None:
+    def table_of(members: tuple[SecurityGroup, ...], direction: str, vpc: int) -> RuleArrays | None:
         """Of one group, or of several if that pays."""
         table = cache.get(members, direction, vpc)
         if table is None:
@@ -134,7 +141,7 @@ def rule_tables(
                 cache.put(members, direction, vpc, table)
         return table
 
-    chosen: list[tuple[Table, ...]] = [()] * (2 * len(profiles))
+    chosen: list[tuple[RuleArrays, ...]] = [()] * (2 * len(profiles))
     number = {profile: n for n, profile in enumerate(profiles)}
     present = [profile for profile, instances in profiles.items() if instances]
     several = sorted((p for p in present if len(p[0]) > 1), key=lambda p: (-profiles[p], number[p]))
@@ -154,14 +161,14 @@ def rule_tables(
     cache.forget_unused()
     # Two profiles may have the same tables; each stands in the list once.
     places: dict[int, int] = {}
-    tables: list[Table] = []
+    tables: list[RuleArrays] = []
     of_profile = []
     for some in chosen:
         for table in some:
             if places.setdefault(id(table), len(tables)) == len(tables):
                 tables.append(table)
         of_profile.append(tuple(places[id(table)] for table in some))
-    return RuleTables(tables, of_profile, sum(len(table) > 4 for table in tables), builder.built)
+    return RuleTables(tables, of_profile, sum(table.has_bit_vectors for table in tables), builder.built)
 
 
 class _Builder:
@@ -172,7 +179,7 @@ class _Builder:
         self._rules = rules
         self._addresses = addresses
         self._ports = ports
-        self._made: dict[tuple[tuple[int, ...], tuple[Selector, ...]], Table] = {}
+        self._made: dict[tuple[tuple[int, ...], tuple[Selector, ...]], RuleArrays] = {}
         self._dimensions: dict[tuple[str, tuple[Selector, ...]], _Dimension] = {}
         self._left = MAX_TABLE_BYTES
         self._left_for_joined = MAX_JOINED_BYTES
@@ -183,7 +190,7 @@ class _Builder:
             "port apart; use fewer groups, or fewer and wider rules"
         )
 
-    def table(self, order: Sequence[int], vpc: int) -> Table:
+    def table(self, order: Sequence[int], vpc: int) -> RuleArrays:
         """The table for rules in order of precedence, seen from a VPC."""
         table = self._build(order, vpc, joined=False)
         assert table is not None
@@ -194,11 +201,11 @@ class _Builder:
         self._steps_left -= rules * (self._addresses.count + self._ports.count)
         return self._steps_left >= 0
 
-    def joined_table(self, order: Sequence[int], vpc: int) -> Table | None:
+    def joined_table(self, order: Sequence[int], vpc: int) -> RuleArrays | None:
         """Likewise for the rules of several groups; None if it would be too large to be worth it."""
         return self._build(order, vpc, joined=True)
 
-    def _build(self, order: Sequence[int], vpc: int, joined: bool) -> Table | None:
+    def _build(self, order: Sequence[int], vpc: int, joined: bool) -> RuleArrays | None:
         peers = [self._addresses.selector(self._rules[r], vpc) for r in order]
         services = [self._ports.selector(self._rules[r]) for r in order]
         identity = (tuple(order), tuple(peers))
@@ -281,16 +288,16 @@ class _Dimension:
 
 def _winner_table(
     pairs: Sequence[tuple[int, Selector, Selector]], peer: _Dimension, service: _Dimension
-) -> Table:
+) -> RuleArrays:
     winner = np.full((peer.count, service.count), -1, dtype=np.int32)
     for rule, peers, services in reversed(pairs):
         winner[np.ix_(peer.matching(peers), service.matching(services))] = rule
-    return peer.of_class, service.of_class, service.count, winner
+    return RuleArrays(peer.of_class, service.of_class, service.count, winner)
 
 
 def _bit_vector_table(
     pairs: Sequence[tuple[int, Selector, Selector]], peer: _Dimension, service: _Dimension
-) -> Table:
+) -> RuleArrays:
     words = (len(pairs) + 63) // 64
     peer_rules = np.zeros((peer.count, words), dtype=np.uint64)
     service_rules = np.zeros((service.count, words), dtype=np.uint64)
@@ -299,4 +306,4 @@ def _bit_vector_table(
         peer_rules[peer.matching(peers), n >> 6] |= bit
         service_rules[service.matching(services), n >> 6] |= bit
     rule_of_bit = np.array([rule for rule, _, _ in pairs], dtype=np.int32)
-    return peer.of_class, service.of_class, service.count, peer_rules, service_rules, rule_of_bit
+    return RuleArrays(peer.of_class, service.of_class, service.count, peer_rules, service_rules, rule_of_bit)

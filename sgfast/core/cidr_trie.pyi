@@ -1,6 +1,7 @@
 from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 class CidrTrie:
     def __init__(
@@ -10,3 +11,7 @@ class CidrTrie:
     @property
     def nbytes(self) -> int: ...
     def __reduce__(self) -> Any: ...
+
+def nest_prefixes(
+    halves: ArrayLike, lengths: ArrayLike, owner: ArrayLike, number: ArrayLike, numbered: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...

@@ -1,5 +1,6 @@
 """Building the longest-prefix-match trie; the picture of it and its look-ups are in ``cidr_trie.pxd``."""
 
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
 
@@ -188,3 +189,71 @@ cdef class CidrTrie:
         here.mask[0] = 0 if bits == 0 else ~<uint64_t>0 << (64 - min(bits, 64))
         here.mask[1] = 0 if bits <= 64 else ~<uint64_t>0 << (128 - bits)
         return <uint32_t>CHILD | node
+
+
+def nest_prefixes(halves, lengths, owner, number, Py_ssize_t numbered):
+    """How prefixes lie in each other.
+
+    In order (by address, then by length): ``halves``: uint64 (n, 2), IPv4 in the upper half's upper bits; ``lengths``:
+    uint8 (n,); ``owner``: int32 (n,), -1: none of its own; ``number``: int32 (n,) below ``numbered``, each once, -1:
+    none. Returns the owner of each (its own, or that of the innermost one around that has one) and the innermost number
+    at or around it, as int32 (n,); and for each number, as int64: where it stands in the order of numbers, where what
+    it holds ends there, and the innermost number around it.
+    """
+    cdef const uint64_t[:, ::1] address = np.ascontiguousarray(halves, dtype=np.uint64)
+    cdef const uint8_t[::1] length = np.ascontiguousarray(lengths, dtype=np.uint8)
+    cdef const int32_t[::1] own = np.ascontiguousarray(owner, dtype=np.int32)
+    cdef const int32_t[::1] own_number = np.ascontiguousarray(number, dtype=np.int32)
+    cdef Py_ssize_t n = address.shape[0]
+    cdef int32_t[::1] owners = np.full(n, -1, dtype=np.int32)
+    cdef int32_t[::1] inside = np.full(n, -1, dtype=np.int32)
+    cdef int64_t[::1] first = np.zeros(numbered, dtype=np.int64)
+    cdef int64_t[::1] last = np.zeros(numbered, dtype=np.int64)
+    cdef int64_t[::1] around = np.full(numbered, -1, dtype=np.int64)
+    cdef Py_ssize_t[129] stack      # each longer than the one below
+    cdef int depth = 0
+    cdef Py_ssize_t i
+    cdef int64_t seen = 0
+    if length.shape[0] != n or own.shape[0] != n or own_number.shape[0] != n:
+        raise ValueError("one of each for every prefix")
+    for i in range(n):
+        while depth and not covers(address, length, stack[depth - 1], i):
+            depth -= 1
+            if own_number[stack[depth]] >= 0:
+                last[own_number[stack[depth]]] = seen
+        if depth:
+            owners[i] = owners[stack[depth - 1]]
+            inside[i] = inside[stack[depth - 1]]
+        if own[i] >= 0:
+            owners[i] = own[i]
+        if own_number[i] >= 0:
+            if own_number[i] >= numbered:
+                raise ValueError("a number is too large")
+            around[own_number[i]] = inside[i]
+            first[own_number[i]] = seen
+            inside[i] = own_number[i]
+            seen += 1
+        if depth == 129:
+            raise ValueError("the prefixes are not in order")
+        stack[depth] = i
+        depth += 1
+    while depth:
+        depth -= 1
+        if own_number[stack[depth]] >= 0:
+            last[own_number[stack[depth]]] = seen
+    return np.asarray(owners), np.asarray(inside), np.asarray(first), np.asarray(last), np.asarray(around)
+
+
+cdef bint covers(
+    const uint64_t[:, ::1] address, const uint8_t[::1] length, Py_ssize_t outer, Py_ssize_t inner
+) noexcept:
+    cdef int bits = length[outer]
+    cdef uint64_t high = address[outer, 0] ^ address[inner, 0]
+    cdef uint64_t low = address[outer, 1] ^ address[inner, 1]
+    if length[inner] <= bits:
+        return False
+    if bits == 0:
+        return True
+    if bits <= 64:
+        return high >> (64 - bits) == 0
+    return high == 0 and (bits == 64 or low >> (128 - bits) == 0)

@@ -117,6 +117,13 @@ cdef inline int32_t find_rule(
     return best
 
 
+cdef class RuleArrays:
+    cdef RuleTable table
+    cdef readonly tuple arrays      # what the table points into
+    cdef readonly bint has_bit_vectors
+    cdef readonly dict sizes        # bytes, by place: arrays may be shared
+
+
 cdef class Classifier:
     cdef Tables tables
     cdef readonly Py_ssize_t instance_count
@@ -124,4 +131,5 @@ cdef class Classifier:
     cdef readonly Py_ssize_t nbytes
     cdef CidrTrie ipv4
     cdef CidrTrie ipv6
+    cdef list rule_arrays
     cdef dict kept                  # by address: the arrays the tables point into

@@ -7,6 +7,12 @@ from sgfast.core.cidr_trie import CidrTrie
 
 LIST_FLAG: int
 
+class RuleArrays:
+    arrays: tuple[Any, ...]
+    has_bit_vectors: bool
+    sizes: dict[int, int]
+    def __init__(self, *parts: Any) -> None: ...
+
 class Classifier:
     instance_count: int
     rule_count: int
@@ -21,7 +27,7 @@ class Classifier:
         port_maps: dict[int, NDArray[np.uint32]],
         choice: ArrayLike,
         lists: ArrayLike,
-        tables: list[tuple[object, ...]],
+        tables: list[RuleArrays],
         rank: ArrayLike,
         denies: ArrayLike,
         vpc: ArrayLike,

@@ -22,15 +22,40 @@ cdef const uint64_t* u64(const uint64_t[::1] rows) noexcept:
     return &rows[0] if rows.shape[0] else NULL
 
 
+cdef class RuleArrays:
+    """One rule table's arrays: ``(peer_class, service_class, services, winner)`` or ``(peer_class, service_class,
+    services, peer_rules, service_rules, rule_of_bit)``, as ``RuleTable`` has them. Later policies share it.
+    """
+
+    def __cinit__(self, *parts):
+        kept = []
+        types = (np.uint32, np.uint32, None, np.int32) if len(parts) == 4 else (
+            np.uint32, np.uint32, None, np.uint64, np.uint64, np.int32
+        )
+        for part, dtype in zip(parts, types, strict=True):
+            kept.append(part if dtype is None else np.ascontiguousarray(part, dtype=dtype))
+        self.arrays = tuple(kept)
+        self.has_bit_vectors = len(parts) == 6
+        self.sizes = {part.ctypes.data: part.nbytes for part in kept if isinstance(part, np.ndarray)}
+        self.table.peer_class = u32(kept[0])
+        self.table.service_class = u32(kept[1])
+        self.table.services = kept[2]
+        if not self.has_bit_vectors:
+            self.table.winner = i32(kept[3].reshape(-1))
+        else:
+            self.table.rule_of_bit = i32(kept[5])
+            self.table.words = (len(kept[5]) + 63) // 64
+            self.table.peer_rules = u64(kept[3].reshape(-1))
+            self.table.service_rules = u64(kept[4].reshape(-1))
+
+
 cdef class Classifier:
     """Immutable. Made by ``sgfast.compiler``, which owns the meaning of every number in it.
 
     ``ipv4``, ``ipv6``: tries to address numbers; ``owner``: int32 and ``address_class``: uint32 by address number;
     ``port_whole``: uint32 (256,) and ``port_maps``: {protocol: uint32 (65536,)}; ``choice``: uint32 (instances * 2,)
-    and ``lists``: uint32, as ``Tables`` has them; ``tables``: one tuple for each rule table, ``(peer_class,
-    service_class, services, winner)`` or ``(peer_class, service_class, services, peer_rules, service_rules,
-    rule_of_bit)``; ``rank``: int32 and ``denies``: uint8 by rule; ``vpc``: int32 by instance; ``peers_start``,
-    ``peers``: int32, adjacency of VPCs.
+    and ``lists``: uint32, as ``Tables`` has them; ``tables``: a RuleArrays for each rule table; ``rank``: int32 and
+    ``denies``: uint8 by rule; ``vpc``: int32 by instance; ``peers_start``, ``peers``: int32, adjacency of VPCs.
     """
 
     def __cinit__(
@@ -38,7 +63,6 @@ cdef class Classifier:
         choice, lists, list tables, rank, denies, vpc, peers_start, peers
     ):
         cdef Py_ssize_t i
-        cdef RuleTable* table
         cdef const uint8_t[::1] denies_rows
         self.kept = {}
         self.ipv4 = ipv4
@@ -70,18 +94,12 @@ cdef class Classifier:
         self.tables.tables = <RuleTable*>calloc(max(len(tables), 1), sizeof(RuleTable))
         if self.tables.tables == NULL:
             raise MemoryError
-        for i, parts in enumerate(tables):
-            table = &self.tables.tables[i]
-            table.peer_class = u32(self.keep(parts[0], np.uint32))
-            table.service_class = u32(self.keep(parts[1], np.uint32))
-            table.services = parts[2]
-            if len(parts) == 4:
-                table.winner = i32(self.keep(parts[3], np.int32))
-            else:
-                table.rule_of_bit = i32(self.keep(parts[5], np.int32))
-                table.words = (len(parts[5]) + 63) // 64
-                table.peer_rules = u64(self.keep(parts[3], np.uint64))
-                table.service_rules = u64(self.keep(parts[4], np.uint64))
+        sizes = {}
+        for i, arrays in enumerate(tables):
+            self.tables.tables[i] = (<RuleArrays?>arrays).table
+            sizes.update((<RuleArrays>arrays).sizes)
+        self.rule_arrays = list(tables)
+        self.nbytes += sum(sizes.values())
 
     def __dealloc__(self):
         free(self.tables.tables)

@@ -1,0 +1,277 @@
+"""Addresses, cut into the classes no rule tells apart.
+
+Every prefix that an instance owns or a rule names has an *address number*, which look-ups return. What rules can know
+of an address is its class: the innermost named prefix that holds it (and so all that hold that one), and the
+*membership* of its owner, those groups of it that rules name as peers.
+
+A later policy's classes are made beside the earlier ones: a named prefix, a membership and a class keep their numbers,
+and what no rule names any more is still told apart. So what was built on the earlier classes is still right, as long as
+each new class is a part of an earlier one (``origin``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.compiler.addresses import ANYWHERE, Owned, named_networks
+from sgfast.core.cidr_trie import CidrTrie, nest_prefixes
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule
+
+Indices = NDArray[np.int64]
+
+# A set of groups in one VPC. An instance's *profile* is all its groups: what its rule tables depend on. Its
+# *membership* is those of them that rules name as peers: what others' rules can know of it.
+Profile = tuple[tuple[int, ...], int]
+
+#: Number of what is not: no named prefix holds the address, its owner is in no named group, or it has none.
+NONE = -1
+
+
+Halves = NDArray[np.uint64]
+
+
+@dataclass
+class _Prefixes:
+    """Prefixes as arrays: the address's two halves (IPv4: the upper half's upper bits), and the length."""
+
+    halves: Halves
+    lengths: NDArray[np.uint8]
+
+    @staticmethod
+    def of(networks: Sequence[Network], family: int) -> _Prefixes:
+        width = 4 if family == 4 else 16
+        octets = np.zeros((len(networks), 16), dtype=np.uint8)
+        packed = b"".join([network.network_address.packed for network in networks])
+        octets[:, :width] = np.frombuffer(packed, dtype=np.uint8).reshape(-1, width)
+        lengths = np.array([network.prefixlen for network in networks], dtype=np.uint8)
+        return _Prefixes(octets.view(">u8").astype(np.uint64), lengths)
+
+    def __add__(self, other: _Prefixes) -> _Prefixes:
+        return _Prefixes(np.concatenate([self.halves, other.halves]), np.concatenate([self.lengths, other.lengths]))
+
+    def __getitem__(self, rows: Indices) -> _Prefixes:
+        return _Prefixes(self.halves[rows], self.lengths[rows])
+
+
+@dataclass
+class _Family:
+    """The prefixes of one family, and what is known of them by address number."""
+
+    #: Named prefixes by number, which stays.
+    named: dict[Network, int]
+    named_prefixes: _Prefixes
+    #: Owned ones, and by row the owner's place in the policy.
+    owned_prefixes: _Prefixes
+    owned_place: NDArray[np.int32]
+    trie: CidrTrie
+    #: By address number, from this family's first one: owner's place in the policy, and innermost named prefix.
+    owner_place: NDArray[np.int32]
+    inside: NDArray[np.int32]
+    #: By number of a named prefix: where it and what it holds stand in the order of named prefixes.
+    first: Indices
+    last: Indices
+    #: By number of a named prefix: the innermost one around it.
+    around: Indices
+
+
+class AddressClasses:
+    """Numbers every prefix, and tells for each number the owner and the class. Immutable."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        owned: Owned | None,
+        named: Mapping[int, Iterable[Network]],
+        numbers: Indices,
+        memberships: NDArray[np.object_],
+        beside: AddressClasses | None = None,
+    ) -> None:
+        """``owned``: None if ``beside`` has the same instances. ``named``: by family the prefixes rules name;
+        ``numbers``, ``memberships``: by place in the policy an instance's number, and its membership or None.
+        ``beside``: an earlier policy's, with the same groups and VPCs.
+        """
+        self.policy = policy
+        #: Numbers of memberships, and of classes by (family, innermost named prefix, membership).
+        self._membership: dict[Profile, int] = {} if beside is None else beside._membership.copy()
+        self._class: dict[tuple[int, int, int], int] = {} if beside is None else beside._class.copy()
+        known = len(self._class)
+        membership_of_place = np.full(len(memberships) + 1, NONE, dtype=np.int64)      # the last: nobody's
+        for n, membership in enumerate(memberships.tolist()):
+            if membership is not None:
+                membership_of_place[n] = self._membership.setdefault(membership, len(self._membership))
+        number_of_place = np.append(numbers, NONE).astype(np.int32)
+
+        self._families: dict[int, _Family] = {}
+        owners: list[NDArray[np.int32]] = []
+        classes: list[NDArray[np.uint32]] = []
+        #: By family: its first address number.
+        self._starts: dict[int, int] = {}
+        for family in (4, 6):
+            start = self._starts[family] = len(owners[0]) if owners else 0
+            made = self._families[family] = _family(
+                family, None if owned is None else owned[family], named[family],
+                None if beside is None else beside._families[family], start,
+            )  # fmt: skip
+            owners.append(number_of_place[made.owner_place])
+            keys = (made.inside.astype(np.int64) + 1) << 32 | (membership_of_place[made.owner_place] + 1)
+            # Numbered in the order of addresses, the first of each.
+            different, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+            number = np.zeros(len(different), dtype=np.uint32)
+            for n in np.argsort(first).tolist():
+                key = (family, int(different[n] >> 32) - 1, int(different[n] & 0xFFFFFFFF) - 1)
+                number[n] = self._class.setdefault(key, len(self._class))
+            classes.append(number[inverse.reshape(-1)])
+        self.count = len(self._class)
+        self.owner: NDArray[np.int32] = np.concatenate(owners)
+        self.class_of_address: NDArray[np.uint32] = np.concatenate(classes)
+        #: By class, of which earlier class it is a part; None if some class is a part of none.
+        self.origin = self._origin(beside, known)
+        keyed = np.array(list(self._class), dtype=np.int64).reshape(-1, 3)
+        self._class_family, self._class_inside, self._class_membership = keyed.T
+        self._matching: dict[tuple[object, ...], Indices] = {}
+
+    @property
+    def tries(self) -> dict[int, CidrTrie]:
+        return {family: made.trie for family, made in self._families.items()}
+
+    def _origin(self, beside: AddressClasses | None, known: int) -> Indices | None:
+        origin = np.arange(len(self._class))
+        for n, (family, inside, membership) in enumerate(list(self._class)[known:], known):
+            if beside is None:
+                return None
+            old = beside._families[family]
+            while inside >= len(old.named):
+                inside = int(self._families[family].around[inside])
+            found = beside._class.get((family, inside, membership))
+            if found is None:
+                return None
+            origin[n] = found
+        return origin
+
+    def knows(self, rules: Iterable[Rule]) -> bool:
+        """Whether the classes tell apart all that these rules do; groups as peers apart."""
+        return all(
+            network in self._families[rule.ethertype].named
+            for rule in rules
+            for network in named_networks(self.policy, rule)
+        )
+
+    def with_members(self, policy: Policy, memberships: Mapping[int, Profile]) -> AddressClasses | None:
+        """For a later policy in which these instances' memberships are others, by instance number; None if that makes
+        new classes.
+        """
+        class_of_address = self.class_of_address.copy()
+        for instance, membership in memberships.items():
+            number = self._membership.get(membership, NONE) if membership[0] else NONE
+            if number == NONE and membership[0]:
+                return None
+            for address in np.flatnonzero(self.owner == instance).tolist():
+                family = 4 if address < self._starts[6] else 6
+                inside = int(self._families[family].inside[address - self._starts[family]])
+                found = self._class.get((family, inside, number))
+                if found is None:
+                    return None
+                class_of_address[address] = found
+        later = copy(self)
+        later.policy = policy
+        later.class_of_address = class_of_address
+        later.origin = np.arange(self.count)
+        return later
+
+    @staticmethod
+    def selector(rule: Rule, vpc: int) -> tuple[object, ...]:
+        """What a rule's peer is, seen from a VPC. The same selector, the same classes."""
+        match rule.peer:
+            case GroupPeer(name):
+                return ("group", rule.ethertype, name, vpc)
+            case AddressGroupPeer(name):
+                return ("address group", rule.ethertype, name)
+            case peer:
+                return ("prefix", peer or ANYWHERE[rule.ethertype])
+
+    def matching(self, rule: Rule, vpc: int) -> Indices:
+        """The classes of the addresses a rule's peer matches, seen from a VPC (SPEC 4.11)."""
+        key = self.selector(rule, vpc)
+        found = self._matching.get(key)
+        if found is None:
+            of_family = self._class_family == rule.ethertype
+            if isinstance(rule.peer, GroupPeer):
+                members = self._memberships_of_group(rule.peer.name, vpc)
+                matches = of_family & np.isin(self._class_membership, members)
+            else:
+                made = self._families[rule.ethertype]
+                matches = np.zeros(self.count, dtype=bool)
+                # Where a class's innermost named prefix stands in the order of named ones; nowhere: before all.
+                place = np.append(made.first, NONE)[self._class_inside * of_family + NONE * ~of_family]
+                for network in named_networks(self.policy, rule):
+                    number = made.named[network]
+                    matches |= of_family & (made.first[number] <= place) & (place < made.last[number])
+            found = self._matching[key] = np.flatnonzero(matches)
+        return found
+
+    def _memberships_of_group(self, name: str, vpc: int) -> list[int]:
+        here = self.policy.vpcs[vpc]
+        found = []
+        for (groups, other), number in self._membership.items():
+            there = self.policy.vpcs[other]
+            if any(self.policy.security_groups[group].name == name for group in groups) and (
+                here.region == there.region and self.policy.connected(here.name, there.name)
+            ):
+                found.append(number)
+        return found
+
+
+def _family(
+    family: int, owned: list[tuple[Network, int]] | None, named: Iterable[Network], beside: _Family | None, start: int
+) -> _Family:
+    """``start``: the number of the family's background, the addresses that no prefix holds."""
+    numbers = {} if beside is None else beside.named.copy()
+    news = [network for network in dict.fromkeys(named) if network not in numbers]
+    for network in news:
+        numbers[network] = len(numbers)
+    named_prefixes = _Prefixes.of(news, family)
+    if beside is not None:
+        named_prefixes = beside.named_prefixes + named_prefixes
+    if owned is not None:
+        owned_prefixes = _Prefixes.of([network for network, _ in owned], family)
+        owned_place = np.array([place for _, place in owned], dtype=np.int32)
+    else:
+        assert beside is not None
+        owned_prefixes, owned_place = beside.owned_prefixes, beside.owned_place
+
+    # In order, each prefix once: whoever owns it, whatever names it.
+    prefixes = named_prefixes + owned_prefixes
+    number = np.full(len(prefixes.lengths), NONE, dtype=np.int32)
+    number[: len(numbers)] = np.arange(len(numbers))
+    owner = np.concatenate([np.full(len(numbers), NONE, dtype=np.int32), owned_place])
+    order = np.lexsort((prefixes.lengths, prefixes.halves[:, 1], prefixes.halves[:, 0]))
+    prefixes = prefixes[order]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (prefixes.halves[1:] != prefixes.halves[:-1]).any(axis=1) | (
+        prefixes.lengths[1:] != prefixes.lengths[:-1]
+    )
+    starts = np.flatnonzero(new)
+    prefixes = prefixes[starts]
+    if len(starts):
+        number, owner = (np.maximum.reduceat(values[order], starts) for values in (number, owner))
+
+    owners, inside, first, last, around = nest_prefixes(
+        prefixes.halves, prefixes.lengths, owner, number, len(numbers)
+    )
+    trie = CidrTrie(
+        family == 6,
+        prefixes.halves.astype(">u8").view(np.uint8).reshape(-1, 16),
+        prefixes.lengths,
+        np.arange(start + 1, start + 1 + len(starts), dtype=np.uint32),
+        start,
+    )
+    background = np.array([NONE], dtype=np.int32)
+    return _Family(
+        numbers, named_prefixes, owned_prefixes, owned_place, trie, np.concatenate([background, owners]),
+        np.concatenate([background, inside]), first, last, around,
+    )  # fmt: skip
