@@ -16,6 +16,7 @@ from sgfast.policy.changes import (
     AddGroup,
     AddInstance,
     AddMember,
+    AddRule,
     Change,
     ModifyRule,
     RemoveInstance,
@@ -185,3 +186,41 @@ def test_what_changes_more_than_rules_and_members_is_compiled_whole_and_right() 
                     )
                     names = [c.rules[n].id if n >= 0 else None for c, n in ((compiled, here), (fresh, there))]
                     assert names[0] == names[1], (change, instance.name, peer, port)
+
+
+def test_rules_with_cidrs_nobody_named_before_win_as_in_a_fresh_compilation() -> None:
+    # Nested in and around what is named, owned or not, named again and no more: classes are refined, never mixed up.
+    rng = random.Random(4)
+    wide = [f"{a}/{n}" for a in ("10.0.0.0", "10.0.0.128", "198.18.0.0", "128.0.0.0") for n in (1, 8, 14, 25, 28, 31)]
+    networks = [ip_network(text, strict=False) for text in wide]
+    now = replace(policy(6, 40, "g0"), quotas=replace(policy(1, 1).quotas, rules_per_group=99))
+    compiler = Compiler()
+    compiler.compile(now)
+    built = []
+    for step in range(60):
+        group = rng.choice(now.security_groups)
+        rule = rng.choice(group.rules)
+        port = rng.choice((1, 5, 6, 7000 + step))
+        new = replace(rule, peer=rng.choice(networks), ports=((port, port + rng.choice((0, 3))),))
+        change: Change = ModifyRule(group.name, rule.id, new)
+        if step % 3 == 2:
+            more = replace(new, id="", action=rng.choice(("allow", "deny")), priority=rng.choice((1, 2)))
+            change = AddRule(group.name, more)
+        elif step % 7 == 5:
+            address = ip_network(f"10.0.0.{100 + step}/32")
+            change = AddInstance(Instance(f"new{step}", "default", (address,), (group.name,)))
+        now = apply_change(now, change).policy
+        compiled, fresh = compiler.compile(now), compile_policy(now)
+        built.append(compiled.rule_tables_built)
+        for instance in rng.sample(now.instances, 6):
+            for peer in ("10.0.0.0", "10.0.0.1", "10.0.0.130", "10.0.0.255", "10.3.9.9", "198.18.0.3", "198.19.255.255",
+                         "200.1.1.1", "127.0.0.1", f"10.0.0.{100 + step}"):  # fmt: skip
+                for port in (1, 3, 6, 8, 7000 + step):
+                    packed = ip_address(peer).packed
+                    names = []
+                    for c in (compiled, fresh):
+                        n = c.classifier.rule_for(c.numbering.of_instance(instance), True, packed, 6, port)
+                        names.append(c.rules[n].id if n >= 0 else None)
+                    assert names[0] == names[1], (step, change, instance.name, peer, port)
+    # Mostly the two tables of the group that changed.
+    assert sorted(built)[len(built) // 2] <= 2

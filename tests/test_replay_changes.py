@@ -149,6 +149,26 @@ def test_an_instance_that_is_removed_keeps_its_name_in_what_it_had(tmp_path: Pat
     assert told.verdicts["out-of-scope"] == 5 and told.connections["disconnected"] == 0
 
 
+def test_connection_bears_the_name_of_whose_filter_judged_it_whoever_has_the_address_now(tmp_path: Path) -> None:
+    policy = write_policy(tmp_path, POLICY)
+    ssh, http = ethernet(ip(CLIENT, SERVER, tcp(4000, 22, "S"))), ethernet(ip("10.0.0.6", SERVER, tcp(4000, 80, "S")))
+    frames = [(0.0, to_web("S", 9)), (0.1, ssh), (0.2, http), (5.0, ssh)]
+    changes = write_changes(
+        tmp_path, "{at: 1, remove_instance: {instance: web-1}}",
+        "{at: 1, add_address: {instance: web-2, address: 10.0.0.5}}",
+    )  # fmt: skip
+    lines: list[bytes] = []
+    replay(policy, write_story(tmp_path, frames), changes=changes, flows=ConnectionLines(lines.append))
+    told = {
+        (row["initiator"], row["responder_port"]): (row["egress"], row["ingress"])
+        for row in map(json.loads, b"".join(lines).splitlines())
+    }
+    assert told[CLIENT, 22][1] == {"instance": "web-1", "rule": None, "ended": "denied"}
+    egress, ingress = told["10.0.0.6", 80]
+    assert egress["instance"] == "web-2"
+    assert ingress == {"instance": "web-1", "rule": "http", "ended": "removed"}
+
+
 def test_broken_connection_of_an_instance_that_is_gone_is_not_somebody_elses(tmp_path: Path) -> None:
     policy = write_policy(tmp_path, POLICY)
     story = [(0.0, to_web("S")), (0.1, from_web("SA")), (0.5, to_web("A", 5000)), (3.0, to_web("A", 5000))]

@@ -21,7 +21,7 @@ from sgfast.report.verdicts import VerdictLines
 
 INSTANCES = ("web-1", "quote\"back\\slash", "ünïcode\n")
 RULES = ("web/inbound/1", "}{[bold]", "\u2028")
-NAMES = Names(INSTANCES, RULES, lambda packed: packed[-1] % 4 - 1, 0)
+NAMES = Names(INSTANCES, RULES, 0)
 
 
 def address(sixteen: NDArray[Any], family: int) -> str:
@@ -144,6 +144,7 @@ def random_flows(seed: int, n: int) -> NDArray[Any]:
     flows["has_ports"] = np.isin(flows["protocol"], (6, 17))
     flows["verdict"], flows["reason"] = rng.integers(0, 2, n), rng.integers(1, len(REASONS) - 1, n)
     flows["answer"] = rng.integers(0, len(ANSWERS), n)
+    flows["instance"] = rng.integers(-1, len(INSTANCES), (n, 2))
     flows["rule"], flows["side_end"] = rng.integers(-1, len(RULES), (n, 2)), rng.integers(0, len(ENDS), (n, 2))
     return flows
 
@@ -152,10 +153,10 @@ def expected_connection(row: Any) -> dict[str, Any]:
     family, number = int(row["family"]), int(row["protocol"])
     ports, icmp = bool(row["has_ports"]), number == {4: 1, 6: 58}[family]
 
-    def side(role: int, name: str) -> dict[str, Any] | None:
+    def side(role: int) -> dict[str, Any] | None:
         if not row["side_end"][role]:
             return None
-        owner = NAMES.owner_of(row[name][: 4 if family == 4 else 16].tobytes())
+        owner = row["instance"][role]
         return {
             "instance": INSTANCES[owner] if owner >= 0 else None,
             "rule": RULES[row["rule"][role]] if row["rule"][role] >= 0 else None,
@@ -179,8 +180,8 @@ def expected_connection(row: Any) -> dict[str, Any]:
         "verdict": VERDICTS[row["verdict"]],
         "reason": REASONS[row["reason"]],
         "answer": ANSWERS[row["answer"]],
-        "egress": side(0, "initiator"),
-        "ingress": side(1, "responder"),
+        "egress": side(0),
+        "ingress": side(1),
     }
 
 

@@ -86,6 +86,7 @@ cdef packed struct FlowRow:
     uint64_t packets[2]
     Ends ends
     int32_t rule[2]         # of the initiator's (egress) side, of the responder's (ingress) side; -1: none
+    int32_t instance[2]     # likewise; -1 too where flows are not kept
     uint8_t verdict
     uint8_t reason
     uint8_t answer          # 0 silent, 1 answered, 2 refused
@@ -200,6 +201,8 @@ cdef void spell_ends(const Table* t, uint32_t slot, bint initiator_high, Ends* e
 cdef void begin_tuple(
     Table* t, uint32_t slot, const Packet* p, bint initiator_high, uint8_t verdict, uint8_t reason,
     int denied_side) noexcept nogil
+# Whose the sides are that the report does not know yet.
+cdef void name_sides(Table* t, uint32_t slot, const int32_t* instance) noexcept nogil
 cdef void set_side(
     Table* t, uint32_t slot, int side, uint8_t state, uint8_t flags, uint32_t rule, int64_t deadline) noexcept nogil
 cdef void clear_side(Table* t, uint32_t slot, int side, uint8_t side_end) noexcept nogil

@@ -235,6 +235,8 @@ cdef void forget_past(Table* t, uint32_t slot) noexcept nogil:
         memset(flow, 0, sizeof(FlowRecord))
         flow.rule[0] = NO_SLOT
         flow.rule[1] = NO_SLOT
+        flow.instance[0] = -1
+        flow.instance[1] = -1
 
 
 cdef void set_side(
@@ -320,6 +322,14 @@ cdef void begin_tuple(
     flow.icmp = p.port_key if p.has_icmp else 0
     if denied_side >= 0:
         flow.side_end[denied_side] = SIDE_DENIED
+
+
+cdef void name_sides(Table* t, uint32_t slot, const int32_t* instance) noexcept nogil:
+    cdef FlowRecord* flow = flow_at(&t.slab, slot)
+    cdef int side
+    for side in range(2):
+        if flow.instance[side] < 0:
+            flow.instance[side] = instance[side]
 
 
 cdef void count_packet(Table* t, uint32_t slot, const Packet* p) noexcept nogil:
@@ -429,6 +439,8 @@ cdef bint tell_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end, Flo
     high = (e.flags[0] if e.present & 1 else e.flags[1]) & FROM_HIGH
     row.rule[0] = -1
     row.rule[1] = -1
+    row.instance[0] = -1
+    row.instance[1] = -1
     row.verdict = DENY if e.marks & TUPLE_DENIED else ALLOW
     if row.verdict == DENY:
         side = 0 if e.state[0] >= MOOT_TCP else 1
@@ -449,6 +461,7 @@ cdef bint tell_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end, Flo
             row.bytes[side] = flow.bytes[side]
             # Row sides go by role, entry sides by address: egress is the initiator's.
             row.rule[side != high] = <int32_t>flow.rule[side]
+            row.instance[side != high] = flow.instance[side]
             row.side_end[side != high] = side_end_of(e, side, flow.side_end[side], now, side_end)
     if e.marks & HEARD:
         row.answer = 1
@@ -482,6 +495,7 @@ cdef void restart_tuple(Table* t, uint32_t slot, const FlowRow* told) noexcept n
     memset(&fresh, 0, sizeof(FlowRecord))
     for side in range(2):
         fresh.rule[side] = NO_SLOT
+        fresh.instance[side] = flow.instance[side]
         if NO_STATE < e.state[side] < MOOT_TCP:
             fresh.rule[side] = e.rule[side]
             fresh.side_end[side] = SIDE_OPEN

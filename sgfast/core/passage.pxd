@@ -33,6 +33,7 @@ from sgfast.core.conntrack cimport (
     latest_deadline,
     make_room,
     mark_opener,
+    name_sides,
     restart_tuple,
     same_key,
     set_side,
@@ -277,6 +278,7 @@ cdef inline void note_attempt(
         hear(p, e)
     if t.keep_flows:
         count_packet(t, slot, p)
+        name_sides(t, slot, way.instance)
 
 
 cdef inline void note_attempt_answer(Plane* plane, const Packet* p) noexcept nogil:
@@ -354,6 +356,8 @@ cdef inline void keep_tuples(
                         end_attempt(plane, p)
             if t.keep_flows and not e.marks & UNBEGUN:
                 count_packet(t, way.slot, p)
+                if way.owners_known:
+                    name_sides(t, way.slot, way.instance)
             if verdict == DENY and e.marks & TUPLE_DENIED:
                 state = e.flags[0] if e.state[0] else e.flags[1]
                 if (state & FROM_HIGH) != p.source_high:

@@ -1,7 +1,7 @@
 # Where connection entries live. An entry never moves, so the index, the timer wheel and the age list hold its slot
 # number. Entries come in chunks of 2 MiB, one huge page where the system gives them.
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
     CHUNK_BITS = 15
@@ -39,6 +39,7 @@ cdef struct FlowRecord:
     uint64_t bytes[2]               # [0] from the initiator, [1] from the responder
     uint64_t packets[2]
     uint32_t rule[2]                # by side, NO_SLOT: none
+    int32_t instance[2]             # by side, -1: none
     uint8_t initiator_high
     uint8_t verdict
     uint8_t reason

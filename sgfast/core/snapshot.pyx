@@ -58,6 +58,7 @@ TUPLE_DTYPE = np.dtype([
 ])
 RECORD_DTYPE = np.dtype([
     ("first_ns", "<i8"), ("last_ns", "<i8"), ("bytes", "<u8", (2,)), ("packets", "<u8", (2,)), ("rule", "<u4", (2,)),
+    ("instance", "<i4", (2,)),
     ("initiator_high", "u1"), ("verdict", "u1"), ("reason", "u1"), ("side_end", "u1", (2,)), ("present", "u1"),
     ("icmp", "<u2"),
 ])
@@ -209,7 +210,8 @@ cdef uint32_t _put_row(DataPlane plane, Table* t, const TupleRow* row, Py_ssize_
 
 
 cdef object _load_table(DataPlane plane, Table* t, str name, arrays, numbers, bint waiting):
-    cdef Py_ssize_t rules = (<Classifier>plane.classifier).rule_count
+    cdef Classifier classifier = plane.classifier
+    cdef Py_ssize_t rules = classifier.rule_count
     rows, records = _checked(arrays, f"{name}.rows", TUPLE_DTYPE), _checked(arrays, f"{name}.records", RECORD_DTYPE)
     age, seen = _checked(arrays, f"{name}.age", np.dtype("<u4")), _checked(arrays, f"{name}.seen", np.dtype("<u4"))
     ended = _checked(arrays, f"{name}.ended", FLOW_DTYPE)
@@ -228,8 +230,8 @@ cdef object _load_table(DataPlane plane, Table* t, str name, arrays, numbers, bi
     _must(_orders(age, is_old) and _orders(seen, is_seen), f"{name}: an order that is none")
     _must(not len(seen) or (t.keep_marks and len(seen) <= t.max_marks), f"{name}: openers that nobody asks for")
     _must(len(records) == (count if t.keep_flows else 0), f"{name}: no record for each tuple")
-    _check_records(records, rules, name)
-    _check_records(ended, rules, name)
+    _check_records(records, rules, classifier.instance_count, name)
+    _check_records(ended, rules, classifier.instance_count, name)
 
     slots_array = np.empty(count, dtype=np.uint32)
     slots = slots_array
@@ -263,9 +265,10 @@ def _orders(numbers, members):
     return len(numbers) == members.sum() and bool((np.sort(numbers) == np.flatnonzero(members)).all())
 
 
-def _check_records(records, rules, name):
-    signed = records["rule"].astype(np.int32)
-    _must(bool(((signed >= -1) & (signed < rules)).all()), f"{name}: a rule that is none")
+def _check_records(records, rules, instances, name):
+    for field, count in (("rule", rules), ("instance", instances)):
+        signed = records[field].astype(np.int32)
+        _must(bool(((signed >= -1) & (signed < count)).all()), f"{name}: a {field} that is none")
     for field, most in (
         ("verdict", <int>VERDICT_COUNT), ("reason", <int>REASON_COUNT), ("side_end", <int>SIDE_END_COUNT)
     ):

@@ -53,7 +53,6 @@ class FastRunner:
         names = Names(
             [instance.name for instance in compiled.instances],
             [rule.id for rule in compiled.rules],
-            compiled.classifier.owner_of,
             self.engine.dataplane.counters["packets"],
         )
         for sink in (self.packets, self.flows):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -26,8 +26,6 @@ class Names:
     instances: Sequence[str]
     #: By rule number.
     rules: Sequence[str]
-    #: Packed address (4 or 16 bytes) to instance number, or -1.
-    owner_of: Callable[[bytes], int]
     #: How many packets came before.
     packets: int
 

@@ -55,7 +55,7 @@ class ReferenceRunner:
         self.instance_number = {instance.name: n for n, instance in enumerate(numbering.instances)}
         if self.packets is not None:
             names = list(self.instance_number), list(self.rule_number)
-            self.packets.begin(Names(*names, lambda packed: -1, self.packets_judged))
+            self.packets.begin(Names(*names, self.packets_judged))
 
     @property
     def packets_judged(self) -> int:

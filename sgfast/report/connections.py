@@ -27,15 +27,13 @@ class ConnectionLines:
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
-        self._names = Names((), (), lambda packed: -1, 0)
+        self._names = Names((), (), 0)
         self._addresses: Fragments[bytes] = Fragments(address_json)
-        self._instances = Fragments(self._instance)
-        self._sides: Fragments[tuple[str, int, int]] = Fragments(self._side)
+        self._sides: Fragments[tuple[int, int, int]] = Fragments(self._side)
         self._outcomes = Fragments(self._outcome)
 
     def begin(self, names: Names) -> None:
         self._names = names
-        self._instances.clear()
 
     def write(self, flows: NDArray[Any]) -> None:
         # At the end of a replay all that is left comes at once, millions perhaps.
@@ -43,7 +41,7 @@ class ConnectionLines:
             self._write(self._lines(flows[start : start + CHUNK_ROWS]))
 
     def _lines(self, flows: NDArray[Any]) -> bytes:
-        for cache in (self._addresses, self._instances, self._sides, self._outcomes):
+        for cache in (self._addresses, self._sides, self._outcomes):
             cache.shrink()
         four = flows["family"] == 4
         icmp = np.where(four, ICMP, ICMPV6) == flows["protocol"]
@@ -55,32 +53,33 @@ class ConnectionLines:
             *(_where(icmp, flows["icmp"] >> shift & 0xFF) for shift in (8, 0)),
             time_texts(flows["first_ns"]),
             time_texts(flows["last_ns"]),
-            *(flows[name][:, end].tolist() for name in ("packets", "bytes", "rule", "side_end") for end in (0, 1)),
+            *(
+                flows[name][:, end].tolist()
+                for name in ("packets", "bytes", "instance", "rule", "side_end")
+                for end in (0, 1)
+            ),
             (flows["verdict"].astype(int) << 16 | flows["reason"].astype(int) << 8 | flows["answer"]).tolist(),
         )
-        addresses, instances, sides, outcomes = self._addresses, self._instances, self._sides, self._outcomes
+        addresses, sides, outcomes = self._addresses, self._sides, self._outcomes
         lines = [
             f'{{"protocol": {protocol}, "initiator": {addresses[initiator]}, "initiator_port": {initiator_port}, '
             f'"responder": {addresses[responder]}, "responder_port": {responder_port}, '
             f'"icmp_type": {icmp_type}, "icmp_code": {icmp_code}, "first_time": "{first}", "last_time": "{last}", '
             f'"packets_from_initiator": {packets_there}, "packets_from_responder": {packets_back}, '
             f'"bytes_from_initiator": {bytes_there}, "bytes_from_responder": {bytes_back}, {outcomes[outcome]}, '
-            f'"egress": {sides[instances[initiator], egress_rule, egress_end] if egress_end else "null"}, '
-            f'"ingress": {sides[instances[responder], ingress_rule, ingress_end] if ingress_end else "null"}}}\n'
+            f'"egress": {sides[egress, egress_rule, egress_end] if egress_end else "null"}, '
+            f'"ingress": {sides[ingress, ingress_rule, ingress_end] if ingress_end else "null"}}}\n'
             for (
                 protocol, initiator, responder, initiator_port, responder_port, icmp_type, icmp_code, first, last,
-                packets_there, packets_back, bytes_there, bytes_back, egress_rule, ingress_rule, egress_end,
-                ingress_end, outcome,
+                packets_there, packets_back, bytes_there, bytes_back, egress, ingress, egress_rule, ingress_rule,
+                egress_end, ingress_end, outcome,
             ) in zip(*columns, strict=True)
         ]  # fmt: skip
         return "".join(lines).encode("ascii")
 
-    def _instance(self, packed: bytes) -> str:
-        number = self._names.owner_of(packed)
-        return dumps(self._names.instances[number]) if number >= 0 else "null"
-
-    def _side(self, side: tuple[str, int, int]) -> str:
-        instance, rule, ended = side
+    def _side(self, side: tuple[int, int, int]) -> str:
+        number, rule, ended = side
+        instance = dumps(self._names.instances[number]) if number >= 0 else "null"
         rule_id = dumps(self._names.rules[rule]) if rule >= 0 else "null"
         return f'{{"instance": {instance}, "rule": {rule_id}, "ended": "{ENDS[ended]}"}}'
 

@@ -36,7 +36,7 @@ class VerdictLines:
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
         self._packets = 0
-        self._names = Names((), (), lambda packed: -1, 0)
+        self._names = Names((), (), 0)
         self._addresses: Fragments[bytes] = Fragments(address_json)
         self._headers = Fragments(self._header)
         self._results = Fragments(self._result)
