@@ -254,7 +254,8 @@ class Engine:
             if on_change == "cut-inbound":
                 # Whose number is gone, its connections are forgotten (SPEC 6.6).
                 cut[compiled.numbering.of_names(changed.instances)] = 1
-            disconnected = self.dataplane.change(compiled.classifier, cut, on_change == "cut-unmatched", now_ns)
+            unmatched = on_change == "cut-unmatched" and not changed.only_words
+            disconnected = self.dataplane.change(compiled.classifier, cut, unmatched, now_ns)
             self.policy, self.compiled = changed.policy, compiled
             return Applied(disconnected, compiled.rule_tables, compiled.rule_tables_built)
 

@@ -838,6 +838,8 @@ class ReferenceEngine:
         self._owners = {}
         self.policy = changed.policy
         self._forget_lost_sides({change.instance for change in listed if isinstance(change, RemoveInstance)})
+        if changed.only_words:
+            return Applied()        # "changing only a description: no change" (SPEC 6.3)
         disconnected = [self._disconnect_sides(entry, changed.instances, now_ns) for entry in self._entries.values()]
         return Applied(sum(disconnected))
 

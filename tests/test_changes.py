@@ -1004,15 +1004,18 @@ def test_unmatched_icmp_is_asked_by_type_and_code() -> None:
 
 def test_unmatched_is_not_asked_where_nothing_changed() -> None:
     policy = UNMATCHED.replace(PING, "{direction: inbound, protocol: icmp, icmp_type: 8, icmp_code: 5}")
+    rule = policy_of(policy).group_by_name["w"].rules[0]
+    words = [ModifyRule("w", rule.id, replace(rule, description=text)) for text in ("one", "other")]
     run(policy, """
         @0 icmp client > web 8/5      -> allow rule
         @1 apply member               -> 0 disconnected
         @1 apply nothing              -> 0 disconnected
+        @1 apply words                -> 0 disconnected
         @2 icmp client > web 8/5      -> allow established
         # with code 0 it would not be let in
         @3 apply touch                -> 1 disconnected
         @4 icmp client > web 8/5      -> deny disconnected
-    """, changes={"member": AddMember("w", "web"), "nothing": [], "touch": TOUCH})  # fmt: skip
+    """, changes={"member": AddMember("w", "web"), "nothing": [], "touch": TOUCH, "words": words})  # fmt: skip
 
 
 def test_unmatched_ping_in_both_families() -> None:

@@ -123,18 +123,22 @@ class Changed:
     groups: frozenset[str] = frozenset()
     #: Instances that are in one of them, before or after.
     instances: frozenset[str] = frozenset()
+    #: Only descriptions differ: no packet can tell.
+    only_words: bool = False
 
 
 def apply_changes(policy: Policy, changes: Iterable[Change]) -> Changed:
     """Several changes as one: all of them, or PolicyError and none."""
     groups: frozenset[str] = frozenset()
     instances: frozenset[str] = frozenset()
+    only_words = True
     for change in changes:
         changed = apply_change(policy, change)
+        only_words &= changed.only_words or changed.policy is policy
         policy = changed.policy
         groups |= changed.groups
         instances |= changed.instances
-    return Changed(policy, groups, instances)
+    return Changed(policy, groups, instances, only_words)
 
 
 def apply_change(policy: Policy, change: Change) -> Changed:
@@ -148,7 +152,7 @@ def apply_change(policy: Policy, change: Change) -> Changed:
         return Changed(policy)
     groups = frozenset(_groups_concerned(policy, after, change))
     instances = frozenset[str]().union(*(which.members.get(g, ()) for which in (policy, after) for g in groups))
-    return Changed(after, groups, instances)
+    return Changed(after, groups, instances, isinstance(change, ModifyRule) and not groups)
 
 
 def _groups_concerned(before: Policy, after: Policy, change: Change) -> Iterable[str]:
