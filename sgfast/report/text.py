@@ -303,14 +303,18 @@ def _write_changes(page: _Page, result: ReplayResult) -> None:
     page.heading(f"Changes of the policy: {plural(cut, 'connection')} disconnected")
     start = result.first_time_ns or 0
     if result.changes:
+        told = sorted(result.changes, key=lambda change: -change.disconnected)[:TOP]
         rows = [
             (grouped(change.disconnected), _or_unknown(change.came_back), _seconds_from(start, change.at_ns),
              printable(change.text))
             for change in result.changes
+            if any(change is each for each in told)
         ]  # fmt: skip
-        page.table(("disconnected", "came back", "at", "change"), rows[:TOP])
-        if len(rows) > TOP:
-            page.line(f"  and {plural(len(rows) - TOP, 'more change')}")
+        page.table(("disconnected", "came back", "at", "change"), rows)
+        rest = [change for change in result.changes if not any(change is each for each in told)]
+        if rest:
+            cut_by_rest = sum(change.disconnected for change in rest)
+            page.line(f"  and {plural(len(rest), 'more change')} ({grouped(cut_by_rest)} disconnected)")
     followed = [(change, connection) for change in result.changes for connection in change.connections]
     for change, connection in followed[:TOP]:
         page.hanging("  ", f"{_cut_name(connection)}", "bold")
