@@ -68,6 +68,8 @@ def compare(
     mode, midstream, vpc = run
     engine = Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True, hash_key=hash_key)
     reference = ReferenceEngine(policy, mode=mode, midstream=midstream, vpc=vpc)
+    # Without results, common packets go a shorter way.
+    short = Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True)
     results: list[Any] = []
     #: By number of the packet before which they come.
     changes: dict[int, tuple[list[Change], int, int]] = {}
@@ -77,6 +79,7 @@ def compare(
             now = engine.dataplane.counters["clock_ns"] + int(changer.pick((0, 1, SECOND)))
             try:
                 disconnected = engine.apply(drawn, now).disconnected
+                assert short.apply(drawn, now).disconnected == disconnected
             except AmbiguousAddress:
                 drawn = []      # owned twice, seen without --vpc: up to whoever names the VPC
             if drawn:
@@ -86,11 +89,11 @@ def compare(
         if through is not None:
             engine = through(engine)
         part = slice(start, start + batch)
-        results.append(
-            engine.process(
-                FrameBatch.from_frames(traffic.frames[part], traffic.times_ns[part], traffic.wire_lengths[part])
-            )
-        )
+        frames = FrameBatch.from_frames(traffic.frames[part], traffic.times_ns[part], traffic.wire_lengths[part])
+        results.append(engine.process(frames))
+        short.dataplane.process_frames(frames)
+        assert short.dataplane.counters == engine.dataplane.counters, f"without results, to packet {part.stop}, {run}"
+        assert (short.dataplane.rule_counts == engine.dataplane.rule_counts).all(), f"rule counts, {run}"
     rows = np.concatenate(results)
     began: Counter[str] = Counter()
     created: Counter[str] = Counter()

@@ -21,8 +21,8 @@ from sgfast.core.types cimport ALLOW, DENY, NO_RULE, KIND_ICMP_QUERY, KIND_ONE_W
 
 cdef enum:
     FIRST_BUCKETS = 1024
-    # Keys per bucket line before the index doubles: 10 of 12.
-    FULL_LINE = 10
+    # Keys per bucket line, on average, before the index doubles: of 12, so that few go on to another line.
+    FULL_LINE = 8
     # However small the table is, this many openers are remembered: they are no connections (SPEC 5.8, 9.3).
     LEAST_MARKS = 1 << 20
 

@@ -36,13 +36,14 @@ from sgfast.core.cuts cimport Cuts, CutRow, free_cuts, init_cuts
 from sgfast.core.frames cimport Frame, FrameBatch
 from sgfast.core.intrinsics cimport be32, likely, prefetch
 from sgfast.core.judge cimport Passage, find_owners
-from sgfast.core.passage cimport judge_packet
+from sgfast.core.passage cimport fill_plain_words, go_on, judge_packet, pass_established
 from sgfast.core.plane cimport Plane, RuleCount
 from sgfast.core.rows cimport read_header, spell_header, spell_peer
 from sgfast.core.slab cimport NO_SLOT, Entry, entry_at
 from sgfast.core.tally cimport TALLY_CELLS, Tally, TallyRow, count, free_tally, init_tally
 from sgfast.core.types cimport (
     ALLOW,
+    ESTABLISHED,
     READ_TRACKED,
     REASON_COUNT,
     TCP_ACK,
@@ -65,6 +66,9 @@ cdef inline void judge_batch(Plane* plane, Packet* packets, Py_ssize_t n, Result
     # Headers were read. Guess, then judge in order.
     cdef Py_ssize_t i
     cdef Packet* p
+    cdef uint64_t nbytes = 0
+    cdef uint64_t plain = 0
+    cdef bint by_itself = rows == NULL and not plane.table.keep_flows
     for i in range(n):
         p = &packets[i]
         if likely(p.outcome == READ_TRACKED):
@@ -72,7 +76,17 @@ cdef inline void judge_batch(Plane* plane, Packet* packets, Py_ssize_t n, Result
             if likely(p.hint != NO_SLOT):
                 prefetch(entry_at(&plane.table.slab, p.hint))
     for i in range(n):
-        judge_packet(plane, &packets[i], &rows[i] if rows != NULL else NULL)
+        p = &packets[i]
+        go_on(plane, p)
+        nbytes += p.wire
+        if likely(by_itself) and likely(pass_established(plane, p)):
+            plain += 1
+        else:
+            judge_packet(plane, p, &rows[i] if rows != NULL else NULL)
+    plane.packets += n
+    plane.bytes += nbytes
+    plane.verdicts[ALLOW] += plain
+    plane.reasons[ESTABLISHED] += plain
 
 
 cdef inline void prefetch_line(const Plane* plane, const Packet* p) noexcept nogil:
@@ -193,6 +207,7 @@ cdef class DataPlane:
         ):
             plane.wire.tcp_step[<int>flags] = step
         fill_tcp_table(&plane.tcp)
+        fill_plain_words(plane)
         established, fin_wait, other, icmp, bidirectional, unidirectional = timeouts_ns
         for i in range(SYN_SENT, SYN_SENT2 + 1):
             plane.timeout[i] = other
