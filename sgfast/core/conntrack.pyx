@@ -5,6 +5,7 @@ from libc.stdint cimport int32_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from sgfast.core.expiry_heap cimport ExpiryHeap, free_heap, pop_expiry, push_expiry
+from sgfast.core.intrinsics cimport prefetch
 from sgfast.core.slab cimport (
     MarkLink,
     allocate_pages,
@@ -558,11 +559,20 @@ cdef void settle(Table* t, uint32_t slot, int64_t now) noexcept nogil:
 
 
 cdef void settle_all(Table* t, uint32_t chain, int64_t now) noexcept nogil:
-    cdef uint32_t following
+    # By the dozen: the index line an entry is taken from is a cache miss, which another one's can hide.
+    cdef uint32_t slots[16]
+    cdef int count, i
+    cdef const Entry* e
     while chain != NO_SLOT:
-        following = entry_at(&t.slab, chain).wheel_next
-        settle(t, chain, now)
-        chain = following
+        count = 0
+        while chain != NO_SLOT and count < 16:
+            e = entry_at(&t.slab, chain)
+            prefetch(&t.buckets[e.hash & t.bucket_mask])
+            slots[count] = chain
+            count += 1
+            chain = e.wheel_next
+        for i in range(count):
+            settle(t, slots[i], now)
 
 
 cdef void sweep(Table* t, int64_t now) noexcept nogil:

@@ -32,6 +32,7 @@ cdef struct Tally:
 
 cdef int init_tally(Tally* tally, uint64_t secret) except -1
 cdef void free_tally(Tally* tally) noexcept nogil
+cdef void prefetch_cell(const Tally* tally, const TallyRow* key) noexcept nogil
 cdef void count(Tally* tally, const TallyRow* key, uint64_t nbytes) noexcept nogil
 # A row of another tally, counters and all. False: there is no room.
 cdef bint add_row(Tally* tally, const TallyRow* row) noexcept nogil

@@ -3,7 +3,7 @@
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
-from sgfast.core.intrinsics cimport fold
+from sgfast.core.intrinsics cimport fold, prefetch
 
 cdef enum:
     KEY_BYTES = 32
@@ -24,20 +24,29 @@ cdef void free_tally(Tally* tally) noexcept nogil:
     tally.cells = NULL
 
 
-cdef TallyRow* cell_of(Tally* tally, const TallyRow* key) noexcept nogil:
-    # The key's cell, made if need be; NULL: there is no room.
+cdef inline uint32_t first_cell(const Tally* tally, const TallyRow* key) noexcept nogil:
     cdef uint64_t words[KEY_WORDS]
     cdef uint64_t h
+    memcpy(words, key, KEY_BYTES)
+    h = fold(words[0] ^ tally.secret, words[1] ^ (tally.secret >> 7))
+    h = fold(h ^ words[2], words[3] ^ tally.secret)
+    return <uint32_t>(h ^ (h >> 32)) & (TALLY_CELLS - 1)
+
+
+cdef void prefetch_cell(const Tally* tally, const TallyRow* key) noexcept nogil:
+    if tally.cells != NULL:
+        prefetch(&tally.cells[first_cell(tally, key)])
+
+
+cdef TallyRow* cell_of(Tally* tally, const TallyRow* key) noexcept nogil:
+    # The key's cell, made if need be; NULL: there is no room.
     cdef uint32_t at
     cdef TallyRow* cell
     if tally.cells == NULL:
         tally.cells = <TallyRow*>calloc(TALLY_CELLS, sizeof(TallyRow))
         if tally.cells == NULL:
             return NULL
-    memcpy(words, key, KEY_BYTES)
-    h = fold(words[0] ^ tally.secret, words[1] ^ (tally.secret >> 7))
-    h = fold(h ^ words[2], words[3] ^ tally.secret)
-    at = <uint32_t>(h ^ (h >> 32)) & (TALLY_CELLS - 1)
+    at = first_cell(tally, key)
     while True:
         cell = &tally.cells[at]
         if cell.packets == 0:
