@@ -8,8 +8,9 @@ import pytest
 from scenario import policy_of
 
 from sgfast.errors import PolicyError
+from sgfast.policy import yaml_nodes
 from sgfast.policy.change_file import TimedChange, parse_changes
-from sgfast.policy.changes import AddRule, Change, ModifyRule, RemoveMember, apply_changes
+from sgfast.policy.changes import AddRule, Change, ModifyRule, RemoveMember, SetAddressGroup, apply_changes
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Instance, Rule
 
 SECOND = 10**9
@@ -156,7 +157,8 @@ WRONG = {
     "changes: [{at: 1, remove_group: {group: other}, add_peering: [vpc-1, vpc-2]}]": ":1: changes[0]: is 2 changes",
     "changes:\n- {at: soon, remove_group: {group: other}}": ":2: changes[0].at: must be seconds from the first packet",
     "changes: [{at: .inf, remove_group: {group: other}}]": ":1: changes[0].at: must be seconds",
-    "changes: [{at: 1e30, remove_group: {group: other}}]": ":1: changes[0].at: must be seconds",
+    "changes: [{at: 1e30, remove_group: {group: other}}]": ":1: changes[0].at: '1e30' is out of range: the clock",
+    "changes: [{at: 1e999999999, remove_group: {group: other}}]": ":1: changes[0].at: '1e999999999' is out of range",
     "changes: [{at: 2026-02-30T00:00:00Z, remove_group: {group: other}}]": ":1: changes[0].at: '2026-02-30",
     "changes: [{at: 2026-01-01T00:00:00, remove_group: {group: other}}]": "say which zone, Z for UTC",
     "changes: [{at: 1, rename: {}}]": ":1: changes[0]: unknown key 'rename'",
@@ -189,6 +191,61 @@ def test_what_is_wrong_names_file_line_and_change(text: str) -> None:
     message = str(refused.value)
     print(message)
     assert message.startswith("changes.yaml:") and WRONG[text] in message and "\n" not in message
+
+
+BOMBS = {
+    "addresses": ("&big [" + ", ".join(f"10.0.{n >> 8}.{n & 255}" for n in range(2000)) + "]",
+                  "set_address_group: {name: offices, addresses: %s}"),
+    "ports in a list": ("&big [" + ", ".join(map(str, range(1, 4001, 2))) + "]",
+                        "modify_rule: {group: sg-AB, rule: sg-AB/inbound/2, set: {ports: %s}}"),
+    "ports in a text": ('&big "' + ",".join(map(str, range(1001, 5001, 2))) + '"',
+                        "modify_rule: {group: sg-AB, rule: sg-AB/inbound/2, set: {ports: %s}}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_alias_bomb_is_counted_over_the_whole_file(monkeypatch: pytest.MonkeyPatch, bomb: str) -> None:
+    monkeypatch.setattr(yaml_nodes, "MAX_NODES", 100_000)
+    big, change = BOMBS[bomb]
+    lines = [f"- {{at: {n}, {change % ('*big' if n else big)}}}" for n in range(200)]
+    with pytest.raises(PolicyError, match=r"^changes\.yaml:2: changes\[\d+\]\..*: more than 100,000 values with alias"):
+        resolved("\n".join(["changes:", *lines]))
+    assert len(resolved("\n".join(["changes:", *lines[:20]]))) == 20
+
+
+def test_aliases_of_many_addresses_share_their_values() -> None:
+    big, change = BOMBS["addresses"]
+    first, second = changes(f"changes: [{{at: 0, {change % big}}}, {{at: 1, {change % '*big'}}}]")
+    assert isinstance(first, SetAddressGroup) and isinstance(second, SetAddressGroup)
+    assert all(a is b for a, b in zip(first.addresses, second.addresses, strict=True))
+
+
+OUT_OF_RANGE = (
+    "9999-12-31T23:59:59Z", "2300-01-01T00:00Z", "0001-01-01T00:00:00Z", "2116-02-20T23:53:39Z", "1823-11-12T00:06:21Z",
+    "2911686019", "-6311686019",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("at", OUT_OF_RANGE)
+def test_time_beyond_the_clock_is_told_with_its_limits(at: str) -> None:
+    with pytest.raises(PolicyError) as refused:
+        resolved(f"changes:\n- {{at: 1, add_group: {{name: a}}}}\n- {{at: {at}, add_group: {{name: b}}}}")
+    assert str(refused.value) == (
+        f"changes.yaml:3: changes[1].at: {at!r} is out of range: the clock reaches from 1823-11-12T00:06:22Z to "
+        "2116-02-20T23:53:38Z"
+    )
+
+
+@pytest.mark.parametrize("at", ["0e999999999", "1e-999999999"])
+def test_no_time_at_all_however_it_is_written(at: str) -> None:
+    [timed] = resolved(f"changes: [{{at: {at}, add_group: {{name: a}}}}]")
+    assert timed.at_ns == FIRST
+
+
+@pytest.mark.parametrize("at", ["2116-02-20T23:53:38Z", "1823-11-12T00:06:22Z", "2911686018", "-6311686018"])
+def test_the_ends_of_the_clock_are_times(at: str) -> None:
+    [timed] = resolved(f"changes: [{{at: {at}, add_group: {{name: a}}}}]")
+    assert 2**62 - SECOND < abs(timed.at_ns) <= 2**62
 
 
 def test_a_quota_is_told_with_the_change_that_exceeds_it() -> None:

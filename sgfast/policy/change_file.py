@@ -31,14 +31,17 @@ from sgfast.policy.changes import (
     apply_change,
 )
 from sgfast.policy.document import GROUP_FIELDS, INSTANCE_FIELDS, DocumentReader, Entry
-from sgfast.policy.model import AddressGroupPeer, Direction, GroupPeer, Instance, Policy, Rule
+from sgfast.policy.model import AddressGroupPeer, Direction, GroupPeer, Instance, Network, Policy, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rules import RULE_FIELDS, RuleReader
 from sgfast.policy.yaml_nodes import NodeReader, compose, garbage_collection_paused, plain, read_document, show
 
 NANOSECONDS = 10**9
-#: Times further away than this from a capture's beginning are a mistake (146 years: the data plane's clock).
-MAX_SECONDS = 2**62 // NANOSECONDS
+#: The data plane's clock reaches this far from 1970, either way.
+MAX_TIME_NS = 2**62
+#: From the first packet, whenever that is.
+_MAX_SECONDS = 2 * MAX_TIME_NS // NANOSECONDS
+_CLOCK_RANGE = "the clock reaches from 1823-11-12T00:06:22Z to 2116-02-20T23:53:38Z"
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,9}))?(Z|[+-]\d\d:?\d\d)")
 _AT_WANTED = "seconds from the first packet, or an instant like 2026-01-31T12:00:00Z"
 
@@ -58,6 +61,7 @@ class TimedChange:
 @dataclass(frozen=True, slots=True)
 class _Item:
     at: Decimal | int        # seconds from the first packet, or nanoseconds since the epoch
+    at_node: Node
     operation: str
     node: Node
     path: str
@@ -68,7 +72,7 @@ class ChangeFile:
 
     def __init__(self, root: Node, origin: str) -> None:
         self.origin = origin
-        self._reader = reader = NodeReader(origin)
+        reader = NodeReader(origin)
         if reader.is_null(root):
             raise reader.error(root, "", "the document is empty")
         fields = reader.fields(root, "", ("changes", "version"))
@@ -76,34 +80,11 @@ class ChangeFile:
         for index, node in enumerate(reader.items(reader.required(fields, "changes", root, ""), "changes")):
             path = f"changes[{index}]"
             item = reader.fields(node, path, ("at", *_OPERATIONS))
-            at = self._time(reader.required(item, "at", node, path), f"{path}.at")
+            at = _time(reader, reader.required(item, "at", node, path), f"{path}.at")
             operations = [key for key in item if key != "at"]
             if len(operations) != 1:
                 raise reader.error(node, path, f"is {len(operations)} changes: write one of {', '.join(_OPERATIONS)}")
-            self._items.append(_Item(at, operations[0], item[operations[0]], f"{path}.{operations[0]}"))
-
-    def _time(self, node: Node, path: str) -> Decimal | int:
-        reader = self._reader
-        value = reader.scalar(node, path, _AT_WANTED)
-        if type(value) is int or type(value) is float:
-            # Not from the float: nanoseconds count.
-            try:
-                seconds = Decimal(node.value.replace("_", ""))
-            except ArithmeticError:
-                seconds = Decimal(value)
-            if not seconds.is_finite() or abs(seconds) > MAX_SECONDS:
-                raise reader.error(node, path, f"must be {_AT_WANTED}, not {show(node.value)}")
-            return seconds
-        match = _INSTANT.fullmatch(value) if type(value) is str else None
-        if match is None:
-            zone = ": say which zone, Z for UTC" if type(value) is str and _INSTANT.fullmatch(value + "Z") else ""
-            raise reader.error(node, path, f"must be {_AT_WANTED}, not {show(node.value)}{zone}")
-        try:
-            instant = datetime.fromisoformat(match[1] + match[3])
-        except ValueError as error:
-            raise reader.error(node, path, f"{show(node.value)} is no instant: {error}") from None
-        since = instant - datetime(1970, 1, 1, tzinfo=UTC)
-        return since // timedelta(seconds=1) * NANOSECONDS + int((match[2] or "0").ljust(9, "0"))
+            self._items.append(_Item(at, item["at"], operations[0], item[operations[0]], path))
 
     def resolve(self, policy: Policy, first_ns: int) -> list[TimedChange]:
         """The changes in the order they take effect, each tried on the policy that the ones before it leave.
@@ -111,23 +92,62 @@ class ChangeFile:
         ``first_ns``: time of the first packet. Raises PolicyError naming file, line and change for the first that
         cannot be.
         """
+        # One for the whole file: what aliases stand for is counted over all of it.
+        reader = NodeReader(self.origin)
+        networks: dict[int, Network] = {}
         timed = []
         for item in self._items:
             at = item.at if isinstance(item.at, int) else first_ns + int((item.at * NANOSECONDS).to_integral_value())
+            if abs(at) > MAX_TIME_NS:
+                raise _beyond_the_clock(reader, item.at_node, f"{item.path}.at")
             timed.append((at, item))
         result = []
         for at, item in sorted(timed, key=lambda pair: pair[0]):
-            reader = _ChangeReader(self.origin, policy)
+            path = f"{item.path}.{item.operation}"
             with garbage_collection_paused():
-                change = _OPERATIONS[item.operation](reader, item.node, item.path)
+                changes = _ChangeReader(reader, self.origin, policy, networks)
+                change = _OPERATIONS[item.operation](changes, item.node, path)
             try:
                 after = apply_change(policy, change).policy
             except PolicyError as error:
-                raise self._reader.error(item.node, item.path, str(error)) from None
+                raise reader.error(item.node, path, str(error)) from None
             text = f"{item.operation} {_whom(change, after)}"
-            result.append(TimedChange(at, change, text, self._reader.place(item.node, item.path)))
+            result.append(TimedChange(at, change, text, reader.place(item.node, path)))
             policy = after
         return result
+
+
+def _time(reader: NodeReader, node: Node, path: str) -> Decimal | int:
+    value = reader.scalar(node, path, _AT_WANTED)
+    if type(value) is int or type(value) is float:
+        # Not from the float: nanoseconds count.
+        try:
+            seconds = Decimal(node.value.replace("_", ""))
+        except ArithmeticError:
+            seconds = Decimal(value)
+        if not seconds.is_finite():
+            raise reader.error(node, path, f"must be {_AT_WANTED}, not {show(node.value)}")
+        # Decimal can hold 1e999999999, but neither compares nor multiplies it.
+        if (seconds and seconds.adjusted() > 10) or abs(seconds) > _MAX_SECONDS:
+            raise _beyond_the_clock(reader, node, path)
+        return seconds
+    match = _INSTANT.fullmatch(value) if type(value) is str else None
+    if match is None:
+        zone = ": say which zone, Z for UTC" if type(value) is str and _INSTANT.fullmatch(value + "Z") else ""
+        raise reader.error(node, path, f"must be {_AT_WANTED}, not {show(node.value)}{zone}")
+    try:
+        instant = datetime.fromisoformat(match[1] + match[3])
+    except ValueError as error:
+        raise reader.error(node, path, f"{show(node.value)} is no instant: {error}") from None
+    since = instant - datetime(1970, 1, 1, tzinfo=UTC)
+    at = since // timedelta(seconds=1) * NANOSECONDS + int((match[2] or "0").ljust(9, "0"))
+    if abs(at) > MAX_TIME_NS:
+        raise _beyond_the_clock(reader, node, path)
+    return at
+
+
+def _beyond_the_clock(reader: NodeReader, node: Node, path: str) -> PolicyError:
+    return reader.error(node, path, f"{show(node.value)} is out of range: {_CLOCK_RANGE}")
 
 
 def load_changes(path: str | os.PathLike[str]) -> ChangeFile:
@@ -172,9 +192,17 @@ def _whom(change: Change, after: Policy) -> str:
 class _ChangeReader(DocumentReader):
     """Reads the fields of one change, in the words of the policy document."""
 
-    def __init__(self, origin: str, policy: Policy) -> None:
-        super().__init__(ScalarNode("", ""), origin)
+    def __init__(self, reader: NodeReader, origin: str, policy: Policy, networks: dict[int, Network]) -> None:
+        super().__init__(ScalarNode("", ""), origin, reader)
         self.present = policy
+        self._networks = networks
+
+    def _address(self, node: Node, path: str) -> Network:
+        # Aliases of a node share its value: resolved changes take no more room than the text.
+        found = self._networks.get(id(node))
+        if found is None:
+            found = self._networks[id(node)] = super()._address(node, path)
+        return found
 
     def fields(self, node: Node, path: str, *names: str) -> dict[str, Node]:
         """All of these fields, and no other; ``a|b`` is one that may be called either."""

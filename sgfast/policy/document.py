@@ -96,10 +96,10 @@ class Entry(NamedTuple):
 class DocumentReader:
     """Reads the sections of one document, those that others refer to first."""
 
-    def __init__(self, root: Node, origin: str) -> None:
+    def __init__(self, root: Node, origin: str, reader: NodeReader | None = None) -> None:
         self._origin = origin
         self._root = root
-        self._reader = NodeReader(origin)
+        self._reader = reader or NodeReader(origin)
         self._warnings: list[str] = []
         self._rule_lines: dict[str, int] = {}
 
