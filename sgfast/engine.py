@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sgfast.compiler import CompiledPolicy, Compiler, Numbering
 from sgfast.core.dataplane import HEADER_DTYPE, RESULT_DTYPE, DataPlane
 from sgfast.core.frames import FrameBatch
+from sgfast.policy.change_file import MAX_TIME_NS
 from sgfast.policy.changes import Change, RemoveInstance, apply_changes
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Instance, Policy, Rule, Timeouts
@@ -237,12 +238,20 @@ class Engine:
         """Changes the policy between two packets (SPEC 6); several changes are applied as one.
 
         ``now_ns``: when, on the packets' clock: connections whose time is up by then do not count as cut. Raises
-        PolicyError for a change that is refused (SPEC 6.1); then nothing has changed. Packets that other threads judge
-        meanwhile see the old policy or the new one, never a mixture.
+        PolicyError for a change that is refused (SPEC 6.1), ValueError for a time that the clock does not reach; then
+        nothing has changed. Packets that other threads judge meanwhile see the old policy or the new one, never a
+        mixture.
         """
-        if not isinstance(changes, Iterable):
-            changes = [changes]
-        changes = list(changes)
+        changes = list(changes) if isinstance(changes, Iterable) else [changes]
+        for change in changes:
+            if not isinstance(change, Change):
+                raise TypeError(f"a change is one of the values in sgfast.policy.changes, not {change!r:.80}")
+        try:
+            now_ns = index(now_ns)
+        except TypeError:
+            raise TypeError(f"now_ns is a whole number of nanoseconds, not {now_ns!r:.80}") from None
+        if not -MAX_TIME_NS <= now_ns <= MAX_TIME_NS:
+            raise ValueError(f"now_ns is within 146 years of 1970 (2**62 nanoseconds either way), not {now_ns}")
         with self._changing:
             changed = apply_changes(self.policy, changes)
             if changed.policy is self.policy:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import sgfast
+from sgfast.policy.changes import RemoveRule
 
 POLICY = sgfast.load_policy(Path(__file__).parent.parent / "pcaps" / "shop.yaml")
 FRAME = bytes(60)
@@ -59,6 +60,41 @@ def test_numbers_may_be_numpys() -> None:
     engine = sgfast.Engine(POLICY)
     got = engine.check("1.1.1.1", "10.0.0.5", np.uint8(6), dport=np.int64(443))  # type: ignore[arg-type]
     assert got == sgfast.Engine(POLICY).check("1.1.1.1", "10.0.0.5", "tcp", dport=443)
+
+
+REMOVE = RemoveRule("db", POLICY.group_by_name["db"].rules[0].id)
+
+
+@pytest.mark.parametrize("now_ns", [2**62 + 1, -(2**62) - 1, 1 << 64, -(1 << 200)])
+def test_change_at_a_time_the_clock_does_not_reach(now_ns: int) -> None:
+    engine = sgfast.Engine(POLICY)
+    with pytest.raises(ValueError, match=r"^now_ns is within 146 years of 1970"):
+        engine.apply(REMOVE, now_ns)
+    assert engine.policy is POLICY
+    for end in (2**62, -(2**62)):
+        sgfast.Engine(POLICY).apply(REMOVE, end)
+
+
+@pytest.mark.parametrize("now_ns", [1.5, "1", None])
+def test_time_of_a_change_is_whole(now_ns: Any) -> None:
+    with pytest.raises(TypeError, match=r"^now_ns is a whole number of nanoseconds, not"):
+        sgfast.Engine(POLICY).apply(REMOVE, now_ns)
+    sgfast.Engine(POLICY).apply(REMOVE, np.int64(5))    # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("changes", [None, ["x"], "x", 5, [REMOVE, None], RemoveRule])
+def test_what_is_no_change_is_a_type_error(changes: Any) -> None:
+    engine = sgfast.Engine(POLICY)
+    with pytest.raises(TypeError, match=r"^a change is one of the values in sgfast\.policy\.changes, not"):
+        engine.apply(changes, 0)
+    assert engine.policy is POLICY
+
+
+@pytest.mark.parametrize("changes", [5, b"x", ["x"]])
+def test_what_is_no_change_file_is_a_type_error(changes: Any) -> None:
+    shop = Path(__file__).parent.parent / "pcaps" / "shop.pcap"
+    with pytest.raises(TypeError, match=r"^changes is a change file or its path, not"):
+        sgfast.replay(POLICY, shop, changes=changes)
 
 
 def test_odd_arrays_are_judged_as_what_they_hold() -> None:

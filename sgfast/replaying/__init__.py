@@ -84,7 +84,8 @@ def replay(
     captures had come after those in one replay; policy, options and changes must be those of that replay. The result
     is that of all captures, ``elapsed_seconds`` apart.
 
-    Raises PolicyError, CaptureError, SnapshotError, OutputError; ValueError for an unknown option.
+    Raises PolicyError, CaptureError, SnapshotError, OutputError; ValueError for an unknown option, TypeError for
+    ``changes`` that are none.
     """
     if isinstance(policy, str | os.PathLike):
         policy = load_policy(policy)
@@ -92,6 +93,8 @@ def replay(
         captures = [captures]
     if isinstance(changes, str | os.PathLike):
         changes = load_changes(changes)
+    elif not (changes is None or isinstance(changes, ChangeFile)):
+        raise TypeError(f"changes is a change file or its path, not {changes!r:.80}")
     paths = tuple(os.fsdecode(path) for path in captures)
     earlier = Earlier()
     runner: FastRunner | ReferenceRunner
