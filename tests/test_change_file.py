@@ -142,6 +142,11 @@ changes:
     assert found[1].new.ports == ((444, 444),) and found[1].new.protocol == 6
 
 
+@pytest.mark.parametrize("text", ["changes: null", "changes:", "{version: 1, changes: []}"])
+def test_null_is_an_empty_list_as_in_a_policy(text: str) -> None:
+    assert changes(text) == []
+
+
 def test_two_recordings_of_one_group_are_told_apart_by_time() -> None:
     assert changes("changes: []") == []
     [change] = changes("changes: [{at: 0, remove_member: {group: sg-AB, instance: db-1}}, "
@@ -181,6 +186,14 @@ WRONG = {
         ":1: changes[0].add_address: 10.0.0.6/32 is an address of instance 'db-1'",
     "changes: [{at: 1, add_instance: {name: x, addresses: [10.9.9.9]}}]": ":1: changes[0].add_instance.vpc: is missing",
     "changes: [{at: 1, add_group: {name: a}}, {at: 2, add_group: {name: a}}]": ":1: changes[1].add_group: there is a",
+    "changes: [{at: 1, remove_instance: {instance: db-1, name: web-1}}]":
+        ":1: changes[0].remove_instance: has instance and name, which are one: write one of them",
+    "changes: [{at: 1, remove_group: {name: other, group: sg-AB}}]": ":1: changes[0].remove_group: has group and name",
+    "changes: [{at: 1, set_address_group: {name: offices, address_group: offices, addresses: []}}]":
+        ":1: changes[0].set_address_group: has name and address_group, which are one",
+    "changes: []\nversion: 2": ":2: version: must be 1, not the number 2",
+    "{version: '1', changes: []}": ":1: version: must be 1, not the text '1'",
+    "version: 1": ":1: changes: is missing",
 }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from sgfast.policy.changes import (
     SetAddressGroup,
     apply_change,
 )
-from sgfast.policy.document import GROUP_FIELDS, INSTANCE_FIELDS, DocumentReader, Entry
+from sgfast.policy.document import GROUP_FIELDS, INSTANCE_FIELDS, DocumentReader, Entry, check_version
 from sgfast.policy.model import AddressGroupPeer, Direction, GroupPeer, Instance, Network, Policy, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rules import RULE_FIELDS, RuleReader
@@ -76,6 +76,8 @@ class ChangeFile:
         if reader.is_null(root):
             raise reader.error(root, "", "the document is empty")
         fields = reader.fields(root, "", ("changes", "version"))
+        if "version" in fields:
+            check_version(reader, fields["version"])
         self._items: list[_Item] = []
         for index, node in enumerate(reader.items(reader.required(fields, "changes", root, ""), "changes")):
             path = f"changes[{index}]"
@@ -211,8 +213,10 @@ class _ChangeReader(DocumentReader):
         fields = {}
         for spelled in names:
             first, *others = spelled.split("|")
-            other = next((name for name in others if name in found), first)
-            fields[first] = found[other] if other in found else self._reader.required(found, first, node, path)
+            used = [name for name in (first, *others) if name in found]
+            if len(used) > 1:
+                raise self._reader.error(node, path, f"has {' and '.join(used)}, which are one: write one of them")
+            fields[first] = self._reader.required(found, used[0] if used else first, node, path)
         return fields
 
     def rules(self) -> RuleReader:

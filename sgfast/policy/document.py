@@ -85,6 +85,11 @@ def parse_policy(text: str | bytes, origin: str = "<policy>") -> Policy:
         return DocumentReader(compose(text, origin), origin).policy()
 
 
+def check_version(reader: NodeReader, node: Node) -> None:
+    if reader.scalar(node, "version", "1") != 1 or node.value != "1":
+        raise reader.wrong_type(node, "version", "1")
+
+
 class Entry(NamedTuple):
     """One item of a section of named things."""
 
@@ -110,7 +115,7 @@ class DocumentReader:
         if type(self._root) is not MappingNode:
             raise reader.wrong_type(self._root, "the document", "a mapping")
         sections = reader.fields(self._root, "", _DOCUMENT_FIELDS)
-        self._check_version(sections)
+        check_version(reader, reader.required(sections, "version", self._root, "", ": write version: 1"))
         quotas = self._quotas(sections.get("quotas"))
         settings = self._settings(sections.get("settings"))
         vpcs = self._vpcs(sections.get("vpcs"))
@@ -149,12 +154,7 @@ class DocumentReader:
             warnings=tuple(self._warnings),
         )
 
-    # Version, quotas, settings
-
-    def _check_version(self, sections: Mapping[str, Node]) -> None:
-        node = self._reader.required(sections, "version", self._root, "", ": write version: 1")
-        if self._reader.scalar(node, "version", "1") != 1 or node.value != "1":
-            raise self._reader.wrong_type(node, "version", "1")
+    # Quotas, settings
 
     def _quotas(self, node: Node | None) -> Quotas:
         if node is None:
