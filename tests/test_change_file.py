@@ -261,6 +261,16 @@ def test_the_ends_of_the_clock_are_times(at: str) -> None:
     assert 2**62 - SECOND < abs(timed.at_ns) <= 2**62
 
 
+def test_an_instance_without_groups_brings_the_default_group_that_later_changes_may_name() -> None:
+    after = apply_changes(POLICY, changes("""
+changes:
+  - {at: 1, add_instance: {name: vm, vpc: vpc-1, addresses: [10.0.0.9]}}
+  - {at: 2, add_rule: {group: default, rule: {direction: inbound, protocol: tcp, ports: 22, source: default}}}
+""")).policy
+    assert after.instance_by_name["vm"].security_groups == ("default",)
+    assert after.group_by_name["default"].rules[-1].id == "default/inbound/3"
+
+
 def test_a_quota_is_told_with_the_change_that_exceeds_it() -> None:
     lines = [f"  - {{at: {n}, add_rule: {{group: sg-AB, rule: {{direction: inbound, protocol: tcp, ports: {n}}}}}}}"
              for n in range(1, 5)]  # fmt: skip

@@ -29,6 +29,7 @@ from sgfast.policy.changes import (
     apply_changes,
 )
 from sgfast.policy.model import DEFAULT_GROUP, AddressGroupPeer, GroupPeer, Instance, Rule, SecurityGroup
+from sgfast.policy.templates import default_group
 
 POLICY = policy_of("""
 quotas: {security_groups: 4, rules_per_group: 3}
@@ -106,7 +107,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "no member": (RemoveMember("db", "w1"), "'w1' is not in security group 'db'"),
     "no group left": (RemoveMember("web", "w1"), "'w1' would be in no security group"),
     "an instance that is": (AddInstance(instance("w1", "10.9.9.9", "web")), "an instance 'w1' already"),
-    "an instance in no group": (AddInstance(instance("new", "10.9.9.9")), "'new' would be in no security group"),
+    "an instance in no group": (
+        AddInstance(instance("new", "10.9.9.9")),
+        "'default' has 4 rules, more than the quota of 3: raise quotas.rules_per_group",
+    ),
     "an instance in no VPC": (AddInstance(instance("new", "10.9.9.9", "web", vpc="no")), "no VPC 'no'"),
     "an address that is taken": (AddAddress("w1", ip_network("10.0.0.2/32")), "an address of instance 'w2'"),
     "the same by a new instance": (AddInstance(instance("new", "10.0.0.2", "web")), "an address of instance 'w2'"),
@@ -132,13 +136,15 @@ def test_what_is_refused_says_why_and_changes_nothing(case: str) -> None:
 
 def test_quotas_hold_for_what_is_added() -> None:
     full = apply_change(POLICY, AddRule("web", TLS)).policy
-    with pytest.raises(PolicyError, match=r"'web' has 3 rules, as many as quotas\.rules_per_group allows"):
+    with pytest.raises(PolicyError, match=r"'web' has 3 rules, and the quota is 3: raise quotas\.rules_per_group$"):
         apply_change(full, AddRule("web", replace(TLS, ports=((444, 444),))))
     more = apply_change(POLICY, AddGroup(SecurityGroup("fourth"))).policy
-    with pytest.raises(PolicyError, match=r"4 security groups, as many as quotas\.security_groups allows"):
+    with pytest.raises(
+        PolicyError, match=r"'fifth' there are 5, more than the quota of 4: raise quotas\.security_groups$"
+    ):
         apply_change(more, AddGroup(SecurityGroup("fifth")))
     too_many = tuple(replace(TLS, id=f"x/{n}") for n in range(4))
-    with pytest.raises(PolicyError, match=r"has 4 rules, more than quotas\.rules_per_group allows"):
+    with pytest.raises(PolicyError, match=r"has 4 rules, more than the quota of 3: raise quotas\.rules_per_group$"):
         apply_change(POLICY, AddGroup(SecurityGroup("fourth", too_many)))
 
 
@@ -149,6 +155,21 @@ def test_the_default_group_cannot_be_deleted_and_takes_in_whoever_names_none() -
     changed = apply_change(policy, AddInstance(Instance("b", "default", (ip_network("10.0.0.2/32"),), ())))
     assert changed.policy.instance_by_name["b"].security_groups == (DEFAULT_GROUP,)
     assert changed.instances == {"a", "b"}
+
+
+def test_the_default_group_is_created_for_an_instance_that_comes_without_groups() -> None:
+    policy = policy_of("""
+security_groups: [{name: web}]
+instances: [{name: w, addresses: [10.0.0.1], security_groups: [web]}]
+""")
+    late = AddInstance(Instance("b", "default", (ip_network("10.0.0.2/32"),), ()))
+    changed = apply_change(policy, late)
+    assert changed.policy.security_groups == (*policy.security_groups, default_group())
+    assert changed.policy.instance_by_name["b"].security_groups == (DEFAULT_GROUP,)
+    assert (changed.groups, changed.instances) == ({DEFAULT_GROUP}, {"b"})
+    full = replace(policy, quotas=replace(policy.quotas, security_groups=1))
+    with pytest.raises(PolicyError, match=r"'default' there are 2, .*: raise quotas\.security_groups$"):
+        apply_change(full, late)
 
 
 def test_ids_of_rules_added_later_were_never_used() -> None:

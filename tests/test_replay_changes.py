@@ -222,6 +222,21 @@ def test_changes_fall_between_packets_wherever_batches_end(tmp_path: Path) -> No
     assert len(told.changes) == 40 and told.connections["disconnected"] == 20 * 500
 
 
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_an_instance_that_comes_without_groups_is_open_to_its_likes_only(tmp_path: Path, engine: Any) -> None:
+    late = "10.0.0.9"
+    frames = [(0.0, to_web("S")), (2.0, ethernet(ip(CLIENT, late, tcp(1, 80, "S")))),
+              (3.0, ethernet(ip(late, CLIENT, tcp(1, 80, "S"))))]  # fmt: skip
+    told = replay(
+        write_policy(tmp_path, POLICY), write_story(tmp_path, frames), engine=engine, mode="verbatim",
+        changes=write_changes(tmp_path, f"{{at: 1, add_instance: {{name: late, addresses: [{late}]}}}}"),
+    )  # fmt: skip
+    assert told.reasons == {"rule": 2, "no-rule": 1}
+    assert [(hits.rule.id, hits.connections) for hits in told.rules][-4:] == [
+        ("default/inbound/1", 0), ("default/inbound/2", 0), ("default/outbound/1", 1), ("default/outbound/2", 0)
+    ]  # fmt: skip
+
+
 def udp_rule(name: str, port: int) -> Rule:
     return Rule(name, "inbound", 4, 17, ((port, port),))
 

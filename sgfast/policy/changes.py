@@ -17,6 +17,7 @@ from sgfast.policy.model import (
     Rule,
     SecurityGroup,
 )
+from sgfast.policy.templates import default_group
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class RemoveMember:
 
 @dataclass(frozen=True, slots=True)
 class AddInstance:
-    """An instance without groups joins the group ``default``, if there is one (SPEC 8.1)."""
+    """An instance without groups joins the group ``default``, which is created if there is none (SPEC 8.1)."""
 
     instance: Instance
 
@@ -229,7 +230,8 @@ def _add_rule(policy: Policy, change: AddRule) -> Policy:
     group = _group(policy, change.group)
     if len(group.rules) >= policy.quotas.rules_per_group:
         raise PolicyError(
-            f"security group {group.name!r} has {len(group.rules)} rules, as many as quotas.rules_per_group allows"
+            f"security group {group.name!r} has {len(group.rules)} rules, and the quota is "
+            f"{policy.quotas.rules_per_group}: raise quotas.rules_per_group"
         )
     _check_peer(policy, change.rule, group.name)
     numbers = dict(group.numbers)
@@ -295,7 +297,7 @@ def _add_instance(policy: Policy, change: AddInstance) -> Policy:
     _check_vpc(policy, instance.vpc)
     if not instance.security_groups:
         if DEFAULT_GROUP not in policy.group_by_name:
-            raise PolicyError(f"instance {instance.name!r} would be in no security group")
+            policy = _add_group(policy, AddGroup(default_group()))
         instance = replace(instance, security_groups=(DEFAULT_GROUP,))
     for name in instance.security_groups:
         _group(policy, name)
@@ -335,11 +337,13 @@ def _add_group(policy: Policy, change: AddGroup) -> Policy:
         raise PolicyError(f"there is a security group {group.name!r} already")
     if len(policy.security_groups) >= policy.quotas.security_groups:
         raise PolicyError(
-            f"there are {len(policy.security_groups)} security groups, as many as quotas.security_groups allows"
+            f"with security group {group.name!r} there are {len(policy.security_groups) + 1}, more than the quota of "
+            f"{policy.quotas.security_groups}: raise quotas.security_groups"
         )
     if len(group.rules) > policy.quotas.rules_per_group:
         raise PolicyError(
-            f"security group {group.name!r} has {len(group.rules)} rules, more than quotas.rules_per_group allows"
+            f"security group {group.name!r} has {len(group.rules)} rules, more than the quota of "
+            f"{policy.quotas.rules_per_group}: raise quotas.rules_per_group"
         )
     for rule in group.rules:
         _check_peer(policy, rule, group.name)
