@@ -183,6 +183,34 @@ def test_ids_of_rules_added_later_were_never_used() -> None:
     assert policy.group_by_name["web"].rules[-1].id == "web/outbound/1"
 
 
+def test_written_ids_count_as_used_while_they_are_there_and_after() -> None:
+    policy = replace(POLICY, quotas=replace(POLICY.quotas, rules_per_group=9))
+
+    def added(rule: Rule, *ids: str) -> str:
+        """The id of the rule after those, and without them."""
+        nonlocal policy
+        policy = apply_changes(policy, [AddRule("web", replace(TLS, id=rule_id)) for rule_id in ids]).policy
+        policy = apply_change(policy, AddRule("web", rule)).policy
+        return policy.group_by_name["web"].rules[-1].id
+
+    outbound = replace(TLS, direction="outbound")
+    assert added(TLS, "web/inbound/4", "web/inbound/07") == "web/inbound/5"
+    assert added(TLS, "web/inbound/7") == "web/inbound/8"
+    kept = policy.group_by_name["web"].rules
+    policy = apply_changes(policy, [RemoveRule("web", rule.id) for rule in kept]).policy
+    assert added(TLS, "web/inbound/11", "web/inbound/12") == "web/inbound/13"
+    assert added(outbound, "web/outbound/1", "web/outbound/3") == "web/outbound/2"
+    policy = apply_changes(policy, [RemoveRule("web", rule.id) for rule in policy.group_by_name["web"].rules]).policy
+    assert added(outbound) == "web/outbound/4"
+    assert added(TLS, f"web/inbound/{'9' * 80}") == "web/inbound/17"
+
+
+def test_written_id_of_a_rule_that_is_gone_is_not_given_again() -> None:
+    ahead = AddRule("web", replace(TLS, id="web/inbound/4"))
+    policy = apply_changes(POLICY, [RemoveRule("web", "web/inbound/1"), ahead, RemoveRule("web", ahead.rule.id)]).policy
+    assert apply_change(policy, AddRule("web", TLS)).policy.group_by_name["web"].rules[-1].id == "web/inbound/5"
+
+
 def test_several_changes_as_one_concern_all_their_groups() -> None:
     changed = apply_changes(POLICY, [RemoveMember("spare", "w2"), RemoveGroup("spare"), AddMember("db", "w2")])
     assert (sorted(changed.groups), sorted(changed.instances)) == (["db", "spare"], ["d1", "w2"])

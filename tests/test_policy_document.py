@@ -768,10 +768,16 @@ class TestRuleIds:
             "p.yaml:10: security_groups[1].rules[0].id: duplicate rule id 'x', also that of the rule at line 6"
         )
 
+    def test_a_generated_id_steps_over_those_written_before_it(self) -> None:
+        groups = parse_policy(self.TEXT % ("g/inbound/3", "y")).security_groups
+        assert [rule.id for rule in groups[0].rules] == ["g/inbound/1", "g/inbound/3", "g/outbound/1", "g/inbound/4"]
+        groups = parse_policy(self.TEXT % ("g/outbound/1", "y")).security_groups
+        assert [rule.id for rule in groups[0].rules] == ["g/inbound/1", "g/outbound/1", "g/outbound/2", "g/inbound/3"]
+
     def test_a_written_id_may_be_a_generated_one_but_not_anothers(self) -> None:
         assert parse_policy(self.TEXT % ("g/inbound/2", "h/inbound/1")).security_groups[0].rules[1].id == "g/inbound/2"
-        assert "p.yaml:8: security_groups[0].rules[2].id: duplicate rule id 'g/inbound/3'" in error_of(
-            self.TEXT % ("g/inbound/3", "y")
+        assert "p.yaml:6: security_groups[0].rules[0].id: duplicate rule id 'g/inbound/1'" in error_of(
+            self.TEXT % ("g/inbound/1", "y")
         )
         assert "duplicate rule id 'default/inbound/1'" in error_of(
             self.TEXT % ("default/inbound/1", "y") + "instances: [{name: a, addresses: [10.0.0.1]}]"

@@ -226,7 +226,7 @@ class _ChangeReader(DocumentReader):
     def add_rule(self, node: Node, path: str) -> Change:
         fields = self.fields(node, path, "group", "rule")
         group = self._known_name(fields["group"], f"{path}.group", "a security group", self.present.group_by_name)
-        return AddRule(group, self.rules().rule(fields["rule"], f"{path}.rule", _no_id))
+        return AddRule(group, self.rules().rule(fields["rule"], f"{path}.rule", _as_written))
 
     def remove_rule(self, node: Node, path: str) -> Change:
         fields = self.fields(node, path, "group", "rule")
@@ -240,7 +240,7 @@ class _ChangeReader(DocumentReader):
         merged = {**_rule_nodes(rule, fields["set"]), **news}
         pairs = [(plain(key, fields["set"]), value) for key, value in merged.items() if not self._reader.is_null(value)]
         whole = MappingNode("tag:yaml.org,2002:map", pairs, fields["set"].start_mark, fields["set"].end_mark)
-        return ModifyRule(group, rule_id, self.rules().rule(whole, f"{path}.set", _no_id))
+        return ModifyRule(group, rule_id, self.rules().rule(whole, f"{path}.set", _as_written))
 
     def _group_and_rule(self, fields: Mapping[str, Node], path: str) -> tuple[str, str]:
         group = self._known_name(fields["group"], f"{path}.group", "a security group", self.present.group_by_name)
@@ -332,8 +332,8 @@ _OPERATIONS: dict[str, Callable[[_ChangeReader, Node, str], Change]] = {
 }
 
 
-def _no_id(_: Direction) -> str:
-    return ""
+def _as_written(_: Direction, written: str) -> str:
+    return written
 
 
 def _rule_nodes(rule: Rule, where: Node) -> dict[str, Node]:

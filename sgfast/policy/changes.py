@@ -234,12 +234,16 @@ def _add_rule(policy: Policy, change: AddRule) -> Policy:
             f"{policy.quotas.rules_per_group}: raise quotas.rules_per_group"
         )
     _check_peer(policy, change.rule, group.name)
+    rule = change.rule
     numbers = dict(group.numbers)
-    number = numbers[change.rule.direction] = numbers[change.rule.direction] + 1
-    rule = change.rule if change.rule.id else replace(change.rule, id=f"{group.name}/{change.rule.direction}/{number}")
-    for other in policy.security_groups:
-        if any(rule.id == taken.id for taken in other.rules):
-            raise PolicyError(f"security group {other.name!r} has a rule {rule.id!r} already")
+    numbers[rule.direction] += 1
+    owners = {taken.id: other.name for other in policy.security_groups for taken in other.rules}
+    if rule.id in owners:
+        raise PolicyError(f"security group {owners[rule.id]!r} has a rule {rule.id!r} already")
+    if not rule.id:
+        while (rule_id := f"{group.name}/{rule.direction}/{numbers[rule.direction]}") in owners or rule_id in group.gone:
+            numbers[rule.direction] += 1
+        rule = replace(rule, id=rule_id)
     return _with_group(
         policy, replace(group, rules=(*group.rules, rule), numbered=(numbers["inbound"], numbers["outbound"]))
     )
@@ -250,7 +254,13 @@ def _remove_rule(policy: Policy, change: RemoveRule) -> Policy:
     gone = _rule(group, change.rule)
     numbers = group.numbers
     rules = tuple(rule for rule in group.rules if rule is not gone)
-    return _with_group(policy, replace(group, rules=rules, numbered=(numbers["inbound"], numbers["outbound"])))
+    after = replace(group, rules=rules, numbered=(numbers["inbound"], numbers["outbound"]))
+    for direction, number in numbers.items():
+        digits = gone.id.removeprefix(f"{group.name}/{direction}/")
+        # (No group has ever had a billion rules.)
+        if digits != gone.id and len(digits) < 10 and digits.isdecimal() and int(digits) > number:
+            after = replace(after, gone=group.gone | {gone.id})
+    return _with_group(policy, after)
 
 
 def _modify_rule(policy: Policy, change: ModifyRule) -> Policy:

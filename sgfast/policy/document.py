@@ -322,7 +322,7 @@ class DocumentReader:
             self._claim(rule.id, node, path)
         for index, rule_node in enumerate(nodes):
             rule_path = f"{path}.rules[{index}]"
-            rule = rule_reader.rule(rule_node, rule_path, numbers.next_id)
+            rule = rule_reader.rule(rule_node, rule_path, numbers.id_of)
             self._claim(rule.id, rule_node, rule_path)
             rules.append(rule)
         return SecurityGroup(name, tuple(rules), description(reader, fields, path))

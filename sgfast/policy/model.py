@@ -94,6 +94,8 @@ class SecurityGroup:
     description: str = ""
     #: How many inbound and outbound rules it has ever had, for the ids of later ones; None: those it has.
     numbered: tuple[int, int] | None = None
+    #: Ids that rules it has no longer were written with, and that later ones would be given.
+    gone: frozenset[str] = frozenset()
 
     @property
     def numbers(self) -> dict[Direction, int]:

@@ -79,15 +79,16 @@ class RuleReader:
             name: frozenset(network.version for network in group.addresses) for name, group in address_groups.items()
         }
 
-    def rule(self, node: Node, path: str, next_id: Callable[[Direction], str]) -> Rule:
-        """The rule in ``node``. ``next_id`` is called once for every rule: one with an id of its own counts too."""
+    def rule(self, node: Node, path: str, id_of: Callable[[Direction, str], str]) -> Rule:
+        """The rule in ``node``. ``id_of`` makes its id of its direction and the id it was written with, if any."""
         reader = self._reader
         fields = reader.fields(node, path, RULE_FIELDS)
         direction_node = reader.required(fields, "direction", node, path)
         direction = reader.choice(direction_node, path + ".direction", _DIRECTIONS)
-        rule_id = next_id(direction)
+        written = ""
         if "id" in fields:
-            rule_id = reader.matching(fields["id"], path + ".id", _RULE_ID.fullmatch, RULE_ID_WANTED)
+            written = reader.matching(fields["id"], path + ".id", _RULE_ID.fullmatch, RULE_ID_WANTED)
+        rule_id = id_of(direction, written)
 
         protocol_node = reader.required(fields, "protocol", node, path, ": write all for every protocol")
         protocol = self._protocol(protocol_node, path + ".protocol")

@@ -84,18 +84,24 @@ class RuleNumbers:
     def __init__(self, group: str) -> None:
         self._group = group
         self._used: dict[Direction, int] = {"inbound": 0, "outbound": 0}
+        self._written: set[str] = set()
 
-    def next_id(self, direction: Direction) -> str:
-        """The id of the group's next rule of this direction; call it for rules with an id of their own too."""
+    def id_of(self, direction: Direction, written: str = "") -> str:
+        """The id of the group's next rule of this direction: the written one, or a number that none before it has."""
         self._used[direction] += 1
-        return f"{self._group}/{direction}/{self._used[direction]}"
+        if written:
+            self._written.add(written)
+            return written
+        while (generated := f"{self._group}/{direction}/{self._used[direction]}") in self._written:
+            self._used[direction] += 1
+        return generated
 
 
 def placed(rules: Iterable[Rule], group: str, numbers: RuleNumbers) -> list[Rule]:
     """Table rules as rules of ``group``: numbered, and "itself" filled in."""
     itself = GroupPeer(group)
     return [
-        replace(rule, id=numbers.next_id(rule.direction), peer=itself if rule.peer == ITSELF else rule.peer)
+        replace(rule, id=numbers.id_of(rule.direction), peer=itself if rule.peer == ITSELF else rule.peer)
         for rule in rules
     ]
 
