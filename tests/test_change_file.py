@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
@@ -130,6 +132,81 @@ def test_modify_merges_and_null_clears(text: str) -> None:
         "peer": AddressGroupPeer("offices"), "action": "deny", "priority": 7,
     }  # fmt: skip
     assert change.new == Rule("", **(old | MODIFIED[text]))  # type: ignore[arg-type]
+
+
+ANY4, ANY6, NET4, NET6 = "0.0.0.0/0", '"::/0"', "10.0.0.0/8", '"2001:db8::/32"'
+# What was written, the changes of it, and the rule's ethertype, protocol and peer in the end.
+MERGED: dict[str, tuple[str, list[str], tuple[int, int | None, str | None]]] = {
+    "IPv6 to anywhere follows its address": (f"ethertype: IPv6, source: {ANY6}", ["ethertype: null"], (6, None, None)),
+    "anywhere in IPv6 taken away": (f"source: {ANY6}", ["source: null"], (4, None, None)),
+    "anywhere in IPv4 becomes another address": (f"source: {ANY4}", [f"source: {NET6}"], (6, None, "2001:db8::/32")),
+    "an address of the other family": (f"source: {NET4}", [f"source: {NET6}"], (6, None, "2001:db8::/32")),
+    "back again": (f"source: {NET6}", [f"source: {NET4}", f"source: {NET6}"], (6, None, "2001:db8::/32")),
+    "icmpv6 without an address": (f"protocol: icmpv6, source: {NET6}", ["source: null"], (6, 58, None)),
+    "icmpv6 goes": (f"protocol: icmpv6, source: {NET6}", ["protocol: tcp, source: null"], (4, 6, None)),
+    "icmp follows": (f"protocol: icmp, source: {NET6}", [f"source: {NET4}"], (4, 1, "10.0.0.0/8")),
+    "icmp without an address": (f"protocol: icmp, source: {NET6}", ["source: null"], (4, 1, None)),
+    "icmp in IPv6 stays": ("protocol: icmp, ethertype: IPv6", ["priority: 2"], (6, 58, None)),
+    "IPv6 stays with a group": ("ethertype: IPv6, source: sg-AB", ["source: null"], (6, None, None)),
+    "IPv6 goes": ("ethertype: IPv6, source: sg-AB", ["ethertype: null"], (4, None, "sg-AB")),
+    "the same value in other words": (f"ethertype: IPv4, source: {ANY4}", ["ethertype: null", f"source: {NET6}"],
+                                      (6, None, "2001:db8::/32")),
+    "what others changed": (f"source: {ANY6}", ["description: x", "priority: 2", "ethertype: null"], (6, None, None)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MERGED)
+def test_modify_merges_what_was_written(case: str) -> None:
+    written, sets, expected = MERGED[case]
+    protocol = "" if "protocol" in written else "protocol: all, "
+    for source, direction in (("source", "inbound"), ("destination", "outbound")):
+        rule = f"{{id: r, direction: {direction}, {protocol}{written}}}".replace("source", source)
+        lines = [f"- {{at: 0, add_rule: {{group: other, rule: {rule}}}}}"]
+        lines += [f"- {{at: 1, modify_rule: {{group: other, rule: r, set: {{{each}}}}}}}" for each in sets]
+        found = resolved("\n".join(["changes:", *lines]).replace("source", source))
+        after = apply_changes(POLICY, [timed.change for timed in found]).policy.group_by_name["other"].rules[-1]
+        peer = after.peer.name if isinstance(after.peer, GroupPeer) else after.peer and str(after.peer)
+        assert (after.ethertype, after.protocol, peer) == expected
+
+
+def test_merging_nothing_leaves_every_rule_as_it_was_written() -> None:
+    fields = ("", f"source: {ANY4}", f"source: {ANY6}", f"source: {NET6}", "source: offices", "source: sg-AB")
+    rules = [
+        f"{{direction: inbound, protocol: {protocol}, {ethertype} {peer}}}"
+        for protocol in ("all", "icmp", "icmpv6", "58", "1", "250") for peer in fields
+        for ethertype in ("", "ethertype: IPv4,", "ethertype: IPv6,")
+    ]  # fmt: skip
+    found = 0
+    for rule in rules:
+        with suppress(PolicyError):     # icmpv6 in IPv4, and the like
+            [added] = changes(f"changes: [{{at: 0, add_rule: {{group: other, rule: {rule}}}}}]")
+            assert isinstance(added, AddRule)
+            policy = apply_changes(POLICY, [added]).policy
+            old = policy.group_by_name["other"].rules[-1]
+            text = f"changes: [{{at: 0, modify_rule: {{group: other, rule: {old.id}, set: {{}}}}}}]"
+            [timed] = parse_changes(text).resolve(policy, 0)
+            assert isinstance(timed.change, ModifyRule)
+            new = replace(timed.change.new, id=old.id)
+            assert (new, new.wording) == (old, old.wording)
+            found += 1
+    assert found > 60
+
+
+def test_ethertype_that_was_written_still_contradicts_an_address() -> None:
+    with pytest.raises(PolicyError, match=r"modify_rule\.set\.ethertype: IPv4, but the rule's source is IPv6"):
+        resolved(f"""
+changes:
+  - {{at: 0, add_rule: {{group: other, rule: {{id: r, direction: inbound, protocol: tcp, ethertype: IPv4}}}}}}
+  - {{at: 1, modify_rule: {{group: other, rule: r, set: {{source: {NET6}}}}}}}
+""")
+
+
+def test_ports_that_stay_are_not_read_again() -> None:
+    many = "&many [" + ", ".join(map(str, range(1, 65535, 2))) + "]"
+    line = "- {at: 1, modify_rule: {group: sg-AB, rule: sg-AB/inbound/2, set: {%s}}}\n"
+    found = changes("changes:\n" + line % f"ports: {many}" + line % "priority: 2" * 500)
+    assert isinstance(found[0], ModifyRule)
+    assert all(isinstance(change, ModifyRule) and change.new.ports is found[0].new.ports for change in found)
 
 
 def test_a_change_sees_what_the_ones_before_it_did() -> None:

@@ -216,6 +216,15 @@ def test_several_changes_as_one_concern_all_their_groups() -> None:
     assert (sorted(changed.groups), sorted(changed.instances)) == (["db", "spare"], ["d1", "w2"])
 
 
+def test_the_same_rule_in_other_words_is_no_change_but_is_remembered() -> None:
+    said = replace(WEB.rules[0], wording=frozenset(("no-ethertype", "any-address")))
+    assert said == WEB.rules[0] and hash(said) == hash(WEB.rules[0]) and said.wording != WEB.rules[0].wording
+    changed = apply_change(POLICY, ModifyRule("web", said.id, said))
+    assert (changed.groups, changed.instances) == (frozenset(), frozenset()) and changed.policy == POLICY
+    assert changed.policy.group_by_name["web"].rules[0].wording == said.wording
+    assert apply_change(changed.policy, ModifyRule("web", said.id, said)).policy is changed.policy
+
+
 def test_a_modified_rule_keeps_its_place_and_id() -> None:
     changed = apply_change(POLICY, ModifyRule("web", "web/inbound/1", replace(TLS, id="other")))
     assert [rule.id for rule in changed.policy.group_by_name["web"].rules] == ["web/inbound/1", "web/inbound/2"]

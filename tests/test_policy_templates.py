@@ -116,7 +116,9 @@ def test_unknown_and_duplicate_names(fields: str, message: str) -> None:
 def test_printed_template_means_the_template(name: str) -> None:
     printed = group_of(template_document(name))
     assert "template" not in template_document(name), "the rules are spelled out"
-    assert printed == group_of(f"security_groups: [{{name: {name}, template: {name}}}]")
+    made = group_of(f"security_groups: [{{name: {name}, template: {name}}}]")
+    assert printed == made
+    assert [rule.wording for rule in printed.rules] == [rule.wording for rule in made.rules]
 
 
 def test_printed_default_group_is_the_created_one() -> None:

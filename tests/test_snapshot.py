@@ -23,8 +23,9 @@ from traffic import Crowd, policies
 
 from sgfast import Engine, SnapshotError, load_snapshot, save_snapshot
 from sgfast.capture import open_capture
+from sgfast.policy.changes import AddRule, RemoveRule
 from sgfast.policy.document import load_policy
-from sgfast.policy.model import Policy
+from sgfast.policy.model import Policy, Rule
 from sgfast.policy.plain import from_plain, to_plain
 from sgfast.replaying import replay
 from sgfast.report.connections import ConnectionLines
@@ -228,6 +229,21 @@ def test_forged_snapshots_are_refused_or_judge_on(tmp_path: Path, state: Path) -
     assert refused > 50 and used > 50
 
 
+def test_how_rules_were_written_and_what_ids_are_gone_is_kept(tmp_path: Path) -> None:
+    # Neither makes a value another one, but both matter to the changes to come.
+    policy = load_policy(POLICY)
+    group = policy.security_groups[0]
+    ahead = f"{group.name}/inbound/99"
+    engine = Engine(policy)
+    for change in (AddRule(group.name, Rule(ahead, "inbound", 4)), RemoveRule(group.name, ahead)):
+        engine.apply(change, 0)
+    save_snapshot(engine, tmp_path / "state")
+    before, after = engine.policy, load_snapshot(tmp_path / "state").policy
+    assert before.security_groups[0].gone == after.security_groups[0].gone == {ahead}
+    wordings = [[rule.wording for g in p.security_groups for rule in g.rules] for p in (before, after)]
+    assert wordings[0] == wordings[1] and len(set(wordings[0])) > 1
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -260,7 +276,7 @@ def test_contents_that_do_not_fit_are_told_in_one_line(tmp_path: Path, state: Pa
 
 def test_other_formats_and_compressed_archives_are_refused(tmp_path: Path, state: Path) -> None:
     rewrite(state, tmp_path / "newer", lambda about, arrays: about.update(format=99))
-    with pytest.raises(SnapshotError, match="of format 99, and this sgfast reads 1: replay from the beginning"):
+    with pytest.raises(SnapshotError, match="of format 99, and this sgfast reads 2: replay from the beginning"):
         load_snapshot(tmp_path / "newer")
     bomb = io.BytesIO()
     np.save(bomb, np.zeros(10**8, dtype=np.uint8))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from ipaddress import ip_network
 
 from yaml.nodes import MappingNode, Node, ScalarNode
 
@@ -31,7 +32,17 @@ from sgfast.policy.changes import (
     apply_change,
 )
 from sgfast.policy.document import GROUP_FIELDS, INSTANCE_FIELDS, DocumentReader, Entry, check_version
-from sgfast.policy.model import AddressGroupPeer, Direction, GroupPeer, Instance, Network, Policy, Rule
+from sgfast.policy.model import (
+    ICMP,
+    ICMPV6,
+    AddressGroupPeer,
+    Direction,
+    GroupPeer,
+    Instance,
+    Network,
+    Policy,
+    Rule,
+)
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rules import RULE_FIELDS, RuleReader
 from sgfast.policy.yaml_nodes import NodeReader, compose, garbage_collection_paused, plain, read_document, show
@@ -240,7 +251,8 @@ class _ChangeReader(DocumentReader):
         merged = {**_rule_nodes(rule, fields["set"]), **news}
         pairs = [(plain(key, fields["set"]), value) for key, value in merged.items() if not self._reader.is_null(value)]
         whole = MappingNode("tag:yaml.org,2002:map", pairs, fields["set"].start_mark, fields["set"].end_mark)
-        return ModifyRule(group, rule_id, self.rules().rule(whole, f"{path}.set", _as_written))
+        new = self.rules().rule(whole, f"{path}.set", _as_written)
+        return ModifyRule(group, rule_id, new if "ports" in news else replace(new, ports=rule.ports))
 
     def _group_and_rule(self, fields: Mapping[str, Node], path: str) -> tuple[str, str]:
         group = self._known_name(fields["group"], f"{path}.group", "a security group", self.present.group_by_name)
@@ -337,16 +349,23 @@ def _as_written(_: Direction, written: str) -> str:
 
 
 def _rule_nodes(rule: Rule, where: Node) -> dict[str, Node]:
-    """A rule's fields as a document would have them, standing where ``where`` does."""
+    """A rule's fields as its document had them, standing where ``where`` does; of the ports only that there are any."""
+    protocol = ICMP if "icmp" in rule.wording and rule.protocol == ICMPV6 else rule.protocol
+    peer = rule.peer
+    if peer is None and "any-address" in rule.wording:
+        peer = ip_network("0.0.0.0/0" if rule.ethertype == 4 else "::/0")
     words: dict[str, str] = {
         "direction": rule.direction,
-        "ethertype": f"IPv{rule.ethertype}",
-        "protocol": "all" if rule.protocol is None else protocol_name(rule.protocol) or str(rule.protocol),
+        "protocol": "all" if protocol is None else protocol_name(protocol) or str(protocol),
         "action": rule.action,
         "priority": str(rule.priority),
     }
+    follows = peer.version if isinstance(peer, Network) else 6 if protocol == ICMPV6 else 4
+    # A program may have given the rule another one since.
+    if "no-ethertype" not in rule.wording or follows != rule.ethertype:
+        words["ethertype"] = f"IPv{rule.ethertype}"
     if rule.ports is not None:
-        words["ports"] = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
+        words["ports"] = "1"
     if rule.icmp_type is not None:
         words["icmp_type"] = str(rule.icmp_type)
     if rule.icmp_code is not None:
@@ -354,9 +373,9 @@ def _rule_nodes(rule: Rule, where: Node) -> dict[str, Node]:
     nodes: dict[str, Node] = {key: plain(word, where) for key, word in words.items()}
     if rule.description:
         nodes["description"] = plain(rule.description, where, quoted=True)
-    if rule.peer is not None:
-        kind = {GroupPeer: "group", AddressGroupPeer: "address_group"}.get(type(rule.peer), "cidr")
-        name = rule.peer.name if isinstance(rule.peer, GroupPeer | AddressGroupPeer) else str(rule.peer)
+    if peer is not None:
+        kind = {GroupPeer: "group", AddressGroupPeer: "address_group"}.get(type(peer), "cidr")
+        name = peer.name if isinstance(peer, GroupPeer | AddressGroupPeer) else str(peer)
         pair = (plain(kind, where), plain(name, where, quoted=True))
         mapping = MappingNode("tag:yaml.org,2002:map", [pair], where.start_mark, where.end_mark)
         nodes["source" if rule.direction == "inbound" else "destination"] = mapping

@@ -241,7 +241,8 @@ def _add_rule(policy: Policy, change: AddRule) -> Policy:
     if rule.id in owners:
         raise PolicyError(f"security group {owners[rule.id]!r} has a rule {rule.id!r} already")
     if not rule.id:
-        while (rule_id := f"{group.name}/{rule.direction}/{numbers[rule.direction]}") in owners or rule_id in group.gone:
+        used = owners.keys() | group.gone
+        while (rule_id := f"{group.name}/{rule.direction}/{numbers[rule.direction]}") in used:
             numbers[rule.direction] += 1
         rule = replace(rule, id=rule_id)
     return _with_group(
@@ -270,7 +271,8 @@ def _modify_rule(policy: Policy, change: ModifyRule) -> Policy:
     if new.direction != old.direction:
         raise PolicyError(f"rule {old.id!r} is {old.direction}: remove it and add another")
     _check_peer(policy, new, group.name)
-    if new == old:
+    # The same value in other words is kept for the next change of it, but concerns nobody.
+    if new == old and new.wording == old.wording:
         return policy
     return _with_group(policy, replace(group, rules=tuple(new if rule is old else rule for rule in group.rules)))
 

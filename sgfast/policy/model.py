@@ -61,6 +61,10 @@ class AddressGroupPeer:
     name: str
 
 
+#: What a rule's value does not show of how it was written: without ethertype, with 0.0.0.0/0 or ::/0 rather than no
+#: peer, with ``icmp`` in an IPv6 rule.
+Wording = Literal["no-ethertype", "any-address", "icmp"]
+
 Peer = Network | GroupPeer | AddressGroupPeer | None
 """A rule's source (inbound) or destination (outbound); None is any address of the ethertype."""
 
@@ -83,6 +87,8 @@ class Rule:
     #: 1 is looked at first, 100 last (SPEC 4.10).
     priority: int = 1
     description: str = ""
+    #: ``modify_rule`` merges what was written (SPEC 9.5); to everyone else rules are the same whatever it was.
+    wording: frozenset[Wording] = field(default=frozenset(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

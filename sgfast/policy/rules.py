@@ -20,6 +20,7 @@ from sgfast.policy.model import (
     Network,
     Peer,
     Rule,
+    Wording,
 )
 from sgfast.policy.networks import looks_like_address, parse_network
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, protocol_name
@@ -58,6 +59,8 @@ _RULE_ID = re.compile(r"[A-Za-z0-9_.\-/]{1,100}")
 RULE_ID_WANTED = "1 to 100 letters, digits and _ - . / (a string)"
 _PORT_RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 _DESCRIPTION_CHARACTERS = 255
+#: The few there are, once each: a million rules may have them.
+_WORDINGS: dict[frozenset[Wording], frozenset[Wording]] = {}
 #: Words for "anyone" in other policy languages; here it is said by leaving the field out (SPEC 2.3).
 _ANY_WORDS = frozenset(("any", "all", "*", "anywhere"))
 
@@ -94,8 +97,14 @@ class RuleReader:
         protocol = self._protocol(protocol_node, path + ".protocol")
         peer, family = self._peer_of(fields, direction, path)
         ethertype = self._ethertype(fields, path, protocol, family)
+        wording: set[Wording] = set()
+        if "ethertype" not in fields:
+            wording.add("no-ethertype")
+        if peer is None and family is not None:
+            wording.add("any-address")
         if protocol == ICMP and ethertype == 6:
             protocol = ICMPV6
+            wording.add("icmp")
         elif protocol == ICMPV6 and ethertype == 4:
             message = "icmpv6 in an IPv4 rule: use icmp, or make it an IPv6 rule"
             raise reader.error(protocol_node, path + ".protocol", message)
@@ -124,6 +133,7 @@ class RuleReader:
             action,
             priority,
             description(reader, fields, path),
+            _WORDINGS.setdefault(frozenset(wording), frozenset(wording)),
         )
 
     # Protocol, ports, ICMP type (SPEC 2.1, 2.2)

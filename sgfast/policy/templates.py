@@ -20,21 +20,25 @@ from sgfast.policy.model import (
     GroupPeer,
     Rule,
     SecurityGroup,
+    Wording,
 )
 from sgfast.policy.protocols import protocol_name
 
 #: Stands for the group a template is put into; no group can have this name (SPEC 2.7).
 ITSELF = GroupPeer("")
+#: As they are printed: from 0.0.0.0/0, to ::/0.
+_ANYWHERE: frozenset[Wording] = frozenset(("any-address",))
 
 
 def _from_anywhere(protocol: int | None, first_port: int | None = None, last_port: int | None = None) -> Rule:
     ports = None if first_port is None else ((first_port, last_port or first_port),)
-    return Rule(id="", direction="inbound", ethertype=4, protocol=protocol, ports=ports)
+    return Rule(id="", direction="inbound", ethertype=4, protocol=protocol, ports=ports, wording=_ANYWHERE)
 
 
 def _both_families(direction: Direction, peer: GroupPeer | None) -> tuple[Rule, Rule]:
     families: tuple[Literal[4], Literal[6]] = (4, 6)
-    four, six = (Rule(id="", direction=direction, ethertype=family, peer=peer) for family in families)
+    wording = _ANYWHERE if peer is None else frozenset[Wording]()
+    four, six = (Rule("", direction, family, peer=peer, wording=wording) for family in families)
     return four, six
 
 
