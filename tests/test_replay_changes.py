@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from frames import ethernet, ip, tcp, udp
 from test_capture_writers import pcap_head, pcap_record
 
 from sgfast.engine import VERDICTS, Engine, header
-from sgfast.policy.changes import AddRule, RemoveInstance, RemoveRule
+from sgfast.errors import AmbiguousAddress
+from sgfast.policy.change_file import TimedChange
+from sgfast.policy.changes import AddAddress, AddRule, RemoveInstance, RemoveRule
 from sgfast.policy.document import load_policy
-from sgfast.policy.model import Rule
+from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup, Vpc
 from sgfast.replaying import replay
 from sgfast.report.connections import ConnectionLines
 from sgfast.report.verdicts import VerdictLines
@@ -204,6 +207,118 @@ def test_a_change_that_is_wrong_is_told_before_any_packet(tmp_path: Path, capsys
     assert sgfast(capsys, "replay", policy, empty, "--changes", changes).status == 2
     assert sgfast(capsys, "replay", policy, capture, "--changes", tmp_path / "none").status == 2
     assert sgfast(capsys, "replay", "-", capture, "--changes", "-").status == 2
+
+
+VPCS = """
+version: 1
+vpcs: [{name: hub}, {name: red}, {name: blue}, {name: green}]
+peerings: [[hub, red], [hub, blue]]
+security_groups: [{name: web, rules: [{direction: inbound, protocol: tcp, ports: 80}]}]
+instances:
+  - {name: h1, vpc: hub, addresses: [10.0.0.1, 10.9.0.0/16], security_groups: [web]}
+  - {name: r1, vpc: red, addresses: [10.0.0.5, 10.9.1.1], security_groups: [web]}
+  - {name: b1, vpc: blue, addresses: [10.0.0.6], security_groups: [web]}
+  - {name: g1, vpc: green, addresses: [10.0.0.7], security_groups: [web]}
+"""
+R1, R9 = "10.0.0.5/32 of instance 'r1' (VPC 'red')", "10.9.1.1/32 of instance 'r1' (VPC 'red')"
+H1 = "10.0.0.1/32 of instance 'h1' (VPC 'hub')"
+NAME_ONE, TWO_PEERS = "name the VPC the capture was taken in (--vpc)", "VPC 'hub' cannot tell two peers of it apart"
+# The VPC, what comes first, the change, what is ambiguous then; "" is nothing.
+AMBIGUOUS = {
+    "an instance": (None, "", "add_instance: {name: x, vpc: green, addresses: [10.0.0.0/24], security_groups: [web]}",
+                    f"{H1} and 10.0.0.0/24 of instance 'x' (VPC 'green') are the same addresses: {NAME_ONE}"),
+    "an address": (None, "", "add_address: {instance: b1, address: 10.0.0.5}",
+                   f"10.0.0.5/32 of instance 'b1' (VPC 'blue') and {R1} are the same addresses: {NAME_ONE}"),
+    "an address of its own VPC": (None, "", "add_address: {instance: r1, address: 10.0.0.0/24}", "ambiguous"),
+    "an address that moved": (None, "remove_address: {instance: r1, address: 10.0.0.5}",
+                              "add_address: {instance: b1, address: 10.0.0.5}", ""),
+    "out of sight": ("red", "", "add_address: {instance: b1, address: 10.0.0.5}", ""),
+    "of two peers": ("hub", "", "add_address: {instance: b1, address: 10.0.0.5}",
+                     f"10.0.0.5/32 of instance 'b1' (VPC 'blue') and {R1} are the same addresses: {TWO_PEERS}"),
+    "of two peers, behind its own": ("hub", "", "add_address: {instance: b1, address: 10.9.1.1}", ""),
+    "uncovered": ("hub", "add_address: {instance: b1, address: 10.9.1.1}", "remove_instance: {instance: h1}",
+                  f"10.9.1.1/32 of instance 'b1' (VPC 'blue') and {R9} are the same addresses: {TWO_PEERS}"),
+    "uncovered in part": ("hub", "add_address: {instance: b1, address: 10.9.1.1}",
+                          "remove_address: {instance: h1, address: 10.9.0.0/16}", "ambiguous"),
+    "a peer more": ("hub", "add_address: {instance: g1, address: 10.0.0.5}", "add_peering: [green, hub]", "ambiguous"),
+    "a peer more that was no longer one": (
+        "hub", "add_address: {instance: g1, address: 10.0.0.5}}\n  - {at: 1.5, remove_peering: [hub, red]",
+        "add_peering: [green, hub]", "",
+    ),
+    "a second peer": (
+        "green", "add_address: {instance: b1, address: 10.0.0.5}}\n  - {at: 1.5, add_peering: [red, green]",
+        "add_peering: [green, blue]", "ambiguous",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("at", [1.7, 99])
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("case", AMBIGUOUS)
+def test_change_that_makes_an_address_ambiguous_is_told_before_any_packet(
+    tmp_path: Path, capsys: Capsys, case: str, many: bool, at: float
+) -> None:
+    vpc, first, change, why = AMBIGUOUS[case]
+    policy = write_policy(tmp_path, VPCS if vpc == "hub" else VPCS.replace(", 10.9.0.0/16", ""))
+    capture = write_story(tmp_path)
+    others = [
+        f"{{at: 0.{n}, add_address: {{instance: r1, address: 10.77.0.{n}}}}}" for n in range(10, 50 if many else 10)
+    ]  # fmt: skip
+    before = [f"{{at: 1.2, {first}}}"] if first else []
+    changes = write_changes(tmp_path, *before, *others, f"{{at: {at}, {change}}}")
+    line = changes.read_text().count("\n")
+    place = f"{changes}:{line}: changes[{len(before) + len(others) + first.count('{at')}].{change.partition(':')[0]}: "
+    told = []
+    for engine in ("fast", "reference"):
+        target = tmp_path / "verdicts"
+        options = ["--vpc", vpc] if vpc else []
+        outcome = sgfast(
+            capsys, "replay", policy, capture, "--changes", changes, "--engine", engine, "--verdicts", target, *options
+        )
+        assert (outcome.status, target.exists()) == ((2, False) if why else (0, True))
+        told.append(outcome.one_line() if why else "")
+        target.unlink(missing_ok=True)
+    assert told[0] == told[1]
+    if why == "ambiguous":
+        assert told[0].startswith(f"sgfast: {place}") and "are the same addresses" in told[0]
+    else:
+        assert told[0] == (f"sgfast: {place}{why}" if why else "")
+
+
+def test_looking_for_ambiguous_addresses_is_not_done_change_by_change(tmp_path: Path) -> None:
+    # A thousand, among them ten addresses that move from one VPC to the other.
+    from sgfast.replaying import overlaps
+
+    vpcs = (Vpc("red"), Vpc("blue"))
+    instances = tuple(
+        Instance(f"i{n}", vpcs[n % 2].name, (ip_network(0x0A000000 + n),), ("web",)) for n in range(2000)
+    )
+    policy = Policy(vpcs=vpcs, security_groups=(SecurityGroup("web"),), instances=instances)
+    changes: list[TimedChange] = []
+    for n in range(1000):
+        changes.append(TimedChange(n, AddAddress("i1", ip_network(0x0B000000 + n)), "", f"f:{n}"))
+        if n % 100 == 0:
+            changes.append(TimedChange(n, RemoveInstance(f"i{n + 4}"), "", f"f:{n}"))
+            changes.append(TimedChange(n, AddAddress("i3", ip_network(0x0A000000 + n + 4)), "", f"f:{n}"))
+    looked = 0
+    look = overlaps._look
+
+    def counted(*arguments: Any) -> None:
+        nonlocal looked
+        looked += 1
+        look(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlaps, "_look", counted)
+        overlaps.refuse_ambiguous(policy, changes, None)
+        assert 10 < looked < 300
+        looked = 0
+        last = TimedChange(9999, AddAddress("i0", ip_network(0x0A000001)), "", "last")
+        with pytest.raises(AmbiguousAddress, match=r"^last: 10\.0\.0\.1/32 of instance 'i1'"):
+            overlaps.refuse_ambiguous(policy, [*changes, last], None)
+        looked = 0
+        overlaps.refuse_ambiguous(policy, changes, "red")
+        assert looked == 0
 
 
 def test_changes_fall_between_packets_wherever_batches_end(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy
 from sgfast.replaying.earlier import Earlier, go_on, stop
 from sgfast.replaying.fast import FastRunner
+from sgfast.replaying.overlaps import refuse_ambiguous
 from sgfast.replaying.results import (
     Broken,
     ChangeDone,
@@ -115,7 +116,7 @@ def replay(
     else:
         raise ValueError(f"engine is 'fast' or 'reference', not {engine!r}")
 
-    timeline = _Timeline(policy, changes, runner, earlier)
+    timeline = _Timeline(policy, changes, vpc, runner, earlier)
     result = ReplayResult(
         policy, mode, midstream, vpc, (*earlier.captures, *paths), engine, warnings=list(policy.warnings),
         earlier_packets=runner.packets_judged,
@@ -152,9 +153,11 @@ class _Timeline:
     """Hands batches to a runner, cut where a change of the policy comes between two packets (SPEC 6.1)."""
 
     def __init__(
-        self, policy: Policy, changes: ChangeFile | None, runner: FastRunner | ReferenceRunner, earlier: Earlier
-    ) -> None:
+        self, policy: Policy, changes: ChangeFile | None, vpc: str | None, runner: FastRunner | ReferenceRunner,
+        earlier: Earlier,
+    ) -> None:  # fmt: skip
         self._policy = policy
+        self._vpc = vpc
         self._file = changes
         self._runner = runner
         self.first_ns = earlier.first_ns
@@ -187,6 +190,7 @@ class _Timeline:
         if self._file is None:
             return
         changes = self._file.resolve(self._policy, first_ns)
+        refuse_ambiguous(self._policy, changes, self._vpc)
         known = [(change.at_ns, change.text) for change in changes[: len(self.done)]]
         if known != [(done.at_ns, done.text) for done in self.done]:
             raise SnapshotError(
