@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 from pathlib import Path
@@ -78,6 +80,34 @@ def test_captures_that_cannot_be_read(capsys: Capsys, tmp_path: Path) -> None:
         outcome = sgfast(capsys, "replay", SHOP[0], SHOP[1], path, "--verdicts", target)
         assert outcome.status == 2 and words in outcome.one_line() and outcome.out == ""
         assert not target.exists() and not list(tmp_path.glob(".*"))
+
+
+def test_capture_that_is_not_there_is_told_before_a_damaged_one_is_judged(
+    capsys: Capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    damaged, text = write_capture(tmp_path, *handshake(1000, 80)), tmp_path / "text"
+    damaged.write_bytes(damaged.read_bytes()[:-5])
+    text.write_text("no capture at all\n")
+    monkeypatch.chdir(tmp_path)     # a socket's path is short
+    socket.socket(socket.AF_UNIX).bind("socket")
+    policy = write_policy(tmp_path)
+    assert sgfast(capsys, "replay", policy, damaged).status == 3
+    for path in (tmp_path / "missing", tmp_path / "missing" / "deeper", tmp_path, text, "socket", damaged / "under"):
+        for engine in ("fast", "reference"):
+            target = tmp_path / "verdicts"
+            outcome = sgfast(capsys, "replay", policy, damaged, path, "--engine", engine, "--verdicts", target)
+            assert outcome.status == 2 and str(path) in outcome.one_line() and outcome.out == ""
+            assert not target.exists()
+
+
+def test_pipes_among_captures_are_opened_once(tmp_path: Path) -> None:
+    capture, policy = write_capture(tmp_path, *handshake(1000, 80)), write_policy(tmp_path)
+    outcome = shell(
+        'mkfifo "$folder/fifo"; cat "$capture" >"$folder/fifo" & '
+        '$sgfast replay "$policy" "$capture" "$folder/fifo" <(cat "$capture") - --format json <"$capture"',
+        folder=tmp_path, capture=capture, policy=policy,
+    )  # fmt: skip
+    assert outcome.status == 0 and json.loads(outcome.out)["packets"] == 4 * 3
 
 
 def test_policies_that_cannot_be_used(capsys: Capsys, tmp_path: Path) -> None:

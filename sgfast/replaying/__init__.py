@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -122,8 +123,8 @@ def replay(
         earlier_packets=runner.packets_judged,
     )  # fmt: skip
     for path in paths:
-        # What is wrong with a file is told before anything is judged. A pipe can be opened only once.
-        if os.path.isfile(path):
+        # What is wrong with a file is told before anything is judged (SPEC 10.5).
+        if _can_be_tried(path):
             open_capture(path).close()
     packets_before = bytes_before = 0
     began = time.perf_counter()
@@ -147,6 +148,18 @@ def replay(
     result.elapsed_seconds = time.perf_counter() - began
     runner.fill(result)
     return result
+
+
+def _can_be_tried(path: str) -> bool:
+    """Whether opening a capture takes nothing from who opens it next, as it would from a pipe, or just fails."""
+    if path == "-":
+        return False
+    try:
+        kind = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return True
+    once = stat.S_ISFIFO(kind) or stat.S_ISCHR(kind) or stat.S_ISBLK(kind)
+    return not (once and os.access(path, os.R_OK))
 
 
 class _Timeline:
