@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NamedTuple
 
 from sgfast.errors import PolicyError
 from sgfast.policy.changes import Change, RemoveInstance, apply_changes
@@ -63,6 +64,8 @@ class SideVerdict:
     verdict: str
     reason: str
     rule: str | None
+    #: The group it stands in: an id may be another rule's once its own is gone.
+    group: str | None = None
 
 
 @dataclass
@@ -456,6 +459,13 @@ class Opener:
         return self.responder[0] if self.outbound else self.initiator[0]
 
 
+class GroupRule(NamedTuple):
+    """A rule, and the group it stands in."""
+
+    group: str
+    rule: Rule
+
+
 @dataclass
 class Connection:
     """A connection as one side sees it (SPEC 5)."""
@@ -464,7 +474,7 @@ class Connection:
     #: A state of TCP_STATES, or "icmp", or for everything else "one-way" or "both-ways" (SPEC 5.2).
     state: str
     #: The rule it was opened with, as it was then (SPEC 6.5).
-    rule: Rule
+    rule: GroupRule
     deadline: int
     #: Has had an allowed packet in reply direction.
     replied: bool
@@ -517,11 +527,13 @@ class Side:
     peer: Address
     peer_instance: Instance | None
 
-    def allow(self, reason: str, rule: Rule) -> SideVerdict:
-        return SideVerdict(self.instance.name, "allow", reason, rule.id)
+    def allow(self, reason: str, named: GroupRule) -> SideVerdict:
+        return SideVerdict(self.instance.name, "allow", reason, named.rule.id, named.group)
 
-    def deny(self, reason: str, rule: Rule | None = None) -> SideVerdict:
-        return SideVerdict(self.instance.name, "deny", reason, rule.id if rule else None)
+    def deny(self, reason: str, named: GroupRule | None = None) -> SideVerdict:
+        if named is None:
+            return SideVerdict(self.instance.name, "deny", reason, None)
+        return SideVerdict(self.instance.name, "deny", reason, named.rule.id, named.group)
 
 
 @dataclass
@@ -742,28 +754,30 @@ class ReferenceEngine:
 
     def _judge_opener(self, side: Side, case: Case, opener: Opener) -> SideVerdict:
         """The rules, and room in the table, decide whether there will be a connection (SPEC 4.8, 5.8)."""
-        rule = self._winning_rule(side, opener)
-        if rule is None or rule.action == "deny":
+        winner = self._winning_rule(side, opener)
+        if winner is None or winner.rule.action == "deny":
             case.opener_denied = True
             case.opener_refused = case.opener_refused or not opener.inferred
-            return side.deny("no-rule") if rule is None else side.deny("deny-rule", rule)
+            return side.deny("no-rule") if winner is None else side.deny("deny-rule", winner)
         entry = self._entry_to_create_in(case.flow.key, case.now)
         if entry is None:
             case.opener_denied = True
             return side.deny("table-full")
         deadline = case.now + self._timeout[opener.state]
-        entry.sides[side.instance.name] = Connection(opener, opener.state, rule, deadline, opener.inferred)
+        entry.sides[side.instance.name] = Connection(opener, opener.state, winner, deadline, opener.inferred)
         entry.answered |= opener.inferred
-        case.created.append(rule.id)
-        return side.allow("inferred" if opener.inferred else "rule", rule)
+        case.created.append(winner.rule.id)
+        return side.allow("inferred" if opener.inferred else "rule", winner)
 
     # --- Rules (SPEC 4.9 to 4.11)
 
-    def _winning_rule(self, side: Side, opener: Opener) -> Rule | None:
+    def _winning_rule(self, side: Side, opener: Opener) -> GroupRule | None:
         groups = [group for group in self.policy.security_groups if group.name in side.instance.security_groups]
-        matching = [rule for group in groups for rule in group.rules if self._matches(rule, side, opener)]
+        matching = [
+            GroupRule(group.name, rule) for group in groups for rule in group.rules if self._matches(rule, side, opener)
+        ]
         # SPEC 4.10; of equals, min takes the first.
-        return min(matching, key=lambda rule: (rule.priority, rule.action != "deny"), default=None)
+        return min(matching, key=lambda named: (named.rule.priority, named.rule.action != "deny"), default=None)
 
     def _matches(self, rule: Rule, side: Side, opener: Opener) -> bool:
         dport = opener.responder[1] or 0
@@ -880,8 +894,8 @@ class ReferenceEngine:
             opener = replace(opener, icmp_code=0)
         is_no_instance = opener.outbound and is_multicast_or_broadcast(opener.peer)  # SPEC 3.3
         peer_instance = None if is_no_instance else self._owner(opener.peer)
-        rule = self._winning_rule(Side(instance, opener.outbound, opener.peer, peer_instance), opener)
-        return rule is not None and rule.action == "allow"
+        winner = self._winning_rule(Side(instance, opener.outbound, opener.peer, peer_instance), opener)
+        return winner is not None and winner.rule.action == "allow"
 
     # --- Causal mode (SPEC 9.2, R4)
 

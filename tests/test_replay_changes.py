@@ -352,6 +352,29 @@ def test_an_instance_that_comes_without_groups_is_open_to_its_likes_only(tmp_pat
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_id_of_a_rule_that_is_gone_may_be_that_of_another_group(tmp_path: Path, engine: Any) -> None:
+    # What was opened under the first goes on under it.
+    policy = POLICY.replace("settings: {", "settings: {on_change: keep, ").replace(
+        "instances:", "  - {name: db, rules: [{id: in, direction: inbound, protocol: tcp, ports: 81}]}\ninstances:"
+    ).replace("addresses: [10.0.0.6], security_groups: [web]", "addresses: [10.0.0.6], security_groups: [db]")
+    rule = "{id: http, direction: inbound, protocol: tcp, ports: 80}"
+    changes = write_changes(tmp_path, REMOVE % 1.5, f"{{at: 1.5, add_rule: {{group: db, rule: {rule}}}}}")
+    other = [(4.1, ethernet(ip(CLIENT, "10.0.0.6", tcp(4000, 80, "S"))))]
+    lines: list[bytes] = []
+    told = replay(
+        write_policy(tmp_path, policy), write_story(tmp_path, [*STORY[:7], *other]), engine=engine, changes=changes,
+        packets=VerdictLines(lines.append),
+    )  # fmt: skip
+    assert [(hits.rule.id, hits.group, hits.connections, hits.packets) for hits in told.rules] == [
+        ("http", "web", 1, 6), ("out", "web", 1, 1), ("in", "db", 0, 0), ("http", "db", 1, 1)
+    ]  # fmt: skip
+    sides = [json.loads(line)["ingress"] or json.loads(line)["egress"] for line in b"".join(lines).splitlines()]
+    assert [(side["instance"], side["rule"]) for side in sides][-4:] == [
+        ("web-1", "http"), ("web-1", "http"), ("web-1", "out"), ("web-2", "http")
+    ]  # fmt: skip
+
+
 def udp_rule(name: str, port: int) -> Rule:
     return Rule(name, "inbound", 4, 17, ((port, port),))
 

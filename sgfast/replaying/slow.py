@@ -43,18 +43,19 @@ class ReferenceRunner:
         self.verdicts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.began: Counter[str] = Counter()
-        self.created: Counter[str] = Counter()
-        self.hits: Counter[str] = Counter()
-        self.hit_bytes: Counter[str] = Counter()
+        # By group and rule id, like rule numbers: an id may be used again in another group.
+        self.created: Counter[tuple[str, str]] = Counter()
+        self.hits: Counter[tuple[str, str]] = Counter()
+        self.hit_bytes: Counter[tuple[str, str]] = Counter()
         self.disconnected = 0
         self._number(Numbering().after(policy))
 
     def _number(self, numbering: Numbering) -> None:
         self.numbering = numbering
-        self.rule_number = {rule.id: n for n, rule in enumerate(numbering.rules)}
+        self.rule_number = numbering.numbers[0]
         self.instance_number = {instance.name: n for n, instance in enumerate(numbering.instances)}
         if self.packets is not None:
-            names = list(self.instance_number), list(self.rule_number)
+            names = list(self.instance_number), [rule.id for rule in numbering.rules]
             self.packets.begin(Names(*names, self.packets_judged))
 
     @property
@@ -97,11 +98,12 @@ class ReferenceRunner:
             self.reasons[verdict.reason] += 1
         if verdict.began is not None:
             self.began[verdict.began] += 1
-        self.created.update(verdict.created)
         for side in (verdict.egress, verdict.ingress):
-            if side is not None and side.rule is not None:
-                self.hits[side.rule] += 1
-                self.hit_bytes[side.rule] += wire
+            if side is not None and side.rule is not None and side.group is not None:
+                rule = (side.group, side.rule)
+                self.hits[rule] += 1
+                self.hit_bytes[rule] += wire
+                self.created[rule] += side.verdict == "allow" and side.reason in ("rule", "inferred")
 
     def _spell(self, verdict: PacketVerdict, time_ns: int, wire: int, header: Any, result: Any) -> None:
         header["time_ns"], header["wire"] = time_ns, wire
@@ -123,7 +125,9 @@ class ReferenceRunner:
     def _side(self, side: SideVerdict | None) -> tuple[int, int, int, int, int]:
         if side is None:
             return -1, -1, NO_SIDE, 0, 0
-        rule = self.rule_number[side.rule] if side.rule is not None else -1
+        rule = -1
+        if side.rule is not None and side.group is not None:
+            rule = self.rule_number[side.group, side.rule]
         return (
             self.instance_number[side.instance], rule, VERDICTS.index(side.verdict), REASONS.index(side.reason), 0
         )  # fmt: skip
@@ -137,7 +141,9 @@ class ReferenceRunner:
             "inferred": self.began["inferred"],
         }  # fmt: skip
         result.rules = [
-            RuleHits(rule, group, self.created[rule.id], self.hits[rule.id], self.hit_bytes[rule.id])
+            RuleHits(
+                rule, group, self.created[group, rule.id], self.hits[group, rule.id], self.hit_bytes[group, rule.id]
+            )
             for rule, group in zip(self.numbering.rules, self.numbering.rule_groups, strict=True)
         ]
         result.first_time_ns = min(self.times, default=None)
