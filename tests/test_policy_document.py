@@ -219,6 +219,22 @@ class TestBrokenText:
     def test_names_the_line(self, text: str | bytes, message: str) -> None:
         assert error_of(text).startswith(message)
 
+    @pytest.mark.parametrize("loader", ["libyaml", "python"])
+    def test_an_address_that_yaml_reads_as_something_else_is_to_be_quoted(
+        self, monkeypatch: pytest.MonkeyPatch, loader: str
+    ) -> None:
+        if loader == "python":
+            monkeypatch.setattr(yaml_nodes, "_Loader", type("_Loader", (yaml_nodes._Hooks, yaml.SafeLoader), {}))
+        for written, address in (
+            ("{source: ::/0}", "::/0"), ("{é: é, source: ::/0, b: 1}", "::/0"), ("[fe80::/10, ::1]", "::1"),
+            ("{a: 2001:db8::, b: 2}", "2001:db8::"), ("{source:\n ::/0}", "::/0"),
+            ("{" + "a: b, " * 1000 + "source: ::/0}", "::/0"),
+        ):  # fmt: skip
+            message = error_of(f"version: 1\nx: {written}")
+            assert message.startswith("p.yaml:") and message.endswith(f': quote the address: "{address}"')
+        for written in ("{a: b::c: d}", "{a: '::/0' x}", "{a: '::/0', b: c: d}"):
+            assert "quote" not in error_of(f"version: 1\nx: {written}").replace("quoted", ""), written
+
     def test_byte_order_mark_is_no_content(self) -> None:
         assert parse_policy(b"\xef\xbb\xbfversion: 1\n") == parse_policy("\ufeffversion: 1\n") == Policy()
 

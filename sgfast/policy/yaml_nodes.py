@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import difflib
 import gc
+import io
 import os
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from ipaddress import IPv6Address
+from itertools import islice
 from typing import Any, TypeVar
 
 import yaml
@@ -62,6 +65,9 @@ _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 _NOT_STRING_STARTS = frozenset("0123456789+-.~nNtTfF")
 #: Longest number that is converted (Python refuses more than 4,300 digits); longer ones are out of any range we have.
 _NUMBER_CHARACTERS = 100
+
+#: Where a plain scalar could be one: not within a word or a quoted text.
+_IPV6 = re.compile(r"(?<![\w:.\"'])[0-9a-fA-F:]{0,39}::[0-9a-fA-F:.]{0,39}(?:/[0-9]{1,3})?(?![\w\"'])")
 
 T = TypeVar("T")
 
@@ -191,12 +197,25 @@ def compose(text: str | bytes, origin: str) -> Node:
         problem = _one_line(error.problem or "syntax error")
         if "another document" in problem:
             raise PolicyError(f"{place}: more than one YAML document: a policy is one") from None
-        raise PolicyError(f"{place}: not YAML: {problem}{context}") from None
+        hint = "" if mark is None else _address_hint(text, mark)
+        raise PolicyError(f"{place}: not YAML: {problem}{context}{hint}") from None
     except yaml.YAMLError as error:
         raise PolicyError(f"{shown}: not YAML: {_one_line(str(error))}") from None
     if root is None:
         raise PolicyError(f"{shown}:1: the document is empty")
     return root  # type: ignore[no-any-return]  # the loader's base is chosen at run time
+
+
+def _address_hint(text: str, mark: yaml.Mark) -> str:
+    """What to do if the parser stopped inside of an IPv6 address: a colon at its beginning or end is YAML's."""
+    line = next(islice(io.StringIO(text), mark.line, None), "")
+    before = min(mark.column, _SHOWN_CHARACTERS)
+    for word in _IPV6.finditer(line[mark.column - before : mark.column + _SHOWN_CHARACTERS]):
+        with suppress(ValueError):
+            IPv6Address(word[0].partition("/")[0])
+            if word.start() <= before <= word.end():
+                return f': quote the address: "{word[0]}"'
+    return ""
 
 
 def _one_line(text: str) -> str:
