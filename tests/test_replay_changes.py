@@ -128,6 +128,7 @@ def test_outputs_tell_of_changes(tmp_path: Path, capsys: Capsys) -> None:
     assert [[change[key] for key in ("time", "change", "disconnected")] for change in summary["changes"]] == [
         ["1000001.500000000", "remove_rule http", 1], ["1000001.500000000", "add_member web web-1", 0]
     ]  # fmt: skip
+    assert summary["changes_left"] == 1
     assert summary["connections"]["disconnected"] == 1 and summary["reasons"]["disconnected"] == 2
     lines = [valid("connection", json.loads(line)) for line in connections.read_text().splitlines()]
     cut = next(line for line in lines if line["initiator_port"] == 4000 and line["verdict"] == "allow")

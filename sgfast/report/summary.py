@@ -71,4 +71,5 @@ def summary(result: ReplayResult) -> dict[str, Any]:
             }
             for change in result.changes
         ],
+        "changes_left": result.changes_left,
     }
