@@ -4,9 +4,8 @@ Load a policy (:func:`load_policy`), make an :class:`Engine`, give it packets (:
 :meth:`Engine.check`), or whole captures (:func:`replay`).
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+# Nothing is imported here: it would take time in which the command cannot be interrupted cleanly.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sgfast.engine import (
         HEADER_DTYPE,
@@ -46,6 +45,8 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     if name == "replay":
         return import_module("sgfast.replaying").replay
     if name not in _HOME_OF:

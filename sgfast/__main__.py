@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
 
-from sgfast.signals import ENDINGS, Signalled, arrived, ending_signals, raise_arrived, stop_raising
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+    from typing import NoReturn
 
 EXIT_BAD = 2
 EXIT_OF_SIGNAL = 128
@@ -21,6 +23,9 @@ TRACEBACK_VARIABLE = "SGFAST_DEBUG_TRACEBACK"
 
 def main() -> NoReturn:
     """The ``sgfast`` command."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        with suppress(ValueError):
+            signal.signal(signal.SIGINT, _end_at_once)
     status = run(sys.argv[1:])
     # An interrupt from here on finds nothing that could be left behind.
     with suppress(ValueError):
@@ -28,9 +33,18 @@ def main() -> NoReturn:
     sys.exit(status)
 
 
+def _end_at_once(number: int, frame: FrameType | None) -> None:
+    """An interrupt before there is anything to put away."""
+    with suppress(OSError):
+        os.write(2, b"sgfast: interrupted\n")
+    os._exit(EXIT_OF_SIGNAL + number)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs the command line and returns the exit status; errors are printed."""
-    with ending_signals():
+    from sgfast.signals import ending_signals, raise_arrived, stop_raising
+
+    with ending_signals(_end_at_once):
         try:
             status = _invoke(list(arguments))
             raise_arrived()
@@ -71,6 +85,8 @@ def _invoke(arguments: list[str]) -> int:
 
 def _outcome(error: BaseException) -> tuple[int, str | None]:
     """Exit status and message of what went wrong."""
+    from sgfast.signals import ENDINGS, Signalled, arrived
+
     if isinstance(error, KeyboardInterrupt):
         error = Signalled(signal.SIGINT)
     # Whatever else an import made of it.

@@ -40,8 +40,11 @@ def raise_arrived() -> None:
 
 
 @contextmanager
-def ending_signals() -> Iterator[None]:
-    """Signals that end the process raise Signalled instead; a second one of a kind ends it at once."""
+def ending_signals(provisional: Any = None) -> Iterator[None]:
+    """Signals that end the process raise Signalled instead; a second one of a kind ends it at once.
+
+    ``provisional``: a handler that was to end it until now.
+    """
     global _raising
     before: dict[int, Any] = {}
     _arrived.clear()
@@ -58,7 +61,7 @@ def ending_signals() -> Iterator[None]:
         for number in ENDINGS:
             handler = signal.getsignal(number)
             # One that is ignored (nohup, a background job) stays so.
-            if handler in (signal.SIG_DFL, signal.default_int_handler):
+            if handler in (signal.SIG_DFL, signal.default_int_handler) or (handler and handler is provisional):
                 before[number] = handler
                 signal.signal(number, end)
     try:

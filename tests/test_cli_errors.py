@@ -15,6 +15,7 @@ import pytest
 from command import (
     COMMAND,
     SHOP,
+    environment,
     handshake,
     process,
     sgfast,
@@ -314,6 +315,35 @@ def test_an_interrupt_while_importing(tmp_path: Path) -> None:
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     outcome = process("check", SHOP[0], env={**os.environ, "PYTHONPATH": f"{tmp_path}:{here}"})
     assert outcome.status == 130 and outcome.one_line() == "sgfast: interrupted"
+
+
+@pytest.mark.parametrize("module", ["sgfast.signals", "click", "sgfast.cli", "sgfast.engine"])
+@pytest.mark.parametrize("way", ["module", "script"])
+def test_an_interrupt_while_starting_is_one_line(tmp_path: Path, module: str, way: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, os, signal, importlib.abc\n"
+        "class Finder(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    script = tmp_path / "script"
+    script.write_text("import sys\nfrom sgfast.__main__ import main\nsys.exit(main())\n")
+    command = list(COMMAND) if way == "module" else [COMMAND[0], str(script)]
+    told = subprocess.run(
+        [*command, "check", SHOP[0]], env={**os.environ, "PYTHONPATH": f"{tmp_path}:{here}"}, capture_output=True
+    )
+    assert (told.returncode, told.stdout, told.stderr) == (130, b"", b"sgfast: interrupted\n")
+
+
+def test_little_is_imported_before_interrupts_are_seen_to() -> None:
+    code = (
+        "import sys, os, signal, contextlib, __future__\n"
+        "old = set(sys.modules)\nimport sgfast.__main__\nprint(*sorted(set(sys.modules) - old))"
+    )
+    told = subprocess.run([COMMAND[0], "-S", "-c", code], env=environment(), capture_output=True, check=True, text=True)
+    assert told.stdout.split() == ["sgfast", "sgfast.__main__"]
 
 
 @pytest.mark.parametrize(
