@@ -143,6 +143,16 @@ def test_outputs_tell_of_changes(tmp_path: Path, capsys: Capsys) -> None:
     assert "no-rule" in denied and "disconnected" not in denied
 
 
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "4611000000"])
+def test_time_that_the_clock_does_not_reach_is_told_in_both_engines(tmp_path: Path, capsys: Capsys, at: str) -> None:
+    policy, capture = write_policy(tmp_path, POLICY), write_story(tmp_path)
+    changes = write_changes(tmp_path, REMOVE % at)
+    for engine in ("fast", "reference"):
+        outcome = sgfast(capsys, "replay", policy, capture, "--changes", changes, "--engine", engine)
+        assert outcome.status == 2
+        assert outcome.one_line().startswith(f"sgfast: {changes}:2: changes[0].at: {at!r} is out of range: the clock ")
+
+
 def test_an_instance_that_is_removed_keeps_its_name_in_what_it_had(tmp_path: Path) -> None:
     lines: list[bytes] = []
     policy, capture = write_policy(tmp_path, POLICY), write_story(tmp_path)
