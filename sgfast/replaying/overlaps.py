@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sgfast.compiler.addresses import Addresses, add_owners
+from sgfast.compiler.addresses import owned_prefixes
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import (
@@ -91,4 +91,4 @@ def _is_clear(policy: Policy, vpc: str | None) -> bool:
 
 
 def _look(policy: Policy, vpc: str | None) -> None:
-    add_owners(policy, vpc, {family: Addresses(family) for family in (4, 6)})
+    owned_prefixes(policy, vpc)
