@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from ctnetlink import Table
 from nft import forward_filter
 
 from sgfast.policy.model import Instance, Network, Policy
@@ -107,6 +108,7 @@ class Side:
                 path = "/proc/sys/" + name.replace(".", "/")
                 with suppress(FileNotFoundError), open(path, "w") as setting:
                     setting.write(str(value))
+            self.table = Table()
             self._inside = _open_tun("inside")
             self._outside = _open_tun("outside")
             for device in ("lo", "inside", "outside"):
@@ -126,6 +128,7 @@ class Side:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.table.close()
         for descriptor in (self._inside, self._outside, self._namespace):
             os.close(descriptor)
 
@@ -161,24 +164,18 @@ class Side:
 
     def age(self, seconds: int) -> None:
         """As if ``seconds`` had passed, a multiple of STEP_SECONDS, and no time at all since the last packets."""
-        commands = []
-        for line in self._conntrack("-L", "-o", "save").splitlines():
-            words = line.split()
-            at = words.index("-t") + 1
-            words[0] = "-U"
-            words[at] = str(max(0, lifetime(int(words[at]), "SEEN_REPLY" in line) - seconds))
-            commands.append(" ".join(words))
-        if commands:
-            self._conntrack("-R", "-", text="\n".join(commands) + "\n")
+        for entry in self.table.entries():
+            remaining = lifetime(entry.timeout, entry.replied)
+            self.table.update(entry, max(0, remaining - seconds), entry.mark)
 
     def set_remaining(self, seconds: int) -> None:
         """Every entry lives ``seconds`` more; with 0 none does."""
         for family in ("ipv4", "ipv6"):
             self._conntrack("-U", "-f", family, "-t", str(seconds))
 
-    def _conntrack(self, *arguments: str, text: str = "") -> str:
+    def _conntrack(self, *arguments: str) -> str:
         with _in_namespace(self._namespace):
-            done = subprocess.run(["conntrack", *arguments], input=text, capture_output=True, text=True, timeout=60)
+            done = subprocess.run(["conntrack", *arguments], capture_output=True, text=True, timeout=60)
         # It says how many entries it dealt with, and it is an error to it if there was none.
         if done.returncode != 0 and "0 flow entries" not in done.stderr:
             raise OSError(f"conntrack {' '.join(arguments)}: {done.stderr.strip()}")
