@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -10,9 +11,13 @@ from typing import Any
 import frames as f
 import numpy as np
 from oracle import STEP_SECONDS, with_checksum
+from policy_changes import Changer
 from traffic import OUTSIDE, PORTS, TCP_BOTH_OPEN, TCP_SCRIPT
 
+from sgfast.errors import PolicyError
+from sgfast.policy.changes import Change, apply_changes
 from sgfast.policy.model import Policy
+from sgfast.reference import visible_prefixes
 
 #: What random packets carry. SCTP and DCCP are not among them: Linux tracks their states.
 PROTOCOLS = (6, 6, 6, 6, 6, 6, 17, 17, 17, 1, 1, 47, 50, 253)
@@ -31,6 +36,14 @@ class Step:
     packet: bytes
 
 
+@dataclass(frozen=True)
+class Turn:
+    """``seconds`` of silence, then changes of the policy, applied as one."""
+
+    seconds: int
+    changes: tuple[Change, ...]
+
+
 @dataclass
 class Conversation:
     family: int
@@ -47,6 +60,11 @@ class Conversations:
 
     def __init__(self, policy: Policy, rng: np.random.Generator) -> None:
         self.rng = rng
+        self.talks: list[Conversation] = []
+        self._move(policy)
+
+    def _move(self, policy: Policy) -> None:
+        self.policy = policy
         self.inside: dict[int, list[str]] = {4: [], 6: []}
         owner: dict[str, str] = {}
         for instance in sorted(policy.instances, key=lambda i: -i.addresses[0].prefixlen):
@@ -55,7 +73,6 @@ class Conversations:
                 if owner.setdefault(host, instance.name) == instance.name:
                     self.inside[network.version].append(host)
         self.owner = owner
-        self.talks: list[Conversation] = []
 
     def pick(self, items: Any) -> Any:
         return items[int(self.rng.integers(len(items)))]
@@ -63,9 +80,12 @@ class Conversations:
     def chance(self, one_in: int) -> bool:
         return int(self.rng.integers(one_in)) == 0
 
-    def steps(self, count: int, silence_every: int = 400) -> Iterator[Step]:
-        """Every so many packets a silence comes before the next one; it costs a hundred times what a packet does."""
+    def steps(self, count: int, silence_every: int = 400, changer: Changer | None = None) -> Iterator[Step | Turn]:
+        """Every so many packets a silence comes before the next one, and in the middle between two of them the
+        ``changer`` changes the policy; that costs a hundred times what a packet does."""
         for n in range(count):
+            if changer is not None and n % silence_every == silence_every // 2:
+                yield from self._turn(changer)
             if not self.talks or (self.chance(25) and len(self.talks) < 60):
                 self.talks.append(self._begin())
             talk = self.pick(self.talks)
@@ -74,6 +94,16 @@ class Conversations:
             seconds = int(self.pick(SILENCES)) if n % silence_every == silence_every - 1 else 0
             assert seconds % STEP_SECONDS == 0
             yield Step(seconds, with_checksum(self._next(talk)))
+
+    def _turn(self, changer: Changer) -> Iterator[Turn]:
+        changes = changer.changes(self.policy)
+        policy = apply_changes(self.policy, changes).policy
+        families = {network.version for instance in policy.instances for network in instance.addresses}
+        with suppress(PolicyError):     # an address owned twice, in two VPCs
+            visible_prefixes(policy, None)
+            if families == {4, 6} and changes:
+                self._move(policy)
+                yield Turn(0, tuple(changes))
 
     def _begin(self) -> Conversation:
         family = 4 if self.rng.integers(3) else 6

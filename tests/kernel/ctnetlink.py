@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -24,6 +24,8 @@ SEEN_REPLY = 1 << 1
 #: Of an attribute's type: without the bits for nested and byte order.
 TYPE_BITS = 0x3FFF
 RECEIVED_BYTES = 1 << 20
+
+Key = tuple[Hashable, ...]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class Entry:
     timeout: int
     #: What the kernel knows it by.
     tuple: bytes
+
+    @property
+    def key(self) -> Key:
+        """The same, except for queries, if the other end had opened it."""
+        ends = ((self.source, self.sport), (self.destination, self.dport))
+        return self.protocol, self.icmp, frozenset(ends) if self.icmp is None else ends
 
 
 class Table:

@@ -14,33 +14,46 @@ FAMILY = {4: "ipv4", 6: "ipv6"}
 ADDRESS = {4: "ip", 6: "ip6"}
 
 
-def forward_filter(policy: Policy, instance: str, *, inside: str, outside: str) -> str:
-    """The filter of a machine between an instance and the network, by the names of its two devices."""
-    lines = _chain(policy, instance, f'iifname "{outside}"', f'iifname "{inside}"')
-    return _table([("forward", lines)])
+#: Of a connection's entry: it is disconnected (SPEC 6.3).
+DISCONNECTED = 1
+
+
+def forward_filter(policy: Policy, instance: str, *, inside: str, outside: str, isolate: bool = True) -> str:
+    """The filter of a machine between an instance and the network, by the names of its two devices.
+
+    Other VPCs are looked at before connections are: what is isolated from them refreshes none (SPEC 3.6, 5.3). Without
+    ``isolate`` they are not, only the rules.
+    """
+    ways = f'iifname "{outside}"', f'iifname "{inside}"'
+    chains = [("forward", "filter", "drop", _chain(policy, instance, *ways))]
+    if isolate:
+        chains.append(("prerouting", "raw", "accept", _isolation(policy, instance, *ways)))
+    return _table(chains)
 
 
 def host_filter(policy: Policy, instance: str, *, device: str) -> str:
     """The filter of the instance's own machine, on its one device. Neighbour discovery passes (SPEC 3.2)."""
     exempt = "icmpv6 type { 130, 131, 132, 133, 134, 135, 136, 137, 143 } accept"
-    inbound = [exempt, f'iifname != "{device}" accept', *_chain(policy, instance, "", None)]
-    outbound = [exempt, f'oifname != "{device}" accept', *_chain(policy, instance, None, "")]
-    return _table([("input", inbound), ("output", outbound)])
+    chains = []
+    for hook, name, ways in (("input", "iifname", ("", None)), ("output", "oifname", (None, ""))):
+        lines = [*_isolation(policy, instance, *ways), *_chain(policy, instance, *ways)]
+        chains.append((hook, "filter", "drop", [exempt, f'{name} != "{device}" accept', *lines]))
+    return _table(chains)
 
 
-def _table(chains: list[tuple[str, list[str]]]) -> str:
+def _table(chains: list[tuple[str, str, str, list[str]]]) -> str:
+    """By chain: hook, priority, what becomes of the rest, and lines. As one transaction, whatever was there before."""
     text = "flush ruleset\ntable inet security_groups {\n"
-    for hook, lines in chains:
-        text += f"  chain {hook} {{\n    type filter hook {hook} priority 0; policy drop;\n"
+    for hook, priority, rest, lines in chains:
+        text += f"  chain {hook} {{\n    type filter hook {hook} priority {priority}; policy {rest};\n"
         text += "".join(f"    {line.strip()}\n" for line in lines)
         text += "  }\n"
     return text + "}\n"
 
 
-def _chain(policy: Policy, name: str, inbound: str | None, outbound: str | None) -> list[str]:
-    """Rules in order; ``inbound`` and ``outbound`` tell a packet's direction, None: none goes that way here."""
-    here = next(i for i in policy.instances if i.name == name)
-    vpcs = policy.vpc_by_name
+def _isolation(policy: Policy, name: str, inbound: str | None, outbound: str | None) -> list[str]:
+    """``inbound`` and ``outbound`` tell a packet's direction, None: none goes that way here."""
+    here = policy.instance_by_name[name]
 
     def isolated(other: Instance) -> bool:
         return other is not here and not policy.connected(here.vpc, other.vpc)
@@ -49,8 +62,14 @@ def _chain(policy: Policy, name: str, inbound: str | None, outbound: str | None)
     for way, side in ((inbound, "saddr"), (outbound, "daddr")):
         if way is not None:
             lines += [f"{way} {addresses} drop" for addresses in _owned(policy, isolated, (4, 6), side)]
-    lines += ["ct state invalid drop", "ct state established,related accept"]
+    return lines
 
+
+def _chain(policy: Policy, name: str, inbound: str | None, outbound: str | None) -> list[str]:
+    """Connections, then the rules in order."""
+    here = policy.instance_by_name[name]
+    vpcs = policy.vpc_by_name
+    lines = [f"ct mark {DISCONNECTED} drop", "ct state invalid drop", "ct state established,related accept"]
     groups = [group for group in policy.security_groups if group.name in here.security_groups]
     rules = [rule for group in groups for rule in group.rules]
     for rule in sorted(rules, key=lambda rule: (rule.priority, rule.action != "deny")):

@@ -15,15 +15,15 @@ import os
 import shutil
 import struct
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from ctnetlink import Table
-from nft import forward_filter
+from ctnetlink import Entry, Key, Table
+from nft import DISCONNECTED, forward_filter
 
-from sgfast.policy.model import Instance, Network, Policy
+from sgfast.policy.model import TCP, Instance, Policy
 
 TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
@@ -64,6 +64,17 @@ SYSCTLS = {
     },
 }
 
+#: What comes in on one device goes out on the other, whoever owns the addresses.
+ROUTES = """
+link set lo up
+link set inside up
+link set outside up
+rule add iif inside lookup 100
+rule add iif outside lookup 101
+route add default dev outside table 100
+route add default dev inside table 101
+"""
+
 
 def missing() -> str | None:
     """Why this machine cannot run the oracle, or None."""
@@ -100,8 +111,13 @@ class Tracked:
 class Side:
     """One instance's filter in the kernel. A context manager; the namespace goes away with it."""
 
-    def __init__(self, policy: Policy, instance: Instance) -> None:
+    def __init__(self, policy: Policy, instance: Instance, isolate: bool = True) -> None:
         self.instance = instance
+        self._rules = ""
+        #: Seconds that disconnected connections have left, also those Linux has forgotten.
+        self._cut: dict[Key, int] = {}
+        #: How often one of them had been given another time by Linux.
+        self.refreshed = 0
         with _new_namespace() as namespace:
             self._namespace = os.dup(namespace)
             for name, value in SYSCTLS.items():
@@ -111,17 +127,9 @@ class Side:
             self.table = Table()
             self._inside = _open_tun("inside")
             self._outside = _open_tun("outside")
-            for device in ("lo", "inside", "outside"):
-                _run("ip", "link", "set", device, "up")
-            for other in policy.instances:
-                for network in other.addresses:
-                    # What others own within this instance's prefixes is outside (SPEC 2.6).
-                    device = "inside" if other is instance else "outside"
-                    if other is instance or any(_covers(mine, network) for mine in instance.addresses):
-                        _run("ip", "route", "add", str(network), "dev", device)
-            _run("ip", "route", "add", "default", "dev", "outside")
-            _run("ip", "-6", "route", "add", "default", "dev", "outside")
-            self._nft(forward_filter(policy, instance.name, inside="inside", outside="outside"))
+            for family in ("-4", "-6"):
+                _run("ip", family, "-batch", "-", text=ROUTES)
+        self.load(policy, isolate)
         self._drain()
 
     def __enter__(self) -> Side:
@@ -131,6 +139,15 @@ class Side:
         self.table.close()
         for descriptor in (self._inside, self._outside, self._namespace):
             os.close(descriptor)
+
+    def load(self, policy: Policy, isolate: bool = True) -> None:
+        """The instance's filter by this policy takes the place of the one there is, between two packets."""
+        self.instance = policy.instance_by_name[self.instance.name]
+        rules = forward_filter(policy, self.instance.name, inside="inside", outside="outside", isolate=isolate)
+        if rules != self._rules:
+            with _in_namespace(self._namespace):
+                _run("nft", "-f", "-", text=rules)
+            self._rules = rules
 
     def leaves(self, packet: bytes) -> bool:
         """Whether the filter lets a packet out of the instance."""
@@ -166,7 +183,23 @@ class Side:
         """As if ``seconds`` had passed, a multiple of STEP_SECONDS, and no time at all since the last packets."""
         for entry in self.table.entries():
             remaining = lifetime(entry.timeout, entry.replied)
+            if entry.mark == DISCONNECTED:
+                # Linux refreshes what its filter then drops, SPEC 6.4 does not: no time has passed, so it is put back.
+                self.refreshed += remaining != self._cut[entry.key]
+                remaining = self._cut[entry.key]
             self.table.update(entry, max(0, remaining - seconds), entry.mark)
+        self._cut = {key: remaining - seconds for key, remaining in self._cut.items() if remaining > seconds}
+
+    def disconnect(self, entry: Entry) -> None:
+        """The entry stays for as long as it would have, and nothing passes by it."""
+        self._cut[entry.key] = lifetime(entry.timeout, entry.replied)
+        self.table.update(entry, self._cut[entry.key], DISCONNECTED)
+
+    def disconnect_successor(self, *ends: tuple[IPv4Address | IPv6Address, int | None]) -> None:
+        """What took a disconnected TCP connection's place in the table is disconnected for the time that one had."""
+        for entry in self.table.entries():
+            if entry.key == (TCP, None, frozenset(ends)):
+                self.table.update(entry, self._cut[entry.key], DISCONNECTED)
 
     def set_remaining(self, seconds: int) -> None:
         """Every entry lives ``seconds`` more; with 0 none does."""
@@ -181,21 +214,16 @@ class Side:
             raise OSError(f"conntrack {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
 
-    def _nft(self, rules: str) -> None:
-        subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True, timeout=60)
-
 
 class Kernel:
     """A policy's instances, each with a filter. Judges IP packets as SPEC 3.7 says: egress, then ingress."""
 
-    def __init__(self, policy: Policy, instances: Iterable[str] | None = None) -> None:
-        names = None if instances is None else set(instances)
+    def __init__(self, policy: Policy) -> None:
         self.sides: list[Side] = []
-        self._owners: dict[bytes, Side | None] = {}
+        #: Of instances that are gone.
+        self._refreshed = 0
         try:
-            for instance in policy.instances:
-                if names is None or instance.name in names:
-                    self.sides.append(Side(policy, instance))
+            self.load(policy)
         except BaseException:
             self.close()
             raise
@@ -210,9 +238,34 @@ class Kernel:
         for side in self.sides:
             side.__exit__()
 
+    @property
+    def refreshed(self) -> int:
+        """How often a disconnected connection had been given another time, for a packet the filter then dropped."""
+        return self._refreshed + sum(side.refreshed for side in self.sides)
+
+    def load(self, policy: Policy, deleted: Collection[str] = ()) -> None:
+        """The filters by this policy. Connections of instances that are not in it any more, or that were ``deleted``
+        and added again, go with them; what becomes of the others is for the caller to say."""
+        for side in list(self.sides):
+            if side.instance.name in policy.instance_by_name and side.instance.name not in deleted:
+                side.load(policy)
+                continue
+            self._refreshed += side.refreshed
+            self.sides.remove(side)
+            side.__exit__()
+        known = {side.instance.name for side in self.sides}
+        for instance in policy.instances:
+            if instance.name not in known:
+                self.sides.append(Side(policy, instance))
+        self._owners: dict[bytes, Side | None] = {}
+
+    def path(self, packet: bytes) -> list[Side]:
+        """Whose filters judge the packet, the sender's first."""
+        return [side for side in map(self.owner, _ends(packet)) if side is not None]
+
     def judge(self, packet: bytes) -> tuple[bool, Side | None]:
         """Whether the packet gets to its destination, and if not, whose filter stopped it."""
-        sender, receiver = map(self._owner, _ends(packet))
+        sender, receiver = map(self.owner, _ends(packet))
         if sender is not None and not sender.leaves(packet):
             return False, sender
         if receiver is not None and not receiver.arrives(packet):
@@ -227,7 +280,8 @@ class Kernel:
         for side in self.sides:
             side.flush()
 
-    def _owner(self, address: bytes) -> Side | None:
+    def owner(self, address: bytes) -> Side | None:
+        """Whose address it is: the longest prefix says (SPEC 2.6)."""
         if address not in self._owners:
             found = ip_address(address)
             owners = [
@@ -244,10 +298,6 @@ def lifetime(told: int, replied: bool) -> int:
     if remaining < UNKNOWN_SECONDS // 2:
         return remaining
     return (180 if replied else 30) - (UNKNOWN_SECONDS - remaining)
-
-
-def _covers(network: Network, other: Network) -> bool:
-    return network.version == other.version and other.subnet_of(network)  # type: ignore[arg-type]
 
 
 # Packets -------------------------------------------------------------------------------------------------------------
@@ -334,8 +384,8 @@ def _read_all(descriptor: int) -> list[bytes]:
             return packets
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+def _run(*command: str, text: str = "") -> None:
+    subprocess.run(command, input=text, check=True, capture_output=True, text=True, timeout=60)
 
 
 def _tracked(line: str) -> Tracked:

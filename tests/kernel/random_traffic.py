@@ -1,6 +1,7 @@
 """Engine = kernel on random policies and traffic.
 
-As a program: ``python tests/kernel/random_traffic.py PACKETS [SEED]``, as root.
+As a program, as root: ``PYTHONPATH=tests python tests/kernel/random_traffic.py PACKETS [SEED]``; with ``PACKETS SEED
+changing`` the policies change while the traffic flows.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from comparing import Comparison
@@ -17,33 +19,46 @@ from conversations import Conversations
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from oracle import Kernel, missing
+from policy_changes import Changer
 from traffic import policies
 
 from sgfast.policy.model import Policy, Settings
 
 PER_POLICY = 5000
+#: What policies that change say of it (SPEC 6.7).
+ON_CHANGE: tuple[Any, ...] = ("cut-inbound", "cut-unmatched", "cut-inbound", "cut-unmatched", "keep")
 
 
 def random_traffic(
-    packets: int, seed_value: int, silence_every: int = 400
+    packets: int, seed_value: int, silence_every: int = 400, *, per_policy: int = PER_POLICY, changing: bool = False
 ) -> tuple[Counter[Hashable], Counter[str]]:
-    """Compares about ``packets`` packets. Returns what was seen, and how many packets each difference excused."""
+    """Compares about ``packets`` packets. Returns what was seen, and how many packets each difference excused.
+
+    ``changing``: between two silences the policy changes.
+    """
     seen: Counter[Hashable] = Counter()
     hits: Counter[str] = Counter()
 
     @seed(seed_value)
     @settings(
-        max_examples=max(1, packets // PER_POLICY), database=None, deadline=None, phases=(Phase.generate,),
+        max_examples=max(1, packets // per_policy), database=None, deadline=None, phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck), print_blob=False,
     )  # fmt: skip
     @given(policies(), st.integers(0, 2**32 - 1))
     def run(drawn: Policy, case_seed: int) -> None:
         # Timeouts are the kernel's to measure, and its table has no limit worth reaching.
-        policy = replace(drawn, settings=Settings(infrastructure="filtered"))
+        on_change = ON_CHANGE[case_seed % len(ON_CHANGE)]
+        policy = replace(drawn, settings=Settings(infrastructure="filtered", on_change=on_change))
         comparison = Comparison(policy)
-        steps = list(Conversations(policy, np.random.default_rng(case_seed)).steps(PER_POLICY, silence_every))
+        rng = np.random.default_rng(case_seed)
+        changer = Changer(rng) if changing else None
+        steps = list(Conversations(policy, rng).steps(per_policy, silence_every, changer))
         with Kernel(policy) as kernel:
             comparison.run(steps, kernel)
+            seen["refreshed though cut"] += kernel.refreshed
+        if changing:
+            seen[on_change, "policies"] += 1
+            seen[on_change, "disconnected"] += comparison.seen["disconnected"]
         seen["packets"] += comparison.packets
         seen["policies"] += 1
         seen.update(comparison.seen)
@@ -59,11 +74,13 @@ def main() -> None:
         sys.exit(f"random_traffic.py: {reason}")
     total = int(sys.argv[1])
     first_seed = int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
+    changing = sys.argv[3:] == ["changing"]
     seen: Counter[Hashable] = Counter()
     hits: Counter[str] = Counter()
     began, step = time.time(), 0
     while seen["packets"] < total:
-        more, excused = random_traffic(min(total, 500_000), first_seed + step, silence_every=1000)
+        every = 500 if changing else 1000
+        more, excused = random_traffic(min(total, 500_000), first_seed + step, every, changing=changing)
         seen += more
         hits += excused
         step += 1

@@ -1,4 +1,7 @@
-"""Engine = kernel on random policies and traffic (longer: ``python tests/kernel/random_traffic.py 5000000``)."""
+"""Engine = kernel on random policies and traffic.
+
+Longer: ``PYTHONPATH=tests python tests/kernel/random_traffic.py 5000000``.
+"""
 
 from __future__ import annotations
 
