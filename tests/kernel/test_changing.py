@@ -41,7 +41,7 @@ REASON = missing()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REASON}")
 
 PACKETS = int(os.environ.get("SGFAST_KERNEL_CHANGE_PACKETS", "20000"))
-SEED = int(os.environ.get("SGFAST_KERNEL_SEED", "2"))
+SEED = int(os.environ.get("SGFAST_KERNEL_SEED", "3"))
 LINK_HEADER = 14
 
 
