@@ -17,7 +17,6 @@ from typing import IO, Any, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast import __version__
 from sgfast.capture.names import printable
 from sgfast.compiler import Numbering
 from sgfast.core.snapshot import load_plane, save_plane
@@ -61,7 +60,6 @@ def write_snapshot(engine: Engine, stream: Any, *, replay: dict[str, Any] | None
     of_rules, of_instances = numbering.numbers
     about = {
         "format": FORMAT,
-        "sgfast": __version__,
         "mode": engine.mode,
         "midstream": engine.midstream,
         "vpc": engine.vpc,

@@ -20,7 +20,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "compiler": {"core", "policy", "errors"},
     "engine": {"compiler", "core", "policy", "errors"},
     "output": {"capture.names", "errors"},
-    "snapshot": {"engine", "compiler", "core", "policy", "capture.names", "output", "errors", ""},
+    "snapshot": {"engine", "compiler", "core", "policy", "capture.names", "output", "errors"},
     # The oracle shares nothing with what it checks but the policy's values, and changes of them.
     "reference": {"policy.model", "policy.changes", "errors"},
     "replaying": {"engine", "snapshot", "output", "compiler", "capture", "core", "policy", "reference", "errors"},

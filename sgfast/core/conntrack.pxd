@@ -196,8 +196,6 @@ cdef void rearm(Table* t, uint32_t slot) noexcept nogil
 cdef uint32_t add_key(Table* t, const FlowKey* key, uint64_t digest, uint32_t hash_value) noexcept nogil
 cdef void join_age(Table* t, uint32_t slot) noexcept nogil
 cdef void drop_key(Table* t, uint32_t slot) noexcept nogil      # of an entry in no list
-cdef void key_of(const Table* t, uint32_t slot, FlowKey* key) noexcept nogil
-cdef void spell_ends(const Table* t, uint32_t slot, bint initiator_high, Ends* ends) noexcept nogil
 cdef void begin_tuple(
     Table* t, uint32_t slot, const Packet* p, bint initiator_high, uint8_t verdict, uint8_t reason,
     int denied_side) noexcept nogil
@@ -208,11 +206,6 @@ cdef void set_side(
 cdef void clear_side(Table* t, uint32_t slot, int side, uint8_t side_end) noexcept nogil
 cdef void reopen_side(Table* t, uint32_t slot, int side, int64_t now, bint first) noexcept nogil
 cdef void note_reply(Table* t, uint32_t slot, int side, bint reset) noexcept nogil
-# What the report would say of a tuple if it ended; False: nothing.
-cdef bint tell_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil
-# A denied attempt whose key opened after all is over, and a connection begins. `told`: what the report says of it.
-cdef void restart_tuple(Table* t, uint32_t slot, const FlowRow* told) noexcept nogil
-cdef void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil
 cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil
 cdef void mark_opener(Table* t, uint32_t slot) noexcept nogil
 cdef void count_packet(Table* t, uint32_t slot, const Packet* p) noexcept nogil

@@ -12,10 +12,9 @@ from sgfast.core.conntrack cimport (
     find_slot,
     free_table,
     init_table,
-    key_of,
-    spell_ends,
 )
 from sgfast.core.conntrack_tcp cimport CLOSED, TIME_WAIT
+from sgfast.core.flow_rows cimport key_of, spell_ends
 from sgfast.core.slab cimport NO_SLOT, Entry, entry_at
 from sgfast.core.types cimport READ_TRACKED, FlowKey
 

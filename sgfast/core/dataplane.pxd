@@ -33,4 +33,3 @@ cdef class DataPlane:
     cdef void judge_headers(self, const HeaderRow* headers, Py_ssize_t n, ResultRow* rows) noexcept nogil
     cdef ResultRow* result_rows(self, results, Py_ssize_t n) except? NULL
     cdef void tally_ended(self) noexcept nogil
-    cdef void tally_table(self, Table* t, Py_ssize_t* tallied) noexcept nogil

@@ -11,17 +11,17 @@ from cpython.pythread cimport (
     PyThread_release_lock,
     WAIT_LOCK,
 )
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
+from sgfast.core.answers cimport tally_rows
 from sgfast.core.change cimport Cut, change_tables
 from sgfast.core.clock cimport Clock, tell_time
 from sgfast.core.conntrack cimport (
     MOOT_ICMP,
     MOOT_OTHER,
     MOOT_TCP,
-    SIDE_DENIED,
     FlowRow,
     Table,
     free_table,
@@ -34,13 +34,13 @@ from sgfast.core.conntrack_other cimport BIDIRECTIONAL, UNIDIRECTIONAL
 from sgfast.core.conntrack_tcp cimport FIN_WAIT, SYN_SENT, SYN_SENT2, TCP_ESTABLISHED, fill_tcp_table
 from sgfast.core.cuts cimport Cuts, CutRow, free_cuts, init_cuts
 from sgfast.core.frames cimport Frame, FrameBatch
-from sgfast.core.intrinsics cimport be32, likely, prefetch
-from sgfast.core.judge cimport Passage, find_owners
-from sgfast.core.passage cimport fill_plain_words, go_on, judge_packet, pass_established
+from sgfast.core.intrinsics cimport likely, prefetch
+from sgfast.core.passage cimport go_on, judge_packet
 from sgfast.core.plane cimport Plane, RuleCount
-from sgfast.core.rows cimport read_header, spell_header, spell_peer
+from sgfast.core.rows cimport read_header, spell_header
+from sgfast.core.short_way cimport fill_plain_words, pass_established
 from sgfast.core.slab cimport NO_SLOT, Entry, entry_at
-from sgfast.core.tally cimport TALLY_CELLS, Tally, TallyRow, count, free_tally, init_tally, prefetch_cell
+from sgfast.core.tally cimport TALLY_CELLS, Tally, TallyRow, free_tally, init_tally
 from sgfast.core.types cimport (
     ALLOW,
     ESTABLISHED,
@@ -57,7 +57,7 @@ from sgfast.core.types cimport (
     Packet,
     ResultRow,
 )
-from sgfast.core.wire cimport read_frame, set_ipv4, set_ipv6
+from sgfast.core.wire cimport read_frame
 
 
 # Batches --------------------------------------------------------------------------------------------------------------
@@ -87,45 +87,6 @@ cdef inline void judge_batch(Plane* plane, Packet* packets, Py_ssize_t n, Result
     plane.bytes += nbytes
     plane.verdicts[ALLOW] += plain
     plane.reasons[ESTABLISHED] += plain
-
-
-cdef Tally* tally_of(Plane* plane, const FlowRow* row, TallyRow* key) noexcept nogil:
-    # Where an ended tuple is counted: allowed, but nobody answered; or denied, though somebody did. NULL: nowhere.
-    cdef Tally* tally
-    cdef Packet p
-    cdef Passage way
-    cdef int judge
-    if (row.verdict == ALLOW) == (row.answer == 1):
-        return NULL
-    memset(&p, 0, sizeof(Packet))
-    p.ipv6 = row.ends.family == 6
-    if p.ipv6:
-        set_ipv6(&p.key, row.ends.initiator, row.ends.responder, &p.source_high)
-    else:
-        set_ipv4(&p.key, be32(row.ends.initiator), be32(row.ends.responder), &p.source_high)
-    find_owners(plane, &p, &way)
-    judge = 1 - p.source_high
-    memset(key, 0, sizeof(TallyRow))
-    key.protocol = row.ends.protocol
-    key.has_ports = row.ends.has_ports
-    key.has_icmp = row.ends.icmp != 0
-    key.port_key = <uint16_t>(row.ends.ports & 0xFFFF) if row.ends.has_ports else row.ends.icmp
-    if row.verdict == ALLOW:
-        if way.instance[judge] < 0:
-            return NULL
-        tally = &plane.refused if row.answer == 2 else &plane.unanswered
-    else:
-        if row.side_end[0] == SIDE_DENIED or way.instance[judge] < 0:
-            judge = p.source_high
-        if way.instance[judge] < 0:
-            return NULL         # deleted meanwhile
-        tally = &plane.broken
-        key.reason = row.reason
-        key.family = row.ends.family
-        spell_peer(key.peer, &p, 1 - judge)
-    key.inbound = judge != p.source_high
-    key.instance = way.instance[judge]
-    return tally
 
 
 cdef inline void prefetch_line(const Plane* plane, const Packet* p) noexcept nogil:
@@ -420,28 +381,8 @@ cdef class DataPlane:
         return disconnected
 
     cdef void tally_ended(self) noexcept nogil:
-        self.tally_table(&self.plane.table, self.tallied)
-        self.tally_table(&self.plane.attempts, self.tallied + 1)
-
-    cdef void tally_table(self, Table* t, Py_ssize_t* tallied) noexcept nogil:
-        # What ended since the last call. A few at a time: where each is counted is a cache miss.
-        cdef TallyRow keys[16]
-        cdef Tally* tallies[16]
-        cdef Py_ssize_t i = tallied[0]
-        cdef int found, n
-        while i < t.ended_count:
-            found = 0
-            while i < t.ended_count and found < 16:
-                tallies[found] = tally_of(&self.plane, &t.ended[i], &keys[found])
-                if tallies[found] != NULL:
-                    prefetch_cell(tallies[found], &keys[found])
-                    found += 1
-                i += 1
-            for n in range(found):
-                count(tallies[n], &keys[n], 0)
-        if not t.keep_flows:
-            t.ended_count = 0
-        tallied[0] = t.ended_count
+        tally_rows(&self.plane, &self.plane.table, self.tallied)
+        tally_rows(&self.plane, &self.plane.attempts, self.tallied + 1)
 
     def finish(self, *, uint32_t most=0x7FFFFFFF):
         """Reports the tuples still in the table, for the end of a replay; they stay.

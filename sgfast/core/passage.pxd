@@ -23,7 +23,6 @@ from sgfast.core.conntrack cimport (
     TUPLE_DENIED,
     TUPLE_LIVE,
     UNBEGUN,
-    UNHEARD,
     Table,
     add_key,
     begin_tuple,
@@ -35,17 +34,16 @@ from sgfast.core.conntrack cimport (
     make_room,
     mark_opener,
     name_sides,
-    restart_tuple,
     same_key,
     set_side,
     side_connected,
     side_lives,
     sweep,
-    tell_tuple,
 )
 from sgfast.core.conntrack_tcp cimport TCP_ESTABLISHED
 from sgfast.core.cuts cimport follows_cut, note_return
-from sgfast.core.intrinsics cimport likely, load64, unlikely
+from sgfast.core.flow_rows cimport restart_tuple, tell_tuple
+from sgfast.core.intrinsics cimport likely, unlikely
 from sgfast.core.judge cimport Passage, find_owners, judge_side, make_live, marks_matter
 from sgfast.core.plane cimport Plane, RuleCount
 from sgfast.core.rows cimport spell_peer
@@ -56,13 +54,10 @@ from sgfast.core.types cimport (
     ALLOW,
     DENY,
     DISCONNECTED,
-    ESTABLISHED,
     EXEMPT,
     FRAGMENT,
     INFERRED,
     INVALID,
-    KIND_PORTS,
-    KIND_USED,
     LOCAL,
     MALFORMED,
     MOOT,
@@ -81,7 +76,6 @@ from sgfast.core.types cimport (
     READ_TRACKED,
     RELATED,
     STEP_OPEN,
-    TCP_ACK,
     TCP_RST,
     TCP_SYN,
     TRUNCATED,
@@ -589,66 +583,6 @@ cdef inline void judge_odd(Plane* plane, const Packet* p, ResultRow* row) noexce
         deny_early(plane, p, &way, row, FRAGMENT)
     else:
         deny_early(plane, p, &way, row, TRUNCATED)
-
-
-# The common case by itself --------------------------------------------------------------------------------------------
-
-cdef inline void allow_plain(Plane* plane, Entry* e, int side, uint32_t wire, int64_t deadline) noexcept nogil:
-    cdef RuleCount* rule = &plane.rule_counts[e.rule[side]]
-    rule.packets += 1
-    rule.bytes += wire
-    e.deadline[side] = deadline
-
-
-cdef inline bint pass_established(Plane* plane, const Packet* p) noexcept nogil:
-    # An ACK of a TCP connection over IPv4 that is established, answered and connected wherever it has a filter: nothing
-    # changes but deadlines and counters (SPEC 4.3). False: it is something else, and nothing was done. Says nothing
-    # that judge_tracked would not say; the last eight bytes of an entry hold all that must be as it should. Totals are
-    # the caller's.
-    cdef Entry* e
-    cdef uint64_t word
-    cdef int64_t deadline
-    cdef int which
-    if p.step != TCP_ACK or p.outcome != READ_TRACKED or p.hint == NO_SLOT:
-        return False
-    e = entry_at(&plane.table.slab, p.hint)
-    word = load64(&e.protocol)
-    which = <int>(word >> 56) & 3
-    if (
-        word & plane.plain_mask[which] != plane.plain_word[which]
-        or e.digest != p.digest or e.ports != p.key.ports
-        or plane.clock.now >= e.deadline[which >> 1]
-    ):
-        return False
-    deadline = plane.clock.now + plane.timeout[TCP_ESTABLISHED]
-    if which == 3:
-        if plane.clock.now >= e.deadline[0]:
-            return False
-        allow_plain(plane, e, 0, p.wire, deadline)
-    allow_plain(plane, e, which >> 1, p.wire, deadline)
-    return True
-
-
-cdef inline void fill_plain_words(Plane* plane) noexcept nogil:
-    # By Entry.present: which bits of an entry's last eight bytes count for pass_established, and what they must be.
-    cdef Entry mask, entry
-    cdef int which, side
-    for which in range(4):
-        memset(&mask, 0, sizeof(Entry))
-        memset(&entry, 0, sizeof(Entry))
-        mask.protocol = 0xFF
-        mask.kind = 0xFF
-        mask.present = 0xFF
-        entry.protocol = PROTO_TCP
-        entry.kind = KIND_USED | KIND_PORTS
-        entry.present = <uint8_t>which if which else 0xFF      # no filter: matches no entry
-        for side in range(2):
-            if which >> side & 1:
-                mask.state[side] = 0xFF
-                mask.flags[side] = SIDE_DISCONNECTED | UNHEARD
-                entry.state[side] = TCP_ESTABLISHED
-        plane.plain_mask[which] = load64(&mask.protocol)
-        plane.plain_word[which] = load64(&entry.protocol)
 
 
 cdef inline void go_on(Plane* plane, const Packet* p) noexcept nogil:

@@ -23,7 +23,6 @@ from sgfast.core.conntrack cimport (
     add_key,
     find_slot,
     join_age,
-    key_of,
     mark_opener,
     rearm,
     sweep,
@@ -33,6 +32,7 @@ from sgfast.core.conntrack_other cimport BIDIRECTIONAL, UNIDIRECTIONAL
 from sgfast.core.conntrack_tcp cimport SYN_SENT, SYN_SENT2
 from sgfast.core.cuts cimport CUT_DENIED, MAX_CUTS, NO_CUT, CutRow
 from sgfast.core.dataplane cimport DataPlane
+from sgfast.core.flow_rows cimport key_of
 from sgfast.core.plane cimport Plane, RuleCount
 from sgfast.core.slab cimport NO_SLOT, Entry, FlowRecord, entry_at, flow_at, mark_at
 from sgfast.core.tally cimport TALLY_CELLS, TALLY_GROUPS, Tally, TallyRow, add_row

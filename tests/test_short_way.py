@@ -1,0 +1,70 @@
+"""Packets of established connections go a short way where nobody wants results: it says what the long one says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from command import CLIENT, SERVER
+from frames import ethernet, ip, tcp
+from traffic import SECOND
+
+from sgfast.core.dataplane import RESULT_DTYPE
+from sgfast.core.frames import FrameBatch
+from sgfast.engine import REASONS, Engine
+from sgfast.policy.changes import RemoveRule
+from sgfast.policy.document import parse_policy
+
+POLICY = parse_policy("""
+version: 1
+security_groups:
+  - name: web
+    rules: [{id: in, direction: inbound, protocol: tcp}, {id: out, direction: outbound, protocol: all}]
+instances:
+  - {name: web-1, addresses: [10.0.0.5], security_groups: [web]}
+  - {name: web-2, addresses: [10.0.0.6], security_groups: [web]}
+""")
+Story = list[tuple[int, bool, str]]
+#: (when, from the client, flags); an ACK that is answered makes it established.
+OPEN: Story = [(0, True, "S"), (1, False, "SA"), (2, True, "A"), (3, False, "A")]
+END = 3 + 600 * SECOND
+
+
+def told(story: Story, client: str, results: bool, cut: int | None = None) -> dict[str, Any]:
+    """Counters after the story, judged with results (the long way) or without."""
+    engine = Engine(POLICY, reporting=True)
+    for time_ns, there, flags in story:
+        if cut is not None and time_ns >= cut:
+            engine.apply(RemoveRule("web", "in"), cut)
+            cut = None
+        frame = ip(client, SERVER, tcp(4000, 80, flags)) if there else ip(SERVER, client, tcp(80, 4000, flags))
+        batch = FrameBatch.from_frames([ethernet(frame)], [time_ns])
+        engine.dataplane.process_frames(batch, np.zeros(1, RESULT_DTYPE) if results else None)
+    counters = engine.dataplane.counters
+    reasons = {word: n for word, n in zip(REASONS, counters["reasons"], strict=True) if n}
+    return {**counters, "reasons": reasons, "rules": engine.dataplane.rule_counts.tolist()}
+
+
+STORIES: dict[str, tuple[Story, int | None, dict[str, int]]] = {
+    "a nanosecond before its deadline": ([*OPEN, (END - 1, True, "PA")], None, {"rule": 1, "established": 4}),
+    "at its deadline": ([*OPEN, (END, True, "A")], None, {"rule": 1, "established": 3, "midstream": 1}),
+    "prolonged by either end": (
+        [*OPEN, (END - 1, False, "A"), (END + 599 * SECOND, True, "A"), (END + 1198 * SECOND, False, "A")], None,
+        {"rule": 1, "established": 6},
+    ),
+    "cut": ([*OPEN, (10, True, "A"), (20, False, "PA")], 15, {"rule": 1, "established": 4, "disconnected": 1}),
+    "half closed": ([*OPEN, (10, True, "FA"), (20, False, "A"), (30 + 60 * SECOND, False, "A")], None,
+                    {"rule": 1, "established": 5, "midstream": 1}),
+    "after a reset": ([*OPEN, (10, True, "R"), (20, False, "A")], None, {"rule": 1, "established": 5}),
+    "a SYN among them": ([*OPEN, (10, True, "S"), (20, True, "A")], None, {"rule": 1, "established": 5}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("client", [CLIENT, "10.0.0.6", "9.9.9.9"], ids=["higher", "two filters", "lower"])
+@pytest.mark.parametrize("case", STORIES)
+def test_short_way_counts_what_the_long_way_counts(case: str, client: str) -> None:
+    story, cut, reasons = STORIES[case]
+    short, long = told(story, client, False, cut), told(story, client, True, cut)
+    assert short == long
+    assert short["reasons"] == reasons
