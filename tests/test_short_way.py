@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import CLIENT, SERVER
-from frames import ethernet, ip, tcp
+from frames import ethernet, ip, other, tcp, udp
 from traffic import SECOND
 
 from sgfast.core.dataplane import RESULT_DTYPE
@@ -24,6 +24,18 @@ security_groups:
 instances:
   - {name: web-1, addresses: [10.0.0.5], security_groups: [web]}
   - {name: web-2, addresses: [10.0.0.6], security_groups: [web]}
+""")
+EVERYBODY = parse_policy("""
+version: 1
+security_groups:
+  - name: web
+    rules:
+      - {direction: inbound, protocol: all}
+      - {direction: inbound, ethertype: IPv6, protocol: all}
+      - {direction: outbound, protocol: all}
+      - {direction: outbound, ethertype: IPv6, protocol: all}
+instances:
+  - {name: web-1, addresses: [10.0.0.5, "2001:db8::5"], security_groups: [web]}
 """)
 Story = list[tuple[int, bool, str]]
 #: (when, from the client, flags); an ACK that is answered makes it established.
@@ -68,3 +80,34 @@ def test_short_way_counts_what_the_long_way_counts(case: str, client: str) -> No
     short, long = told(story, client, False, cut), told(story, client, True, cut)
     assert short == long
     assert short["reasons"] == reasons
+
+
+def layers(kind: str, there: bool) -> bytes:
+    six = kind.endswith("6")
+    ends = ("2001:db8:9::7", "2001:db8::5") if six else (CLIENT, SERVER)
+    source, target = ends if there else ends[::-1]
+    match kind[:3]:
+        case "tcp":
+            layer = tcp(4000, 80, "A") if there else tcp(80, 4000, "A")
+        case "udp":
+            layer = udp(4000, 53) if there else udp(53, 4000)
+        case _:
+            layer = other(47, bytes(8))
+    return ethernet(ip(source, target, layer))
+
+
+@pytest.mark.parametrize("kind", ["udp4", "udp6", "gre4", "gre6", "tcp6"])
+def test_other_protocols_and_ipv6(kind: str) -> None:
+    # Twice each way, then silence up to the deadline less a nanosecond, and up to the deadline of that.
+    last = 600 * SECOND if kind.startswith("tcp") else 180 * SECOND
+    times = [10, 20, 30, 40, 40 + last - 1, 40 + 2 * last - 1]
+    ways = [True, False, True, False, True, False]
+    found = []
+    for results in (False, True):
+        engine = Engine(EVERYBODY, midstream="allow" if kind.startswith("tcp") else "deny", reporting=True)
+        for time_ns, there in zip(times, ways, strict=True):
+            batch = FrameBatch.from_frames([layers(kind, there)], [time_ns])
+            engine.dataplane.process_frames(batch, np.zeros(1, RESULT_DTYPE) if results else None)
+        found.append((engine.dataplane.counters, engine.dataplane.rule_counts.tolist()))
+    assert found[0] == found[1]
+    assert found[0][0]["reasons"][REASONS.index("established")] == 4

@@ -38,7 +38,7 @@ from sgfast.core.intrinsics cimport likely, prefetch
 from sgfast.core.passage cimport go_on, judge_packet
 from sgfast.core.plane cimport Plane, RuleCount
 from sgfast.core.rows cimport read_header, spell_header
-from sgfast.core.short_way cimport fill_plain_words, pass_established
+from sgfast.core.short_way cimport fill_short_words, pass_established
 from sgfast.core.slab cimport NO_SLOT, Entry, entry_at
 from sgfast.core.tally cimport TALLY_CELLS, Tally, TallyRow, free_tally, init_tally
 from sgfast.core.types cimport (
@@ -207,7 +207,7 @@ cdef class DataPlane:
         ):
             plane.wire.tcp_step[<int>flags] = step
         fill_tcp_table(&plane.tcp)
-        fill_plain_words(plane)
+        fill_short_words(plane)
         established, fin_wait, other, icmp, bidirectional, unidirectional = timeouts_ns
         for i in range(SYN_SENT, SYN_SENT2 + 1):
             plane.timeout[i] = other

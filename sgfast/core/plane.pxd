@@ -33,8 +33,8 @@ cdef struct Plane:
     TcpTable tcp
     const Tables* rules
     int64_t timeout[STATE_COUNT]    # nanoseconds, by State
-    uint64_t plain_mask[4]          # of pass_established
-    uint64_t plain_word[4]
+    uint64_t short_mask[4]          # of short_way.pxd
+    uint64_t short_word[2][4]
     Clock clock
     int64_t window_end      # from here on nothing is inferred (SPEC 9.3)
     # Options

@@ -5,11 +5,12 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from sgfast.core.conntrack cimport SIDE_DISCONNECTED, UNHEARD
+from sgfast.core.conntrack_other cimport BIDIRECTIONAL
 from sgfast.core.conntrack_tcp cimport TCP_ESTABLISHED
-from sgfast.core.intrinsics cimport load64
+from sgfast.core.intrinsics cimport load16, load64, unlikely
 from sgfast.core.plane cimport Plane, RuleCount
-from sgfast.core.slab cimport NO_SLOT, Entry, entry_at
-from sgfast.core.types cimport KIND_PORTS, KIND_USED, PROTO_TCP, READ_TRACKED, TCP_ACK, Packet
+from sgfast.core.slab cimport NO_SLOT, Entry, addresses_at, entry_at
+from sgfast.core.types cimport READ_TRACKED, STEP_OPEN, TCP_ACK, Packet
 
 
 cdef inline void allow_plain(Plane* plane, Entry* e, int side, uint32_t wire, int64_t deadline) noexcept nogil:
@@ -20,26 +21,34 @@ cdef inline void allow_plain(Plane* plane, Entry* e, int side, uint32_t wire, in
 
 
 cdef inline bint pass_established(Plane* plane, const Packet* p) noexcept nogil:
-    # An ACK of a TCP connection over IPv4 that is established, answered and connected wherever it has a filter: nothing
-    # changes but deadlines and counters (SPEC 4.3). False: it is something else, and nothing was done. Says nothing
-    # that judge_tracked would not say; the last eight bytes of an entry hold all that must be as it should. Totals are
-    # the caller's.
+    # An ACK of a TCP connection that is established, or a packet of another protocol allowed both ways, heard and
+    # connected wherever it has a filter (SPEC 4.3). False: it is something else, and nothing was done. The last eight
+    # bytes of an entry hold all that must be as it should. Totals are the caller's.
     cdef Entry* e
+    cdef const uint64_t* addr
     cdef uint64_t word
     cdef int64_t deadline
     cdef int which
-    if p.step != TCP_ACK or p.outcome != READ_TRACKED or p.hint == NO_SLOT:
+    cdef bint other = p.step == STEP_OPEN
+    if not (p.step == TCP_ACK or other) or p.outcome != READ_TRACKED or p.hint == NO_SLOT:
         return False
     e = entry_at(&plane.table.slab, p.hint)
     word = load64(&e.protocol)
     which = <int>(word >> 56) & 3
     if (
-        word & plane.plain_mask[which] != plane.plain_word[which]
+        (word ^ load16(&p.key.protocol)) & plane.short_mask[which] != plane.short_word[other][which]
         or e.digest != p.digest or e.ports != p.key.ports
         or plane.clock.now >= e.deadline[which >> 1]
     ):
         return False
-    deadline = plane.clock.now + plane.timeout[TCP_ESTABLISHED]
+    if unlikely(p.ipv6):
+        addr = addresses_at(&plane.table.slab, p.hint)
+        if (
+            addr[0] != p.key.addr[0] or addr[1] != p.key.addr[1]
+            or addr[2] != p.key.addr[2] or addr[3] != p.key.addr[3]
+        ):
+            return False
+    deadline = plane.clock.now + plane.timeout[BIDIRECTIONAL if other else TCP_ESTABLISHED]
     if which == 3:
         if plane.clock.now >= e.deadline[0]:
             return False
@@ -48,23 +57,23 @@ cdef inline bint pass_established(Plane* plane, const Packet* p) noexcept nogil:
     return True
 
 
-cdef inline void fill_plain_words(Plane* plane) noexcept nogil:
-    # By Entry.present: which bits of an entry's last eight bytes count for pass_established, and what they must be.
+cdef inline void fill_short_words(Plane* plane) noexcept nogil:
+    # By Entry.present: which bits of an entry's last eight bytes count, and what they must be, its protocol and kind
+    # apart, which must be the packet's.
     cdef Entry mask, entry
-    cdef int which, side
+    cdef int which, side, other
     for which in range(4):
-        memset(&mask, 0, sizeof(Entry))
-        memset(&entry, 0, sizeof(Entry))
-        mask.protocol = 0xFF
-        mask.kind = 0xFF
-        mask.present = 0xFF
-        entry.protocol = PROTO_TCP
-        entry.kind = KIND_USED | KIND_PORTS
-        entry.present = <uint8_t>which if which else 0xFF      # no filter: matches no entry
-        for side in range(2):
-            if which >> side & 1:
-                mask.state[side] = 0xFF
-                mask.flags[side] = SIDE_DISCONNECTED | UNHEARD
-                entry.state[side] = TCP_ESTABLISHED
-        plane.plain_mask[which] = load64(&mask.protocol)
-        plane.plain_word[which] = load64(&entry.protocol)
+        for other in range(2):
+            memset(&mask, 0, sizeof(Entry))
+            memset(&entry, 0, sizeof(Entry))
+            mask.protocol = 0xFF
+            mask.kind = 0xFF
+            mask.present = 0xFF
+            entry.present = <uint8_t>which if which else 0xFF       # no filter: matches no entry
+            for side in range(2):
+                if which >> side & 1:
+                    mask.state[side] = 0xFF
+                    mask.flags[side] = SIDE_DISCONNECTED | UNHEARD
+                    entry.state[side] = BIDIRECTIONAL if other else TCP_ESTABLISHED
+            plane.short_mask[which] = load64(&mask.protocol)
+            plane.short_word[other][which] = load64(&entry.protocol)
