@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -61,6 +62,13 @@ def sgfast(capsys: pytest.CaptureFixture[str], *arguments: object) -> Outcome:
 def environment(**more: str) -> dict[str, str]:
     here = str(Path(__file__).parent.parent)
     return {**os.environ, "PYTHONPATH": here, **more}
+
+
+# A suite that runs in the background has interrupts ignored, and would hand that on to the commands it starts, which
+# then rightly ignore them, too.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 
 def start(*arguments: object, **options: Any) -> Any:
