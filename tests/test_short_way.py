@@ -50,7 +50,9 @@ def told(story: Story, client: str, results: bool, cut: int | None = None) -> di
         if cut is not None and time_ns >= cut:
             engine.apply(RemoveRule("web", "in"), cut)
             cut = None
-        frame = ip(client, SERVER, tcp(4000, 80, flags)) if there else ip(SERVER, client, tcp(80, 4000, flags))
+        port = 4001 if flags == "other" else 4000
+        flags = "A" if flags == "other" else flags
+        frame = ip(client, SERVER, tcp(port, 80, flags)) if there else ip(SERVER, client, tcp(80, port, flags))
         batch = FrameBatch.from_frames([ethernet(frame)], [time_ns])
         engine.dataplane.process_frames(batch, np.zeros(1, RESULT_DTYPE) if results else None)
     counters = engine.dataplane.counters
@@ -60,6 +62,10 @@ def told(story: Story, client: str, results: bool, cut: int | None = None) -> di
 
 STORIES: dict[str, tuple[Story, int | None, dict[str, int]]] = {
     "a nanosecond before its deadline": ([*OPEN, (END - 1, True, "PA")], None, {"rule": 1, "established": 4}),
+    # Another connection's packet brings the wheel to the deadline's tick: only the look-up itself can tell then.
+    "at its deadline, still in the table": (
+        [*OPEN, (END - 1, True, "other"), (END, True, "A")], None, {"rule": 1, "established": 3, "midstream": 2},
+    ),
     "at its deadline": ([*OPEN, (END, True, "A")], None, {"rule": 1, "established": 3, "midstream": 1}),
     "prolonged by either end": (
         [*OPEN, (END - 1, False, "A"), (END + 599 * SECOND, True, "A"), (END + 1198 * SECOND, False, "A")], None,
