@@ -847,6 +847,7 @@ class ReferenceEngine:
         changed = apply_changes(self.policy, listed)
         if changed.policy is self.policy:
             return Applied()
+        concerned = changed.concerned(self.policy)
         # The last thing that may be refused; nothing has changed so far.
         self._own_prefixes, self._peers_prefixes = visible_prefixes(changed.policy, self.vpc)
         self._owners = {}
@@ -854,7 +855,7 @@ class ReferenceEngine:
         self._forget_lost_sides({change.instance for change in listed if isinstance(change, RemoveInstance)})
         if changed.only_words:
             return Applied()        # "changing only a description: no change" (SPEC 6.3)
-        disconnected = [self._disconnect_sides(entry, changed.instances, now_ns) for entry in self._entries.values()]
+        disconnected = [self._disconnect_sides(entry, concerned, now_ns) for entry in self._entries.values()]
         return Applied(sum(disconnected))
 
     def _forget_lost_sides(self, deleted: set[str]) -> None:
@@ -867,7 +868,7 @@ class ReferenceEngine:
                 if name in deleted or owner is None or owner.name != name or is_local:
                     del entry.sides[name]
 
-    def _disconnect_sides(self, entry: Entry, concerned: frozenset[str], now: int) -> bool:
+    def _disconnect_sides(self, entry: Entry, concerned: set[str], now: int) -> bool:
         """SPEC 6.3, 6.7; whether there was any to disconnect."""
         to_disconnect = [
             connection
@@ -878,7 +879,7 @@ class ReferenceEngine:
             connection.disconnected = True
         return bool(to_disconnect)
 
-    def _is_cut(self, name: str, connection: Connection, concerned: frozenset[str]) -> bool:
+    def _is_cut(self, name: str, connection: Connection, concerned: set[str]) -> bool:
         """What the policy says about a connection of the instance of that name; ``concerned`` are those of SPEC 6.3."""
         on_change = self.policy.settings.on_change
         if on_change == "cut-inbound":

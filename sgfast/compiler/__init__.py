@@ -33,6 +33,19 @@ MAX_REFINEMENTS = 250
 __all__ = ["CompiledPolicy", "Compiler", "Numbering", "compile_policy", "visible_instances"]
 
 
+@dataclass(frozen=True, slots=True)
+class People:
+    """What instances are, as far as their groups go: made anew only when instances change."""
+
+    numbers: NDArray[np.int64]
+    #: How many instances are of each; its number is its place.
+    profiles: dict[Profile, int]
+    #: By place in the policy: which profile.
+    profile_number: NDArray[np.int64]
+    #: By instance number, those that left included: which VPC.
+    vpc: NDArray[np.int32]
+
+
 @dataclass
 class CompiledPolicy:
     """What a policy compiled to, and what the numbers in it mean."""
@@ -48,6 +61,7 @@ class CompiledPolicy:
     #: How many rule tables are bit vectors because the table would have been too large.
     bit_vector_tables: int
     nbytes: int
+    people: People
 
     @property
     def rules(self) -> list[Rule]:
@@ -58,6 +72,13 @@ class CompiledPolicy:
     def instances(self) -> list[Instance]:
         """By instance number."""
         return self.numbering.instances
+
+    def members(self, groups: Iterable[str]) -> NDArray[np.int64]:
+        """Numbers of the instances that are in one of these groups, each once."""
+        of_groups = {n for n, group in enumerate(self.policy.security_groups) if group.name in groups}
+        concerned = np.array([not of_groups.isdisjoint(in_groups) for in_groups, _ in self.people.profiles], dtype=bool)
+        numbers: NDArray[np.int64] = self.people.numbers[concerned[self.people.profile_number]]
+        return numbers
 
     def differences(
         self, rule: Rule, instance: int, peer: IPv4Address | IPv6Address, protocol: int, port_key: int
@@ -91,19 +112,6 @@ def compile_policy(policy: Policy, vpc: str | None = None) -> CompiledPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class _People:
-    """What instances are, as far as their groups go: made anew only when instances change."""
-
-    numbers: NDArray[np.int64]
-    #: How many instances are of each; its number is its place.
-    profiles: dict[Profile, int]
-    #: By place in the policy: which profile.
-    profile_number: NDArray[np.int64]
-    #: By instance number, those that left included: which VPC.
-    vpc: NDArray[np.int32]
-
-
-@dataclass(frozen=True, slots=True)
 class _RuleBook:
     """The rules, as far as they are one list: made anew only when groups change."""
 
@@ -124,7 +132,7 @@ class Compiler:
         self.vpc = vpc
         self._first_numbering = Numbering() if numbering is None else numbering
         self._last: CompiledPolicy | None = None
-        self._people: _People | None = None
+        self._people: People | None = None
         self._book: _RuleBook | None = None
         self._addresses: AddressClasses | None = None
         self._named: frozenset[str] = frozenset()
@@ -214,6 +222,7 @@ class Compiler:
             rule_tables_built=made.built,
             bit_vector_tables=made.bit_vectors,
             nbytes=classifier.nbytes,
+            people=people,
         )
         self._last, self._people, self._addresses, self._named = compiled, people, addresses, named
         self._ports, self._tables, self._book, self._refinements = ports, tables, book, refinements
@@ -240,7 +249,7 @@ class Compiler:
         )
 
 
-def _people(policy: Policy, numbering: Numbering) -> _People:
+def _people(policy: Policy, numbering: Numbering) -> People:
     group_number = {group.name: n for n, group in enumerate(policy.security_groups)}
     vpc_number = {v.name: n for n, v in enumerate(policy.vpcs)}
     place: dict[Profile, int] = {}
@@ -254,7 +263,7 @@ def _people(policy: Policy, numbering: Numbering) -> _People:
             profile = known[instance.security_groups, instance.vpc] = (groups, vpc_number[instance.vpc])
         profile_number[n] = place.setdefault(profile, len(place))
         profiles[profile] = profiles.get(profile, 0) + 1
-    return _People(
+    return People(
         np.array([numbering.of_instance(instance) for instance in policy.instances], dtype=np.int64),
         profiles,
         profile_number,
@@ -263,8 +272,8 @@ def _people(policy: Policy, numbering: Numbering) -> _People:
 
 
 def _people_after(
-    people: _People, before: Policy, after: Policy, numbering: Numbering, moved: Iterable[int]
-) -> _People | None:
+    people: People, before: Policy, after: Policy, numbering: Numbering, moved: Iterable[int]
+) -> People | None:
     """For a later policy whose instances are the same ones, some in other groups; None if they are not."""
     if len(before.instances) != len(after.instances):
         return None
@@ -282,7 +291,7 @@ def _people_after(
         profiles[gone] -= 1
         profiles[profile] = profiles.get(profile, 0) + 1
         profile_number[n] = place.setdefault(profile, len(place))
-    return _People(people.numbers, profiles, profile_number, people.vpc)
+    return People(people.numbers, profiles, profile_number, people.vpc)
 
 
 def _rule_book(policy: Policy, numbering: Numbering, before: Policy | None) -> _RuleBook:
@@ -307,7 +316,7 @@ def _membership(
 def _address_classes(
     policy: Policy,
     vpc: str | None,
-    people: _People,
+    people: People,
     rules: Sequence[Rule],
     named: frozenset[str],
     beside: AddressClasses | None,
@@ -336,7 +345,7 @@ def _classifier(
     lists: NDArray[np.uint32],
     tables: list[RuleArrays],
     book: _RuleBook,
-    people: _People,
+    people: People,
 ) -> Classifier:
     vpc_number = {v.name: n for n, v in enumerate(policy.vpcs)}
     peers = [

@@ -48,9 +48,7 @@ class Numbering:
 
     def of_names(self, instances: Iterable[str]) -> list[int]:
         """The numbers of the instances of these names, as far as they have one."""
-        numbers = self._instance
-        found = list(map(numbers.get, instances))
-        return [n for n in found if n is not None] if None in found else found      # type: ignore[return-value]
+        return [self._instance[name] for name in instances if name in self._instance]
 
     def after(
         self, policy: Policy, renewed: Iterable[str] = (), moved: Iterable[int] | None = None

@@ -122,24 +122,30 @@ class Changed:
     policy: Policy
     #: Groups with a rule added, modified or deleted, or with an instance that joined or left (SPEC 6.3).
     groups: frozenset[str] = frozenset()
-    #: Instances that are in one of them, before or after.
-    instances: frozenset[str] = frozenset()
+    #: Instances that joined or left a group, or came or went.
+    movers: frozenset[str] = frozenset()
     #: Only descriptions differ: no packet can tell.
     only_words: bool = False
+
+    def concerned(self, before: Policy) -> set[str]:
+        """Names of the instances in one of the groups, in the policy ``before``, now or in between."""
+        instances = {each.name for policy in (before, self.policy) for each in policy.instances
+                     if not self.groups.isdisjoint(each.security_groups)}  # fmt: skip
+        return instances | self.movers
 
 
 def apply_changes(policy: Policy, changes: Iterable[Change]) -> Changed:
     """Several changes as one: all of them, or PolicyError and none."""
     groups: frozenset[str] = frozenset()
-    instances: frozenset[str] = frozenset()
+    movers: frozenset[str] = frozenset()
     only_words = True
     for change in changes:
         changed = apply_change(policy, change)
         only_words &= changed.only_words or changed.policy is policy
         policy = changed.policy
         groups |= changed.groups
-        instances |= changed.instances
-    return Changed(policy, groups, instances, only_words)
+        movers |= changed.movers
+    return Changed(policy, groups, movers, only_words)
 
 
 def apply_change(policy: Policy, change: Change) -> Changed:
@@ -152,8 +158,8 @@ def apply_change(policy: Policy, change: Change) -> Changed:
     if after is policy:
         return Changed(policy)
     groups = frozenset(_groups_concerned(policy, after, change))
-    instances = frozenset[str]().union(*(which.members.get(g, ()) for which in (policy, after) for g in groups))
-    return Changed(after, groups, instances, isinstance(change, ModifyRule) and not groups)
+    movers = frozenset(_movers(change))
+    return Changed(after, groups, movers, isinstance(change, ModifyRule) and not groups)
 
 
 def _groups_concerned(before: Policy, after: Policy, change: Change) -> Iterable[str]:
@@ -167,6 +173,15 @@ def _groups_concerned(before: Policy, after: Policy, change: Change) -> Iterable
             return after.instances[-1].security_groups
         case RemoveInstance(name):
             return before.instance_by_name[name].security_groups
+    return ()
+
+
+def _movers(change: Change) -> Iterable[str]:
+    match change:
+        case AddMember(_, name) | RemoveMember(_, name) | RemoveInstance(name):
+            return (name,)
+        case AddInstance(instance):
+            return (instance.name,)
     return ()
 
 
@@ -217,7 +232,7 @@ def _with_group(policy: Policy, group: SecurityGroup) -> Policy:
     groups = tuple(group if old.name == group.name else old for old in policy.security_groups)
     after = replace(policy, security_groups=groups)
     # The instances are the same ones.
-    for known in ("instance_place", "members", "instance_by_name"):
+    for known in ("instance_place", "instance_by_name"):
         if known in policy.__dict__:
             after.__dict__[known] = policy.__dict__[known]
     return after

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -199,30 +198,13 @@ class Policy:
         """By name: which one it is in ``instances``."""
         return {instance.name: n for n, instance in enumerate(self.instances)}
 
-    @cached_property
-    def members(self) -> dict[str, frozenset[str]]:
-        """By group: the names of the instances in it; a group without any is left out."""
-        found: dict[str, list[str]] = defaultdict(list)
-        for instance in self.instances:
-            for group in instance.security_groups:
-                found[group].append(instance.name)
-        return {group: frozenset(names) for group, names in found.items()}
-
     def with_instance(self, instance: Instance) -> Policy:
         """The policy in which the instance of that name is this one. What is known of all others is not found anew."""
         n = self.instance_place[instance.name]
-        old = self.instances[n]
         after = replace(self, instances=(*self.instances[:n], instance, *self.instances[n + 1 :]))
-        members = self.members.copy()
-        for group in set(old.security_groups) - set(instance.security_groups):
-            members[group] -= {instance.name}
-            if not members[group]:
-                del members[group]
-        for group in set(instance.security_groups) - set(old.security_groups):
-            members[group] = members.get(group, frozenset()) | {instance.name}
         by_name = self.instance_by_name.copy()
         by_name[instance.name] = instance
-        after.__dict__.update(instance_place=self.instance_place, members=members, instance_by_name=by_name)
+        after.__dict__.update(instance_place=self.instance_place, instance_by_name=by_name)
         return after
 
     def connected(self, vpc_a: str, vpc_b: str) -> bool:
