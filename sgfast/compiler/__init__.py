@@ -324,16 +324,16 @@ def _address_classes(
 ) -> AddressClasses:
     """``rules``: those that ``beside`` may not know. ``others``: the instances are not those of ``beside``."""
     group_named = [group.name in named for group in policy.security_groups]
-    of_profile = np.empty(len(people.profiles), dtype=object)
-    for n, (groups, own_vpc) in enumerate(people.profiles):
-        groups = tuple(group for group in groups if group_named[group])
-        of_profile[n] = (groups, own_vpc) if groups else None
+    memberships: list[Profile | None] = []
+    for in_groups, own_vpc in people.profiles:
+        groups = tuple(group for group in in_groups if group_named[group])
+        memberships.append((groups, own_vpc) if groups else None)
     networks: dict[int, list[Network]] = {4: [], 6: []}
     for rule in rules:
         networks[rule.ethertype].extend(named_networks(policy, rule))
     return AddressClasses(
-        policy, owned_prefixes(policy, vpc) if others else None, networks, people.numbers,
-        of_profile[people.profile_number], beside,
+        policy, owned_prefixes(policy, vpc) if others else None, networks, people.numbers, memberships,
+        people.profile_number, beside,
     )  # fmt: skip
 
 

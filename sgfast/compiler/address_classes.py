@@ -88,22 +88,25 @@ class AddressClasses:
         owned: Owned | None,
         named: Mapping[int, Iterable[Network]],
         numbers: Indices,
-        memberships: NDArray[np.object_],
+        memberships: Sequence[Profile | None],
+        profile_number: Indices,
         beside: AddressClasses | None = None,
     ) -> None:
         """``owned``: None if ``beside`` has the same instances. ``named``: by family the prefixes rules name;
-        ``numbers``, ``memberships``: by place in the policy an instance's number, and its membership or None.
-        ``beside``: an earlier policy's, with the same groups and VPCs.
+        ``numbers``, ``profile_number``: by place in the policy an instance's number, and which of the ``memberships``
+        it has: none where that is None. ``beside``: an earlier policy's, with the same groups and VPCs.
         """
         self.policy = policy
         #: Numbers of memberships, and of classes by (family, innermost named prefix, membership).
         self._membership: dict[Profile, int] = {} if beside is None else beside._membership.copy()
         self._class: dict[tuple[int, int, int], int] = {} if beside is None else beside._class.copy()
         known = len(self._class)
-        membership_of_place = np.full(len(memberships) + 1, NONE, dtype=np.int64)      # the last: nobody's
-        for n, membership in enumerate(memberships.tolist()):
-            if membership is not None:
-                membership_of_place[n] = self._membership.setdefault(membership, len(self._membership))
+        all_of_them = self._membership
+        of_profile = np.array(
+            [NONE if each is None else all_of_them.setdefault(each, len(all_of_them)) for each in memberships],
+            dtype=np.int64,
+        )
+        membership_of_place = np.append(of_profile[profile_number], NONE)      # the last: nobody's
         number_of_place = np.append(numbers, NONE).astype(np.int32)
 
         self._families: dict[int, _Family] = {}
@@ -121,10 +124,13 @@ class AddressClasses:
             keys = (made.inside.astype(np.int64) + 1) << 32 | (membership_of_place[made.owner_place] + 1)
             # Numbered in the order of addresses, the first of each.
             different, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+            order = np.argsort(first)
+            inside, membership = (different[order] >> 32) - 1, (different[order] & 0xFFFFFFFF) - 1
             number = np.zeros(len(different), dtype=np.uint32)
-            for n in np.argsort(first).tolist():
-                key = (family, int(different[n] >> 32) - 1, int(different[n] & 0xFFFFFFFF) - 1)
-                number[n] = self._class.setdefault(key, len(self._class))
+            number[order] = [
+                self._class.setdefault((family, *key), len(self._class))
+                for key in zip(inside.tolist(), membership.tolist(), strict=True)
+            ]
             classes.append(number[inverse.reshape(-1)])
         self.count = len(self._class)
         self.owner: NDArray[np.int32] = np.concatenate(owners)
@@ -133,6 +139,11 @@ class AddressClasses:
         self.origin = self._origin(beside, known)
         keyed = np.array(list(self._class), dtype=np.int64).reshape(-1, 3)
         self._class_family, self._class_inside, self._class_membership = keyed.T
+        #: By family and class: where its innermost named prefix stands in the order of named ones; nowhere: before all.
+        self._place = {
+            family: np.append(made.first, NONE)[np.where(self._class_family == family, self._class_inside, NONE)]
+            for family, made in self._families.items()
+        }
         self._matching: dict[tuple[object, ...], Indices] = {}
 
     @property
@@ -206,8 +217,7 @@ class AddressClasses:
             else:
                 made = self._families[rule.ethertype]
                 matches = np.zeros(self.count, dtype=bool)
-                # Where a class's innermost named prefix stands in the order of named ones; nowhere: before all.
-                place = np.append(made.first, NONE)[self._class_inside * of_family + NONE * ~of_family]
+                place = self._place[rule.ethertype]
                 for network in named_networks(self.policy, rule):
                     number = made.named[network]
                     matches |= of_family & (made.first[number] <= place) & (place < made.last[number])
