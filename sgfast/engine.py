@@ -261,9 +261,7 @@ class Engine:
             on_change = changed.policy.settings.on_change
             cut = np.zeros(len(compiled.instances), dtype=np.uint8)
             if on_change == "cut-inbound":
-                cut[self.compiled.members(changed.groups)] = 1
                 # Whose number is gone, its connections are forgotten (SPEC 6.6).
-                cut[self.compiled.numbering.of_names(removed)] = 0
                 cut[compiled.members(changed.groups)] = 1
                 cut[compiled.numbering.of_names(changed.movers)] = 1
             unmatched = on_change == "cut-unmatched" and not changed.only_words

@@ -847,7 +847,6 @@ class ReferenceEngine:
         changed = apply_changes(self.policy, listed)
         if changed.policy is self.policy:
             return Applied()
-        concerned = changed.concerned(self.policy)
         # The last thing that may be refused; nothing has changed so far.
         self._own_prefixes, self._peers_prefixes = visible_prefixes(changed.policy, self.vpc)
         self._owners = {}
@@ -855,6 +854,7 @@ class ReferenceEngine:
         self._forget_lost_sides({change.instance for change in listed if isinstance(change, RemoveInstance)})
         if changed.only_words:
             return Applied()        # "changing only a description: no change" (SPEC 6.3)
+        concerned = changed.instances
         disconnected = [self._disconnect_sides(entry, concerned, now_ns) for entry in self._entries.values()]
         return Applied(sum(disconnected))
 

@@ -85,7 +85,7 @@ def test_whom_a_change_concerns(case: str) -> None:
     policy = POLICY if case != "a group deleted" else apply_change(POLICY, RemoveMember("spare", "w2")).policy
     changed = apply_change(policy, change)
     assert sorted(changed.groups) == groups.split()
-    assert sorted(changed.concerned(policy)) == instances.split()
+    assert sorted(changed.instances) == instances.split()
 
 
 @pytest.mark.parametrize("case", ["the same rule again", "one that is a member", "a peering that is"])
@@ -154,7 +154,7 @@ def test_the_default_group_cannot_be_deleted_and_takes_in_whoever_names_none() -
         apply_change(policy, RemoveGroup(DEFAULT_GROUP))
     changed = apply_change(policy, AddInstance(Instance("b", "default", (ip_network("10.0.0.2/32"),), ())))
     assert changed.policy.instance_by_name["b"].security_groups == (DEFAULT_GROUP,)
-    assert changed.concerned(policy) == {"a", "b"}
+    assert changed.instances == {"a", "b"}
 
 
 def test_the_default_group_is_created_for_an_instance_that_comes_without_groups() -> None:
@@ -166,7 +166,7 @@ instances: [{name: w, addresses: [10.0.0.1], security_groups: [web]}]
     changed = apply_change(policy, late)
     assert changed.policy.security_groups == (*policy.security_groups, default_group())
     assert changed.policy.instance_by_name["b"].security_groups == (DEFAULT_GROUP,)
-    assert (changed.groups, changed.concerned(policy)) == ({DEFAULT_GROUP}, {"b"})
+    assert (changed.groups, changed.instances) == ({DEFAULT_GROUP}, {"b"})
     full = replace(policy, quotas=replace(policy.quotas, security_groups=1))
     with pytest.raises(PolicyError, match=r"'default' there are 2, .*: raise quotas\.security_groups$"):
         apply_change(full, late)
@@ -213,14 +213,14 @@ def test_written_id_of_a_rule_that_is_gone_is_not_given_again() -> None:
 
 def test_several_changes_as_one_concern_all_their_groups() -> None:
     changed = apply_changes(POLICY, [RemoveMember("spare", "w2"), RemoveGroup("spare"), AddMember("db", "w2")])
-    assert (sorted(changed.groups), sorted(changed.concerned(POLICY))) == (["db", "spare"], ["d1", "w2"])
+    assert (sorted(changed.groups), sorted(changed.instances)) == (["db", "spare"], ["d1", "w2"])
 
 
 def test_the_same_rule_in_other_words_is_no_change_but_is_remembered() -> None:
     said = replace(WEB.rules[0], wording=frozenset(("no-ethertype", "any-address")))
     assert said == WEB.rules[0] and hash(said) == hash(WEB.rules[0]) and said.wording != WEB.rules[0].wording
     changed = apply_change(POLICY, ModifyRule("web", said.id, said))
-    assert not changed.groups and not changed.concerned(POLICY) and changed.policy == POLICY
+    assert not changed.groups and not changed.instances and changed.policy == POLICY
     assert changed.policy.group_by_name["web"].rules[0].wording == said.wording
     assert apply_change(changed.policy, ModifyRule("web", said.id, said)).policy is changed.policy
 

@@ -127,11 +127,11 @@ class Changed:
     #: Only descriptions differ: no packet can tell.
     only_words: bool = False
 
-    def concerned(self, before: Policy) -> set[str]:
-        """Names of the instances in one of the groups, in the policy ``before``, now or in between."""
-        instances = {each.name for policy in (before, self.policy) for each in policy.instances
-                     if not self.groups.isdisjoint(each.security_groups)}  # fmt: skip
-        return instances | self.movers
+    @property
+    def instances(self) -> set[str]:
+        """Names of the instances that are in one of the groups, or were before (SPEC 6.3)."""
+        members = {each.name for each in self.policy.instances if not self.groups.isdisjoint(each.security_groups)}
+        return members | self.movers
 
 
 def apply_changes(policy: Policy, changes: Iterable[Change]) -> Changed:
