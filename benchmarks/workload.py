@@ -15,8 +15,8 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from itertools import count
 from pathlib import Path
@@ -291,7 +291,11 @@ class Workload:
     """A kind of capture.
 
     ``traffic``: ``connections``: every flow's handshake, then data both ways, flows uniformly at random; ``openers``:
-    each packet opens a connection of its own, a million alive at a time; ``denied``: only SYNs, which no rule allows.
+    each packet opens a connection of its own, a million alive at a time; ``expiry``: each opens one, the last when all
+    others have timed out; ``denied``: only SYNs, which no rule allows.
+
+    ``sizes``: of frames with data, each with its share; none: as small as can be, as all frames without data are.
+    ``scale``: how many packets, as a share of what is wanted of a capture: flows need packets, and bytes need room.
     """
 
     name: str
@@ -299,11 +303,23 @@ class Workload:
     flows: int
     family: Family = 4
     two_sides: bool = False
-    traffic: Literal["connections", "openers", "denied"] = "connections"
+    traffic: Literal["connections", "openers", "expiry", "denied"] = "connections"
+    popularity: Literal["uniform", "zipf"] = "uniform"
+    sizes: tuple[tuple[int, float], ...] = ()
+    scale: float = 1.0
+
+    def packets_of(self, wanted: int) -> int:
+        return max(1, int(wanted * self.scale))
 
     def flows_in(self, packets: int) -> int:
         """How many flows a capture of that many packets has: fewer than meant if it is short."""
-        return packets if self.traffic == "openers" else max(1, min(self.flows, packets // 10))
+        return packets if self.traffic in ("openers", "expiry") else max(1, min(self.flows, packets // 10))
+
+    def with_room(self, policy: Policy) -> Policy:
+        """``policy``, with a connection table that all flows fit into; the default has room for all but the most."""
+        if self.flows <= policy.settings.max_connections // 2:
+            return policy
+        return replace(policy, settings=replace(policy.settings, max_connections=2 * self.flows))
 
     def expected(self, packets: int) -> dict[str, int]:
         """Verdicts and connections of a replay."""
@@ -315,15 +331,25 @@ class Workload:
         }
 
 
+#: Frames of the "simple IMIX" that vendors measure with: IP packets of 40, 576 and 1,500 bytes, 7 : 4 : 1.
+INTERNET_MIX = ((64, 7 / 12), (590, 4 / 12), (1514, 1 / 12))
+
 WORKLOADS = {
     workload.name: workload
     for workload in (
+        Workload("one-side-100", "100 flows", 100),
         Workload("one-side-10k", "10,000 flows", 10_000),
         Workload("one-side-1m", "1,000,000 flows", 1_000_000),
+        # As many packets for each flow as the million has.
+        Workload("one-side-5m", "5,000,000 flows", 5_000_000, scale=5),
+        Workload("zipf-1m", "1,000,000 flows, Zipf popularity", 1_000_000, popularity="zipf"),
+        Workload("large-10k", "10,000 flows, data in 1,500-byte packets", 10_000, sizes=((1514, 1.0),), scale=0.1),
+        Workload("mix-10k", "10,000 flows, an internet-like mix", 10_000, sizes=INTERNET_MIX, scale=0.25),
         Workload("two-sides-10k", "10,000 flows, both ends instances", 10_000, two_sides=True),
         Workload("two-sides-1m", "1,000,000 flows, both ends instances", 1_000_000, two_sides=True),
         Workload("ipv6-10k", "10,000 flows, IPv6", 10_000, family=6),
         Workload("openers", "each packet opens a connection, 1,000,000 alive", 0, traffic="openers"),
+        Workload("expiry", "each opens a connection, one more when all timed out", 0, traffic="expiry", scale=0.1),
         Workload("denied", "10,000 flows, each packet a denied opener", 10_000, traffic="denied"),
     )
 }
@@ -331,8 +357,12 @@ WORKLOADS = {
 _SYN, _SYN_ACK, _ACK = 0x02, 0x12, 0x10
 _START_SECONDS = 1_700_000_000
 #: Between packets. An opener's connection lives for 30 s (SPEC 5.2, ``tcp_other``): 30 us make a million of them.
-_INTERVAL_US = {"connections": 1, "openers": 30, "denied": 1}
+_INTERVAL_US = {"connections": 1, "openers": 30, "expiry": 1, "denied": 1}
+#: Before the last packet of ``expiry``: longer than any timeout.
+_IDLE_US = 3_600_000_000
 _CHUNK_PACKETS = 1_000_000
+#: Frames of several sizes that are put in their places at once.
+_CHUNK_FRAMES = 50_000
 
 _RECORD = [("seconds", "<u4"), ("microseconds", "<u4"), ("captured", "<u4"), ("wire", "<u4")]
 _ETHERNET = [("macs", "u1", (12,)), ("ethertype", ">u2")]
@@ -353,6 +383,8 @@ RECORDS = {
     4: np.dtype(_RECORD + _ETHERNET + _IPV4 + _TCP + [("padding", "u1", (10,))]),
     6: np.dtype(_RECORD + _ETHERNET + _IPV6 + _TCP),
 }
+_RECORD_BYTES = np.dtype(_RECORD).itemsize
+_ETHERNET_BYTES = np.dtype(_ETHERNET).itemsize
 _FILE_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
 
 
@@ -364,6 +396,7 @@ class Capture:
     path: Path
     packets: int
     flows: int
+    #: On average.
     frame_bytes: int
     expected: dict[str, int]
 
@@ -373,10 +406,14 @@ def make_capture(workload: Workload, policy: Policy, folder: Path, *, packets: i
     flows = workload.flows_in(packets)
     key = hashlib.sha256(policy_text(policy).encode() + _own_source()).hexdigest()[:10]
     path = folder / f"{workload.name}-{packets}-{flows}-{seed}-{key}.pcap"
-    record = RECORDS[workload.family]
-    made = Capture(workload, path, packets, flows, record.itemsize - 16, workload.expected(packets))
-    if path.exists() and path.stat().st_size == len(_FILE_HEADER) + packets * record.itemsize:
-        return made
+    if not path.exists():
+        _write_capture(workload, policy, path, packets, flows, seed)
+    frame_bytes = round((path.stat().st_size - len(_FILE_HEADER)) / packets) - _RECORD_BYTES
+    return Capture(workload, path, packets, flows, frame_bytes, workload.expected(packets))
+
+
+def _write_capture(workload: Workload, policy: Policy, path: Path, packets: int, flows: int, seed: int) -> None:
+    """``path`` is there when it is complete, and not before."""
     drawn = draw_flows(
         policy, flows, family=workload.family, two_sides=workload.two_sides, denied=workload.traffic == "denied",
         seed=seed,
@@ -385,14 +422,15 @@ def make_capture(workload: Workload, policy: Policy, folder: Path, *, packets: i
     try:
         with part.open("wb") as file:
             file.write(_FILE_HEADER)
-            for records in _records(workload, drawn, packets, np.random.default_rng((seed, 3))):
-                file.write(records.data)
+            rng = np.random.default_rng((seed, 3))
+            for records in _records(workload, drawn, packets, rng):
+                for piece in _resized(records, workload.sizes, rng) if workload.sizes else (records,):
+                    file.write(piece.data)
             file.flush()
             os.fsync(file.fileno())  # or writing it back would disturb the measurement
         part.rename(path)
     finally:
         part.unlink(missing_ok=True)
-    return made
 
 
 @cache
@@ -403,12 +441,42 @@ def _own_source() -> bytes:
 def _steps(workload: Workload, flows: int, packet: Rows, rng: np.random.Generator) -> tuple[Rows, Rows, Rows]:
     """By packet number: which flow, whether the client sends it, TCP flags."""
     stage = packet // flows
-    flow = np.where(stage == 0, packet % flows, rng.integers(0, flows, len(packet)))
+    if workload.popularity == "uniform":
+        drawn = rng.integers(0, flows, len(packet))
+    else:
+        up_to, flow_of_rank = _zipf(flows)
+        drawn = flow_of_rank[np.searchsorted(up_to, rng.random(len(packet)) * up_to[-1], side="right")]
+    flow = np.where(stage == 0, packet % flows, drawn)
     if workload.traffic != "connections":
         return flow, np.ones(len(packet), dtype=bool), np.full(len(packet), _SYN)
     flow = np.where(stage < 3, packet % flows, flow)
     from_client = np.where(stage < 3, stage != 1, rng.random(len(packet)) < 0.5)
     return flow, from_client, np.select([stage == 0, stage == 1], [_SYN, _SYN_ACK], _ACK)
+
+
+@lru_cache(maxsize=1)
+def _zipf(flows: int) -> tuple[Rows, Rows]:
+    """The n-th flow is as popular as 1/n: sums of that, and which flow is the n-th. Were it the
+    one opened n-th, popular flows would be neighbours in any table.
+    """
+    return np.cumsum(1 / np.arange(1, flows + 1)), np.random.default_rng((flows, 4)).permutation(flows)
+
+
+def _resized(records: Rows, sizes: tuple[tuple[int, float], ...], rng: np.random.Generator) -> Iterator[Rows]:
+    """IPv4 frames as bytes, those with data in one of ``sizes``; what follows the headers is zero."""
+    smallest = records.itemsize - _RECORD_BYTES
+    lengths, shares = np.array([size for size, _ in sizes]), np.array([share for _, share in sizes])
+    assert lengths.min() >= smallest
+    for start in range(0, len(records), _CHUNK_FRAMES):
+        some = records[start : start + _CHUNK_FRAMES]
+        length = np.where(some["flags"] == _ACK, rng.choice(lengths, len(some), p=shares), smallest)
+        some["captured"] = some["wire"] = length
+        some["length"] = np.where(length == smallest, some["length"], length - _ETHERNET_BYTES)
+        ends = np.cumsum(length + _RECORD_BYTES)
+        placed = np.zeros(ends[-1], dtype=np.uint8)
+        windows = np.lib.stride_tricks.sliding_window_view(placed, records.itemsize, writeable=True)
+        windows[ends - length - _RECORD_BYTES] = some.view(np.uint8).reshape(len(some), -1)
+        yield placed
 
 
 def _records(workload: Workload, flows: Flows, packets: int, rng: np.random.Generator) -> Iterator[Rows]:
@@ -422,9 +490,11 @@ def _records(workload: Workload, flows: Flows, packets: int, rng: np.random.Gene
         destination = np.where(from_client, flow + n, flow)
         records = np.zeros(len(packet), dtype=RECORDS[workload.family])
         microseconds = packet * _INTERVAL_US[workload.traffic]
+        if workload.traffic == "expiry":
+            microseconds[packet == packets - 1] += _IDLE_US
         records["seconds"] = _START_SECONDS + microseconds // 1_000_000
         records["microseconds"] = microseconds % 1_000_000
-        records["captured"] = records["wire"] = records.itemsize - 16
+        records["captured"] = records["wire"] = records.itemsize - _RECORD_BYTES
         if workload.family == 4:
             records["ethertype"], records["version"], records["length"] = 0x0800, 0x45, 40
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import dpkt
 import numpy as np
 import pytest
 
@@ -30,7 +32,10 @@ def workload() -> Any:
         sys.modules.pop("workload")
 
 
-NAMES = ["one-side-10k", "one-side-1m", "two-sides-10k", "two-sides-1m", "ipv6-10k", "openers", "denied"]
+NAMES = [
+    "one-side-100", "one-side-10k", "one-side-1m", "one-side-5m", "zipf-1m", "large-10k", "mix-10k", "two-sides-10k",
+    "two-sides-1m", "ipv6-10k", "openers", "expiry", "denied",
+]  # fmt: skip
 
 
 def test_every_workload_is_tested_here(workload: Any) -> None:
@@ -52,7 +57,7 @@ def test_verdicts_are_those_a_workload_was_built_for(name: str, engine: str, wor
         assert result.connections["opened"] == 0
     else:
         assert found == {"allow": packets}
-        assert result.connections["opened"] == (packets if kind.traffic == "openers" else packets // 10)
+        assert result.connections["opened"] == kind.flows_in(packets)
         sides = 2 if kind.two_sides else 1
         # Each side's judgement counts for its rule.
         assert sum(rule.packets for rule in result.rules) == packets * sides
@@ -73,6 +78,61 @@ def test_one_seed_gives_one_capture(workload: Any, tmp_path: Path) -> None:
         made = workload.make_capture(kind, policy, tmp_path / folder, packets=500, seed=seed)
         data.append(made.path.read_bytes())
     assert data[0] == data[1] != data[2]
+
+
+def frames_of(path: Path) -> list[tuple[float, bytes]]:
+    with path.open("rb") as file:
+        return list(dpkt.pcap.Reader(file))
+
+
+@pytest.mark.parametrize("name", ["large-10k", "mix-10k"])
+def test_frames_have_the_sizes_of_their_mix_and_say_so(name: str, workload: Any, tmp_path: Path) -> None:
+    kind = workload.WORKLOADS[name]
+    # More than is put in its place at once.
+    packets = 60_000
+    made = workload.make_capture(kind, workload.make_policy(100, 10, 40), tmp_path, packets=packets)
+    frames = frames_of(made.path)
+    assert len(frames) == packets
+    assert made.frame_bytes == round(sum(len(frame) for _, frame in frames) / packets)
+    with_data = []
+    for _, frame in frames:
+        ip = dpkt.ethernet.Ethernet(frame).data
+        assert ip.len == (len(frame) - 14 if len(frame) > 64 else 40)
+        if ip.data.flags == dpkt.tcp.TH_ACK:
+            with_data.append(len(frame))
+        else:
+            assert len(frame) == 64
+    sizes, counts = np.unique(with_data, return_counts=True)
+    assert tuple(sizes) == tuple(size for size, _ in kind.sizes)
+    assert counts / len(with_data) == pytest.approx([share for _, share in kind.sizes], abs=0.02)
+
+
+def test_zipf_makes_few_flows_popular_wherever_they_are(workload: Any, tmp_path: Path) -> None:
+    kind = workload.WORKLOADS["zipf-1m"]
+    flows, packets = 1_000, 100_000
+    flow, _, _ = workload._steps(kind, flows, np.arange(3 * flows, packets), np.random.default_rng(1))
+    counts = np.bincount(flow, minlength=flows)
+    ranked = np.sort(counts)[::-1] / counts.sum()
+    harmonic = (1 / np.arange(1, flows + 1)).sum()
+    assert ranked[:4] == pytest.approx(1 / np.arange(1, 5) / harmonic, rel=0.1)
+    popular = np.argsort(counts)[::-1][:20]
+    assert np.abs(np.diff(popular)).mean() > flows / 10
+
+
+def test_the_last_packet_of_expiry_finds_every_connection_timed_out(workload: Any, tmp_path: Path) -> None:
+    made = workload.make_capture(
+        workload.WORKLOADS["expiry"], workload.make_policy(100, 10, 40), tmp_path, packets=1_000
+    )
+    times = [time for time, _ in frames_of(made.path)]
+    timeouts = dataclasses.astuple(sgfast.Policy().settings.timeouts)
+    assert times[-2] - times[0] < min(timeouts) and times[-1] - times[-2] > max(timeouts)
+
+
+def test_the_most_flows_have_room_in_the_table(workload: Any) -> None:
+    policy = workload.make_policy(100, 10, 40)
+    for kind in workload.WORKLOADS.values():
+        assert kind.with_room(policy).settings.max_connections >= 2 * kind.flows
+        assert kind.flows == 5_000_000 or kind.with_room(policy) is policy
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -124,7 +184,7 @@ def test_all_benchmarks_run_and_report(tmp_path: Path) -> None:
     table = run.stdout[run.stdout.index("sgfast benchmarks") :].splitlines()
     assert max(len(line) for line in table if not line.startswith("pytest ")) <= 100
     benchmarks = json.loads(figures.read_text())["benchmarks"]
-    assert sum("::test_replay[" in one["fullname"] for one in benchmarks) == 3 * len(NAMES) - 1
+    assert sum("::test_replay[" in one["fullname"] for one in benchmarks) == 3 * len(NAMES) - 1 - 2 * 4
     for one in benchmarks:
         extra = one["extra_info"]
         unit, per = next(key for key in extra if "_per_" in key and not key.endswith("_second")).split("_per_")
