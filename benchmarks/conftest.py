@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from measure import Results, load_average, machine, software, table
 from workload import Capture, Family, Workload, make_capture, make_policy
-from yardsticks import Loops, NoCompiler
+from yardsticks import Loops, Missing
+from yardsticks.dpdk import Dpdk
+from yardsticks.programs import Tcpdump
 
 from sgfast import Policy
 
@@ -76,8 +78,30 @@ def rounds(pytestconfig: pytest.Config) -> int:
 def loops(tmp_path_factory: pytest.TempPathFactory) -> Loops:
     try:
         return Loops(tmp_path_factory.mktemp("yardsticks"))
-    except NoCompiler as error:
+    except Missing as error:
         pytest.skip(f"the C yardsticks are missing, and figures without them say little: {error}")
+
+
+@pytest.fixture(scope="session")
+def dpdk(tmp_path_factory: pytest.TempPathFactory, results: Results) -> Dpdk | None:
+    try:
+        made = Dpdk(tmp_path_factory.mktemp("dpdk"))
+    except Missing as error:
+        results.missing["rte_acl, rte_hash"] = str(error)
+        return None
+    results.versions["DPDK"] = made.version
+    return made
+
+
+@pytest.fixture(scope="session")
+def tcpdump(results: Results) -> Tcpdump | None:
+    try:
+        made = Tcpdump()
+    except Missing as error:
+        results.missing["tcpdump"] = str(error)
+        return None
+    results.versions["tcpdump"] = made.version
+    return made
 
 
 class Maker:

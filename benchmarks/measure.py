@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +72,25 @@ class Yardstick:
     """Something that does the same job, or part of it.
 
     ``run`` returns seconds for ``items`` of what is counted. ``faster``: whether the table says how many times faster
-    sgfast is, rather than how many times slower.
+    sgfast is, rather than how many times slower. ``column``: whether its ratios are a column of the table; otherwise
+    they stand at the end of its own line, for one that is beside a single row. ``variant_of``: a name for several that
+    do the same in different ways; the fastest of them, by its median, also goes by that name, and has the column.
     """
 
     title: str
     items: int
     run: Callable[[], float]
     faster: bool = False
+    column: bool = True
+    variant_of: str = ""
 
 
 @dataclass
 class Row:
-    """A line of the table: sgfast in one setting."""
+    """A line of the table: sgfast in one setting. ``name``: of the test."""
 
     section: str
+    name: str
     title: str
     items: int
     #: Nanoseconds or milliseconds for one item.
@@ -116,6 +121,10 @@ class Results:
 
     def __init__(self) -> None:
         self.sections: dict[str, Section] = {}
+        #: Yardsticks that could not be had, and why.
+        self.missing: dict[str, str] = {}
+        #: Versions of those that could.
+        self.versions: dict[str, str] = {}
 
     def measure(
         self,
@@ -150,11 +159,14 @@ class Results:
         if len(samples) > 1:  # with --benchmark-disable there is but one
             for values in (samples, *beside.values()):
                 del values[0]
+        for kind, variant in fastest(yardsticks, beside).items():
+            beside[kind] = beside[variant]
+            section.yardsticks[kind] = replace(yardsticks[variant], title=f"{variant} (fastest)", variant_of="")
         ratios = {
             name: [mine / other for mine, other in zip(samples, others, strict=True)]
             for name, others in beside.items()
         }
-        row = Row(section.title, title, items, samples, beside, ratios)
+        row = Row(section.title, benchmark.name, title, items, samples, beside, ratios)
         section.rows.append(row)
         benchmark.extra_info.update(
             {
@@ -168,6 +180,15 @@ class Results:
             }
         )
         return row
+
+
+def fastest(yardsticks: dict[str, Yardstick], beside: dict[str, list[float]]) -> dict[str, str]:
+    """Of what several yardsticks are variants of, which one is it."""
+    found: dict[str, str] = {}
+    for name in sorted(beside, key=lambda name: statistics.median(beside[name])):
+        if yardsticks[name].variant_of:
+            found.setdefault(yardsticks[name].variant_of, name)
+    return found
 
 
 # The table -----------------------------------------------------------------------------------------------------------
@@ -188,22 +209,35 @@ def table(results: Results) -> Iterator[str]:
         yield section.title
         head = f"  {'':{_TITLE}}{section.unit:>{_MEDIAN}}{'low - high':>{_EXTENT}}"
         head += f"{'M/s' if section.unit == 'ns' else '':>{_RATE}}"
-        yield head + "".join(f"{_heading(name, yardstick):>{_RATIO}}" for name, yardstick in section.yardsticks.items())
+        columns = {name: each for name, each in section.yardsticks.items() if each.column and not each.variant_of}
+        yield head + "".join(f"{_heading(*column):>{_RATIO}}" for column in columns.items())
         for row in section.rows:
-            yield _line(section, row.title, row.samples, [_ratio(section, row, name) for name in section.yardsticks])
+            yield _line(row.title, section, row.samples, [_ratio(section, row, name) for name in columns], columns)
         for name, yardstick in section.yardsticks.items():
-            pooled = [value for row in section.rows for value in row.yardstick_samples.get(name, [])]
+            rows = [row for row in section.rows if name in row.yardstick_samples]
+            pooled = [value for row in rows for value in row.yardstick_samples[name]]
             if pooled:
-                yield _line(section, f"{name}: {yardstick.title}", pooled, [])
+                line = _line(f"{name}: {yardstick.title}", section, pooled, [], columns)
+                if not yardstick.column:
+                    line += f"{_heading(name, yardstick)} {_ratio(section, rows[0], name)}"
+                yield line
+    if results.sections and results.missing:
+        yield ""
+        yield "Not measured"
+        for name, reason in results.missing.items():
+            yield f"  {name}: {reason}"[:100].split("\n")[0]
 
 
-def _line(section: Section, title: str, samples: list[float], ratios: list[str]) -> str:
+def _line(
+    title: str, section: Section, samples: list[float], ratios: list[str], columns: dict[str, Yardstick]
+) -> str:
     spread = Spread.of(samples)
     extent = f"{number(spread.low)} - {number(spread.high)}"
     rate = number(1e3 / spread.median) if section.unit == "ns" else ""
     line = f"  {title:<{_TITLE}}{number(spread.median):>{_MEDIAN}}{extent:>{_EXTENT}}{rate:>{_RATE}}"
-    columns = zip(ratios, section.yardsticks.items(), strict=False)
-    return (line + "".join(f"{ratio:>{max(_RATIO, len(_heading(*column)))}}" for ratio, column in columns)).rstrip()
+    cells = zip(ratios, columns.items(), strict=False)
+    line += "".join(f"{ratio:>{max(_RATIO, len(_heading(*column)))}}" for ratio, column in cells)
+    return line.rstrip() if ratios else f"{line:<{_TITLE + _MEDIAN + _EXTENT + _RATE + 2}}"
 
 
 def _heading(name: str, yardstick: Yardstick) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Maker
 from measure import Results, Section, Yardstick, clock, timed
+from numpy.typing import NDArray
 from workload import FIRST_INSTANCE, draw_flows, header_rows
-from yardsticks import Loops
+from yardsticks import Loops, Missing
+from yardsticks.dpdk import Classifier, Dpdk
 
 from sgfast import Engine
 
@@ -20,7 +23,14 @@ SIZES = [(50, 5), (1_000, 100), (5_000, 100)]
 @pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize(("rules", "groups"), SIZES, ids=[f"{rules}-rules" for rules, _ in SIZES])
 def test_classify(
-    benchmark: Any, rules: int, groups: int, maker: Maker, loops: Loops, results: Results, rounds: int
+    benchmark: Any,
+    rules: int,
+    groups: int,
+    maker: Maker,
+    loops: Loops,
+    dpdk: Dpdk | None,
+    results: Results,
+    rounds: int,
 ) -> None:
     policy = maker.policy(rules, groups)
     lookups = min(maker.option.packets, maker.option.lookups)
@@ -30,19 +40,37 @@ def test_classify(
     scanner = loops.scanner(policy, FIRST_INSTANCE[4])
     winners = np.empty((lookups, 2), dtype=np.int32)
     scanned = np.empty(lookups, dtype=np.int32)
-    results.measure(
-        benchmark,
-        Section(f"stateless match, {maker.option.instances:,} instances", "lookup"),
-        f"{rules:,} rules in {groups} groups",
-        timed(lambda: classifier.match(headers, winners)),
-        items=lookups,
-        yardsticks={
-            "scan": Yardstick("C, rules one by one", lookups, timed(lambda: scanner.match(headers, scanned)))
-        },
-        rounds=rounds,
-    )
+    title = f"stateless match, {rules:,} rules in {groups} groups, {maker.option.instances:,} instances"
+    yardsticks = {"scan": Yardstick("C, rules one by one", lookups, timed(lambda: scanner.match(headers, scanned)))}
+    with ExitStack() as stack:
+        if dpdk is not None:
+            try:
+                acl = stack.enter_context(dpdk.classifier(policy, headers))
+            except Missing as error:
+                results.missing["rte_acl"] = str(error)
+            else:
+                scanner.match(headers, scanned)
+                yardsticks |= {variant: rte_acl(acl, variant, scanned) for variant in acl.variants}
+        results.measure(
+            benchmark,
+            Section(title, "lookup"),
+            "Classifier.match",
+            timed(lambda: classifier.match(headers, winners)),
+            items=lookups,
+            yardsticks=yardsticks,
+            rounds=rounds,
+        )
     matched = float((scanned >= 0).mean())
     benchmark.extra_info.update(rules=rules, groups=groups, matched=matched)
     assert (winners[:, 0] == -2).all()  # the clients are outside
     assert (winners[:, 1] == scanned).all()
     assert 0.5 <= matched < 1
+
+
+def rte_acl(acl: Classifier, variant: str, expected: NDArray[np.int32]) -> Yardstick:
+    def run() -> float:
+        seconds = acl.match(variant)
+        assert (acl.winners() == expected).all()
+        return seconds
+
+    return Yardstick("DPDK rte_acl", len(expected), run, variant_of="rte_acl")

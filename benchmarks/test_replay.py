@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from conftest import Maker
 from measure import Results, Section, Yardstick, clock, timed
 from workload import WORKLOADS, Capture
-from yardsticks import Loops
+from yardsticks import Loops, Missing
+from yardsticks.dpdk import Dpdk
+from yardsticks.programs import Tcpdump
 from yardsticks.scripted import ScriptedFilter
 
 from sgfast import Policy, ReplayResult, replay
@@ -38,8 +41,8 @@ class Subject:
     policy: Policy
     section: Section
     loops: dict[str, Yardstick] = field(default_factory=dict)
-    #: Slow: only beside the first setting.
-    scripts: dict[str, Yardstick] = field(default_factory=dict)
+    #: Slow, or of less interest: only beside the first setting.
+    others: dict[str, Yardstick] = field(default_factory=dict)
 
 
 #: Measured in the first setting alone: the others would say nothing new. Nor is each of ten million openers written: as
@@ -53,13 +56,25 @@ CASES = [
 ]
 
 
+#: Whose flows are looked up in rte_hash, too.
+LOOKED_UP = ("one-side-10k", "one-side-1m")
+
+
 @pytest.fixture(scope="module")
-def subject(request: pytest.FixtureRequest, maker: Maker, loops: Loops) -> Iterator[Subject]:
+def subject(
+    request: pytest.FixtureRequest,
+    maker: Maker,
+    loops: Loops,
+    dpdk: Dpdk | None,
+    tcpdump: Tcpdump | None,
+    results: Results,
+) -> Iterator[Subject]:
     workload = WORKLOADS[request.param]
     packets = workload.packets_of(maker.option.packets)
     policy = workload.with_room(maker.policy(family=workload.family))
     few = min(packets, maker.option.python_packets)
-    with maker.capture(workload, packets) as capture, maker.capture(workload, few) as sample:
+    with ExitStack() as stack:
+        capture, sample = (stack.enter_context(maker.capture(workload, n)) for n in (packets, few))
         # Of a shorter capture the flows are fewer: the title says what was meant, the figure what there is.
         fewer = workload.flows and capture.flows != workload.flows
         flows = f" (here {capture.flows:,})" if fewer else ""
@@ -69,8 +84,28 @@ def subject(request: pytest.FixtureRequest, maker: Maker, loops: Loops) -> Itera
         made.loops["walk"] = Yardstick("C, headers only", packets, timed(lambda: walk(loops, capture)))
         if workload.traffic != "openers":  # without timeouts its table would outgrow any memory
             made.loops["hash"] = Yardstick("C, bare flow table", packets, timed(lambda: count(loops, capture)))
-        made.scripts["Python"] = Yardstick("dpkt, pytricia, dict", few, lambda: script(policy, sample), faster=True)
+        made.others["Python"] = Yardstick("dpkt, pytricia, dict", few, lambda: script(policy, sample), faster=True)
+        if tcpdump is not None:
+            expression = f"tcp and net {network_of(policy)}"
+            assert tcpdump.written(capture.path, expression) == capture.path.stat().st_size
+            dump = timed(lambda: tcpdump.write(capture.path, expression))
+            made.others["tcpdump"] = Yardstick("whole process", packets, dump, faster=True, column=False)
+        if dpdk is not None and workload.name in LOOKED_UP:
+            try:
+                table = stack.enter_context(dpdk.flow_table(capture.path, capture.flows))
+            except Missing as error:
+                results.missing["rte_hash"] = str(error)
+            else:
+                made.others["rte_hash"] = Yardstick("look-ups alone", packets, table.look_up, column=False)
         yield made
+
+
+def network_of(policy: Policy) -> Any:
+    """The smallest that all instances are in, whose addresses are consecutive."""
+    network: Any = policy.instances[0].addresses[0]
+    while not policy.instances[-1].addresses[0].subnet_of(network):  # type: ignore[arg-type]
+        network = network.supernet()
+    return network
 
 
 @pytest.mark.benchmark(timer=clock)
@@ -91,7 +126,7 @@ def test_replay(
                 judged.append(replay(subject.policy, [capture.path], flows=sink, **arguments))
         return judged[-1].elapsed_seconds
 
-    yardsticks = subject.loops | (subject.scripts if setting == "verbatim" else {})
+    yardsticks = subject.loops | (subject.others if setting == "verbatim" else {})
     results.measure(
         benchmark, subject.section, TITLES[setting], run, items=capture.packets, yardsticks=yardsticks, rounds=rounds
     )

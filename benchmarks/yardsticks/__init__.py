@@ -1,4 +1,6 @@
-"""What sgfast is measured against, in the same run: C loops built here, and a Python script (``scripted``)."""
+"""What sgfast is measured against, in the same run: C loops built here, DPDK's parts (``dpdk``), other programs
+(``programs``), address look-ups from Python (``addresses``), and a Python script (``scripted``).
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,25 @@ FLAGS = ("-O3", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC")
 
 _RULE = np.dtype([
     ("network", "<u4"), ("mask", "<u4"), ("group", "<i4"), ("number", "<i4"), ("protocol", "<u2"), ("first", "<u2"),
-    ("last", "<u2"), ("spare", "<u2"),
+    ("last", "<u2"), ("of", "<u2"),
 ])  # fmt: skip
 _ANY_PROTOCOL = 256
 
 
-class NoCompiler(Exception):
-    """Why the C yardsticks cannot be had; a sentence."""
+class Missing(Exception):
+    """Why a yardstick cannot be had; a sentence."""
+
+
+def compiled(source: Path, made: Path, before: Sequence[str], after: Sequence[str] = ()) -> Path:
+    """``source`` as ``made``, built with ``$CC`` or cc. Raises Missing."""
+    compiler: Sequence[str] = shlex.split(os.environ.get("CC", "cc"))
+    if not compiler or shutil.which(compiler[0]) is None:
+        raise Missing(f"no C compiler ({' '.join(compiler) or 'CC is empty'}): set CC")
+    command = [*compiler, *before, "-o", str(made), str(source), *after]
+    built = subprocess.run(command, capture_output=True, text=True)
+    if built.returncode:
+        raise Missing(f"{source.name} could not be built:\n{built.stderr}")
+    return made
 
 
 class _Totals(ctypes.Structure):
@@ -37,17 +51,10 @@ class _Totals(ctypes.Structure):
 
 
 class Loops:
-    """The C yardsticks, built in ``folder`` with ``$CC`` or cc. Raises NoCompiler."""
+    """The C yardsticks, built in ``folder``. Raises Missing."""
 
     def __init__(self, folder: Path) -> None:
-        compiler: Sequence[str] = shlex.split(os.environ.get("CC", "cc"))
-        if not compiler or shutil.which(compiler[0]) is None:
-            raise NoCompiler(f"no C compiler ({' '.join(compiler) or 'CC is empty'}): set CC")
-        path = folder / "loops.so"
-        built = subprocess.run([*compiler, *FLAGS, "-o", str(path), str(SOURCE)], capture_output=True, text=True)
-        if built.returncode:
-            raise NoCompiler(f"{SOURCE.name} could not be built:\n{built.stderr}")
-        self._library = ctypes.CDLL(str(path))
+        self._library = ctypes.CDLL(str(compiled(SOURCE, folder / "loops.so", FLAGS)))
         self._library.walk.argtypes = [ctypes.c_char_p, ctypes.POINTER(_Totals)]
         self._library.hash.argtypes = [ctypes.c_char_p, ctypes.c_uint64, ctypes.POINTER(_Totals)]
         self._library.scan.argtypes = [
@@ -74,33 +81,38 @@ class Loops:
         return Scanner(self._library, policy, first_instance)
 
 
+def inbound_rules(policy: Policy) -> tuple[NDArray[Any], list[int]]:
+    """Inbound IPv4 rules, a row for each port range, in the order they win in, and where those of each group begin."""
+    groups = {group.name: number for number, group in enumerate(policy.security_groups)}
+    rows: list[tuple[int, ...]] = []
+    starts = [0]
+    number = 0
+    for group in policy.security_groups:
+        for rule in group.rules:
+            if rule.direction == "inbound":
+                network, mask, peer = 0, 0, -1
+                if isinstance(rule.peer, GroupPeer):
+                    peer = groups[rule.peer.name]
+                elif rule.peer is not None:
+                    network, mask = int(rule.peer.network_address), int(rule.peer.netmask)  # type: ignore[union-attr]
+                protocol = _ANY_PROTOCOL if rule.protocol is None else rule.protocol
+                rows += [
+                    (network, mask, peer, number, protocol, first, last, groups[group.name])
+                    for first, last in rule.ports or ((0, 65535),)
+                ]
+            number += 1
+        starts.append(len(rows))
+    return np.array(rows, dtype=_RULE), starts
+
+
 class Scanner:
-    """Inbound IPv4 rules in the order they stand in, for policies of ``workload.make_policy``."""
+    """For policies of ``workload.make_policy``."""
 
     def __init__(self, library: Any, policy: Policy, first_instance: int) -> None:
         assert library.header_bytes() == HEADER_DTYPE.itemsize
         self._library = library
         self._first_instance, self._instances = first_instance, len(policy.instances)
-        groups = {group.name: number for number, group in enumerate(policy.security_groups)}
-        rows: list[tuple[int, int, int, int, int, int, int, int]] = []
-        starts = [0]
-        number = 0
-        for group in policy.security_groups:
-            for rule in group.rules:
-                if rule.direction == "inbound":
-                    network, mask, peer = 0, 0, -1
-                    if isinstance(rule.peer, GroupPeer):
-                        peer = groups[rule.peer.name]
-                    elif rule.peer is not None:
-                        network, mask = int(rule.peer.network_address), int(rule.peer.netmask)  # type: ignore[union-attr]
-                    protocol = _ANY_PROTOCOL if rule.protocol is None else rule.protocol
-                    rows += [
-                        (network, mask, peer, number, protocol, first, last, 0)
-                        for first, last in rule.ports or ((0, 65535),)
-                    ]
-                number += 1
-            starts.append(len(rows))
-        self._rules = np.array(rows, dtype=_RULE)
+        self._rules, starts = inbound_rules(policy)
         self._starts = np.array(starts, dtype=np.uint32)
 
     def match(self, headers: NDArray[Any], winners: NDArray[np.int32]) -> None:

@@ -1,0 +1,409 @@
+/* Yardsticks of DPDK, in a process of their own: EAL can be set up once in each.
+ *
+ *   dpdk acl RULES OWNERS HEADERS WINNERS     rte_acl: which rule wins for each row of headers
+ *   dpdk hash CAPTURE FLOWS                   rte_hash: the flow of each packet, in the order of the capture
+ *
+ * It says `ready` and what it can do on this CPU, then does what each line of its input says, for all rows or packets
+ * once, answers with the seconds that took, and ends with its input. What went wrong is said on stderr, and the status is 1.
+ *
+ * It needs no root, no huge pages set aside and no device. What DPDK allocates comes from memory that it is given here,
+ * in transparent huge pages as far as the kernel gives them, as sgfast's tables are: EAL's own would be in small ones.
+ */
+#define _GNU_SOURCE /* cores */
+#include "input.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <rte_acl.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_fib.h>
+#include <rte_hash.h>
+#include <rte_hash_crc.h>
+#include <rte_malloc.h>
+
+static void __attribute__((noreturn, format(printf, 1, 2))) fail(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+    exit(1);
+}
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+enum { HUGE_PAGE = 2 << 20 };
+
+/* Memory that sgfast's side of the comparison would have, too. */
+static void *memory(size_t size)
+{
+    void *made = NULL;
+    size = (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    if (posix_memalign(&made, HUGE_PAGE, size))
+        fail("%zu bytes of memory are not there", size);
+    madvise(made, size, MADV_HUGEPAGE);
+    memset(made, 0, size);
+    return made;
+}
+
+/* Returns the socket to allocate from. */
+static int set_up(unsigned megabytes)
+{
+    char core[16];
+    char *arguments[] = {
+        "dpdk", "--no-huge", "--no-pci", "--no-shconf", "--no-telemetry", "--log-level", "error",
+        "--force-max-simd-bitwidth", "512", "-l", core, "-m", "64", NULL,
+    };
+    size_t size = (size_t)megabytes << 20;
+    cpu_set_t allowed;
+    int first = 0;
+    if (sched_getaffinity(0, sizeof allowed, &allowed))
+        fail("cores: %s", strerror(errno));
+    while (!CPU_ISSET(first, &allowed))
+        first++;
+    snprintf(core, sizeof core, "%d", first);
+    if (rte_eal_init((int)(sizeof arguments / sizeof *arguments) - 1, arguments) < 0)
+        fail("EAL: %s", rte_strerror(rte_errno));
+    /* EAL has bound itself to one core. sgfast goes where there is room, so the yardstick may, too. */
+    if (sched_setaffinity(0, sizeof allowed, &allowed))
+        fail("cores: %s", strerror(errno));
+    if (rte_malloc_heap_create("huge") || rte_malloc_heap_memory_add("huge", memory(size), size, NULL, 0, HUGE_PAGE))
+        fail("memory for DPDK: %s", rte_strerror(rte_errno));
+    return rte_malloc_heap_get_socket("huge");
+}
+
+/* The whole file, `size` bytes of it, in `memory`. */
+static void *contents(const char *path, size_t *size)
+{
+    FILE *file = fopen(path, "rb");
+    void *data;
+    long length;
+    if (file == NULL || fseek(file, 0, SEEK_END) || (length = ftell(file)) < 0)
+        fail("%s: %s", path, strerror(errno));
+    rewind(file);
+    data = memory((size_t)length + 1);
+    if (fread(data, 1, (size_t)length, file) != (size_t)length)
+        fail("%s: it cannot be read", path);
+    fclose(file);
+    *size = (size_t)length;
+    return data;
+}
+
+/* rte_acl -------------------------------------------------------------------------------------------------------------
+ *
+ * The rules of all groups are one context. Its keys are as short as can be, for rte_acl takes a step for each byte:
+ * whose rules they are and who the peer is are a byte each, found by rte_fib, once for the receiver and once for the
+ * sender. The context is of inbound rules: the rows are openers from outside, whose senders have no filter.
+ */
+enum { NOBODY = 0, MOST_GROUPS = 127, BURST = 256 };
+
+struct owner {
+    uint32_t address, group;
+};
+
+struct acl_key {
+    uint8_t group, spare[3];
+    uint8_t protocol, peer_group;
+    uint16_t dport;
+    uint32_t source;
+};
+
+enum { GROUP, PROTOCOL, PEER_GROUP, DPORT, SOURCE, FIELDS };
+
+static const struct rte_acl_field_def acl_fields[FIELDS] = {
+    {RTE_ACL_FIELD_TYPE_BITMASK, 1, GROUP, 0, offsetof(struct acl_key, group)},
+    {RTE_ACL_FIELD_TYPE_BITMASK, 1, PROTOCOL, 1, offsetof(struct acl_key, protocol)},
+    {RTE_ACL_FIELD_TYPE_BITMASK, 1, PEER_GROUP, 1, offsetof(struct acl_key, peer_group)},
+    {RTE_ACL_FIELD_TYPE_RANGE, 2, DPORT, 1, offsetof(struct acl_key, dport)},
+    {RTE_ACL_FIELD_TYPE_MASK, 4, SOURCE, 2, offsetof(struct acl_key, source)},
+};
+
+RTE_ACL_RULE_DEF(acl_rule, FIELDS);
+
+struct acl {
+    struct rte_acl_ctx *rules;
+    struct rte_fib *owners;
+    const struct header *rows;
+    size_t count;
+    int32_t *winners;
+};
+
+static const struct {
+    const char *name;
+    enum rte_acl_classify_alg number;
+} algorithms[] = {
+    {"scalar", RTE_ACL_CLASSIFY_SCALAR},         {"sse", RTE_ACL_CLASSIFY_SSE},
+    {"avx2", RTE_ACL_CLASSIFY_AVX2},             {"avx512x16", RTE_ACL_CLASSIFY_AVX512X16},
+    {"avx512x32", RTE_ACL_CLASSIFY_AVX512X32},   {"neon", RTE_ACL_CLASSIFY_NEON},
+    {"altivec", RTE_ACL_CLASSIFY_ALTIVEC},
+};
+enum { ALGORITHMS = sizeof algorithms / sizeof *algorithms };
+
+/* Rules of each group in the order they win in. */
+static struct rte_acl_ctx *build_acl(const struct rule *rules, size_t count, int socket)
+{
+    struct rte_acl_param parameters = {"rules", socket, RTE_ACL_RULE_SZ(FIELDS), (uint32_t)count};
+    struct rte_acl_config config = {.num_categories = 1, .num_fields = FIELDS};
+    struct rte_acl_ctx *context = rte_acl_create(&parameters);
+    size_t n;
+    int failed;
+    if (context == NULL)
+        fail("rte_acl_create: %s", rte_strerror(rte_errno));
+    for (n = 0; n < count; n++) {
+        const struct rule *rule = &rules[n];
+        struct acl_rule made = {.data = {1, RTE_ACL_MAX_PRIORITY - (int32_t)n, (uint32_t)rule->number + 1}};
+        made.field[GROUP].value.u8 = (uint8_t)(rule->of + 1);
+        made.field[GROUP].mask_range.u8 = 0xff;
+        if (rule->protocol < 256) {
+            made.field[PROTOCOL].value.u8 = (uint8_t)rule->protocol;
+            made.field[PROTOCOL].mask_range.u8 = 0xff;
+        }
+        if (rule->group >= 0) {
+            made.field[PEER_GROUP].value.u8 = (uint8_t)(rule->group + 1);
+            made.field[PEER_GROUP].mask_range.u8 = 0xff;
+        }
+        made.field[DPORT].value.u16 = rule->first;
+        made.field[DPORT].mask_range.u16 = rule->last;
+        made.field[SOURCE].value.u32 = rule->network;
+        made.field[SOURCE].mask_range.u32 = (uint32_t)__builtin_popcount(rule->mask);
+        if ((failed = rte_acl_add_rules(context, (const struct rte_acl_rule *)&made, 1)) != 0)
+            fail("rte_acl_add_rules: %s", rte_strerror(-failed));
+    }
+    memcpy(config.defs, acl_fields, sizeof acl_fields);
+    if ((failed = rte_acl_build(context, &config)) != 0)
+        fail("rte_acl_build: %s", rte_strerror(-failed));
+    return context;
+}
+
+static struct rte_fib *build_owners(const struct owner *owners, size_t count, int socket)
+{
+    struct rte_fib_conf config = {
+        .type = RTE_FIB_DIR24_8, .default_nh = NOBODY, .max_routes = (int)count + 1,
+        .dir24_8 = {RTE_FIB_DIR24_8_1B, (uint32_t)RTE_MAX((size_t)2, count) + 1},
+    };
+    struct rte_fib *made;
+    size_t n;
+    if (config.dir24_8.num_tbl8 > 127) /* a table for each /24; more than its entries can name are not to be had */
+        config.dir24_8.num_tbl8 = 127;
+    made = rte_fib_create("owners", socket, &config);
+    if (made == NULL)
+        fail("rte_fib_create: %s", rte_strerror(rte_errno));
+    for (n = 0; n < count; n++) {
+        if (owners[n].group >= MOST_GROUPS)
+            fail("more than %d groups", MOST_GROUPS);
+        if (rte_fib_add(made, owners[n].address, 32, owners[n].group + 1) != 0)
+            fail("rte_fib_add: no room for instance %zu", n);
+    }
+    rte_fib_select_lookup(made, RTE_FIB_LOOKUP_DEFAULT);
+    return made;
+}
+
+static double classify(const struct acl *acl, enum rte_acl_classify_alg algorithm)
+{
+    uint32_t addresses[2 * BURST], results[BURST];
+    uint64_t groups[2 * BURST];
+    struct acl_key keys[BURST] = {0};
+    const uint8_t *data[BURST];
+    size_t at, i, n;
+    double began = now();
+    for (i = 0; i < BURST; i++)
+        data[i] = (const uint8_t *)&keys[i];
+    for (at = 0; at < acl->count; at += n) {
+        const struct header *rows = acl->rows + at;
+        n = RTE_MIN((size_t)BURST, acl->count - at);
+        for (i = 0; i < n; i++) {
+            addresses[i] = big32(rows[i].destination);
+            addresses[n + i] = big32(rows[i].source);
+        }
+        rte_fib_lookup_bulk(acl->owners, addresses, groups, (int)(2 * n));
+        for (i = 0; i < n; i++) {
+            keys[i].group = (uint8_t)groups[i];
+            keys[i].protocol = rows[i].protocol;
+            keys[i].peer_group = (uint8_t)groups[n + i];
+            keys[i].dport = rte_cpu_to_be_16(rows[i].dport);
+            memcpy(&keys[i].source, rows[i].source, 4);
+        }
+        rte_acl_classify_alg(acl->rules, data, results, (uint32_t)n, 1, algorithm);
+        for (i = 0; i < n; i++)
+            acl->winners[at + i] = groups[i] == NOBODY ? -2 : (int32_t)results[i] - 1;
+    }
+    return now() - began;
+}
+
+static int can(const struct acl *acl, enum rte_acl_classify_alg algorithm)
+{
+    struct acl_key key = {0};
+    const uint8_t *data = (const uint8_t *)&key;
+    uint32_t result;
+    return rte_acl_classify_alg(acl->rules, &data, &result, 1, 1, algorithm) == 0;
+}
+
+static void serve_acl(char **paths)
+{
+    struct acl acl;
+    size_t rules_size, owners_size, rows_size, n;
+    struct rule *rules;
+    struct owner *owners;
+    char line[64];
+    double seconds;
+    int descriptor, socket = set_up(256);
+    rules = contents(paths[0], &rules_size);
+    owners = contents(paths[1], &owners_size);
+    acl.rows = contents(paths[2], &rows_size);
+    acl.count = rows_size / sizeof *acl.rows;
+    acl.rules = build_acl(rules, rules_size / sizeof *rules, socket);
+    acl.owners = build_owners(owners, owners_size / sizeof *owners, socket);
+    acl.winners = memory(acl.count * sizeof *acl.winners);
+    printf("ready");
+    for (n = 0; n < ALGORITHMS; n++)
+        if (can(&acl, algorithms[n].number))
+            printf(" %s", algorithms[n].name);
+    printf("\n");
+    fflush(stdout);
+    while (fgets(line, sizeof line, stdin) != NULL) {
+        line[strcspn(line, "\n")] = 0;
+        for (n = 0; n < ALGORITHMS && strcmp(line, algorithms[n].name); n++)
+            ;
+        if (n == ALGORITHMS)
+            fail("%s: no such algorithm", line);
+        memset(acl.winners, 0xff, acl.count * sizeof *acl.winners);
+        seconds = classify(&acl, algorithms[n].number);
+        descriptor = open(paths[3], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        for (size_t done = 0; done < acl.count * sizeof *acl.winners;) {
+            ssize_t some = write(descriptor, (char *)acl.winners + done, acl.count * sizeof *acl.winners - done);
+            if (some <= 0)
+                fail("%s: %s", paths[3], strerror(errno));
+            done += (size_t)some;
+        }
+        close(descriptor);
+        printf("%.9f\n", seconds);
+        fflush(stdout);
+    }
+}
+
+/* rte_hash ------------------------------------------------------------------------------------------------------------
+ *
+ * Keys are taken out of the capture beforehand and lie in a row, so that nothing but look-ups is measured. The table has
+ * twice as much room as there are flows, and was filled in the order in which they appear.
+ */
+struct flow_key { /* the lower address first, so that both directions are one key */
+    uint32_t address[2];
+    uint32_t ports;
+    uint32_t protocol;
+};
+_Static_assert(sizeof(struct flow_key) == 16, "a key is 16 bytes");
+
+enum { HASH_BURST = 32 };
+
+static size_t read_keys(const struct file *file, struct flow_key *keys)
+{
+    const uint8_t *frame, *ip;
+    size_t at = FILE_HEADER, count = 0;
+    uint32_t length, source, destination;
+    while ((frame = next_frame(file, &at, &length)) != NULL) {
+        if (length < ETHERNET + 40 || big16(frame + 12) != 0x0800)
+            fail("packet %zu is none of IPv4", count + 1);
+        if (keys != NULL) {
+            struct flow_key *key = &keys[count];
+            ip = frame + ETHERNET;
+            key->address[0] = big32(ip + 12), key->address[1] = big32(ip + 16);
+            source = big16(ip + 20), destination = big16(ip + 22);
+            key->ports = source << 16 | destination;
+            if (key->address[0] > key->address[1]) {
+                key->address[0] = big32(ip + 16), key->address[1] = big32(ip + 12);
+                key->ports = destination << 16 | source;
+            }
+            key->protocol = ip[9];
+        }
+        count++;
+    }
+    return count;
+}
+
+/* The sum of the places where the keys were found; UINT64_MAX if one was not. */
+static uint64_t look_up(const struct rte_hash *table, const struct flow_key *keys, size_t count)
+{
+    const void *burst[HASH_BURST];
+    int32_t places[HASH_BURST];
+    uint64_t sum = 0, missed = 0;
+    size_t at, i, n;
+    for (at = 0; at < count; at += n) {
+        n = RTE_MIN((size_t)HASH_BURST, count - at);
+        for (i = 0; i < n; i++)
+            burst[i] = &keys[at + i];
+        rte_hash_lookup_bulk(table, burst, (uint32_t)n, places);
+        for (i = 0; i < n; i++) {
+            missed |= places[i] < 0;
+            sum += (uint64_t)(int64_t)places[i];
+        }
+    }
+    return missed ? UINT64_MAX : sum;
+}
+
+static void serve_hash(char **arguments)
+{
+    uint64_t flows = strtoull(arguments[1], NULL, 10), expected = 0;
+    /* A bucket of 8 signatures and places takes 64 bytes, a key and its data 32, a free place 4; powers of two. */
+    int socket = set_up((unsigned)(flows * 2 * 2 * 64 >> 20) + 64);
+    struct rte_hash_parameters parameters = {
+        .name = "flows", .entries = (uint32_t)RTE_MAX((uint64_t)64, 2 * flows), .key_len = sizeof(struct flow_key),
+        .hash_func = rte_hash_crc, .socket_id = socket,
+    };
+    struct rte_hash *table;
+    struct flow_key *keys;
+    struct file file;
+    size_t count, n;
+    char line[64];
+    double began;
+    int32_t place;
+    if (map_file(arguments[0], &file) < 0)
+        fail("%s: it cannot be mapped", arguments[0]);
+    count = read_keys(&file, NULL);
+    keys = memory(count * sizeof *keys);
+    read_keys(&file, keys);
+    munmap((void *)file.data, file.size);
+    table = rte_hash_create(&parameters);
+    if (table == NULL)
+        fail("rte_hash_create: %s", rte_strerror(rte_errno));
+    for (n = 0; n < count; n++) {
+        if ((place = rte_hash_add_key(table, &keys[n])) < 0)
+            fail("rte_hash_add_key: %s", rte_strerror(-place));
+        expected += (uint64_t)place;
+    }
+    if ((uint64_t)rte_hash_count(table) != flows)
+        fail("%d flows, not %" PRIu64, rte_hash_count(table), flows);
+    printf("ready lookup %zu\n", count);
+    fflush(stdout);
+    while (fgets(line, sizeof line, stdin) != NULL) {
+        began = now();
+        if (look_up(table, keys, count) != expected)
+            fail("a packet was given another flow than its own");
+        printf("%.9f\n", now() - began);
+        fflush(stdout);
+    }
+}
+
+int main(int count, char **arguments)
+{
+    if (count == 6 && strcmp(arguments[1], "acl") == 0)
+        serve_acl(arguments + 2);
+    else if (count == 4 && strcmp(arguments[1], "hash") == 0)
+        serve_hash(arguments + 2);
+    else
+        fail("usage: dpdk acl RULES OWNERS HEADERS WINNERS | dpdk hash CAPTURE FLOWS");
+    return 0;
+}

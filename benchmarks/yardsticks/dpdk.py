@@ -1,0 +1,137 @@
+"""DPDK's packet classifier and its hash table, in a process of their own (``dpdk.c``)."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast import HEADER_DTYPE
+from sgfast.policy.model import Policy
+
+from . import Missing, compiled, inbound_rules
+
+SOURCE = Path(__file__).with_name("dpdk.c")
+FLAGS = ("-O3", "-std=gnu11", "-Wall", "-Wextra")
+
+
+class Classifier(NamedTuple):
+    """rte_acl, in the variants that DPDK has for this CPU."""
+
+    process: _Process
+    winners_file: Path
+
+    @property
+    def variants(self) -> Sequence[str]:
+        return self.process.measures
+
+    def match(self, variant: str) -> float:
+        return self.process.seconds(variant)
+
+    def winners(self) -> NDArray[np.int32]:
+        """Of the last time: the number of the rule for each row, or -1; -2 where the destination is no instance."""
+        return np.fromfile(self.winners_file, dtype=np.int32)
+
+
+class FlowTable(NamedTuple):
+    """rte_hash, filled with the flows of a capture."""
+
+    process: _Process
+
+    def look_up(self) -> float:
+        """Each packet's flow. It ends the process if that is another than when it was filled."""
+        return self.process.seconds("lookup")
+
+
+class Dpdk:
+    """The program, built in ``folder``. Raises Missing."""
+
+    def __init__(self, folder: Path) -> None:
+        if shutil.which("pkg-config") is None:
+            raise Missing("pkg-config is not installed")
+        self.version = _pkg_config("--modversion")[0]
+        self._folder = folder
+        self._program = compiled(SOURCE, folder / "dpdk", [*FLAGS, *_pkg_config("--cflags")], _pkg_config("--libs"))
+
+    @contextmanager
+    def classifier(self, policy: Policy, headers: NDArray[Any]) -> Iterator[Classifier]:
+        """For policies of ``workload.make_policy``, and openers from outside."""
+        assert headers.dtype == HEADER_DTYPE
+        groups = {group.name: number for number, group in enumerate(policy.security_groups)}
+        owners = [(int(i.addresses[0].network_address), groups[i.security_groups[0]]) for i in policy.instances]
+        with tempfile.TemporaryDirectory(dir=self._folder) as name:
+            rules, owned, rows, winners = (Path(name) / part for part in ("rules", "owners", "headers", "winners"))
+            inbound_rules(policy)[0].tofile(rules)
+            np.array(owners, dtype="<u4").tofile(owned)
+            headers.tofile(rows)
+            with self._process("acl", rules, owned, rows, winners) as process:
+                yield Classifier(process, winners)
+
+    @contextmanager
+    def flow_table(self, capture: Path, flows: int) -> Iterator[FlowTable]:
+        """For captures of IPv4. ``flows``: how many there are."""
+        with self._process("hash", capture, str(flows)) as process:
+            yield FlowTable(process)
+
+    @contextmanager
+    def _process(self, *arguments: str | Path) -> Iterator[_Process]:
+        process = _Process([self._program, *arguments], self._folder)
+        try:
+            yield process
+        finally:
+            process.close()
+
+
+class _Process:
+    """``dpdk.c``, waiting to be told what to measure: it rests while others are measured."""
+
+    def __init__(self, command: Sequence[str | Path], folder: Path) -> None:
+        # Otherwise EAL leaves files behind, wherever the system keeps those of running programs.
+        environment = {**os.environ, "RUNTIME_DIRECTORY": str(folder)}
+        self._errors = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment
+        )
+        try:
+            ready, *self.measures = self._answer().split() or [""]
+        except ValueError as error:
+            self.close()
+            raise Missing(str(error)) from None
+        assert ready == "ready"
+
+    def seconds(self, measure: str) -> float:
+        assert self._process.stdin is not None
+        self._process.stdin.write(measure + "\n")
+        self._process.stdin.flush()
+        return float(self._answer())
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            status = self._process.wait()
+            self._errors.seek(0)
+            said = self._errors.read().decode(errors="replace").strip()
+            raise ValueError(f"DPDK's process ended with status {status}: {said or 'it said nothing'}")
+        return line
+
+    def close(self) -> None:
+        with self._process:  # closes its input, and waits for its end
+            pass
+        self._errors.close()
+
+
+def _pkg_config(what: str) -> list[str]:
+    asked = subprocess.run(["pkg-config", what, "libdpdk"], capture_output=True, text=True)
+    if asked.returncode:
+        raise Missing("libdpdk-dev is not installed")
+    return shlex.split(asked.stdout)
