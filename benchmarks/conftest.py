@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from measure import Results, load_average, machine, software, table
+import ratios
+import report
+from measure import Results, load_average, machine, python_packages, software, table
 from workload import Capture, Family, Workload, make_capture, make_policy
 from yardsticks import Loops, Missing
 from yardsticks.dpdk import Dpdk
@@ -53,7 +55,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--capture-dir",
         type=Path,
-        help="keep captures here (some 5 GB) and use them again; otherwise each is deleted after its use",
+        help="keep captures here (some 16 GB) and use them again; otherwise each is deleted after its use",
+    )
+    group.addoption("--results", type=Path, metavar="DIR", help="write RESULTS.md, results.json and a plot into it")
+    group.addoption(
+        "--record-ratios",
+        type=Path,
+        nargs="?",
+        const=ratios.FILE,
+        metavar="FILE",
+        help="write ratios to the floor loop, for the tests to compare with (default: benchmarks/ratios.json)",
     )
 
 
@@ -144,22 +155,34 @@ def maker(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    lines = list(table(config.stash[_RESULTS]))
+    results = config.stash[_RESULTS]
+    lines = list(table(results))
     if not lines:
         return
     option = config.option
     began, load = config.stash[_BEGAN]
-    terminalreporter.section("sgfast benchmarks")
-    terminalreporter.line(machine())
-    terminalreporter.line(
-        f"{software()}; load average {load:.1f} before, {load_average():.1f} after; "
-        f"{time.monotonic() - began:.0f} s"
-    )
-    terminalreporter.line(f"pytest {shlex.join(config.invocation_params.args)}")
-    terminalreporter.line(
+    options = {name: getattr(option, name) for name in ("packets", "instances", "rounds", "seed")}
+    facts = {
+        "machine": machine(),
+        "software": {"sgfast": software(), **python_packages(), **results.versions},
+        "load_average": [load, load_average()],
+        "seconds": time.monotonic() - began,
+        "command": f"pytest {shlex.join(config.invocation_params.args)}",
+        "options": options,
+    }
+    head = [
+        facts["machine"],
+        f"{software()}; load average {load:.1f} before, {load_average():.1f} after; {facts['seconds']:.0f} s",
+        ", ".join(f"{name} {version}" for name, version in list(facts["software"].items())[1:]),
+        facts["command"],
         f"{option.packets:,} packets, {option.instances:,} instances, seed {option.seed}; "
-        f"median, lowest and highest of {option.rounds} rounds"
-    )
-    terminalreporter.line("a/b: a's time over b's, median of the same rounds, ± half of their range")
-    for line in lines:
+        f"median, lowest and highest of {option.rounds} rounds",
+        "a/b: a's time over b's, median of the same rounds, ± half of their range",
+    ]
+    terminalreporter.section("sgfast benchmarks")
+    for line in (*head, *lines):
         terminalreporter.line(line)
+    if option.results is not None:
+        report.write(results, option.results, head, lines[1:], facts)
+    if option.record_ratios is not None:
+        ratios.record(results, options, option.record_ratios)

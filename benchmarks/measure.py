@@ -13,7 +13,9 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +274,15 @@ def machine() -> str:
 
 def software() -> str:
     return f"sgfast {__version__}{_commit()}, {platform.python_implementation()} {platform.python_version()}"
+
+
+def python_packages() -> dict[str, str]:
+    """Versions of those that take part, if they are there."""
+    found = {}
+    for name in ("NumPy", "dpkt", "pytricia", "py-radix"):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def load_average() -> float:

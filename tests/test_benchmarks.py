@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 import shutil
@@ -168,20 +169,28 @@ def test_the_clock_counts_only_what_work_says(monkeypatch: pytest.MonkeyPatch) -
     assert measure.clock() - began == pytest.approx(2.0)
 
 
-@pytest.mark.skipif(
+needs_compiler = pytest.mark.skipif(
     shutil.which(os.environ.get("CC", "cc").split()[0]) is None, reason="the yardsticks need a C compiler"
 )
-def test_all_benchmarks_run_and_report(tmp_path: Path) -> None:
-    pytest.importorskip("pytest_benchmark")
-    figures = tmp_path / "figures.json"
-    command = [
-        sys.executable, "-m", "pytest", str(BENCHMARKS), "-p", "no:cacheprovider", "--packets", "1000", "--rounds", "1",
-        "--instances", "200", f"--benchmark-json={figures}", f"--basetemp={tmp_path / 'run'}",
-    ]  # fmt: skip
+
+
+def run_benchmarks(*arguments: str | Path) -> str:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, arguments)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "COLUMNS": "100"})
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "skipped" not in run.stdout
-    table = run.stdout[run.stdout.index("sgfast benchmarks") :].splitlines()
+    return run.stdout
+
+
+@needs_compiler
+def test_all_benchmarks_run_and_report(tmp_path: Path) -> None:
+    pytest.importorskip("pytest_benchmark")
+    figures, results = tmp_path / "figures.json", tmp_path / "results"
+    said = run_benchmarks(
+        BENCHMARKS, "--packets", "1000", "--rounds", "1", "--instances", "200", f"--benchmark-json={figures}",
+        f"--basetemp={tmp_path / 'run'}", "--results", results,
+    )  # fmt: skip
+    assert "skipped" not in said
+    table = said[said.index("sgfast benchmarks") :].splitlines()
     assert max(len(line) for line in table if not line.startswith("pytest ")) <= 100
     benchmarks = json.loads(figures.read_text())["benchmarks"]
     assert sum("::test_replay[" in one["fullname"] for one in benchmarks) == 3 * len(NAMES) - 1 - 2 * 4
@@ -194,3 +203,68 @@ def test_all_benchmarks_run_and_report(tmp_path: Path) -> None:
         # pytest-benchmark was given the seconds that the table shows, and its own call beside them.
         assert one["stats"]["median"] / extra["items"] * {"ns": 1e9, "ms": 1e3}[unit] > median * 0.999
     assert not list((tmp_path / "run").rglob("*.pcap"))
+    written = json.loads((results / "results.json").read_text())
+    check_results(written, benchmarks)
+    kept = (results / "RESULTS.md").read_text()
+    assert all(line in kept for line in table[1:] if line.startswith("  "))
+    assert (results / "results.svg").exists() == (importlib.util.find_spec("matplotlib") is not None)
+
+
+#: Yardsticks of the table by what they need, which CI installs.
+OPTIONAL = {
+    "rte_acl": lambda: has_package("libdpdk"),
+    "rte_hash": lambda: has_package("libdpdk"),
+    "tcpdump": lambda: shutil.which("tcpdump") is not None,
+    "py-radix": lambda: importlib.util.find_spec("radix") is not None,
+}
+
+
+def has_package(name: str) -> bool:
+    return shutil.which("pkg-config") is not None and not subprocess.run(["pkg-config", "--exists", name]).returncode
+
+
+def check_results(written: dict[str, Any], benchmarks: list[Any]) -> None:
+    """What pytest-benchmark was told is there, and each yardstick is measured or its absence is said."""
+    rows = {row["test"]: row for section in written["sections"] for row in section["rows"]}
+    assert set(rows) == {one["name"] for one in benchmarks}
+    for one in benchmarks:
+        assert set(rows[one["name"]]["ratios"]) == set(one["extra_info"]["ratios"])
+    measured = {name for row in rows.values() for name in row["yardsticks"]}
+    named = {name for names in written["missing"] for name in names.split(", ")}
+    for name, there in OPTIONAL.items():
+        assert (name in measured) == there() != (name in named), written["missing"]
+
+
+def test_only_a_ratio_that_has_doubled_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import ratios
+
+    before = {"kept": 8.0, "slower": 8.0, "doubled": 8.0, "gone": 8.0}
+    now = {"kept": 8.0, "slower": 15.9, "doubled": 16.1, "new": 100.0}
+    assert list(ratios.grown(before, now)) == ["doubled: 16.10 times the floor, 8.00 when recorded"]
+    assert list(ratios.grown({}, now)) == []
+
+
+@needs_compiler
+def test_no_ratio_to_the_floor_has_doubled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("pytest_benchmark")
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import ratios
+
+    record = ratios.recorded()
+    before = record["ratios"]
+    if not before:
+        pytest.skip("no ratios are recorded in benchmarks/ratios.json")
+    options = [f"--{name}={value}" for name, value in record["options"].items()]
+    now: dict[str, float] = {}
+    slower: list[str] = []
+    for attempt in range(3):  # another process may have had the core
+        file = tmp_path / f"{attempt}.json"
+        tests = [f"{BENCHMARKS / 'test_replay.py'}::{name}" for name in before]
+        run_benchmarks(*tests, *options, "--python-packets=1000", f"--record-ratios={file}")
+        for name, ratio in ratios.recorded(file)["ratios"].items():
+            now[name] = min(ratio, now.get(name, ratio))
+        slower = list(ratios.grown(before, now))
+        if not slower:
+            return
+    pytest.fail("\n".join(slower))
