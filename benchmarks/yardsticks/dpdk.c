@@ -68,7 +68,7 @@ static int set_up(unsigned megabytes)
         "dpdk", "--no-huge", "--no-pci", "--no-shconf", "--no-telemetry", "--log-level", "error",
         "--force-max-simd-bitwidth", "512", "-l", core, "-m", "64", NULL,
     };
-    size_t size = (size_t)megabytes << 20;
+    size_t size = ((size_t)megabytes << 20) / HUGE_PAGE * HUGE_PAGE + HUGE_PAGE; /* whole pages */
     cpu_set_t allowed;
     int first = 0;
     if (sched_getaffinity(0, sizeof allowed, &allowed))
@@ -193,12 +193,15 @@ static struct rte_fib *build_owners(const struct owner *owners, size_t count, in
 {
     struct rte_fib_conf config = {
         .type = RTE_FIB_DIR24_8, .default_nh = NOBODY, .max_routes = (int)count + 1,
-        .dir24_8 = {RTE_FIB_DIR24_8_1B, (uint32_t)RTE_MAX((size_t)2, count) + 1},
     };
     struct rte_fib *made;
+    uint32_t tables = 1; /* one for each /24, as the addresses are in order */
     size_t n;
-    if (config.dir24_8.num_tbl8 > 127) /* a table for each /24; more than its entries can name are not to be had */
-        config.dir24_8.num_tbl8 = 127;
+    for (n = 0; n < count; n++)
+        tables += n == 0 || owners[n].address >> 8 != owners[n - 1].address >> 8;
+    config.dir24_8.num_tbl8 = tables;
+    /* Its cells are as small as can be, for it is large. Seven bits name a table. */
+    config.dir24_8.nh_sz = tables < 128 ? RTE_FIB_DIR24_8_1B : RTE_FIB_DIR24_8_2B;
     made = rte_fib_create("owners", socket, &config);
     if (made == NULL)
         fail("rte_fib_create: %s", rte_strerror(rte_errno));
