@@ -60,7 +60,8 @@ class Dpdk:
             raise Missing("pkg-config is not installed")
         self.version = _pkg_config("--modversion")[0]
         self._folder = folder
-        self._program = compiled(SOURCE, folder / "yardstick", [*FLAGS, *_pkg_config("--cflags")], _pkg_config("--libs"))
+        before, after = [*FLAGS, *_pkg_config("--cflags")], _pkg_config("--libs")
+        self._program = compiled(SOURCE, folder / "yardstick", before, after)
 
     @contextmanager
     def classifier(self, policy: Policy, headers: NDArray[Any]) -> Iterator[Classifier]:
