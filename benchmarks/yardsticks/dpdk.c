@@ -4,7 +4,8 @@
  *   dpdk hash CAPTURE FLOWS                   rte_hash: the flow of each packet, in the order of the capture
  *
  * It says `ready` and what it can do on this CPU, then does what each line of its input says, for all rows or packets
- * once, answers with the seconds that took, and ends with its input. What went wrong is said on stderr, and the status is 1.
+ * once, answers with the seconds that took, and ends with its input. What went wrong is said on stderr, and the status is 1,
+ * or 2 if an answer is wrong.
  *
  * It needs no root, no huge pages set aside and no device. What DPDK allocates comes from memory that it is given here,
  * in transparent huge pages as far as the kernel gives them, as sgfast's tables are: EAL's own would be in small ones.
@@ -29,15 +30,19 @@
 #include <rte_hash_crc.h>
 #include <rte_malloc.h>
 
-static void __attribute__((noreturn, format(printf, 1, 2))) fail(const char *format, ...)
+enum { UNABLE = 1, WRONG = 2 };
+
+static void __attribute__((noreturn, format(printf, 2, 3))) end(int status, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
     vfprintf(stderr, format, arguments);
     va_end(arguments);
     fputc('\n', stderr);
-    exit(1);
+    exit(status);
 }
+
+#define fail(...) end(UNABLE, __VA_ARGS__)
 
 static double now(void)
 {
@@ -388,13 +393,13 @@ static void serve_hash(char **arguments)
         expected += (uint64_t)place;
     }
     if ((uint64_t)rte_hash_count(table) != flows)
-        fail("%d flows, not %" PRIu64, rte_hash_count(table), flows);
+        end(WRONG, "%d flows, not %" PRIu64, rte_hash_count(table), flows);
     printf("ready lookup %zu\n", count);
     fflush(stdout);
     while (fgets(line, sizeof line, stdin) != NULL) {
         began = now();
         if (look_up(table, keys, count) != expected)
-            fail("a packet was given another flow than its own");
+            end(WRONG, "a packet was given another flow than its own");
         printf("%.9f\n", now() - began);
         fflush(stdout);
     }

@@ -92,6 +92,16 @@ class Dpdk:
             process.close()
 
 
+#: dpdk.c's status when an answer is wrong, rather than none to be had.
+_WRONG = 2
+
+
+class _Ended(Exception):
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
 class _Process:
     """``dpdk.c``, waiting to be told what to measure: it rests while others are measured."""
 
@@ -103,9 +113,11 @@ class _Process:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment
         )
         try:
-            ready, *self.measures = self._answer().split() or [""]
-        except ValueError as error:
+            ready, *self.measures = self._answer().split()
+        except _Ended as error:
             self.close()
+            if error.status == _WRONG:
+                raise
             raise Missing(str(error)) from None
         assert ready == "ready"
 
@@ -122,7 +134,7 @@ class _Process:
             status = self._process.wait()
             self._errors.seek(0)
             said = self._errors.read().decode(errors="replace").strip()
-            raise ValueError(f"DPDK's process ended with status {status}: {said or 'it said nothing'}")
+            raise _Ended(status, f"DPDK's process ended with status {status}: {said or 'it said nothing'}")
         return line
 
     def close(self) -> None:
