@@ -92,6 +92,14 @@ def main() -> None:
 @click.option("--connections", metavar="FILE", help="Write one JSON object a line for each connection, as it ends.")
 @_format_option
 @click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Threads that judge, 1 to 64; results are the same. It pays with many connections (hundred thousands).",
+)
+@click.option(
     "--fail-on", type=click.Choice(["denied"]), help="Exit with 1 if some packet was denied (moot ones do not count)."
 )
 @click.option(
@@ -115,6 +123,7 @@ def replay(
     verdicts: str | None,
     connections: str | None,
     form: Literal["text", "json"],
+    jobs: int,
     fail_on: str | None,
     engine: Literal["fast", "reference"],
 ) -> None:
@@ -131,6 +140,8 @@ def replay(
 
     if engine == "reference" and (snapshot is not None or resume is not None):
         raise click.UsageError("--snapshot and --resume need --engine fast: the reference model has no snapshots")
+    if engine == "reference" and jobs != 1:
+        raise click.UsageError("--jobs needs --engine fast: the reference model judges alone")
     if resume == "-":
         raise click.UsageError("--resume needs a file: a snapshot is not read from standard input")
 
@@ -147,7 +158,7 @@ def replay(
         state_output = None if snapshot is None else stack.enter_context(open_output(snapshot))
         result = _replay(
             policy, captures, changes, resume, state_output, packet_output, flow_output, report_name, mode, midstream,
-            vpc, engine,
+            vpc, engine, jobs,
         )  # fmt: skip
         raise_arrived()
         outputs = [output for output in (packet_output, flow_output, state_output) if output is not None]
@@ -176,6 +187,7 @@ def _replay(
     midstream: Midstream,
     vpc: str | None,
     engine: Literal["fast", "reference"],
+    jobs: int,
 ) -> ReplayResult:
     from sgfast.replaying import replay as run_replay
     from sgfast.report.connections import ConnectionLines
@@ -207,6 +219,7 @@ def _replay(
             changes=changes,
             resume=resume,
             snapshot=state_output,
+            jobs=jobs,
         )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.compiler import CompiledPolicy, Compiler, Numbering
-from sgfast.core.dataplane import HEADER_DTYPE, RESULT_DTYPE, DataPlane
+from sgfast.core.dataplane import HEADER_DTYPE, MAX_JOBS, RESULT_DTYPE, DataPlane
 from sgfast.core.frames import FrameBatch
 from sgfast.policy.change_file import MAX_TIME_NS
 from sgfast.policy.changes import Change, RemoveInstance, apply_changes
@@ -137,18 +137,27 @@ def timeouts_ns(timeouts: Timeouts) -> tuple[int, ...]:
     )  # fmt: skip
 
 
+def check_jobs(jobs: int) -> None:
+    """ValueError for a number of threads that cannot be."""
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or not 1 <= jobs <= MAX_JOBS:
+        raise ValueError(f"jobs is 1 to {MAX_JOBS}, not {jobs!r:.80}")
+
+
 class Engine:
     """Judges packets by a policy, remembering connections.
 
     ``policy``: a :class:`Policy`, or the path of a document. ``mode``: ``"verbatim"`` judges every packet as given,
     ``"causal"`` also knows what could not have followed a denied opener (SPEC 9.2). ``midstream``: what becomes of TCP
     packets of unknown connections (SPEC 9.3). ``vpc``: the VPC whose addresses the packets carry; None sees all of
-    them (SPEC 7.1). ``keep_flows`` and ``reporting`` are for replays, ``numbering`` goes on with the numbers of an
+    them (SPEC 7.1). ``jobs``: how many threads judge, 1 to 64; results are the same for any number, unless the
+    connection table is full (or one of the report's: a million denied attempts, 65,536 lines of a list): which are
+    forgotten for want of room then differs. With more than one, ``process`` and whatever asks for results waits for all
+    of them. ``keep_flows`` and ``reporting`` are for replays, ``numbering`` goes on with the numbers of an
     earlier engine.
 
     Raises PolicyError for a policy that cannot be used, ValueError for an unknown option. One engine may be shared by
     threads: calls take turns, without the GIL. A child of ``fork`` may use its copy only if no thread was in a call at
-    that moment.
+    that moment, and with one job. MemoryError if there is no room for tables or threads.
     """
 
     def __init__(
@@ -162,11 +171,13 @@ class Engine:
         reporting: bool = False,
         hash_key: Sequence[int] | None = None,
         numbering: Numbering | None = None,
+        jobs: int = 1,
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode is {' or '.join(MODES)}, not {mode!r}")
         if midstream not in MIDSTREAMS:
             raise ValueError(f"midstream is {', '.join(MIDSTREAMS)}, not {midstream!r}")
+        check_jobs(jobs)
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self.vpc = vpc
         self._compiler = Compiler(vpc, numbering)
@@ -186,6 +197,7 @@ class Engine:
             keep_flows=keep_flows,
             reporting=reporting,
             secret=hash_key,
+            jobs=jobs,
         )
 
     @property

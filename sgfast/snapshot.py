@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from sgfast.capture.names import printable
 from sgfast.compiler import Numbering
 from sgfast.core.snapshot import load_plane, save_plane
-from sgfast.engine import Engine, Midstream, Mode
+from sgfast.engine import Engine, Midstream, Mode, check_jobs
 from sgfast.errors import PolicyError, SnapshotError
 from sgfast.output import open_output
 from sgfast.policy.model import Instance, Policy, Rule
 from sgfast.policy.plain import from_plain, to_plain
 
 #: Counts up whenever what is written changes its meaning.
-FORMAT = 2
+FORMAT = 3
 #: Bytes of JSON: a policy of some million instances.
 _LONGEST_ABOUT = 1 << 30
 
@@ -95,17 +95,18 @@ class _Writer(io.RawIOBase):
         return len(data)
 
 
-def load_snapshot(path: str | os.PathLike[str]) -> Engine:
+def load_snapshot(path: str | os.PathLike[str], *, jobs: int = 1) -> Engine:
     """The engine that ``save_snapshot`` wrote to ``path``, in this process or another.
 
-    It goes on as if it had never stopped. Raises SnapshotError for a file that is no snapshot, is damaged, or is of
-    another format.
+    It goes on as if it had never stopped, with ``jobs`` threads (``Engine``). Raises SnapshotError for a file that is
+    no snapshot, is damaged, or is of another format.
     """
-    return read_snapshot(path).engine
+    return read_snapshot(path, jobs=jobs).engine
 
 
-def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
+def read_snapshot(path: str | os.PathLike[str], *, jobs: int = 1) -> Snapshot:
     """As ``load_snapshot``, with the replay's part."""
+    check_jobs(jobs)
     name = printable(os.fsdecode(path))
     about, arrays = _read(path, name)
     if about.get("format") != FORMAT:
@@ -114,7 +115,7 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
             f"{FORMAT}: replay from the beginning"
         )
     try:
-        return _restore(about, arrays)
+        return _restore(about, arrays, jobs)
     except _MISFITS as error:
         what = f"{type(error).__name__} " if isinstance(error, KeyError | AttributeError) else ""
         raise SnapshotError(f"{name}: is no snapshot that can be used: {printable(what + str(error))[:200]}") from error
@@ -164,7 +165,7 @@ def _array(data: IO[bytes], size: int) -> NDArray[Any]:
     return np.frombuffer(content, dtype=dtype)
 
 
-def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Snapshot:
+def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]], jobs: int) -> Snapshot:
     if about["mode"] not in get_args(Mode) or about["midstream"] not in get_args(Midstream):
         raise ValueError("an option is none")
     policy = from_plain(Policy, about["policy"])
@@ -184,6 +185,7 @@ def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Snapshot
         keep_flows=from_plain(bool, about["keep_flows"]),
         reporting=from_plain(bool, about["reporting"]),
         numbering=numbering,
+        jobs=jobs,
     )
     load_plane(engine.dataplane, about["plane"], arrays)
     if not isinstance(about["replay"], dict):

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint16_t
 from libc.string cimport memset
 
-from sgfast.core.conntrack cimport SIDE_DENIED, FlowRow
+from sgfast.core.conntrack cimport SIDE_DENIED, FlowRow, Table
 from sgfast.core.intrinsics cimport be32
 from sgfast.core.judge cimport Passage, find_owners
 from sgfast.core.rows cimport spell_peer
@@ -51,11 +51,11 @@ cdef Tally* tally_of(Plane* plane, const FlowRow* row, TallyRow* key) noexcept n
     return tally
 
 
-cdef void tally_rows(Plane* plane, Table* t, Py_ssize_t* tallied) noexcept nogil:
+cdef void tally_rows(Plane* plane, Table* t) noexcept nogil:
     # A few at a time: where each is counted is a cache miss.
     cdef TallyRow keys[16]
     cdef Tally* tallies[16]
-    cdef Py_ssize_t i = tallied[0]
+    cdef Py_ssize_t i = t.tallied
     cdef int found, n
     while i < t.ended_count:
         found = 0
@@ -69,4 +69,10 @@ cdef void tally_rows(Plane* plane, Table* t, Py_ssize_t* tallied) noexcept nogil
             count(tallies[n], &keys[n], 0)
     if not t.keep_flows:
         t.ended_count = 0
-    tallied[0] = t.ended_count
+    t.tallied = t.ended_count
+
+
+cdef void tally_ended(Plane* plane) noexcept nogil:
+    if plane.reporting:
+        tally_rows(plane, &plane.table)
+        tally_rows(plane, &plane.attempts)

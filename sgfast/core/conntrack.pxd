@@ -80,6 +80,7 @@ cdef packed struct Ends:
 
 # One ended tuple, for the reports.
 cdef packed struct FlowRow:
+    uint64_t number         # of its first packet; 0 where flows are not kept
     int64_t first_ns
     int64_t last_ns
     uint64_t bytes[2]       # from the initiator, from the responder
@@ -116,6 +117,7 @@ cdef struct Table:
     FlowRow* ended
     Py_ssize_t ended_count
     Py_ssize_t ended_capacity
+    Py_ssize_t tallied      # of them, those that the report's tallies know
     uint64_t ended_lost     # could not be reported: no memory
     uint64_t evicted        # for want of room: with a connection on some side
     uint64_t moot_evicted   # likewise, with nothing but the mark of a denied opener
@@ -209,5 +211,8 @@ cdef void note_reply(Table* t, uint32_t slot, int side, bint reset) noexcept nog
 cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil
 cdef void mark_opener(Table* t, uint32_t slot) noexcept nogil
 cdef void count_packet(Table* t, uint32_t slot, const Packet* p) noexcept nogil
+# Of each live tuple the number of its first packet, where flows are kept, and `where` | its slot; how many there are.
+cdef uint32_t list_living(const Table* t, uint64_t where, uint64_t* out) noexcept nogil
+cdef void report_slot(Table* t, uint32_t slot, int64_t now) noexcept nogil
 # Reports live tuples from slot `first` on, until about `most` were; returns where to go on, NO_SLOT: nowhere.
 cdef uint32_t report_living(Table* t, int64_t now, uint32_t first, uint32_t most) noexcept nogil

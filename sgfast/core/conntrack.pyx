@@ -314,6 +314,7 @@ cdef void begin_tuple(
     if not t.keep_flows:
         return
     flow = flow_at(&t.slab, slot)
+    flow.number = p.number
     flow.first_ns = p.time_ns
     flow.last_ns = p.time_ns
     flow.initiator_high = initiator_high
@@ -378,25 +379,22 @@ cdef void rearm(Table* t, uint32_t slot) noexcept nogil:
     expect_end(t, slot, latest)
 
 
-cdef void settle(Table* t, uint32_t slot, int64_t now) noexcept nogil:
-    # A disarmed entry whose bucket is due: it ended, or was prolonged meanwhile.
+cdef void settle(Table* t, uint32_t slot, int64_t now, bint early) noexcept nogil:
+    # A disarmed entry whose bucket is due: it ended, or was prolonged meanwhile. Unless `early`, what ends in a tick is
+    # given back when that is over, so that this does not depend on how often the wheel was moved on (workers.pxd).
     cdef Entry* e = entry_at(&t.slab, slot)
-    cdef int64_t latest
-    if not e.marks & TUPLE_LIVE:
-        if e.marks & OPENER_SEEN and now < t.marks_until:
-            arm(&t.wheel, &t.slab, slot, t.marks_until)
-            return
-        leave_marks(t, slot)
-        drop_key(t, slot)
-        return
-    latest = latest_deadline(e)
-    if now >= latest:
+    cdef bint live = e.marks & TUPLE_LIVE
+    cdef int64_t until = latest_deadline(e) if live else t.marks_until
+    if (live or e.marks & OPENER_SEEN) and (now < until or (tick_of(until) >= t.wheel.tick and not early)):
+        arm(&t.wheel, &t.slab, slot, until)
+    elif live:
         end_tuple(t, slot, now, SIDE_TIMEOUT)
     else:
-        arm(&t.wheel, &t.slab, slot, latest)
+        leave_marks(t, slot)
+        drop_key(t, slot)
 
 
-cdef void settle_all(Table* t, uint32_t chain, int64_t now) noexcept nogil:
+cdef void settle_all(Table* t, uint32_t chain, int64_t now, bint early) noexcept nogil:
     # By the dozen: the index line an entry is taken from is a cache miss, which another one's can hide.
     cdef uint32_t slots[16]
     cdef int count, i
@@ -410,13 +408,13 @@ cdef void settle_all(Table* t, uint32_t chain, int64_t now) noexcept nogil:
             count += 1
             chain = e.wheel_next
         for i in range(count):
-            settle(t, slots[i], now)
+            settle(t, slots[i], now, early)
 
 
 cdef void sweep(Table* t, int64_t now) noexcept nogil:
     cdef uint64_t tick = tick_of(now)
     if tick > t.wheel.tick:
-        settle_all(t, advance(&t.wheel, &t.slab, tick), now)
+        settle_all(t, advance(&t.wheel, &t.slab, tick), now, False)
 
 
 cdef bint evictable(const Entry* e, int64_t now) noexcept nogil:
@@ -448,7 +446,7 @@ cdef void end_expired(Table* t, int64_t now) noexcept nogil:
     cdef uint32_t slot
     cdef int64_t latest
     if heap.tick != t.wheel.tick and not fill_expiry(t):
-        settle_all(t, take_bucket(&t.wheel, &t.slab, <uint32_t>(t.wheel.tick & (WHEEL_SLOTS - 1)), NO_SLOT), now)
+        settle_all(t, take_bucket(&t.wheel, &t.slab, <uint32_t>(t.wheel.tick & (WHEEL_SLOTS - 1)), NO_SLOT), now, True)
         return
     while heap.count and heap.items[0].deadline <= now:
         slot = pop_expiry(heap)
@@ -482,6 +480,21 @@ cdef bint make_room(Table* t, int64_t now) noexcept nogil:
     return True
 
 
+cdef uint32_t list_living(const Table* t, uint64_t where, uint64_t* out) noexcept nogil:
+    cdef uint32_t slot
+    cdef uint32_t count = 0
+    for slot in range(t.slab.fresh):
+        if entry_at(&t.slab, slot).kind and entry_at(&t.slab, slot).marks & TUPLE_LIVE:
+            out[2 * count] = flow_at(&t.slab, slot).number if t.keep_flows else 0
+            out[2 * count + 1] = where | slot
+            count += 1
+    return count
+
+
+cdef void report_slot(Table* t, uint32_t slot, int64_t now) noexcept nogil:
+    report_tuple(t, slot, now, SIDE_TIMEOUT if now >= latest_deadline(entry_at(&t.slab, slot)) else SIDE_OPEN)
+
+
 cdef uint32_t report_living(Table* t, int64_t now, uint32_t first, uint32_t most) noexcept nogil:
     # At the end of a replay: what is still in the table, without ending it.
     cdef uint32_t slot = first
@@ -492,6 +505,6 @@ cdef uint32_t report_living(Table* t, int64_t now, uint32_t first, uint32_t most
             return slot
         e = entry_at(&t.slab, slot)
         if e.kind and e.marks & TUPLE_LIVE:
-            report_tuple(t, slot, now, SIDE_TIMEOUT if now >= latest_deadline(e) else SIDE_OPEN)
+            report_slot(t, slot, now)
         slot += 1
     return NO_SLOT

@@ -9,27 +9,50 @@
 # The first two passes only hide memory latency. What they guess is checked in the third, so no verdict depends on
 # how a capture is cut into batches.
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from sgfast.core.classifier cimport Classifier
-from sgfast.core.conntrack cimport Table
+from sgfast.core.clock cimport Clock
 from sgfast.core.frames cimport Frame
 from sgfast.core.plane cimport Plane
 from sgfast.core.types cimport HeaderRow, Packet, ResultRow
-
-cdef enum:
-    BATCH = 128
+from sgfast.core.workers cimport Workers
 
 
 cdef class DataPlane:
-    cdef Plane plane
+    cdef Plane** planes     # one, or those of the workers' shards
+    cdef int plane_count
+    cdef readonly int jobs
+    cdef Workers workers    # None with one job
+    cdef Clock clock
+    cdef uint64_t judged    # packets
     cdef Classifier classifier
     cdef void* lock         # one thread at a time, for a whole call; taken without the GIL
     cdef Packet* packets    # BATCH of them
-    cdef Py_ssize_t[2] tallied  # ended tuples the tallies have seen: of the table, of the attempts
-    cdef uint32_t[2] report_from    # where `finish` goes on: of the table, of the attempts
-    # Judge in order, under the lock; rows and headers may be NULL. To be called without the GIL.
-    cdef void judge_frames(self, const Frame* frames, Py_ssize_t n, ResultRow* rows, HeaderRow* headers) noexcept nogil
-    cdef void judge_headers(self, const HeaderRow* headers, Py_ssize_t n, ResultRow* rows) noexcept nogil
+    cdef int64_t* now       # likewise: what the clock says
+    cdef uint32_t max_connections
+    cdef uint32_t most_marks
+    cdef uint64_t room      # packets that may be dealt out before the tables' limits are looked at
+    cdef object living      # in `finish`: where the tuples are that were not told of yet
+
+    # Judge in order, under the lock; results and headers may be NULL. To be called without the GIL.
+    cdef void judge_frames(
+        self, const Frame* frames, Py_ssize_t n, ResultRow* results, HeaderRow* headers) noexcept nogil
+    cdef void judge_headers(self, const HeaderRow* rows, Py_ssize_t n, ResultRow* results) noexcept nogil
+    cdef void judge(
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, ResultRow* results, HeaderRow* headers
+    ) noexcept nogil
+    cdef void judge_here(
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, ResultRow* results, HeaderRow* headers
+    ) noexcept nogil
+    cdef void deal_out(
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, ResultRow* results, HeaderRow* headers
+    ) noexcept nogil
+    cdef void drain(self) noexcept nogil
+    cdef void settle(self)
+    cdef void start_clock(self, int64_t time_ns) noexcept nogil
+    cdef void grant_room(self) noexcept nogil
+    cdef bint grow_counts(self, Py_ssize_t before, Py_ssize_t rules) noexcept nogil
     cdef ResultRow* result_rows(self, results, Py_ssize_t n) except? NULL
-    cdef void tally_ended(self) noexcept nogil
+    cdef object list_places(self)
+    cdef object tally(self, size_t offset)

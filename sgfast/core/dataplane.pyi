@@ -13,8 +13,10 @@ FLOW_DTYPE: np.dtype[Any]
 TALLY_DTYPE: np.dtype[Any]
 CUT_DTYPE: np.dtype[Any]
 ENTRY_BYTES: int
+MAX_JOBS: int
 
 class DataPlane:
+    jobs: int
     def __init__(
         self,
         classifier: Classifier,
@@ -27,6 +29,7 @@ class DataPlane:
         keep_flows: bool = False,
         reporting: bool = False,
         secret: Sequence[int] | None = None,
+        jobs: int = 1,
     ) -> None: ...
     def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int: ...
     def process_frames(

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+cimport cython
 from cpython.pythread cimport (
     PyThread_acquire_lock,
     PyThread_allocate_lock,
@@ -15,88 +16,37 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
-from sgfast.core.answers cimport tally_rows
+from sgfast.core.answers cimport tally_ended
+from sgfast.core.batch cimport BATCH, judge_batch, prefetch_line
 from sgfast.core.change cimport Cut, change_tables
 from sgfast.core.clock cimport CLOCK_END, MAX_LATE_NS, Clock, tell_time
-from sgfast.core.conntrack cimport (
-    MOOT_ICMP,
-    MOOT_OTHER,
-    MOOT_TCP,
-    FlowRow,
-    Table,
-    free_table,
-    guess_slot,
-    init_table,
-    report_living,
-)
-from sgfast.core.conntrack_icmp cimport ICMP_ALIVE
-from sgfast.core.conntrack_other cimport BIDIRECTIONAL, UNIDIRECTIONAL
-from sgfast.core.conntrack_tcp cimport FIN_WAIT, SYN_SENT, SYN_SENT2, TCP_ESTABLISHED, fill_tcp_table
-from sgfast.core.cuts cimport Cuts, CutRow, free_cuts, init_cuts
+from sgfast.core.conntrack cimport FlowRow, Table, list_living, report_living, report_slot
+from sgfast.core.conntrack_tcp cimport TCP_ESTABLISHED
+from sgfast.core.cuts cimport CutRow
 from sgfast.core.frames cimport Frame, FrameBatch
-from sgfast.core.intrinsics cimport likely, prefetch
-from sgfast.core.passage cimport go_on, judge_packet
-from sgfast.core.plane cimport Plane, RuleCount
+from sgfast.core.passage cimport sweep_all
+from sgfast.core.plane cimport MAX_ATTEMPTS, Plane, RuleCount, free_plane, make_plane
 from sgfast.core.rows cimport read_header, spell_header
-from sgfast.core.short_way cimport fill_short_words, pass_established
-from sgfast.core.slab cimport NO_SLOT, Entry, entry_at
-from sgfast.core.tally cimport TALLY_CELLS, Tally, TallyRow, free_tally, init_tally
+from sgfast.core.slab cimport NO_SLOT, Entry, allocate_pages
+from sgfast.core.tally cimport TALLY_CELLS, Tally, TallyRow, add_row, free_tally, init_tally
 from sgfast.core.types cimport (
-    ALLOW,
-    ESTABLISHED,
-    READ_TRACKED,
     REASON_COUNT,
-    TCP_ACK,
-    TCP_BAD,
-    TCP_FIN,
-    TCP_RST,
-    TCP_SYN,
-    TCP_SYNACK,
     VERDICT_COUNT,
     HeaderRow,
     Packet,
     ResultRow,
 )
 from sgfast.core.wire cimport read_frame
-
-
-# Batches --------------------------------------------------------------------------------------------------------------
-
-cdef inline void judge_batch(Plane* plane, Packet* packets, Py_ssize_t n, ResultRow* rows) noexcept nogil:
-    # Headers were read. Guess, then judge in order.
-    cdef Py_ssize_t i
-    cdef Packet* p
-    cdef uint64_t nbytes = 0
-    cdef uint64_t plain = 0
-    cdef bint by_itself = rows == NULL and not plane.table.keep_flows
-    for i in range(n):
-        p = &packets[i]
-        if likely(p.outcome == READ_TRACKED):
-            p.hint = guess_slot(&plane.table, p.hash)
-            if likely(p.hint != NO_SLOT):
-                prefetch(entry_at(&plane.table.slab, p.hint))
-    for i in range(n):
-        p = &packets[i]
-        go_on(plane, p)
-        nbytes += p.wire
-        if likely(by_itself) and likely(pass_established(plane, p)):
-            plain += 1
-        else:
-            judge_packet(plane, p, &rows[i] if rows != NULL else NULL)
-    plane.packets += n
-    plane.bytes += nbytes
-    plane.verdicts[ALLOW] += plain
-    plane.reasons[ESTABLISHED] += plain
-
-
-cdef inline void prefetch_line(const Plane* plane, const Packet* p) noexcept nogil:
-    if likely(p.outcome == READ_TRACKED):
-        prefetch(&plane.table.buckets[p.hash & plane.table.bucket_mask])
+from sgfast.core.workers cimport MOST_JOBS, Workers
 
 
 cdef enum:
-    # Denied attempts that are remembered for the report, so that a retry does not count twice.
-    MAX_ATTEMPTS = 1 << 20
+    # Packets that are dealt out, when a table is full, before it is looked at again.
+    ROOM_WHEN_FULL = 4096
+
+
+cdef inline uint64_t room_of(uint64_t used, uint64_t most) noexcept nogil:
+    return most - used if used < most else <uint64_t>ROOM_WHEN_FULL
 
 
 cdef object _rows(const uint8_t* data, Py_ssize_t nbytes, dtype):
@@ -121,7 +71,7 @@ _ENDS = [
     ("protocol", "u1"), ("has_ports", "u1"), ("spare", "u1"),
 ]
 FLOW_DTYPE = np.dtype([
-    ("first_ns", "<i8"), ("last_ns", "<i8"), ("bytes", "<u8", (2,)), ("packets", "<u8", (2,)),
+    ("number", "<u8"), ("first_ns", "<i8"), ("last_ns", "<i8"), ("bytes", "<u8", (2,)), ("packets", "<u8", (2,)),
     *_ENDS, ("rule", "<i4", (2,)), ("instance", "<i4", (2,)), ("verdict", "u1"), ("reason", "u1"), ("answer", "u1"),
     ("side_end", "u1", (2,)),
 ])
@@ -144,13 +94,8 @@ assert CUT_DTYPE.itemsize == sizeof(CutRow)
 assert TALLY_DTYPE.itemsize == sizeof(TallyRow)
 
 ENTRY_BYTES = sizeof(Entry)
-
-
-cdef object _tally(Tally* tally):
-    if tally.cells == NULL:
-        return np.empty(0, dtype=TALLY_DTYPE), tally.other_packets
-    rows = _rows(<const uint8_t*>tally.cells, TALLY_CELLS * sizeof(TallyRow), TALLY_DTYPE)
-    return rows[rows["packets"] > 0], tally.other_packets
+#: Threads that may judge together.
+MAX_JOBS = <int>MOST_JOBS
 
 
 cdef bint earlier_than(
@@ -170,87 +115,73 @@ cdef bint earlier_than(
     return earliest >= latest - MAX_LATE_NS and latest - clock.raw < at_ns - clock.now
 
 
+cdef void finish_table(Plane* plane, Table* t, int64_t now) noexcept nogil:
+    # Tallies the tuples that live, some thousands at a time.
+    cdef uint32_t slot = 0
+    while slot != NO_SLOT:
+        slot = report_living(t, now, slot, 1 << 16)
+        tally_ended(plane)
+
+
+@cython.no_gc_clear
 cdef class DataPlane:
-    """The engine's C half: a classifier, a connection table, a clock.
+    """The engine's C half: a classifier, a connection table, a clock; or a table for each of several workers.
 
     ``timeouts_ns``: (tcp_established, tcp_fin_wait, tcp_other, icmp, bidirectional, unidirectional), nanoseconds.
     ``midstream``: 0 deny, 1 infer, 2 allow. ``keep_flows``: every ended tuple becomes a row of ``take_flows``,
     and takes memory until it is taken.
     ``reporting``: tallies of what was denied or unanswered, and attempts told apart from retries. ``secret``: 8 words
-    that key the hash; random by default.
+    that key the hash; random by default. ``jobs``: how many threads judge (``workers.pxd``); MemoryError if they
+    cannot be started.
 
     Calls may come from any thread; the GIL is released and a lock held while packets are judged.
     """
 
     def __cinit__(
         self, Classifier classifier not None, *, bint causal=False, int midstream=0, timeouts_ns not None,
-        uint32_t max_connections=4000000, bint exempt=True, bint keep_flows=False, bint reporting=False, secret=None
+        uint32_t max_connections=4000000, bint exempt=True, bint keep_flows=False, bint reporting=False, secret=None,
+        int jobs=1
     ):
-        cdef Plane* plane = &self.plane
         cdef int i
         if not 0 <= midstream <= 2 or not 1 <= max_connections < 0x80000000:
             raise ValueError("an option is out of range")
-        memset(plane, 0, sizeof(Plane))
-        self.lock = PyThread_allocate_lock()
-        self.packets = <Packet*>calloc(BATCH, sizeof(Packet))
-        self.classifier = classifier
-        plane.rules = &classifier.tables
-        plane.rule_counts = <RuleCount*>calloc(classifier.rule_count + 1, sizeof(RuleCount))
-        if self.lock == NULL or self.packets == NULL or plane.rule_counts == NULL:
-            raise MemoryError
-        init_table(&plane.table, max_connections, midstream != 0, keep_flows)
-        init_table(&plane.attempts, MAX_ATTEMPTS, False, keep_flows)
-        init_cuts(&plane.cuts)
-        plane.table.marks_expire = midstream == 1
-        plane.table.report_odd = reporting
-        plane.attempts.report_odd = reporting
-        plane.causal = causal
-        plane.midstream = midstream
-        plane.reporting = reporting
-
+        if not 1 <= jobs <= MOST_JOBS:
+            raise ValueError(f"jobs is 1 to {<int>MOST_JOBS}, not {jobs}")
         words = [int.from_bytes(os.urandom(8), "little") for _ in range(8)] if secret is None else list(secret)
         if len(words) != 8 or not all(isinstance(word, int) and 0 <= word < 1 << 64 for word in words):
             raise ValueError("the hash is keyed by eight integers of 64 bits")
-        for i in range(8):
-            plane.wire.secret[i] = words[i]
-        plane.wire.secret[3] |= 1
-        plane.wire.exempt = exempt
-        for i in range(64):
-            plane.wire.tcp_step[i] = TCP_BAD
-        # SPEC 5.4: the combinations of FIN 1, SYN 2, RST 4, ACK 16 and URG 32 that Linux takes for valid.
-        for flags, step in (
-            (0x02, TCP_SYN), (0x22, TCP_SYN), (0x12, TCP_SYNACK), (0x11, TCP_FIN), (0x31, TCP_FIN), (0x10, TCP_ACK),
-            (0x30, TCP_ACK), (0x04, TCP_RST), (0x14, TCP_RST),
-        ):
-            plane.wire.tcp_step[<int>flags] = step
-        fill_tcp_table(&plane.tcp)
-        fill_short_words(plane)
-        established, fin_wait, other, icmp, bidirectional, unidirectional = timeouts_ns
-        for i in range(SYN_SENT, SYN_SENT2 + 1):
-            plane.timeout[i] = other
-        plane.timeout[TCP_ESTABLISHED] = established
-        plane.timeout[FIN_WAIT] = fin_wait
-        plane.timeout[ICMP_ALIVE] = icmp
-        plane.timeout[UNIDIRECTIONAL] = unidirectional
-        plane.timeout[BIDIRECTIONAL] = bidirectional
-        plane.timeout[MOOT_TCP] = established
-        plane.timeout[MOOT_OTHER] = unidirectional
-        plane.timeout[MOOT_ICMP] = icmp
-        init_tally(&plane.denials, plane.wire.secret[7])
-        init_tally(&plane.unanswered, plane.wire.secret[7])
-        init_tally(&plane.refused, plane.wire.secret[7])
-        init_tally(&plane.broken, plane.wire.secret[7])
+        self.jobs = jobs
+        self.max_connections = max_connections
+        self.lock = PyThread_allocate_lock()
+        self.packets = <Packet*>allocate_pages(BATCH * sizeof(Packet))
+        self.plane_count = 1 if jobs == 1 else 2 * jobs
+        self.planes = <Plane**>calloc(self.plane_count, sizeof(Plane*))
+        self.now = <int64_t*>calloc(BATCH, sizeof(int64_t))
+        self.classifier = classifier
+        if self.lock == NULL or self.packets == NULL or self.planes == NULL or self.now == NULL:
+            raise MemoryError
+        if jobs > 1:
+            self.workers = Workers(jobs)
+        for i in range(self.plane_count):
+            self.planes[i] = self.workers.shards[i].plane if jobs > 1 else <Plane*>calloc(1, sizeof(Plane))
+            if self.planes[i] == NULL:
+                raise MemoryError
+            make_plane(
+                self.planes[i], classifier, causal, midstream, timeouts_ns, max_connections, exempt, keep_flows,
+                reporting, words
+            )
+        self.most_marks = self.planes[0].table.max_marks
 
     def __dealloc__(self):
-        free_table(&self.plane.table)
-        free_table(&self.plane.attempts)
-        free_cuts(&self.plane.cuts)
-        free_tally(&self.plane.denials)
-        free_tally(&self.plane.unanswered)
-        free_tally(&self.plane.refused)
-        free_tally(&self.plane.broken)
-        free(self.plane.rule_counts)
+        if self.workers is not None:
+            with nogil:
+                self.workers.retire()       # its planes end with it
+        elif self.planes != NULL and self.planes[0] != NULL:
+            free_plane(self.planes[0])
+            free(self.planes[0])
+        free(self.planes)
         free(self.packets)
+        free(self.now)
         if self.lock != NULL:
             PyThread_free_lock(self.lock)
 
@@ -264,43 +195,140 @@ cdef class DataPlane:
         return <ResultRow*>&view[0]
 
     cdef void judge_frames(
-        self, const Frame* frames, Py_ssize_t n, ResultRow* rows, HeaderRow* headers
+        self, const Frame* frames, Py_ssize_t n, ResultRow* results, HeaderRow* headers
     ) noexcept nogil:
-        cdef Plane* plane = &self.plane
-        cdef Py_ssize_t start = 0
-        cdef Py_ssize_t size, i
+        self.judge(frames, NULL, n, results, headers)
+
+    cdef void judge_headers(self, const HeaderRow* rows, Py_ssize_t n, ResultRow* results) noexcept nogil:
+        self.judge(NULL, rows, n, results, NULL)
+
+    cdef void judge(
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, ResultRow* results, HeaderRow* headers
+    ) noexcept nogil:
         PyThread_acquire_lock(self.lock, WAIT_LOCK)
-        plane.want_sides = rows != NULL
-        while start < n:
-            size = min(n - start, <Py_ssize_t>BATCH)
-            for i in range(size):
-                read_frame(&plane.wire, &frames[start + i], &self.packets[i])
-                prefetch_line(plane, &self.packets[i])
-            judge_batch(plane, self.packets, size, rows + start if rows != NULL else NULL)
-            if headers != NULL:
-                for i in range(size):
-                    spell_header(&self.packets[i], headers + start + i)
-            start += size
-        if plane.reporting:
-            self.tally_ended()
+        if n > 0 and not self.clock.started:
+            self.start_clock(frames.time_ns if frames != NULL else rows.time_ns)
+        if self.jobs == 1:
+            self.judge_here(frames, rows, n, results, headers)
+        else:
+            self.deal_out(frames, rows, n, results, headers)
         PyThread_release_lock(self.lock)
 
-    cdef void judge_headers(self, const HeaderRow* headers, Py_ssize_t n, ResultRow* rows) noexcept nogil:
-        cdef Plane* plane = &self.plane
+    cdef void start_clock(self, int64_t time_ns) noexcept nogil:
+        # With the first packet a time begins in which connections are taken to be older than the capture (SPEC 9.3).
+        cdef Plane* plane
+        cdef int i
+        tell_time(&self.clock, time_ns)
+        for i in range(self.plane_count):
+            plane = self.planes[i]
+            plane.window_end = self.clock.now + plane.timeout[TCP_ESTABLISHED]
+            plane.table.marks_until = plane.window_end
+
+    cdef void judge_here(
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, ResultRow* results, HeaderRow* headers
+    ) noexcept nogil:
+        cdef Plane* plane = self.planes[0]
         cdef Py_ssize_t start = 0
         cdef Py_ssize_t size, i
-        PyThread_acquire_lock(self.lock, WAIT_LOCK)
-        plane.want_sides = rows != NULL
+        plane.want_sides = results != NULL
         while start < n:
             size = min(n - start, <Py_ssize_t>BATCH)
-            for i in range(size):
-                read_header(&plane.wire, &headers[start + i], &self.packets[i])
-                prefetch_line(plane, &self.packets[i])
-            judge_batch(plane, self.packets, size, rows + start if rows != NULL else NULL)
+            if frames != NULL:
+                for i in range(size):
+                    read_frame(&plane.wire, &frames[start + i], &self.packets[i])
+                    tell_time(&self.clock, self.packets[i].time_ns)
+                    self.now[i] = self.clock.now
+                    prefetch_line(plane, &self.packets[i])
+            else:
+                for i in range(size):
+                    read_header(&plane.wire, &rows[start + i], &self.packets[i])
+                    tell_time(&self.clock, self.packets[i].time_ns)
+                    self.now[i] = self.clock.now
+                    prefetch_line(plane, &self.packets[i])
+            judge_batch(
+                plane, self.packets, self.now, NULL, self.judged + 1, size, &results[start] if results != NULL else NULL
+            )
+            self.judged += size
+            if headers != NULL:
+                for i in range(size):
+                    spell_header(&self.packets[i], &headers[start + i])
             start += size
-        if plane.reporting:
-            self.tally_ended()
-        PyThread_release_lock(self.lock)
+        tally_ended(plane)
+
+    cdef void deal_out(
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, ResultRow* results, HeaderRow* headers
+    ) noexcept nogil:
+        # What becomes of the packets is known when the workers are drained, but for those that want to know now.
+        cdef Py_ssize_t start = 0
+        cdef Py_ssize_t some
+        cdef bint borrowed = False
+        if results != NULL:
+            self.drain()
+            self.workers.rows = results
+            self.workers.first = self.judged + 1
+        while start < n:
+            if self.room == 0:
+                self.grant_room()
+            some = <Py_ssize_t>min(<uint64_t>(n - start), self.room)
+            borrowed |= self.workers.deal(
+                &frames[start] if frames != NULL else NULL, &rows[start] if rows != NULL else NULL, some, &self.clock,
+                self.judged + 1, &headers[start] if headers != NULL else NULL
+            )
+            self.judged += some
+            self.room -= some
+            start += some
+        # An ICMP error's quote is in the frame, which the caller may use for another one.
+        if results != NULL or self.planes[0].table.keep_flows or borrowed:
+            self.drain()
+            self.workers.rows = NULL
+
+    cdef void drain(self) noexcept nogil:
+        # Under the lock: everything is judged, and known as far as the last packet.
+        cdef Plane* plane
+        cdef int i
+        if self.workers is None:
+            return
+        self.workers.drain()
+        for i in range(self.plane_count):
+            plane = self.planes[i]
+            plane.now = self.clock.now
+            if not self.clock.started:
+                continue
+            # What ended by then is told of now, not when the shard's next packet comes.
+            sweep_all(plane)
+            tally_ended(plane)
+
+    cdef void settle(self):
+        # For whoever wants to know what is known.
+        if self.workers is not None:
+            with nogil:
+                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+                self.drain()
+                PyThread_release_lock(self.lock)
+
+    cdef void grant_room(self) noexcept nogil:
+        # How many packets may be judged before it could matter that a limit is of all tables together (SPEC 5.8): each
+        # packet adds at most one tuple, attempt or mark. Where one is reached, each table keeps what it has; who has to
+        # go for a new tuple is then up to each shard.
+        cdef uint64_t tuples = 0
+        cdef uint64_t attempts = 0
+        cdef uint64_t marks = 0
+        cdef Plane* plane
+        cdef int i
+        self.drain()
+        for i in range(self.plane_count):
+            plane = self.planes[i]
+            tuples += plane.table.live
+            attempts += plane.attempts.live
+            marks += plane.table.mark_count
+        for i in range(self.plane_count):
+            plane = self.planes[i]
+            plane.table.max_live = self.max_connections if tuples < self.max_connections else plane.table.live
+            plane.attempts.max_live = <uint32_t>MAX_ATTEMPTS if attempts < MAX_ATTEMPTS else plane.attempts.live
+            plane.table.max_marks = self.most_marks if marks < self.most_marks else plane.table.mark_count
+        self.room = min(room_of(tuples, self.max_connections), room_of(attempts, MAX_ATTEMPTS))
+        if self.planes[0].table.keep_marks:
+            self.room = min(self.room, room_of(marks, self.most_marks))
 
     def frames_before(self, FrameBatch batch not None, Py_ssize_t first, int64_t at_ns):
         """How many frames from ``first`` on come before ``at_ns`` on the clock (SPEC 9.1), which does not move."""
@@ -308,7 +336,7 @@ cdef class DataPlane:
         cdef Clock clock
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
-            clock = self.plane.clock
+            clock = self.clock
             PyThread_release_lock(self.lock)
         if first < 0:
             raise ValueError("no such frame")
@@ -368,9 +396,10 @@ cdef class DataPlane:
         """
         cdef Cut cut
         cdef const uint8_t[::1] flags
-        cdef RuleCount* counts
         cdef Py_ssize_t before = self.classifier.rule_count
-        cdef uint64_t disconnected
+        cdef uint64_t disconnected = 0
+        cdef bint grown
+        cdef int i
         cdef Classifier old
         if classifier.rule_count < before or classifier.instance_count < self.classifier.instance_count:
             raise ValueError("a later policy keeps the numbers of rules and instances")
@@ -385,13 +414,14 @@ cdef class DataPlane:
         cut.now = now_ns
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
-            counts = <RuleCount*>realloc(self.plane.rule_counts, (classifier.rule_count + 1) * sizeof(RuleCount))
-            if counts != NULL:
-                self.plane.rule_counts = counts
-                memset(&counts[before], 0, (classifier.rule_count + 1 - before) * sizeof(RuleCount))
-                disconnected = change_tables(&self.plane, &classifier.tables, &cut)
+            self.drain()
+            grown = self.grow_counts(before, classifier.rule_count)
+            if grown:
+                for i in range(self.plane_count):
+                    disconnected += change_tables(self.planes[i], &classifier.tables, &cut)
+                    tally_ended(self.planes[i])
             PyThread_release_lock(self.lock)
-        if counts == NULL:
+        if not grown:
             raise MemoryError
         # Only now: the walk still asked the old one. Nobody else changes it: Engine takes changes one after the other.
         old = self.classifier
@@ -399,76 +429,148 @@ cdef class DataPlane:
         del old
         return disconnected
 
-    cdef void tally_ended(self) noexcept nogil:
-        tally_rows(&self.plane, &self.plane.table, self.tallied)
-        tally_rows(&self.plane, &self.plane.attempts, self.tallied + 1)
+    cdef bint grow_counts(self, Py_ssize_t before, Py_ssize_t rules) noexcept nogil:
+        # All of them, or none is used: False, there is no memory.
+        cdef RuleCount* counts
+        cdef int i
+        for i in range(self.plane_count):
+            counts = <RuleCount*>realloc(self.planes[i].rule_counts, (rules + 1) * sizeof(RuleCount))
+            if counts == NULL:
+                return False
+            self.planes[i].rule_counts = counts
+            memset(&counts[before], 0, (rules + 1 - before) * sizeof(RuleCount))
+        return True
 
-    def finish(self, *, uint32_t most=0x7FFFFFFF):
+    def finish(self, *, Py_ssize_t most=0x7FFFFFFF):
         """Reports the tuples still in the table, for the end of a replay; they stay.
 
         About ``most`` at a time, so that the rows of all of them need not be in memory together: to be called until it
-        returns True.
+        returns True. Meanwhile nothing else may be judged.
         """
-        cdef Table* tables[2]
+        cdef Plane* plane
+        cdef const uint64_t[::1] places
+        cdef Py_ssize_t n
         cdef int i
-        cdef bint done
-        tables[0] = &self.plane.table
-        tables[1] = &self.plane.attempts
+        if not self.planes[0].table.keep_flows:
+            # Nobody takes rows; a summary of all tuples at once needs no memory.
+            with nogil:
+                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+                self.drain()
+                for i in range(self.plane_count):
+                    plane = self.planes[i]
+                    finish_table(plane, &plane.table, self.clock.now)
+                    finish_table(plane, &plane.attempts, self.clock.now)
+                PyThread_release_lock(self.lock)
+            return True
+        if self.living is None:
+            self.settle()
+            self.living = self.list_places()
+        part, self.living = self.living[:most], self.living[most:]
+        places = part
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
-            for i in range(2):
-                if self.report_from[i] != NO_SLOT:
-                    self.report_from[i] = report_living(tables[i], self.plane.clock.now, self.report_from[i], most)
-            if self.plane.reporting:
-                self.tally_ended()
-            done = self.report_from[0] == NO_SLOT and self.report_from[1] == NO_SLOT
-            if done:
-                self.report_from[0] = 0
-                self.report_from[1] = 0
+            for n in range(places.shape[0]):
+                plane = self.planes[places[n] >> 33]
+                report_slot(
+                    &plane.attempts if places[n] >> 32 & 1 else &plane.table, <uint32_t>places[n], self.clock.now
+                )
+            for i in range(self.plane_count):
+                tally_ended(self.planes[i])
             PyThread_release_lock(self.lock)
-        return done
+        if len(self.living):
+            return False
+        self.living = None
+        return True
+
+    cdef object list_places(self):
+        # Where the tuples are that live: plane << 33 | attempts << 32 | slot, in the order of their first packets.
+        cdef Table* t
+        cdef int i
+        cdef uint64_t count = 0
+        cdef uint64_t[:, ::1] rows
+        for i in range(2 * self.plane_count):
+            t = &self.planes[i >> 1].attempts if i & 1 else &self.planes[i >> 1].table
+            count += t.live
+        found = np.empty((count, 2), dtype=np.uint64)
+        rows = found
+        count = 0
+        for i in range(2 * self.plane_count):
+            t = &self.planes[i >> 1].attempts if i & 1 else &self.planes[i >> 1].table
+            if t.live:
+                count += list_living(t, <uint64_t>i << 32, &rows[count, 0])
+        return np.ascontiguousarray(found[:count][np.argsort(found[:count, 0], kind="stable"), 1])
 
     def take_flows(self):
-        """Ended tuples since the last call, as an array of FLOW_DTYPE."""
-        cdef Table* tables[2]
-        cdef FlowRow* rows[2]
-        cdef Py_ssize_t counts[2]
+        """Ended tuples since the last call, as an array of FLOW_DTYPE, in the order of their first packets."""
+        cdef FlowRow** rows
+        cdef Py_ssize_t* counts
+        cdef Table* t
         cdef int i
-        tables[0] = &self.plane.table
-        tables[1] = &self.plane.attempts
-        # Only taken away under the lock: making arrays may run Python code, and another thread with it.
-        with nogil:
-            PyThread_acquire_lock(self.lock, WAIT_LOCK)
-            for i in range(2):
-                rows[i] = tables[i].ended
-                counts[i] = tables[i].ended_count
-                tables[i].ended = NULL
-                tables[i].ended_count = 0
-                tables[i].ended_capacity = 0
-                self.tallied[i] = 0
-            PyThread_release_lock(self.lock)
+        rows = <FlowRow**>calloc(2 * self.plane_count, sizeof(FlowRow*))
+        counts = <Py_ssize_t*>calloc(2 * self.plane_count, sizeof(Py_ssize_t))
         try:
-            return np.concatenate(
-                [_rows(<const uint8_t*>rows[i], counts[i] * sizeof(FlowRow), FLOW_DTYPE) for i in range(2)]
-            )
+            if rows == NULL or counts == NULL:
+                raise MemoryError
+            # Only taken away under the lock: making arrays may run Python code, and another thread with it.
+            with nogil:
+                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+                self.drain()
+                for i in range(2 * self.plane_count):
+                    t = &self.planes[i >> 1].attempts if i & 1 else &self.planes[i >> 1].table
+                    rows[i] = t.ended
+                    counts[i] = t.ended_count
+                    t.ended = NULL
+                    t.ended_count = 0
+                    t.ended_capacity = 0
+                    t.tallied = 0
+                PyThread_release_lock(self.lock)
+            made = np.concatenate([
+                _rows(<const uint8_t*>rows[i], counts[i] * sizeof(FlowRow), FLOW_DTYPE)
+                for i in range(2 * self.plane_count)
+            ])
         finally:
-            free(rows[0])
-            free(rows[1])
+            for i in range(2 * self.plane_count if rows != NULL else 0):
+                free(rows[i])
+            free(rows)
+            free(counts)
+        return made[np.argsort(made["number"], kind="stable")]
+
+    cdef object tally(self, size_t offset):
+        # `offset`: of one of the tallies in a plane.
+        cdef Tally all_of_them
+        cdef Tally* tally
+        cdef Py_ssize_t n
+        cdef int i
+        self.settle()
+        init_tally(&all_of_them, self.planes[0].wire.secret[7])
+        try:
+            for i in range(self.plane_count):
+                tally = <Tally*>(<uint8_t*>self.planes[i] + offset)
+                all_of_them.other_packets += tally.other_packets
+                for n in range(TALLY_CELLS if tally.cells != NULL else 0):
+                    if tally.cells[n].packets and not add_row(&all_of_them, &tally.cells[n]):
+                        all_of_them.other_packets += tally.cells[n].packets
+            if all_of_them.cells == NULL:
+                return np.empty(0, dtype=TALLY_DTYPE), all_of_them.other_packets
+            rows = _rows(<const uint8_t*>all_of_them.cells, TALLY_CELLS * sizeof(TallyRow), TALLY_DTYPE)
+            return rows[rows["packets"] > 0], all_of_them.other_packets
+        finally:
+            free_tally(&all_of_them)
 
     @property
     def denials(self):
         """``(rows, others)``: denied packets by instance, peer, protocol, port and reason, as TALLY_DTYPE."""
-        return _tally(&self.plane.denials)
+        return self.tally(<uint8_t*>&self.planes[0].denials - <uint8_t*>self.planes[0])
 
     @property
     def unanswered(self):
         """``(rows, others)``: allowed connections to an instance that it never answered, as TALLY_DTYPE."""
-        return _tally(&self.plane.unanswered)
+        return self.tally(<uint8_t*>&self.planes[0].unanswered - <uint8_t*>self.planes[0])
 
     @property
     def refused(self):
         """``(rows, others)``: allowed connections to an instance that it refused, as TALLY_DTYPE."""
-        return _tally(&self.plane.refused)
+        return self.tally(<uint8_t*>&self.planes[0].refused - <uint8_t*>self.planes[0])
 
     @property
     def broken(self):
@@ -476,46 +578,70 @@ cdef class DataPlane:
 
         ``instance`` is whose filter denied it.
         """
-        return _tally(&self.plane.broken)
+        return self.tally(<uint8_t*>&self.planes[0].broken - <uint8_t*>self.planes[0])
 
     @property
     def cuts(self):
-        """``(rows, untold)``: what became of connections that changes cut, as CUT_DTYPE (``core/cuts.pxd``)."""
-        cdef Cuts* cuts = &self.plane.cuts
-        return _rows(<const uint8_t*>cuts.rows, cuts.count * sizeof(CutRow), CUT_DTYPE), cuts.untold
+        """``(rows, untold)``: what became of connections that changes cut, as CUT_DTYPE (``core/cuts.pxd``).
+
+        Numbers of rows (``previous``) are those of each worker's own list.
+        """
+        cdef int i
+        self.settle()
+        rows = [
+            _rows(<const uint8_t*>self.planes[i].cuts.rows, self.planes[i].cuts.count * sizeof(CutRow), CUT_DTYPE)
+            for i in range(self.plane_count)
+        ]
+        return np.concatenate(rows), sum([self.planes[i].cuts.untold for i in range(self.plane_count)])
 
     @property
     def rule_counts(self):
         """Structured array by rule number: connections, packets, bytes."""
-        return _rows(
-            <const uint8_t*>self.plane.rule_counts, self.classifier.rule_count * sizeof(RuleCount), _RULE_COUNT
-        )
+        cdef int i
+        cdef Py_ssize_t nbytes = self.classifier.rule_count * sizeof(RuleCount)
+        self.settle()
+        counts = _rows(<const uint8_t*>self.planes[0].rule_counts, nbytes, _RULE_COUNT)
+        for i in range(1, self.plane_count):
+            more = _rows(<const uint8_t*>self.planes[i].rule_counts, nbytes, _RULE_COUNT)
+            for name in _RULE_COUNT.names:
+                counts[name] += more[name]
+        return counts
 
     @property
     def counters(self):
         """Everything counted, by name; verdicts and reasons as lists by their number."""
-        cdef Plane* plane = &self.plane
-        cdef int i
+        cdef Plane* plane
+        cdef int i, n
+        self.settle()
+        sums = dict.fromkeys((
+            "bytes", "opened", "inferred", "denied", "disconnected", "later_fragments", "live_tuples", "entries",
+            "evicted", "moot_evicted", "lost_flows", "table_bytes",
+        ), 0)
+        verdicts, reasons = [0] * <int>VERDICT_COUNT, [0] * <int>REASON_COUNT
+        for i in range(self.plane_count):
+            plane = self.planes[i]
+            sums["bytes"] += plane.bytes
+            sums["opened"] += plane.opened
+            sums["inferred"] += plane.inferred
+            sums["denied"] += plane.denied
+            sums["disconnected"] += plane.disconnected
+            sums["later_fragments"] += plane.later_fragments
+            sums["live_tuples"] += plane.table.live
+            sums["entries"] += plane.table.used
+            sums["evicted"] += plane.table.evicted
+            sums["moot_evicted"] += plane.table.moot_evicted
+            sums["lost_flows"] += plane.table.ended_lost + plane.attempts.ended_lost
+            sums["table_bytes"] += plane.table.slab.nbytes + (<uint64_t>plane.table.bucket_mask + 1) * 64
+            for n in range(VERDICT_COUNT):
+                verdicts[n] += plane.verdicts[n]
+            for n in range(REASON_COUNT):
+                reasons[n] += plane.reasons[n]
         return {
-            "packets": plane.packets,
-            "bytes": plane.bytes,
-            "verdicts": [plane.verdicts[i] for i in range(VERDICT_COUNT)],
-            "reasons": [plane.reasons[i] for i in range(REASON_COUNT)],
-            "opened": plane.opened,
-            "inferred": plane.inferred,
-            "denied": plane.denied,
-            "disconnected": plane.disconnected,
-            "changes": plane.changes,
-            "late": plane.clock.late,
-            "restarts": plane.clock.restarts,
-            "later_fragments": plane.later_fragments,
-            "first_ns": plane.clock.earliest if plane.clock.started else None,
-            "last_ns": max(plane.clock.latest, plane.clock.raw) if plane.clock.started else None,
-            "clock_ns": plane.clock.now if plane.clock.started else None,
-            "live_tuples": plane.table.live,
-            "entries": plane.table.used,
-            "evicted": plane.table.evicted,
-            "moot_evicted": plane.table.moot_evicted,
-            "lost_flows": plane.table.ended_lost + plane.attempts.ended_lost,
-            "table_bytes": plane.table.slab.nbytes + (<uint64_t>plane.table.bucket_mask + 1) * 64,
+            "packets": self.judged, "verdicts": verdicts, "reasons": reasons, **sums,
+            "changes": self.planes[0].changes,
+            "late": self.clock.late,
+            "restarts": self.clock.restarts,
+            "first_ns": self.clock.earliest if self.clock.started else None,
+            "last_ns": max(self.clock.latest, self.clock.raw) if self.clock.started else None,
+            "clock_ns": self.clock.now if self.clock.started else None,
         }

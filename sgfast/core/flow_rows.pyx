@@ -146,6 +146,7 @@ cdef bint tell_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end, Flo
     spell_ends(t, slot, high, &row.ends)
     if flow != NULL:
         row.ends.icmp = flow.icmp
+        row.number = flow.number
         row.first_ns = flow.first_ns
         row.last_ns = flow.last_ns
         row.verdict = flow.verdict

@@ -43,6 +43,18 @@ cdef extern from *:
         return mask;
     #endif
     }
+    /* Between threads: what one wrote before is seen by whoever then sees this. */
+    #define sg_load_ordered(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
+    #define sg_add_ordered(p, n) __atomic_add_fetch((p), (n), __ATOMIC_SEQ_CST)
+    #define sg_swap_ordered(p, n) __atomic_exchange_n((p), (n), __ATOMIC_SEQ_CST)
+    #if defined(__x86_64__) || defined(__i386__)
+    #define sg_relax() __builtin_ia32_pause()
+    #elif defined(__aarch64__)
+    #define sg_relax() __asm__ __volatile__("yield")
+    #else
+    #define sg_relax() ((void)0)
+    #endif
+
     #define sg_ctz32(x) __builtin_ctz(x)
     #define sg_ctz64(x) __builtin_ctzll(x)
     """
@@ -58,3 +70,7 @@ cdef extern from *:
     uint32_t match12 "sg_match12"(const uint8_t* tags, uint8_t tag) noexcept nogil
     int ctz32 "sg_ctz32"(uint32_t x) noexcept nogil
     int ctz64 "sg_ctz64"(uint64_t x) noexcept nogil
+    uint64_t load_ordered "sg_load_ordered"(const uint64_t* p) noexcept nogil
+    uint64_t add_ordered "sg_add_ordered"(uint64_t* p, uint64_t n) noexcept nogil
+    uint64_t swap_ordered "sg_swap_ordered"(uint64_t* p, uint64_t n) noexcept nogil
+    void relax "sg_relax"() noexcept nogil

@@ -105,7 +105,7 @@ cdef inline void find_owners(const Plane* plane, const Packet* p, Passage* way) 
 
 cdef inline bint marks_matter(const Plane* plane) noexcept nogil:
     return plane.midstream != MIDSTREAM_DENY and (
-        plane.midstream == MIDSTREAM_ALLOW or plane.clock.now < plane.window_end
+        plane.midstream == MIDSTREAM_ALLOW or plane.now < plane.window_end
     )
 
 
@@ -114,7 +114,7 @@ cdef inline bint make_live(Plane* plane, const Packet* p, Passage* way) noexcept
     cdef Table* t = &plane.table
     cdef Entry* e
     if way.slot == NO_SLOT or not entry_at(&t.slab, way.slot).marks & TUPLE_LIVE:
-        if not make_room(t, plane.clock.now):
+        if not make_room(t, plane.now):
             return False
         # Making room may have given back the entry of a tuple that ended.
         way.slot = find_slot(t, &p.key, p.digest, p.hash)
@@ -190,7 +190,7 @@ cdef inline bint judge_opener(Plane* plane, const Packet* p, Passage* way, int s
     if inferred:
         flags |= REPLIED
     set_side(
-        &plane.table, way.slot, side, state, flags, <uint32_t>rule, plane.clock.now + plane.timeout[state]
+        &plane.table, way.slot, side, state, flags, <uint32_t>rule, plane.now + plane.timeout[state]
     )
     if inferred and initiator_high != p.source_high:
         note_reply(&plane.table, way.slot, side, False)
@@ -211,7 +211,7 @@ cdef inline bint judge_side(Plane* plane, const Packet* p, Passage* way, int sid
     if unlikely(way.slot == NO_SLOT):
         return judge_opener(plane, p, way, side)
     e = entry_at(&t.slab, way.slot)
-    if unlikely(not side_connected(e, side, plane.clock.now)):
+    if unlikely(not side_connected(e, side, plane.now)):
         return judge_opener(plane, p, way, side)
 
     way.rule = <int32_t>e.rule[side]
@@ -228,13 +228,13 @@ cdef inline bint judge_side(Plane* plane, const Packet* p, Passage* way, int sid
                 way.rule = -1
                 return False
             if state == TCP_REOPENS:
-                reopen_side(t, way.slot, side, plane.clock.now, not way.reopened)
+                reopen_side(t, way.slot, side, plane.now, not way.reopened)
                 way.reopened = True
                 return judge_opener(plane, p, way, side)
             state = e.state[side]
             deadline = e.deadline[side]
         else:
-            deadline = plane.clock.now + plane.timeout[state]
+            deadline = plane.now + plane.timeout[state]
         if unlikely(p.step == TCP_RST and not e.flags[side] & REPLIED):
             # Refused or given up: forgotten at once (SPEC 5.4).
             if reply:
@@ -243,7 +243,7 @@ cdef inline bint judge_side(Plane* plane, const Packet* p, Passage* way, int sid
             return True
     else:
         state = icmp_next() if e.state[side] == ICMP_ALIVE else other_next(e.state[side], reply)
-        deadline = plane.clock.now + plane.timeout[state]
+        deadline = plane.now + plane.timeout[state]
 
     e.state[side] = state
     if likely(deadline >= e.deadline[side]):

@@ -5,7 +5,6 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from sgfast.core.classifier cimport vpcs_connected
-from sgfast.core.clock cimport tell_time
 from sgfast.core.conntrack cimport (
     FROM_HIGH,
     HEARD,
@@ -40,7 +39,6 @@ from sgfast.core.conntrack cimport (
     side_lives,
     sweep,
 )
-from sgfast.core.conntrack_tcp cimport TCP_ESTABLISHED
 from sgfast.core.cuts cimport follows_cut, note_return
 from sgfast.core.flow_rows cimport restart_tuple, tell_tuple
 from sgfast.core.intrinsics cimport likely, unlikely
@@ -136,7 +134,7 @@ cdef inline void deny(Plane* plane, const Packet* p, Passage* way, ResultRow* ro
     # What comes after a cut is no denial of its own (cuts.pxd).
     cdef bint after_cut = reason == DISCONNECTED
     if plane.cuts.waiting.used:
-        after_cut |= follows_cut(&plane.cuts, p, way.opener_denied, plane.clock.now)
+        after_cut |= follows_cut(&plane.cuts, p, way.opener_denied, plane.now)
     if plane.reporting and not after_cut:
         tally_denial(plane, p, way, side, reason)
     finish(plane, p, row, DENY, reason)
@@ -147,7 +145,7 @@ cdef inline void deny_error(
 ) noexcept nogil:
     # An ICMP error; `quoted` is the packet it tells of, NULL if it tells of none.
     cdef bint after_cut = (
-        plane.cuts.waiting.used and quoted != NULL and follows_cut(&plane.cuts, quoted, False, plane.clock.now)
+        plane.cuts.waiting.used and quoted != NULL and follows_cut(&plane.cuts, quoted, False, plane.now)
     )
     if plane.reporting and not after_cut:
         tally_denial(plane, p, way, side, INVALID)
@@ -219,13 +217,13 @@ cdef inline bint make_moot(Plane* plane, const Packet* p, const Passage* way, in
     # mark: what a change of the policy leaves of a tuple that lives at both ends is not undone by an opener.
     cdef Entry* e = entry_at(&plane.table.slab, way.slot)
     cdef uint8_t state = moot_state(p)
-    if side_connected(e, side, plane.clock.now):
+    if side_connected(e, side, plane.now):
         side = 1 - side
-    if side_connected(e, side, plane.clock.now):
+    if side_connected(e, side, plane.now):
         return False
     set_side(
         &plane.table, way.slot, side, state, moot_flags(way, reason), <uint32_t>way.rule,
-        plane.clock.now + plane.timeout[state]
+        plane.now + plane.timeout[state]
     )
     return True
 
@@ -239,7 +237,7 @@ cdef inline bint follows_denied_opener(Plane* plane, const Packet* p, Entry* e, 
     # The key is moot by `side`'s mark. Whether this packet is; if not, it opens again and is judged.
     cdef uint8_t state = e.state[side]
     cdef bint from_initiator = ((e.flags[side] & FROM_HIGH) != 0) == p.source_high
-    e.deadline[side] = plane.clock.now + plane.timeout[state]
+    e.deadline[side] = plane.now + plane.timeout[state]
     if from_initiator:
         return p.protocol == PROTO_TCP and p.step != TCP_SYN
     hear(p, e)
@@ -254,14 +252,14 @@ cdef inline void note_attempt(
     cdef Table* t = &plane.attempts
     cdef uint32_t slot = find_slot(t, &p.key, p.digest, p.hash)
     cdef uint8_t state = moot_state(p)
-    cdef int64_t deadline = plane.clock.now + plane.timeout[state]
+    cdef int64_t deadline = plane.now + plane.timeout[state]
     cdef Entry* e
-    if slot != NO_SLOT and plane.clock.now >= latest_deadline(entry_at(&t.slab, slot)):
-        end_tuple(t, slot, plane.clock.now, SIDE_TIMEOUT)
+    if slot != NO_SLOT and plane.now >= latest_deadline(entry_at(&t.slab, slot)):
+        end_tuple(t, slot, plane.now, SIDE_TIMEOUT)
         slot = NO_SLOT
     if slot == NO_SLOT:
         plane.denied += 1
-        if not make_room(t, plane.clock.now):
+        if not make_room(t, plane.now):
             return
         slot = add_key(t, &p.key, p.digest, p.hash)
         if slot == NO_SLOT:
@@ -290,9 +288,9 @@ cdef inline void note_attempt_answer(Plane* plane, const Packet* p) noexcept nog
         return
     e = entry_at(&t.slab, slot)
     side = 0 if e.state[0] else 1
-    if not side_lives(e, side, plane.clock.now):
+    if not side_lives(e, side, plane.now):
         return
-    e.deadline[side] = plane.clock.now + plane.timeout[e.state[side]]
+    e.deadline[side] = plane.now + plane.timeout[e.state[side]]
     if ((e.flags[side] & FROM_HIGH) != 0) != p.source_high:
         hear(p, e)
     if t.keep_flows:
@@ -301,7 +299,8 @@ cdef inline void note_attempt_answer(Plane* plane, const Packet* p) noexcept nog
 
 cdef inline void refuse_attempt(Plane* plane, const Packet* quoted) noexcept nogil:
     cdef uint32_t slot = find_slot(&plane.attempts, &quoted.key, quoted.digest, quoted.hash)
-    if slot != NO_SLOT:
+    # One whose time is up may be there still, or not: that must make no difference.
+    if slot != NO_SLOT and plane.now < latest_deadline(entry_at(&plane.attempts.slab, slot)):
         entry_at(&plane.attempts.slab, slot).marks |= REFUSED
 
 
@@ -309,7 +308,7 @@ cdef inline void end_attempt(Plane* plane, const Packet* p) noexcept nogil:
     # The key opened after all: what is denied later is a new attempt.
     cdef uint32_t slot = find_slot(&plane.attempts, &p.key, p.digest, p.hash)
     if slot != NO_SLOT:
-        end_tuple(&plane.attempts, slot, plane.clock.now, SIDE_TIMEOUT)
+        end_tuple(&plane.attempts, slot, plane.now, SIDE_TIMEOUT)
 
 
 # Packets --------------------------------------------------------------------------------------------------------------
@@ -363,7 +362,7 @@ cdef inline void keep_tuples(
                     hear(p, e)
 
     if unlikely(plane.cuts.waiting.used) and way.created and verdict == ALLOW:
-        note_return(&plane.cuts, p, t, way.slot, way.initiator_high, plane.clock.now)
+        note_return(&plane.cuts, p, t, way.slot, way.initiator_high, plane.now)
 
     if unlikely(way.opener and p.step == TCP_SYN and p.protocol == PROTO_TCP and marks_matter(plane)):
         if way.slot == NO_SLOT:
@@ -374,7 +373,7 @@ cdef inline void keep_tuples(
     if way.slot != NO_SLOT:
         e = entry_at(&t.slab, way.slot)
         if unlikely(e.state[0] == NO_STATE and e.state[1] == NO_STATE and e.marks & TUPLE_LIVE):
-            end_tuple(t, way.slot, plane.clock.now, SIDE_RESET)
+            end_tuple(t, way.slot, plane.now, SIDE_RESET)
             way.slot = NO_SLOT
     if plane.reporting and verdict == DENY and (
         way.slot == NO_SLOT or not entry_at(&t.slab, way.slot).marks & TUPLE_LIVE
@@ -416,15 +415,15 @@ cdef inline void judge_tracked(Plane* plane, const Packet* p, ResultRow* row) no
         # The common case: whoever has a filter here has a live connection in it. With one filter, which end has it
         # is as random as addresses are: the number of the side is computed, not branched on.
         if present == 3:
-            plain = side_connected(e, 0, plane.clock.now) and side_connected(e, 1, plane.clock.now)
+            plain = side_connected(e, 0, plane.now) and side_connected(e, 1, plane.now)
         else:
-            plain = present != 0 and side_connected(e, present >> 1, plane.clock.now)
+            plain = present != 0 and side_connected(e, present >> 1, plane.now)
         if unlikely(not plain) and e.marks & TUPLE_LIVE:
-            if plane.clock.now >= latest_deadline(e):
-                end_tuple(t, way.slot, plane.clock.now, SIDE_TIMEOUT)
+            if plane.now >= latest_deadline(e):
+                end_tuple(t, way.slot, plane.now, SIDE_TIMEOUT)
                 way.slot = find_slot(t, &p.key, p.digest, p.hash)
             else:
-                moot = moot_side(e, plane.clock.now)
+                moot = moot_side(e, plane.now)
     if plain:
         if plane.want_sides:
             find_owners(plane, p, &way)
@@ -450,7 +449,7 @@ cdef inline void judge_tracked(Plane* plane, const Packet* p, ResultRow* row) no
             return
 
     if unlikely(not plain and way.slot != NO_SLOT and entry_at(&t.slab, way.slot).marks & TUPLE_DENIED):
-        plane.attempt_told = tell_tuple(t, way.slot, plane.clock.now, SIDE_REOPENED, &plane.attempt)
+        plane.attempt_told = tell_tuple(t, way.slot, plane.now, SIDE_REOPENED, &plane.attempt)
 
     # The egress side judges first; what it denies the ingress side never sees (SPEC 3.7).
     side = source if present == 3 else present >> 1
@@ -489,7 +488,7 @@ cdef inline bint relates(Plane* plane, uint32_t slot, int side, Passage* way) no
     if slot == NO_SLOT:
         return False
     e = entry_at(&plane.table.slab, slot)
-    if not side_lives(e, side, plane.clock.now) or e.state[side] >= MOOT_TCP or e.flags[side] & SIDE_DISCONNECTED:
+    if not side_lives(e, side, plane.now) or e.state[side] >= MOOT_TCP or e.flags[side] & SIDE_DISCONNECTED:
         return False
     way.reason = RELATED
     way.rule = <int32_t>e.rule[side]
@@ -520,7 +519,7 @@ cdef inline void judge_icmp_error(Plane* plane, const Packet* p, Passage* way, R
         slot = find_slot(t, &quoted.key, quoted.digest, quoted.hash)
         if slot != NO_SLOT:
             e = entry_at(&t.slab, slot)
-            moot = moot_side(e, plane.clock.now)
+            moot = moot_side(e, plane.now)
             if moot >= 0:
                 if unreachable:
                     e.marks |= REFUSED
@@ -585,18 +584,11 @@ cdef inline void judge_odd(Plane* plane, const Packet* p, ResultRow* row) noexce
         deny_early(plane, p, &way, row, TRUNCATED)
 
 
-cdef inline void go_on(Plane* plane, const Packet* p) noexcept nogil:
-    # Time, before the packet is looked at.
-    if unlikely(not plane.clock.started):
-        tell_time(&plane.clock, p.time_ns)
-        plane.window_end = plane.clock.now + plane.timeout[TCP_ESTABLISHED]
-        plane.table.marks_until = plane.window_end
-    else:
-        tell_time(&plane.clock, p.time_ns)
-    if unlikely(tick_of(plane.clock.now) != plane.table.wheel.tick):
-        sweep(&plane.table, plane.clock.now)
+cdef inline void sweep_all(Plane* plane) noexcept nogil:
+    if unlikely(tick_of(plane.now) != plane.table.wheel.tick):
+        sweep(&plane.table, plane.now)
         if plane.reporting:
-            sweep(&plane.attempts, plane.clock.now)
+            sweep(&plane.attempts, plane.now)
 
 
 cdef inline void judge_packet(Plane* plane, Packet* p, ResultRow* row) noexcept nogil:

@@ -1,9 +1,9 @@
-# Everything one data plane holds: tables, options, clock, counters.
+# What judges packets, by itself: tables, options, counters. A data plane has one of it, or one for each worker, which
+# share nothing but the policy.
 
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from sgfast.core.classifier cimport Tables
-from sgfast.core.clock cimport Clock
+from sgfast.core.classifier cimport Classifier, Tables
 from sgfast.core.conntrack cimport STATE_COUNT, FlowRow, Table
 from sgfast.core.conntrack_tcp cimport TcpTable
 from sgfast.core.cuts cimport Cuts
@@ -15,6 +15,10 @@ cdef enum:         # Midstream
     MIDSTREAM_DENY = 0
     MIDSTREAM_INFER = 1
     MIDSTREAM_ALLOW = 2
+
+cdef enum:
+    # Denied attempts that are remembered for the report, so that a retry does not count twice.
+    MAX_ATTEMPTS = 1 << 20
 
 
 cdef packed struct RuleCount:
@@ -35,7 +39,7 @@ cdef struct Plane:
     int64_t timeout[STATE_COUNT]    # nanoseconds, by State
     uint64_t short_mask[4]          # of short_way.pxd
     uint64_t short_word[2][4]
-    Clock clock
+    int64_t now             # on the clock (SPEC 9.1): of the packet being judged
     int64_t window_end      # from here on nothing is inferred (SPEC 9.3)
     # Options
     uint8_t causal
@@ -58,3 +62,10 @@ cdef struct Plane:
     Tally unanswered
     Tally refused
     Tally broken            # denied, though the other end answered in the capture
+
+
+# `words`: eight of 64 bits, that key the hash. An exception leaves what free_plane may be given.
+cdef int make_plane(
+    Plane* plane, Classifier classifier, bint causal, int midstream, timeouts_ns, uint32_t max_connections, bint exempt,
+    bint keep_flows, bint reporting, list words) except -1
+cdef void free_plane(Plane* plane) noexcept nogil

@@ -12,6 +12,7 @@ from sgfast.core.types cimport (
     READ_BROKEN,
     READ_EXEMPT,
     READ_NOT_IP,
+    TCP_BAD,
     HeaderRow,
     Packet,
 )
@@ -57,6 +58,7 @@ cdef inline void read_header(const WireContext* context, const HeaderRow* row, P
     cdef uint8_t transport[20]
     cdef uint32_t length = 20
     memset(p, 0, sizeof(Packet))
+    p.step = TCP_BAD
     p.time_ns = row.time_ns
     p.wire = row.wire
     p.protocol = row.protocol

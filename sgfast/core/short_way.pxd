@@ -38,7 +38,7 @@ cdef inline bint pass_established(Plane* plane, const Packet* p) noexcept nogil:
     if (
         (word ^ load16(&p.key.protocol)) & plane.short_mask[which] != plane.short_word[other][which]
         or e.digest != p.digest or e.ports != p.key.ports
-        or plane.clock.now >= e.deadline[which >> 1]
+        or plane.now >= e.deadline[which >> 1]
     ):
         return False
     if unlikely(p.ipv6):
@@ -48,9 +48,9 @@ cdef inline bint pass_established(Plane* plane, const Packet* p) noexcept nogil:
             or addr[2] != p.key.addr[2] or addr[3] != p.key.addr[3]
         ):
             return False
-    deadline = plane.clock.now + plane.timeout[BIDIRECTIONAL if other else TCP_ESTABLISHED]
+    deadline = plane.now + plane.timeout[BIDIRECTIONAL if other else TCP_ESTABLISHED]
     if which == 3:
-        if plane.clock.now >= e.deadline[0]:
+        if plane.now >= e.deadline[0]:
             return False
         allow_plain(plane, e, 0, p.wire, deadline)
     allow_plain(plane, e, which >> 1, p.wire, deadline)

@@ -34,6 +34,7 @@ cdef struct MarkLink:
 
 # What the connection report tells of a tuple; kept only when asked for.
 cdef struct FlowRecord:
+    uint64_t number                 # of its first packet
     int64_t first_ns
     int64_t last_ns
     uint64_t bytes[2]               # [0] from the initiator, [1] from the responder

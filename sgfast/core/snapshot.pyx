@@ -30,12 +30,12 @@ from sgfast.core.conntrack cimport (
 from sgfast.core.conntrack_icmp cimport ICMP_ALIVE
 from sgfast.core.conntrack_other cimport BIDIRECTIONAL, UNIDIRECTIONAL
 from sgfast.core.conntrack_tcp cimport SYN_SENT, SYN_SENT2
-from sgfast.core.cuts cimport CUT_DENIED, MAX_CUTS, NO_CUT, CutRow
+from sgfast.core.cuts cimport CUT_DENIED, MAX_CUTS, NO_CUT, Cuts, CutRow
 from sgfast.core.dataplane cimport DataPlane
 from sgfast.core.flow_rows cimport key_of
-from sgfast.core.plane cimport Plane, RuleCount
+from sgfast.core.plane cimport Plane
 from sgfast.core.slab cimport NO_SLOT, Entry, FlowRecord, entry_at, flow_at, mark_at
-from sgfast.core.tally cimport TALLY_CELLS, TALLY_GROUPS, Tally, TallyRow, add_row
+from sgfast.core.tally cimport TALLY_GROUPS, Tally, TallyRow, add_row
 from sgfast.core.types cimport (
     KIND_FROM_HIGH,
     KIND_ICMP_QUERY,
@@ -49,6 +49,7 @@ from sgfast.core.types cimport (
     FlowKey,
 )
 from sgfast.core.wire cimport digest_key, hash_key
+from sgfast.core.workers cimport shard_of_hash
 
 from sgfast.core.dataplane import CUT_DTYPE, FLOW_DTYPE, TALLY_DTYPE
 
@@ -57,8 +58,8 @@ TUPLE_DTYPE = np.dtype([
     ("kind", "u1"), ("state", "u1", (2,)), ("flags", "u1", (2,)), ("marks", "u1"), ("present", "u1"),
 ])
 RECORD_DTYPE = np.dtype([
-    ("first_ns", "<i8"), ("last_ns", "<i8"), ("bytes", "<u8", (2,)), ("packets", "<u8", (2,)), ("rule", "<u4", (2,)),
-    ("instance", "<i4", (2,)),
+    ("number", "<u8"), ("first_ns", "<i8"), ("last_ns", "<i8"), ("bytes", "<u8", (2,)), ("packets", "<u8", (2,)),
+    ("rule", "<u4", (2,)), ("instance", "<i4", (2,)),
     ("initiator_high", "u1"), ("verdict", "u1"), ("reason", "u1"), ("side_end", "u1", (2,)), ("present", "u1"),
     ("icmp", "<u2"),
 ])
@@ -67,7 +68,9 @@ assert RECORD_DTYPE.itemsize == sizeof(FlowRecord)
 
 _RULE_COUNT = np.dtype([("connections", "<u8"), ("packets", "<u8"), ("bytes", "<u8")])
 _TALLIES = ("denials", "unanswered", "refused", "broken")
-_CLOCK = ("now", "raw", "earliest", "latest", "late", "restarts", "started")
+_COUNTERS = (
+    "packets", "bytes", "later_fragments", "opened", "inferred", "denied", "disconnected", "changes"
+)
 
 
 cdef uint8_t* _bytes_of(array) except? NULL:
@@ -87,7 +90,13 @@ cdef object _array(const void* data, size_t nbytes, dtype):
 
 # Tables ---------------------------------------------------------------------------------------------------------------
 
-cdef object _save_table(Table* t, str name, dict arrays, dict numbers):
+cdef inline Table* _table_of(DataPlane plane, int i, size_t offset) noexcept nogil:
+    # One of a plane's tables, by where it stands in it.
+    return <Table*>(<uint8_t*>plane.planes[i] + offset)
+
+
+cdef object _save_table(Table* t):
+    # Rows, records, and the orders as row numbers.
     rows = np.zeros(t.used, dtype=TUPLE_DTYPE)
     records = np.zeros(t.used if t.keep_flows else 0, dtype=RECORD_DTYPE)
     cdef TupleRow* row = <TupleRow*>_bytes_of(rows)
@@ -130,12 +139,31 @@ cdef object _save_table(Table* t, str name, dict arrays, dict numbers):
         seen.append(row_of[slot])
         slot = mark_at(&t.slab, slot).next
     free(row_of)
-    arrays[f"{name}.rows"], arrays[f"{name}.records"] = rows, records
-    arrays[f"{name}.age"], arrays[f"{name}.seen"] = np.array(age, dtype=np.uint32), np.array(seen, dtype=np.uint32)
-    arrays[f"{name}.ended"] = _array(t.ended, t.ended_count * sizeof(FlowRow), FLOW_DTYPE)
-    numbers[name] = {
-        "evicted": t.evicted, "moot_evicted": t.moot_evicted, "lost": t.ended_lost, "marks_until": t.marks_until,
-    }
+    return rows, records, np.array(age, dtype=np.uint32), np.array(seen, dtype=np.uint32)
+
+
+cdef object _save_tables(DataPlane plane, size_t offset, str name, dict arrays, dict numbers):
+    # Of all planes, one after the other. (Each one's orders are kept, that of all together is not known.)
+    cdef Table* t = _table_of(plane, 0, offset)
+    cdef int i
+    rows, records, age, seen, ended = [], [], [], [], []
+    numbers[name] = {"evicted": 0, "moot_evicted": 0, "lost": 0, "marks_until": t.marks_until}
+    base = 0
+    for i in range(plane.plane_count):
+        t = _table_of(plane, i, offset)
+        some, their_records, their_age, their_seen = _save_table(t)
+        rows.append(some)
+        records.append(their_records)
+        age.append(their_age + np.uint32(base))
+        seen.append(their_seen + np.uint32(base))
+        ended.append(_array(t.ended, t.ended_count * sizeof(FlowRow), FLOW_DTYPE))
+        base += len(some)
+        numbers[name]["evicted"] += t.evicted
+        numbers[name]["moot_evicted"] += t.moot_evicted
+        numbers[name]["lost"] += t.ended_lost
+    for part, found in (("rows", rows), ("records", records), ("age", age), ("seen", seen), ("ended", ended)):
+        arrays[f"{name}.{part}"] = np.concatenate(found)
+    return [len(some) for some in rows]
 
 
 cdef bint _key_is_right(const TupleRow* row) noexcept nogil:
@@ -172,12 +200,15 @@ cdef bint _side_is_right(const TupleRow* row, int side, Py_ssize_t rules) noexce
     return state == UNIDIRECTIONAL or state == BIDIRECTIONAL
 
 
-cdef uint32_t _put_row(DataPlane plane, Table* t, const TupleRow* row, Py_ssize_t rules, bint waiting) noexcept nogil:
-    # The new entry's slot; NO_SLOT: the row cannot be.
+cdef uint32_t _put_row(
+    DataPlane plane, size_t offset, const TupleRow* row, Py_ssize_t rules, bint waiting, uint8_t* shard
+) noexcept nogil:
+    # The new entry's slot, in which plane's table; NO_SLOT: the row cannot be.
     cdef FlowKey key
     cdef uint64_t digest
     cdef uint32_t hash_value, slot
     cdef Entry* e
+    cdef Table* t
     if not _key_is_right(row) or row.present > 3:
         return NO_SLOT
     if not waiting and not (_side_is_right(row, 0, rules) and _side_is_right(row, 1, rules)):
@@ -187,8 +218,10 @@ cdef uint32_t _put_row(DataPlane plane, Table* t, const TupleRow* row, Py_ssize_
     key.ports = row.ports
     key.protocol = row.protocol
     key.kind = row.kind
-    digest = digest_key(&plane.plane.wire, &key)
-    hash_value = hash_key(&plane.plane.wire, digest, &key)
+    digest = digest_key(&plane.planes[0].wire, &key)
+    hash_value = hash_key(&plane.planes[0].wire, digest, &key)
+    shard[0] = <uint8_t>shard_of_hash(hash_value, plane.plane_count)
+    t = _table_of(plane, shard[0], offset)
     if find_slot(t, &key, digest, hash_value) != NO_SLOT:
         return NO_SLOT
     slot = add_key(t, &key, digest, hash_value)
@@ -209,9 +242,11 @@ cdef uint32_t _put_row(DataPlane plane, Table* t, const TupleRow* row, Py_ssize_
     return slot
 
 
-cdef object _load_table(DataPlane plane, Table* t, str name, arrays, numbers, bint waiting):
+cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, numbers, bint waiting):
+    # Returns by row the plane, and the slot.
     cdef Classifier classifier = plane.classifier
     cdef Py_ssize_t rules = classifier.rule_count
+    cdef Table* t = _table_of(plane, 0, offset)
     rows, records = _checked(arrays, f"{name}.rows", TUPLE_DTYPE), _checked(arrays, f"{name}.records", RECORD_DTYPE)
     age, seen = _checked(arrays, f"{name}.age", np.dtype("<u4")), _checked(arrays, f"{name}.seen", np.dtype("<u4"))
     ended = _checked(arrays, f"{name}.ended", FLOW_DTYPE)
@@ -220,6 +255,8 @@ cdef object _load_table(DataPlane plane, Table* t, str name, arrays, numbers, bi
     cdef const FlowRecord* record = <const FlowRecord*>_bytes_of(records)
     cdef Py_ssize_t put = 0
     cdef uint32_t[::1] slots
+    cdef uint8_t[::1] shards
+    cdef int i
     is_live = (rows["marks"] & <int>TUPLE_LIVE) != 0
     is_old = (rows["marks"] & <int>EVICTABLE) != 0
     is_seen = (rows["marks"] & <int>OPENER_SEEN) != 0
@@ -233,22 +270,23 @@ cdef object _load_table(DataPlane plane, Table* t, str name, arrays, numbers, bi
     _check_records(records, rules, classifier.instance_count, name)
     _check_records(ended, rules, classifier.instance_count, name)
 
-    slots_array = np.empty(count, dtype=np.uint32)
-    slots = slots_array
+    slots_array, shards_array = np.empty(count, dtype=np.uint32), np.zeros(count, dtype=np.uint8)
+    slots, shards = slots_array, shards_array
     with nogil:
         while put < count:
-            slots[put] = _put_row(plane, t, &row[put], rules, waiting)
+            slots[put] = _put_row(plane, offset, &row[put], rules, waiting, &shards[put])
             if slots[put] == NO_SLOT:
                 break
             if t.keep_flows:
-                flow_at(&t.slab, slots[put])[0] = record[put]
+                flow_at(&_table_of(plane, shards[put], offset).slab, slots[put])[0] = record[put]
             put += 1
     _must(put == count, f"{name}: row {put} cannot be, or memory ran out")
-    t.marks_until = _number(numbers[name], "marks_until")
+    for i in range(plane.plane_count):
+        _table_of(plane, i, offset).marks_until = _number(numbers[name], "marks_until")
     for n in age.tolist():
-        join_age(t, slots[<Py_ssize_t>n])
+        join_age(_table_of(plane, shards[<Py_ssize_t>n], offset), slots[<Py_ssize_t>n])
     for n in seen.tolist():
-        mark_opener(t, slots[<Py_ssize_t>n])
+        mark_opener(_table_of(plane, shards[<Py_ssize_t>n], offset), slots[<Py_ssize_t>n])
     t.evicted = _number(numbers[name], "evicted")
     t.moot_evicted = _number(numbers[name], "moot_evicted")
     t.ended_lost = _number(numbers[name], "lost")
@@ -258,6 +296,7 @@ cdef object _load_table(DataPlane plane, Table* t, str name, arrays, numbers, bi
             raise MemoryError
         memcpy(t.ended, _bytes_of(ended), ended.nbytes)
         t.ended_count = t.ended_capacity = len(ended)
+    return shards_array, slots_array
 
 
 def _orders(numbers, members):
@@ -282,72 +321,88 @@ def _check_records(records, rules, instances, name):
 
 # The whole plane ------------------------------------------------------------------------------------------------------
 
+cdef size_t _offset(DataPlane plane, void* part):
+    return <uint8_t*>part - <uint8_t*>plane.planes[0]
+
+
 def save_plane(DataPlane plane not None):
     """``(numbers, arrays)``: JSON values, and arrays by name. Not while other threads judge."""
-    cdef Plane* p = &plane.plane
-    cdef Tally* tallies[4]
+    cdef Plane* p = plane.planes[0]
+    cdef Cuts* cuts
     cdef int i
     arrays, numbers = {}, {}
+    counters = plane.counters
     with nogil:
         PyThread_acquire_lock(plane.lock, WAIT_LOCK)
     try:
-        _save_table(&p.table, "table", arrays, numbers)
-        _save_table(&p.attempts, "attempts", arrays, numbers)
-        _save_table(&p.cuts.waiting, "waiting", arrays, numbers)
-        arrays["cuts"] = _array(p.cuts.rows, p.cuts.count * sizeof(CutRow), CUT_DTYPE)
-        arrays["rule_counts"] = _array(
-            p.rule_counts, (<Classifier>plane.classifier).rule_count * sizeof(RuleCount), _RULE_COUNT
-        )
+        _save_tables(plane, _offset(plane, &p.table), "table", arrays, numbers)
+        _save_tables(plane, _offset(plane, &p.attempts), "attempts", arrays, numbers)
+        lengths = _save_tables(plane, _offset(plane, &p.cuts.waiting), "waiting", arrays, numbers)
+        rows, untold, base = [], 0, 0
+        waiting_in = np.split(arrays["waiting.rows"], np.cumsum(lengths))
+        for i in range(plane.plane_count):
+            cuts = &plane.planes[i].cuts
+            own = _array(cuts.rows, cuts.count * sizeof(CutRow), CUT_DTYPE)
+            own["previous"][own["previous"] != <uint32_t>NO_CUT] += base
+            waiting_in[i]["rule"][:, 0] += base
+            rows.append(own)
+            untold += cuts.untold
+            base += len(own)
+        arrays["cuts"] = np.concatenate(rows)
+        numbers["tallied"] = [
+            sum([plane.planes[i].table.tallied for i in range(plane.plane_count)]),
+            sum([plane.planes[i].attempts.tallied for i in range(plane.plane_count)]),
+        ]
         numbers["clock"] = {
-            "now": p.clock.now, "raw": p.clock.raw, "earliest": p.clock.earliest, "latest": p.clock.latest,
-            "late": p.clock.late, "restarts": p.clock.restarts, "started": p.clock.started,
+            "now": plane.clock.now, "raw": plane.clock.raw, "earliest": plane.clock.earliest,
+            "latest": plane.clock.latest, "late": plane.clock.late, "restarts": plane.clock.restarts,
+            "started": plane.clock.started,
         }
-        numbers["counters"] = {
-            "packets": p.packets, "bytes": p.bytes, "later_fragments": p.later_fragments, "opened": p.opened,
-            "inferred": p.inferred, "denied": p.denied, "disconnected": p.disconnected, "changes": p.changes,
-            "untold": p.cuts.untold, "window_end": p.window_end,
+        numbers["counters"] = {name: counters[name] for name in _COUNTERS} | {
+            "untold": untold, "window_end": p.window_end
         }
-        numbers["verdicts"] = [p.verdicts[i] for i in range(VERDICT_COUNT)]
-        numbers["reasons"] = [p.reasons[i] for i in range(REASON_COUNT)]
-        numbers["tallied"] = [plane.tallied[0], plane.tallied[1]]
-        numbers["others"] = {}
-        tallies[0], tallies[1], tallies[2], tallies[3] = &p.denials, &p.unanswered, &p.refused, &p.broken
-        for i, name in enumerate(_TALLIES):
-            cells = _array(tallies[i].cells, TALLY_CELLS * sizeof(TallyRow) if tallies[i].cells else 0, TALLY_DTYPE)
-            arrays[name] = cells[cells["packets"] > 0]
-            numbers["others"][name] = [tallies[i].other_packets, tallies[i].other_bytes]
     finally:
         PyThread_release_lock(plane.lock)
+    arrays["rule_counts"] = plane.rule_counts
+    for name in _TALLIES:
+        arrays[name], others = getattr(plane, name)
+        numbers.setdefault("others", {})[name] = others
+    numbers["verdicts"], numbers["reasons"] = counters["verdicts"], counters["reasons"]
     return numbers, arrays
 
 
 def load_plane(DataPlane plane not None, numbers, arrays):
-    """Puts what ``save_plane`` gave into a plane that has judged nothing, made with the same policy and options.
+    """Puts what ``save_plane`` gave into a plane that has judged nothing, made with the same policy and options; jobs
+    may be others.
 
     ValueError says what cannot be; the plane is then good for nothing.
     """
-    cdef Plane* p = &plane.plane
+    # What is only added up is the first plane's.
+    cdef Plane* p = plane.planes[0]
     cdef Classifier classifier = plane.classifier
     cdef Tally* tallies[4]
     cdef const TallyRow* row
     cdef Py_ssize_t n
     cdef int i
-    _must(not p.clock.started and not p.table.used, "the engine was used already")
+    _must(not plane.clock.started and not plane.judged, "the engine was used already")
     clock = numbers["clock"]
-    p.clock.started = _number(clock, "started") != 0
-    p.clock.now, p.clock.raw = _time(clock, "now"), _time(clock, "raw")
-    p.clock.earliest, p.clock.latest = _time(clock, "earliest"), _time(clock, "latest")
-    p.clock.late, p.clock.restarts = _number(clock, "late"), _number(clock, "restarts")
-    if p.clock.started:
-        sweep(&p.table, p.clock.now)
-        sweep(&p.attempts, p.clock.now)
+    plane.clock.started = _number(clock, "started") != 0
+    plane.clock.now, plane.clock.raw = _time(clock, "now"), _time(clock, "raw")
+    plane.clock.earliest, plane.clock.latest = _time(clock, "earliest"), _time(clock, "latest")
+    plane.clock.late, plane.clock.restarts = _number(clock, "late"), _number(clock, "restarts")
     counters = numbers["counters"]
-    p.window_end = _number(counters, "window_end")
-    p.packets, p.bytes = _number(counters, "packets"), _number(counters, "bytes")
+    for i in range(plane.plane_count):
+        plane.planes[i].window_end = _number(counters, "window_end")
+        plane.planes[i].changes = _number(counters, "changes")
+        plane.planes[i].now = plane.clock.now
+        if plane.clock.started:
+            sweep(&plane.planes[i].table, plane.clock.now)
+            sweep(&plane.planes[i].attempts, plane.clock.now)
+    plane.judged = p.packets = _number(counters, "packets")
+    p.bytes = _number(counters, "bytes")
     p.later_fragments = _number(counters, "later_fragments")
     p.opened, p.inferred = _number(counters, "opened"), _number(counters, "inferred")
     p.denied, p.disconnected = _number(counters, "denied"), _number(counters, "disconnected")
-    p.changes = _number(counters, "changes")
     for name, length in (("verdicts", <int>VERDICT_COUNT), ("reasons", <int>REASON_COUNT)):
         _must(len(numbers[name]) == length, f"{name}: not {length}")
     for i in range(VERDICT_COUNT):
@@ -355,24 +410,19 @@ def load_plane(DataPlane plane not None, numbers, arrays):
     for i in range(REASON_COUNT):
         p.reasons[i] = _number(numbers["reasons"], i)
 
-    _load_table(plane, &p.table, "table", arrays, numbers, False)
-    _load_table(plane, &p.attempts, "attempts", arrays, numbers, False)
+    _load_table(plane, _offset(plane, &p.table), "table", arrays, numbers, False)
+    _load_table(plane, _offset(plane, &p.attempts), "attempts", arrays, numbers, False)
     cuts = _checked(arrays, "cuts", CUT_DTYPE)
-    _must(len(cuts) <= MAX_CUTS, "cuts: too many")
+    _must(len(cuts) <= MAX_CUTS * plane.plane_count, "cuts: too many")
     earlier = (cuts["previous"] == <uint32_t>NO_CUT) | (cuts["previous"] < np.arange(len(cuts)))
     _must(bool(earlier.all() and (cuts["outcome"] <= <int>CUT_DENIED).all()), "cuts: a row that cannot be")
     _must(bool(np.isin(cuts["family"], (4, 6)).all()), "cuts: a family that is none")
     _must(bool(((cuts["rule"] >= -1) & (cuts["rule"] < classifier.rule_count)).all()), "cuts: a rule that is none")
     waiting = _checked(arrays, "waiting.rows", TUPLE_DTYPE)
     _must(bool((waiting["rule"][:, 0] < len(cuts)).all() and not waiting["marks"].any()), "waiting: not in the list")
-    _load_table(plane, &p.cuts.waiting, "waiting", arrays, numbers, True)
+    shards, slots = _load_table(plane, _offset(plane, &p.cuts.waiting), "waiting", arrays, numbers, True)
+    _load_cuts(plane, cuts, waiting["rule"][:, 0], shards, slots)
     p.cuts.untold = _number(counters, "untold")
-    if len(cuts):
-        p.cuts.rows = <CutRow*>malloc(cuts.nbytes)
-        if p.cuts.rows == NULL:
-            raise MemoryError
-        memcpy(p.cuts.rows, _bytes_of(cuts), cuts.nbytes)
-        p.cuts.count = p.cuts.capacity = <uint32_t>len(cuts)
 
     rule_counts = _checked(arrays, "rule_counts", _RULE_COUNT)
     _must(len(rule_counts) == classifier.rule_count, "rule_counts: not one for each rule")
@@ -381,7 +431,10 @@ def load_plane(DataPlane plane not None, numbers, arrays):
     for i in range(2):
         n = _number(numbers["tallied"], i)
         _must(0 <= n <= (p.table.ended_count if i == 0 else p.attempts.ended_count), "tallied: beyond what ended")
-        plane.tallied[i] = n
+        if i == 0:
+            p.table.tallied = n
+        else:
+            p.attempts.tallied = n
     tallies[0], tallies[1], tallies[2], tallies[3] = &p.denials, &p.unanswered, &p.refused, &p.broken
     for i, name in enumerate(_TALLIES):
         rows = _checked(arrays, name, TALLY_DTYPE)
@@ -391,8 +444,43 @@ def load_plane(DataPlane plane not None, numbers, arrays):
         row = <const TallyRow*>_bytes_of(rows)
         for n in range(len(rows)):
             _must(add_row(tallies[i], &row[n]), f"{name}: a row that cannot be")
-        tallies[i].other_packets = _number(numbers["others"][name], 0)
-        tallies[i].other_bytes = _number(numbers["others"][name], 1)
+        tallies[i].other_packets = _number(numbers["others"], name)
+
+
+cdef int _load_cuts(DataPlane plane, rows, waiting, shards, slots) except -1:
+    # Each plane gets the rows of the keys that wait in it; of the others nothing but their number and text is asked.
+    # `waiting`, `shards`, `slots`: of the keys, their latest row, which plane, and where there.
+    cdef Cuts* cuts
+    cdef int i
+    shard_of_row = np.zeros(len(rows), dtype=np.uint8)
+    waits = np.zeros(len(rows), dtype=bool)
+    for number, shard in zip(waiting.tolist(), shards.tolist()):
+        while number != <uint32_t>NO_CUT:
+            _must(not waits[number], "cuts: a row of two keys")
+            waits[number] = True
+            shard_of_row[number] = shard
+            number = int(rows["previous"][number])
+    number_in_shard = np.zeros(len(rows), dtype=np.uint32)
+    for i in range(plane.plane_count):
+        own = shard_of_row == i
+        number_in_shard[own] = np.arange(own.sum(), dtype=np.uint32)
+    has_previous = rows["previous"] != <uint32_t>NO_CUT
+    previous = rows["previous"][has_previous]
+    _must(bool((shard_of_row[previous] == shard_of_row[has_previous]).all()), "cuts: rows of two keys in one list")
+    rows["previous"][has_previous] = number_in_shard[previous]
+    for i in range(plane.plane_count):
+        own = np.ascontiguousarray(rows[shard_of_row == i])
+        if not len(own):
+            continue
+        cuts = &plane.planes[i].cuts
+        cuts.rows = <CutRow*>malloc(own.nbytes)
+        if cuts.rows == NULL:
+            raise MemoryError
+        memcpy(cuts.rows, _bytes_of(own), own.nbytes)
+        cuts.count = cuts.capacity = <uint32_t>len(own)
+    for number, shard, slot in zip(waiting.tolist(), shards.tolist(), slots.tolist()):
+        entry_at(&plane.planes[<int>shard].cuts.waiting.slab, <uint32_t>slot).rule[0] = number_in_shard[number]
+    return 0
 
 
 def _must(condition, problem):

@@ -27,7 +27,6 @@ cdef struct Tally:
     uint32_t groups
     uint64_t secret
     uint64_t other_packets      # of groups that found no room
-    uint64_t other_bytes
 
 
 cdef int init_tally(Tally* tally, uint64_t secret) except -1

@@ -15,7 +15,6 @@ cdef int init_tally(Tally* tally, uint64_t secret) except -1:
     tally.groups = 0
     tally.secret = secret | 1
     tally.other_packets = 0
-    tally.other_bytes = 0
     return 0
 
 
@@ -66,7 +65,6 @@ cdef void count(Tally* tally, const TallyRow* key, uint64_t nbytes) noexcept nog
     cdef TallyRow* cell = cell_of(tally, key)
     if cell == NULL:
         tally.other_packets += 1
-        tally.other_bytes += nbytes
         return
     cell.packets += 1
     cell.bytes += nbytes

@@ -76,17 +76,17 @@ cdef enum:         # Step
 
 cdef struct FlowKey:
     # Both directions of a connection share one key: the lower address stands first.
-    # IPv4: addr[0] = lower << 32 | higher, the rest 0. IPv6: lower (high, low half), higher (high, low half).
-    uint64_t addr[4]
     uint32_t ports          # of the lower address << 16 | of the higher one
     uint8_t protocol
     uint8_t kind
+    # IPv4: addr[0] = lower << 32 | higher, the rest is not used. IPv6: lower (high, low half), higher (high, low half).
+    uint64_t addr[4]
 
 
+# What is asked of most packets stands in the first 64 bytes, a cache line.
 cdef struct Packet:
-    FlowKey key
     uint64_t digest         # the key's address words as one: equal to addr[0] for IPv4, a keyed hash for IPv6
-    int64_t time_ns
+    int64_t time_ns         # the capture's
     uint32_t hash           # keyed hash of the whole key
     uint32_t hint           # the table slot an early probe found, or NO_SLOT
     uint32_t wire           # original length in bytes
@@ -101,8 +101,11 @@ cdef struct Packet:
     uint8_t has_ports
     uint8_t has_icmp        # port_key holds ICMP type and code
     uint8_t tcp_flags
+    FlowKey key             # of IPv4, all but unused words of `addr` are in the first line
+    uint64_t number         # the how-manieth packet of the engine; told to those that are looked at closely
     const uint8_t* quote    # of an ICMP error: the quoted packet
     uint32_t quote_length
+    uint32_t spare[5]       # two lines
 
 
 # One packet's headers as an array row: what Engine.process takes and what --verdicts prints.

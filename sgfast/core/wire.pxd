@@ -34,6 +34,7 @@ from sgfast.core.types cimport (
     READ_TRUNCATED,
     STEP_OPEN,
     STEP_REPLY,
+    TCP_BAD,
     FlowKey,
     Packet,
 )
@@ -86,9 +87,6 @@ cdef inline void set_ipv4(FlowKey* key, uint32_t source, uint32_t destination, u
     cdef uint32_t swap = (source ^ destination) & (0 - high)
     source_high[0] = <uint8_t>high
     key.addr[0] = (<uint64_t>(source ^ swap) << 32) | (destination ^ swap)
-    key.addr[1] = 0
-    key.addr[2] = 0
-    key.addr[3] = 0
 
 
 cdef inline void set_ipv6(
@@ -470,6 +468,7 @@ cdef inline void read_frame(const WireContext* context, const Frame* frame, Pack
     p.has_ports = False
     p.has_icmp = False
     p.tcp_flags = 0
+    p.step = TCP_BAD        # until it is known: a broken packet opens nothing
     p.port_key = 0
     p.sport = 0
     p.dport = 0

@@ -73,6 +73,7 @@ def replay(
     changes: ChangeFile | str | os.PathLike[str] | None = None,
     resume: str | os.PathLike[str] | None = None,
     snapshot: Output | str | os.PathLike[str] | None = None,
+    jobs: int = 1,
 ) -> ReplayResult:
     """Judges every packet of ``captures`` (a path, or several), one replay in the order given; ``-`` is standard input.
 
@@ -84,7 +85,7 @@ def replay(
     ``snapshot``: where to save the state after the last packet; ``flows`` then gets no connections that still live:
     whoever goes on tells of them. ``resume``: such a state to go on from, as if these
     captures had come after those in one replay; policy, options and changes must be those of that replay. The result
-    is that of all captures, ``elapsed_seconds`` apart.
+    is that of all captures, ``elapsed_seconds`` apart. ``jobs``: how many threads judge, as ``Engine`` takes them.
 
     Raises PolicyError, CaptureError, SnapshotError, OutputError; ValueError for an unknown option, TypeError for
     ``changes`` that are none.
@@ -103,16 +104,21 @@ def replay(
     if engine == "fast":
         if resume is None:
             made = Engine(
-                policy, mode=mode, midstream=midstream, vpc=vpc, keep_flows=flows is not None, reporting=True
-            )
+                policy, mode=mode, midstream=midstream, vpc=vpc, keep_flows=flows is not None, reporting=True,
+                jobs=jobs,
+            )  # fmt: skip
         else:
-            made, earlier = go_on(resume, policy, mode=mode, midstream=midstream, vpc=vpc, flows=flows is not None)
+            made, earlier = go_on(
+                resume, policy, mode=mode, midstream=midstream, vpc=vpc, flows=flows is not None, jobs=jobs
+            )
         runner = FastRunner(made, packets, flows)
     elif engine == "reference":
         if flows is not None:
             raise ValueError("the reference model makes no connection report: use the fast engine")
         if resume is not None or snapshot is not None:
             raise ValueError("the reference model has no snapshots: use the fast engine")
+        if jobs != 1:
+            raise ValueError("the reference model judges alone: use the fast engine for jobs")
         runner = ReferenceRunner(policy, mode, midstream, vpc, packets)
     else:
         raise ValueError(f"engine is 'fast' or 'reference', not {engine!r}")

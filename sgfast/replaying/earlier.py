@@ -39,11 +39,12 @@ def stop(target: Output | str | os.PathLike[str], engine: Engine, policy: Policy
 
 
 def go_on(
-    path: str | os.PathLike[str], policy: Policy, *, mode: Mode, midstream: Midstream, vpc: str | None, flows: bool
-) -> tuple[Engine, Earlier]:
+    path: str | os.PathLike[str], policy: Policy, *, mode: Mode, midstream: Midstream, vpc: str | None, flows: bool,
+    jobs: int = 1,
+) -> tuple[Engine, Earlier]:  # fmt: skip
     """The engine of a replay that stopped. SnapshotError unless it began with ``policy`` and had these options."""
     name = printable(os.fsdecode(path))
-    snapshot = read_snapshot(path)
+    snapshot = read_snapshot(path, jobs=jobs)
     engine = snapshot.engine
     if "earlier" not in snapshot.replay:
         raise SnapshotError(f"{name}: is a snapshot of an engine, not of a replay")

@@ -158,8 +158,7 @@ class FastRunner:
             done.came_back = int((own["outcome"] == _OUTCOMES.index("back")).sum())
             done.denied_again = int((own["outcome"] == _OUTCOMES.index("denied")).sum())
             done.packets_after = int(own["packets"].sum())
-            listed = own[np.lexsort((own["finished"], -own["packets"].astype(np.int64)))][:LISTED_CUTS]
-            done.connections = tuple(self._cut_connection(row) for row in listed)
+            done.connections = tuple(self._cut_connection(row) for row in _listed(own))
         if untold:
             result.warnings.append(f"what became of {count(untold, 'disconnected connection')} was not followed")
 
@@ -206,6 +205,18 @@ class FastRunner:
         direction: Literal["inbound", "outbound"] = "inbound" if row["inbound"] else "outbound"
         reason = REASONS[row["reason"]] or ""
         return Broken(self._service(row), direction, *self._peer(row), reason, int(row["packets"]))
+
+
+def _listed(cuts: Rows) -> Rows:
+    """Those of which most packets came, unfinished ones first; of equals those of the lower addresses."""
+    packets = cuts["packets"].astype(np.int64)
+    if len(cuts) > LISTED_CUTS:
+        enough = packets >= np.partition(packets, -LISTED_CUTS)[-LISTED_CUTS]
+        cuts, packets = cuts[enough], packets[enough]
+    ends = [np.ascontiguousarray(cuts[end]).view(">u8") for end in ("responder", "initiator")]
+    words = [end[:, word] for end in ends for word in (1, 0)]
+    listed: Rows = cuts[np.lexsort((cuts["ports"], cuts["protocol"], *words, cuts["finished"], -packets))][:LISTED_CUTS]
+    return listed
 
 
 def order(service: Service, *words: str) -> tuple[Any, ...]:

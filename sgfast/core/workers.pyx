@@ -1,0 +1,286 @@
+"""Threads that judge together; how stands in ``workers.pxd``."""
+
+import threading
+
+from cpython.pythread cimport (
+    PyThread_acquire_lock,
+    PyThread_allocate_lock,
+    PyThread_free_lock,
+    PyThread_release_lock,
+    NOWAIT_LOCK,
+    WAIT_LOCK,
+)
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from sgfast.core.answers cimport tally_ended
+from sgfast.core.batch cimport BATCH, judge_batch, prefetch_line
+from sgfast.core.clock cimport tell_time
+from sgfast.core.intrinsics cimport add_ordered, likely, load_ordered, prefetch, relax, swap_ordered, unlikely
+from sgfast.core.plane cimport free_plane
+from sgfast.core.rows cimport read_header, spell_header
+from sgfast.core.slab cimport allocate_pages
+from sgfast.core.types cimport READ_ICMP_ERROR, READ_TRACKED
+from sgfast.core.wire cimport WireContext, read_frame, read_quote
+
+cdef extern from * nogil:
+    """
+    #include <sched.h>
+    #include <unistd.h>
+    """
+    int sched_yield()
+    int getpid()
+
+cdef enum:
+    # Work comes soon as a rule. Looks for it before others are let run, and before a worker sleeps.
+    SPINS = 500
+    TURNS = 4000
+    HANDFUL = 32            # packets
+    AHEAD = 8               # packets
+    # What is needed of a packet that has a key of IPv4: a cache line (types.pxd).
+    PLAIN_BYTES = 64
+    LINE = 16               # words: two cache lines, as they may be fetched in pairs
+
+
+cdef inline void rest(int turn) noexcept nogil:
+    # Between two looks, which cost whoever writes what is looked at.
+    cdef int _
+    if turn < SPINS:
+        for _ in range(8):
+            relax()
+    else:
+        sched_yield()
+
+
+cdef inline int shard_of(const WireContext* wire, const Packet* p, int shards) noexcept nogil:
+    cdef Packet quoted
+    cdef uint32_t hash_value = p.hash
+    if unlikely(p.outcome != READ_TRACKED):
+        if p.outcome != READ_ICMP_ERROR:
+            return 0        # it has no connection
+        memset(&quoted, 0, sizeof(Packet))
+        if not read_quote(wire, p, &quoted.key, &quoted.digest, &quoted.hash, &quoted.source_high):
+            return 0
+        hash_value = quoted.hash
+    return shard_of_hash(hash_value, shards)
+
+
+cdef class Workers:
+    """``jobs`` threads, one of them whoever calls, and twice as many shards. MemoryError if they cannot be started."""
+
+    def __cinit__(self, int jobs):
+        cdef int i
+        cdef Shard* shard
+        if not 2 <= jobs <= MOST_JOBS:
+            raise ValueError(f"jobs is 1 to {<int>MOST_JOBS}, not {jobs}")
+        self.jobs = jobs
+        self.shard_count = 2 * jobs
+        self.process = getpid()
+        self.shards = <Shard*>calloc(self.shard_count, sizeof(Shard))
+        self.lines = <uint64_t*>allocate_pages((3 * self.shard_count + 1) * LINE * sizeof(uint64_t))
+        self.handful = <Packet*>allocate_pages(HANDFUL * sizeof(Packet))
+        self.doors = <void**>calloc(jobs, sizeof(void*))
+        self.asleep = <uint64_t*>calloc(jobs, sizeof(uint64_t))
+        if (
+            self.shards == NULL or self.lines == NULL or self.handful == NULL or self.doors == NULL
+            or self.asleep == NULL
+        ):
+            raise MemoryError
+        self.shows = &self.lines[3 * self.shard_count * LINE]
+        for i in range(self.shard_count):
+            shard = &self.shards[i]
+            shard.plane = <Plane*>allocate_pages(sizeof(Plane))
+            shard.packets = <Packet*>allocate_pages(QUEUE * sizeof(Packet))
+            shard.now = <int64_t*>allocate_pages(QUEUE * sizeof(int64_t))
+            shard.numbers = <uint64_t*>allocate_pages(QUEUE * sizeof(uint64_t))
+            if shard.plane == NULL or shard.packets == NULL or shard.now == NULL or shard.numbers == NULL:
+                raise MemoryError
+            shard.room_until = QUEUE
+            shard.shown = &self.lines[3 * i * LINE]
+            shard.taken = &self.lines[(3 * i + 1) * LINE]
+            shard.held = &self.lines[(3 * i + 2) * LINE]
+        for i in range(1, jobs):
+            self.doors[i] = PyThread_allocate_lock()
+            if self.doors[i] == NULL:
+                raise MemoryError
+            PyThread_acquire_lock(self.doors[i], NOWAIT_LOCK)
+
+    def __init__(self, int jobs):
+        try:
+            for worker in range(1, jobs):
+                # A process may end without them: they hold nothing that has to be put in order.
+                threading.Thread(target=self.serve, args=(worker,), name=f"sgfast-{worker}", daemon=True).start()
+        except RuntimeError as error:
+            self.retire()
+            raise MemoryError(f"{jobs} threads cannot be started: {error}") from error
+
+    def __dealloc__(self):
+        # Each thread holds a reference: they are gone.
+        cdef int i
+        for i in range(self.shard_count if self.shards != NULL else 0):
+            if self.shards[i].plane != NULL:
+                free_plane(self.shards[i].plane)
+            free(self.shards[i].plane)
+            free(self.shards[i].packets)
+            free(self.shards[i].now)
+            free(self.shards[i].numbers)
+        for i in range(1, self.jobs if self.doors != NULL else 0):
+            if self.doors[i] != NULL:
+                PyThread_free_lock(self.doors[i])
+        free(self.shards)
+        free(self.lines)
+        free(self.handful)
+        free(self.doors)
+        free(self.asleep)
+
+    # Dealing out -----------------------------------------------------------------------------------------------------
+
+    cdef bint deal(
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, Clock* clock, uint64_t number,
+        HeaderRow* headers
+    ) noexcept nogil:
+        cdef const WireContext* wire = &self.shards.plane.wire      # of all planes the same
+        cdef Packet* p
+        cdef Packet* place
+        cdef Shard* shard
+        cdef uint64_t at
+        cdef Py_ssize_t start = 0
+        cdef Py_ssize_t size, i
+        cdef bint borrowed = False
+        while start < n:
+            # Some packets first, then where they go: a packet just written, word by word, is slow to copy.
+            size = min(n - start, <Py_ssize_t>HANDFUL)
+            if frames != NULL:
+                for i in range(size):
+                    read_frame(wire, &frames[start + i], &self.handful[i])
+            else:
+                for i in range(size):
+                    read_header(wire, &rows[start + i], &self.handful[i])
+            for i in range(size):
+                p = &self.handful[i]
+                if unlikely(headers != NULL):
+                    spell_header(p, &headers[start + i])
+                tell_time(clock, p.time_ns)
+                shard = &self.shards[shard_of(wire, p, self.shard_count)]
+                if unlikely(shard.filled == shard.room_until):
+                    self.make_room(shard)
+                at = shard.filled & (QUEUE - 1)
+                # A worker had them last: they take a while to come back.
+                prefetch(&shard.packets[(at + AHEAD) & (QUEUE - 1)])
+                place = &shard.packets[at]
+                if likely(p.outcome == READ_TRACKED and not p.ipv6):
+                    memcpy(place, p, PLAIN_BYTES)
+                else:
+                    place[0] = p[0]
+                    borrowed |= p.outcome == READ_ICMP_ERROR
+                shard.now[at] = clock.now
+                shard.numbers[at] = number + start + i
+                shard.filled += 1
+                if not shard.filled & (BATCH - 1):
+                    self.show_shard(shard)
+            start += size
+        return borrowed
+
+    cdef void make_room(self, Shard* shard) noexcept nogil:
+        cdef int turn = 0
+        self.show_shard(shard)
+        shard.room_until = load_ordered(shard.taken) + QUEUE
+        while shard.filled == shard.room_until:
+            # Instead of waiting.
+            if not self.work_on(shard) and not self.work(0):
+                rest(turn)
+                turn += 1
+            shard.room_until = load_ordered(shard.taken) + QUEUE
+
+    cdef void show_shard(self, Shard* shard) noexcept nogil:
+        if shard.shown[0] == shard.filled:
+            return
+        swap_ordered(shard.shown, shard.filled)
+        add_ordered(self.shows, 1)
+        if getpid() == self.process:
+            self.wake()
+
+    cdef void drain(self) noexcept nogil:
+        cdef int i
+        cdef int turn = 0
+        for i in range(self.shard_count):
+            self.show_shard(&self.shards[i])
+        for i in range(self.shard_count):
+            while load_ordered(self.shards[i].taken) != self.shards[i].filled:
+                if not self.work_on(&self.shards[i]) and not self.work(0):
+                    rest(turn)
+                    turn += 1
+
+    cdef void retire(self) noexcept nogil:
+        self.drain()
+        self.ended = True
+        add_ordered(self.shows, 1)
+        self.wake()
+
+    # Working ---------------------------------------------------------------------------------------------------------
+
+    cdef bint work_on(self, Shard* shard) noexcept nogil:
+        # Some of what a shard's queue holds, if nobody else is at it. Whether there was something.
+        cdef uint64_t at
+        cdef Py_ssize_t count, i
+        cdef Packet* packets
+        if load_ordered(shard.shown) == load_ordered(shard.taken) or swap_ordered(shard.held, 1):
+            return False
+        at = shard.taken[0]
+        count = <Py_ssize_t>(load_ordered(shard.shown) - at)
+        if count:
+            packets = &shard.packets[at & (QUEUE - 1)]
+            count = min(count, <Py_ssize_t>BATCH, <Py_ssize_t>(QUEUE - (at & (QUEUE - 1))))
+            # They were written by another core.
+            for i in range(count):
+                prefetch(&packets[i])
+            for i in range(count):
+                prefetch_line(shard.plane, &packets[i])
+            shard.plane.want_sides = self.rows != NULL
+            judge_batch(
+                shard.plane, packets, &shard.now[at & (QUEUE - 1)], &shard.numbers[at & (QUEUE - 1)], self.first, count,
+                self.rows
+            )
+            tally_ended(shard.plane)
+            swap_ordered(shard.taken, at + count)
+        swap_ordered(shard.held, 0)
+        return count != 0
+
+    cdef bint work(self, int worker) noexcept nogil:
+        # On a shard of its own; if there is nothing to do, on some other.
+        cdef int number = (worker - 1) * self.shard_count // (self.jobs - 1) if worker else 0
+        cdef int _
+        for _ in range(self.shard_count):
+            if self.work_on(&self.shards[number]):
+                return True
+            number = number + 1 if number + 1 < self.shard_count else 0
+        return False
+
+    def serve(self, int worker):
+        """What a thread does, until ``retire``."""
+        cdef uint64_t seen
+        with nogil:
+            while not self.ended:
+                seen = load_ordered(self.shows)
+                if self.work(worker):
+                    continue
+                if self.ended:
+                    break
+                self.await_work(worker, seen)
+
+    cdef void wake(self) noexcept nogil:
+        cdef int i
+        for i in range(1, self.jobs):
+            if self.asleep[i] and swap_ordered(&self.asleep[i], 0):
+                PyThread_release_lock(self.doors[i])
+
+    cdef void await_work(self, int worker, uint64_t seen) noexcept nogil:
+        cdef int turn
+        for turn in range(TURNS):
+            if load_ordered(self.shows) != seen:
+                return
+            rest(turn)
+        swap_ordered(&self.asleep[worker], 1)
+        if load_ordered(self.shows) != seen and swap_ordered(&self.asleep[worker], 0):
+            return      # seen just in time: nobody opens the door
+        PyThread_acquire_lock(self.doors[worker], WAIT_LOCK)

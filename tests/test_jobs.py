@@ -1,0 +1,280 @@
+"""Several threads judge: what comes out is what one would have said, byte for byte (SPEC 10, ``--jobs``)."""
+
+from __future__ import annotations
+
+import gc
+import json
+import threading
+import time
+from dataclasses import replace as changed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command import SHOP, sgfast
+from differential import runs
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from policy_changes import Changer
+from test_replay_pieces import found
+from traffic import SECOND, Crowd, policies
+
+from sgfast import Engine, FrameBatch, header, load_snapshot, replay, save_snapshot
+from sgfast.errors import AmbiguousAddress
+from sgfast.policy.document import load_policy
+from sgfast.policy.model import Policy
+from sgfast.report.connections import ConnectionLines
+from sgfast.report.verdicts import VerdictLines
+
+ROOT = Path(__file__).parent.parent
+PCAPS = ROOT / "pcaps"
+SEED = 5
+
+#: Of memory, which several tables take more of.
+APART = ("table_bytes",)
+
+
+def known(engine: Engine) -> dict[str, Any]:
+    """Everything a plane tells, in an order that does not depend on where it was kept."""
+    plane = engine.dataplane
+    tallies = {
+        name: (sorted(row.tobytes() for row in getattr(plane, name)[0]), getattr(plane, name)[1])
+        for name in ("denials", "unanswered", "refused", "broken")
+    }
+    cuts, untold = plane.cuts
+    cuts["previous"] = 0
+    return {
+        "counters": {name: value for name, value in plane.counters.items() if name not in APART},
+        "rules": plane.rule_counts.tobytes(),
+        "cuts": sorted(row.tobytes() for row in cuts),
+        "untold": untold,
+        **tallies,
+    }
+
+
+def same(many: Engine, one: Engine) -> None:
+    told, expected = known(many), known(one)
+    for what, value in expected.items():
+        if what in ("denials", "unanswered", "refused", "broken"):
+            assert (set(told[what][0]) - set(value[0]), set(value[0]) - set(told[what][0])) == (set(), set()), what
+        assert told[what] == value, what
+
+
+def roomy(policy: Policy) -> Policy:
+    """Below the table's limit, which is where the promise ends."""
+    return changed(policy, settings=changed(policy.settings, max_connections=100_000))
+
+
+@pytest.mark.parametrize("keep_flows", [False, True])
+@seed(SEED)
+@settings(
+    max_examples=60, database=None, deadline=None, phases=(Phase.generate,), suppress_health_check=list(HealthCheck)
+)  # fmt: skip
+@given(policies(), runs, st.integers(2, 5), st.integers(0, 2**32 - 1))
+def test_any_number_of_workers_says_what_one_says(
+    keep_flows: bool, policy: Policy, run: tuple[Any, ...], jobs: int, case_seed: int
+) -> None:
+    print(f"case seed {case_seed}, {jobs} jobs, {run}")
+    rng = np.random.default_rng(case_seed)
+    policy = roomy(policy)
+    options = {"mode": run[0], "midstream": run[1], "vpc": run[2], "keep_flows": keep_flows, "reporting": True}
+    one, many = Engine(policy, **options), Engine(policy, jobs=jobs, **options)
+    traffic, changer = Crowd(policy, rng).draw(1500), Changer(rng)
+    start = 0
+    while start < len(traffic.frames):
+        part = slice(start, start + int(rng.choice([1, 7, 100, 700])))
+        start = part.stop
+        batch = FrameBatch.from_frames(traffic.frames[part], traffic.times_ns[part], traffic.wire_lengths[part])
+        if rng.random() < 0.5:
+            assert many.process(batch).tobytes() == one.process(batch).tobytes()
+        else:
+            for engine in (one, many):
+                engine.dataplane.process_frames(batch)
+        if rng.random() < 0.3:
+            changes = changer.changes(one.policy)
+            now = one.dataplane.counters["clock_ns"] + int(rng.choice([0, 1, SECOND]))
+            try:
+                disconnected = one.apply(changes, now).disconnected
+            except AmbiguousAddress:
+                continue
+            assert many.apply(changes, now).disconnected == disconnected
+        if rng.random() < 0.5:
+            same(many, one)
+        if keep_flows:
+            assert many.dataplane.take_flows().tobytes() == one.dataplane.take_flows().tobytes()
+    done = False
+    while not done:
+        most = int(rng.choice([1, 10, 1000]))
+        done = one.dataplane.finish(most=most)
+        assert many.dataplane.finish(most=most) == done
+        if keep_flows:
+            assert many.dataplane.take_flows().tobytes() == one.dataplane.take_flows().tobytes()
+    same(many, one)
+
+
+def recordings() -> list[Any]:
+    programs, changes = PCAPS / "programs", PCAPS / "changes"
+    return [
+        pytest.param(PCAPS / "shop.yaml", PCAPS / "shop.pcap", None, id="shop"),
+        pytest.param(PCAPS / "shop.yaml", PCAPS / "shop.pcap", PCAPS / "shop.changes.yaml", id="shop, changes"),
+        pytest.param(changes / "policy.yaml", changes / "network.pcap", changes / "changes.yaml", id="changes"),
+        *(pytest.param(programs / f"{name}.yaml", programs / "network.pcap", None, id=name)
+          for name in ("web", "closed", "members-ipv6", "priorities")),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("policy", "capture", "changes"), recordings())
+@pytest.mark.parametrize("mode", ["causal", "verbatim"])
+def test_recordings_give_the_same_lines(
+    policy: Path, capture: Path, changes: Path | None, mode: Any
+) -> None:
+    told = []
+    for jobs in (1, 2, 3, 8):
+        packets: list[bytes] = []
+        flows: list[bytes] = []
+        result = replay(
+            policy, capture, mode=mode, changes=changes, jobs=jobs, packets=VerdictLines(packets.append),
+            flows=ConnectionLines(flows.append),
+        )  # fmt: skip
+        told.append((found(result), result.changes, result.warnings, b"".join(packets), b"".join(flows)))
+    assert told[0][3].count(b"\n") > 10 and told[0][4]
+    for each in told[1:]:
+        assert each == told[0]
+
+
+OPEN = """
+version: 1
+security_groups: [{name: g, rules: [{direction: inbound, protocol: udp}]}]
+instances: [{name: a, addresses: [10.0.0.0/8], security_groups: [g]}]
+settings: {max_connections: %d}
+"""
+
+
+def pings(count: int, first: int = 0, time_ns: int = 0) -> Any:
+    """UDP openers, each of a connection of its own."""
+    rows = np.concatenate([header("198.51.100.1", "10.0.0.1", "udp", sport=1, dport=53)] * count)
+    numbers = np.arange(first, first + count)
+    rows["sport"], rows["dst"][:, 1] = numbers % 60_000 + 1024, numbers // 60_000
+    rows["time_ns"] = time_ns + numbers
+    return rows
+
+
+def open_policy(tmp_path: Path, limit: int) -> Policy:
+    path = tmp_path / "open.yaml"
+    path.write_text(OPEN % limit)
+    return load_policy(path)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 100, 5000])
+def test_a_table_filled_to_its_last_place_is_still_exact(tmp_path: Path, limit: int) -> None:
+    one, many = (Engine(open_policy(tmp_path, limit), jobs=jobs, reporting=True) for jobs in (1, 3))
+    for rows in (pings(limit), pings(limit), pings(limit, time_ns=10**12)):
+        assert many.process(rows).tobytes() == one.process(rows).tobytes()
+        assert known(many) == known(one)
+        assert many.dataplane.counters["evicted"] == 0
+
+
+@pytest.mark.parametrize("limit", [1, 10, 5000])
+def test_a_full_table_stays_within_its_limit_with_any_number_of_workers(tmp_path: Path, limit: int) -> None:
+    engine = Engine(open_policy(tmp_path, limit), jobs=4, reporting=True)
+    for start in range(0, 60_000, 1000):
+        verdicts = engine.process(pings(1000, start))["verdict"]
+        counters = engine.dataplane.counters
+        assert counters["live_tuples"] <= limit
+        assert counters["opened"] == counters["evicted"] + counters["live_tuples"]
+        assert (verdicts == 0).sum() + (verdicts == 1).sum() == 1000
+    assert counters["opened"] > 0.5 * 60_000 or limit == 1
+
+
+def test_icmp_errors_go_with_the_connection_they_quote(tmp_path: Path) -> None:
+    capture = PCAPS / "shop.pcap"
+    told = [replay(PCAPS / "shop.yaml", capture, jobs=jobs) for jobs in (1, 5)]
+    assert told[0].reasons["related"] == told[1].reasons["related"] > 0
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1), (2, 5), (4, 4)])
+def test_snapshot_goes_on_with_another_number_of_workers(tmp_path: Path, before: int, after: int) -> None:
+    for case_seed in range(6):
+        print(f"case seed {case_seed}")
+        rng = np.random.default_rng(case_seed)
+        policy = load_policy(PCAPS / "shop.yaml")
+        options: dict[str, Any] = {"mode": "causal", "midstream": "infer", "keep_flows": True, "reporting": True}
+        one, many = Engine(policy, **options), Engine(policy, jobs=before, **options)
+        traffic, changer = Crowd(policy, rng).draw(3000), Changer(rng)
+        for start in range(0, 3000, 500):
+            part = slice(start, start + 500)
+            batch = FrameBatch.from_frames(traffic.frames[part], traffic.times_ns[part], traffic.wire_lengths[part])
+            assert many.process(batch).tobytes() == one.process(batch).tobytes()
+            changes, now = changer.changes(one.policy), one.dataplane.counters["clock_ns"]
+            assert many.apply(changes, now) == one.apply(changes, now)
+            if start == 1500:
+                save_snapshot(many, tmp_path / "state")
+                many = load_snapshot(tmp_path / "state", jobs=after)
+                assert many.dataplane.jobs == after
+            assert many.dataplane.take_flows().tobytes() == one.dataplane.take_flows().tobytes()
+            assert known(many) == known(one)
+
+
+def test_threads_end_with_their_engine(tmp_path: Path) -> None:
+    before = threading.active_count()
+    engine = Engine(open_policy(tmp_path, 100_000), jobs=4)
+    assert threading.active_count() == before + 3
+    engine.process(pings(20_000))
+    del engine
+    gc.collect()
+    deadline = time.monotonic() + 30
+    while threading.active_count() > before and time.monotonic() < deadline:
+        threading.Event().wait(0.01)
+    assert threading.active_count() == before
+
+
+def test_engine_that_goes_away_while_its_workers_are_busy_does_no_harm(tmp_path: Path) -> None:
+    policy = open_policy(tmp_path, 1_000_000)
+    frames = replay_frames(2000)
+    for _ in range(20):
+        engine = Engine(policy, jobs=3)
+        for _ in range(20):
+            engine.dataplane.process_frames(frames)
+        del engine
+
+
+def replay_frames(count: int) -> FrameBatch:
+    from frames import ethernet, ip, udp
+
+    data = [ethernet(ip("198.51.100.1", "10.0.0.1", udp(1024 + n, 53))) for n in range(count)]
+    return FrameBatch.from_frames(data, list(range(count)))
+
+
+def test_threads_that_share_an_engine_take_turns(tmp_path: Path) -> None:
+    engine = Engine(open_policy(tmp_path, 1_000_000), jobs=2)
+    parts = [pings(3000, n * 3000) for n in range(8)]
+    verdicts: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda rows=rows: verdicts.append(engine.process(rows)["verdict"])) for rows in parts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(verdicts) == 8 and not np.concatenate(verdicts).any()
+    assert engine.dataplane.counters["opened"] == 8 * 3000
+
+
+@pytest.mark.parametrize("jobs", [0, -1, 65, True, 1.5, "2", None])
+def test_number_of_workers_that_cannot_be(tmp_path: Path, jobs: Any) -> None:
+    with pytest.raises(ValueError, match=r"^jobs is 1 to 64, not"):
+        Engine(open_policy(tmp_path, 10), jobs=jobs)
+
+
+def test_command_has_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for jobs in ("1", "2"):
+        done = sgfast(capsys, "replay", *SHOP, "--format", "json", "--jobs", jobs)
+        assert done.status == 0
+        told.append(json.loads(done.out))
+        del told[-1]["elapsed_seconds"], told[-1]["packets_per_second"]
+    assert told[0] == told[1]
+    for wrong in (["--jobs", "0"], ["--jobs", "65"], ["--jobs", "x"], ["--jobs", "2", "--engine", "reference"]):
+        done = sgfast(capsys, "replay", *SHOP, *wrong)
+        assert (done.status, done.out) == (2, "") and "--jobs" in done.err
