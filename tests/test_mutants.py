@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from mutants.run import HERE, ROOT, Mutant, load_mutants, table
+from mutants.run import HERE, Mutant, load_mutants, table
+from workshop import ROOT, all_applied
 
 MUTANTS = load_mutants()
 by_name = pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -31,14 +32,14 @@ def test_there_are_enough() -> None:
 
 def test_no_two_have_one_name_or_do_the_same() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
-    assert len({mutant.applied((ROOT / mutant.file).read_text()) for mutant in MUTANTS}) == len(MUTANTS)
+    assert len({all_applied([mutant])[mutant.file] for mutant in MUTANTS}) == len(MUTANTS)
 
 
 @by_name
 def test_it_applies(mutant: Mutant) -> None:
     assert mutant.file.startswith("sgfast/")
     assert mutant.old != mutant.new
-    mutant.applied((ROOT / mutant.file).read_text())
+    all_applied([mutant])
 
 
 @by_name
