@@ -1,0 +1,48 @@
+"""One replay in a process of its own: the processor's time it took and what came of it, as JSON.
+
+    python sample.py CAPTURE WORKLOAD INSTANCES SEED [CORE]
+
+``CAPTURE`` was made by ``workload.make_capture`` with that policy; sgfast and ``workload`` are found on the path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from types import SimpleNamespace
+from typing import Any
+
+from workload import WORKLOADS, make_policy
+
+import sgfast.replaying
+
+
+def outcome(result: sgfast.ReplayResult) -> dict[str, Any]:
+    """Everything that must not depend on how fast it was."""
+    return {
+        "packets": result.packets,
+        "bytes": result.bytes,
+        "verdicts": result.verdicts,
+        "reasons": result.reasons,
+        "connections": result.connections,
+        "rules": [[rule.connections, rule.packets, rule.bytes] for rule in result.rules],
+        "warnings": result.warnings,
+    }
+
+
+def main(capture: str, name: str, instances: str, seed: str, core: str = "") -> None:
+    if core:
+        os.sched_setaffinity(0, {int(core)})
+    workload = WORKLOADS[name]
+    policy = workload.with_room(make_policy(instances=int(instances), family=workload.family, seed=int(seed)))
+    # Where others have the core for a while, which is no matter of the engine's, its clock stands still.
+    sgfast.replaying.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[attr-defined]
+    result = sgfast.replay(policy, [capture], mode="verbatim", midstream="deny")
+    found = {"package": sgfast.__file__, "seconds": result.elapsed_seconds, "outcome": outcome(result)}
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
