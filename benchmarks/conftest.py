@@ -122,22 +122,26 @@ class Maker:
         self.option = config.option
         self.folder: Path = config.option.capture_dir or folder
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._policies: dict[tuple[int, int, int], Policy] = {}
+        self._policies: dict[tuple[int, ...], Policy] = {}
 
-    def policy(self, rules: int = 1_000, groups: int = 100, family: Family = 4) -> Policy:
-        key = rules, groups, family
+    def policy(
+        self, rules: int = 1_000, groups: int = 100, family: Family = 4, *, sets: int = 0, members: int = 0
+    ) -> Policy:
+        key = rules, groups, family, sets, members
         if key not in self._policies:
             self._policies[key] = make_policy(
-                rules, groups, self.option.instances, family=family, seed=self.option.seed
+                rules, groups, self.option.instances, family=family, sets=sets, members=members, seed=self.option.seed
             )
         return self._policies[key]
 
+    def policy_for(self, workload: Workload, rules: int = 1_000, groups: int = 100) -> Policy:
+        made = self.policy(rules, groups, workload.family, sets=workload.sets, members=workload.members)
+        return workload.with_room(made)
+
     @contextmanager
-    def capture(self, workload: Workload, packets: int) -> Iterator[Capture]:
+    def capture(self, workload: Workload, policy: Policy, packets: int) -> Iterator[Capture]:
         """In the page cache, and gone afterwards unless --capture-dir keeps it."""
-        made = make_capture(
-            workload, self.policy(family=workload.family), self.folder, packets=packets, seed=self.option.seed
-        )
+        made = make_capture(workload, policy, self.folder, packets=packets, seed=self.option.seed)
         with made.path.open("rb", buffering=0) as file:
             buffer = bytearray(1 << 20)
             while file.readinto(buffer):

@@ -124,13 +124,13 @@ def test_established_path_with_a_change_to_come(
 ) -> None:
     """Packets never pay: a replay whose policy will change after the last packet, against one whose will not."""
     workload = WORKLOADS[name]
-    policy = maker.policy(family=workload.family)
+    policy = maker.policy_for(workload)
     path = tmp_path / "changes.yaml"
     path.write_text(
         f"changes:\n  - {{at: 1000000000, remove_rule: {{group: {policy.security_groups[0].name}, "
         f"rule: {policy.security_groups[0].rules[0].id}}}}}\n"
     )
-    with maker.capture(workload, maker.option.packets) as made:
+    with maker.capture(workload, policy, maker.option.packets) as made:
         def run(**more: Any) -> float:
             result = replay(policy, made.path, mode="verbatim", midstream="deny", **more)
             assert result.packets == made.packets

@@ -47,7 +47,7 @@ class Subject:
 
 #: Measured in the first setting alone: the others would say nothing new. Nor is each of ten million openers written: as
 #: JSON lines they would take minutes and fill the disk.
-ONE_SETTING = ("one-side-5m", "large-10k", "mix-10k", "expiry")
+ONE_SETTING = ("one-side-5m", "large-10k", "mix-10k", "sets-10k", "source-10", "source-10k", "expiry")
 CASES = [
     pytest.param(workload, setting, id=f"{workload}-{setting}")
     for workload in WORKLOADS
@@ -71,10 +71,10 @@ def subject(
 ) -> Iterator[Subject]:
     workload = WORKLOADS[request.param]
     packets = workload.packets_of(maker.option.packets)
-    policy = workload.with_room(maker.policy(family=workload.family))
+    policy = maker.policy_for(workload)
     few = min(packets, maker.option.python_packets)
     with ExitStack() as stack:
-        capture, sample = (stack.enter_context(maker.capture(workload, n)) for n in (packets, few))
+        capture, sample = (stack.enter_context(maker.capture(workload, policy, n)) for n in (packets, few))
         # Of a shorter capture the flows are fewer: the title says what was meant, the figure what there is.
         fewer = workload.flows and capture.flows != workload.flows
         flows = f" (here {capture.flows:,})" if fewer else ""

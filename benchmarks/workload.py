@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from itertools import count
+from math import comb
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,44 +52,91 @@ DENIED_PORT = 7
 CLIENT_PORTS = (32768, 61000)
 
 
+#: Groups that an instance is in, when it is in several.
+SEVERAL_GROUPS = (2, 5)
+#: The group that rules name when ``make_policy`` is told how many members it has. It has no rules.
+SOURCE_GROUP = "sources"
+
+
 def make_policy(
-    rules: int = 1_000, groups: int = 100, instances: int = 10_000, *, family: Family = 4, seed: int = 1
+    rules: int = 1_000,
+    groups: int = 100,
+    instances: int = 10_000,
+    *,
+    family: Family = 4,
+    sets: int = 0,
+    members: int = 0,
+    seed: int = 1,
 ) -> Policy:
-    """``rules`` in ``groups`` of equal size, each instance in one group. All rules allow, so that flows drawn from a
-    rule are allowed. Ids are those the document would give (SPEC 2.5), so that ``policy_text`` reads back as equal.
+    """``rules`` in ``groups`` of equal size. All rules allow, so that flows drawn from a rule are allowed. Ids are
+    those the document would give (SPEC 2.5), so that ``policy_text`` reads back as equal.
+
+    ``sets``: how many different sets of several groups there are, of which each instance has one; 0: each is in one
+    group. ``members``: how many instances are in the one group that all rules name whose peer is a group; 0: these name
+    any. More members than there are instances are all of them.
     """
     if rules % groups or rules < 4 * groups or instances < 2 * groups:
         raise ValueError("rules are a multiple of groups, at least 4 for each; at least 2 instances for each")
+    if members == 1:
+        raise ValueError("a source group of one member has no flows to that member")
     rng = np.random.default_rng((seed, 1))
     sites = [_subnet(rng, OUTSIDE[family], SITE_LENGTH[family]) for _ in range(SITES)]
     names = [f"group-{number}" for number in range(groups)]
-    made = tuple(
-        SecurityGroup(name, tuple(_rules(rng, name, names, sites, family, rules // groups))) for name in names
-    )
+    source = SOURCE_GROUP if members else None
+    made = [
+        SecurityGroup(name, tuple(_rules(rng, name, names, sites, family, rules // groups, source))) for name in names
+    ]
+    chosen = _sets(np.random.default_rng((seed, 5)), names, sets) if sets else [(name,) for name in names]
+    of_instance = [chosen[n % len(chosen)] for n in range(instances)]
+    if members:
+        made.append(SecurityGroup(SOURCE_GROUP))
+        # Evenly over all, so that they are in all groups and neighbours of no one in particular.
+        for n in np.linspace(0, instances, min(members, instances), endpoint=False).astype(int):
+            of_instance[n] += (SOURCE_GROUP,)
     network: type[IPv4Network] | type[IPv6Network] = IPv4Network if family == 4 else IPv6Network
-    members = tuple(
-        Instance(f"i-{n}", "default", (network(FIRST_INSTANCE[family] + n),), (names[n % groups],))
-        for n in range(instances)
+    owned = tuple(
+        Instance(f"i-{n}", "default", (network(FIRST_INSTANCE[family] + n),), of) for n, of in enumerate(of_instance)
     )
-    return Policy(security_groups=made, instances=members)
+    return Policy(security_groups=tuple(made), instances=owned)
+
+
+def _sets(rng: np.random.Generator, names: list[str], wanted: int) -> list[tuple[str, ...]]:
+    """Different ones, each of a few of ``names`` in their order."""
+    few, most = SEVERAL_GROUPS[0], min(SEVERAL_GROUPS[1], len(names))
+    there = sum(comb(len(names), size) for size in range(few, most + 1))
+    if wanted > there:
+        raise ValueError(f"{len(names)} groups make {there} sets of {few} to {most}, not {wanted}")
+    drawn: dict[tuple[str, ...], None] = {}
+    while len(drawn) < wanted:
+        some = rng.choice(len(names), rng.integers(few, most + 1), replace=False)
+        drawn[tuple(names[n] for n in sorted(some))] = None
+    return list(drawn)
 
 
 def _rules(
-    rng: np.random.Generator, group: str, groups: list[str], sites: list[Any], family: Family, wanted: int
+    rng: np.random.Generator,
+    group: str,
+    groups: list[str],
+    sites: list[Any],
+    family: Family,
+    wanted: int,
+    source: str | None,
 ) -> Iterator[Rule]:
-    """What a group of servers usually has: out freely, in from each other, a few services, administration."""
+    """What a group of servers usually has: out freely, in from each other, a few services, administration. ``source``:
+    the only group that a rule may name.
+    """
 
     def cidr(kind: str) -> Any:
         return _subnet(rng, sites[rng.integers(SITES)], int(rng.choice(LENGTHS[family][kind])))
 
     def other() -> GroupPeer:
-        return GroupPeer(groups[rng.integers(len(groups))])
+        return GroupPeer(source or groups[rng.integers(len(groups))])
 
     def inbound(n: int, protocol: int | None, ports: tuple[tuple[int, int], ...] | None, peer: Any) -> Rule:
         return Rule(f"{group}/inbound/{n}", "inbound", family, protocol, ports, peer=peer)
 
     yield Rule(f"{group}/outbound/1", "outbound", family)
-    yield inbound(1, None, None, GroupPeer(group))
+    yield inbound(1, None, None, GroupPeer(source or group))
     for n in count(2):
         if n == wanted:
             return
@@ -170,9 +218,10 @@ def draw_flows(
 ) -> Flows:
     """``wanted`` different TCP connections to instances, each to any with the same probability.
 
-    Each follows an inbound rule of its instance; ``two_sides``: one whose peer is a group, and the client is one of its
-    instances, otherwise the client is outside. ``denied``: to a port that no rule allows. ``foreign``: this share
-    follows the rule of any group, so that it may be denied. Needs a policy without deny rules, as ``make_policy``'s.
+    Each follows an inbound rule of one of its instance's groups; ``two_sides``: one whose peer is a group, and the
+    client is one of its instances, otherwise the client is outside. ``denied``: to a port that no rule allows.
+    ``foreign``: this share follows the rule of any group, so that it may be denied. Needs a policy without deny rules,
+    as ``make_policy``'s.
     """
     rng = np.random.default_rng((seed, 2))
     rules = _Openable(policy, family, two_sides)
@@ -196,11 +245,18 @@ class _Openable:
 
     def __init__(self, policy: Policy, family: Family, two_sides: bool) -> None:
         number = {group.name: n for n, group in enumerate(policy.security_groups)}
-        self.group_of = np.array([number[i.security_groups[0]] for i in policy.instances])
+        ruled = {group.name for group in policy.security_groups if group.rules}
+        #: Of each instance: where its groups that have rules begin in ``ruling``, and how many they are.
+        self.ruling = np.array([number[name] for i in policy.instances for name in i.security_groups if name in ruled])
+        self.ruling_count = np.array([sum(name in ruled for name in i.security_groups) for i in policy.instances])
+        self.ruling_start = np.cumsum(self.ruling_count) - self.ruling_count
+        self.groups = len(ruled)
         addresses = [int(i.addresses[0].network_address) for i in policy.instances]
         self.high, self.low = _halves(addresses)
-        by_group = np.argsort(self.group_of, kind="stable")
-        self.members = np.split(by_group, np.flatnonzero(np.diff(self.group_of[by_group])) + 1)
+        self.members: list[list[int]] = [[] for _ in number]
+        for n, instance in enumerate(policy.instances):
+            for name in instance.security_groups:
+                self.members[number[name]].append(n)
         self.two_sides = two_sides
         rows: list[tuple[int, int, int, int, int]] = []
         starts = [0]
@@ -224,10 +280,10 @@ class _Openable:
 
     def draw(self, rng: np.random.Generator, n: int, foreign: float) -> Rows:
         """(n, 6): client (high, low half of the address), server (high, low), client's port, server's port."""
-        instance = rng.integers(0, len(self.group_of), n)
-        group = self.group_of[instance]
+        instance = rng.integers(0, len(self.ruling_count), n)
+        group = self.ruling[self.ruling_start[instance] + rng.integers(0, self.ruling_count[instance])]
         if foreign:
-            group = np.where(rng.random(n) < foreign, rng.integers(0, len(self.members), n), group)
+            group = np.where(rng.random(n) < foreign, rng.integers(0, self.groups, n), group)
         rule = rng.integers(self.starts[group], self.starts[group + 1])
         drawn = np.empty((n, 6), dtype=np.uint64)
         if self.two_sides:
@@ -246,7 +302,7 @@ class _Openable:
         """A member of each group other than the instance in ``but``."""
         sizes = np.array([len(members) for members in self.members])
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        everyone = np.concatenate(self.members)
+        everyone = np.concatenate(self.members).astype(np.int64)  # an empty group would make them fractions
         place = rng.integers(0, sizes[group])
         found = everyone[starts[group] + place]
         again = everyone[starts[group] + (place + 1) % sizes[group]]
@@ -294,6 +350,8 @@ class Workload:
     each packet opens a connection of its own, a million alive at a time; ``expiry``: each opens one, the last when all
     others have timed out; ``denied``: only SYNs, which no rule allows.
 
+    ``sets``, ``members``: of its policy, as ``make_policy`` has them.
+
     ``sizes``: of frames with data, each with its share; none: as small as can be, as all frames without data are.
     ``scale``: how many packets, as a share of what is wanted of a capture: flows need packets, and bytes need room.
     """
@@ -305,6 +363,8 @@ class Workload:
     two_sides: bool = False
     traffic: Literal["connections", "openers", "expiry", "denied"] = "connections"
     popularity: Literal["uniform", "zipf"] = "uniform"
+    sets: int = 0
+    members: int = 0
     sizes: tuple[tuple[int, float], ...] = ()
     scale: float = 1.0
 
@@ -347,6 +407,9 @@ WORKLOADS = {
         Workload("mix-10k", "10,000 flows, an internet-like mix", 10_000, sizes=INTERNET_MIX, scale=0.25),
         Workload("two-sides-10k", "10,000 flows, both ends instances", 10_000, two_sides=True),
         Workload("two-sides-1m", "1,000,000 flows, both ends instances", 1_000_000, two_sides=True),
+        Workload("sets-10k", "10,000 flows, 100 sets of 2 to 5 groups", 10_000, sets=100),
+        Workload("source-10", "10,000 flows, from a group of 10", 10_000, two_sides=True, members=10),
+        Workload("source-10k", "10,000 flows, from a group of 10,000", 10_000, two_sides=True, members=10_000),
         Workload("ipv6-10k", "10,000 flows, IPv6", 10_000, family=6),
         Workload("openers", "each packet opens a connection, 1,000,000 alive", 0, traffic="openers"),
         Workload("expiry", "each opens a connection, one more when all timed out", 0, traffic="expiry", scale=0.1),

@@ -35,7 +35,7 @@ def workload() -> Any:
 
 NAMES = [
     "one-side-100", "one-side-10k", "one-side-1m", "one-side-5m", "zipf-1m", "large-10k", "mix-10k", "two-sides-10k",
-    "two-sides-1m", "ipv6-10k", "openers", "expiry", "denied",
+    "two-sides-1m", "sets-10k", "source-10", "source-10k", "ipv6-10k", "openers", "expiry", "denied",
 ]  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def test_every_workload_is_tested_here(workload: Any) -> None:
 def test_verdicts_are_those_a_workload_was_built_for(name: str, engine: str, workload: Any, tmp_path: Path) -> None:
     kind = workload.WORKLOADS[name]
     packets = 3_000 if engine == "fast" else 300
-    policy = workload.make_policy(100, 10, 40, family=kind.family)
+    policy = workload.make_policy(100, 10, 40, family=kind.family, sets=kind.sets, members=kind.members)
     made = workload.make_capture(kind, policy, tmp_path, packets=packets)
     result = sgfast.replay(policy, [made.path], mode="verbatim", midstream="deny", engine=engine)
     assert result.packets == packets and result.damaged is None
@@ -136,9 +136,9 @@ def test_the_most_flows_have_room_in_the_table(workload: Any) -> None:
         assert kind.flows == 5_000_000 or kind.with_room(policy) is policy
 
 
-@pytest.mark.parametrize("family", [4, 6])
-def test_policy_text_is_the_policy(family: int, workload: Any) -> None:
-    policy = workload.make_policy(500, 10, 40, family=family)
+@pytest.mark.parametrize("kind", [{}, {"family": 6}, {"sets": 20}, {"members": 10}], ids=str)
+def test_policy_text_is_the_policy(kind: dict[str, int], workload: Any) -> None:
+    policy = workload.make_policy(500, 10, 40, **kind)
     read = sgfast.parse_policy(workload.policy_text(policy))
     assert read.security_groups == policy.security_groups and read.instances == policy.instances
 
@@ -151,6 +151,35 @@ def test_flows_are_different_and_spread_over_instances(workload: Any) -> None:
     _, counts = np.unique(flows.server, axis=0, return_counts=True)
     assert len(counts) == 40 and counts.min() > 20_000 / 40 * 0.8
     assert (flows.client != flows.server).any(axis=1).all()
+
+
+def test_instances_share_as_many_sets_of_groups_as_were_wanted(workload: Any) -> None:
+    policy = workload.make_policy(1_000, 100, 1_000, sets=100)
+    sets = {instance.security_groups for instance in policy.instances}
+    assert len(sets) == len({frozenset(one) for one in sets}) == 100
+    assert {len(one) for one in sets} == {2, 3, 4, 5} == {len(set(one)) for one in sets}
+    with pytest.raises(ValueError, match="2 groups make 1 sets of 2 to 2, not 3"):
+        workload.make_policy(8, 2, 40, sets=3)
+
+
+def test_flows_follow_rules_of_all_groups_of_an_instance(workload: Any, tmp_path: Path) -> None:
+    policy = workload.make_policy(100, 10, 20, sets=3)
+    kind = workload.WORKLOADS["sets-10k"]
+    made = workload.make_capture(kind, policy, tmp_path, packets=20_000)
+    result = sgfast.replay(policy, [made.path], mode="verbatim", midstream="deny")
+    hit = {rule.group for rule in result.rules if rule.packets}
+    assert hit == {name for instance in policy.instances for name in instance.security_groups}
+
+
+@pytest.mark.parametrize(("members", "clients"), [(10, 10), (10_000, 40)])
+def test_a_source_group_has_its_members_and_all_flows_come_from_them(
+    members: int, clients: int, workload: Any
+) -> None:
+    policy = workload.make_policy(100, 10, 40, members=members)
+    inside = [i.addresses[0] for i in policy.instances if workload.SOURCE_GROUP in i.security_groups]
+    flows = workload.draw_flows(policy, 2_000, two_sides=True)
+    assert {bytes(client) for client in flows.client} == {address.network_address.packed for address in inside}
+    assert len(inside) == clients and len(np.unique(flows.server, axis=0)) == 40
 
 
 def test_the_clock_counts_only_what_work_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +222,7 @@ def test_all_benchmarks_run_and_report(tmp_path: Path) -> None:
     table = said[said.index("sgfast benchmarks") :].splitlines()
     assert max(len(line) for line in table if not line.startswith("pytest ")) <= 100
     benchmarks = json.loads(figures.read_text())["benchmarks"]
-    assert sum("::test_replay[" in one["fullname"] for one in benchmarks) == 3 * len(NAMES) - 1 - 2 * 4
+    assert sum("::test_replay[" in one["fullname"] for one in benchmarks) == 3 * len(NAMES) - 1 - 2 * 7
     for one in benchmarks:
         extra = one["extra_info"]
         unit, per = next(key for key in extra if "_per_" in key and not key.endswith("_second")).split("_per_")
