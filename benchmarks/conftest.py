@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import ratios
 import report
 from measure import Results, load_average, machine, python_packages, software, table
 from workload import Capture, Family, Workload, make_capture, make_policy
-from yardsticks import Loops, Missing
+from yardsticks import Loops, Missing, meters
 from yardsticks.dpdk import Dpdk
 from yardsticks.programs import Tcpdump
 
@@ -115,6 +116,18 @@ def tcpdump(results: Results) -> Tcpdump | None:
     return made
 
 
+@pytest.fixture(scope="session")
+def flow_meters(results: Results, tmp_path_factory: pytest.TempPathFactory) -> list[meters.Meter]:
+    folder = tmp_path_factory.mktemp("meters")
+    there = []
+    for name, find in meters.ALL.items():
+        try:
+            there.append(find(folder))
+        except Missing as error:
+            results.missing[name] = str(error)
+    return there
+
+
 class Maker:
     """Policies and captures as the options want them."""
 
@@ -166,9 +179,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     option = config.option
     began, load = config.stash[_BEGAN]
     options = {name: getattr(option, name) for name in ("packets", "instances", "rounds", "seed")}
+    versions = {**python_packages(), **results.versions}
     facts = {
         "machine": machine(),
-        "software": {"sgfast": software(), **python_packages(), **results.versions},
+        "software": {"sgfast": software(), **versions},
         "load_average": [load, load_average()],
         "seconds": time.monotonic() - began,
         "command": f"pytest {shlex.join(config.invocation_params.args)}",
@@ -177,7 +191,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     head = [
         facts["machine"],
         f"{software()}; load average {load:.1f} before, {load_average():.1f} after; {facts['seconds']:.0f} s",
-        ", ".join(f"{name} {version}" for name, version in list(facts["software"].items())[1:]),
+        *textwrap.wrap(", ".join(f"{name} {version}" for name, version in versions.items()), 96),
         facts["command"],
         f"{option.packets:,} packets, {option.instances:,} instances, seed {option.seed}; "
         f"median, lowest and highest of {option.rounds} rounds",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from measure import Results, Section, Yardstick, clock, timed
 from workload import WORKLOADS, Capture
 from yardsticks import Loops, Missing
 from yardsticks.dpdk import Dpdk
+from yardsticks.meters import Meter
 from yardsticks.programs import Tcpdump
 from yardsticks.scripted import ScriptedFilter
 
@@ -58,6 +60,8 @@ CASES = [
 
 #: Whose flows are looked up in rte_hash, too.
 LOOKED_UP = ("one-side-10k", "one-side-1m")
+#: Which is given to programs that make flows of packets, too.
+METERED = "one-side-10k"
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,7 @@ def subject(
     loops: Loops,
     dpdk: Dpdk | None,
     tcpdump: Tcpdump | None,
+    flow_meters: list[Meter],
     results: Results,
 ) -> Iterator[Subject]:
     workload = WORKLOADS[request.param]
@@ -97,6 +102,17 @@ def subject(
                 results.missing["rte_hash"] = str(error)
             else:
                 made.others["rte_hash"] = Yardstick("look-ups alone", packets, table.look_up, column=False)
+        for meter in flow_meters if workload.name == METERED else ():
+            file = sample if meter.slow else capture
+            try:
+                meter.seconds(sample.path, sample.packets)
+            except Missing as error:
+                results.missing[meter.name] = str(error)
+                continue
+            results.versions[meter.name] = meter.version
+            made.others[meter.name] = Yardstick(
+                meter.title, file.packets, partial(meter.seconds, file.path, file.packets), faster=True, column=False
+            )
         yield made
 
 

@@ -239,12 +239,15 @@ def test_all_benchmarks_run_and_report(tmp_path: Path) -> None:
     assert (results / "results.svg").exists() == (importlib.util.find_spec("matplotlib") is not None)
 
 
-#: Yardsticks of the table by what they need, which CI installs.
+#: Yardsticks of the table by what they need. CI installs some.
 OPTIONAL = {
     "rte_acl": lambda: has_package("libdpdk"),
     "rte_hash": lambda: has_package("libdpdk"),
     "tcpdump": lambda: shutil.which("tcpdump") is not None,
     "py-radix": lambda: importlib.util.find_spec("radix") is not None,
+    "nfpcapd": lambda: shutil.which("nfpcapd") is not None,
+    "suricata": lambda: shutil.which("suricata") is not None,
+    "nfstream": lambda: importlib.util.find_spec("nfstream") is not None,
 }
 
 
@@ -262,6 +265,57 @@ def check_results(written: dict[str, Any], benchmarks: list[Any]) -> None:
     named = {name for names in written["missing"] for name in names.split(", ")}
     for name, there in OPTIONAL.items():
         assert (name in measured) == there() != (name in named), written["missing"]
+
+
+METERS = ("nfpcapd", "suricata", "nfstream")
+
+
+@pytest.fixture
+def meters(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """benchmarks/yardsticks/meters.py"""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from yardsticks import meters
+
+    return meters
+
+
+@pytest.mark.parametrize("name", METERS)
+def test_a_meter_that_is_not_installed_is_missing(name: str, meters: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    def no_package(name: str) -> str:
+        raise meters.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(meters.metadata, "version", no_package)
+    monkeypatch.setattr(meters.shutil, "which", lambda program: None)
+    with pytest.raises(meters.Missing, match=r"^(it|nfdump) is not installed$"):
+        meters.ALL[name](tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("Total: Processed: 99, skipped: 0, short caplen: 0,", "it read 99 of 100 packets"),
+        ("Total: Processed: 100, skipped: 1, short caplen: 0,", "it did not say that it read all packets, but: Total"),
+        ("", "it did not say that it read all packets, but: nothing"),
+    ],
+)
+def test_a_meter_that_did_not_read_all_packets_is_not_counted(
+    output: str, reason: str, meters: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nfpcapd"
+    program.write_text(f"#!/bin/sh\necho '{output}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(meters.Missing, match=f"^{reason}"):
+        meters.nfpcapd(tmp_path).seconds(tmp_path / "any.pcap", 100)
+
+
+def test_a_meter_that_fails_says_so_in_a_line(meters: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "suricata"
+    program.write_text("#!/bin/sh\n[ $1 = -V ] || { echo first; echo no memory; exit 3; }\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(meters.Missing, match=r"^it ended with status 3 and said: no memory$"):
+        meters.suricata(tmp_path).seconds(tmp_path / "any.pcap", 100)
 
 
 def test_only_a_ratio_that_has_doubled_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

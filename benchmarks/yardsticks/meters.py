@@ -1,0 +1,135 @@
+"""Programs that make flows of a capture's packets. Each says how many packets it read, and is believed only if that is
+all of them: one that gives up early, or that leaves packets out, would be fast.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from measure import timed
+
+from . import Missing
+
+#: No rules, no logs, no statistics written; decoding, flows and TCP reassembly stay as they are.
+SURICATA_CONFIGURATION = """\
+%YAML 1.1
+---
+stats: {enabled: no}
+outputs: []
+logging: {outputs: [{console: {enabled: yes, level: notice}}]}
+pcap-file: {checksum-checks: no}
+"""
+
+
+class Meter(NamedTuple):
+    """``run``: a capture; seconds, and how many packets it read. ``slow``: fit for a short capture only."""
+
+    name: str
+    title: str
+    version: str
+    slow: bool
+    run: Callable[[Path], tuple[float, int]]
+
+    def seconds(self, path: Path, packets: int) -> float:
+        """Raises Missing if it failed or did not read all."""
+        seconds, read = self.run(path)
+        if read != packets:
+            raise Missing(f"it read {read:,} of {packets:,} packets")
+        return seconds
+
+
+def nfpcapd(folder: Path) -> Meter:
+    """Of nfdump: flows with timeouts, written to files in ``folder``. Raises Missing."""
+    program = _found("nfpcapd", "nfdump")
+
+    def run(path: Path) -> tuple[float, int]:
+        with tempfile.TemporaryDirectory(dir=folder) as flows:
+            return _whole([program, "-r", str(path), "-w", flows], r"Processed: (\d+), skipped: 0, short caplen: 0,")
+
+    version = re.search(r"Version: ([\d.]+)", _said([program, "-V"]))
+    return Meter("nfpcapd", "whole process", version[1] if version else "?", False, run)
+
+
+def suricata(folder: Path) -> Meter:
+    """In one thread, with a configuration of our own. Raises Missing."""
+    program = _found("suricata", "suricata")
+    configuration = folder / "suricata.yaml"
+    configuration.write_text(SURICATA_CONFIGURATION)
+    command = [program, "-c", str(configuration), "-S", os.devnull, "-l", str(folder), "--runmode", "single", "-r"]
+
+    def run(path: Path) -> tuple[float, int]:
+        return _whole([*command, str(path)], r"read 1 file, (\d+) packets")
+
+    version = re.search(r"version ([\d.]+)", _said([program, "-V"]))
+    return Meter("suricata", "whole process", version[1] if version else "?", False, run)
+
+
+def nfstream(folder: Path) -> Meter:
+    """In one process of its own that meters, and one that collects, without looking into payloads. Raises Missing."""
+    del folder
+    try:
+        version = metadata.version("nfstream")
+    except metadata.PackageNotFoundError:
+        raise Missing("it is not installed") from None
+
+    def run(path: Path) -> tuple[float, int]:
+        # Its processes would be copies of this one, with all that it holds.
+        command = [sys.executable, "-m", "yardsticks.meters", str(path.resolve())]
+        seconds, read = json.loads(_said(command, folder=Path(__file__).parents[1]).splitlines()[-1])
+        return seconds, read
+
+    return Meter("nfstream", "without its start", version, True, run)
+
+
+ALL: dict[str, Callable[[Path], Meter]] = {"nfpcapd": nfpcapd, "suricata": suricata, "nfstream": nfstream}
+
+
+def _found(program: str, package: str) -> str:
+    found = shutil.which(program)
+    if found is None:
+        raise Missing("it is not installed" if program == package else f"{package} is not installed")
+    return found
+
+
+def _whole(command: Sequence[str], count: str) -> tuple[float, int]:
+    """A process from start to end, and the number that it says by the pattern ``count``."""
+    said: list[str] = []
+    seconds = timed(lambda: said.append(_said(command)))()
+    found = re.search(count, said[0])
+    if found is None:
+        last = said[0].strip().splitlines()[-1:] or ["nothing"]
+        raise Missing(f"it did not say that it read all packets, but: {last[0]}")
+    return seconds, int(found[1])
+
+
+def _said(command: Sequence[str], folder: Path | None = None) -> str:
+    """Both outputs. Raises Missing if it fails."""
+    ran = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if ran.returncode:
+        last = ran.stdout.strip().splitlines()[-1:] or ["nothing"]
+        raise Missing(f"it ended with status {ran.returncode} and said: {last[0]}")
+    return ran.stdout
+
+
+def _count_with_nfstream(path: str) -> int:
+    from nfstream import NFStreamer
+
+    flows = NFStreamer(source=path, n_dissections=0, statistical_analysis=False, n_meters=1)
+    return sum(flow.bidirectional_packets for flow in flows)
+
+
+if __name__ == "__main__":
+    counted: list[int] = []
+    import nfstream as _imported_before  # noqa: F401 - or it would be part of the time
+
+    print(json.dumps([timed(lambda: counted.append(_count_with_nfstream(sys.argv[1])))(), counted[0]]))
