@@ -58,6 +58,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         help="keep captures here (some 16 GB) and use them again; otherwise each is deleted after its use",
     )
+    group.addoption(
+        "--corpus",
+        type=Path,
+        default=Path(os.environ.get("SGFAST_CORPUS") or Path(__file__).parents[1] / ".." / "shared" / "corpus"),
+        help="where rules/ is, with ClassBench's rule sets (default: SGFAST_CORPUS or ../shared/corpus)",
+    )
     group.addoption("--results", type=Path, metavar="DIR", help="write RESULTS.md, results.json and a plot into it")
     group.addoption(
         "--record-ratios",
@@ -83,6 +89,12 @@ def results(pytestconfig: pytest.Config) -> Results:
 @pytest.fixture(scope="session")
 def rounds(pytestconfig: pytest.Config) -> int:
     value: int = pytestconfig.option.rounds
+    return value
+
+
+@pytest.fixture(scope="session")
+def corpus(pytestconfig: pytest.Config) -> Path:
+    value: Path = pytestconfig.option.corpus
     return value
 
 

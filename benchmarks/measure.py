@@ -11,6 +11,7 @@ import platform
 import re
 import statistics
 import subprocess
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -127,6 +128,8 @@ class Results:
         self.missing: dict[str, str] = {}
         #: Versions of those that could.
         self.versions: dict[str, str] = {}
+        #: What is to be known of what was measured, by what it is about.
+        self.notes: dict[str, str] = {}
 
     def measure(
         self,
@@ -223,11 +226,13 @@ def table(results: Results) -> Iterator[str]:
                 if not yardstick.column:
                     line += f"{_heading(name, yardstick)} {_ratio(section, rows[0], name)}"
                 yield line
-    if results.sections and results.missing:
-        yield ""
-        yield "Not measured"
-        for name, reason in results.missing.items():
-            yield f"  {name}: {reason}"[:100].split("\n")[0]
+    for title, texts in (("Notes", results.notes), ("Not measured", results.missing)):
+        if results.sections and texts:
+            yield ""
+            yield title
+            for name, text in texts.items():
+                first = f"{name}: {text}".split("\n")[0]
+                yield from textwrap.wrap(first, 100, initial_indent="  ", subsequent_indent="    ")
 
 
 def _line(

@@ -30,6 +30,7 @@ def as_json(results: Results) -> dict[str, Any]:
     """Medians, spread and samples; times in the unit of their section for one item."""
     return {
         "missing": results.missing,
+        "notes": results.notes,
         "sections": [
             {
                 "title": section.title,

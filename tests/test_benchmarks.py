@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import ipaddress
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -210,16 +212,89 @@ def run_benchmarks(*arguments: str | Path) -> str:
     return run.stdout
 
 
+#: None can be expressed in a security group, or not all of it.
+NOT_PLAIN = (
+    "@10.0.0.0/8\t20.0.0.0/8\t53 : 53\t0 : 65535\t0x11/0xFF\t0x0000/0x0000\t",  # source ports
+    "@10.0.0.0/8\t20.0.0.0/8\t0 : 65535\t1 : 9\t0x01/0xFF",  # ports of ICMP
+    "@10.0.0.0/8\t20.0.0.0/8\t0 : 65535\t0 : 65535\t0x04/0x0F",  # half a protocol
+)
+
+
+def write_rule_sets(corpus: Path) -> Path:
+    """As ClassBench's, small: prefixes within prefixes, every kind of rule. One file is not there."""
+    rng = np.random.default_rng(1)
+    folder = corpus / "rules" / "neurocuts" / "classbench"
+    folder.mkdir(parents=True)
+    for name in ("acl1_1k", "fw1_1k", "ipc1_1k", "acl1_10k", "fw1_10k"):
+        lines = [*NOT_PLAIN]
+        for _ in range(100):
+            ends = []
+            for base, shortest in ((10 << 24, 8), (20 << 24, 8)):
+                length = int(rng.choice([0, shortest, 12, 16, 24, 32]))
+                address = (base | int(rng.integers(1 << 24)) & 0xFF0F01) >> (32 - length) << (32 - length)
+                ends.append(f"{ipaddress.IPv4Address(address)}/{length}")
+            protocol, ports = [
+                ("0x06/0xFF", "80 : 80"), ("0x06/0xFF", "1024 : 65535"), ("0x11/0xFF", "53 : 53"),
+                ("0x01/0xFF", "0 : 65535"), ("0x2F/0xFF", "0 : 65535"), ("0x00/0x00", "0 : 65535"),
+            ][rng.integers(6)]  # fmt: skip
+            lines.append(f"@{ends[0]}\t{ends[1]}\t0 : 65535\t{ports}\t{protocol}\t0x1000/0x1000\t")
+        (folder / name).write_text("\n".join(lines) + "\n")
+    return corpus
+
+
+@pytest.fixture
+def classbench(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """benchmarks/classbench.py"""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import classbench
+
+    return classbench
+
+
+def test_rule_sets_become_groups_of_nested_destinations_and_what_cannot_is_counted(
+    classbench: Any, tmp_path: Path
+) -> None:
+    lines = [
+        "@10.0.0.0/8\t20.1.2.0/24\t0 : 65535\t80 : 443\t0x06/0xFF\t0x1000/0x1000\t",
+        "@0.0.0.0/0\t20.0.0.0/8\t0 : 65535\t0 : 65535\t0x11/0xFF",
+        "@10.0.0.0/8\t0.0.0.0/0\t0 : 65535\t0 : 65535\t0x00/0x00\t0x0000/0x0000\t",
+        "@10.0.0.0/8\t20.1.2.0/24\t0 : 65535\t80 : 443\t0x06/0xFF\t0x0000/0x0200\t",
+        *NOT_PLAIN,
+    ]
+    (tmp_path / "rules").write_text("\n".join(lines))
+    made = classbench.read(tmp_path / "rules")
+    assert (made.lines, made.flags_ignored) == (7, 1)
+    assert made.left_out == {"with source ports": 1, "inexpressible": 2, "duplicates": 1}
+    said = sgfast.Engine(made.policy)
+
+    def rule(source: str, destination: str, protocol: str, **more: int) -> str | None:
+        verdict = said.check(source, destination, protocol, time=0.0, **more)
+        return verdict.ingress.rule if verdict.ingress else None
+
+    assert rule("10.9.9.9", "20.1.2.3", "tcp", sport=1, dport=100) == "to-20.1.2.0-24/inbound/1"
+    assert rule("11.9.9.9", "20.1.2.3", "udp", sport=1, dport=100) == "to-20.0.0.0-8/inbound/1"
+    assert rule("10.9.9.9", "20.1.3.3", "tcp", sport=1, dport=444) == "to-0.0.0.0-0/inbound/1"
+    assert rule("11.9.9.9", "20.1.2.3", "tcp", sport=1, dport=100) is None
+    assert said.check("10.9.9.9", "30.1.2.3", "tcp", sport=1, dport=1, time=0.0).verdict == "out-of-scope"
+
+
+def test_a_line_that_is_no_rule_is_named(classbench: Any, tmp_path: Path) -> None:
+    (tmp_path / "rules").write_text(NOT_PLAIN[0] + "\nallow all\n")
+    with pytest.raises(ValueError, match=r"rules:2: no ClassBench rule"):
+        classbench.read(tmp_path / "rules")
+
+
 @needs_compiler
 def test_all_benchmarks_run_and_report(tmp_path: Path) -> None:
     pytest.importorskip("pytest_benchmark")
     figures, results = tmp_path / "figures.json", tmp_path / "results"
     said = run_benchmarks(
         BENCHMARKS, "--packets", "1000", "--rounds", "1", "--instances", "200", f"--benchmark-json={figures}",
-        f"--basetemp={tmp_path / 'run'}", "--results", results,
+        f"--basetemp={tmp_path / 'run'}", "--results", results, "--corpus", write_rule_sets(tmp_path / "corpus"),
     )  # fmt: skip
-    assert "skipped" not in said
-    table = said[said.index("sgfast benchmarks") :].splitlines()
+    assert re.findall(r"SKIPPED .*", said) == re.findall(r"SKIPPED .*ipc1_10k is not there: set SGFAST_CORPUS.*", said)
+    assert " 1 skipped" in said
+    table = said[said.index("sgfast benchmarks") : said.index("short test summary")].splitlines()
     assert max(len(line) for line in table if not line.startswith("pytest ")) <= 100
     benchmarks = json.loads(figures.read_text())["benchmarks"]
     assert sum("::test_replay[" in one["fullname"] for one in benchmarks) == 3 * len(NAMES) - 1 - 2 * 7
@@ -233,6 +308,8 @@ def test_all_benchmarks_run_and_report(tmp_path: Path) -> None:
         assert one["stats"]["median"] / extra["items"] * {"ns": 1e9, "ms": 1e3}[unit] > median * 0.999
     assert not list((tmp_path / "run").rglob("*.pcap"))
     written = json.loads((results / "results.json").read_text())
+    assert "no rules/neurocuts/classbench/ipc1_10k in the corpus" in written["missing"].pop("ClassBench ipc1_10k")
+    assert written["notes"]["ClassBench acl1_1k"].startswith("103 rules; left out: 1 with source ports, 2 inexpress")
     check_results(written, benchmarks)
     kept = (results / "RESULTS.md").read_text()
     assert all(line in kept for line in table[1:] if line.startswith("  "))

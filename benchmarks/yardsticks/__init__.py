@@ -61,7 +61,10 @@ class Loops:
             ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32,
             ctypes.c_uint32, ctypes.c_void_p,
         ]  # fmt: skip
-        self._library.scan.restype = None
+        self._library.first_match.argtypes = [
+            ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p,
+        ]  # fmt: skip
+        self._library.scan.restype = self._library.first_match.restype = None
 
     def walk(self, path: Path) -> int:
         """Reads the headers of all packets; how many there were."""
@@ -76,6 +79,14 @@ class Loops:
         if self._library.hash(os.fsencode(path), flows, ctypes.byref(totals)):
             raise OSError(f"{path}: cannot be mapped, has more than {flows} flows, or memory is short")
         return totals.packets, totals.flows
+
+    def first_match(self, headers: NDArray[Any], rules: NDArray[Any], winners: NDArray[np.int32]) -> None:
+        """The number of the first of ``rules`` (``classbench.PREFIX_RULE``) that matches each row, or -1."""
+        assert headers.dtype == HEADER_DTYPE and self._library.header_bytes() == HEADER_DTYPE.itemsize
+        assert headers.flags.c_contiguous and rules.flags.c_contiguous and len(winners) == len(headers)
+        self._library.first_match(
+            headers.ctypes.data, len(headers), rules.ctypes.data, len(rules), winners.ctypes.data
+        )
 
     def scanner(self, policy: Policy, first_instance: int) -> Scanner:
         return Scanner(self._library, policy, first_instance)

@@ -1,6 +1,7 @@
 /* Yardsticks of DPDK, in a process of their own: EAL can be set up once in each.
  *
  *   dpdk acl RULES OWNERS HEADERS WINNERS     rte_acl: which rule wins for each row of headers
+ *   dpdk prefixes RULES HEADERS WINNERS       the same, for rules that have destinations rather than groups
  *   dpdk hash CAPTURE FLOWS                   rte_hash: the flow of each packet, in the order of the capture
  *
  * It says `ready` and what it can do on this CPU, then does what each line of its input says, for all rows or packets
@@ -113,6 +114,9 @@ static void *contents(const char *path, size_t *size)
  * The rules of all groups are one context. Its keys are as short as can be, for rte_acl takes a step for each byte:
  * whose rules they are and who the peer is are a byte each, found by rte_fib, once for the receiver and once for the
  * sender. The context is of inbound rules: the rows are openers from outside, whose senders have no filter.
+ *
+ * Rules that have destinations rather than groups need no rte_fib: their keys are those of DPDK's own examples, of 13
+ * bytes. What is not looked at, the source port, is there because keys are read four bytes at a time.
  */
 enum { NOBODY = 0, MOST_GROUPS = 127, BURST = 256 };
 
@@ -127,7 +131,14 @@ struct acl_key {
     uint32_t source;
 };
 
+struct prefix_key {
+    uint8_t protocol, spare[3];
+    uint32_t source, destination;
+    uint16_t sport, dport;
+};
+
 enum { GROUP, PROTOCOL, PEER_GROUP, DPORT, SOURCE, FIELDS };
+enum { PREFIX_PROTOCOL, PREFIX_SOURCE, PREFIX_DESTINATION, PREFIX_SPORT, PREFIX_DPORT };
 
 static const struct rte_acl_field_def acl_fields[FIELDS] = {
     {RTE_ACL_FIELD_TYPE_BITMASK, 1, GROUP, 0, offsetof(struct acl_key, group)},
@@ -137,9 +148,18 @@ static const struct rte_acl_field_def acl_fields[FIELDS] = {
     {RTE_ACL_FIELD_TYPE_MASK, 4, SOURCE, 2, offsetof(struct acl_key, source)},
 };
 
+static const struct rte_acl_field_def prefix_fields[FIELDS] = {
+    {RTE_ACL_FIELD_TYPE_BITMASK, 1, PREFIX_PROTOCOL, 0, offsetof(struct prefix_key, protocol)},
+    {RTE_ACL_FIELD_TYPE_MASK, 4, PREFIX_SOURCE, 1, offsetof(struct prefix_key, source)},
+    {RTE_ACL_FIELD_TYPE_MASK, 4, PREFIX_DESTINATION, 2, offsetof(struct prefix_key, destination)},
+    {RTE_ACL_FIELD_TYPE_RANGE, 2, PREFIX_SPORT, 3, offsetof(struct prefix_key, sport)},
+    {RTE_ACL_FIELD_TYPE_RANGE, 2, PREFIX_DPORT, 3, offsetof(struct prefix_key, dport)},
+};
+
 RTE_ACL_RULE_DEF(acl_rule, FIELDS);
 
 struct acl {
+    double (*classify)(const struct acl *acl, enum rte_acl_classify_alg algorithm);
     struct rte_acl_ctx *rules;
     struct rte_fib *owners;
     const struct header *rows;
@@ -158,19 +178,43 @@ static const struct {
 };
 enum { ALGORITHMS = sizeof algorithms / sizeof *algorithms };
 
+static struct rte_acl_ctx *new_acl(size_t count, int socket)
+{
+    struct rte_acl_param parameters = {"rules", socket, RTE_ACL_RULE_SZ(FIELDS), (uint32_t)count};
+    struct rte_acl_ctx *context = rte_acl_create(&parameters);
+    if (context == NULL)
+        fail("rte_acl_create: %s", rte_strerror(rte_errno));
+    return context;
+}
+
+/* The n-th: all before it win over it. */
+static void add_rule(struct rte_acl_ctx *context, struct acl_rule *rule, size_t n, int32_t number)
+{
+    int failed;
+    rule->data.category_mask = 1;
+    rule->data.priority = RTE_ACL_MAX_PRIORITY - (int32_t)n;
+    rule->data.userdata = (uint32_t)number + 1;
+    if ((failed = rte_acl_add_rules(context, (const struct rte_acl_rule *)rule, 1)) != 0)
+        fail("rte_acl_add_rules: %s", rte_strerror(-failed));
+}
+
+static void finish_acl(struct rte_acl_ctx *context, const struct rte_acl_field_def fields[FIELDS])
+{
+    struct rte_acl_config config = {.num_categories = 1, .num_fields = FIELDS};
+    int failed;
+    memcpy(config.defs, fields, FIELDS * sizeof *fields);
+    if ((failed = rte_acl_build(context, &config)) != 0)
+        fail("rte_acl_build: %s", rte_strerror(-failed));
+}
+
 /* Rules of each group in the order they win in. */
 static struct rte_acl_ctx *build_acl(const struct rule *rules, size_t count, int socket)
 {
-    struct rte_acl_param parameters = {"rules", socket, RTE_ACL_RULE_SZ(FIELDS), (uint32_t)count};
-    struct rte_acl_config config = {.num_categories = 1, .num_fields = FIELDS};
-    struct rte_acl_ctx *context = rte_acl_create(&parameters);
+    struct rte_acl_ctx *context = new_acl(count, socket);
     size_t n;
-    int failed;
-    if (context == NULL)
-        fail("rte_acl_create: %s", rte_strerror(rte_errno));
     for (n = 0; n < count; n++) {
         const struct rule *rule = &rules[n];
-        struct acl_rule made = {.data = {1, RTE_ACL_MAX_PRIORITY - (int32_t)n, (uint32_t)rule->number + 1}};
+        struct acl_rule made = {0};
         made.field[GROUP].value.u8 = (uint8_t)(rule->of + 1);
         made.field[GROUP].mask_range.u8 = 0xff;
         if (rule->protocol < 256) {
@@ -185,12 +229,33 @@ static struct rte_acl_ctx *build_acl(const struct rule *rules, size_t count, int
         made.field[DPORT].mask_range.u16 = rule->last;
         made.field[SOURCE].value.u32 = rule->network;
         made.field[SOURCE].mask_range.u32 = (uint32_t)__builtin_popcount(rule->mask);
-        if ((failed = rte_acl_add_rules(context, (const struct rte_acl_rule *)&made, 1)) != 0)
-            fail("rte_acl_add_rules: %s", rte_strerror(-failed));
+        add_rule(context, &made, n, rule->number);
     }
-    memcpy(config.defs, acl_fields, sizeof acl_fields);
-    if ((failed = rte_acl_build(context, &config)) != 0)
-        fail("rte_acl_build: %s", rte_strerror(-failed));
+    finish_acl(context, acl_fields);
+    return context;
+}
+
+static struct rte_acl_ctx *build_prefixes(const struct prefix_rule *rules, size_t count, int socket)
+{
+    struct rte_acl_ctx *context = new_acl(count, socket);
+    size_t n;
+    for (n = 0; n < count; n++) {
+        const struct prefix_rule *rule = &rules[n];
+        struct acl_rule made = {0};
+        if (rule->protocol < 256) {
+            made.field[PREFIX_PROTOCOL].value.u8 = (uint8_t)rule->protocol;
+            made.field[PREFIX_PROTOCOL].mask_range.u8 = 0xff;
+        }
+        made.field[PREFIX_SOURCE].value.u32 = rule->source;
+        made.field[PREFIX_SOURCE].mask_range.u32 = (uint32_t)__builtin_popcount(rule->source_mask);
+        made.field[PREFIX_DESTINATION].value.u32 = rule->destination;
+        made.field[PREFIX_DESTINATION].mask_range.u32 = (uint32_t)__builtin_popcount(rule->destination_mask);
+        made.field[PREFIX_SPORT].mask_range.u16 = UINT16_MAX;
+        made.field[PREFIX_DPORT].value.u16 = rule->first;
+        made.field[PREFIX_DPORT].mask_range.u16 = rule->last;
+        add_rule(context, &made, n, rule->number);
+    }
+    finish_acl(context, prefix_fields);
     return context;
 }
 
@@ -220,7 +285,7 @@ static struct rte_fib *build_owners(const struct owner *owners, size_t count, in
     return made;
 }
 
-static double classify(const struct acl *acl, enum rte_acl_classify_alg algorithm)
+static double classify_groups(const struct acl *acl, enum rte_acl_classify_alg algorithm)
 {
     uint32_t addresses[2 * BURST], results[BURST];
     uint64_t groups[2 * BURST];
@@ -252,33 +317,49 @@ static double classify(const struct acl *acl, enum rte_acl_classify_alg algorith
     return now() - began;
 }
 
+static double classify_prefixes(const struct acl *acl, enum rte_acl_classify_alg algorithm)
+{
+    uint32_t results[BURST];
+    struct prefix_key keys[BURST] = {0};
+    const uint8_t *data[BURST];
+    size_t at, i, n;
+    double began = now();
+    for (i = 0; i < BURST; i++)
+        data[i] = (const uint8_t *)&keys[i];
+    for (at = 0; at < acl->count; at += n) {
+        const struct header *rows = acl->rows + at;
+        n = RTE_MIN((size_t)BURST, acl->count - at);
+        for (i = 0; i < n; i++) {
+            keys[i].protocol = rows[i].protocol;
+            memcpy(&keys[i].source, rows[i].source, 4);
+            memcpy(&keys[i].destination, rows[i].destination, 4);
+            keys[i].dport = rte_cpu_to_be_16(rows[i].dport);
+        }
+        rte_acl_classify_alg(acl->rules, data, results, (uint32_t)n, 1, algorithm);
+        for (i = 0; i < n; i++)
+            acl->winners[at + i] = (int32_t)results[i] - 1;
+    }
+    return now() - began;
+}
+
 static int can(const struct acl *acl, enum rte_acl_classify_alg algorithm)
 {
-    struct acl_key key = {0};
+    struct prefix_key key = {0}; /* the longer one */
     const uint8_t *data = (const uint8_t *)&key;
     uint32_t result;
     return rte_acl_classify_alg(acl->rules, &data, &result, 1, 1, algorithm) == 0;
 }
 
-static void serve_acl(char **paths)
+static void serve_acl(struct acl *acl, const char *winners)
 {
-    struct acl acl;
-    size_t rules_size, owners_size, rows_size, n;
-    struct rule *rules;
-    struct owner *owners;
     char line[64];
     double seconds;
-    int descriptor, socket = set_up(256);
-    rules = contents(paths[0], &rules_size);
-    owners = contents(paths[1], &owners_size);
-    acl.rows = contents(paths[2], &rows_size);
-    acl.count = rows_size / sizeof *acl.rows;
-    acl.rules = build_acl(rules, rules_size / sizeof *rules, socket);
-    acl.owners = build_owners(owners, owners_size / sizeof *owners, socket);
-    acl.winners = memory(acl.count * sizeof *acl.winners);
+    size_t n;
+    int descriptor;
+    acl->winners = memory(acl->count * sizeof *acl->winners);
     printf("ready");
     for (n = 0; n < ALGORITHMS; n++)
-        if (can(&acl, algorithms[n].number))
+        if (can(acl, algorithms[n].number))
             printf(" %s", algorithms[n].name);
     printf("\n");
     fflush(stdout);
@@ -288,19 +369,51 @@ static void serve_acl(char **paths)
             ;
         if (n == ALGORITHMS)
             fail("%s: no such algorithm", line);
-        memset(acl.winners, 0xff, acl.count * sizeof *acl.winners);
-        seconds = classify(&acl, algorithms[n].number);
-        descriptor = open(paths[3], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        for (size_t done = 0; done < acl.count * sizeof *acl.winners;) {
-            ssize_t some = write(descriptor, (char *)acl.winners + done, acl.count * sizeof *acl.winners - done);
+        memset(acl->winners, 0xff, acl->count * sizeof *acl->winners);
+        seconds = acl->classify(acl, algorithms[n].number);
+        descriptor = open(winners, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        for (size_t done = 0; done < acl->count * sizeof *acl->winners;) {
+            ssize_t some = write(descriptor, (char *)acl->winners + done, acl->count * sizeof *acl->winners - done);
             if (some <= 0)
-                fail("%s: %s", paths[3], strerror(errno));
+                fail("%s: %s", winners, strerror(errno));
             done += (size_t)some;
         }
         close(descriptor);
         printf("%.9f\n", seconds);
         fflush(stdout);
     }
+}
+
+static const struct header *headers(const char *path, size_t *count)
+{
+    size_t size;
+    const struct header *rows = contents(path, &size);
+    *count = size / sizeof *rows;
+    return rows;
+}
+
+static void serve_groups(char **paths)
+{
+    size_t rules_size, owners_size;
+    int socket = set_up(256);
+    struct rule *rules = contents(paths[0], &rules_size);
+    struct owner *owners = contents(paths[1], &owners_size);
+    struct acl acl = {.classify = classify_groups};
+    acl.rows = headers(paths[2], &acl.count);
+    acl.rules = build_acl(rules, rules_size / sizeof *rules, socket);
+    acl.owners = build_owners(owners, owners_size / sizeof *owners, socket);
+    serve_acl(&acl, paths[3]);
+}
+
+static void serve_prefixes(char **paths)
+{
+    size_t rules_size;
+    int socket = set_up(256);
+    struct prefix_rule *rules = contents(paths[0], &rules_size);
+    struct acl acl = {.classify = classify_prefixes};
+    acl.rows = headers(paths[1], &acl.count);
+    acl.rules = build_prefixes(rules, rules_size / sizeof *rules, socket);
+    serve_acl(&acl, paths[2]);
 }
 
 /* rte_hash ------------------------------------------------------------------------------------------------------------
@@ -408,10 +521,12 @@ static void serve_hash(char **arguments)
 int main(int count, char **arguments)
 {
     if (count == 6 && strcmp(arguments[1], "acl") == 0)
-        serve_acl(arguments + 2);
+        serve_groups(arguments + 2);
+    else if (count == 5 && strcmp(arguments[1], "prefixes") == 0)
+        serve_prefixes(arguments + 2);
     else if (count == 4 && strcmp(arguments[1], "hash") == 0)
         serve_hash(arguments + 2);
     else
-        fail("usage: dpdk acl RULES OWNERS HEADERS WINNERS | dpdk hash CAPTURE FLOWS");
+        fail("usage: dpdk acl RULES OWNERS HEADERS WINNERS | prefixes RULES HEADERS WINNERS | hash CAPTURE FLOWS");
     return 0;
 }

@@ -78,6 +78,17 @@ class Dpdk:
                 yield Classifier(process, winners)
 
     @contextmanager
+    def prefix_classifier(self, rules: NDArray[Any], headers: NDArray[Any]) -> Iterator[Classifier]:
+        """For rules (``classbench.PREFIX_RULE``) with destinations rather than groups; -1 where none matches."""
+        assert headers.dtype == HEADER_DTYPE
+        with tempfile.TemporaryDirectory(dir=self._folder) as name:
+            written, rows, winners = (Path(name) / part for part in ("rules", "headers", "winners"))
+            rules.tofile(written)
+            headers.tofile(rows)
+            with self._process("prefixes", written, rows, winners) as process:
+                yield Classifier(process, winners)
+
+    @contextmanager
     def flow_table(self, capture: Path, flows: int) -> Iterator[FlowTable]:
         """For captures of IPv4. ``flows``: how many there are."""
         with self._process("hash", capture, str(flows)) as process:

@@ -80,4 +80,11 @@ struct rule {
     uint16_t protocol, first, last, of;
 };
 
+/* One rule of those that have destinations rather than groups. `protocol`: 256 is any. */
+struct prefix_rule {
+    uint32_t source, source_mask, destination, destination_mask;
+    int32_t number;
+    uint16_t protocol, first, last, spare;
+};
+
 #endif

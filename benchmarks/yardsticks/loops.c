@@ -3,7 +3,8 @@
  *   walk   maps a capture, goes from record header to record header and sums the fields that make a 5-tuple: the floor
  *   hash   the same, and counts packets and bytes by 5-tuple in a bare open-addressing table: no states, no timeouts,
  *          no rules; its size is known beforehand, and it never grows
- *   scan   goes through an instance's rules one by one for each row of headers: stateless match without any index
+ *   scan   goes through an instance's rules one by one for each row of headers: stateless match without any index;
+ *          first_match is that with rules that have destinations rather than groups
  *
  * They read what benchmarks/workload.py writes: little-endian pcap, Ethernet, IPv4 without options or IPv6, TCP.
  */
@@ -189,6 +190,28 @@ void scan(const struct header *rows, uint64_t count, const struct rule *rules, c
             if ((rule->protocol == 256 || rule->protocol == row->protocol) && row->dport >= rule->first &&
                 row->dport <= rule->last &&
                 (rule->group >= 0 ? rule->group == peer_group : (peer & rule->mask) == rule->network)) {
+                winners[n] = rule->number;
+                break;
+            }
+        }
+    }
+}
+
+/* IPv4. Rules in the order they win in. */
+void first_match(const struct header *rows, uint64_t count, const struct prefix_rule *rules, uint64_t rule_count,
+                 int32_t *winners)
+{
+    uint64_t n, i;
+    for (n = 0; n < count; n++) {
+        const struct header *row = &rows[n];
+        uint32_t source = big32(row->source), destination = big32(row->destination);
+        winners[n] = -1;
+        for (i = 0; i < rule_count; i++) {
+            const struct prefix_rule *rule = &rules[i];
+            if ((destination & rule->destination_mask) == rule->destination &&
+                (source & rule->source_mask) == rule->source &&
+                (rule->protocol == 256 || rule->protocol == row->protocol) && row->dport >= rule->first &&
+                row->dport <= rule->last) {
                 winners[n] = rule->number;
                 break;
             }

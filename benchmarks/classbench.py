@@ -1,0 +1,162 @@
+"""ClassBench rule sets as policies: what packet classifiers are usually measured with.
+
+    rule_set = read(Path("acl1_1k"))
+    rule_set.policy                                   a group for each destination prefix, an instance for each but 0/0
+    draw_headers(rule_set, 1_000_000, seed=1)         rows of HEADER_DTYPE, half of them made to match a rule
+
+A line of such a file: ``@SOURCE/N  DESTINATION/N  LOW : HIGH  LOW : HIGH  PROTOCOL/MASK  [FLAGS/MASK]``, source ports
+before destination ports. README.md says what becomes of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast import HEADER_DTYPE
+from sgfast.policy.model import ICMP, PORT_PROTOCOLS, TCP, UDP, Instance, Policy, Rule, SecurityGroup
+
+#: Below the corpus.
+FOLDER = Path("rules", "neurocuts", "classbench")
+NAMES = ("acl1_1k", "fw1_1k", "ipc1_1k", "acl1_10k", "fw1_10k", "ipc1_10k")
+
+_LINE = re.compile(
+    r"@([\d./]+)\s+([\d./]+)\s+(\d+)\s*:\s*(\d+)\s+(\d+)\s*:\s*(\d+)\s+(0x\w+)/(0x\w+)(?:\s+(0x\w+)/(0x\w+))?\s*"
+)
+_ALL_PORTS = (0, 65535)
+_ECHO_REQUEST = 8
+
+#: A rule as the yardsticks take it. Any protocol is 256.
+PREFIX_RULE = np.dtype([
+    ("source", "<u4"), ("source_mask", "<u4"), ("destination", "<u4"), ("destination_mask", "<u4"), ("number", "<i4"),
+    ("protocol", "<u2"), ("first", "<u2"), ("last", "<u2"), ("spare", "<u2"),
+])  # fmt: skip
+ANY_PROTOCOL = 256
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """``lines``: rules in the file. ``left_out``: of them, by why. ``flags_ignored``: of those that are left, how many
+    have a condition on TCP flags. ``rules``: PREFIX_RULE, in the order they win in, numbered as the policy's.
+    """
+
+    policy: Policy
+    rules: NDArray[Any]
+    lines: int
+    left_out: Counter[str]
+    flags_ignored: int
+
+    def note(self) -> str:
+        """What the policy does not say."""
+        out = ", ".join(f"{count:,} {why}" for why, count in self.left_out.items() if count)
+        flags = f"; TCP flags ignored in {self.flags_ignored:,}" if self.flags_ignored else ""
+        return f"{self.lines:,} rules; left out: {out or 'none'}{flags}"
+
+
+def read(path: Path) -> RuleSet:
+    """Raises ValueError, naming the line, if it is none."""
+    left_out = Counter({"with source ports": 0, "inexpressible": 0, "duplicates": 0})
+    by_destination: dict[IPv4Network, dict[tuple[Any, ...], None]] = {}
+    lines = flags_ignored = 0
+    for place, line in enumerate(path.read_text().splitlines(), 1):
+        found = _LINE.fullmatch(line)
+        if found is None:
+            raise ValueError(f"{path}:{place}: no ClassBench rule, which is @SOURCE DESTINATION PORTS PORTS PROTOCOL")
+        lines += 1
+        source, destination = IPv4Network(found[1], strict=False), IPv4Network(found[2], strict=False)
+        source_ports, ports = (int(found[3]), int(found[4])), (int(found[5]), int(found[6]))
+        protocol, mask = int(found[7], 16), int(found[8], 16)
+        named = protocol if mask else None
+        if source_ports != _ALL_PORTS:
+            left_out["with source ports"] += 1
+            continue
+        restricts_ports = ports != _ALL_PORTS
+        if mask not in (0, 255) or (restricts_ports and (named not in PORT_PROTOCOLS or not 0 < ports[0] <= ports[1])):
+            left_out["inexpressible"] += 1
+            continue
+        rules = by_destination.setdefault(destination, {})
+        rule = named, (ports,) if restricts_ports else None, source if source.prefixlen else None
+        if rule in rules:
+            left_out["duplicates"] += 1
+            continue
+        rules[rule] = None
+        flags_ignored += found[10] is not None and int(found[10], 16) != 0
+    policy = _policy(by_destination)
+    return RuleSet(policy, _prefix_rules(by_destination), lines, left_out, flags_ignored)
+
+
+def _policy(by_destination: dict[IPv4Network, dict[tuple[Any, ...], None]]) -> Policy:
+    names = {prefix: f"to-{prefix.network_address}-{prefix.prefixlen}" for prefix in by_destination}
+    groups = [
+        SecurityGroup(
+            names[prefix],
+            tuple(
+                Rule(f"{names[prefix]}/inbound/{n}", "inbound", 4, protocol, ports, peer=peer)
+                for n, (protocol, ports, peer) in enumerate(rules, 1)
+            ),
+        )
+        for prefix, rules in by_destination.items()
+    ]
+    instances = [
+        Instance(f"i-{n}", "default", (prefix,), tuple(names[each] for each in _around(prefix) if each in names))
+        for n, prefix in enumerate(by_destination)
+        if prefix.prefixlen
+    ]
+    return Policy(security_groups=tuple(groups), instances=tuple(instances))
+
+
+def _around(prefix: IPv4Network) -> list[IPv4Network]:
+    """The prefix and all that contain it."""
+    return [prefix.supernet(new_prefix=length) for length in range(prefix.prefixlen, -1, -1)]
+
+
+def _prefix_rules(by_destination: dict[IPv4Network, dict[tuple[Any, ...], None]]) -> NDArray[Any]:
+    rows: list[tuple[int, ...]] = []
+    for prefix, rules in by_destination.items():
+        for protocol, ports, peer in rules:
+            source = peer or IPv4Network("0.0.0.0/0")
+            first, last = ports[0] if ports else _ALL_PORTS
+            rows.append((
+                int(source.network_address), int(source.netmask), int(prefix.network_address), int(prefix.netmask),
+                len(rows), ANY_PROTOCOL if protocol is None else protocol, first, last, 0,
+            ))  # fmt: skip
+    return np.array(rows, dtype=PREFIX_RULE)
+
+
+def draw_headers(rule_set: RuleSet, wanted: int, *, seed: int) -> NDArray[Any]:
+    """Openers to instances. Half of them match a rule, each rule with the same probability; the others take their
+    destination from one rule and all else from another, so that many are met by less specific rules or by none.
+    """
+    rng = np.random.default_rng((seed, 6))
+    rules = rule_set.rules
+    one = rng.integers(0, len(rules), wanted)
+    other = np.where(rng.random(wanted) < 0.5, rng.integers(0, len(rules), wanted), one)
+    # A rule for any destination is met at one of the instances.
+    specific = np.flatnonzero(rules["destination_mask"])
+    one = np.where(rules["destination_mask"][one], one, rng.choice(specific, wanted))
+    protocol = rules["protocol"][other]
+    protocol = np.where(protocol == ANY_PROTOCOL, rng.choice([TCP, UDP], wanted), protocol)
+    has_ports = np.isin(protocol, list(PORT_PROTOCOLS))
+    rows = np.zeros(wanted, dtype=HEADER_DTYPE)
+    rows["src"][:, :4] = _addresses(rng, rules["source"][other], rules["source_mask"][other])
+    rows["dst"][:, :4] = _addresses(rng, rules["destination"][one], rules["destination_mask"][one])
+    rows["sport"] = np.where(has_ports, rng.integers(32768, 61000, wanted), 0)
+    rows["dport"] = np.where(has_ports, rng.integers(rules["first"][other], rules["last"][other].astype(int) + 1), 0)
+    rows["has_ports"], rows["has_icmp"] = has_ports, protocol == ICMP
+    rows["icmp_type"] = np.where(protocol == ICMP, _ECHO_REQUEST, 0)
+    rows["tcp_flags"] = np.where(protocol == TCP, 2, 0)
+    rows["family"], rows["protocol"], rows["wire"] = 4, protocol, 64
+    return rows
+
+
+def _addresses(rng: np.random.Generator, base: NDArray[Any], mask: NDArray[Any]) -> NDArray[Any]:
+    noise = rng.integers(0, 1 << 32, len(base), dtype=np.uint32)
+    drawn: NDArray[Any] = base | (noise & ~mask)
+    return drawn.astype(">u4").view(np.uint8).reshape(-1, 4)
