@@ -56,7 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--capture-dir",
         type=Path,
-        help="keep captures here (some 16 GB) and use them again; otherwise each is deleted after its use",
+        help="keep captures here (some 19 GB) and use them again; otherwise each is deleted after its use",
     )
     group.addoption(
         "--corpus",
@@ -213,6 +213,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for line in (*head, *lines):
         terminalreporter.line(line)
     if option.results is not None:
-        report.write(results, option.results, head, lines[1:], facts)
+        report.write(results, option.results, head, facts)
     if option.record_ratios is not None:
         ratios.record(results, options, option.record_ratios)

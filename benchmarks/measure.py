@@ -6,6 +6,7 @@ gives one ratio for each yardstick; what is reported is the median of the rounds
 
 from __future__ import annotations
 
+import copy
 import os
 import platform
 import re
@@ -102,15 +103,20 @@ class Row:
     yardstick_samples: dict[str, list[float]]
     #: sgfast's time over the yardstick's, one for each round.
     ratios: dict[str, list[float]]
+    #: Where it is on the axis of its section.
+    x: int | None = None
 
 
 @dataclass
 class Section:
-    """A part of the table. ``per``: what one item is. ``unit``: of its time."""
+    """A part of the table. ``per``: what one item is. ``unit``: of its time. ``axis``: its rows are points of a curve,
+    and this is what grows.
+    """
 
     title: str
     per: str
     unit: str = "ns"
+    axis: str = ""
     yardsticks: dict[str, Yardstick] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
 
@@ -131,6 +137,12 @@ class Results:
         #: What is to be known of what was measured, by what it is about.
         self.notes: dict[str, str] = {}
 
+    def part(self, curves: bool) -> Results:
+        """Those sections that are curves, or those that are not."""
+        made = copy.copy(self)
+        made.sections = {title: each for title, each in self.sections.items() if bool(each.axis) == curves}
+        return made
+
     def measure(
         self,
         benchmark: Any,
@@ -141,6 +153,7 @@ class Results:
         items: int,
         yardsticks: dict[str, Yardstick],
         rounds: int,
+        x: int | None = None,
     ) -> Row:
         """Rounds of yardsticks and ``work``, which returns the seconds that count.
 
@@ -166,12 +179,13 @@ class Results:
                 del values[0]
         for kind, variant in fastest(yardsticks, beside).items():
             beside[kind] = beside[variant]
-            section.yardsticks[kind] = replace(yardsticks[variant], title=f"{variant} (fastest)", variant_of="")
+            title_of = f"{variant} (fastest)" if not section.rows else "the fastest of a row"
+            section.yardsticks[kind] = replace(yardsticks[variant], title=title_of, variant_of="")
         ratios = {
             name: [mine / other for mine, other in zip(samples, others, strict=True)]
             for name, others in beside.items()
         }
-        row = Row(section.title, benchmark.name, title, items, samples, beside, ratios)
+        row = Row(section.title, benchmark.name, title, items, samples, beside, ratios, x)
         section.rows.append(row)
         benchmark.extra_info.update(
             {

@@ -1,29 +1,46 @@
-"""What a run leaves behind with --results: RESULTS.md to read, results.json to compute with, a plot."""
+"""What a run leaves behind with --results: RESULTS.md to read, results.json to compute with, plots; curves apart."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from measure import Results, Row, Spread
-
-PLOT = "results.svg"
+from measure import Results, Row, Spread, table
 
 
-def write(results: Results, folder: Path, head: Sequence[str], table: Sequence[str], facts: dict[str, Any]) -> None:
-    """``head``: machine, versions, command, one line each; ``facts``: the same for programs."""
+def write(results: Results, folder: Path, head: Sequence[str], facts: dict[str, Any]) -> None:
+    """``head``: machine, versions, command, one line each; ``facts``: the same for programs. Curves get files of their
+    own: CURVES.md, curves.json, curves.svg.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(facts | as_json(results), indent=1) + "\n")
+    for curves, name, title, draw in ((False, "results", "Results", plot), (True, "curves", "Growth", plot_curves)):
+        part = results.part(curves)
+        if part.sections:
+            _write(part, folder, name, title, head, facts, draw)
+
+
+def _write(
+    results: Results,
+    folder: Path,
+    name: str,
+    title: str,
+    head: Sequence[str],
+    facts: dict[str, Any],
+    draw: Callable[[Results, Path], None],
+) -> None:
+    (folder / f"{name}.json").write_text(json.dumps(facts | as_json(results), indent=1) + "\n")
+    drawn = folder / f"{name}.svg"
     try:
-        plot(results, folder / PLOT)
-        picture = f"![Time for a packet, by capture]({PLOT})"
+        draw(results, drawn)
+        picture = f"![Times: median, lowest and highest]({drawn.name})"
     except ImportError:
-        (folder / PLOT).unlink(missing_ok=True)  # an earlier run's would be taken for this one's
+        drawn.unlink(missing_ok=True)  # an earlier run's would be taken for this one's
         picture = "No plot: matplotlib is not installed."
-    text = ["# Results", "", "How to read them: [README.md](README.md).", "", *(f"- {line}" for line in head), ""]
-    (folder / "RESULTS.md").write_text("\n".join([*text, picture, "", "```", *table, "```", ""]))
+    text = [f"# {title}", "", "How to read them: [README.md](README.md).", "", *(f"- {line}" for line in head), ""]
+    lines = [*text, picture, "", "```", *list(table(results))[1:], "```", ""]
+    (folder / f"{name.upper()}.md").write_text("\n".join(lines))
 
 
 def as_json(results: Results) -> dict[str, Any]:
@@ -36,10 +53,12 @@ def as_json(results: Results) -> dict[str, Any]:
                 "title": section.title,
                 "item": section.per,
                 "unit": section.unit,
+                "axis": section.axis,
                 "rows": [
                     {
                         "test": row.name,
                         "title": row.title,
+                        "x": row.x,
                         "items": row.items,
                         "time": _spread(row.samples),
                         "yardsticks": {name: _spread(values) for name, values in row.yardstick_samples.items()},
@@ -88,4 +107,33 @@ def plot(results: Results, path: Path) -> None:
         axes.set_xscale("log")
         axes.legend(fontsize="small")
     axes.set_xlabel("ns for a packet: median, lowest and highest")
+    figure.savefig(path)
+
+
+def plot_curves(results: Results, path: Path) -> None:
+    """A curve for sgfast and each yardstick, both axes logarithmic. Raises ImportError."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    sections = list(results.sections.values())
+    rows = (len(sections) + 1) // 2
+    figure = Figure(figsize=(10, 3.2 * rows), layout="constrained")
+    FigureCanvasSVG(figure)
+    for place, section in enumerate(sections, 1):
+        axes = figure.add_subplot(rows, 2, place)
+        for name in ["sgfast", *(name for name, each in section.yardsticks.items() if not each.variant_of)]:
+            points = [
+                (row.x or 0, Spread.of(samples))
+                for row in section.rows
+                if (samples := row.samples if name == "sgfast" else row.yardstick_samples.get(name))
+            ]
+            medians = [spread.median for _, spread in points]
+            extents = [[s.median - s.low for _, s in points], [s.high - s.median for _, s in points]]
+            axes.errorbar([x for x, _ in points], medians, yerr=extents, marker=".", label=name, elinewidth=0.8)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_title(section.title, fontsize="small")
+        axes.set_xlabel(section.axis)
+        axes.set_ylabel(f"{section.unit} for a {section.per}")
+        axes.legend(fontsize="small")
     figure.savefig(path)

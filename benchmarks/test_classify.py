@@ -14,7 +14,7 @@ from workload import FIRST_INSTANCE, draw_flows, header_rows
 from yardsticks import Loops, Missing
 from yardsticks.dpdk import Classifier, Dpdk
 
-from sgfast import Engine
+from sgfast import Engine, Policy
 
 #: Rules, and groups they are in.
 SIZES = [(50, 5), (1_000, 100), (5_000, 100)]
@@ -33,6 +33,25 @@ def test_classify(
     rounds: int,
 ) -> None:
     policy = maker.policy(rules, groups)
+    title = f"stateless match, {rules:,} rules in {groups} groups, {maker.option.instances:,} instances"
+    section = Section(title, "lookup")
+    matched = match(benchmark, policy, section, "Classifier.match", maker, loops, dpdk, results, rounds)
+    benchmark.extra_info.update(rules=rules, groups=groups, matched=matched)
+
+
+def match(
+    benchmark: Any,
+    policy: Policy,
+    section: Section,
+    title: str,
+    maker: Maker,
+    loops: Loops,
+    dpdk: Dpdk | None,
+    results: Results,
+    rounds: int,
+    x: int | None = None,
+) -> float:
+    """Which share of the openers a rule matches."""
     lookups = min(maker.option.packets, maker.option.lookups)
     # Half of them would be allowed by another group, and mostly are not by their own.
     headers = header_rows(draw_flows(policy, lookups, foreign=0.5, seed=maker.option.seed))
@@ -40,7 +59,6 @@ def test_classify(
     scanner = loops.scanner(policy, FIRST_INSTANCE[4])
     winners = np.empty((lookups, 2), dtype=np.int32)
     scanned = np.empty(lookups, dtype=np.int32)
-    title = f"stateless match, {rules:,} rules in {groups} groups, {maker.option.instances:,} instances"
     yardsticks = {"scan": Yardstick("C, rules one by one", lookups, timed(lambda: scanner.match(headers, scanned)))}
     with ExitStack() as stack:
         if dpdk is not None:
@@ -52,19 +70,14 @@ def test_classify(
                 scanner.match(headers, scanned)
                 yardsticks |= {variant: rte_acl(acl, variant, scanned) for variant in acl.variants}
         results.measure(
-            benchmark,
-            Section(title, "lookup"),
-            "Classifier.match",
-            timed(lambda: classifier.match(headers, winners)),
-            items=lookups,
-            yardsticks=yardsticks,
-            rounds=rounds,
-        )
+            benchmark, section, title, timed(lambda: classifier.match(headers, winners)), x=x, items=lookups,
+            yardsticks=yardsticks, rounds=rounds,
+        )  # fmt: skip
     matched = float((scanned >= 0).mean())
-    benchmark.extra_info.update(rules=rules, groups=groups, matched=matched)
     assert (winners[:, 0] == -2).all()  # the clients are outside
     assert (winners[:, 1] == scanned).all()
     assert 0.5 <= matched < 1
+    return matched
 
 
 def rte_acl(acl: Classifier, variant: str, expected: NDArray[np.int32]) -> Yardstick:

@@ -129,7 +129,7 @@ def network_of(policy: Policy) -> Any:
 def test_replay(
     benchmark: Any, subject: Subject, setting: str, results: Results, rounds: int, tmp_path: Path
 ) -> None:
-    capture, expected = subject.capture, subject.capture.expected
+    capture = subject.capture
     arguments, connections = SETTINGS[setting]
     judged: list[ReplayResult] = []
 
@@ -147,16 +147,20 @@ def test_replay(
         benchmark, subject.section, TITLES[setting], run, items=capture.packets, yardsticks=yardsticks, rounds=rounds
     )
     benchmark.extra_info.update(
-        workload=capture.workload.name, setting=setting, flows=capture.flows, expected=expected
+        workload=capture.workload.name, setting=setting, flows=capture.flows, expected=capture.expected
     )
     for result in judged:
-        found = {name: result.verdicts[name] for name in ("allow", "deny")} | {"opened": result.connections["opened"]}
-        assert result.packets == capture.packets and not result.warnings
-        assert found == expected
+        check(result, capture)
     if connections:
         with (tmp_path / "connections.jsonl").open("rb") as lines:
             assert sum(1 for _ in lines) == capture.flows
     (tmp_path / "connections.jsonl").unlink(missing_ok=True)
+
+
+def check(result: ReplayResult, capture: Capture) -> None:
+    found = {name: result.verdicts[name] for name in ("allow", "deny")} | {"opened": result.connections["opened"]}
+    assert result.packets == capture.packets and not result.warnings
+    assert found == capture.expected
 
 
 def _write(file: Any, data: bytes) -> None:

@@ -212,6 +212,16 @@ def run_benchmarks(*arguments: str | Path) -> str:
     return run.stdout
 
 
+#: Some points of each curve: a large policy takes its time.
+CURVES = [
+    f"{BENCHMARKS / 'curves.py'}::{test}"
+    for test in (
+        "test_flows", "test_rules[connections-50]", "test_rules[openers-100]", "test_rules_of_the_stateless_match[50]",
+        "test_rules_of_the_stateless_match[100]", "test_members[connections-10]", "test_members[openers-10000]",
+        "test_frames[64]", "test_frames[1514]", "test_compiling_rules[50]", "test_compiling_members[10]",
+    )
+]  # fmt: skip
+
 #: None can be expressed in a security group, or not all of it.
 NOT_PLAIN = (
     "@10.0.0.0/8\t20.0.0.0/8\t53 : 53\t0 : 65535\t0x11/0xFF\t0x0000/0x0000\t",  # source ports
@@ -289,8 +299,9 @@ def test_all_benchmarks_run_and_report(tmp_path: Path) -> None:
     pytest.importorskip("pytest_benchmark")
     figures, results = tmp_path / "figures.json", tmp_path / "results"
     said = run_benchmarks(
-        BENCHMARKS, "--packets", "1000", "--rounds", "1", "--instances", "200", f"--benchmark-json={figures}",
-        f"--basetemp={tmp_path / 'run'}", "--results", results, "--corpus", write_rule_sets(tmp_path / "corpus"),
+        *sorted(BENCHMARKS.glob("test_*.py")), *CURVES, "--packets", "1000", "--rounds", "1", "--instances", "200",
+        f"--benchmark-json={figures}", f"--basetemp={tmp_path / 'run'}", "--results", results,
+        "--corpus", write_rule_sets(tmp_path / "corpus"),
     )  # fmt: skip
     assert re.findall(r"SKIPPED .*", said) == re.findall(r"SKIPPED .*ipc1_10k is not there: set SGFAST_CORPUS.*", said)
     assert " 1 skipped" in said
@@ -310,10 +321,14 @@ def test_all_benchmarks_run_and_report(tmp_path: Path) -> None:
     written = json.loads((results / "results.json").read_text())
     assert "no rules/neurocuts/classbench/ipc1_10k in the corpus" in written["missing"].pop("ClassBench ipc1_10k")
     assert written["notes"]["ClassBench acl1_1k"].startswith("103 rules; left out: 1 with source ports, 2 inexpress")
+    curves = json.loads((results / "curves.json").read_text())["sections"]
+    check_curves(curves)
+    written["sections"] += curves
     check_results(written, benchmarks)
-    kept = (results / "RESULTS.md").read_text()
-    assert all(line in kept for line in table[1:] if line.startswith("  "))
-    assert (results / "results.svg").exists() == (importlib.util.find_spec("matplotlib") is not None)
+    kept = [(results / name).read_text() for name in ("RESULTS.md", "CURVES.md")]
+    assert all(any(line in text for text in kept) for line in table[1:] if line.startswith("  "))
+    for name in ("results.svg", "curves.svg"):
+        assert (results / name).exists() == (importlib.util.find_spec("matplotlib") is not None)
 
 
 #: Yardsticks of the table by what they need. CI installs some.
@@ -342,6 +357,22 @@ def check_results(written: dict[str, Any], benchmarks: list[Any]) -> None:
     named = {name for names in written["missing"] for name in names.split(", ")}
     for name, there in OPTIONAL.items():
         assert (name in measured) == there() != (name in named), written["missing"]
+
+
+def check_curves(sections: list[Any]) -> None:
+    points = {(one["title"], one["axis"]): [row["x"] for row in one["rows"]] for one in sections}
+    assert points == {
+        # 1,000 packets have room for 100 flows, and 5,000 for 500.
+        ("a packet of a connection, by flows", "flows"): [100] * 5 + [500],
+        ("10,000 flows, 10 groups, by rules", "rules"): [50],
+        ("each packet opens a connection, 10 groups, by rules", "rules"): [100],
+        ("stateless match, 10 groups, by rules", "rules"): [50, 100],
+        ("10,000 flows, both ends instances, by members", "members"): [10],
+        ("each packet opens a connection, both ends instances, by members", "members"): [200],
+        ("10,000 flows, by bytes of a frame", "bytes of a frame"): [64, 1514],
+        ("compiling, by rules", "rules"): [50],
+        ("compiling, by members", "members"): [10],
+    }
 
 
 METERS = ("nfpcapd", "suricata", "nfstream")
