@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import Maker
 from measure import Results, Section, Yardstick, clock, timed
-from workload import WORKLOADS, Capture
+from workload import WORKLOADS, Capture, Workload
 from yardsticks import Loops, Missing
 from yardsticks.dpdk import Dpdk
 from yardsticks.meters import Meter
@@ -65,8 +65,34 @@ METERED = "one-side-10k"
 
 
 @pytest.fixture(scope="module")
-def subject(
-    request: pytest.FixtureRequest,
+def subjects(
+    maker: Maker,
+    loops: Loops,
+    dpdk: Dpdk | None,
+    tcpdump: Tcpdump | None,
+    flow_meters: list[Meter],
+    results: Results,
+) -> Iterator[Callable[[str], Subject]]:
+    """The subject of a workload, kept for its other settings, until another one's is wanted. Were it a parametrized
+    fixture, pytest 9 would make it again for each setting.
+    """
+    last: dict[str, Subject] = {}
+    with ExitStack() as stack:
+
+        def get(name: str) -> Subject:
+            if name not in last:
+                last.clear()
+                stack.close()
+                made = prepared(WORKLOADS[name], maker, loops, dpdk, tcpdump, flow_meters, results)
+                last[name] = stack.enter_context(made)
+            return last[name]
+
+        yield get
+
+
+@contextmanager
+def prepared(
+    workload: Workload,
     maker: Maker,
     loops: Loops,
     dpdk: Dpdk | None,
@@ -74,7 +100,6 @@ def subject(
     flow_meters: list[Meter],
     results: Results,
 ) -> Iterator[Subject]:
-    workload = WORKLOADS[request.param]
     packets = workload.packets_of(maker.option.packets)
     policy = maker.policy_for(workload)
     few = min(packets, maker.option.python_packets)
@@ -125,10 +150,17 @@ def network_of(policy: Policy) -> Any:
 
 
 @pytest.mark.benchmark(timer=clock)
-@pytest.mark.parametrize(("subject", "setting"), CASES, indirect=["subject"])
+@pytest.mark.parametrize(("workload", "setting"), CASES)
 def test_replay(
-    benchmark: Any, subject: Subject, setting: str, results: Results, rounds: int, tmp_path: Path
+    benchmark: Any,
+    workload: str,
+    setting: str,
+    subjects: Callable[[str], Subject],
+    results: Results,
+    rounds: int,
+    tmp_path: Path,
 ) -> None:
+    subject = subjects(workload)
     capture = subject.capture
     arguments, connections = SETTINGS[setting]
     judged: list[ReplayResult] = []
