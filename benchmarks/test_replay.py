@@ -20,7 +20,7 @@ from yardsticks.programs import Tcpdump
 from yardsticks.scripted import ScriptedFilter
 
 from sgfast import Policy, ReplayResult, replay
-from sgfast.report.connections import ConnectionLines
+from sgfast.report.lines import ConnectionLines
 
 #: How sgfast is run: name -> arguments of replay, whether connections are written.
 SETTINGS: dict[str, tuple[dict[str, Any], bool]] = {

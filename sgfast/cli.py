@@ -190,9 +190,8 @@ def _replay(
     jobs: int,
 ) -> ReplayResult:
     from sgfast.replaying import replay as run_replay
-    from sgfast.report.connections import ConnectionLines
+    from sgfast.report.lines import ConnectionLines, VerdictLines
     from sgfast.report.progress import ProgressBar
-    from sgfast.report.verdicts import VerdictLines
 
     # Lines that scroll by on a terminal, and a bar that is drawn over them, do not go together.
     lines_on_screen = report_name == "standard error" and _is_terminal(sys.stdout)

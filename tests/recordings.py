@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult, replay
-from sgfast.report.verdicts import VerdictLines
+from sgfast.report.lines import VerdictLines
 
 PROGRAMS = Path(__file__).parent.parent / "pcaps" / "programs"
 RECORD = PROGRAMS / "record.py"

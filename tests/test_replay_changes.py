@@ -21,8 +21,7 @@ from sgfast.policy.changes import AddAddress, AddRule, RemoveInstance, RemoveRul
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup, Vpc
 from sgfast.replaying import replay
-from sgfast.report.connections import ConnectionLines
-from sgfast.report.verdicts import VerdictLines
+from sgfast.report.lines import ConnectionLines, VerdictLines
 
 Capsys = pytest.CaptureFixture[str]
 CLIENT = "198.51.100.7"

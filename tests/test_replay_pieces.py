@@ -13,7 +13,7 @@ from test_capture_writers import pcap_head
 
 from sgfast.capture import open_capture
 from sgfast.replaying import ReplayResult, replay
-from sgfast.report.connections import ConnectionLines
+from sgfast.report.lines import ConnectionLines
 
 PCAPS = Path(__file__).parent.parent / "pcaps"
 POLICY, CAPTURE = PCAPS / "shop.yaml", PCAPS / "shop.pcap"

@@ -11,7 +11,7 @@ from command import write_capture, write_policy
 from frames import ethernet, icmp_error, ip, other, tcp, udp
 
 from sgfast.replaying import replay
-from sgfast.report.connections import ConnectionLines
+from sgfast.report.lines import ConnectionLines
 
 WEB, CLIENT = "10.0.0.5", "198.51.100.7"
 DOCUMENT = """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -15,9 +17,7 @@ from sgfast.core.dataplane import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import NO_SIDE, REASONS, VERDICTS
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Names
-from sgfast.report import connections, fragments
-from sgfast.report.connections import ANSWERS, ENDS, ConnectionLines
-from sgfast.report.verdicts import VerdictLines
+from sgfast.report.lines import ANSWERS, ENDS, ROOM_FOR_A_LINE, ConnectionLines, VerdictLines
 
 INSTANCES = ("web-1", "quote\"back\\slash", "ünïcode\n")
 RULES = ("web/inbound/1", "}{[bold]", "\u2028")
@@ -90,15 +90,15 @@ def expected_packet(number: int, header: Any, result: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("most_fragments", [fragments.MAX_FRAGMENTS, 3])
-def test_verdict_lines_are_what_json_dumps_would_give(monkeypatch: pytest.MonkeyPatch, most_fragments: int) -> None:
-    monkeypatch.setattr(fragments, "MAX_FRAGMENTS", most_fragments)
+@pytest.mark.parametrize("seed", range(20))
+def test_verdict_lines_are_what_json_dumps_would_give(seed: int) -> None:
+    print(f"seed {seed}")
     written: list[bytes] = []
     sink = VerdictLines(written.append)
     sink.begin(NAMES)
     expected: list[dict[str, Any]] = []
-    for seed, n in ((1, 1), (2, 300), (3, 0), (2, 300), (4, 500)):
-        headers, results = random_packets(seed, n)
+    for n in (1, 300, 0, 500):
+        headers, results = random_packets(seed * 1000 + n, n)
         expected += [
             expected_packet(len(expected) + 1 + k, header, result)
             for k, (header, result) in enumerate(zip(headers, results, strict=True))
@@ -106,30 +106,33 @@ def test_verdict_lines_are_what_json_dumps_would_give(monkeypatch: pytest.Monkey
         sink.write(headers, results)
     lines = b"".join(written).decode("ascii").splitlines(keepends=True)
     assert lines == [json.dumps(packet) + "\n" for packet in expected]
-    for packet in expected[:200]:
+    for packet in expected[:50]:
         valid("verdict", packet)
 
 
-def test_packets_that_differ_only_in_what_is_not_shown_share_a_fragment() -> None:
+def test_numbers_go_on_where_begin_says() -> None:
+    headers, results = random_packets(1, 3)
+    for before in (0, 9, 99, 9_999, 10**12 - 2, 2**63):
+        written: list[bytes] = []
+        sink = VerdictLines(written.append)
+        sink.begin(Names(INSTANCES, RULES, before))
+        sink.write(headers, results)
+        assert [json.loads(line)["packet"] for line in b"".join(written).splitlines()] == [
+            before + 1, before + 2, before + 3
+        ]  # fmt: skip
+
+
+def test_names_are_those_of_the_last_begin() -> None:
     headers, results = random_packets(1, 1)
-    headers = np.repeat(headers, 500)
-    for name in ("time_ns", "wire", "tcp_flags", "icmp_id"):
-        headers[name] = np.arange(500) % 251
-    before = headers.copy()
-    sink = VerdictLines(lambda data: None)
-    sink.begin(NAMES)
-    sink.write(headers, np.repeat(results, 500))
-    assert len(sink._headers) == len(sink._results) == 1
-    assert (headers == before).all()
-
-
-def test_memory_stays_bounded_whatever_the_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fragments, "MAX_FRAGMENTS", 100)
-    sink = VerdictLines(lambda data: None)
-    sink.begin(NAMES)
-    for seed in range(20):
-        sink.write(*random_packets(seed, 50))
-        assert all(len(cache) <= 200 for cache in (sink._headers, sink._results, sink._addresses, sink._sides))
+    results["egress"] = results["ingress"] = (0, 0, 0, 1, 0)
+    written: list[bytes] = []
+    sink = VerdictLines(written.append)
+    for names in (Names(("a",), ("b",), 0), Names(("c",), ("d",), 7)):
+        sink.begin(names)
+        sink.write(headers, results)
+    first, second = (json.loads(line) for line in written)
+    assert (first["egress"]["instance"], first["egress"]["rule"]) == ("a", "b")
+    assert (second["egress"]["instance"], second["egress"]["rule"], second["packet"]) == ("c", "d", 8)
 
 
 # Connections
@@ -185,33 +188,207 @@ def expected_connection(row: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("chunk", [connections.CHUNK_ROWS, 7])
-def test_connection_lines_are_what_json_dumps_would_give(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(connections, "CHUNK_ROWS", chunk)
+@pytest.mark.parametrize("seed", range(20))
+def test_connection_lines_are_what_json_dumps_would_give(seed: int) -> None:
+    print(f"seed {seed}")
     written: list[bytes] = []
     sink = ConnectionLines(written.append)
     sink.begin(NAMES)
     expected: list[dict[str, Any]] = []
-    for seed, n in ((1, 1), (2, 300), (3, 0), (4, 64)):
-        flows = random_flows(seed, n)
+    for n in (1, 300, 0, 64):
+        flows = random_flows(seed * 1000 + n, n)
         expected += [expected_connection(row) for row in flows]
         sink.write(flows)
     lines = b"".join(written).decode("ascii").splitlines(keepends=True)
     assert lines == [json.dumps(flow) + "\n" for flow in expected]
-    for flow in expected[:200]:
+    for flow in expected[:50]:
         valid("connection", flow)
 
 
-def test_millions_of_connections_at_once_are_written_piece_by_piece() -> None:
-    pieces: list[int] = []
-    sink = ConnectionLines(lambda data: pieces.append(data.count(b"\n")))
+# Both
+
+
+def lines_of(flows: NDArray[Any], names: Names = NAMES) -> list[dict[str, Any]]:
+    written: list[bytes] = []
+    sink = ConnectionLines(written.append)
+    sink.begin(names)
+    sink.write(flows)
+    return [json.loads(line) for line in b"".join(written).splitlines()]
+
+
+def test_ipv6_addresses_are_written_as_python_writes_them() -> None:
+    # Every pattern of zero groups, with groups of every length; and what has an IPv4 address at its end.
+    patterns = np.array([[n >> bit & 1 for bit in range(8)] for n in range(256)])
+    groups = np.concatenate([patterns * value for value in (1, 0xA, 0x10, 0xABC, 0xFFFF)])
+    mapped = ["::ffff:1.2.3.4", "::ffff:0.0.0.0", "::ffff:255.255.255.255"]
+    texts = [*mapped, "::1.2.3.4", "::fffe:1.2.3.4", "1::ffff:1.2.3.4"]
+    packed = [*groups.astype(">u2").view("u1").reshape(-1, 16).tolist(), *(list(ip_address(t).packed) for t in texts)]
+    flows = np.repeat(random_flows(1, 1), len(packed))
+    flows["family"] = 6
+    flows["initiator"], flows["responder"] = packed, packed[::-1]
+    for row, line in zip(flows, lines_of(flows), strict=True):
+        assert line["initiator"] == address(row["initiator"], 6)
+        assert line["responder"] == address(row["responder"], 6)
+
+
+def test_ipv4_addresses_with_octets_of_every_length() -> None:
+    flows = np.repeat(random_flows(1, 1), 256)
+    flows["family"] = 4
+    for place in range(4):
+        flows["initiator"][:, place] = np.roll(np.arange(256), 37 * place)
+    assert [line["initiator"] for line in lines_of(flows)] == [address(row["initiator"], 4) for row in flows]
+
+
+def test_numbers_and_times_of_every_length() -> None:
+    near = sorted({min(max(10**e + d, 0), 2**64 - 1) for e in range(21) for d in (-1, 0, 1)})
+    flows = np.repeat(random_flows(1, 1), len(near))
+    flows["packets"][:, 0] = flows["bytes"][:, 1] = near
+    times = [min(n, 2**63 - 1) for n in near]
+    flows["first_ns"], flows["last_ns"] = times, [-n for n in times]
+    flows["last_ns"][-1] = -(2**63)
+    lines = lines_of(flows)
+    assert [line["packets_from_initiator"] for line in lines] == near
+    assert [line["bytes_from_responder"] for line in lines] == near
+    assert [line["first_time"] for line in lines] == [time_text(n) for n in times]
+    assert [line["last_time"] for line in lines] == [time_text(n) for n in flows["last_ns"].tolist()]
+    assert lines[-1]["last_time"] == "-9223372036.854775808"
+
+
+def longest(words: Sequence[Any]) -> int:
+    return max(range(len(words)), key=lambda n: len(json.dumps(words[n])))
+
+
+def test_the_longest_line_has_room() -> None:
+    names = Names(("",), ("",), 2**64 - 2)
+    flows, headers, results = (
+        np.frombuffer(b"\xff" * dtype.itemsize, dtype).copy() for dtype in (FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE)
+    )
+    for rows in (flows, headers):
+        rows["family"], rows["protocol"] = 6, longest([protocol(n) for n in range(256)])
+    flows["first_ns"] = flows["last_ns"] = headers["time_ns"] = -(2**63)
+    for row in (flows, results, results["egress"], results["ingress"]):
+        row["verdict"], row["reason"] = longest(VERDICTS), longest(REASONS)
+        row["instance" if row.dtype != RESULT_DTYPE else "spare"] = 0
+        row["rule" if row.dtype != RESULT_DTYPE else "spare"] = 0
+    flows["answer"], flows["side_end"] = longest(ANSWERS), longest(ENDS)
+    written: list[bytes] = []
+    for sink, rows in ((VerdictLines(written.append), (headers, results)), (ConnectionLines(written.append), (flows,))):
+        sink.begin(names)
+        sink.write(*rows)
+    packet, flow = (json.loads(line) for line in written)
+    assert packet["packet"] == 2**64 - 1 and flow["bytes_from_responder"] == 2**64 - 1
+    assert max(map(len, written)) < ROOM_FOR_A_LINE
+
+
+def test_names_of_any_length_fit() -> None:
+    names = Names(("ü" * 1_000_000, "b"), ("\0" * 300_000, "d"), 0)
+    flows = np.repeat(random_flows(1, 1), 4)
+    flows["instance"] = flows["rule"] = [[0, 1], [1, 0], [0, 0], [1, 1]]
+    flows["side_end"] = 1
+    for row, line in zip(flows, lines_of(flows, names), strict=True):
+        for role, side in enumerate(("egress", "ingress")):
+            assert line[side]["instance"] == names.instances[row["instance"][role]]
+            assert line[side]["rule"] == names.rules[row["rule"][role]]
+
+
+def test_many_lines_are_written_piece_by_piece() -> None:
+    pieces: list[bytes] = []
+    sink = ConnectionLines(pieces.append)
     sink.begin(NAMES)
-    sink.write(np.repeat(random_flows(1, 1), connections.CHUNK_ROWS * 3 + 1))
-    assert pieces == [connections.CHUNK_ROWS] * 3 + [1]
+    sink.write(np.repeat(random_flows(1, 1), 10_000))
+    assert all(piece.endswith(b"}\n") for piece in pieces) and b"".join(pieces).count(b"\n") == 10_000
+    assert len(pieces) > 5 and max(map(len, pieces)) < 300_000
 
 
-@pytest.mark.parametrize(
-    "text", ["0.0.0.0", "255.255.255.255", "::", "::1", "2001:db8::5", "::ffff:1.2.3.4", "1::1:0:0:1"]
-)
-def test_addresses_are_written_as_python_reads_them(text: str) -> None:
-    assert json.loads(fragments.address_json(ip_address(text).packed)) == str(ip_address(text))
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_that_do_not_lie_side_by_side(seed: int) -> None:
+    print(f"seed {seed}")
+    headers, results = random_packets(seed, 100)
+    flows = random_flows(seed, 100)
+    headers.flags.writeable = False
+    found: list[list[bytes]] = []
+    for part in (lambda rows: rows[::-3], lambda rows: rows[::-3].copy()):
+        written: list[bytes] = []
+        for sink, rows in (
+            (VerdictLines(written.append), (part(headers), part(results))),
+            (ConnectionLines(written.append), (part(flows),)),
+        ):
+            sink.begin(NAMES)
+            sink.write(*rows)
+        found.append(written)
+    assert found[0] == found[1]
+
+
+def test_what_are_no_rows_is_refused() -> None:
+    headers, results = random_packets(1, 4)
+    packets, flows = VerdictLines(lambda data: None), ConnectionLines(lambda data: None)
+    for wrong in ((headers, results[:3]), (results, results), (headers, headers), (headers.reshape(2, 2), results)):
+        with pytest.raises(ValueError, match=r"(rows|results) are"):
+            packets.write(*wrong)
+    for rows in (headers, np.zeros(0), random_flows(1, 4).reshape(2, 2)):
+        with pytest.raises(ValueError, match="rows are"):
+            flows.write(rows)
+
+
+def places(rows: NDArray[Any]) -> Iterator[tuple[NDArray[Any], str]]:
+    """Where a row holds a number that stands for a word or name."""
+    if rows.dtype == FLOW_DTYPE:
+        yield from ((rows, name) for name in ("verdict", "reason", "answer", "side_end", "instance", "rule"))
+    else:
+        yield from ((rows, name) for name in ("verdict", "reason"))
+        for side in (rows["egress"], rows["ingress"]):
+            yield from ((side, name) for name in ("verdict", "reason", "instance", "rule"))
+
+
+def test_a_number_that_stands_for_nothing_is_an_error_and_the_next_rows_are_not() -> None:
+    headers, results = random_packets(1, 3)
+    flows = random_flows(1, 3)
+    results["egress"] = results["ingress"] = (0, 0, 0, 1, 0)
+    tried = 0
+    for rows in (results, flows):
+        for n in range(len(list(places(rows)))):
+            written: list[bytes] = []
+            sink = VerdictLines(written.append) if rows is results else ConnectionLines(written.append)
+            sink.begin(NAMES)
+            wrong = rows.copy()
+            field, name = list(places(wrong))[n]
+            field[name][1] = 200
+            before = (headers,) if rows is results else ()
+            with pytest.raises(IndexError):
+                sink.write(*before, wrong)
+            assert not written
+            sink.write(*before, rows)
+            assert b"".join(written).count(b"\n") == 3
+            tried += 1
+    assert tried == 16
+
+
+def test_an_error_of_what_they_are_written_to_passes() -> None:
+    def full(data: bytes) -> None:
+        raise BrokenPipeError
+
+    for sink, rows in ((VerdictLines(full), random_packets(1, 3)), (ConnectionLines(full), (random_flows(1, 3),))):
+        sink.begin(NAMES)
+        with pytest.raises(BrokenPipeError):
+            sink.write(*rows)
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """Of what Python allocated meanwhile, arrays included."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_lines_take_no_memory_for_each_packet_or_address() -> None:
+    few, many = (random_packets(n, n) for n in (5_000, 50_000))
+    flows = random_flows(1, 50_000)
+    sink, other = VerdictLines(lambda data: None), ConnectionLines(lambda data: None)
+    sink.begin(NAMES)
+    other.begin(NAMES)
+    sink.write(*few)
+    assert peak_bytes(lambda: sink.write(*many)) < peak_bytes(lambda: sink.write(*few)) + 100_000
+    assert peak_bytes(lambda: other.write(flows)) < peak_bytes(lambda: other.write(flows[:5_000])) + 100_000

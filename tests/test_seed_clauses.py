@@ -34,7 +34,7 @@ from sgfast.policy.changes import (
 )
 from sgfast.policy.model import Instance, Rule, SecurityGroup
 from sgfast.replaying import replay
-from sgfast.report.connections import ConnectionLines
+from sgfast.report.lines import ConnectionLines
 
 #: How many statements of each clause are the seed's.
 STATEMENTS = {

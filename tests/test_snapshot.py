@@ -28,8 +28,7 @@ from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy, Rule
 from sgfast.policy.plain import from_plain, to_plain
 from sgfast.replaying import replay
-from sgfast.report.connections import ConnectionLines
-from sgfast.report.verdicts import VerdictLines
+from sgfast.report.lines import ConnectionLines, VerdictLines
 
 CHANGES = POLICY.parent / "shop.changes.yaml"
 Capsys = pytest.CaptureFixture[str]

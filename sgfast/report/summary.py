@@ -6,7 +6,14 @@ from typing import Any
 
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ReplayResult
-from sgfast.report.fragments import time_text
+
+NS_PER_SECOND = 10**9
+
+
+def time_text(time_ns: int) -> str:
+    """SPEC 10.3: seconds with nine decimals."""
+    seconds, nanoseconds = divmod(abs(time_ns), NS_PER_SECOND)
+    return f"{'-' if time_ns < 0 else ''}{seconds}.{nanoseconds:09d}"
 
 
 def summary(result: ReplayResult) -> dict[str, Any]:
