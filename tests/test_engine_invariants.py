@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 from scenario import policy_of
 from traffic import OUTSIDE, PORTS, SECOND, Crowd, Traffic, policies
 
-from sgfast.core.dataplane import ENTRY_BYTES
+from sgfast.core.dataplane import ENTRY_BYTES, RESULT_DTYPE
 from sgfast.engine import HEADER_DTYPE, MIDSTREAMS, MODES, REASONS, VERDICTS, Engine, FrameBatch
 from sgfast.engine import header as header_row
 from sgfast.policy.model import Policy, Settings, Timeouts
@@ -96,6 +98,24 @@ def test_where_captures_are_cut_decides_nothing(policy: Policy, case_seed: int) 
         # Empty batches too: a capture may hold nothing.
         cuts = sorted(rng.integers(0, len(traffic.frames) + 1, 40).tolist())
         assert (judge(Engine(policy, **options), traffic, cuts) == whole).all()
+
+
+@drawn(25)
+def test_whether_results_are_wanted_decides_nothing(policy: Policy, case_seed: int) -> None:
+    """Without them, packets of established connections go a way of their own (``core/short_way.pxd``)."""
+    traffic, options = some_traffic(policy, case_seed)
+    found = []
+    for wanted in (True, False):
+        engine = Engine(policy, keep_flows=True, reporting=True, **options)
+        for a in range(0, len(traffic.frames), 100):
+            part = slice(a, a + 100)
+            batch = FrameBatch.from_frames(traffic.frames[part], traffic.times_ns[part], traffic.wire_lengths[part])
+            engine.dataplane.process_frames(batch, np.zeros(len(batch), RESULT_DTYPE) if wanted else None)
+        engine.dataplane.finish()
+        flows = sorted(row.tobytes() for row in engine.dataplane.take_flows())
+        found.append((engine.dataplane.counters, engine.dataplane.rule_counts.tolist(), flows))
+    assert found[0] == found[1]
+    assert found[0][2]
 
 
 @drawn(15)
@@ -665,3 +685,22 @@ def test_explain_changes_nothing() -> None:
         assert engine.explain("203.0.113.9", "10.0.0.5", "udp", dport=80).verdict == "allow"
     assert engine.dataplane.counters["packets"] == engine.dataplane.counters["live_tuples"] == 0
     assert engine.check("10.0.0.5", "203.0.113.9", "udp", sport=80, dport=0).reason == "no-rule"
+
+
+def test_results_take_an_array_and_no_object_for_each_packet() -> None:
+    engine = Engine(policy_of(OPEN))
+    extra, blocks = [], []
+    for count in (1_000, 100_000):
+        rows = np.repeat(header_row("198.51.100.7", "10.0.0.5", "udp", sport=4000, dport=53), count)
+        frame = f.ethernet(f.ip("198.51.100.7", "10.0.0.5", f.udp(4000, 53)))
+        batch = FrameBatch.from_frames([frame] * count, [0] * count)
+        for packets in (rows, batch):
+            tracemalloc.start()
+            before = sys.getallocatedblocks()
+            results = engine.process(packets)
+            blocks.append(sys.getallocatedblocks() - before)
+            extra.append(tracemalloc.get_traced_memory()[1] - results.nbytes)
+            tracemalloc.stop()
+            assert len(results) == count and (results["verdict"] == ALLOW).all()
+    assert max(blocks) < 100, blocks
+    assert max(extra) < 10_000, extra

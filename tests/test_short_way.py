@@ -1,4 +1,7 @@
-"""Packets of established connections go a short way where nobody wants results: it says what the long one says."""
+"""Packets of established connections go a short way where nobody wants results: it says what the long one says.
+
+Of connections as well, if the report keeps them.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +46,14 @@ OPEN: Story = [(0, True, "S"), (1, False, "SA"), (2, True, "A"), (3, False, "A")
 END = 3 + 600 * SECOND
 
 
-def told(story: Story, client: str, results: bool, cut: int | None = None) -> dict[str, Any]:
-    """Counters after the story, judged with results (the long way) or without."""
-    engine = Engine(POLICY, reporting=True)
+def connections(engine: Engine) -> list[bytes]:
+    engine.dataplane.finish()
+    return [row.tobytes() for row in engine.dataplane.take_flows()]
+
+
+def told(story: Story, client: str, results: bool, flows: bool, cut: int | None = None) -> dict[str, Any]:
+    """Counters and connections after the story, judged with results (the long way) or without."""
+    engine = Engine(POLICY, reporting=True, keep_flows=flows)
     for time_ns, there, flags in story:
         if cut is not None and time_ns >= cut:
             engine.apply(RemoveRule("web", "in"), cut)
@@ -57,7 +65,9 @@ def told(story: Story, client: str, results: bool, cut: int | None = None) -> di
         engine.dataplane.process_frames(batch, np.zeros(1, RESULT_DTYPE) if results else None)
     counters = engine.dataplane.counters
     reasons = {word: n for word, n in zip(REASONS, counters["reasons"], strict=True) if n}
-    return {**counters, "reasons": reasons, "rules": engine.dataplane.rule_counts.tolist()}
+    return {
+        **counters, "reasons": reasons, "rules": engine.dataplane.rule_counts.tolist(), "flows": connections(engine)
+    }  # fmt: skip
 
 
 STORIES: dict[str, tuple[Story, int | None, dict[str, int]]] = {
@@ -79,13 +89,15 @@ STORIES: dict[str, tuple[Story, int | None, dict[str, int]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("flows", [False, True], ids=["", "keeping flows"])
 @pytest.mark.parametrize("client", [CLIENT, "10.0.0.6", "9.9.9.9"], ids=["higher", "two filters", "lower"])
 @pytest.mark.parametrize("case", STORIES)
-def test_short_way_counts_what_the_long_way_counts(case: str, client: str) -> None:
+def test_short_way_counts_what_the_long_way_counts(case: str, client: str, flows: bool) -> None:
     story, cut, reasons = STORIES[case]
-    short, long = told(story, client, False, cut), told(story, client, True, cut)
+    short, long = told(story, client, False, flows, cut), told(story, client, True, flows, cut)
     assert short == long
     assert short["reasons"] == reasons
+    assert bool(short["flows"]) == flows
 
 
 def layers(kind: str, there: bool) -> bytes:
@@ -110,10 +122,13 @@ def test_other_protocols_and_ipv6(kind: str) -> None:
     ways = [True, False, True, False, True, False]
     found = []
     for results in (False, True):
-        engine = Engine(EVERYBODY, midstream="allow" if kind.startswith("tcp") else "deny", reporting=True)
+        engine = Engine(
+            EVERYBODY, midstream="allow" if kind.startswith("tcp") else "deny", reporting=True, keep_flows=True
+        )  # fmt: skip
         for time_ns, there in zip(times, ways, strict=True):
             batch = FrameBatch.from_frames([layers(kind, there)], [time_ns])
             engine.dataplane.process_frames(batch, np.zeros(1, RESULT_DTYPE) if results else None)
-        found.append((engine.dataplane.counters, engine.dataplane.rule_counts.tolist()))
+        found.append((engine.dataplane.counters, engine.dataplane.rule_counts.tolist(), connections(engine)))
     assert found[0] == found[1]
+    assert len(found[0][2]) == 2
     assert found[0][0]["reasons"][REASONS.index("established")] == 4

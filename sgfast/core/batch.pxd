@@ -2,12 +2,12 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from sgfast.core.conntrack cimport guess_slot
+from sgfast.core.conntrack cimport count_packet, guess_slot
 from sgfast.core.intrinsics cimport likely, prefetch
 from sgfast.core.passage cimport judge_packet, sweep_all
 from sgfast.core.plane cimport Plane
 from sgfast.core.short_way cimport pass_established
-from sgfast.core.slab cimport NO_SLOT, entry_at
+from sgfast.core.slab cimport NO_SLOT, FlowRecord, entry_at, flow_at
 from sgfast.core.types cimport ALLOW, ESTABLISHED, READ_TRACKED, Packet, ResultRow
 
 cdef enum:
@@ -17,6 +17,12 @@ cdef enum:
 cdef inline void prefetch_line(const Plane* plane, const Packet* p) noexcept nogil:
     if likely(p.outcome == READ_TRACKED):
         prefetch(&plane.table.buckets[p.hash & plane.table.bucket_mask])
+
+
+cdef inline void prefetch_flow(const FlowRecord* flow) noexcept nogil:
+    # It is longer than a cache line.
+    prefetch(flow)
+    prefetch(&flow.initiator_high)
 
 
 cdef inline void judge_batch(
@@ -29,20 +35,24 @@ cdef inline void judge_batch(
     cdef Packet* p
     cdef uint64_t nbytes = 0
     cdef uint64_t plain = 0
-    cdef bint by_itself = rows == NULL and not plane.table.keep_flows
+    cdef bint keep_flows = plane.table.keep_flows
     for i in range(n):
         p = &packets[i]
         if likely(p.outcome == READ_TRACKED):
             p.hint = guess_slot(&plane.table, p.hash)
             if likely(p.hint != NO_SLOT):
                 prefetch(entry_at(&plane.table.slab, p.hint))
+                if keep_flows:
+                    prefetch_flow(flow_at(&plane.table.slab, p.hint))
     for i in range(n):
         p = &packets[i]
         plane.now = now[i]
         sweep_all(plane)
         nbytes += p.wire
-        if likely(by_itself) and likely(pass_established(plane, p)):
+        if likely(rows == NULL) and likely(pass_established(plane, p)):
             plain += 1
+            if keep_flows:
+                count_packet(&plane.table, p.hint, p)
         else:
             p.number = first + i if numbers == NULL else numbers[i]
             judge_packet(plane, p, &rows[p.number - first] if rows != NULL else NULL)

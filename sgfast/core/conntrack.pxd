@@ -16,7 +16,7 @@ from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_
 
 from sgfast.core.expiry_heap cimport ExpiryHeap
 from sgfast.core.intrinsics cimport ctz32, likely, match12, unlikely
-from sgfast.core.slab cimport NO_SLOT, Entry, FlowRecord, Slab, addresses_at, entry_at
+from sgfast.core.slab cimport NO_SLOT, Entry, FlowRecord, Slab, addresses_at, entry_at, flow_at
 from sgfast.core.timer_wheel cimport Wheel
 from sgfast.core.types cimport KIND_IPV6, FlowKey, Packet
 
@@ -186,6 +186,15 @@ cdef inline int64_t latest_deadline(const Entry* e) noexcept nogil:
     return latest
 
 
+cdef inline void count_packet(Table* t, uint32_t slot, const Packet* p) noexcept nogil:
+    # For the connection report, where flows are kept.
+    cdef FlowRecord* flow = flow_at(&t.slab, slot)
+    cdef int way = p.source_high != flow.initiator_high
+    flow.last_ns = p.time_ns
+    flow.packets[way] += 1
+    flow.bytes[way] += p.wire
+
+
 cdef int init_table(Table* t, uint32_t max_live, bint keep_marks, bint keep_flows) except -1
 cdef void free_table(Table* t) noexcept nogil
 
@@ -210,7 +219,6 @@ cdef void reopen_side(Table* t, uint32_t slot, int side, int64_t now, bint first
 cdef void note_reply(Table* t, uint32_t slot, int side, bint reset) noexcept nogil
 cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil
 cdef void mark_opener(Table* t, uint32_t slot) noexcept nogil
-cdef void count_packet(Table* t, uint32_t slot, const Packet* p) noexcept nogil
 # Of each live tuple the number of its first packet, where flows are kept, and `where` | its slot; how many there are.
 cdef uint32_t list_living(const Table* t, uint64_t where, uint64_t* out) noexcept nogil
 cdef void report_slot(Table* t, uint32_t slot, int64_t now) noexcept nogil

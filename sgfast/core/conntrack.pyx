@@ -334,14 +334,6 @@ cdef void name_sides(Table* t, uint32_t slot, const int32_t* instance) noexcept 
             flow.instance[side] = instance[side]
 
 
-cdef void count_packet(Table* t, uint32_t slot, const Packet* p) noexcept nogil:
-    cdef FlowRecord* flow = flow_at(&t.slab, slot)
-    cdef int way = p.source_high != flow.initiator_high
-    flow.last_ns = p.time_ns
-    flow.packets[way] += 1
-    flow.bytes[way] += p.wire
-
-
 cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:
     cdef Entry* e = entry_at(&t.slab, slot)
     report_tuple(t, slot, now, side_end)

@@ -23,7 +23,7 @@ cdef inline void allow_plain(Plane* plane, Entry* e, int side, uint32_t wire, in
 cdef inline bint pass_established(Plane* plane, const Packet* p) noexcept nogil:
     # An ACK of a TCP connection that is established, or a packet of another protocol allowed both ways, heard and
     # connected wherever it has a filter (SPEC 4.3). False: it is something else, and nothing was done. The last eight
-    # bytes of an entry hold all that must be as it should. Totals are the caller's.
+    # bytes of an entry hold all that must be as it should. Totals are the caller's, and so is what flows are told of.
     cdef Entry* e
     cdef const uint64_t* addr
     cdef uint64_t word
