@@ -308,7 +308,7 @@ def test_all_benchmarks_run_and_report(tmp_path: Path) -> None:
     table = said[said.index("sgfast benchmarks") : said.index("short test summary")].splitlines()
     assert max(len(line) for line in table if not line.startswith("pytest ")) <= 100
     benchmarks = json.loads(figures.read_text())["benchmarks"]
-    assert sum("::test_replay[" in one["fullname"] for one in benchmarks) == 3 * len(NAMES) - 1 - 2 * 7
+    assert sum("::test_replay[" in one["fullname"] for one in benchmarks) == 4 * len(NAMES) - 3 * 7
     for one in benchmarks:
         extra = one["extra_info"]
         unit, per = next(key for key in extra if "_per_" in key and not key.endswith("_second")).split("_per_")
