@@ -37,7 +37,7 @@ TITLES = {
     "verdicts": "verbatim, deny, --verdicts",
 }
 #: Of lines that are written: a file begins anew when it holds so many bytes.
-FILE_BYTES = 64 << 20
+FILE_BYTES = 16 << 20
 
 
 @dataclass
