@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sgfast.compiler import CompiledPolicy, Compiler, Numbering
 from sgfast.core.dataplane import HEADER_DTYPE, MAX_JOBS, RESULT_DTYPE, DataPlane
 from sgfast.core.frames import FrameBatch
+from sgfast.core.single import SingleChecks
 from sgfast.policy.change_file import MAX_TIME_NS
 from sgfast.policy.changes import Change, RemoveInstance, apply_changes
 from sgfast.policy.document import load_policy
@@ -199,6 +200,7 @@ class Engine:
             secret=hash_key,
             jobs=jobs,
         )
+        self._single = SingleChecks(self.dataplane, PROTOCOL_NUMBERS, _FLAGS)
 
     @property
     def rules(self) -> list[Rule]:
@@ -277,8 +279,14 @@ class Engine:
                 cut[compiled.members(changed.groups)] = 1
                 cut[compiled.numbering.of_names(changed.movers)] = 1
             unmatched = on_change == "cut-unmatched" and not changed.only_words
-            disconnected = self.dataplane.change(compiled.classifier, cut, unmatched, now_ns)
+            before = self.policy, self.compiled
+            # First the names: what other threads judge from then on may have numbers that are new.
             self.policy, self.compiled = changed.policy, compiled
+            try:
+                disconnected = self.dataplane.change(compiled.classifier, cut, unmatched, now_ns)
+            except MemoryError:
+                self.policy, self.compiled = before
+                raise
             return Applied(disconnected, compiled.rule_tables, compiled.rule_tables_built)
 
     def verdict(self, row: Any) -> Verdict:
@@ -317,8 +325,17 @@ class Engine:
 
         ``protocol``: a name or number; ``flags``: of TCP, letters of ``FSRPAUEC``; ``time``: seconds on the clock that
         timeouts run by. An ICMP error quotes nothing here, so it is ``invalid``: give it as a frame. Raises ValueError
-        for a packet that cannot be.
+        for a packet that cannot be, TypeError for a number that is none.
         """
+        found = self._single.check(src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time)
+        if type(found) is Verdict:
+            return found
+        if found is not None:
+            # A verdict that was kept stays right when the policy changes: so do the numbers in a row (Numbering).
+            verdict = self.verdict(np.frombuffer(found, dtype=RESULT_DTYPE)[0])
+            self._single.keep(found, verdict)
+            return verdict
+        # What is rare or wrong.
         if not abs(time) <= 2**33:
             raise ValueError(f"time is in seconds since the epoch, not {time}")
         row = header(

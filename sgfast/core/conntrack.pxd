@@ -123,6 +123,20 @@ cdef struct Table:
     uint64_t moot_evicted   # likewise, with nothing but the mark of a denied opener
 
 
+cdef enum:
+    # Keys per bucket line, on average, before the index doubles: of 12, so that few go on to another line.
+    FULL_LINE = 8
+
+
+cdef inline bint has_full_index(const Table* t) noexcept nogil:
+    return t.used >= (<uint64_t>t.bucket_mask + 1) * FULL_LINE
+
+
+cdef inline bint has_place(const Table* t) noexcept nogil:
+    # Whether one more key takes neither making room nor a larger index.
+    return t.live < t.max_live and not has_full_index(t)
+
+
 cdef inline uint8_t tag_of(uint32_t hash_value) noexcept nogil:
     cdef uint8_t tag = hash_value >> 24
     return tag if tag else 1

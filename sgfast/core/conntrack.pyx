@@ -22,8 +22,6 @@ from sgfast.core.types cimport DENY
 
 cdef enum:
     FIRST_BUCKETS = 1024
-    # Keys per bucket line, on average, before the index doubles: of 12, so that few go on to another line.
-    FULL_LINE = 8
     # However small the table is, this many openers are remembered: they are no connections (SPEC 5.8, 9.3).
     LEAST_MARKS = 1 << 20
 
@@ -118,7 +116,7 @@ cdef uint32_t add_key(Table* t, const FlowKey* key, uint64_t digest, uint32_t ha
     cdef uint32_t slot
     cdef Entry* e
     cdef uint64_t* addr
-    if t.used >= (<uint64_t>t.bucket_mask + 1) * FULL_LINE and not grow_index(t):
+    if has_full_index(t) and not grow_index(t):
         return NO_SLOT
     slot = take_slot(&t.slab, (key.kind & KIND_IPV6) != 0)
     if slot == NO_SLOT:

@@ -39,6 +39,8 @@ cdef class DataPlane:
     cdef void judge_frames(
         self, const Frame* frames, Py_ssize_t n, ResultRow* results, HeaderRow* headers) noexcept nogil
     cdef void judge_headers(self, const HeaderRow* rows, Py_ssize_t n, ResultRow* results) noexcept nogil
+    # One packet; `row` is zero. To be called with the GIL.
+    cdef void judge_one(self, const HeaderRow* header, ResultRow* row) noexcept
     cdef void judge(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, ResultRow* results, HeaderRow* headers
     ) noexcept nogil

@@ -6,6 +6,7 @@ import numpy as np
 
 cimport cython
 from cpython.pythread cimport (
+    NOWAIT_LOCK,
     PyThread_acquire_lock,
     PyThread_allocate_lock,
     PyThread_free_lock,
@@ -20,7 +21,7 @@ from sgfast.core.answers cimport tally_ended
 from sgfast.core.batch cimport BATCH, judge_batch, prefetch_line
 from sgfast.core.change cimport Cut, change_tables
 from sgfast.core.clock cimport CLOCK_END, MAX_LATE_NS, Clock, tell_time
-from sgfast.core.conntrack cimport FlowRow, Table, list_living, report_living, report_slot
+from sgfast.core.conntrack cimport FlowRow, Table, has_place, list_living, report_living, report_slot
 from sgfast.core.conntrack_tcp cimport TCP_ESTABLISHED
 from sgfast.core.cuts cimport CutRow
 from sgfast.core.frames cimport Frame, FrameBatch
@@ -29,6 +30,7 @@ from sgfast.core.plane cimport MAX_ATTEMPTS, Plane, RuleCount, free_plane, make_
 from sgfast.core.rows cimport read_header, spell_header
 from sgfast.core.slab cimport NO_SLOT, Entry, allocate_pages
 from sgfast.core.tally cimport TALLY_CELLS, Tally, TallyRow, add_row, free_tally, init_tally
+from sgfast.core.timer_wheel cimport tick_of
 from sgfast.core.types cimport (
     REASON_COUNT,
     VERDICT_COUNT,
@@ -38,6 +40,17 @@ from sgfast.core.types cimport (
 )
 from sgfast.core.wire cimport read_frame
 from sgfast.core.workers cimport MOST_JOBS, Workers
+
+
+cdef bint is_brief(DataPlane plane, int64_t time_ns) noexcept nogil:
+    # Whether a packet of this time is judged within a few cache misses: no other thread does it, the table neither gives
+    # back what ended, nor makes room, nor grows, and nothing is tallied.
+    cdef Clock clock = plane.clock
+    cdef const Table* t = &plane.planes[0].table
+    if plane.jobs > 1 or not clock.started or plane.planes[0].reporting:
+        return False
+    tell_time(&clock, time_ns)
+    return tick_of(clock.now) == t.wheel.tick and has_place(t)
 
 
 cdef enum:
@@ -213,6 +226,20 @@ cdef class DataPlane:
         else:
             self.deal_out(frames, rows, n, results, headers)
         PyThread_release_lock(self.lock)
+
+    cdef void judge_one(self, const HeaderRow* header, ResultRow* row) noexcept:
+        # To give the GIL up and get it back takes as long as judging a packet, longer where another thread wants it.
+        # So it is kept where neither the lock nor the packet makes anybody wait. Who holds the lock never waits for the
+        # GIL.
+        cdef bint judged = False
+        if PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            if is_brief(self, header.time_ns):
+                self.judge_here(NULL, header, 1, row, NULL)
+                judged = True
+            PyThread_release_lock(self.lock)
+        if not judged:
+            with nogil:
+                self.judge_headers(header, 1, row)
 
     cdef void start_clock(self, int64_t time_ns) noexcept nogil:
         # With the first packet a time begins in which connections are taken to be older than the capture (SPEC 9.3).
