@@ -157,8 +157,8 @@ class Engine:
     earlier engine.
 
     Raises PolicyError for a policy that cannot be used, ValueError for an unknown option. One engine may be shared by
-    threads: calls take turns, without the GIL. A child of ``fork`` may use its copy only if no thread was in a call at
-    that moment, and with one job. MemoryError if there is no room for tables or threads.
+    threads: calls take turns, and nobody waits with the GIL. A child of ``fork`` may use its copy only if no thread was
+    in a call at that moment, and with one job. MemoryError if there is no room for tables or threads.
     """
 
     def __init__(

@@ -22,6 +22,7 @@ from scenario import policy_of
 from traffic import SECOND, Crowd, policies
 
 from sgfast.core.single import KEPT_AT_MOST
+from sgfast.core.snapshot import save_plane
 from sgfast.engine import HEADER_DTYPE, MIDSTREAMS, MODES, RESULT_DTYPE, Engine, FrameBatch, Verdict
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.changes import AddInstance, AddRule, Change, ModifyRule, RemoveInstance, RemoveRule
@@ -592,7 +593,12 @@ def test_check_waits_for_its_turn_and_nobody_waits_for_check(turns_of_ten_micros
             engine.dataplane.take_flows()
             engine.dataplane.finish(most=1000)
 
-    threads = [threading.Thread(target=work, daemon=True) for work in (judge, check, collect) * 2]
+    def save() -> None:
+        """It keeps the lock while it runs Python code."""
+        for _ in range(20):
+            save_plane(engine.dataplane)
+
+    threads = [threading.Thread(target=work, daemon=True) for work in (judge, check, collect, save) * 2]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -38,6 +38,8 @@ CORE_IS_BLIND_TO: dict[str, set[str]] = {
     "timer_wheel": {"conntrack", "classifier", "judge", "dataplane"},
     "judge": {"passage", "dataplane", "wire"},
     "passage": {"dataplane"},
+    "dataplane": {"single", "address_text", "capi"},
+    "address_text": {"classifier", "conntrack", "judge", "passage", "dataplane", "plane", "wire"},
 }
 
 

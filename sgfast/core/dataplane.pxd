@@ -27,7 +27,7 @@ cdef class DataPlane:
     cdef Clock clock
     cdef uint64_t judged    # packets
     cdef Classifier classifier
-    cdef void* lock         # one thread at a time, for a whole call; taken without the GIL
+    cdef void* lock         # one thread at a time, for a whole call; waited for without the GIL
     cdef Packet* packets    # BATCH of them
     cdef int64_t* now       # likewise: what the clock says
     cdef uint32_t max_connections

@@ -43,8 +43,8 @@ from sgfast.core.workers cimport MOST_JOBS, Workers
 
 
 cdef bint is_brief(DataPlane plane, int64_t time_ns) noexcept nogil:
-    # Whether a packet of this time is judged within a few cache misses: no other thread does it, the table neither gives
-    # back what ended, nor makes room, nor grows, and nothing is tallied.
+    # Whether a packet of this time is judged within a few cache misses: no other thread does it, the table neither
+    # gives back what ended, nor makes room, nor grows, and nothing is tallied.
     cdef Clock clock = plane.clock
     cdef const Table* t = &plane.planes[0].table
     if plane.jobs > 1 or not clock.started or plane.planes[0].reporting:
@@ -147,7 +147,8 @@ cdef class DataPlane:
     that key the hash; random by default. ``jobs``: how many threads judge (``workers.pxd``); MemoryError if they
     cannot be started.
 
-    Calls may come from any thread; the GIL is released and a lock held while packets are judged.
+    Calls may come from any thread; a lock is held while packets are judged, and the GIL is released but for a single
+    packet that is judged at once.
     """
 
     def __cinit__(
@@ -229,8 +230,8 @@ cdef class DataPlane:
 
     cdef void judge_one(self, const HeaderRow* header, ResultRow* row) noexcept:
         # To give the GIL up and get it back takes as long as judging a packet, longer where another thread wants it.
-        # So it is kept where neither the lock nor the packet makes anybody wait. Who holds the lock never waits for the
-        # GIL.
+        # So it is kept where neither the lock nor the packet makes anybody wait. Nobody may wait for the lock with the
+        # GIL: who has the lock may want the GIL (save_plane).
         cdef bint judged = False
         if PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
             if is_brief(self, header.time_ns):
