@@ -24,8 +24,7 @@ from sgfast import Engine, FrameBatch, header, load_snapshot, replay, save_snaps
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy
-from sgfast.report.connections import ConnectionLines
-from sgfast.report.verdicts import VerdictLines
+from sgfast.report.lines import ConnectionLines, VerdictLines
 
 ROOT = Path(__file__).parent.parent
 PCAPS = ROOT / "pcaps"

@@ -33,6 +33,7 @@ cdef class DataPlane:
     cdef uint32_t max_connections
     cdef uint32_t most_marks
     cdef uint64_t room      # packets that may be dealt out before the tables' limits are looked at
+    cdef object finishing   # a lock: one thread at a time in `finish`
     cdef object living      # in `finish`: where the tuples are that were not told of yet
 
     # Judge in order, under the lock; results and headers may be NULL. To be called without the GIL.
@@ -56,5 +57,6 @@ cdef class DataPlane:
     cdef void grant_room(self) noexcept nogil
     cdef bint grow_counts(self, Py_ssize_t before, Py_ssize_t rules) noexcept nogil
     cdef ResultRow* result_rows(self, results, Py_ssize_t n) except? NULL
+    cdef bint finish_some(self, Py_ssize_t most) except -1
     cdef object list_places(self)
     cdef object tally(self, size_t offset)

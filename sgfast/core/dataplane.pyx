@@ -1,6 +1,7 @@
 """The data plane's loop over batches, and what Python sees of it. How it is built: ``dataplane.pxd``."""
 
 import os
+import threading
 
 import numpy as np
 
@@ -167,6 +168,7 @@ cdef class DataPlane:
         self.jobs = jobs
         self.max_connections = max_connections
         self.lock = PyThread_allocate_lock()
+        self.finishing = threading.Lock()
         self.packets = <Packet*>allocate_pages(BATCH * sizeof(Packet))
         self.plane_count = 1 if jobs == 1 else 2 * jobs
         self.planes = <Plane**>calloc(self.plane_count, sizeof(Plane*))
@@ -473,8 +475,12 @@ cdef class DataPlane:
         """Reports the tuples still in the table, for the end of a replay; they stay.
 
         About ``most`` at a time, so that the rows of all of them need not be in memory together: to be called until it
-        returns True. Meanwhile nothing else may be judged.
+        returns True; what other threads judge in between may not be told of.
         """
+        with self.finishing:
+            return self.finish_some(most)
+
+    cdef bint finish_some(self, Py_ssize_t most) except -1:
         cdef Plane* plane
         cdef const uint64_t[::1] places
         cdef Py_ssize_t n
@@ -568,7 +574,7 @@ cdef class DataPlane:
             free(rows)
             free(counts)
         numbers = taken["number"]
-        if (numbers[1:] >= numbers[:-1]).all():
+        if (np.diff(numbers.view(np.int64)) >= 0).all():
             return taken
         return taken[np.argsort(numbers, kind="stable")]
 
