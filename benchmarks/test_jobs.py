@@ -17,7 +17,7 @@ from sgfast import replay
 def test_two_workers(benchmark: Any, name: str, maker: Maker, results: Results, rounds: int) -> None:
     workload = WORKLOADS[name]
     policy = maker.policy(family=workload.family)
-    with maker.capture(workload, maker.option.packets) as made:
+    with maker.capture(workload, policy, maker.option.packets) as made:
         def run(jobs: int) -> float:
             result = replay(policy, made.path, mode="verbatim", midstream="deny", jobs=jobs)
             assert result.packets == made.packets and result.connections["opened"] == made.expected["opened"]
