@@ -150,11 +150,11 @@ class Engine:
     ``policy``: a :class:`Policy`, or the path of a document. ``mode``: ``"verbatim"`` judges every packet as given,
     ``"causal"`` also knows what could not have followed a denied opener (SPEC 9.2). ``midstream``: what becomes of TCP
     packets of unknown connections (SPEC 9.3). ``vpc``: the VPC whose addresses the packets carry; None sees all of
-    them (SPEC 7.1). ``jobs``: how many threads judge, 1 to 64; results are the same for any number, unless the
-    connection table is full (or one of the report's: a million denied attempts, 65,536 lines of a list): which are
-    forgotten for want of room then differs. With more than one, ``process`` and whatever asks for results waits for all
-    of them. ``keep_flows`` and ``reporting`` are for replays, ``numbering`` goes on with the numbers of an
-    earlier engine.
+    them (SPEC 7.1). ``jobs``: how many threads judge, 1 to 64; results are the same for any number,
+    unless the connection table is full (or one of the report's: a million denied attempts or connections that were cut,
+    65,536 lines of a list): which are forgotten for want of room then differs. With more than one, ``process`` and
+    whatever asks for results waits for all of them. ``keep_flows`` and ``reporting`` are for replays, ``numbering``
+    goes on with the numbers of an earlier engine.
 
     Raises PolicyError for a policy that cannot be used, ValueError for an unknown option. One engine may be shared by
     threads: calls take turns, and nobody waits with the GIL. A child of ``fork`` may use its copy only if no thread was

@@ -168,10 +168,23 @@ def open_policy(tmp_path: Path, limit: int) -> Policy:
 @pytest.mark.parametrize("limit", [1, 2, 100, 5000])
 def test_a_table_filled_to_its_last_place_is_still_exact(tmp_path: Path, limit: int) -> None:
     one, many = (Engine(open_policy(tmp_path, limit), jobs=jobs, reporting=True) for jobs in (1, 3))
-    for rows in (pings(limit), pings(limit), pings(limit, time_ns=10**12)):
+    # Full; full, and nothing new; all of it ended, and others come; some ended, and so on.
+    parts = (pings(limit), pings(limit), pings(limit, limit, 10**12), pings(limit, 2 * limit, 2 * 10**12))
+    for rows in parts:
         assert many.process(rows).tobytes() == one.process(rows).tobytes()
         assert known(many) == known(one)
         assert many.dataplane.counters["evicted"] == 0
+
+
+def test_what_ends_in_time_makes_room_in_a_full_table(tmp_path: Path) -> None:
+    # Full all the time: each new connection comes when exactly one, of some other worker perhaps, has just ended.
+    one, many = (Engine(open_policy(tmp_path, 50), jobs=jobs, reporting=True) for jobs in (1, 3))
+    lasts = round(one.policy.settings.timeouts.unidirectional * 10**9)
+    rows = pings(400)
+    rows["time_ns"] = np.arange(400) * (lasts // 50)
+    assert many.process(rows).tobytes() == one.process(rows).tobytes()
+    same(many, one)
+    assert one.dataplane.counters["evicted"] == 0 and one.dataplane.counters["opened"] == 400
 
 
 @pytest.mark.parametrize("limit", [1, 10, 5000])
@@ -258,6 +271,30 @@ def test_threads_that_share_an_engine_take_turns(tmp_path: Path) -> None:
         thread.join()
     assert len(verdicts) == 8 and not np.concatenate(verdicts).any()
     assert engine.dataplane.counters["opened"] == 8 * 3000
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_asking_while_another_thread_judges_does_no_harm(tmp_path: Path, jobs: int) -> None:
+    engine = Engine(open_policy(tmp_path, 1_000_000), jobs=jobs, keep_flows=True, reporting=True)
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            engine.dataplane.finish(most=1000)
+            engine.dataplane.take_flows()
+            known(engine)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for n in range(60):
+            engine.process(pings(2000, n * 2000))
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert engine.dataplane.counters["opened"] == 60 * 2000
 
 
 @pytest.mark.parametrize("jobs", [0, -1, 65, True, 1.5, "2", None])

@@ -80,6 +80,8 @@ cdef bint change_entry(Plane* plane, uint32_t slot, const Tables* new, const Cut
         if not side_connected(e, side, cut.now) or e.flags[side] & SIDE_DISCONNECTED:
             continue
         inbound = ((e.flags[side] & FROM_HIGH) != 0) != side
+        if before < 0:
+            continue
         if (inbound and cut.inbound != NULL and cut.inbound[before]) or (
             cut.unmatched and not may_open(new, e, side, before, address[1 - side])
         ):

@@ -215,6 +215,8 @@ cdef void free_table(Table* t) noexcept nogil
 # Memory and time. `sweep` gives back what ended before now's tick; `make_room` is exact.
 cdef void sweep(Table* t, int64_t now) noexcept nogil
 cdef bint make_room(Table* t, int64_t now) noexcept nogil
+# The present tick's, after a sweep: what ended by now.
+cdef void end_expired(Table* t, int64_t now) noexcept nogil
 cdef void rearm(Table* t, uint32_t slot) noexcept nogil
 
 # A tuple's life. Slots passed in are of entries in the index.

@@ -8,11 +8,14 @@
 #
 # The first two passes only hide memory latency. What they guess is checked in the third, so no verdict depends on
 # how a capture is cut into batches.
+#
+# With several jobs the packets whose headers were read go to the planes of workers instead (workers.pxd).
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from sgfast.core.classifier cimport Classifier
 from sgfast.core.clock cimport Clock
+from sgfast.core.conntrack cimport Table
 from sgfast.core.frames cimport Frame
 from sgfast.core.plane cimport Plane
 from sgfast.core.types cimport HeaderRow, Packet, ResultRow
@@ -52,9 +55,12 @@ cdef class DataPlane:
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, ResultRow* results, HeaderRow* headers
     ) noexcept nogil
     cdef void drain(self) noexcept nogil
-    cdef void settle(self)
+    cdef void hold(self)
+    cdef void let_go(self)
+    cdef object count_all(self)
+    cdef Table* table(self, int number) noexcept nogil
     cdef void start_clock(self, int64_t time_ns) noexcept nogil
-    cdef void grant_room(self) noexcept nogil
+    cdef void grant_room(self, int64_t time_ns) noexcept nogil
     cdef bint grow_counts(self, Py_ssize_t before, Py_ssize_t rules) noexcept nogil
     cdef ResultRow* result_rows(self, results, Py_ssize_t n) except? NULL
     cdef bint finish_some(self, Py_ssize_t most) except -1

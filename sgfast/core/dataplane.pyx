@@ -15,14 +15,14 @@ from cpython.pythread cimport (
     WAIT_LOCK,
 )
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from sgfast.core.answers cimport tally_ended
 from sgfast.core.batch cimport BATCH, judge_batch, prefetch_line
 from sgfast.core.change cimport Cut, change_tables
 from sgfast.core.clock cimport CLOCK_END, MAX_LATE_NS, Clock, tell_time
-from sgfast.core.conntrack cimport FlowRow, Table, has_place, list_living, report_living, report_slot
+from sgfast.core.conntrack cimport FlowRow, Table, end_expired, has_place, list_living, report_living, report_slot
 from sgfast.core.conntrack_tcp cimport TCP_ESTABLISHED
 from sgfast.core.cuts cimport CutRow
 from sgfast.core.frames cimport Frame, FrameBatch
@@ -34,6 +34,7 @@ from sgfast.core.tally cimport TALLY_CELLS, Tally, TallyRow, add_row, free_tally
 from sgfast.core.timer_wheel cimport tick_of
 from sgfast.core.types cimport (
     REASON_COUNT,
+    TABLE_FULL,
     VERDICT_COUNT,
     HeaderRow,
     Packet,
@@ -59,8 +60,11 @@ cdef enum:
     ROOM_WHEN_FULL = 4096
 
 
-cdef inline uint64_t room_of(uint64_t used, uint64_t most) noexcept nogil:
-    return most - used if used < most else <uint64_t>ROOM_WHEN_FULL
+cdef inline uint64_t room_of(uint64_t used, uint64_t most, bint over) noexcept nogil:
+    # At the limit a packet may still find room, as something ends in time; until something did not, each is asked for.
+    if used < most:
+        return most - used
+    return ROOM_WHEN_FULL if over else 1
 
 
 cdef object _rows(const uint8_t* data, Py_ssize_t nbytes, dtype):
@@ -101,6 +105,7 @@ TALLY_DTYPE = np.dtype([
 ])
 _RULE_COUNT = np.dtype([("connections", "<u8"), ("packets", "<u8"), ("bytes", "<u8")])
 
+assert <size_t>&(<Packet*>NULL).key.addr[1] == 64       # what is asked of most packets is one line (types.pxd)
 assert RESULT_DTYPE.itemsize == sizeof(ResultRow)
 assert HEADER_DTYPE.itemsize == sizeof(HeaderRow)
 assert FLOW_DTYPE.itemsize == sizeof(FlowRow)
@@ -298,7 +303,7 @@ cdef class DataPlane:
             self.workers.first = self.judged + 1
         while start < n:
             if self.room == 0:
-                self.grant_room()
+                self.grant_room(frames[start].time_ns if frames != NULL else rows[start].time_ns)
             some = <Py_ssize_t>min(<uint64_t>(n - start), self.room)
             borrowed |= self.workers.deal(
                 &frames[start] if frames != NULL else NULL, &rows[start] if rows != NULL else NULL, some, &self.clock,
@@ -328,37 +333,55 @@ cdef class DataPlane:
             sweep_all(plane)
             tally_ended(plane)
 
-    cdef void settle(self):
-        # For whoever wants to know what is known.
-        if self.workers is not None:
-            with nogil:
-                PyThread_acquire_lock(self.lock, WAIT_LOCK)
-                self.drain()
-                PyThread_release_lock(self.lock)
+    cdef void hold(self):
+        # For whoever wants to know what is known: it stays so until `let_go`. (Who waits for the lock has no GIL.)
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            self.drain()
 
-    cdef void grant_room(self) noexcept nogil:
-        # How many packets may be judged before it could matter that a limit is of all tables together (SPEC 5.8): each
-        # packet adds at most one tuple, attempt or mark. Where one is reached, each table keeps what it has; who has to
-        # go for a new tuple is then up to each shard.
+    cdef void let_go(self):
+        PyThread_release_lock(self.lock)
+
+    cdef void grant_room(self, int64_t time_ns) noexcept nogil:
+        # How many packets may be judged, the next one being of that time, before it could matter that a limit is of all
+        # tables together (SPEC 5.8): each packet adds at most one tuple, attempt or mark.
+        cdef Clock clock = self.clock
         cdef uint64_t tuples = 0
         cdef uint64_t attempts = 0
         cdef uint64_t marks = 0
+        cdef bint over = False
         cdef Plane* plane
         cdef int i
         self.drain()
+        tell_time(&clock, time_ns)
         for i in range(self.plane_count):
             plane = self.planes[i]
             tuples += plane.table.live
             attempts += plane.attempts.live
             marks += plane.table.mark_count
+            over |= plane.table.evicted or plane.table.moot_evicted or plane.reasons[TABLE_FULL]
+            over |= plane.attempts.evicted or plane.attempts.moot_evicted
+        if tuples >= self.max_connections or attempts >= MAX_ATTEMPTS:
+            # What ended by then does not count, though its tick is not over.
+            tuples = 0
+            attempts = 0
+            for i in range(self.plane_count):
+                plane = self.planes[i]
+                plane.now = clock.now
+                sweep_all(plane)
+                end_expired(&plane.table, clock.now)
+                end_expired(&plane.attempts, clock.now)
+                tuples += plane.table.live
+                attempts += plane.attempts.live
         for i in range(self.plane_count):
+            # Where a limit is reached, each table keeps what it has: who has to go for a new tuple is up to each shard.
             plane = self.planes[i]
             plane.table.max_live = self.max_connections if tuples < self.max_connections else plane.table.live
             plane.attempts.max_live = <uint32_t>MAX_ATTEMPTS if attempts < MAX_ATTEMPTS else plane.attempts.live
             plane.table.max_marks = self.most_marks if marks < self.most_marks else plane.table.mark_count
-        self.room = min(room_of(tuples, self.max_connections), room_of(attempts, MAX_ATTEMPTS))
+        self.room = min(room_of(tuples, self.max_connections, over), room_of(attempts, MAX_ATTEMPTS, over))
         if self.planes[0].table.keep_marks:
-            self.room = min(self.room, room_of(marks, self.most_marks))
+            self.room = min(self.room, room_of(marks, self.most_marks, True))
 
     def frames_before(self, FrameBatch batch not None, Py_ssize_t first, int64_t at_ns):
         """How many frames from ``first`` on come before ``at_ns`` on the clock (SPEC 9.1), which does not move."""
@@ -497,7 +520,6 @@ cdef class DataPlane:
                 PyThread_release_lock(self.lock)
             return True
         if self.living is None:
-            self.settle()
             self.living = self.list_places()
         part, self.living = self.living[:most], self.living[most:]
         places = part
@@ -518,21 +540,31 @@ cdef class DataPlane:
 
     cdef object list_places(self):
         # Where the tuples are that live: plane << 33 | attempts << 32 | slot, in the order of their first packets.
-        cdef Table* t
-        cdef int i
+        cdef uint64_t* rows
         cdef uint64_t count = 0
-        cdef uint64_t[:, ::1] rows
-        for i in range(2 * self.plane_count):
-            t = &self.planes[i >> 1].attempts if i & 1 else &self.planes[i >> 1].table
-            count += t.live
-        found = np.empty((count, 2), dtype=np.uint64)
-        rows = found
-        count = 0
-        for i in range(2 * self.plane_count):
-            t = &self.planes[i >> 1].attempts if i & 1 else &self.planes[i >> 1].table
-            if t.live:
-                count += list_living(t, <uint64_t>i << 32, &rows[count, 0])
-        return np.ascontiguousarray(found[:count][np.argsort(found[:count, 0], kind="stable"), 1])
+        cdef int i
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            self.drain()
+            for i in range(2 * self.plane_count):
+                count += self.table(i).live
+            rows = <uint64_t*>malloc((2 * count + 1) * sizeof(uint64_t))
+            count = 0
+            for i in range(2 * self.plane_count if rows != NULL else 0):
+                count += list_living(self.table(i), <uint64_t>i << 32, &rows[2 * count])
+            PyThread_release_lock(self.lock)
+        if rows == NULL:
+            raise MemoryError
+        try:
+            found = _rows(<const uint8_t*>rows, 2 * count * sizeof(uint64_t), np.dtype(np.uint64)).reshape(-1, 2)
+        finally:
+            free(rows)
+        return np.ascontiguousarray(found[np.argsort(found[:, 0], kind="stable"), 1])
+
+    cdef Table* table(self, int number) noexcept nogil:
+        # Of all planes: their connections, and their attempts.
+        cdef Plane* plane = self.planes[number >> 1]
+        return &plane.attempts if number & 1 else &plane.table
 
     def take_flows(self):
         """Ended tuples since the last call, as an array of FLOW_DTYPE, in the order of their first packets."""
@@ -553,7 +585,7 @@ cdef class DataPlane:
                 PyThread_acquire_lock(self.lock, WAIT_LOCK)
                 self.drain()
                 for i in range(2 * self.plane_count):
-                    t = &self.planes[i >> 1].attempts if i & 1 else &self.planes[i >> 1].table
+                    t = self.table(i)
                     rows[i] = t.ended
                     counts[i] = t.ended_count
                     t.ended = NULL
@@ -584,8 +616,8 @@ cdef class DataPlane:
         cdef Tally* tally
         cdef Py_ssize_t n
         cdef int i
-        self.settle()
         init_tally(&all_of_them, self.planes[0].wire.secret[7])
+        self.hold()
         try:
             for i in range(self.plane_count):
                 tally = <Tally*>(<uint8_t*>self.planes[i] + offset)
@@ -598,6 +630,7 @@ cdef class DataPlane:
             rows = _rows(<const uint8_t*>all_of_them.cells, TALLY_CELLS * sizeof(TallyRow), TALLY_DTYPE)
             return rows[rows["packets"] > 0], all_of_them.other_packets
         finally:
+            self.let_go()
             free_tally(&all_of_them)
 
     @property
@@ -630,32 +663,45 @@ cdef class DataPlane:
         Numbers of rows (``previous``) are those of each worker's own list.
         """
         cdef int i
-        self.settle()
-        rows = [
-            _rows(<const uint8_t*>self.planes[i].cuts.rows, self.planes[i].cuts.count * sizeof(CutRow), CUT_DTYPE)
-            for i in range(self.plane_count)
-        ]
-        return np.concatenate(rows), sum([self.planes[i].cuts.untold for i in range(self.plane_count)])
+        self.hold()
+        try:
+            rows = [
+                _rows(<const uint8_t*>self.planes[i].cuts.rows, self.planes[i].cuts.count * sizeof(CutRow), CUT_DTYPE)
+                for i in range(self.plane_count)
+            ]
+            return np.concatenate(rows), sum([self.planes[i].cuts.untold for i in range(self.plane_count)])
+        finally:
+            self.let_go()
 
     @property
     def rule_counts(self):
         """Structured array by rule number: connections, packets, bytes."""
         cdef int i
-        cdef Py_ssize_t nbytes = self.classifier.rule_count * sizeof(RuleCount)
-        self.settle()
-        counts = _rows(<const uint8_t*>self.planes[0].rule_counts, nbytes, _RULE_COUNT)
-        for i in range(1, self.plane_count):
-            more = _rows(<const uint8_t*>self.planes[i].rule_counts, nbytes, _RULE_COUNT)
-            for name in _RULE_COUNT.names:
-                counts[name] += more[name]
-        return counts
+        cdef Py_ssize_t nbytes
+        self.hold()
+        try:
+            nbytes = self.classifier.rule_count * sizeof(RuleCount)
+            counts = _rows(<const uint8_t*>self.planes[0].rule_counts, nbytes, _RULE_COUNT)
+            for i in range(1, self.plane_count):
+                more = _rows(<const uint8_t*>self.planes[i].rule_counts, nbytes, _RULE_COUNT)
+                for name in _RULE_COUNT.names:
+                    counts[name] += more[name]
+            return counts
+        finally:
+            self.let_go()
 
     @property
     def counters(self):
         """Everything counted, by name; verdicts and reasons as lists by their number."""
+        self.hold()
+        try:
+            return self.count_all()
+        finally:
+            self.let_go()
+
+    cdef object count_all(self):
         cdef Plane* plane
         cdef int i, n
-        self.settle()
         sums = dict.fromkeys((
             "bytes", "opened", "inferred", "denied", "disconnected", "later_fragments", "live_tuples", "entries",
             "evicted", "moot_evicted", "lost_flows", "table_bytes",

@@ -170,6 +170,10 @@ cdef inline bint judge_opener(Plane* plane, const Packet* p, Passage* way, int s
     way.opener |= not inferred
     if not way.owners_known:
         find_owners(plane, p, way)
+    if unlikely(way.instance[side] < 0):
+        # A connection was here of an address that is nobody's as a destination (SPEC 3.3).
+        way.reason = INVALID
+        return False
     way.initiator_high = initiator_high
     inbound = initiator_high != side
     rule = find_rule(

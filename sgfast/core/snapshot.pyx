@@ -49,7 +49,7 @@ from sgfast.core.types cimport (
     FlowKey,
 )
 from sgfast.core.wire cimport digest_key, hash_key
-from sgfast.core.workers cimport shard_of_hash
+from sgfast.core.workers cimport MOST_JOBS, shard_of_hash
 
 from sgfast.core.dataplane import CUT_DTYPE, FLOW_DTYPE, TALLY_DTYPE
 
@@ -413,7 +413,7 @@ def load_plane(DataPlane plane not None, numbers, arrays):
     _load_table(plane, _offset(plane, &p.table), "table", arrays, numbers, False)
     _load_table(plane, _offset(plane, &p.attempts), "attempts", arrays, numbers, False)
     cuts = _checked(arrays, "cuts", CUT_DTYPE)
-    _must(len(cuts) <= MAX_CUTS * plane.plane_count, "cuts: too many")
+    _must(len(cuts) <= MAX_CUTS * 2 * <int>MOST_JOBS, "cuts: too many")
     earlier = (cuts["previous"] == <uint32_t>NO_CUT) | (cuts["previous"] < np.arange(len(cuts)))
     _must(bool(earlier.all() and (cuts["outcome"] <= <int>CUT_DENIED).all()), "cuts: a row that cannot be")
     _must(bool(np.isin(cuts["family"], (4, 6)).all()), "cuts: a family that is none")

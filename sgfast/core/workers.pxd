@@ -50,7 +50,7 @@ cdef class Workers:
     cdef uint64_t* lines            # what shards have on lines of their own, and `shows`
     cdef uint64_t* shows            # how often something was shown: what waits for work looks here
     cdef int process                # whose threads they are: a child of fork has none
-    cdef bint ended
+    cdef uint64_t ended
     cdef void** doors               # by worker: a lock it sleeps at
     cdef uint64_t* asleep           # by worker
     # Where results go: of the packets from number `first` on, or NULL.

@@ -110,9 +110,11 @@ cdef class Workers:
             for worker in range(1, jobs):
                 # A process may end without them: they hold nothing that has to be put in order.
                 threading.Thread(target=self.serve, args=(worker,), name=f"sgfast-{worker}", daemon=True).start()
-        except RuntimeError as error:
+        except BaseException as error:
             self.retire()
-            raise MemoryError(f"{jobs} threads cannot be started: {error}") from error
+            if isinstance(error, RuntimeError):
+                raise MemoryError(f"{jobs} threads cannot be started: {error}") from error
+            raise
 
     def __dealloc__(self):
         # Each thread holds a reference: they are gone.
@@ -212,8 +214,10 @@ cdef class Workers:
                     turn += 1
 
     cdef void retire(self) noexcept nogil:
+        if getpid() != self.process:
+            return      # they are another process's
         self.drain()
-        self.ended = True
+        swap_ordered(&self.ended, 1)
         add_ordered(self.shows, 1)
         self.wake()
 
@@ -260,18 +264,18 @@ cdef class Workers:
         """What a thread does, until ``retire``."""
         cdef uint64_t seen
         with nogil:
-            while not self.ended:
+            while not load_ordered(&self.ended):
                 seen = load_ordered(self.shows)
                 if self.work(worker):
                     continue
-                if self.ended:
+                if load_ordered(&self.ended):
                     break
                 self.await_work(worker, seen)
 
     cdef void wake(self) noexcept nogil:
         cdef int i
         for i in range(1, self.jobs):
-            if self.asleep[i] and swap_ordered(&self.asleep[i], 0):
+            if load_ordered(&self.asleep[i]) and swap_ordered(&self.asleep[i], 0):
                 PyThread_release_lock(self.doors[i])
 
     cdef void await_work(self, int worker, uint64_t seen) noexcept nogil:

@@ -215,7 +215,8 @@ def _listed(cuts: Rows) -> Rows:
         cuts, packets = cuts[enough], packets[enough]
     ends = [np.ascontiguousarray(cuts[end]).view(">u8") for end in ("responder", "initiator")]
     words = [end[:, word] for end in ends for word in (1, 0)]
-    listed: Rows = cuts[np.lexsort((cuts["ports"], cuts["protocol"], *words, cuts["finished"], -packets))][:LISTED_CUTS]
+    kinds = [cuts[name] for name in ("icmp", "ports", "protocol", "family")]
+    listed: Rows = cuts[np.lexsort((*kinds, *words, cuts["finished"], -packets))][:LISTED_CUTS]
     return listed
 
 

@@ -1,0 +1,102 @@
+"""A SYN flood many times as large as the connection table: memory stays as it is, and who was answered stays in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Maker
+from measure import Results, Section, Yardstick, clock, timed
+
+from sgfast import Engine, header
+from sgfast.engine import VERDICTS
+from sgfast.policy.document import parse_policy
+
+#: Connections that both ends spoke in, before the flood.
+ANSWERED = 1_000
+#: Packets given at a time.
+AT_ONCE = 100_000
+OPEN = """
+version: 1
+security_groups: [{{name: g, rules: [{{direction: inbound, protocol: tcp}}]}}]
+instances: [{{name: a, addresses: [10.0.0.0/8], security_groups: [g]}}]
+settings: {{max_connections: {limit}}}
+"""
+
+
+def opener(first: int, count: int, host: int) -> Any:
+    """Each of a client and port of its own: the first ones have the number ``first``."""
+    rows = header("198.0.0.1", "10.0.0.1", "tcp", sport=1, dport=443).repeat(count)
+    numbers = np.arange(first, first + count)
+    rows["sport"] = numbers % 60_000 + 1_024
+    rows["src"][:, 1], rows["src"][:, 2], rows["src"][:, 3] = host, numbers // 60_000 // 256, numbers // 60_000 % 256
+    rows["time_ns"] = numbers * 1_000
+    return rows
+
+
+def turned(rows: Any, flags: int) -> Any:
+    back = rows.copy()
+    back["src"], back["dst"], back["sport"], back["dport"] = rows["dst"], rows["src"], rows["dport"], rows["sport"]
+    back["tcp_flags"] = flags
+    return back
+
+
+def resident() -> int:
+    """Bytes of memory this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.benchmark(timer=clock)
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc here")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_flood(benchmark: Any, jobs: int, maker: Maker, results: Results, rounds: int) -> None:
+    tuples = maker.option.packets
+    limit = max(tuples // 10, 10)
+    answered = min(ANSWERED, limit // 10)
+    sizes: list[int] = []
+    engines: list[Engine] = []
+
+    def flood() -> float:
+        engine = Engine(parse_policy(OPEN.format(limit=limit)), jobs=jobs)
+        engines[:] = [engine]
+        known = opener(0, answered, host=1)
+        acknowledged = known.copy()
+        acknowledged["tcp_flags"] = 16
+        for rows in (known, turned(known, 18), acknowledged):
+            assert not engine.process(rows)["verdict"].any()
+        seconds = 0.0
+        sizes.clear()
+        for start in range(0, tuples, AT_ONCE):
+            rows = opener(start, min(AT_ONCE, tuples - start), host=2)
+            seconds += timed(lambda rows=rows: engine.process(rows))()
+            assert engine.dataplane.counters["live_tuples"] <= limit
+            if start >= 2 * limit:
+                sizes.append(resident())
+        acknowledged["time_ns"] = tuples * 1_000
+        verdicts = engine.process(acknowledged)["verdict"]
+        assert (verdicts == VERDICTS.index("allow")).all()
+        return seconds
+
+    def retries() -> float:
+        engine, rows = Engine(parse_policy(OPEN.format(limit=limit)), jobs=jobs), opener(0, 1, host=1).repeat(AT_ONCE)
+        return sum(timed(lambda n=n: engine.process(rows[:n]))()
+                   for n in (min(AT_ONCE, tuples - start) for start in range(0, tuples, AT_ONCE)))  # fmt: skip
+
+    results.measure(
+        benchmark, Section(f"SYN flood, room for {limit:,} connections", "tuple"),
+        f"{jobs} {'job' if jobs == 1 else 'jobs'}", flood, items=tuples, rounds=rounds,
+        yardsticks={"retries": Yardstick("as many SYNs of one client", tuples, retries)},
+    )  # fmt: skip
+    counters = engines[0].dataplane.counters
+    # Counted while a tuple that comes is judged: it has evicted one, or its own time is up.
+    assert counters["opened"] >= 0.99 * tuples and counters["evicted"] > 0
+    growth = max(sizes, default=0) - min(sizes, default=0)
+    results.notes[f"SYN flood, {jobs} jobs"] = (
+        f"{tuples:,} tuples; memory grew by {growth / 2**20:.1f} MiB after twice {limit:,}; "
+        f"{counters['table_bytes'] / max(counters['entries'], 1):.0f} bytes a connection; all {answered:,} that were "
+        "answered are still there"
+    )
+    assert growth < max(sizes, default=1) * 0.05
