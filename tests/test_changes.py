@@ -209,6 +209,17 @@ def test_joining_and_leaving_cut_all_inbound_of_all_members_before_or_after() ->
         """ + outbound, changes={name: changes})  # fmt: skip
 
 
+def test_who_leaves_is_cut_though_nobody_is_in_the_group_any_more() -> None:
+    run_both_families(SHOP, """
+        @0 apply joins            -> 0 disconnected
+        @1 udp client:1 > web:53  -> allow rule
+        @1 udp client:1 > twin:53 -> allow rule
+        @2 apply leaves           -> 1 disconnected
+        @3 udp client:1 > web:53  -> deny disconnected
+        @3 udp client:1 > twin:53 -> allow established
+    """, changes={"joins": [AddMember("spare", "web")], "leaves": [RemoveMember("spare", "web")]})  # fmt: skip
+
+
 def test_instance_in_two_groups_is_cut_whole_by_either() -> None:
     policy = SHOP.replace("security_groups: [d]", "security_groups: [d, w]")
     # The connection came in by a rule of d; a change of w cuts it.
