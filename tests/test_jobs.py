@@ -196,7 +196,8 @@ def test_a_full_table_stays_within_its_limit_with_any_number_of_workers(tmp_path
         assert counters["live_tuples"] <= limit
         assert counters["opened"] == counters["evicted"] + counters["live_tuples"]
         assert (verdicts == 0).sum() + (verdicts == 1).sum() == 1000
-    assert counters["opened"] > 0.5 * 60_000 or limit == 1
+    # With fewer places than shards some shard has none, and what comes to it finds the table full.
+    assert counters["opened"] > 0.9 * 60_000 or limit < 5000
 
 
 def test_icmp_errors_go_with_the_connection_they_quote(tmp_path: Path) -> None:
@@ -229,16 +230,17 @@ def test_snapshot_goes_on_with_another_number_of_workers(tmp_path: Path, before:
 
 
 def test_threads_end_with_their_engine(tmp_path: Path) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     engine = Engine(open_policy(tmp_path, 100_000), jobs=4)
-    assert threading.active_count() == before + 3
+    own = set(threading.enumerate()) - before
+    assert len(own) == 3
     engine.process(pings(20_000))
     del engine
     gc.collect()
     deadline = time.monotonic() + 30
-    while threading.active_count() > before and time.monotonic() < deadline:
+    while own & set(threading.enumerate()) and time.monotonic() < deadline:
         threading.Event().wait(0.01)
-    assert threading.active_count() == before
+    assert not own & set(threading.enumerate())
 
 
 def test_engine_that_goes_away_while_its_workers_are_busy_does_no_harm(tmp_path: Path) -> None:
