@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.compiler import CompiledPolicy, Compiler, Numbering
-from sgfast.core.dataplane import HEADER_DTYPE, MAX_JOBS, RESULT_DTYPE, DataPlane
+from sgfast.core.dataplane import MAX_JOBS, DataPlane
+from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
 from sgfast.core.single import SingleChecks
 from sgfast.policy.change_file import MAX_TIME_NS

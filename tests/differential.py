@@ -30,6 +30,11 @@ from sgfast.reference import PacketVerdict, ReferenceEngine
 runs = st.tuples(st.sampled_from(MODES), st.sampled_from(MIDSTREAMS), st.sampled_from((None, None, None, "red")))
 
 
+def counters_of(engine: Engine) -> dict[str, Any]:
+    """Everything counted but memory: several tables grow as a random hash fills them."""
+    return {name: value for name, value in engine.dataplane.counters.items() if name != "table_bytes"}
+
+
 def spell(engine: Engine, row: Any) -> tuple[Any, ...]:
     """A result row as the reference words it."""
     sides = []
@@ -92,7 +97,7 @@ def compare(
         frames = FrameBatch.from_frames(traffic.frames[part], traffic.times_ns[part], traffic.wire_lengths[part])
         results.append(engine.process(frames))
         short.dataplane.process_frames(frames)
-        assert short.dataplane.counters == engine.dataplane.counters, f"without results, to packet {part.stop}, {run}"
+        assert counters_of(short) == counters_of(engine), f"without results, to packet {part.stop}, {run}"
         assert (short.dataplane.rule_counts == engine.dataplane.rule_counts).all(), f"rule counts, {run}"
     rows = np.concatenate(results)
     began: Counter[str] = Counter()

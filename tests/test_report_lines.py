@@ -13,7 +13,7 @@ import pytest
 from command import valid
 from numpy.typing import NDArray
 
-from sgfast.core.dataplane import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
+from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import NO_SIDE, REASONS, VERDICTS
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Names

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from command import CLIENT, SERVER
+from differential import counters_of
 from frames import ethernet, ip, other, tcp, udp
 from traffic import SECOND
 
-from sgfast.core.dataplane import RESULT_DTYPE
+from sgfast.core.dtypes import RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
 from sgfast.engine import REASONS, Engine
 from sgfast.policy.changes import RemoveRule
@@ -128,7 +129,7 @@ def test_other_protocols_and_ipv6(kind: str) -> None:
         for time_ns, there in zip(times, ways, strict=True):
             batch = FrameBatch.from_frames([layers(kind, there)], [time_ns])
             engine.dataplane.process_frames(batch, np.zeros(1, RESULT_DTYPE) if results else None)
-        found.append((engine.dataplane.counters, engine.dataplane.rule_counts.tolist(), connections(engine)))
+        found.append((counters_of(engine), engine.dataplane.rule_counts.tolist(), connections(engine)))
     assert found[0] == found[1]
     assert len(found[0][2]) == 2
     assert found[0][0]["reasons"][REASONS.index("established")] == 4

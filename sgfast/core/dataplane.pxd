@@ -57,7 +57,6 @@ cdef class DataPlane:
     cdef void drain(self) noexcept nogil
     cdef void hold(self)
     cdef void let_go(self)
-    cdef object count_all(self)
     cdef Table* table(self, int number) noexcept nogil
     cdef void start_clock(self, int64_t time_ns) noexcept nogil
     cdef void grant_room(self, int64_t time_ns) noexcept nogil

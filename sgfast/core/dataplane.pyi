@@ -7,11 +7,6 @@ from numpy.typing import NDArray
 from sgfast.core.classifier import Classifier
 from sgfast.core.frames import FrameBatch
 
-RESULT_DTYPE: np.dtype[Any]
-HEADER_DTYPE: np.dtype[Any]
-FLOW_DTYPE: np.dtype[Any]
-TALLY_DTYPE: np.dtype[Any]
-CUT_DTYPE: np.dtype[Any]
 ENTRY_BYTES: int
 MAX_JOBS: int
 

@@ -16,7 +16,7 @@ from cpython.pythread cimport (
 )
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from sgfast.core.answers cimport tally_ended
 from sgfast.core.batch cimport BATCH, judge_batch, prefetch_line
@@ -24,24 +24,24 @@ from sgfast.core.change cimport Cut, change_tables
 from sgfast.core.clock cimport CLOCK_END, MAX_LATE_NS, Clock, tell_time
 from sgfast.core.conntrack cimport FlowRow, Table, end_expired, has_place, list_living, report_living, report_slot
 from sgfast.core.conntrack_tcp cimport TCP_ESTABLISHED
-from sgfast.core.cuts cimport CutRow
+from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.frames cimport Frame, FrameBatch
+from sgfast.core.merge cimport merged_counters, merged_cuts, merged_flows, merged_rule_counts, merged_tally
 from sgfast.core.passage cimport sweep_all
 from sgfast.core.plane cimport MAX_ATTEMPTS, Plane, RuleCount, free_plane, make_plane
 from sgfast.core.rows cimport read_header, spell_header
 from sgfast.core.slab cimport NO_SLOT, Entry, allocate_pages
-from sgfast.core.tally cimport TALLY_CELLS, Tally, TallyRow, add_row, free_tally, init_tally
 from sgfast.core.timer_wheel cimport tick_of
 from sgfast.core.types cimport (
-    REASON_COUNT,
     TABLE_FULL,
-    VERDICT_COUNT,
     HeaderRow,
     Packet,
     ResultRow,
 )
 from sgfast.core.wire cimport read_frame
 from sgfast.core.workers cimport MOST_JOBS, Workers
+
+from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 
 
 cdef bint is_brief(DataPlane plane, int64_t time_ns) noexcept nogil:
@@ -67,50 +67,7 @@ cdef inline uint64_t room_of(uint64_t used, uint64_t most, bint over) noexcept n
     return ROOM_WHEN_FULL if over else 1
 
 
-cdef object _rows(const uint8_t* data, Py_ssize_t nbytes, dtype):
-    copy = np.empty(nbytes, dtype=np.uint8)
-    cdef uint8_t[::1] view = copy
-    if nbytes:
-        memcpy(&view[0], data, nbytes)
-    return copy.view(dtype)
-
-
-_SIDE = np.dtype([("instance", "<i4"), ("rule", "<i4"), ("verdict", "u1"), ("reason", "u1"), ("spare", "<u2")])
-RESULT_DTYPE = np.dtype(
-    [("verdict", "u1"), ("reason", "u1"), ("spare", "<u2"), ("egress", _SIDE), ("ingress", _SIDE)]
-)
-HEADER_DTYPE = np.dtype([
-    ("time_ns", "<i8"), ("src", "u1", (16,)), ("dst", "u1", (16,)), ("wire", "<u4"), ("sport", "<u2"),
-    ("dport", "<u2"), ("family", "u1"), ("protocol", "u1"), ("tcp_flags", "u1"), ("icmp_type", "u1"),
-    ("icmp_code", "u1"), ("has_ports", "u1"), ("has_icmp", "u1"), ("spare", "u1"), ("icmp_id", "<u4"),
-])
-_ENDS = [
-    ("initiator", "u1", (16,)), ("responder", "u1", (16,)), ("ports", "<u4"), ("icmp", "<u2"), ("family", "u1"),
-    ("protocol", "u1"), ("has_ports", "u1"), ("spare", "u1"),
-]
-FLOW_DTYPE = np.dtype([
-    ("number", "<u8"), ("first_ns", "<i8"), ("last_ns", "<i8"), ("bytes", "<u8", (2,)), ("packets", "<u8", (2,)),
-    *_ENDS, ("rule", "<i4", (2,)), ("instance", "<i4", (2,)), ("verdict", "u1"), ("reason", "u1"), ("answer", "u1"),
-    ("side_end", "u1", (2,)),
-])
-CUT_DTYPE = np.dtype([
-    ("cut_ns", "<i8"), ("again_ns", "<i8"), ("packets", "<u8"), ("bytes", "<u8"), *_ENDS, ("rule", "<i4", (2,)),
-    ("change", "<u4"), ("previous", "<u4"), ("outcome", "u1"), ("turned", "u1"), ("finished", "u1"),
-    ("spare_too", "u1"),
-])
-TALLY_DTYPE = np.dtype([
-    ("peer", "u1", (16,)), ("instance", "<i4"), ("port_key", "<u2"), ("protocol", "u1"), ("reason", "u1"),
-    ("inbound", "u1"), ("family", "u1"), ("has_ports", "u1"), ("has_icmp", "u1"), ("spare", "<u4"),
-    ("packets", "<u8"), ("bytes", "<u8"),
-])
-_RULE_COUNT = np.dtype([("connections", "<u8"), ("packets", "<u8"), ("bytes", "<u8")])
-
 assert <size_t>&(<Packet*>NULL).key.addr[1] == 64       # what is asked of most packets is one line (types.pxd)
-assert RESULT_DTYPE.itemsize == sizeof(ResultRow)
-assert HEADER_DTYPE.itemsize == sizeof(HeaderRow)
-assert FLOW_DTYPE.itemsize == sizeof(FlowRow)
-assert CUT_DTYPE.itemsize == sizeof(CutRow)
-assert TALLY_DTYPE.itemsize == sizeof(TallyRow)
 
 ENTRY_BYTES = sizeof(Entry)
 #: Threads that may judge together.
@@ -556,7 +513,7 @@ cdef class DataPlane:
         if rows == NULL:
             raise MemoryError
         try:
-            found = _rows(<const uint8_t*>rows, 2 * count * sizeof(uint64_t), np.dtype(np.uint64)).reshape(-1, 2)
+            found = copied_rows(<const uint8_t*>rows, 2 * count * sizeof(uint64_t), np.dtype(np.uint64)).reshape(-1, 2)
         finally:
             free(rows)
         return np.ascontiguousarray(found[np.argsort(found[:, 0], kind="stable"), 1])
@@ -570,9 +527,6 @@ cdef class DataPlane:
         """Ended tuples since the last call, as an array of FLOW_DTYPE, in the order of their first packets."""
         cdef FlowRow** rows
         cdef Py_ssize_t* counts
-        cdef uint8_t[::1] view
-        cdef size_t at = 0
-        cdef size_t nbytes
         cdef Table* t
         cdef int i
         rows = <FlowRow**>calloc(2 * self.plane_count, sizeof(FlowRow*))
@@ -593,45 +547,20 @@ cdef class DataPlane:
                     t.ended_capacity = 0
                     t.tallied = 0
                 PyThread_release_lock(self.lock)
-            taken = np.empty(sum([counts[i] for i in range(2 * self.plane_count)]), dtype=FLOW_DTYPE)
-            view = taken.view(np.uint8)
-            for i in range(2 * self.plane_count):
-                nbytes = <size_t>counts[i] * sizeof(FlowRow)
-                if nbytes:
-                    memcpy(&view[at], rows[i], nbytes)
-                    at += nbytes
+            return merged_flows(rows, counts, 2 * self.plane_count)
         finally:
             for i in range(2 * self.plane_count if rows != NULL else 0):
                 free(rows[i])
             free(rows)
             free(counts)
-        numbers = taken["number"]
-        if (np.diff(numbers.view(np.int64)) >= 0).all():
-            return taken
-        return taken[np.argsort(numbers, kind="stable")]
 
     cdef object tally(self, size_t offset):
         # `offset`: of one of the tallies in a plane.
-        cdef Tally all_of_them
-        cdef Tally* tally
-        cdef Py_ssize_t n
-        cdef int i
-        init_tally(&all_of_them, self.planes[0].wire.secret[7])
         self.hold()
         try:
-            for i in range(self.plane_count):
-                tally = <Tally*>(<uint8_t*>self.planes[i] + offset)
-                all_of_them.other_packets += tally.other_packets
-                for n in range(TALLY_CELLS if tally.cells != NULL else 0):
-                    if tally.cells[n].packets and not add_row(&all_of_them, &tally.cells[n]):
-                        all_of_them.other_packets += tally.cells[n].packets
-            if all_of_them.cells == NULL:
-                return np.empty(0, dtype=TALLY_DTYPE), all_of_them.other_packets
-            rows = _rows(<const uint8_t*>all_of_them.cells, TALLY_CELLS * sizeof(TallyRow), TALLY_DTYPE)
-            return rows[rows["packets"] > 0], all_of_them.other_packets
+            return merged_tally(self.planes, self.plane_count, offset)
         finally:
             self.let_go()
-            free_tally(&all_of_them)
 
     @property
     def denials(self):
@@ -662,31 +591,18 @@ cdef class DataPlane:
 
         Numbers of rows (``previous``) are those of each worker's own list.
         """
-        cdef int i
         self.hold()
         try:
-            rows = [
-                _rows(<const uint8_t*>self.planes[i].cuts.rows, self.planes[i].cuts.count * sizeof(CutRow), CUT_DTYPE)
-                for i in range(self.plane_count)
-            ]
-            return np.concatenate(rows), sum([self.planes[i].cuts.untold for i in range(self.plane_count)])
+            return merged_cuts(self.planes, self.plane_count)
         finally:
             self.let_go()
 
     @property
     def rule_counts(self):
-        """Structured array by rule number: connections, packets, bytes."""
-        cdef int i
-        cdef Py_ssize_t nbytes
+        """By rule number what was judged by it, as RULE_COUNT_DTYPE."""
         self.hold()
         try:
-            nbytes = self.classifier.rule_count * sizeof(RuleCount)
-            counts = _rows(<const uint8_t*>self.planes[0].rule_counts, nbytes, _RULE_COUNT)
-            for i in range(1, self.plane_count):
-                more = _rows(<const uint8_t*>self.planes[i].rule_counts, nbytes, _RULE_COUNT)
-                for name in _RULE_COUNT.names:
-                    counts[name] += more[name]
-            return counts
+            return merged_rule_counts(self.planes, self.plane_count, self.classifier.rule_count)
         finally:
             self.let_go()
 
@@ -695,42 +611,14 @@ cdef class DataPlane:
         """Everything counted, by name; verdicts and reasons as lists by their number."""
         self.hold()
         try:
-            return self.count_all()
+            return {
+                "packets": self.judged,
+                **merged_counters(self.planes, self.plane_count),
+                "late": self.clock.late,
+                "restarts": self.clock.restarts,
+                "first_ns": self.clock.earliest if self.clock.started else None,
+                "last_ns": max(self.clock.latest, self.clock.raw) if self.clock.started else None,
+                "clock_ns": self.clock.now if self.clock.started else None,
+            }
         finally:
             self.let_go()
-
-    cdef object count_all(self):
-        cdef Plane* plane
-        cdef int i, n
-        sums = dict.fromkeys((
-            "bytes", "opened", "inferred", "denied", "disconnected", "later_fragments", "live_tuples", "entries",
-            "evicted", "moot_evicted", "lost_flows", "table_bytes",
-        ), 0)
-        verdicts, reasons = [0] * <int>VERDICT_COUNT, [0] * <int>REASON_COUNT
-        for i in range(self.plane_count):
-            plane = self.planes[i]
-            sums["bytes"] += plane.bytes
-            sums["opened"] += plane.opened
-            sums["inferred"] += plane.inferred
-            sums["denied"] += plane.denied
-            sums["disconnected"] += plane.disconnected
-            sums["later_fragments"] += plane.later_fragments
-            sums["live_tuples"] += plane.table.live
-            sums["entries"] += plane.table.used
-            sums["evicted"] += plane.table.evicted
-            sums["moot_evicted"] += plane.table.moot_evicted
-            sums["lost_flows"] += plane.table.ended_lost + plane.attempts.ended_lost
-            sums["table_bytes"] += plane.table.slab.nbytes + (<uint64_t>plane.table.bucket_mask + 1) * 64
-            for n in range(VERDICT_COUNT):
-                verdicts[n] += plane.verdicts[n]
-            for n in range(REASON_COUNT):
-                reasons[n] += plane.reasons[n]
-        return {
-            "packets": self.judged, "verdicts": verdicts, "reasons": reasons, **sums,
-            "changes": self.planes[0].changes,
-            "late": self.clock.late,
-            "restarts": self.clock.restarts,
-            "first_ns": self.clock.earliest if self.clock.started else None,
-            "last_ns": max(self.clock.latest, self.clock.raw) if self.clock.started else None,
-            "clock_ns": self.clock.now if self.clock.started else None,
-        }

@@ -51,7 +51,7 @@ from sgfast.core.types cimport (
 from sgfast.core.wire cimport digest_key, hash_key
 from sgfast.core.workers cimport MOST_JOBS, shard_of_hash
 
-from sgfast.core.dataplane import CUT_DTYPE, FLOW_DTYPE, TALLY_DTYPE
+from sgfast.core.dtypes import CUT_DTYPE, FLOW_DTYPE, RULE_COUNT_DTYPE, TALLY_DTYPE
 
 TUPLE_DTYPE = np.dtype([
     ("addr", "<u8", (4,)), ("deadline", "<i8", (2,)), ("rule", "<u4", (2,)), ("ports", "<u4"), ("protocol", "u1"),
@@ -66,7 +66,6 @@ RECORD_DTYPE = np.dtype([
 assert TUPLE_DTYPE.itemsize == sizeof(TupleRow)
 assert RECORD_DTYPE.itemsize == sizeof(FlowRecord)
 
-_RULE_COUNT = np.dtype([("connections", "<u8"), ("packets", "<u8"), ("bytes", "<u8")])
 _TALLIES = ("denials", "unanswered", "refused", "broken")
 _COUNTERS = (
     "packets", "bytes", "later_fragments", "opened", "inferred", "denied", "disconnected", "changes"
@@ -424,7 +423,7 @@ def load_plane(DataPlane plane not None, numbers, arrays):
     _load_cuts(plane, cuts, waiting["rule"][:, 0], shards, slots)
     p.cuts.untold = _number(counters, "untold")
 
-    rule_counts = _checked(arrays, "rule_counts", _RULE_COUNT)
+    rule_counts = _checked(arrays, "rule_counts", RULE_COUNT_DTYPE)
     _must(len(rule_counts) == classifier.rule_count, "rule_counts: not one for each rule")
     if len(rule_counts):
         memcpy(p.rule_counts, _bytes_of(rule_counts), rule_counts.nbytes)

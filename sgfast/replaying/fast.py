@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sgfast.core.dataplane import HEADER_DTYPE, RESULT_DTYPE
+from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
 from sgfast.engine import REASONS, VERDICTS, Engine
 from sgfast.policy.change_file import TimedChange

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sgfast.compiler import Numbering
-from sgfast.core.dataplane import HEADER_DTYPE, RESULT_DTYPE
+from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
 from sgfast.engine import NO_SIDE, REASONS, VERDICTS, Midstream, Mode
 from sgfast.policy.change_file import TimedChange

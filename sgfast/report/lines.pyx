@@ -28,7 +28,7 @@ from sgfast.core.types cimport (
 )
 from sgfast.report.write_text cimport put_ipv4, put_ipv6, put_number, put_time, put_word
 
-from sgfast.core.dataplane import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
+from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.policy.protocols import protocol_name
 

@@ -1,0 +1,41 @@
+"""Options of the test suite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sgfast.engine import Engine
+from sgfast.policy.model import Policy
+
+#: Which connections a table this small forgets when it is full is only promised of one thread (SPEC 10, README).
+SMALL_TABLE = 1000
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--workers", type=int, default=1, metavar="N",
+        help="give every engine that a test makes in this process N threads, small tables apart (tests/every_path.py)",
+    )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "one_thread: what is asserted is promised of one thread only")
+    workers: int = config.getoption("workers")
+    if workers == 1:
+        return
+    alone = Engine.__init__
+
+    def together(self: Engine, policy: Any, **options: Any) -> None:
+        small = isinstance(policy, Policy) and policy.settings.max_connections <= SMALL_TABLE
+        if options.get("jobs", 1) == 1 and not small:
+            options["jobs"] = workers
+        alone(self, policy, **options)
+
+    Engine.__init__ = together  # type: ignore[method-assign]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("workers") > 1:
+        items[:] = [item for item in items if item.get_closest_marker("one_thread") is None]
