@@ -124,7 +124,7 @@ struct owner {
     uint32_t address, group;
 };
 
-struct acl_key {
+struct group_key {
     uint8_t group, spare[3];
     uint8_t protocol, peer_group;
     uint16_t dport;
@@ -137,15 +137,20 @@ struct prefix_key {
     uint16_t sport, dport;
 };
 
+union acl_key {
+    struct group_key groups;
+    struct prefix_key prefixes;
+};
+
 enum { GROUP, PROTOCOL, PEER_GROUP, DPORT, SOURCE, FIELDS };
 enum { PREFIX_PROTOCOL, PREFIX_SOURCE, PREFIX_DESTINATION, PREFIX_SPORT, PREFIX_DPORT };
 
 static const struct rte_acl_field_def acl_fields[FIELDS] = {
-    {RTE_ACL_FIELD_TYPE_BITMASK, 1, GROUP, 0, offsetof(struct acl_key, group)},
-    {RTE_ACL_FIELD_TYPE_BITMASK, 1, PROTOCOL, 1, offsetof(struct acl_key, protocol)},
-    {RTE_ACL_FIELD_TYPE_BITMASK, 1, PEER_GROUP, 1, offsetof(struct acl_key, peer_group)},
-    {RTE_ACL_FIELD_TYPE_RANGE, 2, DPORT, 1, offsetof(struct acl_key, dport)},
-    {RTE_ACL_FIELD_TYPE_MASK, 4, SOURCE, 2, offsetof(struct acl_key, source)},
+    {RTE_ACL_FIELD_TYPE_BITMASK, 1, GROUP, 0, offsetof(struct group_key, group)},
+    {RTE_ACL_FIELD_TYPE_BITMASK, 1, PROTOCOL, 1, offsetof(struct group_key, protocol)},
+    {RTE_ACL_FIELD_TYPE_BITMASK, 1, PEER_GROUP, 1, offsetof(struct group_key, peer_group)},
+    {RTE_ACL_FIELD_TYPE_RANGE, 2, DPORT, 1, offsetof(struct group_key, dport)},
+    {RTE_ACL_FIELD_TYPE_MASK, 4, SOURCE, 2, offsetof(struct group_key, source)},
 };
 
 static const struct rte_acl_field_def prefix_fields[FIELDS] = {
@@ -159,7 +164,9 @@ static const struct rte_acl_field_def prefix_fields[FIELDS] = {
 RTE_ACL_RULE_DEF(acl_rule, FIELDS);
 
 struct acl {
-    double (*classify)(const struct acl *acl, enum rte_acl_classify_alg algorithm);
+    /* Of `n` rows, up to a burst; and `without`: what to say of each that no rule matches. */
+    void (*make_keys)(
+        const struct acl *acl, const struct header *rows, size_t n, union acl_key *keys, int32_t *without);
     struct rte_acl_ctx *rules;
     struct rte_fib *owners;
     const struct header *rows;
@@ -285,66 +292,67 @@ static struct rte_fib *build_owners(const struct owner *owners, size_t count, in
     return made;
 }
 
-static double classify_groups(const struct acl *acl, enum rte_acl_classify_alg algorithm)
+static void make_group_keys(
+    const struct acl *acl, const struct header *rows, size_t n, union acl_key *keys, int32_t *without)
 {
-    uint32_t addresses[2 * BURST], results[BURST];
+    uint32_t addresses[2 * BURST];
     uint64_t groups[2 * BURST];
-    struct acl_key keys[BURST] = {0};
-    const uint8_t *data[BURST];
-    size_t at, i, n;
-    double began = now();
-    for (i = 0; i < BURST; i++)
-        data[i] = (const uint8_t *)&keys[i];
-    for (at = 0; at < acl->count; at += n) {
-        const struct header *rows = acl->rows + at;
-        n = RTE_MIN((size_t)BURST, acl->count - at);
-        for (i = 0; i < n; i++) {
-            addresses[i] = big32(rows[i].destination);
-            addresses[n + i] = big32(rows[i].source);
-        }
-        rte_fib_lookup_bulk(acl->owners, addresses, groups, (int)(2 * n));
-        for (i = 0; i < n; i++) {
-            keys[i].group = (uint8_t)groups[i];
-            keys[i].protocol = rows[i].protocol;
-            keys[i].peer_group = (uint8_t)groups[n + i];
-            keys[i].dport = rte_cpu_to_be_16(rows[i].dport);
-            memcpy(&keys[i].source, rows[i].source, 4);
-        }
-        rte_acl_classify_alg(acl->rules, data, results, (uint32_t)n, 1, algorithm);
-        for (i = 0; i < n; i++)
-            acl->winners[at + i] = groups[i] == NOBODY ? -2 : (int32_t)results[i] - 1;
+    size_t i;
+    for (i = 0; i < n; i++) {
+        addresses[i] = big32(rows[i].destination);
+        addresses[n + i] = big32(rows[i].source);
     }
-    return now() - began;
+    rte_fib_lookup_bulk(acl->owners, addresses, groups, (int)(2 * n));
+    for (i = 0; i < n; i++) {
+        struct group_key *key = &keys[i].groups;
+        key->group = (uint8_t)groups[i];
+        key->protocol = rows[i].protocol;
+        key->peer_group = (uint8_t)groups[n + i];
+        key->dport = rte_cpu_to_be_16(rows[i].dport);
+        memcpy(&key->source, rows[i].source, 4);
+        without[i] = groups[i] == NOBODY ? -2 : -1;
+    }
 }
 
-static double classify_prefixes(const struct acl *acl, enum rte_acl_classify_alg algorithm)
+static void make_prefix_keys(
+    const struct acl *acl, const struct header *rows, size_t n, union acl_key *keys, int32_t *without)
+{
+    size_t i;
+    (void)acl;
+    for (i = 0; i < n; i++) {
+        struct prefix_key *key = &keys[i].prefixes;
+        key->protocol = rows[i].protocol;
+        memcpy(&key->source, rows[i].source, 4);
+        memcpy(&key->destination, rows[i].destination, 4);
+        key->dport = rte_cpu_to_be_16(rows[i].dport);
+        without[i] = -1;
+    }
+}
+
+static double classify(const struct acl *acl, enum rte_acl_classify_alg algorithm)
 {
     uint32_t results[BURST];
-    struct prefix_key keys[BURST] = {0};
+    int32_t without[BURST];
+    union acl_key keys[BURST];
     const uint8_t *data[BURST];
     size_t at, i, n;
     double began = now();
+    memset(keys, 0, sizeof keys);
     for (i = 0; i < BURST; i++)
         data[i] = (const uint8_t *)&keys[i];
     for (at = 0; at < acl->count; at += n) {
-        const struct header *rows = acl->rows + at;
         n = RTE_MIN((size_t)BURST, acl->count - at);
-        for (i = 0; i < n; i++) {
-            keys[i].protocol = rows[i].protocol;
-            memcpy(&keys[i].source, rows[i].source, 4);
-            memcpy(&keys[i].destination, rows[i].destination, 4);
-            keys[i].dport = rte_cpu_to_be_16(rows[i].dport);
-        }
+        acl->make_keys(acl, acl->rows + at, n, keys, without);
         rte_acl_classify_alg(acl->rules, data, results, (uint32_t)n, 1, algorithm);
         for (i = 0; i < n; i++)
-            acl->winners[at + i] = (int32_t)results[i] - 1;
+            acl->winners[at + i] = results[i] ? (int32_t)results[i] - 1 : without[i];
     }
     return now() - began;
 }
 
 static int can(const struct acl *acl, enum rte_acl_classify_alg algorithm)
 {
-    struct prefix_key key = {0}; /* the longer one */
+    union acl_key key = {0};
     const uint8_t *data = (const uint8_t *)&key;
     uint32_t result;
     return rte_acl_classify_alg(acl->rules, &data, &result, 1, 1, algorithm) == 0;
@@ -370,7 +378,7 @@ static void serve_acl(struct acl *acl, const char *winners)
         if (n == ALGORITHMS)
             fail("%s: no such algorithm", line);
         memset(acl->winners, 0xff, acl->count * sizeof *acl->winners);
-        seconds = acl->classify(acl, algorithms[n].number);
+        seconds = classify(acl, algorithms[n].number);
         descriptor = open(winners, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         for (size_t done = 0; done < acl->count * sizeof *acl->winners;) {
             ssize_t some = write(descriptor, (char *)acl->winners + done, acl->count * sizeof *acl->winners - done);
@@ -398,7 +406,7 @@ static void serve_groups(char **paths)
     int socket = set_up(256);
     struct rule *rules = contents(paths[0], &rules_size);
     struct owner *owners = contents(paths[1], &owners_size);
-    struct acl acl = {.classify = classify_groups};
+    struct acl acl = {.make_keys = make_group_keys};
     acl.rows = headers(paths[2], &acl.count);
     acl.rules = build_acl(rules, rules_size / sizeof *rules, socket);
     acl.owners = build_owners(owners, owners_size / sizeof *owners, socket);
@@ -410,7 +418,7 @@ static void serve_prefixes(char **paths)
     size_t rules_size;
     int socket = set_up(256);
     struct prefix_rule *rules = contents(paths[0], &rules_size);
-    struct acl acl = {.classify = classify_prefixes};
+    struct acl acl = {.make_keys = make_prefix_keys};
     acl.rows = headers(paths[1], &acl.count);
     acl.rules = build_prefixes(rules, rules_size / sizeof *rules, socket);
     serve_acl(&acl, paths[2]);
