@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, note, seed, settings
-from hypothesis import strategies as st
-from traffic import OUTSIDE, PORTS, Crowd, policies
+from traffic import OUTSIDE, PORTS, Crowd, drawn
 
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.compiler import tables as tables_of
@@ -325,12 +323,8 @@ def test_classifier_against_a_scan_of_the_rules(
         monkeypatch.setattr(tables_of, "MAX_TABLE_CELLS", most_cells)
     kinds, winners = [0, 0], set()
 
-    @seed(SEED)
-    @settings(max_examples=100, database=None, deadline=None, phases=(Phase.generate,), print_blob=False,
-              suppress_health_check=list(HealthCheck))  # fmt: skip
-    @given(policies(), st.integers(0, 2**32 - 1))
+    @drawn(SEED, 100)
     def compare(policy: Policy, case_seed: int) -> None:
-        note(f"case seed {case_seed}")
         compiled = compile_policy(policy)
         kinds[0] += compiled.rule_tables - compiled.bit_vector_tables
         kinds[1] += compiled.bit_vector_tables
@@ -389,12 +383,8 @@ def test_rules_across_the_words_of_a_bit_vector(count: int, most_cells: int, mon
 
 
 def test_verdicts_are_the_same_from_tables_and_bit_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    @seed(SEED)
-    @settings(max_examples=15, database=None, deadline=None, phases=(Phase.generate,), print_blob=False,
-              suppress_health_check=list(HealthCheck))  # fmt: skip
-    @given(policies(), st.integers(0, 2**32 - 1))
+    @drawn(SEED, 15)
     def compare(policy: Policy, case_seed: int) -> None:
-        note(f"case seed {case_seed}")
         traffic = Crowd(policy, np.random.default_rng(case_seed)).draw(1000)
         results: list[Any] = []
         for most_cells in (1 << 20, 1):

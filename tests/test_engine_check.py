@@ -15,11 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, note, seed, settings
-from hypothesis import strategies as st
 from policy_changes import Changer
 from scenario import policy_of
-from traffic import SECOND, Crowd, policies
+from traffic import SECOND, Crowd, drawn
 
 from sgfast.core.single import KEPT_AT_MOST
 from sgfast.core.snapshot import save_plane
@@ -167,15 +165,8 @@ def with_one_wrong(call: dict[str, Any], rng: np.random.Generator) -> dict[str, 
 def test_packets_of_random_conversations_are_judged_as_the_python_way_judges_them() -> None:
     seen: Counter[str | None] = Counter()
 
-    @seed(SEED)
-    @settings(
-        max_examples=60, database=None, deadline=None, phases=(Phase.generate,), print_blob=False,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    @given(policies(), st.integers(0, 2**32 - 1))
+    @drawn(SEED, 60)
     def run(policy: Policy, case_seed: int) -> None:
-        note(f"case seed {case_seed}")
-        print(f"case seed {case_seed}")
         rng = np.random.default_rng(case_seed)
         options: dict[str, Any] = {
             "mode": MODES[rng.integers(2)], "midstream": MIDSTREAMS[rng.integers(3)], "hash_key": range(8),
@@ -438,14 +429,8 @@ instances:
 def test_a_number_keeps_its_name_whatever_changes() -> None:
     """What lets verdicts be kept when the policy changes."""
 
-    @seed(SEED)
-    @settings(
-        max_examples=40, database=None, deadline=None, phases=(Phase.generate,), print_blob=False,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    @given(policies(), st.integers(0, 2**32 - 1))
+    @drawn(SEED, 40)
     def run(policy: Policy, case_seed: int) -> None:
-        print(f"case seed {case_seed}")
         changer = Changer(np.random.default_rng(case_seed))
         try:
             engine = Engine(policy)

@@ -17,11 +17,9 @@ import frames as f
 import numpy as np
 import pytest
 from differential import compare, counters_of, expected, spell
-from hypothesis import HealthCheck, Phase, given, note, seed, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scenario import policy_of
-from traffic import OUTSIDE, PORTS, SECOND, Crowd, Traffic, policies
+from traffic import OUTSIDE, PORTS, SECOND, Crowd, Traffic, drawn
 
 from sgfast.core.dataplane import ENTRY_BYTES
 from sgfast.core.dtypes import RESULT_DTYPE
@@ -44,24 +42,8 @@ instances:
 """
 
 
-def drawn(examples: int) -> Any:
-    """Policies and seeds from a fixed seed of their own, so that a failure is met again."""
-
-    def decorate(test: Any) -> Any:
-        given_test = given(policies(), st.integers(0, 2**32 - 1))(test)
-        configured = settings(
-            max_examples=examples, database=None, deadline=None, phases=(Phase.generate,), print_blob=False,
-            suppress_health_check=list(HealthCheck),
-        )(given_test)  # fmt: skip
-        return seed(SEED)(configured)
-
-    return decorate
-
-
 def some_traffic(policy: Policy, case_seed: int, count: int = 1500) -> tuple[Traffic, dict[str, Any]]:
     """Packets, and the mode and midstream to judge them in."""
-    note(f"case seed {case_seed}")
-    print(f"case seed {case_seed}")
     rng = np.random.default_rng(case_seed)
     options = {"mode": MODES[rng.integers(2)], "midstream": MIDSTREAMS[rng.integers(3)]}
     return Crowd(policy, rng).draw(count), options
@@ -82,7 +64,7 @@ def judge(engine: Engine, traffic: Traffic, cuts: Iterable[int] = ()) -> NDArray
 # --- What verdicts do not depend on
 
 
-@drawn(15)
+@drawn(SEED, 15)
 def test_batch_size_decides_nothing(policy: Policy, case_seed: int) -> None:
     traffic, options = some_traffic(policy, case_seed)
     whole = judge(Engine(policy, **options), traffic)
@@ -90,7 +72,7 @@ def test_batch_size_decides_nothing(policy: Policy, case_seed: int) -> None:
         assert (judge(Engine(policy, **options), traffic, range(size, len(traffic.frames), size)) == whole).all(), size
 
 
-@drawn(15)
+@drawn(SEED, 15)
 def test_where_captures_are_cut_decides_nothing(policy: Policy, case_seed: int) -> None:
     traffic, options = some_traffic(policy, case_seed)
     whole = judge(Engine(policy, **options), traffic)
@@ -101,7 +83,7 @@ def test_where_captures_are_cut_decides_nothing(policy: Policy, case_seed: int) 
         assert (judge(Engine(policy, **options), traffic, cuts) == whole).all()
 
 
-@drawn(25)
+@drawn(SEED, 25)
 def test_whether_results_are_wanted_decides_nothing(policy: Policy, case_seed: int) -> None:
     """Without them, packets of established connections go a way of their own (``core/short_way.pxd``)."""
     traffic, options = some_traffic(policy, case_seed)
@@ -119,7 +101,7 @@ def test_whether_results_are_wanted_decides_nothing(policy: Policy, case_seed: i
     assert found[0][2]
 
 
-@drawn(15)
+@drawn(SEED, 15)
 def test_hash_key_decides_nothing(policy: Policy, case_seed: int) -> None:
     traffic, options = some_traffic(policy, case_seed)
     whole = judge(Engine(policy, **options), traffic)
@@ -129,7 +111,7 @@ def test_hash_key_decides_nothing(policy: Policy, case_seed: int) -> None:
     assert (judge(Engine(policy, **options), traffic) == whole).all()
 
 
-@drawn(25)
+@drawn(SEED, 25)
 def test_order_of_groups_rules_and_instances_decides_nothing(policy: Policy, case_seed: int) -> None:
     traffic, options = some_traffic(policy, case_seed)
     rng = np.random.default_rng(case_seed)
@@ -161,11 +143,9 @@ def test_order_of_groups_rules_and_instances_decides_nothing(policy: Policy, cas
         assert said(other) == first
 
 
-@drawn(25)
+@drawn(SEED, 25)
 def test_headers_are_judged_as_frames_are(policy: Policy, case_seed: int) -> None:
     """Packets whose frames hold no surprises: whole, untagged, quoting nothing."""
-    note(f"case seed {case_seed}")
-    print(f"case seed {case_seed}")
     rng = np.random.default_rng(case_seed)
     crowd = Crowd(policy, rng)
     frames, rows = [], []
@@ -639,10 +619,8 @@ def test_times_before_1970_run_by_the_same_clock() -> None:
 # --- explain and check
 
 
-@drawn(150)
+@drawn(SEED, 150)
 def test_explain_says_what_check_does(policy: Policy, case_seed: int) -> None:
-    note(f"case seed {case_seed}")
-    print(f"case seed {case_seed}")
     rng = np.random.default_rng(case_seed)
     vpc = (None, None, "red", "green")[rng.integers(4)]
     engine = Engine(policy, vpc=vpc)

@@ -16,10 +16,9 @@ import pytest
 from command import sgfast
 from differential import MIDSTREAMS, MODES, compare, counters_of
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 from policy_changes import Changer
 from test_replay_pieces import CAPTURE, POLICY, found, records
-from traffic import Crowd, policies
+from traffic import Crowd, drawn, policies
 
 from sgfast import Engine, SnapshotError, load_snapshot, save_snapshot
 from sgfast.capture import open_capture
@@ -42,12 +41,9 @@ def test_engine_that_goes_through_snapshots_judges_as_the_reference(tmp_path: Pa
         seen["snapshot"] += 1
         return load_snapshot(tmp_path / "state")
 
-    @seed(20)
-    @settings(max_examples=12, database=None, deadline=None, phases=(Phase.generate,),
-              suppress_health_check=list(HealthCheck), print_blob=False)  # fmt: skip
-    @given(policies(), st.integers(0, 2**32 - 1))
-    def run(policy: Policy, case: int) -> None:
-        rng = np.random.default_rng(case)
+    @drawn(20, 12)
+    def run(policy: Policy, case_seed: int) -> None:
+        rng = np.random.default_rng(case_seed)
         for changing in (False, True):
             way = (MODES[rng.integers(2)], MIDSTREAMS[rng.integers(3)], (None, None, "red")[rng.integers(3)])
             traffic = Crowd(policy, rng).draw(800)

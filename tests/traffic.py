@@ -7,12 +7,15 @@ not: odd flags, answers nobody asked for, errors that quote others, broken heade
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import wraps
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 import frames as wire
 import numpy as np
+from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 
 from sgfast.policy.model import (
@@ -137,6 +140,27 @@ def policies(draw: st.DrawFn) -> Policy:
             infrastructure=draw(st.sampled_from(("exempt", "exempt", "filtered"))),
         ),
     )
+
+
+def drawn(seed_value: int, examples: int) -> Callable[[Callable[[Policy, int], None]], Callable[[], None]]:
+    """Runs a test for so many policies and seeds: the same ones each time, so that a failure is met again."""
+
+    def decorate(test: Callable[[Policy, int], None]) -> Any:
+        @seed(seed_value)
+        @settings(
+            max_examples=examples, database=None, deadline=None, phases=(Phase.generate,), print_blob=False,
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(policies(), st.integers(0, 2**32 - 1))
+        @wraps(test)
+        def run(policy: Policy, case_seed: int) -> None:
+            note(f"case seed {case_seed}")
+            print(f"case seed {case_seed}")
+            test(policy, case_seed)
+
+        return run
+
+    return decorate
 
 
 # Traffic
