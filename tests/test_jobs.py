@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from command import SHOP, sgfast
+from command import SHOP, environment, sgfast
 from differential import runs
+from frames import ethernet, ip, udp
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from policy_changes import Changer
@@ -253,11 +259,9 @@ def test_engine_that_goes_away_while_its_workers_are_busy_does_no_harm(tmp_path:
         del engine
 
 
-def replay_frames(count: int) -> FrameBatch:
-    from frames import ethernet, ip, udp
-
+def replay_frames(count: int, time_ns: int = 0) -> FrameBatch:
     data = [ethernet(ip("198.51.100.1", "10.0.0.1", udp(1024 + n, 53))) for n in range(count)]
-    return FrameBatch.from_frames(data, list(range(count)))
+    return FrameBatch.from_frames(data, [time_ns + n for n in range(count)])
 
 
 def test_threads_that_share_an_engine_take_turns(tmp_path: Path) -> None:
@@ -297,6 +301,63 @@ def test_asking_while_another_thread_judges_does_no_harm(tmp_path: Path, jobs: i
         for thread in threads:
             thread.join()
     assert engine.dataplane.counters["opened"] == 60 * 2000
+
+
+def in_child(do: Callable[[], None]) -> None:
+    """In a child of fork, which must come to its end the usual way."""
+    pid = os.fork()
+    if not pid:
+        signal.alarm(60)        # hangs in C are over then, too
+        do()
+        sys.exit()              # with all that Python clears away
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def let_go_in_children(policy: str) -> None:
+    engines = [Engine(policy, jobs=3, reporting=True)]
+    in_child(engines.clear)
+    rows = pings(100_000)
+    for n in range(10):
+        # The workers are busy for a while, as all of that ends at once: a child has their work half done, and not them.
+        engines[0].process(rows)
+        engines[0].dataplane.process_frames(replay_frames(100, int(rows["time_ns"][-1]) + 10**12))
+        in_child(engines.clear)
+        assert engines[0].dataplane.counters["opened"] == (n + 1) * 100_100
+        rows["time_ns"] += 10**13
+
+
+def judge_in_children(policy: str) -> None:
+    one, many = Engine(policy), Engine(policy, jobs=3)
+    rows, more = pings(20_000), pings(20_000, 10_000)
+    first, then = (one.process(each).tobytes() for each in (rows, more))
+    copied = Engine(policy)
+    for engine in (copied, many):
+        assert engine.process(rows).tobytes() == first
+
+    def judge() -> None:
+        assert copied.process(more).tobytes() == then       # with one job, it may
+        own = Engine(policy, jobs=2)
+        assert [own.process(each).tobytes() for each in (rows, more)] == [first, then]
+
+    for _ in range(3):
+        in_child(judge)
+    for engine in (copied, many):
+        assert engine.process(more).tobytes() == then
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize("what", [let_go_in_children, judge_in_children])
+def test_child_of_fork_neither_waits_for_threads_it_has_not_nor_crashes(
+    tmp_path: Path, what: Callable[[str], None]
+) -> None:
+    open_policy(tmp_path, 1_000_000)
+    # In a process of its own, as this one may have other threads.
+    program = f"import test_jobs; test_jobs.{what.__name__}({str(tmp_path / 'open.yaml')!r})"
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(PYTHONPATH=path), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("jobs", [0, -1, 65, True, 1.5, "2", None])
