@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace as changed
 from pathlib import Path
@@ -19,10 +20,11 @@ import numpy as np
 import pytest
 from command import SHOP, environment, sgfast
 from differential import runs
-from frames import ethernet, ip, udp
+from frames import ethernet, icmp, ip, tcp, udp
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from policy_changes import Changer
+from test_replay_changes import write_changes, write_story
 from test_replay_pieces import found
 from traffic import SECOND, Crowd, policies
 
@@ -30,6 +32,7 @@ from sgfast import Engine, FrameBatch, header, load_snapshot, replay, save_snaps
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy
+from sgfast.replaying.results import LISTED_CUTS
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
 ROOT = Path(__file__).parent.parent
@@ -144,6 +147,43 @@ def test_recordings_give_the_same_lines(
         )  # fmt: skip
         told.append((found(result), result.changes, result.warnings, b"".join(packets), b"".join(flows)))
     assert told[0][3].count(b"\n") > 10 and told[0][4]
+    for each in told[1:]:
+        assert each == told[0]
+
+
+BOTH_FAMILIES = """
+version: 1
+security_groups:
+  - name: g
+    rules: [{direction: inbound, protocol: all}, {direction: inbound, ethertype: IPv6, protocol: all}]
+  - {name: closed, rules: []}
+instances:
+  - {name: a, addresses: [10.0.0.5, "a00:5::"], security_groups: [g, closed]}
+"""
+
+
+def test_cuts_of_which_equally_many_packets_come_are_told_in_the_same_order(tmp_path: Path) -> None:
+    # Connections of the same ends: of many types of ICMP, without ports; and of both families, by addresses that begin
+    # with the same bytes, and whose rest is zeros.
+    ends = (("192.0.2.7", "10.0.0.5"), ("c000:207::", "a00:5::"))
+    opened = [ethernet(ip(*ends[0], icmp(kind, code))) for kind in range(40, 60) for code in range(60)]
+    opened += [ethernet(ip(*pair, tcp(port, 80, "S"))) for port in range(1000, 1040) for pair in ends]
+    later = [
+        ethernet(ip(*pair, tcp(port, 80, "A")))
+        for port in range(1000, 1040) for pair in ends for _ in range(port % 3)
+    ]  # fmt: skip
+    order = np.random.default_rng(SEED).permutation(len(opened))
+    story = [(n * 1e-3, opened[at]) for n, at in enumerate(order)]
+    story += [(3 + n * 1e-3, frame) for n, frame in enumerate(later)]
+    capture = write_story(tmp_path, story)
+    changes = write_changes(tmp_path, "{at: 2, remove_member: {group: g, instance: a}}")
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(BOTH_FAMILIES)
+    told = [replay(policy, capture, changes=changes, jobs=jobs).changes for jobs in (1, 2, 3, 7)]
+    [done] = told[0]
+    assert done.disconnected == len(opened) > len(done.connections) == LISTED_CUTS
+    after = Counter((cut.packets_after, cut.protocol) for cut in done.connections)
+    assert after == {(2, 6): 26, (1, 6): 28, (0, 1): LISTED_CUTS - 54}
     for each in told[1:]:
         assert each == told[0]
 
