@@ -222,6 +222,30 @@ def test_a_table_filled_to_its_last_place_is_still_exact(tmp_path: Path, limit: 
         assert many.dataplane.counters["evicted"] == 0
 
 
+def test_openers_that_were_seen_are_forgotten_at_the_same_tick_with_any_number_of_workers(tmp_path: Path) -> None:
+    # For `infer` they are remembered until the window ends, which is in the middle of a tick (timer_wheel.pxd). In that
+    # tick the table learns that their connections ended: one worker's by a packet, before the window ends; another's
+    # only when it is asked, after that.
+    path = tmp_path / "tcp.yaml"
+    path.write_text(OPEN.replace("udp", "tcp").replace("%d", "1000, timeouts: {tcp_established: 60, tcp_other: 10}"))
+    tick = 1 << 26
+    window_ends = 10_000 * tick + tick // 2
+    openers = pings(200)
+    openers["protocol"], openers["tcp_flags"] = 6, 2
+    openers["time_ns"] = window_ends - tick - 10 * SECOND
+    openers["time_ns"][0] = window_ends - 60 * SECOND       # the first packet of all
+    late = pings(2, 200)
+    late["protocol"], late["tcp_flags"] = 6, 2
+    late["time_ns"] = window_ends - 1000, window_ends + 1000
+    over = pings(1, 202, window_ends + tick)        # of UDP, and denied
+    one, many = (Engine(path, midstream="infer", jobs=jobs) for jobs in (1, 3))
+    for rows, entries in ((openers, 200), (late, 202), (over, 2)):
+        for engine in (one, many):
+            engine.process(rows)
+        same(many, one)
+        assert one.dataplane.counters["entries"] == entries
+
+
 def test_what_ends_in_time_makes_room_in_a_full_table(tmp_path: Path) -> None:
     # Full all the time: each new connection comes when exactly one, of some other worker perhaps, has just ended.
     one, many = (Engine(open_policy(tmp_path, 50), jobs=jobs, reporting=True) for jobs in (1, 3))

@@ -342,7 +342,8 @@ cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noex
         t.live -= 1
     e.state[0] = NO_STATE
     e.state[1] = NO_STATE
-    if e.marks & OPENER_SEEN and (not t.marks_expire or now < t.marks_until):
+    # As in `settle`: what ends in a tick stays until that is over.
+    if e.marks & OPENER_SEEN and (not t.marks_expire or tick_of(now) <= tick_of(t.marks_until)):
         if t.marks_expire:
             arm(&t.wheel, &t.slab, slot, t.marks_until)
         return
