@@ -1,21 +1,16 @@
-"""The command line (SPEC 10). ``__main__`` runs it as a process: signals, exit statuses, one line for an error.
-
-Whatever takes long to import is imported by the command that needs it.
-"""
+"""``sgfast replay`` (SPEC 10)."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from sgfast import __version__
-from sgfast.capture.names import printable
-from sgfast.errors import OutputError
+from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, Form, format_option, quiet_option, vpc_option
+from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
@@ -23,47 +18,11 @@ if TYPE_CHECKING:
     from sgfast.output import Output
     from sgfast.replaying import ReplayResult
 
-EXIT_FAIL_ON = 1
-EXIT_BAD = 2
-EXIT_DAMAGED = 3
 
-_vpc_option = click.option(
-    "--vpc",
-    metavar="NAME",
-    help="The VPC the packets' addresses belong to; its peers are seen, too. Default: all VPCs at once.",
-)
-_format_option = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Of the report: for people or for programs.",
-)
-
-
-@click.group("sgfast", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="sgfast", message="%(prog)s %(version)s", help="Print the version.")
-def main() -> None:
-    """Security groups as a packet-matching engine: what would these rules do to this traffic?
-
-    \b
-    Exit status:
-      0    done
-      1    --fail-on matched
-      2    wrong usage or policy, unreadable input, unwritable output
-      3    a capture is damaged part way; what came before is reported
-      130  interrupted
-      141  whoever read the output went away; other signals: 128 + number
-
-    SGFAST_DEBUG_TRACEBACK=1 shows where an internal error happened.
-    """
-
-
-@main.command(short_help="Hold captures against a policy.")
+@click.command(short_help="Hold captures against a policy.")
 @click.argument("policy")
 @click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True)
-@_vpc_option
+@vpc_option
 @click.option(
     "--mode",
     type=click.Choice(["causal", "verbatim"]),
@@ -90,7 +49,7 @@ def main() -> None:
 )
 @click.option("--verdicts", metavar="FILE", help="Write one JSON object a line for each packet.")
 @click.option("--connections", metavar="FILE", help="Write one JSON object a line for each connection, as it ends.")
-@_format_option
+@format_option()
 @click.option(
     "--jobs",
     type=click.IntRange(1, 64),
@@ -109,6 +68,7 @@ def main() -> None:
     show_default=True,
     help="reference: the slow, obvious model, for comparison.",
 )
+@quiet_option
 @click.pass_context
 def replay(
     context: click.Context,
@@ -122,10 +82,11 @@ def replay(
     midstream: Midstream,
     verdicts: str | None,
     connections: str | None,
-    form: Literal["text", "json"],
+    form: Form,
     jobs: int,
     fail_on: str | None,
     engine: Literal["fast", "reference"],
+    quiet: bool,
 ) -> None:
     """Hold captures against a policy: what would its security groups do to this traffic?
 
@@ -158,7 +119,7 @@ def replay(
         state_output = None if snapshot is None else stack.enter_context(open_output(snapshot))
         result = _replay(
             policy, captures, changes, resume, state_output, packet_output, flow_output, report_name, mode, midstream,
-            vpc, engine, jobs,
+            vpc, engine, jobs, quiet,
         )  # fmt: skip
         raise_arrived()
         outputs = [output for output in (packet_output, flow_output, state_output) if output is not None]
@@ -167,7 +128,7 @@ def replay(
         for output in outputs:
             output.publish()
 
-    _print_report(result, form, report_name)
+    _print_report(result, form, report_name, quiet)
     if result.damaged is not None:
         context.exit(EXIT_DAMAGED)
     if fail_on == "denied" and result.verdicts["deny"]:
@@ -188,16 +149,17 @@ def _replay(
     vpc: str | None,
     engine: Literal["fast", "reference"],
     jobs: int,
+    quiet: bool,
 ) -> ReplayResult:
     from sgfast.replaying import replay as run_replay
     from sgfast.report.lines import ConnectionLines, VerdictLines
     from sgfast.report.progress import ProgressBar
 
     # Lines that scroll by on a terminal, and a bar that is drawn over them, do not go together.
-    lines_on_screen = report_name == "standard error" and _is_terminal(sys.stdout)
+    lines_on_screen = report_name == "standard error" and is_terminal(sys.stdout)
     with ExitStack() as stack:
         bar = None
-        if _is_terminal(sys.stderr) and not lines_on_screen:
+        if is_terminal(sys.stderr) and not lines_on_screen and not quiet:
             bar = stack.enter_context(closing(ProgressBar(captures)))
 
         def progress(packets: int, nbytes: int) -> None:
@@ -222,110 +184,21 @@ def _replay(
         )
 
 
-def _print_report(result: ReplayResult, form: Literal["text", "json"], name: str) -> None:
+def _print_report(result: ReplayResult, form: Form, name: str, quiet: bool) -> None:
     stream = sys.stderr if name == "standard error" else sys.stdout
     if form == "json":
         from sgfast.report.summary import summary
 
-        text = _json(summary(result))
+        text = to_json(summary(result))
     else:
         from sgfast.report.text import text_report
 
-        width = shutil.get_terminal_size().columns if _is_terminal(stream) else 80
-        text = text_report(result, width=width, colour=_is_colourful(stream))
+        width = shutil.get_terminal_size().columns if is_terminal(stream) else 80
+        text = text_report(result, width=width, colour=is_colourful(stream))
     # The report tells of warnings and damage: on one screen once is enough.
-    if stream is not sys.stderr and not (form == "text" and _is_terminal(stream) and _is_terminal(sys.stderr)):
-        _warn(result.warnings)
+    if stream is not sys.stderr and not (form == "text" and is_terminal(stream) and is_terminal(sys.stderr)):
+        if not quiet:
+            warn(result.warnings)
         if result.damaged is not None:
-            _say(str(result.damaged))
-    _print(text, stream, name)
-
-
-@main.command(short_help="Validate a policy and say what it compiles to.")
-@click.argument("policy")
-@_vpc_option
-@_format_option
-def check(policy: str, vpc: str | None, form: Literal["text", "json"]) -> None:
-    """Validate and compile a policy, and say what it compiled to.
-
-    POLICY may be "-", standard input. What is wrong with it is said with file and line, and the exit status is 2.
-    """
-    from sgfast.policy.document import load_policy
-    from sgfast.report.check import check_summary, compile_for_check
-
-    loaded = load_policy(policy)
-    compiled, warnings = compile_for_check(loaded, vpc)
-    found = check_summary(compiled, warnings)
-    _warn(warnings)
-    if form == "json":
-        text = _json(found)
-    else:
-        from sgfast.report.text import check_text
-
-        text = check_text(loaded.origin, found, colour=_is_colourful(sys.stdout))
-    _print(text, sys.stdout, "standard output")
-
-
-@main.command(short_help="Print a template's rules as YAML, or the templates' names.")
-@click.argument("name", required=False)
-@click.option("--list", "list_names", is_flag=True, help="Print the templates' names.")
-def template(name: str | None, list_names: bool) -> None:
-    """Print a template's rules as YAML, or without NAME what templates there are."""
-    from sgfast.policy.model import DEFAULT_GROUP
-    from sgfast.policy.templates import TEMPLATES, template_document
-
-    if name is None or list_names:
-        text = "".join(f"{known}\n" for known in (*TEMPLATES, DEFAULT_GROUP))
-    else:
-        text = template_document(name)
-    _print(text, sys.stdout, "standard output")
-
-
-# Printing ------------------------------------------------------------------------------------------------------------
-
-
-def _json(value: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(value, indent=2) + "\n"
-
-
-def _print(text: str, stream: Any, name: str) -> None:
-    """OutputError if it cannot be written, BrokenPipeError if nobody reads it."""
-    if stream is None:
-        raise OutputError(f"{name}: is closed")
-    try:
-        stream.write(text)
-        stream.flush()
-    except BrokenPipeError:
-        raise
-    except UnicodeEncodeError:
-        _print(text.encode("ascii", "backslashreplace").decode("ascii"), stream, name)
-    except (OSError, ValueError) as error:
-        cause = getattr(error, "strerror", None) or error
-        raise OutputError(f"{name}: cannot be written: {cause}") from error
-
-
-def _say(message: str) -> None:
-    """One line on standard error; that it cannot be written is no error."""
-    if sys.stderr is not None:
-        try:
-            print(f"sgfast: {printable(message)}", file=sys.stderr, flush=True)
-        except (OSError, ValueError):
-            return
-
-
-def _warn(warnings: list[str] | tuple[str, ...]) -> None:
-    for warning in warnings:
-        _say(f"warning: {warning}")
-
-
-def _is_terminal(stream: Any) -> bool:
-    try:
-        return stream is not None and bool(stream.isatty())
-    except ValueError:
-        return False
-
-
-def _is_colourful(stream: Any) -> bool:
-    return _is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+            say(str(result.damaged))
+    print_text(text, stream, name)

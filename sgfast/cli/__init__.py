@@ -1,0 +1,36 @@
+"""The command line (SPEC 10), a module a command. ``__main__`` runs it as a process: signals, exit statuses, one line
+for an error.
+
+Whatever takes long to import is imported by the command that needs it, when it runs.
+"""
+
+from __future__ import annotations
+
+import click
+
+from sgfast import __version__
+from sgfast.cli.check import check
+from sgfast.cli.replay import replay
+from sgfast.cli.template import template
+
+
+@click.group("sgfast", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="sgfast", message="%(prog)s %(version)s", help="Print the version.")
+def main() -> None:
+    """Security groups as a packet-matching engine: what would these rules do to this traffic?
+
+    \b
+    Exit status:
+      0    done
+      1    --fail-on matched
+      2    wrong usage or policy, unreadable input, unwritable output
+      3    a capture is damaged part way; what came before is reported
+      130  interrupted
+      141  whoever read the output went away; other signals: 128 + number
+
+    SGFAST_DEBUG_TRACEBACK=1 shows where an internal error happened.
+    """
+
+
+for command in (replay, check, template):
+    main.add_command(command)

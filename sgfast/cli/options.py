@@ -1,0 +1,45 @@
+"""Options and exit statuses that several commands share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import click
+
+EXIT_FAIL_ON = 1
+EXIT_BAD = 2
+EXIT_DAMAGED = 3
+
+Form = Literal["text", "json"]
+
+vpc_option = click.option(
+    "--vpc",
+    metavar="NAME",
+    help="The VPC the packets' addresses belong to; its peers are seen, too. Default: all VPCs at once.",
+)
+quiet_option = click.option(
+    "--quiet", "-q", is_flag=True, help="Neither progress nor warnings on standard error; the report has them."
+)
+
+
+def format_option(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--format`` text, json or one of ``more``, and ``--json``, short for the second: the command gets ``form``."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def run(*arguments: Any, form: str | None, as_json: bool, **options: Any) -> Any:
+            if as_json and form not in (None, "json"):
+                raise click.UsageError(f"--json is short for --format json, and does not go with --format {form}")
+            return command(*arguments, form="json" if as_json else form or "text", **options)
+
+        run = click.option("--json", "as_json", is_flag=True, help="Short for --format json.")(run)
+        return click.option(
+            "--format",
+            "form",
+            type=click.Choice(["text", "json", *more]),
+            help="Of the report: text (the default) for people, json for programs.",
+        )(run)
+
+    return add

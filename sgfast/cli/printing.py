@@ -1,0 +1,57 @@
+"""What a command says: data on standard output, everything else on standard error (SPEC 10.1)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from sgfast.capture.names import printable
+from sgfast.errors import OutputError
+
+
+def to_json(value: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(value, indent=2) + "\n"
+
+
+def print_text(text: str, stream: Any, name: str) -> None:
+    """OutputError if it cannot be written, BrokenPipeError if nobody reads it."""
+    if stream is None:
+        raise OutputError(f"{name}: is closed")
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except UnicodeEncodeError:
+        print_text(text.encode("ascii", "backslashreplace").decode("ascii"), stream, name)
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise OutputError(f"{name}: cannot be written: {cause}") from error
+
+
+def say(message: str) -> None:
+    """One line on standard error; that it cannot be written is no error."""
+    if sys.stderr is not None:
+        try:
+            print(f"sgfast: {printable(message)}", file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            return
+
+
+def warn(warnings: list[str] | tuple[str, ...]) -> None:
+    for warning in warnings:
+        say(f"warning: {warning}")
+
+
+def is_terminal(stream: Any) -> bool:
+    try:
+        return stream is not None and bool(stream.isatty())
+    except ValueError:
+        return False
+
+
+def is_colourful(stream: Any) -> bool:
+    return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
