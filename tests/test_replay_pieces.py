@@ -6,14 +6,16 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from test_capture_writers import pcap_head
 
+from sgfast import FrameBatch
 from sgfast.capture import open_capture
-from sgfast.replaying import ReplayResult, replay
-from sgfast.report.lines import ConnectionLines
+from sgfast.replaying import Names, ReplayResult, replay
+from sgfast.report.lines import ConnectionLines, VerdictLines
 
 PCAPS = Path(__file__).parent.parent / "pcaps"
 POLICY, CAPTURE = PCAPS / "shop.yaml", PCAPS / "shop.pcap"
@@ -29,7 +31,7 @@ def found(result: ReplayResult) -> list[object]:
 def records() -> tuple[bytes, list[bytes]]:
     """The capture's file header and its records."""
     data = CAPTURE.read_bytes()
-    assert data[:4] == bytes.fromhex("4d3cb2a1")      # nanoseconds, little-endian
+    assert data[:4] == bytes.fromhex("4d3cb2a1")  # nanoseconds, little-endian
     parts, at = [], 24
     while at < len(data):
         size = 16 + int.from_bytes(data[at + 8 : at + 12], "little")
@@ -86,3 +88,25 @@ def test_microseconds_instead_of_nanoseconds_change_no_verdict(tmp_path: Path) -
     with open_capture(str(coarse)) as reader:
         assert reader.format == "pcap"
     assert found(replay(POLICY, [coarse]))[:6] == found(replay(POLICY, [CAPTURE]))[:6]
+
+
+def test_several_sinks_are_told_the_same_and_frames_come_with_their_rows() -> None:
+    first: list[bytes] = []
+    second: list[bytes] = []
+
+    class Frames:
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, int]] = []
+
+        def begin(self, names: Names) -> None: ...
+
+        def write(self, batch: FrameBatch, first: int, headers: Any, results: Any) -> None:
+            frames = list(batch)[first : first + len(results)]
+            assert len(frames) == len(headers) == len(results)
+            self.seen += [(time_ns, wire) for time_ns, _, wire, _ in frames]
+            assert [(int(row["time_ns"]), int(row["wire"])) for row in headers] == self.seen[-len(frames) :]
+
+    frames = Frames()
+    sinks = [VerdictLines(first.append), VerdictLines(second.append)]
+    result = replay(POLICY, CAPTURE, changes=PCAPS / "shop.changes.yaml", packets=sinks, frames=frames)
+    assert first == second and len(frames.seen) == result.packets == b"".join(first).count(b"\n")

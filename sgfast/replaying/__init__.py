@@ -14,7 +14,7 @@ import stat
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 from sgfast.capture import open_capture
 from sgfast.capture.names import printable
@@ -34,11 +34,13 @@ from sgfast.replaying.results import (
     CutConnection,
     Denied,
     FlowSink,
+    FrameSink,
     Names,
     PacketSink,
     ReplayResult,
     RuleHits,
     Service,
+    Sinks,
     Unanswered,
 )
 from sgfast.replaying.slow import ReferenceRunner
@@ -49,6 +51,7 @@ __all__ = [
     "CutConnection",
     "Denied",
     "FlowSink",
+    "FrameSink",
     "Names",
     "PacketSink",
     "ReplayResult",
@@ -59,6 +62,9 @@ __all__ = [
 ]
 
 
+Sink = TypeVar("Sink", PacketSink, FrameSink, FlowSink)
+
+
 def replay(
     policy: Policy | str | os.PathLike[str],
     captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
@@ -67,8 +73,9 @@ def replay(
     midstream: Midstream = "infer",
     vpc: str | None = None,
     engine: Literal["fast", "reference"] = "fast",
-    packets: PacketSink | None = None,
-    flows: FlowSink | None = None,
+    packets: PacketSink | Sequence[PacketSink] | None = None,
+    frames: FrameSink | Sequence[FrameSink] | None = None,
+    flows: FlowSink | Sequence[FlowSink] | None = None,
     progress: Callable[[int, int], None] | None = None,
     changes: ChangeFile | str | os.PathLike[str] | None = None,
     resume: str | os.PathLike[str] | None = None,
@@ -77,10 +84,11 @@ def replay(
 ) -> ReplayResult:
     """Judges every packet of ``captures`` (a path, or several), one replay in the order given; ``-`` is standard input.
 
-    ``engine="reference"`` runs the slow model instead, which knows no connection report and no snapshots. ``progress``
-    is called with (packets, bytes read) so far, all captures together, now and then. Damage part way ends the replay
-    there: what came before is in the result. ``changes``: a change file (SPEC 9.5), or its path; it is checked whole
-    before any packet is judged.
+    ``packets``, ``frames``, ``flows``: a sink, or several, for every packet's result, for packets with their results,
+    and for connections. ``engine="reference"`` runs the slow model instead, which knows no connection report and no
+    snapshots. ``progress`` is called with (packets, bytes read) so far, all captures together, now and then. Damage
+    part way ends the replay there: what came before is in the result. ``changes``: a change file (SPEC 9.5), or its
+    path; it is checked whole before any packet is judged.
 
     ``snapshot``: where to save the state after the last packet; ``flows`` then gets no connections that still live:
     whoever goes on tells of them. ``resume``: such a state to go on from, as if these
@@ -99,27 +107,28 @@ def replay(
     elif not (changes is None or isinstance(changes, ChangeFile)):
         raise TypeError(f"changes is a change file or its path, not {changes!r:.80}")
     paths = tuple(os.fsdecode(path) for path in captures)
+    sinks = Sinks(_several(packets), _several(frames), _several(flows))
     earlier = Earlier()
     runner: FastRunner | ReferenceRunner
     if engine == "fast":
         if resume is None:
             made = Engine(
-                policy, mode=mode, midstream=midstream, vpc=vpc, keep_flows=flows is not None, reporting=True,
+                policy, mode=mode, midstream=midstream, vpc=vpc, keep_flows=bool(sinks.flows), reporting=True,
                 jobs=jobs,
             )  # fmt: skip
         else:
             made, earlier = go_on(
-                resume, policy, mode=mode, midstream=midstream, vpc=vpc, flows=flows is not None, jobs=jobs
+                resume, policy, mode=mode, midstream=midstream, vpc=vpc, flows=bool(sinks.flows), jobs=jobs
             )
-        runner = FastRunner(made, packets, flows)
+        runner = FastRunner(made, sinks)
     elif engine == "reference":
-        if flows is not None:
+        if sinks.flows:
             raise ValueError("the reference model makes no connection report: use the fast engine")
         if resume is not None or snapshot is not None:
             raise ValueError("the reference model has no snapshots: use the fast engine")
         if jobs != 1:
             raise ValueError("the reference model judges alone: use the fast engine for jobs")
-        runner = ReferenceRunner(policy, mode, midstream, vpc, packets)
+        runner = ReferenceRunner(policy, mode, midstream, vpc, sinks)
     else:
         raise ValueError(f"engine is 'fast' or 'reference', not {engine!r}")
 
@@ -154,6 +163,12 @@ def replay(
     result.elapsed_seconds = time.perf_counter() - began
     runner.fill(result)
     return result
+
+
+def _several(sinks: Sink | Sequence[Sink] | None) -> tuple[Sink, ...]:
+    if sinks is None:
+        return ()
+    return tuple(sinks) if isinstance(sinks, Sequence) else (sinks,)
 
 
 def _can_be_tried(path: str) -> bool:

@@ -18,13 +18,12 @@ from sgfast.replaying.results import (
     ChangeDone,
     CutConnection,
     Denied,
-    FlowSink,
     Names,
-    PacketSink,
     ReplayResult,
     Rows,
     RuleHits,
     Service,
+    Sinks,
     Unanswered,
     count,
     warn_of_fragments,
@@ -39,11 +38,10 @@ _OUTCOMES: tuple[Literal["never", "back", "denied"], ...] = ("never", "back", "d
 
 
 class FastRunner:
-    def __init__(self, engine: Engine, packets: PacketSink | None, flows: FlowSink | None) -> None:
-        """``engine``: one that reports, and keeps flows if there are ``flows``."""
+    def __init__(self, engine: Engine, sinks: Sinks) -> None:
+        """``engine``: one that reports, and keeps flows if there are sinks for them."""
         self.engine = engine
-        self.packets = packets
-        self.flows = flows
+        self.sinks = sinks
         self.headers: Rows | None = None
         self.results: Rows | None = None
         self._begin_sinks()
@@ -55,9 +53,7 @@ class FastRunner:
             [rule.id for rule in compiled.rules],
             self.engine.dataplane.counters["packets"],
         )
-        for sink in (self.packets, self.flows):
-            if sink is not None:
-                sink.begin(names)
+        self.sinks.begin(names)
 
     @property
     def packets_judged(self) -> int:
@@ -69,16 +65,16 @@ class FastRunner:
 
     def process(self, batch: FrameBatch, first: int, number: int) -> None:
         plane = self.engine.dataplane
-        if self.packets is None:
+        if not self.sinks.want_packets:
             plane.process_frames(batch, first=first, number=number)
         else:
             if self.headers is None or self.results is None or len(self.headers) < len(batch):
                 self.headers = np.zeros(batch.capacity, dtype=HEADER_DTYPE)
                 self.results = np.zeros(batch.capacity, dtype=RESULT_DTYPE)
             plane.process_frames(batch, self.results, self.headers, first, number)
-            self.packets.write(self.headers[:number], self.results[:number])
-        if self.flows is not None:
-            self.flows.write(plane.take_flows())
+            self.sinks.write_packets(batch, first, self.headers[:number], self.results[:number])
+        if self.sinks.flows:
+            self.sinks.write_flows(plane.take_flows())
 
     def apply(self, change: TimedChange) -> ChangeDone:
         number = self.engine.dataplane.counters["changes"]
@@ -86,9 +82,9 @@ class FastRunner:
         done = ChangeDone(
             change.at_ns, change.text, applied.disconnected, 0, 0, 0, number=number if applied.disconnected else -1
         )
-        if self.flows is not None:
+        if self.sinks.flows:
             # What ended with the change still bears the names from before it.
-            self.flows.write(self.engine.dataplane.take_flows())
+            self.sinks.write_flows(self.engine.dataplane.take_flows())
         self._begin_sinks()
         return done
 
@@ -98,10 +94,10 @@ class FastRunner:
         done = False
         while not done:
             done = plane.finish(most=FLOWS_AT_ONCE)
-            if self.flows is not None:
+            if self.sinks.flows:
                 flows = plane.take_flows()
                 if not goes_on:
-                    self.flows.write(flows)
+                    self.sinks.write_flows(flows)
 
     def fill(self, result: ReplayResult) -> None:
         engine, plane = self.engine, self.engine.dataplane

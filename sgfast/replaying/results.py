@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from numpy.typing import NDArray
 
 from sgfast.capture import Damage
+from sgfast.core.frames import FrameBatch
 from sgfast.engine import Midstream, Mode
 from sgfast.policy.model import Policy, Rule
 
@@ -42,12 +43,48 @@ class PacketSink(Protocol):
     def write(self, headers: Rows, results: Rows) -> None: ...
 
 
+class FrameSink(Protocol):
+    """Takes what a ``PacketSink`` does, and the packets: frames of ``batch`` from ``first`` on, one for each row."""
+
+    def begin(self, names: Names) -> None: ...
+
+    def write(self, batch: FrameBatch, first: int, headers: Rows, results: Rows) -> None: ...
+
+
 class FlowSink(Protocol):
     """Takes every connection and denied attempt once it ended (FLOW_DTYPE)."""
 
     def begin(self, names: Names) -> None: ...
 
     def write(self, flows: Rows) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sinks:
+    """Who wants to know what of a replay; all of them are told in the order given."""
+
+    packets: tuple[PacketSink, ...] = ()
+    frames: tuple[FrameSink, ...] = ()
+    flows: tuple[FlowSink, ...] = ()
+
+    @property
+    def want_packets(self) -> bool:
+        return bool(self.packets or self.frames)
+
+    def begin(self, names: Names) -> None:
+        sinks: list[PacketSink | FrameSink | FlowSink] = [*self.packets, *self.frames, *self.flows]
+        for sink in sinks:
+            sink.begin(names)
+
+    def write_packets(self, batch: FrameBatch, first: int, headers: Rows, results: Rows) -> None:
+        for sink in self.packets:
+            sink.write(headers, results)
+        for frame_sink in self.frames:
+            frame_sink.write(batch, first, headers, results)
+
+    def write_flows(self, flows: Rows) -> None:
+        for sink in self.flows:
+            sink.write(flows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from sgfast.reference import PacketVerdict, ReferenceEngine, SideVerdict
 from sgfast.replaying.results import (
     ChangeDone,
     Names,
-    PacketSink,
     ReplayResult,
     RuleHits,
+    Sinks,
     warn_of_fragments,
     warn_of_time,
 )
@@ -32,11 +32,11 @@ class ReferenceRunner:
     """The reference model behind the same arrays. Slow; it counts totals and rules, but makes no lists."""
 
     def __init__(
-        self, policy: Policy, mode: Mode, midstream: Midstream, vpc: str | None, packets: PacketSink | None
+        self, policy: Policy, mode: Mode, midstream: Midstream, vpc: str | None, sinks: Sinks
     ) -> None:
         self.engine = ReferenceEngine(policy, mode=mode, midstream=midstream, vpc=vpc)
         self.policy = policy
-        self.packets = packets
+        self.sinks = sinks
         self.total_bytes = 0
         #: The earliest and the latest so far.
         self.times: list[int] = []
@@ -54,9 +54,9 @@ class ReferenceRunner:
         self.numbering = numbering
         self.rule_number = numbering.numbers[0]
         self.instance_number = {instance.name: n for n, instance in enumerate(numbering.instances)}
-        if self.packets is not None:
+        if self.sinks.want_packets:
             names = list(self.instance_number), [rule.id for rule in numbering.rules]
-            self.packets.begin(Names(*names, self.packets_judged))
+            self.sinks.begin(Names(*names, self.packets_judged))
 
     @property
     def packets_judged(self) -> int:
@@ -83,10 +83,10 @@ class ReferenceRunner:
             verdict = self.engine.process_frame(time_ns, data, wire_length=wire, link_type=link_type)
             self._count(verdict, wire)
             self.times = [min([time_ns, *self.times]), max([time_ns, *self.times])]
-            if self.packets is not None:
+            if self.sinks.want_packets:
                 self._spell(verdict, time_ns, wire, headers[n], results[n])
-        if self.packets is not None:
-            self.packets.write(headers, results)
+        if self.sinks.want_packets:
+            self.sinks.write_packets(batch, first, headers, results)
 
     def finish(self, *, goes_on: bool) -> None:
         pass
