@@ -67,6 +67,12 @@ def _invoke(arguments: list[str]) -> int:
 
     from sgfast.cli import main as group
 
+    if "_SGFAST_COMPLETE" in os.environ:
+        from sgfast.cli.completion import answer
+
+        completed = answer(group)
+        if completed is not None:
+            return completed
     # Not group.main(): it has its own idea of interrupts, closed pipes and exit statuses.
     try:
         with group.make_context("sgfast", arguments) as context:

@@ -6,12 +6,12 @@ import sys
 
 import click
 
-from sgfast.cli.options import Form, format_option, vpc_option
+from sgfast.cli.options import FILE, Form, format_option, vpc_option
 from sgfast.cli.printing import is_colourful, print_text, to_json, warn
 
 
 @click.command(short_help="Validate a policy and say what it compiles to.")
-@click.argument("policy")
+@click.argument("policy", type=FILE)
 @vpc_option
 @format_option()
 def check(policy: str, vpc: str | None, form: Form) -> None:

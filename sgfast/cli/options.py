@@ -7,12 +7,25 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import click
+from click.shell_completion import CompletionItem
 
 EXIT_FAIL_ON = 1
 EXIT_BAD = 2
 EXIT_DAMAGED = 3
 
 Form = Literal["text", "json"]
+
+
+class FileName(click.types.StringParamType):
+    """A path, as it is: whoever opens it says what is wrong with it. Shells complete it as one."""
+
+    name = "file"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+
+FILE = FileName()
 
 vpc_option = click.option(
     "--vpc",

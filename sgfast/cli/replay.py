@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, Form, format_option, quiet_option, vpc_option
+from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, Form, format_option, quiet_option, vpc_option
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.signals import raise_arrived
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Hold captures against a policy.")
-@click.argument("policy")
-@click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True)
+@click.argument("policy", type=FILE)
+@click.argument("captures", type=FILE, metavar="CAPTURE...", nargs=-1, required=True)
 @vpc_option
 @click.option(
     "--mode",

@@ -1,0 +1,37 @@
+"""``sgfast completion``, and what the script it prints asks for."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+from click.shell_completion import get_completion_class, shell_complete
+
+from sgfast.cli.printing import print_text
+
+#: What the script sets when it asks: the shell, ``_complete``.
+VARIABLE = "_SGFAST_COMPLETE"
+
+
+@click.command(short_help="Print a script that completes sgfast's commands and options.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print a script that lets a shell complete sgfast's commands, options and their values.
+
+    \b
+    Examples:
+      source <(sgfast completion bash)          in ~/.bashrc
+      source <(sgfast completion zsh)           in ~/.zshrc
+      sgfast completion fish > ~/.config/fish/completions/sgfast.fish
+    """
+    found = get_completion_class(shell)
+    assert found is not None
+    print_text(found(context.find_root().command, {}, "sgfast", VARIABLE).source(), sys.stdout, "standard output")
+
+
+def answer(group: click.Group) -> int | None:
+    """The exit status if a shell asked for completions, which are printed; else None."""
+    asked = os.environ.get(VARIABLE)
+    return None if asked is None else shell_complete(group, {}, "sgfast", VARIABLE, asked)
