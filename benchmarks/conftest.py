@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import textwrap
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 import ratios
 import report
-from measure import Results, load_average, machine, python_packages, software, table
+from measure import Results, command_line, load_average, machine, python_packages, software, table
 from workload import Capture, Family, Workload, make_capture, make_policy
 from yardsticks import Loops, Missing, meters
 from yardsticks.dpdk import Dpdk
@@ -197,7 +196,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         "software": {"sgfast": software(), **versions},
         "load_average": [load, load_average()],
         "seconds": time.monotonic() - began,
-        "command": f"pytest {shlex.join(config.invocation_params.args)}",
+        "command": command_line("pytest", config.invocation_params.args),
         "options": options,
     }
     head = [

@@ -10,11 +10,12 @@ import copy
 import os
 import platform
 import re
+import shlex
 import statistics
 import subprocess
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -293,6 +294,16 @@ def machine() -> str:
 
 def software() -> str:
     return f"sgfast {__version__}{_commit()}, {platform.python_implementation()} {platform.python_version()}"
+
+
+def command_line(program: str, arguments: Sequence[str]) -> str:
+    """As it was typed, apart from where results go: that is a matter of the machine."""
+    kept = [
+        argument
+        for before, argument in zip(("", *arguments), arguments, strict=False)
+        if "--results" not in (before, argument) and not argument.startswith("--results=")
+    ]
+    return shlex.join([*shlex.split(program), *kept])
 
 
 def python_packages() -> dict[str, str]:

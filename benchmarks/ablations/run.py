@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 BENCHMARKS = HERE.parent
 sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS.parent / "tests")]
 
-from measure import Spread, load_average, machine, number, software  # noqa: E402
+from measure import Spread, command_line, load_average, machine, number, software  # noqa: E402
 from workload import WORKLOADS, Capture, make_capture, make_policy  # noqa: E402
 from workshop import Edit, Failure, Workshop, all_applied, status_of  # noqa: E402
 
@@ -201,7 +200,7 @@ def facts(options: argparse.Namespace, load: float, seconds: float) -> dict[str,
         "software": software(),
         "load_average": [load, load_average()],
         "seconds": seconds,
-        "command": f"python benchmarks/ablations/run.py {shlex.join(sys.argv[1:])}".rstrip(),
+        "command": command_line("python benchmarks/ablations/run.py", sys.argv[1:]),
         "options": {name: getattr(options, name) for name in ("packets", "instances", "rounds", "seed", "as_built")},
     }
 
