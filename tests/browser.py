@@ -25,7 +25,7 @@ class Browser:
     def __init__(self, profile: Path) -> None:
         assert CHROMIUM is not None
         (read, self._to), (self._from, write) = os.pipe(), os.pipe()
-        # Chromium reads commands from descriptor 3 and answers on 4; the shell puts them there, out of each other's way.
+        # Chromium reads commands from descriptor 3 and answers on 4: the shell puts them there.
         from_us, to_us = (fcntl.fcntl(descriptor, fcntl.F_DUPFD, 20) for descriptor in (read, write))
         script = f'exec {CHROMIUM} "$@" 3<&{from_us} 4>&{to_us} {from_us}<&- {to_us}>&-'
         options = (
@@ -85,7 +85,8 @@ class Browser:
 
     def open(self, address: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         """Loads a page afresh, even where only what follows # differs."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
+        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.call("Emulation.setDeviceMetricsOverride", **screen)
         self.media("screen", dark=dark)
         self._load("about:blank")
         self._events.clear()

@@ -25,7 +25,7 @@ class Lane:
 LANES = (
     Lane("Allowed", "allow", ("allow",)),
     Lane("Denied", "deny", ("deny",)),
-    Lane("Denied after a change cut the connection", "cut", ("disconnected",)),
+    Lane("Denied after a cut", "cut", ("disconnected",)),
     Lane("Moot", "moot", ("moot",)),
     Lane("Not judged", "other", ("out-of-scope", "local", "exempt", "not-ip")),
 )
@@ -63,19 +63,19 @@ def chart(timeline: Timeline, changes: Sequence[ChangeDone]) -> Markup:
         if timeline.first_ns <= change.at_ns <= timeline.first_ns + length_ns
     ]
     top = _FLAGS_HEIGHT if marked else 0
-    parts = []
-    bottom = top
-    for lane, counts in lanes:
-        parts += _lane(lane, counts, bottom)
-        bottom += _LABEL_HEIGHT + _BARS_HEIGHT + _GAP
-    bottom -= _GAP
-    parts += _flags(marked, bottom)
+    height = _LABEL_HEIGHT + _BARS_HEIGHT + _GAP
+    bottom = top + len(lanes) * height - _GAP
+    # Lines first: words lie above them.
+    parts = _flags(marked, bottom)
+    for n, (lane, counts) in enumerate(lanes):
+        parts += _lane(lane, counts, top + n * height)
     parts += _axis(length_ns, bottom)
     described = f"Packets over time, from {instant(timeline.first_ns)} UTC, by what became of them"
     if marked:
         described += f", and {plural(len(marked), 'change')} of the policy"
-    height = bottom + _AXIS_HEIGHT
-    return tag("svg", *parts, class_="chart", role="img", aria_label=described, width="100%", height=height)
+    return tag(
+        "svg", *parts, class_="chart", role="img", aria_label=described, width="100%", height=bottom + _AXIS_HEIGHT
+    )
 
 
 def _lane(lane: Lane, counts: NDArray[np.int64], top: int) -> list[Markup]:
@@ -111,7 +111,7 @@ def _flags(marked: Sequence[tuple[int, float]], bottom: int) -> list[Markup]:
             together.append([(number, place)])
     for flags in together:
         first, last, place = flags[0][0], flags[-1][0], flags[0][1]
-        words = str(first) if first == last else f"{first}–{last}"
+        words = str(first) if first == last else f"{first}-{last}"
         anchor = "start" if place < 0.03 else "end" if place > 0.97 else "middle"
         parts.append(tag("text", f"▾ {words}", class_="flag", x=_percent(place), y=14, text_anchor=anchor))
     return parts
@@ -127,10 +127,10 @@ def _axis(length_ns: int, top: int) -> list[Markup]:
     parts = []
     for n in range(int(length / step) + 1):
         place = n * step / length
-        if 0 < n and place > 0.96:
+        if n > 0 and place > 0.96:
             continue
         at = _percent(place)
-        words = "0" if n == 0 else _time_words(n * step, step)
+        words = _time_words(n * step, step)
         parts.append(tag("line", class_="tick", x1=at, x2=at, y1=top, y2=top + 5))
         parts.append(tag("text", words, class_="tick", x=at, y=top + 19, text_anchor="middle" if n else "start"))
     return parts

@@ -7,8 +7,8 @@ from typing import Any
 
 from sgfast.capture.names import printable
 
-#: Elements without an end tag.
-_VOID = frozenset({"br", "input", "line", "meta", "path", "rect"})
+#: Elements without an end tag. Those of SVG all have one.
+_VOID = frozenset({"br", "hr", "input", "meta"})
 
 #: Characters of one piece of text, at most.
 LONGEST = 600

@@ -27,6 +27,10 @@
   // Tables
   const tables = new Map();
 
+  // Rows that are shown before "Show all"; with no more than that, there is nothing to look for either.
+  const FIRST = 20;
+  const FEW = 6;
+
   class Table {
     constructor(table) {
       this.key = table.dataset.table;
@@ -42,10 +46,14 @@
       }
       this.input = element("input", { type: "search", autocomplete: "off", spellcheck: false });
       this.output = element("output", {});
-      const tools = element("div", { className: "tools" }, element("label", {}, "Filter", this.input), this.output);
+      this.tools = element("div", { className: "tools" }, element("label", {}, "Filter", this.input), this.output);
       this.input.setAttribute("aria-label", `Filter: ${table.caption.textContent}`);
       this.input.addEventListener("input", () => { this.show(); this.tell(); });
-      table.before(tools);
+      this.all = element("button", { type: "button", className: "all" });
+      this.whole = false;
+      this.all.addEventListener("click", () => { this.whole = true; this.show(); });
+      table.before(this.tools);
+      table.after(this.all);
       this.show();
     }
 
@@ -92,9 +100,13 @@
       for (const { row, text } of rows) {
         row.hidden = !words.every((word) => text.includes(word));
         shown += !row.hidden;
+        row.classList.toggle("beyond", !this.whole && shown > FIRST);
       }
       this.body.append(...rows.map(({ row }) => row));
       const all = this.rows.length === 1 ? "1 row" : `${this.rows.length} rows`;
+      this.all.textContent = `Show all ${shown}`;
+      this.all.hidden = this.whole || shown <= FIRST;
+      this.tools.hidden = this.rows.length < FEW && !this.input.value;
       this.output.textContent = shown === this.rows.length ? all : `${shown} of ${all}`;
     }
 

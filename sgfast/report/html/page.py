@@ -42,6 +42,11 @@ _SHARE_NOTES = {
     "moot": "follow a denied opener",
     "other": "not between instances, exempt, or no IP",
 }
+#: What the navigation calls the sections.
+_SHORT = {
+    "broken": "Would break", "timeline": "Over time", "changes": "Changes", "denied": "Denied", "rules": "Rules hit",
+    "unused": "Never hit", "services": "Not served", "verdicts": "Verdicts", "about": "About",
+}  # fmt: skip
 _BECAUSE = {
     "no-rule": "no rule lets {them} through",
     "deny-rule": "a deny rule stops {them}",
@@ -57,7 +62,7 @@ def html_report(result: ReplayResult, timeline: Timeline | None = None) -> str:
     reasons = Reasons(result.policy)
     style, script = _asset("page.css"), _asset("page.js")
     sections = _sections(result, timeline, reasons)
-    links = (tag("a", name, count_of(count), href=f"#{key}") for key, name, count, _ in sections)
+    links = (tag("a", _SHORT[key], _counted(count), href=f"#{key}") for key, _, count, _ in sections)
     captures = _named(result.captures)
     return Template(_asset("page.html")).substitute(
         policy=text(_security_policy(style, script)),
@@ -77,7 +82,8 @@ def _asset(name: str) -> Markup:
 
 def _security_policy(style: str, script: str) -> str:
     """What a browser may do for the page: run this script and use this style sheet, nothing else."""
-    return f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
+    own = f"style-src {_hash(style)}; script-src {_hash(script)}"
+    return f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
 
 
 def _hash(code: str) -> str:
@@ -143,7 +149,8 @@ def _lede(result: ReplayResult) -> str:
         for kind in result.broken:
             where[kind.service.instance] += kind.connections
             why[kind.reason] += kind.connections
-        parts.append(f"The other end answered them in the capture; these groups deny them, {_places(where)}.")
+        them = "it" if sum(where.values()) == 1 else "them"
+        parts.append(f"The other end answered {them} in the capture; these groups deny {them}: {_places(where)}.")
         causes = [
             (count, _BECAUSE.get(reason, f"they are {reason}").format(them="it" if count == 1 else "them"))
             for reason, count in why.most_common(3)
@@ -161,18 +168,25 @@ def _lede(result: ReplayResult) -> str:
         )
     if result.changes:
         cut = sum(change.disconnected for change in result.changes)
-        back = [change.came_back for change in result.changes]
         parts.append(
             f"{plural(len(result.changes), 'change')} of the policy cut {plural(cut, 'connection') if cut else 'none'}"
-            + (f", of which {grouped(sum(n or 0 for n in back))} came back." if cut and None not in back else ".")
+            + (f"; {_came_back(result)}." if cut and result.engine == "fast" else ".")
         )
     return " ".join(parts)
+
+
+def _came_back(result: ReplayResult) -> str:
+    cuts = [cut for change in result.changes for cut in change.connections]
+    back = sum(change.came_back or 0 for change in result.changes)
+    finished = sum(cut.finished and cut.outcome == "never" for cut in cuts)
+    words = f"{grouped(back) if back else 'none'} came back"
+    return words + (f", {grouped(finished)} had finished before" if finished else "")
 
 
 def _places(where: Counter[str]) -> str:
     places = [f"{grouped(count)} at {name}" for name, count in where.most_common(3)]
     if len(where) == 1:
-        return f"all at {next(iter(where))}"
+        return f"at {next(iter(where))}"
     if len(where) > 3:
         places.append(f"{grouped(sum(where.values()) - sum(n for _, n in where.most_common(3)))} elsewhere")
     return ", ".join(places)
@@ -222,7 +236,7 @@ def _section(key: str, name: str, content: Markup) -> Markup:
     return tag("section", tag("h2", name), content, id=key, aria_label=name)
 
 
-def count_of(count: int | None) -> Markup:
+def _counted(count: int | None) -> Markup:
     return Markup() if count is None else tag("span", grouped(count), class_="count")
 
 
@@ -290,15 +304,16 @@ def _changes(result: ReplayResult, start_ns: int) -> Markup:
     after = sum(change.packets_after or 0 for change in result.changes)
     if after:
         parts.append(_intro(
-            f"The capture knows nothing of the cuts: {plural(after, 'packet')} of cut connections came after them. With "
-            "these changes, they could be retransmissions at most."
+            f"The capture knows nothing of the cuts: {plural(after, 'packet')} of cut connections came after them. "
+            "With these changes, they could be retransmissions at most."
         ))  # fmt: skip
     if result.changes:
         parts.append(changes_table(result.changes, start_ns))
     if any(change.connections for change in result.changes):
         parts += [tag("h3", "Connections cut"), cuts_table(result.changes, start_ns)]
     if result.changes_left:
-        parts.append(tag("p", f"{plural(result.changes_left, 'change')} would come after the last packet.", class_="note"))
+        words = f"{plural(result.changes_left, 'change')} would come after the last packet."
+        parts.append(tag("p", words, class_="note"))
     return joined(*parts)
 
 
@@ -308,7 +323,7 @@ def _denied(result: ReplayResult, reasons: Reasons) -> Markup:
     after_cuts = sum(change.packets_after or 0 for change in result.changes)
     nowhere = result.verdicts["deny"] - after_cuts - sum(kind.packets for kind in result.denied) - result.denied_others
     parts: list[Content] = [
-        _intro("Packets by the filter that stopped them", " (those after a cut are left out)" if after_cuts else "", "."),
+        _intro("Packets by the filter that stopped them" + (" (without those after a cut)." if after_cuts else ".")),
         denied_table(result, reasons),
     ]
     if result.denied_others:

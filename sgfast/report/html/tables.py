@@ -69,7 +69,7 @@ def _bytes(number: int) -> Cell:
 
 def _seconds(time_ns: int | None, start_ns: int) -> Cell:
     if time_ns is None:
-        return Cell("–", 1e300)
+        return Cell("-", 1e300)
     return Cell(f"{(time_ns - start_ns) / 1e9:.3f} s", (time_ns - start_ns) / 1e9)
 
 
@@ -92,7 +92,7 @@ def _service(kind: Denied | Broken) -> Cell:
     return Cell(tag("span", service_name(kind.service), class_="code"))
 
 
-def _filter(kind: Denied | Broken) -> Cell:
+def _where(kind: Denied | Broken) -> Cell:
     return Cell(joined(tag("b", kind.service.instance), " ", tag("span", kind.direction, class_="soft")))
 
 
@@ -115,10 +115,10 @@ def _why(kind: Denied | Broken, reasons: Reasons) -> Cell:
 def broken_table(result: ReplayResult, reasons: Reasons) -> Markup:
     columns = (
         Column("Connections", "connections", True), Column("Service", "service"), Column("Peer", "peer"),
-        Column("Filter", "filter"), Column("Why", "why"),
+        Column("Where", "where"), Column("Why", "why"),
     )  # fmt: skip
     rows = [
-        (_count(kind.connections), _service(kind), _peer(kind), _filter(kind), _why(kind, reasons))
+        (_count(kind.connections), _service(kind), _peer(kind), _where(kind), _why(kind, reasons))
         for kind in result.broken[:MOST_ROWS]
     ]
     left = sum(kind.connections for kind in result.broken[MOST_ROWS:])
@@ -131,10 +131,10 @@ def broken_table(result: ReplayResult, reasons: Reasons) -> Markup:
 def denied_table(result: ReplayResult, reasons: Reasons) -> Markup:
     columns = (
         Column("Packets", "packets", True), Column("Bytes", "bytes", True), Column("Service", "service"),
-        Column("Peer", "peer"), Column("Filter", "filter"), Column("Why", "why"),
+        Column("Peer", "peer"), Column("Where", "where"), Column("Why", "why"),
     )  # fmt: skip
     rows = [
-        (_count(kind.packets), _bytes(kind.bytes), _service(kind), _peer(kind), _filter(kind), _why(kind, reasons))
+        (_count(kind.packets), _bytes(kind.bytes), _service(kind), _peer(kind), _where(kind), _why(kind, reasons))
         for kind in result.denied[:MOST_ROWS]
     ]
     left = sum(kind.packets for kind in result.denied[MOST_ROWS:])
@@ -155,7 +155,7 @@ def changes_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
     )  # fmt: skip
     numbered = list(enumerate(changes, 1))
     # Those that cut most are told of, in the order they came in.
-    told = sorted(sorted(numbered, key=lambda item: -item[1].disconnected)[:MOST_ROWS])if len(numbered) > MOST_ROWS else numbered
+    told = sorted(sorted(numbered, key=lambda item: -item[1].disconnected)[:MOST_ROWS], key=lambda item: item[0])
     rows = [
         (Cell(number, number), _seconds(change.at_ns, start_ns), Cell(tag("span", change.text, class_="code")),
          _count(change.disconnected), _count(change.came_back), _count(change.denied_again),
@@ -172,7 +172,7 @@ def changes_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
 def cuts_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
     columns = (
         Column("Connection", "connection"), Column("Change", "change", True), Column("Cut at", "at", True),
-        Column("Packets after", "after", True), Column("Became of it", "outcome"), Column("Again at", "again", True),
+        Column("Packets after", "after", True), Column("Outcome", "outcome"), Column("Again at", "again", True),
     )  # fmt: skip
     followed = [(n, change, cut) for n, change in enumerate(changes, 1) for cut in change.connections]
     rows = [
@@ -231,7 +231,7 @@ def _rule_cells(hits: RuleHits) -> tuple[Cell, Cell, Cell]:
 def used_table(result: ReplayResult) -> Markup:
     used = sorted((hits for hits in result.rules if hits.packets), key=lambda hits: -hits.packets)
     columns = (
-        Column("Rule", "rule"), Column("Group", "group"), Column("What it does", "what"),
+        Column("Rule", "rule"), Column("Group", "group"), Column("Effect", "effect"),
         Column("Connections", "connections", True), Column("Packets", "packets", True), Column("Bytes", "bytes", True),
     )  # fmt: skip
     rows = [
@@ -244,7 +244,7 @@ def used_table(result: ReplayResult) -> Markup:
 
 def unused_table(result: ReplayResult) -> Markup:
     unused = [hits for hits in result.rules if not hits.packets]
-    columns = (Column("Rule", "rule"), Column("Group", "group"), Column("What it does", "what"))
+    columns = (Column("Rule", "rule"), Column("Group", "group"), Column("Effect", "effect"))
     left = len(unused) - MOST_ROWS
     return joined(
         table("unused", "Rules never hit", columns, [_rule_cells(hits) for hits in unused[:MOST_ROWS]]),

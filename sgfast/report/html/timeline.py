@@ -56,7 +56,8 @@ class Timeline:
         """Packets by stretch since ``first_ns`` and kind (``KINDS``): (n, 8), n at most ``STRETCHES``."""
         if self.first_ns is None or self.last_ns is None:
             return self._counts[:0]
-        return self._counts[: (self.last_ns - self.first_ns >> self._shift) + 1]
+        used = (self.last_ns - self.first_ns >> self._shift) + 1
+        return self._counts[:used]
 
     def begin(self, names: Names) -> None:
         """The names of rules and instances make no difference here."""
@@ -84,7 +85,8 @@ class Timeline:
             return self._tell_with_restarts(raw)
         ahead = np.minimum(latest - self._raw, CLOCK_END_NS - self.last_ns)
         self._raw = int(latest[-1])
-        return ahead + self.last_ns
+        times: NDArray[np.int64] = ahead + self.last_ns
+        return times
 
     def _tell_with_restarts(self, raw: NDArray[np.int64]) -> NDArray[np.int64]:
         """One by one: they are rare, or somebody wants them to be costly."""

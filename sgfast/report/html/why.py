@@ -13,7 +13,7 @@ from sgfast.compiler.ports import key_ranges
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, GroupPeer, Instance, Peer, Policy, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, Denied
-from sgfast.report.text import grouped, icmp_name, service_name
+from sgfast.report.text import grouped, icmp_name
 
 #: Rules and networks that are compared for all rows together: with more, the rest goes without a nearest rule.
 MOST_COMPARED = 1_000_000
@@ -46,17 +46,14 @@ class Reasons:
     def why(self, kind: Denied | Broken) -> str:
         """One sentence."""
         here, service = self._policy.instance_by_name.get(kind.service.instance), kind.service
-        inbound = kind.direction == "inbound"
-        way = "in from" if inbound else "out to"
-        what = service_name(service)
         match kind.reason:
             case "no-rule":
-                groups = _listed(here.security_groups) if here is not None else "its groups"
-                return f"No {kind.direction} rule of {groups} lets {what} {way} {kind.peer}."
+                groups = f"of {_listed(here.security_groups)} " if here is not None else ""
+                return f"No {kind.direction} rule {groups}matches."
             case "deny-rule":
                 winner = self._winner(kind)
-                by = f"{winner.id} (priority {winner.priority})" if winner is not None else "A deny rule"
-                return f"{by} denies {what} {way} {kind.peer}."
+                by = f": {winner.id}, priority {winner.priority}" if winner is not None else ""
+                return f"A deny rule wins{by}."
             case "vpc-isolated":
                 there = self._policy.instance_by_name.get(kind.peer_name or "")
                 if here is None or there is None:
