@@ -31,7 +31,7 @@ class Browser:
         options = (
             "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run",
             "--disable-extensions", "--disable-background-networking", "--disable-dev-shm-usage",
-            "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}", "about:blank",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--user-data-dir={profile}", "about:blank",
         )  # fmt: skip
         self._process = subprocess.Popen(
             ["bash", "-c", script, "chromium", *options], pass_fds=(from_us, to_us), stdin=subprocess.DEVNULL,

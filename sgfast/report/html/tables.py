@@ -89,11 +89,19 @@ def more(rows: Sequence[object], noun: str, nouns: str, count: int, of: str) -> 
 
 
 def _service(kind: Denied | Broken) -> Cell:
-    return Cell(tag("span", service_name(kind.service), class_="code"))
+    name = service_name(kind.service)
+    return Cell(tag("span", name, class_=f"code{_whole(name)}"))
 
 
 def _where(kind: Denied | Broken) -> Cell:
-    return Cell(joined(tag("b", kind.service.instance), " ", tag("span", kind.direction, class_="soft")))
+    name = kind.service.instance
+    where = joined(tag("b", name), " ", tag("span", kind.direction, class_="soft"))
+    return Cell(tag("span", where, class_="whole") if _whole(name + kind.direction) else where)
+
+
+def _whole(words: str) -> str:
+    """A class for what is short enough to stay on one line, even on a phone."""
+    return " whole" if len(words) <= 22 else ""
 
 
 def _peer(kind: Denied | Broken) -> Cell:

@@ -158,8 +158,10 @@ class Reasons:
         end = "source" if rule.direction == "inbound" else "destination"
         words = f"its {end} is {peer_words(rule)}"
         if isinstance(rule.peer, GroupPeer):
-            # Whose address it is not is the usual surprise.
-            words += f", and {kind.peer_name or kind.peer} is not in that group"
+            there = self._policy.instance_by_name.get(kind.peer_name or "")
+            member = there is not None and rule.peer.name in there.security_groups
+            # A member that does not count: groups do not reach beyond their region (SPEC 4.11).
+            words += f", and {kind.peer_name or kind.peer} is {'in another region' if member else 'not in that group'}"
         return words
 
 
