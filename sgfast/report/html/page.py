@@ -150,7 +150,7 @@ def _lede(result: ReplayResult) -> str:
             where[kind.service.instance] += kind.connections
             why[kind.reason] += kind.connections
         them = "it" if sum(where.values()) == 1 else "them"
-        parts.append(f"The other end answered {them} in the capture; these groups deny {them}: {_places(where)}.")
+        parts.append(f"The other end answered {them} in the capture; these groups deny {them}{_places(where)}.")
         causes = [
             (count, _BECAUSE.get(reason, f"they are {reason}").format(them="it" if count == 1 else "them"))
             for reason, count in why.most_common(3)
@@ -179,6 +179,8 @@ def _came_back(result: ReplayResult) -> str:
     cuts = [cut for change in result.changes for cut in change.connections]
     back = sum(change.came_back or 0 for change in result.changes)
     finished = sum(cut.finished and cut.outcome == "never" for cut in cuts)
+    if finished == sum(change.disconnected for change in result.changes):
+        return "all had finished before"
     words = f"{grouped(back) if back else 'none'} came back"
     return words + (f", {grouped(finished)} had finished before" if finished else "")
 
@@ -186,10 +188,10 @@ def _came_back(result: ReplayResult) -> str:
 def _places(where: Counter[str]) -> str:
     places = [f"{grouped(count)} at {name}" for name, count in where.most_common(3)]
     if len(where) == 1:
-        return f"at {next(iter(where))}"
+        return f" at {next(iter(where))}"
     if len(where) > 3:
         places.append(f"{grouped(sum(where.values()) - sum(n for _, n in where.most_common(3)))} elsewhere")
-    return ", ".join(places)
+    return ": " + ", ".join(places)
 
 
 def _judged(result: ReplayResult) -> int:
@@ -245,15 +247,16 @@ def _sections(
 ) -> list[tuple[str, str, int | None, Markup]]:
     """Key, name, a number for the navigation and the content of each."""
     start_ns = result.first_time_ns or 0
+    broken = sum(kind.connections for kind in result.broken)
     found: list[tuple[str, str, int | None, Markup]] = []
     if result.engine == "fast" and result.packets:
-        found.append(("broken", "What would break", len(result.broken), _broken(result, reasons)))
+        found.append(("broken", "What would break", broken, _broken(result, reasons)))
     if timeline is not None and timeline.first_ns is not None:
         found.append(("timeline", "Over time", None, _timeline(result, timeline)))
     if result.changes or result.changes_left:
         found.append(("changes", "Changes", len(result.changes), _changes(result, start_ns)))
     if result.engine == "fast" and result.packets:
-        found.append(("denied", "Denied most", len(result.denied), _denied(result, reasons)))
+        found.append(("denied", "Denied most", result.verdicts["deny"], _denied(result, reasons)))
     hit = sum(1 for hits in result.rules if hits.packets)
     never = len(result.rules) - hit
     found.append(("rules", "Rules that were hit", hit, used_table(result) if hit else _none("No rule was hit.")))

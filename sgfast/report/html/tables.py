@@ -107,7 +107,7 @@ def _whole(words: str) -> str:
 def _peer(kind: Denied | Broken) -> Cell:
     way = tag("span", "from " if kind.direction == "inbound" else "to ", class_="soft")
     name = "" if kind.peer_name is None else tag("span", " ", tag("b", kind.peer_name))
-    return Cell(joined(way, tag("span", kind.peer, class_="code"), name))
+    return Cell(joined(way, tag("span", kind.peer, class_=f"code{_whole(kind.peer)}"), name))
 
 
 def _why(kind: Denied | Broken, reasons: Reasons) -> Cell:

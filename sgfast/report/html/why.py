@@ -16,7 +16,7 @@ from sgfast.replaying import Broken, Denied
 from sgfast.report.text import grouped, icmp_name
 
 #: Rules and networks that are compared for all rows together: with more, the rest goes without a nearest rule.
-MOST_COMPARED = 1_000_000
+MOST_COMPARED = 200_000
 
 #: By reason, where the rules have no part in it.
 _SENTENCES = {
