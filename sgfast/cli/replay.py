@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sgfast.engine import Midstream, Mode
     from sgfast.output import Output
     from sgfast.replaying import ReplayResult
+    from sgfast.report.html import Timeline
 
 
 @click.command(short_help="Hold captures against a policy.")
@@ -49,6 +50,11 @@ if TYPE_CHECKING:
 )
 @click.option("--verdicts", metavar="FILE", help="Write one JSON object a line for each packet.")
 @click.option("--connections", metavar="FILE", help="Write one JSON object a line for each connection, as it ends.")
+@click.option(
+    "--report",
+    metavar="FILE.html",
+    help="Write a page with tables and packets over time: one file, to be opened in a browser or sent on.",
+)
 @format_option()
 @click.option(
     "--jobs",
@@ -82,6 +88,7 @@ def replay(
     midstream: Midstream,
     verdicts: str | None,
     connections: str | None,
+    report: str | None,
     form: Form,
     jobs: int,
     fail_on: str | None,
@@ -108,7 +115,7 @@ def replay(
 
     from sgfast.output import is_standard_output, open_output, refuse_shared
 
-    paths = [path for path in (verdicts, connections, snapshot) if path is not None]
+    paths = [path for path in (verdicts, connections, snapshot, report) if path is not None]
     refuse_shared(paths, (policy, *captures, *(path for path in (changes, resume) if path is not None)))
     report_name = "standard error" if any(map(is_standard_output, paths)) else "standard output"
 
@@ -117,12 +124,22 @@ def replay(
         packet_output = None if verdicts is None else stack.enter_context(open_output(verdicts))
         flow_output = None if connections is None else stack.enter_context(open_output(connections))
         state_output = None if snapshot is None else stack.enter_context(open_output(snapshot))
+        page_output = None if report is None else stack.enter_context(open_output(report))
+        timeline = None
+        if page_output is not None:
+            from sgfast.report.html import Timeline
+
+            timeline = Timeline()
         result = _replay(
-            policy, captures, changes, resume, state_output, packet_output, flow_output, report_name, mode, midstream,
-            vpc, engine, jobs, quiet,
+            policy, captures, changes, resume, state_output, packet_output, flow_output, timeline, report_name, mode,
+            midstream, vpc, engine, jobs, quiet,
         )  # fmt: skip
         raise_arrived()
-        outputs = [output for output in (packet_output, flow_output, state_output) if output is not None]
+        if page_output is not None:
+            from sgfast.report.html import html_report
+
+            page_output.write(html_report(result, timeline).encode())
+        outputs = [output for output in (packet_output, flow_output, state_output, page_output) if output is not None]
         for output in outputs:
             output.close()
         for output in outputs:
@@ -143,6 +160,7 @@ def _replay(
     state_output: Output | None,
     packet_output: Output | None,
     flow_output: Output | None,
+    timeline: Timeline | None,
     report_name: str,
     mode: Mode,
     midstream: Midstream,
@@ -155,6 +173,7 @@ def _replay(
     from sgfast.report.lines import ConnectionLines, VerdictLines
     from sgfast.report.progress import ProgressBar
 
+    lines = None if packet_output is None else VerdictLines(packet_output.write)
     # Lines that scroll by on a terminal, and a bar that is drawn over them, do not go together.
     lines_on_screen = report_name == "standard error" and is_terminal(sys.stdout)
     with ExitStack() as stack:
@@ -174,7 +193,7 @@ def _replay(
             midstream=midstream,
             vpc=vpc,
             engine=engine,
-            packets=None if packet_output is None else VerdictLines(packet_output.write),
+            packets=[sink for sink in (lines, timeline) if sink is not None],
             flows=None if flow_output is None else ConnectionLines(flow_output.write),
             progress=progress,
             changes=changes,

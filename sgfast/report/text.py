@@ -127,8 +127,13 @@ def service_name(service: Service) -> str:
         return f"{name}/{service.port}"
     if service.icmp_type is None:
         return name
-    kind = _ICMP_NAMES.get(service.protocol, {}).get(service.icmp_type, f"type {service.icmp_type}")
+    kind = icmp_name(service.protocol, service.icmp_type)
     return f"{name} {kind}" + (f"/{service.icmp_code}" if service.icmp_code else "")
+
+
+def icmp_name(protocol: int, icmp_type: int) -> str:
+    """``echo-request``, or ``type 200`` where there is no word."""
+    return _ICMP_NAMES.get(protocol, {}).get(icmp_type, f"type {icmp_type}")
 
 
 # The parts -----------------------------------------------------------------------------------------------------------
@@ -351,8 +356,7 @@ def _cut_name(cut: CutConnection) -> str:
         )
         return f"{protocol} {' > '.join(ends)}"
     if cut.icmp_type is not None:
-        kind = _ICMP_NAMES.get(cut.protocol, {}).get(cut.icmp_type, f"type {cut.icmp_type}")
-        protocol = f"{protocol} {kind}"
+        protocol = f"{protocol} {icmp_name(cut.protocol, cut.icmp_type)}"
     return f"{protocol} {cut.initiator} > {cut.responder}"
 
 

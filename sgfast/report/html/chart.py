@@ -1,0 +1,193 @@
+"""The timeline as a picture: a lane for each fate of packets, one above the other, the policy's changes across all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.replaying import ChangeDone
+from sgfast.report.html.markup import Markup, tag, text
+from sgfast.report.html.timeline import KINDS, Timeline
+from sgfast.report.text import grouped, human_seconds, instant, plural
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    name: str
+    #: Of its colour, in the style sheet.
+    style: str
+    kinds: tuple[str, ...]
+
+
+LANES = (
+    Lane("Allowed", "allow", ("allow",)),
+    Lane("Denied", "deny", ("deny",)),
+    Lane("Denied after a cut", "cut", ("disconnected",)),
+    Lane("Moot", "moot", ("moot",)),
+    Lane("Not judged", "other", ("out-of-scope", "local", "exempt", "not-ip")),
+)
+
+# Pixels.
+_FLAGS_HEIGHT, _LABEL_HEIGHT, _BARS_HEIGHT, _GAP, _AXIS_HEIGHT = 26, 20, 46, 10, 24
+#: Of a lane's height: what is there at all can be seen.
+_LEAST_BAR = 0.05
+#: Changes closer than this share one flag, as part of the width.
+_FLAG_WIDTH = 0.06
+_MOST_TICKS = 6
+
+_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
+_STEPS = (
+    *(digit * 10.0**power for power in range(-9, 1) for digit in (1, 2, 5)),
+    10.0, 20.0, 30.0, *(m * _MINUTE for m in (1, 2, 5, 10, 20, 30)), *(h * _HOUR for h in (1, 2, 3, 6, 12)),
+)  # fmt: skip
+
+
+def lanes_of(timeline: Timeline) -> list[tuple[Lane, NDArray[np.int64]]]:
+    """Those with a packet in them, and allowed and denied in any case: counts by stretch."""
+    counts = timeline.counts
+    lanes = [(lane, counts[:, [KINDS.index(kind) for kind in lane.kinds]].sum(axis=1)) for lane in LANES]
+    return [(lane, count) for n, (lane, count) in enumerate(lanes) if n < 2 or count.any()]
+
+
+def chart(timeline: Timeline, changes: Sequence[ChangeDone]) -> Markup:
+    """An ``svg`` element as wide as its place; ``changes``: all of them, in order."""
+    lanes = lanes_of(timeline)
+    assert timeline.first_ns is not None
+    length_ns = len(timeline.counts) * timeline.stretch_ns
+    marked = [
+        (number, (change.at_ns - timeline.first_ns) / length_ns)
+        for number, change in enumerate(changes, 1)
+        if timeline.first_ns <= change.at_ns <= timeline.first_ns + length_ns
+    ]
+    top = _FLAGS_HEIGHT if marked else 0
+    height = _LABEL_HEIGHT + _BARS_HEIGHT + _GAP
+    bottom = top + len(lanes) * height - _GAP
+    # Lines first: words lie above them.
+    parts = _flags(marked, bottom)
+    for n, (lane, counts) in enumerate(lanes):
+        parts += _lane(lane, counts, top + n * height)
+    parts += _axis(length_ns, bottom)
+    described = f"Packets over time, from {instant(timeline.first_ns)} UTC, by what became of them"
+    if marked:
+        described += f", and {plural(len(marked), 'change')} of the policy"
+    return tag(
+        "svg", *parts, class_="chart", role="img", aria_label=described, width="100%", height=bottom + _AXIS_HEIGHT
+    )
+
+
+def _lane(lane: Lane, counts: NDArray[np.int64], top: int) -> list[Markup]:
+    most = int(counts.max(initial=0))
+    width = len(counts)
+    path = []
+    for n in np.flatnonzero(counts).tolist():
+        height = max(_LEAST_BAR, int(counts[n]) / most) * 100
+        path.append(f"M{n} 100V{100 - height:.4g}h{0.85 if width > 1 else 1}V100z")
+    floor = top + _LABEL_HEIGHT + _BARS_HEIGHT
+    scale = f"{grouped(int(counts.sum()))}, at most {grouped(most)} a bar" if most else "none"
+    return [
+        tag("rect", class_=f"fill-{lane.style}", x=0, y=top + 5, width=9, height=9, rx=2),
+        tag("text", lane.name, class_="lane", x=15, y=top + 14),
+        tag("text", scale, class_="scale", x="100%", y=top + 14, text_anchor="end"),
+        tag(
+            "svg", tag("path", class_=f"fill-{lane.style}", d=Markup("".join(path))), x=0, y=top + _LABEL_HEIGHT,
+            width="100%", height=_BARS_HEIGHT, viewBox=f"0 0 {width} 100", preserveAspectRatio="none",
+        ),
+        tag("line", class_="floor", x1=0, x2="100%", y1=floor, y2=floor),
+    ]  # fmt: skip
+
+
+def _flags(marked: Sequence[tuple[int, float]], bottom: int) -> list[Markup]:
+    """A line for each change, and a number for those that stand together."""
+    lines = {_percent(place) for _, place in marked}
+    parts = [tag("line", class_="change", x1=at, x2=at, y1=20, y2=bottom) for at in sorted(lines, key=_from_percent)]
+    together: list[list[tuple[int, float]]] = []
+    for number, place in marked:
+        if together and place - together[-1][0][1] < _FLAG_WIDTH:
+            together[-1].append((number, place))
+        else:
+            together.append([(number, place)])
+    for flags in together:
+        first, last, place = flags[0][0], flags[-1][0], flags[0][1]
+        words = str(first) if first == last else f"{first}-{last}"
+        anchor = "start" if place < 0.03 else "end" if place > 0.97 else "middle"
+        parts.append(tag("text", f"▾ {words}", class_="flag", x=_percent(place), y=14, text_anchor=anchor))
+    return parts
+
+
+def _axis(length_ns: int, top: int) -> list[Markup]:
+    length = length_ns / 1e9
+    step = next((step for step in _STEPS if length / step <= _MOST_TICKS), None)
+    if step is None:
+        step = _DAY
+        while length / step > _MOST_TICKS:
+            step *= 2
+    parts = []
+    for n in range(int(length / step) + 1):
+        place = n * step / length
+        if n > 0 and place > 0.96:
+            continue
+        at = _percent(place)
+        words = _time_words(n * step, step)
+        parts.append(tag("line", class_="tick", x1=at, x2=at, y1=top, y2=top + 5))
+        parts.append(tag("text", words, class_="tick", x=at, y=top + 19, text_anchor="middle" if n else "start"))
+    return parts
+
+
+def _time_words(seconds: float, step: float) -> str:
+    if step < 1e-6:
+        return f"{seconds * 1e9:.6g} ns"
+    if step < 1e-3:
+        return f"{seconds * 1e6:.6g} µs"
+    if step < 1:
+        return f"{seconds * 1e3:.6g} ms" if seconds < 1 else f"{seconds:.6g} s"
+    if step < _MINUTE:
+        return f"{seconds:.0f} s"
+    if step < _HOUR:
+        return f"{seconds / _MINUTE:.0f} min"
+    if step < _DAY:
+        return f"{seconds / _HOUR:.0f} h"
+    return f"{seconds / _DAY:,.0f} d"
+
+
+def _length_words(stretch_ns: int) -> str:
+    if stretch_ns < 1000:
+        return f"{stretch_ns} ns"
+    return f"{stretch_ns / 1000:.3g} µs" if stretch_ns < 10**6 else human_seconds(stretch_ns / 1e9)
+
+
+def _percent(place: float) -> str:
+    return f"{100 * place:.3f}%"
+
+
+def _from_percent(words: str) -> float:
+    return float(words[:-1])
+
+
+def numbers(timeline: Timeline) -> Markup:
+    """The same as a table: for programs that read pages aloud, and the page's script."""
+    lanes = lanes_of(timeline)
+    head = tag("tr", tag("th", "from", scope="col"), *(tag("th", lane.name, scope="col") for lane, _ in lanes))
+    rows = []
+    for n in np.flatnonzero(timeline.counts.any(axis=1)).tolist():
+        at = f"{n * timeline.stretch_ns / 1e9:.9g} s"
+        cells = (tag("td", grouped(int(counts[n]))) for _, counts in lanes)
+        rows.append(tag("tr", tag("th", at, scope="row", data_n=n), *cells))
+    stretches = plural(len(timeline.counts), "stretch", "stretches")
+    return tag(
+        "details",
+        tag("summary", "The numbers as a table"),
+        tag(
+            "div",
+            tag("table", tag("thead", head), tag("tbody", *rows), id="numbers", data_stretches=len(timeline.counts)),
+            class_="scroll", tabindex=0, role="region", aria_label="Packets over time in numbers",
+        ),
+        tag("p", f"{stretches} of {_length_words(timeline.stretch_ns)} each.", class_="note"),
+    )  # fmt: skip
+
+
+def caption(timeline: Timeline) -> Markup:
+    assert timeline.first_ns is not None
+    return text(f"A bar is {_length_words(timeline.stretch_ns)}; each lane has a scale of its own.")

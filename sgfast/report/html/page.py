@@ -1,0 +1,375 @@
+"""The page: what breaks and why comes first, then when, what else was denied, rules, and how far to trust it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from functools import cache
+from importlib.resources import files
+from string import Template
+
+from sgfast.replaying import ReplayResult
+from sgfast.report.html.chart import caption, chart, numbers
+from sgfast.report.html.markup import Content, Markup, joined, tag, text
+from sgfast.report.html.tables import (
+    broken_table,
+    changes_table,
+    cuts_table,
+    denied_table,
+    unanswered_table,
+    unused_table,
+    used_table,
+    verdicts_table,
+)
+from sgfast.report.html.timeline import Timeline
+from sgfast.report.html.why import Reasons
+from sgfast.report.text import REMINDER, grouped, human_bytes, human_seconds, instant, plural
+
+#: Warnings, and captures, that are named one by one.
+MOST_NAMED = 20
+
+#: The bar of all packets, and its legend; in order.
+_SHARES = (
+    ("Allowed", "allow", ("allow",)),
+    ("Denied", "deny", ("deny",)),
+    ("Moot", "moot", ("moot",)),
+    ("Not judged", "other", ("out-of-scope", "local", "exempt", "not-ip")),
+)
+_SHARE_NOTES = {
+    "allow": "the groups let them through",
+    "deny": "the groups stop them",
+    "moot": "follow a denied opener",
+    "other": "not between instances, exempt, or no IP",
+}
+#: What the navigation calls the sections.
+_SHORT = {
+    "broken": "Would break", "timeline": "Over time", "changes": "Changes", "denied": "Denied", "rules": "Rules hit",
+    "unused": "Never hit", "services": "Not served", "verdicts": "Verdicts", "about": "About",
+}  # fmt: skip
+_BECAUSE = {
+    "no-rule": "no rule lets {them} through",
+    "deny-rule": "a deny rule stops {them}",
+    "vpc-isolated": "the VPCs are not peered",
+    "table-full": "the connection table is full",
+}
+
+
+def html_report(result: ReplayResult, timeline: Timeline | None = None) -> str:
+    """A whole HTML document, to be written as UTF-8. ``timeline``: what took the replay's packets; without it, or when
+    it got none, the page shows no packets over time.
+    """
+    reasons = Reasons(result.policy)
+    style, script = _asset("page.css"), _asset("page.js")
+    sections = _sections(result, timeline, reasons)
+    links = (tag("a", _SHORT[key], _counted(count), href=f"#{key}") for key, _, count, _ in sections)
+    captures = _named(result.captures)
+    return Template(_asset("page.html")).substitute(
+        policy=text(_security_policy(style, script)),
+        title=text(f"{_short_name(captures)} against {_short_name(result.policy.origin)}"),
+        style=style,
+        script=script,
+        head=_head(result, captures),
+        navigation=joined(*links),
+        sections=joined(*(_section(key, name, content) for key, name, _, content in sections)),
+    )
+
+
+@cache
+def _asset(name: str) -> Markup:
+    return Markup(files(__package__).joinpath(name).read_text(encoding="utf-8"))
+
+
+def _security_policy(style: str, script: str) -> str:
+    """What a browser may do for the page: run this script and use this style sheet, nothing else."""
+    own = f"style-src {_hash(style)}; script-src {_hash(script)}"
+    return f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
+
+
+def _hash(code: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
+
+
+def _short_name(name: str) -> str:
+    return name.replace("\\", "/").rstrip("/").rpartition("/")[2] or name
+
+
+def _named(captures: tuple[str, ...]) -> str:
+    shown = ", ".join(captures[:3])
+    return shown + (f" and {plural(len(captures) - 3, 'more capture')}" if len(captures) > 3 else "")
+
+
+# The head ------------------------------------------------------------------------------------------------------------
+
+
+def _head(result: ReplayResult, captures: str) -> Markup:
+    options = [result.mode, f"midstream {result.midstream}"]
+    if result.vpc is not None:
+        options.append(f"VPC {result.vpc}")
+    if result.engine != "fast":
+        options.append(f"{result.engine} engine")
+    about = joined(
+        tag("span", captures, class_="code"), " held against ", tag("span", result.policy.origin, class_="code"),
+        f" · {', '.join(options)}",
+    )  # fmt: skip
+    headline, style = _headline(result)
+    return joined(
+        tag("p", about, class_="about"),
+        tag("h1", headline, class_=style),
+        tag("p", _lede(result), class_="lede"),
+        _alert(result),
+        _shares(result),
+    )
+
+
+def _headline(result: ReplayResult) -> tuple[str, str]:
+    broken = sum(kind.connections for kind in result.broken)
+    if not result.packets:
+        return "No packets came", "calm"
+    if not _judged(result):
+        return "No packet touched an instance's address", "calm"
+    if broken:
+        return f"{plural(broken, 'connection')} that worked would break", "bad"
+    if result.engine == "reference":
+        return f"{plural(result.verdicts['deny'], 'packet')} of {grouped(result.packets)} denied", "calm"
+    if result.verdicts["deny"]:
+        return "Nothing that worked would break", "good"
+    return "Nothing is denied", "good"
+
+
+def _lede(result: ReplayResult) -> str:
+    if not result.packets:
+        return "The captures are empty, or nothing of them could be read."
+    if not _judged(result):
+        return "Is this the right policy, and the right --vpc?"
+    parts = []
+    if result.broken:
+        where: Counter[str] = Counter()
+        why: Counter[str] = Counter()
+        for kind in result.broken:
+            where[kind.service.instance] += kind.connections
+            why[kind.reason] += kind.connections
+        them = "it" if sum(where.values()) == 1 else "them"
+        parts.append(f"The other end answered {them} in the capture; these groups deny {them}{_places(where)}.")
+        causes = [
+            (count, _BECAUSE.get(reason, f"they are {reason}").format(them="it" if count == 1 else "them"))
+            for reason, count in why.most_common(3)
+        ]
+        if len(why) == 1:
+            parts.append(f"Why: {causes[0][1]}.")
+        else:
+            parts.append("Why: " + "; ".join(f"{words} ({grouped(count)})" for count, words in causes) + ".")
+    elif result.engine == "reference":
+        parts.append("The reference engine keeps no list of what would break, nor of what was denied.")
+    elif result.verdicts["deny"]:
+        parts.append(
+            f"{plural(result.verdicts['deny'], 'packet is', 'packets are')} denied, but none of them opened a "
+            "connection that was answered in the capture."
+        )
+    if result.changes:
+        cut = sum(change.disconnected for change in result.changes)
+        parts.append(
+            f"{plural(len(result.changes), 'change')} of the policy cut {plural(cut, 'connection') if cut else 'none'}"
+            + (f"; {_came_back(result)}." if cut and result.engine == "fast" else ".")
+        )
+    return " ".join(parts)
+
+
+def _came_back(result: ReplayResult) -> str:
+    cuts = [cut for change in result.changes for cut in change.connections]
+    back = sum(change.came_back or 0 for change in result.changes)
+    finished = sum(cut.finished and cut.outcome == "never" for cut in cuts)
+    if finished == sum(change.disconnected for change in result.changes):
+        return "all had finished before"
+    words = f"{grouped(back) if back else 'none'} came back"
+    return words + (f", {grouped(finished)} had finished before" if finished else "")
+
+
+def _places(where: Counter[str]) -> str:
+    places = [f"{grouped(count)} at {name}" for name, count in where.most_common(3)]
+    if len(where) == 1:
+        return f" at {next(iter(where))}"
+    if len(where) > 3:
+        places.append(f"{grouped(sum(where.values()) - sum(n for _, n in where.most_common(3)))} elsewhere")
+    return ": " + ", ".join(places)
+
+
+def _judged(result: ReplayResult) -> int:
+    return result.packets - sum(result.verdicts[verdict] for verdict in ("out-of-scope", "exempt", "not-ip"))
+
+
+def _alert(result: ReplayResult) -> Markup:
+    parts: list[Markup] = []
+    if result.damaged is not None:
+        parts.append(tag("p", tag("b", "Damaged capture. "), f"{result.damaged}; the report ends there.", role="alert",
+                         class_="alert"))  # fmt: skip
+    if result.warnings:
+        words = plural(len(result.warnings), "warning")
+        parts.append(tag("p", tag("a", words, href="#about"), " about this replay.", class_="alert mild"))
+    return joined(*parts)
+
+
+def _shares(result: ReplayResult) -> Markup:
+    """All packets as one bar, with a legend that says what it shows."""
+    parts, legend = [], []
+    start = 0.0
+    for name, style, verdicts in _SHARES:
+        packets = sum(result.verdicts[verdict] for verdict in verdicts)
+        share = 100 * packets / result.packets if result.packets else 0.0
+        if packets:
+            parts.append(tag("rect", class_=f"fill-{style}", x=f"{start:.3f}%", width=f"{share:.3f}%", height=10))
+        start += share
+        legend.append(
+            tag(
+                "div",
+                tag("dt", tag("span", class_=f"dot {style}"), name),
+                tag("dd", tag("strong", grouped(packets)), tag("span", f"{share:.1f} %")),
+                tag("dd", _SHARE_NOTES[style], class_="soft"),
+            )
+        )
+    bar = tag("svg", *parts, class_="bar", width="100%", height=10, aria_hidden="true")
+    return joined(bar, tag("dl", *legend, class_="shares"))
+
+
+# The sections --------------------------------------------------------------------------------------------------------
+
+
+def _section(key: str, name: str, content: Markup) -> Markup:
+    return tag("section", tag("h2", name), content, id=key, aria_label=name)
+
+
+def _counted(count: int | None) -> Markup:
+    return Markup() if count is None else tag("span", grouped(count), class_="count")
+
+
+def _sections(
+    result: ReplayResult, timeline: Timeline | None, reasons: Reasons
+) -> list[tuple[str, str, int | None, Markup]]:
+    """Key, name, a number for the navigation and the content of each."""
+    start_ns = result.first_time_ns or 0
+    broken = sum(kind.connections for kind in result.broken)
+    found: list[tuple[str, str, int | None, Markup]] = []
+    if result.engine == "fast" and result.packets:
+        found.append(("broken", "What would break", broken, _broken(result, reasons)))
+    if timeline is not None and timeline.first_ns is not None:
+        found.append(("timeline", "Over time", None, _timeline(result, timeline)))
+    if result.changes or result.changes_left:
+        found.append(("changes", "Changes", len(result.changes), _changes(result, start_ns)))
+    if result.engine == "fast" and result.packets:
+        found.append(("denied", "Denied most", result.verdicts["deny"], _denied(result, reasons)))
+    hit = sum(1 for hits in result.rules if hits.packets)
+    never = len(result.rules) - hit
+    found.append(("rules", "Rules that were hit", hit, used_table(result) if hit else _none("No rule was hit.")))
+    found.append(("unused", "Rules never hit", never, _unused(result) if never else _none("Every rule was hit.")))
+    if result.unanswered:
+        words = "The groups allow these connections, but the instance refused them or never answered."
+        content = joined(_intro(words), unanswered_table(result.unanswered))
+        found.append(("services", "Allowed, not served", len(result.unanswered), content))
+    if result.packets:
+        found.append(("verdicts", "Verdicts and reasons", None, verdicts_table(result)))
+    found.append(("about", "About this replay", len(result.warnings) or None, _about(result)))
+    return found
+
+
+def _intro(*words: Content) -> Markup:
+    return tag("p", *words, class_="intro")
+
+
+def _none(words: str) -> Markup:
+    return tag("p", words, class_="none")
+
+
+def _broken(result: ReplayResult, reasons: Reasons) -> Markup:
+    if not result.broken:
+        return _none("No connection that was answered in the capture is denied.")
+    return joined(
+        _intro("Somebody answered these connections in the capture. With these groups they could not be opened."),
+        broken_table(result, reasons),
+    )
+
+
+def _timeline(result: ReplayResult, timeline: Timeline) -> Markup:
+    intro: list[Content] = [caption(timeline)]
+    if result.changes:
+        intro.append(" ▾ marks the policy's changes, by their number in the list below.")
+    if result.earlier_packets:
+        intro.append(f" It shows this replay's packets, not the {grouped(result.earlier_packets)} from before.")
+    return joined(
+        _intro(*intro),
+        tag("div", chart(timeline, result.changes), class_="timeline"),
+        tag("p", class_="readout", aria_live="polite", hidden=True),
+        numbers(timeline),
+    )
+
+
+def _changes(result: ReplayResult, start_ns: int) -> Markup:
+    parts: list[Content] = []
+    after = sum(change.packets_after or 0 for change in result.changes)
+    if after:
+        parts.append(_intro(
+            f"The capture knows nothing of the cuts: {plural(after, 'packet')} of cut connections came after them. "
+            "With these changes, they could be retransmissions at most."
+        ))  # fmt: skip
+    if result.changes:
+        parts.append(changes_table(result.changes, start_ns))
+    if any(change.connections for change in result.changes):
+        parts += [tag("h3", "Connections cut"), cuts_table(result.changes, start_ns)]
+    if result.changes_left:
+        words = f"{plural(result.changes_left, 'change')} would come after the last packet."
+        parts.append(tag("p", words, class_="note"))
+    return joined(*parts)
+
+
+def _denied(result: ReplayResult, reasons: Reasons) -> Markup:
+    if not result.denied and not result.denied_others:
+        return _none("Nothing else was denied." if result.verdicts["deny"] else "Nothing was denied.")
+    after_cuts = sum(change.packets_after or 0 for change in result.changes)
+    nowhere = result.verdicts["deny"] - after_cuts - sum(kind.packets for kind in result.denied) - result.denied_others
+    parts: list[Content] = [
+        _intro("Packets by the filter that stopped them" + (" (without those after a cut)." if after_cuts else ".")),
+        denied_table(result, reasons),
+    ]
+    if result.denied_others:
+        parts.append(tag("p", f"{plural(result.denied_others, 'packet')} of still more kinds.", class_="note"))
+    if nowhere > 0:
+        parts.append(tag("p", f"{plural(nowhere, 'packet')} without readable addresses (malformed).", class_="note"))
+    return joined(*parts)
+
+
+def _unused(result: ReplayResult) -> Markup:
+    span = "this capture"
+    if result.first_time_ns is not None and result.last_time_ns is not None:
+        span = f"the {human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)} of this capture"
+    return joined(_intro(f"Nothing in {span} needed these rules. That is no proof that nothing ever does."),
+                  unused_table(result))  # fmt: skip
+
+
+def _about(result: ReplayResult) -> Markup:
+    items: list[tuple[str, Content]] = []
+    for number, capture in enumerate(result.captures[:MOST_NAMED]):
+        items.append(("Capture" if not number else "", tag("span", capture, class_="code")))
+    if len(result.captures) > MOST_NAMED:
+        items.append(("", f"and {plural(len(result.captures) - MOST_NAMED, 'more capture')}"))
+    items.append(("Policy", tag("span", result.policy.origin, class_="code")))
+    items.append(("Packets", f"{grouped(result.packets)}, {human_bytes(result.bytes)}"))
+    if result.first_time_ns is not None and result.last_time_ns is not None:
+        span = human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)
+        items.append(("First packet", f"{instant(result.first_time_ns)} UTC"))
+        items.append(("Last packet", f"{instant(result.last_time_ns)} UTC, {span} later"))
+    counts = result.connections
+    opened = [f"{grouped(counts[word])} {word}" for word in ("opened", "denied", "disconnected") if counts.get(word)]
+    if counts.get("inferred"):
+        opened.append(f"{grouped(counts['inferred'])} began before the capture (who opened them was inferred)")
+    items.append(("Connections", ", ".join(opened) or "none"))
+    for number, warning in enumerate(result.warnings[:MOST_NAMED]):
+        items.append(("Warning" if not number else "", warning))
+    if len(result.warnings) > MOST_NAMED:
+        items.append(("", f"and {plural(len(result.warnings) - MOST_NAMED, 'more warning')}"))
+    if result.damaged is not None:
+        items.append(("Damage", f"{result.damaged}; the report ends there"))
+    items.append(("Remember", REMINDER))
+    if result.packets:
+        rate = grouped(round(result.packets_per_second))
+        took = human_seconds(result.elapsed_seconds)
+        items.append(("Speed", f"{rate} packets/s ({took}, without start-up)"))
+    return tag("dl", *(joined(tag("dt", name), tag("dd", words)) for name, words in items), class_="about")

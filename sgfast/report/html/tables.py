@@ -1,0 +1,330 @@
+"""The tables of a page. Whole in HTML; the page's script only sorts rows and hides some.
+
+Each has a bound: a page that a browser cannot open answers nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sgfast.engine import REASONS
+from sgfast.policy.protocols import protocol_name
+from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Unanswered
+from sgfast.report.html.markup import Content, Markup, joined, tag
+from sgfast.report.html.why import Reasons, peer_words, port_words, protocol_words
+from sgfast.report.text import grouped, human_bytes, icmp_name, plural, service_name
+
+#: Rows of a table, at most.
+MOST_ROWS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    #: What a link calls it (``#denied?sort=packets``).
+    key: str
+    numeric: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """``sort``: what it is sorted by where that is not the text."""
+
+    content: Content
+    sort: float | None = None
+
+
+def table(key: str, label: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Markup:
+    # The roles keep it a table for those who listen where the style sheet makes it a list of cards.
+    head = [
+        tag("th", column.name, role="columnheader", scope="col", data_key=column.key,
+            class_="number" if column.numeric else None)
+        for column in columns
+    ]  # fmt: skip
+    body = []
+    for row in rows:
+        cells = [
+            tag("td", cell.content, role="cell", data_label=column.name, data_sort=cell.sort,
+                class_="number" if column.numeric else None)
+            for column, cell in zip(columns, row, strict=True)
+        ]  # fmt: skip
+        body.append(tag("tr", *cells, role="row"))
+    return tag(
+        "table",
+        tag("caption", label),
+        tag("thead", tag("tr", *head, role="row"), role="rowgroup"),
+        tag("tbody", *body, role="rowgroup"),
+        role="table", class_="list", data_table=key,
+    )  # fmt: skip
+
+
+def _count(number: int | None) -> Cell:
+    return Cell("?" if number is None else grouped(number), -1 if number is None else number)
+
+
+def _bytes(number: int) -> Cell:
+    return Cell(human_bytes(number), number)
+
+
+def _seconds(time_ns: int | None, start_ns: int) -> Cell:
+    if time_ns is None:
+        return Cell("-", 1e300)
+    return Cell(f"{(time_ns - start_ns) / 1e9:.3f} s", (time_ns - start_ns) / 1e9)
+
+
+def badge(style: str, words: str) -> Markup:
+    return tag("span", words, class_=f"badge {style}")
+
+
+def more(rows: Sequence[object], noun: str, nouns: str, count: int, of: str) -> Markup:
+    """What a table leaves out: so many ``nouns`` with ``count`` of ``of`` together."""
+    left = len(rows) - MOST_ROWS
+    if left <= 0:
+        return Markup()
+    return tag("p", f"And {plural(left, noun, nouns)} more ({plural(count, of)}), not listed here.", class_="note")
+
+
+# What was denied -----------------------------------------------------------------------------------------------------
+
+
+def _service(kind: Denied | Broken) -> Cell:
+    name = service_name(kind.service)
+    return Cell(tag("span", name, class_=f"code{_whole(name)}"))
+
+
+def _where(kind: Denied | Broken) -> Cell:
+    name = kind.service.instance
+    where = joined(tag("b", name), " ", tag("span", kind.direction, class_="soft"))
+    return Cell(tag("span", where, class_="whole") if _whole(name + kind.direction) else where)
+
+
+def _whole(words: str) -> str:
+    """A class for what is short enough to stay on one line, even on a phone."""
+    return " whole" if len(words) <= 22 else ""
+
+
+def _peer(kind: Denied | Broken) -> Cell:
+    way = tag("span", "from " if kind.direction == "inbound" else "to ", class_="soft")
+    name = "" if kind.peer_name is None else tag("span", " ", tag("b", kind.peer_name))
+    return Cell(joined(way, tag("span", kind.peer, class_=f"code{_whole(kind.peer)}"), name))
+
+
+def _why(kind: Denied | Broken, reasons: Reasons) -> Cell:
+    nearest = reasons.nearest(kind)
+    return Cell(
+        joined(
+            badge("deny" if kind.reason != "disconnected" else "cut", kind.reason), " ", reasons.why(kind),
+            tag("span", nearest, class_="hint") if nearest else "",
+        )
+    )  # fmt: skip
+
+
+def broken_table(result: ReplayResult, reasons: Reasons) -> Markup:
+    columns = (
+        Column("Connections", "connections", True), Column("Service", "service"), Column("Peer", "peer"),
+        Column("Where", "where"), Column("Why", "why"),
+    )  # fmt: skip
+    rows = [
+        (_count(kind.connections), _service(kind), _peer(kind), _where(kind), _why(kind, reasons))
+        for kind in result.broken[:MOST_ROWS]
+    ]
+    left = sum(kind.connections for kind in result.broken[MOST_ROWS:])
+    return joined(
+        table("broken", "Connections that worked in the capture and would not", columns, rows),
+        more(result.broken, "kind", "kinds", left, "connection"),
+    )
+
+
+def denied_table(result: ReplayResult, reasons: Reasons) -> Markup:
+    columns = (
+        Column("Packets", "packets", True), Column("Bytes", "bytes", True), Column("Service", "service"),
+        Column("Peer", "peer"), Column("Where", "where"), Column("Why", "why"),
+    )  # fmt: skip
+    rows = [
+        (_count(kind.packets), _bytes(kind.bytes), _service(kind), _peer(kind), _where(kind), _why(kind, reasons))
+        for kind in result.denied[:MOST_ROWS]
+    ]
+    left = sum(kind.packets for kind in result.denied[MOST_ROWS:])
+    return joined(
+        table("denied", "Denied packets by kind", columns, rows),
+        more(result.denied, "kind", "kinds", left, "packet"),
+    )
+
+
+# Changes -------------------------------------------------------------------------------------------------------------
+
+
+def changes_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
+    columns = (
+        Column("No.", "number", True), Column("At", "at", True), Column("Change", "change"),
+        Column("Cut", "cut", True), Column("Came back", "back", True), Column("Denied again", "denied", True),
+        Column("Packets after", "after", True),
+    )  # fmt: skip
+    numbered = list(enumerate(changes, 1))
+    # Those that cut most are told of, in the order they came in.
+    told = sorted(sorted(numbered, key=lambda item: -item[1].disconnected)[:MOST_ROWS], key=lambda item: item[0])
+    rows = [
+        (Cell(number, number), _seconds(change.at_ns, start_ns), Cell(tag("span", change.text, class_="code")),
+         _count(change.disconnected), _count(change.came_back), _count(change.denied_again),
+         _count(change.packets_after))
+        for number, change in told
+    ]  # fmt: skip
+    left = sum(change.disconnected for change in changes) - sum(change.disconnected for _, change in told)
+    return joined(
+        table("changes", "Changes of the policy", columns, rows),
+        more(changes, "change", "changes", left, "cut connection"),
+    )
+
+
+def cuts_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
+    columns = (
+        Column("Connection", "connection"), Column("Change", "change", True), Column("Cut at", "at", True),
+        Column("Packets after", "after", True), Column("Outcome", "outcome"), Column("Again at", "again", True),
+    )  # fmt: skip
+    followed = [(n, change, cut) for n, change in enumerate(changes, 1) for cut in change.connections]
+    rows = [
+        (Cell(_connection(cut)), _count(number), _seconds(change.at_ns, start_ns), _count(cut.packets_after),
+         Cell(_outcome(cut)), _seconds(cut.again_ns, start_ns))
+        for number, change, cut in followed[:MOST_ROWS]
+    ]  # fmt: skip
+    left = sum(change.disconnected for change in changes) - len(rows)
+    note = f"And {plural(left, 'connection')} more, not listed here." if left > 0 else ""
+    return joined(
+        table("cut", "Connections that changes cut", columns, rows), tag("p", note, class_="note") if note else ""
+    )
+
+
+def _connection(cut: CutConnection) -> Markup:
+    name = protocol_name(cut.protocol) or f"protocol {cut.protocol}"
+    if cut.icmp_type is not None:
+        name += f" {icmp_name(cut.protocol, cut.icmp_type)}"
+    ends = []
+    for address, port in ((cut.initiator, cut.initiator_port), (cut.responder, cut.responder_port)):
+        bracketed = f"[{address}]" if port is not None and ":" in address else address
+        ends.append(tag("span", bracketed if port is None else f"{bracketed}:{port}", class_="code"))
+    return joined(tag("span", name, class_="soft"), " ", ends[0], " → ", ends[1])
+
+
+def _outcome(cut: CutConnection) -> Markup:
+    finished = tag("span", " It had finished.", class_="soft") if cut.finished else Markup()
+    if cut.outcome == "back":
+        rules = " and ".join(rule for rule in (cut.egress_rule, cut.ingress_rule) if rule is not None)
+        turned = "opened by the other end, " if cut.turned else ""
+        return joined(badge("allow", "back"), f" {turned}under {rules}", finished)
+    if cut.outcome == "denied":
+        return joined(badge("deny", "denied"), " when it tried again", finished)
+    if cut.finished:
+        return joined(badge("", "finished"), " before the cut: nothing was lost")
+    return joined(badge("cut", "gone"), " not opened again")
+
+
+# Rules ---------------------------------------------------------------------------------------------------------------
+
+
+def _rule_cells(hits: RuleHits) -> tuple[Cell, Cell, Cell]:
+    rule = hits.rule
+    ports = port_words(rule)
+    end = "from" if rule.direction == "inbound" else "to"
+    what = joined(
+        rule.direction, " ", tag("span", f"{protocol_words(rule)}{' ' if ports else ''}{ports}", class_="code"),
+        f" {end} {peer_words(rule)}",
+        tag("span", f", priority {rule.priority}", class_="soft") if rule.priority != 1 else "",
+        tag("span", rule.description, class_="hint") if rule.description else "",
+    )  # fmt: skip
+    action = badge("deny", "deny") if rule.action == "deny" else badge("allow", "allow")
+    return Cell(tag("span", rule.id, class_="code")), Cell(hits.group), Cell(joined(action, " ", what))
+
+
+def used_table(result: ReplayResult) -> Markup:
+    used = sorted((hits for hits in result.rules if hits.packets), key=lambda hits: -hits.packets)
+    columns = (
+        Column("Rule", "rule"), Column("Group", "group"), Column("Effect", "effect"),
+        Column("Connections", "connections", True), Column("Packets", "packets", True), Column("Bytes", "bytes", True),
+    )  # fmt: skip
+    rows = [
+        (*_rule_cells(hits), _count(hits.connections), _count(hits.packets), _bytes(hits.bytes))
+        for hits in used[:MOST_ROWS]
+    ]
+    left = sum(hits.packets for hits in used[MOST_ROWS:])
+    return joined(table("rules", "Rules that were hit", columns, rows), more(used, "rule", "rules", left, "packet"))
+
+
+def unused_table(result: ReplayResult) -> Markup:
+    unused = [hits for hits in result.rules if not hits.packets]
+    columns = (Column("Rule", "rule"), Column("Group", "group"), Column("Effect", "effect"))
+    left = len(unused) - MOST_ROWS
+    return joined(
+        table("unused", "Rules never hit", columns, [_rule_cells(hits) for hits in unused[:MOST_ROWS]]),
+        tag("p", f"And {plural(left, 'rule')} more, not listed here.", class_="note") if left > 0 else "",
+    )
+
+
+# Services, verdicts --------------------------------------------------------------------------------------------------
+
+
+def unanswered_table(rows: Sequence[Unanswered]) -> Markup:
+    meaning = {"refused": "refused, by an RST or ICMP unreachable", "silent": "no answer"}
+    columns = (
+        Column("Connections", "connections", True), Column("Service", "service"), Column("Instance", "instance"),
+        Column("Answer", "answer"),
+    )  # fmt: skip
+    cells = [
+        (_count(row.connections), Cell(tag("span", service_name(row.service), class_="code")),
+         Cell(tag("b", row.service.instance)), Cell(meaning[row.answer]))
+        for row in rows[:MOST_ROWS]
+    ]  # fmt: skip
+    left = sum(row.connections for row in rows[MOST_ROWS:])
+    return joined(
+        table("services", "Services that did not answer", columns, cells),
+        more(rows, "kind", "kinds", left, "connection"),
+    )
+
+
+_VERDICTS = {
+    "allow": ("allow", "The groups let it through."),
+    "deny": ("deny", "The groups stop it."),
+    "moot": ("moot", "Follows a denied opener: it would never have been sent."),
+    "out-of-scope": ("other", "Neither end is an instance of the policy."),
+    "local": ("other", "Both ends are the same instance."),
+    "exempt": ("other", "DHCP, neighbour discovery: no cloud filters it."),
+    "not-ip": ("other", "No IP inside."),
+}
+_REASONS = {
+    "rule": ("allow", "A rule allows it to open a connection."),
+    "established": ("allow", "It belongs to a connection."),
+    "related": ("allow", "An ICMP error about a connection."),
+    "inferred": ("allow", "It belongs to a connection that began before the capture, which the rules allow."),
+    "no-rule": ("deny", "No rule matches."),
+    "deny-rule": ("deny", "A deny rule matches."),
+    "invalid": ("deny", "It belongs to no connection and opens none, or makes no sense in its connection's state."),
+    "midstream": ("deny", "It belongs to a TCP connection that nobody saw begin."),
+    "disconnected": ("deny", "A change of the policy cut its connection."),
+    "table-full": ("deny", "The connection table has no room."),
+    "vpc-isolated": ("deny", "The two VPCs are not peered."),
+    "malformed": ("deny", "It contradicts itself."),
+    "truncated": ("deny", "The capture cut its header."),
+    "fragment": ("deny", "It is a later fragment."),
+}
+
+
+def verdicts_table(result: ReplayResult) -> Markup:
+    """Every verdict that came up, its reasons below it."""
+    columns = (
+        Column("Verdict", "verdict"), Column("Reason", "reason"), Column("Packets", "packets", True),
+        Column("Share", "share", True), Column("Meaning", "meaning"),
+    )  # fmt: skip
+    rows = []
+    for verdict, packets in result.verdicts.items():
+        style, meaning = _VERDICTS[verdict]
+        name = badge(style if style != "other" else "", verdict)
+        lines = [("all", packets, meaning)] if packets else []
+        lines += [
+            (reason, result.reasons[reason], _REASONS[reason][1])
+            for reason in REASONS
+            if reason in result.reasons and _REASONS.get(reason, ("",))[0] == verdict
+        ]
+        for reason, count, words in lines:
+            share = 100 * count / max(result.packets, 1)
+            rows.append((Cell(name), Cell(reason), _count(count), Cell(f"{share:.1f} %", share), Cell(words)))
+    return table("verdicts", "Packets by verdict and reason", columns, rows)
