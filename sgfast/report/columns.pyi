@@ -1,0 +1,8 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+def address_texts(
+    addresses: NDArray[np.uint8], families: NDArray[np.uint8]
+) -> tuple[NDArray[np.int32], NDArray[Any]]: ...
