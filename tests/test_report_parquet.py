@@ -15,7 +15,7 @@ from test_report_csv import AWKWARD, flattened
 from test_report_lines import NAMES, peak_bytes, places, random_flows, random_packets
 
 from sgfast.replaying import Names
-from sgfast.report.columns import address_texts
+from sgfast.report.columns import address_texts, dictionary_codes
 from sgfast.report.csv_rows import CONNECTION_FIELDS, VERDICT_FIELDS
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
@@ -256,3 +256,21 @@ def test_addresses_of_the_wrong_shape_are_refused() -> None:
     offsets, text = address_texts(longest, np.array([6, 4, 0], np.uint8))
     assert text.tobytes() == b"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff" b"255.255.255.255"
     assert offsets.tolist() == [0, 39, 54, 54]
+
+
+def test_codes_are_of_words_that_come_up() -> None:
+    def codes_of(numbers: list[int], there: list[int], words: list[int], count: int) -> tuple[Any, ...]:
+        codes, valid, kept = dictionary_codes(
+            np.array(numbers, np.int32), np.array(there, np.uint8), np.array(words, np.int32), count
+        )
+        bits = np.unpackbits(valid, bitorder="little")[: len(numbers)]
+        return codes.tolist(), "".join(map(str, bits)), kept.tolist()
+
+    assert codes_of([], [], [], 0) == ([], "", [])
+    assert codes_of([2, 0, 2, -1, 1, 3], [1, 1, 0, 1, 1, 1], [1, -1, 3, 1], 4) == ([0, 1, 0, 0, 0, 1], "110001", [3, 1])
+    for numbers, there, words, count, error in (
+        ([4], [1], [0, 0, 0, 0], 1, IndexError), ([0], [1], [1], 1, IndexError), ([0], [], [0], 1, ValueError),
+        ([2**31 - 1], [1], [], 0, IndexError),
+    ):  # fmt: skip
+        with pytest.raises(error):
+            codes_of(numbers, there, words, count)

@@ -19,8 +19,8 @@ from sgfast.signals import raise_arrived
 if TYPE_CHECKING:
     from sgfast.replaying import FlowSink, FrameSink, PacketSink
 
-#: What never left its sender in the end, as far as the groups are concerned; the rest is seen on the wire.
-NOT_SENT = ("deny", "moot")
+#: What a filter stops, and what was never sent because of that: everything else would be seen on the wire.
+NOT_SEEN = ("deny", "moot")
 
 
 class Outputs:
@@ -123,7 +123,7 @@ def _denied(option: str, path: str, output: Output) -> Any:
 def _allowed(option: str, path: str, output: Output) -> Any:
     from sgfast.engine import VERDICTS
 
-    return _split(option, path, output, [verdict for verdict in VERDICTS if verdict not in NOT_SENT])
+    return _split(option, path, output, [verdict for verdict in VERDICTS if verdict not in NOT_SEEN])
 
 
 def _split(option: str, path: str, output: Output, verdicts: list[str]) -> Any:

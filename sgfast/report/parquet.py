@@ -25,7 +25,7 @@ from sgfast.engine import NO_SIDE, REASONS, VERDICTS
 from sgfast.policy.model import ICMP, ICMPV6
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Names
-from sgfast.report.columns import address_texts
+from sgfast.report.columns import address_texts, dictionary_codes
 from sgfast.report.csv_rows import CONNECTION_FIELDS, VERDICT_FIELDS
 from sgfast.report.rows import ANSWERS, ENDS
 
@@ -53,29 +53,23 @@ class _Words:
     """Words by number, as they come up in a column."""
 
     def __init__(self, words: Sequence[str | None]) -> None:
-        # One word for two numbers is one in a dictionary; the last code is for "none".
-        codes = {word: n for n, word in enumerate(dict.fromkeys(w for w in words if w is not None))}
-        self._codes = np.array([codes.get(word, -1) if word is not None else -1 for word in (*words, None)], np.int32)
-        self._words = pa.array([w.encode("utf-8", "backslashreplace").decode() for w in codes], pa.string())
+        # Two numbers may stand for one word, which a dictionary holds once: an id is used again in another group.
+        places = {word: n for n, word in enumerate(dict.fromkeys(w for w in words if w is not None))}
+        self._places = np.array([-1 if word is None else places[word] for word in words], np.int32)
+        self._words = pa.array([w.encode("utf-8", "backslashreplace").decode() for w in places], pa.string())
 
     def column(self, numbers: Rows, there: Where | None = None) -> pa.Array:
         """Null where a number is negative or stands for None, and where nothing is ``there``. IndexError for a number
         that stands for nothing.
         """
-        numbers = np.maximum(numbers.astype(np.int32), -1)
-        if there is not None:
-            numbers[~there] = -1
-        if numbers.max() >= len(self._codes) - 1:
-            raise IndexError(f"there is no name number {numbers.max()}")
-        codes = self._codes[numbers]
-        null = codes < 0
-        # A row group's dictionary holds what the row group does.
-        used = np.zeros(len(self._words), dtype=np.bool_)
-        used[codes[~null]] = True
-        kept = np.flatnonzero(used)
-        places = np.zeros(len(used) + 1, dtype=np.int32)
-        places[kept] = np.arange(len(kept))
-        return pa.DictionaryArray.from_arrays(pa.array(places[codes], mask=null), self._words.take(pa.array(kept)))
+        if there is None:
+            there = np.ones(len(numbers), np.bool_)
+        codes, valid, kept = dictionary_codes(
+            numbers.astype(np.int32), there.view(np.uint8), self._places, len(self._words)
+        )
+        buffers = [pa.py_buffer(valid), pa.py_buffer(codes)]
+        indices = pa.Array.from_buffers(pa.int32(), len(numbers), buffers)
+        return pa.DictionaryArray.from_arrays(indices, self._words.take(pa.array(kept)))
 
 
 _VERDICTS, _REASONS, _ANSWERS, _ENDS = map(_Words, (VERDICTS, REASONS, ANSWERS, ENDS))
@@ -177,7 +171,9 @@ class _Table:
             table = pa.Table.from_arrays(columns, schema=self._schema)
         with self._stream:
             if self._writer is None:
-                self._writer = pq.ParquetWriter(self._stream, self._schema)
+                # Numbers that hardly come twice gain nothing by a dictionary.
+                encoded = [field.name for field in self._schema if field.type not in (_TIME, pa.int64())]
+                self._writer = pq.ParquetWriter(self._stream, self._schema, use_dictionary=encoded)
             if table is not None:
                 self._writer.write_table(table, row_group_size=GROUP_ROWS)
         self._before += self._count
