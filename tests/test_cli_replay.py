@@ -271,7 +271,8 @@ def test_help_names_every_option_and_needs_no_numpy() -> None:
         "assert not {'numpy', 'yaml', 'rich'} & set(sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
-    for option in ("vpc", "mode", "midstream", "verdicts", "connections", "format", "fail-on", "engine"):
+    options = ("vpc", "mode", "midstream", "verdicts", "connections", "write", "write-denied", "format", "fail-on")
+    for option in (*options, "engine"):
         assert f"--{option}" in found.stdout
 
 

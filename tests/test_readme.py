@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,15 +43,26 @@ def test_the_policy_shown_is_one() -> None:
 
 
 @pytest.mark.parametrize("block", blocks("console"))
-def test_commands_print_what_is_shown(block: str) -> None:
-    command, shown = block.split("\n", 1)
-    words = shlex.split(command.removeprefix("$ "))
-    assert words[0] == "sgfast"
-    run = subprocess.run(
-        [sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, check=False, env={"COLUMNS": "80"}
-    )
-    assert run.returncode == 0, run.stderr
-    assert steady(run.stdout) == steady(shown)
+def test_commands_print_what_is_shown(block: str, tmp_path: Path) -> None:
+    programs, folder = tmp_path / "bin", tmp_path / "folder"
+    programs.mkdir()
+    folder.mkdir()
+    (folder / "pcaps").symlink_to(ROOT / "pcaps")
+    (programs / "sgfast").write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m sgfast "$@"\n')
+    (programs / "sgfast").chmod(0o755)
+    env = {"COLUMNS": "80", "PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    commands = re.findall(r"^\$ ((?:.*\\\n)*.*\n)((?:(?!\$ ).*\n)*)", block, flags=re.M)
+    assert "".join(f"$ {command}{shown}" for command, shown in commands) == block
+    for command, shown in commands:
+        program = shlex.split(command)[0]
+        assert program in ("sgfast", "tshark", "cut")
+        if shutil.which(program, path=env["PATH"]) is None:
+            pytest.skip(f"no {program} here")
+        run = subprocess.run(
+            ["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=False, env=env
+        )
+        assert run.returncode == 0, run.stderr
+        assert steady(run.stdout) == steady(shown)
 
 
 def test_its_first_two_blocks_are_one_command_each() -> None:

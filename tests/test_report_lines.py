@@ -17,7 +17,8 @@ from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import NO_SIDE, REASONS, VERDICTS
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Names
-from sgfast.report.lines import ANSWERS, ENDS, ROOM_FOR_A_LINE, ConnectionLines, VerdictLines
+from sgfast.report.lines import ConnectionLines, VerdictLines
+from sgfast.report.rows import ANSWERS, ENDS, ROOM_FOR_A_ROW
 
 INSTANCES = ("web-1", "quote\"back\\slash", "ünïcode\n")
 RULES = ("web/inbound/1", "}{[bold]", "\u2028")
@@ -277,7 +278,7 @@ def test_the_longest_line_has_room() -> None:
         sink.write(*rows)
     packet, flow = (json.loads(line) for line in written)
     assert packet["packet"] == 2**64 - 1 and flow["bytes_from_responder"] == 2**64 - 1
-    assert max(map(len, written)) < ROOM_FOR_A_LINE
+    assert max(map(len, written)) < ROOM_FOR_A_ROW
 
 
 def test_names_of_any_length_fit() -> None:

@@ -14,10 +14,9 @@ from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_j
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
+    from sgfast.cli.outputs import Outputs
     from sgfast.engine import Midstream, Mode
-    from sgfast.output import Output
     from sgfast.replaying import ReplayResult
-    from sgfast.report.html import Timeline
 
 
 @click.command(short_help="Hold captures against a policy.")
@@ -48,8 +47,23 @@ if TYPE_CHECKING:
 @click.option(
     "--resume", metavar="FILE", help="Go on where a replay with --snapshot FILE stopped; same policy, options, changes."
 )
-@click.option("--verdicts", metavar="FILE", help="Write one JSON object a line for each packet.")
-@click.option("--connections", metavar="FILE", help="Write one JSON object a line for each connection, as it ends.")
+@click.option(
+    "--verdicts",
+    metavar="FILE",
+    help="Write a row for each packet: CSV or Parquet if FILE ends in .csv or .parquet, else JSON, one object a line.",
+)
+@click.option("--connections", metavar="FILE", help="Write a row for each connection, as it ends; formats likewise.")
+@click.option(
+    "--write", metavar="FILE.pcapng", help="Write the capture, each packet's verdict and rules in its comment."
+)
+@click.option(
+    "--write-denied", metavar="FILE", help="Write the denied packets as they came: .pcapng, or .pcap (one link type)."
+)
+@click.option(
+    "--write-allowed",
+    metavar="FILE",
+    help="Write the packets that would be seen on the wire, likewise: all but denied and moot ones.",
+)
 @click.option(
     "--report",
     metavar="FILE.html",
@@ -88,6 +102,9 @@ def replay(
     midstream: Midstream,
     verdicts: str | None,
     connections: str | None,
+    write: str | None,
+    write_denied: str | None,
+    write_allowed: str | None,
     report: str | None,
     form: Form,
     jobs: int,
@@ -99,7 +116,7 @@ def replay(
 
     Several captures (pcap, pcapng) are one replay, in the order given. "-" is standard input for POLICY, --changes or
     one CAPTURE, and standard output for the other files; then the report goes to standard error, whatever its format,
-    so that standard output holds nothing but lines. Regular files appear when everything is written, or not at all.
+    so that standard output holds nothing but rows. Regular files appear when everything is written, or not at all.
     """
     if [policy, changes, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
@@ -113,37 +130,23 @@ def replay(
     if resume == "-":
         raise click.UsageError("--resume needs a file: a snapshot is not read from standard input")
 
-    from sgfast.output import is_standard_output, open_output, refuse_shared
+    from sgfast.cli.outputs import Outputs
+    from sgfast.output import refuse_shared
 
-    paths = [path for path in (verdicts, connections, snapshot, report) if path is not None]
-    refuse_shared(paths, (policy, *captures, *(path for path in (changes, resume) if path is not None)))
-    report_name = "standard error" if any(map(is_standard_output, paths)) else "standard output"
-
-    with ExitStack() as stack:
-        # Before anything long: an output that cannot be written is known at once.
-        packet_output = None if verdicts is None else stack.enter_context(open_output(verdicts))
-        flow_output = None if connections is None else stack.enter_context(open_output(connections))
-        state_output = None if snapshot is None else stack.enter_context(open_output(snapshot))
-        page_output = None if report is None else stack.enter_context(open_output(report))
-        timeline = None
-        if page_output is not None:
-            from sgfast.report.html import Timeline
-
-            timeline = Timeline()
+    named = {
+        "--verdicts": verdicts, "--connections": connections, "--write": write, "--write-denied": write_denied,
+        "--write-allowed": write_allowed, "--report": report, "--snapshot": snapshot,
+    }  # fmt: skip
+    paths = {option: path for option, path in named.items() if path is not None}
+    refuse_shared([*paths.values()], (policy, *captures, *(path for path in (changes, resume) if path is not None)))
+    outputs = Outputs(paths)
+    report_name = "standard error" if outputs.take_standard_output else "standard output"
+    with outputs:
         result = _replay(
-            policy, captures, changes, resume, state_output, packet_output, flow_output, timeline, report_name, mode,
-            midstream, vpc, engine, jobs, quiet,
-        )  # fmt: skip
+            policy, captures, changes, resume, outputs, report_name, mode, midstream, vpc, engine, jobs, quiet
+        )
         raise_arrived()
-        if page_output is not None:
-            from sgfast.report.html import html_report
-
-            page_output.write(html_report(result, timeline).encode())
-        outputs = [output for output in (packet_output, flow_output, state_output, page_output) if output is not None]
-        for output in outputs:
-            output.close()
-        for output in outputs:
-            output.publish()
+        outputs.publish(result)
 
     _print_report(result, form, report_name, quiet)
     if result.damaged is not None:
@@ -157,10 +160,7 @@ def _replay(
     captures: tuple[str, ...],
     changes: str | None,
     resume: str | None,
-    state_output: Output | None,
-    packet_output: Output | None,
-    flow_output: Output | None,
-    timeline: Timeline | None,
+    outputs: Outputs,
     report_name: str,
     mode: Mode,
     midstream: Midstream,
@@ -170,10 +170,8 @@ def _replay(
     quiet: bool,
 ) -> ReplayResult:
     from sgfast.replaying import replay as run_replay
-    from sgfast.report.lines import ConnectionLines, VerdictLines
     from sgfast.report.progress import ProgressBar
 
-    lines = None if packet_output is None else VerdictLines(packet_output.write)
     # Lines that scroll by on a terminal, and a bar that is drawn over them, do not go together.
     lines_on_screen = report_name == "standard error" and is_terminal(sys.stdout)
     with ExitStack() as stack:
@@ -193,12 +191,13 @@ def _replay(
             midstream=midstream,
             vpc=vpc,
             engine=engine,
-            packets=[sink for sink in (lines, timeline) if sink is not None],
-            flows=None if flow_output is None else ConnectionLines(flow_output.write),
+            packets=outputs.packets,
+            frames=outputs.frames,
+            flows=outputs.flows,
             progress=progress,
             changes=changes,
             resume=resume,
-            snapshot=state_output,
+            snapshot=outputs.snapshot,
             jobs=jobs,
         )
 

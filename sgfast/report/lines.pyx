@@ -1,21 +1,10 @@
-"""``--verdicts`` and ``--connections``: JSON lines (SPEC 10.3, 10.4), each as ``json.dumps`` would write its dict.
+"""``--verdicts`` and ``--connections``: JSON lines (SPEC 10.3, 10.4), each as ``json.dumps`` would write its dict."""
 
-Lines are put together in a buffer and written many at a time. A packet costs no Python object: words and names were
-escaped once and are only copied.
-"""
-
-from ipaddress import IPv6Address
 from json import dumps
 
-import numpy as np
-
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy
+from libc.stdint cimport uint8_t, uint32_t
 
 from sgfast.core.conntrack cimport SIDE_END_COUNT, SIDE_NONE, FlowRow
-from sgfast.core.intrinsics cimport unlikely
 from sgfast.core.types cimport (
     NO_VERDICT,
     PROTO_ICMP,
@@ -26,46 +15,15 @@ from sgfast.core.types cimport (
     ResultRow,
     SideRow,
 )
+from sgfast.report.rows cimport ANSWER_COUNT, FlowRows, PacketRows, Piece, keep, mapped_is_dotted, put_piece
 from sgfast.report.write_text cimport put_ipv4, put_ipv6, put_number, put_time, put_word
 
-from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.policy.protocols import protocol_name
+from sgfast.report.rows import ANSWERS, ENDS
 
-cdef enum:
-    ANSWER_COUNT = 3
-    LINE_BYTES = 1024           # more than any line has, names apart; the longest is measured in a test
-    WRITE_BYTES = 1 << 18       # written at a time, and a line more
+# Words ---------------------------------------------------------------------------------------------------------------
 
-#: By number in a row; the order of ``core/conntrack.pxd``'s SideEnd.
-ENDS = (None, "open", "closed", "reset", "timeout", "evicted", "reopened", "denied", "disconnected", "removed")
-ANSWERS = ("silent", "answered", "refused")
-
-ROOM_FOR_A_LINE = LINE_BYTES
-
-
-# Pieces that come up again and again ---------------------------------------------------------------------------------
-
-cdef struct Piece:
-    const char* text            # NULL: not made yet
-    size_t length
-
-
-cdef inline char* put_piece(char* at, const Piece* piece) noexcept nogil:
-    memcpy(at, piece.text, piece.length)
-    return at + piece.length
-
-
-cdef Piece keep(bytes text, list kept):
-    # Good for as long as `kept` is.
-    cdef Piece piece
-    kept.append(text)
-    piece.text = PyBytes_AS_STRING(text)
-    piece.length = PyBytes_GET_SIZE(text)
-    return piece
-
-
-cdef Piece json_null
 cdef Piece[256] protocols
 cdef Piece[VERDICT_COUNT][REASON_COUNT] outcomes
 cdef Piece[ANSWER_COUNT] answers
@@ -73,12 +31,8 @@ cdef Piece[SIDE_END_COUNT] ends
 cdef list words = []
 
 
-def _fill_words():
-    global json_null
+cdef _fill_words():
     cdef int number, reason
-    assert len(VERDICTS) == VERDICT_COUNT and len(REASONS) == REASON_COUNT
-    assert len(ANSWERS) == ANSWER_COUNT and len(ENDS) == SIDE_END_COUNT
-    json_null = keep(b"null", words)
     for number in range(256):
         protocols[number] = keep(dumps(protocol_name(number) or number).encode(), words)
     for number in range(VERDICT_COUNT):
@@ -92,40 +46,6 @@ def _fill_words():
 
 
 _fill_words()
-
-# Later versions of Python write ::ffff:1.2.3.4, earlier ones ::ffff:102:304.
-cdef bint mapped_is_dotted = str(IPv6Address("::ffff:1.2.3.4")).endswith(".4")
-
-
-cdef class JsonNames:
-    """Names by number, as JSON strings; each is made when it is first needed."""
-
-    cdef object names
-    cdef list kept
-    cdef Piece* pieces
-    cdef Py_ssize_t count
-
-    def __cinit__(self, names):
-        self.names = names
-        self.kept = []
-        self.count = len(names)
-        self.pieces = <Piece*>calloc(self.count + 1, sizeof(Piece))
-        if self.pieces == NULL:
-            raise MemoryError
-
-    def __dealloc__(self):
-        free(self.pieces)
-
-    cdef const Piece* at(self, int32_t number) except NULL:
-        # Of a negative number: null.
-        if number < 0:
-            return &json_null
-        if unlikely(number >= self.count):
-            raise IndexError(f"there is no name number {number}")
-        if unlikely(self.pieces[number].text == NULL):
-            self.pieces[number] = keep(dumps(self.names[number]).encode(), self.kept)
-        return &self.pieces[number]
-
 
 # Parts of lines ------------------------------------------------------------------------------------------------------
 
@@ -228,95 +148,19 @@ cdef inline char* put_end(char* at, uint8_t end, const Piece* instance, const Pi
 
 # Lines ---------------------------------------------------------------------------------------------------------------
 
-cdef const uint8_t[::1] row_bytes(rows, dtype):
-    if rows.dtype != dtype or rows.ndim != 1:
-        raise ValueError(f"rows are an array of one dimension and of the dtype {dtype}")
-    return np.ascontiguousarray(rows).view(np.uint8)
+def _spell(name):
+    return dumps(name).encode()
 
 
-cdef class Lines:
-    """What both kinds have in common: the names, and a buffer that goes to ``write`` when it is full."""
+cdef class VerdictLines(PacketRows):
+    """A ``PacketSink`` that calls ``write`` with whole lines, as bytes."""
 
-    cdef object sink
-    cdef JsonNames instances
-    cdef JsonNames rules
-    cdef char* data
-    cdef size_t used
-    cdef size_t size
+    def __init__(self, write):
+        self.set_up(write, _spell, b"null", None)
 
-    def __cinit__(self, write):
-        self.sink = write
-        self.instances = JsonNames(())
-        self.rules = JsonNames(())
-
-    def __dealloc__(self):
-        free(self.data)
-
-    cdef char* line(self, const Piece** names) except NULL:
-        # Where the next line goes, which has these four names.
-        cdef size_t need = LINE_BYTES + names[0].length + names[1].length + names[2].length + names[3].length
-        cdef size_t size
-        cdef char* grown
-        if unlikely(self.size - self.used < need):
-            size = max(2 * self.size, self.used + need)
-            grown = <char*>realloc(self.data, size)
-            if grown == NULL:
-                raise MemoryError
-            self.data = grown
-            self.size = size
-        return self.data + self.used
-
-    cdef int end_line(self, char* at, bint last) except -1:
-        self.used = at - self.data
-        if self.used >= WRITE_BYTES or last:
-            lines = PyBytes_FromStringAndSize(self.data, self.used)
-            self.used = 0
-            self.sink(lines)
-        return 0
-
-
-cdef class VerdictLines(Lines):
-    """A ``PacketSink`` that calls ``write`` with whole lines, as bytes.
-
-    ValueError for arrays of another dtype or length, IndexError for a row with a number that stands for nothing.
-    """
-
-    cdef uint64_t packets
-
-    def begin(self, names):
-        self.instances = JsonNames(names.instances)
-        self.rules = JsonNames(names.rules)
-        self.packets = names.packets
-
-    def write(self, headers not None, results not None):
-        cdef const uint8_t[::1] header_bytes = row_bytes(headers, HEADER_DTYPE)
-        cdef const uint8_t[::1] result_bytes = row_bytes(results, RESULT_DTYPE)
-        cdef Py_ssize_t n = header_bytes.shape[0] // <Py_ssize_t>sizeof(HeaderRow)
-        cdef Py_ssize_t i
-        if result_bytes.shape[0] != n * <Py_ssize_t>sizeof(ResultRow):
-            raise ValueError("results are one row for each header")
-        self.used = 0
-        for i in range(n):
-            self.put_packet(
-                <const HeaderRow*>&header_bytes[i * sizeof(HeaderRow)],
-                <const ResultRow*>&result_bytes[i * sizeof(ResultRow)],
-                i == n - 1,
-            )
-
-    cdef int put_packet(self, const HeaderRow* header, const ResultRow* result, bint last) except -1:
-        cdef const Piece* names[4]
-        cdef char* at
-        if unlikely(
-            result.verdict >= VERDICT_COUNT or result.reason >= REASON_COUNT
-            or not is_known(&result.egress) or not is_known(&result.ingress)
-        ):
-            raise IndexError("a verdict or reason is out of range")
-        names[0] = self.instances.at(result.egress.instance)
-        names[1] = self.rules.at(result.egress.rule)
-        names[2] = self.instances.at(result.ingress.instance)
-        names[3] = self.rules.at(result.ingress.rule)
-        at = self.line(names)
-        self.packets += 1
+    cdef char* put_packet(
+        self, char* at, const HeaderRow* header, const ResultRow* result, const Piece** names
+    ) noexcept nogil:
         at = put_word(at, b'{"packet": ')
         at = put_number(at, self.packets)
         at = put_header(at, header)
@@ -325,44 +169,16 @@ cdef class VerdictLines(Lines):
         at = put_side(at, &result.egress, names[0], names[1])
         at = put_word(at, b', "ingress": ')
         at = put_side(at, &result.ingress, names[2], names[3])
-        return self.end_line(put_word(at, b"}\n"), last)
+        return put_word(at, b"}\n")
 
 
-cdef inline bint is_known(const SideRow* row) noexcept nogil:
-    return (row.verdict < VERDICT_COUNT and row.reason < REASON_COUNT) or row.verdict == NO_VERDICT
+cdef class ConnectionLines(FlowRows):
+    """A ``FlowSink`` that calls ``write`` with whole lines, as bytes."""
 
+    def __init__(self, write):
+        self.set_up(write, _spell, b"null", None)
 
-cdef class ConnectionLines(Lines):
-    """A ``FlowSink`` that calls ``write`` with whole lines, as bytes.
-
-    ValueError for an array of another dtype, IndexError for a row with a number that stands for nothing.
-    """
-
-    def begin(self, names):
-        self.instances = JsonNames(names.instances)
-        self.rules = JsonNames(names.rules)
-
-    def write(self, flows not None):
-        cdef const uint8_t[::1] flow_bytes = row_bytes(flows, FLOW_DTYPE)
-        cdef Py_ssize_t n = flow_bytes.shape[0] // <Py_ssize_t>sizeof(FlowRow)
-        cdef Py_ssize_t i
-        self.used = 0
-        for i in range(n):
-            self.put_flow(<const FlowRow*>&flow_bytes[i * sizeof(FlowRow)], i == n - 1)
-
-    cdef int put_flow(self, const FlowRow* row, bint last) except -1:
-        cdef const Piece* names[4]
-        cdef char* at
-        if unlikely(
-            row.verdict >= VERDICT_COUNT or row.reason >= REASON_COUNT or row.answer >= ANSWER_COUNT
-            or row.side_end[0] >= SIDE_END_COUNT or row.side_end[1] >= SIDE_END_COUNT
-        ):
-            raise IndexError("a verdict, reason, answer or end is out of range")
-        names[0] = self.instances.at(row.instance[0])
-        names[1] = self.rules.at(row.rule[0])
-        names[2] = self.instances.at(row.instance[1])
-        names[3] = self.rules.at(row.rule[1])
-        at = self.line(names)
+    cdef char* put_flow(self, char* at, const FlowRow* row, const Piece** names) noexcept nogil:
         at = put_ends(at, row)
         at = put_counts(at, row)
         at = put_piece(at, &outcomes[row.verdict][row.reason])
@@ -372,4 +188,4 @@ cdef class ConnectionLines(Lines):
         at = put_end(at, row.side_end[0], names[0], names[1])
         at = put_word(at, b', "ingress": ')
         at = put_end(at, row.side_end[1], names[2], names[3])
-        return self.end_line(put_word(at, b"}\n"), last)
+        return put_word(at, b"}\n")

@@ -1,0 +1,258 @@
+"""``--verdicts`` and ``--connections`` as Parquet: the columns of the CSV, each of its own type.
+
+    times                                   timestamp, nanoseconds, UTC
+    addresses                               string
+    words, names, protocols                 string, dictionary encoded; a protocol without a name is its number
+    ports, ICMP types and codes, counters   integers
+
+Rows are kept until they make a row group: memory does not grow with the capture. No packet costs a Python object. Needs
+pyarrow (``sgfast[arrow]``); importing this module raises ImportError without it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
+from sgfast.engine import NO_SIDE, REASONS, VERDICTS
+from sgfast.policy.model import ICMP, ICMPV6
+from sgfast.policy.protocols import protocol_name
+from sgfast.replaying import Names
+from sgfast.report.columns import address_texts, dictionary_codes
+from sgfast.report.csv_rows import CONNECTION_FIELDS, VERDICT_FIELDS
+from sgfast.report.rows import ANSWERS, ENDS
+
+Rows = NDArray[Any]
+Where = NDArray[np.bool_]
+Write = Callable[[bytes], object]
+
+#: Rows of a row group: 12 MB while they are kept, several times that while they are written.
+GROUP_ROWS = 1 << 17
+
+_TIME = pa.timestamp("ns", tz="UTC")
+_WORD = pa.dictionary(pa.int32(), pa.string())
+_ADDRESS = pa.string()
+_TYPES = {
+    "packet": pa.int64(), "time": _TIME, "first_time": _TIME, "last_time": _TIME,
+    "src": _ADDRESS, "dst": _ADDRESS, "initiator": _ADDRESS, "responder": _ADDRESS,
+    "sport": pa.uint16(), "dport": pa.uint16(), "initiator_port": pa.uint16(), "responder_port": pa.uint16(),
+    "icmp_type": pa.uint8(), "icmp_code": pa.uint8(),
+    "packets_from_initiator": pa.int64(), "packets_from_responder": pa.int64(),
+    "bytes_from_initiator": pa.int64(), "bytes_from_responder": pa.int64(),
+}  # fmt: skip
+
+
+class _Words:
+    """Words by number, as they come up in a column."""
+
+    def __init__(self, words: Sequence[str | None]) -> None:
+        # Two numbers may stand for one word, which a dictionary holds once: an id is used again in another group.
+        places = {word: n for n, word in enumerate(dict.fromkeys(w for w in words if w is not None))}
+        self._places = np.array([-1 if word is None else places[word] for word in words], np.int32)
+        self._words = pa.array([w.encode("utf-8", "backslashreplace").decode() for w in places], pa.string())
+
+    def column(self, numbers: Rows, there: Where | None = None) -> pa.Array:
+        """Null where a number is negative or stands for None, and where nothing is ``there``. IndexError for a number
+        that stands for nothing.
+        """
+        if there is None:
+            there = np.ones(len(numbers), np.bool_)
+        codes, valid, kept = dictionary_codes(
+            numbers.astype(np.int32), there.view(np.uint8), self._places, len(self._words)
+        )
+        buffers = [pa.py_buffer(valid), pa.py_buffer(codes)]
+        indices = pa.Array.from_buffers(pa.int32(), len(numbers), buffers)
+        return pa.DictionaryArray.from_arrays(indices, self._words.take(pa.array(kept)))
+
+
+_VERDICTS, _REASONS, _ANSWERS, _ENDS = map(_Words, (VERDICTS, REASONS, ANSWERS, ENDS))
+_PROTOCOLS = _Words([protocol_name(number) or str(number) for number in range(256)])
+
+
+def _numbers(values: Rows, there: Where | None = None) -> pa.Array:
+    return pa.array(np.ascontiguousarray(values), mask=None if there is None else ~there)
+
+
+def _times(values: Rows) -> pa.Array:
+    return pa.Array.from_buffers(_TIME, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def _addresses(values: Rows, families: Rows) -> pa.Array:
+    families = np.ascontiguousarray(families)
+    offsets, text = address_texts(np.ascontiguousarray(values), families)
+    there = np.packbits(families > 0, bitorder="little")
+    buffers = [pa.py_buffer(there), pa.py_buffer(offsets), pa.py_buffer(text)]
+    return pa.Array.from_buffers(_ADDRESS, len(values), buffers)
+
+
+class _Stream(io.RawIOBase):
+    """What pyarrow writes to. It writes once more when it is thrown away half done: outside of ``with`` that goes
+    nowhere.
+    """
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._at = 0
+        self._is_live = False
+
+    def __enter__(self) -> Self:
+        self._is_live = True
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._is_live = False
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        if self._is_live:
+            self._write(bytes(data))
+            self._at += size
+        return size
+
+
+class _Table:
+    """Rows on their way into a file. ``dtypes``: of the arrays that come side by side, row by row."""
+
+    def __init__(self, write: Write, fields: Sequence[str], dtypes: Sequence[np.dtype[Any]]) -> None:
+        self._stream = _Stream(write)
+        self._schema = pa.schema([(name, _TYPES.get(name, _WORD)) for name in fields])
+        self._writer: Any = None
+        self._kept = [np.zeros(GROUP_ROWS, dtype) for dtype in dtypes]
+        self._count = 0
+        self._before = 0        # packets before those that are kept
+        self._names = Names((), (), 0)
+        self._words: tuple[_Words, _Words] | None = None
+
+    def begin(self, names: Names) -> None:
+        # What is kept means the same by its numbers (PacketSink).
+        self._names = names
+        self._words = None
+        self._before = names.packets - self._count
+
+    def close(self) -> None:
+        """Writes what is kept, and what makes it a Parquet file."""
+        self._write_group()
+        with self._stream:
+            self._writer.close()
+
+    def _keep(self, *arrays: Rows) -> None:
+        for array, kept in zip(arrays, self._kept, strict=True):
+            if array.dtype != kept.dtype or array.shape != (len(arrays[0]),):
+                raise ValueError("rows are arrays of one dimension, equally long, and of the dtypes of rows")
+        done = 0
+        while done < len(arrays[0]):
+            fit = min(GROUP_ROWS - self._count, len(arrays[0]) - done)
+            for array, kept in zip(arrays, self._kept, strict=True):
+                kept[self._count : self._count + fit] = array[done : done + fit]
+            self._count += fit
+            done += fit
+            if self._count == GROUP_ROWS:
+                self._write_group()
+
+    def _write_group(self) -> None:
+        table = None
+        if self._count:
+            if self._words is None:
+                self._words = _Words(self._names.instances), _Words(self._names.rules)
+            columns = self._columns(*self._words, *(kept[: self._count] for kept in self._kept))
+            table = pa.Table.from_arrays(columns, schema=self._schema)
+        with self._stream:
+            if self._writer is None:
+                # Numbers that hardly come twice gain nothing by a dictionary.
+                encoded = [field.name for field in self._schema if field.type not in (_TIME, pa.int64())]
+                self._writer = pq.ParquetWriter(self._stream, self._schema, use_dictionary=encoded)
+            if table is not None:
+                self._writer.write_table(table, row_group_size=GROUP_ROWS)
+        self._before += self._count
+        self._count = 0
+
+    def _columns(self, instances: _Words, rules: _Words, *rows: Rows) -> list[pa.Array]:
+        raise NotImplementedError
+
+
+class VerdictParquet(_Table):
+    """A ``PacketSink`` that calls ``write`` with pieces of a Parquet file, which is whole once ``close`` was called.
+    ValueError for arrays of another dtype or length, IndexError for a row with a number that stands for nothing.
+    """
+
+    def __init__(self, write: Write) -> None:
+        super().__init__(write, VERDICT_FIELDS, (HEADER_DTYPE, RESULT_DTYPE))
+
+    def write(self, headers: Rows, results: Rows) -> None:
+        self._keep(headers, results)
+
+    def _columns(self, instances: _Words, rules: _Words, *rows: Rows) -> list[pa.Array]:
+        headers, results = rows
+        ports, icmp = headers["has_ports"] != 0, headers["has_icmp"] != 0
+        columns = [
+            _numbers(np.arange(self._before + 1, self._before + 1 + len(headers), dtype=np.int64)),
+            _times(headers["time_ns"]),
+            _addresses(headers["src"], headers["family"]),
+            _addresses(headers["dst"], headers["family"]),
+            _PROTOCOLS.column(headers["protocol"], headers["family"] != 0),
+            _numbers(headers["sport"], ports),
+            _numbers(headers["dport"], ports),
+            _numbers(headers["icmp_type"], icmp),
+            _numbers(headers["icmp_code"], icmp),
+            _VERDICTS.column(results["verdict"]),
+            _REASONS.column(results["reason"]),
+        ]
+        for side in (results["egress"], results["ingress"]):
+            there = side["verdict"] != NO_SIDE
+            columns += [
+                instances.column(side["instance"], there), _VERDICTS.column(side["verdict"], there),
+                _REASONS.column(side["reason"], there), rules.column(side["rule"], there),
+            ]  # fmt: skip
+        return columns
+
+
+class ConnectionParquet(_Table):
+    """A ``FlowSink`` that calls ``write`` with pieces of a Parquet file, which is whole once ``close`` was called.
+    ValueError for an array of another dtype, IndexError for a row with a number that stands for nothing.
+    """
+
+    def __init__(self, write: Write) -> None:
+        super().__init__(write, CONNECTION_FIELDS, (FLOW_DTYPE,))
+
+    def write(self, flows: Rows) -> None:
+        self._keep(flows)
+
+    def _columns(self, instances: _Words, rules: _Words, *rows: Rows) -> list[pa.Array]:
+        (flows,) = rows
+        ports = flows["has_ports"] != 0
+        icmp = flows["protocol"] == np.where(flows["family"] == 4, ICMP, ICMPV6)
+        columns = [
+            _PROTOCOLS.column(flows["protocol"]),
+            _addresses(flows["initiator"], flows["family"]),
+            _numbers((flows["ports"] >> 16).astype(np.uint16), ports),
+            _addresses(flows["responder"], flows["family"]),
+            _numbers((flows["ports"] & 0xFFFF).astype(np.uint16), ports),
+            _numbers((flows["icmp"] >> 8).astype(np.uint8), icmp),
+            _numbers((flows["icmp"] & 0xFF).astype(np.uint8), icmp),
+            _times(flows["first_ns"]),
+            _times(flows["last_ns"]),
+            *(_numbers(flows[name][:, end].astype(np.int64)) for name in ("packets", "bytes") for end in (0, 1)),
+            _VERDICTS.column(flows["verdict"]),
+            _REASONS.column(flows["reason"]),
+            _ANSWERS.column(flows["answer"]),
+        ]
+        for end in (0, 1):
+            there = flows["side_end"][:, end] != 0
+            columns += [
+                instances.column(flows["instance"][:, end], there), rules.column(flows["rule"][:, end], there),
+                _ENDS.column(flows["side_end"][:, end], there),
+            ]  # fmt: skip
+        return columns

@@ -1,0 +1,217 @@
+"""What all writers of rows have in common: pieces of text, names by number, a buffer, and the loops over rows.
+
+Rows are put together in the buffer and written many at a time. A packet costs no Python object: words and names were
+escaped once and are only copied.
+"""
+
+from ipaddress import IPv6Address
+
+import numpy as np
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int32_t, uint8_t
+from libc.stdlib cimport calloc, free, realloc
+
+from sgfast.core.conntrack cimport SIDE_END_COUNT, FlowRow
+from sgfast.core.intrinsics cimport unlikely
+from sgfast.core.types cimport NO_VERDICT, REASON_COUNT, VERDICT_COUNT, HeaderRow, ResultRow, SideRow
+
+from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
+from sgfast.engine import REASONS, VERDICTS
+
+cdef enum:
+    WRITE_BYTES = 1 << 18       # written at a time, and a row more
+
+#: By number in a row; the order of ``core/conntrack.pxd``'s SideEnd.
+ENDS = (None, "open", "closed", "reset", "timeout", "evicted", "reopened", "denied", "disconnected", "removed")
+ANSWERS = ("silent", "answered", "refused")
+
+ROOM_FOR_A_ROW = ROW_BYTES
+
+assert len(VERDICTS) == VERDICT_COUNT and len(REASONS) == REASON_COUNT
+assert len(ANSWERS) == ANSWER_COUNT and len(ENDS) == SIDE_END_COUNT
+
+mapped_is_dotted = str(IPv6Address("::ffff:1.2.3.4")).endswith(".4")
+
+
+cdef Piece keep(bytes text, list kept):
+    cdef Piece piece
+    kept.append(text)
+    piece.text = PyBytes_AS_STRING(text)
+    piece.length = PyBytes_GET_SIZE(text)
+    return piece
+
+
+cdef class NamePieces:
+    def __cinit__(self, names, spell, bytes none):
+        self.names = names
+        self.spell = spell
+        self.kept = []
+        self.none = keep(none, self.kept)
+        self.count = len(names)
+        self.pieces = <Piece*>calloc(self.count + 1, sizeof(Piece))
+        if self.pieces == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.pieces)
+
+    cdef const Piece* at(self, int32_t number) except NULL:
+        if number < 0:
+            return &self.none
+        if unlikely(number >= self.count):
+            raise IndexError(f"there is no name number {number}")
+        if unlikely(self.pieces[number].text == NULL):
+            self.pieces[number] = keep(self.spell(self.names[number]), self.kept)
+        return &self.pieces[number]
+
+
+cdef const uint8_t[::1] row_bytes(rows, dtype):
+    if rows.dtype != dtype or rows.ndim != 1:
+        raise ValueError(f"rows are an array of one dimension and of the dtype {dtype}")
+    return np.ascontiguousarray(rows).view(np.uint8)
+
+
+cdef inline bint is_known(const SideRow* row) noexcept nogil:
+    return (row.verdict < VERDICT_COUNT and row.reason < REASON_COUNT) or row.verdict == NO_VERDICT
+
+
+cdef class RowWriter:
+    def __dealloc__(self):
+        free(self.data)
+
+    def begin(self, names):
+        self.instances = NamePieces(names.instances, self.spell, self.none)
+        self.rules = NamePieces(names.rules, self.spell, self.none)
+        self.packets = names.packets
+
+    def close(self):
+        """What a file needs even if no row came."""
+        if self.head is not None:
+            self.used = 0
+            self.flush()
+
+    cdef int set_up(self, sink, spell, bytes none, head) except -1:
+        self.sink = sink
+        self.spell = spell
+        self.none = none
+        self.head = head
+        self.instances = NamePieces((), spell, none)
+        self.rules = NamePieces((), spell, none)
+        return 0
+
+    cdef char* room(self, size_t need) except NULL:
+        # Where the next row goes, which takes at most `need` bytes.
+        cdef size_t size
+        cdef char* grown
+        if unlikely(self.size - self.used < need):
+            size = max(2 * self.size, self.used + need)
+            grown = <char*>realloc(self.data, size)
+            if grown == NULL:
+                raise MemoryError
+            self.data = grown
+            self.size = size
+        return self.data + self.used
+
+    cdef int end_row(self, char* at, bint last) except -1:
+        self.used = at - self.data
+        if self.used >= WRITE_BYTES or last:
+            self.flush()
+        return 0
+
+    cdef int flush(self) except -1:
+        rows = PyBytes_FromStringAndSize(self.data, self.used) if self.used else b""
+        self.used = 0
+        if self.head is not None:
+            self.sink(self.head)
+            self.head = None
+        if rows:
+            self.sink(rows)
+        return 0
+
+    cdef int packet_names(self, const ResultRow* row, const Piece** names) except -1:
+        if unlikely(
+            row.verdict >= VERDICT_COUNT or row.reason >= REASON_COUNT
+            or not is_known(&row.egress) or not is_known(&row.ingress)
+        ):
+            raise IndexError("a verdict or reason is out of range")
+        names[0] = self.instances.at(row.egress.instance)
+        names[1] = self.rules.at(row.egress.rule)
+        names[2] = self.instances.at(row.ingress.instance)
+        names[3] = self.rules.at(row.ingress.rule)
+        return 0
+
+    cdef int flow_names(self, const FlowRow* row, const Piece** names) except -1:
+        if unlikely(
+            row.verdict >= VERDICT_COUNT or row.reason >= REASON_COUNT or row.answer >= ANSWER_COUNT
+            or row.side_end[0] >= SIDE_END_COUNT or row.side_end[1] >= SIDE_END_COUNT
+        ):
+            raise IndexError("a verdict, reason, answer or end is out of range")
+        names[0] = self.instances.at(row.instance[0])
+        names[1] = self.rules.at(row.rule[0])
+        names[2] = self.instances.at(row.instance[1])
+        names[3] = self.rules.at(row.rule[1])
+        return 0
+
+
+cdef const uint8_t[::1] header_bytes(headers):
+    return row_bytes(headers, HEADER_DTYPE)
+
+
+cdef const uint8_t[::1] result_bytes(results, Py_ssize_t n):
+    # Of as many rows as there are headers.
+    cdef const uint8_t[::1] found = row_bytes(results, RESULT_DTYPE)
+    if found.shape[0] != n * <Py_ssize_t>sizeof(ResultRow):
+        raise ValueError("results are one row for each header")
+    return found
+
+
+cdef class PacketRows(RowWriter):
+    """A ``PacketSink`` of rows of text. ValueError for arrays of another dtype or length, IndexError for a row with a
+    number that stands for nothing.
+    """
+
+    def write(self, headers not None, results not None):
+        cdef const uint8_t[::1] header_rows = header_bytes(headers)
+        cdef Py_ssize_t n = header_rows.shape[0] // <Py_ssize_t>sizeof(HeaderRow)
+        cdef const uint8_t[::1] result_rows = result_bytes(results, n)
+        cdef const ResultRow* result
+        cdef const Piece* names[4]
+        cdef char* at
+        cdef Py_ssize_t i
+        self.used = 0
+        for i in range(n):
+            result = <const ResultRow*>&result_rows[i * sizeof(ResultRow)]
+            self.packet_names(result, names)
+            at = self.room(ROW_BYTES + names_length(names))
+            self.packets += 1
+            at = self.put_packet(at, <const HeaderRow*>&header_rows[i * sizeof(HeaderRow)], result, names)
+            self.end_row(at, i == n - 1)
+
+    cdef char* put_packet(
+        self, char* at, const HeaderRow* header, const ResultRow* result, const Piece** names
+    ) noexcept nogil:
+        return at
+
+
+cdef class FlowRows(RowWriter):
+    """A ``FlowSink`` of rows of text. ValueError for an array of another dtype, IndexError for a row with a number
+    that stands for nothing.
+    """
+
+    def write(self, flows not None):
+        cdef const uint8_t[::1] flow_rows = row_bytes(flows, FLOW_DTYPE)
+        cdef Py_ssize_t n = flow_rows.shape[0] // <Py_ssize_t>sizeof(FlowRow)
+        cdef const FlowRow* row
+        cdef const Piece* names[4]
+        cdef char* at
+        cdef Py_ssize_t i
+        self.used = 0
+        for i in range(n):
+            row = <const FlowRow*>&flow_rows[i * sizeof(FlowRow)]
+            self.flow_names(row, names)
+            at = self.put_flow(self.room(ROW_BYTES + names_length(names)), row, names)
+            self.end_row(at, i == n - 1)
+
+    cdef char* put_flow(self, char* at, const FlowRow* row, const Piece** names) noexcept nogil:
+        return at
