@@ -1,0 +1,1 @@
+"""Other clouds' exports as policies."""
