@@ -12,14 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from yaml.nodes import Node
+
 from sgfast.errors import PolicyError
 from sgfast.policy.formats.draft import Draft
 from sgfast.policy.formats.neutron import NeutronReader
 from sgfast.policy.formats.otc import OtcReader
-from sgfast.policy.formats.sources import Source, files_of, read_source
-from sgfast.policy.yaml_nodes import shown_origin
+from sgfast.policy.formats.sources import Source, files_of, json_value, plain_source, read_source
+from sgfast.policy.formats.written import policy_of, yaml_of
+from sgfast.policy.model import Policy
 
-__all__ = ["FORMATS", "Format", "Imported", "files_of", "import_sources", "is_export", "load"]
+__all__ = ["FORMATS", "Format", "Imported", "export_in_json", "export_in_yaml", "files_of", "import_sources", "load"]
 
 #: Of a list, so many items are looked at to recognise a format.
 _LOOKED_AT = 200
@@ -30,7 +33,8 @@ class Format(NamedTuple):
     title: str
     #: A file of this format has one of these keys: at its top level, or in the items of the list that it is.
     sections: frozenset[str]
-    #: Keys, down to two levels below, that no other format with the same sections has.
+    #: Keys, down to two levels below, that no other format with the same sections has; "section.key" is a key of the
+    #: objects of a section.
     own: frozenset[str]
     read: Callable[[Sequence[Source]], Draft]
 
@@ -39,6 +43,26 @@ class Imported(NamedTuple):
     format: Format
     draft: Draft
     origin: str
+
+    def policy(self) -> Policy:
+        """PolicyError names the object that does not fit."""
+        return policy_of(self.draft.made, self.origin)
+
+    def yaml(self, head: Sequence[str]) -> str:
+        """The document; ``head`` becomes comments at its beginning."""
+        return yaml_of(self.draft.made, head)
+
+    def summary(self) -> str:
+        """``2 security groups with 7 rules, 1 address group, 3 instances, 1 VPC``."""
+        document = self.draft.document()
+        rules = sum(len(group["rules"]) for group in document["security_groups"])
+        parts = [f"{_number(len(document['security_groups']), 'security group')} with {_number(rules, 'rule')}"]
+        if "address_groups" in document:
+            parts.append(_number(len(document["address_groups"]), "address group"))
+        parts += [_number(len(document["instances"]), "instance"), _number(len(document.get("vpcs", "1")), "VPC")]
+        if "peerings" in document:
+            parts.append(_number(len(document["peerings"]), "peering"))
+        return ", ".join(parts)
 
 
 FORMATS: dict[str, Format] = {
@@ -79,7 +103,8 @@ FORMATS: dict[str, Format] = {
             frozenset(
                 (
                     "ID", "stateful", "revision_number", "port_security_enabled", "security_group_ids", "ether_type",
-                    "networks", "routers", "default_security_group_rules",
+                    "networks", "routers", "default_security_group_rules", "default_security_group_rule",
+                    "address_groups.addresses", "address_group.addresses",
                 )
             ),
             lambda sources: NeutronReader().read(sources),
@@ -103,8 +128,26 @@ def import_sources(sources: Sequence[Source], name: str = "auto") -> Imported:
     return Imported(chosen, chosen.read(sources), origin)
 
 
-def is_export(value: object) -> bool:
-    """Whether a document that is no policy (SPEC 2: it has no ``version``) is some format's, or could be."""
+def export_in_json(data: bytes, origin: str) -> Imported | None:
+    """The export in a text that begins as JSON does; None if it is another document, or broken."""
+    try:
+        value = json_value(data, origin)
+    except (PolicyError, ValueError):
+        return None
+    return import_sources([Source(origin, value)]) if _is_export(value) else None
+
+
+def export_in_yaml(root: Node, origin: str) -> Imported | None:
+    """The export in a YAML document without the key ``version``; None if it is none."""
+    try:
+        source = plain_source(root, origin)
+    except PolicyError:
+        return None
+    return import_sources([source]) if _is_export(source.value) else None
+
+
+def _is_export(value: object) -> bool:
+    """Whether a document is some format's, or could be, and no policy (SPEC 2)."""
     if isinstance(value, dict) and "version" in value and "format_version" not in value:
         return False
     top, below = _keys(value)
@@ -144,7 +187,13 @@ def _keys(value: object) -> tuple[set[str], set[str]]:
         mappings = [each for each in _flat(found) if isinstance(each, dict)]
         levels.append({key for each in mappings for key in each if isinstance(key, str)})
         found = [child for each in mappings for child in each.values()]
-    return levels[0], set().union(*levels)
+    sections = value.items() if isinstance(value, dict) else ()
+    of_sections = {f"{section}.{key}" for section, items in sections for key in _keys_of_items(items)}
+    return levels[0], of_sections.union(*levels)
+
+
+def _keys_of_items(items: object) -> set[object]:
+    return {key for each in _flat([items]) if isinstance(each, dict) for key in each}
 
 
 def _flat(values: list[object]) -> Iterator[object]:
@@ -155,24 +204,5 @@ def _flat(values: list[object]) -> Iterator[object]:
             yield value
 
 
-def counts(imported: Imported) -> str:
-    """``2 security groups with 7 rules, 1 address group, 3 instances, 1 VPC``."""
-    document = imported.draft.document()
-    rules = sum(len(group["rules"]) for group in document["security_groups"])
-    parts = [f"{_number(len(document['security_groups']), 'security group')} with {_number(rules, 'rule')}"]
-    if "address_groups" in document:
-        parts.append(_number(len(document["address_groups"]), "address group"))
-    parts += [_number(len(document["instances"]), "instance"), _number(len(document.get("vpcs", "1")), "VPC")]
-    if "peerings" in document:
-        parts.append(_number(len(document["peerings"]), "peering"))
-    return ", ".join(parts)
-
-
 def _number(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def shown_files(imported: Sequence[str]) -> str:
-    """File names for a comment."""
-    listed = ", ".join(map(shown_origin, imported[:5]))
-    return f"{listed} and {len(imported) - 5} more" if len(imported) > 5 else listed

@@ -57,7 +57,7 @@ def source_of(data: bytes, origin: str) -> Source:
     """What a file holds. PolicyError says where it is broken."""
     if data.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] in (b"{", b"["):
         try:
-            return Source(origin, _json(data, origin))
+            return Source(origin, json_value(data, origin))
         except json.JSONDecodeError as error:
             # YAML's flow style begins like JSON.
             try:
@@ -68,7 +68,8 @@ def source_of(data: bytes, origin: str) -> Source:
     return _yaml(data, origin)
 
 
-def _json(data: bytes, origin: str) -> object:
+def json_value(data: bytes, origin: str) -> object:
+    """What a JSON text says. ValueError if it is none, PolicyError if it passes a limit."""
     shown = shown_origin(origin)
     if len(data) > MAX_BYTES:
         raise PolicyError(f"{shown}: larger than {MAX_BYTES >> 20} MiB")
