@@ -60,7 +60,7 @@ class Imported(NamedTuple):
         parts = [f"{_number(len(document['security_groups']), 'security group')} with {_number(rules, 'rule')}"]
         if "address_groups" in document:
             parts.append(_number(len(document["address_groups"]), "address group"))
-        parts += [_number(len(document["instances"]), "instance"), _number(len(document.get("vpcs", "1")), "VPC")]
+        parts += [_number(len(document["instances"]), "instance"), _number(len(document.get("vpcs", [None])), "VPC")]
         if "peerings" in document:
             parts.append(_number(len(document["peerings"]), "peering"))
         return ", ".join(parts)
