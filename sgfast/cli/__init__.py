@@ -11,6 +11,7 @@ import click
 from sgfast import __version__
 from sgfast.cli.check import check
 from sgfast.cli.completion import completion
+from sgfast.cli.import_ import import_command
 from sgfast.cli.replay import replay
 from sgfast.cli.template import template
 
@@ -33,5 +34,5 @@ def main() -> None:
     """
 
 
-for command in (replay, check, template, completion):
+for command in (replay, check, import_command, template, completion):
     main.add_command(command)

@@ -117,6 +117,7 @@ def replay(
     Several captures (pcap, pcapng) are one replay, in the order given. "-" is standard input for POLICY, --changes or
     one CAPTURE, and standard output for the other files; then the report goes to standard error, whatever its format,
     so that standard output holds nothing but rows. Regular files appear when everything is written, or not at all.
+    POLICY is a policy document, a cloud's export, or a directory of exports.
     """
     if [policy, changes, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
@@ -132,13 +133,14 @@ def replay(
 
     from sgfast.cli.outputs import Outputs
     from sgfast.output import refuse_shared
+    from sgfast.policy.formats.sources import files_of
 
     named = {
         "--verdicts": verdicts, "--connections": connections, "--write": write, "--write-denied": write_denied,
         "--write-allowed": write_allowed, "--report": report, "--snapshot": snapshot,
     }  # fmt: skip
     paths = {option: path for option, path in named.items() if path is not None}
-    refuse_shared([*paths.values()], (policy, *captures, *(path for path in (changes, resume) if path is not None)))
+    refuse_shared([*paths.values()], (*files_of(policy), *captures, *(path for path in (changes, resume) if path)))
     outputs = Outputs(paths)
     report_name = "standard error" if outputs.take_standard_output else "standard output"
     with outputs:

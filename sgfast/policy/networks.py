@@ -13,8 +13,9 @@ def looks_like_address(text: str) -> bool:
     return ":" in text or "/" in text or address.replace(".", "").isdigit()
 
 
-def parse_network(text: str) -> Network:
-    """An address (a /32 or /128) or a CIDR; ValueError says what is wrong and, with host bits set, what to write.
+def parse_network(text: str, *, host_bits: bool = False) -> Network:
+    """An address (a /32 or /128) or a CIDR; ValueError says what is wrong and, with host bits set, what to write
+    (``host_bits``: they are cleared).
 
     Stricter than ``ip_network``: no netmask after the slash, no IPv6 zone.
     """
@@ -32,8 +33,8 @@ def parse_network(text: str) -> Network:
         value = int(IPv6Address(address_text) if six else IPv4Address(address_text))
     except AddressValueError:
         raise ValueError(f"not an IPv{6 if six else 4} address") from None
-    host_bits = value & ((1 << (bits - length)) - 1)
-    network: Network = IPv6Network((value - host_bits, length)) if six else IPv4Network((value - host_bits, length))
-    if host_bits:
+    below = value & ((1 << (bits - length)) - 1)
+    network: Network = IPv6Network((value - below, length)) if six else IPv4Network((value - below, length))
+    if below and not host_bits:
         raise ValueError(f"host bits are set: write {network} for the network or {address_text} for the one address")
     return network

@@ -37,9 +37,9 @@ _SHOWN_CHARACTERS = 80
 #: Most names that a near spelling is looked for among.
 _SUGGESTION_CANDIDATES = 10_000
 
-_STR = "tag:yaml.org,2002:str"
-_MAP = "tag:yaml.org,2002:map"
-_SEQ = "tag:yaml.org,2002:seq"
+STR = "tag:yaml.org,2002:str"
+MAP = "tag:yaml.org,2002:map"
+SEQ = "tag:yaml.org,2002:seq"
 #: Plain scalars without a tag of their own: what they are is decided by their text, when it is asked for.
 _PLAIN = "?"
 _NULL_TAGS = frozenset((_PLAIN, "tag:yaml.org,2002:null"))
@@ -123,8 +123,8 @@ class _Hooks:
 
     def resolve(self, kind: type, value: object, implicit: tuple[bool, bool]) -> str:
         if kind is ScalarNode:
-            return _PLAIN if implicit[0] else _STR
-        return _MAP if kind is MappingNode else _SEQ
+            return _PLAIN if implicit[0] else STR
+        return MAP if kind is MappingNode else SEQ
 
     def descend_resolver(self, parent: Any, index: object) -> None:
         self._depth += 1
@@ -236,7 +236,7 @@ def garbage_collection_paused() -> Iterator[None]:
 
 def plain(text: str, where: Node, *, quoted: bool = False) -> ScalarNode:
     """A scalar as if it stood in the document where ``where`` does."""
-    return ScalarNode(_STR if quoted else _PLAIN, text, where.start_mark, where.end_mark)
+    return ScalarNode(STR if quoted else _PLAIN, text, where.start_mark, where.end_mark)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ class NodeReader:
 
     def fields(self, node: Node, path: str, known: Collection[str]) -> dict[str, Node]:
         """A mapping's values by key; unknown and duplicate keys are errors. Null is an empty mapping."""
-        if type(node) is not MappingNode or node.tag != _MAP:
+        if type(node) is not MappingNode or node.tag != MAP:
             if self.is_null(node):
                 return {}
             raise self.wrong_type(node, path, "a mapping")
@@ -277,7 +277,7 @@ class NodeReader:
         found: dict[str, Node] = {}
         for key_node, value in node.value:
             key = key_node.value
-            if type(key) is str and key in known and key not in found and key_node.tag in (_PLAIN, _STR):
+            if type(key) is str and key in known and key not in found and key_node.tag in (_PLAIN, STR):
                 found[key] = value
             else:
                 raise self._bad_key(key_node, value, path, known, found)
@@ -287,7 +287,7 @@ class NodeReader:
         """A list's values; null, or a field left out, is an empty list."""
         if node is None or self.is_null(node):
             return []
-        if type(node) is not SequenceNode or node.tag != _SEQ:
+        if type(node) is not SequenceNode or node.tag != SEQ:
             raise self.wrong_type(node, path, "a list")
         self.visit(len(node.value) + 1, node, path)
         values: list[Node] = node.value
@@ -303,7 +303,7 @@ class NodeReader:
         self, key_node: Node, value: Node, path: str, known: Collection[str], found: Mapping[str, Node]
     ) -> PolicyError:
         key = key_node.value
-        if type(key) is not str or key_node.tag not in (_PLAIN, _STR):
+        if type(key) is not str or key_node.tag not in (_PLAIN, STR):
             return self.error(key_node, path, "a key must be a plain word")
         field = f"{path}.{key}" if path else key
         if key in found:
@@ -323,7 +323,7 @@ class NodeReader:
         """A scalar as None, bool, int, float or str; ``wanted`` says in a message what it should have been."""
         if type(node) is not ScalarNode:
             raise self.wrong_type(node, path, wanted)
-        if node.tag == _STR:
+        if node.tag == STR:
             return node.value
         value = plain_value(node.value)
         if node.tag != _PLAIN:
@@ -347,6 +347,12 @@ class NodeReader:
             raise self.wrong_type(node, path, wanted)
         if not low <= value <= high:
             raise self.error(node, path, f"must be {wanted}, not {_shorten(node.value)}")
+        return value
+
+    def boolean(self, node: Node, path: str) -> bool:
+        value = self.scalar(node, path, "true or false")
+        if type(value) is not bool:
+            raise self.wrong_type(node, path, "true or false")
         return value
 
     def positive_number(self, node: Node, path: str, high: float) -> float:
@@ -376,11 +382,11 @@ class NodeReader:
     def wrong_type(self, node: Node, path: str, wanted: str, number_hint: str = "") -> PolicyError:
         """The error for a value of the wrong kind; ``number_hint`` is added if it is a number or boolean."""
         tag = node.tag
-        if tag in (_MAP, _SEQ):
-            found = "a mapping" if tag == _MAP else "a list"
-        elif type(node) is not ScalarNode or tag not in (_PLAIN, _STR):
+        if tag in (MAP, SEQ):
+            found = "a mapping" if tag == MAP else "a list"
+        elif type(node) is not ScalarNode or tag not in (_PLAIN, STR):
             found = f"a value with the tag {show(tag)}"
-        elif tag == _STR:
+        elif tag == STR:
             found = f"the text {show(node.value)}"
         elif self.is_null(node):
             found = "nothing (null)"

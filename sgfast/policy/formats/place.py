@@ -1,0 +1,46 @@
+"""Where an object of an export is, for messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sgfast.errors import PolicyError
+from sgfast.policy.yaml_nodes import show, shown_origin
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An object of an export: its file, what kind of thing it is, its provider's id, its name if any."""
+
+    file: str
+    kind: str
+    id: str
+    name: str = ""
+    #: Of the object; ``part()`` says it.
+    of: str = ""
+
+    def part(self, what: str) -> Place:
+        """``what`` ("rule 3c0e…") of this object. Its id and name are the object's."""
+        return replace(self, of=f"{self.of}, {what}" if self.of else what)
+
+    @property
+    def called(self) -> str:
+        """``security group 'web' (85cc…)``, shortened and on one line."""
+        identity = one_line(self.id)
+        if self.name and self.name != self.id:
+            shown = f"{self.kind} {show(self.name)}" + (f" ({identity})" if identity else "")
+        else:
+            shown = f"{self.kind} {identity}".rstrip()
+        return f"{shown}, {self.of}" if self.of else shown
+
+    def __str__(self) -> str:
+        return f"{shown_origin(self.file)}: {self.called}"
+
+    def error(self, message: str) -> PolicyError:
+        """The error to raise: ``sg.json: security group 'web' (85cc…), rule 3c0e…: unknown …``."""
+        return PolicyError(f"{self}: {message}")
+
+
+def one_line(text: str, characters: int = 80) -> str:
+    text = text if len(text) <= characters else text[:characters] + "…"
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

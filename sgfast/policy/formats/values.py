@@ -1,0 +1,93 @@
+"""Names, descriptions and addresses of an export as a policy may have them (SPEC 2.1, 2.3, 2.7)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address, summarize_address_range
+
+from sgfast.policy.formats.place import Place, one_line
+from sgfast.policy.model import Network
+from sgfast.policy.networks import parse_network
+from sgfast.policy.yaml_nodes import show
+
+_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+_NAME_CHARACTERS = 64
+_DESCRIPTION_CHARACTERS = 255
+
+# Names (SPEC 2.7) ----------------------------------------------------------------------------------------------------
+
+
+def settled_names(places: Sequence[Place]) -> dict[str, str]:
+    """By id, what each object of one kind is called: its name, or where that clashes or is not allowed, its id."""
+    ids = {place.id for place in places}
+    count = Counter(place.name for place in places)
+    names: dict[str, str] = {}
+    for place in places:
+        name = place.name
+        if _NAME.fullmatch(name) and count[name] == 1 and (name not in ids or name == place.id):
+            names[place.id] = name
+    taken = {*names.values(), *(place.id for place in places if _NAME.fullmatch(place.id))}
+    tried: Counter[str] = Counter()
+    for place in places:
+        if place.id in names:
+            continue
+        if _NAME.fullmatch(place.id):
+            names[place.id] = place.id
+            continue
+        base = re.sub(r"[^A-Za-z0-9_.\-]+", "-", place.id)[:_NAME_CHARACTERS].strip("-") or "unnamed"
+        name = base
+        while name in taken:
+            tried[base] += 1
+            suffix = f"-{tried[base] + 1}"
+            name = base[: _NAME_CHARACTERS - len(suffix)] + suffix
+        taken.add(name)
+        names[place.id] = name
+    return names
+
+
+def free_name(name: str, taken: Iterable[str]) -> str:
+    known = set(taken)
+    numbered = (f"{name}-{n}" for n in range(2, len(known) + 3))
+    return name if name not in known else next(each for each in numbered if each not in known)
+
+
+def shared_name(address: Network) -> str:
+    return "shared-" + written_address(address).replace(":", "-").replace("/", "_")
+
+
+def valid_description(text: str) -> str:
+    """``text`` as a description may be (SPEC 2.1): printable, without < and >, not too long."""
+    text = one_line(text, 4 * _DESCRIPTION_CHARACTERS).replace("<", r"\x3c").replace(">", r"\x3e")
+    return text if len(text) <= _DESCRIPTION_CHARACTERS else text[: _DESCRIPTION_CHARACTERS - 1] + "…"
+
+
+# Values --------------------------------------------------------------------------------------------------------------
+
+
+def one_network(place: Place, text: str) -> Network:
+    """An address or CIDR; host bits do not count, as no cloud's filter counts them."""
+    try:
+        return parse_network(text, host_bits=True)
+    except ValueError as error:
+        raise place.error(f"{show(text)}: {error}") from None
+
+
+def networks_of(place: Place, text: str) -> list[Network]:
+    """An address, a CIDR, or the CIDRs of a range of addresses."""
+    first, dash, last = (part.strip() for part in text.partition("-"))
+    if not dash:
+        return [one_network(place, first)]
+    ends = [one_network(place, first), one_network(place, last)]
+    low, high = (end.network_address for end in ends)
+    if any(end.num_addresses != 1 for end in ends) or low.version != high.version or int(low) > int(high):
+        raise place.error(f"{show(text)} is no range of addresses")
+    if isinstance(low, IPv4Address) and isinstance(high, IPv4Address):
+        return [*summarize_address_range(low, high)]
+    assert isinstance(low, IPv6Address) and isinstance(high, IPv6Address)
+    return [*summarize_address_range(low, high)]
+
+
+def written_address(network: Network) -> str:
+    return str(network.network_address) if network.num_addresses == 1 else str(network)

@@ -1,0 +1,129 @@
+"""A draft's document as a Policy, and as YAML a person reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from sgfast.errors import PolicyError
+from sgfast.policy.document import DocumentReader
+from sgfast.policy.formats.draft import Made
+from sgfast.policy.formats.place import Place, one_line
+from sgfast.policy.model import Policy
+from sgfast.policy.yaml_nodes import MAP, SEQ, STR, NodeReader, garbage_collection_paused, plain, plain_value
+
+_ITEM = re.compile(r"(\w+)\[([0-9]+)\](?:\.rules\[([0-9]+)\])?\.?")
+_MARK = yaml.Mark("", 0, 0, 0, None, 0)
+_ROOT = ScalarNode(STR, "", _MARK, _MARK)
+#: Words that need no quotes inside of {} and []: nothing YAML gives a meaning to, no colon at either end.
+_BARE = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./\-]*(?: [A-Za-z0-9_./(][A-Za-z0-9_./()\-]*)*")
+
+
+# To a Policy ---------------------------------------------------------------------------------------------------------
+
+
+def policy_of(made: Made, origin: str) -> Policy:
+    """The policy of a document, after the checks that every document passes. PolicyError names the object."""
+    with garbage_collection_paused():
+        reader = _ObjectReader(origin, made)
+        policy = DocumentReader(_node(made.document), origin, reader).policy()
+    return replace(policy, warnings=(*made.notes, *policy.warnings))
+
+
+class _ObjectReader(NodeReader):
+    """Says of which object of the export a value is, as there are no lines."""
+
+    def __init__(self, origin: str, made: Made) -> None:
+        super().__init__(origin)
+        self._made = made
+
+    def error(self, where: Node | int, path: str, message: str) -> PolicyError:
+        return PolicyError(f"{self._place(path)}: {message}")
+
+    def place(self, where: Node, path: str) -> str:
+        return self._place(path)
+
+    def _place(self, path: str) -> str:
+        match = _ITEM.match(path)
+        if match is None or match[1] not in self._made.places:
+            return f"{self._shown_origin}: {path}"
+        at = int(match[2])
+        of_rule = match[3] is not None
+        place = self._made.rule_places[at][int(match[3])] if of_rule else self._made.places[match[1]][at]
+        field = path[match.end() :]
+        return f"{place}: {field}" if field else str(place)
+
+
+def _node(value: Any) -> Node:
+    if isinstance(value, dict):
+        pairs = [(ScalarNode(STR, key, _MARK, _MARK), _node(each)) for key, each in value.items()]
+        return MappingNode(MAP, pairs, _MARK, _MARK)
+    if isinstance(value, list):
+        return SequenceNode(SEQ, [_node(each) for each in value], _MARK, _MARK)
+    if isinstance(value, str):
+        return ScalarNode(STR, value, _MARK, _MARK)
+    return plain(_scalar(value), _ROOT)
+
+
+# To YAML -------------------------------------------------------------------------------------------------------------
+
+
+def yaml_of(made: Made, head: Sequence[str]) -> str:
+    """The document as text; ``head`` and the notes are comments before it. What reads it gets the same policy."""
+    lines = [f"# {one_line(line, 1000)}" for line in (*head, *made.notes)]
+    for key, value in made.document.items():
+        if not isinstance(value, list):
+            lines.append(f"{key}: {_flow(value)}")
+        elif not value:
+            lines.append(f"{key}: []")
+        elif key == "security_groups":
+            lines.append(f"{key}:")
+            for group in value:
+                lines += _group_lines(group)
+        else:
+            lines.append(f"{key}:")
+            items = zip(value, made.places[key], strict=True)
+            lines += [f"  - {_flow(item)}{_was_called(item, place)}" for item, place in items]
+    return "\n".join(lines) + "\n"
+
+
+def _group_lines(group: dict[str, Any]) -> Iterator[str]:
+    dash = "- "
+    for key, value in group.items():
+        if key != "rules":
+            yield f"  {dash}{key}: {_flow(value)}"
+            dash = "  "
+    if group["rules"]:
+        yield "    rules:"
+        for rule in group["rules"]:
+            yield f"      - {_flow(rule)}"
+    else:
+        yield "    rules: []"
+
+
+def _was_called(item: Any, place: Place) -> str:
+    """The original name of what has no description to keep it in."""
+    if not isinstance(item, dict) or item["name"] == place.name or not place.name:
+        return ""
+    return f"   # {one_line(place.name)}"
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return _scalar(value)
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, str):
+        if _BARE.fullmatch(value) and plain_value(value) == value:
+            return value
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value).lower() if isinstance(value, bool) else str(value)
