@@ -27,7 +27,7 @@ from sgfast.policy.model import Instance, Policy, Rule
 from sgfast.policy.plain import from_plain, to_plain
 
 #: Counts up whenever what is written changes its meaning.
-FORMAT = 3
+FORMAT = 4
 #: Bytes of JSON: a policy of some million instances.
 _LONGEST_ABOUT = 1 << 30
 

@@ -348,6 +348,15 @@ changes:
     assert after.group_by_name["default"].rules[-1].id == "default/inbound/3"
 
 
+def test_an_instance_that_would_be_in_groups_of_both_kinds_is_told_with_the_change() -> None:
+    with pytest.raises(PolicyError, match=r"^changes\.yaml:4: changes\[1\]\.add_instance: instance 'vm' cannot be"):
+        resolved("""
+changes:
+  - {at: 1, add_group: {name: loose, stateful: false}}
+  - {at: 2, add_instance: {name: vm, vpc: vpc-1, addresses: [10.0.0.9], security_groups: [loose, sg-AB]}}
+""")
+
+
 def test_a_quota_is_told_with_the_change_that_exceeds_it() -> None:
     lines = [f"  - {{at: {n}, add_rule: {{group: sg-AB, rule: {{direction: inbound, protocol: tcp, ports: {n}}}}}}}"
              for n in range(1, 5)]  # fmt: skip

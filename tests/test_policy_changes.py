@@ -134,6 +134,20 @@ def test_what_is_refused_says_why_and_changes_nothing(case: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+def test_no_change_puts_an_instance_into_stateful_and_stateless_groups() -> None:
+    with_stateless = apply_change(POLICY, AddGroup(SecurityGroup("loose", stateful=False))).policy
+    why = r"^instance '{}' cannot be in stateful groups \({}\) and stateless ones \('loose'\)$"
+    for change, name, stateful in (
+        (AddMember("loose", "w2"), "w2", "'spare', 'web'"),
+        (AddInstance(instance("new", "10.0.0.9", "loose", "db")), "new", "'db'"),
+    ):
+        with pytest.raises(PolicyError, match=why.format(name, stateful)):
+            apply_change(with_stateless, change)
+    joined = apply_change(with_stateless, AddInstance(instance("new", "10.0.0.9", "loose"))).policy
+    with pytest.raises(PolicyError, match=why.format("new", "'web'")):
+        apply_change(joined, AddMember("web", "new"))
+
+
 def test_quotas_hold_for_what_is_added() -> None:
     full = apply_change(POLICY, AddRule("web", TLS)).policy
     with pytest.raises(PolicyError, match=r"'web' has 3 rules, and the quota is 3: raise quotas\.rules_per_group$"):

@@ -7,8 +7,10 @@ import io
 import os
 import sys
 import time
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -393,10 +395,29 @@ class TestSettings:
         assert policy.settings == Settings("otc", Timeouts(icmp=0.5, tcp_other=7), "keep", 10, "filtered")
 
     @pytest.mark.parametrize(
+        ("profile", "timeouts", "on_change", "quotas"),
+        [
+            ("otc", Timeouts(600, 30, 30, 30, 180, 30), "cut-inbound", Quotas(100, 50)),
+            ("neutron", Timeouts(432_000, 120, 120, 30, 120, 30), "cut-unmatched", Quotas(10, 100)),
+            ("aws", Timeouts(432_000, 30, 30, 30, 180, 30), "keep", Quotas(2500, 240)),
+        ],
+    )
+    def test_profile_is_where_the_other_defaults_come_from(
+        self, profile: str, timeouts: Timeouts, on_change: Any, quotas: Quotas
+    ) -> None:
+        policy = parse_policy(f"version: 1\nsettings: {{profile: {profile}}}")
+        assert policy.settings == Settings(profile, timeouts, on_change, 4_000_000, "exempt")
+        assert policy.quotas == quotas
+        written = parse_policy(
+            f"version: 1\nquotas: {{security_groups: 7}}\nsettings: {{timeouts: {{icmp: 5}}, profile: {profile},"
+            " on_change: keep, infrastructure: filtered, max_connections: 9}"
+        )
+        assert written.settings == Settings(profile, replace(timeouts, icmp=5), "keep", 9, "filtered")
+        assert written.quotas == replace(quotas, security_groups=7)
+
+    @pytest.mark.parametrize(
         ("setting", "message"),
         [
-            ("profile: neutron", "settings.profile: neutron is not supported yet"),
-            ("profile: aws", "settings.profile: aws is not supported yet"),
             ("profile: gcp", "settings.profile: must be one of otc, neutron, aws, not 'gcp'"),
             ("on_change: cut", "settings.on_change: must be one of cut-inbound, cut-unmatched, keep, not 'cut'"),
             ("infrastructure: true", "settings.infrastructure: must be one of exempt, filtered, not true"),
@@ -1003,6 +1024,35 @@ class TestNothingButPolicyErrors:
         for field in ("name", "vpc", "addresses", "security_groups"):
             instance = {"name": "a", "addresses": ["10.0.0.1"], field: value}
             only_policy_errors(yaml.safe_dump({"version": 1, "instances": [instance]}))
+
+
+class TestStateless:
+    GROUPS = "version: 1\nsecurity_groups:\n- {name: a}\n- {name: b, stateful: true}\n- {name: c, stateful: false}\n"
+
+    def test_groups_are_stateful_unless_they_say_otherwise(self) -> None:
+        policy = parse_policy(self.GROUPS)
+        assert [group.stateful for group in policy.security_groups] == [True, True, False]
+
+    @pytest.mark.parametrize("value", ["1", "'false'", "null", "[]", "stateless"])
+    def test_only_true_and_false_will_do(self, value: str) -> None:
+        message = error_of(f"version: 1\nsecurity_groups:\n- name: c\n  stateful: {value}")
+        assert message.startswith("p.yaml:4: security_groups[0].stateful: must be true or false, not ")
+
+    def test_an_instance_in_groups_of_both_kinds_is_refused(self) -> None:
+        members = "instances:\n- {name: i, addresses: [10.0.0.1], security_groups: [a, b]}\n- name: j\n"
+        message = error_of(self.GROUPS + members + "  addresses: [10.0.0.2]\n  security_groups: [c, b, a]\n")
+        assert message == (
+            "p.yaml:10: instances[1].security_groups: instance 'j' cannot be in stateful groups ('a', 'b') and "
+            "stateless ones ('c')"
+        )
+
+    def test_the_default_group_may_be_stateless_for_those_who_join_it_by_omission(self) -> None:
+        policy = parse_policy(
+            "version: 1\nsecurity_groups: [{name: default, stateful: false}]\n"
+            "instances: [{name: i, addresses: [10.0.0.1]}]"
+        )
+        assert policy.instances[0].security_groups == ("default",)
+        assert not policy.group_by_name["default"].stateful
 
 
 def test_large_document_loads_in_seconds() -> None:

@@ -16,6 +16,7 @@ from sgfast.policy.model import (
     Policy,
     Rule,
     SecurityGroup,
+    mixed_groups,
 )
 from sgfast.policy.templates import default_group
 
@@ -228,6 +229,12 @@ def _check_addresses(policy: Policy, instance: Instance, addresses: Iterable[Net
                 raise PolicyError(f"{taken} is an address of instance {other.name!r} of VPC {other.vpc!r} already")
 
 
+def _check_one_kind(policy: Policy, instance: Instance) -> None:
+    mixed = mixed_groups(instance, policy.group_by_name)
+    if mixed:
+        raise PolicyError(mixed)
+
+
 def _with_group(policy: Policy, group: SecurityGroup) -> Policy:
     groups = tuple(group if old.name == group.name else old for old in policy.security_groups)
     after = replace(policy, security_groups=groups)
@@ -300,7 +307,9 @@ def _add_member(policy: Policy, change: AddMember) -> Policy:
     instance = _instance(policy, change.instance)
     if change.group in instance.security_groups:
         return policy
-    return policy.with_instance(replace(instance, security_groups=(*instance.security_groups, change.group)))
+    after = replace(instance, security_groups=(*instance.security_groups, change.group))
+    _check_one_kind(policy, after)
+    return policy.with_instance(after)
 
 
 def _remove_member(policy: Policy, change: RemoveMember) -> Policy:
@@ -328,6 +337,7 @@ def _add_instance(policy: Policy, change: AddInstance) -> Policy:
         instance = replace(instance, security_groups=(DEFAULT_GROUP,))
     for name in instance.security_groups:
         _group(policy, name)
+    _check_one_kind(policy, instance)
     _check_addresses(policy, instance, instance.addresses)
     return replace(policy, instances=(*policy.instances, instance))
 

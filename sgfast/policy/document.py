@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields as dataclass_fields
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from yaml.nodes import MappingNode, Node
@@ -23,7 +24,9 @@ from sgfast.policy.model import (
     Settings,
     Timeouts,
     Vpc,
+    mixed_groups,
 )
+from sgfast.policy.profiles import OTC, PROFILES, Profile
 from sgfast.policy.rules import RuleReader, description, network
 from sgfast.policy.templates import FAST_ADD, TEMPLATES, RuleNumbers, default_group, placed
 from sgfast.policy.yaml_nodes import (
@@ -46,7 +49,7 @@ _DOCUMENT_FIELDS = (
     "security_groups",
     "instances",
 )
-GROUP_FIELDS = ("name", "description", "template", "fast_add", "rules")
+GROUP_FIELDS = ("name", "description", "stateful", "template", "fast_add", "rules")
 INSTANCE_FIELDS = ("name", "vpc", "addresses", "security_groups")
 _QUOTA_FIELDS = tuple(field.name for field in dataclass_fields(Quotas))
 _SETTING_FIELDS = tuple(field.name for field in dataclass_fields(Settings))
@@ -58,7 +61,6 @@ _ON_CHANGE: dict[str, Literal["cut-inbound", "cut-unmatched", "keep"]] = {
     "keep": "keep",
 }
 _INFRASTRUCTURE: dict[str, Literal["exempt", "filtered"]] = {"exempt": "exempt", "filtered": "filtered"}
-_PROFILES = {"otc": True, "neutron": False, "aws": False}
 
 MAX_TIMEOUT_SECONDS = 1e9
 MAX_CONNECTIONS = 2**31 - 1
@@ -116,8 +118,8 @@ class DocumentReader:
             raise reader.wrong_type(self._root, "the document", "a mapping")
         sections = reader.fields(self._root, "", _DOCUMENT_FIELDS)
         check_version(reader, reader.required(sections, "version", self._root, "", ": write version: 1"))
-        quotas = self._quotas(sections.get("quotas"))
-        settings = self._settings(sections.get("settings"))
+        profile, settings = self._settings(sections.get("settings"))
+        quotas = self._quotas(sections.get("quotas"), profile)
         vpcs = self._vpcs(sections.get("vpcs"))
         peerings = self._peerings(sections.get("peerings"), vpcs)
         address_groups = self._address_groups(sections.get("address_groups"))
@@ -140,6 +142,7 @@ class DocumentReader:
         groups = self._security_groups(group_entries, group_names, address_groups, quotas)
         if create_default:
             groups.append(self._created_default(next(iter(joining.values())), quotas))
+        self._refuse_mixed(instances, instance_entries, groups)
         if joining and group_entries:
             self._warn_of_joining(joining)
         return Policy(
@@ -156,39 +159,37 @@ class DocumentReader:
 
     # Quotas, settings
 
-    def _quotas(self, node: Node | None) -> Quotas:
+    def _quotas(self, node: Node | None, profile: Profile) -> Quotas:
         if node is None:
-            return Quotas()
+            return profile.quotas
         fields = self._reader.fields(node, "quotas", _QUOTA_FIELDS)
-        return Quotas(**{key: self._reader.integer(fields[key], f"quotas.{key}", 1, MAX_QUOTA) for key in fields})
+        limits = {key: self._reader.integer(fields[key], f"quotas.{key}", 1, MAX_QUOTA) for key in fields}
+        return replace(profile.quotas, **limits)
 
-    def _settings(self, node: Node | None) -> Settings:
+    def _settings(self, node: Node | None) -> tuple[Profile, Settings]:
+        """What is written, over what the profile says of the rest (SPEC 6.7)."""
         if node is None:
-            return Settings()
+            return OTC, OTC.settings
         reader = self._reader
-        default = Settings()
         fields = reader.fields(node, "settings", _SETTING_FIELDS)
-        if "profile" in fields and not reader.choice(fields["profile"], "settings.profile", _PROFILES):
-            message = f"{fields['profile'].value} is not supported yet: use otc and set what differs"
-            raise reader.error(fields["profile"], "settings.profile", message)
-        timeouts, on_change = default.timeouts, default.on_change
-        max_connections, infrastructure = default.max_connections, default.infrastructure
+        profile = reader.choice(fields["profile"], "settings.profile", PROFILES) if "profile" in fields else OTC
+        settings = profile.settings
         if "timeouts" in fields:
             path = "settings.timeouts"
-            seconds = reader.fields(fields["timeouts"], path, _TIMEOUT_FIELDS)
-            timeouts = Timeouts(
-                **{key: reader.positive_number(seconds[key], f"{path}.{key}", MAX_TIMEOUT_SECONDS) for key in seconds}
-            )
+            nodes = reader.fields(fields["timeouts"], path, _TIMEOUT_FIELDS)
+            seconds = {key: reader.positive_number(nodes[key], f"{path}.{key}", MAX_TIMEOUT_SECONDS) for key in nodes}
+            settings = replace(settings, timeouts=replace(settings.timeouts, **seconds))
         if "on_change" in fields:
             on_change = reader.choice(fields["on_change"], "settings.on_change", _ON_CHANGE)
+            settings = replace(settings, on_change=on_change)
         if "max_connections" in fields:
             node = fields["max_connections"]
-            max_connections = reader.integer(node, "settings.max_connections", 1, MAX_CONNECTIONS)
+            most = reader.integer(node, "settings.max_connections", 1, MAX_CONNECTIONS)
+            settings = replace(settings, max_connections=most)
         if "infrastructure" in fields:
             infrastructure = reader.choice(fields["infrastructure"], "settings.infrastructure", _INFRASTRUCTURE)
-        return Settings(
-            timeouts=timeouts, on_change=on_change, max_connections=max_connections, infrastructure=infrastructure
-        )
+            settings = replace(settings, infrastructure=infrastructure)
+        return profile, settings
 
     # Named things
 
@@ -325,7 +326,8 @@ class DocumentReader:
             rule = rule_reader.rule(rule_node, rule_path, numbers.id_of)
             self._claim(rule.id, rule_node, rule_path)
             rules.append(rule)
-        return SecurityGroup(name, tuple(rules), description(reader, fields, path))
+        stateful = "stateful" not in fields or reader.boolean(fields["stateful"], f"{path}.stateful")
+        return SecurityGroup(name, tuple(rules), description(reader, fields, path), stateful=stateful)
 
     def _fast_add(self, node: Node | None, path: str) -> list[Rule]:
         rules: list[Rule] = []
@@ -374,6 +376,16 @@ class DocumentReader:
                 groups[group] = None
             result.append(Instance(name, vpc, addresses, tuple(groups) or (DEFAULT_GROUP,)))
         return tuple(result)
+
+    def _refuse_mixed(
+        self, instances: Iterable[Instance], entries: Mapping[str, Entry], groups: Iterable[SecurityGroup]
+    ) -> None:
+        by_name = {group.name: group for group in groups}
+        for instance in instances:
+            mixed = mixed_groups(instance, by_name)
+            if mixed:
+                node, path, fields = entries[instance.name]
+                raise self._reader.error(fields.get("security_groups", node), f"{path}.security_groups", mixed)
 
     def _vpc_of(self, fields: Mapping[str, Node], node: Node, path: str, vpcs: Mapping[str, Vpc]) -> str:
         if "vpc" in fields:

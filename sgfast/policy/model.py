@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
@@ -31,6 +31,9 @@ PORT_PROTOCOLS = frozenset({TCP, UDP, DCCP, SCTP, UDPLITE})
 
 DEFAULT_GROUP = "default"
 DEFAULT_VPC = "default"
+
+#: Most groups of a kind that ``mixed_groups`` names.
+_LISTED_GROUPS = 5
 
 Value = TypeVar("Value")
 
@@ -101,6 +104,9 @@ class SecurityGroup:
     numbered: tuple[int, int] | None = None
     #: Ids that rules it has no longer were written with, and that later ones would be given.
     gone: frozenset[str] = frozenset()
+    #: False, a stateless group as Neutron has them: filters of its members remember no connections, every packet meets
+    #: the rules of its direction, replies too. An instance's groups are all of one kind.
+    stateful: bool = True
 
     @property
     def numbers(self) -> dict[Direction, int]:
@@ -131,6 +137,17 @@ class Instance:
     vpc: str
     addresses: tuple[Network, ...]
     security_groups: tuple[str, ...]
+
+
+def mixed_groups(instance: Instance, groups: Mapping[str, SecurityGroup]) -> str:
+    """What to say of an instance that is in stateful and in stateless groups, as none can be; empty if it is not."""
+    kinds: tuple[list[str], list[str]] = ([], [])
+    for name in instance.security_groups:
+        kinds[groups[name].stateful].append(name)
+    stateless, stateful = (", ".join(repr(name) for name in sorted(names)[:_LISTED_GROUPS]) for names in kinds)
+    if not stateless or not stateful:
+        return ""
+    return f"instance {instance.name!r} cannot be in stateful groups ({stateful}) and stateless ones ({stateless})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,6 +349,12 @@ class NodeReader:
             raise self.error(node, path, f"must be {wanted}, not {_shorten(node.value)}")
         return value
 
+    def boolean(self, node: Node, path: str) -> bool:
+        value = self.scalar(node, path, "true or false")
+        if type(value) is not bool:
+            raise self.wrong_type(node, path, "true or false")
+        return value
+
     def positive_number(self, node: Node, path: str, high: float) -> float:
         wanted = f"a number above 0, at most {high:g}"
         value = self.scalar(node, path, wanted)
