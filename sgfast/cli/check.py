@@ -17,7 +17,8 @@ from sgfast.cli.printing import is_colourful, print_text, to_json, warn
 def check(policy: str, vpc: str | None, form: Form) -> None:
     """Validate and compile a policy, and say what it compiled to.
 
-    POLICY may be "-", standard input. What is wrong with it is said with file and line, and the exit status is 2.
+    POLICY is a policy document, a cloud's export, or a directory of exports; "-" is standard input. What is wrong with
+    it is said with file and line or object, and the exit status is 2.
     """
     from sgfast.policy.document import load_policy
     from sgfast.report.check import check_summary, compile_for_check

@@ -93,6 +93,7 @@ def replay(
     Several captures (pcap, pcapng) are one replay, in the order given. "-" is standard input for POLICY, --changes or
     one CAPTURE, and standard output for the other files; then the report goes to standard error, whatever its format,
     so that standard output holds nothing but lines. Regular files appear when everything is written, or not at all.
+    POLICY is a policy document, a cloud's export, or a directory of exports.
     """
     if [policy, changes, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
@@ -107,9 +108,10 @@ def replay(
         raise click.UsageError("--resume needs a file: a snapshot is not read from standard input")
 
     from sgfast.output import is_standard_output, open_output, refuse_shared
+    from sgfast.policy.formats.sources import files_of
 
     paths = [path for path in (verdicts, connections, snapshot) if path is not None]
-    refuse_shared(paths, (policy, *captures, *(path for path in (changes, resume) if path is not None)))
+    refuse_shared(paths, (*files_of(policy), *captures, *(path for path in (changes, resume) if path is not None)))
     report_name = "standard error" if any(map(is_standard_output, paths)) else "standard output"
 
     with ExitStack() as stack:

@@ -9,7 +9,7 @@ from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from yaml.nodes import MappingNode, Node
+from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.policy.model import (
     DEFAULT_GROUP,
@@ -73,18 +73,45 @@ REGION_WANTED = "a word of 1 to 64 characters (a string)"
 #: Most warnings of one kind that are listed one by one.
 _LISTED_WARNINGS = 100
 _LISTED_NAMES = 5
+#: JSON begins within so many characters; a document of YAML that looks like it is read as one all the same.
+_BLANK_CHARACTERS = 1000
 
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:
-    """The policy in a file; ``-`` is standard input. PolicyError is one line naming file, line and field."""
+    """The policy in a file; ``-`` is standard input. PolicyError is one line naming file, line and field.
+
+    The file may also be a cloud's export, or a directory of them that are one policy (``formats``).
+    """
+    if os.fsdecode(path) != "-" and os.path.isdir(path):
+        from sgfast.policy.formats import load
+
+        return load([path]).policy()
     data, origin = read_document(path)
     return parse_policy(data, origin)
 
 
 def parse_policy(text: str | bytes, origin: str = "<policy>") -> Policy:
-    """The policy in a text. ``origin`` is what messages call it."""
+    """The policy in a text: a document or a cloud's export. ``origin`` is what messages call it."""
     with garbage_collection_paused():
-        return DocumentReader(compose(text, origin), origin).policy()
+        if text[:_BLANK_CHARACTERS].lstrip()[:1] in (b"{", b"[", "{", "["):
+            # What looks like JSON is an export more often than a document.
+            from sgfast.policy.formats import export_in_json
+
+            exported = export_in_json(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text, origin)
+            if exported is not None:
+                return exported.policy()
+        root = compose(text, origin)
+        if type(root) is not ScalarNode and not _has_key(root, "version"):
+            from sgfast.policy.formats import export_in_yaml
+
+            exported = export_in_yaml(root, origin)
+            if exported is not None:
+                return exported.policy()
+        return DocumentReader(root, origin).policy()
+
+
+def _has_key(node: Node, key: str) -> bool:
+    return type(node) is MappingNode and any(name.value == key for name, _ in node.value)
 
 
 def check_version(reader: NodeReader, node: Node) -> None:

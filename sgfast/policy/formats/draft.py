@@ -1,6 +1,6 @@
 """What an export says, before it is a policy: objects that refer to each other by their provider's ids.
 
-    export --a format--> Draft --document()--> the plain document (SPEC 2) --policy()--> Policy
+    export --a format--> Draft --document()--> the plain document (SPEC 2) --written.policy_of()--> Policy
 
 How a format fills one::
 
@@ -50,7 +50,6 @@ from sgfast.policy.model import (
     Action,
     Direction,
     Network,
-    Policy,
     Quotas,
 )
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, protocol_name
@@ -144,7 +143,7 @@ class Made(NamedTuple):
 
 
 class Draft:
-    """Collects objects; ``document()`` and ``policy()`` say what they make. PolicyError names file and object."""
+    """Collects objects; ``document()`` and ``made`` say what they make. PolicyError names file and object."""
 
     def __init__(self, profile: Literal["otc", "neutron", "aws"]) -> None:
         self._profile = profile
@@ -212,12 +211,6 @@ class Draft:
             raise _differs(instance.place, known.place)
 
     # What they make
-
-    def policy(self, origin: str) -> Policy:
-        """The policy, after the checks that every document passes."""
-        from sgfast.policy.formats.written import policy_of
-
-        return policy_of(self.made, origin)
 
     def document(self) -> dict[str, Any]:
         """The document as YAML would have it: mappings, lists, strings, numbers."""

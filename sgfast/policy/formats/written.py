@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -73,7 +73,7 @@ def _node(value: Any) -> Node:
 # To YAML -------------------------------------------------------------------------------------------------------------
 
 
-def yaml_of(made: Made, head: list[str]) -> str:
+def yaml_of(made: Made, head: Sequence[str]) -> str:
     """The document as text; ``head`` and the notes are comments before it. What reads it gets the same policy."""
     lines = [f"# {one_line(line, 1000)}" for line in (*head, *made.notes)]
     for key, value in made.document.items():

@@ -1,0 +1,47 @@
+"""``sgfast import``."""
+
+from __future__ import annotations
+
+import click
+
+from sgfast.cli.options import quiet_option
+from sgfast.cli.printing import warn
+
+_FORMATS = ("auto", "otc", "neutron")
+
+
+@click.command("import", short_help="Make a policy of what your cloud exports.")
+@click.argument("form", metavar="FORMAT", type=click.Choice(_FORMATS))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--output", "-o", metavar="FILE", default="-", help="Where the policy goes. Default: standard output.")
+@quiet_option
+def import_command(form: str, files: tuple[str, ...], output: str, quiet: bool) -> None:
+    """Make a policy of what your cloud exports.
+
+    \b
+    FORMAT is
+      auto     what the files look like
+      otc      Open Telekom Cloud, Huawei Cloud: VPC API v3 and v1, servers
+      neutron  OpenStack: Neutron's API, and openstack ... list or show -f json
+
+    FILE is JSON or YAML, "-" is standard input, a directory is all such files in it. Together they are one policy.
+    What a policy cannot say is an error that names the object.
+    """
+    from sgfast import __version__
+    from sgfast.output import open_output, refuse_shared
+    from sgfast.policy.formats import files_of, load
+    from sgfast.policy.yaml_nodes import shown_origin
+
+    inputs = [name for path in files for name in files_of(path)]
+    refuse_shared([] if output == "-" else [output], inputs)
+    with open_output(output) as stream:
+        imported = load(files, form)
+        policy = imported.policy()
+        head = [
+            f"{imported.summary()}, imported by sgfast {__version__}",
+            f"from {', '.join(map(shown_origin, inputs))} ({imported.format.title})",
+        ]
+        stream.write(imported.yaml(head).encode())
+        stream.publish()
+    if not quiet:
+        warn(policy.warnings)

@@ -1,0 +1,104 @@
+"""OpenStack Neutron v2: documents of its API, and what ``openstack … -f json`` prints.
+
+What is read: ``security_groups``, ``security_group_rules``, ``ports``, ``address_groups``, and for names and networks
+``servers``, ``networks``, ``subnets``, ``routers``.
+
+Which networks make one VPC: all of them, as a listing of ports does not say what routers connect. With a listing of
+``routers``, the networks that have an interface of one router (the ports owned by ``network:router_interface…``) are
+one VPC, and a network without a router is one of its own.
+"""
+
+from __future__ import annotations
+
+from sgfast.policy.formats.fields import Fields
+from sgfast.policy.formats.openstack_cli import is_rows, rows_as_documents, shown_as_document
+from sgfast.policy.formats.place import Place
+from sgfast.policy.formats.sources import Source
+from sgfast.policy.formats.vpc_api import ApiReader, Interface, Server
+from sgfast.policy.yaml_nodes import show
+
+
+class NeutronReader(ApiReader):
+    profile = "neutron"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._routers: set[str] = set()
+        self._has_routers = False
+        #: By network, one of its VPC; the one that is its own is the VPC's id.
+        self._joined: dict[str, str] = {}
+        self._first_of_router: dict[str, str] = {}
+        self._network_names: dict[str, str] = {}
+        self.sections |= {
+            "address_groups": self.address_group,
+            "networks": self.network,
+            "subnets": self.subnet,
+            "routers": self.router,
+        }
+
+    def document(self, source: Source) -> None:
+        value = source.value
+        if is_rows(value):
+            value, notes = rows_as_documents(source)
+            for note in notes:
+                self.draft.note(note)
+        elif isinstance(value, dict) and isinstance(value.get("id"), str):
+            value = shown_as_document(source)
+        elif isinstance(value, dict) and any(key.startswith("default_security_group_rule") for key in value):
+            raise source.error("default rules are what new groups begin with, no policy: export the security groups")
+        super().document(Source(source.file, value))
+
+    def address_group(self, source: Source, value: object) -> None:
+        fields = Fields(value, source.place("address group", ""))
+        place = source.place("address group", fields.required("id"), fields.text("name"))
+        fields.place = place
+        self.draft.address_group(place, fields.texts("addresses"))
+
+    # Networks
+
+    def network(self, source: Source, value: object) -> None:
+        fields = Fields(value, source.place("network", ""))
+        self._network_names[fields.required("id")] = fields.text("name")
+
+    def subnet(self, source: Source, value: object) -> None:
+        """A subnet says nothing that its ports do not."""
+        Fields(value, source.place("subnet", "")).required("id")
+
+    def router(self, source: Source, value: object) -> None:
+        self._has_routers = True
+        self._routers.add(Fields(value, source.place("router", "")).required("id"))
+
+    def port(self, source: Source, value: object) -> None:
+        super().port(source, value)
+        if isinstance(value, dict) and str(value.get("device_owner")).startswith("network:router_interface"):
+            fields = Fields(value, source.place("port", str(value.get("id"))))
+            network, router = fields.text("network_id"), fields.text("device_id")
+            if network and router:
+                self._join(network, self._first_of_router.setdefault(router, network))
+
+    def _join(self, a: str, b: str) -> None:
+        a, b = self._vpc_of_network(a), self._vpc_of_network(b)
+        self._joined[a] = b
+
+    def _vpc_of_network(self, network: str) -> str:
+        seen = []
+        while (of := self._joined.get(network, network)) != network:
+            seen.append(network)
+            network = of
+        for each in seen:
+            self._joined[each] = network
+        return network
+
+    def vpc_of(self, interface: Interface) -> str:
+        if not self._has_routers:
+            return ""
+        if not interface.network:
+            raise interface.place.error("network_id is missing, and with routers in the files it is needed")
+        vpc = self._vpc_of_network(interface.network)
+        self.draft.vpc(Place(interface.place.file, "VPC", vpc, self._network_names.get(vpc, "")))
+        return vpc
+
+    def vpc_of_server(self, server: Server) -> str:
+        if self._has_routers:
+            raise server.place.error(f"with routers in the files, ports are needed, too: add them ({show('ports')})")
+        return ""

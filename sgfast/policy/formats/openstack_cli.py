@@ -1,0 +1,165 @@
+"""What ``openstack … list -f json`` and ``… show -f json`` print, as the API's own documents.
+
+A list's rows have column titles for keys ("IP Protocol"), and older versions print fewer columns. What a row does not
+say and cannot be concluded is an error that says which option prints it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from sgfast.policy.formats.fields import Fields
+from sgfast.policy.formats.place import Place
+from sgfast.policy.formats.sources import Source
+from sgfast.policy.formats.vpc_api import ICMP_WORDS
+from sgfast.policy.yaml_nodes import show
+
+_ANYWHERE = ("0.0.0.0/0", "::/0")
+_PORTS = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
+_TYPE = re.compile(r"(?:type=([0-9]{1,9}))?(?::?code=([0-9]{1,9}))?")
+_PAIR = re.compile(r"(\w+)='([^']*)'")
+_UNTYPED = "An ICMP rule printed without type or code may have type 0 or code 0, which the command does not print: see"
+
+
+def is_rows(value: object) -> bool:
+    """Whether this is the output of a list command."""
+    return isinstance(value, list) and all(isinstance(row, dict) and "ID" in row for row in value)
+
+
+def rows_as_documents(source: Source) -> tuple[dict[str, Any], list[str]]:
+    """The rows of a list as a document of the API, and what should be known about it."""
+    rows: list[dict[str, Any]] = source.value  # type: ignore[assignment]  # is_rows() said so
+    made: dict[str, list[Any]] = {}
+    notes: dict[str, None] = {}
+    for row in rows:
+        for title, (section, translate) in _LISTS.items():
+            if title in row:
+                place = source.place(section.removesuffix("s").replace("_", " "), str(row["ID"])[:100])
+                fields = Fields(row, place)
+                made.setdefault(section, []).append(translate(fields))
+                if section == "security_group_rules" and _is_untyped(row):
+                    notes[f"{_UNTYPED} openstack security group rule show"] = None
+                break
+        else:
+            known = ", ".join(f"{title!r}" for title in _LISTS)
+            raise source.error(f"rows with {', '.join(map(show, list(row)[:5]))}: known lists have a column {known}")
+    return made, list(notes)
+
+
+def _is_untyped(row: dict[str, Any]) -> bool:
+    return str(row.get("IP Protocol")) in ICMP_WORDS and "code=" not in str(row.get("Port Range"))
+
+
+def _rule(fields: Fields) -> dict[str, Any]:
+    place = fields.place
+    protocol = fields.get("IP Protocol")
+    prefix = fields.text("IP Range", "Remote IP Prefix")
+    group = fields.text("Remote Security Group")
+    address_group = fields.text("Remote Address Group")
+    ethertype = fields.text("Ethertype", "Ether Type")
+    if not fields.has("Direction"):
+        raise place.error("this list has no Direction: print it with --long")
+    if not fields.has("Security Group"):
+        raise place.error("this list does not say of which group it is: print it without naming a group")
+    if not ethertype:
+        if not prefix:
+            raise place.error("this list has no Ethertype: print it with --long")
+        ethertype = "IPv6" if ":" in prefix else "IPv4"
+    if group or address_group:
+        # Beside a group the command prints "any address", which is not meant.
+        prefix = "" if prefix in _ANYWHERE else prefix
+    low, high = _port_range(place, str(protocol), fields.text("Port Range"))
+    made = {
+        "id": fields.get("ID"), "direction": fields.get("Direction"), "ethertype": ethertype, "protocol": protocol,
+        "remote_ip_prefix": prefix, "remote_group_id": group, "remote_address_group_id": address_group,
+        "port_range_min": low, "port_range_max": high, "security_group_id": fields.get("Security Group"),
+        "description": fields.get("Description"),
+    }  # fmt: skip
+    fields.refuse_unread(("Project", "Tags"))
+    return made
+
+
+def _port_range(place: Place, protocol: str, text: str) -> tuple[int | None, int | None]:
+    if not text:
+        return None, None
+    match = (_TYPE if protocol in ICMP_WORDS else _PORTS).fullmatch(text)
+    if match is None:
+        raise place.error(f"Port Range {show(text)} is neither like 22:80 nor like type=8:code=0")
+    low, high = (None if part is None else int(part) for part in match.groups())
+    # A code is never without a type, and a type of 0 is not printed.
+    return (0 if protocol in ICMP_WORDS and low is None else low), high
+
+
+def _group(fields: Fields) -> dict[str, Any]:
+    made = {"id": fields.get("ID"), "name": fields.get("Name"), "description": fields.get("Description")}
+    stateful = fields.get("Stateful", "stateful")
+    return made if stateful is None else made | {"stateful": stateful}
+
+
+def _port(fields: Fields) -> dict[str, Any]:
+    if not fields.has("Security Groups"):
+        raise fields.place.error("this list has no Security Groups: print it with --long, or show the ports")
+    return {
+        "id": fields.get("ID"), "name": fields.get("Name"), "fixed_ips": _mappings(fields.get("Fixed IP Addresses")),
+        "security_groups": _words(fields.get("Security Groups")), "device_owner": fields.get("Device Owner"),
+    }  # fmt: skip
+
+
+def _address_group(fields: Fields) -> dict[str, Any]:
+    return {"id": fields.get("ID"), "name": fields.get("Name"), "addresses": _words(fields.get("Addresses"))}
+
+
+def _network(fields: Fields) -> dict[str, Any]:
+    return {"id": fields.get("ID"), "name": fields.get("Name")}
+
+
+#: A column that only this list has: the section it makes, and how a row is an object of it. Tried in this order.
+_LISTS: dict[str, tuple[str, Callable[[Fields], dict[str, Any]]]] = {
+    "IP Protocol": ("security_group_rules", _rule),
+    "MAC Address": ("ports", _port),
+    "Addresses": ("address_groups", _address_group),
+    "Subnets": ("networks", _network),
+    "Description": ("security_groups", _group),
+}
+
+
+def shown_as_document(source: Source) -> dict[str, Any]:
+    """What a show command prints as a document of the API."""
+    value: dict[str, Any] = dict(source.value)  # type: ignore[call-overload]  # the caller looked
+    kind = _shown_kind(value)
+    if not kind:
+        raise source.error("an object with an id, but neither security group, rule, port nor address group")
+    if kind == "security_group":
+        value["rules"] = _mappings(value.get("rules", value.get("security_group_rules")))
+        value.pop("security_group_rules", None)
+    elif kind == "port":
+        for key in ("fixed_ips", "allowed_address_pairs"):
+            value[key] = _mappings(value.get(key))
+        value["security_groups"] = _words(value.pop("security_group_ids", value.get("security_groups")))
+    return {kind: value}
+
+
+def _shown_kind(value: dict[str, Any]) -> str:
+    if "fixed_ips" in value:
+        return "port"
+    if "direction" in value:
+        return "security_group_rule"
+    if "rules" in value or "security_group_rules" in value:
+        return "security_group"
+    if "addresses" in value and isinstance(value["addresses"], list | str):
+        return "address_group"
+    return ""
+
+
+def _mappings(value: object) -> object:
+    """Mappings, which older versions print as a text: ``ip_address='10.0.0.5', subnet_id='…'``, a line each."""
+    if not isinstance(value, str):
+        return value
+    return [dict(_PAIR.findall(line)) for line in value.splitlines() if line.strip()]
+
+
+def _words(value: object) -> object:
+    """Words, which older versions print as one text with commas or lines."""
+    return re.split(r"[,\s]+", value.strip()) if isinstance(value, str) and value.strip() else value or []

@@ -1,0 +1,172 @@
+"""Open Telekom Cloud and Huawei Cloud: the VPC API v3 and v1, and the listing of servers (ECS).
+
+What is read: ``security_groups`` and ``security_group_rules`` (v3: multiport, action, priority; v1: port_range_min and
+port_range_max), ``address_groups``, ``ports`` (v1 and v3), ``sub_network_interfaces``, ``servers``, ``vpcs``,
+``subnets`` or ``virsubnets``, ``peerings``. A port's VPC is that of its subnet; without a listing of subnets there is
+one VPC.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sgfast.policy.formats.draft import DraftRule, Place
+from sgfast.policy.formats.fields import Fields
+from sgfast.policy.formats.sources import Source
+from sgfast.policy.formats.vpc_api import ICMP_WORDS, ApiReader, Interface, Server
+from sgfast.policy.model import Action
+from sgfast.policy.yaml_nodes import show
+
+_ACTIONS: dict[str, Action] = {"allow": "allow", "deny": "deny"}
+_RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
+_TYPE_AND_CODE = re.compile(r"([0-9]{1,3})(?:[-/]([0-9]{1,3}))?")
+#: A virtual IP address. Its address pairs are the addresses of the ports it is bound to.
+_VIRTUAL = "neutron:VIP_PORT"
+
+
+class OtcReader(ApiReader):
+    profile = "otc"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._vpc_of_subnet: dict[str, str] = {}
+        self._vpcs: list[str] = []
+        self.sections |= {
+            "address_groups": self.address_group,
+            "vpcs": self.vpc,
+            "subnets": self.subnet,
+            "virsubnets": self.subnet,
+            "peerings": self.peering,
+            "sub_network_interfaces": self.port,
+        }
+
+    # Rules
+
+    def is_enabled(self, fields: Fields) -> bool:
+        enabled = fields.flag("enabled", True)
+        if not enabled:
+            self.draft.note("Left out, as it is not enabled", fields.place)
+        return enabled
+
+    def action_and_priority(self, fields: Fields) -> tuple[Action, int]:
+        priority = fields.number("priority")
+        return fields.choice("action", _ACTIONS, "allow"), 1 if priority is None else priority
+
+    def ports_and_types(self, fields: Fields, rule: DraftRule) -> None:
+        """v3 has one field, ``multiport``: ports and ranges, or for ICMP a type and perhaps a code."""
+        multiport = fields.get("multiport")
+        if multiport is None or multiport == "":
+            super().ports_and_types(fields, rule)
+            return
+        if fields.has("port_range_min", "port_range_max"):
+            raise rule.place.error("has both multiport and port_range_min or port_range_max")
+        text = str(fields.number("multiport")) if isinstance(multiport, int) else fields.text("multiport")
+        if rule.protocol in ICMP_WORDS:
+            type_and_code = _TYPE_AND_CODE.fullmatch(text)
+            if type_and_code is None:
+                raise rule.place.error(f"multiport {show(text)}: for ICMP it is a type, or a type and a code like 8-0")
+            rule.icmp_type = int(type_and_code[1])
+            rule.icmp_code = int(type_and_code[2]) if type_and_code[2] else None
+            return
+        ranges: list[tuple[int, int]] = []
+        for part in text.split(","):
+            match = _RANGE.fullmatch(part)
+            if match is None:
+                raise rule.place.error(f"multiport {show(text)}: {show(part)} is neither a port nor a range")
+            ranges.append((int(match[1]), int(match[2] or match[1])))
+        rule.ports = ranges
+
+    def address_group(self, source: Source, value: object) -> None:
+        fields = Fields(value, source.place("address group", ""))
+        place = source.place("address group", fields.required("id"), fields.text("name"))
+        fields.place = place
+        addresses = fields.texts("ip_set")
+        for each in fields.items("ip_extra_set"):  # the same again, with remarks
+            addresses.append(Fields(each, place.part("ip_extra_set")).required("ip"))
+        self.draft.address_group(place, addresses)
+
+    # VPCs
+
+    def vpc(self, source: Source, value: object) -> None:
+        fields = Fields(value, source.place("VPC", ""))
+        place = source.place("VPC", fields.required("id"), fields.text("name"))
+        self.draft.vpc(place)
+        self._vpcs.append(place.id)
+
+    def subnet(self, source: Source, value: object) -> None:
+        fields = Fields(value, source.place("subnet", ""))
+        fields.place = source.place("subnet", fields.required("id"), fields.text("name"))
+        vpc = fields.required("vpc_id")
+        for subnet in (fields.text("id"), fields.text("neutron_network_id")):
+            if subnet and self._vpc_of_subnet.setdefault(subnet, vpc) != vpc:
+                raise fields.place.error("is said to be in two VPCs")
+
+    def peering(self, source: Source, value: object) -> None:
+        fields = Fields(value, source.place("VPC peering", ""))
+        place = source.place("VPC peering", fields.required("id"), fields.text("name"))
+        fields.place = place
+        a, b = (
+            Fields(fields.get(end), place.part(end)).required("vpc_id")
+            for end in ("request_vpc_info", "accept_vpc_info")
+        )
+        if fields.text("status") in ("ACTIVE", ""):
+            self.draft.peering(place, a, b)
+        else:
+            self.draft.note("Left out, as it is not active", place)
+
+    # Ports
+
+    def network_of(self, fields: Fields) -> str:
+        return fields.text("vpc_id") or fields.text("network_id", "virsubnet_id")
+
+    def addresses_of(self, fields: Fields) -> list[str]:
+        place = fields.place.part("addresses")
+        private = [Fields(each, place).required("ip_address") for each in fields.items("private_ips")]
+        one = [text for key in ("private_ip_address", "ipv6_ip_address") if (text := fields.text(key))]
+        return super().addresses_of(fields) + private + one
+
+    def vpc_of(self, interface: Interface) -> str:
+        if interface.network in self._vpcs:
+            return interface.network
+        if self._vpc_of_subnet:
+            if interface.network not in self._vpc_of_subnet:
+                raise interface.place.error(f"is in the subnet {show(interface.network)}, which no file has")
+            return self._vpc_of_subnet[interface.network]
+        return self._only_vpc(interface.place)
+
+    def vpc_of_server(self, server: Server) -> str:
+        # The addresses of a server are listed by VPC.
+        return server.network if server.network in self._vpcs else self._only_vpc(server.place)
+
+    def _only_vpc(self, place: Place) -> str:
+        if len(self._vpcs) > 1:
+            raise place.error(f"there are {len(self._vpcs)} VPCs, and nothing says in which it is: add the subnets")
+        return self._vpcs[0] if self._vpcs else ""
+
+    def is_filtered(self, interface: Interface) -> bool:
+        return interface.owner != _VIRTUAL
+
+    def shared_addresses(self) -> dict[str, list[str]]:
+        shared: dict[str, list[str]] = {}
+        by_address: dict[tuple[str, str], str] = {}
+        for id, interface in self.interfaces.items():
+            if interface.owner == _VIRTUAL:
+                continue
+            by_address |= {(interface.network, address): id for address in interface.addresses}
+            for pair in interface.pairs:
+                if pair.endswith("/0"):
+                    said = "Forwards for others, as its source check is off; for whom is not known"
+                    self.draft.note(said, interface.place)
+                else:
+                    shared.setdefault(id, []).append(pair)
+        for virtual in self.interfaces.values():
+            if virtual.owner == _VIRTUAL:
+                bound = [by_address.get((virtual.network, pair.removesuffix("/32"))) for pair in virtual.pairs]
+                if None in bound:
+                    pair = virtual.pairs[bound.index(None)]
+                    raise virtual.place.error(f"is bound to {show(pair)}, which is no port's address")
+                for port in bound:
+                    shared.setdefault(str(port), []).extend(virtual.addresses)
+                if not bound:
+                    self.draft.note("No instance, as the virtual address is bound to no port", virtual.place)
+        return shared

@@ -1,0 +1,137 @@
+"""Files of an export to plain values, JSON or YAML, with the limits every document has (SPEC 11)."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, NamedTuple, NoReturn
+
+from yaml.nodes import MappingNode, Node, ScalarNode
+
+from sgfast.errors import PolicyError
+from sgfast.policy.formats.place import Place
+from sgfast.policy.yaml_nodes import MAX_BYTES, MAX_DEPTH, NodeReader, compose, read_document, show, shown_origin
+
+#: JSON numbers longer than this are no number anybody means; Python refuses 4,300 digits.
+_NUMBER_CHARACTERS = 100
+#: Most files of one directory.
+_MAX_FILES = 1000
+_EXTENSIONS = (".json", ".yaml", ".yml")
+
+
+class Source(NamedTuple):
+    """One file of an export: its name for messages, and what it holds (mappings, lists, texts, numbers, …)."""
+
+    file: str
+    value: object
+
+    def place(self, kind: str, identity: str, name: str = "") -> Place:
+        return Place(self.file, kind, identity, name)
+
+    def error(self, message: str) -> PolicyError:
+        return PolicyError(f"{shown_origin(self.file)}: {message}")
+
+
+def files_of(path: str | os.PathLike[str]) -> list[str]:
+    """The file itself, or a directory's JSON and YAML files in the order of their names."""
+    origin = os.fsdecode(path)
+    if origin == "-" or not os.path.isdir(origin):
+        return [origin]
+    try:
+        names = sorted(name for name in os.listdir(origin) if name.lower().endswith(_EXTENSIONS) and name[0] != ".")
+    except OSError as error:
+        raise PolicyError(f"{shown_origin(origin)}: cannot be read: {error.strerror or error}") from None
+    if not names:
+        raise PolicyError(f"{shown_origin(origin)}: no file in this directory ends in {', '.join(_EXTENSIONS)}")
+    if len(names) > _MAX_FILES:
+        raise PolicyError(f"{shown_origin(origin)}: more than {_MAX_FILES} files")
+    return [os.path.join(origin, name) for name in names]
+
+
+def read_source(path: str) -> Source:
+    data, origin = read_document(path)
+    return source_of(data, origin)
+
+
+def source_of(data: bytes, origin: str) -> Source:
+    """What a file holds. PolicyError says where it is broken."""
+    if data.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] in (b"{", b"["):
+        try:
+            return Source(origin, json_value(data, origin))
+        except json.JSONDecodeError as error:
+            # YAML's flow style begins like JSON.
+            try:
+                return _yaml(data, origin)
+            except PolicyError:
+                message = f"not JSON: {error.msg} at column {error.colno}"
+                raise PolicyError(f"{shown_origin(origin)}:{error.lineno}: {message}") from None
+    return _yaml(data, origin)
+
+
+def json_value(data: bytes, origin: str) -> object:
+    """What a JSON text says. ValueError if it is none, PolicyError if it passes a limit."""
+    shown = shown_origin(origin)
+    if len(data) > MAX_BYTES:
+        raise PolicyError(f"{shown}: larger than {MAX_BYTES >> 20} MiB")
+
+    def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            seen: set[str] = set()
+            double = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise PolicyError(f"{shown}: an object has the key {show(double)} twice")
+        return made
+
+    def number(text: str) -> int:
+        if len(text) > _NUMBER_CHARACTERS:
+            raise PolicyError(f"{shown}: a number of {len(text)} digits")
+        return int(text)
+
+    def constant(text: str) -> NoReturn:
+        raise PolicyError(f"{shown}: not JSON: {text}")
+
+    try:
+        text = data.decode("utf-8-sig")
+        value: object = json.loads(text, object_pairs_hook=mapping, parse_int=number, parse_constant=constant)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise PolicyError(f"{shown}:{line}: not UTF-8 text (byte 0x{data[error.start]:02x})") from None
+    except RecursionError:
+        raise PolicyError(f"{shown}: nested more than {MAX_DEPTH} deep") from None
+    _check_depth(value, shown)
+    return value
+
+
+def _check_depth(value: object, shown: str) -> None:
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            child
+            for each in level
+            if isinstance(each, dict | list)
+            for child in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return
+    raise PolicyError(f"{shown}: nested more than {MAX_DEPTH} deep")
+
+
+def _yaml(data: bytes, origin: str) -> Source:
+    return plain_source(compose(data, origin), origin)
+
+
+def plain_source(root: Node, origin: str) -> Source:
+    """What a YAML document holds."""
+    return Source(origin, _plain(root, "", NodeReader(origin), MAX_DEPTH))
+
+
+def _plain(node: Node, path: str, reader: NodeReader, depth: int) -> object:
+    if type(node) is ScalarNode:
+        return reader.scalar(node, path, "a value")
+    if not depth:  # through aliases, one may hold itself
+        raise reader.error(node, path, f"nested more than {MAX_DEPTH} deep")
+    if type(node) is not MappingNode:
+        return [_plain(item, f"{path}[{n}]", reader, depth - 1) for n, item in enumerate(reader.items(node, path))]
+    keys = {key.value for key, _ in node.value if type(key) is ScalarNode}
+    fields = reader.fields(node, path, keys)
+    return {key: _plain(value, f"{path}.{key}" if path else key, reader, depth - 1) for key, value in fields.items()}
