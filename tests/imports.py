@@ -6,11 +6,10 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import yaml
-
 from sgfast.engine import Engine
 from sgfast.policy.document import parse_policy
-from sgfast.policy.formats.draft import Draft
+from sgfast.policy.formats import Imported, import_sources
+from sgfast.policy.formats.sources import Source
 
 #: Source, destination, protocol, destination port or (ICMP type, code), the reason of the verdict.
 Meaning = Sequence[tuple[str, str, str, int | tuple[int, int], str | None]]
@@ -32,11 +31,16 @@ def allowed(engine: Engine, meaning: Meaning) -> list[str | None]:
     return reasons
 
 
-def verdicts_survive_yaml(draft: Draft, meaning: Meaning) -> None:
-    """The document written as YAML and read again judges alike."""
-    text = yaml.safe_dump(draft.document(), sort_keys=False)
-    again = Engine(parse_policy(text, "again.yaml"))
-    assert allowed(again, meaning) == allowed(Engine(draft.policy("import")), meaning)
+def imported(*files: tuple[str, Any]) -> Imported:
+    """What files of these names that hold these values are together."""
+    return import_sources([Source(*file) for file in files])
+
+
+def means(export: Imported, meaning: Meaning) -> None:
+    """The export judges as is written down, and so does the document made of it once it was written and read again."""
+    wanted = [reason for *_, reason in meaning]
+    assert allowed(Engine(export.policy()), meaning) == wanted
+    assert allowed(Engine(parse_policy(export.yaml(["made by a test"]), "again.yaml")), meaning) == wanted
 
 
 def mutations(document: Any) -> Iterator[Any]:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imports import allowed, mutations, verdicts_survive_yaml
+from command import sgfast
+from imports import allowed, imported, means, mutations
 
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError
-from sgfast.policy.formats import aws
+from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy
 
 ROOT = Path(os.environ.get("SGFAST_CORPUS") or Path(__file__).parents[1] / ".." / "shared" / "corpus").resolve()
@@ -136,15 +137,14 @@ MEANING = [
 
 
 def policy_of(*files: tuple[str, Any]) -> Policy:
-    return aws.read(files).policy("aws")
+    return imported(*files).policy()
 
 
 def test_an_account_means_what_its_permissions_say() -> None:
-    draft = aws.read(FILES)
-    policy = draft.policy("aws")
-    assert policy.settings.profile == "aws"
-    assert allowed(Engine(policy), MEANING) == [reason for *_, reason in MEANING]
-    verdicts_survive_yaml(draft, MEANING)
+    export = imported(*FILES)
+    policy = export.policy()
+    assert (export.format.name, policy.settings.profile) == ("aws", "aws")
+    means(export, MEANING)
     assert [instance.name for instance in policy.instances] == ["web-1", "db-1", "run-1", "eni-4"]
     assert policy.warnings == ("No instance, as no security group filters it: network interface 'nat' (eni-5).",)
 
@@ -152,8 +152,7 @@ def test_an_account_means_what_its_permissions_say() -> None:
 def test_files_may_come_in_any_order_and_twice() -> None:
     sections = account()
     split = [(f"{key}.json", {key: value}) for key, value in sections.items()]
-    policy = policy_of(*reversed(split), FILES[1], *split)
-    assert allowed(Engine(policy), MEANING) == [reason for *_, reason in MEANING]
+    means(imported(*reversed(split), FILES[1], *split), MEANING)
 
 
 def test_entries_may_stand_in_their_list_or_beside_its_id() -> None:
@@ -163,7 +162,7 @@ def test_entries_may_stand_in_their_list_or_beside_its_id() -> None:
     older = account()
     older["PrefixLists"][0]["Cidrs"] = ["192.0.2.16/28"]
     for files in ([("a", inside)], [("a", account()), ("b", beside)], [("a", older)]):
-        assert allowed(Engine(policy_of(*files)), MEANING) == [reason for *_, reason in MEANING]
+        means(imported(*files), MEANING)
 
 
 def test_an_instance_names_its_first_interface() -> None:
@@ -279,9 +278,9 @@ def _broken(change: str) -> list[tuple[str, Any]]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("no group", r"account\.json: security group 'db' \(sg-db\), IpPermissions\[0\]: names the security group "
-         r"'sg-none', account '999988887777', peering 'pcx-7', which no file has"),
-        ("no list", r"\(sg-web\), IpPermissions\[2\]: names the prefix list 'pl-63a5400a', whose entries no file has"),
+        ("no group", r"account\.json: security group 'db' \(sg-db\), IpPermissions\[0\], UserIdGroupPairs\[0\]: "
+         r"names the security group 'sg-none', account '999988887777', peering 'pcx-7', which no file has"),
+        ("no list", r"\[2\], PrefixListIds\[0\]: names the prefix list 'pl-63a5400a', whose entries no file has"),
         ("whose entries", r"entries\.json: AWS output: Entries do not say of which prefix list"),
         ("other entries", r"prefix list 'monitors' \(pl-0123456789abcdef0\).*differs from what account\.json says"),
         ("member of none", r"'web-1' \(eni-1\): is in the security group 'sg-none', which no file has"),
@@ -290,10 +289,10 @@ def _broken(change: str) -> list[tuple[str, Any]]:
         ("port 0", r"IpPermissions\[0\].*port 0"),
         ("icmp code", r"IpPermissions\[3\]: an ICMP code \(3\) without a type"),
         ("icmp type", r"IpPermissions\[3\]: 300 is no ICMP type"),
-        ("new peer", r"IpPermissions\[0\]: unknown field 'SomethingIds'"),
+        ("new peer", r"IpPermissions\[0\]: unknown key 'SomethingIds'"),
         ("page", r"account\.json: AWS output: NextToken is there, so the list is not whole"),
         ("classic", r"'web-1' \(eni-1\): is in no VPC"),
-        ("cidr", r"IpPermissions\[0\]\.IpRanges\[0\]: '300\.0\.0\.0/8'"),
+        ("cidr", r"IpPermissions\[0\], IpRanges\[0\]: '300\.0\.0\.0/8'"),
         ("versions", r"IpRanges\[0\]: an IPv4 rule, but ::/0 is IPv6"),
         ("same address", r"10\.0\.0\.5 is the address of both network interface 'web-1' \(eni-1\) and"),
         ("differs", r"later\.json: security group 'web' \(sg-web\): differs from what account\.json says"),
@@ -324,12 +323,27 @@ def test_anything_anywhere_is_a_policy_or_a_policy_error() -> None:
     assert errors > 300 and policies > 100
 
 
+def test_files_are_a_policy_wherever_one_is_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the command, and directly: a lone file is recognised by what is in it."""
+    for name, document in FILES:
+        (tmp_path / name).write_text(json.dumps(document))
+    out = tmp_path / "policy.yaml"
+    ran = sgfast(capsys, "import", "auto", *(tmp_path / name for name, _ in FILES), "-o", out)
+    assert (ran.status, ran.out) == (0, "")
+    assert "No instance, as no security group filters it" in ran.err
+    engine = Engine(out)
+    assert allowed(engine, MEANING) == [reason for *_, reason in MEANING]
+    alone = tmp_path / "alone.json"
+    alone.write_text(json.dumps({"SecurityGroups": [group("sg-1", "one", [])]}))
+    assert [each.name for each in load_policy(alone).security_groups] == ["one"]
+
+
 @pytest.mark.skipif(not ACCOUNT.exists(), reason="no corpus here (set SGFAST_CORPUS)")
 def test_the_account_of_cloudmapper() -> None:
     files = [(path.name, json.loads(path.read_text())) for path in sorted(ACCOUNT.glob("*.json"))]
     assert len(files) == 5
-    draft = aws.read(files)
-    policy = draft.policy("aws")
+    export = imported(*files)
+    policy = export.policy()
     assert [vpc.name for vpc in policy.vpcs] == ["Prod"]
     assert [instance.name for instance in policy.instances] == ["Bastion", "Web1", "Web2", "eni-00000001"]
     assert len(policy.security_groups) == 8
@@ -343,5 +357,4 @@ def test_the_account_of_cloudmapper() -> None:
         ("192.0.2.1", "172.31.48.168", "tcp", 443, "rule"),
         ("10.0.2.1", "192.0.2.1", "tcp", 443, "rule"),
     ]
-    assert allowed(Engine(policy), meaning) == [reason for *_, reason in meaning]
-    verdicts_survive_yaml(draft, meaning)
+    means(export, meaning)

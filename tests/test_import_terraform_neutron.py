@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from imports import allowed, mutations, verdicts_survive_yaml
+from imports import imported, means, mutations
 from terraform import LATER, Resource, block, plan, refs, resource, state
 
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError
-from sgfast.policy.formats import terraform
 from sgfast.policy.model import Policy, Rule
 
 
@@ -25,9 +24,8 @@ def rule(address: str, group: Any, direction: str = "ingress", protocol: str = "
     )  # fmt: skip
 
 
-def policy_of(*documents: Any, planned: bool = True) -> Policy:
-    files = [(f"tf{n}.json", document) for n, document in enumerate(documents)]
-    return terraform.read(files, planned=planned).policy("tf")
+def policy_of(document: Any) -> Policy:
+    return imported(("tf.json", document)).policy()
 
 
 def otc() -> list[Resource]:
@@ -82,10 +80,9 @@ MEANING = [
 
 
 def test_a_state_of_otc_means_what_its_resources_say() -> None:
-    draft = terraform.read([("tf.json", state(*otc()))])
-    policy = draft.policy("tf.json")
-    assert allowed(Engine(policy), MEANING) == [reason for *_, reason in MEANING]
-    verdicts_survive_yaml(draft, MEANING)
+    export = imported(("tf.json", state(*otc())))
+    policy = export.policy()
+    means(export, MEANING)
     assert [(each.name, each.vpc) for each in policy.instances] == [
         ("web-1", "main"), ("web-1-2", "far"), ("ecs", "main"), ("db-1", "main"),
     ]  # fmt: skip
@@ -99,7 +96,7 @@ def test_a_state_of_otc_means_what_its_resources_say() -> None:
 def test_stacks_in_several_files_are_one_account() -> None:
     resources = otc()
     halves = state(*resources[:6]), state(*resources[6:])
-    assert allowed(Engine(policy_of(*halves)), MEANING) == [reason for *_, reason in MEANING]
+    means(imported(*((f"tf{n}.json", half) for n, half in enumerate(halves))), MEANING)
 
 
 def rules_of(*resources: Resource, group: Resource | None = None) -> tuple[Rule, ...]:
@@ -168,15 +165,14 @@ def huawei() -> list[Resource]:
 
 
 def test_address_groups_priorities_and_lists_of_ports_of_huawei() -> None:
-    draft = terraform.read([("tf.json", state(*huawei()))])
+    export = imported(("tf.json", state(*huawei())))
     meaning = [
         ("192.0.2.11", "10.0.0.5", "tcp", 500, "rule"),
         ("192.0.2.13", "10.0.0.5", "tcp", 500, "no-rule"),
         ("198.51.100.9", "10.0.0.5", "tcp", 601, "rule"),
         ("198.51.100.9", "10.0.0.5", "tcp", 700, "deny-rule"),
     ]
-    assert allowed(Engine(draft.policy("tf.json")), meaning) == [reason for *_, reason in meaning]
-    verdicts_survive_yaml(draft, meaning)
+    means(export, meaning)
 
 
 def openstack_ports() -> list[Resource]:
@@ -245,8 +241,8 @@ def unborn() -> dict[str, Any]:
 
 
 def test_groups_and_ports_without_ids_are_found_through_references() -> None:
-    draft = terraform.read([("tf.json", unborn())])
-    policy = draft.policy("tf.json")
+    export = imported(("tf.json", unborn()))
+    policy = export.policy()
     meaning = [
         ("10.0.0.5", "10.0.0.6", "tcp", 5432, "rule"),
         ("10.0.0.9", "10.0.0.6", "tcp", 5432, "no-rule"),
@@ -254,8 +250,7 @@ def test_groups_and_ports_without_ids_are_found_through_references() -> None:
         ("10.0.0.5", "192.0.2.1", "tcp", 1, "rule"),
         ("10.0.0.6", "192.0.2.1", "tcp", 1, "no-rule"),
     ]
-    assert allowed(Engine(policy), meaning) == [reason for *_, reason in meaning]
-    verdicts_survive_yaml(draft, meaning)
+    means(export, meaning)
     assert [each.name for each in policy.instances] == ["web-1", "db-1"]
     assert any("'dhcp'" in warning and "only after apply" in warning for warning in policy.warnings)
 
@@ -270,7 +265,7 @@ def test_groups_and_ports_without_ids_are_found_through_references() -> None:
         (rule("openstack_networking_secgroup_rule_v2.x", "g", remote_group_id="g2"), "'g2', which no file has"),
         (rule("openstack_networking_secgroup_rule_v2.x", "g9"), "the security group 'g9', which no file has"),
         (rule("openstack_networking_secgroup_rule_v2.x", ""), "security_group_id is missing"),
-        (rule("openstack_networking_secgroup_rule_v2.x", "g", remote_zone="z"), "unknown field 'remote_zone'"),
+        (rule("openstack_networking_secgroup_rule_v2.x", "g", remote_zone="z"), "unknown key 'remote_zone'"),
         (resource("openstack_compute_secgroup_v2.x", id="x"), "is about security groups, but not supported"),
         (resource("openstack_compute_instance_v2.x", id="i", name="i", security_groups=["nobody"],
                   network=[{"fixed_ip_v4": "10.9.0.1"}]), "is in the security group 'nobody', which no file has"),
@@ -280,6 +275,15 @@ def test_what_cannot_be_is_an_error_by_address(broken: Resource, message: str) -
     with pytest.raises(PolicyError, match=message) as caught:
         policy_of(state(*openstack_ports(), broken))
     assert broken["address"] in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_quotas_follow_what_is_imported_where_a_cloud_has_smaller_ones() -> None:
+    groups = [
+        resource(f"openstack_networking_secgroup_v2.g[{n}]", id=f"g-{n}", name=f"g-{n}", delete_default_rules=True)
+        for n in range(11)
+    ]
+    policy = policy_of(state(*groups))
+    assert (len(policy.security_groups), policy.quotas.security_groups) == (11, 11)
 
 
 def test_a_network_in_no_vpc_of_the_file_is_an_error_where_others_are() -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -26,6 +26,7 @@ from sgfast.policy.formats.aws_rules import Vpcs, ip_versions, region_of, rules,
 from sgfast.policy.formats.draft import Draft, DraftInstance
 from sgfast.policy.formats.objects import JsonObject
 from sgfast.policy.formats.place import Place
+from sgfast.policy.formats.sources import Source
 from sgfast.policy.model import Direction
 from sgfast.policy.yaml_nodes import show, shown_origin
 
@@ -53,19 +54,15 @@ _ADDRESSES = (
 _LIST_ID = re.compile(r"pl-[0-9a-f]{8,17}(?![0-9a-f])")
 
 
-def recognises(document: Any) -> bool:
-    return isinstance(document, dict) and not SECTIONS.keys().isdisjoint(document)
-
-
-def read(documents: Iterable[tuple[str, Any]]) -> Draft:
-    """The draft that some files and what is in them make."""
-    return _Account(documents).draft
+def read(sources: Sequence[Source]) -> Draft:
+    """The draft that some files make together."""
+    return _Account(sources).draft
 
 
 class _Account:
-    def __init__(self, documents: Iterable[tuple[str, Any]]) -> None:
+    def __init__(self, sources: Sequence[Source]) -> None:
         self.draft = Draft("aws")
-        self._documents = [JsonObject(document, Place(file, "AWS output", "")) for file, document in documents]
+        self._documents = [JsonObject(value, Place(file, "AWS output", "")) for file, value in sources]
         self._vpcs = Vpcs()
         #: By instance id, what its Name tag says.
         self._instance_names: dict[str, str] = {}
@@ -84,7 +81,7 @@ class _Account:
         """A section's objects in all files, called by their id."""
         for document in self._documents:
             for item in document.objects(section):
-                called = Place(item.place.file, SECTIONS[section], item.needed(key) if key else "", _name_tag(item))
+                called = Place(item.place.file, SECTIONS[section], item.required(key) if key else "", _name_tag(item))
                 yield item.at(called)
 
     # VPCs
@@ -94,15 +91,15 @@ class _Account:
             self._vpcs.seen(item.place.file, item.place.id, item.place.name)
         for item in self._items("Subnets", "SubnetId"):
             zone = region_of(item.text("AvailabilityZone"))
-            self._vpcs.seen(item.place.file, item.needed("VpcId"), region=zone)
+            self._vpcs.seen(item.place.file, item.required("VpcId"), region=zone)
         for item in self._items("VpcPeeringConnections", "VpcPeeringConnectionId"):
-            status = item.object("Status").needed("Code")
+            status = item.object("Status").required("Code")
             if status != "active":
                 continue
             ends = []
             for side in ("RequesterVpcInfo", "AccepterVpcInfo"):
                 info = item.object(side)
-                ends.append(info.needed("VpcId"))
+                ends.append(info.required("VpcId"))
                 self._vpcs.seen(item.place.file, ends[-1], region=info.text("Region"))
             self.draft.peering(item.place, *ends)
 
@@ -120,15 +117,15 @@ class _Account:
         for item in self._items("PrefixLists", "PrefixListId"):
             place = Place(item.place.file, "prefix list", item.place.id, item.text("PrefixListName"))
             names.setdefault(place.id, place)
-            if "Entries" in item:
-                add(place, [entry.needed("Cidr") for entry in item.objects("Entries")])
-            elif "Cidrs" in item:
+            if item.has("Entries"):
+                add(place, [entry.required("Cidr") for entry in item.objects("Entries")])
+            elif item.has("Cidrs"):
                 add(place, item.texts("Cidrs"))
         for document in self._documents:
-            if "Entries" in document:
+            if document.has("Entries"):
                 whose = document.text("PrefixListId") or _list_in_name(document)
                 place = names.get(whose) or Place(document.place.file, "prefix list", whose)
-                add(place, [entry.needed("Cidr") for entry in document.objects("Entries")])
+                add(place, [entry.required("Cidr") for entry in document.objects("Entries")])
         for list_id, (place, addresses) in entries.items():
             self.draft.address_group(names.get(list_id, place), addresses)
             self._lists[list_id] = ip_versions(addresses)
@@ -140,57 +137,53 @@ class _Account:
         for item in self._items("SecurityGroups", "GroupId"):
             place = Place(item.place.file, "security group", item.place.id, item.text("GroupName"))
             self.draft.group(place, item.text("Description"))
-            if "VpcId" in item:
-                self._vpcs.seen(place.file, item.needed("VpcId"), region=region_of(item.text("SecurityGroupArn")))
+            if item.has("VpcId"):
+                self._vpcs.seen(place.file, item.required("VpcId"), region=region_of(item.text("SecurityGroupArn")))
             groups.append(item.at(place))
         seen: dict[str, JsonObject] = {}
         for group in groups:
             known = seen.setdefault(group.place.id, group)
             if known is group:
                 for key, direction in _DIRECTIONS.items():
-                    for n, permission in enumerate(group.objects(key)):
-                        self._read_permission(group.place, direction, permission, f"{key}[{n}]")
+                    for permission in group.objects(key):
+                        self._read_permission(group.place.id, direction, permission)
             elif any(known.items(key) != group.items(key) for key in _DIRECTIONS):
                 raise _differs(group.place, known.place)
 
-    def _read_permission(self, group: Place, direction: Direction, permission: JsonObject, path: str) -> None:
+    def _read_permission(self, group: str, direction: Direction, permission: JsonObject) -> None:
         draft = self.draft
-        permission.only(_PERMISSION)
+        permission.refuse_unread(_PERMISSION)
         what = traffic(
-            draft, group.part(path), permission.needed("IpProtocol"), permission.number("FromPort"),
+            draft, permission.place, permission.required("IpProtocol"), permission.number("FromPort"),
             permission.number("ToPort"),
         )  # fmt: skip
 
-        def add(item: JsonObject, part: str, **peer: Any) -> None:
-            place = group.part(f"{path}.{part}")
-            for rule in rules(draft, place, direction, what, description=item.text("Description"), **peer):
-                draft.rule(group.id, rule)
+        def add(item: JsonObject, **peer: Any) -> None:
+            for rule in rules(draft, item.place, direction, what, description=item.text("Description"), **peer):
+                draft.rule(group, rule)
 
-        for n, item in enumerate(permission.objects("IpRanges")):
-            add(item, f"IpRanges[{n}]", cidrs=[item.needed("CidrIp")], families=[4])
-        for n, item in enumerate(permission.objects("Ipv6Ranges")):
-            add(item, f"Ipv6Ranges[{n}]", cidrs=[item.needed("CidrIpv6")], families=[6])
-        for n, item in enumerate(permission.objects("PrefixListIds")):
-            list_id = item.needed("PrefixListId")
+        for item in permission.objects("IpRanges"):
+            add(item, cidrs=[item.required("CidrIp")], families=[4])
+        for item in permission.objects("Ipv6Ranges"):
+            add(item, cidrs=[item.required("CidrIpv6")], families=[6])
+        for item in permission.objects("PrefixListIds"):
+            list_id = item.required("PrefixListId")
             if list_id not in self._lists:
-                raise group.part(path).error(
+                raise item.place.error(
                     f"names the prefix list {show(list_id)}, whose entries no file has: add what aws ec2 "
                     "get-managed-prefix-list-entries prints of it, in a file with its id in the name"
                 )
             families = sorted(self._lists[list_id]) or [4]
-            add(item, f"PrefixListIds[{n}]", prefix_list=list_id, families=families)
-        for n, item in enumerate(permission.objects("UserIdGroupPairs")):
-            other = item.needed("GroupId")
+            add(item, prefix_list=list_id, families=families)
+        for item in permission.objects("UserIdGroupPairs"):
+            other = item.required("GroupId")
             if not draft.has_group(other):
                 status = item.text("PeeringStatus")
                 if status and status != "active":
-                    draft.note(
-                        "Left out, as the group it names was in a VPC that is peered no more",
-                        group.part(f"{path}.UserIdGroupPairs[{n}]"),
-                    )
+                    draft.note("Left out, as the group it names was in a VPC that is peered no more", item.place)
                     continue
-                raise group.part(path).error(f"names {_foreign_group(item, other)}, which no file has: export it too")
-            add(item, f"UserIdGroupPairs[{n}]", group=other)
+                raise item.place.error(f"names {_foreign_group(item, other)}, which no file has: export it too")
+            add(item, group=other)
 
     # Interfaces
 
@@ -198,21 +191,21 @@ class _Account:
         found: list[tuple[str, JsonObject]] = []
         for reservation in self._items("Reservations", ""):
             for instance in reservation.objects("Instances"):
-                instance_id = instance.needed("InstanceId")
+                instance_id = instance.required("InstanceId")
                 instance = instance.at(Place(instance.place.file, "instance", instance_id, _name_tag(instance)))
                 self._instance_names[instance_id] = instance.place.name
                 interfaces = [*instance.objects("NetworkInterfaces")]
                 for interface in interfaces:
                     found.append((instance_id, interface))
-                if not interfaces and "PrivateIpAddress" in instance:
+                if not interfaces and instance.has("PrivateIpAddress"):
                     self._add(instance, instance.place, instance.objects("SecurityGroups"))
         for interface in self._items("NetworkInterfaces", "NetworkInterfaceId"):
             found.append((interface.object("Attachment").text("InstanceId"), interface))
         # An interface is what one instance has under one id: hand-made samples give several the same.
-        pairs = {(instance_id, interface.needed("NetworkInterfaceId")) for instance_id, interface in found}
+        pairs = {(instance_id, interface.required("NetworkInterfaceId")) for instance_id, interface in found}
         holders = Counter(interface_id for _, interface_id in pairs)
         for instance_id, interface in found:
-            own_id = interface.needed("NetworkInterfaceId")
+            own_id = interface.required("NetworkInterfaceId")
             name = _name_tag(interface)
             if not name and not interface.object("Attachment").number("DeviceIndex"):
                 name = self._instance_names.get(instance_id, "")
@@ -225,13 +218,13 @@ class _Account:
         if not vpc:
             raise place.error("is in no VPC (EC2-Classic), which a policy cannot say")
         self._vpcs.seen(place.file, vpc, region=region_of(interface.text("AvailabilityZone")))
-        group_ids = [group.needed("GroupId") for group in groups]
+        group_ids = [group.required("GroupId") for group in groups]
         if not group_ids:
             self.draft.note("No instance, as no security group filters it", place)
             return
-        addresses = [item.needed(key) for section, key in _ADDRESSES for item in interface.objects(section)]
-        if "PrivateIpAddress" in interface:
-            addresses.append(interface.needed("PrivateIpAddress"))
+        addresses = [item.required(key) for section, key in _ADDRESSES for item in interface.objects(section)]
+        if interface.has("PrivateIpAddress"):
+            addresses.append(interface.required("PrivateIpAddress"))
         self.draft.instance(DraftInstance(place, vpc, list(dict.fromkeys(addresses)), group_ids))
 
 
@@ -257,6 +250,6 @@ def _differs(place: Place, other: Place) -> PolicyError:
 def _foreign_group(pair: JsonObject, group: str) -> str:
     said = f"the security group {show(group)}"
     for key, word in (("UserId", "account"), ("VpcId", "VPC"), ("VpcPeeringConnectionId", "peering")):
-        if key in pair:
+        if pair.has(key):
             said += f", {word} {show(pair.text(key))}"
     return said

@@ -50,8 +50,8 @@ from sgfast.policy.model import (
     Action,
     Direction,
     Network,
-    Quotas,
 )
+from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, protocol_name
 from sgfast.policy.yaml_nodes import show, shown_origin
 
@@ -287,7 +287,7 @@ class Draft:
         return notes
 
     def _quotas(self) -> dict[str, int]:
-        defaults = Quotas()
+        defaults = PROFILES[self._profile].quotas
         most_rules = max((len(group.rules) for group in self._groups.values()), default=0)
         without = any(not instance.groups for instance in self._instances.values())
         needed = {"security_groups": len(self._groups) + without, "rules_per_group": most_rules}

@@ -7,16 +7,20 @@ not known here are an error; all others say nothing about them.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 from sgfast.policy.formats import terraform_aws, terraform_neutron
 from sgfast.policy.formats.draft import Draft
 from sgfast.policy.formats.objects import JsonObject
 from sgfast.policy.formats.place import Place
+from sgfast.policy.formats.sources import Source, read_source
 from sgfast.policy.formats.terraform_references import Resource
 from sgfast.policy.formats.terraform_stack import Stack
+from sgfast.policy.formats.written import policy_of
+from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import show
 
 _PROVIDERS: dict[str, Literal["otc", "neutron", "aws"]] = {
@@ -28,41 +32,42 @@ _PROVIDERS: dict[str, Literal["otc", "neutron", "aws"]] = {
 _ABOUT_GROUPS = re.compile(r"(aws|huaweicloud|opentelekomcloud|openstack)_\w*?(secgroup|security_group)")
 
 
-def recognises(document: Any) -> bool:
-    return isinstance(document, dict) and ("format_version" in document or _is_raw_state(document))
+def load_plan(path: str | os.PathLike[str]) -> tuple[Policy, Policy]:
+    """What is there before a plan, and what will be after it. PolicyError also if the file is no plan."""
+    source = read_source(os.fsdecode(path))
+    if not isinstance(source.value, dict) or "planned_values" not in source.value:
+        raise source.error("is no plan: give what terraform show -json PLANFILE prints")
+    old, new = (read([source], planned=planned) for planned in (False, True))
+    return policy_of(old.made, source.file), policy_of(new.made, source.file)
 
 
-def is_plan(document: Any) -> bool:
-    return isinstance(document, dict) and "planned_values" in document
-
-
-def read(documents: Iterable[tuple[str, Any]], *, planned: bool = True) -> Draft:
-    """The draft that some files and what is in them make. ``planned``: what plans will make, else what was before."""
-    stacks = [_stack(file, document, planned) for file, document in documents]
-    draft = Draft(_profile(stacks))
+def read(sources: Sequence[Source], *, planned: bool = True) -> Draft:
+    """The draft that some files make together. ``planned``: what plans will make, else what was before."""
+    pairs = [_stacks(source) for source in sources]
+    # Both times belong to one cloud, also where nothing is there yet.
+    draft = Draft(_profile([stack for pair in pairs for stack in pair]))
+    stacks = [new if planned else old for old, new in pairs]
     terraform_aws.add(stacks, draft)
     terraform_neutron.add(stacks, draft)
     return draft
 
 
-def _stack(file: str, document: Any, planned: bool) -> Stack:
-    place = Place(file, "Terraform", "output")
-    fields = JsonObject(document, place)
-    if _is_raw_state(document):
-        raise place.error("this is the state file itself: give what terraform show -json prints")
+def _stacks(source: Source) -> tuple[Stack, Stack]:
+    """What was before a plan, and what will be; of a state, twice what is."""
+    file, document = source
+    fields = JsonObject(document, Place(file, "Terraform", "output"))
+    if fields.has("serial") and fields.has("lineage"):
+        raise source.error("this is the state file itself: give what terraform show -json prints")
     version = fields.text("format_version")
     if not re.fullmatch(r"[01]\.[0-9]{1,9}", version):
         raise fields.error("format_version", f"is {show(version)}, which is not supported: 0.x and 1.x are")
-    if not is_plan(document):
-        return Stack(file, fields.mapping("values"))
-    if fields.flag("errored"):
+    if not fields.has("planned_values"):
+        stack = Stack(file, fields.mapping("values"))
+        return stack, stack
+    if fields.flag("errored", False):
         raise fields.error("errored", "is true: the plan is not complete")
     prior = Stack(file, fields.object("prior_state").mapping("values"))
-    return Stack(file, fields.mapping("planned_values"), document, prior) if planned else prior
-
-
-def _is_raw_state(document: dict[str, Any]) -> bool:
-    return "serial" in document and "lineage" in document
+    return prior, Stack(file, fields.mapping("planned_values"), document, prior)
 
 
 def _profile(stacks: list[Stack]) -> Literal["otc", "neutron", "aws"]:
@@ -74,7 +79,7 @@ def _profile(stacks: list[Stack]) -> Literal["otc", "neutron", "aws"]:
                 continue
             if resource.type not in terraform_aws.TYPES | terraform_neutron.TYPES:
                 if _ABOUT_GROUPS.match(resource.type):
-                    raise stack.error(resource, f"{resource.type[:80]} is about security groups, but not supported")
+                    raise stack.error(resource, f"{show(resource.type)} is about security groups, but not supported")
                 continue
             first = first or resource
             if _cloud(resource) != _cloud(first):

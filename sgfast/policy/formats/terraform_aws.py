@@ -117,7 +117,7 @@ class _Aws:
         accepted = {
             stack.id_of(resource, "vpc_peering_connection_id", frozenset(("aws_vpc_peering_connection",)))
             for resource in stack.of("aws_vpc_peering_connection_accepter")
-            if stack.fields(resource).flag("auto_accept")
+            if stack.fields(resource).flag("auto_accept", False)
         }
         for resource in stack.of("aws_vpc_peering_connection"):
             place = stack.place(resource, "VPC peering connection")
@@ -125,7 +125,7 @@ class _Aws:
             ends = [stack.id_of(resource, end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
             status = fields.text("accept_status")
             pending = stack.is_unknown(resource, "accept_status") or status in ("pending-acceptance", "provisioning")
-            if status == "active" or (pending and (fields.flag("auto_accept") or place.id in accepted)):
+            if status == "active" or (pending and (fields.flag("auto_accept", False) or place.id in accepted)):
                 for end in ends:
                     self._vpcs.seen(stack.file, end)
                 self._draft.peering(place, *ends)
@@ -141,7 +141,7 @@ class _Aws:
         for resource in stack.of(*_LISTS, "aws_prefix_list", data=True):
             fields = stack.fields(resource)
             place = stack.place(resource, "prefix list", fields.text("name"))
-            found = [item.needed("cidr") for key in ("entry", "entries") for item in fields.objects(key)]
+            found = [item.required("cidr") for key in ("entry", "entries") for item in fields.objects(key)]
             if resource.type == "aws_prefix_list":
                 found = fields.texts("cidr_blocks")
             gone = stale.get(place.id, set())
@@ -156,7 +156,7 @@ class _Aws:
         found: dict[str, set[str]] = {}
         for resource in stack.of("aws_ec2_managed_prefix_list_entry"):
             found.setdefault(stack.id_of(resource, "prefix_list_id", _LISTS), set()).add(
-                stack.fields(resource).needed("cidr")
+                stack.fields(resource).required("cidr")
             )
         return found
 
@@ -215,9 +215,9 @@ class _Aws:
                 ]
                 groups = stack.filled(resource, attribute, listed, _GROUPS)
                 for n, item in enumerate(items):
-                    item.only(_INLINE)
+                    item.refuse_unread(_INLINE)
                     place = stack.place(resource, "security group").part(f"{attribute}[{n}]")
-                    peers = [*map(group_id, groups[n]), *([identity] if item.flag("self") else [])]
+                    peers = [*map(group_id, groups[n]), *([identity] if item.flag("self", False) else [])]
                     for rule in self._rules(place, direction, item, peers, item.texts("prefix_list_ids")):
                         yield identity, rule
 
@@ -242,11 +242,11 @@ class _Aws:
             if resource.type in _RULE_DIRECTIONS:
                 yield from ((group, rule) for rule in self._single_rule(resource, fields, place))
                 continue
-            fields.only(_RULE)
+            fields.refuse_unread(_RULE)
             self._check_rule_known(resource, ("cidr_blocks", "ipv6_cidr_blocks", "from_port", "to_port", "protocol"))
             if fields.text("type") not in _DIRECTIONS:
                 raise fields.error("type", "must be ingress or egress")
-            peers = [group] if fields.flag("self") else []
+            peers = [group] if fields.flag("self", False) else []
             if other := group_id(stack.id_of(resource, "source_security_group_id", _GROUPS)):
                 peers.append(other)
             lists = stack.ids_of(resource, "prefix_list_ids", _LISTS)
@@ -261,17 +261,17 @@ class _Aws:
     def _single_rule(self, resource: Resource, fields: JsonObject, place: Place) -> Iterator[DraftRule]:
         """``aws_vpc_security_group_ingress_rule`` and ``…_egress_rule``: one peer each."""
         stack = self._stack
-        fields.only(_SINGLE_RULE)
+        fields.refuse_unread(_SINGLE_RULE)
         self._check_rule_known(resource, ("cidr_ipv4", "cidr_ipv6", "from_port", "to_port", "ip_protocol"))
         what = traffic(
-            self._draft, place, fields.needed("ip_protocol"), fields.number("from_port"), fields.number("to_port")
+            self._draft, place, fields.required("ip_protocol"), fields.number("from_port"), fields.number("to_port")
         )
         other = group_id(stack.id_of(resource, "referenced_security_group_id", _GROUPS))
         prefix_list = stack.id_of(resource, "prefix_list_id", _LISTS)
         made = self._of_peers(
             place, _RULE_DIRECTIONS[resource.type], what, fields.text("description"),
-            [fields.needed("cidr_ipv4")] if fields.text("cidr_ipv4") else [],
-            [fields.needed("cidr_ipv6")] if fields.text("cidr_ipv6") else [],
+            [fields.required("cidr_ipv4")] if fields.text("cidr_ipv4") else [],
+            [fields.required("cidr_ipv6")] if fields.text("cidr_ipv6") else [],
             [other] if other else [], [prefix_list] if prefix_list else [],
         )  # fmt: skip
         if len(made) == 1:
@@ -283,7 +283,7 @@ class _Aws:
     ) -> list[DraftRule]:
         """Of an inline rule or an ``aws_security_group_rule``."""
         what = traffic(
-            self._draft, place, fields.needed("protocol"), fields.number("from_port"), fields.number("to_port")
+            self._draft, place, fields.required("protocol"), fields.number("from_port"), fields.number("to_port")
         )
         return self._of_peers(
             place, direction, what, fields.text("description"), fields.texts("cidr_blocks"),
@@ -353,7 +353,7 @@ class _Aws:
                 is_instance = sources[0].type == "aws_instance"
                 interface = self._primary(sources[0]) if is_instance else stack.identity(sources[0])
             else:
-                interface = stack.fields(resource).needed("network_interface_id")
+                interface = stack.fields(resource).required("network_interface_id")
             found.add((interface, group))
         return found
 

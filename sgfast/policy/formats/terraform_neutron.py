@@ -131,7 +131,7 @@ class _Neutron:
                 self._vpc_of[network] = vpc
         for resource in stack.of(*_PEERINGS):
             place = stack.place(resource, "VPC peering connection", stack.fields(resource).text("name"))
-            if stack.fields(resource).text("status", "ACTIVE") != "ACTIVE":
+            if stack.fields(resource).text("status") not in ("", "ACTIVE"):
                 self._draft.note("Peers nothing, as it is not active", place)
                 continue
             ends = [stack.id_of(resource, end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
@@ -157,7 +157,7 @@ class _Neutron:
         for attribute in ("addresses", "ip_extra_set"):
             if stack.has_unknown(resource, attribute) and stack.is_configured(resource, attribute):
                 raise stack.error(resource, f"{attribute} is known only after apply")
-        addresses = fields.texts("addresses") + [item.needed("ip") for item in fields.objects("ip_extra_set")]
+        addresses = fields.texts("addresses") + [item.required("ip") for item in fields.objects("ip_extra_set")]
         place = stack.place(resource, "address group", fields.text("name"))
         self._draft.address_group(place, dict.fromkeys(addresses))
 
@@ -167,7 +167,7 @@ class _Neutron:
         place = stack.place(resource, "security group", fields.text("name"))
         self._draft.group(place, fields.text("description"), stateful=fields.flag("stateful", True))
         self._named.setdefault(place.name or place.id, []).append(place.id)
-        if fields.flag("delete_default_rules"):
+        if fields.flag("delete_default_rules", False):
             return
         self._draft.note(
             "Added are the rules the cloud makes with each new group, as Terraform does not know them "
@@ -188,12 +188,12 @@ class _Neutron:
         stack = self._stack
         place = Place(stack.file, "security group rule", resource.address)
         fields = stack.fields(resource, place)
-        fields.only(_RULE_FIELDS)
+        fields.refuse_unread(_RULE_FIELDS)
         for attribute in _RULE_TRAFFIC:
             if stack.is_unknown(resource, attribute) and stack.is_configured(resource, attribute):
                 raise place.error(f"{attribute} is known only after apply")
         direction = _chosen(fields, "direction", _DIRECTIONS)
-        ethertype = _chosen(fields, "ethertype" if "ethertype" in fields else "ether_type", _ETHERTYPES)
+        ethertype = _chosen(fields, "ethertype" if fields.has("ethertype") else "ether_type", _ETHERTYPES)
         protocol = _protocol(fields)
         rule = DraftRule(place, direction, ethertype, protocol, id=fields.text("id"))
         rule.action = _chosen(fields, "action", _ACTIONS)
@@ -333,13 +333,13 @@ class _Neutron:
         addresses = fields.known_texts("all_fixed_ips")
         if not addresses:
             addresses = [text for item in fields.objects("fixed_ip") if (text := item.text("ip_address"))]
-        shared = [item.needed("ip_address") for item in fields.objects("allowed_address_pairs")]
+        shared = [item.required("ip_address") for item in fields.objects("allowed_address_pairs")]
         network = self._optional_id(resource, "network_id", _SUBNETS)
         self._add_instance(place, network, addresses, self._port_groups(resource, fields), shared)
 
     def _port_groups(self, resource: Resource, fields: JsonObject) -> list[str]:
         stack = self._stack
-        if fields.flag("no_security_groups"):
+        if fields.flag("no_security_groups", False):
             return []
         if not stack.is_unknown(resource, "security_group_ids") or stack.is_configured(resource, "security_group_ids"):
             groups = stack.ids_of(resource, "security_group_ids", GROUPS)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from sgfast.errors import PolicyError
-from sgfast.policy.formats.objects import JsonObject, found
+from sgfast.policy.formats.objects import JsonObject
 from sgfast.policy.formats.place import Place, one_line
 from sgfast.policy.formats.terraform_references import References, Resource, Unresolved, at, module_steps
 from sgfast.policy.yaml_nodes import show
@@ -46,8 +46,8 @@ class Stack:
             except ValueError:
                 raise module.error("address", f"{show(address)} is no module's") from None
             for item in module.objects("resources"):
-                address = item.needed("address")
-                kind, name, key = item.needed("type"), item.needed("name"), item.key("index")
+                address = item.required("address")
+                kind, name, key = item.required("type"), item.required("name"), _key(item)
                 is_data, values = item.text("mode") == "data", item.mapping("values")
                 self.resources.append(
                     Resource(address, kind, name, key, steps, is_data, values, unknown.get(address, {}))
@@ -99,7 +99,7 @@ class Stack:
         if not self.is_unknown(resource, attribute):
             value = at(resource.values, attribute)
             if value is not None and not isinstance(value, str):
-                raise self.error(resource, f"{attribute} must be a string, not {found(value)}")
+                raise self.error(resource, f"{attribute} must be a text")
             return value or ""
         sources = self.sources(resource, attribute, wanted)
         if len(sources) > 1:
@@ -122,7 +122,7 @@ class Stack:
         known: set[str] = set()
         for value in (value for values in lists for value in values if value is not None):
             if not isinstance(value, str):
-                raise self.error(resource, f"{attribute} must hold strings, not {found(value)}")
+                raise self.error(resource, f"{attribute} must be a list of texts")
             known.add(value)
         lacking = [n for n, values in enumerate(lists) if None in values]
         result: list[list[str]] = [[value for value in values if value is not None] for values in lists]
@@ -151,11 +151,19 @@ class Stack:
         return self.error(resource, message)
 
 
+def _key(item: JsonObject) -> str | int | None:
+    """The index of one of several."""
+    key = item.get("index")
+    if key is not None and (not isinstance(key, str | int) or isinstance(key, bool)):
+        raise item.error("index", "must be a text or a whole number")
+    return key
+
+
 def _unknown(file: str, plan: Any) -> dict[str, Mapping[str, Any]]:
     """By address: what of a resource is known only after the plan was applied."""
     unknown: dict[str, Mapping[str, Any]] = {}
     for change in JsonObject(plan, Place(file, "Terraform plan", "")).objects("resource_changes"):
-        if "deposed" in change:  # what is left of a replaced one, under the address of the new
+        if change.has("deposed"):  # what is left of a replaced one, under the address of the new
             continue
-        unknown[change.needed("address")] = change.object("change").mapping("after_unknown")
+        unknown[change.required("address")] = change.object("change").mapping("after_unknown")
     return unknown
