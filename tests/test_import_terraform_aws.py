@@ -221,7 +221,7 @@ def test_groups_without_ids_are_found_through_references() -> None:
     [
         ([], "does not show what it refers to"),
         (["local.group"], "'local.group', whose value a plan does not show"),
-        (["var.group"], "'var.group', whose value is known only after"),
+        (["var.group"], "'var.group', which is no resource that could be meant"),
         (["aws_vpc.main.id"], "'aws_vpc.main.id', which is no resource that could be meant"),
         (["aws_security_group.gone.id"], "which is no resource that could be meant"),
         (["aws_security_group.web.id", "aws_security_group.db.id"], "the plan does not show which it will be of"),
@@ -332,6 +332,53 @@ def test_references_go_through_modules() -> None:
     for key in ("x", "y"):
         assert {str(rule.peer) for rule in policy.group_by_name[f"own-{key}"].rules} == {"GroupPeer(name='shared')"}
     assert policy.instances[0].security_groups == ("own-y",)
+
+
+def local(**handed: Any) -> dict[str, Any]:
+    """A module that makes a group and names it by a local value, as the usual module for groups does."""
+    after = [
+        resource("aws_security_group.other", id=LATER, name="other", vpc_id="vpc-a", ingress=LATER),
+        resource("module.sg.aws_security_group.this[0]", id=LATER, name="this", vpc_id="vpc-a", ingress=LATER),
+        resource("module.sg.aws_security_group_rule.in[0]", security_group_id=LATER, type="ingress", protocol="tcp",
+                 from_port=80, to_port=80, cidr_blocks=["0.0.0.0/0"]),
+    ]  # fmt: skip
+    shown = block("aws_security_group_rule.in", security_group_id=refs("local.id"))
+    return plan([], after, calls={"sg": {"expressions": handed, "module": {"resources": [shown]}}})
+
+
+def test_a_local_value_is_the_only_thing_it_can_be_or_an_error() -> None:
+    policy = policy_of(local(name={"constant_value": "this"}, tags=refs("local.tags")))
+    assert [len(group.rules) for group in policy.security_groups] == [0, 1]
+    assert "taken for the only one it can be: resource module.sg.aws_security_group_rule.in[0]" in policy.warnings[0]
+    with pytest.raises(PolicyError, match=r"module\.sg\.aws_security_group_rule\.in\[0\]: .* 'local.id', whose value"):
+        policy_of(local(peers=refs("aws_security_group.other.id")))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["var.common"], "'var.common' too, and which values it takes from there is not shown"),
+        (["local.common"], "'local.common', whose value"),
+        (["each.value"], "'each.value' too"),
+        (["data.aws_security_group.old.id", "data.aws_security_group.old"], "'sg-old', which no file has"),
+    ],
+)
+def test_of_a_list_of_which_nothing_is_known_no_part_gets_lost(names: list[str], message: str) -> None:
+    resources, blocks = new_groups()
+    resources.append(resource("data.aws_security_group.old", data=True, id="sg-old", name="old"))
+    blocks[4]["expressions"]["vpc_security_group_ids"]["references"] += names
+    with pytest.raises(PolicyError, match=message):
+        policy_of(plan([], resources, *blocks))
+
+
+def test_an_instance_of_a_default_vpc_names_its_groups() -> None:
+    resources, blocks = new_groups()
+    resources[5]["values"]["security_groups"] = ["web"]
+    blocks[4]["expressions"] = {"security_groups": refs("aws_security_group.web.name")}
+    assert policy_of(plan([], resources, *blocks)).instance_by_name["w"].security_groups == ("web",)
+    resources[5]["values"]["security_groups"] = ["nobody"]
+    with pytest.raises(PolicyError, match=r"aws_instance\.web: names 0 security groups of the file with 'nobody'"):
+        policy_of(plan([], resources, *blocks))
 
 
 def test_modules_that_hand_a_value_round_in_a_circle_are_an_error() -> None:

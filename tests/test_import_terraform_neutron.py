@@ -286,6 +286,15 @@ def test_quotas_follow_what_is_imported_where_a_cloud_has_smaller_ones() -> None
     assert (len(policy.security_groups), policy.quotas.security_groups) == (11, 11)
 
 
+def test_networks_without_ids_say_nothing_where_there_are_no_vpcs() -> None:
+    server = resource("openstack_compute_instance_v2.x", id=LATER, name="x", security_groups=["g"],
+                      network=[{"uuid": LATER, "port": LATER, "fixed_ip_v4": "10.9.0.1"}])  # fmt: skip
+    network = resource("openstack_networking_network_v2.n", id=LATER, name="n")
+    shown = block("openstack_compute_instance_v2.x", network=[{"uuid": refs("openstack_networking_network_v2.n.id")}])
+    policy = policy_of(plan([], [*openstack_ports(), network, server], shown))
+    assert policy.instance_by_name["x"].vpc == "default"
+
+
 def test_a_network_in_no_vpc_of_the_file_is_an_error_where_others_are() -> None:
     resources = otc()
     resources[13]["values"]["network"][0]["uuid"] = "net-x"

@@ -49,6 +49,8 @@ def read(sources: Sequence[Source], *, planned: bool = True) -> Draft:
     stacks = [new if planned else old for old, new in pairs]
     terraform_aws.add(stacks, draft)
     terraform_neutron.add(stacks, draft)
+    for stack in stacks:
+        stack.tell_guesses(draft)
     return draft
 
 

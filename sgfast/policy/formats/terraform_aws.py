@@ -18,6 +18,7 @@ from sgfast.policy.formats.place import Place, one_line
 from sgfast.policy.formats.terraform_references import Resource
 from sgfast.policy.formats.terraform_stack import Stack
 from sgfast.policy.model import Direction
+from sgfast.policy.yaml_nodes import show
 
 _GROUPS = frozenset(("aws_security_group", "aws_default_security_group"))
 _VPCS = frozenset(("aws_vpc", "aws_default_vpc"))
@@ -42,6 +43,7 @@ _INLINE = (
     "cidr_blocks", "description", "from_port", "ipv6_cidr_blocks", "prefix_list_ids", "protocol", "security_groups",
     "self", "to_port",
 )  # fmt: skip
+_NUMBERS = ("from_port", "to_port")
 _ADDRESSES = (
     "private_ips", "private_ip_list", "secondary_private_ips", "ipv6_addresses", "ipv6_address_list", "ipv4_prefixes",
     "ipv6_prefixes",
@@ -90,6 +92,8 @@ class _Aws:
         self._vpcs = account.vpcs
         self._vpc_of = account.vpc_of
         self._families = account.families
+        #: By identity, the subnets of this stack whose VPC is to be found if it is asked for.
+        self._unplaced: dict[str, Resource] = {}
 
     def add_places(self) -> None:
         """What rules and interfaces name: VPCs, subnets, prefix lists, groups."""
@@ -111,8 +115,10 @@ class _Aws:
             region = fields.text("region") or region_of(fields.text("arn"))
             self._vpcs.seen(stack.file, stack.identity(resource), _name_tag(fields), region)
         for resource in stack.of(*_SUBNETS, data=True):
-            vpc = stack.id_of(resource, "vpc_id", _VPCS)
-            self._vpc_of[stack.identity(resource)] = vpc
+            if stack.is_unknown(resource, "vpc_id"):
+                self._unplaced[stack.identity(resource)] = resource  # most often nobody asks
+                continue
+            self._vpc_of[stack.identity(resource)] = vpc = stack.fields(resource).required("vpc_id")
             self._vpcs.seen(stack.file, vpc, region=region_of(stack.fields(resource).text("availability_zone")))
         accepted = {
             stack.id_of(resource, "vpc_peering_connection_id", frozenset(("aws_vpc_peering_connection",)))
@@ -141,6 +147,8 @@ class _Aws:
         for resource in stack.of(*_LISTS, "aws_prefix_list", data=True):
             fields = stack.fields(resource)
             place = stack.place(resource, "prefix list", fields.text("name"))
+            if stack.has_unknown(resource, "entry") and stack.is_configured(resource, "entry"):
+                raise stack.error(resource, "its entries are known only after apply")
             found = [item.required("cidr") for key in ("entry", "entries") for item in fields.objects(key)]
             if resource.type == "aws_prefix_list":
                 found = fields.texts("cidr_blocks")
@@ -243,7 +251,7 @@ class _Aws:
                 yield from ((group, rule) for rule in self._single_rule(resource, fields, place))
                 continue
             fields.refuse_unread(_RULE)
-            self._check_rule_known(resource, ("cidr_blocks", "ipv6_cidr_blocks", "from_port", "to_port", "protocol"))
+            self._check_rule_known(resource, ("cidr_blocks", "ipv6_cidr_blocks", *_NUMBERS, "protocol", "self"))
             if fields.text("type") not in _DIRECTIONS:
                 raise fields.error("type", "must be ingress or egress")
             peers = [group] if fields.flag("self", False) else []
@@ -262,7 +270,7 @@ class _Aws:
         """``aws_vpc_security_group_ingress_rule`` and ``…_egress_rule``: one peer each."""
         stack = self._stack
         fields.refuse_unread(_SINGLE_RULE)
-        self._check_rule_known(resource, ("cidr_ipv4", "cidr_ipv6", "from_port", "to_port", "ip_protocol"))
+        self._check_rule_known(resource, ("cidr_ipv4", "cidr_ipv6", *_NUMBERS, "ip_protocol"))
         what = traffic(
             self._draft, place, fields.required("ip_protocol"), fields.number("from_port"), fields.number("to_port")
         )
@@ -363,7 +371,7 @@ class _Aws:
         stack = self._stack
         fields = stack.fields(resource)
         if stack.is_unknown(resource, attribute) and not stack.is_configured(resource, attribute):
-            groups = [self._default_group(resource)]
+            groups = self._named_groups(resource) or [self._default_group(resource)]
         else:
             groups = [group for group in stack.ids_of(resource, attribute, _GROUPS) if (place.id, group) not in stale]
         groups += [group for interface, group in sorted(attached) if interface == place.id]
@@ -381,7 +389,26 @@ class _Aws:
 
     def _subnet_vpc(self, resource: Resource) -> str:
         subnet = self._stack.id_of(resource, "subnet_id", _SUBNETS)
+        if subnet not in self._vpc_of and subnet in self._unplaced:
+            self._vpc_of[subnet] = self._stack.id_of(self._unplaced[subnet], "vpc_id", _VPCS)
         return self._vpc_of.get(subnet, "")
+
+    def _named_groups(self, resource: Resource) -> list[str]:
+        """Of an instance in a default VPC: it may name its groups instead of giving their ids."""
+        stack = self._stack
+        if resource.type != "aws_instance" or not stack.is_configured(resource, "security_groups"):
+            return []
+        found = []
+        for name in stack.ids_of(resource, "security_groups", _GROUPS):
+            named = [
+                stack.identity(group)
+                for group in stack.of(*_GROUPS)
+                if name in (stack.identity(group), stack.fields(group).text("name"))
+            ]
+            if len(named) != 1:
+                raise stack.error(resource, f"names {len(named)} security groups of the file with {show(name)}")
+            found += named
+        return found
 
     def _default_group(self, resource: Resource) -> str:
         """The group AWS gives what names none: its VPC's default one."""

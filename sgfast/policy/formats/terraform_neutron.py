@@ -46,6 +46,9 @@ _SERVERS = frozenset((
     "opentelekomcloud_ecs_instance_v1",
 ))  # fmt: skip
 _SUBNETS = frozenset(("opentelekomcloud_vpc_subnet_v1", "huaweicloud_vpc_subnet"))
+_NETWORKS = _SUBNETS | {
+    "openstack_networking_network_v2", "opentelekomcloud_networking_network_v2", "huaweicloud_networking_network_v2",
+}  # fmt: skip
 _VPCS = frozenset(("opentelekomcloud_vpc_v1", "huaweicloud_vpc"))
 _PEERINGS = frozenset(("opentelekomcloud_vpc_peering_connection_v2", "huaweicloud_vpc_peering_connection"))
 
@@ -60,6 +63,7 @@ _RULE_FIELDS = frozenset((
 ))  # fmt: skip
 _RULE_TRAFFIC = (
     "direction", "ethertype", "ether_type", "protocol", "remote_ip_prefix", "ports", "multi_port", "action", "priority",
+    "port_range_min", "port_range_max",
 )  # fmt: skip
 _DIRECTIONS: dict[str, Direction] = {"ingress": "inbound", "egress": "outbound"}
 _ETHERTYPES: dict[str, Literal[4, 6]] = {"ipv4": 4, "ipv6": 6, "": 4}
@@ -78,6 +82,7 @@ T = TypeVar("T")
 class _Nic:
     """One network interface of a server, as the server's resource has it."""
 
+    #: The attribute that names its network.
     network: str
     port: str
     addresses: list[str]
@@ -123,8 +128,10 @@ class _Neutron:
 
     def _add_vpcs(self) -> None:
         stack = self._stack
+        known = set()
         for resource in stack.of(*_VPCS, data=True):
             self._draft.vpc(stack.place(resource, "VPC", stack.fields(resource).text("name")))
+            known.add(stack.identity(resource))
         for resource in stack.of(*_SUBNETS, data=True):
             vpc = stack.id_of(resource, "vpc_id", _VPCS)
             for network in (stack.identity(resource), stack.fields(resource).text("network_id")):
@@ -135,16 +142,16 @@ class _Neutron:
                 self._draft.note("Peers nothing, as it is not active", place)
                 continue
             ends = [stack.id_of(resource, end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
-            known = {stack.identity(each) for each in stack.of(*_VPCS, data=True)}
             for end in ends:
                 if end not in known:
                     self._draft.vpc(Place(stack.file, "VPC", end))
             self._draft.peering(place, *ends)
 
-    def _vpc(self, place: Place, network: str) -> str:
-        """The VPC of a network; where the file says nothing of VPCs, there is one."""
+    def _vpc(self, place: Place, resource: Resource, attribute: str) -> str:
+        """The VPC of the network an attribute names; where the files say nothing of VPCs, there is one."""
         if not self._vpc_of:
             return ""
+        network = self._optional_id(resource, attribute, _NETWORKS)
         if network not in self._vpc_of:
             raise place.error(f"its network {show(network)} is in no VPC of the file: have its subnet in it, as data")
         return self._vpc_of[network]
@@ -262,18 +269,17 @@ class _Neutron:
                 place = place.part(one_line(resource.address))
                 if groups is None:
                     groups = self._server_groups(resource, fields)
-                self._add_instance(place, nic.network, nic.addresses, groups, [])
+                self._add_instance(resource, nic.network, DraftInstance(place, "", nic.addresses, groups))
         for identity, resource in ports.items():
             self._add_port(resource, names.get(identity, ""))
 
-    def _add_instance(
-        self, place: Place, network: str, addresses: list[str], groups: list[str], shared: list[str]
-    ) -> None:
-        if not addresses:
-            self._draft.note("Left out, as its address is known only after apply", place)
+    def _add_instance(self, resource: Resource, network: str, instance: DraftInstance) -> None:
+        """``network``: the attribute that names its network."""
+        if not instance.addresses:
+            self._draft.note("Left out, as its address is known only after apply", instance.place)
             return
-        vpc = self._vpc(place, network)
-        self._draft.instance(DraftInstance(place, vpc, list(dict.fromkeys(addresses)), groups, shared))
+        instance.vpc = self._vpc(instance.place, resource, network)
+        self._draft.instance(instance)
 
     def _nics(self, resource: Resource, fields: JsonObject) -> Iterator[_Nic]:
         for block, network, address_keys in (
@@ -284,7 +290,7 @@ class _Neutron:
                 # A port that the cloud makes for the server has an id later, but no resource.
                 port = self._optional_id(resource, f"{block}.{n}.{port_key}", _PORTS)
                 addresses = [text.strip("[]") for key in address_keys if (text := item.text(key))]
-                yield _Nic(self._optional_id(resource, f"{block}.{n}.{network}", _SUBNETS), port, addresses)
+                yield _Nic(f"{block}.{n}.{network}", port, addresses)
 
     def _server_groups(self, resource: Resource, fields: JsonObject) -> list[str]:
         """A server's groups, by id where its resource has ids, else by name."""
@@ -334,8 +340,8 @@ class _Neutron:
         if not addresses:
             addresses = [text for item in fields.objects("fixed_ip") if (text := item.text("ip_address"))]
         shared = [item.required("ip_address") for item in fields.objects("allowed_address_pairs")]
-        network = self._optional_id(resource, "network_id", _SUBNETS)
-        self._add_instance(place, network, addresses, self._port_groups(resource, fields), shared)
+        instance = DraftInstance(place, "", addresses, self._port_groups(resource, fields), shared)
+        self._add_instance(resource, "network_id", instance)
 
     def _port_groups(self, resource: Resource, fields: JsonObject) -> list[str]:
         stack = self._stack

@@ -7,9 +7,11 @@ was applied, ``References`` finds the resources it comes from.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
+from operator import itemgetter
 from typing import Any
 
 from sgfast.errors import PolicyError
+from sgfast.policy.formats.draft import Draft
 from sgfast.policy.formats.objects import JsonObject
 from sgfast.policy.formats.place import Place, one_line
 from sgfast.policy.formats.terraform_references import References, Resource, Unresolved, at, module_steps
@@ -31,6 +33,9 @@ class Stack:
         self._read(JsonObject(values, Place(file, "Terraform", "")).object("root_module"), unknown)
         if prior is not None:  # a plan's values lack what was looked up already
             self.resources += [resource for resource in prior.resources if resource.is_data]
+        self._by_type: dict[str, list[tuple[int, Resource]]] = {}
+        for n, resource in enumerate(self.resources):
+            self._by_type.setdefault(resource.type, []).append((n, resource))
         configuration = plan.get("configuration") if isinstance(plan, dict) else None
         self._references = References(configuration, self.resources)
 
@@ -55,9 +60,11 @@ class Stack:
             modules += [(child, depth + 1) for child in module.objects("child_modules")]
 
     def of(self, *types: str, data: bool = False) -> Iterator[Resource]:
-        """The resources of some types; with ``data`` what was looked up too, not only what is managed."""
-        for resource in self.resources:
-            if resource.type in types and (data or not resource.is_data):
+        """The resources of some types, in the file's order; with ``data`` what was looked up too, not only what is
+        managed."""
+        numbered = [each for kind in types for each in self._by_type.get(kind, ())]
+        for _, resource in sorted(numbered, key=itemgetter(0)):
+            if data or not resource.is_data:
                 yield resource
 
     def place(self, resource: Resource, kind: str, name: str = "") -> Place:
@@ -73,6 +80,12 @@ class Stack:
 
     def error(self, resource: Resource, message: str) -> PolicyError:
         return Place(self.file, "resource", resource.address).error(message)
+
+    def tell_guesses(self, draft: Draft) -> None:
+        """Notes of what was taken for the only thing it can be."""
+        for (address, attribute), source in self._references.guesses.items():
+            place = Place(self.file, "resource", address).part(f"{attribute}: {one_line(source)}")
+            draft.note("A local value, which a plan does not show, is taken for the only one it can be", place)
 
     # Attributes
 
@@ -109,7 +122,7 @@ class Stack:
     def ids_of(self, resource: Resource, attribute: str, wanted: Set[str]) -> list[str]:
         """Likewise the ids in a list."""
         if self.is_unknown(resource, attribute):
-            return [self.identity(source) for source in self.sources(resource, attribute, wanted)]
+            return [self.identity(each) for each in self.sources(resource, attribute, wanted, is_all=True)]
         values = self.fields(resource).items(attribute)
         return self.filled(resource, attribute, [values], wanted)[0]
 
@@ -138,9 +151,10 @@ class Stack:
                 raise self._ambiguous(resource, attribute, sources)
         return result
 
-    def sources(self, resource: Resource, attribute: str, wanted: Set[str]) -> list[Resource]:
+    def sources(self, resource: Resource, attribute: str, wanted: Set[str], *, is_all: bool = False) -> list[Resource]:
+        """The resources of a ``wanted`` type that an attribute comes from; ``is_all`` if nothing of it is known."""
         try:
-            return self._references.sources(resource, attribute, wanted)
+            return self._references.sources(resource, attribute, wanted, is_all=is_all)
         except Unresolved as why:
             raise self.error(resource, f"{attribute} is known only after apply: {why}") from None
 
