@@ -334,7 +334,7 @@ class TestFiles:
     def test_missing_and_directory(self, tmp_path: Path) -> None:
         with pytest.raises(PolicyError, match=r"no\.yaml: cannot be read: No such file or directory$"):
             load_policy(tmp_path / "no.yaml")
-        with pytest.raises(PolicyError, match=r": cannot be read: Is a directory$"):
+        with pytest.raises(PolicyError, match=r": cannot be read: Is a directory, and no file in it ends in \.json"):
             load_policy(tmp_path)
         with pytest.raises(PolicyError, match=r"^a\\x00b: cannot be read"):
             load_policy("a\0b")

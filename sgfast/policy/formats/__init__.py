@@ -25,6 +25,7 @@ from sgfast.policy.model import Policy
 
 __all__ = ["FORMATS", "Format", "Imported", "export_in_json", "export_in_yaml", "files_of", "import_sources", "load"]
 
+_POLICY_SECTIONS = {"quotas", "settings", "vpcs", "peerings", "address_groups", "security_groups", "instances"}
 #: Of a list, so many items are looked at to recognise a format.
 _LOOKED_AT = 200
 
@@ -127,14 +128,18 @@ def load(paths: Sequence[str | os.PathLike[str]], name: str = "auto") -> Importe
     files = [file for path in paths for file in files_of(path)]
     if files.count("-") > 1:
         raise PolicyError("standard input (-) can be read only once")
-    return import_sources([read_source(file) for file in files], name)
+    origin = os.fsdecode(paths[0]) if len(paths) == 1 else ""
+    return import_sources([read_source(file) for file in files], name, origin)
 
 
-def import_sources(sources: Sequence[Source], name: str = "auto") -> Imported:
-    """What the files say together. PolicyError names the file and the object that cannot be taken over."""
+def import_sources(sources: Sequence[Source], name: str = "auto", origin: str = "") -> Imported:
+    """What the files, at least one, say together; ``origin`` is what the policy is called after.
+
+    PolicyError names the file and the object that cannot be taken over.
+    """
     chosen = FORMATS[name] if name != "auto" else _recognised(sources)
-    origin = sources[0].file + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
-    return Imported(chosen, chosen.read(sources), origin)
+    all_files = sources[0].file + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
+    return Imported(chosen, chosen.read(sources), origin or all_files)
 
 
 def export_in_json(data: bytes, origin: str) -> Imported | None:
@@ -160,7 +165,10 @@ def _is_export(value: object) -> bool:
     if isinstance(value, dict) and "version" in value and "format_version" not in value:
         return False
     top, below = _keys(value)
-    return any(each.sections & top and (each.own & below or "id" in below) for each in FORMATS.values())
+    with_ids = any(f"{section}.id" in below for section in top)
+    if top <= _POLICY_SECTIONS and not with_ids:
+        return False  # a policy that forgot its version
+    return any(each.sections & top and (each.own & below or with_ids) for each in FORMATS.values())
 
 
 def _recognised(sources: Sequence[Source]) -> Format:

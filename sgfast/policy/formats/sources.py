@@ -42,7 +42,8 @@ def files_of(path: str | os.PathLike[str]) -> list[str]:
     except OSError as error:
         raise PolicyError(f"{shown_origin(origin)}: cannot be read: {error.strerror or error}") from None
     if not names:
-        raise PolicyError(f"{shown_origin(origin)}: no file in this directory ends in {', '.join(_EXTENSIONS)}")
+        message = f"cannot be read: Is a directory, and no file in it ends in {', '.join(_EXTENSIONS)}"
+        raise PolicyError(f"{shown_origin(origin)}: {message}")
     if len(names) > _MAX_FILES:
         raise PolicyError(f"{shown_origin(origin)}: more than {_MAX_FILES} files")
     return [os.path.join(origin, name) for name in names]
