@@ -151,6 +151,21 @@ def test_the_rules_a_cloud_makes_with_a_group_are_its_own() -> None:
     ]  # fmt: skip
 
 
+def test_a_group_that_lists_its_rules_has_them_and_those_planned() -> None:
+    listed = [
+        {"id": "r-0", "direction": "egress", "ethertype": "IPv4", "protocol": "", "ports": "", "priority": 100,
+         "action": "allow", "remote_ip_prefix": "", "remote_group_id": "", "remote_address_group_id": ""},
+        {"id": "r-1", "direction": "ingress", "ethertype": "IPv4", "protocol": "tcp", "ports": "22", "priority": 1,
+         "action": "allow", "port_range_min": 22, "port_range_max": 22},
+    ]  # fmt: skip
+    group = resource("huaweicloud_networking_secgroup.g", id="g", name="g", delete_default_rules=False, rules=listed)
+    one = "huaweicloud_networking_secgroup_rule.a"
+    before, after = (rule(one, "g", protocol="tcp", ports=port, id=own) for port, own in (("22", "r-1"), ("23", LATER)))
+    assert [each.ports for each in policy_of(state(group, before)).security_groups[0].rules] == [None, ((22, 22),)]
+    planned = policy_of(plan([group, before], [group, after])).security_groups[0].rules
+    assert [each.ports for each in planned] == [None, ((23, 23),)]
+
+
 def huawei() -> list[Resource]:
     return [
         resource("huaweicloud_networking_secgroup.web", id="g-web", name="web", delete_default_rules=True, rules=[]),

@@ -1,7 +1,8 @@
 """Terraform's resources of clouds that descend from OpenStack: openstack, opentelekomcloud, huaweicloud.
 
-The rules a cloud gives each new group are in no state. Unless ``delete_default_rules`` is set they are added here, as
-each cloud's API makes them: outbound everything, and on Huawei Cloud inbound everything from the group itself.
+The rules a cloud gives each new group are in no state, unless the group lists its ``rules`` (Huawei Cloud, once made).
+Where ``delete_default_rules`` is not set they are added here, as each cloud's API makes them: outbound everything, and
+on Huawei Cloud inbound everything from the group itself.
 
 The providers write 0 for a port or ICMP type that is not set, and none of them can send a 0 that is:
 
@@ -174,6 +175,9 @@ class _Neutron:
         place = stack.place(resource, "security group", fields.text("name"))
         self._draft.group(place, fields.text("description"), stateful=fields.flag("stateful", True))
         self._named.setdefault(place.name or place.id, []).append(place.id)
+        if fields.has("rules"):
+            self._add_listed_rules(fields.at(place))
+            return
         if fields.flag("delete_default_rules", False):
             return
         self._draft.note(
@@ -191,6 +195,20 @@ class _Neutron:
 
     # Rules
 
+    def _add_listed_rules(self, group: JsonObject) -> None:
+        """The rules that a group says it has (Huawei Cloud), but for those that are or were resources of their own."""
+        managed = set()
+        for stack in (self._stack, self._stack.prior):
+            managed |= {stack.identity(resource) for resource in stack.of(*_RULES)} if stack else set()
+        for item in group.objects("rules"):
+            item.refuse_unread(_RULE_FIELDS)
+            if item.text("id") in managed:
+                continue
+            rule = _read_rule(item)
+            self._set_ports(rule, None, item)
+            rule.group, rule.address_group = item.text("remote_group_id"), item.text("remote_address_group_id")
+            self._draft.rule(group.place.id, _one_peer(rule))
+
     def _add_rule(self, resource: Resource) -> None:
         stack = self._stack
         place = Place(stack.file, "security group rule", resource.address)
@@ -199,23 +217,14 @@ class _Neutron:
         for attribute in _RULE_TRAFFIC:
             if stack.is_unknown(resource, attribute) and stack.is_configured(resource, attribute):
                 raise place.error(f"{attribute} is known only after apply")
-        direction = _chosen(fields, "direction", _DIRECTIONS)
-        ethertype = _chosen(fields, "ethertype" if fields.has("ethertype") else "ether_type", _ETHERTYPES)
-        protocol = _protocol(fields)
-        rule = DraftRule(place, direction, ethertype, protocol, id=fields.text("id"))
-        rule.action = _chosen(fields, "action", _ACTIONS)
-        rule.priority = fields.number("priority") or 1
-        rule.description = fields.text("description")
-        self._set_ports(rule, resource, fields, protocol)
+        rule = _read_rule(fields)
+        self._set_ports(rule, resource, fields)
         rule.group = self._optional_id(resource, "remote_group_id", GROUPS)
         rule.address_group = self._optional_id(resource, "remote_address_group_id", _ADDRESS_GROUPS)
-        rule.cidr = fields.text("remote_ip_prefix")
-        if rule.cidr in _ANY_ADDRESS and (rule.group or rule.address_group):
-            rule.cidr = ""
         group = stack.id_of(resource, "security_group_id", GROUPS)
         if not group:
             raise fields.error("security_group_id", "is missing")
-        self._draft.rule(group, rule)
+        self._draft.rule(group, _one_peer(rule))
 
     def _optional_id(self, resource: Resource, attribute: str, wanted: frozenset[str]) -> str:
         """An id that the cloud computes when it is not configured: then there is none."""
@@ -224,22 +233,22 @@ class _Neutron:
             return ""
         return stack.id_of(resource, attribute, wanted)
 
-    def _set_ports(self, rule: DraftRule, resource: Resource, fields: JsonObject, protocol: int | None) -> None:
+    def _set_ports(self, rule: DraftRule, resource: Resource | None, fields: JsonObject) -> None:
         listed = fields.text("ports") or fields.text("multi_port") or fields.text("multiport")
         if listed:
             rule.ports = _port_ranges(rule.place, listed)
             return
         first, last = fields.number("port_range_min"), fields.number("port_range_max")
-        if protocol in (ICMP, ICMPV6):
+        if rule.protocol in (ICMP, ICMPV6):
             self._set_icmp(rule, resource, first, last)
-        elif protocol in PORT_PROTOCOLS:
+        elif rule.protocol in PORT_PROTOCOLS:
             if (first or 0, last or 0) != (0, 0):
                 rule.ports = [(first or 0, last or 0)]
         elif first or last:
             rule.ports = [(first or 0, last or 0)]  # the draft says that the protocol has none
 
-    def _set_icmp(self, rule: DraftRule, resource: Resource, kind: int | None, code: int | None) -> None:
-        if resource.type == "opentelekomcloud_networking_secgroup_rule_v2":
+    def _set_icmp(self, rule: DraftRule, resource: Resource | None, kind: int | None, code: int | None) -> None:
+        if resource is not None and resource.type == "opentelekomcloud_networking_secgroup_rule_v2":
             if rule.ethertype == 6 and (kind or 0, code or 0) == (0, 0):
                 return  # only of icmp does the provider tell no type from type 0
             if self._stack.is_unknown(resource, "port_range_min"):
@@ -360,6 +369,25 @@ def _chosen(fields: JsonObject, key: str, table: dict[str, T]) -> T:
     if word not in table:
         raise fields.error(key, f"must be one of {', '.join(filter(None, table))}, not {show(fields.text(key))}")
     return table[word]
+
+
+def _read_rule(fields: JsonObject) -> DraftRule:
+    """All of a rule but its ports and the groups it names."""
+    direction = _chosen(fields, "direction", _DIRECTIONS)
+    ethertype = _chosen(fields, "ethertype" if fields.has("ethertype") else "ether_type", _ETHERTYPES)
+    rule = DraftRule(fields.place, direction, ethertype, _protocol(fields), id=fields.text("id"))
+    rule.action = _chosen(fields, "action", _ACTIONS)
+    rule.priority = fields.number("priority") or 1
+    rule.description = fields.text("description")
+    rule.cidr = fields.text("remote_ip_prefix")
+    return rule
+
+
+def _one_peer(rule: DraftRule) -> DraftRule:
+    """The rule without the any address that stands beside a group."""
+    if rule.cidr in _ANY_ADDRESS and (rule.group or rule.address_group):
+        rule.cidr = ""
+    return rule
 
 
 def _protocol(fields: JsonObject) -> int | None:

@@ -179,5 +179,6 @@ def _unknown(file: str, plan: Any) -> dict[str, Mapping[str, Any]]:
     for change in JsonObject(plan, Place(file, "Terraform plan", "")).objects("resource_changes"):
         if change.has("deposed"):  # what is left of a replaced one, under the address of the new
             continue
-        unknown[change.required("address")] = change.object("change").mapping("after_unknown")
+        details = change.object("change")
+        unknown[change.required("address")] = details.mapping("after_unknown") if details.get("after_unknown") else {}
     return unknown
