@@ -7,7 +7,7 @@ import click
 from sgfast.cli.options import quiet_option
 from sgfast.cli.printing import warn
 
-_FORMATS = ("auto", "otc", "neutron")
+_FORMATS = ("auto", "otc", "neutron", "aws", "terraform")
 
 
 @click.command("import", short_help="Make a policy of what your cloud exports.")
@@ -20,9 +20,11 @@ def import_command(form: str, files: tuple[str, ...], output: str, quiet: bool) 
 
     \b
     FORMAT is
-      auto     what the files look like
-      otc      Open Telekom Cloud, Huawei Cloud: VPC API v3 and v1, servers
-      neutron  OpenStack: Neutron's API, and openstack ... list or show -f json
+      auto       what the files look like
+      otc        Open Telekom Cloud, Huawei Cloud: VPC API v3 and v1, servers
+      neutron    OpenStack: Neutron's API, and openstack ... list or show -f json
+      aws        aws ec2 describe-security-groups, describe-network-interfaces, ...
+      terraform  terraform show -json of a state or a plan (what it will make)
 
     FILE is JSON or YAML, "-" is standard input, a directory is all such files in it. Together they are one policy.
     What a policy cannot say is an error that names the object.

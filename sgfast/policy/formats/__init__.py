@@ -15,6 +15,7 @@ from typing import NamedTuple
 from yaml.nodes import Node
 
 from sgfast.errors import PolicyError
+from sgfast.policy.formats import aws, terraform
 from sgfast.policy.formats.draft import Draft
 from sgfast.policy.formats.neutron import NeutronReader
 from sgfast.policy.formats.otc import OtcReader
@@ -109,6 +110,14 @@ FORMATS: dict[str, Format] = {
                 )
             ),
             lambda sources: NeutronReader().read(sources),
+        ),
+        Format("aws", "aws ec2 describe-...", frozenset(aws.SECTIONS), frozenset(aws.SECTIONS), aws.read),
+        Format(
+            "terraform",
+            "terraform show -json",
+            frozenset(("format_version", "serial")),
+            frozenset(("format_version", "lineage")),
+            terraform.read,
         ),
     )
 }  # fmt: skip

@@ -1,0 +1,93 @@
+"""What ``terraform show -json`` prints of a state or a plan.
+
+A state is what there is. A plan holds what there was (``prior_state``) and what there will be (``planned_values``): as
+a policy the latter is meant, and ``read(…, planned=False)`` gives the former. Resources that are about groups but are
+not known here are an error; all others say nothing about them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from sgfast.policy.formats import terraform_aws, terraform_neutron
+from sgfast.policy.formats.draft import Draft
+from sgfast.policy.formats.objects import JsonObject
+from sgfast.policy.formats.place import Place
+from sgfast.policy.formats.sources import Source, read_source
+from sgfast.policy.formats.terraform_references import Resource
+from sgfast.policy.formats.terraform_stack import Stack
+from sgfast.policy.formats.written import policy_of
+from sgfast.policy.model import Policy
+from sgfast.policy.yaml_nodes import show
+
+_PROVIDERS: dict[str, Literal["otc", "neutron", "aws"]] = {
+    "aws": "aws",
+    "huaweicloud": "otc",
+    "opentelekomcloud": "otc",
+    "openstack": "neutron",
+}
+_ABOUT_GROUPS = re.compile(r"(aws|huaweicloud|opentelekomcloud|openstack)_\w*?(secgroup|security_group)")
+
+
+def load_plan(path: str | os.PathLike[str]) -> tuple[Policy, Policy]:
+    """What is there before a plan, and what will be after it. PolicyError also if the file is no plan."""
+    source = read_source(os.fsdecode(path))
+    if not isinstance(source.value, dict) or "planned_values" not in source.value:
+        raise source.error("is no plan: give what terraform show -json PLANFILE prints")
+    old, new = (read([source], planned=planned) for planned in (False, True))
+    return policy_of(old.made, source.file), policy_of(new.made, source.file)
+
+
+def read(sources: Sequence[Source], *, planned: bool = True) -> Draft:
+    """The draft that some files make together. ``planned``: what plans will make, else what was before."""
+    pairs = [_stacks(source) for source in sources]
+    # Both times belong to one cloud, also where nothing is there yet.
+    draft = Draft(_profile([stack for pair in pairs for stack in pair]))
+    stacks = [new if planned else old for old, new in pairs]
+    terraform_aws.add(stacks, draft)
+    terraform_neutron.add(stacks, draft)
+    for stack in stacks:
+        stack.tell_guesses(draft)
+    return draft
+
+
+def _stacks(source: Source) -> tuple[Stack, Stack]:
+    """What was before a plan, and what will be; of a state, twice what is."""
+    file, document = source
+    fields = JsonObject(document, Place(file, "Terraform", "output"))
+    if fields.has("serial") and fields.has("lineage"):
+        raise source.error("this is the state file itself: give what terraform show -json prints")
+    version = fields.text("format_version")
+    if not re.fullmatch(r"[01]\.[0-9]{1,9}", version):
+        raise fields.error("format_version", f"is {show(version)}, which is not supported: 0.x and 1.x are")
+    if not fields.has("planned_values"):
+        stack = Stack(file, fields.mapping("values"))
+        return stack, stack
+    if fields.flag("errored", False):
+        raise fields.error("errored", "is true: the plan is not complete")
+    prior = Stack(file, fields.object("prior_state").mapping("values"))
+    return prior, Stack(file, fields.mapping("planned_values"), document, prior)
+
+
+def _profile(stacks: list[Stack]) -> Literal["otc", "neutron", "aws"]:
+    """The cloud that everything about groups belongs to."""
+    first: Resource | None = None
+    for stack in stacks:
+        for resource in stack.resources:
+            if resource.is_data or resource.type in terraform_aws.IGNORED:
+                continue
+            if resource.type not in terraform_aws.TYPES | terraform_neutron.TYPES:
+                if _ABOUT_GROUPS.match(resource.type):
+                    raise stack.error(resource, f"{show(resource.type)} is about security groups, but not supported")
+                continue
+            first = first or resource
+            if _cloud(resource) != _cloud(first):
+                raise stack.error(resource, f"is in another cloud than {show(first.address)}: give them apart")
+    return _cloud(first) if first else "otc"
+
+
+def _cloud(resource: Resource) -> Literal["otc", "neutron", "aws"]:
+    return _PROVIDERS[resource.type.partition("_")[0]]

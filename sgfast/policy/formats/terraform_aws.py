@@ -1,0 +1,424 @@
+"""Terraform's AWS resources as groups, rules and interfaces.
+
+A group's ``ingress`` and ``egress`` are what the cloud said when Terraform last asked, rules of their own resources
+among them. What a plan will leave are these, without the rules of resources as they were before, with those that are
+planned: so a rule resource that is to be deleted is gone although its group still shows it. Likewise the groups of an
+interface with ``aws_network_interface_sg_attachment``, and the entries of a prefix list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sgfast.policy.formats.aws_rules import Traffic, Vpcs, group_id, ip_versions, meaning, region_of, rules, traffic
+from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule
+from sgfast.policy.formats.objects import JsonObject
+from sgfast.policy.formats.place import Place, one_line
+from sgfast.policy.formats.terraform_references import Resource
+from sgfast.policy.formats.terraform_stack import Stack
+from sgfast.policy.model import Direction
+from sgfast.policy.yaml_nodes import show
+
+_GROUPS = frozenset(("aws_security_group", "aws_default_security_group"))
+_VPCS = frozenset(("aws_vpc", "aws_default_vpc"))
+_SUBNETS = frozenset(("aws_subnet", "aws_default_subnet"))
+_LISTS = frozenset(("aws_ec2_managed_prefix_list",))
+_INTERFACES = frozenset(("aws_network_interface", "aws_instance"))
+_RULE_DIRECTIONS: dict[str, Direction] = {
+    "aws_vpc_security_group_ingress_rule": "inbound",
+    "aws_vpc_security_group_egress_rule": "outbound",
+}
+_DIRECTIONS: dict[str, Direction] = {"ingress": "inbound", "egress": "outbound"}
+
+#: The resources that are read. Of them, those that can stand in a group's way; the others say where things are.
+TYPES = frozenset((
+    *_GROUPS, "aws_security_group_rule", *_RULE_DIRECTIONS, "aws_network_interface", "aws_instance", *_LISTS,
+    "aws_ec2_managed_prefix_list_entry", "aws_network_interface_sg_attachment", "aws_vpc_peering_connection",
+))  # fmt: skip
+#: About the groups of what is no instance here, or about where a group may be used.
+IGNORED = frozenset(("aws_vpc_endpoint_security_group_association", "aws_vpc_security_group_vpc_association"))
+
+_INLINE = (
+    "cidr_blocks", "description", "from_port", "ipv6_cidr_blocks", "prefix_list_ids", "protocol", "security_groups",
+    "self", "to_port",
+)  # fmt: skip
+_NUMBERS = ("from_port", "to_port")
+_ADDRESSES = (
+    "private_ips", "private_ip_list", "secondary_private_ips", "ipv6_addresses", "ipv6_address_list", "ipv4_prefixes",
+    "ipv6_prefixes",
+)  # fmt: skip
+_RULE = (
+    *_INLINE[:5], "protocol", "self", "to_port", "type", "source_security_group_id", "security_group_id", "id",
+    "security_group_rule_id", "timeouts", "region",
+)  # fmt: skip
+_SINGLE_RULE = (
+    "arn", "cidr_ipv4", "cidr_ipv6", "description", "from_port", "id", "ip_protocol", "prefix_list_id",
+    "referenced_security_group_id", "region", "security_group_id", "security_group_rule_id", "tags", "tags_all",
+    "to_port",
+)  # fmt: skip
+
+
+class _Account:
+    """What the stacks of one account know for each other."""
+
+    def __init__(self) -> None:
+        self.vpcs = Vpcs()
+        #: By group and subnet: the VPC.
+        self.vpc_of: dict[str, str] = {}
+        #: By prefix list: the IP versions of its entries.
+        self.families: dict[str, set[int]] = {}
+
+
+def add(stacks: Sequence[Stack], draft: Draft) -> None:
+    """Everything about groups in the stacks of one account."""
+    account = _Account()
+    readers = [_Aws(stack, draft, account) for stack in stacks]
+    for reader in readers:
+        reader.add_places()
+    for reader in readers:
+        reader.add_rules()
+        reader.add_instances()
+    account.vpcs.put_into(draft)
+
+_Attached = set[tuple[str, str]]
+"""Interfaces and groups, by identity."""
+
+
+class _Aws:
+    def __init__(self, stack: Stack, draft: Draft, account: _Account) -> None:
+        self._stack = stack
+        self._draft = draft
+        self._vpcs = account.vpcs
+        self._vpc_of = account.vpc_of
+        self._families = account.families
+        #: By identity, the subnets of this stack whose VPC is to be found if it is asked for.
+        self._unplaced: dict[str, Resource] = {}
+
+    def add_places(self) -> None:
+        """What rules and interfaces name: VPCs, subnets, prefix lists, groups."""
+        self._add_vpcs()
+        self._add_lists()
+        for resource in self._stack.of(*_GROUPS):
+            self._add_group(resource)
+
+    def add_rules(self) -> None:
+        for group, rule in self._all_rules():
+            self._draft.rule(group, rule)
+
+    # VPCs
+
+    def _add_vpcs(self) -> None:
+        stack = self._stack
+        for resource in stack.of(*_VPCS, data=True):
+            fields = stack.fields(resource)
+            region = fields.text("region") or region_of(fields.text("arn"))
+            self._vpcs.seen(stack.file, stack.identity(resource), _name_tag(fields), region)
+        for resource in stack.of(*_SUBNETS, data=True):
+            if stack.is_unknown(resource, "vpc_id"):
+                self._unplaced[stack.identity(resource)] = resource  # most often nobody asks
+                continue
+            self._vpc_of[stack.identity(resource)] = vpc = stack.fields(resource).required("vpc_id")
+            self._vpcs.seen(stack.file, vpc, region=region_of(stack.fields(resource).text("availability_zone")))
+        accepted = {
+            stack.id_of(resource, "vpc_peering_connection_id", frozenset(("aws_vpc_peering_connection",)))
+            for resource in stack.of("aws_vpc_peering_connection_accepter")
+            if stack.fields(resource).flag("auto_accept", False)
+        }
+        for resource in stack.of("aws_vpc_peering_connection"):
+            place = stack.place(resource, "VPC peering connection")
+            fields = stack.fields(resource)
+            ends = [stack.id_of(resource, end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
+            status = fields.text("accept_status")
+            pending = stack.is_unknown(resource, "accept_status") or status in ("pending-acceptance", "provisioning")
+            if status == "active" or (pending and (fields.flag("auto_accept", False) or place.id in accepted)):
+                for end in ends:
+                    self._vpcs.seen(stack.file, end)
+                self._draft.peering(place, *ends)
+            else:
+                self._draft.note("Peers nothing, as nobody has accepted it", place)
+
+    # Prefix lists
+
+    def _add_lists(self) -> None:
+        stack = self._stack
+        entries = self._list_entries(stack)
+        stale = self._list_entries(stack.prior) if stack.prior else {}
+        for resource in stack.of(*_LISTS, "aws_prefix_list", data=True):
+            fields = stack.fields(resource)
+            place = stack.place(resource, "prefix list", fields.text("name"))
+            if stack.has_unknown(resource, "entry") and stack.is_configured(resource, "entry"):
+                raise stack.error(resource, "its entries are known only after apply")
+            found = [item.required("cidr") for key in ("entry", "entries") for item in fields.objects(key)]
+            if resource.type == "aws_prefix_list":
+                found = fields.texts("cidr_blocks")
+            gone = stale.get(place.id, set())
+            found = [cidr for cidr in found if cidr not in gone]
+            addresses = dict.fromkeys((*found, *sorted(entries.get(place.id, ()))))
+            self._draft.address_group(place, addresses)
+            self._families[place.id] = ip_versions(addresses)
+
+    @staticmethod
+    def _list_entries(stack: Stack) -> dict[str, set[str]]:
+        """By list, the entries that are resources of their own."""
+        found: dict[str, set[str]] = {}
+        for resource in stack.of("aws_ec2_managed_prefix_list_entry"):
+            found.setdefault(stack.id_of(resource, "prefix_list_id", _LISTS), set()).add(
+                stack.fields(resource).required("cidr")
+            )
+        return found
+
+    # Groups and rules
+
+    def _add_group(self, resource: Resource) -> None:
+        stack = self._stack
+        default = resource.type == "aws_default_security_group"
+        fields = stack.fields(resource)
+        place = stack.place(resource, "security group", fields.text("name") or ("default" if default else ""))
+        self._draft.group(place, fields.text("description"))
+        self._vpc_of[place.id] = vpc = self._group_vpc(resource)
+        self._vpcs.seen(stack.file, vpc, region=fields.text("region") or region_of(fields.text("arn")))
+
+    def _group_vpc(self, resource: Resource) -> str:
+        stack = self._stack
+        if stack.is_unknown(resource, "vpc_id") and not stack.is_configured(resource, "vpc_id"):
+            made = [stack.identity(each) for each in stack.of("aws_default_vpc", data=True)]
+            return made[0] if len(made) == 1 else "default-vpc"
+        return stack.id_of(resource, "vpc_id", _VPCS) or "default-vpc"
+
+    def _all_rules(self) -> Iterator[tuple[str, DraftRule]]:
+        """Every rule once, with its group."""
+        stack = self._stack
+        stale: set[tuple[str, object]] = set()
+        if stack.prior is not None:
+            before = _Aws(stack.prior, Draft("aws"), _Account())
+            before._add_lists()
+            stale = {(group, meaning(rule)) for group, rule in before._own_rules()}
+        found: dict[tuple[str, object], DraftRule] = {}
+        for group, rule in self._inline_rules():
+            if (group, meaning(rule)) not in stale:
+                found.setdefault((group, meaning(rule)), rule)
+        for group, rule in self._own_rules():
+            found.setdefault((group, meaning(rule)), rule)
+        for (group, _), rule in found.items():
+            yield group, rule
+
+    def _inline_rules(self) -> Iterator[tuple[str, DraftRule]]:
+        """What groups say of their rules."""
+        stack = self._stack
+        for resource in stack.of(*_GROUPS):
+            identity = stack.identity(resource)
+            for attribute, direction in _DIRECTIONS.items():
+                if stack.is_unknown(resource, attribute):
+                    if stack.is_configured(resource, attribute):
+                        raise stack.error(
+                            resource, f"{attribute} is known only after apply: make its rules resources of their own"
+                        )
+                    continue
+                items = [*stack.fields(resource).objects(attribute)]
+                self._check_known(resource, attribute, len(items))
+                listed = [
+                    self._with_unknown(resource, f"{attribute}.{n}.security_groups", item.items("security_groups"))
+                    for n, item in enumerate(items)
+                ]
+                groups = stack.filled(resource, attribute, listed, _GROUPS)
+                for n, item in enumerate(items):
+                    item.refuse_unread(_INLINE)
+                    place = stack.place(resource, "security group").part(f"{attribute}[{n}]")
+                    peers = [*map(group_id, groups[n]), *([identity] if item.flag("self", False) else [])]
+                    for rule in self._rules(place, direction, item, peers, item.texts("prefix_list_ids")):
+                        yield identity, rule
+
+    def _check_known(self, resource: Resource, attribute: str, count: int) -> None:
+        for n in range(count):
+            for key in (*_INLINE[:6], "self", "to_port"):
+                if key != "description" and self._stack.has_unknown(resource, f"{attribute}.{n}.{key}"):
+                    raise self._stack.error(resource, f"{attribute}[{n}].{key} is known only after apply")
+
+    def _with_unknown(self, resource: Resource, path: str, values: list[Any]) -> list[Any]:
+        return [None] if self._stack.is_unknown(resource, path) else values
+
+    def _own_rules(self) -> Iterator[tuple[str, DraftRule]]:
+        """The rules that are resources of their own."""
+        stack = self._stack
+        for resource in stack.of("aws_security_group_rule", *_RULE_DIRECTIONS):
+            fields = stack.fields(resource)
+            group = group_id(stack.id_of(resource, "security_group_id", _GROUPS))
+            if not group:
+                raise fields.error("security_group_id", "is missing")
+            place = Place(stack.file, "security group rule", resource.address)
+            if resource.type in _RULE_DIRECTIONS:
+                yield from ((group, rule) for rule in self._single_rule(resource, fields, place))
+                continue
+            fields.refuse_unread(_RULE)
+            self._check_rule_known(resource, ("cidr_blocks", "ipv6_cidr_blocks", *_NUMBERS, "protocol", "self"))
+            if fields.text("type") not in _DIRECTIONS:
+                raise fields.error("type", "must be ingress or egress")
+            peers = [group] if fields.flag("self", False) else []
+            if other := group_id(stack.id_of(resource, "source_security_group_id", _GROUPS)):
+                peers.append(other)
+            lists = stack.ids_of(resource, "prefix_list_ids", _LISTS)
+            for rule in self._rules(place, _DIRECTIONS[fields.text("type")], fields, list(dict.fromkeys(peers)), lists):
+                yield group, rule
+
+    def _check_rule_known(self, resource: Resource, attributes: tuple[str, ...]) -> None:
+        for attribute in attributes:
+            if self._stack.has_unknown(resource, attribute) and self._stack.is_configured(resource, attribute):
+                raise self._stack.error(resource, f"{attribute} is known only after apply")
+
+    def _single_rule(self, resource: Resource, fields: JsonObject, place: Place) -> Iterator[DraftRule]:
+        """``aws_vpc_security_group_ingress_rule`` and ``…_egress_rule``: one peer each."""
+        stack = self._stack
+        fields.refuse_unread(_SINGLE_RULE)
+        self._check_rule_known(resource, ("cidr_ipv4", "cidr_ipv6", *_NUMBERS, "ip_protocol"))
+        what = traffic(
+            self._draft, place, fields.required("ip_protocol"), fields.number("from_port"), fields.number("to_port")
+        )
+        other = group_id(stack.id_of(resource, "referenced_security_group_id", _GROUPS))
+        prefix_list = stack.id_of(resource, "prefix_list_id", _LISTS)
+        made = self._of_peers(
+            place, _RULE_DIRECTIONS[resource.type], what, fields.text("description"),
+            [fields.required("cidr_ipv4")] if fields.text("cidr_ipv4") else [],
+            [fields.required("cidr_ipv6")] if fields.text("cidr_ipv6") else [],
+            [other] if other else [], [prefix_list] if prefix_list else [],
+        )  # fmt: skip
+        if len(made) == 1:
+            made[0].id = fields.text("security_group_rule_id")
+        yield from made
+
+    def _rules(
+        self, place: Place, direction: Direction, fields: JsonObject, groups: list[str], lists: list[str]
+    ) -> list[DraftRule]:
+        """Of an inline rule or an ``aws_security_group_rule``."""
+        what = traffic(
+            self._draft, place, fields.required("protocol"), fields.number("from_port"), fields.number("to_port")
+        )
+        return self._of_peers(
+            place, direction, what, fields.text("description"), fields.texts("cidr_blocks"),
+            fields.texts("ipv6_cidr_blocks"), groups, lists,
+        )  # fmt: skip
+
+    def _of_peers(
+        self, place: Place, direction: Direction, what: Traffic, description: str, cidrs: list[str],
+        cidrs6: list[str], groups: list[str], lists: list[str],
+    ) -> list[DraftRule]:  # fmt: skip
+        draft = self._draft
+        made: list[DraftRule] = []
+        if cidrs:
+            made += rules(draft, place, direction, what, cidrs=cidrs, families=[4], description=description)
+        if cidrs6:
+            made += rules(draft, place, direction, what, cidrs=cidrs6, families=[6], description=description)
+        for group in groups:
+            made += rules(draft, place, direction, what, group=group, description=description)
+        for each in lists:
+            families = sorted(self._families.get(each, ())) or [4]
+            made += rules(draft, place, direction, what, prefix_list=each, families=families, description=description)
+        return made
+
+    # Interfaces
+
+    def add_instances(self) -> None:
+        stack = self._stack
+        attached = self._attachments(stack)
+        stale: _Attached = self._attachments(stack.prior) if stack.prior else set()
+        own = {stack.identity(resource) for resource in stack.of("aws_network_interface")}
+        names: dict[str, str] = {}
+        for resource in stack.of("aws_instance"):
+            name = _name_tag(stack.fields(resource))
+            interface = self._primary(resource)
+            if interface in own:
+                names[interface] = name
+            else:
+                place = Place(stack.file, "instance", interface, name).part(one_line(resource.address))
+                self._add_interface(resource, place, "vpc_security_group_ids", attached, stale)
+        for resource in stack.of("aws_network_interface"):
+            identity = stack.identity(resource)
+            name = _name_tag(stack.fields(resource)) or names.get(identity, "")
+            place = stack.place(resource, "network interface", name)
+            self._add_interface(resource, place, "security_groups", attached, stale)
+
+    def _primary(self, resource: Resource) -> str:
+        """The interface an instance comes with, or one it is given."""
+        stack = self._stack
+        wanted = frozenset(("aws_network_interface",))
+        for block in ("network_interface", "primary_network_interface"):
+            for n, item in enumerate(stack.fields(resource).objects(block)):
+                if not item.number("device_index"):
+                    given = stack.id_of(resource, f"{block}.{n}.network_interface_id", wanted)
+                    if given:
+                        return given
+        return stack.fields(resource).text("primary_network_interface_id") or stack.identity(resource)
+
+    def _attachments(self, stack: Stack) -> _Attached:
+        """Where a group is put on an interface by a resource of its own."""
+        found: _Attached = set()
+        for resource in stack.of("aws_network_interface_sg_attachment"):
+            group = stack.id_of(resource, "security_group_id", _GROUPS)
+            if stack.is_unknown(resource, "network_interface_id"):
+                sources = stack.sources(resource, "network_interface_id", _INTERFACES)
+                if len(sources) > 1:
+                    raise stack.error(resource, "network_interface_id is known only after apply")
+                is_instance = sources[0].type == "aws_instance"
+                interface = self._primary(sources[0]) if is_instance else stack.identity(sources[0])
+            else:
+                interface = stack.fields(resource).required("network_interface_id")
+            found.add((interface, group))
+        return found
+
+    def _add_interface(
+        self, resource: Resource, place: Place, attribute: str, attached: _Attached, stale: _Attached
+    ) -> None:
+        stack = self._stack
+        fields = stack.fields(resource)
+        if stack.is_unknown(resource, attribute) and not stack.is_configured(resource, attribute):
+            groups = self._named_groups(resource) or [self._default_group(resource)]
+        else:
+            groups = [group for group in stack.ids_of(resource, attribute, _GROUPS) if (place.id, group) not in stale]
+        groups += [group for interface, group in sorted(attached) if interface == place.id]
+        addresses = [text for text in (fields.text("private_ip"),) if text]
+        for key in _ADDRESSES:
+            addresses += fields.known_texts(key)
+        if not addresses:
+            self._draft.note("Left out, as its address is known only after apply", place)
+            return
+        vpc = next((self._vpc_of[group] for group in groups if group in self._vpc_of), "") or self._subnet_vpc(resource)
+        if not vpc:
+            raise place.error("its VPC is not known: neither its security groups nor its subnet are in the file")
+        self._vpcs.seen(stack.file, vpc)
+        self._draft.instance(DraftInstance(place, vpc, list(dict.fromkeys(addresses)), list(dict.fromkeys(groups))))
+
+    def _subnet_vpc(self, resource: Resource) -> str:
+        subnet = self._stack.id_of(resource, "subnet_id", _SUBNETS)
+        if subnet not in self._vpc_of and subnet in self._unplaced:
+            self._vpc_of[subnet] = self._stack.id_of(self._unplaced[subnet], "vpc_id", _VPCS)
+        return self._vpc_of.get(subnet, "")
+
+    def _named_groups(self, resource: Resource) -> list[str]:
+        """Of an instance in a default VPC: it may name its groups instead of giving their ids."""
+        stack = self._stack
+        if resource.type != "aws_instance" or not stack.is_configured(resource, "security_groups"):
+            return []
+        found = []
+        for name in stack.ids_of(resource, "security_groups", _GROUPS):
+            named = [
+                stack.identity(group)
+                for group in stack.of(*_GROUPS)
+                if name in (stack.identity(group), stack.fields(group).text("name"))
+            ]
+            if len(named) != 1:
+                raise stack.error(resource, f"names {len(named)} security groups of the file with {show(name)}")
+            found += named
+        return found
+
+    def _default_group(self, resource: Resource) -> str:
+        """The group AWS gives what names none: its VPC's default one."""
+        stack = self._stack
+        vpc = self._subnet_vpc(resource)
+        for group in stack.of("aws_default_security_group"):
+            if vpc and self._vpc_of[stack.identity(group)] == vpc:
+                return stack.identity(group)
+        raise stack.error(resource, "names no security group, and its VPC's default one is not in the file")
+
+
+def _name_tag(fields: JsonObject) -> str:
+    return fields.object("tags").text("Name")

@@ -1,0 +1,412 @@
+"""Terraform's resources of clouds that descend from OpenStack: openstack, opentelekomcloud, huaweicloud.
+
+The rules a cloud gives each new group are in no state, unless the group lists its ``rules`` (Huawei Cloud, once made).
+Where ``delete_default_rules`` is not set they are added here, as each cloud's API makes them: outbound everything, and
+on Huawei Cloud inbound everything from the group itself.
+
+The providers write 0 for a port or ICMP type that is not set, and none of them can send a 0 that is:
+
+- port protocols: 0 and 0 are all ports;
+- openstack, huaweicloud: ICMP 0 and 0 are all types, a type and 0 all its codes;
+- opentelekomcloud: ICMP 0 and 255 are all types, everything else is a type and a code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule
+from sgfast.policy.formats.objects import JsonObject
+from sgfast.policy.formats.place import Place, one_line
+from sgfast.policy.formats.terraform_references import Resource
+from sgfast.policy.formats.terraform_stack import Stack
+from sgfast.policy.model import DEFAULT_GROUP, ICMP, ICMPV6, PORT_PROTOCOLS, Action, Direction
+from sgfast.policy.protocols import PROTOCOL_NUMBERS
+from sgfast.policy.yaml_nodes import show
+
+GROUPS = frozenset((
+    "openstack_networking_secgroup_v2", "opentelekomcloud_networking_secgroup_v2", "huaweicloud_networking_secgroup",
+    "huaweicloud_networking_secgroup_v2", "opentelekomcloud_vpc_secgroup_v3",
+))  # fmt: skip
+_RULES = frozenset((
+    "openstack_networking_secgroup_rule_v2", "opentelekomcloud_networking_secgroup_rule_v2",
+    "huaweicloud_networking_secgroup_rule", "huaweicloud_networking_secgroup_rule_v2",
+    "opentelekomcloud_vpc_secgroup_rule_v3",
+))  # fmt: skip
+_ADDRESS_GROUPS = frozenset((
+    "openstack_networking_address_group_v2", "huaweicloud_vpc_address_group", "opentelekomcloud_vpc_address_group_v3",
+))  # fmt: skip
+_PORTS = frozenset((
+    "openstack_networking_port_v2", "opentelekomcloud_networking_port_v2", "huaweicloud_networking_port_v2",
+))  # fmt: skip
+_SERVERS = frozenset((
+    "openstack_compute_instance_v2", "opentelekomcloud_compute_instance_v2", "huaweicloud_compute_instance",
+    "opentelekomcloud_ecs_instance_v1",
+))  # fmt: skip
+_SUBNETS = frozenset(("opentelekomcloud_vpc_subnet_v1", "huaweicloud_vpc_subnet"))
+_NETWORKS = _SUBNETS | {
+    "openstack_networking_network_v2", "opentelekomcloud_networking_network_v2", "huaweicloud_networking_network_v2",
+}  # fmt: skip
+_VPCS = frozenset(("opentelekomcloud_vpc_v1", "huaweicloud_vpc"))
+_PEERINGS = frozenset(("opentelekomcloud_vpc_peering_connection_v2", "huaweicloud_vpc_peering_connection"))
+
+#: The resources that are read and are about groups.
+TYPES = GROUPS | _RULES | _ADDRESS_GROUPS | _PORTS | _SERVERS
+
+_RULE_FIELDS = frozenset((
+    "action", "created_at", "description", "direction", "ether_type", "ethertype", "id", "multi_port", "multiport",
+    "port_range_max", "port_range_min", "ports", "priority", "project_id", "protocol", "region",
+    "remote_address_group_id", "remote_group_id", "remote_ip_prefix", "security_group_id", "tenant_id", "timeouts",
+    "updated_at",
+))  # fmt: skip
+_RULE_TRAFFIC = (
+    "direction", "ethertype", "ether_type", "protocol", "remote_ip_prefix", "ports", "multi_port", "action", "priority",
+    "port_range_min", "port_range_max",
+)  # fmt: skip
+_DIRECTIONS: dict[str, Direction] = {"ingress": "inbound", "egress": "outbound"}
+_ETHERTYPES: dict[str, Literal[4, 6]] = {"ipv4": 4, "ipv6": 6, "": 4}
+_ACTIONS: dict[str, Action] = {"allow": "allow", "deny": "deny", "": "allow"}
+#: Neutron's words that IANA has not, or has for something else.
+_PROTOCOLS = {"ipv6-encap": 41, "ipip": 4, "any": None, "all": None, "": None}
+_ANY_ADDRESS = ("0.0.0.0/0", "::/0")
+#: What Huawei's API gives the rules it makes itself: any rule of a user's goes before them.
+_LAST_PRIORITY = 100
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Nic:
+    """One network interface of a server, as the server's resource has it."""
+
+    #: The attribute that names its network.
+    network: str
+    port: str
+    addresses: list[str]
+
+
+class _Account:
+    """What the stacks of one account know for each other."""
+
+    def __init__(self) -> None:
+        #: By network id: the VPC.
+        self.vpc_of: dict[str, str] = {}
+        #: By name: the groups that are called so.
+        self.named: dict[str, list[str]] = {}
+
+
+def add(stacks: Sequence[Stack], draft: Draft) -> None:
+    """Everything about groups in the stacks of one account."""
+    account = _Account()
+    readers = [_Neutron(stack, draft, account) for stack in stacks]
+    for reader in readers:
+        reader.add_groups()
+    for reader in readers:
+        reader.add_instances()
+
+
+class _Neutron:
+    def __init__(self, stack: Stack, draft: Draft, account: _Account) -> None:
+        self._stack = stack
+        self._draft = draft
+        self._vpc_of = account.vpc_of
+        self._named = account.named
+
+    def add_groups(self) -> None:
+        self._add_vpcs()
+        for resource in self._stack.of(*_ADDRESS_GROUPS, data=True):
+            self._add_address_group(resource)
+        for resource in self._stack.of(*GROUPS):
+            self._add_group(resource)
+        for resource in self._stack.of(*_RULES):
+            self._add_rule(resource)
+
+    # VPCs
+
+    def _add_vpcs(self) -> None:
+        stack = self._stack
+        known = set()
+        for resource in stack.of(*_VPCS, data=True):
+            self._draft.vpc(stack.place(resource, "VPC", stack.fields(resource).text("name")))
+            known.add(stack.identity(resource))
+        for resource in stack.of(*_SUBNETS, data=True):
+            vpc = stack.id_of(resource, "vpc_id", _VPCS)
+            for network in (stack.identity(resource), stack.fields(resource).text("network_id")):
+                self._vpc_of[network] = vpc
+        for resource in stack.of(*_PEERINGS):
+            place = stack.place(resource, "VPC peering connection", stack.fields(resource).text("name"))
+            if stack.fields(resource).text("status") not in ("", "ACTIVE"):
+                self._draft.note("Peers nothing, as it is not active", place)
+                continue
+            ends = [stack.id_of(resource, end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
+            for end in ends:
+                if end not in known:
+                    self._draft.vpc(Place(stack.file, "VPC", end))
+            self._draft.peering(place, *ends)
+
+    def _vpc(self, place: Place, resource: Resource, attribute: str) -> str:
+        """The VPC of the network an attribute names; where the files say nothing of VPCs, there is one."""
+        if not self._vpc_of:
+            return ""
+        network = self._optional_id(resource, attribute, _NETWORKS)
+        if network not in self._vpc_of:
+            raise place.error(f"its network {show(network)} is in no VPC of the file: have its subnet in it, as data")
+        return self._vpc_of[network]
+
+    # Groups
+
+    def _add_address_group(self, resource: Resource) -> None:
+        stack = self._stack
+        fields = stack.fields(resource)
+        for attribute in ("addresses", "ip_extra_set"):
+            if stack.has_unknown(resource, attribute) and stack.is_configured(resource, attribute):
+                raise stack.error(resource, f"{attribute} is known only after apply")
+        addresses = fields.texts("addresses") + [item.required("ip") for item in fields.objects("ip_extra_set")]
+        place = stack.place(resource, "address group", fields.text("name"))
+        self._draft.address_group(place, dict.fromkeys(addresses))
+
+    def _add_group(self, resource: Resource) -> None:
+        stack = self._stack
+        fields = stack.fields(resource)
+        place = stack.place(resource, "security group", fields.text("name"))
+        self._draft.group(place, fields.text("description"), stateful=fields.flag("stateful", True))
+        self._named.setdefault(place.name or place.id, []).append(place.id)
+        if fields.has("rules"):
+            self._add_listed_rules(fields.at(place))
+            return
+        if fields.flag("delete_default_rules", False):
+            return
+        self._draft.note(
+            "Added are the rules the cloud makes with each new group, as Terraform does not know them "
+            "(delete_default_rules is not set)", place,
+        )  # fmt: skip
+        own = place.part("default rules")
+        huawei = resource.type.startswith("huaweicloud")
+        versions: tuple[Literal[4, 6], ...] = (4, 6)
+        for version in versions:
+            self._draft.rule(place.id, DraftRule(own, "outbound", version, priority=_LAST_PRIORITY if huawei else 1))
+            if huawei:
+                inbound = DraftRule(own, "inbound", version, group=place.id, priority=_LAST_PRIORITY)
+                self._draft.rule(place.id, inbound)
+
+    # Rules
+
+    def _add_listed_rules(self, group: JsonObject) -> None:
+        """The rules that a group says it has (Huawei Cloud), but for those that are or were resources of their own."""
+        managed = set()
+        for stack in (self._stack, self._stack.prior):
+            managed |= {stack.identity(resource) for resource in stack.of(*_RULES)} if stack else set()
+        for item in group.objects("rules"):
+            item.refuse_unread(_RULE_FIELDS)
+            if item.text("id") in managed:
+                continue
+            rule = _read_rule(item)
+            self._set_ports(rule, None, item)
+            rule.group, rule.address_group = item.text("remote_group_id"), item.text("remote_address_group_id")
+            self._draft.rule(group.place.id, _one_peer(rule))
+
+    def _add_rule(self, resource: Resource) -> None:
+        stack = self._stack
+        place = Place(stack.file, "security group rule", resource.address)
+        fields = stack.fields(resource, place)
+        fields.refuse_unread(_RULE_FIELDS)
+        for attribute in _RULE_TRAFFIC:
+            if stack.is_unknown(resource, attribute) and stack.is_configured(resource, attribute):
+                raise place.error(f"{attribute} is known only after apply")
+        rule = _read_rule(fields)
+        self._set_ports(rule, resource, fields)
+        rule.group = self._optional_id(resource, "remote_group_id", GROUPS)
+        rule.address_group = self._optional_id(resource, "remote_address_group_id", _ADDRESS_GROUPS)
+        group = stack.id_of(resource, "security_group_id", GROUPS)
+        if not group:
+            raise fields.error("security_group_id", "is missing")
+        self._draft.rule(group, _one_peer(rule))
+
+    def _optional_id(self, resource: Resource, attribute: str, wanted: frozenset[str]) -> str:
+        """An id that the cloud computes when it is not configured: then there is none."""
+        stack = self._stack
+        if stack.is_unknown(resource, attribute) and not stack.is_configured(resource, attribute):
+            return ""
+        return stack.id_of(resource, attribute, wanted)
+
+    def _set_ports(self, rule: DraftRule, resource: Resource | None, fields: JsonObject) -> None:
+        listed = fields.text("ports") or fields.text("multi_port") or fields.text("multiport")
+        if listed:
+            rule.ports = _port_ranges(rule.place, listed)
+            return
+        first, last = fields.number("port_range_min"), fields.number("port_range_max")
+        if rule.protocol in (ICMP, ICMPV6):
+            self._set_icmp(rule, resource, first, last)
+        elif rule.protocol in PORT_PROTOCOLS:
+            if (first or 0, last or 0) != (0, 0):
+                rule.ports = [(first or 0, last or 0)]
+        elif first or last:
+            rule.ports = [(first or 0, last or 0)]  # the draft says that the protocol has none
+
+    def _set_icmp(self, rule: DraftRule, resource: Resource | None, kind: int | None, code: int | None) -> None:
+        if resource is not None and resource.type == "opentelekomcloud_networking_secgroup_rule_v2":
+            if rule.ethertype == 6 and (kind or 0, code or 0) == (0, 0):
+                return  # only of icmp does the provider tell no type from type 0
+            if self._stack.is_unknown(resource, "port_range_min"):
+                self._draft.note("Without a type the provider makes this rule one of ICMP type 0, code 0", rule.place)
+                kind, code = 0, 0
+            if (kind, code) not in ((0, 255), (None, None)):
+                rule.icmp_type, rule.icmp_code = kind or 0, code or 0
+        elif kind or code:
+            rule.icmp_type, rule.icmp_code = kind or 0, code or None
+
+    # Instances
+
+    def add_instances(self) -> None:
+        stack = self._stack
+        ports = {stack.identity(resource): resource for resource in stack.of(*_PORTS)}
+        names: dict[str, str] = {}
+        for resource in stack.of(*_SERVERS):
+            fields = stack.fields(resource)
+            name = fields.text("name")
+            groups: list[str] | None = None
+            for n, nic in enumerate(self._nics(resource, fields)):
+                if nic.port in ports:
+                    names.setdefault(nic.port, name)
+                    continue
+                own_id = nic.port or f"{stack.identity(resource)}{f'-{n + 1}' if n else ''}"
+                place = Place(stack.file, "instance", own_id, f"{name}-{n + 1}" if n and name else name)
+                place = place.part(one_line(resource.address))
+                if groups is None:
+                    groups = self._server_groups(resource, fields)
+                self._add_instance(resource, nic.network, DraftInstance(place, "", nic.addresses, groups))
+        for identity, resource in ports.items():
+            self._add_port(resource, names.get(identity, ""))
+
+    def _add_instance(self, resource: Resource, network: str, instance: DraftInstance) -> None:
+        """``network``: the attribute that names its network."""
+        if not instance.addresses:
+            self._draft.note("Left out, as its address is known only after apply", instance.place)
+            return
+        instance.vpc = self._vpc(instance.place, resource, network)
+        self._draft.instance(instance)
+
+    def _nics(self, resource: Resource, fields: JsonObject) -> Iterator[_Nic]:
+        for block, network, address_keys in (
+            ("network", "uuid", ("fixed_ip_v4", "fixed_ip_v6")), ("nics", "network_id", ("ip_address",)),
+        ):  # fmt: skip
+            for n, item in enumerate(fields.objects(block)):
+                port_key = "port" if block == "network" else "port_id"
+                # A port that the cloud makes for the server has an id later, but no resource.
+                port = self._optional_id(resource, f"{block}.{n}.{port_key}", _PORTS)
+                addresses = [text.strip("[]") for key in address_keys if (text := item.text(key))]
+                yield _Nic(f"{block}.{n}.{network}", port, addresses)
+
+    def _server_groups(self, resource: Resource, fields: JsonObject) -> list[str]:
+        """A server's groups, by id where its resource has ids, else by name."""
+        stack = self._stack
+        for attribute in ("security_group_ids", "security_groups"):
+            by_name = attribute == "security_groups" and resource.type != "opentelekomcloud_ecs_instance_v1"
+            if stack.is_unknown(resource, attribute) and not stack.is_configured(resource, attribute):
+                continue
+            values = stack.ids_of(resource, attribute, GROUPS)
+            if values:
+                return [self._group_named(fields, value) for value in values] if by_name else values
+        return [self._group_named(fields, DEFAULT_GROUP)]
+
+    def _group_named(self, fields: JsonObject, name: str) -> str:
+        """A group by its name, or by its identity where its name is not known yet."""
+        if self._draft.has_group(name):
+            return name
+        ids = self._named.get(name, [])
+        if len(ids) > 1:
+            raise fields.place.error(f"is in the security group {show(name)}, and several are called so")
+        if ids:
+            return ids[0]
+        if name != DEFAULT_GROUP:
+            raise fields.place.error(f"is in the security group {show(name)}, which no file has")
+        return self._default_group()
+
+    def _default_group(self) -> str:
+        """A project's default group, which Terraform does not manage: as clouds make it (SPEC 8.1)."""
+        place = Place(self._stack.file, "security group", DEFAULT_GROUP, DEFAULT_GROUP)
+        self._draft.note("The default group is not in the file: added with the rules that clouds make it with")
+        self._draft.group(place, "The project's default group, with the rules it is made with")
+        self._named[DEFAULT_GROUP] = [place.id]
+        versions: tuple[Literal[4, 6], ...] = (4, 6)
+        for version in versions:
+            self._draft.rule(place.id, DraftRule(place, "inbound", version, group=place.id))
+            self._draft.rule(place.id, DraftRule(place, "outbound", version))
+        return place.id
+
+    def _add_port(self, resource: Resource, server: str) -> None:
+        stack = self._stack
+        fields = stack.fields(resource)
+        place = stack.place(resource, "port", server or fields.text("name"))
+        if not fields.flag("port_security_enabled", True):
+            self._draft.note("No instance, as no security group filters it (port security is off)", place)
+            return
+        addresses = fields.known_texts("all_fixed_ips")
+        if not addresses:
+            addresses = [text for item in fields.objects("fixed_ip") if (text := item.text("ip_address"))]
+        shared = [item.required("ip_address") for item in fields.objects("allowed_address_pairs")]
+        instance = DraftInstance(place, "", addresses, self._port_groups(resource, fields), shared)
+        self._add_instance(resource, "network_id", instance)
+
+    def _port_groups(self, resource: Resource, fields: JsonObject) -> list[str]:
+        stack = self._stack
+        if fields.flag("no_security_groups", False):
+            return []
+        if not stack.is_unknown(resource, "security_group_ids") or stack.is_configured(resource, "security_group_ids"):
+            groups = stack.ids_of(resource, "security_group_ids", GROUPS)
+            if groups:
+                return groups
+        # What the cloud put it into, since nothing is configured.
+        return fields.known_texts("all_security_group_ids") or [self._group_named(fields, DEFAULT_GROUP)]
+
+
+def _chosen(fields: JsonObject, key: str, table: dict[str, T]) -> T:
+    word = fields.text(key).lower()
+    if word not in table:
+        raise fields.error(key, f"must be one of {', '.join(filter(None, table))}, not {show(fields.text(key))}")
+    return table[word]
+
+
+def _read_rule(fields: JsonObject) -> DraftRule:
+    """All of a rule but its ports and the groups it names."""
+    direction = _chosen(fields, "direction", _DIRECTIONS)
+    ethertype = _chosen(fields, "ethertype" if fields.has("ethertype") else "ether_type", _ETHERTYPES)
+    rule = DraftRule(fields.place, direction, ethertype, _protocol(fields), id=fields.text("id"))
+    rule.action = _chosen(fields, "action", _ACTIONS)
+    rule.priority = fields.number("priority") or 1
+    rule.description = fields.text("description")
+    rule.cidr = fields.text("remote_ip_prefix")
+    return rule
+
+
+def _one_peer(rule: DraftRule) -> DraftRule:
+    """The rule without the any address that stands beside a group."""
+    if rule.cidr in _ANY_ADDRESS and (rule.group or rule.address_group):
+        rule.cidr = ""
+    return rule
+
+
+def _protocol(fields: JsonObject) -> int | None:
+    word = fields.text("protocol").lower()
+    if word in _PROTOCOLS:
+        return _PROTOCOLS[word]
+    if word in PROTOCOL_NUMBERS:
+        return PROTOCOL_NUMBERS[word]
+    if re.fullmatch("[0-9]{1,3}", word) and int(word) <= 255:
+        return int(word)
+    raise fields.error("protocol", f"is unknown: {show(word)}")
+
+
+def _port_ranges(place: Place, text: str) -> list[tuple[int, int]]:
+    """``22,3389,8000-8080``."""
+    ranges = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,5})\s*(?:-\s*([0-9]{1,5})\s*)?", part)
+        if match is None:
+            raise place.error(f"{show(text)} is no list of ports like 22,3389,8000-8080")
+        ranges.append((int(match[1]), int(match[2] or match[1])))
+    return ranges
