@@ -384,9 +384,10 @@ def _stateless(policy: Policy, numbering: Numbering, people: People) -> NDArray[
     of_profile = []
     for n, (in_groups, _) in enumerate(people.profiles):
         kinds = {groups[group].stateful for group in in_groups}
-        places = np.flatnonzero(people.profile_number == n) if len(kinds) == 2 else ()
-        if len(places):
-            raise PolicyError(f"{policy.origin}: {mixed_groups(policy.instances[places[0]], policy.group_by_name)}")
+        if len(kinds) == 2:
+            places = np.flatnonzero(people.profile_number == n)
+            if len(places):     # none: nobody's any more
+                raise PolicyError(f"{policy.origin}: {mixed_groups(policy.instances[places[0]], policy.group_by_name)}")
         of_profile.append(False in kinds)
     flags = np.zeros(len(numbering.instances), dtype=np.uint8)
     if of_profile:

@@ -1,4 +1,5 @@
-# One packet's way past one side's filter: SPEC 4, and inference (SPEC 9.3).
+# One packet's way past one side's filter: SPEC 4, and inference (SPEC 9.3). A filter of stateless groups, of which SPEC
+# knows nothing, never has a connection: so it is asked for where there is none, and the established never gets there.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
