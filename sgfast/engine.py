@@ -325,8 +325,8 @@ class Engine:
         """Judges one packet, and remembers the connection it opens or belongs to.
 
         ``protocol``: a name or number; ``flags``: of TCP, letters of ``FSRPAUEC``; ``time``: seconds on the clock that
-        timeouts run by. An ICMP error quotes nothing here, so it is ``invalid``: give it as a frame. Raises ValueError
-        for a packet that cannot be, TypeError for a number that is none.
+        timeouts run by. An ICMP error quotes nothing here, so to stateful groups it is ``invalid``: give it as a frame.
+        Raises ValueError for a packet that cannot be, TypeError for a number that is none.
         """
         found = self._single.check(src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time)
         if type(found) is Verdict:

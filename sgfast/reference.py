@@ -675,6 +675,8 @@ class ReferenceEngine:
 
     def _judge_icmp_error(self, side: Side, error: Packet, now: int) -> SideVerdict:
         """SPEC 4.6, R10: the connection must be this side's, so this side's instance has an end of it."""
+        if self._is_stateless(side):
+            return self._judge_by_rules_alone(side, error)
         quoted = quoted_flow(error)
         if quoted is not None and quoted.sender[0] == error.dst:
             connection = self._connection(side, quoted, now)
@@ -684,6 +686,8 @@ class ReferenceEngine:
 
     def _judge_side(self, side: Side, case: Case) -> SideVerdict:
         case.transition = None
+        if self._is_stateless(side):
+            return self._judge_statelessly(side, case)
         connection = self._connection(side, case.flow, case.now)  # SPEC 4.1
         if connection is not None and connection.disconnected:  # SPEC 4.2, 6.4
             return side.deny("disconnected", connection.rule)
@@ -768,6 +772,32 @@ class ReferenceEngine:
         entry.answered |= opener.inferred
         case.created.append(winner.rule.id)
         return side.allow("inferred" if opener.inferred else "rule", winner)
+
+    # --- Stateless groups, as Neutron has them: no connections, every packet meets the rules of its direction
+
+    def _is_stateless(self, side: Side) -> bool:
+        return any(not self.policy.group_by_name[name].stateful for name in side.instance.security_groups)
+
+    def _judge_by_rules_alone(self, side: Side, packet: Packet) -> SideVerdict:
+        as_opener = Opener(
+            packet.version, packet.protocol, (packet.src, packet.sport), (packet.dst, packet.dport), side.leaving,
+            packet.icmp_type, packet.icmp_code, state="", inferred=False,
+        )  # fmt: skip
+        winner = self._winning_rule(side, as_opener)
+        if winner is None:
+            return side.deny("no-rule")
+        return side.deny("deny-rule", winner) if winner.rule.action == "deny" else side.allow("rule", winner)
+
+    def _judge_statelessly(self, side: Side, case: Case) -> SideVerdict:
+        """A denied SYN makes its key moot as anywhere (SPEC 9.2). Of other protocols nothing tells a request from its
+        answer: had the answer been denied, the requests would have been sent all the same."""
+        verdict = self._judge_by_rules_alone(side, case.packet)
+        if case.packet.can_open:
+            self._note_opener(case)
+            if verdict.verdict == "deny":
+                case.opener_denied = True
+                case.opener_refused = case.opener_refused or case.packet.protocol == TCP
+        return verdict
 
     # --- Rules (SPEC 4.9 to 4.11)
 

@@ -100,7 +100,9 @@ class Changer:
         if kind == 15:
             return RemoveAddress(instance.name, self.pick(instance.addresses or (address,)))
         if kind == 16:
-            return self.pick((AddGroup(SecurityGroup("extra", ())), RemoveGroup("extra")))
+            return self.pick((
+                AddGroup(SecurityGroup("extra", (), stateful=bool(self.rng.integers(2)))), RemoveGroup("extra")
+            ))
         if kind == 17:
             return AddPeering(str(self.pick(vpcs)), str(self.pick(vpcs)))
         if kind == 18 and policy.peerings:

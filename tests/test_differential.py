@@ -21,6 +21,7 @@ MINIMUM = {
                      "table-full", "vpc-isolated", "malformed", "truncated", "fragment", "opener-denied")
     },
     ("reason", "inferred"): 500,
+    **{("stateless", word): 1000 for word in ("rule", "no-rule", "deny-rule")},
 }  # fmt: skip
 
 

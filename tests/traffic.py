@@ -95,6 +95,8 @@ def _disjoint(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 def policies(draw: st.DrawFn) -> Policy:
     """Three groups, up to six instances in up to three VPCs, short timeouts, sometimes a tiny table."""
     groups = []
+    # Now and then some are stateless. An instance's are all of one kind.
+    stateless = draw(st.sampled_from(((),) * 12 + (("gamma",), ("beta", "gamma"), GROUPS)))
     for name in GROUPS:
         # Most groups let something through, or no packet would ever be established.
         base = [
@@ -103,7 +105,8 @@ def policies(draw: st.DrawFn) -> Policy:
             if draw(st.integers(0, 9)) < (9 if direction == "outbound" else 6)
         ]
         drawn = [draw(rules(name, n)) for n in range(draw(st.integers(2, 9)))]
-        groups.append(SecurityGroup(name, tuple(drawn + base if draw(st.booleans()) else base + drawn)))
+        listed = tuple(drawn + base if draw(st.booleans()) else base + drawn)
+        groups.append(SecurityGroup(name, listed, stateful=name not in stateless))
     regions = draw(st.sampled_from((("", "", ""), ("", "north", ""), ("north", "south", "north"))))
     vpcs = tuple(Vpc(name, region) for name, region in zip(("red", "green", "blue"), regions, strict=True))
     peerings = frozenset(
@@ -115,7 +118,9 @@ def policies(draw: st.DrawFn) -> Policy:
         addresses: list[Network] = list(map(ip_network, hosts))
         if draw(st.integers(0, 5)) == 0:
             addresses += [ip_network(f"10.{n + 1}.0.0/16"), ip_network(f"2001:db8:{n + 0x100:x}::/48")]
-        members = draw(st.lists(st.sampled_from(GROUPS), min_size=1, max_size=3, unique=True))
+        kinds = [kind for kind in (stateless, tuple(set(GROUPS) - set(stateless))) if kind]
+        kind = draw(st.sampled_from([sorted(kind) for kind in kinds]))
+        members = draw(st.lists(st.sampled_from(kind), min_size=1, max_size=3, unique=True))
         vpc = draw(st.sampled_from(("red", "red", "red", "green", "blue")))
         instances.append(Instance(f"i{n}", vpc, tuple(addresses), tuple(members)))
     if draw(st.booleans()):

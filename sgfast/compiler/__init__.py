@@ -25,7 +25,7 @@ from sgfast.compiler.ports import PortClasses, key_ranges
 from sgfast.compiler.tables import TableCache, precedence, rule_tables
 from sgfast.core.classifier import LIST_FLAG, Classifier, RuleArrays
 from sgfast.errors import PolicyError
-from sgfast.policy.model import GroupPeer, Instance, Network, Policy, Rule, differing
+from sgfast.policy.model import GroupPeer, Instance, Network, Policy, Rule, differing, mixed_groups
 
 #: After so many later policies that told more apart, one is compiled as if it were the first.
 MAX_REFINEMENTS = 250
@@ -211,7 +211,8 @@ class Compiler:
         choice = np.zeros((len(numbering.instances), 2), dtype=np.uint32)
         if len(people.numbers):
             choice[people.numbers] = chosen[people.profile_number]
-        classifier = _classifier(policy, addresses, ports, choice, lists, made.tables, book, people)
+        stateless = _stateless(policy, numbering, people)
+        classifier = _classifier(policy, addresses, ports, choice, lists, made.tables, book, people, stateless)
         compiled = CompiledPolicy(
             policy=policy,
             classifier=classifier,
@@ -346,6 +347,7 @@ def _classifier(
     tables: list[RuleArrays],
     book: _RuleBook,
     people: People,
+    stateless: NDArray[np.uint8] | None,
 ) -> Classifier:
     vpc_number = {v.name: n for n, v in enumerate(policy.vpcs)}
     peers = [
@@ -367,7 +369,30 @@ def _classifier(
         people.vpc,
         np.cumsum([0] + [len(p) for p in peers]),
         np.array([peer for p in peers for peer in p], dtype=np.int32),
+        stateless,
     )
+
+
+def _stateless(policy: Policy, numbering: Numbering, people: People) -> NDArray[np.uint8] | None:
+    """By instance number whether its groups are stateless; None where no group is. PolicyError if some are, some not.
+
+    (A document and a change are refused before that, a program's own policy only here.)
+    """
+    groups = policy.security_groups
+    if all(group.stateful for group in groups):
+        return None
+    of_profile = []
+    for n, (in_groups, _) in enumerate(people.profiles):
+        kinds = {groups[group].stateful for group in in_groups}
+        if len(kinds) == 2:
+            places = np.flatnonzero(people.profile_number == n)
+            if len(places):     # none: nobody's any more
+                raise PolicyError(f"{policy.origin}: {mixed_groups(policy.instances[places[0]], policy.group_by_name)}")
+        of_profile.append(False in kinds)
+    flags = np.zeros(len(numbering.instances), dtype=np.uint8)
+    if of_profile:
+        flags[people.numbers] = np.array(of_profile)[people.profile_number]
+    return flags
 
 
 def _choices(of_profile: Sequence[tuple[int, ...]]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:

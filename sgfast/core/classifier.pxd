@@ -21,7 +21,7 @@
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.cidr_trie cimport CidrTrie, Trie, find_ipv4, find_ipv6
-from sgfast.core.intrinsics cimport ctz64, likely
+from sgfast.core.intrinsics cimport ctz64, likely, unlikely
 from sgfast.core.port_map cimport PortMap, find_port_class
 
 cdef enum:
@@ -54,8 +54,14 @@ cdef struct Tables:
     const int32_t* rank             # by rule: the lowest wins (SPEC 4.10)
     const uint8_t* denies           # by rule: whether its action is deny
     const int32_t* vpc              # by instance
+    # By instance: whether its groups are stateless, so that its filter has rules and no connections. NULL: nobody's.
+    const uint8_t* stateless
     const int32_t* peers_start      # by VPC: where its peers start in `peers`; one more than there are VPCs
     const int32_t* peers
+
+
+cdef inline bint is_stateless(const Tables* t, int32_t instance) noexcept nogil:
+    return unlikely(t.stateless != NULL) and instance >= 0 and t.stateless[instance]
 
 
 cdef inline uint32_t find_address(const Tables* t, bint ipv6, uint64_t high, uint64_t low) noexcept nogil:

@@ -55,15 +55,17 @@ cdef class Classifier:
     ``ipv4``, ``ipv6``: tries to address numbers; ``owner``: int32 and ``address_class``: uint32 by address number;
     ``port_whole``: uint32 (256,) and ``port_maps``: {protocol: uint32 (65536,)}; ``choice``: uint32 (instances * 2,)
     and ``lists``: uint32, as ``Tables`` has them; ``tables``: a RuleArrays for each rule table; ``rank``: int32 and
-    ``denies``: uint8 by rule; ``vpc``: int32 by instance; ``peers_start``, ``peers``: int32, adjacency of VPCs.
+    ``denies``: uint8 by rule; ``vpc``: int32 by instance; ``peers_start``, ``peers``: int32, adjacency of VPCs;
+    ``stateless``: uint8 by instance, None where nobody is.
     """
 
     def __cinit__(
         self, CidrTrie ipv4 not None, CidrTrie ipv6 not None, owner, address_class, port_whole, dict port_maps,
-        choice, lists, list tables, rank, denies, vpc, peers_start, peers
+        choice, lists, list tables, rank, denies, vpc, peers_start, peers, stateless=None
     ):
         cdef Py_ssize_t i
         cdef const uint8_t[::1] denies_rows
+        cdef const uint8_t[::1] stateless_rows
         self.kept = {}
         self.ipv4 = ipv4
         self.ipv6 = ipv6
@@ -91,6 +93,12 @@ cdef class Classifier:
         self.tables.denies = &denies_rows[0] if len(denies) else NULL
         self.rule_count = len(denies)
         self.instance_count = len(vpc)
+        if stateless is not None and len(vpc):
+            stateless = self.keep(stateless, np.uint8)
+            if len(stateless) != len(vpc):
+                raise ValueError("one byte for each instance")
+            stateless_rows = stateless
+            self.tables.stateless = &stateless_rows[0]
         self.tables.tables = <RuleTable*>calloc(max(len(tables), 1), sizeof(RuleTable))
         if self.tables.tables == NULL:
             raise MemoryError

@@ -1,8 +1,9 @@
-# One packet's way past one side's filter: SPEC 4, and inference (SPEC 9.3).
+# One packet's way past one side's filter: SPEC 4, and inference (SPEC 9.3). A filter of stateless groups, of which SPEC
+# knows nothing, never has a connection: so it is asked for where there is none, and the established never gets there.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from sgfast.core.classifier cimport find_address, find_rule
+from sgfast.core.classifier cimport find_address, find_rule, is_stateless
 from sgfast.core.conntrack cimport (
     FROM_HIGH,
     OPENER_SEEN,
@@ -72,7 +73,8 @@ cdef struct Passage:
     uint8_t opener          # it was judged as a new opener (SPEC 4.8), or would have been
     uint8_t initiator_high  # of the connection it began or would have begun: the initiator is the higher address
     uint8_t opener_denied   # it would have begun a connection, opening or inferred, and was denied
-    uint8_t rules_denied    # ... opening, by 3.6 or by rules, which makes a key moot (SPEC 9.2)
+    # ... opening, by 3.6 or by rules, which makes a key moot (SPEC 9.2); by stateless groups' rules TCP only.
+    uint8_t rules_denied
     uint8_t reason          # of the side judged last
     int32_t rule            # likewise, -1: none
 
@@ -128,14 +130,44 @@ cdef inline bint make_live(Plane* plane, const Packet* p, Passage* way) noexcept
     return True
 
 
+cdef inline int32_t winner_for(
+    const Plane* plane, const Packet* p, const Passage* way, int side, bint inbound, uint16_t port_key
+) noexcept nogil:
+    return find_rule(
+        plane.rules, plane.rules.choice[way.instance[side] * 2 + inbound], way.address[1 - side],
+        p.protocol, port_key
+    )
+
+
+cdef inline bint judge_stateless(Plane* plane, const Packet* p, Passage* way, int side) noexcept nogil:
+    # A filter without connections: every packet meets the rules of its direction, whatever its flags. Which packet of a
+    # pair is the answer only TCP's flags would tell, so what is denied makes nothing moot but where it is a SYN.
+    way.rule = winner_for(plane, p, way, side, p.source_high != side, p.port_key)
+    if way.rule >= 0 and not plane.rules.denies[way.rule]:
+        way.reason = RULE
+        return True
+    way.reason = NO_RULE if way.rule < 0 else DENY_RULE
+    return False
+
+
 cdef inline bint judge_opener(Plane* plane, const Packet* p, Passage* way, int side) noexcept nogil:
     # SPEC 4.7, 4.8: no connection on this side.
     cdef bint initiator_high = p.source_high
     cdef uint16_t port_key = p.port_key
     cdef uint8_t state, flags
     cdef bint inferred = False
-    cdef bint inbound
     cdef int32_t rule
+    cdef bint opens
+    if not way.owners_known:
+        find_owners(plane, p, way)
+    if is_stateless(plane.rules, way.instance[side]):
+        opens = p.step == TCP_SYN or p.step == STEP_OPEN
+        way.opener |= opens
+        if judge_stateless(plane, p, way, side):
+            return True
+        way.opener_denied |= opens
+        way.rules_denied |= p.step == TCP_SYN
+        return False
     way.rule = -1
     if p.step < STEP_OPEN:
         state = SYN_SENT
@@ -168,18 +200,12 @@ cdef inline bint judge_opener(Plane* plane, const Packet* p, Passage* way, int s
         state = ICMP_ALIVE if p.key.kind & (KIND_ICMP_QUERY | KIND_ONE_WAY) else UNIDIRECTIONAL
 
     way.opener |= not inferred
-    if not way.owners_known:
-        find_owners(plane, p, way)
     if unlikely(way.instance[side] < 0):
         # A connection was here of an address that is nobody's as a destination (SPEC 3.3).
         way.reason = INVALID
         return False
     way.initiator_high = initiator_high
-    inbound = initiator_high != side
-    rule = find_rule(
-        plane.rules, plane.rules.choice[way.instance[side] * 2 + inbound], way.address[1 - side],
-        p.protocol, port_key
-    )
+    rule = winner_for(plane, p, way, side, initiator_high != side, port_key)
     if rule < 0 or plane.rules.denies[rule]:
         way.reason = NO_RULE if rule < 0 else DENY_RULE
         way.rule = rule

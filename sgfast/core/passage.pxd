@@ -4,7 +4,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from sgfast.core.classifier cimport vpcs_connected
+from sgfast.core.classifier cimport is_stateless, vpcs_connected
 from sgfast.core.conntrack cimport (
     FROM_HIGH,
     HEARD,
@@ -42,7 +42,7 @@ from sgfast.core.conntrack cimport (
 from sgfast.core.cuts cimport follows_cut, note_return
 from sgfast.core.flow_rows cimport restart_tuple, tell_tuple
 from sgfast.core.intrinsics cimport likely, unlikely
-from sgfast.core.judge cimport Passage, find_owners, judge_side, make_live, marks_matter
+from sgfast.core.judge cimport Passage, find_owners, judge_side, judge_stateless, make_live, marks_matter
 from sgfast.core.plane cimport Plane, RuleCount
 from sgfast.core.rows cimport spell_peer
 from sgfast.core.slab cimport NO_SLOT, Entry, entry_at
@@ -148,8 +148,8 @@ cdef inline void deny_error(
         plane.cuts.waiting.used and quoted != NULL and follows_cut(&plane.cuts, quoted, False, plane.now)
     )
     if plane.reporting and not after_cut:
-        tally_denial(plane, p, way, side, INVALID)
-    finish(plane, p, row, DENY, INVALID)
+        tally_denial(plane, p, way, side, way.reason)
+    finish(plane, p, row, DENY, way.reason)
 
 
 cdef inline void deny_early(Plane* plane, const Packet* p, Passage* way, ResultRow* row, uint8_t reason) noexcept nogil:
@@ -278,8 +278,9 @@ cdef inline void note_attempt(
         name_sides(t, slot, way.instance)
 
 
-cdef inline void note_attempt_answer(Plane* plane, const Packet* p) noexcept nogil:
-    # A denied packet that opens nothing: it may belong to a denied attempt, most likely as its answer.
+cdef inline void note_attempt_answer(Plane* plane, const Packet* p, bint allowed) noexcept nogil:
+    # A denied packet that opens nothing: it may belong to a denied attempt, most likely as its answer. An allowed one,
+    # which stateless filters let pass, only tells that the attempt was answered.
     cdef Table* t = &plane.attempts
     cdef uint32_t slot = find_slot(t, &p.key, p.digest, p.hash)
     cdef Entry* e
@@ -290,9 +291,11 @@ cdef inline void note_attempt_answer(Plane* plane, const Packet* p) noexcept nog
     side = 0 if e.state[0] else 1
     if not side_lives(e, side, plane.now):
         return
-    e.deadline[side] = plane.now + plane.timeout[e.state[side]]
     if ((e.flags[side] & FROM_HIGH) != 0) != p.source_high:
         hear(p, e)
+    if allowed:
+        return
+    e.deadline[side] = plane.now + plane.timeout[e.state[side]]
     if t.keep_flows:
         count_packet(t, slot, p)
 
@@ -321,13 +324,16 @@ cdef inline void keep_tuples(
     cdef Entry* e
     cdef uint8_t state
     cdef bint begins = way.created
+    cdef bint over = False
     if way.rules_denied and moot < 0 and can_be_moot(plane, p) and make_live(plane, p, way):
         begins = make_moot(plane, p, way, denied_side, reason)
     elif unlikely(moot >= 0 and way.slot != NO_SLOT):
         e = entry_at(&t.slab, way.slot)
         if verdict == ALLOW:
-            # No longer moot; the mark may stand on a side that has no instance any more.
-            if e.state[moot] >= MOOT_TCP:
+            # No longer moot; the mark may stand on a side that has no instance any more. Stateless filters let it pass
+            # and leave no connection: then the attempt is over, and is told of with its mark.
+            over = e.state[moot] >= MOOT_TCP and e.state[1 - moot] == NO_STATE
+            if e.state[moot] >= MOOT_TCP and not over:
                 clear_side(t, way.slot, moot, SIDE_DENIED)
             e.present = (way.instance[0] >= 0) | (way.instance[1] >= 0) << 1
         elif e.state[moot] < MOOT_TCP:
@@ -338,7 +344,7 @@ cdef inline void keep_tuples(
         e = entry_at(&t.slab, way.slot)
         if unlikely(way.created and verdict == ALLOW and e.marks & (TUPLE_DENIED | UNBEGUN) == TUPLE_DENIED):
             restart_tuple(t, way.slot, &plane.attempt if plane.attempt_told else NULL)
-        if e.marks & TUPLE_LIVE:
+        if e.marks & TUPLE_LIVE and not over:
             if e.marks & UNBEGUN and (begins or e.state[0] or e.state[1]):
                 begin_tuple(
                     t, way.slot, p, way.initiator_high, verdict, reason, denied_side if verdict == DENY else -1
@@ -372,16 +378,14 @@ cdef inline void keep_tuples(
 
     if way.slot != NO_SLOT:
         e = entry_at(&t.slab, way.slot)
-        if unlikely(e.state[0] == NO_STATE and e.state[1] == NO_STATE and e.marks & TUPLE_LIVE):
+        if unlikely((over or (e.state[0] == NO_STATE and e.state[1] == NO_STATE)) and e.marks & TUPLE_LIVE):
             end_tuple(t, way.slot, plane.now, SIDE_RESET)
             way.slot = NO_SLOT
-    if plane.reporting and verdict == DENY and (
-        way.slot == NO_SLOT or not entry_at(&t.slab, way.slot).marks & TUPLE_LIVE
-    ):
+    if plane.reporting and (way.slot == NO_SLOT or not entry_at(&t.slab, way.slot).marks & TUPLE_LIVE):
         if way.opener_denied:
             note_attempt(plane, p, way, denied_side, reason)
         elif plane.attempts.live:
-            note_attempt_answer(plane, p)
+            note_attempt_answer(plane, p, verdict == ALLOW)
 
 
 cdef inline void judge_tracked(Plane* plane, const Packet* p, ResultRow* row) noexcept nogil:
@@ -496,7 +500,8 @@ cdef inline bint relates(Plane* plane, uint32_t slot, int side, Passage* way) no
 
 
 cdef inline void judge_icmp_error(Plane* plane, const Packet* p, Passage* way, ResultRow* row) noexcept nogil:
-    # SPEC 4.6. The quoted packet names the connection; its source must be the error's destination.
+    # SPEC 4.6. The quoted packet names the connection; its source must be the error's destination. Stateless filters
+    # judge it as any packet.
     cdef Table* t = &plane.table
     cdef Packet quoted
     cdef Passage quoted_way
@@ -505,7 +510,7 @@ cdef inline void judge_icmp_error(Plane* plane, const Packet* p, Passage* way, R
     cdef int source = p.source_high
     cdef int destination = 1 - source
     cdef int quoted_source, quoted_destination, moot
-    cdef bint readable, to_sender
+    cdef bint readable, to_sender, allowed
     # "Fragmentation needed" refuses nothing.
     cdef bint unreachable = p.port_key >> 8 == 1 if p.ipv6 else (p.port_key >> 8 == 3 and p.port_key & 255 != 4)
     memset(&quoted, 0, sizeof(Packet))
@@ -537,24 +542,28 @@ cdef inline void judge_icmp_error(Plane* plane, const Packet* p, Passage* way, R
     if not to_sender:
         slot = NO_SLOT
     if way.instance[source] >= 0:
-        if way.instance[source] != quoted_way.instance[quoted_destination]:
-            relates(plane, NO_SLOT, 0, way)
+        if is_stateless(plane.rules, way.instance[source]):
+            allowed = judge_stateless(plane, p, way, source)
+        elif way.instance[source] != quoted_way.instance[quoted_destination]:
+            allowed = relates(plane, NO_SLOT, 0, way)
         else:
-            relates(plane, slot, quoted_destination, way)
-        note_side(plane, p, way, &row.egress if row != NULL else NULL, source, way.reason == RELATED)
-        if way.reason != RELATED:
+            allowed = relates(plane, slot, quoted_destination, way)
+        note_side(plane, p, way, &row.egress if row != NULL else NULL, source, allowed)
+        if not allowed:
             deny_error(plane, p, &quoted if readable else NULL, way, row, source)
             return
     if way.instance[destination] >= 0:
-        relates(plane, slot, quoted_source, way)
-        note_side(plane, p, way, &row.ingress if row != NULL else NULL, destination, way.reason == RELATED)
-        if way.reason != RELATED:
+        if is_stateless(plane.rules, way.instance[destination]):
+            allowed = judge_stateless(plane, p, way, destination)
+        else:
+            allowed = relates(plane, slot, quoted_source, way)
+        note_side(plane, p, way, &row.ingress if row != NULL else NULL, destination, allowed)
+        if not allowed:
             deny_error(plane, p, &quoted if readable else NULL, way, row, destination)
             return
-    e = entry_at(&t.slab, slot)
-    if unreachable:
-        e.marks |= REFUSED
-    finish(plane, p, row, ALLOW, RELATED)
+    if unreachable and slot != NO_SLOT:
+        entry_at(&t.slab, slot).marks |= REFUSED
+    finish(plane, p, row, ALLOW, way.reason)
 
 
 cdef inline void judge_odd(Plane* plane, const Packet* p, ResultRow* row) noexcept nogil:

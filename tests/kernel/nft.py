@@ -26,8 +26,11 @@ def forward_filter(policy: Policy, instance: str, *, inside: str, outside: str, 
     """
     ways = f'iifname "{outside}"', f'iifname "{inside}"'
     chains = [("forward", "filter", "drop", _chain(policy, instance, *ways))]
-    if isolate:
-        chains.append(("prerouting", "raw", "accept", _isolation(policy, instance, *ways)))
+    raw = _isolation(policy, instance, *ways) if isolate else []
+    if _is_stateless(policy, instance):
+        raw.append("notrack")
+    if raw:
+        chains.append(("prerouting", "raw", "accept", raw))
     return _table(chains)
 
 
@@ -65,11 +68,17 @@ def _isolation(policy: Policy, name: str, inbound: str | None, outbound: str | N
     return lines
 
 
+def _is_stateless(policy: Policy, name: str) -> bool:
+    return not all(policy.group_by_name[group].stateful for group in policy.instance_by_name[name].security_groups)
+
+
 def _chain(policy: Policy, name: str, inbound: str | None, outbound: str | None) -> list[str]:
-    """Connections, then the rules in order."""
+    """Connections, if the groups are stateful, then the rules in order."""
     here = policy.instance_by_name[name]
     vpcs = policy.vpc_by_name
     lines = [f"ct mark {DISCONNECTED} drop", "ct state invalid drop", "ct state established,related accept"]
+    if _is_stateless(policy, name):
+        lines = []
     groups = [group for group in policy.security_groups if group.name in here.security_groups]
     rules = [rule for group in groups for rule in group.rules]
     for rule in sorted(rules, key=lambda rule: (rule.priority, rule.action != "deny")):

@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from comparing import Comparison
-from conversations import Conversations
+from comparing import RAW, Comparison
+from conversations import Conversations, Step
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from oracle import Kernel, missing
@@ -23,6 +23,7 @@ from policy_changes import Changer
 from traffic import policies
 
 from sgfast.policy.model import Policy, Settings
+from sgfast.reference import Packet, parse_frame
 
 PER_POLICY = 5000
 #: What policies that change say of it (SPEC 6.7).
@@ -30,11 +31,13 @@ ON_CHANGE: tuple[Any, ...] = ("cut-inbound", "cut-unmatched", "cut-inbound", "cu
 
 
 def random_traffic(
-    packets: int, seed_value: int, silence_every: int = 400, *, per_policy: int = PER_POLICY, changing: bool = False
+    packets: int, seed_value: int, silence_every: int = 400, *, per_policy: int = PER_POLICY, changing: bool = False,
+    stateless: bool = False,
 ) -> tuple[Counter[Hashable], Counter[str]]:
     """Compares about ``packets`` packets. Returns what was seen, and how many packets each difference excused.
 
-    ``changing``: between two silences the policy changes.
+    ``changing``: between two silences the policy changes. ``stateless``: all groups are, not none. Then no packet
+    contradicts itself (SPEC 3.4): to the kernel that is connection tracking's business, which nothing asks.
     """
     seen: Counter[Hashable] = Counter()
     hits: Counter[str] = Counter()
@@ -48,11 +51,15 @@ def random_traffic(
     def run(drawn: Policy, case_seed: int) -> None:
         # Timeouts are the kernel's to measure, and its table has no limit worth reaching.
         on_change = ON_CHANGE[case_seed % len(ON_CHANGE)]
-        policy = replace(drawn, settings=Settings(infrastructure="filtered", on_change=on_change))
+        groups = tuple(replace(group, stateful=not stateless) for group in drawn.security_groups)
+        by_kernel = Settings(infrastructure="filtered", on_change=on_change)
+        policy = replace(drawn, security_groups=groups, settings=by_kernel)
         comparison = Comparison(policy)
         rng = np.random.default_rng(case_seed)
         changer = Changer(rng) if changing else None
         steps = list(Conversations(policy, rng).steps(per_policy, silence_every, changer))
+        if stateless:
+            steps = [step for step in steps if not isinstance(step, Step) or _is_sound(step.packet)]
         with Kernel(policy) as kernel:
             comparison.run(steps, kernel)
             seen["refreshed though cut"] += kernel.refreshed
@@ -66,6 +73,11 @@ def random_traffic(
 
     run()
     return seen, hits
+
+
+def _is_sound(frame: bytes) -> bool:
+    packet = parse_frame(frame, len(frame), RAW)
+    return isinstance(packet, Packet) and packet.problem is None
 
 
 def main() -> None:

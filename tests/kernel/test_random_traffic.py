@@ -32,3 +32,14 @@ def test_engine_judges_as_the_kernel() -> None:
         ("deny", "vpc-isolated"): 400, "both sides": 4000,
     }  # fmt: skip
     assert {what: seen[what] for what, number in least.items() if seen[what] < number * share} == {}
+
+
+def test_engine_judges_as_a_kernel_that_tracks_nothing_where_groups_are_stateless() -> None:
+    packets = PACKETS // 4
+    print(f"seed {SEED}, {packets} packets")
+    seen, hits = random_traffic(packets, SEED, stateless=True)
+    assert seen["packets"] >= 0.6 * packets
+    assert not hits, "with no connections there is nothing to differ about"
+    assert seen["deny", "no-rule"] > 0.05 * seen["packets"] and seen["deny", "deny-rule"] > 0.005 * seen["packets"]
+    others = {what for what in seen if isinstance(what, tuple) and what[0] in ("allow", "deny")}
+    assert others == {("allow", "rule"), ("deny", "no-rule"), ("deny", "deny-rule"), ("deny", "vpc-isolated")}
