@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import pty
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from command import (
     process,
     sgfast,
     shell,
+    start,
+    wait_for,
     write_capture,
     write_policy,
 )
@@ -450,6 +453,23 @@ def test_an_error_of_one_output_leaves_none(capsys: Capsys, tmp_path: Path) -> N
         assert outcome.status == 2 and outcome.out == ""
         outcome.one_line()
         assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_leaves_nothing_of_any(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="no pyarrow here")
+    policy, capture = write_policy(tmp_path), write_capture(tmp_path, *handshake(1000, 80))
+    folder = tmp_path / "out"
+    folder.mkdir()
+    files = ("--write", folder / "w.pcapng", "--verdicts", folder / "v.parquet", "--connections", folder / "c.csv")
+    with start("replay", policy, "-", *files, stdin=subprocess.PIPE, text=False) as child:
+        child.stdin.write(capture.read_bytes())
+        child.stdin.flush()
+        # It has begun to write, and waits for the rest of the capture.
+        wait_for(lambda: any(path.stat().st_size for path in folder.iterdir()))
+        child.send_signal(signal.SIGTERM)
+        err = child.stderr.read().decode()
+        assert child.wait() == 128 + signal.SIGTERM
+    assert err == "sgfast: terminated\n" and list(folder.iterdir()) == []
 
 
 def test_everything_at_once_with_a_replay_that_goes_on(capsys: Capsys, tmp_path: Path) -> None:

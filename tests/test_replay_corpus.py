@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 from command import COMMAND
 from test_capture_corpus import MANIFEST, ROOT, is_readable, rows
+from test_capture_writers import Packet, drain
 
+from sgfast.capture import open_capture
+from sgfast.engine import VERDICTS
 from sgfast.errors import CaptureError
 from sgfast.policy.document import parse_policy
 from sgfast.replaying import replay
+from sgfast.report.captures import PcapngWriter
 
 pytestmark = pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (set SGFAST_CORPUS)")
 
@@ -78,6 +82,34 @@ def test_engine_and_reference_agree_on_real_traffic(mode: str, midstream: str) -
             assert fast.last_time_ns == min(slow.last_time_ns, 1 << 62), path
         compared += fast.packets
     assert compared > 5_000
+
+
+def test_written_captures_hold_what_was_read(tmp_path: Path) -> None:
+    policy = parse_policy(DOCUMENT)
+    written = 0
+    for row in [row for row in rows() if is_readable(row)]:
+        path, copy = ROOT / row["file"], tmp_path / "copy.pcapng"
+        if path.stat().st_size > 2_000_000:
+            continue
+        pieces: tuple[list[bytes], ...] = [], [], []
+        sinks = [
+            PcapngWriter(pieces[0].append, comments=True),
+            PcapngWriter(pieces[1].append, ["deny", "moot"]),
+            PcapngWriter(pieces[2].append, [verdict for verdict in VERDICTS if verdict not in ("deny", "moot")]),
+        ]
+        replay(policy, [path], frames=sinks)
+        found: list[list[Packet]] = []
+        for sink, piece in zip(sinks, pieces, strict=True):
+            sink.close()
+            copy.write_bytes(b"".join(piece))
+            with open_capture(str(copy)) as reader:
+                found.append(drain(reader))
+                assert reader.damage is None, path
+        with open_capture(str(path)) as reader:
+            given = drain(reader)
+        assert found[0] == given and sorted(found[1] + found[2]) == sorted(given), path
+        written += len(given)
+    assert written > 20_000
 
 
 def test_fifty_files_through_the_command(tmp_path: Path) -> None:

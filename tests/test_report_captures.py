@@ -265,6 +265,15 @@ def test_many_packets_are_written_piece_by_piece() -> None:
     assert plain_read(b"".join(pieces)).packets == packets_of([batch])
 
 
+def test_a_packet_longer_than_what_is_written_at_a_time() -> None:
+    batch = FrameBatch.from_frames([b"a", bytes(3_000_001), b"", b"b"], [1, 2, 3, 4])
+    rows = random_packets(1, 4)
+    for kind, arguments in ((PcapngWriter, ()), (PcapWriter, ("x",))):
+        written: list[bytes] = []
+        write(kind(written.append, *arguments), [batch], [rows])
+        assert plain_read(b"".join(written)).packets == packets_of([batch])
+
+
 def test_packets_take_no_memory_each() -> None:
     batch = FrameBatch.from_frames([bytes(100)] * 50_000, range(50_000))
     headers, results = random_packets(1, 50_000)
