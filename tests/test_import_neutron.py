@@ -179,7 +179,7 @@ def test_quotas_follow_what_is_imported() -> None:
     many = [group(f"g-{n}", f"name-{n}") for n in range(150)]
     many.append(group("big", "big", *(rule("big", **tcp(n + 1)) for n in range(77))))
     policy = policy_of(groups(*many))
-    assert (policy.quotas.security_groups, policy.quotas.rules_per_group) == (151, 77)
+    assert (policy.quotas.security_groups, policy.quotas.rules_per_group) == (151, 100)
 
 
 class TestSharedAddresses:
