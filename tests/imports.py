@@ -15,7 +15,9 @@ from sgfast.policy.formats.sources import Source
 Meaning = Sequence[tuple[str, str, str, int | tuple[int, int], str | None]]
 
 #: What may stand where something else is wanted.
-ODD: tuple[Any, ...] = (None, True, 0, -1, 10**30, 1.5, "", "\x1b\n", "::1/200", [], [None], [[]], {}, {"a": None})
+ODD: tuple[Any, ...] = (
+    None, True, 0, -1, 10**30, float("inf"), "", "\x1b\n\ud800", "::1/200", [], [None], [[]], {}, {"a": None},
+)  # fmt: skip
 
 
 def allowed(engine: Engine, meaning: Meaning) -> list[str | None]:

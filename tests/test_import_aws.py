@@ -302,7 +302,7 @@ def _broken(change: str) -> list[tuple[str, Any]]:
 def test_what_cannot_be_is_an_error_by_name(change: str, message: str) -> None:
     with pytest.raises(PolicyError, match=message) as caught:
         policy_of(*_broken(change))
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 def _variants() -> Iterator[list[tuple[str, Any]]]:
@@ -318,7 +318,7 @@ def test_anything_anywhere_is_a_policy_or_a_policy_error() -> None:
             policy_of(*files)
             policies += 1
         except PolicyError as error:
-            assert "\n" not in str(error)
+            assert str(error).isprintable() and len(str(error)) < 1200
             errors += 1
     assert errors > 300 and policies > 100
 

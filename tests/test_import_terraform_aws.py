@@ -410,7 +410,7 @@ def test_modules_that_hand_a_value_round_in_a_circle_are_an_error() -> None:
 def test_what_cannot_be_is_an_error_by_address(broken: Resource, message: str) -> None:
     with pytest.raises(PolicyError, match=message) as caught:
         policy_of(state(*infrastructure(), broken))
-    assert str(caught.value).startswith("tf.json: ") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith("tf.json: ") and str(caught.value).isprintable()
 
 
 def test_a_peering_nobody_accepted_peers_nothing() -> None:
@@ -460,6 +460,6 @@ def test_anything_anywhere_is_a_policy_or_a_policy_error(which: str) -> None:
             policy_of(changed)
             policies += 1
         except PolicyError as error:
-            assert "\n" not in str(error)
+            assert str(error).isprintable() and len(str(error)) < 1200
             errors += 1
     assert errors > 50 and policies > 50

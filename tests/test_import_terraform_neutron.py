@@ -289,7 +289,7 @@ def test_groups_and_ports_without_ids_are_found_through_references() -> None:
 def test_what_cannot_be_is_an_error_by_address(broken: Resource, message: str) -> None:
     with pytest.raises(PolicyError, match=message) as caught:
         policy_of(state(*openstack_ports(), broken))
-    assert broken["address"] in str(caught.value) and "\n" not in str(caught.value)
+    assert broken["address"] in str(caught.value) and str(caught.value).isprintable()
 
 
 def test_quotas_follow_what_is_imported_where_a_cloud_has_smaller_ones() -> None:
@@ -329,6 +329,6 @@ def test_anything_anywhere_is_a_policy_or_a_policy_error(which: str) -> None:
             policy_of(changed)
             policies += 1
         except PolicyError as error:
-            assert "\n" not in str(error)
+            assert str(error).isprintable() and len(str(error)) < 1200
             errors += 1
     assert errors > 50 and policies > 50
