@@ -16,7 +16,7 @@ from sgfast.signals import raise_arrived
 if TYPE_CHECKING:
     from sgfast.engine import Midstream, Mode
     from sgfast.output import Output
-    from sgfast.replaying import ReplayResult
+    from sgfast.replaying import PacketSink, ReplayResult
 
 
 @click.command(short_help="Hold captures against a policy.")
@@ -49,6 +49,22 @@ if TYPE_CHECKING:
 )
 @click.option("--verdicts", metavar="FILE", help="Write one JSON object a line for each packet.")
 @click.option("--connections", metavar="FILE", help="Write one JSON object a line for each connection, as it ends.")
+@click.option("--flow-log", metavar="FILE", help="Write VPC flow log records, as the cloud would with these groups.")
+@click.option(
+    "--flow-log-format",
+    type=click.Choice(["aws", "otc"]),
+    default="aws",
+    show_default=True,
+    help="aws: version 2; otc: version 1, Huawei Cloud's, too.",
+)
+@click.option(
+    "--flow-log-interval",
+    type=click.IntRange(1, 86400),
+    metavar="SECONDS",
+    default=600,
+    show_default=True,
+    help="How long packets add up to one record.",
+)
 @format_option()
 @click.option(
     "--jobs",
@@ -82,6 +98,9 @@ def replay(
     midstream: Midstream,
     verdicts: str | None,
     connections: str | None,
+    flow_log: str | None,
+    flow_log_format: str,
+    flow_log_interval: int,
     form: Form,
     jobs: int,
     fail_on: str | None,
@@ -108,7 +127,7 @@ def replay(
 
     from sgfast.output import is_standard_output, open_output, refuse_shared
 
-    paths = [path for path in (verdicts, connections, snapshot) if path is not None]
+    paths = [path for path in (verdicts, connections, snapshot, flow_log) if path is not None]
     refuse_shared(paths, (policy, *captures, *(path for path in (changes, resume) if path is not None)))
     report_name = "standard error" if any(map(is_standard_output, paths)) else "standard output"
 
@@ -117,12 +136,20 @@ def replay(
         packet_output = None if verdicts is None else stack.enter_context(open_output(verdicts))
         flow_output = None if connections is None else stack.enter_context(open_output(connections))
         state_output = None if snapshot is None else stack.enter_context(open_output(snapshot))
+        log_output = None if flow_log is None else stack.enter_context(open_output(flow_log))
+        log = None
+        if log_output is not None:
+            from sgfast.report.flow_log_lines import FlowLogLines
+
+            log = FlowLogLines(log_output.write, form=flow_log_format, interval_seconds=flow_log_interval)
         result = _replay(
-            policy, captures, changes, resume, state_output, packet_output, flow_output, report_name, mode, midstream,
-            vpc, engine, jobs, quiet,
+            policy, captures, changes, resume, state_output, packet_output, flow_output, log, report_name, mode,
+            midstream, vpc, engine, jobs, quiet,
         )  # fmt: skip
+        if log is not None:
+            log.finish()
         raise_arrived()
-        outputs = [output for output in (packet_output, flow_output, state_output) if output is not None]
+        outputs = [output for output in (packet_output, flow_output, state_output, log_output) if output is not None]
         for output in outputs:
             output.close()
         for output in outputs:
@@ -143,6 +170,7 @@ def _replay(
     state_output: Output | None,
     packet_output: Output | None,
     flow_output: Output | None,
+    log: PacketSink | None,
     report_name: str,
     mode: Mode,
     midstream: Midstream,
@@ -158,6 +186,9 @@ def _replay(
     # Lines that scroll by on a terminal, and a bar that is drawn over them, do not go together.
     lines_on_screen = report_name == "standard error" and is_terminal(sys.stdout)
     with ExitStack() as stack:
+        packet_sinks: list[PacketSink] = [] if packet_output is None else [VerdictLines(packet_output.write)]
+        if log is not None:
+            packet_sinks.append(log)
         bar = None
         if is_terminal(sys.stderr) and not lines_on_screen and not quiet:
             bar = stack.enter_context(closing(ProgressBar(captures)))
@@ -174,7 +205,7 @@ def _replay(
             midstream=midstream,
             vpc=vpc,
             engine=engine,
-            packets=None if packet_output is None else VerdictLines(packet_output.write),
+            packets=packet_sinks,
             flows=None if flow_output is None else ConnectionLines(flow_output.write),
             progress=progress,
             changes=changes,
