@@ -25,10 +25,11 @@ MAY_KNOW: dict[str, set[str]] = {
     "reference": {"policy.model", "policy.changes", "errors"},
     "replaying": {"engine", "snapshot", "output", "compiler", "capture", "core", "policy", "reference", "errors"},
     "flow_logs": {"compiler", "policy", "capture.names", "errors"},
-    "report": {"flow_logs", "replaying", "engine", "capture", "compiler", "core", "policy", "errors"},
+    "suggesting": {"replaying", "engine", "capture", "policy", "errors"},
+    "report": {"suggesting", "flow_logs", "replaying", "engine", "capture", "compiler", "core", "policy", "errors"},
     "cli": {
-        "flow_logs", "replaying", "report", "output", "engine", "capture", "compiler", "policy", "errors", "signals",
-        "",
+        "suggesting", "flow_logs", "replaying", "report", "output", "engine", "capture", "compiler", "policy", "errors",
+        "signals", "",
     },
     "__main__": {"cli", "errors", "signals"},
 }

@@ -12,6 +12,7 @@ from sgfast import __version__
 from sgfast.cli.check import check
 from sgfast.cli.flowlog import flowlog
 from sgfast.cli.replay import replay
+from sgfast.cli.suggest import suggest
 from sgfast.cli.template import template
 
 
@@ -33,5 +34,5 @@ def main() -> None:
     """
 
 
-for command in (replay, check, flowlog, template):
+for command in (replay, check, suggest, flowlog, template):
     main.add_command(command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 #: The JSON outputs that have a schema (SPEC 10.1).
-SCHEMAS = ("summary", "verdict", "connection", "check", "flowlog")
+SCHEMAS = ("summary", "verdict", "connection", "check", "flowlog", "suggestion")
 
 
 def schema(name: str) -> dict[str, Any]:
