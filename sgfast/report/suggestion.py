@@ -106,6 +106,7 @@ def _words(rule: Rule) -> str:
         service = "all" if rule.protocol is None else protocol_name(rule.protocol) or f"protocol {rule.protocol}"
         if rule.ports is not None:
             service += "/" + ",".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
-    is_network = isinstance(rule.peer, IPv4Network | IPv6Network)
-    peer = short(rule.peer) if is_network else f"{_peer(rule)} (IPv{rule.ethertype})"
+    peer = f"{_peer(rule)} (IPv{rule.ethertype})"
+    if isinstance(rule.peer, IPv4Network | IPv6Network):
+        peer = short(rule.peer)
     return f"{service} {'from' if rule.direction == 'inbound' else 'to'} {peer}"

@@ -40,6 +40,9 @@ __all__ = ["Evidence", "Limits", "Suggestion", "load_instances", "suggest"]
 
 Progress = Callable[[int, int], None]
 
+#: Replays through what is suggested, each time without what turned out not to open any more.
+MOST_ROUNDS = 5
+
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
@@ -115,26 +118,40 @@ def suggest(
         target = grouped_by_service(base, seen.wanted)
     else:
         target = base
-    suggested = suggest_rules(target, seen.wanted, limits or Limits())
-    warnings = list(result.warnings)
-    quotas = _raised(target, max((len(group.rules) for group in suggested.groups), default=0), warnings)
-    made = replace(target, security_groups=suggested.groups, address_groups=(), quotas=quotas)
-    claimed = {kind: evidence for kind, evidence in seen.wanted.items() if kind not in suggested.too_few}
+    limits = limits or Limits()
+    wanted = seen.wanted
     left_out = [LeftOut(reason, _total(kinds.values())) for reason, kinds in seen.left_out.items()]
-    if suggested.too_few:
-        few = _total(seen.wanted[kind] for kind in suggested.too_few)
-        number = (limits or Limits()).min_connections
-        left_out.append(LeftOut(f"fewer than {number} of one service and peer", few))
     if seen.uncounted:
         left_out.append(LeftOut("too many kinds of connections", Evidence(connections=seen.uncounted)))
-    left_out.sort(key=lambda each: (-each.evidence.connections, each.reason))
-    text = document(made, suggested.rules, _comments(result, claimed, left_out))
-    # What is checked is what people get: the text, not what it was made of.
-    final = parse_policy(text, "the suggested policy")
-    again, _ = _observe(final, captures, why_not, vpc, progress)
+    too_few, following = Evidence(), Evidence()
+    for _ in range(MOST_ROUNDS):
+        suggested = suggest_rules(target, wanted, limits)
+        too_few.add(_total(wanted[kind] for kind in suggested.too_few))
+        claimed = {kind: evidence for kind, evidence in wanted.items() if kind not in suggested.too_few}
+        warnings = list(result.warnings)
+        quotas = _raised(target, max((len(group.rules) for group in suggested.groups), default=0), warnings)
+        made = replace(target, security_groups=suggested.groups, address_groups=(), quotas=quotas)
+        few = f"fewer than {limits.min_connections} of one service and peer"
+        parts = (*left_out, LeftOut(few, too_few), LeftOut("would follow a connection that is left out", following))
+        reasons = sorted(
+            (part for part in parts if part.evidence.connections),
+            key=lambda part: (-part.evidence.connections, part.reason),
+        )
+        text = document(made, suggested.rules, _comments(result, claimed, reasons))
+        # What is checked is what people get: the text, not what it was made of.
+        final = parse_policy(text, "the suggested policy")
+        again, _ = _observe(final, captures, why_not, vpc, progress)
+        check = _check(claimed, again)
+        if check.matches:
+            break
+        # Between two ends that both open, what a denied connection left behind may keep the other end's from opening
+        # (SPEC 9.2), or let it open more often. What is so cannot be claimed.
+        wanted = {kind: again.wanted[kind] for kind in claimed if kind in again.wanted}
+        for kind, evidence in claimed.items():
+            following.add(_less(evidence, wanted.get(kind, Evidence())))
     return Suggestion(
-        final, text, suggested.rules, tuple(left_out), _check(claimed, again),
-        _other_packets(result), result.captures, result.damaged, warnings,
+        final, text, suggested.rules, tuple(reasons), check, _other_packets(result), result.captures, result.damaged,
+        warnings,
     )  # fmt: skip
 
 
@@ -166,6 +183,17 @@ def _total(parts: Iterable[Evidence]) -> Evidence:
     for part in parts:
         total.add(part)
     return total
+
+
+def _less(evidence: Evidence, other: Evidence) -> Evidence:
+    """What ``evidence`` has more, if it has more connections."""
+    if evidence.connections <= other.connections:
+        return Evidence()
+    return replace(
+        evidence, connections=evidence.connections - other.connections,
+        packets=max(0, evidence.packets - other.packets), bytes=max(0, evidence.bytes - other.bytes),
+        examples=list(evidence.examples),
+    )  # fmt: skip
 
 
 def _comments(result: ReplayResult, claimed: dict[Kind, Evidence], left_out: list[LeftOut]) -> list[str]:

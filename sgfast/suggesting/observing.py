@@ -12,6 +12,7 @@ import numpy as np
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.errors import SgfastError
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS
+from sgfast.policy.protocols import protocol_name
 from sgfast.replaying.results import Names, Rows
 
 #: Kinds of connections that are told apart; of those beyond only the number is known.
@@ -48,7 +49,10 @@ class Kind(NamedTuple):
 
     def text(self) -> str:
         source, destination = (str(ip_address(address)) for address in (self.initiator, self.responder))
-        return f"{source} to {destination}"
+        service = protocol_name(self.protocol) or f"protocol {self.protocol}"
+        if self.port is not None:
+            service += f"/{self.port}" if self.protocol in PORT_PROTOCOLS else f" type {self.port}"
+        return f"{source} to {destination} {service}"
 
 
 @dataclass(slots=True)
