@@ -461,3 +461,11 @@ def test_written_and_read_back_by_the_command(capsys: pytest.CaptureFixture[str]
     assert sgfast(capsys, "replay", policy, capture, "--flow-log", log).status == 0
     assert len(log.read_text().splitlines()) == 5
     assert sgfast(capsys, "flowlog", policy, log, "--fail-on", "disagreement").status == 0
+
+
+def test_the_log_that_comes_with_the_recordings_is_what_a_replay_writes(tmp_path: Path) -> None:
+    text = Path(SHOP[0]).read_text()
+    wanted = text.replace("ports: 80-81, source: 0.0.0.0", 'ports: "80-81,8080", source: 0.0.0.0')
+    assert wanted != text
+    path, _ = log_of(parse_policy(wanted), Path(SHOP[1]), tmp_path / "flow.log", interval=60)
+    assert path.read_bytes() == (PCAPS / "shop.flow.log").read_bytes()

@@ -467,6 +467,11 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert len(found["rules"]) == sum(len(g.rules) for g in parse_policy(found["policy"]).security_groups)
 
 
+def test_the_same_captures_give_the_same_words_every_time(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = {sgfast(capsys, "suggest", PROGRAMS / "network.pcap", "--json").out for _ in range(4)}
+    assert len(texts) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "cause"),
     [

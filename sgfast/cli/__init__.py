@@ -24,9 +24,9 @@ def main() -> None:
     \b
     Exit status:
       0    done
-      1    --fail-on matched
+      1    --fail-on matched; a suggested policy falls short
       2    wrong usage or policy, unreadable input, unwritable output
-      3    a capture is damaged part way; what came before is reported
+      3    a capture or log is damaged part way; the rest is reported
       130  interrupted
       141  whoever read the output went away; other signals: 128 + number
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
+from itertools import groupby
 from typing import Any
 
 from sgfast.capture.names import printable
@@ -13,6 +14,9 @@ from sgfast.report.summary import time_text
 from sgfast.report.text import REMINDER, _Page, grouped, human_bytes, plural, service_name
 from sgfast.suggesting import Evidence, Suggestion
 from sgfast.suggesting.document import short
+
+#: Rules of a group that are printed; JSON has all.
+TOP = 30
 
 
 def suggestion_object(found: Suggestion) -> dict[str, Any]:
@@ -74,14 +78,15 @@ def suggestion_text(found: Suggestion, *, width: int = 80, colour: bool = False)
     page.heading(
         f"{plural(len(found.rules), 'rule')} in {plural(groups, 'group')} for {plural(instances, 'instance')}"
     )
-    for name in dict.fromkeys(each.group for each in found.rules):
+    for name, rules in groupby(found.rules, key=lambda each: each.group):
         page.line()
-        page.line(f"{name}")
+        page.line(name)
         rows = [
-            (grouped(each.evidence.connections), human_bytes(each.evidence.bytes), _words(each.rule))
-            for each in found.rules if each.group == name
-        ]  # fmt: skip
-        page.table(("connections", "bytes", "rule"), rows)
+            (grouped(each.evidence.connections), human_bytes(each.evidence.bytes), _words(each.rule)) for each in rules
+        ]
+        page.table(("connections", "bytes", "rule"), rows[:TOP])
+        if len(rows) > TOP:
+            page.line(f"  and {plural(len(rows) - TOP, 'more rule')}")
     if found.left_out or found.other_packets:
         page.line()
         page.heading("Left out")

@@ -126,7 +126,7 @@ def suggest(
     too_few, following = Evidence(), Evidence()
     for _ in range(MOST_ROUNDS):
         suggested = suggest_rules(target, wanted, limits)
-        too_few.add(_total(wanted[kind] for kind in suggested.too_few))
+        too_few.add(_total(evidence for kind, evidence in wanted.items() if kind in suggested.too_few))
         claimed = {kind: evidence for kind, evidence in wanted.items() if kind not in suggested.too_few}
         warnings = list(result.warnings)
         quotas = _raised(target, max((len(group.rules) for group in suggested.groups), default=0), warnings)
@@ -160,7 +160,17 @@ def _observe(
     progress: Progress | None,
 ) -> tuple[Observer, ReplayResult]:  # fmt: skip
     observer = Observer(why_not)
-    return observer, replay(policy, captures, vpc=vpc, flows=observer, progress=progress)
+    result = replay(policy, captures, vpc=vpc, flows=observer, progress=progress)
+    # Connections end in an order that is another every time.
+    observer.wanted = _in_order(observer.wanted)
+    observer.left_out = {reason: _in_order(kinds) for reason, kinds in sorted(observer.left_out.items())}
+    return observer, result
+
+
+def _in_order(kinds: dict[Kind, Evidence]) -> dict[Kind, Evidence]:
+    """By the time they were first seen."""
+    return dict(sorted(kinds.items(), key=lambda item: (item[1].first_ns or 0, item[0].initiator, item[0].responder,
+                                                        item[0].protocol, item[0].port or 0)))  # fmt: skip
 
 
 def _raised(policy: Policy, most_rules: int, warnings: list[str]) -> Quotas:

@@ -118,7 +118,8 @@ def _quoted(text: str) -> str:
     dotted = text.count(".") == 3 and all(c.isdigit() or c in "./" for c in text)
     if (plain and text.lower() not in ("null", "true", "false")) or dotted:
         return text
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\x7f").replace("\x85", "\\x85")
+    # Line separators of Unicode would be folded into spaces.
+    return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text) + '"'
 
 
 def _plain(text: str) -> str:

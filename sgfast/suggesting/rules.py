@@ -328,10 +328,13 @@ def _pruned(policy: Policy, drafts: list[_Draft], needs: Mapping[Need, Evidence]
 
 def _finished(policy: Policy, drafts: list[_Draft], too_few: frozenset[Kind]) -> Suggested:
     groups, suggested = [], []
+    by_group: defaultdict[str, list[_Draft]] = defaultdict(list)
+    for draft in drafts:
+        by_group[draft.group].append(draft)
     for group in policy.security_groups:
         numbers = RuleNumbers(group.name)
         rules = []
-        for draft in sorted((draft for draft in drafts if draft.group == group.name), key=_order):
+        for draft in sorted(by_group[group.name], key=_order):
             for ports in _port_lists(draft):
                 evidence = Evidence()
                 for port in ports:
