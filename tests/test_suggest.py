@@ -25,7 +25,7 @@ from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup, Vpc
 from sgfast.replaying import replay
 from sgfast.report.lines import ConnectionLines
-from sgfast.suggesting import Check, Limits, Suggestion, _check, load_instances, observing, suggest
+from sgfast.suggesting import Check, Limits, Suggestion, _check, load_instances, observing, rules, suggest
 from sgfast.suggesting.document import document
 from sgfast.suggesting.instances import opened
 from sgfast.suggesting.observing import Evidence, Kind, Observer, PrivateHosts, all_answered
@@ -70,9 +70,8 @@ def without_one_port(policy: Policy) -> Iterator[tuple[str, Policy]]:
             ports = [port for first, last in rule.ports or () for port in range(first, last + 1)]
             fewer = [replace(rule, ports=tuple((p, p) for p in ports if p != port)) for port in ports if len(ports) > 1]
             for kept in [[rest] for rest in fewer] or [[]]:
-                rules = (*group.rules[:n], *kept, *group.rules[n + 1 :])
                 groups = list(policy.security_groups)
-                groups[g] = replace(group, rules=rules)
+                groups[g] = replace(group, rules=(*group.rules[:n], *kept, *group.rules[n + 1 :]))
                 yield f"{rule.id} {ports}", replace(policy, security_groups=tuple(groups))
 
 
@@ -107,7 +106,7 @@ def test_what_a_policy_allows_can_be_all_there_is(policy: Path) -> None:
 def test_random_policies_and_traffic(tmp_path: Path) -> None:
     claimed: Counter[str] = Counter()
 
-    @drawn(20261125, 25)
+    @drawn(20261125, 10)
     def check(policy: Policy, case_seed: int) -> None:
         # Where connections are forgotten for want of room, a stricter policy forgets others.
         policy = replace(policy, settings=replace(policy.settings, max_connections=1_000_000))
@@ -326,6 +325,26 @@ def test_more_rules_than_a_quota_raise_it(tmp_path: Path) -> None:
     found = suggested(tmp_path, visits(tmp_path, *(f"198.51.100.{n}" for n in range(60))))
     assert found.policy.quotas.rules_per_group == 60
     assert any("quotas.rules_per_group is raised from 50" in warning for warning in found.warnings)
+
+
+def test_a_group_of_far_too_many_rules_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(rules, "MOST_RULES", 3)
+    capture = visits(tmp_path, *(f"198.51.100.{n}" for n in range(4)))
+    outcome = sgfast(capsys, "suggest", capture, "--instances", SHOP[0])
+    assert outcome.status == 2 and "would need 4 rules, more than 3: let addresses share" in outcome.one_line()
+    assert sgfast(capsys, "suggest", capture, "--instances", SHOP[0], "--max-prefix", "24").status == 0
+
+
+def test_thousands_of_instances_with_a_group_each_take_no_longer_than_that(tmp_path: Path) -> None:
+    names = [f"i{n}" for n in range(4000)]
+    instances = tuple(Instance(name, "default", (ip_network((10 << 24) + n),), (name,)) for n, name in enumerate(names))
+    policy = Policy(security_groups=tuple(map(SecurityGroup, names)), instances=instances)
+    packed = [instance.addresses[0].network_address.packed for instance in instances]
+    kinds = {Kind(packed[n], packed[0], names[n], names[0], 17, 53): Evidence(1) for n in range(1, 4000)}
+    found = suggest_rules(policy, kinds, Limits())
+    assert Counter(each.group == "i0" for each in found.rules) == {True: 3999, False: 3999}
 
 
 # Whom for

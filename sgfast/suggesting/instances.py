@@ -44,8 +44,13 @@ def _document_of(instances: SequenceNode) -> MappingNode:
     """A document with these instances, whose groups and VPCs are those that they name."""
     groups: dict[str, Node] = {}
     vpcs: dict[str, Node] = {}
-    for instance in instances.value:
+    seen: set[int] = set()
+    # What many instances share, as an alias, is looked at once.
+    for instance in _distinct(instances.value):
         for key, value in instance.value if isinstance(instance, MappingNode) else ():
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
             if key.value == "vpc" and isinstance(value, ScalarNode):
                 vpcs.setdefault(value.value, value)
             elif key.value == "security_groups" and isinstance(value, SequenceNode):
@@ -57,6 +62,10 @@ def _document_of(instances: SequenceNode) -> MappingNode:
             parts.append((_word(section, instances), SequenceNode(_SEQ, items, instances.start_mark)))
     parts.append((_word("instances", instances), instances))
     return MappingNode(_MAP, parts, instances.start_mark)
+
+
+def _distinct(nodes: list[Node]) -> Iterable[Node]:
+    return {id(node): node for node in nodes}.values()
 
 
 def _word(text: str, where: Node, *, plain: bool = False) -> ScalarNode:

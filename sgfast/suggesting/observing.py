@@ -16,7 +16,7 @@ from sgfast.policy.protocols import protocol_name
 from sgfast.replaying.results import Names, Rows
 
 #: Kinds of connections that are told apart; of those beyond only the number is known.
-MOST_KINDS = 1_000_000
+MOST_KINDS = 200_000
 #: Private addresses that may become instances.
 MOST_HOSTS = 1 << 16
 EXAMPLES = 3

@@ -17,13 +17,14 @@ rules name one type each, any code.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from itertools import combinations
 from typing import Literal, NamedTuple
 
+from sgfast.errors import SgfastError
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
@@ -40,8 +41,12 @@ from sgfast.suggesting.observing import Evidence, Kind
 
 #: So many groups are tried in every combination; more are chosen greedily.
 _FEW_GROUPS = 10
+#: Of one group; with more the policy is of no use to people, and takes minutes to compile.
+MOST_RULES = 10_000
 
 Term = Network | GroupPeer | None
+#: Group, direction, family, protocol.
+_Part = tuple[str, Direction, Literal[4, 6], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ class _Draft:
     ports: dict[int | None, Evidence] = field(default_factory=dict)
 
     @property
-    def part(self) -> tuple[str, Direction, Literal[4, 6], int]:
+    def part(self) -> _Part:
         return self.group, self.direction, self.family, self.protocol
 
 
@@ -160,12 +165,18 @@ class _Drafter:
         for need in needs:
             by_service[need.service].add(need.instance)
         chosen = {service: self._groups_for(names) for service, names in by_service.items()}
-        parts: defaultdict[tuple[str, Direction, Literal[4, 6], int], list[Need]] = defaultdict(list)
+        parts: defaultdict[_Part, list[Need]] = defaultdict(list)
         for need in needs:
             service = need.service
             group = chosen[service][need.instance]
             parts[group, service.direction, service.family, service.protocol].append(need)
         drafts = [draft for part, members in parts.items() for draft in self._part(part, members)]
+        for group, number in Counter(draft.group for draft in drafts).most_common(1):
+            if number > MOST_RULES:
+                raise SgfastError(
+                    f"the group {group!r} would need {number} rules, more than {MOST_RULES}: let addresses share rules "
+                    "(--max-prefix, --any-above), or leave rare ones out (--min-connections)"
+                )
         return _pruned(self._policy, drafts, needs)
 
     def _groups_for(self, instances: set[str]) -> dict[str, str]:
@@ -173,6 +184,10 @@ class _Drafter:
         found: dict[str, str] = {}
         by_name = self._policy.instance_by_name
         left = set(instances)
+        # Who is in one group only leaves no choice.
+        for group in self._only_groups(instances):
+            left -= self._members[group]
+            found.update(dict.fromkeys(instances & self._members[group], group))
         while left:
             candidates = {group for name in left for group in by_name[name].security_groups}
             best = min(candidates, key=lambda group: (
@@ -183,7 +198,12 @@ class _Drafter:
             left -= self._members[best]
         return found
 
-    def _part(self, part: tuple[str, Direction, Literal[4, 6], int], needs: list[Need]) -> list[_Draft]:
+    def _only_groups(self, instances: set[str]) -> list[str]:
+        """Groups that some of the instances have alone, in order."""
+        groups = (self._policy.instance_by_name[name].security_groups for name in instances)
+        return sorted({some[0] for some in groups if len(some) == 1}, key=self._place.__getitem__)
+
+    def _part(self, part: _Part, needs: list[Need]) -> list[_Draft]:
         """Rules for needs that differ in port and peer only."""
         terms: dict[Term, set[int | None]] = {}
         peers: defaultdict[int | None, set[bytes]] = defaultdict(set)
@@ -229,6 +249,9 @@ class _Drafter:
 
     def _fewest(self, groups: list[str], instances: set[str]) -> list[str]:
         """As few groups as have all the instances among their members."""
+        chosen = self._only_groups(instances)
+        instances = instances - set().union(*(self._members[group] for group in chosen))
+        groups = [group for group in groups if instances & self._members[group]]
         if len(groups) <= _FEW_GROUPS:
             for number in range(len(groups) + 1):
                 covering = [
@@ -236,8 +259,9 @@ class _Drafter:
                     if instances <= set().union(*(self._members[group] for group in some))
                 ]  # fmt: skip
                 if covering:
-                    return list(min(covering, key=lambda some: sum(len(self._members[group]) for group in some)))
-        left, chosen = set(instances), []
+                    chosen += min(covering, key=lambda some: sum(len(self._members[group]) for group in some))
+                    return chosen
+        left = set(instances)
         while left:
             best = max(groups, key=lambda group: len(left & self._members[group]))
             chosen.append(best)
@@ -269,39 +293,39 @@ class _Matcher:
     def __init__(self, policy: Policy, drafts: Iterable[_Draft]) -> None:
         self._instances = policy.instance_by_name
         self._regions = {vpc.name: vpc.region for vpc in policy.vpcs}
-        #: By group and service but for the port; prefixes apart, found by their own bits.
-        self._named: defaultdict[tuple[object, ...], list[_Draft]] = defaultdict(list)
-        self._prefixes: defaultdict[tuple[object, ...], dict[tuple[int, int], _Draft]] = defaultdict(dict)
+        #: By group and service but for the port, and then by the peer: a group's name, or a prefix's bits.
+        self._any: dict[_Part, _Draft] = {}
+        self._named: dict[tuple[_Part, str], _Draft] = {}
+        self._prefixes: defaultdict[_Part, dict[tuple[int, int], _Draft]] = defaultdict(dict)
         for draft in drafts:
-            key = draft.part
             if isinstance(draft.peer, IPv4Network | IPv6Network):
                 network = draft.peer
                 host_bits = network.max_prefixlen - network.prefixlen
-                self._prefixes[key][host_bits, int(network.network_address) >> host_bits] = draft
+                self._prefixes[draft.part][host_bits, int(network.network_address) >> host_bits] = draft
+            elif isinstance(draft.peer, GroupPeer):
+                self._named[draft.part, draft.peer.name] = draft
             else:
-                self._named[key].append(draft)
-        self._lengths = {key: sorted({bits for bits, _ in found}) for key, found in self._prefixes.items()}
+                self._any[draft.part] = draft
+        self._lengths = {part: sorted({bits for bits, _ in found}) for part, found in self._prefixes.items()}
 
     def matching(self, need: Need) -> list[_Draft]:
         service, here = need.service, self._instances[need.instance]
         number = int.from_bytes(need.peer)
-        found = []
+        found: list[_Draft | None] = []
         for group in here.security_groups:
-            key = group, service.direction, service.family, service.protocol
-            candidates = [draft for draft in self._named.get(key, ()) if self._is_peer(draft.peer, need)]
-            prefixes, lengths = self._prefixes.get(key, {}), self._lengths.get(key, ())
-            candidates += [prefixes[bits, number >> bits] for bits in lengths if (bits, number >> bits) in prefixes]
-            found += [draft for draft in candidates if service.port in draft.ports]
-        return found
+            part = group, service.direction, service.family, service.protocol
+            found.append(self._any.get(part))
+            found += [self._named.get((part, name)) for name in self._peer_groups(need)]
+            prefixes = self._prefixes.get(part, {})
+            found += [prefixes.get((bits, number >> bits)) for bits in self._lengths.get(part, ())]
+        return [draft for draft in found if draft is not None and service.port in draft.ports]
 
-    def _is_peer(self, term: Term, need: Need) -> bool:
-        if not isinstance(term, GroupPeer):
-            return True
+    def _peer_groups(self, need: Need) -> tuple[str, ...]:
+        """Those that mean the peer: in another region none does, and in unpeered VPCs there was no connection."""
         if need.peer_instance is None:
-            return False
+            return ()
         here, there = self._instances[need.instance], self._instances[need.peer_instance]
-        # In unpeered VPCs there would have been no connection (SPEC 3.6).
-        return term.name in there.security_groups and self._regions[here.vpc] == self._regions[there.vpc]
+        return there.security_groups if self._regions[here.vpc] == self._regions[there.vpc] else ()
 
 
 def _pruned(policy: Policy, drafts: list[_Draft], needs: Mapping[Need, Evidence]) -> list[_Draft]:
