@@ -46,7 +46,8 @@ def flowlog(
 
     found = check_logs(load_policy(policy), logs, vpc=vpc, progress=raise_arrived)
     raise_arrived()
-    if not quiet:
+    # The report tells of them, too: on one screen once is enough.
+    if not quiet and not (form == "text" and is_terminal(sys.stdout) and is_terminal(sys.stderr)):
         warn(found.policy.warnings)
     for complaint in found.complaints:
         say(complaint)

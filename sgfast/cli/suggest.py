@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import sys
 from contextlib import ExitStack
 from typing import Literal
@@ -108,8 +110,9 @@ def suggest(
     was made for, and if not, the exit status is 1. Captures are read several times, so they must be files. With
     "-o -" the policy goes to standard output, and the report to standard error.
     """
-    if "-" in captures:
-        raise click.UsageError("the captures are read several times: standard input (-) cannot be one of them")
+    for path in captures:
+        if path == "-" or _is_stream(path):
+            raise click.UsageError(f"{path}: captures are read several times, and must be files: save it to one first")
     if instance_file is not None and policy is not None:
         raise click.UsageError("--policy has instances already: leave --instances out")
     if source == "allowed" and policy is None:
@@ -147,7 +150,9 @@ def suggest(
     from sgfast.report.suggestion import suggestion_object, suggestion_text
 
     if not quiet:
-        warn(found.warnings)
+        # The report tells of them, too: on one screen once is enough.
+        if not (form == "text" and is_terminal(stream) and is_terminal(sys.stderr)):
+            warn(found.warnings)
         if not found.policy.instances:
             say("warning: no private address sends anything here: say with --instances which addresses are instances")
     if found.damaged is not None:
@@ -163,3 +168,11 @@ def suggest(
     if not found.check.matches:
         say("the suggested policy does not allow exactly what it was made for")
         context.exit(EXIT_FAIL_ON)
+
+
+def _is_stream(path: str) -> bool:
+    try:
+        kind = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False        # which is told when it is opened
+    return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))

@@ -92,6 +92,8 @@ def check_text(found: Checked, *, width: int = 80, colour: bool = False) -> str:
         page.line()
         for name, second in (("First record", found.first_second), ("Last record", found.last_second)):
             page.line(f"{name:14}{instant(second * 10**9)[:-7]} UTC")
+    for warning in found.policy.warnings:
+        page.hanging("Warning       ", printable(warning))
     return page.text()
 
 

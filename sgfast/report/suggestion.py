@@ -100,6 +100,8 @@ def suggestion_text(found: Suggestion, *, width: int = 80, colour: bool = False)
     also = f", and {grouped(check.also_allowed)} of those left out" if check.also_allowed else ""
     claim = f"the suggested policy allows {grouped(check.allowed)} of {plural(check.claimed, 'connection')}{also}"
     page.hanging("Replayed      ", claim, "" if check.matches else "red")
+    for warning in found.warnings:
+        page.hanging("Warning       ", printable(warning))
     page.hanging("Remember      ", REMINDER)
     return page.text()
 
