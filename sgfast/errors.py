@@ -23,3 +23,7 @@ class OutputError(SgfastError):
 
 class SnapshotError(SgfastError):
     """A snapshot that cannot be read, or does not belong to this replay; exit status 2."""
+
+
+class FlowLogError(SgfastError):
+    """A flow log that cannot be read or is none (SPEC 10.5); exit status 2."""

@@ -24,8 +24,13 @@ MAY_KNOW: dict[str, set[str]] = {
     # The oracle shares nothing with what it checks but the policy's values, and changes of them.
     "reference": {"policy.model", "policy.changes", "errors"},
     "replaying": {"engine", "snapshot", "output", "compiler", "capture", "core", "policy", "reference", "errors"},
-    "report": {"replaying", "engine", "capture", "compiler", "core", "policy", "errors"},
-    "cli": {"replaying", "report", "output", "engine", "capture", "compiler", "policy", "errors", "signals", ""},
+    "flow_logs": {"compiler", "policy", "capture.names", "errors"},
+    "suggesting": {"replaying", "engine", "capture", "policy", "errors"},
+    "report": {"suggesting", "flow_logs", "replaying", "engine", "capture", "compiler", "core", "policy", "errors"},
+    "cli": {
+        "suggesting", "flow_logs", "replaying", "report", "output", "engine", "capture", "compiler", "policy", "errors",
+        "signals", "",
+    },
     "__main__": {"cli", "errors", "signals"},
 }
 

@@ -11,8 +11,10 @@ import click
 from sgfast import __version__
 from sgfast.cli.check import check
 from sgfast.cli.completion import completion
+from sgfast.cli.flowlog import flowlog
 from sgfast.cli.import_ import import_command
 from sgfast.cli.replay import replay
+from sgfast.cli.suggest import suggest
 from sgfast.cli.template import template
 
 
@@ -24,9 +26,9 @@ def main() -> None:
     \b
     Exit status:
       0    done
-      1    --fail-on matched
+      1    --fail-on matched; a suggested policy falls short
       2    wrong usage or policy, unreadable input, unwritable output
-      3    a capture is damaged part way; what came before is reported
+      3    a capture or log is damaged part way; the rest is reported
       130  interrupted
       141  whoever read the output went away; other signals: 128 + number
 
@@ -34,5 +36,5 @@ def main() -> None:
     """
 
 
-for command in (replay, check, import_command, template, completion):
+for command in (replay, check, suggest, flowlog, import_command, template, completion):
     main.add_command(command)

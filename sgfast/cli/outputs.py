@@ -28,11 +28,13 @@ class Outputs:
     """Opened before anything long: what cannot be written is known at once. A context manager that leaves nothing
     behind unless ``publish`` was reached.
 
-    ``paths``: by option. OutputError, or click's UsageError for an ending that does not go with the option.
+    ``paths``: by option; ``flow_log_interval``: seconds. OutputError, or click's UsageError for an ending that does
+    not go with the option.
     """
 
-    def __init__(self, paths: Mapping[str, str]) -> None:
+    def __init__(self, paths: Mapping[str, str], flow_log_format: str, flow_log_interval: int) -> None:
         self._paths = paths
+        self._flow_log_format, self._flow_log_interval = flow_log_format, flow_log_interval
         self._outputs: list[Output] = []
         self._stack = ExitStack()
         self.packets: list[PacketSink] = []
@@ -59,8 +61,7 @@ class Outputs:
                 if option == "--report":
                     self._draw(output)
                     continue
-                kind, fill = _FILLED[option]
-                sink = fill(option, path, output)
+                kind, sink = self._filled(option, path, output)
                 getattr(self, kind).append(sink)
                 self._ending.append(sink)
             self._stack = opened.pop_all()
@@ -68,6 +69,16 @@ class Outputs:
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
+
+    def _filled(self, option: str, path: str, output: Output) -> tuple[_Kind, Any]:
+        if option == "--flow-log":
+            from sgfast.report.flow_log_lines import FlowLogLines
+
+            return "packets", FlowLogLines(
+                output.write, form=self._flow_log_format, interval_seconds=self._flow_log_interval
+            )
+        kind, fill = _FILLED[option]
+        return kind, fill(option, path, output)
 
     def _draw(self, output: Output) -> None:
         from sgfast.report.html import Timeline

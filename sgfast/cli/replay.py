@@ -69,6 +69,22 @@ if TYPE_CHECKING:
     metavar="FILE.html",
     help="Write a page with tables and packets over time: one file, to be opened in a browser or sent on.",
 )
+@click.option("--flow-log", metavar="FILE", help="Write VPC flow log records, as the cloud would with these groups.")
+@click.option(
+    "--flow-log-format",
+    type=click.Choice(["aws", "otc"]),
+    default="aws",
+    show_default=True,
+    help="aws: version 2; otc: version 1, Huawei Cloud's, too.",
+)
+@click.option(
+    "--flow-log-interval",
+    type=click.IntRange(1, 86400),
+    metavar="SECONDS",
+    default=600,
+    show_default=True,
+    help="How long packets add up to one record.",
+)
 @format_option()
 @click.option(
     "--jobs",
@@ -106,6 +122,9 @@ def replay(
     write_denied: str | None,
     write_allowed: str | None,
     report: str | None,
+    flow_log: str | None,
+    flow_log_format: str,
+    flow_log_interval: int,
     form: Form,
     jobs: int,
     fail_on: str | None,
@@ -137,11 +156,11 @@ def replay(
 
     named = {
         "--verdicts": verdicts, "--connections": connections, "--write": write, "--write-denied": write_denied,
-        "--write-allowed": write_allowed, "--report": report, "--snapshot": snapshot,
+        "--write-allowed": write_allowed, "--report": report, "--flow-log": flow_log, "--snapshot": snapshot,
     }  # fmt: skip
     paths = {option: path for option, path in named.items() if path is not None}
     refuse_shared([*paths.values()], (*files_of(policy), *captures, *(path for path in (changes, resume) if path)))
-    outputs = Outputs(paths)
+    outputs = Outputs(paths, flow_log_format, flow_log_interval)
     report_name = "standard error" if outputs.take_standard_output else "standard output"
     with outputs:
         result = _replay(

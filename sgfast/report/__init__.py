@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from sgfast.report.html import Timeline
 
 #: The JSON outputs that have a schema (SPEC 10.1).
-SCHEMAS = ("summary", "verdict", "connection", "check")
+SCHEMAS = ("summary", "verdict", "connection", "check", "flowlog", "suggestion")
 
 
 def schema(name: str) -> dict[str, Any]:
-    """The JSON Schema of one of ``SCHEMAS``: the replay's or check's object, or one line of ``--verdicts`` or
+    """The JSON Schema of one of ``SCHEMAS``: a command's object, or one line of ``--verdicts`` or
     ``--connections``. KeyError for another name.
     """
     import json

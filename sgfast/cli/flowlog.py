@@ -1,0 +1,70 @@
+"""``sgfast flowlog``."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import click
+
+from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, Form, format_option, quiet_option, vpc_option
+from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.signals import raise_arrived
+
+
+@click.command(short_help="Hold the cloud's flow logs against a policy.")
+@click.argument("policy")
+@click.argument("logs", metavar="LOG...", nargs=-1, required=True)
+@vpc_option
+@format_option()
+@click.option("--fail-on", type=click.Choice(["disagreement"]), help="Exit with 1 if some record disagrees.")
+@quiet_option
+@click.pass_context
+def flowlog(
+    context: click.Context,
+    policy: str,
+    logs: tuple[str, ...],
+    vpc: str | None,
+    form: Form,
+    fail_on: str | None,
+    quiet: bool,
+) -> None:
+    """Which flow log records ACCEPT or REJECT something else than the policy?
+
+    Reads VPC flow logs of AWS (version 2, or any fields that the first line names), OTC and Huawei Cloud, also
+    compressed (gzip), in the order given; "-" is standard input. A line that is no record is told of and counted, the
+    others are read, and the exit status is 3.
+
+    Interfaces are instances: by name, else by address. A record does not say who opened the connection; where that
+    matters, records of both directions, ports and times do. What they leave open counts as undecided.
+    """
+    if [policy, *logs].count("-") > 1:
+        raise click.UsageError("standard input (-) can be read only once")
+
+    from sgfast.flow_logs import check_logs
+    from sgfast.policy.document import load_policy
+
+    found = check_logs(load_policy(policy), logs, vpc=vpc, progress=raise_arrived)
+    raise_arrived()
+    # The report tells of them, too: on one screen once is enough.
+    if not quiet and not (form == "text" and is_terminal(sys.stdout) and is_terminal(sys.stderr)):
+        warn(found.policy.warnings)
+    for complaint in found.complaints:
+        say(complaint)
+    if found.broken_lines > len(found.complaints):
+        say(f"{found.broken_lines - len(found.complaints)} more lines are no flow log records")
+    for damage in found.damage:
+        say(damage)
+
+    from sgfast.report.flow_log_check import check_object, check_text
+
+    if form == "json":
+        text = to_json(check_object(found))
+    else:
+        width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else 80
+        text = check_text(found, width=width, colour=is_colourful(sys.stdout))
+    print_text(text, sys.stdout, "standard output")
+    if found.broken_lines or found.damage:
+        context.exit(EXIT_DAMAGED)
+    if fail_on is not None and found.disagreeing:
+        context.exit(EXIT_FAIL_ON)

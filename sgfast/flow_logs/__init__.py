@@ -1,0 +1,6 @@
+"""VPC flow logs of the clouds: ``records`` reads them, ``checking`` holds them against a policy."""
+
+from sgfast.flow_logs.checking import Checked, Disagreement, check_logs
+from sgfast.flow_logs.records import FlowLog, Record
+
+__all__ = ["Checked", "Disagreement", "FlowLog", "Record", "check_logs"]

@@ -1,0 +1,119 @@
+"""What ``sgfast flowlog`` found, as text and as one JSON object."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+from sgfast.capture.names import printable
+from sgfast.flow_logs import Checked, Disagreement
+from sgfast.policy.protocols import protocol_name
+from sgfast.report.text import _Page, grouped, human_bytes, instant, plural
+
+#: Disagreements that are printed; JSON has more.
+TOP = 20
+
+
+def check_object(found: Checked) -> dict[str, Any]:
+    """Ready for ``json.dumps``; the schema is ``report.schema("flowlog")``."""
+    return {
+        "logs": [printable(path) for path in found.logs],
+        "records": found.records,
+        "agreeing": found.agreeing,
+        "disagreeing": found.disagreeing,
+        "disagreeing_packets": found.packets,
+        "disagreeing_bytes": found.bytes,
+        "undecided": dict(found.undecided),
+        "out_of_scope": dict(found.out_of_scope),
+        "nodata": found.nodata,
+        "skipdata": found.skipdata,
+        "broken_lines": found.broken_lines,
+        "damaged": list(found.damage),
+        "first_time": found.first_second,
+        "last_time": found.last_second,
+        "disagreements": [_object(disagreement) for disagreement in found.disagreements],
+        "warnings": list(found.policy.warnings),
+    }
+
+
+def _object(found: Disagreement) -> dict[str, Any]:
+    record = found.record
+    return {
+        "log": found.file,
+        "line": record.line,
+        "interface": record.interface or None,
+        "src": _address(record.src),
+        "dst": _address(record.dst),
+        "sport": record.sport,
+        "dport": record.dport,
+        "protocol": protocol_name(record.protocol) or record.protocol,
+        "packets": record.packets,
+        "bytes": record.bytes,
+        "start": record.start,
+        "end": record.end,
+        "action": "ACCEPT" if record.accepted else "REJECT",
+        "instance": found.instance,
+        "direction": found.direction,
+        "role": found.role,
+        "verdict": found.verdict,
+        "reason": found.reason,
+        "rule": found.rule,
+    }
+
+
+def check_text(found: Checked, *, width: int = 80, colour: bool = False) -> str:
+    page = _Page(width, colour)
+    page.heading(f"{plural(found.records, 'flow log record')} against {printable(found.policy.origin)}")
+    page.line()
+    rows = [("agree", found.agreeing, ""), ("disagree", found.disagreeing, "")]
+    if found.disagreeing:
+        rows[1] = ("disagree", found.disagreeing, f"{plural(found.packets, 'packet')}, {human_bytes(found.bytes)}")
+    rows += [("undecided", number, why) for why, number in found.undecided.most_common()]
+    rows += [("out of scope", number, why) for why, number in found.out_of_scope.most_common()]
+    rows += [
+        (name, number, note)
+        for name, number, note in (
+            ("no data", found.nodata, "NODATA: an interface without traffic"),
+            ("lost", found.skipdata, "SKIPDATA: the cloud recorded nothing, whatever there was"),
+            ("broken", found.broken_lines, "lines that are no records"),
+        )
+        if number
+    ]
+    for name, number, note in rows:
+        page.hanging(f"  {name:14}{grouped(number):>12}  ", note, "red" if name == "disagree" and number else "")
+    if found.disagreements:
+        page.line()
+        page.heading("The log says otherwise than the policy")
+        for disagreement in found.disagreements[:TOP]:
+            page.hanging("  ", _line(disagreement))
+        if found.disagreeing > TOP:
+            page.line(f"  and {plural(found.disagreeing - TOP, 'more record')}")
+    if found.first_second is not None and found.last_second is not None:
+        page.line()
+        for name, second in (("First record", found.first_second), ("Last record", found.last_second)):
+            page.line(f"{name:14}{instant(second * 10**9)[:-7]} UTC")
+    for warning in found.policy.warnings:
+        page.hanging("Warning       ", printable(warning))
+    return page.text()
+
+
+def _line(found: Disagreement) -> str:
+    record = found.record
+    ends = [_address(record.src), _address(record.dst)]
+    if record.sport or record.dport:
+        ends = [_with_port(ends[0], record.sport), _with_port(ends[1], record.dport)]
+    service = protocol_name(record.protocol) or f"protocol {record.protocol}"
+    why = f"{found.reason} {printable(found.rule)}" if found.rule else found.reason
+    reply = ", as a reply" if found.role == "reply" else ""
+    return (
+        f"{printable(found.file)}:{record.line}: {'ACCEPT' if record.accepted else 'REJECT'} {service} {ends[0]} to "
+        f"{ends[1]}, {found.direction} at {found.instance}: {found.verdict} ({why}{reply})"
+    )
+
+
+def _address(packed: bytes) -> str:
+    return str(ip_address(packed))
+
+
+def _with_port(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -1,0 +1,307 @@
+"""``--flow-log``: records as VPC flow logs have them, one for each interface, 5-tuple and action of an interval.
+
+    AWS, version 2   version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end
+                     action log-status; start and end are the seconds of the first and last packet
+    OTC, version 1   the same with project-id for account-id; start and end are those of the interval
+
+An interface is an instance, and interface-id its name; the account is ``-``. Each direction of a connection is a record
+of its own, and so is each end: a packet between two instances is recorded as it leaves the one and as it reaches the
+other, if it does. Without ports both are 0, as for ICMP in the clouds. Bytes are those on the wire.
+"""
+
+import os
+
+import numpy as np
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+
+from sgfast.core.intrinsics cimport fold, load64, unlikely
+from sgfast.core.types cimport ALLOW, DENY, HeaderRow, ResultRow, SideRow
+from sgfast.report.write_text cimport NS_PER_SECOND, put_ipv4, put_ipv6, put_number, put_word
+
+from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
+
+cdef enum:
+    LINE_BYTES = 400                # more than any record has, the name apart
+    WRITE_BYTES = 1 << 18           # written at a time, and a record more
+    KEY_BYTES = 48
+    FIRST_RECORDS = 1 << 10
+
+# A timestamp so much earlier than the one before is a packet that came late; an earlier one is another time (SPEC 9.1).
+cdef int64_t LATE_NS = 60 * <int64_t>NS_PER_SECOND
+
+#: Records that are kept at a time. Beyond, those so far are written though their interval goes on: whoever adds up the
+#: records of an interval finds the same sums.
+MOST_RECORDS = 1 << 20
+FORMATS = ("aws", "otc")
+LONGEST_INTERVAL_SECONDS = 86400
+
+
+cdef struct Record:
+    # The key: what two packets of one record have in common.
+    uint8_t src[16]
+    uint8_t dst[16]
+    int32_t instance
+    uint16_t sport
+    uint16_t dport
+    uint8_t protocol
+    uint8_t family
+    uint8_t rejected
+    uint8_t spare[5]
+    # What they add up to.
+    uint64_t packets
+    uint64_t bytes
+    int64_t first_second
+    int64_t last_second
+    uint32_t slot                   # of the index
+
+
+assert KEY_BYTES == 16 + 16 + 4 + 2 + 2 + 8
+
+
+cdef inline int64_t whole(int64_t number, int64_t divisor) noexcept nogil:
+    # Rounded down, for times before 1970, too.
+    return number // divisor - (number % divisor < 0)
+
+
+cdef inline char* put_signed(char* at, int64_t number) noexcept nogil:
+    if number < 0:
+        at[0] = c'-'
+        return put_number(at + 1, 0 - <uint64_t>number)
+    return put_number(at, number)
+
+
+cdef inline char* put_address(char* at, const uint8_t* address, uint8_t family) noexcept nogil:
+    return put_ipv6(at, address, True) if family == 6 else put_ipv4(at, address)
+
+
+cdef class FlowLogLines:
+    """A ``PacketSink`` that calls ``write`` with whole records, as bytes; ``finish`` writes those of the last interval.
+
+    ``form``: of ``FORMATS``. ``interval_seconds``: 1 to a day; intervals begin at its multiples, in Unix time. Records
+    come in the order of their first packet. ``most_records``: ``MOST_RECORDS``, less in tests.
+
+    ValueError for arrays of another dtype or length and for an unknown option; MemoryError.
+    """
+
+    cdef object sink
+    cdef object names               # instance names by number
+    cdef dict spelled               # those that were written, as bytes
+    cdef bytes account
+    cdef bint windows               # start and end are the interval's
+    cdef int64_t interval_ns
+    cdef int64_t interval           # the number of the one that goes on
+    cdef int64_t now_ns
+    cdef bint begun
+    cdef uint64_t secret[4]
+    cdef Record* records
+    cdef uint32_t count
+    cdef uint32_t capacity
+    cdef uint32_t most
+    cdef uint32_t* index            # record number + 1, 0: free; twice as many slots as there may be records
+    cdef uint32_t mask
+    cdef char* text
+    cdef size_t used
+
+    def __cinit__(self, write, *, form="aws", interval_seconds=600, most_records=MOST_RECORDS):
+        if form not in FORMATS:
+            raise ValueError(f"a flow log's format is {' or '.join(FORMATS)}, not {form!r:.80}")
+        if not 1 <= interval_seconds <= LONGEST_INTERVAL_SECONDS:
+            raise ValueError(f"the interval is 1 to {LONGEST_INTERVAL_SECONDS} seconds, not {interval_seconds}")
+        if not 1 <= most_records <= MOST_RECORDS:
+            raise ValueError(f"most_records is 1 to {MOST_RECORDS}")
+        secret = os.urandom(sizeof(self.secret))
+        memcpy(&self.secret[0], PyBytes_AS_STRING(secret), sizeof(self.secret))
+        self.sink = write
+        self.names = ()
+        self.spelled = {}
+        self.windows = form == "otc"
+        self.account = b"1 - " if self.windows else b"2 - "
+        self.interval_ns = <int64_t>interval_seconds * NS_PER_SECOND
+        self.most = most_records
+        self.capacity = min(FIRST_RECORDS, self.most)
+        self.records = <Record*>malloc(self.capacity * sizeof(Record))
+        self.mask = 2 * FIRST_RECORDS - 1
+        self.index = <uint32_t*>calloc(self.mask + 1, sizeof(uint32_t))
+        self.text = <char*>malloc(WRITE_BYTES + LINE_BYTES)
+        if self.records == NULL or self.index == NULL or self.text == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.records)
+        free(self.index)
+        free(self.text)
+
+    def begin(self, names):
+        # Numbers keep their meaning, so the interval goes on.
+        self.names = names.instances
+
+    def write(self, headers not None, results not None):
+        if headers.dtype != HEADER_DTYPE or results.dtype != RESULT_DTYPE or len(headers) != len(results):
+            raise ValueError("headers and results are arrays of HEADER_DTYPE and RESULT_DTYPE, one row a packet")
+        cdef const uint8_t[::1] header_bytes = np.ascontiguousarray(headers).view(np.uint8)
+        cdef const uint8_t[::1] result_bytes = np.ascontiguousarray(results).view(np.uint8)
+        cdef Py_ssize_t n = header_bytes.shape[0] // <Py_ssize_t>sizeof(HeaderRow)
+        cdef const HeaderRow* header
+        cdef const ResultRow* result
+        cdef Py_ssize_t i
+        for i in range(n):
+            result = <const ResultRow*>&result_bytes[i * sizeof(ResultRow)]
+            if result.verdict > DENY:
+                continue
+            header = <const HeaderRow*>&header_bytes[i * sizeof(HeaderRow)]
+            self.advance(header.time_ns)
+            self.add_side(header, &result.egress)
+            self.add_side(header, &result.ingress)
+
+    def close(self):
+        """Writes what is left. OutputError where ``write`` raises it."""
+        self.end_interval()
+
+    cdef int advance(self, int64_t time_ns) except -1:
+        cdef int64_t interval
+        if self.begun and self.now_ns - LATE_NS <= time_ns < self.now_ns:
+            return 0
+        interval = whole(time_ns, self.interval_ns)
+        if interval != self.interval:
+            self.end_interval()
+            self.interval = interval
+        self.now_ns = time_ns
+        self.begun = True
+        return 0
+
+    cdef int add_side(self, const HeaderRow* header, const SideRow* side) except -1:
+        cdef Record key
+        cdef Record* record
+        cdef int64_t second
+        if side.verdict > DENY or side.instance < 0:
+            return 0
+        memset(&key, 0, sizeof(Record))
+        memcpy(key.src, header.src, 16)
+        memcpy(key.dst, header.dst, 16)
+        key.instance = side.instance
+        if header.has_ports:
+            key.sport = header.sport
+            key.dport = header.dport
+        key.protocol = header.protocol
+        key.family = header.family
+        key.rejected = side.verdict != ALLOW
+        record = self.find(&key)
+        record.packets += 1
+        record.bytes += header.wire
+        second = whole(self.now_ns, NS_PER_SECOND)
+        if record.packets == 1:
+            record.first_second = second
+        record.last_second = second
+        return 0
+
+    cdef Record* find(self, const Record* key) except NULL:
+        cdef uint32_t slot = self.slot_of(key)
+        cdef Record* record
+        if self.index[slot]:
+            return &self.records[self.index[slot] - 1]
+        if unlikely(self.count == self.most):
+            self.end_interval()
+            slot = self.slot_of(key)
+        elif unlikely(self.count == self.capacity):
+            self.grow()
+            slot = self.slot_of(key)
+        record = &self.records[self.count]
+        record[0] = key[0]
+        record.slot = slot
+        self.count += 1
+        self.index[slot] = self.count
+        return record
+
+    cdef uint32_t slot_of(self, const Record* key) noexcept nogil:
+        # Where the key is, or the free slot where it belongs. There is always one: half of them are free.
+        cdef const uint8_t* data = <const uint8_t*>key
+        cdef uint64_t h = fold(load64(data) ^ self.secret[0], load64(data + 8) ^ self.secret[1])
+        cdef uint32_t slot
+        h = fold(h ^ load64(data + 16), load64(data + 24) ^ self.secret[2])
+        h = fold(h ^ load64(data + 32), load64(data + 40) ^ self.secret[3])
+        slot = <uint32_t>(h ^ h >> 32) & self.mask
+        while self.index[slot] and memcmp(&self.records[self.index[slot] - 1], key, KEY_BYTES) != 0:
+            slot = (slot + 1) & self.mask
+        return slot
+
+    cdef int grow(self) except -1:
+        cdef uint32_t capacity = min(2 * self.capacity, self.most)
+        cdef uint32_t slots = 2 * (self.mask + 1)
+        cdef Record* records = <Record*>realloc(self.records, capacity * sizeof(Record))
+        cdef uint32_t* index
+        cdef uint32_t n
+        if records == NULL:
+            raise MemoryError
+        self.records = records
+        index = <uint32_t*>calloc(slots, sizeof(uint32_t))
+        if index == NULL:
+            raise MemoryError
+        free(self.index)
+        self.index = index
+        self.mask = slots - 1
+        self.capacity = capacity
+        for n in range(self.count):
+            self.records[n].slot = self.slot_of(&self.records[n])
+            self.index[self.records[n].slot] = n + 1
+        return 0
+
+    cdef int end_interval(self) except -1:
+        cdef uint32_t n
+        self.used = 0
+        for n in range(self.count):
+            self.put_record(&self.records[n])
+        for n in range(self.count):
+            self.index[self.records[n].slot] = 0
+        self.count = 0
+        return self.hand_over()
+
+    cdef int put_record(self, const Record* record) except -1:
+        cdef bytes name = self.name_of(record.instance)
+        cdef size_t length = PyBytes_GET_SIZE(name)
+        cdef char* at
+        cdef int64_t start = record.first_second
+        cdef int64_t end = record.last_second
+        if self.used + length > WRITE_BYTES:
+            self.hand_over()
+        if length > WRITE_BYTES:
+            raise ValueError("an instance's name is too long for a record")
+        at = self.text + self.used
+        memcpy(at, PyBytes_AS_STRING(self.account), 4)
+        memcpy(at + 4, PyBytes_AS_STRING(name), length)
+        at += 4 + length
+        at[0] = c' '
+        at = put_word(put_address(at + 1, record.src, record.family), b" ")
+        at = put_word(put_address(at, record.dst, record.family), b" ")
+        at = put_word(put_number(at, record.sport), b" ")
+        at = put_word(put_number(at, record.dport), b" ")
+        at = put_word(put_number(at, record.protocol), b" ")
+        at = put_word(put_number(at, record.packets), b" ")
+        at = put_word(put_number(at, record.bytes), b" ")
+        if self.windows:
+            start = self.interval * (self.interval_ns // NS_PER_SECOND)
+            end = start + self.interval_ns // NS_PER_SECOND
+        at = put_word(put_signed(at, start), b" ")
+        at = put_signed(at, end)
+        at = put_word(at, b" REJECT OK\n") if record.rejected else put_word(at, b" ACCEPT OK\n")
+        self.used = at - self.text
+        if self.used >= WRITE_BYTES:
+            self.hand_over()
+        return 0
+
+    cdef bytes name_of(self, int32_t instance):
+        name = self.spelled.get(instance)
+        if name is None:
+            # A policy's names have no space in them (SPEC 2.7).
+            name = self.spelled[instance] = self.names[instance].encode("ascii")
+        return name
+
+    cdef int hand_over(self) except -1:
+        if self.used:
+            lines = PyBytes_FromStringAndSize(self.text, self.used)
+            self.used = 0
+            self.sink(lines)
+        return 0

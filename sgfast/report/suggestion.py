@@ -1,0 +1,119 @@
+"""What ``sgfast suggest`` found, as text and as one JSON object."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+from itertools import groupby
+from typing import Any
+
+from sgfast.capture.names import printable
+from sgfast.policy.model import GroupPeer, Rule
+from sgfast.policy.protocols import protocol_name
+from sgfast.replaying import Service
+from sgfast.report.summary import time_text
+from sgfast.report.text import REMINDER, _Page, grouped, human_bytes, plural, service_name
+from sgfast.suggesting import Evidence, Suggestion
+from sgfast.suggesting.document import short
+
+#: Rules of a group that are printed; JSON has all.
+TOP = 30
+
+
+def suggestion_object(found: Suggestion) -> dict[str, Any]:
+    """Ready for ``json.dumps``; the schema is ``report.schema("suggestion")``."""
+    damage = found.damaged
+    return {
+        "captures": [printable(path) for path in found.captures],
+        "rules": [
+            {
+                "rule": each.rule.id,
+                "group": each.group,
+                "direction": each.rule.direction,
+                "ethertype": f"IPv{each.rule.ethertype}",
+                "protocol": "all" if each.rule.protocol is None else protocol_name(each.rule.protocol)
+                or each.rule.protocol,
+                "ports": None if each.rule.ports is None else [list(ports) for ports in each.rule.ports],
+                "icmp_type": each.rule.icmp_type,
+                "peer": _peer(each.rule),
+                **_evidence(each.evidence),
+            }
+            for each in found.rules
+        ],
+        "groups": len(found.policy.security_groups),
+        "instances": len(found.policy.instances),
+        "left_out": [{"reason": each.reason, **_evidence(each.evidence)} for each in found.left_out],
+        "other_packets": dict(found.other_packets),
+        "check": {
+            "claimed": found.check.claimed,
+            "allowed": found.check.allowed,
+            "also_allowed": found.check.also_allowed,
+            "matches": found.check.matches,
+        },
+        "policy": found.text,
+        "damaged": None if damage is None else printable(str(damage)),
+        "warnings": list(found.warnings),
+    }
+
+
+def _evidence(found: Evidence) -> dict[str, Any]:
+    return {
+        "connections": found.connections,
+        "packets": found.packets,
+        "bytes": found.bytes,
+        "first_time": None if found.first_ns is None else time_text(found.first_ns),
+        "last_time": None if found.last_ns is None else time_text(found.last_ns),
+        "examples": list(found.examples),
+    }
+
+
+def _peer(rule: Rule) -> str:
+    if rule.peer is None:
+        return "0.0.0.0/0" if rule.ethertype == 4 else "::/0"
+    return rule.peer.name if isinstance(rule.peer, GroupPeer) else str(rule.peer)
+
+
+def suggestion_text(found: Suggestion, *, width: int = 80, colour: bool = False) -> str:
+    page = _Page(width, colour)
+    groups, instances = len(found.policy.security_groups), len(found.policy.instances)
+    page.heading(
+        f"{plural(len(found.rules), 'rule')} in {plural(groups, 'group')} for {plural(instances, 'instance')}"
+    )
+    for name, rules in groupby(found.rules, key=lambda each: each.group):
+        page.line()
+        page.line(name)
+        rows = [
+            (grouped(each.evidence.connections), human_bytes(each.evidence.bytes), _words(each.rule)) for each in rules
+        ]
+        page.table(("connections", "bytes", "rule"), rows[:TOP])
+        if len(rows) > TOP:
+            page.line(f"  and {plural(len(rows) - TOP, 'more rule')}")
+    if found.left_out or found.other_packets:
+        page.line()
+        page.heading("Left out")
+        for left in found.left_out:
+            page.hanging(f"  {grouped(left.evidence.connections):>11}  ", f"connections: {left.reason}")
+            page.hanging(" " * 15, "e.g. " + ", ".join(left.evidence.examples))
+        for word, number in found.other_packets.items():
+            page.hanging(f"  {grouped(number):>11}  ", f"packets: {word}")
+    page.line()
+    check = found.check
+    also = f", and {grouped(check.also_allowed)} of those left out" if check.also_allowed else ""
+    claim = f"the suggested policy allows {grouped(check.allowed)} of {plural(check.claimed, 'connection')}{also}"
+    page.hanging("Replayed      ", claim, "" if check.matches else "red")
+    for warning in found.warnings:
+        page.hanging("Warning       ", printable(warning))
+    page.hanging("Remember      ", REMINDER)
+    return page.text()
+
+
+def _words(rule: Rule) -> str:
+    if rule.icmp_type is not None and rule.protocol is not None:
+        service = service_name(Service("", rule.protocol, None, rule.icmp_type, 0))
+    else:
+        service = "all" if rule.protocol is None else protocol_name(rule.protocol) or f"protocol {rule.protocol}"
+        if rule.ports is not None:
+            service += "/" + ",".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
+    peer = f"{_peer(rule)} (IPv{rule.ethertype})"
+    if isinstance(rule.peer, IPv4Network | IPv6Network):
+        peer = short(rule.peer)
+    return f"{service} {'from' if rule.direction == 'inbound' else 'to'} {peer}"

@@ -1,0 +1,126 @@
+"""A suggested policy as a document (SPEC 2) that people go on with: one rule a line, what it rests on above it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import datetime, timedelta
+from ipaddress import IPv4Network, IPv6Network
+
+from sgfast.policy.model import DEFAULT_VPC, GroupPeer, Instance, Network, Policy, Quotas, Rule, Settings, Vpc
+from sgfast.policy.protocols import protocol_name
+from sgfast.suggesting.observing import Evidence
+from sgfast.suggesting.rules import SuggestedRule
+
+
+def document(policy: Policy, rules: Sequence[SuggestedRule], comments: Iterable[str]) -> str:
+    """The text. ``policy`` is what it says; ``rules`` are its rules with their evidence; ``comments`` come first."""
+    lines = [f"# {_plain(comment)}" for comment in comments]
+    lines.append("version: 1")
+    if policy.quotas != Quotas():
+        lines.append(f"quotas: {_mapping(policy.quotas)}")
+    if policy.settings != Settings():
+        lines.append(f"settings: {_mapping(policy.settings)}")
+    if policy.vpcs != (Vpc(DEFAULT_VPC),):
+        lines.append("vpcs:")
+        for vpc in policy.vpcs:
+            region = f", region: {_quoted(vpc.region)}" if vpc.region else ""
+            lines.append(f"  - {{name: {_quoted(vpc.name)}{region}}}")
+    if policy.peerings:
+        lines.append("peerings:")
+        lines += [f"  - [{', '.join(map(_quoted, pair))}]" for pair in sorted(map(sorted, policy.peerings))]
+    lines.append("security_groups:" if policy.security_groups else "security_groups: []")
+    evidence = {suggested.rule.id: suggested.evidence for suggested in rules}
+    for group in policy.security_groups:
+        lines.append(f"  - name: {_quoted(group.name)}")
+        if group.description:
+            lines.append(f"    description: {_quoted(group.description)}")
+        lines.append("    rules:" if group.rules else "    rules: []")
+        for rule in group.rules:
+            lines += [f"      # {_plain(line)}" for line in in_words(evidence[rule.id])]
+            lines.append(f"      - {{{_rule(rule)}}}")
+    lines.append("instances:" if policy.instances else "instances: []")
+    several = len(policy.vpcs) > 1
+    lines += [f"  - {{{_instance(instance, several)}}}" for instance in policy.instances]
+    return "\n".join(lines) + "\n"
+
+
+def in_words(evidence: Evidence) -> list[str]:
+    """One line of numbers, one of examples."""
+    number = evidence.connections
+    lines = [
+        f"{number:,} connection{'' if number == 1 else 's'}, {evidence.packets:,} packets, {evidence.bytes:,} bytes"
+        + _times(evidence)
+    ]
+    if evidence.examples:
+        lines.append("e.g. " + ", ".join(evidence.examples))
+    return lines
+
+
+def _times(evidence: Evidence) -> str:
+    if evidence.first_ns is None or evidence.last_ns is None:
+        return ""
+    first, last = (
+        (datetime(1970, 1, 1) + timedelta(seconds=ns // 10**9)).isoformat(" ")
+        for ns in (evidence.first_ns, evidence.last_ns)
+    )
+    return f", {first} UTC" if first == last else f", {first} to {last} UTC"
+
+
+def short(network: Network) -> str:
+    """A single address without its length."""
+    return str(network.network_address if network.prefixlen == network.max_prefixlen else network)
+
+
+def _rule(rule: Rule) -> str:
+    parts = [f"direction: {rule.direction}"]
+    if rule.peer is None or isinstance(rule.peer, GroupPeer):
+        parts.append(f"ethertype: IPv{rule.ethertype}")
+    protocol = "all" if rule.protocol is None else protocol_name(rule.protocol) or str(rule.protocol)
+    parts.append(f"protocol: {_quoted(protocol)}")
+    if rule.ports is not None:
+        ports = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
+        parts.append(f"ports: {ports}" if ports.isdigit() else f'ports: "{ports}"')
+    if rule.icmp_type is not None:
+        parts.append(f"icmp_type: {rule.icmp_type}")
+    peer = "source" if rule.direction == "inbound" else "destination"
+    if isinstance(rule.peer, GroupPeer):
+        # As a mapping, where a group's name could be taken for an address.
+        name = rule.peer.name
+        parts.append(f"{peer}: {_quoted(name)}" if name[0].isalpha() else f"{peer}: {{group: {_quoted(name)}}}")
+    elif rule.peer is None:
+        parts.append(f"{peer}: " + ("0.0.0.0/0" if rule.ethertype == 4 else '"::/0"'))
+    elif isinstance(rule.peer, IPv4Network | IPv6Network):
+        parts.append(f"{peer}: {_quoted(short(rule.peer))}")
+    return ", ".join(parts)
+
+
+def _instance(instance: Instance, several_vpcs: bool) -> str:
+    addresses = ", ".join(_quoted(short(network)) for network in instance.addresses)
+    vpc = f", vpc: {_quoted(instance.vpc)}" if several_vpcs else ""
+    groups = ", ".join(map(_quoted, instance.security_groups))
+    return f"name: {_quoted(instance.name)}{vpc}, addresses: [{addresses}], security_groups: [{groups}]"
+
+
+def _mapping(value: object) -> str:
+    parts = []
+    for field in fields(value):  # type: ignore[arg-type]
+        item = getattr(value, field.name)
+        text = _mapping(item) if is_dataclass(item) else _quoted(item) if isinstance(item, str) else json.dumps(item)
+        parts.append(f"{field.name}: {text}")
+    return "{" + ", ".join(parts) + "}"
+
+
+def _quoted(text: str) -> str:
+    """Plain where that is sure to be read as the same text."""
+    plain = text.isascii() and text[:1].isalpha() and all(c.isalnum() or c in "_-." for c in text)
+    dotted = text.count(".") == 3 and all(c.isdigit() or c in "./" for c in text)
+    if (plain and text.lower() not in ("null", "true", "false")) or dotted:
+        return text
+    # Line separators of Unicode would be folded into spaces.
+    return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text) + '"'
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,0 +1,152 @@
+"""Whom a policy is suggested for: a document's instances, a list of them, or the private addresses of a capture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_network
+
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from sgfast.policy.document import DocumentReader
+from sgfast.policy.model import DEFAULT_GROUP, DEFAULT_VPC, TCP, Instance, Policy, Rule, SecurityGroup
+from sgfast.policy.protocols import protocol_name
+from sgfast.policy.templates import default_group
+from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, read_document
+from sgfast.suggesting.observing import Kind
+
+OPEN_GROUP = "open"
+#: What an instance is called for, of what it serves.
+_SERVICES = {
+    20: "ftp-data", 21: "ftp", 22: "ssh", 23: "telnet", 25: "smtp", 53: "dns", 80: "http", 123: "ntp", 143: "imap",
+    389: "ldap", 443: "https", 445: "smb", 465: "smtps", 514: "syslog", 587: "submission", 636: "ldaps", 993: "imaps",
+    1433: "mssql", 1521: "oracle", 2049: "nfs", 3306: "mysql", 3389: "rdp", 5432: "postgresql", 5672: "amqp",
+    6379: "redis", 8080: "http-alt", 9092: "kafka", 9200: "elasticsearch", 11211: "memcached", 27017: "mongodb",
+}  # fmt: skip
+#: Services in a group's name.
+_NAMED_SERVICES = 3
+
+_STR, _SEQ, _MAP = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
+
+
+def load_instances(path: str | os.PathLike[str]) -> Policy:
+    """A policy document, or only the list that stands under its ``instances``. PolicyError as ``load_policy``."""
+    data, origin = read_document(path)
+    with garbage_collection_paused():
+        root = compose(data, origin)
+        if isinstance(root, SequenceNode):
+            root = _document_of(root)
+        return DocumentReader(root, origin).policy()
+
+
+def _document_of(instances: SequenceNode) -> MappingNode:
+    """A document with these instances, whose groups and VPCs are those that they name."""
+    groups: dict[str, Node] = {}
+    vpcs: dict[str, Node] = {}
+    seen: set[int] = set()
+    # What many instances share, as an alias, is looked at once.
+    for instance in _distinct(instances.value):
+        for key, value in instance.value if isinstance(instance, MappingNode) else ():
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            if key.value == "vpc" and isinstance(value, ScalarNode):
+                vpcs.setdefault(value.value, value)
+            elif key.value == "security_groups" and isinstance(value, SequenceNode):
+                groups.update((item.value, item) for item in value.value if isinstance(item, ScalarNode))
+    parts: list[tuple[Node, Node]] = [(_word("version", instances), _word("1", instances, plain=True))]
+    for section, names in (("vpcs", vpcs), ("security_groups", groups)):
+        if names:
+            items = [MappingNode(_MAP, [(_word("name", node), node)], node.start_mark) for node in names.values()]
+            parts.append((_word(section, instances), SequenceNode(_SEQ, items, instances.start_mark)))
+    parts.append((_word("instances", instances), instances))
+    return MappingNode(_MAP, parts, instances.start_mark)
+
+
+def _distinct(nodes: list[Node]) -> Iterable[Node]:
+    return {id(node): node for node in nodes}.values()
+
+
+def _word(text: str, where: Node, *, plain: bool = False) -> ScalarNode:
+    # The reader resolves plain scalars itself; keys are texts either way.
+    tag = "?" if plain else _STR
+    return ScalarNode(tag, text, where.start_mark, where.end_mark)
+
+
+def starter(addresses: Iterable[IPv4Address | IPv6Address]) -> Policy:
+    """An instance for each address, in one VPC; its groups come later."""
+    instances = (
+        Instance("host-" + str(address).replace(":", "-"), DEFAULT_VPC, (ip_network(address),), (DEFAULT_GROUP,))
+        for address in addresses
+    )
+    return Policy(security_groups=(SecurityGroup(DEFAULT_GROUP),), instances=tuple(instances), origin="the captures")
+
+
+def is_ungrouped(policy: Policy) -> bool:
+    """Whether nobody said who is in which group: there is only ``default``, made because instances name none."""
+    named = {group for instance in policy.instances for group in instance.security_groups}
+    return named == {DEFAULT_GROUP} and policy.group_by_name[DEFAULT_GROUP] == default_group()
+
+
+def opened(policy: Policy) -> Policy:
+    """The same instances with everything allowed."""
+    rules = tuple(
+        Rule(f"{OPEN_GROUP}/{direction}/{family}", direction, family)
+        for direction in ("inbound", "outbound") for family in (4, 6)
+    )  # fmt: skip
+    return replace(
+        policy,
+        security_groups=(SecurityGroup(OPEN_GROUP, rules),),
+        instances=tuple(replace(instance, security_groups=(OPEN_GROUP,)) for instance in policy.instances),
+    )
+
+
+def one_group_each(policy: Policy) -> Policy:
+    """Each instance in a group of its own, of its name."""
+    return _regrouped(policy, {instance.name: instance.name for instance in policy.instances})
+
+
+def grouped_by_service(policy: Policy, kinds: Iterable[Kind]) -> Policy:
+    """Instances that serve the same in one group, named after that."""
+    served: dict[str, set[tuple[int, int | None]]] = {instance.name: set() for instance in policy.instances}
+    for kind in kinds:
+        # Everybody is pinged.
+        if kind.ingress is not None and protocol_name(kind.protocol) not in ("icmp", "icmpv6"):
+            served[kind.ingress].add((kind.protocol, kind.port))
+    names: dict[frozenset[tuple[int, int | None]], str] = {}
+    for services in map(frozenset, served.values()):
+        if services not in names:
+            name = wanted = _name_of(services)
+            number = 1
+            while name in names.values():
+                number += 1
+                name = f"{wanted}-{number}"
+            names[services] = name
+    return _regrouped(policy, {name: names[frozenset(services)] for name, services in served.items()})
+
+
+def _name_of(services: frozenset[tuple[int, int | None]]) -> str:
+    if not services:
+        return "clients"
+    words: dict[str, None] = {}
+    for protocol, port in sorted(services, key=lambda service: (service[0], service[1] or 0)):
+        name = "".join(c for c in protocol_name(protocol) or f"protocol-{protocol}" if c.isalnum() or c in "-.")
+        if port is None:
+            words[name] = None
+        elif port in _SERVICES:
+            words[_SERVICES[port]] = None
+        else:
+            words[f"{name}-{port}" if protocol != TCP else f"port-{port}"] = None
+    listed = list(words)
+    if len(listed) > _NAMED_SERVICES:
+        listed[_NAMED_SERVICES:] = [f"and-{len(listed) - _NAMED_SERVICES}-more"]
+    return "-".join(listed)[:56]
+
+
+def _regrouped(policy: Policy, group_of: Mapping[str, str]) -> Policy:
+    return replace(
+        policy,
+        security_groups=tuple(SecurityGroup(name) for name in dict.fromkeys(group_of.values())),
+        instances=tuple(replace(each, security_groups=(group_of[each.name],)) for each in policy.instances),
+    )

@@ -1,0 +1,202 @@
+"""What a replay shows of connections, added up: who asked whom for what, how often, and whether anybody answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sgfast.engine import REASONS, VERDICTS
+from sgfast.errors import SgfastError
+from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS
+from sgfast.policy.protocols import protocol_name
+from sgfast.replaying.results import Names, Rows
+
+#: Kinds of connections that are told apart; of those beyond only the number is known.
+MOST_KINDS = 200_000
+#: Private addresses that may become instances.
+MOST_HOSTS = 1 << 16
+EXAMPLES = 3
+
+_DENY = VERDICTS.index("deny")
+_SILENT, _ANSWERED = 0, 1
+
+#: One row's columns of what is grouped by.
+_KIND_DTYPE = np.dtype([
+    ("initiator", "u1", (16,)), ("responder", "u1", (16,)), ("instance", "<i4", (2,)), ("port", "<i4"),
+    ("family", "u1"), ("protocol", "u1"), ("verdict", "u1"), ("reason", "u1"), ("answer", "u1"), ("spare", "u1", (3,)),
+])  # fmt: skip
+
+
+class Kind(NamedTuple):
+    """Connections that differ in nothing a rule could tell apart. Addresses are 4 or 16 bytes."""
+
+    initiator: bytes
+    responder: bytes
+    #: Names of the instances the addresses belong to, None where they belong to none.
+    egress: str | None
+    ingress: str | None
+    protocol: int
+    #: Destination port, or ICMP type; None where the protocol has neither.
+    port: int | None
+
+    @property
+    def family(self) -> int:
+        return 4 if len(self.initiator) == 4 else 6
+
+    def text(self) -> str:
+        source, destination = (str(ip_address(address)) for address in (self.initiator, self.responder))
+        service = protocol_name(self.protocol) or f"protocol {self.protocol}"
+        if self.port is not None:
+            service += f"/{self.port}" if self.protocol in PORT_PROTOCOLS else f" type {self.port}"
+        return f"{source} to {destination} {service}"
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What was seen. Times are nanoseconds since the epoch; bytes are those on the wire, both directions."""
+
+    connections: int = 0
+    packets: int = 0
+    bytes: int = 0
+    first_ns: int | None = None
+    last_ns: int | None = None
+    #: A few of the connections, in words.
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, other: Evidence) -> None:
+        self.connections += other.connections
+        self.packets += other.packets
+        self.bytes += other.bytes
+        firsts = [ns for ns in (self.first_ns, other.first_ns) if ns is not None]
+        lasts = [ns for ns in (self.last_ns, other.last_ns) if ns is not None]
+        self.first_ns, self.last_ns = min(firsts, default=None), max(lasts, default=None)
+        self.examples += [text for text in other.examples if text not in self.examples]
+        del self.examples[EXAMPLES:]
+
+
+#: Why a connection is left out, of its verdict, reason and answer; None: it is one of those to be allowed.
+Filter = Callable[[int, int, int], str | None]
+
+
+def all_answered(unanswered: bool) -> Filter:
+    """Connections that the other end answered, of a replay that allows all; ``unanswered``: the silent ones, too."""
+
+    def why_not(verdict: int, reason: int, answer: int) -> str | None:
+        if verdict == _DENY:
+            return f"denied whatever the rules: {REASONS[reason]}"
+        if answer == _ANSWERED or (answer == _SILENT and unanswered):
+            return None
+        return "unanswered" if answer == _SILENT else "refused (RST or ICMP unreachable)"
+
+    return why_not
+
+
+def allowed_ones(verdict: int, reason: int, answer: int) -> str | None:
+    """Connections that the policy of the replay allows."""
+    return f"denied by the policy: {REASONS[reason]}" if verdict == _DENY else None
+
+
+def _cannot_be_named(kind: Kind) -> str | None:
+    """Why no rule but one for all protocols or all ports would match."""
+    if kind.port == 0 and kind.protocol in PORT_PROTOCOLS:
+        return "to port 0, which no rule can name"
+    if kind.protocol == (ICMPV6 if kind.family == 4 else ICMP):
+        return "ICMP of the other IP version, which no rule can name"
+    return None
+
+
+class Observer:
+    """A ``FlowSink`` that adds connections up, those to be allowed and those left out."""
+
+    def __init__(self, why_not: Filter) -> None:
+        self.wanted: dict[Kind, Evidence] = {}
+        #: By cause.
+        self.left_out: dict[str, dict[Kind, Evidence]] = {}
+        #: Connections of kinds beyond ``MOST_KINDS``.
+        self.uncounted = 0
+        self._why_not = why_not
+        self._names: Sequence[str] = ()
+        self._kinds = 0
+
+    def begin(self, names: Names) -> None:
+        self._names = names.instances
+
+    def write(self, flows: Rows) -> None:
+        if not len(flows):
+            return
+        keys = np.zeros(len(flows), dtype=_KIND_DTYPE)
+        for name in ("initiator", "responder", "instance", "family", "protocol", "verdict", "reason", "answer"):
+            keys[name] = flows[name]
+        is_icmp = flows["protocol"] == np.where(flows["family"] == 6, ICMPV6, ICMP)
+        ports = np.where(flows["has_ports"] != 0, flows["ports"] & 0xFFFF, -1)
+        keys["port"] = np.where(is_icmp, flows["icmp"] >> 8, ports)
+        # Of rows that are alike the first says what they are.
+        _, firsts, which = np.unique(keys.view(f"V{_KIND_DTYPE.itemsize}"), return_index=True, return_inverse=True)
+        which = which.reshape(-1)
+        counts = np.bincount(which, minlength=len(firsts))
+        sums = np.zeros((2, len(firsts)), dtype=np.uint64)
+        for n, name in enumerate(("packets", "bytes")):
+            np.add.at(sums[n], which, flows[name].sum(axis=1))
+        first_ns = np.full(len(firsts), np.iinfo(np.int64).max)
+        last_ns = np.full(len(firsts), np.iinfo(np.int64).min)
+        np.minimum.at(first_ns, which, flows["first_ns"])
+        np.maximum.at(last_ns, which, flows["last_ns"])
+        for n in np.argsort(firsts, kind="stable").tolist():
+            evidence = Evidence(
+                int(counts[n]), int(sums[0, n]), int(sums[1, n]), int(first_ns[n]), int(last_ns[n])
+            )
+            self._take(keys[firsts[n]], evidence)
+
+    def _take(self, row: Any, evidence: Evidence) -> None:
+        length = 16 if row["family"] == 6 else 4
+        initiator, responder = (row[end][:length].tobytes() for end in ("initiator", "responder"))
+        egress, ingress = (self._names[number] if number >= 0 else None for number in row["instance"].tolist())
+        port, protocol = int(row["port"]), int(row["protocol"])
+        kind = Kind(initiator, responder, egress, ingress, protocol, None if port < 0 else port)
+        why = self._why_not(int(row["verdict"]), int(row["reason"]), int(row["answer"])) or _cannot_be_named(kind)
+        kinds = self.wanted if why is None else self.left_out.setdefault(why, {})
+        known = kinds.get(kind)
+        if known is not None:
+            known.add(evidence)
+        elif self._kinds < MOST_KINDS:
+            self._kinds += 1
+            evidence.examples.append(kind.text())
+            kinds[kind] = evidence
+        else:
+            self.uncounted += evidence.connections
+
+
+class PrivateHosts:
+    """A ``PacketSink`` that collects the private addresses (RFC 1918, RFC 4193) that sent something.
+
+    SgfastError for more than ``MOST_HOSTS`` of them.
+    """
+
+    def __init__(self) -> None:
+        self._found: set[bytes] = set()
+
+    def begin(self, names: Names) -> None:
+        pass
+
+    def write(self, headers: Rows, results: Rows) -> None:
+        source = headers["src"]
+        first, second = source[:, 0], source[:, 1]
+        is_private = (first == 10) | ((first == 172) & (second >> 4 == 1)) | ((first == 192) & (second == 168))
+        four = source[(headers["family"] == 4) & is_private, :4]
+        six = source[(headers["family"] == 6) & (first & 0xFE == 0xFC)]
+        for rows in (four, six):
+            if len(rows):
+                unique = np.unique(np.ascontiguousarray(rows).view(f"V{rows.shape[1]}"))
+                self._found.update(address.tobytes() for address in unique)
+        if len(self._found) > MOST_HOSTS:
+            raise SgfastError(
+                f"the captures have more than {MOST_HOSTS} private addresses: say with --instances which are instances"
+            )
+
+    def addresses(self) -> list[IPv4Address | IPv6Address]:
+        """IPv4 first, in order."""
+        return [ip_address(packed) for packed in sorted(self._found, key=lambda packed: (len(packed), packed))]

@@ -1,0 +1,394 @@
+"""The fewest rules that allow given connections, and no more than limits permit.
+
+A connection asks for a rule at each of its ends that is an instance. What an instance asks for goes to one of its
+groups: for each service the groups that together have all who ask, the one with most of them first, of equals the
+smaller. Within a group, direction, family and protocol, a rule is a peer with the list of its ports, so that the fewest
+rules are the fewest peers:
+
+- instances become groups they are in, as few as have all of them (tried out where they are few, else one after the
+  other, the one with most of those left first); each rule lists only ports its members were seen with;
+- other addresses become one prefix for each block of ``max_prefix``, as long as it can be and still hold all of the
+  block's; with /32 and /128, the default, that is the addresses themselves;
+- the public peers of a service that has more than ``any_above`` of them become any address.
+
+What another rule allows is then taken out again, so that without any port of any rule something would be denied. ICMP
+rules name one type each, any code.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from itertools import combinations
+from typing import Literal, NamedTuple
+
+from sgfast.errors import SgfastError
+from sgfast.policy.model import (
+    ICMP,
+    ICMPV6,
+    Direction,
+    GroupPeer,
+    Network,
+    Policy,
+    Rule,
+    SecurityGroup,
+)
+from sgfast.policy.rules import merged
+from sgfast.policy.templates import RuleNumbers
+from sgfast.suggesting.observing import Evidence, Kind
+
+#: So many groups are tried in every combination; more are chosen greedily.
+_FEW_GROUPS = 10
+#: Of one group; with more the policy is of no use to people, and takes minutes to compile.
+MOST_RULES = 10_000
+
+Term = Network | GroupPeer | None
+#: Group, direction, family, protocol.
+_Part = tuple[str, Direction, Literal[4, 6], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far rules may go beyond what was seen."""
+
+    #: The shortest prefixes, IPv4 and IPv6.
+    max_prefix: tuple[int, int] = (32, 128)
+    #: A service with more public peers than this is open to all; None: never.
+    any_above: int | None = None
+    #: Fewer connections of one service with one peer of a rule are left out.
+    min_connections: int = 1
+
+
+class Service(NamedTuple):
+    direction: Direction
+    family: Literal[4, 6]
+    protocol: int
+    port: int | None
+
+
+class Need(NamedTuple):
+    """One end's side of connections of one kind."""
+
+    instance: str
+    service: Service
+    peer: bytes
+    peer_instance: str | None
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A rule in the making: its ports are those with evidence."""
+
+    group: str
+    direction: Direction
+    family: Literal[4, 6]
+    protocol: int
+    peer: Term
+    ports: dict[int | None, Evidence] = field(default_factory=dict)
+
+    @property
+    def part(self) -> _Part:
+        return self.group, self.direction, self.family, self.protocol
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestedRule:
+    rule: Rule
+    group: str
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Suggested:
+    groups: tuple[SecurityGroup, ...]
+    rules: tuple[SuggestedRule, ...]
+    #: Kinds with too few connections (``Limits.min_connections``).
+    too_few: frozenset[Kind]
+
+
+def needs_of(kind: Kind) -> list[Need]:
+    found = []
+    family: Literal[4, 6] = 4 if kind.family == 4 else 6
+    if kind.egress is not None:
+        service = Service("outbound", family, kind.protocol, kind.port)
+        found.append(Need(kind.egress, service, kind.responder, kind.ingress))
+    if kind.ingress is not None:
+        service = Service("inbound", family, kind.protocol, kind.port)
+        found.append(Need(kind.ingress, service, kind.initiator, kind.egress))
+    return found
+
+
+def suggest_rules(policy: Policy, kinds: Mapping[Kind, Evidence], limits: Limits) -> Suggested:
+    """Rules for the groups of ``policy``, whose instances are in groups already; their rules do not matter."""
+    left = dict(kinds)
+    too_few: set[Kind] = set()
+    while True:
+        drafts = _Drafter(policy, limits).draft(left)
+        weak = {
+            (*draft.part, port, draft.peer)
+            for draft in drafts for port, evidence in draft.ports.items()
+            if evidence.connections < limits.min_connections
+        }  # fmt: skip
+        if not weak:
+            break
+        # Without one end's rule the connection is denied, and the other end's is not asked for.
+        matcher = _Matcher(policy, drafts)
+        gone = set()
+        for kind in left:
+            for need in needs_of(kind):
+                draft = matcher.matching(need)[0]
+                if (*draft.part, need.service.port, draft.peer) in weak:
+                    gone.add(kind)
+        too_few |= gone
+        left = {kind: evidence for kind, evidence in left.items() if kind not in gone}
+    return _finished(policy, drafts, frozenset(too_few))
+
+
+class _Drafter:
+    def __init__(self, policy: Policy, limits: Limits) -> None:
+        self._policy = policy
+        self._limits = limits
+        self._members: dict[str, set[str]] = {group.name: set() for group in policy.security_groups}
+        self._place = {group.name: n for n, group in enumerate(policy.security_groups)}
+        for instance in policy.instances:
+            for group in instance.security_groups:
+                self._members[group].add(instance.name)
+
+    def draft(self, kinds: Mapping[Kind, Evidence]) -> list[_Draft]:
+        needs: dict[Need, Evidence] = {}
+        for kind, evidence in kinds.items():
+            for need in needs_of(kind):
+                needs.setdefault(need, Evidence()).add(evidence)
+        by_service: defaultdict[Service, set[str]] = defaultdict(set)
+        for need in needs:
+            by_service[need.service].add(need.instance)
+        chosen = {service: self._groups_for(names) for service, names in by_service.items()}
+        parts: defaultdict[_Part, list[Need]] = defaultdict(list)
+        for need in needs:
+            service = need.service
+            group = chosen[service][need.instance]
+            parts[group, service.direction, service.family, service.protocol].append(need)
+        drafts = [draft for part, members in parts.items() for draft in self._part(part, members)]
+        for group, number in Counter(draft.group for draft in drafts).most_common(1):
+            if number > MOST_RULES:
+                raise SgfastError(
+                    f"the group {group!r} would need {number} rules, more than {MOST_RULES}: let addresses share rules "
+                    "(--max-prefix, --any-above), or leave rare ones out (--min-connections)"
+                )
+        return _pruned(self._policy, drafts, needs)
+
+    def _groups_for(self, instances: set[str]) -> dict[str, str]:
+        """The group that gets the rule, by instance."""
+        found: dict[str, str] = {}
+        by_name = self._policy.instance_by_name
+        left = set(instances)
+        # Who is in one group only leaves no choice.
+        for group in self._only_groups(instances):
+            left -= self._members[group]
+            found.update(dict.fromkeys(instances & self._members[group], group))
+        while left:
+            candidates = {group for name in left for group in by_name[name].security_groups}
+            best = min(candidates, key=lambda group: (
+                -len(left & self._members[group]), len(self._members[group]), self._place[group]
+            ))  # fmt: skip
+            for name in left & self._members[best]:
+                found[name] = best
+            left -= self._members[best]
+        return found
+
+    def _only_groups(self, instances: set[str]) -> list[str]:
+        """Groups that some of the instances have alone, in order."""
+        groups = (self._policy.instance_by_name[name].security_groups for name in instances)
+        return sorted({some[0] for some in groups if len(some) == 1}, key=self._place.__getitem__)
+
+    def _part(self, part: _Part, needs: list[Need]) -> list[_Draft]:
+        """Rules for needs that differ in port and peer only."""
+        terms: dict[Term, set[int | None]] = {}
+        peers: defaultdict[int | None, set[bytes]] = defaultdict(set)
+        for need in needs:
+            if need.peer_instance is None and ip_address(need.peer).is_global:
+                peers[need.service.port].add(need.peer)
+        above = self._limits.any_above
+        to_all = {port for port, found in peers.items() if above is not None and len(found) > above}
+        if to_all:
+            terms[None] = to_all
+        needs = [need for need in needs if need.service.port not in to_all]
+        grouped = [need for need in needs if self._can_be_grouped(need)]
+        for group, ports in self._group_terms(grouped).items():
+            terms[GroupPeer(group)] = ports
+        addresses: defaultdict[bytes, set[int | None]] = defaultdict(set)
+        for need in needs:
+            if not self._can_be_grouped(need):
+                addresses[need.peer].add(need.service.port)
+        terms.update(self._address_terms(addresses))
+        return [_Draft(*part, peer, {port: Evidence() for port in ports}) for peer, ports in terms.items()]
+
+    def _can_be_grouped(self, need: Need) -> bool:
+        """A group as a peer means members in the same region (SPEC 4.11)."""
+        if need.peer_instance is None:
+            return False
+        vpcs, instances = self._policy.vpc_by_name, self._policy.instance_by_name
+        here, there = instances[need.instance].vpc, instances[need.peer_instance].vpc
+        return vpcs[here].region == vpcs[there].region
+
+    def _group_terms(self, needs: list[Need]) -> dict[str, set[int | None]]:
+        left = {(need.service.port, str(need.peer_instance)) for need in needs}
+        by_name = self._policy.instance_by_name
+        candidates = {group for _, name in left for group in by_name[name].security_groups}
+        # Of equals the smaller groups, which let fewer in.
+        order = sorted(candidates, key=lambda group: (len(self._members[group]), self._place[group]))
+        chosen = self._fewest(order, {name for _, name in left})
+        found: dict[str, set[int | None]] = {}
+        for group in chosen:
+            ports = {port for port, name in left if name in self._members[group]}
+            if ports:
+                found[group] = ports
+        return found
+
+    def _fewest(self, groups: list[str], instances: set[str]) -> list[str]:
+        """As few groups as have all the instances among their members."""
+        chosen = self._only_groups(instances)
+        instances = instances - set().union(*(self._members[group] for group in chosen))
+        groups = [group for group in groups if instances & self._members[group]]
+        if len(groups) <= _FEW_GROUPS:
+            for number in range(len(groups) + 1):
+                covering = [
+                    some for some in combinations(groups, number)
+                    if instances <= set().union(*(self._members[group] for group in some))
+                ]  # fmt: skip
+                if covering:
+                    chosen += min(covering, key=lambda some: sum(len(self._members[group]) for group in some))
+                    return chosen
+        left = set(instances)
+        while left:
+            best = max(groups, key=lambda group: len(left & self._members[group]))
+            chosen.append(best)
+            left -= self._members[best]
+        return chosen
+
+    def _address_terms(self, addresses: Mapping[bytes, set[int | None]]) -> dict[Term, set[int | None]]:
+        blocks: defaultdict[tuple[int, int], list[tuple[int, set[int | None]]]] = defaultdict(list)
+        for packed, ports in addresses.items():
+            bits = 8 * len(packed)
+            shift = bits - self._limits.max_prefix[bits == 128]
+            number = int.from_bytes(packed)
+            blocks[bits, number >> shift].append((number, ports))
+        terms: dict[Term, set[int | None]] = {}
+        for (bits, _), members in sorted(blocks.items()):
+            lowest, highest = min(members)[0], max(members, key=lambda member: member[0])[0]
+            host_bits = (lowest ^ highest).bit_length()
+            base, length = lowest >> host_bits << host_bits, bits - host_bits
+            network: Term = IPv4Network((base, length)) if bits == 32 else IPv6Network((base, length))
+            # Any address has one spelling (SPEC 2.3).
+            term = network if length else None
+            terms.setdefault(term, set()).update(*(ports for _, ports in members))
+        return terms
+
+
+class _Matcher:
+    """Which rules match a need: those of all the instance's groups (SPEC 4.9, 4.11)."""
+
+    def __init__(self, policy: Policy, drafts: Iterable[_Draft]) -> None:
+        self._instances = policy.instance_by_name
+        self._regions = {vpc.name: vpc.region for vpc in policy.vpcs}
+        #: By group and service but for the port, and then by the peer: a group's name, or a prefix's bits.
+        self._any: dict[_Part, _Draft] = {}
+        self._named: dict[tuple[_Part, str], _Draft] = {}
+        self._prefixes: defaultdict[_Part, dict[tuple[int, int], _Draft]] = defaultdict(dict)
+        for draft in drafts:
+            if isinstance(draft.peer, IPv4Network | IPv6Network):
+                network = draft.peer
+                host_bits = network.max_prefixlen - network.prefixlen
+                self._prefixes[draft.part][host_bits, int(network.network_address) >> host_bits] = draft
+            elif isinstance(draft.peer, GroupPeer):
+                self._named[draft.part, draft.peer.name] = draft
+            else:
+                self._any[draft.part] = draft
+        self._lengths = {part: sorted({bits for bits, _ in found}) for part, found in self._prefixes.items()}
+
+    def matching(self, need: Need) -> list[_Draft]:
+        service, here = need.service, self._instances[need.instance]
+        number = int.from_bytes(need.peer)
+        found: list[_Draft | None] = []
+        for group in here.security_groups:
+            part = group, service.direction, service.family, service.protocol
+            found.append(self._any.get(part))
+            found += [self._named.get((part, name)) for name in self._peer_groups(need)]
+            prefixes = self._prefixes.get(part, {})
+            found += [prefixes.get((bits, number >> bits)) for bits in self._lengths.get(part, ())]
+        return [draft for draft in found if draft is not None and service.port in draft.ports]
+
+    def _peer_groups(self, need: Need) -> tuple[str, ...]:
+        """Those that mean the peer: in another region none does, and in unpeered VPCs there was no connection."""
+        if need.peer_instance is None:
+            return ()
+        here, there = self._instances[need.instance], self._instances[need.peer_instance]
+        return there.security_groups if self._regions[here.vpc] == self._regions[there.vpc] else ()
+
+
+def _pruned(policy: Policy, drafts: list[_Draft], needs: Mapping[Need, Evidence]) -> list[_Draft]:
+    """Without ports of rules that no need lacks, each with the evidence of the needs it is there for."""
+    matcher = _Matcher(policy, drafts)
+    asking: defaultdict[tuple[int, int | None], list[Need]] = defaultdict(list)
+    matching: dict[Need, list[_Draft]] = {}
+    for need in needs:
+        matching[need] = matcher.matching(need)
+        for draft in matching[need]:
+            asking[id(draft), need.service.port].append(need)
+    pairs = [(draft, port) for draft in drafts for port in draft.ports]
+    pairs.sort(key=lambda pair: len(asking[id(pair[0]), pair[1]]))
+    for draft, port in pairs:
+        wanted = asking[id(draft), port]
+        if all(len(matching[need]) > 1 for need in wanted):
+            del draft.ports[port]
+            for need in wanted:
+                matching[need] = [other for other in matching[need] if other is not draft]
+    for need, evidence in needs.items():
+        matching[need][0].ports[need.service.port].add(evidence)
+    return [draft for draft in drafts if draft.ports]
+
+
+def _finished(policy: Policy, drafts: list[_Draft], too_few: frozenset[Kind]) -> Suggested:
+    groups, suggested = [], []
+    by_group: defaultdict[str, list[_Draft]] = defaultdict(list)
+    for draft in drafts:
+        by_group[draft.group].append(draft)
+    for group in policy.security_groups:
+        numbers = RuleNumbers(group.name)
+        rules = []
+        for draft in sorted(by_group[group.name], key=_order):
+            for ports in _port_lists(draft):
+                evidence = Evidence()
+                for port in ports:
+                    evidence.add(draft.ports[port])
+                rule = _rule(draft, ports, numbers.id_of(draft.direction))
+                rules.append(rule)
+                suggested.append(SuggestedRule(rule, group.name, evidence))
+        groups.append(SecurityGroup(group.name, tuple(rules), group.description))
+    return Suggested(tuple(groups), tuple(suggested), too_few)
+
+
+def _order(draft: _Draft) -> tuple[object, ...]:
+    if isinstance(draft.peer, GroupPeer):
+        peer: tuple[object, ...] = (1, draft.peer.name)
+    else:
+        peer = (0,) if draft.peer is None else (2, int(draft.peer.network_address), draft.peer.prefixlen)
+    ports = sorted(-1 if port is None else port for port in draft.ports)
+    return draft.direction, draft.family, draft.protocol, ports, peer
+
+
+def _port_lists(draft: _Draft) -> list[list[int | None]]:
+    ports = sorted(draft.ports, key=lambda port: -1 if port is None else port)
+    return [[port] for port in ports] if draft.protocol in (ICMP, ICMPV6) else [ports]
+
+
+def _rule(draft: _Draft, ports: list[int | None], rule_id: str) -> Rule:
+    numbers = [port for port in ports if port is not None]
+    is_icmp = draft.protocol == (ICMP if draft.family == 4 else ICMPV6)
+    return Rule(
+        rule_id, draft.direction, draft.family, draft.protocol,
+        ports=merged((port, port) for port in numbers) if numbers and not is_icmp else None,
+        icmp_type=numbers[0] if is_icmp else None, peer=draft.peer,
+    )  # fmt: skip
