@@ -19,13 +19,17 @@ MAY_KNOW: dict[str, set[str]] = {
     "capture": {"core.frames", "errors"},
     "compiler": {"core", "policy", "errors"},
     "engine": {"compiler", "core", "policy", "errors"},
+    "explaining": {"engine", "policy", "errors"},
     "output": {"capture.names", "errors"},
     "snapshot": {"engine", "compiler", "core", "policy", "capture.names", "output", "errors"},
     # The oracle shares nothing with what it checks but the policy's values, and changes of them.
     "reference": {"policy.model", "policy.changes", "errors"},
     "replaying": {"engine", "snapshot", "output", "compiler", "capture", "core", "policy", "reference", "errors"},
-    "report": {"replaying", "engine", "capture", "compiler", "core", "policy", "errors"},
-    "cli": {"replaying", "report", "output", "engine", "capture", "compiler", "policy", "errors", "signals", ""},
+    "report": {"replaying", "explaining", "checking", "engine", "capture", "compiler", "core", "policy", "errors"},
+    "cli": {
+        "replaying", "explaining", "checking", "report", "output", "engine", "capture", "compiler", "policy", "errors",
+        "signals", "",
+    },
     "__main__": {"cli", "errors", "signals"},
 }
 

@@ -73,16 +73,27 @@ _LISTED_WARNINGS = 100
 _LISTED_NAMES = 5
 
 
-def load_policy(path: str | os.PathLike[str]) -> Policy:
-    """The policy in a file; ``-`` is standard input. PolicyError is one line naming file, line and field."""
+#: Where things stand in a document, by section (or ``rules``) and name (or id): lines from 1. A rule of a template
+#: stands where its group does.
+Lines = dict[tuple[str, str], int]
+
+
+def load_policy(path: str | os.PathLike[str], lines: Lines | None = None) -> Policy:
+    """The policy in a file; ``-`` is standard input. PolicyError is one line naming file, line and field. ``lines`` is
+    filled with where things stand, as far as that is known.
+    """
     data, origin = read_document(path)
-    return parse_policy(data, origin)
+    return parse_policy(data, origin, lines)
 
 
-def parse_policy(text: str | bytes, origin: str = "<policy>") -> Policy:
-    """The policy in a text. ``origin`` is what messages call it."""
+def parse_policy(text: str | bytes, origin: str = "<policy>", lines: Lines | None = None) -> Policy:
+    """The policy in a text. ``origin`` is what messages call it; ``lines`` as of ``load_policy``."""
     with garbage_collection_paused():
-        return DocumentReader(compose(text, origin), origin).policy()
+        reader = DocumentReader(compose(text, origin), origin)
+        policy = reader.policy()
+        if lines is not None:
+            lines.update(reader.lines())
+        return policy
 
 
 def check_version(reader: NodeReader, node: Node) -> None:
@@ -107,6 +118,11 @@ class DocumentReader:
         self._reader = reader or NodeReader(origin)
         self._warnings: list[str] = []
         self._rule_lines: dict[str, int] = {}
+        self._section_lines: Lines = {}
+
+    def lines(self) -> Lines:
+        """Where what ``policy`` has read stands."""
+        return self._section_lines | {("rules", rule): line for rule, line in self._rule_lines.items()}
 
     def policy(self) -> Policy:
         reader = self._reader
@@ -208,6 +224,7 @@ class DocumentReader:
                 first = line_of(found[name].node)
                 raise reader.error(name_node, f"{path}.name", f"duplicate name {name!r}, first used at line {first}")
             found[name] = Entry(item, path, fields)
+            self._section_lines[section, name] = line_of(item)
         return found
 
     def _known_name(self, node: Node, path: str, kind: str, known: Collection[str]) -> str:
