@@ -25,7 +25,10 @@ MAY_KNOW: dict[str, set[str]] = {
     # The oracle shares nothing with what it checks but the policy's values, and changes of them.
     "reference": {"policy.model", "policy.changes", "errors"},
     "replaying": {"engine", "snapshot", "output", "compiler", "capture", "core", "policy", "reference", "errors"},
-    "report": {"replaying", "explaining", "checking", "engine", "capture", "compiler", "core", "policy", "errors"},
+    "checking": {"replaying", "compiler", "policy"},
+    "report": {
+        "replaying", "explaining", "checking", "engine", "capture", "compiler", "core", "policy", "errors", "",
+    },
     "cli": {
         "replaying", "explaining", "checking", "report", "output", "engine", "capture", "compiler", "policy", "errors",
         "signals", "",

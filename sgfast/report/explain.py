@@ -10,6 +10,7 @@ from sgfast.policy.document import Lines
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.wording import protocol_text, rule_text
 from sgfast.report.page import Page, plural
+from sgfast.report.summary import as_text
 
 #: Near misses, and rules that match but lose, before "and N more".
 TOP = 10
@@ -103,7 +104,7 @@ def _end(end: End) -> str:
 def explain_summary(explained: Explained, lines: Lines) -> dict[str, Any]:
     """Ready for ``json.dumps``."""
     return {
-        "policy": explained.policy.origin,
+        "policy": as_text(explained.policy.origin),
         "vpc": explained.vpc,
         "from": _end_object(explained.source),
         "to": _end_object(explained.destination),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 
 NARROWEST, WIDEST = 80, 120
 
@@ -16,6 +17,34 @@ def grouped(number: int) -> str:
 
 def plural(number: int, one: str, many: str = "") -> str:
     return f"{grouped(number)} {one if number == 1 else many or one + 's'}"
+
+
+def human_bytes(number: float) -> str:
+    """With a decimal unit, three digits or so."""
+    if number < 1000:
+        return f"{number:.0f} B"
+    units = ["kB", "MB", "GB", "TB", "PB", "EB"]
+    number /= 1000
+    while number >= 999.95 and len(units) > 1:
+        number /= 1000
+        del units[0]
+    return f"{number:.1f} {units[0]}"
+
+
+def human_seconds(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{rest:02} h"
+
+
+def instant(time_ns: int) -> str:
+    """To the microsecond, UTC."""
+    return (datetime(1970, 1, 1) + timedelta(microseconds=time_ns // 1000)).isoformat(" ", "microseconds")
 
 
 class Page:

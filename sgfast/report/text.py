@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any
 
 from sgfast.capture.names import printable
 from sgfast.engine import REASONS
 from sgfast.policy.model import ICMP, ICMPV6
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, CutConnection, Denied, ReplayResult, RuleHits, Service
-from sgfast.report.page import Page, grouped, plural
+from sgfast.report.page import Page, grouped, human_bytes, human_seconds, instant, plural
 
 #: Rows of a list before "and N more".
 TOP = 10
@@ -59,55 +57,7 @@ def text_report(result: ReplayResult, *, width: int = 80, colour: bool = False) 
     return page.text()
 
 
-def check_text(origin: str, found: dict[str, Any], *, colour: bool = False) -> str:
-    """What ``sgfast check`` prints; ``found`` is ``check_summary``'s."""
-    page = Page(80, colour)
-    page.heading(f"{printable(origin)} is a policy that can be used")
-    bit_vectors = found["bit_vector_tables"]
-    for name, value, note in (
-        ("security groups", grouped(found["groups"]), ""),
-        ("rules", grouped(found["rules"]), ""),
-        ("instances", grouped(found["instances"]), ""),
-        ("VPCs", grouped(found["vpcs"]), ""),
-        ("address classes", grouped(found["address_classes"]), "sets of addresses no rule tells apart"),
-        ("port classes", grouped(found["port_classes"]), "protocols and port ranges no rule tells apart"),
-        ("rule tables", grouped(found["rule_tables"]), "per group or set of groups, and direction"),
-        ("as bit vectors", grouped(bit_vectors), "too large for a table" if bit_vectors else ""),
-        ("memory", human_bytes(found["bytes"]), "of these tables"),
-    ):
-        page.line(f"  {name:16}{value:>12}  {note}")
-    return page.text()
-
-
 # Words and numbers ---------------------------------------------------------------------------------------------------
-
-
-def human_bytes(number: float) -> str:
-    """With a decimal unit, three digits or so."""
-    if number < 1000:
-        return f"{number:.0f} B"
-    units = ["kB", "MB", "GB", "TB", "PB", "EB"]
-    number /= 1000
-    while number >= 999.95 and len(units) > 1:
-        number /= 1000
-        del units[0]
-    return f"{number:.1f} {units[0]}"
-
-
-def human_seconds(seconds: float) -> str:
-    if seconds < 1:
-        return f"{seconds * 1000:.3g} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{rest:02} h"
-
-
-def instant(time_ns: int) -> str:
-    """To the microsecond, UTC."""
-    return (datetime(1970, 1, 1) + timedelta(microseconds=time_ns // 1000)).isoformat(" ", "microseconds")
 
 
 def service_name(service: Service) -> str:
