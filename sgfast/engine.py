@@ -361,7 +361,7 @@ class Engine:
         source, destination = ip_address(src), ip_address(dst)
         classifier = self.compiled.classifier
         sender = classifier.owner_of(source.packed)
-        receiver = -1 if _is_multicast(destination) else classifier.owner_of(destination.packed)
+        receiver = -1 if is_multicast(destination) else classifier.owner_of(destination.packed)
         if sender < 0 and receiver < 0:
             return Explanation("out-of-scope", None, ())
         if sender == receiver:
@@ -409,7 +409,8 @@ class Engine:
         )
 
 
-def _is_multicast(address: IPv4Address | IPv6Address) -> bool:
+def is_multicast(address: IPv4Address | IPv6Address) -> bool:
+    """Whether the address can be no instance's, as a destination (SPEC 3.3)."""
     return address.is_multicast or address == ip_address("255.255.255.255")
 
 

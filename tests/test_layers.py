@@ -19,6 +19,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "capture": {"core.frames", "errors"},
     "compiler": {"core", "policy", "errors"},
     "engine": {"compiler", "core", "policy", "errors"},
+    "explaining": {"engine", "policy", "errors"},
     "output": {"capture.names", "errors"},
     "snapshot": {"engine", "compiler", "core", "policy", "capture.names", "output", "errors"},
     # The oracle shares nothing with what it checks but the policy's values, and changes of them.
@@ -26,9 +27,14 @@ MAY_KNOW: dict[str, set[str]] = {
     "replaying": {"engine", "snapshot", "output", "compiler", "capture", "core", "policy", "reference", "errors"},
     "flow_logs": {"compiler", "policy", "capture.names", "errors"},
     "suggesting": {"replaying", "engine", "capture", "policy", "errors"},
-    "report": {"suggesting", "flow_logs", "replaying", "engine", "capture", "compiler", "core", "policy", "errors"},
+    "checking": {"replaying", "compiler", "policy"},
+    "report": {
+        "suggesting", "flow_logs", "replaying", "explaining", "checking", "engine", "capture", "compiler", "core",
+        "policy", "errors", "",
+    },
     "cli": {
-        "suggesting", "flow_logs", "replaying", "report", "output", "engine", "capture", "compiler", "policy", "errors",
+        "suggesting", "flow_logs", "replaying", "explaining", "checking", "report", "output", "engine", "capture",
+        "compiler", "policy", "errors",
         "signals", "",
     },
     "__main__": {"cli", "errors", "signals"},

@@ -11,17 +11,12 @@ from command import CLIENT, SERVER, SHOP, handshake, mixture, sgfast, write_capt
 from frames import ethernet, ip, udp
 
 from sgfast.capture import Damage
+from sgfast.checking import Checked, Finding
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Broken, Denied, ReplayResult, RuleHits, Service, Unanswered, replay
-from sgfast.report.text import (
-    TOP,
-    check_text,
-    human_bytes,
-    human_seconds,
-    instant,
-    service_name,
-    text_report,
-)
+from sgfast.report.check import check_text
+from sgfast.report.page import human_bytes, human_seconds, instant
+from sgfast.report.text import TOP, service_name, text_report
 
 VERDICTS = ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip")
 
@@ -222,5 +217,9 @@ def test_check_fits() -> None:
         ("groups", "rules", "instances", "vpcs", "address_classes", "port_classes", "rule_tables",
          "bit_vector_tables", "bytes"), 10**9,
     )  # fmt: skip
-    text = check_text("evil\x1b.yaml", counts)
+    evil = Finding("SG001", "evil\x1b message " * 20, group="g\n", rule="r\x1b" * 5)
+    silent = Finding("SG008", "nothing", group="g", instances=("i\x1b", "j"), instance_count=2)
+    checked = Checked((evil, silent, *[silent] * 200), ("One thing was left out.",))
+    text = check_text("evil\x1b.yaml", counts, checked, {})
     assert max(map(len, text.splitlines())) <= 80 and "\x1b" not in text and "1.0 GB" in text
+    assert "and 102 more findings" in text and "One thing was left out" in text and "SG008 note: i\\x1b" in text

@@ -3,34 +3,112 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
 
 import click
 
-from sgfast.cli.options import FILE, Form, format_option, vpc_option
-from sgfast.cli.printing import is_colourful, print_text, to_json, warn
+from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, format_option, vpc_option
+from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.signals import raise_arrived
+
+if TYPE_CHECKING:
+    from sgfast.policy.model import Policy
+    from sgfast.replaying import ReplayResult
 
 
-@click.command(short_help="Validate a policy and say what it compiles to.")
+def _known(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Severities, and codes. What there is is imported only if it is asked for."""
+    if values:
+        from sgfast.checking.codes import CODES, SEVERITIES
+
+        for value in values:
+            if value not in SEVERITIES and value not in CODES:
+                known = f"{', '.join(SEVERITIES)} or a code ({min(CODES)} to {max(CODES)})"
+                raise click.BadParameter(f"{value[:40]!r} is not one of {known}")
+    return values
+
+
+@click.command(short_help="Validate a policy, say what it compiles to and what is wrong in it.")
 @click.argument("policy", type=FILE)
+@click.option(
+    "--traffic",
+    "captures",
+    type=FILE,
+    metavar="CAPTURE",
+    multiple=True,
+    help="Also find rules that no packet of this capture used. Repeatable: the captures are one replay.",
+)
 @vpc_option
-@format_option()
-def check(policy: str, vpc: str | None, form: Form) -> None:
-    """Validate and compile a policy, and say what it compiled to.
+@format_option("sarif")
+@click.option(
+    "--fail-on",
+    metavar="SEVERITY|CODE",
+    multiple=True,
+    callback=_known,
+    help="Exit with 1 if there is a finding that is an error; a warning or worse; a note or worse; or of this code. "
+    "Repeatable.",
+)
+@click.pass_context
+def check(
+    context: click.Context,
+    policy: str,
+    captures: tuple[str, ...],
+    vpc: str | None,
+    form: str,
+    fail_on: tuple[str, ...],
+) -> None:
+    """Validate and compile a policy, say what it compiled to, and what is superfluous, without effect or dangerous.
 
-    POLICY is a policy document, a cloud's export, or a directory of exports; "-" is standard input. What is wrong with
-    it is said with file and line or object, and the exit status is 2.
+    POLICY is a policy document, a cloud's export, or a directory of exports; "-" is standard input. What makes it
+    unusable is said with file and line or object, and the exit status is 2. Findings have stable codes (SG001, ...), a
+    severity, a line where that is known, and what to do. SARIF is what code hosts and editors read.
+
+    \b
+    sgfast check policy.yaml --fail-on error
+    sgfast check policy.yaml --traffic monday.pcap --traffic tuesday.pcap
     """
-    from sgfast.policy.document import load_policy
-    from sgfast.report.check import check_summary, compile_for_check
+    if [policy, *captures].count("-") > 1:
+        raise click.UsageError("standard input (-) can be read only once")
+    from sgfast.checking import check_policy
+    from sgfast.policy.document import Lines, load_policy
+    from sgfast.report.check import check_summary, check_text, compile_for_check
 
-    loaded = load_policy(policy)
+    lines: Lines = {}
+    loaded = load_policy(policy, lines)
     compiled, warnings = compile_for_check(loaded, vpc)
-    found = check_summary(compiled, warnings)
+    traffic = _replay(loaded, captures, vpc) if captures else None
+    checked = check_policy(loaded, traffic)
     warn(warnings)
-    if form == "json":
-        text = to_json(found)
-    else:
-        from sgfast.report.text import check_text
+    if traffic is not None and traffic.damaged is not None:
+        say(str(traffic.damaged))
+    if form == "sarif":
+        from sgfast.report.sarif import sarif
 
-        text = check_text(loaded.origin, found, colour=is_colourful(sys.stdout))
+        text = to_json(sarif(loaded.origin, warnings, checked, lines))
+    else:
+        found = check_summary(compiled, warnings, checked, lines)
+        if form == "json":
+            text = to_json(found)
+        else:
+            text = check_text(loaded.origin, found, checked, lines, colour=is_colourful(sys.stdout))
     print_text(text, sys.stdout, "standard output")
+    if traffic is not None and traffic.damaged is not None:
+        context.exit(EXIT_DAMAGED)
+    if any(checked.matching(wanted) for wanted in fail_on):
+        context.exit(EXIT_FAIL_ON)
+
+
+def _replay(policy: Policy, captures: tuple[str, ...], vpc: str | None) -> ReplayResult:
+    from sgfast.replaying import replay
+    from sgfast.report.progress import ProgressBar
+
+    with ExitStack() as stack:
+        bar = stack.enter_context(closing(ProgressBar(captures))) if is_terminal(sys.stderr) else None
+
+        def progress(packets: int, nbytes: int) -> None:
+            raise_arrived()
+            if bar is not None:
+                bar(packets, nbytes)
+
+        return replay(policy, captures, vpc=vpc, progress=progress)

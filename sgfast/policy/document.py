@@ -77,21 +77,29 @@ _LISTED_NAMES = 5
 _BLANK_CHARACTERS = 1000
 
 
-def load_policy(path: str | os.PathLike[str]) -> Policy:
+#: Where things stand in a document, by section (or ``rules``) and name (or id): lines from 1. A rule of a template
+#: stands where its group does.
+Lines = dict[tuple[str, str], int]
+
+
+def load_policy(path: str | os.PathLike[str], lines: Lines | None = None) -> Policy:
     """The policy in a file; ``-`` is standard input. PolicyError is one line naming file, line and field.
 
-    The file may also be a cloud's export, or a directory of them that are one policy (``formats``).
+    The file may also be a cloud's export, or a directory of them that are one policy (``formats``). ``lines`` is filled
+    with where things stand in a document.
     """
     if os.fsdecode(path) != "-" and os.path.isdir(path):
         from sgfast.policy.formats import load
 
         return load([path]).policy()
     data, origin = read_document(path)
-    return parse_policy(data, origin)
+    return parse_policy(data, origin, lines)
 
 
-def parse_policy(text: str | bytes, origin: str = "<policy>") -> Policy:
-    """The policy in a text: a document or a cloud's export. ``origin`` is what messages call it."""
+def parse_policy(text: str | bytes, origin: str = "<policy>", lines: Lines | None = None) -> Policy:
+    """The policy in a text: a document or a cloud's export. ``origin`` is what messages call it; ``lines`` as of
+    ``load_policy``.
+    """
     with garbage_collection_paused():
         if text[:_BLANK_CHARACTERS].lstrip()[:1] in (b"{", b"[", "{", "["):
             # What looks like JSON is an export more often than a document.
@@ -107,7 +115,11 @@ def parse_policy(text: str | bytes, origin: str = "<policy>") -> Policy:
             exported = export_in_yaml(root, origin)
             if exported is not None:
                 return exported.policy()
-        return DocumentReader(root, origin).policy()
+        reader = DocumentReader(root, origin)
+        policy = reader.policy()
+        if lines is not None:
+            lines.update(reader.lines())
+        return policy
 
 
 def _has_key(node: Node, key: str) -> bool:
@@ -136,6 +148,11 @@ class DocumentReader:
         self._reader = reader or NodeReader(origin)
         self._warnings: list[str] = []
         self._rule_lines: dict[str, int] = {}
+        self._section_lines: Lines = {}
+
+    def lines(self) -> Lines:
+        """Where what ``policy`` has read stands."""
+        return self._section_lines | {("rules", rule): line for rule, line in self._rule_lines.items()}
 
     def policy(self) -> Policy:
         reader = self._reader
@@ -236,6 +253,7 @@ class DocumentReader:
                 first = line_of(found[name].node)
                 raise reader.error(name_node, f"{path}.name", f"duplicate name {name!r}, first used at line {first}")
             found[name] = Entry(item, path, fields)
+            self._section_lines[section, name] = line_of(item)
         return found
 
     def _known_name(self, node: Node, path: str, kind: str, known: Collection[str]) -> str:

@@ -1,12 +1,21 @@
-"""What a policy compiled to, for ``sgfast check``: one JSON object."""
+"""What ``sgfast check`` says: what a policy compiled to and what was found, as a JSON object or as a page."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from sgfast.capture.names import printable
+from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, Checked, Finding
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.errors import AmbiguousAddress
+from sgfast.policy.document import Lines
 from sgfast.policy.model import Policy
+from sgfast.replaying import ReplayResult
+from sgfast.report.page import Page, grouped, human_bytes, human_seconds, instant, plural
+from sgfast.report.summary import as_text, damage_object, time_text
+
+#: Findings of a page before "and N more".
+TOP = 100
 
 
 def compile_for_check(policy: Policy, vpc: str | None) -> tuple[CompiledPolicy, list[str]]:
@@ -33,7 +42,25 @@ def _view(policy: Policy, vpc: str) -> CompiledPolicy | None:
         return None
 
 
-def check_summary(compiled: CompiledPolicy, warnings: list[str]) -> dict[str, Any]:
+def line_of(finding: Finding, lines: Lines) -> int | None:
+    """Where what a finding is about stands in the document."""
+    if finding.rule is not None:
+        return lines.get(("rules", finding.rule))
+    if finding.address_group is not None:
+        return lines.get(("address_groups", finding.address_group))
+    if finding.instances and finding.code in INSTANCE_CODES:
+        return lines.get(("instances", finding.instances[0]))
+    return lines.get(("security_groups", finding.group or ""))
+
+
+def about_of(finding: Finding) -> str:
+    """The name of what a finding is about."""
+    if finding.instances and finding.code in INSTANCE_CODES:
+        return finding.instances[0]
+    return finding.rule or finding.address_group or finding.group or ""
+
+
+def check_summary(compiled: CompiledPolicy, warnings: list[str], checked: Checked, lines: Lines) -> dict[str, Any]:
     """Ready for ``json.dumps``; the schema is ``report.schema("check")``. ``bytes`` is the tables' memory."""
     policy = compiled.policy
     return {
@@ -47,4 +74,96 @@ def check_summary(compiled: CompiledPolicy, warnings: list[str]) -> dict[str, An
         "bit_vector_tables": compiled.bit_vector_tables,
         "bytes": compiled.nbytes,
         "warnings": warnings,
+        "findings": [_finding_object(finding, as_text(policy.origin), lines) for finding in checked.findings],
+        "left_out": list(checked.left_out),
+        "traffic": None if checked.traffic is None else traffic_object(checked.traffic),
     }
+
+
+def _finding_object(finding: Finding, file: str, lines: Lines) -> dict[str, Any]:
+    code = CODES[finding.code]
+    return {
+        "code": finding.code,
+        "name": code.name,
+        "severity": code.severity,
+        "message": finding.message,
+        "group": finding.group,
+        "rule": finding.rule,
+        "address_group": finding.address_group,
+        "instances": list(finding.instances),
+        "instance_count": finding.instance_count,
+        "file": file,
+        "line": line_of(finding, lines),
+        "advice": code.advice,
+    }
+
+
+def traffic_object(result: ReplayResult) -> dict[str, Any]:
+    """The observation window."""
+    return {
+        "captures": [as_text(path) for path in result.captures],
+        "packets": result.packets,
+        "first_time": None if result.first_time_ns is None else time_text(result.first_time_ns),
+        "last_time": None if result.last_time_ns is None else time_text(result.last_time_ns),
+        "damaged": None if result.damaged is None else damage_object(result.damaged),
+    }
+
+
+def window_text(result: ReplayResult) -> str:
+    """The observation window in words."""
+    if result.first_time_ns is None or result.last_time_ns is None:
+        return "no packets"
+    seconds = human_seconds(max(0, result.last_time_ns - result.first_time_ns) / 1e9)
+    return (
+        f"{plural(result.packets, 'packet')} in {seconds}, from {instant(result.first_time_ns)} to "
+        f"{instant(result.last_time_ns)} UTC"
+    )
+
+
+def check_text(origin: str, found: dict[str, Any], checked: Checked, lines: Lines, *, colour: bool = False) -> str:
+    """What ``sgfast check`` prints; ``found`` is ``check_summary``'s."""
+    page = Page(80, colour)
+    page.heading(f"{printable(origin)} is a policy that can be used")
+    bit_vectors = found["bit_vector_tables"]
+    for name, value, note in (
+        ("security groups", grouped(found["groups"]), ""),
+        ("rules", grouped(found["rules"]), ""),
+        ("instances", grouped(found["instances"]), ""),
+        ("VPCs", grouped(found["vpcs"]), ""),
+        ("address classes", grouped(found["address_classes"]), "sets of addresses no rule tells apart"),
+        ("port classes", grouped(found["port_classes"]), "protocols and port ranges no rule tells apart"),
+        ("rule tables", grouped(found["rule_tables"]), "per group or set of groups, and direction"),
+        ("as bit vectors", grouped(bit_vectors), "too large for a table" if bit_vectors else ""),
+        ("memory", human_bytes(found["bytes"]), "of these tables"),
+    ):
+        page.line(f"  {name:16}{value:>12}  {note}")
+    page.line()
+    _write_findings(page, checked, lines)
+    return page.text()
+
+
+def _write_findings(page: Page, checked: Checked, lines: Lines) -> None:
+    if checked.traffic is not None:
+        page.hanging("Captures  ", window_text(checked.traffic))
+        if checked.traffic.damaged is not None:
+            page.hanging("Damage    ", f"{printable(str(checked.traffic.damaged))}; they end there", "red")
+        page.line()
+    of_severity = [(s, sum(finding.severity == s for finding in checked.findings)) for s in SEVERITIES]
+    counts = ", ".join(plural(count, severity) for severity, count in of_severity if count)
+    page.heading(f"Findings: {counts or 'none'}")
+    for finding in checked.findings[:TOP]:
+        line = line_of(finding, lines)
+        style = {"error": "red", "warning": "yellow"}.get(finding.severity, "")
+        where = f"line {line}, " if line is not None else ""
+        page.line(f"  {finding.code} {finding.severity}: {where}{printable(about_of(finding))}", style)
+        page.hanging("    ", printable(finding.message))
+    if len(checked.findings) > TOP:
+        page.line(f"  and {plural(len(checked.findings) - TOP, 'more finding')} (--format json has all)")
+    for sentence in checked.left_out:
+        page.hanging("  Left out: ", sentence)
+    codes = sorted({finding.code for finding in checked.findings})
+    if codes:
+        page.line()
+        page.heading("What to do")
+        for code in codes:
+            page.hanging(f"  {code}  ", CODES[code].advice)

@@ -8,7 +8,7 @@ from typing import Any
 from sgfast.capture.names import printable
 from sgfast.flow_logs import Checked, Disagreement
 from sgfast.policy.protocols import protocol_name
-from sgfast.report.text import _Page, grouped, human_bytes, instant, plural
+from sgfast.report.page import Page, grouped, human_bytes, instant, plural
 
 #: Disagreements that are printed; JSON has more.
 TOP = 20
@@ -62,7 +62,7 @@ def _object(found: Disagreement) -> dict[str, Any]:
 
 
 def check_text(found: Checked, *, width: int = 80, colour: bool = False) -> str:
-    page = _Page(width, colour)
+    page = Page(width, colour)
     page.heading(f"{plural(found.records, 'flow log record')} against {printable(found.policy.origin)}")
     page.line()
     rows = [("agree", found.agreeing, ""), ("disagree", found.disagreeing, "")]

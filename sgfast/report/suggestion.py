@@ -10,8 +10,9 @@ from sgfast.capture.names import printable
 from sgfast.policy.model import GroupPeer, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Service
+from sgfast.report.page import Page, grouped, human_bytes, plural
 from sgfast.report.summary import time_text
-from sgfast.report.text import REMINDER, _Page, grouped, human_bytes, plural, service_name
+from sgfast.report.text import REMINDER, service_name
 from sgfast.suggesting import Evidence, Suggestion
 from sgfast.suggesting.document import short
 
@@ -73,7 +74,7 @@ def _peer(rule: Rule) -> str:
 
 
 def suggestion_text(found: Suggestion, *, width: int = 80, colour: bool = False) -> str:
-    page = _Page(width, colour)
+    page = Page(width, colour)
     groups, instances = len(found.policy.security_groups), len(found.policy.instances)
     page.heading(
         f"{plural(len(found.rules), 'rule')} in {plural(groups, 'group')} for {plural(instances, 'instance')}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sgfast.capture import Damage
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ReplayResult
 
@@ -16,9 +17,22 @@ def time_text(time_ns: int) -> str:
     return f"{'-' if time_ns < 0 else ''}{seconds}.{nanoseconds:09d}"
 
 
+def as_text(path: str) -> str:
+    """A file's name, which may hold bytes that are no text."""
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def damage_object(damage: Damage) -> dict[str, Any]:
+    return {
+        "file": as_text(damage.file),
+        "offset": damage.offset,
+        "packet": damage.packet,
+        "cause": damage.cause,
+    }
+
+
 def summary(result: ReplayResult) -> dict[str, Any]:
     """Ready for ``json.dumps``; the schema is ``report.schema("summary")``."""
-    damage = result.damaged
     return {
         "packets": result.packets,
         "bytes": result.bytes,
@@ -39,14 +53,7 @@ def summary(result: ReplayResult) -> dict[str, Any]:
         "last_time": None if result.last_time_ns is None else time_text(result.last_time_ns),
         "elapsed_seconds": result.elapsed_seconds,
         "packets_per_second": result.packets_per_second,
-        "damaged": damage
-        and {
-            # A file's name may hold bytes that are no text.
-            "file": damage.file.encode("utf-8", "backslashreplace").decode("utf-8"),
-            "offset": damage.offset,
-            "packet": damage.packet,
-            "cause": damage.cause,
-        },
+        "damaged": None if result.damaged is None else damage_object(result.damaged),
         "warnings": list(result.warnings),
         "changes": [
             {

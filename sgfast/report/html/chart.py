@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sgfast.replaying import ChangeDone
 from sgfast.report.html.markup import Markup, tag, text
 from sgfast.report.html.timeline import KINDS, Timeline
-from sgfast.report.text import grouped, human_seconds, instant, plural
+from sgfast.report.page import grouped, human_seconds, instant, plural
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ from sgfast.report.html.tables import (
 )
 from sgfast.report.html.timeline import Timeline
 from sgfast.report.html.why import Reasons
-from sgfast.report.text import REMINDER, grouped, human_bytes, human_seconds, instant, plural
+from sgfast.report.page import grouped, human_bytes, human_seconds, instant, plural
+from sgfast.report.text import REMINDER
 
 #: Warnings, and captures, that are named one by one.
 MOST_NAMED = 20

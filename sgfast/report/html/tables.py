@@ -13,7 +13,8 @@ from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Unanswered
 from sgfast.report.html.markup import Content, Markup, joined, tag
 from sgfast.report.html.why import Reasons, peer_words, port_words, protocol_words
-from sgfast.report.text import grouped, human_bytes, icmp_name, plural, service_name
+from sgfast.report.page import grouped, human_bytes, plural
+from sgfast.report.text import icmp_name, service_name
 
 #: Rows of a table, at most.
 MOST_ROWS = 400

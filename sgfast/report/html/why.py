@@ -13,7 +13,8 @@ from sgfast.compiler.ports import key_ranges
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, GroupPeer, Instance, Peer, Policy, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, Denied
-from sgfast.report.text import grouped, icmp_name
+from sgfast.report.page import grouped
+from sgfast.report.text import icmp_name
 
 #: Rules and networks that are compared for all rows together: with more, the rest goes without a nearest rule.
 MOST_COMPARED = 200_000

@@ -1,0 +1,95 @@
+"""Ports that no one should reach from everywhere, and rules that let everyone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import collapse_addresses
+
+from sgfast.checking.codes import EXPOSED, Finding
+from sgfast.checking.world import World
+from sgfast.policy.model import TCP, UDP, AddressGroupPeer, Rule, SecurityGroup
+from sgfast.policy.protocols import protocol_name
+from sgfast.policy.wording import rule_text
+
+#: Management and databases, by protocol and port.
+SENSITIVE: dict[tuple[int, int], str] = {
+    (TCP, 22): "ssh", (TCP, 23): "telnet", (TCP, 135): "rpc", (TCP, 445): "smb", (TCP, 1433): "mssql",
+    (TCP, 1521): "oracle", (TCP, 2375): "docker", (TCP, 2379): "etcd", (TCP, 3306): "mysql", (TCP, 3389): "rdp",
+    (UDP, 3389): "rdp", (TCP, 5432): "postgresql", (TCP, 5900): "vnc", (TCP, 5984): "couchdb", (TCP, 5985): "winrm",
+    (TCP, 5986): "winrm", (TCP, 6379): "redis", (TCP, 6443): "kubernetes", (TCP, 7001): "cassandra",
+    (TCP, 9042): "cassandra", (TCP, 9200): "elasticsearch", (TCP, 9300): "elasticsearch", (TCP, 10250): "kubelet",
+    (TCP, 11211): "memcached", (UDP, 161): "snmp", (UDP, 623): "ipmi", (UDP, 1434): "mssql", (UDP, 11211): "memcached",
+    (TCP, 27017): "mongodb", (TCP, 50000): "db2",
+}  # fmt: skip
+
+#: Of them, those that a message names.
+_LISTED_PORTS = 6
+
+
+def exposed(world: World) -> list[Finding]:
+    """Inbound rules that let everyone reach such a port, unless a deny rule stands before them wherever they apply."""
+    everyone = {
+        (group.name, family): any(
+            network.prefixlen == 0
+            for network in collapse_addresses([n for n in group.addresses if n.version == family])  # type: ignore[type-var]
+        )
+        for group in world.policy.address_groups
+        for family in (4, 6)
+    }
+
+    def is_everyone(rule: Rule) -> bool:
+        if isinstance(rule.peer, AddressGroupPeer):
+            return everyone[rule.peer.name, rule.ethertype]
+        return rule.peer is None
+
+    # By place of the group: its inbound rules that are for everyone; and those of them that deny.
+    wide = [
+        [rule for rule in group.rules if rule.direction == "inbound" and is_everyone(rule)]
+        for group in world.policy.security_groups
+    ]
+    denying = [[rule for rule in rules if rule.action == "deny"] for rules in wide]
+    beside = _denying_beside(world, denying)
+    found = []
+    for n, (group, rules) in enumerate(zip(world.policy.security_groups, wide, strict=True)):
+        for rule in rules:
+            if rule.action == "allow":
+                found += _exposed_by(group, rule, denying[n], [denying[other] for other in beside[n]])
+    return found
+
+
+def _denying_beside(world: World, denying: list[list[Rule]]) -> list[list[int]]:
+    """By group: the groups with such deny rules that all its instances are in, too."""
+    beside: list[set[int] | None] = [None] * len(denying)
+    for context in world.contexts:
+        others = {g for g in context.groups if denying[g]}
+        for g in context.groups:
+            before = beside[g]
+            beside[g] = others - {g} if before is None else before & others
+    return [sorted(groups or ()) for groups in beside]
+
+
+def _exposed_by(
+    group: SecurityGroup, rule: Rule, denying: list[Rule], beside: Iterable[list[Rule]]
+) -> list[Finding]:
+    before = [
+        each for rules in (denying, *beside) for each in rules
+        if each.ethertype == rule.ethertype and each.priority <= rule.priority
+    ]  # fmt: skip
+    ports = [
+        (protocol, port)
+        for protocol, port in SENSITIVE
+        if _lets(rule, protocol, port) and not any(_lets(each, protocol, port) for each in before)
+    ]
+    if not ports:
+        return []
+    names = [f"{protocol_name(protocol)}/{port} ({SENSITIVE[protocol, port]})" for protocol, port in ports]
+    more = f" and {len(names) - _LISTED_PORTS} more such ports" if len(names) > _LISTED_PORTS else ""
+    message = f"{rule_text(rule)} opens {', '.join(names[:_LISTED_PORTS])}{more} to everyone"
+    return [Finding(EXPOSED, message, group=group.name, rule=rule.id)]
+
+
+def _lets(rule: Rule, protocol: int, port: int) -> bool:
+    """Whether protocol and port are the rule's."""
+    if rule.protocol not in (None, protocol):
+        return False
+    return rule.ports is None or any(first <= port <= last for first, last in rule.ports)

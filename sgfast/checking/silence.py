@@ -1,0 +1,42 @@
+"""Instances that nobody can open a connection to, or that can open none."""
+
+from __future__ import annotations
+
+from sgfast.checking.codes import LISTED, NO_INBOUND, NO_OUTBOUND, Finding, listed
+from sgfast.checking.coverage import Coverage
+from sgfast.checking.world import World
+from sgfast.policy.model import Direction
+
+_CODES: tuple[tuple[Direction, str, str], ...] = (
+    ("inbound", NO_INBOUND, "lets anything in"), ("outbound", NO_OUTBOUND, "lets anything out"),
+)  # fmt: skip
+
+
+def silent(world: World, coverage: Coverage) -> list[Finding]:
+    """One finding for each set of groups, direction and VPC. Only the families that an instance has count."""
+    instances = world.policy.instances
+    found = []
+    for direction, code, what in _CODES:
+        for context in world.contexts:
+            by_families: dict[frozenset[int], list[str]] = {}
+            for n in context.instances:
+                families = frozenset(network.version for network in instances[n].addresses)
+                by_families.setdefault(families, []).append(instances[n].name)
+            allows = {
+                family: coverage.allows_anything(context, direction, family)
+                for family in sorted(frozenset[int]().union(*by_families))
+            }
+            names = [
+                name for families, names in by_families.items() if all(allows[f] is False for f in families)
+                for name in names
+            ]  # fmt: skip
+            if names:
+                groups = [world.policy.security_groups[g].name for g in context.groups]
+                noun = "group" if len(groups) == 1 else "groups"
+                message = f"{listed(names)}: no rule of the {noun} {listed(groups)} {what}"
+                found.append(
+                    Finding(
+                        code, message, group=groups[0], instances=tuple(names[:LISTED]), instance_count=len(names)
+                    )
+                )
+    return found

@@ -1,0 +1,189 @@
+"""What rules can tell apart: addresses and services, cut into classes none of which is empty.
+
+The compiler's classes serve look-ups, and may be empty (a network that longer prefixes cover to the last address is
+a class there); whether a rule ever wins is a question for classes that something is in.
+
+    addresses  of one family, seen from one VPC: the innermost network that a rule names, and the owner's groups that
+               rules name
+    services   protocol, and ports or ICMP type and code, as some rules tell them apart
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.compiler.addresses import named_networks
+from sgfast.compiler.ports import KEYS, key_ranges
+from sgfast.policy.model import GroupPeer, Peer, Policy, Rule
+
+Mask = NDArray[np.bool_]
+
+#: First address, and the last one's negative: sorted, the outer come before the inner.
+Span = tuple[int, int]
+#: A prefix of an instance, and those of its groups that rules name.
+Owned = tuple[Span, frozenset[str]]
+
+_NOWHERE = -1
+_NOBODY = 0
+
+
+class NamedNetworks:
+    """The networks of one family that any rule names, in the order of addresses, the outer before the inner."""
+
+    def __init__(self, policy: Policy, family: int) -> None:
+        # An address group that many rules name is gone through once.
+        one_of_each = {
+            peer_key(rule): rule for group in policy.security_groups for rule in group.rules if rule.ethertype == family
+        }
+        networks = {network for rule in one_of_each.values() for network in named_networks(policy, rule)}
+        self.spans = sorted((int(n.network_address), -int(n.broadcast_address)) for n in networks)
+        self.number = {span: n for n, span in enumerate(self.spans)}
+        firsts = [first for first, _ in self.spans]
+        #: By number: the first one behind it and all it holds.
+        self.end = [bisect_right(firsts, -minus_last) for _, minus_last in self.spans]
+
+
+class View:
+    """The addresses of one family as rules of instances in one VPC tell them apart (SPEC 4.11, 7.1)."""
+
+    def __init__(
+        self, policy: Policy, vpc: str, named: NamedNetworks, visible: Mapping[str, Sequence[Owned]], family: int
+    ) -> None:
+        """``visible``: by VPC, itself and its peers, what instances own there; itself first."""
+        self._policy = policy
+        self._named = named
+        memberships: dict[frozenset[str], int] = {frozenset(): _NOBODY}
+        regions = policy.vpc_by_name
+        # By span, its owner's membership and whether it is in the VPC itself. Its own addresses come before peers'.
+        owned: dict[Span, tuple[int, bool]] = {}
+        for other, spans in visible.items():
+            own, reachable = other == vpc, regions[other].region == regions[vpc].region
+            for span, groups in spans:
+                member = memberships.setdefault(groups, len(memberships)) if reachable else _NOBODY
+                owned.setdefault(span, (member, own))
+        self._memberships = len(memberships)
+        self._memberships_of: dict[str, list[int]] = {}
+        for groups, number in memberships.items():
+            for group in groups:
+                self._memberships_of.setdefault(group, []).append(number)
+        found = sorted(_classes(named, owned, (1 << (32 if family == 4 else 128)) - 1))
+        self.count = len(found)
+        self._inside = np.array([inside for inside, _ in found], dtype=np.int64)
+        self._member = np.array([member for _, member in found], dtype=np.int64)
+        self._groups: dict[str, Mask] = {}
+
+    def matching(self, rule: Rule) -> Mask:
+        """Which classes the rule's peer matches; the rule is of this family."""
+        if isinstance(rule.peer, GroupPeer):
+            return self._members(rule.peer.name)
+        matches = np.zeros(self.count, dtype=bool)
+        for network in named_networks(self._policy, rule):
+            n = self._named.number[int(network.network_address), -int(network.broadcast_address)]
+            matches |= (self._inside >= n) & (self._inside < self._named.end[n])
+        return matches
+
+    def is_nobody(self, group: str) -> bool:
+        """Whether no address is one of a member's that can be reached."""
+        return not self._members(group).any()
+
+    def _members(self, group: str) -> Mask:
+        if group not in self._groups:
+            of_membership = np.zeros(self._memberships, dtype=bool)
+            of_membership[self._memberships_of.get(group, [])] = True
+            self._groups[group] = of_membership[self._member]
+        return self._groups[group]
+
+
+def _classes(
+    named: NamedNetworks, owned: dict[Span, tuple[int, bool]], top: int
+) -> set[tuple[int, int]]:
+    """The different (innermost named network, owner's membership) of all addresses up to ``top``."""
+    found: set[tuple[int, int]] = set()
+    # Prefixes are nested or disjoint: what is on the stack holds the present address.
+    stack = [(top, _NOWHERE, _NOBODY, False)]
+    at = 0
+    for span in sorted(owned.keys() | named.number.keys()):
+        first = span[0]
+        while stack[-1][0] < first:
+            last, inside, member, _ = stack.pop()
+            if at <= last:
+                found.add((inside, member))
+                at = last + 1
+        _, inside, member, own = stack[-1]
+        if at < first:
+            found.add((inside, member))
+            at = first
+        owner, owners_own = owned.get(span, (_NOBODY, False))
+        if span in owned and (owners_own or not own):
+            member, own = owner, owners_own
+        stack.append((-span[1], named.number.get(span, inside), member, own))
+    while stack:
+        last, inside, member, _ = stack.pop()
+        if at <= last:
+            found.add((inside, member))
+            at = last + 1
+    return found
+
+
+class Services:
+    """Protocols and their keys (ports; ICMP type * 256 + code), as some rules tell them apart."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        ranges_of: dict[int, set[tuple[int, int]]] = {}
+        for rule in rules:
+            if rule.protocol is not None:
+                ranges_of.setdefault(rule.protocol, set()).update(key_ranges(rule) or ())
+        self._starts: dict[int, NDArray[np.int64]] = {}
+        self._base: dict[int, int] = {}
+        count = 0
+        for protocol, ranges in ranges_of.items():
+            edges = {0, *(first for first, _ in ranges), *(last + 1 for _, last in ranges)} - {KEYS}
+            self._starts[protocol] = np.array(sorted(edges), dtype=np.int64)
+            self._base[protocol] = count
+            count += len(edges)
+        #: The last class: every protocol that no rule names.
+        self.count = count + (len(ranges_of) < 256)
+
+    def matching(self, rule: Rule) -> Mask:
+        if rule.protocol is None:
+            return np.ones(self.count, dtype=bool)
+        matches = np.zeros(self.count, dtype=bool)
+        starts, base = self._starts[rule.protocol], self._base[rule.protocol]
+        ranges = key_ranges(rule)
+        if ranges is None:
+            matches[base : base + len(starts)] = True
+            return matches
+        ends = np.array(ranges, dtype=np.int64).reshape(-1, 2)
+        # How many ranges more cover a class than its predecessor.
+        cover = np.zeros(len(starts) + 1, dtype=np.int64)
+        np.add.at(cover, np.searchsorted(starts, ends[:, 0]), 1)
+        np.add.at(cover, np.searchsorted(starts, ends[:, 1] + 1), -1)
+        matches[base : base + len(starts)] = np.cumsum(cover)[:-1] > 0
+        return matches
+
+
+def joined(masks: Sequence[Mask]) -> NDArray[np.bool_]:
+    """The masks (n, classes) with classes that none of them tells apart made one: (n, fewer)."""
+    count = len(masks[0])
+    code = np.zeros(count, dtype=np.int64)
+    keep = np.zeros(1, dtype=np.int64)
+    for start in range(0, len(masks), 32):
+        bits = np.zeros(count, dtype=np.int64)
+        for bit, mask in enumerate(masks[start : start + 32]):
+            bits[mask] |= 1 << bit
+        _, keep, code = np.unique(code << 32 | bits, return_index=True, return_inverse=True)
+        code = code.reshape(-1)
+    return np.array([mask[keep] for mask in masks], dtype=bool)
+
+
+def peer_key(rule: Rule) -> tuple[int, Peer]:
+    """The same key, the same peers."""
+    return rule.ethertype, rule.peer
+
+
+def service_key(rule: Rule) -> tuple[object, ...]:
+    return rule.protocol, key_ranges(rule)

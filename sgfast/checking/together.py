@@ -1,0 +1,135 @@
+"""Members of one group that cannot talk to each other, though in general they can: the seed's two causes.
+
+    its inbound rule for traffic between members was deleted
+    the members are in VPCs that are not peered (or in regions in which a group is not known)
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import combinations, islice
+
+from sgfast.checking.codes import ISOLATED_MEMBERS, LISTED, NO_SELF_RULE, Finding, listed
+from sgfast.checking.world import Budget, World
+from sgfast.compiler.addresses import named_networks
+from sgfast.policy.model import GroupPeer, Network, Rule
+
+#: Rules that are held against members, for all groups together; each takes a few microseconds.
+MAX_LOOKS = 500_000
+#: Pairs of VPCs of one group that are looked at.
+MAX_PAIRS = 10_000
+
+
+def apart(world: World) -> tuple[list[Finding], int]:
+    """What was found, and how many groups were too much work to look at."""
+    budget = Budget(MAX_LOOKS)
+    receivers: list[list[tuple[tuple[int, ...], tuple[int, ...]]]] = [[] for _ in world.policy.security_groups]
+    for context in world.contexts:
+        for g in context.groups:
+            receivers[g].append((context.groups, context.instances))
+    found: list[Finding] = []
+    skipped = 0
+    for g, group in enumerate(world.policy.security_groups):
+        members = world.members[group.name]
+        if len(members) < 2:
+            continue
+        messages: list[tuple[str, str]] = []
+        cause = _isolated(world, members)
+        if cause:
+            messages.append((ISOLATED_MEMBERS, cause))
+        meets = _Members(world, members, budget).let_in(receivers[g])
+        skipped += meets is None
+        if meets is False:
+            cause = f"its {len(members):,} members cannot open a connection to each other: no inbound rule lets them in"
+            messages.append((NO_SELF_RULE, cause))
+        names = tuple(world.policy.instances[n].name for n in members[:LISTED])
+        found += [
+            Finding(code, message, group=group.name, instances=names, instance_count=len(members))
+            for code, message in messages
+        ]
+    return found, skipped
+
+
+def _isolated(world: World, members: list[int]) -> str:
+    """Which VPCs or regions keep members apart, in words; empty if none do (SPEC 7.2, 4.11)."""
+    policy = world.policy
+    vpcs = list(dict.fromkeys(policy.instances[n].vpc for n in members))
+    pairs = list(islice(combinations(vpcs, 2), MAX_PAIRS))
+    apart = [f"{a} and {b}" for a, b in pairs if not policy.connected(a, b)]
+    if apart:
+        return f"its members are in VPCs that are not peered: {listed(apart)}"
+    regions = policy.vpc_by_name
+    foreign = [f"{a} and {b}" for a, b in pairs if regions[a].region != regions[b].region]
+    if foreign:
+        return f"its members are in VPCs of different regions, where it is not known as a source: {listed(foreign)}"
+    return ""
+
+
+class _Members:
+    """The members of a group, to be found by their addresses."""
+
+    def __init__(self, world: World, members: list[int], budget: Budget) -> None:
+        self._world = world
+        self._members = members
+        self._budget = budget
+        self._families = {
+            family: [
+                n for n in members
+                if any(network.version == family for network in world.policy.instances[n].addresses)
+            ]
+            for family in (4, 6)
+        }  # fmt: skip
+        self._family_sets = {family: frozenset(places) for family, places in self._families.items()}
+        self._owned = sorted(
+            (network.version, int(network.network_address), network.prefixlen, n)
+            for n in members
+            for network in world.policy.instances[n].addresses
+        )
+        self._lengths = {(version, length) for version, _, length, _ in self._owned}
+
+    def let_in(self, receivers: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> bool | None:
+        """Whether some rule lets some member's packets into another; None if that is too much work. ``receivers``: sets
+        of groups, and places of the members that have them.
+        """
+        groups = self._world.policy.security_groups
+        for in_groups, places in receivers:
+            for g in in_groups:
+                for rule in groups[g].rules:
+                    if rule.direction != "inbound" or rule.action != "allow":
+                        continue
+                    if not self._budget.take(1 + len(self._members) // 100):
+                        return None
+                    senders = set(islice(self._senders(rule), 2))
+                    # One sender alone must have someone else to send to.
+                    if len(senders) > 1 or (senders and set(places) - senders):
+                        return True
+        return False
+
+    def _senders(self, rule: Rule) -> Iterator[int]:
+        """Members whom the rule's peer matches, whatever their VPCs: different ones, of whom two are enough."""
+        if rule.peer is None:
+            yield from self._families[rule.ethertype]
+        elif isinstance(rule.peer, GroupPeer):
+            yield from self._family_sets[rule.ethertype] & self._world.member_sets[rule.peer.name]
+        else:
+            seen: set[int] = set()
+            for network in named_networks(self._world.policy, rule):
+                for n in self._within(network):
+                    if n not in seen:
+                        seen.add(n)
+                        yield n
+
+    def _within(self, network: Network) -> Iterator[int]:
+        """Members that have an address in common with a network."""
+        version, first, last = network.version, int(network.network_address), int(network.broadcast_address)
+        at = bisect_left(self._owned, (version, first, network.prefixlen, -1))
+        while at < len(self._owned) and self._owned[at][0] == version and self._owned[at][1] <= last:
+            yield self._owned[at][3]
+            at += 1
+        for version_, length in self._lengths:
+            if version_ == version and length < network.prefixlen:
+                around = int(network.supernet(new_prefix=length).network_address)
+                at = bisect_left(self._owned, (version, around, length, -1))
+                if at < len(self._owned) and self._owned[at][:3] == (version, around, length):
+                    yield self._owned[at][3]

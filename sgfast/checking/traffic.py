@@ -1,0 +1,19 @@
+"""Rules that no packet of some captures used."""
+
+from __future__ import annotations
+
+from sgfast.checking.codes import NEVER_HIT, Finding
+from sgfast.policy.wording import rule_text
+from sgfast.replaying import ReplayResult
+
+
+def never_hit(result: ReplayResult) -> list[Finding]:
+    """By a causal replay: what followed a denied opener used no rule (SPEC 9.2)."""
+    packets = f"{result.packets:,} packet{'' if result.packets == 1 else 's'}"
+    used = {(hits.group, hits.rule.id) for hits in result.rules if hits.packets or hits.connections}
+    return [
+        Finding(NEVER_HIT, f"{rule_text(rule)}: none of {packets} used it", group=group.name, rule=rule.id)
+        for group in result.policy.security_groups
+        for rule in group.rules
+        if (group.name, rule.id) not in used
+    ]

@@ -1,0 +1,136 @@
+"""The instances as rules see them: who is subject to which set of groups, where; and how much may be computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from sgfast.checking.space import NamedNetworks, Owned, View
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
+
+#: Prefixes that are gone through for all views together.
+MAX_PREFIXES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A set of groups that instances of one VPC have: they are subject to the union of its rules (SPEC 1)."""
+
+    #: By place in the policy, in order.
+    groups: tuple[int, ...]
+    vpc: str
+    #: Places of the instances; empty for a group that no instance is in, as if one were.
+    instances: tuple[int, ...]
+
+
+class Budget:
+    """Steps that are left. Who is refused leaves its question open, and that is told."""
+
+    def __init__(self, steps: int) -> None:
+        self._left = steps
+
+    def take(self, steps: int) -> bool:
+        if steps > self._left:
+            return False
+        self._left -= steps
+        return True
+
+
+class World:
+    """A policy's contexts, and its addresses from each VPC."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._prefixes_left = Budget(MAX_PREFIXES)
+        self._named: dict[int, NamedNetworks] = {}
+        self._views: dict[tuple[str, int], View | None] = {}
+
+    @cached_property
+    def contexts(self) -> list[Context]:
+        """Those that instances are in, fewest groups first; then one for each group that nobody is in."""
+        number = {group.name: n for n, group in enumerate(self.policy.security_groups)}
+        found: dict[tuple[tuple[int, ...], str], list[int]] = {}
+        for place, instance in enumerate(self.policy.instances):
+            key = (tuple(sorted({number[name] for name in instance.security_groups})), instance.vpc)
+            found.setdefault(key, []).append(place)
+        used = {group for groups, _ in found for group in groups}
+        contexts = [Context(groups, vpc, tuple(places)) for (groups, vpc), places in found.items()]
+        contexts.sort(key=lambda context: len(context.groups))
+        vpc = self.policy.vpcs[0].name
+        return contexts + [Context((n,), vpc, ()) for n in range(len(self.policy.security_groups)) if n not in used]
+
+    @cached_property
+    def members(self) -> dict[str, list[int]]:
+        """By group: places of the instances in it."""
+        found: dict[str, list[int]] = {group.name: [] for group in self.policy.security_groups}
+        for place, instance in enumerate(self.policy.instances):
+            for name in set(instance.security_groups):
+                found[name].append(place)
+        return found
+
+    @cached_property
+    def named_groups(self) -> frozenset[str]:
+        return frozenset(
+            rule.peer.name
+            for group in self.policy.security_groups
+            for rule in group.rules
+            if isinstance(rule.peer, GroupPeer)
+        )
+
+    @cached_property
+    def _peers(self) -> dict[str, list[str]]:
+        peers: dict[str, list[str]] = {vpc.name: [] for vpc in self.policy.vpcs}
+        for pair in self.policy.peerings:
+            for one in pair:
+                peers[one] += [other for other in pair if other != one]
+        return peers
+
+    @cached_property
+    def _owned(self) -> dict[int, dict[str, list[Owned]]]:
+        """By family and VPC."""
+        owned: dict[int, dict[str, list[Owned]]] = {4: {}, 6: {}}
+        known: dict[tuple[str, ...], frozenset[str]] = {}
+        for instance in self.policy.instances:
+            groups = known.get(instance.security_groups)
+            if groups is None:
+                groups = known[instance.security_groups] = self.named_groups.intersection(instance.security_groups)
+            for network in instance.addresses:
+                span = (int(network.network_address), -int(network.broadcast_address))
+                owned[network.version].setdefault(instance.vpc, []).append((span, groups))
+        return owned
+
+    @cached_property
+    def member_sets(self) -> dict[str, frozenset[int]]:
+        return {name: frozenset(places) for name, places in self.members.items()}
+
+    def named(self, family: int) -> NamedNetworks:
+        if family not in self._named:
+            self._named[family] = NamedNetworks(self.policy, family)
+        return self._named[family]
+
+    def view(self, vpc: str, family: int) -> View | None:
+        """None if that would be too much work."""
+        key = (vpc, family)
+        if key not in self._views:
+            named = self.named(family)
+            self._views[key] = None
+            of_vpc = self._owned[family]
+            visible = {vpc: of_vpc.get(vpc, [])} | {peer: of_vpc[peer] for peer in self._peers[vpc] if peer in of_vpc}
+            if self._prefixes_left.take(len(named.spans) + sum(map(len, visible.values()))):
+                self._views[key] = View(self.policy, vpc, named, visible, family)
+        return self._views[key]
+
+    def is_nobody(self, rule: Rule, vpc: str) -> bool | None:
+        """Whether a rule's peer is nobody, seen from a VPC; None if that would be too much work."""
+        if isinstance(rule.peer, AddressGroupPeer):
+            return rule.ethertype not in self._families_of_address_group[rule.peer.name]
+        if not isinstance(rule.peer, GroupPeer):
+            return False
+        view = self.view(vpc, rule.ethertype)
+        return None if view is None else view.is_nobody(rule.peer.name)
+
+    @cached_property
+    def _families_of_address_group(self) -> dict[str, set[int]]:
+        return {
+            group.name: {network.version for network in group.addresses} for group in self.policy.address_groups
+        }

@@ -1,0 +1,70 @@
+"""``sgfast explain``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from sgfast.cli.options import EXIT_FAIL_ON, Form, format_option, vpc_option
+from sgfast.cli.printing import is_colourful, print_text, to_json, warn
+
+
+@click.command(short_help="Why one packet is allowed or denied: the rule that wins, or those that nearly did.")
+@click.argument("policy")
+@click.option("--from", "source", metavar="A", required=True, help="Who opens: an address, or an instance's name.")
+@click.option("--to", "destination", metavar="B", required=True, help="Who is asked: an address or instance, too.")
+@click.option("--protocol", metavar="NAME", required=True, help="tcp, udp, icmp, any IANA name, or 0 to 255.")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="The destination's, for tcp, udp, sctp, ...")
+@click.option(
+    "--icmp-type", type=click.IntRange(0, 255), metavar="N", help="For icmp and icmpv6. Default: an echo request."
+)
+@click.option("--icmp-code", type=click.IntRange(0, 255), metavar="N", help="With --icmp-type. Default: 0.")
+@vpc_option
+@format_option()
+@click.option("--fail-on", type=click.Choice(["denied"]), help="Exit with 1 if the packet is denied.")
+@click.pass_context
+def explain(
+    context: click.Context,
+    policy: str,
+    source: str,
+    destination: str,
+    protocol: str,
+    port: int | None,
+    icmp_type: int | None,
+    icmp_code: int | None,
+    vpc: str | None,
+    form: Form,
+    fail_on: str | None,
+) -> None:
+    """Say why a packet that opens a connection is allowed or denied.
+
+    Both sides are told: the sender's way out, the receiver's way in. Where a rule matches, it is the one that wins, and
+    those that lose to it. Where none does, it is the allow rules that fail on the fewest fields, and which: what the
+    rule wants, and what the packet has. POLICY may be "-", standard input.
+
+    \b
+    sgfast explain policy.yaml --from 198.51.100.7 --to web-1 --protocol tcp --port 443
+    sgfast explain policy.yaml --from web-1 --to db-1 --protocol icmp
+    """
+    from sgfast.explaining import explain as explain_packet
+    from sgfast.policy.document import Lines, load_policy
+    from sgfast.report.explain import explain_summary, explain_text
+
+    number = int(protocol) if protocol.isascii() and protocol.isdigit() and len(protocol) <= 3 else protocol
+    lines: Lines = {}
+    loaded = load_policy(policy, lines)
+    try:
+        explained = explain_packet(
+            loaded, source, destination, number, port=port, icmp_type=icmp_type, icmp_code=icmp_code, vpc=vpc
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    warn(loaded.warnings)
+    if form == "json":
+        text = to_json(explain_summary(explained, lines))
+    else:
+        text = explain_text(explained, lines, colour=is_colourful(sys.stdout))
+    print_text(text, sys.stdout, "standard output")
+    if fail_on == "denied" and explained.verdict == "deny":
+        context.exit(EXIT_FAIL_ON)

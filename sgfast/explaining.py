@@ -1,0 +1,407 @@
+"""Why a packet that opens a connection is allowed or denied: the rule that wins on each side, or the rules that nearly
+did, and what of each does not fit.
+
+The verdict is ``Engine.check``'s. What rules want and what a packet has is told from the policy's values alone, one
+field after the other (SPEC 4.9):
+
+    ethertype  protocol  ports  icmp_type  icmp_code  source (inbound) or destination (outbound)
+
+Each field that does not fit counts one, whatever the others say: a rule for udp/53 fails tcp/22 on two. The *nearest*
+are the allow rules of the side's groups and direction that fail on the fewest. Deny rules are left out: had one
+matched, nothing would have been allowed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Literal
+
+from sgfast.engine import Engine, Verdict, is_multicast
+from sgfast.errors import PolicyError
+from sgfast.policy.document import load_policy
+from sgfast.policy.model import (
+    ICMP,
+    ICMPV6,
+    PORT_PROTOCOLS,
+    AddressGroupPeer,
+    Direction,
+    GroupPeer,
+    Instance,
+    Network,
+    Policy,
+    Rule,
+)
+from sgfast.policy.protocols import PROTOCOL_NUMBERS
+from sgfast.policy.wording import peer_text, ports_text, protocol_text
+
+Address = IPv4Address | IPv6Address
+Field = Literal["ethertype", "protocol", "ports", "icmp_type", "icmp_code", "source", "destination"]
+
+#: The client's port of the packet that is judged; no rule looks at it (SPEC 4.9).
+CLIENT_PORT = 49152
+#: By version: what a ping sends.
+ECHO_REQUEST = {4: 8, 6: 128}
+
+#: Groups of a peer that are named; of more the number is told.
+_LISTED_GROUPS = 5
+#: Prefixes of one instance in which an address of its own is looked for; each takes a walk over all instances.
+_SEARCHED_PREFIXES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A field of a rule that does not fit the packet."""
+
+    field: Field
+    wanted: str
+    has: str
+    #: More about it, for people; may be empty.
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleInGroup:
+    group: str
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class NearMiss:
+    """An allow rule that does not match, and why not."""
+
+    group: str
+    rule: Rule
+    misfits: tuple[Misfit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of the packet. ``instance`` is None for an address that no instance owns."""
+
+    address: Address
+    instance: Instance | None
+
+
+@dataclass(frozen=True, slots=True)
+class SideExplained:
+    """What one instance's rules say of the packet."""
+
+    instance: Instance
+    direction: Direction
+    #: Whether this filter judged it (SPEC 3.6, 3.7). If not, ``verdict`` is what it would have said.
+    reached: bool
+    verdict: str
+    reason: str
+    winner: RuleInGroup | None
+    #: Other rules that match, in the order in which they would win.
+    also_match: tuple[RuleInGroup, ...]
+    #: In document order, those that tie; only where no rule matches.
+    nearest: tuple[NearMiss, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    policy: Policy
+    vpc: str | None
+    source: End
+    destination: End
+    protocol: int
+    #: Of the destination; None where the protocol has no ports.
+    port: int | None
+    icmp_type: int | None
+    icmp_code: int | None
+    verdict: str
+    reason: str | None
+    #: In words, what the reason leaves open; may be empty.
+    note: str
+    #: None for an end that is no instance.
+    egress: SideExplained | None
+    ingress: SideExplained | None
+    #: Which addresses were taken where there was a choice; whole sentences.
+    choices: tuple[str, ...]
+
+
+def explain(
+    policy: Policy | str | os.PathLike[str],
+    source: str,
+    destination: str,
+    protocol: str | int,
+    *,
+    port: int | None = None,
+    icmp_type: int | None = None,
+    icmp_code: int | None = None,
+    vpc: str | None = None,
+) -> Explained:
+    """Explains a packet that would open a connection. ``source``, ``destination``: an address, or an instance's name.
+
+    ``port``: the destination's, for protocols that have ports. ``icmp_type``: left out, a ping. ``vpc``: as of
+    ``Engine``. Raises PolicyError for a policy that cannot be used or does not know a name, ValueError for a packet
+    that cannot be.
+    """
+    if isinstance(policy, str | os.PathLike):
+        policy = load_policy(policy)
+    engine = Engine(policy, vpc=vpc)
+    number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else protocol
+    if number is None or not 0 <= number <= 255:
+        raise ValueError(f"no protocol {protocol!r:.80}: a packet has one of IANA's names, or 0 to 255")
+    _check_fields(number, port, icmp_type, icmp_code)
+    choices: list[str] = []
+    src, dst = _ends(engine, source, destination, number, choices)
+    version = src.address.version
+    if number == ICMP and version == 6:
+        number = ICMPV6
+    elif number == ICMPV6 and version == 4:
+        raise ValueError("icmpv6 between IPv4 addresses: use icmp")
+    if number in (ICMP, ICMPV6):
+        icmp_type = ECHO_REQUEST[version] if icmp_type is None else icmp_type
+        icmp_code = icmp_code or 0
+    verdict = engine.check(
+        src.address, dst.address, number, sport=CLIENT_PORT, dport=port or 0, icmp_type=icmp_type or 0,
+        icmp_code=icmp_code or 0,
+    )  # fmt: skip
+    packet = _Packet(version, number, port, icmp_type, icmp_code)
+    sides: list[SideExplained | None] = [None, None]
+    if verdict.verdict in ("allow", "deny"):
+        for n, (direction, here, there) in enumerate((("outbound", src, dst), ("inbound", dst, src))):
+            if here.instance is not None:
+                sides[n] = _side(policy, verdict, direction, here.instance, there, packet)  # type: ignore[arg-type]
+    return Explained(
+        policy, vpc, src, dst, number, port, icmp_type, icmp_code, verdict.verdict, verdict.reason,
+        _note(policy, verdict, src, dst), sides[0], sides[1], tuple(choices),
+    )  # fmt: skip
+
+
+# The packet ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Packet:
+    version: int
+    protocol: int
+    port: int | None
+    icmp_type: int | None
+    icmp_code: int | None
+
+
+def _check_fields(protocol: int, port: int | None, icmp_type: int | None, icmp_code: int | None) -> None:
+    name = protocol_text(protocol)
+    if protocol in PORT_PROTOCOLS and port is None:
+        raise ValueError(f"{name} has ports: say to which one")
+    if protocol not in PORT_PROTOCOLS and port is not None:
+        raise ValueError(f"{name} has no ports")
+    if protocol not in (ICMP, ICMPV6) and (icmp_type is not None or icmp_code is not None):
+        raise ValueError(f"{name} has no ICMP type and code")
+    if icmp_code is not None and icmp_type is None:
+        raise ValueError("an ICMP code needs an ICMP type")
+    for what, value, top in (
+        ("a port", port, 65535), ("an ICMP type", icmp_type, 255), ("an ICMP code", icmp_code, 255),
+    ):  # fmt: skip
+        if value is not None and not 0 <= value <= top:
+            raise ValueError(f"{what} is 0 to {top}, not {value}")
+
+
+def _ends(engine: Engine, source: str, destination: str, protocol: int, choices: list[str]) -> tuple[End, End]:
+    """Both ends, in one family of addresses."""
+    named = [_address_or_instance(engine, text) for text in (source, destination)]
+    wanted = {6} if protocol == ICMPV6 else {4, 6}
+    families = [
+        {each.version} if not isinstance(each, Instance) else {network.version for network in each.addresses}
+        for each in named
+    ]
+    common = families[0] & families[1]
+    if not common:
+        have = " and ".join(
+            f"{text} {'is' if not isinstance(each, Instance) else 'has'} IPv{' and IPv'.join(map(str, sorted(family)))}"
+            for text, each, family in zip((source, destination), named, families, strict=True)
+        )
+        raise ValueError(f"no packet goes from IPv4 to IPv6: {have}")
+    if not common & wanted:
+        raise ValueError("icmpv6 between IPv4 addresses: use icmp")
+    family = min(common & wanted)
+    ends = []
+    for each in named:
+        if isinstance(each, Instance):
+            ends.append(End(_own_address(engine, each, family, choices), each))
+        else:
+            ends.append(End(each, _owner(engine, each)))
+    if is_multicast(ends[1].address):
+        ends[1] = End(ends[1].address, None)
+    return ends[0], ends[1]
+
+
+def _address_or_instance(engine: Engine, text: str) -> Address | Instance:
+    try:
+        return ip_address(text)
+    except ValueError:
+        pass
+    instance = engine.policy.instance_by_name.get(text)
+    if instance is None:
+        raise PolicyError(f"{engine.policy.origin}: {text[:80]!r} is neither an address nor an instance of the policy")
+    if engine.vpc is not None and not engine.policy.connected(instance.vpc, engine.vpc):
+        raise PolicyError(
+            f"{engine.policy.origin}: the instance {text!r} is in VPC {instance.vpc!r}, which is isolated from "
+            f"{engine.vpc!r}: the two are not peered"
+        )
+    return instance
+
+
+def _owner(engine: Engine, address: Address) -> Instance | None:
+    number = engine.compiled.classifier.owner_of(address.packed)
+    return None if number < 0 else engine.instances[number]
+
+
+def _own_address(engine: Engine, instance: Instance, family: int, choices: list[str]) -> Address:
+    """The first address of a family that is really the instance's: of a prefix, others may own parts (SPEC 2.6)."""
+    networks = [network for network in instance.addresses if network.version == family]
+    searched = 0
+    for network in networks:
+        searched += network.num_addresses > 1
+        if searched > _SEARCHED_PREFIXES:
+            break
+        for address in _candidates(engine.policy, network):
+            if _owner(engine, address) is instance:
+                if len(instance.addresses) > 1 or network.num_addresses > 1:
+                    choices.append(f"{instance.name} has more addresses than {address}, which was taken.")
+                return address
+    raise PolicyError(
+        f"{engine.policy.origin}: every IPv{family} address of {instance.name!r} belongs to another instance's longer "
+        "prefix, or cannot be seen from this VPC: give an address"
+    )
+
+
+def _candidates(policy: Policy, network: Network) -> Iterator[Address]:
+    """Addresses of a prefix, one of which nobody else owns if there is any such: those behind what is nested in it."""
+    if network.num_addresses > 2:
+        yield network.network_address + 1
+    yield network.network_address
+    if network.num_addresses == 1:
+        return
+    first, last = int(network.network_address), int(network.broadcast_address)
+    for instance in policy.instances:
+        for other in instance.addresses:
+            if other.version == network.version and first <= int(other.network_address):
+                behind = int(other.broadcast_address) + 1
+                if behind <= last:
+                    yield network.network_address + (behind - first)
+
+
+# The rules -----------------------------------------------------------------------------------------------------------
+
+
+def _side(
+    policy: Policy, verdict: Verdict, direction: Direction, here: Instance, there: End, packet: _Packet
+) -> SideExplained:
+    judged = verdict.egress if direction == "outbound" else verdict.ingress
+    # Isolation stands on the first side, which did not judge by rules either (SPEC 3.6).
+    reached = judged is not None and judged.reason != "vpc-isolated"
+    if verdict.reason == "invalid":
+        return SideExplained(here, direction, judged is not None, "deny", "invalid", None, (), ())
+    matching: list[RuleInGroup] = []
+    nearest: list[NearMiss] = []
+    for group in policy.security_groups:
+        if group.name not in here.security_groups:
+            continue
+        for rule in group.rules:
+            if rule.direction != direction:
+                continue
+            misfits = tuple(_misfits(policy, rule, here, there, packet))
+            if not misfits:
+                matching.append(RuleInGroup(group.name, rule))
+            elif rule.action == "allow" and not (nearest and len(nearest[0].misfits) < len(misfits)):
+                if nearest and len(misfits) < len(nearest[0].misfits):
+                    nearest.clear()
+                nearest.append(NearMiss(group.name, rule, misfits))
+    # SPEC 4.10; of equals the first in the document.
+    matching.sort(key=lambda found: (found.rule.priority, found.rule.action != "deny"))
+    winner = matching[0] if matching else None
+    allows = winner is not None and winner.rule.action == "allow"
+    return SideExplained(
+        here, direction, reached, "allow" if allows else "deny",
+        "no-rule" if winner is None else "rule" if allows else "deny-rule",
+        winner, tuple(matching[1:]), () if matching else tuple(nearest),
+    )  # fmt: skip
+
+
+def _misfits(policy: Policy, rule: Rule, here: Instance, there: End, packet: _Packet) -> Iterator[Misfit]:
+    if rule.ethertype != packet.version:
+        yield Misfit("ethertype", f"IPv{rule.ethertype}", f"IPv{packet.version}")
+    if rule.protocol not in (None, packet.protocol):
+        yield Misfit("protocol", protocol_text(rule.protocol), protocol_text(packet.protocol))
+    if rule.ports is not None and not any(first <= (packet.port or 0) <= last for first, last in rule.ports):
+        yield Misfit("ports", ports_text(rule.ports), _or_none(packet.port))
+    if rule.icmp_type not in (None, packet.icmp_type):
+        yield Misfit("icmp_type", str(rule.icmp_type), _or_none(packet.icmp_type))
+    if rule.icmp_code not in (None, packet.icmp_code):
+        yield Misfit("icmp_code", str(rule.icmp_code), _or_none(packet.icmp_code))
+    why = _peer_misfit(policy, rule, here, there)
+    if why is not None:
+        has = str(there.address) + (f" ({there.instance.name})" if there.instance is not None else "")
+        yield Misfit("source" if rule.direction == "inbound" else "destination", peer_text(rule), has, why)
+
+
+def _or_none(number: int | None) -> str:
+    return "none" if number is None else str(number)
+
+
+def _peer_misfit(policy: Policy, rule: Rule, here: Instance, there: End) -> str | None:
+    """Why a rule's peer is not the other end, in words that may be none; None if it is (SPEC 4.11)."""
+    match rule.peer:
+        case None:
+            return None
+        case GroupPeer(name):
+            return _not_in_group(policy, name, here, there)
+        case AddressGroupPeer(name):
+            networks = policy.address_group_by_name[name].addresses
+            if any(there.address in network for network in networks):
+                return None
+            return f"none of its {len(networks)} prefixes holds the address" if networks else "it has no addresses"
+        case network:
+            return None if there.address in network else ""
+
+
+def _not_in_group(policy: Policy, group: str, here: Instance, there: End) -> str | None:
+    other = there.instance
+    if other is None:
+        return "the address is no instance's, and only instances are in groups"
+    if group not in other.security_groups:
+        groups = ", ".join(other.security_groups[:_LISTED_GROUPS])
+        if len(other.security_groups) > _LISTED_GROUPS:
+            groups += f" and {len(other.security_groups) - _LISTED_GROUPS} more"
+        if not any(group in instance.security_groups for instance in policy.instances):
+            return f"the group has no members; {other.name} is in {groups}"
+        return f"{other.name} is no member: it is in {groups}"
+    if not policy.connected(here.vpc, other.vpc):
+        return f"{other.name} is a member, but in VPC {other.vpc}, which is not peered with {here.vpc}"
+    region, others = policy.vpc_by_name[here.vpc].region, policy.vpc_by_name[other.vpc].region
+    if region != others:
+        return f"{other.name} is a member, but in {_region(others)}, and {here.name} is in {_region(region)}"
+    return None
+
+
+def _region(region: str) -> str:
+    return f"region {region}" if region else "no named region"
+
+
+def _note(policy: Policy, verdict: Verdict, src: End, dst: End) -> str:
+    match verdict.verdict, verdict.reason:
+        case "out-of-scope", _:
+            return "neither end is an instance of the policy: no filter sees the packet"
+        case "local", _:
+            return f"both addresses are {src.instance.name if src.instance else '?'}'s: the packet meets no filter"
+        case "exempt", _:
+            return "infrastructure traffic, which no filter sees (settings.infrastructure)"
+        case _, "vpc-isolated":
+            assert src.instance is not None and dst.instance is not None
+            return (
+                f"VPC {src.instance.vpc} and VPC {dst.instance.vpc} are not peered: the packet is dropped before any "
+                "rule"
+            )
+        case _, "invalid":
+            return (
+                "a packet of this ICMP type opens nothing: a reply needs its query, an error a connection that it is "
+                "about; no rule is asked"
+            )
+    return ""

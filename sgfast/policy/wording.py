@@ -1,0 +1,52 @@
+"""Rules and packets in words, for what people read: ``tcp/22 from 10.0.0.0/8``."""
+
+from __future__ import annotations
+
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Rule
+from sgfast.policy.protocols import protocol_name
+
+#: Ranges of a rule that are written out; of more the number is told.
+_LISTED_RANGES = 8
+
+
+def protocol_text(protocol: int | None) -> str:
+    return "all" if protocol is None else protocol_name(protocol) or str(protocol)
+
+
+def ports_text(ports: tuple[tuple[int, int], ...]) -> str:
+    """``22,8000-8080``"""
+    text = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ports[:_LISTED_RANGES])
+    return text + (f",... ({len(ports)} ranges)" if len(ports) > _LISTED_RANGES else "")
+
+
+def service_text(rule: Rule) -> str:
+    """What a rule is for: ``all``, ``tcp/22``, ``icmp type 8 code 0``."""
+    text = protocol_text(rule.protocol)
+    if rule.ports is not None:
+        text += f"/{ports_text(rule.ports)}"
+    if rule.icmp_type is not None:
+        text += f" type {rule.icmp_type}"
+    if rule.icmp_code is not None:
+        text += f" code {rule.icmp_code}"
+    return text
+
+
+def peer_text(rule: Rule) -> str:
+    """Whom a rule names: ``0.0.0.0/0``, ``group web``, ``address group offices``."""
+    match rule.peer:
+        case None:
+            return "0.0.0.0/0" if rule.ethertype == 4 else "::/0"
+        case GroupPeer(name):
+            return f"group {name}"
+        case AddressGroupPeer(name):
+            return f"address group {name}"
+        case network:
+            return str(network)
+
+
+def rule_text(rule: Rule) -> str:
+    """``tcp/22 from 10.0.0.0/8``; the ethertype where the peer does not show it."""
+    text = f"{service_text(rule)} {'from' if rule.direction == 'inbound' else 'to'} {peer_text(rule)}"
+    if isinstance(rule.peer, GroupPeer | AddressGroupPeer):
+        text += f", IPv{rule.ethertype}"
+    return ("deny " if rule.action == "deny" else "") + text

@@ -1,0 +1,167 @@
+"""What ``sgfast explain`` prints: a page, or one JSON object (``report.schema("explain")``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sgfast.capture.names import printable
+from sgfast.explaining import End, Explained, NearMiss, RuleInGroup, SideExplained
+from sgfast.policy.document import Lines
+from sgfast.policy.protocols import protocol_name
+from sgfast.policy.wording import protocol_text, rule_text
+from sgfast.report.page import Page, plural
+from sgfast.report.summary import as_text
+
+#: Near misses, and rules that match but lose, before "and N more".
+TOP = 10
+
+_FIELD_NAMES = {"icmp_type": "ICMP type", "icmp_code": "ICMP code"}
+_VERDICTS = {"allow": "allowed", "deny": "denied"}
+
+
+def explain_text(explained: Explained, lines: Lines, *, colour: bool = False) -> str:
+    """``lines``: where rules stand in the document, as far as that is known."""
+    page = Page(80, colour)
+    verdict = explained.verdict
+    reason = f" ({explained.reason})" if explained.reason else ""
+    page.heading(
+        f"{_service(explained)} from {_end(explained.source)} to {_end(explained.destination)}: "
+        f"{_VERDICTS.get(verdict, verdict)}{reason}"
+    )
+    if explained.note:
+        page.wrapped(explained.note, "  ")
+    for choice in explained.choices:
+        page.wrapped(choice, "  ")
+    for side, end, direction in (
+        (explained.egress, explained.source, "Out of"), (explained.ingress, explained.destination, "Into"),
+    ):  # fmt: skip
+        if side is not None:
+            page.line()
+            _write_side(page, side, direction, lines, explained)
+        elif verdict in _VERDICTS:
+            page.line()
+            page.wrapped(f"{direction} {end.address}: no instance's address, so no filter")
+    return page.text()
+
+
+def _write_side(
+    page: Page, side: SideExplained, direction: str, lines: Lines, explained: Explained
+) -> None:
+    said = side.verdict if side.reached else f"not reached, would be {side.verdict}"
+    said = said.replace("allow", "allowed").replace("deny", "denied")
+    groups = "group" if len(side.instance.security_groups) == 1 else "groups"
+    page.heading(
+        f"{direction} {printable(side.instance.name)}, {groups} "
+        f"{', '.join(map(printable, side.instance.security_groups))}: {said} ({side.reason})"
+    )
+    if side.winner is not None:
+        _write_rule(page, "wins", side.winner, lines)
+        for found in side.also_match[:TOP]:
+            _write_rule(page, "matches, but loses", found, lines)
+        if len(side.also_match) > TOP:
+            page.line(f"  and {plural(len(side.also_match) - TOP, 'more rule')} that match and lose")
+    elif side.reason == "no-rule":
+        if not side.nearest:
+            page.wrapped(f"no {side.direction} rule of its {groups} allows anything", "  ")
+            return
+        count = len(side.nearest[0].misfits)
+        page.wrapped(f"no rule matches; the nearest {'miss' if count == 1 else f'miss on {count} fields'}:", "  ")
+        for miss in side.nearest[:TOP]:
+            _write_rule(page, "", miss, lines)
+            for misfit in miss.misfits:
+                why = f" ({printable(misfit.why)})" if misfit.why else ""
+                field = _FIELD_NAMES.get(misfit.field, misfit.field)
+                page.hanging(
+                    f"      {field}: ", f"wants {printable(misfit.wanted)}, the packet has {printable(misfit.has)}{why}"
+                )
+        if len(side.nearest) > TOP:
+            page.line(f"  and {plural(len(side.nearest) - TOP, 'more rule')} that are as near")
+
+
+def _write_rule(page: Page, what: str, found: RuleInGroup | NearMiss, lines: Lines) -> None:
+    rule = found.rule
+    line = lines.get(("rules", rule.id))
+    where = f"  line {line}" if line is not None else ""
+    priority = f", priority {rule.priority}" if rule.priority != 1 else ""
+    page.hanging(
+        f"  {what + ': ' if what else '  '}", f"{printable(rule.id)}  {printable(rule_text(rule))}{priority}{where}"
+    )
+
+
+def _service(explained: Explained) -> str:
+    text = protocol_text(explained.protocol)
+    if explained.port is not None:
+        text += f"/{explained.port}"
+    if explained.icmp_type is not None:
+        text += f" type {explained.icmp_type} code {explained.icmp_code}"
+    return text
+
+
+def _end(end: End) -> str:
+    return f"{end.address} ({printable(end.instance.name)})" if end.instance is not None else str(end.address)
+
+
+def explain_summary(explained: Explained, lines: Lines) -> dict[str, Any]:
+    """Ready for ``json.dumps``."""
+    return {
+        "policy": as_text(explained.policy.origin),
+        "vpc": explained.vpc,
+        "from": _end_object(explained.source),
+        "to": _end_object(explained.destination),
+        "protocol": protocol_name(explained.protocol) or explained.protocol,
+        "port": explained.port,
+        "icmp_type": explained.icmp_type,
+        "icmp_code": explained.icmp_code,
+        "verdict": explained.verdict,
+        "reason": explained.reason,
+        "note": explained.note or None,
+        "choices": list(explained.choices),
+        "egress": _side_object(explained.egress, lines),
+        "ingress": _side_object(explained.ingress, lines),
+    }
+
+
+def _end_object(end: End) -> dict[str, Any]:
+    owner = end.instance
+    return {
+        "address": str(end.address),
+        "instance": None if owner is None else owner.name,
+        "vpc": None if owner is None else owner.vpc,
+    }
+
+
+def _side_object(side: SideExplained | None, lines: Lines) -> dict[str, Any] | None:
+    if side is None:
+        return None
+    return {
+        "instance": side.instance.name,
+        "direction": side.direction,
+        "groups": list(side.instance.security_groups),
+        "reached": side.reached,
+        "verdict": side.verdict,
+        "reason": side.reason,
+        "winner": None if side.winner is None else _rule_object(side.winner, lines),
+        "also_match": [_rule_object(found, lines) for found in side.also_match],
+        "nearest": [
+            {
+                **_rule_object(miss, lines),
+                "misfits": [
+                    {"field": each.field, "wanted": each.wanted, "has": each.has, "why": each.why or None}
+                    for each in miss.misfits
+                ],
+            }
+            for miss in side.nearest
+        ],
+    }
+
+
+def _rule_object(found: RuleInGroup | NearMiss, lines: Lines) -> dict[str, Any]:
+    rule = found.rule
+    return {
+        "rule": rule.id,
+        "group": found.group,
+        "action": rule.action,
+        "priority": rule.priority,
+        "text": rule_text(rule),
+        "line": lines.get(("rules", rule.id)),
+    }

@@ -1,0 +1,109 @@
+"""Findings as SARIF 2.1.0, the format code hosts and editors show beside the lines of a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sgfast import __version__
+from sgfast.checking import CODES, Checked, Finding
+from sgfast.checking.codes import NEVER_HIT
+from sgfast.policy.document import Lines
+from sgfast.report.check import about_of, line_of, traffic_object, window_text
+
+VERSION = "2.1.0"
+SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+
+
+def sarif(origin: str, warnings: list[str], checked: Checked, lines: Lines) -> dict[str, Any]:
+    """One log with one run, ready for ``json.dumps``. ``warnings`` and what was left out become notifications."""
+    numbers = {code: n for n, code in enumerate(CODES)}
+    notifications = [_notification("warning", text) for text in warnings]
+    notifications += [_notification("note", f"Left out: {text}") for text in checked.left_out]
+    properties: dict[str, Any] = {}
+    if checked.traffic is not None:
+        properties["traffic"] = traffic_object(checked.traffic)
+        notifications.append(_notification("note", f"Captures: {window_text(checked.traffic)}."))
+        if checked.traffic.damaged is not None:
+            notifications.append(_notification("warning", str(checked.traffic.damaged)))
+    return {
+        "$schema": SCHEMA,
+        "version": VERSION,
+        "runs": [
+            {
+                "tool": {
+                    "driver": {
+                        "name": "sgfast",
+                        "version": __version__,
+                        "rules": [
+                            {
+                                "id": name,
+                                "name": "".join(word.capitalize() for word in code.name.split("-")),
+                                "shortDescription": {"text": f"{code.title[0].upper()}{code.title[1:]}."},
+                                "help": {"text": code.advice},
+                                "defaultConfiguration": {"level": code.severity},
+                            }
+                            for name, code in CODES.items()
+                        ],
+                    }
+                },
+                "invocations": [{"executionSuccessful": True, "toolExecutionNotifications": notifications}],
+                "results": [_result(finding, numbers, origin, checked, lines) for finding in checked.findings],
+                "properties": properties,
+            }
+        ],
+    }
+
+
+def _notification(level: str, text: str) -> dict[str, Any]:
+    return {"level": level, "message": {"text": _whole(text)}}
+
+
+def _whole(text: str) -> str:
+    """Bytes of a file's name that are no text, escaped: not every reader of JSON takes half a character."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _result(
+    finding: Finding, numbers: dict[str, int], origin: str, checked: Checked, lines: Lines
+) -> dict[str, Any]:
+    text = f"{about_of(finding)}: {finding.message}"
+    if finding.code == NEVER_HIT and checked.traffic is not None:
+        text += f" ({window_text(checked.traffic)})"
+    return {
+        "ruleId": finding.code,
+        "ruleIndex": numbers[finding.code],
+        "level": finding.severity,
+        "message": {"text": f"{_whole(text)}."},
+        "locations": [_location(finding, origin, lines)],
+    }
+
+
+def _location(finding: Finding, origin: str, lines: Lines) -> dict[str, Any]:
+    about = _whole(about_of(finding))
+    location: dict[str, Any] = {
+        "logicalLocations": [{"name": about, "fullyQualifiedName": f"{_kind(finding)}/{about}", "kind": "member"}]
+    }
+    if origin != "-":
+        physical: dict[str, Any] = {"artifactLocation": {"uri": _uri(origin)}}
+        line = line_of(finding, lines)
+        if line is not None:
+            physical["region"] = {"startLine": line}
+        location["physicalLocation"] = physical
+    return location
+
+
+def _kind(finding: Finding) -> str:
+    if about_of(finding) in finding.instances:
+        return "instances"
+    if finding.rule is not None:
+        return f"security_groups/{_whole(finding.group or '')}/rules"
+    return "address_groups" if finding.address_group is not None else "security_groups"
+
+
+def _uri(path: str) -> str:
+    if os.path.isabs(path):
+        return Path(path).as_uri()
+    return quote(os.fsencode(path))
