@@ -196,6 +196,17 @@ class TestVpcs:
         policy = policy_of(self.FREE, self.VPCS, self.SUBNETS, self.PORTS, {"peerings": [peering]})
         assert allowed(policy, "10.0.0.5", "10.1.0.5", "tcp", 80) is open
 
+    def test_a_port_that_says_so_itself_tells_of_its_subnet(self) -> None:
+        alone = port("p1", "a", "10.0.0.5", WEB, vpc_id="v1")
+        same, other = port("p2", "b", "10.0.0.6", WEB), port("p3", "c", "10.1.0.5", WEB, network_id="subnet-2")
+        assert [i.vpc for i in policy_of(self.FREE, {"ports": [same, alone, other]}).instances] == ["v1"] * 3
+        apart = {"ports": [same, alone, other | {"vpc_id": "v2"}]}
+        assert [i.vpc for i in policy_of(self.FREE, apart).instances] == ["v1", "v1", "v2"]
+        wrong = {"ports": [alone | {"vpc_id": "v2"}]}
+        assert "port 'a' (p1): says that it is in the VPC 'v2'" in error_of(self.FREE, self.SUBNETS, wrong)
+        lost = {"ports": [alone, other | {"vpc_id": "v2"}, port("p4", "d", "10.2.0.5", WEB, network_id="subnet-3")]}
+        assert "port 'd' (p4): there are 2 VPCs" in error_of(self.FREE, lost)
+
     def test_several_and_no_subnets_is_an_error(self) -> None:
         assert "port 'a' (p1): there are 2 VPCs" in error_of(self.FREE, self.VPCS, self.PORTS)
 

@@ -61,7 +61,7 @@ class Imported(NamedTuple):
         parts = [f"{_number(len(document['security_groups']), 'security group')} with {_number(rules, 'rule')}"]
         if "address_groups" in document:
             parts.append(_number(len(document["address_groups"]), "address group"))
-        parts += [_number(len(document["instances"]), "instance"), _number(len(document.get("vpcs", "1")), "VPC")]
+        parts += [_number(len(document["instances"]), "instance"), _number(len(document.get("vpcs", [None])), "VPC")]
         if "peerings" in document:
             parts.append(_number(len(document["peerings"]), "peering"))
         return ", ".join(parts)
@@ -153,10 +153,7 @@ def export_in_json(data: bytes, origin: str) -> Imported | None:
 
 def export_in_yaml(root: Node, origin: str) -> Imported | None:
     """The export in a YAML document without the key ``version``; None if it is none."""
-    try:
-        source = plain_source(root, origin)
-    except PolicyError:
-        return None
+    source = plain_source(root, origin)
     return import_sources([source]) if _is_export(source.value) else None
 
 

@@ -14,7 +14,7 @@ from sgfast.policy.formats.fields import Fields
 from sgfast.policy.formats.openstack_cli import is_rows, rows_as_documents, shown_as_document
 from sgfast.policy.formats.place import Place
 from sgfast.policy.formats.sources import Source
-from sgfast.policy.formats.vpc_api import ApiReader, Interface, Server
+from sgfast.policy.formats.vpc_api import BOOKKEEPING, ApiReader, Interface, Server
 from sgfast.policy.yaml_nodes import show
 
 
@@ -53,6 +53,7 @@ class NeutronReader(ApiReader):
         place = source.place("address group", fields.required("id"), fields.text("name"))
         fields.place = place
         self.draft.address_group(place, fields.texts("addresses"))
+        self.unread(fields, BOOKKEEPING | {"shared", "is_shared"})
 
     # Networks
 

@@ -19,7 +19,7 @@ from sgfast.policy.yaml_nodes import show
 _ANYWHERE = ("0.0.0.0/0", "::/0")
 _PORTS = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 _TYPE = re.compile(r"(?:type=([0-9]{1,9}))?(?::?code=([0-9]{1,9}))?")
-_PAIR = re.compile(r"(\w+)='([^']*)'")
+_PAIR = re.compile(r"\b(\w++)='([^']*)'")
 _UNTYPED = "An ICMP rule printed without type or code may have type 0 or code 0, which the command does not print: see"
 
 

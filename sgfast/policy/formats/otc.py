@@ -2,8 +2,8 @@
 
 What is read: ``security_groups`` and ``security_group_rules`` (v3: multiport, action, priority; v1: port_range_min and
 port_range_max), ``address_groups``, ``ports`` (v1 and v3), ``sub_network_interfaces``, ``servers``, ``vpcs``,
-``subnets`` or ``virsubnets``, ``peerings``. A port's VPC is that of its subnet; without a listing of subnets there is
-one VPC.
+``subnets`` or ``virsubnets``, ``peerings``. A port's VPC is that of its subnet; without a listing of subnets there
+is one VPC.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import re
 from sgfast.policy.formats.draft import DraftRule, Place
 from sgfast.policy.formats.fields import Fields
 from sgfast.policy.formats.sources import Source
-from sgfast.policy.formats.vpc_api import ICMP_WORDS, ApiReader, Interface, Server
+from sgfast.policy.formats.vpc_api import BOOKKEEPING, ICMP_WORDS, ApiReader, Interface, Server
 from sgfast.policy.model import Action
 from sgfast.policy.yaml_nodes import show
 
+_ADDRESS_GROUP_IGNORED = BOOKKEEPING | {"ip_version", "max_capacity", "status_message"}
 _ACTIONS: dict[str, Action] = {"allow": "allow", "deny": "deny"}
 _RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 _TYPE_AND_CODE = re.compile(r"([0-9]{1,3})(?:[-/]([0-9]{1,3}))?")
@@ -30,7 +31,9 @@ class OtcReader(ApiReader):
     def __init__(self) -> None:
         super().__init__()
         self._vpc_of_subnet: dict[str, str] = {}
-        self._vpcs: list[str] = []
+        self._has_subnets = False
+        #: Those that some file names, in order.
+        self._vpcs: dict[str, None] = {}
         self.sections |= {
             "address_groups": self.address_group,
             "vpcs": self.vpc,
@@ -84,6 +87,7 @@ class OtcReader(ApiReader):
         for each in fields.items("ip_extra_set"):  # the same again, with remarks
             addresses.append(Fields(each, place.part("ip_extra_set")).required("ip"))
         self.draft.address_group(place, addresses)
+        self.unread(fields, _ADDRESS_GROUP_IGNORED)
 
     # VPCs
 
@@ -91,12 +95,14 @@ class OtcReader(ApiReader):
         fields = Fields(value, source.place("VPC", ""))
         place = source.place("VPC", fields.required("id"), fields.text("name"))
         self.draft.vpc(place)
-        self._vpcs.append(place.id)
+        self._vpcs[place.id] = None
 
     def subnet(self, source: Source, value: object) -> None:
         fields = Fields(value, source.place("subnet", ""))
         fields.place = source.place("subnet", fields.required("id"), fields.text("name"))
         vpc = fields.required("vpc_id")
+        self._has_subnets = True
+        self._vpcs.setdefault(vpc)
         for subnet in (fields.text("id"), fields.text("neutron_network_id")):
             if subnet and self._vpc_of_subnet.setdefault(subnet, vpc) != vpc:
                 raise fields.place.error("is said to be in two VPCs")
@@ -117,7 +123,11 @@ class OtcReader(ApiReader):
     # Ports
 
     def network_of(self, fields: Fields) -> str:
-        return fields.text("vpc_id") or fields.text("network_id", "virsubnet_id")
+        vpc, subnet = fields.text("vpc_id"), fields.text("network_id", "virsubnet_id")
+        if vpc:
+            self._vpcs[vpc] = None
+            self._vpc_of_subnet.setdefault(subnet, vpc)
+        return subnet
 
     def addresses_of(self, fields: Fields) -> list[str]:
         place = fields.place.part("addresses")
@@ -126,22 +136,22 @@ class OtcReader(ApiReader):
         return super().addresses_of(fields) + private + one
 
     def vpc_of(self, interface: Interface) -> str:
-        if interface.network in self._vpcs:
-            return interface.network
-        if self._vpc_of_subnet:
-            if interface.network not in self._vpc_of_subnet:
-                raise interface.place.error(f"is in the subnet {show(interface.network)}, which no file has")
-            return self._vpc_of_subnet[interface.network]
-        return self._only_vpc(interface.place)
+        if vpc := interface.fields.text("vpc_id"):
+            if self._vpc_of_subnet.get(interface.network, vpc) != vpc:
+                raise interface.place.error(f"says that it is in the VPC {show(vpc)}, and its subnet is in another")
+            return vpc
+        if self._has_subnets and interface.network not in self._vpc_of_subnet:
+            raise interface.place.error(f"is in the subnet {show(interface.network)}, which no file has")
+        return self._vpc_of_subnet.get(interface.network) or self._only_vpc(interface.place)
 
     def vpc_of_server(self, server: Server) -> str:
         # The addresses of a server are listed by VPC.
-        return server.network if server.network in self._vpcs else self._only_vpc(server.place)
+        return server.network or self._only_vpc(server.place)
 
     def _only_vpc(self, place: Place) -> str:
         if len(self._vpcs) > 1:
             raise place.error(f"there are {len(self._vpcs)} VPCs, and nothing says in which it is: add the subnets")
-        return self._vpcs[0] if self._vpcs else ""
+        return next(iter(self._vpcs), "")
 
     def is_filtered(self, interface: Interface) -> bool:
         return interface.owner != _VIRTUAL
