@@ -24,8 +24,12 @@ MAY_KNOW: dict[str, set[str]] = {
     # The oracle shares nothing with what it checks but the policy's values, and changes of them.
     "reference": {"policy.model", "policy.changes", "errors"},
     "replaying": {"engine", "snapshot", "output", "compiler", "capture", "core", "policy", "reference", "errors"},
-    "report": {"replaying", "engine", "capture", "compiler", "core", "policy", "errors"},
-    "cli": {"replaying", "report", "output", "engine", "capture", "compiler", "policy", "errors", "signals", ""},
+    "comparing": {"replaying", "engine", "capture", "core", "policy", "errors"},
+    "report": {"comparing", "replaying", "engine", "capture", "compiler", "core", "policy", "errors"},
+    "cli": {
+        "comparing", "replaying", "report", "output", "engine", "capture", "compiler", "policy", "errors", "signals",
+        "",
+    },
     "__main__": {"cli", "errors", "signals"},
 }
 
