@@ -10,6 +10,7 @@ import click
 
 from sgfast import __version__
 from sgfast.cli.check import check
+from sgfast.cli.diff import diff
 from sgfast.cli.replay import replay
 from sgfast.cli.template import template
 
@@ -32,5 +33,5 @@ def main() -> None:
     """
 
 
-for command in (replay, check, template):
+for command in (replay, diff, check, template):
     main.add_command(command)

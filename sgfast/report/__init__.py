@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 #: The JSON outputs that have a schema (SPEC 10.1).
-SCHEMAS = ("summary", "verdict", "connection", "check")
+SCHEMAS = ("summary", "verdict", "connection", "check", "diff")
 
 
 def schema(name: str) -> dict[str, Any]:
-    """The JSON Schema of one of ``SCHEMAS``: the replay's or check's object, or one line of ``--verdicts`` or
+    """The JSON Schema of one of ``SCHEMAS``: the object of replay, check or diff, or one line of ``--verdicts`` or
     ``--connections``. KeyError for another name.
     """
     import json

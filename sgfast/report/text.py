@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 from sgfast.capture.names import printable
 from sgfast.engine import REASONS
-from sgfast.policy.model import ICMP, ICMPV6
 from sgfast.policy.protocols import protocol_name
-from sgfast.replaying import Broken, CutConnection, Denied, ReplayResult, RuleHits, Service
+from sgfast.replaying import Broken, CutConnection, Denied, ReplayResult, RuleHits
+from sgfast.report.page import (
+    ICMP_NAMES,
+    Page,
+    grouped,
+    human_bytes,
+    human_seconds,
+    instant,
+    plural,
+    service_name,
+)
 
 #: Rows of a list before "and N more".
 TOP = 10
-
-NARROWEST, WIDEST = 80, 120
 
 #: To which verdict a reason belongs.
 _ALLOWING = ("rule", "established", "related", "inferred")
@@ -29,27 +34,12 @@ _NOTES = {
     "not-ip": "",
 }
 
-_ICMP_NAMES = {
-    ICMP: {
-        0: "echo-reply", 3: "unreachable", 4: "source-quench", 5: "redirect", 8: "echo-request", 9: "router-advert",
-        10: "router-solicit", 11: "time-exceeded", 12: "parameter-problem", 13: "timestamp-request",
-        14: "timestamp-reply", 15: "information-request", 16: "information-reply", 17: "mask-request",
-        18: "mask-reply",
-    },
-    ICMPV6: {
-        1: "unreachable", 2: "packet-too-big", 3: "time-exceeded", 4: "parameter-problem", 128: "echo-request",
-        129: "echo-reply", 130: "mld-query", 131: "mld-report", 132: "mld-done", 133: "router-solicit",
-        134: "router-advert", 135: "neighbour-solicit", 136: "neighbour-advert", 137: "redirect",
-        143: "mld2-report",
-    },
-}  # fmt: skip
-
 REMINDER = "A capture taken behind today's security groups cannot show what they already block."
 
 
 def text_report(result: ReplayResult, *, width: int = 80, colour: bool = False) -> str:
     """The report as lines that end in a newline. ``width``: columns, if that can be."""
-    page = _Page(width, colour)
+    page = Page(width, colour)
     _write_verdicts(page, result)
     _write_changes(page, result)
     _write_broken(page, result)
@@ -63,7 +53,7 @@ def text_report(result: ReplayResult, *, width: int = 80, colour: bool = False) 
 
 def check_text(origin: str, found: dict[str, Any], *, colour: bool = False) -> str:
     """What ``sgfast check`` prints; ``found`` is ``check_summary``'s."""
-    page = _Page(80, colour)
+    page = Page(80, colour)
     page.heading(f"{printable(origin)} is a policy that can be used")
     bit_vectors = found["bit_vector_tables"]
     for name, value, note in (
@@ -81,60 +71,10 @@ def check_text(origin: str, found: dict[str, Any], *, colour: bool = False) -> s
     return page.text()
 
 
-# Words and numbers ---------------------------------------------------------------------------------------------------
-
-
-def grouped(number: int) -> str:
-    return f"{number:,}"
-
-
-def human_bytes(number: float) -> str:
-    """With a decimal unit, three digits or so."""
-    if number < 1000:
-        return f"{number:.0f} B"
-    units = ["kB", "MB", "GB", "TB", "PB", "EB"]
-    number /= 1000
-    while number >= 999.95 and len(units) > 1:
-        number /= 1000
-        del units[0]
-    return f"{number:.1f} {units[0]}"
-
-
-def human_seconds(seconds: float) -> str:
-    if seconds < 1:
-        return f"{seconds * 1000:.3g} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{rest:02} h"
-
-
-def instant(time_ns: int) -> str:
-    """To the microsecond, UTC."""
-    return (datetime(1970, 1, 1) + timedelta(microseconds=time_ns // 1000)).isoformat(" ", "microseconds")
-
-
-def plural(number: int, one: str, many: str = "") -> str:
-    return f"{grouped(number)} {one if number == 1 else many or one + 's'}"
-
-
-def service_name(service: Service) -> str:
-    """``tcp/8080``, ``icmp echo-request``, ``icmp unreachable/3``, ``gre``, ``protocol 200``."""
-    name = protocol_name(service.protocol) or f"protocol {service.protocol}"
-    if service.port is not None:
-        return f"{name}/{service.port}"
-    if service.icmp_type is None:
-        return name
-    kind = _ICMP_NAMES.get(service.protocol, {}).get(service.icmp_type, f"type {service.icmp_type}")
-    return f"{name} {kind}" + (f"/{service.icmp_code}" if service.icmp_code else "")
-
-
 # The parts -----------------------------------------------------------------------------------------------------------
 
 
-def _write_verdicts(page: _Page, result: ReplayResult) -> None:
+def _write_verdicts(page: Page, result: ReplayResult) -> None:
     captures = ", ".join(printable(name) for name in result.captures[:3])
     if len(result.captures) > 3:
         captures += f" and {plural(len(result.captures) - 3, 'more capture')}"
@@ -174,7 +114,7 @@ def _reasons(result: ReplayResult, verdict: str) -> list[tuple[str, int]]:
     return sorted(found, key=lambda item: -item[1])
 
 
-def _write_broken(page: _Page, result: ReplayResult) -> None:
+def _write_broken(page: Page, result: ReplayResult) -> None:
     if not result.broken:
         return
     page.line()
@@ -191,7 +131,7 @@ def _write_broken(page: _Page, result: ReplayResult) -> None:
         page.wrapped(f"and {plural(len(rest), 'more kind')} ({plural(connections, 'connection')})", "  ")
 
 
-def _write_denied(page: _Page, result: ReplayResult) -> None:
+def _write_denied(page: Page, result: ReplayResult) -> None:
     denied = result.verdicts["deny"]
     if not result.packets:
         return
@@ -224,7 +164,7 @@ def _peer(kind: Denied | Broken) -> str:
     return f"{way} {kind.peer}" + (f" ({printable(kind.peer_name)})" if kind.peer_name is not None else "")
 
 
-def _write_rules(page: _Page, result: ReplayResult) -> None:
+def _write_rules(page: Page, result: ReplayResult) -> None:
     page.line()
     hit = sum(1 for rule in result.rules if rule.packets)
     page.heading(f"Rules: {grouped(hit)} of {grouped(len(result.rules))} were hit")
@@ -239,7 +179,7 @@ def _write_rules(page: _Page, result: ReplayResult) -> None:
         _write_group(page, list(rules), name_width)
 
 
-def _write_group(page: _Page, rules: Sequence[RuleHits], name_width: int) -> None:
+def _write_group(page: Page, rules: Sequence[RuleHits], name_width: int) -> None:
     for rule in rules:
         if rule.packets:
             numbers = (grouped(rule.connections), grouped(rule.packets), human_bytes(rule.bytes))
@@ -255,7 +195,7 @@ def _write_group(page: _Page, rules: Sequence[RuleHits], name_width: int) -> Non
         page.hanging("    never hit: ", ", ".join(unused), "yellow")
 
 
-def _write_unanswered(page: _Page, result: ReplayResult) -> None:
+def _write_unanswered(page: Page, result: ReplayResult) -> None:
     if not result.unanswered:
         return
     page.line()
@@ -272,7 +212,7 @@ def _write_unanswered(page: _Page, result: ReplayResult) -> None:
         page.wrapped(f"and {plural(len(rest), 'more kind')} ({plural(connections, 'connection')})", "  ")
 
 
-def _write_connections(page: _Page, result: ReplayResult) -> None:
+def _write_connections(page: Page, result: ReplayResult) -> None:
     if not result.packets:
         return
     page.line()
@@ -295,7 +235,7 @@ def _write_connections(page: _Page, result: ReplayResult) -> None:
         page.line("  none")
 
 
-def _write_changes(page: _Page, result: ReplayResult) -> None:
+def _write_changes(page: Page, result: ReplayResult) -> None:
     if not result.changes and not result.changes_left:
         return
     page.line()
@@ -351,7 +291,7 @@ def _cut_name(cut: CutConnection) -> str:
         )
         return f"{protocol} {' > '.join(ends)}"
     if cut.icmp_type is not None:
-        kind = _ICMP_NAMES.get(cut.protocol, {}).get(cut.icmp_type, f"type {cut.icmp_type}")
+        kind = ICMP_NAMES.get(cut.protocol, {}).get(cut.icmp_type, f"type {cut.icmp_type}")
         protocol = f"{protocol} {kind}"
     return f"{protocol} {cut.initiator} > {cut.responder}"
 
@@ -373,7 +313,7 @@ def _cut_end(cut: CutConnection, start_ns: int) -> str:
     return "; ".join(parts)
 
 
-def _write_notes(page: _Page, result: ReplayResult) -> None:
+def _write_notes(page: Page, result: ReplayResult) -> None:
     page.line()
     notes: list[tuple[str, str, str]] = []
     if result.first_time_ns is not None and result.last_time_ns is not None:
@@ -391,67 +331,3 @@ def _write_notes(page: _Page, result: ReplayResult) -> None:
         notes.append(("Speed", f"{rate} packets/s ({human_seconds(result.elapsed_seconds)}, without start-up)", ""))
     for label, note, style in notes:
         page.hanging(f"{label:14}", note, style)
-
-
-# Lines ---------------------------------------------------------------------------------------------------------------
-
-
-_COLOURS = {"bold": "1", "red": "31", "yellow": "33"}
-
-
-class _Page:
-    def __init__(self, width: int, colour: bool) -> None:
-        self.width = min(max(width, NARROWEST), WIDEST)
-        self._colour = colour
-        self._lines: list[str] = []
-
-    def text(self) -> str:
-        return "\n".join(self._lines) + "\n"
-
-    def line(self, text: str = "", style: str = "") -> None:
-        text = text.rstrip()
-        self._lines.append(f"\x1b[{_COLOURS[style]}m{text}\x1b[0m" if style and self._colour and text else text)
-
-    def heading(self, text: str) -> None:
-        for line in _wrap(text, self.width):
-            self.line(line, "bold")
-
-    def wrapped(self, text: str, indent: str = "") -> None:
-        self.hanging(indent, text)
-
-    def hanging(self, start: str, text: str, style: str = "") -> None:
-        """``start``, then ``text`` in as many lines as it takes, the later ones below the first."""
-        pieces = _wrap(text, self.width - len(start)) or [""]
-        for n, piece in enumerate(pieces):
-            self.line((start if n == 0 else " " * len(start)) + piece, style)
-
-    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """The first column to the right, the others to the left. Where a row is too long its last cell goes below."""
-        widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head) - 1)]
-        # A few long names do not push everyone else's columns out.
-        widths = [min(width, len(name) + 12) for width, name in zip(widths, head, strict=False)]
-        self.line("  " + "  ".join(_cells(head, widths)))
-        for row in rows:
-            cells = list(_cells(row, widths))
-            text = "  " + "  ".join(cells)
-            if len(text) <= self.width:
-                self.line(text)
-            else:
-                self.line("  " + "  ".join(cells[:-1]))
-                self.hanging(" " * (4 + widths[0]), cells[-1])
-
-
-def _cells(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-    for n, cell in enumerate(row):
-        if n == 0:
-            yield f"{cell:>{widths[0]}}"
-        elif n < len(widths):
-            yield f"{cell:{widths[n]}}"
-        else:
-            yield cell
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False)
-
-
