@@ -1,12 +1,14 @@
 """Cloud security groups as a packet-matching engine.
 
 Load a policy (:func:`load_policy`), make an :class:`Engine`, give it packets (:meth:`Engine.process`,
-:meth:`Engine.check`), or whole captures (:func:`replay`).
+:meth:`Engine.check`), or whole captures (:func:`replay`). Or ask what another policy would change for them
+(:func:`diff`).
 """
 
 # Nothing is imported here: it would take time in which the command cannot be interrupted cleanly.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sgfast.comparing import DiffResult, diff
     from sgfast.engine import (
         HEADER_DTYPE,
         NO_SIDE,
@@ -31,6 +33,7 @@ __version__ = "0.1.0"
 # Where each public name lives. It is imported when it is first asked for: numpy alone costs more than a tenth of a
 # second, which no `sgfast --help` should pay.
 _HOMES = {
+    "sgfast.comparing": ("DiffResult", "diff"),
     "sgfast.engine": (
         "HEADER_DTYPE", "NO_SIDE", "REASONS", "RESULT_DTYPE", "VERDICTS", "Engine", "Explanation", "FrameBatch", "Side",
         "Verdict", "header",
@@ -67,6 +70,7 @@ __all__ = [
     "RESULT_DTYPE",
     "VERDICTS",
     "CaptureError",
+    "DiffResult",
     "Engine",
     "Explanation",
     "FrameBatch",
@@ -79,6 +83,7 @@ __all__ = [
     "SnapshotError",
     "Verdict",
     "__version__",
+    "diff",
     "header",
     "load_policy",
     "load_snapshot",

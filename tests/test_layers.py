@@ -25,17 +25,17 @@ MAY_KNOW: dict[str, set[str]] = {
     # The oracle shares nothing with what it checks but the policy's values, and changes of them.
     "reference": {"policy.model", "policy.changes", "errors"},
     "replaying": {"engine", "snapshot", "output", "compiler", "capture", "core", "policy", "reference", "errors"},
+    "comparing": {"replaying", "engine", "capture", "core", "policy", "errors"},
     "flow_logs": {"compiler", "policy", "capture.names", "errors"},
     "suggesting": {"replaying", "engine", "capture", "policy", "errors"},
     "checking": {"replaying", "compiler", "policy"},
     "report": {
-        "suggesting", "flow_logs", "replaying", "explaining", "checking", "engine", "capture", "compiler", "core",
-        "policy", "errors", "",
+        "comparing", "suggesting", "flow_logs", "replaying", "explaining", "checking", "engine", "capture", "compiler",
+        "core", "policy", "errors", "",
     },
     "cli": {
-        "suggesting", "flow_logs", "replaying", "explaining", "checking", "report", "output", "engine", "capture",
-        "compiler", "policy", "errors",
-        "signals", "",
+        "comparing", "suggesting", "flow_logs", "replaying", "explaining", "checking", "report", "output", "engine",
+        "capture", "compiler", "policy", "errors", "signals", "",
     },
     "__main__": {"cli", "errors", "signals"},
 }

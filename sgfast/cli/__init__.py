@@ -11,6 +11,7 @@ import click
 from sgfast import __version__
 from sgfast.cli.check import check
 from sgfast.cli.completion import completion
+from sgfast.cli.diff import diff
 from sgfast.cli.explain import explain
 from sgfast.cli.flowlog import flowlog
 from sgfast.cli.import_ import import_command
@@ -37,5 +38,7 @@ def main() -> None:
     """
 
 
-for command in (replay, check, explain, suggest, flowlog, import_command, template, completion):
+for command in (
+    replay, diff, check, explain, suggest, flowlog, import_command, template, completion,
+):  # fmt: skip
     main.add_command(command)

@@ -13,7 +13,7 @@ EXIT_FAIL_ON = 1
 EXIT_BAD = 2
 EXIT_DAMAGED = 3
 
-Form = Literal["text", "json"]
+Form = Literal["text", "json", "markdown"]
 
 
 class FileName(click.types.StringParamType):
@@ -31,6 +31,29 @@ vpc_option = click.option(
     "--vpc",
     metavar="NAME",
     help="The VPC the packets' addresses belong to; its peers are seen, too. Default: all VPCs at once.",
+)
+mode_option = click.option(
+    "--mode",
+    type=click.Choice(["causal", "verbatim"]),
+    default="causal",
+    show_default=True,
+    help="causal: what followed a denied opener is moot. verbatim: every packet is judged as it came.",
+)
+midstream_option = click.option(
+    "--midstream",
+    type=click.Choice(["infer", "deny", "allow"]),
+    default="infer",
+    show_default=True,
+    help="TCP connections that began before the capture: judge who must have opened them (infer: within the first "
+    "minutes; allow: at any time), or deny their packets.",
+)
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Threads that judge, 1 to 64; results are the same. It pays with many connections (hundred thousands).",
 )
 quiet_option = click.option(
     "--quiet", "-q", is_flag=True, help="Neither progress nor warnings on standard error; the report has them."

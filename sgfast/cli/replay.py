@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, Form, format_option, quiet_option, vpc_option
+from sgfast.cli.options import (
+    EXIT_DAMAGED,
+    EXIT_FAIL_ON,
+    FILE,
+    Form,
+    format_option,
+    jobs_option,
+    midstream_option,
+    mode_option,
+    quiet_option,
+    vpc_option,
+)
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.signals import raise_arrived
 
@@ -23,21 +34,8 @@ if TYPE_CHECKING:
 @click.argument("policy", type=FILE)
 @click.argument("captures", type=FILE, metavar="CAPTURE...", nargs=-1, required=True)
 @vpc_option
-@click.option(
-    "--mode",
-    type=click.Choice(["causal", "verbatim"]),
-    default="causal",
-    show_default=True,
-    help="causal: what followed a denied opener is moot. verbatim: every packet is judged as it came.",
-)
-@click.option(
-    "--midstream",
-    type=click.Choice(["infer", "deny", "allow"]),
-    default="infer",
-    show_default=True,
-    help="TCP connections that began before the capture: judge who must have opened them (infer: within the first "
-    "minutes; allow: at any time), or deny their packets.",
-)
+@mode_option
+@midstream_option
 @click.option("--changes", metavar="FILE", help="Change the policy while traffic flows, as FILE says.")
 @click.option(
     "--snapshot",
@@ -86,14 +84,7 @@ if TYPE_CHECKING:
     help="How long packets add up to one record.",
 )
 @format_option()
-@click.option(
-    "--jobs",
-    type=click.IntRange(1, 64),
-    metavar="N",
-    default=1,
-    show_default=True,
-    help="Threads that judge, 1 to 64; results are the same. It pays with many connections (hundred thousands).",
-)
+@jobs_option
 @click.option(
     "--fail-on", type=click.Choice(["denied"]), help="Exit with 1 if some packet was denied (moot ones do not count)."
 )

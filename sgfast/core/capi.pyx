@@ -20,7 +20,7 @@ cdef Handle handle_of(object engine) except NULL:
 
 
 cdef void judge_frames(Handle engine, const Frame* frames, Py_ssize_t count, ResultRow* results) noexcept nogil:
-    (<DataPlane>engine).judge_frames(frames, count, results, NULL)
+    (<DataPlane>engine).judge_frames(frames, count, results)
 
 
 cdef void judge_headers(Handle engine, const HeaderRow* headers, Py_ssize_t count, ResultRow* results) noexcept nogil:

@@ -11,7 +11,7 @@
 #
 # With several jobs the packets whose headers were read go to the planes of workers instead (workers.pxd).
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.classifier cimport Classifier
 from sgfast.core.clock cimport Clock
@@ -20,6 +20,13 @@ from sgfast.core.frames cimport Frame
 from sgfast.core.plane cimport Plane
 from sgfast.core.types cimport HeaderRow, Packet, ResultRow
 from sgfast.core.workers cimport Workers
+
+
+# What is to be known of each packet; NULL: is not.
+cdef struct Wanted:
+    ResultRow* results
+    HeaderRow* headers
+    uint16_t* words         # outcome words (types.pxd)
 
 
 cdef class DataPlane:
@@ -39,21 +46,18 @@ cdef class DataPlane:
     cdef object finishing   # a lock: one thread at a time in `finish`
     cdef object living      # in `finish`: where the tuples are that were not told of yet
 
-    # Judge in order, under the lock; results and headers may be NULL. To be called without the GIL.
-    cdef void judge_frames(
-        self, const Frame* frames, Py_ssize_t n, ResultRow* results, HeaderRow* headers) noexcept nogil
+    # Judge in order, under the lock; results may be NULL. To be called without the GIL.
+    cdef void judge_frames(self, const Frame* frames, Py_ssize_t n, ResultRow* results) noexcept nogil
     cdef void judge_headers(self, const HeaderRow* rows, Py_ssize_t n, ResultRow* results) noexcept nogil
     # One packet; `row` is zero. To be called with the GIL.
     cdef void judge_one(self, const HeaderRow* header, ResultRow* row) noexcept
+    # Of `frames` and `rows` one is NULL.
     cdef void judge(
-        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, ResultRow* results, HeaderRow* headers
-    ) noexcept nogil
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
     cdef void judge_here(
-        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, ResultRow* results, HeaderRow* headers
-    ) noexcept nogil
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
     cdef void deal_out(
-        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, ResultRow* results, HeaderRow* headers
-    ) noexcept nogil
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
     cdef void drain(self) noexcept nogil
     cdef void hold(self)
     cdef void let_go(self)

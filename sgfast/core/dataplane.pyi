@@ -34,6 +34,10 @@ class DataPlane:
         headers: NDArray[Any] | None = None,
         first: int = 0,
         number: int = -1,
+        words: NDArray[np.uint16] | None = None,
+    ) -> None: ...
+    def process_beside(
+        self, other: DataPlane, batch: FrameBatch, words: NDArray[np.uint16], other_words: NDArray[np.uint16]
     ) -> None: ...
     def process_headers(self, headers: NDArray[Any], results: NDArray[Any]) -> None: ...
     def change(

@@ -14,9 +14,9 @@ from cpython.pythread cimport (
     PyThread_release_lock,
     WAIT_LOCK,
 )
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memset
+from libc.string cimport memcmp, memset
 
 from sgfast.core.answers cimport tally_ended
 from sgfast.core.batch cimport BATCH, judge_batch, prefetch_line
@@ -38,7 +38,7 @@ from sgfast.core.types cimport (
     Packet,
     ResultRow,
 )
-from sgfast.core.wire cimport read_frame
+from sgfast.core.wire cimport WireContext, read_frame
 from sgfast.core.workers cimport MOST_JOBS, Workers
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
@@ -97,6 +97,47 @@ cdef void finish_table(Plane* plane, Table* t, int64_t now) noexcept nogil:
     while slot != NO_SLOT:
         slot = report_living(t, now, slot, 1 << 16)
         tally_ended(plane)
+
+
+cdef bint reads_alike(DataPlane a, DataPlane b) noexcept nogil:
+    # Whether a frame's headers, read for one, are what the other would read, keyed hash and all.
+    cdef const WireContext* wire = &a.planes[0].wire
+    cdef const WireContext* other = &b.planes[0].wire
+    return (
+        a.jobs == 1 and b.jobs == 1 and wire.exempt == other.exempt
+        and memcmp(wire.secret, other.secret, sizeof(wire.secret)) == 0
+    )
+
+
+cdef void judge_beside(
+    DataPlane a, DataPlane b, const Frame* frames, Py_ssize_t n, uint16_t* words_a, uint16_t* words_b
+) noexcept nogil:
+    # Under both locks. Frames are read once, and judged twice while they are in the cache.
+    cdef Plane* plane_a = a.planes[0]
+    cdef Plane* plane_b = b.planes[0]
+    cdef Py_ssize_t start = 0
+    cdef Py_ssize_t size, i
+    if not a.clock.started:
+        a.start_clock(frames.time_ns)
+        b.start_clock(frames.time_ns)
+    plane_a.want_sides = False
+    plane_b.want_sides = False
+    while start < n:
+        size = min(n - start, <Py_ssize_t>BATCH)
+        for i in range(size):
+            read_frame(&plane_a.wire, &frames[start + i], &a.packets[i])
+            tell_time(&a.clock, a.packets[i].time_ns)
+            a.now[i] = a.clock.now
+            prefetch_line(plane_a, &a.packets[i])
+            prefetch_line(plane_b, &a.packets[i])
+        judge_batch(plane_a, a.packets, a.now, NULL, a.judged + 1, size, NULL, &words_a[start])
+        judge_batch(plane_b, a.packets, a.now, NULL, b.judged + 1, size, NULL, &words_b[start])
+        a.judged += size
+        b.judged += size
+        start += size
+    b.clock = a.clock
+    tally_ended(plane_a)
+    tally_ended(plane_b)
 
 
 @cython.no_gc_clear
@@ -172,24 +213,24 @@ cdef class DataPlane:
         view = results.view(np.uint8).reshape(-1)
         return <ResultRow*>&view[0]
 
-    cdef void judge_frames(
-        self, const Frame* frames, Py_ssize_t n, ResultRow* results, HeaderRow* headers
-    ) noexcept nogil:
-        self.judge(frames, NULL, n, results, headers)
+    cdef void judge_frames(self, const Frame* frames, Py_ssize_t n, ResultRow* results) noexcept nogil:
+        cdef Wanted wanted = Wanted(results, NULL, NULL)
+        self.judge(frames, NULL, n, &wanted)
 
     cdef void judge_headers(self, const HeaderRow* rows, Py_ssize_t n, ResultRow* results) noexcept nogil:
-        self.judge(NULL, rows, n, results, NULL)
+        cdef Wanted wanted = Wanted(results, NULL, NULL)
+        self.judge(NULL, rows, n, &wanted)
 
     cdef void judge(
-        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, ResultRow* results, HeaderRow* headers
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted
     ) noexcept nogil:
         PyThread_acquire_lock(self.lock, WAIT_LOCK)
         if n > 0 and not self.clock.started:
             self.start_clock(frames.time_ns if frames != NULL else rows.time_ns)
         if self.jobs == 1:
-            self.judge_here(frames, rows, n, results, headers)
+            self.judge_here(frames, rows, n, wanted)
         else:
-            self.deal_out(frames, rows, n, results, headers)
+            self.deal_out(frames, rows, n, wanted)
         PyThread_release_lock(self.lock)
 
     cdef void judge_one(self, const HeaderRow* header, ResultRow* row) noexcept:
@@ -197,9 +238,10 @@ cdef class DataPlane:
         # So it is kept where neither the lock nor the packet makes anybody wait. Nobody may wait for the lock with the
         # GIL: who has the lock may want the GIL (save_plane).
         cdef bint judged = False
+        cdef Wanted wanted = Wanted(row, NULL, NULL)
         if PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
             if is_brief(self, header.time_ns):
-                self.judge_here(NULL, header, 1, row, NULL)
+                self.judge_here(NULL, header, 1, &wanted)
                 judged = True
             PyThread_release_lock(self.lock)
         if not judged:
@@ -217,9 +259,10 @@ cdef class DataPlane:
             plane.table.marks_until = plane.window_end
 
     cdef void judge_here(
-        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, ResultRow* results, HeaderRow* headers
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted
     ) noexcept nogil:
         cdef Plane* plane = self.planes[0]
+        cdef ResultRow* results = wanted.results
         cdef Py_ssize_t start = 0
         cdef Py_ssize_t size, i
         plane.want_sides = results != NULL
@@ -238,25 +281,28 @@ cdef class DataPlane:
                     self.now[i] = self.clock.now
                     prefetch_line(plane, &self.packets[i])
             judge_batch(
-                plane, self.packets, self.now, NULL, self.judged + 1, size, &results[start] if results != NULL else NULL
+                plane, self.packets, self.now, NULL, self.judged + 1, size,
+                &results[start] if results != NULL else NULL, &wanted.words[start] if wanted.words != NULL else NULL
             )
             self.judged += size
-            if headers != NULL:
+            if wanted.headers != NULL:
                 for i in range(size):
-                    spell_header(&self.packets[i], &headers[start + i])
+                    spell_header(&self.packets[i], &wanted.headers[start + i])
             start += size
         tally_ended(plane)
 
     cdef void deal_out(
-        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, ResultRow* results, HeaderRow* headers
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted
     ) noexcept nogil:
         # What becomes of the packets is known when the workers are drained, but for those that want to know now.
         cdef Py_ssize_t start = 0
         cdef Py_ssize_t some
         cdef bint borrowed = False
-        if results != NULL:
+        cdef bint told = wanted.results != NULL or wanted.words != NULL
+        if told:
             self.drain()
-            self.workers.rows = results
+            self.workers.rows = wanted.results
+            self.workers.words = wanted.words
             self.workers.first = self.judged + 1
         while start < n:
             if self.room == 0:
@@ -264,15 +310,16 @@ cdef class DataPlane:
             some = <Py_ssize_t>min(<uint64_t>(n - start), self.room)
             borrowed |= self.workers.deal(
                 &frames[start] if frames != NULL else NULL, &rows[start] if rows != NULL else NULL, some, &self.clock,
-                self.judged + 1, &headers[start] if headers != NULL else NULL
+                self.judged + 1, &wanted.headers[start] if wanted.headers != NULL else NULL
             )
             self.judged += some
             self.room -= some
             start += some
         # An ICMP error's quote is in the frame, which the caller may use for another one.
-        if results != NULL or self.planes[0].table.keep_flows or borrowed:
+        if told or self.planes[0].table.keep_flows or borrowed:
             self.drain()
             self.workers.rows = NULL
+            self.workers.words = NULL
 
     cdef void drain(self) noexcept nogil:
         # Under the lock: everything is judged, and known as far as the last packet.
@@ -359,29 +406,60 @@ cdef class DataPlane:
         return max(batch.count - first, 0)
 
     def process_frames(
-        self, FrameBatch batch not None, results=None, headers=None, Py_ssize_t first=0, Py_ssize_t number=-1
+        self, FrameBatch batch not None, results=None, headers=None, Py_ssize_t first=0, Py_ssize_t number=-1,
+        words=None
     ):
         """Judges a batch of frames in order, or ``number`` of them from ``first`` on.
 
         ``results``, ``headers``: arrays of RESULT_DTYPE and HEADER_DTYPE to fill from their beginning, at least as long
-        as the frames judged, or None. ValueError when they are not.
+        as the frames judged, or None. ValueError when they are not. ``words``: likewise, uint16, for outcome words
+        (``types.pxd``).
         """
         cdef Py_ssize_t n = batch.count - first if number < 0 else number
-        cdef ResultRow* rows = NULL
-        cdef HeaderRow* header_rows = NULL
+        cdef Wanted wanted = Wanted(NULL, NULL, NULL)
         cdef uint8_t[::1] view
+        cdef uint16_t[::1] word_view
         cdef const Frame* frames = batch.frames + first
         if first < 0 or n < 0 or n > batch.count - first:
             raise ValueError("no such frames")
         if results is not None:
-            rows = self.result_rows(results, n)
+            wanted.results = self.result_rows(results, n)
         if headers is not None and n:
             if headers.dtype != HEADER_DTYPE or not headers.flags.c_contiguous or len(headers) < n:
                 raise ValueError("headers must be a contiguous array of HEADER_DTYPE, one row a packet")
             view = headers.view(np.uint8).reshape(-1)
-            header_rows = <HeaderRow*>&view[0]
+            wanted.headers = <HeaderRow*>&view[0]
+        if words is not None and n:
+            word_view = words
+            if word_view.shape[0] < n:
+                raise ValueError("words must be a contiguous array of uint16, one a packet")
+            wanted.words = &word_view[0]
         with nogil:
-            self.judge_frames(frames, n, rows, header_rows)
+            self.judge(frames, NULL, n, &wanted)
+
+    def process_beside(self, DataPlane other not None, FrameBatch batch not None, words not None, other_words not None):
+        """Judges a batch of frames by this plane and by ``other``, which has judged the same frames before.
+
+        ``words``, ``other_words``: uint16, at least as long as the batch: get the outcome words (``types.pxd``) of
+        either. ValueError when they are not.
+        """
+        cdef uint16_t[::1] mine = words
+        cdef uint16_t[::1] others = other_words
+        cdef Py_ssize_t n = batch.count
+        if mine.shape[0] < n or others.shape[0] < n:
+            raise ValueError("words must be a contiguous array of uint16, one a packet")
+        if other is self or other.judged != self.judged:
+            raise ValueError("planes beside each other are two, and have judged the same frames")
+        if not reads_alike(self, other):
+            self.process_frames(batch, words=words)
+            other.process_frames(batch, words=other_words)
+        elif n:
+            with nogil:
+                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+                PyThread_acquire_lock(other.lock, WAIT_LOCK)
+                judge_beside(self, other, batch.frames, n, &mine[0], &others[0])
+                PyThread_release_lock(other.lock)
+                PyThread_release_lock(self.lock)
 
     def process_headers(self, headers not None, results not None):
         """Judges packets given as an array of HEADER_DTYPE, in order, into ``results`` (RESULT_DTYPE)."""

@@ -47,7 +47,6 @@ cdef uint8_t side_end_of(const Entry* e, int side, uint8_t recorded, int64_t now
 
 
 cdef uint16_t query_type(uint8_t family, uint32_t query) noexcept nogil:
-    # The ICMP type that asks, by wire.icmp_query's number.
     if family:
         return 128
     return 8 if query == 1 else <uint16_t>(13 + (query - 2) * 2)

@@ -1,7 +1,7 @@
 # One packet's way: scope, moot keys, then past the filter of each end (SPEC 3, 9.2). What one filter says is in
 # judge.pxd; what the packet leaves behind for the report is noted here.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from sgfast.core.classifier cimport is_stateless, vpcs_connected
@@ -78,6 +78,11 @@ from sgfast.core.types cimport (
     TCP_SYN,
     TRUNCATED,
     VPC_ISOLATED,
+    WORD_BEGAN,
+    WORD_HEARD,
+    WORD_HIGH_SHIFT,
+    WORD_KNOWN,
+    WORD_REASON_SHIFT,
     Packet,
     ResultRow,
     SideRow,
@@ -105,9 +110,18 @@ cdef inline void note_side(Plane* plane, const Packet* p, const Passage* way, Si
 cdef inline void finish(Plane* plane, const Packet* p, ResultRow* row, uint8_t verdict, uint8_t reason) noexcept nogil:
     plane.verdicts[verdict] += 1
     plane.reasons[reason] += 1
+    plane.word |= <uint16_t>(verdict | reason << WORD_REASON_SHIFT)
     if row != NULL:
         row.verdict = verdict
         row.reason = reason
+
+
+cdef inline void tell_record(Plane* plane, const Entry* e) noexcept nogil:
+    # Of the record that the packet belongs to; who began it is known better while it begins.
+    if e.marks & TUPLE_LIVE and not e.marks & UNBEGUN:
+        plane.word |= WORD_KNOWN | (WORD_HEARD if e.marks & HEARD else 0)
+        if not plane.word & WORD_BEGAN:
+            plane.word |= <uint16_t>((e.flags[e.state[0] == NO_STATE] & FROM_HIGH) << WORD_HIGH_SHIFT)
 
 
 cdef inline void tally_denial(Plane* plane, const Packet* p, Passage* way, int side, uint8_t reason) noexcept nogil:
@@ -268,11 +282,13 @@ cdef inline void note_attempt(
         e.present = (way.instance[0] >= 0) | (way.instance[1] >= 0) << 1
         set_side(t, slot, side, state, moot_flags(way, reason), <uint32_t>way.rule, deadline)
         begin_tuple(t, slot, p, way.initiator_high, DENY, reason, side)
+        plane.word |= <uint16_t>(WORD_BEGAN | way.initiator_high << WORD_HIGH_SHIFT)
     e = entry_at(&t.slab, slot)
     side = 0 if e.state[0] else 1       # whichever end tried first
     e.deadline[side] = deadline
     if ((e.flags[side] & FROM_HIGH) != 0) != p.source_high:
         hear(p, e)
+    tell_record(plane, e)
     if t.keep_flows:
         count_packet(t, slot, p)
         name_sides(t, slot, way.instance)
@@ -296,6 +312,7 @@ cdef inline void note_attempt_answer(Plane* plane, const Packet* p, bint allowed
     if allowed:
         return
     e.deadline[side] = plane.now + plane.timeout[e.state[side]]
+    tell_record(plane, e)
     if t.keep_flows:
         count_packet(t, slot, p)
 
@@ -349,6 +366,7 @@ cdef inline void keep_tuples(
                 begin_tuple(
                     t, way.slot, p, way.initiator_high, verdict, reason, denied_side if verdict == DENY else -1
                 )
+                plane.word |= <uint16_t>(WORD_BEGAN | way.initiator_high << WORD_HIGH_SHIFT)
                 if verdict == DENY:
                     plane.denied += 1
                 else:
@@ -366,6 +384,7 @@ cdef inline void keep_tuples(
                 state = e.flags[0] if e.state[0] else e.flags[1]
                 if (state & FROM_HIGH) != p.source_high:
                     hear(p, e)
+            tell_record(plane, e)
 
     if unlikely(plane.cuts.waiting.used) and way.created and verdict == ALLOW:
         note_return(&plane.cuts, p, t, way.slot, way.initiator_high, plane.now)
@@ -441,6 +460,7 @@ cdef inline void judge_tracked(Plane* plane, const Packet* p, ResultRow* row) no
             if follows_denied_opener(plane, p, e, moot):
                 if t.keep_flows:
                     count_packet(t, way.slot, p)
+                tell_record(plane, e)
                 finish(plane, p, row, MOOT, OPENER_DENIED)
                 return
         if unlikely(isolated(plane, &way)):
@@ -473,6 +493,8 @@ cdef inline void judge_tracked(Plane* plane, const Packet* p, ResultRow* row) no
     finish(plane, p, row, ALLOW, way.reason)
     if unlikely(not plain or t.keep_flows or way.reopened or p.step == TCP_RST):
         keep_tuples(plane, p, &way, moot, destination, ALLOW, way.reason)
+    else:
+        tell_record(plane, entry_at(&t.slab, way.slot))
 
 
 cdef inline bint same_address(const Packet* a, int side_a, const Packet* b, int side_b) noexcept nogil:
@@ -524,6 +546,7 @@ cdef inline void judge_icmp_error(Plane* plane, const Packet* p, Passage* way, R
         slot = find_slot(t, &quoted.key, quoted.digest, quoted.hash)
         if slot != NO_SLOT:
             e = entry_at(&t.slab, slot)
+            tell_record(plane, e)
             moot = moot_side(e, plane.now)
             if moot >= 0:
                 if unreachable:

@@ -1,7 +1,7 @@
 # What judges packets, by itself: tables, options, counters. A data plane has one of it, or one for each worker, which
 # share nothing but the policy.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.classifier cimport Classifier, Tables
 from sgfast.core.conntrack cimport STATE_COUNT, FlowRow, Table
@@ -33,6 +33,7 @@ cdef struct Plane:
     Cuts cuts               # likewise
     FlowRow attempt         # likewise: what is said of the tuple being judged, a denied attempt, if its key opens now
     uint8_t attempt_told
+    uint16_t word           # of the packet being judged: its outcome word (types.pxd)
     WireContext wire
     TcpTable tcp
     const Tables* rules

@@ -33,6 +33,17 @@ cdef enum:         # Reason
     OPENER_DENIED = 15
     REASON_COUNT = 16
 
+# A packet's outcome as 16 bits, for who compares engines: much less than a ResultRow, and no owner is looked up for it.
+# What is said of a record is said after the packet.
+cdef enum:         # Outcome word
+    WORD_VERDICT = 7            # the verdict
+    WORD_REASON_SHIFT = 3       # four bits
+    WORD_BEGAN = 1 << 7         # a record of the connection report (SPEC 10.4) begins with it
+    WORD_KNOWN = 1 << 8         # it belongs to such a record; the rest is said of that
+    WORD_HIGH_SHIFT = 9         # the initiator is the higher address
+    WORD_HEARD = 1 << 10        # the other end answered
+    WORD_PLAIN = 1 << 11        # it took the short way (short_way.pxd): nothing is new of the record
+
 # What reading a frame's headers led to (SPEC 3.1, 3.2, 3.4), before any look-up.
 cdef enum:         # Outcome
     READ_TRACKED = 0        # has a connection key

@@ -11,7 +11,7 @@
 #
 # Below the limits of the tables results are those of one plane (``dataplane.pyx`` heeds the limits).
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.clock cimport Clock
 from sgfast.core.frames cimport Frame
@@ -55,6 +55,7 @@ cdef class Workers:
     cdef uint64_t* asleep           # by worker
     # Where results go: of the packets from number `first` on, or NULL.
     cdef ResultRow* rows
+    cdef uint16_t* words            # likewise
     cdef uint64_t first
 
     # Without the GIL, by one thread at a time. `deal`: into the queues, the first packet being the `number`-th; whether

@@ -243,7 +243,7 @@ cdef class Workers:
             shard.plane.want_sides = self.rows != NULL
             judge_batch(
                 shard.plane, packets, &shard.now[at & (QUEUE - 1)], &shard.numbers[at & (QUEUE - 1)], self.first, count,
-                self.rows
+                self.rows, self.words
             )
             tally_ended(shard.plane)
             swap_ordered(shard.taken, at + count)

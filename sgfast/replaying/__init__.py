@@ -10,13 +10,11 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeVar
 
-from sgfast.capture import open_capture
 from sgfast.capture.names import printable
 from sgfast.core.frames import FrameBatch
 from sgfast.engine import Engine, Midstream, Mode
@@ -25,6 +23,7 @@ from sgfast.output import Output
 from sgfast.policy.change_file import ChangeFile, TimedChange, load_changes
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy
+from sgfast.replaying.captures import Captures
 from sgfast.replaying.earlier import Earlier, go_on, stop
 from sgfast.replaying.fast import FastRunner
 from sgfast.replaying.overlaps import refuse_ambiguous
@@ -137,23 +136,11 @@ def replay(
         policy, mode, midstream, vpc, (*earlier.captures, *paths), engine, warnings=list(policy.warnings),
         earlier_packets=runner.packets_judged,
     )  # fmt: skip
-    for path in paths:
-        # What is wrong with a file is told before anything is judged (SPEC 10.5).
-        if _can_be_tried(path):
-            open_capture(path).close()
-    packets_before = bytes_before = 0
+    read = Captures(paths, progress)
     began = time.perf_counter()
-    for path in paths:
-        with open_capture(path) as reader:
-            while (batch := reader.next_batch()) is not None:
-                timeline.process(batch)
-                if progress is not None:
-                    progress(packets_before + reader.packets, bytes_before + reader.bytes_read)
-            packets_before += reader.packets
-            bytes_before += reader.bytes_read
-            if reader.damage is not None:
-                result.damaged = reader.damage
-                break
+    for batch in read:
+        timeline.process(batch)
+    result.damaged = read.damage
     timeline.finish()
     result.changes, result.changes_left = timeline.done, len(timeline.pending)
     if snapshot is not None and isinstance(runner, FastRunner):
@@ -169,18 +156,6 @@ def _several(sinks: Sink | Sequence[Sink] | None) -> tuple[Sink, ...]:
     if sinks is None:
         return ()
     return tuple(sinks) if isinstance(sinks, Sequence) else (sinks,)
-
-
-def _can_be_tried(path: str) -> bool:
-    """Whether opening a capture takes nothing from who opens it next, as it would from a pipe, or just fails."""
-    if path == "-":
-        return False
-    try:
-        kind = os.stat(path).st_mode
-    except (OSError, ValueError):
-        return True
-    once = stat.S_ISFIFO(kind) or stat.S_ISCHR(kind) or stat.S_ISBLK(kind)
-    return not (once and os.access(path, os.R_OK))
 
 
 class _Timeline:

@@ -27,6 +27,7 @@ from sgfast.replaying.results import (
     Unanswered,
     count,
     warn_of_fragments,
+    warn_of_room,
     warn_of_time,
 )
 
@@ -134,14 +135,9 @@ class FastRunner:
             result.unanswered += [Unanswered(self._service(row), answer, int(row["packets"])) for row in rows]
         result.unanswered.sort(key=lambda u: (-u.connections, *order(u.service, u.answer)))
         self._follow_cuts(result)
-        warn_of_time(result, counters["late"], counters["restarts"])
-        warn_of_fragments(result, counters["later_fragments"])
-        if counters["evicted"] or counters["moot_evicted"]:
-            result.warnings.append(
-                f"the connection table was full: {count(counters['evicted'], 'unanswered connection')} and "
-                f"{count(counters['moot_evicted'], 'denied attempt')} were forgotten early "
-                f"(settings.max_connections is {result.policy.settings.max_connections})"
-            )
+        warn_of_time(result.warnings, counters["late"], counters["restarts"])
+        warn_of_fragments(result.warnings, counters["later_fragments"])
+        warn_of_room(result.warnings, counters, result.policy.settings.max_connections)
         if counters["lost_flows"]:
             result.warnings.append(f"no memory to report {counters['lost_flows']} connections")
 

@@ -238,21 +238,31 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def warn_of_time(result: ReplayResult, late: int, restarts: int) -> None:
+def warn_of_time(warnings: list[str], late: int, restarts: int) -> None:
     if late:
-        result.warnings.append(
+        warnings.append(
             f"timestamps of {count(late, 'packet')} up to 60 s before the one before: taken as simultaneous"
         )
     if restarts:
-        result.warnings.append(
+        warnings.append(
             f"timestamps of {count(restarts, 'packet')} more than 60 s before the one before: time went on from there "
             "without a gap"
         )
 
 
-def warn_of_fragments(result: ReplayResult, later_fragments: int) -> None:
+def warn_of_fragments(warnings: list[str], later_fragments: int) -> None:
     if later_fragments:
-        result.warnings.append(
+        warnings.append(
             f"{count(later_fragments, 'later fragment')} denied: fragments are not joined yet, only first ones are "
             "judged"
+        )
+
+
+def warn_of_room(warnings: list[str], counters: dict[str, Any], most: int) -> None:
+    """``most``: settings.max_connections."""
+    if counters["evicted"] or counters["moot_evicted"]:
+        warnings.append(
+            f"the connection table was full: {count(counters['evicted'], 'unanswered connection')} and "
+            f"{count(counters['moot_evicted'], 'denied attempt')} were forgotten early "
+            f"(settings.max_connections is {most})"
         )

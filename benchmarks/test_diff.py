@@ -1,0 +1,53 @@
+"""Two policies in one pass beside one replay: ``sgfast diff`` is to cost at most 1.9 times as much."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from conftest import Maker
+from measure import Results, Section, Yardstick, clock
+from workload import WORKLOADS
+
+from sgfast import Policy, diff
+from sgfast import replay as run_replay
+
+KINDS = {
+    "one-side-10k": WORKLOADS["one-side-10k"],
+    "two-sides-10k": WORKLOADS["two-sides-10k"],
+    "one-side-200k": replace(WORKLOADS["one-side-1m"], name="one-side-200k", title="200,000 flows", flows=200_000),
+}
+
+
+def without_some(policy: Policy) -> Policy:
+    """Half of one group's rules are gone."""
+    first, *others = policy.security_groups
+    return replace(policy, security_groups=(replace(first, rules=first.rules[::2]), *others))
+
+
+@pytest.mark.benchmark(timer=clock)
+@pytest.mark.parametrize("changed", ["same", "changed"])
+@pytest.mark.parametrize("name", KINDS)
+def test_diff(benchmark: Any, name: str, changed: str, maker: Maker, results: Results, rounds: int) -> None:
+    workload = KINDS[name]
+    old = maker.policy_for(workload)
+    new = without_some(old) if changed == "changed" else old
+    with maker.capture(workload, old, maker.option.packets) as made:
+        opened = {policy is old: run_replay(policy, made.path).connections["opened"] for policy in (old, new)}
+
+        def run() -> float:
+            result = diff(old, new, made.path)
+            assert result.packets == made.packets
+            assert result.total("newly-denied").connections == opened[True] - opened[new is old]
+            assert result.total("newly-allowed").connections == 0
+            return result.elapsed_seconds
+
+        def replay() -> float:
+            return run_replay(old, made.path).elapsed_seconds
+
+        results.measure(
+            benchmark, Section("two policies, causal, infer", "packet"), f"{name}, {changed}", run, items=made.packets,
+            rounds=rounds,
+            yardsticks={"replay": Yardstick("one replay", made.packets, replay)},
+        )  # fmt: skip

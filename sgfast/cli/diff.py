@@ -1,0 +1,130 @@
+"""``sgfast diff``."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
+
+import click
+
+from sgfast.cli.options import (
+    EXIT_DAMAGED,
+    EXIT_FAIL_ON,
+    Form,
+    format_option,
+    jobs_option,
+    midstream_option,
+    mode_option,
+    quiet_option,
+    vpc_option,
+)
+from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.signals import raise_arrived
+
+if TYPE_CHECKING:
+    from sgfast.comparing import Change, DiffResult
+    from sgfast.engine import Midstream, Mode
+
+CHANGES: tuple[Change, ...] = ("newly-denied", "newly-allowed")
+
+
+def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    words = tuple(word.strip() for words in given for word in words.split(","))
+    for word in words:
+        if word not in CHANGES:
+            raise click.BadParameter(f"{word!r} is not one of {', '.join(CHANGES)}.")
+    return words
+
+
+@click.command(short_help="What changes for real traffic if a policy is replaced by another one.")
+@click.argument("old")
+@click.argument("new")
+@click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True)
+@vpc_option
+@mode_option
+@midstream_option
+@format_option("markdown")
+@jobs_option
+@click.option(
+    "--fail-on",
+    multiple=True,
+    callback=_fail_on,
+    metavar="WHAT",
+    help="Exit with 1 if connections are newly-denied or newly-allowed; several with commas, or given again.",
+)
+@click.option("--changes", hidden=True, metavar="FILE")
+@quiet_option
+@click.pass_context
+def diff(
+    context: click.Context,
+    old: str,
+    new: str,
+    captures: tuple[str, ...],
+    vpc: str | None,
+    mode: Mode,
+    midstream: Midstream,
+    form: Form,
+    jobs: int,
+    fail_on: tuple[Change, ...],
+    changes: str | None,
+    quiet: bool,
+) -> None:
+    """What would change for this traffic if policy NEW came in the place of OLD?
+
+    Both judge all captures from the first packet on. Told are connections that would be newly denied, those that were
+    answered first, and newly allowed; which rules decide on either side; and which rules made the difference.
+    "-" is standard input for OLD, NEW or one CAPTURE. Markdown is for a pull request.
+    """
+    if changes is not None:
+        raise click.UsageError(
+            "--changes is not for diff, which compares two policies as they stand: sgfast replay --changes shows what "
+            "a change does to connections that are open"
+        )
+    if [old, new, *captures].count("-") > 1:
+        raise click.UsageError("standard input (-) can be read only once")
+
+    from sgfast.comparing import diff as run_diff
+    from sgfast.report.progress import ProgressBar
+
+    with ExitStack() as stack:
+        bar = None
+        if is_terminal(sys.stderr) and not quiet:
+            bar = stack.enter_context(closing(ProgressBar(captures)))
+
+        def progress(packets: int, nbytes: int) -> None:
+            raise_arrived()
+            if bar is not None:
+                bar(packets, nbytes)
+
+        result = run_diff(old, new, captures, mode=mode, midstream=midstream, vpc=vpc, jobs=jobs, progress=progress)
+    raise_arrived()
+    _print_report(result, form, quiet)
+    if result.damaged is not None:
+        context.exit(EXIT_DAMAGED)
+    if any(result.total(change).connections for change in fail_on):
+        context.exit(EXIT_FAIL_ON)
+
+
+def _print_report(result: DiffResult, form: Form, quiet: bool) -> None:
+    if form == "json":
+        from sgfast.report.diff import diff_summary
+
+        text = to_json(diff_summary(result))
+    elif form == "markdown":
+        from sgfast.report.diff_markdown import diff_markdown
+
+        text = diff_markdown(result)
+    else:
+        from sgfast.report.diff_text import diff_text
+
+        width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else 80
+        text = diff_text(result, width=width, colour=is_colourful(sys.stdout))
+    # The report tells of warnings and damage: on one screen once is enough.
+    if not (form == "text" and is_terminal(sys.stdout) and is_terminal(sys.stderr)):
+        if not quiet:
+            warn(result.warnings)
+        if result.damaged is not None:
+            say(str(result.damaged))
+    print_text(text, sys.stdout, "standard output")

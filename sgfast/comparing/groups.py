@@ -1,0 +1,181 @@
+"""Changed connections, as the core counted them, in words: by filter, service, peers and rules."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.comparing.results import LISTED_PEERS, Change, ChangedGroup, Example, Judgement
+from sgfast.comparing.rules import NO_SIDE_THERE, winners
+from sgfast.core.changed import ChangedConnections
+from sgfast.core.dtypes import HEADER_DTYPE
+from sgfast.engine import REASONS, VERDICTS, Engine
+from sgfast.policy.model import Instance
+from sgfast.replaying import Service
+
+Rows = NDArray[Any]
+
+_PASSES = tuple(verdict not in ("deny", "moot") for verdict in VERDICTS)
+#: Reasons of a denial by rules, which stands on the side whose rules deny.
+_BY_RULES = ("no-rule", "deny-rule", "opener-denied")
+EXAMPLES = 3
+
+
+@dataclass(slots=True)
+class _Gathering:
+    """A group while rows are put into it."""
+
+    rows: list[int] = field(default_factory=list)
+    peers: Counter[str] = field(default_factory=Counter)
+
+
+def changed_groups(
+    changed: ChangedConnections, old: Engine, new: Engine
+) -> list[tuple[ChangedGroup, int, int]]:
+    """The groups, each with the numbers of OLD's and NEW's rule that decided, -1: none did. Most important first."""
+    rows = changed.rows
+    engines = (old, new)
+    # Which one blocks: it says whose filter it is. For it the other end may have opened.
+    blocks = np.array(_PASSES)[rows["old"] & 7].astype(np.int8)
+    won = [
+        winners(engine.compiled.classifier, _openers(rows, turned=(rows["turned"] == 1) & (blocks == which)))
+        for which, engine in enumerate(engines)
+    ]
+    gathered: dict[tuple[Any, ...], _Gathering] = {}
+    for n, row in enumerate(rows):
+        blocking = int(blocks[n])
+        side = _side(engines[blocking], row["new" if blocking else "old"], won[blocking][n], row["inward"])
+        judgements, rules = [], []
+        for which, engine in enumerate(engines):
+            word = int(row["new" if which else "old"])
+            named = _named(engine, word, won[which][n], side)
+            judgements.append(Judgement(VERDICTS[word & 7], REASONS[word >> 3], *(_id(engine, rule) for rule in named)))
+            # Of the same filter, which is on the other side where the other end opened.
+            rules.append(named[side if which == blocking else side ^ int(row["turned"])])
+        ends = [_address(row, end) for end in ("initiator", "responder")]
+        if row["turned"]:
+            ends.reverse()
+        here, peer = (_owner(engines[blocking], end) for end in (ends[side], ends[1 - side]))
+        key = (
+            blocking, here.name if here is not None else "", side, _service_key(row),
+            peer.security_groups if peer is not None else (), *judgements, *rules,
+        )  # fmt: skip
+        gathering = gathered.setdefault(key, _Gathering())
+        gathering.rows.append(n)
+        gathering.peers[str(ip_address(ends[1 - side])) if peer is None else peer.name] += int(row["connections"])
+    found = [(_group(key, gathering, rows, engines), *key[-2:]) for key, gathering in gathered.items()]
+    return sorted(found, key=lambda item: _order(item[0]))
+
+
+def _openers(rows: Rows, turned: NDArray[np.bool_]) -> Rows:
+    openers = np.zeros(len(rows), dtype=HEADER_DTYPE)
+    openers["src"] = np.where(turned[:, None], rows["responder"], rows["initiator"])
+    openers["dst"] = np.where(turned[:, None], rows["initiator"], rows["responder"])
+    for name in ("family", "protocol", "has_ports", "has_icmp"):
+        openers[name] = rows[name]
+    openers["dport"] = np.where(rows["has_ports"], np.where(turned, rows["turned_port"], rows["port_key"]), 0)
+    icmp = np.where(rows["has_icmp"], rows["port_key"], 0)
+    openers["icmp_type"], openers["icmp_code"] = icmp >> 8, icmp & 255
+    return openers
+
+
+def _side(engine: Engine, word: int, won: Any, inward: bool) -> Literal[0, 1]:
+    """Which side blocks: 0, that of who opened, or 1. ``inward``: the packet met side 1 first (SPEC 3.7, 9.3)."""
+    egress, ingress = won
+    if NO_SIDE_THERE in (egress, ingress):
+        return 1 if egress == NO_SIDE_THERE else 0
+    reason = REASONS[int(word) >> 3]
+    if reason in _BY_RULES:
+        denies = [number < 0 or engine.rules[number].action == "deny" for number in won]
+        return 1 if denies[1] and (inward or not denies[0]) else 0
+    # Before any rule the first side there is (SPEC 10.3); of what a connection says, the one that is asked for it.
+    return 0 if reason == "vpc-isolated" else 1
+
+
+def _named(engine: Engine, word: int, won: Any, side: int) -> tuple[int, int]:
+    """The rules of the egress and the ingress side that judged, -1: none did."""
+    verdict, reason = VERDICTS[word & 7], REASONS[word >> 3]
+    allowing = [int(n) if n >= 0 and engine.rules[n].action == "allow" else -1 for n in won]
+    if verdict == "allow":
+        return allowing[0], allowing[1]
+    if reason not in _BY_RULES:
+        return -1, -1
+    denying = max(int(won[side]), -1)
+    return (denying, -1) if side == 0 else (allowing[0], denying)      # the egress side judged before it
+
+
+def _id(engine: Engine, number: int) -> str | None:
+    return engine.rules[number].id if number >= 0 else None
+
+
+def _address(row: Any, end: str) -> bytes:
+    packed: bytes = row[end][: 16 if row["family"] == 6 else 4].tobytes()
+    return packed
+
+
+def _owner(engine: Engine, packed: bytes) -> Instance | None:
+    number = engine.compiled.classifier.owner_of(packed)
+    return engine.instances[number] if number >= 0 else None
+
+
+def _service_key(row: Any) -> tuple[int, int | None, int | None]:
+    """Protocol, port, ICMP type and code as one."""
+    key = int(row["port_key"])
+    return int(row["protocol"]), key if row["has_ports"] else None, key if row["has_icmp"] else None
+
+
+def _group(key: tuple[Any, ...], gathering: _Gathering, rows: Rows, engines: tuple[Engine, Engine]) -> ChangedGroup:
+    blocking, instance, side, (protocol, port, icmp), peer_groups, old, new, old_rule, new_rule = key
+    own = rows[gathering.rows]
+    change: Change = "newly-denied" if blocking else "newly-allowed"
+    listed = sorted(gathering.peers.items(), key=lambda item: (-item[1], item[0]))[:LISTED_PEERS]
+    return ChangedGroup(
+        change,
+        Service(instance, protocol, port, *((None, None) if icmp is None else (icmp >> 8, icmp & 255))),
+        "inbound" if side else "outbound",
+        peer_groups,
+        tuple(name for name, _ in listed),
+        len(gathering.peers),
+        old,
+        new,
+        _id(engines[0], old_rule),
+        _id(engines[1], new_rule),
+        int(own["connections"].sum()),
+        int(own["answered"].sum()),
+        int(own["packets"].sum()),
+        int(own["bytes"].sum()),
+        int(own["first_ns"].min()),
+        int(own["last_ns"].max()),
+        _examples(own),
+    )
+
+
+def _examples(rows: Rows) -> tuple[Example, ...]:
+    found = []
+    for row in rows[np.argsort(rows["example_packet"][:, 0], kind="stable")[:EXAMPLES]]:
+        initiator, responder = (str(ip_address(_address(row, end))) for end in ("initiator", "responder"))
+        has_ports = bool(row["has_ports"])
+        for packet, time_ns, port in zip(row["example_packet"], row["example_ns"], row["example_port"], strict=True):
+            if packet:
+                found.append(
+                    Example(
+                        int(packet), int(time_ns), initiator, int(port) if has_ports else None,
+                        responder, int(row["port_key"]) if has_ports else None,
+                    )
+                )  # fmt: skip
+    return tuple(sorted(found, key=lambda example: example.packet)[:EXAMPLES])
+
+
+def _order(group: ChangedGroup) -> tuple[Any, ...]:
+    service = group.service
+    numbers = (service.protocol, service.port, service.icmp_type, service.icmp_code)
+    return (
+        group.change != "newly-denied", -group.answered, -group.connections, -group.packets, service.instance,
+        *(-1 if number is None else number for number in numbers), group.direction, group.first_time_ns,
+        group.peer_groups, group.peers, str(group.old), str(group.new),
+    )  # fmt: skip

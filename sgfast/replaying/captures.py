@@ -1,0 +1,53 @@
+"""Several captures, read one after the other as one."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+
+from sgfast.capture import Damage, open_capture
+from sgfast.core.frames import FrameBatch
+
+
+class Captures:
+    """Iterating yields the batches of frames of all ``paths``, in order, each good until the next is asked for.
+
+    ``progress`` is called with (packets, bytes read) so far once a batch is done with. Damage part way ends it there,
+    and is in ``damage`` then. Raises CaptureError: what is wrong with a file is told before anything is read (SPEC
+    10.5), as far as it can be known.
+    """
+
+    def __init__(self, paths: Sequence[str], progress: Callable[[int, int], None] | None) -> None:
+        self._paths = paths
+        self._progress = progress
+        self.damage: Damage | None = None
+        for path in paths:
+            if _can_be_tried(path):
+                open_capture(path).close()
+
+    def __iter__(self) -> Iterator[FrameBatch]:
+        packets_before = bytes_before = 0
+        for path in self._paths:
+            with open_capture(path) as reader:
+                while (batch := reader.next_batch()) is not None:
+                    yield batch
+                    if self._progress is not None:
+                        self._progress(packets_before + reader.packets, bytes_before + reader.bytes_read)
+                packets_before += reader.packets
+                bytes_before += reader.bytes_read
+                if reader.damage is not None:
+                    self.damage = reader.damage
+                    return
+
+
+def _can_be_tried(path: str) -> bool:
+    """Whether opening a capture takes nothing from who opens it next, as it would from a pipe, or just fails."""
+    if path == "-":
+        return False
+    try:
+        kind = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return True
+    once = stat.S_ISFIFO(kind) or stat.S_ISCHR(kind) or stat.S_ISBLK(kind)
+    return not (once and os.access(path, os.R_OK))

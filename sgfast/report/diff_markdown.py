@@ -1,0 +1,100 @@
+"""What changes, for a pull request: Markdown as GitHub and GitLab render it. Names from outside are no markup."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from sgfast.capture.names import printable
+from sgfast.comparing import CHANGES, Change, DiffResult
+from sgfast.report.diff import answered, example_words, headline, peers, rule_words, why
+from sgfast.report.diff_text import TITLES
+from sgfast.report.page import grouped, human_bytes, plural
+from sgfast.report.text import REMINDER, service_name
+
+#: Rows of a table before "and N more".
+TOP = 20
+
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~@&$])")
+
+
+def diff_markdown(result: DiffResult) -> str:
+    lines = [f"### {escaped(headline(result))}", ""]
+    captures = ", ".join(code(name) for name in result.captures[:3])
+    if len(result.captures) > 3:
+        captures += f" and {plural(len(result.captures) - 3, 'more capture')}"
+    lines += [
+        f"{plural(result.packets, 'packet')} of {captures} through {code(result.old.origin)} (OLD) and "
+        f"{code(result.new.origin)} (NEW); {result.mode}, midstream {result.midstream}"
+        + ("" if result.vpc is None else f", VPC {code(result.vpc)}")
+        + ".",
+        "",
+    ]
+    for change in CHANGES:
+        lines += _groups(result, change)
+    if result.rules:
+        lines += ["#### Rules that make the difference", ""]
+        lines += _table(
+            ("rule", "in group", "", "OLD", "NEW", "newly denied", "newly allowed"),
+            (
+                (code(effect.rule), code(effect.group), effect.status,
+                 *("" if rule is None else escaped(rule_words(rule)) for rule in (effect.old, effect.new)),
+                 grouped(effect.newly_denied), grouped(effect.newly_allowed))
+                for effect in result.rules[:TOP]
+            ),
+        )  # fmt: skip
+        lines += _more(len(result.rules) - TOP, "rule")
+    if result.moved:
+        lines += ["#### Allowed by both, but by another rule", ""]
+        lines += _table(
+            ("connections", "OLD", "NEW"),
+            ((grouped(m.connections), code(m.old_rule), code(m.new_rule)) for m in result.moved[:TOP]),
+        )
+        lines += _more(len(result.moved) - TOP, "pair")
+    notes = [f"Warning: {escaped(printable(warning))}" for warning in result.warnings]
+    if result.damaged is not None:
+        notes.append(f"**Damage: {escaped(printable(str(result.damaged)))}; the report ends there**")
+    notes.append(REMINDER)
+    return "\n".join(lines + [f"- {note}" for note in notes]) + "\n"
+
+
+def _groups(result: DiffResult, change: Change) -> list[str]:
+    groups, total = result.of(change), result.total(change)
+    if not total.connections:
+        return []
+    lines = [
+        f"#### {TITLES[change]}: {plural(total.connections, 'connection')}, {answered(total)}", "",
+        f"{plural(total.packets, 'packet')}, {human_bytes(total.bytes)}.", "",
+    ]  # fmt: skip
+    lines += _table(
+        ("connections", "answered", "filter", "service", "peer", "OLD", "NEW", "packets", "for example"),
+        (
+            (grouped(g.connections), grouped(g.answered), f"{code(g.service.instance)} {g.direction}",
+             escaped(service_name(g.service)), escaped(peers(g)),
+             *(f"{j.verdict}: {code(why(j, rule))}" for j, rule in ((g.old, g.old_rule), (g.new, g.new_rule))),
+             f"{grouped(g.packets)} ({human_bytes(g.bytes)})", escaped(example_words(g.examples[0])))
+            for g in groups[:TOP]
+        ),
+    )  # fmt: skip
+    others = result.others.get(change)
+    return lines + _more(len(groups) - TOP + (others.connections if others is not None else 0), "kind")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+def _more(number: int, noun: str) -> list[str]:
+    return [f"and {plural(number, f'more {noun}')}", ""] if number > 0 else []
+
+
+def escaped(text: str) -> str:
+    """Text of one line, as it is."""
+    return _MARKUP.sub(r"\\\1", text)
+
+
+def code(name: str) -> str:
+    """A name as code. Where it holds what would end that, or a table's cell, it is escaped text instead."""
+    text = printable(name)
+    return escaped(text) if "`" in text or "|" in text or not text.strip() else f"`{text}`"

@@ -1,0 +1,163 @@
+"""``sgfast diff`` says what two replays say, compared record by record (``slow_diff``)."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from frames import ethernet, ip, udp
+from policy_changes import Changer
+from slow_diff import check, write_pcap
+from test_capture_corpus import MANIFEST, ROOT, is_readable, rows
+from test_replay_corpus import DOCUMENT
+from traffic import Crowd, Traffic, drawn
+
+from sgfast.comparing import DiffResult, diff
+from sgfast.errors import AmbiguousAddress
+from sgfast.policy.changes import apply_change
+from sgfast.policy.document import load_policy, parse_policy
+from sgfast.policy.model import Policy, Settings, Timeouts
+
+PCAPS = Path(__file__).parent.parent / "pcaps"
+PROGRAMS = PCAPS / "programs"
+WAYS: list[dict[str, Any]] = [
+    {"mode": mode, "midstream": midstream}
+    for mode in ("causal", "verbatim") for midstream in ("infer", "deny", "allow")
+]  # fmt: skip
+
+
+def another(policy: Policy, rng: np.random.Generator) -> Policy:
+    """The policy after some changes; sometimes settings differ, too."""
+    changer = Changer(rng)
+    other = policy
+    for _ in range(int(rng.integers(1, 6))):
+        for change in changer.changes(other):
+            other = apply_change(other, change).policy
+    settings = other.settings
+    if not rng.integers(3):
+        timeouts = changer.pick((Timeouts(), Timeouts(2, 5, 3, 1.5, 1, 2), Timeouts(20, 3, 2, 3, 8, 4)))
+        infrastructure = changer.pick(("exempt", "filtered"))
+        settings = Settings(
+            timeouts=timeouts, infrastructure=infrastructure, max_connections=int(changer.pick((40, 1_000_000)))
+        )
+    return replace(other, settings=settings)
+
+
+def test_policies_drawn_at_random(tmp_path: Path) -> None:
+    seen: Counter[str] = Counter()
+
+    @drawn(20261125, examples=60)
+    def compare(policy: Policy, case_seed: int) -> None:
+        rng = np.random.default_rng(case_seed)
+        for n in range(3):
+            path = write_pcap(tmp_path / "drawn.pcap", Crowd(policy, rng).draw(1200))
+            way = WAYS[int(rng.integers(len(WAYS)))]
+            other = another(policy, rng)
+            # Whom a full table forgets depends on the number of jobs.
+            small = min(p.settings.max_connections for p in (policy, other)) < 1_000_000
+            try:
+                vpc = (None, None, "red")[n]
+                seen.update(check(policy, other, [path], **way, vpc=vpc, jobs=1 if small else 1 + n % 2))
+            except AmbiguousAddress:
+                continue
+
+    compare()
+    print(seen)
+    assert seen["packets"] > 100_000
+    for what, least in (
+        ("newly-denied", 500), ("newly-allowed", 1000), ("answered", 300), ("moved", 100), ("part_way", 100),
+        ("unfiltered", 500),
+    ):  # fmt: skip
+        assert seen[what] >= least, seen
+
+
+def test_the_same_policy_twice_makes_no_difference(tmp_path: Path) -> None:
+    @drawn(7, examples=10)
+    def compare(policy: Policy, case_seed: int) -> None:
+        rng = np.random.default_rng(case_seed)
+        path = write_pcap(tmp_path / "drawn.pcap", Crowd(policy, rng).draw(2000))
+        for way in WAYS:
+            try:
+                same(diff(policy, policy, path, **way))
+                same(diff(policy, renumbered(policy), path, **way, jobs=2))
+            except AmbiguousAddress:
+                return
+
+    compare()
+
+
+def same(result: DiffResult) -> None:
+    assert (result.groups, result.rules, result.moved, result.others) == ([], [], [], {})
+    assert all(old == new for old, new in result.verdicts)
+
+
+def renumbered(policy: Policy) -> Policy:
+    """The same rules by other ids, otherwise described."""
+    return replace(
+        policy,
+        security_groups=tuple(
+            replace(
+                group, rules=tuple(replace(rule, id=f"{group.name}/{n}", description="x") for n, rule in
+                                   enumerate(group.rules))
+            )
+            for group in policy.security_groups
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(way.values()))
+def test_recordings(way: dict[str, Any]) -> None:
+    seen: Counter[str] = Counter()
+    shop, proposed = (load_policy(PCAPS / f"shop{name}.yaml") for name in ("", ".proposed"))
+    seen.update(check(shop, proposed, [PCAPS / "shop.pcap"], **way))
+    seen.update(check(proposed, shop, [PCAPS / "shop.pcap", PCAPS / "shop.pcap"], **way))
+    programs = [load_policy(path) for path in sorted(PROGRAMS.glob("*.yaml"))]
+    for old, new in itertools.pairwise([*programs, programs[0]]):
+        for capture in ("network", "client", "server"):
+            seen.update(check(old, new, [PROGRAMS / f"{capture}.pcap"], **way))
+    print(seen)
+    assert seen["newly-denied"] > 200 and seen["newly-allowed"] > 200 and seen["answered"] > 200
+
+
+@pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (set SGFAST_CORPUS)")
+def test_corpus() -> None:
+    old = parse_policy(DOCUMENT)
+    new = parse_policy(
+        DOCUMENT.replace("22,80,443,8080-8090", "22,443,1-79,5000-65535")
+        .replace("53,123,500", "1-52,123,500-60000")
+        .replace("protocol: icmp, source", "protocol: icmp, icmp_type: 8, source")
+        .replace("{direction: outbound, protocol: all, destination", "{direction: outbound, protocol: tcp, destination")
+        .replace("max_connections: 1000", "max_connections: 1000, infrastructure: filtered")
+    )
+    seen: Counter[str] = Counter()
+    for n, row in enumerate(rows()):
+        path = ROOT / row["file"]
+        if not is_readable(row) or path.stat().st_size > 300_000 or n % 3:
+            continue
+        seen.update(check(old, new, [path], **WAYS[n % len(WAYS)]))
+        same(diff(old, old, path))
+    print(seen)
+    assert seen["newly-denied"] > 100 and seen["newly-allowed"] > 20 and seen["packets"] > 5_000
+
+
+def test_what_one_policy_sees_as_two_connections_is_one_difference_or_none(tmp_path: Path) -> None:
+    old = parse_policy(DOCUMENT.replace("max_connections: 1000", "timeouts: {unidirectional: 5, bidirectional: 5}"))
+    new = parse_policy(DOCUMENT)
+    ask = ethernet(ip("192.0.2.1", "100.64.0.1", udp(4000, 53)))
+    answer = ethernet(ip("100.64.0.1", "192.0.2.1", udp(53, 4000)))
+    # OLD forgets it in the silences: three connections for it, one for NEW.
+    times = [second * 10**9 for second in (1, 2, 12, 13, 23, 24)]
+    path = write_pcap(tmp_path / "silences.pcap", Traffic([ask, answer] * 3, times, [60] * 6))
+    same(diff(old, new, path))
+    same(diff(new, old, path))
+    # Denied by one of them: what a connection is, is up to the one that lets it pass.
+    closed = parse_policy(DOCUMENT.replace("53,123,500", "123"))
+    for policy, connections in ((old, 3), (new, 1)):
+        assert diff(policy, closed, path).total("newly-denied").connections == connections
+        assert diff(closed, policy, path).total("newly-allowed").connections == connections
+        check(policy, closed, [path])
