@@ -124,9 +124,12 @@ def compare(
         seen["verdict", verdict.verdict] += 1
         seen["reason", verdict.reason] += 1
         stateless = {group.name for group in reference.policy.security_groups if not group.stateful}
-        for side in (verdict.egress, verdict.ingress) if stateless else ():
-            if side and not stateless.isdisjoint(reference.policy.instance_by_name[side.instance].security_groups):
-                seen["stateless", side.reason] += 1
+        loose = [
+            side.reason for side in (verdict.egress, verdict.ingress)
+            if side and not stateless.isdisjoint(reference.policy.instance_by_name[side.instance].security_groups)
+        ]  # fmt: skip
+        seen.update(("stateless", reason) for reason in loose)
+        seen["past stateless filters"] += bool(loose)
         if verdict.tcp_transition:
             seen["tcp", *verdict.tcp_transition] += 1
         if verdict.began:
