@@ -12,6 +12,7 @@ import click
 from sgfast.cli.options import (
     EXIT_DAMAGED,
     EXIT_FAIL_ON,
+    FILE,
     Form,
     format_option,
     jobs_option,
@@ -39,9 +40,13 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
 
 
 @click.command(short_help="What changes for real traffic if a policy is replaced by another one.")
-@click.argument("old")
-@click.argument("new")
-@click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True)
+@click.argument("files", type=FILE, metavar="[OLD NEW] CAPTURE...", nargs=-1, required=True)
+@click.option(
+    "--plan",
+    type=FILE,
+    metavar="FILE",
+    help="What Terraform's `terraform show -json PLAN` prints stands for OLD and NEW: what is there, and what will be.",
+)
 @vpc_option
 @mode_option
 @midstream_option
@@ -59,9 +64,8 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
 @click.pass_context
 def diff(
     context: click.Context,
-    old: str,
-    new: str,
-    captures: tuple[str, ...],
+    files: tuple[str, ...],
+    plan: str | None,
     vpc: str | None,
     mode: Mode,
     midstream: Midstream,
@@ -75,19 +79,31 @@ def diff(
 
     Both judge all captures from the first packet on. Told are connections that would be newly denied, those that were
     answered first, and newly allowed; which rules decide on either side; and which rules made the difference.
-    "-" is standard input for OLD, NEW or one CAPTURE. Markdown is for a pull request.
+    OLD and NEW are policy documents, a cloud's exports, or directories of exports; "-" is standard input for one of
+    the files. Markdown is for a pull request.
+
+    \b
+    Examples:
+      sgfast diff today.yaml proposed.yaml monday.pcap tuesday.pcap
+      sgfast diff --plan plan.json monday.pcap --format markdown --fail-on newly-denied
     """
+    if plan is None and len(files) < 3:
+        raise click.UsageError(f"Missing argument '{('NEW', 'CAPTURE...')[len(files) - 1]}'.")
+    captures = files if plan is not None else files[2:]
     if changes is not None:
         raise click.UsageError(
             "--changes is not for diff, which compares two policies as they stand: sgfast replay --changes shows what "
             "a change does to connections that are open"
         )
-    if [old, new, *captures].count("-") > 1:
+    if [plan, *files].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
 
     from sgfast.comparing import diff as run_diff
+    from sgfast.policy.document import load_policy
+    from sgfast.policy.formats.terraform import load_plan
     from sgfast.report.progress import ProgressBar
 
+    old, new = load_plan(plan) if plan is not None else map(load_policy, files[:2])
     with ExitStack() as stack:
         bar = None
         if is_terminal(sys.stderr) and not quiet:
