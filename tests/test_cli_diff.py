@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import POLICY, handshake, mixture, process, sgfast, valid, write_capture, write_policy
+import terraform
+from command import POLICY, SERVER, handshake, mixture, process, sgfast, valid, write_capture, write_policy
 
 import sgfast as package
 from sgfast.policy.document import load_policy
@@ -126,3 +127,37 @@ def test_from_python() -> None:
     with pytest.raises(ValueError, match="mode is"):
         wrong: Any = "wrong"
         package.diff(*SHOP, mode=wrong)
+
+
+class TestPlan:
+    """Terraform's plan is OLD and NEW in one."""
+
+    def plan(self, folder: Path) -> Path:
+        def group(*ports: int) -> terraform.Resource:
+            rules = [
+                {"protocol": "tcp", "from_port": port, "to_port": port, "cidr_blocks": ["0.0.0.0/0"], "self": False}
+                for port in ports
+            ]
+            return terraform.resource("aws_security_group.web", id="sg-1", name="web", ingress=rules, egress=[])
+
+        server = terraform.resource(
+            "aws_instance.web", id="i-1", tags={"Name": "web-1"}, private_ip=SERVER, vpc_security_group_ids=["sg-1"],
+            network_interface=[],
+        )  # fmt: skip
+        path = folder / "plan.json"
+        path.write_text(json.dumps(terraform.plan([group(80, 22), server], [group(80, 443), server])))
+        return path
+
+    def test_what_is_there_and_what_will_be_are_compared(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        capture = write_capture(tmp_path, *(frame for port in (80, 22, 443) for frame in handshake(40000 + port, port)))
+        done = sgfast(capsys, "diff", "--plan", self.plan(tmp_path), capture, "--json", "--fail-on", "newly-denied")
+        found = json.loads(done.out)
+        assert done.status == 1
+        told = [[group["port"] for group in found[way]["groups"]] for way in ("newly_denied", "newly_allowed")]
+        assert told == [[22], [443]]
+
+    def test_policies_do_not_go_with_it(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        done = sgfast(capsys, "diff", "--plan", self.plan(tmp_path), *SHOP)
+        assert done.status == 2 and "shop.yaml: is text, no capture" in done.one_line()
