@@ -55,7 +55,7 @@ def test_commands_print_what_is_shown(block: str, tmp_path: Path) -> None:
     assert "".join(f"$ {command}{shown}" for command, shown in commands) == block
     for command, shown in commands:
         program = shlex.split(command)[0]
-        assert program in ("sgfast", "tshark", "cut")
+        assert program in ("sgfast", "tshark", "cut", "sed")
         if shutil.which(program, path=env["PATH"]) is None:
             pytest.skip(f"no {program} here")
         run = subprocess.run(
