@@ -30,6 +30,7 @@ from sgfast.comparing.results import (
     RuleEffect,
 )
 from sgfast.comparing.rules import Moves, RulePairs
+from sgfast.core.beside import process_beside
 from sgfast.core.changed import ChangedConnections
 from sgfast.core.dtypes import HEADER_DTYPE
 from sgfast.engine import VERDICTS, Engine, Midstream, Mode
@@ -92,7 +93,7 @@ def diff(
             room = batch.capacity
             words_before, words_after = (np.zeros(room, dtype=np.uint16) for _ in policies)
             openers = np.zeros(room, dtype=HEADER_DTYPE)
-        before.dataplane.process_beside(after.dataplane, batch, words_before, words_after)
+        process_beside(before.dataplane, after.dataplane, batch, words_before, words_after)
         number = changed.compare(batch, words_before, words_after, openers)
         if number:
             moves.count(openers[:number])

@@ -36,9 +36,6 @@ class DataPlane:
         number: int = -1,
         words: NDArray[np.uint16] | None = None,
     ) -> None: ...
-    def process_beside(
-        self, other: DataPlane, batch: FrameBatch, words: NDArray[np.uint16], other_words: NDArray[np.uint16]
-    ) -> None: ...
     def process_headers(self, headers: NDArray[Any], results: NDArray[Any]) -> None: ...
     def change(
         self, classifier: Classifier, cut_inbound: NDArray[np.uint8] | None, cut_unmatched: bool, now_ns: int

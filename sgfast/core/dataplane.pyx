@@ -16,7 +16,7 @@ from cpython.pythread cimport (
 )
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp, memset
+from libc.string cimport memset
 
 from sgfast.core.answers cimport tally_ended
 from sgfast.core.batch cimport BATCH, judge_batch, prefetch_line
@@ -38,7 +38,7 @@ from sgfast.core.types cimport (
     Packet,
     ResultRow,
 )
-from sgfast.core.wire cimport WireContext, read_frame
+from sgfast.core.wire cimport read_frame
 from sgfast.core.workers cimport MOST_JOBS, Workers
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
@@ -97,47 +97,6 @@ cdef void finish_table(Plane* plane, Table* t, int64_t now) noexcept nogil:
     while slot != NO_SLOT:
         slot = report_living(t, now, slot, 1 << 16)
         tally_ended(plane)
-
-
-cdef bint reads_alike(DataPlane a, DataPlane b) noexcept nogil:
-    # Whether a frame's headers, read for one, are what the other would read, keyed hash and all.
-    cdef const WireContext* wire = &a.planes[0].wire
-    cdef const WireContext* other = &b.planes[0].wire
-    return (
-        a.jobs == 1 and b.jobs == 1 and wire.exempt == other.exempt
-        and memcmp(wire.secret, other.secret, sizeof(wire.secret)) == 0
-    )
-
-
-cdef void judge_beside(
-    DataPlane a, DataPlane b, const Frame* frames, Py_ssize_t n, uint16_t* words_a, uint16_t* words_b
-) noexcept nogil:
-    # Under both locks. Frames are read once, and judged twice while they are in the cache.
-    cdef Plane* plane_a = a.planes[0]
-    cdef Plane* plane_b = b.planes[0]
-    cdef Py_ssize_t start = 0
-    cdef Py_ssize_t size, i
-    if not a.clock.started:
-        a.start_clock(frames.time_ns)
-        b.start_clock(frames.time_ns)
-    plane_a.want_sides = False
-    plane_b.want_sides = False
-    while start < n:
-        size = min(n - start, <Py_ssize_t>BATCH)
-        for i in range(size):
-            read_frame(&plane_a.wire, &frames[start + i], &a.packets[i])
-            tell_time(&a.clock, a.packets[i].time_ns)
-            a.now[i] = a.clock.now
-            prefetch_line(plane_a, &a.packets[i])
-            prefetch_line(plane_b, &a.packets[i])
-        judge_batch(plane_a, a.packets, a.now, NULL, a.judged + 1, size, NULL, &words_a[start])
-        judge_batch(plane_b, a.packets, a.now, NULL, b.judged + 1, size, NULL, &words_b[start])
-        a.judged += size
-        b.judged += size
-        start += size
-    b.clock = a.clock
-    tally_ended(plane_a)
-    tally_ended(plane_b)
 
 
 @cython.no_gc_clear
@@ -436,30 +395,6 @@ cdef class DataPlane:
             wanted.words = &word_view[0]
         with nogil:
             self.judge(frames, NULL, n, &wanted)
-
-    def process_beside(self, DataPlane other not None, FrameBatch batch not None, words not None, other_words not None):
-        """Judges a batch of frames by this plane and by ``other``, which has judged the same frames before.
-
-        ``words``, ``other_words``: uint16, at least as long as the batch: get the outcome words (``types.pxd``) of
-        either. ValueError when they are not.
-        """
-        cdef uint16_t[::1] mine = words
-        cdef uint16_t[::1] others = other_words
-        cdef Py_ssize_t n = batch.count
-        if mine.shape[0] < n or others.shape[0] < n:
-            raise ValueError("words must be a contiguous array of uint16, one a packet")
-        if other is self or other.judged != self.judged:
-            raise ValueError("planes beside each other are two, and have judged the same frames")
-        if not reads_alike(self, other):
-            self.process_frames(batch, words=words)
-            other.process_frames(batch, words=other_words)
-        elif n:
-            with nogil:
-                PyThread_acquire_lock(self.lock, WAIT_LOCK)
-                PyThread_acquire_lock(other.lock, WAIT_LOCK)
-                judge_beside(self, other, batch.frames, n, &mine[0], &others[0])
-                PyThread_release_lock(other.lock)
-                PyThread_release_lock(self.lock)
 
     def process_headers(self, headers not None, results not None):
         """Judges packets given as an array of HEADER_DTYPE, in order, into ``results`` (RESULT_DTYPE)."""
