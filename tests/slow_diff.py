@@ -263,7 +263,9 @@ def check_example(group: Any, unit: Expected, example: Any, replays: Sequence[Co
         sides = {"egress": row["egress"], "ingress": row["ingress"]}
         swapped = False
         record = collected.record(unit.key, unit.first)[1]
-        if record is not None and address(record, "initiator") != address(collected.headers[unit.first - 1], "src"):
+        header = collected.headers[unit.first - 1]
+        guessed = header["protocol"] == 6 and header["tcp_flags"] & 0x17 != 0x02
+        if guessed and record is not None and address(record, "initiator") != address(header, "src"):
             # Inferred from what the other end sent: whose side is which goes by who opened.
             sides = {"egress": row["ingress"], "ingress": row["egress"]}
             swapped = True

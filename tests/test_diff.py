@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from frames import ethernet, ip, udp
 from policy_changes import Changer
-from slow_diff import check, write_pcap
+from slow_diff import Collected, check, write_pcap
 from test_capture_corpus import MANIFEST, ROOT, is_readable, rows
 from test_replay_corpus import DOCUMENT
 from traffic import Crowd, Traffic, drawn
@@ -48,16 +48,22 @@ def another(policy: Policy, rng: np.random.Generator) -> Policy:
     return replace(other, settings=settings)
 
 
+def stateful(policy: Policy) -> Policy:
+    """What stateless groups do to a packet is compared, but what belongs together to one connection is a guess."""
+    return replace(policy, security_groups=tuple(replace(group, stateful=True) for group in policy.security_groups))
+
+
 def test_policies_drawn_at_random(tmp_path: Path) -> None:
     seen: Counter[str] = Counter()
 
     @drawn(20261125, examples=60)
     def compare(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
+        policy = stateful(policy)
         for n in range(3):
             path = write_pcap(tmp_path / "drawn.pcap", Crowd(policy, rng).draw(1200))
             way = WAYS[int(rng.integers(len(WAYS)))]
-            other = another(policy, rng)
+            other = stateful(another(policy, rng))
             # Whom a full table forgets depends on the number of jobs.
             small = min(p.settings.max_connections for p in (policy, other)) < 1_000_000
             try:
@@ -74,6 +80,27 @@ def test_policies_drawn_at_random(tmp_path: Path) -> None:
         ("unfiltered", 500),
     ):  # fmt: skip
         assert seen[what] >= least, seen
+
+
+def test_stateless_groups_are_compared_by_packets_and_warned_of(tmp_path: Path) -> None:
+    @drawn(20261126, examples=20)
+    def compare(policy: Policy, case_seed: int) -> None:
+        rng = np.random.default_rng(case_seed)
+        path = write_pcap(tmp_path / "drawn.pcap", Crowd(policy, rng).draw(600))
+        other = another(policy, rng)
+        try:
+            result = diff(policy, other, [path])
+            replays = [Collected(each, [path], {}) for each in (policy, other)]
+        except AmbiguousAddress:
+            return
+        pairs = Counter(
+            (replays[0].said(n)[0], replays[1].said(n)[0]) for n in range(1, result.packets + 1)
+        )
+        assert result.verdicts == dict(pairs)
+        warned = any("stateless groups" in warning for warning in result.warnings)
+        assert warned == any(not group.stateful for each in (policy, other) for group in each.security_groups)
+
+    compare()
 
 
 def test_the_same_policy_twice_makes_no_difference(tmp_path: Path) -> None:

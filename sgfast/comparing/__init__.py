@@ -126,6 +126,11 @@ def _fill(result: DiffResult, changed: ChangedConnections, pairs: RulePairs, mov
         told = list(policy.warnings)
         warn_of_room(told, counted, policy.settings.max_connections)
         result.warnings += [f"{name}, {printable(Path(policy.origin).name)}: {warning}" for warning in told]
+    if not all(group.stateful for policy in (result.old, result.new) for group in policy.security_groups):
+        result.warnings.append(
+            "packets through stateless groups belong to no connection: how many connections change, and by which "
+            "rules, is a guess there; numbers of packets are right"
+        )
     warn_of_time(result.warnings, counters[0]["late"], counters[0]["restarts"])
     warn_of_fragments(result.warnings, max(counted["later_fragments"] for counted in counters))
     if cut_short := changed.counters["cut_short"]:

@@ -15,11 +15,13 @@ from sgfast.core.rows cimport spell_header, spell_peer
 from sgfast.core.types cimport (
     ALLOW,
     DENY,
+    DENY_RULE,
     KIND_ICMP_QUERY,
     KIND_IPV6,
     KIND_ONE_WAY,
     KIND_PORTS,
     MOOT,
+    NO_RULE,
     PROTO_TCP,
     READ_BROKEN,
     READ_ICMP_ERROR,
@@ -33,6 +35,7 @@ from sgfast.core.types cimport (
     WORD_HIGH_SHIFT,
     WORD_KNOWN,
     WORD_PLAIN,
+    WORD_REASON_SHIFT,
     WORD_VERDICT,
     HeaderRow,
     Packet,
@@ -204,10 +207,7 @@ cdef class ChangedConnections:
                     unit.last_ns = p.time_ns
                     unit.ipv6 = p.ipv6
                     name_opener(named, passing if recorded else blocking, unit)
-                    unit.turned = (
-                        recorded and blocking & (WORD_KNOWN | WORD_BEGAN)
-                        and (blocking >> WORD_HIGH_SHIFT & 1) != unit.initiator_high
-                    )
+                    unit.turned = recorded and is_turned(named, blocking, unit)
                     unit.inward = named.source_high != unit.initiator_high ^ unit.turned
                 unit.packets += 1
                 unit.bytes += p.wire
@@ -359,6 +359,15 @@ cdef inline void fill_key(const Packet* p, UnitKey* key) noexcept nogil:
         key.kind = p.key.kind
         key.ports = p.key.ports
         key.protocol = p.key.protocol
+
+
+cdef inline bint is_turned(const Packet* p, uint16_t blocking, const Unit* unit) noexcept nogil:
+    # Whether for the engine that blocks it the other end opened. Its rules were asked of the packet itself if it can
+    # open: what the record of an earlier attempt says does not matter then.
+    cdef uint8_t reason = (blocking & OUTCOME) >> WORD_REASON_SHIFT
+    if (reason == NO_RULE or reason == DENY_RULE) and (unit.key.protocol != PROTO_TCP or p.step == TCP_SYN):
+        return p.source_high != unit.initiator_high
+    return blocking & (WORD_KNOWN | WORD_BEGAN) != 0 and (blocking >> WORD_HIGH_SHIFT & 1) != unit.initiator_high
 
 
 cdef inline void name_opener(const Packet* p, uint16_t word, Unit* unit) noexcept nogil:
