@@ -65,8 +65,9 @@ def check(
     severity, a line where that is known, and what to do. SARIF is what code hosts and editors read.
 
     \b
-    sgfast check policy.yaml --fail-on error
-    sgfast check policy.yaml --traffic monday.pcap --traffic tuesday.pcap
+    Examples:
+      sgfast check policy.yaml --fail-on error
+      sgfast check policy.yaml --traffic monday.pcap --traffic tuesday.pcap
     """
     if [policy, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")

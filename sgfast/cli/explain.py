@@ -6,12 +6,12 @@ import sys
 
 import click
 
-from sgfast.cli.options import EXIT_FAIL_ON, Form, format_option, vpc_option
+from sgfast.cli.options import EXIT_FAIL_ON, FILE, Form, format_option, vpc_option
 from sgfast.cli.printing import is_colourful, print_text, to_json, warn
 
 
 @click.command(short_help="Why one packet is allowed or denied: the rule that wins, or those that nearly did.")
-@click.argument("policy")
+@click.argument("policy", type=FILE)
 @click.option("--from", "source", metavar="A", required=True, help="Who opens: an address, or an instance's name.")
 @click.option("--to", "destination", metavar="B", required=True, help="Who is asked: an address or instance, too.")
 @click.option("--protocol", metavar="NAME", required=True, help="tcp, udp, icmp, any IANA name, or 0 to 255.")
@@ -46,6 +46,10 @@ def explain(
     \b
     sgfast explain policy.yaml --from 198.51.100.7 --to web-1 --protocol tcp --port 443
     sgfast explain policy.yaml --from web-1 --to db-1 --protocol icmp
+
+    \b
+    Examples:
+      sgfast explain policy.yaml --from 198.51.100.7 --to web-1 --protocol tcp --port 443
     """
     from sgfast.explaining import explain as explain_packet
     from sgfast.policy.document import Lines, load_policy

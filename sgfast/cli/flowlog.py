@@ -7,14 +7,14 @@ import sys
 
 import click
 
-from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, Form, format_option, quiet_option, vpc_option
+from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, Form, format_option, quiet_option, vpc_option
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.signals import raise_arrived
 
 
 @click.command(short_help="Hold the cloud's flow logs against a policy.")
-@click.argument("policy")
-@click.argument("logs", metavar="LOG...", nargs=-1, required=True)
+@click.argument("policy", type=FILE)
+@click.argument("logs", type=FILE, metavar="LOG...", nargs=-1, required=True)
 @vpc_option
 @format_option()
 @click.option("--fail-on", type=click.Choice(["disagreement"]), help="Exit with 1 if some record disagrees.")
@@ -37,6 +37,10 @@ def flowlog(
 
     Interfaces are instances: by name, else by address. A record does not say who opened the connection; where that
     matters, records of both directions, ports and times do. What they leave open counts as undecided.
+
+    \b
+    Examples:
+      sgfast flowlog policy.yaml monday.log.gz --fail-on disagreement
     """
     if [policy, *logs].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sgfast.cli.options import quiet_option
+from sgfast.cli.options import FILE, quiet_option
 from sgfast.cli.printing import warn
 
 _FORMATS = ("auto", "otc", "neutron", "aws", "terraform")
@@ -12,8 +12,10 @@ _FORMATS = ("auto", "otc", "neutron", "aws", "terraform")
 
 @click.command("import", short_help="Make a policy of what your cloud exports.")
 @click.argument("form", metavar="FORMAT", type=click.Choice(_FORMATS))
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--output", "-o", metavar="FILE", default="-", help="Where the policy goes. Default: standard output.")
+@click.argument("files", type=FILE, metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "--output", "-o", type=FILE, metavar="FILE", default="-", help="Where the policy goes. Default: standard output."
+)
 @quiet_option
 def import_command(form: str, files: tuple[str, ...], output: str, quiet: bool) -> None:
     """Make a policy of what your cloud exports.
@@ -28,6 +30,11 @@ def import_command(form: str, files: tuple[str, ...], output: str, quiet: bool) 
 
     FILE is JSON or YAML, "-" is standard input, a directory is all such files in it. Together they are one policy.
     What a policy cannot say is an error that names the object.
+
+    \b
+    Examples:
+      sgfast import otc security-groups.json ports.json -o policy.yaml
+      sgfast import auto exports/
     """
     from sgfast import __version__
     from sgfast.output import open_output, refuse_shared

@@ -36,38 +36,55 @@ if TYPE_CHECKING:
 @vpc_option
 @mode_option
 @midstream_option
-@click.option("--changes", metavar="FILE", help="Change the policy while traffic flows, as FILE says.")
+@click.option("--changes", type=FILE, metavar="FILE", help="Change the policy while traffic flows, as FILE says.")
 @click.option(
     "--snapshot",
+    type=FILE,
     metavar="FILE",
     help="Save the state after the last packet, for --resume; --connections leaves open ones to that replay.",
 )
 @click.option(
-    "--resume", metavar="FILE", help="Go on where a replay with --snapshot FILE stopped; same policy, options, changes."
+    "--resume",
+    type=FILE,
+    metavar="FILE",
+    help="Go on where a replay with --snapshot FILE stopped; same policy, options, changes.",
 )
 @click.option(
     "--verdicts",
+    type=FILE,
     metavar="FILE",
     help="Write a row for each packet: CSV or Parquet if FILE ends in .csv or .parquet, else JSON, one object a line.",
 )
-@click.option("--connections", metavar="FILE", help="Write a row for each connection, as it ends; formats likewise.")
 @click.option(
-    "--write", metavar="FILE.pcapng", help="Write the capture, each packet's verdict and rules in its comment."
+    "--connections", type=FILE, metavar="FILE", help="Write a row for each connection, as it ends; formats likewise."
 )
 @click.option(
-    "--write-denied", metavar="FILE", help="Write the denied packets as they came: .pcapng, or .pcap (one link type)."
+    "--write",
+    type=FILE,
+    metavar="FILE.pcapng",
+    help="Write the capture, each packet's verdict and rules in its comment.",
+)
+@click.option(
+    "--write-denied",
+    type=FILE,
+    metavar="FILE",
+    help="Write the denied packets as they came: .pcapng, or .pcap (one link type).",
 )
 @click.option(
     "--write-allowed",
+    type=FILE,
     metavar="FILE",
     help="Write the packets that would be seen on the wire, likewise: all but denied and moot ones.",
 )
 @click.option(
     "--report",
+    type=FILE,
     metavar="FILE.html",
     help="Write a page with tables and packets over time: one file, to be opened in a browser or sent on.",
 )
-@click.option("--flow-log", metavar="FILE", help="Write VPC flow log records, as the cloud would with these groups.")
+@click.option(
+    "--flow-log", type=FILE, metavar="FILE", help="Write VPC flow log records, as the cloud would with these groups."
+)
 @click.option(
     "--flow-log-format",
     type=click.Choice(["aws", "otc"]),
@@ -128,6 +145,12 @@ def replay(
     one CAPTURE, and standard output for the other files; then the report goes to standard error, whatever its format,
     so that standard output holds nothing but rows. Regular files appear when everything is written, or not at all.
     POLICY is a policy document, a cloud's export, or a directory of exports.
+
+    \b
+    Examples:
+      sgfast replay policy.yaml monday.pcap tuesday.pcap
+      sgfast replay policy.yaml monday.pcap --report monday.html --write judged.pcapng
+      tcpdump -w - | sgfast replay policy.yaml - --verdicts verdicts.csv
     """
     if [policy, changes, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")

@@ -11,12 +11,12 @@ from typing import Literal
 
 import click
 
-from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, Form, format_option, quiet_option, vpc_option
+from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, Form, format_option, quiet_option, vpc_option
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.signals import raise_arrived
 
 
-class _Prefixes(click.ParamType[tuple[int, int]]):
+class _Prefixes(click.ParamType):  # type: ignore[type-arg]
     """``24``, or ``24,64``: of IPv4, and of IPv6."""
 
     name = "prefixes"
@@ -35,10 +35,11 @@ class _Prefixes(click.ParamType[tuple[int, int]]):
 
 
 @click.command(short_help="Suggest the rules that captured traffic needs.")
-@click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True)
+@click.argument("captures", type=FILE, metavar="CAPTURE...", nargs=-1, required=True)
 @click.option(
     "--instances",
     "instance_file",
+    type=FILE,
     metavar="FILE",
     help="Whom for: a policy document, whose rules do not count, or only its list of instances. Default: those of "
     "--policy, or one for each private address that sends something.",
@@ -53,7 +54,9 @@ class _Prefixes(click.ParamType[tuple[int, int]]):
 @click.option(
     "--unanswered", is_flag=True, help="With all: silent connections, too, such as syslog, that only goes one way."
 )
-@click.option("-o", "--output", metavar="FILE", help="Write the suggested policy there, with what each rule rests on.")
+@click.option(
+    "-o", "--output", type=FILE, metavar="FILE", help="Write the suggested policy there, with what each rule rests on."
+)
 @click.option(
     "--per",
     type=click.Choice(["group", "instance"]),
@@ -109,6 +112,10 @@ def suggest(
     become more. The captures are then replayed through the suggested policy: the report says whether it allows what it
     was made for, and if not, the exit status is 1. Captures are read several times, so they must be files. With
     "-o -" the policy goes to standard output, and the report to standard error.
+
+    \b
+    Examples:
+      sgfast suggest monday.pcap --instances instances.yaml -o suggested.yaml
     """
     for path in captures:
         if path == "-" or _is_stream(path):
@@ -174,5 +181,5 @@ def _is_stream(path: str) -> bool:
     try:
         kind = os.stat(path).st_mode
     except (OSError, ValueError):
-        return False        # which is told when it is opened
+        return False  # which is told when it is opened
     return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))

@@ -13,7 +13,13 @@ from sgfast.cli.printing import print_text
 @click.argument("name", required=False)
 @click.option("--list", "list_names", is_flag=True, help="Print the templates' names.")
 def template(name: str | None, list_names: bool) -> None:
-    """Print a template's rules as YAML, or without NAME what templates there are."""
+    """Print a template's rules as YAML, or without NAME what templates there are.
+
+    \b
+    Examples:
+      sgfast template --list
+      sgfast template general-purpose-web-server
+    """
     from sgfast.policy.model import DEFAULT_GROUP
     from sgfast.policy.templates import TEMPLATES, template_document
 
