@@ -297,7 +297,9 @@ def _side(
     judged = verdict.egress if direction == "outbound" else verdict.ingress
     # Isolation stands on the first side, which did not judge by rules either (SPEC 3.6).
     reached = judged is not None and judged.reason != "vpc-isolated"
-    if verdict.reason == "invalid":
+    # Stateless filters ask their rules of packets that open nothing, too.
+    stateless = not all(policy.group_by_name[name].stateful for name in here.security_groups)
+    if judged.reason == "invalid" if judged is not None else verdict.reason == "invalid" and not stateless:
         return SideExplained(here, direction, judged is not None, "deny", "invalid", None, (), ())
     matching: list[RuleInGroup] = []
     nearest: list[NearMiss] = []

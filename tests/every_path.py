@@ -22,10 +22,10 @@ TIMEOUT_SECONDS = 1800
 
 #: What judges packets, and what is told of them.
 ENGINE_TESTS = (
-    "test_changes", "test_changes_metamorphic", "test_cidr_trie", "test_differential", "test_engine_check",
+    "test_changes", "test_changes_metamorphic", "test_diff", "test_differential", "test_engine_check",
     "test_engine_inputs", "test_engine_invariants", "test_engine_state", "test_examples_classic", "test_examples_seed",
     "test_recorded_changes", "test_recordings", "test_replay_changes", "test_replay_cuts", "test_replay_pieces",
-    "test_report_answers", "test_seed_clauses", "test_short_way", "test_snapshot",
+    "test_report_answers", "test_seed_clauses", "test_short_way", "test_snapshot", "test_stateless",
 )  # fmt: skip
 
 PORTABLE = Edit(

@@ -15,7 +15,7 @@ from policy_changes import Changer
 from slow_diff import Collected, check, write_pcap
 from test_capture_corpus import MANIFEST, ROOT, is_readable, rows
 from test_replay_corpus import DOCUMENT
-from traffic import Crowd, Traffic, drawn
+from traffic import Crowd, Traffic, drawn, stateful
 
 from sgfast.comparing import DiffResult, diff
 from sgfast.errors import AmbiguousAddress
@@ -46,11 +46,6 @@ def another(policy: Policy, rng: np.random.Generator) -> Policy:
             timeouts=timeouts, infrastructure=infrastructure, max_connections=int(changer.pick((40, 1_000_000)))
         )
     return replace(other, settings=settings)
-
-
-def stateful(policy: Policy) -> Policy:
-    """What stateless groups do to a packet is compared, but what belongs together to one connection is a guess."""
-    return replace(policy, security_groups=tuple(replace(group, stateful=True) for group in policy.security_groups))
 
 
 def test_policies_drawn_at_random(tmp_path: Path) -> None:

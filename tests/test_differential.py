@@ -21,7 +21,7 @@ MINIMUM = {
                      "table-full", "vpc-isolated", "malformed", "truncated", "fragment", "opener-denied")
     },
     ("reason", "inferred"): 300,
-    **{("stateless", word): 500 for word in ("rule", "no-rule", "deny-rule")},
+    **{("stateless", word): 300 for word in ("rule", "no-rule", "deny-rule")},
 }  # fmt: skip
 
 

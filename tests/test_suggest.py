@@ -18,7 +18,7 @@ import pytest
 from command import CLIENT, PCAPS, SERVER, SHOP, handshake, sgfast, valid, write_capture
 from frames import ethernet, icmp, icmpv6, ip, other, tcp, udp
 from test_flow_log_lines import as_capture
-from traffic import Crowd, drawn
+from traffic import Crowd, drawn, stateful
 
 from sgfast.errors import SgfastError
 from sgfast.policy.document import load_policy, parse_policy
@@ -109,7 +109,7 @@ def test_random_policies_and_traffic(tmp_path: Path) -> None:
     @drawn(20261125, 10)
     def check(policy: Policy, case_seed: int) -> None:
         # Where connections are forgotten for want of room, a stricter policy forgets others.
-        policy = replace(policy, settings=replace(policy.settings, max_connections=1_000_000))
+        policy = replace(stateful(policy), settings=replace(policy.settings, max_connections=1_000_000))
         rng = np.random.default_rng(case_seed)
         capture = as_capture(tmp_path, Crowd(policy, rng).draw(1500))
         for per in ("group", "instance"):

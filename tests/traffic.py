@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -169,6 +169,11 @@ def drawn(seed_value: int, examples: int) -> Callable[[Callable[[Policy, int], N
 
 
 # Traffic
+
+
+def stateful(policy: Policy) -> Policy:
+    """For what is said of connections, which stateless groups have none of."""
+    return replace(policy, security_groups=tuple(replace(group, stateful=True) for group in policy.security_groups))
 
 
 @dataclass
