@@ -2,6 +2,7 @@
 
     python tests/every_path.py              each of them, in turn
     python tests/every_path.py portable     or some
+    python tests/every_path.py --short      a few tests of each, as CI does
 
 What plain ``pytest`` runs is one thread with the processor's vector instructions.
 """
@@ -28,23 +29,28 @@ ENGINE_TESTS = (
     "test_report_answers", "test_seed_clauses", "test_short_way", "test_snapshot", "test_stateless",
 )  # fmt: skip
 
+#: Those that go through most of it in the shortest time.
+SHORT = ("test_differential", "test_recordings", "test_short_way", "test_snapshot", "test_stateless")
+
 PORTABLE = Edit(
     "sgfast/core/intrinsics.pxd", "#if defined(__SSE2__)\n        __m128i tags", "#if 0\n        __m128i tags"
 )
 
 
-def several(jobs: int) -> int:
+def several(tests: Sequence[str], jobs: int) -> int:
     """More threads than most machines that run this have processors."""
-    command = [sys.executable, "-m", "pytest", "--workers", "3", *files(ROOT)]
+    command = [sys.executable, "-m", "pytest", "--workers", "3", *files(ROOT, tests)]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
-def portable(jobs: int) -> int:
+def portable(tests: Sequence[str], jobs: int) -> int:
     """The plain C that other processors get."""
     with tempfile.TemporaryDirectory(prefix="sgfast-path-") as folder:
         workshop = Workshop(Path(folder), jobs)
         with workshop.changed([PORTABLE]):
-            status, output = workshop.call([sys.executable, "-m", "pytest", *files(workshop.tree)], TIMEOUT_SECONDS)
+            status, output = workshop.call(
+                [sys.executable, "-m", "pytest", *files(workshop.tree, tests)], TIMEOUT_SECONDS
+            )
     print(output, end="")
     return status
 
@@ -52,14 +58,14 @@ def portable(jobs: int) -> int:
 PATHS = {"several": several, "portable": portable}
 
 
-def files(root: Path) -> list[str]:
-    return [str(root / "tests" / f"{name}.py") for name in ENGINE_TESTS]
+def files(root: Path, tests: Sequence[str]) -> list[str]:
+    return [str(root / "tests" / f"{name}.py") for name in tests]
 
 
-def run(names: Sequence[str], jobs: int) -> int:
+def run(names: Sequence[str], tests: Sequence[str], jobs: int) -> int:
     for name in names:
         print(f"== the engine's tests: {name}", flush=True)
-        status = PATHS[name](jobs)
+        status = PATHS[name](tests, jobs)
         if status:
             return status
     return 0
@@ -69,11 +75,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Runs the engine's tests on every path through its code.")
     parser.add_argument("paths", nargs="*", metavar="PATH", help=f"of {', '.join(PATHS)}; all by default")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="compilers at once")
+    parser.add_argument("--short", action="store_true", help="a few of the tests")
     options = parser.parse_args()
     for name in options.paths:
         if name not in PATHS:
             parser.error(f"no such path: {name}; there are {', '.join(PATHS)}")
-    return status_of(lambda: run(options.paths or list(PATHS), options.jobs))
+    tests = SHORT if options.short else ENGINE_TESTS
+    return status_of(lambda: run(options.paths or list(PATHS), tests, options.jobs))
 
 
 if __name__ == "__main__":
