@@ -46,7 +46,7 @@ def several(tests: Sequence[str], jobs: int) -> int:
 def portable(tests: Sequence[str], jobs: int) -> int:
     """The plain C that other processors get."""
     with tempfile.TemporaryDirectory(prefix="sgfast-path-") as folder:
-        workshop = Workshop(Path(folder), jobs)
+        workshop = Workshop(Path(folder), jobs, as_built=True)
         with workshop.changed([PORTABLE]):
             status, output = workshop.call(
                 [sys.executable, "-m", "pytest", *files(workshop.tree, tests)], TIMEOUT_SECONDS
