@@ -5,8 +5,8 @@ from __future__ import annotations
 from sgfast.capture.names import printable
 from sgfast.comparing import CHANGES, Change, ChangedGroup, DiffResult
 from sgfast.report.diff import answered, example_words, headline, peers, rule_words, why
-from sgfast.report.page import Page, grouped, human_bytes, human_seconds, instant, plural
-from sgfast.report.text import REMINDER, service_name
+from sgfast.report.page import Page, grouped, human_bytes, plural
+from sgfast.report.text import service_name, write_notes
 
 #: Groups, rules and moves before "and N more".
 TOP = 10
@@ -32,7 +32,7 @@ def diff_text(result: DiffResult, *, width: int = 80, colour: bool = False) -> s
         _write_groups(page, result, change)
     _write_rules(page, result)
     _write_moves(page, result)
-    _write_notes(page, result)
+    write_notes(page, result)
     return page.text()
 
 
@@ -107,23 +107,3 @@ def _write_moves(page: Page, result: DiffResult) -> None:
         connections = sum(move.connections for move in rest) + result.moved_others
         more = plural(len(rest), "more pair") if not result.moved_others else f"more than {grouped(len(rest))} pairs"
         page.wrapped(f"and {more} ({plural(connections, 'connection')})", "  ")
-
-
-def _write_notes(page: Page, result: DiffResult) -> None:
-    page.line()
-    notes: list[tuple[str, str, str]] = []
-    if result.first_time_ns is not None and result.last_time_ns is not None:
-        duration = human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)
-        notes += [
-            ("First packet", f"{instant(result.first_time_ns)} UTC", ""),
-            ("Last packet", f"{instant(result.last_time_ns)} UTC, {duration} later", ""),
-        ]
-    notes += [("Warning", printable(warning), "yellow") for warning in result.warnings]
-    if result.damaged is not None:
-        notes.append(("Damage", f"{printable(str(result.damaged))}; the report ends there", "red"))
-    notes.append(("Remember", REMINDER, ""))
-    if result.packets:
-        rate = grouped(round(result.packets_per_second))
-        notes.append(("Speed", f"{rate} packets/s ({human_seconds(result.elapsed_seconds)}, without start-up)", ""))
-    for label, note, style in notes:
-        page.hanging(f"{label:14}", note, style)

@@ -12,6 +12,7 @@ pyarrow (``sgfast[arrow]``); importing this module raises ImportError without it
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -123,7 +124,7 @@ class _Stream(io.RawIOBase):
         return size
 
 
-class _Table:
+class _Table(ABC):
     """Rows on their way into a file. ``dtypes``: of the arrays that come side by side, row by row."""
 
     def __init__(self, write: Write, fields: Sequence[str], dtypes: Sequence[np.dtype[Any]]) -> None:
@@ -179,8 +180,9 @@ class _Table:
         self._before += self._count
         self._count = 0
 
+    @abstractmethod
     def _columns(self, instances: _Words, rules: _Words, *rows: Rows) -> list[pa.Array]:
-        raise NotImplementedError
+        """Of the rows that were kept, in the schema's order."""
 
 
 class VerdictParquet(_Table):

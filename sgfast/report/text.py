@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from sgfast.capture.names import printable
 from sgfast.engine import REASONS
@@ -11,6 +12,9 @@ from sgfast.policy.model import ICMP, ICMPV6
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, CutConnection, Denied, ReplayResult, RuleHits, Service
 from sgfast.report.page import Page, grouped, human_bytes, human_seconds, instant, plural
+
+if TYPE_CHECKING:
+    from sgfast.comparing import DiffResult
 
 #: Rows of a list before "and N more".
 TOP = 10
@@ -53,7 +57,7 @@ def text_report(result: ReplayResult, *, width: int = 80, colour: bool = False) 
     _write_rules(page, result)
     _write_unanswered(page, result)
     _write_connections(page, result)
-    _write_notes(page, result)
+    write_notes(page, result)
     return page.text()
 
 
@@ -317,7 +321,8 @@ def _cut_end(cut: CutConnection, start_ns: int) -> str:
     return "; ".join(parts)
 
 
-def _write_notes(page: Page, result: ReplayResult) -> None:
+def write_notes(page: Page, result: ReplayResult | DiffResult) -> None:
+    """When it was, what to beware of, and how fast it went."""
     page.line()
     notes: list[tuple[str, str, str]] = []
     if result.first_time_ns is not None and result.last_time_ns is not None:
