@@ -22,7 +22,7 @@ from sgfast.core.types cimport (
 )
 
 cdef enum:
-    BATCH = 128
+    BATCH = 32
     # The outcome word of whatever takes the short way, but for who began its connection.
     PLAIN_WORD = ALLOW | ESTABLISHED << WORD_REASON_SHIFT | WORD_KNOWN | WORD_HEARD | WORD_PLAIN
 
