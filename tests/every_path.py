@@ -21,6 +21,9 @@ from workshop import ROOT, Edit, Workshop, status_of
 
 TIMEOUT_SECONDS = 1800
 
+#: A file's tests stay in one process: some share what took long to make.
+PYTEST = (sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile")
+
 #: What judges packets, and what is told of them.
 ENGINE_TESTS = (
     "test_changes", "test_changes_metamorphic", "test_diff", "test_differential", "test_engine_check",
@@ -39,7 +42,7 @@ PORTABLE = Edit(
 
 def several(tests: Sequence[str], jobs: int) -> int:
     """More threads than most machines that run this have processors."""
-    command = [sys.executable, "-m", "pytest", "--workers", "3", *files(ROOT, tests)]
+    command = [*PYTEST, "--workers", "3", *files(ROOT, tests)]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
@@ -48,9 +51,7 @@ def portable(tests: Sequence[str], jobs: int) -> int:
     with tempfile.TemporaryDirectory(prefix="sgfast-path-") as folder:
         workshop = Workshop(Path(folder), jobs, as_built=True)
         with workshop.changed([PORTABLE]):
-            status, output = workshop.call(
-                [sys.executable, "-m", "pytest", *files(workshop.tree, tests)], TIMEOUT_SECONDS
-            )
+            status, output = workshop.call([*PYTEST, *files(workshop.tree, tests)], TIMEOUT_SECONDS)
     print(output, end="")
     return status
 

@@ -207,7 +207,9 @@ needs_compiler = pytest.mark.skipif(
 
 def run_benchmarks(*arguments: str | Path) -> str:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, arguments)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "COLUMNS": "100"})
+    # A process of pytest-xdist measures nothing.
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**alone, "COLUMNS": "100"})
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 
