@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from sgfast.engine import (
         HEADER_DTYPE,
         NO_SIDE,
+        PENDING,
         REASONS,
+        RESOLVED_DTYPE,
         RESULT_DTYPE,
         VERDICTS,
         Engine,
@@ -35,8 +37,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "sgfast.comparing": ("DiffResult", "diff"),
     "sgfast.engine": (
-        "HEADER_DTYPE", "NO_SIDE", "REASONS", "RESULT_DTYPE", "VERDICTS", "Engine", "Explanation", "FrameBatch", "Side",
-        "Verdict", "header",
+        "HEADER_DTYPE", "NO_SIDE", "PENDING", "REASONS", "RESOLVED_DTYPE", "RESULT_DTYPE", "VERDICTS", "Engine",
+        "Explanation", "FrameBatch", "Side", "Verdict", "header",
     ),
     "sgfast.errors": ("CaptureError", "OutputError", "PolicyError", "SgfastError", "SnapshotError"),
     "sgfast.policy.document": ("load_policy", "parse_policy"),
@@ -66,7 +68,9 @@ def __dir__() -> list[str]:
 __all__ = [
     "HEADER_DTYPE",
     "NO_SIDE",
+    "PENDING",
     "REASONS",
+    "RESOLVED_DTYPE",
     "RESULT_DTYPE",
     "VERDICTS",
     "CaptureError",

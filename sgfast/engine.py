@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sgfast.compiler import CompiledPolicy, Compiler, Numbering
 from sgfast.core.dataplane import MAX_JOBS, DataPlane
-from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
+from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
 from sgfast.core.single import SingleChecks
 from sgfast.policy.change_file import MAX_TIME_NS
@@ -34,6 +34,8 @@ REASONS = (
     None, "rule", "established", "related", "inferred", "no-rule", "deny-rule", "invalid", "midstream",
     "disconnected", "table-full", "vpc-isolated", "malformed", "truncated", "fragment", "opener-denied",
 )  # fmt: skip
+#: The verdict of a fragment that came before its datagram's first one: ``Engine.resolved`` tells later (SPEC 9.4).
+PENDING = len(VERDICTS)
 #: A side's verdict where there is no such side, or the packet never reached it.
 NO_SIDE = 255
 
@@ -221,8 +223,8 @@ class Engine:
         ``ingress`` hold ``instance`` and ``rule`` (indices into ``Engine.instances`` and ``Engine.rules``, -1: none),
         ``verdict`` (``NO_SIDE``: no such side, or not reached) and ``reason``. Times are nanoseconds since the Unix
         epoch (SPEC 9.1), 146 years either way; later ones are taken as the last. Rows carry no hop limit (it is taken
-        as 255) and no quotes: ICMP errors are judged as frames.
-        Raises ValueError for another dtype.
+        as 255) and no quotes: ICMP errors are judged as frames. A fragment whose datagram's first one has not come is
+        ``PENDING``, without sides; :meth:`resolved` tells what became of it. Raises ValueError for another dtype.
         """
         if not isinstance(packets, FrameBatch) and np.ndim(packets) != 1:
             raise ValueError("packets are an array of one dimension, one row a packet")
@@ -248,6 +250,16 @@ class Engine:
         if link_type not in LINK_TYPES:
             raise ValueError(f"link type {link_type} is not read: {', '.join(map(str, LINK_TYPES))} are")
         return self.process(FrameBatch.from_frames(frames, times_ns, wire_lengths, link_type))
+
+    def resolved(self, *, everything: bool = False) -> NDArray[Any]:
+        """What became of ``PENDING`` packets since the last call (SPEC 9.4), by number.
+
+        Returns an array of ``RESOLVED_DTYPE`` (n,): ``number``, of the packet, the engine's first being 1, and
+        ``result``, a row as of :meth:`process`. A packet waits for 30 seconds at most, or 65,536 packets;
+        ``everything``: none will come, so nothing waits any more. Of results that nobody asks for, the first 1,048,576
+        are kept.
+        """
+        return self.dataplane.take_resolved(everything=everything)
 
     def apply(self, changes: Change | Iterable[Change], now_ns: int) -> Applied:
         """Changes the policy between two packets (SPEC 6); several changes are applied as one.
@@ -291,7 +303,9 @@ class Engine:
             return Applied(disconnected, compiled.rule_tables, compiled.rule_tables_built)
 
     def verdict(self, row: Any) -> Verdict:
-        """One row of :meth:`process`'s result in words."""
+        """One row of :meth:`process`'s result in words; ``pending`` is one (SPEC 9.4)."""
+        if row["verdict"] == PENDING:
+            return Verdict("pending", None)
         return Verdict(
             VERDICTS[row["verdict"]], REASONS[row["reason"]], self._side(row["egress"]), self._side(row["ingress"])
         )
@@ -465,6 +479,6 @@ def header(
 
 
 __all__ = [
-    "HEADER_DTYPE", "NO_SIDE", "REASONS", "RESULT_DTYPE", "VERDICTS", "Engine", "Explanation", "FrameBatch", "Side",
-    "Verdict", "header",
+    "HEADER_DTYPE", "NO_SIDE", "PENDING", "REASONS", "RESOLVED_DTYPE", "RESULT_DTYPE", "VERDICTS", "Engine",
+    "Explanation", "FrameBatch", "Side", "Verdict", "header",
 ]  # fmt: skip

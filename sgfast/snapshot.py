@@ -27,9 +27,11 @@ from sgfast.policy.model import Instance, Policy, Rule
 from sgfast.policy.plain import from_plain, to_plain
 
 #: Counts up whenever what is written changes its meaning.
-FORMAT = 4
+FORMAT = 5
 #: Bytes of JSON: a policy of some million instances.
 _LONGEST_ABOUT = 1 << 30
+#: Bytes of a row of an array: more than any has.
+_LONGEST_ROW = 1 << 16
 
 # What decoding, compiling and filling say about values that do not fit together.
 _MISFITS = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError, PolicyError)
@@ -157,7 +159,7 @@ def _array(data: IO[bytes], size: int) -> NDArray[Any]:
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(data)
     except Exception as error:      # a header is Python text to NumPy: what it raises is not said anywhere
         raise ValueError(f"an array's header: {error}") from error
-    if dtype.hasobject or fortran or len(shape) != 1 or not 0 < dtype.itemsize <= size or not 0 <= shape[0] <= size:
+    if dtype.hasobject or fortran or len(shape) != 1 or not 0 < dtype.itemsize <= _LONGEST_ROW or not 0 <= shape[0] <= size:
         raise ValueError("an array that cannot be")
     content = data.read()
     if len(content) != shape[0] * dtype.itemsize:

@@ -20,7 +20,7 @@ from policy_changes import Changer
 from traffic import SECOND, Crowd, Traffic, policies
 
 from sgfast.compiler import tables
-from sgfast.engine import MIDSTREAMS, MODES, REASONS, VERDICTS, Engine, FrameBatch
+from sgfast.engine import MIDSTREAMS, MODES, PENDING, REASONS, VERDICTS, Engine, FrameBatch
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.changes import Change
 from sgfast.policy.model import Policy
@@ -76,6 +76,7 @@ def compare(
     # Without results, common packets go a shorter way.
     short = Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True)
     results: list[Any] = []
+    resolved: list[Any] = []
     #: By number of the packet before which they come.
     changes: dict[int, tuple[list[Change], int, int]] = {}
     for start in range(0, len(traffic.frames), batch):
@@ -96,13 +97,20 @@ def compare(
         part = slice(start, start + batch)
         frames = FrameBatch.from_frames(traffic.frames[part], traffic.times_ns[part], traffic.wire_lengths[part])
         results.append(engine.process(frames))
+        resolved.append(engine.resolved())
         short.dataplane.process_frames(frames)
+        short.resolved()
         assert counters_of(short) == counters_of(engine), f"without results, to packet {part.stop}, {run}"
         assert (short.dataplane.rule_counts == engine.dataplane.rule_counts).all(), f"rule counts, {run}"
     rows = np.concatenate(results)
+    late = np.concatenate([*resolved, engine.resolved(everything=True)])
+    assert (rows["verdict"][late["number"] - 1] == PENDING).all()
+    rows[late["number"] - 1] = late["result"]
     began: Counter[str] = Counter()
     created: Counter[str] = Counter()
     hits: Counter[str] = Counter()
+    verdicts: list[PacketVerdict] = []
+    policies_then: list[Policy] = []
     for n, (frame, time_ns, wire) in enumerate(
         zip(traffic.frames, traffic.times_ns, traffic.wire_lengths, strict=True)
     ):
@@ -113,7 +121,15 @@ def compare(
                 raise AssertionError(
                     f"{drawn} before packet {n + 1}, {run}: engine disconnects {disconnected}, reference {counted}"
                 )
-        verdict = reference.process_frame(time_ns, frame, wire_length=wire)
+        verdicts.append(reference.process_frame(time_ns, frame, wire_length=wire))
+        policies_then.append(reference.policy)
+    reference.finish()
+    told = reference.resolved()
+    assert [number for number, _ in told] == sorted(late["number"].tolist())
+    for number, verdict in told:
+        seen["was pending", verdict.verdict, verdict.reason] += 1
+        verdicts[number - 1] = verdict
+    for n, (verdict, frame, wire) in enumerate(zip(verdicts, traffic.frames, traffic.wire_lengths, strict=True)):
         got, wanted = spell(engine, rows[n]), expected(verdict)
         if got != wanted:
             raise AssertionError(
@@ -123,10 +139,11 @@ def compare(
             )
         seen["verdict", verdict.verdict] += 1
         seen["reason", verdict.reason] += 1
-        stateless = {group.name for group in reference.policy.security_groups if not group.stateful}
+        stateless = {group.name for group in policies_then[n].security_groups if not group.stateful}
         loose = [
             side.reason for side in (verdict.egress, verdict.ingress)
-            if side and not stateless.isdisjoint(reference.policy.instance_by_name[side.instance].security_groups)
+            if side and (judge := policies_then[n].instance_by_name.get(side.instance))
+            and not stateless.isdisjoint(judge.security_groups)
         ]  # fmt: skip
         seen.update(("stateless", reason) for reason in loose)
         seen["past stateless filters"] += bool(loose)

@@ -94,9 +94,11 @@ def diff(
             words_before, words_after = (np.zeros(room, dtype=np.uint16) for _ in policies)
             openers = np.zeros(room, dtype=HEADER_DTYPE)
         process_beside(before.dataplane, after.dataplane, batch, words_before, words_after)
+        changed.resolve(before.dataplane.take_resolved(), after.dataplane.take_resolved())
         number = changed.compare(batch, words_before, words_after, openers)
         if number:
             moves.count(openers[:number])
+    changed.resolve(*(engine.dataplane.take_resolved(everything=True) for engine in (before, after)))
     changed.finish()
     result.elapsed_seconds = time.perf_counter() - began
     result.damaged = frames.damage
@@ -132,7 +134,7 @@ def _fill(result: DiffResult, changed: ChangedConnections, pairs: RulePairs, mov
             "rules, is a guess there; numbers of packets are right"
         )
     warn_of_time(result.warnings, counters[0]["late"], counters[0]["restarts"])
-    warn_of_fragments(result.warnings, max(counted["later_fragments"] for counted in counters))
+    warn_of_fragments(result.warnings, max(counted["fragments_denied"] for counted in counters))
     if cut_short := changed.counters["cut_short"]:
         result.warnings.append(
             f"there was no room for more changed connections at once: {count(cut_short, 'connection')} may count twice"

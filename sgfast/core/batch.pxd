@@ -4,7 +4,8 @@ from libc.stdint cimport int64_t, uint16_t, uint64_t
 
 from sgfast.core.conntrack cimport FROM_HIGH, count_packet, guess_slot
 from sgfast.core.intrinsics cimport likely, prefetch
-from sgfast.core.passage cimport judge_packet, sweep_all
+from sgfast.core.passage cimport sweep_all
+from sgfast.core.pieces cimport judge_packet
 from sgfast.core.plane cimport Plane
 from sgfast.core.short_way cimport pass_established
 from sgfast.core.slab cimport NO_SLOT, Entry, FlowRecord, entry_at, flow_at

@@ -36,6 +36,8 @@ cdef void judge_beside(
     if not a.clock.started:
         a.start_clock(frames.time_ns)
         b.start_clock(frames.time_ns)
+    a.fragments.wanted = True
+    b.fragments.wanted = True
     plane_a.want_sides = False
     plane_b.want_sides = False
     while start < n:

@@ -22,15 +22,18 @@ from sgfast.core.types cimport (
     KIND_PORTS,
     MOOT,
     NO_RULE,
+    PENDING,
     PROTO_TCP,
     READ_BROKEN,
     READ_ICMP_ERROR,
     READ_NOT_IP,
+    READ_PIECE,
     READ_TRACKED,
     STEP_REPLY,
     TCP_SYN,
     TCP_SYNACK,
     WORD_BEGAN,
+    WORD_FOLLOWS,
     WORD_HEARD,
     WORD_HIGH_SHIFT,
     WORD_KNOWN,
@@ -150,7 +153,11 @@ cdef class ChangedConnections:
                 if likely(x & y & WORD_PLAIN):
                     plain += 1
                     continue
-                self.verdicts[min(x & WORD_VERDICT, VERDICT_COUNT - 1)][min(y & WORD_VERDICT, VERDICT_COUNT - 1)] += 1
+                if (x & WORD_VERDICT) == PENDING or (y & WORD_VERDICT) == PENDING:
+                    continue        # `resolve` gets to know
+                self.verdicts[x & WORD_VERDICT][y & WORD_VERDICT] += 1
+                if (x | y) & WORD_FOLLOWS:
+                    continue
                 if blocked(x) != blocked(y) or (self.unit_count and (x | y) & WORD_KNOWN):
                     self.look(&batch.frames[i], x, y, self.judged + i + 1)
                 if x & y & WORD_BEGAN and allowed(x) and allowed(y):
@@ -159,6 +166,13 @@ cdef class ChangedConnections:
         self.verdicts[ALLOW][ALLOW] += plain
         self.judged += n
         return found
+
+    def resolve(self, old not None, new not None):
+        """Takes what became of packets that were PENDING: both planes' ``take_resolved``, which wait for the same."""
+        if not (old["number"] == new["number"]).all():
+            raise ValueError("the planes have not judged the same frames")
+        for x, y in zip(old["result"]["verdict"].tolist(), new["result"]["verdict"].tolist()):
+            self.verdicts[<int>x][<int>y] += 1
 
     cdef int look(self, const void* frame, uint16_t old, uint16_t new, uint64_t number) except -1 nogil:
         # At a packet that is changed, or may say something of a unit.
@@ -170,6 +184,8 @@ cdef class ChangedConnections:
         cdef const Packet* named = &p       # whose key it is
         cdef int way
         read_frame(&self.wire, <const Frame*>frame, &p)
+        if p.outcome == READ_PIECE:
+            p.outcome = p.piece_read
         if p.outcome == READ_NOT_IP or p.outcome == READ_BROKEN:
             return 0
         if p.outcome == READ_ICMP_ERROR:

@@ -16,6 +16,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from sgfast.core.classifier cimport Classifier
 from sgfast.core.clock cimport Clock
 from sgfast.core.conntrack cimport Table
+from sgfast.core.fragments cimport Fragments
 from sgfast.core.frames cimport Frame
 from sgfast.core.plane cimport Plane
 from sgfast.core.types cimport HeaderRow, Packet, ResultRow
@@ -34,6 +35,7 @@ cdef class DataPlane:
     cdef int plane_count
     cdef readonly int jobs
     cdef Workers workers    # None with one job
+    cdef Fragments* fragments
     cdef Clock clock
     cdef uint64_t judged    # packets
     cdef Classifier classifier
@@ -59,6 +61,7 @@ cdef class DataPlane:
     cdef void deal_out(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
     cdef void drain(self) noexcept nogil
+    cdef void end_waiting(self) noexcept nogil
     cdef void hold(self)
     cdef void let_go(self)
     cdef Table* table(self, int number) noexcept nogil

@@ -25,9 +25,11 @@ from sgfast.core.clock cimport CLOCK_END, MAX_LATE_NS, Clock, tell_time
 from sgfast.core.conntrack cimport FlowRow, Table, end_expired, has_place, list_living, report_living, report_slot
 from sgfast.core.conntrack_tcp cimport TCP_ESTABLISHED
 from sgfast.core.dtypes cimport copied_rows
+from sgfast.core.fragments cimport ResolvedRow, free_fragments, init_fragments, Fragments, NO_DATAGRAM
 from sgfast.core.frames cimport Frame, FrameBatch
 from sgfast.core.merge cimport merged_counters, merged_cuts, merged_flows, merged_rule_counts, merged_tally
 from sgfast.core.passage cimport sweep_all
+from sgfast.core.pieces cimport forget_overdue, give_up
 from sgfast.core.plane cimport MAX_ATTEMPTS, Plane, RuleCount, free_plane, make_plane
 from sgfast.core.rows cimport read_header, spell_header
 from sgfast.core.slab cimport NO_SLOT, Entry, allocate_pages
@@ -41,7 +43,7 @@ from sgfast.core.types cimport (
 from sgfast.core.wire cimport read_frame
 from sgfast.core.workers cimport MOST_JOBS, Workers
 
-from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
+from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 
 
 cdef bint is_brief(DataPlane plane, int64_t time_ns) noexcept nogil:
@@ -136,8 +138,13 @@ cdef class DataPlane:
         self.planes = <Plane**>calloc(self.plane_count, sizeof(Plane*))
         self.now = <int64_t*>calloc(BATCH, sizeof(int64_t))
         self.classifier = classifier
-        if self.lock == NULL or self.packets == NULL or self.planes == NULL or self.now == NULL:
+        self.fragments = <Fragments*>malloc(sizeof(Fragments))
+        if (
+            self.lock == NULL or self.packets == NULL or self.planes == NULL or self.now == NULL
+            or self.fragments == NULL
+        ):
             raise MemoryError
+        init_fragments(self.fragments)
         if jobs > 1:
             self.workers = Workers(jobs)
         for i in range(self.plane_count):
@@ -148,6 +155,7 @@ cdef class DataPlane:
                 self.planes[i], classifier, causal, midstream, timeouts_ns, max_connections, exempt, keep_flows,
                 reporting, words
             )
+            self.planes[i].fragments = self.fragments
         self.most_marks = self.planes[0].table.max_marks
 
     def __dealloc__(self):
@@ -160,6 +168,9 @@ cdef class DataPlane:
         free(self.planes)
         free(self.packets)
         free(self.now)
+        if self.fragments != NULL:
+            free_fragments(self.fragments)
+        free(self.fragments)
         if self.lock != NULL:
             PyThread_free_lock(self.lock)
 
@@ -186,6 +197,7 @@ cdef class DataPlane:
         PyThread_acquire_lock(self.lock, WAIT_LOCK)
         if n > 0 and not self.clock.started:
             self.start_clock(frames.time_ns if frames != NULL else rows.time_ns)
+        self.fragments.wanted = wanted.results != NULL or wanted.words != NULL
         if self.jobs == 1:
             self.judge_here(frames, rows, n, wanted)
         else:
@@ -440,6 +452,8 @@ cdef class DataPlane:
             self.drain()
             grown = self.grow_counts(before, classifier.rule_count)
             if grown:
+                # Nobody waits any more for what was overdue by then, and that is said by the old policy.
+                forget_overdue(self.planes[0], now_ns, self.judged)
                 for i in range(self.plane_count):
                     disconnected += change_tables(self.planes[i], &classifier.tables, &cut)
                     tally_ended(self.planes[i])
@@ -473,6 +487,41 @@ cdef class DataPlane:
         with self.finishing:
             return self.finish_some(most)
 
+    def take_resolved(self, *, bint everything=False):
+        """Packets since the last call whose result was PENDING, and no longer is, as RESOLVED_DTYPE, by number.
+
+        ``everything``: the captures are over, none waits any more.
+        """
+        cdef Fragments* f = self.fragments
+        cdef ResolvedRow* rows
+        cdef Py_ssize_t count
+        # Only taken away under the lock, as in `take_flows`.
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            if f.oldest[0] != NO_DATAGRAM:
+                self.drain()
+                forget_overdue(self.planes[0], self.clock.now, self.judged + 1)
+            if everything:
+                self.end_waiting()
+            rows = f.resolved
+            count = f.resolved_count
+            f.resolved = NULL
+            f.resolved_count = 0
+            f.resolved_capacity = 0
+            PyThread_release_lock(self.lock)
+        try:
+            found = copied_rows(<const uint8_t*>rows, count * sizeof(ResolvedRow), RESOLVED_DTYPE)
+        finally:
+            free(rows)
+        return found[np.argsort(found["number"], kind="stable")] if count else found
+
+    cdef void end_waiting(self) noexcept nogil:
+        # Under the lock: no fragment waits any more.
+        if self.fragments.oldest[1] != NO_DATAGRAM:
+            self.drain()
+        while self.fragments.oldest[1] != NO_DATAGRAM:
+            give_up(self.planes[0], self.fragments.oldest[1])
+
     cdef bint finish_some(self, Py_ssize_t most) except -1:
         cdef Plane* plane
         cdef const uint64_t[::1] places
@@ -483,6 +532,7 @@ cdef class DataPlane:
             with nogil:
                 PyThread_acquire_lock(self.lock, WAIT_LOCK)
                 self.drain()
+                self.end_waiting()
                 for i in range(self.plane_count):
                     plane = self.planes[i]
                     finish_table(plane, &plane.table, self.clock.now)
@@ -516,6 +566,7 @@ cdef class DataPlane:
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             self.drain()
+            self.end_waiting()
             for i in range(2 * self.plane_count):
                 count += self.table(i).live
             rows = <uint64_t*>malloc((2 * count + 1) * sizeof(uint64_t))

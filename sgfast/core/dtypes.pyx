@@ -7,6 +7,7 @@ from libc.string cimport memcpy
 
 from sgfast.core.conntrack cimport FlowRow
 from sgfast.core.cuts cimport CutRow
+from sgfast.core.fragments cimport ResolvedRow
 from sgfast.core.plane cimport RuleCount
 from sgfast.core.tally cimport TallyRow
 from sgfast.core.types cimport HeaderRow, ResultRow
@@ -15,6 +16,7 @@ _SIDE = np.dtype([("instance", "<i4"), ("rule", "<i4"), ("verdict", "u1"), ("rea
 RESULT_DTYPE = np.dtype(
     [("verdict", "u1"), ("reason", "u1"), ("spare", "<u2"), ("egress", _SIDE), ("ingress", _SIDE)]
 )
+RESOLVED_DTYPE = np.dtype([("number", "<u8"), ("result", RESULT_DTYPE)])
 HEADER_DTYPE = np.dtype([
     ("time_ns", "<i8"), ("src", "u1", (16,)), ("dst", "u1", (16,)), ("wire", "<u4"), ("sport", "<u2"),
     ("dport", "<u2"), ("family", "u1"), ("protocol", "u1"), ("tcp_flags", "u1"), ("icmp_type", "u1"),
@@ -42,6 +44,7 @@ TALLY_DTYPE = np.dtype([
 RULE_COUNT_DTYPE = np.dtype([("connections", "<u8"), ("packets", "<u8"), ("bytes", "<u8")])
 
 assert RESULT_DTYPE.itemsize == sizeof(ResultRow)
+assert RESOLVED_DTYPE.itemsize == sizeof(ResolvedRow)
 assert HEADER_DTYPE.itemsize == sizeof(HeaderRow)
 assert FLOW_DTYPE.itemsize == sizeof(FlowRow)
 assert CUT_DTYPE.itemsize == sizeof(CutRow)

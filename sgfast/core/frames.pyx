@@ -32,6 +32,22 @@ cdef class FrameBatch:
                 self.frames[i].link_type,
             )
 
+    def copied(self, Py_ssize_t first, Py_ssize_t number):
+        """A batch of its own of ``number`` frames from ``first`` on, whose bytes stay valid."""
+        if first < 0 or number < 0 or number > self.count - first:
+            raise ValueError("no such frames")
+        cdef FrameBatch batch = FrameBatch(max(number, 1))
+        cdef list kept = []
+        cdef Py_ssize_t i
+        for i in range(number):
+            batch.frames[i] = self.frames[first + i]
+            data = PyBytes_FromStringAndSize(<const char*>batch.frames[i].data, batch.frames[i].captured)
+            kept.append(data)
+            batch.frames[i].data = <const uint8_t*>PyBytes_AS_STRING(data)
+        batch.count = number
+        batch.keep_alive = kept
+        return batch
+
     @staticmethod
     def from_frames(data not None, times_ns not None, wire_lengths=None, uint32_t link_type=1):
         """A batch of frames given as Python ``bytes``.

@@ -79,7 +79,7 @@ cdef dict merged_counters(Plane** planes, int n):
     cdef Plane* plane
     cdef int i, word
     sums = dict.fromkeys((
-        "bytes", "opened", "inferred", "denied", "disconnected", "later_fragments", "live_tuples", "entries",
+        "bytes", "opened", "inferred", "denied", "disconnected", "fragments_denied", "live_tuples", "entries",
         "evicted", "moot_evicted", "lost_flows", "table_bytes",
     ), 0)
     verdicts, reasons = [0] * <int>VERDICT_COUNT, [0] * <int>REASON_COUNT
@@ -90,7 +90,7 @@ cdef dict merged_counters(Plane** planes, int n):
         sums["inferred"] += plane.inferred
         sums["denied"] += plane.denied
         sums["disconnected"] += plane.disconnected
-        sums["later_fragments"] += plane.later_fragments
+        sums["fragments_denied"] += plane.fragments_denied
         sums["live_tuples"] += plane.table.live
         sums["entries"] += plane.table.used
         sums["evicted"] += plane.table.evicted

@@ -61,7 +61,6 @@ from sgfast.core.types cimport (
     MOOT,
     NOT_IP,
     NO_REASON,
-    NO_VERDICT,
     OPENER_DENIED,
     OUT_OF_SCOPE,
     PROTO_TCP,
@@ -126,6 +125,7 @@ cdef inline void tell_record(Plane* plane, const Entry* e) noexcept nogil:
 
 cdef inline void tally_denial(Plane* plane, const Packet* p, Passage* way, int side, uint8_t reason) noexcept nogil:
     cdef TallyRow key
+    plane.denial_tallied = True
     if not way.owners_known:
         find_owners(plane, p, way)
     memset(&key, 0, sizeof(TallyRow))
@@ -610,7 +610,7 @@ cdef inline void judge_odd(Plane* plane, const Packet* p, ResultRow* row) noexce
     elif p.outcome == READ_MALFORMED:
         deny_early(plane, p, &way, row, MALFORMED)
     elif p.outcome == READ_FRAGMENT:
-        plane.later_fragments += 1
+        plane.fragments_denied += 1
         deny_early(plane, p, &way, row, FRAGMENT)
     else:
         deny_early(plane, p, &way, row, TRUNCATED)
@@ -623,15 +623,8 @@ cdef inline void sweep_all(Plane* plane) noexcept nogil:
             sweep(&plane.attempts, plane.now)
 
 
-cdef inline void judge_packet(Plane* plane, Packet* p, ResultRow* row) noexcept nogil:
-    if row != NULL:
-        row.egress.instance = -1
-        row.egress.rule = -1
-        row.egress.verdict = NO_VERDICT
-        row.egress.reason = NO_REASON
-        row.egress.spare = 0
-        row.ingress = row.egress
-        row.spare = 0
+cdef inline void judge_read(Plane* plane, Packet* p, ResultRow* row) noexcept nogil:
+    # Anything but a fragment. `row`: NULL, or says nothing yet.
     if likely(p.outcome == READ_TRACKED):
         judge_tracked(plane, p, row)
     else:

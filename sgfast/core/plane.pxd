@@ -7,6 +7,7 @@ from sgfast.core.classifier cimport Classifier, Tables
 from sgfast.core.conntrack cimport STATE_COUNT, FlowRow, Table
 from sgfast.core.conntrack_tcp cimport TcpTable
 from sgfast.core.cuts cimport Cuts
+from sgfast.core.fragments cimport Fragments
 from sgfast.core.tally cimport Tally
 from sgfast.core.types cimport REASON_COUNT, VERDICT_COUNT
 from sgfast.core.wire cimport WireContext
@@ -33,6 +34,8 @@ cdef struct Plane:
     Cuts cuts               # likewise
     FlowRow attempt         # likewise: what is said of the tuple being judged, a denied attempt, if its key opens now
     uint8_t attempt_told
+    uint8_t denial_tallied  # the packet being judged is on the list of denials
+    Fragments* fragments    # the data plane's
     uint16_t word           # of the packet being judged: its outcome word (types.pxd)
     WireContext wire
     TcpTable tcp
@@ -50,7 +53,7 @@ cdef struct Plane:
     # Counters
     uint64_t packets
     uint64_t bytes
-    uint64_t later_fragments
+    uint64_t fragments_denied
     uint64_t verdicts[VERDICT_COUNT]
     uint64_t reasons[REASON_COUNT]
     uint64_t opened

@@ -52,6 +52,7 @@ from sgfast.core.wire cimport digest_key, hash_key
 from sgfast.core.workers cimport MOST_JOBS, shard_of_hash
 
 from sgfast.core.dtypes import CUT_DTYPE, FLOW_DTYPE, RULE_COUNT_DTYPE, TALLY_DTYPE
+from sgfast.core.fragment_rows import DATAGRAM_DTYPE, load_datagrams, save_datagrams
 
 TUPLE_DTYPE = np.dtype([
     ("addr", "<u8", (4,)), ("deadline", "<i8", (2,)), ("rule", "<u4", (2,)), ("ports", "<u4"), ("protocol", "u1"),
@@ -68,7 +69,7 @@ assert RECORD_DTYPE.itemsize == sizeof(FlowRecord)
 
 _TALLIES = ("denials", "unanswered", "refused", "broken")
 _COUNTERS = (
-    "packets", "bytes", "later_fragments", "opened", "inferred", "denied", "disconnected", "changes"
+    "packets", "bytes", "fragments_denied", "opened", "inferred", "denied", "disconnected", "changes"
 )
 
 
@@ -330,6 +331,11 @@ def save_plane(DataPlane plane not None):
     cdef Cuts* cuts
     cdef int i
     arrays, numbers = {}, {}
+    # A fragment that still waits does not go on waiting elsewhere: its packet was judged here, and is told of here.
+    with nogil:
+        PyThread_acquire_lock(plane.lock, WAIT_LOCK)
+        plane.end_waiting()
+        PyThread_release_lock(plane.lock)
     counters = plane.counters
     with nogil:
         PyThread_acquire_lock(plane.lock, WAIT_LOCK)
@@ -348,6 +354,7 @@ def save_plane(DataPlane plane not None):
             untold += cuts.untold
             base += len(own)
         arrays["cuts"] = np.concatenate(rows)
+        arrays["datagrams"] = save_datagrams(plane)
         numbers["tallied"] = [
             sum([plane.planes[i].table.tallied for i in range(plane.plane_count)]),
             sum([plane.planes[i].attempts.tallied for i in range(plane.plane_count)]),
@@ -399,7 +406,7 @@ def load_plane(DataPlane plane not None, numbers, arrays):
             sweep(&plane.planes[i].attempts, plane.clock.now)
     plane.judged = p.packets = _number(counters, "packets")
     p.bytes = _number(counters, "bytes")
-    p.later_fragments = _number(counters, "later_fragments")
+    p.fragments_denied = _number(counters, "fragments_denied")
     p.opened, p.inferred = _number(counters, "opened"), _number(counters, "inferred")
     p.denied, p.disconnected = _number(counters, "denied"), _number(counters, "disconnected")
     for name, length in (("verdicts", <int>VERDICT_COUNT), ("reasons", <int>REASON_COUNT)):
@@ -409,6 +416,7 @@ def load_plane(DataPlane plane not None, numbers, arrays):
     for i in range(REASON_COUNT):
         p.reasons[i] = _number(numbers["reasons"], i)
 
+    load_datagrams(plane, _checked(arrays, "datagrams", DATAGRAM_DTYPE))
     _load_table(plane, _offset(plane, &p.table), "table", arrays, numbers, False)
     _load_table(plane, _offset(plane, &p.attempts), "attempts", arrays, numbers, False)
     cuts = _checked(arrays, "cuts", CUT_DTYPE)

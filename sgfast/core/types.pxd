@@ -12,6 +12,7 @@ cdef enum:         # Verdict
     EXEMPT = 5
     NOT_IP = 6
     VERDICT_COUNT = 7
+    PENDING = 7             # a fragment whose first one has not come: told of by DataPlane.take_resolved (SPEC 9.4)
     NO_VERDICT = 255        # a side the packet does not have, or never reached
 
 cdef enum:         # Reason
@@ -43,6 +44,7 @@ cdef enum:         # Outcome word
     WORD_HIGH_SHIFT = 9         # the initiator is the higher address
     WORD_HEARD = 1 << 10        # the other end answered
     WORD_PLAIN = 1 << 11        # it took the short way (short_way.pxd): nothing is new of the record
+    WORD_FOLLOWS = 1 << 12      # a fragment that is not its datagram's first: of a record nothing is said
 
 # What reading a frame's headers led to (SPEC 3.1, 3.2, 3.4), before any look-up.
 cdef enum:         # Outcome
@@ -50,10 +52,11 @@ cdef enum:         # Outcome
     READ_ICMP_ERROR = 1     # judged by the packet it quotes (SPEC 4.6)
     READ_TRUNCATED = 2
     READ_MALFORMED = 3      # contradicts itself, but its addresses are known
-    READ_FRAGMENT = 4       # a later fragment: no transport header
+    READ_FRAGMENT = 4       # a later fragment of a datagram whose first one is not known
     READ_EXEMPT = 5         # infrastructure (SPEC 3.2)
     READ_BROKEN = 6         # no readable addresses: malformed without sides (SPEC 3.1)
     READ_NOT_IP = 7
+    READ_PIECE = 8          # a fragment; Packet.piece_read says what else was read (SPEC 9.4)
 
 cdef enum:         # Protocol
     PROTO_ICMP = 1
@@ -116,7 +119,12 @@ cdef struct Packet:
     uint64_t number         # the how-manieth packet of the engine; told to those that are looked at closely
     const uint8_t* quote    # of an ICMP error: the quoted packet
     uint32_t quote_length
-    uint32_t spare[5]       # two lines
+    uint32_t piece_id       # of a READ_PIECE: its datagram's identification,
+    uint32_t piece_at       # ... where in the datagram its bytes begin,
+    uint32_t piece_end      # ... and end: at 65,535 at most
+    uint8_t piece_last      # ... no more come after it
+    uint8_t piece_read      # ... as what a first fragment was read, READ_TRACKED or another; READ_FRAGMENT of others
+    uint16_t spare[3]       # two lines
 
 
 # One packet's headers as an array row: what Engine.process takes and what --verdicts prints.

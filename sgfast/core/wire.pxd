@@ -30,6 +30,7 @@ from sgfast.core.types cimport (
     READ_ICMP_ERROR,
     READ_MALFORMED,
     READ_NOT_IP,
+    READ_PIECE,
     READ_TRACKED,
     READ_TRUNCATED,
     STEP_OPEN,
@@ -257,6 +258,21 @@ cdef inline void read_transport(
     p.hash = hash_key(context, p.digest, &p.key)
 
 
+cdef inline bint read_piece(
+    Packet* p, uint32_t identification, uint32_t at, uint32_t length, bint last, uint32_t most
+) noexcept nogil:
+    # A fragment's place in its datagram, `length` bytes from `at` on; what cannot be is malformed, and False.
+    p.outcome = READ_MALFORMED
+    if length == 0 or (length & 7 and not last) or length > most or at > most - length:
+        return False
+    p.outcome = READ_FRAGMENT
+    p.piece_id = identification
+    p.piece_at = at
+    p.piece_end = at + length
+    p.piece_last = last
+    return True
+
+
 cdef inline void read_ipv4(
     const WireContext* context, Packet* p, const uint8_t* ip, uint32_t captured, uint32_t wire
 ) noexcept nogil:
@@ -275,15 +291,22 @@ cdef inline void read_ipv4(
     if unlikely(header_length < 20 or total < header_length or total > wire):
         p.outcome = READ_MALFORMED
         return
-    fragment = be16(ip + 6)
-    if unlikely((fragment & 0x1FFF) != 0):
-        p.outcome = READ_FRAGMENT
-        return
+    fragment = be16(ip + 6) & 0x3FFF
     available = min(captured, total)
     available = available - header_length if available > header_length else 0
-    read_transport(context, p, ip + header_length, available, total - header_length, (fragment & 0x2000) != 0)
-    if unlikely(context.exempt and is_infrastructure(p, ip + header_length, available, 0)):
-        p.outcome = READ_EXEMPT
+    if unlikely(fragment != 0):
+        if not read_piece(
+            p, be16(ip + 4), (fragment & 0x1FFF) * 8, total - header_length, (fragment & 0x2000) == 0,
+            0xFFFF - header_length
+        ):
+            return
+    if likely((fragment & 0x1FFF) == 0):
+        read_transport(context, p, ip + header_length, available, total - header_length, fragment != 0)
+        if unlikely(context.exempt and is_infrastructure(p, ip + header_length, available, 0)):
+            p.outcome = READ_EXEMPT
+    if unlikely(fragment != 0):
+        p.piece_read = p.outcome
+        p.outcome = READ_PIECE
 
 
 cdef inline bint is_extension(uint8_t protocol) noexcept nogil:
@@ -294,13 +317,51 @@ cdef inline bint is_extension(uint8_t protocol) noexcept nogil:
     )
 
 
+cdef inline bint read_below_ipv6(
+    const WireContext* context, Packet* p, const uint8_t* body, uint32_t available, uint32_t payload, uint8_t hop_limit
+) noexcept nogil:
+    # What stands below the IPv6 header, other headers first. Whether it is a fragment.
+    cdef uint32_t length
+    cdef uint32_t at = 0
+    cdef bint piece = False
+    while unlikely(is_extension(p.protocol)):
+        # at <= available <= payload holds here
+        p.outcome = READ_MALFORMED
+        if payload - at < 8:
+            return piece
+        if available - at < 2:
+            p.outcome = READ_TRUNCATED
+            return piece
+        length = 8 if p.protocol == 44 else (<uint32_t>body[at + 1] + 1) * 8
+        if payload - at < length:
+            return piece
+        if available - at < length:
+            p.outcome = READ_TRUNCATED
+            return piece
+        if p.protocol == 44 and be16(body + at + 2) & 0xFFF9:
+            if not piece:
+                piece = read_piece(
+                    p, be32(body + at + 4), be16(body + at + 2) & 0xFFF8, payload - at - 8, not body[at + 3] & 1, 0xFFFF
+                )
+                if not piece or p.piece_at:
+                    p.protocol = body[at]
+                    return piece    # only in a first one further headers stand
+            elif be16(body + at + 2) & 0xFFF8:
+                p.protocol = body[at]
+                p.outcome = READ_FRAGMENT
+                return True     # what a first fragment begins with is a later fragment of something else
+        p.protocol = body[at]
+        at += length
+    read_transport(context, p, body + at, available - at, payload - at, piece)
+    if unlikely(context.exempt and is_infrastructure(p, body + at, available - at, hop_limit)):
+        p.outcome = READ_EXEMPT
+    return piece
+
+
 cdef inline void read_ipv6(
     const WireContext* context, Packet* p, const uint8_t* ip, uint32_t captured, uint32_t wire
 ) noexcept nogil:
-    cdef uint32_t payload, available, length
-    cdef uint32_t at = 0
-    cdef bint first_fragment = False
-    cdef const uint8_t* body
+    cdef uint32_t payload
     if unlikely(captured < 40 or ip[0] >> 4 != 6):
         p.outcome = READ_BROKEN
         return
@@ -308,40 +369,15 @@ cdef inline void read_ipv6(
     p.protocol = ip[6]
     set_ipv6(&p.key, ip + 8, ip + 24, &p.source_high)
 
-    body = ip + 40
     payload = be16(ip + 4)
     if payload == 0:
         payload = wire - 40
     if unlikely(payload > wire - 40):
         p.outcome = READ_MALFORMED
         return
-    available = min(captured - 40, payload)
-    while unlikely(is_extension(p.protocol)):
-        # at <= available <= payload holds here
-        if payload - at < 8:
-            p.outcome = READ_MALFORMED
-            return
-        if available - at < 2:
-            p.outcome = READ_TRUNCATED
-            return
-        length = 8 if p.protocol == 44 else (<uint32_t>body[at + 1] + 1) * 8
-        if payload - at < length:
-            p.outcome = READ_MALFORMED
-            return
-        if available - at < length:
-            p.outcome = READ_TRUNCATED
-            return
-        if p.protocol == 44:
-            if be16(body + at + 2) & 0xFFF8:
-                p.protocol = body[at]
-                p.outcome = READ_FRAGMENT
-                return
-            first_fragment |= (body[at + 3] & 1) != 0
-        p.protocol = body[at]
-        at += length
-    read_transport(context, p, body + at, available - at, payload - at, first_fragment)
-    if unlikely(context.exempt and is_infrastructure(p, body + at, available - at, ip[7])):
-        p.outcome = READ_EXEMPT
+    if unlikely(read_below_ipv6(context, p, ip + 40, min(captured - 40, payload), payload, ip[7])):
+        p.piece_read = p.outcome
+        p.outcome = READ_PIECE
 
 
 cdef inline uint32_t ip_version_ethertype(uint8_t first_byte) noexcept nogil:

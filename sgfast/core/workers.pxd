@@ -66,6 +66,7 @@ cdef class Workers:
     cdef void drain(self) noexcept nogil
     cdef void retire(self) noexcept nogil       # drained; the threads end
 
+    cdef void judge_alone(self, Packet* p, int64_t now, uint64_t number) noexcept nogil
     cdef void make_room(self, Shard* shard) noexcept nogil
     cdef bint work_on(self, Shard* shard) noexcept nogil
     cdef bint work(self, int worker) noexcept nogil

@@ -20,7 +20,7 @@ from sgfast.core.intrinsics cimport add_ordered, likely, load_ordered, prefetch,
 from sgfast.core.plane cimport free_plane
 from sgfast.core.rows cimport read_header, spell_header
 from sgfast.core.slab cimport allocate_pages
-from sgfast.core.types cimport READ_ICMP_ERROR, READ_TRACKED
+from sgfast.core.types cimport READ_ICMP_ERROR, READ_PIECE, READ_TRACKED
 from sgfast.core.wire cimport WireContext, read_frame, read_quote
 
 cdef extern from * nogil:
@@ -163,6 +163,9 @@ cdef class Workers:
                 if unlikely(headers != NULL):
                     spell_header(p, &headers[start + i])
                 tell_time(clock, p.time_ns)
+                if unlikely(p.outcome == READ_PIECE):
+                    self.judge_alone(p, clock.now, number + start + i)
+                    continue
                 shard = &self.shards[shard_of(wire, p, self.shard_count)]
                 if unlikely(shard.filled == shard.room_until):
                     self.make_room(shard)
@@ -182,6 +185,17 @@ cdef class Workers:
                     self.show_shard(shard)
             start += size
         return borrowed
+
+    cdef void judge_alone(self, Packet* p, int64_t now, uint64_t number) noexcept nogil:
+        # A fragment, whose verdict others get that may belong to any shard: after all that came before.
+        cdef Shard* shard
+        p.outcome = p.piece_read
+        shard = &self.shards[shard_of(&self.shards.plane.wire, p, self.shard_count)]
+        p.outcome = READ_PIECE
+        self.drain()
+        shard.plane.want_sides = self.rows != NULL
+        judge_batch(shard.plane, p, &now, &number, self.first, 1, self.rows, self.words)
+        tally_ended(shard.plane)
 
     cdef void make_room(self, Shard* shard) noexcept nogil:
         cdef int turn = 0

@@ -30,6 +30,7 @@ from sgfast.replaying.results import (
     warn_of_room,
     warn_of_time,
 )
+from sgfast.replaying.waiting import InOrder
 
 #: How many of the connections still open at the end are reported in one go.
 FLOWS_AT_ONCE = 1 << 16
@@ -45,6 +46,8 @@ class FastRunner:
         self.sinks = sinks
         self.headers: Rows | None = None
         self.results: Rows | None = None
+        self._in_order = InOrder(sinks)
+        self._next = self.packets_judged + 1
         self._begin_sinks()
 
     def _begin_sinks(self) -> None:
@@ -52,7 +55,7 @@ class FastRunner:
         names = Names(
             [instance.name for instance in compiled.instances],
             [rule.id for rule in compiled.rules],
-            self.engine.dataplane.counters["packets"],
+            self.packets_judged - self._in_order.waiting,
         )
         self.sinks.begin(names)
 
@@ -73,7 +76,10 @@ class FastRunner:
                 self.headers = np.zeros(batch.capacity, dtype=HEADER_DTYPE)
                 self.results = np.zeros(batch.capacity, dtype=RESULT_DTYPE)
             plane.process_frames(batch, self.results, self.headers, first, number)
-            self.sinks.write_packets(batch, first, self.headers[:number], self.results[:number])
+            self._in_order.write(
+                self._next, batch, first, self.headers[:number], self.results[:number], plane.take_resolved()
+            )
+            self._next += number
         if self.sinks.flows:
             self.sinks.write_flows(plane.take_flows())
 
@@ -92,6 +98,7 @@ class FastRunner:
     def finish(self, *, goes_on: bool) -> None:
         """``goes_on``: what still lives will be told of by the replay that goes on from here."""
         plane = self.engine.dataplane
+        self._in_order.resolve(plane.take_resolved(everything=True))
         done = False
         while not done:
             done = plane.finish(most=FLOWS_AT_ONCE)
@@ -136,7 +143,7 @@ class FastRunner:
         result.unanswered.sort(key=lambda u: (-u.connections, *order(u.service, u.answer)))
         self._follow_cuts(result)
         warn_of_time(result.warnings, counters["late"], counters["restarts"])
-        warn_of_fragments(result.warnings, counters["later_fragments"])
+        warn_of_fragments(result.warnings, counters["fragments_denied"])
         warn_of_room(result.warnings, counters, result.policy.settings.max_connections)
         if counters["lost_flows"]:
             result.warnings.append(f"no memory to report {counters['lost_flows']} connections")
