@@ -28,12 +28,13 @@ PYTEST = (sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile")
 ENGINE_TESTS = (
     "test_changes", "test_changes_metamorphic", "test_diff", "test_differential", "test_engine_check",
     "test_engine_inputs", "test_engine_invariants", "test_engine_state", "test_examples_classic", "test_examples_seed",
+    "test_fragments",
     "test_recorded_changes", "test_recordings", "test_replay_changes", "test_replay_cuts", "test_replay_pieces",
     "test_report_answers", "test_seed_clauses", "test_short_way", "test_snapshot", "test_stateless",
 )  # fmt: skip
 
 #: Those that go through most of it in the shortest time.
-SHORT = ("test_differential", "test_recordings", "test_short_way", "test_snapshot", "test_stateless")
+SHORT = ("test_differential", "test_fragments", "test_recordings", "test_short_way", "test_snapshot", "test_stateless")
 
 PORTABLE = Edit(
     "sgfast/core/intrinsics.pxd", "#if defined(__SSE2__)\n        __m128i tags", "#if 0\n        __m128i tags"

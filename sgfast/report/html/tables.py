@@ -305,7 +305,7 @@ _REASONS = {
     "vpc-isolated": ("deny", "The two VPCs are not peered."),
     "malformed": ("deny", "It contradicts itself."),
     "truncated": ("deny", "The capture cut its header."),
-    "fragment": ("deny", "It is a later fragment."),
+    "fragment": ("deny", "Its datagram's first fragment did not come, or fragments overlap."),
 }
 
 
