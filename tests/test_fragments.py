@@ -131,7 +131,7 @@ def test_oldest_datagram_goes_when_there_are_too_many(over):
     told = Told()
     number = reference_fragments.FRAGMENT_DATAGRAMS + over
     told.give([datagram(identification=n).piece("24-64") for n in range(number)])
-    told.give([datagram(identification=n).piece("0-24+") for n in range(number)])
+    told.give([datagram(identification=n).piece("0-24+") for n in range(number - 1, max(over, 0) - 1, -1)])
     assert told.words(everything=True).count("deny") == max(over, 0)
 
 
