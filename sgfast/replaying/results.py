@@ -250,11 +250,12 @@ def warn_of_time(warnings: list[str], late: int, restarts: int) -> None:
         )
 
 
-def warn_of_fragments(warnings: list[str], later_fragments: int) -> None:
-    if later_fragments:
+def warn_of_fragments(warnings: list[str], denied: int) -> None:
+    """``denied``: with the reason ``fragment`` (SPEC 9.4)."""
+    if denied:
         warnings.append(
-            f"{count(later_fragments, 'later fragment')} denied: fragments are not joined yet, only first ones are "
-            "judged"
+            f"{count(denied, 'fragment')} denied as such: the first of the datagram did not come within 30 s, or its "
+            "fragments overlap"
         )
 
 
