@@ -8,13 +8,13 @@ How to read it, from top to bottom; each part is one part of SPEC:
 3. naming a connection: ``flow_of`` and ``quoted_flow`` (SPEC 5.1, 4.6);
 4. the TCP table (SPEC 5.4);
 5. what the table of connections holds: ``Connection``, ``Moot``, ``Entry`` (SPEC 5.8, 9.2); what is judged: ``Case``;
-6. ``ReferenceEngine``: ``process_frame`` is section 3, ``_judge_side`` section 4, ``apply`` section 6, the rest what
-   they need;
+6. ``ReferenceEngine``: ``process_frame`` is section 3, ``_judge_side`` section 4, ``apply`` section 6,
+   ``_judge_fragment`` section 9.4 (with ``reference_fragments``), the rest what they need;
 7. the order of the sides (SPEC 3.7), and whose address is whose (SPEC 7.1).
 
 A connection or moot mark whose deadline has come does not exist; whoever looks one up checks, and nothing else depends
 on when it is really removed (``_sweep``). All times are integer nanoseconds. "R3" and the like are the architect's
-rulings on SPEC's open ends. Not here yet: the joining of fragments (SPEC 9.4).
+rulings on SPEC's open ends.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from sgfast.policy.model import (
     Policy,
     Rule,
 )
+from sgfast.reference_fragments import Datagram, Datagrams, Fragment
 
 Address = IPv4Address | IPv6Address
 End = tuple[Address, int | None]
@@ -89,6 +90,8 @@ class PacketVerdict:
     created: tuple[str, ...] = ()
     #: State, direction and kind of packet, the TCP table's answer; of the side that decided.
     tcp_transition: tuple[str, str, str] | None = None
+    #: The verdict is that of the datagram's first fragment (SPEC 9.4): whatever it says, nothing was opened here.
+    of_first_fragment: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,9 +139,10 @@ class Packet:
     dst: Address
     protocol: int
     hop_limit: int
-    #: Why the packet cannot be judged: malformed, truncated or fragment (SPEC 3.4, R12); None if it can.
+    #: Why the packet cannot be judged: malformed, truncated or fragment (SPEC 3.4, R12); None if nothing is wrong.
     problem: str | None = None
-    first_fragment: bool = False
+    #: Its place in its datagram, if it is but a part of one; of nested ones the outermost.
+    fragment: Fragment | None = None
     #: Bytes of the IP payload behind all extension headers, by the IP header; and those of them that were captured.
     payload_length: int = 0
     payload: bytes = b""
@@ -150,6 +154,10 @@ class Packet:
     icmp_code: int | None = None
     icmp_identifier: int = 0
     tcp_flags: int = 0
+
+    @property
+    def is_later_fragment(self) -> bool:
+        return self.fragment is not None and self.fragment.offset > 0
 
     @property
     def is_icmp(self) -> bool:
@@ -192,6 +200,8 @@ def parse_frame(data: bytes, wire_length: int, link_type: int) -> Packet | str:
         return MALFORMED
     rest_of_frame = max(wire_length, len(data)) - offset
     packet = read_ipv4(ip, rest_of_frame) if version == 4 else read_ipv6(ip, rest_of_frame)
+    if packet.fragment is not None and packet.fragment.is_impossible:
+        packet.problem, packet.fragment, packet.has_transport = MALFORMED, None, False
     if packet.has_transport:
         packet.problem = read_transport(packet)
     return packet
@@ -257,14 +267,15 @@ def read_ipv4(ip: bytes, rest_of_frame: int) -> Packet:
     packet = Packet(4, IPv4Address(ip[12:16]), IPv4Address(ip[16:20]), protocol=ip[9], hop_limit=ip[8])
     header_length = (ip[0] & 15) * 4
     total_length = number(ip, 2, 2) or rest_of_frame  # 0: segmentation offload (SPEC 3.4)
-    fragment = number(ip, 6, 2)
     if header_length < 20 or total_length < header_length or total_length > rest_of_frame:
         packet.problem = "malformed"
-    elif fragment & 0x1FFF:
-        packet.problem = "fragment"
-    else:
-        packet.first_fragment = bool(fragment & 0x2000)
-        packet.payload_length = total_length - header_length
+        return packet
+    packet.payload_length = total_length - header_length
+    more, offset = number(ip, 6, 2) & 0x2000, (number(ip, 6, 2) & 0x1FFF) * 8
+    if more or offset:
+        datagram = (4, packet.src, packet.dst, packet.protocol, number(ip, 4, 2))
+        packet.fragment = Fragment(datagram, offset, packet.payload_length, bool(more), header_length)
+    if not packet.is_later_fragment:
         packet.payload = ip[header_length:total_length]  # without padding
         packet.has_transport = True
     return packet
@@ -277,9 +288,11 @@ def read_ipv6(ip: bytes, rest_of_frame: int) -> Packet:
     packet.payload = ip[40 : 40 + packet.payload_length]  # without padding
     if packet.payload_length > rest_of_frame - 40:
         packet.problem = "malformed"
-    while packet.problem is None and packet.protocol in EXTENSION_HEADERS:
+    while packet.problem is None and not packet.is_later_fragment and packet.protocol in EXTENSION_HEADERS:
         packet.problem = step_over_extension_header(packet)
-    packet.has_transport = packet.problem is None
+    if packet.is_later_fragment:
+        packet.payload = b""  # nothing reads it, and the packet may be held back
+    packet.has_transport = packet.problem is None and not packet.is_later_fragment
     return packet
 
 
@@ -293,15 +306,22 @@ def step_over_extension_header(packet: Packet) -> str | None:
         return "malformed"
     if length > len(payload):
         return "truncated"
-    if packet.protocol == FRAGMENT_HEADER:
-        fragment = number(payload, 2, 2)
-        packet.first_fragment = packet.first_fragment or bool(fragment & 1)
-        if fragment >> 3:
-            packet.protocol = payload[0]
-            return "fragment"
+    is_fragment_header = packet.protocol == FRAGMENT_HEADER
     packet.protocol = payload[0]
     packet.payload = payload[length:]
     packet.payload_length -= length
+    return note_fragment(packet, payload) if is_fragment_header else None
+
+
+def note_fragment(packet: Packet, header: bytes) -> str | None:
+    """What an IPv6 fragment header, now off the payload, says; and why the packet cannot be judged with it, if so."""
+    more, offset = number(header, 2, 2) & 1, number(header, 2, 2) & 0xFFF8
+    if packet.fragment is not None:
+        # A first fragment of a fragment: what it is part of will be judged by what there is, and must begin here.
+        return "fragment" if offset else None
+    if more or offset:  # otherwise the packet is whole ("atomic")
+        datagram = (6, packet.src, packet.dst, number(header, 4, 4))
+        packet.fragment = Fragment(datagram, offset, packet.payload_length, bool(more))
     return None
 
 
@@ -322,7 +342,7 @@ def read_transport(packet: Packet) -> str | None:
     if packet.protocol == UDP:
         udp_length = number(payload, 4, 2)
         # A first fragment carries the length of the whole datagram.
-        if udp_length < 8 or (udp_length > packet.payload_length and not packet.first_fragment):
+        if udp_length < 8 or (udp_length > packet.payload_length and packet.fragment is None):
             return "malformed"
     return None
 
@@ -579,6 +599,9 @@ class ReferenceEngine:
         self._openers_seen: dict[Hashable, None] = {}
         #: Keys whose opener was denied and left no entry behind: until when a retry is the same attempt (R15).
         self._attempts: dict[Hashable, int] = {}
+        self._datagrams: Datagrams[Packet, PacketVerdict] = Datagrams()
+        #: Verdicts of packets that were pending, by packet number; for ``resolved``.
+        self._resolved: list[tuple[int, PacketVerdict]] = []
         self._owners: dict[Address, Instance | None] = {}
         self._own_prefixes, self._peers_prefixes = visible_prefixes(policy, vpc)
         seconds = policy.settings.timeouts  # SPEC 5.2
@@ -597,18 +620,20 @@ class ReferenceEngine:
     def process_frame(
         self, time_ns: int, data: bytes, *, wire_length: int | None = None, link_type: int = 1
     ) -> PacketVerdict:
-        """Judge the next frame of the capture. Never raises, whatever the bytes."""
+        """Judge the next frame of the capture. Never raises, whatever the bytes.
+
+        A fragment that came before its datagram's first is ``pending`` until ``resolved`` tells of it (SPEC 9.4).
+        """
         self._packets += 1
         now = self._advance_clock(time_ns)
         self._sweep_now_and_then(now)
+        self._give_up(self._datagrams.take_over(now, self._packets))
         packet = parse_frame(data, len(data) if wire_length is None else wire_length, link_type)
         if isinstance(packet, str):  # SPEC 3.1
             return PacketVerdict("not-ip", None) if packet == NOT_IP else PacketVerdict("deny", MALFORMED)
-        verdict = self._judge_packet(packet, now)
-        verdict.src, verdict.dst, verdict.protocol = str(packet.src), str(packet.dst), packet.protocol
-        verdict.sport, verdict.dport = packet.sport, packet.dport
-        verdict.icmp_type, verdict.icmp_code = packet.icmp_type, packet.icmp_code
-        return verdict
+        if packet.fragment is not None:
+            return with_headers(packet, self._judge_fragment(packet, packet.fragment, now))
+        return with_headers(packet, self._judge_packet(packet, now))
 
     def _advance_clock(self, time_ns: int) -> int:
         """SPEC 9.1, R6."""
@@ -627,20 +652,16 @@ class ReferenceEngine:
     def _judge_packet(self, packet: Packet, now: int) -> PacketVerdict:
         if self.policy.settings.infrastructure == "exempt" and is_infrastructure(packet):  # SPEC 3.2
             return PacketVerdict("exempt", None)
-        source = self._owner(packet.src)  # SPEC 3.3
-        destination = None if is_multicast_or_broadcast(packet.dst) else self._owner(packet.dst)
-        if source is None and destination is None:
-            return PacketVerdict("out-of-scope", None)
-        if source is destination:
-            return PacketVerdict("local", None)
-        egress = Side(source, True, packet.dst, destination) if source else None
-        ingress = Side(destination, False, packet.src, source) if destination else None
-
+        sides = self._sides(packet)  # SPEC 3.3
+        if isinstance(sides, str):
+            return PacketVerdict(sides, None)
+        egress, ingress = sides
         if packet.problem is not None:  # SPEC 3.4, R12
             return deny_at_once(egress, ingress, packet.problem)
         if self.mode == "causal" and self._is_moot(packet, now):  # SPEC 3.5
             return PacketVerdict("moot", "opener-denied")
-        isolated = source and destination and not self.policy.connected(source.vpc, destination.vpc)  # SPEC 3.6
+        # SPEC 3.6
+        isolated = egress and ingress and not self.policy.connected(egress.instance.vpc, ingress.instance.vpc)
         flow = flow_of(packet)
         if flow is None:
             if isolated:
@@ -661,6 +682,18 @@ class ReferenceEngine:
         verdict.created = tuple(case.created)
         verdict.tcp_transition = case.transition
         return verdict
+
+    def _sides(self, packet: Packet) -> tuple[Side | None, Side | None] | str:
+        """The egress and the ingress side, at least one of them; or the verdict where there is none (SPEC 3.3)."""
+        source = self._owner(packet.src)
+        destination = None if is_multicast_or_broadcast(packet.dst) else self._owner(packet.dst)
+        if source is None and destination is None:
+            return "out-of-scope"
+        if source is destination:
+            return "local"
+        egress = Side(source, True, packet.dst, destination) if source else None
+        ingress = Side(destination, False, packet.src, source) if destination else None
+        return egress, ingress
 
     def _owner(self, address: Address) -> Instance | None:
         """The instance an address belongs to (SPEC 2.6, 7.1)."""
@@ -866,6 +899,58 @@ class ReferenceEngine:
             INFERRED_STATE[kind], inferred=True,
         )  # fmt: skip
 
+    # --- Section 9.4: fragments
+
+    def _judge_fragment(self, packet: Packet, fragment: Fragment, now: int) -> PacketVerdict:
+        datagram = self._datagrams.find(fragment)
+        if datagram is not None and datagram.is_contradicted_by(fragment):
+            self._give_up([datagram])
+            datagram.fragments.clear()
+            datagram.spoiled = True
+        if datagram is not None and datagram.spoiled:
+            return self._deny_fragment(packet)
+        if datagram is not None and datagram.verdict is not None and fragment in datagram.fragments:
+            return as_first(datagram.verdict)
+        while not self._datagrams.has_room(fragment):
+            self._give_up([self._datagrams.take_oldest()])  # it may be this one's own: then another one begins
+        datagram = self._datagrams.find_or_begin(fragment, now)
+        datagram.fragments.add(fragment)
+        if not packet.is_later_fragment:
+            verdict = datagram.verdict = self._judge_packet(packet, now)
+            for packet_number, later in datagram.take_pending():
+                self._resolved.append((packet_number, with_headers(later, as_first(verdict))))
+        elif datagram.verdict is not None:
+            verdict = as_first(datagram.verdict)
+        else:
+            datagram.pending.append((self._packets, packet))
+            return PacketVerdict("pending", None)
+        if datagram.is_whole:
+            self._datagrams.forget(fragment)
+        return verdict
+
+    def _give_up(self, datagrams: Iterable[Datagram[Packet, PacketVerdict]]) -> None:
+        """Their first fragment comes too late, if at all, or their parts contradict each other."""
+        for datagram in datagrams:
+            for packet_number, packet in datagram.take_pending():
+                self._resolved.append((packet_number, with_headers(packet, self._deny_fragment(packet))))
+
+    def _deny_fragment(self, packet: Packet) -> PacketVerdict:
+        """What no filter sees is not denied even so (SPEC 3.3)."""
+        sides = self._sides(packet)
+        return PacketVerdict(sides, None) if isinstance(sides, str) else deny_at_once(*sides, "fragment")
+
+    def resolved(self) -> list[tuple[int, PacketVerdict]]:
+        """Those that were pending and are no longer: number, from 1, of the packet and its verdict; in that order.
+
+        Each is told of once.
+        """
+        told, self._resolved = sorted(self._resolved, key=lambda numbered: numbered[0]), []
+        return told
+
+    def finish(self) -> None:
+        """The capture ends: what is pending is given up."""
+        self._give_up(self._datagrams.take_waiting())
+
     # --- Section 6: changes while traffic flows
 
     def apply(self, changes: Change | Iterable[Change], now_ns: int) -> Applied:
@@ -877,6 +962,7 @@ class ReferenceEngine:
         changed = apply_changes(self.policy, listed)
         if changed.policy is self.policy:
             return Applied()
+        self._give_up(self._datagrams.take_over(now_ns, self._packets))  # by the policy that was
         # The last thing that may be refused; nothing has changed so far.
         self._own_prefixes, self._peers_prefixes = visible_prefixes(changed.policy, self.vpc)
         self._owners = {}
@@ -1047,6 +1133,19 @@ def both_sides(egress: Side | None, ingress: Side | None, judge: Callable[[Side]
     assert ingress is not None
     ingress_verdict = judge(ingress)
     return PacketVerdict(ingress_verdict.verdict, ingress_verdict.reason, egress_verdict, ingress_verdict)
+
+
+def as_first(verdict: PacketVerdict) -> PacketVerdict:
+    """What the first fragment's verdict is to the others."""
+    return PacketVerdict(verdict.verdict, verdict.reason, verdict.egress, verdict.ingress, of_first_fragment=True)
+
+
+def with_headers(packet: Packet, verdict: PacketVerdict) -> PacketVerdict:
+    """The verdict, and what the packet it is about says of itself."""
+    verdict.src, verdict.dst, verdict.protocol = str(packet.src), str(packet.dst), packet.protocol
+    verdict.sport, verdict.dport = packet.sport, packet.dport
+    verdict.icmp_type, verdict.icmp_code = packet.icmp_type, packet.icmp_code
+    return verdict
 
 
 def deny_at_once(egress: Side | None, ingress: Side | None, reason: str) -> PacketVerdict:

@@ -96,6 +96,7 @@ def ipv4(
     total_length: int | None = None,
     fragment_offset: int = 0,
     more_fragments: bool = False,
+    identification: int = 7,
 ) -> Layer:
     """``fragment_offset`` in units of 8 bytes; ``options`` a multiple of 4 bytes."""
     if protocol is None:
@@ -104,7 +105,8 @@ def ipv4(
     length = 20 + len(options) + len(payload) if total_length is None else total_length
     fragment = fragment_offset | (0x2000 if more_fragments else 0)
     addresses = IPv4Address(src).packed + IPv4Address(dst).packed
-    header = struct.pack(">BBHHHBBH", 0x40 | words, 0, length, 7, fragment, ttl, protocol, 0) + addresses
+    header = struct.pack(">BBHHHBBH", 0x40 | words, 0, length, identification, fragment, ttl, protocol, 0)
+    header += addresses
     return Layer(header + options + payload, 0x0800)
 
 
@@ -136,9 +138,9 @@ def extension(number: int, size: int = 8, *, claimed_size: int | None = None) ->
     return number, bytes([0, units]) + bytes(size - 2)
 
 
-def fragment(offset: int = 0, more: bool = False) -> tuple[int, bytes]:
+def fragment(offset: int = 0, more: bool = False, identification: int = 7) -> tuple[int, bytes]:
     """An IPv6 fragment header; ``offset`` in units of 8 bytes."""
-    return FRAGMENT, struct.pack(">BBHI", 0, 0, offset << 3 | more, 7)
+    return FRAGMENT, struct.pack(">BBHI", 0, 0, offset << 3 | more, identification)
 
 
 def ip(src: str, dst: str, payload: bytes, **options: Any) -> Layer:
@@ -189,3 +191,13 @@ def announced(payload: bytes, ethertype: int | None) -> int:
     if ethertype is not None:
         return ethertype
     return payload.protocol if isinstance(payload, Layer) else 0x0800
+
+
+def pcap(packets: Sequence[bytes], *, times_ns: Sequence[int] | None = None) -> bytes:
+    """A capture of IP packets in Ethernet, a second apart unless told otherwise."""
+    times = [n * 10**9 for n in range(len(packets))] if times_ns is None else times_ns
+    out = [struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1)]
+    for packet, time_ns in zip(packets, times, strict=True):
+        frame = ethernet(packet)
+        out.append(struct.pack("<IIII", *divmod(time_ns, 10**9), len(frame), len(frame)) + frame)
+    return b"".join(out)

@@ -359,17 +359,6 @@ def test_early_denial_stands_on_the_first_side(source):
     assert [side and side.instance for side in sides] == (["web", None] if source == "web" else [None, "db"])
 
 
-def test_later_fragment_is_denied_and_first_one_judged():
-    scene = Scene(web=ALL)
-    whole = f.udp(1, 2, bytes(100), length=4000)
-    assert scene.say("client", "web", whole, more_fragments=True) == "allow rule"
-    assert scene.say("client", "web", whole, fragment_offset=5) == "deny fragment"
-    assert scene.say("client", "other", whole, fragment_offset=5) == "out-of-scope"
-    assert Scene(6, web=ALL).say("client", "web", whole, extensions=[f.fragment(0, True)]) == "allow rule"
-    later = Scene(6, web=ALL).send("client", "web", whole, extensions=[f.fragment(9)])
-    assert (words(later), later.protocol, later.sport) == ("deny fragment", 17, None)
-
-
 # --- SPEC 3.6, 3.7, 7: VPCs and two sides
 
 

@@ -251,10 +251,11 @@ def warn_of_time(warnings: list[str], late: int, restarts: int) -> None:
 
 
 def warn_of_fragments(warnings: list[str], denied: int) -> None:
+    """``denied``: with the reason ``fragment`` (SPEC 9.4)."""
     if denied:
         warnings.append(
-            f"{count(denied, 'fragment')} denied: the first one of the datagram did not come within 30 s, or fragments "
-            "overlap"
+            f"{count(denied, 'fragment')} denied as such: the first of the datagram did not come within 30 s, or its "
+            "fragments overlap"
         )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Sequence
 from copy import copy
+from dataclasses import dataclass
 from ipaddress import ip_address
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,27 @@ from sgfast.replaying.results import (
     ChangeDone,
     Names,
     ReplayResult,
+    Rows,
     RuleHits,
     Sinks,
     warn_of_fragments,
     warn_of_time,
 )
+
+Frame = tuple[int, bytes, int, int]
+"""Time, bytes, wire length, link type."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Rows that wait for a fragment's verdict (SPEC 9.4), or behind such rows."""
+
+    #: Number of the packet after them, from 1.
+    end: int
+    headers: Rows
+    results: Rows
+    #: None if nobody wants them: a batch's are gone with the next one.
+    frames: Sequence[Frame] | None
 
 
 class ReferenceRunner:
@@ -37,6 +55,10 @@ class ReferenceRunner:
         self.engine = ReferenceEngine(policy, mode=mode, midstream=midstream, vpc=vpc)
         self.policy = policy
         self.sinks = sinks
+        self.packets_judged = self.packets_written = 0
+        #: By number, in order: packets that are pending; wire length, and row if there are rows.
+        self.pending: dict[int, tuple[int, Any]] = {}
+        self.held: deque[Held] = deque()
         self.total_bytes = 0
         #: The earliest and the latest so far.
         self.times: list[int] = []
@@ -56,11 +78,8 @@ class ReferenceRunner:
         self.instance_number = {instance.name: n for n, instance in enumerate(numbering.instances)}
         if self.sinks.want_packets:
             names = list(self.instance_number), [rule.id for rule in numbering.rules]
-            self.sinks.begin(Names(*names, self.packets_judged))
-
-    @property
-    def packets_judged(self) -> int:
-        return sum(self.verdicts.values())
+            # Rows held back bear these names, too: numbers keep their meaning.
+            self.sinks.begin(Names(*names, self.packets_written))
 
     def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
         probe = copy(self.engine)       # its clock moves, the engine's does not
@@ -81,18 +100,63 @@ class ReferenceRunner:
         results = np.zeros(number, dtype=RESULT_DTYPE)
         for n, (time_ns, data, wire, link_type) in enumerate(islice(batch, first, first + number)):
             verdict = self.engine.process_frame(time_ns, data, wire_length=wire, link_type=link_type)
-            self._count(verdict, wire)
+            self.packets_judged += 1
+            self.total_bytes += wire
             self.times = [min([time_ns, *self.times]), max([time_ns, *self.times])]
             if self.sinks.want_packets:
-                self._spell(verdict, time_ns, wire, headers[n], results[n])
-        if self.sinks.want_packets:
-            self.sinks.write_packets(batch, first, headers, results)
+                self._spell_headers(verdict, time_ns, wire, headers[n])
+            if verdict.verdict == "pending":
+                self.pending[self.packets_judged] = wire, results[n] if self.sinks.want_packets else None
+            else:
+                self._settle(verdict, wire, results[n])
+            self._settle_pending()
+        if self.sinks.want_packets and number:
+            self._write(batch, first, headers, results)
 
     def finish(self, *, goes_on: bool) -> None:
-        pass
+        self.engine.finish()
+        self._settle_pending()
+        self._write_held()
+
+    def _settle_pending(self) -> None:
+        for packet, verdict in self.engine.resolved():
+            self._settle(verdict, *self.pending.pop(packet))
+
+    def _settle(self, verdict: PacketVerdict, wire: int, result: Any) -> None:
+        self._count(verdict, wire)
+        if self.sinks.want_packets:
+            self._spell_result(verdict, result)
+
+    def _write(self, batch: FrameBatch, first: int, headers: Rows, results: Rows) -> None:
+        """Rows go out in packet order: those of a batch when none of it, and none before it, is pending."""
+        self._write_held()
+        if not self.held and not self.pending:
+            self.sinks.write_packets(batch, first, headers, results)
+            self.packets_written += len(headers)
+            return
+        frames: list[Frame] | None = None
+        if self.sinks.frames:
+            of_batch = islice(batch, first, first + len(headers))
+            frames = [(time_ns, bytes(data), wire, link_type) for time_ns, data, wire, link_type in of_batch]
+        self.held.append(Held(self.packets_judged + 1, headers, results, frames))
+
+    def _write_held(self) -> None:
+        while self.held and self.held[0].end <= next(iter(self.pending), self.packets_judged + 1):
+            held = self.held.popleft()
+            for sink in self.sinks.packets:
+                sink.write(held.headers, held.results)
+            at = 0
+            # What `from_frames` makes is of one link type.
+            for link_type, group in groupby(held.frames or (), key=lambda frame: frame[3]):
+                times_ns, frames, wires, _ = zip(*group, strict=True)
+                batch = FrameBatch.from_frames(frames, times_ns, wires, link_type)
+                rows = slice(at, at + len(frames))
+                for frame_sink in self.sinks.frames:
+                    frame_sink.write(batch, 0, held.headers[rows], held.results[rows])
+                at += len(frames)
+            self.packets_written += len(held.headers)
 
     def _count(self, verdict: PacketVerdict, wire: int) -> None:
-        self.total_bytes += wire
         self.verdicts[verdict.verdict] += 1
         if verdict.reason is not None:
             self.reasons[verdict.reason] += 1
@@ -103,9 +167,10 @@ class ReferenceRunner:
                 rule = (side.group, side.rule)
                 self.hits[rule] += 1
                 self.hit_bytes[rule] += wire
-                self.created[rule] += side.verdict == "allow" and side.reason in ("rule", "inferred")
+                opened = side.verdict == "allow" and side.reason in ("rule", "inferred")
+                self.created[rule] += opened and not verdict.of_first_fragment
 
-    def _spell(self, verdict: PacketVerdict, time_ns: int, wire: int, header: Any, result: Any) -> None:
+    def _spell_headers(self, verdict: PacketVerdict, time_ns: int, wire: int, header: Any) -> None:
         header["time_ns"], header["wire"] = time_ns, wire
         if verdict.src is not None and verdict.dst is not None:
             for name, text in (("src", verdict.src), ("dst", verdict.dst)):
@@ -117,6 +182,8 @@ class ReferenceRunner:
             header["has_ports"], header["sport"], header["dport"] = 1, verdict.sport, verdict.dport
         if verdict.icmp_type is not None:
             header["has_icmp"], header["icmp_type"], header["icmp_code"] = 1, verdict.icmp_type, verdict.icmp_code
+
+    def _spell_result(self, verdict: PacketVerdict, result: Any) -> None:
         result["verdict"] = VERDICTS.index(verdict.verdict)
         result["reason"] = REASONS.index(verdict.reason)
         for name, side in (("egress", verdict.egress), ("ingress", verdict.ingress)):
@@ -133,7 +200,7 @@ class ReferenceRunner:
         )  # fmt: skip
 
     def fill(self, result: ReplayResult) -> None:
-        result.packets, result.bytes = sum(self.verdicts.values()), self.total_bytes
+        result.packets, result.bytes = self.packets_judged, self.total_bytes
         result.verdicts = {word: self.verdicts[word] for word in VERDICTS}
         result.reasons = {word: self.reasons[word] for word in REASONS if word is not None and self.reasons[word]}
         result.connections = {

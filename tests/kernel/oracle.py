@@ -58,6 +58,12 @@ SYSCTLS = {
     # Linux shortens established connections that wait for an acknowledgement; SPEC does not.
     "net.netfilter.nf_conntrack_tcp_timeout_unacknowledged": 600,
     "net.netfilter.nf_conntrack_tcp_timeout_max_retrans": 600,
+    # Fragments wait for the rest as long as a test runs, in any number, whatever comes in between.
+    "net.ipv4.ipfrag_time": 3600,
+    "net.ipv4.ipfrag_high_thresh": 1 << 28,
+    "net.ipv4.ipfrag_max_dist": 0,
+    "net.netfilter.nf_conntrack_frag6_timeout": 3600,
+    "net.netfilter.nf_conntrack_frag6_high_thresh": 1 << 28,
     **{
         f"net.netfilter.nf_conntrack_tcp_timeout_{state}": 30
         for state in ("syn_sent", "syn_recv", "fin_wait", "close_wait", "last_ack", "time_wait", "close")
@@ -166,6 +172,14 @@ class Side:
             came_out = came_out or _unchanged(seen) == wanted
         _read_all(entrance)
         return came_out
+
+    def forward(self, packet: bytes, leaving: bool) -> list[bytes]:
+        """All that comes out at the other end: of a fragment nothing, until its datagram is whole; the kernel's own
+        packets too."""
+        entrance, exit_ = (self._inside, self._outside) if leaving else (self._outside, self._inside)
+        os.write(entrance, packet)
+        _read_all(entrance)
+        return _read_all(exit_)
 
     def _drain(self) -> None:
         _read_all(self._inside)
