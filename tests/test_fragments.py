@@ -137,13 +137,15 @@ def test_oldest_datagram_goes_when_there_are_too_many(over):
 
 @pytest.mark.parametrize("over", [-1, 0, 1])
 def test_oldest_datagram_goes_when_there_are_too_many_fragments(over):
+    # The first fragment of one that waits would be one too many: then that one goes, and another begins.
+    layer = f.udp(4000, 53, bytes(8 * 2048))
+    number = reference_fragments.FRAGMENT_RANGES // 1024
+    pieces = [
+        Datagram(CLIENT, WEB, layer, n).piece(f"{8 * at}-{8 * at + 8}+")
+        for n in range(number) for at in range(1, 1025 + (over if n == 0 else 0))
+    ]  # fmt: skip
     told = Told()
-    each, number = 32, reference_fragments.FRAGMENT_RANGES // 32
-    big = Datagram(CLIENT, WEB, f.udp(4000, 53, bytes(8 * 64)))
-    pieces = [f"{8 * n + 8}-{8 * n + 16}+" for n in range(each)]
-    for n in range(number):
-        told.give([Datagram(CLIENT, WEB, big.layer, n).piece(piece) for piece in pieces[: each + (over if n == 0 else 0)]])
-    told.give([Datagram(CLIENT, WEB, big.layer, 0).piece("0-8+")])
+    told.give([*pieces, Datagram(CLIENT, WEB, layer, 0).piece("0-8+")])
     assert told.words(everything=True)[0] == ("allow" if over < 0 else "deny")
 
 
@@ -236,7 +238,7 @@ def test_rows_and_frames_are_written_in_packet_order(tmp_path, seed, engine):
     print("seed", seed)
     packets = drawn(seed, 300)
     path = tmp_path / "c.pcap"
-    path.write_bytes(f.pcap(packets))
+    path.write_bytes(f.pcap(packets, times_ns=[START] * len(packets)))
     lines = Lines()
     result = replay(POLICY, path, frames=lines, engine=engine, mode="verbatim", midstream="deny")
     assert lines.frames == [f.ethernet(packet) for packet in packets]
@@ -269,7 +271,7 @@ def test_snapshot_between_fragments_goes_on_as_if_it_had_not_been(tmp_path, seed
 def test_diff_counts_fragments_as_two_replays_do(tmp_path):
     packets = drawn(1, 300)
     path = tmp_path / "c.pcap"
-    path.write_bytes(f.pcap(packets))
+    path.write_bytes(f.pcap(packets, times_ns=[START] * len(packets)))
     closed = parse_policy("""
 version: 1
 security_groups:

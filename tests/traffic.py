@@ -15,6 +15,7 @@ from typing import Any
 
 import frames as wire
 import numpy as np
+from datagrams import Datagram, cut
 from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 
@@ -232,6 +233,8 @@ class Crowd:
                     if ip_address(host) in network:
                         self.instance.setdefault(host, instance.name)
         self.conversations: list[Conversation] = []
+        #: Fragments that are still to come.
+        self.pieces: list[bytes] = []
         t = policy.settings.timeouts
         self.patience = round(min(t.tcp_other, t.tcp_established) * SECOND)
         self.silences = [
@@ -357,9 +360,37 @@ class Crowd:
             error = wire.icmpv6_error(self.pick((1, 1, 2, 3, 4, 100)), self.below(3), outer, quoted_bytes=size)
         return wire.ethernet(self._ip(family, sender, receiver, error, not self.below(30)))
 
+    def _cut(self, c: Conversation, way: int) -> list[bytes]:
+        """A packet in fragments, mostly as they should be."""
+        layer = self._transport(c, way, False)
+        layer = wire.Layer(layer + bytes(8 * (1 + self.below(12))), layer.protocol)
+        whole = Datagram(c.ends[way][0], c.ends[1 - way][0], layer, self.below(5))
+        spelled = cut(len(layer), *(8 * (1 + self.below(8)) for _ in range(1 + self.below(3))))
+        roll = self.below(8)
+        if roll == 0:
+            spelled.pop(self.below(len(spelled)))
+        elif roll == 1:
+            spelled.insert(self.below(len(spelled) + 1), self.pick(spelled))
+        elif roll == 2:
+            first = 8 * self.below(6)
+            spelled.insert(self.below(len(spelled) + 1), f"{first}-{first + 1 + self.below(24)}{self.pick(('', '+'))}")
+        if self.below(2):
+            order = self.rng.permutation(len(spelled))
+            spelled = [spelled[n] for n in order]
+        return [self._link(whole.piece(word)) for word in spelled]
+
     def draw(self, count: int) -> Traffic:
         traffic = Traffic()
         for _ in range(count):
+            if self.pieces and self.below(3):
+                frame = self.pieces.pop(0 if self.below(8) else self.below(len(self.pieces)))
+                self.now += self.pick((0, 1000, 1000, 2_000_000))
+                if not self.below(200):
+                    self.now += self.pick((29 * SECOND, 30 * SECOND - 1, 30 * SECOND))
+                traffic.frames.append(frame)
+                traffic.times_ns.append(self.now)
+                traffic.wire_lengths.append(len(frame))
+                continue
             if not self.conversations or (self.below(30) == 0 and len(self.conversations) < 60):
                 self.conversations.append(self.begin())
             if self.below(400) == 0:
@@ -368,6 +399,11 @@ class Crowd:
             c = self.conversations[self.below(len(self.conversations))]
             self._pass_time(c)
             roll = self.below(100)
+            if roll == 99 and len(self.pieces) < 20:
+                way = c.script[c.step % len(c.script)][0] if c.protocol == 6 else c.step % 2
+                self.pieces += self._cut(c, way)
+                c.step += 1
+                continue
             if roll < 4 and c.last_frame:
                 frame = self._quoting(c)
             else:

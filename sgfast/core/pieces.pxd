@@ -162,6 +162,7 @@ cdef inline void judge_piece(Plane* plane, Packet* p, ResultRow* row) noexcept n
     else:
         judge_read(plane, p, row)
         plane.word |= WORD_FOLLOWS
+    p.outcome = READ_PIECE              # a second plane may judge it, too (beside.pyx)
     if datagram == NO_DATAGRAM:
         return
     if kind != PIECE_HELD:
