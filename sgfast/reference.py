@@ -913,8 +913,7 @@ class ReferenceEngine:
             return as_first(datagram.verdict)
         while not self._datagrams.has_room(fragment):
             self._give_up([self._datagrams.take_oldest()])  # it may be this one's own: then another one begins
-        datagram = self._datagrams.find_or_begin(fragment, now)
-        datagram.fragments.add(fragment)
+        datagram = self._datagrams.remember(fragment, now)
         if not packet.is_later_fragment:
             verdict = datagram.verdict = self._judge_packet(packet, now)
             for packet_number, later in datagram.take_pending():

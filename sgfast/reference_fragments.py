@@ -92,17 +92,26 @@ class Datagrams(Generic[P, V]):
 
     def __init__(self) -> None:
         self._known: dict[Hashable, Datagram[P, V]] = {}
+        #: No less than are held in all: what is forgotten is taken off only when it matters, counting takes long.
+        self._held_at_most = 0
 
     def find(self, fragment: Fragment) -> Datagram[P, V] | None:
         return self._known.get(fragment.datagram)
 
-    def find_or_begin(self, fragment: Fragment, now: int) -> Datagram[P, V]:
-        return self._known.setdefault(fragment.datagram, Datagram(now))
+    def remember(self, fragment: Fragment, now: int) -> Datagram[P, V]:
+        """The datagram it is part of, and maybe begins."""
+        datagram = self._known.setdefault(fragment.datagram, Datagram(now))
+        datagram.fragments.add(fragment)
+        self._held_at_most += 1
+        return datagram
 
     def has_room(self, fragment: Fragment) -> bool:
         """Whether one more that has to be remembered, this one, is not too much."""
-        full = fragment.datagram not in self._known and len(self._known) >= FRAGMENT_DATAGRAMS
-        return not full and sum(datagram.held for datagram in self._known.values()) < FRAGMENT_RANGES
+        if fragment.datagram not in self._known and len(self._known) >= FRAGMENT_DATAGRAMS:
+            return False
+        if self._held_at_most >= FRAGMENT_RANGES:
+            self._held_at_most = sum(datagram.held for datagram in self._known.values())
+        return self._held_at_most < FRAGMENT_RANGES
 
     def forget(self, fragment: Fragment) -> None:
         del self._known[fragment.datagram]
