@@ -29,13 +29,13 @@ Midstream = Literal["infer", "deny", "allow"]
 Address = str | IPv4Address | IPv6Address
 
 #: By number in a result: SPEC 10.2, 10.3.
-VERDICTS = ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip")
+VERDICTS = ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip", "pending")
 REASONS = (
     None, "rule", "established", "related", "inferred", "no-rule", "deny-rule", "invalid", "midstream",
     "disconnected", "table-full", "vpc-isolated", "malformed", "truncated", "fragment", "opener-denied",
 )  # fmt: skip
 #: The verdict of a fragment that came before its datagram's first one: ``Engine.resolved`` tells later (SPEC 9.4).
-PENDING = len(VERDICTS)
+PENDING = VERDICTS.index("pending")
 #: A side's verdict where there is no such side, or the packet never reached it.
 NO_SIDE = 255
 
@@ -303,9 +303,7 @@ class Engine:
             return Applied(disconnected, compiled.rule_tables, compiled.rule_tables_built)
 
     def verdict(self, row: Any) -> Verdict:
-        """One row of :meth:`process`'s result in words; ``pending`` is one (SPEC 9.4)."""
-        if row["verdict"] == PENDING:
-            return Verdict("pending", None)
+        """One row of :meth:`process`'s result in words."""
         return Verdict(
             VERDICTS[row["verdict"]], REASONS[row["reason"]], self._side(row["egress"]), self._side(row["ingress"])
         )

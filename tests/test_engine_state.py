@@ -679,9 +679,9 @@ FRAMES: dict[str, tuple] = {
     "atomic fragment": (f.ethernet(f.ipv6(*TO_WEB6, f.tcp(4, 80, "S"), extensions=[f.fragment()])), "allow rule"),
     "first fragment of a long UDP datagram": (
         f.ethernet(f.ipv4(*TO_WEB, f.udp(4, 80, bytes(16), length=4000), more_fragments=True)), "allow rule"),
-    "later fragment": (f.ethernet(f.ipv4(*TO_WEB, f.udp(4, 80), fragment_offset=1)), "deny fragment; egress -"),
+    "later fragment": (f.ethernet(f.ipv4(*TO_WEB, f.udp(4, 80), fragment_offset=1)), "pending"),
     "later fragment, 32 KiB on": (
-        f.ethernet(f.ipv4(*TO_WEB, f.udp(4, 80), fragment_offset=4096)), "deny fragment; egress -"),
+        f.ethernet(f.ipv4(*TO_WEB, f.udp(4, 80), fragment_offset=4096)), "pending"),
     "to nobody, malformed": (
         f.ethernet(f.ipv4("192.0.2.1", "192.0.2.2", f.tcp(4, 80), total_length=9)), "out-of-scope"),
     "to oneself, malformed": (f.ethernet(f.ipv4("10.0.0.5", "10.0.0.5", f.tcp(4, 80), total_length=9)), "local"),

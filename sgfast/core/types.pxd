@@ -11,8 +11,8 @@ cdef enum:         # Verdict
     LOCAL = 4
     EXEMPT = 5
     NOT_IP = 6
-    VERDICT_COUNT = 7
     PENDING = 7             # a fragment whose first one has not come: told of by DataPlane.take_resolved (SPEC 9.4)
+    VERDICT_COUNT = 8
     NO_VERDICT = 255        # a side the packet does not have, or never reached
 
 cdef enum:         # Reason

@@ -9,7 +9,7 @@ import numpy as np
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
-from sgfast.engine import REASONS, VERDICTS, Engine
+from sgfast.engine import PENDING, REASONS, VERDICTS, Engine
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import ICMP, ICMPV6
 from sgfast.replaying.results import (
@@ -112,7 +112,7 @@ class FastRunner:
         counters = plane.counters
         numbering = engine.compiled.numbering
         result.packets, result.bytes = counters["packets"], counters["bytes"]
-        result.verdicts = dict(zip(VERDICTS, counters["verdicts"], strict=True))
+        result.verdicts = dict(zip(VERDICTS[:PENDING], counters["verdicts"], strict=False))
         result.reasons = {
             word: n for word, n in zip(REASONS, counters["reasons"], strict=True) if n and word is not None
         }

@@ -15,7 +15,7 @@ import numpy as np
 from sgfast.compiler import Numbering
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
-from sgfast.engine import NO_SIDE, REASONS, VERDICTS, Midstream, Mode
+from sgfast.engine import NO_SIDE, PENDING, REASONS, VERDICTS, Midstream, Mode
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import Policy
 from sgfast.reference import PacketVerdict, ReferenceEngine, SideVerdict
@@ -201,7 +201,7 @@ class ReferenceRunner:
 
     def fill(self, result: ReplayResult) -> None:
         result.packets, result.bytes = self.packets_judged, self.total_bytes
-        result.verdicts = {word: self.verdicts[word] for word in VERDICTS}
+        result.verdicts = {word: self.verdicts[word] for word in VERDICTS[:PENDING]}
         result.reasons = {word: self.reasons[word] for word in REASONS if word is not None and self.reasons[word]}
         result.connections = {
             "opened": self.began["opened"], "denied": self.began["denied"], "disconnected": self.disconnected,

@@ -25,6 +25,7 @@ from oracle import Kernel, missing, with_checksum
 from talks import INSTANCE, STRANGER, open_policy
 from test_reference_fragments import HAZARDS
 
+from sgfast.engine import PENDING, Engine
 from sgfast.policy.model import Policy, Rule, SecurityGroup
 from sgfast.reference import ReferenceEngine
 
@@ -50,7 +51,16 @@ def by_reference(policy: Policy, packets: Sequence[bytes]) -> list[str]:
     return verdicts
 
 
-JUDGES: dict[str, Callable[[Policy, Sequence[bytes]], list[str]]] = {"reference": by_reference}
+def by_engine(policy: Policy, packets: Sequence[bytes]) -> list[str]:
+    engine = Engine(policy)
+    rows = engine.process_frames(list(packets), [START] * len(packets), link_type=RAW)
+    late = engine.resolved(everything=True)
+    assert (rows["verdict"][late["number"] - 1] == PENDING).all()
+    rows[late["number"] - 1] = late["result"]
+    return [engine.verdict(row).verdict for row in rows]
+
+
+JUDGES: dict[str, Callable[[Policy, Sequence[bytes]], list[str]]] = {"reference": by_reference, "engine": by_engine}
 every_judge = pytest.mark.parametrize("judge", JUDGES.values(), ids=JUDGES)
 both_families = pytest.mark.parametrize("family", [4, 6])
 

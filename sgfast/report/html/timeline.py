@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.engine import REASONS, VERDICTS
+from sgfast.engine import PENDING, REASONS, VERDICTS
 from sgfast.replaying import Names
 
 #: Stretches at most; from half as many on, once there are that many nanoseconds.
 STRETCHES = 240
 
 #: What is counted apart: the verdicts, and of the denied those whose connection a change had cut.
-KINDS = (*VERDICTS, "disconnected")
+KINDS = (*VERDICTS[:PENDING], "disconnected")
 
 #: As the replay's clock has them (SPEC 9.1; ``core/clock.pxd``).
 CLOCK_END_NS = 2**62
@@ -70,7 +70,7 @@ class Timeline:
         self.last_ns = int(times[-1])
         self._make_room(self.last_ns - self.first_ns)
         kinds = results["verdict"].astype(np.int64)
-        kinds[results["reason"] == _DISCONNECTED] = len(VERDICTS)
+        kinds[results["reason"] == _DISCONNECTED] = PENDING
         cells = (times.view(np.uint64) - np.uint64(self.first_ns % 2**64) >> np.uint64(self._shift)).view(np.int64)
         cells = (cells << _KIND_BITS) | kinds
         self._counts += np.bincount(cells, minlength=self._counts.size).reshape(self._counts.shape)
