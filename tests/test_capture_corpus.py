@@ -18,7 +18,11 @@ from sgfast.errors import CaptureError
 ROOT = Path(os.environ.get("SGFAST_CORPUS") or Path(__file__).parents[1] / ".." / "shared" / "corpus").resolve()
 MANIFEST = ROOT / "pcaps" / "MANIFEST.tsv"
 # As capinfos and tcpdump call them. DLT67108865 is Ethernet with a bit about check sequences set.
-SUPPORTED = {"NULL", "EN10MB", "RAW", "LOOP", "LINUX_SLL", "IPV4", "IPV6", "LINUX_SLL2", "DLT67108865"}
+SUPPORTED = {
+    "NULL", "EN10MB", "RAW", "LOOP", "LINUX_SLL", "IPV4", "IPV6", "LINUX_SLL2", "DLT67108865", "SLIP", "PPP",
+    "PPP_HDLC", "FDDI", "C_HDLC", "FRELAY", "IEEE802_11", "IEEE802_11_RADIOTAP", "SUNATM", "ARCNET_LINUX", "NFLOG",
+    "DLT11", "DLT19", "DLT100", "DLT106", "DLT178", "DLT192", "DLT226", "DLT242", "DLT258",
+}  # fmt: skip
 
 pytestmark = pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (set SGFAST_CORPUS)")
 
