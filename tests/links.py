@@ -246,7 +246,9 @@ LINKS: dict[str, tuple[int, Wrap]] = {
     "802.11, poll": (105, lambda ip: ieee80211(b"\xaa\xaa\x13" + snap(ip)[3:], kind=0x28)),
     "radiotap": (127, lambda ip: radiotap(ieee80211(snap(ip)))),
     "radiotap, many words, time": (127, lambda ip: radiotap(ieee80211(snap(ip)), flags=0x10, time=True, words=3)),
-    "radiotap, two words, time": (127, lambda ip: radiotap(ieee80211(snap(ip)), flags=0, time=True, words=2)),
+    "radiotap, padded, two words, time": (
+        127, lambda ip: radiotap(ieee80211(snap(ip), quality=0, padded=True), flags=0x20, time=True, words=2),
+    ),
     "radiotap, padded": (127, lambda ip: radiotap(ieee80211(snap(ip), quality=0, padded=True), flags=0x20)),
     "radiotap, padded, time": (
         127, lambda ip: radiotap(ieee80211(snap(ip), quality=0, padded=True), flags=0x30, time=True),
