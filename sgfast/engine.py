@@ -17,6 +17,7 @@ from sgfast.compiler import CompiledPolicy, Compiler, Numbering
 from sgfast.core.dataplane import MAX_JOBS, DataPlane
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
+from sgfast.core.link import LINK_TYPES
 from sgfast.core.single import SingleChecks
 from sgfast.policy.change_file import MAX_TIME_NS
 from sgfast.policy.changes import Change, RemoveInstance, apply_changes
@@ -38,9 +39,6 @@ REASONS = (
 PENDING = VERDICTS.index("pending")
 #: A side's verdict where there is no such side, or the packet never reached it.
 NO_SIDE = 255
-
-#: LINKTYPE_ numbers of the frames that are read: NULL, Ethernet, RAW (three numbers), LOOP, SLL, IPV4, IPV6, SLL2.
-LINK_TYPES = (0, 1, 12, 14, 101, 108, 113, 228, 229, 276)
 
 MODES: tuple[Mode, ...] = ("causal", "verbatim")
 MIDSTREAMS: tuple[Midstream, ...] = ("deny", "infer", "allow")
@@ -248,7 +246,7 @@ class Engine:
         ``link_type``: a LINKTYPE_ number (1: Ethernet); ValueError for one that is not read (SPEC 3.1).
         """
         if link_type not in LINK_TYPES:
-            raise ValueError(f"link type {link_type} is not read: {', '.join(map(str, LINK_TYPES))} are")
+            raise ValueError(f"link type {link_type} is not read; those in sgfast.core.link.LINK_TYPES are")
         return self.process(FrameBatch.from_frames(frames, times_ns, wire_lengths, link_type))
 
     def resolved(self, *, everything: bool = False) -> NDArray[Any]:

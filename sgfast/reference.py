@@ -3,8 +3,8 @@
 How to read it, from top to bottom; each part is one part of SPEC:
 
 1. the words it answers with: ``SideVerdict``, ``PacketVerdict``;
-2. reading a frame: ``parse_frame`` peels tags, reads the IP header and the transport header into a ``Packet`` and
-   notes what is wrong with it (SPEC 3.1, 3.4), without deciding anything;
+2. reading a frame: ``parse_frame`` has the IP header found (``reference_link``), reads it and the transport header into
+   a ``Packet`` and notes what is wrong with it (SPEC 3.1, 3.4), without deciding anything;
 3. naming a connection: ``flow_of`` and ``quoted_flow`` (SPEC 5.1, 4.6);
 4. the TCP table (SPEC 5.4);
 5. what the table of connections holds: ``Connection``, ``Moot``, ``Entry`` (SPEC 5.8, 9.2); what is judged: ``Case``;
@@ -43,6 +43,7 @@ from sgfast.policy.model import (
     Rule,
 )
 from sgfast.reference_fragments import Datagram, Datagrams, Fragment
+from sgfast.reference_link import MALFORMED, NOT_IP, find_ip
 
 Address = IPv4Address | IPv6Address
 End = tuple[Address, int | None]
@@ -104,19 +105,6 @@ class Applied:
 
 # --- 2 Reading a frame (SPEC 3.1, 3.4; R7)
 
-ETHERTYPE_IP = {0x0800: 4, 0x86DD: 6}
-VLAN_TAGS = (0x8100, 0x88A8, 0x9100, 0x9200)
-MPLS_TAGS = (0x8847, 0x8848)
-PPPOE_SESSION = 0x8864
-PPP_IP = {0x0021: 4, 0x0057: 6}
-#: Address families that the BSDs write in front of a packet.
-FAMILY_IP = {2: 4, 10: 6, 24: 6, 28: 6, 30: 6}
-#: Link types with an ethertype somewhere: length of the link header, place of the ethertype.
-LINKS_WITH_ETHERTYPE = {1: (14, 12), 113: (16, 14), 276: (20, 0)}
-LINK_NULL, LINK_LOOP = 0, 108
-LINKS_RAW = (12, 14, 101)
-LINKS_OF_ONE_VERSION = {228: 4, 229: 6}
-
 FRAGMENT_HEADER = 44
 EXTENSION_HEADERS = (0, 43, FRAGMENT_HEADER, 60, 135, 139, 140)
 #: Bytes of transport header without which a packet cannot be judged (SPEC 3.4).
@@ -125,9 +113,6 @@ HEADER_NEEDED = {TCP: 20, UDP: 8, UDPLITE: 8, SCTP: 12, DCCP: 12}
 #: ICMP queries and the reply to each (SPEC 5.6).
 ICMP_REPLY_TO = {4: {8: 0, 13: 14, 15: 16, 17: 18}, 6: {128: 129}}
 ICMPV4_ERRORS = (3, 4, 5, 11, 12)
-
-#: What ``find_ip`` says when there is no IP header to be found.
-NOT_IP, MALFORMED = "not-ip", "malformed"
 
 
 @dataclass
@@ -205,61 +190,6 @@ def parse_frame(data: bytes, wire_length: int, link_type: int) -> Packet | str:
     if packet.has_transport:
         packet.problem = read_transport(packet)
     return packet
-
-
-def find_ip(data: bytes, link_type: int) -> tuple[int, int] | str:
-    """Offset and version of the IP header, below all tags (SPEC 3.1)."""
-    if link_type in LINKS_WITH_ETHERTYPE:
-        header_length, ethertype_offset = LINKS_WITH_ETHERTYPE[link_type]
-        if len(data) < header_length:
-            return MALFORMED
-        return peel_tags(data, header_length, number(data, ethertype_offset, 2))
-    if link_type in LINKS_RAW:
-        return version_by_nibble(data, 0, otherwise=MALFORMED)
-    if link_type in LINKS_OF_ONE_VERSION:
-        return 0, LINKS_OF_ONE_VERSION[link_type]
-    if link_type in (LINK_NULL, LINK_LOOP):
-        if len(data) < 4:
-            return MALFORMED
-        families = [number(data, 0, 4)]
-        if link_type == LINK_NULL:
-            families.append(int.from_bytes(data[:4], "little"))
-        for family in families:
-            if family in FAMILY_IP:
-                return 4, FAMILY_IP[family]
-    return NOT_IP
-
-
-def peel_tags(data: bytes, offset: int, ethertype: int) -> tuple[int, int] | str:
-    """From the ethertype, and the offset of what follows it, to the IP header."""
-    while ethertype in VLAN_TAGS:
-        if len(data) < offset + 4:
-            return MALFORMED
-        ethertype = number(data, offset + 2, 2)
-        offset += 4
-    if ethertype in ETHERTYPE_IP:
-        return offset, ETHERTYPE_IP[ethertype]
-    if ethertype in MPLS_TAGS:
-        bottom_of_stack = False
-        while not bottom_of_stack:
-            if len(data) < offset + 4:
-                return MALFORMED
-            bottom_of_stack = data[offset + 2] & 1 == 1
-            offset += 4
-        return version_by_nibble(data, offset, otherwise=NOT_IP)
-    if ethertype == PPPOE_SESSION:
-        if len(data) < offset + 8:
-            return MALFORMED
-        ppp_protocol = number(data, offset + 6, 2)
-        return (offset + 8, PPP_IP[ppp_protocol]) if ppp_protocol in PPP_IP else NOT_IP
-    return NOT_IP
-
-
-def version_by_nibble(data: bytes, offset: int, otherwise: str) -> tuple[int, int] | str:
-    if len(data) <= offset:
-        return MALFORMED
-    version = data[offset] >> 4
-    return (offset, version) if version in (4, 6) else otherwise
 
 
 def read_ipv4(ip: bytes, rest_of_frame: int) -> Packet:

@@ -36,7 +36,7 @@ def pcap_files(draw: st.DrawFn) -> bytes:
     order = draw(ORDER)
     magic = draw(st.sampled_from([MICRO, NANO, KUZNETZOV]))
     version = draw(st.sampled_from([(2, 4), (2, 4), (2, 3), (2, 2), (543, 0)]))
-    data = pcap_head(order, magic, draw(st.sampled_from([1, 0, 101, 276, 12])), version)
+    data = pcap_head(order, magic, draw(st.sampled_from([1, 0, 101, 276, 12, 189])), version)
     for frame in draw(st.lists(DATA, max_size=8)):
         data += pcap_record(frame, order, (draw(WORD), draw(WORD)), draw(st.none() | WORD))
     return data
@@ -52,7 +52,8 @@ def pcapng_files(draw: st.DrawFn) -> bytes:
             options = draw(st.sampled_from([b"", tsresol(9, order), tsresol(0x8A, order), tsresol(12, order)]))
             offset = option(14, struct.pack(order + "q", -5), order)
             options += draw(st.sampled_from([b"", offset, option(0, b"", order)]))
-            data += interface(order, draw(st.sampled_from([1, 1, 1, 101, 127])), draw(st.integers(0, 50)), options)
+            link_type = draw(st.sampled_from([1, 1, 1, 101, 189, 227, 147]))
+            data += interface(order, link_type, draw(st.integers(0, 50)), options)
         for frame in draw(st.lists(DATA, max_size=6)):
             ticks = draw(st.integers(0, 2**64 - 1))
             number = draw(st.integers(0, 3))

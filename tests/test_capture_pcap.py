@@ -11,6 +11,8 @@ from test_capture_writers import (
     MOST,
     NANO,
     ORDERS,
+    SUPPORTED,
+    WITHOUT_IP,
     Dribble,
     Packet,
     check,
@@ -78,14 +80,14 @@ def test_other_versions_are_refused(order: str, version: tuple[int, int]) -> Non
     assert error is not None and f"version {version[0]}.{version[1]} is not supported" in error
 
 
-@pytest.mark.parametrize("link_type", [0, 1, 101, 108, 113, 228, 229, 276])
+@pytest.mark.parametrize("link_type", sorted(SUPPORTED))
 def test_supported_link_types(link_type: int) -> None:
     assert check(pcap_head(link_type=link_type) + pcap_record(b"x")).packets[0].link_type == link_type
 
 
-@pytest.mark.parametrize("link_type", [12, 14])
-def test_raw_as_some_systems_wrote_it_is_raw(link_type: int) -> None:
-    assert check(pcap_head(link_type=link_type) + pcap_record(b"x")).packets[0].link_type == 101
+@pytest.mark.parametrize("written, meant", [(12, 101), (14, 101), (11, 100), (19, 106)])
+def test_numbers_that_some_systems_wrote_are_what_they_meant(written: int, meant: int) -> None:
+    assert check(pcap_head(link_type=written) + pcap_record(b"x")).packets[0].link_type == meant
 
 
 def test_upper_bits_of_the_link_type_tell_about_check_sequences() -> None:
@@ -93,10 +95,16 @@ def test_upper_bits_of_the_link_type_tell_about_check_sequences() -> None:
 
 
 def test_unsupported_link_type_is_refused_at_once_with_its_name() -> None:
-    error = check(pcap_head(link_type=127)).error
+    error = check(pcap_head(link_type=169)).error
     assert error is not None
-    assert "LINKTYPE_IEEE802_11_RADIOTAP (127) is not supported" in error and "ETHERNET" in error
-    assert "link type 9999 is" in (check(pcap_head(link_type=9999)).error or "")
+    assert "link type LINKTYPE_GPRS_LLC (169) is not supported; README" in error
+    assert "link type 9999 is not supported" in (check(pcap_head(link_type=9999)).error or "")
+
+
+def test_link_type_without_ip_is_refused_at_once() -> None:
+    for link_type in WITHOUT_IP:
+        error = check(pcap_head(link_type=link_type) + pcap_record(b"x")).error
+        assert error is not None and f"({link_type}) carries no IP packets" in error
 
 
 @ORDERS

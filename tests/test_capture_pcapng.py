@@ -246,12 +246,35 @@ def test_options_after_the_end_are_not_read() -> None:
 
 @ORDERS
 def test_unsupported_link_type_is_refused_when_its_first_packet_comes(order: str) -> None:
-    head = section(order) + interface(order) + interface(order, link_type=127)
+    head = section(order) + interface(order) + interface(order, link_type=169)
     assert len(check(head + enhanced(b"x", order) * 3).packets) == 3
     outcome = check(head + enhanced(b"x", order) * 3 + enhanced(b"y", order, number=1))
     assert len(outcome.packets) == 3
     assert outcome.error is not None
-    assert "packet 4: link type LINKTYPE_IEEE802_11_RADIOTAP (127) is not supported" in outcome.error
+    assert "packet 4: link type LINKTYPE_GPRS_LLC (169) is not supported" in outcome.error
+
+
+@ORDERS
+def test_packets_of_interfaces_without_ip_come_along(order: str) -> None:
+    head = section(order) + interface(order, link_type=189) + interface(order)
+    packets = enhanced(b"usb", order) + simple(b"usb", order) + enhanced(b"ip", order, number=1) + enhanced(b"x", order)
+    outcome = check(head + packets)
+    assert [packet.link_type for packet in outcome.packets] == [189, 189, 1, 189]
+    # In another section, too.
+    assert check(head + enhanced(b"usb", order) + section() + interface() + enhanced(b"ip")).error is None
+
+
+@ORDERS
+def test_packets_of_interfaces_without_ip_only_are_refused_at_the_end(order: str) -> None:
+    """Even if there is an interface with IP, but none of its packets."""
+    head = section(order) + interface(order, link_type=189) + interface(order, link_type=227) + interface(order)
+    assert check(head).error is None
+    data = head + enhanced(b"usb", order) * 2 + enhanced(b"can", order, number=1)
+    for tail in (b"", bytes(7)):
+        outcome = check(data + tail)
+        assert len(outcome.packets) == 3
+        words = "all 3 packets: link type LINKTYPE_CAN_SOCKETCAN (227) carries no IP packets"
+        assert outcome.error is not None and words in outcome.error
 
 
 def test_raw_as_some_systems_wrote_it_is_raw() -> None:

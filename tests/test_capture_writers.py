@@ -12,11 +12,14 @@ import dpkt
 import pytest
 
 from sgfast.capture import CaptureReader, Damage
+from sgfast.core.link import LINK_TYPES
 from sgfast.errors import CaptureError
 
 MICRO, NANO, KUZNETZOV = 0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34
 FURTHEST_NS = 1 << 62
-SUPPORTED = {0, 1, 101, 108, 113, 228, 229, 276}
+SUPPORTED = set(LINK_TYPES) - {12, 14}
+#: Some of those that carry no IP.
+WITHOUT_IP = {114, 186, 189, 190, 220, 227, 249, 253, 271}
 MOST = 256 * 1024 * 1024
 
 ORDERS = pytest.mark.parametrize("order", ["<", ">"], ids=["little", "big"])
@@ -167,22 +170,25 @@ class Plain:
 
 
 def _canonical(link_type: int) -> int:
-    return 101 if link_type in (12, 14) else link_type
+    return {11: 100, 12: 101, 14: 101, 19: 106}.get(link_type, link_type)
 
 
 def plain_read(data: bytes) -> Plain:
     packets: list[Packet] = []
     offset = 0
     in_head = True
+    end = "clean"
     try:
         steps = plain_pcapng(data, packets) if data[:4] == b"\n\r\r\n" else plain_pcap(data, packets)
         for step in steps:
             offset, in_head = step, False
     except Damaged:
-        return Plain(packets, "error" if in_head else "damage", offset)
+        end = "error" if in_head else "damage"
     except (Unsupported, struct.error):
-        return Plain(packets, "error", offset)
-    return Plain(packets, "clean", offset)
+        end = "error"
+    if packets and not any(packet.link_type in SUPPORTED for packet in packets):
+        end = "error"
+    return Plain(packets, end, offset)
 
 
 def plain_pcap(data: bytes, packets: list[Packet]) -> Iterable[int]:
@@ -286,7 +292,7 @@ def plain_pcapng(data: bytes, packets: list[Packet]) -> Iterable[int]:
             if number >= len(interfaces):
                 raise Damaged
             link_type, snaplen, resolution, offset_s = interfaces[number]
-            if link_type not in SUPPORTED:
+            if link_type not in SUPPORTED | WITHOUT_IP:
                 raise Unsupported
             if kind == 3:
                 wire = struct.unpack_from(order + "I", body)[0]

@@ -64,18 +64,22 @@ def test_captures_that_cannot_be_read(capsys: Capsys, tmp_path: Path) -> None:
     empty.touch()
     text.write_text("no capture at all\n")
     packed.write_bytes(gzip.compress(Path(SHOP[1]).read_bytes()))
-    wireless = tmp_path / "wireless"
-    wireless.write_bytes(pcap_head(link_type=127))
-    later = tmp_path / "later"
-    later.write_bytes(section() + interface(link_type=127) + enhanced(b"x"))
+    radio, later = tmp_path / "radio", tmp_path / "later"
+    radio.write_bytes(pcap_head(link_type=169))
+    later.write_bytes(section() + interface(link_type=169) + enhanced(b"x"))
+    bus, buses = tmp_path / "bus", tmp_path / "buses"
+    bus.write_bytes(pcap_head(link_type=189))
+    buses.write_bytes(section() + interface(link_type=189) + interface() + enhanced(b"x"))
     for path, words in (
         (tmp_path, "is a directory"),
         (tmp_path / "missing", "does not exist"),
         (empty, "is empty"),
         (text, "is text"),
         (packed, "gzip"),
-        (wireless, "RADIOTAP"),
-        (later, "RADIOTAP"),
+        (radio, "LINKTYPE_GPRS_LLC (169) is not supported"),
+        (later, "LINKTYPE_GPRS_LLC (169) is not supported"),
+        (bus, "LINKTYPE_USB_LINUX (189) carries no IP"),
+        (buses, "LINKTYPE_USB_LINUX (189) carries no IP"),
         (tmp_path / "new\nline", "new\\nline"),
     ):
         target = tmp_path / "verdicts"

@@ -23,7 +23,7 @@ WRONG: dict[str, Callable[[sgfast.Engine], Any]] = {
     "a wire length of a terabyte": lambda engine: engine.process_frames([FRAME], [0], wire_lengths=[1 << 40]),
     "a time beyond 64 bits": lambda engine: engine.process_frames([FRAME], [1 << 70]),
     "fewer times than frames": lambda engine: engine.process_frames([FRAME, FRAME], [0]),
-    "a link type that is not read": lambda engine: engine.process_frames([FRAME], [0], link_type=127),
+    "a link type that is not read": lambda engine: engine.process_frames([FRAME], [0], link_type=169),
     "an array of floats": lambda engine: engine.process(np.zeros(3)),
     "endless time": lambda engine: engine.check("1.1.1.1", "10.0.0.5", "tcp", time=float("inf")),
     "no time": lambda engine: engine.check("1.1.1.1", "10.0.0.5", "tcp", time=float("nan")),

@@ -23,8 +23,9 @@ MAY_KNOW: dict[str, set[str]] = {
     "output": {"capture.names", "errors"},
     "snapshot": {"engine", "compiler", "core", "policy", "capture.names", "output", "errors"},
     # The oracle shares nothing with what it checks but the policy's values, and changes of them.
-    "reference": {"policy.model", "policy.changes", "reference_fragments", "errors"},
+    "reference": {"reference_fragments", "reference_link", "policy.model", "policy.changes", "errors"},
     "reference_fragments": set(),
+    "reference_link": set(),
     "replaying": {"engine", "snapshot", "output", "compiler", "capture", "core", "policy", "reference", "errors"},
     "comparing": {"replaying", "engine", "capture", "core", "policy", "errors"},
     "flow_logs": {"compiler", "policy", "capture.names", "errors"},
@@ -43,6 +44,7 @@ MAY_KNOW: dict[str, set[str]] = {
 
 #: Within the data plane: what its look-ups and its table must not know of each other.
 CORE_IS_BLIND_TO: dict[str, set[str]] = {
+    "link": {"classifier", "conntrack", "judge", "passage", "dataplane", "plane", "wire"},
     "wire": {"classifier", "conntrack", "judge", "passage", "dataplane", "plane"},
     "classifier": {"conntrack", "judge", "passage", "dataplane", "plane", "wire"},
     "cidr_trie": {"classifier", "conntrack", "judge", "dataplane", "wire"},

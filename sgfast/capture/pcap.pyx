@@ -10,7 +10,7 @@ field; the others tell about frame check sequences.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.capture.byte_order cimport load_u16, load_u32
-from sgfast.capture.link_types cimport canonical_link_type, is_supported_link_type
+from sgfast.capture.link_types cimport LINK_WITH_IP, canonical_link_type, kind_of_link
 from sgfast.capture.scan cimport (
     LONGEST_RECORD,
     STOP_FULL,
@@ -70,7 +70,7 @@ cdef void scan_file_header(PcapFormat* format, Scan* scan) noexcept nogil:
     else:
         format.length_order = CAPTURED_FIRST
     format.link_type = canonical_link_type(load_u32(p + 20, format.big_endian) & 0xFFFF)
-    if not is_supported_link_type(format.link_type):
+    if kind_of_link(format.link_type) != LINK_WITH_IP:
         stop_at_link_type(scan, format.link_type)
         return
     scan.next = p + FILE_HEADER

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t
 
+from sgfast.capture.link_types cimport LinkKind
 from sgfast.capture.scan cimport Scan
 from sgfast.capture.timestamps cimport Resolution
 
@@ -9,6 +10,7 @@ from sgfast.capture.timestamps cimport Resolution
 cdef struct Interface:
     Resolution resolution
     uint32_t link_type
+    LinkKind kind
     uint32_t snaplen        # bytes, 0 for no limit
 
 
@@ -18,6 +20,8 @@ cdef struct PcapngFormat:
     uint32_t interface_room
     Interface* interfaces
     int64_t last_time_ns        # of the last packet, for blocks that carry no time
+    bint met_ip                 # a packet came that may hold IP
+    uint32_t other_link_type    # of the last packet that cannot
 
 
 # Takes the section header block at scan.next, whose type has been seen.

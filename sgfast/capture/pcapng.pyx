@@ -7,14 +7,15 @@
     packet          8 interface u16 | 10 drops u16 | as enhanced; obsolete
     simple packet   8 wire u32 | 12 bytes; interface 0, no time
 
-Other blocks are skipped, section lengths ignored: blocks follow one another either way.
+Other blocks are skipped, section lengths ignored: blocks follow one another either way. Packets of interfaces whose
+link type carries no IP are handed out as well (SPEC 3.1: not-ip); whether any other came, PcapngFormat says.
 """
 
 from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 
 from sgfast.capture.byte_order cimport load_u16, load_u32, load_u64
-from sgfast.capture.link_types cimport canonical_link_type, is_supported_link_type
+from sgfast.capture.link_types cimport LINK_UNKNOWN, LINK_WITH_IP, canonical_link_type, kind_of_link
 from sgfast.capture.scan cimport (
     LONGEST_RECORD,
     STOP_FULL,
@@ -166,6 +167,7 @@ cdef bint _add_interface(PcapngFormat* format, Scan* scan, uint32_t total) noexc
         format.interface_room = room
     interfaces = format.interfaces + format.interface_count
     interfaces.link_type = canonical_link_type(load_u16(p + 8, big_endian))
+    interfaces.kind = kind_of_link(interfaces.link_type)
     interfaces.snaplen = load_u32(p + 12, big_endian)
     interfaces.resolution = resolution_of(if_tsresol, if_tsoffset)
     format.interface_count += 1
@@ -182,9 +184,13 @@ cdef inline const Interface* _interface(PcapngFormat* format, Scan* scan, uint32
             stop_damaged(scan, b"interface {} in a section of {} interfaces", number, format.interface_count)
         return NULL
     interface = format.interfaces + number
-    if not is_supported_link_type(interface.link_type):
+    if interface.kind == LINK_UNKNOWN:
         stop_at_link_type(scan, interface.link_type)
         return NULL
+    if interface.kind == LINK_WITH_IP:
+        format.met_ip = True
+    else:
+        format.other_link_type = interface.link_type
     return interface
 
 

@@ -2,7 +2,7 @@
 
 import zlib
 
-from sgfast.capture.link_types cimport is_supported_link_type
+from sgfast.capture.link_types cimport LINK_WITHOUT_IP, kind_of_link
 from sgfast.capture.pcap cimport is_pcap_magic, scan_file_header, scan_records
 from sgfast.capture.pcapng cimport free_interfaces, scan_blocks, scan_section_header
 from sgfast.capture.scan cimport STOP_DAMAGE, STOP_LINK_TYPE, STOP_MORE, STOP_NOT
@@ -11,7 +11,7 @@ from sgfast.core.frames cimport FrameBatch
 
 from sgfast.capture.damage import Damage
 from sgfast.capture.lookalikes import looks_like
-from sgfast.capture.names import LINK_TYPE_NAMES, link_type_name, printable
+from sgfast.capture.names import link_type_name, printable
 from sgfast.capture.streams import open_stream
 from sgfast.errors import CaptureError
 
@@ -31,9 +31,10 @@ def _reason(error):
     return printable(str(getattr(error, "strerror", None) or error) or type(error).__name__)
 
 
-def _unsupported(link_type):
-    supported = ", ".join(name for number, name in LINK_TYPE_NAMES.items() if is_supported_link_type(number))
-    return f"link type {link_type_name(link_type)} is not supported (supported: {supported})"
+def _refused(link_type):
+    if kind_of_link(link_type) == LINK_WITHOUT_IP:
+        return f"link type {link_type_name(link_type)} carries no IP packets; capture on a network interface"
+    return f"link type {link_type_name(link_type)} is not supported; README.md lists those that are"
 
 
 cdef class CaptureReader:
@@ -43,6 +44,7 @@ cdef class CaptureReader:
     2. ``next_batch`` gives what has arrived, waits only if that is less than one packet, and returns None at the end.
     3. A capture damaged part way ends there: every packet before the damage is handed out, then ``damage`` says where.
     4. A packet of a link type that is not supported raises CaptureError once all packets before it are handed out.
+    5. So does the end of a pcapng file all of whose packets are of link types that carry no IP.
 
     ``name`` is for messages; ``packets`` counts those handed out, ``bytes_read`` the bytes taken from the stream.
     With ``owns_stream``, ``close`` closes the stream too. One thread at a time.
@@ -129,7 +131,7 @@ cdef class CaptureReader:
         except READ_ERRORS as error:
             raise CaptureError(f"{name}: cannot be read: {_reason(error)}") from error
         if self.scan.stop == STOP_LINK_TYPE:
-            raise CaptureError(f"{name}: {_unsupported(self.scan.claimed)}")
+            raise CaptureError(f"{name}: {_refused(self.scan.claimed)}")
         if self.scan.stop != STOP_NOT:
             cause = self.scan.cause.decode("ascii").format(self.scan.claimed, self.scan.limit)
             raise CaptureError(f"{name}: the {self.format} header cannot be used: {cause}")
@@ -165,7 +167,7 @@ cdef class CaptureReader:
                 return batch
             if self.scan.stop == STOP_LINK_TYPE:
                 raise CaptureError(
-                    f"{printable(self.name)}: packet {self.packets + 1}: {_unsupported(self.scan.claimed)}"
+                    f"{printable(self.name)}: packet {self.packets + 1}: {_refused(self.scan.claimed)}"
                 )
             if self.scan.stop == STOP_DAMAGE:
                 self._end_damaged(self.scan.cause.decode("ascii").format(self.scan.claimed, self.scan.limit))
@@ -186,6 +188,10 @@ cdef class CaptureReader:
                     f" {'at least ' if self.is_pcapng and self.scan.need == 12 else ''}{self.scan.need} bytes)"
                 )
             self.at_end = True
+        if self.is_pcapng and self.packets and not self.pcapng.met_ip:
+            raise CaptureError(
+                f"{printable(self.name)}: all {self.packets} packets: {_refused(self.pcapng.other_link_type)}"
+            )
         return None
 
     cdef int _end_damaged(self, str cause) except -1:

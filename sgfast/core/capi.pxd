@@ -31,6 +31,6 @@ cdef int check_version(int version) except -1
 cdef Handle handle_of(object engine) except NULL
 
 # Judge packets in order. `results` has `count` rows, or is NULL. A frame's `captured` bytes are readable, `wire` is at
-# least as many, `link_type` one of sgfast.engine.LINK_TYPES.
+# least as many, `link_type` one of sgfast.core.link.LINK_TYPES.
 cdef void judge_frames(Handle engine, const Frame* frames, Py_ssize_t count, ResultRow* results) noexcept nogil
 cdef void judge_headers(Handle engine, const HeaderRow* headers, Py_ssize_t count, ResultRow* results) noexcept nogil

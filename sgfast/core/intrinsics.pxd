@@ -24,6 +24,7 @@ cdef extern from *:
     #endif
 
     static inline uint16_t sg_load16(const void *p) { uint16_t v; memcpy(&v, p, 2); return v; }
+    static inline uint32_t sg_load32(const void *p) { uint32_t v; memcpy(&v, p, 4); return v; }
     static inline uint64_t sg_load64(const void *p) { uint64_t v; memcpy(&v, p, 8); return v; }
 
     /* The folded multiply: both halves of a 128-bit product. */
@@ -65,6 +66,7 @@ cdef extern from *:
     uint32_t be32 "sg_be32"(const uint8_t* p) noexcept nogil
     uint64_t be64 "sg_be64"(const uint8_t* p) noexcept nogil
     uint16_t load16 "sg_load16"(const void* p) noexcept nogil
+    uint32_t load32 "sg_load32"(const void* p) noexcept nogil
     uint64_t load64 "sg_load64"(const void* p) noexcept nogil
     uint64_t fold "sg_fold"(uint64_t a, uint64_t b) noexcept nogil
     uint32_t match12 "sg_match12"(const uint8_t* tags, uint8_t tag) noexcept nogil

@@ -1,4 +1,4 @@
-# Frames to integers: from link header to connection key (SPEC 3.1, 3.2, 3.4, 5.1).
+# Frames to integers: from IP header to connection key (SPEC 3.2, 3.4, 5.1); what stands below IP is link.pxd's.
 #
 # Each header is measured once, against the captured bytes and against what the enclosing header claims, and then
 # read with plain accessors. "Payload" below is what the IP header claims, by wire lengths; "available" is how much
@@ -10,6 +10,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.frames cimport Frame
 from sgfast.core.intrinsics cimport be16, be32, be64, fold, likely, unlikely
+from sgfast.core.link cimport ETHERTYPE_CUT, ETHERTYPE_IPV4, ETHERTYPE_IPV6, LINK_ETHERNET, find_ip
 from sgfast.core.types cimport (
     KIND_FROM_HIGH,
     KIND_ICMP_QUERY,
@@ -41,22 +42,6 @@ from sgfast.core.types cimport (
 )
 
 cdef enum:
-    ETHERTYPE_IPV4 = 0x0800
-    ETHERTYPE_IPV6 = 0x86DD
-    ETHERTYPE_NONE = 0          # no IP inside
-    ETHERTYPE_CUT = 0x10000     # the link header or a tag is cut short, or claims the wrong IP version
-
-    LINK_NULL = 0
-    LINK_ETHERNET = 1
-    LINK_RAW_BSD = 12
-    LINK_RAW_OPENBSD = 14
-    LINK_RAW = 101
-    LINK_LOOP = 108
-    LINK_SLL = 113
-    LINK_IPV4 = 228
-    LINK_IPV6 = 229
-    LINK_SLL2 = 276
-
     # TCP flags that decide the step; PSH, ECE and CWR never do (SPEC 5.4).
     TCP_FLAGS_THAT_COUNT = 0x37
 
@@ -380,90 +365,6 @@ cdef inline void read_ipv6(
         p.outcome = READ_PIECE
 
 
-cdef inline uint32_t ip_version_ethertype(uint8_t first_byte) noexcept nogil:
-    if first_byte >> 4 == 4:
-        return ETHERTYPE_IPV4
-    if first_byte >> 4 == 6:
-        return ETHERTYPE_IPV6
-    return ETHERTYPE_NONE
-
-
-cdef inline uint32_t family_ethertype(uint32_t address_family) noexcept nogil:
-    # AF_INET is 2 everywhere; AF_INET6 is 10, 24, 28 or 30, by the system that captured.
-    if address_family == 2:
-        return ETHERTYPE_IPV4
-    if address_family == 10 or address_family == 24 or address_family == 28 or address_family == 30:
-        return ETHERTYPE_IPV6
-    return ETHERTYPE_NONE
-
-
-cdef inline uint32_t read_link(const Frame* frame, uint32_t* offset) noexcept nogil:
-    # Link types other than Ethernet: the ethertype that follows, and where.
-    cdef uint32_t link = frame.link_type
-    cdef const uint8_t* data = frame.data
-    cdef uint32_t captured = frame.captured
-    cdef uint32_t ethertype
-    if link == LINK_RAW or link == LINK_RAW_BSD or link == LINK_RAW_OPENBSD:
-        offset[0] = 0
-        if captured < 1:
-            return ETHERTYPE_CUT
-        ethertype = ip_version_ethertype(data[0])
-        return ethertype if ethertype else <uint32_t>ETHERTYPE_CUT
-    if link == LINK_IPV4 or link == LINK_IPV6:
-        offset[0] = 0
-        return ETHERTYPE_IPV4 if link == LINK_IPV4 else ETHERTYPE_IPV6
-    if link == LINK_NULL or link == LINK_LOOP:
-        offset[0] = 4
-        if captured < 4:
-            return ETHERTYPE_CUT
-        ethertype = family_ethertype(be32(data))
-        if not ethertype and link == LINK_NULL and (data[1] | data[2] | data[3]) == 0:
-            ethertype = family_ethertype(data[0])       # the capturing host's byte order
-        return ethertype
-    if link == LINK_SLL:
-        offset[0] = 16
-        return be16(data + 14) if captured >= 16 else <uint32_t>ETHERTYPE_CUT
-    if link == LINK_SLL2:
-        offset[0] = 20
-        return be16(data) if captured >= 20 else <uint32_t>ETHERTYPE_CUT
-    return ETHERTYPE_NONE
-
-
-cdef inline uint32_t peel_tags(const Frame* frame, uint32_t ethertype, uint32_t* offset) noexcept nogil:
-    # VLAN, QinQ, then MPLS or PPPoE (SPEC 3.1): the ethertype below them, and where.
-    cdef const uint8_t* data = frame.data
-    cdef uint32_t captured = frame.captured
-    cdef uint32_t at = offset[0]
-    cdef bint bottom = False
-    while ethertype == 0x8100 or ethertype == 0x88A8 or ethertype == 0x9100 or ethertype == 0x9200:
-        if captured - at < 4:
-            return ETHERTYPE_CUT
-        ethertype = be16(data + at + 2)
-        at += 4
-    if ethertype == 0x8847 or ethertype == 0x8848:
-        while not bottom:
-            if captured - at < 4:
-                return ETHERTYPE_CUT
-            bottom = data[at + 2] & 1
-            at += 4
-        if captured - at < 1:
-            return ETHERTYPE_CUT
-        ethertype = ip_version_ethertype(data[at])
-    elif ethertype == 0x8864:
-        if captured - at < 8:
-            return ETHERTYPE_CUT
-        ethertype = be16(data + at + 6)
-        at += 8
-        if ethertype == 0x0021:
-            ethertype = ETHERTYPE_IPV4
-        elif ethertype == 0x0057:
-            ethertype = ETHERTYPE_IPV6
-        else:
-            ethertype = ETHERTYPE_NONE
-    offset[0] = at
-    return ethertype
-
-
 cdef inline bint read_plain_tcp(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:
     # What most packets are, read without looking left or right: TCP in IPv4 in Ethernet, no IP options, no fragment,
     # nothing wrong with it. False: it is something else, or odd, and nothing was decided.
@@ -498,7 +399,7 @@ cdef inline bint read_plain_tcp(const WireContext* context, const Frame* frame, 
 
 cdef inline void read_frame(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:
     cdef uint32_t at = 14
-    cdef uint32_t ethertype
+    cdef uint32_t ethertype = 0
     if likely(read_plain_tcp(context, frame, p)):
         return
     p.has_ports = False
@@ -511,12 +412,10 @@ cdef inline void read_frame(const WireContext* context, const Frame* frame, Pack
     p.protocol = 0
     p.wire = frame.wire
     p.time_ns = frame.time_ns
-    if likely(frame.link_type == LINK_ETHERNET):
-        ethertype = be16(frame.data + 12) if likely(frame.captured >= 14) else <uint32_t>ETHERTYPE_CUT
-    else:
-        ethertype = read_link(frame, &at)
-    if unlikely(ethertype != ETHERTYPE_IPV4 and ethertype != ETHERTYPE_IPV6 and ethertype != ETHERTYPE_CUT):
-        ethertype = peel_tags(frame, ethertype, &at)
+    if likely(frame.link_type == LINK_ETHERNET and frame.captured >= 14):
+        ethertype = be16(frame.data + 12)
+    if unlikely(ethertype != ETHERTYPE_IPV4 and ethertype != ETHERTYPE_IPV6):
+        ethertype = find_ip(frame, &at)
 
     if likely(ethertype == ETHERTYPE_IPV4):
         read_ipv4(context, p, frame.data + at, frame.captured - at, frame.wire - at)
