@@ -60,6 +60,24 @@ quiet_option = click.option(
 )
 
 
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How captures are read: the command gets ``reading``, a ``sgfast.Reading``."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, merge: bool, follow: bool, **options: Any) -> Any:
+        from sgfast.replaying.captures import Reading
+
+        return command(*arguments, reading=Reading(merge=merge, follow=follow), **options)
+
+    for option in (
+        click.option("--follow", is_flag=True, help="Read a growing capture on, until an interrupt (Ctrl-C) ends it."),
+        click.option("--merge", is_flag=True, help="Packets of all captures by time, not capture after capture."),
+    ):
+        run = option(run)
+    return run
+
+
 def format_option(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """``--format`` text, json or one of ``more``, and ``--json``, short for the second: the command gets ``form``."""
 

@@ -19,6 +19,7 @@ from sgfast.cli.options import (
     midstream_option,
     mode_option,
     quiet_option,
+    reading_options,
     vpc_option,
 )
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
@@ -27,12 +28,13 @@ from sgfast.signals import raise_arrived
 if TYPE_CHECKING:
     from sgfast.cli.outputs import Outputs
     from sgfast.engine import Midstream, Mode
-    from sgfast.replaying import ReplayResult
+    from sgfast.replaying import Reading, ReplayResult
 
 
 @click.command(short_help="Hold captures against a policy.")
 @click.argument("policy", type=FILE)
 @click.argument("captures", type=FILE, metavar="CAPTURE...", nargs=-1, required=True)
+@reading_options
 @vpc_option
 @mode_option
 @midstream_option
@@ -118,6 +120,7 @@ def replay(
     context: click.Context,
     policy: str,
     captures: tuple[str, ...],
+    reading: Reading,
     changes: str | None,
     snapshot: str | None,
     resume: str | None,
@@ -178,7 +181,7 @@ def replay(
     report_name = "standard error" if outputs.take_standard_output else "standard output"
     with outputs:
         result = _replay(
-            policy, captures, changes, resume, outputs, report_name, mode, midstream, vpc, engine, jobs, quiet
+            policy, captures, reading, changes, resume, outputs, report_name, mode, midstream, vpc, engine, jobs, quiet
         )
         raise_arrived()
         outputs.publish(result)
@@ -193,6 +196,7 @@ def replay(
 def _replay(
     policy: str,
     captures: tuple[str, ...],
+    reading: Reading,
     changes: str | None,
     resume: str | None,
     outputs: Outputs,
@@ -234,6 +238,7 @@ def _replay(
             resume=resume,
             snapshot=outputs.snapshot,
             jobs=jobs,
+            reading=reading,
         )
 
 

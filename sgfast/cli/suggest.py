@@ -7,13 +7,25 @@ import shutil
 import stat
 import sys
 from contextlib import ExitStack
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, Form, format_option, quiet_option, vpc_option
+from sgfast.cli.options import (
+    EXIT_DAMAGED,
+    EXIT_FAIL_ON,
+    FILE,
+    Form,
+    format_option,
+    quiet_option,
+    reading_options,
+    vpc_option,
+)
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.signals import raise_arrived
+
+if TYPE_CHECKING:
+    from sgfast.replaying import Reading
 
 
 class _Prefixes(click.ParamType):  # type: ignore[type-arg]
@@ -86,6 +98,7 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     help="Leave out what fewer than N connections to one port, under one source or destination, would need.",
 )
+@reading_options
 @vpc_option
 @format_option()
 @quiet_option
@@ -102,6 +115,7 @@ def suggest(
     max_prefix: tuple[int, int],
     any_above: int | None,
     min_connections: int,
+    reading: Reading,
     vpc: str | None,
     form: Form,
     quiet: bool,
@@ -147,6 +161,7 @@ def suggest(
             per=per,
             limits=Limits(max_prefix, any_above, min_connections),
             vpc=vpc,
+            reading=reading,
             progress=lambda packets, nbytes: raise_arrived(),
         )
         raise_arrived()

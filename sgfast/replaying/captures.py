@@ -5,9 +5,20 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from sgfast.capture import Damage, open_capture
 from sgfast.core.frames import FrameBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How captures are read, by all who read them. ``sgfast.cli.options.reading_options`` are the same as options."""
+
+    #: Packets of all captures in the order of their times, not capture after capture.
+    merge: bool = False
+    #: A capture that grows is read on until an interrupt ends it.
+    follow: bool = False
 
 
 class Captures:
@@ -18,8 +29,9 @@ class Captures:
     10.5), as far as it can be known.
     """
 
-    def __init__(self, paths: Sequence[str], progress: Callable[[int, int], None] | None) -> None:
+    def __init__(self, paths: Sequence[str], reading: Reading, progress: Callable[[int, int], None] | None) -> None:
         self._paths = paths
+        self._reading = reading
         self._progress = progress
         self.damage: Damage | None = None
         for path in paths:
