@@ -60,20 +60,21 @@ def test_no_command_is_an_error_that_helps(capsys: Capsys) -> None:
 
 
 def test_captures_that_cannot_be_read(capsys: Capsys, tmp_path: Path) -> None:
-    empty, text, packed = tmp_path / "empty", tmp_path / "text", tmp_path / "packed"
+    empty, text, packed, folder = (tmp_path / name for name in ("empty", "text", "packed", "folder"))
+    folder.mkdir()
     empty.touch()
     text.write_text("no capture at all\n")
-    packed.write_bytes(gzip.compress(Path(SHOP[1]).read_bytes()))
+    packed.write_bytes(gzip.compress(b"no capture either\n"))
     wireless = tmp_path / "wireless"
     wireless.write_bytes(pcap_head(link_type=127))
     later = tmp_path / "later"
     later.write_bytes(section() + interface(link_type=127) + enhanced(b"x"))
     for path, words in (
-        (tmp_path, "is a directory"),
+        (folder, "is a directory that holds no captures"),
         (tmp_path / "missing", "does not exist"),
         (empty, "is empty"),
         (text, "is text"),
-        (packed, "gzip"),
+        (packed, "decompressed, it is text"),
         (wireless, "RADIOTAP"),
         (later, "RADIOTAP"),
         (tmp_path / "new\nline", "new\\nline"),
@@ -94,7 +95,9 @@ def test_capture_that_is_not_there_is_told_before_a_damaged_one_is_judged(
     socket.socket(socket.AF_UNIX).bind("socket")
     policy = write_policy(tmp_path)
     assert sgfast(capsys, "replay", policy, damaged).status == 3
-    for path in (tmp_path / "missing", tmp_path / "missing" / "deeper", tmp_path, text, "socket", damaged / "under"):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for path in (tmp_path / "missing", tmp_path / "missing" / "deeper", empty, text, "socket", damaged / "under"):
         for engine in ("fast", "reference"):
             target = tmp_path / "verdicts"
             outcome = sgfast(capsys, "replay", policy, damaged, path, "--engine", engine, "--verdicts", target)

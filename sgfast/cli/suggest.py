@@ -134,6 +134,8 @@ def suggest(
     for path in captures:
         if path == "-" or _is_stream(path):
             raise click.UsageError(f"{path}: captures are read several times, and must be files: save it to one first")
+    if reading.follow:
+        raise click.UsageError("captures are read several times, and cannot be followed: leave --follow out")
     if instance_file is not None and policy is not None:
         raise click.UsageError("--policy has instances already: leave --instances out")
     if source == "allowed" and policy is None:
@@ -142,13 +144,14 @@ def suggest(
     if unanswered and allowed_only:
         raise click.UsageError("--unanswered goes with --from all: what a policy allows may be unanswered anyway")
 
+    from sgfast.capture.directories import with_files_in
     from sgfast.output import is_standard_output, open_output, refuse_shared
     from sgfast.policy.document import load_policy
     from sgfast.suggesting import Limits, load_instances
     from sgfast.suggesting import suggest as run_suggest
 
     outputs = [output] if output is not None else []
-    refuse_shared(outputs, [*captures, *(path for path in (instance_file, policy) if path is not None)])
+    refuse_shared(outputs, [*with_files_in(captures), *(path for path in (instance_file, policy) if path is not None)])
     stream = sys.stderr if any(map(is_standard_output, outputs)) else sys.stdout
     with ExitStack() as stack:
         file = None if output is None else stack.enter_context(open_output(output))

@@ -101,6 +101,7 @@ def diff(
     changed.finish()
     result.elapsed_seconds = time.perf_counter() - began
     result.damaged = frames.damage
+    result.warnings += frames.warnings
     _fill(result, changed, pairs, moves)
     return result
 

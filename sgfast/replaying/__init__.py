@@ -83,7 +83,8 @@ def replay(
     jobs: int = 1,
     reading: Reading | None = None,
 ) -> ReplayResult:
-    """Judges every packet of ``captures`` (a path, or several), one replay in the order given; ``-`` is standard input.
+    """Judges every packet of ``captures`` (a path, or several), one replay in the order given; ``-`` is standard input,
+    a directory the captures in it.
 
     ``packets``, ``frames``, ``flows``: a sink, or several, for every packet's result, for packets with their results,
     and for connections. ``engine="reference"`` runs the slow model instead, which knows no connection report and no
@@ -144,6 +145,7 @@ def replay(
     for batch in read:
         timeline.process(batch)
     result.damaged = read.damage
+    result.warnings += read.warnings
     timeline.finish()
     result.changes, result.changes_left = timeline.done, len(timeline.pending)
     if snapshot is not None and isinstance(runner, FastRunner):
