@@ -258,6 +258,21 @@ def test_the_library_ends_at_the_first_interrupt_too(policy: Path, tmp_path: Pat
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize("captures", [1, 2])
+def test_an_interrupt_ends_it_before_the_end_of_what_is_there(captures: int, policy: Path, tmp_path: Path) -> None:
+    path = tmp_path / "growing"
+    path.write_bytes(HEAD + RECORDS[0] * 40_000)
+    batches: list[int] = []
+
+    def interrupt(packets: int, nbytes: int) -> None:
+        if not batches:
+            os.kill(os.getpid(), signal.SIGINT)
+        batches.append(packets)
+
+    result = library.replay(policy, [path] * captures, reading=library.Reading(follow=True), progress=interrupt)
+    assert result.packets == batches[-1] < 40_000 and result.damaged is None
+
+
 def test_only_the_first_interrupt_is_kept_and_the_handler_comes_back() -> None:
     before = signal.getsignal(signal.SIGINT)
     assert before is signal.default_int_handler
@@ -311,4 +326,4 @@ def test_following_asks_and_does_not_spin(tmp_path: Path, monkeypatch: pytest.Mo
         while reader.next_batch() is not None:
             pass
         assert reader.packets == 3 and reader.damage is None
-    assert slept == [streams.POLL_SECONDS] * 10
+    assert slept == [streams.POLL_SECONDS] * 9      # the first time there was something to read

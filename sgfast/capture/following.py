@@ -14,7 +14,7 @@ from sgfast.capture.streams import BinaryStream
 
 
 class FollowedFile:
-    """A regular file whose end is not the end: ``readinto`` says None there, until ``until`` says True.
+    """A regular file whose end is not the end: ``readinto`` says None there. It ends when ``until`` says True.
 
     ``path``: where it is, None for standard input. OSError where it was truncated, removed or replaced.
     """
@@ -28,12 +28,13 @@ class FollowedFile:
         self.interrupted = False
 
     def readinto(self, buffer: memoryview, /) -> int | None:
-        got = self._file.readinto(buffer)
-        if got:
-            return got
+        # Asked first: a file may grow faster than it is judged, and have no end at all.
         if self._until():
             self.interrupted = True
             return 0
+        got = self._file.readinto(buffer)
+        if got:
+            return got
         # Only now: what was written before is read, whatever became of the name meanwhile.
         if self._gone:
             raise OSError(self._gone)

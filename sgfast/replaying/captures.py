@@ -73,11 +73,14 @@ class Captures:
         with ExitStack() as stack:
             until = stack.enter_context(first_interrupt()) if self._follow else None
             for number, part in enumerate(self._parts, 1):
-                with _opened(part, until if number == len(self._parts) else None) as reader:
+                is_last = number == len(self._parts)
+                with _opened(part, until if is_last else None) as reader:
                     while (batch := reader.next_batch()) is not None:
                         yield batch
                         if self._progress is not None:
                             self._progress(packets_before + reader.packets, bytes_before + reader.bytes_read)
+                        if until is not None and until() and not is_last:
+                            return
                     packets_before += reader.packets
                     bytes_before += reader.bytes_read
                     self.warnings += reader.remarks
