@@ -97,6 +97,8 @@ cdef class MergedReader:
     """
 
     def __init__(self, sources):
+        if self.names is not None:
+            raise RuntimeError("a merged reader is made once")
         self.names = [path for path, _ in sources]
         # The earliest is taken first, from the end.
         self.pending = sorted(
