@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sgfast.errors import CaptureError, OutputError, PolicyError, SgfastError, SnapshotError
     from sgfast.policy.document import load_policy, parse_policy
     from sgfast.policy.model import Policy
-    from sgfast.replaying import ReplayResult, replay
+    from sgfast.replaying import Reading, ReplayResult, replay
     from sgfast.snapshot import load_snapshot, save_snapshot
 
 __version__ = "0.1.0"
@@ -43,7 +43,7 @@ _HOMES = {
     "sgfast.errors": ("CaptureError", "OutputError", "PolicyError", "SgfastError", "SnapshotError"),
     "sgfast.policy.document": ("load_policy", "parse_policy"),
     "sgfast.policy.model": ("Policy",),
-    "sgfast.replaying": ("ReplayResult",),
+    "sgfast.replaying": ("Reading", "ReplayResult"),
     "sgfast.snapshot": ("load_snapshot", "save_snapshot"),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -81,6 +81,7 @@ __all__ = [
     "OutputError",
     "Policy",
     "PolicyError",
+    "Reading",
     "ReplayResult",
     "SgfastError",
     "Side",

@@ -17,6 +17,10 @@ class CaptureError(SgfastError):
     """A capture that cannot be opened or is no capture we read (SPEC 10.5); exit status 2."""
 
 
+class NoCapture(CaptureError):
+    """A file that is no capture at all; in a directory of captures it is left out."""
+
+
 class OutputError(SgfastError):
     """An output that cannot be written (SPEC 10.5); exit status 2."""
 

@@ -35,6 +35,20 @@ def test_kuznetzov_records_have_longer_headers(order: str) -> None:
     assert check(pcap_head(order, KUZNETZOV) + record * 3).packets == [Packet(3_000_004_000, b"ab", 60, 1)] * 3
 
 
+@ORDERS
+@pytest.mark.parametrize(("magic", "unit"), [(0x1C0001AC, 1), (0x1C0001AB, 1000)], ids=["hardware", "software"])
+def test_ixia_files_have_a_longer_head(order: str, magic: int, unit: int) -> None:
+    head = pcap_head(order, magic) + struct.pack(order + "I", 0xFFFFFFFF)
+    data = head + pcap_record(b"abc", order, (5, 7), wire=60) * 2
+    assert read(data).packets == [Packet(5 * 10**9 + 7 * unit, b"abc", 60, 1)] * 2
+    for cut in range(len(data)):
+        packets, damage, error = read(data[:cut])
+        assert (error is not None) == (cut < 28) and len(packets) == max(0, cut - 28) // 19
+        assert (damage is not None) == (cut > 28 and (cut - 28) % 19 != 0)
+        if cut >= 4:
+            assert error is None or f"({cut} of 28 bytes)" in error
+
+
 def test_seconds_are_unsigned() -> None:
     # 2106; a signed field would be before 1970.
     data = pcap_head() + pcap_record(b"x", time=(0xFFFFFFFF, 999_999))

@@ -58,6 +58,20 @@ def test_all_block_types(order: str) -> None:
     assert check(b"".join(everything(order))) == (EXPECTED, None, None)
 
 
+@ORDERS
+@pytest.mark.parametrize("length", [0, 1, 4, 1000, 700_000])
+@pytest.mark.parametrize(
+    "kind", [4, 5, 7, 8, 9, 10, 0xBAD, 0x40000BAD, 0, 0x80000001, 0xFFFFFFFF],
+    ids=lambda kind: f"{kind:#x}",
+)  # names, statistics, unassigned ones, journal, secrets, custom (both), reserved and local ones
+def test_blocks_without_packets_are_skipped_wherever_they_stand(order: str, kind: int, length: int) -> None:
+    other = block(kind, bytes(range(256)) * (length // 256) + bytes(length % 256), order)
+    blocks = everything(order)
+    for at in range(1, len(blocks) + 1):
+        assert read(b"".join([*blocks[:at], other, other, *blocks[at:]])) == (EXPECTED, None, None)
+    assert read(blocks[0] + other) == ([], None, None)
+
+
 def test_sections_of_both_byte_orders_with_interfaces_of_their_own() -> None:
     data = b"".join(everything("<") + everything(">") + everything("<"))
     assert check(data) == (EXPECTED * 3, None, None)

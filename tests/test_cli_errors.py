@@ -60,10 +60,11 @@ def test_no_command_is_an_error_that_helps(capsys: Capsys) -> None:
 
 
 def test_captures_that_cannot_be_read(capsys: Capsys, tmp_path: Path) -> None:
-    empty, text, packed = tmp_path / "empty", tmp_path / "text", tmp_path / "packed"
+    empty, text, packed, folder = (tmp_path / name for name in ("empty", "text", "packed", "folder"))
+    folder.mkdir()
     empty.touch()
     text.write_text("no capture at all\n")
-    packed.write_bytes(gzip.compress(Path(SHOP[1]).read_bytes()))
+    packed.write_bytes(gzip.compress(b"no capture either\n"))
     radio, later = tmp_path / "radio", tmp_path / "later"
     radio.write_bytes(pcap_head(link_type=169))
     later.write_bytes(section() + interface(link_type=169) + enhanced(b"x"))
@@ -71,11 +72,11 @@ def test_captures_that_cannot_be_read(capsys: Capsys, tmp_path: Path) -> None:
     bus.write_bytes(pcap_head(link_type=189))
     buses.write_bytes(section() + interface(link_type=189) + interface() + enhanced(b"x"))
     for path, words in (
-        (tmp_path, "is a directory"),
+        (folder, "is a directory that holds no captures"),
         (tmp_path / "missing", "does not exist"),
         (empty, "is empty"),
         (text, "is text"),
-        (packed, "gzip"),
+        (packed, "decompressed, it is text"),
         (radio, "LINKTYPE_GPRS_LLC (169) is not supported"),
         (later, "LINKTYPE_GPRS_LLC (169) is not supported"),
         (bus, "LINKTYPE_USB_LINUX (189) carries no IP"),
@@ -98,7 +99,9 @@ def test_capture_that_is_not_there_is_told_before_a_damaged_one_is_judged(
     socket.socket(socket.AF_UNIX).bind("socket")
     policy = write_policy(tmp_path)
     assert sgfast(capsys, "replay", policy, damaged).status == 3
-    for path in (tmp_path / "missing", tmp_path / "missing" / "deeper", tmp_path, text, "socket", damaged / "under"):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for path in (tmp_path / "missing", tmp_path / "missing" / "deeper", empty, text, "socket", damaged / "under"):
         for engine in ("fast", "reference"):
             target = tmp_path / "verdicts"
             outcome = sgfast(capsys, "replay", policy, damaged, path, "--engine", engine, "--verdicts", target)

@@ -61,7 +61,10 @@ def test_redirected_standard_error_gets_no_bar(
 def test_the_size_of_what_is_not_a_file_is_unknown(tmp_path: Path) -> None:
     size = Path(SHOP[1]).stat().st_size
     assert total_bytes([SHOP[1], SHOP[1]]) == 2 * size
-    for other in ("/dev/null", str(tmp_path), str(tmp_path / "missing"), "nul\0byte"):
+    (tmp_path / "one").write_bytes(bytes(10))
+    (tmp_path / "other").write_bytes(bytes(20))
+    assert total_bytes([SHOP[1], str(tmp_path)]) == size + 30
+    for other in ("/dev/null", str(tmp_path / "missing"), "nul\0byte"):
         assert total_bytes([SHOP[1], other]) is None
     with open(SHOP[1]) as given:
         assert process("replay", SHOP[0], "-", stdin=given).status == 0

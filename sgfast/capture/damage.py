@@ -13,6 +13,8 @@ class Damage:
     offset: int  # bytes, of the record or block
     packet: int  # 1-based number of the packet that could not be read
     cause: str
+    decompressed: bool = False  # the offset is in what the file becomes when it is decompressed
 
     def __str__(self) -> str:
-        return f"{printable(self.file)}: damaged at byte {self.offset}, packet {self.packet}: {self.cause}"
+        where = f"byte {self.offset} once decompressed" if self.decompressed else f"byte {self.offset}"
+        return f"{printable(self.file)}: damaged at {where}, packet {self.packet}: {self.cause}"

@@ -9,15 +9,14 @@ def _decompress(command: str) -> str:
 
 # (offset of the magic bytes, magic bytes, what it is, what to do)
 _MAGICS: list[tuple[int, bytes, str, str]] = [
-    (0, b"\x1f\x8b", "gzip-compressed", _decompress("zcat")),
-    (0, b"\x28\xb5\x2f\xfd", "zstd-compressed", _decompress("zstdcat")),
-    (0, b"\xfd7zXZ\x00", "xz-compressed", _decompress("xzcat")),
-    (0, b"BZh", "bzip2-compressed", _decompress("bzcat")),
-    (0, b"\x04\x22\x4d\x18", "lz4-compressed", _decompress("lz4cat")),
+    (0, b"\x1f\x9d", "compressed in a way that is not read (compress)", _decompress("zcat")),
+    (0, b"\x1f\xa0", "compressed in a way that is not read (LZH)", _decompress("zcat")),
+    (0, b"\x02\x21\x4c\x18", "lz4-compressed in its legacy format", _decompress("lz4cat")),
+    (0, b"\x89LZO\0\r\n", "lzop-compressed", _decompress("lzop -dc")),
+    (0, b"LZIP", "lzip-compressed", _decompress("lzip -dc")),
     (0, b"PK\x03\x04", "a ZIP archive", _decompress("unzip -p")),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it first"),
     (257, b"ustar", "a tar archive", "unpack it first"),
-    (0, b"snoop\x00\x00\x00", "a snoop capture", _CONVERT),
     (0, b"btsnoop\x00", "a btsnoop capture", "it holds Bluetooth, not IP"),
     (0, b"GMBU", "a Network Monitor capture", _CONVERT),
     (0, b"RTSS", "a Network Monitor capture", _CONVERT),
@@ -38,7 +37,7 @@ _TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r\f"
 
 
 def looks_like(head: bytes) -> str:
-    """What the first bytes of a file that is neither pcap nor pcapng look like, and what to do."""
+    """What the first bytes of a file that is no capture we read look like, and what to do."""
     for offset, magic, what, remedy in _MAGICS:
         if head[offset : offset + len(magic)] == magic:
             return f"is {what}: {remedy}"

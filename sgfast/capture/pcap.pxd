@@ -16,6 +16,7 @@ cdef struct PcapFormat:
     LengthOrder length_order
     uint32_t link_type
     uint32_t fraction_ns        # nanoseconds per unit of a record's second time field
+    Py_ssize_t file_header      # bytes
     Py_ssize_t record_header    # bytes
 
 

@@ -1,6 +1,7 @@
-"""The pcap format (draft-ietf-opsawg-pcap): micro- and nanoseconds, both byte orders, and Kuznetzov's variant.
+"""The pcap format (draft-ietf-opsawg-pcap): micro- and nanoseconds, both byte orders, Kuznetzov's and IXIA's variants.
 
     file header     0 magic u32 | 4 major u16 | 6 minor u16 | 8 reserved | 16 snaplen u32 | 20 link type u32
+                    [24 IXIA: length of all records u32]
     record          0 seconds u32 | 4 fraction u32 | 8 captured u32 | 12 wire u32 | [16 Kuznetzov: 8 more] | bytes
 
 The snapshot length is not enforced (records longer than it are common). The link type is the low 16 bits of its
@@ -26,6 +27,7 @@ from sgfast.core.frames cimport Frame
 
 cdef enum:
     FILE_HEADER = 24            # bytes
+    IXIA_FILE_HEADER = 28
     RECORD_HEADER = 16
     KUZNETZOV_RECORD_HEADER = 24
 
@@ -37,6 +39,7 @@ cdef bint is_pcap_magic(const unsigned char* p, PcapFormat* format) noexcept nog
         magic = load_u32(p, big_endian)
         format.big_endian = big_endian
         format.fraction_ns = 1000
+        format.file_header = FILE_HEADER
         format.record_header = RECORD_HEADER
         if magic == <uint32_t>0xA1B2C3D4:
             return True
@@ -46,6 +49,11 @@ cdef bint is_pcap_magic(const unsigned char* p, PcapFormat* format) noexcept nog
         if magic == <uint32_t>0xA1B2CD34:
             format.record_header = KUZNETZOV_RECORD_HEADER
             return True
+        # IXIA's hardware counts nanoseconds, its software microseconds. What the length says is not needed.
+        if magic == <uint32_t>0x1C0001AC or magic == <uint32_t>0x1C0001AB:
+            format.file_header = IXIA_FILE_HEADER
+            format.fraction_ns = 1 if magic == <uint32_t>0x1C0001AC else 1000
+            return True
     return False
 
 
@@ -54,8 +62,8 @@ cdef void scan_file_header(PcapFormat* format, Scan* scan) noexcept nogil:
     cdef uint16_t major, minor
     scan.count = 0
     scan.stop = STOP_NOT
-    if scan.end - p < FILE_HEADER:
-        stop_for_more(scan, FILE_HEADER)
+    if scan.end - p < format.file_header:
+        stop_for_more(scan, <uint64_t>format.file_header)
         return
     major = load_u16(p + 4, format.big_endian)
     minor = load_u16(p + 6, format.big_endian)
@@ -73,7 +81,7 @@ cdef void scan_file_header(PcapFormat* format, Scan* scan) noexcept nogil:
     if kind_of_link(format.link_type) != LINK_WITH_IP:
         stop_at_link_type(scan, format.link_type)
         return
-    scan.next = p + FILE_HEADER
+    scan.next = p + format.file_header
 
 
 cdef inline void _scan_records(const PcapFormat* format, Scan* scan, bint big_endian) noexcept nogil:

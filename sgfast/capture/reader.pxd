@@ -7,9 +7,14 @@ from sgfast.capture.stream_buffer cimport StreamBuffer
 from sgfast.core.frames cimport FrameBatch
 
 
+cdef enum Form:
+    PCAP
+    PCAPNG
+    SNOOP
+
+
 cdef class CaptureReader:
     cdef readonly str name
-    cdef readonly str format
     cdef readonly object damage     # None until the end
     cdef readonly Py_ssize_t packets
     cdef StreamBuffer buffer
@@ -17,7 +22,8 @@ cdef class CaptureReader:
     cdef Scan scan
     cdef PcapFormat pcap
     cdef PcapngFormat pcapng
-    cdef bint is_pcapng
+    cdef Form form
+    cdef object decompressed        # the stream between file and buffer, or None
     cdef bint owns_stream
     cdef bint at_end
     cdef bint busy
@@ -26,5 +32,7 @@ cdef class CaptureReader:
     cpdef FrameBatch next_batch(self)
     cdef FrameBatch _next_batch(self)
     cdef int _read_head(self) except -1
+    cdef int _find_form(self, str name) except -1
+    cdef bint _decompress(self, str name) except -1
     cdef int _scan(self) except -1
     cdef int _end_damaged(self, str cause) except -1

@@ -1,19 +1,22 @@
-"""Reading captures: pcap and pcapng, told apart by their first bytes, from anything that can ``readinto``."""
+"""Reading captures, told apart by their first bytes, from anything that can ``readinto``; decompressed on the way."""
 
 import zlib
 
 from sgfast.capture.link_types cimport LINK_WITHOUT_IP, kind_of_link
 from sgfast.capture.pcap cimport is_pcap_magic, scan_file_header, scan_records
 from sgfast.capture.pcapng cimport free_interfaces, scan_blocks, scan_section_header
+from sgfast.capture.snoop cimport scan_snoop_header, scan_snoop_records
 from sgfast.capture.scan cimport STOP_DAMAGE, STOP_LINK_TYPE, STOP_MORE, STOP_NOT
 from sgfast.capture.stream_buffer cimport StreamBuffer
 from sgfast.core.frames cimport FrameBatch
 
+from sgfast.capture.compression import DecompressedStream, compression_of
 from sgfast.capture.damage import Damage
+from sgfast.capture.following import following
 from sgfast.capture.lookalikes import looks_like
 from sgfast.capture.names import link_type_name, printable
-from sgfast.capture.streams import open_stream
-from sgfast.errors import CaptureError
+from sgfast.capture.streams import STANDARD_INPUT, open_stream
+from sgfast.errors import CaptureError, NoCapture
 
 
 cdef enum:
@@ -21,6 +24,9 @@ cdef enum:
     MAGIC_LENGTH = 4            # bytes
 
 SECTION_HEADER_MAGIC = b"\n\r\r\n"
+SNOOP_MAGIC = b"snoop\0\0\0"
+#: By Form.
+FORM_NAMES = ("pcap", "pcapng", "snoop")
 
 # What streams raise that cannot go on: files, and decompressors too.
 READ_ERRORS = (OSError, ValueError, EOFError, MemoryError, zlib.error)
@@ -64,8 +70,24 @@ cdef class CaptureReader:
 
     @property
     def bytes_read(self):
-        """Bytes taken from the stream so far, read ahead included."""
+        """Bytes taken from the stream so far, read ahead included; of a compressed capture as it is in the file."""
+        if self.decompressed is not None:
+            return self.decompressed.bytes_taken
         return self.buffer.bytes_read if self.buffer is not None else 0
+
+    @property
+    def remarks(self):
+        """What is odd about the file, though no damage; one line each."""
+        if self.decompressed is None or not self.decompressed.has_rest:
+            return []
+        return [
+            f"{printable(self.name)}: something else follows the {self.decompressed.compression.name} data: left alone"
+        ]
+
+    @property
+    def format(self):
+        """pcap, pcapng or snoop."""
+        return FORM_NAMES[self.form]
 
     def close(self):
         """Let go of stream and buffer; bytes of the last batch stay valid as long as that is held."""
@@ -95,10 +117,12 @@ cdef class CaptureReader:
         self.scan.frames = batch.frames
         self.scan.capacity = batch.capacity
         with nogil:
-            if self.is_pcapng:
+            if self.form == PCAPNG:
                 scan_blocks(&self.pcapng, &self.scan)
-            else:
+            elif self.form == PCAP:
                 scan_records(&self.pcap, &self.scan)
+            else:
+                scan_snoop_records(&self.scan)
         buffer.start = self.scan.next - buffer.data
         return 0
 
@@ -106,21 +130,16 @@ cdef class CaptureReader:
         cdef StreamBuffer buffer = self.buffer
         name = printable(self.name)
         try:
-            while buffer.end < MAGIC_LENGTH and buffer.fill():
-                pass
-            if buffer.end == 0:
-                raise CaptureError(f"{name}: is empty; give a pcap or pcapng file")
-            self.is_pcapng = bytes(buffer.memory[:min(buffer.end, MAGIC_LENGTH)]) == SECTION_HEADER_MAGIC
-            if not self.is_pcapng and (buffer.end < MAGIC_LENGTH or not is_pcap_magic(buffer.data, &self.pcap)):
-                raise CaptureError(f"{name}: {looks_like(bytes(buffer.memory[:min(buffer.end, 1024)]))}")
-            self.format = "pcapng" if self.is_pcapng else "pcap"
+            self._find_form(name)
             while True:
                 self.scan.next = buffer.data + buffer.start
                 self.scan.end = buffer.data + buffer.end
-                if self.is_pcapng:
+                if self.form == PCAPNG:
                     scan_section_header(&self.pcapng, &self.scan)
-                else:
+                elif self.form == PCAP:
                     scan_file_header(&self.pcap, &self.scan)
+                else:
+                    scan_snoop_header(&self.scan)
                 if self.scan.stop != STOP_MORE:
                     break
                 if not buffer.fill():
@@ -137,6 +156,52 @@ cdef class CaptureReader:
             raise CaptureError(f"{name}: the {self.format} header cannot be used: {cause}")
         buffer.start = self.scan.next - buffer.data
         return 0
+
+    cdef int _find_form(self, str name) except -1:
+        cdef StreamBuffer buffer = self.buffer
+        cdef bytes head
+        cdef str it = ""
+        while buffer.end < MAGIC_LENGTH and buffer.fill():
+            pass
+        if self._decompress(name):
+            it = "decompressed, it "
+        if buffer.end == 0:
+            raise NoCapture(f"{name}: {it}is empty; give a pcap or pcapng file")
+        head = bytes(buffer.memory[:min(buffer.end, MAGIC_LENGTH)])
+        if head == SNOOP_MAGIC[:MAGIC_LENGTH]:
+            while buffer.end < <Py_ssize_t>len(SNOOP_MAGIC) and buffer.fill():
+                pass
+            head = bytes(buffer.memory[:min(buffer.end, <Py_ssize_t>len(SNOOP_MAGIC))])
+        if head == SECTION_HEADER_MAGIC:
+            self.form = PCAPNG
+        elif head == SNOOP_MAGIC:
+            self.form = SNOOP
+        elif buffer.end >= MAGIC_LENGTH and is_pcap_magic(buffer.data, &self.pcap):
+            self.form = PCAP
+        else:
+            raise NoCapture(f"{name}: {it}{looks_like(bytes(buffer.memory[:min(buffer.end, 1024)]))}")
+        return 0
+
+    cdef bint _decompress(self, str name) except -1:
+        # Where the buffer begins with compressed bytes, it gets what they become instead.
+        cdef StreamBuffer buffer = self.buffer
+        compression = compression_of(bytes(buffer.memory[:min(buffer.end, MAGIC_LENGTH)]))
+        if compression is None:
+            return False
+        self.decompressed = DecompressedStream(buffer.stream, compression, bytes(buffer.memory[:buffer.end]), name)
+        buffer.stream = self.decompressed
+        buffer.end = 0
+        buffer.bytes_read = 0
+        buffer.ended = False
+        while buffer.end < MAGIC_LENGTH and buffer.fill():
+            pass
+        again = compression_of(bytes(buffer.memory[:min(buffer.end, MAGIC_LENGTH)]))
+        if again is not None:
+            raise CaptureError(
+                f"{name}: is {again.name}-compressed, and {compression.name}-compressed once more: decompress it first"
+                f" ({compression.command} FILE | sgfast ... -)"
+            )
+        return True
 
     cpdef FrameBatch next_batch(self):
         """The packets that come next, at least one; None at the end (see ``damage``).
@@ -181,14 +246,15 @@ cdef class CaptureReader:
             except READ_ERRORS as error:
                 self._end_damaged(f"reading failed: {_reason(error)}")
                 break
-            if buffer.end > buffer.start:
-                what = "block" if self.is_pcapng else "record"
+            # An interrupt that ends the following of a capture may come in the middle of a record.
+            if buffer.end > buffer.start and not getattr(buffer.stream, "interrupted", False):
+                what = "block" if self.form == PCAPNG else "record"
                 self._end_damaged(
                     f"the file ends in the middle of a {what} ({buffer.end - buffer.start} of"
-                    f" {'at least ' if self.is_pcapng and self.scan.need == 12 else ''}{self.scan.need} bytes)"
+                    f" {'at least ' if self.form == PCAPNG and self.scan.need == 12 else ''}{self.scan.need} bytes)"
                 )
             self.at_end = True
-        if self.is_pcapng and self.packets and not self.pcapng.met_ip:
+        if self.form == PCAPNG and self.packets and not self.pcapng.met_ip:
             raise CaptureError(
                 f"{printable(self.name)}: all {self.packets} packets: {_refused(self.pcapng.other_link_type)}"
             )
@@ -196,17 +262,22 @@ cdef class CaptureReader:
 
     cdef int _end_damaged(self, str cause) except -1:
         self.at_end = True
-        self.damage = Damage(self.name, self.buffer.data_offset + self.buffer.start, self.packets + 1, cause)
+        self.damage = Damage(
+            self.name, self.buffer.data_offset + self.buffer.start, self.packets + 1, cause,
+            self.decompressed is not None,
+        )
         return 0
 
 
-def open_capture(path) -> CaptureReader:
+def open_capture(path, *, until=None) -> CaptureReader:
     """The capture at ``path``; ``-`` is standard input. CaptureError if it cannot be read.
 
-    A context manager; ``close`` closes the file.
+    A context manager; ``close`` closes the file. ``until``: read a file on as it grows, until this says so.
     """
     stream, name, owned = open_stream(path)
     try:
+        if until is not None:
+            stream = following(stream, None if name == STANDARD_INPUT else name, until)
         return CaptureReader(stream, name, owns_stream=owned)
     except BaseException:
         if owned:

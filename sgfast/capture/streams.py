@@ -11,6 +11,10 @@ from sgfast.errors import CaptureError
 
 STANDARD_INPUT = "standard input"
 
+#: How often a stream is asked that has nothing yet and nothing to wait for, such as a file that grows: what arrives
+#: there is seen that late, and asking costs nothing to speak of.
+POLL_SECONDS = 0.05
+
 
 class BinaryStream(Protocol):
     """What a capture is read from: unbuffered, so that bytes are handed out as soon as they arrive."""
@@ -28,7 +32,7 @@ def wait_until_readable(stream: object) -> None:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
     except (AttributeError, OSError, ValueError):
-        time.sleep(0.01)
+        time.sleep(POLL_SECONDS)
         return
     poll.poll(1000)
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, format_option, vpc_option
+from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, format_option, reading_options, vpc_option
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.policy.model import Policy
-    from sgfast.replaying import ReplayResult
+    from sgfast.replaying import Reading, ReplayResult
 
 
 def _known(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -39,6 +39,7 @@ def _known(context: click.Context, option: click.Parameter, values: tuple[str, .
     multiple=True,
     help="Also find rules that no packet of this capture used. Repeatable: the captures are one replay.",
 )
+@reading_options
 @vpc_option
 @format_option("sarif")
 @click.option(
@@ -54,6 +55,7 @@ def check(
     context: click.Context,
     policy: str,
     captures: tuple[str, ...],
+    reading: Reading,
     vpc: str | None,
     form: str,
     fail_on: tuple[str, ...],
@@ -78,7 +80,7 @@ def check(
     lines: Lines = {}
     loaded = load_policy(policy, lines)
     compiled, warnings = compile_for_check(loaded, vpc)
-    traffic = _replay(loaded, captures, vpc) if captures else None
+    traffic = _replay(loaded, captures, reading, vpc) if captures else None
     checked = check_policy(loaded, traffic)
     warn(warnings)
     if traffic is not None and traffic.damaged is not None:
@@ -100,7 +102,7 @@ def check(
         context.exit(EXIT_FAIL_ON)
 
 
-def _replay(policy: Policy, captures: tuple[str, ...], vpc: str | None) -> ReplayResult:
+def _replay(policy: Policy, captures: tuple[str, ...], reading: Reading, vpc: str | None) -> ReplayResult:
     from sgfast.replaying import replay
     from sgfast.report.progress import ProgressBar
 
@@ -112,4 +114,4 @@ def _replay(policy: Policy, captures: tuple[str, ...], vpc: str | None) -> Repla
             if bar is not None:
                 bar(packets, nbytes)
 
-        return replay(policy, captures, vpc=vpc, progress=progress)
+        return replay(policy, captures, vpc=vpc, reading=reading, progress=progress)

@@ -19,6 +19,7 @@ from sgfast.cli.options import (
     midstream_option,
     mode_option,
     quiet_option,
+    reading_options,
     vpc_option,
 )
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
@@ -27,6 +28,7 @@ from sgfast.signals import raise_arrived
 if TYPE_CHECKING:
     from sgfast.comparing import Change, DiffResult
     from sgfast.engine import Midstream, Mode
+    from sgfast.replaying import Reading
 
 CHANGES: tuple[Change, ...] = ("newly-denied", "newly-allowed")
 
@@ -47,6 +49,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
     metavar="FILE",
     help="What Terraform's `terraform show -json PLAN` prints stands for OLD and NEW: what is there, and what will be.",
 )
+@reading_options
 @vpc_option
 @mode_option
 @midstream_option
@@ -66,6 +69,7 @@ def diff(
     context: click.Context,
     files: tuple[str, ...],
     plan: str | None,
+    reading: Reading,
     vpc: str | None,
     mode: Mode,
     midstream: Midstream,
@@ -114,7 +118,9 @@ def diff(
             if bar is not None:
                 bar(packets, nbytes)
 
-        result = run_diff(old, new, captures, mode=mode, midstream=midstream, vpc=vpc, jobs=jobs, progress=progress)
+        result = run_diff(
+            old, new, captures, mode=mode, midstream=midstream, vpc=vpc, jobs=jobs, reading=reading, progress=progress
+        )
     raise_arrived()
     _print_report(result, form, quiet)
     if result.damaged is not None:

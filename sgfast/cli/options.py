@@ -60,6 +60,35 @@ quiet_option = click.option(
 )
 
 
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How captures are read: the command gets ``reading``, a ``sgfast.Reading``."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, merge: bool, follow: bool, **options: Any) -> Any:
+        if merge and follow:
+            raise click.UsageError("--merge and --follow do not go together: a growing file may get earlier packets")
+        from sgfast.replaying.captures import Reading
+
+        return command(*arguments, reading=Reading(merge=merge, follow=follow), **options)
+
+    for option in (
+        click.option(
+            "--follow",
+            is_flag=True,
+            help="Read the last capture on while it grows, like tail -f. The first Ctrl-C ends it, and the report is "
+            "made as usual; the second one interrupts. A pipe is read to its end.",
+        ),
+        click.option(
+            "--merge",
+            is_flag=True,
+            help="Packets of all captures in the order of time; otherwise capture after capture, in the order given.",
+        ),
+    ):
+        run = option(run)
+    return run
+
+
 def format_option(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """``--format`` text, json or one of ``more``, and ``--json``, short for the second: the command gets ``form``."""
 

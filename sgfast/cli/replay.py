@@ -19,6 +19,7 @@ from sgfast.cli.options import (
     midstream_option,
     mode_option,
     quiet_option,
+    reading_options,
     vpc_option,
 )
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
@@ -27,12 +28,13 @@ from sgfast.signals import raise_arrived
 if TYPE_CHECKING:
     from sgfast.cli.outputs import Outputs
     from sgfast.engine import Midstream, Mode
-    from sgfast.replaying import ReplayResult
+    from sgfast.replaying import Reading, ReplayResult
 
 
 @click.command(short_help="Hold captures against a policy.")
 @click.argument("policy", type=FILE)
 @click.argument("captures", type=FILE, metavar="CAPTURE...", nargs=-1, required=True)
+@reading_options
 @vpc_option
 @mode_option
 @midstream_option
@@ -118,6 +120,7 @@ def replay(
     context: click.Context,
     policy: str,
     captures: tuple[str, ...],
+    reading: Reading,
     changes: str | None,
     snapshot: str | None,
     resume: str | None,
@@ -141,16 +144,17 @@ def replay(
 ) -> None:
     """Hold captures against a policy: what would its security groups do to this traffic?
 
-    Several captures (pcap, pcapng) are one replay, in the order given. "-" is standard input for POLICY, --changes or
-    one CAPTURE, and standard output for the other files; then the report goes to standard error, whatever its format,
-    so that standard output holds nothing but rows. Regular files appear when everything is written, or not at all.
+    Several captures (pcap, pcapng, snoop; also compressed) are one replay, in the order given; a directory is the
+    captures in it, by time. "-" is standard input for POLICY, --changes or one CAPTURE, and standard output for the
+    other files; then the report goes to standard error, whatever its format, so that standard output holds nothing but
+    rows. Regular files appear when everything is written, or not at all.
     POLICY is a policy document, a cloud's export, or a directory of exports.
 
     \b
     Examples:
       sgfast replay policy.yaml monday.pcap tuesday.pcap
       sgfast replay policy.yaml monday.pcap --report monday.html --write judged.pcapng
-      tcpdump -w - | sgfast replay policy.yaml - --verdicts verdicts.csv
+      tcpdump -U -w - | sgfast replay policy.yaml - --verdicts verdicts.csv
     """
     if [policy, changes, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
@@ -164,6 +168,7 @@ def replay(
     if resume == "-":
         raise click.UsageError("--resume needs a file: a snapshot is not read from standard input")
 
+    from sgfast.capture.directories import with_files_in
     from sgfast.cli.outputs import Outputs
     from sgfast.output import refuse_shared
     from sgfast.policy.formats.sources import files_of
@@ -173,12 +178,13 @@ def replay(
         "--write-allowed": write_allowed, "--report": report, "--flow-log": flow_log, "--snapshot": snapshot,
     }  # fmt: skip
     paths = {option: path for option, path in named.items() if path is not None}
-    refuse_shared([*paths.values()], (*files_of(policy), *captures, *(path for path in (changes, resume) if path)))
+    inputs = (*files_of(policy), *with_files_in(captures), *(path for path in (changes, resume) if path))
+    refuse_shared([*paths.values()], inputs)
     outputs = Outputs(paths, flow_log_format, flow_log_interval)
     report_name = "standard error" if outputs.take_standard_output else "standard output"
     with outputs:
         result = _replay(
-            policy, captures, changes, resume, outputs, report_name, mode, midstream, vpc, engine, jobs, quiet
+            policy, captures, reading, changes, resume, outputs, report_name, mode, midstream, vpc, engine, jobs, quiet
         )
         raise_arrived()
         outputs.publish(result)
@@ -193,6 +199,7 @@ def replay(
 def _replay(
     policy: str,
     captures: tuple[str, ...],
+    reading: Reading,
     changes: str | None,
     resume: str | None,
     outputs: Outputs,
@@ -234,6 +241,7 @@ def _replay(
             resume=resume,
             snapshot=outputs.snapshot,
             jobs=jobs,
+            reading=reading,
         )
 
 

@@ -7,13 +7,25 @@ import shutil
 import stat
 import sys
 from contextlib import ExitStack
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, Form, format_option, quiet_option, vpc_option
+from sgfast.cli.options import (
+    EXIT_DAMAGED,
+    EXIT_FAIL_ON,
+    FILE,
+    Form,
+    format_option,
+    quiet_option,
+    reading_options,
+    vpc_option,
+)
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.signals import raise_arrived
+
+if TYPE_CHECKING:
+    from sgfast.replaying import Reading
 
 
 class _Prefixes(click.ParamType):  # type: ignore[type-arg]
@@ -86,6 +98,7 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     help="Leave out what fewer than N connections to one port, under one source or destination, would need.",
 )
+@reading_options
 @vpc_option
 @format_option()
 @quiet_option
@@ -102,6 +115,7 @@ def suggest(
     max_prefix: tuple[int, int],
     any_above: int | None,
     min_connections: int,
+    reading: Reading,
     vpc: str | None,
     form: Form,
     quiet: bool,
@@ -120,6 +134,8 @@ def suggest(
     for path in captures:
         if path == "-" or _is_stream(path):
             raise click.UsageError(f"{path}: captures are read several times, and must be files: save it to one first")
+    if reading.follow:
+        raise click.UsageError("captures are read several times, and cannot be followed: leave --follow out")
     if instance_file is not None and policy is not None:
         raise click.UsageError("--policy has instances already: leave --instances out")
     if source == "allowed" and policy is None:
@@ -128,13 +144,14 @@ def suggest(
     if unanswered and allowed_only:
         raise click.UsageError("--unanswered goes with --from all: what a policy allows may be unanswered anyway")
 
+    from sgfast.capture.directories import with_files_in
     from sgfast.output import is_standard_output, open_output, refuse_shared
     from sgfast.policy.document import load_policy
     from sgfast.suggesting import Limits, load_instances
     from sgfast.suggesting import suggest as run_suggest
 
     outputs = [output] if output is not None else []
-    refuse_shared(outputs, [*captures, *(path for path in (instance_file, policy) if path is not None)])
+    refuse_shared(outputs, [*with_files_in(captures), *(path for path in (instance_file, policy) if path is not None)])
     stream = sys.stderr if any(map(is_standard_output, outputs)) else sys.stdout
     with ExitStack() as stack:
         file = None if output is None else stack.enter_context(open_output(output))
@@ -147,6 +164,7 @@ def suggest(
             per=per,
             limits=Limits(max_prefix, any_above, min_connections),
             vpc=vpc,
+            reading=reading,
             progress=lambda packets, nbytes: raise_arrived(),
         )
         raise_arrived()

@@ -36,7 +36,7 @@ from sgfast.core.dtypes import HEADER_DTYPE
 from sgfast.engine import VERDICTS, Engine, Midstream, Mode
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy
-from sgfast.replaying.captures import Captures
+from sgfast.replaying.captures import Captures, Reading
 from sgfast.replaying.results import count, warn_of_fragments, warn_of_room, warn_of_time
 
 __all__ = [
@@ -62,6 +62,7 @@ def diff(
     midstream: Midstream = "infer",
     vpc: str | None = None,
     jobs: int = 1,
+    reading: Reading | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DiffResult:
     """What would change for the traffic in ``captures`` if ``new`` came in the place of ``old``.
@@ -85,7 +86,7 @@ def diff(
     changed = ChangedConnections(before.dataplane)
     pairs = RulePairs(before, after)
     moves = Moves(pairs)
-    frames = Captures(paths, progress)
+    frames = Captures(paths, reading or Reading(), progress)
     room = 0
     began = time.perf_counter()
     for batch in frames:
@@ -102,6 +103,7 @@ def diff(
     changed.finish()
     result.elapsed_seconds = time.perf_counter() - began
     result.damaged = frames.damage
+    result.warnings += frames.warnings
     _fill(result, changed, pairs, moves)
     return result
 

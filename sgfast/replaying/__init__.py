@@ -23,7 +23,7 @@ from sgfast.output import Output
 from sgfast.policy.change_file import ChangeFile, TimedChange, load_changes
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy
-from sgfast.replaying.captures import Captures
+from sgfast.replaying.captures import Captures, Reading
 from sgfast.replaying.earlier import Earlier, go_on, stop
 from sgfast.replaying.fast import FastRunner
 from sgfast.replaying.overlaps import refuse_ambiguous
@@ -53,6 +53,7 @@ __all__ = [
     "FrameSink",
     "Names",
     "PacketSink",
+    "Reading",
     "ReplayResult",
     "RuleHits",
     "Service",
@@ -80,8 +81,10 @@ def replay(
     resume: str | os.PathLike[str] | None = None,
     snapshot: Output | str | os.PathLike[str] | None = None,
     jobs: int = 1,
+    reading: Reading | None = None,
 ) -> ReplayResult:
-    """Judges every packet of ``captures`` (a path, or several), one replay in the order given; ``-`` is standard input.
+    """Judges every packet of ``captures`` (a path, or several), one replay in the order given; ``-`` is standard input,
+    a directory the captures in it.
 
     ``packets``, ``frames``, ``flows``: a sink, or several, for every packet's result, for packets with their results,
     and for connections. ``engine="reference"`` runs the slow model instead, which knows no connection report and no
@@ -93,6 +96,7 @@ def replay(
     whoever goes on tells of them. ``resume``: such a state to go on from, as if these
     captures had come after those in one replay; policy, options and changes must be those of that replay. The result
     is that of all captures, ``elapsed_seconds`` apart. ``jobs``: how many threads judge, as ``Engine`` takes them.
+    ``reading``: how captures are read.
 
     Raises PolicyError, CaptureError, SnapshotError, OutputError; ValueError for an unknown option, TypeError for
     ``changes`` that are none.
@@ -136,11 +140,12 @@ def replay(
         policy, mode, midstream, vpc, (*earlier.captures, *paths), engine, warnings=list(policy.warnings),
         earlier_packets=runner.packets_judged,
     )  # fmt: skip
-    read = Captures(paths, progress)
+    read = Captures(paths, reading or Reading(), progress)
     began = time.perf_counter()
     for batch in read:
         timeline.process(batch)
     result.damaged = read.damage
+    result.warnings += read.warnings
     timeline.finish()
     result.changes, result.changes_left = timeline.done, len(timeline.pending)
     if snapshot is not None and isinstance(runner, FastRunner):

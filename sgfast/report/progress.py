@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sgfast.capture.directories import is_directory, with_files_in
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -64,9 +66,11 @@ class ProgressBar:
 
 
 def total_bytes(captures: Sequence[str]) -> int | None:
-    """The size of all captures, None where one is not a regular file."""
+    """The size of all captures, of directories the files in them; None where one is not a regular file."""
     total = 0
-    for path in captures:
+    for path in with_files_in(captures):
+        if is_directory(path):
+            continue
         try:
             status = os.fstat(0) if path == "-" else os.stat(path)
         except (OSError, ValueError):

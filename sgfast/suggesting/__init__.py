@@ -15,6 +15,7 @@ from sgfast.capture import Damage
 from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy, Quotas
 from sgfast.replaying import ReplayResult, replay
+from sgfast.replaying.captures import Reading
 from sgfast.replaying.results import count
 from sgfast.suggesting.document import document
 from sgfast.suggesting.instances import (
@@ -90,6 +91,7 @@ def suggest(
     per: Literal["group", "instance"] = "group",
     limits: Limits | None = None,
     vpc: str | None = None,
+    reading: Reading | None = None,
     progress: Progress | None = None,
 ) -> Suggestion:
     """The policy that ``captures`` (files: they are read two or three times) ask for.
@@ -107,11 +109,11 @@ def suggest(
     base = instances or policy
     if base is None:
         hosts = PrivateHosts()
-        replay(Policy(), captures, packets=hosts, progress=progress)
+        replay(Policy(), captures, packets=hosts, reading=reading, progress=progress)
         base = starter(hosts.addresses())
     why_not = allowed_ones if allowed_only else all_answered(unanswered)
     replayed = policy if allowed_only and policy is not None else opened(base)
-    seen, result = _observe(replayed, captures, why_not, vpc, progress)
+    seen, result = _observe(replayed, captures, why_not, vpc, reading, progress)
     if per == "instance":
         target = one_group_each(base)
     elif (instances is None and policy is None) or is_ungrouped(base):
@@ -140,7 +142,7 @@ def suggest(
         text = document(made, suggested.rules, _comments(result, claimed, reasons))
         # What is checked is what people get: the text, not what it was made of.
         final = parse_policy(text, "the suggested policy")
-        again, _ = _observe(final, captures, why_not, vpc, progress)
+        again, _ = _observe(final, captures, why_not, vpc, reading, progress)
         check = _check(claimed, again)
         if check.matches:
             break
@@ -157,10 +159,10 @@ def suggest(
 
 def _observe(
     policy: Policy, captures: Sequence[str | os.PathLike[str]], why_not: Filter, vpc: str | None,
-    progress: Progress | None,
+    reading: Reading | None, progress: Progress | None,
 ) -> tuple[Observer, ReplayResult]:  # fmt: skip
     observer = Observer(why_not)
-    result = replay(policy, captures, vpc=vpc, flows=observer, progress=progress)
+    result = replay(policy, captures, vpc=vpc, flows=observer, reading=reading, progress=progress)
     # Connections end in an order that is another every time.
     observer.wanted = _in_order(observer.wanted)
     observer.left_out = {reason: _in_order(kinds) for reason, kinds in sorted(observer.left_out.items())}

@@ -1,0 +1,81 @@
+"""Directories of captures, as ``tcpdump -C`` and ``-G`` leave them behind."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+from sgfast.capture.names import printable
+from sgfast.capture.reader import open_capture
+from sgfast.errors import CaptureError, NoCapture
+
+#: Files left out that are named.
+MOST_NAMED = 5
+
+
+def is_directory(path: str) -> bool:
+    return path != "-" and os.path.isdir(path.replace("\0", ""))
+
+
+def natural(name: str) -> tuple[tuple[str, int], ...]:
+    """A key that sorts ``a9`` before ``a10``, as people and tcpdump count."""
+    parts = re.split("([0-9]+)", name)
+    return tuple((text, int(number or 0)) for text, number in zip(parts[::2], [*parts[1::2], ""], strict=True))
+
+
+def files_in(path: str) -> tuple[list[str], list[str]]:
+    """The regular files in a directory, and names of what else is there; both in natural order, hidden ones apart."""
+    files, others = [], []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_file():
+                    files.append(entry.name)
+                else:
+                    others.append(entry.name)
+    except OSError as error:
+        raise CaptureError(f"{printable(path)}: cannot be read: {error.strerror or error}") from error
+    return [os.path.join(path, name) for name in sorted(files, key=natural)], sorted(others, key=natural)
+
+
+def with_files_in(paths: Sequence[str]) -> list[str]:
+    """``paths``, and the files in those that are directories that can be read."""
+    found = list(paths)
+    for path in filter(is_directory, paths):
+        try:
+            found += files_in(path)[0]
+        except CaptureError:
+            continue        # which is told when it is opened
+    return found
+
+
+def first_time_ns(path: str) -> int | None:
+    """Of the first packet; None where there is none, damage or not. CaptureError as ``open_capture``."""
+    with open_capture(path) as reader:
+        batch = reader.next_batch()
+        return None if batch is None else next(iter(batch))[0]
+
+
+def captures_in(path: str) -> tuple[list[tuple[str, int | None]], str | None]:
+    """The captures in a directory with the times of their first packets, in the order of these, then of names; and a
+    warning of what is none. CaptureError for captures that cannot be used, or if there are none.
+    """
+    files, others = files_in(path)
+    found = []
+    for file in files:
+        try:
+            found.append((file, first_time_ns(file)))
+        except NoCapture:
+            others.append(os.path.basename(file))
+    if not found:
+        raise CaptureError(f"{printable(path)}: is a directory that holds no captures; name one that does, or a file")
+    # Sorting keeps the order of names among equal times.
+    found.sort(key=lambda capture: (capture[1] is not None, capture[1] or 0))
+    if not others:
+        return found, None
+    named = ", ".join(map(printable, sorted(others, key=natural)[:MOST_NAMED]))
+    more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+    return found, f"{printable(path)}: left out, as they are no captures: {named}{more}"
