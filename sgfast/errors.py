@@ -17,6 +17,10 @@ class CaptureError(SgfastError):
     """A capture that cannot be opened or is no capture we read (SPEC 10.5); exit status 2."""
 
 
+class ReadingError(SgfastError):
+    """What is to be read of captures cannot be: a wrong filter, an end before the start; exit status 2."""
+
+
 class OutputError(SgfastError):
     """An output that cannot be written (SPEC 10.5); exit status 2."""
 

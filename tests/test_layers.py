@@ -24,7 +24,10 @@ MAY_KNOW: dict[str, set[str]] = {
     "snapshot": {"engine", "compiler", "core", "policy", "capture.names", "output", "errors"},
     # The oracle shares nothing with what it checks but the policy's values, and changes of them.
     "reference": {"policy.model", "policy.changes", "errors"},
-    "replaying": {"engine", "snapshot", "output", "compiler", "capture", "core", "policy", "reference", "errors"},
+    "stages": {"core.frames", "core.wire", "core.types", "core.intrinsics", "capture.names", "errors"},
+    "replaying": {
+        "engine", "snapshot", "output", "compiler", "capture", "stages", "core", "policy", "reference", "errors",
+    },
     "comparing": {"replaying", "engine", "capture", "core", "policy", "errors"},
     "flow_logs": {"compiler", "policy", "capture.names", "errors"},
     "suggesting": {"replaying", "engine", "capture", "policy", "errors"},

@@ -428,6 +428,19 @@ cdef inline uint32_t peel_tags(const Frame* frame, uint32_t ethertype, uint32_t*
     return ethertype
 
 
+cdef inline uint32_t find_ip(const Frame* frame, uint32_t* at) noexcept nogil:
+    # What is below link header and tags (SPEC 3.1), and how many bytes into the frame if that is IP.
+    cdef uint32_t ethertype
+    at[0] = 14
+    if likely(frame.link_type == LINK_ETHERNET):
+        ethertype = be16(frame.data + 12) if likely(frame.captured >= 14) else <uint32_t>ETHERTYPE_CUT
+    else:
+        ethertype = read_link(frame, at)
+    if unlikely(ethertype != ETHERTYPE_IPV4 and ethertype != ETHERTYPE_IPV6 and ethertype != ETHERTYPE_CUT):
+        ethertype = peel_tags(frame, ethertype, at)
+    return ethertype
+
+
 cdef inline bint read_plain_tcp(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:
     # What most packets are, read without looking left or right: TCP in IPv4 in Ethernet, no IP options, no fragment,
     # nothing wrong with it. False: it is something else, or odd, and nothing was decided.
@@ -461,8 +474,7 @@ cdef inline bint read_plain_tcp(const WireContext* context, const Frame* frame, 
 
 
 cdef inline void read_frame(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:
-    cdef uint32_t at = 14
-    cdef uint32_t ethertype
+    cdef uint32_t at, ethertype
     if likely(read_plain_tcp(context, frame, p)):
         return
     p.has_ports = False
@@ -475,13 +487,7 @@ cdef inline void read_frame(const WireContext* context, const Frame* frame, Pack
     p.protocol = 0
     p.wire = frame.wire
     p.time_ns = frame.time_ns
-    if likely(frame.link_type == LINK_ETHERNET):
-        ethertype = be16(frame.data + 12) if likely(frame.captured >= 14) else <uint32_t>ETHERTYPE_CUT
-    else:
-        ethertype = read_link(frame, &at)
-    if unlikely(ethertype != ETHERTYPE_IPV4 and ethertype != ETHERTYPE_IPV6 and ethertype != ETHERTYPE_CUT):
-        ethertype = peel_tags(frame, ethertype, &at)
-
+    ethertype = find_ip(frame, &at)
     if likely(ethertype == ETHERTYPE_IPV4):
         read_ipv4(context, p, frame.data + at, frame.captured - at, frame.wire - at)
     elif ethertype == ETHERTYPE_IPV6:
