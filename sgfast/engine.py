@@ -19,9 +19,9 @@ from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
 from sgfast.core.link import LINK_TYPES
 from sgfast.core.single import SingleChecks
-from sgfast.policy.change_file import MAX_TIME_NS
 from sgfast.policy.changes import Change, RemoveInstance, apply_changes
 from sgfast.policy.document import load_policy
+from sgfast.policy.instants import MAX_TIME_NS
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Instance, Policy, Rule, Timeouts
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 

@@ -17,6 +17,10 @@ class CaptureError(SgfastError):
     """A capture that cannot be opened or is no capture we read (SPEC 10.5); exit status 2."""
 
 
+class ReadingError(SgfastError):
+    """What is to be read of captures cannot be: a wrong filter, an end before the start; exit status 2."""
+
+
 class NoCapture(CaptureError):
     """A file that is no capture at all; in a directory of captures it is left out."""
 

@@ -26,7 +26,12 @@ MAY_KNOW: dict[str, set[str]] = {
     "reference": {"reference_fragments", "reference_link", "policy.model", "policy.changes", "errors"},
     "reference_fragments": set(),
     "reference_link": set(),
-    "replaying": {"engine", "snapshot", "output", "compiler", "capture", "core", "policy", "reference", "errors"},
+    "stages": {
+        "core.frames", "core.link", "core.wire", "core.types", "core.intrinsics", "capture.names", "errors",
+    },
+    "replaying": {
+        "engine", "snapshot", "output", "compiler", "capture", "stages", "core", "policy", "reference", "errors",
+    },
     "comparing": {"replaying", "engine", "capture", "core", "policy", "errors"},
     "flow_logs": {"compiler", "policy", "capture.names", "errors"},
     "suggesting": {"replaying", "engine", "capture", "policy", "errors"},

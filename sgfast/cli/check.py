@@ -70,9 +70,12 @@ def check(
     Examples:
       sgfast check policy.yaml --fail-on error
       sgfast check policy.yaml --traffic monday.pcap --traffic tuesday.pcap
+      sgfast check policy.yaml --traffic monday.pcap --filter "not host 10.0.0.99"
     """
     if [policy, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
+    if reading.leaves_out and not captures:
+        raise click.UsageError("--start, --end, --filter and --dedup need --traffic: they are of captures")
     from sgfast.checking import check_policy
     from sgfast.policy.document import Lines, load_policy
     from sgfast.report.check import check_summary, check_text, compile_for_check

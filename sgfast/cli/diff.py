@@ -89,6 +89,7 @@ def diff(
     \b
     Examples:
       sgfast diff today.yaml proposed.yaml monday.pcap tuesday.pcap
+      sgfast diff today.yaml proposed.yaml monday.pcap --start 2026-01-26T08:00:00Z --end 2026-01-26T18:00:00Z
       sgfast diff --plan plan.json monday.pcap --format markdown --fail-on newly-denied
     """
     if plan is None and len(files) < 3:

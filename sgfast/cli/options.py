@@ -60,20 +60,40 @@ quiet_option = click.option(
 )
 
 
-
 def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """How captures are read: the command gets ``reading``, a ``sgfast.Reading``."""
 
     @functools.wraps(command)
-    def run(*arguments: Any, merge: bool, follow: bool, **options: Any) -> Any:
+    def run(
+        *arguments: Any, merge: bool, follow: bool, start: str | None, end: str | None, expression: str | None,
+        dedup: bool, **options: Any,
+    ) -> Any:  # fmt: skip
         if merge and follow:
             raise click.UsageError("--merge and --follow do not go together: a growing file may get earlier packets")
         from sgfast.replaying.captures import Reading
 
-        return command(*arguments, reading=Reading(merge=merge, follow=follow), **options)
+        reading = Reading(merge=merge, follow=follow, start=start, end=end, filter=expression, dedup=dedup)
+        return command(*arguments, reading=reading, **options)
 
     for option in (
         click.option(
+            "--dedup",
+            is_flag=True,
+            help="Leave out copies of a packet, as captures of all interfaces (-i any) and of mirrors have them.",
+        ),
+        click.option(
+            "--filter",
+            "expression",
+            metavar="EXPR",
+            help='Only packets that EXPR matches, in tcpdump\'s words: "tcp port 443 and not host 10.0.0.5".',
+        ),
+        click.option("--end", metavar="TIME", help="Only packets before TIME, likewise."),
+        click.option(
+            "--start",
+            metavar="TIME",
+            help="Only packets from TIME on: after the first one of all (12.5, 2m, 1h30m), or 2026-01-31T12:00:00Z. "
+            "What is left is numbered from 1.",
+        ),
             "--follow",
             is_flag=True,
             help="Read the last capture on while it grows, like tail -f. The first Ctrl-C ends it, and the report is "

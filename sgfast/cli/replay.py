@@ -154,6 +154,7 @@ def replay(
     Examples:
       sgfast replay policy.yaml monday.pcap tuesday.pcap
       sgfast replay policy.yaml monday.pcap --report monday.html --write judged.pcapng
+      sgfast replay policy.yaml any.pcap --dedup --start 1m --end 5m --filter "tcp port 80 or 443"
       tcpdump -U -w - | sgfast replay policy.yaml - --verdicts verdicts.csv
     """
     if [policy, changes, *captures].count("-") > 1:

@@ -130,6 +130,7 @@ def suggest(
     \b
     Examples:
       sgfast suggest monday.pcap --instances instances.yaml -o suggested.yaml
+      sgfast suggest monday.pcap --policy today.yaml --from all --filter "not net 10.0.99.0/24"
     """
     for path in captures:
         if path == "-" or _is_stream(path):

@@ -70,7 +70,7 @@ def diff(
     Each policy judges all packets from the first one on, as :func:`sgfast.replay` does with the same options: what is
     compared are two replays, not a change half way. Damage part way ends it there; what came before is in the result.
 
-    Raises PolicyError, CaptureError; ValueError for an unknown option.
+    Raises PolicyError, CaptureError, ReadingError; ValueError for an unknown option.
     """
     policies = [policy if isinstance(policy, Policy) else load_policy(policy) for policy in (old, new)]
     if isinstance(captures, str | os.PathLike | bytes):
@@ -104,7 +104,9 @@ def diff(
     result.elapsed_seconds = time.perf_counter() - began
     result.damaged = frames.damage
     result.warnings += frames.warnings
+    result.left_out = frames.cutting.left_out()
     _fill(result, changed, pairs, moves)
+    frames.cutting.warn(result.warnings)
     return result
 
 

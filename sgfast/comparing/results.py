@@ -9,6 +9,7 @@ from sgfast.capture import Damage
 from sgfast.engine import Midstream, Mode
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Service
+from sgfast.replaying.cutting import PacketsLeftOut
 
 #: A connection that passed and would be blocked, or the other way round. A packet passes if it is allowed or no filter
 #: sees it (SPEC 3.2, 3.3); otherwise it is blocked, denied or moot.
@@ -125,6 +126,8 @@ class DiffResult:
     packets: int = 0
     #: On the wire.
     bytes: int = 0
+    #: Packets of the captures that are not among ``packets``; None: all of them were to be judged.
+    left_out: PacketsLeftOut | None = None
     #: Packets by the verdicts of OLD and of NEW, only pairs that came up.
     verdicts: dict[tuple[str, str], int] = field(default_factory=dict)
     #: Groups with answered connections first, most of them first.

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from ipaddress import ip_network
 
@@ -32,6 +30,7 @@ from sgfast.policy.changes import (
     apply_change,
 )
 from sgfast.policy.document import GROUP_FIELDS, INSTANCE_FIELDS, DocumentReader, Entry, check_version
+from sgfast.policy.instants import MAX_SECONDS, MAX_TIME_NS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
@@ -47,13 +46,6 @@ from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rules import RULE_FIELDS, RuleReader
 from sgfast.policy.yaml_nodes import NodeReader, compose, garbage_collection_paused, plain, read_document, show
 
-NANOSECONDS = 10**9
-#: The data plane's clock reaches this far from 1970, either way.
-MAX_TIME_NS = 2**62
-#: From the first packet, whenever that is.
-_MAX_SECONDS = 2 * MAX_TIME_NS // NANOSECONDS
-_CLOCK_RANGE = "the clock reaches from 1823-11-12T00:06:22Z to 2116-02-20T23:53:38Z"
-_INSTANT = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,9}))?(Z|[+-]\d\d:?\d\d)")
 _AT_WANTED = "seconds from the first packet, or an instant like 2026-01-31T12:00:00Z"
 
 
@@ -141,26 +133,21 @@ def _time(reader: NodeReader, node: Node, path: str) -> Decimal | int:
         if not seconds.is_finite():
             raise reader.error(node, path, f"must be {_AT_WANTED}, not {show(node.value)}")
         # Decimal can hold 1e999999999, but neither compares nor multiplies it.
-        if (seconds and seconds.adjusted() > 10) or abs(seconds) > _MAX_SECONDS:
+        if (seconds and seconds.adjusted() > 10) or abs(seconds) > MAX_SECONDS:
             raise _beyond_the_clock(reader, node, path)
         return seconds
-    match = _INSTANT.fullmatch(value) if type(value) is str else None
-    if match is None:
-        zone = ": say which zone, Z for UTC" if type(value) is str and _INSTANT.fullmatch(value + "Z") else ""
-        raise reader.error(node, path, f"must be {_AT_WANTED}, not {show(node.value)}{zone}")
     try:
-        instant = datetime.fromisoformat(match[1] + match[3])
+        at = instant_ns(value) if type(value) is str else None
     except ValueError as error:
-        raise reader.error(node, path, f"{show(node.value)} is no instant: {error}") from None
-    since = instant - datetime(1970, 1, 1, tzinfo=UTC)
-    at = since // timedelta(seconds=1) * NANOSECONDS + int((match[2] or "0").ljust(9, "0"))
-    if abs(at) > MAX_TIME_NS:
-        raise _beyond_the_clock(reader, node, path)
+        raise reader.error(node, path, f"{show(node.value)} {error}") from None
+    if at is None:
+        zone = zone_hint(value) if type(value) is str else ""
+        raise reader.error(node, path, f"must be {_AT_WANTED}, not {show(node.value)}{zone}")
     return at
 
 
 def _beyond_the_clock(reader: NodeReader, node: Node, path: str) -> PolicyError:
-    return reader.error(node, path, f"{show(node.value)} is out of range: {_CLOCK_RANGE}")
+    return reader.error(node, path, f"{show(node.value)} {OUT_OF_RANGE}")
 
 
 def load_changes(path: str | os.PathLike[str]) -> ChangeFile:

@@ -24,6 +24,7 @@ from sgfast.policy.change_file import ChangeFile, TimedChange, load_changes
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Captures, Reading
+from sgfast.replaying.cutting import PacketsLeftOut, both_left_out
 from sgfast.replaying.earlier import Earlier, go_on, stop
 from sgfast.replaying.fast import FastRunner
 from sgfast.replaying.overlaps import refuse_ambiguous
@@ -53,6 +54,7 @@ __all__ = [
     "FrameSink",
     "Names",
     "PacketSink",
+    "PacketsLeftOut",
     "Reading",
     "ReplayResult",
     "RuleHits",
@@ -96,10 +98,11 @@ def replay(
     whoever goes on tells of them. ``resume``: such a state to go on from, as if these
     captures had come after those in one replay; policy, options and changes must be those of that replay. The result
     is that of all captures, ``elapsed_seconds`` apart. ``jobs``: how many threads judge, as ``Engine`` takes them.
-    ``reading``: how captures are read.
+    ``reading``: how captures are read, and what of them is left out. What is left is judged as if it were all there
+    is; but seconds of ``changes`` count from the first packet of the captures, whether that is left out or not.
 
-    Raises PolicyError, CaptureError, SnapshotError, OutputError; ValueError for an unknown option, TypeError for
-    ``changes`` that are none.
+    Raises PolicyError, CaptureError, ReadingError, SnapshotError, OutputError; ValueError for an unknown option,
+    TypeError for ``changes`` that are none.
     """
     if isinstance(policy, str | os.PathLike):
         policy = load_policy(policy)
@@ -140,20 +143,23 @@ def replay(
         policy, mode, midstream, vpc, (*earlier.captures, *paths), engine, warnings=list(policy.warnings),
         earlier_packets=runner.packets_judged,
     )  # fmt: skip
-    read = Captures(paths, reading or Reading(), progress)
+    read = Captures(paths, reading or Reading(), progress, earlier.first_ns)
     began = time.perf_counter()
     for batch in read:
-        timeline.process(batch)
+        timeline.process(batch, read.cutting.first_ns)
     result.damaged = read.damage
     result.warnings += read.warnings
-    timeline.finish()
+    timeline.finish(read.cutting.first_ns)
+    result.left_out = both_left_out(earlier.left_out, read.cutting.left_out())
     result.changes, result.changes_left = timeline.done, len(timeline.pending)
     if snapshot is not None and isinstance(runner, FastRunner):
         # Before what still lives is reported as such: it has not ended.
-        stop(snapshot, runner.engine, policy, Earlier(result.captures, timeline.first_ns, tuple(timeline.done)))
+        before = Earlier(result.captures, read.cutting.first_ns, tuple(timeline.done), result.left_out)
+        stop(snapshot, runner.engine, policy, before)
     runner.finish(goes_on=snapshot is not None)
     result.elapsed_seconds = time.perf_counter() - began
     runner.fill(result)
+    read.cutting.warn(result.warnings)
     return result
 
 
@@ -174,16 +180,16 @@ class _Timeline:
         self._vpc = vpc
         self._file = changes
         self._runner = runner
-        self.first_ns = earlier.first_ns
+        self._resolved = False
         self.pending: deque[TimedChange] = deque()
         self.done: list[ChangeDone] = list(earlier.changes)
-        if self.first_ns is not None:
-            self._resolve(self.first_ns)
+        if earlier.first_ns is not None:
+            self._resolve(earlier.first_ns)
 
-    def process(self, batch: FrameBatch) -> None:
-        if self.first_ns is None:
-            self.first_ns = next(iter(batch))[0]
-            self._resolve(self.first_ns)
+    def process(self, batch: FrameBatch, first_ns: int | None) -> None:
+        """``first_ns``: time of the first packet of all captures, which need not be in a batch."""
+        if not self._resolved:
+            self._resolve(first_ns)
         first = 0
         while self.pending:
             change = self.pending[0]
@@ -196,14 +202,16 @@ class _Timeline:
             self.pending.popleft()
         self._runner.process(batch, first, len(batch) - first)
 
-    def finish(self) -> None:
-        if self.first_ns is None:
-            self._resolve(0)        # no packet came; still the file must be right
+    def finish(self, first_ns: int | None) -> None:
+        if not self._resolved:
+            self._resolve(first_ns)
 
-    def _resolve(self, first_ns: int) -> None:
+    def _resolve(self, first_ns: int | None) -> None:
+        self._resolved = True
         if self._file is None:
             return
-        changes = self._file.resolve(self._policy, first_ns)
+        # If no packet came the file must still be right.
+        changes = self._file.resolve(self._policy, first_ns or 0)
         refuse_ambiguous(self._policy, changes, self._vpc)
         known = [(change.at_ns, change.text) for change in changes[: len(self.done)]]
         if known != [(done.at_ns, done.text) for done in self.done]:

@@ -15,38 +15,63 @@ from sgfast.capture.merge import MergedReader
 from sgfast.capture.names import printable
 from sgfast.core.frames import FrameBatch
 from sgfast.errors import CaptureError
+from sgfast.replaying.cutting import Cutting
+from sgfast.replaying.moments import parse_window
+from sgfast.stages.filter_text import parse_filter
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """How captures are read, by all who read them. ``sgfast.cli.options.reading_options`` are the same as options.
 
-    ValueError for what does not go together.
+    Making one raises ReadingError for times or a filter that cannot be understood, ValueError for what does not go
+    together.
     """
 
     #: Packets of all captures in the order of their times, not capture after capture.
     merge: bool = False
     #: The last capture is a file that grows: it is read on until the first interrupt (SIGINT), which ends it there.
     follow: bool = False
+    #: Only packets of [start, end), by their own timestamps: seconds from the first packet of all captures ("12.5",
+    #: "1h30m"), or ISO 8601 instants.
+    start: str | None = None
+    end: str | None = None
+    #: Only packets that match: an expression like tcpdump's.
+    filter: str | None = None
+    #: Only the first of packets that are there more than once, as captures of several interfaces have them.
+    dedup: bool = False
 
     def __post_init__(self) -> None:
         if self.merge and self.follow:
             raise ValueError("merge and follow do not go together: what comes next is not known while a file grows")
+        parse_window(self.start, self.end)
+        if self.filter is not None:
+            parse_filter(self.filter)
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether packets are to be left out."""
+        return self.start is not None or self.end is not None or self.filter is not None or self.dedup
 
 
 class Captures:
     """Iterating yields the batches of frames of all ``paths``, in order, each good until the next is asked for.
 
-    A directory stands for the captures in it, merged by time. ``progress`` is called with (packets, bytes read) so far
-    once a batch is done with. Damage part way ends it there, and is in ``damage`` then; ``warnings`` is complete at the
-    end, too. Raises CaptureError: what is wrong with a file is told before anything is read (SPEC 10.5), as far as it
-    can be known.
+    A directory stands for the captures in it, merged by time. What ``reading`` wants to leave out is not in the batches;
+    ``cutting`` knows how much it was. ``first_ns``: time of the first packet of all captures, where those of an earlier
+    replay came before these. ``progress`` is called with (packets, bytes read) so far once a batch is done with. Damage
+    part way ends it there, and is in ``damage`` then; ``warnings`` is complete at the end, too. Raises CaptureError:
+    what is wrong with a file is told before anything is read (SPEC 10.5), as far as it can be known.
     """
 
-    def __init__(self, paths: Sequence[str], reading: Reading, progress: Callable[[int, int], None] | None) -> None:
+    def __init__(
+        self, paths: Sequence[str], reading: Reading, progress: Callable[[int, int], None] | None,
+        first_ns: int | None = None,
+    ) -> None:  # fmt: skip
         self._progress = progress
         self._follow = reading.follow
         self.damage: Damage | None = None
+        self.cutting = Cutting(reading, first_ns)
         self.warnings: list[str] = []
         #: Read one after the other: captures that are merged, and where it is known when they begin.
         self._parts: list[list[tuple[str, int | None]]] = []
@@ -58,17 +83,23 @@ class Captures:
                 self._parts.append(found)
                 self.warnings += [warning] if warning is not None else []
                 continue
-            first_ns = None
+            begins_ns = None
             if _can_be_tried(path) and not (reading.follow and number == len(paths)):
                 if reading.merge:
-                    first_ns = first_time_ns(path)
+                    begins_ns = first_time_ns(path)
                 else:
                     open_capture(path).close()
-            self._parts.append([(path, first_ns)])
+            self._parts.append([(path, begins_ns)])
         if reading.merge:
             self._parts = [[capture for part in self._parts for capture in part]]
 
     def __iter__(self) -> Iterator[FrameBatch]:
+        for batch in self._batches():
+            self.cutting.apply(batch)
+            if len(batch):
+                yield batch
+
+    def _batches(self) -> Iterator[FrameBatch]:
         packets_before = bytes_before = 0
         with ExitStack() as stack:
             until = stack.enter_context(first_interrupt()) if self._follow else None

@@ -13,6 +13,7 @@ from sgfast.errors import SnapshotError
 from sgfast.output import Output, open_output
 from sgfast.policy.model import Policy
 from sgfast.policy.plain import from_plain, to_plain
+from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.results import ChangeDone
 from sgfast.snapshot import read_snapshot, write_snapshot
 
@@ -25,6 +26,7 @@ class Earlier:
     #: The first packet's own time, which a change file counts from; None: there was none.
     first_ns: int | None = None
     changes: tuple[ChangeDone, ...] = ()
+    left_out: PacketsLeftOut | None = None
 
 
 def stop(target: Output | str | os.PathLike[str], engine: Engine, policy: Policy, earlier: Earlier) -> None:

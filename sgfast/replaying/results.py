@@ -12,6 +12,7 @@ from sgfast.capture import Damage
 from sgfast.core.frames import FrameBatch
 from sgfast.engine import Midstream, Mode
 from sgfast.policy.model import Policy, Rule
+from sgfast.replaying.cutting import PacketsLeftOut
 
 Rows = NDArray[Any]
 
@@ -215,6 +216,8 @@ class ReplayResult:
     last_time_ns: int | None = None
     #: Of them, those of the replay this one goes on from.
     earlier_packets: int = 0
+    #: Packets of the captures that are not among ``packets``; None: all of them were to be judged.
+    left_out: PacketsLeftOut | None = None
     #: Reading and judging, not start-up; of this replay alone.
     elapsed_seconds: float = 0.0
     damaged: Damage | None = None

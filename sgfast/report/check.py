@@ -11,6 +11,7 @@ from sgfast.errors import AmbiguousAddress
 from sgfast.policy.document import Lines
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
+from sgfast.report.left_out import left_out_object, left_out_words
 from sgfast.report.page import Page, grouped, human_bytes, human_seconds, instant, plural
 from sgfast.report.summary import as_text, damage_object, time_text
 
@@ -103,6 +104,7 @@ def traffic_object(result: ReplayResult) -> dict[str, Any]:
     return {
         "captures": [as_text(path) for path in result.captures],
         "packets": result.packets,
+        "left_out": left_out_object(result.left_out),
         "first_time": None if result.first_time_ns is None else time_text(result.first_time_ns),
         "last_time": None if result.last_time_ns is None else time_text(result.last_time_ns),
         "damaged": None if result.damaged is None else damage_object(result.damaged),
@@ -111,12 +113,13 @@ def traffic_object(result: ReplayResult) -> dict[str, Any]:
 
 def window_text(result: ReplayResult) -> str:
     """The observation window in words."""
+    left_out = "" if result.left_out is None else f"; left out: {left_out_words(result.left_out)}"
     if result.first_time_ns is None or result.last_time_ns is None:
-        return "no packets"
+        return f"no packets{left_out}"
     seconds = human_seconds(max(0, result.last_time_ns - result.first_time_ns) / 1e9)
     return (
         f"{plural(result.packets, 'packet')} in {seconds}, from {instant(result.first_time_ns)} to "
-        f"{instant(result.last_time_ns)} UTC"
+        f"{instant(result.last_time_ns)} UTC{left_out}"
     )
 
 

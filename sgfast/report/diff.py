@@ -8,6 +8,7 @@ from sgfast.capture.names import printable
 from sgfast.comparing import CHANGES, ChangedGroup, DiffResult, Example, Judgement, Others
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Rule
 from sgfast.policy.protocols import protocol_name
+from sgfast.report.left_out import left_out_object
 from sgfast.report.page import grouped, plural
 from sgfast.report.summary import time_text
 
@@ -27,6 +28,7 @@ def diff_summary(result: DiffResult) -> dict[str, Any]:
         "vpc": result.vpc,
         "packets": result.packets,
         "bytes": result.bytes,
+        "left_out": left_out_object(result.left_out),
         "verdicts": [
             {"old": old, "new": new, "packets": packets} for (old, new), packets in sorted(result.verdicts.items())
         ],

@@ -9,6 +9,7 @@ from sgfast.capture.names import printable
 from sgfast.comparing import CHANGES, Change, DiffResult
 from sgfast.report.diff import answered, example_words, headline, peers, rule_words, why
 from sgfast.report.diff_text import TITLES
+from sgfast.report.left_out import left_out_words
 from sgfast.report.page import grouped, human_bytes, plural
 from sgfast.report.text import REMINDER, service_name
 
@@ -30,6 +31,8 @@ def diff_markdown(result: DiffResult) -> str:
         + ".",
         "",
     ]
+    if result.left_out is not None:
+        lines += [f"Left out: {left_out_words(result.left_out)}.", ""]
     for change in CHANGES:
         lines += _groups(result, change)
     if result.rules:

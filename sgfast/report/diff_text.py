@@ -5,6 +5,7 @@ from __future__ import annotations
 from sgfast.capture.names import printable
 from sgfast.comparing import CHANGES, Change, ChangedGroup, DiffResult
 from sgfast.report.diff import answered, example_words, headline, peers, rule_words, why
+from sgfast.report.left_out import left_out_words
 from sgfast.report.page import Page, grouped, human_bytes, plural
 from sgfast.report.text import service_name, write_notes
 
@@ -28,6 +29,8 @@ def diff_text(result: DiffResult, *, width: int = 80, colour: bool = False) -> s
         f"{plural(result.packets, 'packet')}, {human_bytes(result.bytes)} of {captures}; OLD is "
         f"{printable(result.old.origin)}, NEW is {printable(result.new.origin)} ({', '.join(options)})"
     )
+    if result.left_out is not None:
+        page.hanging("Left out: ", left_out_words(result.left_out))
     for change in CHANGES:
         _write_groups(page, result, change)
     _write_rules(page, result)

@@ -10,6 +10,7 @@ from sgfast.capture.names import printable
 from sgfast.policy.model import GroupPeer, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Service
+from sgfast.report.left_out import left_out_counts, left_out_object
 from sgfast.report.page import Page, grouped, human_bytes, plural
 from sgfast.report.summary import time_text
 from sgfast.report.text import REMINDER, service_name
@@ -44,6 +45,7 @@ def suggestion_object(found: Suggestion) -> dict[str, Any]:
         "instances": len(found.policy.instances),
         "left_out": [{"reason": each.reason, **_evidence(each.evidence)} for each in found.left_out],
         "other_packets": dict(found.other_packets),
+        "packets_left_out": left_out_object(found.packets_left_out),
         "check": {
             "claimed": found.check.claimed,
             "allowed": found.check.allowed,
@@ -88,13 +90,15 @@ def suggestion_text(found: Suggestion, *, width: int = 80, colour: bool = False)
         page.table(("connections", "bytes", "rule"), rows[:TOP])
         if len(rows) > TOP:
             page.line(f"  and {plural(len(rows) - TOP, 'more rule')}")
-    if found.left_out or found.other_packets:
+    packets = [(word, number) for word, number in found.other_packets.items()]
+    packets += [(why, number) for number, why in left_out_counts(found.packets_left_out)]
+    if found.left_out or packets:
         page.line()
         page.heading("Left out")
         for left in found.left_out:
             page.hanging(f"  {grouped(left.evidence.connections):>11}  ", f"connections: {left.reason}")
             page.hanging(" " * 15, "e.g. " + ", ".join(left.evidence.examples))
-        for word, number in found.other_packets.items():
+        for word, number in packets:
             page.hanging(f"  {grouped(number):>11}  ", f"packets: {word}")
     page.line()
     check = found.check

@@ -7,6 +7,7 @@ from typing import Any
 from sgfast.capture import Damage
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ReplayResult
+from sgfast.report.left_out import left_out_object
 
 NS_PER_SECOND = 10**9
 
@@ -36,6 +37,7 @@ def summary(result: ReplayResult) -> dict[str, Any]:
     return {
         "packets": result.packets,
         "bytes": result.bytes,
+        "left_out": left_out_object(result.left_out),
         "verdicts": dict(result.verdicts),
         "reasons": dict(result.reasons),
         "connections": dict(result.connections),

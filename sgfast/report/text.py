@@ -11,6 +11,7 @@ from sgfast.engine import REASONS
 from sgfast.policy.model import ICMP, ICMPV6
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, CutConnection, Denied, ReplayResult, RuleHits, Service
+from sgfast.report.left_out import left_out_words
 from sgfast.report.page import Page, grouped, human_bytes, human_seconds, instant, plural
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ def _write_verdicts(page: Page, result: ReplayResult) -> None:
         options.append(f"{result.engine} engine")
     page.heading(f"{plural(result.packets, 'packet')}, {human_bytes(result.bytes)}")
     page.wrapped(f"{captures} against {printable(result.policy.origin)} ({', '.join(options)})")
+    if result.left_out is not None:
+        page.hanging("Left out: ", left_out_words(result.left_out))
     if not result.packets:
         return
     page.line()

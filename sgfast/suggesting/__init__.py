@@ -16,6 +16,7 @@ from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy, Quotas
 from sgfast.replaying import ReplayResult, replay
 from sgfast.replaying.captures import Reading
+from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.results import count
 from sgfast.suggesting.document import document
 from sgfast.suggesting.instances import (
@@ -77,6 +78,8 @@ class Suggestion:
     #: Packets that belong to no connection of an instance, by verdict and reason.
     other_packets: dict[str, int]
     captures: tuple[str, ...]
+    #: Packets of the captures that were not looked at; None: all of them were to be.
+    packets_left_out: PacketsLeftOut | None
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -152,8 +155,8 @@ def suggest(
         for kind, evidence in claimed.items():
             following.add(_less(evidence, wanted.get(kind, Evidence())))
     return Suggestion(
-        final, text, suggested.rules, tuple(reasons), check, _other_packets(result), result.captures, result.damaged,
-        warnings,
+        final, text, suggested.rules, tuple(reasons), check, _other_packets(result), result.captures, result.left_out,
+        result.damaged, warnings,
     )  # fmt: skip
 
 
@@ -214,6 +217,8 @@ def _comments(result: ReplayResult, claimed: dict[Kind, Evidence], left_out: lis
         f"Suggested by sgfast from {count(result.packets, 'packet')} of {', '.join(result.captures)}:",
         f"allows {count(allowed, 'connection')} that were seen. A capture shows what was used, not what is needed.",
     ]
+    if result.left_out is not None:
+        comments.append(f"Not looked at: {count(result.left_out.total, 'packet')} (--start, --end, --filter, --dedup)")
     comments += [f"Left out: {count(each.evidence.connections, 'connection')}, {each.reason}" for each in left_out]
     return comments
 

@@ -24,6 +24,7 @@ from sgfast.report.html.tables import (
 )
 from sgfast.report.html.timeline import Timeline
 from sgfast.report.html.why import Reasons
+from sgfast.report.left_out import left_out_words
 from sgfast.report.page import grouped, human_bytes, human_seconds, instant, plural
 from sgfast.report.text import REMINDER
 
@@ -113,9 +114,11 @@ def _head(result: ReplayResult, captures: str) -> Markup:
         tag("span", captures, class_="code"), " held against ", tag("span", result.policy.origin, class_="code"),
         f" · {', '.join(options)}",
     )  # fmt: skip
+    left_out = () if result.left_out is None else (f"Left out: {left_out_words(result.left_out)}.",)
     headline, style = _headline(result)
     return joined(
         tag("p", about, class_="about"),
+        *(tag("p", words, class_="about") for words in left_out),
         tag("h1", headline, class_=style),
         tag("p", _lede(result), class_="lede"),
         _alert(result),

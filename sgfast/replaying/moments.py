@@ -1,0 +1,65 @@
+"""Times that a window of captures begins and ends at (``--start``, ``--end``)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+
+from sgfast.capture.names import printable
+from sgfast.errors import ReadingError
+from sgfast.policy.instants import MAX_SECONDS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
+
+_WANTED = "seconds from the first packet (12.5), longer (2m, 1h30m, 1d), or an instant like 2026-01-31T12:00:00Z"
+_AFTER_FIRST = re.compile(
+    r"\+?(?:(\d{1,12})d)?(?:(\d{1,12})h)?(?:(\d{1,12})m)?(?:(\d{1,12}(?:\.\d{0,12})?|\.\d{1,12})s?)?", re.ASCII
+)
+_SECONDS = (86400, 3600, 60, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """So long after the first packet, or an instant."""
+
+    #: After the first packet, or since the Unix epoch.
+    ns: int
+    is_relative: bool
+
+    def at(self, first_ns: int) -> int:
+        return first_ns + self.ns if self.is_relative else self.ns
+
+
+def parse_moment(text: str, option: str) -> Moment:
+    """``12.5``, ``+90``, ``2m``, ``1h30m``, ``2026-01-31T12:00:00Z``. ReadingError names ``option``, text and what is
+    wanted."""
+    name = printable(text[:60])
+    match = _AFTER_FIRST.fullmatch(text)
+    if match is not None and any(match.groups()):
+        parts = zip(match.groups(), _SECONDS, strict=True)
+        seconds = sum((Decimal(part or 0) * unit for part, unit in parts), Decimal(0))
+        if seconds > MAX_SECONDS:
+            raise ReadingError(f"{option}: {name} {OUT_OF_RANGE}")
+        return Moment(int((seconds * NANOSECONDS).to_integral_value()), True)
+    try:
+        at = instant_ns(text)
+    except ValueError as error:
+        raise ReadingError(f"{option}: {name} {error}") from None
+    if at is None:
+        raise ReadingError(f"{option}: must be {_WANTED}, not {name}{zone_hint(text)}")
+    return Moment(at, False)
+
+
+def parse_window(start: str | None, end: str | None) -> tuple[Moment | None, Moment | None]:
+    """The two ends; ReadingError for one that is none, or if no packet can be between them, as far as that is known
+    before the first packet."""
+    first = None if start is None else parse_moment(start, "--start")
+    last = None if end is None else parse_moment(end, "--end")
+    if first is not None and last is not None and first.is_relative == last.is_relative:
+        refuse_backwards(first, last, 0)
+    return first, last
+
+
+def refuse_backwards(start: Moment, end: Moment, first_ns: int) -> None:
+    """ReadingError for a window that no packet can be in. ``first_ns``: the first packet's time."""
+    if end.at(first_ns) <= start.at(first_ns):
+        raise ReadingError("--end: is not after --start: no packet can be between them")

@@ -1,0 +1,30 @@
+"""Packets of captures that were left out before judging, as words and as a JSON object."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from sgfast.replaying.cutting import PacketsLeftOut
+from sgfast.report.page import grouped
+
+
+def left_out_object(left_out: PacketsLeftOut | None) -> dict[str, int | None] | None:
+    return None if left_out is None else asdict(left_out)
+
+
+def left_out_counts(left_out: PacketsLeftOut | None) -> list[tuple[int, str]]:
+    """How many, and why; of what was asked for."""
+    if left_out is None:
+        return []
+    counts = (
+        (left_out.before_start, "before --start"),
+        (left_out.after_end, "at --end or later"),
+        (left_out.filter, "by --filter"),
+        (left_out.duplicates, "duplicate" if left_out.duplicates == 1 else "duplicates"),
+    )
+    return [(number, why) for number, why in counts if number is not None]
+
+
+def left_out_words(left_out: PacketsLeftOut) -> str:
+    """``12 before --start, 3 duplicates``, or ``nothing``."""
+    return ", ".join(f"{grouped(number)} {why}" for number, why in left_out_counts(left_out) if number) or "nothing"

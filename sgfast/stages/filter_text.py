@@ -1,0 +1,308 @@
+"""The text of ``--filter``: words to a program that ``filter`` runs for every packet.
+
+The words are tcpdump's (pcap-filter), as far as they are about IP packets, and mean the same:
+
+    expression  term { ("and" | "or") term }        from left to right: neither binds more tightly
+    term        { "not" } ( "(" expression ")" | test )
+    test        [ protocol ] [ way ] [ kind ] ( value | "(" values ")" )  |  protocol
+    way         "src" | "dst" | "src or dst" | "src and dst"
+    kind        "host" | "net" | "port" | "portrange" | "proto"
+
+A value alone after "and", "or" or "not" repeats what stood before the last value: ``tcp port 80 or 443``.
+The program is in postfix order: tests push a result, "and" and "or" make one of two, "not" turns the last.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Literal, NoReturn
+
+from sgfast.capture.names import printable
+from sgfast.errors import ReadingError
+
+#: Room for hundreds of addresses; every one is looked at for every packet.
+MOST_CHARACTERS = 20_000
+#: Parentheses in parentheses; each holds a result back, and the machine has a word of 64 bits for them.
+MOST_DEPTH = 32
+
+#: Protocols by their words: the number and the only IP version they are of, 0 for both.
+_PROTOCOLS = {
+    "tcp": (6, 0), "udp": (17, 0), "sctp": (132, 0), "icmp": (1, 4), "icmp6": (58, 6), "icmpv6": (58, 6),
+    "gre": (47, 0), "esp": (50, 0), "ah": (51, 0),
+}  # fmt: skip
+_FAMILIES = {"ip": 4, "ip6": 6}
+_WITH_PORTS = ("tcp", "udp", "sctp")
+_OF_PORTS = ("port", "portrange")
+_OF_FAMILIES = ("host", "net", "proto")
+_KINDS = ("host", "net", *_OF_PORTS, "proto")
+_WAYS = ("src", "dst")
+_SAME = {"&&": "and", "||": "or", "!": "not"}
+_JOINS = ("and", "or")
+_KEYWORDS = {*_PROTOCOLS, *_FAMILIES, *_KINDS, *_WAYS, *_JOINS, "not", "(", ")"}
+
+_TOKEN = re.compile(r"\s+|&&|\|\||[()!]|\\?[A-Za-z0-9_.:/-]+", re.ASCII)
+_TEST_WANTED = f"one of {', '.join((*_KINDS, *_WAYS, *_FAMILIES, *_PROTOCOLS))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a filter program."""
+
+    operation: Literal["and", "or", "not", "family", "protocol", "address", "ports"]
+    #: Which end an address or ports are of.
+    way: Literal["either", "src", "dst", "both"] = "either"
+    #: 4 or 6: only packets of this IP version; 0: of both.
+    family: int = 0
+    #: Of ports: 0 is TCP, UDP and SCTP.
+    protocol: int = 0
+    network: IPv4Network | IPv6Network | None = None
+    #: Ports, both included.
+    first: int = 0
+    last: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    text: str
+    #: Where it begins, from 1.
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Qualifiers:
+    """What stands before a value."""
+
+    protocol: str = ""
+    way: Literal["either", "src", "dst", "both"] = "either"
+    kind: str = "host"
+
+
+def parse_filter(text: str) -> list[Step]:
+    """The program of an expression, in postfix order. ReadingError says the column and what was expected there."""
+    return _Parser(text).program()
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        if len(text) > MOST_CHARACTERS:
+            raise ReadingError(f"--filter: has {len(text)} characters; there may be {MOST_CHARACTERS}")
+        self._tokens = _tokens(text)
+        self._at = 0
+        self._depth = 0
+        self._steps: list[Step] = []
+        #: What a value alone repeats.
+        self._last: _Qualifiers | None = None
+
+    def program(self) -> list[Step]:
+        self._expression(None)
+        if self._word():
+            self._refuse('"and", "or" or the end')
+        return self._steps
+
+    # Tokens
+
+    def _word(self, ahead: int = 0) -> str:
+        """The token that is next, or comes ``ahead`` later; "" at the end."""
+        return self._tokens[min(self._at + ahead, len(self._tokens) - 1)].text
+
+    def _take(self) -> str:
+        word = self._word()
+        self._at += 1
+        return word
+
+    def _refuse(self, wanted: str, hint: str = "", at: int | None = None) -> NoReturn:
+        """``at``: which token is wrong; the next one if not told."""
+        token = self._tokens[min(self._at if at is None else at, len(self._tokens) - 1)]
+        found = f'"{printable(token.text[:40])}"' if token.text else "the end"
+        raise ReadingError(f"--filter: column {token.column}: expected {wanted}, not {found}{hint}")
+
+    # Grammar. `within`: the qualifiers before the parentheses we are in; only values may stand there.
+
+    def _expression(self, within: _Qualifiers | None) -> None:
+        self._term(within)
+        while self._word() in _JOINS:
+            join: Literal["and", "or"] = "and" if self._take() == "and" else "or"
+            self._term(within)
+            self._steps.append(Step(join))
+
+    def _term(self, within: _Qualifiers | None) -> None:
+        turned = False
+        while self._word() == "not":
+            self._at += 1
+            turned = not turned
+        if self._word() == "(":
+            self._parenthesised(within)
+        elif within is not None:
+            self._value(within)
+        else:
+            self._test()
+        if turned:
+            self._steps.append(Step("not"))
+
+    def _parenthesised(self, within: _Qualifiers | None) -> None:
+        if self._depth == MOST_DEPTH:
+            self._refuse(f"at most {MOST_DEPTH} parentheses in each other")
+        self._depth += 1
+        self._at += 1
+        self._expression(within)
+        if self._word() != ")":
+            self._refuse('"and", "or" or ")"')
+        self._at += 1
+        self._depth -= 1
+
+    def _test(self) -> None:
+        word = self._word()
+        if word and word not in _KEYWORDS:
+            if self._last is None or not _is_value(word):
+                self._refuse(_TEST_WANTED)
+            self._value(self._last)
+            return
+        protocol = self._take() if word in _PROTOCOLS or word in _FAMILIES else ""
+        second = self._at
+        way = self._way()
+        kind = self._take() if self._word() in _KINDS else ""
+        if not way and not kind and (self._word() in _KEYWORDS or not self._word()):
+            if not protocol:
+                self._refuse(_TEST_WANTED)
+            if self._word() == "(":
+                self._refuse(f'"and" or "or" after {protocol}')
+            self._last = None
+            self._steps.append(_protocol_step(protocol))
+            return
+        qualifiers = _Qualifiers(protocol, way or "either", kind or "host")
+        self._check(qualifiers, second)
+        self._last = qualifiers
+        if self._word() == "(":
+            self._parenthesised(qualifiers)
+        else:
+            self._value(qualifiers)
+
+    def _way(self) -> Literal["either", "src", "dst", "both", ""]:
+        if self._word() not in _WAYS:
+            return ""
+        way = self._take()
+        if self._word() in _JOINS and {way, self._word(1)} == set(_WAYS):
+            join = self._take()
+            self._at += 1
+            return "either" if join == "or" else "both"
+        return "src" if way == "src" else "dst"
+
+    def _check(self, qualifiers: _Qualifiers, second: int) -> None:
+        """Refuses words that do not go together; ``second``: the token after the protocol."""
+        protocol, kind = qualifiers.protocol, qualifiers.kind
+        if kind == "proto" and qualifiers.way != "either":
+            self._refuse("host, net, port or portrange", ": a protocol has no direction", self._at - 1)
+        if protocol in _FAMILIES and kind not in _OF_FAMILIES:
+            self._refuse(f'"and" after {protocol}', f": it goes with {', '.join(_OF_FAMILIES)}", second)
+        if protocol in _WITH_PORTS and kind not in _OF_PORTS:
+            self._refuse(f'"and" after {protocol}', f": it goes with {', '.join(_OF_PORTS)}", second)
+        if protocol and protocol not in (*_FAMILIES, *_WITH_PORTS):
+            self._refuse(f'"and" after {protocol}', ": it stands alone", second)
+
+    def _value(self, qualifiers: _Qualifiers) -> None:
+        kind = qualifiers.kind
+        if not self._word() or self._word() in _KEYWORDS - _PROTOCOLS.keys():
+            self._refuse(_VALUES[kind])
+        family = _FAMILIES.get(qualifiers.protocol, 0)
+        if kind == "proto":
+            step = self._protocol(family)
+        elif kind in ("host", "net"):
+            step = self._address(kind, family)
+        else:
+            first, last = self._ports(kind)
+            protocol = _PROTOCOLS[qualifiers.protocol][0] if qualifiers.protocol else 0
+            step = Step("ports", protocol=protocol, first=first, last=last)
+        self._at += 1
+        self._steps.append(replace(step, way=qualifiers.way))
+
+    # Values
+
+    def _protocol(self, family: int) -> Step:
+        word = self._word().removeprefix("\\")
+        number = _PROTOCOLS[word][0] if word in _PROTOCOLS else _number(word, 255)
+        if number is None:
+            self._refuse(_VALUES["proto"])
+        return Step("protocol", family=family, protocol=number)
+
+    def _address(self, kind: str, family: int) -> Step:
+        word = self._word()
+        try:
+            written = _completed(word) if kind == "net" else word
+            address = ip_address(written.partition("/")[0] if kind == "net" else written)
+            network = ip_network(written, strict=False)
+        except ValueError:
+            if kind == "host" and "/" in word:
+                self._refuse("an address", f": write net {printable(word[:40])}")
+            self._refuse(_VALUES[kind], "" if _is_value(word) else "; names are not looked up")
+        if network.network_address != address:
+            self._refuse("a network", f": it has host bits set; write {network}")
+        if family and network.version != family:
+            self._refuse(f"an IPv{family} {'address' if kind == 'host' else 'network'}")
+        return Step("address", family=network.version, network=network)
+
+    def _ports(self, kind: str) -> tuple[int, int]:
+        word = self._word()
+        ends = word.split("-") if kind == "portrange" else [word]
+        ports = [_number(end, 65535) for end in ends]
+        first, last = ports[0], ports[-1]
+        if len(ports) > 2 or first is None or last is None:
+            if kind == "port" and "-" in word:
+                self._refuse("a port", f": write portrange {printable(word[:40])}")
+            self._refuse(_VALUES[kind], "" if word[:1].isdigit() else "; names are not looked up")
+        if first > last:
+            self._refuse("a range that does not end before it begins")
+        return first, last
+
+
+_VALUES = {
+    "host": "an IPv4 or IPv6 address",
+    "net": "a network like 10.0.0.0/8, 192.168 or 2001:db8::/32",
+    "port": "a port, 0 to 65535",
+    "portrange": "ports like 8000-8080, 0 to 65535",
+    "proto": f"a protocol, 0 to 255 or one of {', '.join(_PROTOCOLS)}",
+}
+
+
+def _tokens(text: str) -> list[_Token]:
+    tokens = []
+    at = 0
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise ReadingError(
+                f'--filter: column {at + 1}: "{printable(text[at])}" means nothing here: tests are words '
+                f"({', '.join(_KINDS)}, ...), joined with and, or, not, ( and )"
+            )
+        word = match[0]
+        if not word.isspace():
+            tokens.append(_Token(_SAME.get(word, word), at + 1))
+        at = match.end()
+    return [*tokens, _Token("", len(text) + 1)]
+
+
+def _is_value(word: str) -> bool:
+    """Whether it could be an address, a port or the like, and is no word."""
+    return word[:1].isdigit() or ":" in word
+
+
+def _number(word: str, most: int) -> int | None:
+    return int(word) if word.isdigit() and len(word) <= 5 and int(word) <= most else None
+
+
+def _completed(network: str) -> str:
+    """Of IPv4, octets at the end may be left out: 10 is 10.0.0.0/8."""
+    address, slash, prefix = network.partition("/")
+    octets = address.split(".")
+    if ":" in address or len(octets) > 3:
+        return network
+    zeros = ["0"] * (4 - len(octets))
+    return f"{'.'.join([*octets, *zeros])}/{prefix if slash else 8 * len(octets)}"
+
+
+def _protocol_step(word: str) -> Step:
+    if word in _FAMILIES:
+        return Step("family", family=_FAMILIES[word])
+    number, family = _PROTOCOLS[word]
+    return Step("protocol", family=family, protocol=number)
