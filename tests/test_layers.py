@@ -17,6 +17,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "policy": {"errors"},
     "core": set(),
     "capture": {"core.frames", "errors"},
+    "stages": {"core.frames", "core.intrinsics", "core.wire"},
     "compiler": {"core", "policy", "errors"},
     "engine": {"compiler", "core", "policy", "errors"},
     "explaining": {"engine", "policy", "errors"},
@@ -24,7 +25,9 @@ MAY_KNOW: dict[str, set[str]] = {
     "snapshot": {"engine", "compiler", "core", "policy", "capture.names", "output", "errors"},
     # The oracle shares nothing with what it checks but the policy's values, and changes of them.
     "reference": {"policy.model", "policy.changes", "errors"},
-    "replaying": {"engine", "snapshot", "output", "compiler", "capture", "core", "policy", "reference", "errors"},
+    "replaying": {
+        "engine", "snapshot", "output", "compiler", "stages", "capture", "core", "policy", "reference", "errors",
+    },
     "comparing": {"replaying", "engine", "capture", "core", "policy", "errors"},
     "flow_logs": {"compiler", "policy", "capture.names", "errors"},
     "suggesting": {"replaying", "engine", "capture", "policy", "errors"},
@@ -35,7 +38,7 @@ MAY_KNOW: dict[str, set[str]] = {
     },
     "cli": {
         "comparing", "suggesting", "flow_logs", "replaying", "explaining", "checking", "report", "output", "engine",
-        "capture", "compiler", "policy", "errors", "signals", "",
+        "stages", "capture", "compiler", "policy", "errors", "signals", "",
     },
     "__main__": {"cli", "errors", "signals"},
 }

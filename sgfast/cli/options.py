@@ -60,17 +60,35 @@ quiet_option = click.option(
 )
 
 
+def _tunnels(context: click.Context, option: click.Parameter, given: str | None) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    from sgfast.stages.decap import KINDS
+
+    words = [word.strip() for word in given.split(",")]
+    for word in words:
+        if word not in (*KINDS, "auto"):
+            raise click.BadParameter(f"{word!r} is not one of {', '.join(KINDS)}, auto.")
+    return KINDS if "auto" in words else tuple(kind for kind in KINDS if kind in words)
+
 
 def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """How captures are read: the command gets ``reading``, a ``sgfast.Reading``."""
 
     @functools.wraps(command)
-    def run(*arguments: Any, merge: bool, follow: bool, **options: Any) -> Any:
+    def run(*arguments: Any, merge: bool, follow: bool, decap: tuple[str, ...], **options: Any) -> Any:
         from sgfast.replaying.captures import Reading
 
-        return command(*arguments, reading=Reading(merge=merge, follow=follow), **options)
+        return command(*arguments, reading=Reading(merge=merge, follow=follow, decap=decap), **options)
 
     for option in (
+        click.option(
+            "--decap",
+            callback=_tunnels,
+            metavar="LIST",
+            help="Take tunnels off and judge what is inside: vxlan, geneve, gre, ipip, 6in4, erspan, gtp-u, mpls, "
+            "pppoe, several with commas; or auto, all of these.",
+        ),
         click.option("--follow", is_flag=True, help="Read a growing capture on, until an interrupt (Ctrl-C) ends it."),
         click.option("--merge", is_flag=True, help="Packets of all captures by time, not capture after capture."),
     ):

@@ -154,6 +154,7 @@ def replay(
       sgfast replay policy.yaml monday.pcap tuesday.pcap
       sgfast replay policy.yaml monday.pcap --report monday.html --write judged.pcapng
       tcpdump -w - | sgfast replay policy.yaml - --verdicts verdicts.csv
+      sgfast replay policy.yaml mirror.pcap --decap vxlan
     """
     if [policy, changes, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")

@@ -102,6 +102,8 @@ def diff(
     result.elapsed_seconds = time.perf_counter() - began
     result.damaged = frames.damage
     _fill(result, changed, pairs, moves)
+    result.decapsulated = frames.decapsulated
+    frames.warn(result.warnings)
     return result
 
 

@@ -152,6 +152,8 @@ def replay(
     runner.finish(goes_on=snapshot is not None)
     result.elapsed_seconds = time.perf_counter() - began
     runner.fill(result)
+    result.decapsulated = read.decapsulated
+    read.warn(result.warnings)
     return result
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from sgfast.capture import Damage, open_capture
 from sgfast.core.frames import FrameBatch
+from sgfast.replaying.results import count
+from sgfast.stages.decap import MOST_TUNNELS, Decapsulation
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,8 @@ class Reading:
     merge: bool = False
     #: A capture that grows is read on until an interrupt ends it.
     follow: bool = False
+    #: Kinds of tunnels (``sgfast.stages.decap.KINDS``) that are taken off: what is inside is judged.
+    decap: tuple[str, ...] = ()
 
 
 class Captures:
@@ -26,7 +30,7 @@ class Captures:
 
     ``progress`` is called with (packets, bytes read) so far once a batch is done with. Damage part way ends it there,
     and is in ``damage`` then. Raises CaptureError: what is wrong with a file is told before anything is read (SPEC
-    10.5), as far as it can be known.
+    10.5), as far as it can be known. ValueError for an unknown kind of tunnel.
     """
 
     def __init__(self, paths: Sequence[str], reading: Reading, progress: Callable[[int, int], None] | None) -> None:
@@ -34,6 +38,7 @@ class Captures:
         self._reading = reading
         self._progress = progress
         self.damage: Damage | None = None
+        self._decapsulation = Decapsulation(reading.decap) if reading.decap else None
         for path in paths:
             if _can_be_tried(path):
                 open_capture(path).close()
@@ -43,6 +48,8 @@ class Captures:
         for path in self._paths:
             with open_capture(path) as reader:
                 while (batch := reader.next_batch()) is not None:
+                    if self._decapsulation is not None:
+                        self._decapsulation.apply(batch)
                     yield batch
                     if self._progress is not None:
                         self._progress(packets_before + reader.packets, bytes_before + reader.bytes_read)
@@ -51,6 +58,19 @@ class Captures:
                 if reader.damage is not None:
                     self.damage = reader.damage
                     return
+
+    @property
+    def decapsulated(self) -> dict[str, int] | None:
+        """How many tunnels of each kind were taken off so far; None if none are to be."""
+        return None if self._decapsulation is None else self._decapsulation.counts
+
+    def warn(self, warnings: list[str]) -> None:
+        """What of the reading one should know that is no error."""
+        if self._decapsulation is not None and self._decapsulation.too_deep:
+            warnings.append(
+                f"{count(self._decapsulation.too_deep, 'packet')} in more than {MOST_TUNNELS} tunnels: what is in the "
+                f"innermost of the first {MOST_TUNNELS} was judged"
+            )
 
 
 def _can_be_tried(path: str) -> bool:
