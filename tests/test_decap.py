@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections import Counter
+from ipaddress import ip_address
 from itertools import product
 from pathlib import Path
 
@@ -52,7 +53,7 @@ from sgfast import FrameBatch, Reading, replay
 from sgfast.capture import open_capture
 from sgfast.errors import CaptureError
 from sgfast.policy.document import parse_policy
-from sgfast.reference import find_ip
+from sgfast.reference import find_ip, number, parse_frame
 from sgfast.stages.decap import KINDS, Decapsulation
 
 OUTER = ("192.0.2.1", "192.0.2.2")
@@ -431,9 +432,25 @@ def innermost(protocols: str, addresses: dict[str, list[str]]) -> tuple[str, str
     return found
 
 
-def ours(data: bytes, link_type: int) -> tuple[str, str] | None:
-    from ipaddress import ip_address
+def why_not(frame: bytes, data: bytes, link_type: int, protocols: str, theirs: tuple[str, str] | None) -> str:
+    """Why tshark may see another packet than ``data``; empty if it may not."""
+    packet = parse_frame(data, len(data), link_type)
+    if data != frame and isinstance(packet, str):
+        return "no IP inside: tshark's last is the one outside"
+    if theirs is None or "" in theirs:
+        return "tshark names no IP header below labels"
+    if isinstance(packet, str):
+        return "a tag that is not peeled (SPEC 3.1)"
+    if packet.problem == "malformed":
+        return "contradicts itself: that is the verdict"
+    if packet.protocol == 17 and packet.dport not in (2152, 4789, 6081, 6635, 8472):
+        return "UDP to another port: GPE, FOU, or from a tunnel's port"
+    if packet.protocol == 47 and number(packet.payload, 2, 2) not in (0x0800, 0x86DD, 0x6558, 0x8847, 0x880B):
+        return "GRE of something else: NHRP, WCCP, Cisco metadata, 802.11"
+    return ""
 
+
+def ours(data: bytes, link_type: int) -> tuple[str, str] | None:
     found = find_ip(data, link_type)
     if isinstance(found, str):
         return None
@@ -476,15 +493,18 @@ def test_real_tunnels_end_where_tshark_says(tmp_path: Path) -> None:
     lines = run.stdout.splitlines()
     assert len(lines) == len(frames)
     compared, differing = 0, []
+    allowed: Counter[str] = Counter()
     for n, (line, (_, data, _, link_type)) in enumerate(zip(lines, batch, strict=True)):
         protocols, *columns = line.split("\t")
         theirs = innermost(protocols, {f: c.split(",") for f, c in zip(fields, columns, strict=True)})
-        if data == frames[n]:
-            continue
-        compared += 1
-        if ours(data, link_type) != theirs:
-            differing.append((n + 1, protocols, theirs, ours(data, link_type)))
-    print(stage.counts, compared, len(differing))
+        found = ours(data, link_type)
+        compared += data != frames[n]
+        if found != theirs:
+            why = why_not(frames[n], data, link_type, protocols, theirs)
+            allowed[why] += 1
+            if why == "":
+                differing.append((n + 1, protocols, theirs, found))
+    print(stage.counts, compared, allowed)
     assert differing == []
     assert compared > 1000 and len(stage.counts) >= 7
 
