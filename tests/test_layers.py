@@ -17,7 +17,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "policy": {"errors"},
     "core": set(),
     "capture": {"core.frames", "errors"},
-    "stages": {"core.frames", "core.intrinsics", "core.wire"},
+    "stages": {"core.clock", "core.frames", "core.intrinsics", "core.wire"},
     "compiler": {"core", "policy", "errors"},
     "engine": {"compiler", "core", "policy", "errors"},
     "explaining": {"engine", "policy", "errors"},

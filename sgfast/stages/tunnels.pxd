@@ -24,7 +24,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 
 from sgfast.core.frames cimport Frame
-from sgfast.core.intrinsics cimport be16
+from sgfast.core.intrinsics cimport be16, be32
 from sgfast.core.wire cimport (
     ETHERTYPE_CUT,
     ETHERTYPE_IPV4,
@@ -86,6 +86,8 @@ cdef enum:
     ERSPAN_TRUNCATED = 0x04         # of byte 2: the mirror cut the frame
     ERSPAN_SUBHEADER = 0x01         # of byte 11: eight more bytes
 
+    NO_VNI = 0xFFFFFFFF             # a VNI has 24 bits
+
 cdef enum Kind:
     NO_TUNNEL = -1
     VXLAN
@@ -109,6 +111,7 @@ cdef struct Span:
 cdef struct Content:
     # What a tunnel holds: where a Span stands when a function here says it found one.
     uint32_t link_type
+    uint32_t vni            # of VXLAN and Geneve, else NO_VNI
     bint cut                # on the wire there was less of it than it had: a first fragment, or a mirror that cuts
 
 
@@ -304,6 +307,7 @@ cdef inline bint enter_geneve(Span* span, uint32_t wanted, Content* content) noe
     if span.captured < 8 or span.data[0] >> 6 != 0:
         return False
     ethertype = be16(span.data + 2)
+    content.vni = be32(span.data + 4) >> 8
     if not skip(span, 8 + (<uint32_t>span.data[0] & 0x3F) * 4):
         return False
     return find_by_ethertype(span, ethertype, wanted, content)
@@ -322,6 +326,7 @@ cdef inline Kind enter_udp(Span* span, uint32_t wanted, Content* content) noexce
     skip(span, 8)
     if (port == PORT_VXLAN or port == PORT_VXLAN_LINUX) and wanted & (1 << VXLAN):
         content.link_type = LINK_ETHERNET
+        content.vni = be32(span.data + 4) >> 8 if span.captured >= 8 else <uint32_t>NO_VNI
         return VXLAN if skip(span, 8) else NO_TUNNEL
     if port == PORT_GENEVE and wanted & (1 << GENEVE):
         return GENEVE if enter_geneve(span, wanted, content) else NO_TUNNEL
@@ -461,8 +466,9 @@ cdef inline void grow_to_claim(Frame* frame) noexcept nogil:
         frame.wire = max(frame.wire, at + claimed)
 
 
-cdef inline Kind peel(Frame* frame, uint32_t wanted) noexcept nogil:
-    # Replaces a frame by what is in its outermost tunnel; NO_TUNNEL, and nothing is changed, if there is none.
+cdef inline Kind peel(Frame* frame, uint32_t wanted, uint32_t* vni) noexcept nogil:
+    # Replaces a frame by what is in its outermost tunnel, whose VNI it tells; NO_TUNNEL, and nothing is changed, if
+    # there is none.
     cdef Span span
     cdef Content content
     cdef Kind kind
@@ -474,6 +480,7 @@ cdef inline Kind peel(Frame* frame, uint32_t wanted) noexcept nogil:
     span.captured = frame.captured
     span.wire = frame.wire
     content.link_type = 0
+    content.vni = NO_VNI
     content.cut = False
     if ethertype == ETHERTYPE_IPV4 or ethertype == ETHERTYPE_IPV6:
         skip(&span, at)
@@ -486,6 +493,7 @@ cdef inline Kind peel(Frame* frame, uint32_t wanted) noexcept nogil:
     frame.captured = span.captured
     frame.wire = span.wire
     frame.link_type = content.link_type
+    vni[0] = content.vni
     if content.cut:
         grow_to_claim(frame)
     return kind
