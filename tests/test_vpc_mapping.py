@@ -350,3 +350,46 @@ def test_a_suggested_policy_keeps_the_marks(tmp_path: Path, capsys: pytest.Captu
     run = sgfast(capsys, "suggest", capture, "--instances", policy, "--decap", "vxlan", "-o", out)
     assert run.status == 0, run.err
     assert parse_policy(out.read_text()).vpcs == parse_policy(APART).vpcs
+
+
+@pytest.mark.parametrize("most, fails", [(1, True), (2, True), (3, False), (4, False)])
+def test_packets_of_too_many_vpcs_are_refused(
+    most: int, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has tables of its own, and a policy may map any number."""
+    monkeypatch.setattr("sgfast.replaying.by_vpc.MOST_ENGINES", most)
+    capture = write_capture(tmp_path, *(mirrored(SYN, vni) for vni in (1001, 1002, 1003, 1004, 1001)))
+    if fails:
+        with pytest.raises(PolicyError, match=f"packets of more than {most} VPCs"):
+            lines(parse_policy(DOCUMENT), capture)
+    else:
+        assert lines(parse_policy(DOCUMENT), capture)[0].packets == 5
+
+
+def test_a_vpc_that_cannot_tell_its_peers_apart_is_refused_before_any_packet(tmp_path: Path) -> None:
+    policy = parse_policy(DOCUMENT.replace("[[a, b]]", "[[a, b], [b, c]]"))
+    with pytest.raises(AmbiguousAddress, match="VPC 'b' cannot tell two peers of it apart"):
+        lines(policy, write_capture(tmp_path, name="empty.pcap"))
+
+
+def test_a_capture_without_packets_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy, capture = write_policy(tmp_path, DOCUMENT), write_capture(tmp_path)
+    run = sgfast(capsys, "replay", policy, capture, "--decap", "auto", "--json")
+    assert run.status == 0
+    assert valid("summary", json.loads(run.out))["verdicts"]["deny"] == 0
+    assert "0 packets" in sgfast(capsys, "replay", policy, capture, "--decap", "auto").out
+
+
+def test_a_vpc_whose_packets_come_after_a_change_is_judged_by_what_changed(tmp_path: Path) -> None:
+    changes = parse_changes(
+        "changes:\n"
+        "  - {at: 1, remove_rule: {group: db, rule: db/inbound/1}}\n"
+        "  - {at: 2, add_rule: {group: db, rule: {direction: inbound, protocol: tcp, ports: 80, source: 0.0.0.0/0}}}\n"
+    )
+    packets = [(0, 1001, SYN), (3000, 1004, SYN), (3000, 1001, SYN)]
+    result, found, _ = lines(parse_policy(DOCUMENT), written(tmp_path / "x.pcap", packets), changes=changes)
+    assert [(ingress(line), line["ingress"]["rule"]) for line in found] == [
+        ("a-web", "web/inbound/1"), ("c-db", "db/inbound/2"), ("a-web", "web/inbound/1"),
+    ]  # fmt: skip
+    hits = {hit.rule.id: hit.packets for hit in result.rules}
+    assert hits["db/inbound/2"] == 1 and hits["db/inbound/1"] == 0 and hits["web/inbound/1"] == 2

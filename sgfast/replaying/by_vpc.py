@@ -13,10 +13,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from sgfast.capture.names import printable
 from sgfast.compiler import Numbering
+from sgfast.compiler.addresses import owned_prefixes
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
 from sgfast.engine import REASONS, Engine
+from sgfast.errors import PolicyError
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import Policy
 from sgfast.replaying.fast import FLOWS_AT_ONCE, FastRunner, order
@@ -34,12 +37,16 @@ from sgfast.replaying.results import (
 )
 from sgfast.stages.vpcs import Dealer, own_times
 
+#: Each takes a megabyte of tables before it has judged a packet.
+MOST_ENGINES = 1000
+
 
 class VpcRunner:
     """Judges as ``FastRunner`` does, each packet by the engine of its VPC. ``make``: makes one that sees a VPC, or all.
 
-    Engines of VPCs that are mapped are made at once, the one for the rest with the first packet that needs it:
-    AmbiguousAddress if it cannot be, as VPCs that overlap need no engine that sees all of them.
+    An engine is made with the first packet that needs it: most of many VPCs may send none, and VPCs that overlap need
+    no engine that sees all of them. AmbiguousAddress if one cannot be; of those that see a VPC it is known at once.
+    PolicyError for packets of more than ``MOST_ENGINES``.
     """
 
     def __init__(self, policy: Policy, make: Callable[[Policy, str | None, Numbering], Engine], sinks: Sinks) -> None:
@@ -55,14 +62,22 @@ class VpcRunner:
         self._headers = np.zeros(0, dtype=HEADER_DTYPE)
         self._results = np.zeros(0, dtype=RESULT_DTYPE)
         self.packets_judged = 0
-        for n, vpc in enumerate(policy.vpcs):
-            if vpc.is_mapped:
-                self._runner(n)
+        peers = Counter(name for pair in policy.peerings for name in pair)
+        for vpc in policy.vpcs:
+            if vpc.is_mapped and peers[vpc.name] > 1:
+                owned_prefixes(policy, vpc.name)
+        # One there is in any case: without packets, too, there are rules and verdicts to count.
+        self._runner(next(n for n, vpc in enumerate(policy.vpcs) if vpc.is_mapped))
         self._begin_sinks()
 
     def _runner(self, vpc: int) -> FastRunner:
         runner = self._runners.get(vpc)
         if runner is None:
+            if len(self._runners) == MOST_ENGINES:
+                raise PolicyError(
+                    f"{printable(self._policy.origin)}: there are packets of more than {MOST_ENGINES:,} VPCs that it "
+                    "maps: replay captures of fewer at a time"
+                )
             name = self._vpcs[vpc].name if vpc >= 0 else None
             engine = self._make(self._policy, name, self._numbering)
             runner = self._runners[vpc] = FastRunner(engine, Sinks())
