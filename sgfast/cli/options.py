@@ -30,8 +30,8 @@ FILE = FileName()
 vpc_option = click.option(
     "--vpc",
     metavar="NAME",
-    help="The VPC the packets' addresses belong to; its peers are seen, too. Default: what the policy says of VNI, VLAN "
-    "or file, else all VPCs at once.",
+    help="The VPC the packets' addresses belong to; its peers are seen, too. Default: what the policy says of VNI, "
+    "VLAN or file, else all VPCs at once.",
 )
 mode_option = click.option(
     "--mode",
