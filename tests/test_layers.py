@@ -17,6 +17,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "policy": {"errors"},
     "core": set(),
     "capture": {"core.frames", "errors"},
+    "stages": {"core.clock", "core.frames", "core.intrinsics", "core.wire"},
     "compiler": {"core", "policy", "errors"},
     "engine": {"compiler", "core", "policy", "errors"},
     "explaining": {"engine", "policy", "errors"},
@@ -42,7 +43,7 @@ MAY_KNOW: dict[str, set[str]] = {
     },
     "cli": {
         "comparing", "suggesting", "flow_logs", "replaying", "explaining", "checking", "report", "output", "engine",
-        "capture", "compiler", "policy", "errors", "signals", "",
+        "stages", "capture", "compiler", "policy", "errors", "signals", "",
     },
     "__main__": {"cli", "errors", "signals"},
 }

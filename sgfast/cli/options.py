@@ -30,7 +30,8 @@ FILE = FileName()
 vpc_option = click.option(
     "--vpc",
     metavar="NAME",
-    help="The VPC the packets' addresses belong to; its peers are seen, too. Default: all VPCs at once.",
+    help="The VPC the packets' addresses belong to; its peers are seen, too. Default: what the policy says of VNI, "
+    "VLAN or file, else all VPCs at once.",
 )
 mode_option = click.option(
     "--mode",
@@ -60,22 +61,43 @@ quiet_option = click.option(
 )
 
 
+def _tunnels(context: click.Context, option: click.Parameter, given: str | None) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    from sgfast.stages.decap import KINDS
+
+    words = [word.strip() for word in given.split(",")]
+    for word in words:
+        if word not in (*KINDS, "auto"):
+            raise click.BadParameter(f"{word!r} is not one of {', '.join(KINDS)}, auto.")
+    return KINDS if "auto" in words else tuple(kind for kind in KINDS if kind in words)
+
+
 def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """How captures are read: the command gets ``reading``, a ``sgfast.Reading``."""
 
     @functools.wraps(command)
     def run(
         *arguments: Any, merge: bool, follow: bool, start: str | None, end: str | None, expression: str | None,
-        dedup: bool, **options: Any,
+        dedup: bool, decap: tuple[str, ...], **options: Any,
     ) -> Any:  # fmt: skip
         if merge and follow:
             raise click.UsageError("--merge and --follow do not go together: a growing file may get earlier packets")
         from sgfast.replaying.captures import Reading
 
-        reading = Reading(merge=merge, follow=follow, start=start, end=end, filter=expression, dedup=dedup)
+        reading = Reading(
+            merge=merge, follow=follow, start=start, end=end, filter=expression, dedup=dedup, decap=decap
+        )  # fmt: skip
         return command(*arguments, reading=reading, **options)
 
     for option in (
+        click.option(
+            "--decap",
+            callback=_tunnels,
+            metavar="LIST",
+            help="Take tunnels off and judge what is inside: vxlan, geneve, gre, ipip, 6in4, erspan, gtp-u, mpls, "
+            "pppoe, several with commas; or auto, all of these.",
+        ),
         click.option(
             "--dedup",
             is_flag=True,

@@ -155,6 +155,7 @@ def replay(
       sgfast replay policy.yaml monday.pcap tuesday.pcap
       sgfast replay policy.yaml monday.pcap --report monday.html --write judged.pcapng
       sgfast replay policy.yaml any.pcap --dedup --start 1m --end 5m --filter "tcp port 80 or 443"
+      sgfast replay policy.yaml mirror.pcap --decap vxlan
       tcpdump -U -w - | sgfast replay policy.yaml - --verdicts verdicts.csv
     """
     if [policy, changes, *captures].count("-") > 1:

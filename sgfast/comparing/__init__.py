@@ -37,6 +37,7 @@ from sgfast.engine import VERDICTS, Engine, Midstream, Mode
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Captures, Reading
+from sgfast.replaying.placement import not_mapped
 from sgfast.replaying.results import count, warn_of_fragments, warn_of_room, warn_of_time
 
 __all__ = [
@@ -76,6 +77,9 @@ def diff(
     if isinstance(captures, str | os.PathLike | bytes):
         captures = [captures]
     paths = tuple(os.fsdecode(path) for path in captures)
+    for policy in policies:
+        if policy.is_mapped and vpc is None:
+            raise not_mapped(policy, "a comparison")
     # With one key for both, a packet is read and hashed once.
     hash_key = [secrets.randbits(64) for _ in range(8)]
     before, after = (
@@ -106,7 +110,8 @@ def diff(
     result.warnings += frames.warnings
     result.left_out = frames.cutting.left_out()
     _fill(result, changed, pairs, moves)
-    frames.cutting.warn(result.warnings)
+    result.decapsulated = frames.decapsulated
+    frames.warn(result.warnings)
     return result
 
 

@@ -144,6 +144,8 @@ class DiffResult:
     elapsed_seconds: float = 0.0
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
+    #: Tunnels that were taken off packets, by kind; None if none were to be.
+    decapsulated: dict[str, int] | None = None
 
     def of(self, change: Change) -> list[ChangedGroup]:
         return [group for group in self.groups if group.change == change]

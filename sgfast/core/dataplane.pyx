@@ -376,6 +376,14 @@ cdef class DataPlane:
                 return i - first
         return max(batch.count - first, 0)
 
+    def begin(self, int64_t time_ns):
+        """Lets time begin then, unless it has: packets that are judged elsewhere came before (SPEC 9.3)."""
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            if not self.clock.started:
+                self.start_clock(time_ns)
+            PyThread_release_lock(self.lock)
+
     def process_frames(
         self, FrameBatch batch not None, results=None, headers=None, Py_ssize_t first=0, Py_ssize_t number=-1,
         words=None

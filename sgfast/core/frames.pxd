@@ -9,7 +9,7 @@ cdef struct Frame:
     uint32_t captured       # bytes readable at data
     uint32_t wire           # bytes on the wire, as the capture says; at least captured
     uint32_t link_type      # LINKTYPE_ value, www.tcpdump.org/linktypes.html
-    uint32_t padding
+    uint32_t vpc            # whose the packet is, where packets are dealt out to VPCs: a number + 1, 0: nobody's
 
 
 cdef class FrameBatch:

@@ -118,3 +118,7 @@ cdef inline uint32_t skip(const Frame* frame, uint32_t* at, uint32_t length, uin
 # ETHERTYPE_IPV4, _IPV6, _NONE or _CUT; where IP begins, at most at the end of what was captured. Frames of every link
 # type can be given: those that are not read have no IP inside.
 cdef uint32_t find_ip(const Frame* frame, uint32_t* offset) noexcept nogil
+
+# The ethertype of what stands below the link header, be it IP, a tag or something else, and where that begins; or
+# ETHERTYPE_NONE or _CUT.
+cdef uint32_t find_tags(const Frame* frame, uint32_t* offset) noexcept nogil

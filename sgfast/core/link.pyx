@@ -412,13 +412,21 @@ cdef uint32_t read_tag(const Frame* frame, uint32_t* at, uint32_t ethertype) noe
 
 
 cdef uint32_t find_ip(const Frame* frame, uint32_t* offset) noexcept nogil:
+    return walk(frame, offset, False)
+
+
+cdef uint32_t find_tags(const Frame* frame, uint32_t* offset) noexcept nogil:
+    return walk(frame, offset, True)
+
+
+cdef uint32_t walk(const Frame* frame, uint32_t* offset, bint to_tags) noexcept nogil:
     cdef uint32_t at = 0
     cdef uint32_t headers = 0
     cdef uint32_t coming = NEXT_LINK | frame.link_type if frame.link_type <= 0xFFFF else <uint32_t>ETHERTYPE_NONE
     while True:
         if at > frame.captured:
             return ETHERTYPE_CUT
-        if coming == ETHERTYPE_IPV4 or coming == ETHERTYPE_IPV6:
+        if coming == ETHERTYPE_IPV4 or coming == ETHERTYPE_IPV6 or (to_tags and LONGEST_8023 < coming < ETHERTYPE_NONE):
             offset[0] = at
             return coming
         if coming == ETHERTYPE_NONE or coming == ETHERTYPE_CUT:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields as dataclass_fields
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
-from yaml.nodes import MappingNode, Node, ScalarNode
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sgfast.policy.model import (
     DEFAULT_GROUP,
@@ -49,6 +49,7 @@ _DOCUMENT_FIELDS = (
     "security_groups",
     "instances",
 )
+VPC_FIELDS = ("name", "region", "vni", "vlan", "file")
 GROUP_FIELDS = ("name", "description", "stateful", "template", "fast_add", "rules")
 INSTANCE_FIELDS = ("name", "vpc", "addresses", "security_groups")
 _QUOTA_FIELDS = tuple(field.name for field in dataclass_fields(Quotas))
@@ -69,6 +70,9 @@ MAX_QUOTA = 1_000_000
 
 NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 NAME_WANTED = "a name of 1 to 64 letters, digits and _ - ."
+#: A VNI has 24 bits; VLANs 0 and 4095 are none.
+MAX_VNI, MAX_VLAN = (1 << 24) - 1, 4094
+PATTERN_WANTED = "a capture's name or a pattern of names, up to 255 characters"
 REGION_WANTED = "a word of 1 to 64 characters (a string)"
 #: Most warnings of one kind that are listed one by one.
 _LISTED_WARNINGS = 100
@@ -137,6 +141,9 @@ class Entry(NamedTuple):
     node: Node
     path: str
     fields: dict[str, Node]
+
+
+M = TypeVar("M", int, str)
 
 
 class DocumentReader:
@@ -267,13 +274,46 @@ class DocumentReader:
     # VPCs and peerings (SPEC 7)
 
     def _vpcs(self, node: Node | None) -> dict[str, Vpc]:
+        reader = self._reader
         vpcs = {}
-        for name, (_, path, fields) in self._named(node, "vpcs", ("name", "region")).items():
+        owners: dict[tuple[str, int | str], tuple[str, int]] = {}
+        for name, entry in self._named(node, "vpcs", VPC_FIELDS).items():
             region = ""
-            if "region" in fields:
-                region = self._reader.matching(fields["region"], f"{path}.region", _is_word, REGION_WANTED)
-            vpcs[name] = Vpc(name, region)
+            if "region" in entry.fields:
+                region = reader.matching(entry.fields["region"], f"{entry.path}.region", _is_word, REGION_WANTED)
+            vpcs[name] = Vpc(
+                name, region,
+                self._marks(name, entry, "vni", lambda item, path: reader.integer(item, path, 0, MAX_VNI), owners),
+                self._marks(name, entry, "vlan", lambda item, path: reader.integer(item, path, 1, MAX_VLAN), owners),
+                self._marks(
+                    name, entry, "file", lambda item, path: reader.matching(item, path, _is_pattern, PATTERN_WANTED),
+                    owners,
+                ),
+            )  # fmt: skip
         return vpcs or {DEFAULT_VPC: Vpc(DEFAULT_VPC)}
+
+    def _marks(
+        self, vpc: str, entry: Entry, key: str, read: Callable[[Node, str], M],
+        owners: dict[tuple[str, int | str], tuple[str, int]],
+    ) -> tuple[M, ...]:  # fmt: skip
+        """One value or a list of them, none of which marks another VPC's packets. They are entered into ``owners``."""
+        found = []
+        for item, path in self._one_or_several(entry.fields.get(key), f"{entry.path}.{key}"):
+            value = read(item, path)
+            if (key, value) in owners:
+                owner, line = owners[key, value]
+                raise self._reader.error(item, path, f"{value!r} is that of VPC {owner!r} already, at line {line}")
+            owners[key, value] = vpc, line_of(item)
+            found.append(value)
+        return tuple(found)
+
+    def _one_or_several(self, node: Node | None, path: str) -> list[tuple[Node, str]]:
+        """The values of a field that takes one or a list, and the name of each."""
+        if node is None:
+            return []
+        if type(node) is not SequenceNode:
+            return [(node, path)]
+        return [(item, f"{path}[{n}]") for n, item in enumerate(self._reader.items(node, path))]
 
     def _peerings(self, node: Node | None, vpcs: Mapping[str, Vpc]) -> frozenset[frozenset[str]]:
         reader = self._reader
@@ -474,6 +514,10 @@ class DocumentReader:
         first = next(iter(joining.values()))
         place = self._reader.place(first.node, first.path)
         self._warnings.append(f"{place}: {subject} no security group and so {verb} {DEFAULT_GROUP!r}.")
+
+
+def _is_pattern(text: str) -> bool:
+    return 1 <= len(text) <= 255 and text.isprintable()
 
 
 def _is_word(text: str) -> bool:

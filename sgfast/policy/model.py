@@ -127,6 +127,15 @@ class Vpc:
     name: str
     #: VPCs without a region share one, the empty word (SPEC 2).
     region: str = ""
+    #: What marks its packets in captures (SPEC 7.1): network identifiers of VXLAN and Geneve, VLANs, and patterns that
+    #: the names of captures match. No two VPCs have one in common.
+    vnis: tuple[int, ...] = ()
+    vlans: tuple[int, ...] = ()
+    files: tuple[str, ...] = ()
+
+    @property
+    def is_mapped(self) -> bool:
+        return bool(self.vnis or self.vlans or self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +232,11 @@ class Policy:
         by_name[instance.name] = instance
         after.__dict__.update(instance_place=self.instance_place, instance_by_name=by_name)
         return after
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the policy says of packets which VPC they belong to."""
+        return any(vpc.is_mapped for vpc in self.vpcs)
 
     def connected(self, vpc_a: str, vpc_b: str) -> bool:
         """Whether packets may pass between two VPCs: the same one, or peered (SPEC 3.6, 7.2)."""

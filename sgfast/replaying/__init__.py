@@ -16,18 +16,21 @@ from collections.abc import Callable, Sequence
 from typing import Literal, TypeVar
 
 from sgfast.capture.names import printable
+from sgfast.compiler import Numbering
 from sgfast.core.frames import FrameBatch
-from sgfast.engine import Engine, Midstream, Mode
+from sgfast.engine import Engine, Midstream, Mode, check_jobs
 from sgfast.errors import SnapshotError
 from sgfast.output import Output
 from sgfast.policy.change_file import ChangeFile, TimedChange, load_changes
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy
+from sgfast.replaying.by_vpc import VpcRunner
 from sgfast.replaying.captures import Captures, Reading
 from sgfast.replaying.cutting import PacketsLeftOut, both_left_out
 from sgfast.replaying.earlier import Earlier, go_on, stop
 from sgfast.replaying.fast import FastRunner
 from sgfast.replaying.overlaps import refuse_ambiguous
+from sgfast.replaying.placement import Placement, not_mapped
 from sgfast.replaying.results import (
     Broken,
     ChangeDone,
@@ -64,6 +67,7 @@ __all__ = [
 ]
 
 
+Runner = FastRunner | ReferenceRunner | VpcRunner
 Sink = TypeVar("Sink", PacketSink, FrameSink, FlowSink)
 
 
@@ -115,8 +119,23 @@ def replay(
     paths = tuple(os.fsdecode(path) for path in captures)
     sinks = Sinks(_several(packets), _several(frames), _several(flows))
     earlier = Earlier()
-    runner: FastRunner | ReferenceRunner
-    if engine == "fast":
+    placement = Placement(policy) if policy.is_mapped and vpc is None else None
+    runner: Runner
+    if placement is not None:
+        if engine != "fast":
+            raise not_mapped(policy, "the reference model")
+        if resume is not None or snapshot is not None:
+            raise not_mapped(policy, "a replay that stops and goes on")
+        check_jobs(jobs)
+
+        def make(policy: Policy, vpc: str | None, numbering: Numbering) -> Engine:
+            return Engine(
+                policy, mode=mode, midstream=midstream, vpc=vpc, keep_flows=bool(sinks.flows), reporting=True,
+                numbering=numbering,
+            )  # fmt: skip
+
+        runner = VpcRunner(policy, make, sinks)
+    elif engine == "fast":
         if resume is None:
             made = Engine(
                 policy, mode=mode, midstream=midstream, vpc=vpc, keep_flows=bool(sinks.flows), reporting=True,
@@ -138,12 +157,13 @@ def replay(
     else:
         raise ValueError(f"engine is 'fast' or 'reference', not {engine!r}")
 
-    timeline = _Timeline(policy, changes, vpc, runner, earlier)
+    seen_from = [vpc] if placement is None else [vpc.name for vpc in policy.vpcs if vpc.is_mapped]
+    timeline = _Timeline(policy, changes, seen_from, runner, earlier)
     result = ReplayResult(
         policy, mode, midstream, vpc, (*earlier.captures, *paths), engine, warnings=list(policy.warnings),
         earlier_packets=runner.packets_judged,
     )  # fmt: skip
-    read = Captures(paths, reading or Reading(), progress, earlier.first_ns)
+    read = Captures(paths, reading or Reading(), progress, earlier.first_ns, placement)
     began = time.perf_counter()
     for batch in read:
         timeline.process(batch, read.cutting.first_ns)
@@ -159,7 +179,8 @@ def replay(
     runner.finish(goes_on=snapshot is not None)
     result.elapsed_seconds = time.perf_counter() - began
     runner.fill(result)
-    read.cutting.warn(result.warnings)
+    result.decapsulated = read.decapsulated
+    read.warn(result.warnings)
     return result
 
 
@@ -173,11 +194,11 @@ class _Timeline:
     """Hands batches to a runner, cut where a change of the policy comes between two packets (SPEC 6.1)."""
 
     def __init__(
-        self, policy: Policy, changes: ChangeFile | None, vpc: str | None, runner: FastRunner | ReferenceRunner,
+        self, policy: Policy, changes: ChangeFile | None, seen_from: Sequence[str | None], runner: Runner,
         earlier: Earlier,
     ) -> None:  # fmt: skip
         self._policy = policy
-        self._vpc = vpc
+        self._seen_from = seen_from
         self._file = changes
         self._runner = runner
         self._resolved = False
@@ -212,7 +233,8 @@ class _Timeline:
             return
         # If no packet came the file must still be right.
         changes = self._file.resolve(self._policy, first_ns or 0)
-        refuse_ambiguous(self._policy, changes, self._vpc)
+        for vpc in self._seen_from:
+            refuse_ambiguous(self._policy, changes, vpc)
         known = [(change.at_ns, change.text) for change in changes[: len(self.done)]]
         if known != [(done.at_ns, done.text) for done in self.done]:
             raise SnapshotError(

@@ -17,6 +17,9 @@ from sgfast.core.frames import FrameBatch
 from sgfast.errors import CaptureError
 from sgfast.replaying.cutting import Cutting
 from sgfast.replaying.moments import parse_window
+from sgfast.replaying.placement import Placement
+from sgfast.replaying.results import count
+from sgfast.stages.decap import MOST_TUNNELS, Decapsulation
 from sgfast.stages.filter_text import parse_filter
 
 
@@ -40,6 +43,8 @@ class Reading:
     filter: str | None = None
     #: Only the first of packets that are there more than once, as captures of several interfaces have them.
     dedup: bool = False
+    #: Kinds of tunnels (``sgfast.stages.decap.KINDS``) that are taken off: what is inside is judged.
+    decap: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.merge and self.follow:
@@ -61,13 +66,15 @@ class Captures:
     ``cutting`` knows how much it was. ``first_ns``: time of the first packet of all captures, where those of an earlier
     replay came before these. ``progress`` is called with (packets, bytes read) so far once a batch is done with. Damage
     part way ends it there, and is in ``damage`` then; ``warnings`` is complete at the end, too. Raises CaptureError:
-    what is wrong with a file is told before anything is read (SPEC 10.5), as far as it can be known.
+    what is wrong with a file is told before anything is read (SPEC 10.5), as far as it can be known. ``placement`` says
+    which VPC each packet belongs to. ValueError for an unknown kind of tunnel.
     """
 
     def __init__(
         self, paths: Sequence[str], reading: Reading, progress: Callable[[int, int], None] | None,
-        first_ns: int | None = None,
+        first_ns: int | None = None, placement: Placement | None = None,
     ) -> None:  # fmt: skip
+        self._reading = reading
         self._progress = progress
         self._follow = reading.follow
         self.damage: Damage | None = None
@@ -92,6 +99,14 @@ class Captures:
             self._parts.append([(path, begins_ns)])
         if reading.merge:
             self._parts = [[capture for part in self._parts for capture in part]]
+        self._placement = placement
+        if placement is not None and placement.wants_files and any(len(part) > 1 for part in self._parts):
+            raise CaptureError(
+                "captures that are merged, those in a directory too: the policy says of files which VPC they belong to; "
+                "give them one by one, without --merge"
+            )
+        marks = None if placement is None else placement.marks
+        self._decapsulation = Decapsulation(reading.decap, marks) if reading.decap or marks is not None else None
 
     def __iter__(self) -> Iterator[FrameBatch]:
         for batch in self._batches():
@@ -105,8 +120,12 @@ class Captures:
             until = stack.enter_context(first_interrupt()) if self._follow else None
             for number, part in enumerate(self._parts, 1):
                 is_last = number == len(self._parts)
+                if self._placement is not None:
+                    self._placement.enter(part[0][0])
                 with _opened(part, until if is_last else None) as reader:
                     while (batch := reader.next_batch()) is not None:
+                        if self._decapsulation is not None:
+                            self._decapsulation.apply(batch)
                         yield batch
                         if self._progress is not None:
                             self._progress(packets_before + reader.packets, bytes_before + reader.bytes_read)
@@ -118,6 +137,23 @@ class Captures:
                     if reader.damage is not None:
                         self.damage = reader.damage
                         return
+
+    @property
+    def decapsulated(self) -> dict[str, int] | None:
+        """How many tunnels of each kind were taken off so far; None if none are to be."""
+        return self._decapsulation.counts if self._decapsulation is not None and self._reading.decap else None
+
+    def warn(self, warnings: list[str]) -> None:
+        """What of the reading one should know that is no error."""
+        self.cutting.warn(warnings)
+        keeps_vnis = {"vxlan", "geneve"}.isdisjoint(self._reading.decap)
+        if self._placement is not None and self._placement.wants_vnis and keeps_vnis:
+            warnings.append("the policy says which VPC a VNI is of, but tunnels stay on: take them off (--decap)")
+        if self._decapsulation is not None and self._decapsulation.too_deep:
+            warnings.append(
+                f"{count(self._decapsulation.too_deep, 'packet')} in more than {MOST_TUNNELS} tunnels: what is in the "
+                f"innermost of the first {MOST_TUNNELS} was judged"
+            )
 
 
 def _opened(part: list[tuple[str, int | None]], until: Callable[[], bool] | None) -> CaptureReader | MergedReader:

@@ -231,6 +231,8 @@ class ReplayResult:
     changes: list[ChangeDone] = field(default_factory=list)
     #: Changes that the captures ended before.
     changes_left: int = 0
+    #: Tunnels that this replay took off packets, by kind; None if it was to take off none.
+    decapsulated: dict[str, int] | None = None
 
     @property
     def packets_per_second(self) -> float:

@@ -63,6 +63,7 @@ def diff_summary(result: DiffResult) -> dict[str, Any]:
         "damaged": damage
         and {"file": _text(damage.file), "offset": damage.offset, "packet": damage.packet, "cause": damage.cause},
         "warnings": list(result.warnings),
+        **({} if result.decapsulated is None else {"decapsulated": dict(result.decapsulated)}),
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from sgfast.report.diff import answered, example_words, headline, peers, rule_wo
 from sgfast.report.diff_text import TITLES
 from sgfast.report.left_out import left_out_words
 from sgfast.report.page import grouped, human_bytes, plural
-from sgfast.report.text import REMINDER, service_name
+from sgfast.report.text import REMINDER, service_name, tunnels_text
 
 #: Rows of a table before "and N more".
 TOP = 20
@@ -54,7 +54,8 @@ def diff_markdown(result: DiffResult) -> str:
             ((grouped(m.connections), code(m.old_rule), code(m.new_rule)) for m in result.moved[:TOP]),
         )
         lines += _more(len(result.moved) - TOP, "pair")
-    notes = [f"Warning: {escaped(printable(warning))}" for warning in result.warnings]
+    notes = [f"Tunnels {tunnels_text(result.decapsulated)}"] if result.decapsulated is not None else []
+    notes += [f"Warning: {escaped(printable(warning))}" for warning in result.warnings]
     if result.damaged is not None:
         notes.append(f"**Damage: {escaped(printable(str(result.damaged)))}; the report ends there**")
     notes.append(REMINDER)

@@ -88,4 +88,5 @@ def summary(result: ReplayResult) -> dict[str, Any]:
             for change in result.changes
         ],
         "changes_left": result.changes_left,
+        **({} if result.decapsulated is None else {"decapsulated": dict(result.decapsulated)}),
     }

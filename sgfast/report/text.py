@@ -334,6 +334,8 @@ def write_notes(page: Page, result: ReplayResult | DiffResult) -> None:
             ("First packet", f"{instant(result.first_time_ns)} UTC", ""),
             ("Last packet", f"{instant(result.last_time_ns)} UTC, {duration} later", ""),
         ]
+    if result.decapsulated is not None:
+        notes.append(("Tunnels", tunnels_text(result.decapsulated), ""))
     notes += [("Warning", printable(warning), "yellow") for warning in result.warnings]
     if result.damaged is not None:
         notes.append(("Damage", f"{printable(str(result.damaged))}; the report ends there", "red"))
@@ -343,3 +345,9 @@ def write_notes(page: Page, result: ReplayResult | DiffResult) -> None:
         notes.append(("Speed", f"{rate} packets/s ({human_seconds(result.elapsed_seconds)}, without start-up)", ""))
     for label, note, style in notes:
         page.hanging(f"{label:14}", note, style)
+
+
+def tunnels_text(decapsulated: dict[str, int]) -> str:
+    """``taken off packets: vxlan 1,200, gre 3``"""
+    kinds = sorted(decapsulated.items(), key=lambda item: -item[1])
+    return "taken off packets: " + (", ".join(f"{kind} {grouped(n)}" for kind, n in kinds) or "none were found")

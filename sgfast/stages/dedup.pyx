@@ -84,7 +84,7 @@ cdef class Dedup:
 
     cdef int is_copy(self, const Frame* frame) noexcept nogil:
         # 1, 0, or NEVER: it is no IP packet. One that is no copy is remembered.
-        cdef uint32_t at
+        cdef uint32_t at = 0
         cdef uint32_t ethertype = find_ip(frame, &at)
         cdef const uint8_t* ip = frame.data + at
         cdef uint32_t length, claimed

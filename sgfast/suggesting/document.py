@@ -26,7 +26,7 @@ def document(policy: Policy, rules: Sequence[SuggestedRule], comments: Iterable[
         lines.append("vpcs:")
         for vpc in policy.vpcs:
             region = f", region: {_quoted(vpc.region)}" if vpc.region else ""
-            lines.append(f"  - {{name: {_quoted(vpc.name)}{region}}}")
+            lines.append(f"  - {{name: {_quoted(vpc.name)}{region}{_marks(vpc)}}}")
     if policy.peerings:
         lines.append("peerings:")
         lines += [f"  - [{', '.join(map(_quoted, pair))}]" for pair in sorted(map(sorted, policy.peerings))]
@@ -44,6 +44,12 @@ def document(policy: Policy, rules: Sequence[SuggestedRule], comments: Iterable[
     several = len(policy.vpcs) > 1
     lines += [f"  - {{{_instance(instance, several)}}}" for instance in policy.instances]
     return "\n".join(lines) + "\n"
+
+
+def _marks(vpc: Vpc) -> str:
+    files = tuple(map(_quoted, vpc.files))
+    marks = (("vni", vpc.vnis), ("vlan", vpc.vlans), ("file", files))
+    return "".join(f", {key}: [{', '.join(map(str, values))}]" for key, values in marks if values)
 
 
 def in_words(evidence: Evidence) -> list[str]:

@@ -26,7 +26,7 @@ from sgfast.report.html.timeline import Timeline
 from sgfast.report.html.why import Reasons
 from sgfast.report.left_out import left_out_words
 from sgfast.report.page import grouped, human_bytes, human_seconds, instant, plural
-from sgfast.report.text import REMINDER
+from sgfast.report.text import REMINDER, tunnels_text
 
 #: Warnings, and captures, that are named one by one.
 MOST_NAMED = 20
@@ -365,6 +365,8 @@ def _about(result: ReplayResult) -> Markup:
     if counts.get("inferred"):
         opened.append(f"{grouped(counts['inferred'])} began before the capture (who opened them was inferred)")
     items.append(("Connections", ", ".join(opened) or "none"))
+    if result.decapsulated is not None:
+        items.append(("Tunnels", tunnels_text(result.decapsulated)))
     for number, warning in enumerate(result.warnings[:MOST_NAMED]):
         items.append(("Warning" if not number else "", warning))
     if len(result.warnings) > MOST_NAMED:

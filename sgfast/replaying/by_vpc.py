@@ -1,0 +1,226 @@
+"""A replay whose packets belong to several VPCs, as the policy maps them (SPEC 7.1): an engine for each.
+
+Which VPC a packet belongs to is told by marks that ``Vpc`` has: the VNI of the tunnel it was in, its VLAN, the file it
+is from. Addresses then resolve in that VPC and its peers, so that several VPCs may use the same. What no mark is for
+goes to an engine that sees every VPC.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from sgfast.capture.names import printable
+from sgfast.compiler import Numbering
+from sgfast.compiler.addresses import owned_prefixes
+from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
+from sgfast.core.frames import FrameBatch
+from sgfast.engine import PENDING, REASONS, Engine
+from sgfast.errors import PolicyError
+from sgfast.policy.change_file import TimedChange
+from sgfast.policy.model import Policy
+from sgfast.replaying.fast import FLOWS_AT_ONCE, FastRunner, order
+from sgfast.replaying.results import (
+    LISTED_CUTS,
+    Broken,
+    ChangeDone,
+    Denied,
+    Names,
+    ReplayResult,
+    Rows,
+    RuleHits,
+    Sinks,
+    Unanswered,
+    warn_of_time,
+)
+from sgfast.replaying.waiting import InOrder
+from sgfast.stages.vpcs import Dealer, own_times
+
+#: Each takes a megabyte of tables before it has judged a packet.
+MOST_ENGINES = 1000
+
+
+class VpcRunner:
+    """Judges as ``FastRunner`` does, each packet by the engine of its VPC. ``make``: makes one that sees a VPC, or all.
+
+    An engine is made with the first packet that needs it: most of many VPCs may send none, and VPCs that overlap need
+    no engine that sees all of them. AmbiguousAddress if one cannot be; of those that see a VPC it is known at once.
+    PolicyError for packets of more than ``MOST_ENGINES``.
+    """
+
+    def __init__(self, policy: Policy, make: Callable[[Policy, str | None, Numbering], Engine], sinks: Sinks) -> None:
+        self._vpcs = policy.vpcs
+        self._policy = policy
+        self._make = make
+        self._sinks = sinks
+        self._dealer = Dealer(len(policy.vpcs))
+        self._numbering = Numbering().after(policy)
+        self._runners: dict[int, FastRunner] = {}
+        #: Each change as it is told, and its part at each engine.
+        self._changes: list[tuple[ChangeDone, list[tuple[FastRunner, ChangeDone]]]] = []
+        self._headers = np.zeros(0, dtype=HEADER_DTYPE)
+        self._results = np.zeros(0, dtype=RESULT_DTYPE)
+        self.packets_judged = 0
+        self._in_order = InOrder(sinks)
+        #: By VPC how many packets its engine judged, and of those that are pending which packets of all they are.
+        self._judged: Counter[int] = Counter()
+        self._pending: dict[tuple[int, int], int] = {}
+        peers = Counter(name for pair in policy.peerings for name in pair)
+        for vpc in policy.vpcs:
+            if vpc.is_mapped and peers[vpc.name] > 1:
+                owned_prefixes(policy, vpc.name)
+        # One there is in any case: without packets, too, there are rules and verdicts to count.
+        self._runner(next(n for n, vpc in enumerate(policy.vpcs) if vpc.is_mapped))
+        self._begin_sinks()
+
+    def _runner(self, vpc: int) -> FastRunner:
+        runner = self._runners.get(vpc)
+        if runner is None:
+            if len(self._runners) == MOST_ENGINES:
+                raise PolicyError(
+                    f"{printable(self._policy.origin)}: there are packets of more than {MOST_ENGINES:,} VPCs that it "
+                    "maps: replay captures of fewer at a time"
+                )
+            name = self._vpcs[vpc].name if vpc >= 0 else None
+            engine = self._make(self._policy, name, self._numbering)
+            runner = self._runners[vpc] = FastRunner(engine, Sinks())
+        return runner
+
+    def _begin_sinks(self) -> None:
+        instances = [instance.name for instance in self._numbering.instances]
+        rules = [rule.id for rule in self._numbering.rules]
+        self._sinks.begin(Names(instances, rules, self.packets_judged - self._in_order.waiting))
+
+    def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
+        return self._dealer.frames_before(batch, first, at_ns)
+
+    def process(self, batch: FrameBatch, first: int, number: int) -> None:
+        if number == 0:
+            return
+        if len(self._headers) < number:
+            self._headers = np.zeros(batch.capacity, dtype=HEADER_DTYPE)
+            self._results = np.zeros(batch.capacity, dtype=RESULT_DTYPE)
+        parts = self._dealer.deal(batch, first, number)
+        for vpc, part, where in parts:
+            plane = self._runner(vpc).engine.dataplane
+            plane.begin(self._dealer.began_ns)
+            if not self._sinks.want_packets:
+                plane.process_frames(part)
+                continue
+            headers, results = np.zeros(len(part), dtype=HEADER_DTYPE), np.zeros(len(part), dtype=RESULT_DTYPE)
+            plane.process_frames(part, results, headers)
+            self._headers[where], self._results[where] = headers, results
+            for n in np.flatnonzero(results["verdict"] == PENDING).tolist():
+                self._pending[vpc, self._judged[vpc] + n + 1] = self.packets_judged + int(where[n]) + 1
+            self._judged[vpc] += len(part)
+        if self._sinks.want_packets:
+            headers, results = self._headers[:number], self._results[:number]
+            headers["time_ns"] = own_times(batch, first, number)
+            self._in_order.write(self.packets_judged + 1, batch, first, headers, results, self._resolved())
+        self.packets_judged += number
+        self._write_flows()
+
+    def _resolved(self, *, everything: bool = False) -> Rows:
+        """What became of pending packets since the last call (RESOLVED_DTYPE), numbered among all."""
+        found = []
+        for vpc, runner in self._runners.items():
+            rows = runner.engine.resolved(everything=everything)
+            if self._sinks.want_packets:
+                rows["number"] = [self._pending.pop((vpc, n)) for n in rows["number"].tolist()]
+                found.append(rows)
+        return np.concatenate(found) if found else np.empty(0, dtype=RESOLVED_DTYPE)
+
+    def _write_flows(self) -> None:
+        if self._sinks.flows:
+            for runner in self._runners.values():
+                self._sinks.write_flows(runner.engine.dataplane.take_flows())
+
+    def apply(self, change: TimedChange) -> ChangeDone:
+        parts = [(runner, runner.apply(change)) for runner in self._runners.values()]
+        engine = parts[0][0].engine
+        self._policy, self._numbering = engine.policy, engine.compiled.numbering
+        whole = ChangeDone(change.at_ns, change.text, sum(done.disconnected for _, done in parts), 0, 0, 0)
+        self._changes.append((whole, parts))
+        # What ended with the change still bears the names from before it.
+        self._write_flows()
+        self._begin_sinks()
+        return whole
+
+    def finish(self, *, goes_on: bool) -> None:
+        """``goes_on`` is for runners whose state can be saved."""
+        self._in_order.resolve(self._resolved(everything=True))
+        for runner in self._runners.values():
+            plane = runner.engine.dataplane
+            done = False
+            while not done:
+                done = plane.finish(most=FLOWS_AT_ONCE)
+                if self._sinks.flows:
+                    self._sinks.write_flows(plane.take_flows())
+
+    def fill(self, result: ReplayResult) -> None:
+        parts = []
+        for vpc, runner in sorted(self._runners.items()):
+            name = None if vpc < 0 else self._vpcs[vpc].name
+            part = ReplayResult(result.policy, result.mode, result.midstream, name, result.captures)
+            part.changes = [done for _, pairs in self._changes for other, done in pairs if other is runner]
+            runner.fill(part)
+            whose = "packets of no VPC that is mapped" if name is None else f"VPC {name}"
+            result.warnings += [f"{whose}: {warning}" for warning in part.warnings]
+            parts.append(part)
+        result.packets, result.bytes = sum(part.packets for part in parts), sum(part.bytes for part in parts)
+        result.verdicts = _sums(part.verdicts for part in parts)
+        reasons = _sums(part.reasons for part in parts)
+        result.reasons = {word: reasons[word] for word in REASONS if word in reasons}
+        result.connections = _sums(part.connections for part in parts)
+        result.rules = [
+            RuleHits(
+                hits[0].rule, hits[0].group, sum(hit.connections for hit in hits), sum(hit.packets for hit in hits),
+                sum(hit.bytes for hit in hits),
+            )
+            for hits in zip(*(part.rules for part in parts), strict=True)
+        ]  # fmt: skip
+        # Two VPCs that are peered may both tell of an instance.
+        denied: dict[Denied, list[Denied]] = {}
+        for row in (row for part in parts for row in part.denied):
+            denied.setdefault(replace(row, packets=0, bytes=0), []).append(row)
+        result.denied = sorted(
+            (replace(k, packets=sum(d.packets for d in rows), bytes=sum(d.bytes for d in rows))
+             for k, rows in denied.items()),
+            key=lambda d: (-d.packets, *order(d.service, d.peer, d.direction, d.reason)),
+        )  # fmt: skip
+        result.denied_others = sum(part.denied_others for part in parts)
+        broken: Counter[Broken] = Counter()
+        unanswered: Counter[Unanswered] = Counter()
+        for part in parts:
+            for kind in part.broken:
+                broken[replace(kind, connections=0)] += kind.connections
+            for silence in part.unanswered:
+                unanswered[replace(silence, connections=0)] += silence.connections
+        result.broken = sorted(
+            (replace(kind, connections=n) for kind, n in broken.items()),
+            key=lambda b: (-b.connections, *order(b.service, b.peer, b.direction, b.reason)),
+        )
+        result.unanswered = sorted(
+            (replace(kind, connections=n) for kind, n in unanswered.items()),
+            key=lambda u: (-u.connections, *order(u.service, u.answer)),
+        )
+        for whole, pairs in self._changes:
+            whole.came_back = sum(done.came_back or 0 for _, done in pairs)
+            whole.denied_again = sum(done.denied_again or 0 for _, done in pairs)
+            whole.packets_after = sum(done.packets_after or 0 for _, done in pairs)
+            cuts = [cut for _, done in pairs for cut in done.connections]
+            whole.connections = tuple(sorted(cuts, key=lambda cut: -cut.packets_after)[:LISTED_CUTS])
+        result.first_time_ns, result.last_time_ns, late, restarts = self._dealer.times
+        warn_of_time(result.warnings, late, restarts)
+
+
+def _sums(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    """Key by key, in the order keys come up."""
+    total: dict[str, int] = {}
+    for each in counts:
+        for key, n in each.items():
+            total[key] = total.get(key, 0) + n
+    return total

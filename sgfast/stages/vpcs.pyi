@@ -1,0 +1,19 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+from sgfast.core.frames import FrameBatch
+
+class VpcMarks:
+    otherwise: int
+    def __init__(self, vnis: dict[int, int], vlans: dict[int, int]) -> None: ...
+
+class Dealer:
+    began_ns: int
+    def __init__(self, vpcs: int) -> None: ...
+    @property
+    def times(self) -> tuple[int | None, int | None, int, int]: ...
+    def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int: ...
+    def deal(self, batch: FrameBatch, first: int, number: int) -> list[tuple[int, FrameBatch, NDArray[Any]]]: ...
+
+def own_times(batch: FrameBatch, first: int, number: int) -> NDArray[Any]: ...

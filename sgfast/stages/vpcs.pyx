@@ -1,0 +1,155 @@
+"""Packets dealt out to VPCs: ``VpcMarks`` says to which one each belongs, ``Dealer`` makes a batch for each."""
+
+import numpy as np
+
+from libc.stdint cimport int64_t, uint32_t
+from libc.stdlib cimport calloc, free
+
+from sgfast.core.clock cimport Clock, tell_time
+from sgfast.core.frames cimport Frame, FrameBatch
+from sgfast.core.intrinsics cimport be16
+from sgfast.core.link cimport find_tags
+from sgfast.stages.tunnels cimport is_vlan
+
+
+cdef class VpcMarks:
+    """``vnis``, ``vlans``: by number, the VPC's, from 0 on; VNIs have 24 bits, VLANs 12. ValueError for others.
+
+    ``otherwise``: what to put into ``Frame.vpc`` where neither says anything: 0, or a VPC's number + 1.
+    """
+
+    def __cinit__(self, dict vnis not None, dict vlans not None):
+        self.vni_count = len(vnis)
+        self.vnis = <uint32_t*>calloc(max(len(vnis), 1), sizeof(uint32_t))
+        self.vpc_of_vni = <uint32_t*>calloc(max(len(vnis), 1), sizeof(uint32_t))
+        if self.vnis == NULL or self.vpc_of_vni == NULL:
+            raise MemoryError
+        for n, vni in enumerate(sorted(vnis)):
+            if not 0 <= vni < 1 << 24:
+                raise ValueError(f"a VNI has 24 bits, not {vni}")
+            self.vnis[<Py_ssize_t>n] = vni
+            self.vpc_of_vni[<Py_ssize_t>n] = vnis[vni] + 1
+        for vlan, vpc in vlans.items():
+            if not 0 <= vlan < 4096:
+                raise ValueError(f"a VLAN has 12 bits, not {vlan}")
+            self.vlans[<uint32_t>vlan] = vpc + 1
+
+    def __dealloc__(self):
+        free(self.vnis)
+        free(self.vpc_of_vni)
+
+    cdef uint32_t by_vni(self, uint32_t vni) noexcept nogil:
+        cdef Py_ssize_t low = 0
+        cdef Py_ssize_t high = self.vni_count
+        cdef Py_ssize_t middle
+        while low < high:
+            middle = (low + high) // 2
+            if self.vnis[middle] < vni:
+                low = middle + 1
+            else:
+                high = middle
+        return self.vpc_of_vni[low] if low < self.vni_count and self.vnis[low] == vni else 0
+
+    cdef uint32_t by_vlan(self, const Frame* frame) noexcept nogil:
+        # Of several tags the innermost that is some VPC's.
+        cdef uint32_t at = 0
+        cdef uint32_t ethertype = find_tags(frame, &at)
+        cdef uint32_t found = 0
+        cdef uint32_t vpc
+        while is_vlan(ethertype) and at <= frame.captured and frame.captured - at >= 4:
+            vpc = self.vlans[be16(frame.data + at) & 0xFFF]
+            found = vpc if vpc else found
+            ethertype = be16(frame.data + at + 2)
+            at += 4
+        return found
+
+
+cdef class Dealer:
+    """Deals the frames of batches out to ``vpcs`` VPCs and to nobody, by ``Frame.vpc``.
+
+    Times are told by one clock (SPEC 9.1): whoever judges a part sees when its packets were among all.
+    """
+
+    cdef Clock clock
+    cdef readonly int64_t began_ns      # the first packet's time
+    cdef uint32_t vpcs
+
+    def __init__(self, uint32_t vpcs):
+        self.vpcs = vpcs
+
+    @property
+    def times(self):
+        """(first, last) of the packets' own times, None without packets; how many were late, how many restarts."""
+        if not self.clock.started:
+            return None, None, 0, 0
+        return (
+            self.clock.earliest, max(self.clock.latest, self.clock.raw), self.clock.late, self.clock.restarts
+        )
+
+    def frames_before(self, FrameBatch batch not None, Py_ssize_t first, int64_t at_ns):
+        """How many frames from ``first`` on come before ``at_ns`` on the clock, which does not move."""
+        cdef Clock clock = self.clock
+        cdef Py_ssize_t i
+        if first < 0:
+            raise ValueError("no such frame")
+        for i in range(first, batch.count):
+            tell_time(&clock, batch.frames[i].time_ns)
+            if clock.now >= at_ns:
+                return i - first
+        return max(batch.count - first, 0)
+
+    def deal(self, FrameBatch batch not None, Py_ssize_t first, Py_ssize_t number):
+        """A list of (VPC, batch of its frames, where they stand after ``first``) for those that have some.
+
+        The VPC is its number, or -1: nobody's. The frames' bytes are those of ``batch``, their times the clock's.
+        """
+        cdef FrameBatch part
+        cdef int64_t[::1] now
+        cdef Py_ssize_t[::1] counts
+        cdef Py_ssize_t[::1] places
+        cdef Py_ssize_t i, at
+        cdef uint32_t vpc
+        if first < 0 or number < 0 or number > batch.count - first:
+            raise ValueError("no such frames")
+        if number and not self.clock.started:
+            tell_time(&self.clock, batch.frames[first].time_ns)
+            self.began_ns = self.clock.now
+        now = np.empty(number, dtype=np.int64)
+        counts = np.zeros(<Py_ssize_t>self.vpcs + 1, dtype=np.intp)
+        for i in range(number):
+            tell_time(&self.clock, batch.frames[first + i].time_ns)
+            now[i] = self.clock.now
+            if batch.frames[first + i].vpc > self.vpcs:
+                raise ValueError("a frame is of a VPC that is none")
+            counts[batch.frames[first + i].vpc] += 1
+        parts = []
+        for vpc in range(self.vpcs + 1):
+            if counts[vpc] == 0:
+                continue
+            part = FrameBatch(counts[vpc])
+            where = np.empty(counts[vpc], dtype=np.intp)
+            places = where
+            at = 0
+            for i in range(number):
+                if batch.frames[first + i].vpc == vpc:
+                    part.frames[at] = batch.frames[first + i]
+                    part.frames[at].time_ns = now[i]
+                    places[at] = i
+                    at += 1
+            part.count = at
+            part.keep_alive = batch.keep_alive
+            parts.append((<int64_t>vpc - 1, part, where))
+        return parts
+
+
+def own_times(FrameBatch batch not None, Py_ssize_t first, Py_ssize_t number):
+    """The times of ``number`` frames from ``first`` on, as the capture says: an array of int64."""
+    cdef int64_t[::1] times
+    cdef Py_ssize_t i
+    if first < 0 or number < 0 or number > batch.count - first:
+        raise ValueError("no such frames")
+    found = np.empty(number, dtype=np.int64)
+    times = found
+    for i in range(number):
+        times[i] = batch.frames[first + i].time_ns
+    return found
