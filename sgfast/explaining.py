@@ -8,13 +8,13 @@ field after the other (SPEC 4.9):
 
 Each field that does not fit counts one, whatever the others say: a rule for udp/53 fails tcp/22 on two. The *nearest*
 are the allow rules of the side's groups and direction that fail on the fewest. Deny rules are left out: had one
-matched, nothing would have been allowed.
+matched, nothing would have been allowed. ``compare`` finds them, for a replay's report, too.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
@@ -83,6 +83,18 @@ class End:
 
     address: Address
     instance: Instance | None
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """What rules look at in a packet that opens a connection. None is what its protocol does not have."""
+
+    version: int
+    protocol: int
+    #: Of the destination.
+    port: int | None
+    icmp_type: int | None
+    icmp_code: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +174,7 @@ def explain(
         src.address, dst.address, number, sport=CLIENT_PORT, dport=port or 0, icmp_type=icmp_type or 0,
         icmp_code=icmp_code or 0,
     )  # fmt: skip
-    packet = _Packet(version, number, port, icmp_type, icmp_code)
+    packet = Packet(version, number, port, icmp_type, icmp_code)
     sides: list[SideExplained | None] = [None, None]
     if verdict.verdict in ("allow", "deny"):
         for n, (direction, here, there) in enumerate((("outbound", src, dst), ("inbound", dst, src))):
@@ -175,15 +187,6 @@ def explain(
 
 
 # The packet ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Packet:
-    version: int
-    protocol: int
-    port: int | None
-    icmp_type: int | None
-    icmp_code: int | None
 
 
 def _check_fields(protocol: int, port: int | None, icmp_type: int | None, icmp_code: int | None) -> None:
@@ -292,7 +295,7 @@ def _candidates(policy: Policy, network: Network) -> Iterator[Address]:
 
 
 def _side(
-    policy: Policy, verdict: Verdict, direction: Direction, here: Instance, there: End, packet: _Packet
+    policy: Policy, verdict: Verdict, direction: Direction, here: Instance, there: End, packet: Packet
 ) -> SideExplained:
     judged = verdict.egress if direction == "outbound" else verdict.ingress
     # Isolation stands on the first side, which did not judge by rules either (SPEC 3.6).
@@ -301,71 +304,118 @@ def _side(
     stateless = not all(policy.group_by_name[name].stateful for name in here.security_groups)
     if judged.reason == "invalid" if judged is not None else verdict.reason == "invalid" and not stateless:
         return SideExplained(here, direction, judged is not None, "deny", "invalid", None, (), ())
-    matching: list[RuleInGroup] = []
-    nearest: list[NearMiss] = []
-    for group in policy.security_groups:
-        if group.name not in here.security_groups:
-            continue
-        for rule in group.rules:
-            if rule.direction != direction:
-                continue
-            misfits = tuple(_misfits(policy, rule, here, there, packet))
-            if not misfits:
-                matching.append(RuleInGroup(group.name, rule))
-            elif rule.action == "allow" and not (nearest and len(nearest[0].misfits) < len(misfits)):
-                if nearest and len(misfits) < len(nearest[0].misfits):
-                    nearest.clear()
-                nearest.append(NearMiss(group.name, rule, misfits))
-    # SPEC 4.10; of equals the first in the document.
-    matching.sort(key=lambda found: (found.rule.priority, found.rule.action != "deny"))
+    matching, nearest = compare(policy, rules_of(policy, here, direction), here, there, packet)
     winner = matching[0] if matching else None
     allows = winner is not None and winner.rule.action == "allow"
+    misses = []
+    for found, fields in () if matching else nearest:
+        told = tuple(_misfit(policy, found.rule, field, here, there, packet) for field in fields)
+        misses.append(NearMiss(found.group, found.rule, told))
     return SideExplained(
         here, direction, reached, "allow" if allows else "deny",
         "no-rule" if winner is None else "rule" if allows else "deny-rule",
-        winner, tuple(matching[1:]), () if matching else tuple(nearest),
+        winner, tuple(matching[1:]), tuple(misses),
     )  # fmt: skip
 
 
-def _misfits(policy: Policy, rule: Rule, here: Instance, there: End, packet: _Packet) -> Iterator[Misfit]:
+def rules_of(policy: Policy, instance: Instance, direction: Direction) -> Iterator[RuleInGroup]:
+    """The rules that judge what reaches an instance, or what leaves it, in document order."""
+    for group in policy.security_groups:
+        if group.name in instance.security_groups:
+            for rule in group.rules:
+                if rule.direction == direction:
+                    yield RuleInGroup(group.name, rule)
+
+
+def compare(
+    policy: Policy, rules: Iterable[RuleInGroup], here: Instance, there: End, packet: Packet
+) -> tuple[list[RuleInGroup], list[tuple[RuleInGroup, tuple[Field, ...]]]]:
+    """Those that match, in the order in which they would win (SPEC 4.10); and the allow rules that fail on the fewest
+    fields, with these, in document order.
+    """
+    matching: list[RuleInGroup] = []
+    nearest: list[tuple[RuleInGroup, tuple[Field, ...]]] = []
+    for found in rules:
+        fields = tuple(_misfit_fields(policy, found.rule, here, there, packet))
+        if not fields:
+            matching.append(found)
+        elif found.rule.action == "allow" and not (nearest and len(nearest[0][1]) < len(fields)):
+            if nearest and len(fields) < len(nearest[0][1]):
+                nearest.clear()
+            nearest.append((found, fields))
+    # Of equals the first in the document.
+    matching.sort(key=lambda found: (found.rule.priority, found.rule.action != "deny"))
+    return matching, nearest
+
+
+def _misfit_fields(policy: Policy, rule: Rule, here: Instance, there: End, packet: Packet) -> Iterator[Field]:
     if rule.ethertype != packet.version:
-        yield Misfit("ethertype", f"IPv{rule.ethertype}", f"IPv{packet.version}")
+        yield "ethertype"
     if rule.protocol not in (None, packet.protocol):
-        yield Misfit("protocol", protocol_text(rule.protocol), protocol_text(packet.protocol))
+        yield "protocol"
     if rule.ports is not None and not any(first <= (packet.port or 0) <= last for first, last in rule.ports):
-        yield Misfit("ports", ports_text(rule.ports), _or_none(packet.port))
+        yield "ports"
     if rule.icmp_type not in (None, packet.icmp_type):
-        yield Misfit("icmp_type", str(rule.icmp_type), _or_none(packet.icmp_type))
+        yield "icmp_type"
     if rule.icmp_code not in (None, packet.icmp_code):
-        yield Misfit("icmp_code", str(rule.icmp_code), _or_none(packet.icmp_code))
-    why = _peer_misfit(policy, rule, here, there)
-    if why is not None:
-        has = str(there.address) + (f" ({there.instance.name})" if there.instance is not None else "")
-        yield Misfit("source" if rule.direction == "inbound" else "destination", peer_text(rule), has, why)
+        yield "icmp_code"
+    if not _is_peer(policy, rule, here, there):
+        yield "source" if rule.direction == "inbound" else "destination"
+
+
+def _is_peer(policy: Policy, rule: Rule, here: Instance, there: End) -> bool:
+    match rule.peer:
+        case None:
+            return True
+        case GroupPeer(name):
+            return _is_member_for(policy, name, here, there.instance)
+        case AddressGroupPeer(name):
+            return any(there.address in network for network in policy.address_group_by_name[name].addresses)
+        case network:
+            return there.address in network
+
+
+def _is_member_for(policy: Policy, group: str, here: Instance, other: Instance | None) -> bool:
+    """SPEC 4.11."""
+    if other is None or group not in other.security_groups or not policy.connected(here.vpc, other.vpc):
+        return False
+    return policy.vpc_by_name[here.vpc].region == policy.vpc_by_name[other.vpc].region
+
+
+# In words
+
+
+def _misfit(policy: Policy, rule: Rule, field: Field, here: Instance, there: End, packet: Packet) -> Misfit:
+    match field:
+        case "ethertype":
+            return Misfit(field, f"IPv{rule.ethertype}", f"IPv{packet.version}")
+        case "protocol":
+            return Misfit(field, protocol_text(rule.protocol), protocol_text(packet.protocol))
+        case "ports":
+            return Misfit(field, ports_text(rule.ports or ()), _or_none(packet.port))
+        case "icmp_type":
+            return Misfit(field, str(rule.icmp_type), _or_none(packet.icmp_type))
+        case "icmp_code":
+            return Misfit(field, str(rule.icmp_code), _or_none(packet.icmp_code))
+    has = str(there.address) + (f" ({there.instance.name})" if there.instance is not None else "")
+    return Misfit(field, peer_text(rule), has, _why_no_peer(policy, rule, here, there))
 
 
 def _or_none(number: int | None) -> str:
     return "none" if number is None else str(number)
 
 
-def _peer_misfit(policy: Policy, rule: Rule, here: Instance, there: End) -> str | None:
-    """Why a rule's peer is not the other end, in words that may be none; None if it is (SPEC 4.11)."""
+def _why_no_peer(policy: Policy, rule: Rule, here: Instance, there: End) -> str:
     match rule.peer:
-        case None:
-            return None
         case GroupPeer(name):
-            return _not_in_group(policy, name, here, there)
+            return _why_no_member(policy, name, here, there.instance)
         case AddressGroupPeer(name):
-            networks = policy.address_group_by_name[name].addresses
-            if any(there.address in network for network in networks):
-                return None
-            return f"none of its {len(networks)} prefixes holds the address" if networks else "it has no addresses"
-        case network:
-            return None if there.address in network else ""
+            count = len(policy.address_group_by_name[name].addresses)
+            return f"none of its {count} prefixes holds the address" if count else "it has no addresses"
+    return ""
 
 
-def _not_in_group(policy: Policy, group: str, here: Instance, there: End) -> str | None:
-    other = there.instance
+def _why_no_member(policy: Policy, group: str, here: Instance, other: Instance | None) -> str:
     if other is None:
         return "the address is no instance's, and only instances are in groups"
     if group not in other.security_groups:
@@ -378,9 +428,7 @@ def _not_in_group(policy: Policy, group: str, here: Instance, there: End) -> str
     if not policy.connected(here.vpc, other.vpc):
         return f"{other.name} is a member, but in VPC {other.vpc}, which is not peered with {here.vpc}"
     region, others = policy.vpc_by_name[here.vpc].region, policy.vpc_by_name[other.vpc].region
-    if region != others:
-        return f"{other.name} is a member, but in {_region(others)}, and {here.name} is in {_region(region)}"
-    return None
+    return f"{other.name} is a member, but in {_region(others)}, and {here.name} is in {_region(region)}"
 
 
 def _region(region: str) -> str:
