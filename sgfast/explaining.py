@@ -40,7 +40,7 @@ from sgfast.policy.wording import peer_text, ports_text, protocol_text
 Address = IPv4Address | IPv6Address
 Field = Literal["ethertype", "protocol", "ports", "icmp_type", "icmp_code", "source", "destination"]
 
-#: The client's port of the packet that is judged; no rule looks at it (SPEC 4.9).
+#: The opener's source port where nobody says; no rule looks at it (SPEC 4.9), but DHCP is told by it (SPEC 3.2).
 CLIENT_PORT = 49152
 #: By version: what a ping sends.
 ECHO_REQUEST = {4: 8, 6: 128}
@@ -123,6 +123,8 @@ class Explained:
     protocol: int
     #: Of the destination; None where the protocol has no ports.
     port: int | None
+    #: Of the source, as it was asked for; None: any.
+    sport: int | None
     icmp_type: int | None
     icmp_code: int | None
     verdict: str
@@ -143,15 +145,16 @@ def explain(
     protocol: str | int,
     *,
     port: int | None = None,
+    sport: int | None = None,
     icmp_type: int | None = None,
     icmp_code: int | None = None,
     vpc: str | None = None,
 ) -> Explained:
     """Explains a packet that would open a connection. ``source``, ``destination``: an address, or an instance's name.
 
-    ``port``: the destination's, for protocols that have ports. ``icmp_type``: left out, a ping. ``vpc``: as of
-    ``Engine``. Raises PolicyError for a policy that cannot be used or does not know a name, ValueError for a packet
-    that cannot be.
+    ``port``: the destination's, for protocols that have ports; ``sport``: the source's, which only DHCP is told by.
+    ``icmp_type``: left out, a ping. ``vpc``: as of ``Engine``. Raises PolicyError for a policy that cannot be used or
+    does not know a name, ValueError for a packet that cannot be.
     """
     if isinstance(policy, str | os.PathLike):
         policy = load_policy(policy)
@@ -159,7 +162,7 @@ def explain(
     number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else protocol
     if number is None or not 0 <= number <= 255:
         raise ValueError(f"no protocol {protocol!r:.80}: a packet has one of IANA's names, or 0 to 255")
-    _check_fields(number, port, icmp_type, icmp_code)
+    _check_fields(number, port, sport, icmp_type, icmp_code)
     choices: list[str] = []
     src, dst = _ends(engine, source, destination, number, choices)
     version = src.address.version
@@ -171,8 +174,8 @@ def explain(
         icmp_type = ECHO_REQUEST[version] if icmp_type is None else icmp_type
         icmp_code = icmp_code or 0
     verdict = engine.check(
-        src.address, dst.address, number, sport=CLIENT_PORT, dport=port or 0, icmp_type=icmp_type or 0,
-        icmp_code=icmp_code or 0,
+        src.address, dst.address, number, sport=CLIENT_PORT if sport is None else sport, dport=port or 0,
+        icmp_type=icmp_type or 0, icmp_code=icmp_code or 0,
     )  # fmt: skip
     packet = Packet(version, number, port, icmp_type, icmp_code)
     sides: list[SideExplained | None] = [None, None]
@@ -181,7 +184,7 @@ def explain(
             if here.instance is not None:
                 sides[n] = _side(policy, verdict, direction, here.instance, there, packet)  # type: ignore[arg-type]
     return Explained(
-        policy, vpc, src, dst, number, port, icmp_type, icmp_code, verdict.verdict, verdict.reason,
+        policy, vpc, src, dst, number, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
         _note(policy, verdict, src, dst), sides[0], sides[1], tuple(choices),
     )  # fmt: skip
 
@@ -189,18 +192,21 @@ def explain(
 # The packet ----------------------------------------------------------------------------------------------------------
 
 
-def _check_fields(protocol: int, port: int | None, icmp_type: int | None, icmp_code: int | None) -> None:
+def _check_fields(
+    protocol: int, port: int | None, sport: int | None, icmp_type: int | None, icmp_code: int | None
+) -> None:
     name = protocol_text(protocol)
     if protocol in PORT_PROTOCOLS and port is None:
         raise ValueError(f"{name} has ports: say to which one")
-    if protocol not in PORT_PROTOCOLS and port is not None:
+    if protocol not in PORT_PROTOCOLS and (port, sport) != (None, None):
         raise ValueError(f"{name} has no ports")
     if protocol not in (ICMP, ICMPV6) and (icmp_type is not None or icmp_code is not None):
         raise ValueError(f"{name} has no ICMP type and code")
     if icmp_code is not None and icmp_type is None:
         raise ValueError("an ICMP code needs an ICMP type")
     for what, value, top in (
-        ("a port", port, 65535), ("an ICMP type", icmp_type, 255), ("an ICMP code", icmp_code, 255),
+        ("a port", port, 65535), ("a port", sport, 65535), ("an ICMP type", icmp_type, 255),
+        ("an ICMP code", icmp_code, 255),
     ):  # fmt: skip
         if value is not None and not 0 <= value <= top:
             raise ValueError(f"{what} is 0 to {top}, not {value}")
