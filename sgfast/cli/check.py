@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
 
 import click
 
 from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, format_option, vpc_option
-from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
-from sgfast.signals import raise_arrived
-
-if TYPE_CHECKING:
-    from sgfast.policy.model import Policy
-    from sgfast.replaying import ReplayResult
+from sgfast.cli.printing import is_colourful, print_text, say, to_json, warn
+from sgfast.cli.waiting import progress_of
 
 
 def _known(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -78,7 +72,12 @@ def check(
     lines: Lines = {}
     loaded = load_policy(policy, lines)
     compiled, warnings = compile_for_check(loaded, vpc)
-    traffic = _replay(loaded, captures, vpc) if captures else None
+    traffic = None
+    if captures:
+        from sgfast.replaying import replay
+
+        with progress_of(captures) as progress:
+            traffic = replay(loaded, captures, vpc=vpc, progress=progress)
     checked = check_policy(loaded, traffic)
     warn(warnings)
     if traffic is not None and traffic.damaged is not None:
@@ -98,18 +97,3 @@ def check(
         context.exit(EXIT_DAMAGED)
     if any(checked.matching(wanted) for wanted in fail_on):
         context.exit(EXIT_FAIL_ON)
-
-
-def _replay(policy: Policy, captures: tuple[str, ...], vpc: str | None) -> ReplayResult:
-    from sgfast.replaying import replay
-    from sgfast.report.progress import ProgressBar
-
-    with ExitStack() as stack:
-        bar = stack.enter_context(closing(ProgressBar(captures))) if is_terminal(sys.stderr) else None
-
-        def progress(packets: int, nbytes: int) -> None:
-            raise_arrived()
-            if bar is not None:
-                bar(packets, nbytes)
-
-        return replay(policy, captures, vpc=vpc, progress=progress)

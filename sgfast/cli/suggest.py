@@ -13,6 +13,7 @@ import click
 
 from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, Form, format_option, quiet_option, vpc_option
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.cli.waiting import progress_of
 from sgfast.signals import raise_arrived
 
 
@@ -138,6 +139,7 @@ def suggest(
     stream = sys.stderr if any(map(is_standard_output, outputs)) else sys.stdout
     with ExitStack() as stack:
         file = None if output is None else stack.enter_context(open_output(output))
+        progress = stack.enter_context(progress_of(captures, shown=not quiet))
         found = run_suggest(
             captures,
             instances=None if instance_file is None else load_instances(instance_file),
@@ -147,7 +149,7 @@ def suggest(
             per=per,
             limits=Limits(max_prefix, any_above, min_connections),
             vpc=vpc,
-            progress=lambda packets, nbytes: raise_arrived(),
+            progress=progress,
         )
         raise_arrived()
         if file is not None:
