@@ -23,6 +23,7 @@ from sgfast.replaying.results import (
     ReplayResult,
     RuleHits,
     Sinks,
+    present_instances,
     warn_of_fragments,
     warn_of_time,
 )
@@ -36,6 +37,7 @@ class ReferenceRunner:
     ) -> None:
         self.engine = ReferenceEngine(policy, mode=mode, midstream=midstream, vpc=vpc)
         self.policy = policy
+        self.vpc = vpc
         self.sinks = sinks
         self.total_bytes = 0
         #: The earliest and the latest so far.
@@ -56,7 +58,8 @@ class ReferenceRunner:
         self.instance_number = {instance.name: n for n, instance in enumerate(numbering.instances)}
         if self.sinks.want_packets:
             names = list(self.instance_number), [rule.id for rule in numbering.rules]
-            self.sinks.begin(Names(*names, self.packets_judged))
+            present = present_instances(self.engine.policy, self.vpc, numbering)
+            self.sinks.begin(Names(*names, self.packets_judged, present))
 
     @property
     def packets_judged(self) -> int:
