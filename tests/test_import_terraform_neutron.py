@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from imports import imported, means, mutations
+from exports import imported_files, means, mutations
 from terraform import LATER, Resource, block, plan, refs, resource, state
 
 from sgfast.engine import Engine
@@ -25,7 +25,7 @@ def rule(address: str, group: Any, direction: str = "ingress", protocol: str = "
 
 
 def policy_of(document: Any) -> Policy:
-    return imported(("tf.json", document)).policy()
+    return imported_files(("tf.json", document)).policy()
 
 
 def otc() -> list[Resource]:
@@ -80,7 +80,7 @@ MEANING = [
 
 
 def test_a_state_of_otc_means_what_its_resources_say() -> None:
-    export = imported(("tf.json", state(*otc())))
+    export = imported_files(("tf.json", state(*otc())))
     policy = export.policy()
     means(export, MEANING)
     assert [(each.name, each.vpc) for each in policy.instances] == [
@@ -96,7 +96,7 @@ def test_a_state_of_otc_means_what_its_resources_say() -> None:
 def test_stacks_in_several_files_are_one_account() -> None:
     resources = otc()
     halves = state(*resources[:6]), state(*resources[6:])
-    means(imported(*((f"tf{n}.json", half) for n, half in enumerate(halves))), MEANING)
+    means(imported_files(*((f"tf{n}.json", half) for n, half in enumerate(halves))), MEANING)
 
 
 def rules_of(*resources: Resource, group: Resource | None = None) -> tuple[Rule, ...]:
@@ -180,7 +180,7 @@ def huawei() -> list[Resource]:
 
 
 def test_address_groups_priorities_and_lists_of_ports_of_huawei() -> None:
-    export = imported(("tf.json", state(*huawei())))
+    export = imported_files(("tf.json", state(*huawei())))
     meaning = [
         ("192.0.2.11", "10.0.0.5", "tcp", 500, "rule"),
         ("192.0.2.13", "10.0.0.5", "tcp", 500, "no-rule"),
@@ -256,7 +256,7 @@ def unborn() -> dict[str, Any]:
 
 
 def test_groups_and_ports_without_ids_are_found_through_references() -> None:
-    export = imported(("tf.json", unborn()))
+    export = imported_files(("tf.json", unborn()))
     policy = export.policy()
     meaning = [
         ("10.0.0.5", "10.0.0.6", "tcp", 5432, "rule"),
