@@ -122,6 +122,29 @@ def test_zero_is_no_port_and_no_icmp_type_on_openstack() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("cloud", ["openstack", "huaweicloud"])
+def test_icmp_0_0_is_all_types_and_said_to_be_doubtful(cloud: str) -> None:
+    one = f"{cloud}_networking_secgroup_rule_v2"
+    kind = "huaweicloud_networking_secgroup" if cloud == "huaweicloud" else "openstack_networking_secgroup_v2"
+    group = resource(f"{kind}.g", id="g", name="g", delete_default_rules=True)
+    rules = [
+        rule(f"{one}.zero", "g", protocol="icmp"),
+        rule(f"{one}.none", "g", protocol="icmp", first=None, last=None),
+        rule(f"{one}.six", "g", protocol="ipv6-icmp", ethertype="IPv6"),
+        rule(f"{one}.tcp", "g", protocol="tcp"),
+        rule(f"{one}.echo", "g", protocol="icmp", first=8, last=0),
+    ]
+    doubtful = "Taken for all ICMP types, as Terraform writes these like type 0, code 0 (echo replies)"
+    policy = policy_of(state(group, *rules))
+    assert [each.icmp_type for each in policy.security_groups[0].rules] == [None, None, None, None, 8]
+    assert policy.warnings == (f"{doubtful}: security group rule {one}.zero.",)
+    # A plan's configuration says whether it was set.
+    shown = [block(each["address"], protocol={"constant_value": "icmp"}) for each in rules]
+    assert policy_of(plan([group, *rules], [group, *rules], *shown)).warnings == ()
+    shown[0]["expressions"] |= {"port_range_min": {"constant_value": 0}, "port_range_max": {"constant_value": 0}}
+    assert policy_of(plan([group, *rules], [group, *rules], *shown)).warnings == policy.warnings
+
+
 def test_icmp_0_0_is_an_echo_reply_on_otc_and_0_255_is_all() -> None:
     one = "opentelekomcloud_networking_secgroup_rule_v2"
     group = resource("opentelekomcloud_networking_secgroup_v2.g", id="g", name="g", delete_default_rules=True)
