@@ -8,13 +8,13 @@ field after the other (SPEC 4.9):
 
 Each field that does not fit counts one, whatever the others say: a rule for udp/53 fails tcp/22 on two. The *nearest*
 are the allow rules of the side's groups and direction that fail on the fewest. Deny rules are left out: had one
-matched, nothing would have been allowed.
+matched, nothing would have been allowed. ``compare`` finds them, for a replay's report, too.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
@@ -40,7 +40,7 @@ from sgfast.policy.wording import peer_text, ports_text, protocol_text
 Address = IPv4Address | IPv6Address
 Field = Literal["ethertype", "protocol", "ports", "icmp_type", "icmp_code", "source", "destination"]
 
-#: The client's port of the packet that is judged; no rule looks at it (SPEC 4.9).
+#: The opener's source port where nobody says; no rule looks at it (SPEC 4.9), but DHCP is told by it (SPEC 3.2).
 CLIENT_PORT = 49152
 #: By version: what a ping sends.
 ECHO_REQUEST = {4: 8, 6: 128}
@@ -86,6 +86,18 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
+class Packet:
+    """What rules look at in a packet that opens a connection. None is what its protocol does not have."""
+
+    version: int
+    protocol: int
+    #: Of the destination.
+    port: int | None
+    icmp_type: int | None
+    icmp_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class SideExplained:
     """What one instance's rules say of the packet."""
 
@@ -111,6 +123,8 @@ class Explained:
     protocol: int
     #: Of the destination; None where the protocol has no ports.
     port: int | None
+    #: Of the source, as it was asked for; None: any.
+    sport: int | None
     icmp_type: int | None
     icmp_code: int | None
     verdict: str
@@ -131,15 +145,16 @@ def explain(
     protocol: str | int,
     *,
     port: int | None = None,
+    sport: int | None = None,
     icmp_type: int | None = None,
     icmp_code: int | None = None,
     vpc: str | None = None,
 ) -> Explained:
     """Explains a packet that would open a connection. ``source``, ``destination``: an address, or an instance's name.
 
-    ``port``: the destination's, for protocols that have ports. ``icmp_type``: left out, a ping. ``vpc``: as of
-    ``Engine``. Raises PolicyError for a policy that cannot be used or does not know a name, ValueError for a packet
-    that cannot be.
+    ``port``: the destination's, for protocols that have ports; ``sport``: the source's, which only DHCP is told by.
+    ``icmp_type``: left out, a ping. ``vpc``: as of ``Engine``. Raises PolicyError for a policy that cannot be used or
+    does not know a name, ValueError for a packet that cannot be.
     """
     if isinstance(policy, str | os.PathLike):
         policy = load_policy(policy)
@@ -147,7 +162,7 @@ def explain(
     number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else protocol
     if number is None or not 0 <= number <= 255:
         raise ValueError(f"no protocol {protocol!r:.80}: a packet has one of IANA's names, or 0 to 255")
-    _check_fields(number, port, icmp_type, icmp_code)
+    _check_fields(number, port, sport, icmp_type, icmp_code)
     choices: list[str] = []
     src, dst = _ends(engine, source, destination, number, choices)
     version = src.address.version
@@ -159,17 +174,17 @@ def explain(
         icmp_type = ECHO_REQUEST[version] if icmp_type is None else icmp_type
         icmp_code = icmp_code or 0
     verdict = engine.check(
-        src.address, dst.address, number, sport=CLIENT_PORT, dport=port or 0, icmp_type=icmp_type or 0,
-        icmp_code=icmp_code or 0,
+        src.address, dst.address, number, sport=CLIENT_PORT if sport is None else sport, dport=port or 0,
+        icmp_type=icmp_type or 0, icmp_code=icmp_code or 0,
     )  # fmt: skip
-    packet = _Packet(version, number, port, icmp_type, icmp_code)
+    packet = Packet(version, number, port, icmp_type, icmp_code)
     sides: list[SideExplained | None] = [None, None]
     if verdict.verdict in ("allow", "deny"):
         for n, (direction, here, there) in enumerate((("outbound", src, dst), ("inbound", dst, src))):
             if here.instance is not None:
                 sides[n] = _side(policy, verdict, direction, here.instance, there, packet)  # type: ignore[arg-type]
     return Explained(
-        policy, vpc, src, dst, number, port, icmp_type, icmp_code, verdict.verdict, verdict.reason,
+        policy, vpc, src, dst, number, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
         _note(policy, verdict, src, dst), sides[0], sides[1], tuple(choices),
     )  # fmt: skip
 
@@ -177,27 +192,21 @@ def explain(
 # The packet ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Packet:
-    version: int
-    protocol: int
-    port: int | None
-    icmp_type: int | None
-    icmp_code: int | None
-
-
-def _check_fields(protocol: int, port: int | None, icmp_type: int | None, icmp_code: int | None) -> None:
+def _check_fields(
+    protocol: int, port: int | None, sport: int | None, icmp_type: int | None, icmp_code: int | None
+) -> None:
     name = protocol_text(protocol)
     if protocol in PORT_PROTOCOLS and port is None:
         raise ValueError(f"{name} has ports: say to which one")
-    if protocol not in PORT_PROTOCOLS and port is not None:
+    if protocol not in PORT_PROTOCOLS and (port, sport) != (None, None):
         raise ValueError(f"{name} has no ports")
     if protocol not in (ICMP, ICMPV6) and (icmp_type is not None or icmp_code is not None):
         raise ValueError(f"{name} has no ICMP type and code")
     if icmp_code is not None and icmp_type is None:
         raise ValueError("an ICMP code needs an ICMP type")
     for what, value, top in (
-        ("a port", port, 65535), ("an ICMP type", icmp_type, 255), ("an ICMP code", icmp_code, 255),
+        ("a port", port, 65535), ("a port", sport, 65535), ("an ICMP type", icmp_type, 255),
+        ("an ICMP code", icmp_code, 255),
     ):  # fmt: skip
         if value is not None and not 0 <= value <= top:
             raise ValueError(f"{what} is 0 to {top}, not {value}")
@@ -292,7 +301,7 @@ def _candidates(policy: Policy, network: Network) -> Iterator[Address]:
 
 
 def _side(
-    policy: Policy, verdict: Verdict, direction: Direction, here: Instance, there: End, packet: _Packet
+    policy: Policy, verdict: Verdict, direction: Direction, here: Instance, there: End, packet: Packet
 ) -> SideExplained:
     judged = verdict.egress if direction == "outbound" else verdict.ingress
     # Isolation stands on the first side, which did not judge by rules either (SPEC 3.6).
@@ -301,71 +310,118 @@ def _side(
     stateless = not all(policy.group_by_name[name].stateful for name in here.security_groups)
     if judged.reason == "invalid" if judged is not None else verdict.reason == "invalid" and not stateless:
         return SideExplained(here, direction, judged is not None, "deny", "invalid", None, (), ())
-    matching: list[RuleInGroup] = []
-    nearest: list[NearMiss] = []
-    for group in policy.security_groups:
-        if group.name not in here.security_groups:
-            continue
-        for rule in group.rules:
-            if rule.direction != direction:
-                continue
-            misfits = tuple(_misfits(policy, rule, here, there, packet))
-            if not misfits:
-                matching.append(RuleInGroup(group.name, rule))
-            elif rule.action == "allow" and not (nearest and len(nearest[0].misfits) < len(misfits)):
-                if nearest and len(misfits) < len(nearest[0].misfits):
-                    nearest.clear()
-                nearest.append(NearMiss(group.name, rule, misfits))
-    # SPEC 4.10; of equals the first in the document.
-    matching.sort(key=lambda found: (found.rule.priority, found.rule.action != "deny"))
+    matching, nearest = compare(policy, rules_of(policy, here, direction), here, there, packet)
     winner = matching[0] if matching else None
     allows = winner is not None and winner.rule.action == "allow"
+    misses = []
+    for found, fields in () if matching else nearest:
+        told = tuple(_misfit(policy, found.rule, field, here, there, packet) for field in fields)
+        misses.append(NearMiss(found.group, found.rule, told))
     return SideExplained(
         here, direction, reached, "allow" if allows else "deny",
         "no-rule" if winner is None else "rule" if allows else "deny-rule",
-        winner, tuple(matching[1:]), () if matching else tuple(nearest),
+        winner, tuple(matching[1:]), tuple(misses),
     )  # fmt: skip
 
 
-def _misfits(policy: Policy, rule: Rule, here: Instance, there: End, packet: _Packet) -> Iterator[Misfit]:
+def rules_of(policy: Policy, instance: Instance, direction: Direction) -> Iterator[RuleInGroup]:
+    """The rules that judge what reaches an instance, or what leaves it, in document order."""
+    for group in policy.security_groups:
+        if group.name in instance.security_groups:
+            for rule in group.rules:
+                if rule.direction == direction:
+                    yield RuleInGroup(group.name, rule)
+
+
+def compare(
+    policy: Policy, rules: Iterable[RuleInGroup], here: Instance, there: End, packet: Packet
+) -> tuple[list[RuleInGroup], list[tuple[RuleInGroup, tuple[Field, ...]]]]:
+    """Those that match, in the order in which they would win (SPEC 4.10); and the allow rules that fail on the fewest
+    fields, with these, in document order.
+    """
+    matching: list[RuleInGroup] = []
+    nearest: list[tuple[RuleInGroup, tuple[Field, ...]]] = []
+    for found in rules:
+        fields = tuple(_misfit_fields(policy, found.rule, here, there, packet))
+        if not fields:
+            matching.append(found)
+        elif found.rule.action == "allow" and not (nearest and len(nearest[0][1]) < len(fields)):
+            if nearest and len(fields) < len(nearest[0][1]):
+                nearest.clear()
+            nearest.append((found, fields))
+    # Of equals the first in the document.
+    matching.sort(key=lambda found: (found.rule.priority, found.rule.action != "deny"))
+    return matching, nearest
+
+
+def _misfit_fields(policy: Policy, rule: Rule, here: Instance, there: End, packet: Packet) -> Iterator[Field]:
     if rule.ethertype != packet.version:
-        yield Misfit("ethertype", f"IPv{rule.ethertype}", f"IPv{packet.version}")
+        yield "ethertype"
     if rule.protocol not in (None, packet.protocol):
-        yield Misfit("protocol", protocol_text(rule.protocol), protocol_text(packet.protocol))
+        yield "protocol"
     if rule.ports is not None and not any(first <= (packet.port or 0) <= last for first, last in rule.ports):
-        yield Misfit("ports", ports_text(rule.ports), _or_none(packet.port))
+        yield "ports"
     if rule.icmp_type not in (None, packet.icmp_type):
-        yield Misfit("icmp_type", str(rule.icmp_type), _or_none(packet.icmp_type))
+        yield "icmp_type"
     if rule.icmp_code not in (None, packet.icmp_code):
-        yield Misfit("icmp_code", str(rule.icmp_code), _or_none(packet.icmp_code))
-    why = _peer_misfit(policy, rule, here, there)
-    if why is not None:
-        has = str(there.address) + (f" ({there.instance.name})" if there.instance is not None else "")
-        yield Misfit("source" if rule.direction == "inbound" else "destination", peer_text(rule), has, why)
+        yield "icmp_code"
+    if not _is_peer(policy, rule, here, there):
+        yield "source" if rule.direction == "inbound" else "destination"
+
+
+def _is_peer(policy: Policy, rule: Rule, here: Instance, there: End) -> bool:
+    match rule.peer:
+        case None:
+            return True
+        case GroupPeer(name):
+            return _is_member_for(policy, name, here, there.instance)
+        case AddressGroupPeer(name):
+            return any(there.address in network for network in policy.address_group_by_name[name].addresses)
+        case network:
+            return there.address in network
+
+
+def _is_member_for(policy: Policy, group: str, here: Instance, other: Instance | None) -> bool:
+    """SPEC 4.11."""
+    if other is None or group not in other.security_groups or not policy.connected(here.vpc, other.vpc):
+        return False
+    return policy.vpc_by_name[here.vpc].region == policy.vpc_by_name[other.vpc].region
+
+
+# In words
+
+
+def _misfit(policy: Policy, rule: Rule, field: Field, here: Instance, there: End, packet: Packet) -> Misfit:
+    match field:
+        case "ethertype":
+            return Misfit(field, f"IPv{rule.ethertype}", f"IPv{packet.version}")
+        case "protocol":
+            return Misfit(field, protocol_text(rule.protocol), protocol_text(packet.protocol))
+        case "ports":
+            return Misfit(field, ports_text(rule.ports or ()), _or_none(packet.port))
+        case "icmp_type":
+            return Misfit(field, str(rule.icmp_type), _or_none(packet.icmp_type))
+        case "icmp_code":
+            return Misfit(field, str(rule.icmp_code), _or_none(packet.icmp_code))
+    has = str(there.address) + (f" ({there.instance.name})" if there.instance is not None else "")
+    return Misfit(field, peer_text(rule), has, _why_no_peer(policy, rule, here, there))
 
 
 def _or_none(number: int | None) -> str:
     return "none" if number is None else str(number)
 
 
-def _peer_misfit(policy: Policy, rule: Rule, here: Instance, there: End) -> str | None:
-    """Why a rule's peer is not the other end, in words that may be none; None if it is (SPEC 4.11)."""
+def _why_no_peer(policy: Policy, rule: Rule, here: Instance, there: End) -> str:
     match rule.peer:
-        case None:
-            return None
         case GroupPeer(name):
-            return _not_in_group(policy, name, here, there)
+            return _why_no_member(policy, name, here, there.instance)
         case AddressGroupPeer(name):
-            networks = policy.address_group_by_name[name].addresses
-            if any(there.address in network for network in networks):
-                return None
-            return f"none of its {len(networks)} prefixes holds the address" if networks else "it has no addresses"
-        case network:
-            return None if there.address in network else ""
+            count = len(policy.address_group_by_name[name].addresses)
+            return f"none of its {count} prefixes holds the address" if count else "it has no addresses"
+    return ""
 
 
-def _not_in_group(policy: Policy, group: str, here: Instance, there: End) -> str | None:
-    other = there.instance
+def _why_no_member(policy: Policy, group: str, here: Instance, other: Instance | None) -> str:
     if other is None:
         return "the address is no instance's, and only instances are in groups"
     if group not in other.security_groups:
@@ -378,9 +434,7 @@ def _not_in_group(policy: Policy, group: str, here: Instance, there: End) -> str
     if not policy.connected(here.vpc, other.vpc):
         return f"{other.name} is a member, but in VPC {other.vpc}, which is not peered with {here.vpc}"
     region, others = policy.vpc_by_name[here.vpc].region, policy.vpc_by_name[other.vpc].region
-    if region != others:
-        return f"{other.name} is a member, but in {_region(others)}, and {here.name} is in {_region(region)}"
-    return None
+    return f"{other.name} is a member, but in {_region(others)}, and {here.name} is in {_region(region)}"
 
 
 def _region(region: str) -> str:

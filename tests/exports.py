@@ -1,8 +1,10 @@
-"""Exports of clouds for tests: made by hand, as mappings, and asked as policies."""
+"""Exports of clouds for tests: made by hand, as mappings, asked as policies, and with anything anywhere."""
 
 from __future__ import annotations
 
+import copy
 import random
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +18,23 @@ from sgfast.policy.model import Policy
 
 OUTSIDE = "198.51.100.7"
 
+#: Source, destination, protocol, destination port or (ICMP type, code), the reason of the verdict.
+Meaning = Sequence[tuple[str, str, str, int | tuple[int, int], str | None]]
+
+#: What may stand where something else is wanted.
+ODD: tuple[Any, ...] = (
+    None, True, 0, -1, 10**30, float("inf"), "", "\x1b\n\ud800", "::1/200", [], [None], [[]], {}, {"a": None},
+)  # fmt: skip
+
+
+def imported_files(*files: tuple[str, Any], form: str = "auto") -> Imported:
+    """What files of these names that hold these values are together."""
+    return import_sources([Source(*file) for file in files], form)
+
 
 def imported(*documents: object, form: str = "auto") -> Imported:
     """Of files a.json, b.json, …"""
-    sources = [Source(f"{chr(97 + n)}.json", document) for n, document in enumerate(documents)]
-    return import_sources(sources, form)
+    return imported_files(*((f"{chr(97 + n)}.json", document) for n, document in enumerate(documents)), form=form)
 
 
 def policy_of(*documents: object, form: str = "auto") -> Policy:
@@ -68,3 +82,48 @@ def same_verdicts(first: Policy, second: Policy, seed: int, packets: int = 500) 
             more = {"icmp_type": pick.choice((0, 3, 8, 128)), "icmp_code": pick.choice((0, 1)), "icmp_id": n}
         one, two = (engine.check(src, dst, protocol, time=float(n) * 1000, **more) for engine in engines)
         assert (one.verdict, one.reason) == (two.verdict, two.reason), (src, dst, protocol, more)
+
+
+def reasons_of(engine: Engine, meaning: Meaning) -> list[str | None]:
+    """The reasons for which openers pass or do not, each at a time when nothing is remembered of the others."""
+    reasons = []
+    for n, (source, destination, protocol, port, _) in enumerate(meaning):
+        kind, code = port if isinstance(port, tuple) else (0, 0)
+        dport = 0 if isinstance(port, tuple) else port
+        verdict = engine.check(
+            source, destination, protocol, sport=40000 + n, dport=dport, icmp_type=kind, icmp_code=code, time=n * 1e6
+        )
+        reasons.append(verdict.reason)
+    return reasons
+
+
+def means(export: Imported, meaning: Meaning) -> None:
+    """The export judges as is written down, and so does the document made of it once it was written and read again."""
+    wanted = [reason for *_, reason in meaning]
+    assert reasons_of(Engine(export.policy()), meaning) == wanted
+    assert reasons_of(Engine(parse_policy(export.yaml(["made by a test"]), "again.yaml")), meaning) == wanted
+
+
+def mutations(document: Any) -> Iterator[Any]:
+    """The document with every value in turn gone, and replaced by each odd one."""
+    for path in _paths(document, ()):
+        changed = copy.deepcopy(document)
+        del _holder(changed, path)[path[-1]]
+        yield changed
+        for odd in ODD:
+            changed = copy.deepcopy(document)
+            _holder(changed, path)[path[-1]] = copy.deepcopy(odd)
+            yield changed
+
+
+def _paths(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in items:
+        yield (*path, key)
+        yield from _paths(each, (*path, key))
+
+
+def _holder(document: Any, path: tuple[Any, ...]) -> Any:
+    for key in path[:-1]:
+        document = document[key]
+    return document

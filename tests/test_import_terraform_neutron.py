@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from imports import imported, means, mutations
+from exports import imported_files, means, mutations
 from terraform import LATER, Resource, block, plan, refs, resource, state
 
 from sgfast.engine import Engine
@@ -25,7 +25,7 @@ def rule(address: str, group: Any, direction: str = "ingress", protocol: str = "
 
 
 def policy_of(document: Any) -> Policy:
-    return imported(("tf.json", document)).policy()
+    return imported_files(("tf.json", document)).policy()
 
 
 def otc() -> list[Resource]:
@@ -80,7 +80,7 @@ MEANING = [
 
 
 def test_a_state_of_otc_means_what_its_resources_say() -> None:
-    export = imported(("tf.json", state(*otc())))
+    export = imported_files(("tf.json", state(*otc())))
     policy = export.policy()
     means(export, MEANING)
     assert [(each.name, each.vpc) for each in policy.instances] == [
@@ -96,7 +96,7 @@ def test_a_state_of_otc_means_what_its_resources_say() -> None:
 def test_stacks_in_several_files_are_one_account() -> None:
     resources = otc()
     halves = state(*resources[:6]), state(*resources[6:])
-    means(imported(*((f"tf{n}.json", half) for n, half in enumerate(halves))), MEANING)
+    means(imported_files(*((f"tf{n}.json", half) for n, half in enumerate(halves))), MEANING)
 
 
 def rules_of(*resources: Resource, group: Resource | None = None) -> tuple[Rule, ...]:
@@ -120,6 +120,29 @@ def test_zero_is_no_port_and_no_icmp_type_on_openstack() -> None:
         (6, None, None, None), (1, None, None, None), (1, None, 8, None), (1, None, 3, 4), (58, None, 128, None),
         (41, None, None, None), (112, None, None, None),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("cloud", ["openstack", "huaweicloud"])
+def test_icmp_0_0_is_all_types_and_said_to_be_doubtful(cloud: str) -> None:
+    one = f"{cloud}_networking_secgroup_rule_v2"
+    kind = "huaweicloud_networking_secgroup" if cloud == "huaweicloud" else "openstack_networking_secgroup_v2"
+    group = resource(f"{kind}.g", id="g", name="g", delete_default_rules=True)
+    rules = [
+        rule(f"{one}.zero", "g", protocol="icmp"),
+        rule(f"{one}.none", "g", protocol="icmp", first=None, last=None),
+        rule(f"{one}.six", "g", protocol="ipv6-icmp", ethertype="IPv6"),
+        rule(f"{one}.tcp", "g", protocol="tcp"),
+        rule(f"{one}.echo", "g", protocol="icmp", first=8, last=0),
+    ]
+    doubtful = "Taken for all ICMP types, as Terraform writes these like type 0, code 0 (echo replies)"
+    policy = policy_of(state(group, *rules))
+    assert [each.icmp_type for each in policy.security_groups[0].rules] == [None, None, None, None, 8]
+    assert policy.warnings == (f"{doubtful}: security group rule {one}.zero.",)
+    # A plan's configuration says whether it was set.
+    shown = [block(each["address"], protocol={"constant_value": "icmp"}) for each in rules]
+    assert policy_of(plan([group, *rules], [group, *rules], *shown)).warnings == ()
+    shown[0]["expressions"] |= {"port_range_min": {"constant_value": 0}, "port_range_max": {"constant_value": 0}}
+    assert policy_of(plan([group, *rules], [group, *rules], *shown)).warnings == policy.warnings
 
 
 def test_icmp_0_0_is_an_echo_reply_on_otc_and_0_255_is_all() -> None:
@@ -180,7 +203,7 @@ def huawei() -> list[Resource]:
 
 
 def test_address_groups_priorities_and_lists_of_ports_of_huawei() -> None:
-    export = imported(("tf.json", state(*huawei())))
+    export = imported_files(("tf.json", state(*huawei())))
     meaning = [
         ("192.0.2.11", "10.0.0.5", "tcp", 500, "rule"),
         ("192.0.2.13", "10.0.0.5", "tcp", 500, "no-rule"),
@@ -256,7 +279,7 @@ def unborn() -> dict[str, Any]:
 
 
 def test_groups_and_ports_without_ids_are_found_through_references() -> None:
-    export = imported(("tf.json", unborn()))
+    export = imported_files(("tf.json", unborn()))
     policy = export.policy()
     meaning = [
         ("10.0.0.5", "10.0.0.6", "tcp", 5432, "rule"),

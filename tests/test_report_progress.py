@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from command import SHOP, process, sgfast
 
+from sgfast.__main__ import run
 from sgfast.report import progress
 from sgfast.report.progress import ProgressBar, total_bytes
 
@@ -49,6 +50,39 @@ def test_a_long_replay_shows_a_bar_and_takes_it_away(monkeypatch: pytest.MonkeyP
     assert "1,234,567 packets" in written
     # Its line is erased and the cursor is visible again.
     assert "\x1b[2K" in written and written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
+
+
+def test_a_bar_begins_anew_where_captures_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal_instead(monkeypatch)
+    seconds = itertools.count(0, 10)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(seconds)))
+    bar = ProgressBar([SHOP[1]])
+    for nbytes in (1000, 9000, 2000, 3000):
+        bar(nbytes // 10, nbytes)
+    assert bar._bar is not None
+    (task,) = bar._bar.tasks
+    assert task.completed == 3000
+    bar.close()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("replay", *SHOP), ("diff", SHOP[0], *SHOP), ("check", SHOP[0], "--traffic", SHOP[1]),
+        ("suggest", SHOP[1], "--instances", SHOP[0]),
+    ],
+)  # fmt: skip
+def test_commands_that_read_captures_show_a_bar_at_a_terminal(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = terminal_instead(monkeypatch)
+    monkeypatch.setattr(progress, "PATIENCE_SECONDS", 0.0)
+    assert run(arguments) == 0
+    assert " packets" in terminal.getvalue() and "\x1b[2K" in terminal.getvalue()
+    if arguments[0] != "check":
+        terminal = terminal_instead(monkeypatch)
+        assert run([*arguments, "--quiet"]) == 0
+        assert terminal.getvalue() == ""
 
 
 def test_redirected_standard_error_gets_no_bar(

@@ -415,6 +415,45 @@ def test_instances_may_be_json_with_vpcs_and_groups(tmp_path: Path) -> None:
     assert [each.group for each in found.rules] == ["x"]
 
 
+TWINS = """
+version: 1
+vpcs: [{name: one}, {name: two}, {name: three}]
+peerings: [[one, three]]
+security_groups: [{name: web}, {name: db}]
+instances:
+  - {name: web-one, vpc: one, addresses: [10.0.0.5], security_groups: [web]}
+  - {name: web-two, vpc: two, addresses: [10.0.0.5], security_groups: [web]}
+  - {name: db-two, vpc: two, addresses: [10.0.0.9], security_groups: [db]}
+  - {name: db-three, vpc: three, addresses: [10.3.0.9], security_groups: [db]}
+"""
+
+
+def test_vpcs_that_use_the_same_addresses_are_told_apart_by_vpc(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    whom = tmp_path / "instances.yaml"
+    whom.write_text(TWINS)
+    capture = write_capture(
+        tmp_path,
+        *handshake(40000, 443, CLIENT, "10.0.0.5"),
+        *handshake(40001, 5432, "10.0.0.5", "10.0.0.9"),
+        *handshake(40002, 5432, "10.0.0.5", "10.3.0.9"),
+    )
+    for source in ("--instances", "--policy"):
+        outcome = sgfast(capsys, "suggest", capture, source, whom)
+        assert outcome.status == 2 and "are the same addresses: name the VPC" in outcome.one_line()
+    for vpc, group, address in (("one", "10.3.0.9", "10.0.0.9"), ("two", "10.0.0.9", "10.3.0.9")):
+        found = suggest([capture], instances=load_instances(whom), vpc=vpc)
+        # The database that this VPC sees is in a group; the other one is an address like any outside.
+        assert found.check == Check(3, 3, 0, True)
+        assert [(each.group, each.rule.direction, str(each.rule.peer)) for each in found.rules] == [
+            ("web", "inbound", f"{CLIENT}/32"), ("web", "outbound", "GroupPeer(name='db')"),
+            ("web", "outbound", f"{address}/32"), ("db", "inbound", "GroupPeer(name='web')"),
+        ], (vpc, group)  # fmt: skip
+    outcome = sgfast(capsys, "suggest", capture, "--vpc", "one")
+    assert outcome.status == 2 and "no VPC 'one'" in outcome.one_line()
+
+
 # The document
 
 

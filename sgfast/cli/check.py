@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import click
 
 from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, format_option, reading_options, vpc_option
-from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
-from sgfast.signals import raise_arrived
+from sgfast.cli.printing import is_colourful, print_text, say, to_json, warn
+from sgfast.cli.waiting import progress_of
 
 if TYPE_CHECKING:
-    from sgfast.policy.model import Policy
-    from sgfast.replaying import Reading, ReplayResult
+    from sgfast.replaying import Reading
 
 
 def _known(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -83,7 +80,12 @@ def check(
     lines: Lines = {}
     loaded = load_policy(policy, lines)
     compiled, warnings = compile_for_check(loaded, vpc)
-    traffic = _replay(loaded, captures, reading, vpc) if captures else None
+    traffic = None
+    if captures:
+        from sgfast.replaying import replay
+
+        with progress_of(captures) as progress:
+            traffic = replay(loaded, captures, vpc=vpc, reading=reading, progress=progress)
     checked = check_policy(loaded, traffic)
     warn(warnings)
     if traffic is not None and traffic.damaged is not None:
@@ -103,18 +105,3 @@ def check(
         context.exit(EXIT_DAMAGED)
     if any(checked.matching(wanted) for wanted in fail_on):
         context.exit(EXIT_FAIL_ON)
-
-
-def _replay(policy: Policy, captures: tuple[str, ...], reading: Reading, vpc: str | None) -> ReplayResult:
-    from sgfast.replaying import replay
-    from sgfast.report.progress import ProgressBar
-
-    with ExitStack() as stack:
-        bar = stack.enter_context(closing(ProgressBar(captures))) if is_terminal(sys.stderr) else None
-
-        def progress(packets: int, nbytes: int) -> None:
-            raise_arrived()
-            if bar is not None:
-                bar(packets, nbytes)
-
-        return replay(policy, captures, vpc=vpc, reading=reading, progress=progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import click
@@ -23,6 +22,7 @@ from sgfast.cli.options import (
     vpc_option,
 )
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.cli.waiting import progress_of
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
@@ -106,19 +106,9 @@ def diff(
     from sgfast.comparing import diff as run_diff
     from sgfast.policy.document import load_policy
     from sgfast.policy.formats.terraform import load_plan
-    from sgfast.report.progress import ProgressBar
 
     old, new = load_plan(plan) if plan is not None else map(load_policy, files[:2])
-    with ExitStack() as stack:
-        bar = None
-        if is_terminal(sys.stderr) and not quiet:
-            bar = stack.enter_context(closing(ProgressBar(captures)))
-
-        def progress(packets: int, nbytes: int) -> None:
-            raise_arrived()
-            if bar is not None:
-                bar(packets, nbytes)
-
+    with progress_of(captures, shown=not quiet) as progress:
         result = run_diff(
             old, new, captures, mode=mode, midstream=midstream, vpc=vpc, jobs=jobs, reading=reading, progress=progress
         )

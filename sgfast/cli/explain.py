@@ -17,6 +17,12 @@ from sgfast.cli.printing import is_colourful, print_text, to_json, warn
 @click.option("--protocol", metavar="NAME", required=True, help="tcp, udp, icmp, any IANA name, or 0 to 255.")
 @click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="The destination's, for tcp, udp, sctp, ...")
 @click.option(
+    "--sport",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="The source's. No rule looks at it; DHCP, which is exempt, is told by it (68 to 67, 546 to 547).",
+)
+@click.option(
     "--icmp-type", type=click.IntRange(0, 255), metavar="N", help="For icmp and icmpv6. Default: an echo request."
 )
 @click.option("--icmp-code", type=click.IntRange(0, 255), metavar="N", help="With --icmp-type. Default: 0.")
@@ -31,6 +37,7 @@ def explain(
     destination: str,
     protocol: str,
     port: int | None,
+    sport: int | None,
     icmp_type: int | None,
     icmp_code: int | None,
     vpc: str | None,
@@ -44,12 +51,9 @@ def explain(
     rule wants, and what the packet has. POLICY may be "-", standard input.
 
     \b
-    sgfast explain policy.yaml --from 198.51.100.7 --to web-1 --protocol tcp --port 443
-    sgfast explain policy.yaml --from web-1 --to db-1 --protocol icmp
-
-    \b
     Examples:
       sgfast explain policy.yaml --from 198.51.100.7 --to web-1 --protocol tcp --port 443
+      sgfast explain policy.yaml --from web-1 --to db-1 --protocol icmp
     """
     from sgfast.explaining import explain as explain_packet
     from sgfast.policy.document import Lines, load_policy
@@ -60,8 +64,9 @@ def explain(
     loaded = load_policy(policy, lines)
     try:
         explained = explain_packet(
-            loaded, source, destination, number, port=port, icmp_type=icmp_type, icmp_code=icmp_code, vpc=vpc
-        )
+            loaded, source, destination, number, port=port, sport=sport, icmp_type=icmp_type, icmp_code=icmp_code,
+            vpc=vpc,
+        )  # fmt: skip
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     warn(loaded.warnings)

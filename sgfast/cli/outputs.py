@@ -106,36 +106,22 @@ class Outputs:
 # What fills an output: of the option, the path and the output there -------------------------------------------------
 
 
-def _verdicts(option: str, path: str, output: Output) -> Any:
-    ending = _ending(path)
-    if ending == ".csv":
-        from sgfast.report.csv_rows import VerdictCsv
+def _rows(option: str, path: str, output: Output) -> Any:
+    """Of packets or of connections, in the format of the file's ending."""
+    of_packets = option == "--verdicts"
+    match _ending(path):
+        case ".csv":
+            from sgfast.report.csv_rows import ConnectionCsv, VerdictCsv
 
-        return VerdictCsv(output.write)
-    if ending == ".parquet":
-        _need_pyarrow(output)
-        from sgfast.report.parquet import VerdictParquet
+            return VerdictCsv(output.write) if of_packets else ConnectionCsv(output.write)
+        case ".parquet":
+            _need_pyarrow(output)
+            from sgfast.report.parquet import ConnectionParquet, VerdictParquet
 
-        return VerdictParquet(output.write)
-    from sgfast.report.lines import VerdictLines
+            return VerdictParquet(output.write) if of_packets else ConnectionParquet(output.write)
+    from sgfast.report.lines import ConnectionLines, VerdictLines
 
-    return VerdictLines(output.write)
-
-
-def _connections(option: str, path: str, output: Output) -> Any:
-    ending = _ending(path)
-    if ending == ".csv":
-        from sgfast.report.csv_rows import ConnectionCsv
-
-        return ConnectionCsv(output.write)
-    if ending == ".parquet":
-        _need_pyarrow(output)
-        from sgfast.report.parquet import ConnectionParquet
-
-        return ConnectionParquet(output.write)
-    from sgfast.report.lines import ConnectionLines
-
-    return ConnectionLines(output.write)
+    return VerdictLines(output.write) if of_packets else ConnectionLines(output.write)
 
 
 def _annotated(option: str, path: str, output: Output) -> Any:
@@ -167,8 +153,8 @@ def _split(option: str, path: str, output: Output, verdicts: list[str]) -> Any:
 
 _Kind = Literal["packets", "frames", "flows"]
 _FILLED: dict[str, tuple[_Kind, Callable[[str, str, Output], Any]]] = {
-    "--verdicts": ("packets", _verdicts),
-    "--connections": ("flows", _connections),
+    "--verdicts": ("packets", _rows),
+    "--connections": ("flows", _rows),
     "--write": ("frames", _annotated),
     "--write-denied": ("frames", _denied),
     "--write-allowed": ("frames", _allowed),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -23,6 +22,7 @@ from sgfast.cli.options import (
     vpc_option,
 )
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.cli.waiting import progress_of
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
@@ -214,20 +214,10 @@ def _replay(
     quiet: bool,
 ) -> ReplayResult:
     from sgfast.replaying import replay as run_replay
-    from sgfast.report.progress import ProgressBar
 
     # Lines that scroll by on a terminal, and a bar that is drawn over them, do not go together.
     lines_on_screen = report_name == "standard error" and is_terminal(sys.stdout)
-    with ExitStack() as stack:
-        bar = None
-        if is_terminal(sys.stderr) and not lines_on_screen and not quiet:
-            bar = stack.enter_context(closing(ProgressBar(captures)))
-
-        def progress(packets: int, nbytes: int) -> None:
-            raise_arrived()
-            if bar is not None:
-                bar(packets, nbytes)
-
+    with progress_of(captures, shown=not (quiet or lines_on_screen)) as progress:
         return run_replay(
             policy,
             captures,

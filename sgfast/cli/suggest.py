@@ -22,6 +22,7 @@ from sgfast.cli.options import (
     vpc_option,
 )
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.cli.waiting import progress_of
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def suggest(
     stream = sys.stderr if any(map(is_standard_output, outputs)) else sys.stdout
     with ExitStack() as stack:
         file = None if output is None else stack.enter_context(open_output(output))
+        progress = stack.enter_context(progress_of(captures, shown=not quiet))
         found = run_suggest(
             captures,
             instances=None if instance_file is None else load_instances(instance_file),
@@ -166,7 +168,7 @@ def suggest(
             limits=Limits(max_prefix, any_above, min_connections),
             vpc=vpc,
             reading=reading,
-            progress=lambda packets, nbytes: raise_arrived(),
+            progress=progress,
         )
         raise_arrived()
         if file is not None:

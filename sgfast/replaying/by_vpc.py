@@ -34,6 +34,7 @@ from sgfast.replaying.results import (
     RuleHits,
     Sinks,
     Unanswered,
+    present_instances,
     warn_of_time,
 )
 from sgfast.replaying.waiting import InOrder
@@ -92,7 +93,8 @@ class VpcRunner:
     def _begin_sinks(self) -> None:
         instances = [instance.name for instance in self._numbering.instances]
         rules = [rule.id for rule in self._numbering.rules]
-        self._sinks.begin(Names(instances, rules, self.packets_judged - self._in_order.waiting))
+        present = present_instances(self._policy, None, self._numbering)
+        self._sinks.begin(Names(instances, rules, self.packets_judged - self._in_order.waiting, present))
 
     def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
         return self._dealer.frames_before(batch, first, at_ns)

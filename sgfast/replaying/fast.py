@@ -26,6 +26,7 @@ from sgfast.replaying.results import (
     Sinks,
     Unanswered,
     count,
+    present_instances,
     warn_of_fragments,
     warn_of_room,
     warn_of_time,
@@ -51,11 +52,14 @@ class FastRunner:
         self._begin_sinks()
 
     def _begin_sinks(self) -> None:
-        compiled = self.engine.compiled
+        if not (self.sinks.want_packets or self.sinks.flows):
+            return
+        engine, numbering = self.engine, self.engine.compiled.numbering
         names = Names(
-            [instance.name for instance in compiled.instances],
-            [rule.id for rule in compiled.rules],
+            [instance.name for instance in numbering.instances],
+            [rule.id for rule in numbering.rules],
             self.packets_judged - self._in_order.waiting,
+            present_instances(engine.policy, engine.vpc, numbering),
         )
         self.sinks.begin(names)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from numpy.typing import NDArray
 
 from sgfast.capture import Damage
+from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.frames import FrameBatch
 from sgfast.engine import Midstream, Mode
 from sgfast.policy.model import Policy, Rule
@@ -30,6 +31,8 @@ class Names:
     rules: Sequence[str]
     #: How many packets came before.
     packets: int
+    #: Numbers of the instances that are there now, and in sight (SPEC 7.1).
+    present: Sequence[int] = ()
 
 
 class PacketSink(Protocol):
@@ -237,6 +240,11 @@ class ReplayResult:
     @property
     def packets_per_second(self) -> float:
         return (self.packets - self.earlier_packets) / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
+
+
+def present_instances(policy: Policy, vpc: str | None, numbering: Numbering) -> list[int]:
+    """``Names.present``, of the policy as it is now."""
+    return numbering.of_names(policy.instances[n].name for n in visible_instances(policy, vpc))
 
 
 def count(number: int, noun: str) -> str:

@@ -26,6 +26,7 @@ from sgfast.replaying.results import (
     Rows,
     RuleHits,
     Sinks,
+    present_instances,
     warn_of_fragments,
     warn_of_time,
 )
@@ -54,6 +55,7 @@ class ReferenceRunner:
     ) -> None:
         self.engine = ReferenceEngine(policy, mode=mode, midstream=midstream, vpc=vpc)
         self.policy = policy
+        self.vpc = vpc
         self.sinks = sinks
         self.packets_judged = self.packets_written = 0
         #: By number, in order: packets that are pending; wire length, and row if there are rows.
@@ -79,7 +81,8 @@ class ReferenceRunner:
         if self.sinks.want_packets:
             names = list(self.instance_number), [rule.id for rule in numbering.rules]
             # Rows held back bear these names, too: numbers keep their meaning.
-            self.sinks.begin(Names(*names, self.packets_written))
+            present = present_instances(self.engine.policy, self.vpc, numbering)
+            self.sinks.begin(Names(*names, self.packets_written, present))
 
     def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
         probe = copy(self.engine)       # its clock moves, the engine's does not

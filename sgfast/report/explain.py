@@ -92,6 +92,8 @@ def _service(explained: Explained) -> str:
     text = protocol_text(explained.protocol)
     if explained.port is not None:
         text += f"/{explained.port}"
+    if explained.sport is not None:
+        text += f" (source port {explained.sport})"
     if explained.icmp_type is not None:
         text += f" type {explained.icmp_type} code {explained.icmp_code}"
     return text
@@ -110,6 +112,7 @@ def explain_summary(explained: Explained, lines: Lines) -> dict[str, Any]:
         "to": _end_object(explained.destination),
         "protocol": protocol_name(explained.protocol) or explained.protocol,
         "port": explained.port,
+        "sport": explained.sport,
         "icmp_type": explained.icmp_type,
         "icmp_code": explained.icmp_code,
         "verdict": explained.verdict,

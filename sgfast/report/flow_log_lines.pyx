@@ -7,6 +7,10 @@
 An interface is an instance, and interface-id its name; the account is ``-``. Each direction of a connection is a record
 of its own, and so is each end: a packet between two instances is recorded as it leaves the one and as it reaches the
 other, if it does. Without ports both are 0, as for ICMP in the clouds. Bytes are those on the wire.
+
+An instance that is there as an interval begins, and has no packet in it, gets a record with the interval's times and
+the log-status NODATA. Of intervals in which no filter judged anything there is no record at all: the capture may not
+have run then.
 """
 
 import os
@@ -81,10 +85,12 @@ cdef inline char* put_address(char* at, const uint8_t* address, uint8_t family) 
 cdef class FlowLogLines:
     """A ``PacketSink`` that calls ``write`` with whole records, as bytes; ``finish`` writes those of the last interval.
 
-    ``form``: of ``FORMATS``. ``interval_seconds``: 1 to a day; intervals begin at its multiples, in Unix time. Records
-    come in the order of their first packet. ``most_records``: ``MOST_RECORDS``, less in tests.
+    ``form``: of ``FORMATS``. ``interval_seconds``: 1 to a day; intervals begin at its multiples, in Unix time. An
+    interval's records come in the order of their first packet, then the instances without any. ``most_records``:
+    ``MOST_RECORDS``, less in tests.
 
-    ValueError for arrays of another dtype or length and for an unknown option; MemoryError.
+    ValueError for arrays of another dtype or length and for an unknown option; IndexError for an instance that has no
+    name; MemoryError.
     """
 
     cdef object sink
@@ -94,6 +100,9 @@ cdef class FlowLogLines:
     cdef bint windows               # start and end are the interval's
     cdef int64_t interval_ns
     cdef int64_t interval           # the number of the one that goes on
+    cdef int32_t[::1] present       # instances that are there now
+    cdef int32_t[::1] expected      # those that were as the interval began
+    cdef uint8_t[::1] seen          # by instance: whether it has a record in the interval
     cdef int64_t now_ns
     cdef bint begun
     cdef uint64_t secret[4]
@@ -121,6 +130,8 @@ cdef class FlowLogLines:
         self.windows = form == "otc"
         self.account = b"1 - " if self.windows else b"2 - "
         self.interval_ns = <int64_t>interval_seconds * NS_PER_SECOND
+        self.present = self.expected = np.zeros(0, np.int32)
+        self.seen = np.zeros(0, np.uint8)
         self.most = most_records
         self.capacity = min(FIRST_RECORDS, self.most)
         self.records = <Record*>malloc(self.capacity * sizeof(Record))
@@ -137,7 +148,14 @@ cdef class FlowLogLines:
 
     def begin(self, names):
         # Numbers keep their meaning, so the interval goes on.
+        cdef uint8_t[::1] seen = np.zeros(len(names.instances), np.uint8)
+        cdef Py_ssize_t known = min(seen.shape[0], self.seen.shape[0])
+        seen[:known] = self.seen[:known]
+        self.seen = seen
         self.names = names.instances
+        self.present = np.array(names.present, np.int32)
+        if seen.shape[0] <= max(names.present, default=-1):
+            raise IndexError("an instance that is there has no name")
 
     def write(self, headers not None, results not None):
         if headers.dtype != HEADER_DTYPE or results.dtype != RESULT_DTYPE or len(headers) != len(results):
@@ -160,15 +178,17 @@ cdef class FlowLogLines:
     def close(self):
         """Writes what is left. OutputError where ``write`` raises it."""
         self.end_interval()
+        self.expected = np.zeros(0, np.int32)
 
     cdef int advance(self, int64_t time_ns) except -1:
         cdef int64_t interval
         if self.begun and self.now_ns - LATE_NS <= time_ns < self.now_ns:
             return 0
         interval = whole(time_ns, self.interval_ns)
-        if interval != self.interval:
+        if interval != self.interval or not self.begun:
             self.end_interval()
             self.interval = interval
+            self.expected = self.present
         self.now_ns = time_ns
         self.begun = True
         return 0
@@ -179,6 +199,9 @@ cdef class FlowLogLines:
         cdef int64_t second
         if side.verdict > DENY or side.instance < 0:
             return 0
+        if unlikely(side.instance >= self.seen.shape[0]):
+            raise IndexError(f"there is no instance number {side.instance}")
+        self.seen[side.instance] = True
         memset(&key, 0, sizeof(Record))
         memcpy(key.src, header.src, 16)
         memcpy(key.dst, header.dst, 16)
@@ -204,7 +227,7 @@ cdef class FlowLogLines:
         if self.index[slot]:
             return &self.records[self.index[slot] - 1]
         if unlikely(self.count == self.most):
-            self.end_interval()
+            self.put_records()
             slot = self.slot_of(key)
         elif unlikely(self.count == self.capacity):
             self.grow()
@@ -250,6 +273,15 @@ cdef class FlowLogLines:
         return 0
 
     cdef int end_interval(self) except -1:
+        cdef Py_ssize_t n
+        self.put_records()
+        for n in range(self.expected.shape[0]):
+            if not self.seen[self.expected[n]]:
+                self.put_idle(self.expected[n])
+        self.seen[:] = 0
+        return self.hand_over()
+
+    cdef int put_records(self) except -1:
         cdef uint32_t n
         self.used = 0
         for n in range(self.count):
@@ -259,12 +291,11 @@ cdef class FlowLogLines:
         self.count = 0
         return self.hand_over()
 
-    cdef int put_record(self, const Record* record) except -1:
-        cdef bytes name = self.name_of(record.instance)
+    cdef char* put_head(self, int32_t instance) except NULL:
+        # A record's fields up to the addresses.
+        cdef bytes name = self.name_of(instance)
         cdef size_t length = PyBytes_GET_SIZE(name)
         cdef char* at
-        cdef int64_t start = record.first_second
-        cdef int64_t end = record.last_second
         if self.used + length > WRITE_BYTES:
             self.hand_over()
         if length > WRITE_BYTES:
@@ -274,7 +305,26 @@ cdef class FlowLogLines:
         memcpy(at + 4, PyBytes_AS_STRING(name), length)
         at += 4 + length
         at[0] = c' '
-        at = put_word(put_address(at + 1, record.src, record.family), b" ")
+        return at + 1
+
+    cdef int end_record(self, char* at) except -1:
+        self.used = at - self.text
+        if self.used >= WRITE_BYTES:
+            self.hand_over()
+        return 0
+
+    cdef char* put_interval(self, char* at) noexcept nogil:
+        cdef int64_t seconds = self.interval_ns // NS_PER_SECOND
+        at = put_word(put_signed(at, self.interval * seconds), b" ")
+        return put_signed(at, (self.interval + 1) * seconds)
+
+    cdef int put_idle(self, int32_t instance) except -1:
+        cdef char* at = put_word(self.put_head(instance), b"- - - - - - - ")
+        return self.end_record(put_word(self.put_interval(at), b" - NODATA\n"))
+
+    cdef int put_record(self, const Record* record) except -1:
+        cdef char* at = self.put_head(record.instance)
+        at = put_word(put_address(at, record.src, record.family), b" ")
         at = put_word(put_address(at, record.dst, record.family), b" ")
         at = put_word(put_number(at, record.sport), b" ")
         at = put_word(put_number(at, record.dport), b" ")
@@ -282,15 +332,11 @@ cdef class FlowLogLines:
         at = put_word(put_number(at, record.packets), b" ")
         at = put_word(put_number(at, record.bytes), b" ")
         if self.windows:
-            start = self.interval * (self.interval_ns // NS_PER_SECOND)
-            end = start + self.interval_ns // NS_PER_SECOND
-        at = put_word(put_signed(at, start), b" ")
-        at = put_signed(at, end)
-        at = put_word(at, b" REJECT OK\n") if record.rejected else put_word(at, b" ACCEPT OK\n")
-        self.used = at - self.text
-        if self.used >= WRITE_BYTES:
-            self.hand_over()
-        return 0
+            at = self.put_interval(at)
+        else:
+            at = put_word(put_signed(at, record.first_second), b" ")
+            at = put_signed(at, record.last_second)
+        return self.end_record(put_word(at, b" REJECT OK\n") if record.rejected else put_word(at, b" ACCEPT OK\n"))
 
     cdef bytes name_of(self, int32_t instance):
         name = self.spelled.get(instance)

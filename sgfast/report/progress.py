@@ -20,11 +20,14 @@ REFRESH_SECONDS = 0.1
 
 
 class ProgressBar:
-    """What ``replay(progress=…)`` calls; ``close`` takes the bar away again."""
+    """What ``replay(progress=…)`` calls; ``close`` takes the bar away again. Where captures are read once more, it
+    begins anew.
+    """
 
     def __init__(self, captures: Sequence[str]) -> None:
         self._total = total_bytes(captures)
         self._next = time.monotonic() + PATIENCE_SECONDS
+        self._before = 0
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -34,9 +37,12 @@ class ProgressBar:
             return
         self._next = now + REFRESH_SECONDS
         shown = f"{packets:,} packets"
+        is_again, self._before = nbytes < self._before, nbytes
         if self._bar is None or self._task is None:
             self._start(nbytes, shown)
         else:
+            if is_again:
+                self._bar.reset(self._task)
             self._bar.update(self._task, completed=nbytes, packets=shown)
             self._bar.refresh()
 

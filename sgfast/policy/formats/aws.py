@@ -71,6 +71,8 @@ class _Account:
         for document in self._documents:
             if document.text("NextToken"):
                 raise document.error("NextToken", "is there, so the list is not whole: export it without --max-items")
+        if not any(document.has(section) for document in self._documents for section in SECTIONS):
+            raise self._documents[0].place.error(f"has none of {', '.join(SECTIONS)}: is it of aws ec2 describe-...?")
         self._read_vpcs()
         self._read_prefix_lists()
         self._read_groups()

@@ -4,10 +4,12 @@ The rules a cloud gives each new group are in no state, unless the group lists i
 Where ``delete_default_rules`` is not set they are added here, as each cloud's API makes them: outbound everything, and
 on Huawei Cloud inbound everything from the group itself.
 
-The providers write 0 for a port or ICMP type that is not set, and none of them can send a 0 that is:
+The providers write 0 for a port or ICMP type that is not set, and hardly one can send a 0 that is:
 
 - port protocols: 0 and 0 are all ports;
-- openstack, huaweicloud: ICMP 0 and 0 are all types, a type and 0 all its codes;
+- openstack, huaweicloud: ICMP 0 and 0 are all types, a type and 0 all its codes. A rule that was made elsewhere, or by
+  a later version that does send it, may be one of type 0, code 0 all the same: there is a note, unless a plan shows
+  that the configuration leaves it out;
 - opentelekomcloud: ICMP 0 and 255 are all types, everything else is a type and a code.
 """
 
@@ -258,6 +260,12 @@ class _Neutron:
                 rule.icmp_type, rule.icmp_code = kind or 0, code or 0
         elif kind or code:
             rule.icmp_type, rule.icmp_code = kind or 0, code or None
+        elif kind == 0 and rule.ethertype == 4 and not (  # of ICMPv6 there is no type 0
+            resource is not None and self._stack.is_left_out(resource, "port_range_min")
+        ):
+            self._draft.note(
+                "Taken for all ICMP types, as Terraform writes these like type 0, code 0 (echo replies)", rule.place
+            )
 
     # Instances
 

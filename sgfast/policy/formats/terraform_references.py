@@ -150,6 +150,10 @@ class References:
         """Whether the configuration has an expression for an attribute."""
         return at(self._block(resource).get("expressions"), attribute) not in (None, {}, [])
 
+    def leaves_out(self, resource: Resource, attribute: str) -> bool:
+        """Whether the configuration has the resource, and no expression for an attribute."""
+        return bool(self._block(resource)) and not self.mentions(resource, attribute)
+
     def _block(self, resource: Resource) -> Mapping[str, Any]:
         """The resource's block in the configuration."""
         path = tuple(step.name for step in resource.module)

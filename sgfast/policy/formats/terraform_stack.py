@@ -107,6 +107,10 @@ class Stack:
         """Whether the configuration says anything of an attribute, rather than leaving it to the cloud."""
         return self._references.mentions(resource, attribute)
 
+    def is_left_out(self, resource: Resource, attribute: str) -> bool:
+        """Whether the configuration, which a state has not, says nothing of an attribute."""
+        return self._references.leaves_out(resource, attribute)
+
     def id_of(self, resource: Resource, attribute: str, wanted: Set[str]) -> str:
         """The id an attribute (``name`` or ``block.N.name``) holds, or the identity of what it will be that of."""
         if not self.is_unknown(resource, attribute):

@@ -6,18 +6,20 @@ Rules are those of the policy as the replay began: what changes did to them late
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 
-from sgfast.compiler.addresses import named_networks
-from sgfast.compiler.ports import key_ranges
-from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, GroupPeer, Instance, Peer, Policy, Rule
+from sgfast.explaining import End, Field, Packet, RuleInGroup, compare, rules_of
+from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, GroupPeer, Instance, Policy, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, Denied
 from sgfast.report.page import grouped
 from sgfast.report.text import icmp_name
 
-#: Rules and networks that are compared for all rows together: with more, the rest goes without a nearest rule.
-MOST_COMPARED = 200_000
+#: Rules, and addresses in groups of them, that are compared for all rows together: with more, the rest goes without a
+#: nearest rule.
+MOST_COMPARED = 500_000
+#: A rule that fails on more fields is not near.
+MOST_FIELDS = 2
 
 #: By reason, where the rules have no part in it.
 _SENTENCES = {
@@ -31,8 +33,10 @@ _SENTENCES = {
 _REPLIES = {ICMP: (0, 14, 16, 18), ICMPV6: (129,)}
 _ERRORS = {ICMP: (3, 4, 5, 11, 12), ICMPV6: tuple(range(128))}
 
-#: What may keep a rule from matching; of as many, the one that is easiest to put right first.
-_FIELDS = ("ethertype", "port", "ICMP type", "peer", "protocol")
+#: Of rules that fail on as many fields, the one that is easiest to put right is told.
+_EASIEST: tuple[Field, ...] = (
+    "ethertype", "ports", "icmp_code", "icmp_type", "source", "destination", "protocol",
+)  # fmt: skip
 
 
 class Reasons:
@@ -41,8 +45,6 @@ class Reasons:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._left = MOST_COMPARED
-        self._known: dict[tuple[Peer, int, str], bool] = {}
-        self._places = {group.name: n for n, group in enumerate(policy.security_groups)}
 
     def why(self, kind: Denied | Broken) -> str:
         """One sentence."""
@@ -52,8 +54,8 @@ class Reasons:
                 groups = f"of {_listed(here.security_groups)} " if here is not None else ""
                 return f"No {kind.direction} rule {groups}matches."
             case "deny-rule":
-                winner = self._winner(kind)
-                by = f": {winner.id}, priority {winner.priority}" if winner is not None else ""
+                matching, _ = self._compared(kind)
+                by = f": {matching[0].rule.id}, priority {matching[0].rule.priority}" if matching else ""
                 return f"A deny rule wins{by}."
             case "vpc-isolated":
                 there = self._policy.instance_by_name.get(kind.peer_name or "")
@@ -73,91 +75,51 @@ class Reasons:
         """Which rule came nearest and what keeps it from matching; empty where no rule is near or none was asked."""
         if kind.reason != "no-rule":
             return ""
-        best: tuple[int, int, Rule, list[str]] | None = None
-        for rule, differs in self._compared(kind):
-            if rule.action == "allow" and len(differs) <= 2:
-                key = len(differs), sum(map(_FIELDS.index, differs))
-                if best is None or key < best[:2]:
-                    best = *key, rule, differs
-        if best is None:
+        matching, nearest = self._compared(kind)
+        for found in matching:
+            if found.rule.action == "allow":
+                return f"{found.rule.id} allowed it when the replay began; a change took that away."
+        near = [(found, fields) for found, fields in nearest if len(fields) <= MOST_FIELDS]
+        if not near:
             return ""
-        rule, differs = best[2:]
-        if not differs:
-            return f"{rule.id} allowed it when the replay began; a change took that away."
-        keeps = [self._difference(rule, field, kind) for field in differs]
-        return f"Nearest: {rule.id}, but " + " and ".join(keeps) + "."
+        found, fields = min(near, key=lambda each: sum(map(_EASIEST.index, each[1])))
+        keeps = [self._difference(found.rule, field, kind) for field in fields]
+        return f"Nearest: {found.rule.id}, but {' and '.join(keeps)}."
 
-    def _winner(self, kind: Denied | Broken) -> Rule | None:
-        """Of the rules that match, the one that decides (SPEC 4.10)."""
-        matching = [rule for rule, differs in self._compared(kind) if not differs]
-        return min(matching, key=lambda rule: (rule.priority, rule.action == "allow"), default=None)
-
-    def _compared(self, kind: Denied | Broken) -> Iterator[tuple[Rule, list[str]]]:
-        """The rules of the filter, and what keeps each from matching."""
+    def _compared(
+        self, kind: Denied | Broken
+    ) -> tuple[list[RuleInGroup], list[tuple[RuleInGroup, tuple[Field, ...]]]]:
+        """What ``compare`` says of the filter's rules."""
         here = self._policy.instance_by_name.get(kind.service.instance)
         if here is None:
-            return
-        peer = ip_address(kind.peer)
-        there = self._policy.instance_by_name.get(kind.peer_name or "")
-        for place in sorted(self._places[name] for name in here.security_groups):
-            for rule in self._policy.security_groups[place].rules:
-                if rule.direction == kind.direction:
-                    self._left -= 1
-                    if self._left < 0:
-                        return
-                    yield rule, self._differences(rule, kind, here, peer, there)
+            return [], []
+        service, peer = kind.service, ip_address(kind.peer)
+        there = End(peer, self._policy.instance_by_name.get(kind.peer_name or ""))
+        packet = Packet(peer.version, service.protocol, service.port, service.icmp_type, service.icmp_code)
+        return compare(self._policy, self._rules(kind, here), here, there, packet)
 
-    def _differences(
-        self, rule: Rule, kind: Denied | Broken, here: Instance, peer: IPv4Address | IPv6Address, there: Instance | None
-    ) -> list[str]:
-        service = kind.service
-        differs = []
-        # A network is of one family: that the rule is of the other follows.
-        if rule.ethertype != peer.version and (rule.peer is None or isinstance(rule.peer, GroupPeer)):
-            differs.append("ethertype")
-        if rule.protocol not in (None, service.protocol):
-            differs.append("protocol")
-        elif (ranges := key_ranges(rule)) is not None:
-            icmp = service.icmp_type is not None
-            key = (service.icmp_type or 0) << 8 | (service.icmp_code or 0) if icmp else service.port or 0
-            if not any(first <= key <= last for first, last in ranges):
-                differs.append("ICMP type" if icmp else "port")
-        if not self._peer_matches(rule, here, peer, there):
-            differs.append("peer")
-        return differs
+    def _rules(self, kind: Denied | Broken, here: Instance) -> Iterator[RuleInGroup]:
+        for found in rules_of(self._policy, here, kind.direction):
+            self._left -= 1
+            if isinstance(found.rule.peer, AddressGroupPeer):
+                self._left -= len(self._policy.address_group_by_name[found.rule.peer.name].addresses)
+            if self._left < 0:
+                return
+            yield found
 
-    def _peer_matches(
-        self, rule: Rule, here: Instance, peer: IPv4Address | IPv6Address, there: Instance | None
-    ) -> bool:
-        if rule.peer is None:
-            return True
-        if isinstance(rule.peer, GroupPeer):
-            if there is None or rule.peer.name not in there.security_groups:
-                return False
-            regions = self._policy.vpc_by_name
-            return (
-                self._policy.connected(here.vpc, there.vpc)
-                and regions[here.vpc].region == regions[there.vpc].region
-            )
-        known = rule.peer, rule.ethertype, str(peer)
-        if known not in self._known:
-            networks = list(named_networks(self._policy, rule))
-            self._left -= len(networks)
-            self._known[known] = any(peer in network for network in networks)
-        return self._known[known]
-
-    def _difference(self, rule: Rule, field: str, kind: Denied | Broken) -> str:
+    def _difference(self, rule: Rule, field: Field, kind: Denied | Broken) -> str:
         match field:
             case "ethertype":
                 return f"it is an IPv{rule.ethertype} rule"
             case "protocol":
                 return f"it is for {protocol_words(rule)}"
-            case "port":
+            case "ports":
                 return f"its {'port is' if _is_one(rule) else 'ports are'} {port_words(rule)}"
-            case "ICMP type":
+            case "icmp_type":
                 return f"its ICMP type is {port_words(rule)}"
-        end = "source" if rule.direction == "inbound" else "destination"
-        words = f"its {end} is {peer_words(rule)}"
+            case "icmp_code":
+                return f"its ICMP code is {rule.icmp_code}"
+        words = f"its {field} is {peer_words(rule)}"
         if isinstance(rule.peer, GroupPeer):
             there = self._policy.instance_by_name.get(kind.peer_name or "")
             member = there is not None and rule.peer.name in there.security_groups
