@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from workshop import ROOT, Edit, Failure, Workshop, status_of
+from workshop import ROOT, Edit, Failure, Workshop, is_translated, status_of
 
 TIMEOUT_SECONDS = 3600
 
@@ -79,10 +79,9 @@ def sanitized(tests: Sequence[str], jobs: int) -> int:
         "PYTHONMALLOC": "malloc",
     }
     with tempfile.TemporaryDirectory(prefix="sgfast-path-") as folder:
-        built = any((ROOT / "sgfast" / "core").glob("*.c"))
         building = {"CC": GCC, "LDSHARED": f"{GCC} -shared"}
         workshop = Workshop(
-            Path(folder), jobs, flags=SANITIZERS, translated=built, building=building, running=running
+            Path(folder), jobs, flags=SANITIZERS, translated=is_translated(), building=building, running=running
         )
         return tested(workshop, tests)
 

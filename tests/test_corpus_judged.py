@@ -67,7 +67,7 @@ def test_engine_threads_and_reference_agree_on_every_file_and_count_what_the_man
             wrong.append(f"{row['file']}: {number} packets instead of {counted}")
         judged += number
     assert wrong == []
-    assert judged > 100_000
+    assert judged > 60_000
 
 
 def bytes_in_use() -> int:

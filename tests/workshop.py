@@ -60,6 +60,15 @@ def all_applied(edits: Sequence[Edit]) -> dict[str, str]:
     return texts
 
 
+def is_translated() -> bool:
+    """Whether C stands in the repository for each of its Cython sources, and is younger than all of these."""
+    sources = [*(ROOT / "sgfast").rglob("*.pyx"), *(ROOT / "sgfast").rglob("*.pxd")]
+    made = [path.with_suffix(".c") for path in sources if path.suffix == ".pyx"]
+    if not all(path.exists() for path in made):
+        return False
+    return min(path.stat().st_mtime_ns for path in made) >= max(path.stat().st_mtime_ns for path in sources)
+
+
 class Workshop:
     """``tree`` is a built copy to be changed; ``base`` holds its package as it was, built, importable beside it."""
 

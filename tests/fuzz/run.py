@@ -31,7 +31,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from workshop import ROOT, Failure, Workshop, status_of  # noqa: E402
+from workshop import ROOT, Failure, Workshop, is_translated, status_of  # noqa: E402
 
 FOLDER = ROOT / "build" / "fuzz"
 PACKAGES = FOLDER / "packages"
@@ -81,7 +81,8 @@ def built(compiler: str, jobs: int) -> Path:
         print("building; this takes a few minutes", flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        Workshop(folder, jobs, flags=FLAGS, building={"CC": compiler, "LDSHARED": f"{compiler} -shared"})
+        building = {"CC": compiler, "LDSHARED": f"{compiler} -shared"}
+        Workshop(folder, jobs, flags=FLAGS, translated=is_translated(), building=building)
         stamp.write_text(digest.hexdigest())
     return folder / "tree"
 
