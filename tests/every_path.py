@@ -40,8 +40,8 @@ SHORT = ("test_differential", "test_recordings", "test_short_way", "test_snapsho
 
 #: What reads bytes from outside, and some of what is done with them: checking makes everything several times slower.
 SHORT_CHECKED = (
-    "test_capture_streams", "test_capture_writers", "test_cidr_trie", "test_engine_inputs", "test_fuzz_targets",
-    "test_jobs", "test_short_way", "test_soak", "test_stateless",
+    "test_capture_streams", "test_capture_writers", "test_engine_inputs", "test_fuzz_targets", "test_short_way",
+    "test_soak", "test_stateless",
 )  # fmt: skip
 
 PORTABLE = Edit(
