@@ -54,7 +54,8 @@ class Changer:
                 break
         return drawn
 
-    def _rule(self) -> Rule:
+    def rule(self) -> Rule:
+        """Without an id."""
         family = int(self.pick((4, 4, 6)))
         protocol = self.pick((None, 6, 6, 17, 1 if family == 4 else 58))
         ports = None
@@ -80,11 +81,11 @@ class Changer:
                                             "10.0.0.0/24", "10.0.1.0/25"))))  # fmt: skip
         kind = int(self.rng.integers(20))
         if kind < 4:
-            return AddRule(group.name, self._rule())
+            return AddRule(group.name, self.rule())
         if kind < 6 and rule is not None:
             return RemoveRule(group.name, rule.id)
         if kind < 8 and rule is not None:
-            new = replace(self._rule(), direction=rule.direction)
+            new = replace(self.rule(), direction=rule.direction)
             return ModifyRule(group.name, rule.id, self.pick((new, new, rule, replace(rule, description="other"))))
         if kind < 10:
             return AddMember(group.name, instance.name)

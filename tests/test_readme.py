@@ -51,6 +51,8 @@ def test_commands_print_what_is_shown(block: str, tmp_path: Path) -> None:
     (programs / "sgfast").write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m sgfast "$@"\n')
     (programs / "sgfast").chmod(0o755)
     env = {"COLUMNS": "80", "PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    # A build with sanitizers does not start without them.
+    env |= {name: os.environ[name] for name in ("LD_PRELOAD", "ASAN_OPTIONS") if name in os.environ}
     commands = re.findall(r"^\$ ((?:.*\\\n)*.*\n)((?:(?!\$ ).*\n)*)", block, flags=re.M)
     assert "".join(f"$ {command}{shown}" for command, shown in commands) == block
     for command, shown in commands:

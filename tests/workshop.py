@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -60,12 +60,26 @@ def all_applied(edits: Sequence[Edit]) -> dict[str, str]:
     return texts
 
 
+def is_translated() -> bool:
+    """Whether C stands in the repository for each of its Cython sources, and is younger than all of these."""
+    sources = [*(ROOT / "sgfast").rglob("*.pyx"), *(ROOT / "sgfast").rglob("*.pxd")]
+    made = [path.with_suffix(".c") for path in sources if path.suffix == ".pyx"]
+    if not all(path.exists() for path in made):
+        return False
+    return min(path.stat().st_mtime_ns for path in made) >= max(path.stat().st_mtime_ns for path in sources)
+
+
 class Workshop:
     """``tree`` is a built copy to be changed; ``base`` holds its package as it was, built, importable beside it."""
 
-    def __init__(self, folder: Path, jobs: int, *, flags: str | None = None, as_built: bool = False) -> None:
+    def __init__(
+        self, folder: Path, jobs: int, *, flags: str | None = None, as_built: bool = False, translated: bool = False,
+        building: Mapping[str, str] | None = None, running: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         """``flags``: of the compiler, instead of those in setup.py. ``as_built``: begin with the extension modules that
-        stand in the repository, which must be up to date, whatever flags they were built with.
+        stand in the repository, which must be up to date, whatever flags they were built with; ``translated``: only
+        with the C that Cython made of them. ``building``, ``running``: more environment variables, of builds and of
+        whatever is run.
         """
         # Names of one length: a longer environment moves the stack, which alone can make a process slower.
         self.tree = folder / "tree"
@@ -77,7 +91,9 @@ class Workshop:
             "PYTHONDONTWRITEBYTECODE": "1",
             "TMPDIR": str(folder),
         }
-        self._copy(flags, as_built)
+        self._building = building or {}
+        self._running = running or {}
+        self._copy(flags, () if as_built else ("*.so",) if translated else ("*.so", "*.c"))
         self.build()
         where = self.call([sys.executable, "-c", "import sgfast; print(sgfast.__file__)"], 60)[1].strip()
         if Path(where).parent != self.tree / "sgfast":
@@ -86,18 +102,17 @@ class Workshop:
             shutil.copytree(self.tree / name, self.base / name)
         shutil.copy2(self.tree / "setup.py", self.base)
 
-    def _copy(self, flags: str | None, as_built: bool) -> None:
+    def _copy(self, flags: str | None, left_out: Sequence[str]) -> None:
         self.tree.mkdir()
         for name in NEEDED:
             if (ROOT / name).is_dir():
-                built = ("*.so", "*.c", "*.html") if name == "sgfast" and not as_built else ()
+                made = left_out if name == "sgfast" else ()
                 shutil.copytree(
-                    ROOT / name, self.tree / name, ignore=shutil.ignore_patterns("__pycache__", ".*", *built)
+                    ROOT / name, self.tree / name, ignore=shutil.ignore_patterns("__pycache__", ".*", *made)
                 )
             elif (ROOT / name).exists():
                 shutil.copy2(ROOT / name, self.tree / name)
-        if as_built:
-            self._take_as_built()
+        self._take_as_built()
         setup = self.tree / "setup.py"
         text = Edit("setup.py", "os.cpu_count() or 1", str(self._jobs)).applied(setup.read_text())
         if flags is not None:
@@ -122,7 +137,7 @@ class Workshop:
             f"--parallel={self._jobs}", *(("--force",) if everything else ()),
         ]  # fmt: skip
         try:
-            status, output = self.call(command, BUILD_TIMEOUT_SECONDS)
+            status, output = self._call(command, BUILD_TIMEOUT_SECONDS, [self.tree], self._building)
         except subprocess.TimeoutExpired:
             raise Failure(f"it does not build within {BUILD_TIMEOUT_SECONDS} s") from None
         if status:
@@ -171,9 +186,13 @@ class Workshop:
 
         ``path``: more folders to import from. TimeoutExpired after ``timeout`` seconds.
         """
+        return self._call(command, timeout, [self.base if base else self.tree, *path], self._running)
+
+    def _call(
+        self, command: Sequence[str], timeout: float, path: Sequence[Path], variables: Mapping[str, str]
+    ) -> tuple[int, str]:
         # The copy, wherever a test changes to; another sgfast may be installed.
-        places = [self.base if base else self.tree, *path]
-        environment = {**self._environment, "PYTHONPATH": os.pathsep.join(map(str, places))}
+        environment = {**self._environment, **variables, "PYTHONPATH": os.pathsep.join(map(str, path))}
         # In a session of its own, so that whatever it starts can be ended with it: nothing may go on writing into a
         # folder that is being removed.
         with subprocess.Popen(

@@ -62,7 +62,8 @@ CHANGED_DTYPE = np.dtype([
     ("example_ns", "<i8", (EXAMPLES,)), ("example_port", "<u2", (EXAMPLES,)), ("spare", "<u2"),
 ])
 assert CHANGED_DTYPE.itemsize == sizeof(GroupRow) and sizeof(UnitKey) == 8 * KEY_WORDS
-assert <size_t>&(<GroupRow*>NULL).connections == KIND_BYTES
+cdef GroupRow laid_out
+assert <char*>&laid_out.connections - <char*>&laid_out == KIND_BYTES
 
 
 cdef inline bint blocked(uint16_t word) noexcept nogil:

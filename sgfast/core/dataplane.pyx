@@ -69,7 +69,8 @@ cdef inline uint64_t room_of(uint64_t used, uint64_t most, bint over) noexcept n
     return ROOM_WHEN_FULL if over else 1
 
 
-assert <size_t>&(<Packet*>NULL).key.addr[1] == 64       # what is asked of most packets is one line (types.pxd)
+cdef Packet laid_out
+assert <char*>&laid_out.key.addr[1] - <char*>&laid_out == 64    # what is asked of most packets is one line (types.pxd)
 
 ENTRY_BYTES = sizeof(Entry)
 #: Threads that may judge together.

@@ -1,0 +1,21 @@
+"""What ``run.py`` starts: libFuzzer's loop around one target. ``loop.py TARGET`` and libFuzzer's arguments."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import atheris
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+name = sys.argv[1]
+if name == "documents":
+    # C tells of its coverage itself; documents are read in Python.
+    with atheris.instrument_imports(include=["sgfast.policy"]):
+        from fuzz.targets import TARGETS
+else:
+    from fuzz.targets import TARGETS
+
+atheris.Setup([sys.argv[0], *sys.argv[2:]], TARGETS[name])
+atheris.Fuzz()

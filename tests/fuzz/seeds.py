@@ -1,0 +1,179 @@
+"""What the fuzzers begin with: small inputs that are right, of all that tests can build and the repository has."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import frames as wire
+from fuzz.targets import NEXT_DOCUMENT, NEXT_FRAME
+from test_capture_writers import (
+    KUZNETZOV,
+    MICRO,
+    NANO,
+    enhanced,
+    interface,
+    obsolete,
+    option,
+    pcap_head,
+    pcap_record,
+    section,
+    simple,
+    tsresol,
+)
+
+from sgfast.engine import LINK_TYPES
+
+PCAPS = Path(__file__).resolve().parent.parent.parent / "pcaps"
+
+#: Bytes; larger files would mostly be mutated in their payloads.
+LARGEST_CAPTURE = 2_000
+
+V4, V6 = ("10.0.0.5", "198.51.100.7"), ("2001:db8::5", "fe80::7")
+OTHER_V4 = ("198.51.100.7", "192.168.0.9")
+
+
+def seeds(target: str) -> Iterator[bytes]:
+    return {"captures": captures, "frames": frames, "documents": documents, "sequences": sequences}[target]()
+
+
+def packets() -> Iterator[wire.Layer]:
+    """IP packets of every kind there are builders for."""
+    for source, destination in (V4, V4[::-1], OTHER_V4, V6, V6[::-1]):
+        transports: list[wire.Layer] = [
+            wire.tcp(40000, 80, "S"), wire.tcp(80, 40000, "SA"), wire.tcp(40000, 80, "A", bytes(4), data_offset=8),
+            wire.udp(5000, 53, bytes(4)), wire.udp(68, 67), wire.udplite(1, 2), wire.sctp(1, 2), wire.dccp(1, 2),
+            wire.other(47, bytes(8)), wire.other(50, bytes(8)), wire.other(51, bytes(24)),
+        ]  # fmt: skip
+        inner = wire.ip(destination, source, wire.udp(53, 5000))
+        if ":" in source:
+            transports += [wire.icmpv6(128), wire.icmpv6(135), wire.icmpv6_error(1, 0, inner)]
+        else:
+            transports += [wire.icmp(8), wire.icmp(0), wire.icmp(13), wire.icmp_error(3, 1, inner)]
+        yield from (wire.ip(source, destination, transport) for transport in transports)
+    yield wire.ipv4(*V4, wire.udp(1, 2), options=bytes(8))
+    yield wire.ipv4(*V4, wire.udp(1, 2, bytes(16)), more_fragments=True)
+    yield wire.ipv4(*V4, wire.udp(1, 2, bytes(16)), fragment_offset=3)
+    headers = [wire.extension(0), wire.extension(60, 16), wire.extension(43), wire.fragment(0, True)]
+    yield wire.ipv6(*V6, wire.tcp(1, 2, "S"), extensions=headers)
+    yield wire.ipv6(*V6, wire.tcp(1, 2, "S"), extensions=[wire.fragment(4, False)])
+
+
+def links(packet: wire.Layer) -> Iterator[tuple[int, bytes]]:
+    """A packet in every link layer there is a builder for."""
+    yield wire.LINK_ETHERNET, wire.ethernet(packet, padding=6)
+    yield wire.LINK_ETHERNET, wire.ethernet(wire.vlan(wire.vlan(packet), tpid=0x88A8))
+    yield wire.LINK_ETHERNET, wire.ethernet(wire.mpls(packet, 2))
+    yield wire.LINK_ETHERNET, wire.ethernet(wire.pppoe(packet))
+    yield wire.LINK_SLL, wire.sll(packet)
+    yield wire.LINK_SLL2, wire.sll2(packet)
+    yield wire.LINK_NULL, wire.null(packet, 2 if packet.protocol == 0x0800 else 30)
+    yield wire.LINK_LOOP, wire.null(packet, 2, byteorder="big")
+    # Whatever else is read finds its packet by itself, or mutations do.
+    for link_type in LINK_TYPES:
+        yield link_type, packet
+
+
+def frames() -> Iterator[bytes]:
+    known = list(packets())
+    for packet in known:
+        for options in (b"\x03", b"\x05"):
+            yield bytes([LINK_TYPES.index(1)]) + options + b"\0\0" + wire.ethernet(packet)
+    for packet in known[:1] + known[-2:]:
+        for link_type, frame in links(packet):
+            yield bytes([LINK_TYPES.index(link_type)]) + b"\x07\0\0" + frame
+    question, answer = wire.ip(*V4, wire.udp(1, 53)), wire.ip(*V4[::-1], wire.udp(53, 1))
+    error = wire.ip(*V4[::-1], wire.icmp_error(3, 3, question))
+    yield b"\x01\x06\0\0" + NEXT_FRAME.join(map(wire.ethernet, (question, answer, error)))
+    talk = [wire.ip(*ends, wire.tcp(*ports, flags)) for ends, ports, flags in (
+        (V4, (1, 80), "S"), (V4[::-1], (80, 1), "SA"), (V4, (1, 80), "FA"), (V4[::-1], (80, 1), "R"),
+    )]  # fmt: skip
+    yield b"\x01\x07\0\0" + NEXT_FRAME.join(map(wire.ethernet, talk))
+
+
+def captures() -> Iterator[bytes]:
+    frame = wire.ethernet(wire.ip(*V4, wire.tcp(40000, 80, "S")))
+    for order in "<>":
+        for magic in (MICRO, NANO, KUZNETZOV):
+            extra = bytes(8) if magic == KUZNETZOV else b""
+            yield pcap_head(order, magic) + pcap_record(extra + frame, order, (5, 7), captured=len(frame))
+        yield pcap_head(order) + pcap_record(frame, order, (5, 7)) + pcap_record(frame[:40], order, (6, 8), wire=60)
+        offset = option(14, struct.pack(order + "q", -5), order)
+        blocks = [enhanced(frame, order, 5_000_007), obsolete(frame, order, 6_000_008), simple(frame, order)]
+        for options in (b"", tsresol(9, order), tsresol(0x8A, order) + offset):
+            yield section(order) + interface(order, options=options) + b"".join(blocks)
+        yield section(order) + interface(order, 101) + enhanced(frame[14:], order) + section(order) + interface(order)
+    for link_type, framed in links(next(packets())):
+        yield pcap_head("<", MICRO, link_type) + pcap_record(framed)
+    for path in sorted(PCAPS.rglob("*.pcap")):
+        yield path.read_bytes()[:LARGEST_CAPTURE]
+
+
+def real_captures() -> Iterator[bytes]:
+    """Small ones of the corpus, if there is one."""
+    corpus = os.environ.get("SGFAST_CORPUS")
+    for path in sorted(Path(corpus, "pcaps").rglob("*")) if corpus else ():
+        if path.is_file() and path.suffix != ".tsv" and path.stat().st_size <= LARGEST_CAPTURE:
+            yield path.read_bytes()
+
+
+def documents() -> Iterator[bytes]:
+    changes = sorted(path for path in PCAPS.rglob("*.yaml") if "changes" in path.stem)
+    policies = sorted(path for path in PCAPS.rglob("*.yaml") if path not in changes)
+    exports = sorted((PCAPS / "export").glob("*.json"))
+    for path in policies + exports:
+        yield path.read_bytes()
+    for policy, change in ((PCAPS / "shop.yaml", PCAPS / "shop.changes.yaml"),
+                           (PCAPS / "changes" / "policy.yaml", PCAPS / "changes" / "changes.yaml")):  # fmt: skip
+        yield policy.read_bytes() + NEXT_DOCUMENT + change.read_bytes()
+    for change in EVERY_CHANGE:
+        yield NEXT_DOCUMENT + f"changes:\n  - {{at: 1, {change}}}\n".encode()
+    for policy_text in EVERY_FIELD:
+        yield policy_text.encode()
+
+
+#: About the policy that changes are tried on when an input has none.
+EVERY_CHANGE = (
+    "add_rule: {group: servers, rule: {direction: inbound, protocol: tcp, ports: 8080, source: 10.0.0.0/8}}",
+    "remove_rule: {group: servers, rule: servers/inbound/2}",
+    "modify_rule: {group: servers, rule: servers/inbound/1, set: {ports: null, source: clients, priority: 7}}",
+    "add_member: {group: clients, instance: low}",
+    "remove_member: {group: servers, instance: low}",
+    "add_instance: {name: new, addresses: [198.51.100.7], security_groups: [clients]}",
+    "remove_instance: {instance: low}",
+    'add_address: {instance: low, address: "2001:db8::/32"}',
+    'remove_address: {instance: low, address: "::/1"}',
+    "add_group: {name: more, fast_add: [ssh], rules: [{direction: outbound, protocol: 50}]}",
+    "remove_group: {group: clients}",
+    "add_peering: [default, default]",
+    "remove_peering: [default, other]",
+    "set_address_group: {name: offices, addresses: [192.0.2.0/24]}",
+)
+
+EVERY_FIELD = (
+    """version: 1
+quotas: {security_groups: 3, rules_per_group: 60}
+settings: {profile: neutron, on_change: keep, max_connections: 10, infrastructure: filtered, timeouts: {icmp: 1.5}}
+vpcs: [{name: a, region: x}, {name: b}]
+peerings: [[a, b]]
+address_groups: [{name: offices, addresses: [192.0.2.0/24, "2001:db8:1::/48"]}]
+security_groups:
+- {name: g, description: d, stateful: true, template: general-purpose-web-server, fast_add: [ssh, http], rules: [
+  {id: r1, direction: ingress, ethertype: IPv4, protocol: tcp, ports: "22,80-90", source: {group: g}, action: deny,
+   priority: 5, description: words}, {direction: egress, protocol: icmp, icmp_type: 8, icmp_code: 0,
+   destination: {address_group: offices}}, {direction: outbound, protocol: 47, destination: {cidr: 10.0.0.0/8}}]}
+instances: [{name: i, vpc: a, addresses: [10.0.0.5, "2001:db8::/64"], security_groups: [g]}, {name: j, vpc: b,
+  addresses: [10.0.1.0/24]}]
+""",
+    "version: 1\nsecurity_groups: [&a {name: g, rules: []}]\ninstances: [{name: i, addresses: [10.0.0.1], <<: *a}]\n",
+    '{"version": 1, "instances": [{"name": "i", "addresses": ["10.0.0.1"]}]}',
+)
+
+
+def sequences() -> Iterator[bytes]:
+    rng = random.Random(1)
+    for size in (10, 50, 100, 200, 400, 800, 1600) * 4:
+        yield rng.randbytes(size)
