@@ -159,7 +159,9 @@ def _array(data: IO[bytes], size: int) -> NDArray[Any]:
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(data)
     except Exception as error:      # a header is Python text to NumPy: what it raises is not said anywhere
         raise ValueError(f"an array's header: {error}") from error
-    if dtype.hasobject or fortran or len(shape) != 1 or not 0 < dtype.itemsize <= _LONGEST_ROW or not 0 <= shape[0] <= size:
+    if dtype.hasobject or fortran or len(shape) != 1:
+        raise ValueError("an array that cannot be")
+    if not 0 < dtype.itemsize <= _LONGEST_ROW or not 0 <= shape[0] <= size:
         raise ValueError("an array that cannot be")
     content = data.read()
     if len(content) != shape[0] * dtype.itemsize:

@@ -17,7 +17,6 @@ MAY_KNOW: dict[str, set[str]] = {
     "policy": {"errors"},
     "core": set(),
     "capture": {"core.frames", "errors"},
-    "stages": {"core.clock", "core.frames", "core.intrinsics", "core.wire"},
     "compiler": {"core", "policy", "errors"},
     "engine": {"compiler", "core", "policy", "errors"},
     "explaining": {"engine", "policy", "errors"},
@@ -28,7 +27,8 @@ MAY_KNOW: dict[str, set[str]] = {
     "reference_fragments": set(),
     "reference_link": set(),
     "stages": {
-        "core.frames", "core.link", "core.wire", "core.types", "core.intrinsics", "capture.names", "errors",
+        "core.clock", "core.frames", "core.link", "core.wire", "core.types", "core.intrinsics", "capture.names",
+        "errors",
     },
     "replaying": {
         "engine", "snapshot", "output", "compiler", "capture", "stages", "core", "policy", "reference", "errors",

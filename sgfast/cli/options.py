@@ -116,6 +116,7 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Only packets from TIME on: after the first one of all (12.5, 2m, 1h30m), or 2026-01-31T12:00:00Z. "
             "What is left is numbered from 1.",
         ),
+        click.option(
             "--follow",
             is_flag=True,
             help="Read the last capture on while it grows, like tail -f. The first Ctrl-C ends it, and the report is "

@@ -98,7 +98,9 @@ def save_datagrams(DataPlane plane not None):
 def check_datagrams(rows, int instances, int rules, clock_ns):
     """What is wrong with rows of DATAGRAM_DTYPE as ``save_datagrams`` gives them, or None."""
     result = rows["result"]
-    there, starts = (np.unpackbits(rows[name].view(np.uint8), axis=1, bitorder="little") for name in ("there", "starts"))
+    there, starts = (
+        np.unpackbits(rows[name].view(np.uint8), axis=1, bitorder="little") for name in ("there", "starts")
+    )
     blocks = (rows["end"].astype(np.int64) + 7) // 8
     numbers, deadlines = rows["number"].astype(np.int64), rows["deadline"]
     if len(rows) > MAX_DATAGRAMS or rows["pieces"].astype(np.int64).sum() > MAX_PIECES:

@@ -62,12 +62,14 @@ class Reading:
 class Captures:
     """Iterating yields the batches of frames of all ``paths``, in order, each good until the next is asked for.
 
-    A directory stands for the captures in it, merged by time. What ``reading`` wants to leave out is not in the batches;
-    ``cutting`` knows how much it was. ``first_ns``: time of the first packet of all captures, where those of an earlier
-    replay came before these. ``progress`` is called with (packets, bytes read) so far once a batch is done with. Damage
-    part way ends it there, and is in ``damage`` then; ``warnings`` is complete at the end, too. Raises CaptureError:
-    what is wrong with a file is told before anything is read (SPEC 10.5), as far as it can be known. ``placement`` says
-    which VPC each packet belongs to. ValueError for an unknown kind of tunnel.
+    A directory stands for the captures in it, merged by time. What ``reading`` wants to leave out is not in the
+    batches; ``cutting`` knows how much it was. ``first_ns``: time of the first packet of all captures, where those of an
+    earlier replay came before these. ``placement`` says which VPC each packet belongs to. ``progress`` is called with
+    (packets, bytes read) so far once a batch is done with. Damage part way ends it there, and is in ``damage`` then;
+    ``warnings`` is complete at the end, too.
+
+    Raises CaptureError: what is wrong with a file is told before anything is read (SPEC 10.5), as far as it can be
+    known. ValueError for an unknown kind of tunnel.
     """
 
     def __init__(
@@ -102,8 +104,8 @@ class Captures:
         self._placement = placement
         if placement is not None and placement.wants_files and any(len(part) > 1 for part in self._parts):
             raise CaptureError(
-                "captures that are merged, those in a directory too: the policy says of files which VPC they belong to; "
-                "give them one by one, without --merge"
+                "captures that are merged, those in a directory too: the policy says of files which VPC they belong "
+                "to; give them one by one, without --merge"
             )
         marks = None if placement is None else placement.marks
         self._decapsulation = Decapsulation(reading.decap, marks) if reading.decap or marks is not None else None

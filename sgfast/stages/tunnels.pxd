@@ -30,6 +30,7 @@ from sgfast.core.link cimport (
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
     ETHERTYPE_NONE,
+    LINK_ETHERNET,
     LINK_IPV4,
     LINK_IPV6,
     LINK_RAW,
