@@ -121,8 +121,7 @@ TUNNELS: dict[str, tuple[str, bytes, bytes, int]] = {
     "pseudowire": ("mpls", ethernet(labelled(FRAME, 2), 0x8847), FRAME, LINK_ETHERNET),
     "pseudowire with control word": ("mpls", ethernet(labelled(bytes(4) + TAGGED), 0x8847), TAGGED, LINK_ETHERNET),
     "pseudowire in IP": ("mpls", ethernet(ipv4(*OUTER, mpls_in_ip(bytes(4) + FRAME))), FRAME, LINK_ETHERNET),
-    "pppoe, compressed protocol field": ("pppoe", ethernet(pppoe_session(b"\x21" + PACKET)), PACKET, LINK_IPV4),
-    "pppoe of labels": ("pppoe", ethernet(pppoe_session(b"\x02\x81" + labelled(PACKET6))), PACKET6, LINK_IPV6),
+    "pppoe of a pseudowire": ("pppoe", ethernet(pppoe_session(b"\x02\x81" + labelled(FRAME))), FRAME, LINK_ETHERNET),
 }
 
 LINK_TYPES = {"vxlan with flags that mean nothing": 113, "vxlan, cooked": 276}

@@ -81,6 +81,9 @@ def any_frame(chance: random.Random) -> bytes:
         options = bytes(chance.choice((0, 0, 4, 40)))
         offset, more = (chance.choice((0, 0, 185)), chance.random() < 0.5) if chance.random() < 0.2 else (0, False)
         ends = chance.choice(FOUR), chance.choice(FOUR)
+        if more:
+            # tcpdump shows ports of a fragment that cannot be, too.
+            payload = other(payload.protocol, payload + bytes(-len(payload) % 8))
         packet = ipv4(*ends, payload, options=options, fragment_offset=offset, more_fragments=more)
     else:
         number = payload.protocol

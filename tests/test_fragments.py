@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from datagrams import Datagram, cut
 from differential import counters_of, expected, spell
+from test_reference_fragments import ANSWERS, HAZARDS
 from traffic import SECOND
 
 from sgfast import reference_fragments
@@ -27,7 +28,9 @@ POLICY = parse_policy("""
 version: 1
 security_groups:
   - name: web
-    rules: [{id: dns, direction: inbound, protocol: udp, ports: 53}]
+    rules:
+      - {id: dns, direction: inbound, protocol: udp, ports: 53}
+      - {id: dns6, direction: inbound, ethertype: IPv6, protocol: udp, ports: 53}
 instances:
   - {name: web-1, addresses: [10.0.0.5, "2001:db8::5"], security_groups: [web]}
 """)
@@ -78,6 +81,24 @@ def test_row_is_pending_until_the_first_fragment_and_told_of_once():
     assert len(engine.resolved()) == 0
 
 
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("hazard", HAZARDS)
+def test_pieces_of_a_datagram(family, hazard):
+    spelled, at_once, in_the_end = HAZARDS[hazard]
+    ends = (CLIENT, WEB) if family == 4 else ("2001:db8:ff::9", "2001:db8::5")
+    engine = Engine(POLICY)
+    rows = np.concatenate([engine.process(batch([piece])) for piece in Datagram(*ends, OPEN).pieces(spelled)])
+
+    def said() -> list[str]:
+        verdicts = [engine.verdict(row) for row in rows]
+        return [" ".join(filter(None, (verdict.verdict, verdict.reason))) for verdict in verdicts]
+
+    assert said() == [ANSWERS[letter] for letter in at_once]
+    late = engine.resolved(everything=True)
+    rows[late["number"] - 1] = late["result"]
+    assert said() == [ANSWERS[letter] for letter in in_the_end]
+
+
 @pytest.mark.parametrize("layer, verdict", [(OPEN, "allow"), (SHUT, "deny")])
 def test_all_fragments_count_for_the_rule_and_the_list_of_denials(layer, verdict):
     engine = Engine(POLICY, reporting=True, keep_flows=True)
@@ -90,12 +111,18 @@ def test_all_fragments_count_for_the_rule_and_the_list_of_denials(layer, verdict
     flow, = engine.dataplane.take_flows()
     assert (flow["packets"].tolist(), flow["bytes"].tolist()) == ([3, 0], [nbytes, 0])
     if verdict == "allow":
-        count, = engine.dataplane.rule_counts
+        count, _ = engine.dataplane.rule_counts
         assert count.tolist() == (1, 3, nbytes)
     else:
         rows, others = engine.dataplane.denials
         assert [(row["port_key"], row["packets"], row["bytes"]) for row in rows] == [(54, 3, nbytes)]
         assert others == 0
+
+
+def test_offset_of_a_fragment_has_thirteen_bits():
+    told = Told()
+    assert told.give([datagram().piece("0-24+"), datagram().piece("32768-32776+")]) == ["allow", "allow"]
+    assert told.give([datagram().piece("0-24+"), datagram().piece("32768-32776+")])[2:] == ["allow", "allow"]
 
 
 def test_fragments_do_not_keep_a_connection_alive():

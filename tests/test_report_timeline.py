@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from command import PCAPS, SHOP
 
-from sgfast.engine import HEADER_DTYPE, REASONS, RESULT_DTYPE, VERDICTS
+from sgfast.engine import HEADER_DTYPE, PENDING, REASONS, RESULT_DTYPE, VERDICTS
 from sgfast.policy.model import Policy
 from sgfast.reference import ReferenceEngine
 from sgfast.replaying import replay
@@ -25,7 +25,7 @@ def packets(times: list[int], seed: int = 0) -> tuple[Any, Any]:
     headers, results = np.zeros(len(times), dtype=HEADER_DTYPE), np.zeros(len(times), dtype=RESULT_DTYPE)
     headers["time_ns"] = times
     draw = np.random.default_rng(seed)
-    results["verdict"] = draw.integers(0, len(VERDICTS), len(times))
+    results["verdict"] = draw.integers(0, PENDING, len(times))
     results["reason"] = np.where(
         (results["verdict"] == VERDICTS.index("deny")) & (draw.random(len(times)) < 0.3),
         REASONS.index("disconnected"), REASONS.index("no-rule"),
