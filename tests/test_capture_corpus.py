@@ -78,9 +78,15 @@ def test_all_others_end_in_an_error_damage_or_cleanly() -> None:
     assert all(ends.values())
 
 
+#: In either byte order; the plain reader knows neither it nor snoop.
+IXIA = (b"\x1c\0\1\xac", b"\x1c\0\1\xab", b"\xac\1\0\x1c", b"\xab\1\0\x1c")
+
+
 def test_every_file_is_what_the_plain_reader_makes_of_it() -> None:
     for row in rows():
-        check((ROOT / row["file"]).read_bytes())
+        data = (ROOT / row["file"]).read_bytes()
+        if not row["compression"] and not data.startswith((b"snoop", *IXIA)):
+            check(data)
 
 
 def dpkt_reads(data: bytes) -> bool:

@@ -254,7 +254,7 @@ def test_directories_without_captures_and_captures_that_cannot_be_used(capsys: C
             (folder / "notes").write_text(text)
         outcome = sgfast(capsys, "replay", policy, folder)
         assert outcome.status == 2 and "is a directory that holds no captures" in outcome.one_line()
-    (folder / "wireless").write_bytes(pcap_head(link_type=127))
+    (folder / "wireless").write_bytes(pcap_head(link_type=169))
     outcome = sgfast(capsys, "replay", policy, folder)
     assert outcome.status == 2 and f"{folder}/wireless: link type" in outcome.one_line()
 

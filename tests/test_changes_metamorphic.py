@@ -215,13 +215,13 @@ def there_and_back(policy: Policy, rng: np.random.Generator) -> tuple[Change, Ch
         concerned = frozenset((group.name,))
         kind = int(rng.integers(7))
         if kind == 0:
-            rule = replace(changer._rule(), id="there")
+            rule = replace(changer.rule(), id="there")
             return AddRule(group.name, rule), RemoveRule(group.name, "there"), concerned
         if kind == 1 and group.rules:
             return RemoveRule(group.name, group.rules[-1].id), AddRule(group.name, group.rules[-1]), concerned
         if kind == 2 and group.rules:
             old = changer.pick(group.rules)
-            new = replace(changer._rule(), id=old.id, direction=old.direction)
+            new = replace(changer.rule(), id=old.id, direction=old.direction)
             if replace(new, description=old.description) != old:
                 return ModifyRule(group.name, old.id, new), ModifyRule(group.name, old.id, old), concerned
         if kind == 3 and group.name not in instance.security_groups:
@@ -376,7 +376,7 @@ def without_effect(policy: Policy, rng: np.random.Generator, kind: int) -> tuple
             other = replace(rule, description="another")
             return ModifyRule(group.name, rule.id, other), ModifyRule(group.name, rule.id, rule)
         if kind == 3:
-            rules = tuple(replace(changer._rule(), id=f"extra/{n}") for n in range(3))
+            rules = tuple(replace(changer.rule(), id=f"extra/{n}") for n in range(3))
             return AddGroup(SecurityGroup("extra", rules)), RemoveGroup("extra")
         if kind == 4:
             name = changer.pick(policy.instances).name
@@ -392,7 +392,7 @@ def wider(policy: Policy, rng: np.random.Generator) -> tuple[Change, Change]:
         rule = group.rules[-1] if group.rules else None
         if rule is not None and rule.action == "deny":
             return RemoveRule(group.name, rule.id), AddRule(group.name, rule)
-    return AddRule(group.name, replace(changer._rule(), id="there", action="allow")), RemoveRule(group.name, "there")
+    return AddRule(group.name, replace(changer.rule(), id="there", action="allow")), RemoveRule(group.name, "there")
 
 
 def test_change_without_effect_on_connections_taken_back_is_as_if_it_had_never_been() -> None:
@@ -614,7 +614,7 @@ def test_changes_that_all_allow_more_or_all_allow_less_cut_the_same_unmatched_on
             if old is not None and old.id not in taken and (old.action == "deny") == more:
                 changes.append(RemoveRule(group.name, old.id))
             else:
-                rule = changer._rule() if more or rng.integers(2) else closing(changer).rule
+                rule = changer.rule() if more or rng.integers(2) else closing(changer).rule
                 changes.append(AddRule(group.name, replace(rule, id=f"new/{n}", action="allow" if more else "deny")))
         compare_list_with_one_by_one(policy, rng, changes, traffic, way(rng), int(rng.integers(100, 500)), seen)
 

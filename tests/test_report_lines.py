@@ -14,7 +14,7 @@ from command import valid
 from numpy.typing import NDArray
 
 from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
-from sgfast.engine import NO_SIDE, REASONS, VERDICTS
+from sgfast.engine import NO_SIDE, PENDING, REASONS, VERDICTS
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Names
 from sgfast.report.lines import ConnectionLines, VerdictLines
@@ -53,7 +53,7 @@ def random_packets(seed: int, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
     headers["time_ns"] >>= rng.integers(0, 40, n)
     headers["family"] = rng.choice([0, 4, 6], n)
     headers["has_ports"], headers["has_icmp"] = rng.integers(0, 2, n), rng.integers(0, 2, n)
-    results["verdict"], results["reason"] = rng.integers(0, len(VERDICTS), n), rng.integers(0, len(REASONS), n)
+    results["verdict"], results["reason"] = rng.integers(0, PENDING, n), rng.integers(0, len(REASONS), n)
     for name in ("egress", "ingress"):
         side = results[name]
         side["verdict"] = rng.choice([0, 1, NO_SIDE], n)

@@ -214,8 +214,10 @@ PROTOCOLS = (6, 6, 6, 6, 6, 17, 17, 17, 1, 1, 132, 33, 136, 47, 50, 253)
 class Crowd:
     """Draws traffic that a policy has something to say about. Only ``rng`` decides, so a seed tells everything."""
 
-    def __init__(self, policy: Policy, rng: np.random.Generator) -> None:
+    def __init__(self, policy: Policy, rng: np.random.Generator, *, fragments: bool = False) -> None:
+        """``fragments``: some packets come in fragments."""
         self.policy = policy
+        self.fragments = fragments
         self.rng = rng
         self._draws: list[int] = []
         self.now = 1_700_000_000 * SECOND + int(rng.integers(0, SECOND))
@@ -311,16 +313,17 @@ class Crowd:
                 options["total_length"] = self.pick((0, 19, 20, 21, 28, 39, 40, 60, 5000))
             elif roll == 1:
                 options["header_words"] = self.pick((4, 5, 6, 15))
-            elif roll == 2:
+            elif roll == 2 and self.fragments:
                 options["fragment_offset"] = self.pick((0, 1, 8, 185))
                 options["more_fragments"] = bool(self.below(2))
             return wire.ipv4(src, dst, layer, **options)
         if roll == 0:
             options["payload_length"] = self.pick((0, 7, 8, 19, 20, 28, 5000))
         elif roll == 1:
+            parts = (wire.fragment(0, True), wire.fragment(8, False)) if self.fragments else (wire.extension(135),) * 2
             options["extensions"] = [
                 self.pick((wire.extension(0), wire.extension(60, 16), wire.extension(43, 8, claimed_size=800),
-                           wire.fragment(0, False), wire.fragment(0, True), wire.fragment(8, False)))
+                           wire.fragment(0, False), *parts))
                 for _ in range(1 + self.below(3))
             ]  # fmt: skip
         if layer.protocol == 58 and self.below(2):
@@ -399,7 +402,7 @@ class Crowd:
             c = self.conversations[self.below(len(self.conversations))]
             self._pass_time(c)
             roll = self.below(100)
-            if roll == 99 and len(self.pieces) < 20:
+            if self.fragments and roll == 99 and len(self.pieces) < 20:
                 way = c.script[c.step % len(c.script)][0] if c.protocol == 6 else c.step % 2
                 self.pieces += self._cut(c, way)
                 c.step += 1

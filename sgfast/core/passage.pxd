@@ -116,11 +116,13 @@ cdef inline void finish(Plane* plane, const Packet* p, ResultRow* row, uint8_t v
 
 
 cdef inline void tell_record(Plane* plane, const Entry* e) noexcept nogil:
-    # Of the record that the packet belongs to; who began it is known better while it begins.
+    # Of the record that the packet belongs to; who began it is known better while it begins. A side that an RST just
+    # ended still has its flags.
+    cdef int side = e.state[0] == NO_STATE and (e.state[1] != NO_STATE or e.present == 2)
     if e.marks & TUPLE_LIVE and not e.marks & UNBEGUN:
         plane.word |= WORD_KNOWN | (WORD_HEARD if e.marks & HEARD else 0)
         if not plane.word & WORD_BEGAN:
-            plane.word |= <uint16_t>((e.flags[e.state[0] == NO_STATE] & FROM_HIGH) << WORD_HIGH_SHIFT)
+            plane.word |= <uint16_t>((e.flags[side] & FROM_HIGH) << WORD_HIGH_SHIFT)
 
 
 cdef inline void tally_denial(Plane* plane, const Packet* p, Passage* way, int side, uint8_t reason) noexcept nogil:

@@ -63,10 +63,10 @@ class Captures:
     """Iterating yields the batches of frames of all ``paths``, in order, each good until the next is asked for.
 
     A directory stands for the captures in it, merged by time. What ``reading`` wants to leave out is not in the
-    batches; ``cutting`` knows how much it was. ``first_ns``: time of the first packet of all captures, where those of
-    an earlier replay came before these. ``placement`` says which VPC each packet belongs to. ``progress`` is called
-    with (packets, bytes read) so far once a batch is done with. Damage part way ends it there, and is in ``damage`` then;
-    ``warnings`` is complete at the end, too.
+    batches; ``cutting`` knows how much it was. ``first_ns``: time of the first packet of all captures, where those
+    of an earlier replay came before these. ``placement`` says which VPC each packet belongs to. ``progress`` is
+    called with (packets, bytes read) so far once a batch is done with. Damage part way ends it there, and is in
+    ``damage`` then; ``warnings`` is complete at the end, too.
 
     Raises CaptureError: what is wrong with a file is told before anything is read (SPEC 10.5), as far as it can be
     known. ValueError for an unknown kind of tunnel.
