@@ -31,4 +31,8 @@ extensions = [
     for path in sorted(Path("sgfast").rglob("*.pyx"))
 ]
 
-setup(ext_modules=cythonize(extensions, compiler_directives=directives, nthreads=os.cpu_count() or 1))
+processors = os.cpu_count() or 1
+setup(
+    ext_modules=cythonize(extensions, compiler_directives=directives, nthreads=processors),
+    options={"build_ext": {"parallel": processors}},
+)

@@ -54,6 +54,14 @@ class Following:
         return status, found, err[:at] + err[at + length :].strip()
 
 
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """As in a program of its own: whoever runs the tests may have left something else."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def policy(tmp_path: Path) -> Path:
     return write_policy(tmp_path)
