@@ -99,9 +99,10 @@ def test_pieces_of_a_datagram(family, hazard):
     assert said() == [ANSWERS[letter] for letter in in_the_end]
 
 
+@pytest.mark.parametrize("jobs", [1, 4])
 @pytest.mark.parametrize("layer, verdict", [(OPEN, "allow"), (SHUT, "deny")])
-def test_all_fragments_count_for_the_rule_and_the_list_of_denials(layer, verdict):
-    engine = Engine(POLICY, reporting=True, keep_flows=True)
+def test_all_fragments_count_for_the_rule_and_the_list_of_denials(layer, verdict, jobs):
+    engine = Engine(POLICY, reporting=True, keep_flows=True, jobs=jobs)
     pieces = datagram(layer).pieces("48-64 0-24+ 24-48+")
     engine.process(batch(pieces))
     counters = engine.dataplane.counters

@@ -31,6 +31,7 @@ from sgfast.core.types cimport (
     ResultRow,
 )
 from sgfast.core.wire cimport digest_key, hash_key
+from sgfast.core.workers cimport shard_of_hash
 
 from sgfast.core.dtypes import RESULT_DTYPE
 
@@ -166,6 +167,7 @@ def load_datagrams(DataPlane plane not None, rows):
         d.first.hint = NO_SLOT
         d.first.digest = digest_key(&plane.planes[0].wire, &d.first.key)
         d.first.hash = hash_key(&plane.planes[0].wire, d.first.digest, &d.first.key)
+        d.home = plane.planes[shard_of_hash(d.first.hash, plane.plane_count)]
         d.known = not row.spoiled
         d.spoiled, d.tallied = row.spoiled, row.tallied
         if not restore_datagram(plane.fragments, &d, plane.planes[0].wire.secret[7]):

@@ -71,6 +71,7 @@ cdef struct Datagram:
     uint8_t known                   # `first` and `row` are what is known of the first fragment
     uint8_t spoiled
     uint8_t tallied                 # its denial is on the list of denials
+    void* home                      # the Plane that judged it, and has the connection
     Packet first                    # without its quote
     ResultRow row
     uint64_t there[BLOCK_WORDS]     # a bit a block

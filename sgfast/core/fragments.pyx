@@ -303,6 +303,7 @@ cdef bint restore_datagram(Fragments* f, const Datagram* saved, uint64_t secret)
     d.known = saved.known
     d.spoiled = saved.spoiled
     d.tallied = saved.tallied
+    d.home = saved.home
     d.first = saved.first
     d.row = saved.row
     return True

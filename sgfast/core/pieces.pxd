@@ -82,8 +82,8 @@ cdef inline void follow(Plane* plane, const Datagram* d, const Packet* p, Result
         if way.instance[0] >= 0 or way.instance[1] >= 0:
             tally_denial(plane, &like, &way, side, d.row.reason)
     if plane.table.keep_flows and d.first.outcome == READ_TRACKED:
-        count_connection(&plane.table, d, p, plane.now)
-        count_connection(&plane.attempts, d, p, plane.now)
+        count_connection(&(<Plane*>d.home).table, d, p, plane.now)
+        count_connection(&(<Plane*>d.home).attempts, d, p, plane.now)
     if row != NULL:
         row[0] = d.row
     finish(plane, p, row, d.row.verdict, d.row.reason)
@@ -130,6 +130,7 @@ cdef inline void judge_first(Plane* plane, Datagram* d, Packet* p, ResultRow* ro
     d.tallied = plane.denial_tallied
     d.first = p[0]
     d.first.quote = NULL
+    d.home = plane
     d.known = True
 
 
