@@ -28,7 +28,7 @@ def outcome(result: sgfast.ReplayResult) -> dict[str, Any]:
         "reasons": result.reasons,
         "connections": result.connections,
         "rules": [[rule.connections, rule.packets, rule.bytes] for rule in result.rules],
-        "warnings": result.warnings,
+        "warnings": [warning for warning in result.warnings if "--dedup" not in warning],
     }
 
 

@@ -84,8 +84,8 @@ cdef void scan_file_header(PcapFormat* format, Scan* scan) noexcept nogil:
     scan.next = p + format.file_header
 
 
-cdef inline void _scan_records(const PcapFormat* format, Scan* scan, bint big_endian) noexcept nogil:
-    # Its callers give big_endian as a constant, so that each byte order gets a loop of its own.
+cdef void scan_records(const PcapFormat* format, Scan* scan) noexcept nogil:
+    cdef bint big_endian = format.big_endian
     cdef const uint8_t* p = scan.next
     cdef const uint8_t* end = scan.end
     cdef Frame* frame = scan.frames
@@ -120,10 +120,3 @@ cdef inline void _scan_records(const PcapFormat* format, Scan* scan, bint big_en
         p += header + <Py_ssize_t>captured
     scan.count = frame - scan.frames
     scan.next = p
-
-
-cdef void scan_records(const PcapFormat* format, Scan* scan) noexcept nogil:
-    if format.big_endian:
-        _scan_records(format, scan, True)
-    else:
-        _scan_records(format, scan, False)
