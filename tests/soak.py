@@ -104,7 +104,7 @@ class EndlessCapture:
     """A stream of a pcap without an end: the same packets over and over, each time round later."""
 
     def __init__(self, policy: Policy, packets: int, seed: int) -> None:
-        traffic = Passers(policy, np.random.default_rng(seed)).draw(packets)
+        traffic = Passers(policy, np.random.default_rng(seed), fragments=True).draw(packets)
         times = np.array(traffic.times_ns)
         times -= times.min()
         #: Nanoseconds of one time round.

@@ -18,11 +18,11 @@ SEED = 2026
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_engine_from_a_snapshot_says_what_the_one_that_went_on_says(tmp_path: Path, jobs: int) -> None:
     print(f"seed {SEED}")
-    soaked = soak(400_000, SEED, tmp_path, loop=15_000, stride=20_000, jobs=jobs)
+    soaked = soak(480_000, SEED, tmp_path, loop=15_000, stride=20_000, jobs=jobs)
     assert (soaked.rows[0] == soaked.rows[1]).all()
-    assert soaked.changes == 19 and soaked.disconnected > 100
+    assert soaked.changes == 23 and soaked.disconnected > 100
     verdicts, reasons = soaked.counters["verdicts"], soaked.counters["reasons"]
-    assert sum(verdicts) == 400_000 and min(verdicts[:4]) > 500 and sum(n > 100 for n in reasons) >= 11
+    assert sum(verdicts) == 480_000 and min(verdicts[:4]) > 500 and sum(n > 100 for n in reasons) >= 12
 
 
 def test_the_capture_goes_on_later_each_time_round() -> None:
