@@ -180,6 +180,10 @@ class Source:
         """As NumPy's generator has it."""
         return self.below(low) if high is None else low + self.below(high - low)
 
+    def permutation(self, n: int) -> list[int]:
+        left = list(range(n))
+        return [left.pop(self.below(len(left))) for _ in range(n)]
+
     def pick(self, items: Sequence[Any]) -> Any:
         return items[self.below(len(items))]
 
@@ -233,7 +237,7 @@ def sequences(data: bytes) -> None:
     batch = 1 + source.below(32)
     changing = source.below(2)
     policy = decoded_policy(source)
-    crowd = DecodedCrowd(policy, source)  # type: ignore[arg-type]
+    crowd = DecodedCrowd(policy, source, fragments=True)  # type: ignore[arg-type]
     traffic = Traffic()
     while source and len(traffic.frames) < 200:
         drawn = crowd.draw(1)
