@@ -17,6 +17,7 @@ from test_capture_corpus import MANIFEST, ROOT, is_readable, rows
 from test_replay_corpus import DOCUMENT
 from traffic import Crowd, Traffic, drawn, stateful
 
+from sgfast import comparing
 from sgfast.comparing import DiffResult, diff
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.changes import apply_change
@@ -48,8 +49,11 @@ def another(policy: Policy, rng: np.random.Generator) -> Policy:
     return replace(other, settings=settings)
 
 
-def test_policies_drawn_at_random(tmp_path: Path) -> None:
+def test_policies_drawn_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: Counter[str] = Counter()
+    # Both by one thread, and at the same time by two.
+    processors = itertools.cycle((1, 2, 2))
+    monkeypatch.setattr(comparing, "usable_processors", lambda: next(processors))
 
     @drawn(20261125, examples=60)
     def compare(policy: Policy, case_seed: int) -> None:

@@ -12,6 +12,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from sgfast.comparing.results import (
     RuleEffect,
 )
 from sgfast.comparing.rules import Moves, RulePairs
-from sgfast.core.beside import process_beside
+from sgfast.core.beside import Beside
 from sgfast.core.changed import ChangedConnections
 from sgfast.core.dtypes import HEADER_DTYPE
 from sgfast.engine import VERDICTS, Engine, Midstream, Mode
@@ -93,16 +94,19 @@ def diff(
     frames = Captures(paths, reading or Reading(), progress)
     room = 0
     began = time.perf_counter()
-    for batch in frames:
-        if batch.capacity > room:
-            room = batch.capacity
-            words_before, words_after = (np.zeros(room, dtype=np.uint16) for _ in policies)
-            openers = np.zeros(room, dtype=HEADER_DTYPE)
-        process_beside(before.dataplane, after.dataplane, batch, words_before, words_after)
-        changed.resolve(before.dataplane.take_resolved(), after.dataplane.take_resolved())
-        number = changed.compare(batch, words_before, words_after, openers)
-        if number:
-            moves.count(openers[:number])
+    # More than one job bring threads of their own.
+    together = jobs == 1 and usable_processors() > 1
+    with closing(Beside(before.dataplane, after.dataplane, together=together)) as both:
+        for batch in frames:
+            if batch.capacity > room:
+                room = batch.capacity
+                words_before, words_after = (np.zeros(room, dtype=np.uint16) for _ in policies)
+                openers = np.zeros(room, dtype=HEADER_DTYPE)
+            both.process(batch, words_before, words_after)
+            changed.resolve(before.dataplane.take_resolved(), after.dataplane.take_resolved())
+            number = changed.compare(batch, words_before, words_after, openers)
+            if number:
+                moves.count(openers[:number])
     changed.resolve(*(engine.dataplane.take_resolved(everything=True) for engine in (before, after)))
     changed.finish()
     result.elapsed_seconds = time.perf_counter() - began
@@ -113,6 +117,12 @@ def diff(
     result.decapsulated = frames.decapsulated
     frames.warn(result.warnings)
     return result
+
+
+def usable_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _fill(result: DiffResult, changed: ChangedConnections, pairs: RulePairs, moves: Moves) -> None:

@@ -1,18 +1,27 @@
-"""Two data planes judge the same frames: each is read once. A module of its own, as the compiler makes the data plane's
-own loop slower where it has to make the same of it twice.
+"""Two data planes judge the same frames, at the same time or in turn. A module of its own, as the compiler makes the
+data plane's own loop slower where it has to make the same of it twice.
 """
 
+import threading
+
 from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, WAIT_LOCK
-from libc.stdint cimport uint16_t
+from libc.stdint cimport uint16_t, uint64_t
+from libc.stdlib cimport free
 from libc.string cimport memcmp
 
 from sgfast.core.answers cimport tally_ended
 from sgfast.core.batch cimport BATCH, judge_batch, prefetch_line
 from sgfast.core.clock cimport tell_time
-from sgfast.core.dataplane cimport DataPlane
+from sgfast.core.dataplane cimport DataPlane, Wanted
 from sgfast.core.frames cimport Frame, FrameBatch
+from sgfast.core.intrinsics cimport add_ordered, load_ordered, swap_ordered
 from sgfast.core.plane cimport Plane
+from sgfast.core.slab cimport allocate_pages
+from sgfast.core.sleeper cimport Sleeper, await_change, free_sleeper, init_sleeper, rest, wake
 from sgfast.core.wire cimport WireContext, read_frame
+
+cdef enum:
+    LINE = 16               # words: two cache lines, as they may be fetched in pairs
 
 
 cdef bint reads_alike(DataPlane a, DataPlane b) noexcept nogil:
@@ -58,28 +67,110 @@ cdef void judge_beside(
     tally_ended(plane_b)
 
 
-def process_beside(
-    DataPlane plane not None, DataPlane other not None, FrameBatch batch not None, words not None, other_words not None
-):
-    """Judges a batch of frames by both planes, which have judged the same frames before.
+cdef class Beside:
+    """Judges frames by two planes, which have judged the same ones before.
 
-    ``words``, ``other_words``: uint16, at least as long as the batch: get the outcome words (``types.pxd``) of either.
-    ValueError when they are not.
+    ``together``: at the same time, the other plane by a thread of its own, which ``close`` ends; MemoryError if it
+    cannot be started. Both then read the frames' headers, but neither waits for the other's table. One thread reads
+    them once for both.
     """
-    cdef uint16_t[::1] mine = words
-    cdef uint16_t[::1] others = other_words
-    cdef Py_ssize_t n = batch.count
-    if mine.shape[0] < n or others.shape[0] < n:
-        raise ValueError("words must be a contiguous array of uint16, one a packet")
-    if other is plane or other.judged != plane.judged:
-        raise ValueError("planes beside each other are two, and have judged the same frames")
-    if not reads_alike(plane, other):
-        plane.process_frames(batch, words=words)
-        other.process_frames(batch, words=other_words)
-    elif n:
+
+    cdef DataPlane plane
+    cdef DataPlane other
+    cdef object thread              # None: there is none
+    cdef Sleeper sleeper
+    # On cache lines of their own: batches that the other plane is to judge, and that it has judged.
+    cdef uint64_t* asked
+    cdef uint64_t* judged
+    # What it is to judge; none: to end.
+    cdef const Frame* frames
+    cdef Py_ssize_t count
+    cdef uint16_t* words
+
+    def __cinit__(self, DataPlane plane not None, DataPlane other not None, *, bint together):
+        self.asked = <uint64_t*>allocate_pages(2 * LINE * sizeof(uint64_t))
+        if self.asked == NULL or not init_sleeper(&self.sleeper):
+            raise MemoryError
+        self.judged = &self.asked[LINE]
+
+    def __init__(self, DataPlane plane not None, DataPlane other not None, *, bint together):
+        if other is plane or other.judged != plane.judged:
+            raise ValueError("planes beside each other are two, and have judged the same frames")
+        self.plane = plane
+        self.other = other
+        if together and self.thread is None:
+            self.thread = threading.Thread(target=self.serve, name="sgfast-beside", daemon=True)
+            try:
+                self.thread.start()
+            except RuntimeError as error:
+                self.thread = None
+                raise MemoryError(f"a thread cannot be started: {error}") from error
+
+    def __dealloc__(self):
+        # The thread holds a reference: it is gone.
+        free(self.asked)
+        free_sleeper(&self.sleeper)
+
+    def process(self, FrameBatch batch not None, words not None, other_words not None):
+        """``words``, ``other_words``: uint16, at least as long as the batch: get the outcome words (``types.pxd``) of
+        either. ValueError when they are not.
+        """
+        cdef uint16_t[::1] mine = words
+        cdef uint16_t[::1] others = other_words
+        cdef Py_ssize_t n = batch.count
+        if mine.shape[0] < n or others.shape[0] < n:
+            raise ValueError("words must be a contiguous array of uint16, one a packet")
+        if self.thread is None and not reads_alike(self.plane, self.other):
+            self.plane.process_frames(batch, words=words)
+            self.other.process_frames(batch, words=other_words)
+        elif n:
+            with nogil:
+                if self.thread is not None:
+                    self.judge_together(batch.frames, n, &mine[0], &others[0])
+                else:
+                    self.judge_in_turn(batch.frames, n, &mine[0], &others[0])
+
+    cdef void judge_in_turn(self, const Frame* frames, Py_ssize_t n, uint16_t* mine, uint16_t* others) noexcept nogil:
+        PyThread_acquire_lock(self.plane.lock, WAIT_LOCK)
+        PyThread_acquire_lock(self.other.lock, WAIT_LOCK)
+        judge_beside(self.plane, self.other, frames, n, mine, others)
+        PyThread_release_lock(self.other.lock)
+        PyThread_release_lock(self.plane.lock)
+
+    cdef void judge_together(self, const Frame* frames, Py_ssize_t n, uint16_t* mine, uint16_t* others) noexcept nogil:
+        cdef Wanted wanted = Wanted(NULL, NULL, mine)
+        cdef int turn = 0
+        self.ask(frames, n, others)
+        self.plane.judge(frames, NULL, n, &wanted)
+        while load_ordered(self.judged) != self.asked[0]:
+            rest(turn)
+            turn += 1
+
+    cdef void ask(self, const Frame* frames, Py_ssize_t n, uint16_t* words) noexcept nogil:
+        self.frames = frames
+        self.count = n
+        self.words = words
+        add_ordered(self.asked, 1)
+        wake(&self.sleeper)
+
+    def serve(self):
+        """What the thread does, until ``close``."""
+        cdef Wanted wanted = Wanted(NULL, NULL, NULL)
+        cdef uint64_t seen = 0
         with nogil:
-            PyThread_acquire_lock(plane.lock, WAIT_LOCK)
-            PyThread_acquire_lock(other.lock, WAIT_LOCK)
-            judge_beside(plane, other, batch.frames, n, &mine[0], &others[0])
-            PyThread_release_lock(other.lock)
-            PyThread_release_lock(plane.lock)
+            while True:
+                while load_ordered(self.asked) == seen:
+                    await_change(&self.sleeper, self.asked, seen)
+                if self.count == 0:
+                    break
+                wanted.words = self.words
+                self.other.judge(self.frames, NULL, self.count, &wanted)
+                seen += 1
+                swap_ordered(self.judged, seen)
+
+    def close(self):
+        """Ends the thread, if there is one. Afterwards one thread judges by both."""
+        if self.thread is not None:
+            self.ask(NULL, 0, NULL)
+            self.thread.join()
+            self.thread = None

@@ -13,13 +13,14 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from sgfast.core.types cimport VERDICT_COUNT
+from sgfast.core.types cimport VERDICT_COUNT, Packet
 from sgfast.core.wire cimport WireContext
 
 cdef enum:
     MOST_UNITS = 1 << 20
     GROUPS = 1 << 16            # more than a person reads
     EXAMPLES = 3
+    AT_ONCE = 32                # packets: what is needed of one is prefetched while others are looked at
 
 
 cdef enum:         # Way
@@ -38,6 +39,7 @@ cdef packed struct UnitKey:     # 40 bytes
 
 cdef struct Unit:
     UnitKey key
+    uint32_t hash               # of the key; the same for both ways
     uint64_t first              # packet; 0: no unit, it is over
     uint64_t packets
     uint64_t bytes
@@ -52,6 +54,18 @@ cdef struct Unit:
     uint8_t ipv6
     uint8_t turned              # for the engine that blocks it the other end opened
     uint8_t inward              # the packet that was blocked first came from who for that engine did not open
+
+
+# A packet that is changed, or may say something of a unit.
+cdef struct Told:
+    Packet packet
+    Packet quoted               # of an ICMP error
+    bint quotes                 # whose key it is
+    uint16_t old                # outcome words
+    uint16_t new
+    uint64_t number
+    UnitKey key                 # of either way
+    uint32_t hash
 
 
 # Changed connections of one kind: CHANGED_DTYPE. Of the first ones each is told.
@@ -96,8 +110,12 @@ cdef class ChangedConnections:
     cdef uint64_t cut_short     # units that were over only for want of room
     cdef GroupRow others[2]     # by way: what found no group
 
-    cdef int look(self, const void* frame, uint16_t old, uint16_t new, uint64_t number) except -1 nogil
-    cdef Unit* find(self, const UnitKey* key) noexcept nogil
-    cdef Unit* find_or_make(self, const UnitKey* key) except? NULL nogil
+    cdef Told told[AT_ONCE]
+
+    cdef bint read_told(self, const void* frame, uint16_t old, uint16_t new, uint64_t number, Told* t) noexcept nogil
+    cdef int look(self, int count) except -1 nogil
+    cdef int look_at(self, const Told* t) except -1 nogil
+    cdef Unit* find(self, const UnitKey* key, uint32_t hash_value) noexcept nogil
+    cdef Unit* find_or_make(self, const UnitKey* key, uint32_t hash_value) except? NULL nogil
     cdef void end_unit(self, Unit* unit) noexcept nogil
     cdef int grow(self) except -1 nogil

@@ -3,15 +3,16 @@
 import numpy as np
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from sgfast.core.dataplane cimport DataPlane
 from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.flow_rows cimport query_type
 from sgfast.core.frames cimport Frame, FrameBatch
-from sgfast.core.intrinsics cimport fold, likely
+from sgfast.core.intrinsics cimport fold, likely, prefetch
 from sgfast.core.rows cimport spell_header, spell_peer
+from sgfast.core.slab cimport allocate_pages
 from sgfast.core.types cimport (
     ALLOW,
     DENY,
@@ -107,11 +108,11 @@ cdef class ChangedConnections:
         self.wire = old.planes[0].wire
         self.wire.exempt = False        # what is exempt for one policy need not be for the other
         self.index_mask = 1023
-        self.index = <uint32_t*>malloc((self.index_mask + 1) * sizeof(uint32_t))
+        self.index = <uint32_t*>allocate_pages((self.index_mask + 1) * sizeof(uint32_t))
         self.group_index = <uint32_t*>malloc(2 * GROUPS * sizeof(uint32_t))
         self.groups = <GroupRow*>calloc(GROUPS, sizeof(GroupRow))
         self.unit_capacity = 512
-        self.units = <Unit*>malloc(self.unit_capacity * sizeof(Unit))
+        self.units = <Unit*>allocate_pages(self.unit_capacity * sizeof(Unit))
         if self.index == NULL or self.group_index == NULL or self.groups == NULL or self.units == NULL:
             raise MemoryError
         memset(self.index, 0xFF, (self.index_mask + 1) * sizeof(uint32_t))
@@ -135,6 +136,7 @@ cdef class ChangedConnections:
         cdef Py_ssize_t n = batch.count
         cdef Py_ssize_t found = 0
         cdef Py_ssize_t i
+        cdef int told = 0
         cdef uint64_t plain = 0
         cdef uint16_t x, y
         cdef uint8_t[::1] view
@@ -159,11 +161,15 @@ cdef class ChangedConnections:
                 self.verdicts[x & WORD_VERDICT][y & WORD_VERDICT] += 1
                 if (x | y) & WORD_FOLLOWS:
                     continue
-                if blocked(x) != blocked(y) or (self.unit_count and (x | y) & WORD_KNOWN):
-                    self.look(&batch.frames[i], x, y, self.judged + i + 1)
+                if blocked(x) != blocked(y) or ((self.unit_count or told) and (x | y) & WORD_KNOWN):
+                    told += self.read_told(&batch.frames[i], x, y, self.judged + i + 1, &self.told[told])
+                    if told == AT_ONCE:
+                        self.look(told)
+                        told = 0
                 if x & y & WORD_BEGAN and allowed(x) and allowed(y):
                     spell_opener(&self.wire, &batch.frames[i], x, &rows[found])
                     found += 1
+            self.look(told)
         self.verdicts[ALLOW][ALLOW] += plain
         self.judged += n
         return found
@@ -175,34 +181,59 @@ cdef class ChangedConnections:
         for x, y in zip(old["result"]["verdict"].tolist(), new["result"]["verdict"].tolist()):
             self.verdicts[<int>x][<int>y] += 1
 
-    cdef int look(self, const void* frame, uint16_t old, uint16_t new, uint64_t number) except -1 nogil:
-        # At a packet that is changed, or may say something of a unit.
-        cdef Packet p, quoted
-        cdef UnitKey key
-        cdef Unit* unit
-        cdef uint16_t passing, blocking
-        cdef bint changed, recorded
-        cdef const Packet* named = &p       # whose key it is
-        cdef int way
-        read_frame(&self.wire, <const Frame*>frame, &p)
+    cdef bint read_told(self, const void* frame, uint16_t old, uint16_t new, uint64_t number, Told* t) noexcept nogil:
+        # False: it belongs to no connection.
+        cdef Packet* p = &t.packet
+        read_frame(&self.wire, <const Frame*>frame, p)
         if p.outcome == READ_PIECE:
             p.outcome = p.piece_read
         if p.outcome == READ_NOT_IP or p.outcome == READ_BROKEN:
-            return 0
+            return False
+        t.quotes = False
         if p.outcome == READ_ICMP_ERROR:
-            memset(&quoted, 0, sizeof(Packet))
-            if read_quote(&self.wire, &p, &quoted.key, &quoted.digest, &quoted.hash, &quoted.source_high):
-                quoted.ipv6 = p.ipv6
-                quoted.protocol = quoted.key.protocol
-                named = &quoted
-        fill_key(named, &key)
+            memset(&t.quoted, 0, sizeof(Packet))
+            if read_quote(&self.wire, p, &t.quoted.key, &t.quoted.digest, &t.quoted.hash, &t.quoted.source_high):
+                t.quoted.ipv6 = p.ipv6
+                t.quoted.protocol = t.quoted.key.protocol
+                t.quotes = True
+        t.old = old
+        t.new = new
+        t.number = number
+        fill_key(&t.quoted if t.quotes else p, &t.key)
+        t.hash = hash_of(self.wire.secret, &t.key, KEY_WORDS)
+        prefetch(&self.index[t.hash & self.index_mask])
+        return True
+
+    cdef int look(self, int count) except -1 nogil:
+        # At the first `count` that were told of.
+        cdef uint32_t unit
+        cdef int i
+        for i in range(count):
+            unit = self.index[self.told[i].hash & self.index_mask]
+            if unit != NO_UNIT:
+                # It is longer than a cache line.
+                prefetch(&self.units[unit])
+                prefetch(&self.units[unit].first_ns)
+        for i in range(count):
+            self.look_at(&self.told[i])
+        return 0
+
+    cdef int look_at(self, const Told* t) except -1 nogil:
+        cdef const Packet* p = &t.packet
+        cdef const Packet* named = &t.quoted if t.quotes else p
+        cdef UnitKey key = t.key
+        cdef Unit* unit
+        cdef uint16_t passing, blocking
+        cdef bint changed, recorded
+        cdef int way
         for way in range(2):
-            passing, blocking = (old, new) if way == CLOSES else (new, old)
+            passing = t.old if way == CLOSES else t.new
+            blocking = t.new if way == CLOSES else t.old
             changed = not blocked(passing) and blocked(blocking)
             key.way = <uint8_t>way
             if not changed and self.unit_count == 0:
                 continue
-            unit = self.find_or_make(&key) if changed else self.find(&key)
+            unit = self.find_or_make(&key, t.hash) if changed else self.find(&key, t.hash)
             if unit == NULL:
                 continue
             recorded = allowed(passing)
@@ -213,13 +244,13 @@ cdef class ChangedConnections:
                 self.end_unit(unit)
             if changed:
                 if not unit.first:
-                    unit.first = number
+                    unit.first = t.number
                     unit.packets = 0
                     unit.bytes = 0
                     unit.answered = False
                     unit.passes_recorded = recorded
-                    unit.old = old & OUTCOME
-                    unit.new = new & OUTCOME
+                    unit.old = t.old & OUTCOME
+                    unit.new = t.new & OUTCOME
                     unit.first_ns = p.time_ns
                     unit.last_ns = p.time_ns
                     unit.ipv6 = p.ipv6
@@ -234,16 +265,18 @@ cdef class ChangedConnections:
                 unit.answered = True
         return 0
 
-    cdef Unit* find(self, const UnitKey* key) noexcept nogil:
-        cdef uint32_t at = hash_of(self.wire.secret, key, KEY_WORDS) & self.index_mask
+    cdef Unit* find(self, const UnitKey* key, uint32_t hash_value) noexcept nogil:
+        cdef uint32_t at = hash_value & self.index_mask
+        cdef Unit* unit
         while self.index[at] != NO_UNIT:
-            if memcmp(&self.units[self.index[at]].key, key, sizeof(UnitKey)) == 0:
-                return &self.units[self.index[at]]
+            unit = &self.units[self.index[at]]
+            if unit.hash == hash_value and memcmp(&unit.key, key, sizeof(UnitKey)) == 0:
+                return unit
             at = (at + 1) & self.index_mask
         return NULL
 
-    cdef Unit* find_or_make(self, const UnitKey* key) except? NULL nogil:
-        cdef Unit* unit = self.find(key)
+    cdef Unit* find_or_make(self, const UnitKey* key, uint32_t hash_value) except? NULL nogil:
+        cdef Unit* unit = self.find(key, hash_value)
         cdef uint32_t at, i
         if unit != NULL:
             return unit
@@ -257,13 +290,14 @@ cdef class ChangedConnections:
             memset(self.index, 0xFF, (self.index_mask + <size_t>1) * sizeof(uint32_t))
         if self.unit_count == self.unit_capacity:
             self.grow()
-        at = hash_of(self.wire.secret, key, KEY_WORDS) & self.index_mask
+        at = hash_value & self.index_mask
         while self.index[at] != NO_UNIT:
             at = (at + 1) & self.index_mask
         self.index[at] = self.unit_count
         unit = &self.units[self.unit_count]
         memset(unit, 0, sizeof(Unit))
         unit.key = key[0]
+        unit.hash = hash_value
         self.unit_count += 1
         return unit
 
@@ -272,19 +306,19 @@ cdef class ChangedConnections:
         cdef uint32_t capacity = 2 * self.unit_capacity
         cdef uint32_t mask = 2 * capacity - 1
         cdef uint32_t i, at
-        cdef uint32_t* index = <uint32_t*>malloc((mask + <size_t>1) * sizeof(uint32_t))
-        cdef Unit* units
-        if index == NULL:
-            raise MemoryError
-        units = <Unit*>realloc(self.units, capacity * sizeof(Unit))
-        if units == NULL:
+        cdef uint32_t* index = <uint32_t*>allocate_pages((mask + <size_t>1) * sizeof(uint32_t))
+        cdef Unit* units = <Unit*>allocate_pages(capacity * sizeof(Unit))
+        if index == NULL or units == NULL:
             free(index)
+            free(units)
             raise MemoryError
+        memcpy(units, self.units, self.unit_count * sizeof(Unit))
+        free(self.units)
         self.units = units
         self.unit_capacity = capacity
         memset(index, 0xFF, (mask + <size_t>1) * sizeof(uint32_t))
         for i in range(self.unit_count):
-            at = hash_of(self.wire.secret, &units[i].key, KEY_WORDS) & mask
+            at = units[i].hash & mask
             while index[at] != NO_UNIT:
                 at = (at + 1) & mask
             index[at] = i

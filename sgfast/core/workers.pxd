@@ -16,6 +16,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from sgfast.core.clock cimport Clock
 from sgfast.core.frames cimport Frame
 from sgfast.core.plane cimport Plane
+from sgfast.core.sleeper cimport Sleeper
 from sgfast.core.types cimport HeaderRow, Packet, ResultRow
 
 cdef enum:
@@ -51,8 +52,7 @@ cdef class Workers:
     cdef uint64_t* shows            # how often something was shown: what waits for work looks here
     cdef int process                # whose threads they are: a child of fork has none
     cdef uint64_t ended
-    cdef void** doors               # by worker: a lock it sleeps at
-    cdef uint64_t* asleep           # by worker
+    cdef Sleeper* sleepers          # by worker
     # Where results go: of the packets from number `first` on, or NULL.
     cdef ResultRow* rows
     cdef uint16_t* words            # likewise
@@ -71,5 +71,4 @@ cdef class Workers:
     cdef bint work_on(self, Shard* shard) noexcept nogil
     cdef bint work(self, int worker) noexcept nogil
     cdef void show_shard(self, Shard* shard) noexcept nogil
-    cdef void wake(self) noexcept nogil
-    cdef void await_work(self, int worker, uint64_t seen) noexcept nogil
+    cdef void wake_all(self) noexcept nogil

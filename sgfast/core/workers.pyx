@@ -2,54 +2,32 @@
 
 import threading
 
-from cpython.pythread cimport (
-    PyThread_acquire_lock,
-    PyThread_allocate_lock,
-    PyThread_free_lock,
-    PyThread_release_lock,
-    NOWAIT_LOCK,
-    WAIT_LOCK,
-)
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from sgfast.core.answers cimport tally_ended
 from sgfast.core.batch cimport BATCH, judge_batch, prefetch_line
 from sgfast.core.clock cimport tell_time
-from sgfast.core.intrinsics cimport add_ordered, likely, load_ordered, prefetch, relax, swap_ordered, unlikely
+from sgfast.core.intrinsics cimport add_ordered, likely, load_ordered, prefetch, swap_ordered, unlikely
 from sgfast.core.plane cimport free_plane
 from sgfast.core.rows cimport read_header, spell_header
 from sgfast.core.slab cimport allocate_pages
+from sgfast.core.sleeper cimport Sleeper, await_change, free_sleeper, init_sleeper, rest, wake
 from sgfast.core.types cimport READ_ICMP_ERROR, READ_PIECE, READ_TRACKED
 from sgfast.core.wire cimport WireContext, read_frame, read_quote
 
 cdef extern from * nogil:
     """
-    #include <sched.h>
     #include <unistd.h>
     """
-    int sched_yield()
     int getpid()
 
 cdef enum:
-    # Work comes soon as a rule. Looks for it before others are let run, and before a worker sleeps.
-    SPINS = 500
-    TURNS = 4000
     HANDFUL = 32            # packets
     AHEAD = 8               # packets
     # What is needed of a packet that has a key of IPv4: a cache line (types.pxd).
     PLAIN_BYTES = 64
     LINE = 16               # words: two cache lines, as they may be fetched in pairs
-
-
-cdef inline void rest(int turn) noexcept nogil:
-    # Between two looks, which cost whoever writes what is looked at.
-    cdef int _
-    if turn < SPINS:
-        for _ in range(8):
-            relax()
-    else:
-        sched_yield()
 
 
 cdef inline int shard_of(const WireContext* wire, const Packet* p, int shards) noexcept nogil:
@@ -79,12 +57,8 @@ cdef class Workers:
         self.shards = <Shard*>calloc(self.shard_count, sizeof(Shard))
         self.lines = <uint64_t*>allocate_pages((3 * self.shard_count + 1) * LINE * sizeof(uint64_t))
         self.handful = <Packet*>allocate_pages(HANDFUL * sizeof(Packet))
-        self.doors = <void**>calloc(jobs, sizeof(void*))
-        self.asleep = <uint64_t*>calloc(jobs, sizeof(uint64_t))
-        if (
-            self.shards == NULL or self.lines == NULL or self.handful == NULL or self.doors == NULL
-            or self.asleep == NULL
-        ):
+        self.sleepers = <Sleeper*>calloc(jobs, sizeof(Sleeper))
+        if self.shards == NULL or self.lines == NULL or self.handful == NULL or self.sleepers == NULL:
             raise MemoryError
         self.shows = &self.lines[3 * self.shard_count * LINE]
         for i in range(self.shard_count):
@@ -100,10 +74,8 @@ cdef class Workers:
             shard.taken = &self.lines[(3 * i + 1) * LINE]
             shard.held = &self.lines[(3 * i + 2) * LINE]
         for i in range(1, jobs):
-            self.doors[i] = PyThread_allocate_lock()
-            if self.doors[i] == NULL:
+            if not init_sleeper(&self.sleepers[i]):
                 raise MemoryError
-            PyThread_acquire_lock(self.doors[i], NOWAIT_LOCK)
 
     def __init__(self, int jobs):
         try:
@@ -126,14 +98,12 @@ cdef class Workers:
             free(self.shards[i].packets)
             free(self.shards[i].now)
             free(self.shards[i].numbers)
-        for i in range(1, self.jobs if self.doors != NULL else 0):
-            if self.doors[i] != NULL:
-                PyThread_free_lock(self.doors[i])
+        for i in range(1, self.jobs if self.sleepers != NULL else 0):
+            free_sleeper(&self.sleepers[i])
         free(self.shards)
         free(self.lines)
         free(self.handful)
-        free(self.doors)
-        free(self.asleep)
+        free(self.sleepers)
 
     # Dealing out -----------------------------------------------------------------------------------------------------
 
@@ -214,7 +184,7 @@ cdef class Workers:
         swap_ordered(shard.shown, shard.filled)
         add_ordered(self.shows, 1)
         if getpid() == self.process:
-            self.wake()
+            self.wake_all()
 
     cdef void drain(self) noexcept nogil:
         cdef int i
@@ -233,7 +203,7 @@ cdef class Workers:
         self.drain()
         swap_ordered(&self.ended, 1)
         add_ordered(self.shows, 1)
-        self.wake()
+        self.wake_all()
 
     # Working ---------------------------------------------------------------------------------------------------------
 
@@ -284,21 +254,9 @@ cdef class Workers:
                     continue
                 if load_ordered(&self.ended):
                     break
-                self.await_work(worker, seen)
+                await_change(&self.sleepers[worker], self.shows, seen)
 
-    cdef void wake(self) noexcept nogil:
+    cdef void wake_all(self) noexcept nogil:
         cdef int i
         for i in range(1, self.jobs):
-            if load_ordered(&self.asleep[i]) and swap_ordered(&self.asleep[i], 0):
-                PyThread_release_lock(self.doors[i])
-
-    cdef void await_work(self, int worker, uint64_t seen) noexcept nogil:
-        cdef int turn
-        for turn in range(TURNS):
-            if load_ordered(self.shows) != seen:
-                return
-            rest(turn)
-        swap_ordered(&self.asleep[worker], 1)
-        if load_ordered(self.shows) != seen and swap_ordered(&self.asleep[worker], 0):
-            return      # seen just in time: nobody opens the door
-        PyThread_acquire_lock(self.doors[worker], WAIT_LOCK)
+            wake(&self.sleepers[i])
