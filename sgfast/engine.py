@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.compiler import CompiledPolicy, Compiler, Numbering
-from sgfast.core.dataplane import MAX_JOBS, DataPlane
+from sgfast.core.accounting import AccountingPlane
+from sgfast.core.dataplane import MAX_JOBS
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
 from sgfast.core.link import LINK_TYPES
@@ -189,7 +190,7 @@ class Engine:
         self.midstream: Midstream = midstream
         self.keep_flows = keep_flows
         self.reporting = reporting
-        self.dataplane = DataPlane(
+        self.dataplane = AccountingPlane(
             self.compiled.classifier,
             causal=mode == "causal",
             midstream=MIDSTREAMS.index(midstream),

@@ -105,8 +105,13 @@ class Applied:
 
 # --- 2 Reading a frame (SPEC 3.1, 3.4; R7)
 
+HOP_BY_HOP = 0
 FRAGMENT_HEADER = 44
-EXTENSION_HEADERS = (0, 43, FRAGMENT_HEADER, 60, 135, 139, 140)
+EXTENSION_HEADERS = (HOP_BY_HOP, 43, FRAGMENT_HEADER, 60, 135, 139, 140)
+#: Options in a hop-by-hop header: a byte of padding, and the length of a packet that IPv6's own field cannot tell.
+PAD1, JUMBO_PAYLOAD = 0, 0xC2
+#: Bytes of payload that IPv6's own field can tell.
+MOST_WITHOUT_JUMBO = 0xFFFF
 #: Bytes of transport header without which a packet cannot be judged (SPEC 3.4).
 HEADER_NEEDED = {TCP: 20, UDP: 8, UDPLITE: 8, SCTP: 12, DCCP: 12}
 
@@ -214,16 +219,43 @@ def read_ipv4(ip: bytes, rest_of_frame: int) -> Packet:
 def read_ipv6(ip: bytes, rest_of_frame: int) -> Packet:
     """As ``read_ipv4``, from 40 bytes on."""
     packet = Packet(6, IPv6Address(ip[8:24]), IPv6Address(ip[24:40]), protocol=ip[6], hop_limit=ip[7])
-    packet.payload_length = number(ip, 4, 2) or rest_of_frame - 40
+    is_quote = rest_of_frame == ENDLESS  # whose lengths claim nothing
+    claimed = number(ip, 4, 2)
+    packet.payload_length = claimed or rest_of_frame - 40
+    jumbo = jumbo_length(ip[40:]) if packet.protocol == HOP_BY_HOP and not is_quote else None
+    if jumbo is not None:
+        packet.payload_length = jumbo
+        if claimed or jumbo <= MOST_WITHOUT_JUMBO:
+            packet.problem = "malformed"
     packet.payload = ip[40 : 40 + packet.payload_length]  # without padding
     if packet.payload_length > rest_of_frame - 40:
         packet.problem = "malformed"
+    is_too_long_for_fragments = packet.payload_length > MOST_WITHOUT_JUMBO and not is_quote  # RFC 2675
     while packet.problem is None and not packet.is_later_fragment and packet.protocol in EXTENSION_HEADERS:
-        packet.problem = step_over_extension_header(packet)
+        if packet.protocol == FRAGMENT_HEADER and is_too_long_for_fragments:
+            packet.problem = "malformed"
+        else:
+            packet.problem = step_over_extension_header(packet)
     if packet.is_later_fragment:
         packet.payload = b""  # nothing reads it, and the packet may be held back
     packet.has_transport = packet.problem is None and not packet.is_later_fragment
     return packet
+
+
+def jumbo_length(header: bytes) -> int | None:
+    """The length of a jumbogram (RFC 2675), from the hop-by-hop header there, which the capture may have cut.
+
+    None: it tells none. 0: what it tells makes no sense.
+    """
+    if len(header) < 2 or len(header) < (header[1] + 1) * 8:
+        return None
+    options = header[2 : (header[1] + 1) * 8]
+    while options:
+        if options[0] == JUMBO_PAYLOAD:
+            return number(options, 2, 4) if len(options) >= 6 and options[1] == 4 else 0
+        is_alone = options[0] == PAD1 or len(options) == 1  # a byte without a length
+        options = options[1 if is_alone else 2 + options[1] :]
+    return None
 
 
 def step_over_extension_header(packet: Packet) -> str | None:

@@ -138,6 +138,13 @@ def extension(number: int, size: int = 8, *, claimed_size: int | None = None) ->
     return number, bytes([0, units]) + bytes(size - 2)
 
 
+def jumbo(length: int, *, before: bytes = b"", size: int = 4) -> tuple[int, bytes]:
+    """A hop-by-hop header with the length of a jumbogram (RFC 2675), ``before`` it other options, padded behind it."""
+    options = before + bytes([0xC2, size]) + struct.pack(">I", length)
+    options += bytes(-(2 + len(options)) % 8)
+    return HOP_BY_HOP, bytes([0, (2 + len(options)) // 8 - 1]) + options
+
+
 def fragment(offset: int = 0, more: bool = False, identification: int = 7) -> tuple[int, bytes]:
     """An IPv6 fragment header; ``offset`` in units of 8 bytes."""
     return FRAGMENT, struct.pack(">BBHI", 0, 0, offset << 3 | more, identification)

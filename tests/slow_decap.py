@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from sgfast.reference import EXTENSION_HEADERS, FRAGMENT_HEADER, NOT_IP, find_ip, number
+from sgfast.reference_link import MPLS_TAGS, PPPOE_SESSION, VLAN_TAGS
 
 MOST_TUNNELS = 4
-VLAN_TAGS = (0x8100, 0x88A8, 0x9100, 0x9200)
 ETHERNET, RAW, IPV4, IPV6 = 1, 101, 228, 229
 
 
@@ -101,9 +101,9 @@ def tags(part: Part, kinds: set[str]) -> tuple[str, Part]:
     while ethertype in VLAN_TAGS:
         need(len(part.data) >= 4)
         ethertype, part = number(part.data, 2, 2), after(part, 4)
-    if ethertype in (0x8847, 0x8848) and "mpls" in kinds:
+    if ethertype in MPLS_TAGS and "mpls" in kinds:
         return "mpls", labels(part, kinds)
-    if ethertype == 0x8864 and "pppoe" in kinds:
+    if ethertype == PPPOE_SESSION and "pppoe" in kinds:
         return "pppoe", ppp(after(part, 6), kinds)
     raise NoTunnelError
 
@@ -214,7 +214,7 @@ def erspan(part: Part, ethertype: int, sequence: bool) -> Part:
 
 
 def by_ethertype(part: Part, ethertype: int, kinds: set[str]) -> Part:
-    if ethertype in (0x8847, 0x8848):
+    if ethertype in MPLS_TAGS:
         return labels(part, kinds)
     links = {0x6558: ETHERNET, 0x0800: IPV4, 0x86DD: IPV6}
     need(ethertype in links)

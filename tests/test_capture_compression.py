@@ -71,6 +71,18 @@ def damaged(outcome: Outcome) -> str:
     return outcome.damage.cause
 
 
+def packets_and_memory(data: bytes) -> tuple[int, int]:
+    """How many packets a capture has, and the bytes of memory that reading it took at most."""
+    tracemalloc.start()
+    try:
+        reader = CaptureReader(io.BytesIO(data), "name")
+        while reader.next_batch() is not None:
+            pass
+        return reader.packets, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 # Whole files
 
 
@@ -123,15 +135,8 @@ def test_the_name_means_nothing_and_progress_counts_the_files_bytes(tmp_path: Pa
 
 def test_large_captures_go_through_in_little_memory() -> None:
     data = gzip.compress(pcap_head() + pcap_record(bytes(1000)) * 40_000, 1)
-    tracemalloc.start()
-    try:
-        reader = CaptureReader(io.BytesIO(data), "name")
-        while reader.next_batch() is not None:
-            pass
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert reader.packets == 40_000 and peak < 3_000_000
+    packets, peak = packets_and_memory(data)
+    assert packets == 40_000 and peak < 3_000_000
 
 
 # What follows the last member
@@ -377,15 +382,8 @@ def test_xz_memory_at_below_and_above_the_limit(monkeypatch: pytest.MonkeyPatch)
 @EVERY
 def test_a_block_that_swells_takes_little_memory(name: str) -> None:
     data = FORMATS[name](pcap_head() + bytes(64_000_000))
-    tracemalloc.start()
-    try:
-        reader = CaptureReader(io.BytesIO(data), "name")
-        while reader.next_batch() is not None:
-            pass
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert reader.packets == 4_000_000 and peak < 50_000_000
+    packets, peak = packets_and_memory(data)
+    assert packets == 4_000_000 and peak < 50_000_000
 
 
 def test_many_empty_members_take_linear_time() -> None:

@@ -338,8 +338,13 @@ def test_capture_that_holds_packets_twice_is_told_of(
     for arguments in (("replay", policy, path), ("diff", policy, policy, path)):
         done = sgfast(capsys, *arguments)
         assert ("--dedup" in done.err) is told and ("--dedup leaves" in " ".join(done.out.split())) is told
+    for form in ("json", "sarif"):
+        done = sgfast(capsys, "check", policy, "--traffic", path, "--format", form)
+        assert ("--dedup" in done.err) is told and ("--dedup leaves" in done.out) is told
+    for arguments in (("replay", policy, path, "--dedup"), ("check", policy, "--traffic", path, "--dedup")):
+        done = sgfast(capsys, *arguments)
+        assert "warning" not in done.err and done.status == 0
     done = sgfast(capsys, "replay", policy, path, "--dedup")
-    assert "warning" not in done.err and done.status == 0
     assert (f"{copies} duplicates" in done.out) is (copies > 0)
 
 

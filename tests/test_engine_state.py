@@ -578,6 +578,7 @@ def test_quoted_ipv4_header(options: dict, said: str) -> None:
 
 @pytest.mark.parametrize(("extensions", "said"), [
     ([f.extension(0), f.extension(60, 16)], "allow related"),
+    ([f.jumbo(5)], "allow related"),
     ([f.fragment(0, True)], "allow related"),
     ([f.fragment(1, False)], "deny invalid"),
 ])  # fmt: skip

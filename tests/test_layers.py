@@ -58,7 +58,7 @@ CORE_IS_BLIND_TO: dict[str, set[str]] = {
     "timer_wheel": {"conntrack", "classifier", "judge", "dataplane"},
     "judge": {"passage", "dataplane", "wire"},
     "passage": {"dataplane"},
-    "dataplane": {"beside", "changed", "single", "address_text", "capi"},
+    "dataplane": {"accounting", "merge", "beside", "changed", "single", "address_text", "capi"},
     "address_text": {"classifier", "conntrack", "judge", "passage", "dataplane", "plane", "wire"},
 }
 

@@ -336,7 +336,6 @@ def four(payload: bytes, **options: Any) -> bytes:
     return f.ipv4(*ENDS[4], payload, **options)
 
 
-JUMBO = (f.HOP_BY_HOP, b"\0\0\xc2\4\0\1\0\0")
 INSIDE: dict[str, tuple[bytes, str, int, int | None]] = {
     **{
         f"extension header {number}": (six(f.udp(1, 2), extensions=[f.extension(number, 16)]), "allow rule", 17, 2)
@@ -358,8 +357,11 @@ INSIDE: dict[str, tuple[bytes, str, int, int | None]] = {
         six(bytes(24), protocol=51, extensions=[f.extension(60)]), "allow rule", 51, None,
     ),
     "no next header": (six(b"", protocol=59), "allow rule", 59, None),
-    "a jumbogram": (six(f.udp(1, 2, bytes(70_000), length=0xFFFF), extensions=[JUMBO], payload_length=0),
-                    "allow rule", 17, 2),
+    "a jumbogram": (six(f.tcp(1, 2, "S", bytes(70_000)), extensions=[f.jumbo(70_028)], payload_length=0),
+                    "allow rule", 6, 2),
+    "a jumbogram that is longer than its frame": (
+        six(f.tcp(1, 2, "S", bytes(70_000)), extensions=[f.jumbo(70_029)], payload_length=0), "deny malformed", 0, None,
+    ),
     "no payload length, no jumbogram": (six(f.udp(1, 2), payload_length=0), "allow rule", 17, 2),
     "IPv4, experimental protocol": (four(bytes(4), protocol=253), "allow rule", 253, None),
     "IPv4 options": (four(f.tcp(1, 2, "S"), options=b"\x01" * 40), "allow rule", 6, 2),
@@ -387,6 +389,50 @@ def test_headers_inside_ip(name: str) -> None:
     assert (src, dst) in ENDS.values()
 
 
+MORE = b"\1\6" + bytes(6) + b"\5\2\0\0\0\0"
+FITS, LONGEST_UDP = f.tcp(1, 2, "S"), f.udp(1, 2, length=65_535)
+#: Payload, extension headers, payload length; in a frame with room for 70,000 bytes below the IPv6 header (RFC 2675).
+JUMBOGRAMS: dict[str, tuple[bytes, list[tuple[int, bytes]], int, str]] = {
+    "the shortest": (FITS, [f.jumbo(65_536)], 0, "allow rule"),
+    "as long as the frame": (FITS, [f.jumbo(70_000)], 0, "allow rule"),
+    "longer than the frame": (FITS, [f.jumbo(70_001)], 0, "deny malformed"),
+    "the longest": (FITS, [f.jumbo(0xFFFFFFFF)], 0, "deny malformed"),
+    "too short to be one": (FITS, [f.jumbo(65_535)], 0, "deny malformed"),
+    "of no length": (FITS, [f.jumbo(0)], 0, "deny malformed"),
+    "two lengths": (FITS, [f.jumbo(70_000)], 28, "deny malformed"),
+    "padding is no payload": (LONGEST_UDP, [f.jumbo(65_542)], 0, "deny malformed"),
+    "its payload is": (LONGEST_UDP, [f.jumbo(65_543)], 0, "allow rule"),
+    "an option of 3 bytes": (FITS, [f.jumbo(70_000, size=3)], 0, "deny malformed"),
+    "an option of 5 bytes": (FITS, [f.jumbo(70_000, size=5)], 0, "deny malformed"),
+    "an option cut by its header's end": (FITS, [(0, b"\0\0\1\0\xc2\4\0\1")], 0, "deny malformed"),
+    "only an option's type": (FITS, [(0, bytes(7) + b"\xc2")], 0, "deny malformed"),
+    "behind other options": (FITS, [f.jumbo(70_000, before=MORE)], 0, "allow rule"),
+    "wrong behind other options": (FITS, [f.jumbo(65_535, before=MORE)], 0, "deny malformed"),
+    "inside another option": (FITS, [(0, b"\0\0\1\4\xc2\4\0\0")], 0, "allow rule"),
+    "inside an option that is cut": (FITS, [(0, b"\0\0\1\5\xc2\4\0\0")], 0, "allow rule"),
+    "an option cut after its type": (FITS, [(0, bytes(7) + b"\1")], 0, "allow rule"),
+    "destination options": (FITS, [(60, f.jumbo(65_535)[1])], 0, "allow rule"),
+    "hop-by-hop options that do not come first": (FITS, [f.extension(60), f.jumbo(65_535)], 0, "allow rule"),
+    "an atomic fragment": (FITS, [f.jumbo(70_000), f.fragment()], 0, "deny malformed"),
+    "a first fragment": (FITS, [f.jumbo(65_536), f.fragment(0, True)], 0, "deny malformed"),
+    "a later fragment": (FITS, [f.jumbo(65_536), f.fragment(1)], 0, "deny malformed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JUMBOGRAMS)
+def test_length_of_a_jumbogram_is_in_its_options(name: str) -> None:
+    payload, extensions, payload_length, words = JUMBOGRAMS[name]
+    packet = six(payload, extensions=extensions, payload_length=payload_length)
+    verdict, reason, *_ = both([packet], 101, [40 + 70_000])[0]
+    assert f"{verdict} {reason}" == words
+
+
+def test_hop_by_hop_options_that_the_capture_cut_tell_no_length() -> None:
+    packet = six(FITS, extensions=[f.jumbo(65_535, before=MORE)], payload_length=0)
+    read = both([packet[:kept] for kept in range(40, 65)], 101, [40 + 70_000] * 25)
+    assert [line[1] for line in read] == ["truncated"] * 24 + ["malformed"]
+
+
 @pytest.mark.parametrize("kind", ["udplite", "sctp", "dccp"])
 def test_transport_header_that_the_capture_cut_off_is_truncated(kind: str) -> None:
     need = {"udplite": 8, "sctp": 12, "dccp": 12}[kind]
@@ -406,9 +452,14 @@ def test_chains_of_random_extension_headers_are_read_alike() -> None:
             f.extension(draw.choice((0, 43, 60, 135, 139, 140)), draw.choice((8, 8, 16, 40)))
             for _ in range(draw.randrange(6))
         ]
+        is_jumbogram = draw.random() < 0.2
+        if is_jumbogram:
+            options = b"".join(draw.choice((b"\0", b"\1\0", b"\1\3abc", b"\5\2\0\0")) for _ in range(draw.randrange(5)))
+            chain.insert(0, f.jumbo(0x10000 + draw.randrange(-2, 90), before=options))
         payload = draw.choice((f.udp(1, 2), f.tcp(1, 2, "S"), f.icmpv6(128), f.other(51, bytes(24)), f.sctp(1, 2)))
-        packet = six(payload, extensions=chain, payload_length=draw.choice((None, None, None, 0, 20)))
+        claimed = draw.choice((0, 0, 0, None) if is_jumbogram else (None, None, None, 0, 20))
+        packet = six(payload, extensions=chain, payload_length=claimed)
         frames.append(mutated(draw, packet) if draw.random() < 0.7 else packet)
-        wires.append(max(len(frames[-1]), len(packet)))
+        wires.append(max(len(frames[-1]), len(packet)) + (0x10000 if is_jumbogram else 0))
     seen = Counter(line[1] for line in both(frames, 101, wires))
     assert min(seen["rule"], seen["malformed"], seen["truncated"]) >= 50, seen

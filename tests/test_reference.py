@@ -306,6 +306,22 @@ def test_ipv6_packet_that_contradicts_itself(layer, options, expected):
 
 
 @pytest.mark.parametrize(
+    ("said", "payload_length", "expected"),
+    [
+        (65_536, 0, "allow rule"),
+        (70_000, 0, "allow rule"),
+        (70_001, 0, "deny malformed"),
+        (65_535, 0, "deny malformed"),
+        (70_000, 28, "deny malformed"),
+    ],
+)
+def test_length_of_a_jumbogram_is_in_its_options(said, payload_length, expected):
+    options = {"extensions": [f.jumbo(said)], "payload_length": payload_length}
+    frame = f.ethernet(f.ipv6("2001:db8:ff::9", "2001:db8::5", f.tcp(*REQUEST, "S"), **options))
+    assert words(Scene(6, web=ALL).frame(frame, wire_length=14 + 40 + 70_000)) == expected
+
+
+@pytest.mark.parametrize(
     ("packet", "kept", "expected"),
     [
         (SYN4, 39, "deny truncated"),
@@ -833,6 +849,9 @@ def test_icmp_error_quote_may_have_extension_headers():
     scene = Scene(6, [outbound(6)])
     scene.send("web", "client", f.udp(1, 2))
     quoted = f.ipv6("2001:db8::5", "2001:db8:ff::9", f.udp(1, 2), extensions=[f.extension(60, 16), f.fragment()])
+    assert scene.say("client", "web", f.icmpv6_error(3, 0, quoted)) == "allow related"
+    # Its lengths claim nothing, a jumbogram's neither.
+    quoted = f.ipv6("2001:db8::5", "2001:db8:ff::9", f.udp(1, 2), extensions=[f.jumbo(5)])
     assert scene.say("client", "web", f.icmpv6_error(3, 0, quoted)) == "allow related"
 
 

@@ -20,7 +20,7 @@ from policy_changes import Changer
 from test_replay_pieces import CAPTURE, POLICY, found, records
 from traffic import Crowd, drawn, policies
 
-from sgfast import Engine, SnapshotError, load_snapshot, save_snapshot
+from sgfast import Engine, Reading, SnapshotError, load_snapshot, save_snapshot
 from sgfast.capture import open_capture
 from sgfast.policy.changes import AddRule, RemoveRule
 from sgfast.policy.document import load_policy
@@ -156,6 +156,50 @@ def test_replay_goes_on_only_as_it_began(tmp_path: Path, state: Path, capsys: Ca
     assert not (tmp_path / "c").exists()
     save_snapshot(Engine(POLICY, reporting=True), tmp_path / "engine")
     assert "of an engine" in sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", tmp_path / "engine").one_line()
+
+
+def test_replay_goes_on_with_the_packets_it_was_about(tmp_path: Path, capsys: Capsys) -> None:
+    cut = tmp_path / "cut"
+    options = ("--filter", "tcp or udp", "--dedup", "--decap", "vxlan,gre", "--merge")
+    assert sgfast(capsys, "replay", POLICY, CAPTURE, *options, "--snapshot", cut).status == 0
+    for options_now, words in (
+        (("--dedup", "--decap", "gre,vxlan"), "had --filter tcp or udp, not (none)"),
+        (("--filter", "tcp", "--dedup", "--decap", "gre,vxlan"), "had --filter tcp or udp, not tcp"),
+        (("--filter", "tcp or udp", "--decap", "gre,vxlan"), "had --dedup (given), not (none)"),
+        (("--filter", "tcp or udp", "--dedup", "--decap", "gre"), "had --decap gre,vxlan, not gre"),
+    ):
+        outcome = sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", cut, *options_now)
+        assert outcome.status == 2 and words in outcome.one_line() and outcome.out == "", options_now
+    # How files are put together is each replay's own.
+    outcome = sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", cut, *options[:-1], "--format", "json")
+    assert outcome.status == 0 and "that replay had" not in outcome.err
+
+
+def test_one_capture_is_judged_up_to_a_time_and_from_there_on(tmp_path: Path, capsys: Capsys) -> None:
+    cut = tmp_path / "cut"
+    whole, pieces, later = [], [], []
+    expected = replay(POLICY, CAPTURE, packets=VerdictLines(whole.append))
+    replay(POLICY, CAPTURE, packets=VerdictLines(pieces.append), reading=Reading(end="5"), snapshot=cut)
+    after = replay(POLICY, CAPTURE, packets=VerdictLines(later.append), reading=Reading(start="5"), resume=cut)
+    assert b"".join(pieces + later) == b"".join(whole)
+    assert (after.packets, after.verdicts, after.reasons) == (expected.packets, expected.verdicts, expected.reasons)
+    told = [f"{cut}: that replay had --start (none), not 5", f"{cut}: that replay had --end 5, not (none)"]
+    assert after.warnings == told
+    outcome = sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", cut, "--end", "5")
+    assert outcome.status == 0 and "that replay had" not in outcome.err
+
+
+def test_snapshot_that_does_not_say_how_it_was_read_is_gone_on_from(tmp_path: Path, state: Path) -> None:
+    rewrite(state, tmp_path / "older", lambda about, arrays: about["replay"].pop("reading"))
+    result = replay(POLICY, CAPTURE, changes=CHANGES, resume=tmp_path / "older", reading=Reading(filter="tcp"))
+    assert result.packets > 261 and not any("that replay had" in warning for warning in result.warnings)
+    for reading in ([], "tcp"):
+        rewrite(state, tmp_path / "forged", lambda about, arrays, it=reading: about["replay"].update(reading=it))
+        with pytest.raises(SnapshotError, match="is no snapshot that can be used"):
+            replay(POLICY, CAPTURE, changes=CHANGES, resume=tmp_path / "forged")
+    rewrite(state, tmp_path / "forged", lambda about, arrays: about["replay"]["reading"].update({"--filter": ["\n"]}))
+    with pytest.raises(SnapshotError, match=r"had --filter \['\\n'\], not \(none\)"):
+        replay(POLICY, CAPTURE, changes=CHANGES, resume=tmp_path / "forged")
 
 
 def test_full_disk_and_failed_replay_leave_no_snapshot(tmp_path: Path, capsys: Capsys) -> None:

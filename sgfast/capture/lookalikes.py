@@ -25,10 +25,14 @@ _MAGICS: list[tuple[int, bytes, str, str]] = [
     (0, b"iptrace ", "an AIX iptrace capture", _CONVERT),
     (0, b"\x7fELF", "a program", "name a capture"),
     (0, b"%PDF", "a PDF document", "name a capture"),
-    # pcap's magic numbers of other variants, either byte order.
+    # libpcap keeps these magic numbers, in either byte order, for formats that nobody has published: neither it nor
+    # editcap reads them. Of Navtel's is known that it counts nanoseconds, not what its records look like.
     *(
-        (0, magic[::step], "a variant of pcap that is not read", _CONVERT)
-        for magic in (b"\xa1\xb2\x34\xcd", b"\xa1\x2b\x3c\x4d")
+        (0, magic[::step], f"a capture in {whose} variant of pcap", "what made it must export plain pcap or pcapng")
+        for magic, whose in (
+            (b"\xa1\x2b\x3c\x4d", "Navtel's unpublished"),
+            (b"\xa1\xb2\x34\xcd", "Francisco Mesquita's unpublished"),
+        )
         for step in (1, -1)
     ),
 ]

@@ -87,6 +87,7 @@ def check(
 
         with progress_of(captures) as progress:
             traffic = replay(loaded, captures, vpc=vpc, reading=reading, progress=progress)
+        warnings += [warning for warning in traffic.warnings if warning not in loaded.warnings]
     checked = check_policy(loaded, traffic)
     warn(warnings)
     if traffic is not None and traffic.damaged is not None:

@@ -10,12 +10,13 @@
 # how a capture is cut into batches.
 #
 # With several jobs the packets whose headers were read go to the planes of workers instead (workers.pxd).
+#
+# What is told of all that afterwards, flows, tallies and counters, is accounting.pxd's.
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.classifier cimport Classifier
 from sgfast.core.clock cimport Clock
-from sgfast.core.conntrack cimport Table
 from sgfast.core.fragments cimport Fragments
 from sgfast.core.frames cimport Frame
 from sgfast.core.plane cimport Plane
@@ -45,8 +46,6 @@ cdef class DataPlane:
     cdef uint32_t max_connections
     cdef uint32_t most_marks
     cdef uint64_t room      # packets that may be dealt out before the tables' limits are looked at
-    cdef object finishing   # a lock: one thread at a time in `finish`
-    cdef object living      # in `finish`: where the tuples are that were not told of yet
 
     # Judge in order, under the lock; results may be NULL. To be called without the GIL.
     cdef void judge_frames(self, const Frame* frames, Py_ssize_t n, ResultRow* results) noexcept nogil
@@ -64,11 +63,7 @@ cdef class DataPlane:
     cdef void end_waiting(self) noexcept nogil
     cdef void hold(self)
     cdef void let_go(self)
-    cdef Table* table(self, int number) noexcept nogil
     cdef void start_clock(self, int64_t time_ns) noexcept nogil
     cdef void grant_room(self, int64_t time_ns) noexcept nogil
     cdef bint grow_counts(self, Py_ssize_t before, Py_ssize_t rules) noexcept nogil
     cdef ResultRow* result_rows(self, results, Py_ssize_t n) except? NULL
-    cdef bint finish_some(self, Py_ssize_t most) except -1
-    cdef object list_places(self)
-    cdef object tally(self, size_t offset)

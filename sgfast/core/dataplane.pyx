@@ -1,7 +1,9 @@
-"""The data plane's loop over batches, and what Python sees of it. How it is built: ``dataplane.pxd``."""
+"""The data plane's loop over batches, and what Python sees of it. How it is built: ``dataplane.pxd``.
+
+What was judged is told by ``accounting.pyx``.
+"""
 
 import os
-import threading
 
 import numpy as np
 
@@ -22,17 +24,16 @@ from sgfast.core.answers cimport tally_ended
 from sgfast.core.batch cimport BATCH, judge_batch, prefetch_line
 from sgfast.core.change cimport Cut, change_tables
 from sgfast.core.clock cimport CLOCK_END, MAX_LATE_NS, Clock, tell_time
-from sgfast.core.conntrack cimport FlowRow, Table, end_expired, has_place, list_living, report_living, report_slot
+from sgfast.core.conntrack cimport Table, end_expired, has_place
 from sgfast.core.conntrack_tcp cimport TCP_ESTABLISHED
 from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.fragments cimport ResolvedRow, free_fragments, init_fragments, Fragments, NO_DATAGRAM
 from sgfast.core.frames cimport Frame, FrameBatch
-from sgfast.core.merge cimport merged_counters, merged_cuts, merged_flows, merged_rule_counts, merged_tally
 from sgfast.core.passage cimport sweep_all
 from sgfast.core.pieces cimport forget_overdue, give_up
 from sgfast.core.plane cimport MAX_ATTEMPTS, Plane, RuleCount, free_plane, make_plane
 from sgfast.core.rows cimport read_header, spell_header
-from sgfast.core.slab cimport NO_SLOT, Entry, allocate_pages
+from sgfast.core.slab cimport Entry, allocate_pages
 from sgfast.core.timer_wheel cimport tick_of
 from sgfast.core.types cimport (
     TABLE_FULL,
@@ -94,21 +95,13 @@ cdef bint earlier_than(
     return earliest >= latest - MAX_LATE_NS and latest - clock.raw < at_ns - clock.now
 
 
-cdef void finish_table(Plane* plane, Table* t, int64_t now) noexcept nogil:
-    # Tallies the tuples that live, some thousands at a time.
-    cdef uint32_t slot = 0
-    while slot != NO_SLOT:
-        slot = report_living(t, now, slot, 1 << 16)
-        tally_ended(plane)
-
-
 @cython.no_gc_clear
 cdef class DataPlane:
     """The engine's C half: a classifier, a connection table, a clock; or a table for each of several workers.
 
     ``timeouts_ns``: (tcp_established, tcp_fin_wait, tcp_other, icmp, bidirectional, unidirectional), nanoseconds.
-    ``midstream``: 0 deny, 1 infer, 2 allow. ``keep_flows``: every ended tuple becomes a row of ``take_flows``,
-    and takes memory until it is taken.
+    ``midstream``: 0 deny, 1 infer, 2 allow. ``keep_flows``: every ended tuple becomes a row, and takes memory until it
+    is taken (``AccountingPlane.take_flows``).
     ``reporting``: tallies of what was denied or unanswered, and attempts told apart from retries. ``secret``: 8 words
     that key the hash; random by default. ``jobs``: how many threads judge (``workers.pxd``); MemoryError if they
     cannot be started.
@@ -133,7 +126,6 @@ cdef class DataPlane:
         self.jobs = jobs
         self.max_connections = max_connections
         self.lock = PyThread_allocate_lock()
-        self.finishing = threading.Lock()
         self.packets = <Packet*>allocate_pages(BATCH * sizeof(Packet))
         self.plane_count = 1 if jobs == 1 else 2 * jobs
         self.planes = <Plane**>calloc(self.plane_count, sizeof(Plane*))
@@ -487,15 +479,6 @@ cdef class DataPlane:
             memset(&counts[before], 0, (rules + 1 - before) * sizeof(RuleCount))
         return True
 
-    def finish(self, *, Py_ssize_t most=0x7FFFFFFF):
-        """Reports the tuples still in the table, for the end of a replay; they stay.
-
-        About ``most`` at a time, so that the rows of all of them need not be in memory together: to be called until it
-        returns True; what other threads judge in between may not be told of.
-        """
-        with self.finishing:
-            return self.finish_some(most)
-
     def take_resolved(self, *, bint everything=False):
         """Packets since the last call whose result was PENDING, and no longer is, as RESOLVED_DTYPE, by number.
 
@@ -504,7 +487,7 @@ cdef class DataPlane:
         cdef Fragments* f = self.fragments
         cdef ResolvedRow* rows
         cdef Py_ssize_t count
-        # Only taken away under the lock, as in `take_flows`.
+        # Only taken away under the lock: making arrays may run Python code, and another thread with it.
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             if f.oldest[0] != NO_DATAGRAM:
@@ -530,168 +513,3 @@ cdef class DataPlane:
             self.drain()
         while self.fragments.oldest[1] != NO_DATAGRAM:
             give_up(self.planes[0], self.fragments.oldest[1])
-
-    cdef bint finish_some(self, Py_ssize_t most) except -1:
-        cdef Plane* plane
-        cdef const uint64_t[::1] places
-        cdef Py_ssize_t n
-        cdef int i
-        if not self.planes[0].table.keep_flows:
-            # Nobody takes rows; a summary of all tuples at once needs no memory.
-            with nogil:
-                PyThread_acquire_lock(self.lock, WAIT_LOCK)
-                self.drain()
-                self.end_waiting()
-                for i in range(self.plane_count):
-                    plane = self.planes[i]
-                    finish_table(plane, &plane.table, self.clock.now)
-                    finish_table(plane, &plane.attempts, self.clock.now)
-                PyThread_release_lock(self.lock)
-            return True
-        if self.living is None:
-            self.living = self.list_places()
-        part, self.living = self.living[:most], self.living[most:]
-        places = part
-        with nogil:
-            PyThread_acquire_lock(self.lock, WAIT_LOCK)
-            for n in range(places.shape[0]):
-                plane = self.planes[places[n] >> 33]
-                report_slot(
-                    &plane.attempts if places[n] >> 32 & 1 else &plane.table, <uint32_t>places[n], self.clock.now
-                )
-            for i in range(self.plane_count):
-                tally_ended(self.planes[i])
-            PyThread_release_lock(self.lock)
-        if len(self.living):
-            return False
-        self.living = None
-        return True
-
-    cdef object list_places(self):
-        # Where the tuples are that live: plane << 33 | attempts << 32 | slot, in the order of their first packets.
-        cdef uint64_t* rows
-        cdef uint64_t count = 0
-        cdef int i
-        with nogil:
-            PyThread_acquire_lock(self.lock, WAIT_LOCK)
-            self.drain()
-            self.end_waiting()
-            for i in range(2 * self.plane_count):
-                count += self.table(i).live
-            rows = <uint64_t*>malloc((2 * count + 1) * sizeof(uint64_t))
-            count = 0
-            for i in range(2 * self.plane_count if rows != NULL else 0):
-                count += list_living(self.table(i), <uint64_t>i << 32, &rows[2 * count])
-            PyThread_release_lock(self.lock)
-        if rows == NULL:
-            raise MemoryError
-        try:
-            found = copied_rows(<const uint8_t*>rows, 2 * count * sizeof(uint64_t), np.dtype(np.uint64)).reshape(-1, 2)
-        finally:
-            free(rows)
-        return np.ascontiguousarray(found[np.argsort(found[:, 0], kind="stable"), 1])
-
-    cdef Table* table(self, int number) noexcept nogil:
-        # Of all planes: their connections, and their attempts.
-        cdef Plane* plane = self.planes[number >> 1]
-        return &plane.attempts if number & 1 else &plane.table
-
-    def take_flows(self):
-        """Ended tuples since the last call, as an array of FLOW_DTYPE, in the order of their first packets."""
-        cdef FlowRow** rows
-        cdef Py_ssize_t* counts
-        cdef Table* t
-        cdef int i
-        rows = <FlowRow**>calloc(2 * self.plane_count, sizeof(FlowRow*))
-        counts = <Py_ssize_t*>calloc(2 * self.plane_count, sizeof(Py_ssize_t))
-        try:
-            if rows == NULL or counts == NULL:
-                raise MemoryError
-            # Only taken away under the lock: making arrays may run Python code, and another thread with it.
-            with nogil:
-                PyThread_acquire_lock(self.lock, WAIT_LOCK)
-                self.drain()
-                for i in range(2 * self.plane_count):
-                    t = self.table(i)
-                    rows[i] = t.ended
-                    counts[i] = t.ended_count
-                    t.ended = NULL
-                    t.ended_count = 0
-                    t.ended_capacity = 0
-                    t.tallied = 0
-                PyThread_release_lock(self.lock)
-            return merged_flows(rows, counts, 2 * self.plane_count)
-        finally:
-            for i in range(2 * self.plane_count if rows != NULL else 0):
-                free(rows[i])
-            free(rows)
-            free(counts)
-
-    cdef object tally(self, size_t offset):
-        # `offset`: of one of the tallies in a plane.
-        self.hold()
-        try:
-            return merged_tally(self.planes, self.plane_count, offset)
-        finally:
-            self.let_go()
-
-    @property
-    def denials(self):
-        """``(rows, others)``: denied packets by instance, peer, protocol, port and reason, as TALLY_DTYPE."""
-        return self.tally(<uint8_t*>&self.planes[0].denials - <uint8_t*>self.planes[0])
-
-    @property
-    def unanswered(self):
-        """``(rows, others)``: allowed connections to an instance that it never answered, as TALLY_DTYPE."""
-        return self.tally(<uint8_t*>&self.planes[0].unanswered - <uint8_t*>self.planes[0])
-
-    @property
-    def refused(self):
-        """``(rows, others)``: allowed connections to an instance that it refused, as TALLY_DTYPE."""
-        return self.tally(<uint8_t*>&self.planes[0].refused - <uint8_t*>self.planes[0])
-
-    @property
-    def broken(self):
-        """``(rows, others)``: connections that were denied though the other end answered them, as TALLY_DTYPE.
-
-        ``instance`` is whose filter denied it.
-        """
-        return self.tally(<uint8_t*>&self.planes[0].broken - <uint8_t*>self.planes[0])
-
-    @property
-    def cuts(self):
-        """``(rows, untold)``: what became of connections that changes cut, as CUT_DTYPE (``core/cuts.pxd``).
-
-        Numbers of rows (``previous``) are those of each worker's own list.
-        """
-        self.hold()
-        try:
-            return merged_cuts(self.planes, self.plane_count)
-        finally:
-            self.let_go()
-
-    @property
-    def rule_counts(self):
-        """By rule number what was judged by it, as RULE_COUNT_DTYPE."""
-        self.hold()
-        try:
-            return merged_rule_counts(self.planes, self.plane_count, self.classifier.rule_count)
-        finally:
-            self.let_go()
-
-    @property
-    def counters(self):
-        """Everything counted, by name; verdicts and reasons as lists by their number."""
-        self.hold()
-        try:
-            return {
-                "packets": self.judged,
-                **merged_counters(self.planes, self.plane_count),
-                "late": self.clock.late,
-                "restarts": self.clock.restarts,
-                "first_ns": self.clock.earliest if self.clock.started else None,
-                "last_ns": max(self.clock.latest, self.clock.raw) if self.clock.started else None,
-                "clock_ns": self.clock.now if self.clock.started else None,
-            }
-        finally:
-            self.let_go()

@@ -1,5 +1,5 @@
 # Tuples as rows: what a connection report lists, and what a summary counts. Rows wait in their table until somebody
-# takes them (``DataPlane.take_flows``), or has counted them.
+# takes them (``AccountingPlane.take_flows``), or has counted them.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 

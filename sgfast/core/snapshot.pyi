@@ -3,10 +3,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.core.accounting import AccountingPlane
 from sgfast.core.dataplane import DataPlane
 
 TUPLE_DTYPE: np.dtype[Any]
 RECORD_DTYPE: np.dtype[Any]
 
-def save_plane(plane: DataPlane) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]: ...
+def save_plane(plane: AccountingPlane) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]: ...
 def load_plane(plane: DataPlane, numbers: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None: ...

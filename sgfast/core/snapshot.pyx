@@ -6,6 +6,7 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
+from sgfast.core.accounting cimport AccountingPlane
 from sgfast.core.classifier cimport Classifier
 from sgfast.core.conntrack cimport (
     EVICTABLE,
@@ -325,7 +326,7 @@ cdef size_t _offset(DataPlane plane, void* part):
     return <uint8_t*>part - <uint8_t*>plane.planes[0]
 
 
-def save_plane(DataPlane plane not None):
+def save_plane(AccountingPlane plane not None):
     """``(numbers, arrays)``: JSON values, and arrays by name. Not while other threads judge."""
     cdef Plane* p = plane.planes[0]
     cdef Cuts* cuts

@@ -312,8 +312,8 @@ cdef inline bint read_below_ipv6(
     while unlikely(is_extension(p.protocol)):
         # at <= available <= payload holds here
         p.outcome = READ_MALFORMED
-        if payload - at < 8:
-            return piece
+        if payload - at < 8 or (p.protocol == 44 and payload > 0xFFFF):
+            return piece        # jumbograms are never fragmented (RFC 2675)
         if available - at < 2:
             p.outcome = READ_TRUNCATED
             return piece
@@ -343,10 +343,33 @@ cdef inline bint read_below_ipv6(
     return piece
 
 
+cdef inline bint read_jumbo(const uint8_t* header, uint32_t available, uint32_t* length) noexcept nogil:
+    # Whether a hop-by-hop header, if it was captured, has the option that tells a jumbogram's length (RFC 2675). An
+    # option that makes no sense tells 0.
+    cdef uint32_t end
+    cdef uint32_t at = 2
+    if available < 8:
+        return False
+    end = (<uint32_t>header[1] + 1) * 8
+    if available < end:
+        return False
+    while at < end:
+        if header[at] == 0xC2:
+            length[0] = be32(header + at + 2) if end - at >= 6 and header[at + 1] == 4 else 0
+            return True
+        if header[at] == 0:     # a byte of padding; all others have a length
+            at += 1
+        elif end - at < 2:
+            return False
+        else:
+            at += 2 + <uint32_t>header[at + 1]
+    return False
+
+
 cdef inline void read_ipv6(
     const WireContext* context, Packet* p, const uint8_t* ip, uint32_t captured, uint32_t wire
 ) noexcept nogil:
-    cdef uint32_t payload
+    cdef uint32_t payload, jumbo
     if unlikely(captured < 40 or ip[0] >> 4 != 6):
         p.outcome = READ_BROKEN
         return
@@ -357,6 +380,9 @@ cdef inline void read_ipv6(
     payload = be16(ip + 4)
     if payload == 0:
         payload = wire - 40
+    if unlikely(p.protocol == 0 and read_jumbo(ip + 40, captured - 40, &jumbo)):
+        # Told twice, or without need, it is no length.
+        payload = jumbo if be16(ip + 4) == 0 and jumbo > 0xFFFF else 0xFFFFFFFF
     if unlikely(payload > wire - 40):
         p.outcome = READ_MALFORMED
         return

@@ -99,9 +99,10 @@ def replay(
     path; it is checked whole before any packet is judged.
 
     ``snapshot``: where to save the state after the last packet; ``flows`` then gets no connections that still live:
-    whoever goes on tells of them. ``resume``: such a state to go on from, as if these
-    captures had come after those in one replay; policy, options and changes must be those of that replay. The result
-    is that of all captures, ``elapsed_seconds`` apart. ``jobs``: how many threads judge, as ``Engine`` takes them.
+    whoever goes on tells of them. ``resume``: such a state to go on from, as if these captures had come after those in
+    one replay; policy, options and changes must be those of that replay, ``reading`` as far as it says which packets
+    are judged (another ``start`` or ``end`` is only warned of). The result is that of all captures,
+    ``elapsed_seconds`` apart. ``jobs``: how many threads judge, as ``Engine`` takes them.
     ``reading``: how captures are read, and what of them is left out. What is left is judged as if it were all there
     is; but seconds of ``changes`` count from the first packet of the captures, whether that is left out or not.
 
@@ -119,6 +120,8 @@ def replay(
     paths = tuple(os.fsdecode(path) for path in captures)
     sinks = Sinks(_several(packets), _several(frames), _several(flows))
     earlier = Earlier()
+    warnings = list(policy.warnings)
+    reading = reading or Reading()
     placement = Placement(policy) if policy.is_mapped and vpc is None else None
     runner: Runner
     if placement is not None:
@@ -142,9 +145,11 @@ def replay(
                 jobs=jobs,
             )  # fmt: skip
         else:
-            made, earlier = go_on(
-                resume, policy, mode=mode, midstream=midstream, vpc=vpc, flows=bool(sinks.flows), jobs=jobs
-            )
+            made, earlier, differences = go_on(
+                resume, policy, mode=mode, midstream=midstream, vpc=vpc, flows=bool(sinks.flows), reading=reading,
+                jobs=jobs,
+            )  # fmt: skip
+            warnings += differences
         runner = FastRunner(made, sinks)
     elif engine == "reference":
         if sinks.flows:
@@ -160,10 +165,10 @@ def replay(
     seen_from = [vpc] if placement is None else [vpc.name for vpc in policy.vpcs if vpc.is_mapped]
     timeline = _Timeline(policy, changes, seen_from, runner, earlier)
     result = ReplayResult(
-        policy, mode, midstream, vpc, (*earlier.captures, *paths), engine, warnings=list(policy.warnings),
+        policy, mode, midstream, vpc, (*earlier.captures, *paths), engine, warnings=warnings,
         earlier_packets=runner.packets_judged,
     )  # fmt: skip
-    read = Captures(paths, reading or Reading(), progress, earlier.first_ns, placement)
+    read = Captures(paths, reading, progress, earlier.first_ns, placement)
     began = time.perf_counter()
     for batch in read:
         timeline.process(batch, read.cutting.first_ns)
@@ -175,7 +180,7 @@ def replay(
     if snapshot is not None and isinstance(runner, FastRunner):
         # Before what still lives is reported as such: it has not ended.
         before = Earlier(result.captures, read.cutting.first_ns, tuple(timeline.done), result.left_out)
-        stop(snapshot, runner.engine, policy, before)
+        stop(snapshot, runner.engine, policy, reading, before)
     runner.finish(goes_on=snapshot is not None)
     result.elapsed_seconds = time.perf_counter() - began
     runner.fill(result)

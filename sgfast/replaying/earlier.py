@@ -13,6 +13,7 @@ from sgfast.errors import SnapshotError
 from sgfast.output import Output, open_output
 from sgfast.policy.model import Policy
 from sgfast.policy.plain import from_plain, to_plain
+from sgfast.replaying.captures import Reading
 from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.results import ChangeDone
 from sgfast.snapshot import read_snapshot, write_snapshot
@@ -29,9 +30,11 @@ class Earlier:
     left_out: PacketsLeftOut | None = None
 
 
-def stop(target: Output | str | os.PathLike[str], engine: Engine, policy: Policy, earlier: Earlier) -> None:
+def stop(
+    target: Output | str | os.PathLike[str], engine: Engine, policy: Policy, reading: Reading, earlier: Earlier
+) -> None:
     """Saves the state of a replay that began with ``policy``. OutputError if it cannot be written."""
-    about = {"policy": _fingerprint(policy), "earlier": to_plain(earlier)}
+    about = {"policy": _fingerprint(policy), "reading": _options(reading), "earlier": to_plain(earlier)}
     if isinstance(target, Output):
         write_snapshot(engine, target, replay=about)
         return
@@ -42,9 +45,13 @@ def stop(target: Output | str | os.PathLike[str], engine: Engine, policy: Policy
 
 def go_on(
     path: str | os.PathLike[str], policy: Policy, *, mode: Mode, midstream: Midstream, vpc: str | None, flows: bool,
-    jobs: int = 1,
-) -> tuple[Engine, Earlier]:  # fmt: skip
-    """The engine of a replay that stopped. SnapshotError unless it began with ``policy`` and had these options."""
+    reading: Reading, jobs: int = 1,
+) -> tuple[Engine, Earlier, list[str]]:  # fmt: skip
+    """The engine of a replay that stopped, and what to warn of.
+
+    SnapshotError unless it began with ``policy`` and had these options. ``start`` and ``end`` may differ, with a
+    warning: one capture may be judged up to a time, and from there on. ``merge`` and ``follow`` are of files.
+    """
     name = printable(os.fsdecode(path))
     snapshot = read_snapshot(path, jobs=jobs)
     engine = snapshot.engine
@@ -54,20 +61,42 @@ def go_on(
         raise SnapshotError(
             f"{name}: that replay began with another policy than {printable(policy.origin)}: give the one it began with"
         )
-    for option, was, is_now in (
-        ("--mode", engine.mode, mode), ("--midstream", engine.midstream, midstream), ("--vpc", engine.vpc, vpc),
-    ):  # fmt: skip
-        if was != is_now:
-            raise SnapshotError(f"{name}: that replay had {option} {was or '(none)'}, not {is_now or '(none)'}")
+    had: dict[str, str | None] = {"--mode": engine.mode, "--midstream": engine.midstream, "--vpc": engine.vpc}
+    have: dict[str, str | None] = {"--mode": mode, "--midstream": midstream, "--vpc": vpc}
+    warnings = []
+    if (read := snapshot.replay.get("reading")) is not None:    # earlier snapshots do not say
+        if not isinstance(read, dict):
+            raise SnapshotError(f"{name}: is no snapshot that can be used: reading is no object")
+        have |= _options(reading)
+        had |= {option: read.get(option) for option in _options(reading)}
+    for option, is_now in have.items():
+        if had[option] == is_now:
+            continue
+        was, other = (printable(str(value))[:200] if value is not None else "(none)" for value in (had[option], is_now))
+        told = f"{name}: that replay had {option} {was}, not {other}"
+        if option not in ("--start", "--end"):
+            raise SnapshotError(told)
+        warnings.append(told)
     if engine.keep_flows != flows:
         was, is_now = ("without", "with") if flows else ("with", "without")
         raise SnapshotError(f"{name}: that replay was {was} --connections, this one is {is_now}")
     if not engine.reporting:
         raise SnapshotError(f"{name}: is a snapshot of an engine, not of a replay")
     try:
-        return engine, from_plain(Earlier, snapshot.replay["earlier"])
+        return engine, from_plain(Earlier, snapshot.replay["earlier"]), warnings
     except ValueError as error:
         raise SnapshotError(f"{name}: is no snapshot that can be used: {printable(str(error))[:200]}") from error
+
+
+def _options(reading: Reading) -> dict[str, str | None]:
+    """What says which packets are judged, as written, for comparison."""
+    return {
+        "--start": reading.start,
+        "--end": reading.end,
+        "--filter": reading.filter,
+        "--dedup": "(given)" if reading.dedup else None,
+        "--decap": ",".join(sorted(set(reading.decap))) or None,
+    }
 
 
 def _fingerprint(policy: Policy) -> str:

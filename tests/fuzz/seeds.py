@@ -60,6 +60,7 @@ def packets() -> Iterator[wire.Layer]:
     headers = [wire.extension(0), wire.extension(60, 16), wire.extension(43), wire.fragment(0, True)]
     yield wire.ipv6(*V6, wire.tcp(1, 2, "S"), extensions=headers)
     yield wire.ipv6(*V6, wire.tcp(1, 2, "S"), extensions=[wire.fragment(4, False)])
+    yield wire.ipv6(*V6, wire.tcp(1, 2, "S"), extensions=[wire.jumbo(0x10000, before=bytes(4))], payload_length=0)
 
 
 def links(packet: wire.Layer) -> Iterator[tuple[int, bytes]]:

@@ -1,0 +1,207 @@
+"""What the data plane judged, for the report: ``accounting.pxd``."""
+
+import threading
+
+import numpy as np
+
+from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, WAIT_LOCK
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+
+from sgfast.core.answers cimport tally_ended
+from sgfast.core.conntrack cimport FlowRow, Table, list_living, report_living, report_slot
+from sgfast.core.dataplane cimport DataPlane
+from sgfast.core.dtypes cimport copied_rows
+from sgfast.core.merge cimport merged_counters, merged_cuts, merged_flows, merged_rule_counts, merged_tally
+from sgfast.core.plane cimport Plane
+from sgfast.core.slab cimport NO_SLOT
+
+
+cdef void finish_table(Plane* plane, Table* t, int64_t now) noexcept nogil:
+    # Tallies the tuples that live, some thousands at a time.
+    cdef uint32_t slot = 0
+    while slot != NO_SLOT:
+        slot = report_living(t, now, slot, 1 << 16)
+        tally_ended(plane)
+
+
+cdef class AccountingPlane(DataPlane):
+    """A data plane that gives account of what it judged: flows that ended or still live, tallies, counters."""
+
+    def __cinit__(self, *arguments, **options):
+        self.finishing = threading.Lock()
+
+    def finish(self, *, Py_ssize_t most=0x7FFFFFFF):
+        """Reports the tuples still in the table, for the end of a replay; they stay.
+
+        About ``most`` at a time, so that the rows of all of them need not be in memory together: to be called until it
+        returns True; what other threads judge in between may not be told of.
+        """
+        with self.finishing:
+            return self.finish_some(most)
+
+    cdef bint finish_some(self, Py_ssize_t most) except -1:
+        cdef Plane* plane
+        cdef const uint64_t[::1] places
+        cdef Py_ssize_t n
+        cdef int i
+        if not self.planes[0].table.keep_flows:
+            # Nobody takes rows; a summary of all tuples at once needs no memory.
+            with nogil:
+                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+                self.drain()
+                self.end_waiting()
+                for i in range(self.plane_count):
+                    plane = self.planes[i]
+                    finish_table(plane, &plane.table, self.clock.now)
+                    finish_table(plane, &plane.attempts, self.clock.now)
+                PyThread_release_lock(self.lock)
+            return True
+        if self.living is None:
+            self.living = self.list_places()
+        part, self.living = self.living[:most], self.living[most:]
+        places = part
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            for n in range(places.shape[0]):
+                plane = self.planes[places[n] >> 33]
+                report_slot(
+                    &plane.attempts if places[n] >> 32 & 1 else &plane.table, <uint32_t>places[n], self.clock.now
+                )
+            for i in range(self.plane_count):
+                tally_ended(self.planes[i])
+            PyThread_release_lock(self.lock)
+        if len(self.living):
+            return False
+        self.living = None
+        return True
+
+    cdef object list_places(self):
+        # Where the tuples are that live: plane << 33 | attempts << 32 | slot, in the order of their first packets.
+        cdef uint64_t* rows
+        cdef uint64_t count = 0
+        cdef int i
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            self.drain()
+            self.end_waiting()
+            for i in range(2 * self.plane_count):
+                count += self.table(i).live
+            rows = <uint64_t*>malloc((2 * count + 1) * sizeof(uint64_t))
+            count = 0
+            for i in range(2 * self.plane_count if rows != NULL else 0):
+                count += list_living(self.table(i), <uint64_t>i << 32, &rows[2 * count])
+            PyThread_release_lock(self.lock)
+        if rows == NULL:
+            raise MemoryError
+        try:
+            found = copied_rows(<const uint8_t*>rows, 2 * count * sizeof(uint64_t), np.dtype(np.uint64)).reshape(-1, 2)
+        finally:
+            free(rows)
+        return np.ascontiguousarray(found[np.argsort(found[:, 0], kind="stable"), 1])
+
+    cdef Table* table(self, int number) noexcept nogil:
+        # Of all planes: their connections, and their attempts.
+        cdef Plane* plane = self.planes[number >> 1]
+        return &plane.attempts if number & 1 else &plane.table
+
+    def take_flows(self):
+        """Ended tuples since the last call, as an array of FLOW_DTYPE, in the order of their first packets."""
+        cdef FlowRow** rows
+        cdef Py_ssize_t* counts
+        cdef Table* t
+        cdef int i
+        rows = <FlowRow**>calloc(2 * self.plane_count, sizeof(FlowRow*))
+        counts = <Py_ssize_t*>calloc(2 * self.plane_count, sizeof(Py_ssize_t))
+        try:
+            if rows == NULL or counts == NULL:
+                raise MemoryError
+            # Only taken away under the lock, as in `take_resolved`.
+            with nogil:
+                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+                self.drain()
+                for i in range(2 * self.plane_count):
+                    t = self.table(i)
+                    rows[i] = t.ended
+                    counts[i] = t.ended_count
+                    t.ended = NULL
+                    t.ended_count = 0
+                    t.ended_capacity = 0
+                    t.tallied = 0
+                PyThread_release_lock(self.lock)
+            return merged_flows(rows, counts, 2 * self.plane_count)
+        finally:
+            for i in range(2 * self.plane_count if rows != NULL else 0):
+                free(rows[i])
+            free(rows)
+            free(counts)
+
+    cdef object tally(self, size_t offset):
+        # `offset`: of one of the tallies in a plane.
+        self.hold()
+        try:
+            return merged_tally(self.planes, self.plane_count, offset)
+        finally:
+            self.let_go()
+
+    @property
+    def denials(self):
+        """``(rows, others)``: denied packets by instance, peer, protocol, port and reason, as TALLY_DTYPE."""
+        return self.tally(<uint8_t*>&self.planes[0].denials - <uint8_t*>self.planes[0])
+
+    @property
+    def unanswered(self):
+        """``(rows, others)``: allowed connections to an instance that it never answered, as TALLY_DTYPE."""
+        return self.tally(<uint8_t*>&self.planes[0].unanswered - <uint8_t*>self.planes[0])
+
+    @property
+    def refused(self):
+        """``(rows, others)``: allowed connections to an instance that it refused, as TALLY_DTYPE."""
+        return self.tally(<uint8_t*>&self.planes[0].refused - <uint8_t*>self.planes[0])
+
+    @property
+    def broken(self):
+        """``(rows, others)``: connections that were denied though the other end answered them, as TALLY_DTYPE.
+
+        ``instance`` is whose filter denied it.
+        """
+        return self.tally(<uint8_t*>&self.planes[0].broken - <uint8_t*>self.planes[0])
+
+    @property
+    def cuts(self):
+        """``(rows, untold)``: what became of connections that changes cut, as CUT_DTYPE (``core/cuts.pxd``).
+
+        Numbers of rows (``previous``) are those of each worker's own list.
+        """
+        self.hold()
+        try:
+            return merged_cuts(self.planes, self.plane_count)
+        finally:
+            self.let_go()
+
+    @property
+    def rule_counts(self):
+        """By rule number what was judged by it, as RULE_COUNT_DTYPE."""
+        self.hold()
+        try:
+            return merged_rule_counts(self.planes, self.plane_count, self.classifier.rule_count)
+        finally:
+            self.let_go()
+
+    @property
+    def counters(self):
+        """Everything counted, by name; verdicts and reasons as lists by their number."""
+        self.hold()
+        try:
+            return {
+                "packets": self.judged,
+                **merged_counters(self.planes, self.plane_count),
+                "late": self.clock.late,
+                "restarts": self.clock.restarts,
+                "first_ns": self.clock.earliest if self.clock.started else None,
+                "last_ns": max(self.clock.latest, self.clock.raw) if self.clock.started else None,
+                "clock_ns": self.clock.now if self.clock.started else None,
+            }
+        finally:
+            self.let_go()
