@@ -1,4 +1,4 @@
-"""Packets of several VPCs in one capture: each is judged in the VPC that its VNI, VLAN or file says."""
+"""Packets of several VPCs in one capture: each is judged in the VPC that its VNI, VLAN, interface or file says."""
 
 from __future__ import annotations
 
@@ -11,10 +11,23 @@ import numpy as np
 import pytest
 from command import sgfast, valid, write_capture, write_policy
 from frames import ethernet, ipv4, tcp, udp, vlan
-from test_capture_writers import pcap_head, pcap_record
+from test_capture_writers import (
+    ORDERS,
+    enhanced,
+    interface,
+    obsolete,
+    option,
+    pcap_head,
+    pcap_record,
+    section,
+    simple,
+    tsresol,
+)
 from tunnels import geneve, vxlan
 
 from sgfast import Reading, ReplayResult, replay
+from sgfast.capture import open_capture
+from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.errors import AmbiguousAddress, CaptureError, PolicyError
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.document import parse_policy
@@ -61,6 +74,10 @@ def lines(policy: Policy, *captures: Path, **options: Any) -> tuple[ReplayResult
         policy, captures, packets=VerdictLines(packets.append), flows=ConnectionLines(flows.append), **options
     )
     return result, *([json.loads(line) for line in b"".join(some).splitlines()] for some in (packets, flows))
+
+
+def text_of(line: Line) -> str:
+    return json.dumps(line, sort_keys=True)
 
 
 def ingress(line: Line) -> str | None:
@@ -119,6 +136,116 @@ def test_peers_are_seen_from_a_vpc_and_others_are_not(tmp_path: Path) -> None:
     sides = [[line[side] and line[side]["instance"] for side in ("egress", "ingress")] for line in found]
     assert sides == [["a-web", None], ["c-db", None], ["a-web", None]]  # web may not go out to 5432
     assert [line["reason"] for line in found] == ["no-rule"] * 3
+
+
+# --- Interfaces
+
+
+def named(name: bytes, order: str = "<", link_type: int = 1) -> bytes:
+    """An interface of nanoseconds."""
+    return interface(order, link_type, options=option(2, name, order) + tsresol(9, order))
+
+
+BY_INTERFACE = """
+version: 1
+vpcs:
+  - {name: a, interface: [eth0, "tüp", "7"]}
+  - {name: b, interface: 1}
+  - {name: c, interface: [eth1, 0, 7]}
+security_groups: [{name: web, rules: [{direction: inbound, protocol: tcp, ports: 80, source: 0.0.0.0/0}]}]
+instances:
+  - {name: a-web, vpc: a, addresses: [10.0.0.5], security_groups: [web]}
+  - {name: b-web, vpc: b, addresses: [10.0.0.5], security_groups: [web]}
+  - {name: c-web, vpc: c, addresses: [10.0.0.5], security_groups: [web]}
+"""
+
+
+@ORDERS
+def test_the_same_address_is_told_apart_by_interface(order: str, tmp_path: Path) -> None:
+    """By name, else by number; each section has interfaces of its own."""
+    path = tmp_path / "some.pcapng"
+    path.write_bytes(b"".join([
+        section(order), interface(order), named(b"eth9", order),
+        *(enhanced(SYN, order, number=n) for n in (0, 1, 0)), simple(SYN, order), obsolete(SYN, order, number=1),
+        section(order), named(b"eth1", order), named(b"eth0", order),
+        *(enhanced(SYN, order, number=n) for n in (0, 1)), simple(SYN, order), obsolete(SYN, order, number=1),
+        # One that is described only now, and in the other byte order.
+        named("tüp".encode(), order), enhanced(SYN, order, number=2),
+        section("<" if order == ">" else ">"), named(b"eth0\0", "<" if order == ">" else ">"),
+        enhanced(SYN, "<" if order == ">" else ">"),
+    ]))  # fmt: skip
+    _, found, _ = lines(parse_policy(BY_INTERFACE), path)
+    assert [ingress(line) for line in found] == [
+        "c-web", "b-web", "c-web", "c-web", "b-web", "c-web", "a-web", "c-web", "a-web", "a-web", "a-web",
+    ]  # fmt: skip
+
+
+def test_what_interfaces_are_called_is_looked_up_whole(tmp_path: Path) -> None:
+    """Names that begin alike, are long, empty, or no UTF-8; many of them."""
+    seed = 3
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    letters = [b"a", b"b", b"\xc3\xbc", b"0", b" "]
+    names = {b"".join(rng.choice(letters, size=int(rng.integers(1, 5)))) for _ in range(300)} | {b"x" * 255}
+    known = sorted(names)[::2]
+    marks: dict[str | int, int] = {name.decode(): n for n, name in enumerate(known)}
+    marks |= {number: 1000 + number for number in range(0, 400, 3)}
+    described = [*sorted(names), b"", b"\xff\xfe", b"x" * 254, b"x" * 256, b"x" * 65535]
+    path = tmp_path / "some.pcapng"
+    path.write_bytes(
+        section() + b"".join(map(named, described)) + b"".join(enhanced(b"", number=n) for n in range(len(described)))
+    )
+    with open_capture(path, vpc=5000, interfaces=InterfaceMarks(marks)) as reader:
+        batch = reader.next_batch()
+        assert batch is not None
+        found = batch.vpcs
+    by_number = [1000 + n if n % 3 == 0 else 4999 for n in range(len(described))]
+    assert found == [
+        known.index(name) if name in known else by_number[n] for n, name in enumerate(described)
+    ]
+
+
+def test_an_interface_goes_before_a_file_and_a_vlan_before_an_interface(tmp_path: Path) -> None:
+    text = DOCUMENT.replace("name: c,", "name: c, interface: eth0,")
+    in_a = ethernet(vlan(ipv4(CLIENT, SHARED, tcp(1, 80, "S")))).replace(b"\x81\0\0\x05", b"\x81\0\0\x0c")
+    path = tmp_path / "a-1.pcap"
+    path.write_bytes(
+        section() + named(b"eth0") + named(b"eth1")
+        + enhanced(SYN) + enhanced(SYN, number=1) + enhanced(in_a) + enhanced(mirrored(SYN, 1001))
+        + enhanced(mirrored(SYN, 5)) + enhanced(mirrored(SYN, 1004), number=1)
+    )  # fmt: skip
+    _, found, _ = lines(parse_policy(text), path)
+    assert [ingress(line) for line in found] == ["c-db", "a-web", "a-web", "a-web", "c-db", "c-db"]
+
+
+def test_captures_that_say_no_interface_are_warned_of_where_nothing_else_tells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = APART.replace('vni: 1001, vlan: 12, file: "a-*.pcap"', "interface: eth0")
+    text = text.replace("vni: [1002, 1003], vlan: [13, 14]", "interface: eth1")
+    policy = write_policy(tmp_path, text.replace("vni: 1004, ", ""))
+    captures = [write_capture(tmp_path, SYN, name=name) for name in ("some\n.pcap", "other.pcap", "c.pcap")]
+    run = sgfast(capsys, "replay", policy, *captures)
+    assert run.status == 0
+    assert run.err == (
+        f"sgfast: warning: {tmp_path}/some\\n.pcap: does not say on which interfaces packets came in (nor 1 more "
+        "capture), which is how the policy knows their VPC: only pcapng does\n"
+    )
+    assert sgfast(capsys, "replay", policy, captures[2]).err == ""
+    # VNIs may tell.
+    policy = write_policy(tmp_path, APART.replace("vlan: 12", "interface: eth0"))
+    assert sgfast(capsys, "replay", policy, captures[0], "--decap", "vxlan").err == ""
+
+
+def test_equal_packets_of_two_vpcs_are_no_duplicates(tmp_path: Path) -> None:
+    path = tmp_path / "some.pcapng"
+    path.write_bytes(
+        section() + named(b"eth0") + named(b"eth1") + named(b"eth0")
+        + enhanced(SYN) + enhanced(SYN, number=1) + enhanced(SYN, number=2) + enhanced(SYN, number=1)
+    )  # fmt: skip
+    result, found, _ = lines(parse_policy(BY_INTERFACE), path, reading=Reading(dedup=True))
+    assert [ingress(line) for line in found] == ["a-web", "c-web"]
+    assert result.left_out is not None and result.left_out.duplicates == 2
 
 
 # --- Packets without a mark
@@ -237,12 +364,71 @@ def test_a_mixture_is_judged_as_each_vpc_alone(seed: int, mode: str, midstream: 
     for word, count in together.connections.items():
         assert sums[f"connections {word}"] == count, word
     assert {hit.rule.id: hit.packets for hit in together.rules} == dict(rules)
-
-    def key(flow: Line) -> str:
-        return json.dumps(flow, sort_keys=True)
-
-    assert sorted(map(key, flows)) == sorted(map(key, alone_flows))
+    assert sorted(map(text_of, flows)) == sorted(map(text_of, alone_flows))
     assert together.verdicts["allow"] > 50 and together.verdicts["deny"] > 50
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_merged_captures_are_judged_as_one_whose_packets_bear_vnis(seed: int, tmp_path: Path) -> None:
+    """Of each packet it is known on which interface of which capture it came in, and which capture it is of."""
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    packets = [(ms, vni, frame) for ms, (_, vni, frame) in enumerate(traffic(rng, 1500))]
+    document = DOCUMENT.replace('vlan: 12, file: "a-*.pcap"', 'interface: eth1, file: "a-*"')
+    document = document.replace("vlan: [13, 14]", 'interface: [br-b, 3], file: "*/b/*"')
+    policy = parse_policy(document.replace('file: [c.pcap, "*/c/*.pcap"]', 'interface: tap, file: "c.*"'))
+    _, expected, flows = lines(policy, written(tmp_path / "whole.pcap", packets))
+
+    # By capture: which VNI's packets it may have on which interface (None: on any, they bear no mark).
+    folder = tmp_path / "several"
+    (folder / "b").mkdir(parents=True)
+    places: dict[str, dict[int, int | None]] = {
+        "x.pcapng": {1004: 0, 1001: 1, 1003: 2, 1002: 3},
+        "y.pcapng": {1001: 2, 1002: 1, 1004: 0},
+        "a-2.pcapng": {1001: 0, 1004: 1},
+        "a-1.pcap": {1001: None},
+        "c.pcap": {1004: None},
+        "b/z.pcap": {1002: None, 1003: None},
+    }
+    interfaces = {
+        "x.pcapng": [b"tap", b"eth1", b"br-b", b"eth7"], "y.pcapng": [b"tap", b"br-b", b"eth1"],
+        "a-2.pcapng": [b"eth7", b"tap"],
+    }  # fmt: skip
+    content = {
+        name: section() + b"".join(map(named, interfaces[name])) if name in interfaces else pcap_head()
+        for name in places
+    }
+    for ms, vni, frame in packets:
+        name = str(rng.choice([name for name, own in places.items() if vni in own]))
+        number = places[name][vni]
+        time = (1000 + ms // 1000, ms % 1000 * 1000)
+        content[name] += (
+            pcap_record(frame, time=time) if number is None
+            else enhanced(frame, ticks=(time[0] * 10**6 + time[1]) * 1000, number=number)
+        )  # fmt: skip
+    for name, data in content.items():
+        (folder / name).write_bytes(data)
+    paths = [folder / name for name in places]
+    for captures, merge in ((paths, True), (paths[::-1], True), ([folder, folder / "b"], True)):
+        _, found, ended = lines(policy, *captures, reading=Reading(merge=merge))
+        # Connections are told of by VPC, a batch at a time.
+        assert found == expected and sorted(map(text_of, ended)) == sorted(map(text_of, flows))
+
+
+def test_a_directory_is_mapped_by_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "rotated"
+    folder.mkdir()
+    for n, name in enumerate(("a-1.pcap", "c.pcap", "a-2.pcap")):
+        write_capture(folder, SYN, name=name, first_second=1000 + n)
+    _, found, _ = lines(parse_policy(DOCUMENT), folder)
+    assert [ingress(line) for line in found] == ["a-web", "c-db", "a-web"]
+    # What two VPCs claim is told before anything is read.
+    run = sgfast(
+        capsys, "replay", write_policy(tmp_path, DOCUMENT.replace("c.pcap,", '"*-2.pcap",')), folder, "--verdicts",
+        tmp_path / "verdicts",
+    )  # fmt: skip
+    assert run.status == 2 and "a-2.pcap: the policy says that its packets belong to VPC 'a' and to" in run.one_line()
+    assert not (tmp_path / "verdicts").exists()
 
 
 def test_changes_reach_every_vpc(tmp_path: Path) -> None:
@@ -285,7 +471,15 @@ def test_time_begins_with_the_first_packet_of_all(tmp_path: Path) -> None:
         ("vlan: 12", "vlan: 4095", "vpcs[0].vlan: must be a whole number from 1 to 4094, not 4095"),
         ('file: "a-*.pcap"', 'file: ""', "vpcs[0].file: must be a capture's name"),
         ('file: "a-*.pcap"', "file: 7", "vpcs[0].file: must be a capture's name"),
-        ("vlan: 12", "interface: eth0", "unknown key 'interface'"),
+        ("vlan: 12", "interface: 1.5", "vpcs[0].interface: must be an interface's name, up to 255 characters"),
+        ("vlan: 12", 'interface: ""', "vpcs[0].interface: must be an interface's name, up to 255 characters"),
+        ("vlan: 12", 'interface: "a\\nb"', "or its number from 0 to 1048575, not 'a\\nb'"),
+        ("vlan: 12", f"interface: {'x' * 256}", "vpcs[0].interface: must be an interface's name, up to 255 characters"),
+        ("vlan: 12", "interface: -1", "vpcs[0].interface: must be a whole number from 0 to 1048575, not -1"),
+        ("vlan: 12", "interface: 1048576", "vpcs[0].interface: must be a whole number from 0 to 1048575"),
+        ("vlan: 12", "interface: [eth0, eth0]", "vpcs[0].interface[1]: 'eth0' is that of VPC 'a' already"),
+        ("vlan: 12", "interface: [0, 0]", "vpcs[0].interface[1]: 0 is that of VPC 'a' already"),
+        ("vlan: 12", "port: 5", "unknown key 'port'"),
     ],
 )
 def test_marks_that_cannot_be_are_one_line(old: str, new: str, message: str) -> None:
@@ -297,9 +491,11 @@ def test_marks_that_cannot_be_are_one_line(old: str, new: str, message: str) -> 
 
 def test_marks_at_their_limits_are_marks() -> None:
     policy = parse_policy(
-        "{version: 1, vpcs: [{name: a, vni: [0, 16777215], vlan: [1, 4094], file: x}, {name: b, vni: []}]}"
+        "{version: 1, vpcs: [{name: a, vni: [0, 16777215], vlan: [1, 4094], file: x, "
+        f"interface: [0, 1048575, '0', {'x' * 255}]}}, {{name: b, vni: []}}]}}"
     )
     assert policy.vpcs[0].vnis == (0, 16777215) and policy.vpcs[0].vlans == (1, 4094)
+    assert policy.vpcs[0].interfaces == (0, 1048575, "0", "x" * 255)
     assert policy.vpcs[0].files == ("x",) and not policy.vpcs[1].is_mapped and policy.is_mapped
 
 
@@ -343,13 +539,14 @@ def test_packets_that_come_late_are_told_once_and_keep_their_own_times(tmp_path:
 
 
 def test_a_suggested_policy_keeps_the_marks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    policy = write_policy(tmp_path, APART)
+    text = APART.replace("vlan: 12", "interface: ['0', 0, \"tüp: #\"]")
+    policy = write_policy(tmp_path, text)
     answer = ethernet(ipv4(SHARED, CLIENT, tcp(80, 40000, "SA")))
     capture = write_capture(tmp_path, mirrored(SYN, 1001), mirrored(answer, 1001))
     out = tmp_path / "suggested.yaml"
     run = sgfast(capsys, "suggest", capture, "--instances", policy, "--decap", "vxlan", "-o", out)
     assert run.status == 0, run.err
-    assert parse_policy(out.read_text()).vpcs == parse_policy(APART).vpcs
+    assert parse_policy(out.read_text()).vpcs == parse_policy(text).vpcs
 
 
 @pytest.mark.parametrize("most, fails", [(1, True), (2, True), (3, False), (4, False)])

@@ -1,8 +1,8 @@
 """A replay whose packets belong to several VPCs, as the policy maps them (SPEC 7.1): an engine for each.
 
-Which VPC a packet belongs to is told by marks that ``Vpc`` has: the VNI of the tunnel it was in, its VLAN, the file it
-is from. Addresses then resolve in that VPC and its peers, so that several VPCs may use the same. What no mark is for
-goes to an engine that sees every VPC.
+Which VPC a packet belongs to is told by marks that ``Vpc`` has: the VNI of the tunnel it was in, its VLAN, the
+interface it came in on, the file it is from. Addresses then resolve in that VPC and its peers, so that several VPCs may
+use the same. What no mark is for goes to an engine that sees every VPC.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from fnmatch import fnmatchcase
 
+from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.names import printable
 from sgfast.errors import CaptureError, PolicyError
 from sgfast.policy.model import Policy
@@ -20,17 +21,19 @@ class Placement:
             {vni: n for n, vpc in enumerate(policy.vpcs) for vni in vpc.vnis},
             {vlan: n for n, vpc in enumerate(policy.vpcs) for vlan in vpc.vlans},
         )
+        self.interfaces = InterfaceMarks({mark: n for n, vpc in enumerate(policy.vpcs) for mark in vpc.interfaces})
 
     @property
     def wants_vnis(self) -> bool:
         return any(vpc.vnis for vpc in self._vpcs)
 
     @property
-    def wants_files(self) -> bool:
-        return any(vpc.files for vpc in self._vpcs)
+    def needs_interfaces(self) -> bool:
+        """Whether without interfaces nothing tells whose a packet is, unless its file does."""
+        return any(vpc.interfaces for vpc in self._vpcs) and not any(vpc.vnis or vpc.vlans for vpc in self._vpcs)
 
-    def enter(self, path: str) -> None:
-        """The packets that follow are from this file. CaptureError if patterns of two VPCs fit its name."""
+    def of_file(self, path: str) -> int:
+        """What ``Frame.vpc`` is for packets of this file. CaptureError if patterns of two VPCs fit its name."""
         whole, last = path, os.path.basename(path)
         found = [
             n for n, vpc in enumerate(self._vpcs)
@@ -42,12 +45,12 @@ class Placement:
                 f"{printable(path)}: the policy says that its packets belong to VPC {a!r} and to VPC {b!r}: "
                 "let 'file' of one of them not match"
             )
-        self.marks.otherwise = found[0] + 1 if found else 0
+        return found[0] + 1 if found else 0
 
 
 def not_mapped(policy: Policy, what: str) -> PolicyError:
     """The error of what cannot deal packets out to VPCs."""
     return PolicyError(
-        f"{printable(policy.origin)}: says which VPC packets belong to (vni, vlan, file), which {what} does not go by: "
-        "name the VPC of all packets (--vpc)"
+        f"{printable(policy.origin)}: says which VPC packets belong to (vni, vlan, interface, file), which "
+        f"{what} does not go by: name the VPC of all packets (--vpc)"
     )

@@ -5,7 +5,6 @@ from numpy.typing import NDArray
 from sgfast.core.frames import FrameBatch
 
 class VpcMarks:
-    otherwise: int
     def __init__(self, vnis: dict[int, int], vlans: dict[int, int]) -> None: ...
 
 class Dealer:

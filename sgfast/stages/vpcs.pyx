@@ -13,10 +13,7 @@ from sgfast.stages.tunnels cimport is_vlan
 
 
 cdef class VpcMarks:
-    """``vnis``, ``vlans``: by number, the VPC's, from 0 on; VNIs have 24 bits, VLANs 12. ValueError for others.
-
-    ``otherwise``: what to put into ``Frame.vpc`` where neither says anything: 0, or a VPC's number + 1.
-    """
+    """``vnis``, ``vlans``: by number, the VPC's, from 0 on; VNIs have 24 bits, VLANs 12. ValueError for others."""
 
     def __cinit__(self, dict vnis not None, dict vlans not None):
         self.vni_count = len(vnis)
