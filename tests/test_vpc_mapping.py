@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import sgfast, valid, write_capture, write_policy
+from datagrams import Datagram, cut
 from frames import ethernet, ipv4, tcp, udp, vlan
 from test_capture_writers import (
     ORDERS,
@@ -452,6 +453,75 @@ def test_time_begins_with_the_first_packet_of_all(tmp_path: Path) -> None:
     assert lines(parse_policy(DOCUMENT), written(tmp_path / "y.pcap", late))[1][1]["reason"] == "midstream"
 
 
+# --- The reference model
+
+
+def with_fragments(rng: np.random.Generator, packets: int) -> list[tuple[int, int, bytes]]:
+    """As ``traffic``, and datagrams in pieces of which some are missing or late; VPCs number them alike."""
+    made = traffic(rng, packets)
+    end = max(ms for ms, _, _ in made)
+    for _ in range(packets // 10):
+        ends = (CLIENT, SHARED) if rng.random() < 0.5 else (SHARED, "198.51.100.53")
+        datagram = Datagram(*ends, udp(int(rng.integers(9, 13)), int(rng.choice([53, 80])), bytes(60)), 9)
+        pieces = datagram.pieces(" ".join(cut(68, *rng.choice([16, 32, 48], size=2).tolist())))
+        vni, begin = int(rng.choice([1001, 1003, 1004])), int(rng.integers(end))
+        for n in rng.permutation(len(pieces)):
+            if rng.random() < 0.9:
+                begin += int(rng.choice([0, 1, 50, 31_000], p=[0.5, 0.3, 0.15, 0.05]))
+                made.append((begin, vni, ethernet(pieces[n])))
+    return sorted(made, key=lambda packet: packet[0])
+
+
+def marked_anyhow(path: Path, packets: list[tuple[int, int, bytes]], rng: np.random.Generator) -> Path:
+    """Packets of VNIs, mirrored or on interfaces; some times go backwards, some packets have no mark that is known."""
+    content = [section(), *map(named, (b"a", b"b", b"c", b"d"))]
+    for ms, vni, frame in packets:
+        ms -= int(rng.choice([0, 20, 90_000], p=[0.97, 0.02, 0.01]))
+        ticks = (10**6 + ms) * 10**6
+        draw = rng.random()
+        if draw < 0.02:
+            content.append(enhanced(frame, ticks=ticks, number=3))
+        elif draw < 0.5:
+            content.append(enhanced(frame, ticks=ticks, number={1001: 0, 1002: 1, 1003: 1, 1004: 2}[vni]))
+        else:
+            content.append(enhanced(mirrored(frame, vni, seed=ms), ticks=ticks, number=3))
+    path.write_bytes(b"".join(content))
+    return path
+
+
+MARKED_ANYHOW = APART.replace("vlan: 12", "interface: a").replace("vlan: [13, 14]", "interface: b")
+MARKED_ANYHOW = MARKED_ANYHOW.replace("name: c, vni", "name: c, interface: c, vni")
+LATER = CHANGES + "  - {at: 7, add_peering: [a, c]}\n"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_reference_model_judges_a_mapped_capture_alike(seed: int, tmp_path: Path) -> None:
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    capture = marked_anyhow(tmp_path / "some.pcapng", with_fragments(rng, 1200), rng)
+    policy, told = parse_policy(MARKED_ANYHOW), []
+    options: dict[str, Any] = {
+        "mode": ("causal", "verbatim")[seed % 2], "midstream": ("infer", "deny", "allow")[seed % 3],
+        "changes": parse_changes(LATER) if seed % 4 < 2 else None, "reading": Reading(decap=("vxlan", "geneve")),
+    }  # fmt: skip
+    for engine in ("fast", "reference"):
+        packets: list[bytes] = []
+        result = replay(policy, capture, engine=engine, packets=VerdictLines(packets.append), **options)
+        alone = replay(policy, capture, engine=engine, **options)
+        assert (alone.verdicts, alone.reasons) == (result.verdicts, result.reasons)
+        told.append((
+            packets, result.packets, result.bytes, result.verdicts, result.reasons, result.connections, result.rules,
+            result.first_time_ns, result.last_time_ns, [(done.at_ns, done.disconnected) for done in result.changes],
+            [warning for warning in result.warnings if "timestamps" in warning],
+        ))  # fmt: skip
+    fast, reference = told
+    assert [json.loads(line) for line in b"".join(fast[0]).splitlines()] == [
+        json.loads(line) for line in b"".join(reference[0]).splitlines()
+    ]
+    assert fast[1:] == reference[1:]
+    assert fast[3]["allow"] > 50 and fast[4]["fragment"] > 5 and len(fast[-1]) == 2
+
+
 # --- Errors
 
 
@@ -509,7 +579,6 @@ def test_a_file_that_two_vpcs_claim_is_refused(tmp_path: Path) -> None:
 def test_what_does_not_deal_packets_out_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policy, capture = write_policy(tmp_path, DOCUMENT), write_capture(tmp_path, mirrored(SYN, 1001))
     for arguments in (
-        ("replay", policy, capture, "--engine", "reference"),
         ("replay", policy, capture, "--snapshot", tmp_path / "state"),
         ("diff", policy, policy, capture),
     ):

@@ -121,9 +121,7 @@ def replay(
     earlier = Earlier()
     placement = Placement(policy) if policy.is_mapped and vpc is None else None
     runner: Runner
-    if placement is not None:
-        if engine != "fast":
-            raise not_mapped(policy, "the reference model")
+    if placement is not None and engine == "fast":
         if resume is not None or snapshot is not None:
             raise not_mapped(policy, "a replay that stops and goes on")
         check_jobs(jobs)
@@ -153,7 +151,7 @@ def replay(
             raise ValueError("the reference model has no snapshots: use the fast engine")
         if jobs != 1:
             raise ValueError("the reference model judges alone: use the fast engine for jobs")
-        runner = ReferenceRunner(policy, mode, midstream, vpc, sinks)
+        runner = ReferenceRunner(policy, mode, midstream, vpc, sinks, mapped=placement is not None)
     else:
         raise ValueError(f"engine is 'fast' or 'reference', not {engine!r}")
 

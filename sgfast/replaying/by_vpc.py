@@ -15,7 +15,6 @@ import numpy as np
 
 from sgfast.capture.names import printable
 from sgfast.compiler import Numbering
-from sgfast.compiler.addresses import owned_prefixes
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
 from sgfast.engine import PENDING, REASONS, Engine
@@ -48,8 +47,8 @@ class VpcRunner:
     """Judges as ``FastRunner`` does, each packet by the engine of its VPC. ``make``: makes one that sees a VPC, or all.
 
     An engine is made with the first packet that needs it: most of many VPCs may send none, and VPCs that overlap need
-    no engine that sees all of them. AmbiguousAddress if one cannot be; of those that see a VPC it is known at once.
-    PolicyError for packets of more than ``MOST_ENGINES``.
+    no engine that sees all of them; AmbiguousAddress then if they do. PolicyError for packets of more than
+    ``MOST_ENGINES``.
     """
 
     def __init__(self, policy: Policy, make: Callable[[Policy, str | None, Numbering], Engine], sinks: Sinks) -> None:
@@ -69,10 +68,6 @@ class VpcRunner:
         #: By VPC how many packets its engine judged, and of those that are pending which packets of all they are.
         self._judged: Counter[int] = Counter()
         self._pending: dict[tuple[int, int], int] = {}
-        peers = Counter(name for pair in policy.peerings for name in pair)
-        for vpc in policy.vpcs:
-            if vpc.is_mapped and peers[vpc.name] > 1:
-                owned_prefixes(policy, vpc.name)
         # One there is in any case: without packets, too, there are rules and verdicts to count.
         self._runner(next(n for n, vpc in enumerate(policy.vpcs) if vpc.is_mapped))
         self._begin_sinks()

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from fnmatch import fnmatchcase
 
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.names import printable
+from sgfast.compiler.addresses import owned_prefixes
 from sgfast.errors import CaptureError, PolicyError
 from sgfast.policy.model import Policy
 from sgfast.stages.vpcs import VpcMarks
 
 
 class Placement:
-    """What marks the packets of a policy's VPCs; VPCs by their place in it."""
+    """What marks the packets of a policy's VPCs; VPCs by their place in it.
+
+    AmbiguousAddress for a VPC that cannot tell its peers apart: packets are to be looked at from there.
+    """
 
     def __init__(self, policy: Policy) -> None:
+        peers = Counter(name for pair in policy.peerings for name in pair)
+        for vpc in policy.vpcs:
+            if vpc.is_mapped and peers[vpc.name] > 1:
+                owned_prefixes(policy, vpc.name)
         self._vpcs = policy.vpcs
         self.marks = VpcMarks(
             {vni: n for n, vpc in enumerate(policy.vpcs) for vni in vpc.vnis},
