@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from command import sgfast, valid, write_capture, write_policy
+from command import DEADLINE_SECONDS, sgfast, valid, write_capture, write_policy
 from datagrams import Datagram, cut
 from frames import ethernet, ipv4, tcp, udp, vlan
 from test_capture_writers import (
@@ -520,6 +523,46 @@ def test_the_reference_model_judges_a_mapped_capture_alike(seed: int, tmp_path: 
     ]
     assert fast[1:] == reference[1:]
     assert fast[3]["allow"] > 50 and fast[4]["fragment"] > 5 and len(fast[-1]) == 2
+
+
+# --- Several threads
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_number_of_threads_says_what_one_says(seed: int, tmp_path: Path) -> None:
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    # More than a batch.
+    capture = marked_anyhow(tmp_path / "some.pcapng", with_fragments(rng, 9000), rng)
+    policy, told = parse_policy(MARKED_ANYHOW), []
+    changes = parse_changes(LATER) if seed % 2 else None
+    for jobs in (1, 2, 5):
+        result, packets, flows = lines(policy, capture, changes=changes, jobs=jobs)
+        told.append((packets, flows, replace(result, elapsed_seconds=0.0)))
+        without = replay(policy, capture, changes=changes, jobs=jobs, reading=Reading(decap=("vxlan", "geneve")))
+        assert replace(without, elapsed_seconds=0.0) == told[0][2]
+    assert told[1:] == told[:1] * 2
+    assert result.packets > 9000 and result.verdicts["allow"] > 500
+
+
+def test_an_error_in_the_middle_ends_a_replay_of_several_threads(tmp_path: Path) -> None:
+    captures = [
+        write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 1004), name="good.pcap"),
+        write_capture(tmp_path, mirrored(SYN, 1001), SYN, name="bad.pcap"),
+    ]
+    threads: set[threading.Thread] = set()
+
+    def note(packets: int, bytes_read: int) -> None:
+        threads.update(threading.enumerate())
+
+    before = set(threading.enumerate())
+    with pytest.raises(AmbiguousAddress):
+        lines(parse_policy(DOCUMENT), *captures, jobs=3, progress=note)
+    gc.collect()
+    assert len(threads - before) == 2
+    for thread in threads - before:
+        thread.join(DEADLINE_SECONDS)
+        assert not thread.is_alive()
 
 
 # --- Errors

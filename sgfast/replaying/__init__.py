@@ -132,7 +132,7 @@ def replay(
                 numbering=numbering,
             )  # fmt: skip
 
-        runner = VpcRunner(policy, make, sinks)
+        runner = VpcRunner(policy, make, sinks, jobs)
     elif engine == "fast":
         if resume is None:
             made = Engine(

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 
 from sgfast.capture.names import printable
 from sgfast.compiler import Numbering
+from sgfast.core.dataplane import DataPlane
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
 from sgfast.engine import PENDING, REASONS, Engine
@@ -48,15 +50,18 @@ class VpcRunner:
 
     An engine is made with the first packet that needs it: most of many VPCs may send none, and VPCs that overlap need
     no engine that sees all of them; AmbiguousAddress then if they do. PolicyError for packets of more than
-    ``MOST_ENGINES``.
+    ``MOST_ENGINES``. With ``jobs`` threads several VPCs are judged at once, each by one of them.
     """
 
-    def __init__(self, policy: Policy, make: Callable[[Policy, str | None, Numbering], Engine], sinks: Sinks) -> None:
+    def __init__(
+        self, policy: Policy, make: Callable[[Policy, str | None, Numbering], Engine], sinks: Sinks, jobs: int = 1
+    ) -> None:
         self._vpcs = policy.vpcs
         self._policy = policy
         self._make = make
         self._sinks = sinks
         self._dealer = Dealer(len(policy.vpcs))
+        self._threads = ThreadPoolExecutor(jobs) if jobs > 1 else None
         self._numbering = Numbering().after(policy)
         self._runners: dict[int, FastRunner] = {}
         #: Each change as it is told, and its part at each engine.
@@ -100,25 +105,34 @@ class VpcRunner:
         if len(self._headers) < number:
             self._headers = np.zeros(batch.capacity, dtype=HEADER_DTYPE)
             self._results = np.zeros(batch.capacity, dtype=RESULT_DTYPE)
-        parts = self._dealer.deal(batch, first, number)
-        for vpc, part, where in parts:
-            plane = self._runner(vpc).engine.dataplane
+        vpcs, parts, places = zip(*self._dealer.deal(batch, first, number), strict=True)
+        planes = [self._runner(vpc).engine.dataplane for vpc in vpcs]
+        for plane in planes:
             plane.begin(self._dealer.began_ns)
-            if not self._sinks.want_packets:
-                plane.process_frames(part)
+        all_at_once = map if self._threads is None else self._threads.map
+        for vpc, where, rows in zip(vpcs, places, all_at_once(self._judge, planes, parts), strict=True):
+            if rows is None:
                 continue
-            headers, results = np.zeros(len(part), dtype=HEADER_DTYPE), np.zeros(len(part), dtype=RESULT_DTYPE)
-            plane.process_frames(part, results, headers)
+            headers, results = rows
             self._headers[where], self._results[where] = headers, results
             for n in np.flatnonzero(results["verdict"] == PENDING).tolist():
                 self._pending[vpc, self._judged[vpc] + n + 1] = self.packets_judged + int(where[n]) + 1
-            self._judged[vpc] += len(part)
+            self._judged[vpc] += len(where)
         if self._sinks.want_packets:
             headers, results = self._headers[:number], self._results[:number]
             headers["time_ns"] = own_times(batch, first, number)
             self._in_order.write(self.packets_judged + 1, batch, first, headers, results, self._resolved())
         self.packets_judged += number
         self._write_flows()
+
+    def _judge(self, plane: DataPlane, part: FrameBatch) -> tuple[Rows, Rows] | None:
+        """Headers and results, if somebody wants them."""
+        if not self._sinks.want_packets:
+            plane.process_frames(part)
+            return None
+        headers, results = np.zeros(len(part), dtype=HEADER_DTYPE), np.zeros(len(part), dtype=RESULT_DTYPE)
+        plane.process_frames(part, results, headers)
+        return headers, results
 
     def _resolved(self, *, everything: bool = False) -> Rows:
         """What became of pending packets since the last call (RESOLVED_DTYPE), numbered among all."""
@@ -148,6 +162,8 @@ class VpcRunner:
 
     def finish(self, *, goes_on: bool) -> None:
         """``goes_on`` is for runners whose state can be saved."""
+        if self._threads is not None:
+            self._threads.shutdown()
         self._in_order.resolve(self._resolved(everything=True))
         for runner in self._runners.values():
             plane = runner.engine.dataplane
