@@ -14,16 +14,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from sgfast.capture.names import printable
 from sgfast.compiler import Numbering
 from sgfast.core.dataplane import DataPlane
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
 from sgfast.engine import PENDING, REASONS, Engine
-from sgfast.errors import PolicyError
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import Policy
 from sgfast.replaying.fast import FLOWS_AT_ONCE, FastRunner, order
+from sgfast.replaying.placement import refuse_too_many
 from sgfast.replaying.results import (
     LISTED_CUTS,
     Broken,
@@ -41,16 +40,13 @@ from sgfast.replaying.results import (
 from sgfast.replaying.waiting import InOrder
 from sgfast.stages.vpcs import Dealer, own_times
 
-#: Each takes a megabyte of tables before it has judged a packet.
-MOST_ENGINES = 1000
-
 
 class VpcRunner:
     """Judges as ``FastRunner`` does, each packet by the engine of its VPC. ``make``: makes one that sees a VPC, or all.
 
     An engine is made with the first packet that needs it: most of many VPCs may send none, and VPCs that overlap need
-    no engine that sees all of them; AmbiguousAddress then if they do. PolicyError for packets of more than
-    ``MOST_ENGINES``. With ``jobs`` threads several VPCs are judged at once, each by one of them.
+    no engine that sees all of them; AmbiguousAddress then if they do. PolicyError for packets of too many VPCs. With
+    ``jobs`` threads several VPCs are judged at once, each by one of them.
     """
 
     def __init__(
@@ -80,11 +76,7 @@ class VpcRunner:
     def _runner(self, vpc: int) -> FastRunner:
         runner = self._runners.get(vpc)
         if runner is None:
-            if len(self._runners) == MOST_ENGINES:
-                raise PolicyError(
-                    f"{printable(self._policy.origin)}: there are packets of more than {MOST_ENGINES:,} VPCs that it "
-                    "maps: replay captures of fewer at a time"
-                )
+            refuse_too_many(self._policy, len(self._runners))
             name = self._vpcs[vpc].name if vpc >= 0 else None
             engine = self._make(self._policy, name, self._numbering)
             runner = self._runners[vpc] = FastRunner(engine, Sinks())

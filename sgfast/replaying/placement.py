@@ -13,6 +13,9 @@ from sgfast.errors import CaptureError, PolicyError
 from sgfast.policy.model import Policy
 from sgfast.stages.vpcs import VpcMarks
 
+#: Each takes a megabyte of tables before it has judged a packet.
+MOST_ENGINES = 1000
+
 
 class Placement:
     """What marks the packets of a policy's VPCs; VPCs by their place in it.
@@ -55,6 +58,15 @@ class Placement:
                 "let 'file' of one of them not match"
             )
         return found[0] + 1 if found else 0
+
+
+def refuse_too_many(policy: Policy, there: int, *, engines: int = 1) -> None:
+    """PolicyError if with ``there`` engines there are not to be more. ``engines``: how many each VPC takes."""
+    if there + engines > MOST_ENGINES:
+        raise PolicyError(
+            f"{printable(policy.origin)}: there are packets of more than {MOST_ENGINES // engines:,} VPCs that it "
+            "maps: give captures of fewer at a time"
+        )
 
 
 def not_mapped(policy: Policy, what: str) -> PolicyError:

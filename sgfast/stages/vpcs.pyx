@@ -139,6 +139,17 @@ cdef class Dealer:
         return parts
 
 
+def restore_times(FrameBatch part not None, FrameBatch batch not None, const Py_ssize_t[::1] where not None):
+    """Gives the frames of a part that was dealt their own times: those they have in ``batch``, from its first on."""
+    cdef Py_ssize_t i
+    if where.shape[0] != part.count:
+        raise ValueError("as many places as there are frames")
+    for i in range(part.count):
+        if not 0 <= where[i] < batch.count:
+            raise ValueError("no such frame")
+        part.frames[i].time_ns = batch.frames[where[i]].time_ns
+
+
 def own_times(FrameBatch batch not None, Py_ssize_t first, Py_ssize_t number):
     """The times of ``number`` frames from ``first`` on, as the capture says: an array of int64."""
     cdef int64_t[::1] times

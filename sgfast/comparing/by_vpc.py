@@ -1,0 +1,152 @@
+"""A comparison whose packets belong to several VPCs, as the policies map them (SPEC 7.1): two engines for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.capture.names import printable
+from sgfast.comparing.rules import Moves, RulePairs
+from sgfast.core.beside import process_beside
+from sgfast.core.changed import ChangedConnections
+from sgfast.core.dtypes import HEADER_DTYPE
+from sgfast.core.frames import FrameBatch
+from sgfast.engine import Engine
+from sgfast.errors import PolicyError
+from sgfast.policy.model import Policy, Vpc
+from sgfast.replaying.placement import Placement, refuse_too_many
+from sgfast.stages.vpcs import Dealer, restore_times
+
+#: What marks packets, in the order in which it counts: the key of a policy, and the field of ``Vpc``.
+_MARKS = (("vni", "vnis"), ("vlan", "vlans"), ("interface", "interfaces"), ("file", "files"))
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What was found of two engines that judged the same packets."""
+
+    changed: ChangedConnections
+    pairs: RulePairs
+    moves: Moves
+
+    @property
+    def engines(self) -> tuple[Engine, Engine]:
+        return self.pairs.old, self.pairs.new
+
+
+class VpcComparison:
+    """Compares two policies VPC by VPC. ``make``: the engine of one of them that sees a VPC, or all.
+
+    VPCs are the same by name, and marks of either policy count for both. To the policy that does not have a VPC no
+    instance is there: its packets are out of scope; ``warnings`` says so. PolicyError for a mark that one policy has
+    for another VPC than the other, and for packets of too many VPCs. AmbiguousAddress as in a replay of either.
+    """
+
+    def __init__(
+        self, old: Policy, new: Policy, make: Callable[[Policy, str | None], Engine], jobs: int
+    ) -> None:
+        vpcs = _of_both(old, new)
+        self.warnings = [
+            f"VPC {vpc.name!r} is in {have} alone: to {lack} its packets are out of scope"
+            for vpc in vpcs
+            if vpc.is_mapped
+            for have, lack, policy in (("OLD", "NEW", new), ("NEW", "OLD", old))
+            if vpc.name not in policy.vpc_by_name
+        ]
+        self._policies = [
+            replace(policy, vpcs=tuple(replace(vpc, region=_region(policy, vpc)) for vpc in vpcs))
+            for policy in (old, new)
+        ]
+        #: Both place packets alike, and either may find that a VPC cannot tell its peers apart.
+        self.placement, _ = (Placement(policy) for policy in self._policies)
+        self._vpcs = vpcs
+        self._make = make
+        self._dealer = Dealer(len(vpcs))
+        self._threads = ThreadPoolExecutor(jobs) if jobs > 1 else None
+        self._compared: dict[int, Compared] = {}
+        self._judged = 0
+        self._of(next(n for n, vpc in enumerate(vpcs) if vpc.is_mapped))
+
+    @property
+    def compared(self) -> list[Compared]:
+        """One at least."""
+        return [compared for _, compared in sorted(self._compared.items())]
+
+    @property
+    def times(self) -> tuple[int | None, int | None, int, int]:
+        """As ``Dealer.times``."""
+        return self._dealer.times
+
+    def _of(self, vpc: int) -> Compared:
+        if vpc not in self._compared:
+            refuse_too_many(self._policies[0], 2 * len(self._compared), engines=2)
+            name = self._vpcs[vpc].name if vpc >= 0 else None
+            before, after = (self._make(policy, name) for policy in self._policies)
+            pairs = RulePairs(before, after)
+            self._compared[vpc] = Compared(ChangedConnections(before.dataplane), pairs, Moves(pairs))
+        return self._compared[vpc]
+
+    def process(self, batch: FrameBatch) -> None:
+        vpcs, parts, places = zip(*self._dealer.deal(batch, 0, len(batch)), strict=True)
+        every = [self._of(vpc) for vpc in vpcs]
+        all_at_once = map if self._threads is None else self._threads.map
+        for _ in all_at_once(lambda *part: self._compare(batch, *part), every, parts, places):
+            pass
+        self._judged += len(batch)
+
+    def _compare(self, batch: FrameBatch, compared: Compared, part: FrameBatch, where: NDArray[Any]) -> None:
+        before, after = (engine.dataplane for engine in compared.engines)
+        words_before, words_after = (np.zeros(len(part), dtype=np.uint16) for _ in range(2))
+        for plane in (before, after):
+            plane.begin(self._dealer.began_ns)
+        process_beside(before, after, part, words_before, words_after)
+        compared.changed.resolve(before.take_resolved(), after.take_resolved())
+        restore_times(part, batch, where)
+        openers = np.zeros(len(part), dtype=HEADER_DTYPE)
+        numbers = (where + self._judged + 1).astype(np.uint64)
+        number = compared.changed.compare(part, words_before, words_after, openers, numbers)
+        if number:
+            compared.moves.count(openers[:number])
+
+    def finish(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown()
+        for compared in self._compared.values():
+            compared.changed.resolve(
+                *(engine.dataplane.take_resolved(everything=True) for engine in compared.engines)
+            )
+            compared.changed.finish()
+
+
+def _region(policy: Policy, vpc: Vpc) -> str:
+    return policy.vpc_by_name[vpc.name].region if vpc.name in policy.vpc_by_name else vpc.region
+
+
+def _of_both(old: Policy, new: Policy) -> Sequence[Vpc]:
+    """The VPCs of both, each with the marks of both."""
+    vpcs = dict(old.vpc_by_name)
+    for vpc in new.vpcs:
+        known = vpcs.setdefault(vpc.name, vpc)
+        marks: dict[str, Any] = {
+            name: tuple(dict.fromkeys((*getattr(known, name), *getattr(vpc, name)))) for _, name in _MARKS
+        }
+        vpcs[vpc.name] = replace(known, **marks)
+    for key, name in _MARKS:
+        owners = _owners(old.vpcs, name)
+        for mark, owner in _owners(new.vpcs, name).items():
+            if owners.get(mark, owner) != owner:
+                raise PolicyError(
+                    f"{printable(new.origin)}: {key} {mark!r} is that of VPC {owner!r}, but that of VPC "
+                    f"{owners[mark]!r} in {printable(old.origin)}: captures have it for one of them; let both say the "
+                    "same, or name the VPC of all packets (--vpc)"
+                )
+    return tuple(vpcs.values())
+
+
+def _owners(vpcs: Iterable[Vpc], name: str) -> dict[int | str, str]:
+    return {mark: vpc.name for vpc in vpcs for mark in getattr(vpc, name)}
