@@ -275,6 +275,9 @@ def test_overlaps_are_no_error_as_long_as_every_packet_has_a_mark(
     bad = write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 9), name="bad.pcap")
     run = sgfast(capsys, "replay", policy, bad, "--decap", "vxlan")
     assert run.status == 2 and "are the same addresses" in run.one_line()
+    assert "no vni, vlan, interface or file says whose some packets are" in run.err
+    for arguments in (("replay", policy, bad, "--engine", "reference"), ("diff", policy, policy, bad)):
+        assert sgfast(capsys, *arguments, "--decap", "vxlan").err == run.err
 
 
 def test_vnis_without_decap_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from sgfast.core.frames import FrameBatch
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError
 from sgfast.policy.model import Policy, Vpc
-from sgfast.replaying.placement import Placement, refuse_too_many
+from sgfast.replaying.placement import Placement, refuse_too_many, seen_from
 from sgfast.stages.vpcs import Dealer, restore_times
 
 #: What marks packets, in the order in which it counts: the key of a policy, and the field of ``Vpc``.
@@ -64,7 +64,6 @@ class VpcComparison:
         ]
         #: Both place packets alike, and either may find that a VPC cannot tell its peers apart.
         self.placement, _ = (Placement(policy) for policy in self._policies)
-        self._vpcs = vpcs
         self._make = make
         self._dealer = Dealer(len(vpcs))
         self._threads = ThreadPoolExecutor(jobs) if jobs > 1 else None
@@ -85,8 +84,7 @@ class VpcComparison:
     def _of(self, vpc: int) -> Compared:
         if vpc not in self._compared:
             refuse_too_many(self._policies[0], 2 * len(self._compared), engines=2)
-            name = self._vpcs[vpc].name if vpc >= 0 else None
-            before, after = (self._make(policy, name) for policy in self._policies)
+            before, after = (self._make(policy, seen_from(policy, vpc)) for policy in self._policies)
             pairs = RulePairs(before, after)
             self._compared[vpc] = Compared(ChangedConnections(before.dataplane), pairs, Moves(pairs))
         return self._compared[vpc]

@@ -22,7 +22,7 @@ from sgfast.engine import PENDING, REASONS, Engine
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import Policy
 from sgfast.replaying.fast import FLOWS_AT_ONCE, FastRunner, order
-from sgfast.replaying.placement import refuse_too_many
+from sgfast.replaying.placement import refuse_too_many, seen_from
 from sgfast.replaying.results import (
     LISTED_CUTS,
     Broken,
@@ -77,8 +77,7 @@ class VpcRunner:
         runner = self._runners.get(vpc)
         if runner is None:
             refuse_too_many(self._policy, len(self._runners))
-            name = self._vpcs[vpc].name if vpc >= 0 else None
-            engine = self._make(self._policy, name, self._numbering)
+            engine = self._make(self._policy, seen_from(self._policy, vpc), self._numbering)
             runner = self._runners[vpc] = FastRunner(engine, Sinks())
         return runner
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.names import printable
 from sgfast.compiler.addresses import owned_prefixes
-from sgfast.errors import CaptureError, PolicyError
+from sgfast.errors import AmbiguousAddress, CaptureError, PolicyError
 from sgfast.policy.model import Policy
 from sgfast.stages.vpcs import VpcMarks
 
@@ -58,6 +58,20 @@ class Placement:
                 "let 'file' of one of them not match"
             )
         return found[0] + 1 if found else 0
+
+
+def seen_from(policy: Policy, vpc: int) -> str | None:
+    """The VPC whose packets those of number ``vpc`` are; None for -1: what nothing marks sees every VPC.
+
+    AmbiguousAddress if that cannot be told apart.
+    """
+    if vpc >= 0:
+        return policy.vpcs[vpc].name
+    try:
+        owned_prefixes(policy, None)
+    except AmbiguousAddress as error:
+        raise AmbiguousAddress(f"{error}; no vni, vlan, interface or file says whose some packets are") from error
+    return None
 
 
 def refuse_too_many(policy: Policy, there: int, *, engines: int = 1) -> None:

@@ -21,6 +21,7 @@ from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import apply_change
 from sgfast.policy.model import Policy
 from sgfast.reference import Clock, PacketVerdict, ReferenceEngine, SideVerdict
+from sgfast.replaying.placement import seen_from
 from sgfast.replaying.results import (
     ChangeDone,
     Names,
@@ -138,7 +139,7 @@ class ReferenceRunner:
 
     def _engine(self, vpc: int) -> ReferenceEngine:
         if vpc not in self.engines:
-            self.engines[vpc] = self.make(self.policy, vpc=None if vpc == NOBODY else self.policy.vpcs[vpc].name)
+            self.engines[vpc] = self.make(self.policy, vpc=seen_from(self.policy, vpc))
         return self.engines[vpc]
 
     def finish(self, *, goes_on: bool) -> None:
