@@ -8,7 +8,7 @@ use the same. What no mark is for goes to an engine that sees every VPC.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -21,6 +21,7 @@ from sgfast.core.frames import FrameBatch
 from sgfast.engine import PENDING, REASONS, Engine
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import Policy
+from sgfast.replaying.earlier import Dealt, Earlier
 from sgfast.replaying.fast import FLOWS_AT_ONCE, FastRunner, order
 from sgfast.replaying.placement import refuse_too_many, seen_from
 from sgfast.replaying.results import (
@@ -46,12 +47,14 @@ class VpcRunner:
 
     An engine is made with the first packet that needs it: most of many VPCs may send none, and VPCs that overlap need
     no engine that sees all of them; AmbiguousAddress then if they do. PolicyError for packets of too many VPCs. With
-    ``jobs`` threads several VPCs are judged at once, each by one of them.
+    ``jobs`` threads several VPCs are judged at once, each by one of them. ``going_on``: what ``earlier.go_on`` says of
+    a replay that stopped.
     """
 
     def __init__(
-        self, policy: Policy, make: Callable[[Policy, str | None, Numbering], Engine], sinks: Sinks, jobs: int = 1
-    ) -> None:
+        self, policy: Policy, make: Callable[[Policy, str | None, Numbering], Engine], sinks: Sinks, jobs: int = 1,
+        going_on: tuple[Sequence[Engine], Earlier, Dealt] | None = None,
+    ) -> None:  # fmt: skip
         self._vpcs = policy.vpcs
         self._policy = policy
         self._make = make
@@ -69,9 +72,36 @@ class VpcRunner:
         #: By VPC how many packets its engine judged, and of those that are pending which packets of all they are.
         self._judged: Counter[int] = Counter()
         self._pending: dict[tuple[int, int], int] = {}
+        if going_on is not None:
+            self._go_on(*going_on)
         # One there is in any case: without packets, too, there are rules and verdicts to count.
         self._runner(next(n for n, vpc in enumerate(policy.vpcs) if vpc.is_mapped))
         self._begin_sinks()
+
+    def _go_on(self, engines: Sequence[Engine], earlier: Earlier, dealt: Dealt) -> None:
+        for vpc, engine in zip(dealt.vpcs, engines, strict=True):
+            runner = self._runners[vpc] = FastRunner(engine, Sinks())
+            self._judged[vpc] = runner.packets_judged
+        self.packets_judged = sum(self._judged.values())
+        self._policy, self._numbering = engines[0].policy, engines[0].compiled.numbering
+        if dealt.clock is not None:
+            self._dealer.go_on(dealt.clock)
+        for whole, numbers in zip(earlier.changes, dealt.changes, strict=True):
+            parts = [
+                (runner, ChangeDone(whole.at_ns, whole.text, 0, number=number))
+                for runner, number in zip(self._runners.values(), numbers, strict=False)
+            ]
+            self._changes.append((whole, parts))
+
+    @property
+    def engines(self) -> list[Engine]:
+        """In the order they were made."""
+        return [runner.engine for runner in self._runners.values()]
+
+    @property
+    def dealt(self) -> Dealt:
+        changes = tuple(tuple(done.number for _, done in parts) for _, parts in self._changes)
+        return Dealt(tuple(self._runners), self._dealer.clock_state, changes)
 
     def _runner(self, vpc: int) -> FastRunner:
         runner = self._runners.get(vpc)
@@ -131,8 +161,10 @@ class VpcRunner:
         for vpc, runner in self._runners.items():
             rows = runner.engine.resolved(everything=everything)
             if self._sinks.want_packets:
-                rows["number"] = [self._pending.pop((vpc, n)) for n in rows["number"].tolist()]
-                found.append(rows)
+                # Of packets before a snapshot the replay that made it told.
+                numbers = [self._pending.pop((vpc, n), 0) for n in rows["number"].tolist()]
+                rows["number"] = numbers
+                found.append(rows[rows["number"] > 0])
         return np.concatenate(found) if found else np.empty(0, dtype=RESOLVED_DTYPE)
 
     def _write_flows(self) -> None:
@@ -152,7 +184,7 @@ class VpcRunner:
         return whole
 
     def finish(self, *, goes_on: bool) -> None:
-        """``goes_on`` is for runners whose state can be saved."""
+        """``goes_on``: what still lives will be told of by the replay that goes on from here."""
         if self._threads is not None:
             self._threads.shutdown()
         self._in_order.resolve(self._resolved(everything=True))
@@ -162,7 +194,9 @@ class VpcRunner:
             while not done:
                 done = plane.finish(most=FLOWS_AT_ONCE)
                 if self._sinks.flows:
-                    self._sinks.write_flows(plane.take_flows())
+                    flows = plane.take_flows()
+                    if not goes_on:
+                        self._sinks.write_flows(flows)
 
     def fill(self, result: ReplayResult) -> None:
         parts = []

@@ -81,11 +81,3 @@ def refuse_too_many(policy: Policy, there: int, *, engines: int = 1) -> None:
             f"{printable(policy.origin)}: there are packets of more than {MOST_ENGINES // engines:,} VPCs that it "
             "maps: give captures of fewer at a time"
         )
-
-
-def not_mapped(policy: Policy, what: str) -> PolicyError:
-    """The error of what cannot deal packets out to VPCs."""
-    return PolicyError(
-        f"{printable(policy.origin)}: says which VPC packets belong to (vni, vlan, interface, file), which "
-        f"{what} does not go by: name the VPC of all packets (--vpc)"
-    )

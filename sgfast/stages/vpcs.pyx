@@ -5,7 +5,7 @@ import numpy as np
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport calloc, free
 
-from sgfast.core.clock cimport Clock, tell_time
+from sgfast.core.clock cimport CLOCK_END, Clock, tell_time
 from sgfast.core.frames cimport Frame, FrameBatch
 from sgfast.core.intrinsics cimport be16
 from sgfast.core.link cimport find_tags
@@ -82,6 +82,24 @@ cdef class Dealer:
         return (
             self.clock.earliest, max(self.clock.latest, self.clock.raw), self.clock.late, self.clock.restarts
         )
+
+    @property
+    def clock_state(self):
+        """What to go on from (``go_on``): time it is, the packet's own that set it, the first one's, the earliest and
+        the latest own ones; how many were late, how many restarts. None without packets.
+        """
+        cdef Clock* clock = &self.clock
+        if not clock.started:
+            return None
+        return clock.now, clock.raw, self.began_ns, clock.earliest, clock.latest, clock.late, clock.restarts
+
+    def go_on(self, state not None):
+        """Goes on from the ``clock_state`` of another one. ValueError for one that cannot be."""
+        if not all(-CLOCK_END <= time <= CLOCK_END for time in state[:5]) or min(state[5:]) < 0:
+            raise ValueError("a clock that cannot be")
+        self.clock.now, self.clock.raw, self.began_ns = state[:3]
+        self.clock.earliest, self.clock.latest, self.clock.late, self.clock.restarts = state[3:]
+        self.clock.started = True
 
     def frames_before(self, FrameBatch batch not None, Py_ssize_t first, int64_t at_ns):
         """How many frames from ``first`` on come before ``at_ns`` on the clock, which does not move."""
