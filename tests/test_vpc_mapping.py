@@ -887,6 +887,21 @@ def test_packets_of_too_many_vpcs_are_refused(
         assert lines(parse_policy(DOCUMENT), capture)[0].packets == 5
 
 
+@pytest.mark.parametrize("most, fails", [(4, True), (5, True), (6, False), (7, False)])
+def test_packets_of_too_many_vpcs_are_not_compared(
+    most: int, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes two engines."""
+    monkeypatch.setattr("sgfast.replaying.placement.MOST_ENGINES", most)
+    capture = write_capture(tmp_path, *(mirrored(SYN, vni) for vni in (1001, 1002, 1003, 1004, 1001)))
+    policies, reading = (parse_policy(DOCUMENT), parse_policy(PROPOSED)), Reading(decap=("vxlan",))
+    if fails:
+        with pytest.raises(PolicyError, match="packets of more than 2 VPCs"):
+            diff(*policies, capture, reading=reading)
+    else:
+        assert diff(*policies, capture, reading=reading).packets == 5
+
+
 def test_a_vpc_that_cannot_tell_its_peers_apart_is_refused_before_any_packet(tmp_path: Path) -> None:
     policy = parse_policy(DOCUMENT.replace("[[a, b]]", "[[a, b], [b, c]]"))
     with pytest.raises(AmbiguousAddress, match="VPC 'b' cannot tell two peers of it apart"):

@@ -146,9 +146,7 @@ def _filled(
 def _fill(
     result: DiffResult, compared: Sequence[Compared], times: tuple[int | None, int | None, int, int]
 ) -> None:
-    counters = [
-        _sum(part.engines[which].dataplane.counters for part in compared) for which in range(2)
-    ]
+    counters = [_sum(part.engines[which].dataplane.counters for part in compared) for which in range(2)]
     result.packets, result.bytes = counters[0]["packets"], counters[0]["bytes"]
     result.first_time_ns, result.last_time_ns, late, restarts = times
     packets = np.sum([part.changed.counters["packets"] for part in compared], axis=0)
