@@ -538,22 +538,45 @@ class Case:
 # --- 6 The engine
 
 
+class Clock:
+    """What time it is, as the packets tell (SPEC 9.1, R6)."""
+
+    def __init__(self) -> None:
+        self.late = self.restarts = 0
+        self.first: int | None = None
+        self.now: int | None = None
+        self._offset = 0
+
+    def advance(self, time_ns: int) -> int:
+        """What it says after a packet of that time."""
+        if self.now is None:
+            self.now = self.first = time_ns
+        time_ns += self._offset
+        if time_ns >= self.now:
+            self.now = time_ns
+        elif self.now - time_ns <= LATE_AT_MOST:
+            self.late += 1
+        else:
+            self._offset += self.now - time_ns
+            self.restarts += 1
+        return self.now
+
+
 class ReferenceEngine:
     """Judges the frames of a capture one by one, in capture order, under a policy that may change between them."""
 
     def __init__(
-        self, policy: Policy, *, mode: str = "verbatim", midstream: str = "deny", vpc: str | None = None
-    ) -> None:
+        self, policy: Policy, *, mode: str = "verbatim", midstream: str = "deny", vpc: str | None = None,
+        clock: Clock | None = None,
+    ) -> None:  # fmt: skip
+        """``clock``: one that others go by, too, who judge other packets of the same capture."""
         if mode not in ("verbatim", "causal") or midstream not in ("deny", "infer", "allow"):
             raise ValueError(f"unknown mode {mode!r} or midstream {midstream!r}")
         self.policy = policy
         self.mode = mode
         self.midstream = midstream
         self.vpc = vpc
-        self.late = self.restarts = 0  # SPEC 9.1
-        self.first_time: int | None = None
-        self.clock: int | None = None
-        self._offset = 0
+        self.clock = clock or Clock()
         self._packets = 0
         self._entries: dict[Hashable, Entry] = {}
         self._sweep_at = 1000
@@ -587,7 +610,7 @@ class ReferenceEngine:
         A fragment that came before its datagram's first is ``pending`` until ``resolved`` tells of it (SPEC 9.4).
         """
         self._packets += 1
-        now = self._advance_clock(time_ns)
+        now = self.clock.advance(time_ns)
         self._sweep_now_and_then(now)
         self._give_up(self._datagrams.take_over(now, self._packets))
         packet = parse_frame(data, len(data) if wire_length is None else wire_length, link_type)
@@ -596,20 +619,6 @@ class ReferenceEngine:
         if packet.fragment is not None:
             return with_headers(packet, self._judge_fragment(packet, packet.fragment, now))
         return with_headers(packet, self._judge_packet(packet, now))
-
-    def _advance_clock(self, time_ns: int) -> int:
-        """SPEC 9.1, R6."""
-        if self.clock is None:
-            self.clock = self.first_time = time_ns
-        time_ns += self._offset
-        if time_ns >= self.clock:
-            self.clock = time_ns
-        elif self.clock - time_ns <= LATE_AT_MOST:
-            self.late += 1
-        else:
-            self._offset += self.clock - time_ns
-            self.restarts += 1
-        return self.clock
 
     def _judge_packet(self, packet: Packet, now: int) -> PacketVerdict:
         if self.policy.settings.infrastructure == "exempt" and is_infrastructure(packet):  # SPEC 3.2
@@ -847,7 +856,7 @@ class ReferenceEngine:
     def _may_infer(self, case: Case) -> bool:
         if self.midstream == "deny" or tcp_kind(case.packet.tcp_flags) not in INFERRED_STATE:
             return False
-        within_window = case.now - (self.first_time or 0) < self._tcp_established
+        within_window = case.now - (self.clock.first or 0) < self._tcp_established
         return case.flow.key not in self._openers_seen and (within_window or self.midstream == "allow")
 
     def _inferred_opener(self, side: Side, case: Case) -> Opener:
@@ -1035,7 +1044,7 @@ class ReferenceEngine:
     # --- The table (SPEC 5.8, R5)
 
     def live_tuples(self) -> int:
-        return sum(entry.is_live(self.clock or 0) for entry in self._entries.values())
+        return sum(entry.is_live(self.clock.now or 0) for entry in self._entries.values())
 
     def _live_entry(self, key: Hashable, now: int) -> Entry | None:
         entry = self._entries.get(key)

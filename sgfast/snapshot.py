@@ -11,6 +11,8 @@ import io
 import json
 import os
 import zipfile
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, cast, get_args
 
@@ -27,7 +29,7 @@ from sgfast.policy.model import Instance, Policy, Rule
 from sgfast.policy.plain import from_plain, to_plain
 
 #: Counts up whenever what is written changes its meaning.
-FORMAT = 5
+FORMAT = 6
 #: Bytes of JSON: a policy of some million instances.
 _LONGEST_ABOUT = 1 << 30
 #: Bytes of a row of an array: more than any has.
@@ -39,9 +41,11 @@ _MISFITS = (ValueError, KeyError, TypeError, IndexError, AttributeError, Overflo
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An engine, and what the replay that saved it wants to know (JSON values)."""
+    """An engine, others that differ in the VPC they see alone, and what the replay that saved them wants to know (JSON
+    values)."""
 
     engine: Engine
+    others: tuple[Engine, ...] = ()
     replay: dict[str, Any] = field(default_factory=dict)
 
 
@@ -55,9 +59,16 @@ def save_snapshot(engine: Engine, path: str | os.PathLike[str], *, replay: dict[
         output.publish()
 
 
-def write_snapshot(engine: Engine, stream: Any, *, replay: dict[str, Any] | None = None) -> None:
-    """As ``save_snapshot``, to whatever has ``write``."""
+def write_snapshot(
+    engine: Engine, stream: Any, *, others: Sequence[Engine] = (), replay: dict[str, Any] | None = None
+) -> None:
+    """As ``save_snapshot``, to whatever has ``write``. ``others``: as of ``Snapshot``."""
     numbers, arrays = save_plane(engine.dataplane)
+    more = []
+    for n, other in enumerate(others):
+        numbers_of_other, arrays_of_other = save_plane(other.dataplane)
+        more.append({"vpc": other.vpc, "plane": numbers_of_other})
+        arrays |= {f"{n}.{name}": array for name, array in arrays_of_other.items()}
     numbering = engine.compiled.numbering
     of_rules, of_instances = numbering.numbers
     about = {
@@ -76,6 +87,7 @@ def write_snapshot(engine: Engine, stream: Any, *, replay: dict[str, Any] | None
             "of_instances": list(of_instances.items()),
         },
         "plane": numbers,
+        "others": more,
         "replay": replay or {},
     }
     text = json.dumps(about, separators=(",", ":")).encode()
@@ -103,7 +115,11 @@ def load_snapshot(path: str | os.PathLike[str], *, jobs: int = 1) -> Engine:
     It goes on as if it had never stopped, with ``jobs`` threads (``Engine``). Raises SnapshotError for a file that is
     no snapshot, is damaged, or is of another format.
     """
-    return read_snapshot(path, jobs=jobs).engine
+    snapshot = read_snapshot(path, jobs=jobs)
+    if snapshot.others:
+        name = printable(os.fsdecode(path))
+        raise SnapshotError(f"{name}: is a snapshot of a replay that dealt packets out to VPCs, not of an engine")
+    return snapshot.engine
 
 
 def read_snapshot(path: str | os.PathLike[str], *, jobs: int = 1) -> Snapshot:
@@ -181,17 +197,28 @@ def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]], jobs: int) 
         {(group, rule): n for group, rule, n in from_plain(tuple[tuple[str, str, int], ...], numbers["of_rules"])},
         dict(from_plain(tuple[tuple[str, int], ...], numbers["of_instances"])),
     )
-    engine = Engine(
-        policy,
-        mode=about["mode"],
-        midstream=about["midstream"],
-        vpc=from_plain(str | None, about["vpc"]),
-        keep_flows=from_plain(bool, about["keep_flows"]),
-        reporting=from_plain(bool, about["reporting"]),
-        numbering=numbering,
-        jobs=jobs,
-    )
-    load_plane(engine.dataplane, about["plane"], arrays)
+
+    def restored(vpc: Any, plane: Any, arrays: dict[str, NDArray[Any]]) -> Engine:
+        engine = Engine(
+            policy,
+            mode=about["mode"],
+            midstream=about["midstream"],
+            vpc=from_plain(str | None, vpc),
+            keep_flows=from_plain(bool, about["keep_flows"]),
+            reporting=from_plain(bool, about["reporting"]),
+            numbering=numbering,
+            jobs=jobs,
+        )
+        load_plane(engine.dataplane, plane, arrays)
+        return engine
+
+    of_others: dict[str, dict[str, NDArray[Any]]] = defaultdict(dict)
+    for name, array in arrays.items():
+        n, _, rest = name.partition(".")
+        if n.isdigit():
+            of_others[n][rest] = array
+    engine = restored(about["vpc"], about["plane"], arrays)
+    others = [restored(other["vpc"], other["plane"], of_others[str(n)]) for n, other in enumerate(about["others"])]
     if not isinstance(about["replay"], dict):
         raise ValueError("replay is no object")
-    return Snapshot(engine, about["replay"])
+    return Snapshot(engine, tuple(others), about["replay"])

@@ -33,7 +33,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "replaying": {
         "engine", "snapshot", "output", "compiler", "capture", "stages", "core", "policy", "reference", "errors",
     },
-    "comparing": {"replaying", "engine", "capture", "core", "policy", "errors"},
+    "comparing": {"replaying", "engine", "capture", "stages", "core", "policy", "errors"},
     "flow_logs": {"compiler", "policy", "capture.names", "errors"},
     "suggesting": {"replaying", "engine", "capture", "policy", "errors"},
     "checking": {"replaying", "compiler", "policy"},

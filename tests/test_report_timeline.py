@@ -12,8 +12,7 @@ import pytest
 from command import PCAPS, SHOP
 
 from sgfast.engine import HEADER_DTYPE, PENDING, REASONS, RESULT_DTYPE, VERDICTS
-from sgfast.policy.model import Policy
-from sgfast.reference import ReferenceEngine
+from sgfast.reference import Clock
 from sgfast.replaying import replay
 from sgfast.report.html import Timeline
 from sgfast.report.html.timeline import KINDS, STRETCHES
@@ -58,8 +57,8 @@ def test_each_packet_stands_where_the_replays_clock_has_it(seed: int) -> None:
     draw = random.Random(seed)
     times = drawn_times(draw)
     headers, results = packets(times, seed)
-    clock = ReferenceEngine(Policy())
-    told = [clock._advance_clock(max(-(2**62) + 1, min(time, 2**62 - 1))) for time in times]
+    clock = Clock()
+    told = [clock.advance(max(-(2**62) + 1, min(time, 2**62 - 1))) for time in times]
     told = [min(time, 2**62) for time in told]
     timeline = fed(headers, results, sorted(draw.choices(range(len(times) + 1), k=draw.randrange(6))))
     assert (timeline.first_ns, timeline.last_ns) == (told[0], told[-1])

@@ -1,21 +1,40 @@
-"""Packets of several VPCs in one capture: each is judged in the VPC that its VNI, VLAN or file says."""
+"""Packets of several VPCs in one capture: each is judged in the VPC that its VNI, VLAN, interface or file says."""
 
 from __future__ import annotations
 
+import gc
 import json
+import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from command import sgfast, valid, write_capture, write_policy
+from command import DEADLINE_SECONDS, sgfast, valid, write_capture, write_policy
+from datagrams import Datagram, cut
 from frames import ethernet, ipv4, tcp, udp, vlan
-from test_capture_writers import pcap_head, pcap_record
+from test_capture_writers import (
+    ORDERS,
+    enhanced,
+    interface,
+    obsolete,
+    option,
+    pcap_head,
+    pcap_record,
+    section,
+    simple,
+    tsresol,
+)
+from test_snapshot import rewrite
 from tunnels import geneve, vxlan
 
-from sgfast import Reading, ReplayResult, replay
-from sgfast.errors import AmbiguousAddress, CaptureError, PolicyError
+from sgfast import Reading, ReplayResult, load_snapshot, replay
+from sgfast.capture import open_capture
+from sgfast.capture.interfaces import InterfaceMarks
+from sgfast.comparing import ChangedGroup, diff
+from sgfast.errors import AmbiguousAddress, CaptureError, PolicyError, SnapshotError
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy
@@ -61,6 +80,10 @@ def lines(policy: Policy, *captures: Path, **options: Any) -> tuple[ReplayResult
         policy, captures, packets=VerdictLines(packets.append), flows=ConnectionLines(flows.append), **options
     )
     return result, *([json.loads(line) for line in b"".join(some).splitlines()] for some in (packets, flows))
+
+
+def text_of(line: Line) -> str:
+    return json.dumps(line, sort_keys=True)
 
 
 def ingress(line: Line) -> str | None:
@@ -121,6 +144,116 @@ def test_peers_are_seen_from_a_vpc_and_others_are_not(tmp_path: Path) -> None:
     assert [line["reason"] for line in found] == ["no-rule"] * 3
 
 
+# --- Interfaces
+
+
+def named(name: bytes, order: str = "<", link_type: int = 1) -> bytes:
+    """An interface of nanoseconds."""
+    return interface(order, link_type, options=option(2, name, order) + tsresol(9, order))
+
+
+BY_INTERFACE = """
+version: 1
+vpcs:
+  - {name: a, interface: [eth0, "tüp", "7"]}
+  - {name: b, interface: 1}
+  - {name: c, interface: [eth1, 0, 7]}
+security_groups: [{name: web, rules: [{direction: inbound, protocol: tcp, ports: 80, source: 0.0.0.0/0}]}]
+instances:
+  - {name: a-web, vpc: a, addresses: [10.0.0.5], security_groups: [web]}
+  - {name: b-web, vpc: b, addresses: [10.0.0.5], security_groups: [web]}
+  - {name: c-web, vpc: c, addresses: [10.0.0.5], security_groups: [web]}
+"""
+
+
+@ORDERS
+def test_the_same_address_is_told_apart_by_interface(order: str, tmp_path: Path) -> None:
+    """By name, else by number; each section has interfaces of its own."""
+    path = tmp_path / "some.pcapng"
+    path.write_bytes(b"".join([
+        section(order), interface(order), named(b"eth9", order),
+        *(enhanced(SYN, order, number=n) for n in (0, 1, 0)), simple(SYN, order), obsolete(SYN, order, number=1),
+        section(order), named(b"eth1", order), named(b"eth0", order),
+        *(enhanced(SYN, order, number=n) for n in (0, 1)), simple(SYN, order), obsolete(SYN, order, number=1),
+        # One that is described only now, and in the other byte order.
+        named("tüp".encode(), order), enhanced(SYN, order, number=2),
+        section("<" if order == ">" else ">"), named(b"eth0\0", "<" if order == ">" else ">"),
+        enhanced(SYN, "<" if order == ">" else ">"),
+    ]))  # fmt: skip
+    _, found, _ = lines(parse_policy(BY_INTERFACE), path)
+    assert [ingress(line) for line in found] == [
+        "c-web", "b-web", "c-web", "c-web", "b-web", "c-web", "a-web", "c-web", "a-web", "a-web", "a-web",
+    ]  # fmt: skip
+
+
+def test_what_interfaces_are_called_is_looked_up_whole(tmp_path: Path) -> None:
+    """Names that begin alike, are long, empty, or no UTF-8; many of them."""
+    seed = 3
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    letters = [b"a", b"b", b"\xc3\xbc", b"0", b" "]
+    names = {b"".join(rng.choice(letters, size=int(rng.integers(1, 5)))) for _ in range(300)} | {b"x" * 255}
+    known = sorted(names)[::2]
+    marks: dict[str | int, int] = {name.decode(): n for n, name in enumerate(known)}
+    marks |= {number: 1000 + number for number in range(0, 400, 3)}
+    described = [*sorted(names), b"", b"\xff\xfe", b"x" * 254, b"x" * 256, b"x" * 65535]
+    path = tmp_path / "some.pcapng"
+    path.write_bytes(
+        section() + b"".join(map(named, described)) + b"".join(enhanced(b"", number=n) for n in range(len(described)))
+    )
+    with open_capture(path, vpc=5000, interfaces=InterfaceMarks(marks)) as reader:
+        batch = reader.next_batch()
+        assert batch is not None
+        found = batch.vpcs
+    by_number = [1000 + n if n % 3 == 0 else 4999 for n in range(len(described))]
+    assert found == [
+        known.index(name) if name in known else by_number[n] for n, name in enumerate(described)
+    ]
+
+
+def test_an_interface_goes_before_a_file_and_a_vlan_before_an_interface(tmp_path: Path) -> None:
+    text = DOCUMENT.replace("name: c,", "name: c, interface: eth0,")
+    in_a = ethernet(vlan(ipv4(CLIENT, SHARED, tcp(1, 80, "S")))).replace(b"\x81\0\0\x05", b"\x81\0\0\x0c")
+    path = tmp_path / "a-1.pcap"
+    path.write_bytes(
+        section() + named(b"eth0") + named(b"eth1")
+        + enhanced(SYN) + enhanced(SYN, number=1) + enhanced(in_a) + enhanced(mirrored(SYN, 1001))
+        + enhanced(mirrored(SYN, 5)) + enhanced(mirrored(SYN, 1004), number=1)
+    )  # fmt: skip
+    _, found, _ = lines(parse_policy(text), path)
+    assert [ingress(line) for line in found] == ["c-db", "a-web", "a-web", "a-web", "c-db", "c-db"]
+
+
+def test_captures_that_say_no_interface_are_warned_of_where_nothing_else_tells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = APART.replace('vni: 1001, vlan: 12, file: "a-*.pcap"', "interface: eth0")
+    text = text.replace("vni: [1002, 1003], vlan: [13, 14]", "interface: eth1")
+    policy = write_policy(tmp_path, text.replace("vni: 1004, ", ""))
+    captures = [write_capture(tmp_path, SYN, name=name) for name in ("some\n.pcap", "other.pcap", "c.pcap")]
+    run = sgfast(capsys, "replay", policy, *captures)
+    assert run.status == 0
+    assert run.err == (
+        f"sgfast: warning: {tmp_path}/some\\n.pcap: does not say on which interfaces packets came in (nor 1 more "
+        "capture), which is how the policy knows their VPC: only pcapng does\n"
+    )
+    assert sgfast(capsys, "replay", policy, captures[2]).err == ""
+    # VNIs may tell.
+    policy = write_policy(tmp_path, APART.replace("vlan: 12", "interface: eth0"))
+    assert sgfast(capsys, "replay", policy, captures[0], "--decap", "vxlan").err == ""
+
+
+def test_equal_packets_of_two_vpcs_are_no_duplicates(tmp_path: Path) -> None:
+    path = tmp_path / "some.pcapng"
+    path.write_bytes(
+        section() + named(b"eth0") + named(b"eth1") + named(b"eth0")
+        + enhanced(SYN) + enhanced(SYN, number=1) + enhanced(SYN, number=2) + enhanced(SYN, number=1)
+    )  # fmt: skip
+    result, found, _ = lines(parse_policy(BY_INTERFACE), path, reading=Reading(dedup=True))
+    assert [ingress(line) for line in found] == ["a-web", "c-web"]
+    assert result.left_out is not None and result.left_out.duplicates == 2
+
+
 # --- Packets without a mark
 
 
@@ -143,6 +276,9 @@ def test_overlaps_are_no_error_as_long_as_every_packet_has_a_mark(
     bad = write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 9), name="bad.pcap")
     run = sgfast(capsys, "replay", policy, bad, "--decap", "vxlan")
     assert run.status == 2 and "are the same addresses" in run.one_line()
+    assert "no vni, vlan, interface or file says whose some packets are" in run.err
+    for arguments in (("replay", policy, bad, "--engine", "reference"), ("diff", policy, policy, bad)):
+        assert sgfast(capsys, *arguments, "--decap", "vxlan").err == run.err
 
 
 def test_vnis_without_decap_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -237,12 +373,71 @@ def test_a_mixture_is_judged_as_each_vpc_alone(seed: int, mode: str, midstream: 
     for word, count in together.connections.items():
         assert sums[f"connections {word}"] == count, word
     assert {hit.rule.id: hit.packets for hit in together.rules} == dict(rules)
-
-    def key(flow: Line) -> str:
-        return json.dumps(flow, sort_keys=True)
-
-    assert sorted(map(key, flows)) == sorted(map(key, alone_flows))
+    assert sorted(map(text_of, flows)) == sorted(map(text_of, alone_flows))
     assert together.verdicts["allow"] > 50 and together.verdicts["deny"] > 50
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_merged_captures_are_judged_as_one_whose_packets_bear_vnis(seed: int, tmp_path: Path) -> None:
+    """Of each packet it is known on which interface of which capture it came in, and which capture it is of."""
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    packets = [(ms, vni, frame) for ms, (_, vni, frame) in enumerate(traffic(rng, 1500))]
+    document = DOCUMENT.replace('vlan: 12, file: "a-*.pcap"', 'interface: eth1, file: "a-*"')
+    document = document.replace("vlan: [13, 14]", 'interface: [br-b, 3], file: "*/b/*"')
+    policy = parse_policy(document.replace('file: [c.pcap, "*/c/*.pcap"]', 'interface: tap, file: "c.*"'))
+    _, expected, flows = lines(policy, written(tmp_path / "whole.pcap", packets))
+
+    # By capture: which VNI's packets it may have on which interface (None: on any, they bear no mark).
+    folder = tmp_path / "several"
+    (folder / "b").mkdir(parents=True)
+    places: dict[str, dict[int, int | None]] = {
+        "x.pcapng": {1004: 0, 1001: 1, 1003: 2, 1002: 3},
+        "y.pcapng": {1001: 2, 1002: 1, 1004: 0},
+        "a-2.pcapng": {1001: 0, 1004: 1},
+        "a-1.pcap": {1001: None},
+        "c.pcap": {1004: None},
+        "b/z.pcap": {1002: None, 1003: None},
+    }
+    interfaces = {
+        "x.pcapng": [b"tap", b"eth1", b"br-b", b"eth7"], "y.pcapng": [b"tap", b"br-b", b"eth1"],
+        "a-2.pcapng": [b"eth7", b"tap"],
+    }  # fmt: skip
+    content = {
+        name: section() + b"".join(map(named, interfaces[name])) if name in interfaces else pcap_head()
+        for name in places
+    }
+    for ms, vni, frame in packets:
+        name = str(rng.choice([name for name, own in places.items() if vni in own]))
+        number = places[name][vni]
+        time = (1000 + ms // 1000, ms % 1000 * 1000)
+        content[name] += (
+            pcap_record(frame, time=time) if number is None
+            else enhanced(frame, ticks=(time[0] * 10**6 + time[1]) * 1000, number=number)
+        )  # fmt: skip
+    for name, data in content.items():
+        (folder / name).write_bytes(data)
+    paths = [folder / name for name in places]
+    for captures, merge in ((paths, True), (paths[::-1], True), ([folder, folder / "b"], True)):
+        _, found, ended = lines(policy, *captures, reading=Reading(merge=merge))
+        # Connections are told of by VPC, a batch at a time.
+        assert found == expected and sorted(map(text_of, ended)) == sorted(map(text_of, flows))
+
+
+def test_a_directory_is_mapped_by_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "rotated"
+    folder.mkdir()
+    for n, name in enumerate(("a-1.pcap", "c.pcap", "a-2.pcap")):
+        write_capture(folder, SYN, name=name, first_second=1000 + n)
+    _, found, _ = lines(parse_policy(DOCUMENT), folder)
+    assert [ingress(line) for line in found] == ["a-web", "c-db", "a-web"]
+    # What two VPCs claim is told before anything is read.
+    run = sgfast(
+        capsys, "replay", write_policy(tmp_path, DOCUMENT.replace("c.pcap,", '"*-2.pcap",')), folder, "--verdicts",
+        tmp_path / "verdicts",
+    )  # fmt: skip
+    assert run.status == 2 and "a-2.pcap: the policy says that its packets belong to VPC 'a' and to" in run.one_line()
+    assert not (tmp_path / "verdicts").exists()
 
 
 def test_changes_reach_every_vpc(tmp_path: Path) -> None:
@@ -266,6 +461,333 @@ def test_time_begins_with_the_first_packet_of_all(tmp_path: Path) -> None:
     assert lines(parse_policy(DOCUMENT), written(tmp_path / "y.pcap", late))[1][1]["reason"] == "midstream"
 
 
+# --- The reference model
+
+
+def with_fragments(rng: np.random.Generator, packets: int) -> list[tuple[int, int, bytes]]:
+    """As ``traffic``, and datagrams in pieces of which some are missing or late; VPCs number them alike."""
+    made = traffic(rng, packets)
+    end = max(ms for ms, _, _ in made)
+    for _ in range(packets // 10):
+        ends = (CLIENT, SHARED) if rng.random() < 0.5 else (SHARED, "198.51.100.53")
+        datagram = Datagram(*ends, udp(int(rng.integers(9, 13)), int(rng.choice([53, 80])), bytes(60)), 9)
+        pieces = datagram.pieces(" ".join(cut(68, *rng.choice([16, 32, 48], size=2).tolist())))
+        vni, begin = int(rng.choice([1001, 1003, 1004])), int(rng.integers(end))
+        for n in rng.permutation(len(pieces)):
+            if rng.random() < 0.9:
+                begin += int(rng.choice([0, 1, 50, 31_000], p=[0.5, 0.3, 0.15, 0.05]))
+                made.append((begin, vni, ethernet(pieces[n])))
+    return sorted(made, key=lambda packet: packet[0])
+
+
+def marked_anyhow(path: Path, packets: list[tuple[int, int, bytes]], rng: np.random.Generator) -> Path:
+    """Packets of VNIs, mirrored or on interfaces; some times go backwards, some packets have no mark that is known."""
+    content = [section(), *map(named, (b"a", b"b", b"c", b"d"))]
+    for ms, vni, frame in packets:
+        ms -= int(rng.choice([0, 20, 90_000], p=[0.97, 0.02, 0.01]))
+        ticks = (10**6 + ms) * 10**6
+        draw = rng.random()
+        if draw < 0.02:
+            content.append(enhanced(frame, ticks=ticks, number=3))
+        elif draw < 0.5:
+            content.append(enhanced(frame, ticks=ticks, number={1001: 0, 1002: 1, 1003: 1, 1004: 2}[vni]))
+        else:
+            content.append(enhanced(mirrored(frame, vni, seed=ms), ticks=ticks, number=3))
+    path.write_bytes(b"".join(content))
+    return path
+
+
+MARKED_ANYHOW = APART.replace("vlan: 12", "interface: a").replace("vlan: [13, 14]", "interface: b")
+MARKED_ANYHOW = MARKED_ANYHOW.replace("name: c, vni", "name: c, interface: c, vni")
+LATER = CHANGES + "  - {at: 7, add_peering: [a, c]}\n"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_reference_model_judges_a_mapped_capture_alike(seed: int, tmp_path: Path) -> None:
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    capture = marked_anyhow(tmp_path / "some.pcapng", with_fragments(rng, 1200), rng)
+    policy, told = parse_policy(MARKED_ANYHOW), []
+    options: dict[str, Any] = {
+        "mode": ("causal", "verbatim")[seed % 2], "midstream": ("infer", "deny", "allow")[seed % 3],
+        "changes": parse_changes(LATER) if seed % 4 < 2 else None, "reading": Reading(decap=("vxlan", "geneve")),
+    }  # fmt: skip
+    for engine in ("fast", "reference"):
+        packets: list[bytes] = []
+        result = replay(policy, capture, engine=engine, packets=VerdictLines(packets.append), **options)
+        alone = replay(policy, capture, engine=engine, **options)
+        assert (alone.verdicts, alone.reasons) == (result.verdicts, result.reasons)
+        told.append((
+            packets, result.packets, result.bytes, result.verdicts, result.reasons, result.connections, result.rules,
+            result.first_time_ns, result.last_time_ns, [(done.at_ns, done.disconnected) for done in result.changes],
+            [warning for warning in result.warnings if "timestamps" in warning],
+        ))  # fmt: skip
+    fast, reference = told
+    assert [json.loads(line) for line in b"".join(fast[0]).splitlines()] == [
+        json.loads(line) for line in b"".join(reference[0]).splitlines()
+    ]
+    assert fast[1:] == reference[1:]
+    assert fast[3]["allow"] > 50 and fast[4]["fragment"] > 5 and len(fast[-1]) == 2
+
+
+# --- Comparisons
+
+
+PROPOSED = DOCUMENT.replace("ports: 80, source: 0.0.0.0/0", "ports: 81, source: 0.0.0.0/0").replace(
+    "ports: 5432, source: web}", "ports: '80,5432', source: 198.51.100.0/29}"
+)
+
+
+def of_whole(group: ChangedGroup, numbers: list[int]) -> ChangedGroup:
+    """A group whose examples are called by what they are among all packets."""
+    return replace(group, examples=tuple(replace(e, packet=numbers[e.packet - 1]) for e in group.examples))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_mixture_is_compared_as_each_vpc_alone(seed: int, tmp_path: Path) -> None:
+    print(f"seed {seed}")
+    packets = sorted(traffic(np.random.default_rng(seed), 1500), key=lambda packet: packet[0])
+    old, new = parse_policy(DOCUMENT), parse_policy(PROPOSED)
+    options: dict[str, Any] = {
+        "mode": ("causal", "verbatim")[seed % 2], "midstream": ("infer", "deny", "allow")[seed % 3],
+        "reading": Reading(decap=("vxlan", "geneve")),
+    }  # fmt: skip
+    together = diff(old, new, written(tmp_path / "mixed.pcap", packets), **options)
+    several = diff(old, new, tmp_path / "mixed.pcap", jobs=3, **options)
+    assert replace(several, elapsed_seconds=0.0) == replace(together, elapsed_seconds=0.0)
+    whose = {1001: "a", 1002: "b", 1003: "b", 1004: "c"}
+    marker = ethernet(ipv4("203.0.113.1", "203.0.113.2", udp(1, 1)))
+    groups, verdicts, rules, moved = [], Counter[tuple[str, str]](), Counter[Any](), Counter[Any]()
+    for vpc in "abc":
+        own = [n for n, packet in enumerate(packets) if whose[packet[1]] == vpc or n == 0]
+        foreign = whose[packets[0][1]] != vpc
+        capture = [(*packets[n][:2], marker if n == 0 and foreign else packets[n][2]) for n in own]
+        alone = diff(old, new, written(tmp_path / f"{vpc}.pcap", capture), vpc=vpc, **options)
+        groups += [of_whole(group, [n + 1 for n in own]) for group in alone.groups]
+        verdicts.update(alone.verdicts)
+        verdicts["out-of-scope", "out-of-scope"] -= int(foreign)
+        rules.update({(e.group, e.rule, e.status): e.newly_denied + e.newly_allowed for e in alone.rules})
+        moved.update({replace(m, connections=0): m.connections for m in alone.moved})
+    assert sorted(map(str, together.groups)) == sorted(map(str, groups))
+    assert [group.answered for group in together.of("newly-denied")] == sorted(
+        (group.answered for group in groups if group.change == "newly-denied"), reverse=True
+    )
+    assert together.verdicts == {pair: count for pair, count in verdicts.items() if count}
+    assert {(e.group, e.rule, e.status): e.newly_denied + e.newly_allowed for e in together.rules} == dict(rules)
+    assert {replace(m, connections=0): m.connections for m in together.moved} == dict(moved)
+    assert together.packets == len(packets) and together.total("newly-denied").connections > 20
+
+
+def test_marks_of_either_policy_count_for_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capture = write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 1004), mirrored(SYN, 1001))
+    (tmp_path / "old").mkdir()
+    unmarked = PROPOSED[: PROPOSED.index("vpcs:")] + (
+        "vpcs: [{name: c, vni: 1005}, {name: b}, {name: a}]\n" + PROPOSED[PROPOSED.index("peerings:") :]
+    )
+    told = []
+    for text in (PROPOSED, unmarked):
+        for old, new in ((DOCUMENT, text), (text, DOCUMENT)):
+            policies = write_policy(tmp_path / "old", old), write_policy(tmp_path, new)
+            run = sgfast(capsys, "diff", *policies, capture, "--decap", "vxlan", "--format", "json")
+            assert run.status == 0 and run.err == ""
+            found = valid("diff", json.loads(run.out))
+            told.append({key: found[key] for key in ("newly_denied", "newly_allowed")})
+    assert told[0] == told[2] and told[1] == told[3]
+    assert told[0]["newly_denied"]["groups"][0]["instance"] == "a-web"
+    assert told[0]["newly_allowed"]["groups"][0]["instance"] == "c-db"
+
+
+def test_a_vpc_that_one_policy_does_not_have_is_out_of_its_scope(tmp_path: Path) -> None:
+    capture = write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 1004), mirrored(SYN, 1004))
+    old = parse_policy(DOCUMENT)
+    new = parse_policy("\n".join(line for line in DOCUMENT.splitlines() if "name: c" not in line))
+    found = diff(old, new, capture, reading=Reading(decap=("vxlan",)))
+    assert found.verdicts == {("allow", "allow"): 1, ("deny", "out-of-scope"): 2}
+    assert "VPC 'c' is in OLD alone: to NEW its packets are out of scope" in found.warnings
+    assert diff(new, old, capture, reading=Reading(decap=("vxlan",))).warnings == [
+        "VPC 'c' is in NEW alone: to OLD its packets are out of scope"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "message"),
+    [
+        ("vni: 1001", "vni: 1004", "vni 1004 is that of VPC 'a', but that of VPC 'c' in"),
+        ("vlan: 12", "interface: eth0", "interface 'eth0' is that of VPC 'a', but that of VPC 'b' in"),
+        ('file: "a-*.pcap"', "file: c.pcap", "file 'c.pcap' is that of VPC 'a', but that of VPC 'c' in"),
+    ],
+)
+def test_policies_that_map_one_mark_to_two_vpcs_cannot_be_compared(
+    there: str, here: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = write_policy(tmp_path, DOCUMENT.replace("name: b,", "name: b, interface: eth0,"))
+    (tmp_path / "new").mkdir()
+    text = DOCUMENT.replace("vni: 1004,", "").replace("file: [c.pcap,", "file: [")
+    new = write_policy(tmp_path / "new", text.replace(there, here))
+    capture = write_capture(tmp_path, mirrored(SYN, 1001))
+    run = sgfast(capsys, "diff", old, new, capture, "--decap", "vxlan")
+    assert run.status == 2 and message in run.one_line()
+    assert sgfast(capsys, "diff", old, new, capture, "--decap", "vxlan", "--vpc", "a").status == 0
+
+
+def test_examples_have_their_own_numbers_and_times(tmp_path: Path) -> None:
+    packets = [(5000, 1001, SYN), (4000, 1004, SYN), (5000, 1001, SYN)]
+    found = diff(
+        parse_policy(DOCUMENT), parse_policy(PROPOSED), written(tmp_path / "x.pcap", packets),
+        reading=Reading(decap=("vxlan", "geneve")),
+    )  # fmt: skip
+    assert [(e.packet, e.time_ns) for group in found.groups for e in group.examples] == [
+        (1, 1005 * 10**9), (2, 1004 * 10**9),
+    ]  # fmt: skip
+    assert (found.first_time_ns, found.last_time_ns) == (1004 * 10**9, 1005 * 10**9)
+    assert len([warning for warning in found.warnings if "timestamps of 1 packet" in warning]) == 1
+
+
+# --- Replays that stop and go on
+
+
+def told_by(result: ReplayResult) -> ReplayResult:
+    """But for what is each replay's own."""
+    return replace(result, elapsed_seconds=0.0, earlier_packets=0, captures=(), decapsulated=None)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_replay_that_stops_and_goes_on_is_one_replay(seed: int, tmp_path: Path) -> None:
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    # The last VPC has its first packets late; some times go backwards.
+    packets = [
+        (ms, 1001 if vpc == 1004 and n < 400 else vpc, frame) for n, (ms, vpc, frame) in enumerate(traffic(rng, 1500))
+    ]
+    cuts = sorted(rng.integers(0, 1500, size=3).tolist())
+    parts = [packets[first:end] for first, end in zip([0, *cuts], [*cuts, 1500], strict=True)]
+    paths = [written(tmp_path / f"{n}.pcap", part) for n, part in enumerate(parts)]
+    policy = parse_policy(DOCUMENT)
+    options: dict[str, Any] = {
+        "changes": parse_changes(CHANGES) if seed % 2 else None, "mode": ("causal", "verbatim")[seed % 3 == 0],
+    }  # fmt: skip
+    whole, expected, flows = lines(policy, *paths, **options)
+    found: list[Line] = []
+    ended: list[Line] = []
+    state = None
+    for n, path in enumerate(paths):
+        result, more, over = lines(
+            policy, path, resume=state, snapshot=tmp_path / f"{n}.state" if n < 3 else None,
+            jobs=int(rng.integers(1, 4)), **options,
+        )  # fmt: skip
+        state = tmp_path / f"{n}.state"
+        found += more
+        ended += over
+    assert told_by(result) == told_by(whole)
+    assert [{**line, "packet": n} for n, line in enumerate(found, 1)] == expected
+    assert sorted(map(text_of, ended)) == sorted(map(text_of, flows))
+    assert result.packets == 1500 and result.verdicts["allow"] > 50 and len(result.changes) == 3 * (seed % 2)
+
+
+def test_fragments_that_wait_when_a_replay_stops_are_told_once(tmp_path: Path) -> None:
+    later, first = Datagram(CLIENT, SHARED, udp(9, 53, bytes(60))).pieces("48-68 0-48+")
+    paths = [
+        write_capture(tmp_path, mirrored(SYN, 1004), mirrored(ethernet(later), 1001), name="1.pcap"),
+        write_capture(tmp_path, mirrored(ethernet(first), 1001), mirrored(SYN, 1001), name="2.pcap"),
+    ]
+    policy = parse_policy(DOCUMENT)
+    _, found, _ = lines(policy, paths[0], snapshot=tmp_path / "state")
+    result, more, _ = lines(policy, paths[1], resume=tmp_path / "state")
+    assert [line["reason"] for line in found + more] == ["no-rule", "fragment", "no-rule", "rule"]
+    assert result.packets == 4 and sum(result.verdicts.values()) == 4
+
+
+def test_a_snapshot_fits_only_how_packets_were_dealt_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy, capture = write_policy(tmp_path, DOCUMENT), write_capture(tmp_path, mirrored(SYN, 1001))
+    mapped, seen_from_a = tmp_path / "mapped.state", tmp_path / "a.state"
+    arguments = ("replay", policy, capture, "--decap", "vxlan")
+    assert sgfast(capsys, *arguments, "--snapshot", mapped).status == 0
+    assert sgfast(capsys, *arguments, "--vpc", "a", "--snapshot", seen_from_a).status == 0
+    run = sgfast(capsys, *arguments, "--vpc", "a", "--resume", mapped)
+    assert run.status == 2 and run.one_line().endswith("that replay had --vpc (none), not a")
+    run = sgfast(capsys, *arguments, "--resume", seen_from_a)
+    assert run.status == 2 and run.one_line().endswith("that replay had --vpc a, not (none)")
+    assert "2 packets" in sgfast(capsys, *arguments, "--resume", mapped).out
+    with pytest.raises(SnapshotError, match="dealt packets out to VPCs"):
+        write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 1004))
+        assert sgfast(capsys, *arguments, "--snapshot", mapped).status == 0
+        load_snapshot(mapped)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda about: about.pop("others"),
+        lambda about: about["others"].pop(),
+        lambda about: about["others"].append({}),
+        lambda about: about["others"].append(about["others"][0]),
+        lambda about: about["others"][0].update(vpc="a"),
+        lambda about: about["others"][0].update(vpc="nowhere"),
+        lambda about: about["others"][0].pop("plane"),
+        lambda about: about["replay"].pop("dealt"),
+        lambda about: about["replay"].update(dealt=7),
+        lambda about: about["replay"]["dealt"].update(vpcs=[0, 7]),
+        lambda about: about["replay"]["dealt"].update(vpcs=[0, 0]),
+        lambda about: about["replay"]["dealt"].update(vpcs=[2, 0]),
+        lambda about: about["replay"]["dealt"].update(changes=[[0]]),
+        lambda about: about["replay"]["dealt"]["clock"].pop(),
+        lambda about: about["replay"]["dealt"]["clock"].__setitem__(1, 1 << 63),
+        lambda about: about["replay"]["dealt"]["clock"].__setitem__(5, -1),
+        lambda about: about["replay"]["dealt"]["clock"].__setitem__(6, 1 << 64),
+    ],
+)
+def test_snapshots_of_several_engines_that_do_not_fit_are_one_line(
+    change: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = write_policy(tmp_path, DOCUMENT)
+    capture = write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 1004))
+    state = tmp_path / "some.state"
+    assert sgfast(capsys, "replay", policy, capture, "--decap", "vxlan", "--snapshot", state).status == 0
+    rewrite(state, tmp_path / "forged.state", lambda about, arrays: change(about))
+    run = sgfast(capsys, "replay", policy, capture, "--decap", "vxlan", "--resume", tmp_path / "forged.state")
+    assert run.status == 2 and "forged.state: " in run.one_line()
+
+
+# --- Several threads
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_number_of_threads_says_what_one_says(seed: int, tmp_path: Path) -> None:
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    # More than a batch.
+    capture = marked_anyhow(tmp_path / "some.pcapng", with_fragments(rng, 9000), rng)
+    policy, told = parse_policy(MARKED_ANYHOW), []
+    changes = parse_changes(LATER) if seed % 2 else None
+    for jobs in (1, 2, 5):
+        result, packets, flows = lines(policy, capture, changes=changes, jobs=jobs)
+        told.append((packets, flows, replace(result, elapsed_seconds=0.0)))
+        without = replay(policy, capture, changes=changes, jobs=jobs, reading=Reading(decap=("vxlan", "geneve")))
+        assert replace(without, elapsed_seconds=0.0) == told[0][2]
+    assert told[1:] == told[:1] * 2
+    assert result.packets > 9000 and result.verdicts["allow"] > 500
+
+
+def test_an_error_in_the_middle_ends_a_replay_of_several_threads(tmp_path: Path) -> None:
+    captures = [
+        write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 1004), name="good.pcap"),
+        write_capture(tmp_path, mirrored(SYN, 1001), SYN, name="bad.pcap"),
+    ]
+    threads: set[threading.Thread] = set()
+
+    def note(packets: int, bytes_read: int) -> None:
+        threads.update(threading.enumerate())
+
+    before = set(threading.enumerate())
+    with pytest.raises(AmbiguousAddress):
+        lines(parse_policy(DOCUMENT), *captures, jobs=3, progress=note)
+    gc.collect()
+    assert threads - before
+    for thread in threads - before:
+        thread.join(DEADLINE_SECONDS)
+        assert not thread.is_alive()
+
+
 # --- Errors
 
 
@@ -285,7 +807,15 @@ def test_time_begins_with_the_first_packet_of_all(tmp_path: Path) -> None:
         ("vlan: 12", "vlan: 4095", "vpcs[0].vlan: must be a whole number from 1 to 4094, not 4095"),
         ('file: "a-*.pcap"', 'file: ""', "vpcs[0].file: must be a capture's name"),
         ('file: "a-*.pcap"', "file: 7", "vpcs[0].file: must be a capture's name"),
-        ("vlan: 12", "interface: eth0", "unknown key 'interface'"),
+        ("vlan: 12", "interface: 1.5", "vpcs[0].interface: must be an interface's name, up to 255 characters"),
+        ("vlan: 12", 'interface: ""', "vpcs[0].interface: must be an interface's name, up to 255 characters"),
+        ("vlan: 12", 'interface: "a\\nb"', "or its number from 0 to 1048575, not 'a\\nb'"),
+        ("vlan: 12", f"interface: {'x' * 256}", "vpcs[0].interface: must be an interface's name, up to 255 characters"),
+        ("vlan: 12", "interface: -1", "vpcs[0].interface: must be a whole number from 0 to 1048575, not -1"),
+        ("vlan: 12", "interface: 1048576", "vpcs[0].interface: must be a whole number from 0 to 1048575"),
+        ("vlan: 12", "interface: [eth0, eth0]", "vpcs[0].interface[1]: 'eth0' is that of VPC 'a' already"),
+        ("vlan: 12", "interface: [0, 0]", "vpcs[0].interface[1]: 0 is that of VPC 'a' already"),
+        ("vlan: 12", "port: 5", "unknown key 'port'"),
     ],
 )
 def test_marks_that_cannot_be_are_one_line(old: str, new: str, message: str) -> None:
@@ -297,9 +827,11 @@ def test_marks_that_cannot_be_are_one_line(old: str, new: str, message: str) -> 
 
 def test_marks_at_their_limits_are_marks() -> None:
     policy = parse_policy(
-        "{version: 1, vpcs: [{name: a, vni: [0, 16777215], vlan: [1, 4094], file: x}, {name: b, vni: []}]}"
+        "{version: 1, vpcs: [{name: a, vni: [0, 16777215], vlan: [1, 4094], file: x, "
+        f"interface: [0, 1048575, '0', {'x' * 255}]}}, {{name: b, vni: []}}]}}"
     )
     assert policy.vpcs[0].vnis == (0, 16777215) and policy.vpcs[0].vlans == (1, 4094)
+    assert policy.vpcs[0].interfaces == (0, 1048575, "0", "x" * 255)
     assert policy.vpcs[0].files == ("x",) and not policy.vpcs[1].is_mapped and policy.is_mapped
 
 
@@ -308,18 +840,6 @@ def test_a_file_that_two_vpcs_claim_is_refused(tmp_path: Path) -> None:
     capture = write_capture(tmp_path, SYN, name="a-1.pcap")
     with pytest.raises(CaptureError, match="belong to VPC 'a' and to VPC 'c'"):
         lines(policy, capture)
-
-
-def test_what_does_not_deal_packets_out_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    policy, capture = write_policy(tmp_path, DOCUMENT), write_capture(tmp_path, mirrored(SYN, 1001))
-    for arguments in (
-        ("replay", policy, capture, "--engine", "reference"),
-        ("replay", policy, capture, "--snapshot", tmp_path / "state"),
-        ("diff", policy, policy, capture),
-    ):
-        run = sgfast(capsys, *arguments, "--decap", "vxlan")
-        assert run.status == 2 and "name the VPC of all packets (--vpc)" in run.one_line()
-        assert sgfast(capsys, *arguments, "--decap", "vxlan", "--vpc", "a").status == 0
 
 
 def test_a_change_after_which_a_vpc_cannot_tell_its_peers_apart_is_refused_before_any_packet(tmp_path: Path) -> None:
@@ -343,13 +863,14 @@ def test_packets_that_come_late_are_told_once_and_keep_their_own_times(tmp_path:
 
 
 def test_a_suggested_policy_keeps_the_marks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    policy = write_policy(tmp_path, APART)
+    text = APART.replace("vlan: 12", "interface: ['0', 0, \"tüp: #\"]")
+    policy = write_policy(tmp_path, text)
     answer = ethernet(ipv4(SHARED, CLIENT, tcp(80, 40000, "SA")))
     capture = write_capture(tmp_path, mirrored(SYN, 1001), mirrored(answer, 1001))
     out = tmp_path / "suggested.yaml"
     run = sgfast(capsys, "suggest", capture, "--instances", policy, "--decap", "vxlan", "-o", out)
     assert run.status == 0, run.err
-    assert parse_policy(out.read_text()).vpcs == parse_policy(APART).vpcs
+    assert parse_policy(out.read_text()).vpcs == parse_policy(text).vpcs
 
 
 @pytest.mark.parametrize("most, fails", [(1, True), (2, True), (3, False), (4, False)])
@@ -357,13 +878,28 @@ def test_packets_of_too_many_vpcs_are_refused(
     most: int, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has tables of its own, and a policy may map any number."""
-    monkeypatch.setattr("sgfast.replaying.by_vpc.MOST_ENGINES", most)
+    monkeypatch.setattr("sgfast.replaying.placement.MOST_ENGINES", most)
     capture = write_capture(tmp_path, *(mirrored(SYN, vni) for vni in (1001, 1002, 1003, 1004, 1001)))
     if fails:
         with pytest.raises(PolicyError, match=f"packets of more than {most} VPCs"):
             lines(parse_policy(DOCUMENT), capture)
     else:
         assert lines(parse_policy(DOCUMENT), capture)[0].packets == 5
+
+
+@pytest.mark.parametrize("most, fails", [(4, True), (5, True), (6, False), (7, False)])
+def test_packets_of_too_many_vpcs_are_not_compared(
+    most: int, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes two engines."""
+    monkeypatch.setattr("sgfast.replaying.placement.MOST_ENGINES", most)
+    capture = write_capture(tmp_path, *(mirrored(SYN, vni) for vni in (1001, 1002, 1003, 1004, 1001)))
+    policies, reading = (parse_policy(DOCUMENT), parse_policy(PROPOSED)), Reading(decap=("vxlan",))
+    if fails:
+        with pytest.raises(PolicyError, match="packets of more than 2 VPCs"):
+            diff(*policies, capture, reading=reading)
+    else:
+        assert diff(*policies, capture, reading=reading).packets == 5
 
 
 def test_a_vpc_that_cannot_tell_its_peers_apart_is_refused_before_any_packet(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ cdef struct Head:
 
 cdef class MergedReader:
     cdef list names
+    cdef object opening
     cdef list pending           # (time of the first packet, place) of captures not opened yet, the first one last
     cdef dict readers           # CaptureReader by place
     cdef dict held              # by place, the batch that is being merged

@@ -1,12 +1,15 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
 from sgfast.capture.damage import Damage
+from sgfast.capture.reader import CaptureReader
 from sgfast.core.frames import FrameBatch
 
 class MergedReader:
-    def __init__(self, sources: Sequence[tuple[str, int | None]]) -> None: ...
+    def __init__(
+        self, sources: Sequence[tuple[str, int | None]], opening: Callable[[str], CaptureReader] = ...
+    ) -> None: ...
     @property
     def packets(self) -> int: ...
     @property

@@ -91,15 +91,16 @@ cdef class MergedReader:
 
     ``sources``: of each capture its path, and the time of its first packet (nanoseconds; None: not known, it is opened
     first). Packets of one time come in the order of the captures here; those of one capture in their own order, which
-    need not be that of time. A capture is opened when its first packet is due. The first one that is
-    damaged ends it there. ``packets`` counts those handed out. CaptureError as ``open_capture``, and where more than
-    ``MOST_OPEN`` overlap.
+    need not be that of time. A capture is opened when its first packet is due: ``opening`` gives the reader of a path.
+    The first one that is damaged ends it there. ``packets`` counts those handed out. CaptureError as ``open_capture``,
+    and where more than ``MOST_OPEN`` overlap.
     """
 
-    def __init__(self, sources):
+    def __init__(self, sources, opening=open_capture):
         if self.names is not None:
             raise RuntimeError("a merged reader is made once")
         self.names = [path for path, _ in sources]
+        self.opening = opening
         # The earliest is taken first, from the end.
         self.pending = sorted(
             ((INT64_MIN if first_ns is None else first_ns, place) for place, (_, first_ns) in enumerate(sources)),
@@ -185,7 +186,7 @@ cdef class MergedReader:
                 f"{printable(self.names[place])}: more than {MOST_OPEN} captures overlap in time here: merge some of "
                 "them first (mergecap -w OUT.pcapng FILE...), or leave some out"
             )
-        self.readers[place] = open_capture(self.names[place])
+        self.readers[place] = self.opening(self.names[place])
         self.heap[self.count].place = place
         if self._load(&self.heap[self.count]):
             self.count += 1

@@ -88,6 +88,7 @@ cdef void scan_records(const PcapFormat* format, Scan* scan) noexcept nogil:
     cdef bint big_endian = format.big_endian
     cdef const uint8_t* p = scan.next
     cdef const uint8_t* end = scan.end
+    cdef uint32_t vpc = scan.vpc
     cdef Frame* frame = scan.frames
     cdef const Frame* frames_end = scan.frames + scan.capacity
     cdef Py_ssize_t header = format.record_header
@@ -116,6 +117,7 @@ cdef void scan_records(const PcapFormat* format, Scan* scan) noexcept nogil:
         frame.captured = captured
         frame.wire = wire if wire > captured else captured
         frame.link_type = link_type
+        frame.vpc = vpc
         frame += 1
         p += header + <Py_ssize_t>captured
     scan.count = frame - scan.frames

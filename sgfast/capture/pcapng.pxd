@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t
 
+from sgfast.capture.interfaces cimport InterfaceMarks
 from sgfast.capture.link_types cimport LinkKind
 from sgfast.capture.scan cimport Scan
 from sgfast.capture.timestamps cimport Resolution
@@ -12,6 +13,7 @@ cdef struct Interface:
     uint32_t link_type
     LinkKind kind
     uint32_t snaplen        # bytes, 0 for no limit
+    uint32_t vpc            # Frame.vpc of its packets
 
 
 cdef struct PcapngFormat:
@@ -27,7 +29,7 @@ cdef struct PcapngFormat:
 # Takes the section header block at scan.next, whose type has been seen.
 cdef void scan_section_header(PcapngFormat* format, Scan* scan) noexcept nogil
 
-# Takes blocks from scan.next until the frames are full or the bytes end.
-cdef void scan_blocks(PcapngFormat* format, Scan* scan) noexcept nogil
+# Takes blocks from scan.next until the frames are full or the bytes end. `marks`: whose interfaces are, or None.
+cdef void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks marks) noexcept nogil
 
 cdef void free_interfaces(PcapngFormat* format) noexcept nogil

@@ -15,6 +15,7 @@ from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint6
 from libc.stdlib cimport free, realloc
 
 from sgfast.capture.byte_order cimport load_u16, load_u32, load_u64
+from sgfast.capture.interfaces cimport InterfaceMarks
 from sgfast.capture.link_types cimport LINK_UNKNOWN, LINK_WITH_IP, canonical_link_type, kind_of_link
 from sgfast.capture.scan cimport (
     LONGEST_RECORD,
@@ -46,6 +47,7 @@ cdef enum:
     SHORTEST_PACKET = 32        # enhanced and obsolete
 
     OPTION_END = 0
+    OPTION_IF_NAME = 2
     OPTION_IF_TSRESOL = 9
     OPTION_IF_TSOFFSET = 14
 
@@ -118,7 +120,7 @@ cdef void scan_section_header(PcapngFormat* format, Scan* scan) noexcept nogil:
     scan.next = p + total
 
 
-cdef bint _add_interface(PcapngFormat* format, Scan* scan, uint32_t total) noexcept nogil:
+cdef bint _add_interface(PcapngFormat* format, Scan* scan, uint32_t total, InterfaceMarks marks) noexcept nogil:
     # scan.next: a whole interface description block.
     cdef const uint8_t* p = scan.next
     cdef bint big_endian = format.big_endian
@@ -128,6 +130,8 @@ cdef bint _add_interface(PcapngFormat* format, Scan* scan, uint32_t total) noexc
     cdef uint16_t code, length
     cdef uint8_t if_tsresol = MICROSECONDS
     cdef int64_t if_tsoffset = 0
+    cdef const uint8_t* if_name = NULL
+    cdef uint16_t name_length = 0
     cdef uint32_t room
     cdef Interface* interfaces
     if total < SHORTEST_INTERFACE:
@@ -153,6 +157,9 @@ cdef bint _add_interface(PcapngFormat* format, Scan* scan, uint32_t total) noexc
                 stop_damaged(scan, b"an if_tsoffset option of {} bytes instead of {}", length, 8)
                 return False
             if_tsoffset = <int64_t>load_u64(p + at, big_endian)
+        elif code == OPTION_IF_NAME:
+            if_name = p + at
+            name_length = length
         at += padded
     if format.interface_count == format.interface_room:
         if format.interface_count >= MOST_INTERFACES:
@@ -170,6 +177,9 @@ cdef bint _add_interface(PcapngFormat* format, Scan* scan, uint32_t total) noexc
     interfaces.kind = kind_of_link(interfaces.link_type)
     interfaces.snaplen = load_u32(p + 12, big_endian)
     interfaces.resolution = resolution_of(if_tsresol, if_tsoffset)
+    interfaces.vpc = 0 if marks is None else marks.whose(if_name, name_length, format.interface_count)
+    if interfaces.vpc == 0:
+        interfaces.vpc = scan.vpc
     format.interface_count += 1
     return True
 
@@ -222,6 +232,7 @@ cdef inline bint _take_packet(
     frame.captured = captured
     frame.wire = wire if wire > captured else captured
     frame.link_type = interface.link_type
+    frame.vpc = interface.vpc
     return True
 
 
@@ -244,10 +255,11 @@ cdef bint _take_simple_packet(PcapngFormat* format, Scan* scan, Frame* frame, ui
     frame.captured = captured
     frame.wire = wire
     frame.link_type = interface.link_type
+    frame.vpc = interface.vpc
     return True
 
 
-cdef void scan_blocks(PcapngFormat* format, Scan* scan) noexcept nogil:
+cdef void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks marks) noexcept nogil:
     cdef const uint8_t* p
     cdef uint32_t block_type, total
     cdef Frame* frame = scan.frames
@@ -282,7 +294,7 @@ cdef void scan_blocks(PcapngFormat* format, Scan* scan) noexcept nogil:
                 break
             frame += 1
         elif block_type == BLOCK_INTERFACE:
-            if not _add_interface(format, scan, total):
+            if not _add_interface(format, scan, total, marks):
                 break
         scan.next = p + total
     scan.count = frame - scan.frames

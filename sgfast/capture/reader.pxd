@@ -1,5 +1,6 @@
 # The capture reader. Cython code calls next_batch without a look-up.
 
+from sgfast.capture.interfaces cimport InterfaceMarks
 from sgfast.capture.pcap cimport PcapFormat
 from sgfast.capture.pcapng cimport PcapngFormat
 from sgfast.capture.scan cimport Scan
@@ -23,6 +24,7 @@ cdef class CaptureReader:
     cdef PcapFormat pcap
     cdef PcapngFormat pcapng
     cdef Form form
+    cdef InterfaceMarks interfaces  # or None
     cdef object decompressed        # the stream between file and buffer, or None
     cdef bint owns_stream
     cdef bint at_end

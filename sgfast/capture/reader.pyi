@@ -4,11 +4,20 @@ from types import TracebackType
 from typing import Literal, Self
 
 from sgfast.capture.damage import Damage
+from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.streams import BinaryStream
 from sgfast.core.frames import FrameBatch
 
 class CaptureReader:
-    def __init__(self, stream: BinaryStream, name: str, *, owns_stream: bool = False) -> None: ...
+    def __init__(
+        self,
+        stream: BinaryStream,
+        name: str,
+        *,
+        owns_stream: bool = False,
+        vpc: int = 0,
+        interfaces: InterfaceMarks | None = None,
+    ) -> None: ...
     @property
     def name(self) -> str: ...
     @property
@@ -28,4 +37,10 @@ class CaptureReader:
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
 
-def open_capture(path: str | os.PathLike[str], *, until: Callable[[], bool] | None = None) -> CaptureReader: ...
+def open_capture(
+    path: str | os.PathLike[str],
+    *,
+    until: Callable[[], bool] | None = None,
+    vpc: int = 0,
+    interfaces: InterfaceMarks | None = None,
+) -> CaptureReader: ...

@@ -2,6 +2,9 @@
 
 import zlib
 
+from libc.stdint cimport uint32_t
+
+from sgfast.capture.interfaces cimport InterfaceMarks
 from sgfast.capture.link_types cimport LINK_WITHOUT_IP, kind_of_link
 from sgfast.capture.pcap cimport is_pcap_magic, scan_file_header, scan_records
 from sgfast.capture.pcapng cimport free_interfaces, scan_blocks, scan_section_header
@@ -54,15 +57,21 @@ cdef class CaptureReader:
 
     ``name`` is for messages; ``packets`` counts those handed out, ``bytes_read`` the bytes taken from the stream.
     With ``owns_stream``, ``close`` closes the stream too. One thread at a time.
+
+    ``Frame.vpc`` is what ``interfaces`` say of a pcapng packet's interface, else ``vpc``; a number + 1, 0: nobody's.
     """
 
-    def __init__(self, stream, str name not None, *, bint owns_stream=False):
+    def __init__(
+        self, stream, str name not None, *, bint owns_stream=False, uint32_t vpc=0, InterfaceMarks interfaces=None
+    ):
         if self.buffer is not None:
             raise RuntimeError("a capture reader is made once")
         self.name = name
         self.owns_stream = owns_stream
         self.buffer = StreamBuffer(stream)
         self.batch = FrameBatch(BATCH_CAPACITY)
+        self.scan.vpc = vpc
+        self.interfaces = interfaces
         self._read_head()
 
     def __dealloc__(self):
@@ -118,7 +127,7 @@ cdef class CaptureReader:
         self.scan.capacity = batch.capacity
         with nogil:
             if self.form == PCAPNG:
-                scan_blocks(&self.pcapng, &self.scan)
+                scan_blocks(&self.pcapng, &self.scan, self.interfaces)
             elif self.form == PCAP:
                 scan_records(&self.pcap, &self.scan)
             else:
@@ -269,16 +278,17 @@ cdef class CaptureReader:
         return 0
 
 
-def open_capture(path, *, until=None) -> CaptureReader:
+def open_capture(path, *, until=None, uint32_t vpc=0, InterfaceMarks interfaces=None) -> CaptureReader:
     """The capture at ``path``; ``-`` is standard input. CaptureError if it cannot be read.
 
     A context manager; ``close`` closes the file. ``until``: read a file on as it grows, until this says so.
+    ``vpc``, ``interfaces``: as of the reader.
     """
     stream, name, owned = open_stream(path)
     try:
         if until is not None:
             stream = following(stream, None if name == STANDARD_INPUT else name, until)
-        return CaptureReader(stream, name, owns_stream=owned)
+        return CaptureReader(stream, name, owns_stream=owned, vpc=vpc, interfaces=interfaces)
     except BaseException:
         if owned:
             stream.close()

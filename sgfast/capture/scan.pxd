@@ -23,6 +23,7 @@ cdef struct Scan:
     const uint8_t* end
     Frame* frames
     Py_ssize_t capacity     # frames
+    uint32_t vpc            # Frame.vpc of all frames whose interface does not say otherwise
     Py_ssize_t count        # frames found
     Stop stop
     uint64_t need           # bytes

@@ -44,6 +44,7 @@ cdef void scan_snoop_header(Scan* scan) noexcept nogil:
 cdef void scan_snoop_records(Scan* scan) noexcept nogil:
     cdef const uint8_t* p = scan.next
     cdef const uint8_t* end = scan.end
+    cdef uint32_t vpc = scan.vpc
     cdef Frame* frame = scan.frames
     cdef const Frame* frames_end = scan.frames + scan.capacity
     cdef uint32_t captured, wire, total
@@ -69,6 +70,7 @@ cdef void scan_snoop_records(Scan* scan) noexcept nogil:
         frame.captured = captured
         frame.wire = wire if wire > captured else captured
         frame.link_type = LINKTYPE_ETHERNET
+        frame.vpc = vpc
         frame += 1
         p += total
     scan.count = frame - scan.frames

@@ -31,7 +31,7 @@ vpc_option = click.option(
     "--vpc",
     metavar="NAME",
     help="The VPC the packets' addresses belong to; its peers are seen, too. Default: what the policy says of VNI, "
-    "VLAN or file, else all VPCs at once.",
+    "VLAN, interface or file, else all VPCs at once.",
 )
 mode_option = click.option(
     "--mode",

@@ -11,14 +11,18 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sgfast.capture.names import printable
-from sgfast.comparing.groups import changed_groups
+from sgfast.comparing.by_vpc import VpcComparison
+from sgfast.comparing.groups import changed_groups, importance
+from sgfast.comparing.pair import Pair
 from sgfast.comparing.results import (
     CHANGES,
     Change,
@@ -30,15 +34,11 @@ from sgfast.comparing.results import (
     Others,
     RuleEffect,
 )
-from sgfast.comparing.rules import Moves, RulePairs
-from sgfast.core.beside import Beside
-from sgfast.core.changed import ChangedConnections
-from sgfast.core.dtypes import HEADER_DTYPE
-from sgfast.engine import VERDICTS, Engine, Midstream, Mode
+from sgfast.comparing.rules import together
+from sgfast.engine import VERDICTS, Engine, Midstream, Mode, check_jobs
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Captures, Reading
-from sgfast.replaying.placement import not_mapped
 from sgfast.replaying.results import count, warn_of_fragments, warn_of_room, warn_of_time
 
 __all__ = [
@@ -78,45 +78,32 @@ def diff(
     if isinstance(captures, str | os.PathLike | bytes):
         captures = [captures]
     paths = tuple(os.fsdecode(path) for path in captures)
-    for policy in policies:
-        if policy.is_mapped and vpc is None:
-            raise not_mapped(policy, "a comparison")
     # With one key for both, a packet is read and hashed once.
     hash_key = [secrets.randbits(64) for _ in range(8)]
+    result = DiffResult(policies[0], policies[1], mode, midstream, vpc, paths)
+    if vpc is None and any(policy.is_mapped for policy in policies):
+        check_jobs(jobs)
+
+        def make(policy: Policy, vpc: str | None) -> Engine:
+            return Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True, hash_key=hash_key)
+
+        return _diff_by_vpc(result, VpcComparison(policies[0], policies[1], make, jobs), reading or Reading(), progress)
     before, after = (
         Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True, hash_key=hash_key, jobs=jobs)
         for policy in policies
     )
-    result = DiffResult(policies[0], policies[1], mode, midstream, vpc, paths)
-    changed = ChangedConnections(before.dataplane)
-    pairs = RulePairs(before, after)
-    moves = Moves(pairs)
     frames = Captures(paths, reading or Reading(), progress)
-    room = 0
     began = time.perf_counter()
     # More than one job bring threads of their own.
-    together = jobs == 1 and usable_processors() > 1
-    with closing(Beside(before.dataplane, after.dataplane, together=together)) as both:
+    with closing(Pair(before, after, together=jobs == 1 and usable_processors() > 1)) as pair:
         for batch in frames:
-            if batch.capacity > room:
-                room = batch.capacity
-                words_before, words_after = (np.zeros(room, dtype=np.uint16) for _ in policies)
-                openers = np.zeros(room, dtype=HEADER_DTYPE)
-            both.process(batch, words_before, words_after)
-            changed.resolve(before.dataplane.take_resolved(), after.dataplane.take_resolved())
-            number = changed.compare(batch, words_before, words_after, openers)
-            if number:
-                moves.count(openers[:number])
-    changed.resolve(*(engine.dataplane.take_resolved(everything=True) for engine in (before, after)))
-    changed.finish()
+            pair.judge(batch)
+            pair.compare(batch)
+    pair.finish()
     result.elapsed_seconds = time.perf_counter() - began
-    result.damaged = frames.damage
-    result.warnings += frames.warnings
-    result.left_out = frames.cutting.left_out()
-    _fill(result, changed, pairs, moves)
-    result.decapsulated = frames.decapsulated
-    frames.warn(result.warnings)
-    return result
+    counters = before.dataplane.counters
+    times = counters["first_ns"], counters["last_ns"], counters["late"], counters["restarts"]
+    return _filled(result, frames, [pair], times)
 
 
 def usable_processors() -> int:
@@ -125,23 +112,51 @@ def usable_processors() -> int:
     return os.cpu_count() or 1
 
 
-def _fill(result: DiffResult, changed: ChangedConnections, pairs: RulePairs, moves: Moves) -> None:
-    counters = [engine.dataplane.counters for engine in (pairs.old, pairs.new)]
+def _diff_by_vpc(
+    result: DiffResult, comparison: VpcComparison, reading: Reading, progress: Callable[[int, int], None] | None
+) -> DiffResult:
+    result.warnings += comparison.warnings
+    frames = Captures(result.captures, reading, progress, placement=comparison.placement)
+    began = time.perf_counter()
+    for batch in frames:
+        comparison.process(batch)
+    comparison.finish()
+    result.elapsed_seconds = time.perf_counter() - began
+    return _filled(result, frames, comparison.pairs, comparison.times)
+
+
+def _filled(
+    result: DiffResult, frames: Captures, pairs: Sequence[Pair], times: tuple[int | None, int | None, int, int]
+) -> DiffResult:
+    """``times``: of the first and the last packet; how many were late, how many restarted the clock (SPEC 9.1)."""
+    result.damaged = frames.damage
+    result.warnings += frames.warnings
+    result.left_out = frames.cutting.left_out()
+    _fill(result, pairs, times)
+    result.decapsulated = frames.decapsulated
+    frames.warn(result.warnings)
+    return result
+
+
+def _fill(
+    result: DiffResult, pairs: Sequence[Pair], times: tuple[int | None, int | None, int, int]
+) -> None:
+    counters = [_sum(pair.engines[which].dataplane.counters for pair in pairs) for which in range(2)]
     result.packets, result.bytes = counters[0]["packets"], counters[0]["bytes"]
-    result.first_time_ns, result.last_time_ns = counters[0]["first_ns"], counters[0]["last_ns"]
-    result.verdicts = {
-        (VERDICTS[a], VERDICTS[b]): packets
-        for a, row in enumerate(changed.counters["packets"])
-        for b, packets in enumerate(row)
-        if packets
-    }
-    decisions = changed_groups(changed, pairs.old, pairs.new)
+    result.first_time_ns, result.last_time_ns, late, restarts = times
+    packets = np.sum([pair.changed.counters["packets"] for pair in pairs], axis=0)
+    result.verdicts = {(VERDICTS[a], VERDICTS[b]): int(packets[a, b]) for a, b in np.argwhere(packets)}
+    decisions = [found for pair in pairs for found in changed_groups(pair.changed, *pair.engines)]
+    decisions.sort(key=lambda found: importance(found[0]))
     result.groups = [group for group, _, _ in decisions]
-    for change, row in zip(CHANGES, changed.other_rows, strict=True):
-        if row["connections"]:
-            result.others[change] = Others(*(int(row[n]) for n in ("connections", "answered", "packets", "bytes")))
-    result.rules = pairs.effects(decisions)
-    result.moved, result.moved_others = moves.result(), moves.others
+    for change, *rows in zip(CHANGES, *(pair.changed.other_rows for pair in pairs), strict=True):
+        others = _sum({n: int(row[n]) for n in ("connections", "answered", "packets", "bytes")} for row in rows)
+        if others["connections"]:
+            result.others[change] = Others(**others)
+    # Rules have the same numbers in every VPC.
+    result.rules = pairs[0].rules.effects(decisions)
+    result.moved = together(pair.moves.result() for pair in pairs)
+    result.moved_others = sum(pair.moves.others for pair in pairs)
 
     for name, policy, counted in zip(("OLD", "NEW"), (result.old, result.new), counters, strict=True):
         told = list(policy.warnings)
@@ -152,9 +167,17 @@ def _fill(result: DiffResult, changed: ChangedConnections, pairs: RulePairs, mov
             "packets through stateless groups belong to no connection: how many connections change, and by which "
             "rules, is a guess there; numbers of packets are right"
         )
-    warn_of_time(result.warnings, counters[0]["late"], counters[0]["restarts"])
+    warn_of_time(result.warnings, late, restarts)
     warn_of_fragments(result.warnings, max(counted["fragments_denied"] for counted in counters))
-    if cut_short := changed.counters["cut_short"]:
+    if cut_short := sum(pair.changed.counters["cut_short"] for pair in pairs):
         result.warnings.append(
             f"there was no room for more changed connections at once: {count(cut_short, 'connection')} may count twice"
         )
+
+
+def _sum(counters: Iterable[dict[str, Any]]) -> Counter[str]:
+    """By name, of those that are numbers."""
+    total: Counter[str] = Counter()
+    for counted in counters:
+        total.update({name: number for name, number in counted.items() if isinstance(number, int)})
+    return total

@@ -69,7 +69,7 @@ def changed_groups(
         gathering.rows.append(n)
         gathering.peers[str(ip_address(ends[1 - side])) if peer is None else peer.name] += int(row["connections"])
     found = [(_group(key, gathering, rows, engines), *key[-2:]) for key, gathering in gathered.items()]
-    return sorted(found, key=lambda item: _order(item[0]))
+    return sorted(found, key=lambda item: importance(item[0]))
 
 
 def _openers(rows: Rows, turned: NDArray[np.bool_]) -> Rows:
@@ -171,7 +171,8 @@ def _examples(rows: Rows) -> tuple[Example, ...]:
     return tuple(sorted(found, key=lambda example: example.packet)[:EXAMPLES])
 
 
-def _order(group: ChangedGroup) -> tuple[Any, ...]:
+def importance(group: ChangedGroup) -> tuple[Any, ...]:
+    """To sort groups by, the most important one first."""
     service = group.service
     numbers = (service.protocol, service.port, service.icmp_type, service.icmp_code)
     return (

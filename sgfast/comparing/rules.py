@@ -125,7 +125,19 @@ class Moves:
             )
             for (before, after), connections in self._counts.items()
         ]  # fmt: skip
-        return sorted(moved, key=lambda m: (-m.connections, m.old_group, m.old_rule, m.new_group, m.new_rule))
+        return together([moved])
+
+
+def together(several: Iterable[Iterable[MovedTraffic]]) -> list[MovedTraffic]:
+    """What was moved between the same rules as one; most connections first."""
+    counts: Counter[MovedTraffic] = Counter()
+    for moved in several:
+        for one in moved:
+            counts[replace(one, connections=0)] += one.connections
+    return sorted(
+        (replace(one, connections=connections) for one, connections in counts.items()),
+        key=lambda m: (-m.connections, m.old_group, m.old_rule, m.new_group, m.new_rule),
+    )
 
 
 def winners(classifier: Classifier, openers: Rows) -> NDArray[np.int32]:

@@ -11,7 +11,12 @@ CHANGED_DTYPE: np.dtype[Any]
 class ChangedConnections:
     def __init__(self, old: DataPlane) -> None: ...
     def compare(
-        self, batch: FrameBatch, old: NDArray[np.uint16], new: NDArray[np.uint16], openers: NDArray[Any]
+        self,
+        batch: FrameBatch,
+        old: NDArray[np.uint16],
+        new: NDArray[np.uint16],
+        openers: NDArray[Any],
+        numbers: NDArray[np.uint64] | None = None,
     ) -> int: ...
     def resolve(self, old: NDArray[Any], new: NDArray[Any]) -> None: ...
     def finish(self) -> None: ...

@@ -126,12 +126,13 @@ cdef class ChangedConnections:
 
     def compare(
         self, FrameBatch batch not None, const uint16_t[::1] old not None, const uint16_t[::1] new not None,
-        openers not None
+        openers not None, const uint64_t[::1] numbers=None
     ):
         """Takes what both said of a batch's frames, as outcome words (``types.pxd``).
 
         ``openers``: HEADER_DTYPE, as long as the batch: gets the openers of those records that begin with one packet
-        for both, and that both allow. Returns how many there are.
+        for both, and that both allow. Returns how many there are. ``numbers``: which packets these are called, from 1;
+        None: they follow those before.
         """
         cdef Py_ssize_t n = batch.count
         cdef Py_ssize_t found = 0
@@ -143,6 +144,8 @@ cdef class ChangedConnections:
         cdef HeaderRow* rows
         if old.shape[0] < n or new.shape[0] < n or len(openers) < n:
             raise ValueError("as many words and openers as there are frames")
+        if numbers is not None and numbers.shape[0] < n:
+            raise ValueError("as many numbers as there are frames")
         if openers.dtype != HEADER_DTYPE or not openers.flags.c_contiguous:
             raise ValueError("openers must be a contiguous array of HEADER_DTYPE")
         if n == 0:
@@ -162,7 +165,9 @@ cdef class ChangedConnections:
                 if (x | y) & WORD_FOLLOWS:
                     continue
                 if blocked(x) != blocked(y) or ((self.unit_count or told) and (x | y) & WORD_KNOWN):
-                    told += self.read_told(&batch.frames[i], x, y, self.judged + i + 1, &self.told[told])
+                    told += self.read_told(
+                        &batch.frames[i], x, y, self.judged + i + 1 if numbers is None else numbers[i], &self.told[told]
+                    )
                     if told == AT_ONCE:
                         self.look(told)
                         told = 0

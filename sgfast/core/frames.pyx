@@ -32,6 +32,12 @@ cdef class FrameBatch:
                 self.frames[i].link_type,
             )
 
+    @property
+    def vpcs(self):
+        """Of each frame, whose it is: the number of a VPC, or -1: nobody's."""
+        cdef Py_ssize_t i
+        return [<int64_t>self.frames[i].vpc - 1 for i in range(self.count)]
+
     def copied(self, Py_ssize_t first, Py_ssize_t number):
         """A batch of its own of ``number`` frames from ``first`` on, whose bytes stay valid."""
         if first < 0 or number < 0 or number > self.count - first:

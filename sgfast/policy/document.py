@@ -49,7 +49,7 @@ _DOCUMENT_FIELDS = (
     "security_groups",
     "instances",
 )
-VPC_FIELDS = ("name", "region", "vni", "vlan", "file")
+VPC_FIELDS = ("name", "region", "vni", "vlan", "interface", "file")
 GROUP_FIELDS = ("name", "description", "stateful", "template", "fast_add", "rules")
 INSTANCE_FIELDS = ("name", "vpc", "addresses", "security_groups")
 _QUOTA_FIELDS = tuple(field.name for field in dataclass_fields(Quotas))
@@ -72,6 +72,9 @@ NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 NAME_WANTED = "a name of 1 to 64 letters, digits and _ - ."
 #: A VNI has 24 bits; VLANs 0 and 4095 are none.
 MAX_VNI, MAX_VLAN = (1 << 24) - 1, 4094
+#: As many as a section of a pcapng file may have.
+MAX_INTERFACE = (1 << 20) - 1
+INTERFACE_WANTED = f"an interface's name, up to 255 characters, or its number from 0 to {MAX_INTERFACE}"
 PATTERN_WANTED = "a capture's name or a pattern of names, up to 255 characters"
 REGION_WANTED = "a word of 1 to 64 characters (a string)"
 #: Most warnings of one kind that are listed one by one.
@@ -143,7 +146,7 @@ class Entry(NamedTuple):
     fields: dict[str, Node]
 
 
-M = TypeVar("M", int, str)
+M = TypeVar("M", bound=int | str)
 
 
 class DocumentReader:
@@ -285,8 +288,9 @@ class DocumentReader:
                 name, region,
                 self._marks(name, entry, "vni", lambda item, path: reader.integer(item, path, 0, MAX_VNI), owners),
                 self._marks(name, entry, "vlan", lambda item, path: reader.integer(item, path, 1, MAX_VLAN), owners),
+                self._marks(name, entry, "interface", self._interface, owners),
                 self._marks(
-                    name, entry, "file", lambda item, path: reader.matching(item, path, _is_pattern, PATTERN_WANTED),
+                    name, entry, "file", lambda item, path: reader.matching(item, path, _is_line, PATTERN_WANTED),
                     owners,
                 ),
             )  # fmt: skip
@@ -306,6 +310,13 @@ class DocumentReader:
             owners[key, value] = vpc, line_of(item)
             found.append(value)
         return tuple(found)
+
+    def _interface(self, node: Node, path: str) -> str | int:
+        reader = self._reader
+        value = reader.scalar(node, path, INTERFACE_WANTED)
+        if type(value) is int:
+            return reader.integer(node, path, 0, MAX_INTERFACE)
+        return reader.matching(node, path, _is_line, INTERFACE_WANTED)
 
     def _one_or_several(self, node: Node | None, path: str) -> list[tuple[Node, str]]:
         """The values of a field that takes one or a list, and the name of each."""
@@ -516,7 +527,7 @@ class DocumentReader:
         self._warnings.append(f"{place}: {subject} no security group and so {verb} {DEFAULT_GROUP!r}.")
 
 
-def _is_pattern(text: str) -> bool:
+def _is_line(text: str) -> bool:
     return 1 <= len(text) <= 255 and text.isprintable()
 
 

@@ -127,15 +127,17 @@ class Vpc:
     name: str
     #: VPCs without a region share one, the empty word (SPEC 2).
     region: str = ""
-    #: What marks its packets in captures (SPEC 7.1): network identifiers of VXLAN and Geneve, VLANs, and patterns that
-    #: the names of captures match. No two VPCs have one in common.
+    #: What marks its packets in captures (SPEC 7.1): network identifiers of VXLAN and Geneve, VLANs, interfaces by
+    #: their names, or numbers within a pcapng section, and patterns that the names of captures match. No two VPCs have
+    #: one in common.
     vnis: tuple[int, ...] = ()
     vlans: tuple[int, ...] = ()
+    interfaces: tuple[str | int, ...] = ()
     files: tuple[str, ...] = ()
 
     @property
     def is_mapped(self) -> bool:
-        return bool(self.vnis or self.vlans or self.files)
+        return bool(self.vnis or self.vlans or self.interfaces or self.files)
 
 
 @dataclass(frozen=True, slots=True)

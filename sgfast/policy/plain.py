@@ -61,6 +61,8 @@ def _choose(choices: tuple[Any, ...], plain: Any) -> Any:
         return next((choice for choice in choices if getattr(choice, "__name__", "") == plain.get("is")), choices[0])
     if isinstance(plain, str) and IPv6Network in choices:
         return IPv6Network if ":" in plain else IPv4Network
+    if type(plain) in choices:
+        return type(plain)
     return next((choice for choice in choices if choice is not types.NoneType), choices[0])
 
 

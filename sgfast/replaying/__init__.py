@@ -30,7 +30,7 @@ from sgfast.replaying.cutting import PacketsLeftOut, both_left_out
 from sgfast.replaying.earlier import Earlier, go_on, stop
 from sgfast.replaying.fast import FastRunner
 from sgfast.replaying.overlaps import refuse_ambiguous
-from sgfast.replaying.placement import Placement, not_mapped
+from sgfast.replaying.placement import Placement
 from sgfast.replaying.results import (
     Broken,
     ChangeDone,
@@ -124,11 +124,7 @@ def replay(
     reading = reading or Reading()
     placement = Placement(policy) if policy.is_mapped and vpc is None else None
     runner: Runner
-    if placement is not None:
-        if engine != "fast":
-            raise not_mapped(policy, "the reference model")
-        if resume is not None or snapshot is not None:
-            raise not_mapped(policy, "a replay that stops and goes on")
+    if placement is not None and engine == "fast":
         check_jobs(jobs)
 
         def make(policy: Policy, vpc: str | None, numbering: Numbering) -> Engine:
@@ -137,7 +133,15 @@ def replay(
                 numbering=numbering,
             )  # fmt: skip
 
-        runner = VpcRunner(policy, make, sinks)
+        going_on = None
+        if resume is not None:
+            engines, earlier, dealt, differences = go_on(
+                resume, policy, mode=mode, midstream=midstream, vpc=None, flows=bool(sinks.flows), reading=reading
+            )
+            warnings += differences
+            assert dealt is not None
+            going_on = engines, earlier, dealt
+        runner = VpcRunner(policy, make, sinks, jobs, going_on)
     elif engine == "fast":
         if resume is None:
             made = Engine(
@@ -145,7 +149,7 @@ def replay(
                 jobs=jobs,
             )  # fmt: skip
         else:
-            made, earlier, differences = go_on(
+            (made, *_), earlier, _, differences = go_on(
                 resume, policy, mode=mode, midstream=midstream, vpc=vpc, flows=bool(sinks.flows), reading=reading,
                 jobs=jobs,
             )  # fmt: skip
@@ -158,7 +162,7 @@ def replay(
             raise ValueError("the reference model has no snapshots: use the fast engine")
         if jobs != 1:
             raise ValueError("the reference model judges alone: use the fast engine for jobs")
-        runner = ReferenceRunner(policy, mode, midstream, vpc, sinks)
+        runner = ReferenceRunner(policy, mode, midstream, vpc, sinks, mapped=placement is not None)
     else:
         raise ValueError(f"engine is 'fast' or 'reference', not {engine!r}")
 
@@ -177,10 +181,13 @@ def replay(
     timeline.finish(read.cutting.first_ns)
     result.left_out = both_left_out(earlier.left_out, read.cutting.left_out())
     result.changes, result.changes_left = timeline.done, len(timeline.pending)
-    if snapshot is not None and isinstance(runner, FastRunner):
+    if snapshot is not None and not isinstance(runner, ReferenceRunner):
         # Before what still lives is reported as such: it has not ended.
         before = Earlier(result.captures, read.cutting.first_ns, tuple(timeline.done), result.left_out)
-        stop(snapshot, runner.engine, policy, reading, before)
+        if isinstance(runner, VpcRunner):
+            stop(snapshot, runner.engines, policy, reading, before, runner.dealt)
+        else:
+            stop(snapshot, [runner.engine], policy, reading, before, None)
     runner.finish(goes_on=snapshot is not None)
     result.elapsed_seconds = time.perf_counter() - began
     runner.fill(result)

@@ -1,28 +1,29 @@
 """A replay whose packets belong to several VPCs, as the policy maps them (SPEC 7.1): an engine for each.
 
-Which VPC a packet belongs to is told by marks that ``Vpc`` has: the VNI of the tunnel it was in, its VLAN, the file it
-is from. Addresses then resolve in that VPC and its peers, so that several VPCs may use the same. What no mark is for
-goes to an engine that sees every VPC.
+Which VPC a packet belongs to is told by marks that ``Vpc`` has: the VNI of the tunnel it was in, its VLAN, the
+interface it came in on, the file it is from. Addresses then resolve in that VPC and its peers, so that several VPCs may
+use the same. What no mark is for goes to an engine that sees every VPC.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 
-from sgfast.capture.names import printable
 from sgfast.compiler import Numbering
-from sgfast.compiler.addresses import owned_prefixes
+from sgfast.core.dataplane import DataPlane
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
 from sgfast.engine import PENDING, REASONS, Engine
-from sgfast.errors import PolicyError
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import Policy
+from sgfast.replaying.earlier import Dealt, Earlier
 from sgfast.replaying.fast import FLOWS_AT_ONCE, FastRunner, order
+from sgfast.replaying.placement import refuse_too_many, seen_from
 from sgfast.replaying.results import (
     LISTED_CUTS,
     Broken,
@@ -40,24 +41,26 @@ from sgfast.replaying.results import (
 from sgfast.replaying.waiting import InOrder
 from sgfast.stages.vpcs import Dealer, own_times
 
-#: Each takes a megabyte of tables before it has judged a packet.
-MOST_ENGINES = 1000
-
 
 class VpcRunner:
     """Judges as ``FastRunner`` does, each packet by the engine of its VPC. ``make``: makes one that sees a VPC, or all.
 
     An engine is made with the first packet that needs it: most of many VPCs may send none, and VPCs that overlap need
-    no engine that sees all of them. AmbiguousAddress if one cannot be; of those that see a VPC it is known at once.
-    PolicyError for packets of more than ``MOST_ENGINES``.
+    no engine that sees all of them; AmbiguousAddress then if they do. PolicyError for packets of too many VPCs. With
+    ``jobs`` threads several VPCs are judged at once, each by one of them. ``going_on``: what ``earlier.go_on`` says of
+    a replay that stopped.
     """
 
-    def __init__(self, policy: Policy, make: Callable[[Policy, str | None, Numbering], Engine], sinks: Sinks) -> None:
+    def __init__(
+        self, policy: Policy, make: Callable[[Policy, str | None, Numbering], Engine], sinks: Sinks, jobs: int = 1,
+        going_on: tuple[Sequence[Engine], Earlier, Dealt] | None = None,
+    ) -> None:  # fmt: skip
         self._vpcs = policy.vpcs
         self._policy = policy
         self._make = make
         self._sinks = sinks
         self._dealer = Dealer(len(policy.vpcs))
+        self._threads = ThreadPoolExecutor(jobs) if jobs > 1 else None
         self._numbering = Numbering().after(policy)
         self._runners: dict[int, FastRunner] = {}
         #: Each change as it is told, and its part at each engine.
@@ -69,24 +72,42 @@ class VpcRunner:
         #: By VPC how many packets its engine judged, and of those that are pending which packets of all they are.
         self._judged: Counter[int] = Counter()
         self._pending: dict[tuple[int, int], int] = {}
-        peers = Counter(name for pair in policy.peerings for name in pair)
-        for vpc in policy.vpcs:
-            if vpc.is_mapped and peers[vpc.name] > 1:
-                owned_prefixes(policy, vpc.name)
+        if going_on is not None:
+            self._go_on(*going_on)
         # One there is in any case: without packets, too, there are rules and verdicts to count.
         self._runner(next(n for n, vpc in enumerate(policy.vpcs) if vpc.is_mapped))
         self._begin_sinks()
 
+    def _go_on(self, engines: Sequence[Engine], earlier: Earlier, dealt: Dealt) -> None:
+        for vpc, engine in zip(dealt.vpcs, engines, strict=True):
+            runner = self._runners[vpc] = FastRunner(engine, Sinks())
+            self._judged[vpc] = runner.packets_judged
+        self.packets_judged = sum(self._judged.values())
+        self._policy, self._numbering = engines[0].policy, engines[0].compiled.numbering
+        if dealt.clock is not None:
+            self._dealer.go_on(dealt.clock)
+        for whole, numbers in zip(earlier.changes, dealt.changes, strict=True):
+            parts = [
+                (runner, ChangeDone(whole.at_ns, whole.text, 0, number=number))
+                for runner, number in zip(self._runners.values(), numbers, strict=False)
+            ]
+            self._changes.append((whole, parts))
+
+    @property
+    def engines(self) -> list[Engine]:
+        """In the order they were made."""
+        return [runner.engine for runner in self._runners.values()]
+
+    @property
+    def dealt(self) -> Dealt:
+        changes = tuple(tuple(done.number for _, done in parts) for _, parts in self._changes)
+        return Dealt(tuple(self._runners), self._dealer.clock_state, changes)
+
     def _runner(self, vpc: int) -> FastRunner:
         runner = self._runners.get(vpc)
         if runner is None:
-            if len(self._runners) == MOST_ENGINES:
-                raise PolicyError(
-                    f"{printable(self._policy.origin)}: there are packets of more than {MOST_ENGINES:,} VPCs that it "
-                    "maps: replay captures of fewer at a time"
-                )
-            name = self._vpcs[vpc].name if vpc >= 0 else None
-            engine = self._make(self._policy, name, self._numbering)
+            refuse_too_many(self._policy, len(self._runners))
+            engine = self._make(self._policy, seen_from(self._policy, vpc), self._numbering)
             runner = self._runners[vpc] = FastRunner(engine, Sinks())
         return runner
 
@@ -105,19 +126,19 @@ class VpcRunner:
         if len(self._headers) < number:
             self._headers = np.zeros(batch.capacity, dtype=HEADER_DTYPE)
             self._results = np.zeros(batch.capacity, dtype=RESULT_DTYPE)
-        parts = self._dealer.deal(batch, first, number)
-        for vpc, part, where in parts:
-            plane = self._runner(vpc).engine.dataplane
+        vpcs, parts, places = zip(*self._dealer.deal(batch, first, number), strict=True)
+        planes = [self._runner(vpc).engine.dataplane for vpc in vpcs]
+        for plane in planes:
             plane.begin(self._dealer.began_ns)
-            if not self._sinks.want_packets:
-                plane.process_frames(part)
+        all_at_once = map if self._threads is None else self._threads.map
+        for vpc, where, rows in zip(vpcs, places, all_at_once(self._judge, planes, parts), strict=True):
+            if rows is None:
                 continue
-            headers, results = np.zeros(len(part), dtype=HEADER_DTYPE), np.zeros(len(part), dtype=RESULT_DTYPE)
-            plane.process_frames(part, results, headers)
+            headers, results = rows
             self._headers[where], self._results[where] = headers, results
             for n in np.flatnonzero(results["verdict"] == PENDING).tolist():
                 self._pending[vpc, self._judged[vpc] + n + 1] = self.packets_judged + int(where[n]) + 1
-            self._judged[vpc] += len(part)
+            self._judged[vpc] += len(where)
         if self._sinks.want_packets:
             headers, results = self._headers[:number], self._results[:number]
             headers["time_ns"] = own_times(batch, first, number)
@@ -125,14 +146,25 @@ class VpcRunner:
         self.packets_judged += number
         self._write_flows()
 
+    def _judge(self, plane: DataPlane, part: FrameBatch) -> tuple[Rows, Rows] | None:
+        """Headers and results, if somebody wants them."""
+        if not self._sinks.want_packets:
+            plane.process_frames(part)
+            return None
+        headers, results = np.zeros(len(part), dtype=HEADER_DTYPE), np.zeros(len(part), dtype=RESULT_DTYPE)
+        plane.process_frames(part, results, headers)
+        return headers, results
+
     def _resolved(self, *, everything: bool = False) -> Rows:
         """What became of pending packets since the last call (RESOLVED_DTYPE), numbered among all."""
         found = []
         for vpc, runner in self._runners.items():
             rows = runner.engine.resolved(everything=everything)
             if self._sinks.want_packets:
-                rows["number"] = [self._pending.pop((vpc, n)) for n in rows["number"].tolist()]
-                found.append(rows)
+                # Of packets before a snapshot the replay that made it told.
+                numbers = [self._pending.pop((vpc, n), 0) for n in rows["number"].tolist()]
+                rows["number"] = numbers
+                found.append(rows[rows["number"] > 0])
         return np.concatenate(found) if found else np.empty(0, dtype=RESOLVED_DTYPE)
 
     def _write_flows(self) -> None:
@@ -152,7 +184,9 @@ class VpcRunner:
         return whole
 
     def finish(self, *, goes_on: bool) -> None:
-        """``goes_on`` is for runners whose state can be saved."""
+        """``goes_on``: what still lives will be told of by the replay that goes on from here."""
+        if self._threads is not None:
+            self._threads.shutdown()
         self._in_order.resolve(self._resolved(everything=True))
         for runner in self._runners.values():
             plane = runner.engine.dataplane
@@ -160,7 +194,9 @@ class VpcRunner:
             while not done:
                 done = plane.finish(most=FLOWS_AT_ONCE)
                 if self._sinks.flows:
-                    self._sinks.write_flows(plane.take_flows())
+                    flows = plane.take_flows()
+                    if not goes_on:
+                        self._sinks.write_flows(flows)
 
     def fill(self, result: ReplayResult) -> None:
         parts = []

@@ -102,11 +102,12 @@ class Captures:
         if reading.merge:
             self._parts = [[capture for part in self._parts for capture in part]]
         self._placement = placement
-        if placement is not None and placement.wants_files and any(len(part) > 1 for part in self._parts):
-            raise CaptureError(
-                "captures that are merged, those in a directory too: the policy says of files which VPC they belong "
-                "to; give them one by one, without --merge"
-            )
+        #: ``Frame.vpc`` by path, where packets are of VPCs.
+        self._vpc_of: dict[str, int] = {}
+        if placement is not None:
+            self._vpc_of = {path: placement.of_file(path) for part in self._parts for path, _ in part}
+        #: Captures that do not say on which interface packets came in, though that is wanted.
+        self._without_interfaces: list[str] = []
         marks = None if placement is None else placement.marks
         self._decapsulation = Decapsulation(reading.decap, marks) if reading.decap or marks is not None else None
 
@@ -122,9 +123,7 @@ class Captures:
             until = stack.enter_context(first_interrupt()) if self._follow else None
             for number, part in enumerate(self._parts, 1):
                 is_last = number == len(self._parts)
-                if self._placement is not None:
-                    self._placement.enter(part[0][0])
-                with _opened(part, until if is_last else None) as reader:
+                with self._opened(part, until if is_last else None) as reader:
                     while (batch := reader.next_batch()) is not None:
                         if self._decapsulation is not None:
                             self._decapsulation.apply(batch)
@@ -140,6 +139,21 @@ class Captures:
                         self.damage = reader.damage
                         return
 
+    def _opened(
+        self, part: list[tuple[str, int | None]], until: Callable[[], bool] | None
+    ) -> CaptureReader | MergedReader:
+        return self._open(part[0][0], until) if len(part) == 1 else MergedReader(part, self._open)
+
+    def _open(self, path: str, until: Callable[[], bool] | None = None) -> CaptureReader:
+        placement = self._placement
+        if placement is None:
+            return open_capture(path, until=until)
+        vpc = self._vpc_of[path]
+        reader = open_capture(path, until=until, vpc=vpc, interfaces=placement.interfaces)
+        if placement.needs_interfaces and not vpc and reader.format != "pcapng":
+            self._without_interfaces.append(path)
+        return reader
+
     @property
     def decapsulated(self) -> dict[str, int] | None:
         """How many tunnels of each kind were taken off so far; None if none are to be."""
@@ -151,15 +165,18 @@ class Captures:
         keeps_vnis = {"vxlan", "geneve"}.isdisjoint(self._reading.decap)
         if self._placement is not None and self._placement.wants_vnis and keeps_vnis:
             warnings.append("the policy says which VPC a VNI is of, but tunnels stay on: take them off (--decap)")
+        if self._without_interfaces:
+            first, others = self._without_interfaces[0], len(self._without_interfaces) - 1
+            more = f" (nor {count(others, 'more capture')})" if others else ""
+            warnings.append(
+                f"{printable(first)}: does not say on which interfaces packets came in{more}, which is how the policy "
+                "knows their VPC: only pcapng does"
+            )
         if self._decapsulation is not None and self._decapsulation.too_deep:
             warnings.append(
                 f"{count(self._decapsulation.too_deep, 'packet')} in more than {MOST_TUNNELS} tunnels: what is in the "
                 f"innermost of the first {MOST_TUNNELS} was judged"
             )
-
-
-def _opened(part: list[tuple[str, int | None]], until: Callable[[], bool] | None) -> CaptureReader | MergedReader:
-    return open_capture(part[0][0], until=until) if len(part) == 1 else MergedReader(part)
 
 
 def _can_be_tried(path: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sgfast.capture.names import printable
@@ -17,6 +18,7 @@ from sgfast.replaying.captures import Reading
 from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.results import ChangeDone
 from sgfast.snapshot import read_snapshot, write_snapshot
+from sgfast.stages.vpcs import Dealer
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,45 +32,65 @@ class Earlier:
     left_out: PacketsLeftOut | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Dealt:
+    """What a replay that goes on knows of one whose packets were dealt out to VPCs, but for ``Earlier``."""
+
+    #: Of each engine, the number of the VPC it sees; -1: all.
+    vpcs: tuple[int, ...]
+    #: ``Dealer.clock_state``.
+    clock: tuple[int, int, int, int, int, int, int] | None
+    #: Of each change, by engine there was: which of its own it is, as ``ChangeDone.number``.
+    changes: tuple[tuple[int, ...], ...]
+
+
 def stop(
-    target: Output | str | os.PathLike[str], engine: Engine, policy: Policy, reading: Reading, earlier: Earlier
-) -> None:
-    """Saves the state of a replay that began with ``policy``. OutputError if it cannot be written."""
-    about = {"policy": _fingerprint(policy), "reading": _options(reading), "earlier": to_plain(earlier)}
+    target: Output | str | os.PathLike[str], engines: Sequence[Engine], policy: Policy, reading: Reading,
+    earlier: Earlier, dealt: Dealt | None,
+) -> None:  # fmt: skip
+    """Saves the state of a replay that began with ``policy``. OutputError if it cannot be written.
+
+    ``dealt``: if packets were dealt out; otherwise there is one engine.
+    """
+    about = {
+        "policy": _fingerprint(policy), "reading": _options(reading), "earlier": to_plain(earlier),
+        "dealt": to_plain(dealt),
+    }  # fmt: skip
     if isinstance(target, Output):
-        write_snapshot(engine, target, replay=about)
+        write_snapshot(engines[0], target, others=engines[1:], replay=about)
         return
     with open_output(os.fsdecode(target)) as output:
-        write_snapshot(engine, output, replay=about)
+        write_snapshot(engines[0], output, others=engines[1:], replay=about)
         output.publish()
 
 
 def go_on(
     path: str | os.PathLike[str], policy: Policy, *, mode: Mode, midstream: Midstream, vpc: str | None, flows: bool,
     reading: Reading, jobs: int = 1,
-) -> tuple[Engine, Earlier, list[str]]:  # fmt: skip
-    """The engine of a replay that stopped, and what to warn of.
+) -> tuple[Sequence[Engine], Earlier, Dealt | None, list[str]]:  # fmt: skip
+    """What ``stop`` saved of a replay, and what to warn of.
 
     SnapshotError unless it began with ``policy`` and had these options. ``start`` and ``end`` may differ, with a
     warning: one capture may be judged up to a time, and from there on. ``merge`` and ``follow`` are of files.
     """
     name = printable(os.fsdecode(path))
     snapshot = read_snapshot(path, jobs=jobs)
-    engine = snapshot.engine
+    engine, dealt = snapshot.engine, snapshot.replay.get("dealt")
     if "earlier" not in snapshot.replay:
         raise SnapshotError(f"{name}: is a snapshot of an engine, not of a replay")
     if snapshot.replay.get("policy") != _fingerprint(policy):
         raise SnapshotError(
             f"{name}: that replay began with another policy than {printable(policy.origin)}: give the one it began with"
         )
-    had: dict[str, str | None] = {"--mode": engine.mode, "--midstream": engine.midstream, "--vpc": engine.vpc}
+    had: dict[str, str | None] = {"--mode": engine.mode, "--midstream": engine.midstream}
+    had["--vpc"] = engine.vpc if dealt is None else None
     have: dict[str, str | None] = {"--mode": mode, "--midstream": midstream, "--vpc": vpc}
     warnings = []
-    if (read := snapshot.replay.get("reading")) is not None:    # earlier snapshots do not say
-        if not isinstance(read, dict):
-            raise SnapshotError(f"{name}: is no snapshot that can be used: reading is no object")
-        have |= _options(reading)
-        had |= {option: read.get(option) for option in _options(reading)}
+    read = snapshot.replay.get("reading")
+    if not isinstance(read, dict):
+        raise SnapshotError(f"{name}: is no snapshot that can be used: reading is no object")
+    have |= _options(reading)
+    had |= {option: read.get(option) for option in _options(reading)}
     for option, is_now in have.items():
         if had[option] == is_now:
             continue
@@ -83,9 +105,29 @@ def go_on(
     if not engine.reporting:
         raise SnapshotError(f"{name}: is a snapshot of an engine, not of a replay")
     try:
-        return engine, from_plain(Earlier, snapshot.replay["earlier"]), warnings
-    except ValueError as error:
+        earlier = from_plain(Earlier, snapshot.replay["earlier"])
+        engines = (engine, *snapshot.others)
+        if (dealt is not None) != (policy.is_mapped and vpc is None):
+            raise ValueError("packets were dealt out to VPCs otherwise than the policy says")
+        checked = None if dealt is None else _checked(from_plain(Dealt, dealt), engines, earlier)
+        return engines, earlier, checked, warnings
+    except (ValueError, OverflowError) as error:
         raise SnapshotError(f"{name}: is no snapshot that can be used: {printable(str(error))[:200]}") from error
+
+
+def _checked(dealt: Dealt, engines: Sequence[Engine], earlier: Earlier) -> Dealt:
+    """ValueError unless all of it fits together."""
+    vpcs = [vpc.name for vpc in engines[0].policy.vpcs]
+    known = {-1: None, **dict(enumerate(vpcs))}
+    if [known.get(vpc, "") for vpc in dealt.vpcs] != [engine.vpc for engine in engines]:
+        raise ValueError("engines of other VPCs")
+    if len(set(dealt.vpcs)) != len(dealt.vpcs) or len(dealt.changes) != len(earlier.changes):
+        raise ValueError("as many engines as VPCs, and changes as were made")
+    if any(len(numbers) > len(engines) for numbers in dealt.changes):
+        raise ValueError("changes of engines that are not there")
+    if dealt.clock is not None:
+        Dealer(len(vpcs)).go_on(dealt.clock)        # which has a look at it
+    return dealt
 
 
 def _options(reading: Reading) -> dict[str, str | None]:

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from itertools import groupby, islice
 from typing import Any
@@ -17,8 +18,10 @@ from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
 from sgfast.engine import NO_SIDE, PENDING, REASONS, VERDICTS, Midstream, Mode
 from sgfast.policy.change_file import TimedChange
+from sgfast.policy.changes import apply_change
 from sgfast.policy.model import Policy
-from sgfast.reference import PacketVerdict, ReferenceEngine, SideVerdict
+from sgfast.reference import Clock, PacketVerdict, ReferenceEngine, SideVerdict
+from sgfast.replaying.placement import seen_from
 from sgfast.replaying.results import (
     ChangeDone,
     Names,
@@ -34,6 +37,9 @@ from sgfast.replaying.results import (
 Frame = tuple[int, bytes, int, int]
 """Time, bytes, wire length, link type."""
 
+#: Whose packets are that no VPC's are (``FrameBatch.vpcs``).
+NOBODY = -1
+
 
 @dataclass(frozen=True)
 class Held:
@@ -48,16 +54,26 @@ class Held:
 
 
 class ReferenceRunner:
-    """The reference model behind the same arrays. Slow; it counts totals and rules, but makes no lists."""
+    """The reference model behind the same arrays. Slow; it counts totals and rules, but makes no lists.
+
+    ``mapped``: packets belong to VPCs as ``FrameBatch.vpcs`` says, each of which is judged by itself; made when needed.
+    """
 
     def __init__(
-        self, policy: Policy, mode: Mode, midstream: Midstream, vpc: str | None, sinks: Sinks
+        self, policy: Policy, mode: Mode, midstream: Midstream, vpc: str | None, sinks: Sinks, *, mapped: bool = False
     ) -> None:
-        self.engine = ReferenceEngine(policy, mode=mode, midstream=midstream, vpc=vpc)
+        self.clock = Clock()
         self.policy = policy
         self.vpc = vpc
+        self.mapped = mapped
+        self.make = partial(ReferenceEngine, mode=mode, midstream=midstream, clock=self.clock)
+        #: By VPC (see ``mapped``); what is not dealt out is nobody's.
+        self.engines: dict[int, ReferenceEngine] = {} if mapped else {NOBODY: self.make(policy, vpc=vpc)}
         self.sinks = sinks
         self.packets_judged = self.packets_written = 0
+        #: By VPC: how many packets are its own, and which of all those of them are that are pending.
+        self.own: Counter[int] = Counter()
+        self.number_of: dict[tuple[int, int], int] = {}
         #: By number, in order: packets that are pending; wire length, and row if there are rows.
         self.pending: dict[int, tuple[int, Any]] = {}
         self.held: deque[Held] = deque()
@@ -81,49 +97,61 @@ class ReferenceRunner:
         if self.sinks.want_packets:
             names = list(self.instance_number), [rule.id for rule in numbering.rules]
             # Rows held back bear these names, too: numbers keep their meaning.
-            present = present_instances(self.engine.policy, self.vpc, numbering)
+            present = present_instances(self.policy, self.vpc, numbering)
             self.sinks.begin(Names(*names, self.packets_written, present))
 
     def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
-        probe = copy(self.engine)       # its clock moves, the engine's does not
+        probe = copy(self.clock)        # it moves, the engines' does not
         for n, (time_ns, *_) in enumerate(islice(batch, first, None)):
-            if probe._advance_clock(time_ns) >= at_ns:
+            if probe.advance(time_ns) >= at_ns:
                 return n
         return len(batch) - first
 
     def apply(self, change: TimedChange) -> ChangeDone:
-        disconnected = self.engine.apply(change.change, change.at_ns).disconnected
+        disconnected = sum(engine.apply(change.change, change.at_ns).disconnected for engine in self.engines.values())
         self.disconnected += disconnected
+        self.policy = apply_change(self.policy, change.change).policy
         # Like the engine's, apart from an instance that is deleted and comes back: to the reference that is one name.
-        self._number(self.numbering.after(self.engine.policy))
+        self._number(self.numbering.after(self.policy))
         return ChangeDone(change.at_ns, change.text, disconnected)
 
     def process(self, batch: FrameBatch, first: int, number: int) -> None:
         headers = np.zeros(number, dtype=HEADER_DTYPE)
         results = np.zeros(number, dtype=RESULT_DTYPE)
+        vpcs = batch.vpcs
         for n, (time_ns, data, wire, link_type) in enumerate(islice(batch, first, first + number)):
-            verdict = self.engine.process_frame(time_ns, data, wire_length=wire, link_type=link_type)
+            vpc = vpcs[first + n] if self.mapped else NOBODY
+            verdict = self._engine(vpc).process_frame(time_ns, data, wire_length=wire, link_type=link_type)
             self.packets_judged += 1
+            self.own[vpc] += 1
             self.total_bytes += wire
             self.times = [min([time_ns, *self.times]), max([time_ns, *self.times])]
             if self.sinks.want_packets:
                 self._spell_headers(verdict, time_ns, wire, headers[n])
             if verdict.verdict == "pending":
                 self.pending[self.packets_judged] = wire, results[n] if self.sinks.want_packets else None
+                self.number_of[vpc, self.own[vpc]] = self.packets_judged
             else:
                 self._settle(verdict, wire, results[n])
             self._settle_pending()
         if self.sinks.want_packets and number:
             self._write(batch, first, headers, results)
 
+    def _engine(self, vpc: int) -> ReferenceEngine:
+        if vpc not in self.engines:
+            self.engines[vpc] = self.make(self.policy, vpc=seen_from(self.policy, vpc))
+        return self.engines[vpc]
+
     def finish(self, *, goes_on: bool) -> None:
-        self.engine.finish()
+        for engine in self.engines.values():
+            engine.finish()
         self._settle_pending()
         self._write_held()
 
     def _settle_pending(self) -> None:
-        for packet, verdict in self.engine.resolved():
-            self._settle(verdict, *self.pending.pop(packet))
+        for vpc, engine in self.engines.items():
+            for packet, verdict in engine.resolved():
+                self._settle(verdict, *self.pending.pop(self.number_of.pop((vpc, packet))))
 
     def _settle(self, verdict: PacketVerdict, wire: int, result: Any) -> None:
         self._count(verdict, wire)
@@ -218,5 +246,5 @@ class ReferenceRunner:
         ]
         result.first_time_ns = min(self.times, default=None)
         result.last_time_ns = max(self.times, default=None)
-        warn_of_time(result.warnings, self.engine.late, self.engine.restarts)
+        warn_of_time(result.warnings, self.clock.late, self.clock.restarts)
         warn_of_fragments(result.warnings, self.reasons["fragment"])

@@ -23,7 +23,8 @@ cdef class Decapsulation:
 
     ValueError for a name that is none of them. ``counts``: how many tunnels of each kind were taken off so far;
     ``too_deep``: how many frames still had one inside when so many were off. ``marks``: also say in ``Frame.vpc`` whose
-    each packet is: by the VNI of the innermost tunnel of which it is known, else by VLAN, the innermost known one.
+    each packet is: by the VNI of the innermost tunnel of which it is known, else by VLAN, the innermost known one, else
+    as the reader said.
     """
 
     cdef uint32_t wanted
@@ -73,4 +74,4 @@ cdef class Decapsulation:
                 vpc = self.marks.by_vni(vni)
                 by_vni = vpc if vpc else by_vni
         if marked:
-            frame.vpc = by_vni if by_vni else by_vlan if by_vlan else self.marks.otherwise
+            frame.vpc = by_vni if by_vni else by_vlan if by_vlan else frame.vpc

@@ -32,7 +32,9 @@ cdef struct Kept:
     uint64_t before         # number of the packet kept before it in its bucket, 0: none
 
 
-cdef uint64_t digest(const uint64_t* secret, const uint8_t* ip, uint32_t length, bint ipv6) noexcept nogil:
+cdef uint64_t digest(
+    const uint64_t* secret, const uint8_t* ip, uint32_t length, bint ipv6, uint32_t vpc
+) noexcept nogil:
     # Of an IP packet's first `length` bytes, 20 at least, without what a router changes: TTL and header checksum, or
     # the hop limit. Keyed, so that nobody can send packets that pass for copies of others.
     cdef uint64_t first = load64(ip)
@@ -53,14 +55,15 @@ cdef uint64_t digest(const uint64_t* secret, const uint8_t* ip, uint32_t length,
         rest[1] = 0
         memcpy(rest, ip + at, length - at)
         h = fold(rest[0] ^ secret[2], rest[1] ^ h)
-    return fold(h ^ length, secret[3])
+    return fold(h ^ length ^ <uint64_t>vpc << 32, secret[3])
 
 
 cdef class Dedup:
     """Leaves out IP packets that were there a moment ago, byte for byte from the IP header on, as far as captured.
 
     TTL or hop limit and IPv4's header checksum may differ: a router may be between the copies. A moment: 50 ms, and
-    4096 packets kept. ``dropped`` counts what was left out. What is no IP, or too short for its header, is kept.
+    4096 packets kept. ``dropped`` counts what was left out. What is no IP, or too short for its header, is kept. So are
+    equal packets of two VPCs (``Frame.vpc``), which may use the same addresses.
     """
 
     cdef Kept* ring             # packet number n is at n % REMEMBERED, until n + REMEMBERED comes
@@ -107,7 +110,7 @@ cdef class Dedup:
             claimed = be16(ip + 4)
             if claimed != 0:
                 length = min(length, 40 + claimed)
-        h = digest(self.secret, ip, length, ethertype == ETHERTYPE_IPV6)
+        h = digest(self.secret, ip, length, ethertype == ETHERTYPE_IPV6, frame.vpc)
         newest = &self.newest[h & (BUCKETS - 1)]
         n = newest[0]
         while n != 0 and self.number - n < REMEMBERED:

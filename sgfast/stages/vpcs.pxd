@@ -10,7 +10,6 @@ cdef class VpcMarks:
     cdef uint32_t* vnis                 # ascending
     cdef uint32_t* vpc_of_vni
     cdef Py_ssize_t vni_count
-    cdef public uint32_t otherwise      # where neither VNI nor VLAN says anything
 
     cdef uint32_t by_vlan(self, const Frame* frame) noexcept nogil
     cdef uint32_t by_vni(self, uint32_t vni) noexcept nogil

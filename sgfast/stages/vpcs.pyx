@@ -5,7 +5,7 @@ import numpy as np
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport calloc, free
 
-from sgfast.core.clock cimport Clock, tell_time
+from sgfast.core.clock cimport CLOCK_END, Clock, tell_time
 from sgfast.core.frames cimport Frame, FrameBatch
 from sgfast.core.intrinsics cimport be16
 from sgfast.core.link cimport find_tags
@@ -13,10 +13,7 @@ from sgfast.stages.tunnels cimport is_vlan
 
 
 cdef class VpcMarks:
-    """``vnis``, ``vlans``: by number, the VPC's, from 0 on; VNIs have 24 bits, VLANs 12. ValueError for others.
-
-    ``otherwise``: what to put into ``Frame.vpc`` where neither says anything: 0, or a VPC's number + 1.
-    """
+    """``vnis``, ``vlans``: by number, the VPC's, from 0 on; VNIs have 24 bits, VLANs 12. ValueError for others."""
 
     def __cinit__(self, dict vnis not None, dict vlans not None):
         self.vni_count = len(vnis)
@@ -86,6 +83,24 @@ cdef class Dealer:
             self.clock.earliest, max(self.clock.latest, self.clock.raw), self.clock.late, self.clock.restarts
         )
 
+    @property
+    def clock_state(self):
+        """What to go on from (``go_on``): time it is, the packet's own that set it, the first one's, the earliest and
+        the latest own ones; how many were late, how many restarts. None without packets.
+        """
+        cdef Clock* clock = &self.clock
+        if not clock.started:
+            return None
+        return clock.now, clock.raw, self.began_ns, clock.earliest, clock.latest, clock.late, clock.restarts
+
+    def go_on(self, state not None):
+        """Goes on from the ``clock_state`` of another one. ValueError for one that cannot be."""
+        if not all(-CLOCK_END <= time <= CLOCK_END for time in state[:5]) or min(state[5:]) < 0:
+            raise ValueError("a clock that cannot be")
+        self.clock.now, self.clock.raw, self.began_ns = state[:3]
+        self.clock.earliest, self.clock.latest, self.clock.late, self.clock.restarts = state[3:]
+        self.clock.started = True
+
     def frames_before(self, FrameBatch batch not None, Py_ssize_t first, int64_t at_ns):
         """How many frames from ``first`` on come before ``at_ns`` on the clock, which does not move."""
         cdef Clock clock = self.clock
@@ -140,6 +155,17 @@ cdef class Dealer:
             part.keep_alive = batch.keep_alive
             parts.append((<int64_t>vpc - 1, part, where))
         return parts
+
+
+def restore_times(FrameBatch part not None, FrameBatch batch not None, const Py_ssize_t[::1] where not None):
+    """Gives the frames of a part that was dealt their own times: those they have in ``batch``, from its first on."""
+    cdef Py_ssize_t i
+    if where.shape[0] != part.count:
+        raise ValueError("as many places as there are frames")
+    for i in range(part.count):
+        if not 0 <= where[i] < batch.count:
+            raise ValueError("no such frame")
+        part.frames[i].time_ns = batch.frames[where[i]].time_ns
 
 
 def own_times(FrameBatch batch not None, Py_ssize_t first, Py_ssize_t number):

@@ -47,8 +47,9 @@ def document(policy: Policy, rules: Sequence[SuggestedRule], comments: Iterable[
 
 
 def _marks(vpc: Vpc) -> str:
+    interfaces = tuple(_quoted(mark) if isinstance(mark, str) else mark for mark in vpc.interfaces)
     files = tuple(map(_quoted, vpc.files))
-    marks = (("vni", vpc.vnis), ("vlan", vpc.vlans), ("file", files))
+    marks = (("vni", vpc.vnis), ("vlan", vpc.vlans), ("interface", interfaces), ("file", files))
     return "".join(f", {key}: [{', '.join(map(str, values))}]" for key, values in marks if values)
 
 

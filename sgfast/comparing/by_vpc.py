@@ -1,0 +1,123 @@
+"""A comparison whose packets belong to several VPCs, as the policies map them (SPEC 7.1): two engines for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.capture.names import printable
+from sgfast.comparing.pair import Pair
+from sgfast.core.frames import FrameBatch
+from sgfast.engine import Engine
+from sgfast.errors import PolicyError
+from sgfast.policy.model import Policy, Vpc
+from sgfast.replaying.placement import Placement, refuse_too_many, seen_from
+from sgfast.stages.vpcs import Dealer, restore_times
+
+#: What marks packets, in the order in which it counts: the key of a policy, and the field of ``Vpc``.
+_MARKS = (("vni", "vnis"), ("vlan", "vlans"), ("interface", "interfaces"), ("file", "files"))
+
+
+class VpcComparison:
+    """Compares two policies VPC by VPC. ``make``: the engine of one of them that sees a VPC, or all.
+
+    VPCs are the same by name, and marks of either policy count for both. To the policy that does not have a VPC no
+    instance is there: its packets are out of scope; ``warnings`` says so. PolicyError for a mark that one policy has
+    for another VPC than the other, and for packets of too many VPCs. AmbiguousAddress as in a replay of either.
+    """
+
+    def __init__(
+        self, old: Policy, new: Policy, make: Callable[[Policy, str | None], Engine], jobs: int
+    ) -> None:
+        vpcs = _of_both(old, new)
+        self.warnings = [
+            f"VPC {vpc.name!r} is in {have} alone: to {lack} its packets are out of scope"
+            for vpc in vpcs
+            if vpc.is_mapped
+            for have, lack, policy in (("OLD", "NEW", new), ("NEW", "OLD", old))
+            if vpc.name not in policy.vpc_by_name
+        ]
+        self._policies = [
+            replace(policy, vpcs=tuple(replace(vpc, region=_region(policy, vpc)) for vpc in vpcs))
+            for policy in (old, new)
+        ]
+        #: Both place packets alike, and either may find that a VPC cannot tell its peers apart.
+        self.placement, _ = (Placement(policy) for policy in self._policies)
+        self._make = make
+        self._dealer = Dealer(len(vpcs))
+        self._threads = ThreadPoolExecutor(jobs) if jobs > 1 else None
+        self._pairs: dict[int, Pair] = {}
+        self._judged = 0
+        self._of(next(n for n, vpc in enumerate(vpcs) if vpc.is_mapped))
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """One at least."""
+        return [pair for _, pair in sorted(self._pairs.items())]
+
+    @property
+    def times(self) -> tuple[int | None, int | None, int, int]:
+        """As ``Dealer.times``."""
+        return self._dealer.times
+
+    def _of(self, vpc: int) -> Pair:
+        if vpc not in self._pairs:
+            refuse_too_many(self._policies[0], 2 * len(self._pairs), engines=2)
+            before, after = (self._make(policy, seen_from(policy, vpc)) for policy in self._policies)
+            self._pairs[vpc] = Pair(before, after)
+        return self._pairs[vpc]
+
+    def process(self, batch: FrameBatch) -> None:
+        vpcs, parts, places = zip(*self._dealer.deal(batch, 0, len(batch)), strict=True)
+        every = [self._of(vpc) for vpc in vpcs]
+        all_at_once = map if self._threads is None else self._threads.map
+        for _ in all_at_once(lambda *part: self._compare(batch, *part), every, parts, places):
+            pass
+        self._judged += len(batch)
+
+    def _compare(self, batch: FrameBatch, pair: Pair, part: FrameBatch, where: NDArray[Any]) -> None:
+        for engine in pair.engines:
+            engine.dataplane.begin(self._dealer.began_ns)
+        pair.judge(part)
+        restore_times(part, batch, where)
+        pair.compare(part, (where + self._judged + 1).astype(np.uint64))
+
+    def finish(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown()
+        for pair in self._pairs.values():
+            pair.finish()
+
+
+def _region(policy: Policy, vpc: Vpc) -> str:
+    return policy.vpc_by_name[vpc.name].region if vpc.name in policy.vpc_by_name else vpc.region
+
+
+def _of_both(old: Policy, new: Policy) -> Sequence[Vpc]:
+    """The VPCs of both, each with the marks of both."""
+    vpcs = dict(old.vpc_by_name)
+    for vpc in new.vpcs:
+        known = vpcs.setdefault(vpc.name, vpc)
+        marks: dict[str, Any] = {
+            name: tuple(dict.fromkeys((*getattr(known, name), *getattr(vpc, name)))) for _, name in _MARKS
+        }
+        vpcs[vpc.name] = replace(known, **marks)
+    for key, name in _MARKS:
+        owners = _owners(old.vpcs, name)
+        for mark, owner in _owners(new.vpcs, name).items():
+            if owners.get(mark, owner) != owner:
+                raise PolicyError(
+                    f"{printable(new.origin)}: {key} {mark!r} is that of VPC {owner!r}, but that of VPC "
+                    f"{owners[mark]!r} in {printable(old.origin)}: captures have it for one of them; let both say the "
+                    "same, or name the VPC of all packets (--vpc)"
+                )
+    return tuple(vpcs.values())
+
+
+def _owners(vpcs: Iterable[Vpc], name: str) -> dict[int | str, str]:
+    return {mark: vpc.name for vpc in vpcs for mark in getattr(vpc, name)}
