@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Sequence
@@ -26,19 +27,27 @@ def natural(name: str) -> tuple[tuple[str, int], ...]:
 
 def files_in(path: str) -> tuple[list[str], list[str]]:
     """The regular files in a directory, and names of what else is there; both in natural order, hidden ones apart."""
-    files, others = [], []
+    files: list[str] = []
+    others: list[str] = []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if entry.is_file():
-                    files.append(entry.name)
-                else:
-                    others.append(entry.name)
+                (files if _is_file(entry) else others).append(entry.name)
     except OSError as error:
         raise CaptureError(f"{printable(path)}: cannot be read: {error.strerror or error}") from error
     return [os.path.join(path, name) for name in sorted(files, key=natural)], sorted(others, key=natural)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError as error:
+        # A link to itself leads nowhere, like one to nothing.
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def with_files_in(paths: Sequence[str]) -> list[str]:
