@@ -432,6 +432,7 @@ def test_compressed_logs_and_standard_input(capsys: pytest.CaptureFixture[str], 
         (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40, "is it a flow log?"),
         (b"version: 1\nsecurity_groups: []\n", "is it a flow log?"),
         (b"junk\n" * 100_000, "is it a flow log?"),
+        (bytes(10_000_000), "is it a flow log?"),
         (b"srcaddr dstaddr action start end protocol\n", "no field srcport and no dstport"),
         (None, "No such file"),
     ],
@@ -444,6 +445,20 @@ def test_what_is_no_flow_log_is_refused(
         log.write_bytes(content)
     outcome = sgfast(capsys, "flowlog", write_policy(tmp_path, POLICY), log)
     assert outcome.status == 2 and cause in outcome.one_line()
+
+
+def test_a_line_without_an_end_ends_reading(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    policy, log = write_policy(tmp_path, POLICY), tmp_path / "x.log"
+    assert "is it a flow log?" in sgfast(capsys, "flowlog", policy, "/dev/zero").one_line()
+    # A long one is skipped, and what follows is read.
+    line = b"x" * (1 << 20)
+    log.write_bytes(GOOD.encode() + b"\n" + line + b"\n" + GOOD.encode() + b"\n")
+    outcome = sgfast(capsys, "flowlog", policy, log, "--json")
+    assert outcome.status == 3 and json.loads(outcome.out)["records"] == 2
+    log.write_bytes(GOOD.encode() + b"\n" + line * 10 + b"\n" + GOOD.encode() + b"\n")
+    outcome = sgfast(capsys, "flowlog", policy, log, "--json")
+    assert outcome.status == 3 and json.loads(outcome.out)["records"] == 1
+    assert f"{log}: line 2: has no end" in json.loads(outcome.out)["damaged"][-1]
 
 
 def test_noise_never_breaks_the_reader(tmp_path: Path) -> None:
