@@ -54,6 +54,11 @@ class Reading:
             parse_filter(self.filter)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether captures are read as they are: every option is left alone."""
+        return self == Reading()
+
+    @property
     def leaves_out(self) -> bool:
         """Whether packets are to be left out."""
         return self.start is not None or self.end is not None or self.filter is not None or self.dedup
