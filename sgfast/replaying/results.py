@@ -267,8 +267,8 @@ def warn_of_fragments(warnings: list[str], denied: int) -> None:
     """``denied``: with the reason ``fragment`` (SPEC 9.4)."""
     if denied:
         warnings.append(
-            f"{count(denied, 'fragment')} denied as such: the first of the datagram did not come within 30 s, or its "
-            "fragments overlap"
+            f"{count(denied, 'fragment')} denied as such: the first of the datagram did not come soon enough (within "
+            "30 s, 65,536 packets and 4,096 datagrams), or its fragments overlap"
         )
 
 
