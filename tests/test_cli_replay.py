@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections import Counter
@@ -26,6 +27,7 @@ from command import (
     write_policy,
 )
 from frames import ethernet, ip, udp
+from test_capture_writers import enhanced, interface, option, section
 
 from sgfast.report import SCHEMAS, schema
 
@@ -187,6 +189,20 @@ def test_warnings_are_on_standard_error_and_in_the_report(capsys: Capsys, tmp_pa
 # Output files
 
 
+@pytest.mark.parametrize("seconds", [-(2**40), 2**40])
+def test_times_the_clock_does_not_reach_are_told(capsys: Capsys, tmp_path: Path, seconds: int) -> None:
+    policy, capture = write_policy(tmp_path), tmp_path / "far.pcapng"
+    records = b"".join(enhanced(frame, ticks=n) for n, frame in enumerate(handshake(1000, 80)))
+    capture.write_bytes(section() + interface(options=option(14, struct.pack("<q", seconds))) + records)
+    for arguments in (
+        ("replay", policy, capture), ("replay", policy, capture, "--engine", "reference"),
+        ("diff", policy, policy, capture), ("check", policy, "--traffic", capture),
+    ):  # fmt: skip
+        outcome = sgfast(capsys, *arguments)
+        assert outcome.status == 0 and "from 1823-11-12T00:06:22Z to 2116-02-20T23:53:38Z" in outcome.one_line()
+    assert sgfast(capsys, "replay", policy, write_capture(tmp_path, *handshake(1000, 80))).err == ""
+
+
 def test_an_old_file_is_replaced_and_keeps_its_permissions(capsys: Capsys, tmp_path: Path) -> None:
     target, link = tmp_path / "verdicts", tmp_path / "link"
     target.write_text("old\n" * 10_000)
@@ -272,8 +288,8 @@ def test_help_names_every_option_and_needs_no_numpy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
     options = ("vpc", "mode", "midstream", "verdicts", "connections", "write", "write-denied", "format", "fail-on")
-    for option in (*options, "engine"):
-        assert f"--{option}" in found.stdout
+    for name in (*options, "engine"):
+        assert f"--{name}" in found.stdout
 
 
 def test_version(capsys: Capsys) -> None:

@@ -142,7 +142,9 @@ def _fill(result: DiffResult, changed: ChangedConnections, pairs: RulePairs, mov
             "packets through stateless groups belong to no connection: how many connections change, and by which "
             "rules, is a guess there; numbers of packets are right"
         )
-    warn_of_time(result.warnings, counters[0]["late"], counters[0]["restarts"])
+    warn_of_time(
+        result.warnings, counters[0]["late"], counters[0]["restarts"], result.first_time_ns, result.last_time_ns
+    )
     warn_of_fragments(result.warnings, max(counted["fragments_denied"] for counted in counters))
     if cut_short := changed.counters["cut_short"]:
         result.warnings.append(
