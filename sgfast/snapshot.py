@@ -29,7 +29,7 @@ from sgfast.policy.model import Instance, Policy, Rule
 from sgfast.policy.plain import from_plain, to_plain
 
 #: Counts up whenever what is written changes its meaning.
-FORMAT = 5
+FORMAT = 6
 #: Bytes of JSON: a policy of some million instances.
 _LONGEST_ABOUT = 1 << 30
 #: Bytes of a row of an array: more than any has.

@@ -171,15 +171,18 @@ def replay(
     result.warnings += read.warnings
     timeline.finish(read.cutting.first_ns)
     result.left_out = both_left_out(earlier.left_out, read.cutting.left_out())
+    result.decapsulated = earlier.all_decapsulated(read.decapsulated)
     result.changes, result.changes_left = timeline.done, len(timeline.pending)
     if snapshot is not None and isinstance(runner, FastRunner):
         # Before what still lives is reported as such: it has not ended.
-        before = Earlier(result.captures, read.cutting.first_ns, tuple(timeline.done), result.left_out)
+        before = Earlier(
+            result.captures, read.cutting.first_ns, tuple(timeline.done), result.left_out,
+            None if result.decapsulated is None else tuple(result.decapsulated.items()),
+        )  # fmt: skip
         stop(snapshot, runner.engine, policy, before)
     runner.finish(goes_on=snapshot is not None)
     result.elapsed_seconds = time.perf_counter() - began
     runner.fill(result)
-    result.decapsulated = read.decapsulated
     read.warn(result.warnings)
     return result
 
