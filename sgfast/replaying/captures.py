@@ -112,6 +112,9 @@ class Captures:
                 "captures that are merged, those in a directory too: the policy says of files which VPC they belong "
                 "to; give them one by one, without --merge"
             )
+        if placement is not None:
+            for part in self._parts:
+                placement.vpc_of(part[0][0])
         marks = None if placement is None else placement.marks
         self._decapsulation = Decapsulation(reading.decap, marks) if reading.decap or marks is not None else None
 

@@ -30,7 +30,12 @@ class Placement:
         return any(vpc.files for vpc in self._vpcs)
 
     def enter(self, path: str) -> None:
-        """The packets that follow are from this file. CaptureError if patterns of two VPCs fit its name."""
+        """The packets that follow are from this file. CaptureError as ``vpc_of``."""
+        vpc = self.vpc_of(path)
+        self.marks.otherwise = 0 if vpc is None else vpc + 1
+
+    def vpc_of(self, path: str) -> int | None:
+        """Whose a file is by its name, None: nobody's. CaptureError if patterns of two VPCs fit."""
         whole, last = path, os.path.basename(path)
         found = [
             n for n, vpc in enumerate(self._vpcs)
@@ -42,7 +47,7 @@ class Placement:
                 f"{printable(path)}: the policy says that its packets belong to VPC {a!r} and to VPC {b!r}: "
                 "let 'file' of one of them not match"
             )
-        self.marks.otherwise = found[0] + 1 if found else 0
+        return found[0] if found else None
 
 
 def not_mapped(policy: Policy, what: str) -> PolicyError:
