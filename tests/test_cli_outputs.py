@@ -300,8 +300,15 @@ def test_a_pcap_that_would_need_two_link_types(capsys: Capsys, tmp_path: Path) -
     assert sgfast(capsys, "replay", policy, capture, "-q", "--write-allowed", tmp_path / "x.pcap").status == 0
 
 
+def test_a_pyarrow_that_does_not_load_is_not_called_missing(tmp_path: Path) -> None:
+    (tmp_path / "pyarrow.py").write_text("raise ImportError('libarrow.so: cannot map it')\n")
+    env = environment(PYTHONPATH=f"{tmp_path}:{environment()['PYTHONPATH']}")
+    outcome = process("replay", *SHOP, "--verdicts", tmp_path / "x.parquet", env=env)
+    assert outcome.status == 2 and "pyarrow cannot be loaded: libarrow.so: cannot map it" in outcome.one_line()
+
+
 def test_without_pyarrow_one_line_says_what_to_install(tmp_path: Path) -> None:
-    (tmp_path / "pyarrow.py").write_text("raise ImportError('not here')\n")
+    (tmp_path / "pyarrow.py").write_text("raise ModuleNotFoundError('not here')\n")
     here = environment()["PYTHONPATH"]
     out = tmp_path / "out"
     out.mkdir()

@@ -179,7 +179,11 @@ def _capture_format(option: str, path: str, endings: tuple[str, ...]) -> str:
 def _need_pyarrow(output: Output) -> None:
     try:
         import pyarrow.parquet  # noqa: F401
-    except ImportError:
+    except ModuleNotFoundError:
         raise OutputError(
             f"{output.name}: Parquet needs pyarrow: pip install 'sgfast[arrow]', or name a file that ends in .csv"
+        ) from None
+    except ImportError as error:
+        raise OutputError(
+            f"{output.name}: pyarrow cannot be loaded: {printable(str(error))}; or name a file that ends in .csv"
         ) from None
