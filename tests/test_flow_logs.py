@@ -3,8 +3,10 @@ disagrees exactly where a connection needed it."""
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -445,6 +447,22 @@ def test_what_is_no_flow_log_is_refused(
         log.write_bytes(content)
     outcome = sgfast(capsys, "flowlog", write_policy(tmp_path, POLICY), log)
     assert outcome.status == 2 and cause in outcome.one_line()
+
+
+@pytest.mark.parametrize(
+    ("name", "compress", "command"), [("bzip2", bz2.compress, "bzcat"), ("xz", lzma.compress, "xzcat")]
+)
+def test_another_compression_is_named_with_what_undoes_it(
+    name: str, compress: Callable[[bytes], bytes], command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    log = tmp_path / "x.log"
+    log.write_bytes(compress(GOOD.encode()))
+    outcome = sgfast(capsys, "flowlog", write_policy(tmp_path, POLICY), log)
+    assert outcome.status == 2
+    assert outcome.one_line() == (
+        f"sgfast: {log}: is {name}-compressed, and of flow logs only gzip is read: decompress it first ({command} FILE "
+        "| sgfast flowlog POLICY -)"
+    )
 
 
 def test_a_line_without_an_end_ends_reading(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Any, Literal, cast
 
+from sgfast.capture.compression import MAGIC_LENGTH, compression_of
 from sgfast.capture.names import printable
 from sgfast.errors import FlowLogError
 
@@ -135,7 +136,13 @@ class FlowLog:
                 raise FlowLogError(f"{self.name}: cannot be read: {error}") from error
         if not hasattr(stream, "peek"):
             stream = io.BufferedReader(stream)
-        if stream.peek(2)[:2] == b"\x1f\x8b":
+        compression = compression_of(stream.peek(MAGIC_LENGTH)[:MAGIC_LENGTH])
+        if compression is not None and compression.name != "gzip":
+            raise FlowLogError(
+                f"{self.name}: is {compression.name}-compressed, and of flow logs only gzip is read: decompress it "
+                f"first ({compression.command} FILE | sgfast flowlog POLICY -)"
+            )
+        if compression is not None:
             return stack.enter_context(gzip.GzipFile(fileobj=stream))
         return cast(io.BufferedIOBase, stream)
 
