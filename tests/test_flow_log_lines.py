@@ -296,6 +296,14 @@ def test_changes_and_both_engines_log_the_same(capsys: pytest.CaptureFixture[str
     assert fast == slow and len(fast) > 50
 
 
+@pytest.mark.parametrize("option", [("--flow-log-format", "otc"), ("--flow-log-interval", "60")])
+def test_how_to_write_a_log_without_a_log_is_refused(
+    capsys: pytest.CaptureFixture[str], option: tuple[str, str]
+) -> None:
+    outcome = sgfast(capsys, "replay", *SHOP, *option)
+    assert outcome.status == 2 and f"{option[0]} needs --flow-log" in outcome.one_line()
+
+
 def test_a_log_that_is_an_input_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     outcome = sgfast(capsys, "replay", write_policy(tmp_path), SHOP[1], "--flow-log", tmp_path / "policy.yaml")
     assert outcome.status == 2
