@@ -11,7 +11,7 @@ from sgfast.capture.names import printable
 from sgfast.capture.reader import open_capture
 from sgfast.errors import CaptureError, NoCapture
 
-#: Files left out that are named.
+#: Files of a list that are named.
 MOST_NAMED = 5
 
 
@@ -85,6 +85,10 @@ def captures_in(path: str) -> tuple[list[tuple[str, int | None]], str | None]:
     found.sort(key=lambda capture: (capture[1] is not None, capture[1] or 0))
     if not others:
         return found, None
-    named = ", ".join(map(printable, sorted(others, key=natural)[:MOST_NAMED]))
-    more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
-    return found, f"{printable(path)}: left out, as they are no captures: {named}{more}"
+    return found, f"{printable(path)}: left out, as they are no captures: {listed(sorted(others, key=natural))}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """``MOST_NAMED`` of them, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(map(printable, names[:MOST_NAMED])) + more
