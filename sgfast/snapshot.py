@@ -10,9 +10,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import stat
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO, Any, cast, get_args
 
@@ -144,11 +146,15 @@ def read_snapshot(path: str | os.PathLike[str], *, jobs: int = 1) -> Snapshot:
 def _read(path: str | os.PathLike[str], name: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     arrays: dict[str, NDArray[Any]] = {}
     try:
-        with open(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
-            size = os.fstat(stream.fileno()).st_size
+        with ExitStack() as stack:
+            stream = stack.enter_context(open(path, "rb"))
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise SnapshotError(f"{name}: is no file: a snapshot is a regular file; save it to one first")
+            archive = stack.enter_context(zipfile.ZipFile(stream))
             for member in archive.infolist():
                 # Nothing may grow when it is read: what a header claims is at most what is there.
-                if member.compress_type != zipfile.ZIP_STORED or member.file_size > size:
+                if member.compress_type != zipfile.ZIP_STORED or member.file_size > status.st_size:
                     raise ValueError(f"{member.filename} is compressed")
                 with archive.open(member) as data:
                     array = _array(data, member.file_size)

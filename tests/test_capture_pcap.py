@@ -151,6 +151,21 @@ def test_captured_length_beyond_the_file_is_damage() -> None:
     )
 
 
+@ORDERS
+@pytest.mark.parametrize("magic", [MICRO, NANO, KUZNETZOV])
+def test_captures_put_together_with_cat_are_called_that(order: str, magic: int) -> None:
+    # The second header would pass for a packet without bytes, and what follows it for nonsense.
+    first = pcap_head() + pcap_record(b"ok")
+    outcome = check(first + pcap_head(order, magic) + pcap_record(b"abc", order))
+    assert [packet.data for packet in outcome.packets] == [b"ok"]
+    assert str(outcome.damage) == (
+        f"file: damaged at byte {len(first)}, packet 2: another pcap file begins here: give the files one by one, or "
+        "merge them first (mergecap -w OUT.pcapng FILE...)"
+    )
+    # Packets without bytes are packets otherwise.
+    assert len(check(first + pcap_record(b"", time=(magic, 0))).packets) == 2
+
+
 @pytest.mark.parametrize("captured", [MOST + 1, 0x80000000, 0xFFFFFFFF])
 def test_captured_length_beyond_all_bounds_is_damage_at_once(captured: int) -> None:
     stream = Dribble(pcap_head() + pcap_record(b"x") + pcap_record(b"", captured=captured) + bytes(100), (58,))

@@ -13,6 +13,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from command import handshake, shell, write_capture, write_policy
 from test_capture_writers import Dribble, drain, enhanced, interface, pcap_head, pcap_record, read, section
 
 from sgfast.capture import CaptureReader, Damage, open_capture
@@ -49,6 +50,15 @@ def test_missing_directory_and_impossible_names(tmp_path: Path) -> None:
     assert "cannot be opened" in refusal("nul\0byte")
     assert "a\\nb" in refusal("a\nb")
     assert "\\udcff" in refusal("\udcff")
+
+
+def test_too_many_open_files_say_what_to_do(tmp_path: Path) -> None:
+    policy, folder = write_policy(tmp_path), tmp_path / "captures"
+    folder.mkdir()
+    for n in range(30):
+        write_capture(folder, *handshake(1000 + n, 80), name=f"{n}.pcap")
+    outcome = shell('ulimit -n 20; $sgfast replay "$policy" "$folder"', policy=policy, folder=folder)
+    assert outcome.status == 2 and "ulimit -n" in outcome.one_line() and str(folder) in outcome.one_line()
 
 
 def test_no_permission(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from sgfast.core.link import LINK_TYPES
 from sgfast.errors import CaptureError
 
 MICRO, NANO, KUZNETZOV = 0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34
+IXIA = (0x1C0001AC, 0x1C0001AB)
 FURTHEST_NS = 1 << 62
 SUPPORTED = set(LINK_TYPES) - {12, 14}
 #: Some of those that carry no IP.
@@ -215,6 +216,12 @@ def plain_pcap(data: bytes, packets: list[Packet]) -> Iterable[int]:
             captured, wire = sorted((captured, wire))
         elif (major, minor) < (2, 3) or major == 543:
             captured, wire = wire, captured
+        if captured == wire == 0 and any(
+            struct.unpack_from(order + "I", data, at)[0] in (MICRO, NANO, KUZNETZOV, *IXIA)
+            and struct.unpack_from(order + "HH", data, at + 4) in [(2, minor) for minor in range(5)]
+            for order in "<>"
+        ):
+            raise Damaged       # another file
         if captured > MOST or at + size + captured > len(data):
             raise Damaged
         time_ns = seconds * 10**9 + fraction * (1 if magic == NANO else 1000)

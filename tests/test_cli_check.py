@@ -309,6 +309,10 @@ def test_usage_errors_are_one_line(capsys: Capsys) -> None:
         (("--format", "xml"), "xml"),
         (("--traffic", "missing.pcap"), "does not exist"),
         (("--json", "--format", "sarif"), "--json"),
+        *(((*reading,), "need --traffic") for reading in (
+            ("--merge",), ("--follow",), ("--start", "1"), ("--end", "1"), ("--filter", "tcp"), ("--dedup",),
+            ("--decap", "auto"),
+        )),
     ):
         outcome = sgfast(capsys, "check", SHOP[0], *arguments)
         assert outcome.status == 2 and words in outcome.one_line() and outcome.out == "", arguments
@@ -345,6 +349,22 @@ def test_several_captures_are_one_replay(capsys: Capsys, tmp_path: Path) -> None
 
     assert unused(first) == {"web/inbound/2"} and unused(second) == {"web/inbound/1"}
     assert unused(first, second) == set()
+
+
+def test_warnings_of_captures_are_told(capsys: Capsys, tmp_path: Path) -> None:
+    policy, folder = write_policy(tmp_path), tmp_path / "captures"
+    folder.mkdir()
+    (folder / "notes").write_text("just text\n")
+    write_capture(folder, *handshake(1000, 80))
+    outcome = sgfast(capsys, "check", policy, "--traffic", folder, "--json")
+    assert outcome.status == 0 and "left out, as they are no captures: notes" in outcome.one_line()
+    assert valid("check", json.loads(outcome.out))["warnings"] == [outcome.one_line().split("warning: ")[1]]
+    # What the policy is warned of is told once.
+    groups = POLICY + "  - {name: web-2, addresses: [10.0.0.6]}\n  - {name: web-3, addresses: [10.0.0.7]}\n"
+    policy.write_text(groups.replace("security_groups:\n", "security_groups:\n  - name: default\n", 1))
+    found = checked(capsys, policy, "--traffic", folder)
+    assert len(found["warnings"]) == len(set(found["warnings"])) == 1 + len(checked(capsys, policy)["warnings"])
+    assert len(found["warnings"]) > 1
 
 
 def test_what_followed_a_denied_opener_uses_no_rule(capsys: Capsys, tmp_path: Path) -> None:

@@ -120,6 +120,17 @@ def test_pipes_among_captures_are_opened_once(tmp_path: Path) -> None:
     assert outcome.status == 0 and json.loads(outcome.out)["packets"] == 4 * 3
 
 
+@pytest.mark.parametrize("form", ["pcap", "pcapng"])
+def test_a_capture_in_the_place_of_the_policy_is_called_one(capsys: Capsys, tmp_path: Path, form: str) -> None:
+    capture = Path(SHOP[1])
+    if form == "pcapng":
+        capture = tmp_path / "some.pcapng"
+        capture.write_bytes(section() + interface() + enhanced(b"x"))
+    for arguments in (("replay", capture, SHOP[0]), ("diff", SHOP[0], capture, SHOP[0]), ("check", capture)):
+        outcome = sgfast(capsys, *arguments)
+        assert outcome.status == 2 and "is a capture; the policy comes before captures" in outcome.one_line()
+
+
 def test_policies_that_cannot_be_used(capsys: Capsys, tmp_path: Path) -> None:
     host_bits = "version: 1\nsecurity_groups:\n  - name: g\n    rules: [{direction: inbound, source: 10.0.0.1/8}]\n"
     for text, words in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections import Counter
@@ -26,6 +27,7 @@ from command import (
     write_policy,
 )
 from frames import ethernet, ip, udp
+from test_capture_writers import enhanced, interface, option, section
 
 from sgfast.report import SCHEMAS, schema
 
@@ -124,6 +126,25 @@ def test_damage_is_3_with_all_that_came_before(capsys: Capsys, tmp_path: Path) -
     assert text.status == 3 and "Damage" in text.out and str(capture) in text.one_line()
 
 
+def test_captures_that_damage_leaves_unread_are_named(capsys: Capsys, tmp_path: Path) -> None:
+    policy, folder = write_policy(tmp_path), tmp_path / "captures"
+    folder.mkdir()
+    names = [
+        str(write_capture(folder, *handshake(1000, 80), name=f"{n}.pcap", first_second=1000 + 10 * n)) for n in range(9)
+    ]
+    Path(names[1]).write_bytes(Path(names[1]).read_bytes()[:-5])
+    warning = f"not read further, as a capture is damaged: {', '.join(names[2:7])} and 2 more"
+    for captures in (names, [folder], [*names, "--merge"]):
+        outcome = sgfast(capsys, "replay", policy, *captures, "--json")
+        found = json.loads(outcome.out)
+        assert outcome.status == 3 and found["packets"] == 5 and found["damaged"]["file"] == names[1]
+        assert found["warnings"] == [warning] and f"sgfast: warning: {warning}\n" in outcome.err
+    # Of captures that overlap, too.
+    overlapping = write_capture(tmp_path, *handshake(2000, 80) * 9999, name="long.pcap")
+    outcome = sgfast(capsys, "replay", policy, overlapping, names[1], "--merge", "--json")
+    assert json.loads(outcome.out)["warnings"][0] == f"not read further, as a capture is damaged: {overlapping}"
+
+
 def test_a_capture_without_packets(capsys: Capsys, tmp_path: Path) -> None:
     policy, capture = write_policy(tmp_path), write_capture(tmp_path)
     found = replay_json(capsys, policy, capture)
@@ -185,6 +206,20 @@ def test_warnings_are_on_standard_error_and_in_the_report(capsys: Capsys, tmp_pa
 
 
 # Output files
+
+
+@pytest.mark.parametrize("seconds", [-(2**40), 2**40])
+def test_times_the_clock_does_not_reach_are_told(capsys: Capsys, tmp_path: Path, seconds: int) -> None:
+    policy, capture = write_policy(tmp_path), tmp_path / "far.pcapng"
+    records = b"".join(enhanced(frame, ticks=n) for n, frame in enumerate(handshake(1000, 80)))
+    capture.write_bytes(section() + interface(options=option(14, struct.pack("<q", seconds))) + records)
+    for arguments in (
+        ("replay", policy, capture), ("replay", policy, capture, "--engine", "reference"),
+        ("diff", policy, policy, capture), ("check", policy, "--traffic", capture),
+    ):  # fmt: skip
+        outcome = sgfast(capsys, *arguments)
+        assert outcome.status == 0 and "from 1823-11-12T00:06:22Z to 2116-02-20T23:53:38Z" in outcome.one_line()
+    assert sgfast(capsys, "replay", policy, write_capture(tmp_path, *handshake(1000, 80))).err == ""
 
 
 def test_an_old_file_is_replaced_and_keeps_its_permissions(capsys: Capsys, tmp_path: Path) -> None:
@@ -272,8 +307,8 @@ def test_help_names_every_option_and_needs_no_numpy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
     options = ("vpc", "mode", "midstream", "verdicts", "connections", "write", "write-denied", "format", "fail-on")
-    for option in (*options, "engine"):
-        assert f"--{option}" in found.stdout
+    for name in (*options, "engine"):
+        assert f"--{name}" in found.stdout
 
 
 def test_version(capsys: Capsys) -> None:

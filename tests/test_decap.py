@@ -560,6 +560,26 @@ def test_what_is_written_is_the_packet_that_was_judged(tmp_path: Path, capsys: p
         ]  # fmt: skip
 
 
+def test_a_replay_that_goes_on_counts_the_tunnels_of_all_captures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = write_policy(tmp_path)
+    packet = ipv4("198.51.100.7", "10.0.0.5", tcp(1000, 80, "S"))
+    insides = (vxlan(ethernet(packet)), gre(packet), gre(packet))
+    frames = [ethernet(ipv4("192.0.2.1", "192.0.2.2", inside)) for inside in insides]
+    first, second = (write_capture(tmp_path, *part, name=f"{len(part)}.pcap") for part in (frames[:1], frames[1:]))
+    state, later = tmp_path / "state", tmp_path / "later"
+    decap = ("--decap", "vxlan,gre", "--json")
+    whole = json.loads(sgfast(capsys, "replay", policy, first, second, *decap).out)["decapsulated"]
+    assert whole == {"vxlan": 1, "gre": 2}
+    assert sgfast(capsys, "replay", policy, first, *decap, "--snapshot", state).status == 0
+    found = json.loads(sgfast(capsys, "replay", policy, second, *decap, "--resume", state, "--snapshot", later).out)
+    assert found["decapsulated"] == whole
+    # Those of the first replays are told though the last one takes none off.
+    found = json.loads(sgfast(capsys, "replay", policy, second, "--json", "--resume", later).out)
+    assert found["decapsulated"] == whole
+
+
 def test_packets_in_too_many_tunnels_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policy, capture = write_policy(tmp_path), write_capture(tmp_path, *nested(5), FRAME)
     run = sgfast(capsys, "replay", policy, capture, "--decap", "auto", "--json")

@@ -64,7 +64,7 @@ class Plain:
                 record = self.records.setdefault(key, [0, 0, second, second])
                 record[0] += 1
                 record[1] += int(header["wire"])
-                record[3] = second
+                record[2:] = min(second, record[2]), max(second, record[3])
 
     def lines(self) -> list[str]:
         found = []
@@ -157,6 +157,19 @@ def test_a_late_packet_counts_now_and_an_earlier_time_begins_an_interval() -> No
     headers, results = rows(6, time_ns=seconds * SECOND)
     times = [(record[8], record[10], record[11]) for record in fed(headers, results, interval_seconds=60)]
     assert times == [("2", "100", "119"), ("2", "121", "121"), ("2", "30", "31")]
+
+
+def test_a_record_does_not_end_before_it_begins_where_time_goes_back(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    policy, capture, log = write_policy(tmp_path), tmp_path / "back.pcap", tmp_path / "flow.log"
+    frame = ethernet(ip("198.51.100.7", "10.0.0.5", udp(1, 80)))
+    capture.write_bytes(pcap_head() + b"".join(pcap_record(frame, time=(1_700_000_400 - n * 70, 0)) for n in range(5)))
+    assert sgfast(capsys, "replay", policy, capture, "--flow-log", log).status == 0
+    words = [line.split() for line in log.read_text().splitlines()]
+    assert [line[10:12] for line in words if line[-1] == "OK"] == [["1700000400"] * 2, ["1700000120", "1700000330"]]
+    outcome = sgfast(capsys, "flowlog", policy, log)
+    assert outcome.status == 0 and outcome.out.startswith("2 flow log records")
 
 
 def test_times_before_1970_are_rounded_down() -> None:
@@ -281,6 +294,14 @@ def test_changes_and_both_engines_log_the_same(capsys: pytest.CaptureFixture[str
     _, fast = logged(capsys, tmp_path, *SHOP, *changes)
     _, slow = logged(capsys, tmp_path, *SHOP, *changes, "--engine", "reference")
     assert fast == slow and len(fast) > 50
+
+
+@pytest.mark.parametrize("option", [("--flow-log-format", "otc"), ("--flow-log-interval", "60")])
+def test_how_to_write_a_log_without_a_log_is_refused(
+    capsys: pytest.CaptureFixture[str], option: tuple[str, str]
+) -> None:
+    outcome = sgfast(capsys, "replay", *SHOP, *option)
+    assert outcome.status == 2 and f"{option[0]} needs --flow-log" in outcome.one_line()
 
 
 def test_a_log_that_is_an_input_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

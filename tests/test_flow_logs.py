@@ -3,8 +3,10 @@ disagrees exactly where a connection needed it."""
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -432,6 +434,7 @@ def test_compressed_logs_and_standard_input(capsys: pytest.CaptureFixture[str], 
         (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40, "is it a flow log?"),
         (b"version: 1\nsecurity_groups: []\n", "is it a flow log?"),
         (b"junk\n" * 100_000, "is it a flow log?"),
+        (bytes(10_000_000), "is it a flow log?"),
         (b"srcaddr dstaddr action start end protocol\n", "no field srcport and no dstport"),
         (None, "No such file"),
     ],
@@ -444,6 +447,36 @@ def test_what_is_no_flow_log_is_refused(
         log.write_bytes(content)
     outcome = sgfast(capsys, "flowlog", write_policy(tmp_path, POLICY), log)
     assert outcome.status == 2 and cause in outcome.one_line()
+
+
+@pytest.mark.parametrize(
+    ("name", "compress", "command"), [("bzip2", bz2.compress, "bzcat"), ("xz", lzma.compress, "xzcat")]
+)
+def test_another_compression_is_named_with_what_undoes_it(
+    name: str, compress: Callable[[bytes], bytes], command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    log = tmp_path / "x.log"
+    log.write_bytes(compress(GOOD.encode()))
+    outcome = sgfast(capsys, "flowlog", write_policy(tmp_path, POLICY), log)
+    assert outcome.status == 2
+    assert outcome.one_line() == (
+        f"sgfast: {log}: is {name}-compressed, and of flow logs only gzip is read: decompress it first ({command} FILE "
+        "| sgfast flowlog POLICY -)"
+    )
+
+
+def test_a_line_without_an_end_ends_reading(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    policy, log = write_policy(tmp_path, POLICY), tmp_path / "x.log"
+    assert "is it a flow log?" in sgfast(capsys, "flowlog", policy, "/dev/zero").one_line()
+    # A long one is skipped, and what follows is read.
+    line = b"x" * (1 << 20)
+    log.write_bytes(GOOD.encode() + b"\n" + line + b"\n" + GOOD.encode() + b"\n")
+    outcome = sgfast(capsys, "flowlog", policy, log, "--json")
+    assert outcome.status == 3 and json.loads(outcome.out)["records"] == 2
+    log.write_bytes(GOOD.encode() + b"\n" + line * 10 + b"\n" + GOOD.encode() + b"\n")
+    outcome = sgfast(capsys, "flowlog", policy, log, "--json")
+    assert outcome.status == 3 and json.loads(outcome.out)["records"] == 1
+    assert f"{log}: line 2: has no end" in json.loads(outcome.out)["damaged"][-1]
 
 
 def test_noise_never_breaks_the_reader(tmp_path: Path) -> None:

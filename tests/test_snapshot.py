@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import sgfast
+from command import sgfast, shell
 from differential import MIDSTREAMS, MODES, compare, counters_of
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from policy_changes import Changer
@@ -204,6 +204,18 @@ def test_full_disk_and_failed_replay_leave_no_snapshot(tmp_path: Path, capsys: C
     assert outcome.status == 2 and "/dev/full: cannot be written: No space left" in outcome.one_line()
     assert sgfast(capsys, "replay", POLICY, CAPTURE, tmp_path / "none", "--snapshot", tmp_path / "s").status == 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
+def test_a_snapshot_is_a_regular_file(path: str, capsys: Capsys) -> None:
+    # A device may have no end.
+    assert "a snapshot is a regular file" in sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", path).one_line()
+
+
+def test_a_snapshot_from_a_pipe_says_what_to_do(tmp_path: Path, state: Path) -> None:
+    outcome = shell('$sgfast replay "$policy" "$capture" --resume <(cat "$state")', policy=POLICY, capture=CAPTURE,
+                    state=state)  # fmt: skip
+    assert outcome.status == 2 and "save it to one first" in outcome.one_line()
 
 
 def test_every_prefix_and_many_flips_are_refused_or_harmless(tmp_path: Path, state: Path) -> None:

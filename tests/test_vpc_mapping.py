@@ -835,6 +835,17 @@ def test_marks_at_their_limits_are_marks() -> None:
     assert policy.vpcs[0].files == ("x",) and not policy.vpcs[1].is_mapped and policy.is_mapped
 
 
+def test_a_file_that_two_vpcs_claim_is_told_before_a_damaged_one_is_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = write_policy(tmp_path, DOCUMENT.replace("c.pcap,", '"*-1.pcap",'))
+    damaged = write_capture(tmp_path, SYN, name="a-2.pcap")
+    damaged.write_bytes(damaged.read_bytes()[:-5])
+    claimed = write_capture(tmp_path, SYN, name="a-1.pcap")
+    outcome = sgfast(capsys, "replay", policy, damaged, claimed)
+    assert outcome.status == 2 and "belong to VPC 'a' and to VPC 'c'" in outcome.one_line() and outcome.out == ""
+
+
 def test_a_file_that_two_vpcs_claim_is_refused(tmp_path: Path) -> None:
     policy = parse_policy(DOCUMENT.replace("c.pcap,", '"*-1.pcap",'))
     capture = write_capture(tmp_path, SYN, name="a-1.pcap")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from sgfast.capture.names import printable
 from sgfast.capture.reader import open_capture
 from sgfast.errors import CaptureError, NoCapture
 
-#: Files left out that are named.
+#: Files of a list that are named.
 MOST_NAMED = 5
 
 
@@ -26,19 +27,27 @@ def natural(name: str) -> tuple[tuple[str, int], ...]:
 
 def files_in(path: str) -> tuple[list[str], list[str]]:
     """The regular files in a directory, and names of what else is there; both in natural order, hidden ones apart."""
-    files, others = [], []
+    files: list[str] = []
+    others: list[str] = []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if entry.is_file():
-                    files.append(entry.name)
-                else:
-                    others.append(entry.name)
+                (files if _is_file(entry) else others).append(entry.name)
     except OSError as error:
         raise CaptureError(f"{printable(path)}: cannot be read: {error.strerror or error}") from error
     return [os.path.join(path, name) for name in sorted(files, key=natural)], sorted(others, key=natural)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError as error:
+        # A link to itself leads nowhere, like one to nothing.
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def with_files_in(paths: Sequence[str]) -> list[str]:
@@ -76,6 +85,10 @@ def captures_in(path: str) -> tuple[list[tuple[str, int | None]], str | None]:
     found.sort(key=lambda capture: (capture[1] is not None, capture[1] or 0))
     if not others:
         return found, None
-    named = ", ".join(map(printable, sorted(others, key=natural)[:MOST_NAMED]))
-    more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
-    return found, f"{printable(path)}: left out, as they are no captures: {named}{more}"
+    return found, f"{printable(path)}: left out, as they are no captures: {listed(sorted(others, key=natural))}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """``MOST_NAMED`` of them, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(map(printable, names[:MOST_NAMED])) + more

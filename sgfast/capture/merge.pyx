@@ -116,6 +116,11 @@ cdef class MergedReader:
         """Bytes taken from all files so far, read ahead included."""
         return self.bytes_before + sum(reader.bytes_read for reader in self.readers.values())
 
+    @property
+    def unread(self):
+        """Paths of captures that were not opened, or not read to their ends, in the order of these captures here."""
+        return [self.names[place] for place in sorted([*self.readers, *(place for _, place in self.pending)])]
+
     def close(self):
         """Close all captures; bytes of the last batch stay valid as long as that is held."""
         if self.busy:

@@ -23,6 +23,7 @@ from sgfast.capture.scan cimport (
 )
 from sgfast.capture.timestamps cimport NS_PER_SECOND
 from sgfast.core.frames cimport Frame
+from sgfast.core.intrinsics cimport unlikely
 
 
 cdef enum:
@@ -84,6 +85,13 @@ cdef void scan_file_header(PcapFormat* format, Scan* scan) noexcept nogil:
     scan.next = p + format.file_header
 
 
+cdef bint begins_a_file(const uint8_t* p) noexcept nogil:
+    # Whether what could be the header of a record without bytes is that of a file: cat puts files together like that.
+    cdef PcapFormat format
+    return (is_pcap_magic(p, &format) and load_u16(p + 4, format.big_endian) == 2
+            and load_u16(p + 6, format.big_endian) <= 4)
+
+
 cdef void scan_records(const PcapFormat* format, Scan* scan) noexcept nogil:
     cdef bint big_endian = format.big_endian
     cdef const uint8_t* p = scan.next
@@ -107,6 +115,10 @@ cdef void scan_records(const PcapFormat* format, Scan* scan) noexcept nogil:
             captured, wire = wire, captured
         if captured > <uint32_t>LONGEST_RECORD:
             stop_damaged(scan, b"a captured length of {} bytes, more than {}", captured, LONGEST_RECORD)
+            break
+        if unlikely(captured == 0 and wire == 0) and begins_a_file(p):
+            stop_damaged(scan, b"another pcap file begins here: give the files one by one, or merge them first "
+                         b"(mergecap -w OUT.pcapng FILE...)", 0, 0)
             break
         if <Py_ssize_t>captured > end - p - header:
             stop_for_more(scan, <uint64_t>header + captured)

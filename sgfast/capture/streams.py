@@ -1,5 +1,6 @@
 """Opening captures, and waiting for streams that do not block."""
 
+import errno
 import os
 import select
 import sys
@@ -55,6 +56,8 @@ def open_stream(path: str | os.PathLike[str]) -> tuple[BinaryStream, str, bool]:
         cause = "may not be read; check its permissions"
     except OSError as error:
         cause = f"cannot be opened: {error.strerror or error}"
+        if error.errno == errno.EMFILE:
+            cause += "; allow more (ulimit -n 1024), or give fewer captures at a time"
     except ValueError as error:
         cause = f"cannot be opened: {error}"
     raise CaptureError(f"{printable(path)}: {cause}")

@@ -72,8 +72,8 @@ def check(
     """
     if [policy, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
-    if reading.leaves_out and not captures:
-        raise click.UsageError("--start, --end, --filter and --dedup need --traffic: they are of captures")
+    if not captures and not reading.is_plain:
+        raise click.UsageError("options of how captures are read (--start, --filter, --decap, ...) need --traffic")
     from sgfast.checking import check_policy
     from sgfast.policy.document import Lines, load_policy
     from sgfast.report.check import check_summary, check_text, compile_for_check
@@ -87,7 +87,7 @@ def check(
 
         with progress_of(captures) as progress:
             traffic = replay(loaded, captures, vpc=vpc, reading=reading, progress=progress)
-        warnings += [warning for warning in traffic.warnings if warning not in loaded.warnings]
+        warnings += [warning for warning in traffic.warnings if warning not in warnings]
     checked = check_policy(loaded, traffic)
     warn(warnings)
     if traffic is not None and traffic.damaged is not None:

@@ -56,6 +56,7 @@ class Outputs:
                 output = opened.enter_context(open_output(path))
                 self._outputs.append(output)
                 if option == "--snapshot":
+                    _refuse_terminal(option, path)
                     self.snapshot = output
                     continue
                 if option == "--report":
@@ -167,8 +168,7 @@ def _ending(path: str) -> str:
 
 def _capture_format(option: str, path: str, endings: tuple[str, ...]) -> str:
     """One of ``endings``; the first where the path is no name to go by: standard output, a device, a pipe."""
-    if path == "-" and is_terminal(sys.stdout):
-        raise click.UsageError(f"{option}: {STANDARD_OUTPUT} is a terminal, which shows no captures; redirect it")
+    _refuse_terminal(option, path)
     if _ending(path) in endings:
         return _ending(path)
     if path == "-" or descriptor_named(path) is not None or (os.path.exists(path) and not os.path.isfile(path)):
@@ -176,10 +176,19 @@ def _capture_format(option: str, path: str, endings: tuple[str, ...]) -> str:
     raise click.UsageError(f"{option}: {printable(path)}: name a file that ends in {' or '.join(endings)}")
 
 
+def _refuse_terminal(option: str, path: str) -> None:
+    if is_standard_output(path) and is_terminal(sys.stdout):
+        raise click.UsageError(f"{option}: {STANDARD_OUTPUT} is a terminal, which does not show this; redirect it")
+
+
 def _need_pyarrow(output: Output) -> None:
     try:
         import pyarrow.parquet  # noqa: F401
-    except ImportError:
+    except ModuleNotFoundError:
         raise OutputError(
             f"{output.name}: Parquet needs pyarrow: pip install 'sgfast[arrow]', or name a file that ends in .csv"
+        ) from None
+    except ImportError as error:
+        raise OutputError(
+            f"{output.name}: pyarrow cannot be loaded: {printable(str(error))}; or name a file that ends in .csv"
         ) from None

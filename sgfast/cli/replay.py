@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Literal
 
 import click
+from click.core import ParameterSource
 
 from sgfast.cli.options import (
     EXIT_DAMAGED,
@@ -162,11 +163,13 @@ def replay(
         raise click.UsageError("standard input (-) can be read only once")
     if engine == "reference" and connections is not None:
         raise click.UsageError("--connections needs --engine fast: the reference model keeps no such list")
-
     if engine == "reference" and (snapshot is not None or resume is not None):
         raise click.UsageError("--snapshot and --resume need --engine fast: the reference model has no snapshots")
     if engine == "reference" and jobs != 1:
         raise click.UsageError("--jobs needs --engine fast: the reference model judges alone")
+    for name in ("flow_log_format", "flow_log_interval"):
+        if flow_log is None and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name.replace('_', '-')} needs --flow-log: it says how to write that")
     if resume == "-":
         raise click.UsageError("--resume needs a file: a snapshot is not read from standard input")
 

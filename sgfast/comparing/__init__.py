@@ -167,7 +167,7 @@ def _fill(
             "packets through stateless groups belong to no connection: how many connections change, and by which "
             "rules, is a guess there; numbers of packets are right"
         )
-    warn_of_time(result.warnings, late, restarts)
+    warn_of_time(result.warnings, late, restarts, result.first_time_ns, result.last_time_ns)
     warn_of_fragments(result.warnings, max(counted["fragments_denied"] for counted in counters))
     if cut_short := sum(pair.changed.counters["cut_short"] for pair in pairs):
         result.warnings.append(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Any, Literal, cast
 
+from sgfast.capture.compression import MAGIC_LENGTH, compression_of
 from sgfast.capture.names import printable
 from sgfast.errors import FlowLogError
 
@@ -31,6 +32,8 @@ DEFAULT_FIELDS = (
 NEEDED_FIELDS = ("srcaddr", "dstaddr", "srcport", "dstport", "protocol", "start", "end", "action")
 
 LONGEST_LINE = 1 << 16
+#: A line of so many bytes has no end: a device, or made to keep us busy.
+ENDLESS_LINE = 1 << 23
 #: Broken lines that are told of one by one.
 LISTED_BROKEN = 10
 #: So many lines without one record, and the file is no flow log.
@@ -91,9 +94,10 @@ class FlowLog:
                     number += 1
                     if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
                         self._complain(number, f"is longer than {LONGEST_LINE} bytes")
-                        while line and not line.endswith(b"\n"):
-                            line = stream.readline(LONGEST_LINE)
-                        continue
+                        if _skip_line(stream):
+                            continue
+                        self.damage = f"{self.name}: line {number}: has no end within {ENDLESS_LINE >> 20} MiB"
+                        break
                     words = line.decode("utf-8", "replace").split()
                     if not words:
                         continue
@@ -132,7 +136,13 @@ class FlowLog:
                 raise FlowLogError(f"{self.name}: cannot be read: {error}") from error
         if not hasattr(stream, "peek"):
             stream = io.BufferedReader(stream)
-        if stream.peek(2)[:2] == b"\x1f\x8b":
+        compression = compression_of(stream.peek(MAGIC_LENGTH)[:MAGIC_LENGTH])
+        if compression is not None and compression.name != "gzip":
+            raise FlowLogError(
+                f"{self.name}: is {compression.name}-compressed, and of flow logs only gzip is read: decompress it "
+                f"first ({compression.command} FILE | sgfast flowlog POLICY -)"
+            )
+        if compression is not None:
             return stack.enter_context(gzip.GzipFile(fileobj=stream))
         return cast(io.BufferedIOBase, stream)
 
@@ -209,3 +219,12 @@ def _address(name: str, word: str) -> bytes:
         if len(word) <= 45 and "%" not in word:
             return IPv6Address(word).packed if ":" in word else IPv4Address(word).packed
     raise ValueError(f"{name} is an address, not {_shown(word)}")
+
+
+def _skip_line(stream: io.BufferedIOBase) -> bool:
+    """Reads on to the next line; False if that does not come."""
+    for _ in range(ENDLESS_LINE // LONGEST_LINE):
+        line = stream.readline(LONGEST_LINE)
+        if not line or line.endswith(b"\n"):
+            return True
+    return False

@@ -32,6 +32,10 @@ MAX_NODES = 3_000_000
 #: libyaml compares each %TAG line with all before it.
 MAX_TAG_DIRECTIVES = 100
 
+#: What pcap and pcapng files begin with; the order of captures and policy is easily mixed up.
+_CAPTURE_MAGICS = (
+    b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\n\r\r\n",
+)  # fmt: skip
 #: Longest piece of the document that a message repeats.
 _SHOWN_CHARACTERS = 80
 #: Most names that a near spelling is looked for among.
@@ -168,6 +172,10 @@ def read_document(path: str | os.PathLike[str]) -> tuple[bytes, str]:
     return data, origin
 
 
+def _capture_hint(data: bytes) -> str:
+    return ": it is a capture; the policy comes before captures" if data[:4] in _CAPTURE_MAGICS else ""
+
+
 def compose(text: str | bytes, origin: str) -> Node:
     """The root node of the one YAML document in ``text``."""
     shown = shown_origin(origin)
@@ -178,10 +186,12 @@ def compose(text: str | bytes, origin: str) -> Node:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise PolicyError(f"{shown}:{line}: not UTF-8 text (byte 0x{data[error.start]:02x})") from None
+        cause = f"not UTF-8 text (byte 0x{data[error.start]:02x})"
+        raise PolicyError(f"{shown}:{line}: {cause}{_capture_hint(data)}") from None
     if unprintable := yaml.reader.Reader.NON_PRINTABLE.search(text):
         line = text.count("\n", 0, unprintable.start()) + 1
-        raise PolicyError(f"{shown}:{line}: not YAML: the control character {unprintable.group()!a}")
+        cause = f"not YAML: the control character {unprintable.group()!a}"
+        raise PolicyError(f"{shown}:{line}: {cause}{_capture_hint(data)}")
     if data.startswith(b"%TAG") + data.count(b"\n%TAG") > MAX_TAG_DIRECTIVES:
         raise PolicyError(f"{shown}: more than {MAX_TAG_DIRECTIVES} %TAG directives")
     try:

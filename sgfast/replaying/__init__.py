@@ -180,10 +180,14 @@ def replay(
     result.warnings += read.warnings
     timeline.finish(read.cutting.first_ns)
     result.left_out = both_left_out(earlier.left_out, read.cutting.left_out())
+    result.decapsulated = earlier.all_decapsulated(read.decapsulated)
     result.changes, result.changes_left = timeline.done, len(timeline.pending)
     if snapshot is not None and not isinstance(runner, ReferenceRunner):
         # Before what still lives is reported as such: it has not ended.
-        before = Earlier(result.captures, read.cutting.first_ns, tuple(timeline.done), result.left_out)
+        before = Earlier(
+            result.captures, read.cutting.first_ns, tuple(timeline.done), result.left_out,
+            None if result.decapsulated is None else tuple(result.decapsulated.items()),
+        )  # fmt: skip
         if isinstance(runner, VpcRunner):
             stop(snapshot, runner.engines, policy, reading, before, runner.dealt)
         else:
@@ -191,7 +195,6 @@ def replay(
     runner.finish(goes_on=snapshot is not None)
     result.elapsed_seconds = time.perf_counter() - began
     runner.fill(result)
-    result.decapsulated = read.decapsulated
     read.warn(result.warnings)
     return result
 

@@ -252,7 +252,7 @@ class VpcRunner:
             cuts = [cut for _, done in pairs for cut in done.connections]
             whole.connections = tuple(sorted(cuts, key=lambda cut: -cut.packets_after)[:LISTED_CUTS])
         result.first_time_ns, result.last_time_ns, late, restarts = self._dealer.times
-        warn_of_time(result.warnings, late, restarts)
+        warn_of_time(result.warnings, late, restarts, result.first_time_ns, result.last_time_ns)
 
 
 def _sums(counts: Iterable[dict[str, int]]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sgfast.capture import CaptureReader, Damage, open_capture
-from sgfast.capture.directories import captures_in, first_time_ns, is_directory
+from sgfast.capture.directories import captures_in, first_time_ns, is_directory, listed
 from sgfast.capture.following import first_interrupt
 from sgfast.capture.merge import MergedReader
 from sgfast.capture.names import printable
@@ -52,6 +52,11 @@ class Reading:
         parse_window(self.start, self.end)
         if self.filter is not None:
             parse_filter(self.filter)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether captures are read as they are: every option is left alone."""
+        return self == Reading()
 
     @property
     def leaves_out(self) -> bool:
@@ -137,6 +142,10 @@ class Captures:
                     self.warnings += reader.remarks
                     if reader.damage is not None:
                         self.damage = reader.damage
+                        left = list(reader.unread) if isinstance(reader, MergedReader) else []
+                        left += [path for later in self._parts[number:] for path, _ in later]
+                        if left:
+                            self.warnings.append(f"not read further, as a capture is damaged: {listed(left)}")
                         return
 
     def _opened(

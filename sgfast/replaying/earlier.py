@@ -30,6 +30,15 @@ class Earlier:
     first_ns: int | None = None
     changes: tuple[ChangeDone, ...] = ()
     left_out: PacketsLeftOut | None = None
+    #: Tunnels taken off, by kind; None: none were to be.
+    decapsulated: tuple[tuple[str, int], ...] | None = None
+
+    def all_decapsulated(self, counts: dict[str, int] | None) -> dict[str, int] | None:
+        """Tunnels of both replays; ``counts``: those of the one that goes on."""
+        if self.decapsulated is None or counts is None:
+            return counts if self.decapsulated is None else dict(self.decapsulated)
+        before = dict(self.decapsulated)
+        return {kind: before.get(kind, 0) + counts.get(kind, 0) for kind in (*before, *(counts.keys() - before.keys()))}
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,9 @@ class FastRunner:
             result.unanswered += [Unanswered(self._service(row), answer, int(row["packets"])) for row in rows]
         result.unanswered.sort(key=lambda u: (-u.connections, *order(u.service, u.answer)))
         self._follow_cuts(result)
-        warn_of_time(result.warnings, counters["late"], counters["restarts"])
+        warn_of_time(
+            result.warnings, counters["late"], counters["restarts"], result.first_time_ns, result.last_time_ns
+        )
         warn_of_fragments(result.warnings, counters["fragments_denied"])
         warn_of_room(result.warnings, counters, result.policy.settings.max_connections)
         if counters["lost_flows"]:

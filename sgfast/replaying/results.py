@@ -12,6 +12,7 @@ from sgfast.capture import Damage
 from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.frames import FrameBatch
 from sgfast.engine import Midstream, Mode
+from sgfast.policy.instants import MAX_TIME_NS, OUT_OF_RANGE
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying.cutting import PacketsLeftOut
 
@@ -251,7 +252,12 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def warn_of_time(warnings: list[str], late: int, restarts: int) -> None:
+def warn_of_time(
+    warnings: list[str], late: int, restarts: int, first_ns: int | None, last_ns: int | None
+) -> None:  # fmt: skip
+    """``first_ns``, ``last_ns``: of the packets' own times the earliest and the latest."""
+    if first_ns is not None and last_ns is not None and max(-first_ns, last_ns) >= MAX_TIME_NS - 1:
+        warnings.append(f"a timestamp {OUT_OF_RANGE}: taken as its end")
     if late:
         warnings.append(
             f"timestamps of {count(late, 'packet')} up to 60 s before the one before: taken as simultaneous"
@@ -267,8 +273,8 @@ def warn_of_fragments(warnings: list[str], denied: int) -> None:
     """``denied``: with the reason ``fragment`` (SPEC 9.4)."""
     if denied:
         warnings.append(
-            f"{count(denied, 'fragment')} denied as such: the first of the datagram did not come within 30 s, or its "
-            "fragments overlap"
+            f"{count(denied, 'fragment')} denied as such: the first of the datagram did not come soon enough (within "
+            "30 s, 65,536 packets and 4,096 datagrams), or its fragments overlap"
         )
 
 

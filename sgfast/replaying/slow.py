@@ -246,5 +246,7 @@ class ReferenceRunner:
         ]
         result.first_time_ns = min(self.times, default=None)
         result.last_time_ns = max(self.times, default=None)
-        warn_of_time(result.warnings, self.clock.late, self.clock.restarts)
+        warn_of_time(
+            result.warnings, self.clock.late, self.clock.restarts, result.first_time_ns, result.last_time_ns
+        )
         warn_of_fragments(result.warnings, self.reasons["fragment"])

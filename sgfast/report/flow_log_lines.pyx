@@ -216,9 +216,9 @@ cdef class FlowLogLines:
         record.packets += 1
         record.bytes += header.wire
         second = whole(self.now_ns, NS_PER_SECOND)
-        if record.packets == 1:
-            record.first_second = second
-        record.last_second = second
+        # Time may have gone back within the interval.
+        record.first_second = second if record.packets == 1 else min(second, record.first_second)
+        record.last_second = second if record.packets == 1 else max(second, record.last_second)
         return 0
 
     cdef Record* find(self, const Record* key) except NULL:

@@ -28,7 +28,7 @@ _SENTENCES = {
     "disconnected": "A change of the policy cut its connection.",
     "malformed": "The packet contradicts itself.",
     "truncated": "The capture cut off the packet's header.",
-    "fragment": "The first fragment of its datagram did not come within 30 seconds, or its fragments overlap.",
+    "fragment": "The first fragment of its datagram did not come soon enough, or its fragments overlap.",
 }
 _REPLIES = {ICMP: (0, 14, 16, 18), ICMPV6: (129,)}
 _ERRORS = {ICMP: (3, 4, 5, 11, 12), ICMPV6: tuple(range(128))}
