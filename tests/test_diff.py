@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from traffic import Crowd, Traffic, drawn, stateful
 
 from sgfast import comparing
 from sgfast.comparing import DiffResult, diff
+from sgfast.comparing.pair import Pair
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.changes import apply_change
 from sgfast.policy.document import load_policy, parse_policy
@@ -115,6 +117,21 @@ def test_the_same_policy_twice_makes_no_difference(tmp_path: Path) -> None:
                 return
 
     compare()
+
+
+def test_thread_of_the_second_policy_ends_with_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(comparing, "usable_processors", lambda: 2)
+    began = []
+    monkeypatch.setattr(comparing, "Pair", lambda *engines, **how: began.append(how) or Pair(*engines, **how))
+    shop = load_policy(PCAPS / "shop.yaml")
+    assert diff(shop, shop, PCAPS / "shop.pcap").packets == 261
+    with pytest.raises(KeyboardInterrupt):
+        diff(shop, shop, PCAPS / "shop.pcap", progress=interrupt)
+    assert began == [{"together": True}] * 2
+    assert not [thread for thread in threading.enumerate() if thread.name == "sgfast-beside"]
 
 
 def same(result: DiffResult) -> None:
