@@ -120,40 +120,37 @@ cdef class Dealer:
         """
         cdef FrameBatch part
         cdef int64_t[::1] now
-        cdef Py_ssize_t[::1] counts
-        cdef Py_ssize_t[::1] places
-        cdef Py_ssize_t i, at
-        cdef uint32_t vpc
+        cdef uint32_t[::1] of
+        cdef Py_ssize_t[::1] order
+        cdef Py_ssize_t i, at, end, number_of_vpc
         if first < 0 or number < 0 or number > batch.count - first:
             raise ValueError("no such frames")
         if number and not self.clock.started:
             tell_time(&self.clock, batch.frames[first].time_ns)
             self.began_ns = self.clock.now
         now = np.empty(number, dtype=np.int64)
-        counts = np.zeros(<Py_ssize_t>self.vpcs + 1, dtype=np.intp)
+        of = vpcs = np.empty(number, dtype=np.uint32)
         for i in range(number):
             tell_time(&self.clock, batch.frames[first + i].time_ns)
             now[i] = self.clock.now
-            if batch.frames[first + i].vpc > self.vpcs:
+            of[i] = batch.frames[first + i].vpc
+            if of[i] > self.vpcs:
                 raise ValueError("a frame is of a VPC that is none")
-            counts[batch.frames[first + i].vpc] += 1
+        order = places = np.argsort(vpcs, kind="stable")
+        counts = np.bincount(vpcs, minlength=1)
         parts = []
-        for vpc in range(self.vpcs + 1):
-            if counts[vpc] == 0:
-                continue
-            part = FrameBatch(counts[vpc])
-            where = np.empty(counts[vpc], dtype=np.intp)
-            places = where
-            at = 0
-            for i in range(number):
-                if batch.frames[first + i].vpc == vpc:
-                    part.frames[at] = batch.frames[first + i]
-                    part.frames[at].time_ns = now[i]
-                    places[at] = i
-                    at += 1
-            part.count = at
+        at = 0
+        for vpc in np.flatnonzero(counts):
+            number_of_vpc = counts[vpc]
+            end = at + number_of_vpc
+            part = FrameBatch(number_of_vpc)
+            for i in range(at, end):
+                part.frames[i - at] = batch.frames[first + order[i]]
+                part.frames[i - at].time_ns = now[order[i]]
+            part.count = number_of_vpc
             part.keep_alive = batch.keep_alive
-            parts.append((<int64_t>vpc - 1, part, where))
+            parts.append((int(vpc) - 1, part, places[at:end]))
+            at = end
         return parts
 
 
