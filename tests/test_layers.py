@@ -16,7 +16,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "signals": set(),
     "policy": {"errors"},
     "core": set(),
-    "capture": {"core.frames", "errors"},
+    "capture": {"core.frames", "core.intrinsics", "errors"},
     "compiler": {"core", "policy", "errors"},
     "engine": {"compiler", "core", "policy", "errors"},
     "explaining": {"engine", "policy", "errors"},
@@ -34,7 +34,7 @@ MAY_KNOW: dict[str, set[str]] = {
         "engine", "snapshot", "output", "compiler", "capture", "stages", "core", "policy", "reference", "errors",
     },
     "comparing": {"replaying", "engine", "capture", "stages", "core", "policy", "errors"},
-    "flow_logs": {"compiler", "policy", "capture.names", "errors"},
+    "flow_logs": {"compiler", "policy", "capture.compression", "capture.names", "errors"},
     "suggesting": {"replaying", "engine", "capture", "policy", "errors"},
     "checking": {"replaying", "compiler", "policy"},
     "report": {

@@ -34,11 +34,9 @@ class Earlier:
     decapsulated: tuple[tuple[str, int], ...] | None = None
 
     def all_decapsulated(self, counts: dict[str, int] | None) -> dict[str, int] | None:
-        """Tunnels of both replays; ``counts``: those of the one that goes on."""
-        if self.decapsulated is None or counts is None:
-            return counts if self.decapsulated is None else dict(self.decapsulated)
-        before = dict(self.decapsulated)
-        return {kind: before.get(kind, 0) + counts.get(kind, 0) for kind in (*before, *(counts.keys() - before.keys()))}
+        """Tunnels of both replays, which had the same options; ``counts``: those of the one that goes on."""
+        before = dict(self.decapsulated or ())
+        return None if counts is None else {kind: before.get(kind, 0) + number for kind, number in counts.items()}
 
 
 @dataclass(frozen=True, slots=True)
