@@ -38,7 +38,7 @@ class Pair:
             self._count_moves()
             self._make_room(batch.capacity)
         self._beside.process(batch, *self._words)
-        self.changed.resolve(*(engine.dataplane.take_resolved() for engine in self.engines))
+        self._resolve()
 
     def compare(self, batch: FrameBatch, numbers: NDArray[Any] | None = None) -> None:
         """The batch that was judged last. ``numbers``: of its packets, from 1; they follow those before if None."""
@@ -51,8 +51,13 @@ class Pair:
             self.moves.count(self._openers[: self._begun])
             self._begun = 0
 
+    def _resolve(self, *, everything: bool = False) -> None:
+        old, new = (engine.dataplane.take_resolved(everything=everything) for engine in self.engines)
+        if len(old) or len(new):
+            self.changed.resolve(old, new)
+
     def finish(self) -> None:
-        self.changed.resolve(*(engine.dataplane.take_resolved(everything=True) for engine in self.engines))
+        self._resolve(everything=True)
         self.changed.finish()
         self._count_moves()
 

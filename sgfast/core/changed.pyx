@@ -181,7 +181,7 @@ cdef class ChangedConnections:
 
     def resolve(self, old not None, new not None):
         """Takes what became of packets that were PENDING: both planes' ``take_resolved``, which wait for the same."""
-        if not (old["number"] == new["number"]).all():
+        if len(old) != len(new) or not (old["number"] == new["number"]).all():
             raise ValueError("the planes have not judged the same frames")
         for x, y in zip(old["result"]["verdict"].tolist(), new["result"]["verdict"].tolist()):
             self.verdicts[<int>x][<int>y] += 1

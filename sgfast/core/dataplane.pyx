@@ -76,6 +76,7 @@ assert <char*>&laid_out.key.addr[1] - <char*>&laid_out == 64    # what is asked 
 ENTRY_BYTES = sizeof(Entry)
 #: Threads that may judge together.
 MAX_JOBS = <int>MOST_JOBS
+NONE_RESOLVED = np.zeros(0, dtype=RESOLVED_DTYPE)
 
 
 cdef bint earlier_than(
@@ -501,11 +502,14 @@ cdef class DataPlane:
             f.resolved_count = 0
             f.resolved_capacity = 0
             PyThread_release_lock(self.lock)
+        if count == 0:
+            free(rows)
+            return NONE_RESOLVED
         try:
             found = copied_rows(<const uint8_t*>rows, count * sizeof(ResolvedRow), RESOLVED_DTYPE)
         finally:
             free(rows)
-        return found[np.argsort(found["number"], kind="stable")] if count else found
+        return found[np.argsort(found["number"], kind="stable")]
 
     cdef void end_waiting(self) noexcept nogil:
         # Under the lock: no fragment waits any more.
