@@ -53,9 +53,13 @@ def another(policy: Policy, rng: np.random.Generator) -> Policy:
 
 def test_policies_drawn_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: Counter[str] = Counter()
-    # Both by one thread, and at the same time by two.
+    # Both by one thread, and at the same time by two, from the first packet on or once there are some connections.
     processors = itertools.cycle((1, 2, 2))
     monkeypatch.setattr(comparing, "usable_processors", lambda: next(processors))
+    connections = itertools.cycle((0, 20))
+    monkeypatch.setattr(comparing, "Pair", lambda *engines, together_from: Pair(
+        *engines, together_from=together_from and next(connections)
+    ))  # fmt: skip
 
     @drawn(20261125, examples=60)
     def compare(policy: Policy, case_seed: int) -> None:
@@ -130,7 +134,7 @@ def test_thread_of_the_second_policy_ends_with_the_comparison(monkeypatch: pytes
     assert diff(shop, shop, PCAPS / "shop.pcap").packets == 261
     with pytest.raises(KeyboardInterrupt):
         diff(shop, shop, PCAPS / "shop.pcap", progress=interrupt)
-    assert began == [{"together": True}] * 2
+    assert began == [{"together_from": comparing.TOGETHER_FROM}] * 2
     assert not [thread for thread in threading.enumerate() if thread.name == "sgfast-beside"]
 
 

@@ -54,6 +54,9 @@ __all__ = [
     "diff",
 ]
 
+#: Connections from which on two tables are so large that a thread for each policy is faster than one for both.
+TOGETHER_FROM = 1 << 16
+
 
 def diff(
     old: Policy | str | os.PathLike[str],
@@ -95,7 +98,8 @@ def diff(
     frames = Captures(paths, reading or Reading(), progress)
     began = time.perf_counter()
     # More than one job bring threads of their own.
-    with closing(Pair(before, after, together=jobs == 1 and usable_processors() > 1)) as pair:
+    together_from = TOGETHER_FROM if jobs == 1 and usable_processors() > 1 else None
+    with closing(Pair(before, after, together_from=together_from)) as pair:
         for batch in frames:
             pair.judge(batch)
             pair.compare(batch)

@@ -16,14 +16,14 @@ from sgfast.engine import Engine
 
 
 class Pair:
-    """``judge`` and ``compare`` for each batch, ``finish`` at the end. ``together``: as ``Beside`` has it."""
+    """``judge`` and ``compare`` for each batch, ``finish`` at the end. ``together_from``: as ``Beside`` has it."""
 
-    def __init__(self, before: Engine, after: Engine, *, together: bool = False) -> None:
+    def __init__(self, before: Engine, after: Engine, *, together_from: int | None = None) -> None:
         self.engines = before, after
         self.rules = RulePairs(before, after)
         self.moves = Moves(self.rules)
         self.changed = ChangedConnections(before.dataplane)
-        self._beside = Beside(before.dataplane, after.dataplane, together=together)
+        self._beside = Beside(before.dataplane, after.dataplane, together_from=together_from)
         self._words: tuple[NDArray[np.uint16], NDArray[np.uint16]]
         self._make_room(0)
 

@@ -5,7 +5,7 @@ data plane's own loop slower where it has to make the same of it twice.
 import threading
 
 from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, WAIT_LOCK
-from libc.stdint cimport uint16_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp
 
@@ -70,14 +70,15 @@ cdef void judge_beside(
 cdef class Beside:
     """Judges frames by two planes, which have judged the same ones before.
 
-    ``together``: at the same time, the other plane by a thread of its own, which ``close`` ends; MemoryError if it
-    cannot be started. Both then read the frames' headers, but neither waits for the other's table. One thread reads
-    them once for both.
+    One thread reads the headers of frames once for both. ``together_from``, unless None: while there are that many
+    connections both judge at the same time, the other plane by a thread of its own, which ``close`` ends; MemoryError
+    if it cannot be started. Headers are then read twice, but neither plane waits for the other's table.
     """
 
     cdef DataPlane plane
     cdef DataPlane other
     cdef object thread              # None: there is none
+    cdef uint32_t many              # it judges while there are as many connections
     cdef Sleeper sleeper
     # On cache lines of their own: batches that the other plane is to judge, and that it has judged.
     cdef uint64_t* asked
@@ -87,18 +88,19 @@ cdef class Beside:
     cdef Py_ssize_t count
     cdef uint16_t* words
 
-    def __cinit__(self, DataPlane plane not None, DataPlane other not None, *, bint together):
+    def __cinit__(self, DataPlane plane not None, DataPlane other not None, *, together_from=None):
         self.asked = <uint64_t*>allocate_pages(2 * LINE * sizeof(uint64_t))
         if self.asked == NULL or not init_sleeper(&self.sleeper):
             raise MemoryError
         self.judged = &self.asked[LINE]
 
-    def __init__(self, DataPlane plane not None, DataPlane other not None, *, bint together):
+    def __init__(self, DataPlane plane not None, DataPlane other not None, *, together_from=None):
         if other is plane or other.judged != plane.judged:
             raise ValueError("planes beside each other are two, and have judged the same frames")
         self.plane = plane
         self.other = other
-        if together and self.thread is None:
+        self.many = together_from or 0
+        if together_from is not None and self.thread is None:
             self.thread = threading.Thread(target=self.serve, name="sgfast-beside", daemon=True)
             try:
                 self.thread.start()
@@ -120,15 +122,17 @@ cdef class Beside:
         cdef Py_ssize_t n = batch.count
         if mine.shape[0] < n or others.shape[0] < n:
             raise ValueError("words must be a contiguous array of uint16, one a packet")
-        if self.thread is None and not reads_alike(self.plane, self.other):
+        if n == 0:
+            return
+        if self.thread is not None and self.plane.planes[0].table.live >= self.many:
+            with nogil:
+                self.judge_together(batch.frames, n, &mine[0], &others[0])
+        elif reads_alike(self.plane, self.other):
+            with nogil:
+                self.judge_in_turn(batch.frames, n, &mine[0], &others[0])
+        else:
             self.plane.process_frames(batch, words=words)
             self.other.process_frames(batch, words=other_words)
-        elif n:
-            with nogil:
-                if self.thread is not None:
-                    self.judge_together(batch.frames, n, &mine[0], &others[0])
-                else:
-                    self.judge_in_turn(batch.frames, n, &mine[0], &others[0])
 
     cdef void judge_in_turn(self, const Frame* frames, Py_ssize_t n, uint16_t* mine, uint16_t* others) noexcept nogil:
         PyThread_acquire_lock(self.plane.lock, WAIT_LOCK)

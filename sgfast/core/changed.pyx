@@ -204,8 +204,10 @@ cdef class ChangedConnections:
         t.old = old
         t.new = new
         t.number = number
-        fill_key(&t.quoted if t.quotes else p, &t.key)
-        t.hash = hash_of(self.wire.secret, &t.key, KEY_WORDS)
+        if t.quotes:
+            p = &t.quoted
+        fill_key(p, &t.key)
+        t.hash = p.hash if p.outcome == READ_TRACKED else hash_of(self.wire.secret, &t.key, KEY_WORDS)
         prefetch(&self.index[t.hash & self.index_mask])
         return True
 
@@ -411,7 +413,7 @@ cdef inline void fill_key(const Packet* p, UnitKey* key) noexcept nogil:
     if p.ipv6:
         key.addr[1], key.addr[2], key.addr[3] = p.key.addr[1], p.key.addr[2], p.key.addr[3]
     key.protocol = p.protocol
-    if p.outcome == READ_TRACKED:           # zero, so that a quoted packet is, too
+    if p.outcome == READ_TRACKED:           # zero, so that a quoted packet's is, too
         key.kind = p.key.kind
         key.ports = p.key.ports
         key.protocol = p.key.protocol
