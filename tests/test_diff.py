@@ -129,12 +129,13 @@ def test_thread_of_the_second_policy_ends_with_the_comparison(monkeypatch: pytes
 
     monkeypatch.setattr(comparing, "usable_processors", lambda: 2)
     began = []
+    monkeypatch.setattr(comparing, "TOGETHER_FROM", 0)
     monkeypatch.setattr(comparing, "Pair", lambda *engines, **how: began.append(how) or Pair(*engines, **how))
     shop = load_policy(PCAPS / "shop.yaml")
     assert diff(shop, shop, PCAPS / "shop.pcap").packets == 261
     with pytest.raises(KeyboardInterrupt):
         diff(shop, shop, PCAPS / "shop.pcap", progress=interrupt)
-    assert began == [{"together_from": comparing.TOGETHER_FROM}] * 2
+    assert began == [{"together_from": 0}] * 2
     assert not [thread for thread in threading.enumerate() if thread.name == "sgfast-beside"]
 
 

@@ -20,6 +20,7 @@ cdef class CaptureReader:
     cdef readonly Py_ssize_t packets
     cdef StreamBuffer buffer
     cdef FrameBatch batch
+    cdef FrameBatch other_batch     # None, or the one that was handed out last
     cdef Scan scan
     cdef PcapFormat pcap
     cdef PcapngFormat pcapng
@@ -30,7 +31,7 @@ cdef class CaptureReader:
     cdef bint at_end
     cdef bint busy
 
-    # None at the end. The frames are valid until the next call.
+    # None at the end. The frames are valid until the next call; with `two_batches`, until the next but one.
     cpdef FrameBatch next_batch(self)
     cdef FrameBatch _next_batch(self)
     cdef int _read_head(self) except -1

@@ -17,6 +17,7 @@ class CaptureReader:
         owns_stream: bool = False,
         vpc: int = 0,
         interfaces: InterfaceMarks | None = None,
+        two_batches: bool = False,
     ) -> None: ...
     @property
     def name(self) -> str: ...
@@ -43,4 +44,5 @@ def open_capture(
     until: Callable[[], bool] | None = None,
     vpc: int = 0,
     interfaces: InterfaceMarks | None = None,
+    two_batches: bool = False,
 ) -> CaptureReader: ...

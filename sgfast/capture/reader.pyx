@@ -58,18 +58,22 @@ cdef class CaptureReader:
     ``name`` is for messages; ``packets`` counts those handed out, ``bytes_read`` the bytes taken from the stream.
     With ``owns_stream``, ``close`` closes the stream too. One thread at a time.
 
+    ``two_batches``: what is handed out stays valid until the next batch but one is asked for.
     ``Frame.vpc`` is what ``interfaces`` say of a pcapng packet's interface, else ``vpc``; a number + 1, 0: nobody's.
     """
 
     def __init__(
-        self, stream, str name not None, *, bint owns_stream=False, uint32_t vpc=0, InterfaceMarks interfaces=None
+        self, stream, str name not None, *, bint owns_stream=False, uint32_t vpc=0, InterfaceMarks interfaces=None,
+        bint two_batches=False
     ):
         if self.buffer is not None:
             raise RuntimeError("a capture reader is made once")
         self.name = name
         self.owns_stream = owns_stream
-        self.buffer = StreamBuffer(stream)
+        self.buffer = StreamBuffer(stream, two_windows=two_batches)
         self.batch = FrameBatch(BATCH_CAPACITY)
+        if two_batches:
+            self.other_batch = FrameBatch(BATCH_CAPACITY)
         self.scan.vpc = vpc
         self.interfaces = interfaces
         self._read_head()
@@ -105,6 +109,7 @@ cdef class CaptureReader:
         cdef StreamBuffer buffer = self.buffer
         self.at_end = True
         self.batch = None
+        self.other_batch = None
         if buffer is not None:
             stream, buffer.stream = buffer.stream, None
             buffer.memory = None
@@ -215,7 +220,8 @@ cdef class CaptureReader:
     cpdef FrameBatch next_batch(self):
         """The packets that come next, at least one; None at the end (see ``damage``).
 
-        The batch is mostly the same object again; its frames are valid until the next call.
+        The batch is mostly the same object again, or one of two; its frames are valid until the next call, or the next
+        but one.
         """
         if self.batch is None:
             raise ValueError("the capture reader is closed")
@@ -237,7 +243,10 @@ cdef class CaptureReader:
                 # Whatever stopped the scan is found again next time.
                 batch.count = self.scan.count
                 batch.keep_alive = buffer.memory
+                buffer.handed_out = True
                 self.packets += batch.count
+                if self.other_batch is not None:
+                    self.batch, self.other_batch = self.other_batch, batch
                 return batch
             if self.scan.stop == STOP_LINK_TYPE:
                 raise CaptureError(
@@ -248,7 +257,10 @@ cdef class CaptureReader:
                 break
             try:
                 if buffer.fill():
-                    if batch.keep_alive is not None and batch.keep_alive is not buffer.memory:
+                    if (
+                        self.other_batch is None and batch.keep_alive is not None
+                        and batch.keep_alive is not buffer.memory
+                    ):
                         # The window moved to new memory. Whoever still looks at the old batch keeps the old one.
                         batch = self.batch = FrameBatch(BATCH_CAPACITY)
                     continue
@@ -278,17 +290,21 @@ cdef class CaptureReader:
         return 0
 
 
-def open_capture(path, *, until=None, uint32_t vpc=0, InterfaceMarks interfaces=None) -> CaptureReader:
+def open_capture(
+    path, *, until=None, uint32_t vpc=0, InterfaceMarks interfaces=None, bint two_batches=False
+) -> CaptureReader:
     """The capture at ``path``; ``-`` is standard input. CaptureError if it cannot be read.
 
     A context manager; ``close`` closes the file. ``until``: read a file on as it grows, until this says so.
-    ``vpc``, ``interfaces``: as of the reader.
+    ``vpc``, ``interfaces``, ``two_batches``: as of the reader.
     """
     stream, name, owned = open_stream(path)
     try:
         if until is not None:
             stream = following(stream, None if name == STANDARD_INPUT else name, until)
-        return CaptureReader(stream, name, owns_stream=owned, vpc=vpc, interfaces=interfaces)
+        return CaptureReader(
+            stream, name, owns_stream=owned, vpc=vpc, interfaces=interfaces, two_batches=two_batches
+        )
     except BaseException:
         if owned:
             stream.close()

@@ -22,15 +22,18 @@ cdef enum:
 cdef class StreamBuffer:
     """The bytes of ``stream`` (``readinto``, unbuffered) that have been read and not yet taken."""
 
-    def __cinit__(self, stream):
+    def __cinit__(self, stream, *, bint two_windows=False):
         self.stream = stream
+        self.two_windows = two_windows
         self._allocate(FIRST_CAPACITY)
 
     cdef int _allocate(self, Py_ssize_t capacity) except -1:
         # Moves the window to the front of new memory. The old one stays as it is for whoever holds it.
-        cdef object array = bytearray(capacity)
-        cdef uint8_t* data = <uint8_t*>PyByteArray_AS_STRING(array)
-        cdef object memory = memoryview(array)
+        self.other = None
+        return self._move_to(memoryview(bytearray(capacity)), capacity)
+
+    cdef int _move_to(self, object memory, Py_ssize_t capacity) except -1:
+        cdef uint8_t* data = <uint8_t*>PyByteArray_AS_STRING(memory.obj)
         if self.end > self.start:
             memcpy(data, self.data + self.start, <size_t>(self.end - self.start))
         self.memory = memory
@@ -39,6 +42,7 @@ cdef class StreamBuffer:
         self.data_offset += self.start
         self.end -= self.start
         self.start = 0
+        self.handed_out = False
         return 0
 
     cdef int _make_room(self) except -1:
@@ -48,6 +52,11 @@ cdef class StreamBuffer:
         if full and self.start < length and self.capacity < LAST_CAPACITY:
             self._allocate(min(self.capacity * 2, LAST_CAPACITY))
         elif self.start > 0 and (full or self.start >= length):
+            if self.two_windows and self.handed_out:
+                memory = self.other if self.other is not None else memoryview(bytearray(self.capacity))
+                self.other = self.memory
+                self._move_to(memory, self.capacity)
+                return 0
             memmove(self.data, self.data + self.start, <size_t>length)
             self.data_offset += self.start
             self.start = 0

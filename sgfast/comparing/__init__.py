@@ -96,14 +96,13 @@ def diff(
         for policy in policies
     )
     frames = Captures(paths, reading or Reading(), progress)
-    began = time.perf_counter()
     # More than one job bring threads of their own.
-    together_from = TOGETHER_FROM if jobs == 1 and usable_processors() > 1 else None
-    with closing(Pair(before, after, together_from=together_from)) as pair:
+    frames.two_batches = jobs == 1 and usable_processors() > 1 and not frames.are_merged
+    began = time.perf_counter()
+    with closing(Pair(before, after, together_from=TOGETHER_FROM if frames.two_batches else None)) as pair:
         for batch in frames:
-            pair.judge(batch)
-            pair.compare(batch)
-    pair.finish()
+            pair.process(batch)
+        pair.finish()
     result.elapsed_seconds = time.perf_counter() - began
     counters = before.dataplane.counters
     times = counters["first_ns"], counters["last_ns"], counters["late"], counters["restarts"]

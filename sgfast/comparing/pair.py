@@ -16,15 +16,20 @@ from sgfast.engine import Engine
 
 
 class Pair:
-    """``judge`` and ``compare`` for each batch, ``finish`` at the end. ``together_from``: as ``Beside`` has it."""
+    """``process`` each batch, or ``judge`` and then ``compare`` it; ``finish`` at the end.
+
+    ``together_from``: from that many connections on ``process`` has each engine judge by a thread of its own, unless
+    None. The batch before the last must then still be there when it is called, and ``close`` has to be.
+    """
 
     def __init__(self, before: Engine, after: Engine, *, together_from: int | None = None) -> None:
         self.engines = before, after
         self.rules = RulePairs(before, after)
         self.moves = Moves(self.rules)
         self.changed = ChangedConnections(before.dataplane)
-        self._beside = Beside(before.dataplane, after.dataplane, together_from=together_from)
-        self._words: tuple[NDArray[np.uint16], NDArray[np.uint16]]
+        self._beside = Beside(before.dataplane, after.dataplane, self.changed)
+        self._together_from = together_from
+        self._is_together = False
         self._make_room(0)
 
     def _make_room(self, packets: int) -> None:
@@ -33,16 +38,38 @@ class Pair:
         self._openers = np.zeros(2 * packets, dtype=HEADER_DTYPE)
         self._begun = 0
 
-    def judge(self, batch: FrameBatch) -> None:
+    def process(self, batch: FrameBatch) -> None:
+        if not self._is_together:
+            self.judge(batch)
+            self.compare(batch)
+            if self._together_from is not None and self.engines[0].dataplane.connections >= self._together_from:
+                self._beside.begin()
+                self._is_together = True
+            return
+        self._wait()
+        self._find_room(batch)
+        self._beside.start(batch, *self._words, self._openers[self._begun :])
+
+    def _wait(self) -> None:
+        self._count_openers(self._beside.wait())
+        self._resolve()
+
+    def _find_room(self, batch: FrameBatch) -> None:
         if batch.capacity > len(self._words[0]):
             self._count_moves()
             self._make_room(batch.capacity)
-        self._beside.process(batch, *self._words)
+
+    def judge(self, batch: FrameBatch) -> None:
+        self._find_room(batch)
+        self._beside.judge(batch, *self._words)
         self._resolve()
 
     def compare(self, batch: FrameBatch, numbers: NDArray[Any] | None = None) -> None:
         """The batch that was judged last. ``numbers``: of its packets, from 1; they follow those before if None."""
-        self._begun += self.changed.compare(batch, *self._words, self._openers[self._begun :], numbers)
+        self._count_openers(self.changed.compare(batch, *self._words, self._openers[self._begun :], numbers))
+
+    def _count_openers(self, number: int) -> None:
+        self._begun += number
         if self._begun + len(self._words[0]) > len(self._openers):
             self._count_moves()
 
@@ -57,6 +84,7 @@ class Pair:
             self.changed.resolve(old, new)
 
     def finish(self) -> None:
+        self._wait()
         self._resolve(everything=True)
         self.changed.finish()
         self._count_moves()

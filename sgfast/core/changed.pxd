@@ -13,7 +13,8 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from sgfast.core.types cimport VERDICT_COUNT, Packet
+from sgfast.core.frames cimport Frame
+from sgfast.core.types cimport VERDICT_COUNT, HeaderRow, Packet
 from sgfast.core.wire cimport WireContext
 
 cdef enum:
@@ -95,6 +96,10 @@ cdef packed struct GroupRow:
     uint16_t spare
 
 
+# Where openers go; ValueError if they are no HEADER_DTYPE or fewer than `n`.
+cdef HeaderRow* opener_rows(openers, Py_ssize_t n) except? NULL
+
+
 cdef class ChangedConnections:
     cdef WireContext wire
     cdef Unit* units
@@ -112,6 +117,9 @@ cdef class ChangedConnections:
 
     cdef Told told[AT_ONCE]
 
+    cdef Py_ssize_t compare_frames(
+        self, const Frame* frames, Py_ssize_t n, const uint16_t* old, const uint16_t* new, HeaderRow* openers,
+        const uint64_t* numbers) except -1 nogil
     cdef bint read_told(self, const void* frame, uint16_t old, uint16_t new, uint64_t number, Told* t) noexcept nogil
     cdef int look(self, int count) except -1 nogil
     cdef int look_at(self, const Told* t) except -1 nogil

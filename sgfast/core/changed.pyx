@@ -98,6 +98,16 @@ cdef inline void count_unit(GroupRow* group, const Unit* unit) noexcept nogil:
         group.last_ns = unit.last_ns
 
 
+cdef HeaderRow* opener_rows(openers, Py_ssize_t n) except? NULL:
+    cdef uint8_t[::1] view
+    if openers.dtype != HEADER_DTYPE or not openers.flags.c_contiguous or len(openers) < n:
+        raise ValueError("openers must be a contiguous array of HEADER_DTYPE, as long as the batch")
+    if len(openers) == 0:
+        return NULL
+    view = openers.view(np.uint8).reshape(-1)
+    return <HeaderRow*>&view[0]
+
+
 cdef class ChangedConnections:
     """Of two planes that judge the same frames, ``old`` being one of them.
 
@@ -135,46 +145,49 @@ cdef class ChangedConnections:
         None: they follow those before.
         """
         cdef Py_ssize_t n = batch.count
+        cdef HeaderRow* rows = opener_rows(openers, n)
+        cdef const uint64_t* named = NULL
+        if old.shape[0] < n or new.shape[0] < n:
+            raise ValueError("as many words as there are frames")
+        if numbers is not None and numbers.shape[0] < n:
+            raise ValueError("as many numbers as there are frames")
+        if n == 0:
+            return 0
+        if numbers is not None:
+            named = &numbers[0]
+        return self.compare_frames(batch.frames, n, &old[0], &new[0], rows, named)
+
+    cdef Py_ssize_t compare_frames(
+        self, const Frame* frames, Py_ssize_t n, const uint16_t* old, const uint16_t* new, HeaderRow* openers,
+        const uint64_t* numbers
+    ) except -1 nogil:
         cdef Py_ssize_t found = 0
         cdef Py_ssize_t i
         cdef int told = 0
         cdef uint64_t plain = 0
         cdef uint16_t x, y
-        cdef uint8_t[::1] view
-        cdef HeaderRow* rows
-        if old.shape[0] < n or new.shape[0] < n or len(openers) < n:
-            raise ValueError("as many words and openers as there are frames")
-        if numbers is not None and numbers.shape[0] < n:
-            raise ValueError("as many numbers as there are frames")
-        if openers.dtype != HEADER_DTYPE or not openers.flags.c_contiguous:
-            raise ValueError("openers must be a contiguous array of HEADER_DTYPE")
-        if n == 0:
-            return 0
-        view = openers.view(np.uint8).reshape(-1)
-        rows = <HeaderRow*>&view[0]
-        with nogil:
-            for i in range(n):
-                x = old[i]
-                y = new[i]
-                if likely(x & y & WORD_PLAIN):
-                    plain += 1
-                    continue
-                if (x & WORD_VERDICT) == PENDING or (y & WORD_VERDICT) == PENDING:
-                    continue        # `resolve` gets to know
-                self.verdicts[x & WORD_VERDICT][y & WORD_VERDICT] += 1
-                if (x | y) & WORD_FOLLOWS:
-                    continue
-                if blocked(x) != blocked(y) or ((self.unit_count or told) and (x | y) & WORD_KNOWN):
-                    told += self.read_told(
-                        &batch.frames[i], x, y, self.judged + i + 1 if numbers is None else numbers[i], &self.told[told]
-                    )
-                    if told == AT_ONCE:
-                        self.look(told)
-                        told = 0
-                if x & y & WORD_BEGAN and allowed(x) and allowed(y):
-                    spell_opener(&self.wire, &batch.frames[i], x, &rows[found])
-                    found += 1
-            self.look(told)
+        for i in range(n):
+            x = old[i]
+            y = new[i]
+            if likely(x & y & WORD_PLAIN):
+                plain += 1
+                continue
+            if (x & WORD_VERDICT) == PENDING or (y & WORD_VERDICT) == PENDING:
+                continue        # `resolve` gets to know
+            self.verdicts[x & WORD_VERDICT][y & WORD_VERDICT] += 1
+            if (x | y) & WORD_FOLLOWS:
+                continue
+            if blocked(x) != blocked(y) or ((self.unit_count or told) and (x | y) & WORD_KNOWN):
+                told += self.read_told(
+                    &frames[i], x, y, self.judged + i + 1 if numbers == NULL else numbers[i], &self.told[told]
+                )
+                if told == AT_ONCE:
+                    self.look(told)
+                    told = 0
+            if x & y & WORD_BEGAN and allowed(x) and allowed(y):
+                spell_opener(&self.wire, &frames[i], x, &openers[found])
+                found += 1
+        self.look(told)
         self.verdicts[ALLOW][ALLOW] += plain
         self.judged += n
         return found

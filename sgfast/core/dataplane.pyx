@@ -480,6 +480,12 @@ cdef class DataPlane:
             memset(&counts[before], 0, (rules + 1 - before) * sizeof(RuleCount))
         return True
 
+    @property
+    def connections(self):
+        """How many there are, including those whose time is up and that were not missed yet."""
+        cdef int i
+        return sum([self.planes[i].table.live for i in range(self.plane_count)])
+
     def take_resolved(self, *, bint everything=False):
         """Packets since the last call whose result was PENDING, and no longer is, as RESOLVED_DTYPE, by number.
 

@@ -106,6 +106,9 @@ class Captures:
             self._parts.append([(path, begins_ns)])
         if reading.merge:
             self._parts = [[capture for part in self._parts for capture in part]]
+        #: Set it, unless captures are merged, before the first batch is asked for: each one is then good until the next
+        #: but one is asked for; and some may be empty, so that nobody misses that it was asked for.
+        self.two_batches = False
         self._placement = placement
         #: ``Frame.vpc`` by path, where packets are of VPCs.
         self._vpc_of: dict[str, int] = {}
@@ -116,10 +119,15 @@ class Captures:
         marks = None if placement is None else placement.marks
         self._decapsulation = Decapsulation(reading.decap, marks) if reading.decap or marks is not None else None
 
+    @property
+    def are_merged(self) -> bool:
+        """Whether packets of several captures come in one batch."""
+        return any(len(part) > 1 for part in self._parts)
+
     def __iter__(self) -> Iterator[FrameBatch]:
         for batch in self._batches():
             self.cutting.apply(batch)
-            if len(batch):
+            if len(batch) or self.two_batches:
                 yield batch
 
     def _batches(self) -> Iterator[FrameBatch]:
@@ -156,7 +164,7 @@ class Captures:
     def _open(self, path: str, until: Callable[[], bool] | None = None) -> CaptureReader:
         placement = self._placement
         if placement is None:
-            return open_capture(path, until=until)
+            return open_capture(path, until=until, two_batches=self.two_batches)
         vpc = self._vpc_of[path]
         reader = open_capture(path, until=until, vpc=vpc, interfaces=placement.interfaces)
         if placement.needs_interfaces and not vpc and reader.format != "pcapng":
