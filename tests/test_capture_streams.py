@@ -7,6 +7,7 @@ import gzip
 import io
 import itertools
 import os
+import random
 import sys
 import threading
 import tracemalloc
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from command import handshake, shell, write_capture, write_policy
-from test_capture_writers import Dribble, drain, enhanced, interface, pcap_head, pcap_record, read, section
+from test_capture_writers import Dribble, block, drain, enhanced, interface, pcap_head, pcap_record, read, section
 
 from sgfast.capture import CaptureReader, Damage, open_capture
 from sgfast.errors import CaptureError
@@ -302,6 +303,36 @@ def test_old_batch_stays_readable_when_the_window_grows() -> None:
     second = reader.next_batch()
     assert second is not None and second is not first and len(second) == 2
     assert all(len(data) in (64, 3_000_000) for _, data, _, _ in frames)
+
+
+def test_with_two_batches_the_one_before_stays_as_it_was() -> None:
+    """While the next one is read, whatever stands between packets and however bytes arrive."""
+    seed = 20261126
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    kept = 0
+    for _ in range(12):
+        parts = [section() + interface()]
+        for n in range(chance.choice((40_000, 3_000))):
+            size = chance.choice((0, 20, 60, 60, 60, 1400)) if chance.random() < 0.9999 else 700_000
+            parts.append(enhanced(n.to_bytes(4, "big") * (1 + size // 4), number=0))
+            if chance.random() < 0.0005:
+                # Some windows full of them.
+                parts += [block(0x0BAD, b"\xab" * 150_000)] * chance.choice((1, 4, 12))
+        data = b"".join(parts)
+        plain = drain(CaptureReader(io.BytesIO(data), "plain"))
+        sizes = chance.choice(((1 << 20,), (70_000, 1, 200_000), (600_000, 3)))
+        reader = CaptureReader(Dribble(data, sizes), "twice", two_batches=True)
+        before, was, seen = None, [], 0
+        while (batch := reader.next_batch()) is not None:
+            if before is not None:
+                assert list(before) == was
+                kept += 1
+            before, was = batch, list(batch)
+            assert [bytes(data) for _, data, _, _ in was] == [p.data for p in plain[seen : seen + len(was)]]
+            seen += len(was)
+        assert seen == len(plain)
+    assert kept > 50
 
 
 # Files that change, never end or claim too much

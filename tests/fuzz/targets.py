@@ -68,6 +68,8 @@ def captures(data: bytes) -> None:
     for packet in whole.packets[:200]:
         by_link.setdefault(packet.link_type, []).append(packet)
     for link_type, packets in by_link.items():
+        if link_type not in LINK_TYPES:
+            continue        # without IP; pcapng may have them beside others
         both(True, False, True).judge([packet.data for packet in packets], link_type, [p.wire for p in packets])
 
 
