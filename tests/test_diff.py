@@ -25,6 +25,7 @@ from sgfast.errors import AmbiguousAddress
 from sgfast.policy.changes import apply_change
 from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.model import Policy, Settings, Timeouts
+from sgfast.replaying.captures import Reading
 
 PCAPS = Path(__file__).parent.parent / "pcaps"
 PROGRAMS = PCAPS / "programs"
@@ -121,6 +122,44 @@ def test_the_same_policy_twice_makes_no_difference(tmp_path: Path) -> None:
                 return
 
     compare()
+
+
+def test_two_threads_say_what_one_says_batch_after_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many batches, some of which are left out altogether, and captures one after the other."""
+    batches = 0
+
+    def said(processors: int, connections: int, reading: Reading, *case: Any) -> DiffResult:
+        monkeypatch.setattr(comparing, "usable_processors", lambda: processors)
+        monkeypatch.setattr(comparing, "TOGETHER_FROM", connections)
+        return replace(diff(*case, reading=reading), elapsed_seconds=0.0)
+
+    @drawn(20261127, examples=6)
+    def compare(policy: Policy, case_seed: int) -> None:
+        nonlocal batches
+        rng = np.random.default_rng(case_seed)
+        other = another(policy, rng)
+        once = Crowd(policy, rng, fragments=True).draw(3000)
+        times, last = np.array(once.times_ns), max(once.times_ns)
+        rounds = 10
+        many = Traffic(
+            once.frames * rounds, [int(t) for n in range(rounds) for t in times + n * (last - int(times.min()))],
+            once.wire_lengths * rounds,
+        )  # fmt: skip
+        paths = [write_pcap(tmp_path / name, many) for name in ("one.pcap", "two.pcap")]
+        # In the middle nothing is judged for several batches.
+        rare = Reading(filter="tcp port 22 and src portrange 40000-40001")
+        try:
+            for reading in (Reading(), Reading(filter="not udp"), rare, Reading(start="1", end=str(last // 10**9))):
+                one, *two = (
+                    said(*how, reading, policy, other, paths) for how in ((1, 0), (2, 0), (2, 30), (2, 1 << 30))
+                )
+                assert two == [one] * 3, reading
+                batches += one.packets // 8192
+        except AmbiguousAddress:
+            return
+
+    compare()
+    assert batches > 50
 
 
 def test_thread_of_the_second_policy_ends_with_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
