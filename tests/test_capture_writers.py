@@ -19,8 +19,11 @@ MICRO, NANO, KUZNETZOV = 0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34
 IXIA = (0x1C0001AC, 0x1C0001AB)
 FURTHEST_NS = 1 << 62
 SUPPORTED = set(LINK_TYPES) - {12, 14}
-#: Some of those that carry no IP.
-WITHOUT_IP = {114, 186, 189, 190, 220, 227, 249, 253, 271}
+#: Those that carry no IP, by www.tcpdump.org/linktypes.html.
+WITHOUT_IP = {
+    114, 139, 140, 141, 142, 144, 165, 177, 186, 187, 189, 190, 201, 220, 227, 231, 248, 249, 251, 253, 254, 255, 256,
+    265, 266, 271, 272, 288,
+}  # fmt: skip
 MOST = 256 * 1024 * 1024
 
 ORDERS = pytest.mark.parametrize("order", ["<", ">"], ids=["little", "big"])
