@@ -178,6 +178,18 @@ def test_thread_of_the_second_policy_ends_with_the_comparison(monkeypatch: pytes
     assert not [thread for thread in threading.enumerate() if thread.name == "sgfast-beside"]
 
 
+def test_without_a_second_thread_the_first_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(comparing, "usable_processors", lambda: 2)
+    monkeypatch.setattr(comparing, "TOGETHER_FROM", 0)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    shop, proposed = (load_policy(PCAPS / f"shop{name}.yaml") for name in ("", ".proposed"))
+    result = diff(shop, proposed, [PCAPS / "shop.pcap"] * 3)
+    assert result.packets == 3 * 261 and result.groups
+
+
 def same(result: DiffResult) -> None:
     assert (result.groups, result.rules, result.moved, result.others) == ([], [], [], {})
     assert all(old == new for old, new in result.verdicts)

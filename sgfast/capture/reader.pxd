@@ -20,7 +20,7 @@ cdef class CaptureReader:
     cdef readonly Py_ssize_t packets
     cdef StreamBuffer buffer
     cdef FrameBatch batch
-    cdef FrameBatch other_batch     # None, or the one that was handed out last
+    cdef FrameBatch other_batch     # the one that is not filled next, or None: there is one batch
     cdef Scan scan
     cdef PcapFormat pcap
     cdef PcapngFormat pcapng

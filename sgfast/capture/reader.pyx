@@ -112,7 +112,7 @@ cdef class CaptureReader:
         self.other_batch = None
         if buffer is not None:
             stream, buffer.stream = buffer.stream, None
-            buffer.memory = None
+            buffer.memory = buffer.other = None
             buffer.ended = True
             if self.owns_stream and stream is not None:
                 stream.close()
@@ -261,7 +261,8 @@ cdef class CaptureReader:
                         self.other_batch is None and batch.keep_alive is not None
                         and batch.keep_alive is not buffer.memory
                     ):
-                        # The window moved to new memory. Whoever still looks at the old batch keeps the old one.
+                        # The window moved to new memory. Whoever still looks at the old batch keeps the old one;
+                        # with two, nobody does.
                         batch = self.batch = FrameBatch(BATCH_CAPACITY)
                     continue
             except READ_ERRORS as error:

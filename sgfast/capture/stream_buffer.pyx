@@ -1,7 +1,8 @@
 """A window that slides over a binary stream: whole records are parsed in place, the tail moves to the front.
 
 The window starts at 512 KiB, which the second-level cache of common machines holds. It doubles when a record takes
-more than half of it, so never beyond twice the bytes that arrived, whatever a length field claims.
+more than half of it, so never beyond twice the bytes that arrived, whatever a length field claims. There may be two of
+them, in turn.
 """
 
 from cpython.bytearray cimport PyByteArray_AS_STRING

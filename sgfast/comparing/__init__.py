@@ -95,9 +95,9 @@ def diff(
         Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True, hash_key=hash_key, jobs=jobs)
         for policy in policies
     )
-    frames = Captures(paths, reading or Reading(), progress)
     # More than one job bring threads of their own.
-    frames.two_batches = jobs == 1 and usable_processors() > 1 and not frames.are_merged
+    two_threads = jobs == 1 and usable_processors() > 1
+    frames = Captures(paths, reading or Reading(), progress, two_batches=two_threads)
     began = time.perf_counter()
     with closing(Pair(before, after, together_from=TOGETHER_FROM if frames.two_batches else None)) as pair:
         for batch in frames:

@@ -19,7 +19,7 @@ class Pair:
     """``process`` each batch, or ``judge`` and then ``compare`` it; ``finish`` at the end.
 
     ``together_from``: from that many connections on ``process`` has each engine judge by a thread of its own, unless
-    None. The batch before the last must then still be there when it is called, and ``close`` has to be.
+    None. The batch of the call before must then still be there when it is called, and ``close`` has to be.
     """
 
     def __init__(self, before: Engine, after: Engine, *, together_from: int | None = None) -> None:
@@ -43,12 +43,19 @@ class Pair:
             self.judge(batch)
             self.compare(batch)
             if self._together_from is not None and self.engines[0].dataplane.connections >= self._together_from:
-                self._beside.begin()
-                self._is_together = True
+                self._begin()
             return
         self._wait()
         self._find_room(batch)
         self._beside.start(batch, *self._words, self._openers[self._begun :])
+
+    def _begin(self) -> None:
+        try:
+            self._beside.begin()
+        except MemoryError:         # one thread can do it, too
+            self._together_from = None
+        else:
+            self._is_together = True
 
     def _wait(self) -> None:
         self._count_openers(self._beside.wait())

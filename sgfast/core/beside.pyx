@@ -83,10 +83,10 @@ cdef class Beside:
     cdef object thread              # None: there is none
     cdef object failure             # what ended it
     cdef Sleeper sleeper
-    # How many batches, on cache lines of their own: the thread is asked to judge, `plane` has judged, are compared.
-    cdef uint64_t* asked
-    cdef uint64_t* judged
-    cdef uint64_t* compared
+    # Numbers of batches, each on a cache line of its own.
+    cdef uint64_t* asked            # that the thread is to judge
+    cdef uint64_t* judged           # that `plane` has judged
+    cdef uint64_t* compared         # that the thread has judged and compared
     # The batch that was started last, and what belongs to it; None: there is none.
     cdef object batch
     cdef object arrays
@@ -138,6 +138,8 @@ cdef class Beside:
         """Starts the second thread. MemoryError if it cannot be."""
         if self.thread is not None:
             raise RuntimeError("there is a second thread")
+        self.asked[0] = self.judged[0] = self.compared[0] = 0
+        self.failure = None
         self.thread = threading.Thread(target=self.serve, name="sgfast-beside", daemon=True)
         try:
             self.thread.start()
@@ -151,7 +153,7 @@ cdef class Beside:
         """
         cdef Wanted wanted = Wanted(NULL, NULL, NULL)
         cdef Py_ssize_t n = batch.count
-        if self.thread is None or self.batch is not None:
+        if self.thread is None or self.failure is not None or self.batch is not None:
             raise RuntimeError("no second thread that has nothing to do")
         self.words = words_of(words, n)
         self.other_words = words_of(other_words, n)
@@ -171,7 +173,7 @@ cdef class Beside:
     def wait(self):
         """Until the batch that was started last is compared: how many openers it has (``compare``); 0 if there is none.
 
-        MemoryError if that failed.
+        MemoryError if that failed, which ends the thread.
         """
         cdef int turn = 0
         if self.batch is None:
@@ -195,7 +197,7 @@ cdef class Beside:
         try:
             with nogil:
                 self.serve_all()
-        except MemoryError as error:
+        except BaseException as error:
             self.failure = error
             swap_ordered(self.compared, self.asked[0])
 

@@ -96,7 +96,7 @@ cdef packed struct GroupRow:
     uint16_t spare
 
 
-# Where openers go; ValueError if they are no HEADER_DTYPE or fewer than `n`.
+# Where openers go; ValueError if they are no contiguous HEADER_DTYPE or fewer than `n`.
 cdef HeaderRow* opener_rows(openers, Py_ssize_t n) except? NULL
 
 

@@ -147,6 +147,8 @@ cdef class ChangedConnections:
         cdef Py_ssize_t n = batch.count
         cdef HeaderRow* rows = opener_rows(openers, n)
         cdef const uint64_t* named = NULL
+        cdef const uint16_t* mine
+        cdef const uint16_t* others
         if old.shape[0] < n or new.shape[0] < n:
             raise ValueError("as many words as there are frames")
         if numbers is not None and numbers.shape[0] < n:
@@ -155,7 +157,10 @@ cdef class ChangedConnections:
             return 0
         if numbers is not None:
             named = &numbers[0]
-        return self.compare_frames(batch.frames, n, &old[0], &new[0], rows, named)
+        mine, others = &old[0], &new[0]
+        with nogil:
+            n = self.compare_frames(batch.frames, n, mine, others, rows, named)
+        return n
 
     cdef Py_ssize_t compare_frames(
         self, const Frame* frames, Py_ssize_t n, const uint16_t* old, const uint16_t* new, HeaderRow* openers,

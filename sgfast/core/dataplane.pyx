@@ -484,7 +484,11 @@ cdef class DataPlane:
     def connections(self):
         """How many there are, including those whose time is up and that were not missed yet."""
         cdef int i
-        return sum([self.planes[i].table.live for i in range(self.plane_count)])
+        self.hold()
+        try:
+            return sum([self.planes[i].table.live for i in range(self.plane_count)])
+        finally:
+            self.let_go()
 
     def take_resolved(self, *, bint everything=False):
         """Packets since the last call whose result was PENDING, and no longer is, as RESOLVED_DTYPE, by number.

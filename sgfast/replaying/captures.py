@@ -70,7 +70,7 @@ class Captures:
     A directory stands for the captures in it, merged by time. What ``reading`` wants to leave out is not in the
     batches; ``cutting`` knows how much it was. ``first_ns``: time of the first packet of all captures, where those
     of an earlier replay came before these. ``placement`` says which VPC each packet belongs to. ``progress`` is
-    called with (packets, bytes read) so far once a batch is done with. Damage part way ends it there, and is in
+    called with (packets, bytes read) so far before the next batch is read. Damage part way ends it there, and is in
     ``damage`` then; ``warnings`` is complete at the end, too.
 
     Raises CaptureError: what is wrong with a file is told before anything is read (SPEC 10.5), as far as it can be
@@ -79,7 +79,7 @@ class Captures:
 
     def __init__(
         self, paths: Sequence[str], reading: Reading, progress: Callable[[int, int], None] | None,
-        first_ns: int | None = None, placement: Placement | None = None,
+        first_ns: int | None = None, placement: Placement | None = None, two_batches: bool = False,
     ) -> None:  # fmt: skip
         self._reading = reading
         self._progress = progress
@@ -106,9 +106,9 @@ class Captures:
             self._parts.append([(path, begins_ns)])
         if reading.merge:
             self._parts = [[capture for part in self._parts for capture in part]]
-        #: Set it, unless captures are merged, before the first batch is asked for: each one is then good until the next
-        #: but one is asked for; and some may be empty, so that nobody misses that it was asked for.
-        self.two_batches = False
+        #: If it was wanted, and captures are not merged: each batch is good until the next but one is asked for; and
+        #: some may be empty, so that nobody misses that one was asked for.
+        self.two_batches = two_batches and all(len(part) == 1 for part in self._parts)
         self._placement = placement
         #: ``Frame.vpc`` by path, where packets are of VPCs.
         self._vpc_of: dict[str, int] = {}
@@ -118,11 +118,6 @@ class Captures:
         self._without_interfaces: list[str] = []
         marks = None if placement is None else placement.marks
         self._decapsulation = Decapsulation(reading.decap, marks) if reading.decap or marks is not None else None
-
-    @property
-    def are_merged(self) -> bool:
-        """Whether packets of several captures come in one batch."""
-        return any(len(part) > 1 for part in self._parts)
 
     def __iter__(self) -> Iterator[FrameBatch]:
         for batch in self._batches():
@@ -166,7 +161,9 @@ class Captures:
         if placement is None:
             return open_capture(path, until=until, two_batches=self.two_batches)
         vpc = self._vpc_of[path]
-        reader = open_capture(path, until=until, vpc=vpc, interfaces=placement.interfaces)
+        reader = open_capture(
+            path, until=until, vpc=vpc, interfaces=placement.interfaces, two_batches=self.two_batches
+        )
         if placement.needs_interfaces and not vpc and reader.format != "pcapng":
             self._without_interfaces.append(path)
         return reader
