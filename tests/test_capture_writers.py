@@ -198,7 +198,7 @@ def plain_read(data: bytes) -> Plain:
 def plain_pcap(data: bytes, packets: list[Packet]) -> Iterable[int]:
     """Adds to packets; yields the offset of each record, and of the end, before reading it."""
     for order in "<>":
-        if struct.unpack(order + "I", data[:4])[0] in (MICRO, NANO, KUZNETZOV):
+        if struct.unpack(order + "I", data[:4])[0] in (MICRO, NANO, KUZNETZOV, *IXIA):
             break
     else:
         raise Unsupported
@@ -207,7 +207,9 @@ def plain_pcap(data: bytes, packets: list[Packet]) -> Iterable[int]:
     if ((major, minor) != (543, 0) and not (major == 2 and minor <= 4)) or link_type not in SUPPORTED:
         raise Unsupported
     size = 24 if magic == KUZNETZOV else 16
-    at = 24
+    at = 28 if magic in IXIA else 24
+    if at > len(data):
+        raise Damaged
     while True:
         yield at
         if at == len(data):
@@ -227,7 +229,7 @@ def plain_pcap(data: bytes, packets: list[Packet]) -> Iterable[int]:
             raise Damaged       # another file
         if captured > MOST or at + size + captured > len(data):
             raise Damaged
-        time_ns = seconds * 10**9 + fraction * (1 if magic == NANO else 1000)
+        time_ns = seconds * 10**9 + fraction * (1 if magic in (NANO, IXIA[0]) else 1000)
         body = data[at + size : at + size + captured]
         packets.append(Packet(time_ns, body, max(wire, captured), link_type))
         at += size + captured
