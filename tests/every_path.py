@@ -45,6 +45,12 @@ SHORT_CHECKED = (
     "test_soak", "test_stateless",
 )  # fmt: skip
 
+#: Everything but the tests that build the sources otherwise, and the one that compares times with a plain build's.
+WHOLE = (
+    "tests", "--ignore=tests/test_ablations.py", "--ignore=tests/test_mutants.py",
+    "--deselect=tests/test_benchmarks.py::test_no_ratio_to_the_floor_has_doubled",
+)  # fmt: skip
+
 PORTABLE = Edit(
     "sgfast/core/intrinsics.pxd", "#if defined(__SSE2__)\n        __m128i tags", "#if 0\n        __m128i tags"
 )
@@ -145,7 +151,7 @@ def main() -> int:
         if name not in PATHS:
             parser.error(f"no such path: {name}; there are {', '.join(PATHS)}")
     if options.whole:
-        given = ["tests", *given]
+        given = [*WHOLE, *given]
     return status_of(lambda: run(options.paths or list(PATHS), given, short=options.short, jobs=options.jobs))
 
 

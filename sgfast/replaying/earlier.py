@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -35,8 +36,11 @@ class Earlier:
 
     def all_decapsulated(self, counts: dict[str, int] | None) -> dict[str, int] | None:
         """Tunnels of both replays, which had the same options; ``counts``: those of the one that goes on."""
-        before = dict(self.decapsulated or ())
-        return None if counts is None else {kind: before.get(kind, 0) + number for kind, number in counts.items()}
+        if counts is None:
+            return None
+        total = Counter(dict(self.decapsulated or ()))
+        total.update(counts)
+        return dict(total)
 
 
 @dataclass(frozen=True, slots=True)
