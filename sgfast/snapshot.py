@@ -166,6 +166,7 @@ def _read(path: str | os.PathLike[str], name: str) -> tuple[dict[str, Any], dict
         if not isinstance(about, dict):
             raise ValueError("about is no object")
         return about, arrays
+    # NotImplementedError: zipfile's own, for an archive that it cannot read.
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, NotImplementedError, RecursionError) as error:
         raise SnapshotError(f"{name}: is no snapshot, or damaged: {printable(str(error))[:200]}") from error
     except MemoryError as error:

@@ -25,7 +25,7 @@ from sgfast.errors import AmbiguousAddress
 from sgfast.policy.changes import apply_change
 from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.model import Policy, Settings, Timeouts
-from sgfast.replaying.captures import Reading
+from sgfast.replaying.captures import Captures, Reading
 
 PCAPS = Path(__file__).parent.parent / "pcaps"
 PROGRAMS = PCAPS / "programs"
@@ -160,6 +160,32 @@ def test_two_threads_say_what_one_says_batch_after_batch(tmp_path: Path, monkeyp
 
     compare()
     assert batches > 50
+
+
+@pytest.mark.parametrize("processors", [1, 2])
+def test_more_openers_than_are_looked_at_at_once_are_all_counted(
+    processors: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "usable_processors", lambda: processors)
+    monkeypatch.setattr(comparing, "TOGETHER_FROM", 0)
+    number = 30_000
+    frames = [ethernet(ip("198.51.100.7", "10.0.0.5", udp(10_000 + n, 53))) for n in range(number)]
+    path = write_pcap(tmp_path / "many.pcap", Traffic(frames, list(range(number)), [0] * number))
+    text = """
+        version: 1
+        security_groups: [{name: dns, rules: [{id: one, direction: inbound, protocol: udp, ports: 53}]}]
+        instances: [{name: a, addresses: [10.0.0.5], security_groups: [dns]}]
+    """
+    old, new = parse_policy(text), parse_policy(text.replace("one", "other").replace("53", "50-60"))
+    assert sum(moved.connections for moved in diff(old, new, path).moved) == number
+
+
+def test_batches_that_are_left_out_are_handed_on_where_two_are_good() -> None:
+    """Whoever is still busy with the one before must not miss that the next was read."""
+    none = Reading(filter="port 1")
+    path = str(PCAPS / "shop.pcap")
+    assert [len(batch) for batch in Captures([path] * 2, none, None, two_batches=True)] == [0, 0]
+    assert list(Captures([path] * 2, none, None)) == []
 
 
 def test_thread_of_the_second_policy_ends_with_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
