@@ -96,6 +96,7 @@ HAZARDS = {
     "same part, but the last": ("24-48+ 24-48 0-24+", "PFF", "FFF"),
     "same part, but not the last": ("24-48 24-48+ 0-24+", "PFF", "FFF"),
     "neighbours are no overlap": ("16-24+ 8-16+ 24-64 0-8+", "PPPA", "AAAA"),
+    "behind an odd end, in the same unit": ("24-61 24-64+ 0-24+", "PFF", "FFF"),
     "last one ends before another's end": ("0-24+ 48-56+ 24-32", "AAF", "AAF"),
     "another one behind the last": ("0-16+ 24-32 40-48+", "AAF", "AAF"),
     "two last ones": ("0-16+ 24-32 40-48", "AAF", "AAF"),

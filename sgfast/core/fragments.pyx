@@ -145,6 +145,8 @@ cdef bint is_there(const Datagram* d, const Packet* p) noexcept nogil:
     cdef uint32_t n
     if p.piece_last != (p.piece_end == d.total) or not bit_of(d.starts, first):
         return False
+    if d.total and p.piece_end > d.total:
+        return False        # though in the same block
     for n in range(first + 1, end):
         if bit_of(d.starts, n) or not bit_of(d.there, n):
             return False
