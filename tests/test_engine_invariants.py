@@ -25,6 +25,7 @@ from sgfast.core.dataplane import ENTRY_BYTES
 from sgfast.core.dtypes import RESULT_DTYPE
 from sgfast.engine import HEADER_DTYPE, MIDSTREAMS, MODES, REASONS, VERDICTS, Engine, FrameBatch
 from sgfast.engine import header as header_row
+from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy, Settings, Timeouts
 from sgfast.reference import ReferenceEngine
 
@@ -684,3 +685,21 @@ def test_results_take_an_array_and_no_object_for_each_packet() -> None:
             assert len(results) == count and (results["verdict"] == ALLOW).all()
     assert max(blocks) < 100, blocks
     assert max(extra) < 10_000, extra
+
+
+@pytest.mark.parametrize("flags", ["S", "A", None])
+def test_a_malformed_packet_is_listed_as_itself_whatever_came_before_it(flags: str | None) -> None:
+    """What is read of a packet takes the place of one before it."""
+    engine = Engine(
+        parse_policy("""
+version: 1
+security_groups: [{name: g, rules: []}]
+instances: [{name: a, addresses: [10.0.0.5], security_groups: [g]}]
+"""),
+        reporting=True,
+    )
+    if flags is not None:
+        engine.process_frames([f.ethernet(f.ip("198.51.100.1", "198.51.100.2", f.tcp(1, 2, flags)))], [0])
+    engine.process_frames([f.ethernet(f.ip("10.0.0.5", "198.51.100.9", f.tcp(80, 40000, "A", data_offset=4)))], [1])
+    rows, others = engine.dataplane.denials
+    assert [(int(row["port_key"]), bool(row["inbound"])) for row in rows] == [(80, False)] and others == 0
