@@ -163,6 +163,18 @@ def test_an_instance_that_is_removed_keeps_its_name_in_what_it_had(tmp_path: Pat
     assert told.verdicts["out-of-scope"] == 5 and told.connections["disconnected"] == 0
 
 
+@pytest.mark.parametrize("at, ended", [("29.9", "removed"), ("30", "timeout"), ("31", "timeout"), ("99", "timeout")])
+def test_a_connection_whose_time_was_up_is_not_removed_by_a_later_change(tmp_path: Path, at: str, ended: str) -> None:
+    """Whether or not some other packet came in between."""
+    for between in ([], [(30.5, ethernet(ip(CLIENT, "192.0.2.1", udp(1, 2))))]):
+        lines: list[bytes] = []
+        capture = write_story(tmp_path, [(0.0, to_web("S")), *between, (100.0, to_web("S", 9))])
+        changes = write_changes(tmp_path, f"{{at: {at}, remove_instance: {{instance: web-1}}}}")
+        replay(write_policy(tmp_path, POLICY), capture, changes=changes, flows=ConnectionLines(lines.append))
+        [connection] = [json.loads(line) for line in b"".join(lines).splitlines()]
+        assert connection["ingress"] == {"instance": "web-1", "rule": "http", "ended": ended}
+
+
 def test_connection_bears_the_name_of_whose_filter_judged_it_whoever_has_the_address_now(tmp_path: Path) -> None:
     policy = write_policy(tmp_path, POLICY)
     ssh, http = ethernet(ip(CLIENT, SERVER, tcp(4000, 22, "S"))), ethernet(ip("10.0.0.6", SERVER, tcp(4000, 80, "S")))

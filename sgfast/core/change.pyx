@@ -10,6 +10,7 @@ from sgfast.core.conntrack cimport (
     SIDE_CUT,
     SIDE_DISCONNECTED,
     SIDE_REMOVED,
+    SIDE_TIMEOUT,
     TUPLE_LIVE,
     Table,
     clear_side,
@@ -75,7 +76,8 @@ cdef bint change_entry(Plane* plane, uint32_t slot, const Tables* new, const Cut
         before = old.owner[find_address(old, ipv6, words[2 * side], words[2 * side + 1])]
         # Also where both ends are one instance's now, and no filter sees what passes between them (SPEC 3.3).
         if before != instance[side] or instance[0] == instance[1]:
-            clear_side(t, slot, side, SIDE_REMOVED)
+            # If its time was up before, nothing was removed, whether or not anybody had noticed.
+            clear_side(t, slot, side, SIDE_REMOVED if side_connected(e, side, cut.now) else SIDE_TIMEOUT)
             continue
         if not side_connected(e, side, cut.now) or e.flags[side] & SIDE_DISCONNECTED:
             continue
