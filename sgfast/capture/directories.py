@@ -1,4 +1,4 @@
-"""Directories of captures, as ``tcpdump -C`` and ``-G`` leave them behind."""
+"""Directories of captures, as ``tcpdump -C`` and ``-G`` leave them behind; and patterns, such as ``day/**/*.pcap*``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,31 @@ import errno
 import os
 import re
 from collections.abc import Sequence
+from glob import glob, has_magic
 
 from sgfast.capture.names import printable
 from sgfast.capture.reader import open_capture
+from sgfast.capture.urls import is_url, is_url_directory, urls_in
 from sgfast.errors import CaptureError, NoCapture
 
 #: Files of a list that are named.
 MOST_NAMED = 5
 
 
+def is_pattern(path: str) -> bool:
+    """Whether it stands for the files it matches: what there is a file of that name for is a name."""
+    if path == "-" or not has_magic(path):
+        return False
+    return is_url(path) or not os.path.lexists(path.replace("\0", ""))
+
+
 def is_directory(path: str) -> bool:
-    return path != "-" and os.path.isdir(path.replace("\0", ""))
+    """Whether it stands for several captures: a directory, or a pattern."""
+    if path == "-":
+        return False
+    if is_pattern(path):
+        return True
+    return is_url_directory(path) if is_url(path) else os.path.isdir(path.replace("\0", ""))
 
 
 def natural(name: str) -> tuple[tuple[str, int], ...]:
@@ -26,9 +40,15 @@ def natural(name: str) -> tuple[tuple[str, int], ...]:
 
 
 def files_in(path: str) -> tuple[list[str], list[str]]:
-    """The regular files in a directory, and names of what else is there; both in natural order, hidden ones apart."""
+    """The regular files in a directory, or that a pattern matches, and names of what else is there; both in natural
+    order, hidden ones apart.
+    """
     files: list[str] = []
     others: list[str] = []
+    if is_url(path):
+        return sorted(urls_in(path, is_pattern=is_pattern(path)), key=natural), []
+    if is_pattern(path):
+        return sorted(filter(os.path.isfile, glob(path, recursive=True)), key=natural), []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
@@ -80,7 +100,8 @@ def captures_in(path: str) -> tuple[list[tuple[str, int | None]], str | None]:
         except NoCapture:
             others.append(os.path.basename(file))
     if not found:
-        raise CaptureError(f"{printable(path)}: is a directory that holds no captures; name one that does, or a file")
+        what = "is a pattern that matches no captures" if is_pattern(path) else "is a directory that holds no captures"
+        raise CaptureError(f"{printable(path)}: {what}; name one that does, or a file")
     # Sorting keeps the order of names among equal times.
     found.sort(key=lambda capture: (capture[1] is not None, capture[1] or 0))
     if not others:

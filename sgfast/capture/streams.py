@@ -8,6 +8,7 @@ import time
 from typing import Protocol
 
 from sgfast.capture.names import printable
+from sgfast.capture.urls import is_url, open_url
 from sgfast.errors import CaptureError
 
 STANDARD_INPUT = "standard input"
@@ -39,13 +40,15 @@ def wait_until_readable(stream: object) -> None:
 
 
 def open_stream(path: str | os.PathLike[str]) -> tuple[BinaryStream, str, bool]:
-    """The stream at path ("-" is standard input), its name for messages, and whether it is ours to close."""
+    """The stream at a path or URL ("-" is standard input), its name for messages, and whether it is ours to close."""
     path = os.fspath(path)
     if path == "-":
         buffer = getattr(sys.stdin, "buffer", None)
         if buffer is None:
             raise CaptureError(f"{STANDARD_INPUT}: is closed or holds no bytes; name a capture file instead of -")
         return getattr(buffer, "raw", buffer), STANDARD_INPUT, False
+    if is_url(path):
+        return open_url(path), path, True
     try:
         return open(path, "rb", buffering=0), path, True
     except IsADirectoryError:

@@ -1,0 +1,116 @@
+"""Captures in storage that has a URL, such as ``s3://bucket/monday.pcap.gz``, through fsspec (the extra ``dask``)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sgfast.capture.names import printable
+from sgfast.errors import CaptureError
+
+#: Bytes that are asked for at a time: a request costs tens of milliseconds, whatever its size.
+READ_AHEAD = 8 * 1024 * 1024
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def is_url(path: str) -> bool:
+    return _URL.match(path) is not None
+
+
+def filesystem_of(path: str) -> tuple[Any, str]:
+    """fsspec's file system for a URL, and what the URL is called there. CaptureError if there is none for it."""
+    name = printable(path)
+    try:
+        from fsspec.core import url_to_fs
+    except ModuleNotFoundError:
+        raise CaptureError(f"{name}: a URL needs fsspec: pip install 'sgfast[dask]', or give a path") from None
+    try:
+        system, inner = url_to_fs(path)
+    except ImportError as error:
+        # It names the package: "Install s3fs to access S3".
+        raise CaptureError(f"{name}: cannot be reached: {cause_of(error)}") from error
+    except Exception as error:
+        raise CaptureError(f"{name}: cannot be opened: {cause_of(error)}") from error
+    return system, inner
+
+
+def cause_of(error: BaseException) -> str:
+    """An exception as a cause on one line; what a cloud's library raises may be long."""
+    text = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
+    return printable(text.splitlines()[0])[:300]
+
+
+class UrlStream:
+    """A file of fsspec's as a capture is read; what its library raises becomes an OSError."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readinto(self, buffer: memoryview) -> int:
+        try:
+            return int(self._file.readinto(buffer))
+        except (OSError, ValueError):
+            raise
+        except Exception as error:
+            raise OSError(cause_of(error)) from error
+
+    def seek(self, offset: int) -> int:
+        try:
+            return int(self._file.seek(offset))
+        except (OSError, ValueError):
+            raise
+        except Exception as error:
+            raise OSError(cause_of(error)) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def open_url(path: str) -> UrlStream:
+    """The file at a URL, as it is: decompressing is up to who reads. CaptureError if it cannot be opened."""
+    system, inner = filesystem_of(path)
+    try:
+        if system.isdir(inner):
+            raise IsADirectoryError
+        return UrlStream(system.open(inner, "rb", block_size=READ_AHEAD, cache_type="readahead"))
+    except FileNotFoundError:
+        cause = "does not exist; check the URL"
+    except IsADirectoryError:
+        cause = "is a directory; name a capture file in it"
+    except PermissionError as error:
+        cause = f"may not be read; check its permissions and your credentials ({cause_of(error)})"
+    except Exception as error:
+        cause = f"cannot be opened: {cause_of(error)}"
+    raise CaptureError(f"{printable(path)}: {cause}")
+
+
+def is_url_directory(path: str) -> bool:
+    system, inner = filesystem_of(path)
+    try:
+        return bool(system.isdir(inner))
+    except Exception as error:
+        raise CaptureError(f"{printable(path)}: cannot be read: {cause_of(error)}") from error
+
+
+def urls_in(path: str, *, is_pattern: bool) -> list[str]:
+    """URLs of the files in a directory, or of those a pattern matches."""
+    system, inner = filesystem_of(path)
+    try:
+        found = system.glob(inner) if is_pattern else system.ls(inner, detail=False)
+        return [system.unstrip_protocol(file) for file in found if system.isfile(file)]
+    except FileNotFoundError:
+        return []
+    except Exception as error:
+        raise CaptureError(f"{printable(path)}: cannot be read: {cause_of(error)}") from error
+
+
+def url_identity(path: str) -> tuple[int | None, str]:
+    """Bytes of the file at a URL, None where that is not known, and what changes when it does, as far as that is."""
+    try:
+        system, inner = filesystem_of(path)
+        info = system.info(inner)
+    except Exception:
+        return None, ""     # which is told when it is opened
+    size = info.get("size")
+    return size if isinstance(size, int) else None, str(info.get("ETag") or info.get("mtime") or info.get("etag") or "")
