@@ -455,7 +455,7 @@ cdef class DataPlane:
             grown = self.grow_counts(before, classifier.rule_count)
             if grown:
                 # Nobody waits any more for what was overdue by then, and that is said by the old policy.
-                forget_overdue(self.planes[0], now_ns, self.judged)
+                forget_overdue(self.planes[0], now_ns, self.judged + self.elsewhere)
                 for i in range(self.plane_count):
                     disconnected += change_tables(self.planes[i], &classifier.tables, &cut)
                     tally_ended(self.planes[i])
@@ -503,7 +503,7 @@ cdef class DataPlane:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             if f.oldest[0] != NO_DATAGRAM:
                 self.drain()
-                forget_overdue(self.planes[0], self.clock.now, self.judged + 1)
+                forget_overdue(self.planes[0], self.clock.now, self.judged + self.elsewhere + 1)
             if everything:
                 self.end_waiting()
             rows = f.resolved

@@ -38,6 +38,18 @@ cdef class FrameBatch:
         cdef Py_ssize_t i
         return [<int64_t>self.frames[i].vpc - 1 for i in range(self.count)]
 
+    @property
+    def time_range(self):
+        """Times of the first frame and of the latest; None of none."""
+        cdef int64_t latest
+        cdef Py_ssize_t i
+        if self.count == 0:
+            return None
+        latest = self.frames[0].time_ns
+        for i in range(1, self.count):
+            latest = max(latest, self.frames[i].time_ns)
+        return self.frames[0].time_ns, latest
+
     def copied(self, Py_ssize_t first, Py_ssize_t number):
         """A batch of its own of ``number`` frames from ``first`` on, whose bytes stay valid."""
         if first < 0 or number < 0 or number > self.count - first:

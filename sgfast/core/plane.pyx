@@ -1,5 +1,6 @@
 """Making a plane; what it holds stands in ``plane.pxd``."""
 
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -10,13 +11,14 @@ from sgfast.core.conntrack_tcp cimport FIN_WAIT, SYN_SENT, SYN_SENT2, TCP_ESTABL
 from sgfast.core.cuts cimport free_cuts, init_cuts
 from sgfast.core.short_way cimport fill_short_words
 from sgfast.core.tally cimport free_tally, init_tally
-from sgfast.core.types cimport TCP_ACK, TCP_BAD, TCP_FIN, TCP_RST, TCP_SYN, TCP_SYNACK
+from sgfast.core.wire cimport init_wire
 
 
 cdef int make_plane(
     Plane* plane, Classifier classifier, bint causal, int midstream, timeouts_ns, uint32_t max_connections, bint exempt,
     bint keep_flows, bint reporting, list words
 ) except -1:
+    cdef uint64_t[8] secret
     cdef int i
     memset(plane, 0, sizeof(Plane))
     plane.rules = &classifier.tables
@@ -34,17 +36,8 @@ cdef int make_plane(
     plane.reporting = reporting
 
     for i in range(8):
-        plane.wire.secret[i] = words[i]
-    plane.wire.secret[3] |= 1
-    plane.wire.exempt = exempt
-    for i in range(64):
-        plane.wire.tcp_step[i] = TCP_BAD
-    # SPEC 5.4: the combinations of FIN 1, SYN 2, RST 4, ACK 16 and URG 32 that Linux takes for valid.
-    for flags, step in (
-        (0x02, TCP_SYN), (0x22, TCP_SYN), (0x12, TCP_SYNACK), (0x11, TCP_FIN), (0x31, TCP_FIN), (0x10, TCP_ACK),
-        (0x30, TCP_ACK), (0x04, TCP_RST), (0x14, TCP_RST),
-    ):
-        plane.wire.tcp_step[<int>flags] = step
+        secret[i] = words[i]
+    init_wire(&plane.wire, exempt, secret)
     fill_tcp_table(&plane.tcp)
     fill_short_words(plane)
     established, fin_wait, other, icmp, bidirectional, unidirectional = timeouts_ns

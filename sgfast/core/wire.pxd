@@ -36,7 +36,12 @@ from sgfast.core.types cimport (
     READ_TRUNCATED,
     STEP_OPEN,
     STEP_REPLY,
+    TCP_ACK,
     TCP_BAD,
+    TCP_FIN,
+    TCP_RST,
+    TCP_SYN,
+    TCP_SYNACK,
     FlowKey,
     Packet,
 )
@@ -50,6 +55,27 @@ cdef struct WireContext:
     uint64_t secret[8]      # of the keyed hash, random per process (SPEC 5.8)
     uint8_t tcp_step[64]    # Step for each combination of TCP flags
     uint8_t exempt          # settings.infrastructure is "exempt" (SPEC 3.2)
+
+
+cdef inline void init_wire(WireContext* context, bint exempt, const uint64_t* secret) noexcept nogil:
+    # `secret`: eight words.
+    cdef int i
+    for i in range(8):
+        context.secret[i] = secret[i]
+    context.secret[3] |= 1
+    context.exempt = exempt
+    # SPEC 5.4: the combinations of FIN 1, SYN 2, RST 4, ACK 16 and URG 32 that Linux takes for valid.
+    for i in range(64):
+        context.tcp_step[i] = TCP_BAD
+    context.tcp_step[0x02] = TCP_SYN
+    context.tcp_step[0x22] = TCP_SYN
+    context.tcp_step[0x12] = TCP_SYNACK
+    context.tcp_step[0x11] = TCP_FIN
+    context.tcp_step[0x31] = TCP_FIN
+    context.tcp_step[0x10] = TCP_ACK
+    context.tcp_step[0x30] = TCP_ACK
+    context.tcp_step[0x04] = TCP_RST
+    context.tcp_step[0x14] = TCP_RST
 
 
 cdef inline uint32_t hash_key(const WireContext* context, uint64_t digest, const FlowKey* key) noexcept nogil:

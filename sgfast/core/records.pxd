@@ -1,0 +1,185 @@
+# Packets whose headers were read, as bytes that another process judges: what a segment of a clustered replay holds.
+#
+#     Record      48 bytes: what of a packet is not worked out again (the hash is, it is keyed)
+#     then        if the packet is IPv6: three more words of addresses
+#                 if it is a fragment: Piece
+#                 if it is an ICMP error: length (four bytes) and bytes of what it quotes
+#
+# Times are the packet's own, and what a clock says that began with the input (SPEC 9.1); numbers are those within the
+# input. Whoever judges adds what came before. Every length is checked against the block before it is used: the bytes
+# come from a file.
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from sgfast.core.intrinsics cimport likely, unlikely
+from sgfast.core.types cimport (
+    READ_BROKEN,
+    READ_ICMP_ERROR,
+    READ_NOT_IP,
+    READ_PIECE,
+    READ_TRACKED,
+    STEP_REPLY,
+    Packet,
+)
+from sgfast.core.wire cimport WireContext, digest_key, hash_key
+
+cdef enum:         # Record.flags
+    RECORD_IPV6 = 1
+    RECORD_SOURCE_HIGH = 2
+    RECORD_PORTS = 4        # has_ports
+    RECORD_ICMP = 8         # has_icmp
+    RECORD_FLAGS = 15
+
+    # What follows a record, at most, but for a quote.
+    RECORD_MORE = 24 + 16 + 4
+
+
+cdef packed struct Record:
+    int64_t time_ns         # the packet's own
+    int64_t now             # of the input's clock
+    uint64_t addr           # as in FlowKey, the first word
+    uint32_t number         # in the input, from 1
+    uint32_t wire
+    uint32_t vpc            # as in Frame: 0 is nobody's
+    uint32_t ports          # as in FlowKey
+    uint16_t port_key
+    uint8_t kind            # as in FlowKey
+    uint8_t outcome
+    uint8_t step
+    uint8_t protocol
+    uint8_t tcp_flags
+    uint8_t flags
+
+
+cdef packed struct Piece:
+    uint32_t identification
+    uint32_t at
+    uint32_t end
+    uint8_t last
+    uint8_t read
+    uint16_t spare
+
+
+cdef inline bint has_quote(const Packet* p) noexcept nogil:
+    return p.outcome == READ_ICMP_ERROR or (p.outcome == READ_PIECE and p.piece_read == READ_ICMP_ERROR)
+
+
+cdef inline bint is_keyed(const Packet* p) noexcept nogil:
+    return p.outcome == READ_TRACKED or (p.outcome == READ_PIECE and p.piece_read == READ_TRACKED)
+
+
+cdef inline uint32_t record_size(const Packet* p) noexcept nogil:
+    return <uint32_t>sizeof(Record) + RECORD_MORE + (p.quote_length if unlikely(has_quote(p)) else 0)
+
+
+cdef inline uint32_t write_record(
+    uint8_t* out, const Packet* p, int64_t now, uint32_t number, uint32_t vpc
+) noexcept nogil:
+    # Into `record_size` bytes; returns how many it took.
+    cdef Record r
+    cdef Piece piece
+    cdef uint32_t size = sizeof(Record)
+    cdef bint addressed = p.outcome != READ_NOT_IP and p.outcome != READ_BROKEN
+    r.time_ns = p.time_ns
+    r.now = now
+    r.number = number
+    r.wire = p.wire
+    r.vpc = vpc
+    r.addr = p.key.addr[0] if addressed else 0
+    # Where there is no key, ports are just shown (SPEC 10.3).
+    r.ports = p.key.ports if likely(is_keyed(p)) else <uint32_t>p.sport << 16 | p.dport
+    r.kind = p.key.kind if likely(is_keyed(p)) else 0
+    r.port_key = p.port_key
+    r.outcome = p.outcome
+    r.step = p.step
+    r.protocol = p.protocol
+    r.tcp_flags = p.tcp_flags
+    r.flags = (
+        (RECORD_PORTS if p.has_ports else 0) | (RECORD_ICMP if p.has_icmp else 0)
+        | ((RECORD_IPV6 if p.ipv6 else 0) | (RECORD_SOURCE_HIGH if p.source_high else 0) if addressed else 0)
+    )
+    memcpy(out, &r, sizeof(Record))
+    if unlikely(r.flags & RECORD_IPV6):
+        memcpy(out + size, &p.key.addr[1], 24)
+        size += 24
+    if unlikely(p.outcome == READ_PIECE):
+        piece.identification = p.piece_id
+        piece.at = p.piece_at
+        piece.end = p.piece_end
+        piece.last = p.piece_last
+        piece.read = p.piece_read
+        piece.spare = 0
+        memcpy(out + size, &piece, sizeof(Piece))
+        size += sizeof(Piece)
+    if unlikely(has_quote(p)):
+        memcpy(out + size, &p.quote_length, 4)
+        memcpy(out + size + 4, p.quote, p.quote_length)
+        size += 4 + p.quote_length
+    return size
+
+
+cdef inline Py_ssize_t read_record(
+    const WireContext* context, const uint8_t* data, Py_ssize_t left, Record* r, Packet* p
+) noexcept nogil:
+    # How many bytes it takes, 0: they are no record. The packet's quote stays where it is.
+    cdef Piece piece
+    cdef Py_ssize_t size = sizeof(Record)
+    if unlikely(left < size):
+        return 0
+    memcpy(r, data, sizeof(Record))
+    if unlikely(r.outcome > READ_PIECE or r.step > STEP_REPLY or r.flags & ~RECORD_FLAGS):
+        return 0
+    p.time_ns = r.time_ns
+    p.wire = r.wire
+    p.port_key = r.port_key
+    p.outcome = r.outcome
+    p.step = r.step
+    p.protocol = r.protocol
+    p.tcp_flags = r.tcp_flags
+    p.ipv6 = r.flags & RECORD_IPV6
+    p.source_high = r.flags & RECORD_SOURCE_HIGH != 0
+    p.has_ports = r.flags & RECORD_PORTS != 0
+    p.has_icmp = r.flags & RECORD_ICMP != 0
+    p.sport = 0
+    p.dport = 0
+    p.key.addr[0] = r.addr
+    p.key.ports = r.ports
+    p.key.kind = r.kind
+    p.key.protocol = r.protocol
+    if unlikely(p.ipv6):
+        if left - size < 24:
+            return 0
+        memcpy(&p.key.addr[1], data + size, 24)
+        size += 24
+    if unlikely(p.outcome == READ_PIECE):
+        if left - size < <Py_ssize_t>sizeof(Piece):
+            return 0
+        memcpy(&piece, data + size, sizeof(Piece))
+        size += sizeof(Piece)
+        if piece.read >= READ_PIECE or piece.at >= piece.end or piece.end > 0xFFFF or (piece.at & 7):
+            return 0
+        p.piece_id = piece.identification
+        p.piece_at = piece.at
+        p.piece_end = piece.end
+        p.piece_last = piece.last != 0
+        p.piece_read = piece.read
+    if unlikely(has_quote(p)):
+        if left - size < 4:
+            return 0
+        memcpy(&p.quote_length, data + size, 4)
+        size += 4
+        if left - size < <Py_ssize_t>p.quote_length:
+            return 0
+        p.quote = data + size
+        size += p.quote_length
+    if likely(is_keyed(p)):
+        if p.has_ports:
+            p.sport = <uint16_t>(r.ports if p.source_high else r.ports >> 16)
+            p.dport = <uint16_t>(r.ports >> 16 if p.source_high else r.ports)
+        p.digest = digest_key(context, &p.key)
+        p.hash = hash_key(context, p.digest, &p.key)
+    elif p.has_ports:
+        p.sport = r.ports >> 16
+        p.dport = r.ports & 0xFFFF
+    return size

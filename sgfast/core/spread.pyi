@@ -1,0 +1,19 @@
+from sgfast.core.frames import FrameBatch
+
+RECORD_FORMAT: int
+MOST_PACKETS: int
+
+Pair = tuple[int, int, int]
+
+class Spreader:
+    began_ns: int | None
+    packets: int
+    def __init__(
+        self, shards: int, seed: int, *, exempt: bool, full_bytes: int, began_ns: int | None = None
+    ) -> None: ...
+    def spread(self, batch: FrameBatch) -> list[int]: ...
+    def take(self, shard: int) -> tuple[bytes, int, int, int]: ...
+    @property
+    def busiest(self) -> list[tuple[int, int, Pair | None]]: ...
+    @property
+    def clock_state(self) -> tuple[int, int, int, int, int, int] | None: ...
