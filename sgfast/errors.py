@@ -35,3 +35,7 @@ class SnapshotError(SgfastError):
 
 class FlowLogError(SgfastError):
     """A flow log that cannot be read or is none (SPEC 10.5); exit status 2."""
+
+
+class ClusterError(SgfastError):
+    """A cluster or its storage that does not do what a replay on it needs; exit status 2."""

@@ -20,7 +20,16 @@ from sgfast.capture import open_capture
 from sgfast.core.frames import FrameBatch
 from sgfast.errors import ReadingError
 from sgfast.policy.document import parse_policy
-from sgfast.replaying.cutting import LOOK_EVERY, LOOKED_AT, MANY_COPIES, ONE_IN, Cutting, PacketsLeftOut, both_left_out
+from sgfast.replaying.cutting import (
+    LOOK_EVERY,
+    LOOKED_AT,
+    MANY_COPIES,
+    ONE_IN,
+    Cutting,
+    PacketsLeftOut,
+    both_left_out,
+    warn_of_copies,
+)
 
 Capsys = pytest.CaptureFixture[str]
 SECOND = 10**9
@@ -365,7 +374,7 @@ def test_few_copies_among_many_packets_are_not_told_of(share: int, told: bool) -
         cutting.apply(batch)
         assert len(batch) == had
     warnings: list[str] = []
-    cutting.warn(warnings)
+    warn_of_copies(warnings, *cutting.copies_seen)
     assert len(warnings) == told and cutting.left_out() is None
 
 

@@ -31,7 +31,7 @@ MAY_KNOW: dict[str, set[str]] = {
         "errors",
     },
     "replaying": {
-        "engine", "snapshot", "output", "compiler", "capture", "stages", "core", "policy", "reference", "errors",
+        "engine", "snapshot", "output", "compiler", "capture", "stages", "core", "policy", "reference", "errors", "",
     },
     "comparing": {"replaying", "engine", "capture", "stages", "core", "policy", "errors"},
     "flow_logs": {"compiler", "policy", "capture.compression", "capture.names", "errors"},

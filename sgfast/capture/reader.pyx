@@ -89,6 +89,15 @@ cdef class CaptureReader:
         return self.buffer.bytes_read if self.buffer is not None else 0
 
     @property
+    def offset(self):
+        """Where the record begins that comes next: bytes, of a compressed capture once it is decompressed."""
+        return self.buffer.data_offset + self.buffer.start if self.buffer is not None else 0
+
+    @property
+    def is_compressed(self):
+        return self.decompressed is not None
+
+    @property
     def remarks(self):
         """What is odd about the file, though no damage; one line each."""
         if self.decompressed is None or not self.decompressed.has_rest:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from typing import TYPE_CHECKING, Literal
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
@@ -50,7 +51,19 @@ if TYPE_CHECKING:
     "--resume",
     type=FILE,
     metavar="FILE",
-    help="Go on where a replay with --snapshot FILE stopped; same policy, options, changes.",
+    help="Go on where a replay with --snapshot FILE stopped; same policy, options, changes. With --dask a folder, path "
+    "or URL, that all workers see: what they read is kept there, and found again if the replay is run once more.",
+)
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Read and judge on a Dask cluster: tcp://HOST:PORT, a scheduler's address, or local[:N], N processes here.",
+)
+@click.option(
+    "--shards",
+    type=click.IntRange(1, 4096),
+    metavar="N",
+    help="With --dask: into how many parts packets are dealt out; otherwise that follows from the captures' sizes.",
 )
 @click.option(
     "--verdicts",
@@ -125,6 +138,8 @@ def replay(
     changes: str | None,
     snapshot: str | None,
     resume: str | None,
+    dask: str | None,
+    shards: int | None,
     vpc: str | None,
     mode: Mode,
     midstream: Midstream,
@@ -170,6 +185,10 @@ def replay(
     for name in ("flow_log_format", "flow_log_interval"):
         if flow_log is None and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"--{name.replace('_', '-')} needs --flow-log: it says how to write that")
+    if dask is not None:
+        _refuse_on_cluster(dask, captures, reading, snapshot, resume, engine, jobs)
+    elif shards is not None:
+        raise click.UsageError("--shards needs --dask: otherwise one process judges, or --jobs threads of it")
     if resume == "-":
         raise click.UsageError("--resume needs a file: a snapshot is not read from standard input")
 
@@ -183,14 +202,18 @@ def replay(
         "--write-allowed": write_allowed, "--report": report, "--flow-log": flow_log, "--snapshot": snapshot,
     }  # fmt: skip
     paths = {option: path for option, path in named.items() if path is not None}
-    inputs = (*files_of(policy), *with_files_in(captures), *(path for path in (changes, resume) if path))
+    saved = resume if dask is None else None
+    inputs = (*files_of(policy), *with_files_in(captures), *(path for path in (changes, saved) if path))
     refuse_shared([*paths.values()], inputs)
     outputs = Outputs(paths, flow_log_format, flow_log_interval)
     report_name = "standard error" if outputs.take_standard_output else "standard output"
-    with outputs:
+    with ExitStack() as stack:
+        stack.enter_context(outputs)
+        client = stack.enter_context(_client_at(dask)) if dask is not None else None
         result = _replay(
-            policy, captures, reading, changes, resume, outputs, report_name, mode, midstream, vpc, engine, jobs, quiet
-        )
+            policy, captures, reading, changes, resume, client, shards, outputs, report_name, mode, midstream, vpc,
+            engine, jobs, quiet,
+        )  # fmt: skip
         raise_arrived()
         outputs.publish(result)
 
@@ -201,12 +224,39 @@ def replay(
         context.exit(EXIT_FAIL_ON)
 
 
+def _refuse_on_cluster(
+    dask: str, captures: tuple[str, ...], reading: Reading, snapshot: str | None, resume: str | None,
+    engine: Literal["fast", "reference"], jobs: int,
+) -> None:  # fmt: skip
+    """click.UsageError for what does not go with ``--dask``."""
+    if engine == "reference":
+        raise click.UsageError("--dask needs --engine fast: the reference model judges alone")
+    if snapshot is not None:
+        raise click.UsageError("--snapshot and --dask do not go together: no one place has the state to be saved")
+    if jobs != 1:
+        raise click.UsageError("--jobs and --dask do not go together: give workers more threads, or start more of them")
+    if reading.follow or "-" in captures:
+        raise click.UsageError("--dask needs captures that are there: neither standard input nor --follow")
+    if resume is None and not (dask == "local" or dask.startswith("local:")):
+        raise click.UsageError(
+            "--dask ADDRESS needs --resume FOLDER, a path or URL that all workers see: what they read goes there"
+        )
+
+
+def _client_at(dask: str) -> AbstractContextManager[Any]:
+    from sgfast.replaying.cluster.scheduler import client_at
+
+    return client_at(dask)
+
+
 def _replay(
     policy: str,
     captures: tuple[str, ...],
     reading: Reading,
     changes: str | None,
     resume: str | None,
+    client: Any,
+    shards: int | None,
     outputs: Outputs,
     report_name: str,
     mode: Mode,
@@ -237,6 +287,8 @@ def _replay(
             snapshot=outputs.snapshot,
             jobs=jobs,
             reading=reading,
+            client=client,
+            shards=shards,
         )
 
 

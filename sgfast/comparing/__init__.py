@@ -163,7 +163,7 @@ def _fill(
 
     for name, policy, counted in zip(("OLD", "NEW"), (result.old, result.new), counters, strict=True):
         told = list(policy.warnings)
-        warn_of_room(told, counted, policy.settings.max_connections)
+        warn_of_room(told, counted["evicted"], counted["moot_evicted"], policy.settings.max_connections)
         result.warnings += [f"{name}, {printable(Path(policy.origin).name)}: {warning}" for warning in told]
     if not all(group.stateful for policy in (result.old, result.new) for group in policy.security_groups):
         result.warnings.append(

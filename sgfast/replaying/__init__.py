@@ -13,7 +13,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from sgfast.capture.names import printable
 from sgfast.compiler import Numbering
@@ -34,6 +34,7 @@ from sgfast.replaying.placement import Placement
 from sgfast.replaying.results import (
     Broken,
     ChangeDone,
+    ClusterUsed,
     CutConnection,
     Denied,
     FlowSink,
@@ -44,6 +45,7 @@ from sgfast.replaying.results import (
     RuleHits,
     Service,
     Sinks,
+    Stage,
     Unanswered,
 )
 from sgfast.replaying.slow import ReferenceRunner
@@ -51,6 +53,7 @@ from sgfast.replaying.slow import ReferenceRunner
 __all__ = [
     "Broken",
     "ChangeDone",
+    "ClusterUsed",
     "CutConnection",
     "Denied",
     "FlowSink",
@@ -62,6 +65,7 @@ __all__ = [
     "ReplayResult",
     "RuleHits",
     "Service",
+    "Stage",
     "Unanswered",
     "replay",
 ]
@@ -88,6 +92,8 @@ def replay(
     snapshot: Output | str | os.PathLike[str] | None = None,
     jobs: int = 1,
     reading: Reading | None = None,
+    client: Any = None,
+    shards: int | None = None,
 ) -> ReplayResult:
     """Judges every packet of ``captures`` (a path, or several), one replay in the order given; ``-`` is standard input,
     a directory the captures in it.
@@ -103,11 +109,16 @@ def replay(
     one replay; policy, options and changes must be those of that replay, ``reading`` as far as it says which packets
     are judged (another ``start`` or ``end`` is only warned of). The result is that of all captures,
     ``elapsed_seconds`` apart. ``jobs``: how many threads judge, as ``Engine`` takes them.
+    ``client``: a ``distributed.Client``: its workers read and judge (``cluster``). ``resume`` is then a folder that all
+    of them see, a path or a URL, where what is read is kept and found again; None: one on this machine that is gone
+    afterwards. A capture that is damaged ends there, those after it do not. ``shards``: how many parts packets are
+    dealt out to; None: by the captures' sizes.
+
     ``reading``: how captures are read, and what of them is left out. What is left is judged as if it were all there
     is; but seconds of ``changes`` count from the first packet of the captures, whether that is left out or not.
 
-    Raises PolicyError, CaptureError, ReadingError, SnapshotError, OutputError; ValueError for an unknown option,
-    TypeError for ``changes`` that are none.
+    Raises PolicyError, CaptureError, ReadingError, SnapshotError, OutputError, ClusterError; ValueError for an unknown
+    option, TypeError for ``changes`` that are none.
     """
     if isinstance(policy, str | os.PathLike):
         policy = load_policy(policy)
@@ -122,6 +133,15 @@ def replay(
     earlier = Earlier()
     warnings = list(policy.warnings)
     reading = reading or Reading()
+    if client is not None:
+        from sgfast.replaying.cluster import replay_with
+
+        if engine != "fast" or snapshot is not None or jobs != 1 or reading.follow or "-" in paths:
+            raise ValueError("a cluster neither takes snapshots, jobs, another engine, nor what can be read only once")
+        result = ReplayResult(policy, mode, midstream, vpc, paths, warnings=warnings)
+        folder = None if resume is None else os.fsdecode(resume)
+        replay_with(client, result, sinks, reading, changes, folder, shards, progress)
+        return result
     placement = Placement(policy) if policy.is_mapped and vpc is None else None
     runner: Runner
     if placement is not None and engine == "fast":
@@ -195,6 +215,7 @@ def replay(
     runner.finish(goes_on=snapshot is not None)
     result.elapsed_seconds = time.perf_counter() - began
     runner.fill(result)
+    result.oddities.warn(result)
     read.warn(result.warnings)
     return result
 

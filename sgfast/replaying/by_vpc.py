@@ -8,9 +8,8 @@ use the same. What no mark is for goes to an engine that sees every VPC.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 
@@ -18,26 +17,14 @@ from sgfast.compiler import Numbering
 from sgfast.core.dataplane import DataPlane
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.frames import FrameBatch
-from sgfast.engine import PENDING, REASONS, Engine
+from sgfast.engine import PENDING, Engine
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import Policy
+from sgfast.replaying.adding_up import add_up, add_up_change
 from sgfast.replaying.earlier import Dealt, Earlier
-from sgfast.replaying.fast import FLOWS_AT_ONCE, FastRunner, order
+from sgfast.replaying.fast import FLOWS_AT_ONCE, FastRunner
 from sgfast.replaying.placement import refuse_too_many, seen_from
-from sgfast.replaying.results import (
-    LISTED_CUTS,
-    Broken,
-    ChangeDone,
-    Denied,
-    Names,
-    ReplayResult,
-    Rows,
-    RuleHits,
-    Sinks,
-    Unanswered,
-    present_instances,
-    warn_of_time,
-)
+from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, Sinks, present_instances
 from sgfast.replaying.waiting import InOrder
 from sgfast.stages.vpcs import Dealer, own_times
 
@@ -205,60 +192,12 @@ class VpcRunner:
             part = ReplayResult(result.policy, result.mode, result.midstream, name, result.captures)
             part.changes = [done for _, pairs in self._changes for other, done in pairs if other is runner]
             runner.fill(part)
+            part.oddities.warn(part)
             whose = "packets of no VPC that is mapped" if name is None else f"VPC {name}"
             result.warnings += [f"{whose}: {warning}" for warning in part.warnings]
             parts.append(part)
-        result.packets, result.bytes = sum(part.packets for part in parts), sum(part.bytes for part in parts)
-        result.verdicts = _sums(part.verdicts for part in parts)
-        reasons = _sums(part.reasons for part in parts)
-        result.reasons = {word: reasons[word] for word in REASONS if word in reasons}
-        result.connections = _sums(part.connections for part in parts)
-        result.rules = [
-            RuleHits(
-                hits[0].rule, hits[0].group, sum(hit.connections for hit in hits), sum(hit.packets for hit in hits),
-                sum(hit.bytes for hit in hits),
-            )
-            for hits in zip(*(part.rules for part in parts), strict=True)
-        ]  # fmt: skip
-        # Two VPCs that are peered may both tell of an instance.
-        denied: dict[Denied, list[Denied]] = {}
-        for row in (row for part in parts for row in part.denied):
-            denied.setdefault(replace(row, packets=0, bytes=0), []).append(row)
-        result.denied = sorted(
-            (replace(k, packets=sum(d.packets for d in rows), bytes=sum(d.bytes for d in rows))
-             for k, rows in denied.items()),
-            key=lambda d: (-d.packets, *order(d.service, d.peer, d.direction, d.reason)),
-        )  # fmt: skip
-        result.denied_others = sum(part.denied_others for part in parts)
-        broken: Counter[Broken] = Counter()
-        unanswered: Counter[Unanswered] = Counter()
-        for part in parts:
-            for kind in part.broken:
-                broken[replace(kind, connections=0)] += kind.connections
-            for silence in part.unanswered:
-                unanswered[replace(silence, connections=0)] += silence.connections
-        result.broken = sorted(
-            (replace(kind, connections=n) for kind, n in broken.items()),
-            key=lambda b: (-b.connections, *order(b.service, b.peer, b.direction, b.reason)),
-        )
-        result.unanswered = sorted(
-            (replace(kind, connections=n) for kind, n in unanswered.items()),
-            key=lambda u: (-u.connections, *order(u.service, u.answer)),
-        )
+        add_up(result, parts)
         for whole, pairs in self._changes:
-            whole.came_back = sum(done.came_back or 0 for _, done in pairs)
-            whole.denied_again = sum(done.denied_again or 0 for _, done in pairs)
-            whole.packets_after = sum(done.packets_after or 0 for _, done in pairs)
-            cuts = [cut for _, done in pairs for cut in done.connections]
-            whole.connections = tuple(sorted(cuts, key=lambda cut: -cut.packets_after)[:LISTED_CUTS])
+            add_up_change(whole, [done for _, done in pairs])
         result.first_time_ns, result.last_time_ns, late, restarts = self._dealer.times
-        warn_of_time(result.warnings, late, restarts, result.first_time_ns, result.last_time_ns)
-
-
-def _sums(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    """Key by key, in the order keys come up."""
-    total: dict[str, int] = {}
-    for each in counts:
-        for key, n in each.items():
-            total[key] = total.get(key, 0) + n
-    return total
+        result.oddities = Oddities(late, restarts)

@@ -68,7 +68,7 @@ class Cutting:
         self._start, self._end = parse_window(reading.start, reading.end)
         self._window: Window | None = None
         self._filter = None if reading.filter is None else Filter(reading.filter)
-        self._dedup = Dedup()
+        self.dedup = Dedup()
         self._stages: list[Stage] | None = None
         self._batches = self._looked_at = self._copies = 0
 
@@ -80,7 +80,7 @@ class Cutting:
             stage.apply(batch)
         if not self._reading.dedup:
             if self._batches % LOOK_EVERY == 0:
-                packets, copies = self._dedup.look(batch, LOOKED_AT)
+                packets, copies = self.dedup.look(batch, LOOKED_AT)
                 self._looked_at += packets
                 self._copies += copies
             self._batches += 1
@@ -93,7 +93,7 @@ class Cutting:
         if self._start is not None or self._end is not None:
             limits = (self._start, self._end)
             self._window = Window(*(None if limit is None else limit.at(self.first_ns) for limit in limits))
-        stages = (self._window, self._filter, self._dedup if self._reading.dedup else None)
+        stages = (self._window, self._filter, self.dedup if self._reading.dedup else None)
         return [stage for stage in stages if stage is not None]
 
     def left_out(self) -> PacketsLeftOut | None:
@@ -106,13 +106,18 @@ class Cutting:
             None if reading.start is None else before,
             None if reading.end is None else after,
             None if self._filter is None else self._filter.dropped,
-            self._dedup.dropped if reading.dedup else None,
+            self.dedup.dropped if reading.dedup else None,
         )
 
-    def warn(self, warnings: list[str]) -> None:
-        """Adds what people should know of the captures."""
-        if self._copies >= MANY_COPIES and self._copies * ONE_IN >= self._looked_at:
-            warnings.append(
-                f"{self._copies} of {self._looked_at} packets looked at were there a moment before: if the capture "
-                "is of all interfaces, or of a mirror of several ports, --dedup leaves copies out"
-            )
+    @property
+    def copies_seen(self) -> tuple[int, int]:
+        """Of packets that were looked at: how many, and how many copies."""
+        return self._looked_at, self._copies
+
+
+def warn_of_copies(warnings: list[str], looked_at: int, copies: int) -> None:
+    if copies >= MANY_COPIES and copies * ONE_IN >= looked_at:
+        warnings.append(
+            f"{copies} of {looked_at} packets looked at were there a moment before: if the capture "
+            "is of all interfaces, or of a mirror of several ports, --dedup leaves copies out"
+        )

@@ -12,6 +12,7 @@ from sgfast.core.frames import FrameBatch
 from sgfast.engine import PENDING, REASONS, VERDICTS, Engine
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import ICMP, ICMPV6
+from sgfast.replaying.orders import broken_order, denied_order, unanswered_order
 from sgfast.replaying.results import (
     LISTED_CUTS,
     Broken,
@@ -19,17 +20,14 @@ from sgfast.replaying.results import (
     CutConnection,
     Denied,
     Names,
+    Oddities,
     ReplayResult,
     Rows,
     RuleHits,
     Service,
     Sinks,
     Unanswered,
-    count,
     present_instances,
-    warn_of_fragments,
-    warn_of_room,
-    warn_of_time,
 )
 from sgfast.replaying.waiting import InOrder
 
@@ -132,11 +130,11 @@ class FastRunner:
         rows, result.denied_others = plane.denials
         result.denied = sorted(
             (self._denied(row) for row in rows),
-            key=lambda d: (-d.packets, *order(d.service, d.peer, d.direction, d.reason)),
+            key=denied_order,
         )
         result.broken = sorted(
             (self._broken(row) for row in plane.broken[0]),
-            key=lambda b: (-b.connections, *order(b.service, b.peer, b.direction, b.reason)),
+            key=broken_order,
         )
         unanswered: tuple[tuple[Literal["refused", "silent"], Rows], ...] = (
             ("refused", plane.refused[0]),
@@ -144,17 +142,14 @@ class FastRunner:
         )
         for answer, rows in unanswered:
             result.unanswered += [Unanswered(self._service(row), answer, int(row["packets"])) for row in rows]
-        result.unanswered.sort(key=lambda u: (-u.connections, *order(u.service, u.answer)))
-        self._follow_cuts(result)
-        warn_of_time(
-            result.warnings, counters["late"], counters["restarts"], result.first_time_ns, result.last_time_ns
-        )
-        warn_of_fragments(result.warnings, counters["fragments_denied"])
-        warn_of_room(result.warnings, counters, result.policy.settings.max_connections)
-        if counters["lost_flows"]:
-            result.warnings.append(f"no memory to report {counters['lost_flows']} connections")
+        result.unanswered.sort(key=unanswered_order)
+        result.oddities = Oddities(
+            counters["late"], counters["restarts"], counters["fragments_denied"], counters["evicted"],
+            counters["moot_evicted"], counters["lost_flows"], self._follow_cuts(result),
+        )  # fmt: skip
 
-    def _follow_cuts(self, result: ReplayResult) -> None:
+    def _follow_cuts(self, result: ReplayResult) -> int:
+        """How many were not followed."""
         rows, untold = self.engine.dataplane.cuts
         for done in result.changes:
             if done.number < 0:
@@ -164,8 +159,7 @@ class FastRunner:
             done.denied_again = int((own["outcome"] == _OUTCOMES.index("denied")).sum())
             done.packets_after = int(own["packets"].sum())
             done.connections = tuple(self._cut_connection(row) for row in _listed(own))
-        if untold:
-            result.warnings.append(f"what became of {count(untold, 'disconnected connection')} was not followed")
+        return int(untold)
 
     def _cut_connection(self, row: Any) -> CutConnection:
         length = 16 if row["family"] == 6 else 4
@@ -223,9 +217,3 @@ def _listed(cuts: Rows) -> Rows:
     kinds = [cuts[name] for name in ("icmp", "ports", "protocol", "family")]
     listed: Rows = cuts[np.lexsort((*kinds, *words, cuts["finished"], -packets))][:LISTED_CUTS]
     return listed
-
-
-def order(service: Service, *words: str) -> tuple[Any, ...]:
-    """Rows with equal counts come in the same order every time; the hash table they come from has none."""
-    numbers = (service.protocol, service.port, service.icmp_type, service.icmp_code)
-    return service.instance, *(-1 if number is None else number for number in numbers), *words

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
@@ -195,6 +195,32 @@ class ChangeDone:
     number: int = -1
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage of a replay on a cluster."""
+
+    name: Literal["index", "read", "judge", "gather"]
+    tasks: int
+    #: From its beginning to its end, and of all its tasks together.
+    elapsed_seconds: float
+    task_seconds: float
+    packets: int
+    #: Written to storage or read from it, but for the captures.
+    bytes_moved: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterUsed:
+    """Where a replay on a cluster ran, and how long what took."""
+
+    scheduler: str
+    workers: int
+    shards: int
+    stages: tuple[Stage, ...]
+    #: Segments that an earlier replay had read.
+    segments_found: int
+
+
 @dataclass
 class ReplayResult:
     """What a replay found. Times are nanoseconds since the Unix epoch, None where there was no packet."""
@@ -235,6 +261,9 @@ class ReplayResult:
     changes: list[ChangeDone] = field(default_factory=list)
     #: Changes that the captures ended before.
     changes_left: int = 0
+    #: None: one process did it.
+    cluster: ClusterUsed | None = None
+    oddities: Oddities = field(default_factory=lambda: Oddities())
     #: Tunnels that this replay took off packets, by kind; None if it was to take off none.
     decapsulated: dict[str, int] | None = None
 
@@ -250,6 +279,38 @@ def present_instances(policy: Policy, vpc: str | None, numbering: Numbering) -> 
 
 def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+@dataclass(frozen=True, slots=True)
+class Oddities:
+    """What people should know of a replay, though it is no error. Those of several parts of one add up."""
+
+    #: Packets whose times ran backwards: a little, or more (SPEC 9.1).
+    late: int = 0
+    restarts: int = 0
+    #: With the reason ``fragment`` (SPEC 9.4).
+    fragments_denied: int = 0
+    #: Tuples that made room for others (SPEC 5.8): never answered ones, and moot ones.
+    evicted: int = 0
+    moot_evicted: int = 0
+    #: Connections that there was no memory to report.
+    lost_flows: int = 0
+    #: Disconnected connections that nobody followed.
+    cuts_untold: int = 0
+
+    def __add__(self, other: Oddities) -> Oddities:
+        return Oddities(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def warn(self, result: ReplayResult) -> None:
+        """Adds to the warnings of a result whose times and policy are known."""
+        warnings = result.warnings
+        if self.cuts_untold:
+            warnings.append(f"what became of {count(self.cuts_untold, 'disconnected connection')} was not followed")
+        warn_of_time(warnings, self.late, self.restarts, result.first_time_ns, result.last_time_ns)
+        warn_of_fragments(warnings, self.fragments_denied)
+        warn_of_room(warnings, self.evicted, self.moot_evicted, result.policy.settings.max_connections)
+        if self.lost_flows:
+            warnings.append(f"no memory to report {self.lost_flows} connections")
 
 
 def warn_of_time(
@@ -278,11 +339,10 @@ def warn_of_fragments(warnings: list[str], denied: int) -> None:
         )
 
 
-def warn_of_room(warnings: list[str], counters: dict[str, Any], most: int) -> None:
+def warn_of_room(warnings: list[str], evicted: int, moot_evicted: int, most: int) -> None:
     """``most``: settings.max_connections."""
-    if counters["evicted"] or counters["moot_evicted"]:
+    if evicted or moot_evicted:
         warnings.append(
-            f"the connection table was full: {count(counters['evicted'], 'unanswered connection')} and "
-            f"{count(counters['moot_evicted'], 'denied attempt')} were forgotten early "
-            f"(settings.max_connections is {most})"
+            f"the connection table was full: {count(evicted, 'unanswered connection')} and "
+            f"{count(moot_evicted, 'denied attempt')} were forgotten early (settings.max_connections is {most})"
         )

@@ -22,17 +22,7 @@ from sgfast.policy.changes import apply_change
 from sgfast.policy.model import Policy
 from sgfast.reference import Clock, PacketVerdict, ReferenceEngine, SideVerdict
 from sgfast.replaying.placement import seen_from
-from sgfast.replaying.results import (
-    ChangeDone,
-    Names,
-    ReplayResult,
-    Rows,
-    RuleHits,
-    Sinks,
-    present_instances,
-    warn_of_fragments,
-    warn_of_time,
-)
+from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, RuleHits, Sinks, present_instances
 
 Frame = tuple[int, bytes, int, int]
 """Time, bytes, wire length, link type."""
@@ -246,7 +236,4 @@ class ReferenceRunner:
         ]
         result.first_time_ns = min(self.times, default=None)
         result.last_time_ns = max(self.times, default=None)
-        warn_of_time(
-            result.warnings, self.clock.late, self.clock.restarts, result.first_time_ns, result.last_time_ns
-        )
-        warn_of_fragments(result.warnings, self.reasons["fragment"])
+        result.oddities = Oddities(self.clock.late, self.clock.restarts, self.reasons["fragment"])

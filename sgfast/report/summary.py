@@ -6,7 +6,7 @@ from typing import Any
 
 from sgfast.capture import Damage
 from sgfast.policy.protocols import protocol_name
-from sgfast.replaying import ReplayResult
+from sgfast.replaying import ClusterUsed, ReplayResult
 from sgfast.report.left_out import left_out_object
 
 NS_PER_SECOND = 10**9
@@ -29,6 +29,26 @@ def damage_object(damage: Damage) -> dict[str, Any]:
         "offset": damage.offset,
         "packet": damage.packet,
         "cause": damage.cause,
+    }
+
+
+def _cluster_object(used: ClusterUsed) -> dict[str, Any]:
+    return {
+        "scheduler": used.scheduler,
+        "workers": used.workers,
+        "shards": used.shards,
+        "segments_found": used.segments_found,
+        "stages": [
+            {
+                "stage": stage.name,
+                "tasks": stage.tasks,
+                "elapsed_seconds": stage.elapsed_seconds,
+                "task_seconds": stage.task_seconds,
+                "packets": stage.packets,
+                "bytes_moved": stage.bytes_moved,
+            }
+            for stage in used.stages
+        ],
     }
 
 
@@ -88,5 +108,6 @@ def summary(result: ReplayResult) -> dict[str, Any]:
             for change in result.changes
         ],
         "changes_left": result.changes_left,
+        **({} if result.cluster is None else {"cluster": _cluster_object(result.cluster)}),
         **({} if result.decapsulated is None else {"decapsulated": dict(result.decapsulated)}),
     }

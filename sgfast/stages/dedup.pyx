@@ -66,22 +66,25 @@ cdef class Dedup:
     equal packets of two VPCs (``Frame.vpc``), which may use the same addresses.
     """
 
+    cdef Kept* first            # the first REMEMBERED of all, as they are in the ring
     cdef Kept* ring             # packet number n is at n % REMEMBERED, until n + REMEMBERED comes
     cdef uint64_t* newest       # by bucket: number of the packet kept last, 0: none
     cdef uint64_t number        # of the packet kept last; from 1
     cdef uint64_t secret[4]
     cdef readonly int64_t dropped
 
-    def __cinit__(self):
+    def __cinit__(self, secret=None):
         cdef int i
+        self.first = <Kept*>calloc(REMEMBERED, sizeof(Kept))
         self.ring = <Kept*>calloc(REMEMBERED, sizeof(Kept))
         self.newest = <uint64_t*>calloc(BUCKETS, sizeof(uint64_t))
-        if self.ring == NULL or self.newest == NULL:
+        if self.first == NULL or self.ring == NULL or self.newest == NULL:
             raise MemoryError
         for i in range(4):
-            self.secret[i] = int.from_bytes(os.urandom(8), "little")
+            self.secret[i] = int.from_bytes(os.urandom(8), "little") if secret is None else secret[i]
 
     def __dealloc__(self):
+        free(self.first)
         free(self.ring)
         free(self.newest)
 
@@ -121,13 +124,45 @@ cdef class Dedup:
                     return 1
                 break
             n = kept.before
+        self.remember(h, frame.time_ns)
+        if self.number <= REMEMBERED:
+            self.first[self.number - 1] = self.ring[self.number & (REMEMBERED - 1)]
+        return 0
+
+    cdef void remember(self, uint64_t h, int64_t time_ns) noexcept nogil:
+        cdef uint64_t* newest = &self.newest[h & (BUCKETS - 1)]
+        cdef Kept* kept
         self.number += 1
         kept = &self.ring[self.number & (REMEMBERED - 1)]
         kept.digest = h
-        kept.time_ns = frame.time_ns
+        kept.time_ns = time_ns
         kept.before = newest[0]
         newest[0] = self.number
-        return 0
+
+    def go_on(self, seen not None):
+        """Goes on after packets that another one with this secret kept: its ``latest``."""
+        cdef uint64_t h
+        cdef int64_t time_ns
+        for h, time_ns in seen:
+            self.remember(h, time_ns)
+
+    @property
+    def earliest(self):
+        """Of the packets kept first, those that older ones might be compared with: (digest, time) of each. Not of one
+        that goes on.
+        """
+        cdef uint64_t n
+        return [(self.first[n].digest, self.first[n].time_ns) for n in range(min(self.number, <uint64_t>REMEMBERED))]
+
+    @property
+    def latest(self):
+        """Likewise of the packets kept last, that later ones are compared with, the oldest first."""
+        cdef uint64_t n
+        cdef uint64_t start = self.number - REMEMBERED + 1 if self.number >= REMEMBERED else 1
+        return [
+            (self.ring[n & (REMEMBERED - 1)].digest, self.ring[n & (REMEMBERED - 1)].time_ns)
+            for n in range(start, self.number + 1)
+        ]
 
     def apply(self, FrameBatch batch not None):
         cdef Frame* frames = batch.frames

@@ -1,0 +1,326 @@
+"""A replay on a cluster: as many machines as there are, with the verdicts of one process.
+
+    captures --index--> ranges of large ones          a walk over record headers
+    units    --read---> segments, records by shard    one task for each capture or range, in any order
+             (chain)    which packets came before each, and how late it was: here, of a few numbers
+    shards   --judge--> results, rows                 one task for each, all its records in the order of time
+             (gather)   one result, and rows of packets and connections in order, to whoever wants them
+
+A shard has all packets between two addresses (``core/spread.pyx``), so that nothing has to be known of another's.
+``plan`` says what all tasks know, ``storage`` where files are, ``scheduler`` what of it is Dask's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import reduce
+from ipaddress import ip_address
+from typing import Any
+
+import numpy as np
+
+from sgfast.capture import open_capture
+from sgfast.core.spread import RECORD_FORMAT, Pair
+from sgfast.errors import ClusterError
+from sgfast.policy.change_file import ChangeFile
+from sgfast.policy.plain import to_plain
+from sgfast.replaying.captures import Part, Reading, parts_of
+from sgfast.replaying.cluster.chain import Chain, read_all
+from sgfast.replaying.cluster.gathering import fill, fill_reading, tell_flows, tell_packets, warn, warn_of_shares
+from sgfast.replaying.cluster.judging import Job, Judged, Share, judge_shard
+from sgfast.replaying.cluster.plan import MOST_SHARDS, RANGE_BYTES, Piece, Run, Start, Unit, shards_for, units_of
+from sgfast.replaying.cluster.reading import SUFFIX, Segment, ranges_of, read_unit, saved_segment
+from sgfast.replaying.cluster.scheduler import Cluster
+from sgfast.replaying.cluster.storage import Folder
+from sgfast.replaying.overlaps import refuse_ambiguous
+from sgfast.replaying.placement import Placement
+from sgfast.replaying.results import ClusterUsed, ReplayResult, Sinks, Stage
+
+PLAN = "plan.json"
+#: A shard with so many times its part of the packets is told of, if it has so large a part of them all.
+HOT_TIMES = 2
+HOT_PART = 0.1
+#: Fewer are judged within a second, wherever.
+HOT_PACKETS = 10_000_000
+
+
+def replay_with(
+    client: Any, result: ReplayResult, sinks: Sinks, reading: Reading, changes: ChangeFile | None, folder: str | None,
+    shards: int | None, progress: Callable[[int, int], None] | None,
+) -> None:  # fmt: skip
+    """Fills ``result``, whose captures and options are known. ``folder``: a path or URL that all workers see, where
+    segments are kept and found again; None: one that is gone afterwards, on this machine. ``shards``: how many, if that
+    is not to follow from the captures' sizes.
+    """
+    import sgfast
+
+    began = time.perf_counter()
+    policy = result.policy
+    if shards is not None and not 1 <= shards <= MOST_SHARDS:
+        raise ValueError(f"shards is 1 to {MOST_SHARDS}, not {shards!r:.80}")
+    cluster = Cluster(client)
+    parts, warnings = parts_of(result.captures, reading)
+    result.warnings += warnings
+    with ExitStack() as stack:
+        place = folder if folder is not None else stack.enter_context(tempfile.TemporaryDirectory(prefix="sgfast-"))
+        storage = Folder(place)
+        storage.make()
+        units = units_of(parts)
+        first_ns = _first_ns(parts)
+        run = Run(
+            place, f"{sgfast.__version__}/{RECORD_FORMAT}", policy, result.vpc, reading,
+            shards or shards_for(units, cluster.threads), secrets.randbits(64), first_ns,
+        )  # fmt: skip
+        run = _agreed(storage, run, shards)
+        placement = Placement(policy) if run.is_mapped else None
+        seen_from = [result.vpc] if placement is None else [vpc.name for vpc in policy.vpcs if vpc.is_mapped]
+        timed = () if changes is None else tuple(changes.resolve(policy, first_ns or 0))
+        for vpc in seen_from:
+            refuse_ambiguous(policy, timed, vpc)
+        _Replay(cluster, run, storage, result, sinks, progress).go(units, timed)
+    result.elapsed_seconds = time.perf_counter() - began
+
+
+class _Replay:
+    def __init__(
+        self, cluster: Cluster, run: Run, storage: Folder, result: ReplayResult, sinks: Sinks,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:  # fmt: skip
+        self._cluster, self._run, self._storage, self._result = cluster, run, storage, result
+        self._sinks = sinks
+        self._progress = progress or (lambda packets, nbytes: None)
+        self._shared = cluster.shared(run)
+        self._stages: list[Stage] = []
+        self._found = 0
+        self._packets = self._bytes = 0
+
+    def go(self, units: Sequence[Unit], changes: Sequence[Any]) -> None:
+        result, run, sinks = self._result, self._run, self._sinks
+        units = self._split(units)
+        began = time.perf_counter()
+        segments: list[Segment] = []
+        chain = read_all(units, lambda calls: self._read(calls, segments))
+        self._stages.append(
+            Stage(
+                "read", len(segments), time.perf_counter() - began, sum(segment.seconds for segment in segments),
+                sum(segment.packets for segment in segments), sum(segment.records_bytes for segment in segments),
+            )
+        )  # fmt: skip
+        job = Job(
+            result.mode, result.midstream, result.vpc, tuple(changes), chain.began_ns or 0,
+            chain.now_ns if chain.now_ns is not None else -(1 << 62), sinks.want_packets, bool(sinks.flows),
+        )  # fmt: skip
+        judged = self._judge(job, chain)
+        began = time.perf_counter()
+        fill_reading(result, run, chain)
+        fill(result, run, job, chain, judged)
+        if sinks.want_packets:
+            tell_packets(sinks, run, job, chain, judged)
+        if sinks.flows:
+            tell_flows(sinks, run, job, judged)
+        for shard in judged:
+            for rows in (shard.packet_rows, shard.flow_rows):
+                if rows is not None:
+                    self._storage.remove(rows.name)
+        took = time.perf_counter() - began
+        self._stages.append(Stage("gather", 1, took, took, result.packets, 0))
+        result.oddities.warn(result)
+        warn(result, run, chain)
+        warn_of_shares(result, run, chain, judged)
+        self._warn_of_heat(chain, judged)
+        result.cluster = ClusterUsed(
+            self._cluster.name, self._cluster.workers, run.shards, tuple(self._stages), self._found
+        )
+
+    def _split(self, units: Sequence[Unit]) -> list[Unit]:
+        """Large captures in ranges."""
+        large = [unit.pieces[0] for unit in units if (unit.size or 0) > 2 * RANGE_BYTES and _is_splittable(unit)]
+        if not large:
+            return list(units)
+        began = time.perf_counter()
+        calls = [(piece.path.rsplit("/", 1)[-1], (self._storage.place, piece, RANGE_BYTES)) for piece in large]
+        found = self._cluster.run("index", indexed, calls, self._tell)
+        ranges = dict(zip((piece.path for piece in large), found, strict=True))
+        took = time.perf_counter() - began
+        self._stages.append(Stage("index", len(large), took, took, 0, 0))
+        return [
+            each
+            for unit in units
+            for each in (
+                [Unit((piece,), unit.part) for piece in ranges[unit.pieces[0].path]]
+                if unit.pieces[0].path in ranges
+                else [unit]
+            )
+        ]
+
+    def _tell(self, _: Any) -> None:
+        self._progress(self._packets, self._bytes)
+
+    def _read(self, calls: Sequence[tuple[Unit, Start]], segments: list[Segment]) -> list[Segment]:
+        names = [_name_of(self._run, unit, start) for unit, start in calls]
+        there = self._storage.names()
+        saved = {name: saved_segment(self._storage, name) for name in names if {name, name + SUFFIX} <= there}
+        found = {name: segment for name, segment in saved.items() if segment is not None}
+        self._found += len(found)
+
+        def done(segment: Segment) -> None:
+            self._packets += segment.packets
+            self._bytes += segment.bytes_read
+            self._progress(self._packets, self._bytes)
+
+        wanted = [(name, *call) for name, call in zip(names, calls, strict=True) if name not in found]
+        made = self._cluster.run(
+            "read", read_unit, [(unit.name, (self._shared, unit, start, name)) for name, unit, start in wanted], done
+        )
+        segments += made
+        for (name, *_), segment in zip(wanted, made, strict=True):
+            found[name] = segment
+        return [found[name] for name in names]
+
+    def _judge(self, job: Job, chain: Chain) -> list[Judged]:
+        began = time.perf_counter()
+        shares: list[list[Share]] = [[] for _ in range(self._run.shards)]
+        for placed in chain.placed:
+            blocks = placed.segment.blocks
+            blocks = blocks[np.argsort(blocks["shard"], kind="stable")]
+            for shard in np.unique(blocks["shard"]).tolist():
+                low, high = np.searchsorted(blocks["shard"], (shard, shard + 1)).tolist()
+                own = tuple(zip(blocks["offset"][low:high].tolist(), blocks["size"][low:high].tolist(), strict=True))
+                shares[shard].append(Share(placed.segment.file, own, placed.packets_before, placed.shift_ns))
+        token = secrets.token_hex(4)
+        calls = [
+            (f"shard-{shard}-of-{self._run.shards}", (self._shared, job, shard, token, tuple(own)))
+            for shard, own in enumerate(shares)
+            if own or shard == 0
+        ]
+        judged = self._cluster.run("judge", judge_shard, calls, self._tell)
+        self._stages.append(
+            Stage(
+                "judge", len(judged), time.perf_counter() - began, sum(shard.seconds for shard in judged),
+                sum(shard.packets for shard in judged), sum(shard.bytes_read for shard in judged),
+            )
+        )  # fmt: skip
+        if sum(shard.packets for shard in judged) != chain.packets:
+            raise ClusterError("some packets were not judged: segments are not what was written; start again")
+        return judged
+
+    def _warn_of_heat(self, chain: Chain, judged: Sequence[Judged]) -> None:
+        """Of shards that have much more than their part: all others wait for them."""
+        total = chain.packets
+        hot = max(HOT_PACKETS, HOT_PART * total, HOT_TIMES * total / len(judged))
+        for shard in judged:
+            if len(judged) < 2 or shard.packets < hot:
+                continue
+            heaviest: _Vote = (0, None)
+            votes, pair = reduce(
+                _heavier, (placed.segment.busiest[shard.shard][1:] for placed in chain.placed), heaviest
+            )
+            whose = ""
+            if pair is not None and votes > shard.packets / 2:
+                a, b = (str(ip_address(end if pair[0] == 4 else end.to_bytes(16, "big"))) for end in pair[1:])
+                whose = f", at least {votes / shard.packets:.0%} of them between {a} and {b}"
+            self._result.warnings.append(
+                f"shard {shard.shard + 1} of {self._run.shards} had {shard.packets / total:.0%} of the packets{whose}: "
+                "packets between two addresses are judged in one place"
+            )
+
+
+_Vote = tuple[int, Pair | None]
+
+
+def _heavier(a: _Vote, b: _Vote) -> _Vote:
+    """Of two votes (``Spreader.busiest``) the one that is left."""
+    if a[1] == b[1]:
+        return a[0] + b[0], a[1]
+    return (a[0] - b[0], a[1]) if a[0] >= b[0] else (b[0] - a[0], b[1])
+
+
+def indexed(place: str, piece: Piece, every: int) -> list[Piece]:
+    """A task: ``ranges_of``, which is kept."""
+    from sgfast.policy.plain import from_plain
+
+    folder = Folder(place)
+    name = f"{_digest(piece, every)}.index.json"
+    if name in folder.names():
+        try:
+            return list(from_plain(tuple[Piece, ...], json.loads(folder.read(name))))
+        except ValueError:
+            pass
+    found = ranges_of(piece, every)
+    folder.write(name, json.dumps(to_plain(tuple(found))).encode())
+    return found
+
+
+def _is_splittable(unit: Unit) -> bool:
+    with open_capture(unit.pieces[0].path) as reader:
+        return reader.format == "pcap" and not reader.is_compressed
+
+
+def _first_ns(parts: Sequence[Part]) -> int | None:
+    """Time of the first packet of all captures."""
+    for part in parts:
+        times = []
+        for path, begins_ns in part:
+            if begins_ns is None:
+                with open_capture(path) as reader:
+                    batch = reader.next_batch()
+                    begins_ns = None if batch is None else next(iter(batch))[0]
+            if begins_ns is not None:
+                times.append(begins_ns)
+        if times:
+            return min(times)
+    return None
+
+
+def _agreed(storage: Folder, run: Run, shards: int | None) -> Run:
+    """The run with what an earlier one in the folder has settled. ClusterError if that was another kind of run."""
+    marks = [(vpc.name, vpc.vnis, vpc.vlans, vpc.interfaces, vpc.files) for vpc in run.policy.vpcs if run.is_mapped]
+    settled = {
+        "version": run.version,
+        "reading": to_plain(replace(run.reading, merge=False, follow=False)),
+        "first_ns": run.first_ns,
+        "infrastructure": run.policy.settings.infrastructure,
+        "marks": hashlib.sha256(repr(marks).encode()).hexdigest()[:16] if run.is_mapped else None,
+    }
+    if PLAN not in storage.names():
+        plan = {**settled, "shards": run.shards, "seed": run.seed}
+        storage.write(PLAN, json.dumps(plan, indent=1).encode())
+        return run
+    try:
+        plan = json.loads(storage.read(PLAN))
+        known = int(plan["shards"]), int(plan["seed"])
+    except (ValueError, KeyError, TypeError):
+        raise ClusterError(f"{storage.place}/{PLAN}: is not what was written there; give another folder") from None
+    for key, value in settled.items():
+        if plan.get(key) != json.loads(json.dumps(value)):
+            raise ClusterError(
+                f"{storage.place}: was made by a replay with another {_SETTLED[key]}; give another folder (--resume)"
+            )
+    if shards is not None and shards != known[0]:
+        raise ClusterError(
+            f"{storage.place}: was made by a replay with {known[0]} shards, not {shards}; give another folder"
+        )
+    return replace(run, shards=known[0], seed=known[1])
+
+
+#: What differs, in words.
+_SETTLED = {
+    "version": "version of sgfast", "reading": "choice of packets (--start, --end, --filter, --dedup, --decap)",
+    "first_ns": "first capture", "infrastructure": "settings.infrastructure", "marks": "mapping of VPCs",
+}  # fmt: skip
+
+
+def _name_of(run: Run, unit: Unit, start: Start) -> str:
+    return f"{_digest(unit, start)}.records"
+
+
+def _digest(*values: Any) -> str:
+    plain = json.dumps([to_plain(value) for value in values])
+    return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()[:24]

@@ -1,0 +1,162 @@
+"""Segments that were read apart, one after the other: where each begins in the numbers and on the clock of the whole.
+
+A unit is read as if it were the first one. Mostly that is as good: its first packet is no earlier than the last one
+before it, so that the clock of the whole goes on as the unit's own began (SPEC 9.1); and with ``--dedup`` none of its
+packets was there a moment before. Where it is not, it is read again with what comes before it (``Start``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from sgfast.replaying.cluster.plan import Start, Unit
+from sgfast.replaying.cluster.reading import Segment
+from sgfast.replaying.results import Oddities
+
+#: Copies are no further apart, and no more packets are remembered (``stages/dedup.pyx``).
+COPY_NS = 50_000_000
+REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A segment and where it stands: packets before it, and what its clock is behind that of the whole."""
+
+    segment: Segment
+    packets_before: int
+    shift_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    placed: tuple[Placed, ...]
+    #: What the first packet's time was, and that of the clock at the end; None without packets.
+    began_ns: int | None
+    now_ns: int | None
+    earliest_ns: int | None
+    latest_ns: int | None
+    oddities: Oddities
+
+    @property
+    def packets(self) -> int:
+        return sum(placed.segment.packets for placed in self.placed)
+
+
+def chained(segments: Sequence[Segment]) -> tuple[Chain, list[tuple[int, Start]]]:
+    """The chain, and which segments have to be read again, with which start, before that is one."""
+    placed: list[Placed] = []
+    again: list[tuple[int, Start]] = []
+    packets = late = restarts = 0
+    now_ns: int | None = None
+    raw_ns: int | None = None
+    began_ns: int | None = None
+    earliest: list[int] = []
+    latest: list[int] = []
+    seen: tuple[tuple[int, int], ...] = ()
+    for number, segment in enumerate(segments):
+        start = Start(raw_ns, seen)
+        if not _holds(segment, start):
+            again.append((number, start))
+        if segment.clock is None or segment.began_ns is None:
+            placed.append(Placed(segment, packets, 0))
+            continue
+        clock_ns, clock_raw, least, most, its_late, its_restarts = segment.clock
+        if now_ns is None or raw_ns is None:
+            began_ns, shift = segment.began_ns, 0
+        else:
+            # The unit's clock began as the packets' own time, from which the whole one's is as far as it was before.
+            shift = now_ns - raw_ns
+        placed.append(Placed(segment, packets, shift))
+        now_ns, raw_ns = clock_ns + shift, clock_raw
+        packets += segment.packets
+        late, restarts = late + its_late, restarts + its_restarts
+        earliest.append(least)
+        latest.append(most)
+        seen = segment.latest if segment.start.seen else (*seen, *segment.latest)[-REMEMBERED:]
+    chain = Chain(
+        tuple(placed), began_ns, now_ns, min(earliest, default=None), max(latest, default=None),
+        Oddities(late, restarts),
+    )  # fmt: skip
+    return chain, again
+
+
+def _holds(segment: Segment, start: Start) -> bool:
+    """Whether reading it with ``start`` would have made it what it is."""
+    if segment.start == start or segment.range_ns is None:
+        return True
+    if segment.start.raw_ns is not None:
+        time_holds = segment.start.raw_ns == start.raw_ns
+    else:
+        time_holds = start.raw_ns is None or segment.began_ns is None or start.raw_ns <= segment.began_ns
+    if segment.start.seen:
+        return time_holds and segment.start.seen == start.seen
+    return time_holds and not _meet(start.seen, segment.earliest)
+
+
+def _meet(seen: Sequence[tuple[int, int]], earliest: Sequence[tuple[int, int]]) -> bool:
+    """Whether some packet is like one that was there a moment before."""
+    times: dict[int, list[int]] = {}
+    for digest, time_ns in seen:
+        times.setdefault(digest, []).append(time_ns)
+    return any(
+        abs(time_ns - other) <= COPY_NS for digest, time_ns in earliest for other in times.get(digest, ())
+    )
+
+
+def overlapping(segments: Sequence[Segment]) -> list[Unit] | None:
+    """Units to read instead, where captures that are to be in the order of time (a part's) overlap; None: none do."""
+    # Captures, with all their ranges, and then those that overlap together.
+    files: list[list[Segment]] = []
+    for segment in segments:
+        before, unit = files[-1][-1].unit if files else None, segment.unit
+        is_range = before is not None and before.pieces[0].range is not None and unit.pieces[0].range is not None
+        if before is not None and is_range and (before.part, before.pieces[0].path) == (unit.part, unit.pieces[0].path):
+            files[-1].append(segment)
+        else:
+            files.append([segment])
+    groups: list[list[list[Segment]]] = []
+    latest: int | None = None
+    for file in files:
+        times = [segment.range_ns for segment in file if segment.range_ns is not None]
+        same_part = bool(groups) and groups[-1][0][0].unit.part == file[0].unit.part
+        if not same_part:
+            latest = None
+        if same_part and times and latest is not None and times[0][0] < latest:
+            groups[-1].append(file)
+        else:
+            groups.append([file])
+        latest = max([*(end for _, end in times), *([] if latest is None else [latest])], default=None)
+    if all(len(group) == 1 for group in groups):
+        return None
+    return [unit for group in groups for unit in _units_of(group)]
+
+
+def _units_of(group: Sequence[Sequence[Segment]]) -> list[Unit]:
+    if len(group) == 1:
+        return [segment.unit for segment in group[0]]
+    pieces = [replace(file[0].unit.pieces[0], range=None) for file in group]
+    return [Unit(tuple(pieces), group[0][0].unit.part)]
+
+
+Reader = Callable[[Sequence[tuple[Unit, Start]]], Sequence[Segment]]
+
+
+def read_all(units: Sequence[Unit], read: Reader) -> Chain:
+    """Reads units, some of them again, until they are a chain. ``read``: reads several, in any order."""
+    known: dict[Unit, Segment] = dict(zip(units, read([(unit, Start()) for unit in units]), strict=True))
+    instead = overlapping([known[unit] for unit in units])
+    if instead is not None:
+        new = [unit for unit in instead if unit not in known]
+        known.update(zip(new, read([(unit, Start()) for unit in new]), strict=True))
+        units = instead
+    segments = [known[unit] for unit in units]
+    while True:
+        chain, again = chained(segments)
+        if not again:
+            return chain
+        # With each turn one more is as it will stay, the first at least: mostly all are.
+        for (number, _), segment in zip(
+            again, read([(segments[number].unit, start) for number, start in again]), strict=True
+        ):
+            segments[number] = segment

@@ -1,0 +1,178 @@
+"""What shards found, as one result; and rows of packets and connections, to whoever takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+
+import numpy as np
+
+from sgfast.compiler import Numbering
+from sgfast.core.dtypes import RESOLVED_DTYPE
+from sgfast.core.frames import FrameBatch
+from sgfast.core.records import TOLD_DTYPE
+from sgfast.errors import ClusterError
+from sgfast.policy.changes import RemoveInstance, apply_change
+from sgfast.policy.model import Policy
+from sgfast.replaying.adding_up import add_up, add_up_change, sums
+from sgfast.replaying.captures import Noticed
+from sgfast.replaying.cluster.chain import Chain
+from sgfast.replaying.cluster.judging import Job, Judged
+from sgfast.replaying.cluster.plan import Run
+from sgfast.replaying.cluster.reading import UnitCaptures
+from sgfast.replaying.cluster.rows import InOrder
+from sgfast.replaying.cluster.storage import Folder
+from sgfast.replaying.cutting import both_left_out
+from sgfast.replaying.placement import Placement
+from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Sinks, present_instances
+from sgfast.stages.dedup import Dedup
+
+#: Packets handed on at a time, where nobody wants their frames.
+ROWS_AT_ONCE = 1 << 16
+
+
+def fill(result: ReplayResult, run: Run, job: Job, chain: Chain, judged: Sequence[Judged]) -> None:
+    """All but what is told of reading."""
+    vpcs = sorted({vpc for shard in judged for vpc in shard.parts})
+    wholes = []
+    for vpc in vpcs:
+        parts = [shard.parts[vpc] for shard in judged if vpc in shard.parts]
+        whole = ReplayResult(result.policy, result.mode, result.midstream, parts[0].vpc, result.captures)
+        add_up(whole, parts)
+        whole.oddities = reduce(add, (part.oddities for part in parts))
+        wholes.append(whole)
+        if run.is_mapped:
+            whole.oddities.warn(whole)
+            whose = f"VPC {whole.vpc}" if vpc else "packets of no VPC that is mapped"
+            result.warnings += [f"{whose}: {warning}" for warning in whole.warnings]
+    add_up(result, wholes)
+    result.first_time_ns, result.last_time_ns = chain.earliest_ns, chain.latest_ns
+    result.oddities = chain.oddities
+    if not run.is_mapped:
+        result.oddities += reduce(add, (whole.oddities for whole in wholes), Oddities())
+    made = [change for change in job.changes if chain.packets and change.at_ns <= job.now_ns]
+    for number, change in enumerate(made):
+        own = [done for shard in judged for done in shard.changes[number]]
+        whole_change = ChangeDone(change.at_ns, change.text, sum(part.disconnected for part in own), 0, 0, 0)
+        add_up_change(whole_change, own)
+        result.changes.append(whole_change)
+    result.changes_left = len(job.changes) - len(made)
+
+
+def fill_reading(result: ReplayResult, run: Run, chain: Chain) -> None:
+    """What is told of reading: damage, what was left out, what is odd."""
+    segments = [placed.segment for placed in chain.placed]
+    damaged = [segment.damage for segment in segments if segment.damage is not None]
+    result.damaged = damaged[0] if damaged else None
+    result.warnings += [str(damage) for damage in damaged[1:]]
+    result.warnings += [warning for segment in segments for warning in segment.warnings]
+    for segment in segments:
+        result.left_out = both_left_out(result.left_out, segment.left_out)
+    if run.reading.decap:
+        counts = [dict(segment.decapsulated or ()) for segment in segments]
+        result.decapsulated = sums(counts)
+
+
+def warn(result: ReplayResult, run: Run, chain: Chain) -> None:
+    noticed = reduce(add, (placed.segment.noticed for placed in chain.placed), Noticed())
+    noticed.warn(result.warnings, run.reading, Placement(run.policy) if run.is_mapped else None)
+
+
+def tell_packets(sinks: Sinks, run: Run, job: Job, chain: Chain, judged: Sequence[Judged]) -> None:
+    """Gives all packets' rows to the sinks, and their frames, too, if one wants them: captures are then read again."""
+    told = _Told(run, job, chain, judged, sinks)
+    if not sinks.frames:
+        nothing = FrameBatch(1)
+        for first in range(1, chain.packets + 1, ROWS_AT_ONCE):
+            told.tell(nothing, min(ROWS_AT_ONCE, chain.packets + 1 - first))
+        return
+    placement = Placement(run.policy) if run.is_mapped else None
+    for placed in chain.placed:
+        captures = UnitCaptures(run, placed.segment.unit, placement)
+        captures.cutting.dedup = dedup = Dedup(run.dedup_key)
+        dedup.go_on(placed.segment.start.seen)
+        packets = 0
+        for batch in captures:
+            packets += len(batch)
+            if packets > placed.segment.packets:
+                break
+            told.tell(batch, len(batch))
+        if packets != placed.segment.packets:
+            raise ClusterError(f"{placed.segment.unit.name}: holds other packets than when it was read first")
+
+
+class _Told:
+    """Packets' rows in order, with the names that were right at the time."""
+
+    def __init__(self, run: Run, job: Job, chain: Chain, judged: Sequence[Judged], sinks: Sinks) -> None:
+        self._sinks = sinks
+        self._rows = InOrder(Folder(run.folder), [shard.packet_rows for shard in judged if shard.packet_rows])
+        resolved = np.frombuffer(b"".join(shard.resolved for shard in judged), dtype=RESOLVED_DTYPE)
+        self._resolved = resolved[np.argsort(resolved["number"], kind="stable")]
+        self._names = names_of(run, job, judged)
+        self._next = 1
+
+    def tell(self, batch: FrameBatch, number: int) -> None:
+        """The next ``number`` packets; ``batch``: their frames, if somebody wants them."""
+        first = self._next
+        self._next += number
+        found = [*self._rows.until(self._next)]
+        rows = np.concatenate(found) if found else np.empty(0, dtype=TOLD_DTYPE)
+        rows = rows[np.argsort(rows["number"])]
+        if not np.array_equal(rows["number"], np.arange(first, self._next, dtype=np.uint64)):
+            raise ClusterError("rows of some packets are missing: start again, in another folder")
+        headers, results = np.ascontiguousarray(rows["header"]), np.ascontiguousarray(rows["result"])
+        low, high = np.searchsorted(self._resolved["number"], (first, self._next)).tolist()
+        late = self._resolved[low:high]
+        results[late["number"].astype(np.int64) - first] = late["result"]
+        at = 0
+        while at < number:
+            if self._names and self._names[0].packets < first + at:
+                self._sinks.begin(self._names.pop(0))
+                continue
+            end = min(number, self._names[0].packets + 1 - first) if self._names else number
+            self._sinks.write_packets(batch, at, headers[at:end], results[at:end])
+            at = end
+
+
+def names_of(run: Run, job: Job, judged: Sequence[Judged]) -> list[Names]:
+    """What numbers mean, from the first packet on and from each change on."""
+    policy, numbering = run.policy, Numbering().after(run.policy)
+    found = [_names(policy, job, numbering, 0)]
+    for number, change in enumerate(job.changes):
+        firsts = [shard.after[number] for shard in judged if shard.after[number]]
+        if not firsts:
+            continue        # no packet came after it
+        changed = apply_change(policy, change.change)
+        renewed = [change.change.instance] if isinstance(change.change, RemoveInstance) else []
+        policy, numbering = changed.policy, numbering.after(changed.policy, renewed)
+        found.append(_names(policy, job, numbering, min(firsts) - 1))
+    return found
+
+
+def _names(policy: Policy, job: Job, numbering: Numbering, packets: int) -> Names:
+    return Names(
+        [instance.name for instance in numbering.instances], [rule.id for rule in numbering.rules], packets,
+        present_instances(policy, job.vpc, numbering),
+    )  # fmt: skip
+
+
+def tell_flows(sinks: Sinks, run: Run, job: Job, judged: Sequence[Judged]) -> None:
+    """Gives all connections to the sinks, in the order of their first packets."""
+    flow_sinks = Sinks(flows=sinks.flows)
+    flow_sinks.begin(names_of(run, job, judged)[-1])
+    rows = InOrder(Folder(run.folder), [shard.flow_rows for shard in judged if shard.flow_rows])
+    for flows in rows.all(ROWS_AT_ONCE):
+        flow_sinks.write_flows(flows)
+
+
+def warn_of_shares(result: ReplayResult, run: Run, chain: Chain, judged: Sequence[Judged]) -> None:
+    """What spreads badly, or might be too much for one table, which cannot be known here."""
+    together = sum(shard.most_connections for shard in judged)
+    most = run.policy.settings.max_connections
+    if together > most:
+        result.warnings.append(
+            f"shards held up to {together:,} connections, if all at the same time: with more than {most:,} "
+            "(settings.max_connections), one process might have let some of them make room"
+        )

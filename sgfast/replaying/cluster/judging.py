@@ -1,0 +1,225 @@
+"""The second task of a clustered replay: all records of a shard, in the order of time, through engines of its own."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sgfast.compiler import Numbering
+from sgfast.core.dtypes import FLOW_DTYPE
+from sgfast.core.records import TOLD_DTYPE, RecordJudge, records_before
+from sgfast.engine import Engine, Midstream, Mode
+from sgfast.errors import ClusterError
+from sgfast.policy.change_file import TimedChange
+from sgfast.policy.model import Policy
+from sgfast.replaying.cluster.plan import Run
+from sgfast.replaying.cluster.rows import RowsFile, RowsWriter, as_bytes
+from sgfast.replaying.cluster.storage import Folder
+from sgfast.replaying.fast import FLOWS_AT_ONCE, FastRunner
+from sgfast.replaying.placement import refuse_too_many, seen_from
+from sgfast.replaying.results import ChangeDone, ReplayResult, Rows, Sinks
+
+#: A clock never gets there.
+NEVER = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a shard has of a segment: blocks of its file, and where the segment stands (``chain.Placed``)."""
+
+    file: str
+    #: (offset, bytes) of each.
+    blocks: tuple[tuple[int, int], ...]
+    packets_before: int
+    shift_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """How shards are judged."""
+
+    mode: Mode
+    midstream: Midstream
+    vpc: str | None
+    changes: tuple[TimedChange, ...]
+    began_ns: int
+    #: Of the clock at the end of everything.
+    now_ns: int
+    #: Rows of packets, of connections are wanted.
+    tells_packets: bool
+    tells_flows: bool
+
+
+@dataclass(slots=True)
+class Judged:
+    """What became of a shard's packets. ``parts``: by VPC (``Frame.vpc``), results without lists of names."""
+
+    shard: int
+    packets: int
+    parts: dict[int, ReplayResult]
+    #: By change that was made: what it did to each engine.
+    changes: list[list[ChangeDone]]
+    #: By change: the number of the shard's first packet after it; 0: there was none.
+    after: tuple[int, ...]
+    #: Of each, in order of the rows' numbers.
+    packet_rows: RowsFile | None
+    flow_rows: RowsFile | None
+    #: What became of pending packets, as bytes of RESOLVED_DTYPE.
+    resolved: bytes
+    most_connections: int
+    seconds: float
+    bytes_read: int
+
+
+class ShardRunner:
+    """Engines of one shard, one for each VPC whose packets it has; with nothing mapped, one."""
+
+    def __init__(self, policy: Policy, job: Job, is_mapped: bool) -> None:
+        self._policy = policy
+        self._vpcs = policy.vpcs
+        self._numbering = Numbering().after(policy)
+        self._job = job
+        self._is_mapped = is_mapped
+        self._runners: dict[int, tuple[FastRunner, RecordJudge]] = {}
+        self._first_policy = policy
+        self.changes: list[list[tuple[int, ChangeDone]]] = []
+        if not is_mapped:
+            self.judge_of(0)
+
+    def begin(self) -> None:
+        """Makes an engine in any case: without packets, too, there are rules and verdicts to count."""
+        if self._is_mapped:
+            self.judge_of(next(n for n, vpc in enumerate(self._vpcs, 1) if vpc.is_mapped))
+
+    def judge_of(self, vpc: int) -> RecordJudge:
+        """``vpc``: as of ``Frame.vpc``."""
+        known = self._runners.get(vpc)
+        if known is not None:
+            return known[1]
+        job = self._job
+        seen = job.vpc
+        if self._is_mapped:
+            refuse_too_many(self._policy, len(self._runners))
+            seen = seen_from(self._policy, vpc - 1)
+        engine = Engine(
+            self._policy, mode=job.mode, midstream=job.midstream, vpc=seen, keep_flows=job.tells_flows,
+            reporting=True, numbering=self._numbering if self._is_mapped else None,
+        )  # fmt: skip
+        engine.dataplane.begin(job.began_ns)
+        self._runners[vpc] = FastRunner(engine, Sinks()), RecordJudge(engine.dataplane)
+        return self._runners[vpc][1]
+
+    def apply(self, change: TimedChange) -> None:
+        done = [(vpc, runner.apply(change)) for vpc, (runner, _) in self._runners.items()]
+        if self._runners:
+            engine = next(iter(self._runners.values()))[0].engine
+            self._policy, self._numbering = engine.policy, engine.compiled.numbering
+        self.changes.append(done)
+
+    @property
+    def connections(self) -> int:
+        return sum(runner.engine.dataplane.connections for runner, _ in self._runners.values())
+
+    def resolved(self, *, everything: bool = False) -> list[Rows]:
+        return [
+            runner.engine.dataplane.take_resolved(everything=everything) for runner, _ in self._runners.values()
+        ]
+
+    def flows(self) -> list[Rows]:
+        return [runner.engine.dataplane.take_flows() for runner, _ in self._runners.values()]
+
+    def finish_some(self, now_ns: int) -> bool:
+        """Ends some of what still lives; whether that is all."""
+        done = True
+        for runner, judge in self._runners.values():
+            judge.advance(now_ns)
+            done &= runner.engine.dataplane.finish(most=FLOWS_AT_ONCE)
+        return done
+
+    def results(self, captures: tuple[str, ...]) -> dict[int, ReplayResult]:
+        parts = {}
+        for vpc, (runner, _) in self._runners.items():
+            seen = self._vpcs[vpc - 1].name if self._is_mapped and vpc else self._job.vpc
+            part = ReplayResult(self._first_policy, self._job.mode, self._job.midstream, seen, captures)
+            part.changes = [done for pairs in self.changes for other, done in pairs if other == vpc]
+            runner.fill(part)
+            part.changes = []
+            parts[vpc] = part
+        return parts
+
+
+def judge_shard(run: Run, job: Job, shard: int, token: str, shares: Sequence[Share]) -> Judged:
+    """Judges what ``shares`` say, in this order. ``token``: begins the names of its files.
+
+    ClusterError for a segment that is not what was written.
+    """
+    began = time.perf_counter()
+    folder = Folder(run.folder)
+    runner = ShardRunner(run.policy, job, run.is_mapped)
+    if shard == 0:
+        runner.begin()
+    pending = deque(job.changes)
+    after = [0] * len(job.changes)
+    packets = bytes_read = most = 0
+    resolved: list[Rows] = []
+    packet_rows = RowsWriter(folder, f"{token}-packets-{shard}.rows", TOLD_DTYPE) if job.tells_packets else None
+    flow_rows = RowsWriter(folder, f"{token}-connections-{shard}.rows", FLOW_DTYPE) if job.tells_flows else None
+    waiting = 0         # changes from this one on have no packet after them yet
+
+    def note_first(number: int) -> None:
+        nonlocal waiting
+        while waiting < len(job.changes) - len(pending):
+            after[waiting] = number
+            waiting += 1
+
+    for share in shares:
+        for offset, size in share.blocks:
+            block = folder.read(share.file, offset, size)
+            bytes_read += size
+            at = 0
+            while at < len(block):
+                until = pending[0].at_ns - share.shift_ns if pending else NEVER
+                try:
+                    end, count, _, vpcs = records_before(block, at, until)
+                except ValueError:
+                    raise ClusterError(
+                        f"{run.folder}/{share.file}: is not what was written there; remove it, and read its captures"
+                        " again"
+                    ) from None
+                if count:
+                    told = np.zeros(count, dtype=TOLD_DTYPE) if packet_rows is not None else None
+                    for vpc in sorted(vpcs):
+                        runner.judge_of(vpc if run.is_mapped else 0).judge(
+                            block, at, end, vpc, share.shift_ns, share.packets_before, told
+                        )
+                    packets += count
+                    if told is not None and packet_rows is not None:
+                        packet_rows.write(told)
+                        resolved += [rows for rows in runner.resolved() if len(rows)]
+                    if waiting < len(job.changes) - len(pending):
+                        note_first(share.packets_before + records_before(block, at, -NEVER)[2])
+                    if flow_rows is not None:
+                        for rows in runner.flows():
+                            flow_rows.add(rows)
+                if end < len(block):
+                    runner.apply(pending.popleft())
+                at = end
+        most = max(most, runner.connections)
+    while pending and pending[0].at_ns <= job.now_ns:
+        runner.apply(pending.popleft())
+    resolved += runner.resolved(everything=True)
+    done = False
+    while not done:
+        done = runner.finish_some(job.now_ns)
+        if flow_rows is not None:
+            for rows in runner.flows():
+                flow_rows.add(rows)
+    return Judged(
+        shard, packets, runner.results(()), [[done for _, done in pairs] for pairs in runner.changes], tuple(after),
+        None if packet_rows is None else packet_rows.close(), None if flow_rows is None else flow_rows.close(),
+        as_bytes(resolved), most, time.perf_counter() - began, bytes_read,
+    )  # fmt: skip

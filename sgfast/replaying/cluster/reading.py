@@ -1,0 +1,200 @@
+"""The first task of a clustered replay: captures to a segment of records, by shard."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.capture import CaptureReader, Damage, open_capture
+from sgfast.capture.interfaces import InterfaceMarks
+from sgfast.capture.streams import open_stream
+from sgfast.core.frames import FrameBatch
+from sgfast.core.spread import Pair, Spreader
+from sgfast.errors import ClusterError
+from sgfast.policy.plain import from_plain, to_plain
+from sgfast.replaying.captures import Captures, Noticed
+from sgfast.replaying.cluster.plan import Piece, Range, Run, Start, Unit
+from sgfast.replaying.cluster.storage import Folder
+from sgfast.replaying.cutting import PacketsLeftOut
+from sgfast.replaying.placement import Placement
+from sgfast.stages.dedup import Dedup
+
+Rows = NDArray[Any]
+
+#: What is appended to a segment's name for the file that says what it is.
+SUFFIX = ".json"
+
+#: Where in a segment a shard's records are, in order: bytes, how many, the last one's number.
+BLOCK_DTYPE = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("size", "<u8"), ("count", "<u4"), ("last", "<u4")])
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What was read of a unit. Its records are in a file of this name."""
+
+    unit: Unit
+    start: Start
+    file: str
+    #: BLOCK_DTYPE, in base64.
+    blocks_text: str
+    packets: int
+    #: What its clock began with, and ``Spreader.clock_state``; None without packets.
+    began_ns: int | None
+    clock: tuple[int, int, int, int, int, int] | None
+    #: Times of the first packet and the latest, cut out or not; None without packets.
+    range_ns: tuple[int, int] | None
+    #: ``Dedup.earliest`` and ``latest``, if copies were to be left out.
+    earliest: tuple[tuple[int, int], ...]
+    latest: tuple[tuple[int, int], ...]
+    busiest: tuple[tuple[int, int, Pair | None], ...]
+    left_out: PacketsLeftOut | None
+    #: By kind.
+    decapsulated: tuple[tuple[str, int], ...] | None
+    noticed: Noticed
+    warnings: tuple[str, ...]
+    damage: Damage | None
+    bytes_read: int
+    records_bytes: int
+    #: Of the task.
+    seconds: float
+
+    @property
+    def blocks(self) -> Rows:
+        return np.frombuffer(base64.b64decode(self.blocks_text), dtype=BLOCK_DTYPE)
+
+
+def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
+    """Reads a unit and writes its segment, a file ``name``. CaptureError and what else ``Captures`` raises."""
+    began = time.perf_counter()
+    folder = Folder(run.folder)
+    placement = Placement(run.policy) if run.is_mapped else None
+    captures = UnitCaptures(run, unit, placement)
+    captures.cutting.dedup = dedup = Dedup(run.dedup_key)
+    dedup.go_on(start.seen)
+    spreader = Spreader(
+        run.shards, run.seed, exempt=run.policy.settings.infrastructure == "exempt", full_bytes=run.block_bytes,
+        began_ns=start.raw_ns,
+    )  # fmt: skip
+    blocks: list[tuple[int, int, int, int, int]] = []
+    with folder.writer(name) as out:
+
+        def keep(shard: int) -> None:
+            data, count, _, last = spreader.take(shard)
+            if count:
+                blocks.append((shard, out.write(data), len(data), count, last))
+
+        for batch in captures:
+            for shard in spreader.spread(batch):
+                keep(shard)
+        for shard in range(run.shards):
+            keep(shard)
+    counts = captures.decapsulated
+    text = base64.b64encode(np.array(blocks, dtype=BLOCK_DTYPE).tobytes()).decode()
+    segment = Segment(
+        unit, start, name, text, spreader.packets,
+        spreader.began_ns if spreader.packets else None, spreader.clock_state, captures.range_ns,
+        tuple(dedup.earliest) if run.reading.dedup else (), tuple(dedup.latest) if run.reading.dedup else (),
+        tuple(spreader.busiest), captures.cutting.left_out(), None if counts is None else tuple(counts.items()),
+        captures.noticed, tuple(captures.warnings), _in_file(captures.damage, unit), captures.bytes_read, out.size,
+        time.perf_counter() - began,
+    )  # fmt: skip
+    # What tells that it is there, whole.
+    folder.write(name + SUFFIX, json.dumps(to_plain(segment)).encode())
+    return segment
+
+
+def saved_segment(folder: Folder, name: str) -> Segment | None:
+    """What ``read_unit`` returned when it wrote the segment ``name``; None if that cannot be used."""
+    try:
+        found: Segment = from_plain(Segment, json.loads(folder.read(name + SUFFIX)))
+        return found
+    except (ClusterError, ValueError):
+        return None
+
+
+class UnitCaptures(Captures):
+    """The captures of a unit, or a range of one; and when their packets were sent, cut out or not."""
+
+    def __init__(self, run: Run, unit: Unit, placement: Placement | None) -> None:
+        parts = [[(piece.path, piece.begins_ns) for piece in unit.pieces]]
+        super().__init__((), run.reading, self._count_bytes, run.first_ns, placement, parts=parts)
+        self._unit = unit
+        self.range_ns: tuple[int, int] | None = None
+        self.bytes_read = 0
+
+    def _count_bytes(self, packets: int, nbytes: int) -> None:
+        self.bytes_read = nbytes
+
+    def batches(self) -> Iterator[FrameBatch]:
+        for batch in super().batches():
+            found = batch.time_range
+            if found is not None:
+                had = self.range_ns
+                self.range_ns = found if had is None else (had[0], max(had[1], found[1]))
+            yield batch
+
+    def open_one(
+        self, path: str, until: Callable[[], bool] | None, vpc: int, interfaces: InterfaceMarks | None
+    ) -> CaptureReader:
+        part = self._unit.pieces[0].range
+        if part is None:
+            return super().open_one(path, until, vpc, interfaces)
+        stream, name, _ = open_stream(path)
+        return CaptureReader(RangeStream(stream, part), name, owns_stream=True, vpc=vpc, interfaces=interfaces)
+
+
+class RangeStream:
+    """A capture's head, and then the bytes of a range."""
+
+    def __init__(self, stream: Any, part: Range) -> None:
+        self._stream = stream
+        self._part = part
+        self._at = 0
+        self._end = part.head
+
+    def readinto(self, buffer: memoryview) -> int:
+        if self._end is not None and self._at >= self._end:
+            if self._at > self._part.head or self._end != self._part.head:
+                return 0
+            self._stream.seek(self._part.start)
+            self._at, self._end = self._part.start, self._part.end  # type: ignore[assignment]
+            if self._end is not None and self._at >= self._end:
+                return 0
+        room = len(buffer) if self._end is None else min(len(buffer), self._end - self._at)
+        count: int = self._stream.readinto(memoryview(buffer)[:room])
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _in_file(damage: Damage | None, unit: Unit) -> Damage | None:
+    """Damage of a range, told as the file's."""
+    part = unit.pieces[0].range
+    if damage is None or part is None:
+        return damage
+    return replace(damage, offset=damage.offset - part.head + part.start, packet=damage.packet + part.packets)
+
+
+def ranges_of(piece: Piece, every: int) -> list[Piece]:
+    """A large capture in ranges of about ``every`` bytes: walks its record headers once, as far as it is sound."""
+    marks: list[tuple[int, int]] = []
+    with open_capture(piece.path) as reader:
+        head = reader.offset
+        marks.append((head, 0))
+        while reader.next_batch() is not None:
+            if reader.offset - marks[-1][0] >= every:
+                marks.append((reader.offset, reader.packets))
+    ends = [start for start, _ in marks[1:]] + [None]
+    return [
+        replace(piece, range=Range(start, end, head, packets))
+        for (start, packets), end in zip(marks, ends, strict=True)
+    ]

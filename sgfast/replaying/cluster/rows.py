@@ -1,0 +1,122 @@
+"""Rows that shards leave behind, each with a packet's ``number``, and all of them in the order of these again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sgfast.errors import ClusterError
+from sgfast.replaying.cluster.storage import Folder
+from sgfast.replaying.results import Rows
+
+#: Rows that are sorted at a time, and rows that are read at a time.
+RUN_ROWS = 1 << 20
+BLOCK_ROWS = 4096
+
+#: A block of a file: of which run it is, its rows, where they begin.
+_BLOCK_DTYPE = np.dtype([("run", "<u4"), ("count", "<u4"), ("offset", "<u8")])
+
+
+@dataclass(frozen=True, slots=True)
+class RowsFile:
+    """Rows of one shard in a file: several runs, each in the order of numbers."""
+
+    name: str
+    dtype: np.dtype[Any]
+    blocks: Rows
+
+
+class RowsWriter:
+    """``write`` takes rows in order, ``add`` in any; a writer is for one of these."""
+
+    def __init__(self, folder: Folder, name: str, dtype: np.dtype[Any]) -> None:
+        self._name, self._dtype = name, dtype
+        self._writer = folder.writer(name)
+        self._writer.__enter__()
+        self._blocks: list[tuple[int, int, int]] = []
+        self._unsorted: list[Rows] = []
+        self._count = self._run = 0
+
+    def write(self, rows: Rows) -> None:
+        for at in range(0, len(rows), BLOCK_ROWS):
+            block = rows[at : at + BLOCK_ROWS]
+            self._blocks.append((self._run, len(block), self._writer.write(as_bytes([block]))))
+
+    def add(self, rows: Rows) -> None:
+        if len(rows):
+            self._unsorted.append(rows)
+            self._count += len(rows)
+        if self._count >= RUN_ROWS:
+            self._end_run()
+
+    def _end_run(self) -> None:
+        if self._unsorted:
+            rows = np.concatenate(self._unsorted)
+            self.write(rows[np.argsort(rows["number"], kind="stable")])
+            self._unsorted, self._count = [], 0
+            self._run += 1
+
+    def close(self) -> RowsFile:
+        self._end_run()
+        self._writer.__exit__(None)
+        return RowsFile(self._name, self._dtype, np.array(self._blocks, dtype=_BLOCK_DTYPE))
+
+
+class InOrder:
+    """The rows of several files in the order of their numbers."""
+
+    def __init__(self, folder: Folder, files: Sequence[RowsFile]) -> None:
+        self._cursors = [
+            _Cursor(folder, file, run) for file in files for run in np.unique(file.blocks["run"]).tolist()
+        ]
+
+    def until(self, number: int) -> list[Rows]:
+        """The rows that are left whose numbers are below ``number``, by run."""
+        return [rows for cursor in self._cursors for rows in cursor.until(number)]
+
+    def all(self, at_once: int) -> Iterator[Rows]:
+        """All rows, in order, some at a time: those of about ``at_once`` numbers."""
+        while firsts := [number for cursor in self._cursors if (number := cursor.next) is not None]:
+            rows = np.concatenate(self.until(min(firsts) + at_once))
+            yield rows[np.argsort(rows["number"], kind="stable")]
+
+
+class _Cursor:
+    """Where reading of a run stands."""
+
+    def __init__(self, folder: Folder, file: RowsFile, run: int) -> None:
+        self._folder, self._file = folder, file
+        self._blocks = file.blocks[file.blocks["run"] == run]
+        self._at = 0
+        self._rows = np.empty(0, dtype=file.dtype)
+
+    @property
+    def next(self) -> int | None:
+        """Number of the next row; None: there is none."""
+        if not len(self._rows):
+            self._load()
+        return int(self._rows["number"][0]) if len(self._rows) else None
+
+    def until(self, number: int) -> Iterator[Rows]:
+        while (first := self.next) is not None and first < number:
+            end = int(np.searchsorted(self._rows["number"], number))
+            rows, self._rows = self._rows[:end], self._rows[end:]
+            yield rows
+
+    def _load(self) -> None:
+        if self._at == len(self._blocks):
+            return
+        block = self._blocks[self._at]
+        self._at += 1
+        size = int(block["count"]) * self._file.dtype.itemsize
+        data = self._folder.read(self._file.name, int(block["offset"]), size)
+        self._rows = np.frombuffer(data, dtype=self._file.dtype)
+        if not len(self._rows) or (np.diff(self._rows["number"].astype(np.int64)) < 0).any():
+            raise ClusterError(f"{self._folder.place}/{self._file.name}: is not what was written there; start again")
+
+
+def as_bytes(rows: Sequence[Rows]) -> bytes:
+    return b"".join(np.ascontiguousarray(each).tobytes() for each in rows)

@@ -1,0 +1,121 @@
+"""Where a clustered replay keeps its files: a folder that all its workers see, named by a path or a URL."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from typing import Any
+
+from sgfast.capture.names import printable
+from sgfast.capture.urls import cause_of, filesystem_of, is_url
+from sgfast.errors import ClusterError
+
+
+class Folder:
+    """Files by name. Each appears whole or not at all. ClusterError for what storage refuses."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.is_local = not is_url(place)
+        self._system, self._inner = filesystem_of(place if not self.is_local else "file://" + os.path.abspath(place))
+
+    def path(self, name: str) -> str:
+        return f"{self._inner.rstrip('/')}/{name}"
+
+    def make(self) -> None:
+        try:
+            self._system.makedirs(self._inner, exist_ok=True)
+        except Exception as error:
+            raise self.failed("", "cannot be made", error) from error
+
+    def names(self) -> set[str]:
+        """Of the files that are there."""
+        try:
+            self._system.invalidate_cache()
+            return {os.path.basename(path.rstrip("/")) for path in self._system.ls(self._inner, detail=False)}
+        except FileNotFoundError:
+            return set()
+        except Exception as error:
+            raise self.failed("", "cannot be listed", error) from error
+
+    def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
+        """All of a file, or a part of it."""
+        try:
+            end = None if size is None else start + size
+            data: bytes = self._system.cat_file(self.path(name), start=start or None, end=end)
+        except Exception as error:
+            raise self.failed(name, "cannot be read", error) from error
+        if size is not None and len(data) != size:
+            raise ClusterError(f"{self._shown(name)}: is {len(data)} bytes where {size} were written")
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        with self.writer(name) as writer:
+            writer.write(data)
+
+    def writer(self, name: str) -> Writer:
+        return Writer(self, self._system, name)
+
+    def remove(self, name: str) -> None:
+        with suppress(Exception):
+            self._system.rm_file(self.path(name))
+
+    def remove_all(self) -> None:
+        with suppress(Exception):
+            self._system.rm(self._inner, recursive=True)
+
+    def failed(self, name: str, what: str, error: BaseException) -> ClusterError:
+        return ClusterError(f"{self._shown(name)}: {what}: {cause_of(error)}")
+
+    def _shown(self, name: str) -> str:
+        return printable(f"{self.place.rstrip('/')}/{name}" if name else self.place)
+
+
+class Writer:
+    """A file on its way: it appears when the context ends without an error."""
+
+    def __init__(self, folder: Folder, system: Any, name: str) -> None:
+        self._folder, self._system, self._name = folder, system, name
+        # Storage of objects shows what was uploaded whole; a file system shows what is being written.
+        self._part = f".{name}.{secrets.token_hex(4)}.part" if folder.is_local else name
+        self.size = 0
+
+    def __enter__(self) -> Writer:
+        try:
+            self._file = self._system.open(self._folder.path(self._part), "wb")
+        except Exception as error:
+            raise self._failed(error) from error
+        return self
+
+    def write(self, data: Any) -> int:
+        """Returns where in the file it begins."""
+        began = self.size
+        try:
+            self._file.write(data)
+        except Exception as error:
+            raise self._failed(error) from error
+        self.size += len(data)
+        return began
+
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        if kind is not None:
+            with suppress(Exception):
+                if self._folder.is_local:
+                    self._file.close()
+                else:
+                    self._file.discard()
+            if self._folder.is_local:
+                self._folder.remove(self._part)
+            return
+        try:
+            self._file.close()
+            if self._folder.is_local:
+                os.replace(self._folder.path(self._part), self._folder.path(self._name))
+        except Exception as failure:
+            if self._folder.is_local:
+                self._folder.remove(self._part)
+            raise self._failed(failure) from failure
+
+    def _failed(self, error: BaseException) -> ClusterError:
+        return self._folder.failed(self._name, "cannot be written", error)

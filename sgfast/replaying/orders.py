@@ -1,0 +1,38 @@
+"""In which order a report lists what it found: rows with equal counts, too, come in the same one every time, and the
+hash tables they come from have none.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+from sgfast.replaying.results import Broken, CutConnection, Denied, Service, Unanswered
+
+
+def denied_order(row: Denied) -> tuple[Any, ...]:
+    return -row.packets, *_order(row.service, row.peer, row.direction, row.reason)
+
+
+def broken_order(row: Broken) -> tuple[Any, ...]:
+    return -row.connections, *_order(row.service, row.peer, row.direction, row.reason)
+
+
+def unanswered_order(row: Unanswered) -> tuple[Any, ...]:
+    return -row.connections, *_order(row.service, row.answer)
+
+
+def _order(service: Service, *words: str) -> tuple[Any, ...]:
+    numbers = (service.protocol, service.port, service.icmp_type, service.icmp_code)
+    return service.instance, *(-1 if number is None else number for number in numbers), *words
+
+
+def cut_order(cut: CutConnection) -> tuple[Any, ...]:
+    """Those of which most packets came, unfinished ones first; of equals those of the lower addresses."""
+    ends = [ip_address(end) for end in (cut.initiator, cut.responder)]
+    ports = (cut.initiator_port or 0) << 16 | (cut.responder_port or 0)
+    icmp = (cut.icmp_type or 0) << 8 | (cut.icmp_code or 0)
+    return (
+        -cut.packets_after, cut.finished, *(end.packed.ljust(16, b"\0") for end in ends), ends[0].version, cut.protocol,
+        ports, icmp,
+    )  # fmt: skip

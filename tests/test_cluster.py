@@ -1,0 +1,411 @@
+"""A replay on a Dask cluster: what comes out is what one process says, however packets are dealt out, whoever dies."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace as changed
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command import SHOP, sgfast
+from differential import runs
+from frames import ethernet, icmp_error, ip, tcp, udp
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from policy_changes import Changer
+from test_capture_writers import NANO, pcap_head, pcap_record
+from test_jobs import recordings
+from traffic import SECOND, Crowd, policies
+
+from sgfast import Reading, parse_policy, replay
+from sgfast.errors import AmbiguousAddress, CaptureError, ClusterError
+from sgfast.policy.change_file import ChangeFile, TimedChange
+from sgfast.policy.changes import apply_changes
+from sgfast.policy.model import Policy
+from sgfast.replaying import ReplayResult
+from sgfast.report.captures import PcapngWriter
+from sgfast.report.lines import ConnectionLines, VerdictLines
+
+distributed = pytest.importorskip("distributed")
+
+PCAPS = Path(__file__).parent.parent / "pcaps"
+SEED = 8
+SHARDS = (1, 2, 7)
+
+#: What a result says that must not depend on where it was found.
+SAME = (
+    "packets", "bytes", "verdicts", "reasons", "connections", "rules", "first_time_ns", "last_time_ns", "left_out",
+    "decapsulated", "damaged", "denied", "denied_others", "broken", "unanswered", "changes_left",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """Of a cluster in this process: its tasks see what a test has changed."""
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as made,
+    ):
+        yield made
+
+
+def told(policy: Any, captures: Any, **options: Any) -> tuple[ReplayResult, list[bytes], list[bytes]]:
+    """The result, rows of packets in order, rows of connections."""
+    packets: list[bytes] = []
+    flows: list[bytes] = []
+    result = replay(
+        policy, captures, packets=VerdictLines(packets.append), flows=ConnectionLines(flows.append), **options
+    )
+    return result, b"".join(packets).splitlines(), sorted(b"".join(flows).splitlines())
+
+
+def assert_same(many: Any, one: Any) -> None:
+    for name in SAME:
+        assert getattr(many[0], name) == getattr(one[0], name), name
+    # Which packets are looked at for copies depends on how captures are cut.
+    warnings = [[warning for warning in each[0].warnings if "looked at" not in warning] for each in (many, one)]
+    assert warnings[0] == warnings[1]
+    numberless = [[changed(change, number=0) for change in each[0].changes] for each in (many, one)]
+    assert numberless[0] == numberless[1]
+    for line, expected in zip(many[1], one[1], strict=True):
+        assert line == expected
+    assert many[2] == one[2]
+
+
+def same_on(client: Any, policy: Any, captures: Any, shards: Sequence[int] = SHARDS, **options: Any) -> Any:
+    one = told(policy, captures, **options)
+    for number in shards:
+        assert_same(told(policy, captures, client=client, shards=number, **options), one)
+    return one
+
+
+def write(path: Path, frames: Sequence[tuple[int, bytes]], *, wires: Sequence[int] | None = None) -> Path:
+    """A capture of (time in nanoseconds, frame); compressed if its name says so."""
+    wires = wires or [len(frame) for _, frame in frames]
+    records = [
+        pcap_record(frame, time=(time_ns // SECOND, time_ns % SECOND), wire=wire)
+        for (time_ns, frame), wire in zip(frames, wires, strict=True)
+    ]
+    data = pcap_head(magic=NANO) + b"".join(records)
+    path.write_bytes(gzip.compress(data, 1) if path.suffix == ".gz" else data)
+    return path
+
+
+class Given(ChangeFile):
+    """Changes that were made up."""
+
+    def __init__(self, changes: list[TimedChange]) -> None:
+        self.origin = "made up"
+        self._changes = changes
+
+    def resolve(self, policy: Policy, first_ns: int) -> list[TimedChange]:
+        return self._changes
+
+
+def made_up(policy: Policy, rng: np.random.Generator, times_ns: Sequence[int], number: int) -> Given:
+    changer, changes = Changer(rng), []
+    for at in sorted(int(rng.choice(times_ns)) + int(rng.choice([0, 1, -1])) for _ in range(number)):
+        for change in changer.changes(policy):
+            policy = apply_changes(policy, [change]).policy
+            changes.append(TimedChange(at, change, type(change).__name__, "here:1"))
+    return Given(changes)
+
+
+# --- As one process
+
+
+@seed(SEED)
+@settings(
+    max_examples=25, database=None, deadline=None, phases=(Phase.generate,), suppress_health_check=list(HealthCheck)
+)  # fmt: skip
+@given(policies(), runs, st.integers(0, 2**32 - 1))
+def test_a_cluster_says_what_one_process_says(
+    client: Any, tmp_path_factory: pytest.TempPathFactory, policy: Policy, run: tuple[Any, ...], case_seed: int
+) -> None:
+    """Fragments, ICMP errors, packets that come late, files cut anywhere, changes."""
+    print(f"case seed {case_seed}, {run}")
+    rng, folder = np.random.default_rng(case_seed), tmp_path_factory.mktemp("captures")
+    policy = changed(policy, settings=changed(policy.settings, max_connections=100_000))
+    traffic = Crowd(policy, rng, fragments=True).draw(1000)
+    cuts = [0, *sorted(rng.integers(0, len(traffic.frames) + 1, size=int(rng.integers(5))).tolist()), None]
+    captures = []
+    for n, (first, last) in enumerate(pairwise(cuts)):
+        part = slice(first, last)
+        frames = list(zip(traffic.times_ns[part], traffic.frames[part], strict=True))
+        name = f"{n}.pcap" + (".gz" if rng.random() < 0.3 else "")
+        captures.append(write(folder / name, frames, wires=traffic.wire_lengths[part]))
+    changes = made_up(policy, rng, traffic.times_ns, int(rng.integers(0, 6)))
+    options = {"mode": run[0], "midstream": run[1], "vpc": run[2], "changes": changes}
+    try:
+        one = told(policy, captures, **options)
+    except AmbiguousAddress:
+        with pytest.raises(AmbiguousAddress):
+            told(policy, captures, client=client, **options)
+        return
+    for shards in SHARDS:
+        assert_same(told(policy, captures, client=client, shards=shards, **options), one)
+
+
+@pytest.mark.parametrize(("policy", "capture", "changes"), recordings())
+@pytest.mark.parametrize("mode", ["causal", "verbatim"])
+def test_recordings_give_the_same_lines(
+    client: Any, policy: Path, capture: Path, changes: Path | None, mode: Any
+) -> None:
+    same_on(client, policy, capture, changes=changes, mode=mode)
+
+
+# --- Packets that are read apart
+
+POLICY = """
+version: 1
+security_groups:
+  - name: web
+    rules:
+      - {id: http, direction: inbound, protocol: tcp, ports: 80}
+      - {id: dns, direction: inbound, protocol: udp, ports: 53}
+      - {id: out, direction: outbound, protocol: all}
+instances:
+  - {name: web-1, addresses: [10.0.0.5, 10.0.0.6], security_groups: [web]}
+"""
+CLIENT, WEB = "198.51.100.9", "10.0.0.5"
+BASE = 1_700_000_000 * SECOND
+
+
+def packets(number: int, seed: int, *, peers: int = 20) -> list[bytes]:
+    """Openers, replies, some denied; some ICMP errors."""
+    rng, made = np.random.default_rng(seed), []
+    for _ in range(number):
+        peer, here = f"198.51.100.{rng.integers(peers)}", str(rng.choice([WEB, "10.0.0.6"]))
+        ports = int(rng.integers(40000, 40010)), int(rng.choice([80, 80, 443]))
+        flags = str(rng.choice(["S", "SA", "A", "FA", "R"]))
+        packet = ip(peer, here, tcp(*ports, flags)) if rng.random() < 0.6 else ip(here, peer, tcp(*ports[::-1], flags))
+        if rng.random() < 0.1:
+            packet = ip("203.0.113.1", peer, icmp_error(3, 1, packet))
+        made.append(ethernet(packet))
+    return made
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_clock_that_files_set_back_is_one_clock(client: Any, tmp_path: Path, seed: int) -> None:
+    """Files that begin a little or long before the one before them ended, some of a single packet, some empty."""
+    print(f"seed {seed}")
+    rng, captures, now = np.random.default_rng(seed), [], BASE
+    for n in range(6):
+        now += int(rng.choice([0, 1, -1, 30, -30, -59, -61, -3600, 3600])) * SECOND
+        made = []
+        for frame in packets(int(rng.choice([0, 1, 50, 200])), seed * 10 + n):
+            now += int(rng.choice([0, 1, 1, 1, 700, -40_000, -70_000])) * SECOND // 1000
+            made.append((now, frame))
+        captures.append(write(tmp_path / f"{n}.pcap", made))
+    changes = tmp_path / "changes.yaml"
+    changes.write_text(
+        "changes:\n"
+        "  - {at: 0.2, remove_rule: {group: web, rule: http}}\n"
+        "  - {at: 40, add_rule: {group: web, rule: {id: again, direction: inbound, protocol: tcp, ports: 80}}}\n"
+        "  - {at: 3700, remove_rule: {group: web, rule: again}}\n"
+    )
+    same_on(client, parse_policy(POLICY), captures, changes=changes)
+
+
+def test_fragments_find_their_first_one_in_another_file(client: Any, tmp_path: Path) -> None:
+    from datagrams import Datagram
+
+    shut, open_ = udp(4000, 54, bytes(56)), udp(4000, 53, bytes(56))
+    made, at = [], BASE
+    for n in range(200):
+        pieces = Datagram(f"198.51.100.{n % 50}", WEB, open_ if n % 3 else shut, n).pieces("48-64 24-48+ 0-24+")
+        made += [(n, ethernet(piece)) for piece in pieces]
+    order = sorted(made, key=lambda packet: (packet[0] * 7919) % 200)
+    frames = [(at + n * 1000, frame) for n, (_, frame) in enumerate(order)]
+    # Cut in the middle of datagrams.
+    captures = [write(tmp_path / f"{n}.pcap", frames[n * 100 - 1 if n else 0 : n * 100 + 99]) for n in range(6)]
+    result, lines, _ = same_on(client, parse_policy(POLICY), captures)
+    reasons = {json.loads(line)["reason"] for line in lines}
+    assert {"rule", "no-rule"} <= reasons and result.verdicts["allow"] > 300 and "pending" not in str(lines)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_copies_are_left_out_across_files(client: Any, tmp_path: Path, seed: int) -> None:
+    print(f"seed {seed}")
+    rng, made, now = np.random.default_rng(seed), [], BASE
+    for frame in packets(400, seed):
+        now += int(rng.choice([0, 1000, 30_000_000, 80_000_000]))
+        made += [(now + n * int(rng.choice([0, 10_000, 49_000_000])), frame) for n in range(int(rng.choice([1, 2, 3])))]
+    made.sort(key=lambda packet: packet[0])
+    cuts = [0, *sorted(rng.integers(0, len(made), size=7).tolist()), len(made)]
+    captures = [write(tmp_path / f"{n}.pcap", made[a:b]) for n, (a, b) in enumerate(pairwise(cuts))]
+    result, *_ = same_on(client, parse_policy(POLICY), captures, reading=Reading(dedup=True))
+    assert result.left_out is not None and result.left_out.duplicates
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [
+        Reading(filter="tcp port 80 and not host 198.51.100.3"), Reading(start="0.05", end="0.3"),
+        Reading(start="2023-11-14T22:13:20.1Z"), Reading(filter="udp port 9", dedup=True), Reading(merge=True),
+    ],
+    ids=lambda reading: str(reading)[:40],
+)  # fmt: skip
+def test_what_is_left_out_is_left_out_once(client: Any, tmp_path: Path, reading: Reading) -> None:
+    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(600, 1))]
+    captures = [write(tmp_path / f"{n}.pcap", frames[n * 150 : n * 150 + 150]) for n in range(4)]
+    same_on(client, parse_policy(POLICY), captures, reading=reading)
+
+
+def test_captures_of_a_directory_that_overlap_are_merged(client: Any, tmp_path: Path) -> None:
+    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(900, 2))]
+    day = tmp_path / "day"
+    day.mkdir()
+    write(day / "a.pcap", frames[:300])
+    write(day / "b.pcap", frames[300:600:2])
+    write(day / "c.pcap.gz", frames[301:601:2])
+    write(day / "d.pcap", frames[601:])
+    write(day / "empty.pcap", [])
+    same_on(client, parse_policy(POLICY), [day])
+    same_on(client, parse_policy(POLICY), [str(day / "*.pcap*")], shards=[2])
+    same_on(client, parse_policy(POLICY), sorted(map(str, day.iterdir())), reading=Reading(merge=True), shards=[2])
+
+
+@pytest.mark.parametrize("every", [1, 2000, 30_000])
+def test_ranges_of_a_large_capture_are_the_capture(
+    client: Any, tmp_path: Path, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sgfast.replaying.cluster.RANGE_BYTES", every)
+    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(20_000, 3))]
+    captures = [write(tmp_path / "large.pcap", frames), write(tmp_path / "small.pcap", frames[-1:])]
+    same_on(client, parse_policy(POLICY), captures, shards=[3])
+
+
+def test_damage_in_a_range_is_told_where_it_is_in_the_file(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sgfast.replaying.cluster.RANGE_BYTES", 5000)
+    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(20_000, 3))]
+    capture = write(tmp_path / "large.pcap", frames)
+    data = bytearray(capture.read_bytes())
+    capture.write_bytes(data[: len(data) * 2 // 3])
+    result, *_ = same_on(client, parse_policy(POLICY), [capture], shards=[3])
+    assert result.damaged is not None and result.damaged.packet > 10_000
+
+
+def test_captures_after_a_damaged_one_are_judged(client: Any, tmp_path: Path) -> None:
+    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(400, 4))]
+    captures = [write(tmp_path / f"{n}.pcap", frames[n * 100 : n * 100 + 100]) for n in range(4)]
+    whole = told(parse_policy(POLICY), captures)
+    broken = captures[1].read_bytes()
+    captures[1].write_bytes(broken + b"\0" * 15)
+    found = told(parse_policy(POLICY), captures, client=client, shards=3)
+    assert found[1] == whole[1] and found[0].packets == 400
+    assert str(found[0].damaged).startswith(f"{captures[1]}: damaged at byte {len(broken)}, packet 101: ")
+
+
+def test_frames_are_written_as_by_one_process(client: Any, tmp_path: Path) -> None:
+    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(500, 5))]
+    captures = [write(tmp_path / f"{n}.pcap", frames[n * 100 : n * 100 + 100]) for n in range(5)]
+    written = []
+    for options in ({}, {"client": client, "shards": 3}):
+        data: list[bytes] = []
+        sink = PcapngWriter(data.append, comments=True)
+        replay(parse_policy(POLICY), captures, frames=sink, **options)
+        sink.close()
+        written.append(b"".join(data))
+    assert written[0] == written[1] and len(written[0]) > 50_000
+
+
+def test_vpcs_that_packets_are_dealt_out_to(client: Any, tmp_path: Path) -> None:
+    import test_vpc_mapping as mapping
+
+    policy = parse_policy(mapping.DOCUMENT)
+    made = sorted(mapping.traffic(np.random.default_rng(6), 1500), key=lambda packet: packet[0])
+    captures = [mapping.written(tmp_path / f"{n}.pcap", made[n * 500 : n * 500 + 500]) for n in range(3)]
+    changes = tmp_path / "changes.yaml"
+    changes.write_text(mapping.CHANGES)
+    same_on(client, policy, captures, changes=changes, reading=Reading(decap=("vxlan", "geneve")))
+
+
+def test_no_packets_at_all(client: Any, tmp_path: Path) -> None:
+    same_on(client, parse_policy(POLICY), [write(tmp_path / "none.pcap", [])])
+
+
+# --- What is kept
+
+
+def test_segments_that_are_there_are_not_read_again(client: Any, tmp_path: Path) -> None:
+    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(400, 4))]
+    captures = [write(tmp_path / f"{n}.pcap", frames[n * 100 : n * 100 + 100]) for n in range(4)]
+    policy, folder = parse_policy(POLICY), tmp_path / "run"
+    one = told(policy, captures)
+    first = told(policy, captures, client=client, resume=folder)
+    assert_same(first, one)
+    assert first[0].cluster is not None and first[0].cluster.segments_found == 0
+    segments = sorted(folder.glob("*.records"))
+    assert len(segments) == 4 and not list(folder.glob("*.rows")) and not list(folder.glob(".*"))
+    segments[0].with_name(segments[0].name + ".json").unlink()
+    segments[1].with_name(segments[1].name + ".json").write_text("{")
+    again = told(policy, captures, client=client, resume=folder)
+    assert_same(again, one)
+    assert again[0].cluster is not None and again[0].cluster.segments_found == 2
+    # Another policy judges what was read; another choice of packets reads others.
+    other = parse_policy(POLICY.replace("ports: 80", "ports: 443"))
+    assert_same(told(other, captures, client=client, resume=folder), told(other, captures))
+    with pytest.raises(ClusterError, match=r"run: was made by a replay with another choice of packets \(--start,"):
+        replay(policy, captures, client=client, resume=folder, reading=Reading(filter="tcp"))
+    with pytest.raises(ClusterError, match="shards, not 5; give another folder"):
+        replay(policy, captures, client=client, resume=folder, shards=5)
+
+
+def test_a_capture_that_changed_is_read_again(client: Any, tmp_path: Path) -> None:
+    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(400, 4))]
+    captures = [write(tmp_path / f"{n}.pcap", frames[n * 100 : n * 100 + 100]) for n in range(4)]
+    policy, folder = parse_policy(POLICY), tmp_path / "run"
+    told(policy, captures, client=client, resume=folder)
+    write(captures[2], frames[250:299])
+    assert_same(told(policy, captures, client=client, resume=folder), told(policy, captures))
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[:-1], lambda data: data[:40] + b"\xff" * 8 + data[48:]])
+def test_a_segment_that_is_not_what_was_written_is_one_line(
+    client: Any, tmp_path: Path, spoil: Callable[[bytes], bytes]
+) -> None:
+    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(100, 4))]
+    capture, folder = write(tmp_path / "one.pcap", frames), tmp_path / "run"
+    told(parse_policy(POLICY), capture, client=client, resume=folder)
+    [segment] = folder.glob("*.records")
+    segment.write_bytes(spoil(segment.read_bytes()))
+    with pytest.raises(ClusterError) as caught:
+        told(parse_policy(POLICY), capture, client=client, resume=folder)
+    assert segment.name in str(caught.value) and "\n" not in str(caught.value)
+
+
+# --- What is told when it cannot be done
+
+
+def test_a_capture_that_cannot_be_read_is_told_before_anything(client: Any, tmp_path: Path) -> None:
+    captures = [write(tmp_path / "one.pcap", [(BASE, packets(1, 1)[0])]), tmp_path / "none.pcap"]
+    with pytest.raises(CaptureError, match=r"none\.pcap: does not exist"):
+        replay(parse_policy(POLICY), captures, client=client)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--dask", "local", "--jobs", "2"), "--jobs and --dask do not go together"),
+        (("--dask", "local", "--snapshot", "x"), "--snapshot and --dask do not go together"),
+        (("--dask", "local", "--engine", "reference"), "--dask needs --engine fast"),
+        (("--dask", "local", "--follow"), "--dask needs captures that are there"),
+        (("--dask", "tcp://127.0.0.1:8786"), "--dask ADDRESS needs --resume FOLDER"),
+        (("--shards", "2"), "--shards needs --dask"),
+        (("--dask", "local:0"), "local, or local:N with 1 to 1024 processes"),
+        (("--dask", "nonsense://x", "--resume", "/tmp/never"), "--dask: nonsense://x: "),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(
+    arguments: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = sgfast(capsys, "replay", *SHOP, *arguments)
+    assert done.status == 2 and line in done.err and "Traceback" not in done.err
