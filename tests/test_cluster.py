@@ -45,10 +45,11 @@ SAME = (
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Any]:
-    """Of a cluster in this process: its tasks see what a test has changed."""
+def client(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Of a cluster in this process: its tasks see what a test has changed. Two workers, or as many as are asked for."""
+    options = {"threads_per_worker": 1, "processes": False, "dashboard_address": None}
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=getattr(request, "param", 2), **options) as cluster,
         distributed.Client(cluster) as made,
     ):
         yield made
@@ -153,6 +154,7 @@ def test_a_cluster_says_what_one_process_says(
 
 @pytest.mark.parametrize(("policy", "capture", "changes"), recordings())
 @pytest.mark.parametrize("mode", ["causal", "verbatim"])
+@pytest.mark.parametrize("client", [1, 2], indirect=True, ids=["one worker", "two workers"])
 def test_recordings_give_the_same_lines(
     client: Any, policy: Path, capture: Path, changes: Path | None, mode: Any
 ) -> None:
@@ -326,6 +328,32 @@ def test_vpcs_that_packets_are_dealt_out_to(client: Any, tmp_path: Path) -> None
     changes = tmp_path / "changes.yaml"
     changes.write_text(mapping.CHANGES)
     same_on(client, policy, captures, changes=changes, reading=Reading(decap=("vxlan", "geneve")))
+
+
+def test_a_pair_with_most_of_the_packets_is_named(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sgfast.replaying.cluster.HOT_PACKETS", 100)
+    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(1000, 4, peers=200))]
+    even = [write(tmp_path / f"{n}.pcap", frames[n * 500 : n * 500 + 500]) for n in range(2)]
+    assert replay(parse_policy(POLICY), even, client=client, shards=7).warnings == []
+    for family, ends in ((4, ("198.51.100.77", WEB)), (6, ("2001:db8::77", "2001:db8::5"))):
+        elephant = [(BASE + n, ethernet(ip(*ends, tcp(4000, 80, "A")))) for n in range(2000)]
+        both = [*even, write(tmp_path / f"elephant{family}.pcap", elephant)]
+        [warning] = [w for w in replay(parse_policy(POLICY), both, client=client, shards=7).warnings if "shard" in w]
+        a, b = (WEB, ends[0]) if family == 4 else sorted(ends)
+        assert warning.endswith(f" of them between {a} and {b}: packets between two addresses are judged in one place")
+    ipv6 = json.loads(told(parse_policy(POLICY), both[2:], client=client)[1][0])
+    assert (ipv6["src"], ipv6["dst"]) == ends
+
+
+def test_more_connections_than_one_table_holds_are_warned_of(client: Any, tmp_path: Path) -> None:
+    frames = [
+        (BASE + n, ethernet(ip(f"198.51.100.{n % 250}", WEB, tcp(1024 + n, 80, "S")))) for n in range(3000)
+    ]
+    policy = parse_policy(POLICY + "settings: {max_connections: 2000}\n")
+    found = replay(policy, write(tmp_path / "many.pcap", frames), client=client, shards=2)
+    assert any("with more than 2,000 (settings.max_connections), one process might" in w for w in found.warnings)
 
 
 def test_no_packets_at_all(client: Any, tmp_path: Path) -> None:

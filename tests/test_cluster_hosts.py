@@ -20,6 +20,7 @@ from test_cluster import BASE, POLICY, assert_same, packets, told, write
 from traffic import SECOND
 
 from sgfast import parse_policy
+from sgfast.replaying.cluster.plan import RANGE_BYTES
 
 distributed = pytest.importorskip("distributed")
 
@@ -27,7 +28,8 @@ distributed = pytest.importorskip("distributed")
 DIES = """
 import os, signal
 from pathlib import Path
-import sgfast.replaying.cluster.{module} as module
+import importlib
+module = importlib.import_module("sgfast.replaying.{module}")
 
 # Dask loads this more than once, into the same module.
 task = module.__dict__.setdefault("kept", module.{function})
@@ -114,8 +116,11 @@ class Hosts:
         ask = f"import distributed; {client}.wait_for_workers(2, timeout=60)"
         subprocess.run(self.inside(self.names[0], [sys.executable, "-c", ask]), check=True, timeout=120)
 
-    def sgfast(self, *arguments: object) -> list[str]:
-        return self.inside(self.names[0], command(*arguments))
+    def sgfast(self, *arguments: object, range_bytes: int = RANGE_BYTES) -> list[str]:
+        """The command; ``range_bytes``: what is large."""
+        small = f"import sgfast.replaying.cluster as c; c.RANGE_BYTES = {range_bytes}"
+        call = [sys.executable, "-c", f"{small}; from sgfast.__main__ import main; main()", *map(str, arguments)]
+        return self.inside(self.names[0], call)
 
 
 @pytest.fixture
@@ -132,8 +137,9 @@ needs_hosts = pytest.mark.skipif(
 @needs_hosts
 @pytest.mark.parametrize(
     ("module", "function", "when"),
-    [("reading", "read_unit", "before"), ("reading", "read_unit", "after"), ("judging", "judge_shard", "before"),
-     ("judging", "judge_shard", "after")],
+    [("cluster.reading", "read_unit", "before"), ("cluster.reading", "read_unit", "after"),
+     ("cluster.judging", "judge_shard", "before"), ("cluster.judging", "judge_shard", "after"),
+     ("cluster", "indexed", "after")],
 )  # fmt: skip
 def test_a_worker_that_is_killed_costs_its_own_tasks(
     module: str, function: str, when: str, stack: ExitStack, tmp_path: Path
@@ -141,13 +147,17 @@ def test_a_worker_that_is_killed_costs_its_own_tasks(
     preload, marker = tmp_path / "dies.py", tmp_path / "died"
     preload.write_text(DIES.format(module=module, function=function, when=when, marker=str(marker)))
     captures, policy = captures_in(tmp_path / "day"), tmp_path / "policy.yaml"
+    if function == "indexed":
+        # What is not compressed, and large, is read in ranges.
+        captures.append(tmp_path / "day" / "6.pcap")
+        write(captures[-1], [(BASE + 3600 * SECOND + n, frame) for n, frame in enumerate(packets(20_000, 12))])
     policy.write_text(POLICY)
     hosts = Hosts(stack, tmp_path, preload)
     verdicts, connections = tmp_path / "verdicts", tmp_path / "connections"
     done = subprocess.run(
         hosts.sgfast(
             "replay", policy, tmp_path / "day", "--dask", f"tcp://{SCHEDULER}:8786", "--resume", tmp_path / "run",
-            "--verdicts", verdicts, "--connections", connections, "--json",
+            "--verdicts", verdicts, "--connections", connections, "--json", range_bytes=100_000,
         ),
         capture_output=True, timeout=300, env=environment(),
     )  # fmt: skip
@@ -158,7 +168,8 @@ def test_a_worker_that_is_killed_costs_its_own_tasks(
     assert sorted(connections.read_bytes().splitlines()) == one[2]
     result = json.loads(done.stdout)
     assert result["verdicts"] == one[0].verdicts and result["connections"] == one[0].connections
-    assert [stage["stage"] for stage in result["cluster"]["stages"]] == ["read", "judge", "gather"]
+    stages = ["index"] * (function == "indexed") + ["read", "judge", "gather"]
+    assert [stage["stage"] for stage in result["cluster"]["stages"]] == stages
 
 
 @needs_hosts
@@ -167,7 +178,7 @@ def test_a_scheduler_that_goes_away_is_one_line_and_what_was_read_stays(stack: E
     captures, policy = captures_in(tmp_path / "day"), tmp_path / "policy.yaml"
     policy.write_text(POLICY)
     # The first task that judges never ends.
-    dies = DIES.format(module="judging", function="judge_shard", when="before", marker=str(marker))
+    dies = DIES.format(module="cluster.judging", function="judge_shard", when="before", marker=str(marker))
     preload.write_text(dies.replace("os.kill(os.getpid(), signal.SIGKILL)", "__import__('threading').Event().wait()"))
     hosts = Hosts(stack, tmp_path, preload)
     options = ("replay", policy, tmp_path / "day", "--dask", f"tcp://{SCHEDULER}:8786", "--resume", tmp_path / "run")
