@@ -27,7 +27,7 @@ from sgfast.errors import AmbiguousAddress, CaptureError, ClusterError
 from sgfast.policy.change_file import ChangeFile, TimedChange
 from sgfast.policy.changes import apply_changes
 from sgfast.policy.model import Policy
-from sgfast.replaying import ReplayResult
+from sgfast.replaying import ReplayResult, cluster
 from sgfast.report.captures import PcapngWriter
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
@@ -437,3 +437,9 @@ def test_options_that_do_not_go_together_are_told(
 ) -> None:
     done = sgfast(capsys, "replay", *SHOP, *arguments)
     assert done.status == 2 and line in done.err and "Traceback" not in done.err
+
+
+def test_a_worker_of_another_version_is_told(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "version_here", lambda: "9.9.9/1")
+    with pytest.raises(ClusterError, match=r"a worker has sgfast .*, the replay 9\.9\.9: install the same everywhere"):
+        replay(parse_policy(POLICY), write(tmp_path / "one.pcap", [(BASE, packets(1, 1)[0])]), client=client)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sgfast.capture.directories import is_directory, with_files_in
+from sgfast.capture.urls import is_url, url_identity
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -76,6 +77,12 @@ def total_bytes(captures: Sequence[str]) -> int | None:
     total = 0
     for path in with_files_in(captures):
         if is_directory(path):
+            continue
+        if is_url(path):
+            size, _ = url_identity(path)
+            if size is None:
+                return None
+            total += size
             continue
         try:
             status = os.fstat(0) if path == "-" else os.stat(path)

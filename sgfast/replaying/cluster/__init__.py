@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from sgfast.capture import open_capture
-from sgfast.core.spread import RECORD_FORMAT, Pair
+from sgfast.core.spread import Pair
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import ChangeFile
 from sgfast.policy.plain import to_plain
@@ -35,7 +35,17 @@ from sgfast.replaying.captures import Part, Reading, parts_of
 from sgfast.replaying.cluster.chain import Chain, read_all
 from sgfast.replaying.cluster.gathering import fill, fill_reading, tell_flows, tell_packets, warn, warn_of_shares
 from sgfast.replaying.cluster.judging import Job, Judged, Share, judge_shard
-from sgfast.replaying.cluster.plan import MOST_SHARDS, RANGE_BYTES, Piece, Run, Start, Unit, shards_for, units_of
+from sgfast.replaying.cluster.plan import (
+    MOST_SHARDS,
+    RANGE_BYTES,
+    Piece,
+    Run,
+    Start,
+    Unit,
+    shards_for,
+    units_of,
+    version_here,
+)
 from sgfast.replaying.cluster.reading import SUFFIX, Segment, ranges_of, read_unit, saved_segment
 from sgfast.replaying.cluster.scheduler import Cluster
 from sgfast.replaying.cluster.storage import Folder
@@ -59,8 +69,6 @@ def replay_with(
     segments are kept and found again; None: one that is gone afterwards, on this machine. ``shards``: how many, if that
     is not to follow from the captures' sizes.
     """
-    import sgfast
-
     began = time.perf_counter()
     policy = result.policy
     if shards is not None and not 1 <= shards <= MOST_SHARDS:
@@ -75,7 +83,7 @@ def replay_with(
         units = units_of(parts)
         first_ns = _first_ns(parts)
         run = Run(
-            place, f"{sgfast.__version__}/{RECORD_FORMAT}", policy, result.vpc, reading,
+            place, version_here(), policy, result.vpc, reading,
             shards or shards_for(units, cluster.threads), secrets.randbits(64), first_ns,
         )  # fmt: skip
         run = _agreed(storage, run, shards)

@@ -16,7 +16,7 @@ from sgfast.engine import Engine, Midstream, Mode
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import Policy
-from sgfast.replaying.cluster.plan import Run
+from sgfast.replaying.cluster.plan import Run, check_version
 from sgfast.replaying.cluster.rows import RowsFile, RowsWriter, as_bytes
 from sgfast.replaying.cluster.storage import Folder
 from sgfast.replaying.fast import FLOWS_AT_ONCE, FastRunner
@@ -158,6 +158,7 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, shares: Sequence[Sha
     ClusterError for a segment that is not what was written.
     """
     began = time.perf_counter()
+    check_version(run)
     folder = Folder(run.folder)
     runner = ShardRunner(run.policy, job, run.is_mapped)
     if shard == 0:

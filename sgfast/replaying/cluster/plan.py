@@ -6,7 +6,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import sgfast
 from sgfast.capture.urls import is_url, url_identity
+from sgfast.core.spread import RECORD_FORMAT
+from sgfast.errors import ClusterError
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Part, Reading
 
@@ -104,6 +107,19 @@ class Run:
     @property
     def block_bytes(self) -> int:
         return max(16 * 1024, min(1024 * 1024, BUFFERED_BYTES // self.shards))
+
+
+def version_here() -> str:
+    return f"{sgfast.__version__}/{RECORD_FORMAT}"
+
+
+def check_version(run: Run) -> None:
+    """ClusterError on a worker that has another version than who asks: its records, or verdicts, may differ."""
+    if run.version != version_here():
+        raise ClusterError(
+            f"a worker has sgfast {version_here().split('/')[0]}, the replay {run.version.split('/')[0]}: "
+            "install the same everywhere"
+        )
 
 
 def units_of(parts: Sequence[Part]) -> list[Unit]:

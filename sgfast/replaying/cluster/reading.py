@@ -20,7 +20,7 @@ from sgfast.core.spread import Pair, Spreader
 from sgfast.errors import ClusterError
 from sgfast.policy.plain import from_plain, to_plain
 from sgfast.replaying.captures import Captures, Noticed
-from sgfast.replaying.cluster.plan import Piece, Range, Run, Start, Unit
+from sgfast.replaying.cluster.plan import Piece, Range, Run, Start, Unit, check_version
 from sgfast.replaying.cluster.storage import Folder
 from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.placement import Placement
@@ -73,6 +73,7 @@ class Segment:
 def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
     """Reads a unit and writes its segment, a file ``name``. CaptureError and what else ``Captures`` raises."""
     began = time.perf_counter()
+    check_version(run)
     folder = Folder(run.folder)
     placement = Placement(run.policy) if run.is_mapped else None
     captures = UnitCaptures(run, unit, placement)

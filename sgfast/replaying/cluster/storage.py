@@ -61,10 +61,6 @@ class Folder:
         with suppress(Exception):
             self._system.rm_file(self.path(name))
 
-    def remove_all(self) -> None:
-        with suppress(Exception):
-            self._system.rm(self._inner, recursive=True)
-
     def failed(self, name: str, what: str, error: BaseException) -> ClusterError:
         return ClusterError(f"{self._shown(name)}: {what}: {cause_of(error)}")
 
