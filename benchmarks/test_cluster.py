@@ -1,0 +1,91 @@
+"""A replay on a Dask cluster: its processor time beside one process's, and two workers beside one."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Maker
+from measure import Results, Section, Yardstick, clock
+from workload import WORKLOADS
+
+from sgfast import ReplayResult, replay
+
+distributed = pytest.importorskip("distributed")
+
+
+def compressed(path: Path) -> Path:
+    made = path.with_name(path.name + ".gz")
+    with open(path, "rb") as source, gzip.open(made, "wb", compresslevel=6) as target:
+        shutil.copyfileobj(source, target)
+    return made
+
+
+def client(stack: ExitStack, workers: int, *, processes: bool) -> Any:
+    options = {"threads_per_worker": 1, "processes": processes, "dashboard_address": None}
+    cluster = stack.enter_context(distributed.LocalCluster(n_workers=workers, **options))
+    return stack.enter_context(distributed.Client(cluster))
+
+
+def note_stages(results: Results, name: str, result: ReplayResult, packets: int) -> None:
+    assert result.cluster is not None
+    results.notes[f"cluster, {name}"] = "; ".join(
+        f"{stage.name} {stage.task_seconds / packets * 1e9:.0f} ns and {stage.bytes_moved / packets:.0f} bytes a packet"
+        for stage in result.cluster.stages
+    )
+
+
+@pytest.mark.benchmark(timer=clock)
+@pytest.mark.parametrize("name, is_compressed", [("mix-10k", True), ("one-side-10k", False), ("one-side-1m", False)])
+def test_processor_time(
+    benchmark: Any, name: str, is_compressed: bool, maker: Maker, results: Results, rounds: int
+) -> None:
+    """Of all threads: the cluster is in this process."""
+    workload = WORKLOADS[name]
+    policy = workload.with_room(maker.policy(family=workload.family))
+    packets = workload.packets_of(maker.option.packets)
+    with maker.capture(workload, policy, packets) as made, ExitStack() as stack:
+        one = client(stack, 1, processes=False)
+        path = compressed(made.path) if is_compressed else made.path
+
+        def run(**options: Any) -> float:
+            began = time.process_time()
+            result = replay(policy, path, **options)
+            took = time.process_time() - began
+            assert result.packets == made.packets and result.connections["opened"] == made.expected["opened"]
+            if result.cluster is not None:
+                note_stages(results, workload.title, result, made.packets)
+            return took
+
+        title = workload.title + (", gzip" if is_compressed else "")
+        results.measure(
+            benchmark, Section("cluster: processor time", "packet"), title, lambda: run(client=one), items=made.packets,
+            rounds=rounds, yardsticks={"alone": Yardstick("one process", made.packets, run)},
+        )  # fmt: skip
+
+
+@pytest.mark.benchmark(timer=clock)
+def test_two_workers_of_a_cluster(benchmark: Any, maker: Maker, results: Results, rounds: int) -> None:
+    """Eight compressed captures."""
+    workload = WORKLOADS["mix-10k"]
+    policy = maker.policy(family=workload.family)
+    with maker.capture(workload, policy, workload.packets_of(maker.option.packets)) as made, ExitStack() as stack:
+        whole = compressed(made.path)
+        paths = [shutil.copy(whole, whole.with_name(f"{n}-{whole.name}")) for n in range(8)]
+        workers = {number: client(stack, number, processes=True) for number in (1, 2)}
+
+        def run(number: int) -> float:
+            result = replay(policy, paths, client=workers[number], shards=8)
+            assert result.packets == 8 * made.packets
+            return result.elapsed_seconds
+
+        packets = 8 * made.packets
+        results.measure(
+            benchmark, Section("cluster: two workers", "packet"), workload.title + ", gzip", lambda: run(2),
+            items=packets, rounds=rounds, yardsticks={"one": Yardstick("one worker", packets, lambda: run(1))},
+        )  # fmt: skip
