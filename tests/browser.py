@@ -36,6 +36,8 @@ class Browser:
         self._process = subprocess.Popen(
             ["bash", "-c", script, "chromium", *options], pass_fds=(from_us, to_us), stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            # Under a sanitizer that is loaded first, it would hang.
+            env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},
         )  # fmt: skip
         for descriptor in (read, write, from_us, to_us):
             os.close(descriptor)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace as changed
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,7 @@ from test_jobs import recordings
 from traffic import SECOND, Crowd, policies
 
 from sgfast import Reading, parse_policy, replay
-from sgfast.errors import AmbiguousAddress, CaptureError, ClusterError
+from sgfast.errors import AmbiguousAddress, CaptureError, ClusterError, OutputError
 from sgfast.policy.change_file import ChangeFile, TimedChange
 from sgfast.policy.changes import apply_changes
 from sgfast.policy.model import Policy
@@ -360,6 +361,45 @@ def test_no_packets_at_all(client: Any, tmp_path: Path) -> None:
     same_on(client, parse_policy(POLICY), [write(tmp_path / "none.pcap", [])])
 
 
+@pytest.mark.parametrize("change", [
+    "remove_rule: {group: web, rule: web/inbound/1}",
+    'add_rule: {group: web, rule: {direction: inbound, protocol: tcp, ports: "81", source: 0.0.0.0/0}}',
+])  # fmt: skip
+def test_a_shard_whose_first_packet_follows_a_change_is_judged_by_what_changed(
+    client: Any, tmp_path: Path, change: str
+) -> None:
+    import test_vpc_mapping as mapping
+
+    made = [
+        (n * 500, 1001 + n % 2, ethernet(ip(f"198.51.100.{n}", mapping.SHARED, tcp(4000 + n, 80 + n % 2, "S"))))
+        for n in range(40)
+    ]
+    changes = tmp_path / "changes.yaml"
+    changes.write_text(f"changes:\n  - {{at: 5, {change}}}\n")
+    options = {"changes": changes, "reading": Reading(decap=("vxlan", "geneve"))}
+    same_on(client, parse_policy(mapping.DOCUMENT), mapping.written(tmp_path / "one.pcap", made), **options)
+
+
+def test_connections_of_a_vpc_that_fell_silent_end_as_those_of_others(client: Any, tmp_path: Path) -> None:
+    import test_vpc_mapping as mapping
+
+    made = [(n, 1001, ethernet(ip("198.51.100.1", mapping.SHARED, tcp(4000 + n, 80, "S")))) for n in range(5)]
+    made += [(n * 1000, 1002, ethernet(ip("198.51.100.1", mapping.SHARED, udp(4000, 53)))) for n in range(1, 3000, 20)]
+    _, _, flows = same_on(
+        client, parse_policy(mapping.DOCUMENT), mapping.written(tmp_path / "one.pcap", made),
+        reading=Reading(decap=("vxlan", "geneve")),
+    )  # fmt: skip
+    assert sum(b'"ended": "timeout"' in flow for flow in flows) >= 5
+
+
+def test_a_clock_that_came_to_its_end_stands_still(client: Any, tmp_path: Path) -> None:
+    frames = packets(80, 7)
+    ends = [(frames[2 * n], frames[2 * n + 1]) for n in range(40)]
+    last_ns = (2**32 - 1) * SECOND
+    captures = [write(tmp_path / f"{n}.pcap", [(0, a), (last_ns, b)]) for n, (a, b) in enumerate(ends)]
+    same_on(client, parse_policy(POLICY), captures, shards=[3])
+
+
 # --- What is kept
 
 
@@ -387,6 +427,42 @@ def test_segments_that_are_there_are_not_read_again(client: Any, tmp_path: Path)
         replay(policy, captures, client=client, resume=folder, shards=5)
 
 
+def test_a_damaged_capture_is_read_again(client: Any, tmp_path: Path) -> None:
+    """What could not be read may have been the network's fault."""
+    capture, folder = write(tmp_path / "one.pcap", [(BASE, packets(1, 4)[0])]), tmp_path / "run"
+    capture.write_bytes(capture.read_bytes() + b"\0")
+    for _ in range(2):
+        found = replay(parse_policy(POLICY), capture, client=client, resume=folder)
+        assert found.damaged is not None and found.cluster is not None and found.cluster.segments_found == 0
+
+
+def test_rows_are_gone_when_a_sink_fails(client: Any, tmp_path: Path) -> None:
+    class Full:
+        def begin(self, names: Any) -> None:
+            pass
+
+        def write(self, headers: Any, results: Any) -> None:
+            raise OutputError("x: cannot be written: No space left on device")
+
+    frames = [(BASE + n, frame) for n, frame in enumerate(packets(400, 4))]
+    capture, folder = write(tmp_path / "one.pcap", frames), tmp_path / "run"
+    with pytest.raises(OutputError, match="No space left"):
+        replay(parse_policy(POLICY), capture, client=client, resume=folder, packets=Full())
+    assert {path.suffix for path in folder.iterdir()} == {".json", ".records"}
+
+
+def test_a_relative_path_is_what_it_is_here(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "one.pcap", [(BASE, packets(1, 4)[0])])
+    monkeypatch.chdir(tmp_path)
+    asked: list[str] = []
+    monkeypatch.setattr(cluster, "place_of", lambda path: asked.append(path) or str(tmp_path / path))
+    assert replay(parse_policy(POLICY), "one.pcap", client=client, resume="run").packets == 1
+    assert asked == ["run"] and (tmp_path / "run" / "plan.json").exists()
+    os.mkfifo("pipe")
+    with pytest.raises(ClusterError, match=r"^pipe: can be read only once, and here; give --dask files$"):
+        replay(parse_policy(POLICY), "pipe", client=client)
+
+
 def test_a_capture_that_changed_is_read_again(client: Any, tmp_path: Path) -> None:
     frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(400, 4))]
     captures = [write(tmp_path / f"{n}.pcap", frames[n * 100 : n * 100 + 100]) for n in range(4)]
@@ -396,18 +472,19 @@ def test_a_capture_that_changed_is_read_again(client: Any, tmp_path: Path) -> No
     assert_same(told(policy, captures, client=client, resume=folder), told(policy, captures))
 
 
-@pytest.mark.parametrize("spoil", [lambda data: data[:-1], lambda data: data[:40] + b"\xff" * 8 + data[48:]])
-def test_a_segment_that_is_not_what_was_written_is_one_line(
-    client: Any, tmp_path: Path, spoil: Callable[[bytes], bytes]
-) -> None:
+def test_a_segment_that_is_not_what_was_written_is_one_line(client: Any, tmp_path: Path) -> None:
     frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(100, 4))]
     capture, folder = write(tmp_path / "one.pcap", frames), tmp_path / "run"
     told(parse_policy(POLICY), capture, client=client, resume=folder)
     [segment] = folder.glob("*.records")
-    segment.write_bytes(spoil(segment.read_bytes()))
+    data = segment.read_bytes()
+    segment.write_bytes(data[:40] + b"\xff" * 8 + data[48:])
     with pytest.raises(ClusterError) as caught:
         told(parse_policy(POLICY), capture, client=client, resume=folder)
     assert segment.name in str(caught.value) and "\n" not in str(caught.value)
+    # One of another size was never whole: it is read again.
+    segment.write_bytes(data[:-1])
+    assert_same(told(parse_policy(POLICY), capture, client=client, resume=folder), told(parse_policy(POLICY), capture))
 
 
 # --- What is told when it cannot be done

@@ -39,7 +39,8 @@ cdef class DataPlane:
     cdef Fragments* fragments
     cdef Clock clock
     cdef uint64_t judged    # packets
-    cdef uint64_t elsewhere # packets up to the last one that others judge (records.pyx); what is numbered counts them
+    # Up to the last packet: those that others judge (records.pyx), which numbers of packets count, too.
+    cdef uint64_t elsewhere
     cdef Classifier classifier
     cdef void* lock         # one thread at a time, for a whole call; waited for without the GIL
     cdef Packet* packets    # BATCH of them

@@ -378,6 +378,13 @@ cdef class DataPlane:
                 self.start_clock(time_ns)
             PyThread_release_lock(self.lock)
 
+    def advance(self, int64_t now_ns):
+        """Lets it be ``now_ns``, unless it is later: packets that are judged elsewhere came since the last one."""
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            self.clock.now = max(self.clock.now, now_ns)
+            PyThread_release_lock(self.lock)
+
     def process_frames(
         self, FrameBatch batch not None, results=None, headers=None, Py_ssize_t first=0, Py_ssize_t number=-1,
         words=None

@@ -1,4 +1,4 @@
-"""Records of segments through a data plane: the judging half of a clustered replay (``records.pxd``, ``spread.pyx``)."""
+"""Records of segments through a data plane: the judging half of a clustered replay; ``spread.pyx`` is the other."""
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from libc.string cimport memset
 
 from sgfast.core.answers cimport tally_ended
 from sgfast.core.batch cimport BATCH, judge_batch, prefetch_line
+from sgfast.core.clock cimport CLOCK_END
 from sgfast.core.dataplane cimport DataPlane
 from sgfast.core.intrinsics cimport unlikely
 from sgfast.core.plane cimport Plane
@@ -116,13 +117,6 @@ cdef class RecordJudge:
         if not sound:
             raise ValueError("no record")
 
-    def advance(self, int64_t now_ns):
-        """Lets it be ``now_ns`` on the replay's clock: packets that are judged elsewhere came since the last one."""
-        with nogil:
-            PyThread_acquire_lock(self.plane.lock, WAIT_LOCK)
-            self.plane.clock.now = max(self.plane.clock.now, now_ns)
-            PyThread_release_lock(self.plane.lock)
-
     cdef bint judge_all(
         self, const uint8_t* data, Py_ssize_t left, uint32_t vpc, int64_t shift_ns, uint64_t before, Told* rows,
         Py_ssize_t row_count
@@ -148,7 +142,7 @@ cdef class RecordJudge:
                 row += 1
                 if unlikely(r.vpc != vpc):
                     continue
-                self.now[count] = r.now + shift_ns
+                self.now[count] = CLOCK_END if shift_ns > 0 and r.now > CLOCK_END - shift_ns else r.now + shift_ns
                 self.numbers[count] = before + r.number
                 prefetch_line(first, p)
                 count += 1

@@ -2,9 +2,11 @@
 
 A shard gets all packets between the same two addresses. That is coarser than a connection, and so ICMP errors go with
 the packets they quote, and fragments with their first one, whichever file that is in, without anybody looking for it.
+Only of an ICMP error that is itself in fragments (no host sends such a long one) the first goes with what it quotes,
+and those that follow do not: they are counted.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
@@ -14,7 +16,7 @@ from sgfast.core.clock cimport Clock, tell_time
 from sgfast.core.frames cimport Frame, FrameBatch
 from sgfast.core.intrinsics cimport fold, likely, unlikely
 from sgfast.core.records cimport has_quote, record_size, write_record
-from sgfast.core.types cimport READ_BROKEN, READ_NOT_IP, FlowKey, Packet
+from sgfast.core.types cimport READ_BROKEN, READ_NOT_IP, READ_PIECE, FlowKey, Packet
 from sgfast.core.wire cimport WireContext, init_wire, read_frame, read_quote
 
 #: Of what is in a block: another layout is another number.
@@ -94,6 +96,7 @@ cdef class Spreader:
     cdef Clock clock
     cdef readonly object began_ns
     cdef readonly uint32_t packets
+    cdef readonly uint64_t quotes_in_pieces     # ICMP errors that came in fragments
 
     def __cinit__(self, uint32_t shards, uint64_t seed, *, bint exempt, size_t full_bytes, began_ns=None):
         cdef uint64_t[8] words
@@ -152,6 +155,7 @@ cdef class Spreader:
             addr = &p.key.addr[0]
             if unlikely(has_quote(&p)) and read_quote(&self.wire, &p, &quoted, &digest, &hash_value, &source_high):
                 addr = &quoted.addr[0]
+                self.quotes_in_pieces += p.outcome == READ_PIECE
             if likely(p.outcome != READ_NOT_IP and p.outcome != READ_BROKEN):
                 pair = hash_pair(addr, p.ipv6, frames[i].vpc, self.seed)
                 shard = <uint32_t>(((pair >> 32) * self.shards) >> 32)
@@ -184,21 +188,21 @@ cdef class Spreader:
 
     @property
     def busiest(self):
-        """By shard ``(packets, votes, pair)``: if some pair of addresses has more than half of the packets, it is this
-        one, as ``(family, lower, higher)``; None: there was none. Two such answers can be made one
-        (``heaviest_of_both``).
+        """``(shard, votes, pair)`` where at least ``votes`` of a shard's packets, more than a quarter, are between two
+        addresses. Votes for one pair add up.
         """
         cdef uint32_t shard
         cdef Bin* bin
         answer = []
         for shard in range(self.shards):
             bin = &self.bins[shard]
-            pair = None
-            if bin.votes and bin.ipv6:
+            if 4 * bin.votes <= bin.packets:
+                continue
+            if bin.ipv6:
                 pair = 6, (<object>bin.addr[0] << 64) | bin.addr[1], (<object>bin.addr[2] << 64) | bin.addr[3]
-            elif bin.votes:
+            else:
                 pair = 4, bin.addr[0] >> 32, bin.addr[0] & 0xFFFFFFFFULL
-            answer.append((bin.packets, bin.votes, pair))
+            answer.append((shard, bin.votes, pair))
         return answer
 
     @property

@@ -175,8 +175,12 @@ class VpcRunner:
         if self._threads is not None:
             self._threads.shutdown()
         self._in_order.resolve(self._resolved(everything=True))
+        state = self._dealer.clock_state
         for runner in self._runners.values():
             plane = runner.engine.dataplane
+            if state is not None and not goes_on:
+                # What still lives is told of as of the last packet of all.
+                plane.advance(state[0])
             done = False
             while not done:
                 done = plane.finish(most=FLOWS_AT_ONCE)

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 from sgfast.capture import CaptureReader, Damage, open_capture
 from sgfast.capture.directories import captures_in, first_time_ns, is_directory, listed
@@ -85,7 +85,7 @@ def parts_of(paths: Sequence[str], reading: Reading) -> tuple[list[Part], list[s
             warnings += [warning] if warning is not None else []
             continue
         begins_ns = None
-        if _can_be_tried(path) and not (reading.follow and number == len(paths)):
+        if can_be_tried(path) and not (reading.follow and number == len(paths)):
             if reading.merge:
                 begins_ns = first_time_ns(path)
             else:
@@ -217,7 +217,10 @@ class Noticed:
     too_deep: int = 0
 
     def __add__(self, other: Noticed) -> Noticed:
-        return Noticed(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        both = dict.fromkeys((*self.without_interfaces, *other.without_interfaces))
+        return Noticed(
+            self.looked_at + other.looked_at, self.copies + other.copies, tuple(both), self.too_deep + other.too_deep
+        )
 
     def warn(self, warnings: list[str], reading: Reading, placement: Placement | None) -> None:
         warn_of_copies(warnings, self.looked_at, self.copies)
@@ -238,7 +241,7 @@ class Noticed:
             )
 
 
-def _can_be_tried(path: str) -> bool:
+def can_be_tried(path: str) -> bool:
     """Whether opening a capture takes nothing from who opens it next, as it would from a pipe, or just fails."""
     if path == "-":
         return False

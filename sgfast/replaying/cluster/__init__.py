@@ -17,21 +17,22 @@ import json
 import secrets
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import reduce
 from ipaddress import ip_address
 from typing import Any
 
 import numpy as np
 
 from sgfast.capture import open_capture
+from sgfast.capture.names import printable
 from sgfast.core.spread import Pair
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import ChangeFile
 from sgfast.policy.plain import to_plain
-from sgfast.replaying.captures import Part, Reading, parts_of
+from sgfast.replaying.captures import Part, Reading, can_be_tried, parts_of
 from sgfast.replaying.cluster.chain import Chain, read_all
 from sgfast.replaying.cluster.gathering import fill, fill_reading, tell_flows, tell_packets, warn, warn_of_shares
 from sgfast.replaying.cluster.judging import Job, Judged, Share, judge_shard
@@ -42,6 +43,7 @@ from sgfast.replaying.cluster.plan import (
     Run,
     Start,
     Unit,
+    place_of,
     shards_for,
     units_of,
     version_here,
@@ -74,10 +76,15 @@ def replay_with(
     if shards is not None and not 1 <= shards <= MOST_SHARDS:
         raise ValueError(f"shards is 1 to {MOST_SHARDS}, not {shards!r:.80}")
     cluster = Cluster(client)
+    for path in result.captures:
+        if not can_be_tried(path):
+            raise ClusterError(f"{printable(path)}: can be read only once, and here; give --dask files")
     parts, warnings = parts_of(result.captures, reading)
     result.warnings += warnings
     with ExitStack() as stack:
-        place = folder if folder is not None else stack.enter_context(tempfile.TemporaryDirectory(prefix="sgfast-"))
+        # Tasks that cannot be stopped may still write there when it goes.
+        own = tempfile.TemporaryDirectory(prefix="sgfast-", ignore_cleanup_errors=True)
+        place = place_of(folder) if folder is not None else stack.enter_context(own)
         storage = Folder(place)
         storage.make()
         units = units_of(parts)
@@ -105,6 +112,8 @@ class _Replay:
         self._sinks = sinks
         self._progress = progress or (lambda packets, nbytes: None)
         self._shared = cluster.shared(run)
+        #: What names of rows' files begin with.
+        self._token = secrets.token_hex(8)
         self._stages: list[Stage] = []
         self._found = 0
         self._packets = self._bytes = 0
@@ -125,18 +134,20 @@ class _Replay:
             result.mode, result.midstream, result.vpc, tuple(changes), chain.began_ns or 0,
             chain.now_ns if chain.now_ns is not None else -(1 << 62), sinks.want_packets, bool(sinks.flows),
         )  # fmt: skip
-        judged = self._judge(job, chain)
-        began = time.perf_counter()
-        fill_reading(result, run, chain)
-        fill(result, run, job, chain, judged)
-        if sinks.want_packets:
-            tell_packets(sinks, run, job, chain, judged)
-        if sinks.flows:
-            tell_flows(sinks, run, job, judged)
-        for shard in judged:
-            for rows in (shard.packet_rows, shard.flow_rows):
-                if rows is not None:
-                    self._storage.remove(rows.name)
+        try:
+            judged = self._judge(job, chain)
+            began = time.perf_counter()
+            fill_reading(result, run, chain)
+            fill(result, run, job, chain, judged)
+            if sinks.want_packets:
+                tell_packets(sinks, run, job, chain, judged)
+            if sinks.flows:
+                tell_flows(sinks, run, job, judged)
+        finally:
+            if sinks.want_packets or sinks.flows:
+                for name in self._storage.names():
+                    if name.lstrip(".").startswith(self._token):
+                        self._storage.remove(name)
         took = time.perf_counter() - began
         self._stages.append(Stage("gather", 1, took, took, result.packets, 0))
         result.oddities.warn(result)
@@ -174,7 +185,8 @@ class _Replay:
     def _read(self, calls: Sequence[tuple[Unit, Start]], segments: list[Segment]) -> list[Segment]:
         names = [_name_of(self._run, unit, start) for unit, start in calls]
         there = self._storage.names()
-        saved = {name: saved_segment(self._storage, name) for name in names if {name, name + SUFFIX} <= there}
+        shards = self._run.shards
+        saved = {name: saved_segment(self._storage, name, shards) for name in names if {name, name + SUFFIX} <= there}
         found = {name: segment for name, segment in saved.items() if segment is not None}
         self._found += len(found)
 
@@ -202,7 +214,7 @@ class _Replay:
                 low, high = np.searchsorted(blocks["shard"], (shard, shard + 1)).tolist()
                 own = tuple(zip(blocks["offset"][low:high].tolist(), blocks["size"][low:high].tolist(), strict=True))
                 shares[shard].append(Share(placed.segment.file, own, placed.packets_before, placed.shift_ns))
-        token = secrets.token_hex(4)
+        token = self._token
         calls = [
             (f"shard-{shard}-of-{self._run.shards}", (self._shared, job, shard, token, tuple(own)))
             for shard, own in enumerate(shares)
@@ -226,28 +238,18 @@ class _Replay:
         for shard in judged:
             if len(judged) < 2 or shard.packets < hot:
                 continue
-            heaviest: _Vote = (0, None)
-            votes, pair = reduce(
-                _heavier, (placed.segment.busiest[shard.shard][1:] for placed in chain.placed), heaviest
-            )
+            votes: Counter[Pair] = Counter()
+            for placed in chain.placed:
+                votes.update({pair: n for number, n, pair in placed.segment.busiest if number == shard.shard})
             whose = ""
-            if pair is not None and votes > shard.packets / 2:
+            if votes and votes.most_common(1)[0][1] > shard.packets / 2:
+                [(pair, number)] = votes.most_common(1)
                 a, b = (str(ip_address(end if pair[0] == 4 else end.to_bytes(16, "big"))) for end in pair[1:])
-                whose = f", at least {votes / shard.packets:.0%} of them between {a} and {b}"
+                whose = f", at least {number / shard.packets:.0%} of them between {a} and {b}"
             self._result.warnings.append(
                 f"shard {shard.shard + 1} of {self._run.shards} had {shard.packets / total:.0%} of the packets{whose}: "
                 "packets between two addresses are judged in one place"
             )
-
-
-_Vote = tuple[int, Pair | None]
-
-
-def _heavier(a: _Vote, b: _Vote) -> _Vote:
-    """Of two votes (``Spreader.busiest``) the one that is left."""
-    if a[1] == b[1]:
-        return a[0] + b[0], a[1]
-    return (a[0] - b[0], a[1]) if a[0] >= b[0] else (b[0] - a[0], b[1])
 
 
 def indexed(place: str, piece: Piece, every: int) -> list[Piece]:
@@ -300,7 +302,6 @@ def _agreed(storage: Folder, run: Run, shards: int | None) -> Run:
     if PLAN not in storage.names():
         plan = {**settled, "shards": run.shards, "seed": run.seed}
         storage.write(PLAN, json.dumps(plan, indent=1).encode())
-        return run
     try:
         plan = json.loads(storage.read(PLAN))
         known = int(plan["shards"]), int(plan["seed"])
@@ -326,7 +327,8 @@ _SETTLED = {
 
 
 def _name_of(run: Run, unit: Unit, start: Start) -> str:
-    return f"{_digest(unit, start)}.records"
+    # Where records are depends on how they are dealt out.
+    return f"{_digest(unit, start, run.seed, run.shards)}.records"
 
 
 def _digest(*values: Any) -> str:

@@ -17,6 +17,9 @@ from sgfast.replaying.results import Oddities
 #: Copies are no further apart, and no more packets are remembered (``stages/dedup.pyx``).
 COPY_NS = 50_000_000
 REMEMBERED = 4096
+#: Where time stands still (``core/clock.pxd``), and the most that fits.
+CLOCK_END = 1 << 62
+CLOCK_MOST = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,9 @@ def chained(segments: Sequence[Segment]) -> tuple[Chain, list[tuple[int, Start]]
             began_ns, shift = segment.began_ns, 0
         else:
             # The unit's clock began as the packets' own time, from which the whole one's is as far as it was before.
-            shift = now_ns - raw_ns
+            shift = min(now_ns - raw_ns, CLOCK_MOST)
         placed.append(Placed(segment, packets, shift))
-        now_ns, raw_ns = clock_ns + shift, clock_raw
+        now_ns, raw_ns = min(clock_ns + shift, CLOCK_END), clock_raw
         packets += segment.packets
         late, restarts = late + its_late, restarts + its_restarts
         earliest.append(least)

@@ -25,7 +25,7 @@ from sgfast.replaying.cluster.rows import InOrder
 from sgfast.replaying.cluster.storage import Folder
 from sgfast.replaying.cutting import both_left_out
 from sgfast.replaying.placement import Placement
-from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Sinks, present_instances
+from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Sinks, count, present_instances
 from sgfast.stages.dedup import Dedup
 
 #: Packets handed on at a time, where nobody wants their frames.
@@ -76,6 +76,11 @@ def fill_reading(result: ReplayResult, run: Run, chain: Chain) -> None:
 
 def warn(result: ReplayResult, run: Run, chain: Chain) -> None:
     noticed = reduce(add, (placed.segment.noticed for placed in chain.placed), Noticed())
+    pieces = sum(placed.segment.quotes_in_pieces for placed in chain.placed)
+    if pieces and run.shards > 1:
+        result.warnings.append(
+            f"{count(pieces, 'ICMP error')} came in fragments: those after the first are not judged with it by shards"
+        )
     noticed.warn(result.warnings, run.reading, Placement(run.policy) if run.is_mapped else None)
 
 

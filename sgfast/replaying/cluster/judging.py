@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +93,7 @@ class ShardRunner:
             self.judge_of(0)
 
     def begin(self) -> None:
-        """Makes an engine in any case: without packets, too, there are rules and verdicts to count."""
+        """Makes an engine in any case: changes before the first packet have to be made, and rules are to be counted."""
         if self._is_mapped:
             self.judge_of(next(n for n, vpc in enumerate(self._vpcs, 1) if vpc.is_mapped))
 
@@ -135,8 +137,8 @@ class ShardRunner:
     def finish_some(self, now_ns: int) -> bool:
         """Ends some of what still lives; whether that is all."""
         done = True
-        for runner, judge in self._runners.values():
-            judge.advance(now_ns)
+        for runner, _ in self._runners.values():
+            runner.engine.dataplane.advance(now_ns)
             done &= runner.engine.dataplane.finish(most=FLOWS_AT_ONCE)
         return done
 
@@ -161,15 +163,20 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, shares: Sequence[Sha
     check_version(run)
     folder = Folder(run.folder)
     runner = ShardRunner(run.policy, job, run.is_mapped)
-    if shard == 0:
-        runner.begin()
+    runner.begin()
     pending = deque(job.changes)
     after = [0] * len(job.changes)
     packets = bytes_read = most = 0
     resolved: list[Rows] = []
-    packet_rows = RowsWriter(folder, f"{token}-packets-{shard}.rows", TOLD_DTYPE) if job.tells_packets else None
-    flow_rows = RowsWriter(folder, f"{token}-connections-{shard}.rows", FLOW_DTYPE) if job.tells_flows else None
     waiting = 0         # changes from this one on have no packet after them yet
+    # Each attempt at the task has files of its own: one that was given up may be at it still.
+    stack = ExitStack()
+    name = f"{token}-{shard}-{secrets.token_hex(4)}"
+    packet_rows = flow_rows = None
+    if job.tells_packets:
+        packet_rows = stack.enter_context(RowsWriter(folder, f"{name}-packets.rows", TOLD_DTYPE))
+    if job.tells_flows:
+        flow_rows = stack.enter_context(RowsWriter(folder, f"{name}-connections.rows", FLOW_DTYPE))
 
     def note_first(number: int) -> None:
         nonlocal waiting
@@ -177,50 +184,51 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, shares: Sequence[Sha
             after[waiting] = number
             waiting += 1
 
-    for share in shares:
-        for offset, size in share.blocks:
-            block = folder.read(share.file, offset, size)
-            bytes_read += size
-            at = 0
-            while at < len(block):
-                until = pending[0].at_ns - share.shift_ns if pending else NEVER
-                try:
-                    end, count, _, vpcs = records_before(block, at, until)
-                except ValueError:
-                    raise ClusterError(
-                        f"{run.folder}/{share.file}: is not what was written there; remove it, and read its captures"
-                        " again"
-                    ) from None
-                if count:
-                    told = np.zeros(count, dtype=TOLD_DTYPE) if packet_rows is not None else None
-                    for vpc in sorted(vpcs):
-                        runner.judge_of(vpc if run.is_mapped else 0).judge(
-                            block, at, end, vpc, share.shift_ns, share.packets_before, told
-                        )
-                    packets += count
-                    if told is not None and packet_rows is not None:
-                        packet_rows.write(told)
-                        resolved += [rows for rows in runner.resolved() if len(rows)]
-                    if waiting < len(job.changes) - len(pending):
-                        note_first(share.packets_before + records_before(block, at, -NEVER)[2])
-                    if flow_rows is not None:
-                        for rows in runner.flows():
-                            flow_rows.add(rows)
-                if end < len(block):
-                    runner.apply(pending.popleft())
-                at = end
-        most = max(most, runner.connections)
-    while pending and pending[0].at_ns <= job.now_ns:
-        runner.apply(pending.popleft())
-    resolved += runner.resolved(everything=True)
-    done = False
-    while not done:
-        done = runner.finish_some(job.now_ns)
-        if flow_rows is not None:
-            for rows in runner.flows():
-                flow_rows.add(rows)
-    return Judged(
-        shard, packets, runner.results(()), [[done for _, done in pairs] for pairs in runner.changes], tuple(after),
-        None if packet_rows is None else packet_rows.close(), None if flow_rows is None else flow_rows.close(),
-        as_bytes(resolved), most, time.perf_counter() - began, bytes_read,
-    )  # fmt: skip
+    with stack:
+        for share in shares:
+            for offset, size in share.blocks:
+                block = folder.read(share.file, offset, size)
+                bytes_read += size
+                at = 0
+                while at < len(block):
+                    until = max(-NEVER, min(pending[0].at_ns - share.shift_ns, NEVER)) if pending else NEVER
+                    try:
+                        end, count, _, vpcs = records_before(block, at, until)
+                    except ValueError:
+                        raise ClusterError(
+                            f"{run.folder}/{share.file}: is not what was written there; remove it, and its captures are"
+                            " read again"
+                        ) from None
+                    if count:
+                        told = np.zeros(count, dtype=TOLD_DTYPE) if packet_rows is not None else None
+                        for vpc in sorted(vpcs):
+                            runner.judge_of(vpc if run.is_mapped else 0).judge(
+                                block, at, end, vpc, share.shift_ns, share.packets_before, told
+                            )
+                        packets += count
+                        if told is not None and packet_rows is not None:
+                            packet_rows.write(told)
+                            resolved += [rows for rows in runner.resolved() if len(rows)]
+                        if waiting < len(job.changes) - len(pending):
+                            note_first(share.packets_before + records_before(block, at, -NEVER)[2])
+                        if flow_rows is not None:
+                            for rows in runner.flows():
+                                flow_rows.add(rows)
+                    if end < len(block):
+                        runner.apply(pending.popleft())
+                    at = end
+            most = max(most, runner.connections)
+        while pending and pending[0].at_ns <= job.now_ns:
+            runner.apply(pending.popleft())
+        resolved += runner.resolved(everything=True)
+        done = False
+        while not done:
+            done = runner.finish_some(job.now_ns)
+            if flow_rows is not None:
+                for rows in runner.flows():
+                    flow_rows.add(rows)
+        return Judged(
+            shard, packets, runner.results(()), [[done for _, done in pairs] for pairs in runner.changes], tuple(after),
+            None if packet_rows is None else packet_rows.close(), None if flow_rows is None else flow_rows.close(),
+            as_bytes(resolved), most, time.perf_counter() - began, bytes_read,
+        )  # fmt: skip

@@ -14,12 +14,14 @@ from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Part, Reading
 
 #: A capture that is larger, and not compressed, is read in ranges of about this many bytes.
-RANGE_BYTES = 256 * 1024 * 1024
+RANGE_BYTES = 1024 * 1024 * 1024
 #: Of records that wait in a reading task's memory until they are written.
 BUFFERED_BYTES = 64 * 1024 * 1024
 #: Of captures that one shard is for. What a shard takes in memory follows its connections, and so its packets.
 SHARD_BYTES = 1024**3
 MOST_SHARDS = 4096
+#: As many as follow from sizes: what is known of each segment of each shard is kept here.
+USUAL_SHARDS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Piece:
     """A capture, or a range of one."""
 
     path: str
+    #: Where it is, wherever the one who looks for it stands.
+    place: str
     begins_ns: int | None
     #: Bytes; None: not known.
     size: int | None
@@ -125,10 +129,15 @@ def check_version(run: Run) -> None:
 def units_of(parts: Sequence[Part]) -> list[Unit]:
     """One for each capture."""
     return [
-        Unit((Piece(path, begins_ns, *identity_of(path)),), number)
+        Unit((Piece(path, place_of(path), begins_ns, *identity_of(path)),), number)
         for number, part in enumerate(parts)
         for path, begins_ns in part
     ]
+
+
+def place_of(path: str) -> str:
+    """A path that means the same from everywhere."""
+    return path if is_url(path) else os.path.abspath(path)
 
 
 def identity_of(path: str) -> tuple[int | None, str]:
@@ -145,4 +154,4 @@ def identity_of(path: str) -> tuple[int | None, str]:
 def shards_for(units: Sequence[Unit], threads: int) -> int:
     """Enough that every thread has some to choose from, and that none of them is too large."""
     nbytes = sum(unit.size for unit in units)
-    return min(MOST_SHARDS, max(2 * threads, -(-nbytes // SHARD_BYTES)))
+    return min(MOST_SHARDS, max(2 * threads, min(USUAL_SHARDS, -(-nbytes // SHARD_BYTES))))

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from sgfast.capture import CaptureReader, Damage, open_capture
 from sgfast.capture.interfaces import InterfaceMarks
+from sgfast.capture.names import printable
 from sgfast.capture.streams import open_stream
 from sgfast.core.frames import FrameBatch
 from sgfast.core.spread import Pair, Spreader
 from sgfast.errors import ClusterError
 from sgfast.policy.plain import from_plain, to_plain
 from sgfast.replaying.captures import Captures, Noticed
-from sgfast.replaying.cluster.plan import Piece, Range, Run, Start, Unit, check_version
+from sgfast.replaying.cluster.plan import Piece, Range, Run, Start, Unit, check_version, identity_of
 from sgfast.replaying.cluster.storage import Folder
 from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.placement import Placement
@@ -53,7 +54,9 @@ class Segment:
     #: ``Dedup.earliest`` and ``latest``, if copies were to be left out.
     earliest: tuple[tuple[int, int], ...]
     latest: tuple[tuple[int, int], ...]
-    busiest: tuple[tuple[int, int, Pair | None], ...]
+    busiest: tuple[tuple[int, int, Pair], ...]
+    #: ICMP errors that came in fragments: what follows the first goes elsewhere than that.
+    quotes_in_pieces: int
     left_out: PacketsLeftOut | None
     #: By kind.
     decapsulated: tuple[tuple[str, int], ...] | None
@@ -102,22 +105,30 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
         unit, start, name, text, spreader.packets,
         spreader.began_ns if spreader.packets else None, spreader.clock_state, captures.range_ns,
         tuple(dedup.earliest) if run.reading.dedup else (), tuple(dedup.latest) if run.reading.dedup else (),
-        tuple(spreader.busiest), captures.cutting.left_out(), None if counts is None else tuple(counts.items()),
-        captures.noticed, tuple(captures.warnings), _in_file(captures.damage, unit), captures.bytes_read, out.size,
-        time.perf_counter() - began,
+        tuple(spreader.busiest), spreader.quotes_in_pieces, captures.cutting.left_out(),
+        None if counts is None else tuple(counts.items()), captures.noticed, tuple(captures.warnings),
+        _in_file(captures.damage, unit), captures.bytes_read, out.size, time.perf_counter() - began,
     )  # fmt: skip
     # What tells that it is there, whole.
     folder.write(name + SUFFIX, json.dumps(to_plain(segment)).encode())
     return segment
 
 
-def saved_segment(folder: Folder, name: str) -> Segment | None:
-    """What ``read_unit`` returned when it wrote the segment ``name``; None if that cannot be used."""
+def saved_segment(folder: Folder, name: str, shards: int) -> Segment | None:
+    """What ``read_unit`` returned when it wrote the segment ``name``; None if that cannot be used, or was damaged:
+    reading may have failed for another reason than the file.
+    """
     try:
         found: Segment = from_plain(Segment, json.loads(folder.read(name + SUFFIX)))
-        return found
+        blocks = found.blocks
     except (ClusterError, ValueError):
         return None
+    sound = (
+        found.file == name and found.damage is None and folder.size(name) == found.records_bytes
+        and int(blocks["count"].sum()) == found.packets and bool((blocks["shard"] < shards).all())
+        and bool((blocks["offset"] + blocks["size"] <= found.records_bytes).all())
+    )  # fmt: skip
+    return found if sound else None
 
 
 class UnitCaptures(Captures):
@@ -144,11 +155,18 @@ class UnitCaptures(Captures):
     def open_one(
         self, path: str, until: Callable[[], bool] | None, vpc: int, interfaces: InterfaceMarks | None
     ) -> CaptureReader:
-        part = self._unit.pieces[0].range
-        if part is None:
-            return super().open_one(path, until, vpc, interfaces)
-        stream, name, _ = open_stream(path)
-        return CaptureReader(RangeStream(stream, part), name, owns_stream=True, vpc=vpc, interfaces=interfaces)
+        piece = next(piece for piece in self._unit.pieces if piece.path == path)
+        if identity_of(piece.place) != (piece.size, piece.mark):
+            raise ClusterError(
+                f"{printable(path)}: is another file for a worker, or has changed: all must see it as it is here"
+            )
+        stream, *_ = open_stream(piece.place)
+        stream = stream if piece.range is None else RangeStream(stream, piece.range)
+        try:
+            return CaptureReader(stream, path, owns_stream=True, vpc=vpc, interfaces=interfaces)
+        except BaseException:
+            stream.close()
+            raise
 
 
 class RangeStream:
@@ -188,7 +206,7 @@ def _in_file(damage: Damage | None, unit: Unit) -> Damage | None:
 def ranges_of(piece: Piece, every: int) -> list[Piece]:
     """A large capture in ranges of about ``every`` bytes: walks its record headers once, as far as it is sound."""
     marks: list[tuple[int, int]] = []
-    with open_capture(piece.path) as reader:
+    with open_capture(piece.place) as reader:
         head = reader.offset
         marks.append((head, 0))
         while reader.next_batch() is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -30,12 +30,14 @@ class RowsFile:
 
 
 class RowsWriter:
-    """``write`` takes rows in order, ``add`` in any; a writer is for one of these."""
+    """``write`` takes rows in order, ``add`` in any; a writer is for one of these. Unless ``close`` was reached,
+    nothing is left when the context ends.
+    """
 
     def __init__(self, folder: Folder, name: str, dtype: np.dtype[Any]) -> None:
         self._name, self._dtype = name, dtype
         self._writer = folder.writer(name)
-        self._writer.__enter__()
+        self._closed = False
         self._blocks: list[tuple[int, int, int]] = []
         self._unsorted: list[Rows] = []
         self._count = self._run = 0
@@ -59,9 +61,19 @@ class RowsWriter:
             self._unsorted, self._count = [], 0
             self._run += 1
 
+    def __enter__(self) -> Self:
+        self._writer.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if not self._closed:
+            self._closed = True
+            self._writer.discard()
+
     def close(self) -> RowsFile:
         self._end_run()
-        self._writer.__exit__(None)
+        self._closed = True
+        self._writer.publish()
         return RowsFile(self._name, self._dtype, np.array(self._blocks, dtype=_BLOCK_DTYPE))
 
 

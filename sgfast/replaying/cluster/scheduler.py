@@ -15,8 +15,6 @@ from sgfast.errors import ClusterError, SgfastError
 
 #: A scheduler that does not answer for so long is not there.
 CONNECT_SECONDS = 10
-#: How often a task is tried whose worker died: a worker may die for other reasons than the task, but not always.
-TRIES = 3
 
 T = TypeVar("T")
 

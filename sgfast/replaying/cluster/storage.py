@@ -50,6 +50,16 @@ class Folder:
             raise ClusterError(f"{self._shown(name)}: is {len(data)} bytes where {size} were written")
         return data
 
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None: it is not there."""
+        try:
+            found = self._system.info(self.path(name)).get("size")
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            raise self.failed(name, "cannot be read", error) from error
+        return found if isinstance(found, int) else None
+
     def write(self, name: str, data: bytes) -> None:
         with self.writer(name) as writer:
             writer.write(data)
@@ -96,14 +106,20 @@ class Writer:
 
     def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
         if kind is not None:
-            with suppress(Exception):
-                if self._folder.is_local:
-                    self._file.close()
-                else:
-                    self._file.discard()
+            self.discard()
+        else:
+            self.publish()
+
+    def discard(self) -> None:
+        with suppress(Exception):
             if self._folder.is_local:
-                self._folder.remove(self._part)
-            return
+                self._file.close()
+            else:
+                self._file.discard()
+        if self._folder.is_local:
+            self._folder.remove(self._part)
+
+    def publish(self) -> None:
         try:
             self._file.close()
             if self._folder.is_local:
