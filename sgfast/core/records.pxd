@@ -14,6 +14,7 @@ from libc.string cimport memcpy, memset
 
 from sgfast.core.intrinsics cimport likely, unlikely
 from sgfast.core.types cimport (
+    KIND_USED,
     READ_BROKEN,
     READ_ICMP_ERROR,
     READ_NOT_IP,
@@ -174,6 +175,8 @@ cdef inline Py_ssize_t read_record(
         p.quote = data + size
         size += p.quote_length
     if likely(is_keyed(p)):
+        if unlikely(not p.key.kind & KIND_USED):
+            return 0        # it would be equal to a free entry
         if p.has_ports:
             p.sport = <uint16_t>(r.ports if p.source_high else r.ports >> 16)
             p.dport = <uint16_t>(r.ports >> 16 if p.source_high else r.ports)

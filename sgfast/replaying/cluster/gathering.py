@@ -26,7 +26,6 @@ from sgfast.replaying.cluster.storage import Folder
 from sgfast.replaying.cutting import both_left_out
 from sgfast.replaying.placement import Placement
 from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Sinks, count, present_instances
-from sgfast.stages.dedup import Dedup
 
 #: Packets handed on at a time, where nobody wants their frames.
 ROWS_AT_ONCE = 1 << 16
@@ -94,9 +93,7 @@ def tell_packets(sinks: Sinks, run: Run, job: Job, chain: Chain, judged: Sequenc
         return
     placement = Placement(run.policy) if run.is_mapped else None
     for placed in chain.placed:
-        captures = UnitCaptures(run, placed.segment.unit, placement)
-        captures.cutting.dedup = dedup = Dedup(run.dedup_key)
-        dedup.go_on(placed.segment.start.seen)
+        captures = UnitCaptures(run, placed.segment.unit, placed.segment.start, placement)
         packets = 0
         for batch in captures:
             packets += len(batch)

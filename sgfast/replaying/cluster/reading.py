@@ -79,9 +79,8 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
     check_version(run)
     folder = Folder(run.folder)
     placement = Placement(run.policy) if run.is_mapped else None
-    captures = UnitCaptures(run, unit, placement)
-    captures.cutting.dedup = dedup = Dedup(run.dedup_key)
-    dedup.go_on(start.seen)
+    captures = UnitCaptures(run, unit, start, placement)
+    dedup = captures.cutting.dedup
     spreader = Spreader(
         run.shards, run.seed, exempt=run.policy.settings.infrastructure == "exempt", full_bytes=run.block_bytes,
         began_ns=start.raw_ns,
@@ -132,11 +131,15 @@ def saved_segment(folder: Folder, name: str, shards: int) -> Segment | None:
 
 
 class UnitCaptures(Captures):
-    """The captures of a unit, or a range of one; and when their packets were sent, cut out or not."""
+    """The captures of a unit, or a range of one, after what ``start`` says came before; and when their packets were
+    sent, cut out or not.
+    """
 
-    def __init__(self, run: Run, unit: Unit, placement: Placement | None) -> None:
+    def __init__(self, run: Run, unit: Unit, start: Start, placement: Placement | None) -> None:
         parts = [[(piece.path, piece.begins_ns) for piece in unit.pieces]]
         super().__init__((), run.reading, self._count_bytes, run.first_ns, placement, parts=parts)
+        self.cutting.dedup = Dedup(run.dedup_key)
+        self.cutting.dedup.go_on(start.seen)
         self._unit = unit
         self.range_ns: tuple[int, int] | None = None
         self.bytes_read = 0
