@@ -478,10 +478,12 @@ def test_a_segment_that_is_not_what_was_written_is_one_line(client: Any, tmp_pat
     told(parse_policy(POLICY), capture, client=client, resume=folder)
     [segment] = folder.glob("*.records")
     data = segment.read_bytes()
-    segment.write_bytes(data[:40] + b"\xff" * 8 + data[48:])
-    with pytest.raises(ClusterError) as caught:
-        told(parse_policy(POLICY), capture, client=client, resume=folder)
-    assert segment.name in str(caught.value) and "\n" not in str(caught.value)
+    # Flags and words that are none, and a key that would be equal to a free entry of the table.
+    for spoilt in (data[:40] + b"\xff" * 8 + data[48:], data[:42] + b"\0" + data[43:]):
+        segment.write_bytes(spoilt)
+        with pytest.raises(ClusterError) as caught:
+            told(parse_policy(POLICY), capture, client=client, resume=folder)
+        assert segment.name in str(caught.value) and "\n" not in str(caught.value)
     # One of another size was never whole: it is read again.
     segment.write_bytes(data[:-1])
     assert_same(told(parse_policy(POLICY), capture, client=client, resume=folder), told(parse_policy(POLICY), capture))
