@@ -8,6 +8,15 @@ from sgfast.capture.scan cimport Scan
 from sgfast.capture.timestamps cimport Resolution
 
 
+cdef enum:
+    MOST_SPANS = 64
+
+
+cdef struct Span:
+    int64_t start               # bytes of the capture
+    int64_t end
+
+
 cdef struct Interface:
     Resolution resolution
     uint32_t link_type
@@ -22,6 +31,10 @@ cdef struct PcapngFormat:
     uint32_t interface_room
     Interface* interfaces
     int64_t last_time_ns        # of the last packet, for blocks that carry no time
+    bint met_timeless           # such a block came
+    # What the current section began with and described, blocks that follow each other as one; too many: a count beyond.
+    Py_ssize_t preamble_count
+    Span preamble[MOST_SPANS]
     bint met_ip                 # a packet came that may hold IP
     uint32_t other_link_type    # of the last packet that cannot
 

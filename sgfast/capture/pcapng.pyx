@@ -86,6 +86,23 @@ cdef inline uint32_t _whole_block(Scan* scan, const uint8_t* p, bint big_endian)
     return total
 
 
+cdef void _note(PcapngFormat* format, const Scan* scan, uint32_t total) noexcept nogil:
+    # The block at scan.next says how later ones are to be read.
+    cdef int64_t start = scan.data_offset + (scan.next - scan.data)
+    cdef Py_ssize_t count = format.preamble_count
+    cdef Span* span = format.preamble
+    if count > MOST_SPANS:
+        return
+    span += count
+    if count > 0 and (span - 1).end == start:
+        (span - 1).end = start + total
+        return
+    if count < MOST_SPANS:
+        span.start = start
+        span.end = start + total
+    format.preamble_count += 1
+
+
 cdef void scan_section_header(PcapngFormat* format, Scan* scan) noexcept nogil:
     cdef const uint8_t* p = scan.next
     cdef bint big_endian
@@ -117,6 +134,8 @@ cdef void scan_section_header(PcapngFormat* format, Scan* scan) noexcept nogil:
         return
     format.big_endian = big_endian
     format.interface_count = 0
+    format.preamble_count = 0
+    _note(format, scan, total)
     scan.next = p + total
 
 
@@ -181,6 +200,7 @@ cdef bint _add_interface(PcapngFormat* format, Scan* scan, uint32_t total, Inter
     if interfaces.vpc == 0:
         interfaces.vpc = scan.vpc
     format.interface_count += 1
+    _note(format, scan, total)
     return True
 
 
@@ -250,6 +270,7 @@ cdef bint _take_simple_packet(PcapngFormat* format, Scan* scan, Frame* frame, ui
         return False
     wire = load_u32(p + 8, big_endian)
     captured = min(wire, total - SHORTEST_SIMPLE_PACKET, interface.snaplen if interface.snaplen else UINT32_MAX)
+    format.met_timeless = True
     frame.data = p + 12
     frame.time_ns = format.last_time_ns
     frame.captured = captured

@@ -27,6 +27,8 @@ cdef class CaptureReader:
     cdef Form form
     cdef InterfaceMarks interfaces  # or None
     cdef object decompressed        # the stream between file and buffer, or None
+    cdef Py_ssize_t head_end        # bytes of the file's head
+    cdef bint is_part
     cdef bint owns_stream
     cdef bint at_end
     cdef bint busy
@@ -37,5 +39,6 @@ cdef class CaptureReader:
     cdef int _read_head(self) except -1
     cdef int _find_form(self, str name) except -1
     cdef bint _decompress(self, str name) except -1
+    cdef int _look_at_buffer(self) except -1
     cdef int _scan(self) except -1
     cdef int _end_damaged(self, str cause) except -1

@@ -7,7 +7,7 @@ from libc.stdint cimport uint32_t
 from sgfast.capture.interfaces cimport InterfaceMarks
 from sgfast.capture.link_types cimport LINK_WITHOUT_IP, kind_of_link
 from sgfast.capture.pcap cimport is_pcap_magic, scan_file_header, scan_records
-from sgfast.capture.pcapng cimport free_interfaces, scan_blocks, scan_section_header
+from sgfast.capture.pcapng cimport MOST_SPANS, free_interfaces, scan_blocks, scan_section_header
 from sgfast.capture.snoop cimport scan_snoop_header, scan_snoop_records
 from sgfast.capture.scan cimport STOP_DAMAGE, STOP_LINK_TYPE, STOP_MORE, STOP_NOT
 from sgfast.capture.stream_buffer cimport StreamBuffer
@@ -58,13 +58,14 @@ cdef class CaptureReader:
     ``name`` is for messages; ``packets`` counts those handed out, ``bytes_read`` the bytes taken from the stream.
     With ``owns_stream``, ``close`` closes the stream too. One thread at a time.
 
-    ``two_batches``: what is handed out stays valid until the next batch but one is asked for.
+    ``two_batches``: what is handed out stays valid until the next batch but one is asked for. ``is_part``: the stream
+    is a part of a capture, of which rule 5 does not hold.
     ``Frame.vpc`` is what ``interfaces`` say of a pcapng packet's interface, else ``vpc``; a number + 1, 0: nobody's.
     """
 
     def __init__(
         self, stream, str name not None, *, bint owns_stream=False, uint32_t vpc=0, InterfaceMarks interfaces=None,
-        bint two_batches=False
+        bint two_batches=False, bint is_part=False
     ):
         if self.buffer is not None:
             raise RuntimeError("a capture reader is made once")
@@ -76,7 +77,9 @@ cdef class CaptureReader:
             self.other_batch = FrameBatch(BATCH_CAPACITY)
         self.scan.vpc = vpc
         self.interfaces = interfaces
+        self.is_part = is_part
         self._read_head()
+        self.head_end = self.offset
 
     def __dealloc__(self):
         free_interfaces(&self.pcapng)
@@ -92,6 +95,20 @@ cdef class CaptureReader:
     def offset(self):
         """Where the record begins that comes next: bytes, of a compressed capture once it is decompressed."""
         return self.buffer.data_offset + self.buffer.start if self.buffer is not None else 0
+
+    @property
+    def preamble(self):
+        """What in the file, as ``((start, end), ...)`` in bytes, must come before the record that comes next for this
+        and all after it to be read as they are; None: more than that.
+        """
+        cdef Py_ssize_t count = self.pcapng.preamble_count
+        if self.is_compressed:
+            return None
+        if self.form != PCAPNG:
+            return ((0, self.head_end),)
+        if self.pcapng.met_timeless or count > MOST_SPANS:
+            return None
+        return tuple([(self.pcapng.preamble[n].start, self.pcapng.preamble[n].end) for n in range(count)])
 
     @property
     def is_compressed(self):
@@ -132,11 +149,18 @@ cdef class CaptureReader:
     def __exit__(self, exc_type, exc_value, traceback):
         self.close()
 
+    cdef int _look_at_buffer(self) except -1:
+        cdef StreamBuffer buffer = self.buffer
+        self.scan.data = buffer.data
+        self.scan.data_offset = buffer.data_offset
+        self.scan.next = buffer.data + buffer.start
+        self.scan.end = buffer.data + buffer.end
+        return 0
+
     cdef int _scan(self) except -1:
         cdef StreamBuffer buffer = self.buffer
         cdef FrameBatch batch = self.batch
-        self.scan.next = buffer.data + buffer.start
-        self.scan.end = buffer.data + buffer.end
+        self._look_at_buffer()
         self.scan.frames = batch.frames
         self.scan.capacity = batch.capacity
         with nogil:
@@ -155,8 +179,7 @@ cdef class CaptureReader:
         try:
             self._find_form(name)
             while True:
-                self.scan.next = buffer.data + buffer.start
-                self.scan.end = buffer.data + buffer.end
+                self._look_at_buffer()
                 if self.form == PCAPNG:
                     scan_section_header(&self.pcapng, &self.scan)
                 elif self.form == PCAP:
@@ -285,7 +308,7 @@ cdef class CaptureReader:
                     f" {'at least ' if self.form == PCAPNG and self.scan.need == 12 else ''}{self.scan.need} bytes)"
                 )
             self.at_end = True
-        if self.form == PCAPNG and self.packets and not self.pcapng.met_ip:
+        if self.form == PCAPNG and self.packets and not self.pcapng.met_ip and not self.is_part:
             raise CaptureError(
                 f"{printable(self.name)}: all {self.packets} packets: {_refused(self.pcapng.other_link_type)}"
             )

@@ -1,6 +1,6 @@
 # One pass over the bytes at hand: where it stands, the frames it found, and why it stopped. Both formats fill it.
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from sgfast.core.frames cimport Frame
 
@@ -19,6 +19,8 @@ cdef enum Stop:
 
 
 cdef struct Scan:
+    const uint8_t* data     # what is at hand
+    int64_t data_offset     # where it stands in the capture, bytes
     const uint8_t* next     # the first record not yet taken
     const uint8_t* end
     Frame* frames
