@@ -27,7 +27,7 @@ def compressed(path: Path) -> Path:
 
 
 def client(stack: ExitStack, workers: int, *, processes: bool) -> Any:
-    options = {"threads_per_worker": 1, "processes": processes, "dashboard_address": None}
+    options = {"threads_per_worker": 1, "processes": processes, "dashboard_address": "127.0.0.1:0"}
     cluster = stack.enter_context(distributed.LocalCluster(n_workers=workers, **options))
     return stack.enter_context(distributed.Client(cluster))
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.compiler import CompiledPolicy, Compiler, Numbering
+from sgfast.compiler import CompiledPolicy, Compiler
 from sgfast.core.accounting import AccountingPlane
 from sgfast.core.dataplane import MAX_JOBS
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
@@ -155,8 +155,8 @@ class Engine:
     them (SPEC 7.1). ``jobs``: how many threads judge, 1 to 64; results are the same for any number,
     unless the connection table is full (or one of the report's: a million denied attempts or connections that were cut,
     65,536 lines of a list): which are forgotten for want of room then differs. With more than one, ``process`` and
-    whatever asks for results waits for all of them. ``keep_flows`` and ``reporting`` are for replays, ``numbering``
-    goes on with the numbers of an earlier engine.
+    whatever asks for results waits for all of them. ``keep_flows`` and ``reporting`` are for replays,
+    ``compiler`` has compiled, or numbered, for the same VPC before.
 
     Raises PolicyError for a policy that cannot be used, ValueError for an unknown option. One engine may be shared by
     threads: calls take turns, and nobody waits with the GIL. A child of ``fork`` may use its copy only if no thread was
@@ -173,7 +173,7 @@ class Engine:
         keep_flows: bool = False,
         reporting: bool = False,
         hash_key: Sequence[int] | None = None,
-        numbering: Numbering | None = None,
+        compiler: Compiler | None = None,
         jobs: int = 1,
     ) -> None:
         if mode not in MODES:
@@ -183,7 +183,7 @@ class Engine:
         check_jobs(jobs)
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self.vpc = vpc
-        self._compiler = Compiler(vpc, numbering)
+        self._compiler = Compiler(vpc) if compiler is None else compiler
         self.compiled: CompiledPolicy = self._compiler.compile(self.policy)
         self._changing = threading.Lock()
         self.mode: Mode = mode

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.capture.names import printable
-from sgfast.compiler import Numbering
+from sgfast.compiler import Compiler, Numbering
 from sgfast.core.snapshot import load_plane, save_plane
 from sgfast.engine import Engine, Midstream, Mode, check_jobs
 from sgfast.errors import PolicyError, SnapshotError
@@ -206,14 +206,15 @@ def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]], jobs: int) 
     )
 
     def restored(vpc: Any, plane: Any, arrays: dict[str, NDArray[Any]]) -> Engine:
+        seen_from = from_plain(str | None, vpc)
         engine = Engine(
             policy,
             mode=about["mode"],
             midstream=about["midstream"],
-            vpc=from_plain(str | None, vpc),
+            vpc=seen_from,
             keep_flows=from_plain(bool, about["keep_flows"]),
             reporting=from_plain(bool, about["reporting"]),
-            numbering=numbering,
+            compiler=Compiler(seen_from, numbering),
             jobs=jobs,
         )
         load_plane(engine.dataplane, plane, arrays)

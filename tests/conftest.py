@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -39,3 +40,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("workers") > 1:
         items[:] = [item for item in items if item.get_closest_marker("one_thread") is None]
+
+
+@pytest.fixture(scope="module")
+def client(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Of a Dask cluster in this process: its tasks see what a test has changed. It has two workers, or as many as are
+    asked for.
+    """
+    distributed = pytest.importorskip("distributed")
+    options = {"threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
+    with (
+        distributed.LocalCluster(n_workers=getattr(request, "param", 2), **options) as cluster,
+        distributed.Client(cluster) as made,
+    ):
+        yield made

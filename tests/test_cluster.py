@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace as changed
 from itertools import pairwise
 from pathlib import Path
@@ -13,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clusters import BASE, POLICY, SHARDS, WEB, assert_same, packets, same_on, told, write
 from command import SHOP, sgfast
 from differential import runs
-from frames import ethernet, icmp_error, ip, tcp, udp
+from frames import ethernet, ip, tcp, udp
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from policy_changes import Changer
-from test_capture_writers import NANO, pcap_head, pcap_record
 from test_jobs import recordings
 from traffic import SECOND, Crowd, policies
 
@@ -28,76 +27,13 @@ from sgfast.errors import AmbiguousAddress, CaptureError, ClusterError, OutputEr
 from sgfast.policy.change_file import ChangeFile, TimedChange
 from sgfast.policy.changes import apply_changes
 from sgfast.policy.model import Policy
-from sgfast.replaying import ReplayResult, cluster
+from sgfast.replaying import cluster
 from sgfast.report.captures import PcapngWriter
-from sgfast.report.lines import ConnectionLines, VerdictLines
 
 distributed = pytest.importorskip("distributed")
 
 PCAPS = Path(__file__).parent.parent / "pcaps"
 SEED = 8
-SHARDS = (1, 2, 7)
-
-#: What a result says that must not depend on where it was found.
-SAME = (
-    "packets", "bytes", "verdicts", "reasons", "connections", "rules", "first_time_ns", "last_time_ns", "left_out",
-    "decapsulated", "damaged", "denied", "denied_others", "broken", "unanswered", "changes_left",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def client(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Of a cluster in this process: its tasks see what a test has changed. Two workers, or as many as are asked for."""
-    options = {"threads_per_worker": 1, "processes": False, "dashboard_address": None}
-    with (
-        distributed.LocalCluster(n_workers=getattr(request, "param", 2), **options) as cluster,
-        distributed.Client(cluster) as made,
-    ):
-        yield made
-
-
-def told(policy: Any, captures: Any, **options: Any) -> tuple[ReplayResult, list[bytes], list[bytes]]:
-    """The result, rows of packets in order, rows of connections."""
-    packets: list[bytes] = []
-    flows: list[bytes] = []
-    result = replay(
-        policy, captures, packets=VerdictLines(packets.append), flows=ConnectionLines(flows.append), **options
-    )
-    return result, b"".join(packets).splitlines(), sorted(b"".join(flows).splitlines())
-
-
-def assert_same(many: Any, one: Any) -> None:
-    for name in SAME:
-        assert getattr(many[0], name) == getattr(one[0], name), name
-    # Which packets are looked at for copies depends on how captures are cut.
-    warnings = [[warning for warning in each[0].warnings if "looked at" not in warning] for each in (many, one)]
-    assert warnings[0] == warnings[1]
-    numberless = [[changed(change, number=0) for change in each[0].changes] for each in (many, one)]
-    assert numberless[0] == numberless[1]
-    for line, expected in zip(many[1], one[1], strict=True):
-        assert line == expected
-    assert many[2] == one[2]
-
-
-def same_on(client: Any, policy: Any, captures: Any, shards: Sequence[int] = SHARDS, **options: Any) -> Any:
-    one = told(policy, captures, **options)
-    for number in shards:
-        assert_same(told(policy, captures, client=client, shards=number, **options), one)
-    return one
-
-
-def write(path: Path, frames: Sequence[tuple[int, bytes]], *, wires: Sequence[int] | None = None) -> Path:
-    """A capture of (time in nanoseconds, frame); compressed if its name says so."""
-    wires = wires or [len(frame) for _, frame in frames]
-    records = [
-        pcap_record(frame, time=(time_ns // SECOND, time_ns % SECOND), wire=wire)
-        for (time_ns, frame), wire in zip(frames, wires, strict=True)
-    ]
-    data = pcap_head(magic=NANO) + b"".join(records)
-    path.write_bytes(gzip.compress(data, 1) if path.suffix == ".gz" else data)
-    return path
-
-
 class Given(ChangeFile):
     """Changes that were made up."""
 
@@ -163,35 +99,6 @@ def test_recordings_give_the_same_lines(
 
 
 # --- Packets that are read apart
-
-POLICY = """
-version: 1
-security_groups:
-  - name: web
-    rules:
-      - {id: http, direction: inbound, protocol: tcp, ports: 80}
-      - {id: dns, direction: inbound, protocol: udp, ports: 53}
-      - {id: out, direction: outbound, protocol: all}
-instances:
-  - {name: web-1, addresses: [10.0.0.5, 10.0.0.6], security_groups: [web]}
-"""
-CLIENT, WEB = "198.51.100.9", "10.0.0.5"
-BASE = 1_700_000_000 * SECOND
-
-
-def packets(number: int, seed: int, *, peers: int = 20) -> list[bytes]:
-    """Openers, replies, some denied; some ICMP errors."""
-    rng, made = np.random.default_rng(seed), []
-    for _ in range(number):
-        peer, here = f"198.51.100.{rng.integers(peers)}", str(rng.choice([WEB, "10.0.0.6"]))
-        ports = int(rng.integers(40000, 40010)), int(rng.choice([80, 80, 443]))
-        flags = str(rng.choice(["S", "SA", "A", "FA", "R"]))
-        packet = ip(peer, here, tcp(*ports, flags)) if rng.random() < 0.6 else ip(here, peer, tcp(*ports[::-1], flags))
-        if rng.random() < 0.1:
-            packet = ip("203.0.113.1", peer, icmp_error(3, 1, packet))
-        made.append(ethernet(packet))
-    return made
-
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_clock_that_files_set_back_is_one_clock(client: Any, tmp_path: Path, seed: int) -> None:
@@ -272,28 +179,6 @@ def test_captures_of_a_directory_that_overlap_are_merged(client: Any, tmp_path: 
     same_on(client, parse_policy(POLICY), [day])
     same_on(client, parse_policy(POLICY), [str(day / "*.pcap*")], shards=[2])
     same_on(client, parse_policy(POLICY), sorted(map(str, day.iterdir())), reading=Reading(merge=True), shards=[2])
-
-
-@pytest.mark.parametrize("every", [1, 2000, 30_000])
-def test_ranges_of_a_large_capture_are_the_capture(
-    client: Any, tmp_path: Path, every: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sgfast.replaying.cluster.RANGE_BYTES", every)
-    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(20_000, 3))]
-    captures = [write(tmp_path / "large.pcap", frames), write(tmp_path / "small.pcap", frames[-1:])]
-    same_on(client, parse_policy(POLICY), captures, shards=[3])
-
-
-def test_damage_in_a_range_is_told_where_it_is_in_the_file(
-    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sgfast.replaying.cluster.RANGE_BYTES", 5000)
-    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(20_000, 3))]
-    capture = write(tmp_path / "large.pcap", frames)
-    data = bytearray(capture.read_bytes())
-    capture.write_bytes(data[: len(data) * 2 // 3])
-    result, *_ = same_on(client, parse_policy(POLICY), [capture], shards=[3])
-    assert result.damaged is not None and result.damaged.packet > 10_000
 
 
 def test_captures_after_a_damaged_one_are_judged(client: Any, tmp_path: Path) -> None:
@@ -398,6 +283,23 @@ def test_a_clock_that_came_to_its_end_stands_still(client: Any, tmp_path: Path) 
     last_ns = (2**32 - 1) * SECOND
     captures = [write(tmp_path / f"{n}.pcap", [(0, a), (last_ns, b)]) for n, (a, b) in enumerate(ends)]
     same_on(client, parse_policy(POLICY), captures, shards=[3])
+
+
+def test_progress_is_told_of_reading_and_then_of_judging(client: Any, tmp_path: Path) -> None:
+    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(400, 4))]
+    captures = [write(tmp_path / f"{n}.pcap", frames[n * 100 : n * 100 + 100]) for n in range(4)]
+    size, folder = sum(capture.stat().st_size for capture in captures), tmp_path / "run"
+    calls: list[tuple[int, int]] = []
+    for _ in range(2):
+        calls.clear()
+        replay(
+            parse_policy(POLICY), captures, client=client, shards=5, resume=folder,
+            progress=lambda *call: calls.append(call),
+        )  # fmt: skip
+        assert calls[3] == (400, size)
+        judging = calls[4:]
+        assert len(judging) == 5 and judging == sorted(judging) and judging[0][0] < 400
+        assert judging[-1] == (400, size)
 
 
 # --- What is kept

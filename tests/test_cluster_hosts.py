@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clusters import BASE, POLICY, assert_same, packets, told, write
 from command import environment
-from test_cluster import BASE, POLICY, assert_same, packets, told, write
 from traffic import SECOND
 
 from sgfast import parse_policy

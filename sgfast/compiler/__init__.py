@@ -12,6 +12,7 @@ rule wins where (``core/classifier.pxd`` draws it).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -139,6 +140,12 @@ class Compiler:
         self._ports: PortClasses | None = None
         self._tables = TableCache()
         self._refinements = 0
+
+    def copy(self) -> Compiler:
+        """One that goes on from here: neither knows what the other compiles from now on."""
+        made = copy(self)
+        made._tables = self._tables.copy()
+        return made
 
     def compile(self, policy: Policy, renewed: Iterable[str] = ()) -> CompiledPolicy:
         """The compiled policy. ``renewed``: names of instances deleted since the last one, even if they are back.

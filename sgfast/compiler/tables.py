@@ -96,6 +96,11 @@ class TableCache:
             later._kept[key] = _Kept(tables[id(kept.table)], kept.groups)
         return later
 
+    def copy(self) -> TableCache:
+        later = TableCache()
+        later._kept = self._used | self._kept
+        return later
+
     def forget_unused(self) -> None:
         self._kept, self._used = self._used, {}
 

@@ -120,16 +120,43 @@ cdef inline uint32_t write_record(
     return size
 
 
-cdef inline Py_ssize_t read_record(
-    const WireContext* context, const uint8_t* data, Py_ssize_t left, Record* r, Packet* p
-) noexcept nogil:
-    # How many bytes it takes, 0: they are no record. The packet's quote stays where it is.
+cdef inline Py_ssize_t measure_record(const uint8_t* data, Py_ssize_t left, Record* r) noexcept nogil:
+    # How many bytes it takes, 0: they are no record.
     cdef Piece piece
+    cdef uint32_t quoted
     cdef Py_ssize_t size = sizeof(Record)
+    cdef bint quotes
     if unlikely(left < size):
         return 0
     memcpy(r, data, sizeof(Record))
     if unlikely(r.outcome > READ_PIECE or r.step > STEP_REPLY or r.flags & ~RECORD_FLAGS):
+        return 0
+    quotes = r.outcome == READ_ICMP_ERROR
+    if unlikely(r.flags & RECORD_IPV6):
+        size += 24
+    if unlikely(r.outcome == READ_PIECE):
+        if left - size < <Py_ssize_t>sizeof(Piece):
+            return 0
+        memcpy(&piece, data + size, sizeof(Piece))
+        if piece.read >= READ_PIECE or piece.at >= piece.end or piece.end > 0xFFFF or (piece.at & 7):
+            return 0
+        quotes = piece.read == READ_ICMP_ERROR
+        size += sizeof(Piece)
+    if unlikely(quotes):
+        if left - size < 4:
+            return 0
+        memcpy(&quoted, data + size, 4)
+        size += 4 + <Py_ssize_t>quoted
+    return size if likely(size <= left) else 0
+
+
+cdef inline Py_ssize_t read_record(
+    const WireContext* context, const uint8_t* data, Py_ssize_t left, Record* r, Packet* p
+) noexcept nogil:
+    # As `measure_record`. The packet's quote stays where it is.
+    cdef Piece piece
+    cdef Py_ssize_t size = measure_record(data, left, r)
+    if unlikely(size == 0):
         return 0
     p.time_ns = r.time_ns
     p.wire = r.wire
@@ -148,32 +175,21 @@ cdef inline Py_ssize_t read_record(
     p.key.ports = r.ports
     p.key.kind = r.kind
     p.key.protocol = r.protocol
+    data += sizeof(Record)
     if unlikely(p.ipv6):
-        if left - size < 24:
-            return 0
-        memcpy(&p.key.addr[1], data + size, 24)
-        size += 24
+        memcpy(&p.key.addr[1], data, 24)
+        data += 24
     if unlikely(p.outcome == READ_PIECE):
-        if left - size < <Py_ssize_t>sizeof(Piece):
-            return 0
-        memcpy(&piece, data + size, sizeof(Piece))
-        size += sizeof(Piece)
-        if piece.read >= READ_PIECE or piece.at >= piece.end or piece.end > 0xFFFF or (piece.at & 7):
-            return 0
+        memcpy(&piece, data, sizeof(Piece))
         p.piece_id = piece.identification
         p.piece_at = piece.at
         p.piece_end = piece.end
         p.piece_last = piece.last != 0
         p.piece_read = piece.read
+        data += sizeof(Piece)
     if unlikely(has_quote(p)):
-        if left - size < 4:
-            return 0
-        memcpy(&p.quote_length, data + size, 4)
-        size += 4
-        if left - size < <Py_ssize_t>p.quote_length:
-            return 0
-        p.quote = data + size
-        size += p.quote_length
+        memcpy(&p.quote_length, data, 4)
+        p.quote = data + 4
     if likely(is_keyed(p)):
         if unlikely(not p.key.kind & KIND_USED):
             return 0        # it would be equal to a free entry

@@ -5,7 +5,6 @@ import numpy as np
 from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, WAIT_LOCK
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memset
 
 from sgfast.core.answers cimport tally_ended
 from sgfast.core.batch cimport BATCH, judge_batch, prefetch_line
@@ -16,7 +15,6 @@ from sgfast.core.plane cimport Plane
 from sgfast.core.rows cimport spell_header
 from sgfast.core.slab cimport allocate_pages
 from sgfast.core.types cimport HeaderRow, Packet, ResultRow
-from sgfast.core.wire cimport WireContext
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 
@@ -36,20 +34,16 @@ def records_before(const uint8_t[::1] block not None, Py_ssize_t start, int64_t 
     ``at_ns``, or the end; how many come before it; its number in the input, 0 at the end; and whose they are, as a set
     of ``Frame.vpc``. ValueError if they are no records.
     """
-    cdef WireContext context
     cdef Record r
-    cdef Packet p
     cdef Py_ssize_t at = start
     cdef Py_ssize_t count = 0
     cdef Py_ssize_t size
     cdef int64_t last_vpc = -1
-    memset(&context, 0, sizeof(context))
-    memset(&p, 0, sizeof(p))
     vpcs = set()
     if not 0 <= start <= block.shape[0]:
         raise ValueError("no such place")
     while at < block.shape[0]:
-        size = read_record(&context, &block[at], block.shape[0] - at, &r, &p)
+        size = measure_record(&block[at], block.shape[0] - at, &r)
         if size == 0:
             raise ValueError("no record")
         if r.now >= at_ns:

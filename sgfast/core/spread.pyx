@@ -20,8 +20,10 @@ from sgfast.core.types cimport READ_BROKEN, READ_NOT_IP, READ_PIECE, FlowKey, Pa
 from sgfast.core.wire cimport WireContext, init_wire, read_frame, read_quote
 
 #: Of what is in a block: another layout is another number.
-RECORD_FORMAT = 1
+RECORD_FORMAT = 2
 MOST_PACKETS = 0xFFFFFFFF
+#: A pair that everybody waits for is among so many of each input.
+MOST_BUSIEST = 16
 #: Family, and two addresses as integers, the lower first.
 Pair = tuple[int, int, int]
 
@@ -31,8 +33,6 @@ cdef struct Bin:
     size_t size
     size_t capacity
     uint32_t count          # records in `data`
-    uint32_t first          # of these the first one's number
-    uint32_t last
     uint64_t packets        # since the beginning
     # Whose packets may be more than half of them: each of a pair's votes for it, each other one against.
     uint64_t candidate
@@ -168,20 +168,17 @@ cdef class Spreader:
                 return i
             self.packets += 1
             bin.size += write_record(bin.data + bin.size, &p, self.clock.now, self.packets, frames[i].vpc)
-            if bin.count == 0:
-                bin.first = self.packets
-            bin.last = self.packets
             bin.count += 1
             bin.packets += 1
         return n
 
     def take(self, uint32_t shard):
-        """What a shard has, which then has nothing: ``(bytes, count, first number, last number)``, of the records."""
+        """What a shard has, which then has nothing: ``(bytes, count)``, of the records."""
         cdef Bin* bin
         if shard >= self.shards:
             raise ValueError("no such shard")
         bin = &self.bins[shard]
-        taken = PyBytes_FromStringAndSize(<const char*>bin.data, <Py_ssize_t>bin.size), bin.count, bin.first, bin.last
+        taken = PyBytes_FromStringAndSize(<const char*>bin.data, <Py_ssize_t>bin.size), bin.count
         bin.size = 0
         bin.count = 0
         return taken
@@ -189,7 +186,7 @@ cdef class Spreader:
     @property
     def busiest(self):
         """``(shard, votes, pair)`` where at least ``votes`` of a shard's packets, more than a quarter, are between two
-        addresses. Votes for one pair add up.
+        addresses: those with the most votes. Votes for one pair add up.
         """
         cdef uint32_t shard
         cdef Bin* bin
@@ -203,7 +200,7 @@ cdef class Spreader:
             else:
                 pair = 4, bin.addr[0] >> 32, bin.addr[0] & 0xFFFFFFFFULL
             answer.append((shard, bin.votes, pair))
-        return answer
+        return sorted(answer, key=lambda found: found[1], reverse=True)[:MOST_BUSIEST]
 
     @property
     def clock_state(self):

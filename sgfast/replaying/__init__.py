@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 from sgfast.capture.names import printable
-from sgfast.compiler import Numbering
+from sgfast.compiler import Compiler, Numbering
 from sgfast.core.frames import FrameBatch
 from sgfast.engine import Engine, Midstream, Mode, check_jobs
 from sgfast.errors import SnapshotError
@@ -150,7 +150,7 @@ def replay(
         def make(policy: Policy, vpc: str | None, numbering: Numbering) -> Engine:
             return Engine(
                 policy, mode=mode, midstream=midstream, vpc=vpc, keep_flows=bool(sinks.flows), reporting=True,
-                numbering=numbering,
+                compiler=Compiler(vpc, numbering),
             )  # fmt: skip
 
         going_on = None

@@ -20,8 +20,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from ipaddress import ip_address
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,10 @@ from sgfast.errors import ClusterError
 from sgfast.policy.change_file import ChangeFile
 from sgfast.policy.plain import to_plain
 from sgfast.replaying.captures import Part, Reading, can_be_tried, parts_of
+from sgfast.replaying.cluster.agreement import agreed
 from sgfast.replaying.cluster.chain import Chain, read_all
 from sgfast.replaying.cluster.gathering import fill, fill_reading, tell_flows, tell_packets, warn, warn_of_shares
-from sgfast.replaying.cluster.judging import Job, Judged, Share, judge_shard
+from sgfast.replaying.cluster.judging import SPAN_DTYPE, Job, Judged, Source, judge_shard
 from sgfast.replaying.cluster.plan import (
     MOST_SHARDS,
     RANGE_BYTES,
@@ -48,14 +49,13 @@ from sgfast.replaying.cluster.plan import (
     units_of,
     version_here,
 )
-from sgfast.replaying.cluster.reading import SUFFIX, Segment, ranges_of, read_unit, saved_segment
+from sgfast.replaying.cluster.reading import BLOCK_DTYPE, SUFFIX, Segment, ranges_of, read_unit, saved_segment
 from sgfast.replaying.cluster.scheduler import Cluster
 from sgfast.replaying.cluster.storage import Folder
 from sgfast.replaying.overlaps import refuse_ambiguous
 from sgfast.replaying.placement import Placement
-from sgfast.replaying.results import ClusterUsed, ReplayResult, Sinks, Stage
+from sgfast.replaying.results import ClusterUsed, ReplayResult, Rows, Sinks, Stage
 
-PLAN = "plan.json"
 #: A shard with so many times its part of the packets is told of, if it has so large a part of them all.
 HOT_TIMES = 2
 HOT_PART = 0.1
@@ -93,7 +93,7 @@ def replay_with(
             place, version_here(), policy, result.vpc, reading,
             shards or shards_for(units, cluster.threads), secrets.randbits(64), first_ns,
         )  # fmt: skip
-        run = _agreed(storage, run, shards)
+        run = agreed(storage, run, shards)
         placement = Placement(policy) if run.is_mapped else None
         seen_from = [result.vpc] if placement is None else [vpc.name for vpc in policy.vpcs if vpc.is_mapped]
         timed = () if changes is None else tuple(changes.resolve(policy, first_ns or 0))
@@ -111,7 +111,7 @@ class _Replay:
         self._cluster, self._run, self._storage, self._result = cluster, run, storage, result
         self._sinks = sinks
         self._progress = progress or (lambda packets, nbytes: None)
-        self._shared = cluster.shared(run)
+        self._shared = cluster.shared("run", run)
         #: What names of rows' files begin with.
         self._token = secrets.token_hex(8)
         self._stages: list[Stage] = []
@@ -133,6 +133,7 @@ class _Replay:
         job = Job(
             result.mode, result.midstream, result.vpc, tuple(changes), chain.began_ns or 0,
             chain.now_ns if chain.now_ns is not None else -(1 << 62), sinks.want_packets, bool(sinks.flows),
+            tuple(Source(at.segment.file, at.packets_before, at.shift_ns) for at in chain.placed),
         )  # fmt: skip
         try:
             judged = self._judge(job, chain)
@@ -195,6 +196,8 @@ class _Replay:
             self._bytes += segment.bytes_read
             self._progress(self._packets, self._bytes)
 
+        for segment in found.values():
+            done(segment)
         wanted = [(name, *call) for name, call in zip(names, calls, strict=True) if name not in found]
         made = self._cluster.run(
             "read", read_unit, [(unit.name, (self._shared, unit, start, name)) for name, unit, start in wanted], done
@@ -206,21 +209,21 @@ class _Replay:
 
     def _judge(self, job: Job, chain: Chain) -> list[Judged]:
         began = time.perf_counter()
-        shares: list[list[Share]] = [[] for _ in range(self._run.shards)]
-        for placed in chain.placed:
-            blocks = placed.segment.blocks
-            blocks = blocks[np.argsort(blocks["shard"], kind="stable")]
-            for shard in np.unique(blocks["shard"]).tolist():
-                low, high = np.searchsorted(blocks["shard"], (shard, shard + 1)).tolist()
-                own = tuple(zip(blocks["offset"][low:high].tolist(), blocks["size"][low:high].tolist(), strict=True))
-                shares[shard].append(Share(placed.segment.file, own, placed.packets_before, placed.shift_ns))
-        token = self._token
-        calls = [
-            (f"shard-{shard}-of-{self._run.shards}", (self._shared, job, shard, token, tuple(own)))
-            for shard, own in enumerate(shares)
-            if own or shard == 0
-        ]
-        judged = self._cluster.run("judge", judge_shard, calls, self._tell)
+        shared_job, token, packets = self._cluster.shared("job", job), self._token, 0
+        spans, begins = spans_by_shard(chain, self._run.shards)
+
+        def done(shard: Judged) -> None:
+            nonlocal packets
+            packets += shard.packets
+            # In bytes that were read of captures: the bar is of these.
+            self._progress(packets, self._bytes * packets // max(1, self._packets))
+
+        calls = (
+            (f"shard-{shard}-of-{self._run.shards}", (self._shared, shared_job, shard, token, spans[first:end]))
+            for shard, (first, end) in enumerate(pairwise(begins))
+            if first < end or shard == 0
+        )
+        judged = self._cluster.run("judge", judge_shard, calls, done)
         self._stages.append(
             Stage(
                 "judge", len(judged), time.perf_counter() - began, sum(shard.seconds for shard in judged),
@@ -268,9 +271,21 @@ def indexed(place: str, piece: Piece, every: int) -> list[Piece]:
     return found
 
 
+def spans_by_shard(chain: Chain, shards: int) -> tuple[Rows, list[int]]:
+    """Where all records are, one shard's after another's: an array of SPAN_DTYPE, and where in it each begins."""
+    blocks = [placed.segment.blocks for placed in chain.placed]
+    every = np.concatenate(blocks) if blocks else np.empty(0, dtype=BLOCK_DTYPE)
+    spans = np.empty(len(every), dtype=SPAN_DTYPE)
+    spans["source"] = np.repeat(np.arange(len(blocks)), [len(each) for each in blocks])
+    spans["offset"], spans["size"] = every["offset"], every["size"]
+    order = np.argsort(every["shard"], kind="stable")
+    begins = np.searchsorted(every["shard"][order], np.arange(shards + 1))
+    return spans[order], begins.tolist()
+
+
 def _is_splittable(unit: Unit) -> bool:
     with open_capture(unit.pieces[0].path) as reader:
-        return reader.format == "pcap" and not reader.is_compressed
+        return not reader.is_compressed
 
 
 def _first_ns(parts: Sequence[Part]) -> int | None:
@@ -287,43 +302,6 @@ def _first_ns(parts: Sequence[Part]) -> int | None:
         if times:
             return min(times)
     return None
-
-
-def _agreed(storage: Folder, run: Run, shards: int | None) -> Run:
-    """The run with what an earlier one in the folder has settled. ClusterError if that was another kind of run."""
-    marks = [(vpc.name, vpc.vnis, vpc.vlans, vpc.interfaces, vpc.files) for vpc in run.policy.vpcs if run.is_mapped]
-    settled = {
-        "version": run.version,
-        "reading": to_plain(replace(run.reading, merge=False, follow=False)),
-        "first_ns": run.first_ns,
-        "infrastructure": run.policy.settings.infrastructure,
-        "marks": hashlib.sha256(repr(marks).encode()).hexdigest()[:16] if run.is_mapped else None,
-    }
-    if PLAN not in storage.names():
-        plan = {**settled, "shards": run.shards, "seed": run.seed}
-        storage.write(PLAN, json.dumps(plan, indent=1).encode())
-    try:
-        plan = json.loads(storage.read(PLAN))
-        known = int(plan["shards"]), int(plan["seed"])
-    except (ValueError, KeyError, TypeError):
-        raise ClusterError(f"{storage.place}/{PLAN}: is not what was written there; give another folder") from None
-    for key, value in settled.items():
-        if plan.get(key) != json.loads(json.dumps(value)):
-            raise ClusterError(
-                f"{storage.place}: was made by a replay with another {_SETTLED[key]}; give another folder (--resume)"
-            )
-    if shards is not None and shards != known[0]:
-        raise ClusterError(
-            f"{storage.place}: was made by a replay with {known[0]} shards, not {shards}; give another folder"
-        )
-    return replace(run, shards=known[0], seed=known[1])
-
-
-#: What differs, in words.
-_SETTLED = {
-    "version": "version of sgfast", "reading": "choice of packets (--start, --end, --filter, --dedup, --decap)",
-    "first_ns": "first capture", "infrastructure": "settings.infrastructure", "marks": "mapping of VPCs",
-}  # fmt: skip
 
 
 def _name_of(run: Run, unit: Unit, start: Start) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 
-from sgfast.compiler import Numbering
+from sgfast.compiler import Compiler, Numbering
 from sgfast.core.dtypes import FLOW_DTYPE
 from sgfast.core.records import TOLD_DTYPE, RecordJudge, records_before
 from sgfast.engine import Engine, Midstream, Mode
@@ -29,13 +29,15 @@ from sgfast.replaying.results import ChangeDone, ReplayResult, Rows, Sinks
 NEVER = (1 << 63) - 1
 
 
+#: Where a shard's records are, in the order they are judged: in which of ``Job.sources``, from which byte on, bytes.
+SPAN_DTYPE = np.dtype([("source", "<u4"), ("offset", "<u8"), ("size", "<u8")])
+
+
 @dataclass(frozen=True, slots=True)
-class Share:
-    """What a shard has of a segment: blocks of its file, and where the segment stands (``chain.Placed``)."""
+class Source:
+    """A segment's file, and where it stands (``chain.Placed``)."""
 
     file: str
-    #: (offset, bytes) of each.
-    blocks: tuple[tuple[int, int], ...]
     packets_before: int
     shift_ns: int
 
@@ -54,6 +56,7 @@ class Job:
     #: Rows of packets, of connections are wanted.
     tells_packets: bool
     tells_flows: bool
+    sources: tuple[Source, ...]
 
 
 @dataclass(slots=True)
@@ -75,6 +78,29 @@ class Judged:
     most_connections: int
     seconds: float
     bytes_read: int
+
+
+class _Compilers:
+    """Compilers of the policy that was asked for last: a worker judges many shards by it, and compiles it once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._policy: Policy | None = None
+        self._by_vpc: dict[str | None, Compiler] = {}
+
+    def of(self, policy: Policy, vpc: str | None) -> Compiler:
+        """One of one's own, which has compiled ``policy``. Raises as ``Compiler.compile``."""
+        with self._lock:
+            if self._policy is not policy:
+                self._policy, self._by_vpc = policy, {}
+            if vpc not in self._by_vpc:
+                compiler = Compiler(vpc)
+                compiler.compile(policy)
+                self._by_vpc[vpc] = compiler
+            return self._by_vpc[vpc].copy()
+
+
+_COMPILERS = _Compilers()
 
 
 class ShardRunner:
@@ -107,9 +133,11 @@ class ShardRunner:
         if self._is_mapped:
             refuse_too_many(self._policy, len(self._runners))
             seen = seen_from(self._policy, vpc - 1)
+        is_first = self._policy is self._first_policy
+        compiler = _COMPILERS.of(self._policy, seen) if is_first else Compiler(seen, self._numbering)
         engine = Engine(
             self._policy, mode=job.mode, midstream=job.midstream, vpc=seen, keep_flows=job.tells_flows,
-            reporting=True, numbering=self._numbering if self._is_mapped else None,
+            reporting=True, compiler=compiler,
         )  # fmt: skip
         engine.dataplane.begin(job.began_ns)
         self._runners[vpc] = FastRunner(engine, Sinks()), RecordJudge(engine.dataplane)
@@ -154,8 +182,8 @@ class ShardRunner:
         return parts
 
 
-def judge_shard(run: Run, job: Job, shard: int, token: str, shares: Sequence[Share]) -> Judged:
-    """Judges what ``shares`` say, in this order. ``token``: begins the names of its files.
+def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judged:
+    """Judges the records in ``spans`` (of SPAN_DTYPE). ``token``: begins the names of its files.
 
     ClusterError for a segment that is not what was written.
     """
@@ -185,38 +213,38 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, shares: Sequence[Sha
             waiting += 1
 
     with stack:
-        for share in shares:
-            for offset, size in share.blocks:
-                block = folder.read(share.file, offset, size)
-                bytes_read += size
-                at = 0
-                while at < len(block):
-                    until = max(-NEVER, min(pending[0].at_ns - share.shift_ns, NEVER)) if pending else NEVER
-                    try:
-                        end, count, _, vpcs = records_before(block, at, until)
-                    except ValueError:
-                        raise ClusterError(
-                            f"{run.folder}/{share.file}: is not what was written there; remove it, and its captures are"
-                            " read again"
-                        ) from None
-                    if count:
-                        told = np.zeros(count, dtype=TOLD_DTYPE) if packet_rows is not None else None
-                        for vpc in sorted(vpcs):
-                            runner.judge_of(vpc if run.is_mapped else 0).judge(
-                                block, at, end, vpc, share.shift_ns, share.packets_before, told
-                            )
-                        packets += count
-                        if told is not None and packet_rows is not None:
-                            packet_rows.write(told)
-                            resolved += [rows for rows in runner.resolved() if len(rows)]
-                        if waiting < len(job.changes) - len(pending):
-                            note_first(share.packets_before + records_before(block, at, -NEVER)[2])
-                        if flow_rows is not None:
-                            for rows in runner.flows():
-                                flow_rows.add(rows)
-                    if end < len(block):
-                        runner.apply(pending.popleft())
-                    at = end
+        for number, offset, size in spans.tolist():
+            source = job.sources[number]
+            block = folder.read(source.file, offset, size)
+            bytes_read += size
+            at = 0
+            while at < len(block):
+                until = max(-NEVER, min(pending[0].at_ns - source.shift_ns, NEVER)) if pending else NEVER
+                try:
+                    end, count, _, vpcs = records_before(block, at, until)
+                    told = np.zeros(count, dtype=TOLD_DTYPE) if packet_rows is not None else None
+                    for vpc in sorted(vpcs):
+                        runner.judge_of(vpc if run.is_mapped else 0).judge(
+                            block, at, end, vpc, source.shift_ns, source.packets_before, told
+                        )
+                except ValueError:
+                    raise ClusterError(
+                        f"{run.folder}/{source.file}: is not what was written there; remove it, and its captures are"
+                        " read again"
+                    ) from None
+                if count:
+                    packets += count
+                    if told is not None and packet_rows is not None:
+                        packet_rows.write(told)
+                        resolved += [rows for rows in runner.resolved() if len(rows)]
+                    if waiting < len(job.changes) - len(pending):
+                        note_first(source.packets_before + records_before(block, at, -NEVER)[2])
+                    if flow_rows is not None:
+                        for rows in runner.flows():
+                            flow_rows.add(rows)
+                if end < len(block):
+                    runner.apply(pending.popleft())
+                at = end
             most = max(most, runner.connections)
         while pending and pending[0].at_ns <= job.now_ns:
             runner.apply(pending.popleft())

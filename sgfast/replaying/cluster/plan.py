@@ -26,13 +26,13 @@ USUAL_SHARDS = 512
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A part of a capture that begins and ends with a record, in bytes. Before it come those that say what it is."""
+    """A part of a capture that begins and ends with a record, in bytes."""
 
     start: int
     #: None: the rest, which may be damaged.
     end: int | None
-    #: Bytes of the file's head.
-    head: int
+    #: What is read before it: the bytes that say how its records are to be read (``CaptureReader.preamble``).
+    preamble: tuple[tuple[int, int], ...]
     #: Packets of the capture before it.
     packets: int
 

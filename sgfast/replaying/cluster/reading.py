@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.capture import CaptureReader, Damage, open_capture
+from sgfast.capture import CaptureReader, Damage
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.names import printable
 from sgfast.capture.streams import open_stream
@@ -32,8 +33,8 @@ Rows = NDArray[Any]
 #: What is appended to a segment's name for the file that says what it is.
 SUFFIX = ".json"
 
-#: Where in a segment a shard's records are, in order: bytes, how many, the last one's number.
-BLOCK_DTYPE = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("size", "<u8"), ("count", "<u4"), ("last", "<u4")])
+#: Where in a segment a shard's records are, in order: from which byte on, bytes, how many.
+BLOCK_DTYPE = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("size", "<u8"), ("count", "<u4")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +86,13 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
         run.shards, run.seed, exempt=run.policy.settings.infrastructure == "exempt", full_bytes=run.block_bytes,
         began_ns=start.raw_ns,
     )  # fmt: skip
-    blocks: list[tuple[int, int, int, int, int]] = []
+    blocks: list[tuple[int, int, int, int]] = []
     with folder.writer(name) as out:
 
         def keep(shard: int) -> None:
-            data, count, _, last = spreader.take(shard)
+            data, count = spreader.take(shard)
             if count:
-                blocks.append((shard, out.write(data), len(data), count, last))
+                blocks.append((shard, out.write(data), len(data), count))
 
         for batch in captures:
             for shard in spreader.spread(batch):
@@ -159,36 +160,41 @@ class UnitCaptures(Captures):
         self, path: str, until: Callable[[], bool] | None, vpc: int, interfaces: InterfaceMarks | None
     ) -> CaptureReader:
         piece = next(piece for piece in self._unit.pieces if piece.path == path)
-        if identity_of(piece.place) != (piece.size, piece.mark):
-            raise ClusterError(
-                f"{printable(path)}: is another file for a worker, or has changed: all must see it as it is here"
-            )
-        stream, *_ = open_stream(piece.place)
-        stream = stream if piece.range is None else RangeStream(stream, piece.range)
-        try:
-            return CaptureReader(stream, path, owns_stream=True, vpc=vpc, interfaces=interfaces)
-        except BaseException:
-            stream.close()
-            raise
+        return open_piece(piece, vpc, interfaces)
+
+
+def open_piece(piece: Piece, vpc: int = 0, interfaces: InterfaceMarks | None = None) -> CaptureReader:
+    """ClusterError if it is not what it was when the replay began."""
+    if identity_of(piece.place) != (piece.size, piece.mark):
+        raise ClusterError(
+            f"{printable(piece.path)}: is another file for a worker, or has changed: all must see it as it is here"
+        )
+    stream, *_ = open_stream(piece.place)
+    stream = stream if piece.range is None else RangeStream(stream, piece.range)
+    try:
+        return CaptureReader(
+            stream, piece.path, owns_stream=True, vpc=vpc, interfaces=interfaces, is_part=piece.range is not None
+        )
+    except BaseException:
+        stream.close()
+        raise
 
 
 class RangeStream:
-    """A capture's head, and then the bytes of a range."""
+    """A range's preamble, and then its bytes."""
 
     def __init__(self, stream: Any, part: Range) -> None:
         self._stream = stream
-        self._part = part
+        self._spans = deque([*part.preamble, (part.start, part.end)])
         self._at = 0
-        self._end = part.head
+        self._end: int | None = 0
 
     def readinto(self, buffer: memoryview) -> int:
-        if self._end is not None and self._at >= self._end:
-            if self._at > self._part.head or self._end != self._part.head:
+        while self._end is not None and self._at >= self._end:
+            if not self._spans:
                 return 0
-            self._stream.seek(self._part.start)
-            self._at, self._end = self._part.start, self._part.end  # type: ignore[assignment]
-            if self._end is not None and self._at >= self._end:
-                return 0
+            self._at, self._end = self._spans.popleft()
+            self._stream.seek(self._at)
         room = len(buffer) if self._end is None else min(len(buffer), self._end - self._at)
         count: int = self._stream.readinto(memoryview(buffer)[:room])
         self._at += count
@@ -203,20 +209,20 @@ def _in_file(damage: Damage | None, unit: Unit) -> Damage | None:
     part = unit.pieces[0].range
     if damage is None or part is None:
         return damage
-    return replace(damage, offset=damage.offset - part.head + part.start, packet=damage.packet + part.packets)
+    before = sum(end - start for start, end in part.preamble)
+    return replace(damage, offset=damage.offset - before + part.start, packet=damage.packet + part.packets)
 
 
 def ranges_of(piece: Piece, every: int) -> list[Piece]:
-    """A large capture in ranges of about ``every`` bytes: walks its record headers once, as far as it is sound."""
-    marks: list[tuple[int, int]] = []
-    with open_capture(piece.place) as reader:
-        head = reader.offset
-        marks.append((head, 0))
+    """A large capture in ranges of about ``every`` bytes: walks its record headers once, as far as it is sound.
+
+    CaptureError if it has no packets that can be read (``CaptureReader``, 4 and 5).
+    """
+    with open_piece(piece) as reader:
+        found = [Range(reader.offset, None, reader.preamble or (), 0)]
         while reader.next_batch() is not None:
-            if reader.offset - marks[-1][0] >= every:
-                marks.append((reader.offset, reader.packets))
-    ends = [start for start, _ in marks[1:]] + [None]
-    return [
-        replace(piece, range=Range(start, end, head, packets))
-        for (start, packets), end in zip(marks, ends, strict=True)
-    ]
+            preamble = reader.preamble
+            if preamble is not None and reader.offset - found[-1].start >= every:
+                found[-1] = replace(found[-1], end=reader.offset)
+                found.append(Range(reader.offset, None, preamble, reader.packets))
+    return [replace(piece, range=part) for part in found]

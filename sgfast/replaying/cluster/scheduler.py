@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import secrets
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Any, TypeVar
 
 from sgfast.capture.names import printable
@@ -15,6 +16,10 @@ from sgfast.errors import ClusterError, SgfastError
 
 #: A scheduler that does not answer for so long is not there.
 CONNECT_SECONDS = 10
+#: Tasks the scheduler knows of at a time: so many for each thread of the cluster, and enough that a cluster that grows
+#: with what is to be done sees that there is more.
+TIMES_AT_ONCE = 4
+LEAST_AT_ONCE = 256
 
 T = TypeVar("T")
 
@@ -37,33 +42,42 @@ class Cluster:
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
         return sum(worker["nthreads"] for worker in workers) or 1
 
-    def shared(self, value: T) -> T:
-        """A value that many tasks take, sent once: what stands for it among their arguments."""
-        future: T = self._client.submit(_same, value, key=f"sgfast-run-{self._token}", pure=False)
+    def shared(self, name: str, value: T) -> T:
+        """A value that many tasks take, sent once: what stands for it among their arguments. One for each name."""
+        future: T = self._client.submit(_same, value, key=f"sgfast-{name}-{self._token}", pure=False)
         return future
 
     def run(
-        self, stage: str, function: Callable[..., T], calls: Sequence[tuple[str, tuple[Any, ...]]],
+        self, stage: str, function: Callable[..., T], calls: Iterable[tuple[str, tuple[Any, ...]]],
         done: Callable[[T], None],
     ) -> list[T]:  # fmt: skip
         """Calls ``function`` with each of the arguments, somewhere; results in the order of these. ``calls``: what each
-        is called on Dask's dashboard, and its arguments. ``done`` is called with each result as it comes, and now and
-        then it is given a chance to raise.
+        is called on Dask's dashboard, and its arguments; taken as they are needed. ``done`` is called with each result
+        as it comes, and may raise.
 
         Raises what a task raised, ClusterError if the cluster does not do them.
         """
         from distributed import KilledWorker, as_completed
 
-        futures = [
-            self._client.submit(
-                function, *arguments, key=f"sgfast-{stage}-{printable(name)}-{number}-{self._token}", pure=False
-            )
-            for number, (name, arguments) in enumerate(calls)
-        ]
+        numbers: dict[Any, int] = {}        # of calls that are not done
+        results: dict[int, T] = {}
+        left = enumerate(calls)
+
+        def submit(most: int) -> None:
+            for number, (name, arguments) in islice(left, most):
+                key = f"sgfast-{stage}-{printable(name)}-{number}-{self._token}"
+                future = self._client.submit(function, *arguments, key=key, pure=False)
+                numbers[future] = number
+                queue.add(future)
+
         try:
-            for future in as_completed(futures):
-                done(future.result())
-            return [future.result() for future in futures]
+            queue = as_completed()
+            submit(max(LEAST_AT_ONCE, TIMES_AT_ONCE * self.threads))
+            for future in queue:
+                result = results[numbers.pop(future)] = future.result()
+                done(result)
+                submit(1)
+            return [results[number] for number in range(len(results))]
         except SgfastError:
             raise
         except KilledWorker as error:
@@ -89,7 +103,7 @@ class Cluster:
             ) from error
         finally:
             with suppress(Exception):
-                self._client.cancel(futures)
+                self._client.cancel(list(numbers))
 
     def _gone(self) -> ClusterError:
         return ClusterError(
