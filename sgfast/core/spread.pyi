@@ -1,9 +1,13 @@
+from collections.abc import Callable
+from typing import TypeVar
+
 from sgfast.core.frames import FrameBatch
 
 RECORD_FORMAT: int
 MOST_PACKETS: int
 
 Pair = tuple[int, int, int]
+T = TypeVar("T")
 
 class Spreader:
     began_ns: int | None
@@ -13,7 +17,7 @@ class Spreader:
         self, shards: int, seed: int, *, exempt: bool, full_bytes: int, began_ns: int | None = None
     ) -> None: ...
     def spread(self, batch: FrameBatch) -> list[int]: ...
-    def take(self, shard: int) -> tuple[bytes, int]: ...
+    def take(self, shard: int, write: Callable[[memoryview], T]) -> tuple[T, int, int] | None: ...
     @property
     def busiest(self) -> list[tuple[int, int, Pair]]: ...
     @property

@@ -10,7 +10,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.buffer cimport PyBUF_READ
+from cpython.memoryview cimport PyMemoryView_FromMemory
 
 from sgfast.core.clock cimport Clock, tell_time
 from sgfast.core.frames cimport Frame, FrameBatch
@@ -172,13 +173,17 @@ cdef class Spreader:
             bin.packets += 1
         return n
 
-    def take(self, uint32_t shard):
-        """What a shard has, which then has nothing: ``(bytes, count)``, of the records."""
+    def take(self, uint32_t shard, write):
+        """Calls ``write`` with what a shard has, bytes that are good until it returns; the shard then has nothing.
+        Returns what it returned, how many bytes it were, how many records; None if there are none.
+        """
         cdef Bin* bin
         if shard >= self.shards:
             raise ValueError("no such shard")
         bin = &self.bins[shard]
-        taken = PyBytes_FromStringAndSize(<const char*>bin.data, <Py_ssize_t>bin.size), bin.count
+        if bin.count == 0:
+            return None
+        taken = write(PyMemoryView_FromMemory(<char*>bin.data, <Py_ssize_t>bin.size, PyBUF_READ)), bin.size, bin.count
         bin.size = 0
         bin.count = 0
         return taken

@@ -197,8 +197,9 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
     packets = bytes_read = most = 0
     resolved: list[Rows] = []
     waiting = 0         # changes from this one on have no packet after them yet
-    # Each attempt at the task has files of its own: one that was given up may be at it still.
     stack = ExitStack()
+    reader = stack.enter_context(folder.reader())
+    # Each attempt at the task has files of its own: one that was given up may be at it still.
     name = f"{token}-{shard}-{secrets.token_hex(4)}"
     packet_rows = flow_rows = None
     if job.tells_packets:
@@ -215,7 +216,7 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
     with stack:
         for number, offset, size in spans.tolist():
             source = job.sources[number]
-            block = folder.read(source.file, offset, size)
+            block = reader.read(source.file, offset, size)
             bytes_read += size
             at = 0
             while at < len(block):

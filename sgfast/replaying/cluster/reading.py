@@ -90,9 +90,9 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
     with folder.writer(name) as out:
 
         def keep(shard: int) -> None:
-            data, count = spreader.take(shard)
-            if count:
-                blocks.append((shard, out.write(data), len(data), count))
+            taken = spreader.take(shard, out.write)
+            if taken is not None:
+                blocks.append((shard, *taken))
 
         for batch in captures:
             for shard in spreader.spread(batch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 from contextlib import suppress
@@ -47,8 +48,11 @@ class Folder:
         except Exception as error:
             raise self.failed(name, "cannot be read", error) from error
         if size is not None and len(data) != size:
-            raise ClusterError(f"{self._shown(name)}: is {len(data)} bytes where {size} were written")
+            raise self.cut_short(name, len(data), size)
         return data
+
+    def reader(self) -> Reader:
+        return Reader(self)
 
     def size(self, name: str) -> int | None:
         """Bytes of a file; None: it is not there."""
@@ -71,11 +75,55 @@ class Folder:
         with suppress(Exception):
             self._system.rm_file(self.path(name))
 
+    def cut_short(self, name: str, size: int, written: int) -> ClusterError:
+        return ClusterError(f"{self._shown(name)}: is {size} bytes where {written} were written")
+
     def failed(self, name: str, what: str, error: BaseException) -> ClusterError:
         return ClusterError(f"{self._shown(name)}: {what}: {cause_of(error)}")
 
     def _shown(self, name: str) -> str:
         return printable(f"{self.place.rstrip('/')}/{name}" if name else self.place)
+
+
+class Reader:
+    """Reads parts of files, mostly some of one and then some of the next. A context manager."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._name = ""
+        self._file: io.FileIO | None = None
+        self._memory = bytearray()
+
+    def read(self, name: str, start: int, size: int) -> bytes | memoryview:
+        """What is returned is good until the next call."""
+        if not self._folder.is_local:
+            return self._folder.read(name, start, size)
+        try:
+            if self._name != name or self._file is None:
+                self.close()
+                self._file, self._name = io.FileIO(self._folder.path(name)), name
+            if len(self._memory) < size:
+                self._memory = bytearray(size)
+            found = memoryview(self._memory)[:size]
+            self._file.seek(start)
+            at = 0
+            while at < size and (count := self._file.readinto(found[at:])):
+                at += count
+        except (OSError, ValueError, MemoryError) as error:
+            raise self._folder.failed(name, "cannot be read", error) from error
+        if at < size:
+            raise self._folder.cut_short(name, at, size)
+        return found
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 class Writer:
