@@ -51,6 +51,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[Any]:
     options = {"threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
     with (
         distributed.LocalCluster(n_workers=getattr(request, "param", 2), **options) as cluster,
-        distributed.Client(cluster) as made,
+        # There may be others.
+        distributed.Client(cluster, set_as_default=False) as made,
     ):
         yield made

@@ -71,7 +71,7 @@ class Cluster:
                 queue.add(future)
 
         try:
-            queue = as_completed()
+            queue = as_completed(loop=self._client.loop)
             submit(max(LEAST_AT_ONCE, TIMES_AT_ONCE * self.threads))
             for future in queue:
                 result = results[numbers.pop(future)] = future.result()
