@@ -35,9 +35,11 @@ CANNOT = 2
 def record(output: Path, filters: Mapping[str, Path]) -> Path:
     output.mkdir()
     options = [f"--filter={host}={path}" for host, path in filters.items()]
+    # Programs of others, which do not all start under the sanitizers.
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     done = subprocess.run(
         [sys.executable, str(RECORD), str(output), *options],
-        capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False,
+        capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False, env=environment,
     )  # fmt: skip
     if done.returncode == CANNOT:
         pytest.skip(done.stderr.strip().splitlines()[-1])
