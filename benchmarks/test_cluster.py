@@ -9,12 +9,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Maker
 from measure import Results, Section, Yardstick, clock
 from workload import WORKLOADS
 
 from sgfast import ReplayResult, replay
+
+#: Of pcap, bytes.
+FILE_HEADER, RECORD_HEADER = 24, 16
 
 distributed = pytest.importorskip("distributed")
 
@@ -23,6 +27,27 @@ def compressed(path: Path) -> Path:
     made = path.with_name(path.name + ".gz")
     with open(path, "rb") as source, gzip.open(made, "wb", compresslevel=6) as target:
         shutil.copyfileobj(source, target)
+    return made
+
+
+def rotated(path: Path, number: int) -> list[Path]:
+    """Compressed captures like the one at ``path``, a little-endian pcap file, each after the one before."""
+    data = np.fromfile(path, dtype=np.uint8)
+    headers, at = [], FILE_HEADER
+    whole = memoryview(data)
+    while at < len(data):
+        headers.append(at)
+        at += RECORD_HEADER + int.from_bytes(whole[at + 8 : at + 12], "little")
+    seconds_at = np.add.outer(np.array(headers), np.arange(4))
+    seconds = data[seconds_at].view("<u4").ravel().copy()
+    lasts = int(seconds[-1] - seconds[0]) + 1
+    made = []
+    for n in range(number):
+        data[seconds_at] = (seconds + np.uint32(n * lasts)).view(np.uint8).reshape(-1, 4)
+        later = path.with_name(f"{n}-{path.name}")
+        data.tofile(later)
+        made.append(compressed(later))
+        later.unlink()
     return made
 
 
@@ -35,7 +60,8 @@ def client(stack: ExitStack, workers: int, *, processes: bool) -> Any:
 def note_stages(results: Results, name: str, result: ReplayResult, packets: int) -> None:
     assert result.cluster is not None
     results.notes[f"cluster, {name}"] = "; ".join(
-        f"{stage.name} {stage.task_seconds / packets * 1e9:.0f} ns and {stage.bytes_moved / packets:.0f} bytes a packet"
+        f"{stage.name} {stage.task_seconds / packets * 1e9:.0f} ns and {stage.bytes_moved / packets:.0f} bytes a packet,"
+        f" {stage.elapsed_seconds:.1f} s"
         for stage in result.cluster.stages
     )
 
@@ -71,17 +97,17 @@ def test_processor_time(
 
 @pytest.mark.benchmark(timer=clock)
 def test_two_workers_of_a_cluster(benchmark: Any, maker: Maker, results: Results, rounds: int) -> None:
-    """Eight compressed captures."""
+    """Eight compressed captures, one after the other."""
     workload = WORKLOADS["mix-10k"]
     policy = maker.policy(family=workload.family)
     with maker.capture(workload, policy, workload.packets_of(maker.option.packets)) as made, ExitStack() as stack:
-        whole = compressed(made.path)
-        paths = [shutil.copy(whole, whole.with_name(f"{n}-{whole.name}")) for n in range(8)]
+        paths = rotated(made.path, 8)
         workers = {number: client(stack, number, processes=True) for number in (1, 2)}
 
         def run(number: int) -> float:
             result = replay(policy, paths, client=workers[number], shards=8)
-            assert result.packets == 8 * made.packets
+            assert result.packets == 8 * made.packets and result.oddities.late == result.oddities.restarts == 0
+            note_stages(results, f"{number} workers", result, 8 * made.packets)
             return result.elapsed_seconds
 
         packets = 8 * made.packets

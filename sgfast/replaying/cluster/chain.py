@@ -1,8 +1,9 @@
 """Segments that were read apart, one after the other: where each begins in the numbers and on the clock of the whole.
 
 A unit is read as if it were the first one. Mostly that is as good: its first packet is no earlier than the last one
-before it, so that the clock of the whole goes on as the unit's own began (SPEC 9.1); and with ``--dedup`` none of its
-packets was there a moment before. Where it is not, it is read again with what comes before it (``Start``).
+before it, so that the clock of the whole goes on as the unit's own began, or is so much earlier that the clock starts
+again with it (SPEC 9.1); and with ``--dedup`` none of its packets was there a moment before. Where it is not, it is
+read again with what comes before it (``Start``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from sgfast.replaying.results import Oddities
 #: Copies are no further apart, and no more packets are remembered (``stages/dedup.pyx``).
 COPY_NS = 50_000_000
 REMEMBERED = 4096
-#: Where time stands still (``core/clock.pxd``), and the most that fits.
+#: Times that are further back are a restart, and where time stands still (``core/clock.pxd``); and the most that fits.
+MAX_LATE_NS = 60_000_000_000
 CLOCK_END = 1 << 62
 CLOCK_MOST = (1 << 63) - 1
 
@@ -67,6 +69,8 @@ def chained(segments: Sequence[Segment]) -> tuple[Chain, list[tuple[int, Start]]
         clock_ns, clock_raw, least, most, its_late, its_restarts = segment.clock
         if now_ns is None or raw_ns is None:
             began_ns, shift = segment.began_ns, 0
+        elif segment.start.raw_ns is None and _restarts(raw_ns, segment.began_ns):
+            shift, restarts = min(now_ns - segment.began_ns, CLOCK_MOST), restarts + 1
         else:
             # The unit's clock began as the packets' own time, from which the whole one's is as far as it was before.
             shift = min(now_ns - raw_ns, CLOCK_MOST)
@@ -91,10 +95,16 @@ def _holds(segment: Segment, start: Start) -> bool:
     if segment.start.raw_ns is not None:
         time_holds = segment.start.raw_ns == start.raw_ns
     else:
-        time_holds = start.raw_ns is None or segment.began_ns is None or start.raw_ns <= segment.began_ns
+        raw_ns, began_ns = start.raw_ns, segment.began_ns
+        time_holds = raw_ns is None or began_ns is None or raw_ns <= began_ns or _restarts(raw_ns, began_ns)
     if segment.start.seen:
         return time_holds and segment.start.seen == start.seen
     return time_holds and not _meet(start.seen, segment.earliest)
+
+
+def _restarts(raw_ns: int, began_ns: int) -> bool:
+    """Whether a packet of ``began_ns`` makes the clock start again that stands at ``raw_ns``."""
+    return began_ns < raw_ns - MAX_LATE_NS
 
 
 def _meet(seen: Sequence[tuple[int, int]], earliest: Sequence[tuple[int, int]]) -> bool:

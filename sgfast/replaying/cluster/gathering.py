@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import add
 
@@ -13,6 +13,7 @@ from sgfast.core.dtypes import RESOLVED_DTYPE
 from sgfast.core.frames import FrameBatch
 from sgfast.core.records import TOLD_DTYPE
 from sgfast.errors import ClusterError
+from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import RemoveInstance, apply_change
 from sgfast.policy.model import Policy
 from sgfast.replaying.adding_up import add_up, add_up_change, sums
@@ -25,7 +26,16 @@ from sgfast.replaying.cluster.rows import InOrder
 from sgfast.replaying.cluster.storage import Folder
 from sgfast.replaying.cutting import both_left_out
 from sgfast.replaying.placement import Placement
-from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Sinks, count, present_instances
+from sgfast.replaying.results import (
+    ChangeDone,
+    Names,
+    Oddities,
+    ReplayResult,
+    RuleHits,
+    Sinks,
+    count,
+    present_instances,
+)
 
 #: Packets handed on at a time, where nobody wants their frames.
 ROWS_AT_ONCE = 1 << 16
@@ -33,12 +43,19 @@ ROWS_AT_ONCE = 1 << 16
 
 def fill(result: ReplayResult, run: Run, job: Job, chain: Chain, judged: Sequence[Judged]) -> None:
     """All but what is told of reading."""
+    made = [change for change in job.changes if chain.packets and change.at_ns <= job.now_ns]
+    *_, (_, numbering) = numberings(run.policy, made)
     vpcs = sorted({vpc for shard in judged for vpc in shard.parts})
     wholes = []
     for vpc in vpcs:
         parts = [shard.parts[vpc] for shard in judged if vpc in shard.parts]
         whole = ReplayResult(result.policy, result.mode, result.midstream, parts[0].vpc, result.captures)
         add_up(whole, parts)
+        counts = np.sum([shard.rule_counts[vpc] for shard in judged if vpc in shard.parts], axis=0).tolist()
+        whole.rules = [
+            RuleHits(rule, group, *count)
+            for rule, group, count in zip(numbering.rules, numbering.rule_groups, counts, strict=True)
+        ]
         whole.oddities = reduce(add, (part.oddities for part in parts))
         wholes.append(whole)
         if run.is_mapped:
@@ -50,7 +67,6 @@ def fill(result: ReplayResult, run: Run, job: Job, chain: Chain, judged: Sequenc
     result.oddities = chain.oddities
     if not run.is_mapped:
         result.oddities += reduce(add, (whole.oddities for whole in wholes), Oddities())
-    made = [change for change in job.changes if chain.packets and change.at_ns <= job.now_ns]
     for number, change in enumerate(made):
         own = [done for shard in judged for done in shard.changes[number]]
         whole_change = ChangeDone(change.at_ns, change.text, sum(part.disconnected for part in own), 0, 0, 0)
@@ -140,17 +156,23 @@ class _Told:
 
 def names_of(run: Run, job: Job, judged: Sequence[Judged]) -> list[Names]:
     """What numbers mean, from the first packet on and from each change on."""
-    policy, numbering = run.policy, Numbering().after(run.policy)
-    found = [_names(policy, job, numbering, 0)]
-    for number, change in enumerate(job.changes):
-        firsts = [shard.after[number] for shard in judged if shard.after[number]]
-        if not firsts:
-            continue        # no packet came after it
-        changed = apply_change(policy, change.change)
-        renewed = [change.change.instance] if isinstance(change.change, RemoveInstance) else []
-        policy, numbering = changed.policy, numbering.after(changed.policy, renewed)
-        found.append(_names(policy, job, numbering, min(firsts) - 1))
+    found = []
+    for number, (policy, numbering) in enumerate(numberings(run.policy, job.changes)):
+        firsts = [shard.after[number - 1] for shard in judged if number and shard.after[number - 1]]
+        if firsts or not number:
+            found.append(_names(policy, job, numbering, min(firsts, default=1) - 1))
     return found
+
+
+def numberings(policy: Policy, changes: Sequence[TimedChange]) -> Iterator[tuple[Policy, Numbering]]:
+    """The policy and what numbers mean, at first and after each change."""
+    numbering = Numbering().after(policy)
+    yield policy, numbering
+    for change in changes:
+        policy = apply_change(policy, change.change).policy
+        renewed = [change.change.instance] if isinstance(change.change, RemoveInstance) else []
+        numbering = numbering.after(policy, renewed)
+        yield policy, numbering
 
 
 def _names(policy: Policy, job: Job, numbering: Numbering, packets: int) -> Names:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sgfast.compiler import Compiler, Numbering
 from sgfast.core.dtypes import FLOW_DTYPE
@@ -61,11 +62,16 @@ class Job:
 
 @dataclass(slots=True)
 class Judged:
-    """What became of a shard's packets. ``parts``: by VPC (``Frame.vpc``), results without lists of names."""
+    """What became of a shard's packets. It is sent to the client, which knows the policy and its rules.
+
+    ``parts``: by VPC (``Frame.vpc``), results without policy, changes and rules. ``rule_counts``: likewise, an array
+    (rules, 3) of int64 by the rules' numbers: connections, packets, bytes.
+    """
 
     shard: int
     packets: int
     parts: dict[int, ReplayResult]
+    rule_counts: dict[int, NDArray[np.int64]]
     #: By change that was made: what it did to each engine.
     changes: list[list[ChangeDone]]
     #: By change: the number of the shard's first packet after it; 0: there was none.
@@ -170,16 +176,19 @@ class ShardRunner:
             done &= runner.engine.dataplane.finish(most=FLOWS_AT_ONCE)
         return done
 
-    def results(self, captures: tuple[str, ...]) -> dict[int, ReplayResult]:
-        parts = {}
+    def results(self) -> tuple[dict[int, ReplayResult], dict[int, NDArray[np.int64]]]:
+        """``Judged.parts`` and ``Judged.rule_counts``."""
+        parts, counts = {}, {}
         for vpc, (runner, _) in self._runners.items():
             seen = self._vpcs[vpc - 1].name if self._is_mapped and vpc else self._job.vpc
-            part = ReplayResult(self._first_policy, self._job.mode, self._job.midstream, seen, captures)
+            part = ReplayResult(self._first_policy, self._job.mode, self._job.midstream, seen, ())
             part.changes = [done for pairs in self.changes for other, done in pairs if other == vpc]
             runner.fill(part)
-            part.changes = []
+            hits = [(rule.connections, rule.packets, rule.bytes) for rule in part.rules]
+            counts[vpc] = np.array(hits, dtype=np.int64).reshape(-1, 3)
+            part.policy, part.changes, part.rules = Policy(), [], []
             parts[vpc] = part
-        return parts
+        return parts, counts
 
 
 def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judged:
@@ -257,7 +266,7 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
                 for rows in runner.flows():
                     flow_rows.add(rows)
         return Judged(
-            shard, packets, runner.results(()), [[done for _, done in pairs] for pairs in runner.changes], tuple(after),
+            shard, packets, *runner.results(), [[done for _, done in pairs] for pairs in runner.changes], tuple(after),
             None if packet_rows is None else packet_rows.close(), None if flow_rows is None else flow_rows.close(),
             as_bytes(resolved), most, time.perf_counter() - began, bytes_read,
         )  # fmt: skip
