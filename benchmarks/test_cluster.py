@@ -60,8 +60,8 @@ def client(stack: ExitStack, workers: int, *, processes: bool) -> Any:
 def note_stages(results: Results, name: str, result: ReplayResult, packets: int) -> None:
     assert result.cluster is not None
     results.notes[f"cluster, {name}"] = "; ".join(
-        f"{stage.name} {stage.task_seconds / packets * 1e9:.0f} ns and {stage.bytes_moved / packets:.0f} bytes a packet,"
-        f" {stage.elapsed_seconds:.1f} s"
+        f"{stage.name} {stage.task_seconds / packets * 1e9:.0f} ns and {stage.bytes_moved / packets:.0f} bytes a packet"
+        f" ({stage.elapsed_seconds:.1f} s)"
         for stage in result.cluster.stages
     )
 
