@@ -41,8 +41,8 @@ SHORT = ("test_differential", "test_fragments", "test_recordings", "test_short_w
 
 #: What reads bytes from outside, and some of what is done with them: checking makes everything several times slower.
 SHORT_CHECKED = (
-    "test_capture_streams", "test_capture_writers", "test_engine_inputs", "test_fuzz_targets", "test_short_way",
-    "test_soak", "test_stateless",
+    "test_capture_streams", "test_capture_writers", "test_engine_inputs", "test_fuzz_targets", "test_records",
+    "test_short_way", "test_soak", "test_stateless",
 )  # fmt: skip
 
 #: Everything but the tests that build the sources otherwise, and the one that compares times with a plain build's.

@@ -15,8 +15,9 @@ from sgfast.replaying.captures import Part, Reading
 
 #: A capture that is larger, and not compressed, is read in ranges of about this many bytes.
 RANGE_BYTES = 1024 * 1024 * 1024
-#: Of records that wait in a reading task's memory until they are written.
-BUFFERED_BYTES = 64 * 1024 * 1024
+#: Of records that wait in a reading task's memory until they are written: with the most usual shards, most of what each
+#: has of a capture is written in one piece.
+BUFFERED_BYTES = 256 * 1024 * 1024
 #: Of captures that one shard is for. What a shard takes in memory follows its connections, and so its packets.
 SHARD_BYTES = 1024**3
 MOST_SHARDS = 4096
