@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import vpcs
 from clusters import BASE, POLICY, SHARDS, WEB, assert_same, packets, same_on, told, write
 from command import SHOP, sgfast
 from differential import runs
@@ -216,13 +217,11 @@ def test_frames_are_written_as_by_one_process(client: Any, tmp_path: Path) -> No
 
 
 def test_vpcs_that_packets_are_dealt_out_to(client: Any, tmp_path: Path) -> None:
-    import test_vpc_mapping as mapping
-
-    policy = parse_policy(mapping.DOCUMENT)
-    made = sorted(mapping.traffic(np.random.default_rng(6), 1500), key=lambda packet: packet[0])
-    captures = [mapping.written(tmp_path / f"{n}.pcap", made[n * 500 : n * 500 + 500]) for n in range(3)]
+    policy = parse_policy(vpcs.DOCUMENT)
+    made = sorted(vpcs.traffic(np.random.default_rng(6), 1500), key=lambda packet: packet[0])
+    captures = [vpcs.written(tmp_path / f"{n}.pcap", made[n * 500 : n * 500 + 500]) for n in range(3)]
     changes = tmp_path / "changes.yaml"
-    changes.write_text(mapping.CHANGES)
+    changes.write_text(vpcs.CHANGES)
     same_on(client, policy, captures, changes=changes, reading=Reading(decap=("vxlan", "geneve")))
 
 
@@ -263,25 +262,21 @@ def test_no_packets_at_all(client: Any, tmp_path: Path) -> None:
 def test_a_shard_whose_first_packet_follows_a_change_is_judged_by_what_changed(
     client: Any, tmp_path: Path, change: str
 ) -> None:
-    import test_vpc_mapping as mapping
-
     made = [
-        (n * 500, 1001 + n % 2, ethernet(ip(f"198.51.100.{n}", mapping.SHARED, tcp(4000 + n, 80 + n % 2, "S"))))
+        (n * 500, 1001 + n % 2, ethernet(ip(f"198.51.100.{n}", vpcs.SHARED, tcp(4000 + n, 80 + n % 2, "S"))))
         for n in range(40)
     ]
     changes = tmp_path / "changes.yaml"
     changes.write_text(f"changes:\n  - {{at: 5, {change}}}\n")
     options = {"changes": changes, "reading": Reading(decap=("vxlan", "geneve"))}
-    same_on(client, parse_policy(mapping.DOCUMENT), mapping.written(tmp_path / "one.pcap", made), **options)
+    same_on(client, parse_policy(vpcs.DOCUMENT), vpcs.written(tmp_path / "one.pcap", made), **options)
 
 
 def test_connections_of_a_vpc_that_fell_silent_end_as_those_of_others(client: Any, tmp_path: Path) -> None:
-    import test_vpc_mapping as mapping
-
-    made = [(n, 1001, ethernet(ip("198.51.100.1", mapping.SHARED, tcp(4000 + n, 80, "S")))) for n in range(5)]
-    made += [(n * 1000, 1002, ethernet(ip("198.51.100.1", mapping.SHARED, udp(4000, 53)))) for n in range(1, 3000, 20)]
+    made = [(n, 1001, ethernet(ip("198.51.100.1", vpcs.SHARED, tcp(4000 + n, 80, "S")))) for n in range(5)]
+    made += [(n * 1000, 1002, ethernet(ip("198.51.100.1", vpcs.SHARED, udp(4000, 53)))) for n in range(1, 3000, 20)]
     _, _, flows = same_on(
-        client, parse_policy(mapping.DOCUMENT), mapping.written(tmp_path / "one.pcap", made),
+        client, parse_policy(vpcs.DOCUMENT), vpcs.written(tmp_path / "one.pcap", made),
         reading=Reading(decap=("vxlan", "geneve")),
     )  # fmt: skip
     assert sum(b'"ended": "timeout"' in flow for flow in flows) >= 5

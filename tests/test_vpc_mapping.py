@@ -27,68 +27,29 @@ from test_capture_writers import (
     simple,
     tsresol,
 )
-from test_snapshot import rewrite
-from tunnels import geneve, vxlan
+from vpcs import (
+    APART,
+    CHANGES,
+    CLIENT,
+    DOCUMENT,
+    SHARED,
+    SYN,
+    Line,
+    ingress,
+    lines,
+    mirrored,
+    text_of,
+    traffic,
+    written,
+)
 
-from sgfast import Reading, ReplayResult, load_snapshot, replay
+from sgfast import Reading, replay
 from sgfast.capture import open_capture
 from sgfast.capture.interfaces import InterfaceMarks
-from sgfast.comparing import ChangedGroup, diff
-from sgfast.errors import AmbiguousAddress, CaptureError, PolicyError, SnapshotError
+from sgfast.errors import AmbiguousAddress, CaptureError, PolicyError
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.document import parse_policy
-from sgfast.policy.model import Policy
-from sgfast.report.lines import ConnectionLines, VerdictLines
-
-#: Three VPCs, of which a and c use the same addresses, and b is peered with a.
-DOCUMENT = """
-version: 1
-vpcs:
-  - {name: a, vni: 1001, vlan: 12, file: "a-*.pcap"}
-  - {name: b, vni: [1002, 1003], vlan: [13, 14]}
-  - {name: c, vni: 1004, file: [c.pcap, "*/c/*.pcap"]}
-peerings: [[a, b]]
-security_groups:
-  - name: web
-    rules:
-      - {direction: inbound, protocol: tcp, ports: 80, source: 0.0.0.0/0}
-      - {direction: outbound, protocol: udp, ports: 53, destination: 0.0.0.0/0}
-  - name: db
-    rules:
-      - {direction: inbound, protocol: tcp, ports: 5432, source: web}
-instances:
-  - {name: a-web, vpc: a, addresses: [10.0.0.5], security_groups: [web]}
-  - {name: b-db, vpc: b, addresses: [10.1.0.9], security_groups: [db]}
-  - {name: c-db, vpc: c, addresses: [10.0.0.5], security_groups: [db]}
-"""
-APART = DOCUMENT.replace("vpc: c, addresses: [10.0.0.5]", "vpc: c, addresses: [10.2.0.5]")
-CLIENT, SHARED = "198.51.100.7", "10.0.0.5"
-SYN = ethernet(ipv4(CLIENT, SHARED, tcp(40000, 80, "S")))
-
-Line = dict[str, Any]
-
-
-def mirrored(frame: bytes, vni: int, *, seed: int = 0) -> bytes:
-    return ethernet(ipv4("192.0.2.1", "192.0.2.2", geneve(frame, vni=vni) if seed % 2 else vxlan(frame, vni)))
-
-
-def lines(policy: Policy, *captures: Path, **options: Any) -> tuple[ReplayResult, list[Line], list[Line]]:
-    packets: list[bytes] = []
-    flows: list[bytes] = []
-    options.setdefault("reading", Reading(decap=("vxlan", "geneve")))
-    result = replay(
-        policy, captures, packets=VerdictLines(packets.append), flows=ConnectionLines(flows.append), **options
-    )
-    return result, *([json.loads(line) for line in b"".join(some).splitlines()] for some in (packets, flows))
-
-
-def text_of(line: Line) -> str:
-    return json.dumps(line, sort_keys=True)
-
-
-def ingress(line: Line) -> str | None:
-    return line["ingress"]["instance"] if line["ingress"] else None
-
+from sgfast.report.lines import VerdictLines
 
 # --- Marks
 
@@ -300,42 +261,6 @@ def test_with_a_vpc_named_nothing_is_mapped(tmp_path: Path) -> None:
 # --- As if each VPC had a capture of its own
 
 
-CHANGES = """
-changes:
-  - {at: 2, remove_rule: {group: web, rule: web/inbound/1}}
-  - {at: 4, add_rule: {group: web, rule: {direction: inbound, protocol: tcp, ports: "80,81", source: 0.0.0.0/0}}}
-  - {at: 6, remove_peering: [a, b]}
-"""
-
-
-def traffic(rng: np.random.Generator, packets: int) -> list[tuple[int, int, bytes]]:
-    """(Time in milliseconds, VNI, frame) of a few connections, again and again, in VPCs with the same addresses."""
-    made, time = [], 0
-    for _ in range(packets):
-        time += int(rng.choice([0, 1, 5, 40]))
-        if rng.random() < 0.02:
-            time -= int(rng.integers(0, 20))
-        client, server = f"198.51.100.{rng.integers(4)}", str(rng.choice([SHARED, SHARED, "10.1.0.9"]))
-        ports = (int(rng.integers(40000, 40020)), int(rng.choice([80, 80, 80, 81, 5432])))
-        ends = (client, server)
-        if rng.random() < 0.4:
-            ends, ports = ends[::-1], ports[::-1]
-        flags = str(rng.choice(["S", "S", "SA", "A", "A", "FA", "R"]))
-        body = udp(*ports) if rng.random() < 0.2 else tcp(*ports, flags)
-        made.append((max(time, 0), int(rng.choice([1001, 1002, 1003, 1004])), ethernet(ipv4(*ends, body))))
-    return made
-
-
-def written(path: Path, packets: list[tuple[int, int, bytes]]) -> Path:
-    """What each VPC's packets are, mirrored by its VNI."""
-    records = [
-        pcap_record(mirrored(frame, vni, seed=ms), time=(1000 + ms // 1000, ms % 1000 * 1000))
-        for ms, vni, frame in packets
-    ]
-    path.write_bytes(pcap_head() + b"".join(records))
-    return path
-
-
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("mode, midstream", [("causal", "infer"), ("verbatim", "deny"), ("causal", "allow")])
 def test_a_mixture_is_judged_as_each_vpc_alone(seed: int, mode: str, midstream: str, tmp_path: Path) -> None:
@@ -530,224 +455,6 @@ def test_the_reference_model_judges_a_mapped_capture_alike(seed: int, tmp_path: 
     assert fast[3]["allow"] > 50 and fast[4]["fragment"] > 5 and len(fast[-1]) == 2
 
 
-# --- Comparisons
-
-
-PROPOSED = DOCUMENT.replace("ports: 80, source: 0.0.0.0/0", "ports: 81, source: 0.0.0.0/0").replace(
-    "ports: 5432, source: web}", "ports: '80,5432', source: 198.51.100.0/29}"
-)
-
-
-def of_whole(group: ChangedGroup, numbers: list[int]) -> ChangedGroup:
-    """A group whose examples are called by what they are among all packets."""
-    return replace(group, examples=tuple(replace(e, packet=numbers[e.packet - 1]) for e in group.examples))
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_a_mixture_is_compared_as_each_vpc_alone(seed: int, tmp_path: Path) -> None:
-    print(f"seed {seed}")
-    packets = sorted(traffic(np.random.default_rng(seed), 1500), key=lambda packet: packet[0])
-    old, new = parse_policy(DOCUMENT), parse_policy(PROPOSED)
-    options: dict[str, Any] = {
-        "mode": ("causal", "verbatim")[seed % 2], "midstream": ("infer", "deny", "allow")[seed % 3],
-        "reading": Reading(decap=("vxlan", "geneve")),
-    }  # fmt: skip
-    together = diff(old, new, written(tmp_path / "mixed.pcap", packets), **options)
-    several = diff(old, new, tmp_path / "mixed.pcap", jobs=3, **options)
-    assert replace(several, elapsed_seconds=0.0) == replace(together, elapsed_seconds=0.0)
-    whose = {1001: "a", 1002: "b", 1003: "b", 1004: "c"}
-    marker = ethernet(ipv4("203.0.113.1", "203.0.113.2", udp(1, 1)))
-    groups, verdicts, rules, moved = [], Counter[tuple[str, str]](), Counter[Any](), Counter[Any]()
-    for vpc in "abc":
-        own = [n for n, packet in enumerate(packets) if whose[packet[1]] == vpc or n == 0]
-        foreign = whose[packets[0][1]] != vpc
-        capture = [(*packets[n][:2], marker if n == 0 and foreign else packets[n][2]) for n in own]
-        alone = diff(old, new, written(tmp_path / f"{vpc}.pcap", capture), vpc=vpc, **options)
-        groups += [of_whole(group, [n + 1 for n in own]) for group in alone.groups]
-        verdicts.update(alone.verdicts)
-        verdicts["out-of-scope", "out-of-scope"] -= int(foreign)
-        rules.update({(e.group, e.rule, e.status): e.newly_denied + e.newly_allowed for e in alone.rules})
-        moved.update({replace(m, connections=0): m.connections for m in alone.moved})
-    assert sorted(map(str, together.groups)) == sorted(map(str, groups))
-    assert [group.answered for group in together.of("newly-denied")] == sorted(
-        (group.answered for group in groups if group.change == "newly-denied"), reverse=True
-    )
-    assert together.verdicts == {pair: count for pair, count in verdicts.items() if count}
-    assert {(e.group, e.rule, e.status): e.newly_denied + e.newly_allowed for e in together.rules} == dict(rules)
-    assert {replace(m, connections=0): m.connections for m in together.moved} == dict(moved)
-    assert together.packets == len(packets) and together.total("newly-denied").connections > 20
-
-
-def test_marks_of_either_policy_count_for_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    capture = write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 1004), mirrored(SYN, 1001))
-    (tmp_path / "old").mkdir()
-    unmarked = PROPOSED[: PROPOSED.index("vpcs:")] + (
-        "vpcs: [{name: c, vni: 1005}, {name: b}, {name: a}]\n" + PROPOSED[PROPOSED.index("peerings:") :]
-    )
-    told = []
-    for text in (PROPOSED, unmarked):
-        for old, new in ((DOCUMENT, text), (text, DOCUMENT)):
-            policies = write_policy(tmp_path / "old", old), write_policy(tmp_path, new)
-            run = sgfast(capsys, "diff", *policies, capture, "--decap", "vxlan", "--format", "json")
-            assert run.status == 0 and run.err == ""
-            found = valid("diff", json.loads(run.out))
-            told.append({key: found[key] for key in ("newly_denied", "newly_allowed")})
-    assert told[0] == told[2] and told[1] == told[3]
-    assert told[0]["newly_denied"]["groups"][0]["instance"] == "a-web"
-    assert told[0]["newly_allowed"]["groups"][0]["instance"] == "c-db"
-
-
-def test_a_vpc_that_one_policy_does_not_have_is_out_of_its_scope(tmp_path: Path) -> None:
-    capture = write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 1004), mirrored(SYN, 1004))
-    old = parse_policy(DOCUMENT)
-    new = parse_policy("\n".join(line for line in DOCUMENT.splitlines() if "name: c" not in line))
-    found = diff(old, new, capture, reading=Reading(decap=("vxlan",)))
-    assert found.verdicts == {("allow", "allow"): 1, ("deny", "out-of-scope"): 2}
-    assert "VPC 'c' is in OLD alone: to NEW its packets are out of scope" in found.warnings
-    assert diff(new, old, capture, reading=Reading(decap=("vxlan",))).warnings == [
-        "VPC 'c' is in NEW alone: to OLD its packets are out of scope"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("there", "here", "message"),
-    [
-        ("vni: 1001", "vni: 1004", "vni 1004 is that of VPC 'a', but that of VPC 'c' in"),
-        ("vlan: 12", "interface: eth0", "interface 'eth0' is that of VPC 'a', but that of VPC 'b' in"),
-        ('file: "a-*.pcap"', "file: c.pcap", "file 'c.pcap' is that of VPC 'a', but that of VPC 'c' in"),
-    ],
-)
-def test_policies_that_map_one_mark_to_two_vpcs_cannot_be_compared(
-    there: str, here: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    old = write_policy(tmp_path, DOCUMENT.replace("name: b,", "name: b, interface: eth0,"))
-    (tmp_path / "new").mkdir()
-    text = DOCUMENT.replace("vni: 1004,", "").replace("file: [c.pcap,", "file: [")
-    new = write_policy(tmp_path / "new", text.replace(there, here))
-    capture = write_capture(tmp_path, mirrored(SYN, 1001))
-    run = sgfast(capsys, "diff", old, new, capture, "--decap", "vxlan")
-    assert run.status == 2 and message in run.one_line()
-    assert sgfast(capsys, "diff", old, new, capture, "--decap", "vxlan", "--vpc", "a").status == 0
-
-
-def test_examples_have_their_own_numbers_and_times(tmp_path: Path) -> None:
-    packets = [(5000, 1001, SYN), (4000, 1004, SYN), (5000, 1001, SYN)]
-    found = diff(
-        parse_policy(DOCUMENT), parse_policy(PROPOSED), written(tmp_path / "x.pcap", packets),
-        reading=Reading(decap=("vxlan", "geneve")),
-    )  # fmt: skip
-    assert [(e.packet, e.time_ns) for group in found.groups for e in group.examples] == [
-        (1, 1005 * 10**9), (2, 1004 * 10**9),
-    ]  # fmt: skip
-    assert (found.first_time_ns, found.last_time_ns) == (1004 * 10**9, 1005 * 10**9)
-    assert len([warning for warning in found.warnings if "timestamps of 1 packet" in warning]) == 1
-
-
-# --- Replays that stop and go on
-
-
-def told_by(result: ReplayResult) -> ReplayResult:
-    """But for what is each replay's own."""
-    return replace(result, elapsed_seconds=0.0, earlier_packets=0, captures=(), decapsulated=None)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_a_replay_that_stops_and_goes_on_is_one_replay(seed: int, tmp_path: Path) -> None:
-    print(f"seed {seed}")
-    rng = np.random.default_rng(seed)
-    # The last VPC has its first packets late; some times go backwards.
-    packets = [
-        (ms, 1001 if vpc == 1004 and n < 400 else vpc, frame) for n, (ms, vpc, frame) in enumerate(traffic(rng, 1500))
-    ]
-    cuts = sorted(rng.integers(0, 1500, size=3).tolist())
-    parts = [packets[first:end] for first, end in zip([0, *cuts], [*cuts, 1500], strict=True)]
-    paths = [written(tmp_path / f"{n}.pcap", part) for n, part in enumerate(parts)]
-    policy = parse_policy(DOCUMENT)
-    options: dict[str, Any] = {
-        "changes": parse_changes(CHANGES) if seed % 2 else None, "mode": ("causal", "verbatim")[seed % 3 == 0],
-    }  # fmt: skip
-    whole, expected, flows = lines(policy, *paths, **options)
-    found: list[Line] = []
-    ended: list[Line] = []
-    state = None
-    for n, path in enumerate(paths):
-        result, more, over = lines(
-            policy, path, resume=state, snapshot=tmp_path / f"{n}.state" if n < 3 else None,
-            jobs=int(rng.integers(1, 4)), **options,
-        )  # fmt: skip
-        state = tmp_path / f"{n}.state"
-        found += more
-        ended += over
-    assert told_by(result) == told_by(whole)
-    assert [{**line, "packet": n} for n, line in enumerate(found, 1)] == expected
-    assert sorted(map(text_of, ended)) == sorted(map(text_of, flows))
-    assert result.packets == 1500 and result.verdicts["allow"] > 50 and len(result.changes) == 3 * (seed % 2)
-
-
-def test_fragments_that_wait_when_a_replay_stops_are_told_once(tmp_path: Path) -> None:
-    later, first = Datagram(CLIENT, SHARED, udp(9, 53, bytes(60))).pieces("48-68 0-48+")
-    paths = [
-        write_capture(tmp_path, mirrored(SYN, 1004), mirrored(ethernet(later), 1001), name="1.pcap"),
-        write_capture(tmp_path, mirrored(ethernet(first), 1001), mirrored(SYN, 1001), name="2.pcap"),
-    ]
-    policy = parse_policy(DOCUMENT)
-    _, found, _ = lines(policy, paths[0], snapshot=tmp_path / "state")
-    result, more, _ = lines(policy, paths[1], resume=tmp_path / "state")
-    assert [line["reason"] for line in found + more] == ["no-rule", "fragment", "no-rule", "rule"]
-    assert result.packets == 4 and sum(result.verdicts.values()) == 4
-
-
-def test_a_snapshot_fits_only_how_packets_were_dealt_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    policy, capture = write_policy(tmp_path, DOCUMENT), write_capture(tmp_path, mirrored(SYN, 1001))
-    mapped, seen_from_a = tmp_path / "mapped.state", tmp_path / "a.state"
-    arguments = ("replay", policy, capture, "--decap", "vxlan")
-    assert sgfast(capsys, *arguments, "--snapshot", mapped).status == 0
-    assert sgfast(capsys, *arguments, "--vpc", "a", "--snapshot", seen_from_a).status == 0
-    run = sgfast(capsys, *arguments, "--vpc", "a", "--resume", mapped)
-    assert run.status == 2 and run.one_line().endswith("that replay had --vpc (none), not a")
-    run = sgfast(capsys, *arguments, "--resume", seen_from_a)
-    assert run.status == 2 and run.one_line().endswith("that replay had --vpc a, not (none)")
-    assert "2 packets" in sgfast(capsys, *arguments, "--resume", mapped).out
-    with pytest.raises(SnapshotError, match="dealt packets out to VPCs"):
-        write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 1004))
-        assert sgfast(capsys, *arguments, "--snapshot", mapped).status == 0
-        load_snapshot(mapped)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda about: about.pop("others"),
-        lambda about: about["others"].pop(),
-        lambda about: about["others"].append({}),
-        lambda about: about["others"].append(about["others"][0]),
-        lambda about: about["others"][0].update(vpc="a"),
-        lambda about: about["others"][0].update(vpc="nowhere"),
-        lambda about: about["others"][0].pop("plane"),
-        lambda about: about["replay"].pop("dealt"),
-        lambda about: about["replay"].update(dealt=7),
-        lambda about: about["replay"]["dealt"].update(vpcs=[0, 7]),
-        lambda about: about["replay"]["dealt"].update(vpcs=[0, 0]),
-        lambda about: about["replay"]["dealt"].update(vpcs=[2, 0]),
-        lambda about: about["replay"]["dealt"].update(changes=[[0]]),
-        lambda about: about["replay"]["dealt"]["clock"].pop(),
-        lambda about: about["replay"]["dealt"]["clock"].__setitem__(1, 1 << 63),
-        lambda about: about["replay"]["dealt"]["clock"].__setitem__(5, -1),
-        lambda about: about["replay"]["dealt"]["clock"].__setitem__(6, 1 << 64),
-    ],
-)
-def test_snapshots_of_several_engines_that_do_not_fit_are_one_line(
-    change: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    policy = write_policy(tmp_path, DOCUMENT)
-    capture = write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 1004))
-    state = tmp_path / "some.state"
-    assert sgfast(capsys, "replay", policy, capture, "--decap", "vxlan", "--snapshot", state).status == 0
-    rewrite(state, tmp_path / "forged.state", lambda about, arrays: change(about))
-    run = sgfast(capsys, "replay", policy, capture, "--decap", "vxlan", "--resume", tmp_path / "forged.state")
-    assert run.status == 2 and "forged.state: " in run.one_line()
-
-
 # --- Several threads
 
 
@@ -896,21 +603,6 @@ def test_packets_of_too_many_vpcs_are_refused(
             lines(parse_policy(DOCUMENT), capture)
     else:
         assert lines(parse_policy(DOCUMENT), capture)[0].packets == 5
-
-
-@pytest.mark.parametrize("most, fails", [(4, True), (5, True), (6, False), (7, False)])
-def test_packets_of_too_many_vpcs_are_not_compared(
-    most: int, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each takes two engines."""
-    monkeypatch.setattr("sgfast.replaying.placement.MOST_ENGINES", most)
-    capture = write_capture(tmp_path, *(mirrored(SYN, vni) for vni in (1001, 1002, 1003, 1004, 1001)))
-    policies, reading = (parse_policy(DOCUMENT), parse_policy(PROPOSED)), Reading(decap=("vxlan",))
-    if fails:
-        with pytest.raises(PolicyError, match="packets of more than 2 VPCs"):
-            diff(*policies, capture, reading=reading)
-    else:
-        assert diff(*policies, capture, reading=reading).packets == 5
 
 
 def test_a_vpc_that_cannot_tell_its_peers_apart_is_refused_before_any_packet(tmp_path: Path) -> None:
