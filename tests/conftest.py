@@ -14,6 +14,14 @@ from sgfast.policy.model import Policy
 SMALL_TABLE = 1000
 
 
+#: Files that take longest come first, or one of them would be at it alone at the end.
+LONGEST = (
+    "test_live_programs", "test_explain", "test_cluster_hosts", "test_differential", "test_grids", "test_benchmarks",
+    "test_diff", "test_jobs", "test_corpus_judged", "test_cluster", "test_random_traffic", "test_replay_corpus",
+    "test_changing", "test_ablations", "test_cluster_ranges", "test_capi",
+)  # fmt: skip
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--workers", type=int, default=1, metavar="N",
@@ -23,6 +31,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "one_thread: what is asserted is promised of one thread only")
+    if hasattr(config.option, "loadscopereorder"):
+        # pytest-xdist would begin with the files that have most tests.
+        config.option.loadscopereorder = False
     workers: int = config.getoption("workers")
     if workers == 1:
         return
@@ -38,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     if config.getoption("workers") > 1:
         items[:] = [item for item in items if item.get_closest_marker("one_thread") is None]
 

@@ -133,9 +133,9 @@ cdef void scan_section_header(PcapngFormat* format, Scan* scan) noexcept nogil:
         stop_damaged(scan, b"pcapng version {}.{} is not supported (1.0 is)", major, minor)
         return
     format.big_endian = big_endian
-    format.interface_count = 0
     format.preamble_count = 0
     _note(format, scan, total)
+    format.interface_count = 0
     scan.next = p + total
 
 
