@@ -224,3 +224,26 @@ def test_rules_with_cidrs_nobody_named_before_win_as_in_a_fresh_compilation() ->
                     assert names[0] == names[1], (step, change, instance.name, peer, port)
     # Mostly the two tables of the group that changed.
     assert sorted(built)[len(built) // 2] <= 2
+
+
+def test_copies_of_a_compiler_know_nothing_of_each_other() -> None:
+    """Shards of a clustered replay go on from one that is kept, each with the changes that it meets."""
+    first = policy(10, 20)
+    kept = Compiler()
+    assert kept.compile(first).rule_tables_built >= 10
+    shut = first
+    for group in first.security_groups:
+        denying = replace(group.rules[0], action="deny")
+        shut = apply_change(shut, ModifyRule(group.name, denying.id, denying)).policy
+
+    def compiled(compiler: Compiler, now: Policy) -> tuple[str, bool]:
+        """What becomes of a packet, and whether tables of groups were made for that."""
+        found = compiler.compile(now)
+        packed = ip_address("198.18.0.0").packed
+        rule = found.classifier.rule_for(found.numbering.of_instance(now.instances[0]), True, packed, 6, 1)
+        return found.rules[rule].action, found.rule_tables_built > 1
+
+    one, other = kept.copy(), kept.copy()
+    assert compiled(one, shut) == ("deny", True) and compiled(one, shut) == ("deny", False)
+    assert compiled(other, first) == ("allow", False) and compiled(kept.copy(), first) == ("allow", False)
+    assert compiled(one, shut) == ("deny", False)
