@@ -13,7 +13,7 @@ from yardsticks import Missing
 from yardsticks.addresses import Lookups, pytricia, radix
 
 from sgfast import Policy
-from sgfast.core.cidr_trie import CidrTrie
+from sgfast.core.classify.cidr_trie import CidrTrie
 from sgfast.policy.model import GroupPeer
 
 NOWHERE = 1 << 30

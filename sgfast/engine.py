@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from sgfast.compiler import CompiledPolicy, Compiler
 from sgfast.core.accounting import AccountingPlane
+from sgfast.core.base.frames import FrameBatch
+from sgfast.core.check_one import SingleChecks
 from sgfast.core.dataplane import MAX_JOBS
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
-from sgfast.core.frames import FrameBatch
-from sgfast.core.link import LINK_TYPES
-from sgfast.core.single import SingleChecks
+from sgfast.core.wire.link import LINK_TYPES
 from sgfast.policy.changes import Change, RemoveInstance, apply_changes
 from sgfast.policy.document import load_policy
 from sgfast.policy.instants import MAX_TIME_NS
@@ -247,7 +247,7 @@ class Engine:
         ``link_type``: a LINKTYPE_ number (1: Ethernet); ValueError for one that is not read (SPEC 3.1).
         """
         if link_type not in LINK_TYPES:
-            raise ValueError(f"link type {link_type} is not read; those in sgfast.core.link.LINK_TYPES are")
+            raise ValueError(f"link type {link_type} is not read; those in sgfast.core.wire.link.LINK_TYPES are")
         return self.process(FrameBatch.from_frames(frames, times_ns, wire_lengths, link_type))
 
     def resolved(self, *, everything: bool = False) -> NDArray[Any]:

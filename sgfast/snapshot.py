@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from sgfast.capture.names import printable
 from sgfast.compiler import Compiler, Numbering
-from sgfast.core.snapshot import load_plane, save_plane
+from sgfast.core.state.snapshot import load_plane, save_plane
 from sgfast.engine import Engine, Midstream, Mode, check_jobs
 from sgfast.errors import PolicyError, SnapshotError
 from sgfast.output import open_output

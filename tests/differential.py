@@ -24,7 +24,8 @@ from sgfast.engine import MIDSTREAMS, MODES, PENDING, REASONS, VERDICTS, Engine,
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.changes import Change
 from sgfast.policy.model import Policy
-from sgfast.reference import PacketVerdict, ReferenceEngine
+from sgfast.reference.engine import ReferenceEngine
+from sgfast.reference.verdicts import PacketVerdict
 
 #: How a policy is run: mode, midstream, which VPC.
 runs = st.tuples(st.sampled_from(MODES), st.sampled_from(MIDSTREAMS), st.sampled_from((None, None, None, "red")))

@@ -52,7 +52,7 @@ WHOLE = (
 )  # fmt: skip
 
 PORTABLE = Edit(
-    "sgfast/core/intrinsics.pxd", "#if defined(__SSE2__)\n        __m128i tags", "#if 0\n        __m128i tags"
+    "sgfast/core/base/intrinsics.pxd", "#if defined(__SSE2__)\n        __m128i tags", "#if 0\n        __m128i tags"
 )
 
 

@@ -43,7 +43,8 @@ from sgfast.errors import PolicyError
 from sgfast.policy.changes import AddInstance, Change
 from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy
-from sgfast.reference import PacketVerdict, ReferenceEngine
+from sgfast.reference.engine import ReferenceEngine
+from sgfast.reference.verdicts import PacketVerdict
 
 SECOND = 10**9
 START_NS = 1_700_000_000 * SECOND

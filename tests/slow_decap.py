@@ -1,4 +1,4 @@
-"""Tunnels peeled in plain Python, from what the protocols' documents say: the oracle of ``sgfast.stages.decap``.
+"""Tunnels peeled in plain Python, from what the protocols' documents say: the oracle of ``sgfast.preprocess.decap``.
 
 RFC 7348 (VXLAN), 8926 (Geneve), 2784, 2890, 1701 (GRE), 2637 (PPTP's), draft-foschiano-erspan-03, 2003 (IP in IP),
 4213 (6in4), 3GPP TS 29.281 (GTP-U), 3032, 4023, 7510, 4448 (MPLS), 2516, 1661 (PPPoE).
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sgfast.reference import EXTENSION_HEADERS, FRAGMENT_HEADER, NOT_IP, find_ip, number
-from sgfast.reference_link import MPLS_TAGS, PPPOE_SESSION, VLAN_TAGS
+from sgfast.reference.link import MPLS_TAGS, NOT_IP, PPPOE_SESSION, VLAN_TAGS, find_ip
+from sgfast.reference.packets import EXTENSION_HEADERS, FRAGMENT_HEADER, number
 
 MOST_TUNNELS = 4
 ETHERNET, RAW, IPV4, IPV6 = 1, 101, 228, 229

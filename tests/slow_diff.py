@@ -23,7 +23,8 @@ from sgfast.comparing import DiffResult, diff
 from sgfast.engine import NO_SIDE, REASONS, VERDICTS
 from sgfast.errors import CaptureError
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, Policy
-from sgfast.reference import ICMP_REPLY_TO, flow_of, parse_frame, quoted_flow
+from sgfast.reference.flows import flow_of, quoted_flow
+from sgfast.reference.packets import ICMP_REPLY_TO, parse_frame
 from sgfast.replaying import replay
 
 BLOCKED = ("deny", "moot")

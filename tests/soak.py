@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from traffic import SECOND, Conversation, Crowd
 
 from sgfast.capture import CaptureReader
+from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import RESULT_DTYPE
-from sgfast.core.frames import FrameBatch
 from sgfast.engine import Engine
 from sgfast.policy.changes import (
     AddAddress,

@@ -48,7 +48,7 @@ def test_no_two_have_one_name_or_do_the_same() -> None:
 @pytest.mark.parametrize("old", ["cdef", "no such text"])
 def test_text_that_does_not_stand_there_once_is_told(old: str) -> None:
     with pytest.raises(Failure, match=rf"sgfast/core/slab\.pxd: '{old}' occurs \d+ times, not once"):
-        all_applied([Edit("sgfast/core/slab.pxd", old, "")])
+        all_applied([Edit("sgfast/core/conntrack/storage.pxd", old, "")])
 
 
 def test_edits_of_one_file_come_one_after_the_other() -> None:

@@ -12,7 +12,7 @@ import dpkt
 import pytest
 
 from sgfast.capture import CaptureReader, Damage
-from sgfast.core.link import LINK_TYPES
+from sgfast.core.wire.link import LINK_TYPES
 from sgfast.errors import CaptureError
 
 MICRO, NANO, KUZNETZOV = 0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34

@@ -44,15 +44,10 @@ from sgfast.policy.changes import (
     apply_change,
 )
 from sgfast.policy.model import Instance, Network, Policy, Rule, SecurityGroup, Timeouts
-from sgfast.reference import (
-    Flow,
-    ReferenceEngine,
-    flow_of,
-    longest_prefix_owner,
-    parse_frame,
-    quoted_flow,
-    visible_prefixes,
-)
+from sgfast.reference.addresses import longest_prefix_owner, visible_prefixes
+from sgfast.reference.engine import ReferenceEngine
+from sgfast.reference.flows import Flow, flow_of, quoted_flow
+from sgfast.reference.packets import parse_frame
 
 SEED = int(os.environ.get("SGFAST_METAMORPHIC_SEED", "2024"))
 #: Times as many policies as a run in CI draws.

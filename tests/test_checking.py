@@ -28,7 +28,8 @@ from sgfast.policy.model import (
     SecurityGroup,
     Vpc,
 )
-from sgfast.reference import Opener, ReferenceEngine, Side
+from sgfast.reference.engine import ReferenceEngine
+from sgfast.reference.table import Opener, Side
 
 # The universe ---------------------------------------------------------------------------------------------------------
 

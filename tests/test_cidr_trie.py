@@ -12,7 +12,7 @@ from traffic import OUTSIDE, PORTS, Crowd, drawn
 
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.compiler import tables as tables_of
-from sgfast.core.cidr_trie import CidrTrie
+from sgfast.core.classify.cidr_trie import CidrTrie
 from sgfast.engine import Engine
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Instance, Policy, Rule, SecurityGroup
 

@@ -17,7 +17,7 @@ from test_capture_writers import enhanced, interface, option, pcap_head, pcap_re
 
 from sgfast import Reading, replay
 from sgfast.capture import open_capture
-from sgfast.core.frames import FrameBatch
+from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import ReadingError
 from sgfast.policy.document import parse_policy
 from sgfast.replaying.cutting import (

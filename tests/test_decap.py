@@ -53,8 +53,9 @@ from sgfast import FrameBatch, Reading, replay
 from sgfast.capture import open_capture
 from sgfast.errors import CaptureError
 from sgfast.policy.document import parse_policy
-from sgfast.reference import find_ip, number, parse_frame
-from sgfast.stages.decap import KINDS, Decapsulation
+from sgfast.preprocess.decap import KINDS, Decapsulation
+from sgfast.reference.link import find_ip
+from sgfast.reference.packets import number, parse_frame
 
 OUTER = ("192.0.2.1", "192.0.2.2")
 OUTER6 = ("2001:db8:ff::1", "2001:db8:ff::2")

@@ -7,8 +7,8 @@ import random
 import pytest
 from frames import ethernet, ipv4, ipv6, sll, sll2, tcp, udp, vlan
 
-from sgfast.core.frames import FrameBatch
-from sgfast.stages.dedup import Dedup
+from sgfast.core.base.frames import FrameBatch
+from sgfast.preprocess.dedup import Dedup
 
 MS = 10**6
 APART = 50 * MS

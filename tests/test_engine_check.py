@@ -19,8 +19,8 @@ from policy_changes import Changer
 from scenario import policy_of
 from traffic import SECOND, Crowd, drawn
 
-from sgfast.core.single import KEPT_AT_MOST
-from sgfast.core.snapshot import save_plane
+from sgfast.core.check_one import KEPT_AT_MOST
+from sgfast.core.state.snapshot import save_plane
 from sgfast.engine import HEADER_DTYPE, MIDSTREAMS, MODES, RESULT_DTYPE, Engine, FrameBatch, Verdict
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.changes import AddInstance, AddRule, Change, ModifyRule, RemoveInstance, RemoveRule

@@ -27,7 +27,7 @@ from sgfast.engine import HEADER_DTYPE, MIDSTREAMS, MODES, REASONS, VERDICTS, En
 from sgfast.engine import header as header_row
 from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy, Settings, Timeouts
-from sgfast.reference import ReferenceEngine
+from sgfast.reference.engine import ReferenceEngine
 
 SEED = 20240611
 ALLOW, DENY = VERDICTS.index("allow"), VERDICTS.index("deny")

@@ -25,7 +25,7 @@ from scenario import (
 
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError
-from sgfast.reference import ReferenceEngine
+from sgfast.reference.engine import ReferenceEngine
 
 OPEN_IN = "{direction: inbound, protocol: all}, {direction: inbound, ethertype: IPv6, protocol: all}"
 OPEN_OUT = "{direction: outbound, protocol: all}, {direction: outbound, ethertype: IPv6, protocol: all}"

@@ -29,7 +29,9 @@ from sgfast.policy.model import (
     Vpc,
 )
 from sgfast.policy.wording import rule_text
-from sgfast.reference import Opener, ReferenceEngine, Side, is_multicast_or_broadcast
+from sgfast.reference.addresses import is_multicast_or_broadcast
+from sgfast.reference.engine import ReferenceEngine
+from sgfast.reference.table import Opener, Side
 from sgfast.report.explain import explain_text
 
 Capsys = pytest.CaptureFixture[str]

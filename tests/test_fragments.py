@@ -13,13 +13,13 @@ from differential import counters_of, expected, spell
 from test_reference_fragments import ANSWERS, HAZARDS
 from traffic import SECOND
 
-from sgfast import reference_fragments
 from sgfast.comparing import diff
-from sgfast.core.frames import FrameBatch
+from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import PENDING, REASONS, VERDICTS, Engine
 from sgfast.policy.changes import RemoveInstance, RemoveRule
 from sgfast.policy.document import parse_policy
-from sgfast.reference import ReferenceEngine
+from sgfast.reference import fragments as reference_fragments
+from sgfast.reference.engine import ReferenceEngine
 from sgfast.replaying import Names, replay
 from sgfast.snapshot import load_snapshot, save_snapshot
 

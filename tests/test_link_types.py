@@ -20,13 +20,14 @@ from links import LINKS, LINKS_OF_ONE_VERSION
 from test_capture_writers import enhanced, interface, section
 
 from sgfast.capture.names import LINK_TYPE_NAMES
+from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
-from sgfast.core.frames import FrameBatch
-from sgfast.core.link import LINK_TYPES
+from sgfast.core.wire.link import LINK_TYPES
 from sgfast.engine import REASONS, VERDICTS, Engine
 from sgfast.policy.document import parse_policy
-from sgfast.reference import PacketVerdict, ReferenceEngine
-from sgfast.reference_link import LINKS as REFERENCE_LINKS
+from sgfast.reference.engine import ReferenceEngine
+from sgfast.reference.link import LINKS as REFERENCE_LINKS
+from sgfast.reference.verdicts import PacketVerdict
 from sgfast.replaying import replay
 
 POLICY = parse_policy("""

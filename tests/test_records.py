@@ -10,9 +10,9 @@ from clusters import POLICY
 from traffic import Crowd
 
 from sgfast import Engine, parse_policy
-from sgfast.core.frames import FrameBatch
-from sgfast.core.records import TOLD_DTYPE, RecordJudge, records_before
-from sgfast.core.spread import Spreader
+from sgfast.core.base.frames import FrameBatch
+from sgfast.core.shards.partition import Spreader
+from sgfast.core.shards.records import TOLD_DTYPE, RecordJudge, records_before
 
 NEVER = (1 << 63) - 1
 

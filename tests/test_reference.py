@@ -27,7 +27,8 @@ from sgfast.policy.model import (
     Timeouts,
     Vpc,
 )
-from sgfast.reference import Applied, PacketVerdict, ReferenceEngine
+from sgfast.reference.engine import ReferenceEngine
+from sgfast.reference.verdicts import Applied, PacketVerdict
 
 ADDRESSES = {
     4: {"web": "10.0.0.5", "db": "10.0.0.6", "client": "192.0.2.9", "other": "192.0.2.10"},
@@ -1130,7 +1131,7 @@ def test_openers_are_remembered_however_small_the_table_is():
 
 
 def test_of_too_many_openers_the_latest_are_remembered(monkeypatch):
-    monkeypatch.setattr("sgfast.reference.LEAST_OPENERS_SEEN", 0)
+    monkeypatch.setattr("sgfast.reference.engine.LEAST_OPENERS_SEEN", 0)
     scene = tcp_scene(midstream="infer", settings=SMALL)
     for port in (1, 2, 1, 3):
         assert scene.say("client", "web", f.tcp(port, 81, "S")) == "deny no-rule"

@@ -24,10 +24,10 @@ from test_reference import (
     words,
 )
 
-from sgfast import reference_fragments
 from sgfast.policy.changes import AddRule, RemoveInstance, RemoveRule
 from sgfast.policy.model import Policy, Rule, SecurityGroup, Settings
-from sgfast.reference import PacketVerdict
+from sgfast.reference import fragments as reference_fragments
+from sgfast.reference.verdicts import PacketVerdict
 from sgfast.replaying import Names, replay
 from sgfast.report.captures import PcapngWriter
 from sgfast.report.lines import VerdictLines

@@ -15,7 +15,7 @@ from frames import ethernet, icmp, ip, other, tcp, udp
 from test_replay_changes import CLIENT, REMOVE, from_web, to_web, write_changes, write_story
 from traffic import SECOND
 
-from sgfast.core.frames import FrameBatch
+from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import MIDSTREAMS, MODES, REASONS, VERDICTS, Engine
 from sgfast.policy.changes import ModifyRule
 from sgfast.policy.document import parse_policy

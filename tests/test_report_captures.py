@@ -16,7 +16,7 @@ import pytest
 from test_capture_writers import FURTHEST_NS, Packet, enhanced, interface, option, plain_read, section
 from test_report_lines import NAMES, peak_bytes, random_packets
 
-from sgfast.core.frames import FrameBatch
+from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import NO_SIDE, VERDICTS
 from sgfast.errors import OutputError
 from sgfast.replaying import Names

@@ -12,7 +12,7 @@ import pytest
 from command import PCAPS, SHOP
 
 from sgfast.engine import HEADER_DTYPE, PENDING, REASONS, RESULT_DTYPE, VERDICTS
-from sgfast.reference import Clock
+from sgfast.reference.clock import Clock
 from sgfast.replaying import replay
 from sgfast.report.html import Timeline
 from sgfast.report.html.timeline import KINDS, STRETCHES

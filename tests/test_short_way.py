@@ -14,8 +14,8 @@ from differential import counters_of
 from frames import ethernet, ip, other, tcp, udp
 from traffic import SECOND
 
+from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import RESULT_DTYPE
-from sgfast.core.frames import FrameBatch
 from sgfast.engine import REASONS, Engine
 from sgfast.policy.changes import RemoveRule
 from sgfast.policy.document import parse_policy

@@ -7,12 +7,12 @@ import random
 import pytest
 from frames import ethernet, ipv4, udp
 
-from sgfast.core.frames import FrameBatch
+from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import ReadingError
 from sgfast.policy.instants import MAX_SECONDS
+from sgfast.preprocess.window import Window
 from sgfast.replaying.captures import Reading
 from sgfast.replaying.moments import Moment, parse_moment
-from sgfast.stages.window import Window
 
 SECOND = 10**9
 

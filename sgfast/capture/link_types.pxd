@@ -31,7 +31,7 @@ cdef inline uint32_t canonical_link_type(uint32_t written) noexcept nogil:
 
 
 cdef inline LinkKind kind_of_link(uint32_t link_type) noexcept nogil:
-    # The first are those that sgfast.core.link reads; names.py has all their names.
+    # The first are those that sgfast.core.wire.link reads; names.py has all their names.
     if link_type in (
         0, 1, 6, 7, 8, 9, 10, 50, 51, 100, 101, 102, 104, 105, 106, 107, 108, 109, 113, 117, 119, 122, 123, 127, 129,
         138, 143, 163, 166, 178, 182, 192, 197, 204, 205, 206, 219, 226, 228, 229, 239, 242, 258, 276, 281, 282, 284,

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t
 
-from sgfast.core.frames cimport Frame, FrameBatch
+from sgfast.core.base.frames cimport Frame, FrameBatch
 
 
 cdef enum:

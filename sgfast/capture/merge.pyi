@@ -4,7 +4,7 @@ from typing import Self
 
 from sgfast.capture.damage import Damage
 from sgfast.capture.reader import CaptureReader
-from sgfast.core.frames import FrameBatch
+from sgfast.core.base.frames import FrameBatch
 
 class MergedReader:
     def __init__(

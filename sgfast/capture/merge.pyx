@@ -7,7 +7,6 @@ merged batch ends where one of the captures needs its next batch: there its old 
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
 from sgfast.capture.reader cimport CaptureReader
-from sgfast.core.frames cimport Frame, FrameBatch
 
 from sgfast.capture.names import printable
 from sgfast.capture.reader import open_capture

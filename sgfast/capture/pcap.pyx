@@ -12,18 +12,10 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.capture.byte_order cimport load_u16, load_u32
 from sgfast.capture.link_types cimport LINK_WITH_IP, canonical_link_type, kind_of_link
-from sgfast.capture.scan cimport (
-    LONGEST_RECORD,
-    STOP_FULL,
-    STOP_NOT,
-    Scan,
-    stop_at_link_type,
-    stop_damaged,
-    stop_for_more,
-)
+from sgfast.capture.scan cimport LONGEST_RECORD, STOP_FULL, STOP_NOT, stop_at_link_type, stop_damaged, stop_for_more
 from sgfast.capture.timestamps cimport NS_PER_SECOND
-from sgfast.core.frames cimport Frame
-from sgfast.core.intrinsics cimport unlikely
+from sgfast.core.base.frames cimport Frame
+from sgfast.core.base.intrinsics cimport unlikely
 
 
 cdef enum:

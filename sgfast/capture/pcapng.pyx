@@ -15,19 +15,10 @@ from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint6
 from libc.stdlib cimport free, realloc
 
 from sgfast.capture.byte_order cimport load_u16, load_u32, load_u64
-from sgfast.capture.interfaces cimport InterfaceMarks
 from sgfast.capture.link_types cimport LINK_UNKNOWN, LINK_WITH_IP, canonical_link_type, kind_of_link
-from sgfast.capture.scan cimport (
-    LONGEST_RECORD,
-    STOP_FULL,
-    STOP_NOT,
-    Scan,
-    stop_at_link_type,
-    stop_damaged,
-    stop_for_more,
-)
+from sgfast.capture.scan cimport LONGEST_RECORD, STOP_FULL, STOP_NOT, stop_at_link_type, stop_damaged, stop_for_more
 from sgfast.capture.timestamps cimport resolution_of, ticks_to_ns
-from sgfast.core.frames cimport Frame
+from sgfast.core.base.frames cimport Frame
 
 
 cdef enum:

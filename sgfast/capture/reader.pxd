@@ -5,7 +5,7 @@ from sgfast.capture.pcap cimport PcapFormat
 from sgfast.capture.pcapng cimport PcapngFormat
 from sgfast.capture.scan cimport Scan
 from sgfast.capture.stream_buffer cimport StreamBuffer
-from sgfast.core.frames cimport FrameBatch
+from sgfast.core.base.frames cimport FrameBatch
 
 
 cdef enum Form:

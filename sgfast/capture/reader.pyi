@@ -6,7 +6,7 @@ from typing import Literal, Self
 from sgfast.capture.damage import Damage
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.streams import BinaryStream
-from sgfast.core.frames import FrameBatch
+from sgfast.core.base.frames import FrameBatch
 
 class CaptureReader:
     def __init__(

@@ -4,14 +4,11 @@ import zlib
 
 from libc.stdint cimport uint32_t
 
-from sgfast.capture.interfaces cimport InterfaceMarks
 from sgfast.capture.link_types cimport LINK_WITHOUT_IP, kind_of_link
 from sgfast.capture.pcap cimport is_pcap_magic, scan_file_header, scan_records
 from sgfast.capture.pcapng cimport MOST_SPANS, free_interfaces, scan_blocks, scan_section_header
-from sgfast.capture.snoop cimport scan_snoop_header, scan_snoop_records
 from sgfast.capture.scan cimport STOP_DAMAGE, STOP_LINK_TYPE, STOP_MORE, STOP_NOT
-from sgfast.capture.stream_buffer cimport StreamBuffer
-from sgfast.core.frames cimport FrameBatch
+from sgfast.capture.snoop cimport scan_snoop_header, scan_snoop_records
 
 from sgfast.capture.compression import DecompressedStream, compression_of
 from sgfast.capture.damage import Damage

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from sgfast.core.frames cimport Frame
+from sgfast.core.base.frames cimport Frame
 
 
 cdef enum:

@@ -9,9 +9,9 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from sgfast.capture.byte_order cimport load_u32
 from sgfast.capture.link_types cimport LINKTYPE_ETHERNET
-from sgfast.capture.scan cimport LONGEST_RECORD, STOP_FULL, STOP_NOT, Scan, stop_damaged, stop_for_more
+from sgfast.capture.scan cimport LONGEST_RECORD, STOP_FULL, STOP_NOT, stop_damaged, stop_for_more
 from sgfast.capture.timestamps cimport NS_PER_SECOND
-from sgfast.core.frames cimport Frame
+from sgfast.core.base.frames cimport Frame
 
 
 cdef enum:

@@ -64,7 +64,7 @@ quiet_option = click.option(
 def _tunnels(context: click.Context, option: click.Parameter, given: str | None) -> tuple[str, ...]:
     if given is None:
         return ()
-    from sgfast.stages.decap import KINDS
+    from sgfast.preprocess.decap import KINDS
 
     words = [word.strip() for word in given.split(",")]
     for word in words:

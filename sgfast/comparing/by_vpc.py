@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from sgfast.capture.names import printable
 from sgfast.comparing.pair import Pair
-from sgfast.core.frames import FrameBatch
+from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError
 from sgfast.policy.model import Policy, Vpc
+from sgfast.preprocess.vpcs import Dealer, restore_times
 from sgfast.replaying.placement import Placement, refuse_too_many, seen_from
-from sgfast.stages.vpcs import Dealer, restore_times
 
 #: What marks packets, in the order in which it counts: the key of a policy, and the field of ``Vpc``.
 _MARKS = (("vni", "vnis"), ("vlan", "vlans"), ("interface", "interfaces"), ("file", "files"))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sgfast.comparing.results import LISTED_PEERS, Change, ChangedGroup, Example, Judgement
 from sgfast.comparing.rules import NO_SIDE_THERE, winners
-from sgfast.core.changed import ChangedConnections
+from sgfast.core.diff.changed_connections import ChangedConnections
 from sgfast.core.dtypes import HEADER_DTYPE
 from sgfast.engine import REASONS, VERDICTS, Engine
 from sgfast.policy.model import Instance

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.comparing.rules import Moves, RulePairs
-from sgfast.core.beside import Beside
-from sgfast.core.changed import ChangedConnections
+from sgfast.core.base.frames import FrameBatch
+from sgfast.core.diff.changed_connections import ChangedConnections
+from sgfast.core.diff.paired import Beside
 from sgfast.core.dtypes import HEADER_DTYPE
-from sgfast.core.frames import FrameBatch
 from sgfast.engine import Engine
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.comparing.results import CHANGES, ChangedGroup, MovedTraffic, RuleEffect
-from sgfast.core.classifier import Classifier
+from sgfast.core.classify.classifier import Classifier
 from sgfast.engine import Engine
 from sgfast.policy.model import Rule
 

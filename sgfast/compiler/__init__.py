@@ -24,7 +24,7 @@ from sgfast.compiler.addresses import named_networks, owned_prefixes, visible_in
 from sgfast.compiler.numbering import Numbering
 from sgfast.compiler.ports import PortClasses, key_ranges
 from sgfast.compiler.tables import TableCache, precedence, rule_tables
-from sgfast.core.classifier import LIST_FLAG, Classifier, RuleArrays
+from sgfast.core.classify.classifier import LIST_FLAG, Classifier, RuleArrays
 from sgfast.errors import PolicyError
 from sgfast.policy.model import GroupPeer, Instance, Network, Policy, Rule, differing, mixed_groups
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.compiler.addresses import ANYWHERE, Owned, named_networks
-from sgfast.core.cidr_trie import CidrTrie, nest_prefixes
+from sgfast.core.classify.cidr_trie import CidrTrie, nest_prefixes
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule
 
 Indices = NDArray[np.int64]

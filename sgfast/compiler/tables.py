@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sgfast.compiler.address_classes import AddressClasses, Indices, Profile
 from sgfast.compiler.ports import PortClasses
-from sgfast.core.classifier import RuleArrays
+from sgfast.core.classify.classifier import RuleArrays
 from sgfast.errors import PolicyError
 from sgfast.policy.model import Direction, Policy, Rule, SecurityGroup
 

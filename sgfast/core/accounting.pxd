@@ -3,7 +3,7 @@
 
 from libc.stddef cimport size_t
 
-from sgfast.core.conntrack cimport Table
+from sgfast.core.conntrack.table cimport Table
 from sgfast.core.dataplane cimport DataPlane
 
 

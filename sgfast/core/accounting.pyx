@@ -9,13 +9,13 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 
-from sgfast.core.answers cimport tally_ended
-from sgfast.core.conntrack cimport FlowRow, Table, list_living, report_living, report_slot
-from sgfast.core.dataplane cimport DataPlane
+from sgfast.core.base.types cimport NO_SLOT
+from sgfast.core.conntrack.lifetime cimport list_living, report_living, report_slot
+from sgfast.core.conntrack.table cimport FlowRow
 from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.merge cimport merged_counters, merged_cuts, merged_flows, merged_rule_counts, merged_tally
-from sgfast.core.plane cimport Plane
-from sgfast.core.slab cimport NO_SLOT
+from sgfast.core.pipeline.batch cimport tally_ended
+from sgfast.core.pipeline.plane cimport Plane
 
 
 cdef void finish_table(Plane* plane, Table* t, int64_t now) noexcept nogil:

@@ -10,8 +10,8 @@
 # Rows are what the arrays of sgfast.HEADER_DTYPE and RESULT_DTYPE hold, so they can be passed back and forth. Calls may
 # come from any thread, with or without the GIL; they take turns.
 
-from sgfast.core.frames cimport Frame
-from sgfast.core.types cimport HeaderRow, ResultRow, SideRow
+from sgfast.core.base.frames cimport Frame
+from sgfast.core.base.types cimport HeaderRow, ResultRow
 
 cdef enum:
     # Counts up whenever a function, a struct or a number here changes.
@@ -31,6 +31,6 @@ cdef int check_version(int version) except -1
 cdef Handle handle_of(object engine) except NULL
 
 # Judge packets in order. `results` has `count` rows, or is NULL. A frame's `captured` bytes are readable, `wire` is at
-# least as many, `link_type` one of sgfast.core.link.LINK_TYPES.
+# least as many, `link_type` one of sgfast.core.wire.link.LINK_TYPES.
 cdef void judge_frames(Handle engine, const Frame* frames, Py_ssize_t count, ResultRow* results) noexcept nogil
 cdef void judge_headers(Handle engine, const HeaderRow* headers, Py_ssize_t count, ResultRow* results) noexcept nogil

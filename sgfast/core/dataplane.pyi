@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.core.classifier import Classifier
-from sgfast.core.frames import FrameBatch
+from sgfast.core.base.frames import FrameBatch
+from sgfast.core.classify.classifier import Classifier
 
 ENTRY_BYTES: int
 MAX_JOBS: int

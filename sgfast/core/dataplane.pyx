@@ -20,29 +20,33 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
-from sgfast.core.answers cimport tally_ended
-from sgfast.core.batch cimport BATCH, judge_batch, prefetch_line
-from sgfast.core.change cimport Cut, change_tables
-from sgfast.core.clock cimport CLOCK_END, MAX_LATE_NS, Clock, tell_time
-from sgfast.core.conntrack cimport Table, end_expired, has_place
-from sgfast.core.conntrack_tcp cimport TCP_ESTABLISHED
+from sgfast.core.base.clock cimport CLOCK_END, MAX_LATE_NS, tell_time
+from sgfast.core.base.frames cimport FrameBatch
+from sgfast.core.base.memory cimport allocate_pages
+from sgfast.core.base.types cimport TABLE_FULL
+from sgfast.core.conntrack.lifetime cimport end_expired
+from sgfast.core.conntrack.states cimport TCP_ESTABLISHED
+from sgfast.core.conntrack.storage cimport Entry
+from sgfast.core.conntrack.table cimport Table, has_place
+from sgfast.core.conntrack.timer_wheel cimport tick_of
 from sgfast.core.dtypes cimport copied_rows
-from sgfast.core.fragments cimport ResolvedRow, free_fragments, init_fragments, Fragments, NO_DATAGRAM
-from sgfast.core.frames cimport Frame, FrameBatch
-from sgfast.core.passage cimport sweep_all
-from sgfast.core.pieces cimport forget_overdue, give_up
-from sgfast.core.plane cimport MAX_ATTEMPTS, Plane, RuleCount, free_plane, make_plane
-from sgfast.core.rows cimport read_header, spell_header
-from sgfast.core.slab cimport Entry, allocate_pages
-from sgfast.core.timer_wheel cimport tick_of
-from sgfast.core.types cimport (
-    TABLE_FULL,
-    HeaderRow,
-    Packet,
-    ResultRow,
+from sgfast.core.fragments.datagrams cimport NO_DATAGRAM, ResolvedRow, free_fragments, init_fragments
+from sgfast.core.parallel.workers cimport MOST_JOBS
+from sgfast.core.pipeline.batch cimport (
+    BATCH,
+    free_plane,
+    judge_batch,
+    make_plane,
+    prefetch_line,
+    resolve_datagram,
+    resolve_overdue,
+    sweep_all,
+    tally_ended,
 )
-from sgfast.core.wire cimport read_frame
-from sgfast.core.workers cimport MOST_JOBS, Workers
+from sgfast.core.pipeline.plane cimport MAX_ATTEMPTS, RuleCount
+from sgfast.core.update.policy_change cimport Cut, change_tables
+from sgfast.core.wire.header_rows cimport read_header, spell_header
+from sgfast.core.wire.ip cimport read_frame
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 
@@ -295,11 +299,10 @@ cdef class DataPlane:
         self.workers.drain()
         for i in range(self.plane_count):
             plane = self.planes[i]
-            plane.now = self.clock.now
             if not self.clock.started:
                 continue
             # What ended by then is told of now, not when the shard's next packet comes.
-            sweep_all(plane)
+            sweep_all(plane, self.clock.now)
             tally_ended(plane)
 
     cdef void hold(self):
@@ -336,8 +339,7 @@ cdef class DataPlane:
             attempts = 0
             for i in range(self.plane_count):
                 plane = self.planes[i]
-                plane.now = clock.now
-                sweep_all(plane)
+                sweep_all(plane, clock.now)
                 end_expired(&plane.table, clock.now)
                 end_expired(&plane.attempts, clock.now)
                 tuples += plane.table.live
@@ -462,7 +464,7 @@ cdef class DataPlane:
             grown = self.grow_counts(before, classifier.rule_count)
             if grown:
                 # Nobody waits any more for what was overdue by then, and that is said by the old policy.
-                forget_overdue(self.planes[0], now_ns, self.judged + self.elsewhere)
+                resolve_overdue(self.planes[0], now_ns, self.judged + self.elsewhere)
                 for i in range(self.plane_count):
                     disconnected += change_tables(self.planes[i], &classifier.tables, &cut)
                     tally_ended(self.planes[i])
@@ -510,7 +512,7 @@ cdef class DataPlane:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             if f.oldest[0] != NO_DATAGRAM:
                 self.drain()
-                forget_overdue(self.planes[0], self.clock.now, self.judged + self.elsewhere + 1)
+                resolve_overdue(self.planes[0], self.clock.now, self.judged + self.elsewhere + 1)
             if everything:
                 self.end_waiting()
             rows = f.resolved
@@ -533,4 +535,4 @@ cdef class DataPlane:
         if self.fragments.oldest[1] != NO_DATAGRAM:
             self.drain()
         while self.fragments.oldest[1] != NO_DATAGRAM:
-            give_up(self.planes[0], self.fragments.oldest[1])
+            resolve_datagram(self.planes[0], self.fragments.oldest[1], self.clock.now)

@@ -5,12 +5,12 @@ import numpy as np
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
-from sgfast.core.conntrack cimport FlowRow
-from sgfast.core.cuts cimport CutRow
-from sgfast.core.fragments cimport ResolvedRow
-from sgfast.core.plane cimport RuleCount
-from sgfast.core.tally cimport TallyRow
-from sgfast.core.types cimport HeaderRow, ResultRow
+from sgfast.core.base.types cimport HeaderRow, ResultRow
+from sgfast.core.conntrack.table cimport FlowRow
+from sgfast.core.fragments.datagrams cimport ResolvedRow
+from sgfast.core.pipeline.plane cimport RuleCount
+from sgfast.core.tallies.disconnects cimport CutRow
+from sgfast.core.tallies.tally cimport TallyRow
 
 _SIDE = np.dtype([("instance", "<i4"), ("rule", "<i4"), ("verdict", "u1"), ("reason", "u1"), ("spare", "<u2")])
 RESULT_DTYPE = np.dtype(

@@ -2,8 +2,8 @@
 
 from libc.stddef cimport size_t
 
-from sgfast.core.conntrack cimport FlowRow
-from sgfast.core.plane cimport Plane
+from sgfast.core.conntrack.table cimport FlowRow
+from sgfast.core.pipeline.plane cimport Plane
 
 # `rows` and `counts` are of `n` lists, each in the order of the flows' first packets; so is the array.
 cdef object merged_flows(FlowRow** rows, const Py_ssize_t* counts, int n)

@@ -6,12 +6,11 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from sgfast.core.conntrack cimport FlowRow
-from sgfast.core.cuts cimport CutRow
+from sgfast.core.base.types cimport REASON_COUNT, VERDICT_COUNT
 from sgfast.core.dtypes cimport copied_rows
-from sgfast.core.plane cimport Plane, RuleCount
-from sgfast.core.tally cimport TALLY_CELLS, Tally, TallyRow, add_row, free_tally, init_tally
-from sgfast.core.types cimport REASON_COUNT, VERDICT_COUNT
+from sgfast.core.pipeline.plane cimport RuleCount
+from sgfast.core.tallies.disconnects cimport CutRow
+from sgfast.core.tallies.tally cimport TALLY_CELLS, Tally, TallyRow, add_row, free_tally, init_tally
 
 from sgfast.core.dtypes import CUT_DTYPE, FLOW_DTYPE, RULE_COUNT_DTYPE, TALLY_DTYPE
 

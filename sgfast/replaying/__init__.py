@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from sgfast.capture.names import printable
 from sgfast.compiler import Compiler, Numbering
-from sgfast.core.frames import FrameBatch
+from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import Engine, Midstream, Mode, check_jobs
 from sgfast.errors import SnapshotError
 from sgfast.output import Output

@@ -14,19 +14,19 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from sgfast.compiler import Numbering
+from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dataplane import DataPlane
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
-from sgfast.core.frames import FrameBatch
 from sgfast.engine import PENDING, Engine
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import Policy
+from sgfast.preprocess.vpcs import Dealer, own_times
 from sgfast.replaying.adding_up import add_up, add_up_change
 from sgfast.replaying.earlier import Dealt, Earlier
 from sgfast.replaying.fast import FLOWS_AT_ONCE, FastRunner
 from sgfast.replaying.placement import refuse_too_many, seen_from
 from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, Sinks, present_instances
 from sgfast.replaying.waiting import InOrder
-from sgfast.stages.vpcs import Dealer, own_times
 
 
 class VpcRunner:

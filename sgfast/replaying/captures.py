@@ -14,14 +14,14 @@ from sgfast.capture.following import first_interrupt
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.merge import MergedReader
 from sgfast.capture.names import printable
-from sgfast.core.frames import FrameBatch
+from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import CaptureError
+from sgfast.preprocess.decap import MOST_TUNNELS, Decapsulation
+from sgfast.preprocess.filter_text import parse_filter
 from sgfast.replaying.cutting import Cutting, warn_of_copies
 from sgfast.replaying.moments import parse_window
 from sgfast.replaying.placement import Placement
 from sgfast.replaying.results import count
-from sgfast.stages.decap import MOST_TUNNELS, Decapsulation
-from sgfast.stages.filter_text import parse_filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Reading:
     filter: str | None = None
     #: Only the first of packets that are there more than once, as captures of several interfaces have them.
     dedup: bool = False
-    #: Kinds of tunnels (``sgfast.stages.decap.KINDS``) that are taken off: what is inside is judged.
+    #: Kinds of tunnels (``sgfast.preprocess.decap.KINDS``) that are taken off: what is inside is judged.
     decap: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

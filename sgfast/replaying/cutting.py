@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from sgfast.core.frames import FrameBatch
+from sgfast.core.base.frames import FrameBatch
+from sgfast.preprocess.dedup import Dedup
+from sgfast.preprocess.filter import Filter
+from sgfast.preprocess.window import Window
 from sgfast.replaying.moments import parse_window, refuse_backwards
-from sgfast.stages.dedup import Dedup
-from sgfast.stages.filter import Filter
-from sgfast.stages.window import Window
 
 if TYPE_CHECKING:
     from sgfast.replaying.captures import Reading

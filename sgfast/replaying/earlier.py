@@ -15,11 +15,11 @@ from sgfast.errors import SnapshotError
 from sgfast.output import Output, open_output
 from sgfast.policy.model import Policy
 from sgfast.policy.plain import from_plain, to_plain
+from sgfast.preprocess.vpcs import Dealer
 from sgfast.replaying.captures import Reading
 from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.results import ChangeDone
 from sgfast.snapshot import read_snapshot, write_snapshot
-from sgfast.stages.vpcs import Dealer
 
 
 @dataclass(frozen=True, slots=True)

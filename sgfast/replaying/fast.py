@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
-from sgfast.core.frames import FrameBatch
 from sgfast.engine import PENDING, REASONS, VERDICTS, Engine
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import ICMP, ICMPV6

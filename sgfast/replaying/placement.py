@@ -11,7 +11,7 @@ from sgfast.capture.names import printable
 from sgfast.compiler.addresses import owned_prefixes
 from sgfast.errors import AmbiguousAddress, CaptureError, PolicyError
 from sgfast.policy.model import Policy
-from sgfast.stages.vpcs import VpcMarks
+from sgfast.preprocess.vpcs import VpcMarks
 
 #: Each takes a megabyte of tables before it has judged a packet.
 MOST_ENGINES = 1000

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sgfast.capture import Damage
 from sgfast.compiler import Numbering, visible_instances
-from sgfast.core.frames import FrameBatch
+from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import Midstream, Mode
 from sgfast.policy.instants import MAX_TIME_NS, OUT_OF_RANGE
 from sgfast.policy.model import Policy, Rule

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from sgfast.compiler import Numbering
+from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
-from sgfast.core.frames import FrameBatch
 from sgfast.engine import NO_SIDE, PENDING, REASONS, VERDICTS, Midstream, Mode
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import apply_change
 from sgfast.policy.model import Policy
-from sgfast.reference import Clock, PacketVerdict, ReferenceEngine, SideVerdict
+from sgfast.reference.clock import Clock
+from sgfast.reference.engine import ReferenceEngine
+from sgfast.reference.verdicts import PacketVerdict, SideVerdict
 from sgfast.replaying.placement import seen_from
 from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, RuleHits, Sinks, present_instances
 

@@ -3,7 +3,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from sgfast.core.frames import FrameBatch
+from sgfast.core.base.frames import FrameBatch
 from sgfast.replaying import Names
 
 class PcapngWriter:

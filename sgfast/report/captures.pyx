@@ -16,19 +16,10 @@ import struct
 from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from sgfast.core.frames cimport Frame, FrameBatch
-from sgfast.core.intrinsics cimport likely, unlikely
-from sgfast.core.types cimport NO_VERDICT, REASON_COUNT, VERDICT_COUNT, HeaderRow, ResultRow, SideRow
-from sgfast.report.rows cimport (
-    ROW_BYTES,
-    Piece,
-    RowWriter,
-    header_bytes,
-    keep,
-    names_length,
-    put_piece,
-    result_bytes,
-)
+from sgfast.core.base.frames cimport Frame, FrameBatch
+from sgfast.core.base.intrinsics cimport likely, unlikely
+from sgfast.core.base.types cimport NO_VERDICT, REASON_COUNT, VERDICT_COUNT, HeaderRow, ResultRow, SideRow
+from sgfast.report.rows cimport ROW_BYTES, Piece, RowWriter, header_bytes, keep, names_length, put_piece, result_bytes
 from sgfast.report.write_text cimport NS_PER_SECOND, put_word
 
 from sgfast.capture.names import link_type_name, printable

@@ -4,7 +4,7 @@ import numpy as np
 
 from libc.stdint cimport int32_t, uint8_t
 
-from sgfast.core.intrinsics cimport unlikely
+from sgfast.core.base.intrinsics cimport unlikely
 from sgfast.report.rows cimport mapped_is_dotted
 from sgfast.report.write_text cimport put_ipv4, put_ipv6
 

@@ -22,8 +22,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from sgfast.core.intrinsics cimport fold, load64, unlikely
-from sgfast.core.types cimport ALLOW, DENY, HeaderRow, ResultRow, SideRow
+from sgfast.core.base.intrinsics cimport fold, load64, unlikely
+from sgfast.core.base.types cimport ALLOW, DENY, HeaderRow, ResultRow, SideRow
 from sgfast.report.write_text cimport NS_PER_SECOND, put_ipv4, put_ipv6, put_number, put_word
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE

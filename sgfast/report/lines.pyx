@@ -4,8 +4,7 @@ from json import dumps
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from sgfast.core.conntrack cimport SIDE_END_COUNT, SIDE_NONE, FlowRow
-from sgfast.core.types cimport (
+from sgfast.core.base.types cimport (
     NO_VERDICT,
     PROTO_ICMP,
     PROTO_ICMPV6,
@@ -15,6 +14,7 @@ from sgfast.core.types cimport (
     ResultRow,
     SideRow,
 )
+from sgfast.core.conntrack.table cimport SIDE_END_COUNT, SIDE_NONE, FlowRow
 from sgfast.report.rows cimport ANSWER_COUNT, FlowRows, PacketRows, Piece, keep, mapped_is_dotted, put_piece
 from sgfast.report.write_text cimport put_ipv4, put_ipv6, put_number, put_time, put_word
 

@@ -3,8 +3,8 @@
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from sgfast.core.conntrack cimport FlowRow
-from sgfast.core.types cimport HeaderRow, ResultRow
+from sgfast.core.base.types cimport HeaderRow, ResultRow
+from sgfast.core.conntrack.table cimport FlowRow
 
 cdef enum:
     ANSWER_COUNT = 3

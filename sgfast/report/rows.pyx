@@ -12,9 +12,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport int32_t, uint8_t
 from libc.stdlib cimport calloc, free, realloc
 
-from sgfast.core.conntrack cimport SIDE_END_COUNT, FlowRow
-from sgfast.core.intrinsics cimport unlikely
-from sgfast.core.types cimport NO_VERDICT, REASON_COUNT, VERDICT_COUNT, HeaderRow, ResultRow, SideRow
+from sgfast.core.base.intrinsics cimport unlikely
+from sgfast.core.base.types cimport NO_VERDICT, REASON_COUNT, VERDICT_COUNT, SideRow
+from sgfast.core.conntrack.table cimport SIDE_END_COUNT
 
 from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import REASONS, VERDICTS

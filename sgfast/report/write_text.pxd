@@ -5,7 +5,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
 
-from sgfast.core.intrinsics cimport unlikely
+from sgfast.core.base.intrinsics cimport unlikely
 
 cdef enum:
     NS_PER_SECOND = 1000000000

@@ -25,7 +25,7 @@ from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import apply_changes
 from sgfast.policy.document import parse_policy
 from sgfast.policy.model import AddressGroup, Instance, Policy, Rule, SecurityGroup, Settings, Timeouts, Vpc
-from sgfast.reference import ReferenceEngine
+from sgfast.reference.engine import ReferenceEngine
 
 #: Between the two documents of an input.
 NEXT_DOCUMENT = b"\0"

@@ -19,19 +19,12 @@ from oracle import Side as KernelSide
 
 from sgfast.engine import Engine, Verdict
 from sgfast.policy.model import TCP, Policy
-from sgfast.reference import (
-    FIN,
-    RST,
-    Case,
-    Packet,
-    PacketVerdict,
-    ReferenceEngine,
-    Side,
-    SideVerdict,
-    flow_of,
-    parse_frame,
-    quoted_flow,
-)
+from sgfast.reference.engine import ReferenceEngine
+from sgfast.reference.flows import flow_of, quoted_flow
+from sgfast.reference.packets import Packet, parse_frame
+from sgfast.reference.table import Case, Side
+from sgfast.reference.tcp import FIN, RST
+from sgfast.reference.verdicts import PacketVerdict, SideVerdict
 
 RAW = 101
 SECOND = 10**9

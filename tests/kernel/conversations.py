@@ -17,7 +17,7 @@ from traffic import OUTSIDE, PORTS, TCP_BOTH_OPEN, TCP_SCRIPT
 from sgfast.errors import PolicyError
 from sgfast.policy.changes import Change, apply_changes
 from sgfast.policy.model import Policy
-from sgfast.reference import visible_prefixes
+from sgfast.reference.addresses import visible_prefixes
 
 #: What random packets carry. SCTP and DCCP are not among them: Linux tracks their states.
 PROTOCOLS = (6, 6, 6, 6, 6, 6, 17, 17, 17, 1, 1, 47, 50, 253)

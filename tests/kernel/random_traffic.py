@@ -23,7 +23,7 @@ from policy_changes import Changer
 from traffic import policies
 
 from sgfast.policy.model import Policy, Settings
-from sgfast.reference import Packet, parse_frame
+from sgfast.reference.packets import Packet, parse_frame
 
 PER_POLICY = 5000
 #: What policies that change say of it (SPEC 6.7).

@@ -9,7 +9,10 @@ from conversations import Step
 from oracle import Kernel, missing, with_checksum
 from talks import FLAGS, INSTANCE, PATHS, STRANGER, open_policy, tcp_packet, tcp_packets
 
-from sgfast.reference import Connection, Packet, ReferenceEngine, flow_of, parse_frame
+from sgfast.reference.engine import ReferenceEngine
+from sgfast.reference.flows import flow_of
+from sgfast.reference.packets import Packet, parse_frame
+from sgfast.reference.table import Connection
 
 REASON = missing()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REASON}")

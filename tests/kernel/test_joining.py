@@ -27,7 +27,7 @@ from test_reference_fragments import HAZARDS
 
 from sgfast.engine import PENDING, Engine
 from sgfast.policy.model import Policy, Rule, SecurityGroup
-from sgfast.reference import ReferenceEngine
+from sgfast.reference.engine import ReferenceEngine
 
 REASON = missing()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REASON}")

@@ -28,7 +28,7 @@ import numpy as np
 
 from sgfast.capture import open_capture
 from sgfast.capture.names import printable
-from sgfast.core.spread import Pair
+from sgfast.core.shards.partition import Pair
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import ChangeFile
 from sgfast.policy.plain import to_plain

@@ -9,9 +9,9 @@ from operator import add
 import numpy as np
 
 from sgfast.compiler import Numbering
+from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import RESOLVED_DTYPE
-from sgfast.core.frames import FrameBatch
-from sgfast.core.records import TOLD_DTYPE
+from sgfast.core.shards.records import TOLD_DTYPE
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import RemoveInstance, apply_change

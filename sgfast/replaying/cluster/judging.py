@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sgfast.compiler import Compiler, Numbering
 from sgfast.core.dtypes import FLOW_DTYPE
-from sgfast.core.records import TOLD_DTYPE, RecordJudge, records_before
+from sgfast.core.shards.records import TOLD_DTYPE, RecordJudge, records_before
 from sgfast.engine import Engine, Midstream, Mode
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import TimedChange

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import sgfast
 from sgfast.capture.urls import is_url, url_identity
-from sgfast.core.spread import RECORD_FORMAT
+from sgfast.core.shards.partition import RECORD_FORMAT
 from sgfast.errors import ClusterError
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Part, Reading

@@ -17,16 +17,16 @@ from sgfast.capture import CaptureReader, Damage
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.names import printable
 from sgfast.capture.streams import open_stream
-from sgfast.core.frames import FrameBatch
-from sgfast.core.spread import Pair, Spreader
+from sgfast.core.base.frames import FrameBatch
+from sgfast.core.shards.partition import Pair, Spreader
 from sgfast.errors import ClusterError
 from sgfast.policy.plain import from_plain, to_plain
+from sgfast.preprocess.dedup import Dedup
 from sgfast.replaying.captures import Captures, Noticed
 from sgfast.replaying.cluster.plan import Piece, Range, Run, Start, Unit, check_version, identity_of
 from sgfast.replaying.cluster.storage import Folder
 from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.placement import Placement
-from sgfast.stages.dedup import Dedup
 
 Rows = NDArray[Any]
 

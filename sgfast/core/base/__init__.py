@@ -1,0 +1,1 @@
+"""Words and tools that every other part of the data plane uses."""

@@ -1,0 +1,102 @@
+"""Batches of captured frames, the one value that capture readers and the data plane share."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdlib cimport calloc, free
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE, PyBytes_FromStringAndSize
+
+
+cdef class FrameBatch:
+    """Up to ``capacity`` frames. Iterating yields ``(time_ns, data, wire_length, link_type)``, data copied."""
+
+    def __cinit__(self, Py_ssize_t capacity):
+        if capacity < 1:
+            raise ValueError("a batch holds at least one frame")
+        self.frames = <Frame*>calloc(<size_t>capacity, sizeof(Frame))
+        if self.frames == NULL:
+            raise MemoryError
+        self.capacity = capacity
+        self.count = 0
+
+    def __dealloc__(self):
+        free(self.frames)
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        cdef Py_ssize_t i
+        for i in range(self.count):
+            yield (
+                self.frames[i].time_ns,
+                PyBytes_FromStringAndSize(<const char*>self.frames[i].data, self.frames[i].captured),
+                self.frames[i].wire,
+                self.frames[i].link_type,
+            )
+
+    @property
+    def vpcs(self):
+        """Of each frame, whose it is: the number of a VPC, or -1: nobody's."""
+        cdef Py_ssize_t i
+        return [<int64_t>self.frames[i].vpc - 1 for i in range(self.count)]
+
+    @property
+    def time_range(self):
+        """Times of the first frame and of the latest; None of none."""
+        cdef int64_t latest
+        cdef Py_ssize_t i
+        if self.count == 0:
+            return None
+        latest = self.frames[0].time_ns
+        for i in range(1, self.count):
+            latest = max(latest, self.frames[i].time_ns)
+        return self.frames[0].time_ns, latest
+
+    def copied(self, Py_ssize_t first, Py_ssize_t number):
+        """A batch of its own of ``number`` frames from ``first`` on, whose bytes stay valid."""
+        if first < 0 or number < 0 or number > self.count - first:
+            raise ValueError("no such frames")
+        cdef FrameBatch batch = FrameBatch(max(number, 1))
+        cdef list kept = []
+        cdef Py_ssize_t i
+        for i in range(number):
+            batch.frames[i] = self.frames[first + i]
+            data = PyBytes_FromStringAndSize(<const char*>batch.frames[i].data, batch.frames[i].captured)
+            kept.append(data)
+            batch.frames[i].data = <const uint8_t*>PyBytes_AS_STRING(data)
+        batch.count = number
+        batch.keep_alive = kept
+        return batch
+
+    @staticmethod
+    def from_frames(data not None, times_ns not None, wire_lengths=None, uint32_t link_type=1):
+        """A batch of frames given as Python ``bytes``.
+
+        ``data``: sequence of bytes, one frame each; ``times_ns``: as many ints, nanoseconds; ``wire_lengths``:
+        as many ints or None, original lengths where the frames are cut. ValueError when the sequences are not equally
+        long or a number is out of range.
+        """
+        cdef list kept = [bytes(memoryview(item)) for item in data]
+        cdef Py_ssize_t count = len(kept)
+        if len(times_ns) != count or (wire_lengths is not None and len(wire_lengths) != count):
+            raise ValueError("frames, times and wire lengths must be equally many")
+        cdef FrameBatch batch = FrameBatch(max(count, 1))
+        cdef Py_ssize_t i
+        cdef Frame* frame
+        for i in range(count):
+            frame = &batch.frames[i]
+            if PyBytes_GET_SIZE(kept[i]) > 0x7FFFFFFF:
+                raise ValueError("a frame is longer than 2 GiB")
+            frame.data = <const uint8_t*>PyBytes_AS_STRING(kept[i])
+            frame.captured = <uint32_t>PyBytes_GET_SIZE(kept[i])
+            frame.wire = frame.captured
+            if wire_lengths is not None:
+                if not 0 <= wire_lengths[i] <= 0xFFFFFFFF:
+                    raise ValueError("a wire length is 0 to 4294967295 bytes")
+                frame.wire = max(frame.captured, <uint32_t>wire_lengths[i])
+            if not -(1 << 63) <= times_ns[i] < 1 << 63:
+                raise ValueError("a time is a 64-bit number of nanoseconds")
+            frame.time_ns = times_ns[i]
+            frame.link_type = link_type
+        batch.count = count
+        batch.keep_alive = kept
+        return batch

@@ -1,0 +1,110 @@
+# The key of a connection: both directions share it, as the lower address stands first (SPEC 5.1).
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from sgfast.core.base.intrinsics cimport be64, fold
+
+# FlowKey.kind. A key in use is never zero, so that a free table entry equals no key.
+cdef enum:         # Kind
+    KIND_USED = 0x80
+    KIND_IPV6 = 0x01
+    KIND_PORTS = 0x02       # ports are ports (SPEC 5.1, first sentence)
+    KIND_ICMP_QUERY = 0x04  # ports hold the identifier and the kind of query
+    KIND_ONE_WAY = 0x08     # ports hold ICMP type and code; there is no reply direction
+    KIND_FROM_HIGH = 0x10   # of a query or one-way key: the querier or source is the higher address
+
+
+cdef struct FlowKey:
+    uint32_t ports          # of the lower address << 16 | of the higher one
+    uint8_t protocol
+    uint8_t kind
+    # IPv4: addr[0] = lower << 32 | higher, the rest is not used. IPv6: lower (high, low half), higher (high, low half).
+    uint64_t addr[4]
+
+
+# One address as two words. IPv4: the address in the low 32 bits of `high`, and `low` is 0.
+cdef struct Address:
+    uint64_t high
+    uint64_t low
+
+
+cdef inline Address address_of(const uint64_t* addr, bint ipv6, int side) noexcept nogil:
+    # `addr` as in FlowKey. `side`: 0 is the lower address, 1 the higher one.
+    cdef Address address
+    if ipv6:
+        address.high = addr[2 * side]
+        address.low = addr[2 * side + 1]
+    else:
+        address.high = <uint32_t>(addr[0] >> (0 if side else 32))
+        address.low = 0
+    return address
+
+
+cdef inline bint same_address(Address a, Address b) noexcept nogil:
+    return a.high == b.high and a.low == b.low
+
+
+cdef inline void spell_address(uint8_t* out, Address address, bint ipv6) noexcept nogil:
+    # 16 bytes in network byte order; an IPv4 address in the first four, and zeros.
+    cdef uint64_t high = address.high if ipv6 else address.high << 32
+    cdef int i
+    for i in range(8):
+        out[i] = <uint8_t>(high >> (56 - 8 * i))
+        out[8 + i] = <uint8_t>(address.low >> (56 - 8 * i))
+
+
+cdef inline bint is_multicast(bint ipv6, uint64_t high) noexcept nogil:
+    # A multicast or broadcast destination is no instance (SPEC 3.3). `high` as in Address.
+    if ipv6:
+        return high >> 56 == 0xFF
+    return <uint32_t>high >> 28 == 14 or ~<uint32_t>high == 0
+
+
+cdef inline void set_ipv4(FlowKey* key, uint32_t source, uint32_t destination, uint8_t* source_high) noexcept nogil:
+    # Without a branch: half of all packets have the higher source.
+    cdef uint32_t high = source > destination
+    cdef uint32_t swap = (source ^ destination) & (0 - high)
+    source_high[0] = <uint8_t>high
+    key.addr[0] = (<uint64_t>(source ^ swap) << 32) | (destination ^ swap)
+
+
+cdef inline void set_ipv6(
+    FlowKey* key, const uint8_t* source, const uint8_t* destination, uint8_t* source_high
+) noexcept nogil:
+    cdef uint64_t s0 = be64(source)
+    cdef uint64_t s1 = be64(source + 8)
+    cdef uint64_t d0 = be64(destination)
+    cdef uint64_t d1 = be64(destination + 8)
+    cdef bint high = s0 > d0 or (s0 == d0 and s1 > d1)
+    source_high[0] = high
+    key.addr[0] = d0 if high else s0
+    key.addr[1] = d1 if high else s1
+    key.addr[2] = s0 if high else d0
+    key.addr[3] = s1 if high else d1
+
+
+cdef inline void set_ports(
+    FlowKey* key, uint8_t family, uint8_t protocol, uint16_t sport, uint16_t dport, bint source_high
+) noexcept nogil:
+    cdef uint32_t turn = <uint32_t>source_high << 4
+    cdef uint32_t ports = <uint32_t>sport << 16 | dport
+    key.protocol = protocol
+    key.kind = KIND_USED | KIND_PORTS | family
+    key.ports = ports >> turn | ports << turn
+
+
+# A key's addresses as one word: for IPv4 the addresses themselves, for IPv6 a keyed hash of them. `secret`: the eight
+# words of WireContext, random for each process (SPEC 5.8).
+cdef inline uint64_t digest_key(const uint64_t* secret, const FlowKey* key) noexcept nogil:
+    cdef uint64_t h
+    if not key.kind & KIND_IPV6:
+        return key.addr[0]
+    h = fold(key.addr[0] ^ secret[4], key.addr[1] ^ secret[5])
+    return fold(h ^ key.addr[2], key.addr[3] ^ secret[6])
+
+
+cdef inline uint32_t hash_key(const uint64_t* secret, uint64_t digest, const FlowKey* key) noexcept nogil:
+    cdef uint64_t rest = (<uint64_t>key.ports << 16) | (<uint64_t>key.protocol << 8) | key.kind
+    cdef uint64_t h = fold(digest ^ secret[0], rest ^ secret[1])
+    h = fold(h ^ secret[2], secret[3])
+    return <uint32_t>(h ^ (h >> 32))

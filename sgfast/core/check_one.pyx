@@ -1,0 +1,214 @@
+"""One packet from Python, its headers as arguments: what ``Engine.check`` does nearly always."""
+
+from ipaddress import IPv4Address, IPv6Address
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_GetItemWithError
+from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
+from cpython.object cimport PyObject
+from cpython.unicode cimport (
+    PyUnicode_1BYTE_DATA,
+    PyUnicode_1BYTE_KIND,
+    PyUnicode_CheckExact,
+    PyUnicode_GET_LENGTH,
+    PyUnicode_KIND,
+)
+from libc.math cimport fabs, rint
+from libc.stdint cimport int64_t, uint8_t, uint16_t
+from libc.string cimport memcpy, memset
+
+from sgfast.core.base.address_text cimport read_ipv4_text, read_ipv6_text
+from sgfast.core.base.types cimport (
+    PROTO_DCCP,
+    PROTO_ICMP,
+    PROTO_ICMPV6,
+    PROTO_SCTP,
+    PROTO_TCP,
+    PROTO_UDP,
+    PROTO_UDPLITE,
+    HeaderRow,
+    ResultRow,
+)
+from sgfast.core.dataplane cimport DataPlane
+
+cdef enum:
+    # Verdicts that are kept; some 5 MB at most.
+    MAX_KEPT = 1 << 14
+    WIRE_BYTES = 64         # as of `sgfast.header`
+
+# Either way: as nanoseconds they fit into 64 bits.
+cdef int64_t MAX_SECONDS = <int64_t>1 << 33
+
+#: Read by tests.
+KEPT_AT_MOST = MAX_KEPT
+
+
+# Arguments. Nothing here runs Python code of the caller's or raises: what is not of the very types expected, or out of
+# its range, is left to whoever asked. ---------------------------------------------------------------------------------
+
+cdef inline bint is_plain_text(object text) noexcept:
+    return PyUnicode_CheckExact(text) and PyUnicode_KIND(text) == PyUnicode_1BYTE_KIND
+
+
+cdef inline bint read_whole(object number, int64_t least, int64_t most, int64_t* value) except -1:
+    cdef int overflow = 0
+    if not PyLong_CheckExact(number):
+        return False
+    value[0] = PyLong_AsLongLongAndOverflow(number, &overflow)
+    return overflow == 0 and least <= value[0] <= most
+
+
+cdef inline bint read_u16(object number, uint16_t* value) except -1:
+    cdef int64_t whole
+    if not read_whole(number, 0, 0xFFFF, &whole):
+        return False
+    value[0] = <uint16_t>whole
+    return True
+
+
+cdef inline bint read_u8(object number, uint8_t* value) except -1:
+    cdef int64_t whole
+    if not read_whole(number, 0, 0xFF, &whole):
+        return False
+    value[0] = <uint8_t>whole
+    return True
+
+
+cdef inline bint read_seconds(object time, int64_t* ns) except -1:
+    # As round(time * 10**9): to the nearest, of two as near to the even one.
+    cdef double seconds
+    cdef int64_t whole
+    if PyFloat_CheckExact(time):
+        seconds = PyFloat_AS_DOUBLE(time)
+        if not fabs(seconds) <= MAX_SECONDS:
+            return False
+        ns[0] = <int64_t>rint(seconds * 1e9)
+        return True
+    if not read_whole(time, -MAX_SECONDS, MAX_SECONDS, &whole):
+        return False
+    ns[0] = whole * 1000000000
+    return True
+
+
+cdef inline int read_packed(bytes packed, uint8_t* out) noexcept:
+    cdef Py_ssize_t length = PyBytes_GET_SIZE(packed)
+    if length != 4 and length != 16:
+        return 0
+    memcpy(out, PyBytes_AS_STRING(packed), length)
+    return 4 if length == 4 else 6
+
+
+cdef int read_address(object address, uint8_t* out) except -1:
+    # The IP version, or 0. `out`: 16 bytes, zero.
+    cdef const uint8_t* text
+    cdef Py_ssize_t length
+    if is_plain_text(address):
+        text = PyUnicode_1BYTE_DATA(address)
+        length = PyUnicode_GET_LENGTH(address)
+        if read_ipv4_text(text, length, out):
+            return 4
+        return 6 if read_ipv6_text(text, length, out) else 0
+    if PyBytes_CheckExact(address):
+        return read_packed(address, out)
+    if type(address) is IPv4Address or type(address) is IPv6Address:
+        return read_packed(address.packed, out)
+    return 0
+
+
+cdef class SingleChecks:
+    """Judges packets one at a time, with ``plane``.
+
+    ``protocols``: number by name, in lower case; ``flags``: bits of TCP by letter, in upper case.
+    """
+    cdef DataPlane plane
+    cdef dict protocols
+    cdef uint8_t[256] flag
+    cdef dict kept      # by a result row's bytes: what `keep` said of it
+
+    def __cinit__(self, DataPlane plane not None, dict protocols not None, dict flags not None):
+        self.plane = plane
+        self.protocols = protocols
+        self.kept = {}
+        for letter, bit in flags.items():
+            self.flag[<uint8_t>ord(letter)] = bit
+            self.flag[<uint8_t>ord(letter.lower())] = bit
+
+    def __len__(self):
+        return len(self.kept)
+
+    cdef bint read_arguments(
+        self, HeaderRow* row, object src, object dst, object protocol, object sport, object dport, object flags,
+        object icmp_type, object icmp_code, object icmp_id, object time
+    ) except -1:
+        cdef uint16_t source_port, destination_port, identifier
+        cdef uint8_t kind, code
+        cdef uint8_t bits = 0
+        cdef uint8_t bit
+        cdef const uint8_t* letters
+        cdef Py_ssize_t i
+        cdef int64_t number, time_ns
+        cdef PyObject* named
+        memset(row, 0, sizeof(HeaderRow))
+        row.family = read_address(src, row.src)
+        if not row.family or read_address(dst, row.dst) != row.family:
+            return False
+        if PyUnicode_CheckExact(protocol):
+            named = PyDict_GetItemWithError(self.protocols, protocol)
+            if named == NULL or not read_whole(<object>named, 0, 0xFF, &number):
+                return False
+            if number == PROTO_ICMP and row.family == 6:
+                number = PROTO_ICMPV6
+        elif not read_whole(protocol, 0, 0xFF, &number):
+            return False
+        if not (
+            read_u16(sport, &source_port) and read_u16(dport, &destination_port) and read_u8(icmp_type, &kind)
+            and read_u8(icmp_code, &code) and read_u16(icmp_id, &identifier) and read_seconds(time, &time_ns)
+            and is_plain_text(flags)
+        ):
+            return False
+        letters = PyUnicode_1BYTE_DATA(flags)
+        for i in range(PyUnicode_GET_LENGTH(flags)):
+            bit = self.flag[letters[i]]
+            if not bit:
+                return False
+            bits |= bit
+        row.time_ns = time_ns
+        row.wire = WIRE_BYTES
+        row.protocol = <uint8_t>number
+        if number in (PROTO_TCP, PROTO_UDP, PROTO_DCCP, PROTO_SCTP, PROTO_UDPLITE):
+            row.sport = source_port
+            row.dport = destination_port
+            row.has_ports = True
+            if number == PROTO_TCP:
+                row.tcp_flags = bits
+        elif number == (PROTO_ICMPV6 if row.family == 6 else PROTO_ICMP):
+            row.icmp_type = kind
+            row.icmp_code = code
+            row.icmp_id = identifier
+            row.has_icmp = True
+        return True
+
+    def check(self, src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time):
+        """Judges the packet, arguments as of ``Engine.check``. Returns what ``keep`` was told of a result like it, or
+        the result as bytes, a row of RESULT_DTYPE; or None, and nothing was done, where an argument cannot be or is of
+        a type that is not read here: all but str, bytes, int, float and ipaddress's addresses themselves.
+        """
+        cdef HeaderRow header
+        cdef ResultRow result
+        cdef PyObject* kept
+        if not self.read_arguments(
+            &header, src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time
+        ):
+            return None
+        memset(&result, 0, sizeof(ResultRow))
+        self.plane.judge_one(&header, &result)
+        row = PyBytes_FromStringAndSize(<const char*>&result, sizeof(ResultRow))
+        kept = PyDict_GetItemWithError(self.kept, row)
+        return row if kept == NULL else <object>kept
+
+    def keep(self, bytes row not None, words not None):
+        """What ``check`` is to return from now on where the result is ``row``. A few thousand are kept."""
+        if len(self.kept) >= MAX_KEPT:
+            self.kept.clear()
+        self.kept[row] = words

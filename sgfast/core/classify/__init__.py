@@ -1,0 +1,1 @@
+"""Which rule wins: prefix tries, port maps and rule tables."""

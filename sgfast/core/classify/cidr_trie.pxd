@@ -1,0 +1,78 @@
+# Longest-prefix match: an address to the number of the longest prefix that holds it.
+#
+# The first two bytes of an address index a flat root of 65,536 cells; below it a node decides one more byte with a
+# table of 256 cells. A cell is a prefix number, or CHILD | the number of a node. Shorter prefixes are pushed down
+# into every cell they cover, so a look-up never goes back up.
+#
+#     IPv4   root[b0 b1] -> table[b2] -> table[b3]                  at most three loads
+#     IPv6   root[b0 b1] -> node -> node ...                        paths without a branch are skipped: a node
+#                                                                   first compares the bytes its path skipped
+#
+# An IPv6 node that holds a single prefix is only that comparison, without a table.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+
+cdef enum:
+    CHILD = 0x80000000
+    NO_TABLE = 0xFFFFFFFF
+
+
+cdef struct PathNode:       # 48 bytes
+    uint64_t prefix[2]      # what the address must start with to be decided here ...
+    uint64_t mask[2]        # ... in the bits set here
+    uint32_t fallback       # the answer when it does not
+    uint32_t table          # where the 256 cells start, or NO_TABLE
+    uint32_t value          # the answer of a node without a table
+    uint32_t shift          # how far right to shift the 64-bit half that holds the deciding byte; + 64: the low half
+
+
+cdef struct Trie:
+    uint32_t* root          # 65,536 cells
+    uint32_t* cells         # the tables of 256
+    PathNode* nodes         # IPv6 only; for IPv4 a node number is a table number
+
+
+cdef inline uint32_t find_ipv4(const Trie* trie, uint32_t address) noexcept nogil:
+    cdef uint32_t cell = trie.root[address >> 16]
+    if cell & CHILD:
+        cell = trie.cells[(cell & ~<uint32_t>CHILD) * 256 + ((address >> 8) & 255)]
+        if cell & CHILD:
+            cell = trie.cells[(cell & ~<uint32_t>CHILD) * 256 + (address & 255)]
+    return cell
+
+
+cdef inline uint32_t find_ipv6(const Trie* trie, uint64_t high, uint64_t low) noexcept nogil:
+    cdef uint32_t cell = trie.root[high >> 48]
+    cdef const PathNode* node
+    while cell & CHILD:
+        node = &trie.nodes[cell & ~<uint32_t>CHILD]
+        if ((high ^ node.prefix[0]) & node.mask[0]) | ((low ^ node.prefix[1]) & node.mask[1]):
+            return node.fallback
+        if node.table == NO_TABLE:
+            return node.value
+        if node.shift < 64:
+            cell = trie.cells[node.table + ((high >> node.shift) & 255)]
+        else:
+            cell = trie.cells[node.table + ((low >> (node.shift - 64)) & 255)]
+    return cell
+
+
+cdef class CidrTrie:
+    cdef Trie trie
+    cdef bint ipv6
+    cdef uint32_t table_count
+    cdef uint32_t table_capacity
+    cdef uint32_t node_count
+    cdef uint32_t node_capacity
+    cdef uint32_t new_table(self, uint32_t fill) except? 0xFFFFFFFF
+    cdef uint32_t new_node(self) except? 0xFFFFFFFF
+    cdef uint32_t build_ipv4(
+        self, const uint8_t[:, ::1] prefixes, const uint8_t[::1] lengths, const uint32_t[::1] values,
+        Py_ssize_t first, Py_ssize_t last, int depth, uint32_t inherited) except? 0xFFFFFFFF
+    cdef uint32_t build_ipv6(
+        self, const uint8_t[:, ::1] prefixes, const uint8_t[::1] lengths, const uint32_t[::1] values,
+        Py_ssize_t first, Py_ssize_t last, uint32_t inherited) except? 0xFFFFFFFF
+    cdef int fill_cells(
+        self, uint32_t table, const uint8_t[:, ::1] prefixes, const uint8_t[::1] lengths,
+        const uint32_t[::1] values, Py_ssize_t first, Py_ssize_t last, int depth) except -1

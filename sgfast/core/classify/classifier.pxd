@@ -1,0 +1,141 @@
+# Which rule wins (SPEC 4.8 to 4.11), without looking at rules.
+#
+# For one instance and direction the local address is fixed, so a rule says two things about a packet: which peers
+# and which protocol and port. Everything else was computed before the packet came:
+#
+#     peer address --trie--> address number --> owner (instance)
+#                                           \-> address class     the same for all instances
+#     protocol, port --------port map-------> port class           the same for all instances
+#
+#     per security group and direction ("rule table"):
+#         address class -> peer class,  port class -> service class,  peer class x service class -> winning rule
+#
+# An instance in several groups has a table joined from theirs, or several tables: of their winners the rule that
+# comes first wins.
+#
+# A product too large for a table is not stored: then a peer class and a service class are each a bitset over the
+# rules in order of precedence, and the first common bit wins (Lucent bit vectors).
+#
+# Cost does not depend on the number of rules, memory not on the number of instances or how they combine groups.
+
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from sgfast.core.base.intrinsics cimport ctz64, likely, unlikely
+from sgfast.core.classify.cidr_trie cimport CidrTrie, Trie, find_ipv4, find_ipv6
+from sgfast.core.classify.port_map cimport PortMap, find_port_class
+
+cdef enum:
+    NO_RULE_WINS = -1
+    SEVERAL_TABLES = 0x80000000     # in `choice`
+
+
+cdef struct RuleTable:
+    const uint32_t* peer_class      # by address class
+    const uint32_t* service_class   # by port class
+    uint32_t services               # how many service classes
+    const int32_t* winner           # [peer class][service class], NO_RULE_WINS where none matches; NULL: bit vectors
+    uint32_t words                  # per bitset; 0: there are no rules
+    const uint64_t* peer_rules      # [peer class][words]
+    const uint64_t* service_rules   # [service class][words]
+    const int32_t* rule_of_bit      # by precedence: rule number
+
+
+cdef struct Tables:
+    Trie ipv4
+    Trie ipv6
+    const int32_t* owner            # by address number: instance, -1: none
+    const uint32_t* address_class   # by address number
+    PortMap ports
+    # By instance * 2 + direction (1: inbound): number in `tables`, or SEVERAL_TABLES | where in `lists` there stands
+    # how many tables it has, and then their numbers.
+    const uint32_t* choice
+    const uint32_t* lists
+    RuleTable* tables
+    const int32_t* rank             # by rule: the lowest wins (SPEC 4.10)
+    const uint8_t* denies           # by rule: whether its action is deny
+    const int32_t* vpc              # by instance
+    # By instance: whether its groups are stateless, so that its filter has rules and no connections. NULL: nobody's.
+    const uint8_t* stateless
+    const int32_t* peers_start      # by VPC: where its peers start in `peers`; one more than there are VPCs
+    const int32_t* peers
+
+
+cdef inline bint is_stateless(const Tables* t, int32_t instance) noexcept nogil:
+    return unlikely(t.stateless != NULL) and instance >= 0 and t.stateless[instance]
+
+
+cdef inline uint32_t find_address(const Tables* t, bint ipv6, uint64_t high, uint64_t low) noexcept nogil:
+    # An IPv4 address is in the low 32 bits of high.
+    if ipv6:
+        return find_ipv6(&t.ipv6, high, low)
+    return find_ipv4(&t.ipv4, <uint32_t>high)
+
+
+cdef inline bint vpcs_connected(const Tables* t, int32_t instance_a, int32_t instance_b) noexcept nogil:
+    # Within one VPC, or peered (SPEC 3.6).
+    cdef int32_t a = t.vpc[instance_a]
+    cdef int32_t b = t.vpc[instance_b]
+    cdef int32_t i
+    if a == b:
+        return True
+    for i in range(t.peers_start[a], t.peers_start[a + 1]):
+        if t.peers[i] == b:
+            return True
+    return False
+
+
+cdef inline int32_t winner_in(
+    const RuleTable* table, uint32_t address_class, uint32_t port_class
+) noexcept nogil:
+    cdef uint32_t peer = table.peer_class[address_class]
+    cdef uint32_t service = table.service_class[port_class]
+    cdef uint32_t word
+    cdef uint64_t common
+    if table.winner != NULL:
+        return table.winner[<uint64_t>peer * table.services + service]
+    for word in range(table.words):
+        common = (
+            table.peer_rules[<uint64_t>peer * table.words + word]
+            & table.service_rules[<uint64_t>service * table.words + word]
+        )
+        if common:
+            return table.rule_of_bit[word * 64 + ctz64(common)]
+    return NO_RULE_WINS
+
+
+cdef inline int32_t find_rule(
+    const Tables* t, uint32_t choice, uint32_t peer_address, uint8_t protocol, uint16_t port_key
+) noexcept nogil:
+    # The winning rule's number, or NO_RULE_WINS.
+    cdef uint32_t address_class = t.address_class[peer_address]
+    cdef uint32_t port_class = find_port_class(&t.ports, protocol, port_key)
+    cdef const uint32_t* numbers
+    cdef int32_t rule, best
+    cdef uint32_t i
+    if likely(not choice & SEVERAL_TABLES):
+        return winner_in(&t.tables[choice], address_class, port_class)
+    numbers = t.lists + (choice & ~<uint32_t>SEVERAL_TABLES)
+    best = NO_RULE_WINS
+    for i in range(1, numbers[0] + 1):
+        rule = winner_in(&t.tables[numbers[i]], address_class, port_class)
+        if rule >= 0 and (best < 0 or t.rank[rule] < t.rank[best]):
+            best = rule
+    return best
+
+
+cdef class RuleArrays:
+    cdef RuleTable table
+    cdef readonly tuple arrays      # what the table points into
+    cdef readonly bint has_bit_vectors
+    cdef readonly dict sizes        # bytes, by place: arrays may be shared
+
+
+cdef class Classifier:
+    cdef Tables tables
+    cdef readonly Py_ssize_t instance_count
+    cdef readonly Py_ssize_t rule_count
+    cdef readonly Py_ssize_t nbytes
+    cdef CidrTrie ipv4
+    cdef CidrTrie ipv6
+    cdef list rule_arrays
+    cdef dict kept                  # by address: the arrays the tables point into

@@ -1,0 +1,40 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sgfast.core.classify.cidr_trie import CidrTrie
+
+LIST_FLAG: int
+
+class RuleArrays:
+    arrays: tuple[Any, ...]
+    has_bit_vectors: bool
+    sizes: dict[int, int]
+    def __init__(self, *parts: Any) -> None: ...
+
+class Classifier:
+    instance_count: int
+    rule_count: int
+    nbytes: int
+    def __init__(
+        self,
+        ipv4: CidrTrie,
+        ipv6: CidrTrie,
+        owner: ArrayLike,
+        address_class: ArrayLike,
+        port_whole: ArrayLike,
+        port_maps: dict[int, NDArray[np.uint32]],
+        choice: ArrayLike,
+        lists: ArrayLike,
+        tables: list[RuleArrays],
+        rank: ArrayLike,
+        denies: ArrayLike,
+        vpc: ArrayLike,
+        peers_start: ArrayLike,
+        peers: ArrayLike,
+        stateless: ArrayLike | None = None,
+    ) -> None: ...
+    def owner_of(self, address: bytes) -> int: ...
+    def rule_for(self, instance: int, inbound: bool, peer: bytes, protocol: int, port_key: int) -> int: ...
+    def match(self, headers: NDArray[Any], winners: NDArray[np.int32]) -> None: ...

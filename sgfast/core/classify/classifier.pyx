@@ -1,0 +1,184 @@
+"""The compiled rules as the data plane reads them; how a rule is found stands in ``classifier.pxd``."""
+
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+import numpy as np
+
+from sgfast.core.base.intrinsics cimport be32, be64
+from sgfast.core.base.types cimport HeaderRow
+
+#: In ``choice``: what follows is a place in ``lists``.
+LIST_FLAG = <uint32_t>SEVERAL_TABLES
+
+cdef const uint32_t* u32(const uint32_t[::1] rows) noexcept:
+    return &rows[0] if rows.shape[0] else NULL
+
+
+cdef const int32_t* i32(const int32_t[::1] rows) noexcept:
+    return &rows[0] if rows.shape[0] else NULL
+
+
+cdef const uint64_t* u64(const uint64_t[::1] rows) noexcept:
+    return &rows[0] if rows.shape[0] else NULL
+
+
+cdef class RuleArrays:
+    """One rule table's arrays: ``(peer_class, service_class, services, winner)`` or ``(peer_class, service_class,
+    services, peer_rules, service_rules, rule_of_bit)``, as ``RuleTable`` has them. Later policies share it.
+    """
+
+    def __cinit__(self, *parts):
+        kept = []
+        types = (np.uint32, np.uint32, None, np.int32) if len(parts) == 4 else (
+            np.uint32, np.uint32, None, np.uint64, np.uint64, np.int32
+        )
+        for part, dtype in zip(parts, types, strict=True):
+            kept.append(part if dtype is None else np.ascontiguousarray(part, dtype=dtype))
+        self.arrays = tuple(kept)
+        self.has_bit_vectors = len(parts) == 6
+        self.sizes = {part.ctypes.data: part.nbytes for part in kept if isinstance(part, np.ndarray)}
+        self.table.peer_class = u32(kept[0])
+        self.table.service_class = u32(kept[1])
+        self.table.services = kept[2]
+        if not self.has_bit_vectors:
+            self.table.winner = i32(kept[3].reshape(-1))
+        else:
+            self.table.rule_of_bit = i32(kept[5])
+            self.table.words = (len(kept[5]) + 63) // 64
+            self.table.peer_rules = u64(kept[3].reshape(-1))
+            self.table.service_rules = u64(kept[4].reshape(-1))
+
+
+cdef class Classifier:
+    """Immutable. Made by ``sgfast.compiler``, which owns the meaning of every number in it.
+
+    ``ipv4``, ``ipv6``: tries to address numbers; ``owner``: int32 and ``address_class``: uint32 by address number;
+    ``port_whole``: uint32 (256,) and ``port_maps``: {protocol: uint32 (65536,)}; ``choice``: uint32 (instances * 2,)
+    and ``lists``: uint32, as ``Tables`` has them; ``tables``: a RuleArrays for each rule table; ``rank``: int32 and
+    ``denies``: uint8 by rule; ``vpc``: int32 by instance; ``peers_start``, ``peers``: int32, adjacency of VPCs;
+    ``stateless``: uint8 by instance, None where nobody is.
+    """
+
+    def __cinit__(
+        self, CidrTrie ipv4 not None, CidrTrie ipv6 not None, owner, address_class, port_whole, dict port_maps,
+        choice, lists, list tables, rank, denies, vpc, peers_start, peers, stateless=None
+    ):
+        cdef Py_ssize_t i
+        cdef const uint8_t[::1] denies_rows
+        cdef const uint8_t[::1] stateless_rows
+        self.kept = {}
+        self.ipv4 = ipv4
+        self.ipv6 = ipv6
+        self.tables.ipv4 = ipv4.trie
+        self.tables.ipv6 = ipv6.trie
+        self.nbytes = ipv4.nbytes + ipv6.nbytes
+        self.tables.owner = i32(self.keep(owner, np.int32))
+        self.tables.address_class = u32(self.keep(address_class, np.uint32))
+        port_whole = self.keep(port_whole, np.uint32)
+        for i in range(256):
+            self.tables.ports.whole[i] = port_whole[i]
+        for protocol, by_port in port_maps.items():
+            by_port = self.keep(by_port, np.uint32)
+            if len(by_port) != 65536:
+                raise ValueError("a port map has 65,536 entries")
+            self.tables.ports.by_port[protocol] = u32(by_port)
+        self.tables.choice = u32(self.keep(choice, np.uint32))
+        self.tables.lists = u32(self.keep(lists, np.uint32))
+        self.tables.rank = i32(self.keep(rank, np.int32))
+        self.tables.vpc = i32(self.keep(vpc, np.int32))
+        self.tables.peers_start = i32(self.keep(peers_start, np.int32))
+        self.tables.peers = i32(self.keep(peers, np.int32))
+        denies = self.keep(denies, np.uint8)
+        denies_rows = denies
+        self.tables.denies = &denies_rows[0] if len(denies) else NULL
+        self.rule_count = len(denies)
+        self.instance_count = len(vpc)
+        if stateless is not None and len(vpc):
+            stateless = self.keep(stateless, np.uint8)
+            if len(stateless) != len(vpc):
+                raise ValueError("one byte for each instance")
+            stateless_rows = stateless
+            self.tables.stateless = &stateless_rows[0]
+        self.tables.tables = <RuleTable*>calloc(max(len(tables), 1), sizeof(RuleTable))
+        if self.tables.tables == NULL:
+            raise MemoryError
+        sizes = {}
+        for i, arrays in enumerate(tables):
+            self.tables.tables[i] = (<RuleArrays?>arrays).table
+            sizes.update((<RuleArrays>arrays).sizes)
+        self.rule_arrays = list(tables)
+        self.nbytes += sum(sizes.values())
+
+    def __dealloc__(self):
+        free(self.tables.tables)
+
+    def keep(self, rows, dtype):
+        """``rows`` as a flat contiguous array that lives as long as the classifier does; shared ones count once."""
+        rows = np.ascontiguousarray(rows, dtype=dtype).reshape(-1)
+        place = rows.ctypes.data
+        if place not in self.kept:
+            self.kept[place] = rows
+            self.nbytes += rows.nbytes
+        return rows
+
+    def owner_of(self, bytes address not None):
+        """The number of the instance that owns ``address`` (4 or 16 bytes), or -1."""
+        cdef CidrTrie trie = self.ipv6 if len(address) == 16 else self.ipv4
+        return self.tables.owner[<uint32_t>trie.find(address)]
+
+    def rule_for(self, int instance, bint inbound, bytes peer not None, uint8_t protocol, uint16_t port_key):
+        """The number of the winning rule for an opener, or -1 (SPEC 4.8).
+
+        ``port_key`` is the destination port, or ICMP type * 256 + code.
+        """
+        if not 0 <= instance < self.instance_count:
+            raise IndexError("no such instance")
+        cdef CidrTrie trie = self.ipv6 if len(peer) == 16 else self.ipv4
+        return find_rule(
+            &self.tables, self.tables.choice[instance * 2 + inbound], <uint32_t>trie.find(peer), protocol, port_key
+        )
+
+    def match(self, headers not None, winners not None):
+        """Statelessly: which rules would win for each packet as an opener, owners looked up (SPEC 4.8).
+
+        ``headers``: HEADER_DTYPE (n,); ``winners``: int32 (n, 2) to fill: of the egress and the ingress side the rule's
+        number, -1 where no rule matches, -2 where there is no such side.
+        """
+        cdef Py_ssize_t n = len(headers)
+        cdef Py_ssize_t i
+        cdef const uint8_t[::1] view
+        cdef int32_t[:, ::1] out = winners
+        cdef const HeaderRow* rows
+        if n == 0:
+            return
+        if headers.dtype.itemsize != sizeof(HeaderRow) or not headers.flags.c_contiguous or winners.shape != (n, 2):
+            raise ValueError("headers must be a contiguous array of HEADER_DTYPE, winners int32 with two columns")
+        view = headers.view(np.uint8).reshape(-1)
+        rows = <const HeaderRow*>&view[0]
+        with nogil:
+            for i in range(n):
+                match_header(&self.tables, &rows[i], &out[i, 0])
+
+
+cdef void match_header(const Tables* t, const HeaderRow* row, int32_t* winners) noexcept nogil:
+    cdef bint ipv6 = row.family == 6
+    cdef uint32_t source, destination
+    cdef int32_t sender, receiver
+    cdef uint16_t port_key = row.dport
+    if row.has_icmp:
+        port_key = <uint16_t>(row.icmp_type << 8 | row.icmp_code)
+    if ipv6:
+        source = find_ipv6(&t.ipv6, be64(row.src), be64(row.src + 8))
+        destination = find_ipv6(&t.ipv6, be64(row.dst), be64(row.dst + 8))
+    else:
+        source = find_ipv4(&t.ipv4, be32(row.src))
+        destination = find_ipv4(&t.ipv4, be32(row.dst))
+    sender = t.owner[source]
+    receiver = t.owner[destination]
+    winners[0] = -2
+    winners[1] = -2
+    if sender >= 0:
+        winners[0] = find_rule(t, t.choice[sender * 2], destination, row.protocol, port_key)
+    if receiver >= 0:
+        winners[1] = find_rule(t, t.choice[receiver * 2 + 1], source, row.protocol, port_key)

@@ -1,0 +1,1 @@
+"""The connection table: entries, deadlines, and the states of each protocol."""

@@ -1,0 +1,185 @@
+# Tuples as rows: what a connection report lists, and what a summary counts. Rows wait in their table until somebody
+# takes them (``AccountingPlane.take_flows``), or has counted them.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport realloc
+from libc.string cimport memset
+
+from sgfast.core.base.icmp cimport query_type
+from sgfast.core.base.key cimport (
+    KIND_ICMP_QUERY,
+    KIND_IPV6,
+    KIND_ONE_WAY,
+    KIND_PORTS,
+    FlowKey,
+    address_of,
+    spell_address,
+)
+from sgfast.core.base.types cimport ALLOW, DENY, NO_RULE, NO_SLOT
+from sgfast.core.conntrack.states cimport CLOSED, MOOT_TCP, NO_STATE, TIME_WAIT
+from sgfast.core.conntrack.storage cimport Entry, FlowRecord, addresses_at, entry_at, flow_at
+from sgfast.core.conntrack.table cimport (
+    FROM_HIGH,
+    HEARD,
+    REASON_SHIFT,
+    REFUSED,
+    SIDE_CLOSED,
+    SIDE_DENIED,
+    SIDE_NONE,
+    SIDE_OPEN,
+    SIDE_RESET,
+    SIDE_TIMEOUT,
+    TUPLE_DENIED,
+    TUPLE_LIVE,
+    UNBEGUN,
+    Ends,
+    FlowRow,
+    Table,
+)
+
+
+cdef inline uint8_t side_end_of(const Entry* e, int side, uint8_t recorded, int64_t now, uint8_t cause) noexcept nogil:
+    if recorded != SIDE_OPEN:
+        return recorded
+    if e.state[side] == CLOSED:
+        return SIDE_RESET
+    if e.state[side] == TIME_WAIT:
+        return SIDE_CLOSED
+    if cause == SIDE_OPEN and now >= e.deadline[side]:
+        return SIDE_TIMEOUT
+    return cause
+
+
+cdef inline void key_of(const Table* t, uint32_t slot, FlowKey* key) noexcept nogil:
+    cdef const Entry* e = entry_at(&t.slab, slot)
+    cdef const uint64_t* addr
+    memset(key, 0, sizeof(FlowKey))
+    key.ports = e.ports
+    key.protocol = e.protocol
+    key.kind = e.kind
+    if e.kind & KIND_IPV6:
+        addr = addresses_at(&t.slab, slot)
+        key.addr[0], key.addr[1], key.addr[2], key.addr[3] = addr[0], addr[1], addr[2], addr[3]
+    else:
+        key.addr[0] = e.digest
+
+
+cdef inline void spell_ends(const Table* t, uint32_t slot, bint initiator_high, Ends* ends) noexcept nogil:
+    cdef FlowKey key
+    cdef bint ipv6
+    key_of(t, slot, &key)
+    memset(ends, 0, sizeof(Ends))
+    ipv6 = (key.kind & KIND_IPV6) != 0
+    spell_address(ends.initiator, address_of(key.addr, ipv6, initiator_high), ipv6)
+    spell_address(ends.responder, address_of(key.addr, ipv6, not initiator_high), ipv6)
+    ends.family = 6 if ipv6 else 4
+    ends.protocol = key.protocol
+    ends.has_ports = (key.kind & KIND_PORTS) != 0
+    if ends.has_ports:
+        ends.ports = (key.ports << 16 | key.ports >> 16) if initiator_high else key.ports
+    elif key.kind & KIND_ICMP_QUERY:
+        ends.ports = key.ports >> 16 << 16
+        ends.icmp = query_type(ipv6, key.ports & 0xFFFF) << 8
+    elif key.kind & KIND_ONE_WAY:
+        ends.icmp = <uint16_t>((key.ports >> 16) << 8 | (key.ports & 0xFF))
+
+
+cdef inline FlowRow* next_row(Table* t) noexcept nogil:
+    cdef Py_ssize_t capacity
+    cdef FlowRow* grown
+    if t.ended_count == t.ended_capacity:
+        capacity = t.ended_capacity * 2 if t.ended_capacity else 1024
+        grown = <FlowRow*>realloc(t.ended, <size_t>capacity * sizeof(FlowRow))
+        if grown == NULL:
+            t.ended_lost += 1
+            return NULL
+        t.ended = grown
+        t.ended_capacity = capacity
+    t.ended_count += 1
+    return &t.ended[t.ended_count - 1]
+
+
+cdef inline bint is_plain(const Entry* e) noexcept nogil:
+    # Allowed and answered, or denied with nobody there: nothing a summary lists.
+    if e.marks & TUPLE_DENIED:
+        return not e.marks & HEARD
+    return (e.marks & HEARD) != 0
+
+
+cdef inline bint tell_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil:
+    # What the report would say of a tuple if it ended now; False: nothing.
+    cdef Entry* e = entry_at(&t.slab, slot)
+    cdef FlowRecord* flow = flow_at(&t.slab, slot) if t.keep_flows else NULL
+    cdef int side, high
+    if e.marks & (TUPLE_LIVE | UNBEGUN) != TUPLE_LIVE:
+        return False
+    if not t.keep_flows and (not t.report_odd or is_plain(e)):
+        return False
+    memset(row, 0, sizeof(FlowRow))
+    high = (e.flags[0] if e.present & 1 else e.flags[1]) & FROM_HIGH
+    row.rule[0] = -1
+    row.rule[1] = -1
+    row.instance[0] = -1
+    row.instance[1] = -1
+    row.verdict = DENY if e.marks & TUPLE_DENIED else ALLOW
+    if row.verdict == DENY:
+        side = 0 if e.state[0] >= MOOT_TCP else 1
+        row.reason = e.flags[side] >> REASON_SHIFT if e.state[side] >= MOOT_TCP else NO_RULE
+        high = e.flags[side] & FROM_HIGH
+        row.side_end[side != high] = SIDE_DENIED if e.state[side] >= MOOT_TCP else SIDE_NONE
+    if flow != NULL:
+        high = flow.initiator_high
+    spell_ends(t, slot, high, &row.ends)
+    if flow != NULL:
+        row.ends.icmp = flow.icmp
+        row.number = flow.number
+        row.first_ns = flow.first_ns
+        row.last_ns = flow.last_ns
+        row.verdict = flow.verdict
+        row.reason = flow.reason
+        for side in range(2):
+            row.packets[side] = flow.packets[side]
+            row.bytes[side] = flow.bytes[side]
+            # Row sides go by role, entry sides by address: egress is the initiator's.
+            row.rule[side != high] = <int32_t>flow.rule[side]
+            row.instance[side != high] = flow.instance[side]
+            row.side_end[side != high] = side_end_of(e, side, flow.side_end[side], now, side_end)
+    if e.marks & HEARD:
+        row.answer = 1
+    elif e.marks & REFUSED:
+        row.answer = 2
+    return True
+
+
+cdef inline void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:
+    cdef FlowRow told
+    cdef FlowRow* row
+    if tell_tuple(t, slot, now, side_end, &told):
+        row = next_row(t)
+        if row != NULL:
+            row[0] = told
+
+
+cdef inline void restart_tuple(Table* t, uint32_t slot, const FlowRow* told) noexcept nogil:
+    # The key of a denied attempt opened after all: the attempt is over and a connection begins. `told`: what the report
+    # says of the attempt, or NULL.
+    cdef Entry* e = entry_at(&t.slab, slot)
+    cdef FlowRow* row = next_row(t) if told != NULL else NULL
+    cdef FlowRecord* flow
+    cdef FlowRecord fresh
+    cdef int side
+    if row != NULL:
+        row[0] = told[0]
+    # Sides that have connections keep them.
+    e.marks = (e.marks & ~(REFUSED | HEARD | TUPLE_DENIED)) | UNBEGUN
+    if not t.keep_flows:
+        return
+    flow = flow_at(&t.slab, slot)
+    memset(&fresh, 0, sizeof(FlowRecord))
+    for side in range(2):
+        fresh.rule[side] = NO_SLOT
+        fresh.instance[side] = flow.instance[side]
+        if NO_STATE < e.state[side] < MOOT_TCP:
+            fresh.rule[side] = e.rule[side]
+            fresh.side_end[side] = SIDE_OPEN
+    flow[0] = fresh

@@ -1,0 +1,538 @@
+"""A tuple's life, and the index of the table: what each function promises is in ``lifetime.pxd``."""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+from sgfast.core.base.intrinsics cimport ctz32, match12, prefetch
+from sgfast.core.base.key cimport KIND_IPV6
+from sgfast.core.base.memory cimport allocate_pages
+from sgfast.core.base.types cimport DENY, NO_SLOT
+from sgfast.core.conntrack.expiry_heap cimport ExpiryHeap, free_heap, pop_expiry, push_expiry
+from sgfast.core.conntrack.flow_rows cimport report_tuple
+from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
+from sgfast.core.conntrack.storage cimport (
+    Entry,
+    FlowRecord,
+    MarkLink,
+    addresses_at,
+    entry_at,
+    flow_at,
+    free_slab,
+    give_slot,
+    init_slab,
+    mark_at,
+    take_slot,
+)
+from sgfast.core.conntrack.table cimport (
+    ANSWERED,
+    EVICTABLE,
+    HEARD,
+    OPENER_SEEN,
+    REFUSED,
+    REPLIED,
+    SIDE_DENIED,
+    SIDE_EVICTED,
+    SIDE_OPEN,
+    SIDE_REOPENED,
+    SIDE_TIMEOUT,
+    TUPLE_DENIED,
+    TUPLE_LIVE,
+    UNBEGUN,
+    UNHEARD,
+    Bucket,
+    has_full_index,
+    latest_deadline,
+    side_connected,
+    tag_of,
+)
+from sgfast.core.conntrack.timer_wheel cimport (
+    NOT_ARMED,
+    WHEEL_SLOTS,
+    advance,
+    arm,
+    disarm,
+    init_wheel,
+    take_bucket,
+    tick_of,
+)
+
+cdef enum:
+    FIRST_BUCKETS = 1024
+    # However small the table is, this many openers are remembered: they are no connections (SPEC 5.8, 9.3).
+    LEAST_MARKS = 1 << 20
+
+
+cdef int init_table(Table* t, uint32_t max_live, bint keep_marks, bint keep_flows) except -1:
+    memset(t, 0, sizeof(Table))
+    init_slab(&t.slab, keep_marks, keep_flows)
+    init_wheel(&t.wheel)
+    t.buckets = <Bucket*>allocate_pages(FIRST_BUCKETS * sizeof(Bucket))
+    if t.buckets == NULL:
+        raise MemoryError
+    t.bucket_mask = FIRST_BUCKETS - 1
+    t.max_live = max_live
+    t.max_marks = max(max_live, <uint32_t>LEAST_MARKS)
+    t.age_head = NO_SLOT
+    t.age_tail = NO_SLOT
+    t.mark_head = NO_SLOT
+    t.mark_tail = NO_SLOT
+    t.keep_marks = keep_marks
+    t.keep_flows = keep_flows
+    return 0
+
+
+cdef void free_table(Table* t) noexcept nogil:
+    free_slab(&t.slab)
+    free_heap(&t.expiry)
+    free(t.buckets)
+    free(t.ended)
+    memset(t, 0, sizeof(Table))
+
+
+# The index ----------------------------------------------------------------------------------------------------------
+
+cdef void put_in_line(Bucket* buckets, uint32_t bucket_mask, uint32_t hash_value, uint32_t slot) noexcept nogil:
+    # There is a free place somewhere: the callers keep every index below FULL_LINE.
+    cdef uint32_t at = hash_value & bucket_mask
+    cdef uint32_t free_places
+    while True:
+        free_places = match12(buckets[at].tags, 0)
+        if free_places:
+            break
+        if buckets[at].overflow < 255:
+            buckets[at].overflow += 1
+        at = (at + 1) & bucket_mask
+    buckets[at].tags[ctz32(free_places)] = tag_of(hash_value)
+    buckets[at].slots[ctz32(free_places)] = slot
+
+
+cdef void take_from_line(Table* t, uint32_t slot) noexcept nogil:
+    cdef uint32_t hash_value = entry_at(&t.slab, slot).hash
+    cdef uint8_t tag = tag_of(hash_value)
+    cdef uint32_t at = hash_value & t.bucket_mask
+    cdef uint32_t mask, _tries
+    cdef Bucket* bucket
+    for _tries in range(t.bucket_mask + 1):
+        bucket = &t.buckets[at]
+        mask = match12(bucket.tags, tag)
+        while mask:
+            if bucket.slots[ctz32(mask)] == slot:
+                bucket.tags[ctz32(mask)] = 0
+                t.used -= 1
+                return
+            mask &= mask - 1
+        if 0 < bucket.overflow < 255:
+            bucket.overflow -= 1
+        at = (at + 1) & t.bucket_mask
+
+
+cdef bint grow_index(Table* t) noexcept nogil:
+    cdef uint64_t lines = (<uint64_t>t.bucket_mask + 1) * 2
+    cdef Bucket* grown
+    cdef uint32_t slot
+    cdef const Entry* e
+    if lines > <uint64_t>1 << 28:
+        return False
+    grown = <Bucket*>allocate_pages(lines * sizeof(Bucket))
+    if grown == NULL:
+        return False
+    # In slot order: the entries are read one after the other.
+    for slot in range(t.slab.fresh):
+        e = entry_at(&t.slab, slot)
+        if e.kind:
+            put_in_line(grown, <uint32_t>(lines - 1), e.hash, slot)
+    free(t.buckets)
+    t.buckets = grown
+    t.bucket_mask = <uint32_t>(lines - 1)
+    return True
+
+
+cdef uint32_t add_key(Table* t, const FlowKey* key, uint64_t digest, uint32_t hash_value) noexcept nogil:
+    # A new entry without any connection, not yet live. NO_SLOT: no memory.
+    cdef uint32_t slot
+    cdef Entry* e
+    cdef uint64_t* addr
+    if has_full_index(t) and not grow_index(t):
+        return NO_SLOT
+    slot = take_slot(&t.slab, (key.kind & KIND_IPV6) != 0)
+    if slot == NO_SLOT:
+        return NO_SLOT
+    e = entry_at(&t.slab, slot)
+    memset(e, 0, sizeof(Entry))
+    e.digest = digest
+    e.ports = key.ports
+    e.protocol = key.protocol
+    e.kind = key.kind
+    e.hash = hash_value
+    e.rule[0] = NO_SLOT
+    e.rule[1] = NO_SLOT
+    e.wheel_prev = NOT_ARMED
+    if key.kind & KIND_IPV6:
+        addr = addresses_at(&t.slab, slot)
+        addr[0] = key.addr[0]
+        addr[1] = key.addr[1]
+        addr[2] = key.addr[2]
+        addr[3] = key.addr[3]
+    put_in_line(t.buckets, t.bucket_mask, hash_value, slot)
+    t.used += 1
+    return slot
+
+
+cdef void drop_key(Table* t, uint32_t slot) noexcept nogil:
+    take_from_line(t, slot)
+    give_slot(&t.slab, slot)
+
+
+# Age: evictable tuples in order of creation (SPEC 5.8) ----------------------------------------------------------------
+
+cdef void leave_age(Table* t, uint32_t slot) noexcept nogil:
+    cdef Entry* e = entry_at(&t.slab, slot)
+    if not e.marks & EVICTABLE:
+        return
+    e.marks &= ~EVICTABLE
+    if e.age_prev == NO_SLOT:
+        t.age_head = e.age_next
+    else:
+        entry_at(&t.slab, e.age_prev).age_next = e.age_next
+    if e.age_next == NO_SLOT:
+        t.age_tail = e.age_prev
+    else:
+        entry_at(&t.slab, e.age_next).age_prev = e.age_prev
+
+
+cdef void join_age(Table* t, uint32_t slot) noexcept nogil:
+    cdef Entry* e = entry_at(&t.slab, slot)
+    leave_age(t, slot)
+    e.marks |= EVICTABLE
+    e.age_next = NO_SLOT
+    e.age_prev = t.age_tail
+    if t.age_tail == NO_SLOT:
+        t.age_head = slot
+    else:
+        entry_at(&t.slab, t.age_tail).age_next = slot
+    t.age_tail = slot
+
+
+# Marks: keys whose opener was seen, in order of the last one (SPEC 9.3) -----------------------------------------------
+
+cdef void leave_marks(Table* t, uint32_t slot) noexcept nogil:
+    cdef Entry* e = entry_at(&t.slab, slot)
+    cdef MarkLink* link
+    if not e.marks & OPENER_SEEN:
+        return
+    e.marks &= ~OPENER_SEEN
+    t.mark_count -= 1
+    link = mark_at(&t.slab, slot)
+    if link.prev == NO_SLOT:
+        t.mark_head = link.next
+    else:
+        mark_at(&t.slab, link.prev).next = link.next
+    if link.next == NO_SLOT:
+        t.mark_tail = link.prev
+    else:
+        mark_at(&t.slab, link.next).prev = link.prev
+
+
+cdef void mark_opener(Table* t, uint32_t slot) noexcept nogil:
+    cdef Entry* e = entry_at(&t.slab, slot)
+    cdef MarkLink* link = mark_at(&t.slab, slot)
+    cdef uint32_t oldest
+    leave_marks(t, slot)
+    e.marks |= OPENER_SEEN
+    t.mark_count += 1
+    link.next = NO_SLOT
+    link.prev = t.mark_tail
+    if t.mark_tail == NO_SLOT:
+        t.mark_head = slot
+    else:
+        mark_at(&t.slab, t.mark_tail).next = slot
+    t.mark_tail = slot
+    if not e.marks & TUPLE_LIVE and t.marks_expire and e.wheel_prev == NOT_ARMED:
+        arm(&t.wheel, &t.slab, slot, t.marks_until)
+    if t.mark_count > t.max_marks:
+        oldest = t.mark_head
+        leave_marks(t, oldest)
+        e = entry_at(&t.slab, oldest)
+        if not e.marks & TUPLE_LIVE:
+            disarm(&t.wheel, &t.slab, oldest)
+            drop_key(t, oldest)
+
+
+# A tuple's life ------------------------------------------------------------------------------------------------------
+
+cdef void forget_past(Table* t, uint32_t slot) noexcept nogil:
+    # A new tuple begins in this entry: nothing of an earlier one may colour it.
+    cdef FlowRecord* flow
+    cdef Entry* e = entry_at(&t.slab, slot)
+    e.marks = (e.marks & ~(ANSWERED | REFUSED | HEARD | TUPLE_DENIED)) | UNBEGUN
+    if t.keep_flows:
+        flow = flow_at(&t.slab, slot)
+        memset(flow, 0, sizeof(FlowRecord))
+        flow.rule[0] = NO_SLOT
+        flow.rule[1] = NO_SLOT
+        flow.instance[0] = -1
+        flow.instance[1] = -1
+
+
+cdef void set_side(
+    Table* t, uint32_t slot, int side, uint8_t state, uint8_t flags, uint32_t rule, int64_t deadline
+) noexcept nogil:
+    # A connection begins on a side, or a moot mark does.
+    cdef Entry* e = entry_at(&t.slab, slot)
+    cdef FlowRecord* flow
+    if not e.marks & TUPLE_LIVE:
+        forget_past(t, slot)
+        e.marks |= TUPLE_LIVE
+        t.live += 1
+    e.state[side] = state
+    e.flags[side] = flags
+    e.rule[side] = rule
+    e.deadline[side] = deadline
+    rearm(t, slot)
+    if t.keep_flows:
+        flow = flow_at(&t.slab, slot)
+        flow.side_end[side] = SIDE_DENIED if state >= MOOT_TCP else SIDE_OPEN
+        flow.rule[side] = rule
+    if flags & REPLIED:
+        e.marks |= ANSWERED
+    if e.marks & ANSWERED and e.state[0] < MOOT_TCP and e.state[1] < MOOT_TCP:
+        leave_age(t, slot)
+    else:
+        join_age(t, slot)
+
+
+cdef void clear_side(Table* t, uint32_t slot, int side, uint8_t side_end) noexcept nogil:
+    # The entry stays; whoever cleared its last side calls end_tuple.
+    cdef Entry* e = entry_at(&t.slab, slot)
+    if e.state[side] == NO_STATE:
+        return
+    if t.keep_flows and e.state[side] < MOOT_TCP:
+        flow_at(&t.slab, slot).side_end[side] = side_end
+    e.state[side] = NO_STATE
+    if e.state[side ^ 1]:
+        rearm(t, slot)
+    if e.marks & ANSWERED and e.state[side ^ 1] < MOOT_TCP:
+        leave_age(t, slot)
+
+
+cdef void reopen_side(Table* t, uint32_t slot, int side, int64_t now, bint first) noexcept nogil:
+    # The finished connection of a side is forgotten for a new opener (SPEC 4.4). `first`: of this packet's sides.
+    cdef Entry* e = entry_at(&t.slab, slot)
+    if first:
+        report_tuple(t, slot, now, SIDE_REOPENED)
+        forget_past(t, slot)
+        join_age(t, slot)
+    e.state[side] = NO_STATE
+    if e.state[side ^ 1]:
+        rearm(t, slot)
+
+
+cdef void note_reply(Table* t, uint32_t slot, int side, bint reset) noexcept nogil:
+    # The first packet in reply direction that a side allows. `reset`: it is an RST.
+    cdef Entry* e = entry_at(&t.slab, slot)
+    e.flags[side] = (e.flags[side] | REPLIED) & ~UNHEARD
+    e.marks |= ANSWERED | (REFUSED if reset else HEARD)
+    if e.state[0] < MOOT_TCP and e.state[1] < MOOT_TCP:
+        leave_age(t, slot)
+
+
+cdef void begin_tuple(
+    Table* t, uint32_t slot, const Packet* p, bint initiator_high, uint8_t verdict, uint8_t reason, int denied_side
+) noexcept nogil:
+    # After the packet that began it was judged on all its sides. `denied_side`: which one denied it, or -1.
+    cdef Entry* e = entry_at(&t.slab, slot)
+    cdef FlowRecord* flow
+    e.marks &= ~UNBEGUN
+    if verdict == DENY:
+        e.marks |= TUPLE_DENIED
+    if not t.keep_flows:
+        return
+    flow = flow_at(&t.slab, slot)
+    flow.number = p.number
+    flow.first_ns = p.time_ns
+    flow.last_ns = p.time_ns
+    flow.initiator_high = initiator_high
+    flow.verdict = verdict
+    flow.reason = reason
+    flow.present = e.present
+    flow.icmp = p.port_key if p.has_icmp else 0
+    if denied_side >= 0:
+        flow.side_end[denied_side] = SIDE_DENIED
+
+
+cdef void name_sides(Table* t, uint32_t slot, const int32_t* instance) noexcept nogil:
+    cdef FlowRecord* flow = flow_at(&t.slab, slot)
+    cdef int side
+    for side in range(2):
+        if flow.instance[side] < 0:
+            flow.instance[side] = instance[side]
+
+
+cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:
+    cdef Entry* e = entry_at(&t.slab, slot)
+    report_tuple(t, slot, now, side_end)
+    leave_age(t, slot)
+    disarm(&t.wheel, &t.slab, slot)
+    if e.marks & TUPLE_LIVE:
+        e.marks &= ~TUPLE_LIVE
+        t.live -= 1
+    e.state[0] = NO_STATE
+    e.state[1] = NO_STATE
+    # As in `settle`: what ends in a tick stays until that is over.
+    if e.marks & OPENER_SEEN and (not t.marks_expire or tick_of(now) <= tick_of(t.marks_until)):
+        if t.marks_expire:
+            arm(&t.wheel, &t.slab, slot, t.marks_until)
+        return
+    leave_marks(t, slot)
+    drop_key(t, slot)
+
+
+# Time and room -------------------------------------------------------------------------------------------------------
+
+cdef void expect_end(Table* t, uint32_t slot, int64_t latest) noexcept nogil:
+    # A live tuple may end in the present tick: the heap, if it is in use, has to know.
+    cdef ExpiryHeap* heap = &t.expiry
+    if heap.tick != t.wheel.tick or tick_of(latest) > t.wheel.tick:
+        return
+    # Many hints for few tuples, or no memory: it is filled anew when it is needed.
+    if heap.count > 2 * <uint64_t>t.live + 1024 or not push_expiry(heap, latest, slot):
+        heap.tick = 0
+
+
+cdef void rearm(Table* t, uint32_t slot) noexcept nogil:
+    cdef int64_t latest = latest_deadline(entry_at(&t.slab, slot))
+    disarm(&t.wheel, &t.slab, slot)
+    arm(&t.wheel, &t.slab, slot, latest)
+    expect_end(t, slot, latest)
+
+
+cdef void settle(Table* t, uint32_t slot, int64_t now, bint early) noexcept nogil:
+    # A disarmed entry whose bucket is due: it ended, or was prolonged meanwhile. Unless `early`, what ends in a tick is
+    # given back when that is over, so that this does not depend on how often the wheel was moved on (workers.pxd).
+    cdef Entry* e = entry_at(&t.slab, slot)
+    cdef bint live = e.marks & TUPLE_LIVE
+    cdef int64_t until = latest_deadline(e) if live else t.marks_until
+    if (live or e.marks & OPENER_SEEN) and (now < until or (tick_of(until) >= t.wheel.tick and not early)):
+        arm(&t.wheel, &t.slab, slot, until)
+    elif live:
+        end_tuple(t, slot, now, SIDE_TIMEOUT)
+    else:
+        leave_marks(t, slot)
+        drop_key(t, slot)
+
+
+cdef void settle_all(Table* t, uint32_t chain, int64_t now, bint early) noexcept nogil:
+    # By the dozen: the index line an entry is taken from is a cache miss, which another one's can hide.
+    cdef uint32_t slots[16]
+    cdef int count, i
+    cdef const Entry* e
+    while chain != NO_SLOT:
+        count = 0
+        while chain != NO_SLOT and count < 16:
+            e = entry_at(&t.slab, chain)
+            prefetch(&t.buckets[e.hash & t.bucket_mask])
+            slots[count] = chain
+            count += 1
+            chain = e.wheel_next
+        for i in range(count):
+            settle(t, slots[i], now, early)
+
+
+cdef void sweep(Table* t, int64_t now) noexcept nogil:
+    cdef uint64_t tick = tick_of(now)
+    if tick > t.wheel.tick:
+        settle_all(t, advance(&t.wheel, &t.slab, tick), now, False)
+
+
+cdef bint evictable(const Entry* e, int64_t now) noexcept nogil:
+    # An answered tuple is in the age list only while its key is moot, and a moot mark may have run out.
+    return (
+        not e.marks & ANSWERED
+        or (e.state[0] >= MOOT_TCP and now < e.deadline[0])
+        or (e.state[1] >= MOOT_TCP and now < e.deadline[1])
+    )
+
+
+cdef bint fill_expiry(Table* t) noexcept nogil:
+    # False: no memory.
+    cdef uint32_t slot = t.wheel.head[t.wheel.tick & (WHEEL_SLOTS - 1)]
+    cdef const Entry* e
+    t.expiry.count = 0
+    t.expiry.tick = t.wheel.tick
+    while slot != NO_SLOT:
+        e = entry_at(&t.slab, slot)
+        if e.marks & TUPLE_LIVE:
+            expect_end(t, slot, latest_deadline(e))
+        slot = e.wheel_next
+    return t.expiry.tick == t.wheel.tick
+
+
+cdef void end_expired(Table* t, int64_t now) noexcept nogil:
+    # What ended by now in the present tick, which the wheel looks at only when it is over.
+    cdef ExpiryHeap* heap = &t.expiry
+    cdef uint32_t slot
+    cdef int64_t latest
+    if heap.tick != t.wheel.tick and not fill_expiry(t):
+        settle_all(t, take_bucket(&t.wheel, &t.slab, <uint32_t>(t.wheel.tick & (WHEEL_SLOTS - 1)), NO_SLOT), now, True)
+        return
+    while heap.count and heap.items[0].deadline <= now:
+        slot = pop_expiry(heap)
+        if not entry_at(&t.slab, slot).marks & TUPLE_LIVE:
+            continue
+        latest = latest_deadline(entry_at(&t.slab, slot))
+        if now >= latest:
+            end_tuple(t, slot, now, SIDE_TIMEOUT)
+        else:
+            expect_end(t, slot, latest)
+
+
+cdef bint make_room(Table* t, int64_t now) noexcept nogil:
+    # Whether one more tuple may live (SPEC 5.8). Exact: what ended by now never counts, though its tick is not over.
+    if t.live < t.max_live:
+        return True
+    sweep(t, now)
+    if t.live >= t.max_live:
+        end_expired(t, now)
+    if t.live < t.max_live:
+        return True
+    while t.age_head != NO_SLOT and not evictable(entry_at(&t.slab, t.age_head), now):
+        leave_age(t, t.age_head)
+    if t.age_head == NO_SLOT:
+        return False
+    if side_connected(entry_at(&t.slab, t.age_head), 0, now) or side_connected(entry_at(&t.slab, t.age_head), 1, now):
+        t.evicted += 1
+    else:
+        t.moot_evicted += 1
+    end_tuple(t, t.age_head, now, SIDE_EVICTED)
+    return True
+
+
+cdef uint32_t list_living(const Table* t, uint64_t where, uint64_t* out) noexcept nogil:
+    cdef uint32_t slot
+    cdef uint32_t count = 0
+    for slot in range(t.slab.fresh):
+        if entry_at(&t.slab, slot).kind and entry_at(&t.slab, slot).marks & TUPLE_LIVE:
+            out[2 * count] = flow_at(&t.slab, slot).number if t.keep_flows else 0
+            out[2 * count + 1] = where | slot
+            count += 1
+    return count
+
+
+cdef void report_slot(Table* t, uint32_t slot, int64_t now) noexcept nogil:
+    report_tuple(t, slot, now, SIDE_TIMEOUT if now >= latest_deadline(entry_at(&t.slab, slot)) else SIDE_OPEN)
+
+
+cdef uint32_t report_living(Table* t, int64_t now, uint32_t first, uint32_t most) noexcept nogil:
+    # At the end of a replay: what is still in the table, without ending it.
+    cdef uint32_t slot = first
+    cdef Py_ssize_t enough = t.ended_count + most
+    cdef Entry* e
+    while slot < t.slab.fresh:
+        if t.ended_count >= enough:
+            return slot
+        e = entry_at(&t.slab, slot)
+        if e.kind and e.marks & TUPLE_LIVE:
+            report_slot(t, slot, now)
+        slot += 1
+    return NO_SLOT

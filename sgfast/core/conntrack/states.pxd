@@ -1,0 +1,57 @@
+# The states a side's connection can be in, over all protocols, and the timeout of each (SPEC 5.2). A new protocol adds
+# its states here, its transitions in a file of its own, and a line to the dispatch in protocols.pxd.
+
+from libc.stdint cimport uint8_t
+
+cdef enum:         # State
+    NO_STATE = 0            # no connection
+    # TCP (tcp.pxd)
+    SYN_SENT = 1
+    SYN_RECV = 2
+    TCP_ESTABLISHED = 3
+    FIN_WAIT = 4
+    CLOSE_WAIT = 5
+    LAST_ACK = 6
+    TIME_WAIT = 7
+    CLOSED = 8
+    SYN_SENT2 = 9           # both ends sent a SYN
+    # ICMP queries and one-way ICMP (generic.pxd)
+    ICMP_ALIVE = 10
+    # Every other protocol (generic.pxd)
+    UNIDIRECTIONAL = 11
+    BIDIRECTIONAL = 12
+    # From here on there is no connection but the mark of a denied opener (SPEC 9.2).
+    MOOT_TCP = 13
+    MOOT_OTHER = 14
+    MOOT_ICMP = 15
+    STATE_COUNT = 16
+
+cdef enum:         # what a packet may lead to instead of a state
+    STAYS = 13              # allowed; state and deadline stay as they are
+    NOT_VALID = 14          # the packet is not valid in this state (SPEC 4.5)
+    REOPENS = 15            # a new opener for a finished connection (SPEC 5.5)
+
+cdef enum:         # Timeout: the order of DataPlane's `timeouts_ns` and of settings.timeouts
+    TIMEOUT_TCP_ESTABLISHED = 0
+    TIMEOUT_TCP_FIN_WAIT = 1
+    TIMEOUT_TCP_OTHER = 2
+    TIMEOUT_ICMP = 3
+    TIMEOUT_BIDIRECTIONAL = 4
+    TIMEOUT_UNIDIRECTIONAL = 5
+    TIMEOUT_COUNT = 6
+
+
+cdef extern from *:
+    """
+    /* By state: which timeout it has. */
+    static const uint8_t sg_timeout_of_state[16] __attribute__((unused)) = {
+        [0] = 2, /* no state: never asked */
+        [1] = 2, [2] = 2, [3] = 0, [4] = 1, [5] = 2, [6] = 2, [7] = 2, [8] = 2, [9] = 2, /* TCP */
+        [10] = 3,               /* ICMP */
+        [11] = 5, [12] = 4,     /* other protocols: allowed one way, both ways */
+        /* A key stays moot for the timeout of an unanswered connection (SPEC 9.2); TCP for that of an established one,
+           as its initiator may try again for minutes. */
+        [13] = 0, [14] = 5, [15] = 3,
+    };
+    """
+    const uint8_t* TIMEOUT_OF_STATE "sg_timeout_of_state"

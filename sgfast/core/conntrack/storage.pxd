@@ -1,0 +1,185 @@
+# Where connection entries live. An entry never moves, so the index, the timer wheel and the age list hold its slot
+# number. Entries come in chunks of 2 MiB, one huge page where the system gives them.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+
+from sgfast.core.base.memory cimport allocate_pages
+from sgfast.core.base.types cimport NO_SLOT
+
+cdef enum:
+    CHUNK_BITS = 15
+    CHUNK_SLOTS = 1 << CHUNK_BITS
+
+
+cdef packed struct Entry:           # 64 bytes, one cache line; asserted in tests
+    uint64_t digest                 # Packet.digest of the key
+    int64_t deadline[2]             # by side: when it ends, nanoseconds (SPEC 4.1)
+    uint32_t rule[2]                # by side: the rule it was opened by
+    uint32_t ports                  # FlowKey.ports
+    uint32_t hash
+    uint32_t wheel_next             # also links free slots
+    uint32_t wheel_prev
+    uint32_t age_next
+    uint32_t age_prev
+    uint8_t protocol
+    uint8_t kind                    # FlowKey.kind, 0: the slot is free
+    uint8_t state[2]                # by side: State
+    uint8_t flags[2]                # by side: SideFlag
+    uint8_t marks                   # of the whole tuple: TupleMark
+    uint8_t present                 # bit s: side s has an instance
+
+
+cdef struct MarkLink:
+    uint32_t next
+    uint32_t prev
+
+
+# What the connection report tells of a tuple; kept only when asked for.
+cdef struct FlowRecord:
+    uint64_t number                 # of its first packet
+    int64_t first_ns
+    int64_t last_ns
+    uint64_t bytes[2]               # [0] from the initiator, [1] from the responder
+    uint64_t packets[2]
+    uint32_t rule[2]                # by side, NO_SLOT: none
+    int32_t instance[2]             # by side, -1: none
+    uint8_t initiator_high
+    uint8_t verdict
+    uint8_t reason
+    uint8_t side_end[2]             # by side: SideEnd
+    uint8_t present
+    uint16_t icmp                   # type << 8 | code of the opener
+
+
+cdef struct Slab:
+    Entry** entries                 # by chunk
+    uint64_t** addresses            # by chunk: 4 words a slot, IPv6 only; NULL until the first
+    MarkLink** marks                # by chunk, NULL unless marks are kept
+    FlowRecord** flows              # by chunk, NULL unless flows are recorded
+    uint32_t chunks
+    uint32_t chunk_capacity
+    uint32_t fresh                  # slots from here on were never used
+    uint32_t free_slots             # head of the free list
+    uint8_t with_marks
+    uint8_t with_flows
+    uint64_t nbytes
+
+
+cdef inline Entry* entry_at(const Slab* slab, uint32_t slot) noexcept nogil:
+    return &slab.entries[slot >> CHUNK_BITS][slot & (CHUNK_SLOTS - 1)]
+
+
+cdef inline uint64_t* addresses_at(const Slab* slab, uint32_t slot) noexcept nogil:
+    return &slab.addresses[slot >> CHUNK_BITS][<uint64_t>(slot & (CHUNK_SLOTS - 1)) * 4]
+
+
+cdef inline MarkLink* mark_at(const Slab* slab, uint32_t slot) noexcept nogil:
+    return &slab.marks[slot >> CHUNK_BITS][slot & (CHUNK_SLOTS - 1)]
+
+
+cdef inline FlowRecord* flow_at(const Slab* slab, uint32_t slot) noexcept nogil:
+    return &slab.flows[slot >> CHUNK_BITS][slot & (CHUNK_SLOTS - 1)]
+
+
+cdef inline void init_slab(Slab* slab, bint with_marks, bint with_flows) noexcept nogil:
+    memset(slab, 0, sizeof(Slab))
+    slab.free_slots = NO_SLOT
+    slab.with_marks = with_marks
+    slab.with_flows = with_flows
+
+
+cdef inline void free_slab(Slab* slab) noexcept nogil:
+    cdef uint32_t i
+    for i in range(slab.chunks):
+        free(slab.entries[i])
+        free(slab.addresses[i])
+        free(slab.marks[i])
+        free(slab.flows[i])
+    free(slab.entries)
+    free(slab.addresses)
+    free(slab.marks)
+    free(slab.flows)
+    memset(slab, 0, sizeof(Slab))
+
+
+cdef inline bint grow_directory(Slab* slab) noexcept nogil:
+    cdef uint32_t capacity = slab.chunk_capacity * 2 if slab.chunk_capacity else 64
+    cdef size_t nbytes = <size_t>capacity * sizeof(void*)
+    cdef void* grown
+    grown = realloc(slab.entries, nbytes)
+    if grown == NULL:
+        return False
+    slab.entries = <Entry**>grown
+    grown = realloc(slab.addresses, nbytes)
+    if grown == NULL:
+        return False
+    slab.addresses = <uint64_t**>grown
+    grown = realloc(slab.marks, nbytes)
+    if grown == NULL:
+        return False
+    slab.marks = <MarkLink**>grown
+    grown = realloc(slab.flows, nbytes)
+    if grown == NULL:
+        return False
+    slab.flows = <FlowRecord**>grown
+    slab.chunk_capacity = capacity
+    return True
+
+
+cdef inline bint add_chunk(Slab* slab) noexcept nogil:
+    cdef uint32_t i = slab.chunks
+    if i == (<uint32_t>1 << (31 - CHUNK_BITS)):
+        return False
+    if i == slab.chunk_capacity and not grow_directory(slab):
+        return False
+    slab.addresses[i] = NULL
+    slab.marks[i] = NULL
+    slab.flows[i] = NULL
+    slab.entries[i] = <Entry*>allocate_pages(CHUNK_SLOTS * sizeof(Entry))
+    if slab.entries[i] == NULL:
+        return False
+    if slab.with_marks:
+        slab.marks[i] = <MarkLink*>allocate_pages(CHUNK_SLOTS * sizeof(MarkLink))
+    if slab.with_flows:
+        slab.flows[i] = <FlowRecord*>allocate_pages(CHUNK_SLOTS * sizeof(FlowRecord))
+    if (slab.with_marks and slab.marks[i] == NULL) or (slab.with_flows and slab.flows[i] == NULL):
+        free(slab.entries[i])
+        free(slab.marks[i])
+        free(slab.flows[i])
+        return False
+    slab.nbytes += CHUNK_SLOTS * sizeof(Entry)
+    slab.chunks += 1
+    return True
+
+
+cdef inline uint32_t take_slot(Slab* slab, bint ipv6) noexcept nogil:
+    cdef uint32_t slot = slab.free_slots
+    cdef uint32_t chunk
+    if slot == NO_SLOT:
+        if slab.fresh == slab.chunks << CHUNK_BITS and not add_chunk(slab):
+            return NO_SLOT
+        slot = slab.fresh
+    chunk = slot >> CHUNK_BITS
+    if ipv6 and slab.addresses[chunk] == NULL:
+        slab.addresses[chunk] = <uint64_t*>allocate_pages(CHUNK_SLOTS * 32)
+        if slab.addresses[chunk] == NULL:
+            return NO_SLOT
+        slab.nbytes += CHUNK_SLOTS * 32
+    if slot == slab.free_slots:
+        slab.free_slots = entry_at(slab, slot).wheel_next
+    else:
+        slab.fresh += 1
+    return slot
+
+
+cdef inline void give_slot(Slab* slab, uint32_t slot) noexcept nogil:
+    cdef Entry* e = entry_at(slab, slot)
+    e.kind = 0
+    e.marks = 0
+    e.present = 0
+    e.state[0] = 0
+    e.state[1] = 0
+    e.wheel_next = slab.free_slots
+    slab.free_slots = slot

@@ -1,0 +1,203 @@
+# The connection table: one entry for each key, with the connections of up to two sides (SPEC 3.7, 5).
+#
+#     hash --index--> slot --slab--> entry: side 0 | side 1       one probe for both sides of a packet
+#
+# Side 0 is the filter of whoever has the lower address, side 1 that of the higher one. Each side has its own state,
+# deadline, rule and initiator. In causal mode the side that denied an opener holds the mark of its moot key
+# (SPEC 9.2): it has no connection, so its place is free.
+#
+# The index is a table of cache lines: 12 tags of 8 bits, 12 slots, and how many keys went on to the next line. Only
+# the index is ever resized.
+#
+# A tuple is live while some side's connection or moot mark is; at most `max_live` are (SPEC 5.8). A tuple that ended
+# may stay as a mark that its opener was seen, which inference asks for (SPEC 9.3); those are bounded on their own.
+
+from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from sgfast.core.base.intrinsics cimport ctz32, likely, match12
+from sgfast.core.base.key cimport KIND_IPV6, FlowKey
+from sgfast.core.base.types cimport NO_SLOT, Packet
+from sgfast.core.conntrack.expiry_heap cimport ExpiryHeap
+from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
+from sgfast.core.conntrack.storage cimport Entry, FlowRecord, Slab, addresses_at, entry_at, flow_at
+from sgfast.core.conntrack.timer_wheel cimport Wheel
+
+cdef enum:         # SideFlag
+    FROM_HIGH = 1           # the initiator is the higher address
+    REASON_SHIFT = 4        # of a moot side: the upper four bits are why its opener was denied
+    REPLIED = 2             # has had an allowed packet in reply direction, or counts as if (SPEC 9.3)
+    SIDE_DISCONNECTED = 4   # SPEC 6.3
+    UNHEARD = 8             # (bit 3: judge_side counts on it) no packet in reply direction was seen yet
+
+cdef enum:         # TupleMark
+    TUPLE_LIVE = 1
+    OPENER_SEEN = 2         # in the list of marks (SPEC 9.3)
+    EVICTABLE = 4           # in the age list
+    ANSWERED = 8            # has or had a connection that is REPLIED: not evictable (SPEC 5.8)
+    REFUSED = 16            # the other end sent an RST, or an ICMP unreachable came back
+    TUPLE_DENIED = 32       # began with a denied opener
+    HEARD = 128             # the other end sent something else, allowed or not: it answered
+    UNBEGUN = 64            # its first packet is still being judged; ends without a report
+
+cdef enum:         # SideEnd
+    SIDE_NONE = 0           # this side had no connection
+    SIDE_OPEN = 1           # live when the report was made
+    SIDE_CLOSED = 2
+    SIDE_RESET = 3
+    SIDE_TIMEOUT = 4
+    SIDE_EVICTED = 5
+    SIDE_REOPENED = 6
+    SIDE_DENIED = 7
+    SIDE_CUT = 8            # disconnected by a change of the policy
+    SIDE_REMOVED = 9        # its instance, or the address, is gone
+    SIDE_END_COUNT = 10
+
+
+cdef struct Bucket:         # 64 bytes
+    uint8_t tags[12]        # 0: free
+    uint8_t overflow        # keys that did not fit and went on; sticks at 255
+    uint8_t spare[3]
+    uint32_t slots[12]
+
+
+# Between whom a tuple is, by role: for the reports.
+cdef packed struct Ends:
+    uint8_t initiator[16]   # network byte order; IPv4 in the first four bytes
+    uint8_t responder[16]
+    uint32_t ports          # initiator's << 16 | responder's; or an ICMP identifier << 16
+    uint16_t icmp           # type << 8 | code of the opener; what an entry does not know is 0
+    uint8_t family
+    uint8_t protocol
+    uint8_t has_ports
+    uint8_t spare
+
+
+# One ended tuple, for the reports.
+cdef packed struct FlowRow:
+    uint64_t number         # of its first packet; 0 where flows are not kept
+    int64_t first_ns
+    int64_t last_ns
+    uint64_t bytes[2]       # from the initiator, from the responder
+    uint64_t packets[2]
+    Ends ends
+    int32_t rule[2]         # of the initiator's (egress) side, of the responder's (ingress) side; -1: none
+    int32_t instance[2]     # likewise; -1 too where flows are not kept
+    uint8_t verdict
+    uint8_t reason
+    uint8_t answer          # 0 silent, 1 answered, 2 refused
+    uint8_t side_end[2]     # egress, ingress
+
+
+cdef struct Table:
+    Slab slab
+    Wheel wheel
+    ExpiryHeap expiry       # of the wheel's present tick, once the table was full in it
+    Bucket* buckets
+    uint32_t bucket_mask
+    uint32_t used           # entries in the index
+    uint32_t live
+    uint32_t max_live
+    uint32_t age_head       # the evictable tuple whose creation is oldest
+    uint32_t age_tail
+    uint32_t mark_head
+    uint32_t mark_tail
+    uint32_t mark_count
+    uint32_t max_marks
+    uint8_t keep_marks
+    uint8_t marks_expire
+    uint8_t keep_flows      # report every ended tuple, with counters
+    uint8_t report_odd      # report allowed tuples nobody answered, and denied ones somebody did
+    int64_t marks_until     # when marks are worth nothing any more
+    FlowRow* ended
+    Py_ssize_t ended_count
+    Py_ssize_t ended_capacity
+    Py_ssize_t tallied      # of them, those that the report's tallies know
+    uint64_t ended_lost     # could not be reported: no memory
+    uint64_t evicted        # for want of room: with a connection on some side
+    uint64_t moot_evicted   # likewise, with nothing but the mark of a denied opener
+
+
+cdef enum:
+    # Keys per bucket line, on average, before the index doubles: of 12, so that few go on to another line.
+    FULL_LINE = 8
+
+
+cdef inline bint has_full_index(const Table* t) noexcept nogil:
+    return t.used >= (<uint64_t>t.bucket_mask + 1) * FULL_LINE
+
+
+cdef inline bint has_place(const Table* t) noexcept nogil:
+    # Whether one more key takes neither making room nor a larger index.
+    return t.live < t.max_live and not has_full_index(t)
+
+
+cdef inline uint8_t tag_of(uint32_t hash_value) noexcept nogil:
+    cdef uint8_t tag = hash_value >> 24
+    return tag if tag else 1
+
+
+cdef inline bint same_key(const Table* t, uint32_t slot, const FlowKey* key, uint64_t digest) noexcept nogil:
+    cdef const Entry* e = entry_at(&t.slab, slot)
+    cdef const uint64_t* addr
+    if e.digest != digest or e.ports != key.ports or e.protocol != key.protocol or e.kind != key.kind:
+        return False
+    if likely(not key.kind & KIND_IPV6):
+        return True
+    addr = addresses_at(&t.slab, slot)
+    return addr[0] == key.addr[0] and addr[1] == key.addr[1] and addr[2] == key.addr[2] and addr[3] == key.addr[3]
+
+
+cdef inline uint32_t find_slot(
+    const Table* t, const FlowKey* key, uint64_t digest, uint32_t hash_value
+) noexcept nogil:
+    cdef uint8_t tag = tag_of(hash_value)
+    cdef uint32_t at = hash_value & t.bucket_mask
+    cdef uint32_t _tries, mask, slot
+    cdef const Bucket* bucket
+    for _tries in range(t.bucket_mask + 1):
+        bucket = &t.buckets[at]
+        mask = match12(bucket.tags, tag)
+        while mask:
+            slot = bucket.slots[ctz32(mask)]
+            if likely(same_key(t, slot, key, digest)):
+                return slot
+            mask &= mask - 1
+        if likely(bucket.overflow == 0):
+            return NO_SLOT
+        at = (at + 1) & t.bucket_mask
+    return NO_SLOT
+
+
+cdef inline uint32_t guess_slot(const Table* t, uint32_t hash_value) noexcept nogil:
+    # The slot that most likely holds the key, without touching its entry; whoever uses it compares the key.
+    cdef const Bucket* bucket = &t.buckets[hash_value & t.bucket_mask]
+    cdef uint32_t mask = match12(bucket.tags, tag_of(hash_value))
+    return bucket.slots[ctz32(mask)] if likely(mask != 0) else <uint32_t>NO_SLOT
+
+
+cdef inline bint side_lives(const Entry* e, int side, int64_t now) noexcept nogil:
+    # SPEC 4.1: a connection with now >= deadline does not exist. True for a moot mark, too.
+    return e.state[side] != NO_STATE and now < e.deadline[side]
+
+
+cdef inline bint side_connected(const Entry* e, int side, int64_t now) noexcept nogil:
+    # Lives, and is a connection.
+    return (<uint8_t>(e.state[side] - 1) < MOOT_TCP - 1) & (now < e.deadline[side])
+
+
+cdef inline int64_t latest_deadline(const Entry* e) noexcept nogil:
+    cdef int64_t latest = INT64_MIN
+    if e.state[0]:
+        latest = e.deadline[0]
+    if e.state[1] and e.deadline[1] > latest:
+        latest = e.deadline[1]
+    return latest
+
+
+cdef inline void count_packet(Table* t, uint32_t slot, const Packet* p) noexcept nogil:
+    # For the connection report, where flows are kept.
+    cdef FlowRecord* flow = flow_at(&t.slab, slot)
+    cdef int way = p.source_high != flow.initiator_high
+    flow.last_ns = p.time_ns
+    flow.packets[way] += 1
+    flow.bytes[way] += p.wire

@@ -1,0 +1,115 @@
+# The timer wheel: finds entries whose time has come without looking at the others.
+#
+#     level   one bucket spans   the level reaches
+#     0       67 ms              17 s
+#     1       17 s               73 min
+#     2       73 min             13 days
+#     3       13 days            9 years; what lies beyond waits in the last bucket
+#
+# An entry stands in the bucket of its deadline, at the finest level that reaches it. A packet that prolongs a
+# connection only stores the new deadline; the wheel learns of it when it comes to the old one, and arms the entry
+# again. So an entry may stand too early, never too late: whoever shortens a deadline must arm anew.
+#
+# Nothing that is judged depends on the wheel: a look-up compares the deadline itself. The wheel gives memory back.
+# Time may jump by years: an advance visits at most 256 buckets a level, however far it goes.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from sgfast.core.base.types cimport NO_SLOT
+from sgfast.core.conntrack.storage cimport Entry, Slab, entry_at
+
+cdef enum:
+    WHEEL_LEVELS = 4
+    WHEEL_BITS = 8
+    WHEEL_SLOTS = 1 << WHEEL_BITS
+    TICK_BITS = 26                  # a tick is 2**26 ns
+    BUCKET_FLAG = 0x80000000        # in wheel_prev: the bucket whose first entry this is
+    NOT_ARMED = 0xFFFFFFFF
+
+
+cdef struct Wheel:
+    uint64_t tick                   # all buckets before this one were emptied
+    uint32_t head[WHEEL_LEVELS * WHEEL_SLOTS]
+
+
+cdef inline uint64_t tick_of(int64_t time_ns) noexcept nogil:
+    # Shifted so that times before 1970 come first.
+    return (<uint64_t>time_ns ^ (<uint64_t>1 << 63)) >> TICK_BITS
+
+
+cdef inline void init_wheel(Wheel* wheel) noexcept nogil:
+    cdef int i
+    for i in range(WHEEL_LEVELS * WHEEL_SLOTS):
+        wheel.head[i] = NO_SLOT
+    wheel.tick = 0
+
+
+cdef inline void disarm(Wheel* wheel, const Slab* slab, uint32_t slot) noexcept nogil:
+    cdef Entry* e = entry_at(slab, slot)
+    if e.wheel_prev == NOT_ARMED:
+        return
+    if e.wheel_prev & BUCKET_FLAG:
+        wheel.head[e.wheel_prev & ~<uint32_t>BUCKET_FLAG] = e.wheel_next
+    else:
+        entry_at(slab, e.wheel_prev).wheel_next = e.wheel_next
+    if e.wheel_next != NO_SLOT:
+        entry_at(slab, e.wheel_next).wheel_prev = e.wheel_prev
+    e.wheel_prev = NOT_ARMED
+
+
+cdef inline void arm(Wheel* wheel, const Slab* slab, uint32_t slot, int64_t deadline) noexcept nogil:
+    # The entry must not be armed.
+    cdef uint64_t tick = tick_of(deadline)
+    cdef uint32_t level = 0
+    cdef uint32_t bucket
+    cdef Entry* e = entry_at(slab, slot)
+    if tick <= wheel.tick:
+        tick = wheel.tick
+    while (tick >> (WHEEL_BITS * level)) - (wheel.tick >> (WHEEL_BITS * level)) >= WHEEL_SLOTS:
+        if level == WHEEL_LEVELS - 1:
+            tick = wheel.tick + ((<uint64_t>WHEEL_SLOTS - 1) << (WHEEL_BITS * level))
+            break
+        level += 1
+    bucket = level * WHEEL_SLOTS + <uint32_t>((tick >> (WHEEL_BITS * level)) & (WHEEL_SLOTS - 1))
+    e.wheel_next = wheel.head[bucket]
+    e.wheel_prev = <uint32_t>BUCKET_FLAG | bucket
+    if e.wheel_next != NO_SLOT:
+        entry_at(slab, e.wheel_next).wheel_prev = slot
+    wheel.head[bucket] = slot
+
+
+cdef inline uint32_t take_bucket(Wheel* wheel, const Slab* slab, uint32_t bucket, uint32_t chain) noexcept nogil:
+    # Disarms a bucket's entries and puts them before `chain`, linked by wheel_next. Returns the new chain.
+    cdef uint32_t slot = wheel.head[bucket]
+    cdef uint32_t following
+    cdef Entry* e
+    wheel.head[bucket] = NO_SLOT
+    while slot != NO_SLOT:
+        e = entry_at(slab, slot)
+        following = e.wheel_next
+        e.wheel_prev = NOT_ARMED
+        e.wheel_next = chain
+        chain = slot
+        slot = following
+    return chain
+
+
+cdef inline uint32_t advance(Wheel* wheel, const Slab* slab, uint64_t tick) noexcept nogil:
+    # Moves to `tick`, which must be later. Returns the chain of entries to look at, each to be armed anew or freed.
+    # At level 0 a bucket is due when it is over; above, when it begins, so that its entries move to finer buckets.
+    cdef uint32_t chain = NO_SLOT
+    cdef int level
+    cdef uint64_t old, new, i
+    for level in range(WHEEL_LEVELS):
+        old = wheel.tick >> (WHEEL_BITS * level)
+        new = tick >> (WHEEL_BITS * level)
+        if new == old:
+            break
+        if new - old > WHEEL_SLOTS:
+            new = old + WHEEL_SLOTS
+        for i in range(old, new):
+            chain = take_bucket(
+                wheel, slab, level * WHEEL_SLOTS + <uint32_t>((i + (level > 0)) & (WHEEL_SLOTS - 1)), chain
+            )
+    wheel.tick = tick
+    return chain

@@ -1,0 +1,479 @@
+"""Changed connections of two engines; what they are stands in ``changed.pxd``."""
+
+import numpy as np
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset
+
+from sgfast.core.base.frames cimport FrameBatch
+from sgfast.core.base.icmp cimport query_type
+from sgfast.core.base.intrinsics cimport fold, likely, prefetch
+from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_IPV6, KIND_ONE_WAY, KIND_PORTS, address_of, spell_address
+from sgfast.core.base.memory cimport allocate_pages
+from sgfast.core.base.types cimport (
+    ALLOW,
+    DENY,
+    DENY_RULE,
+    MOOT,
+    NO_RULE,
+    PENDING,
+    PROTO_TCP,
+    READ_BROKEN,
+    READ_FRAGMENT,
+    READ_ICMP_ERROR,
+    READ_NOT_IP,
+    READ_TRACKED,
+    STEP_REPLY,
+    TCP_SYN,
+    TCP_SYNACK,
+    WORD_BEGAN,
+    WORD_FAST,
+    WORD_FOLLOWS,
+    WORD_HEARD,
+    WORD_HIGH_SHIFT,
+    WORD_KNOWN,
+    WORD_REASON_SHIFT,
+    WORD_VERDICT,
+)
+from sgfast.core.dataplane cimport DataPlane
+from sgfast.core.dtypes cimport copied_rows
+from sgfast.core.wire.header_rows cimport spell_header
+from sgfast.core.wire.ip cimport read_frame, read_quote
+
+from sgfast.core.dtypes import HEADER_DTYPE
+
+cdef enum:
+    NO_UNIT = 0xFFFFFFFF
+    KEY_WORDS = 5               # of a UnitKey
+    KIND_WORDS = 6              # of what tells groups apart
+    KIND_BYTES = 48
+    OUTCOME = 0x7F              # verdict and reason of an outcome word
+
+CHANGED_DTYPE = np.dtype([
+    ("initiator", "u1", (16,)), ("responder", "u1", (16,)), ("port_key", "<u2"), ("protocol", "u1"), ("family", "u1"),
+    ("has_ports", "u1"), ("has_icmp", "u1"), ("old", "u1"), ("new", "u1"), ("turned_port", "<u2"), ("turned", "u1"),
+    ("inward", "u1"), ("unused", "u1", (4,)), ("connections", "<u8"), ("answered", "<u8"), ("packets", "<u8"),
+    ("bytes", "<u8"), ("first_ns", "<i8"), ("last_ns", "<i8"), ("example_packet", "<u8", (EXAMPLES,)),
+    ("example_ns", "<i8", (EXAMPLES,)), ("example_port", "<u2", (EXAMPLES,)), ("spare", "<u2"),
+])
+assert CHANGED_DTYPE.itemsize == sizeof(GroupRow) and sizeof(UnitKey) == 8 * KEY_WORDS
+cdef GroupRow laid_out
+assert <char*>&laid_out.connections - <char*>&laid_out == KIND_BYTES
+
+
+cdef inline bint blocked(uint16_t word) noexcept nogil:
+    return (word & WORD_VERDICT) == DENY or (word & WORD_VERDICT) == MOOT
+
+
+cdef inline bint allowed(uint16_t word) noexcept nogil:
+    return (word & WORD_VERDICT) == ALLOW
+
+
+cdef inline uint32_t hash_of(const uint64_t* secret, const void* key, int size) noexcept nogil:
+    # `size`: in words of 64 bits, at most KIND_WORDS.
+    cdef uint64_t words[KIND_WORDS]
+    cdef uint64_t h
+    words[KEY_WORDS] = 0
+    memcpy(words, key, 8 * size)
+    h = fold(words[0] ^ secret[4], words[1] ^ secret[5])
+    h = fold(h ^ words[2], words[3] ^ secret[6])
+    h = fold(h ^ words[4], words[5] ^ secret[3])
+    return <uint32_t>(h ^ h >> 32)
+
+
+cdef inline void count_unit(GroupRow* group, const Unit* unit) noexcept nogil:
+    group.connections += 1
+    group.answered += unit.answered
+    group.packets += unit.packets
+    group.bytes += unit.bytes
+    if group.connections == 1 or unit.first_ns < group.first_ns:
+        group.first_ns = unit.first_ns
+    if group.connections == 1 or unit.last_ns > group.last_ns:
+        group.last_ns = unit.last_ns
+
+
+cdef HeaderRow* opener_rows(openers, Py_ssize_t n) except? NULL:
+    cdef uint8_t[::1] view
+    if openers.dtype != HEADER_DTYPE or not openers.flags.c_contiguous or len(openers) < n:
+        raise ValueError("openers must be a contiguous array of HEADER_DTYPE, as long as the batch")
+    if len(openers) == 0:
+        return NULL
+    view = openers.view(np.uint8).reshape(-1)
+    return <HeaderRow*>&view[0]
+
+
+cdef class ChangedConnections:
+    """Of two planes that judge the same frames, ``old`` being one of them.
+
+    ``compare`` after each batch, ``finish`` at the end, then ``rows`` and the rest. MemoryError if there is no room.
+    """
+
+    def __cinit__(self, DataPlane old not None):
+        self.wire = old.planes[0].wire
+        self.wire.exempt = False        # what is exempt for one policy need not be for the other
+        self.index_mask = 1023
+        self.index = <uint32_t*>allocate_pages((self.index_mask + 1) * sizeof(uint32_t))
+        self.group_index = <uint32_t*>malloc(2 * GROUPS * sizeof(uint32_t))
+        self.groups = <GroupRow*>calloc(GROUPS, sizeof(GroupRow))
+        self.unit_capacity = 512
+        self.units = <Unit*>allocate_pages(self.unit_capacity * sizeof(Unit))
+        if self.index == NULL or self.group_index == NULL or self.groups == NULL or self.units == NULL:
+            raise MemoryError
+        memset(self.index, 0xFF, (self.index_mask + 1) * sizeof(uint32_t))
+        memset(self.group_index, 0xFF, 2 * GROUPS * sizeof(uint32_t))
+
+    def __dealloc__(self):
+        free(self.index)
+        free(self.group_index)
+        free(self.groups)
+        free(self.units)
+
+    def compare(
+        self, FrameBatch batch not None, const uint16_t[::1] old not None, const uint16_t[::1] new not None,
+        openers not None, const uint64_t[::1] numbers=None
+    ):
+        """Takes what both said of a batch's frames, as outcome words (``types.pxd``).
+
+        ``openers``: HEADER_DTYPE, as long as the batch: gets the openers of those records that begin with one packet
+        for both, and that both allow. Returns how many there are. ``numbers``: which packets these are called, from 1;
+        None: they follow those before.
+        """
+        cdef Py_ssize_t n = batch.count
+        cdef HeaderRow* rows = opener_rows(openers, n)
+        cdef const uint64_t* named = NULL
+        cdef const uint16_t* mine
+        cdef const uint16_t* others
+        if old.shape[0] < n or new.shape[0] < n:
+            raise ValueError("as many words as there are frames")
+        if numbers is not None and numbers.shape[0] < n:
+            raise ValueError("as many numbers as there are frames")
+        if n == 0:
+            return 0
+        if numbers is not None:
+            named = &numbers[0]
+        mine, others = &old[0], &new[0]
+        with nogil:
+            n = self.compare_frames(batch.frames, n, mine, others, rows, named)
+        return n
+
+    cdef Py_ssize_t compare_frames(
+        self, const Frame* frames, Py_ssize_t n, const uint16_t* old, const uint16_t* new, HeaderRow* openers,
+        const uint64_t* numbers
+    ) except -1 nogil:
+        cdef Py_ssize_t found = 0
+        cdef Py_ssize_t i
+        cdef int told = 0
+        cdef uint64_t plain = 0
+        cdef uint16_t x, y
+        for i in range(n):
+            x = old[i]
+            y = new[i]
+            if likely(x & y & WORD_FAST):
+                plain += 1
+                continue
+            if (x & WORD_VERDICT) == PENDING or (y & WORD_VERDICT) == PENDING:
+                continue        # `resolve` gets to know
+            self.verdicts[x & WORD_VERDICT][y & WORD_VERDICT] += 1
+            if (x | y) & WORD_FOLLOWS:
+                continue
+            if blocked(x) != blocked(y) or ((self.unit_count or told) and (x | y) & WORD_KNOWN):
+                told += self.read_told(
+                    &frames[i], x, y, self.judged + i + 1 if numbers == NULL else numbers[i], &self.told[told]
+                )
+                if told == AT_ONCE:
+                    self.look(told)
+                    told = 0
+            if x & y & WORD_BEGAN and allowed(x) and allowed(y):
+                spell_opener(&self.wire, &frames[i], x, &openers[found])
+                found += 1
+        self.look(told)
+        self.verdicts[ALLOW][ALLOW] += plain
+        self.judged += n
+        return found
+
+    def resolve(self, old not None, new not None):
+        """Takes what became of packets that were PENDING: both planes' ``take_resolved``, which wait for the same."""
+        if len(old) != len(new) or not (old["number"] == new["number"]).all():
+            raise ValueError("the planes have not judged the same frames")
+        for x, y in zip(old["result"]["verdict"].tolist(), new["result"]["verdict"].tolist()):
+            self.verdicts[<int>x][<int>y] += 1
+
+    cdef bint read_told(self, const void* frame, uint16_t old, uint16_t new, uint64_t number, Told* t) noexcept nogil:
+        # False: it belongs to no connection.
+        cdef Packet* p = &t.packet
+        read_frame(&self.wire, <const Frame*>frame, p)
+        if p.outcome == READ_FRAGMENT:
+            p.outcome = p.fragment_outcome
+        if p.outcome == READ_NOT_IP or p.outcome == READ_BROKEN:
+            return False
+        t.quotes = False
+        if p.outcome == READ_ICMP_ERROR:
+            memset(&t.quoted, 0, sizeof(Packet))
+            if read_quote(&self.wire, p, &t.quoted.key, &t.quoted.digest, &t.quoted.hash, &t.quoted.source_high):
+                t.quoted.ipv6 = p.ipv6
+                t.quoted.protocol = t.quoted.key.protocol
+                t.quotes = True
+        t.old = old
+        t.new = new
+        t.number = number
+        if t.quotes:
+            p = &t.quoted
+        fill_key(p, &t.key)
+        t.hash = p.hash if p.outcome == READ_TRACKED else hash_of(self.wire.secret, &t.key, KEY_WORDS)
+        prefetch(&self.index[t.hash & self.index_mask])
+        return True
+
+    cdef int look(self, int count) except -1 nogil:
+        # At the first `count` that were told of.
+        cdef uint32_t unit
+        cdef int i
+        for i in range(count):
+            unit = self.index[self.told[i].hash & self.index_mask]
+            if unit != NO_UNIT:
+                # It is longer than a cache line.
+                prefetch(&self.units[unit])
+                prefetch(&self.units[unit].first_ns)
+        for i in range(count):
+            self.look_at(&self.told[i])
+        return 0
+
+    cdef int look_at(self, const Told* t) except -1 nogil:
+        cdef const Packet* p = &t.packet
+        cdef const Packet* named = &t.quoted if t.quotes else p
+        cdef UnitKey key = t.key
+        cdef Unit* unit
+        cdef uint16_t passing, blocking
+        cdef bint changed, recorded
+        cdef int way
+        for way in range(2):
+            passing = t.old if way == CLOSES else t.new
+            blocking = t.new if way == CLOSES else t.old
+            changed = not blocked(passing) and blocked(blocking)
+            key.way = <uint8_t>way
+            if not changed and self.unit_count == 0:
+                continue
+            unit = self.find_or_make(&key, t.hash) if changed else self.find(&key, t.hash)
+            if unit == NULL:
+                continue
+            recorded = allowed(passing)
+            if unit.first and (
+                (passing if unit.passes_recorded else blocking) & WORD_BEGAN
+                or (changed and unit.passes_recorded != recorded)
+            ):
+                self.end_unit(unit)
+            if changed:
+                if not unit.first:
+                    unit.first = t.number
+                    unit.packets = 0
+                    unit.bytes = 0
+                    unit.answered = False
+                    unit.passes_recorded = recorded
+                    unit.old = t.old & OUTCOME
+                    unit.new = t.new & OUTCOME
+                    unit.first_ns = p.time_ns
+                    unit.last_ns = p.time_ns
+                    unit.ipv6 = p.ipv6
+                    name_opener(named, passing if recorded else blocking, unit)
+                    unit.turned = recorded and is_turned(named, blocking, unit)
+                    unit.inward = named.source_high != unit.initiator_high ^ unit.turned
+                unit.packets += 1
+                unit.bytes += p.wire
+                unit.first_ns = min(unit.first_ns, p.time_ns)
+                unit.last_ns = max(unit.last_ns, p.time_ns)
+            if unit.first and (passing if unit.passes_recorded else blocking) & WORD_HEARD:
+                unit.answered = True
+        return 0
+
+    cdef Unit* find(self, const UnitKey* key, uint32_t hash_value) noexcept nogil:
+        cdef uint32_t at = hash_value & self.index_mask
+        cdef Unit* unit
+        while self.index[at] != NO_UNIT:
+            unit = &self.units[self.index[at]]
+            if unit.hash == hash_value and memcmp(&unit.key, key, sizeof(UnitKey)) == 0:
+                return unit
+            at = (at + 1) & self.index_mask
+        return NULL
+
+    cdef Unit* find_or_make(self, const UnitKey* key, uint32_t hash_value) except? NULL nogil:
+        cdef Unit* unit = self.find(key, hash_value)
+        cdef uint32_t at, i
+        if unit != NULL:
+            return unit
+        if self.unit_count == MOST_UNITS:
+            # Nobody knows which of them goes on.
+            for i in range(self.unit_count):
+                if self.units[i].first:
+                    self.cut_short += 1
+                    self.end_unit(&self.units[i])
+            self.unit_count = 0
+            memset(self.index, 0xFF, (self.index_mask + <size_t>1) * sizeof(uint32_t))
+        if self.unit_count == self.unit_capacity:
+            self.grow()
+        at = hash_value & self.index_mask
+        while self.index[at] != NO_UNIT:
+            at = (at + 1) & self.index_mask
+        self.index[at] = self.unit_count
+        unit = &self.units[self.unit_count]
+        memset(unit, 0, sizeof(Unit))
+        unit.key = key[0]
+        unit.hash = hash_value
+        self.unit_count += 1
+        return unit
+
+    cdef int grow(self) except -1 nogil:
+        # Twice as many units; the index has twice as many places as they are.
+        cdef uint32_t capacity = 2 * self.unit_capacity
+        cdef uint32_t mask = 2 * capacity - 1
+        cdef uint32_t i, at
+        cdef uint32_t* index = <uint32_t*>allocate_pages((mask + <size_t>1) * sizeof(uint32_t))
+        cdef Unit* units = <Unit*>allocate_pages(capacity * sizeof(Unit))
+        if index == NULL or units == NULL:
+            free(index)
+            free(units)
+            raise MemoryError
+        memcpy(units, self.units, self.unit_count * sizeof(Unit))
+        free(self.units)
+        self.units = units
+        self.unit_capacity = capacity
+        memset(index, 0xFF, (mask + <size_t>1) * sizeof(uint32_t))
+        for i in range(self.unit_count):
+            at = units[i].hash & mask
+            while index[at] != NO_UNIT:
+                at = (at + 1) & mask
+            index[at] = i
+        free(self.index)
+        self.index = index
+        self.index_mask = mask
+        return 0
+
+    cdef void end_unit(self, Unit* unit) noexcept nogil:
+        cdef GroupRow row
+        cdef GroupRow* group
+        cdef Packet p
+        cdef uint32_t at
+        memset(&row, 0, sizeof(GroupRow))
+        memset(&p, 0, sizeof(Packet))
+        p.ipv6 = unit.ipv6
+        memcpy(p.key.addr, unit.key.addr, sizeof(p.key.addr))
+        spell_address(row.initiator, address_of(p.key.addr, p.ipv6, unit.initiator_high), p.ipv6)
+        spell_address(row.responder, address_of(p.key.addr, p.ipv6, 1 - unit.initiator_high), p.ipv6)
+        row.port_key = unit.port_key
+        row.protocol = unit.key.protocol
+        row.family = 6 if unit.ipv6 else 4
+        row.has_ports = (unit.key.kind & KIND_PORTS) != 0
+        row.has_icmp = (unit.key.kind & (KIND_ICMP_QUERY | KIND_ONE_WAY)) != 0
+        row.old = unit.old
+        row.new = unit.new
+        row.turned = unit.turned
+        row.inward = unit.inward
+        if unit.turned and row.has_ports:
+            row.turned_port = <uint16_t>(unit.key.ports if unit.initiator_high else unit.key.ports >> 16)
+        at = hash_of(self.wire.secret, &row, KIND_WORDS) & (2 * GROUPS - 1)
+        while self.group_index[at] != NO_UNIT:
+            if memcmp(&self.groups[self.group_index[at]], &row, KIND_BYTES) == 0:
+                break
+            at = (at + 1) & (2 * GROUPS - 1)
+        group = &self.others[unit.key.way]
+        if self.group_index[at] != NO_UNIT:
+            group = &self.groups[self.group_index[at]]
+        elif self.group_count < GROUPS:
+            self.group_index[at] = self.group_count
+            group = &self.groups[self.group_count]
+            group[0] = row
+            self.group_count += 1
+        count_unit(group, unit)
+        if group.connections <= EXAMPLES:
+            at = <uint32_t>group.connections - 1
+            group.example_packet[at] = unit.first
+            group.example_ns[at] = unit.first_ns
+            group.example_port[at] = <uint16_t>(
+                (unit.key.ports if unit.initiator_high else unit.key.ports >> 16) if row.has_ports else 0
+            )
+        unit.first = 0
+
+    def finish(self):
+        """Ends all units, in the order they began."""
+        cdef uint32_t i
+        with nogil:
+            for i in range(self.unit_count):
+                if self.units[i].first:
+                    self.end_unit(&self.units[i])
+            self.unit_count = 0
+            memset(self.index, 0xFF, (self.index_mask + <size_t>1) * sizeof(uint32_t))
+
+    @property
+    def rows(self):
+        """Groups of changed connections, as CHANGED_DTYPE."""
+        return copied_rows(<const uint8_t*>self.groups, self.group_count * sizeof(GroupRow), CHANGED_DTYPE)
+
+    @property
+    def other_rows(self):
+        """Of those that found no room, by way (0: passed, is blocked; 1: was blocked, passes): CHANGED_DTYPE (2,), only
+        counters and times.
+        """
+        return copied_rows(<const uint8_t*>self.others, 2 * sizeof(GroupRow), CHANGED_DTYPE)
+
+    @property
+    def counters(self):
+        """``packets``: by verdict of OLD, then of NEW; ``cut_short``: units that may have been counted again."""
+        return {"packets": [list(self.verdicts[i]) for i in range(VERDICT_COUNT)], "cut_short": self.cut_short}
+
+
+cdef inline void fill_key(const Packet* p, UnitKey* key) noexcept nogil:
+    memset(key, 0, sizeof(UnitKey))
+    key.addr[0] = p.key.addr[0]
+    if p.ipv6:
+        key.addr[1], key.addr[2], key.addr[3] = p.key.addr[1], p.key.addr[2], p.key.addr[3]
+    key.protocol = p.protocol
+    if p.outcome == READ_TRACKED:           # zero, so that a quoted packet's is, too
+        key.kind = p.key.kind
+        key.ports = p.key.ports
+        key.protocol = p.key.protocol
+
+
+cdef inline bint is_turned(const Packet* p, uint16_t blocking, const Unit* unit) noexcept nogil:
+    # Whether for the engine that blocks it the other end opened. Its rules were asked of the packet itself if it can
+    # open: what the record of an earlier attempt says does not matter then.
+    cdef uint8_t reason = (blocking & OUTCOME) >> WORD_REASON_SHIFT
+    if (reason == NO_RULE or reason == DENY_RULE) and (unit.key.protocol != PROTO_TCP or p.step == TCP_SYN):
+        return p.source_high != unit.initiator_high
+    return blocking & (WORD_KNOWN | WORD_BEGAN) != 0 and (blocking >> WORD_HIGH_SHIFT & 1) != unit.initiator_high
+
+
+cdef inline void name_opener(const Packet* p, uint16_t word, Unit* unit) noexcept nogil:
+    # Who opened, as far as can be known, and what for. `word`: of the engine whose record counts.
+    cdef uint8_t high = p.source_high
+    if word & (WORD_KNOWN | WORD_BEGAN):
+        high = word >> WORD_HIGH_SHIFT & 1
+    elif unit.key.protocol == PROTO_TCP and (
+        p.step == TCP_SYNACK or (p.step != TCP_SYN and p.sport < p.dport)
+    ):
+        high = 1 - high
+    unit.initiator_high = high
+    unit.port_key = 0
+    if unit.key.kind & KIND_PORTS:
+        unit.port_key = <uint16_t>(unit.key.ports >> 16 if high else unit.key.ports)
+    elif unit.key.kind & KIND_ICMP_QUERY:
+        if p.has_icmp and p.step != STEP_REPLY:
+            unit.port_key = p.port_key
+        else:
+            unit.port_key = query_type(unit.key.kind & KIND_IPV6, unit.key.ports & 0xFFFF) << 8
+    elif unit.key.kind & KIND_ONE_WAY:
+        unit.port_key = <uint16_t>(unit.key.ports >> 16 << 8 | unit.key.ports & 0xFF)
+
+
+cdef inline void spell_opener(const void* wire, const Frame* frame, uint16_t word, HeaderRow* row) noexcept nogil:
+    # The opener of a record that begins with this frame, which may have been inferred (SPEC 9.3).
+    cdef Packet p
+    cdef uint8_t address[16]
+    cdef uint16_t port
+    read_frame(<const WireContext*>wire, frame, &p)
+    spell_header(&p, row)
+    if (word >> WORD_HIGH_SHIFT & 1) != p.source_high:
+        memcpy(address, row.src, 16)
+        memcpy(row.src, row.dst, 16)
+        memcpy(row.dst, address, 16)
+        port = row.sport
+        row.sport = row.dport
+        row.dport = port

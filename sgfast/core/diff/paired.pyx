@@ -1,0 +1,241 @@
+"""Two data planes judge the same frames, in turn or at the same time. A module of its own, as the compiler makes the
+data plane's own loop slower where it has to make the same of it twice.
+"""
+
+import threading
+
+from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, WAIT_LOCK
+from libc.stdint cimport uint16_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcmp
+
+from sgfast.core.base.clock cimport tell_time
+from sgfast.core.base.frames cimport Frame, FrameBatch
+from sgfast.core.base.intrinsics cimport add_ordered, load_ordered, swap_ordered
+from sgfast.core.base.memory cimport allocate_pages
+from sgfast.core.base.types cimport HeaderRow
+from sgfast.core.dataplane cimport DataPlane, Wanted
+from sgfast.core.diff.changed_connections cimport ChangedConnections, opener_rows
+from sgfast.core.parallel.backoff cimport Sleeper, await_change, free_sleeper, init_sleeper, rest, wake
+from sgfast.core.pipeline.batch cimport BATCH, judge_batch, prefetch_line, tally_ended
+from sgfast.core.pipeline.plane cimport Plane
+from sgfast.core.wire.ip cimport WireContext, read_frame
+
+cdef enum:
+    LINE = 16               # words: two cache lines, as they may be fetched in pairs
+
+
+cdef bint reads_alike(DataPlane a, DataPlane b) noexcept nogil:
+    # Whether a frame's headers, read for one, are what the other would read, keyed hash and all.
+    cdef const WireContext* wire = &a.planes[0].wire
+    cdef const WireContext* other = &b.planes[0].wire
+    return (
+        a.jobs == 1 and b.jobs == 1 and wire.exempt == other.exempt
+        and memcmp(wire.secret, other.secret, sizeof(wire.secret)) == 0
+    )
+
+
+cdef void judge_beside(
+    DataPlane a, DataPlane b, const Frame* frames, Py_ssize_t n, uint16_t* words_a, uint16_t* words_b
+) noexcept nogil:
+    # Under both locks. Frames are read once, and judged twice while they are in the cache.
+    cdef Plane* plane_a = a.planes[0]
+    cdef Plane* plane_b = b.planes[0]
+    cdef Py_ssize_t start = 0
+    cdef Py_ssize_t size, i
+    if not a.clock.started:
+        a.start_clock(frames.time_ns)
+        b.start_clock(frames.time_ns)
+    a.fragments.wanted = True
+    b.fragments.wanted = True
+    plane_a.want_sides = False
+    plane_b.want_sides = False
+    while start < n:
+        size = min(n - start, <Py_ssize_t>BATCH)
+        for i in range(size):
+            read_frame(&plane_a.wire, &frames[start + i], &a.packets[i])
+            tell_time(&a.clock, a.packets[i].time_ns)
+            a.now[i] = a.clock.now
+            prefetch_line(plane_a, &a.packets[i])
+            prefetch_line(plane_b, &a.packets[i])
+        judge_batch(plane_a, a.packets, a.now, NULL, a.judged + 1, size, NULL, &words_a[start])
+        judge_batch(plane_b, a.packets, a.now, NULL, b.judged + 1, size, NULL, &words_b[start])
+        a.judged += size
+        b.judged += size
+        start += size
+    b.clock = a.clock
+    tally_ended(plane_a)
+    tally_ended(plane_b)
+
+
+cdef class Beside:
+    """Judges frames by two planes, which have judged the same ones before, and has ``changed`` compare what they say.
+
+    ``judge`` does so by one thread, which reads the headers of frames once for both; ``changed.compare`` is up to the
+    caller. ``start`` and ``wait`` use a second thread, from ``begin`` to ``close``: neither plane then waits for the
+    other's table, and the comparison is made while the next batch is read.
+    """
+
+    cdef DataPlane plane
+    cdef DataPlane other
+    cdef ChangedConnections changed
+    cdef object thread              # None: there is none
+    cdef object failure             # what ended it
+    cdef Sleeper sleeper
+    # Numbers of batches, each on a cache line of its own.
+    cdef uint64_t* asked            # that the thread is to judge
+    cdef uint64_t* judged           # that `plane` has judged
+    cdef uint64_t* compared         # that the thread has judged and compared
+    # The batch that was started last, and what belongs to it; None: there is none.
+    cdef object batch
+    cdef object arrays
+    cdef const Frame* frames
+    cdef Py_ssize_t count           # 0: the thread is to end
+    cdef uint16_t* words
+    cdef uint16_t* other_words
+    cdef HeaderRow* openers
+    cdef Py_ssize_t opener_count
+
+    def __cinit__(self, DataPlane plane not None, DataPlane other not None, ChangedConnections changed not None):
+        self.asked = <uint64_t*>allocate_pages(3 * LINE * sizeof(uint64_t))
+        if self.asked == NULL or not init_sleeper(&self.sleeper):
+            raise MemoryError
+        self.judged = &self.asked[LINE]
+        self.compared = &self.asked[2 * LINE]
+
+    def __init__(self, DataPlane plane not None, DataPlane other not None, ChangedConnections changed not None):
+        if other is plane or other.judged != plane.judged:
+            raise ValueError("planes beside each other are two, and have judged the same frames")
+        self.plane = plane
+        self.other = other
+        self.changed = changed
+
+    def __dealloc__(self):
+        # The thread holds a reference: it is gone.
+        free(self.asked)
+        free_sleeper(&self.sleeper)
+
+    def judge(self, FrameBatch batch not None, words not None, other_words not None):
+        """``words``, ``other_words``: uint16, at least as long as the batch: get the outcome words (``types.pxd``) of
+        either. ValueError when they are not.
+        """
+        cdef Py_ssize_t n = batch.count
+        cdef uint16_t* mine = words_of(words, n)
+        cdef uint16_t* others = words_of(other_words, n)
+        if not reads_alike(self.plane, self.other):
+            self.plane.process_frames(batch, words=words)
+            self.other.process_frames(batch, words=other_words)
+        elif n:
+            with nogil:
+                PyThread_acquire_lock(self.plane.lock, WAIT_LOCK)
+                PyThread_acquire_lock(self.other.lock, WAIT_LOCK)
+                judge_beside(self.plane, self.other, batch.frames, n, mine, others)
+                PyThread_release_lock(self.other.lock)
+                PyThread_release_lock(self.plane.lock)
+
+    def begin(self):
+        """Starts the second thread. MemoryError if it cannot be."""
+        if self.thread is not None:
+            raise RuntimeError("there is a second thread")
+        self.asked[0] = self.judged[0] = self.compared[0] = 0
+        self.failure = None
+        self.thread = threading.Thread(target=self.serve, name="sgfast-beside", daemon=True)
+        try:
+            self.thread.start()
+        except RuntimeError as error:
+            self.thread = None
+            raise MemoryError(f"a thread cannot be started: {error}") from error
+
+    def start(self, FrameBatch batch not None, words not None, other_words not None, openers not None):
+        """Judges a batch by ``plane``; the other plane and the comparison may still be at it when this returns, and
+        frames and arrays have to stay until ``wait`` returns. The arrays are those of ``judge`` and of ``compare``.
+        """
+        cdef Wanted wanted = Wanted(NULL, NULL, NULL)
+        cdef Py_ssize_t n = batch.count
+        if self.thread is None or self.failure is not None or self.batch is not None:
+            raise RuntimeError("no second thread that has nothing to do")
+        self.words = words_of(words, n)
+        self.other_words = words_of(other_words, n)
+        self.openers = opener_rows(openers, n)
+        if n == 0:
+            return
+        self.arrays = words, other_words, openers
+        self.batch = batch
+        self.frames = batch.frames
+        self.count = n
+        wanted.words = self.words
+        with nogil:
+            self.ask()
+            self.plane.judge(batch.frames, NULL, n, &wanted)
+            swap_ordered(self.judged, self.asked[0])
+
+    def wait(self):
+        """Until the batch that was started last is compared: how many openers it has (``compare``); 0 if there is none.
+
+        MemoryError if that failed, which ends the thread.
+        """
+        cdef int turn = 0
+        if self.batch is None:
+            return 0
+        with nogil:
+            while load_ordered(self.compared) != self.asked[0]:
+                rest(turn)
+                turn += 1
+        self.batch = None
+        self.arrays = None
+        if self.failure is not None:
+            raise self.failure
+        return self.opener_count
+
+    cdef void ask(self) noexcept nogil:
+        add_ordered(self.asked, 1)
+        wake(&self.sleeper)
+
+    def serve(self):
+        """What the thread does, until ``close``."""
+        try:
+            with nogil:
+                self.serve_all()
+        except BaseException as error:
+            self.failure = error
+            swap_ordered(self.compared, self.asked[0])
+
+    cdef int serve_all(self) except -1 nogil:
+        cdef Wanted wanted = Wanted(NULL, NULL, NULL)
+        cdef uint64_t seen = 0
+        cdef int turn
+        while True:
+            while load_ordered(self.asked) == seen:
+                await_change(&self.sleeper, self.asked, seen)
+            if self.count == 0:
+                return 0
+            seen += 1
+            wanted.words = self.other_words
+            self.other.judge(self.frames, NULL, self.count, &wanted)
+            turn = 0
+            while load_ordered(self.judged) != seen:
+                rest(turn)
+                turn += 1
+            self.opener_count = self.changed.compare_frames(
+                self.frames, self.count, self.words, self.other_words, self.openers, NULL
+            )
+            swap_ordered(self.compared, seen)
+
+    def close(self):
+        """Ends the thread, if there is one."""
+        if self.thread is None:
+            return
+        try:
+            self.wait()
+        finally:
+            self.count = 0
+            self.ask()
+            self.thread.join()
+            self.thread = None
+
+
+cdef uint16_t* words_of(words, Py_ssize_t n) except? NULL:
+    cdef uint16_t[::1] view = words
+    if view.shape[0] < n:
+        raise ValueError("words must be a contiguous array of uint16, one a packet")
+    return &view[0] if view.shape[0] else NULL

@@ -1,0 +1,1 @@
+"""Datagrams that arrive in fragments."""

@@ -1,0 +1,1 @@
+"""Several threads that judge together."""

@@ -1,0 +1,1 @@
+"""One packet from its headers to its verdict."""

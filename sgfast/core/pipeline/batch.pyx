@@ -1,0 +1,173 @@
+"""Batches through the pipeline, and the planes they go through; what each function promises is in ``batch.pxd``."""
+
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from sgfast.core.base.intrinsics cimport unlikely
+from sgfast.core.base.types cimport (
+    ALLOW,
+    ESTABLISHED,
+    NO_SLOT,
+    READ_FRAGMENT,
+    WORD_FAST,
+    WORD_HEARD,
+    WORD_HIGH_SHIFT,
+    WORD_KNOWN,
+    WORD_REASON_SHIFT,
+)
+from sgfast.core.conntrack.lifetime cimport free_table, init_table, sweep
+from sgfast.core.conntrack.states cimport STATE_COUNT, TIMEOUT_COUNT, TIMEOUT_OF_STATE
+from sgfast.core.conntrack.storage cimport Entry, FlowRecord, entry_at, flow_at
+from sgfast.core.conntrack.table cimport FROM_HIGH, count_packet, guess_slot
+from sgfast.core.conntrack.timer_wheel cimport tick_of
+from sgfast.core.pipeline.context cimport PacketContext, begin_packet, clear_row
+from sgfast.core.pipeline.fast_path cimport fill_fast_words, pass_established
+from sgfast.core.pipeline.fragments cimport forget_overdue, give_up, judge_fragment
+from sgfast.core.pipeline.outcomes cimport count_ended
+from sgfast.core.pipeline.plane cimport MAX_ATTEMPTS, MIDSTREAM_DENY, MIDSTREAM_INFER, RuleCount
+from sgfast.core.pipeline.verdict cimport judge_packet
+from sgfast.core.tallies.disconnects cimport free_cuts, init_cuts
+from sgfast.core.tallies.tally cimport free_tally, init_tally
+from sgfast.core.wire.ip cimport init_wire
+
+cdef enum:
+    # The outcome word of whatever takes the fast path, but for who began its connection.
+    FAST_WORD = ALLOW | ESTABLISHED << WORD_REASON_SHIFT | WORD_KNOWN | WORD_HEARD | WORD_FAST
+
+
+cdef inline void prefetch_flow(const FlowRecord* flow) noexcept nogil:
+    # It is longer than a cache line.
+    prefetch(flow)
+    prefetch(&flow.initiator_high)
+
+
+cdef inline void sweep_ended(Plane* plane, int64_t now) noexcept nogil:
+    if unlikely(tick_of(now) != plane.table.wheel.tick):
+        sweep(&plane.table, now)
+        if plane.reporting:
+            sweep(&plane.attempts, now)
+
+
+cdef void judge_slowly(Plane* plane, Packet* p, ResultRow* row, uint16_t* word, int64_t now) noexcept nogil:
+    # Out of line: the loop below keeps its registers.
+    cdef PacketContext c
+    if row != NULL:
+        clear_row(row)
+    begin_packet(&c, p, row, now)
+    if likely(p.outcome != READ_FRAGMENT):
+        judge_packet(plane, &c)
+    else:
+        judge_fragment(plane, &c, p)
+    if word != NULL:
+        word[0] = c.word
+
+
+cdef void judge_batch(
+    Plane* plane, Packet* packets, const int64_t* now, const uint64_t* numbers, uint64_t first, Py_ssize_t n,
+    ResultRow* rows, uint16_t* words
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef uint64_t at
+    cdef Packet* p
+    cdef const Entry* e
+    cdef uint64_t nbytes = 0
+    cdef uint64_t fast = 0
+    cdef bint keep_flows = plane.table.keep_flows
+    # Guess every entry and prefetch it; whoever uses it compares the key.
+    for i in range(n):
+        p = &packets[i]
+        if likely(p.outcome == READ_TRACKED):
+            p.hint = guess_slot(&plane.table, p.hash)
+            if likely(p.hint != NO_SLOT):
+                prefetch(entry_at(&plane.table.slab, p.hint))
+                if keep_flows:
+                    prefetch_flow(flow_at(&plane.table.slab, p.hint))
+    for i in range(n):
+        p = &packets[i]
+        sweep_ended(plane, now[i])
+        nbytes += p.wire
+        if likely(rows == NULL) and likely(pass_established(plane, p, now[i])):
+            fast += 1
+            if keep_flows:
+                count_packet(&plane.table, p.hint, p)
+            if words != NULL:
+                e = entry_at(&plane.table.slab, p.hint)
+                words[i if numbers == NULL else numbers[i] - first] = <uint16_t>(
+                    FAST_WORD | (e.flags[e.present >> 1 & ~e.present & 1] & FROM_HIGH) << WORD_HIGH_SHIFT
+                )
+        else:
+            p.number = first + i if numbers == NULL else numbers[i]
+            at = p.number - first
+            judge_slowly(
+                plane, p, &rows[at] if rows != NULL else NULL, &words[at] if words != NULL else NULL, now[i]
+            )
+    plane.packets += n
+    plane.bytes += nbytes
+    plane.verdicts[ALLOW] += fast
+    plane.reasons[ESTABLISHED] += fast
+
+
+cdef void sweep_all(Plane* plane, int64_t now) noexcept nogil:
+    sweep_ended(plane, now)
+
+
+cdef void tally_ended(Plane* plane) noexcept nogil:
+    count_ended(plane)
+
+
+cdef void resolve_overdue(Plane* plane, int64_t now, uint64_t number) noexcept nogil:
+    forget_overdue(plane, now, number)
+
+
+cdef void resolve_datagram(Plane* plane, uint32_t datagram, int64_t now) noexcept nogil:
+    give_up(plane, datagram, now)
+
+
+# Planes ---------------------------------------------------------------------------------------------------------------
+
+cdef int make_plane(
+    Plane* plane, Classifier classifier, bint causal, int midstream, timeouts_ns, uint32_t max_connections, bint exempt,
+    bint keep_flows, bint reporting, list secret
+) except -1:
+    cdef uint64_t[8] words
+    cdef int64_t[TIMEOUT_COUNT] timeouts
+    cdef int i
+    memset(plane, 0, sizeof(Plane))
+    plane.rules = &classifier.tables
+    plane.rule_counts = <RuleCount*>calloc(classifier.rule_count + 1, sizeof(RuleCount))
+    if plane.rule_counts == NULL:
+        raise MemoryError
+    init_table(&plane.table, max_connections, midstream != MIDSTREAM_DENY, keep_flows)
+    init_table(&plane.attempts, MAX_ATTEMPTS, False, keep_flows)
+    init_cuts(&plane.cuts)
+    plane.table.marks_expire = midstream == MIDSTREAM_INFER
+    plane.table.report_odd = reporting
+    plane.attempts.report_odd = reporting
+    plane.causal = causal
+    plane.midstream = midstream
+    plane.reporting = reporting
+    for i in range(8):
+        words[i] = secret[i]
+    init_wire(&plane.wire, exempt, words)
+    fill_fast_words(plane)
+    for i in range(TIMEOUT_COUNT):
+        timeouts[i] = timeouts_ns[i]
+    for i in range(1, STATE_COUNT):
+        plane.timeout[i] = timeouts[TIMEOUT_OF_STATE[i]]
+    init_tally(&plane.denials, plane.wire.secret[7])
+    init_tally(&plane.unanswered, plane.wire.secret[7])
+    init_tally(&plane.refused, plane.wire.secret[7])
+    init_tally(&plane.broken, plane.wire.secret[7])
+    return 0
+
+
+cdef void free_plane(Plane* plane) noexcept nogil:
+    free_table(&plane.table)
+    free_table(&plane.attempts)
+    free_cuts(&plane.cuts)
+    free_tally(&plane.denials)
+    free_tally(&plane.unanswered)
+    free_tally(&plane.refused)
+    free_tally(&plane.broken)
+    free(plane.rule_counts)

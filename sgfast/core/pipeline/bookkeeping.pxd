@@ -1,0 +1,245 @@
+# What a packet leaves behind once its verdict is known: the record that the connection report tells of it (SPEC 10.4),
+# the attempt it was, the mark that its opener was seen (SPEC 9.3).
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+
+from sgfast.core.base.intrinsics cimport unlikely
+from sgfast.core.base.types cimport (
+    ALLOW,
+    DENY,
+    INFERRED,
+    NO_SLOT,
+    TCP_SYN,
+    WORD_BEGAN,
+    WORD_HEARD,
+    WORD_HIGH_SHIFT,
+    WORD_KNOWN,
+    Packet,
+)
+from sgfast.core.conntrack.flow_rows cimport restart_tuple
+from sgfast.core.conntrack.lifetime cimport (
+    add_key,
+    begin_tuple,
+    end_tuple,
+    make_room,
+    mark_opener,
+    name_sides,
+    set_side,
+)
+from sgfast.core.conntrack.protocols cimport moot_state
+from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
+from sgfast.core.conntrack.storage cimport Entry, entry_at
+from sgfast.core.conntrack.table cimport (
+    FROM_HIGH,
+    HEARD,
+    REFUSED,
+    SIDE_RESET,
+    SIDE_TIMEOUT,
+    TUPLE_DENIED,
+    TUPLE_LIVE,
+    UNBEGUN,
+    Table,
+    count_packet,
+    find_slot,
+    latest_deadline,
+    side_lives,
+)
+from sgfast.core.pipeline.causal cimport can_be_moot, from_other_end, hear, lift_moot, make_moot, moot_flags
+from sgfast.core.pipeline.context cimport PacketContext, sides_present
+from sgfast.core.pipeline.filter cimport make_live, marks_matter
+from sgfast.core.pipeline.plane cimport Plane
+from sgfast.core.tallies.disconnects cimport note_return
+
+
+cdef inline void tell_record(PacketContext* c, const Entry* e) noexcept nogil:
+    # The outcome word says of the record that the packet belongs to who began it, which is known better while it
+    # begins. A side that an RST just ended still has its flags.
+    cdef int side = e.state[0] == NO_STATE and (e.state[1] != NO_STATE or e.present == 2)
+    if e.marks & TUPLE_LIVE and not e.marks & UNBEGUN:
+        c.word |= WORD_KNOWN | (WORD_HEARD if e.marks & HEARD else 0)
+        if not c.word & WORD_BEGAN:
+            c.word |= <uint16_t>((e.flags[side] & FROM_HIGH) << WORD_HIGH_SHIFT)
+
+
+cdef inline void count_in_record(Table* t, const PacketContext* c, uint32_t slot) noexcept nogil:
+    if t.keep_flows and not entry_at(&t.slab, slot).marks & UNBEGUN:
+        count_packet(t, slot, c.packet)
+        if c.owners_known:
+            name_sides(t, slot, c.instance)
+
+
+cdef inline void begin_record(
+    Table* t, PacketContext* c, uint32_t slot, uint8_t verdict, uint8_t reason, int denied_side
+) noexcept nogil:
+    begin_tuple(t, slot, c.packet, c.initiator_high, verdict, reason, denied_side)
+    c.word |= <uint16_t>(WORD_BEGAN | c.initiator_high << WORD_HIGH_SHIFT)
+
+
+# Denied attempts that leave no tuple: only the report remembers them --------------------------------------------------
+
+cdef inline void note_attempt(Plane* plane, PacketContext* c, int side, uint8_t reason) noexcept nogil:
+    cdef const Packet* p = c.packet
+    cdef Table* t = &plane.attempts
+    cdef uint32_t slot = find_slot(t, &p.key, p.digest, p.hash)
+    cdef uint8_t state = moot_state(p)
+    cdef int64_t deadline = c.now + plane.timeout[state]
+    cdef Entry* e
+    if slot != NO_SLOT and c.now >= latest_deadline(entry_at(&t.slab, slot)):
+        end_tuple(t, slot, c.now, SIDE_TIMEOUT)
+        slot = NO_SLOT
+    if slot == NO_SLOT:
+        plane.denied += 1
+        if not make_room(t, c.now):
+            return
+        slot = add_key(t, &p.key, p.digest, p.hash)
+        if slot == NO_SLOT:
+            return
+        entry_at(&t.slab, slot).present = sides_present(c)
+        set_side(t, slot, side, state, moot_flags(c, reason), <uint32_t>c.rule, deadline)
+        begin_record(t, c, slot, DENY, reason, side)
+    e = entry_at(&t.slab, slot)
+    side = 0 if e.state[0] else 1       # whichever end tried first
+    e.deadline[side] = deadline
+    if from_other_end(p, e, side):
+        hear(p, e)
+    tell_record(c, e)
+    if t.keep_flows:
+        count_packet(t, slot, p)
+        name_sides(t, slot, c.instance)
+
+
+cdef inline void note_attempt_answer(Plane* plane, PacketContext* c, bint allowed) noexcept nogil:
+    # A denied packet that opens nothing: it may belong to a denied attempt, most likely as its answer. An allowed one,
+    # which stateless filters let pass, only tells that the attempt was answered.
+    cdef const Packet* p = c.packet
+    cdef Table* t = &plane.attempts
+    cdef uint32_t slot = find_slot(t, &p.key, p.digest, p.hash)
+    cdef Entry* e
+    cdef int side
+    if slot == NO_SLOT:
+        return
+    e = entry_at(&t.slab, slot)
+    side = 0 if e.state[0] else 1
+    if not side_lives(e, side, c.now):
+        return
+    if from_other_end(p, e, side):
+        hear(p, e)
+    if allowed:
+        return
+    e.deadline[side] = c.now + plane.timeout[e.state[side]]
+    tell_record(c, e)
+    if t.keep_flows:
+        count_packet(t, slot, p)
+
+
+cdef inline void refuse_attempt(Plane* plane, const Packet* quoted, int64_t now) noexcept nogil:
+    cdef uint32_t slot = find_slot(&plane.attempts, &quoted.key, quoted.digest, quoted.hash)
+    # One whose time is up may be there still, or not: that must make no difference.
+    if slot != NO_SLOT and now < latest_deadline(entry_at(&plane.attempts.slab, slot)):
+        entry_at(&plane.attempts.slab, slot).marks |= REFUSED
+
+
+cdef inline void end_attempt(Plane* plane, const PacketContext* c) noexcept nogil:
+    # The key opened after all: what is denied later is a new attempt.
+    cdef const Packet* p = c.packet
+    cdef uint32_t slot = find_slot(&plane.attempts, &p.key, p.digest, p.hash)
+    if slot != NO_SLOT:
+        end_tuple(&plane.attempts, slot, c.now, SIDE_TIMEOUT)
+
+
+# After the verdict ----------------------------------------------------------------------------------------------------
+
+cdef inline bint lives(const Plane* plane, const PacketContext* c) noexcept nogil:
+    return c.slot != NO_SLOT and (entry_at(&plane.table.slab, c.slot).marks & TUPLE_LIVE) != 0
+
+
+cdef inline void mark_seen(Plane* plane, PacketContext* c) noexcept nogil:
+    # Nothing is inferred of a key whose opener was seen, allowed or denied (SPEC 9.3).
+    cdef const Packet* p = c.packet
+    if not c.opener or p.step != TCP_SYN or not marks_matter(plane, c.now):
+        return
+    if c.slot == NO_SLOT:
+        c.slot = add_key(&plane.table, &p.key, p.digest, p.hash)
+    if c.slot != NO_SLOT:
+        mark_opener(&plane.table, c.slot)
+
+
+cdef inline void end_if_empty(Plane* plane, PacketContext* c) noexcept nogil:
+    # A tuple without a connection or a mark on any side is over.
+    cdef const Entry* e
+    if not lives(plane, c):
+        return
+    e = entry_at(&plane.table.slab, c.slot)
+    if e.state[0] == NO_STATE and e.state[1] == NO_STATE:
+        end_tuple(&plane.table, c.slot, c.now, SIDE_RESET)
+        c.slot = NO_SLOT
+
+
+cdef inline void note_opened(Plane* plane, PacketContext* c) noexcept nogil:
+    # The packet began a connection, and all its sides allowed it.
+    begin_record(&plane.table, c, c.slot, ALLOW, c.reason, -1)
+    if c.reason == INFERRED:
+        plane.inferred += 1
+    else:
+        plane.opened += 1
+    if plane.attempts.live:
+        end_attempt(plane, c)
+
+
+cdef inline void settle_established(Plane* plane, PacketContext* c) noexcept nogil:
+    # An allowed packet that began nothing and ended nothing.
+    count_in_record(&plane.table, c, c.slot)
+    tell_record(c, entry_at(&plane.table.slab, c.slot))
+
+
+cdef inline void settle_allowed(Plane* plane, PacketContext* c, int moot) noexcept nogil:
+    # `moot`: the side whose mark made the key moot before, or -1.
+    cdef Table* t = &plane.table
+    cdef const Entry* e
+    cdef bint over = unlikely(moot >= 0) and c.slot != NO_SLOT and not lift_moot(plane, c, moot)
+    if lives(plane, c) and not over:
+        e = entry_at(&t.slab, c.slot)
+        if unlikely(c.created and e.marks & (TUPLE_DENIED | UNBEGUN) == TUPLE_DENIED):
+            # Its key was that of a denied attempt.
+            restart_tuple(t, c.slot, &c.attempt if c.attempt_told else NULL)
+        if e.marks & UNBEGUN and (c.created or e.state[0] or e.state[1]):
+            note_opened(plane, c)
+        settle_established(plane, c)
+    if unlikely(plane.cuts.waiting.used) and c.created:
+        note_return(&plane.cuts, c.packet, t, c.slot, c.initiator_high, c.now)
+    mark_seen(plane, c)
+    if unlikely(over):
+        end_tuple(t, c.slot, c.now, SIDE_RESET)
+        c.slot = NO_SLOT
+    end_if_empty(plane, c)
+    if plane.reporting and plane.attempts.live and not lives(plane, c):
+        note_attempt_answer(plane, c, True)
+
+
+cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int side, uint8_t reason) noexcept nogil:
+    # `side`: which one denied the packet. A side before it may have allowed it, and keeps its connection (SPEC 3.7).
+    cdef Table* t = &plane.table
+    cdef Entry* e
+    cdef bint begins = c.created
+    if moot < 0:
+        if c.rules_denied and can_be_moot(plane, c.packet) and make_live(plane, c):
+            begins = make_moot(plane, c, side, reason)
+    elif c.slot != NO_SLOT and entry_at(&t.slab, c.slot).state[moot] < MOOT_TCP:
+        # The side that made the key moot lets the opener pass now, but the other one does not.
+        make_moot(plane, c, 1 - moot, reason)
+    if lives(plane, c):
+        e = entry_at(&t.slab, c.slot)
+        if e.marks & UNBEGUN and (begins or e.state[0] or e.state[1]):
+            begin_record(t, c, c.slot, DENY, reason, side)
+            plane.denied += 1
+        count_in_record(t, c, c.slot)
+        if e.marks & TUPLE_DENIED and from_other_end(c.packet, e, 0 if e.state[0] else 1):
+            hear(c.packet, e)
+        tell_record(c, e)
+    mark_seen(plane, c)
+    end_if_empty(plane, c)
+    if plane.reporting and not lives(plane, c):
+        if c.opener_denied:
+            note_attempt(plane, c, side, reason)
+        elif plane.attempts.live:
+            note_attempt_answer(plane, c, False)

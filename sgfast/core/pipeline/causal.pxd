@@ -1,0 +1,80 @@
+# Moot keys (SPEC 9.2): what would not have happened, as its opener was denied. The mark stands on the side that denied
+# the opener, in the place of the connection that this side does not have.
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+from sgfast.core.base.types cimport PROTO_TCP, TCP_RST, TCP_SYN, Packet
+from sgfast.core.conntrack.lifetime cimport clear_side, set_side
+from sgfast.core.conntrack.protocols cimport moot_state
+from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
+from sgfast.core.conntrack.storage cimport Entry, entry_at
+from sgfast.core.conntrack.table cimport FROM_HIGH, HEARD, REASON_SHIFT, REFUSED, SIDE_DENIED, side_connected
+from sgfast.core.pipeline.context cimport PacketContext, sides_present
+from sgfast.core.pipeline.plane cimport Plane
+
+
+cdef inline int moot_side(const Entry* e, int64_t now) noexcept nogil:
+    # The side whose mark makes the key moot, or -1.
+    if e.state[0] >= MOOT_TCP and now < e.deadline[0]:
+        return 0
+    if e.state[1] >= MOOT_TCP and now < e.deadline[1]:
+        return 1
+    return -1
+
+
+cdef inline uint8_t moot_flags(const PacketContext* c, uint8_t reason) noexcept nogil:
+    return (FROM_HIGH if c.initiator_high else 0) | <uint8_t>(reason << REASON_SHIFT)
+
+
+cdef inline bint can_be_moot(const Plane* plane, const Packet* p) noexcept nogil:
+    return plane.causal and p.has_ports and (p.protocol == PROTO_TCP or p.sport != p.dport)
+
+
+cdef inline bint from_other_end(const Packet* p, const Entry* e, int side) noexcept nogil:
+    # Whether the packet comes from the end that did not send the opener a side denied.
+    return ((e.flags[side] & FROM_HIGH) != 0) != p.source_high
+
+
+cdef inline void hear(const Packet* p, Entry* e) noexcept nogil:
+    # The other end of a denied opener sent this: moot or denied, it tells what that end did.
+    e.marks |= REFUSED if p.protocol == PROTO_TCP and p.step == TCP_RST else HEARD
+
+
+cdef inline bint make_moot(Plane* plane, const PacketContext* c, int side, uint8_t reason) noexcept nogil:
+    # The mark stands on a side without a connection: the denying one if it has none. Where both have one there is no
+    # mark: what a change of the policy leaves of a tuple that lives at both ends is not undone by an opener.
+    cdef const Entry* e = entry_at(&plane.table.slab, c.slot)
+    cdef uint8_t state = moot_state(c.packet)
+    if side_connected(e, side, c.now):
+        side = 1 - side
+    if side_connected(e, side, c.now):
+        return False
+    set_side(
+        &plane.table, c.slot, side, state, moot_flags(c, reason), <uint32_t>c.rule, c.now + plane.timeout[state]
+    )
+    return True
+
+
+cdef inline bint lift_moot(Plane* plane, PacketContext* c, int moot) noexcept nogil:
+    # An opener of a moot key is allowed: its mark goes. False: it stays, and the attempt is over with it, as stateless
+    # filters let the packet pass and leave no connection.
+    cdef Entry* e = entry_at(&plane.table.slab, c.slot)
+    # The mark may stand on a side that has no instance any more.
+    e.present = sides_present(c)
+    if e.state[moot] < MOOT_TCP:
+        return True     # the connection took its place
+    if e.state[1 - moot] == NO_STATE:
+        return False
+    clear_side(&plane.table, c.slot, moot, SIDE_DENIED)
+    return True
+
+
+cdef inline bint follows_denied_opener(Plane* plane, const PacketContext* c, int side) noexcept nogil:
+    # The key is moot by `side`'s mark. Whether this packet is; if not, it opens again and is judged.
+    cdef const Packet* p = c.packet
+    cdef Entry* e = entry_at(&plane.table.slab, c.slot)
+    e.deadline[side] = c.now + plane.timeout[e.state[side]]
+    if from_other_end(p, e, side):
+        hear(p, e)
+        return True
+    return p.protocol == PROTO_TCP and p.step != TCP_SYN

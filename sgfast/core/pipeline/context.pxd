@@ -1,0 +1,193 @@
+# Everything known of one packet while it is judged, and what is said of it at the end.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.string cimport memset
+
+from sgfast.core.base.intrinsics cimport unlikely
+from sgfast.core.base.key cimport Address, address_of, is_multicast, spell_address
+from sgfast.core.base.types cimport (
+    ALLOW,
+    DENY,
+    DISCONNECTED,
+    LOCAL,
+    NO_REASON,
+    NO_SLOT,
+    NO_VERDICT,
+    OUT_OF_SCOPE,
+    PROTO_TCP,
+    TCP_SYN,
+    WORD_REASON_SHIFT,
+    Packet,
+    ResultRow,
+    SideRow,
+)
+from sgfast.core.classify.classifier cimport find_address, vpcs_connected
+from sgfast.core.conntrack.table cimport FlowRow
+from sgfast.core.pipeline.plane cimport Plane, RuleCount
+from sgfast.core.tallies.disconnects cimport follows_cut
+from sgfast.core.tallies.tally cimport TallyRow, count_tally
+
+
+cdef struct PacketContext:
+    const Packet* packet
+    ResultRow* row          # NULL: nobody wants a result
+    int64_t now             # on the clock (SPEC 9.1)
+    uint32_t slot           # its key's entry, or NO_SLOT
+    int32_t instance[2]     # by side: who owns the address, -1: nobody
+    uint32_t address[2]     # by side: address number
+    int32_t rule            # of the side judged last, -1: none
+    uint8_t reason          # likewise
+    uint16_t word           # the outcome word so far (types.pxd)
+    uint8_t owners_known
+    uint8_t reopened        # a finished connection was forgotten for it
+    uint8_t created         # it began a connection on some side
+    uint8_t opener          # it was judged as a new opener (SPEC 4.8), or would have been
+    uint8_t initiator_high  # of the connection it began or would have begun: the initiator is the higher address
+    uint8_t opener_denied   # it would have begun a connection, by opening or by inference, and was denied
+    # ... by opening, and 3.6 or the rules denied it, which makes a key moot (SPEC 9.2); by stateless groups' rules only
+    # a SYN.
+    uint8_t rules_denied
+    uint8_t denial_tallied  # it is on the list of denials
+    uint8_t attempt_told    # `attempt` says what the report tells of the denied attempt of its key, should it open now
+    FlowRow attempt
+
+
+cdef inline void clear_row(ResultRow* row) noexcept nogil:
+    row.egress.instance = -1
+    row.egress.rule = -1
+    row.egress.verdict = NO_VERDICT
+    row.egress.reason = NO_REASON
+    row.egress.spare = 0
+    row.ingress = row.egress
+    row.spare = 0
+
+
+cdef inline void begin_packet(PacketContext* c, const Packet* p, ResultRow* row, int64_t now) noexcept nogil:
+    c.packet = p
+    c.row = row
+    c.now = now
+    c.slot = NO_SLOT
+    c.instance[0] = -1
+    c.instance[1] = -1
+    c.rule = -1
+    c.reason = NO_REASON
+    c.word = 0
+    c.owners_known = False
+    c.reopened = False
+    c.created = False
+    c.opener = False
+    c.initiator_high = p.source_high
+    c.opener_denied = False
+    c.rules_denied = False
+    c.denial_tallied = False
+    c.attempt_told = False
+
+
+cdef inline void find_owners(const Plane* plane, PacketContext* c) noexcept nogil:
+    cdef const Packet* p = c.packet
+    cdef Address address
+    cdef int side
+    for side in range(2):
+        address = address_of(p.key.addr, p.ipv6, side)
+        c.address[side] = find_address(plane.rules, p.ipv6, address.high, address.low)
+        c.instance[side] = plane.rules.owner[c.address[side]]
+        if unlikely(side != p.source_high and is_multicast(p.ipv6, address.high)):
+            c.instance[side] = -1
+    c.owners_known = True
+
+
+cdef inline uint8_t sides_present(const PacketContext* c) noexcept nogil:
+    # Bit s: side s has an instance.
+    return (c.instance[0] >= 0) | (c.instance[1] >= 0) << 1
+
+
+# The end of judging ---------------------------------------------------------------------------------------------------
+
+cdef inline void note_side(Plane* plane, PacketContext* c, int side, bint allowed) noexcept nogil:
+    # One side's verdict: the rule's counters, and its part of the result if one is wanted.
+    cdef const Packet* p = c.packet
+    cdef RuleCount* rule
+    cdef SideRow* row
+    if c.rule >= 0:
+        rule = &plane.rule_counts[c.rule]
+        rule.packets += 1
+        rule.bytes += p.wire
+    if c.row != NULL:
+        row = &c.row.egress if side == p.source_high else &c.row.ingress
+        row.instance = c.instance[side]
+        row.rule = c.rule
+        row.verdict = ALLOW if allowed else DENY
+        row.reason = c.reason
+
+
+cdef inline void finish(Plane* plane, PacketContext* c, uint8_t verdict, uint8_t reason) noexcept nogil:
+    # The packet's verdict. Each packet comes here once.
+    plane.verdicts[verdict] += 1
+    plane.reasons[reason] += 1
+    c.word |= <uint16_t>(verdict | reason << WORD_REASON_SHIFT)
+    if c.row != NULL:
+        c.row.verdict = verdict
+        c.row.reason = reason
+
+
+cdef inline void tally_denial(Plane* plane, PacketContext* c, int side, uint8_t reason) noexcept nogil:
+    cdef const Packet* p = c.packet
+    cdef TallyRow key
+    c.denial_tallied = True
+    if not c.owners_known:
+        find_owners(plane, c)
+    memset(&key, 0, sizeof(TallyRow))
+    spell_address(key.peer, address_of(p.key.addr, p.ipv6, 1 - side), p.ipv6)
+    key.instance = c.instance[side]
+    key.protocol = p.protocol
+    key.reason = reason
+    key.inbound = side != p.source_high
+    key.family = 6 if p.ipv6 else 4
+    key.has_ports = p.has_ports
+    key.has_icmp = p.has_icmp
+    key.port_key = p.port_key
+    if p.protocol == PROTO_TCP and p.step != TCP_SYN and p.sport < p.dport:
+        key.port_key = p.sport      # the service, most likely: packets of both ends belong together
+    count_tally(&plane.denials, &key, p.wire)
+
+
+cdef inline void deny(Plane* plane, PacketContext* c, int side, uint8_t reason) noexcept nogil:
+    # What comes after a cut is no denial of its own (disconnects.pxd).
+    cdef bint after_cut = reason == DISCONNECTED
+    if plane.cuts.waiting.used:
+        after_cut |= follows_cut(&plane.cuts, c.packet, c.opener_denied, c.now)
+    if plane.reporting and not after_cut:
+        tally_denial(plane, c, side, reason)
+    finish(plane, c, DENY, reason)
+
+
+cdef inline int deny_early(Plane* plane, PacketContext* c, uint8_t reason) noexcept nogil:
+    # A denial before SPEC 4: it stands on the first side there is (SPEC 10.3), which is returned.
+    cdef int side = c.packet.source_high
+    if c.instance[side] < 0:
+        side = 1 - side
+    c.reason = reason
+    c.rule = -1
+    if c.row != NULL:
+        note_side(plane, c, side, False)
+    deny(plane, c, side, reason)
+    return side
+
+
+# Scope (SPEC 3.3, 3.6) ------------------------------------------------------------------------------------------------
+
+cdef inline bint in_scope(Plane* plane, PacketContext* c) noexcept nogil:
+    # Whether some instance's filter sees the packet; if not, its verdict is noted.
+    if c.instance[0] < 0 and c.instance[1] < 0:
+        finish(plane, c, OUT_OF_SCOPE, NO_REASON)
+        return False
+    if unlikely(c.instance[0] == c.instance[1]):
+        finish(plane, c, LOCAL, NO_REASON)
+        return False
+    return True
+
+
+cdef inline bint isolated(const Plane* plane, const PacketContext* c) noexcept nogil:
+    return (
+        c.instance[0] >= 0 and c.instance[1] >= 0 and not vpcs_connected(plane.rules, c.instance[0], c.instance[1])
+    )

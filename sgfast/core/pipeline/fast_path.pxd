@@ -1,0 +1,78 @@
+# The fast path: a packet of an established connection, which changes nothing but deadlines and counters. Every other
+# packet takes the slow path (verdict.pxd), which would say the same of these.
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from sgfast.core.base.intrinsics cimport load16, load64, unlikely
+from sgfast.core.base.types cimport NO_SLOT, READ_TRACKED, STEP_OPEN, TCP_ACK, Packet
+from sgfast.core.conntrack.states cimport BIDIRECTIONAL, TCP_ESTABLISHED
+from sgfast.core.conntrack.storage cimport Entry, addresses_at, entry_at
+from sgfast.core.conntrack.table cimport SIDE_DISCONNECTED, UNHEARD
+from sgfast.core.pipeline.plane cimport Plane, RuleCount
+
+
+cdef inline void allow_plain(Plane* plane, Entry* e, int side, uint32_t wire, int64_t deadline) noexcept nogil:
+    cdef RuleCount* rule = &plane.rule_counts[e.rule[side]]
+    rule.packets += 1
+    rule.bytes += wire
+    e.deadline[side] = deadline
+
+
+cdef inline bint pass_established(Plane* plane, const Packet* p, int64_t now) noexcept nogil:
+    # An ACK of a TCP connection that is established, or a packet of another protocol allowed both ways, heard and
+    # connected wherever it has a filter (SPEC 4.3). False: it is something else, and nothing was done. The last eight
+    # bytes of an entry hold all that must be as it should. Totals are the caller's, and so is what flows are told of.
+    cdef Entry* e
+    cdef const uint64_t* addr
+    cdef uint64_t word
+    cdef int64_t deadline
+    cdef int which
+    cdef bint other = p.step == STEP_OPEN
+    if not (p.step == TCP_ACK or other) or p.outcome != READ_TRACKED or p.hint == NO_SLOT:
+        return False
+    e = entry_at(&plane.table.slab, p.hint)
+    word = load64(&e.protocol)
+    which = <int>(word >> 56) & 3
+    if (
+        (word ^ load16(&p.key.protocol)) & plane.fast_mask[which] != plane.fast_word[other][which]
+        or e.digest != p.digest or e.ports != p.key.ports
+        or now >= e.deadline[which >> 1]
+    ):
+        return False
+    if unlikely(p.ipv6):
+        addr = addresses_at(&plane.table.slab, p.hint)
+        if (
+            addr[0] != p.key.addr[0] or addr[1] != p.key.addr[1]
+            or addr[2] != p.key.addr[2] or addr[3] != p.key.addr[3]
+        ):
+            return False
+    deadline = now + plane.timeout[BIDIRECTIONAL if other else TCP_ESTABLISHED]
+    if which == 3:
+        if now >= e.deadline[0]:
+            return False
+        allow_plain(plane, e, 0, p.wire, deadline)
+    allow_plain(plane, e, which >> 1, p.wire, deadline)
+    return True
+
+
+cdef inline void fill_fast_words(Plane* plane) noexcept nogil:
+    # By Entry.present: which bits of an entry's last eight bytes count, and what they must be, its protocol and kind
+    # apart, which must be the packet's.
+    cdef Entry mask, entry
+    cdef int which, side, other
+    for which in range(4):
+        for other in range(2):
+            memset(&mask, 0, sizeof(Entry))
+            memset(&entry, 0, sizeof(Entry))
+            mask.protocol = 0xFF
+            mask.kind = 0xFF
+            mask.present = 0xFF
+            entry.present = <uint8_t>which if which else 0xFF       # no filter: matches no entry
+            for side in range(2):
+                if which >> side & 1:
+                    mask.state[side] = 0xFF
+                    mask.flags[side] = SIDE_DISCONNECTED | UNHEARD
+                    entry.state[side] = BIDIRECTIONAL if other else TCP_ESTABLISHED
+            plane.fast_mask[which] = load64(&mask.protocol)
+            plane.fast_word[other][which] = load64(&entry.protocol)

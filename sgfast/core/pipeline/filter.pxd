@@ -1,0 +1,215 @@
+# One side's filter: SPEC 4, and inference (SPEC 9.3). A filter of stateless groups has rules and no connections, so it
+# is asked for only where there is no connection: established packets never pay for it.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
+
+from sgfast.core.base.intrinsics cimport likely, unlikely
+from sgfast.core.base.types cimport (
+    DENY_RULE,
+    DISCONNECTED,
+    ESTABLISHED,
+    INFERRED,
+    INVALID,
+    MIDSTREAM,
+    NO_RULE,
+    NO_SLOT,
+    RULE,
+    STEP_REPLY,
+    TABLE_FULL,
+    TCP_BAD,
+    TCP_RST,
+    TCP_SYN,
+    TCP_SYNACK,
+    Packet,
+)
+from sgfast.core.classify.classifier cimport find_rule, is_stateless
+from sgfast.core.conntrack.lifetime cimport add_key, clear_side, make_room, note_reply, rearm, reopen_side, set_side
+from sgfast.core.conntrack.protocols cimport can_open, first_state, inferred_state, next_state
+from sgfast.core.conntrack.states cimport NOT_VALID, REOPENS, STAYS
+from sgfast.core.conntrack.storage cimport Entry, entry_at
+from sgfast.core.conntrack.table cimport (
+    FROM_HIGH,
+    OPENER_SEEN,
+    REFUSED,
+    REPLIED,
+    SIDE_DISCONNECTED,
+    SIDE_RESET,
+    TUPLE_LIVE,
+    UNHEARD,
+    Table,
+    find_slot,
+    side_connected,
+)
+from sgfast.core.pipeline.context cimport PacketContext, find_owners, sides_present
+from sgfast.core.pipeline.plane cimport MIDSTREAM_ALLOW, MIDSTREAM_DENY, Plane
+
+
+cdef inline bint marks_matter(const Plane* plane, int64_t now) noexcept nogil:
+    # Whether something may still be inferred, so that it matters whose opener was seen.
+    return plane.midstream != MIDSTREAM_DENY and (plane.midstream == MIDSTREAM_ALLOW or now < plane.window_end)
+
+
+cdef inline bint make_live(Plane* plane, PacketContext* c) noexcept nogil:
+    # An entry for the packet's key that is live or may become so; False: there is no room (SPEC 5.8).
+    cdef Table* t = &plane.table
+    cdef const Packet* p = c.packet
+    if c.slot == NO_SLOT or not entry_at(&t.slab, c.slot).marks & TUPLE_LIVE:
+        if not make_room(t, c.now):
+            return False
+        # Making room may have given back the entry of a tuple that ended.
+        c.slot = find_slot(t, &p.key, p.digest, p.hash)
+        if c.slot == NO_SLOT:
+            c.slot = add_key(t, &p.key, p.digest, p.hash)
+            if c.slot == NO_SLOT:
+                return False
+        # Of a tuple that lives already a change of the policy may have said otherwise (policy_change.pxd).
+        entry_at(&t.slab, c.slot).present = sides_present(c)
+    return True
+
+
+cdef inline int32_t winner_for(
+    const Plane* plane, const PacketContext* c, int side, bint inbound, uint16_t port_key
+) noexcept nogil:
+    return find_rule(
+        plane.rules, plane.rules.choice[c.instance[side] * 2 + inbound], c.address[1 - side], c.packet.protocol,
+        port_key
+    )
+
+
+cdef inline bint judge_stateless(Plane* plane, PacketContext* c, int side) noexcept nogil:
+    # A filter without connections: every packet meets the rules of its direction, whatever its flags. Which packet of a
+    # pair is the answer only TCP's flags would tell, so a denied packet makes nothing moot but where it is a SYN.
+    cdef const Packet* p = c.packet
+    c.rule = winner_for(plane, c, side, p.source_high != side, p.port_key)
+    if c.rule >= 0 and not plane.rules.denies[c.rule]:
+        c.reason = RULE
+        return True
+    c.reason = NO_RULE if c.rule < 0 else DENY_RULE
+    return False
+
+
+cdef inline bint infer_initiator(const Packet* p) noexcept nogil:
+    # SPEC 9.3: whether the initiator of a connection older than the capture is the higher address.
+    if p.step == TCP_SYNACK or p.sport < p.dport:
+        return not p.source_high
+    return p.source_high
+
+
+cdef inline bint judge_opener(Plane* plane, PacketContext* c, int side) noexcept nogil:
+    # SPEC 4.7, 4.8: no connection on this side.
+    cdef const Packet* p = c.packet
+    cdef bint initiator_high = p.source_high
+    cdef uint16_t port_key = p.port_key
+    cdef bint inferred = False
+    cdef bint stateless
+    cdef uint8_t state, flags
+    if not c.owners_known:
+        find_owners(plane, c)
+    stateless = is_stateless(plane.rules, c.instance[side])
+    if stateless:
+        c.opener |= can_open(p)
+        if judge_stateless(plane, c, side):
+            return True
+        c.opener_denied |= can_open(p)
+        c.rules_denied |= p.step == TCP_SYN
+        return False
+
+    c.rule = -1
+    if can_open(p):
+        state = first_state(p)
+    elif p.step == STEP_REPLY or p.step == TCP_BAD:
+        c.reason = INVALID
+        return False
+    elif p.step == TCP_RST or not marks_matter(plane, c.now) or (
+        c.slot != NO_SLOT and entry_at(&plane.table.slab, c.slot).marks & OPENER_SEEN
+    ):
+        c.reason = MIDSTREAM
+        return False
+    else:
+        # It seems older than the capture. Who began it?
+        inferred = True
+        state = inferred_state(p)
+        initiator_high = infer_initiator(p)
+        if initiator_high != p.source_high:
+            port_key = p.sport
+
+    c.opener |= not inferred
+    if unlikely(c.instance[side] < 0):
+        # A connection was here of an address that is nobody's as a destination (SPEC 3.3).
+        c.reason = INVALID
+        return False
+    c.initiator_high = initiator_high
+    c.rule = winner_for(plane, c, side, initiator_high != side, port_key)
+    if c.rule < 0 or plane.rules.denies[c.rule]:
+        c.reason = NO_RULE if c.rule < 0 else DENY_RULE
+        c.opener_denied = True
+        c.rules_denied |= not inferred
+        return False
+    if not make_live(plane, c):
+        c.reason = TABLE_FULL
+        c.rule = -1
+        c.opener_denied = True
+        return False
+    flags = FROM_HIGH | UNHEARD if initiator_high else UNHEARD
+    if inferred:
+        flags |= REPLIED
+    set_side(&plane.table, c.slot, side, state, flags, <uint32_t>c.rule, c.now + plane.timeout[state])
+    if inferred and initiator_high != p.source_high:
+        note_reply(&plane.table, c.slot, side, False)
+    plane.rule_counts[c.rule].connections += 1
+    c.created = True
+    c.reason = INFERRED if inferred else RULE
+    return True
+
+
+cdef inline bint judge_side(Plane* plane, PacketContext* c, int side) noexcept nogil:
+    # Whether a side allows the packet; reason and rule are left in the context.
+    cdef Table* t = &plane.table
+    cdef const Packet* p = c.packet
+    cdef Entry* e
+    cdef int64_t deadline
+    cdef bint reply
+    cdef uint8_t state
+    if unlikely(c.slot == NO_SLOT):
+        return judge_opener(plane, c, side)
+    e = entry_at(&t.slab, c.slot)
+    if unlikely(not side_connected(e, side, c.now)):
+        return judge_opener(plane, c, side)
+
+    c.rule = <int32_t>e.rule[side]
+    c.reason = ESTABLISHED
+    if unlikely(e.flags[side] & SIDE_DISCONNECTED):
+        c.reason = DISCONNECTED
+        return False
+    reply = ((e.flags[side] & FROM_HIGH) != 0) != p.source_high
+    state = next_state(p, reply, e.state[side])
+    if unlikely(state >= STAYS):
+        if state == NOT_VALID:
+            c.reason = INVALID
+            c.rule = -1
+            return False
+        if state == REOPENS:
+            reopen_side(t, c.slot, side, c.now, not c.reopened)
+            c.reopened = True
+            return judge_opener(plane, c, side)
+        state = e.state[side]
+        deadline = e.deadline[side]
+    else:
+        deadline = c.now + plane.timeout[state]
+    if unlikely(p.step == TCP_RST and not e.flags[side] & REPLIED):
+        # Refused or given up: forgotten at once (SPEC 5.4).
+        if reply:
+            e.marks |= REFUSED
+        clear_side(t, c.slot, side, SIDE_RESET)
+        return True
+
+    e.state[side] = state
+    if likely(deadline >= e.deadline[side]):
+        e.deadline[side] = deadline
+    else:
+        e.deadline[side] = deadline
+        rearm(t, c.slot)
+    # One branch for two conditions: which way a packet goes is a coin toss, whether it is the first reply is not.
+    if unlikely(<uint8_t>reply & e.flags[side] >> 3):
+        note_reply(t, c.slot, side, p.step == TCP_RST)
+    return True

@@ -1,0 +1,161 @@
+# Fragments (SPEC 9.4): whose verdict each one gets, and when.
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from sgfast.core.base.types cimport (
+    DENY,
+    NO_REASON,
+    NO_SLOT,
+    PENDING,
+    READ_FRAGMENT,
+    READ_STRAY,
+    READ_TRACKED,
+    WORD_FOLLOWS,
+    Packet,
+    ResultRow,
+    SideRow,
+)
+from sgfast.core.conntrack.storage cimport Entry, entry_at
+from sgfast.core.conntrack.table cimport TUPLE_LIVE, UNBEGUN, Table, count_packet, find_slot, latest_deadline
+from sgfast.core.fragments.datagrams cimport (
+    FRAGMENT_FIRST,
+    FRAGMENT_FOLLOWS,
+    FRAGMENT_HELD,
+    FRAGMENT_NO_ROOM,
+    NO_DATAGRAM,
+    Datagram,
+    Fragments,
+    add_fragment,
+    forget_datagram,
+    is_whole,
+    note_resolved,
+    overdue,
+    take_held,
+)
+from sgfast.core.pipeline.context cimport PacketContext, begin_packet, clear_row, find_owners, finish, tally_denial
+from sgfast.core.pipeline.plane cimport Plane
+from sgfast.core.pipeline.verdict cimport judge_packet
+
+
+cdef inline void count_rule(Plane* plane, const SideRow* side, const Packet* p) noexcept nogil:
+    if side.rule >= 0:
+        plane.rule_counts[side.rule].packets += 1
+        plane.rule_counts[side.rule].bytes += p.wire
+
+
+cdef inline void count_connection(Table* t, const Datagram* d, const Packet* p, int64_t now) noexcept nogil:
+    # For the connection report; the connection itself does not notice.
+    cdef uint32_t slot = find_slot(t, &d.first.key, d.first.digest, d.first.hash)
+    cdef const Entry* e
+    if slot == NO_SLOT:
+        return
+    e = entry_at(&t.slab, slot)
+    if e.marks & TUPLE_LIVE and not e.marks & UNBEGUN and now < latest_deadline(e):
+        count_packet(t, slot, p)
+
+
+cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexcept nogil:
+    # A fragment of a datagram whose verdict is known.
+    cdef const Packet* p = c.packet
+    cdef Packet like_first
+    cdef PacketContext of_first
+    cdef int side = p.source_high if d.row.egress.verdict == DENY else 1 - p.source_high
+    count_rule(plane, &d.row.egress, p)
+    count_rule(plane, &d.row.ingress, p)
+    if d.tallied:
+        like_first = d.first
+        like_first.wire = p.wire
+        begin_packet(&of_first, &like_first, NULL, c.now)
+        find_owners(plane, &of_first)
+        if of_first.instance[0] >= 0 or of_first.instance[1] >= 0:
+            tally_denial(plane, &of_first, side, d.row.reason)
+    if plane.table.keep_flows and d.first.outcome == READ_TRACKED:
+        count_connection(&(<Plane*>d.home).table, d, p, c.now)
+        count_connection(&(<Plane*>d.home).attempts, d, p, c.now)
+    if c.row != NULL:
+        c.row[0] = d.row
+    finish(plane, c, d.row.verdict, d.row.reason)
+    c.word |= WORD_FOLLOWS
+
+
+cdef inline void resolve_held(Plane* plane, uint32_t datagram, int64_t now) noexcept nogil:
+    # What waited gets the datagram's verdict, or, where there is none, is denied.
+    cdef Fragments* f = plane.fragments
+    cdef PacketContext c
+    cdef Packet held
+    cdef ResultRow row
+    cdef uint8_t wanted
+    while take_held(f, datagram, &held, &wanted):
+        clear_row(&row)
+        begin_packet(&c, &held, &row, now)
+        if f.datagrams[datagram].known:
+            follow(plane, &c, &f.datagrams[datagram])
+        else:
+            judge_packet(plane, &c)
+        if wanted:
+            note_resolved(f, held.number, &row)
+
+
+cdef inline void give_up(Plane* plane, uint32_t datagram, int64_t now) noexcept nogil:
+    resolve_held(plane, datagram, now)
+    forget_datagram(plane.fragments, datagram)
+
+
+cdef inline void forget_overdue(Plane* plane, int64_t now, uint64_t number) noexcept nogil:
+    cdef uint32_t datagram = overdue(plane.fragments, now, number)
+    while datagram != NO_DATAGRAM:
+        give_up(plane, datagram, now)
+        datagram = overdue(plane.fragments, now, number)
+
+
+cdef inline void judge_first(Plane* plane, PacketContext* c, Datagram* d) noexcept nogil:
+    # As any packet; what is said of it is kept, with all names, for the fragments that follow.
+    cdef ResultRow* row = c.row
+    cdef uint8_t want_sides = plane.want_sides
+    plane.want_sides = True
+    clear_row(&d.row)
+    c.row = &d.row
+    judge_packet(plane, c)
+    c.row = row
+    plane.want_sides = want_sides
+    if row != NULL:
+        row[0] = d.row
+    d.tallied = c.denial_tallied
+    d.first = c.packet[0]
+    d.first.quote = NULL
+    d.home = plane
+    d.known = True
+
+
+cdef inline void judge_fragment(Plane* plane, PacketContext* c, Packet* p) noexcept nogil:
+    # `p` is the context's packet: how it was read changes while it is judged.
+    cdef Fragments* f = plane.fragments
+    cdef uint32_t datagram
+    cdef int kind
+    forget_overdue(plane, c.now, p.number)
+    kind = add_fragment(f, p, c.now, plane.wire.secret[7], &datagram)
+    while kind == FRAGMENT_NO_ROOM:
+        give_up(plane, f.oldest[0], c.now)      # it may be this one's own: then another one begins
+        kind = add_fragment(f, p, c.now, plane.wire.secret[7], &datagram)
+    p.hint = NO_SLOT
+    p.outcome = READ_STRAY
+    if kind == FRAGMENT_FIRST:
+        p.outcome = p.fragment_outcome
+        judge_first(plane, c, &f.datagrams[datagram])
+    elif kind == FRAGMENT_FOLLOWS:
+        follow(plane, c, &f.datagrams[datagram])
+    elif kind == FRAGMENT_HELD:
+        if c.row != NULL:
+            c.row.verdict = PENDING
+            c.row.reason = NO_REASON
+        c.word |= PENDING | WORD_FOLLOWS
+    else:
+        judge_packet(plane, c)
+        c.word |= WORD_FOLLOWS
+    p.outcome = READ_FRAGMENT           # a second plane may judge it, too (paired.pyx)
+    if datagram == NO_DATAGRAM:
+        return
+    if kind != FRAGMENT_HELD:
+        resolve_held(plane, datagram, c.now)
+    if is_whole(&f.datagrams[datagram]):
+        forget_datagram(f, datagram)

@@ -1,0 +1,62 @@
+# A plane judges packets by itself: it has a connection table, options and counters. A data plane has one, or one for
+# each shard of its workers; planes share nothing but the policy and the store of fragments.
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from sgfast.core.base.types cimport REASON_COUNT, VERDICT_COUNT
+from sgfast.core.classify.classifier cimport Tables
+from sgfast.core.conntrack.states cimport STATE_COUNT
+from sgfast.core.conntrack.table cimport Table
+from sgfast.core.fragments.datagrams cimport Fragments
+from sgfast.core.tallies.disconnects cimport Cuts
+from sgfast.core.tallies.tally cimport Tally
+from sgfast.core.wire.ip cimport WireContext
+
+cdef enum:         # Midstream
+    MIDSTREAM_DENY = 0
+    MIDSTREAM_INFER = 1
+    MIDSTREAM_ALLOW = 2
+
+cdef enum:
+    # Denied attempts that are remembered for the report, so that a retry does not count twice.
+    MAX_ATTEMPTS = 1 << 20
+
+
+cdef packed struct RuleCount:
+    uint64_t connections
+    uint64_t packets
+    uint64_t bytes
+
+
+cdef struct Plane:
+    Table table
+    Table attempts          # denied openers that leave no tuple behind; only for the report
+    Cuts cuts               # connections that changes cut; only for the report
+    Fragments* fragments    # the data plane's
+    WireContext wire
+    const Tables* rules
+    int64_t timeout[STATE_COUNT]    # nanoseconds, by State
+    uint64_t fast_mask[4]           # of fast_path.pxd
+    uint64_t fast_word[2][4]
+    int64_t window_end      # from here on nothing is inferred (SPEC 9.3)
+    # Options
+    uint8_t causal
+    uint8_t midstream
+    uint8_t want_sides      # results name instances: owners are looked up for every packet
+    uint8_t reporting       # attempts, tallies
+    # Counters
+    uint64_t packets
+    uint64_t bytes
+    uint64_t fragments_denied
+    uint64_t verdicts[VERDICT_COUNT]
+    uint64_t reasons[REASON_COUNT]
+    uint64_t opened
+    uint64_t inferred
+    uint64_t denied
+    uint64_t disconnected
+    uint64_t changes        # of the policy
+    RuleCount* rule_counts
+    Tally denials
+    Tally unanswered
+    Tally refused
+    Tally broken            # denied, though the other end answered in the capture

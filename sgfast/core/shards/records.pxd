@@ -1,0 +1,204 @@
+# Packets whose headers were read, as bytes that another process judges: what a segment of a clustered replay holds.
+#
+#     Record      48 bytes: what of a packet is not worked out again (the hash is, it is keyed)
+#     then        if the packet is IPv6: three more words of addresses
+#                 if it is a fragment: Piece
+#                 if it is an ICMP error: length (four bytes) and bytes of what it quotes
+#
+# Times are the packet's own, and what a clock says that began with the input (SPEC 9.1); numbers are those within the
+# input. Whoever judges adds what came before. Every length is checked against the block before it is used: the bytes
+# come from a file.
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from sgfast.core.base.intrinsics cimport likely, unlikely
+from sgfast.core.base.key cimport KIND_USED, digest_key, hash_key
+from sgfast.core.base.types cimport (
+    READ_BROKEN,
+    READ_FRAGMENT,
+    READ_ICMP_ERROR,
+    READ_NOT_IP,
+    READ_TRACKED,
+    STEP_REPLY,
+    Packet,
+)
+from sgfast.core.wire.ip cimport WireContext
+
+cdef enum:         # Record.flags
+    RECORD_IPV6 = 1
+    RECORD_SOURCE_HIGH = 2
+    RECORD_PORTS = 4        # has_ports
+    RECORD_ICMP = 8         # has_icmp
+    RECORD_FLAGS = 15
+
+    # What follows a record, at most, but for a quote.
+    RECORD_MORE = 24 + 16 + 4
+
+
+cdef packed struct Record:
+    int64_t time_ns         # the packet's own
+    int64_t now             # of the input's clock
+    uint64_t addr           # as in FlowKey, the first word
+    uint32_t number         # in the input, from 1
+    uint32_t wire
+    uint32_t vpc            # as in Frame: 0 is nobody's
+    uint32_t ports          # as in FlowKey
+    uint16_t port_key
+    uint8_t kind            # as in FlowKey
+    uint8_t outcome
+    uint8_t step
+    uint8_t protocol
+    uint8_t tcp_flags
+    uint8_t flags
+
+
+cdef packed struct Piece:
+    uint32_t identification
+    uint32_t at
+    uint32_t end
+    uint8_t last
+    uint8_t read
+    uint16_t spare
+
+
+cdef inline bint has_quote(const Packet* p) noexcept nogil:
+    return p.outcome == READ_ICMP_ERROR or (p.outcome == READ_FRAGMENT and p.fragment_outcome == READ_ICMP_ERROR)
+
+
+cdef inline bint is_keyed(const Packet* p) noexcept nogil:
+    return p.outcome == READ_TRACKED or (p.outcome == READ_FRAGMENT and p.fragment_outcome == READ_TRACKED)
+
+
+cdef inline uint32_t record_size(const Packet* p) noexcept nogil:
+    return <uint32_t>sizeof(Record) + RECORD_MORE + (p.quote_length if unlikely(has_quote(p)) else 0)
+
+
+cdef inline uint32_t write_record(
+    uint8_t* out, const Packet* p, int64_t now, uint32_t number, uint32_t vpc
+) noexcept nogil:
+    # Into `record_size` bytes; returns how many it took.
+    cdef Record r
+    cdef Piece piece
+    cdef uint32_t size = sizeof(Record)
+    cdef bint addressed = p.outcome != READ_NOT_IP and p.outcome != READ_BROKEN
+    r.time_ns = p.time_ns
+    r.now = now
+    r.number = number
+    r.wire = p.wire
+    r.vpc = vpc
+    r.addr = p.key.addr[0] if addressed else 0
+    # Where there is no key, ports are just shown (SPEC 10.3).
+    r.ports = p.key.ports if likely(is_keyed(p)) else <uint32_t>p.sport << 16 | p.dport
+    r.kind = p.key.kind if likely(is_keyed(p)) else 0
+    r.port_key = p.port_key
+    r.outcome = p.outcome
+    r.step = p.step
+    r.protocol = p.protocol
+    r.tcp_flags = p.tcp_flags
+    r.flags = (
+        (RECORD_PORTS if p.has_ports else 0) | (RECORD_ICMP if p.has_icmp else 0)
+        | ((RECORD_IPV6 if p.ipv6 else 0) | (RECORD_SOURCE_HIGH if p.source_high else 0) if addressed else 0)
+    )
+    memcpy(out, &r, sizeof(Record))
+    if unlikely(r.flags & RECORD_IPV6):
+        memcpy(out + size, &p.key.addr[1], 24)
+        size += 24
+    if unlikely(p.outcome == READ_FRAGMENT):
+        piece.identification = p.fragment_id
+        piece.at = p.fragment_start
+        piece.end = p.fragment_end
+        piece.last = p.fragment_last
+        piece.read = p.fragment_outcome
+        piece.spare = 0
+        memcpy(out + size, &piece, sizeof(Piece))
+        size += sizeof(Piece)
+    if unlikely(has_quote(p)):
+        memcpy(out + size, &p.quote_length, 4)
+        memcpy(out + size + 4, p.quote, p.quote_length)
+        size += 4 + p.quote_length
+    return size
+
+
+cdef inline Py_ssize_t measure_record(const uint8_t* data, Py_ssize_t left, Record* r) noexcept nogil:
+    # How many bytes it takes, 0: they are no record.
+    cdef Piece piece
+    cdef uint32_t quoted
+    cdef Py_ssize_t size = sizeof(Record)
+    cdef bint quotes
+    if unlikely(left < size):
+        return 0
+    memcpy(r, data, sizeof(Record))
+    if unlikely(r.outcome > READ_FRAGMENT or r.step > STEP_REPLY or r.flags & ~RECORD_FLAGS):
+        return 0
+    quotes = r.outcome == READ_ICMP_ERROR
+    if unlikely(r.flags & RECORD_IPV6):
+        size += 24
+    if unlikely(r.outcome == READ_FRAGMENT):
+        if left - size < <Py_ssize_t>sizeof(Piece):
+            return 0
+        memcpy(&piece, data + size, sizeof(Piece))
+        if piece.read >= READ_FRAGMENT or piece.at >= piece.end or piece.end > 0xFFFF or (piece.at & 7):
+            return 0
+        quotes = piece.read == READ_ICMP_ERROR
+        size += sizeof(Piece)
+    if unlikely(quotes):
+        if left - size < 4:
+            return 0
+        memcpy(&quoted, data + size, 4)
+        size += 4 + <Py_ssize_t>quoted
+    return size if likely(size <= left) else 0
+
+
+cdef inline Py_ssize_t read_record(
+    const WireContext* context, const uint8_t* data, Py_ssize_t left, Record* r, Packet* p
+) noexcept nogil:
+    # As `measure_record`. The packet's quote stays where it is.
+    cdef Piece piece
+    cdef Py_ssize_t size = measure_record(data, left, r)
+    if unlikely(size == 0):
+        return 0
+    p.time_ns = r.time_ns
+    p.wire = r.wire
+    p.port_key = r.port_key
+    p.outcome = r.outcome
+    p.step = r.step
+    p.protocol = r.protocol
+    p.tcp_flags = r.tcp_flags
+    p.ipv6 = r.flags & RECORD_IPV6
+    p.source_high = r.flags & RECORD_SOURCE_HIGH != 0
+    p.has_ports = r.flags & RECORD_PORTS != 0
+    p.has_icmp = r.flags & RECORD_ICMP != 0
+    p.sport = 0
+    p.dport = 0
+    p.key.addr[0] = r.addr
+    p.key.ports = r.ports
+    p.key.kind = r.kind
+    p.key.protocol = r.protocol
+    data += sizeof(Record)
+    if unlikely(p.ipv6):
+        memcpy(&p.key.addr[1], data, 24)
+        data += 24
+    if unlikely(p.outcome == READ_FRAGMENT):
+        memcpy(&piece, data, sizeof(Piece))
+        p.fragment_id = piece.identification
+        p.fragment_start = piece.at
+        p.fragment_end = piece.end
+        p.fragment_last = piece.last != 0
+        p.fragment_outcome = piece.read
+        data += sizeof(Piece)
+    if unlikely(has_quote(p)):
+        memcpy(&p.quote_length, data, 4)
+        p.quote = data + 4
+    if likely(is_keyed(p)):
+        if unlikely(not p.key.kind & KIND_USED):
+            return 0        # it would be equal to a free entry
+        if p.has_ports:
+            p.sport = <uint16_t>(r.ports if p.source_high else r.ports >> 16)
+            p.dport = <uint16_t>(r.ports >> 16 if p.source_high else r.ports)
+        p.digest = digest_key(context.secret, &p.key)
+        p.hash = hash_key(context.secret, p.digest, &p.key)
+    elif p.has_ports:
+        p.sport = r.ports >> 16
+        p.dport = r.ports & 0xFFFF
+    return size

@@ -1,0 +1,174 @@
+"""Datagrams whose fragments still come, as an array and back: a part of ``snapshot``."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+from sgfast.core.base.key cimport digest_key, hash_key
+from sgfast.core.base.types cimport (
+    ALLOW,
+    DENY,
+    NO_SLOT,
+    NO_VERDICT,
+    READ_NOT_IP,
+    REASON_COUNT,
+    STEP_REPLY,
+    VERDICT_COUNT,
+    ResultRow,
+)
+from sgfast.core.classify.classifier cimport Classifier
+from sgfast.core.dataplane cimport DataPlane
+from sgfast.core.dtypes cimport copied_rows
+from sgfast.core.fragments.datagrams cimport (
+    BLOCK_WORDS,
+    FRAGMENT_NS,
+    MAX_DATAGRAMS,
+    MAX_FRAGMENTS,
+    NO_DATAGRAM,
+    Datagram,
+    DatagramKey,
+    Fragments,
+    restore_datagram,
+)
+from sgfast.core.parallel.workers cimport shard_of_hash
+
+from sgfast.core.dtypes import RESULT_DTYPE
+
+
+cdef packed struct DatagramRow:
+    DatagramKey key
+    uint64_t number
+    int64_t deadline
+    uint32_t pieces
+    uint32_t total
+    uint32_t end
+    ResultRow result
+    # Of the first fragment:
+    uint32_t ports
+    uint16_t port_key
+    uint16_t sport
+    uint16_t dport
+    uint8_t protocol
+    uint8_t kind
+    uint8_t read
+    uint8_t step
+    uint8_t has_ports
+    uint8_t has_icmp
+    uint8_t spoiled
+    uint8_t tallied
+    uint64_t there[BLOCK_WORDS]
+    uint64_t starts[BLOCK_WORDS]
+
+
+DATAGRAM_DTYPE = np.dtype([
+    ("addr", "<u8", (4,)), ("identification", "<u4"), ("key_protocol", "u1"), ("ipv6", "u1"), ("source_high", "u1"),
+    ("spare", "u1"), ("number", "<u8"), ("deadline", "<i8"), ("pieces", "<u4"), ("total", "<u4"), ("end", "<u4"),
+    ("result", RESULT_DTYPE), ("ports", "<u4"), ("port_key", "<u2"), ("sport", "<u2"), ("dport", "<u2"),
+    ("protocol", "u1"), ("kind", "u1"), ("read", "u1"), ("step", "u1"), ("has_ports", "u1"), ("has_icmp", "u1"),
+    ("spoiled", "u1"), ("tallied", "u1"), ("there", "<u8", (BLOCK_WORDS,)), ("starts", "<u8", (BLOCK_WORDS,)),
+])
+assert DATAGRAM_DTYPE.itemsize == sizeof(DatagramRow)
+
+
+def save_datagrams(DataPlane plane not None):
+    """Those that wait for nothing, the oldest first, as DATAGRAM_DTYPE. Under the plane's lock."""
+    cdef const Fragments* f = plane.fragments
+    cdef const Datagram* d
+    cdef DatagramRow row
+    cdef uint32_t at = f.oldest[0]
+    rows = []
+    while at != NO_DATAGRAM:
+        d = &f.datagrams[at]
+        memset(&row, 0, sizeof(DatagramRow))
+        row.key = d.key
+        row.number, row.deadline, row.pieces, row.total, row.end = d.number, d.deadline, d.fragments, d.total, d.end
+        row.result = d.row
+        row.ports, row.protocol, row.kind = d.first.key.ports, d.first.protocol, d.first.key.kind
+        row.port_key, row.sport, row.dport = d.first.port_key, d.first.sport, d.first.dport
+        row.read, row.step = d.first.outcome, d.first.step
+        row.has_ports, row.has_icmp = d.first.has_ports, d.first.has_icmp
+        row.spoiled, row.tallied = d.spoiled, d.tallied
+        memcpy(row.there, d.there, sizeof(row.there))
+        memcpy(row.starts, d.starts, sizeof(row.starts))
+        rows.append(copied_rows(<const uint8_t*>&row, sizeof(DatagramRow), DATAGRAM_DTYPE))
+        at = d.newer[0]
+    return np.concatenate(rows) if rows else np.empty(0, dtype=DATAGRAM_DTYPE)
+
+
+def check_datagrams(rows, int instances, int rules, clock_ns):
+    """What is wrong with rows of DATAGRAM_DTYPE as ``save_datagrams`` gives them, or None."""
+    result = rows["result"]
+    there, starts = (
+        np.unpackbits(rows[name].view(np.uint8), axis=1, bitorder="little") for name in ("there", "starts")
+    )
+    blocks = (rows["end"].astype(np.int64) + 7) // 8
+    numbers, deadlines = rows["number"].astype(np.int64), rows["deadline"]
+    if len(rows) > MAX_DATAGRAMS or rows["pieces"].astype(np.int64).sum() > MAX_FRAGMENTS:
+        return "too many"
+    if (np.diff(numbers) < 0).any() or (np.diff(deadlines) < 0).any() or (deadlines > clock_ns + FRAGMENT_NS).any():
+        return "not by age"
+    if not np.isin(rows["ipv6"], (0, 1)).all() or not np.isin(rows["source_high"], (0, 1)).all() or rows["spare"].any():
+        return "a key that is none"
+    if rows["addr"][rows["ipv6"] == 0][:, 1:].any() or (rows["end"] > 0xFFFF).any():
+        return "a key or an end that is none"
+    last = np.where(there.any(axis=1), there.shape[1] - there[:, ::-1].argmax(axis=1), 0)
+    if (last != blocks).any() or (starts & ~there & 1).any() or (rows["pieces"] != starts.sum(axis=1)).any():
+        return "fragments that cannot be"
+    if ((rows["total"] != 0) & (rows["total"] < rows["end"])).any() or (rows["total"] > 0xFFFF).any():
+        return "an end that is none"
+    if (rows["read"] > READ_NOT_IP).any() or (rows["step"] > STEP_REPLY).any():
+        return "a first fragment that is none"
+    if (result["verdict"] >= VERDICT_COUNT).any() or (result["reason"] >= REASON_COUNT).any():
+        return "a verdict that is none"
+    for name in ("egress", "ingress"):
+        side = result[name]
+        if not np.isin(side["verdict"], (<int>ALLOW, <int>DENY, <int>NO_VERDICT)).all():
+            return "a verdict that is none"
+        for field, count in (("instance", instances), ("rule", rules)):
+            if ((side[field] < -1) | (side[field] >= count)).any():
+                return f"{field}: none there"
+        if ((side["verdict"] != <int>NO_VERDICT) & (side["instance"] < 0)).any():
+            return "a side of nobody"
+        if (side["reason"] >= REASON_COUNT).any():
+            return "a reason that is none"
+    if not np.isin(rows["spoiled"], (0, 1)).all() or not np.isin(rows["tallied"], (0, 1)).all():
+        return "a flag that is none"
+    return None
+
+
+def load_datagrams(DataPlane plane not None, rows):
+    """Puts rows that ``check_datagrams`` found right into a plane that has none. ValueError: one is there twice."""
+    cdef Classifier classifier = plane.classifier
+    cdef const uint8_t[::1] view
+    cdef const DatagramRow* row
+    cdef Datagram d
+    cdef Py_ssize_t n
+    problem = check_datagrams(rows, classifier.instance_count, classifier.rule_count, plane.clock.now)
+    if problem is not None:
+        raise ValueError(f"datagrams: {problem}")
+    if not len(rows):
+        return
+    view = np.ascontiguousarray(rows).view(np.uint8)
+    for n in range(len(rows)):
+        row = <const DatagramRow*>&view[n * <Py_ssize_t>sizeof(DatagramRow)]
+        memset(&d, 0, sizeof(Datagram))
+        d.key = row.key
+        d.number, d.deadline, d.fragments, d.total, d.end = row.number, row.deadline, row.pieces, row.total, row.end
+        d.row = row.result
+        memcpy(d.there, row.there, sizeof(d.there))
+        memcpy(d.starts, row.starts, sizeof(d.starts))
+        memcpy(d.first.key.addr, row.key.addr, sizeof(d.first.key.addr))
+        d.first.key.ports, d.first.key.protocol, d.first.key.kind = row.ports, row.protocol, row.kind
+        d.first.protocol, d.first.ipv6, d.first.source_high = row.protocol, row.key.ipv6, row.key.source_high
+        d.first.port_key, d.first.sport, d.first.dport = row.port_key, row.sport, row.dport
+        d.first.outcome, d.first.step = row.read, row.step
+        d.first.has_ports, d.first.has_icmp = row.has_ports, row.has_icmp
+        d.first.hint = NO_SLOT
+        d.first.digest = digest_key(plane.planes[0].wire.secret, &d.first.key)
+        d.first.hash = hash_key(plane.planes[0].wire.secret, d.first.digest, &d.first.key)
+        d.home = plane.planes[shard_of_hash(d.first.hash, plane.plane_count)]
+        d.known = not row.spoiled
+        d.spoiled, d.tallied = row.spoiled, row.tallied
+        if not restore_datagram(plane.fragments, &d, plane.planes[0].wire.secret[7]):
+            raise ValueError("datagrams: one is there twice")

@@ -1,0 +1,513 @@
+"""A data plane's state as arrays, and back; why so stands in ``snapshot.pxd``."""
+
+from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, WAIT_LOCK
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+from sgfast.core.accounting cimport AccountingPlane
+from sgfast.core.base.key cimport (
+    KIND_FROM_HIGH,
+    KIND_ICMP_QUERY,
+    KIND_IPV6,
+    KIND_ONE_WAY,
+    KIND_PORTS,
+    KIND_USED,
+    FlowKey,
+    digest_key,
+    hash_key,
+)
+from sgfast.core.base.types cimport NO_SLOT, PROTO_TCP, REASON_COUNT, VERDICT_COUNT
+from sgfast.core.classify.classifier cimport Classifier
+from sgfast.core.conntrack.flow_rows cimport key_of
+from sgfast.core.conntrack.lifetime cimport add_key, join_age, mark_opener, rearm, sweep
+from sgfast.core.conntrack.states cimport (
+    BIDIRECTIONAL,
+    ICMP_ALIVE,
+    MOOT_ICMP,
+    MOOT_OTHER,
+    MOOT_TCP,
+    NO_STATE,
+    SYN_SENT,
+    SYN_SENT2,
+    UNIDIRECTIONAL,
+)
+from sgfast.core.conntrack.storage cimport Entry, FlowRecord, entry_at, flow_at, mark_at
+from sgfast.core.conntrack.table cimport (
+    EVICTABLE,
+    OPENER_SEEN,
+    REASON_SHIFT,
+    SIDE_END_COUNT,
+    TUPLE_LIVE,
+    UNBEGUN,
+    FlowRow,
+    Table,
+    find_slot,
+)
+from sgfast.core.dataplane cimport DataPlane
+from sgfast.core.parallel.workers cimport MOST_JOBS, shard_of_hash
+from sgfast.core.pipeline.plane cimport Plane
+from sgfast.core.tallies.disconnects cimport CUT_DENIED, MAX_CUTS, NO_CUT, CutRow, Cuts
+from sgfast.core.tallies.tally cimport TALLY_GROUPS, Tally, TallyRow, add_row
+
+from sgfast.core.dtypes import CUT_DTYPE, FLOW_DTYPE, RULE_COUNT_DTYPE, TALLY_DTYPE
+from sgfast.core.state.datagram_rows import DATAGRAM_DTYPE, load_datagrams, save_datagrams
+
+TUPLE_DTYPE = np.dtype([
+    ("addr", "<u8", (4,)), ("deadline", "<i8", (2,)), ("rule", "<u4", (2,)), ("ports", "<u4"), ("protocol", "u1"),
+    ("kind", "u1"), ("state", "u1", (2,)), ("flags", "u1", (2,)), ("marks", "u1"), ("present", "u1"),
+])
+RECORD_DTYPE = np.dtype([
+    ("number", "<u8"), ("first_ns", "<i8"), ("last_ns", "<i8"), ("bytes", "<u8", (2,)), ("packets", "<u8", (2,)),
+    ("rule", "<u4", (2,)), ("instance", "<i4", (2,)),
+    ("initiator_high", "u1"), ("verdict", "u1"), ("reason", "u1"), ("side_end", "u1", (2,)), ("present", "u1"),
+    ("icmp", "<u2"),
+])
+assert TUPLE_DTYPE.itemsize == sizeof(TupleRow)
+assert RECORD_DTYPE.itemsize == sizeof(FlowRecord)
+
+_TALLIES = ("denials", "unanswered", "refused", "broken")
+_COUNTERS = (
+    "packets", "bytes", "fragments_denied", "opened", "inferred", "denied", "disconnected", "changes"
+)
+
+
+cdef uint8_t* _bytes_of(array) except? NULL:
+    cdef uint8_t[::1] view
+    if array.nbytes == 0:
+        return NULL
+    view = array.view(np.uint8).reshape(-1)
+    return &view[0]
+
+
+cdef object _array(const void* data, size_t nbytes, dtype):
+    array = np.empty(nbytes // dtype.itemsize, dtype=dtype)
+    if nbytes:
+        memcpy(_bytes_of(array), data, nbytes)
+    return array
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+cdef inline Table* _table_of(DataPlane plane, int i, size_t offset) noexcept nogil:
+    # One of a plane's tables, by where it stands in it.
+    return <Table*>(<uint8_t*>plane.planes[i] + offset)
+
+
+cdef object _save_table(Table* t):
+    # Rows, records, and the orders as row numbers.
+    rows = np.zeros(t.used, dtype=TUPLE_DTYPE)
+    records = np.zeros(t.used if t.keep_flows else 0, dtype=RECORD_DTYPE)
+    cdef TupleRow* row = <TupleRow*>_bytes_of(rows)
+    cdef FlowRecord* record = <FlowRecord*>_bytes_of(records)
+    cdef uint32_t* row_of = <uint32_t*>malloc((<size_t>t.slab.fresh + 1) * sizeof(uint32_t))
+    cdef uint32_t slot
+    cdef uint32_t n = 0
+    cdef const Entry* e
+    cdef FlowKey key
+    if row_of == NULL:
+        raise MemoryError
+    with nogil:
+        for slot in range(t.slab.fresh):
+            e = entry_at(&t.slab, slot)
+            if not e.kind:
+                continue
+            key_of(t, slot, &key)
+            memcpy(row.addr, key.addr, sizeof(key.addr))
+            memcpy(row.deadline, e.deadline, sizeof(e.deadline))
+            memcpy(row.rule, e.rule, sizeof(e.rule))
+            row.ports = e.ports
+            row.protocol = e.protocol
+            row.kind = e.kind
+            memcpy(row.state, e.state, sizeof(e.state))
+            memcpy(row.flags, e.flags, sizeof(e.flags))
+            row.marks = e.marks
+            row.present = e.present
+            row += 1
+            if t.keep_flows:
+                record[n] = flow_at(&t.slab, slot)[0]
+            row_of[slot] = n
+            n += 1
+    age, seen = [], []
+    slot = t.age_head
+    while slot != NO_SLOT:
+        age.append(row_of[slot])
+        slot = entry_at(&t.slab, slot).age_next
+    slot = t.mark_head
+    while slot != NO_SLOT:
+        seen.append(row_of[slot])
+        slot = mark_at(&t.slab, slot).next
+    free(row_of)
+    return rows, records, np.array(age, dtype=np.uint32), np.array(seen, dtype=np.uint32)
+
+
+cdef object _save_tables(DataPlane plane, size_t offset, str name, dict arrays, dict numbers):
+    # Of all planes, one after the other. (Each one's orders are kept, that of all together is not known.)
+    cdef Table* t = _table_of(plane, 0, offset)
+    cdef int i
+    rows, records, age, seen, ended = [], [], [], [], []
+    numbers[name] = {"evicted": 0, "moot_evicted": 0, "lost": 0, "marks_until": t.marks_until}
+    base = 0
+    for i in range(plane.plane_count):
+        t = _table_of(plane, i, offset)
+        some, their_records, their_age, their_seen = _save_table(t)
+        rows.append(some)
+        records.append(their_records)
+        age.append(their_age + np.uint32(base))
+        seen.append(their_seen + np.uint32(base))
+        ended.append(_array(t.ended, t.ended_count * sizeof(FlowRow), FLOW_DTYPE))
+        base += len(some)
+        numbers[name]["evicted"] += t.evicted
+        numbers[name]["moot_evicted"] += t.moot_evicted
+        numbers[name]["lost"] += t.ended_lost
+    for part, found in (("rows", rows), ("records", records), ("age", age), ("seen", seen), ("ended", ended)):
+        arrays[f"{name}.{part}"] = np.concatenate(found)
+    return [len(some) for some in rows]
+
+
+cdef bint _key_is_right(const TupleRow* row) noexcept nogil:
+    cdef uint8_t what = row.kind & (KIND_PORTS | KIND_ICMP_QUERY | KIND_ONE_WAY)
+    if not row.kind & KIND_USED or what & (what - 1):
+        return False
+    if row.kind & KIND_FROM_HIGH and not what & (KIND_ICMP_QUERY | KIND_ONE_WAY):
+        return False
+    if row.kind & ~(KIND_USED | KIND_IPV6 | KIND_FROM_HIGH | KIND_PORTS | KIND_ICMP_QUERY | KIND_ONE_WAY):
+        return False
+    if not row.kind & KIND_IPV6:
+        return not (row.addr[1] or row.addr[2] or row.addr[3]) and row.addr[0] >> 32 <= <uint32_t>row.addr[0]
+    return row.addr[0] < row.addr[2] or (row.addr[0] == row.addr[2] and row.addr[1] <= row.addr[3])
+
+
+cdef bint _side_is_right(const TupleRow* row, int side, Py_ssize_t rules) noexcept nogil:
+    cdef uint8_t state = row.state[side]
+    cdef bint tcp = row.protocol == PROTO_TCP and row.kind & KIND_PORTS
+    cdef bint icmp = (row.kind & (KIND_ICMP_QUERY | KIND_ONE_WAY)) != 0
+    if state == NO_STATE:
+        return True
+    if state >= MOOT_TCP:
+        if row.flags[side] >> REASON_SHIFT >= REASON_COUNT:
+            return False
+        if row.rule[side] != NO_SLOT and row.rule[side] >= rules:
+            return False
+        return state == MOOT_TCP or state == MOOT_OTHER or state == MOOT_ICMP
+    if row.rule[side] >= rules:
+        return False
+    if tcp:
+        return SYN_SENT <= state <= SYN_SENT2
+    if icmp:
+        return state == ICMP_ALIVE
+    return state == UNIDIRECTIONAL or state == BIDIRECTIONAL
+
+
+cdef uint32_t _put_row(
+    DataPlane plane, size_t offset, const TupleRow* row, Py_ssize_t rules, bint waiting, uint8_t* shard
+) noexcept nogil:
+    # The new entry's slot, in which plane's table; NO_SLOT: the row cannot be.
+    cdef FlowKey key
+    cdef uint64_t digest
+    cdef uint32_t hash_value, slot
+    cdef Entry* e
+    cdef Table* t
+    if not _key_is_right(row) or row.present > 3:
+        return NO_SLOT
+    if not waiting and not (_side_is_right(row, 0, rules) and _side_is_right(row, 1, rules)):
+        return NO_SLOT
+    memset(&key, 0, sizeof(FlowKey))
+    memcpy(key.addr, row.addr, sizeof(key.addr))
+    key.ports = row.ports
+    key.protocol = row.protocol
+    key.kind = row.kind
+    digest = digest_key(plane.planes[0].wire.secret, &key)
+    hash_value = hash_key(plane.planes[0].wire.secret, digest, &key)
+    shard[0] = <uint8_t>shard_of_hash(hash_value, plane.plane_count)
+    t = _table_of(plane, shard[0], offset)
+    if find_slot(t, &key, digest, hash_value) != NO_SLOT:
+        return NO_SLOT
+    slot = add_key(t, &key, digest, hash_value)
+    if slot == NO_SLOT:
+        return NO_SLOT
+    e = entry_at(&t.slab, slot)
+    memcpy(e.rule, row.rule, sizeof(e.rule))
+    if waiting:
+        return slot
+    memcpy(e.deadline, row.deadline, sizeof(e.deadline))
+    memcpy(e.state, row.state, sizeof(e.state))
+    memcpy(e.flags, row.flags, sizeof(e.flags))
+    e.marks = row.marks & ~<uint8_t>(EVICTABLE | OPENER_SEEN | UNBEGUN)
+    e.present = row.present
+    if e.marks & TUPLE_LIVE:
+        t.live += 1
+        rearm(t, slot)
+    return slot
+
+
+cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, numbers, bint waiting):
+    # Returns by row the plane, and the slot.
+    cdef Classifier classifier = plane.classifier
+    cdef Py_ssize_t rules = classifier.rule_count
+    cdef Table* t = _table_of(plane, 0, offset)
+    rows, records = _checked(arrays, f"{name}.rows", TUPLE_DTYPE), _checked(arrays, f"{name}.records", RECORD_DTYPE)
+    age, seen = _checked(arrays, f"{name}.age", np.dtype("<u4")), _checked(arrays, f"{name}.seen", np.dtype("<u4"))
+    ended = _checked(arrays, f"{name}.ended", FLOW_DTYPE)
+    cdef Py_ssize_t count = len(rows)
+    cdef const TupleRow* row = <const TupleRow*>_bytes_of(rows)
+    cdef const FlowRecord* record = <const FlowRecord*>_bytes_of(records)
+    cdef Py_ssize_t put = 0
+    cdef uint32_t[::1] slots
+    cdef uint8_t[::1] shards
+    cdef int i
+    is_live = (rows["marks"] & <int>TUPLE_LIVE) != 0
+    is_old = (rows["marks"] & <int>EVICTABLE) != 0
+    is_seen = (rows["marks"] & <int>OPENER_SEEN) != 0
+    _must(waiting or bool((is_live | is_seen).all()), f"{name}: an entry without a use")
+    has_side = (rows["state"] != <int>NO_STATE).any(axis=1)
+    _must(bool((has_side == is_live).all()), f"{name}: a tuple without a side, or a side without a tuple")
+    _must(int(is_live.sum()) <= t.max_live, f"{name}: more tuples than max_connections")
+    _must(_orders(age, is_old) and _orders(seen, is_seen), f"{name}: an order that is none")
+    _must(not len(seen) or (t.keep_marks and len(seen) <= t.max_marks), f"{name}: openers that nobody asks for")
+    _must(len(records) == (count if t.keep_flows else 0), f"{name}: no record for each tuple")
+    _check_records(records, rules, classifier.instance_count, name)
+    _check_records(ended, rules, classifier.instance_count, name)
+
+    slots_array, shards_array = np.empty(count, dtype=np.uint32), np.zeros(count, dtype=np.uint8)
+    slots, shards = slots_array, shards_array
+    with nogil:
+        while put < count:
+            slots[put] = _put_row(plane, offset, &row[put], rules, waiting, &shards[put])
+            if slots[put] == NO_SLOT:
+                break
+            if t.keep_flows:
+                flow_at(&_table_of(plane, shards[put], offset).slab, slots[put])[0] = record[put]
+            put += 1
+    _must(put == count, f"{name}: row {put} cannot be, or memory ran out")
+    for i in range(plane.plane_count):
+        _table_of(plane, i, offset).marks_until = _number(numbers[name], "marks_until")
+    for n in age.tolist():
+        join_age(_table_of(plane, shards[<Py_ssize_t>n], offset), slots[<Py_ssize_t>n])
+    for n in seen.tolist():
+        mark_opener(_table_of(plane, shards[<Py_ssize_t>n], offset), slots[<Py_ssize_t>n])
+    t.evicted = _number(numbers[name], "evicted")
+    t.moot_evicted = _number(numbers[name], "moot_evicted")
+    t.ended_lost = _number(numbers[name], "lost")
+    if len(ended):
+        t.ended = <FlowRow*>realloc(t.ended, ended.nbytes)
+        if t.ended == NULL:
+            raise MemoryError
+        memcpy(t.ended, _bytes_of(ended), ended.nbytes)
+        t.ended_count = t.ended_capacity = len(ended)
+    return shards_array, slots_array
+
+
+def _orders(numbers, members):
+    """Whether row numbers name each of the members once."""
+    return len(numbers) == members.sum() and bool((np.sort(numbers) == np.flatnonzero(members)).all())
+
+
+def _check_records(records, rules, instances, name):
+    for field, count in (("rule", rules), ("instance", instances)):
+        signed = records[field].astype(np.int32)
+        _must(bool(((signed >= -1) & (signed < count)).all()), f"{name}: a {field} that is none")
+    for field, most in (
+        ("verdict", <int>VERDICT_COUNT), ("reason", <int>REASON_COUNT), ("side_end", <int>SIDE_END_COUNT)
+    ):
+        _must(bool((records[field] < most).all()), f"{name}: a {field} that is none")
+    if "initiator_high" in records.dtype.names:
+        _must(bool((records["initiator_high"] <= 1).all()), f"{name}: an end that is none")
+    if "family" in records.dtype.names:
+        _must(bool(np.isin(records["family"], (4, 6)).all()), f"{name}: a family that is none")
+        _must(bool((records["answer"] <= 2).all()), f"{name}: an answer that is none")
+
+
+# The whole plane ------------------------------------------------------------------------------------------------------
+
+cdef size_t _offset(DataPlane plane, void* part):
+    return <uint8_t*>part - <uint8_t*>plane.planes[0]
+
+
+def save_plane(AccountingPlane plane not None):
+    """``(numbers, arrays)``: JSON values, and arrays by name. Not while other threads judge."""
+    cdef Plane* p = plane.planes[0]
+    cdef Cuts* cuts
+    cdef int i
+    arrays, numbers = {}, {}
+    # A fragment that still waits does not go on waiting elsewhere: its packet was judged here, and is told of here.
+    with nogil:
+        PyThread_acquire_lock(plane.lock, WAIT_LOCK)
+        plane.end_waiting()
+        PyThread_release_lock(plane.lock)
+    counters = plane.counters
+    with nogil:
+        PyThread_acquire_lock(plane.lock, WAIT_LOCK)
+    try:
+        _save_tables(plane, _offset(plane, &p.table), "table", arrays, numbers)
+        _save_tables(plane, _offset(plane, &p.attempts), "attempts", arrays, numbers)
+        lengths = _save_tables(plane, _offset(plane, &p.cuts.waiting), "waiting", arrays, numbers)
+        rows, untold, base = [], 0, 0
+        waiting_in = np.split(arrays["waiting.rows"], np.cumsum(lengths))
+        for i in range(plane.plane_count):
+            cuts = &plane.planes[i].cuts
+            own = _array(cuts.rows, cuts.count * sizeof(CutRow), CUT_DTYPE)
+            own["previous"][own["previous"] != <uint32_t>NO_CUT] += base
+            waiting_in[i]["rule"][:, 0] += base
+            rows.append(own)
+            untold += cuts.untold
+            base += len(own)
+        arrays["cuts"] = np.concatenate(rows)
+        arrays["datagrams"] = save_datagrams(plane)
+        numbers["tallied"] = [
+            sum([plane.planes[i].table.tallied for i in range(plane.plane_count)]),
+            sum([plane.planes[i].attempts.tallied for i in range(plane.plane_count)]),
+        ]
+        numbers["clock"] = {
+            "now": plane.clock.now, "raw": plane.clock.raw, "earliest": plane.clock.earliest,
+            "latest": plane.clock.latest, "late": plane.clock.late, "restarts": plane.clock.restarts,
+            "started": plane.clock.started,
+        }
+        numbers["counters"] = {name: counters[name] for name in _COUNTERS} | {
+            "untold": untold, "window_end": p.window_end
+        }
+    finally:
+        PyThread_release_lock(plane.lock)
+    arrays["rule_counts"] = plane.rule_counts
+    for name in _TALLIES:
+        arrays[name], others = getattr(plane, name)
+        numbers.setdefault("others", {})[name] = others
+    numbers["verdicts"], numbers["reasons"] = counters["verdicts"], counters["reasons"]
+    return numbers, arrays
+
+
+def load_plane(DataPlane plane not None, numbers, arrays):
+    """Puts what ``save_plane`` gave into a plane that has judged nothing, made with the same policy and options; jobs
+    may be others.
+
+    ValueError says what cannot be; the plane is then good for nothing.
+    """
+    # What is only added up is the first plane's.
+    cdef Plane* p = plane.planes[0]
+    cdef Classifier classifier = plane.classifier
+    cdef Tally* tallies[4]
+    cdef const TallyRow* row
+    cdef Py_ssize_t n
+    cdef int i
+    _must(not plane.clock.started and not plane.judged, "the engine was used already")
+    clock = numbers["clock"]
+    plane.clock.started = _number(clock, "started") != 0
+    plane.clock.now, plane.clock.raw = _time(clock, "now"), _time(clock, "raw")
+    plane.clock.earliest, plane.clock.latest = _time(clock, "earliest"), _time(clock, "latest")
+    plane.clock.late, plane.clock.restarts = _number(clock, "late"), _number(clock, "restarts")
+    counters = numbers["counters"]
+    for i in range(plane.plane_count):
+        plane.planes[i].window_end = _number(counters, "window_end")
+        plane.planes[i].changes = _number(counters, "changes")
+        if plane.clock.started:
+            sweep(&plane.planes[i].table, plane.clock.now)
+            sweep(&plane.planes[i].attempts, plane.clock.now)
+    plane.judged = p.packets = _number(counters, "packets")
+    p.bytes = _number(counters, "bytes")
+    p.fragments_denied = _number(counters, "fragments_denied")
+    p.opened, p.inferred = _number(counters, "opened"), _number(counters, "inferred")
+    p.denied, p.disconnected = _number(counters, "denied"), _number(counters, "disconnected")
+    for name, length in (("verdicts", <int>VERDICT_COUNT), ("reasons", <int>REASON_COUNT)):
+        _must(len(numbers[name]) == length, f"{name}: not {length}")
+    for i in range(VERDICT_COUNT):
+        p.verdicts[i] = _number(numbers["verdicts"], i)
+    for i in range(REASON_COUNT):
+        p.reasons[i] = _number(numbers["reasons"], i)
+
+    load_datagrams(plane, _checked(arrays, "datagrams", DATAGRAM_DTYPE))
+    _load_table(plane, _offset(plane, &p.table), "table", arrays, numbers, False)
+    _load_table(plane, _offset(plane, &p.attempts), "attempts", arrays, numbers, False)
+    cuts = _checked(arrays, "cuts", CUT_DTYPE)
+    _must(len(cuts) <= MAX_CUTS * 2 * <int>MOST_JOBS, "cuts: too many")
+    earlier = (cuts["previous"] == <uint32_t>NO_CUT) | (cuts["previous"] < np.arange(len(cuts)))
+    _must(bool(earlier.all() and (cuts["outcome"] <= <int>CUT_DENIED).all()), "cuts: a row that cannot be")
+    _must(bool(np.isin(cuts["family"], (4, 6)).all()), "cuts: a family that is none")
+    _must(bool(((cuts["rule"] >= -1) & (cuts["rule"] < classifier.rule_count)).all()), "cuts: a rule that is none")
+    waiting = _checked(arrays, "waiting.rows", TUPLE_DTYPE)
+    _must(bool((waiting["rule"][:, 0] < len(cuts)).all() and not waiting["marks"].any()), "waiting: not in the list")
+    shards, slots = _load_table(plane, _offset(plane, &p.cuts.waiting), "waiting", arrays, numbers, True)
+    _load_cuts(plane, cuts, waiting["rule"][:, 0], shards, slots)
+    p.cuts.untold = _number(counters, "untold")
+
+    rule_counts = _checked(arrays, "rule_counts", RULE_COUNT_DTYPE)
+    _must(len(rule_counts) == classifier.rule_count, "rule_counts: not one for each rule")
+    if len(rule_counts):
+        memcpy(p.rule_counts, _bytes_of(rule_counts), rule_counts.nbytes)
+    for i in range(2):
+        n = _number(numbers["tallied"], i)
+        _must(0 <= n <= (p.table.ended_count if i == 0 else p.attempts.ended_count), "tallied: beyond what ended")
+        if i == 0:
+            p.table.tallied = n
+        else:
+            p.attempts.tallied = n
+    tallies[0], tallies[1], tallies[2], tallies[3] = &p.denials, &p.unanswered, &p.refused, &p.broken
+    for i, name in enumerate(_TALLIES):
+        rows = _checked(arrays, name, TALLY_DTYPE)
+        _must(len(rows) <= TALLY_GROUPS, f"{name}: too many rows")
+        known = (rows["instance"] >= 0) & (rows["instance"] < classifier.instance_count)
+        _must(bool((known & (rows["reason"] < <int>REASON_COUNT) & (rows["spare"] == 0)).all()), f"{name}: a wrong row")
+        row = <const TallyRow*>_bytes_of(rows)
+        for n in range(len(rows)):
+            _must(add_row(tallies[i], &row[n]), f"{name}: a row that cannot be")
+        tallies[i].other_packets = _number(numbers["others"], name)
+
+
+cdef int _load_cuts(DataPlane plane, rows, waiting, shards, slots) except -1:
+    # Each plane gets the rows of the keys that wait in it; of the others nothing but their number and text is asked.
+    # `waiting`, `shards`, `slots`: of the keys, their latest row, which plane, and where there.
+    cdef Cuts* cuts
+    cdef int i
+    shard_of_row = np.zeros(len(rows), dtype=np.uint8)
+    waits = np.zeros(len(rows), dtype=bool)
+    for number, shard in zip(waiting.tolist(), shards.tolist()):
+        while number != <uint32_t>NO_CUT:
+            _must(not waits[number], "cuts: a row of two keys")
+            waits[number] = True
+            shard_of_row[number] = shard
+            number = int(rows["previous"][number])
+    number_in_shard = np.zeros(len(rows), dtype=np.uint32)
+    for i in range(plane.plane_count):
+        own = shard_of_row == i
+        number_in_shard[own] = np.arange(own.sum(), dtype=np.uint32)
+    has_previous = rows["previous"] != <uint32_t>NO_CUT
+    previous = rows["previous"][has_previous]
+    _must(bool((shard_of_row[previous] == shard_of_row[has_previous]).all()), "cuts: rows of two keys in one list")
+    rows["previous"][has_previous] = number_in_shard[previous]
+    for i in range(plane.plane_count):
+        own = np.ascontiguousarray(rows[shard_of_row == i])
+        if not len(own):
+            continue
+        cuts = &plane.planes[i].cuts
+        cuts.rows = <CutRow*>malloc(own.nbytes)
+        if cuts.rows == NULL:
+            raise MemoryError
+        memcpy(cuts.rows, _bytes_of(own), own.nbytes)
+        cuts.count = cuts.capacity = <uint32_t>len(own)
+    for number, shard, slot in zip(waiting.tolist(), shards.tolist(), slots.tolist()):
+        entry_at(&plane.planes[<int>shard].cuts.waiting.slab, <uint32_t>slot).rule[0] = number_in_shard[number]
+    return 0
+
+
+def _must(condition, problem):
+    if not condition:
+        raise ValueError(problem)
+
+
+def _checked(arrays, name, dtype):
+    array = arrays[name]
+    _must(array.dtype == dtype and array.ndim == 1, f"{name}: another kind of array")
+    return np.array(array, order="C")
+
+
+def _number(values, key):
+    value = values[key]
+    _must(type(value) is int, f"{key}: no number")
+    return value
+
+
+def _time(values, key):
+    value = _number(values, key)
+    _must(abs(value) <= 1 << 62, f"{key}: no time")
+    return value

@@ -1,0 +1,1 @@
+"""What the reports count while packets are judged."""

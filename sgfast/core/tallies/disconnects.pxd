@@ -1,0 +1,159 @@
+# What became of the connections that changes of the policy cut (SPEC 6.3, 6.4), for the report.
+#
+# A key that was cut waits here until a packet opens it again and is allowed. Until then, what the capture still has of
+# the connection is no denial of its own: in the changed world it would be a retransmission at most. An opener that the
+# rules deny meanwhile is one, and ends that.
+#
+# Only packets that are denied, and such that open a connection, ever look here, and only while some key waits.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcmp, memset
+
+from sgfast.core.base.key cimport FlowKey
+from sgfast.core.base.types cimport NO_SLOT, READ_TRACKED, Packet
+from sgfast.core.conntrack.flow_rows cimport key_of, spell_ends
+from sgfast.core.conntrack.lifetime cimport add_key, drop_key, free_table, init_table
+from sgfast.core.conntrack.states cimport CLOSED, MOOT_TCP, NO_STATE, TIME_WAIT
+from sgfast.core.conntrack.storage cimport Entry, entry_at
+from sgfast.core.conntrack.table cimport FROM_HIGH, Ends, Table, find_slot
+
+cdef enum:
+    # Connections told of one by one; the others are in the numbers of each change only.
+    MAX_CUTS = 1 << 20
+    NO_CUT = 0xFFFFFFFF
+
+
+cdef enum:         # CutOutcome
+    CUT_NEVER = 0           # nothing opened the key again
+    CUT_BACK = 1
+    CUT_DENIED = 2          # an opener came, and what the rules say by then denied it
+
+
+# One connection that one change cut.
+cdef packed struct CutRow:
+    int64_t cut_ns
+    int64_t again_ns        # when it came back, or first tried to
+    uint64_t packets        # that came after the cut and open nothing
+    uint64_t bytes
+    Ends ends
+    int32_t rule[2]         # it came back under, of the egress side and the ingress side; -1: no such side
+    uint32_t change         # the how-manieth change of the engine
+    uint32_t previous       # of the same key, cut before and still waiting, or NO_CUT
+    uint8_t outcome
+    uint8_t turned          # what came back was opened by the other end
+    uint8_t finished        # it was over when it was cut, closed or reset, and only not yet forgotten
+    uint8_t spare
+
+
+cdef struct Cuts:
+    Table waiting           # by key; rule[0] of an entry is its latest row's number
+    CutRow* rows
+    uint32_t count
+    uint32_t capacity
+    uint64_t untold         # beyond MAX_CUTS, or no memory
+
+
+cdef inline int init_cuts(Cuts* cuts) except -1:
+    memset(cuts, 0, sizeof(Cuts))
+    init_table(&cuts.waiting, MAX_CUTS, False, False)
+    return 0
+
+
+cdef inline void free_cuts(Cuts* cuts) noexcept nogil:
+    free_table(&cuts.waiting)
+    free(cuts.rows)
+    memset(cuts, 0, sizeof(Cuts))
+
+
+cdef inline CutRow* next_cut(Cuts* cuts) noexcept nogil:
+    cdef uint32_t capacity
+    cdef CutRow* grown
+    if cuts.count == cuts.capacity:
+        capacity = cuts.capacity * 2 if cuts.capacity else 256
+        grown = <CutRow*>realloc(cuts.rows, <size_t>capacity * sizeof(CutRow)) if cuts.count < MAX_CUTS else NULL
+        if grown == NULL:
+            cuts.untold += 1
+            return NULL
+        cuts.rows = grown
+        cuts.capacity = capacity
+    cuts.count += 1
+    return &cuts.rows[cuts.count - 1]
+
+
+cdef inline void note_cut(
+    Cuts* cuts, const Table* t, uint32_t slot, int side, uint32_t change, int64_t now
+) noexcept nogil:
+    # Side `side` of the connection in a table's slot was cut. Called once for each tuple and change.
+    cdef const Entry* e = entry_at(&t.slab, slot)
+    cdef FlowKey key
+    cdef uint32_t place
+    cdef CutRow* row
+    key_of(t, slot, &key)
+    place = find_slot(&cuts.waiting, &key, e.digest, e.hash)
+    row = next_cut(cuts)
+    if row == NULL:
+        return
+    memset(row, 0, sizeof(CutRow))
+    row.previous = NO_CUT
+    if place == NO_SLOT:
+        place = add_key(&cuts.waiting, &key, e.digest, e.hash)
+        if place == NO_SLOT:
+            cuts.count -= 1
+            cuts.untold += 1
+            return
+    else:
+        row.previous = entry_at(&cuts.waiting.slab, place).rule[0]
+    entry_at(&cuts.waiting.slab, place).rule[0] = cuts.count - 1
+    spell_ends(t, slot, e.flags[side] & FROM_HIGH, &row.ends)
+    row.cut_ns = now
+    row.change = change
+    row.rule[0] = -1
+    row.rule[1] = -1
+    row.finished = e.state[side] == TIME_WAIT or e.state[side] == CLOSED
+
+
+cdef inline bint follows_cut(Cuts* cuts, const Packet* p, bint opener, int64_t now) noexcept nogil:
+    # Whether a denied packet follows a cut; then it is counted there.
+    cdef uint32_t place
+    cdef CutRow* row
+    if p.outcome != READ_TRACKED:
+        return False        # it has no key
+    place = find_slot(&cuts.waiting, &p.key, p.digest, p.hash)
+    if place == NO_SLOT:
+        return False
+    row = &cuts.rows[entry_at(&cuts.waiting.slab, place).rule[0]]
+    if row.outcome == CUT_NEVER and opener:
+        row.outcome = CUT_DENIED
+        row.again_ns = now
+    if row.outcome == CUT_DENIED:
+        return False
+    row.packets += 1
+    row.bytes += p.wire
+    return True
+
+
+cdef inline void note_return(
+    Cuts* cuts, const Packet* p, const Table* t, uint32_t slot, bint initiator_high, int64_t now
+) noexcept nogil:
+    # A packet opened what is in a table's slot, and was allowed.
+    cdef uint32_t place = find_slot(&cuts.waiting, &p.key, p.digest, p.hash)
+    cdef const Entry* e = entry_at(&t.slab, slot)
+    cdef uint32_t number
+    cdef int side
+    cdef Ends ends
+    cdef CutRow* row
+    if place == NO_SLOT:
+        return
+    spell_ends(t, slot, initiator_high, &ends)
+    number = entry_at(&cuts.waiting.slab, place).rule[0]
+    drop_key(&cuts.waiting, place)
+    while number != NO_CUT:
+        row = &cuts.rows[number]
+        row.outcome = CUT_BACK
+        row.again_ns = now
+        row.turned = memcmp(row.ends.initiator, ends.initiator, sizeof(ends.initiator)) != 0
+        for side in range(2):
+            if NO_STATE < e.state[side] < MOOT_TCP:
+                row.rule[side != initiator_high] = <int32_t>e.rule[side]
+        number = row.previous

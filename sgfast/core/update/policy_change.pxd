@@ -1,0 +1,122 @@
+# What a change of the policy does to connections (SPEC 6.3 to 6.7, 3.6): one walk over the table, so that packets need
+# not ask. A connection that is cut stays, with a mark (SPEC 6.4): were it deleted, the server's next packet would open
+# an outbound one, and let the client back in as its reply.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from sgfast.core.base.icmp cimport query_type
+from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_IPV6, KIND_ONE_WAY, Address, FlowKey, address_of, is_multicast
+from sgfast.core.classify.classifier cimport Tables, find_address, find_rule, vpcs_connected
+from sgfast.core.conntrack.flow_rows cimport key_of
+from sgfast.core.conntrack.lifetime cimport clear_side, end_tuple
+from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
+from sgfast.core.conntrack.storage cimport Entry, entry_at, flow_at
+from sgfast.core.conntrack.table cimport (
+    FROM_HIGH,
+    SIDE_CUT,
+    SIDE_DISCONNECTED,
+    SIDE_REMOVED,
+    SIDE_TIMEOUT,
+    TUPLE_LIVE,
+    Table,
+    side_connected,
+)
+from sgfast.core.pipeline.plane cimport Plane
+from sgfast.core.tallies.disconnects cimport note_cut
+
+
+cdef struct Cut:
+    const uint8_t* inbound      # by instance number: whether its inbound connections are cut; NULL: none
+    uint8_t unmatched           # cut what the new rules would not let open
+    int64_t now                 # nanoseconds, on the replay's clock
+
+
+cdef inline uint16_t opener_port_key(const Entry* e, bint initiator_high) noexcept nogil:
+    # What the rules' ports met when it was opened: the responder's port, or ICMP type and code (of a query: 0).
+    if e.kind & KIND_ICMP_QUERY:
+        return query_type((e.kind & KIND_IPV6) != 0, e.ports & 0xFFFF) << 8
+    if e.kind & KIND_ONE_WAY:
+        return <uint16_t>((e.ports >> 16) << 8 | (e.ports & 0xFF))
+    return <uint16_t>(e.ports >> 16 if initiator_high else e.ports & 0xFFFF)
+
+
+cdef inline bint may_open(const Tables* new, const Entry* e, int side, int32_t instance, uint32_t peer) noexcept nogil:
+    # Whether the rules of a connection's instance would let its opener pass.
+    cdef bint initiator_high = (e.flags[side] & FROM_HIGH) != 0
+    cdef bint inbound = initiator_high != side
+    cdef int32_t rule = find_rule(
+        new, new.choice[instance * 2 + inbound], peer, e.protocol, opener_port_key(e, initiator_high)
+    )
+    return rule >= 0 and not new.denies[rule]
+
+
+cdef inline bint change_entry(Plane* plane, uint32_t slot, const Tables* new, const Cut* cut) noexcept nogil:
+    # Whether some side of the tuple was cut.
+    cdef Table* t = &plane.table
+    cdef const Tables* old = plane.rules
+    cdef Entry* e = entry_at(&t.slab, slot)
+    cdef bint ipv6 = (e.kind & KIND_IPV6) != 0
+    cdef FlowKey key
+    cdef Address end
+    cdef uint32_t was[2]            # address numbers of the old tables
+    cdef uint32_t address[2]
+    cdef int32_t instance[2]
+    cdef int32_t before
+    cdef int side
+    cdef bint cuts = False
+    cdef bint inbound
+    key_of(t, slot, &key)
+    for side in range(2):
+        end = address_of(key.addr, ipv6, side)
+        was[side] = find_address(old, ipv6, end.high, end.low)
+        address[side] = find_address(new, ipv6, end.high, end.low)
+        instance[side] = new.owner[address[side]]
+        if is_multicast(ipv6, end.high):
+            instance[side] = -1
+    for side in range(2):
+        if e.state[side] == NO_STATE or e.state[side] >= MOOT_TCP:
+            continue
+        before = old.owner[was[side]]
+        # Also where both ends are one instance's now, and no filter sees what passes between them (SPEC 3.3).
+        if before != instance[side] or instance[0] == instance[1]:
+            # If its time was up before, nothing was removed, whether or not anybody had noticed.
+            clear_side(t, slot, side, SIDE_REMOVED if side_connected(e, side, cut.now) else SIDE_TIMEOUT)
+            continue
+        if not side_connected(e, side, cut.now) or e.flags[side] & SIDE_DISCONNECTED:
+            continue
+        inbound = ((e.flags[side] & FROM_HIGH) != 0) != side
+        if before < 0:
+            continue
+        if (inbound and cut.inbound != NULL and cut.inbound[before]) or (
+            cut.unmatched and not may_open(new, e, side, before, address[1 - side])
+        ):
+            e.flags[side] |= SIDE_DISCONNECTED
+            if t.keep_flows:
+                flow_at(&t.slab, slot).side_end[side] = SIDE_CUT
+            if plane.reporting and not cuts:
+                note_cut(&plane.cuts, t, slot, side, <uint32_t>plane.changes, cut.now)
+            cuts = True
+    # An established packet goes by `present` alone; with 0 it takes the slow path, where VPCs are looked at (SPEC 3.6).
+    e.present = (instance[0] >= 0) | (instance[1] >= 0) << 1
+    if e.present == 3 and not vpcs_connected(new, instance[0], instance[1]):
+        e.present = 0
+    # Nor is a moot key (SPEC 9.2), where the mark's side has lost its instance.
+    if e.state[0] >= MOOT_TCP or e.state[1] >= MOOT_TCP:
+        e.present = 0
+    if e.state[0] == NO_STATE and e.state[1] == NO_STATE:
+        end_tuple(t, slot, cut.now, SIDE_REMOVED)
+    return cuts
+
+
+cdef inline uint64_t change_tables(Plane* plane, const Tables* new, const Cut* cut) noexcept nogil:
+    # Goes from the present tables to the new ones. Returns how many tuples were cut on some side.
+    cdef Table* t = &plane.table
+    cdef uint64_t cuts = 0
+    cdef uint32_t slot
+    for slot in range(t.slab.fresh):
+        if entry_at(&t.slab, slot).kind and entry_at(&t.slab, slot).marks & TUPLE_LIVE:
+            cuts += change_entry(plane, slot, new, cut)
+    plane.rules = new
+    plane.disconnected += cuts
+    plane.changes += 1
+    return cuts

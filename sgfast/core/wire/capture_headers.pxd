@@ -1,0 +1,203 @@
+# Headers that never were on a wire: what capturing systems and devices put in front of a frame. As link.pyx's readers.
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from sgfast.core.base.frames cimport Frame
+from sgfast.core.base.intrinsics cimport be16, be32, load16, load32
+from sgfast.core.wire.link cimport (
+    ETHERTYPE_CUT,
+    ETHERTYPE_IPV4,
+    ETHERTYPE_IPV6,
+    ETHERTYPE_NONE,
+    LINK_ETHERNET,
+    LINK_FRAME_RELAY,
+    LINK_PPP_HDLC,
+    LINK_RADIOTAP,
+    LONGEST_8023,
+    NEXT_LINK,
+    NEXT_LLC,
+    holds,
+    ip_version,
+    read_ethertype,
+)
+
+cdef enum:
+    # ARPHRD_ numbers of Linux: where cooked captures' protocol is no ethertype.
+    HARDWARE_FRAME_RELAY = 770
+    HARDWARE_RADIOTAP = 803
+    HARDWARE_NETLINK = 824
+    COOKED_LLC = 4                  # for a protocol: LLC follows
+
+    NFLOG_PAYLOAD = 9
+
+
+cdef inline uint32_t ip_family(uint32_t address_family) noexcept nogil:
+    # AF_INET is 2 everywhere; AF_INET6 is 10, 24, 28 or 30, by the system that captured.
+    if address_family == 2:
+        return ETHERTYPE_IPV4
+    if address_family == 10 or address_family == 24 or address_family == 28 or address_family == 30:
+        return ETHERTYPE_IPV6
+    return ETHERTYPE_NONE
+
+
+cdef inline uint32_t read_family(const Frame* frame, uint32_t* at, uint32_t length, bint big_endian) noexcept nogil:
+    # A header of length bytes that begins with an address family u32.
+    cdef const uint8_t* header = frame.data + at[0]
+    cdef uint32_t ethertype
+    if not holds(frame, at[0], length):
+        return ETHERTYPE_CUT
+    at[0] += length
+    ethertype = ip_family(be32(header))
+    if ethertype == ETHERTYPE_NONE and not big_endian:
+        ethertype = ip_family(load32(header))       # the capturing host's byte order, which nothing tells
+    return ethertype
+
+
+cdef inline uint32_t read_ipnet(const Frame* frame, uint32_t* at) noexcept nogil:
+    # 0 version | 1 family, by Solaris | 2 more
+    cdef uint32_t start = at[0]
+    if not holds(frame, start, 24):
+        return ETHERTYPE_CUT
+    at[0] = start + 24
+    if frame.data[start + 1] == 2:
+        return ETHERTYPE_IPV4
+    return ETHERTYPE_IPV6 if frame.data[start + 1] == 26 else <uint32_t>ETHERTYPE_NONE
+
+
+cdef inline uint32_t read_pflog(const Frame* frame, uint32_t* at) noexcept nogil:
+    # 0 length, without its padding to 4 bytes | 1 family | more
+    cdef uint32_t start = at[0]
+    cdef uint32_t length
+    if not holds(frame, start, 4):
+        return ETHERTYPE_CUT
+    length = (<uint32_t>frame.data[start] + 3) & ~<uint32_t>3
+    if length < 4:
+        return ETHERTYPE_CUT
+    at[0] = start + length
+    return ip_family(frame.data[start + 1])
+
+
+cdef inline uint32_t read_nflog(const Frame* frame, uint32_t* at) noexcept nogil:
+    # 0 family | 1 version | 2 group u16 | then 0 length u16 | 2 type u16 | value, each padded to 4 bytes, in the
+    # capturing host's byte order, which nothing tells but that types are small. At least 4 bytes each: the loop ends.
+    cdef uint32_t start = at[0]
+    cdef const uint8_t* attribute
+    cdef uint32_t length, kind
+    cdef uint8_t family
+    if not holds(frame, start, 4):
+        return ETHERTYPE_CUT
+    family = frame.data[start]
+    start += 4
+    while start != frame.captured:
+        if not holds(frame, start, 4):
+            return ETHERTYPE_CUT
+        attribute = frame.data + start
+        if attribute[3]:
+            length = be16(attribute)
+            kind = be16(attribute + 2)
+        else:
+            length = load16(attribute)
+            kind = load16(attribute + 2)
+        if length < 4:
+            return ETHERTYPE_CUT
+        if kind == NFLOG_PAYLOAD:
+            at[0] = start + 4
+            return ip_family(family)
+        start += (length + 3) & ~<uint32_t>3
+    return ETHERTYPE_NONE
+
+
+cdef inline uint32_t read_cooked(
+    const Frame* frame, uint32_t* at, uint32_t protocol_at, uint32_t hardware_at, uint32_t length
+) noexcept nogil:
+    # Linux cooked captures, both versions.
+    cdef const uint8_t* header = frame.data + at[0]
+    cdef uint32_t hardware
+    cdef uint32_t protocol = read_ethertype(frame, at, protocol_at, length)
+    if protocol == ETHERTYPE_CUT:
+        return ETHERTYPE_CUT
+    hardware = be16(header + hardware_at)
+    if hardware == HARDWARE_RADIOTAP:
+        return NEXT_LINK | LINK_RADIOTAP
+    if hardware == HARDWARE_FRAME_RELAY:
+        return NEXT_LINK | LINK_FRAME_RELAY
+    if hardware == HARDWARE_NETLINK:
+        return ETHERTYPE_NONE
+    if protocol > LONGEST_8023:
+        return protocol
+    return NEXT_LLC if protocol == COOKED_LLC else <uint32_t>ETHERTYPE_NONE
+
+
+cdef inline uint32_t read_ppi(const Frame* frame, uint32_t* at) noexcept nogil:
+    # 0 version | 1 flags | 2 length u16 | 4 link type u32, all little-endian | fields
+    cdef const uint8_t* header = frame.data + at[0]
+    cdef uint32_t length
+    if not holds(frame, at[0], 8):
+        return ETHERTYPE_CUT
+    length = load16(header + 2)
+    if length < 8:
+        return ETHERTYPE_CUT
+    at[0] += length
+    return NEXT_LINK | load32(header + 4) if load32(header + 4) <= 0xFFFF else <uint32_t>ETHERTYPE_NONE
+
+
+cdef inline uint32_t read_pktap(const Frame* frame, uint32_t* at) noexcept nogil:
+    # 0 length u32 | 4 record type u32, 1 for a packet | 8 link type u32, all little-endian | more
+    cdef const uint8_t* header = frame.data + at[0]
+    cdef uint32_t length
+    if not holds(frame, at[0], 12):
+        return ETHERTYPE_CUT
+    length = load32(header)
+    if length < 12 or not holds(frame, at[0], length):
+        return ETHERTYPE_CUT
+    at[0] += length
+    if load32(header + 4) != 1 or load32(header + 8) > 0xFFFF:
+        return ETHERTYPE_NONE
+    return NEXT_LINK | load32(header + 8)
+
+
+cdef inline uint32_t read_erf(const Frame* frame, uint32_t* at) noexcept nogil:
+    # 0 time u64 | 8 type | 9 flags, lengths | 16 extension headers of 8 bytes, as long as the upper bit says so
+    cdef uint32_t start = at[0]
+    cdef uint8_t kind, more
+    if not holds(frame, start, 16):
+        return ETHERTYPE_CUT
+    kind = more = frame.data[start + 8]
+    start += 16
+    while more & 0x80:
+        if not holds(frame, start, 8):
+            return ETHERTYPE_CUT
+        more = frame.data[start]
+        start += 8
+    kind &= 0x7F
+    at[0] = start
+    if kind == 1 or kind == 10 or kind == 15 or kind == 19:
+        return NEXT_LINK | LINK_PPP_HDLC
+    if kind == 5 or kind == 17:
+        at[0] = start + 4       # which of many channels
+        return NEXT_LINK | LINK_PPP_HDLC
+    if kind == 2 or kind == 11 or kind == 16 or kind == 20:
+        at[0] = start + 2       # alignment
+        return NEXT_LINK | LINK_ETHERNET
+    if kind == 22:
+        return ETHERTYPE_IPV4
+    if kind == 23:
+        return ETHERTYPE_IPV6
+    return ETHERTYPE_NONE
+
+
+cdef inline uint32_t read_juniper_ethernet(const Frame* frame, uint32_t* at) noexcept nogil:
+    # 0 "MGC" | 3 flags | [4 length u16 | as many bytes] | Ethernet, or 4 bytes and IP
+    cdef const uint8_t* header = frame.data + at[0]
+    cdef uint32_t length = 4
+    if not holds(frame, at[0], 4) or be32(header) >> 8 != 0x4D4743:
+        return ETHERTYPE_CUT
+    if header[3] & 0x80:
+        if not holds(frame, at[0], 6):
+            return ETHERTYPE_CUT
+        length = 6 + be16(header + 4)
+    at[0] += length
+    if header[3] & 0x02:
+        at[0] += 4
+        return ip_version(frame, at[0], ETHERTYPE_NONE)
+    return NEXT_LINK | LINK_ETHERNET

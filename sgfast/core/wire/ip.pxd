@@ -1,0 +1,471 @@
+# Frames to integers: from IP header to connection key (SPEC 3.2, 3.4, 5.1); what stands below IP is link.pxd's.
+#
+# Each header is measured once, against the captured bytes and against what the enclosing header claims, and then
+# read with plain accessors. "Payload" below is what the IP header claims, by wire lengths; "available" is how much
+# of it was captured. A claim that is broken makes a packet malformed; a claim that was only cut makes it truncated.
+#
+# This layer knows nothing above it: no instance, no rule, no connection.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from sgfast.core.base.frames cimport Frame
+from sgfast.core.base.icmp cimport icmp_is_error, icmp_query
+from sgfast.core.base.intrinsics cimport be16, be32, likely, unlikely
+from sgfast.core.base.key cimport (
+    KIND_FROM_HIGH,
+    KIND_ICMP_QUERY,
+    KIND_ONE_WAY,
+    KIND_USED,
+    FlowKey,
+    digest_key,
+    hash_key,
+    set_ipv4,
+    set_ipv6,
+    set_ports,
+)
+from sgfast.core.base.types cimport (
+    PROTO_DCCP,
+    PROTO_ICMP,
+    PROTO_ICMPV6,
+    PROTO_SCTP,
+    PROTO_TCP,
+    PROTO_UDP,
+    PROTO_UDPLITE,
+    READ_BROKEN,
+    READ_EXEMPT,
+    READ_FRAGMENT,
+    READ_ICMP_ERROR,
+    READ_MALFORMED,
+    READ_NOT_IP,
+    READ_STRAY,
+    READ_TRACKED,
+    READ_TRUNCATED,
+    STEP_OPEN,
+    STEP_REPLY,
+    TCP_ACK,
+    TCP_BAD,
+    TCP_FIN,
+    TCP_RST,
+    TCP_SYN,
+    TCP_SYNACK,
+    Packet,
+)
+from sgfast.core.wire.link cimport ETHERTYPE_CUT, ETHERTYPE_IPV4, ETHERTYPE_IPV6, LINK_ETHERNET, find_ip
+
+cdef enum:
+    # TCP flags that decide the step; PSH, ECE and CWR never do (SPEC 5.4).
+    TCP_FLAGS_THAT_COUNT = 0x37
+
+
+cdef struct WireContext:
+    uint64_t secret[8]      # of the keyed hash, random per process (SPEC 5.8)
+    uint8_t tcp_step[64]    # Step for each combination of TCP flags
+    uint8_t exempt          # settings.infrastructure is "exempt" (SPEC 3.2)
+
+
+cdef inline void init_wire(WireContext* context, bint exempt, const uint64_t* secret) noexcept nogil:
+    # `secret`: eight words.
+    cdef int i
+    for i in range(8):
+        context.secret[i] = secret[i]
+    context.secret[3] |= 1
+    context.exempt = exempt
+    # SPEC 5.4: the combinations of FIN 1, SYN 2, RST 4, ACK 16 and URG 32 that Linux takes for valid.
+    for i in range(64):
+        context.tcp_step[i] = TCP_BAD
+    context.tcp_step[0x02] = TCP_SYN
+    context.tcp_step[0x22] = TCP_SYN
+    context.tcp_step[0x12] = TCP_SYNACK
+    context.tcp_step[0x11] = TCP_FIN
+    context.tcp_step[0x31] = TCP_FIN
+    context.tcp_step[0x10] = TCP_ACK
+    context.tcp_step[0x30] = TCP_ACK
+    context.tcp_step[0x04] = TCP_RST
+    context.tcp_step[0x14] = TCP_RST
+
+
+cdef inline bint set_icmp(
+    FlowKey* key, uint8_t family, uint8_t protocol, const uint8_t* header, bint source_high
+) noexcept nogil:
+    # The key of an ICMP packet that is no error; 8 bytes of header. Returns whether it is a reply.
+    cdef bint reply
+    cdef int query = icmp_query(family, header[0], &reply)
+    key.protocol = protocol
+    if query:
+        key.kind = KIND_USED | KIND_ICMP_QUERY | family
+        key.ports = <uint32_t>be16(header + 4) << 16 | <uint32_t>query
+        if source_high != reply:
+            key.kind |= KIND_FROM_HIGH
+    else:
+        key.kind = KIND_USED | KIND_ONE_WAY | family
+        key.ports = <uint32_t>header[0] << 16 | header[1]
+        if source_high:
+            key.kind |= KIND_FROM_HIGH
+    return reply
+
+
+cdef inline uint32_t transport_header_length(bint ipv6, uint8_t protocol) noexcept nogil:
+    # Bytes SPEC 3.4 wants before a packet can be judged.
+    if protocol == PROTO_TCP:
+        return 20
+    if protocol == PROTO_UDP or protocol == PROTO_UDPLITE:
+        return 8
+    if protocol == (PROTO_ICMPV6 if ipv6 else PROTO_ICMP):
+        return 8
+    if protocol == PROTO_SCTP or protocol == PROTO_DCCP:
+        return 12
+    return 0
+
+
+cdef inline bint is_infrastructure(
+    const Packet* p, const uint8_t* header, uint32_t available, uint8_t hop_limit
+) noexcept nogil:
+    # DHCP, neighbour discovery and MLD, by SPEC 3.2.
+    cdef uint32_t ports
+    cdef uint8_t icmp_type
+    if p.protocol == PROTO_UDP:
+        if available < 4:
+            return False
+        ports = be32(header)
+        if p.ipv6:
+            return ports == (546 << 16 | 547) or ports == (547 << 16 | 546)
+        return ports == (68 << 16 | 67) or ports == (67 << 16 | 68)
+    if p.ipv6 and p.protocol == PROTO_ICMPV6 and available >= 1:
+        icmp_type = header[0]
+        if 133 <= icmp_type <= 137:
+            return hop_limit == 255
+        return 130 <= icmp_type <= 132 or icmp_type == 143
+    return False
+
+
+cdef inline void show_ports(Packet* p, const uint8_t* header, uint32_t available, uint32_t need) noexcept nogil:
+    # Of a transport header that is not all there, for whoever reads the verdicts (SPEC 10.3).
+    if need == 8 and (p.protocol == PROTO_ICMP or p.protocol == PROTO_ICMPV6):
+        if available >= 2:
+            p.has_icmp = True
+            p.port_key = be16(header)
+    elif available >= 4:
+        p.has_ports = True
+        p.sport = be16(header)
+        p.dport = be16(header + 2)
+        p.port_key = p.dport
+
+
+cdef inline void read_transport(
+    const WireContext* context, Packet* p, const uint8_t* header, uint32_t available, uint32_t payload,
+    bint first_fragment
+) noexcept nogil:
+    cdef uint8_t protocol = p.protocol
+    cdef uint8_t family = p.ipv6
+    cdef uint32_t need = transport_header_length(p.ipv6, protocol)
+    cdef uint32_t length
+    if unlikely(available < need):
+        p.outcome = READ_MALFORMED if payload < need else READ_TRUNCATED
+        show_ports(p, header, available, need)
+        return
+
+    p.outcome = READ_TRACKED
+    if need == 0:
+        p.key.protocol = protocol
+        p.key.kind = KIND_USED | family
+        p.key.ports = 0
+        p.step = STEP_OPEN
+    elif need == 8 and (protocol == PROTO_ICMP or protocol == PROTO_ICMPV6):
+        p.has_icmp = True
+        p.port_key = be16(header)
+        if icmp_is_error(p.ipv6, header[0]):
+            p.outcome = READ_ICMP_ERROR
+            p.quote = header + 8
+            p.quote_length = available - 8
+            return
+        p.step = STEP_REPLY if set_icmp(&p.key, family, protocol, header, p.source_high) else STEP_OPEN
+    else:
+        p.has_ports = True
+        p.sport = be16(header)
+        p.dport = be16(header + 2)
+        p.port_key = p.dport
+        set_ports(&p.key, family, protocol, p.sport, p.dport, p.source_high)
+        if protocol == PROTO_TCP:
+            length = (header[12] >> 4) * 4
+            if unlikely(length < 20 or length > payload):
+                p.outcome = READ_MALFORMED
+                return
+            p.tcp_flags = header[13]
+            p.step = context.tcp_step[header[13] & TCP_FLAGS_THAT_COUNT]
+        else:
+            p.step = STEP_OPEN
+            if protocol == PROTO_UDP:
+                length = be16(header + 4)
+                # A first fragment's UDP length is that of the whole datagram.
+                if unlikely(length < 8 or (length > payload and not first_fragment)):
+                    p.outcome = READ_MALFORMED
+                    return
+    p.digest = digest_key(context.secret, &p.key)
+    p.hash = hash_key(context.secret, p.digest, &p.key)
+
+
+cdef inline bint read_fragment(
+    Packet* p, uint32_t identification, uint32_t at, uint32_t length, bint last, uint32_t most
+) noexcept nogil:
+    # A fragment's place in its datagram, `length` bytes from `at` on; what cannot be is malformed, and False.
+    p.outcome = READ_MALFORMED
+    if length == 0 or (length & 7 and not last) or length > most or at > most - length:
+        return False
+    p.outcome = READ_STRAY
+    p.fragment_id = identification
+    p.fragment_start = at
+    p.fragment_end = at + length
+    p.fragment_last = last
+    return True
+
+
+cdef inline void read_ipv4(
+    const WireContext* context, Packet* p, const uint8_t* ip, uint32_t captured, uint32_t wire
+) noexcept nogil:
+    cdef uint32_t header_length, total, fragment, available
+    if unlikely(captured < 20 or ip[0] >> 4 != 4):
+        p.outcome = READ_BROKEN
+        return
+    p.ipv6 = False
+    p.protocol = ip[9]
+    set_ipv4(&p.key, be32(ip + 12), be32(ip + 16), &p.source_high)
+
+    header_length = (ip[0] & 15) * 4
+    total = be16(ip + 2)
+    if total == 0:
+        total = wire            # segmentation offload (SPEC 3.4)
+    if unlikely(header_length < 20 or total < header_length or total > wire):
+        p.outcome = READ_MALFORMED
+        return
+    fragment = be16(ip + 6) & 0x3FFF
+    available = min(captured, total)
+    available = available - header_length if available > header_length else 0
+    if unlikely(fragment != 0):
+        if not read_fragment(
+            p, be16(ip + 4), (fragment & 0x1FFF) * 8, total - header_length, (fragment & 0x2000) == 0,
+            0xFFFF - header_length
+        ):
+            return
+    if likely((fragment & 0x1FFF) == 0):
+        read_transport(context, p, ip + header_length, available, total - header_length, fragment != 0)
+        if unlikely(context.exempt and is_infrastructure(p, ip + header_length, available, 0)):
+            p.outcome = READ_EXEMPT
+    if unlikely(fragment != 0):
+        p.fragment_outcome = p.outcome
+        p.outcome = READ_FRAGMENT
+
+
+cdef inline bint is_extension(uint8_t protocol) noexcept nogil:
+    # IPv6 headers that are walked over. AH and ESP are not: rules name them (SPEC 2.1).
+    return (
+        protocol == 0 or protocol == 43 or protocol == 44 or protocol == 60
+        or protocol == 135 or protocol == 139 or protocol == 140
+    )
+
+
+cdef inline bint read_below_ipv6(
+    const WireContext* context, Packet* p, const uint8_t* body, uint32_t available, uint32_t payload, uint8_t hop_limit
+) noexcept nogil:
+    # What stands below the IPv6 header, other headers first. Whether it is a fragment.
+    cdef uint32_t length
+    cdef uint32_t at = 0
+    cdef bint piece = False
+    while unlikely(is_extension(p.protocol)):
+        # at <= available <= payload holds here
+        p.outcome = READ_MALFORMED
+        if payload - at < 8 or (p.protocol == 44 and payload > 0xFFFF):
+            return piece        # jumbograms are never fragmented (RFC 2675)
+        if available - at < 2:
+            p.outcome = READ_TRUNCATED
+            return piece
+        length = 8 if p.protocol == 44 else (<uint32_t>body[at + 1] + 1) * 8
+        if payload - at < length:
+            return piece
+        if available - at < length:
+            p.outcome = READ_TRUNCATED
+            return piece
+        if p.protocol == 44 and be16(body + at + 2) & 0xFFF9:
+            if not piece:
+                piece = read_fragment(
+                    p, be32(body + at + 4), be16(body + at + 2) & 0xFFF8, payload - at - 8, not body[at + 3] & 1, 0xFFFF
+                )
+                if not piece or p.fragment_start:
+                    p.protocol = body[at]
+                    return piece    # only in a first one further headers stand
+            elif be16(body + at + 2) & 0xFFF8:
+                p.protocol = body[at]
+                p.outcome = READ_STRAY
+                return True     # what a first fragment begins with is a later fragment of something else
+        p.protocol = body[at]
+        at += length
+    read_transport(context, p, body + at, available - at, payload - at, piece)
+    if unlikely(context.exempt and is_infrastructure(p, body + at, available - at, hop_limit)):
+        p.outcome = READ_EXEMPT
+    return piece
+
+
+cdef inline bint read_jumbo(const uint8_t* header, uint32_t available, uint32_t* length) noexcept nogil:
+    # Whether a hop-by-hop header, if it was captured, has the option that tells a jumbogram's length (RFC 2675). An
+    # option that makes no sense tells 0.
+    cdef uint32_t end
+    cdef uint32_t at = 2
+    if available < 8:
+        return False
+    end = (<uint32_t>header[1] + 1) * 8
+    if available < end:
+        return False
+    while at < end:
+        if header[at] == 0xC2:
+            length[0] = be32(header + at + 2) if end - at >= 6 and header[at + 1] == 4 else 0
+            return True
+        if header[at] == 0:     # a byte of padding; all others have a length
+            at += 1
+        elif end - at < 2:
+            return False
+        else:
+            at += 2 + <uint32_t>header[at + 1]
+    return False
+
+
+cdef inline void read_ipv6(
+    const WireContext* context, Packet* p, const uint8_t* ip, uint32_t captured, uint32_t wire
+) noexcept nogil:
+    cdef uint32_t payload, jumbo
+    if unlikely(captured < 40 or ip[0] >> 4 != 6):
+        p.outcome = READ_BROKEN
+        return
+    p.ipv6 = True
+    p.protocol = ip[6]
+    set_ipv6(&p.key, ip + 8, ip + 24, &p.source_high)
+
+    payload = be16(ip + 4)
+    if payload == 0:
+        payload = wire - 40
+    if unlikely(p.protocol == 0 and read_jumbo(ip + 40, captured - 40, &jumbo)):
+        # Told twice, or without need, it is no length.
+        payload = jumbo if be16(ip + 4) == 0 and jumbo > 0xFFFF else 0xFFFFFFFF
+    if unlikely(payload > wire - 40):
+        p.outcome = READ_MALFORMED
+        return
+    if unlikely(read_below_ipv6(context, p, ip + 40, min(captured - 40, payload), payload, ip[7])):
+        p.fragment_outcome = p.outcome
+        p.outcome = READ_FRAGMENT
+
+
+cdef inline bint read_plain_tcp(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:
+    # What most packets are, read without looking left or right: TCP in IPv4 in Ethernet, no IP options, no fragment,
+    # nothing wrong with it. False: it is something else, or odd, and nothing was decided.
+    cdef const uint8_t* data = frame.data
+    cdef uint32_t total, length
+    if frame.link_type != LINK_ETHERNET or frame.captured < 54:
+        return False
+    if be32(data + 12) >> 8 != 0x080045 or be16(data + 20) & 0x3FFF or data[23] != PROTO_TCP:
+        return False
+    total = be16(data + 16)
+    length = (data[46] >> 4) * 4
+    if total < 40 or total > frame.wire - 14 or length < 20 or length > total - 20:
+        return False
+    p.wire = frame.wire
+    p.time_ns = frame.time_ns
+    p.ipv6 = False
+    p.protocol = PROTO_TCP
+    p.has_icmp = False
+    p.has_ports = True
+    p.sport = be16(data + 34)
+    p.dport = be16(data + 36)
+    p.port_key = p.dport
+    p.tcp_flags = data[47]
+    p.step = context.tcp_step[data[47] & TCP_FLAGS_THAT_COUNT]
+    p.outcome = READ_TRACKED
+    set_ipv4(&p.key, be32(data + 26), be32(data + 30), &p.source_high)
+    set_ports(&p.key, 0, PROTO_TCP, p.sport, p.dport, p.source_high)
+    p.digest = p.key.addr[0]
+    p.hash = hash_key(context.secret, p.digest, &p.key)
+    return True
+
+
+cdef inline void read_frame(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:
+    cdef uint32_t at = 14
+    cdef uint32_t ethertype = 0
+    if likely(read_plain_tcp(context, frame, p)):
+        return
+    p.has_ports = False
+    p.has_icmp = False
+    p.tcp_flags = 0
+    p.step = TCP_BAD        # until it is known: a broken packet opens nothing
+    p.port_key = 0
+    p.sport = 0
+    p.dport = 0
+    p.protocol = 0
+    p.wire = frame.wire
+    p.time_ns = frame.time_ns
+    if likely(frame.link_type == LINK_ETHERNET and frame.captured >= 14):
+        ethertype = be16(frame.data + 12)
+    if unlikely(ethertype != ETHERTYPE_IPV4 and ethertype != ETHERTYPE_IPV6):
+        ethertype = find_ip(frame, &at)
+
+    if likely(ethertype == ETHERTYPE_IPV4):
+        read_ipv4(context, p, frame.data + at, frame.captured - at, frame.wire - at)
+    elif ethertype == ETHERTYPE_IPV6:
+        read_ipv6(context, p, frame.data + at, frame.captured - at, frame.wire - at)
+    elif ethertype == ETHERTYPE_CUT:
+        p.outcome = READ_BROKEN
+    else:
+        p.outcome = READ_NOT_IP
+
+
+cdef inline bint read_quote(
+    const WireContext* context, const Packet* p, FlowKey* key, uint64_t* digest, uint32_t* hash_value,
+    uint8_t* source_high
+) noexcept nogil:
+    # The key of the packet that an ICMP error quotes; False when the quote has none (SPEC 4.6). A quote is cut by
+    # design, so lengths inside it claim nothing. It is of the error's own IP version.
+    cdef const uint8_t* ip = p.quote
+    cdef uint32_t left = p.quote_length
+    cdef uint32_t length, need
+    cdef uint8_t protocol
+    cdef uint8_t family = p.ipv6
+    if family:
+        if left < 40 or ip[0] >> 4 != 6:
+            return False
+        set_ipv6(key, ip + 8, ip + 24, source_high)
+        protocol = ip[6]
+        ip += 40
+        left -= 40
+        while is_extension(protocol):
+            if left < 8:
+                return False
+            length = 8 if protocol == 44 else (<uint32_t>ip[1] + 1) * 8
+            if left < length or (protocol == 44 and be16(ip + 2) & 0xFFF8):
+                return False
+            protocol = ip[0]
+            ip += length
+            left -= length
+    else:
+        if left < 20 or ip[0] >> 4 != 4:
+            return False
+        length = (ip[0] & 15) * 4
+        if length < 20 or be16(ip + 6) & 0x1FFF:
+            return False
+        set_ipv4(key, be32(ip + 12), be32(ip + 16), source_high)
+        protocol = ip[9]
+        length = min(length, left)      # options may be cut; what needs no ports is told without them
+        ip += length
+        left -= length
+
+    need = transport_header_length(family, protocol)
+    if need == 0:
+        key.protocol = protocol
+        key.kind = KIND_USED | family
+        key.ports = 0
+    elif protocol == (PROTO_ICMPV6 if family else PROTO_ICMP):
+        if left < 8 or icmp_is_error(family, ip[0]):
+            return False
+        set_icmp(key, family, protocol, ip, source_high[0])
+    else:
+        if left < 4:
+            return False
+        set_ports(key, family, protocol, be16(ip), be16(ip + 2), source_high[0])
+    digest[0] = digest_key(context.secret, key)
+    hash_value[0] = hash_key(context.secret, digest[0], key)
+    return True

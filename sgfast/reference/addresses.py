@@ -1,0 +1,67 @@
+"""Whose address is whose (SPEC 3.3, 7.1)."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from sgfast.errors import PolicyError
+from sgfast.policy.model import Instance, Network, Policy
+
+Address = IPv4Address | IPv6Address
+End = tuple[Address, int | None]
+"""One end of a connection: its address, and its port where the protocol has ports."""
+Prefixes = list[tuple[Network, Instance]]
+
+NEVER_AN_INSTANCE = (IPv4Network("224.0.0.0/4"), IPv4Network("255.255.255.255/32"), IPv6Network("ff00::/8"))
+
+
+def is_multicast_or_broadcast(address: Address) -> bool:
+    """SPEC 3.3, R13."""
+    return any(address in network for network in NEVER_AN_INSTANCE)
+
+
+def longest_prefix_owner(prefixes: Prefixes, address: Address) -> Instance | None:
+    """SPEC 2.6."""
+    owners = [(prefix.prefixlen, instance) for prefix, instance in prefixes if address in prefix]
+    return max(owners, key=lambda owner: owner[0])[1] if owners else None
+
+
+def visible_prefixes(policy: Policy, vpc: str | None) -> tuple[Prefixes, Prefixes]:
+    """Where to look an address up, and where if it is not there: a VPC's own, and its peers' (SPEC 7.1, R14)."""
+    everything = [(prefix, instance) for instance in policy.instances for prefix in instance.addresses]
+    if vpc is None:
+        refuse_overlaps(everything)
+        return everything, []
+    if vpc not in policy.vpc_by_name:
+        raise PolicyError(f"{policy.origin}: there is no VPC {vpc!r}")
+    own = [(prefix, instance) for prefix, instance in everything if instance.vpc == vpc]
+    own_set = {prefix for prefix, _ in own}
+    peers = [
+        (prefix, instance)
+        for prefix, instance in everything
+        if instance.vpc != vpc and policy.connected(vpc, instance.vpc) and not own_set.intersection(supernets(prefix))
+    ]
+    refuse_overlaps(peers)
+    return own, peers
+
+
+def supernets(prefix: Network) -> list[Network]:
+    """All prefixes that contain this one, itself included."""
+    return [prefix.supernet(new_prefix=length) for length in range(prefix.prefixlen + 1)]
+
+
+def refuse_overlaps(prefixes: Prefixes) -> None:
+    """No address may belong to instances of two VPCs (SPEC 7.1)."""
+    owners: dict[Network, list[Instance]] = {}
+    for prefix, instance in prefixes:
+        owners.setdefault(prefix, []).append(instance)
+    if len({instance.vpc for _, instance in prefixes}) < 2:
+        return
+    for prefix, instance in prefixes:
+        for outer in supernets(prefix):
+            for other in owners.get(outer, ()):
+                if other.vpc != instance.vpc:
+                    raise PolicyError(
+                        f"{prefix} of {instance.name!r} (VPC {instance.vpc!r}) overlaps {outer} of {other.name!r} "
+                        f"(VPC {other.vpc!r}): say which VPC the capture was taken in, with --vpc"
+                    )

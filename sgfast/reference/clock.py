@@ -1,0 +1,34 @@
+"""What time it is (SPEC 9.1)."""
+
+from __future__ import annotations
+
+NANOSECONDS = 10**9
+LATE_AT_MOST = 60 * NANOSECONDS  # SPEC 9.1
+
+
+class Clock:
+    """What time it is, as the packets tell (SPEC 9.1, R6)."""
+
+    def __init__(self) -> None:
+        self.late = self.restarts = 0
+        self.first: int | None = None
+        self.now: int | None = None
+        self._offset = 0
+
+    def advance(self, time_ns: int) -> int:
+        """What it says after a packet of that time."""
+        if self.now is None:
+            self.now = self.first = time_ns
+        time_ns += self._offset
+        if time_ns >= self.now:
+            self.now = time_ns
+        elif self.now - time_ns <= LATE_AT_MOST:
+            self.late += 1
+        else:
+            self._offset += self.now - time_ns
+            self.restarts += 1
+        return self.now
+
+
+def nanoseconds(seconds: float) -> int:
+    return max(1, round(seconds * NANOSECONDS))

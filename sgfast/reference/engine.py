@@ -1,0 +1,591 @@
+"""The engine: ``process_frame`` is section 3 of the spec, ``_judge_side`` section 4, ``apply`` section 6,
+``_judge_fragment`` section 9.4, and the rest what these need.
+
+A connection or moot mark whose deadline has come does not exist. Whoever looks one up checks, and nothing else depends
+on when it is really removed (``_sweep``). All times are integer nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
+
+from sgfast.policy.changes import Change, RemoveInstance, apply_changes
+from sgfast.policy.model import PORT_PROTOCOLS, TCP, AddressGroupPeer, GroupPeer, Instance, Policy, Rule
+from sgfast.reference.addresses import (
+    Address,
+    is_multicast_or_broadcast,
+    longest_prefix_owner,
+    visible_prefixes,
+)
+from sgfast.reference.clock import Clock, nanoseconds
+from sgfast.reference.flows import Flow, flow_of, quoted_flow
+from sgfast.reference.fragments import Datagram, Datagrams, Fragment
+from sgfast.reference.link import MALFORMED, NOT_IP
+from sgfast.reference.packets import Packet, icmp_role, is_infrastructure, parse_frame
+from sgfast.reference.table import Case, Connection, Entry, GroupRule, Moot, Opener, Side
+from sgfast.reference.tcp import INFERRED_STATE, TCP_STATES, TCP_TABLE, tcp_kind
+from sgfast.reference.verdicts import Applied, PacketVerdict, SideVerdict
+
+LEAST_OPENERS_SEEN = 1 << 20  # remembered however small the table is: they are no connections (SPEC 5.8, 9.3)
+
+
+class ReferenceEngine:
+    """Judges the frames of a capture one by one, in capture order, under a policy that may change between them."""
+
+    def __init__(
+        self, policy: Policy, *, mode: str = "verbatim", midstream: str = "deny", vpc: str | None = None,
+        clock: Clock | None = None,
+    ) -> None:  # fmt: skip
+        """``clock``: one that others go by, too, who judge other packets of the same capture."""
+        if mode not in ("verbatim", "causal") or midstream not in ("deny", "infer", "allow"):
+            raise ValueError(f"unknown mode {mode!r} or midstream {midstream!r}")
+        self.policy = policy
+        self.mode = mode
+        self.midstream = midstream
+        self.vpc = vpc
+        self.clock = clock or Clock()
+        self._packets = 0
+        self._entries: dict[Hashable, Entry] = {}
+        self._sweep_at = 1000
+        #: Keys whose opener was seen, the latest last (R3).
+        self._openers_seen: dict[Hashable, None] = {}
+        #: Keys whose opener was denied and left no entry behind: until when a retry is the same attempt (R15).
+        self._attempts: dict[Hashable, int] = {}
+        self._datagrams: Datagrams[Packet, PacketVerdict] = Datagrams()
+        #: Verdicts of packets that were pending, by packet number; for ``resolved``.
+        self._resolved: list[tuple[int, PacketVerdict]] = []
+        self._owners: dict[Address, Instance | None] = {}
+        self._own_prefixes, self._peers_prefixes = visible_prefixes(policy, vpc)
+        seconds = policy.settings.timeouts  # SPEC 5.2
+        self._tcp_established = nanoseconds(seconds.tcp_established)
+        self._unidirectional = nanoseconds(seconds.unidirectional)
+        self._timeout = {state: nanoseconds(seconds.tcp_other) for state in TCP_STATES} | {
+            "ES": self._tcp_established,
+            "FW": nanoseconds(seconds.tcp_fin_wait),
+            "icmp": nanoseconds(seconds.icmp),
+            "one-way": self._unidirectional,
+            "both-ways": nanoseconds(seconds.bidirectional),
+        }
+
+    # --- Section 3: what happens to a packet
+
+    def process_frame(
+        self, time_ns: int, data: bytes, *, wire_length: int | None = None, link_type: int = 1
+    ) -> PacketVerdict:
+        """Judge the next frame of the capture. Never raises, whatever the bytes.
+
+        A fragment that came before its datagram's first is ``pending`` until ``resolved`` tells of it (SPEC 9.4).
+        """
+        self._packets += 1
+        now = self.clock.advance(time_ns)
+        self._sweep_now_and_then(now)
+        self._give_up(self._datagrams.take_over(now, self._packets))
+        packet = parse_frame(data, len(data) if wire_length is None else wire_length, link_type)
+        if isinstance(packet, str):  # SPEC 3.1
+            return PacketVerdict("not-ip", None) if packet == NOT_IP else PacketVerdict("deny", MALFORMED)
+        if packet.fragment is not None:
+            return with_headers(packet, self._judge_fragment(packet, packet.fragment, now))
+        return with_headers(packet, self._judge_packet(packet, now))
+
+    def _judge_packet(self, packet: Packet, now: int) -> PacketVerdict:
+        if self.policy.settings.infrastructure == "exempt" and is_infrastructure(packet):  # SPEC 3.2
+            return PacketVerdict("exempt", None)
+        sides = self._sides(packet)  # SPEC 3.3
+        if isinstance(sides, str):
+            return PacketVerdict(sides, None)
+        egress, ingress = sides
+        if packet.problem is not None:  # SPEC 3.4, R12
+            return deny_at_once(egress, ingress, packet.problem)
+        if self.mode == "causal" and self._is_moot(packet, now):  # SPEC 3.5
+            return PacketVerdict("moot", "opener-denied")
+        # SPEC 3.6
+        isolated = egress and ingress and not self.policy.connected(egress.instance.vpc, ingress.instance.vpc)
+        flow = flow_of(packet)
+        if flow is None:
+            if isolated:
+                return deny_at_once(egress, ingress, "vpc-isolated")
+            return both_sides(egress, ingress, lambda side: self._judge_icmp_error(side, packet, now))
+
+        case = Case(packet, flow, now)
+        had_entry = self._live_entry(flow.key, now) is not None
+        if isolated:
+            verdict = deny_at_once(egress, ingress, "vpc-isolated")
+            if packet.can_open:
+                case.opener_denied = case.opener_refused = True
+                self._note_opener(case)
+        else:
+            verdict = both_sides(egress, ingress, lambda side: self._judge_side(side, case))
+        self._settle_moot(case, verdict)
+        verdict.began = self._began(case, verdict, had_entry)
+        verdict.created = tuple(case.created)
+        verdict.tcp_transition = case.transition
+        return verdict
+
+    def _sides(self, packet: Packet) -> tuple[Side | None, Side | None] | str:
+        """The egress and the ingress side, at least one of them; or the verdict where there is none (SPEC 3.3)."""
+        source = self._owner(packet.src)
+        destination = None if is_multicast_or_broadcast(packet.dst) else self._owner(packet.dst)
+        if source is None and destination is None:
+            return "out-of-scope"
+        if source is destination:
+            return "local"
+        egress = Side(source, True, packet.dst, destination) if source else None
+        ingress = Side(destination, False, packet.src, source) if destination else None
+        return egress, ingress
+
+    def _owner(self, address: Address) -> Instance | None:
+        """The instance an address belongs to (SPEC 2.6, 7.1)."""
+        if address not in self._owners:
+            if len(self._owners) > 1_000_000:
+                self._owners.clear()
+            own = longest_prefix_owner(self._own_prefixes, address)
+            self._owners[address] = own or longest_prefix_owner(self._peers_prefixes, address)
+        return self._owners[address]
+
+    # --- Section 4: one side's judgement
+
+    def _judge_icmp_error(self, side: Side, error: Packet, now: int) -> SideVerdict:
+        """SPEC 4.6, R10: the connection must be this side's, so this side's instance has an end of it."""
+        if self._is_stateless(side):
+            return self._judge_by_rules_alone(side, error)
+        quoted = quoted_flow(error)
+        if quoted is not None and quoted.sender[0] == error.dst:
+            connection = self._connection(side, quoted, now)
+            if connection is not None and not connection.disconnected:
+                return side.allow("related", connection.rule)
+        return side.deny("invalid")
+
+    def _judge_side(self, side: Side, case: Case) -> SideVerdict:
+        case.transition = None
+        if self._is_stateless(side):
+            return self._judge_statelessly(side, case)
+        connection = self._connection(side, case.flow, case.now)  # SPEC 4.1
+        if connection is not None and connection.disconnected:  # SPEC 4.2, 6.4
+            return side.deny("disconnected", connection.rule)
+        if case.packet.protocol == TCP and tcp_kind(case.packet.tcp_flags) is None:  # SPEC 4.5, 4.7
+            return side.deny("invalid")
+        if connection is None:
+            return self._judge_unknown(side, case)
+        if case.packet.protocol == TCP:
+            return self._judge_known_tcp(side, case, connection)
+        # Every packet is valid for a connection of another protocol (SPEC 4.3, 5.6, 5.7).
+        if case.flow.sender != connection.opener.initiator:
+            self._note_reply(connection, case)
+            if connection.state == "one-way":
+                connection.state = "both-ways"
+        connection.deadline = case.now + self._timeout[connection.state]
+        return side.allow("established", connection.rule)
+
+    def _judge_known_tcp(self, side: Side, case: Case, connection: Connection) -> SideVerdict:
+        """SPEC 4.3 to 4.5, 5.4, 5.5."""
+        kind = tcp_kind(case.packet.tcp_flags) or ""
+        direction = "original" if case.flow.sender == connection.opener.initiator else "reply"
+        old, new = connection.state, TCP_TABLE[direction, kind][connection.state]
+        transition = case.transition = (old, f"{direction} {kind}", new)
+        if old in ("TW", "CL") and new == "SS":  # SPEC 4.4, 5.5: a new opener for a finished connection
+            self._forget(side, case.flow)
+            if not case.forgot_old:
+                self._entries[case.flow.key].answered = False
+                self._entries[case.flow.key].created = self._packets
+            case.forgot_old = True
+            verdict = self._judge_unknown(side, case)
+            case.transition = transition
+            return verdict
+        if new == "IV":  # SPEC 4.5
+            return side.deny("invalid")
+        if kind == "rst" and not connection.replied:  # SPEC 5.4: refused
+            self._forget(side, case.flow)
+            return side.allow("established", connection.rule)
+        if direction == "reply":
+            self._note_reply(connection, case)
+        is_retransmitted_syn = kind == "syn" and new == old
+        if new != "IG" and not is_retransmitted_syn:
+            connection.state = new
+            connection.deadline = case.now + self._timeout[new]
+        return side.allow("established", connection.rule)
+
+    def _note_reply(self, connection: Connection, case: Case) -> None:
+        connection.replied = True
+        self._entries[case.flow.key].answered = True
+
+    def _judge_unknown(self, side: Side, case: Case) -> SideVerdict:
+        """There is no connection (SPEC 4.7, 4.8)."""
+        packet = case.packet
+        if packet.can_open:
+            self._note_opener(case)
+            state = "SS" if packet.protocol == TCP else "icmp" if packet.is_icmp else "one-way"
+            if packet.protocol == TCP:
+                case.transition = ("NO", "original syn", state)
+            opener = Opener(
+                packet.version, packet.protocol, case.flow.sender, case.flow.receiver, side.leaving,
+                packet.icmp_type, packet.icmp_code, state, inferred=False,
+            )  # fmt: skip
+            return self._judge_opener(side, case, opener)
+        if packet.protocol != TCP:
+            return side.deny("invalid")
+        if self._may_infer(case):
+            return self._judge_opener(side, case, self._inferred_opener(side, case))
+        return side.deny("midstream")
+
+    def _judge_opener(self, side: Side, case: Case, opener: Opener) -> SideVerdict:
+        """The rules, and room in the table, decide whether there will be a connection (SPEC 4.8, 5.8)."""
+        winner = self._winning_rule(side, opener)
+        if winner is None or winner.rule.action == "deny":
+            case.opener_denied = True
+            case.opener_refused = case.opener_refused or not opener.inferred
+            return side.deny("no-rule") if winner is None else side.deny("deny-rule", winner)
+        entry = self._entry_to_create_in(case.flow.key, case.now)
+        if entry is None:
+            case.opener_denied = True
+            return side.deny("table-full")
+        deadline = case.now + self._timeout[opener.state]
+        entry.sides[side.instance.name] = Connection(opener, opener.state, winner, deadline, opener.inferred)
+        entry.answered |= opener.inferred
+        case.created.append(winner.rule.id)
+        return side.allow("inferred" if opener.inferred else "rule", winner)
+
+    # --- Stateless groups, as Neutron has them: no connections, every packet meets the rules of its direction
+
+    def _is_stateless(self, side: Side) -> bool:
+        return any(not self.policy.group_by_name[name].stateful for name in side.instance.security_groups)
+
+    def _judge_by_rules_alone(self, side: Side, packet: Packet) -> SideVerdict:
+        as_opener = Opener(
+            packet.version, packet.protocol, (packet.src, packet.sport), (packet.dst, packet.dport), side.leaving,
+            packet.icmp_type, packet.icmp_code, state="", inferred=False,
+        )  # fmt: skip
+        winner = self._winning_rule(side, as_opener)
+        if winner is None:
+            return side.deny("no-rule")
+        return side.deny("deny-rule", winner) if winner.rule.action == "deny" else side.allow("rule", winner)
+
+    def _judge_statelessly(self, side: Side, case: Case) -> SideVerdict:
+        """A denied SYN makes its key moot as anywhere (SPEC 9.2). Of other protocols nothing tells a request from its
+        answer: had the answer been denied, the requests would have been sent all the same."""
+        verdict = self._judge_by_rules_alone(side, case.packet)
+        if case.packet.can_open:
+            self._note_opener(case)
+            if verdict.verdict == "deny":
+                case.opener_denied = True
+                case.opener_refused = case.opener_refused or case.packet.protocol == TCP
+        return verdict
+
+    # --- Rules (SPEC 4.9 to 4.11)
+
+    def _winning_rule(self, side: Side, opener: Opener) -> GroupRule | None:
+        groups = [group for group in self.policy.security_groups if group.name in side.instance.security_groups]
+        matching = [
+            GroupRule(group.name, rule) for group in groups for rule in group.rules if self._matches(rule, side, opener)
+        ]
+        # SPEC 4.10; of equals, min takes the first.
+        return min(matching, key=lambda named: (named.rule.priority, named.rule.action != "deny"), default=None)
+
+    def _matches(self, rule: Rule, side: Side, opener: Opener) -> bool:
+        dport = opener.responder[1] or 0
+        return (
+            rule.direction == ("outbound" if opener.outbound else "inbound")
+            and rule.ethertype == opener.version
+            and rule.protocol in (None, opener.protocol)
+            and (rule.ports is None or any(first <= dport <= last for first, last in rule.ports))
+            and rule.icmp_type in (None, opener.icmp_type)
+            and rule.icmp_code in (None, opener.icmp_code)
+            and self._peer_matches(rule, side)
+        )
+
+    def _peer_matches(self, rule: Rule, side: Side) -> bool:
+        if rule.peer is None:
+            return True
+        if isinstance(rule.peer, GroupPeer):
+            return self._is_reachable_member(rule.peer.name, side)
+        if isinstance(rule.peer, AddressGroupPeer):
+            return any(side.peer in network for network in self.policy.address_group_by_name[rule.peer.name].addresses)
+        return side.peer in rule.peer
+
+    def _is_reachable_member(self, group: str, side: Side) -> bool:
+        """Whether the peer is an instance in that group, in the same region and an accessible VPC (SPEC 4.11)."""
+        peer = side.peer_instance
+        if peer is None or group not in peer.security_groups:
+            return False
+        vpcs = self.policy.vpc_by_name
+        same_region = vpcs[peer.vpc].region == vpcs[side.instance.vpc].region
+        return same_region and self.policy.connected(peer.vpc, side.instance.vpc)
+
+    # --- Connections older than the capture (SPEC 9.3, R3)
+
+    def _note_opener(self, case: Case) -> None:
+        if case.packet.protocol != TCP or self.midstream == "deny":
+            return
+        self._openers_seen.pop(case.flow.key, None)
+        self._openers_seen[case.flow.key] = None
+        if len(self._openers_seen) > max(self.policy.settings.max_connections, LEAST_OPENERS_SEEN):
+            del self._openers_seen[next(iter(self._openers_seen))]
+
+    def _may_infer(self, case: Case) -> bool:
+        if self.midstream == "deny" or tcp_kind(case.packet.tcp_flags) not in INFERRED_STATE:
+            return False
+        within_window = case.now - (self.clock.first or 0) < self._tcp_established
+        return case.flow.key not in self._openers_seen and (within_window or self.midstream == "allow")
+
+    def _inferred_opener(self, side: Side, case: Case) -> Opener:
+        kind = tcp_kind(case.packet.tcp_flags) or ""
+        sender, receiver = case.flow.sender, case.flow.receiver
+        sender_initiated = kind != "synack" and (sender[1] or 0) >= (receiver[1] or 0)
+        initiator, responder = (sender, receiver) if sender_initiated else (receiver, sender)
+        case.transition = ("NO", f"{'original' if sender_initiated else 'reply'} {kind}", INFERRED_STATE[kind])
+        return Opener(
+            case.packet.version, TCP, initiator, responder, side.leaving == sender_initiated, None, None,
+            INFERRED_STATE[kind], inferred=True,
+        )  # fmt: skip
+
+    # --- Section 9.4: fragments
+
+    def _judge_fragment(self, packet: Packet, fragment: Fragment, now: int) -> PacketVerdict:
+        datagram = self._datagrams.find(fragment)
+        if datagram is not None and datagram.is_contradicted_by(fragment):
+            self._give_up([datagram])
+            datagram.fragments.clear()
+            datagram.spoiled = True
+        if datagram is not None and datagram.spoiled:
+            return self._deny_fragment(packet)
+        if datagram is not None and datagram.verdict is not None and fragment in datagram.fragments:
+            return as_first(datagram.verdict)
+        while not self._datagrams.has_room(fragment):
+            self._give_up([self._datagrams.take_oldest()])  # it may be this one's own: then another one begins
+        datagram = self._datagrams.remember(fragment, now)
+        if not packet.is_later_fragment:
+            verdict = datagram.verdict = self._judge_packet(packet, now)
+            for packet_number, later in datagram.take_pending():
+                self._resolved.append((packet_number, with_headers(later, as_first(verdict))))
+        elif datagram.verdict is not None:
+            verdict = as_first(datagram.verdict)
+        else:
+            datagram.pending.append((self._packets, packet))
+            return PacketVerdict("pending", None)
+        if datagram.is_whole:
+            self._datagrams.forget(fragment)
+        return verdict
+
+    def _give_up(self, datagrams: Iterable[Datagram[Packet, PacketVerdict]]) -> None:
+        """Their first fragment comes too late, if at all, or their parts contradict each other."""
+        for datagram in datagrams:
+            for packet_number, packet in datagram.take_pending():
+                self._resolved.append((packet_number, with_headers(packet, self._deny_fragment(packet))))
+
+    def _deny_fragment(self, packet: Packet) -> PacketVerdict:
+        """What no filter sees is not denied even so (SPEC 3.3)."""
+        sides = self._sides(packet)
+        return PacketVerdict(sides, None) if isinstance(sides, str) else deny_at_once(*sides, "fragment")
+
+    def resolved(self) -> list[tuple[int, PacketVerdict]]:
+        """Those that were pending and are no longer: number, from 1, of the packet and its verdict; in that order.
+
+        Each is told of once.
+        """
+        told, self._resolved = sorted(self._resolved, key=lambda numbered: numbered[0]), []
+        return told
+
+    def finish(self) -> None:
+        """The capture ends: what is pending is given up."""
+        self._give_up(self._datagrams.take_waiting())
+
+    # --- Section 6: changes while traffic flows
+
+    def apply(self, changes: Change | Iterable[Change], now_ns: int) -> Applied:
+        """Change the policy before the next packet: all of the changes as one, or PolicyError and nothing at all.
+
+        ``now_ns`` is the time at which that happens, on the clock of SPEC 9.1; it does not move the clock.
+        """
+        listed = list(changes) if isinstance(changes, Iterable) else [changes]
+        changed = apply_changes(self.policy, listed)
+        if changed.policy is self.policy:
+            return Applied()
+        self._give_up(self._datagrams.take_over(now_ns, self._packets))  # by the policy that was
+        # The last thing that may be refused; nothing has changed so far.
+        self._own_prefixes, self._peers_prefixes = visible_prefixes(changed.policy, self.vpc)
+        self._owners = {}
+        self.policy = changed.policy
+        self._forget_lost_sides({change.instance for change in listed if isinstance(change, RemoveInstance)})
+        if changed.only_words:
+            return Applied()        # "changing only a description: no change" (SPEC 6.3)
+        concerned = changed.instances
+        disconnected = [self._disconnect_sides(entry, concerned, now_ns) for entry in self._entries.values()]
+        return Applied(sum(disconnected))
+
+    def _forget_lost_sides(self, deleted: set[str]) -> None:
+        """SPEC 6.6. An instance that was deleted is another one even if there is one of its name again."""
+        for entry in self._entries.values():
+            for name, connection in list(entry.sides.items()):
+                owner = self._owner(connection.opener.own)
+                # Nor does a filter see what both ends of which are its own instance's now: it is local (SPEC 3.3).
+                is_local = owner is not None and owner is self._owner(connection.opener.peer)
+                if name in deleted or owner is None or owner.name != name or is_local:
+                    del entry.sides[name]
+
+    def _disconnect_sides(self, entry: Entry, concerned: set[str], now: int) -> bool:
+        """SPEC 6.3, 6.7; whether there was any to disconnect."""
+        to_disconnect = [
+            connection
+            for name, connection in entry.sides.items()
+            if now < connection.deadline and not connection.disconnected and self._is_cut(name, connection, concerned)
+        ]
+        for connection in to_disconnect:
+            connection.disconnected = True
+        return bool(to_disconnect)
+
+    def _is_cut(self, name: str, connection: Connection, concerned: set[str]) -> bool:
+        """What the policy says about a connection of the instance of that name; ``concerned`` are those of SPEC 6.3."""
+        on_change = self.policy.settings.on_change
+        if on_change == "cut-inbound":
+            return name in concerned and not connection.opener.outbound
+        if on_change == "cut-unmatched":
+            return not self._would_open_today(self.policy.instance_by_name[name], connection.opener)
+        return False
+
+    def _would_open_today(self, instance: Instance, opener: Opener) -> bool:
+        """Whether the instance's rules allow the opener of one of its connections. Of a query's code nothing is known
+        any more; it is 0."""
+        if opener.icmp_type is not None and icmp_role(opener.version, opener.icmp_type) == "query":
+            opener = replace(opener, icmp_code=0)
+        is_no_instance = opener.outbound and is_multicast_or_broadcast(opener.peer)  # SPEC 3.3
+        peer_instance = None if is_no_instance else self._owner(opener.peer)
+        winner = self._winning_rule(Side(instance, opener.outbound, opener.peer, peer_instance), opener)
+        return winner is not None and winner.rule.action == "allow"
+
+    # --- Causal mode (SPEC 9.2, R4)
+
+    def _is_moot(self, packet: Packet, now: int) -> bool:
+        own_flow = flow_of(packet)
+        flow = own_flow or quoted_flow(packet)
+        entry = self._live_entry(flow.key, now) if flow is not None else None
+        if entry is None or entry.moot is None or not entry.is_moot(now):
+            return False
+        if own_flow is None:
+            return True
+        entry.moot.deadline = now + self._unanswered_timeout(packet)
+        return own_flow.sender != entry.moot.initiator or (packet.protocol == TCP and not packet.can_open)
+
+    def _settle_moot(self, case: Case, verdict: PacketVerdict) -> None:
+        """After the judgement: a key is no longer moot, or becomes it."""
+        packet, now = case.packet, case.now
+        entry = self._live_entry(case.flow.key, now)
+        both_live = entry is not None and len(entry.live_sides(now)) == 2  # only after a change of the policy (R16)
+        if entry is not None and (verdict.verdict == "allow" or both_live):
+            entry.moot = None
+        if verdict.verdict == "allow" or both_live:
+            return
+        may_be_moot = packet.protocol == TCP or (packet.protocol in PORT_PROTOCOLS and packet.sport != packet.dport)
+        is_moot = entry is not None and entry.is_moot(now)
+        if self.mode != "causal" or not case.opener_refused or not may_be_moot or is_moot:
+            return
+        entry = self._entry_to_create_in(case.flow.key, now)
+        if entry is not None:
+            entry.moot = Moot(case.flow.sender, now + self._unanswered_timeout(packet))
+
+    def _unanswered_timeout(self, packet: Packet) -> int:
+        if packet.protocol == TCP:
+            return self._tcp_established
+        return self._timeout["icmp"] if packet.is_icmp else self._unidirectional
+
+    # --- Beginnings (SPEC 10.2; R15)
+
+    def _began(self, case: Case, verdict: PacketVerdict, had_entry: bool) -> str | None:
+        key, now = case.flow.key, case.now
+        begins = bool(case.created or case.opener_denied) and (not had_entry or case.forgot_old)
+        entry = self._live_entry(key, now)
+        if verdict.verdict == "allow":
+            # A denied attempt whose key opens after all is over.
+            if not begins and not (case.created and entry is not None and entry.began_denied):
+                return None
+            if entry is not None:
+                entry.began_denied = False
+            self._attempts.pop(key, None)
+            return "inferred" if verdict.reason == "inferred" else "opened"
+        if entry is not None:
+            entry.began_denied |= begins
+            return "denied" if begins else None
+        is_retry = now < self._attempts.get(key, now)
+        if is_retry or case.opener_denied:
+            self._attempts[key] = now + self._unanswered_timeout(case.packet)
+        return "denied" if begins and not is_retry else None
+
+    # --- The table (SPEC 5.8, R5)
+
+    def live_tuples(self) -> int:
+        return sum(entry.is_live(self.clock.now or 0) for entry in self._entries.values())
+
+    def _live_entry(self, key: Hashable, now: int) -> Entry | None:
+        entry = self._entries.get(key)
+        return entry if entry is not None and entry.is_live(now) else None
+
+    def _connection(self, side: Side, flow: Flow, now: int) -> Connection | None:
+        """This side's connection, if there is one; at its deadline there is none (SPEC 4.1)."""
+        entry = self._entries.get(flow.key)
+        connection = entry.sides.get(side.instance.name) if entry is not None else None
+        return connection if connection is not None and now < connection.deadline else None
+
+    def _forget(self, side: Side, flow: Flow) -> None:
+        del self._entries[flow.key].sides[side.instance.name]
+
+    def _entry_to_create_in(self, key: Hashable, now: int) -> Entry | None:
+        """The key's entry, for something new to be put in; None if the table is full."""
+        entry = self._live_entry(key, now)
+        if entry is None:
+            if not self._make_room(now):
+                return None
+            entry = self._entries[key] = Entry()
+        entry.created = self._packets
+        return entry
+
+    def _make_room(self, now: int) -> bool:
+        limit = self.policy.settings.max_connections
+        if len(self._entries) >= limit:
+            self._sweep(now)
+        if len(self._entries) < limit:
+            return True
+        evictable = [key for key, entry in self._entries.items() if entry.is_evictable(now)]
+        if not evictable:
+            return False
+        del self._entries[min(evictable, key=lambda key: self._entries[key].created)]
+        return True
+
+    def _sweep(self, now: int) -> None:
+        """Remove what no longer exists; for memory's sake only."""
+        self._entries = {key: entry for key, entry in self._entries.items() if entry.is_live(now)}
+        self._attempts = {key: deadline for key, deadline in self._attempts.items() if now < deadline}
+
+    def _sweep_now_and_then(self, now: int) -> None:
+        if len(self._entries) + len(self._attempts) >= self._sweep_at:
+            self._sweep(now)
+            self._sweep_at = 1000 + 2 * (len(self._entries) + len(self._attempts))
+
+
+# --- Both sides of a packet (SPEC 3.7, 10.3)
+
+
+def both_sides(egress: Side | None, ingress: Side | None, judge: Callable[[Side], SideVerdict]) -> PacketVerdict:
+    """Egress first; the ingress side sees only what egress allowed (SPEC 3.7). There is at least one (SPEC 3.3)."""
+    egress_verdict = judge(egress) if egress else None
+    if egress_verdict and (ingress is None or egress_verdict.verdict == "deny"):
+        return PacketVerdict(egress_verdict.verdict, egress_verdict.reason, egress=egress_verdict)
+    assert ingress is not None
+    ingress_verdict = judge(ingress)
+    return PacketVerdict(ingress_verdict.verdict, ingress_verdict.reason, egress_verdict, ingress_verdict)
+
+
+def as_first(verdict: PacketVerdict) -> PacketVerdict:
+    """What the first fragment's verdict is to the others."""
+    return PacketVerdict(verdict.verdict, verdict.reason, verdict.egress, verdict.ingress, of_first_fragment=True)
+
+
+def with_headers(packet: Packet, verdict: PacketVerdict) -> PacketVerdict:
+    """The verdict, and what the packet it is about says of itself."""
+    verdict.src, verdict.dst, verdict.protocol = str(packet.src), str(packet.dst), packet.protocol
+    verdict.sport, verdict.dport = packet.sport, packet.dport
+    verdict.icmp_type, verdict.icmp_code = packet.icmp_type, packet.icmp_code
+    return verdict
+
+
+def deny_at_once(egress: Side | None, ingress: Side | None, reason: str) -> PacketVerdict:
+    """A denial before section 4 stands on the first side there is (SPEC 10.3, R9)."""
+    return both_sides(egress, None if egress else ingress, lambda side: side.deny(reason))

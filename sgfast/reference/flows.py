@@ -1,0 +1,53 @@
+"""Naming a connection (SPEC 5.1, 4.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from sgfast.policy.model import PORT_PROTOCOLS
+from sgfast.reference.addresses import End
+from sgfast.reference.packets import ENDLESS, ICMP_REPLY_TO, Packet, icmp_role, read_ipv4, read_ipv6, read_ports_or_icmp
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The key of a packet's connection, and the ends the packet goes from and to."""
+
+    key: Hashable
+    sender: End
+    receiver: End
+
+
+def flow_of(packet: Packet) -> Flow | None:
+    """The packet's connection; None for an ICMP error, which has none of its own."""
+    src, dst, kind = packet.src, packet.dst, packet.icmp_type
+    sender, receiver = (src, packet.sport), (dst, packet.dport)
+    if kind is None:
+        return Flow(("two-way", packet.protocol, frozenset((sender, receiver))), sender, receiver)
+    role = icmp_role(packet.version, kind)
+    if role == "query":
+        return Flow(("query", src, dst, packet.icmp_identifier, kind), sender, receiver)
+    if role == "reply":
+        query = next(query for query, reply in ICMP_REPLY_TO[packet.version].items() if reply == kind)
+        return Flow(("query", dst, src, packet.icmp_identifier, query), sender, receiver)
+    if role == "one-way":
+        return Flow(("one-way", src, dst, kind, packet.icmp_code), sender, receiver)
+    return None
+
+
+def quoted_flow(error: Packet) -> Flow | None:
+    """The connection of the packet quoted in an ICMP error; None if the quote does not tell (SPEC 4.6, R10)."""
+    quote = error.payload[8:]
+    if len(quote) < (20 if error.version == 4 else 40) or quote[0] >> 4 != error.version:
+        return None
+    # The quote is shorter than its length field says: clear that, then it means the rest of the frame.
+    if error.version == 4:
+        quoted = read_ipv4(quote[:2] + bytes(2) + quote[4:], ENDLESS)
+    else:
+        quoted = read_ipv6(quote[:4] + bytes(2) + quote[6:], ENDLESS)
+    needed = 8 if quoted.is_icmp else 4 if quoted.protocol in PORT_PROTOCOLS else 0
+    if not quoted.has_transport or len(quoted.payload) < needed:
+        return None
+    read_ports_or_icmp(quoted)
+    return flow_of(quoted)

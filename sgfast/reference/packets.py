@@ -1,0 +1,240 @@
+"""Reading a frame (SPEC 3.1, 3.2, 3.4). What is wrong with a packet is noted, nothing is decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from sgfast.policy.model import DCCP, ICMP, ICMPV6, PORT_PROTOCOLS, SCTP, TCP, UDP, UDPLITE
+from sgfast.reference.addresses import Address
+from sgfast.reference.fragments import Fragment
+from sgfast.reference.link import MALFORMED, find_ip
+from sgfast.reference.tcp import tcp_kind
+
+ENDLESS = 1 << 32  # more bytes than any packet has
+
+HOP_BY_HOP = 0
+FRAGMENT_HEADER = 44
+EXTENSION_HEADERS = (HOP_BY_HOP, 43, FRAGMENT_HEADER, 60, 135, 139, 140)
+#: Options in a hop-by-hop header: a byte of padding, and the length of a packet that IPv6's own field cannot tell.
+PAD1, JUMBO_PAYLOAD = 0, 0xC2
+#: Bytes of payload that IPv6's own field can tell.
+MOST_WITHOUT_JUMBO = 0xFFFF
+#: Bytes of transport header without which a packet cannot be judged (SPEC 3.4).
+HEADER_NEEDED = {TCP: 20, UDP: 8, UDPLITE: 8, SCTP: 12, DCCP: 12}
+
+#: ICMP queries and the reply to each (SPEC 5.6).
+ICMP_REPLY_TO = {4: {8: 0, 13: 14, 15: 16, 17: 18}, 6: {128: 129}}
+ICMPV4_ERRORS = (3, 4, 5, 11, 12)
+
+
+@dataclass
+class Packet:
+    """What a frame's headers say."""
+
+    version: int
+    src: Address
+    dst: Address
+    protocol: int
+    hop_limit: int
+    #: Why the packet cannot be judged: malformed, truncated or fragment (SPEC 3.4, R12); None if nothing is wrong.
+    problem: str | None = None
+    #: Its place in its datagram, if it is but a part of one; of nested ones the outermost.
+    fragment: Fragment | None = None
+    #: Bytes of the IP payload behind all extension headers, by the IP header; and those of them that were captured.
+    payload_length: int = 0
+    payload: bytes = b""
+    #: The IP header is sound, all of it was captured, and the payload begins with a transport header.
+    has_transport: bool = False
+    sport: int | None = None
+    dport: int | None = None
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+    icmp_identifier: int = 0
+    tcp_flags: int = 0
+
+    @property
+    def is_later_fragment(self) -> bool:
+        return self.fragment is not None and self.fragment.offset > 0
+
+    @property
+    def is_icmp(self) -> bool:
+        """ICMP in IPv4 or ICMPv6 in IPv6; each inside the other is just some protocol."""
+        return self.protocol == (ICMP if self.version == 4 else ICMPV6)
+
+    @property
+    def can_open(self) -> bool:
+        """Whether this packet is one that starts a connection if there is none (SPEC 5.4, 5.6, 5.7)."""
+        if self.protocol == TCP:
+            return tcp_kind(self.tcp_flags) == "syn"
+        if self.icmp_type is not None:
+            return icmp_role(self.version, self.icmp_type) in ("query", "one-way")
+        return True
+
+
+def number(data: bytes, offset: int, size: int) -> int:
+    """The big-endian number there; the caller has checked that it is there."""
+    return int.from_bytes(data[offset : offset + size], "big")
+
+
+def icmp_role(version: int, icmp_type: int) -> str:
+    """query, reply, error or one-way (SPEC 4.6, 5.6)."""
+    if icmp_type in ICMP_REPLY_TO[version]:
+        return "query"
+    if icmp_type in ICMP_REPLY_TO[version].values():
+        return "reply"
+    is_error = icmp_type in ICMPV4_ERRORS if version == 4 else icmp_type < 128
+    return "error" if is_error else "one-way"
+
+
+def parse_frame(data: bytes, wire_length: int, link_type: int) -> Packet | str:
+    """The packet in a frame; or ``NOT_IP``, or ``MALFORMED`` if even its addresses cannot be read."""
+    found = find_ip(data, link_type)
+    if isinstance(found, str):
+        return found
+    offset, version = found
+    ip = data[offset:]
+    if len(ip) < (20 if version == 4 else 40) or ip[0] >> 4 != version:
+        return MALFORMED
+    rest_of_frame = max(wire_length, len(data)) - offset
+    packet = read_ipv4(ip, rest_of_frame) if version == 4 else read_ipv6(ip, rest_of_frame)
+    if packet.fragment is not None and packet.fragment.is_impossible:
+        packet.problem, packet.fragment, packet.has_transport = MALFORMED, None, False
+    if packet.has_transport:
+        packet.problem = read_transport(packet)
+    return packet
+
+
+def read_ipv4(ip: bytes, rest_of_frame: int) -> Packet:
+    """``ip`` is what was captured from the IP header on, at least 20 bytes, of ``rest_of_frame`` bytes on the wire."""
+    packet = Packet(4, IPv4Address(ip[12:16]), IPv4Address(ip[16:20]), protocol=ip[9], hop_limit=ip[8])
+    header_length = (ip[0] & 15) * 4
+    total_length = number(ip, 2, 2) or rest_of_frame  # 0: segmentation offload (SPEC 3.4)
+    if header_length < 20 or total_length < header_length or total_length > rest_of_frame:
+        packet.problem = "malformed"
+        return packet
+    packet.payload_length = total_length - header_length
+    more, offset = number(ip, 6, 2) & 0x2000, (number(ip, 6, 2) & 0x1FFF) * 8
+    if more or offset:
+        datagram = (4, packet.src, packet.dst, packet.protocol, number(ip, 4, 2))
+        packet.fragment = Fragment(datagram, offset, packet.payload_length, bool(more), header_length)
+    if not packet.is_later_fragment:
+        packet.payload = ip[header_length:total_length]  # without padding
+        packet.has_transport = True
+    return packet
+
+
+def read_ipv6(ip: bytes, rest_of_frame: int) -> Packet:
+    """As ``read_ipv4``, from 40 bytes on."""
+    packet = Packet(6, IPv6Address(ip[8:24]), IPv6Address(ip[24:40]), protocol=ip[6], hop_limit=ip[7])
+    is_quote = rest_of_frame == ENDLESS  # whose lengths claim nothing
+    claimed = number(ip, 4, 2)
+    packet.payload_length = claimed or rest_of_frame - 40
+    jumbo = jumbo_length(ip[40:]) if packet.protocol == HOP_BY_HOP and not is_quote else None
+    if jumbo is not None:
+        packet.payload_length = jumbo
+        if claimed or jumbo <= MOST_WITHOUT_JUMBO:
+            packet.problem = "malformed"
+    packet.payload = ip[40 : 40 + packet.payload_length]  # without padding
+    if packet.payload_length > rest_of_frame - 40:
+        packet.problem = "malformed"
+    is_too_long_for_fragments = packet.payload_length > MOST_WITHOUT_JUMBO and not is_quote  # RFC 2675
+    while packet.problem is None and not packet.is_later_fragment and packet.protocol in EXTENSION_HEADERS:
+        if packet.protocol == FRAGMENT_HEADER and is_too_long_for_fragments:
+            packet.problem = "malformed"
+        else:
+            packet.problem = step_over_extension_header(packet)
+    if packet.is_later_fragment:
+        packet.payload = b""  # nothing reads it, and the packet may be held back
+    packet.has_transport = packet.problem is None and not packet.is_later_fragment
+    return packet
+
+
+def jumbo_length(header: bytes) -> int | None:
+    """The length of a jumbogram (RFC 2675), from the hop-by-hop header there, which the capture may have cut.
+
+    None: it tells none. 0: what it tells makes no sense.
+    """
+    if len(header) < 2 or len(header) < (header[1] + 1) * 8:
+        return None
+    options = header[2 : (header[1] + 1) * 8]
+    while options:
+        if options[0] == JUMBO_PAYLOAD:
+            return number(options, 2, 4) if len(options) >= 6 and options[1] == 4 else 0
+        is_alone = options[0] == PAD1 or len(options) == 1  # a byte without a length
+        options = options[1 if is_alone else 2 + options[1] :]
+    return None
+
+
+def step_over_extension_header(packet: Packet) -> str | None:
+    """Take one IPv6 extension header off the payload, or say why not (SPEC 3.4)."""
+    payload = packet.payload
+    length = 8  # the least, and a fragment header's always
+    if packet.protocol != FRAGMENT_HEADER and len(payload) >= 2:
+        length = (payload[1] + 1) * 8
+    if length > packet.payload_length:
+        return "malformed"
+    if length > len(payload):
+        return "truncated"
+    is_fragment_header = packet.protocol == FRAGMENT_HEADER
+    packet.protocol = payload[0]
+    packet.payload = payload[length:]
+    packet.payload_length -= length
+    return note_fragment(packet, payload) if is_fragment_header else None
+
+
+def note_fragment(packet: Packet, header: bytes) -> str | None:
+    """What an IPv6 fragment header, now off the payload, says; and why the packet cannot be judged with it, if so."""
+    more, offset = number(header, 2, 2) & 1, number(header, 2, 2) & 0xFFF8
+    if packet.fragment is not None:
+        # A first fragment of a fragment: what it is part of will be judged by what there is, and must begin here.
+        return "fragment" if offset else None
+    if more or offset:  # otherwise the packet is whole ("atomic")
+        datagram = (6, packet.src, packet.dst, number(header, 4, 4))
+        packet.fragment = Fragment(datagram, offset, packet.payload_length, bool(more))
+    return None
+
+
+def read_transport(packet: Packet) -> str | None:
+    """Read ports, flags, ICMP fields; say what is wrong with the transport header, if anything (SPEC 3.4)."""
+    payload = packet.payload
+    needed = 8 if packet.is_icmp else HEADER_NEEDED.get(packet.protocol, 0)
+    read_ports_or_icmp(packet)
+    if packet.payload_length < needed:
+        return "malformed"
+    if len(payload) < needed:
+        return "truncated"
+    if packet.protocol == TCP:
+        packet.tcp_flags = payload[13]
+        data_offset = (payload[12] >> 4) * 4
+        if data_offset < 20 or data_offset > packet.payload_length:
+            return "malformed"
+    if packet.protocol == UDP:
+        udp_length = number(payload, 4, 2)
+        # A first fragment carries the length of the whole datagram.
+        if udp_length < 8 or (udp_length > packet.payload_length and packet.fragment is None):
+            return "malformed"
+    return None
+
+
+def read_ports_or_icmp(packet: Packet) -> None:
+    """As far as they were captured: a header that is cut later still shows them (SPEC 10.3)."""
+    payload = packet.payload
+    if packet.is_icmp and len(payload) >= 2:
+        packet.icmp_type, packet.icmp_code = payload[0], payload[1]
+        packet.icmp_identifier = number(payload, 4, 2) if len(payload) >= 6 else 0
+    if packet.protocol in PORT_PROTOCOLS and len(payload) >= 4:
+        packet.sport, packet.dport = number(payload, 0, 2), number(payload, 2, 2)
+
+
+def is_infrastructure(packet: Packet) -> bool:
+    """DHCP, neighbour discovery, multicast listener discovery (SPEC 3.2)."""
+    if not packet.has_transport:
+        return False
+    payload = packet.payload
+    if packet.protocol == UDP and len(payload) >= 4:
+        ports = {number(payload, 0, 2), number(payload, 2, 2)}
+        return ports == ({67, 68} if packet.version == 4 else {546, 547})
+    if packet.version == 6 and packet.protocol == ICMPV6 and len(payload) >= 1:
+        return (133 <= payload[0] <= 137 and packet.hop_limit == 255) or payload[0] in (130, 131, 132, 143)
+    return False

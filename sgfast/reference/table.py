@@ -1,0 +1,133 @@
+"""What the table of connections holds (SPEC 5.8, 9.2), and what is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from sgfast.policy.model import Instance, Rule
+from sgfast.reference.addresses import Address, End
+from sgfast.reference.flows import Flow
+from sgfast.reference.packets import Packet
+from sgfast.reference.verdicts import SideVerdict
+
+
+@dataclass(frozen=True)
+class Opener:
+    """A packet that starts a connection, or the one that an inferred connection must have started with."""
+
+    version: int
+    protocol: int
+    initiator: End
+    responder: End
+    #: It leaves the instance of the side that judges it.
+    outbound: bool
+    icmp_type: int | None
+    icmp_code: int | None
+    #: State of the connection if the rules allow it.
+    state: str
+    inferred: bool
+
+    @property
+    def own(self) -> Address:
+        """The address at the instance's end."""
+        return self.initiator[0] if self.outbound else self.responder[0]
+
+    @property
+    def peer(self) -> Address:
+        """The address at the other end."""
+        return self.responder[0] if self.outbound else self.initiator[0]
+
+
+class GroupRule(NamedTuple):
+    """A rule, and the group it stands in."""
+
+    group: str
+    rule: Rule
+
+
+@dataclass
+class Connection:
+    """A connection as one side sees it (SPEC 5)."""
+
+    opener: Opener
+    #: A state of TCP_STATES, or "icmp", or for everything else "one-way" or "both-ways" (SPEC 5.2).
+    state: str
+    #: The rule it was opened with, as it was then (SPEC 6.5).
+    rule: GroupRule
+    deadline: int
+    #: Has had an allowed packet in reply direction.
+    replied: bool
+    #: A change of the policy has cut it (SPEC 6.3): it denies its key until its deadline.
+    disconnected: bool = False
+
+
+@dataclass
+class Moot:
+    """What follows on this key would not have happened (SPEC 9.2)."""
+
+    initiator: End
+    deadline: int
+
+
+@dataclass
+class Entry:
+    """All that is known under one key: a tuple, in the words of SPEC 5.8."""
+
+    #: By the name of the side's instance.
+    sides: dict[str, Connection] = field(default_factory=dict)
+    moot: Moot | None = None
+    #: Number of the latest packet that created a connection here, forgot a finished one, or made the key moot.
+    created: int = 0
+    #: A packet in reply direction was allowed since the tuple began.
+    answered: bool = False
+    #: The tuple began with a denied opener, and none was allowed since (SPEC 10.4).
+    began_denied: bool = False
+
+    def live_sides(self, now: int) -> list[Connection]:
+        return [connection for connection in self.sides.values() if now < connection.deadline]
+
+    def is_moot(self, now: int) -> bool:
+        return self.moot is not None and now < self.moot.deadline
+
+    def is_live(self, now: int) -> bool:
+        return self.is_moot(now) or bool(self.live_sides(now))
+
+    def is_evictable(self, now: int) -> bool:
+        """Moot, or never replied to (SPEC 5.8, R5); asked of live ones."""
+        return self.is_moot(now) or not self.answered
+
+
+@dataclass(frozen=True)
+class Side:
+    """Whose filter judges the packet, and who is at the other end (SPEC 1)."""
+
+    instance: Instance
+    leaving: bool
+    peer: Address
+    peer_instance: Instance | None
+
+    def allow(self, reason: str, named: GroupRule) -> SideVerdict:
+        return SideVerdict(self.instance.name, "allow", reason, named.rule.id, named.group)
+
+    def deny(self, reason: str, named: GroupRule | None = None) -> SideVerdict:
+        if named is None:
+            return SideVerdict(self.instance.name, "deny", reason, None)
+        return SideVerdict(self.instance.name, "deny", reason, named.rule.id, named.group)
+
+
+@dataclass
+class Case:
+    """The packet being judged, and what its judgement did apart from the verdict."""
+
+    packet: Packet
+    flow: Flow
+    now: int
+    created: list[str] = field(default_factory=list)
+    #: A finished connection was forgotten for this opener (SPEC 4.4).
+    forgot_old: bool = False
+    #: An opener was denied, by SPEC 3.6, by rules, or because the table is full.
+    opener_denied: bool = False
+    #: The same, but not because the table is full: what makes a key moot (SPEC 9.2).
+    opener_refused: bool = False
+    transition: tuple[str, str, str] | None = None
