@@ -1,7 +1,7 @@
 """What each optimisation of ``ablations.toml`` is worth: the engine without it beside the engine as it is.
 
     python benchmarks/ablations/run.py                                all, 10 million packets a capture
-    python benchmarks/ablations/run.py --packets 1e6 short-way tags   some, on shorter captures
+    python benchmarks/ablations/run.py --packets 1e6 fast-path tags   some, on shorter captures
 
 README.md one folder up tells more.
 """
