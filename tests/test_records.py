@@ -11,7 +11,7 @@ from traffic import Crowd
 
 from sgfast import Engine, parse_policy
 from sgfast.core.base.frames import FrameBatch
-from sgfast.core.shards.partition import Spreader
+from sgfast.core.shards.partition import Partitioner
 from sgfast.core.shards.records import TOLD_DTYPE, RecordJudge, records_before
 
 NEVER = (1 << 63) - 1
@@ -22,11 +22,11 @@ def block_of(seed: int, number: int) -> tuple[Engine, bytes, int]:
     rng = np.random.default_rng(seed)
     policy = parse_policy(POLICY)
     traffic = Crowd(policy, rng, fragments=True).draw(number)
-    spreader = Spreader(1, seed, exempt=True, full_bytes=1 << 20)
-    assert spreader.spread(FrameBatch.from_frames(traffic.frames, traffic.times_ns, traffic.wire_lengths, 1)) == []
-    taken = spreader.take(0, bytes)
+    partitioner = Partitioner(1, seed, exempt=True, full_bytes=1 << 20)
+    assert partitioner.spread(FrameBatch.from_frames(traffic.frames, traffic.times_ns, traffic.wire_lengths, 1)) == []
+    taken = partitioner.take(0, bytes)
     count = len(traffic.frames)
-    assert taken is not None and taken[1:] == (len(taken[0]), count) and spreader.take(0, bytes) is None
+    assert taken is not None and taken[1:] == (len(taken[0]), count) and partitioner.take(0, bytes) is None
     engine = Engine(policy, reporting=True)
     engine.dataplane.begin(traffic.times_ns[0])
     return engine, taken[0], count

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sgfast.comparing.rules import Moves, RulePairs
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.diff.changed_connections import ChangedConnections
-from sgfast.core.diff.paired import Beside
+from sgfast.core.diff.paired import PairedPlanes
 from sgfast.core.dtypes import HEADER_DTYPE
 from sgfast.engine import Engine
 
@@ -27,7 +27,7 @@ class Pair:
         self.rules = RulePairs(before, after)
         self.moves = Moves(self.rules)
         self.changed = ChangedConnections(before.dataplane)
-        self._beside = Beside(before.dataplane, after.dataplane, self.changed)
+        self._planes = PairedPlanes(before.dataplane, after.dataplane, self.changed)
         self._together_from = together_from
         self._is_together = False
         self._make_room(0)
@@ -47,18 +47,18 @@ class Pair:
             return
         self._wait()
         self._find_room(batch)
-        self._beside.start(batch, *self._words, self._openers[self._begun :])
+        self._planes.start(batch, *self._words, self._openers[self._begun :])
 
     def _begin(self) -> None:
         try:
-            self._beside.begin()
+            self._planes.begin()
         except MemoryError:         # one thread can do it, too
             self._together_from = None
         else:
             self._is_together = True
 
     def _wait(self) -> None:
-        self._count_openers(self._beside.wait())
+        self._count_openers(self._planes.wait())
         self._resolve()
 
     def _find_room(self, batch: FrameBatch) -> None:
@@ -68,7 +68,7 @@ class Pair:
 
     def judge(self, batch: FrameBatch) -> None:
         self._find_room(batch)
-        self._beside.judge(batch, *self._words)
+        self._planes.judge(batch, *self._words)
         self._resolve()
 
     def compare(self, batch: FrameBatch, numbers: NDArray[Any] | None = None) -> None:
@@ -98,4 +98,4 @@ class Pair:
 
     def close(self) -> None:
         """Ends the thread, if there is one."""
-        self._beside.close()
+        self._planes.close()

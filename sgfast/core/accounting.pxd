@@ -1,5 +1,5 @@
 # What was judged, for whoever reports it. The data plane judges (dataplane.pxd), its tables and planes count; here that
-# is taken out of them, under the data plane's lock, and what several planes have becomes one (merge.pxd).
+# is taken out of them, under the data plane's lock, and what several planes have becomes one (accounting.pyx).
 
 from libc.stddef cimport size_t
 

@@ -18,7 +18,6 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from sgfast.core.base.clock cimport Clock
 from sgfast.core.base.frames cimport Frame
 from sgfast.core.base.types cimport HeaderRow, Packet, ResultRow
-from sgfast.core.capi cimport judge_frames, judge_headers
 from sgfast.core.classify.classifier cimport Classifier
 from sgfast.core.fragments.datagrams cimport Fragments
 from sgfast.core.parallel.workers cimport Workers

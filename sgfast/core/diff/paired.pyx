@@ -16,7 +16,7 @@ from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport HeaderRow
 from sgfast.core.dataplane cimport DataPlane, Wanted
 from sgfast.core.diff.changed_connections cimport ChangedConnections, opener_rows
-from sgfast.core.parallel.backoff cimport Sleeper, await_change, free_sleeper, init_sleeper, rest, wake
+from sgfast.core.parallel.backoff cimport Parking, back_off, free_parking, init_parking, park_until_change, unpark
 from sgfast.core.pipeline.batch cimport BATCH, judge_batch, prefetch_line, tally_ended
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.wire.ip cimport WireContext, read_frame
@@ -35,7 +35,7 @@ cdef bint reads_alike(DataPlane a, DataPlane b) noexcept nogil:
     )
 
 
-cdef void judge_beside(
+cdef void judge_paired(
     DataPlane a, DataPlane b, const Frame* frames, Py_ssize_t n, uint16_t* words_a, uint16_t* words_b
 ) noexcept nogil:
     # Under both locks. Frames are read once, and judged twice while they are in the cache.
@@ -68,7 +68,7 @@ cdef void judge_beside(
     tally_ended(plane_b)
 
 
-cdef class Beside:
+cdef class PairedPlanes:
     """Judges frames by two planes, which have judged the same ones before, and has ``changed`` compare what they say.
 
     ``judge`` does so by one thread, which reads the headers of frames once for both; ``changed.compare`` is up to the
@@ -81,7 +81,7 @@ cdef class Beside:
     cdef ChangedConnections changed
     cdef object thread              # None: there is none
     cdef object failure             # what ended it
-    cdef Sleeper sleeper
+    cdef Parking parking
     # Numbers of batches, each on a cache line of its own.
     cdef uint64_t* asked            # that the thread is to judge
     cdef uint64_t* judged           # that `plane` has judged
@@ -98,7 +98,7 @@ cdef class Beside:
 
     def __cinit__(self, DataPlane plane not None, DataPlane other not None, ChangedConnections changed not None):
         self.asked = <uint64_t*>allocate_pages(3 * LINE * sizeof(uint64_t))
-        if self.asked == NULL or not init_sleeper(&self.sleeper):
+        if self.asked == NULL or not init_parking(&self.parking):
             raise MemoryError
         self.judged = &self.asked[LINE]
         self.compared = &self.asked[2 * LINE]
@@ -113,7 +113,7 @@ cdef class Beside:
     def __dealloc__(self):
         # The thread holds a reference: it is gone.
         free(self.asked)
-        free_sleeper(&self.sleeper)
+        free_parking(&self.parking)
 
     def judge(self, FrameBatch batch not None, words not None, other_words not None):
         """``words``, ``other_words``: uint16, at least as long as the batch: get the outcome words (``types.pxd``) of
@@ -129,7 +129,7 @@ cdef class Beside:
             with nogil:
                 PyThread_acquire_lock(self.plane.lock, WAIT_LOCK)
                 PyThread_acquire_lock(self.other.lock, WAIT_LOCK)
-                judge_beside(self.plane, self.other, batch.frames, n, mine, others)
+                judge_paired(self.plane, self.other, batch.frames, n, mine, others)
                 PyThread_release_lock(self.other.lock)
                 PyThread_release_lock(self.plane.lock)
 
@@ -139,7 +139,7 @@ cdef class Beside:
             raise RuntimeError("there is a second thread")
         self.asked[0] = self.judged[0] = self.compared[0] = 0
         self.failure = None
-        self.thread = threading.Thread(target=self.serve, name="sgfast-beside", daemon=True)
+        self.thread = threading.Thread(target=self.serve, name="sgfast-paired", daemon=True)
         try:
             self.thread.start()
         except RuntimeError as error:
@@ -179,7 +179,7 @@ cdef class Beside:
             return 0
         with nogil:
             while load_ordered(self.compared) != self.asked[0]:
-                rest(turn)
+                back_off(turn)
                 turn += 1
         self.batch = None
         self.arrays = None
@@ -189,7 +189,7 @@ cdef class Beside:
 
     cdef void ask(self) noexcept nogil:
         add_ordered(self.asked, 1)
-        wake(&self.sleeper)
+        unpark(&self.parking)
 
     def serve(self):
         """What the thread does, until ``close``."""
@@ -206,7 +206,7 @@ cdef class Beside:
         cdef int turn
         while True:
             while load_ordered(self.asked) == seen:
-                await_change(&self.sleeper, self.asked, seen)
+                park_until_change(&self.parking, self.asked, seen)
             if self.count == 0:
                 return 0
             seen += 1
@@ -214,7 +214,7 @@ cdef class Beside:
             self.other.judge(self.frames, NULL, self.count, &wanted)
             turn = 0
             while load_ordered(self.judged) != seen:
-                rest(turn)
+                back_off(turn)
                 turn += 1
             self.opener_count = self.changed.compare_frames(
                 self.frames, self.count, self.words, self.other_words, self.openers, NULL

@@ -27,12 +27,12 @@ cdef enum:
     TURNS = 4200            # looks before it sleeps
 
 
-cdef struct Sleeper:
+cdef struct Parking:
     uint64_t asleep
     void* door              # a lock it sleeps at
 
 
-cdef inline bint init_sleeper(Sleeper* s) noexcept:
+cdef inline bint init_parking(Parking* s) noexcept:
     # False: there is no memory.
     s.asleep = 0
     s.door = PyThread_allocate_lock()
@@ -41,12 +41,12 @@ cdef inline bint init_sleeper(Sleeper* s) noexcept:
     return s.door != NULL
 
 
-cdef inline void free_sleeper(Sleeper* s) noexcept:
+cdef inline void free_parking(Parking* s) noexcept:
     if s.door != NULL:
         PyThread_free_lock(s.door)
 
 
-cdef inline void rest(int turn) noexcept nogil:
+cdef inline void back_off(int turn) noexcept nogil:
     # Between two looks, which cost whoever writes what is looked at.
     cdef int _
     if turn < SPINS:
@@ -56,19 +56,19 @@ cdef inline void rest(int turn) noexcept nogil:
         sched_yield()
 
 
-cdef inline void wake(Sleeper* s) noexcept nogil:
+cdef inline void unpark(Parking* s) noexcept nogil:
     # After what it looks at has changed.
     if load_ordered(&s.asleep) and swap_ordered(&s.asleep, 0):
         PyThread_release_lock(s.door)
 
 
-cdef inline void await_change(Sleeper* s, const uint64_t* count, uint64_t seen) noexcept nogil:
+cdef inline void park_until_change(Parking* s, const uint64_t* count, uint64_t seen) noexcept nogil:
     # Until `count` is not what was seen; maybe earlier.
     cdef int turn
     for turn in range(TURNS):
         if load_ordered(count) != seen:
             return
-        rest(turn)
+        back_off(turn)
     swap_ordered(&s.asleep, 1)
     if load_ordered(count) != seen and swap_ordered(&s.asleep, 0):
         return      # seen just in time: nobody opens the door

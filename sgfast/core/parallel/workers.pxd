@@ -16,8 +16,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from sgfast.core.base.clock cimport Clock
 from sgfast.core.base.frames cimport Frame
 from sgfast.core.base.types cimport HeaderRow, Packet, ResultRow
-from sgfast.core.conntrack.lifetime cimport make_room
-from sgfast.core.parallel.backoff cimport Sleeper
+from sgfast.core.parallel.backoff cimport Parking
 from sgfast.core.pipeline.plane cimport Plane
 
 cdef enum:
@@ -53,7 +52,7 @@ cdef class Workers:
     cdef uint64_t* shows            # how often something was shown: what waits for work looks here
     cdef int process                # whose threads they are: a child of fork has none
     cdef uint64_t ended
-    cdef Sleeper* sleepers          # by worker
+    cdef Parking* parkings          # by worker
     # Where results go: of the packets from number `first` on, or NULL.
     cdef ResultRow* rows
     cdef uint16_t* words            # likewise
@@ -72,4 +71,4 @@ cdef class Workers:
     cdef bint work_on(self, Shard* shard) noexcept nogil
     cdef bint work(self, int worker) noexcept nogil
     cdef void show_shard(self, Shard* shard) noexcept nogil
-    cdef void wake_all(self) noexcept nogil
+    cdef void unpark_all(self) noexcept nogil

@@ -10,7 +10,7 @@ from sgfast.core.base.clock cimport tell_time
 from sgfast.core.base.intrinsics cimport add_ordered, likely, load_ordered, prefetch, swap_ordered, unlikely
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport READ_FRAGMENT, READ_ICMP_ERROR, READ_TRACKED
-from sgfast.core.parallel.backoff cimport await_change, free_sleeper, init_sleeper, rest, wake
+from sgfast.core.parallel.backoff cimport back_off, free_parking, init_parking, park_until_change, unpark
 from sgfast.core.pipeline.batch cimport BATCH, free_plane, judge_batch, prefetch_line, tally_ended
 from sgfast.core.wire.header_rows cimport read_header, spell_header
 from sgfast.core.wire.ip cimport WireContext, read_frame, read_quote
@@ -56,8 +56,8 @@ cdef class Workers:
         self.shards = <Shard*>calloc(self.shard_count, sizeof(Shard))
         self.lines = <uint64_t*>allocate_pages((3 * self.shard_count + 1) * LINE * sizeof(uint64_t))
         self.handful = <Packet*>allocate_pages(HANDFUL * sizeof(Packet))
-        self.sleepers = <Sleeper*>calloc(jobs, sizeof(Sleeper))
-        if self.shards == NULL or self.lines == NULL or self.handful == NULL or self.sleepers == NULL:
+        self.parkings = <Parking*>calloc(jobs, sizeof(Parking))
+        if self.shards == NULL or self.lines == NULL or self.handful == NULL or self.parkings == NULL:
             raise MemoryError
         self.shows = &self.lines[3 * self.shard_count * LINE]
         for i in range(self.shard_count):
@@ -73,7 +73,7 @@ cdef class Workers:
             shard.taken = &self.lines[(3 * i + 1) * LINE]
             shard.held = &self.lines[(3 * i + 2) * LINE]
         for i in range(1, jobs):
-            if not init_sleeper(&self.sleepers[i]):
+            if not init_parking(&self.parkings[i]):
                 raise MemoryError
 
     def __init__(self, int jobs):
@@ -97,12 +97,12 @@ cdef class Workers:
             free(self.shards[i].packets)
             free(self.shards[i].now)
             free(self.shards[i].numbers)
-        for i in range(1, self.jobs if self.sleepers != NULL else 0):
-            free_sleeper(&self.sleepers[i])
+        for i in range(1, self.jobs if self.parkings != NULL else 0):
+            free_parking(&self.parkings[i])
         free(self.shards)
         free(self.lines)
         free(self.handful)
-        free(self.sleepers)
+        free(self.parkings)
 
     # Dealing out -----------------------------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ cdef class Workers:
         while shard.filled == shard.room_until:
             # Instead of waiting.
             if not self.work_on(shard) and not self.work(0):
-                rest(turn)
+                back_off(turn)
                 turn += 1
             shard.room_until = load_ordered(shard.taken) + QUEUE
 
@@ -183,7 +183,7 @@ cdef class Workers:
         swap_ordered(shard.shown, shard.filled)
         add_ordered(self.shows, 1)
         if getpid() == self.process:
-            self.wake_all()
+            self.unpark_all()
 
     cdef void drain(self) noexcept nogil:
         cdef int i
@@ -193,7 +193,7 @@ cdef class Workers:
         for i in range(self.shard_count):
             while load_ordered(self.shards[i].taken) != self.shards[i].filled:
                 if not self.work_on(&self.shards[i]) and not self.work(0):
-                    rest(turn)
+                    back_off(turn)
                     turn += 1
 
     cdef void retire(self) noexcept nogil:
@@ -202,7 +202,7 @@ cdef class Workers:
         self.drain()
         swap_ordered(&self.ended, 1)
         add_ordered(self.shows, 1)
-        self.wake_all()
+        self.unpark_all()
 
     # Working ---------------------------------------------------------------------------------------------------------
 
@@ -253,9 +253,9 @@ cdef class Workers:
                     continue
                 if load_ordered(&self.ended):
                     break
-                await_change(&self.sleepers[worker], self.shows, seen)
+                park_until_change(&self.parkings[worker], self.shows, seen)
 
-    cdef void wake_all(self) noexcept nogil:
+    cdef void unpark_all(self) noexcept nogil:
         cdef int i
         for i in range(1, self.jobs):
-            wake(&self.sleepers[i])
+            unpark(&self.parkings[i])

@@ -9,7 +9,7 @@ MOST_PACKETS: int
 Pair = tuple[int, int, int]
 T = TypeVar("T")
 
-class Spreader:
+class Partitioner:
     began_ns: int | None
     packets: int
     quotes_in_pieces: int

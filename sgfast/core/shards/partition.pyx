@@ -82,7 +82,7 @@ cdef inline void vote(Bin* bin, uint64_t pair, const uint64_t* addr, bint ipv6) 
             bin.addr[1], bin.addr[2], bin.addr[3] = addr[1], addr[2], addr[3]
 
 
-cdef class Spreader:
+cdef class Partitioner:
     """Reads the headers of an input's frames and keeps them by shard until somebody takes them.
 
     ``seed``: 64 bits that say which shard addresses belong to, the same for all inputs of a replay. ``exempt``: as of

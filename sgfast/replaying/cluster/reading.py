@@ -18,7 +18,7 @@ from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.names import printable
 from sgfast.capture.streams import open_stream
 from sgfast.core.base.frames import FrameBatch
-from sgfast.core.shards.partition import Pair, Spreader
+from sgfast.core.shards.partition import Pair, Partitioner
 from sgfast.errors import ClusterError
 from sgfast.policy.plain import from_plain, to_plain
 from sgfast.preprocess.dedup import Dedup
@@ -47,7 +47,7 @@ class Segment:
     #: BLOCK_DTYPE, in base64.
     blocks_text: str
     packets: int
-    #: What its clock began with, and ``Spreader.clock_state``; None without packets.
+    #: What its clock began with, and ``Partitioner.clock_state``; None without packets.
     began_ns: int | None
     clock: tuple[int, int, int, int, int, int] | None
     #: Times of the first packet and the latest, cut out or not; None without packets.
@@ -82,7 +82,7 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
     placement = Placement(run.policy) if run.is_mapped else None
     captures = UnitCaptures(run, unit, start, placement)
     dedup = captures.cutting.dedup
-    spreader = Spreader(
+    partitioner = Partitioner(
         run.shards, run.seed, exempt=run.policy.settings.infrastructure == "exempt", full_bytes=run.block_bytes,
         began_ns=start.raw_ns,
     )  # fmt: skip
@@ -90,22 +90,22 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
     with folder.writer(name) as out:
 
         def keep(shard: int) -> None:
-            taken = spreader.take(shard, out.write)
+            taken = partitioner.take(shard, out.write)
             if taken is not None:
                 blocks.append((shard, *taken))
 
         for batch in captures:
-            for shard in spreader.spread(batch):
+            for shard in partitioner.spread(batch):
                 keep(shard)
         for shard in range(run.shards):
             keep(shard)
     counts = captures.decapsulated
     text = base64.b64encode(np.array(blocks, dtype=BLOCK_DTYPE).tobytes()).decode()
     segment = Segment(
-        unit, start, name, text, spreader.packets,
-        spreader.began_ns if spreader.packets else None, spreader.clock_state, captures.range_ns,
+        unit, start, name, text, partitioner.packets,
+        partitioner.began_ns if partitioner.packets else None, partitioner.clock_state, captures.range_ns,
         tuple(dedup.earliest) if run.reading.dedup else (), tuple(dedup.latest) if run.reading.dedup else (),
-        tuple(spreader.busiest), spreader.quotes_in_pieces, captures.cutting.left_out(),
+        tuple(partitioner.busiest), partitioner.quotes_in_pieces, captures.cutting.left_out(),
         None if counts is None else tuple(counts.items()), captures.noticed, tuple(captures.warnings),
         _in_file(captures.damage, unit), captures.bytes_read, out.size, time.perf_counter() - began,
     )  # fmt: skip
