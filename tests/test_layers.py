@@ -1,105 +1,115 @@
-"""Who may import whom: downwards only. A newcomer can trust the folders."""
+"""Who may import whom: downwards only, and never in a circle. A newcomer can trust the folders."""
 
 from __future__ import annotations
 
 import ast
 import re
+import sys
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-import pytest
-
-PACKAGE = Path(__file__).resolve().parent.parent / "sgfast"
-
-#: Each part of the package, and the parts it may know.
-MAY_KNOW: dict[str, set[str]] = {
-    "errors": set(),
-    "signals": set(),
-    "policy": {"errors"},
-    "core": set(),
-    "capture": {"core.frames", "core.intrinsics", "errors"},
-    "compiler": {"core", "policy", "errors"},
-    "engine": {"compiler", "core", "policy", "errors"},
-    "explaining": {"engine", "policy", "errors"},
-    "output": {"capture.names", "errors"},
-    "snapshot": {"engine", "compiler", "core", "policy", "capture.names", "output", "errors"},
-    # The oracle shares nothing with what it checks but the policy's values, and changes of them.
-    "reference": {"reference_fragments", "reference_link", "policy.model", "policy.changes", "errors"},
-    "reference_fragments": set(),
-    "reference_link": set(),
-    "stages": {
-        "core.clock", "core.frames", "core.link", "core.wire", "core.types", "core.intrinsics", "capture.names",
-        "errors",
-    },
-    "replaying": {
-        "engine", "snapshot", "output", "compiler", "capture", "stages", "core", "policy", "reference", "errors", "",
-    },
-    "comparing": {"replaying", "engine", "capture", "stages", "core", "policy", "errors"},
-    "flow_logs": {"compiler", "policy", "capture.compression", "capture.names", "errors"},
-    "suggesting": {"replaying", "engine", "capture", "policy", "errors"},
-    "checking": {"replaying", "compiler", "policy"},
-    "report": {
-        "comparing", "suggesting", "flow_logs", "replaying", "explaining", "checking", "engine", "capture", "compiler",
-        "core", "policy", "errors", "",
-    },
-    "cli": {
-        "comparing", "suggesting", "flow_logs", "replaying", "explaining", "checking", "report", "output", "engine",
-        "stages", "capture", "compiler", "policy", "errors", "signals", "",
-    },
-    "__main__": {"cli", "errors", "signals"},
-}
-
-#: Within the data plane: what its look-ups and its table must not know of each other.
-CORE_IS_BLIND_TO: dict[str, set[str]] = {
-    "link": {"classifier", "conntrack", "judge", "passage", "dataplane", "plane", "wire"},
-    "wire": {"classifier", "conntrack", "judge", "passage", "dataplane", "plane"},
-    "classifier": {"conntrack", "judge", "passage", "dataplane", "plane", "wire"},
-    "cidr_trie": {"classifier", "conntrack", "judge", "dataplane", "wire"},
-    "conntrack": {"classifier", "judge", "passage", "dataplane", "plane", "wire"},
-    "timer_wheel": {"conntrack", "classifier", "judge", "dataplane"},
-    "judge": {"passage", "dataplane", "wire"},
-    "passage": {"dataplane"},
-    "dataplane": {"accounting", "merge", "beside", "changed", "single", "address_text", "capi"},
-    "address_text": {"classifier", "conntrack", "judge", "passage", "dataplane", "plane", "wire"},
-}
+ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").exists())
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+BEGIN, END = "<!-- imports: begin -->", "<!-- imports: end -->"
 
 
-def modules() -> list[Path]:
-    return sorted(p for p in PACKAGE.rglob("*") if p.suffix in (".py", ".pyx", ".pxd", ".pyi"))
-
-
-def imports(path: Path) -> set[str]:
-    """Modules of sgfast a file imports, without the leading ``sgfast.``."""
+def imported(path: Path) -> set[tuple[str, str]]:
+    """What a file imports or cimports from sgfast, wherever in it: module and name, "" for the module itself."""
     text = path.read_text()
     if path.suffix in (".pyx", ".pxd"):
-        names = set(re.findall(r"^\s*from (sgfast[\w.]*) c?import", text, flags=re.M))
-        names |= set(re.findall(r"^\s*c?import (sgfast[\w.]*)", text, flags=re.M))
-    else:
-        names = set()
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sgfast":
-                names.add(node.module or "")
-            elif isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names if alias.name.split(".")[0] == "sgfast"}
-    return {name.removeprefix("sgfast").removeprefix(".") for name in names}
+        return {(name, "") for name in re.findall(r"^\s*(?:from|c?import) (sgfast[\w.]*)", text, flags=re.M)}
+    found: set[tuple[str, str]] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {(node.module, alias.name) for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {(alias.name, "") for alias in node.names}
+    return {(module, name) for module, name in found if module.split(".")[0] == "sgfast"}
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_go_downwards(path: Path) -> None:
-    part = path.relative_to(PACKAGE).parts[0].split(".")[0]
-    if part == "__init__":
-        return
-    for name in imports(path):
-        if name.split(".")[0] == part:
-            continue
-        allowed = MAY_KNOW[part]
-        assert any(name == other or (other and name.startswith(other + ".")) for other in allowed), (
-            f"{path.relative_to(PACKAGE)} imports {name}; {part} may know {sorted(allowed)}"
-        )
+@cache
+def modules() -> dict[str, set[str]]:
+    """By module, the modules it imports. A .pyx and its .pxd are one module."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for path in sorted((ROOT / "sgfast").rglob("*")):
+        if path.suffix in (".py", ".pyx", ".pxd"):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            found.setdefault(name, set()).update(imported(path))
+    # "from package import name" imports a module of the package if there is one of that name.
+    resolved = {
+        name: {f"{module}.{what}" if f"{module}.{what}" in found else module for module, what in others} - {name}
+        for name, others in found.items()
+    }
+    return {name: others & found.keys() for name, others in resolved.items()}
 
 
-@pytest.mark.parametrize("name", sorted(CORE_IS_BLIND_TO))
-def test_parts_of_the_data_plane_do_not_know_each_other(name: str) -> None:
-    known = set()
-    for path in (PACKAGE / "core").glob(f"{name}.p*"):
-        known |= {module.removeprefix("core.") for module in imports(path)}
-    assert known & CORE_IS_BLIND_TO[name] == set()
+def part_of(module: str) -> str:
+    """The folder a module belongs to; within the data plane, ``core/...``."""
+    parts = module.split(".")
+    if parts[1:2] == ["core"]:
+        return "core/" + parts[2] if len(parts) > 2 else "core"
+    return parts[1] if len(parts) > 1 else "sgfast"
+
+
+def arrows() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for name, others in modules().items():
+        found.setdefault(part_of(name), set()).update(part_of(other) for other in others)
+    return {part: others - {part} for part, others in found.items()}
+
+
+def table() -> str:
+    """The table of architecture.md: those that import nothing first, then those above them."""
+    found = arrows()
+    order = list(TopologicalSorter({part: sorted(others) for part, others in sorted(found.items())}).static_order())
+    rows = [
+        f"| `{part}` | {', '.join(f'`{other}`' for other in sorted(found[part], key=order.index)) or 'nothing'} |"
+        for part in order
+    ]
+    return "\n".join(["| part | imports |", "|---|---|", *rows])
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    try:
+        TopologicalSorter(modules()).prepare()
+    except CycleError as error:
+        raise AssertionError(" imports ".join(reversed(error.args[1]))) from None
+
+
+def test_no_folder_imports_itself_in_a_circle() -> None:
+    try:
+        TopologicalSorter(arrows()).prepare()
+    except CycleError as error:
+        raise AssertionError(" imports ".join(reversed(error.args[1]))) from None
+
+
+def test_architecture_names_every_arrow_between_folders() -> None:
+    """After a change that is meant: ``python tests/.../test_layers.py`` writes the table anew."""
+    text = ARCHITECTURE.read_text()
+    assert text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip() == table()
+
+
+def test_the_reference_shares_nothing_with_what_it_checks() -> None:
+    known = {other for name, others in modules().items() if part_of(name) == "reference" for other in others}
+    assert {name for name in known if part_of(name) != "reference"} == {
+        "sgfast.errors", "sgfast.policy.changes", "sgfast.policy.model",
+    }  # fmt: skip
+
+
+def test_the_data_plane_knows_no_policy_and_captures_know_no_engine() -> None:
+    found = arrows()
+    for part, others in found.items():
+        if part.startswith("core"):
+            assert all(other.startswith("core") for other in others), part
+    assert not {"engine", "compiler", "policy", "core/dataplane", "core/pipeline"} & found["capture"]
+    # Look-ups and the connection table do not know of each other, nor does either know frames.
+    for part in ("core/classify", "core/conntrack", "core/wire", "core/fragments"):
+        assert found[part] == {"core/base"}
+
+
+if __name__ == "__main__":
+    text = ARCHITECTURE.read_text()
+    head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    ARCHITECTURE.write_text(f"{head}\n{table()}\n{tail}")
+    sys.exit(0)

@@ -2,10 +2,11 @@
 
 from libc.stdint cimport uint8_t
 
-from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_ONE_WAY
+from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_ONE_WAY, KIND_PORTS
 from sgfast.core.base.types cimport PROTO_TCP, STEP_OPEN, TCP_FIN, TCP_SYN, TCP_SYNACK, Packet
 from sgfast.core.conntrack.generic cimport generic_next, icmp_next
 from sgfast.core.conntrack.states cimport (
+    BIDIRECTIONAL,
     FIN_WAIT,
     ICMP_ALIVE,
     MOOT_ICMP,
@@ -13,6 +14,7 @@ from sgfast.core.conntrack.states cimport (
     MOOT_TCP,
     SYN_RECV,
     SYN_SENT,
+    SYN_SENT2,
     TCP_ESTABLISHED,
     UNIDIRECTIONAL,
 )
@@ -50,3 +52,12 @@ cdef inline uint8_t moot_state(const Packet* p) noexcept nogil:
     if p.protocol == PROTO_TCP:
         return MOOT_TCP
     return MOOT_ICMP if p.has_icmp else MOOT_OTHER
+
+
+cdef inline bint can_be_in(uint8_t protocol, uint8_t kind, uint8_t state) noexcept nogil:
+    # Whether a connection of this key can be in the state; for states that come from a file.
+    if protocol == PROTO_TCP and kind & KIND_PORTS:
+        return SYN_SENT <= state <= SYN_SENT2
+    if kind & (KIND_ICMP_QUERY | KIND_ONE_WAY):
+        return state == ICMP_ALIVE
+    return state == UNIDIRECTIONAL or state == BIDIRECTIONAL

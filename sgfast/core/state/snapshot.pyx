@@ -19,21 +19,12 @@ from sgfast.core.base.key cimport (
     digest_key,
     hash_key,
 )
-from sgfast.core.base.types cimport NO_SLOT, PROTO_TCP, REASON_COUNT, VERDICT_COUNT
+from sgfast.core.base.types cimport NO_SLOT, REASON_COUNT, VERDICT_COUNT
 from sgfast.core.classify.classifier cimport Classifier
 from sgfast.core.conntrack.flow_rows cimport key_of
 from sgfast.core.conntrack.lifetime cimport add_key, join_age, mark_opener, rearm, sweep
-from sgfast.core.conntrack.states cimport (
-    BIDIRECTIONAL,
-    ICMP_ALIVE,
-    MOOT_ICMP,
-    MOOT_OTHER,
-    MOOT_TCP,
-    NO_STATE,
-    SYN_SENT,
-    SYN_SENT2,
-    UNIDIRECTIONAL,
-)
+from sgfast.core.conntrack.protocols cimport can_be_in
+from sgfast.core.conntrack.states cimport MOOT_ICMP, MOOT_OTHER, MOOT_TCP, NO_STATE
 from sgfast.core.conntrack.storage cimport Entry, FlowRecord, entry_at, flow_at, mark_at
 from sgfast.core.conntrack.table cimport (
     EVICTABLE,
@@ -182,8 +173,6 @@ cdef bint _key_is_right(const TupleRow* row) noexcept nogil:
 
 cdef bint _side_is_right(const TupleRow* row, int side, Py_ssize_t rules) noexcept nogil:
     cdef uint8_t state = row.state[side]
-    cdef bint tcp = row.protocol == PROTO_TCP and row.kind & KIND_PORTS
-    cdef bint icmp = (row.kind & (KIND_ICMP_QUERY | KIND_ONE_WAY)) != 0
     if state == NO_STATE:
         return True
     if state >= MOOT_TCP:
@@ -192,13 +181,7 @@ cdef bint _side_is_right(const TupleRow* row, int side, Py_ssize_t rules) noexce
         if row.rule[side] != NO_SLOT and row.rule[side] >= rules:
             return False
         return state == MOOT_TCP or state == MOOT_OTHER or state == MOOT_ICMP
-    if row.rule[side] >= rules:
-        return False
-    if tcp:
-        return SYN_SENT <= state <= SYN_SENT2
-    if icmp:
-        return state == ICMP_ALIVE
-    return state == UNIDIRECTIONAL or state == BIDIRECTIONAL
+    return row.rule[side] < rules and can_be_in(row.protocol, row.kind, state)
 
 
 cdef uint32_t _put_row(
