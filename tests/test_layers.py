@@ -16,7 +16,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "signals": set(),
     "policy": {"errors"},
     "core": set(),
-    "capture": {"core.frames", "core.intrinsics", "errors"},
+    "capture": {"core.base.frames", "core.base.intrinsics", "core.wire.link", "core.wire.next_header", "errors"},
     "compiler": {"core", "policy", "errors"},
     "engine": {"compiler", "core", "policy", "errors"},
     "explaining": {"engine", "policy", "errors"},
