@@ -18,6 +18,7 @@ from sgfast.errors import CaptureError
 MICRO, NANO, KUZNETZOV = 0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34
 IXIA = (0x1C0001AC, 0x1C0001AB)
 FURTHEST_NS = 1 << 62
+#: 12 and 14 are other numbers of raw IP, 101.
 SUPPORTED = set(LINK_TYPES) - {12, 14}
 #: Those that carry no IP, by www.tcpdump.org/linktypes.html.
 WITHOUT_IP = {

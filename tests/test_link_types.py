@@ -17,12 +17,11 @@ import links
 import numpy as np
 import pytest
 from links import LINKS, LINKS_OF_ONE_VERSION
-from test_capture_writers import enhanced, interface, section
+from test_capture_writers import SUPPORTED, WITHOUT_IP, enhanced, interface, section
 
-from sgfast.capture.names import LINK_TYPE_NAMES
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
-from sgfast.core.wire.link import LINK_TYPES
+from sgfast.core.wire.link import LEAST_HEADERS, LINK_TYPE_NAMES, LINK_TYPES, LINK_TYPES_WITHOUT_IP
 from sgfast.engine import REASONS, VERDICTS, Engine
 from sgfast.policy.document import parse_policy
 from sgfast.reference.engine import ReferenceEngine
@@ -40,7 +39,7 @@ instances:
 """)
 ENDS = {4: ("192.0.2.9", "10.0.0.5"), 6: ("2001:db8:ff::9", "2001:db8::5")}
 SYN = {version: f.ip(*ends, f.tcp(40000, 80, "S")) for version, ends in ENDS.items()}
-#: In front of IP, the outermost included (link.pxd says why so many).
+#: In front of IP, the outermost included (link.pyx says why so many).
 MOST_HEADERS = 40
 
 WAYS = [
@@ -120,6 +119,18 @@ def test_a_link_header_cut_at_any_byte_is_malformed(link_type: int, wrap: links.
         ("not-ip", None),  # a shorter header than the whole frame's: NFLOG's attributes, say
     }
     assert read[0][:2] == ("deny", "malformed")
+
+
+@pytest.mark.parametrize("link_type", LINK_TYPES)
+def test_a_header_of_less_bytes_than_its_reader_takes_for_granted_is_malformed(link_type: int) -> None:
+    least = LEAST_HEADERS[link_type]
+    draw = random.Random(link_type)
+    fills = [bytes(64), b"\xff" * 64, *(draw.randbytes(64) for _ in range(30))]
+    fills += [wrap(SYN[4]) for number, wrap in LINKS.values() if number == link_type]
+    read = both([fill[:length] for fill in fills for length in range(least)], link_type)
+    assert {line[:2] for line in read} <= {("deny", "malformed")}
+    # Nor does it take more for granted than the reference needs.
+    both([fill[:length] for fill in fills for length in range(least, 64)], link_type)
 
 
 NOT_IP: dict[str, tuple[bytes, int]] = {
@@ -305,14 +316,15 @@ def test_frames_in_exactly_as_much_memory_as_they_have() -> None:
 def test_all_parts_agree_on_the_link_types() -> None:
     assert set(LINK_TYPES) == set(REFERENCE_LINKS)
     assert set(LINK_TYPES) == {number for number, *_ in [*LINKS.values(), *LINKS_OF_ONE_VERSION.values()]}
-    assert set(LINK_TYPES) - {12, 14} <= set(LINK_TYPE_NAMES)
+    assert set(LINK_TYPES_WITHOUT_IP) == WITHOUT_IP
+    assert {*SUPPORTED, *WITHOUT_IP} <= set(LINK_TYPE_NAMES)
 
 
 def test_readme_lists_the_link_types_that_are_read() -> None:
     text = (Path(__file__).parent.parent / "README.md").read_text()
     section = text.split("\n### Link types\n")[1].split("\n#")[0]
     table = "".join(line for line in section.splitlines() if line.startswith("|"))
-    assert {int(number) for number in re.findall(r"\((\d+)\)", table)} == set(LINK_TYPES) - {12, 14}
+    assert {int(number) for number in re.findall(r"\((\d+)\)", table)} == SUPPORTED
 
 
 @pytest.mark.parametrize("engine", ["fast", "reference"])

@@ -1,8 +1,35 @@
-# The pcap format: a file header of 24 bytes, then records of a header and the captured bytes.
+# The pcap format (draft-ietf-opsawg-pcap): micro- and nanoseconds, both byte orders, Kuznetzov's and IXIA's variants.
+#
+#     file header     0 magic u32 | 4 major u16 | 6 minor u16 | 8 reserved | 16 snaplen u32 | 20 link type u32
+#                     [24 IXIA: length of all records u32]
+#     record          0 seconds u32 | 4 fraction u32 | 8 captured u32 | 12 wire u32 | [16 Kuznetzov: 8 more] | bytes
+#
+# The snapshot length is not enforced (records longer than it are common). The link type is the low 16 bits of its
+# field; the others tell about frame check sequences.
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from sgfast.capture.scan cimport Scan
+from sgfast.capture.byte_order cimport load_u16, load_u32
+from sgfast.capture.scan cimport (
+    LONGEST_RECORD,
+    STOP_FULL,
+    STOP_NOT,
+    Scan,
+    stop_at_link_type,
+    stop_damaged,
+    stop_for_more,
+)
+from sgfast.capture.timestamps cimport NS_PER_SECOND
+from sgfast.core.base.frames cimport Frame
+from sgfast.core.base.intrinsics cimport unlikely
+from sgfast.core.wire.link cimport LINK_WITH_IP, canonical_link_type, kind_of_link
+
+
+cdef enum:
+    FILE_HEADER = 24            # bytes
+    IXIA_FILE_HEADER = 28
+    RECORD_HEADER = 16
+    KUZNETZOV_RECORD_HEADER = 24
 
 
 cdef enum LengthOrder:
@@ -20,11 +47,107 @@ cdef struct PcapFormat:
     Py_ssize_t record_header    # bytes
 
 
-# Whether the four bytes at p are one of the magic numbers; if so, format knows byte order and record layout.
-cdef bint is_pcap_magic(const unsigned char* p, PcapFormat* format) noexcept nogil
+cdef inline bint is_pcap_magic(const unsigned char* p, PcapFormat* format) noexcept nogil:
+    # Whether the four bytes at p are one of the magic numbers; if so, format knows byte order and record layout.
+    cdef int big_endian
+    cdef uint32_t magic
+    for big_endian in range(2):
+        magic = load_u32(p, big_endian)
+        format.big_endian = big_endian
+        format.fraction_ns = 1000
+        format.file_header = FILE_HEADER
+        format.record_header = RECORD_HEADER
+        if magic == <uint32_t>0xA1B2C3D4:
+            return True
+        if magic == <uint32_t>0xA1B23C4D:
+            format.fraction_ns = 1
+            return True
+        if magic == <uint32_t>0xA1B2CD34:
+            format.record_header = KUZNETZOV_RECORD_HEADER
+            return True
+        # IXIA's hardware counts nanoseconds, its software microseconds. What the length says is not needed.
+        if magic == <uint32_t>0x1C0001AC or magic == <uint32_t>0x1C0001AB:
+            format.file_header = IXIA_FILE_HEADER
+            format.fraction_ns = 1 if magic == <uint32_t>0x1C0001AC else 1000
+            return True
+    return False
 
-# Takes the file header at scan.next.
-cdef void scan_file_header(PcapFormat* format, Scan* scan) noexcept nogil
 
-# Takes records from scan.next until the frames are full or the bytes end.
-cdef void scan_records(const PcapFormat* format, Scan* scan) noexcept nogil
+cdef inline void scan_file_header(PcapFormat* format, Scan* scan) noexcept nogil:
+    # Takes the file header at scan.next.
+    cdef const uint8_t* p = scan.next
+    cdef uint16_t major, minor
+    scan.count = 0
+    scan.stop = STOP_NOT
+    if scan.end - p < format.file_header:
+        stop_for_more(scan, <uint64_t>format.file_header)
+        return
+    major = load_u16(p + 4, format.big_endian)
+    minor = load_u16(p + 6, format.big_endian)
+    # 543.0 is what DG/UX wrote.
+    if not ((major == 2 and minor <= 4) or (major == 543 and minor == 0)):
+        stop_damaged(scan, b"pcap version {}.{} is not supported (2.0 to 2.4 are)", major, minor)
+        return
+    if major == 543 or minor < 3:
+        format.length_order = WIRE_FIRST
+    elif minor == 3:
+        format.length_order = LENGTHS_UNKNOWN
+    else:
+        format.length_order = CAPTURED_FIRST
+    format.link_type = canonical_link_type(load_u32(p + 20, format.big_endian) & 0xFFFF)
+    if kind_of_link(format.link_type) != LINK_WITH_IP:
+        stop_at_link_type(scan, format.link_type)
+        return
+    scan.next = p + format.file_header
+
+
+cdef inline bint begins_a_file(const uint8_t* p) noexcept nogil:
+    # Whether what could be the header of a record without bytes is that of a file: cat puts files together like that.
+    cdef PcapFormat format
+    return (is_pcap_magic(p, &format) and load_u16(p + 4, format.big_endian) == 2
+            and load_u16(p + 6, format.big_endian) <= 4)
+
+
+cdef inline void scan_records(const PcapFormat* format, Scan* scan) noexcept nogil:
+    # Takes records from scan.next until the frames are full or the bytes end.
+    cdef bint big_endian = format.big_endian
+    cdef const uint8_t* p = scan.next
+    cdef const uint8_t* end = scan.end
+    cdef uint32_t vpc = scan.vpc
+    cdef Frame* frame = scan.frames
+    cdef const Frame* frames_end = scan.frames + scan.capacity
+    cdef Py_ssize_t header = format.record_header
+    cdef LengthOrder length_order = format.length_order
+    cdef uint32_t link_type = format.link_type
+    cdef uint32_t fraction_ns = format.fraction_ns
+    cdef uint32_t captured, wire
+    scan.stop = STOP_FULL
+    while frame < frames_end:
+        if end - p < header:
+            stop_for_more(scan, header)
+            break
+        captured = load_u32(p + 8, big_endian)
+        wire = load_u32(p + 12, big_endian)
+        if length_order != CAPTURED_FIRST and (length_order == WIRE_FIRST or captured > wire):
+            captured, wire = wire, captured
+        if captured > <uint32_t>LONGEST_RECORD:
+            stop_damaged(scan, b"a captured length of {} bytes, more than {}", captured, LONGEST_RECORD)
+            break
+        if unlikely(captured == 0 and wire == 0) and begins_a_file(p):
+            stop_damaged(scan, b"another pcap file begins here: give the files one by one, or merge them first "
+                         b"(mergecap -w OUT.pcapng FILE...)", 0, 0)
+            break
+        if <Py_ssize_t>captured > end - p - header:
+            stop_for_more(scan, <uint64_t>header + captured)
+            break
+        frame.data = p + header
+        frame.time_ns = (<int64_t>load_u32(p, big_endian) * NS_PER_SECOND
+                         + <int64_t>load_u32(p + 4, big_endian) * fraction_ns)
+        frame.captured = captured
+        frame.wire = wire if wire > captured else captured
+        frame.link_type = link_type
+        frame.vpc = vpc
+        frame += 1
+        p += header + <Py_ssize_t>captured
+    scan.count = frame - scan.frames
+    scan.next = p

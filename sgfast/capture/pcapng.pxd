@@ -1,15 +1,59 @@
-# The pcapng format: sections of blocks. Interfaces belong to their section.
+# The pcapng format (draft-ietf-opsawg-pcapng): both byte orders, any number of sections and interfaces.
+#
+#     block           0 type u32 | 4 total length u32 | body | total length u32 again; a multiple of 4
+#     section header  8 byte-order magic u32 | 12 major u16 | 14 minor u16 | 16 section length i64 | options
+#     interface       8 link type u16 | 10 reserved | 12 snaplen u32 | 16 options
+#     enhanced packet 8 interface u32 | 12 time high u32 | 16 low u32 | 20 captured u32 | 24 wire u32 | 28 bytes
+#     packet          8 interface u16 | 10 drops u16 | as enhanced; obsolete
+#     simple packet   8 wire u32 | 12 bytes; interface 0, no time
+#
+# Other blocks are skipped, section lengths ignored: blocks follow one another either way. Packets of interfaces whose
+# link type carries no IP are handed out as well (SPEC 3.1: not-ip); whether any other came, PcapngFormat says.
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
 
+from sgfast.capture.byte_order cimport load_u16, load_u32, load_u64
 from sgfast.capture.interfaces cimport InterfaceMarks
-from sgfast.capture.link_types cimport LinkKind
-from sgfast.capture.scan cimport Scan
-from sgfast.capture.timestamps cimport Resolution
+from sgfast.capture.scan cimport (
+    LONGEST_RECORD,
+    STOP_FULL,
+    STOP_NOT,
+    Scan,
+    stop_at_link_type,
+    stop_damaged,
+    stop_for_more,
+)
+from sgfast.capture.timestamps cimport Resolution, resolution_of, ticks_to_ns
+from sgfast.core.base.frames cimport Frame
+from sgfast.core.wire.link cimport LINK_UNKNOWN, LINK_WITH_IP, LinkKind, canonical_link_type, kind_of_link
 
 
 cdef enum:
-    MOST_SPANS = 64
+    BLOCK_INTERFACE = 1
+    BLOCK_PACKET = 2
+    BLOCK_SIMPLE_PACKET = 3
+    BLOCK_ENHANCED_PACKET = 6
+    BLOCK_SECTION_HEADER = 0x0A0D0D0A   # reads the same in both byte orders
+
+    BYTE_ORDER_MAGIC = 0x1A2B3C4D
+
+    # Shortest total lengths, bytes.
+    SHORTEST_BLOCK = 12
+    SHORTEST_SIMPLE_PACKET = 16
+    SHORTEST_INTERFACE = 20
+    SHORTEST_SECTION_HEADER = 28
+    SHORTEST_PACKET = 32        # enhanced and obsolete
+
+    OPTION_END = 0
+    OPTION_IF_NAME = 2
+    OPTION_IF_TSRESOL = 9
+    OPTION_IF_TSOFFSET = 14
+
+    MICROSECONDS = 6            # if_tsresol where there is none
+
+    MOST_INTERFACES = 1048576   # in a section: 48 MiB of Interface
+    MOST_SPANS = 64             # of what a section began with and described
 
 
 cdef struct Span:
@@ -39,10 +83,268 @@ cdef struct PcapngFormat:
     uint32_t other_link_type    # of the last packet that cannot
 
 
-# Takes the section header block at scan.next, whose type has been seen.
-cdef void scan_section_header(PcapngFormat* format, Scan* scan) noexcept nogil
+cdef inline void free_interfaces(PcapngFormat* format) noexcept nogil:
+    free(format.interfaces)
+    format.interfaces = NULL
+    format.interface_count = format.interface_room = 0
 
-# Takes blocks from scan.next until the frames are full or the bytes end. `marks`: whose interfaces are, or None.
-cdef void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks marks) noexcept nogil
 
-cdef void free_interfaces(PcapngFormat* format) noexcept nogil
+cdef inline uint32_t _whole_block(Scan* scan, const uint8_t* p, bint big_endian) noexcept nogil:
+    # The total length of the block at p, of which SHORTEST_BLOCK bytes are there, if all of it is there and both
+    # lengths agree; else 0, and the scan stopped.
+    cdef uint32_t total = load_u32(p + 4, big_endian)
+    cdef uint32_t trailer
+    if total < SHORTEST_BLOCK:
+        stop_damaged(scan, b"a block length of {} bytes, less than {}", total, SHORTEST_BLOCK)
+        return 0
+    if total & 3:
+        stop_damaged(scan, b"a block length of {} bytes, which is not a multiple of 4", total, 0)
+        return 0
+    if total > <uint32_t>LONGEST_RECORD:
+        stop_damaged(scan, b"a block length of {} bytes, more than {}", total, LONGEST_RECORD)
+        return 0
+    if scan.end - p < <Py_ssize_t>total:
+        stop_for_more(scan, total)
+        return 0
+    trailer = load_u32(p + total - 4, big_endian)
+    if trailer != total:
+        stop_damaged(scan, b"block lengths of {} bytes before and {} bytes after the block", total, trailer)
+        return 0
+    return total
+
+
+cdef inline void _note(PcapngFormat* format, const Scan* scan, uint32_t total) noexcept nogil:
+    # The block at scan.next says how later ones are to be read.
+    cdef int64_t start = scan.data_offset + (scan.next - scan.data)
+    cdef Py_ssize_t count = format.preamble_count
+    cdef Span* span = format.preamble
+    if count > MOST_SPANS:
+        return
+    span += count
+    if count > 0 and (span - 1).end == start:
+        (span - 1).end = start + total
+        return
+    if count < MOST_SPANS:
+        span.start = start
+        span.end = start + total
+    format.preamble_count += 1
+
+
+cdef inline void scan_section_header(PcapngFormat* format, Scan* scan) noexcept nogil:
+    # Takes the section header block at scan.next, whose type has been seen.
+    cdef const uint8_t* p = scan.next
+    cdef bint big_endian
+    cdef uint32_t total
+    cdef uint16_t major, minor
+    scan.count = 0
+    scan.stop = STOP_NOT
+    if scan.end - p < SHORTEST_BLOCK:
+        stop_for_more(scan, SHORTEST_SECTION_HEADER)
+        return
+    if load_u32(p + 8, False) == BYTE_ORDER_MAGIC:
+        big_endian = False
+    elif load_u32(p + 8, True) == BYTE_ORDER_MAGIC:
+        big_endian = True
+    else:
+        stop_damaged(scan, b"a section header without byte-order magic", 0, 0)
+        return
+    total = _whole_block(scan, p, big_endian)
+    if total == 0:
+        return
+    if total < SHORTEST_SECTION_HEADER:
+        stop_damaged(scan, b"a section header of {} bytes, less than {}", total, SHORTEST_SECTION_HEADER)
+        return
+    major = load_u16(p + 12, big_endian)
+    minor = load_u16(p + 14, big_endian)
+    # Some programs write 1.2 and mean 1.0.
+    if major != 1 or (minor != 0 and minor != 2):
+        stop_damaged(scan, b"pcapng version {}.{} is not supported (1.0 is)", major, minor)
+        return
+    format.big_endian = big_endian
+    format.preamble_count = 0
+    _note(format, scan, total)
+    format.interface_count = 0
+    scan.next = p + total
+
+
+cdef inline bint _add_interface(PcapngFormat* format, Scan* scan, uint32_t total, InterfaceMarks marks) noexcept nogil:
+    # scan.next: a whole interface description block.
+    cdef const uint8_t* p = scan.next
+    cdef bint big_endian = format.big_endian
+    cdef Py_ssize_t at = 16
+    cdef Py_ssize_t options_end = <Py_ssize_t>total - 4
+    cdef Py_ssize_t padded
+    cdef uint16_t code, length
+    cdef uint8_t if_tsresol = MICROSECONDS
+    cdef int64_t if_tsoffset = 0
+    cdef const uint8_t* if_name = NULL
+    cdef uint16_t name_length = 0
+    cdef uint32_t room
+    cdef Interface* interfaces
+    if total < SHORTEST_INTERFACE:
+        stop_damaged(scan, b"an interface description of {} bytes, less than {}", total, SHORTEST_INTERFACE)
+        return False
+    while options_end - at >= 4:
+        code = load_u16(p + at, big_endian)
+        length = load_u16(p + at + 2, big_endian)
+        at += 4
+        if code == OPTION_END:
+            break
+        padded = (<Py_ssize_t>length + 3) & ~<Py_ssize_t>3
+        if padded > options_end - at:
+            stop_damaged(scan, b"an interface option of {} bytes where {} are left", length, options_end - at)
+            return False
+        if code == OPTION_IF_TSRESOL:
+            if length != 1:
+                stop_damaged(scan, b"an if_tsresol option of {} bytes instead of {}", length, 1)
+                return False
+            if_tsresol = p[at]
+        elif code == OPTION_IF_TSOFFSET:
+            if length != 8:
+                stop_damaged(scan, b"an if_tsoffset option of {} bytes instead of {}", length, 8)
+                return False
+            if_tsoffset = <int64_t>load_u64(p + at, big_endian)
+        elif code == OPTION_IF_NAME:
+            if_name = p + at
+            name_length = length
+        at += padded
+    if format.interface_count == format.interface_room:
+        if format.interface_count >= MOST_INTERFACES:
+            stop_damaged(scan, b"more than {} interfaces in a section", MOST_INTERFACES, 0)
+            return False
+        room = format.interface_room * 2 if format.interface_room else 8
+        interfaces = <Interface*>realloc(format.interfaces, <size_t>room * sizeof(Interface))
+        if interfaces == NULL:
+            stop_damaged(scan, b"no memory for {} interfaces", room, 0)
+            return False
+        format.interfaces = interfaces
+        format.interface_room = room
+    interfaces = format.interfaces + format.interface_count
+    interfaces.link_type = canonical_link_type(load_u16(p + 8, big_endian))
+    interfaces.kind = kind_of_link(interfaces.link_type)
+    interfaces.snaplen = load_u32(p + 12, big_endian)
+    interfaces.resolution = resolution_of(if_tsresol, if_tsoffset)
+    interfaces.vpc = 0 if marks is None else marks.whose(if_name, name_length, format.interface_count)
+    if interfaces.vpc == 0:
+        interfaces.vpc = scan.vpc
+    format.interface_count += 1
+    _note(format, scan, total)
+    return True
+
+
+cdef inline const Interface* _interface(PcapngFormat* format, Scan* scan, uint32_t number) noexcept nogil:
+    # NULL, and the scan stopped, where there is none or its frames cannot be read.
+    cdef const Interface* interface
+    if number >= format.interface_count:
+        if format.interface_count == 0:
+            stop_damaged(scan, b"a packet before any interface description", 0, 0)
+        else:
+            stop_damaged(scan, b"interface {} in a section of {} interfaces", number, format.interface_count)
+        return NULL
+    interface = format.interfaces + number
+    if interface.kind == LINK_UNKNOWN:
+        stop_at_link_type(scan, interface.link_type)
+        return NULL
+    if interface.kind == LINK_WITH_IP:
+        format.met_ip = True
+    else:
+        format.other_link_type = interface.link_type
+    return interface
+
+
+cdef inline bint _take_packet(
+    PcapngFormat* format, Scan* scan, Frame* frame, uint32_t total, bint obsolete,
+) noexcept nogil:
+    # scan.next: a whole enhanced or obsolete packet block.
+    cdef const uint8_t* p = scan.next
+    cdef bint big_endian = format.big_endian
+    cdef uint32_t captured, wire
+    cdef const Interface* interface
+    if total < SHORTEST_PACKET:
+        stop_damaged(scan, b"a packet block of {} bytes, less than {}", total, SHORTEST_PACKET)
+        return False
+    interface = _interface(format, scan, load_u16(p + 8, big_endian) if obsolete else load_u32(p + 8, big_endian))
+    if interface == NULL:
+        return False
+    captured = load_u32(p + 20, big_endian)
+    wire = load_u32(p + 24, big_endian)
+    if captured > total - SHORTEST_PACKET:
+        stop_damaged(scan, b"a captured length of {} bytes in a block that holds {}", captured,
+                     total - SHORTEST_PACKET)
+        return False
+    frame.data = p + 28
+    frame.time_ns = ticks_to_ns(
+        (<uint64_t>load_u32(p + 12, big_endian) << 32) | load_u32(p + 16, big_endian), &interface.resolution,
+    )
+    format.last_time_ns = frame.time_ns
+    frame.captured = captured
+    frame.wire = wire if wire > captured else captured
+    frame.link_type = interface.link_type
+    frame.vpc = interface.vpc
+    return True
+
+
+cdef inline bint _take_simple_packet(PcapngFormat* format, Scan* scan, Frame* frame, uint32_t total) noexcept nogil:
+    # The block does not say how much was captured: it is what snapshot length, wire length and block allow.
+    cdef const uint8_t* p = scan.next
+    cdef bint big_endian = format.big_endian
+    cdef uint32_t captured, wire
+    cdef const Interface* interface
+    if total < SHORTEST_SIMPLE_PACKET:
+        stop_damaged(scan, b"a simple packet block of {} bytes, less than {}", total, SHORTEST_SIMPLE_PACKET)
+        return False
+    interface = _interface(format, scan, 0)
+    if interface == NULL:
+        return False
+    wire = load_u32(p + 8, big_endian)
+    captured = min(wire, total - SHORTEST_SIMPLE_PACKET, interface.snaplen if interface.snaplen else UINT32_MAX)
+    format.met_timeless = True
+    frame.data = p + 12
+    frame.time_ns = format.last_time_ns
+    frame.captured = captured
+    frame.wire = wire
+    frame.link_type = interface.link_type
+    frame.vpc = interface.vpc
+    return True
+
+
+cdef inline void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks marks) noexcept nogil:
+    # Takes blocks from scan.next until the frames are full or the bytes end. `marks`: whose interfaces are, or None.
+    cdef const uint8_t* p
+    cdef uint32_t block_type, total
+    cdef Frame* frame = scan.frames
+    cdef const Frame* frames_end = scan.frames + scan.capacity
+    scan.stop = STOP_FULL
+    while frame < frames_end:
+        # scan.next is a block that follows whole ones, frame the place for the packet it may hold.
+        p = scan.next
+        if scan.end - p < SHORTEST_BLOCK:
+            stop_for_more(scan, SHORTEST_BLOCK)
+            break
+        block_type = load_u32(p, format.big_endian)
+        if block_type == BLOCK_SECTION_HEADER:
+            scan_section_header(format, scan)
+            if scan.stop != STOP_NOT:
+                break
+            scan.stop = STOP_FULL
+            continue
+        total = _whole_block(scan, p, format.big_endian)
+        if total == 0:
+            break
+        if block_type == BLOCK_ENHANCED_PACKET:
+            if not _take_packet(format, scan, frame, total, False):
+                break
+            frame += 1
+        elif block_type == BLOCK_SIMPLE_PACKET:
+            if not _take_simple_packet(format, scan, frame, total):
+                break
+            frame += 1
+        elif block_type == BLOCK_PACKET:
+            if not _take_packet(format, scan, frame, total, True):
+                break
+            frame += 1
+        elif block_type == BLOCK_INTERFACE:
+            if not _add_interface(format, scan, total, marks):
+                break
+        scan.next = p + total
+    scan.count = frame - scan.frames

@@ -2,26 +2,31 @@
 
 import zlib
 
-from libc.stdint cimport uint32_t
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcpy, memmove
 
-from sgfast.capture.link_types cimport LINK_WITHOUT_IP, kind_of_link
 from sgfast.capture.pcap cimport is_pcap_magic, scan_file_header, scan_records
 from sgfast.capture.pcapng cimport MOST_SPANS, free_interfaces, scan_blocks, scan_section_header
-from sgfast.capture.scan cimport STOP_DAMAGE, STOP_LINK_TYPE, STOP_MORE, STOP_NOT
+from sgfast.capture.scan cimport LONGEST_RECORD, STOP_DAMAGE, STOP_LINK_TYPE, STOP_MORE, STOP_NOT
 from sgfast.capture.snoop cimport scan_snoop_header, scan_snoop_records
+from sgfast.core.wire.link cimport LINK_WITHOUT_IP, kind_of_link
 
 from sgfast.capture.compression import DecompressedStream, compression_of
 from sgfast.capture.damage import Damage
 from sgfast.capture.following import following
 from sgfast.capture.lookalikes import looks_like
 from sgfast.capture.names import link_type_name, printable
-from sgfast.capture.streams import STANDARD_INPUT, open_stream
+from sgfast.capture.streams import STANDARD_INPUT, open_stream, wait_until_readable
 from sgfast.errors import CaptureError, NoCapture
 
 
 cdef enum:
     BATCH_CAPACITY = 8192       # frames
     MAGIC_LENGTH = 4            # bytes
+    FIRST_CAPACITY = 512 * 1024     # bytes
+    LAST_CAPACITY = 2 * LONGEST_RECORD
 
 SECTION_HEADER_MAGIC = b"\n\r\r\n"
 SNOOP_MAGIC = b"snoop\0\0\0"
@@ -41,6 +46,84 @@ def _refused(link_type):
     if kind_of_link(link_type) == LINK_WITHOUT_IP:
         return f"link type {link_type_name(link_type)} carries no IP packets; capture on a network interface"
     return f"link type {link_type_name(link_type)} is not supported; README.md lists those that are"
+
+
+cdef class StreamBuffer:
+    """A window that slides over ``stream`` (``readinto``, unbuffered): the bytes read and not yet taken.
+
+    Whole records are parsed in place, the tail moves to the front. The window starts at 512 KiB, which the second-level
+    cache of common machines holds. It doubles when a record takes more than half of it, so never beyond twice the bytes
+    that arrived, whatever a length field claims. There may be two of them, in turn.
+    """
+
+    def __cinit__(self, stream, *, bint two_windows=False):
+        self.stream = stream
+        self.two_windows = two_windows
+        self._allocate(FIRST_CAPACITY)
+
+    cdef int _allocate(self, Py_ssize_t capacity) except -1:
+        # Moves the window to the front of new memory. The old one stays as it is for whoever holds it.
+        self.other = None
+        return self._move_to(memoryview(bytearray(capacity)), capacity)
+
+    cdef int _move_to(self, object memory, Py_ssize_t capacity) except -1:
+        cdef uint8_t* data = <uint8_t*>PyByteArray_AS_STRING(memory.obj)
+        if self.end > self.start:
+            memcpy(data, self.data + self.start, <size_t>(self.end - self.start))
+        self.memory = memory
+        self.data = data
+        self.capacity = capacity
+        self.data_offset += self.start
+        self.end -= self.start
+        self.start = 0
+        self.handed_out = False
+        return 0
+
+    cdef int _make_room(self) except -1:
+        cdef Py_ssize_t length = self.end - self.start
+        # A move never costs more than what was taken since the last one, even for streams of single bytes.
+        cdef bint full = self.end == self.capacity
+        if full and self.start < length and self.capacity < LAST_CAPACITY:
+            self._allocate(min(self.capacity * 2, LAST_CAPACITY))
+        elif self.start > 0 and (full or self.start >= length):
+            if self.two_windows and self.handed_out:
+                memory = self.other if self.other is not None else memoryview(bytearray(self.capacity))
+                self.other = self.memory
+                self._move_to(memory, self.capacity)
+                return 0
+            memmove(self.data, self.data + self.start, <size_t>length)
+            self.data_offset += self.start
+            self.start = 0
+            self.end = length
+        if self.end == self.capacity:
+            raise MemoryError("a record outgrew the window")
+        return 0
+
+    cdef bint fill(self) except -1:
+        cdef object count
+        cdef Py_ssize_t room, got
+        if self.ended:
+            return False
+        self._make_room()
+        room = self.capacity - self.end
+        while True:
+            PyErr_CheckSignals()
+            try:
+                count = self.stream.readinto(self.memory[self.end:])
+            except InterruptedError:
+                continue
+            except BlockingIOError:
+                count = None
+            if count is not None:
+                break
+            wait_until_readable(self.stream)
+        got = count
+        if not 0 <= got <= room:
+            raise OSError(f"the stream claims {got} bytes for a buffer of {room}")
+        self.end += got
+        self.bytes_read += got
+        self.ended = got == 0
+        return got > 0
 
 
 cdef class CaptureReader:

@@ -12,7 +12,8 @@ from libc.string cimport memcpy
 
 from sgfast.core.base.frames cimport Frame, FrameBatch
 from sgfast.core.base.intrinsics cimport be16, fold, load64
-from sgfast.core.wire.link cimport ETHERTYPE_IPV4, ETHERTYPE_IPV6, find_ip
+from sgfast.core.wire.link cimport find_ip
+from sgfast.core.wire.next_header cimport ETHERTYPE_IPV4, ETHERTYPE_IPV6
 
 cdef enum:
     # How far apart copies may be. Between two interfaces of a host there are microseconds, between two ports of a

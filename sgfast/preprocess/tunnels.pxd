@@ -26,7 +26,8 @@ from libc.stdint cimport uint8_t, uint32_t
 from sgfast.core.base.frames cimport Frame
 from sgfast.core.base.intrinsics cimport be16, be32
 from sgfast.core.wire.ip cimport is_extension
-from sgfast.core.wire.link cimport (
+from sgfast.core.wire.link cimport find_ip, find_tags
+from sgfast.core.wire.next_header cimport (
     ETHERTYPE_CUT,
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
@@ -35,8 +36,6 @@ from sgfast.core.wire.link cimport (
     LINK_IPV4,
     LINK_IPV6,
     LINK_RAW,
-    find_ip,
-    find_tags,
 )
 
 cdef enum:

@@ -1,10 +1,13 @@
-# Headers that never were on a wire: what capturing systems and devices put in front of a frame. As link.pyx's readers.
+# Headers that never were on a wire: what capturing systems and devices put in front of a frame.
+#
+# HeaderReaders of next_header.pxd, called only where as many bytes were captured as the table in link.pyx says; `holds`
+# stands before each look at more of them.
 
 from libc.stdint cimport uint8_t, uint32_t
 
 from sgfast.core.base.frames cimport Frame
 from sgfast.core.base.intrinsics cimport be16, be32, load16, load32
-from sgfast.core.wire.link cimport (
+from sgfast.core.wire.next_header cimport (
     ETHERTYPE_CUT,
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
@@ -18,7 +21,6 @@ from sgfast.core.wire.link cimport (
     NEXT_LLC,
     holds,
     ip_version,
-    read_ethertype,
 )
 
 cdef enum:
@@ -40,41 +42,49 @@ cdef inline uint32_t ip_family(uint32_t address_family) noexcept nogil:
     return ETHERTYPE_NONE
 
 
-cdef inline uint32_t read_family(const Frame* frame, uint32_t* at, uint32_t length, bint big_endian) noexcept nogil:
-    # A header of length bytes that begins with an address family u32.
-    cdef const uint8_t* header = frame.data + at[0]
-    cdef uint32_t ethertype
-    if not holds(frame, at[0], length):
-        return ETHERTYPE_CUT
-    at[0] += length
-    ethertype = ip_family(be32(header))
-    if ethertype == ETHERTYPE_NONE and not big_endian:
-        ethertype = ip_family(load32(header))       # the capturing host's byte order, which nothing tells
+cdef inline uint32_t family_in_either_order(const uint8_t* header) noexcept nogil:
+    # The capturing host's byte order, which nothing tells.
+    cdef uint32_t ethertype = ip_family(be32(header))
+    if ethertype == ETHERTYPE_NONE:
+        ethertype = ip_family(load32(header))
     return ethertype
+
+
+cdef inline uint32_t read_null(const Frame* frame, uint32_t* at) noexcept nogil:
+    # 0 family u32
+    at[0] += 4
+    return family_in_either_order(frame.data + at[0] - 4)
+
+
+cdef inline uint32_t read_loop(const Frame* frame, uint32_t* at) noexcept nogil:
+    # 0 family u32, big-endian
+    at[0] += 4
+    return ip_family(be32(frame.data + at[0] - 4))
+
+
+cdef inline uint32_t read_enc(const Frame* frame, uint32_t* at) noexcept nogil:
+    # 0 family u32 | 4 more
+    at[0] += 12
+    return family_in_either_order(frame.data + at[0] - 12)
 
 
 cdef inline uint32_t read_ipnet(const Frame* frame, uint32_t* at) noexcept nogil:
     # 0 version | 1 family, by Solaris | 2 more
-    cdef uint32_t start = at[0]
-    if not holds(frame, start, 24):
-        return ETHERTYPE_CUT
-    at[0] = start + 24
-    if frame.data[start + 1] == 2:
+    cdef uint8_t family = frame.data[at[0] + 1]
+    at[0] += 24
+    if family == 2:
         return ETHERTYPE_IPV4
-    return ETHERTYPE_IPV6 if frame.data[start + 1] == 26 else <uint32_t>ETHERTYPE_NONE
+    return ETHERTYPE_IPV6 if family == 26 else <uint32_t>ETHERTYPE_NONE
 
 
 cdef inline uint32_t read_pflog(const Frame* frame, uint32_t* at) noexcept nogil:
     # 0 length, without its padding to 4 bytes | 1 family | more
-    cdef uint32_t start = at[0]
-    cdef uint32_t length
-    if not holds(frame, start, 4):
-        return ETHERTYPE_CUT
-    length = (<uint32_t>frame.data[start] + 3) & ~<uint32_t>3
+    cdef const uint8_t* header = frame.data + at[0]
+    cdef uint32_t length = (<uint32_t>header[0] + 3) & ~<uint32_t>3
     if length < 4:
         return ETHERTYPE_CUT
-    at[0] = start + length
-    return ip_family(frame.data[start + 1])
+    at[0] += length
+    return ip_family(header[1])
 
 
 cdef inline uint32_t read_nflog(const Frame* frame, uint32_t* at) noexcept nogil:
@@ -83,10 +93,7 @@ cdef inline uint32_t read_nflog(const Frame* frame, uint32_t* at) noexcept nogil
     cdef uint32_t start = at[0]
     cdef const uint8_t* attribute
     cdef uint32_t length, kind
-    cdef uint8_t family
-    if not holds(frame, start, 4):
-        return ETHERTYPE_CUT
-    family = frame.data[start]
+    cdef uint8_t family = frame.data[start]
     start += 4
     while start != frame.captured:
         if not holds(frame, start, 4):
@@ -107,16 +114,7 @@ cdef inline uint32_t read_nflog(const Frame* frame, uint32_t* at) noexcept nogil
     return ETHERTYPE_NONE
 
 
-cdef inline uint32_t read_cooked(
-    const Frame* frame, uint32_t* at, uint32_t protocol_at, uint32_t hardware_at, uint32_t length
-) noexcept nogil:
-    # Linux cooked captures, both versions.
-    cdef const uint8_t* header = frame.data + at[0]
-    cdef uint32_t hardware
-    cdef uint32_t protocol = read_ethertype(frame, at, protocol_at, length)
-    if protocol == ETHERTYPE_CUT:
-        return ETHERTYPE_CUT
-    hardware = be16(header + hardware_at)
+cdef inline uint32_t after_cooked(uint32_t hardware, uint32_t protocol) noexcept nogil:
     if hardware == HARDWARE_RADIOTAP:
         return NEXT_LINK | LINK_RADIOTAP
     if hardware == HARDWARE_FRAME_RELAY:
@@ -128,13 +126,24 @@ cdef inline uint32_t read_cooked(
     return NEXT_LLC if protocol == COOKED_LLC else <uint32_t>ETHERTYPE_NONE
 
 
+cdef inline uint32_t read_cooked(const Frame* frame, uint32_t* at) noexcept nogil:
+    # 0 direction | 2 hardware u16 | 4 address | 14 protocol u16
+    cdef const uint8_t* header = frame.data + at[0]
+    at[0] += 16
+    return after_cooked(be16(header + 2), be16(header + 14))
+
+
+cdef inline uint32_t read_cooked_2(const Frame* frame, uint32_t* at) noexcept nogil:
+    # 0 protocol u16 | 2 more | 8 hardware u16 | 10 more
+    cdef const uint8_t* header = frame.data + at[0]
+    at[0] += 20
+    return after_cooked(be16(header + 8), be16(header))
+
+
 cdef inline uint32_t read_ppi(const Frame* frame, uint32_t* at) noexcept nogil:
     # 0 version | 1 flags | 2 length u16 | 4 link type u32, all little-endian | fields
     cdef const uint8_t* header = frame.data + at[0]
-    cdef uint32_t length
-    if not holds(frame, at[0], 8):
-        return ETHERTYPE_CUT
-    length = load16(header + 2)
+    cdef uint32_t length = load16(header + 2)
     if length < 8:
         return ETHERTYPE_CUT
     at[0] += length
@@ -144,10 +153,7 @@ cdef inline uint32_t read_ppi(const Frame* frame, uint32_t* at) noexcept nogil:
 cdef inline uint32_t read_pktap(const Frame* frame, uint32_t* at) noexcept nogil:
     # 0 length u32 | 4 record type u32, 1 for a packet | 8 link type u32, all little-endian | more
     cdef const uint8_t* header = frame.data + at[0]
-    cdef uint32_t length
-    if not holds(frame, at[0], 12):
-        return ETHERTYPE_CUT
-    length = load32(header)
+    cdef uint32_t length = load32(header)
     if length < 12 or not holds(frame, at[0], length):
         return ETHERTYPE_CUT
     at[0] += length
@@ -159,10 +165,8 @@ cdef inline uint32_t read_pktap(const Frame* frame, uint32_t* at) noexcept nogil
 cdef inline uint32_t read_erf(const Frame* frame, uint32_t* at) noexcept nogil:
     # 0 time u64 | 8 type | 9 flags, lengths | 16 extension headers of 8 bytes, as long as the upper bit says so
     cdef uint32_t start = at[0]
-    cdef uint8_t kind, more
-    if not holds(frame, start, 16):
-        return ETHERTYPE_CUT
-    kind = more = frame.data[start + 8]
+    cdef uint8_t kind = frame.data[start + 8]
+    cdef uint8_t more = kind
     start += 16
     while more & 0x80:
         if not holds(frame, start, 8):
@@ -190,7 +194,7 @@ cdef inline uint32_t read_juniper_ethernet(const Frame* frame, uint32_t* at) noe
     # 0 "MGC" | 3 flags | [4 length u16 | as many bytes] | Ethernet, or 4 bytes and IP
     cdef const uint8_t* header = frame.data + at[0]
     cdef uint32_t length = 4
-    if not holds(frame, at[0], 4) or be32(header) >> 8 != 0x4D4743:
+    if be32(header) >> 8 != 0x4D4743:
         return ETHERTYPE_CUT
     if header[3] & 0x80:
         if not holds(frame, at[0], 6):

@@ -1,4 +1,7 @@
-# 802.11 frames, and the headers that radios put in front of them. As link.pyx's readers.
+# 802.11 frames, and the headers that radios put in front of them.
+#
+# HeaderReaders of next_header.pxd, called only where as many bytes were captured as the table in link.pyx says; `holds`
+# stands before each look at more of them.
 #
 # Only data frames that are not encrypted have IP inside. An aggregate (A-MSDU) holds several packets: its first is
 # read. Of a frame in fragments the first is read.
@@ -7,7 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from sgfast.core.base.frames cimport Frame
 from sgfast.core.base.intrinsics cimport be32, load16, load32
-from sgfast.core.wire.link cimport (
+from sgfast.core.wire.next_header cimport (
     ETHERTYPE_CUT,
     ETHERTYPE_NONE,
     LINK_80211,
@@ -40,7 +43,7 @@ cdef enum:
     PRISM_HEADER = 144          # bytes
 
 
-cdef inline uint32_t read_80211(const Frame* frame, uint32_t* at, bint padded) noexcept nogil:
+cdef inline uint32_t read_data_frame(const Frame* frame, uint32_t* at, bint padded) noexcept nogil:
     # 0 control | 2 duration | 4 three addresses | 22 fragment and sequence number u16 | [24 fourth address]
     # | [QoS u16] | [HT control u32] | [padding to words]
     cdef const uint8_t* header = frame.data + at[0]
@@ -68,15 +71,17 @@ cdef inline uint32_t read_80211(const Frame* frame, uint32_t* at, bint padded) n
     return NEXT_LLC
 
 
+cdef inline uint32_t read_80211(const Frame* frame, uint32_t* at) noexcept nogil:
+    return read_data_frame(frame, at, False)
+
+
 cdef inline uint32_t read_radiotap(const Frame* frame, uint32_t* at) noexcept nogil:
     # 0 version | 1 padding | 2 length u16 | 4 which fields there are u32, more of them while the upper bit is set
     # | [time u64, aligned] | [flags u8] | more; little-endian
     cdef const uint8_t* header = frame.data + at[0]
-    cdef uint32_t length, present
+    cdef uint32_t length = load16(header + 2)
+    cdef uint32_t present
     cdef uint32_t fields = 8
-    if not holds(frame, at[0], 8):
-        return ETHERTYPE_CUT
-    length = load16(header + 2)
     if length < 8 or not holds(frame, at[0], length):
         return ETHERTYPE_CUT
     at[0] += length
@@ -96,10 +101,7 @@ cdef inline uint32_t read_radiotap(const Frame* frame, uint32_t* at) noexcept no
 
 cdef inline uint32_t read_avs(const Frame* frame, uint32_t* at) noexcept nogil:
     # 0 version u32 | 4 length u32 | more
-    cdef uint32_t length
-    if not holds(frame, at[0], 8):
-        return ETHERTYPE_CUT
-    length = be32(frame.data + at[0] + 4)
+    cdef uint32_t length = be32(frame.data + at[0] + 4)
     if length < 8 or not holds(frame, at[0], length):
         return ETHERTYPE_CUT
     at[0] += length
@@ -108,8 +110,6 @@ cdef inline uint32_t read_avs(const Frame* frame, uint32_t* at) noexcept nogil:
 
 cdef inline uint32_t read_prism(const Frame* frame, uint32_t* at) noexcept nogil:
     # As long as it ever was; or the header that came after it, told by its version.
-    if not holds(frame, at[0], 8):
-        return ETHERTYPE_CUT
     if be32(frame.data + at[0]) >> 12 == 0x80211:
         return NEXT_LINK | LINK_AVS
     at[0] += PRISM_HEADER

@@ -50,7 +50,8 @@ from sgfast.core.base.types cimport (
     TCP_SYNACK,
     Packet,
 )
-from sgfast.core.wire.link cimport ETHERTYPE_CUT, ETHERTYPE_IPV4, ETHERTYPE_IPV6, LINK_ETHERNET, find_ip
+from sgfast.core.wire.link cimport find_ip
+from sgfast.core.wire.next_header cimport ETHERTYPE_CUT, ETHERTYPE_IPV4, ETHERTYPE_IPV6, LINK_ETHERNET
 
 cdef enum:
     # TCP flags that decide the step; PSH, ECE and CWR never do (SPEC 5.4).
