@@ -31,7 +31,7 @@ from test_report_captures import capinfos, comment_of, needs_capinfos, needs_tsh
 from test_report_csv import flattened, texts
 
 from sgfast.capture import open_capture
-from sgfast.report.csv_rows import CONNECTION_FIELDS, VERDICT_FIELDS
+from sgfast.report.row_schema import CONNECTION_ROWS, PACKET_ROWS
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -120,9 +120,9 @@ def test_tables_say_what_the_lines_say(capsys: Capsys, tmp_path: Path, name: str
         assert outcome.status == 0 and outcome.err == ""
     packets, flows = objects(tmp_path / "v.jsonl"), objects(tmp_path / "c.jsonl")
     assert len(packets) == len(packets_in(*captures_in(words)))
-    assert csv_rows(tmp_path / "v.csv") == [texts(flattened(line, VERDICT_FIELDS)) for line in packets]
+    assert csv_rows(tmp_path / "v.csv") == [texts(flattened(line, PACKET_ROWS.names)) for line in packets]
     found = csv_rows(tmp_path / "c.csv")
-    assert sorted(map(str, found)) == sorted(str(texts(flattened(line, CONNECTION_FIELDS))) for line in flows)
+    assert sorted(map(str, found)) == sorted(str(texts(flattened(line, CONNECTION_ROWS.names))) for line in flows)
     assert (tmp_path / "v.csv").read_bytes() == (tmp_path / "v.CSV").read_bytes()
 
 
@@ -138,7 +138,7 @@ def test_parquet_says_what_the_lines_say(capsys: Capsys, tmp_path: Path, name: s
             "--connections", tmp_path / f"c.{ending}",
         )  # fmt: skip
         assert outcome.status == 0 and outcome.err == ""
-    for table, fields in (("v", VERDICT_FIELDS), ("c", CONNECTION_FIELDS)):
+    for table, fields in (("v", PACKET_ROWS.names), ("c", CONNECTION_ROWS.names)):
         expected = [typed(line, fields) for line in objects(tmp_path / f"{table}.jsonl")]
         found = rows_of(tmp_path / f"{table}.parquet")
         if table == "c":        # those that live at the end come in no order

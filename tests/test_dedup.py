@@ -8,7 +8,7 @@ import pytest
 from frames import ethernet, ipv4, ipv6, sll, sll2, tcp, udp, vlan
 
 from sgfast.core.base.frames import FrameBatch
-from sgfast.preprocess.dedup import Dedup
+from sgfast.preprocess.selection import Dedup
 
 MS = 10**6
 APART = 50 * MS

@@ -33,8 +33,8 @@ from test_capture_writers import pcap_head, pcap_record
 from sgfast.capture import CaptureReader, open_capture
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import ReadingError
-from sgfast.preprocess.filter import Filter
 from sgfast.preprocess.filter_text import MOST_CHARACTERS, MOST_DEPTH
+from sgfast.preprocess.selection import Filter
 
 TCPDUMP = shutil.which("tcpdump")
 needs_tcpdump = pytest.mark.skipif(TCPDUMP is None, reason="no tcpdump here")

@@ -24,8 +24,8 @@ from test_report_lines import (
 from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.replaying import Names
-from sgfast.report.csv_rows import CONNECTION_FIELDS, VERDICT_FIELDS, ConnectionCsv, VerdictCsv
-from sgfast.report.lines import ConnectionLines, VerdictLines
+from sgfast.report.lines import ConnectionCsv, ConnectionLines, VerdictCsv, VerdictLines
+from sgfast.report.row_schema import CONNECTION_ROWS, PACKET_ROWS
 from sgfast.report.rows import ANSWERS, ENDS, ROOM_FOR_A_ROW
 
 #: Names that CSV cannot hold as they are.
@@ -73,8 +73,8 @@ def test_csv_says_what_json_says(seed: int) -> None:
     packets = [random_packets(seed * 1000 + n, n) for n in (1, 300, 0, 500)]
     flows = [(random_flows(seed * 1000 + n, n),) for n in (1, 300, 0, 64)]
     for kind, other, fields, pieces in (
-        (VerdictCsv, VerdictLines, VERDICT_FIELDS, packets),
-        (ConnectionCsv, ConnectionLines, CONNECTION_FIELDS, flows),
+        (VerdictCsv, VerdictLines, PACKET_ROWS.names, packets),
+        (ConnectionCsv, ConnectionLines, CONNECTION_ROWS.names, flows),
     ):
         rows, lines = both(kind, other, NAMES, *pieces)
         assert read(rows) == [texts(flattened(line, fields)) for line in lines]
@@ -87,7 +87,7 @@ def test_names_that_need_quotes() -> None:
     flows["rule"] = (numbers // len(AWKWARD.instances))[:, None]
     flows["side_end"] = 1
     rows, lines = both(ConnectionCsv, ConnectionLines, AWKWARD, (flows,))
-    assert read(rows) == [texts(flattened(line, CONNECTION_FIELDS)) for line in lines]
+    assert read(rows) == [texts(flattened(line, CONNECTION_ROWS.names)) for line in lines]
 
 
 def test_undecodable_names_are_escaped() -> None:
@@ -102,7 +102,7 @@ def test_undecodable_names_are_escaped() -> None:
 
 
 def test_without_rows_there_is_a_line_of_names() -> None:
-    for kind, fields in ((VerdictCsv, VERDICT_FIELDS), (ConnectionCsv, CONNECTION_FIELDS)):
+    for kind, fields in ((VerdictCsv, PACKET_ROWS.names), (ConnectionCsv, CONNECTION_ROWS.names)):
         written: list[bytes] = []
         sink = kind(written.append)
         sink.begin(NAMES)

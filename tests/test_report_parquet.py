@@ -15,9 +15,9 @@ from test_report_csv import AWKWARD, flattened
 from test_report_lines import NAMES, peak_bytes, places, random_flows, random_packets
 
 from sgfast.replaying import Names
-from sgfast.report.columns import address_texts, dictionary_codes
-from sgfast.report.csv_rows import CONNECTION_FIELDS, VERDICT_FIELDS
 from sgfast.report.lines import ConnectionLines, VerdictLines
+from sgfast.report.row_schema import CONNECTION_ROWS, PACKET_ROWS, RowKind
+from sgfast.report.rows import address_texts, dictionary_codes
 
 pa = pytest.importorskip("pyarrow", reason="no pyarrow here")
 pq = pytest.importorskip("pyarrow.parquet", reason="no pyarrow here")
@@ -82,8 +82,8 @@ def test_parquet_says_what_json_says(monkeypatch: pytest.MonkeyPatch, seed: int,
         piece["bytes"] >>= 1
         piece["packets"] >>= 1
     for kind, other, fields, pieces in (
-        (VerdictParquet, VerdictLines, VERDICT_FIELDS, packets),
-        (ConnectionParquet, ConnectionLines, CONNECTION_FIELDS, flows),
+        (VerdictParquet, VerdictLines, PACKET_ROWS.names, packets),
+        (ConnectionParquet, ConnectionLines, CONNECTION_ROWS.names, flows),
     ):
         file = written(kind, NAMES, *pieces)
         expected = [typed(line, fields) for line in lines_of(other, NAMES, *pieces)]
@@ -91,18 +91,32 @@ def test_parquet_says_what_json_says(monkeypatch: pytest.MonkeyPatch, seed: int,
         assert pq.ParquetFile(file).num_row_groups == -(-len(expected) // group)
 
 
-def test_columns_have_types_of_their_own() -> None:
-    schema = pq.read_schema(written(VerdictParquet, NAMES, random_packets(1, 10)))
-    assert tuple(schema.names) == VERDICT_FIELDS
-    types = {field.name: str(field.type) for field in schema}
-    word = "dictionary<values=string, indices=int32, ordered=0>"
+@pytest.mark.parametrize(
+    ("kind", "rows", "written_as"),
+    [
+        (PACKET_ROWS, random_packets(1, 10), VerdictParquet),
+        (CONNECTION_ROWS, (random_flows(1, 10),), ConnectionParquet),
+    ],
+    ids=["packets", "connections"],
+)
+def test_columns_have_the_types_of_the_schema(kind: RowKind, rows: tuple[Any, ...], written_as: type) -> None:
+    names = {
+        "timestamp, nanoseconds, UTC": "timestamp[ns, tz=UTC]",
+        "string, dictionary encoded": "dictionary<values=string, indices=int32, ordered=0>",
+    }
+    expected = [(column.name, names.get(column.type.parquet, column.type.parquet)) for column in kind.flat]
+    schema = pq.read_schema(written(written_as, NAMES, rows))
+    assert [(field.name, str(field.type)) for field in schema] == expected
+
+
+def test_types_of_columns() -> None:
+    types = {column.name: column.type.parquet for kind in (CONNECTION_ROWS, PACKET_ROWS) for column in kind.flat}
     expected = {
-        "packet": "int64", "time": "timestamp[ns, tz=UTC]", "src": "string", "sport": "uint16", "icmp_type": "uint8",
-        "verdict": word, "egress.rule": word,
+        "packet": "int64", "time": "timestamp, nanoseconds, UTC", "src": "string", "sport": "uint16",
+        "icmp_type": "uint8", "bytes_from_initiator": "int64", "verdict": "string, dictionary encoded",
+        "egress.rule": "string, dictionary encoded",
     }  # fmt: skip
     assert {name: types[name] for name in expected} == expected
-    schema = pq.read_schema(written(ConnectionParquet, NAMES, (random_flows(1, 10),)))
-    assert tuple(schema.names) == CONNECTION_FIELDS
 
 
 def test_duckdb_reads_it(tmp_path: Path) -> None:
@@ -110,8 +124,8 @@ def test_duckdb_reads_it(tmp_path: Path) -> None:
     packets = random_packets(3, 500)
     path = tmp_path / "verdicts.parquet"
     path.write_bytes(written(VerdictParquet, NAMES, packets).getvalue())
-    lines = [typed(line, VERDICT_FIELDS) for line in lines_of(VerdictLines, NAMES, packets)]
-    columns = ", ".join(f'epoch_ns("{name}")' if name in TIMES else f'"{name}"' for name in VERDICT_FIELDS)
+    lines = [typed(line, PACKET_ROWS.names) for line in lines_of(VerdictLines, NAMES, packets)]
+    columns = ", ".join(f'epoch_ns("{name}")' if name in TIMES else f'"{name}"' for name in PACKET_ROWS.names)
     database = duckdb.connect()
     found = database.execute(f"select {columns} from '{path}' order by packet").fetchall()
     assert found == [tuple(line.values()) for line in lines]
@@ -151,7 +165,7 @@ def test_numbers_go_on_though_names_come_again(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_without_rows_it_is_an_empty_table() -> None:
-    for kind, fields in ((VerdictParquet, VERDICT_FIELDS), (ConnectionParquet, CONNECTION_FIELDS)):
+    for kind, fields in ((VerdictParquet, PACKET_ROWS.names), (ConnectionParquet, CONNECTION_ROWS.names)):
         table = pq.read_table(written(kind, NAMES))
         assert table.num_rows == 0 and tuple(table.schema.names) == fields
 

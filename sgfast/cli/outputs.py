@@ -112,7 +112,7 @@ def _rows(option: str, path: str, output: Output) -> Any:
     of_packets = option == "--verdicts"
     match _ending(path):
         case ".csv":
-            from sgfast.report.csv_rows import ConnectionCsv, VerdictCsv
+            from sgfast.report.lines import ConnectionCsv, VerdictCsv
 
             return VerdictCsv(output.write) if of_packets else ConnectionCsv(output.write)
         case ".parquet":

@@ -1,2 +1,2 @@
-"""What happens to the packets of captures before they are judged, a module each: ``apply`` takes a batch of frames and
-changes it in place. Stages know frames and headers, no policy and no engine."""
+"""What happens to the packets of captures before they are judged. Each step has ``apply``, which takes a batch of
+frames and changes it in place. Steps know frames and headers, no policy and no engine."""

@@ -1,4 +1,4 @@
-"""The text of ``--filter``: words to a program that ``filter`` runs for every packet.
+"""The text of ``--filter``: words to a program that ``selection.Filter`` runs for every packet.
 
 The words are tcpdump's (pcap-filter), as far as they are about IP packets, and mean the same:
 

@@ -10,9 +10,7 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sgfast.core.base.frames import FrameBatch
-from sgfast.preprocess.dedup import Dedup
-from sgfast.preprocess.filter import Filter
-from sgfast.preprocess.window import Window
+from sgfast.preprocess.selection import Dedup, Filter, Window
 from sgfast.replaying.moments import parse_window, refuse_backwards
 
 if TYPE_CHECKING:

@@ -1,4 +1,9 @@
-"""``--verdicts`` and ``--connections``: JSON lines (SPEC 10.3, 10.4), each as ``json.dumps`` would write its dict."""
+"""``--verdicts`` and ``--connections`` as text (SPEC 10.3, 10.4, 10.8): JSON lines and CSV.
+
+A JSON line is what ``json.dumps`` would make of its dict. CSV has a line of names, then one for each row; nothing
+between two commas is null. Fields are quoted as RFC 4180 says, and lines end with a line feed alone. Both write the
+columns of ``row_schema``, in its order.
+"""
 
 from json import dumps
 
@@ -20,38 +25,68 @@ from sgfast.report.write_text cimport put_ipv4, put_ipv6, put_number, put_time, 
 
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.policy.protocols import protocol_name
+from sgfast.report.row_schema import CONNECTION_ROWS, PACKET_ROWS
 from sgfast.report.rows import ANSWERS, ENDS
 
 # Words ---------------------------------------------------------------------------------------------------------------
 
-cdef Piece[256] protocols
-cdef Piece[VERDICT_COUNT][REASON_COUNT] outcomes
-cdef Piece[ANSWER_COUNT] answers
-cdef Piece[SIDE_END_COUNT] ends
-cdef list words = []
+cdef struct Words:
+    Piece protocols[256]
+    Piece outcomes[VERDICT_COUNT][REASON_COUNT]
+    Piece answers[ANSWER_COUNT]
+    Piece ends[SIDE_END_COUNT]
 
 
-cdef _fill_words():
+cdef Words json
+cdef Words csv
+cdef list kept = []
+
+
+cdef int fill(Words* words, spell, bytes outcome) except -1:
+    # `spell`: a text, number or None to bytes; `outcome`: what a verdict and a reason are put into.
     cdef int number, reason
     for number in range(256):
-        protocols[number] = keep(dumps(protocol_name(number) or number).encode(), words)
+        words.protocols[number] = keep(spell(protocol_name(number) or number), kept)
     for number in range(VERDICT_COUNT):
         for reason in range(REASON_COUNT):
-            outcome = f'"verdict": {dumps(VERDICTS[number])}, "reason": {dumps(REASONS[reason])}, '
-            outcomes[number][reason] = keep(outcome.encode(), words)
+            words.outcomes[number][reason] = keep(outcome % (spell(VERDICTS[number]), spell(REASONS[reason])), kept)
     for number in range(ANSWER_COUNT):
-        answers[number] = keep(dumps(ANSWERS[number]).encode(), words)
+        words.answers[number] = keep(spell(ANSWERS[number]), kept)
     for number in range(SIDE_END_COUNT):
-        ends[number] = keep(dumps(ENDS[number]).encode(), words)
+        words.ends[number] = keep(spell(ENDS[number]), kept)
+    return 0
 
 
-_fill_words()
+def _spell_json(value):
+    return dumps(value).encode()
 
-# Parts of lines ------------------------------------------------------------------------------------------------------
+
+def _spell_csv(value):
+    if value is None:
+        return b""
+    text = str(value)
+    if not text or any(c in text for c in '",\r\n'):
+        text = '"' + text.replace('"', '""') + '"'
+    return text.encode("utf-8", "backslashreplace")
+
+
+fill(&json, _spell_json, b'"verdict": %b, "reason": %b, ')
+fill(&csv, _spell_csv, b"%b,%b")
+
 
 cdef inline char* put_address(char* at, const uint8_t* address, uint8_t family) noexcept nogil:
+    return put_ipv6(at, address, mapped_is_dotted) if family == 6 else put_ipv4(at, address)
+
+
+cdef inline bint has_icmp(const FlowRow* row) noexcept nogil:
+    return row.ends.protocol == (PROTO_ICMP if row.ends.family == 4 else PROTO_ICMPV6)
+
+
+# JSON lines ----------------------------------------------------------------------------------------------------------
+
+cdef inline char* put_quoted_address(char* at, const uint8_t* address, uint8_t family) noexcept nogil:
     at[0] = c'"'
-    at = put_ipv6(at + 1, address, mapped_is_dotted) if family == 6 else put_ipv4(at + 1, address)
+    at = put_address(at + 1, address, family)
     at[0] = c'"'
     return at + 1
 
@@ -65,11 +100,11 @@ cdef inline char* put_header(char* at, const HeaderRow* row) noexcept nogil:
     at = put_time(at, row.time_ns)
     if row.family:
         at = put_word(at, b'", "src": ')
-        at = put_address(at, row.src, row.family)
+        at = put_quoted_address(at, row.src, row.family)
         at = put_word(at, b', "dst": ')
-        at = put_address(at, row.dst, row.family)
+        at = put_quoted_address(at, row.dst, row.family)
         at = put_word(at, b', "protocol": ')
-        at = put_piece(at, &protocols[row.protocol])
+        at = put_piece(at, &json.protocols[row.protocol])
     else:
         at = put_word(at, b'", "src": null, "dst": null, "protocol": null')
     if row.has_ports:
@@ -88,28 +123,28 @@ cdef inline char* put_header(char* at, const HeaderRow* row) noexcept nogil:
     return put_word(at, b', "icmp_type": null, "icmp_code": null, ')
 
 
-cdef inline char* put_side(char* at, const SideRow* row, const Piece* instance, const Piece* rule) noexcept nogil:
+cdef inline char* put_json_side(char* at, const SideRow* row, const Piece* instance, const Piece* rule) noexcept nogil:
     if row.verdict == NO_VERDICT:
         return put_word(at, b"null")
     at = put_word(at, b'{"instance": ')
     at = put_piece(at, instance)
     at = put_word(at, b", ")
-    at = put_piece(at, &outcomes[row.verdict][row.reason])
+    at = put_piece(at, &json.outcomes[row.verdict][row.reason])
     at = put_word(at, b'"rule": ')
     at = put_piece(at, rule)
     return put_word(at, b"}")
 
 
 cdef inline char* put_ends(char* at, const FlowRow* row) noexcept nogil:
-    cdef bint icmp = row.ends.protocol == (PROTO_ICMP if row.ends.family == 4 else PROTO_ICMPV6)
+    cdef bint icmp = has_icmp(row)
     at = put_word(at, b'{"protocol": ')
-    at = put_piece(at, &protocols[row.ends.protocol])
+    at = put_piece(at, &json.protocols[row.ends.protocol])
     at = put_word(at, b', "initiator": ')
-    at = put_address(at, row.ends.initiator, row.ends.family)
+    at = put_quoted_address(at, row.ends.initiator, row.ends.family)
     at = put_word(at, b', "initiator_port": ')
     at = put_where(at, row.ends.has_ports, row.ends.ports >> 16)
     at = put_word(at, b', "responder": ')
-    at = put_address(at, row.ends.responder, row.ends.family)
+    at = put_quoted_address(at, row.ends.responder, row.ends.family)
     at = put_word(at, b', "responder_port": ')
     at = put_where(at, row.ends.has_ports, row.ends.ports & 0xFFFF)
     at = put_word(at, b', "icmp_type": ')
@@ -134,7 +169,7 @@ cdef inline char* put_counts(char* at, const FlowRow* row) noexcept nogil:
     return put_word(at, b", ")
 
 
-cdef inline char* put_end(char* at, uint8_t end, const Piece* instance, const Piece* rule) noexcept nogil:
+cdef inline char* put_json_end(char* at, uint8_t end, const Piece* instance, const Piece* rule) noexcept nogil:
     if end == SIDE_NONE:
         return put_word(at, b"null")
     at = put_word(at, b'{"instance": ')
@@ -142,21 +177,15 @@ cdef inline char* put_end(char* at, uint8_t end, const Piece* instance, const Pi
     at = put_word(at, b', "rule": ')
     at = put_piece(at, rule)
     at = put_word(at, b', "ended": ')
-    at = put_piece(at, &ends[end])
+    at = put_piece(at, &json.ends[end])
     return put_word(at, b"}")
-
-
-# Lines ---------------------------------------------------------------------------------------------------------------
-
-def _spell(name):
-    return dumps(name).encode()
 
 
 cdef class VerdictLines(PacketRows):
     """A ``PacketSink`` that calls ``write`` with whole lines, as bytes."""
 
     def __init__(self, write):
-        self.set_up(write, _spell, b"null", None)
+        self.set_up(write, _spell_json, b"null", None)
 
     cdef char* put_packet(
         self, char* at, const HeaderRow* header, const ResultRow* result, const Piece** names
@@ -164,11 +193,11 @@ cdef class VerdictLines(PacketRows):
         at = put_word(at, b'{"packet": ')
         at = put_number(at, self.packets)
         at = put_header(at, header)
-        at = put_piece(at, &outcomes[result.verdict][result.reason])
+        at = put_piece(at, &json.outcomes[result.verdict][result.reason])
         at = put_word(at, b'"egress": ')
-        at = put_side(at, &result.egress, names[0], names[1])
+        at = put_json_side(at, &result.egress, names[0], names[1])
         at = put_word(at, b', "ingress": ')
-        at = put_side(at, &result.ingress, names[2], names[3])
+        at = put_json_side(at, &result.ingress, names[2], names[3])
         return put_word(at, b"}\n")
 
 
@@ -176,16 +205,107 @@ cdef class ConnectionLines(FlowRows):
     """A ``FlowSink`` that calls ``write`` with whole lines, as bytes."""
 
     def __init__(self, write):
-        self.set_up(write, _spell, b"null", None)
+        self.set_up(write, _spell_json, b"null", None)
 
     cdef char* put_flow(self, char* at, const FlowRow* row, const Piece** names) noexcept nogil:
         at = put_ends(at, row)
         at = put_counts(at, row)
-        at = put_piece(at, &outcomes[row.verdict][row.reason])
+        at = put_piece(at, &json.outcomes[row.verdict][row.reason])
         at = put_word(at, b'"answer": ')
-        at = put_piece(at, &answers[row.answer])
+        at = put_piece(at, &json.answers[row.answer])
         at = put_word(at, b', "egress": ')
-        at = put_end(at, row.side_end[0], names[0], names[1])
+        at = put_json_end(at, row.side_end[0], names[0], names[1])
         at = put_word(at, b', "ingress": ')
-        at = put_end(at, row.side_end[1], names[2], names[3])
+        at = put_json_end(at, row.side_end[1], names[2], names[3])
         return put_word(at, b"}\n")
+
+
+# CSV -----------------------------------------------------------------------------------------------------------------
+
+cdef inline char* put_comma(char* at) noexcept nogil:
+    at[0] = c","
+    return at + 1
+
+
+cdef inline char* put_pair(char* at, bint there, uint32_t first, uint32_t second) noexcept nogil:
+    # And a comma before and after: ports, or ICMP type and code.
+    if not there:
+        return put_word(at, b",,,")
+    at = put_number(put_comma(at), first)
+    at = put_number(put_comma(at), second)
+    return put_comma(at)
+
+
+cdef inline char* put_csv_side(char* at, const SideRow* row, const Piece* instance, const Piece* rule) noexcept nogil:
+    if row.verdict == NO_VERDICT:
+        return put_word(at, b",,,,")
+    at = put_piece(put_comma(at), instance)
+    at = put_piece(put_comma(at), &csv.outcomes[row.verdict][row.reason])
+    return put_piece(put_comma(at), rule)
+
+
+cdef inline char* put_csv_end(char* at, uint8_t end, const Piece* instance, const Piece* rule) noexcept nogil:
+    if end == SIDE_NONE:
+        return put_word(at, b",,,")
+    at = put_piece(put_comma(at), instance)
+    at = put_piece(put_comma(at), rule)
+    return put_piece(put_comma(at), &csv.ends[end])
+
+
+cdef bytes line_of_names(rows):
+    return (",".join(rows.names) + "\n").encode()
+
+
+cdef class VerdictCsv(PacketRows):
+    """A ``PacketSink`` that calls ``write`` with whole lines, as bytes; ``close`` when all is written."""
+
+    def __init__(self, write):
+        self.set_up(write, _spell_csv, b"", line_of_names(PACKET_ROWS))
+
+    cdef char* put_packet(
+        self, char* at, const HeaderRow* header, const ResultRow* result, const Piece** names
+    ) noexcept nogil:
+        at = put_number(at, self.packets)
+        at = put_time(put_comma(at), header.time_ns)
+        if header.family:
+            at = put_address(put_comma(at), header.src, header.family)
+            at = put_address(put_comma(at), header.dst, header.family)
+            at = put_piece(put_comma(at), &csv.protocols[header.protocol])
+        else:
+            at = put_word(at, b",,,")
+        at = put_pair(at, header.has_ports, header.sport, header.dport) - 1
+        at = put_pair(at, header.has_icmp, header.icmp_type, header.icmp_code)
+        at = put_piece(at, &csv.outcomes[result.verdict][result.reason])
+        at = put_csv_side(at, &result.egress, names[0], names[1])
+        at = put_csv_side(at, &result.ingress, names[2], names[3])
+        return put_word(at, b"\n")
+
+
+cdef class ConnectionCsv(FlowRows):
+    """A ``FlowSink`` that calls ``write`` with whole lines, as bytes; ``close`` when all is written."""
+
+    def __init__(self, write):
+        self.set_up(write, _spell_csv, b"", line_of_names(CONNECTION_ROWS))
+
+    cdef char* put_flow(self, char* at, const FlowRow* row, const Piece** names) noexcept nogil:
+        at = put_piece(at, &csv.protocols[row.ends.protocol])
+        at = put_address(put_comma(at), row.ends.initiator, row.ends.family)
+        at = put_comma(at)
+        if row.ends.has_ports:
+            at = put_number(at, row.ends.ports >> 16)
+        at = put_address(put_comma(at), row.ends.responder, row.ends.family)
+        at = put_comma(at)
+        if row.ends.has_ports:
+            at = put_number(at, row.ends.ports & 0xFFFF)
+        at = put_pair(at, has_icmp(row), row.ends.icmp >> 8, row.ends.icmp & 0xFF)
+        at = put_time(at, row.first_ns)
+        at = put_time(put_comma(at), row.last_ns)
+        at = put_number(put_comma(at), row.packets[0])
+        at = put_number(put_comma(at), row.packets[1])
+        at = put_number(put_comma(at), row.bytes[0])
+        at = put_number(put_comma(at), row.bytes[1])
+        at = put_piece(put_comma(at), &csv.outcomes[row.verdict][row.reason])
+        at = put_piece(put_comma(at), &csv.answers[row.answer])
+        at = put_csv_end(at, row.side_end[0], names[0], names[1])
+        at = put_csv_end(at, row.side_end[1], names[2], names[3])
+        return put_word(at, b"\n")

@@ -1,9 +1,4 @@
-"""``--verdicts`` and ``--connections`` as Parquet: the columns of the CSV, each of its own type.
-
-    times                                   timestamp, nanoseconds, UTC
-    addresses                               string
-    words, names, protocols                 string, dictionary encoded; a protocol without a name is its number
-    ports, ICMP types and codes, counters   integers
+"""``--verdicts`` and ``--connections`` as Parquet: the columns and types of ``row_schema``.
 
 Rows are kept until they make a row group: memory does not grow with the capture. No packet costs a Python object. Needs
 pyarrow (``sgfast[arrow]``); importing this module raises ImportError without it.
@@ -26,9 +21,8 @@ from sgfast.engine import NO_SIDE, REASONS, VERDICTS
 from sgfast.policy.model import ICMP, ICMPV6
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Names
-from sgfast.report.columns import address_texts, dictionary_codes
-from sgfast.report.csv_rows import CONNECTION_FIELDS, VERDICT_FIELDS
-from sgfast.report.rows import ANSWERS, ENDS
+from sgfast.report.row_schema import CONNECTION_ROWS, PACKET_ROWS, RowKind
+from sgfast.report.rows import ANSWERS, ENDS, address_texts, dictionary_codes
 
 Rows = NDArray[Any]
 Where = NDArray[np.bool_]
@@ -38,16 +32,16 @@ Write = Callable[[bytes], object]
 GROUP_ROWS = 1 << 17
 
 _TIME = pa.timestamp("ns", tz="UTC")
-_WORD = pa.dictionary(pa.int32(), pa.string())
 _ADDRESS = pa.string()
+#: By ``Type.parquet``.
 _TYPES = {
-    "packet": pa.int64(), "time": _TIME, "first_time": _TIME, "last_time": _TIME,
-    "src": _ADDRESS, "dst": _ADDRESS, "initiator": _ADDRESS, "responder": _ADDRESS,
-    "sport": pa.uint16(), "dport": pa.uint16(), "initiator_port": pa.uint16(), "responder_port": pa.uint16(),
-    "icmp_type": pa.uint8(), "icmp_code": pa.uint8(),
-    "packets_from_initiator": pa.int64(), "packets_from_responder": pa.int64(),
-    "bytes_from_initiator": pa.int64(), "bytes_from_responder": pa.int64(),
-}  # fmt: skip
+    "timestamp, nanoseconds, UTC": _TIME,
+    "string": _ADDRESS,
+    "string, dictionary encoded": pa.dictionary(pa.int32(), pa.string()),
+    "uint8": pa.uint8(),
+    "uint16": pa.uint16(),
+    "int64": pa.int64(),
+}
 
 
 class _Words:
@@ -127,9 +121,9 @@ class _Stream(io.RawIOBase):
 class _Table(ABC):
     """Rows on their way into a file. ``dtypes``: of the arrays that come side by side, row by row."""
 
-    def __init__(self, write: Write, fields: Sequence[str], dtypes: Sequence[np.dtype[Any]]) -> None:
+    def __init__(self, write: Write, kind: RowKind, dtypes: Sequence[np.dtype[Any]]) -> None:
         self._stream = _Stream(write)
-        self._schema = pa.schema([(name, _TYPES.get(name, _WORD)) for name in fields])
+        self._schema = pa.schema([(column.name, _TYPES[column.type.parquet]) for column in kind.flat])
         self._writer: Any = None
         self._kept = [np.zeros(GROUP_ROWS, dtype) for dtype in dtypes]
         self._count = 0
@@ -191,7 +185,7 @@ class VerdictParquet(_Table):
     """
 
     def __init__(self, write: Write) -> None:
-        super().__init__(write, VERDICT_FIELDS, (HEADER_DTYPE, RESULT_DTYPE))
+        super().__init__(write, PACKET_ROWS, (HEADER_DTYPE, RESULT_DTYPE))
 
     def write(self, headers: Rows, results: Rows) -> None:
         self._keep(headers, results)
@@ -227,7 +221,7 @@ class ConnectionParquet(_Table):
     """
 
     def __init__(self, write: Write) -> None:
-        super().__init__(write, CONNECTION_FIELDS, (FLOW_DTYPE,))
+        super().__init__(write, CONNECTION_ROWS, (FLOW_DTYPE,))
 
     def write(self, flows: Rows) -> None:
         self._keep(flows)

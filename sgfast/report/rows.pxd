@@ -1,4 +1,4 @@
-# What all writers of rows have in common: pieces of text, names by number, a buffer, and the loops over rows.
+# What the writers of rows of text have in common: pieces of it, names by number, a buffer, and the loops over rows.
 
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.string cimport memcpy

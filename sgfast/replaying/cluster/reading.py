@@ -21,7 +21,7 @@ from sgfast.core.base.frames import FrameBatch
 from sgfast.core.shards.partition import Pair, Partitioner
 from sgfast.errors import ClusterError
 from sgfast.policy.plain import from_plain, to_plain
-from sgfast.preprocess.dedup import Dedup
+from sgfast.preprocess.selection import Dedup
 from sgfast.replaying.captures import Captures, Noticed
 from sgfast.replaying.cluster.plan import Piece, Range, Run, Start, Unit, check_version, identity_of
 from sgfast.replaying.cluster.storage import Folder

@@ -1,0 +1,429 @@
+"""Packets that are left out before anything is judged: ``--start`` and ``--end``, ``--filter``, ``--dedup``.
+
+Each class has ``apply``, which takes a batch of frames, closes the gaps in it and counts what it left out.
+``filter_text`` says what the words of a filter mean.
+"""
+
+import os
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from sgfast.core.base.frames cimport Frame, FrameBatch
+from sgfast.core.base.intrinsics cimport be16, fold, load64
+from sgfast.core.base.types cimport PROTO_SCTP, PROTO_TCP, PROTO_UDP, READ_BROKEN, READ_NOT_IP, Packet
+from sgfast.core.wire.ip cimport WireContext, read_frame
+from sgfast.core.wire.link cimport find_ip
+from sgfast.core.wire.next_header cimport ETHERTYPE_IPV4, ETHERTYPE_IPV6
+
+from sgfast.preprocess.filter_text import parse_filter
+
+# A stretch of time ---------------------------------------------------------------------------------------------------
+
+EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1       # what 64 bits hold
+
+
+cdef class Window:
+    """Keeps the packets of [start, end), each by its own timestamp, in whatever order they come.
+
+    ``start_ns``, ``end_ns``: nanoseconds since the Unix epoch; None: no limit. ``before_start`` and ``after_end`` count
+    what was left out.
+    """
+
+    cdef int64_t start
+    cdef int64_t end
+    cdef bint ends
+    cdef readonly int64_t before_start
+    cdef readonly int64_t after_end
+
+    def __init__(self, start_ns, end_ns):
+        # No timestamp is so far away: where a limit is cut to fit, nothing changes.
+        self.start = EARLIEST if start_ns is None else max(EARLIEST, min(LATEST, start_ns))
+        self.end = LATEST if end_ns is None else max(EARLIEST, min(LATEST, end_ns))
+        self.ends = end_ns is not None
+
+    def apply(self, FrameBatch batch not None):
+        cdef Frame* frames = batch.frames
+        cdef Py_ssize_t count = batch.count
+        cdef Py_ssize_t kept = 0
+        cdef Py_ssize_t i
+        with nogil:
+            for i in range(count):
+                if frames[i].time_ns < self.start:
+                    self.before_start += 1
+                elif self.ends and frames[i].time_ns >= self.end:
+                    self.after_end += 1
+                else:
+                    frames[kept] = frames[i]
+                    kept += 1
+        batch.count = kept
+
+
+# An expression -------------------------------------------------------------------------------------------------------
+
+cdef enum:
+    STACK = 64              # results at once, bits of a word
+
+cdef enum:         # Operation
+    AND
+    OR
+    NOT
+    FAMILY
+    PROTOCOL
+    ADDRESS
+    PORTS
+
+cdef enum:         # Way: which end is meant
+    EITHER
+    SOURCE
+    DESTINATION
+    BOTH
+
+OPERATIONS = {
+    "and": AND, "or": OR, "not": NOT, "family": FAMILY, "protocol": PROTOCOL, "address": ADDRESS, "ports": PORTS,
+}
+WAYS = {"either": EITHER, "src": SOURCE, "dst": DESTINATION, "both": BOTH}
+
+
+cdef struct Step:
+    uint8_t operation
+    uint8_t way
+    uint8_t family          # 4, 6, or 0: either
+    uint8_t protocol        # of ports: 0 is TCP, UDP and SCTP
+    uint16_t first
+    uint16_t last
+    uint64_t network[2]     # high and low half; IPv4 in the low one
+    uint64_t mask[2]
+
+
+# What the tests ask of a packet; family 0: it has no addresses that can be read.
+cdef struct Asked:
+    uint8_t family
+    uint8_t protocol
+    bint has_ports
+    uint16_t ports[2]               # source, destination
+    uint64_t addresses[2][2]        # source, destination; high and low half
+
+
+cdef inline void ask(const Packet* p, Asked* asked) noexcept nogil:
+    cdef int source = 2 if p.source_high else 0
+    asked.has_ports = False
+    if p.outcome == READ_BROKEN or p.outcome == READ_NOT_IP:
+        asked.family = 0
+        return
+    asked.protocol = p.protocol
+    if p.ipv6:
+        asked.family = 6
+        asked.addresses[0][0] = p.key.addr[source]
+        asked.addresses[0][1] = p.key.addr[source + 1]
+        asked.addresses[1][0] = p.key.addr[2 - source]
+        asked.addresses[1][1] = p.key.addr[3 - source]
+    else:
+        asked.family = 4
+        asked.addresses[0][0] = 0
+        asked.addresses[0][1] = <uint32_t>p.key.addr[0] if p.source_high else p.key.addr[0] >> 32
+        asked.addresses[1][0] = 0
+        asked.addresses[1][1] = p.key.addr[0] >> 32 if p.source_high else <uint32_t>p.key.addr[0]
+    if p.has_ports and (p.protocol == PROTO_TCP or p.protocol == PROTO_UDP or p.protocol == PROTO_SCTP):
+        asked.has_ports = True
+        asked.ports[0] = p.sport
+        asked.ports[1] = p.dport
+
+
+cdef inline bint within(const Step* step, const uint64_t* address) noexcept nogil:
+    return (
+        (address[0] & step.mask[0]) == step.network[0] and (address[1] & step.mask[1]) == step.network[1]
+    )
+
+
+cdef inline bint test(const Step* step, const Asked* asked) noexcept nogil:
+    cdef bint source, destination
+    if asked.family == 0 or (step.family != 0 and step.family != asked.family):
+        return False
+    if step.operation == FAMILY:
+        return True
+    if step.operation == PROTOCOL:
+        return step.protocol == asked.protocol
+    if step.operation == ADDRESS:
+        source = within(step, asked.addresses[0])
+        destination = within(step, asked.addresses[1])
+    else:
+        if not asked.has_ports or (step.protocol != 0 and step.protocol != asked.protocol):
+            return False
+        source = step.first <= asked.ports[0] <= step.last
+        destination = step.first <= asked.ports[1] <= step.last
+    if step.way == SOURCE:
+        return source
+    if step.way == DESTINATION:
+        return destination
+    if step.way == BOTH:
+        return source and destination
+    return source or destination
+
+
+cdef inline bint matches(const Step* steps, Py_ssize_t count, const Asked* asked) noexcept nogil:
+    # The lowest bit is the top of the stack.
+    cdef uint64_t stack = 0
+    cdef Py_ssize_t i
+    for i in range(count):
+        if steps[i].operation == AND:
+            stack = (stack >> 1) & (stack | ~<uint64_t>1)
+        elif steps[i].operation == OR:
+            stack = (stack >> 1) | (stack & 1)
+        elif steps[i].operation == NOT:
+            stack ^= 1
+        else:
+            stack = (stack << 1) | <uint64_t>test(&steps[i], asked)
+    return stack & 1
+
+
+cdef class Filter:
+    """Keeps the packets that ``text`` matches; ``dropped`` counts the others. ReadingError if it is no expression."""
+
+    cdef Step* steps
+    cdef Py_ssize_t count
+    cdef WireContext wire       # all zero: no connection is looked up by what is read here
+    cdef readonly int64_t dropped
+
+    def __init__(self, str text not None):
+        program = parse_filter(text)
+        if self.steps != NULL:
+            raise RuntimeError("a filter is made once")
+        self.steps = <Step*>calloc(<size_t>len(program), sizeof(Step))
+        if self.steps == NULL:
+            raise MemoryError
+        cdef Py_ssize_t depth = 0
+        for given in program:
+            self._take(&self.steps[self.count], given)
+            self.count += 1
+            depth += -1 if given.operation in ("and", "or") else given.operation != "not"
+            if not 1 <= depth <= STACK:
+                raise ValueError("a filter program needs more results than there are, or has too many")
+        if depth != 1:
+            raise ValueError("a filter program leaves one result")
+
+    def __dealloc__(self):
+        free(self.steps)
+
+    cdef int _take(self, Step* step, given) except -1:
+        step.operation = OPERATIONS[given.operation]
+        step.way = WAYS[given.way]
+        step.family = given.family
+        step.protocol = given.protocol
+        step.first = given.first
+        step.last = given.last
+        if given.network is not None:
+            address, mask = int(given.network.network_address), int(given.network.netmask)
+            step.network[0] = address >> 64
+            step.network[1] = address & 0xFFFFFFFFFFFFFFFF
+            step.mask[0] = mask >> 64
+            step.mask[1] = mask & 0xFFFFFFFFFFFFFFFF
+        return 0
+
+    def apply(self, FrameBatch batch not None):
+        cdef Frame* frames = batch.frames
+        cdef Py_ssize_t count = batch.count
+        cdef Py_ssize_t kept = 0
+        cdef Py_ssize_t i
+        cdef Packet packet
+        cdef Asked asked
+        memset(&packet, 0, sizeof(Packet))
+        memset(&asked, 0, sizeof(Asked))
+        with nogil:
+            for i in range(count):
+                read_frame(&self.wire, &frames[i], &packet)
+                ask(&packet, &asked)
+                if matches(self.steps, self.count, &asked):
+                    frames[kept] = frames[i]
+                    kept += 1
+            self.dropped += count - kept
+        batch.count = kept
+
+
+# Copies --------------------------------------------------------------------------------------------------------------
+
+# ``tcpdump -i any`` sees a packet on every interface it passes, and a mirror of two ports sends one that crosses both
+# twice. The copies are one packet to the instances, and the later ones are left out.
+
+cdef enum:
+    # How far apart copies may be. Between two interfaces of a host there are microseconds, between two ports of a
+    # mirror a switch's queue, milliseconds. What is sent again comes later (TCP on Linux waits 200 ms, resolvers
+    # and pings seconds), and where it does not, after a fast retransmission, IPv4 mostly numbers it anew.
+    MOST_APART_NS = 50000000
+    # Packets kept that a packet is compared with, a power of two: 4 ms of a million packets a second, all 50 ms of
+    # 80,000. More would not stay in a core's cache.
+    REMEMBERED = 4096
+    BUCKETS = 2 * REMEMBERED
+    NEVER = -1
+
+
+cdef struct Kept:
+    uint64_t digest
+    int64_t time_ns
+    uint64_t before         # number of the packet kept before it in its bucket, 0: none
+
+
+cdef uint64_t digest(
+    const uint64_t* secret, const uint8_t* ip, uint32_t length, bint ipv6, uint32_t vpc
+) noexcept nogil:
+    # Of an IP packet's first `length` bytes, 20 at least, without what a router changes: TTL and header checksum, or
+    # the hop limit. Keyed, so that nobody can send packets that pass for copies of others.
+    cdef uint64_t first = load64(ip)
+    cdef uint64_t second = load64(ip + 8)
+    cdef uint64_t rest[2]
+    cdef uint64_t h
+    cdef uint32_t at = 16
+    if ipv6:
+        first &= 0x00FFFFFFFFFFFFFFULL
+    else:
+        second &= 0xFFFFFFFF0000FF00ULL
+    h = fold(first ^ secret[0], second ^ secret[1])
+    while length - at >= 16:
+        h = fold(load64(ip + at) ^ secret[2], load64(ip + at + 8) ^ h)
+        at += 16
+    if at < length:
+        rest[0] = 0
+        rest[1] = 0
+        memcpy(rest, ip + at, length - at)
+        h = fold(rest[0] ^ secret[2], rest[1] ^ h)
+    return fold(h ^ length ^ <uint64_t>vpc << 32, secret[3])
+
+
+cdef class Dedup:
+    """Leaves out IP packets that were there a moment ago, byte for byte from the IP header on, as far as captured.
+
+    TTL or hop limit and IPv4's header checksum may differ: a router may be between the copies. A moment: 50 ms, and
+    4096 packets kept. ``dropped`` counts what was left out. What is no IP, or too short for its header, is kept. So are
+    equal packets of two VPCs (``Frame.vpc``), which may use the same addresses.
+    """
+
+    cdef Kept* first            # the first REMEMBERED of all, as they are in the ring
+    cdef Kept* ring             # packet number n is at n % REMEMBERED, until n + REMEMBERED comes
+    cdef uint64_t* newest       # by bucket: number of the packet kept last, 0: none
+    cdef uint64_t number        # of the packet kept last; from 1
+    cdef uint64_t secret[4]
+    cdef readonly int64_t dropped
+
+    def __cinit__(self, secret=None):
+        cdef int i
+        self.first = <Kept*>calloc(REMEMBERED, sizeof(Kept))
+        self.ring = <Kept*>calloc(REMEMBERED, sizeof(Kept))
+        self.newest = <uint64_t*>calloc(BUCKETS, sizeof(uint64_t))
+        if self.first == NULL or self.ring == NULL or self.newest == NULL:
+            raise MemoryError
+        for i in range(4):
+            self.secret[i] = int.from_bytes(os.urandom(8), "little") if secret is None else secret[i]
+
+    def __dealloc__(self):
+        free(self.first)
+        free(self.ring)
+        free(self.newest)
+
+    cdef int is_copy(self, const Frame* frame) noexcept nogil:
+        # 1, 0, or NEVER: it is no IP packet. One that is no copy is remembered.
+        cdef uint32_t at = 0
+        cdef uint32_t ethertype = find_ip(frame, &at)
+        cdef const uint8_t* ip = frame.data + at
+        cdef uint32_t length, claimed
+        cdef uint64_t h, n
+        cdef Kept* kept
+        cdef uint64_t* newest
+        if ethertype != ETHERTYPE_IPV4 and ethertype != ETHERTYPE_IPV6:
+            return NEVER
+        length = frame.captured - at
+        # What comes after the claimed end is Ethernet's padding, which not every copy has. A claim of 0: see SPEC 3.4.
+        if ethertype == ETHERTYPE_IPV4:
+            if length < 20 or ip[0] >> 4 != 4:
+                return NEVER
+            claimed = be16(ip + 2)
+            if claimed >= 20:
+                length = min(length, claimed)
+        else:
+            if length < 40 or ip[0] >> 4 != 6:
+                return NEVER
+            claimed = be16(ip + 4)
+            if claimed != 0:
+                length = min(length, 40 + claimed)
+        h = digest(self.secret, ip, length, ethertype == ETHERTYPE_IPV6, frame.vpc)
+        newest = &self.newest[h & (BUCKETS - 1)]
+        n = newest[0]
+        while n != 0 and self.number - n < REMEMBERED:
+            kept = &self.ring[n & (REMEMBERED - 1)]
+            if kept.digest == h:
+                # Only the last one like it: those before it are older still.
+                if apart(frame.time_ns, kept.time_ns) <= MOST_APART_NS:
+                    return 1
+                break
+            n = kept.before
+        self.remember(h, frame.time_ns)
+        if self.number <= REMEMBERED:
+            self.first[self.number - 1] = self.ring[self.number & (REMEMBERED - 1)]
+        return 0
+
+    cdef void remember(self, uint64_t h, int64_t time_ns) noexcept nogil:
+        cdef uint64_t* newest = &self.newest[h & (BUCKETS - 1)]
+        cdef Kept* kept
+        self.number += 1
+        kept = &self.ring[self.number & (REMEMBERED - 1)]
+        kept.digest = h
+        kept.time_ns = time_ns
+        kept.before = newest[0]
+        newest[0] = self.number
+
+    def go_on(self, seen not None):
+        """Goes on after packets that another one with this secret kept: its ``latest``."""
+        cdef uint64_t h
+        cdef int64_t time_ns
+        for h, time_ns in seen:
+            self.remember(h, time_ns)
+
+    @property
+    def earliest(self):
+        """Of the packets kept first, those that older ones might be compared with: (digest, time) of each. Not of one
+        that goes on.
+        """
+        cdef uint64_t n
+        return [(self.first[n].digest, self.first[n].time_ns) for n in range(min(self.number, <uint64_t>REMEMBERED))]
+
+    @property
+    def latest(self):
+        """Likewise of the packets kept last, that later ones are compared with, the oldest first."""
+        cdef uint64_t n
+        cdef uint64_t start = self.number - REMEMBERED + 1 if self.number >= REMEMBERED else 1
+        return [
+            (self.ring[n & (REMEMBERED - 1)].digest, self.ring[n & (REMEMBERED - 1)].time_ns)
+            for n in range(start, self.number + 1)
+        ]
+
+    def apply(self, FrameBatch batch not None):
+        cdef Frame* frames = batch.frames
+        cdef Py_ssize_t count = batch.count
+        cdef Py_ssize_t kept = 0
+        cdef Py_ssize_t i
+        with nogil:
+            for i in range(count):
+                if self.is_copy(&frames[i]) != 1:
+                    frames[kept] = frames[i]
+                    kept += 1
+            self.dropped += count - kept
+        batch.count = kept
+
+    def look(self, FrameBatch batch not None, Py_ssize_t most):
+        """How many of the first ``most`` packets are IP, and how many of these are copies; none is left out."""
+        cdef Py_ssize_t count = min(batch.count, most)
+        cdef Py_ssize_t packets = 0
+        cdef Py_ssize_t copies = 0
+        cdef Py_ssize_t i
+        cdef int found
+        with nogil:
+            for i in range(count):
+                found = self.is_copy(&batch.frames[i])
+                packets += found != NEVER
+                copies += found == 1
+        return packets, copies
+
+
+cdef inline uint64_t apart(int64_t a, int64_t b) noexcept nogil:
+    # Of any two times: their difference may need 64 bits.
+    return <uint64_t>a - <uint64_t>b if a > b else <uint64_t>b - <uint64_t>a

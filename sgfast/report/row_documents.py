@@ -1,0 +1,119 @@
+"""Documents made from ``row_schema``: the JSON Schema of a line of each kind, and ``docs/rows.md``.
+
+``python -m sgfast.report.row_documents`` writes them into the repository.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sgfast.report.row_schema import ROW_KINDS, SIDES, TYPES, Column, RowKind
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _described(meaning: str, null: str) -> str:
+    return f"{meaning} Null where {null}." if null else meaning
+
+
+def _value(column: Column) -> dict[str, Any]:
+    """The JSON Schema of a column's values."""
+    meaning = column.meaning
+    if column.words:
+        allowed: dict[str, Any] = {"enum": [*column.words]}
+    else:
+        allowed = dict(column.type.json)
+        meaning += f" {column.type.meaning[0].upper()}{column.type.meaning[1:]}."
+    if column.null:
+        if "enum" in allowed:
+            allowed["enum"].append(None)
+        elif "anyOf" in allowed:
+            allowed["anyOf"] = [*allowed["anyOf"], {"type": "null"}]
+        else:
+            allowed["type"] = [allowed["type"], "null"]
+    return {"description": _described(meaning, column.null), **allowed}
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "required": [*properties], "properties": properties}
+
+
+def json_schema(kind: RowKind) -> dict[str, Any]:
+    values = {column.name: _value(column) for column in kind.columns}
+    side = _object({column.name: _value(column) for column in kind.side})
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:sgfast:schema:{kind.schema}",
+        "title": kind.schema,
+        "description": f"One line of sgfast replay {kind.option}: {kind.meaning}.",
+        **_object(values | {name: {"$ref": "#/$defs/side"} for name in SIDES}),
+        "$defs": {
+            "side": {
+                "description": _described(f"A side is {kind.side_meaning}.", kind.side_null),
+                "anyOf": [{"type": "null"}, side],
+            }
+        },
+    }
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = (head, ["---"] * len(head), *rows)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _row(column: Column) -> list[str]:
+    words = f" One of {', '.join(f'`{word}`' for word in column.words)}." if column.words else ""
+    return [f"`{column.name}`", column.type.name, column.meaning + words, column.null or "never"]
+
+
+def _section(kind: RowKind) -> str:
+    return "\n".join(
+        (
+            f"## `{kind.option}`: a row is {kind.meaning}\n",
+            _table(["column", "type", "meaning", "null where"], map(_row, kind.flat)),
+            _paragraph(
+                f"A side is {kind.side_meaning}. It is null where {kind.side_null}. "
+                f"The JSON Schema of a line is `sgfast/report/schemas/{kind.schema}.json`."
+            ),
+        )
+    )
+
+
+def _paragraph(text: str) -> str:
+    return textwrap.fill(text, 120, break_on_hyphens=False) + "\n"
+
+
+def markdown() -> str:
+    types = [[type_.name, type_.meaning, type_.parquet] for type_ in TYPES]
+    return "\n".join(
+        (
+            "# Rows\n",
+            _paragraph(
+                "The columns of `--verdicts` and `--connections`, in the order in which they are written. CSV and "
+                "Parquet have the names below. In JSON lines `egress` and `ingress` are objects, or null: "
+                "`egress.rule` is the field `rule` of the first. In CSV an empty field is null."
+            ),
+            _paragraph("`python -m sgfast.report.row_documents` makes this file from `sgfast/report/row_schema.py`."),
+            *map(_section, ROW_KINDS),
+            "## Types\n",
+            _table(["type", "in JSON lines and CSV", "in Parquet"], types),
+        )
+    )
+
+
+def documents() -> dict[Path, str]:
+    """Text by file, in the repository."""
+    schemas = {
+        Path("sgfast", "report", "schemas", f"{kind.schema}.json"): json.dumps(json_schema(kind), indent=2) + "\n"
+        for kind in ROW_KINDS
+    }
+    return schemas | {Path("docs", "rows.md"): markdown()}
+
+
+if __name__ == "__main__":
+    for path, text in documents().items():
+        (ROOT / path).write_text(text, encoding="utf-8")

@@ -1,0 +1,178 @@
+"""The columns of the rows that ``--verdicts`` and ``--connections`` write (SPEC 10.3, 10.4, 10.8), each listed once.
+
+The CSV line of names and the types of Parquet are taken from here. The JSON Schemas of a line and ``docs/rows.md`` are
+made of it by ``row_documents``. The writers of text put the values in this order; a test compares them with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sgfast.engine import PENDING, REASONS, VERDICTS
+from sgfast.report.rows import ANSWERS, ENDS
+
+#: The filters that a packet passes. In JSON each is an object of its own, or null.
+SIDES = ("egress", "ingress")
+
+
+@dataclass(frozen=True, eq=False)
+class Type:
+    """What the values of a column are."""
+
+    name: str
+    meaning: str
+    #: The JSON Schema of a value that is not null; without ``enum`` of words, which each column has of its own.
+    json: dict[str, Any]
+    #: The column's type in Parquet.
+    parquet: str
+
+
+def _integer(name: str, meaning: str, minimum: int, maximum: int | None, parquet: str) -> Type:
+    limits = {"minimum": minimum} if maximum is None else {"minimum": minimum, "maximum": maximum}
+    return Type(name, meaning, {"type": "integer", **limits}, parquet)
+
+
+TIME = Type(
+    "time",
+    "seconds since the Unix epoch with nine decimals; a string in JSON",
+    {"type": "string", "pattern": r"^-?[0-9]+\.[0-9]{9}$"},
+    "timestamp, nanoseconds, UTC",
+)
+ADDRESS = Type("address", "an IPv4 address, or an IPv6 address as in RFC 5952", {"type": "string"}, "string")
+PROTOCOL = Type(
+    "protocol",
+    "IANA's keyword in lower case, else the number, which is an integer in JSON",
+    {"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer", "minimum": 0, "maximum": 255}]},
+    "string, dictionary encoded",
+)
+WORD = Type("word", "one of the words listed for the column", {}, "string, dictionary encoded")
+NAME = Type("name", "an instance's name", {"type": "string", "minLength": 1}, "string, dictionary encoded")
+RULE = Type("rule", "a rule's id", {"type": "string"}, "string, dictionary encoded")
+PORT = _integer("port", "an integer from 0 to 65535", 0, 65535, "uint16")
+BYTE = _integer("byte", "an integer from 0 to 255", 0, 255, "uint8")
+NUMBER = _integer("number", "an integer from 1 on", 1, None, "int64")
+COUNT = _integer("count", "an integer from 0 on", 0, None, "int64")
+TYPES = (TIME, ADDRESS, PROTOCOL, WORD, NAME, RULE, PORT, BYTE, NUMBER, COUNT)
+
+
+@dataclass(frozen=True)
+class Column:
+    """``null``: when the value is null; empty if it never is. ``words``: all there are, of a column of type WORD."""
+
+    name: str
+    type: Type
+    meaning: str
+    null: str = ""
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RowKind:
+    """``schema``: the name of a JSON line's schema. ``columns`` come first, then those of ``side``, for each side."""
+
+    schema: str
+    option: str
+    meaning: str
+    columns: tuple[Column, ...]
+    side: tuple[Column, ...]
+    side_meaning: str
+    side_null: str
+
+    @property
+    def flat(self) -> tuple[Column, ...]:
+        """All columns as CSV and Parquet have them: those of a side behind a dot, null where the side is."""
+        return (*self.columns, *(_of_side(side, column) for side in SIDES for column in self.side))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.flat)
+
+
+def _of_side(side: str, column: Column) -> Column:
+    null = f"the side is, or {column.null}" if column.null else "the side is"
+    return replace(column, name=f"{side}.{column.name}", null=null)
+
+
+_PASSED_OR_NOT = ("allow", "deny")
+_REASONS = tuple(reason for reason in REASONS if reason is not None)
+# A packet is moot because of another one, which no filter says.
+_SIDE_REASONS = tuple(reason for reason in _REASONS if reason != "opener-denied")
+_NO_PORTS = "the packet has no ports, or they were not captured"
+_NO_ICMP = "the packet has no ICMP header, or it was not captured"
+
+PACKET_ROWS = RowKind(
+    schema="verdict",
+    option="--verdicts",
+    meaning="a packet",
+    columns=(
+        Column("packet", NUMBER, "The packet's number, from 1 on across all captures."),
+        Column("time", TIME, "The packet's own timestamp."),
+        Column("src", ADDRESS, "The address it comes from.", "the packet has no addresses"),
+        Column("dst", ADDRESS, "The address it goes to.", "the packet has no addresses"),
+        Column("protocol", PROTOCOL, "The protocol above IP.", "the packet has no addresses"),
+        Column("sport", PORT, "The source port.", _NO_PORTS),
+        Column("dport", PORT, "The destination port.", _NO_PORTS),
+        Column("icmp_type", BYTE, "The type of an ICMP or ICMPv6 message.", _NO_ICMP),
+        Column("icmp_code", BYTE, "The code of an ICMP or ICMPv6 message.", _NO_ICMP),
+        Column("verdict", WORD, "What became of the packet.", words=VERDICTS[:PENDING]),
+        Column(
+            "reason",
+            WORD,
+            "Why: the reason of the side that decided.",
+            "no side judged the packet, and it is neither moot nor malformed",
+            _REASONS,
+        ),
+    ),
+    side=(
+        Column("instance", NAME, "The instance whose filter judged the packet."),
+        Column("verdict", WORD, "What this filter said.", words=_PASSED_OR_NOT),
+        Column("reason", WORD, "Why it said so.", words=_SIDE_REASONS),
+        Column("rule", RULE, "The rule that the reason is about.", "the reason is about no rule"),
+    ),
+    side_meaning="the filter of the sending instance (egress) or of the receiving one (ingress)",
+    side_null="there is no such filter, or the packet did not reach it",
+)
+
+CONNECTION_ROWS = RowKind(
+    schema="connection",
+    option="--connections",
+    meaning="a connection or a denied attempt",
+    columns=(
+        Column("protocol", PROTOCOL, "The protocol above IP."),
+        Column("initiator", ADDRESS, "The address that opened the connection, or tried to."),
+        Column("initiator_port", PORT, "The initiator's port.", "the protocol has no ports"),
+        Column("responder", ADDRESS, "The address at the other end."),
+        Column("responder_port", PORT, "The responder's port.", "the protocol has no ports"),
+        Column("icmp_type", BYTE, "The type of the ICMP or ICMPv6 message that began it.", "it is not ICMP"),
+        Column("icmp_code", BYTE, "The code of the ICMP or ICMPv6 message that began it.", "it is not ICMP"),
+        Column("first_time", TIME, "When its first packet came."),
+        Column("last_time", TIME, "When its last packet came."),
+        Column("packets_from_initiator", COUNT, "Packets that the initiator sent."),
+        Column("packets_from_responder", COUNT, "Packets that the responder sent."),
+        Column("bytes_from_initiator", COUNT, "Bytes of the initiator's packets, as long as they were on the wire."),
+        Column("bytes_from_responder", COUNT, "Bytes of the responder's packets, as long as they were on the wire."),
+        Column("verdict", WORD, "The verdict on the packet that began it.", words=_PASSED_OR_NOT),
+        Column("reason", WORD, "The reason of that verdict.", words=_SIDE_REASONS),
+        Column(
+            "answer",
+            WORD,
+            "What the other end did; it refuses by an RST or an ICMP unreachable.",
+            words=tuple(sorted(ANSWERS)),
+        ),
+    ),
+    side=(
+        Column("instance", NAME, "The instance whose filter judged it.", "it was not recorded"),
+        Column("rule", RULE, "The rule that the reason is about.", "the reason is about no rule"),
+        Column(
+            "ended",
+            WORD,
+            "How it ended on this side; open: it was alive when the captures ended.",
+            words=tuple(end for end in ENDS if end is not None),
+        ),
+    ),
+    side_meaning="the filter of the initiator's instance (egress) or of the responder's (ingress)",
+    side_null="there is no such filter, or the connection did not reach it",
+)
+
+ROW_KINDS = (PACKET_ROWS, CONNECTION_ROWS)
