@@ -19,7 +19,7 @@ from sgfast.capture.names import printable
 from sgfast.compiler import Compiler, Numbering
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import Engine, Midstream, Mode, check_jobs
-from sgfast.errors import SnapshotError
+from sgfast.errors import ArgumentError, ArgumentTypeError, SnapshotError
 from sgfast.output import Output
 from sgfast.policy.change_file import ChangeFile, TimedChange, load_changes
 from sgfast.policy.document import load_policy
@@ -117,8 +117,8 @@ def replay(
     ``reading``: how captures are read, and what of them is left out. What is left is judged as if it were all there
     is; but seconds of ``changes`` count from the first packet of the captures, whether that is left out or not.
 
-    Raises PolicyError, CaptureError, ReadingError, SnapshotError, OutputError, ClusterError; ValueError for an unknown
-    option, TypeError for ``changes`` that are none.
+    Raises PolicyError, CaptureError, ReadingError, SnapshotError, OutputError, ClusterError; ArgumentError for an unknown
+    option, ArgumentTypeError for ``changes`` that are none.
     """
     if isinstance(policy, str | os.PathLike):
         policy = load_policy(policy)
@@ -127,7 +127,7 @@ def replay(
     if isinstance(changes, str | os.PathLike):
         changes = load_changes(changes)
     elif not (changes is None or isinstance(changes, ChangeFile)):
-        raise TypeError(f"changes is a change file or its path, not {changes!r:.80}")
+        raise ArgumentTypeError(f"changes is a change file or its path, not {changes!r:.80}")
     paths = tuple(os.fsdecode(path) for path in captures)
     sinks = Sinks(_several(packets), _several(frames), _several(flows))
     earlier = Earlier()
@@ -137,7 +137,7 @@ def replay(
         from sgfast.replaying.cluster import replay_with
 
         if engine != "fast" or snapshot is not None or jobs != 1 or reading.follow or "-" in paths:
-            raise ValueError("a cluster neither takes snapshots, jobs, another engine, nor what can be read only once")
+            raise ArgumentError("a cluster neither takes snapshots, jobs, another engine, nor what can be read only once")
         result = ReplayResult(policy, mode, midstream, vpc, paths, warnings=warnings)
         folder = None if resume is None else os.fsdecode(resume)
         replay_with(client, result, sinks, reading, changes, folder, shards, progress)
@@ -177,14 +177,14 @@ def replay(
         runner = FastRunner(made, sinks)
     elif engine == "reference":
         if sinks.flows:
-            raise ValueError("the reference model makes no connection report: use the fast engine")
+            raise ArgumentError("the reference model makes no connection report: use the fast engine")
         if resume is not None or snapshot is not None:
-            raise ValueError("the reference model has no snapshots: use the fast engine")
+            raise ArgumentError("the reference model has no snapshots: use the fast engine")
         if jobs != 1:
-            raise ValueError("the reference model judges alone: use the fast engine for jobs")
+            raise ArgumentError("the reference model judges alone: use the fast engine for jobs")
         runner = ReferenceRunner(policy, mode, midstream, vpc, sinks, mapped=placement is not None)
     else:
-        raise ValueError(f"engine is 'fast' or 'reference', not {engine!r}")
+        raise ArgumentError(f"engine is 'fast' or 'reference', not {engine!r}")
 
     seen_from = [vpc] if placement is None else [vpc.name for vpc in policy.vpcs if vpc.is_mapped]
     timeline = _Timeline(policy, changes, seen_from, runner, earlier)

@@ -15,7 +15,7 @@ from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.merge import MergedReader
 from sgfast.capture.names import printable
 from sgfast.core.base.frames import FrameBatch
-from sgfast.errors import CaptureError
+from sgfast.errors import ArgumentError, CaptureError
 from sgfast.preprocess.decap import MOST_TUNNELS, Decapsulation
 from sgfast.preprocess.filter_text import parse_filter
 from sgfast.replaying.cutting import Cutting, warn_of_copies
@@ -28,8 +28,8 @@ from sgfast.replaying.results import count
 class Reading:
     """How captures are read, by all who read them. ``sgfast.cli.options.reading_options`` are the same as options.
 
-    Making one raises ReadingError for times or a filter that cannot be understood, ValueError for what does not go
-    together.
+    Making one raises ReadingError for times or a filter that cannot be understood, ArgumentError for what does not
+    go together.
     """
 
     #: Packets of all captures in the order of their times, not capture after capture.
@@ -49,7 +49,7 @@ class Reading:
 
     def __post_init__(self) -> None:
         if self.merge and self.follow:
-            raise ValueError("merge and follow do not go together: what comes next is not known while a file grows")
+            raise ArgumentError("merge and follow do not go together: what comes next is not known while a file grows")
         parse_window(self.start, self.end)
         if self.filter is not None:
             parse_filter(self.filter)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sgfast.capture import Damage
+from sgfast.errors import ArgumentError
 from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy, Quotas
 from sgfast.replaying import ReplayResult, replay
@@ -105,10 +106,10 @@ def suggest(
     for groups of their own. ``limits``: how far rules may go beyond what was seen.
 
     Raises PolicyError, CaptureError and whatever ``replay`` does; SgfastError for too many private addresses;
-    ValueError for ``allowed_only`` without a policy.
+    ArgumentError for ``allowed_only`` without a policy.
     """
     if allowed_only and policy is None:
-        raise ValueError("allowed_only needs a policy")
+        raise ArgumentError("allowed_only needs a policy")
     base = instances or policy
     if base is None:
         hosts = PrivateHosts()

@@ -29,7 +29,7 @@ import numpy as np
 from sgfast.capture import open_capture
 from sgfast.capture.names import printable
 from sgfast.core.shards.partition import Pair
-from sgfast.errors import ClusterError
+from sgfast.errors import ArgumentError, ClusterError
 from sgfast.policy.change_file import ChangeFile
 from sgfast.policy.plain import to_plain
 from sgfast.replaying.captures import Part, Reading, can_be_tried, parts_of
@@ -74,7 +74,7 @@ def replay_with(
     began = time.perf_counter()
     policy = result.policy
     if shards is not None and not 1 <= shards <= MOST_SHARDS:
-        raise ValueError(f"shards is 1 to {MOST_SHARDS}, not {shards!r:.80}")
+        raise ArgumentError(f"shards is 1 to {MOST_SHARDS}, not {shards!r:.80}")
     cluster = Cluster(client)
     for path in result.captures:
         if not can_be_tried(path):
