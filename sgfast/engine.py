@@ -141,6 +141,14 @@ def timeouts_ns(timeouts: Timeouts) -> tuple[int, ...]:
     )  # fmt: skip
 
 
+def check_modes(mode: Mode, midstream: Midstream) -> None:
+    """ArgumentError for a mode or a treatment of midstream packets that does not exist."""
+    if mode not in MODES:
+        raise ArgumentError(f"mode is {' or '.join(MODES)}, not {mode!r}")
+    if midstream not in MIDSTREAMS:
+        raise ArgumentError(f"midstream is {', '.join(MIDSTREAMS)}, not {midstream!r}")
+
+
 def check_jobs(jobs: int) -> None:
     """ArgumentError for a number of threads that cannot be."""
     if isinstance(jobs, bool) or not isinstance(jobs, int) or not 1 <= jobs <= MAX_JOBS:
@@ -159,9 +167,9 @@ class Engine:
     whatever asks for results waits for all of them. ``keep_flows`` and ``reporting`` are for replays,
     ``compiler`` has compiled, or numbered, for the same VPC before.
 
-    Raises PolicyError for a policy that cannot be used, ArgumentError for an unknown option. One engine may be shared by
-    threads: calls take turns, and nobody waits with the GIL. A child of ``fork`` may use its copy only if no thread was
-    in a call at that moment, and with one job. MemoryError if there is no room for tables or threads.
+    Raises PolicyError for a policy that cannot be used, ArgumentError for an unknown option. One engine may be shared
+    by threads: calls take turns, and nobody waits with the GIL. A child of ``fork`` may use its copy only if no thread
+    was in a call at that moment, and with one job. MemoryError if there is no room for tables or threads.
     """
 
     def __init__(
@@ -177,10 +185,7 @@ class Engine:
         compiler: Compiler | None = None,
         jobs: int = 1,
     ) -> None:
-        if mode not in MODES:
-            raise ArgumentError(f"mode is {' or '.join(MODES)}, not {mode!r}")
-        if midstream not in MIDSTREAMS:
-            raise ArgumentError(f"midstream is {', '.join(MIDSTREAMS)}, not {midstream!r}")
+        check_modes(mode, midstream)
         check_jobs(jobs)
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self.vpc = vpc
@@ -265,8 +270,8 @@ class Engine:
         """Changes the policy between two packets (SPEC 6); several changes are applied as one.
 
         ``now_ns``: when, on the packets' clock: connections whose time is up by then do not count as cut. Raises
-        PolicyError for a change that is refused (SPEC 6.1), ArgumentError for a time that the clock does not reach; then
-        nothing has changed. Packets that other threads judge meanwhile see the old policy or the new one, never a
+        PolicyError for a change that is refused (SPEC 6.1), ArgumentError for a time that the clock does not reach;
+        then nothing has changed. Packets that other threads judge meanwhile see the old policy or the new one, never a
         mixture.
         """
         changes = list(changes) if isinstance(changes, Iterable) else [changes]

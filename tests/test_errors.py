@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import SHOP
 
 import sgfast
-from command import SHOP
 from sgfast.explaining import explain
 from sgfast.policy.changes import RemoveInstance
 from sgfast.suggesting import suggest
