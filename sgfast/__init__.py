@@ -5,7 +5,9 @@ Load a policy (:func:`load_policy`), make an :class:`Engine`, give it packets (:
 (:func:`diff`).
 """
 
-# Nothing is imported here: it would take time in which the command cannot be interrupted cleanly.
+from sgfast.version import __version__ as __version__
+
+# Nothing else is imported here: it would take time in which the command cannot be interrupted cleanly.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sgfast.comparing import DiffResult, diff
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from sgfast.policy.model import Policy
     from sgfast.replaying import Reading, ReplayResult, replay
     from sgfast.snapshot import load_snapshot, save_snapshot
-
-__version__ = "0.1.0"
 
 # Where each public name lives. It is imported when it is first asked for: numpy alone costs more than a tenth of a
 # second, which no `sgfast --help` should pay.

@@ -20,6 +20,7 @@ from sgfast.core.check_one import SingleChecks
 from sgfast.core.dataplane import MAX_JOBS
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.wire.link import LINK_TYPES
+from sgfast.errors import ArgumentError, ArgumentTypeError
 from sgfast.policy.changes import Change, RemoveInstance, apply_changes
 from sgfast.policy.document import load_policy
 from sgfast.policy.instants import MAX_TIME_NS
@@ -140,10 +141,18 @@ def timeouts_ns(timeouts: Timeouts) -> tuple[int, ...]:
     )  # fmt: skip
 
 
+def check_modes(mode: Mode, midstream: Midstream) -> None:
+    """ArgumentError for a mode or a treatment of midstream packets that does not exist."""
+    if mode not in MODES:
+        raise ArgumentError(f"mode is {' or '.join(MODES)}, not {mode!r}")
+    if midstream not in MIDSTREAMS:
+        raise ArgumentError(f"midstream is {', '.join(MIDSTREAMS)}, not {midstream!r}")
+
+
 def check_jobs(jobs: int) -> None:
-    """ValueError for a number of threads that cannot be."""
+    """ArgumentError for a number of threads that cannot be."""
     if isinstance(jobs, bool) or not isinstance(jobs, int) or not 1 <= jobs <= MAX_JOBS:
-        raise ValueError(f"jobs is 1 to {MAX_JOBS}, not {jobs!r:.80}")
+        raise ArgumentError(f"jobs is 1 to {MAX_JOBS}, not {jobs!r:.80}")
 
 
 class Engine:
@@ -158,9 +167,9 @@ class Engine:
     whatever asks for results waits for all of them. ``keep_flows`` and ``reporting`` are for replays,
     ``compiler`` has compiled, or numbered, for the same VPC before.
 
-    Raises PolicyError for a policy that cannot be used, ValueError for an unknown option. One engine may be shared by
-    threads: calls take turns, and nobody waits with the GIL. A child of ``fork`` may use its copy only if no thread was
-    in a call at that moment, and with one job. MemoryError if there is no room for tables or threads.
+    Raises PolicyError for a policy that cannot be used, ArgumentError for an unknown option. One engine may be shared
+    by threads: calls take turns, and nobody waits with the GIL. A child of ``fork`` may use its copy only if no thread
+    was in a call at that moment, and with one job. MemoryError if there is no room for tables or threads.
     """
 
     def __init__(
@@ -176,10 +185,7 @@ class Engine:
         compiler: Compiler | None = None,
         jobs: int = 1,
     ) -> None:
-        if mode not in MODES:
-            raise ValueError(f"mode is {' or '.join(MODES)}, not {mode!r}")
-        if midstream not in MIDSTREAMS:
-            raise ValueError(f"midstream is {', '.join(MIDSTREAMS)}, not {midstream!r}")
+        check_modes(mode, midstream)
         check_jobs(jobs)
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self.vpc = vpc
@@ -226,7 +232,7 @@ class Engine:
         ``PENDING``, without sides; :meth:`resolved` tells what became of it. Raises ValueError for another dtype.
         """
         if not isinstance(packets, FrameBatch) and np.ndim(packets) != 1:
-            raise ValueError("packets are an array of one dimension, one row a packet")
+            raise ArgumentError("packets are an array of one dimension, one row a packet")
         results = np.zeros(len(packets), dtype=RESULT_DTYPE)
         if isinstance(packets, FrameBatch):
             self.dataplane.process_frames(packets, results)
@@ -244,10 +250,10 @@ class Engine:
     ) -> NDArray[Any]:
         """Judges raw frames. Returns as :meth:`process` does.
 
-        ``link_type``: a LINKTYPE_ number (1: Ethernet); ValueError for one that is not read (SPEC 3.1).
+        ``link_type``: a LINKTYPE_ number (1: Ethernet); ArgumentError for one that is not read (SPEC 3.1).
         """
         if link_type not in LINK_TYPES:
-            raise ValueError(f"link type {link_type} is not read; those in sgfast.core.wire.link.LINK_TYPES are")
+            raise ArgumentError(f"link type {link_type} is not read; those in sgfast.core.wire.link.LINK_TYPES are")
         return self.process(FrameBatch.from_frames(frames, times_ns, wire_lengths, link_type))
 
     def resolved(self, *, everything: bool = False) -> NDArray[Any]:
@@ -264,20 +270,20 @@ class Engine:
         """Changes the policy between two packets (SPEC 6); several changes are applied as one.
 
         ``now_ns``: when, on the packets' clock: connections whose time is up by then do not count as cut. Raises
-        PolicyError for a change that is refused (SPEC 6.1), ValueError for a time that the clock does not reach; then
-        nothing has changed. Packets that other threads judge meanwhile see the old policy or the new one, never a
+        PolicyError for a change that is refused (SPEC 6.1), ArgumentError for a time that the clock does not reach;
+        then nothing has changed. Packets that other threads judge meanwhile see the old policy or the new one, never a
         mixture.
         """
         changes = list(changes) if isinstance(changes, Iterable) else [changes]
         for change in changes:
             if not isinstance(change, Change):
-                raise TypeError(f"a change is one of the values in sgfast.policy.changes, not {change!r:.80}")
+                raise ArgumentTypeError(f"a change is one of the values in sgfast.policy.changes, not {change!r:.80}")
         try:
             now_ns = index(now_ns)
         except TypeError:
-            raise TypeError(f"now_ns is a whole number of nanoseconds, not {now_ns!r:.80}") from None
+            raise ArgumentTypeError(f"now_ns is a whole number of nanoseconds, not {now_ns!r:.80}") from None
         if not -MAX_TIME_NS <= now_ns <= MAX_TIME_NS:
-            raise ValueError(f"now_ns is within 146 years of 1970 (2**62 nanoseconds either way), not {now_ns}")
+            raise ArgumentError(f"now_ns is within 146 years of 1970 (2**62 nanoseconds either way), not {now_ns}")
         with self._changing:
             changed = apply_changes(self.policy, changes)
             if changed.policy is self.policy:
@@ -337,7 +343,7 @@ class Engine:
 
         ``protocol``: a name or number; ``flags``: of TCP, letters of ``FSRPAUEC``; ``time``: seconds on the clock that
         timeouts run by. An ICMP error quotes nothing here, so to stateful groups it is ``invalid``: give it as a frame.
-        Raises ValueError for a packet that cannot be, TypeError for a number that is none.
+        Raises ArgumentError for a packet that cannot be, TypeError for a number that is none.
         """
         found = self._single.check(src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time)
         if type(found) is Verdict:
@@ -349,7 +355,7 @@ class Engine:
             return verdict
         # What is rare or wrong.
         if not abs(time) <= 2**33:
-            raise ValueError(f"time is in seconds since the epoch, not {time}")
+            raise ArgumentError(f"time is in seconds since the epoch, not {time}")
         row = header(
             src, dst, protocol, sport=sport, dport=dport, flags=flags, icmp_type=icmp_type, icmp_code=icmp_code,
             icmp_id=icmp_id, time_ns=round(time * 10**9),
@@ -439,14 +445,17 @@ def header(
     time_ns: int = 0,
     wire: int = 64,
 ) -> NDArray[Any]:
-    """One packet as an array of ``HEADER_DTYPE`` (1,). Raises ValueError for a packet that cannot be, TypeError for a
-    number that is none."""
-    source, destination = ip_address(src), ip_address(dst)
+    """One packet as an array of ``HEADER_DTYPE`` (1,). Raises ArgumentError for a packet that cannot be, TypeError
+    for a number that is none."""
+    try:
+        source, destination = ip_address(src), ip_address(dst)
+    except ValueError as error:
+        raise ArgumentError(str(error)) from None
     if source.version != destination.version:
-        raise ValueError(f"{source} and {destination} are of different IP versions")
+        raise ArgumentError(f"{source} and {destination} are of different IP versions")
     number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else index(protocol)
     if number is None or not 0 <= number <= 255:
-        raise ValueError(f"no protocol {protocol!r}")
+        raise ArgumentError(f"no protocol {protocol!r}")
     if number == ICMP and source.version == 6 and isinstance(protocol, str):
         number = ICMPV6
     for name, value, top in (
@@ -454,10 +463,10 @@ def header(
         ("icmp_code", icmp_code, 255), ("icmp_id", icmp_id, 65535),
     ):  # fmt: skip
         if not 0 <= index(value) <= top:
-            raise ValueError(f"{name} is 0 to {top}, not {value}")
+            raise ArgumentError(f"{name} is 0 to {top}, not {value}")
     unknown = set(flags.upper()) - set(_FLAGS)
     if unknown:
-        raise ValueError(f"TCP flags are letters of {''.join(_FLAGS)}, not {''.join(sorted(unknown))}")
+        raise ArgumentError(f"TCP flags are letters of {''.join(_FLAGS)}, not {''.join(sorted(unknown))}")
     row = np.zeros(1, dtype=HEADER_DTYPE)
     row["time_ns"] = time_ns
     row["wire"] = wire

@@ -5,6 +5,14 @@ class SgfastError(Exception):
     """Base of every error sgfast raises on purpose; ``str(error)`` is the one line to show."""
 
 
+class ArgumentError(SgfastError, ValueError):
+    """An argument of a public call that has no such value, or does not go together with another one."""
+
+
+class ArgumentTypeError(SgfastError, TypeError):
+    """An argument of a public call that is of another type than it has to be."""
+
+
 class PolicyError(SgfastError):
     """A policy document that cannot be used (SPEC 2, 7.1, 8.5); exit status 2."""
 

@@ -20,7 +20,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
 from sgfast.engine import Engine, Verdict, is_multicast
-from sgfast.errors import PolicyError
+from sgfast.errors import ArgumentError, PolicyError
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import (
     ICMP,
@@ -154,14 +154,14 @@ def explain(
 
     ``port``: the destination's, for protocols that have ports; ``sport``: the source's, which only DHCP is told by.
     ``icmp_type``: left out, a ping. ``vpc``: as of ``Engine``. Raises PolicyError for a policy that cannot be used or
-    does not know a name, ValueError for a packet that cannot be.
+    does not know a name, ArgumentError for a packet that cannot be.
     """
     if isinstance(policy, str | os.PathLike):
         policy = load_policy(policy)
     engine = Engine(policy, vpc=vpc)
     number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else protocol
     if number is None or not 0 <= number <= 255:
-        raise ValueError(f"no protocol {protocol!r:.80}: a packet has one of IANA's names, or 0 to 255")
+        raise ArgumentError(f"no protocol {protocol!r:.80}: a packet has one of IANA's names, or 0 to 255")
     _check_fields(number, port, sport, icmp_type, icmp_code)
     choices: list[str] = []
     src, dst = _ends(engine, source, destination, number, choices)
@@ -169,7 +169,7 @@ def explain(
     if number == ICMP and version == 6:
         number = ICMPV6
     elif number == ICMPV6 and version == 4:
-        raise ValueError("icmpv6 between IPv4 addresses: use icmp")
+        raise ArgumentError("icmpv6 between IPv4 addresses: use icmp")
     if number in (ICMP, ICMPV6):
         icmp_type = ECHO_REQUEST[version] if icmp_type is None else icmp_type
         icmp_code = icmp_code or 0
@@ -197,19 +197,19 @@ def _check_fields(
 ) -> None:
     name = protocol_text(protocol)
     if protocol in PORT_PROTOCOLS and port is None:
-        raise ValueError(f"{name} has ports: say to which one")
+        raise ArgumentError(f"{name} has ports: say to which one")
     if protocol not in PORT_PROTOCOLS and (port, sport) != (None, None):
-        raise ValueError(f"{name} has no ports")
+        raise ArgumentError(f"{name} has no ports")
     if protocol not in (ICMP, ICMPV6) and (icmp_type is not None or icmp_code is not None):
-        raise ValueError(f"{name} has no ICMP type and code")
+        raise ArgumentError(f"{name} has no ICMP type and code")
     if icmp_code is not None and icmp_type is None:
-        raise ValueError("an ICMP code needs an ICMP type")
+        raise ArgumentError("an ICMP code needs an ICMP type")
     for what, value, top in (
         ("a port", port, 65535), ("a port", sport, 65535), ("an ICMP type", icmp_type, 255),
         ("an ICMP code", icmp_code, 255),
     ):  # fmt: skip
         if value is not None and not 0 <= value <= top:
-            raise ValueError(f"{what} is 0 to {top}, not {value}")
+            raise ArgumentError(f"{what} is 0 to {top}, not {value}")
 
 
 def _ends(engine: Engine, source: str, destination: str, protocol: int, choices: list[str]) -> tuple[End, End]:
@@ -226,9 +226,9 @@ def _ends(engine: Engine, source: str, destination: str, protocol: int, choices:
             f"{text} {'is' if not isinstance(each, Instance) else 'has'} IPv{' and IPv'.join(map(str, sorted(family)))}"
             for text, each, family in zip((source, destination), named, families, strict=True)
         )
-        raise ValueError(f"no packet goes from IPv4 to IPv6: {have}")
+        raise ArgumentError(f"no packet goes from IPv4 to IPv6: {have}")
     if not common & wanted:
-        raise ValueError("icmpv6 between IPv4 addresses: use icmp")
+        raise ArgumentError("icmpv6 between IPv4 addresses: use icmp")
     family = min(common & wanted)
     ends = []
     for each in named:

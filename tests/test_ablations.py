@@ -116,7 +116,7 @@ def test_one_that_changes_results_is_none_and_the_next_is_measured(
 ) -> None:
     counted = 'result.bytes = counters["packets"], counters["bytes"]'
     wrong, right = (
-        Ablation(name, name, ("denied",), (Edit("sgfast/replaying/fast.py", counted, counted + more),))
+        Ablation(name, name, ("denied",), (Edit("sgfast/replaying/engine_runner.py", counted, counted + more),))
         for name, more in (("wrong", " + 1"), ("right", " + 0"))
     )
     assert not measure([wrong, right], tmp_path)

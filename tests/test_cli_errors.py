@@ -457,7 +457,7 @@ def test_an_internal_error_is_one_line_unless_asked(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("sgfast.replaying.replay", fail)
+    monkeypatch.setattr("sgfast.replaying.run_replay", fail)
     target = tmp_path / "verdicts"
     outcome = sgfast(capsys, "replay", *SHOP, "--verdicts", target)
     assert outcome.status == 2 and "RuntimeError: two lines" in outcome.one_line()
@@ -470,7 +470,7 @@ def test_running_out_of_memory_is_one_line(capsys: Capsys, monkeypatch: pytest.M
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("sgfast.replaying.replay", fail)
+    monkeypatch.setattr("sgfast.replaying.run_replay", fail)
     outcome = sgfast(capsys, "replay", *SHOP)
     assert outcome.status == 2 and outcome.one_line() == "sgfast: out of memory"
 

@@ -149,7 +149,7 @@ def test_capture_of_all_interfaces_without_its_copies_is_the_capture(capsys: Cap
     assert report["left_out"]["duplicates"] == len(frames) - len(found), f"seed {seed}"
 
 
-def test_stages_come_in_order_and_count_apart(capsys: Capsys, tmp_path: Path) -> None:
+def test_steps_come_in_order_and_count_apart(capsys: Capsys, tmp_path: Path) -> None:
     web = [ethernet(ip(CLIENT, SERVER, tcp(1000 + n, 80, "S"))) for n in range(5)]
     dns = ethernet(ip(CLIENT, SERVER, udp(53, 53)))
     frames = [(n * SECOND, frame, len(frame), 1) for n, frame in enumerate(web)]

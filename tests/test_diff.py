@@ -25,7 +25,8 @@ from sgfast.errors import AmbiguousAddress
 from sgfast.policy.changes import apply_change
 from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.model import Policy, Settings, Timeouts
-from sgfast.replaying.captures import Captures, Reading
+from sgfast.replaying.captures import Captures
+from sgfast.replaying.options import Reading
 
 PCAPS = Path(__file__).parent.parent / "pcaps"
 PROGRAMS = PCAPS / "programs"

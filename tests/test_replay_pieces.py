@@ -58,7 +58,7 @@ def test_connections_still_open_are_reported_once_however_many_at_a_time(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[bytes] = []
-    monkeypatch.setattr("sgfast.replaying.fast.FLOWS_AT_ONCE", at_once)
+    monkeypatch.setattr("sgfast.replaying.engine_runner.FLOWS_AT_ONCE", at_once)
     told = replay(POLICY, CAPTURE, flows=ConnectionLines(lines.append))
     text = b"".join(lines).decode()
     assert text.count("\n") == sum(told.connections.values()) > 20

@@ -11,8 +11,8 @@ from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import ReadingError
 from sgfast.policy.instants import MAX_SECONDS
 from sgfast.preprocess.selection import Window
-from sgfast.replaying.captures import Reading
-from sgfast.replaying.moments import Moment, parse_moment
+from sgfast.replaying.options import Reading
+from sgfast.replaying.time_window import Moment, parse_moment
 
 SECOND = 10**9
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import click
 
-from sgfast import __version__
 from sgfast.cli.check import check
 from sgfast.cli.completion import completion
 from sgfast.cli.diff import diff
@@ -18,6 +17,7 @@ from sgfast.cli.import_ import import_command
 from sgfast.cli.replay import replay
 from sgfast.cli.suggest import suggest
 from sgfast.cli.template import template
+from sgfast.version import __version__
 
 
 @click.group("sgfast", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, format_option, reading_options, vpc_option
+from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, format_option, replay_options
 from sgfast.cli.printing import is_colourful, print_text, say, to_json, warn
-from sgfast.cli.waiting import progress_of
+from sgfast.cli.progress import progress_of
 
 if TYPE_CHECKING:
-    from sgfast.replaying import Reading
+    from sgfast.replaying import ReplayOptions
 
 
 def _known(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -37,8 +37,7 @@ def _known(context: click.Context, option: click.Parameter, values: tuple[str, .
     multiple=True,
     help="Also find rules that no packet of this capture used. Repeatable: the captures are one replay.",
 )
-@reading_options
-@vpc_option
+@replay_options
 @format_option("sarif")
 @click.option(
     "--fail-on",
@@ -53,8 +52,7 @@ def check(
     context: click.Context,
     policy: str,
     captures: tuple[str, ...],
-    reading: Reading,
-    vpc: str | None,
+    options: ReplayOptions,
     form: str,
     fail_on: tuple[str, ...],
 ) -> None:
@@ -72,7 +70,7 @@ def check(
     """
     if [policy, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
-    if not captures and not reading.is_plain:
+    if not captures and not options.reading.is_plain:
         raise click.UsageError("options of how captures are read (--start, --filter, --decap, ...) need --traffic")
     from sgfast.checking import check_policy
     from sgfast.policy.document import Lines, load_policy
@@ -80,13 +78,13 @@ def check(
 
     lines: Lines = {}
     loaded = load_policy(policy, lines)
-    compiled, warnings = compile_for_check(loaded, vpc)
+    compiled, warnings = compile_for_check(loaded, options.vpc)
     traffic = None
     if captures:
-        from sgfast.replaying import replay
+        from sgfast.replaying import run_replay
 
         with progress_of(captures) as progress:
-            traffic = replay(loaded, captures, vpc=vpc, reading=reading, progress=progress)
+            traffic = run_replay(loaded, captures, options, progress=progress)
         warnings += [warning for warning in traffic.warnings if warning not in warnings]
     checked = check_policy(loaded, traffic)
     warn(warnings)

@@ -18,17 +18,15 @@ from sgfast.cli.options import (
     midstream_option,
     mode_option,
     quiet_option,
-    reading_options,
-    vpc_option,
+    replay_options,
 )
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
-from sgfast.cli.waiting import progress_of
+from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.comparing import Change, DiffResult
-    from sgfast.engine import Midstream, Mode
-    from sgfast.replaying import Reading
+    from sgfast.replaying import ReplayOptions
 
 CHANGES: tuple[Change, ...] = ("newly-denied", "newly-allowed")
 
@@ -49,8 +47,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
     metavar="FILE",
     help="What Terraform's `terraform show -json PLAN` prints stands for OLD and NEW: what is there, and what will be.",
 )
-@reading_options
-@vpc_option
+@replay_options
 @mode_option
 @midstream_option
 @format_option("markdown")
@@ -69,14 +66,9 @@ def diff(
     context: click.Context,
     files: tuple[str, ...],
     plan: str | None,
-    reading: Reading,
-    vpc: str | None,
-    mode: Mode,
-    midstream: Midstream,
+    options: ReplayOptions,
     form: Form,
-    jobs: int,
     fail_on: tuple[Change, ...],
-    changes: str | None,
     quiet: bool,
 ) -> None:
     """What would change for this traffic if policy NEW came in the place of OLD?
@@ -95,7 +87,7 @@ def diff(
     if plan is None and len(files) < 3:
         raise click.UsageError(f"Missing argument '{('NEW', 'CAPTURE...')[len(files) - 1]}'.")
     captures = files if plan is not None else files[2:]
-    if changes is not None:
+    if options.changes is not None:
         raise click.UsageError(
             "--changes is not for diff, which compares two policies as they stand: sgfast replay --changes shows what "
             "a change does to connections that are open"
@@ -103,15 +95,13 @@ def diff(
     if [plan, *files].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
 
-    from sgfast.comparing import diff as run_diff
+    from sgfast.comparing import run_diff
     from sgfast.policy.document import load_policy
     from sgfast.policy.formats.terraform import load_plan
 
     old, new = load_plan(plan) if plan is not None else map(load_policy, files[:2])
     with progress_of(captures, shown=not quiet) as progress:
-        result = run_diff(
-            old, new, captures, mode=mode, midstream=midstream, vpc=vpc, jobs=jobs, reading=reading, progress=progress
-        )
+        result = run_diff(old, new, captures, options, progress)
     raise_arrived()
     _print_report(result, form, quiet)
     if result.damaged is not None:

@@ -55,6 +55,7 @@ def explain(
       sgfast explain policy.yaml --from 198.51.100.7 --to web-1 --protocol tcp --port 443
       sgfast explain policy.yaml --from web-1 --to db-1 --protocol icmp
     """
+    from sgfast.errors import ArgumentError
     from sgfast.explaining import explain as explain_packet
     from sgfast.policy.document import Lines, load_policy
     from sgfast.report.explain import explain_summary, explain_text
@@ -67,7 +68,7 @@ def explain(
             loaded, source, destination, number, port=port, sport=sport, icmp_type=icmp_type, icmp_code=icmp_code,
             vpc=vpc,
         )  # fmt: skip
-    except ValueError as error:
+    except ArgumentError as error:
         raise click.UsageError(str(error)) from None
     warn(loaded.warnings)
     if form == "json":

@@ -36,10 +36,10 @@ def import_command(form: str, files: tuple[str, ...], output: str, quiet: bool) 
       sgfast import otc security-groups.json ports.json -o policy.yaml
       sgfast import auto exports/
     """
-    from sgfast import __version__
     from sgfast.output import open_output, refuse_shared
     from sgfast.policy.formats import files_of, load
     from sgfast.policy.yaml_nodes import shown_origin
+    from sgfast.version import __version__
 
     inputs = [name for path in files for name in files_of(path)]
     refuse_shared([] if output == "-" else [output], inputs)

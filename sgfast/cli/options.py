@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, Literal
 
 import click
@@ -73,23 +74,21 @@ def _tunnels(context: click.Context, option: click.Parameter, given: str | None)
     return KINDS if "auto" in words else tuple(kind for kind in KINDS if kind in words)
 
 
-def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """How captures are read: the command gets ``reading``, a ``sgfast.Reading``."""
+def replay_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How captures are read, and ``--vpc``. The command gets ``options``, a ``ReplayOptions`` of these and of all that
+    it has besides and that are named like one of its fields (``mode_option``, ``jobs_option``, ...).
+    """
 
     @functools.wraps(command)
-    def run(
-        *arguments: Any, merge: bool, follow: bool, start: str | None, end: str | None, expression: str | None,
-        dedup: bool, decap: tuple[str, ...], **options: Any,
-    ) -> Any:  # fmt: skip
-        if merge and follow:
+    def run(*arguments: Any, **given: Any) -> Any:
+        if given["merge"] and given["follow"]:
             raise click.UsageError("--merge and --follow do not go together: a growing file may get earlier packets")
-        from sgfast.replaying.captures import Reading
+        from sgfast.replaying.options import Reading, ReplayOptions
 
-        reading = Reading(
-            merge=merge, follow=follow, start=start, end=end, filter=expression, dedup=dedup, decap=decap
-        )  # fmt: skip
-        return command(*arguments, reading=reading, **options)
+        reading = Reading(**_taken(given, Reading))
+        return command(*arguments, options=ReplayOptions(reading=reading, **_taken(given, ReplayOptions)), **given)
 
+    run = vpc_option(run)
     for option in (
         click.option(
             "--decap",
@@ -105,7 +104,6 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--filter",
-            "expression",
             metavar="EXPR",
             help='Only packets that EXPR matches, in tcpdump\'s words: "tcp port 443 and not host 10.0.0.5".',
         ),
@@ -130,6 +128,11 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         run = option(run)
     return run
+
+
+def _taken(given: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
+    """Takes out of ``given`` what a dataclass has fields for."""
+    return {field.name: given.pop(field.name) for field in fields(kind) if field.name in given}
 
 
 def format_option(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

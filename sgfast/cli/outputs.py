@@ -17,7 +17,7 @@ from sgfast.output import STANDARD_OUTPUT, Output, descriptor_named, is_standard
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
-    from sgfast.replaying import FlowSink, FrameSink, PacketSink, ReplayResult
+    from sgfast.replaying import FlowSink, FrameSink, PacketSink, ReplayResult, Sinks
     from sgfast.report.html import Timeline
 
 #: What a filter stops, and what was never sent because of that: everything else would be seen on the wire.
@@ -49,6 +49,12 @@ class Outputs:
     def take_standard_output(self) -> bool:
         """Whether one of them is there: then nothing else may be."""
         return any(map(is_standard_output, self._paths.values()))
+
+    @property
+    def sinks(self) -> Sinks:
+        from sgfast.replaying import Sinks
+
+        return Sinks(tuple(self.packets), tuple(self.frames), tuple(self.flows))
 
     def __enter__(self) -> Self:
         with self._stack as opened:

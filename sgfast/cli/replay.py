@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -20,29 +23,61 @@ from sgfast.cli.options import (
     midstream_option,
     mode_option,
     quiet_option,
-    reading_options,
-    vpc_option,
+    replay_options,
 )
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
-from sgfast.cli.waiting import progress_of
+from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
-    from sgfast.cli.outputs import Outputs
-    from sgfast.engine import Midstream, Mode
-    from sgfast.replaying import Reading, ReplayResult
+    from sgfast.replaying import ReplayOptions, ReplayResult
+
+
+#: Files a replay writes: option, what names them, help.
+_FILES = (
+    (
+        "--verdicts", "FILE",
+        "Write a row for each packet: CSV or Parquet if FILE ends in .csv or .parquet, else JSON, one object a line.",
+    ),
+    ("--connections", "FILE", "Write a row for each connection, as it ends; formats likewise."),
+    ("--write", "FILE.pcapng", "Write the capture, each packet's verdict and rules in its comment."),
+    ("--write-denied", "FILE", "Write the denied packets as they came: .pcapng, or .pcap (one link type)."),
+    (
+        "--write-allowed", "FILE",
+        "Write the packets that would be seen on the wire, likewise: all but denied and moot ones.",
+    ),
+    (
+        "--report", "FILE.html",
+        "Write a page with tables and packets over time: one file, to be opened in a browser or sent on.",
+    ),
+    ("--flow-log", "FILE", "Write VPC flow log records, as the cloud would with these groups."),
+)  # fmt: skip
+
+
+def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The files a replay writes: the command gets ``paths``, by option, those that were given."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **given: Any) -> Any:
+        named = {option: given.pop(option[2:].replace("-", "_")) for option, *_ in _FILES}
+        paths = {option: path for option, path in named.items() if path is not None}
+        return command(*arguments, paths=paths, **given)
+
+    for option, metavar, text in reversed(_FILES):
+        run = click.option(option, type=FILE, metavar=metavar, help=text)(run)
+    return run
 
 
 @click.command(short_help="Hold captures against a policy.")
 @click.argument("policy", type=FILE)
 @click.argument("captures", type=FILE, metavar="CAPTURE...", nargs=-1, required=True)
-@reading_options
-@vpc_option
+@replay_options
 @mode_option
 @midstream_option
 @click.option("--changes", type=FILE, metavar="FILE", help="Change the policy while traffic flows, as FILE says.")
 @click.option(
     "--snapshot",
+    "snapshot_file",
     type=FILE,
     metavar="FILE",
     help="Save the state after the last packet, for --resume; --connections leaves open ones to that replay.",
@@ -65,42 +100,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="With --dask: into how many parts packets are dealt out; otherwise that follows from the captures' sizes.",
 )
-@click.option(
-    "--verdicts",
-    type=FILE,
-    metavar="FILE",
-    help="Write a row for each packet: CSV or Parquet if FILE ends in .csv or .parquet, else JSON, one object a line.",
-)
-@click.option(
-    "--connections", type=FILE, metavar="FILE", help="Write a row for each connection, as it ends; formats likewise."
-)
-@click.option(
-    "--write",
-    type=FILE,
-    metavar="FILE.pcapng",
-    help="Write the capture, each packet's verdict and rules in its comment.",
-)
-@click.option(
-    "--write-denied",
-    type=FILE,
-    metavar="FILE",
-    help="Write the denied packets as they came: .pcapng, or .pcap (one link type).",
-)
-@click.option(
-    "--write-allowed",
-    type=FILE,
-    metavar="FILE",
-    help="Write the packets that would be seen on the wire, likewise: all but denied and moot ones.",
-)
-@click.option(
-    "--report",
-    type=FILE,
-    metavar="FILE.html",
-    help="Write a page with tables and packets over time: one file, to be opened in a browser or sent on.",
-)
-@click.option(
-    "--flow-log", type=FILE, metavar="FILE", help="Write VPC flow log records, as the cloud would with these groups."
-)
+@_file_options
 @click.option(
     "--flow-log-format",
     type=click.Choice(["aws", "otc"]),
@@ -134,28 +134,14 @@ def replay(
     context: click.Context,
     policy: str,
     captures: tuple[str, ...],
-    reading: Reading,
-    changes: str | None,
-    snapshot: str | None,
-    resume: str | None,
+    options: ReplayOptions,
+    snapshot_file: str | None,
     dask: str | None,
-    shards: int | None,
-    vpc: str | None,
-    mode: Mode,
-    midstream: Midstream,
-    verdicts: str | None,
-    connections: str | None,
-    write: str | None,
-    write_denied: str | None,
-    write_allowed: str | None,
-    report: str | None,
-    flow_log: str | None,
+    paths: dict[str, str],
     flow_log_format: str,
     flow_log_interval: int,
     form: Form,
-    jobs: int,
     fail_on: str | None,
-    engine: Literal["fast", "reference"],
     quiet: bool,
 ) -> None:
     """Hold captures against a policy: what would its security groups do to this traffic?
@@ -174,46 +160,46 @@ def replay(
       sgfast replay policy.yaml mirror.pcap --decap vxlan
       tcpdump -U -w - | sgfast replay policy.yaml - --verdicts verdicts.csv
     """
-    if [policy, changes, *captures].count("-") > 1:
+    if [policy, options.changes, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
-    if engine == "reference" and connections is not None:
-        raise click.UsageError("--connections needs --engine fast: the reference model keeps no such list")
-    if engine == "reference" and (snapshot is not None or resume is not None):
-        raise click.UsageError("--snapshot and --resume need --engine fast: the reference model has no snapshots")
-    if engine == "reference" and jobs != 1:
-        raise click.UsageError("--jobs needs --engine fast: the reference model judges alone")
+    if options.engine == "reference":
+        if "--connections" in paths:
+            raise click.UsageError("--connections needs --engine fast: the reference model keeps no such list")
+        if snapshot_file is not None or options.resume is not None:
+            raise click.UsageError("--snapshot and --resume need --engine fast: the reference model has no snapshots")
+        if options.jobs != 1:
+            raise click.UsageError("--jobs needs --engine fast: the reference model judges alone")
     for name in ("flow_log_format", "flow_log_interval"):
-        if flow_log is None and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+        if "--flow-log" not in paths and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"--{name.replace('_', '-')} needs --flow-log: it says how to write that")
     if dask is not None:
-        _refuse_on_cluster(dask, captures, reading, snapshot, resume, engine, jobs)
-    elif shards is not None:
+        _refuse_on_cluster(dask, captures, options, snapshot_file)
+    elif options.shards is not None:
         raise click.UsageError("--shards needs --dask: otherwise one process judges, or --jobs threads of it")
-    if resume == "-":
+    if options.resume == "-":
         raise click.UsageError("--resume needs a file: a snapshot is not read from standard input")
 
     from sgfast.capture.directories import with_files_in
     from sgfast.cli.outputs import Outputs
     from sgfast.output import refuse_shared
     from sgfast.policy.formats.sources import files_of
+    from sgfast.replaying import run_replay
 
-    named = {
-        "--verdicts": verdicts, "--connections": connections, "--write": write, "--write-denied": write_denied,
-        "--write-allowed": write_allowed, "--report": report, "--flow-log": flow_log, "--snapshot": snapshot,
-    }  # fmt: skip
-    paths = {option: path for option, path in named.items() if path is not None}
-    saved = resume if dask is None else None
-    inputs = (*files_of(policy), *with_files_in(captures), *(path for path in (changes, saved) if path))
+    if snapshot_file is not None:
+        paths["--snapshot"] = snapshot_file
+    saved = options.resume if dask is None else None
+    inputs = (*files_of(policy), *with_files_in(captures), *(str(path) for path in (options.changes, saved) if path))
     refuse_shared([*paths.values()], inputs)
     outputs = Outputs(paths, flow_log_format, flow_log_interval)
     report_name = "standard error" if outputs.take_standard_output else "standard output"
+    # Lines that scroll by on a terminal, and a bar that is drawn over them, do not go together.
+    lines_on_screen = report_name == "standard error" and is_terminal(sys.stdout)
     with ExitStack() as stack:
         stack.enter_context(outputs)
         client = stack.enter_context(_client_at(dask)) if dask is not None else None
-        result = _replay(
-            policy, captures, reading, changes, resume, client, shards, outputs, report_name, mode, midstream, vpc,
-            engine, jobs, quiet,
-        )  # fmt: skip
+        options = replace(options, client=client, snapshot=outputs.snapshot)
+        with progress_of(captures, shown=not (quiet or lines_on_screen)) as progress:
+            result = run_replay(policy, captures, options, outputs.sinks, progress)
         raise_arrived()
         outputs.publish(result)
 
@@ -225,19 +211,18 @@ def replay(
 
 
 def _refuse_on_cluster(
-    dask: str, captures: tuple[str, ...], reading: Reading, snapshot: str | None, resume: str | None,
-    engine: Literal["fast", "reference"], jobs: int,
-) -> None:  # fmt: skip
+    dask: str, captures: tuple[str, ...], options: ReplayOptions, snapshot_file: str | None
+) -> None:
     """click.UsageError for what does not go with ``--dask``."""
-    if engine == "reference":
+    if options.engine == "reference":
         raise click.UsageError("--dask needs --engine fast: the reference model judges alone")
-    if snapshot is not None:
+    if snapshot_file is not None:
         raise click.UsageError("--snapshot and --dask do not go together: no one place has the state to be saved")
-    if jobs != 1:
+    if options.jobs != 1:
         raise click.UsageError("--jobs and --dask do not go together: give workers more threads, or start more of them")
-    if reading.follow or "-" in captures:
+    if options.reading.follow or "-" in captures:
         raise click.UsageError("--dask needs captures that are there: neither standard input nor --follow")
-    if resume is None and not (dask == "local" or dask.startswith("local:")):
+    if options.resume is None and not (dask == "local" or dask.startswith("local:")):
         raise click.UsageError(
             "--dask ADDRESS needs --resume FOLDER, a path or URL that all workers see: what they read goes there"
         )
@@ -247,49 +232,6 @@ def _client_at(dask: str) -> AbstractContextManager[Any]:
     from sgfast.replaying.cluster.scheduler import client_at
 
     return client_at(dask)
-
-
-def _replay(
-    policy: str,
-    captures: tuple[str, ...],
-    reading: Reading,
-    changes: str | None,
-    resume: str | None,
-    client: Any,
-    shards: int | None,
-    outputs: Outputs,
-    report_name: str,
-    mode: Mode,
-    midstream: Midstream,
-    vpc: str | None,
-    engine: Literal["fast", "reference"],
-    jobs: int,
-    quiet: bool,
-) -> ReplayResult:
-    from sgfast.replaying import replay as run_replay
-
-    # Lines that scroll by on a terminal, and a bar that is drawn over them, do not go together.
-    lines_on_screen = report_name == "standard error" and is_terminal(sys.stdout)
-    with progress_of(captures, shown=not (quiet or lines_on_screen)) as progress:
-        return run_replay(
-            policy,
-            captures,
-            mode=mode,
-            midstream=midstream,
-            vpc=vpc,
-            engine=engine,
-            packets=outputs.packets,
-            frames=outputs.frames,
-            flows=outputs.flows,
-            progress=progress,
-            changes=changes,
-            resume=resume,
-            snapshot=outputs.snapshot,
-            jobs=jobs,
-            reading=reading,
-            client=client,
-            shards=shards,
-        )
 
 
 def _print_report(result: ReplayResult, form: Form, name: str, quiet: bool) -> None:

@@ -18,15 +18,14 @@ from sgfast.cli.options import (
     Form,
     format_option,
     quiet_option,
-    reading_options,
-    vpc_option,
+    replay_options,
 )
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
-from sgfast.cli.waiting import progress_of
+from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
-    from sgfast.replaying import Reading
+    from sgfast.replaying import ReplayOptions
 
 
 class _Prefixes(click.ParamType):  # type: ignore[type-arg]
@@ -99,8 +98,7 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     help="Leave out what fewer than N connections to one port, under one source or destination, would need.",
 )
-@reading_options
-@vpc_option
+@replay_options
 @format_option()
 @quiet_option
 @click.pass_context
@@ -116,8 +114,7 @@ def suggest(
     max_prefix: tuple[int, int],
     any_above: int | None,
     min_connections: int,
-    reading: Reading,
-    vpc: str | None,
+    options: ReplayOptions,
     form: Form,
     quiet: bool,
 ) -> None:
@@ -136,7 +133,7 @@ def suggest(
     for path in captures:
         if path == "-" or _is_stream(path):
             raise click.UsageError(f"{path}: captures are read several times, and must be files: save it to one first")
-    if reading.follow:
+    if options.reading.follow:
         raise click.UsageError("captures are read several times, and cannot be followed: leave --follow out")
     if instance_file is not None and policy is not None:
         raise click.UsageError("--policy has instances already: leave --instances out")
@@ -166,8 +163,8 @@ def suggest(
             unanswered=unanswered,
             per=per,
             limits=Limits(max_prefix, any_above, min_connections),
-            vpc=vpc,
-            reading=reading,
+            vpc=options.vpc,
+            reading=options.reading,
             progress=progress,
         )
         raise_arrived()

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from sgfast.capture.names import printable
-from sgfast.comparing.by_vpc import VpcComparison
 from sgfast.comparing.groups import changed_groups, importance
 from sgfast.comparing.pair import Pair
 from sgfast.comparing.results import (
@@ -35,10 +34,13 @@ from sgfast.comparing.results import (
     RuleEffect,
 )
 from sgfast.comparing.rules import together
-from sgfast.engine import VERDICTS, Engine, Midstream, Mode, check_jobs
+from sgfast.comparing.vpc_pairs import VpcPairs
+from sgfast.engine import VERDICTS, Midstream, Mode
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy
-from sgfast.replaying.captures import Captures, Reading
+from sgfast.replaying.captures import Captures
+from sgfast.replaying.engine_runner import make_engine
+from sgfast.replaying.options import Reading, ReplayOptions
 from sgfast.replaying.results import count, warn_of_fragments, warn_of_room, warn_of_time
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "Others",
     "RuleEffect",
     "diff",
+    "run_diff",
 ]
 
 #: Connections from which on two tables are so large that a thread for each policy is faster than one for both.
@@ -63,10 +66,10 @@ def diff(
     new: Policy | str | os.PathLike[str],
     captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
-    mode: Mode = "causal",
-    midstream: Midstream = "infer",
+    mode: Mode = ReplayOptions.mode,
+    midstream: Midstream = ReplayOptions.midstream,
     vpc: str | None = None,
-    jobs: int = 1,
+    jobs: int = ReplayOptions.jobs,
     reading: Reading | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DiffResult:
@@ -75,38 +78,53 @@ def diff(
     Each policy judges all packets from the first one on, as :func:`sgfast.replay` does with the same options: what is
     compared are two replays, not a change half way. Damage part way ends it there; what came before is in the result.
 
-    Raises PolicyError, CaptureError, ReadingError; ValueError for an unknown option.
+    Raises PolicyError, CaptureError, ReadingError; ArgumentError for an unknown option.
     """
-    policies = [policy if isinstance(policy, Policy) else load_policy(policy) for policy in (old, new)]
+    options = ReplayOptions(mode=mode, midstream=midstream, vpc=vpc, jobs=jobs, reading=reading or Reading())
+    return run_diff(old, new, captures, options, progress)
+
+
+def run_diff(
+    old: Policy | str | os.PathLike[str],
+    new: Policy | str | os.PathLike[str],
+    captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    options: ReplayOptions,
+    progress: Callable[[int, int], None] | None = None,
+) -> DiffResult:
+    """``diff`` with its options in one value."""
+    old, new = (policy if isinstance(policy, Policy) else load_policy(policy) for policy in (old, new))
     if isinstance(captures, str | os.PathLike | bytes):
         captures = [captures]
     paths = tuple(os.fsdecode(path) for path in captures)
     # With one key for both, a packet is read and hashed once.
     hash_key = [secrets.randbits(64) for _ in range(8)]
-    result = DiffResult(policies[0], policies[1], mode, midstream, vpc, paths)
-    if vpc is None and any(policy.is_mapped for policy in policies):
-        check_jobs(jobs)
-
-        def make(policy: Policy, vpc: str | None) -> Engine:
-            return Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True, hash_key=hash_key)
-
-        return _diff_by_vpc(result, VpcComparison(policies[0], policies[1], make, jobs), reading or Reading(), progress)
-    before, after = (
-        Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True, hash_key=hash_key, jobs=jobs)
-        for policy in policies
-    )
-    # More than one job bring threads of their own.
-    two_threads = jobs == 1 and usable_processors() > 1
-    frames = Captures(paths, reading or Reading(), progress, two_batches=two_threads)
+    result = DiffResult(old, new, options.mode, options.midstream, options.vpc, paths)
+    comparison: Pair | VpcPairs
+    if options.is_mapped(old) or options.is_mapped(new):
+        comparison = VpcPairs(old, new, options, hash_key)
+        result.warnings += comparison.warnings
+        frames = Captures(paths, options.reading, progress, placement=comparison.placement)
+    else:
+        before, after = (
+            make_engine(policy, options, options.vpc, jobs=options.jobs, hash_key=hash_key) for policy in (old, new)
+        )
+        # More than one job bring threads of their own.
+        two_threads = options.jobs == 1 and usable_processors() > 1
+        frames = Captures(paths, options.reading, progress, two_batches=two_threads)
+        comparison = Pair(before, after, together_from=TOGETHER_FROM if frames.two_batches else None)
     began = time.perf_counter()
-    with closing(Pair(before, after, together_from=TOGETHER_FROM if frames.two_batches else None)) as pair:
+    with closing(comparison):
         for batch in frames:
-            pair.process(batch)
-        pair.finish()
+            comparison.process(batch)
+        comparison.finish()
     result.elapsed_seconds = time.perf_counter() - began
-    counters = before.dataplane.counters
-    times = counters["first_ns"], counters["last_ns"], counters["late"], counters["restarts"]
-    return _filled(result, frames, [pair], times)
+    result.damaged = frames.damage
+    result.warnings += frames.warnings
+    result.left_out = frames.cutting.left_out()
+    _fill(result, comparison.pairs, comparison.times)
+    result.decapsulated = frames.decapsulated
+    frames.warn(result.warnings)
+    return result
 
 
 def usable_processors() -> int:
@@ -115,35 +133,10 @@ def usable_processors() -> int:
     return os.cpu_count() or 1
 
 
-def _diff_by_vpc(
-    result: DiffResult, comparison: VpcComparison, reading: Reading, progress: Callable[[int, int], None] | None
-) -> DiffResult:
-    result.warnings += comparison.warnings
-    frames = Captures(result.captures, reading, progress, placement=comparison.placement)
-    began = time.perf_counter()
-    for batch in frames:
-        comparison.process(batch)
-    comparison.finish()
-    result.elapsed_seconds = time.perf_counter() - began
-    return _filled(result, frames, comparison.pairs, comparison.times)
-
-
-def _filled(
-    result: DiffResult, frames: Captures, pairs: Sequence[Pair], times: tuple[int | None, int | None, int, int]
-) -> DiffResult:
-    """``times``: of the first and the last packet; how many were late, how many restarted the clock (SPEC 9.1)."""
-    result.damaged = frames.damage
-    result.warnings += frames.warnings
-    result.left_out = frames.cutting.left_out()
-    _fill(result, pairs, times)
-    result.decapsulated = frames.decapsulated
-    frames.warn(result.warnings)
-    return result
-
-
 def _fill(
     result: DiffResult, pairs: Sequence[Pair], times: tuple[int | None, int | None, int, int]
 ) -> None:
+    """``times``: of the first and the last packet; how many were late, how many restarted the clock (SPEC 9.1)."""
     counters = [_sum(pair.engines[which].dataplane.counters for pair in pairs) for which in range(2)]
     result.packets, result.bytes = counters[0]["packets"], counters[0]["bytes"]
     result.first_time_ns, result.last_time_ns, late, restarts = times

@@ -32,6 +32,17 @@ class Pair:
         self._is_together = False
         self._make_room(0)
 
+    @property
+    def pairs(self) -> list[Pair]:
+        """Itself, as ``VpcPairs`` has one for each VPC."""
+        return [self]
+
+    @property
+    def times(self) -> tuple[int | None, int | None, int, int]:
+        """Of the first and the last packet; how many were late, how many restarted the clock (SPEC 9.1)."""
+        counters = self.engines[0].dataplane.counters
+        return counters["first_ns"], counters["last_ns"], counters["late"], counters["restarts"]
+
     def _make_room(self, packets: int) -> None:
         self._words = np.zeros(packets, dtype=np.uint16), np.zeros(packets, dtype=np.uint16)
         #: Of several batches, the first ``_begun``: each look at their rules costs as much as hundreds of them.

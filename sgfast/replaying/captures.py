@@ -17,53 +17,10 @@ from sgfast.capture.names import printable
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import CaptureError
 from sgfast.preprocess.decap import MOST_TUNNELS, Decapsulation
-from sgfast.preprocess.filter_text import parse_filter
 from sgfast.replaying.cutting import Cutting, warn_of_copies
-from sgfast.replaying.moments import parse_window
+from sgfast.replaying.options import Reading
 from sgfast.replaying.placement import Placement
 from sgfast.replaying.results import count
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How captures are read, by all who read them. ``sgfast.cli.options.reading_options`` are the same as options.
-
-    Making one raises ReadingError for times or a filter that cannot be understood, ValueError for what does not go
-    together.
-    """
-
-    #: Packets of all captures in the order of their times, not capture after capture.
-    merge: bool = False
-    #: The last capture is a file that grows: it is read on until the first interrupt (SIGINT), which ends it there.
-    follow: bool = False
-    #: Only packets of [start, end), by their own timestamps: seconds from the first packet of all captures ("12.5",
-    #: "1h30m"), or ISO 8601 instants.
-    start: str | None = None
-    end: str | None = None
-    #: Only packets that match: an expression like tcpdump's.
-    filter: str | None = None
-    #: Only the first of packets that are there more than once, as captures of several interfaces have them.
-    dedup: bool = False
-    #: Kinds of tunnels (``sgfast.preprocess.decap.KINDS``) that are taken off: what is inside is judged.
-    decap: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.merge and self.follow:
-            raise ValueError("merge and follow do not go together: what comes next is not known while a file grows")
-        parse_window(self.start, self.end)
-        if self.filter is not None:
-            parse_filter(self.filter)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether captures are read as they are: every option is left alone."""
-        return self == Reading()
-
-    @property
-    def leaves_out(self) -> bool:
-        """Whether packets are to be left out."""
-        return self.start is not None or self.end is not None or self.filter is not None or self.dedup
-
 
 #: Captures that are merged, and where it is known when they begin.
 Part = list[tuple[str, int | None]]
@@ -106,7 +63,7 @@ class Captures:
     ends it there, and is in ``damage`` then; ``warnings`` is complete at the end, too.
 
     Raises CaptureError: what is wrong with a file is told before anything is read (SPEC 10.5), as far as it can be
-    known. ValueError for an unknown kind of tunnel.
+    known.
     """
 
     def __init__(

@@ -7,14 +7,12 @@ times in seconds, the window's and those of changes (SPEC 9.5), count from the f
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from sgfast.core.base.frames import FrameBatch
 from sgfast.preprocess.selection import Dedup, Filter, Window
-from sgfast.replaying.moments import parse_window, refuse_backwards
-
-if TYPE_CHECKING:
-    from sgfast.replaying.captures import Reading
+from sgfast.replaying.options import Reading
+from sgfast.replaying.time_window import parse_window, refuse_backwards
 
 #: Where nobody asks for ``dedup``, the first packets of every so many batches are looked at for copies: enough to tell
 #: a capture that holds most packets twice, and a thousandth of the packets in a large one.
@@ -47,14 +45,14 @@ def both_left_out(a: PacketsLeftOut | None, b: PacketsLeftOut | None) -> Packets
     return PacketsLeftOut(*(y if x is None else x if y is None else x + y for x, y in pairs))
 
 
-class Stage(Protocol):
+class Step(Protocol):
     """Takes a batch of frames, at least one, and changes it in place; none may be left."""
 
     def apply(self, batch: FrameBatch) -> None: ...
 
 
 class Cutting:
-    """The stages that ``reading`` asks for, in order.
+    """The steps that ``reading`` asks for, in order.
 
     ``first_ns``: time of the first packet, None as long as there was none. Raises ReadingError, at the first packet
     for a window whose ends are only then known to be the wrong way round.
@@ -67,15 +65,15 @@ class Cutting:
         self._window: Window | None = None
         self._filter = None if reading.filter is None else Filter(reading.filter)
         self.dedup = Dedup()
-        self._stages: list[Stage] | None = None
+        self._steps: list[Step] | None = None
         self._batches = self._looked_at = self._copies = 0
 
     def apply(self, batch: FrameBatch) -> None:
         """Changes ``batch``, which may have no frames left then."""
-        if self._stages is None:
-            self._stages = self._begin(next(iter(batch))[0])
-        for stage in self._stages:
-            stage.apply(batch)
+        if self._steps is None:
+            self._steps = self._begin(next(iter(batch))[0])
+        for step in self._steps:
+            step.apply(batch)
         if not self._reading.dedup:
             if self._batches % LOOK_EVERY == 0:
                 packets, copies = self.dedup.look(batch, LOOKED_AT)
@@ -83,7 +81,7 @@ class Cutting:
                 self._copies += copies
             self._batches += 1
 
-    def _begin(self, time_ns: int) -> list[Stage]:
+    def _begin(self, time_ns: int) -> list[Step]:
         if self.first_ns is None:
             self.first_ns = time_ns
         if self._start is not None and self._end is not None:
@@ -91,8 +89,8 @@ class Cutting:
         if self._start is not None or self._end is not None:
             limits = (self._start, self._end)
             self._window = Window(*(None if limit is None else limit.at(self.first_ns) for limit in limits))
-        stages = (self._window, self._filter, self.dedup if self._reading.dedup else None)
-        return [stage for stage in stages if stage is not None]
+        steps = (self._window, self._filter, self.dedup if self._reading.dedup else None)
+        return [step for step in steps if step is not None]
 
     def left_out(self) -> PacketsLeftOut | None:
         """None: nothing was to be left out."""

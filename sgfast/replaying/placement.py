@@ -12,6 +12,7 @@ from sgfast.compiler.addresses import owned_prefixes
 from sgfast.errors import AmbiguousAddress, CaptureError, PolicyError
 from sgfast.policy.model import Policy
 from sgfast.preprocess.vpcs import VpcMarks
+from sgfast.replaying.options import ReplayOptions
 
 #: Each takes a megabyte of tables before it has judged a packet.
 MOST_ENGINES = 1000
@@ -72,6 +73,18 @@ def seen_from(policy: Policy, vpc: int) -> str | None:
     except AmbiguousAddress as error:
         raise AmbiguousAddress(f"{error}; no vni, vlan, interface or file says whose some packets are") from error
     return None
+
+
+def placement_of(policy: Policy, options: ReplayOptions) -> Placement | None:
+    """None: packets do not belong to VPCs."""
+    return Placement(policy) if options.is_mapped(policy) else None
+
+
+def seen_vpcs(policy: Policy, options: ReplayOptions) -> list[str | None]:
+    """The VPCs that packets may be seen from; None: all at once."""
+    if not options.is_mapped(policy):
+        return [options.vpc]
+    return [vpc.name for vpc in policy.vpcs if vpc.is_mapped]
 
 
 def refuse_too_many(policy: Policy, there: int, *, engines: int = 1) -> None:

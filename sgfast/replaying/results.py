@@ -267,6 +267,10 @@ class ReplayResult:
     #: Tunnels that this replay took off packets, by kind; None if it was to take off none.
     decapsulated: dict[str, int] | None = None
 
+    def empty_part(self, vpc: str | None) -> ReplayResult:
+        """The result of a part of this replay, of which nothing is known yet: what is seen from ``vpc``."""
+        return ReplayResult(self.policy, self.mode, self.midstream, vpc, self.captures)
+
     @property
     def packets_per_second(self) -> float:
         return (self.packets - self.earlier_packets) / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sgfast import __version__
 from sgfast.checking import CODES, Checked, Finding
 from sgfast.checking.codes import NEVER_HIT
 from sgfast.policy.document import Lines
 from sgfast.report.check import about_of, line_of, traffic_object, window_text
+from sgfast.version import __version__
 
 VERSION = "2.1.0"
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sgfast.capture import Damage
+from sgfast.errors import ArgumentError
 from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy, Quotas
-from sgfast.replaying import ReplayResult, replay
-from sgfast.replaying.captures import Reading
+from sgfast.replaying import ReplayResult, run_replay
 from sgfast.replaying.cutting import PacketsLeftOut
-from sgfast.replaying.results import count
+from sgfast.replaying.options import Reading, ReplayOptions
+from sgfast.replaying.results import Sinks, count
 from sgfast.suggesting.document import document
 from sgfast.suggesting.instances import (
     grouped_by_service,
@@ -105,18 +106,19 @@ def suggest(
     for groups of their own. ``limits``: how far rules may go beyond what was seen.
 
     Raises PolicyError, CaptureError and whatever ``replay`` does; SgfastError for too many private addresses;
-    ValueError for ``allowed_only`` without a policy.
+    ArgumentError for ``allowed_only`` without a policy.
     """
+    options = ReplayOptions(vpc=vpc, reading=reading or Reading())
     if allowed_only and policy is None:
-        raise ValueError("allowed_only needs a policy")
+        raise ArgumentError("allowed_only needs a policy")
     base = instances or policy
     if base is None:
         hosts = PrivateHosts()
-        replay(Policy(), captures, packets=hosts, reading=reading, progress=progress)
+        run_replay(Policy(), captures, replace(options, vpc=None), Sinks(packets=(hosts,)), progress)
         base = starter(hosts.addresses())
     why_not = allowed_ones if allowed_only else all_answered(unanswered)
     replayed = policy if allowed_only and policy is not None else opened(base)
-    seen, result = _observe(replayed, captures, why_not, vpc, reading, progress)
+    seen, result = _observe(replayed, captures, why_not, options, progress)
     if per == "instance":
         target = one_group_each(base)
     elif (instances is None and policy is None) or is_ungrouped(base):
@@ -145,7 +147,7 @@ def suggest(
         text = document(made, suggested.rules, _comments(result, claimed, reasons))
         # What is checked is what people get: the text, not what it was made of.
         final = parse_policy(text, "the suggested policy")
-        again, _ = _observe(final, captures, why_not, vpc, reading, progress)
+        again, _ = _observe(final, captures, why_not, options, progress)
         check = _check(claimed, again)
         if check.matches:
             break
@@ -161,11 +163,11 @@ def suggest(
 
 
 def _observe(
-    policy: Policy, captures: Sequence[str | os.PathLike[str]], why_not: Filter, vpc: str | None,
-    reading: Reading | None, progress: Progress | None,
+    policy: Policy, captures: Sequence[str | os.PathLike[str]], why_not: Filter, options: ReplayOptions,
+    progress: Progress | None,
 ) -> tuple[Observer, ReplayResult]:  # fmt: skip
     observer = Observer(why_not)
-    result = replay(policy, captures, vpc=vpc, flows=observer, reading=reading, progress=progress)
+    result = run_replay(policy, captures, options, Sinks(flows=(observer,)), progress)
     # Connections end in an order that is another every time.
     observer.wanted = _in_order(observer.wanted)
     observer.left_out = {reason: _in_order(kinds) for reason, kinds in sorted(observer.left_out.items())}

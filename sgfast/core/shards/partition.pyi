@@ -12,7 +12,7 @@ T = TypeVar("T")
 class Partitioner:
     began_ns: int | None
     packets: int
-    quotes_in_pieces: int
+    fragmented_quotes: int
     def __init__(
         self, shards: int, seed: int, *, exempt: bool, full_bytes: int, began_ns: int | None = None
     ) -> None: ...

@@ -98,7 +98,7 @@ cdef class Partitioner:
     cdef Clock clock
     cdef readonly object began_ns
     cdef readonly uint32_t packets
-    cdef readonly uint64_t quotes_in_pieces     # ICMP errors that came in fragments
+    cdef readonly uint64_t fragmented_quotes     # ICMP errors that came in fragments
 
     def __cinit__(self, uint32_t shards, uint64_t seed, *, bint exempt, size_t full_bytes, began_ns=None):
         cdef uint64_t[8] words
@@ -157,7 +157,7 @@ cdef class Partitioner:
             addr = &p.key.addr[0]
             if unlikely(has_quote(&p)) and read_quote(&self.wire, &p, &quoted, &digest, &hash_value, &source_high):
                 addr = &quoted.addr[0]
-                self.quotes_in_pieces += p.outcome == READ_FRAGMENT
+                self.fragmented_quotes += p.outcome == READ_FRAGMENT
             if likely(p.outcome != READ_NOT_IP and p.outcome != READ_BROKEN):
                 pair = hash_pair(addr, p.ipv6, frames[i].vpc, self.seed)
                 shard = <uint32_t>(((pair >> 32) * self.shards) >> 32)

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from ipaddress import ip_address
 from itertools import pairwise
 from typing import Any
@@ -31,16 +33,16 @@ from sgfast.capture.names import printable
 from sgfast.core.shards.partition import Pair
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import ChangeFile
+from sgfast.policy.model import Policy
 from sgfast.policy.plain import to_plain
-from sgfast.replaying.captures import Part, Reading, can_be_tried, parts_of
+from sgfast.replaying.captures import Part, can_be_tried, parts_of
 from sgfast.replaying.cluster.agreement import agreed
 from sgfast.replaying.cluster.chain import Chain, read_all
 from sgfast.replaying.cluster.gathering import fill, fill_reading, tell_flows, tell_packets, warn, warn_of_shares
 from sgfast.replaying.cluster.judging import SPAN_DTYPE, Job, Judged, Source, judge_shard
 from sgfast.replaying.cluster.plan import (
-    MOST_SHARDS,
     RANGE_BYTES,
-    Piece,
+    Input,
     Run,
     Start,
     Unit,
@@ -52,8 +54,9 @@ from sgfast.replaying.cluster.plan import (
 from sgfast.replaying.cluster.reading import BLOCK_DTYPE, SUFFIX, Segment, ranges_of, read_unit, saved_segment
 from sgfast.replaying.cluster.scheduler import Cluster
 from sgfast.replaying.cluster.storage import Folder
+from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.overlaps import refuse_ambiguous
-from sgfast.replaying.placement import Placement
+from sgfast.replaying.placement import placement_of, seen_vpcs
 from sgfast.replaying.results import ClusterUsed, ReplayResult, Rows, Sinks, Stage
 
 #: A shard with so many times its part of the packets is told of, if it has so large a part of them all.
@@ -63,44 +66,45 @@ HOT_PART = 0.1
 HOT_PACKETS = 10_000_000
 
 
-def replay_with(
-    client: Any, result: ReplayResult, sinks: Sinks, reading: Reading, changes: ChangeFile | None, folder: str | None,
-    shards: int | None, progress: Callable[[int, int], None] | None,
-) -> None:  # fmt: skip
-    """Fills ``result``, whose captures and options are known. ``folder``: a path or URL that all workers see, where
-    segments are kept and found again; None: one that is gone afterwards, on this machine. ``shards``: how many, if that
-    is not to follow from the captures' sizes.
+def replay_on_cluster(
+    policy: Policy, captures: tuple[str, ...], options: ReplayOptions, changes: ChangeFile | None, sinks: Sinks,
+    progress: Callable[[int, int], None] | None,
+) -> ReplayResult:  # fmt: skip
+    """``run_replay`` where ``options`` have a client. ``options.resume``: a path or URL that all workers see, where
+    segments are kept and found again; None: one that is gone afterwards, on this machine. ``options.shards``: how many,
+    if that is not to follow from the captures' sizes.
     """
     began = time.perf_counter()
-    policy = result.policy
-    if shards is not None and not 1 <= shards <= MOST_SHARDS:
-        raise ValueError(f"shards is 1 to {MOST_SHARDS}, not {shards!r:.80}")
-    cluster = Cluster(client)
-    for path in result.captures:
+    result = ReplayResult(
+        policy, options.mode, options.midstream, options.vpc, captures, warnings=list(policy.warnings)
+    )
+    cluster = Cluster(options.client)
+    for path in captures:
         if not can_be_tried(path):
             raise ClusterError(f"{printable(path)}: can be read only once, and here; give --dask files")
-    parts, warnings = parts_of(result.captures, reading)
+    parts, warnings = parts_of(captures, options.reading)
     result.warnings += warnings
     with ExitStack() as stack:
         # Tasks that cannot be stopped may still write there when it goes.
         own = tempfile.TemporaryDirectory(prefix="sgfast-", ignore_cleanup_errors=True)
-        place = place_of(folder) if folder is not None else stack.enter_context(own)
+        folder = options.resume
+        place = place_of(os.fsdecode(folder)) if folder is not None else stack.enter_context(own)
         storage = Folder(place)
         storage.make()
         units = units_of(parts)
         first_ns = _first_ns(parts)
         run = Run(
-            place, version_here(), policy, result.vpc, reading,
-            shards or shards_for(units, cluster.threads), secrets.randbits(64), first_ns,
+            place, version_here(), policy, replace(options, client=None, changes=None, resume=None),
+            options.shards or shards_for(units, cluster.threads), secrets.randbits(64), first_ns,
         )  # fmt: skip
-        run = agreed(storage, run, shards)
-        placement = Placement(policy) if run.is_mapped else None
-        seen_from = [result.vpc] if placement is None else [vpc.name for vpc in policy.vpcs if vpc.is_mapped]
+        run = agreed(storage, run, options.shards)
+        placement_of(policy, options)       # which raises what it would raise on workers
         timed = () if changes is None else tuple(changes.resolve(policy, first_ns or 0))
-        for vpc in seen_from:
+        for vpc in seen_vpcs(policy, options):
             refuse_ambiguous(policy, timed, vpc)
         _Replay(cluster, run, storage, result, sinks, progress).go(units, timed)
     result.elapsed_seconds = time.perf_counter() - began
+    return result
 
 
 class _Replay:
@@ -131,7 +135,7 @@ class _Replay:
             )
         )  # fmt: skip
         job = Job(
-            result.mode, result.midstream, result.vpc, tuple(changes), chain.began_ns or 0,
+            tuple(changes), chain.began_ns or 0,
             chain.now_ns if chain.now_ns is not None else -(1 << 62), sinks.want_packets, bool(sinks.flows),
             tuple(Source(at.segment.file, at.packets_before, at.shift_ns) for at in chain.placed),
         )  # fmt: skip
@@ -161,21 +165,21 @@ class _Replay:
 
     def _split(self, units: Sequence[Unit]) -> list[Unit]:
         """Large captures in ranges."""
-        large = [unit.pieces[0] for unit in units if (unit.size or 0) > 2 * RANGE_BYTES and _is_splittable(unit)]
+        large = [unit.inputs[0] for unit in units if (unit.size or 0) > 2 * RANGE_BYTES and _is_splittable(unit)]
         if not large:
             return list(units)
         began = time.perf_counter()
-        calls = [(piece.path.rsplit("/", 1)[-1], (self._storage.place, piece, RANGE_BYTES)) for piece in large]
+        calls = [(entry.path.rsplit("/", 1)[-1], (self._storage.place, entry, RANGE_BYTES)) for entry in large]
         found = self._cluster.run("index", indexed, calls, self._tell)
-        ranges = dict(zip((piece.path for piece in large), found, strict=True))
+        ranges = dict(zip((entry.path for entry in large), found, strict=True))
         took = time.perf_counter() - began
         self._stages.append(Stage("index", len(large), took, took, 0, 0))
         return [
             each
             for unit in units
             for each in (
-                [Unit((piece,), unit.part) for piece in ranges[unit.pieces[0].path]]
-                if unit.pieces[0].path in ranges
+                [Unit((entry,), unit.part) for entry in ranges[unit.inputs[0].path]]
+                if unit.inputs[0].path in ranges
                 else [unit]
             )
         ]
@@ -255,18 +259,18 @@ class _Replay:
             )
 
 
-def indexed(place: str, piece: Piece, every: int) -> list[Piece]:
+def indexed(place: str, entry: Input, every: int) -> list[Input]:
     """A task: ``ranges_of``, which is kept."""
     from sgfast.policy.plain import from_plain
 
     folder = Folder(place)
-    name = f"{_digest(piece, every)}.index.json"
+    name = f"{_digest(entry, every)}.index.json"
     if name in folder.names():
         try:
-            return list(from_plain(tuple[Piece, ...], json.loads(folder.read(name))))
+            return list(from_plain(tuple[Input, ...], json.loads(folder.read(name))))
         except ValueError:
             pass
-    found = ranges_of(piece, every)
+    found = ranges_of(entry, every)
     folder.write(name, json.dumps(to_plain(tuple(found))).encode())
     return found
 
@@ -284,7 +288,7 @@ def spans_by_shard(chain: Chain, shards: int) -> tuple[Rows, list[int]]:
 
 
 def _is_splittable(unit: Unit) -> bool:
-    with open_capture(unit.pieces[0].path) as reader:
+    with open_capture(unit.inputs[0].path) as reader:
         return not reader.is_compressed
 
 

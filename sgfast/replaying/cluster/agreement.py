@@ -24,7 +24,7 @@ def agreed(storage: Folder, run: Run, shards: int | None) -> Run:
     marks = [(vpc.name, vpc.vnis, vpc.vlans, vpc.interfaces, vpc.files) for vpc in run.policy.vpcs if run.is_mapped]
     settled = {
         "version": run.version,
-        "reading": to_plain(replace(run.reading, merge=False, follow=False)),
+        "reading": to_plain(replace(run.options.reading, merge=False, follow=False)),
         "first_ns": run.first_ns,
         "infrastructure": run.policy.settings.infrastructure,
         "marks": hashlib.sha256(repr(marks).encode()).hexdigest()[:16] if run.is_mapped else None,

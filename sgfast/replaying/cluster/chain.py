@@ -15,7 +15,7 @@ from sgfast.replaying.cluster.plan import Start, Unit
 from sgfast.replaying.cluster.reading import Segment
 from sgfast.replaying.results import Oddities
 
-#: Copies are no further apart, and no more packets are remembered (``stages/dedup.pyx``).
+#: Copies are no further apart, and no more packets are remembered (``preprocess/selection.pyx``).
 COPY_NS = 50_000_000
 REMEMBERED = 4096
 #: Times that are further back are a restart, and where time stands still (``core/clock.pxd``); and the most that fits.
@@ -123,8 +123,8 @@ def overlapping(segments: Sequence[Segment]) -> list[Unit] | None:
     files: list[list[Segment]] = []
     for segment in segments:
         before, unit = files[-1][-1].unit if files else None, segment.unit
-        is_range = before is not None and before.pieces[0].range is not None and unit.pieces[0].range is not None
-        if before is not None and is_range and (before.part, before.pieces[0].path) == (unit.part, unit.pieces[0].path):
+        is_range = before is not None and before.inputs[0].range is not None and unit.inputs[0].range is not None
+        if before is not None and is_range and (before.part, before.inputs[0].path) == (unit.part, unit.inputs[0].path):
             files[-1].append(segment)
         else:
             files.append([segment])
@@ -148,8 +148,8 @@ def overlapping(segments: Sequence[Segment]) -> list[Unit] | None:
 def _units_of(group: Sequence[Sequence[Segment]]) -> list[Unit]:
     if len(group) == 1:
         return [segment.unit for segment in group[0]]
-    pieces = [replace(file[0].unit.pieces[0], range=None) for file in group]
-    return [Unit(tuple(pieces), group[0][0].unit.part)]
+    inputs = [replace(file[0].unit.inputs[0], range=None) for file in group]
+    return [Unit(tuple(inputs), group[0][0].unit.part)]
 
 
 Reader = Callable[[Sequence[tuple[Unit, Start]]], Sequence[Segment]]

@@ -16,16 +16,15 @@ from sgfast.errors import ClusterError
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import RemoveInstance, apply_change
 from sgfast.policy.model import Policy
-from sgfast.replaying.adding_up import add_up, add_up_change, sums
 from sgfast.replaying.captures import Noticed
 from sgfast.replaying.cluster.chain import Chain
 from sgfast.replaying.cluster.judging import Job, Judged
 from sgfast.replaying.cluster.plan import Run
 from sgfast.replaying.cluster.reading import UnitCaptures
-from sgfast.replaying.cluster.rows import InOrder
+from sgfast.replaying.cluster.rows import MergedRows
 from sgfast.replaying.cluster.storage import Folder
 from sgfast.replaying.cutting import both_left_out
-from sgfast.replaying.placement import Placement
+from sgfast.replaying.placement import placement_of
 from sgfast.replaying.results import (
     ChangeDone,
     Names,
@@ -36,6 +35,7 @@ from sgfast.replaying.results import (
     count,
     present_instances,
 )
+from sgfast.replaying.totals import add_up, add_up_change, sums
 
 #: Packets handed on at a time, where nobody wants their frames.
 ROWS_AT_ONCE = 1 << 16
@@ -49,7 +49,7 @@ def fill(result: ReplayResult, run: Run, job: Job, chain: Chain, judged: Sequenc
     wholes = []
     for vpc in vpcs:
         parts = [shard.parts[vpc] for shard in judged if vpc in shard.parts]
-        whole = ReplayResult(result.policy, result.mode, result.midstream, parts[0].vpc, result.captures)
+        whole = result.empty_part(parts[0].vpc)
         add_up(whole, parts)
         counts = np.sum([shard.rule_counts[vpc] for shard in judged if vpc in shard.parts], axis=0).tolist()
         whole.rules = [
@@ -84,19 +84,19 @@ def fill_reading(result: ReplayResult, run: Run, chain: Chain) -> None:
     result.warnings += [warning for segment in segments for warning in segment.warnings]
     for segment in segments:
         result.left_out = both_left_out(result.left_out, segment.left_out)
-    if run.reading.decap:
+    if run.options.reading.decap:
         counts = [dict(segment.decapsulated or ()) for segment in segments]
         result.decapsulated = sums(counts)
 
 
 def warn(result: ReplayResult, run: Run, chain: Chain) -> None:
     noticed = reduce(add, (placed.segment.noticed for placed in chain.placed), Noticed())
-    pieces = sum(placed.segment.quotes_in_pieces for placed in chain.placed)
-    if pieces and run.shards > 1:
+    quotes = sum(placed.segment.quotes_in_fragments for placed in chain.placed)
+    if quotes and run.shards > 1:
         result.warnings.append(
-            f"{count(pieces, 'ICMP error')} came in fragments: those after the first are not judged with it by shards"
+            f"{count(quotes, 'ICMP error')} came in fragments: those after the first are not judged with it by shards"
         )
-    noticed.warn(result.warnings, run.reading, Placement(run.policy) if run.is_mapped else None)
+    noticed.warn(result.warnings, run.options.reading, placement_of(run.policy, run.options))
 
 
 def tell_packets(sinks: Sinks, run: Run, job: Job, chain: Chain, judged: Sequence[Judged]) -> None:
@@ -107,7 +107,7 @@ def tell_packets(sinks: Sinks, run: Run, job: Job, chain: Chain, judged: Sequenc
         for first in range(1, chain.packets + 1, ROWS_AT_ONCE):
             told.tell(nothing, min(ROWS_AT_ONCE, chain.packets + 1 - first))
         return
-    placement = Placement(run.policy) if run.is_mapped else None
+    placement = placement_of(run.policy, run.options)
     for placed in chain.placed:
         captures = UnitCaptures(run, placed.segment.unit, placed.segment.start, placement)
         packets = 0
@@ -125,7 +125,7 @@ class _Told:
 
     def __init__(self, run: Run, job: Job, chain: Chain, judged: Sequence[Judged], sinks: Sinks) -> None:
         self._sinks = sinks
-        self._rows = InOrder(Folder(run.folder), [shard.packet_rows for shard in judged if shard.packet_rows])
+        self._rows = MergedRows(Folder(run.folder), [shard.packet_rows for shard in judged if shard.packet_rows])
         resolved = np.frombuffer(b"".join(shard.resolved for shard in judged), dtype=RESOLVED_DTYPE)
         self._resolved = resolved[np.argsort(resolved["number"], kind="stable")]
         self._names = names_of(run, job, judged)
@@ -160,7 +160,7 @@ def names_of(run: Run, job: Job, judged: Sequence[Judged]) -> list[Names]:
     for number, (policy, numbering) in enumerate(numberings(run.policy, job.changes)):
         firsts = [shard.after[number - 1] for shard in judged if number and shard.after[number - 1]]
         if firsts or not number:
-            found.append(_names(policy, job, numbering, min(firsts, default=1) - 1))
+            found.append(_names(policy, run.options.vpc, numbering, min(firsts, default=1) - 1))
     return found
 
 
@@ -175,10 +175,10 @@ def numberings(policy: Policy, changes: Sequence[TimedChange]) -> Iterator[tuple
         yield policy, numbering
 
 
-def _names(policy: Policy, job: Job, numbering: Numbering, packets: int) -> Names:
+def _names(policy: Policy, vpc: str | None, numbering: Numbering, packets: int) -> Names:
     return Names(
         [instance.name for instance in numbering.instances], [rule.id for rule in numbering.rules], packets,
-        present_instances(policy, job.vpc, numbering),
+        present_instances(policy, vpc, numbering),
     )  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def tell_flows(sinks: Sinks, run: Run, job: Job, judged: Sequence[Judged]) -> No
     """Gives all connections to the sinks, in the order of their first packets."""
     flow_sinks = Sinks(flows=sinks.flows)
     flow_sinks.begin(names_of(run, job, judged)[-1])
-    rows = InOrder(Folder(run.folder), [shard.flow_rows for shard in judged if shard.flow_rows])
+    rows = MergedRows(Folder(run.folder), [shard.flow_rows for shard in judged if shard.flow_rows])
     for flows in rows.all(ROWS_AT_ONCE):
         flow_sinks.write_flows(flows)
 

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from sgfast.compiler import Compiler, Numbering
 from sgfast.core.dtypes import FLOW_DTYPE
 from sgfast.core.shards.records import TOLD_DTYPE, RecordJudge, records_before
-from sgfast.engine import Engine, Midstream, Mode
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import Policy
 from sgfast.replaying.cluster.plan import Run, check_version
 from sgfast.replaying.cluster.rows import RowsFile, RowsWriter, as_bytes
 from sgfast.replaying.cluster.storage import Folder
-from sgfast.replaying.fast import FLOWS_AT_ONCE, FastRunner
+from sgfast.replaying.engine_runner import FLOWS_AT_ONCE, EngineRunner, make_engine
 from sgfast.replaying.placement import refuse_too_many, seen_from
 from sgfast.replaying.results import ChangeDone, ReplayResult, Rows, Sinks
 
@@ -45,11 +44,8 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """How shards are judged."""
+    """What shards are judged by, once all captures are read."""
 
-    mode: Mode
-    midstream: Midstream
-    vpc: str | None
     changes: tuple[TimedChange, ...]
     began_ns: int
     #: Of the clock at the end of everything.
@@ -112,13 +108,14 @@ _COMPILERS = _Compilers()
 class ShardRunner:
     """Engines of one shard, one for each VPC whose packets it has; with nothing mapped, one."""
 
-    def __init__(self, policy: Policy, job: Job, is_mapped: bool) -> None:
-        self._policy = policy
+    def __init__(self, run: Run, job: Job) -> None:
+        self._policy = policy = run.policy
         self._vpcs = policy.vpcs
         self._numbering = Numbering().after(policy)
+        self._options = run.options
         self._job = job
-        self._is_mapped = is_mapped
-        self._runners: dict[int, tuple[FastRunner, RecordJudge]] = {}
+        self._is_mapped = is_mapped = run.is_mapped
+        self._runners: dict[int, tuple[EngineRunner, RecordJudge]] = {}
         self._first_policy = policy
         self.changes: list[list[tuple[int, ChangeDone]]] = []
         if not is_mapped:
@@ -134,19 +131,15 @@ class ShardRunner:
         known = self._runners.get(vpc)
         if known is not None:
             return known[1]
-        job = self._job
-        seen = job.vpc
+        seen = self._options.vpc
         if self._is_mapped:
             refuse_too_many(self._policy, len(self._runners))
             seen = seen_from(self._policy, vpc - 1)
         is_first = self._policy is self._first_policy
         compiler = _COMPILERS.of(self._policy, seen) if is_first else Compiler(seen, self._numbering)
-        engine = Engine(
-            self._policy, mode=job.mode, midstream=job.midstream, vpc=seen, keep_flows=job.tells_flows,
-            reporting=True, compiler=compiler,
-        )  # fmt: skip
-        engine.dataplane.begin(job.began_ns)
-        self._runners[vpc] = FastRunner(engine, Sinks()), RecordJudge(engine.dataplane)
+        engine = make_engine(self._policy, self._options, seen, keep_flows=self._job.tells_flows, compiler=compiler)
+        engine.dataplane.begin(self._job.began_ns)
+        self._runners[vpc] = EngineRunner(engine, Sinks()), RecordJudge(engine.dataplane)
         return self._runners[vpc][1]
 
     def apply(self, change: TimedChange) -> None:
@@ -180,8 +173,8 @@ class ShardRunner:
         """``Judged.parts`` and ``Judged.rule_counts``."""
         parts, counts = {}, {}
         for vpc, (runner, _) in self._runners.items():
-            seen = self._vpcs[vpc - 1].name if self._is_mapped and vpc else self._job.vpc
-            part = ReplayResult(self._first_policy, self._job.mode, self._job.midstream, seen, ())
+            seen = self._vpcs[vpc - 1].name if self._is_mapped and vpc else self._options.vpc
+            part = ReplayResult(self._first_policy, self._options.mode, self._options.midstream, seen, ())
             part.changes = [done for pairs in self.changes for other, done in pairs if other == vpc]
             runner.fill(part)
             hits = [(rule.connections, rule.packets, rule.bytes) for rule in part.rules]
@@ -199,7 +192,7 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
     began = time.perf_counter()
     check_version(run)
     folder = Folder(run.folder)
-    runner = ShardRunner(run.policy, job, run.is_mapped)
+    runner = ShardRunner(run, job)
     runner.begin()
     pending = deque(job.changes)
     after = [0] * len(job.changes)

@@ -6,21 +6,21 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import sgfast
 from sgfast.capture.urls import is_url, url_identity
 from sgfast.core.shards.partition import RECORD_FORMAT
 from sgfast.errors import ClusterError
 from sgfast.policy.model import Policy
-from sgfast.replaying.captures import Part, Reading
+from sgfast.replaying.captures import Part
+from sgfast.replaying.options import MOST_SHARDS, ReplayOptions
+from sgfast.version import __version__
 
 #: A capture that is larger, and not compressed, is read in ranges of about this many bytes.
 RANGE_BYTES = 1024 * 1024 * 1024
 #: Of records that wait in a reading task's memory until they are written: with the most usual shards, most of what each
-#: has of a capture is written in one piece.
+#: has of a capture is written at once.
 BUFFERED_BYTES = 256 * 1024 * 1024
 #: Of captures that one shard is for. What a shard takes in memory follows its connections, and so its packets.
 SHARD_BYTES = 1024**3
-MOST_SHARDS = 4096
 #: As many as follow from sizes: what is known of each segment of each shard is kept here.
 USUAL_SHARDS = 512
 
@@ -39,7 +39,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Input:
     """A capture, or a range of one."""
 
     path: str
@@ -57,22 +57,22 @@ class Piece:
 class Unit:
     """What one task reads: a capture, a range of one, or captures that are merged as their times overlap."""
 
-    pieces: tuple[Piece, ...]
+    inputs: tuple[Input, ...]
     #: Captures of one part, a directory's, are in the order of time.
     part: int
 
     @property
     def name(self) -> str:
-        first = self.pieces[0]
+        first = self.inputs[0]
         base = os.path.basename(first.path.rstrip("/"))
         where = f"@{first.range.start}" if first.range is not None else ""
-        return base + where + (f"+{len(self.pieces) - 1}" if len(self.pieces) > 1 else "")
+        return base + where + (f"+{len(self.inputs) - 1}" if len(self.inputs) > 1 else "")
 
     @property
     def size(self) -> int:
         return sum(
-            (piece.size or 0) if piece.range is None else (piece.range.end or piece.size or 0) - piece.range.start
-            for piece in self.pieces
+            (entry.size or 0) if entry.range is None else (entry.range.end or entry.size or 0) - entry.range.start
+            for entry in self.inputs
         )
 
 
@@ -93,17 +93,17 @@ class Run:
     folder: str
     version: str
     policy: Policy
-    vpc: str | None
-    reading: Reading
+    #: But for those of the client alone: the cluster, the folder, changes.
+    options: ReplayOptions
     shards: int
     #: Of the hash that says which shard addresses belong to, and of the one that tells copies of packets.
     seed: int
-    #: Time of the first packet of all, which seconds of ``reading`` count from; None: there is none.
+    #: Time of the first packet of all, which seconds of ``options.reading`` count from; None: there is none.
     first_ns: int | None
 
     @property
     def is_mapped(self) -> bool:
-        return self.policy.is_mapped and self.vpc is None
+        return self.options.is_mapped(self.policy)
 
     @property
     def dedup_key(self) -> list[int]:
@@ -115,7 +115,7 @@ class Run:
 
 
 def version_here() -> str:
-    return f"{sgfast.__version__}/{RECORD_FORMAT}"
+    return f"{__version__}/{RECORD_FORMAT}"
 
 
 def check_version(run: Run) -> None:
@@ -130,7 +130,7 @@ def check_version(run: Run) -> None:
 def units_of(parts: Sequence[Part]) -> list[Unit]:
     """One for each capture."""
     return [
-        Unit((Piece(path, place_of(path), begins_ns, *identity_of(path)),), number)
+        Unit((Input(path, place_of(path), begins_ns, *identity_of(path)),), number)
         for number, part in enumerate(parts)
         for path, begins_ns in part
     ]
@@ -142,7 +142,7 @@ def place_of(path: str) -> str:
 
 
 def identity_of(path: str) -> tuple[int | None, str]:
-    """Size and mark of a ``Piece``."""
+    """Size and mark of an ``Input``."""
     if is_url(path):
         return url_identity(path)
     try:

@@ -23,10 +23,10 @@ from sgfast.errors import ClusterError
 from sgfast.policy.plain import from_plain, to_plain
 from sgfast.preprocess.selection import Dedup
 from sgfast.replaying.captures import Captures, Noticed
-from sgfast.replaying.cluster.plan import Piece, Range, Run, Start, Unit, check_version, identity_of
+from sgfast.replaying.cluster.plan import Input, Range, Run, Start, Unit, check_version, identity_of
 from sgfast.replaying.cluster.storage import Folder
 from sgfast.replaying.cutting import PacketsLeftOut
-from sgfast.replaying.placement import Placement
+from sgfast.replaying.placement import Placement, placement_of
 
 Rows = NDArray[Any]
 
@@ -57,7 +57,7 @@ class Segment:
     latest: tuple[tuple[int, int], ...]
     busiest: tuple[tuple[int, int, Pair], ...]
     #: ICMP errors that came in fragments: what follows the first goes elsewhere than that.
-    quotes_in_pieces: int
+    quotes_in_fragments: int
     left_out: PacketsLeftOut | None
     #: By kind.
     decapsulated: tuple[tuple[str, int], ...] | None
@@ -79,7 +79,7 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
     began = time.perf_counter()
     check_version(run)
     folder = Folder(run.folder)
-    placement = Placement(run.policy) if run.is_mapped else None
+    placement = placement_of(run.policy, run.options)
     captures = UnitCaptures(run, unit, start, placement)
     dedup = captures.cutting.dedup
     partitioner = Partitioner(
@@ -100,12 +100,13 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
         for shard in range(run.shards):
             keep(shard)
     counts = captures.decapsulated
+    earliest, latest = (dedup.earliest, dedup.latest) if run.options.reading.dedup else ((), ())
     text = base64.b64encode(np.array(blocks, dtype=BLOCK_DTYPE).tobytes()).decode()
     segment = Segment(
         unit, start, name, text, partitioner.packets,
         partitioner.began_ns if partitioner.packets else None, partitioner.clock_state, captures.range_ns,
-        tuple(dedup.earliest) if run.reading.dedup else (), tuple(dedup.latest) if run.reading.dedup else (),
-        tuple(partitioner.busiest), partitioner.quotes_in_pieces, captures.cutting.left_out(),
+        tuple(earliest), tuple(latest), tuple(partitioner.busiest), partitioner.fragmented_quotes,
+        captures.cutting.left_out(),
         None if counts is None else tuple(counts.items()), captures.noticed, tuple(captures.warnings),
         _in_file(captures.damage, unit), captures.bytes_read, out.size, time.perf_counter() - began,
     )  # fmt: skip
@@ -137,8 +138,8 @@ class UnitCaptures(Captures):
     """
 
     def __init__(self, run: Run, unit: Unit, start: Start, placement: Placement | None) -> None:
-        parts = [[(piece.path, piece.begins_ns) for piece in unit.pieces]]
-        super().__init__((), run.reading, self._count_bytes, run.first_ns, placement, parts=parts)
+        parts = [[(entry.path, entry.begins_ns) for entry in unit.inputs]]
+        super().__init__((), run.options.reading, self._count_bytes, run.first_ns, placement, parts=parts)
         self.cutting.dedup = Dedup(run.dedup_key)
         self.cutting.dedup.go_on(start.seen)
         self._unit = unit
@@ -159,21 +160,21 @@ class UnitCaptures(Captures):
     def open_one(
         self, path: str, until: Callable[[], bool] | None, vpc: int, interfaces: InterfaceMarks | None
     ) -> CaptureReader:
-        piece = next(piece for piece in self._unit.pieces if piece.path == path)
-        return open_piece(piece, vpc, interfaces)
+        entry = next(entry for entry in self._unit.inputs if entry.path == path)
+        return open_input(entry, vpc, interfaces)
 
 
-def open_piece(piece: Piece, vpc: int = 0, interfaces: InterfaceMarks | None = None) -> CaptureReader:
+def open_input(entry: Input, vpc: int = 0, interfaces: InterfaceMarks | None = None) -> CaptureReader:
     """ClusterError if it is not what it was when the replay began."""
-    if identity_of(piece.place) != (piece.size, piece.mark):
+    if identity_of(entry.place) != (entry.size, entry.mark):
         raise ClusterError(
-            f"{printable(piece.path)}: is another file for a worker, or has changed: all must see it as it is here"
+            f"{printable(entry.path)}: is another file for a worker, or has changed: all must see it as it is here"
         )
-    stream, *_ = open_stream(piece.place)
-    stream = stream if piece.range is None else RangeStream(stream, piece.range)
+    stream, *_ = open_stream(entry.place)
+    stream = stream if entry.range is None else RangeStream(stream, entry.range)
     try:
         return CaptureReader(
-            stream, piece.path, owns_stream=True, vpc=vpc, interfaces=interfaces, is_part=piece.range is not None
+            stream, entry.path, owns_stream=True, vpc=vpc, interfaces=interfaces, is_part=entry.range is not None
         )
     except BaseException:
         stream.close()
@@ -206,23 +207,23 @@ class RangeStream:
 
 def _in_file(damage: Damage | None, unit: Unit) -> Damage | None:
     """Damage of a range, told as the file's."""
-    part = unit.pieces[0].range
+    part = unit.inputs[0].range
     if damage is None or part is None:
         return damage
     before = sum(end - start for start, end in part.preamble)
     return replace(damage, offset=damage.offset - before + part.start, packet=damage.packet + part.packets)
 
 
-def ranges_of(piece: Piece, every: int) -> list[Piece]:
+def ranges_of(entry: Input, every: int) -> list[Input]:
     """A large capture in ranges of about ``every`` bytes: walks its record headers once, as far as it is sound.
 
     CaptureError if it has no packets that can be read (``CaptureReader``, 4 and 5).
     """
-    with open_piece(piece) as reader:
+    with open_input(entry) as reader:
         found = [Range(reader.offset, None, reader.preamble or (), 0)]
         while reader.next_batch() is not None:
             preamble = reader.preamble
             if preamble is not None and reader.offset - found[-1].start >= every:
                 found[-1] = replace(found[-1], end=reader.offset)
                 found.append(Range(reader.offset, None, preamble, reader.packets))
-    return [replace(piece, range=part) for part in found]
+    return [replace(entry, range=part) for part in found]

@@ -77,7 +77,7 @@ class RowsWriter:
         return RowsFile(self._name, self._dtype, np.array(self._blocks, dtype=_BLOCK_DTYPE))
 
 
-class InOrder:
+class MergedRows:
     """The rows of several files in the order of their numbers."""
 
     def __init__(self, folder: Folder, files: Sequence[RowsFile]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -13,27 +13,26 @@ from numpy.typing import NDArray
 from sgfast.capture.names import printable
 from sgfast.comparing.pair import Pair
 from sgfast.core.base.frames import FrameBatch
-from sgfast.engine import Engine
 from sgfast.errors import PolicyError
 from sgfast.policy.model import Policy, Vpc
 from sgfast.preprocess.vpcs import Dealer, restore_times
+from sgfast.replaying.engine_runner import make_engine
+from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.placement import Placement, refuse_too_many, seen_from
 
 #: What marks packets, in the order in which it counts: the key of a policy, and the field of ``Vpc``.
 _MARKS = (("vni", "vnis"), ("vlan", "vlans"), ("interface", "interfaces"), ("file", "files"))
 
 
-class VpcComparison:
-    """Compares two policies VPC by VPC. ``make``: the engine of one of them that sees a VPC, or all.
+class VpcPairs:
+    """Compares two policies VPC by VPC, with the methods of ``Pair``, one of which each VPC has.
 
     VPCs are the same by name, and marks of either policy count for both. To the policy that does not have a VPC no
     instance is there: its packets are out of scope; ``warnings`` says so. PolicyError for a mark that one policy has
     for another VPC than the other, and for packets of too many VPCs. AmbiguousAddress as in a replay of either.
     """
 
-    def __init__(
-        self, old: Policy, new: Policy, make: Callable[[Policy, str | None], Engine], jobs: int
-    ) -> None:
+    def __init__(self, old: Policy, new: Policy, options: ReplayOptions, hash_key: Sequence[int]) -> None:
         vpcs = _of_both(old, new)
         self.warnings = [
             f"VPC {vpc.name!r} is in {have} alone: to {lack} its packets are out of scope"
@@ -48,9 +47,9 @@ class VpcComparison:
         ]
         #: Both place packets alike, and either may find that a VPC cannot tell its peers apart.
         self.placement, _ = (Placement(policy) for policy in self._policies)
-        self._make = make
+        self._options, self._hash_key = options, hash_key
         self._dealer = Dealer(len(vpcs))
-        self._threads = ThreadPoolExecutor(jobs) if jobs > 1 else None
+        self._threads = ThreadPoolExecutor(options.jobs) if options.jobs > 1 else None
         self._pairs: dict[int, Pair] = {}
         self._judged = 0
         self._of(next(n for n, vpc in enumerate(vpcs) if vpc.is_mapped))
@@ -68,7 +67,10 @@ class VpcComparison:
     def _of(self, vpc: int) -> Pair:
         if vpc not in self._pairs:
             refuse_too_many(self._policies[0], 2 * len(self._pairs), engines=2)
-            before, after = (self._make(policy, seen_from(policy, vpc)) for policy in self._policies)
+            before, after = (
+                make_engine(policy, self._options, seen_from(policy, vpc), hash_key=self._hash_key)
+                for policy in self._policies
+            )
             self._pairs[vpc] = Pair(before, after)
         return self._pairs[vpc]
 
@@ -88,10 +90,12 @@ class VpcComparison:
         pair.compare(part, (where + self._judged + 1).astype(np.uint64))
 
     def finish(self) -> None:
-        if self._threads is not None:
-            self._threads.shutdown()
         for pair in self._pairs.values():
             pair.finish()
+
+    def close(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown()
 
 
 def _region(policy: Policy, vpc: Vpc) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any, Literal
 
 import numpy as np
 
+from sgfast.compiler import Compiler
+from sgfast.core.accounting import AccountingPlane
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import PENDING, REASONS, VERDICTS, Engine
 from sgfast.policy.change_file import TimedChange
-from sgfast.policy.model import ICMP, ICMPV6
-from sgfast.replaying.orders import broken_order, denied_order, unanswered_order
+from sgfast.policy.model import ICMP, ICMPV6, Policy
+from sgfast.replaying.options import ReplayOptions
+from sgfast.replaying.reorder_buffer import ReorderBuffer
 from sgfast.replaying.results import (
     LISTED_CUTS,
     Broken,
@@ -29,7 +33,7 @@ from sgfast.replaying.results import (
     Unanswered,
     present_instances,
 )
-from sgfast.replaying.waiting import InOrder
+from sgfast.replaying.sort_keys import broken_key, denied_key, unanswered_key
 
 #: How many of the connections still open at the end are reported in one go.
 FLOWS_AT_ONCE = 1 << 16
@@ -38,14 +42,30 @@ FLOWS_AT_ONCE = 1 << 16
 _OUTCOMES: tuple[Literal["never", "back", "denied"], ...] = ("never", "back", "denied")
 
 
-class FastRunner:
+def make_engine(
+    policy: Policy, options: ReplayOptions, vpc: str | None, *, keep_flows: bool = False, jobs: int = 1,
+    compiler: Compiler | None = None, hash_key: Sequence[int] | None = None,
+) -> Engine:  # fmt: skip
+    """An engine of a replay with ``options``. ``vpc``: the one it sees, which need not be that of the options."""
+    return Engine(
+        policy, mode=options.mode, midstream=options.midstream, vpc=vpc, keep_flows=keep_flows, reporting=True,
+        hash_key=hash_key, compiler=compiler, jobs=jobs,
+    )  # fmt: skip
+
+
+class EngineRunner:
+    """A ``Runner`` of one engine."""
+
+    #: How packets were dealt out to several engines, as ``VpcRunner`` has it: there is one.
+    dealt = None
+
     def __init__(self, engine: Engine, sinks: Sinks) -> None:
         """``engine``: one that reports, and keeps flows if there are sinks for them."""
         self.engine = engine
         self.sinks = sinks
         self.headers: Rows | None = None
         self.results: Rows | None = None
-        self._in_order = InOrder(sinks)
+        self._reordered = ReorderBuffer(sinks)
         self._next = self.packets_judged + 1
         self._begin_sinks()
 
@@ -56,10 +76,14 @@ class FastRunner:
         names = Names(
             [instance.name for instance in numbering.instances],
             [rule.id for rule in numbering.rules],
-            self.packets_judged - self._in_order.waiting,
+            self.packets_judged - self._reordered.waiting,
             present_instances(engine.policy, engine.vpc, numbering),
         )
         self.sinks.begin(names)
+
+    @property
+    def engines(self) -> list[Engine]:
+        return [self.engine]
 
     @property
     def packets_judged(self) -> int:
@@ -78,7 +102,7 @@ class FastRunner:
                 self.headers = np.zeros(batch.capacity, dtype=HEADER_DTYPE)
                 self.results = np.zeros(batch.capacity, dtype=RESULT_DTYPE)
             plane.process_frames(batch, self.results, self.headers, first, number)
-            self._in_order.write(
+            self._reordered.write(
                 self._next, batch, first, self.headers[:number], self.results[:number], plane.take_resolved()
             )
             self._next += number
@@ -98,16 +122,8 @@ class FastRunner:
         return done
 
     def finish(self, *, goes_on: bool) -> None:
-        """``goes_on``: what still lives will be told of by the replay that goes on from here."""
-        plane = self.engine.dataplane
-        self._in_order.resolve(plane.take_resolved(everything=True))
-        done = False
-        while not done:
-            done = plane.finish(most=FLOWS_AT_ONCE)
-            if self.sinks.flows:
-                flows = plane.take_flows()
-                if not goes_on:
-                    self.sinks.write_flows(flows)
+        self._reordered.resolve(self.engine.dataplane.take_resolved(everything=True))
+        finish_flows(self.engine.dataplane, self.sinks, goes_on=goes_on)
 
     def fill(self, result: ReplayResult) -> None:
         engine, plane = self.engine, self.engine.dataplane
@@ -128,21 +144,15 @@ class FastRunner:
         ]
         result.first_time_ns, result.last_time_ns = counters["first_ns"], counters["last_ns"]
         rows, result.denied_others = plane.denials
-        result.denied = sorted(
-            (self._denied(row) for row in rows),
-            key=denied_order,
-        )
-        result.broken = sorted(
-            (self._broken(row) for row in plane.broken[0]),
-            key=broken_order,
-        )
+        result.denied = sorted((self._denied(row) for row in rows), key=denied_key)
+        result.broken = sorted((self._broken(row) for row in plane.broken[0]), key=broken_key)
         unanswered: tuple[tuple[Literal["refused", "silent"], Rows], ...] = (
             ("refused", plane.refused[0]),
             ("silent", plane.unanswered[0]),
         )
         for answer, rows in unanswered:
             result.unanswered += [Unanswered(self._service(row), answer, int(row["packets"])) for row in rows]
-        result.unanswered.sort(key=unanswered_order)
+        result.unanswered.sort(key=unanswered_key)
         result.oddities = Oddities(
             counters["late"], counters["restarts"], counters["fragments_denied"], counters["evicted"],
             counters["moot_evicted"], counters["lost_flows"], self._follow_cuts(result),
@@ -204,6 +214,17 @@ class FastRunner:
         direction: Literal["inbound", "outbound"] = "inbound" if row["inbound"] else "outbound"
         reason = REASONS[row["reason"]] or ""
         return Broken(self._service(row), direction, *self._peer(row), reason, int(row["packets"]))
+
+
+def finish_flows(plane: AccountingPlane, sinks: Sinks, *, goes_on: bool) -> None:
+    """Ends what still lives, some at a time, and tells of it unless the replay that ``goes_on`` from here will."""
+    done = False
+    while not done:
+        done = plane.finish(most=FLOWS_AT_ONCE)
+        if sinks.flows:
+            flows = plane.take_flows()
+            if not goes_on:
+                sinks.write_flows(flows)
 
 
 def _listed(cuts: Rows) -> Rows:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from sgfast.engine import REASONS
-from sgfast.replaying.orders import broken_order, cut_order, denied_order, unanswered_order
 from sgfast.replaying.results import LISTED_CUTS, Broken, ChangeDone, Denied, ReplayResult, RuleHits, Unanswered
+from sgfast.replaying.sort_keys import broken_key, cut_key, denied_key, unanswered_key
 
 
 def add_up(result: ReplayResult, parts: Sequence[ReplayResult]) -> None:
@@ -40,12 +40,12 @@ def add_up(result: ReplayResult, parts: Sequence[ReplayResult]) -> None:
         replace(k, packets=sum(d.packets for d in rows), bytes=sum(d.bytes for d in rows))
         for k, rows in denied.items()
     ]
-    result.denied.sort(key=denied_order)
+    result.denied.sort(key=denied_key)
     result.denied_others = sum(part.denied_others for part in parts)
     result.broken = [replace(kind, connections=n) for kind, n in broken.items()]
-    result.broken.sort(key=broken_order)
+    result.broken.sort(key=broken_key)
     result.unanswered = [replace(kind, connections=n) for kind, n in unanswered.items()]
-    result.unanswered.sort(key=unanswered_order)
+    result.unanswered.sort(key=unanswered_key)
 
 
 def add_up_change(whole: ChangeDone, parts: Sequence[ChangeDone]) -> None:
@@ -54,7 +54,7 @@ def add_up_change(whole: ChangeDone, parts: Sequence[ChangeDone]) -> None:
     whole.denied_again = sum(done.denied_again or 0 for done in parts)
     whole.packets_after = sum(done.packets_after or 0 for done in parts)
     cuts = [cut for done in parts for cut in done.connections]
-    whole.connections = tuple(sorted(cuts, key=cut_order)[:LISTED_CUTS])
+    whole.connections = tuple(sorted(cuts, key=cut_key)[:LISTED_CUTS])
 
 
 def sums(counts: Iterable[dict[str, int]]) -> dict[str, int]:

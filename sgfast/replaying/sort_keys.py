@@ -10,24 +10,24 @@ from typing import Any
 from sgfast.replaying.results import Broken, CutConnection, Denied, Service, Unanswered
 
 
-def denied_order(row: Denied) -> tuple[Any, ...]:
-    return -row.packets, *_order(row.service, row.peer, row.direction, row.reason)
+def denied_key(row: Denied) -> tuple[Any, ...]:
+    return -row.packets, *_service_key(row.service, row.peer, row.direction, row.reason)
 
 
-def broken_order(row: Broken) -> tuple[Any, ...]:
-    return -row.connections, *_order(row.service, row.peer, row.direction, row.reason)
+def broken_key(row: Broken) -> tuple[Any, ...]:
+    return -row.connections, *_service_key(row.service, row.peer, row.direction, row.reason)
 
 
-def unanswered_order(row: Unanswered) -> tuple[Any, ...]:
-    return -row.connections, *_order(row.service, row.answer)
+def unanswered_key(row: Unanswered) -> tuple[Any, ...]:
+    return -row.connections, *_service_key(row.service, row.answer)
 
 
-def _order(service: Service, *words: str) -> tuple[Any, ...]:
+def _service_key(service: Service, *words: str) -> tuple[Any, ...]:
     numbers = (service.protocol, service.port, service.icmp_type, service.icmp_code)
     return service.instance, *(-1 if number is None else number for number in numbers), *words
 
 
-def cut_order(cut: CutConnection) -> tuple[Any, ...]:
+def cut_key(cut: CutConnection) -> tuple[Any, ...]:
     """Those of which most packets came, unfinished ones first; of equals those of the lower addresses."""
     ends = [ip_address(end) for end in (cut.initiator, cut.responder)]
     ports = (cut.initiator_port or 0) << 16 | (cut.responder_port or 0)

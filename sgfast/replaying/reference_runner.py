@@ -16,13 +16,14 @@ import numpy as np
 from sgfast.compiler import Numbering
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
-from sgfast.engine import NO_SIDE, PENDING, REASONS, VERDICTS, Midstream, Mode
+from sgfast.engine import NO_SIDE, PENDING, REASONS, VERDICTS
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import apply_change
 from sgfast.policy.model import Policy
 from sgfast.reference.clock import Clock
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.verdicts import PacketVerdict, SideVerdict
+from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.placement import seen_from
 from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, RuleHits, Sinks, present_instances
 
@@ -46,21 +47,20 @@ class Held:
 
 
 class ReferenceRunner:
-    """The reference model behind the same arrays. Slow; it counts totals and rules, but makes no lists.
+    """A ``Runner`` of the reference model. Slow; it counts totals and rules, but makes no lists.
 
-    ``mapped``: packets belong to VPCs as ``FrameBatch.vpcs`` says, each of which is judged by itself; made when needed.
+    Where the policy maps packets to VPCs they belong to those of ``FrameBatch.vpcs``, each of which is judged by
+    itself, by a model that is made when needed.
     """
 
-    def __init__(
-        self, policy: Policy, mode: Mode, midstream: Midstream, vpc: str | None, sinks: Sinks, *, mapped: bool = False
-    ) -> None:
+    def __init__(self, policy: Policy, options: ReplayOptions, sinks: Sinks) -> None:
         self.clock = Clock()
         self.policy = policy
-        self.vpc = vpc
-        self.mapped = mapped
-        self.make = partial(ReferenceEngine, mode=mode, midstream=midstream, clock=self.clock)
-        #: By VPC (see ``mapped``); what is not dealt out is nobody's.
-        self.engines: dict[int, ReferenceEngine] = {} if mapped else {NOBODY: self.make(policy, vpc=vpc)}
+        self.vpc = options.vpc
+        self.mapped = options.is_mapped(policy)
+        self.make = partial(ReferenceEngine, mode=options.mode, midstream=options.midstream, clock=self.clock)
+        #: By VPC, if packets are mapped; what is not dealt out is nobody's.
+        self.engines: dict[int, ReferenceEngine] = {} if self.mapped else {NOBODY: self.make(policy, vpc=self.vpc)}
         self.sinks = sinks
         self.packets_judged = self.packets_written = 0
         #: By VPC: how many packets are its own, and which of all those of them are that are pending.

@@ -8,12 +8,12 @@ use the same. What no mark is for goes to an engine that sees every VPC.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from sgfast.compiler import Numbering
+from sgfast.compiler import Compiler, Numbering
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dataplane import DataPlane
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
@@ -21,53 +21,50 @@ from sgfast.engine import PENDING, Engine
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import Policy
 from sgfast.preprocess.vpcs import Dealer, own_times
-from sgfast.replaying.adding_up import add_up, add_up_change
-from sgfast.replaying.earlier import Dealt, Earlier
-from sgfast.replaying.fast import FLOWS_AT_ONCE, FastRunner
+from sgfast.replaying.engine_runner import EngineRunner, finish_flows, make_engine
+from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.placement import refuse_too_many, seen_from
+from sgfast.replaying.reorder_buffer import ReorderBuffer
+from sgfast.replaying.replay_snapshot import Dealt, Earlier, Resumed
 from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, Sinks, present_instances
-from sgfast.replaying.waiting import InOrder
+from sgfast.replaying.totals import add_up, add_up_change
 
 
 class VpcRunner:
-    """Judges as ``FastRunner`` does, each packet by the engine of its VPC. ``make``: makes one that sees a VPC, or all.
+    """A ``Runner`` with an engine for each VPC that packets are of.
 
     An engine is made with the first packet that needs it: most of many VPCs may send none, and VPCs that overlap need
     no engine that sees all of them; AmbiguousAddress then if they do. PolicyError for packets of too many VPCs. With
-    ``jobs`` threads several VPCs are judged at once, each by one of them. ``going_on``: what ``earlier.go_on`` says of
-    a replay that stopped.
+    several jobs several VPCs are judged at once, each by one thread. ``resumed``: the replay to go on from, if any.
     """
 
-    def __init__(
-        self, policy: Policy, make: Callable[[Policy, str | None, Numbering], Engine], sinks: Sinks, jobs: int = 1,
-        going_on: tuple[Sequence[Engine], Earlier, Dealt] | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, policy: Policy, options: ReplayOptions, sinks: Sinks, resumed: Resumed | None) -> None:
         self._vpcs = policy.vpcs
         self._policy = policy
-        self._make = make
+        self._options = options
         self._sinks = sinks
         self._dealer = Dealer(len(policy.vpcs))
-        self._threads = ThreadPoolExecutor(jobs) if jobs > 1 else None
+        self._threads = ThreadPoolExecutor(options.jobs) if options.jobs > 1 else None
         self._numbering = Numbering().after(policy)
-        self._runners: dict[int, FastRunner] = {}
+        self._runners: dict[int, EngineRunner] = {}
         #: Each change as it is told, and its part at each engine.
-        self._changes: list[tuple[ChangeDone, list[tuple[FastRunner, ChangeDone]]]] = []
+        self._changes: list[tuple[ChangeDone, list[tuple[EngineRunner, ChangeDone]]]] = []
         self._headers = np.zeros(0, dtype=HEADER_DTYPE)
         self._results = np.zeros(0, dtype=RESULT_DTYPE)
         self.packets_judged = 0
-        self._in_order = InOrder(sinks)
+        self._reordered = ReorderBuffer(sinks)
         #: By VPC how many packets its engine judged, and of those that are pending which packets of all they are.
         self._judged: Counter[int] = Counter()
         self._pending: dict[tuple[int, int], int] = {}
-        if going_on is not None:
-            self._go_on(*going_on)
+        if resumed is not None and resumed.dealt is not None:
+            self._go_on(resumed.engines, resumed.earlier, resumed.dealt)
         # One there is in any case: without packets, too, there are rules and verdicts to count.
         self._runner(next(n for n, vpc in enumerate(policy.vpcs) if vpc.is_mapped))
         self._begin_sinks()
 
     def _go_on(self, engines: Sequence[Engine], earlier: Earlier, dealt: Dealt) -> None:
         for vpc, engine in zip(dealt.vpcs, engines, strict=True):
-            runner = self._runners[vpc] = FastRunner(engine, Sinks())
+            runner = self._runners[vpc] = EngineRunner(engine, Sinks())
             self._judged[vpc] = runner.packets_judged
         self.packets_judged = sum(self._judged.values())
         self._policy, self._numbering = engines[0].policy, engines[0].compiled.numbering
@@ -90,19 +87,23 @@ class VpcRunner:
         changes = tuple(tuple(done.number for _, done in parts) for _, parts in self._changes)
         return Dealt(tuple(self._runners), self._dealer.clock_state, changes)
 
-    def _runner(self, vpc: int) -> FastRunner:
+    def _runner(self, vpc: int) -> EngineRunner:
         runner = self._runners.get(vpc)
         if runner is None:
             refuse_too_many(self._policy, len(self._runners))
-            engine = self._make(self._policy, seen_from(self._policy, vpc), self._numbering)
-            runner = self._runners[vpc] = FastRunner(engine, Sinks())
+            seen = seen_from(self._policy, vpc)
+            engine = make_engine(
+                self._policy, self._options, seen, keep_flows=bool(self._sinks.flows),
+                compiler=Compiler(seen, self._numbering),
+            )  # fmt: skip
+            runner = self._runners[vpc] = EngineRunner(engine, Sinks())
         return runner
 
     def _begin_sinks(self) -> None:
         instances = [instance.name for instance in self._numbering.instances]
         rules = [rule.id for rule in self._numbering.rules]
         present = present_instances(self._policy, None, self._numbering)
-        self._sinks.begin(Names(instances, rules, self.packets_judged - self._in_order.waiting, present))
+        self._sinks.begin(Names(instances, rules, self.packets_judged - self._reordered.waiting, present))
 
     def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
         return self._dealer.frames_before(batch, first, at_ns)
@@ -129,7 +130,7 @@ class VpcRunner:
         if self._sinks.want_packets:
             headers, results = self._headers[:number], self._results[:number]
             headers["time_ns"] = own_times(batch, first, number)
-            self._in_order.write(self.packets_judged + 1, batch, first, headers, results, self._resolved())
+            self._reordered.write(self.packets_judged + 1, batch, first, headers, results, self._resolved())
         self.packets_judged += number
         self._write_flows()
 
@@ -171,29 +172,22 @@ class VpcRunner:
         return whole
 
     def finish(self, *, goes_on: bool) -> None:
-        """``goes_on``: what still lives will be told of by the replay that goes on from here."""
         if self._threads is not None:
             self._threads.shutdown()
-        self._in_order.resolve(self._resolved(everything=True))
+        self._reordered.resolve(self._resolved(everything=True))
         state = self._dealer.clock_state
         for runner in self._runners.values():
             plane = runner.engine.dataplane
             if state is not None and not goes_on:
                 # What still lives is told of as of the last packet of all.
                 plane.advance(state[0])
-            done = False
-            while not done:
-                done = plane.finish(most=FLOWS_AT_ONCE)
-                if self._sinks.flows:
-                    flows = plane.take_flows()
-                    if not goes_on:
-                        self._sinks.write_flows(flows)
+            finish_flows(plane, self._sinks, goes_on=goes_on)
 
     def fill(self, result: ReplayResult) -> None:
         parts = []
         for vpc, runner in sorted(self._runners.items()):
             name = None if vpc < 0 else self._vpcs[vpc].name
-            part = ReplayResult(result.policy, result.mode, result.midstream, name, result.captures)
+            part = result.empty_part(name)
             part.changes = [done for _, pairs in self._changes for other, done in pairs if other is runner]
             runner.fill(part)
             part.oddities.warn(part)

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sgfast.capture.names import printable
-from sgfast.engine import Engine, Midstream, Mode
+from sgfast.engine import Engine
 from sgfast.errors import SnapshotError
 from sgfast.output import Output, open_output
 from sgfast.policy.model import Policy
 from sgfast.policy.plain import from_plain, to_plain
 from sgfast.preprocess.vpcs import Dealer
-from sgfast.replaying.captures import Reading
 from sgfast.replaying.cutting import PacketsLeftOut
+from sgfast.replaying.options import Reading, ReplayOptions
 from sgfast.replaying.results import ChangeDone
 from sgfast.snapshot import read_snapshot, write_snapshot
 
@@ -55,8 +55,8 @@ class Dealt:
     changes: tuple[tuple[int, ...], ...]
 
 
-def stop(
-    target: Output | str | os.PathLike[str], engines: Sequence[Engine], policy: Policy, reading: Reading,
+def save_replay(
+    target: Output | str | os.PathLike[str], policy: Policy, options: ReplayOptions, engines: Sequence[Engine],
     earlier: Earlier, dealt: Dealt | None,
 ) -> None:  # fmt: skip
     """Saves the state of a replay that began with ``policy``. OutputError if it cannot be written.
@@ -64,7 +64,7 @@ def stop(
     ``dealt``: if packets were dealt out; otherwise there is one engine.
     """
     about = {
-        "policy": _fingerprint(policy), "reading": _options(reading), "earlier": to_plain(earlier),
+        "policy": _fingerprint(policy), "reading": _selection(options.reading), "earlier": to_plain(earlier),
         "dealt": to_plain(dealt),
     }  # fmt: skip
     if isinstance(target, Output):
@@ -75,17 +75,29 @@ def stop(
         output.publish()
 
 
-def go_on(
-    path: str | os.PathLike[str], policy: Policy, *, mode: Mode, midstream: Midstream, vpc: str | None, flows: bool,
-    reading: Reading, jobs: int = 1,
-) -> tuple[Sequence[Engine], Earlier, Dealt | None, list[str]]:  # fmt: skip
-    """What ``stop`` saved of a replay, and what to warn of.
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A replay as it was when it stopped."""
 
-    SnapshotError unless it began with ``policy`` and had these options. ``start`` and ``end`` may differ, with a
-    warning: one capture may be judged up to a time, and from there on. ``merge`` and ``follow`` are of files.
+    engines: Sequence[Engine]
+    earlier: Earlier
+    #: None: packets were not dealt out, there is one engine.
+    dealt: Dealt | None
+    #: How the options differ, where that may be.
+    warnings: Sequence[str]
+
+
+def load_replay(
+    path: str | os.PathLike[str], policy: Policy, options: ReplayOptions, *, reports_connections: bool
+) -> Resumed:
+    """What ``save_replay`` saved.
+
+    SnapshotError unless that replay began with ``policy`` and had these options. ``start`` and ``end`` may differ, with
+    a warning: one capture may be judged up to a time, and from there on. ``merge`` and ``follow`` are of files.
     """
     name = printable(os.fsdecode(path))
-    snapshot = read_snapshot(path, jobs=jobs)
+    is_mapped = options.is_mapped(policy)
+    snapshot = read_snapshot(path, jobs=1 if is_mapped else options.jobs)
     engine, dealt = snapshot.engine, snapshot.replay.get("dealt")
     if "earlier" not in snapshot.replay:
         raise SnapshotError(f"{name}: is a snapshot of an engine, not of a replay")
@@ -95,13 +107,14 @@ def go_on(
         )
     had: dict[str, str | None] = {"--mode": engine.mode, "--midstream": engine.midstream}
     had["--vpc"] = engine.vpc if dealt is None else None
-    have: dict[str, str | None] = {"--mode": mode, "--midstream": midstream, "--vpc": vpc}
+    have: dict[str, str | None] = {"--mode": options.mode, "--midstream": options.midstream}
+    have["--vpc"] = options.vpc
     warnings = []
     read = snapshot.replay.get("reading")
     if not isinstance(read, dict):
         raise SnapshotError(f"{name}: is no snapshot that can be used: reading is no object")
-    have |= _options(reading)
-    had |= {option: read.get(option) for option in _options(reading)}
+    have |= _selection(options.reading)
+    had |= {option: read.get(option) for option in _selection(options.reading)}
     for option, is_now in have.items():
         if had[option] == is_now:
             continue
@@ -110,18 +123,18 @@ def go_on(
         if option not in ("--start", "--end"):
             raise SnapshotError(told)
         warnings.append(told)
-    if engine.keep_flows != flows:
-        was, is_now = ("without", "with") if flows else ("with", "without")
+    if engine.keep_flows != reports_connections:
+        was, is_now = ("without", "with") if reports_connections else ("with", "without")
         raise SnapshotError(f"{name}: that replay was {was} --connections, this one is {is_now}")
     if not engine.reporting:
         raise SnapshotError(f"{name}: is a snapshot of an engine, not of a replay")
     try:
         earlier = from_plain(Earlier, snapshot.replay["earlier"])
         engines = (engine, *snapshot.others)
-        if (dealt is not None) != (policy.is_mapped and vpc is None):
+        if (dealt is not None) != is_mapped:
             raise ValueError("packets were dealt out to VPCs otherwise than the policy says")
         checked = None if dealt is None else _checked(from_plain(Dealt, dealt), engines, earlier)
-        return engines, earlier, checked, warnings
+        return Resumed(engines, earlier, checked, warnings)
     except (ValueError, OverflowError) as error:
         raise SnapshotError(f"{name}: is no snapshot that can be used: {printable(str(error))[:200]}") from error
 
@@ -141,7 +154,7 @@ def _checked(dealt: Dealt, engines: Sequence[Engine], earlier: Earlier) -> Dealt
     return dealt
 
 
-def _options(reading: Reading) -> dict[str, str | None]:
+def _selection(reading: Reading) -> dict[str, str | None]:
     """What says which packets are judged, as written, for comparison."""
     return {
         "--start": reading.start,

@@ -23,7 +23,7 @@ class _Part:
     pending: int
 
 
-class InOrder:
+class ReorderBuffer:
     """Hands packets to sinks once all before them are told of. What waits is bounded by the engine (fragments.pxd)."""
 
     def __init__(self, sinks: Sinks) -> None:

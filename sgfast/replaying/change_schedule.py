@@ -1,0 +1,73 @@
+"""Changes of the policy during a replay, each made between the two packets it comes between (SPEC 6.1)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from sgfast.capture.names import printable
+from sgfast.core.base.frames import FrameBatch
+from sgfast.errors import SnapshotError
+from sgfast.policy.change_file import ChangeFile, TimedChange
+from sgfast.policy.model import Policy
+from sgfast.replaying.overlaps import refuse_ambiguous
+from sgfast.replaying.results import ChangeDone
+from sgfast.replaying.runner import Runner
+
+
+class ChangeSchedule:
+    """Hands batches to a runner, in two where a change comes between two of their packets.
+
+    ``file``: the changes, None if there are none. ``vpcs``: from which VPCs packets are seen; None among them: from
+    all. ``done``: changes that were made before a snapshot, and ``first_ns`` the first packet's time then.
+    """
+
+    def __init__(
+        self, runner: Runner, policy: Policy, file: ChangeFile | None, vpcs: Sequence[str | None],
+        done: Sequence[ChangeDone], first_ns: int | None,
+    ) -> None:  # fmt: skip
+        self._runner = runner
+        self._policy = policy
+        self._file = file
+        self._vpcs = vpcs
+        self._resolved = False
+        self.pending: deque[TimedChange] = deque()
+        self.done = list(done)
+        if first_ns is not None:
+            self._resolve(first_ns)
+
+    def process(self, batch: FrameBatch, first_ns: int | None) -> None:
+        """``first_ns``: time of the first packet of all captures, which need not be in a batch."""
+        if not self._resolved:
+            self._resolve(first_ns)
+        first = 0
+        while self.pending:
+            change = self.pending[0]
+            number = self._runner.frames_before(batch, first, change.at_ns)
+            if number == len(batch) - first:
+                break
+            self._runner.process(batch, first, number)
+            first += number
+            self.done.append(self._runner.apply(change))
+            self.pending.popleft()
+        self._runner.process(batch, first, len(batch) - first)
+
+    def finish(self, first_ns: int | None) -> None:
+        """No batch is left. If no packet came, the file must still be right."""
+        if not self._resolved:
+            self._resolve(first_ns)
+
+    def _resolve(self, first_ns: int | None) -> None:
+        self._resolved = True
+        if self._file is None:
+            return
+        changes = self._file.resolve(self._policy, first_ns or 0)
+        for vpc in self._vpcs:
+            refuse_ambiguous(self._policy, changes, vpc)
+        known = [(change.at_ns, change.text) for change in changes[: len(self.done)]]
+        if known != [(done.at_ns, done.text) for done in self.done]:
+            raise SnapshotError(
+                f"{printable(self._file.origin)}: does not begin with the {len(self.done)} changes made before the "
+                "snapshot: give the change file of that replay"
+            )
+        self.pending.extend(changes[len(self.done) :])

@@ -1,0 +1,107 @@
+"""An option of a replay stands in one place, and reaches whoever asks for it or needs it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import FrozenInstanceError, fields
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import SHOP
+
+import sgfast
+from sgfast.cli.check import check as check_command
+from sgfast.cli.diff import diff as diff_command
+from sgfast.cli.replay import replay as replay_command
+from sgfast.cli.suggest import suggest as suggest_command
+from sgfast.errors import ArgumentError
+from sgfast.replaying.options import Reading, ReplayOptions
+
+PACKAGE = Path(sgfast.__file__).parent
+OPTIONS = {field.name: field.default for field in fields(ReplayOptions)}
+#: The library takes a client where the command takes an address, and the command saves to a file that it opened.
+NOT_OPTIONS_OF_THE_COMMAND = {"reading", "client", "snapshot"}
+
+
+def test_no_option_is_missing_among_the_keywords_or_has_another_default_there() -> None:
+    keywords = inspect.signature(sgfast.replay).parameters
+    assert {name: keywords[name].default for name in OPTIONS} == {**OPTIONS, "reading": None}
+    keywords = inspect.signature(sgfast.diff).parameters
+    for name in ("mode", "midstream", "vpc", "jobs"):
+        assert keywords[name].default == OPTIONS[name]
+
+
+def test_no_option_is_missing_on_the_command_line_or_has_another_default_there() -> None:
+    given = {parameter.name: parameter.default for parameter in replay_command.params}
+    assert OPTIONS.keys() - NOT_OPTIONS_OF_THE_COMMAND <= given.keys()
+    for name in ("mode", "midstream", "engine", "jobs"):
+        assert given[name] == OPTIONS[name]
+
+
+@pytest.mark.parametrize("command", [replay_command, diff_command, suggest_command, check_command])
+def test_captures_are_read_by_the_same_options_whichever_command_reads_them(command: Any) -> None:
+    names = {parameter.name for parameter in command.params}
+    assert {field.name for field in fields(Reading)} | {"vpc"} <= names
+
+
+def test_options_that_were_checked_stay_as_they_are() -> None:
+    options = ReplayOptions()
+    with pytest.raises(FrozenInstanceError):
+        options.mode = "loose"  # type: ignore[misc, assignment]
+
+
+@pytest.mark.parametrize(
+    ("given", "captures", "words"),
+    [
+        ({"engine": "reference"}, ("a.pcap",), "connection report"),
+        ({"engine": "reference", "resume": "state"}, ("a.pcap",), "connection report"),
+        ({"client": object(), "engine": "reference"}, ("a.pcap",), "cluster"),
+        ({"client": object(), "snapshot": "state"}, ("a.pcap",), "cluster"),
+        ({"client": object(), "jobs": 2}, ("a.pcap",), "cluster"),
+        ({"client": object(), "reading": Reading(follow=True)}, ("a.pcap",), "cluster"),
+        ({"client": object()}, ("a.pcap", "-"), "cluster"),
+        ({"client": object(), "shards": 4097}, ("a.pcap",), "shards is 1 to 4096, not 4097"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(given: dict[str, Any], captures: tuple[str, ...], words: str) -> None:
+    options = ReplayOptions(**given)
+    with pytest.raises(ArgumentError, match=words):
+        options.check(captures, reports_connections=True)
+
+
+def test_what_goes_together_is_not_refused() -> None:
+    for options in (
+        ReplayOptions(), ReplayOptions(engine="fast", jobs=4, snapshot="state", resume="earlier"),
+        ReplayOptions(client=object(), shards=7, resume="folder"),
+    ):  # fmt: skip
+        options.check((SHOP[1],), reports_connections=True)
+    ReplayOptions(engine="reference").check((SHOP[1],), reports_connections=False)
+
+
+@pytest.mark.parametrize("folder", ["replaying", "comparing", "suggesting", "checking", "cli"])
+def test_modules_of_a_folder_do_not_import_each_other_in_a_circle(folder: str) -> None:
+    """Imports for type checking, and those within functions, count."""
+    modules = {module_name(path): path for path in (PACKAGE / folder).rglob("*.py")}
+    graph = {name: imported(path, modules) - {name} for name, path in modules.items()}
+    assert any(graph.values())
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path: Path, modules: dict[str, Path]) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & modules.keys()
+            found |= submodules or {node.module} & modules.keys()
+    return found
