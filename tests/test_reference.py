@@ -1,4 +1,4 @@
-"""The reference model against SPEC.md: one test per hazard, expectations taken from SPEC's text.
+"""The reference model against docs/spec.md: one test for each hazard, expectations taken from its text.
 
 A ``Scene`` has, in each family, two instances ``web`` and ``db`` and two strangers ``client`` and ``other``. ``say``
 sends one packet and answers with verdict and reason, "allow rule" say.
@@ -110,7 +110,7 @@ def handshake(scene, at=0.0):
     assert scene.say("client", "web", f.tcp(*REQUEST, "A"), at=at) == "allow established"
 
 
-# --- SPEC 3.1, R7: below IP
+# --- SPEC 3.1: below IP
 
 SYN4 = f.ipv4("192.0.2.9", "10.0.0.5", f.tcp(*REQUEST, "S"))
 SYN6 = f.ipv6("2001:db8:ff::9", "2001:db8::5", f.tcp(*REQUEST, "S"))
@@ -1265,7 +1265,7 @@ def test_unmatched_multicast_is_no_members_address():
         assert scene.engine.apply(ModifyRule("w", "out", to_group), S).disconnected == 1
 
 
-# --- SPEC 10.2, R15: beginnings
+# --- SPEC 10.2: beginnings
 
 
 def test_retry_of_a_denied_opener_is_the_same_attempt():
