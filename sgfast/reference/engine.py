@@ -261,8 +261,8 @@ class ReferenceEngine:
         return side.deny("deny-rule", winner) if winner.rule.action == "deny" else side.allow("rule", winner)
 
     def _judge_statelessly(self, side: Side, case: Case) -> SideVerdict:
-        """A denied SYN makes its key moot, as on a stateful side (SPEC 9.2). In other protocols a request looks like its
-        answer, and a denied answer keeps nobody from sending requests (SPEC 4.13)."""
+        """A denied SYN makes its key moot, as on a stateful side (SPEC 9.2). In other protocols a request looks like
+        its answer, and a denied answer keeps nobody from sending requests (SPEC 4.13)."""
         verdict = self._judge_by_rules_alone(side, case.packet)
         if case.packet.can_open:
             self._note_opener(case)
