@@ -1,4 +1,4 @@
-"""The C interface for other Cython code: built outside the package, as a user would."""
+"""The C interface for other Cython code: built outside the package, as a user would (SPEC 10.21)."""
 
 from __future__ import annotations
 

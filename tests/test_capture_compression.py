@@ -1,4 +1,4 @@
-"""Compressed captures: every format, in pieces, several members, damage, bombs."""
+"""Compressed captures: every format, in pieces, several members, damage, bombs (SPEC 9.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Captures that grow while they are read: ``--follow``, and pipes written in pieces."""
+"""Captures that grow while they are read: ``--follow``, and pipes written in pieces (SPEC 9.7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Captures merged by time, against sorting in Python; directories of captures."""
+"""Captures merged by time, against sorting in Python; directories of captures (SPEC 9.7)."""
 
 from __future__ import annotations
 

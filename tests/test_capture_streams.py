@@ -1,4 +1,4 @@
-"""Opening captures and reading from files, pipes and misbehaving streams."""
+"""Opening captures and reading from files, pipes and misbehaving streams (SPEC 9.6)."""
 
 from __future__ import annotations
 

@@ -363,6 +363,7 @@ def test_change_comes_before_the_packet_of_its_time() -> None:
 
 
 def test_change_is_no_packet_and_does_not_move_the_clock() -> None:
+    """SPEC 6.9."""
     engine = run(SHOP, """
         @0     apply touch             -> 0 disconnected
         # the first packet of the capture comes now, and its window of inference ends at 700 s
@@ -617,6 +618,7 @@ def test_instance_that_is_deleted_is_nobody_and_comes_back_as_another() -> None:
 
 
 def test_deleted_and_added_in_one_go_is_another_instance_all_the_same() -> None:
+    """SPEC 6.11."""
     for policy in (SHOP, SHOP + on_change("keep"), SHOP + on_change("cut-unmatched")):
         run_both_families(policy, handshake() + """
             @1 apply anew                  -> 0 disconnected
@@ -684,6 +686,7 @@ def test_address_that_moves_to_another_instance_is_met_by_its_filter() -> None:
 
 
 def test_address_taken_and_given_back_in_one_go_was_never_away() -> None:
+    """SPEC 6.11."""
     address = ip_network("10.0.0.15/32")
     policy = SHOP.replace("addresses: [10.0.0.5,", "addresses: [10.0.0.5, 10.0.0.15,")
     run(policy, handshake(server="10.0.0.15:80") + """
@@ -774,6 +777,7 @@ PEERINGS: dict[str, Change | list[Change]] = {
 
 @pytest.mark.parametrize("policy", [VPCS + on_change(what) for what in ("cut-inbound", "keep")])
 def test_peering_that_goes_isolates_and_disconnects_nothing(policy: str) -> None:
+    """SPEC 6.9."""
     run_both_families(policy, handshake("r:40000", "b:80") + """
         @10  apply apart                -> 0 disconnected
         @11  tcp r:40000 > b:80 PA      -> deny vpc-isolated; egress deny vpc-isolated; ingress -
@@ -860,6 +864,7 @@ def test_own_prefix_of_a_named_vpc_takes_a_peers_address_away() -> None:
 
 
 def test_change_that_makes_an_address_ambiguous_is_refused() -> None:
+    """SPEC 6.10, 7.3."""
     policy = VPCS.replace("10.3.0.5", "10.1.0.5")
     run(policy, handshake("r:40000", "b:80") + """
         # blue would see 10.1.0.5 in red and in green
@@ -1044,7 +1049,7 @@ def test_unmatched_ping_in_both_families() -> None:
 
 
 def test_unmatched_is_asked_of_every_instance_after_any_change() -> None:
-    """A peer that leaves its group, or its address, is no longer matched by the rules that name the group."""
+    """A peer that leaves its group, or its address, is no longer matched by rules that name the group (SPEC 6.9)."""
     for name, changes in {
         "leaves": [AddMember("spare", "web"), RemoveMember("w", "web")],
         "goes": [RemoveInstance("web")],
@@ -1080,6 +1085,7 @@ def test_own_instances_rules_count_not_those_of_the_group_it_was_in() -> None:
 
 
 def test_only_the_rules_after_all_changes_of_one_go_count() -> None:
+    """SPEC 6.9."""
     run_both_families(UNMATCHED, handshake() + """
         @1 apply changed-mind          -> 0 disconnected
         @2 tcp client:40000 > web:80 A -> allow established
@@ -1120,6 +1126,7 @@ def test_unmatched_is_asked_of_the_inferred_opener() -> None:
 
 
 def test_openers_seen_are_none_of_a_changes_business() -> None:
+    """SPEC 6.11."""
     run_both_families(SHOP, """
         @0  tcp client:40001 > web:80 S   -> allow rule
         @0  tcp client:40002 > web:8080 S -> deny no-rule
@@ -1164,6 +1171,7 @@ def test_packets_of_a_cut_connection_are_disconnected_not_moot() -> None:
 
 
 def test_moot_keys_stay_moot_until_their_opener_is_allowed() -> None:
+    """SPEC 6.11."""
     run_both_families(SHOP, """
         @0 tcp client:1 > web:8080 S  -> deny no-rule
         @1 apply 8080                 -> 0 disconnected

@@ -1,4 +1,6 @@
-"""Findings about rules against exhaustive evaluation: every packet of a small universe, by the reference model."""
+"""Findings about rules against exhaustive evaluation: every packet of a small universe, by the reference model
+(SPEC 10.12).
+"""
 
 from __future__ import annotations
 

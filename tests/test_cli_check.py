@@ -1,4 +1,4 @@
-"""``sgfast check``: findings as text, JSON and SARIF, captures, exit statuses."""
+"""``sgfast check``: findings as text, JSON and SARIF, captures, exit statuses (SPEC 10.12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``sgfast diff`` as a command: what it prints, in three formats, and how it ends."""
+"""``sgfast diff`` as a command: what it prints, in three formats, and how it ends (SPEC 10.14)."""
 
 from __future__ import annotations
 

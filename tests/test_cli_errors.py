@@ -293,6 +293,7 @@ def test_a_report_nobody_reads_is_quiet(arguments: tuple[str, ...]) -> None:
 
 
 def test_outputs_do_not_overwrite_inputs(capsys: Capsys, tmp_path: Path) -> None:
+    """SPEC 11.2."""
     policy, capture = write_policy(tmp_path), write_capture(tmp_path, *handshake(1000, 80))
     hard, soft = tmp_path / "hard", tmp_path / "soft"
     hard.hardlink_to(capture)
@@ -319,6 +320,7 @@ def test_redirections_do_not_overwrite_inputs(tmp_path: Path) -> None:
 
 
 def test_two_outputs_do_not_share_a_place(capsys: Capsys, tmp_path: Path) -> None:
+    """SPEC 11.2."""
     new, old, link = tmp_path / "new", tmp_path / "old", tmp_path / "link"
     old.touch()
     link.symlink_to(old)
@@ -431,6 +433,7 @@ def test_an_interrupt_that_an_import_loses_still_ends_the_command(tmp_path: Path
 
 
 def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
+    """SPEC 11.3."""
     policy, capture = write_policy(tmp_path), write_capture(tmp_path, *handshake(1000, 80))
     target = tmp_path / "verdicts"
     script = ["bash", "-c", 'trap "" HUP; exec "$@"', "bash"]
@@ -454,6 +457,7 @@ def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
 def test_an_internal_error_is_one_line_unless_asked(
     capsys: Capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """SPEC 11.3."""
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("two\nlines")
 
@@ -467,6 +471,7 @@ def test_an_internal_error_is_one_line_unless_asked(
 
 
 def test_running_out_of_memory_is_one_line(capsys: Capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SPEC 11.3."""
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 

@@ -67,6 +67,7 @@ def test_totals_are_those_of_the_verdict_lines(capsys: Capsys, tmp_path: Path, o
 
 
 def test_totals_are_those_of_the_connection_lines(capsys: Capsys, tmp_path: Path) -> None:
+    """SPEC 10.2, 10.7."""
     target = tmp_path / "connections"
     found = replay_json(capsys, *SHOP, "--connections", target)
     flows = [valid("connection", line) for line in lines(target)]
@@ -164,6 +165,7 @@ def test_standard_input_for_either(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_standard_output_holds_nothing_but_lines(capsys: Capsys, form: str) -> None:
+    """SPEC 10.1, 10.19."""
     outcome = sgfast(capsys, "replay", *SHOP, "--verdicts", "-", "--format", form)
     packets = [valid("verdict", json.loads(line)) for line in outcome.out.splitlines()]
     if form == "json":
@@ -223,6 +225,7 @@ def test_times_the_clock_does_not_reach_are_told(capsys: Capsys, tmp_path: Path,
 
 
 def test_an_old_file_is_replaced_and_keeps_its_permissions(capsys: Capsys, tmp_path: Path) -> None:
+    """SPEC 11.2."""
     target, link = tmp_path / "verdicts", tmp_path / "link"
     target.write_text("old\n" * 10_000)
     target.chmod(0o640)
@@ -291,6 +294,7 @@ def test_an_address_in_two_vpcs_needs_a_vpc(capsys: Capsys, tmp_path: Path) -> N
 
 
 def test_templates_are_documents(capsys: Capsys, tmp_path: Path) -> None:
+    """SPEC 8.3, 10.18."""
     names = sgfast(capsys, "template").out.split()
     assert "general-purpose-web-server" in names and sgfast(capsys, "template", "--list").out.split() == names
     for name in names:
@@ -301,6 +305,7 @@ def test_templates_are_documents(capsys: Capsys, tmp_path: Path) -> None:
 
 
 def test_help_names_every_option_and_needs_no_numpy() -> None:
+    """SPEC 10.6, 10.19."""
     code = (
         "import sys; from sgfast.__main__ import run; assert run(['replay', '--help']) == 0; "
         "assert not {'numpy', 'yaml', 'rich'} & set(sys.modules)"
@@ -312,11 +317,13 @@ def test_help_names_every_option_and_needs_no_numpy() -> None:
 
 
 def test_version(capsys: Capsys) -> None:
+    """SPEC 10.18."""
     outcome = sgfast(capsys, "--version")
     assert outcome.status == 0 and outcome.out.startswith("sgfast ")
 
 
 def test_schemas_are_schemas() -> None:
+    """SPEC 10.1."""
     from jsonschema import Draft202012Validator
 
     for name in SCHEMAS:

@@ -1,4 +1,6 @@
-"""A replay on a Dask cluster: what comes out is what one process says, however packets are dealt out, whoever dies."""
+"""A replay on a Dask cluster: what comes out is what one process says, however packets are dealt out, whoever dies
+(SPEC 9.15).
+"""
 
 from __future__ import annotations
 

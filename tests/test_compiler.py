@@ -1,4 +1,4 @@
-"""What compiling a policy may cost (SPEC 11), and what must not cost anything."""
+"""What compiling a policy may cost (SPEC 11.1), and what must not cost anything."""
 
 from __future__ import annotations
 

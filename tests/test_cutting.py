@@ -1,4 +1,6 @@
-"""What is cut out before judging: the result is that of a capture that was cut beforehand, and the report says so."""
+"""What is cut out before judging: the result is that of a capture that was cut beforehand, and the report says so
+(SPEC 9.8).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Tunnels, peeled: every kind by hand, cut at every byte and mutated against a slow model, and tshark on real ones."""
+"""Tunnels, peeled: every kind by hand, cut at every byte and mutated against a slow model, and tshark on real ones
+(SPEC 9.12).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``--dedup``: what is a copy of a packet, and what only looks like one."""
+"""``--dedup``: what is a copy of a packet, and what only looks like one (SPEC 9.11)."""
 
 from __future__ import annotations
 

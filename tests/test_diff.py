@@ -1,4 +1,4 @@
-"""``sgfast diff`` says what two replays say, compared record by record (``slow_diff``)."""
+"""``sgfast diff`` says what two replays say, compared record by record (``slow_diff``; SPEC 10.14)."""
 
 from __future__ import annotations
 

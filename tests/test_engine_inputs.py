@@ -1,4 +1,4 @@
-"""Arguments of the library that cannot be: an exception each, never a crash."""
+"""Arguments of the library that cannot be: an exception each, never a crash (SPEC 10.20)."""
 
 from __future__ import annotations
 

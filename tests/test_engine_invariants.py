@@ -503,6 +503,7 @@ def test_flood_of_colliding_keys_is_judged_right(family: int) -> None:
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_threads_may_share_an_engine(family: int) -> None:
+    """SPEC 10.20."""
     engine = Engine(policy_of(OPEN))
     threads, rounds, count = 6, 8, 2000
     wrong: list[Any] = []

@@ -157,6 +157,7 @@ def test_retransmitted_syn_leaves_the_deadline_and_the_answer_moves_it() -> None
 
 
 def test_denied_packets_prolong_nothing_and_change_nothing() -> None:
+    """SPEC 4.5, 5.3."""
     run_both_families(PEERS, tcp(
         "@0 > S", "@0 < SA", "@0 > A",
         "@599 > SF -> deny invalid",
@@ -172,6 +173,7 @@ def test_denied_packets_prolong_nothing_and_change_nothing() -> None:
 @either_setting
 @pytest.mark.parametrize("protocol", ["udp", "udplite", "sctp", "dccp", "gre", "esp", "253"])
 def test_other_protocols_live_longer_once_both_ends_spoke(protocol: str, seconds: dict[str, float]) -> None:
+    """SPEC 4.12, 5.7."""
     one_way, both_ways = seconds["unidirectional"], seconds["bidirectional"]
     ports = protocol in ("udp", "udplite", "sctp", "dccp")
     there = f"{protocol} client:4000 > web:80" if ports else f"{protocol} client > web"
@@ -277,7 +279,7 @@ class Expected:
 
 @pytest.mark.parametrize("state", REACHED_BY)
 def test_tcp_table_from_every_state_with_every_three_packets(state: str) -> None:
-    """The state itself is not seen, but what it makes of any two packets that follow is."""
+    """The state itself is not seen, but what it makes of any two packets that follow is (SPEC 5.4, 5.9)."""
     packets = [(way, kind) for way in "><" for kind in FLAGS]
     lines = []
     for port, follow in enumerate(product(packets, packets, packets), start=20000):
@@ -328,6 +330,7 @@ def test_reset_of_the_client_after_an_answer_closes_for_30_seconds() -> None:
 
 
 def test_time_wait_is_reopened_by_the_rules_of_today() -> None:
+    """SPEC 4.4, 5.5."""
     closed = ["@0 > S", "@0 < SA", "@0 > A", "@0 < FA", "@0 > FA", "@0 < A"]
     run_both_families(FILTER, tcp(
         *closed,
@@ -402,6 +405,7 @@ def test_flags_that_open(flags: str) -> None:
 
 @pytest.mark.parametrize("flags", ["SA", "A", "AU", "PA", "FA", "FAU", "R", "RA", "RPA", "SAEC", "AE"])
 def test_flags_that_do_not_open(flags: str) -> None:
+    """SPEC 4.7."""
     run_both_families(FILTER, tcp(f"> {flags} -> deny midstream"))
 
 
@@ -409,6 +413,7 @@ def test_flags_that_do_not_open(flags: str) -> None:
                                    "RAU", "FPU", "FU", "FSRPAUEC"])  # fmt: skip
 @pytest.mark.parametrize("midstream", ["deny", "infer", "allow"])
 def test_flags_that_linux_calls_invalid(flags: str, midstream: str) -> None:
+    """SPEC 4.5, 4.7."""
     run_both_families(FILTER, tcp(f"> {flags} -> deny invalid", f"< {flags} -> deny invalid"), midstream=midstream)
 
 
@@ -430,6 +435,7 @@ def test_ports_protocols_and_families_keep_connections_apart() -> None:
 
 
 def test_gre_and_its_likes_have_one_connection_a_pair() -> None:
+    """SPEC 5.1, 5.7."""
     run_both_families(PEERS, """
         gre client > web -> allow rule
         gre web > client -> allow established
@@ -838,6 +844,7 @@ def test_full_table_says_no_rule_of_the_denied() -> None:
 
 
 def test_connection_between_two_instances_takes_one_place() -> None:
+    """SPEC 1.1."""
     run_both_families(PEERS + room_for(2), """
         udp db:1 > web:80   -> allow rule
         udp client:1 > db:80 -> allow rule
@@ -1175,6 +1182,7 @@ def run_with_clock(script: str) -> Engine:
 
 
 def test_what_follows_a_denied_opener_is_moot() -> None:
+    """SPEC 3.5, 9.2."""
     run_both_families(FILTER, """
         @0   tcp client:40000 > web:22 S    -> deny no-rule
         @1   tcp web:22 > client:40000 SA   -> moot opener-denied; egress -; ingress -

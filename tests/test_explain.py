@@ -1,4 +1,6 @@
-"""``sgfast explain``: its verdict is the engine's, its nearest miss is brute force's, its words are true."""
+"""``sgfast explain``: its verdict is the engine's, its nearest miss is brute force's, its words are true
+(SPEC 10.13).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``--filter`` against tcpdump, which the words are from; and what is refused."""
+"""``--filter`` against tcpdump, which the words are from; and what is refused (SPEC 9.10)."""
 
 from __future__ import annotations
 

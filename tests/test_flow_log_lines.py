@@ -1,4 +1,6 @@
-"""``--flow-log``: the records are those a plain dictionary of the same rows adds up to, in either format."""
+"""``--flow-log``: the records are those a plain dictionary of the same rows adds up to, in either format
+(SPEC 10.11).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """``sgfast flowlog``: what a replay logs agrees with the policy it was replayed with, and, once a rule is gone,
-disagrees exactly where a connection needed it."""
+disagrees exactly where a connection needed it (SPEC 10.16)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``sgfast import``, and exports in the place of a POLICY."""
+"""``sgfast import``, and exports in the place of a POLICY (SPEC 2.11, 10.17)."""
 
 from __future__ import annotations
 

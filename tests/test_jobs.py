@@ -1,4 +1,4 @@
-"""Several threads judge: what comes out is what one would have said, byte for byte (SPEC 10, ``--jobs``)."""
+"""Several threads judge: what comes out is what one would have said, byte for byte (SPEC 9.14)."""
 
 from __future__ import annotations
 

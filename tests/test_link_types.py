@@ -1,4 +1,5 @@
-"""IP below every link header (SPEC 3.1): what the engine reads is what the reference model reads, and what was built.
+"""IP below every link header (SPEC 3.1, 3.9): what the engine reads is what the reference model reads, and what was
+built.
 
 Frames are built by ``links``; cut, mutated and random ones go to both readers. Headers inside IP come after that.
 """
@@ -384,6 +385,7 @@ INSIDE: dict[str, tuple[bytes, str, int, int | None]] = {
 
 @pytest.mark.parametrize("name", INSIDE)
 def test_headers_inside_ip(name: str) -> None:
+    """SPEC 3.10."""
     ip, words, protocol, dport = INSIDE[name]
     verdict, reason, src, dst, *rest = both([ip], 101)[0]
     assert (f"{verdict} {reason}", rest[0], rest[2]) == (words, protocol, dport)
@@ -422,6 +424,7 @@ JUMBOGRAMS: dict[str, tuple[bytes, list[tuple[int, bytes]], int, str]] = {
 
 @pytest.mark.parametrize("name", JUMBOGRAMS)
 def test_length_of_a_jumbogram_is_in_its_options(name: str) -> None:
+    """SPEC 3.10."""
     payload, extensions, payload_length, words = JUMBOGRAMS[name]
     packet = six(payload, extensions=extensions, payload_length=payload_length)
     verdict, reason, *_ = both([packet], 101, [40 + 70_000])[0]

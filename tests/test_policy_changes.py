@@ -90,6 +90,7 @@ def test_whom_a_change_concerns(case: str) -> None:
 
 @pytest.mark.parametrize("case", ["the same rule again", "one that is a member", "a peering that is"])
 def test_what_changes_nothing_gives_the_same_policy(case: str) -> None:
+    """SPEC 6.3, 6.10."""
     assert apply_change(POLICY, CONCERNS[case][0]).policy is POLICY
 
 
@@ -128,6 +129,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_refused_says_why_and_changes_nothing(case: str) -> None:
+    """SPEC 6.10."""
     change, why = REFUSED[case]
     with pytest.raises(PolicyError, match=why) as refused:
         apply_changes(POLICY, [AddMember("db", "w2"), change])
@@ -163,6 +165,7 @@ def test_quotas_hold_for_what_is_added() -> None:
 
 
 def test_the_default_group_cannot_be_deleted_and_takes_in_whoever_names_none() -> None:
+    """SPEC 8.1, 8.2."""
     policy = policy_of("instances: [{name: a, addresses: [10.0.0.1]}]")
     with pytest.raises(PolicyError, match="cannot be deleted"):
         apply_change(policy, RemoveGroup(DEFAULT_GROUP))
@@ -172,6 +175,7 @@ def test_the_default_group_cannot_be_deleted_and_takes_in_whoever_names_none() -
 
 
 def test_the_default_group_is_created_for_an_instance_that_comes_without_groups() -> None:
+    """SPEC 8.6."""
     policy = policy_of("""
 security_groups: [{name: web}]
 instances: [{name: w, addresses: [10.0.0.1], security_groups: [web]}]

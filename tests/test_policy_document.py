@@ -253,6 +253,7 @@ class TestBrokenText:
         assert "p.yaml:3: more than 1,000 values" in error_of("version: 1\nvpcs:\n" + "- a\n" * 1000)
 
     def test_too_large(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """SPEC 11.1."""
         monkeypatch.setattr(yaml_nodes, "MAX_BYTES", 1 << 20)
         assert "larger than 1 MiB" in error_of("#" * ((1 << 20) + 1))
         with pytest.raises(PolicyError, match=r"^/dev/zero: cannot be read: larger than 1 MiB$"):
@@ -349,6 +350,8 @@ class TestFiles:
 
 
 class TestKeysAndTypes:
+    """SPEC 2.7, 2.10."""
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [
@@ -386,6 +389,8 @@ class TestKeysAndTypes:
 
 
 class TestSettings:
+    """SPEC 2.10, 6.8."""
+
     def test_values(self) -> None:
         policy = parse_policy(
             "version: 1\nquotas: {rules_per_group: 7}\nsettings: {profile: otc, timeouts: {icmp: 0.5, tcp_other: 7},"
@@ -507,6 +512,8 @@ class TestProtocols:
 
 
 class TestPorts:
+    """SPEC 2.2."""
+
     @pytest.mark.parametrize(
         ("written", "ports"),
         [
@@ -604,6 +611,8 @@ class TestIcmp:
 
 
 class TestEthertype:
+    """SPEC 2.4."""
+
     @pytest.mark.parametrize(
         ("written", "ethertype", "protocol"),
         [
@@ -664,6 +673,8 @@ class TestEthertype:
 
 
 class TestPeers:
+    """SPEC 2.3."""
+
     @pytest.mark.parametrize(
         ("written", "peer"),
         [
@@ -753,6 +764,8 @@ class TestPeers:
 
 
 class TestRuleFields:
+    """SPEC 2.1."""
+
     def test_defaults_and_values(self) -> None:
         rule = rule_of('direction: egress, protocol: udp, action: deny, priority: 100, description: a b, id: my.rule-1')
         assert rule == Rule("my.rule-1", "outbound", 4, 17, action="deny", priority=100, description="a b")
@@ -788,6 +801,7 @@ class TestRuleFields:
 
 
 class TestRuleIds:
+    """SPEC 2.5."""
     TEXT = (
         "version: 1\nsecurity_groups:\n- name: g\n  fast_add: [ssh]\n  rules:\n"
         "  - {direction: inbound, protocol: tcp, id: %s}\n"
@@ -822,6 +836,8 @@ class TestRuleIds:
 
 
 class TestInstances:
+    """SPEC 2.6, 2.10."""
+
     def test_cidrs_and_overlap_of_different_length(self) -> None:
         policy = parse_policy(
             document_with_instances(
@@ -884,6 +900,7 @@ class TestInstances:
 
 
 class TestDefaultGroup:
+    """SPEC 8.1."""
     RULES = tuple(
         Rule(f"default/{direction}/{n}", direction, family, peer=peer)
         for direction, peer in (("inbound", GroupPeer("default")), ("outbound", None))
@@ -930,6 +947,8 @@ class TestDefaultGroup:
 
 
 class TestQuotas:
+    """SPEC 8.5."""
+
     def test_groups(self) -> None:
         text = "version: 1\nsecurity_groups:\n" + "".join(f"- name: g{n}\n" for n in range(101))
         assert error_of(text) == (
@@ -1027,6 +1046,7 @@ class TestNothingButPolicyErrors:
 
 
 class TestStateless:
+    """SPEC 2.8."""
     GROUPS = "version: 1\nsecurity_groups:\n- {name: a}\n- {name: b, stateful: true}\n- {name: c, stateful: false}\n"
 
     def test_groups_are_stateful_unless_they_say_otherwise(self) -> None:

@@ -1,4 +1,4 @@
-"""What ``settings.profile`` makes of the same traffic (SPEC 6.7): timeouts, and what a change cuts."""
+"""What ``settings.profile`` makes of the same traffic (SPEC 6.7, 6.8): timeouts, and what a change cuts."""
 
 from __future__ import annotations
 

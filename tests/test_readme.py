@@ -1,4 +1,4 @@
-"""README is always true: its Python page runs, its commands print what it shows."""
+"""README is always true: its Python page runs, its commands print what it shows (SPEC 10.20)."""
 
 from __future__ import annotations
 

@@ -927,6 +927,7 @@ def test_rules_come_before_a_full_table():
 
 
 def test_two_sides_are_one_tuple():
+    """SPEC 1.1."""
     scene = Scene(web=[outbound(4)], db=[inbound(4)], settings=Settings(max_connections=1))
     verdict = scene.send("web", "db", f.udp(1, 2))
     assert (words(verdict), verdict.created, scene.engine.live_tuples()) == ("allow rule", ("out", "in"), 1)

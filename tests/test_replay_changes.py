@@ -114,6 +114,7 @@ def test_changes_before_the_first_and_after_the_last_packet(tmp_path: Path, engi
 
 
 def test_outputs_tell_of_changes(tmp_path: Path, capsys: Capsys) -> None:
+    """SPEC 10.7."""
     policy, capture = write_policy(tmp_path, POLICY), write_story(tmp_path)
     changes = write_changes(
         tmp_path, REMOVE % 1.5, "{at: 1.5, add_member: {group: web, instance: web-1}}",

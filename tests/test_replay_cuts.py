@@ -1,4 +1,4 @@
-"""What became of connections that a change cut: back, denied again, or neither; their packets apart (SPEC 6.4)."""
+"""What became of connections that a change cut: back, denied again, or neither; their packets apart (SPEC 6.12)."""
 
 from __future__ import annotations
 

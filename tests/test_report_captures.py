@@ -1,4 +1,6 @@
-"""Captures that are written: the packets as they came, each with its verdict; Wireshark's tools read them."""
+"""Captures that are written: the packets as they came, each with its verdict; Wireshark's tools read them
+(SPEC 10.9).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CSV rows say what the JSON lines say, whatever is in the row."""
+"""CSV rows say what the JSON lines say, whatever is in the row (SPEC 10.8)."""
 
 from __future__ import annotations
 

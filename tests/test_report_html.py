@@ -1,4 +1,6 @@
-"""The HTML page as text: what it says, and that nothing in it is taken for markup. In a browser: test_report_page."""
+"""The HTML page as text: what it says, and that nothing in it is taken for markup. In a browser:
+``test_report_page`` (SPEC 10.10).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The HTML page in a browser: it is read, sorted and filtered, on a screen, a phone and paper, and reaches nobody."""
+"""The HTML page in a browser: it is read, sorted and filtered, on a screen, a phone and paper, and reaches nobody
+(SPEC 10.10).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Parquet tables say what the JSON lines say, with types of their own, and take no memory for each packet."""
+"""Parquet tables say what the JSON lines say, with types of their own, and take no memory for each packet
+(SPEC 10.8).
+"""
 
 from __future__ import annotations
 

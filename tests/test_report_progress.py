@@ -1,4 +1,4 @@
-"""The progress bar: for those who wait at a terminal, and for nobody else."""
+"""The progress bar: for those who wait at a terminal, and for nobody else (SPEC 10.19)."""
 
 from __future__ import annotations
 

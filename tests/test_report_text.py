@@ -78,6 +78,7 @@ def test_the_report_is_the_same_every_time() -> None:
 
 
 def test_colours_change_nothing_but_colours() -> None:
+    """SPEC 10.19."""
     import re
 
     found = replay(SHOP[0], [SHOP[1]])

@@ -1,4 +1,4 @@
-"""Snapshots: an engine that goes through a file is the same engine; a file that is none is refused (SPEC 11)."""
+"""Snapshots: an engine that goes through a file is the same engine; a file that is none is refused (SPEC 9.13)."""
 
 from __future__ import annotations
 

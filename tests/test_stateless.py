@@ -1,4 +1,5 @@
-"""Stateless groups: every packet meets the rules of its direction, and no filter of theirs remembers anything.
+"""Stateless groups: every packet meets the rules of its direction, and no filter of theirs remembers anything
+(SPEC 2.8, 4.13).
 
 How to read a table: ``scenario``. ``loose`` is in the stateless group ``s``, ``web`` in the stateful ``w``.
 """

@@ -1,5 +1,5 @@
 """``sgfast suggest``: replayed, the suggested policy allows what it claims, and without any port of any rule it would
-not."""
+not (SPEC 10.15)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replays of packets of several VPCs that stop, and go on from a snapshot."""
+"""Replays of packets of several VPCs that stop, and go on from a snapshot (SPEC 7.5, 9.13)."""
 
 from __future__ import annotations
 

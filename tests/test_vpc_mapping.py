@@ -1,4 +1,6 @@
-"""Packets of several VPCs in one capture: each is judged in the VPC that its VNI, VLAN, interface or file says."""
+"""Packets of several VPCs in one capture: each is judged in the VPC that its VNI, VLAN, interface or file says
+(SPEC 2.9, 7.4, 7.5).
+"""
 
 from __future__ import annotations
 
@@ -526,6 +528,7 @@ def test_an_error_in_the_middle_ends_a_replay_of_several_threads(tmp_path: Path)
     ],
 )
 def test_marks_that_cannot_be_are_one_line(old: str, new: str, message: str) -> None:
+    """SPEC 2.9."""
     assert old in DOCUMENT
     with pytest.raises(PolicyError) as error:
         parse_policy(DOCUMENT.replace(old, new))
@@ -533,6 +536,7 @@ def test_marks_that_cannot_be_are_one_line(old: str, new: str, message: str) -> 
 
 
 def test_marks_at_their_limits_are_marks() -> None:
+    """SPEC 2.9."""
     policy = parse_policy(
         "{version: 1, vpcs: [{name: a, vni: [0, 16777215], vlan: [1, 4094], file: x, "
         f"interface: [0, 1048575, '0', {'x' * 255}]}}, {{name: b, vni: []}}]}}"
@@ -561,6 +565,7 @@ def test_a_file_that_two_vpcs_claim_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_change_after_which_a_vpc_cannot_tell_its_peers_apart_is_refused_before_any_packet(tmp_path: Path) -> None:
+    """SPEC 7.3."""
     changes = parse_changes("changes: [{at: 5, add_peering: [b, c]}]")
     with pytest.raises(AmbiguousAddress, match="VPC 'b' cannot tell two peers of it apart"):
         lines(parse_policy(DOCUMENT), write_capture(tmp_path, mirrored(SYN, 1001)), changes=changes)
@@ -595,7 +600,7 @@ def test_a_suggested_policy_keeps_the_marks(tmp_path: Path, capsys: pytest.Captu
 def test_packets_of_too_many_vpcs_are_refused(
     most: int, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each has tables of its own, and a policy may map any number."""
+    """Each has tables of its own, and a policy may map any number (SPEC 7.5, 11.1)."""
     monkeypatch.setattr("sgfast.replaying.placement.MOST_ENGINES", most)
     capture = write_capture(tmp_path, *(mirrored(SYN, vni) for vni in (1001, 1002, 1003, 1004, 1001)))
     if fails:

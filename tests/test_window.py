@@ -1,4 +1,4 @@
-"""``--start`` and ``--end``: how times are written, and which packets are in between."""
+"""``--start`` and ``--end``: how times are written, and which packets are in between (SPEC 9.9)."""
 
 from __future__ import annotations
 
