@@ -25,7 +25,7 @@ LONGEST = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--workers", type=int, default=1, metavar="N",
-        help="give every engine that a test makes in this process N threads, small tables apart (tests/every_path.py)",
+        help="give every engine that a test makes in this process N threads, small tables apart (every_path.py)",
     )  # fmt: skip
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from captures import Dribble, Outcome, pcap_head, pcap_record, read
 from command import SHOP, handshake, process, sgfast, shell, write_capture, write_policy
-from test_capture_writers import Dribble, Outcome, pcap_head, pcap_record, read
 
 from sgfast.capture import CaptureReader, compression, open_capture
 from sgfast.errors import CaptureError

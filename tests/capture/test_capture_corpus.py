@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import os
 import struct
-from pathlib import Path
 
 import dpkt
 import pytest
-from test_capture_writers import check, drain
+from captures import check, drain
+from corpus import MANIFEST, ROOT, is_readable, rows
 
 from sgfast.capture import open_capture
 from sgfast.errors import CaptureError
 
-ROOT = Path(os.environ.get("SGFAST_CORPUS") or Path(__file__).parents[1] / ".." / "shared" / "corpus").resolve()
-MANIFEST = ROOT / "pcaps" / "MANIFEST.tsv"
-# As capinfos and tcpdump call them. DLT67108865 is Ethernet with a bit about check sequences set.
-SUPPORTED = {
-    "NULL", "EN10MB", "RAW", "LOOP", "LINUX_SLL", "IPV4", "IPV6", "LINUX_SLL2", "DLT67108865", "SLIP", "PPP",
-    "PPP_HDLC", "FDDI", "C_HDLC", "FRELAY", "IEEE802_11", "IEEE802_11_RADIOTAP", "SUNATM", "ARCNET_LINUX", "NFLOG",
-    "DLT11", "DLT19", "DLT100", "DLT106", "DLT178", "DLT192", "DLT226", "DLT242", "DLT258",
-}  # fmt: skip
-
 pytestmark = pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (set SGFAST_CORPUS)")
-
-
-def rows() -> list[dict[str, str]]:
-    with MANIFEST.open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
-
-
-def is_readable(row: dict[str, str]) -> bool:
-    link_types = set(row["link_types"].split(","))
-    return row["reads_cleanly"] == "yes" and not row["compression"] and link_types <= SUPPORTED
 
 
 def test_readable_captures_have_the_packets_of_the_manifest() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from captures import pcap_head, pcap_record
 from command import DEADLINE_SECONDS, handshake, sgfast, start, wait_for, write_capture, write_policy
-from test_capture_writers import pcap_head, pcap_record
 
 import sgfast as library
 from sgfast.capture import open_capture

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from test_capture_writers import (
+from captures import (
     KUZNETZOV,
     MICRO,
     NANO,
@@ -23,6 +21,8 @@ from test_capture_writers import (
     simple,
     tsresol,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 ORDER = st.sampled_from("<>")
 DATA = st.binary(max_size=40)

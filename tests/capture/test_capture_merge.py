@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import CLIENT, SERVER, SHOP, handshake, process, sgfast, shell, valid, write_capture, write_policy
-from frames import ethernet, ip, udp
-from test_capture_writers import (
+from captures import (
     Packet,
     enhanced,
     interface,
@@ -23,6 +21,8 @@ from test_capture_writers import (
     section,
     tsresol,
 )
+from command import CLIENT, SERVER, SHOP, handshake, process, sgfast, shell, valid, write_capture, write_policy
+from frames import ethernet, ip, udp
 
 import sgfast as library
 from sgfast.capture.directories import first_time_ns, natural

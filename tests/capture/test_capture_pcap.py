@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from test_capture_writers import (
+from captures import (
     KUZNETZOV,
     MICRO,
     MOST,

@@ -5,9 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from test_capture_writers import (
+from captures import (
     FURTHEST_NS,
     MOST,
     ORDERS,
@@ -25,6 +23,8 @@ from test_capture_writers import (
     simple,
     tsresol,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def everything(order: str) -> list[bytes]:

@@ -7,16 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_capture_writers import MOST, Dribble, Packet, read
-from test_report_captures import needs_tshark
-
-HEAD = b"snoop\0\0\0" + struct.pack(">II", 2, 4)
-
-
-def record(data: bytes, time: tuple[int, int] = (0, 0), wire: int | None = None, **claims: int) -> bytes:
-    padded = data + bytes(-len(data) % 4)
-    captured, total = claims.get("captured", len(data)), claims.get("total", 24 + len(padded))
-    return struct.pack(">IIIIII", len(data) if wire is None else wire, captured, total, 0, *time) + padded
+from captures import MOST, Dribble, Packet, read
+from captures import SNOOP_HEAD as HEAD
+from captures import snoop_record as record
+from wireshark import needs_tshark
 
 
 def test_times_lengths_and_bytes() -> None:

@@ -14,8 +14,8 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from captures import Dribble, block, drain, enhanced, interface, pcap_head, pcap_record, read, section
 from command import handshake, shell, write_capture, write_policy
-from test_capture_writers import Dribble, block, drain, enhanced, interface, pcap_head, pcap_record, read, section
 
 from sgfast.capture import CaptureReader, Damage, open_capture
 from sgfast.errors import CaptureError

@@ -1,4 +1,4 @@
-"""Captures cut short and damaged, a short version of ``python tests/damage.py``."""
+"""Captures cut short and damaged, a short version of ``python tests/support/damage.py``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from corpus import MANIFEST, ROOT, rows
 from damage import cut, damaged, judge, new_engine, places
 from fuzz.seeds import seeds
-from test_capture_corpus import MANIFEST, ROOT, rows
 
-PCAPS = Path(__file__).parent.parent / "pcaps"
+PCAPS = Path(__file__).parents[2] / "pcaps"
 SEED = 2026
 
 

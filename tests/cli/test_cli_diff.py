@@ -15,7 +15,7 @@ from sgfast.policy.document import load_policy
 from sgfast.report.diff_markdown import code, escaped
 
 Capsys = pytest.CaptureFixture[str]
-PCAPS = Path(__file__).parent.parent / "pcaps"
+PCAPS = Path(__file__).parents[2] / "pcaps"
 SHOP = (PCAPS / "shop.yaml", PCAPS / "shop.proposed.yaml", PCAPS / "shop.pcap")
 
 

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from captures import enhanced, interface, pcap_head, section
 from command import (
     COMMAND,
     PCAPS,
@@ -26,7 +27,6 @@ from command import (
     write_capture,
     write_policy,
 )
-from test_capture_writers import enhanced, interface, pcap_head, section
 
 from sgfast.__main__ import TRACEBACK_VARIABLE
 

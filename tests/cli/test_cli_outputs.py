@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from captures import FURTHEST_NS, Packet, drain, enhanced, interface, option, section, simple, tsresol
 from command import (
     PCAPS,
     SHOP,
@@ -26,9 +27,8 @@ from command import (
     write_policy,
 )
 from frames import ethernet, ip, sll, sll2, udp
-from test_capture_writers import FURTHEST_NS, Packet, drain, enhanced, interface, option, section, simple, tsresol
-from test_report_captures import capinfos, comment_of, needs_capinfos, needs_tshark, tshark
-from test_report_csv import flattened, texts
+from tables import flattened, texts
+from wireshark import capinfos, comment_of, needs_capinfos, needs_tshark, tshark
 
 from sgfast.capture import open_capture
 from sgfast.report.csv_rows import CONNECTION_FIELDS, VERDICT_FIELDS

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from captures import enhanced, interface, option, section
 from command import (
     CLIENT,
     SERVER,
@@ -27,7 +28,6 @@ from command import (
     write_policy,
 )
 from frames import ethernet, ip, udp
-from test_capture_writers import enhanced, interface, option, section
 
 from sgfast.report import SCHEMAS, schema
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command import PCAPS, SHOP, sgfast
 from exports import imported
-from test_import_neutron import WEB_1, group, groups, port, ports, rule, tcp
+from neutron import WEB_1, group, groups, port, ports, rule, tcp
 
 import sgfast as package
 from sgfast.errors import PolicyError

@@ -22,7 +22,7 @@ from frames import ethernet, ip, tcp, udp
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from policy_changes import Changer
-from test_jobs import recordings
+from recordings import recorded_replays
 from traffic import SECOND, Crowd, policies
 
 from sgfast import Reading, parse_policy, replay
@@ -35,7 +35,7 @@ from sgfast.report.captures import PcapngWriter
 
 distributed = pytest.importorskip("distributed")
 
-PCAPS = Path(__file__).parent.parent / "pcaps"
+PCAPS = Path(__file__).parents[2] / "pcaps"
 SEED = 8
 class Given(ChangeFile):
     """Changes that were made up."""
@@ -92,7 +92,7 @@ def test_a_cluster_says_what_one_process_says(
         assert_same(told(policy, captures, client=client, shards=shards, **options), one)
 
 
-@pytest.mark.parametrize(("policy", "capture", "changes"), recordings())
+@pytest.mark.parametrize(("policy", "capture", "changes"), recorded_replays())
 @pytest.mark.parametrize("mode", ["causal", "verbatim"])
 @pytest.mark.parametrize("client", [1, 2], indirect=True, ids=["one worker", "two workers"])
 def test_recordings_give_the_same_lines(

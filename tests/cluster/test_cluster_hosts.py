@@ -35,6 +35,7 @@ module = importlib.import_module("sgfast.replaying.{module}")
 task = module.__dict__.setdefault("kept", module.{function})
 when = {when!r}
 
+
 def dies(*arguments):
     def die():
         try:

@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from captures import SNOOP_HEAD, block, enhanced, interface, obsolete, option, section, simple, snoop_record, tsresol
 from clusters import BASE, POLICY, packets, same_on, write
-from test_capture_snoop import HEAD as SNOOP_HEAD
-from test_capture_snoop import record as snoop_record
-from test_capture_writers import block, enhanced, interface, obsolete, option, section, simple, tsresol
 from traffic import SECOND
 
 from sgfast import Policy, parse_policy, replay

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from corpus import DOCUMENT, MANIFEST, ROOT, is_readable, rows
 from frames import ethernet, ip, udp
 from policy_changes import Changer
 from slow_diff import Collected, check, write_pcap
-from test_capture_corpus import MANIFEST, ROOT, is_readable, rows
-from test_replay_corpus import DOCUMENT
 from traffic import Crowd, Traffic, drawn, stateful
 
 from sgfast import comparing
@@ -27,7 +26,7 @@ from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.model import Policy, Settings, Timeouts
 from sgfast.replaying.captures import Captures, Reading
 
-PCAPS = Path(__file__).parent.parent / "pcaps"
+PCAPS = Path(__file__).parents[2] / "pcaps"
 PROGRAMS = PCAPS / "programs"
 WAYS: list[dict[str, Any]] = [
     {"mode": mode, "midstream": midstream}

@@ -12,7 +12,7 @@ import pytest
 import sgfast
 
 ROOT = Path(sgfast.__file__).parent.parent
-PCAPS = Path(__file__).parent.parent / "pcaps"
+PCAPS = Path(__file__).parents[2] / "pcaps"
 
 MODULE = """
 # cython: language_level=3
@@ -89,7 +89,7 @@ def build(folder: Path, check: str) -> None:
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join(map(str, (ROOT, folder, Path(__file__).parent)))
+    path = os.pathsep.join(map(str, (ROOT, folder, ROOT / "tests" / "support")))
     environment = {**os.environ, "PYTHONPATH": path}
     return subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300

@@ -1,6 +1,5 @@
-"""Packets of established connections go a short way where nobody wants results: it says what the long one says.
-
-Of connections as well, if the report keeps them.
+"""Packets of established connections take the fast path where nobody wants results: it counts what the whole pipeline
+counts, and says the same of connections, if the report keeps them.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def connections(engine: Engine) -> list[bytes]:
 
 
 def told(story: Story, client: str, results: bool, flows: bool, cut: int | None = None) -> dict[str, Any]:
-    """Counters and connections after the story, judged with results (the long way) or without."""
+    """Counters and connections after the story, judged with results (by the whole pipeline) or without."""
     engine = Engine(POLICY, reporting=True, keep_flows=flows)
     for time_ns, there, flags in story:
         if cut is not None and time_ns >= cut:
@@ -93,7 +92,7 @@ STORIES: dict[str, tuple[Story, int | None, dict[str, int]]] = {
 @pytest.mark.parametrize("flows", [False, True], ids=["", "keeping flows"])
 @pytest.mark.parametrize("client", [CLIENT, "10.0.0.6", "9.9.9.9"], ids=["higher", "two filters", "lower"])
 @pytest.mark.parametrize("case", STORIES)
-def test_short_way_counts_what_the_long_way_counts(case: str, client: str, flows: bool) -> None:
+def test_fast_path_counts_what_the_whole_pipeline_counts(case: str, client: str, flows: bool) -> None:
     story, cut, reasons = STORIES[case]
     short, long = told(story, client, False, flows, cut), told(story, client, True, flows, cut)
     assert short == long

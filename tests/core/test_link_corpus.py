@@ -10,8 +10,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from test_capture_corpus import MANIFEST, ROOT, rows
-from test_capture_writers import Packet, drain, enhanced, interface, section
+from captures import Packet, drain, enhanced, interface, section
+from corpus import MANIFEST, ROOT, rows
 from test_link_types import by_engine
 
 from sgfast.capture import open_capture

@@ -17,8 +17,8 @@ import frames as f
 import links
 import numpy as np
 import pytest
+from captures import enhanced, interface, section
 from links import LINKS, LINKS_OF_ONE_VERSION
-from test_capture_writers import enhanced, interface, section
 
 from sgfast.capture.names import LINK_TYPE_NAMES
 from sgfast.core.base.frames import FrameBatch
@@ -310,7 +310,7 @@ def test_all_parts_agree_on_the_link_types() -> None:
 
 
 def test_readme_lists_the_link_types_that_are_read() -> None:
-    text = (Path(__file__).parent.parent / "README.md").read_text()
+    text = (Path(__file__).parents[2] / "README.md").read_text()
     section = text.split("\n### Link types\n")[1].split("\n#")[0]
     table = "".join(line for line in section.splitlines() if line.startswith("|"))
     assert {int(number) for number in re.findall(r"\((\d+)\)", table)} == set(LINK_TYPES) - {12, 14}

@@ -1,4 +1,4 @@
-"""Engine = reference model, packet by packet (the longer run: ``python tests/differential.py 20000000``)."""
+"""Engine = reference model, packet by packet (the longer run: ``python tests/support/differential.py 20000000``)."""
 
 from __future__ import annotations
 

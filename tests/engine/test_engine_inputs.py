@@ -12,7 +12,7 @@ import pytest
 import sgfast
 from sgfast.policy.changes import RemoveRule
 
-POLICY = sgfast.load_policy(Path(__file__).parent.parent / "pcaps" / "shop.yaml")
+POLICY = sgfast.load_policy(Path(__file__).parents[2] / "pcaps" / "shop.yaml")
 FRAME = bytes(60)
 
 WRONG: dict[str, Callable[[sgfast.Engine], Any]] = {
@@ -92,7 +92,7 @@ def test_what_is_no_change_is_a_type_error(changes: Any) -> None:
 
 @pytest.mark.parametrize("changes", [5, b"x", ["x"]])
 def test_what_is_no_change_file_is_a_type_error(changes: Any) -> None:
-    shop = Path(__file__).parent.parent / "pcaps" / "shop.pcap"
+    shop = Path(__file__).parents[2] / "pcaps" / "shop.pcap"
     with pytest.raises(TypeError, match=r"^changes is a change file or its path, not"):
         sgfast.replay(POLICY, shop, changes=changes)
 
@@ -108,6 +108,6 @@ def test_odd_arrays_are_judged_as_what_they_hold() -> None:
 
 
 def test_one_capture_needs_no_list() -> None:
-    shop = Path(__file__).parent.parent / "pcaps" / "shop.pcap"
+    shop = Path(__file__).parents[2] / "pcaps" / "shop.pcap"
     assert sgfast.replay(POLICY, shop).packets == sgfast.replay(POLICY, [str(shop)]).packets == 261
     assert sgfast.replay(POLICY, [bytes(shop)]).packets == 261      # type: ignore[list-item]

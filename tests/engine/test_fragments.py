@@ -8,9 +8,8 @@ from typing import Any
 import frames as f
 import numpy as np
 import pytest
-from datagrams import Datagram, cut
+from datagrams import ANSWERS, HAZARDS, Datagram, cut
 from differential import counters_of, expected, spell
-from test_reference_fragments import ANSWERS, HAZARDS
 from traffic import SECOND
 
 from sgfast.comparing import diff

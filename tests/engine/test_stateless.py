@@ -16,7 +16,7 @@ import pytest
 from command import sgfast, write_policy
 from frames import ethernet, icmp, ip, tcp, udp
 from scenario import policy_of, run, run_both_families
-from test_replay_changes import write_changes, write_story
+from stories import write_changes, write_story
 
 from sgfast import load_snapshot, replay, save_snapshot
 from sgfast.engine import MIDSTREAMS, Engine

@@ -1,6 +1,6 @@
 """Engine = kernel on random policies and traffic.
 
-Longer: ``PYTHONPATH=tests python tests/kernel/random_traffic.py 5000000``.
+Longer: ``PYTHONPATH=tests/support python tests/kernel/random_traffic.py 5000000``.
 """
 
 from __future__ import annotations

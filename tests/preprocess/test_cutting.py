@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from captures import enhanced, interface, option, pcap_head, pcap_record, section, tsresol
 from command import CLIENT, POLICY, SERVER, SHOP, handshake, sgfast, shell, valid, write_capture, write_policy
 from frames import ethernet, ip, sll, tcp, udp
-from test_capture_writers import enhanced, interface, option, pcap_head, pcap_record, section, tsresol
 
 from sgfast import Reading, replay
 from sgfast.capture import open_capture

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from captures import pcap_head, pcap_record
 from command import POLICY, sgfast, valid, write_capture, write_policy
+from corpus import MANIFEST, ROOT, is_readable, rows
 from frames import (
     LINK_ETHERNET,
     LINK_IPV4,
@@ -34,8 +36,6 @@ from frames import (
     vlan,
 )
 from slow_decap import decapsulate
-from test_capture_corpus import MANIFEST, ROOT, is_readable, rows
-from test_capture_writers import pcap_head, pcap_record
 from tunnels import (
     erspan,
     geneve,

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from captures import pcap_head, pcap_record
+from corpus import MANIFEST, ROOT, is_readable, rows
 from frames import (
     dccp,
     ethernet,
@@ -27,8 +29,6 @@ from frames import (
     udplite,
     vlan,
 )
-from test_capture_corpus import MANIFEST, ROOT, is_readable, rows
-from test_capture_writers import pcap_head, pcap_record
 
 from sgfast.capture import CaptureReader, open_capture
 from sgfast.core.base.frames import FrameBatch

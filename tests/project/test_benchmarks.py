@@ -20,7 +20,7 @@ import pytest
 
 import sgfast
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "sgfast"
+PACKAGE = Path(__file__).resolve().parents[2] / "sgfast"
 
 #: Each part of the package, and the parts it may know.
 MAY_KNOW: dict[str, set[str]] = {

@@ -14,7 +14,7 @@ import pytest
 
 from sgfast.policy.document import parse_policy
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 
 

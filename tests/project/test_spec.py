@@ -13,7 +13,7 @@ import pytest
 from sgfast.policy.profiles import PROFILES
 from sgfast.reference.tcp import TCP_TABLE_TEXT
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SPEC = (ROOT / "docs/spec.md").read_text()
 CLAUSES = re.findall(r"^\*\*(\d+\.\d+)\*\*", SPEC, re.M)
 SECTIONS = re.findall(r"^## (\d+) ", SPEC, re.M)

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from corpus import DOCUMENT, MANIFEST, ROOT, is_readable, rows
 from damage import judge, new_engine
 from differential import counters_of, expected, spell
-from test_capture_corpus import MANIFEST, ROOT, is_readable, rows
-from test_replay_corpus import DOCUMENT
 
 from sgfast.capture import open_capture
 from sgfast.core.dtypes import RESULT_DTYPE

@@ -24,8 +24,9 @@ from frames import ethernet, icmp, ip, tcp, udp
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from policy_changes import Changer
-from test_replay_changes import write_changes, write_story
-from test_replay_pieces import found
+from recordings import recorded_replays
+from stories import write_changes, write_story
+from test_split_captures import found
 from traffic import SECOND, Crowd, policies
 
 from sgfast import Engine, FrameBatch, header, load_snapshot, replay, save_snapshot
@@ -35,7 +36,7 @@ from sgfast.policy.model import Policy
 from sgfast.replaying.results import LISTED_CUTS
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PCAPS = ROOT / "pcaps"
 SEED = 5
 
@@ -118,18 +119,7 @@ def test_any_number_of_workers_says_what_one_says(
     same(many, one)
 
 
-def recordings() -> list[Any]:
-    programs, changes = PCAPS / "programs", PCAPS / "changes"
-    return [
-        pytest.param(PCAPS / "shop.yaml", PCAPS / "shop.pcap", None, id="shop"),
-        pytest.param(PCAPS / "shop.yaml", PCAPS / "shop.pcap", PCAPS / "shop.changes.yaml", id="shop, changes"),
-        pytest.param(changes / "policy.yaml", changes / "network.pcap", changes / "changes.yaml", id="changes"),
-        *(pytest.param(programs / f"{name}.yaml", programs / "network.pcap", None, id=name)
-          for name in ("web", "closed", "members-ipv6", "priorities")),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(("policy", "capture", "changes"), recordings())
+@pytest.mark.parametrize(("policy", "capture", "changes"), recorded_replays())
 @pytest.mark.parametrize("mode", ["causal", "verbatim"])
 def test_recordings_give_the_same_lines(
     policy: Path, capture: Path, changes: Path | None, mode: Any
@@ -414,7 +404,7 @@ def test_child_of_fork_neither_waits_for_threads_it_has_not_nor_crashes(
     open_policy(tmp_path, 1_000_000)
     # In a process of its own, as this one may have other threads.
     program = f"import test_jobs; test_jobs.{what.__name__}({str(tmp_path / 'open.yaml')!r})"
-    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support"), str(Path(__file__).parent)))
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment(PYTHONPATH=path), capture_output=True, text=True, timeout=120
     )

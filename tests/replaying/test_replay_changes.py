@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from captures import pcap_head
 from command import SERVER, sgfast, valid, write_policy
 from frames import ethernet, ip, tcp, udp
-from test_capture_writers import pcap_head, pcap_record
+from stories import CLIENT, STORY, from_web, to_web, write_changes, write_story
 
 from sgfast.engine import VERDICTS, Engine, header
 from sgfast.errors import AmbiguousAddress
@@ -24,7 +25,6 @@ from sgfast.replaying import replay
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
 Capsys = pytest.CaptureFixture[str]
-CLIENT = "198.51.100.7"
 POLICY = """
 version: 1
 settings: {timeouts: {tcp_established: 10}}
@@ -37,38 +37,6 @@ instances:
   - {name: web-1, addresses: [10.0.0.5], security_groups: [web]}
   - {name: web-2, addresses: [10.0.0.6], security_groups: [web]}
 """
-
-
-def to_web(flags: str, port: int = 4000) -> bytes:
-    return ethernet(ip(CLIENT, SERVER, tcp(port, 80, flags)))
-
-
-def from_web(flags: str, port: int = 4000) -> bytes:
-    return ethernet(ip(SERVER, CLIENT, tcp(80, port, flags)))
-
-
-#: (seconds after the first packet, frame): a connection that is open at 1 s, what comes at 2, 3 and 4 s, and a new one.
-STORY = [
-    (0.0, to_web("S")), (0.1, from_web("SA")), (0.2, to_web("A")), (1.0, to_web("PA")),
-    (2.0, to_web("PA")), (3.0, from_web("PA")), (4.0, ethernet(ip(SERVER, CLIENT, udp(5000, 53)))),
-    (11.5, to_web("S")), (11.6, from_web("SA")), (11.7, to_web("A")),
-]  # fmt: skip
-BASE = 1_000_000
-
-
-def write_story(folder: Path, story: list[tuple[float, bytes]] = STORY) -> Path:
-    path = folder / "story.pcap"
-    records = [
-        pcap_record(frame, time=(BASE + int(at), round(at % 1 * 1_000_000))) for at, frame in story
-    ]
-    path.write_bytes(pcap_head() + b"".join(records))
-    return path
-
-
-def write_changes(folder: Path, *changes: str) -> Path:
-    path = folder / "changes.yaml"
-    path.write_text("changes:\n" + "".join(f"  - {change}\n" for change in changes))
-    return path
 
 
 def judged(folder: Path, changes: Path, **options: Any) -> list[str]:

@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from captures import Packet, drain
 from command import COMMAND
-from test_capture_corpus import MANIFEST, ROOT, is_readable, rows
-from test_capture_writers import Packet, drain
+from corpus import DOCUMENT, MANIFEST, ROOT, is_readable, rows
 
 from sgfast.capture import open_capture
 from sgfast.engine import VERDICTS
@@ -19,27 +19,6 @@ from sgfast.replaying import replay
 from sgfast.report.captures import PcapngWriter
 
 pytestmark = pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (set SGFAST_CORPUS)")
-
-# Two instances that own most of what appears in anyone's capture, so that packets are judged and not out of scope.
-DOCUMENT = """
-version: 1
-settings: {max_connections: 1000}
-security_groups:
-  - name: servers
-    rules:
-      - {direction: inbound, protocol: tcp, ports: "22,80,443,8080-8090", source: 0.0.0.0/0}
-      - {direction: inbound, protocol: udp, ports: "53,123,500", source: 0.0.0.0/0}
-      - {direction: inbound, protocol: icmp, source: 0.0.0.0/0}
-      - {direction: inbound, ethertype: IPv6, protocol: all}
-      - {direction: outbound, protocol: udp, destination: 0.0.0.0/0}
-  - name: clients
-    rules:
-      - {direction: outbound, protocol: all, destination: 0.0.0.0/0}
-      - {direction: outbound, ethertype: IPv6, protocol: all}
-instances:
-  - {name: low, addresses: [0.0.0.0/1, "::/1"], security_groups: [servers]}
-  - {name: private, addresses: [192.168.0.0/16, 172.16.0.0/12, "fe80::/10"], security_groups: [clients]}
-"""
 
 
 def test_every_file_ends_as_it_should() -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from command import SERVER, sgfast, valid, write_policy
 from frames import ethernet, icmp, ip, other, tcp, udp
-from test_replay_changes import CLIENT, REMOVE, from_web, to_web, write_changes, write_story
+from stories import CLIENT, from_web, to_web, write_changes, write_story
+from test_replay_changes import REMOVE
 from traffic import SECOND
 
 from sgfast.core.base.frames import FrameBatch

@@ -17,7 +17,7 @@ from command import sgfast, shell
 from differential import MIDSTREAMS, MODES, compare, counters_of
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from policy_changes import Changer
-from test_replay_pieces import CAPTURE, POLICY, found, records
+from test_split_captures import CAPTURE, POLICY, found, records
 from traffic import Crowd, drawn, policies
 
 from sgfast import Engine, Reading, SnapshotError, load_snapshot, save_snapshot

@@ -1,4 +1,6 @@
-"""A short version of ``python tests/soak.py``: an endless capture, a policy that changes, an engine that is saved."""
+"""A short version of ``python tests/support/soak.py``: an endless capture, a policy that changes, an engine that is
+saved.
+"""
 
 from __future__ import annotations
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_capture_writers import pcap_head
+from captures import pcap_head
 
 from sgfast import FrameBatch
 from sgfast.capture import open_capture
 from sgfast.replaying import Names, ReplayResult, replay
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
-PCAPS = Path(__file__).parent.parent / "pcaps"
+PCAPS = Path(__file__).parents[2] / "pcaps"
 POLICY, CAPTURE = PCAPS / "shop.yaml", PCAPS / "shop.pcap"
 
 

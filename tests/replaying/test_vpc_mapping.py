@@ -14,10 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import DEADLINE_SECONDS, sgfast, valid, write_capture, write_policy
-from datagrams import Datagram, cut
-from frames import ethernet, ipv4, tcp, udp, vlan
-from test_capture_writers import (
+from captures import (
     ORDERS,
     enhanced,
     interface,
@@ -29,6 +26,9 @@ from test_capture_writers import (
     simple,
     tsresol,
 )
+from command import DEADLINE_SECONDS, sgfast, valid, write_capture, write_policy
+from datagrams import Datagram, cut
+from frames import ethernet, ipv4, tcp, udp, vlan
 from vpcs import (
     APART,
     CHANGES,

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from captures import pcap_head, pcap_record
 from command import PCAPS, SHOP, Outcome, sgfast, write_capture, write_policy
 from frames import ethernet, icmp, ip, udp
-from test_capture_writers import pcap_head, pcap_record
-from traffic import Crowd, Traffic, drawn
+from traffic import Crowd, as_capture, drawn
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import NO_SIDE
@@ -87,16 +87,6 @@ class Plain:
 def written(log: FlowLogLines, parts: list[bytes]) -> list[str]:
     log.close()
     return b"".join(parts).decode("ascii").splitlines()
-
-
-def as_capture(folder: Path, traffic: Traffic) -> Path:
-    path = folder / "traffic.pcap"
-    records = [
-        pcap_record(frame, time=(time_ns // SECOND, time_ns % SECOND // 1000), wire=wire)
-        for frame, time_ns, wire in zip(traffic.frames, traffic.times_ns, traffic.wire_lengths, strict=True)
-    ]
-    path.write_bytes(pcap_head() + b"".join(records))
-    return path
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
-import subprocess
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,9 @@ from typing import Any
 import dpkt
 import numpy as np
 import pytest
-from test_capture_writers import FURTHEST_NS, Packet, enhanced, interface, option, plain_read, section
+from captures import FURTHEST_NS, Packet, enhanced, interface, option, plain_read, section
 from test_report_lines import NAMES, peak_bytes, random_packets
+from wireshark import capinfos, comment_of, needs_capinfos, needs_tshark, tshark
 
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import NO_SIDE, VERDICTS
@@ -24,22 +23,6 @@ from sgfast.errors import OutputError
 from sgfast.replaying import Names
 from sgfast.report.captures import PcapngWriter, PcapWriter
 from sgfast.report.lines import VerdictLines
-
-needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark here")
-needs_capinfos = pytest.mark.skipif(shutil.which("capinfos") is None, reason="no capinfos here")
-
-
-def comment_of(line: dict[str, Any]) -> str:
-    """What a packet's comment says, of its JSON line."""
-
-    def outcome(row: dict[str, Any]) -> str:
-        return row["verdict"] + (f" ({row['reason']})" if row["reason"] else "")
-
-    text = outcome(line)
-    for name in ("egress", "ingress"):
-        if (side := line[name]) is not None:
-            text += f"; {name} {side['instance']}: {outcome(side)}" + (f" by {side['rule']}" if side["rule"] else "")
-    return text
 
 
 def comments_in(data: bytes) -> list[str | None]:
@@ -59,18 +42,6 @@ def comments_in(data: bytes) -> list[str | None]:
             found.append(comment)
         at += total
     return found
-
-
-def tshark(path: Path, *fields: str) -> list[list[str]]:
-    command = ["tshark", "-n", "-r", str(path), "-T", "fields", *(word for name in fields for word in ("-e", name))]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [line.split("\t") for line in told.stdout.splitlines()]
-
-
-def capinfos(path: Path) -> dict[str, str]:
-    told = subprocess.run(["capinfos", "-T", "-S", "-M", str(path)], capture_output=True, text=True, check=True)
-    head, row = (line.split("\t") for line in told.stdout.splitlines())
-    return dict(zip(head, row, strict=True))
 
 
 def random_frames(rng: np.random.Generator, n: int, link_type: int = 1) -> FrameBatch:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tables import flattened, texts
 from test_report_lines import (
     INSTANCES,
     NAMES,
@@ -34,21 +35,6 @@ AWKWARD = Names(
     ("", '"', ",", "\n", "\r\n", '""', "x"),
     0,
 )
-
-
-def flattened(line: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
-    """A JSON line's object as the columns of a table: None for what is null, or in a side that is."""
-    flat: dict[str, Any] = {}
-    for name in fields:
-        outer, _, inner = name.partition(".")
-        value = line[outer]
-        flat[name] = value[inner] if inner and value is not None else value
-    assert {name.partition(".")[0] for name in fields} == set(line)
-    return flat
-
-
-def texts(flat: dict[str, Any]) -> dict[str, str]:
-    return {name: "" if value is None else str(value) for name, value in flat.items()}
 
 
 def read(written: list[bytes]) -> list[dict[str, str]]:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_report_csv import AWKWARD, flattened
+from tables import flattened
+from test_report_csv import AWKWARD
 from test_report_lines import NAMES, peak_bytes, places, random_flows, random_packets
 
 from sgfast.replaying import Names

@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 from command import CLIENT, PCAPS, SERVER, SHOP, handshake, sgfast, valid, write_capture
 from frames import ethernet, icmp, icmpv6, ip, other, tcp, udp
-from test_flow_log_lines import as_capture
-from traffic import Crowd, drawn, stateful
+from traffic import Crowd, as_capture, drawn, stateful
 
 from sgfast.errors import SgfastError
 from sgfast.policy.document import load_policy, parse_policy

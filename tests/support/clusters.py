@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from captures import NANO, pcap_head, pcap_record
 from frames import ethernet, icmp_error, ip, tcp
-from test_capture_writers import NANO, pcap_head, pcap_record
 from traffic import SECOND
 
 from sgfast import replay

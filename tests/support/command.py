@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from captures import pcap_head, pcap_record
 from frames import ethernet, icmp, ip, tcp, udp
-from test_capture_writers import pcap_head, pcap_record
 
 from sgfast.__main__ import run
 from sgfast.report import schema
 
-PCAPS = Path(__file__).parent.parent / "pcaps"
+PCAPS = Path(__file__).parents[2] / "pcaps"
 SHOP = (str(PCAPS / "shop.yaml"), str(PCAPS / "shop.pcap"))
 COMMAND = (sys.executable, "-m", "sgfast")
 
@@ -60,7 +60,7 @@ def sgfast(capsys: pytest.CaptureFixture[str], *arguments: object) -> Outcome:
 
 
 def environment(**more: str) -> dict[str, str]:
-    here = str(Path(__file__).parent.parent)
+    here = str(Path(__file__).parents[2])
     return {**os.environ, "PYTHONPATH": here, **more}
 
 

@@ -1,8 +1,8 @@
 """Captures that are cut short or damaged: whatever comes of one is an outcome that SPEC 10.5 knows.
 
-    python tests/damage.py                          each capture of the corpus: cut at 1,000 places, damaged 350 times
-    python tests/damage.py --files 500:1000         only these, to go on where it was stopped
-    python tests/damage.py --seed 7 --mutations 0 FILE...
+    python tests/support/damage.py                  each capture of the corpus: cut at 1,000 places, damaged 350 times
+    python tests/support/damage.py --files 500:1000 only these, to go on where it was stopped
+    python tests/support/damage.py --seed 7 --mutations 0 FILE...
 
 The corpus is where SGFAST_CORPUS says. Every damaged file is read and judged in this process. What crashes it, hangs
 for ten seconds or says something else than it should ends it; the damaged file is then where the last line says.
@@ -23,9 +23,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from corpus import DOCUMENT, MANIFEST, ROOT, rows
 from mutation import mutated
-from test_capture_corpus import MANIFEST, ROOT, rows
-from test_replay_corpus import DOCUMENT
 
 from sgfast.capture import open_capture
 from sgfast.engine import Engine

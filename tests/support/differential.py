@@ -1,7 +1,7 @@
 """Runs engine and reference side by side over the same frames and says where they part.
 
-As a program it runs as many packets as asked for: ``python tests/differential.py 20000000``; with ``changing`` after
-that (and a seed), the policy changes in all of them, not in every third.
+As a program it runs as many packets as asked for: ``python tests/support/differential.py 20000000``; with ``changing``
+after that (and a seed), the policy changes in all of them, not in every third.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Runs the engine's tests on every path through its code that this machine has, and with everything checked.
 
-    python tests/every_path.py                          each of them, in turn
-    python tests/every_path.py portable                 or some
-    python tests/every_path.py --short                  a few tests of each, as CI does
-    python tests/every_path.py sanitized --whole        the whole suite
-    python tests/every_path.py sanitized -- -x tests/test_reference.py      whatever pytest is told
+    python tests/support/every_path.py                          each of them, in turn
+    python tests/support/every_path.py portable                 or some
+    python tests/support/every_path.py --short                  a few tests of each, as CI does
+    python tests/support/every_path.py sanitized --whole        the whole suite
+    python tests/support/every_path.py sanitized -- -x tests/reference/test_reference.py      whatever pytest is told
 
 What plain ``pytest`` runs is one thread with the processor's vector instructions. ``sanitized`` has the compiler check
 every access and everything C leaves undefined, ``bounds`` has Cython check every index.
@@ -29,26 +29,31 @@ PYTEST = (sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile")
 
 #: What judges packets, and what is told of them.
 ENGINE_TESTS = (
-    "test_changes", "test_changes_metamorphic", "test_diff", "test_differential", "test_engine_check",
-    "test_engine_inputs", "test_engine_invariants", "test_engine_state", "test_examples_classic", "test_examples_seed",
-    "test_fragments",
-    "test_recorded_changes", "test_recordings", "test_replay_changes", "test_replay_cuts", "test_replay_pieces",
-    "test_report_answers", "test_seed_clauses", "test_short_way", "test_snapshot", "test_stateless",
+    "comparing/test_diff", "core/test_fast_path", "engine/test_changes", "engine/test_changes_metamorphic",
+    "engine/test_differential", "engine/test_engine_check", "engine/test_engine_inputs",
+    "engine/test_engine_invariants", "engine/test_engine_state", "engine/test_examples_classic",
+    "engine/test_examples_seed", "engine/test_fragments", "engine/test_seed_clauses", "engine/test_stateless",
+    "replaying/test_recorded_changes", "replaying/test_recordings", "replaying/test_replay_changes",
+    "replaying/test_replay_cuts", "replaying/test_snapshot", "replaying/test_split_captures",
+    "report/test_report_answers",
 )  # fmt: skip
 
 #: Those that go through most of it in the shortest time.
-SHORT = ("test_differential", "test_fragments", "test_recordings", "test_short_way", "test_snapshot", "test_stateless")
+SHORT = (
+    "core/test_fast_path", "engine/test_differential", "engine/test_fragments", "engine/test_stateless",
+    "replaying/test_recordings", "replaying/test_snapshot",
+)  # fmt: skip
 
 #: What reads bytes from outside, and some of what is done with them: checking makes everything several times slower.
 SHORT_CHECKED = (
-    "test_capture_streams", "test_capture_writers", "test_engine_inputs", "test_fuzz_targets", "test_records",
-    "test_short_way", "test_soak", "test_stateless",
+    "capture/test_capture_streams", "capture/test_capture_writers", "core/test_fast_path", "core/test_records",
+    "engine/test_engine_inputs", "engine/test_stateless", "fuzz/test_fuzz_targets", "replaying/test_soak",
 )  # fmt: skip
 
 #: Everything but the tests that build the sources otherwise, and the one that compares times with a plain build's.
 WHOLE = (
-    "tests", "--ignore=tests/test_ablations.py", "--ignore=tests/test_mutants.py",
-    "--deselect=tests/test_benchmarks.py::test_no_ratio_to_the_floor_has_doubled",
+    "tests", "--ignore=tests/project/test_ablations.py", "--ignore=tests/project/test_mutants.py",
+    "--deselect=tests/project/test_benchmarks.py::test_no_ratio_to_the_floor_has_doubled",
 )  # fmt: skip
 
 PORTABLE = Edit(

@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult, replay
 from sgfast.report.lines import VerdictLines
 
-PROGRAMS = Path(__file__).parent.parent / "pcaps" / "programs"
+PCAPS = Path(__file__).parents[2] / "pcaps"
+PROGRAMS = PCAPS / "programs"
 RECORD = PROGRAMS / "record.py"
 POLICIES = sorted(path.stem for path in PROGRAMS.glob("*.yaml"))
 
@@ -218,3 +221,15 @@ def _compare_connections(
             undone = True
         if said != happened:
             comparison.differences.append(f"{comparison.policy} {scenario}: {key} should be {said}, is {happened}")
+
+
+def recorded_replays() -> list[Any]:
+    """A policy, a capture and a change file, or None."""
+    changes = PCAPS / "changes"
+    return [
+        pytest.param(PCAPS / "shop.yaml", PCAPS / "shop.pcap", None, id="shop"),
+        pytest.param(PCAPS / "shop.yaml", PCAPS / "shop.pcap", PCAPS / "shop.changes.yaml", id="shop, changes"),
+        pytest.param(changes / "policy.yaml", changes / "network.pcap", changes / "changes.yaml", id="changes"),
+        *(pytest.param(PROGRAMS / f"{name}.yaml", PROGRAMS / "network.pcap", None, id=name)
+          for name in ("web", "closed", "members-ipv6", "priorities")),
+    ]  # fmt: skip

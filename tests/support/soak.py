@@ -1,7 +1,7 @@
 """A billion packets through one engine, the policy changing every million: memory stays, and so does what it says.
 
-    python tests/soak.py                            a billion, some minutes
-    python tests/soak.py --packets 50e6 --seed 7    fewer, of other traffic
+    python tests/support/soak.py                            a billion, some minutes
+    python tests/support/soak.py --packets 50e6 --seed 7    fewer, of other traffic
 
 A capture is drawn once (conversations that mostly behave, of every protocol, with silences around every timeout) and
 read over and over, each time later: an endless stream through the capture reader. Resident memory is looked at after

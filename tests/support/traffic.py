@@ -11,10 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import frames as wire
 import numpy as np
+from captures import pcap_head, pcap_record
 from datagrams import Datagram, cut
 from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
@@ -450,3 +452,13 @@ class Crowd:
         if roll == 0:
             return -self.pick((1, SECOND, 60 * SECOND, 60 * SECOND + 1, 3600 * SECOND))
         return 0
+
+
+def as_capture(folder: Path, traffic: Traffic) -> Path:
+    path = folder / "traffic.pcap"
+    records = [
+        pcap_record(frame, time=(time_ns // SECOND, time_ns % SECOND // 1000), wire=wire)
+        for frame, time_ns, wire in zip(traffic.frames, traffic.times_ns, traffic.wire_lengths, strict=True)
+    ]
+    path.write_bytes(pcap_head() + b"".join(records))
+    return path

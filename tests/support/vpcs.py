@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from captures import pcap_head, pcap_record
 from frames import ethernet, ipv4, tcp, udp
-from test_capture_writers import pcap_head, pcap_record
 from tunnels import geneve, vxlan
 
 from sgfast import Reading, ReplayResult, replay
@@ -63,8 +63,6 @@ def text_of(line: Line) -> str:
 
 def ingress(line: Line) -> str | None:
     return line["ingress"]["instance"] if line["ingress"] else None
-
-
 
 
 CHANGES = """

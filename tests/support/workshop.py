@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NEEDED = (
     "sgfast", "tests", "pcaps", "benchmarks", "setup.py", "pyproject.toml", "README.md", "CHANGELOG.md", "MANIFEST.in",
 )  # fmt: skip

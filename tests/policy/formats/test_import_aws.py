@@ -18,7 +18,7 @@ from sgfast.errors import PolicyError
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy
 
-ROOT = Path(os.environ.get("SGFAST_CORPUS") or Path(__file__).parents[1] / ".." / "shared" / "corpus").resolve()
+ROOT = Path(os.environ.get("SGFAST_CORPUS") or Path(__file__).parents[3] / ".." / "shared" / "corpus").resolve()
 ACCOUNT = ROOT / "rules" / "cloudmapper" / "account-data" / "demo" / "us-east-1"
 
 

@@ -10,7 +10,8 @@ import pytest
 from exports import error_of, imported
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_import_neutron import TestCommandLine, group, groups, pair, port, ports, rule, tcp
+from neutron import group, groups, pair, port, ports, rule, tcp
+from test_import_neutron import TestCommandLine
 from test_import_otc import DB_1, WEB_1, TestServers, TestVirtualAddresses, TestVpcs
 from test_import_otc import groups as otc_groups
 from test_import_otc import rule as otc_rule
