@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from corpus import DOCUMENT, MANIFEST, ROOT, is_readable, rows
+from effort import some
 from frames import ethernet, ip, udp
 from policy_changes import Changer
 from slow_diff import Collected, check, write_pcap
@@ -61,7 +62,7 @@ def test_policies_drawn_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         *engines, together_from=together_from and next(connections)
     ))  # fmt: skip
 
-    @drawn(20261125, examples=60)
+    @drawn(20261125, examples=some(20, 60))
     def compare(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         policy = stateful(policy)
@@ -79,16 +80,16 @@ def test_policies_drawn_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     compare()
     print(seen)
-    assert seen["packets"] > 100_000
+    assert seen["packets"] > some(33_000, 100_000)
     for what, least in (
         ("newly-denied", 500), ("newly-allowed", 1000), ("answered", 300), ("moved", 100), ("part_way", 100),
         ("unfiltered", 500),
     ):  # fmt: skip
-        assert seen[what] >= least, seen
+        assert seen[what] >= least / some(3, 1), seen
 
 
 def test_stateless_groups_are_compared_by_packets_and_warned_of(tmp_path: Path) -> None:
-    @drawn(20261126, examples=20)
+    @drawn(20261126, examples=some(8, 20))
     def compare(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         path = write_pcap(tmp_path / "drawn.pcap", Crowd(policy, rng).draw(600))
@@ -109,7 +110,7 @@ def test_stateless_groups_are_compared_by_packets_and_warned_of(tmp_path: Path) 
 
 
 def test_the_same_policy_twice_makes_no_difference(tmp_path: Path) -> None:
-    @drawn(7, examples=10)
+    @drawn(7, examples=some(4, 10))
     def compare(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         path = write_pcap(tmp_path / "drawn.pcap", Crowd(policy, rng).draw(2000))
@@ -261,12 +262,13 @@ def test_corpus() -> None:
     seen: Counter[str] = Counter()
     for n, row in enumerate(rows()):
         path = ROOT / row["file"]
-        if not is_readable(row) or path.stat().st_size > 300_000 or n % 3:
+        if not is_readable(row) or path.stat().st_size > 300_000 or n % some(15, 3):
             continue
         seen.update(check(old, new, [path], **WAYS[n % len(WAYS)]))
         same(diff(old, old, path))
     print(seen)
-    assert seen["newly-denied"] > 100 and seen["newly-allowed"] > 20 and seen["packets"] > 5_000
+    assert seen["newly-denied"] > some(20, 100) and seen["newly-allowed"] > some(4, 20)
+    assert seen["packets"] > some(1_000, 5_000)
 
 
 def test_what_one_policy_sees_as_two_connections_is_one_difference_or_none(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from command import SHOP, process, sgfast, valid
+from effort import some
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from traffic import OUTSIDE, policies
@@ -119,7 +120,7 @@ def questions(draw: st.DrawFn, policy: Policy) -> tuple[str, str, int, dict[str,
 
 
 @seed(20261125)
-@settings(max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=some(60, 200), deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_verdict_winner_and_nearest_miss_against_engine_and_brute_force(data: st.DataObject) -> None:
     policy = data.draw(policies())

@@ -10,6 +10,7 @@ import pytest
 from captures import Packet, drain
 from command import COMMAND
 from corpus import DOCUMENT, MANIFEST, ROOT, is_readable, rows
+from effort import some
 
 from sgfast.capture import open_capture
 from sgfast.engine import VERDICTS
@@ -46,7 +47,7 @@ def test_every_file_ends_as_it_should() -> None:
 def test_engine_and_reference_agree_on_real_traffic(mode: str, midstream: str) -> None:
     policy = parse_policy(DOCUMENT)
     compared = 0
-    for row in [row for row in rows() if is_readable(row)][::4]:
+    for row in [row for row in rows() if is_readable(row)][:: some(24, 4)]:
         path = ROOT / row["file"]
         if path.stat().st_size > 2_000_000:
             continue
@@ -60,13 +61,13 @@ def test_engine_and_reference_agree_on_real_traffic(mode: str, midstream: str) -
             # The engine's clock stands still after 146 years; fuzzed timestamps get there.
             assert fast.last_time_ns == min(slow.last_time_ns, 1 << 62), path
         compared += fast.packets
-    assert compared > 5_000
+    assert compared > some(800, 5_000)
 
 
 def test_written_captures_hold_what_was_read(tmp_path: Path) -> None:
     policy = parse_policy(DOCUMENT)
     written = 0
-    for row in [row for row in rows() if is_readable(row)]:
+    for row in [row for row in rows() if is_readable(row)][:: some(6, 1)]:
         path, copy = ROOT / row["file"], tmp_path / "copy.pcapng"
         if path.stat().st_size > 2_000_000:
             continue
@@ -88,14 +89,14 @@ def test_written_captures_hold_what_was_read(tmp_path: Path) -> None:
             given = drain(reader)
         assert found[0] == given and sorted(found[1] + found[2]) == sorted(given), path
         written += len(given)
-    assert written > 20_000
+    assert written > some(3_000, 20_000)
 
 
-def test_fifty_files_through_the_command(tmp_path: Path) -> None:
+def test_some_files_through_the_command(tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text(DOCUMENT)
     readable = [row for row in rows() if is_readable(row)]
-    for row in readable[:: len(readable) // 50][:50]:
+    for row in readable[:: len(readable) // some(10, 50)]:
         run = subprocess.run(
             [*COMMAND, "replay", str(policy), str(ROOT / row["file"]), "--format", "json"],
             capture_output=True, text=True, check=False,
