@@ -26,7 +26,7 @@ def test_every_file_ends_as_it_should() -> None:
     policy = parse_policy(DOCUMENT)
     wrong = []
     judged = 0
-    for row in rows():
+    for row in rows()[:: some(4, 1)]:
         path = ROOT / row["file"]
         try:
             result = replay(policy, [path])
@@ -40,7 +40,7 @@ def test_every_file_ends_as_it_should() -> None:
         if is_readable(row) and (result.damaged is not None or str(result.packets) != counted):
             wrong.append(f"{row['file']}: {result.packets} packets instead of {counted}; {result.damaged}")
     assert wrong == []
-    assert judged > 20_000
+    assert judged > some(4_000, 20_000)
 
 
 @pytest.mark.parametrize("mode, midstream", [("causal", "infer"), ("verbatim", "deny"), ("causal", "allow")])
