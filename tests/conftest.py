@@ -16,16 +16,16 @@ SMALL_TABLE = 1000
 
 #: Files that take longest come first, or one of them would be at it alone at the end.
 LONGEST = (
-    "test_live_programs", "test_explain", "test_cluster_hosts", "test_differential", "test_grids", "test_benchmarks",
-    "test_diff", "test_jobs", "test_corpus_judged", "test_cluster", "test_random_traffic", "test_replay_corpus",
-    "test_changing", "test_ablations", "test_cluster_ranges", "test_capi",
+    "test_live_programs", "test_cluster_hosts", "test_jobs", "test_differential", "test_benchmarks", "test_grids",
+    "test_diff", "test_corpus_judged", "test_cluster", "test_random_traffic", "test_replay_corpus", "test_changing",
+    "test_ablations", "test_cluster_ranges", "test_capi", "test_explain",
 )  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--workers", type=int, default=1, metavar="N",
-        help="give every engine that a test makes in this process N threads, small tables apart (tests/every_path.py)",
+        help="give every engine that a test makes in this process N threads, small tables apart (every_path.py)",
     )  # fmt: skip
 
 

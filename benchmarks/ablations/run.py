@@ -23,7 +23,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 BENCHMARKS = HERE.parent
-sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS.parent / "tests")]
+sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS.parent / "tests" / "support")]
 
 from measure import Spread, command_line, load_average, machine, number, software  # noqa: E402
 from workload import WORKLOADS, Capture, make_capture, make_policy  # noqa: E402

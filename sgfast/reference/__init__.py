@@ -1,14 +1,14 @@
-"""The spec as plain, slow, obvious Python: the oracle that the fast engine is checked against, packet by packet.
+"""The spec as plain, slow, obvious Python. The tests compare the fast engine with it, packet by packet.
 
-Each module is one part of the spec, and this is the order to read them in:
+Each module is one part of the spec. Read them in this order:
 
-1. ``verdicts``: the words it answers with;
-2. ``link`` and ``packets``: reading a frame, without deciding anything;
-3. ``flows``: naming a connection;
+1. ``verdicts``: the answers;
+2. ``link`` and ``packets``: read a frame and decide nothing;
+3. ``flows``: the key of a connection;
 4. ``tcp``: the TCP table;
-5. ``table``: what is remembered of connections, and the case that is judged; ``clock`` and ``addresses``;
-6. ``fragments``: datagrams that came in pieces;
-7. ``engine``: ``ReferenceEngine``, which puts it all together.
+5. ``table``: the connection table, and the packet being judged; ``clock`` and ``addresses``;
+6. ``fragments``: fragmented datagrams;
+7. ``engine``: ``ReferenceEngine``, which joins the parts.
 
-It shares nothing with the engine but the policy's values (``sgfast.policy.model``) and changes of them.
+It shares only the policy model (``sgfast.policy.model``) and the policy changes with the engine.
 """

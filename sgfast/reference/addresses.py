@@ -1,4 +1,4 @@
-"""Whose address is whose (SPEC 3.3, 7.1)."""
+"""Which instance owns an address (SPEC 2.6, 3.3, 7.1)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ NEVER_AN_INSTANCE = (IPv4Network("224.0.0.0/4"), IPv4Network("255.255.255.255/32
 
 
 def is_multicast_or_broadcast(address: Address) -> bool:
-    """SPEC 3.3, R13."""
+    """No instance owns such a destination (SPEC 3.3)."""
     return any(address in network for network in NEVER_AN_INSTANCE)
 
 
 def longest_prefix_owner(prefixes: Prefixes, address: Address) -> Instance | None:
-    """SPEC 2.6."""
+    """The longest prefix owns the address (SPEC 2.6)."""
     owners = [(prefix.prefixlen, instance) for prefix, instance in prefixes if address in prefix]
     return max(owners, key=lambda owner: owner[0])[1] if owners else None
 
 
 def visible_prefixes(policy: Policy, vpc: str | None) -> tuple[Prefixes, Prefixes]:
-    """Where to look an address up, and where if it is not there: a VPC's own, and its peers' (SPEC 7.1, R14)."""
+    """The prefixes to look in first and those to look in second: the VPC's own, and its peers' (SPEC 7.1)."""
     everything = [(prefix, instance) for instance in policy.instances for prefix in instance.addresses]
     if vpc is None:
         refuse_overlaps(everything)

@@ -1,13 +1,13 @@
-"""What time it is (SPEC 9.1)."""
+"""The clock (SPEC 9.1)."""
 
 from __future__ import annotations
 
 NANOSECONDS = 10**9
-LATE_AT_MOST = 60 * NANOSECONDS  # SPEC 9.1
+LATE_AT_MOST = 60 * NANOSECONDS
 
 
 class Clock:
-    """What time it is, as the packets tell (SPEC 9.1, R6)."""
+    """The time of the capture: it never runs backwards (SPEC 9.1)."""
 
     def __init__(self) -> None:
         self.late = self.restarts = 0
@@ -16,7 +16,7 @@ class Clock:
         self._offset = 0
 
     def advance(self, time_ns: int) -> int:
-        """What it says after a packet of that time."""
+        """Take in a packet's timestamp, and return the time after it."""
         if self.now is None:
             self.now = self.first = time_ns
         time_ns += self._offset

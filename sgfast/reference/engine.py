@@ -1,8 +1,8 @@
 """The engine: ``process_frame`` is section 3 of the spec, ``_judge_side`` section 4, ``apply`` section 6,
-``_judge_fragment`` section 9.4, and the rest what these need.
+``_judge_fragment`` section 9.4. The rest are their helpers.
 
-A connection or moot mark whose deadline has come does not exist. Whoever looks one up checks, and nothing else depends
-on when it is really removed (``_sweep``). All times are integer nanoseconds.
+A connection or moot mark does not exist any more once its deadline has come. Every look-up checks the deadline, so it
+does not matter when ``_sweep`` removes the entry. All times are integer nanoseconds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sgfast.reference.table import Case, Connection, Entry, GroupRule, Moot, Ope
 from sgfast.reference.tcp import INFERRED_STATE, TCP_STATES, TCP_TABLE, tcp_kind
 from sgfast.reference.verdicts import Applied, PacketVerdict, SideVerdict
 
-LEAST_OPENERS_SEEN = 1 << 20  # remembered however small the table is: they are no connections (SPEC 5.8, 9.3)
+LEAST_OPENERS_SEEN = 1 << 20  # however small the table is (SPEC 9.3)
 
 
 class ReferenceEngine:
@@ -37,7 +37,7 @@ class ReferenceEngine:
         self, policy: Policy, *, mode: str = "verbatim", midstream: str = "deny", vpc: str | None = None,
         clock: Clock | None = None,
     ) -> None:  # fmt: skip
-        """``clock``: one that others go by, too, who judge other packets of the same capture."""
+        """``clock``: a clock shared with engines that judge other packets of the same capture (SPEC 7.5)."""
         if mode not in ("verbatim", "causal") or midstream not in ("deny", "infer", "allow"):
             raise ValueError(f"unknown mode {mode!r} or midstream {midstream!r}")
         self.policy = policy
@@ -48,9 +48,9 @@ class ReferenceEngine:
         self._packets = 0
         self._entries: dict[Hashable, Entry] = {}
         self._sweep_at = 1000
-        #: Keys whose opener was seen, the latest last (R3).
+        #: Keys whose opener was seen, the latest last (SPEC 9.3).
         self._openers_seen: dict[Hashable, None] = {}
-        #: Keys whose opener was denied and left no entry behind: until when a retry is the same attempt (R15).
+        #: Keys whose denied opener left no entry behind: a retry before this time is the same attempt (SPEC 10.2).
         self._attempts: dict[Hashable, int] = {}
         self._datagrams: Datagrams[Packet, PacketVerdict] = Datagrams()
         #: Verdicts of packets that were pending, by packet number; for ``resolved``.
@@ -95,7 +95,7 @@ class ReferenceEngine:
         if isinstance(sides, str):
             return PacketVerdict(sides, None)
         egress, ingress = sides
-        if packet.problem is not None:  # SPEC 3.4, R12
+        if packet.problem is not None:  # SPEC 3.4
             return deny_at_once(egress, ingress, packet.problem)
         if self.mode == "causal" and self._is_moot(packet, now):  # SPEC 3.5
             return PacketVerdict("moot", "opener-denied")
@@ -146,7 +146,7 @@ class ReferenceEngine:
     # --- Section 4: one side's judgement
 
     def _judge_icmp_error(self, side: Side, error: Packet, now: int) -> SideVerdict:
-        """SPEC 4.6, R10: the connection must be this side's, so this side's instance has an end of it."""
+        """SPEC 4.6: each side asks for a connection of its own, one that its instance is an end of."""
         if self._is_stateless(side):
             return self._judge_by_rules_alone(side, error)
         quoted = quoted_flow(error)
@@ -245,7 +245,7 @@ class ReferenceEngine:
         case.created.append(winner.rule.id)
         return side.allow("inferred" if opener.inferred else "rule", winner)
 
-    # --- Stateless groups, as Neutron has them: no connections, every packet meets the rules of its direction
+    # --- Stateless groups (SPEC 4.13): no connections, every packet meets the rules of its direction
 
     def _is_stateless(self, side: Side) -> bool:
         return any(not self.policy.group_by_name[name].stateful for name in side.instance.security_groups)
@@ -261,8 +261,8 @@ class ReferenceEngine:
         return side.deny("deny-rule", winner) if winner.rule.action == "deny" else side.allow("rule", winner)
 
     def _judge_statelessly(self, side: Side, case: Case) -> SideVerdict:
-        """A denied SYN makes its key moot as anywhere (SPEC 9.2). Of other protocols nothing tells a request from its
-        answer: had the answer been denied, the requests would have been sent all the same."""
+        """A denied SYN makes its key moot, as on a stateful side (SPEC 9.2). In other protocols a request looks like
+        its answer, and a denied answer keeps nobody from sending requests (SPEC 4.13)."""
         verdict = self._judge_by_rules_alone(side, case.packet)
         if case.packet.can_open:
             self._note_opener(case)
@@ -311,7 +311,7 @@ class ReferenceEngine:
         same_region = vpcs[peer.vpc].region == vpcs[side.instance.vpc].region
         return same_region and self.policy.connected(peer.vpc, side.instance.vpc)
 
-    # --- Connections older than the capture (SPEC 9.3, R3)
+    # --- Connections older than the capture (SPEC 9.3)
 
     def _note_opener(self, case: Case) -> None:
         if case.packet.protocol != TCP or self.midstream == "deny":
@@ -367,41 +367,41 @@ class ReferenceEngine:
         return verdict
 
     def _give_up(self, datagrams: Iterable[Datagram[Packet, PacketVerdict]]) -> None:
-        """Their first fragment comes too late, if at all, or their parts contradict each other."""
+        """Deny what waits: the first fragment did not come in time, or fragments overlap."""
         for datagram in datagrams:
             for packet_number, packet in datagram.take_pending():
                 self._resolved.append((packet_number, with_headers(packet, self._deny_fragment(packet))))
 
     def _deny_fragment(self, packet: Packet) -> PacketVerdict:
-        """What no filter sees is not denied even so (SPEC 3.3)."""
+        """What no filter sees is not denied (SPEC 3.3, 9.4)."""
         sides = self._sides(packet)
         return PacketVerdict(sides, None) if isinstance(sides, str) else deny_at_once(*sides, "fragment")
 
     def resolved(self) -> list[tuple[int, PacketVerdict]]:
-        """Those that were pending and are no longer: number, from 1, of the packet and its verdict; in that order.
+        """Number (from 1) and verdict of each packet that was pending and is no longer, in packet order.
 
-        Each is told of once.
+        Each is returned once.
         """
         told, self._resolved = sorted(self._resolved, key=lambda numbered: numbered[0]), []
         return told
 
     def finish(self) -> None:
-        """The capture ends: what is pending is given up."""
+        """The capture ends: give up what is pending."""
         self._give_up(self._datagrams.take_waiting())
 
     # --- Section 6: changes while traffic flows
 
     def apply(self, changes: Change | Iterable[Change], now_ns: int) -> Applied:
-        """Change the policy before the next packet: all of the changes as one, or PolicyError and nothing at all.
+        """Change the policy before the next packet: apply all changes as one, or raise PolicyError and change nothing.
 
-        ``now_ns`` is the time at which that happens, on the clock of SPEC 9.1; it does not move the clock.
+        ``now_ns`` is the time of the change, on the clock of SPEC 9.1. It does not move the clock (SPEC 6.9).
         """
         listed = list(changes) if isinstance(changes, Iterable) else [changes]
         changed = apply_changes(self.policy, listed)
         if changed.policy is self.policy:
             return Applied()
-        self._give_up(self._datagrams.take_over(now_ns, self._packets))  # by the policy that was
-        # The last thing that may be refused; nothing has changed so far.
+        self._give_up(self._datagrams.take_over(now_ns, self._packets))  # by the policy before the change (SPEC 6.9)
+        # This may refuse the change. Nothing has changed so far.
         self._own_prefixes, self._peers_prefixes = visible_prefixes(changed.policy, self.vpc)
         self._owners = {}
         self.policy = changed.policy
@@ -413,17 +413,17 @@ class ReferenceEngine:
         return Applied(sum(disconnected))
 
     def _forget_lost_sides(self, deleted: set[str]) -> None:
-        """SPEC 6.6. An instance that was deleted is another one even if there is one of its name again."""
+        """SPEC 6.6, 6.11: a deleted instance that comes back under the same name is another instance."""
         for entry in self._entries.values():
             for name, connection in list(entry.sides.items()):
                 owner = self._owner(connection.opener.own)
-                # Nor does a filter see what both ends of which are its own instance's now: it is local (SPEC 3.3).
+                # If both ends belong to one instance now, the traffic is local: no filter sees it (SPEC 6.11).
                 is_local = owner is not None and owner is self._owner(connection.opener.peer)
                 if name in deleted or owner is None or owner.name != name or is_local:
                     del entry.sides[name]
 
     def _disconnect_sides(self, entry: Entry, concerned: set[str], now: int) -> bool:
-        """SPEC 6.3, 6.7; whether there was any to disconnect."""
+        """Disconnect what the change cuts (SPEC 6.3, 6.7), and return whether there was any such connection."""
         to_disconnect = [
             connection
             for name, connection in entry.sides.items()
@@ -434,7 +434,7 @@ class ReferenceEngine:
         return bool(to_disconnect)
 
     def _is_cut(self, name: str, connection: Connection, concerned: set[str]) -> bool:
-        """What the policy says about a connection of the instance of that name; ``concerned`` are those of SPEC 6.3."""
+        """Whether the change cuts a connection of the instance ``name``. ``concerned``: the instances of SPEC 6.3."""
         on_change = self.policy.settings.on_change
         if on_change == "cut-inbound":
             return name in concerned and not connection.opener.outbound
@@ -443,8 +443,8 @@ class ReferenceEngine:
         return False
 
     def _would_open_today(self, instance: Instance, opener: Opener) -> bool:
-        """Whether the instance's rules allow the opener of one of its connections. Of a query's code nothing is known
-        any more; it is 0."""
+        """Whether the rules of today allow the opener of one of the instance's connections. The ICMP code of a query is
+        not kept, and counts as 0 (SPEC 6.9)."""
         if opener.icmp_type is not None and icmp_role(opener.version, opener.icmp_type) == "query":
             opener = replace(opener, icmp_code=0)
         is_no_instance = opener.outbound and is_multicast_or_broadcast(opener.peer)  # SPEC 3.3
@@ -452,7 +452,7 @@ class ReferenceEngine:
         winner = self._winning_rule(Side(instance, opener.outbound, opener.peer, peer_instance), opener)
         return winner is not None and winner.rule.action == "allow"
 
-    # --- Causal mode (SPEC 9.2, R4)
+    # --- Causal mode (SPEC 9.2)
 
     def _is_moot(self, packet: Packet, now: int) -> bool:
         own_flow = flow_of(packet)
@@ -466,10 +466,10 @@ class ReferenceEngine:
         return own_flow.sender != entry.moot.initiator or (packet.protocol == TCP and not packet.can_open)
 
     def _settle_moot(self, case: Case, verdict: PacketVerdict) -> None:
-        """After the judgement: a key is no longer moot, or becomes it."""
+        """After the judgement: clear the mark of the key, or set it."""
         packet, now = case.packet, case.now
         entry = self._live_entry(case.flow.key, now)
-        both_live = entry is not None and len(entry.live_sides(now)) == 2  # only after a change of the policy (R16)
+        both_live = entry is not None and len(entry.live_sides(now)) == 2  # only after a change (SPEC 6.11)
         if entry is not None and (verdict.verdict == "allow" or both_live):
             entry.moot = None
         if verdict.verdict == "allow" or both_live:
@@ -487,7 +487,7 @@ class ReferenceEngine:
             return self._tcp_established
         return self._timeout["icmp"] if packet.is_icmp else self._unidirectional
 
-    # --- Beginnings (SPEC 10.2; R15)
+    # --- Where connections and attempts begin (SPEC 10.2)
 
     def _began(self, case: Case, verdict: PacketVerdict, had_entry: bool) -> str | None:
         key, now = case.flow.key, case.now
@@ -509,7 +509,7 @@ class ReferenceEngine:
             self._attempts[key] = now + self._unanswered_timeout(case.packet)
         return "denied" if begins and not is_retry else None
 
-    # --- The table (SPEC 5.8, R5)
+    # --- The table (SPEC 5.8)
 
     def live_tuples(self) -> int:
         return sum(entry.is_live(self.clock.now or 0) for entry in self._entries.values())
@@ -528,7 +528,7 @@ class ReferenceEngine:
         del self._entries[flow.key].sides[side.instance.name]
 
     def _entry_to_create_in(self, key: Hashable, now: int) -> Entry | None:
-        """The key's entry, for something new to be put in; None if the table is full."""
+        """The entry of the key, to create something in; None if the table is full."""
         entry = self._live_entry(key, now)
         if entry is None:
             if not self._make_room(now):
@@ -550,7 +550,7 @@ class ReferenceEngine:
         return True
 
     def _sweep(self, now: int) -> None:
-        """Remove what no longer exists; for memory's sake only."""
+        """Remove entries whose time is over. This only saves memory."""
         self._entries = {key: entry for key, entry in self._entries.items() if entry.is_live(now)}
         self._attempts = {key: deadline for key, deadline in self._attempts.items() if now < deadline}
 
@@ -574,12 +574,12 @@ def both_sides(egress: Side | None, ingress: Side | None, judge: Callable[[Side]
 
 
 def as_first(verdict: PacketVerdict) -> PacketVerdict:
-    """What the first fragment's verdict is to the others."""
+    """The verdict of a first fragment, for the other fragments of its datagram."""
     return PacketVerdict(verdict.verdict, verdict.reason, verdict.egress, verdict.ingress, of_first_fragment=True)
 
 
 def with_headers(packet: Packet, verdict: PacketVerdict) -> PacketVerdict:
-    """The verdict, and what the packet it is about says of itself."""
+    """The verdict, with the fields of its packet."""
     verdict.src, verdict.dst, verdict.protocol = str(packet.src), str(packet.dst), packet.protocol
     verdict.sport, verdict.dport = packet.sport, packet.dport
     verdict.icmp_type, verdict.icmp_code = packet.icmp_type, packet.icmp_code
@@ -587,5 +587,5 @@ def with_headers(packet: Packet, verdict: PacketVerdict) -> PacketVerdict:
 
 
 def deny_at_once(egress: Side | None, ingress: Side | None, reason: str) -> PacketVerdict:
-    """A denial before section 4 stands on the first side there is (SPEC 10.3, R9)."""
+    """A denial that comes before section 4 stands on the first side that there is (SPEC 10.3)."""
     return both_sides(egress, None if egress else ingress, lambda side: side.deny(reason))

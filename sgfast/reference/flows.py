@@ -1,4 +1,4 @@
-"""Naming a connection (SPEC 5.1, 4.6)."""
+"""The key of a connection (SPEC 5.1, 4.6)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sgfast.reference.packets import ENDLESS, ICMP_REPLY_TO, Packet, icmp_role, 
 
 @dataclass(frozen=True)
 class Flow:
-    """The key of a packet's connection, and the ends the packet goes from and to."""
+    """The key of a packet's connection, and the two ends of the packet."""
 
     key: Hashable
     sender: End
@@ -37,11 +37,11 @@ def flow_of(packet: Packet) -> Flow | None:
 
 
 def quoted_flow(error: Packet) -> Flow | None:
-    """The connection of the packet quoted in an ICMP error; None if the quote does not tell (SPEC 4.6, R10)."""
+    """The connection of the packet quoted in an ICMP error; None if the quote names none (SPEC 4.6)."""
     quote = error.payload[8:]
     if len(quote) < (20 if error.version == 4 else 40) or quote[0] >> 4 != error.version:
         return None
-    # The quote is shorter than its length field says: clear that, then it means the rest of the frame.
+    # The quote is cut, so its length field claims nothing. A length of 0 means the rest of the frame.
     if error.version == 4:
         quoted = read_ipv4(quote[:2] + bytes(2) + quote[4:], ENDLESS)
     else:

@@ -1,7 +1,7 @@
-"""Datagrams in pieces, for the reference model: what is known of their fragments, and for how long (SPEC 9.4).
+"""Fragmented datagrams: what is known of their fragments, and for how long (SPEC 9.4).
 
-A datagram is known from the first of its fragments that comes, whichever that is, until it is whole, or
-``FRAGMENT_SECONDS`` later, or until there are too many. Times are nanoseconds, places and lengths bytes.
+A datagram is known from its earliest fragment in the capture on: until all of it came, for ``FRAGMENT_SECONDS``, or
+until too many datagrams are known. Times are in nanoseconds, offsets and lengths in bytes.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from typing import Generic, TypeVar
 FRAGMENT_SECONDS = 30
 FRAGMENT_DATAGRAMS = 4096
 FRAGMENT_RANGES = 65536
-#: That may be judged while one waits.
+#: A fragment waits for at most so many packets.
 FRAGMENT_PACKETS = 65536
-#: Of a datagram, IPv4's header included and IPv6's not.
+#: The longest datagram: in IPv4 with its header, in IPv6 without.
 MOST_BYTES = 65535
 
 P = TypeVar("P")
-"""What is held back: a packet."""
+"""A packet that is held back."""
 V = TypeVar("V")
-"""What is said of the first fragment: a verdict."""
+"""The verdict of a first fragment."""
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """Which datagram, and which part of it. One with equal fields is an exact duplicate."""
+    """Which part of which datagram. A fragment with equal fields is an exact duplicate."""
 
-    #: Family, addresses and identification, IPv4's protocol too. Direction counts.
+    #: Family, source, destination and identification; in IPv4 the protocol, too.
     datagram: Hashable
     offset: int
     length: int
-    #: It is not the last.
+    #: More fragments: this is not the last one.
     more: bool
-    #: IPv4's, 0 in IPv6. No part of what makes a duplicate.
+    #: 0 in IPv6. Duplicates may differ in it.
     header_length: int = field(default=0, compare=False)
 
     @property
@@ -43,12 +43,12 @@ class Fragment:
 
     @property
     def is_impossible(self) -> bool:
-        """No datagram has such a part."""
+        """No datagram can have such a fragment."""
         uneven = self.more and self.length % 8 != 0
         return self.length == 0 or uneven or self.header_length + self.end > MOST_BYTES
 
     def contradicts(self, other: Fragment) -> bool:
-        """Of one datagram, and not equal: they overlap, or one lies behind the last."""
+        """They overlap, or one lies behind the last one. Both are of one datagram, and not equal."""
         overlap = self.offset < other.end and other.offset < self.end
         behind_last = (not self.more and other.end > self.end) or (not other.more and self.end > other.end)
         return overlap or behind_last
@@ -56,26 +56,26 @@ class Fragment:
 
 @dataclass
 class Datagram(Generic[P, V]):
-    """What came of one so far."""
+    """What is known of one datagram."""
 
     began: int
     #: Without duplicates.
     fragments: set[Fragment] = field(default_factory=set)
-    #: The first fragment's, once that came.
+    #: Of the first fragment, once it came.
     verdict: V | None = None
-    #: Fragments that came before the first, duplicates too, with their packet numbers.
+    #: Packet numbers and fragments, duplicates included, that came before the first fragment.
     pending: list[tuple[int, P]] = field(default_factory=list)
-    #: Two of its fragments contradict each other; nothing else is known any more.
+    #: Two of its fragments contradict each other. The fragments themselves are forgotten.
     spoiled: bool = False
 
     @property
     def held(self) -> int:
-        """Fragments pending or remembered: until the first comes all that are remembered are pending as well."""
+        """How many fragments are kept. Before the first fragment comes, all that are remembered are pending, too."""
         return max(len(self.pending), len(self.fragments))
 
     @property
     def is_whole(self) -> bool:
-        """They do not overlap, so what there is adds up to the end of the last exactly if nothing is missing."""
+        """Fragments do not overlap, so their lengths add up to the end of the last one only if none is missing."""
         ends = [fragment.end for fragment in self.fragments if not fragment.more]
         return bool(ends) and sum(fragment.length for fragment in self.fragments) == ends[0]
 
@@ -88,25 +88,25 @@ class Datagram(Generic[P, V]):
 
 
 class Datagrams(Generic[P, V]):
-    """All that are known; time never runs backwards, so they stand in the order in which they began."""
+    """All that are known, in the order in which they began, as time never runs backwards."""
 
     def __init__(self) -> None:
         self._known: dict[Hashable, Datagram[P, V]] = {}
-        #: No less than are held in all: what is forgotten is taken off only when it matters, counting takes long.
+        #: At least as many fragments as are kept in all. Counting takes long, so it is made exact only at the bound.
         self._held_at_most = 0
 
     def find(self, fragment: Fragment) -> Datagram[P, V] | None:
         return self._known.get(fragment.datagram)
 
     def remember(self, fragment: Fragment, now: int) -> Datagram[P, V]:
-        """The datagram it is part of, and maybe begins."""
+        """Add the fragment to its datagram, which begins with it if it is not known yet."""
         datagram = self._known.setdefault(fragment.datagram, Datagram(now))
         datagram.fragments.add(fragment)
         self._held_at_most += 1
         return datagram
 
     def has_room(self, fragment: Fragment) -> bool:
-        """Whether one more that has to be remembered, this one, is not too much."""
+        """Whether this fragment can be remembered within the bounds."""
         if fragment.datagram not in self._known and len(self._known) >= FRAGMENT_DATAGRAMS:
             return False
         if self._held_at_most >= FRAGMENT_RANGES:
@@ -120,7 +120,7 @@ class Datagrams(Generic[P, V]):
         return self._known.pop(next(iter(self._known)))
 
     def take_over(self, now: int, packet: int) -> list[Datagram[P, V]]:
-        """Those whose time is over before packet number ``packet``; of some the first fragment did not come."""
+        """Remove and return the datagrams whose time is over before packet number ``packet``."""
         over = []
         for key, datagram in list(self._known.items()):
             if not datagram.pending or packet - datagram.pending[0][0] <= FRAGMENT_PACKETS:
@@ -131,6 +131,6 @@ class Datagrams(Generic[P, V]):
         return over
 
     def take_waiting(self) -> list[Datagram[P, V]]:
-        """Those whose first fragment did not come, though others did."""
+        """Remove and return the datagrams with fragments that wait for the first one."""
         keys = [key for key, datagram in self._known.items() if datagram.pending]
         return [self._known.pop(key) for key in keys]

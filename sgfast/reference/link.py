@@ -1,7 +1,7 @@
-"""The part of the reference model that finds IP in a frame (SPEC 3.1), for every link type that is read.
+"""Finds IP in a frame, for every link type (SPEC 3.1, 3.9).
 
-A layer is what some header says comes next: ``("link", 127)``, ``("ethertype", 0x8100)``, ``("llc", 0)``, ... A reader
-takes the bytes from the layer's first on, and returns how long the layer's header is and the layer after it; or it
+A layer says what comes next in the frame: ``("link", 127)``, ``("ethertype", 0x8100)``, ``("llc", 0)``, ... A reader
+takes the bytes from the beginning of its layer on. It returns the length of the layer's header and the next layer, or
 raises ``NoIp`` or ``Broken``. ``find_ip`` goes from layer to layer until IP. ``take`` raises ``Broken`` where bytes
 are missing.
 """
@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-#: What ``find_ip`` says when there is no IP header to be found.
+#: Answers of ``find_ip`` where it finds no IP header.
 NOT_IP, MALFORMED = "not-ip", "malformed"
 
-#: More headers and tags in front of IP are malformed.
+#: A frame with more headers and tags before IP is malformed (SPEC 3.1).
 MOST_HEADERS = 40
 
 Layer = tuple[str, int]
@@ -35,7 +35,7 @@ LONGEST_8023 = 1500
 PPP_PROTOCOLS: dict[int, Layer] = {
     0x0021: IPV4, 0x0057: IPV6, 0x0281: ("ethertype", 0x8847), 0x0283: ("ethertype", 0x8848),
 }  # fmt: skip
-#: Address families that systems write in front of a packet.
+#: Numbers of address families, as operating systems write them before a packet.
 FAMILIES = {2: IPV4, 10: IPV6, 24: IPV6, 28: IPV6, 30: IPV6}
 
 
@@ -87,19 +87,19 @@ def known(layers: dict[int, Layer], number: int) -> Layer:
 
 
 def version_of(data: bytes, offset: int) -> Layer:
-    """What nothing but IP's own first byte tells."""
+    """Only the first byte of IP tells which version it is, or that it is no IP."""
     return known({4: IPV4, 6: IPV6}, take(data, offset, 1) >> 4)
 
 
 def certainly_ip(data: bytes, offset: int) -> Step:
-    """IP of either version, and nothing else is possible."""
+    """IP of either version. Anything else is broken."""
     version = take(data, offset, 1) >> 4
     if version not in (4, 6):
         raise Broken
     return offset, ("ip", version)
 
 
-# --- Tags, and what is common to several link types
+# --- Tags, and headers that several link types share
 
 
 def read_ethertype(data: bytes, ethertype: int) -> Step:
@@ -125,7 +125,7 @@ def after_ethertype(ethertype: int) -> Layer:
 
 
 def read_llc(data: bytes, bridge_padding: int) -> Step:
-    """IEEE 802.2: IP has a SAP of its own, SNAP (RFC 1042) is usual; FE-FE-03 is RFC 2684's NLPID."""
+    """IEEE 802.2. IP comes with its own SAP or, usually, in SNAP (RFC 1042). FE-FE-03 is the NLPID of RFC 2684."""
     need(data, 3)
     destination, source, control = data[:3]
     if destination != source or control not in (0x03, 0x13):
@@ -160,7 +160,7 @@ def read_nlpid(data: bytes, bridge_padding: int) -> Step:
 
 
 def read_ppp_protocol(data: bytes, _: int) -> Step:
-    """RFC 1661: an odd byte ends the number, so one byte may be left out."""
+    """RFC 1661: an odd byte ends the number, so a number below 256 may take one byte."""
     size = 1 if take(data, 0, 1) % 2 else 2
     return size, known(PPP_PROTOCOLS, take(data, 0, size))
 
@@ -182,7 +182,7 @@ def ethernet(data: bytes) -> Step:
 
 
 def typed(length: int, place: int) -> Callable[[bytes], Step]:
-    """A header of that length, with an ethertype at that place."""
+    """A header of a fixed length with an ethertype in it."""
 
     def read(data: bytes) -> Step:
         need(data, length)
@@ -192,7 +192,7 @@ def typed(length: int, place: int) -> Callable[[bytes], Step]:
 
 
 def prefixed(length: int, layer: Layer) -> Callable[[bytes], Step]:
-    """Some bytes that tell nothing, then another layer."""
+    """Some bytes without meaning here, then another layer."""
 
     def read(data: bytes) -> Step:
         need(data, length)
@@ -224,7 +224,7 @@ def slip(length: int) -> Callable[[bytes], Step]:
 
 
 def cooked(length: int, protocol_at: int, hardware_at: int) -> Callable[[bytes], Step]:
-    """Linux cooked: some kinds of hardware have no ethertype there."""
+    """Linux cooked capture. Some kinds of hardware have no ethertype there."""
 
     def read(data: bytes) -> Step:
         need(data, length)

@@ -1,4 +1,4 @@
-"""Reading a frame (SPEC 3.1, 3.2, 3.4). What is wrong with a packet is noted, nothing is decided."""
+"""Reads a frame (SPEC 3.1, 3.2, 3.4, 3.10). It notes what is wrong with a packet, and decides nothing."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ ENDLESS = 1 << 32  # more bytes than any packet has
 HOP_BY_HOP = 0
 FRAGMENT_HEADER = 44
 EXTENSION_HEADERS = (HOP_BY_HOP, 43, FRAGMENT_HEADER, 60, 135, 139, 140)
-#: Options in a hop-by-hop header: a byte of padding, and the length of a packet that IPv6's own field cannot tell.
+#: Options of the hop-by-hop header: a byte of padding, and the length of a jumbogram.
 PAD1, JUMBO_PAYLOAD = 0, 0xC2
-#: Bytes of payload that IPv6's own field can tell.
+#: The longest payload that the length field of IPv6 can tell.
 MOST_WITHOUT_JUMBO = 0xFFFF
-#: Bytes of transport header without which a packet cannot be judged (SPEC 3.4).
+#: Bytes of the transport header that must be there (SPEC 3.4).
 HEADER_NEEDED = {TCP: 20, UDP: 8, UDPLITE: 8, SCTP: 12, DCCP: 12}
 
 #: ICMP queries and the reply to each (SPEC 5.6).
@@ -30,18 +30,18 @@ ICMPV4_ERRORS = (3, 4, 5, 11, 12)
 
 @dataclass
 class Packet:
-    """What a frame's headers say."""
+    """The fields of a frame's headers."""
 
     version: int
     src: Address
     dst: Address
     protocol: int
     hop_limit: int
-    #: Why the packet cannot be judged: malformed, truncated or fragment (SPEC 3.4, R12); None if nothing is wrong.
+    #: Why the packet cannot be judged: malformed, truncated or fragment (SPEC 3.4, 3.10); None if nothing is wrong.
     problem: str | None = None
-    #: Its place in its datagram, if it is but a part of one; of nested ones the outermost.
+    #: Set if the packet is a fragment. Of nested fragment headers it is the outermost.
     fragment: Fragment | None = None
-    #: Bytes of the IP payload behind all extension headers, by the IP header; and those of them that were captured.
+    #: Length of the payload behind all extension headers, by the IP header; and its bytes that were captured.
     payload_length: int = 0
     payload: bytes = b""
     #: The IP header is sound, all of it was captured, and the payload begins with a transport header.
@@ -59,12 +59,12 @@ class Packet:
 
     @property
     def is_icmp(self) -> bool:
-        """ICMP in IPv4 or ICMPv6 in IPv6; each inside the other is just some protocol."""
+        """ICMP in IPv4 or ICMPv6 in IPv6. The other way round each is just some protocol (SPEC 5.1)."""
         return self.protocol == (ICMP if self.version == 4 else ICMPV6)
 
     @property
     def can_open(self) -> bool:
-        """Whether this packet is one that starts a connection if there is none (SPEC 5.4, 5.6, 5.7)."""
+        """Whether this packet opens a connection if there is none (SPEC 5.4, 5.6, 5.7)."""
         if self.protocol == TCP:
             return tcp_kind(self.tcp_flags) == "syn"
         if self.icmp_type is not None:
@@ -73,7 +73,7 @@ class Packet:
 
 
 def number(data: bytes, offset: int, size: int) -> int:
-    """The big-endian number there; the caller has checked that it is there."""
+    """A big-endian number. The caller has checked that its bytes are there."""
     return int.from_bytes(data[offset : offset + size], "big")
 
 
@@ -106,7 +106,7 @@ def parse_frame(data: bytes, wire_length: int, link_type: int) -> Packet | str:
 
 
 def read_ipv4(ip: bytes, rest_of_frame: int) -> Packet:
-    """``ip`` is what was captured from the IP header on, at least 20 bytes, of ``rest_of_frame`` bytes on the wire."""
+    """``ip``: the bytes captured from the IP header on, at least 20, of ``rest_of_frame`` bytes on the wire."""
     packet = Packet(4, IPv4Address(ip[12:16]), IPv4Address(ip[16:20]), protocol=ip[9], hop_limit=ip[8])
     header_length = (ip[0] & 15) * 4
     total_length = number(ip, 2, 2) or rest_of_frame  # 0: segmentation offload (SPEC 3.4)
@@ -125,7 +125,7 @@ def read_ipv4(ip: bytes, rest_of_frame: int) -> Packet:
 
 
 def read_ipv6(ip: bytes, rest_of_frame: int) -> Packet:
-    """As ``read_ipv4``, from 40 bytes on."""
+    """As ``read_ipv4``, but of at least 40 bytes."""
     packet = Packet(6, IPv6Address(ip[8:24]), IPv6Address(ip[24:40]), protocol=ip[6], hop_limit=ip[7])
     is_quote = rest_of_frame == ENDLESS  # whose lengths claim nothing
     claimed = number(ip, 4, 2)
@@ -151,9 +151,9 @@ def read_ipv6(ip: bytes, rest_of_frame: int) -> Packet:
 
 
 def jumbo_length(header: bytes) -> int | None:
-    """The length of a jumbogram (RFC 2675), from the hop-by-hop header there, which the capture may have cut.
+    """The length of a jumbogram (RFC 2675), from a hop-by-hop header that the capture may have cut.
 
-    None: it tells none. 0: what it tells makes no sense.
+    None: there is no such option. 0: the option makes no sense.
     """
     if len(header) < 2 or len(header) < (header[1] + 1) * 8:
         return None
@@ -184,10 +184,10 @@ def step_over_extension_header(packet: Packet) -> str | None:
 
 
 def note_fragment(packet: Packet, header: bytes) -> str | None:
-    """What an IPv6 fragment header, now off the payload, says; and why the packet cannot be judged with it, if so."""
+    """Read an IPv6 fragment header, now off the payload, or say why the packet cannot be judged (SPEC 3.10)."""
     more, offset = number(header, 2, 2) & 1, number(header, 2, 2) & 0xFFF8
     if packet.fragment is not None:
-        # A first fragment of a fragment: what it is part of will be judged by what there is, and must begin here.
+        # The outer datagram is judged by its first fragment, which must hold the beginning of the inner one.
         return "fragment" if offset else None
     if more or offset:  # otherwise the packet is whole ("atomic")
         datagram = (6, packet.src, packet.dst, number(header, 4, 4))
@@ -196,7 +196,7 @@ def note_fragment(packet: Packet, header: bytes) -> str | None:
 
 
 def read_transport(packet: Packet) -> str | None:
-    """Read ports, flags, ICMP fields; say what is wrong with the transport header, if anything (SPEC 3.4)."""
+    """Read ports, flags and ICMP fields, and say what is wrong with the transport header (SPEC 3.4)."""
     payload = packet.payload
     needed = 8 if packet.is_icmp else HEADER_NEEDED.get(packet.protocol, 0)
     read_ports_or_icmp(packet)
@@ -218,7 +218,7 @@ def read_transport(packet: Packet) -> str | None:
 
 
 def read_ports_or_icmp(packet: Packet) -> None:
-    """As far as they were captured: a header that is cut later still shows them (SPEC 10.3)."""
+    """As far as they were captured, also if the header is cut behind them (SPEC 10.3)."""
     payload = packet.payload
     if packet.is_icmp and len(payload) >= 2:
         packet.icmp_type, packet.icmp_code = payload[0], payload[1]

@@ -1,4 +1,4 @@
-"""What the table of connections holds (SPEC 5.8, 9.2), and what is judged."""
+"""The connection table (SPEC 5.8, 9.2), and the packet that is being judged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Opener:
     protocol: int
     initiator: End
     responder: End
-    #: It leaves the instance of the side that judges it.
+    #: The packet leaves the instance of the side that judges it.
     outbound: bool
     icmp_type: int | None
     icmp_code: int | None
@@ -30,17 +30,17 @@ class Opener:
 
     @property
     def own(self) -> Address:
-        """The address at the instance's end."""
+        """The address of the instance."""
         return self.initiator[0] if self.outbound else self.responder[0]
 
     @property
     def peer(self) -> Address:
-        """The address at the other end."""
+        """The address of the peer."""
         return self.responder[0] if self.outbound else self.initiator[0]
 
 
 class GroupRule(NamedTuple):
-    """A rule, and the group it stands in."""
+    """A rule and the name of its group."""
 
     group: str
     rule: Rule
@@ -53,10 +53,10 @@ class Connection:
     opener: Opener
     #: A state of TCP_STATES, or "icmp", or for everything else "one-way" or "both-ways" (SPEC 5.2).
     state: str
-    #: The rule it was opened with, as it was then (SPEC 6.5).
+    #: The rule that opened it, as it was then (SPEC 6.5).
     rule: GroupRule
     deadline: int
-    #: Has had an allowed packet in reply direction.
+    #: A packet in reply direction was allowed.
     replied: bool
     #: A change of the policy has cut it (SPEC 6.3): it denies its key until its deadline.
     disconnected: bool = False
@@ -64,7 +64,7 @@ class Connection:
 
 @dataclass
 class Moot:
-    """What follows on this key would not have happened (SPEC 9.2)."""
+    """The mark of a moot key (SPEC 9.2)."""
 
     initiator: End
     deadline: int
@@ -72,9 +72,9 @@ class Moot:
 
 @dataclass
 class Entry:
-    """All that is known under one key: a tuple, in the words of SPEC 5.8."""
+    """A tuple: all that is remembered under one key (SPEC 1.1)."""
 
-    #: By the name of the side's instance.
+    #: Connections by the name of the side's instance.
     sides: dict[str, Connection] = field(default_factory=dict)
     moot: Moot | None = None
     #: Number of the latest packet that created a connection here, forgot a finished one, or made the key moot.
@@ -94,13 +94,13 @@ class Entry:
         return self.is_moot(now) or bool(self.live_sides(now))
 
     def is_evictable(self, now: int) -> bool:
-        """Moot, or never replied to (SPEC 5.8, R5); asked of live ones."""
+        """Whether a live tuple may make room (SPEC 5.8)."""
         return self.is_moot(now) or not self.answered
 
 
 @dataclass(frozen=True)
 class Side:
-    """Whose filter judges the packet, and who is at the other end (SPEC 1)."""
+    """The filter that judges the packet, and who is at the other end (SPEC 1)."""
 
     instance: Instance
     leaving: bool
@@ -118,7 +118,7 @@ class Side:
 
 @dataclass
 class Case:
-    """The packet being judged, and what its judgement did apart from the verdict."""
+    """The packet that is being judged, and what its judgement did besides the verdict."""
 
     packet: Packet
     flow: Flow

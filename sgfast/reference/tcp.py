@@ -1,14 +1,14 @@
-"""The TCP table (SPEC 5.4)."""
+"""The TCP table (SPEC 5.4, 5.9)."""
 
 from __future__ import annotations
 
 FIN, SYN, RST, ACK, URG = 0x01, 0x02, 0x04, 0x10, 0x20
-#: Flag sets Linux takes for valid, without PSH, ECE and CWR; and the row of the table for each.
+#: The row of the table for each valid combination of flags, without PSH, ECE and CWR (SPEC 5.9).
 TCP_KINDS = {SYN: "syn", SYN | URG: "syn", SYN | ACK: "synack", RST: "rst", RST | ACK: "rst"}
 TCP_KINDS |= {FIN | ACK: "fin", FIN | ACK | URG: "fin", ACK: "ack", ACK | URG: "ack"}
 
-# States: syn sent, syn received, established, FIN-WAIT, CLOSE-WAIT, LAST-ACK, TIME-WAIT, closed, and SYN sent by both.
-# Answers that are no states: IG allowed, but nothing changes; IV invalid.
+# States: SS SYN sent, SR SYN received, ES established, FW FIN-WAIT, CW CLOSE-WAIT, LA LAST-ACK, TW TIME-WAIT,
+# CL closed, S2 SYN sent by both ends. Answers that are no states: IG allowed, but nothing changes; IV invalid.
 TCP_TABLE_TEXT = """
                     SS SR ES FW CW LA TW CL S2
     original syn    SS IG IG IG IG IG SS SS S2
@@ -24,10 +24,10 @@ TCP_TABLE_TEXT = """
 """
 TCP_STATES, *TCP_ROWS = (line.split() for line in TCP_TABLE_TEXT.strip().splitlines())
 TCP_TABLE = {(row[0], row[1]): dict(zip(TCP_STATES, row[2:], strict=True)) for row in TCP_ROWS}
-#: The state of a connection inferred from a packet in its middle (SPEC 9.3).
+#: The state of an inferred connection, by the packet that it is inferred from (SPEC 9.3).
 INFERRED_STATE = {"synack": "SR", "ack": "ES", "fin": "FW"}
 
 
 def tcp_kind(flags: int) -> str | None:
-    """The table's row for these flags; None if Linux calls them invalid."""
+    """The row of the table for these flags; None if they are invalid."""
     return TCP_KINDS.get(flags & (FIN | SYN | RST | ACK | URG))

@@ -1,4 +1,4 @@
-"""What the model answers (SPEC 10.3)."""
+"""The answers of the reference model (SPEC 10.3)."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 @dataclass
 class SideVerdict:
-    """What one side said (SPEC 4), and the rule it stands on."""
+    """The verdict of one side (SPEC 4), and its rule."""
 
     instance: str
     verdict: str
     reason: str
     rule: str | None
-    #: The group it stands in: an id may be another rule's once its own is gone.
+    #: The group of the rule. Without it an id is not unique: once a rule is gone, another one may have its id.
     group: str | None = None
 
 
 @dataclass
 class PacketVerdict:
-    """What became of a packet; everything that cannot be known is None."""
+    """The verdict of a packet. What cannot be known is None."""
 
     verdict: str
     reason: str | None
@@ -32,13 +32,13 @@ class PacketVerdict:
     dport: int | None = None
     icmp_type: int | None = None
     icmp_code: int | None = None
-    #: "opened", "inferred" or "denied" if a connection, or an attempt at one, begins here (R15).
+    #: "opened", "inferred" or "denied" if a connection or a denied attempt begins here (SPEC 10.2).
     began: str | None = None
-    #: Ids of the rules that created a connection on a side with this packet.
+    #: Ids of the rules by which this packet created a connection on a side.
     created: tuple[str, ...] = ()
-    #: State, direction and kind of packet, the TCP table's answer; of the side that decided.
+    #: State, direction and kind of packet, and the answer of the TCP table, of the side that decided.
     tcp_transition: tuple[str, str, str] | None = None
-    #: The verdict is that of the datagram's first fragment (SPEC 9.4): whatever it says, nothing was opened here.
+    #: The verdict is that of the first fragment (SPEC 9.4): this packet itself opened nothing.
     of_first_fragment: bool = False
 
 

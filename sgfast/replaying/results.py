@@ -257,7 +257,7 @@ class ReplayResult:
     denied_others: int = 0
     broken: list[Broken] = field(default_factory=list)
     unanswered: list[Unanswered] = field(default_factory=list)
-    #: In the order they took effect; those of the last packet's time and later are not there.
+    #: In the order in which they took effect. Changes after the last packet took none.
     changes: list[ChangeDone] = field(default_factory=list)
     #: Changes that the captures ended before.
     changes_left: int = 0

@@ -13,7 +13,7 @@ address sanitizer is loaded before Python is. Needs clang; nothing else on the m
 
 All is kept in ``build/fuzz``: the build, which is made again when the sources change; ``corpus``, which grows from run
 to run, and begins with what ``seeds.py`` makes (and the small files of SGFAST_CORPUS); ``findings``. A finding
-becomes a test of its own in ``tests/test_fuzz_targets.py``, with what was wrong in its name.
+becomes a test of its own in ``tests/fuzz/test_fuzz_targets.py``, with what was wrong in its name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent / "support"))
 
 from workshop import ROOT, Failure, Workshop, is_translated, status_of  # noqa: E402
 

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import frames as wire
-from fuzz.targets import NEXT_DOCUMENT, NEXT_FRAME
-from test_capture_writers import (
+from captures import (
     KUZNETZOV,
     MICRO,
     NANO,
@@ -24,6 +23,7 @@ from test_capture_writers import (
     simple,
     tsresol,
 )
+from fuzz.targets import NEXT_DOCUMENT, NEXT_FRAME
 
 from sgfast.engine import LINK_TYPES
 

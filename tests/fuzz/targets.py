@@ -13,9 +13,9 @@ from ipaddress import ip_network
 from typing import Any
 
 import numpy as np
+from captures import Dribble, check, read
 from differential import compare, expected, spell
 from policy_changes import Changer
-from test_capture_writers import Dribble, check, read
 from traffic import GROUPS, SECOND, Crowd, Traffic
 
 from sgfast.capture.compression import MAGIC_LENGTH, compression_of

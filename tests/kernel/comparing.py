@@ -1,4 +1,4 @@
-"""Engine against kernel, packet by packet, and the list of where Linux and SPEC differ on purpose.
+"""Engine against kernel, packet by packet, and the list of where Linux and SPEC differ on purpose (SPEC 5.10).
 
 The reference model runs along and says which state a connection is in: a difference is allowed only for a packet, or
 after a packet, that a predicate of ``DIFFERENCES`` names. Everything else fails.

@@ -1,7 +1,7 @@
 """Engine = kernel on random policies and traffic.
 
-As a program, as root: ``PYTHONPATH=tests python tests/kernel/random_traffic.py PACKETS [SEED]``; with ``PACKETS SEED
-changing`` the policies change while the traffic flows.
+As a program, as root: ``PYTHONPATH=tests/support python tests/kernel/random_traffic.py PACKETS [SEED]``; with
+``PACKETS SEED changing`` the policies change while the traffic flows.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What a change disconnects is ``changing``'s naive reading of SPEC 6. Tables are read as in ``scenario``, their times
 are multiples of ``oracle.STEP_SECONDS``: nobody waits for them.
-Longer: ``PYTHONPATH=tests python tests/kernel/random_traffic.py 1000000 1 changing``.
+Longer: ``PYTHONPATH=tests/support python tests/kernel/random_traffic.py 1000000 1 changing``.
 """
 
 from __future__ import annotations

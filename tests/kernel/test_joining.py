@@ -20,10 +20,9 @@ import frames as f
 import numpy as np
 import pytest
 from comparing import RAW, START
-from datagrams import Datagram, Extensions, cut
+from datagrams import HAZARDS, Datagram, Extensions, cut
 from oracle import Kernel, missing, with_checksum
 from talks import INSTANCE, STRANGER, open_policy
-from test_reference_fragments import HAZARDS
 
 from sgfast.engine import PENDING, Engine
 from sgfast.policy.model import Policy, Rule, SecurityGroup

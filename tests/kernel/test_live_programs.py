@@ -1,7 +1,7 @@
 """The programs of ``pcaps/programs`` once more, behind the kernel's filter with a policy's rules.
 
 What gets through must be what a replay of the recording without a filter says. Needs root, nftables, conntrack and the
-programs; takes a minute and a half. ``SGFAST_LIVE_ALL=1`` runs every policy instead of two.
+programs; takes about a minute. ``SGFAST_LIVE_ALL=1`` runs every policy instead of one.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from effort import EXHAUSTIVE
 from nft import host_filter
 from recordings import POLICIES, PROGRAMS, RECORD, Comparison, compare, connections, judged, scenarios
 
 from sgfast.policy.document import load_policy
 
 INSTANCES = ("client", "server")
-#: One with denies and priorities, one that blocks at both instances and both ways.
-SOME = ["priorities", "services"]
+#: One that blocks at both instances and both ways; and one with denies and priorities.
+SOME = ["services", "priorities"] if EXHAUSTIVE else ["services"]
 CHOSEN = POLICIES if os.environ.get("SGFAST_LIVE_ALL") == "1" else SOME
 
 #: Mostly they wait, so two at once do not disturb each other.

@@ -1,6 +1,6 @@
 """Engine = kernel on random policies and traffic.
 
-Longer: ``PYTHONPATH=tests python tests/kernel/random_traffic.py 5000000``.
+Longer: ``PYTHONPATH=tests/support python tests/kernel/random_traffic.py 5000000``.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 
 import pytest
+from effort import some
 from oracle import missing
 from random_traffic import random_traffic
 
 REASON = missing()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REASON}")
 
-PACKETS = int(os.environ.get("SGFAST_KERNEL_PACKETS", "200000"))
+PACKETS = int(os.environ.get("SGFAST_KERNEL_PACKETS") or some(100_000, 200_000))
 SEED = int(os.environ.get("SGFAST_KERNEL_SEED", "2"))
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent / "support"))
 
 from workshop import Edit, Failure, Workshop, all_applied, status_of  # noqa: E402
 
@@ -26,8 +26,8 @@ TIMEOUT_ALL_SECONDS = 3600
 #: Everything but what needs the kernel, and the tests that ask whether the sources are what they should be: they would
 #: catch every mutant.
 WHOLE_SUITE = (
-    "tests", "--ignore=tests/kernel", "--ignore=tests/mutants", "--ignore=tests/test_mutants.py",
-    "--ignore=tests/test_ablations.py",
+    "tests", "--ignore=tests/kernel", "--ignore=tests/mutants", "--ignore=tests/project/test_mutants.py",
+    "--ignore=tests/project/test_ablations.py",
 )  # fmt: skip
 
 #: Building is quicker without optimisation. Without SGFAST_DEBUG the engine has no bounds checks, just like the real

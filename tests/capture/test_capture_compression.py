@@ -1,0 +1,466 @@
+"""Compressed captures: every format, in pieces, several members, damage, bombs (SPEC 9.6)."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import itertools
+import lzma
+import os
+import random
+import struct
+import sys
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from captures import Dribble, Outcome, pcap_head, pcap_record, read
+from command import SHOP, handshake, process, sgfast, shell, write_capture, write_policy
+
+from sgfast.capture import CaptureReader, compression, open_capture
+from sgfast.errors import CaptureError
+
+Capsys = pytest.CaptureFixture[str]
+Compress = Callable[[bytes], bytes]
+
+
+def zstd(data: bytes) -> bytes:
+    try:
+        from compression.zstd import CompressionParameter, compress
+    except ImportError:
+        return pytest.importorskip("zstandard").ZstdCompressor(write_checksum=True).compress(data)
+    return compress(data, options={CompressionParameter.checksum_flag: 1})
+
+
+def lz4(data: bytes) -> bytes:
+    return pytest.importorskip("lz4.frame").compress(data, content_checksum=True)
+
+
+FORMATS: dict[str, Compress] = {
+    "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstd, "lz4": lz4,
+}  # fmt: skip
+EVERY = pytest.mark.parametrize("name", FORMATS)
+
+SEED = 20261125
+
+
+def capture(packets: int = 300, seed: int = SEED) -> bytes:
+    """Packets of 50 to 150 bytes, half of which compress."""
+    draw = random.Random(seed)
+    records = [
+        pcap_record(draw.randbytes(draw.randrange(25, 75)) + bytes(draw.randrange(25, 75)), time=(n, n))
+        for n in range(packets)
+    ]
+    return pcap_head() + b"".join(records)
+
+
+PLAIN = capture()
+WHOLE = read(PLAIN)
+
+
+def damaged(outcome: Outcome) -> str:
+    """The cause, of an outcome with the first packets and damage after them."""
+    assert outcome.error is None and outcome.damage is not None
+    assert outcome.packets == WHOLE.packets[: len(outcome.packets)]
+    assert (outcome.damage.packet, outcome.damage.decompressed) == (len(outcome.packets) + 1, True)
+    assert outcome.damage.cause.isprintable() and "once decompressed" in str(outcome.damage)
+    return outcome.damage.cause
+
+
+def packets_and_memory(data: bytes) -> tuple[int, int]:
+    """How many packets a capture has, and the bytes of memory that reading it took at most."""
+    tracemalloc.start()
+    try:
+        reader = CaptureReader(io.BytesIO(data), "name")
+        while reader.next_batch() is not None:
+            pass
+        return reader.packets, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+# Whole files
+
+
+@EVERY
+@pytest.mark.parametrize("sizes", [(1 << 30,), (1,), (7, 1, 3000)])
+def test_the_same_packets_as_uncompressed(name: str, sizes: tuple[int, ...]) -> None:
+    assert read(Dribble(FORMATS[name](PLAIN), sizes)) == WHOLE
+
+
+@EVERY
+def test_several_members_are_one_stream_wherever_they_are_cut(name: str) -> None:
+    compress = FORMATS[name]
+    cuts = [0, 3, 4, 24, 100, len(PLAIN) // 2, len(PLAIN)]
+    members = [compress(PLAIN[a:b]) for a, b in itertools.pairwise(cuts)]
+    data = b"".join([*members, compress(b"")])
+    assert read(data) == WHOLE
+    assert read(Dribble(data, (1, 5))) == WHOLE
+
+
+@pytest.mark.parametrize("name", ["zstd", "lz4"])
+def test_frames_that_hold_nothing_are_skipped(name: str) -> None:
+    skippable = bytes.fromhex("5a2a4d18") + struct.pack("<I", 5) + b"12345"
+    data = FORMATS[name](PLAIN[:500]) + skippable + FORMATS[name](PLAIN[500:]) + skippable
+    assert read(data) == WHOLE
+    if name == "zstd":      # as parallel compressors begin their files
+        assert read(skippable + FORMATS[name](PLAIN)) == WHOLE
+
+
+@EVERY
+def test_what_the_formats_own_commands_write(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "capture"
+    path.write_bytes(PLAIN)
+    FORMATS[name](b"")
+    outcome = shell(f'command -v {name} >/dev/null || exit 99; {name} -c "$path" >"$path.packed"', path=path)
+    if outcome.status == 99:
+        pytest.skip(f"no {name} here")
+    assert outcome.status == 0
+    assert read((tmp_path / "capture.packed").read_bytes()) == WHOLE
+
+
+def test_the_name_means_nothing_and_progress_counts_the_files_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(gzip.compress(PLAIN))
+    with open_capture(path) as reader:
+        while reader.next_batch() is not None:
+            pass
+        assert (reader.packets, reader.format, reader.damage) == (300, "pcap", None)
+        assert reader.bytes_read == path.stat().st_size
+
+
+def test_large_captures_go_through_in_little_memory() -> None:
+    data = gzip.compress(pcap_head() + pcap_record(bytes(1000)) * 40_000, 1)
+    packets, peak = packets_and_memory(data)
+    assert packets == 40_000 and peak < 3_000_000
+
+
+# What follows the last member
+
+
+@pytest.mark.parametrize("name", ["gzip", "bzip2", "xz"])
+@pytest.mark.parametrize("zeros", [1, 4, 100_000])
+def test_zeros_at_the_end_and_between_are_padding(name: str, zeros: int) -> None:
+    compress = FORMATS[name]
+    assert read(compress(PLAIN) + bytes(zeros)) == WHOLE
+    assert read(compress(PLAIN[:999]) + bytes(zeros) + compress(PLAIN[999:])) == WHOLE
+
+
+@pytest.mark.parametrize("name", ["gzip", "bzip2"])
+@pytest.mark.parametrize("rest", [b"x", b"\x1f\x8b", b"garbage that goes on" * 5000])
+def test_what_follows_is_left_alone_where_the_command_does_so_and_remarked(name: str, rest: bytes) -> None:
+    data = FORMATS[name](PLAIN) + rest
+    assert read(data) == WHOLE
+    reader = CaptureReader(io.BytesIO(data), "a\nb")
+    while reader.next_batch() is not None:
+        pass
+    assert reader.remarks == [f"a\\nb: something else follows the {name} data: left alone"]
+
+
+@pytest.mark.parametrize("name", ["xz", "zstd", "lz4"])
+@pytest.mark.parametrize("rest", [b"x", b"garbage that goes on" * 5000])
+def test_what_follows_is_damage_where_the_command_says_so(name: str, rest: bytes) -> None:
+    outcome = read(FORMATS[name](PLAIN) + rest)
+    assert "something else follows" in damaged(outcome) and len(outcome.packets) == 300
+
+
+# Damage
+
+
+def recovered(data: bytes) -> int:
+    """Packets that end before the first byte zlib cannot give, asked byte by byte."""
+    inflating = zlib.decompressobj(wbits=31)
+    made = 0
+    try:
+        while data and not inflating.eof:
+            made += len(inflating.decompress(data, 1))
+            data = inflating.unconsumed_tail
+    except zlib.error:
+        pass
+    whole = 24
+    for n, packet in enumerate(WHOLE.packets):
+        whole += 16 + len(packet.data)
+        if whole > made:
+            return n
+    return len(WHOLE.packets)
+
+
+def test_damage_in_gzip_loses_no_packet_before_it() -> None:
+    data = gzip.compress(PLAIN)
+    draw = random.Random(SEED)
+    for _ in range(60):
+        at = draw.randrange(1000, len(data))
+        broken = bytearray(data)
+        broken[at] ^= 1 << draw.randrange(8)
+        outcome = read(bytes(broken))
+        if outcome.damage is None:      # only in the padding bits of the last block
+            assert outcome.packets == WHOLE.packets
+            continue
+        expected = recovered(bytes(broken))
+        # A wrong byte may be found out late: what was made of it looks like packets until then.
+        assert len(outcome.packets) <= expected or outcome.packets != WHOLE.packets[: len(outcome.packets)]
+        if "gzip" in outcome.damage.cause and outcome.packets == WHOLE.packets[: len(outcome.packets)]:
+            assert len(outcome.packets) == expected, f"seed {SEED}, byte {at}"
+
+
+def test_gzip_with_a_wrong_checksum_hands_out_everything() -> None:
+    data = bytearray(gzip.compress(PLAIN))
+    data[-6] ^= 1
+    outcome = read(bytes(data))
+    assert "incorrect data check" in damaged(outcome) and len(outcome.packets) == 300
+
+
+@EVERY
+def test_a_file_cut_anywhere_is_damage_after_what_was_there(name: str) -> None:
+    plain = capture(6000)
+    whole = read(plain)
+    data = FORMATS[name](plain)
+    draw = random.Random(SEED)
+    seen = 0
+    for cut in sorted(draw.randrange(len(data) // 3, len(data)) for _ in range(12)):
+        packets, damage, error = read(data[:cut])
+        if error is not None:       # bzip2 blocks are up to 900 kB
+            assert f"the {name} data is cut short" in error
+            continue
+        assert damage is not None and packets == whole.packets[: len(packets)], f"seed {SEED}"
+        assert damage.cause == f"reading failed: the {name} data is cut short, near byte {cut} of the file"
+        assert len(packets) >= seen
+        seen = len(packets)
+    assert name == "bzip2" or seen > 1000
+
+
+@EVERY
+def test_a_wrong_byte_is_damage_or_changes_packets_but_is_no_crash(name: str) -> None:
+    plain = capture(3000)
+    data = FORMATS[name](plain)
+    draw = random.Random(SEED)
+    found = 0
+    for _ in range(30):
+        broken = bytearray(data)
+        broken[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        outcome = read(bytes(broken))
+        found += outcome.damage is not None or outcome.error is not None
+    assert found >= 25, f"seed {SEED}"
+
+
+@EVERY
+def test_little_is_lost_before_damage_late_in_a_file(name: str) -> None:
+    plain = capture(20_000)
+    data = bytearray(FORMATS[name](plain))
+    for at in range(len(data) * 9 // 10, len(data) * 9 // 10 + 300):
+        data[at] ^= 0xFF
+    packets, damage, error = read(bytes(data))
+    assert error is None and damage is not None
+    # lz4 and zstd compress 64 to 128 KiB at a time, bzip2 900 kB.
+    enough = 20_000 * 9 // 10 - (9000 if name == "bzip2" else 2500)
+    assert enough < len(packets) < 20_000
+    if name != "lz4":       # whose blocks carry no checksum
+        assert packets[:enough] == read(plain).packets[:enough]
+
+
+@EVERY
+def test_nothing_to_decompress_is_no_capture(name: str) -> None:
+    head = FORMATS[name](PLAIN)[:8]
+    for data in (head, head + b"\xff" * 100):
+        error = read(data).error
+        assert error is not None and f"cannot be read: the {name} data " in error
+
+
+def test_noise_behind_every_magic() -> None:
+    draw = random.Random(SEED)
+    for magic in ("1f8b0800", "425a6839", "fd377a585a00", "28b52ffd", "04224d18", "522a4d18"):
+        for _ in range(50):
+            outcome = read(bytes.fromhex(magic) + draw.randbytes(draw.randrange(200)))
+            assert outcome.error is not None and outcome.error.isprintable(), f"seed {SEED}"
+
+
+@EVERY
+def test_compressed_twice_is_told(name: str) -> None:
+    error = read(FORMATS[name](gzip.compress(PLAIN))).error
+    assert error is not None and f"is gzip-compressed, and {name}-compressed once more: decompress it first" in error
+    for inside, words in ((b"", "is empty"), (b"just text\n", "is text"), (b"ab", "is too short")):
+        assert f"decompressed, it {words}" in (read(FORMATS[name](inside)).error or "")
+
+
+@pytest.mark.parametrize(("name", "package"), [("zstd", "zstandard"), ("lz4", "lz4")])
+def test_a_package_that_is_missing_is_named(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = FORMATS[name](PLAIN)
+    for module in ("compression.zstd", "zstandard", "lz4", "lz4.frame"):
+        monkeypatch.setitem(sys.modules, module, None)
+    error = read(data).error
+    assert error is not None and f"is {name}-compressed, which takes the Python package {package}" in error
+    assert "pip install 'sgfast[compressed]'" in error and "\n" not in error
+
+
+# Bombs
+
+
+class Zeros(io.RawIOBase):
+    """gzip of a capture's head and zeros without end."""
+
+    def __init__(self) -> None:
+        deflating = zlib.compressobj(9, wbits=31)
+        self.piece = b""
+        head = deflating.compress(pcap_head()) + deflating.flush(zlib.Z_FULL_FLUSH)
+        self.piece = deflating.compress(bytes(1 << 20)) + deflating.flush(zlib.Z_FULL_FLUSH)
+        self.ahead = head
+
+    def readinto(self, buffer: Any) -> int:
+        piece = (self.ahead or self.piece)[: len(buffer)]
+        assert len(piece) < len(buffer)
+        self.ahead = b""
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+def test_a_bomb_is_damage_once_it_is_large_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression, "FREE_BYTES", 50_000_000)
+    reader = CaptureReader(Zeros(), "name")
+    while reader.next_batch() is not None:
+        pass
+    assert reader.damage is not None and "becomes more than 1000 times as large" in reader.damage.cause
+    assert 50_000_000 <= reader.packets * 16 < 52_000_000
+
+
+@pytest.mark.parametrize(("most", "is_damage"), [(-1, True), (0, False), (1, False)])
+def test_ratio_below_at_and_above_the_limit(most: int, is_damage: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = gzip.compress(PLAIN)
+    # At the limit exactly: as if so many times as large were just allowed.
+    monkeypatch.setattr(compression, "FREE_BYTES", 1000)
+    monkeypatch.setattr(compression, "MOST_RATIO", len(PLAIN) / len(data) + most / len(data))
+    assert (read(data).damage is not None) == is_damage
+
+
+@pytest.mark.parametrize(("more", "is_damage"), [(-1, True), (0, False), (1, False)])
+def test_size_below_at_and_above_what_is_free(more: int, is_damage: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression, "FREE_BYTES", len(PLAIN) + more)
+    monkeypatch.setattr(compression, "MOST_RATIO", 1)
+    assert (read(gzip.compress(PLAIN)).damage is not None) == is_damage
+
+
+def zstd_frame(window_log: int, data: bytes) -> bytes:
+    """One raw block, in a frame that wants a window of 2^window_log bytes."""
+    return (
+        b"\x28\xb5\x2f\xfd" + bytes([0, (window_log - 10) << 3]) + struct.pack("<I", len(data) << 3 | 1)[:3] + data
+    )
+
+
+@pytest.mark.parametrize(("window_log", "is_read"), [(26, True), (27, True), (28, False), (31, False)])
+def test_zstd_window_at_below_and_above_the_limit(window_log: int, is_read: bool) -> None:
+    zstd(b"")
+    assert compression.MOST_WINDOW == 1 << 27
+    outcome = read(zstd_frame(window_log, PLAIN))
+    assert (outcome == WHOLE) == is_read
+    if not is_read:
+        assert "the zstd data cannot be decompressed" in (outcome.error or "")
+
+
+def test_xz_memory_at_below_and_above_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = lzma.compress(PLAIN, preset=0)
+    low, high = 0, 1 << 27
+    while high - low > 1:       # what liblzma wants for it
+        middle = (low + high) // 2
+        try:
+            lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=middle).decompress(data)
+            high = middle
+        except lzma.LZMAError:
+            low = middle
+    for limit, is_read in ((high - 1, False), (high, True), (high + 1, True)):
+        monkeypatch.setattr(compression, "MOST_WINDOW", limit)
+        outcome = read(data)
+        assert (outcome == WHOLE) == is_read
+        if not is_read:
+            assert "the xz data cannot be decompressed: Memory usage limit" in (outcome.error or "")
+    monkeypatch.undo()
+    assert read(lzma.compress(PLAIN, preset=9)) == WHOLE
+
+
+@EVERY
+def test_a_block_that_swells_takes_little_memory(name: str) -> None:
+    data = FORMATS[name](pcap_head() + bytes(64_000_000))
+    packets, peak = packets_and_memory(data)
+    assert packets == 4_000_000 and peak < 50_000_000
+
+
+def test_many_empty_members_take_linear_time() -> None:
+    reader_calls = read(gzip.compress(PLAIN) + gzip.compress(b"") * 20_000)
+    assert reader_calls == WHOLE
+
+
+# The command
+
+
+@EVERY
+def test_command_reads_them_from_a_file_and_from_standard_input(name: str, tmp_path: Path) -> None:
+    plain = Path(SHOP[1]).read_bytes()
+    path = tmp_path / "shop.pcap"
+    path.write_bytes(FORMATS[name](plain))
+    expected = process("replay", *SHOP, "--verdicts", "-", "--quiet").out
+    assert process("replay", SHOP[0], path, "--verdicts", "-", "--quiet").out == expected
+    with open(path) as given:
+        assert process("replay", SHOP[0], "-", "--verdicts", "-", "--quiet", stdin=given).out == expected
+
+
+def test_exit_statuses(capsys: Capsys, tmp_path: Path) -> None:
+    policy, path = write_policy(tmp_path), write_capture(tmp_path, *handshake(1000, 80))
+    data = gzip.compress(path.read_bytes())
+    path.write_bytes(data + b"rest")
+    outcome = sgfast(capsys, "replay", policy, path)
+    assert outcome.status == 0 and outcome.out.startswith("3 packets")
+    assert outcome.one_line() == f"sgfast: warning: {path}: something else follows the gzip data: left alone"
+    path.write_bytes(data[:-3])
+    outcome = sgfast(capsys, "replay", policy, path)
+    assert outcome.status == 3 and outcome.out.startswith("3 packets") and "is cut short" in outcome.one_line()
+    path.write_bytes(data[:12])
+    outcome = sgfast(capsys, "replay", policy, path)
+    assert outcome.status == 2 and outcome.out == ""
+    assert "cannot be read: the gzip data is cut short" in outcome.one_line()
+
+
+def test_pipe_in_pieces_hands_out_what_is_complete() -> None:
+    deflating = zlib.compressobj(wbits=31)
+    first = deflating.compress(PLAIN[:5000]) + deflating.flush(zlib.Z_SYNC_FLUSH)
+    receive, send = os.pipe()
+    with open(receive, "rb", buffering=0) as stream:
+        os.write(send, first)
+        reader = CaptureReader(stream, "pipe")
+        batch = reader.next_batch()     # does not wait for more
+        assert batch is not None and 0 < len(batch) < 300
+        os.write(send, deflating.compress(PLAIN[5000:]) + deflating.flush())
+        os.close(send)
+        while reader.next_batch() is not None:
+            pass
+        assert reader.packets == 300 and reader.damage is None
+
+
+def test_an_interrupt_while_decompressing_is_not_the_end() -> None:
+    class Stream(Dribble):
+        def readinto(self, buffer: Any) -> int:
+            if self.turn == 3:
+                self.turn += 1
+                raise KeyboardInterrupt
+            return super().readinto(buffer)
+
+    reader = CaptureReader(Stream(gzip.compress(PLAIN), (2000,)), "name")
+    counted = interrupts = 0
+    while True:
+        try:
+            batch = reader.next_batch()
+        except KeyboardInterrupt:
+            interrupts += 1
+            continue
+        if batch is None:
+            break
+        counted += len(batch)
+    assert (counted, interrupts, reader.damage) == (300, 1, None)
+
+
+def test_open_capture_says_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "a\nb"
+    path.write_bytes(gzip.compress(PLAIN)[:10])
+    with pytest.raises(CaptureError, match=r"a\\nb: cannot be read: the gzip data is cut short"):
+        open_capture(path)

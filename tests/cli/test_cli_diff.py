@@ -1,0 +1,163 @@
+"""``sgfast diff`` as a command: what it prints, in three formats, and how it ends (SPEC 10.14)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import terraform
+from command import POLICY, SERVER, handshake, mixture, process, sgfast, valid, write_capture, write_policy
+
+import sgfast as package
+from sgfast.policy.document import load_policy
+from sgfast.report.diff_markdown import code, escaped
+
+Capsys = pytest.CaptureFixture[str]
+PCAPS = Path(__file__).parents[2] / "pcaps"
+SHOP = (PCAPS / "shop.yaml", PCAPS / "shop.proposed.yaml", PCAPS / "shop.pcap")
+
+
+def test_json_tells_groups_rules_and_moves(capsys: Capsys) -> None:
+    outcome = sgfast(capsys, "diff", *SHOP, "--json")
+    assert outcome.status == 0
+    found = valid("diff", json.loads(outcome.out))
+    denied, allowed = found["newly_denied"], found["newly_allowed"]
+    assert (denied["connections"], denied["answered"], denied["packets"]) == (3, 2, 18)
+    assert [group["answered"] for group in denied["groups"]] == [1, 1, 0]
+    redis = denied["groups"][0]
+    assert (redis["instance"], redis["direction"], redis["protocol"], redis["port"]) == ("db-1", "inbound", "tcp", 6379)
+    assert (redis["peer_groups"], redis["peers"]) == (["web"], ["web-1"])
+    assert redis["old"] == {
+        "verdict": "allow", "reason": "rule", "rule": "db/inbound/1", "egress_rule": "web-out-4",
+        "ingress_rule": "db/inbound/1",
+    }  # fmt: skip
+    assert redis["new"] == {
+        "verdict": "deny", "reason": "no-rule", "rule": None, "egress_rule": "web-out-4", "ingress_rule": None
+    }  # fmt: skip
+    assert redis["examples"][0]["packet"] == 134
+    assert [group["new"]["rule"] for group in allowed["groups"]] == ["web-partners"]
+    assert {(rule["rule"], rule["status"]) for rule in found["rules"]} == {
+        ("db/inbound/1", "changed"), ("web-http-4", "changed"), ("web-partners", "added"),
+    }  # fmt: skip
+    assert [(move["old_rule"], move["new_rule"]) for move in found["moved"]] == [("web-http-4", "web-partners")]
+    assert sum(pair["packets"] for pair in found["verdicts"]) == found["packets"] == 261
+
+
+@pytest.mark.parametrize(
+    "what, status",
+    [("newly-denied", 1), ("newly-allowed", 1), ("newly-allowed,newly-denied", 1), ("newly-allowed, newly-denied", 1)],
+)
+def test_fail_on_exits_with_one(capsys: Capsys, what: str, status: int) -> None:
+    assert sgfast(capsys, "diff", *SHOP, "--fail-on", what).status == status
+    assert sgfast(capsys, "diff", SHOP[0], SHOP[0], SHOP[2], "--fail-on", what).status == 0
+
+
+def test_fail_on_asks_only_for_what_it_was_given(capsys: Capsys) -> None:
+    without = SHOP[0].parent / "shop.proposed.yaml"
+    assert sgfast(capsys, "diff", without, without, SHOP[2], "--fail-on", "newly-denied").status == 0
+    both = ("--fail-on", "newly-denied", "--fail-on", "newly-allowed")
+    assert sgfast(capsys, "diff", *SHOP, *both).status == 1
+    wrong = sgfast(capsys, "diff", *SHOP, "--fail-on", "newly-denied,denied")
+    assert wrong.status == 2 and "'denied' is not one of newly-denied, newly-allowed" in wrong.err
+
+
+def test_changes_are_refused_in_one_line_that_says_what_to_use() -> None:
+    outcome = process("diff", *SHOP, "--changes", "x")
+    assert outcome.status == 2 and "--changes is not for diff" in outcome.err and "sgfast replay" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_damage_part_way_reports_what_came_before(capsys: Capsys, tmp_path: Path) -> None:
+    whole = SHOP[2].read_bytes()
+    damaged = tmp_path / "damaged.pcap"
+    damaged.write_bytes(whole[: len(whole) * 3 // 4])
+    outcome = sgfast(capsys, "diff", SHOP[0], SHOP[1], damaged, SHOP[2], "--json", "--fail-on", "newly-denied")
+    assert outcome.status == 3
+    found = valid("diff", json.loads(outcome.out))
+    assert 0 < found["packets"] < 261 and found["damaged"]["cause"] and found["newly_denied"]["connections"] > 0
+    for form in ("text", "markdown"):
+        assert "the report ends there" in sgfast(capsys, "diff", SHOP[0], SHOP[1], damaged, "--format", form).out
+
+
+def test_standard_input_is_read_once(capsys: Capsys) -> None:
+    assert "only once" in sgfast(capsys, "diff", "-", "-", SHOP[2]).err
+    outcome = process("diff", SHOP[0], "-", SHOP[2], "--json", input=SHOP[1].read_text())
+    assert outcome.status == 0 and json.loads(outcome.out)["newly_denied"]["connections"] == 3
+
+
+def test_a_policy_that_is_none_is_named(capsys: Capsys, tmp_path: Path) -> None:
+    bad = write_policy(tmp_path, "version: 1\nrules: []\n")
+    outcome = sgfast(capsys, "diff", SHOP[0], bad, SHOP[2])
+    assert outcome.status == 2 and str(bad) in outcome.one_line()
+
+
+def test_an_instance_that_only_new_knows_is_newly_denied_what_it_does_not_allow(capsys: Capsys, tmp_path: Path) -> None:
+    # Unfiltered today: it passes, and will not any more.
+    capture = write_capture(tmp_path, *handshake(40000, 22), *mixture())
+    old = tmp_path / "old.yaml"
+    old.write_text("version: 1\nsecurity_groups: [{name: nobody}]\ninstances: []\n")
+    new = write_policy(tmp_path, POLICY)
+    found = json.loads(sgfast(capsys, "diff", old, new, capture, "--json").out)
+    groups = found["newly_denied"]["groups"]
+    assert groups and all(group["old"]["verdict"] == "out-of-scope" for group in groups)
+    turned = json.loads(sgfast(capsys, "diff", new, old, capture, "--json").out)
+    assert turned["newly_allowed"]["packets"] == found["newly_denied"]["packets"]
+    assert turned["newly_denied"]["connections"] == found["newly_allowed"]["connections"] == 0
+
+
+def test_markdown_has_tables_and_takes_nothing_for_markup(capsys: Capsys, tmp_path: Path) -> None:
+    outcome = sgfast(capsys, "diff", *SHOP, "--format", "markdown")
+    assert outcome.status == 0
+    rows = [line for line in outcome.out.splitlines() if line.startswith("|")]
+    assert {row.count("|") for row in rows if "tcp/6379" in row} == {10}
+    assert outcome.out.startswith("### 3 connections newly denied")
+    odd = tmp_path / "a|b`<b>.pcap"
+    odd.write_bytes(SHOP[2].read_bytes())
+    text = sgfast(capsys, "diff", SHOP[0], SHOP[1], odd, "--format", "markdown").out
+    assert "a\\|b\\`\\<b\\>.pcap" in text
+    assert escaped("*x*_[y](z)") == "\\*x\\*\\_\\[y\\](z)" and code("plain") == "`plain`"
+
+
+def test_from_python() -> None:
+    result = package.diff(load_policy(SHOP[0]), SHOP[1], SHOP[2], jobs=2)
+    assert isinstance(result, package.DiffResult)
+    assert result.total("newly-denied").connections == 3
+    with pytest.raises(ValueError, match="mode is"):
+        wrong: Any = "wrong"
+        package.diff(*SHOP, mode=wrong)
+
+
+class TestPlan:
+    """Terraform's plan is OLD and NEW in one."""
+
+    def plan(self, folder: Path) -> Path:
+        def group(*ports: int) -> terraform.Resource:
+            rules = [
+                {"protocol": "tcp", "from_port": port, "to_port": port, "cidr_blocks": ["0.0.0.0/0"], "self": False}
+                for port in ports
+            ]
+            return terraform.resource("aws_security_group.web", id="sg-1", name="web", ingress=rules, egress=[])
+
+        server = terraform.resource(
+            "aws_instance.web", id="i-1", tags={"Name": "web-1"}, private_ip=SERVER, vpc_security_group_ids=["sg-1"],
+            network_interface=[],
+        )  # fmt: skip
+        path = folder / "plan.json"
+        path.write_text(json.dumps(terraform.plan([group(80, 22), server], [group(80, 443), server])))
+        return path
+
+    def test_what_is_there_and_what_will_be_are_compared(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        capture = write_capture(tmp_path, *(frame for port in (80, 22, 443) for frame in handshake(40000 + port, port)))
+        done = sgfast(capsys, "diff", "--plan", self.plan(tmp_path), capture, "--json", "--fail-on", "newly-denied")
+        found = json.loads(done.out)
+        assert done.status == 1
+        told = [[group["port"] for group in found[way]["groups"]] for way in ("newly_denied", "newly_allowed")]
+        assert told == [[22], [443]]
+
+    def test_policies_do_not_go_with_it(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        done = sgfast(capsys, "diff", "--plan", self.plan(tmp_path), *SHOP)
+        assert done.status == 2 and "shop.yaml: is text, no capture" in done.one_line()

@@ -1,0 +1,290 @@
+"""``sgfast diff`` says what two replays say, compared record by record (``slow_diff``; SPEC 10.14)."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from corpus import DOCUMENT, MANIFEST, ROOT, is_readable, rows
+from effort import some
+from frames import ethernet, ip, udp
+from policy_changes import Changer
+from slow_diff import Collected, check, write_pcap
+from traffic import Crowd, Traffic, drawn, stateful
+
+from sgfast import comparing
+from sgfast.comparing import DiffResult, diff
+from sgfast.comparing.pair import Pair
+from sgfast.errors import AmbiguousAddress
+from sgfast.policy.changes import apply_change
+from sgfast.policy.document import load_policy, parse_policy
+from sgfast.policy.model import Policy, Settings, Timeouts
+from sgfast.replaying.captures import Captures
+from sgfast.replaying.options import Reading
+
+PCAPS = Path(__file__).parents[2] / "pcaps"
+PROGRAMS = PCAPS / "programs"
+WAYS: list[dict[str, Any]] = [
+    {"mode": mode, "midstream": midstream}
+    for mode in ("causal", "verbatim") for midstream in ("infer", "deny", "allow")
+]  # fmt: skip
+
+
+def another(policy: Policy, rng: np.random.Generator) -> Policy:
+    """The policy after some changes; sometimes settings differ, too."""
+    changer = Changer(rng)
+    other = policy
+    for _ in range(int(rng.integers(1, 6))):
+        for change in changer.changes(other):
+            other = apply_change(other, change).policy
+    settings = other.settings
+    if not rng.integers(3):
+        timeouts = changer.pick((Timeouts(), Timeouts(2, 5, 3, 1.5, 1, 2), Timeouts(20, 3, 2, 3, 8, 4)))
+        infrastructure = changer.pick(("exempt", "filtered"))
+        settings = Settings(
+            timeouts=timeouts, infrastructure=infrastructure, max_connections=int(changer.pick((40, 1_000_000)))
+        )
+    return replace(other, settings=settings)
+
+
+def test_policies_drawn_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: Counter[str] = Counter()
+    # Both by one thread, and at the same time by two, from the first packet on or once there are some connections.
+    processors = itertools.cycle((1, 2, 2))
+    monkeypatch.setattr(comparing, "usable_processors", lambda: next(processors))
+    connections = itertools.cycle((0, 20))
+    monkeypatch.setattr(comparing, "Pair", lambda *engines, together_from: Pair(
+        *engines, together_from=together_from and next(connections)
+    ))  # fmt: skip
+
+    @drawn(20261125, examples=some(20, 60))
+    def compare(policy: Policy, case_seed: int) -> None:
+        rng = np.random.default_rng(case_seed)
+        policy = stateful(policy)
+        for n in range(3):
+            path = write_pcap(tmp_path / "drawn.pcap", Crowd(policy, rng).draw(1200))
+            way = WAYS[int(rng.integers(len(WAYS)))]
+            other = stateful(another(policy, rng))
+            # Whom a full table forgets depends on the number of jobs.
+            small = min(p.settings.max_connections for p in (policy, other)) < 1_000_000
+            try:
+                vpc = (None, None, "red")[n]
+                seen.update(check(policy, other, [path], **way, vpc=vpc, jobs=1 if small else 1 + n % 2))
+            except AmbiguousAddress:
+                continue
+
+    compare()
+    print(seen)
+    assert seen["packets"] > some(33_000, 100_000)
+    for what, least in (
+        ("newly-denied", 500), ("newly-allowed", 1000), ("answered", 300), ("moved", 100), ("part_way", 100),
+        ("unfiltered", 500),
+    ):  # fmt: skip
+        assert seen[what] >= least / some(3, 1), seen
+
+
+def test_stateless_groups_are_compared_by_packets_and_warned_of(tmp_path: Path) -> None:
+    @drawn(20261126, examples=some(8, 20))
+    def compare(policy: Policy, case_seed: int) -> None:
+        rng = np.random.default_rng(case_seed)
+        path = write_pcap(tmp_path / "drawn.pcap", Crowd(policy, rng).draw(600))
+        other = another(policy, rng)
+        try:
+            result = diff(policy, other, [path])
+            replays = [Collected(each, [path], {}) for each in (policy, other)]
+        except AmbiguousAddress:
+            return
+        pairs = Counter(
+            (replays[0].said(n)[0], replays[1].said(n)[0]) for n in range(1, result.packets + 1)
+        )
+        assert result.verdicts == dict(pairs)
+        warned = any("stateless groups" in warning for warning in result.warnings)
+        assert warned == any(not group.stateful for each in (policy, other) for group in each.security_groups)
+
+    compare()
+
+
+def test_the_same_policy_twice_makes_no_difference(tmp_path: Path) -> None:
+    @drawn(7, examples=some(4, 10))
+    def compare(policy: Policy, case_seed: int) -> None:
+        rng = np.random.default_rng(case_seed)
+        path = write_pcap(tmp_path / "drawn.pcap", Crowd(policy, rng).draw(2000))
+        for way in WAYS:
+            try:
+                same(diff(policy, policy, path, **way))
+                same(diff(policy, renumbered(policy), path, **way, jobs=2))
+            except AmbiguousAddress:
+                return
+
+    compare()
+
+
+def test_two_threads_say_what_one_says_batch_after_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many batches, some of which are left out altogether, and captures one after the other."""
+    batches = 0
+
+    def said(processors: int, connections: int, reading: Reading, *case: Any) -> DiffResult:
+        monkeypatch.setattr(comparing, "usable_processors", lambda: processors)
+        monkeypatch.setattr(comparing, "TOGETHER_FROM", connections)
+        return replace(diff(*case, reading=reading), elapsed_seconds=0.0)
+
+    @drawn(20261127, examples=6)
+    def compare(policy: Policy, case_seed: int) -> None:
+        nonlocal batches
+        rng = np.random.default_rng(case_seed)
+        other = another(policy, rng)
+        once = Crowd(policy, rng, fragments=True).draw(3000)
+        times, last = np.array(once.times_ns), max(once.times_ns)
+        rounds = 10
+        many = Traffic(
+            once.frames * rounds, [int(t) for n in range(rounds) for t in times + n * (last - int(times.min()))],
+            once.wire_lengths * rounds,
+        )  # fmt: skip
+        paths = [write_pcap(tmp_path / name, many) for name in ("one.pcap", "two.pcap")]
+        # In the middle nothing is judged for several batches.
+        rare = Reading(filter="tcp port 22 and src portrange 40000-40001")
+        try:
+            for reading in (Reading(), Reading(filter="not udp"), rare, Reading(start="1", end=str(last // 10**9))):
+                one, *two = (
+                    said(*how, reading, policy, other, paths) for how in ((1, 0), (2, 0), (2, 30), (2, 1 << 30))
+                )
+                assert two == [one] * 3, reading
+                batches += one.packets // 8192
+        except AmbiguousAddress:
+            return
+
+    compare()
+    assert batches > 50
+
+
+@pytest.mark.parametrize("processors", [1, 2])
+def test_more_openers_than_are_looked_at_at_once_are_all_counted(
+    processors: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "usable_processors", lambda: processors)
+    monkeypatch.setattr(comparing, "TOGETHER_FROM", 0)
+    number = 30_000
+    frames = [ethernet(ip("198.51.100.7", "10.0.0.5", udp(10_000 + n, 53))) for n in range(number)]
+    path = write_pcap(tmp_path / "many.pcap", Traffic(frames, list(range(number)), [0] * number))
+    text = """
+        version: 1
+        security_groups: [{name: dns, rules: [{id: one, direction: inbound, protocol: udp, ports: 53}]}]
+        instances: [{name: a, addresses: [10.0.0.5], security_groups: [dns]}]
+    """
+    old, new = parse_policy(text), parse_policy(text.replace("one", "other").replace("53", "50-60"))
+    assert sum(moved.connections for moved in diff(old, new, path).moved) == number
+
+
+def test_batches_that_are_left_out_are_handed_on_where_two_are_good() -> None:
+    """Whoever is still busy with the one before must not miss that the next was read."""
+    none = Reading(filter="port 1")
+    path = str(PCAPS / "shop.pcap")
+    assert [len(batch) for batch in Captures([path] * 2, none, None, two_batches=True)] == [0, 0]
+    assert list(Captures([path] * 2, none, None)) == []
+
+
+def test_thread_of_the_second_policy_ends_with_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(comparing, "usable_processors", lambda: 2)
+    began = []
+    monkeypatch.setattr(comparing, "TOGETHER_FROM", 0)
+    monkeypatch.setattr(comparing, "Pair", lambda *engines, **how: began.append(how) or Pair(*engines, **how))
+    shop = load_policy(PCAPS / "shop.yaml")
+    assert diff(shop, shop, PCAPS / "shop.pcap").packets == 261
+    with pytest.raises(KeyboardInterrupt):
+        diff(shop, shop, PCAPS / "shop.pcap", progress=interrupt)
+    assert began == [{"together_from": 0}] * 2
+    assert not [thread for thread in threading.enumerate() if thread.name == "sgfast-beside"]
+
+
+def test_without_a_second_thread_the_first_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(comparing, "usable_processors", lambda: 2)
+    monkeypatch.setattr(comparing, "TOGETHER_FROM", 0)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    shop, proposed = (load_policy(PCAPS / f"shop{name}.yaml") for name in ("", ".proposed"))
+    result = diff(shop, proposed, [PCAPS / "shop.pcap"] * 3)
+    assert result.packets == 3 * 261 and result.groups
+
+
+def same(result: DiffResult) -> None:
+    assert (result.groups, result.rules, result.moved, result.others) == ([], [], [], {})
+    assert all(old == new for old, new in result.verdicts)
+
+
+def renumbered(policy: Policy) -> Policy:
+    """The same rules by other ids, otherwise described."""
+    return replace(
+        policy,
+        security_groups=tuple(
+            replace(
+                group, rules=tuple(replace(rule, id=f"{group.name}/{n}", description="x") for n, rule in
+                                   enumerate(group.rules))
+            )
+            for group in policy.security_groups
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(way.values()))
+def test_recordings(way: dict[str, Any]) -> None:
+    seen: Counter[str] = Counter()
+    shop, proposed = (load_policy(PCAPS / f"shop{name}.yaml") for name in ("", ".proposed"))
+    seen.update(check(shop, proposed, [PCAPS / "shop.pcap"], **way))
+    seen.update(check(proposed, shop, [PCAPS / "shop.pcap", PCAPS / "shop.pcap"], **way))
+    programs = [load_policy(path) for path in sorted(PROGRAMS.glob("*.yaml"))]
+    for old, new in itertools.pairwise([*programs, programs[0]]):
+        for capture in ("network", "client", "server"):
+            seen.update(check(old, new, [PROGRAMS / f"{capture}.pcap"], **way))
+    print(seen)
+    assert seen["newly-denied"] > 200 and seen["newly-allowed"] > 200 and seen["answered"] > 200
+
+
+@pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (set SGFAST_CORPUS)")
+def test_corpus() -> None:
+    old = parse_policy(DOCUMENT)
+    new = parse_policy(
+        DOCUMENT.replace("22,80,443,8080-8090", "22,443,1-79,5000-65535")
+        .replace("53,123,500", "1-52,123,500-60000")
+        .replace("protocol: icmp, source", "protocol: icmp, icmp_type: 8, source")
+        .replace("{direction: outbound, protocol: all, destination", "{direction: outbound, protocol: tcp, destination")
+        .replace("max_connections: 1000", "max_connections: 1000, infrastructure: filtered")
+    )
+    seen: Counter[str] = Counter()
+    for n, row in enumerate(rows()):
+        path = ROOT / row["file"]
+        if not is_readable(row) or path.stat().st_size > 300_000 or n % some(15, 3):
+            continue
+        seen.update(check(old, new, [path], **WAYS[n % len(WAYS)]))
+        same(diff(old, old, path))
+    print(seen)
+    assert seen["newly-denied"] > some(20, 100) and seen["newly-allowed"] > some(4, 20)
+    assert seen["packets"] > some(1_000, 5_000)
+
+
+def test_what_one_policy_sees_as_two_connections_is_one_difference_or_none(tmp_path: Path) -> None:
+    old = parse_policy(DOCUMENT.replace("max_connections: 1000", "timeouts: {unidirectional: 5, bidirectional: 5}"))
+    new = parse_policy(DOCUMENT)
+    ask = ethernet(ip("192.0.2.1", "100.64.0.1", udp(4000, 53)))
+    answer = ethernet(ip("100.64.0.1", "192.0.2.1", udp(53, 4000)))
+    # OLD forgets it in the silences: three connections for it, one for NEW.
+    times = [second * 10**9 for second in (1, 2, 12, 13, 23, 24)]
+    path = write_pcap(tmp_path / "silences.pcap", Traffic([ask, answer] * 3, times, [60] * 6))
+    same(diff(old, new, path))
+    same(diff(new, old, path))
+    # Denied by one of them: what a connection is, is up to the one that lets it pass.
+    closed = parse_policy(DOCUMENT.replace("53,123,500", "123"))
+    for policy, connections in ((old, 3), (new, 1)):
+        assert diff(policy, closed, path).total("newly-denied").connections == connections
+        assert diff(closed, policy, path).total("newly-allowed").connections == connections
+        check(policy, closed, [path])

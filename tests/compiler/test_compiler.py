@@ -1,0 +1,249 @@
+"""What compiling a policy may cost (SPEC 11.1), and what must not cost anything."""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+from dataclasses import replace
+from ipaddress import IPv4Network, ip_address, ip_network
+
+import pytest
+
+from sgfast.compiler import Compiler, compile_policy
+from sgfast.errors import PolicyError
+from sgfast.policy.changes import (
+    AddAddress,
+    AddGroup,
+    AddInstance,
+    AddMember,
+    AddRule,
+    Change,
+    ModifyRule,
+    RemoveInstance,
+    RemoveMember,
+    apply_change,
+)
+from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup
+
+
+def policy(groups: int, instances: int, peer: str | None = None) -> Policy:
+    """Each group allows one port of its own, from `peer` or from an address of its own."""
+    return Policy(
+        security_groups=tuple(
+            SecurityGroup(
+                f"g{n}",
+                (
+                    Rule(
+                        f"g{n}/inbound/1", "inbound", 4, protocol=6, ports=((n + 1, n + 1),),
+                        peer=GroupPeer(peer) if peer else ip_network(f"198.18.{n >> 8}.{n & 255}/32"),
+                    ),
+                ),
+            )
+            for n in range(groups)
+        ),
+        instances=tuple(
+            Instance(f"i{n}", "default", (ip_network((10 << 24) + n),), (f"g{n % groups}",)) for n in range(instances)
+        ),
+    )  # fmt: skip
+
+
+def test_a_policy_that_would_exhaust_memory_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sgfast.compiler.tables.MAX_TABLE_BYTES", 500_000)
+    assert compile_policy(policy(100, 100)).rule_tables > 100
+    with pytest.raises(PolicyError, match="the rules of 300 groups tell 302 kinds of address") as refused:
+        compile_policy(policy(300, 300))
+    assert "\n" not in str(refused.value)
+
+
+def test_tables_do_not_grow_with_the_number_of_instances() -> None:
+    few, many = compile_policy(policy(10, 100, "g0")), compile_policy(policy(10, 10_000, "g0"))
+    assert (few.rule_tables, few.address_classes) == (many.rule_tables, many.address_classes)
+
+
+def test_groups_no_rule_names_make_no_classes() -> None:
+    # Who is in g1 to g9 is of no interest to any rule: their members' addresses are of one class.
+    named_once = compile_policy(policy(10, 100, "g0"))
+    assert named_once.address_classes == 3      # nobody's IPv4 and others', IPv6, members of g0
+
+
+def test_memory_grows_with_groups_not_with_the_ways_they_are_combined() -> None:
+    # 100 groups of 50 rules, and nearly every instance in a set of five of its own.
+    rng = random.Random(5)
+    groups = tuple(
+        SecurityGroup(
+            f"g{g}",
+            tuple(
+                Rule(
+                    f"g{g}/{n}", "inbound", 4, protocol=6, ports=((first, first + rng.randrange(3000)),),
+                    peer=ip_network((rng.getrandbits(16) << 16, 16)), action=rng.choice(("allow", "allow", "deny")),
+                    priority=rng.randint(1, 100),
+                )
+                for n, first in enumerate(rng.sample(range(1, 60_000), 50))
+            ),
+        )
+        for g in range(100)
+    )  # fmt: skip
+    instances = tuple(
+        Instance(
+            f"i{n}", "default", (ip_network((10 << 24) + n),), tuple(f"g{g}" for g in rng.sample(range(100), 5))
+        )
+        for n in range(1000)
+    )
+    compiled = compile_policy(Policy(security_groups=groups, instances=instances))
+    assert compiled.nbytes < 128 << 20
+    rules_of = {group.name: group.rules for group in groups}
+    for n in range(0, 1000, 7):
+        candidates = [rule for name in instances[n].security_groups for rule in rules_of[name]]
+        for aim in rng.sample(candidates, 20):
+            assert isinstance(aim.peer, IPv4Network) and aim.ports is not None
+            peer, port = aim.peer[rng.randrange(65536)], min(65535, rng.randint(*aim.ports[0]))
+            matching = [
+                rule for rule in candidates
+                if isinstance(rule.peer, IPv4Network) and rule.ports and peer in rule.peer
+                and rule.ports[0][0] <= port <= rule.ports[0][1]
+            ]  # fmt: skip
+            number = compiled.classifier.rule_for(n, True, peer.packed, 6, port)
+            best = min(matching, key=lambda rule: (rule.priority, rule.action != "deny"))
+            won = compiled.rules[number]
+            assert (won.priority, won.action) == (best.priority, best.action)
+
+
+def test_many_rules_with_ports_of_their_own_do_not_multiply() -> None:
+    # A matrix of port ranges against rules would be large and mostly empty here.
+    rules = tuple(
+        Rule(f"g/{n}", "inbound", 4, protocol=6, ports=((3 * n + 1, 3 * n + 2),), peer=ip_network((n << 12, 32)))
+        for n in range(10_000)
+    )
+    instances = (Instance("a", "default", (ip_network("10.0.0.5/32"),), ("g",)),)
+    one = Policy(security_groups=(SecurityGroup("g", rules),), instances=instances)
+    tracemalloc.start()
+    try:
+        compiled = compile_policy(one)
+        assert tracemalloc.get_traced_memory()[1] < 128 << 20
+    finally:
+        tracemalloc.stop()
+    assert compiled.bit_vector_tables == 1
+    for n in (0, 1, 63, 64, 9_999, 9_998):
+        peer = ip_network((n << 12, 32))[0].packed
+        assert [compiled.classifier.rule_for(0, True, peer, 6, port) for port in range(3 * n, 3 * n + 4)] == [
+            -1, n, n, -1
+        ]  # fmt: skip
+
+
+def test_running_out_of_memory_names_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("sgfast.compiler.rule_tables", exhausted)
+    with pytest.raises(PolicyError, match=r"^<policy>: there is not enough memory"):
+        compile_policy(policy(1, 1))
+
+
+def test_a_later_policy_makes_only_the_tables_a_change_touches() -> None:
+    first = policy(100, 1000, "g0")
+    compiler = Compiler()
+    assert compiler.compile(first).rule_tables_built > 100
+    rule = first.security_groups[7].rules[0]
+    described = apply_change(first, ModifyRule("g7", rule.id, replace(rule, description="x"))).policy
+    wider = apply_change(described, ModifyRule("g7", rule.id, replace(rule, ports=((1, 60_000),)))).policy
+    joined = apply_change(wider, AddMember("g0", "i5")).policy
+    left = apply_change(joined, RemoveMember("g5", "i5")).policy
+    for later in (described, wider, joined, left):
+        compiled = compiler.compile(later)
+        assert compiled.rule_tables_built <= 3
+        fresh = compile_policy(later)
+        for instance in (5, 7, 107):
+            for peer in ("10.0.0.5", "10.0.0.100", "10.0.0.7"):
+                for port in (6, 8, 9, 101, 30_000, 60_001):
+                    question = (instance, True, ip_address(peer).packed, 6, port)
+                    assert compiled.classifier.rule_for(*question) == fresh.classifier.rule_for(*question), question
+
+
+def test_what_changes_more_than_rules_and_members_is_compiled_whole_and_right() -> None:
+    first = policy(20, 200, "g0")
+    compiler = Compiler()
+    compiler.compile(first)
+    near = replace(first.security_groups[3].rules[0], peer=ip_network("10.0.0.0/25"))
+    changes: list[Change] = [
+        ModifyRule("g3", near.id, near), AddInstance(Instance("new", "default", (ip_network("10.0.0.3/32"),), ("g0",))),
+        RemoveInstance("i3"), AddGroup(SecurityGroup("fresh", (replace(near, id="fresh/1", peer=GroupPeer("g7")),))),
+        AddMember("fresh", "i4"), AddAddress("i4", ip_network("10.1.0.0/16")),
+    ]  # fmt: skip
+    later = first
+    for change in changes:
+        try:
+            later = apply_change(later, change).policy
+        except PolicyError:
+            continue        # i3 has the address until it is deleted
+        compiled, fresh = compiler.compile(later), compile_policy(later)
+        for instance in later.instances[:12]:
+            for peer in ("10.0.0.3", "10.0.0.7", "10.0.0.200", "10.1.2.3"):
+                for port in (1, 4, 5, 8):
+                    packed = ip_address(peer).packed
+                    here, there = (
+                        c.classifier.rule_for(c.numbering.of_instance(instance), True, packed, 6, port)
+                        for c in (compiled, fresh)
+                    )
+                    names = [c.rules[n].id if n >= 0 else None for c, n in ((compiled, here), (fresh, there))]
+                    assert names[0] == names[1], (change, instance.name, peer, port)
+
+
+def test_rules_with_cidrs_nobody_named_before_win_as_in_a_fresh_compilation() -> None:
+    # Nested in and around what is named, owned or not, named again and no more: classes are refined, never mixed up.
+    rng = random.Random(4)
+    wide = [f"{a}/{n}" for a in ("10.0.0.0", "10.0.0.128", "198.18.0.0", "128.0.0.0") for n in (1, 8, 14, 25, 28, 31)]
+    networks = [ip_network(text, strict=False) for text in wide]
+    now = replace(policy(6, 40, "g0"), quotas=replace(policy(1, 1).quotas, rules_per_group=99))
+    compiler = Compiler()
+    compiler.compile(now)
+    built = []
+    for step in range(60):
+        group = rng.choice(now.security_groups)
+        rule = rng.choice(group.rules)
+        port = rng.choice((1, 5, 6, 7000 + step))
+        new = replace(rule, peer=rng.choice(networks), ports=((port, port + rng.choice((0, 3))),))
+        change: Change = ModifyRule(group.name, rule.id, new)
+        if step % 3 == 2:
+            more = replace(new, id="", action=rng.choice(("allow", "deny")), priority=rng.choice((1, 2)))
+            change = AddRule(group.name, more)
+        elif step % 7 == 5:
+            address = ip_network(f"10.0.0.{100 + step}/32")
+            change = AddInstance(Instance(f"new{step}", "default", (address,), (group.name,)))
+        now = apply_change(now, change).policy
+        compiled, fresh = compiler.compile(now), compile_policy(now)
+        built.append(compiled.rule_tables_built)
+        for instance in rng.sample(now.instances, 6):
+            for peer in ("10.0.0.0", "10.0.0.1", "10.0.0.130", "10.0.0.255", "10.3.9.9", "198.18.0.3", "198.19.255.255",
+                         "200.1.1.1", "127.0.0.1", f"10.0.0.{100 + step}"):  # fmt: skip
+                for port in (1, 3, 6, 8, 7000 + step):
+                    packed = ip_address(peer).packed
+                    names = []
+                    for c in (compiled, fresh):
+                        n = c.classifier.rule_for(c.numbering.of_instance(instance), True, packed, 6, port)
+                        names.append(c.rules[n].id if n >= 0 else None)
+                    assert names[0] == names[1], (step, change, instance.name, peer, port)
+    # Mostly the two tables of the group that changed.
+    assert sorted(built)[len(built) // 2] <= 2
+
+
+def test_copies_of_a_compiler_know_nothing_of_each_other() -> None:
+    """Shards of a clustered replay go on from one that is kept, each with the changes that it meets."""
+    first = policy(10, 20)
+    kept = Compiler()
+    assert kept.compile(first).rule_tables_built >= 10
+    shut = first
+    for group in first.security_groups:
+        denying = replace(group.rules[0], action="deny")
+        shut = apply_change(shut, ModifyRule(group.name, denying.id, denying)).policy
+
+    def compiled(compiler: Compiler, now: Policy) -> tuple[str, bool]:
+        """What becomes of a packet, and whether tables of groups were made for that."""
+        found = compiler.compile(now)
+        packed = ip_address("198.18.0.0").packed
+        rule = found.classifier.rule_for(found.numbering.of_instance(now.instances[0]), True, packed, 6, 1)
+        return found.rules[rule].action, found.rule_tables_built > 1
+
+    one, other = kept.copy(), kept.copy()
+    assert compiled(one, shut) == ("deny", True) and compiled(one, shut) == ("deny", False)
+    assert compiled(other, first) == ("allow", False) and compiled(kept.copy(), first) == ("allow", False)
+    assert compiled(one, shut) == ("deny", False)

@@ -1,0 +1,114 @@
+"""The C interface for other Cython code: built outside the package, as a user would (SPEC 10.21)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sgfast
+
+ROOT = Path(sgfast.__file__).parent.parent
+PCAPS = Path(__file__).parents[2] / "pcaps"
+
+MODULE = """
+# cython: language_level=3
+from libc.stdint cimport uint8_t
+from libc.string cimport memset
+from sgfast.core cimport capi
+
+capi.{check}
+
+
+def judge_headers(engine, const uint8_t[::1] headers, uint8_t[::1] results, Py_ssize_t count):
+    cdef capi.Handle handle = capi.handle_of(engine)
+    cdef const capi.HeaderRow* rows = <const capi.HeaderRow*>&headers[0]
+    with nogil:
+        capi.judge_headers(handle, rows, count, <capi.ResultRow*>&results[0] if results.shape[0] else NULL)
+
+
+def verdicts_of_frames(engine, const uint8_t[::1] frame, Py_ssize_t count):
+    cdef capi.Handle handle = capi.handle_of(engine)
+    cdef capi.Frame frames[8]
+    cdef capi.ResultRow results[8]
+    cdef Py_ssize_t i
+    memset(frames, 0, sizeof(frames))
+    for i in range(count):
+        frames[i].data = &frame[0]
+        frames[i].captured = frame.shape[0]
+        frames[i].wire = frame.shape[0]
+        frames[i].time_ns = i
+        frames[i].link_type = 1
+    with nogil:
+        capi.judge_frames(handle, frames, count, results)
+    return [(results[i].verdict, results[i].reason, results[i].ingress.instance) for i in range(count)]
+"""
+SETUP = """
+import sys
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+extensions = [Extension("user_module", ["user_module.pyx"])]
+setup(ext_modules=cythonize(extensions), script_args=["-q", "build_ext", "--inplace"])
+"""
+USE = f"""
+import numpy as np, sgfast, user_module
+from frames import ethernet, ip, tcp
+policy = sgfast.load_policy({str(PCAPS / "shop.yaml")!r})
+rows = np.concatenate([
+    sgfast.header("198.51.100.7", "10.0.0.5", "tcp", sport=port, dport=dport, time_ns=port)
+    for port in range(1000, 1300) for dport in (80, 22)
+])
+mine = np.zeros(len(rows), dtype=sgfast.RESULT_DTYPE)
+user_module.judge_headers(sgfast.Engine(policy), rows.view(np.uint8), mine.view(np.uint8), len(rows))
+assert (mine == sgfast.Engine(policy).process(rows)).all()
+assert set(mine["verdict"].tolist()) == {{0, 1}}
+engine = sgfast.Engine(policy)
+user_module.judge_headers(engine, rows.view(np.uint8), np.zeros(0, dtype=np.uint8), len(rows))
+assert engine.dataplane.counters["packets"] == len(rows)
+frame = ethernet(ip("198.51.100.7", "10.0.0.5", tcp(1, 80, "S")))
+got = user_module.verdicts_of_frames(sgfast.Engine(policy), frame, 8)
+assert got == [
+    (row["verdict"], row["reason"], row["ingress"]["instance"])
+    for row in sgfast.Engine(policy).process_frames([frame] * 8, range(8))
+], got
+try:
+    user_module.judge_headers(policy, rows.view(np.uint8), mine.view(np.uint8), 1)
+except TypeError as error:
+    print(error)
+"""
+
+
+def build(folder: Path, check: str) -> None:
+    (folder / "user_module.pyx").write_text(MODULE.format(check=check))
+    (folder / "setup.py").write_text(SETUP)
+    done = run(folder, "setup.py")
+    assert done.returncode == 0, done.stderr
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(map(str, (ROOT, folder, ROOT / "tests" / "support")))
+    environment = {**os.environ, "PYTHONPATH": path, "CFLAGS": "-O0"}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_other_cython_code_judges_as_the_engine(tmp_path: Path) -> None:
+    pytest.importorskip("Cython")
+    build(tmp_path, "import_sgfast()")
+    done = run(tmp_path, "-c", USE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "an sgfast.Engine is wanted, not Policy\n"
+
+
+def test_a_module_built_for_another_version_is_refused_when_it_is_imported(tmp_path: Path) -> None:
+    pytest.importorskip("Cython")
+    build(tmp_path, "check_version(capi.CAPI_VERSION - 1)")
+    done = run(tmp_path, "-c", "import user_module")
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1] == (
+        "ImportError: built for version 0 of sgfast's C interface, but this sgfast has version 1: build it again"
+    )

@@ -1,0 +1,706 @@
+"""What verdicts must not depend on, and bounds that must hold whatever comes (SPEC 5.8, 4.10, 9.1, 11)."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from ipaddress import ip_address
+from itertools import pairwise
+from typing import Any
+
+import frames as f
+import numpy as np
+import pytest
+from differential import compare, counters_of, expected, spell
+from numpy.typing import NDArray
+from scenario import policy_of
+from traffic import OUTSIDE, PORTS, SECOND, Crowd, Traffic, drawn
+
+from sgfast.core.dataplane import ENTRY_BYTES
+from sgfast.core.dtypes import RESULT_DTYPE
+from sgfast.engine import HEADER_DTYPE, MIDSTREAMS, MODES, REASONS, VERDICTS, Engine, FrameBatch
+from sgfast.engine import header as header_row
+from sgfast.policy.document import parse_policy
+from sgfast.policy.model import Policy, Settings, Timeouts
+from sgfast.reference.engine import ReferenceEngine
+
+SEED = 20240611
+ALLOW, DENY = VERDICTS.index("allow"), VERDICTS.index("deny")
+
+OPEN = """
+security_groups:
+  - name: g
+    rules:
+      - {direction: inbound, protocol: all}
+      - {direction: inbound, ethertype: IPv6, protocol: all}
+instances:
+  - {name: a, addresses: [10.0.0.5, "2001:db8::5"], security_groups: [g]}
+"""
+
+
+def some_traffic(policy: Policy, case_seed: int, count: int = 1500) -> tuple[Traffic, dict[str, Any]]:
+    """Packets, and the mode and midstream to judge them in."""
+    rng = np.random.default_rng(case_seed)
+    options = {"mode": MODES[rng.integers(2)], "midstream": MIDSTREAMS[rng.integers(3)]}
+    return Crowd(policy, rng).draw(count), options
+
+
+def judge(engine: Engine, traffic: Traffic, cuts: Iterable[int] = ()) -> NDArray[Any]:
+    """Results for all the traffic, given in batches that end at ``cuts``."""
+    edges = [0, *cuts, len(traffic.frames)]
+    parts = [
+        engine.process(
+            FrameBatch.from_frames(traffic.frames[a:b], traffic.times_ns[a:b], traffic.wire_lengths[a:b])
+        )
+        for a, b in pairwise(edges)
+    ]
+    return np.concatenate(parts)
+
+
+# --- What verdicts do not depend on
+
+
+@drawn(SEED, 15)
+def test_batch_size_decides_nothing(policy: Policy, case_seed: int) -> None:
+    traffic, options = some_traffic(policy, case_seed)
+    whole = judge(Engine(policy, **options), traffic)
+    for size in (1, 2, 63, 64, 127, 128, 129, 1000):
+        assert (judge(Engine(policy, **options), traffic, range(size, len(traffic.frames), size)) == whole).all(), size
+
+
+@drawn(SEED, 15)
+def test_where_captures_are_cut_decides_nothing(policy: Policy, case_seed: int) -> None:
+    traffic, options = some_traffic(policy, case_seed)
+    whole = judge(Engine(policy, **options), traffic)
+    rng = np.random.default_rng(case_seed)
+    for _ in range(5):
+        # Empty batches too: a capture may hold nothing.
+        cuts = sorted(rng.integers(0, len(traffic.frames) + 1, 40).tolist())
+        assert (judge(Engine(policy, **options), traffic, cuts) == whole).all()
+
+
+@drawn(SEED, 25)
+def test_whether_results_are_wanted_decides_nothing(policy: Policy, case_seed: int) -> None:
+    """Without them, packets of established connections go a way of their own (``core/short_way.pxd``)."""
+    traffic, options = some_traffic(policy, case_seed)
+    found = []
+    for wanted in (True, False):
+        engine = Engine(policy, keep_flows=True, reporting=True, **options)
+        for a in range(0, len(traffic.frames), 100):
+            part = slice(a, a + 100)
+            batch = FrameBatch.from_frames(traffic.frames[part], traffic.times_ns[part], traffic.wire_lengths[part])
+            engine.dataplane.process_frames(batch, np.zeros(len(batch), RESULT_DTYPE) if wanted else None)
+        engine.dataplane.finish()
+        flows = sorted(row.tobytes() for row in engine.dataplane.take_flows())
+        found.append((counters_of(engine), engine.dataplane.rule_counts.tolist(), flows))
+    assert found[0] == found[1]
+    counters, _, flows = found[0]
+    assert len(flows) == counters["opened"] + counters["inferred"] + counters["denied"]
+
+
+@drawn(SEED, 15)
+def test_hash_key_decides_nothing(policy: Policy, case_seed: int) -> None:
+    traffic, options = some_traffic(policy, case_seed)
+    whole = judge(Engine(policy, **options), traffic)
+    keys: list[Sequence[int]] = [[0] * 8, [2**64 - 1] * 8, range(8), [1 << 63] * 8, [0x0A00_0005_0A00_0006] * 8]
+    for key in keys:
+        assert (judge(Engine(policy, hash_key=key, **options), traffic) == whole).all(), key
+    assert (judge(Engine(policy, **options), traffic) == whole).all()
+
+
+@drawn(SEED, 25)
+def test_order_of_groups_rules_and_instances_decides_nothing(policy: Policy, case_seed: int) -> None:
+    traffic, options = some_traffic(policy, case_seed)
+    rng = np.random.default_rng(case_seed)
+
+    def shuffled(items: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(items[n] for n in rng.permutation(len(items)))
+
+    def said(policy: Policy) -> list[Any]:
+        engine = Engine(policy, **options)
+        # Which of several equal rules is named is a matter of order (SPEC 4.10); nothing else is.
+        return [
+            (verdict, reason, *(side and side[:3] for side in sides))
+            for verdict, reason, *sides in (spell(engine, row) for row in judge(engine, traffic))
+        ]
+
+    first = said(policy)
+    for _ in range(3):
+        other = replace(
+            policy,
+            vpcs=shuffled(policy.vpcs),
+            security_groups=tuple(
+                replace(group, rules=shuffled(group.rules)) for group in shuffled(policy.security_groups)
+            ),
+            instances=tuple(
+                replace(i, addresses=shuffled(i.addresses), security_groups=shuffled(i.security_groups))
+                for i in shuffled(policy.instances)
+            ),
+        )
+        assert said(other) == first
+
+
+@drawn(SEED, 25)
+def test_headers_are_judged_as_frames_are(policy: Policy, case_seed: int) -> None:
+    """Packets whose frames hold no surprises: whole, untagged, quoting nothing."""
+    rng = np.random.default_rng(case_seed)
+    crowd = Crowd(policy, rng)
+    frames, rows = [], []
+    now = 10**18
+    for _ in range(1000):
+        now += int(rng.choice((0, 1, 10**6, 10**9, 40 * 10**9), p=(0.3, 0.3, 0.3, 0.09, 0.01)))
+        frame, row = plain_packet(crowd, rng, now)
+        frames.append(frame)
+        rows.append(row)
+    times = [int(row["time_ns"][0]) for row in rows]
+    options = {"mode": MODES[rng.integers(2)], "midstream": MIDSTREAMS[rng.integers(3)]}
+    by_frame, by_header = Engine(policy, **options), Engine(policy, **options)
+    ours = by_frame.process_frames(frames, times)
+    theirs = by_header.process(np.concatenate(rows))
+    assert (ours == theirs).all()
+    assert counters_of(by_frame) == counters_of(by_header)
+    # A row at a time, as Engine.check does it.
+    single = Engine(policy, **options)
+    assert (np.concatenate([single.process(row) for row in rows]) == ours).all()
+
+
+def plain_packet(crowd: Crowd, rng: np.random.Generator, now: int) -> tuple[bytes, NDArray[Any]]:
+    family = int(rng.choice((4, 6)))
+    outside = OUTSIDE[family][:2]
+    src, dst = two_ends(crowd.inside[family][:3] or outside, outside, rng)
+    icmp = 1 if family == 4 else 58
+    protocol = int(rng.choice((6, 6, 6, 17, 17, icmp, icmp, 132, 33, 136, 47, 50, 59 - icmp)))
+    sport, dport = (int(port) for port in rng.choice((80, 80, 80, 443, 0), 2))
+    flags = str(rng.choice(("S", "S", "SA", "A", "A", "FA", "R", "RA", "SF", "", "SPEC", "AU")))
+    kind = int(rng.choice((8, 0, 13, 14, 3, 9) if family == 4 else (128, 129, 1, 133, 135, 144)))
+    code, identifier = (int(n) for n in rng.integers(0, 2, 2))
+    layer: f.Layer
+    if protocol == 6:
+        layer = f.tcp(sport, dport, flags)
+    elif protocol in (17, 132, 33, 136):
+        layer = {17: f.udp, 132: f.sctp, 33: f.dccp, 136: f.udplite}[protocol](sport, dport)
+    elif protocol == icmp:
+        layer = (f.icmp if family == 4 else f.icmpv6)(kind, code, identifier)
+    else:
+        layer = f.other(protocol)
+    options = {"hop_limit": 255} if family == 6 else {}
+    frame = f.ethernet(f.ip(src, dst, layer, **options))
+    fields: dict[str, Any] = {"time_ns": now, "wire": len(frame)}
+    if protocol in (6, 17, 132, 33, 136):
+        fields |= {"sport": sport, "dport": dport}
+    if protocol == 6:
+        fields["flags"] = flags
+    if protocol == icmp:
+        fields |= {"icmp_type": kind, "icmp_code": code, "icmp_id": identifier}
+    return frame, header_row(src, dst, protocol, **fields)
+
+
+def two_ends(inside: Sequence[str], outside: Sequence[str], rng: np.random.Generator) -> tuple[str, str]:
+    """At least one of them is inside."""
+    ends = [str(rng.choice(inside)), str(rng.choice([*inside, *outside]))]
+    if rng.integers(2):
+        ends.reverse()
+    return ends[0], ends[1]
+
+
+# --- Headers by the hundred thousand
+
+
+def many(family: int, count: int, time_ns: int = 0, *, first: int = 0, protocol: int = 17, flags: int = 0) -> Any:
+    """``count`` packets from as many strangers to instance a, port 80; ``first`` numbers the first stranger."""
+    rows = np.zeros(count, dtype=HEADER_DTYPE)
+    number = np.arange(first, first + count, dtype=np.uint64)
+    rows["time_ns"], rows["wire"], rows["family"], rows["protocol"] = time_ns, 64, family, protocol
+    base = ip_address("198.18.0.0" if family == 4 else "2001:db8:5::")
+    width = 4 if family == 4 else 16
+    rows["src"][:, :width] = np.frombuffer(base.packed, dtype=np.uint8)
+    hosts = number // 60_000
+    rows["src"][:, width - 1] = hosts & 255
+    rows["src"][:, width - 2] = hosts >> 8
+    rows["dst"][:, :width] = np.frombuffer(
+        ip_address("10.0.0.5" if family == 4 else "2001:db8::5").packed, dtype=np.uint8
+    )
+    rows["sport"], rows["dport"], rows["has_ports"] = 1000 + number % 60_000, 80, 1
+    rows["tcp_flags"] = flags
+    return rows
+
+
+def answers(rows: NDArray[Any], *, flags: int = 0, time_ns: int | None = None) -> NDArray[Any]:
+    back = rows.copy()
+    back["src"], back["dst"], back["sport"], back["dport"] = rows["dst"], rows["src"], rows["dport"], rows["sport"]
+    back["tcp_flags"] = flags
+    if time_ns is not None:
+        back["time_ns"] = time_ns
+    return back
+
+
+def reasons(results: NDArray[Any]) -> set[str | None]:
+    return {REASONS[n] for n in np.unique(results["reason"])}
+
+
+def test_an_entry_is_a_cache_line() -> None:
+    assert ENTRY_BYTES == 64
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("count", [32_768, 32_769, 131_073])
+def test_table_grows_across_chunks(family: int, count: int) -> None:
+    engine = Engine(policy_of(OPEN))
+    opened = many(family, count)
+    assert reasons(engine.process(opened)) == {"rule"}
+    assert engine.dataplane.counters["live_tuples"] == count
+    # every one of them is found again, from either end, in another order
+    order = np.random.default_rng(SEED).permutation(count)
+    assert reasons(engine.process(answers(opened, time_ns=SECOND)[order])) == {"established"}
+    opened["time_ns"] = 2 * SECOND
+    assert reasons(engine.process(opened[order[::-1]])) == {"established"}
+    # all live to their last nanosecond, and not longer
+    opened["time_ns"] = 182 * SECOND - 1
+    half = count // 2
+    assert reasons(engine.process(opened[:half])) == {"established"}
+    opened["time_ns"] = 182 * SECOND
+    assert reasons(engine.process(opened[half:])) == {"rule"}
+    assert reasons(engine.process(opened[:half])) == {"established"}
+    assert engine.dataplane.counters["live_tuples"] == count
+
+
+def test_memory_of_a_full_table_is_64_bytes_an_entry_and_an_index() -> None:
+    engine = Engine(policy_of(OPEN))
+    count = 131_072
+    engine.process(many(4, count))
+    # 64 bytes an entry in chunks of 32,768; index lines of 64 bytes for up to 10 keys, at worst half full
+    assert engine.dataplane.counters["table_bytes"] <= count * (64 + 13) + 2**22
+
+
+@pytest.mark.parametrize("midstream", MIDSTREAMS)
+def test_a_million_short_connections_leave_nothing_behind(midstream: Any) -> None:
+    engine = Engine(policy_of(OPEN), midstream=midstream)
+    step = SECOND // 10
+    total, batch = 1_000_000, 100_000
+    largest, first_bytes = 0, 0
+    for start in range(0, total, batch):
+        rows = many(4, batch, first=start)
+        rows["time_ns"] = np.arange(start, start + batch) * step
+        assert reasons(engine.process(rows)) == {"rule"}
+        counters = engine.dataplane.counters
+        # 30 s at ten a second; one that ends right now may not have been swept yet
+        assert counters["live_tuples"] in (300, 301)
+        largest = max(largest, counters["entries"])
+        first_bytes = first_bytes or counters["table_bytes"]
+    assert largest <= 400
+    assert engine.dataplane.counters["table_bytes"] == first_bytes
+
+
+@pytest.mark.parametrize("midstream", ["deny", "infer"])
+def test_churn_of_tcp_connections_is_bounded(midstream: Any) -> None:
+    engine = Engine(policy_of(OPEN), midstream=midstream)
+    flags = {"S": 2, "SA": 18, "A": 16, "FA": 17}
+    count, packets = 20_000, 7
+    for start in range(0, 200_000, count):
+        opened = many(6, count, first=start, protocol=6, flags=flags["S"])
+        opened["time_ns"] = np.arange(start, start + count) * (SECOND // 10)
+        rows = np.repeat(opened, packets)
+        script = [(0, "S"), (1, "SA"), (0, "A"), (0, "FA"), (1, "FA"), (0, "A"), (1, "A")]
+        for n, (back, word) in enumerate(script):
+            part = rows[n::packets]
+            rows[n::packets] = answers(part, flags=flags[word]) if back else part
+            rows["tcp_flags"][n::packets] = flags[word]
+        results = engine.process(rows)
+        assert reasons(results[0::packets]) == {"rule"}
+        assert {REASONS[n] for k in range(1, packets) for n in np.unique(results["reason"][k::packets])} == {
+            "established"
+        }
+        assert engine.dataplane.counters["live_tuples"] in (300, 301)
+        if start * (SECOND // 10) >= 600 * SECOND:
+            # the window of inference is over, so no opener needs to be remembered any more
+            assert engine.dataplane.counters["entries"] <= 400
+
+
+def test_a_reset_connection_is_given_back_in_its_own_time() -> None:
+    engine = Engine(policy_of(OPEN))
+    opened = many(4, 1, protocol=6, flags=2)
+    talk = [(0, opened, 2), (0, answers(opened), 18), (0, opened, 16), (100, opened, 16), (100, opened, 4)]
+    for seconds, rows, flags in talk:
+        rows["time_ns"], rows["tcp_flags"] = seconds * SECOND, flags
+        assert reasons(engine.process(rows)) <= {"rule", "established"}
+    # 30 s after the reset, though it would have lived until 700 s
+    engine.process(many(4, 1, 131 * SECOND, first=1))
+    assert engine.dataplane.counters["live_tuples"] == 1
+
+
+@pytest.mark.parametrize("start", [-(2**61), 1_700_000_000 * SECOND])
+@pytest.mark.parametrize("level", range(4))
+@pytest.mark.parametrize("buckets", [1, 128, 255])
+def test_a_jump_past_everything_gives_everything_back(start: int, level: int, buckets: int) -> None:
+    """Wherever in the timer wheel it waits: near the beginning, in the middle, in the last bucket of each level."""
+    seconds = buckets * 2 ** (26 + 8 * level) / SECOND
+    policy = replace(policy_of(OPEN), settings=Settings(timeouts=Timeouts(unidirectional=seconds)))
+    engine = Engine(policy)
+    for time_ns in (start, 2**61):
+        engine.process(many(4, 1, time_ns, first=time_ns > start))
+        assert engine.dataplane.counters["live_tuples"] == 1
+
+
+def test_openers_remembered_for_inference_are_bounded() -> None:
+    policy = policy_of(OPEN + "settings: {max_connections: 1000}\n")
+    engine = Engine(policy, midstream="allow")
+    bound, step = 1 << 20, 50_000       # a million, however small the table is
+    last = -(-(bound + step) // step) * step
+    for start in range(0, last, step):
+        opened = many(4, step, 0, first=start, protocol=6, flags=2)
+        refused = answers(opened, flags=20)
+        rows = np.stack([opened, refused], axis=1).reshape(-1)
+        assert reasons(engine.process(rows)) == {"rule", "established"}
+        assert engine.dataplane.counters["live_tuples"] == 0
+        assert engine.dataplane.counters["entries"] <= bound
+    # the latest are known to have begun in sight, the one before them is not
+    late = engine.process(many(4, 1001, 0, first=last - bound - 1, protocol=6, flags=16))
+    assert [REASONS[n] for n in late["reason"]] == ["inferred"] + ["midstream"] * 1000
+
+
+@pytest.mark.parametrize("limit", [1, 2, 1000])
+def test_the_table_holds_no_more_than_it_may(limit: int) -> None:
+    engine = Engine(policy_of(OPEN + f"settings: {{max_connections: {limit}}}\n"))
+    rows = many(4, 20_000)
+    assert reasons(engine.process(rows)) == {"rule"}
+    counters = engine.dataplane.counters
+    assert (counters["live_tuples"], counters["evicted"]) == (limit, 20_000 - limit)
+    assert counters["entries"] == limit
+    # the latest are there, the one before them is not
+    assert reasons(engine.process(answers(rows[-limit:]))) == {"established"}
+    assert reasons(engine.process(answers(rows[-limit - 1 : -limit]))) == {"no-rule"}
+    # all answered: nobody else gets in, and nobody is thrown out
+    assert reasons(engine.process(many(4, 5000, first=50_000))) == {"table-full"}
+    assert reasons(engine.process(many(6, 5000))) == {"table-full"}
+    assert reasons(engine.process(rows[-limit:])) == {"established"}
+    assert engine.dataplane.counters["live_tuples"] == limit
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("limit", [1, 5, 12])
+def test_a_full_table_knows_to_the_nanosecond_what_ended(limit: int, mode: Any) -> None:
+    # Everything happens within a few ticks of the timer wheel (67 ms each): deadlines move on, back, and past the tick.
+    policy = policy_of(
+        OPEN + f"settings: {{max_connections: {limit}, timeouts: {{tcp_established: 0.04, tcp_fin_wait: 0.002, "
+        "tcp_other: 0.005, icmp: 0.004, bidirectional: 0.02, unidirectional: 0.003}}\n"
+    )
+    rng = np.random.default_rng(limit)
+    traffic, now = Traffic(), 1_700_000_000 * SECOND
+    for _ in range(20_000):
+        now += int(rng.choice((1, 1000, 100_000, 1_000_000)) * rng.random())
+        port = int(rng.integers(1000, 1030))
+        ends = [("192.0.2.1", port), ("10.0.0.5", 80)]
+        if rng.random() < 0.4:
+            ends.reverse()
+        (src, sport), (dst, dport) = ends
+        if rng.random() < 0.5:
+            payload = f.udp(sport, dport)
+        else:
+            payload = f.tcp(sport, dport, str(rng.choice(("S", "S", "SA", "A", "FA", "R"))))
+        traffic.frames.append(f.ethernet(f.ip(src, dst, payload)))
+        traffic.times_ns.append(now)
+        traffic.wire_lengths.append(len(traffic.frames[-1]))
+    seen: Counter[Any] = Counter()
+    compare(policy, traffic, (mode, "deny", None), 500, seen)
+    assert seen["reason", "table-full"] > 50 and seen["reason", "rule"] > 1000
+
+
+def test_what_ends_within_a_tick_of_a_full_table_is_not_looked_for_again_and_again() -> None:
+    # As many openers as the table holds, within one tick; each ends just before one of as many others comes.
+    def seconds(count: int) -> float:
+        engine = Engine(policy_of(OPEN + f"settings: {{max_connections: {count}}}\n"))
+        rows = many(4, 2 * count)
+        step = 2**26 // count
+        rows["time_ns"] = np.arange(2 * count) % count * step + 2**26 * 1000
+        rows["time_ns"][count:] += 30 * SECOND
+        began = time.process_time()
+        results = engine.process(rows)
+        took = time.process_time() - began
+        assert reasons(results) == {"rule"} and engine.dataplane.counters["evicted"] == 0
+        return took
+
+    few = min(seconds(10_000) for _ in range(3))
+    assert seconds(80_000) < 25 * few       # 8 times the work; looking at all of them is 64 times
+
+
+def test_threads_that_judge_and_collect_do_not_wait_for_each_other_forever() -> None:
+    engine = Engine(policy_of(OPEN), mode="causal", keep_flows=True, reporting=True)
+    rows = many(4, 3000)
+    taken: list[int] = []
+
+    def judge() -> None:
+        for _ in range(30):
+            engine.process(rows)
+
+    def collect() -> None:
+        for _ in range(60):
+            taken.append(len(engine.dataplane.take_flows()))
+            engine.dataplane.finish()
+
+    threads = [threading.Thread(target=work, daemon=True) for work in (judge, collect) * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert engine.dataplane.counters["packets"] == 4 * 30 * 3000 and sum(taken) > 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_denied_openers_take_no_more_than_the_table_either(mode: Any) -> None:
+    policy = policy_of("""
+security_groups: [{name: g}]
+instances: [{name: a, addresses: [10.0.0.5], security_groups: [g]}]
+settings: {max_connections: 1000}
+""")  # fmt: skip
+    engine = Engine(policy, mode=mode)
+    assert reasons(engine.process(many(4, 50_000, protocol=6, flags=2))) == {"no-rule"}
+    assert engine.dataplane.counters["live_tuples"] == (1000 if mode == "causal" else 0)
+    assert engine.dataplane.counters["entries"] <= 1000
+
+
+# --- Hash floods: somebody knows the key
+
+
+def colliding_keys(family: int) -> list[Sequence[int]]:
+    """Keys under which all connections of one pair of addresses have one hash, as multiplying by zero does it."""
+    a, b = ip_address("10.0.0.5"), ip_address("198.18.0.0")
+    if family == 4:
+        pairs = [(int(b) << 32) | int(a), (int(a) << 32) | int(b)]
+        return [[pair, 0, 0, 0, 0, 0, 0, 0] for pair in pairs] + [[0, 0, 0, 0, 0, 0, 0, 0]]
+    low, high = (int(ip_address(text)) for text in ("2001:db8::5", "2001:db8:5::"))
+    words = [low >> 64, low & (2**64 - 1), high >> 64, high & (2**64 - 1)]
+    return [[0, 0, 0, 0, words[0], words[1], words[3], 0], [0, 0, 0, 0, words[2], words[3], words[1], 0]]
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_flood_of_colliding_keys_is_judged_right(family: int) -> None:
+    for key in colliding_keys(family):
+        engine = Engine(policy_of(OPEN), hash_key=key)
+        rows = many(family, 4000)
+        assert reasons(engine.process(rows)) == {"rule"}
+        assert reasons(engine.process(rows[::-1].copy())) == {"established"}
+        back = answers(rows, time_ns=SECOND)
+        assert reasons(engine.process(back[::2].copy())) == {"established"}
+        # half of them end, among the others; then come back
+        rows["time_ns"] = 40 * SECOND
+        assert reasons(engine.process(rows[::2].copy())) == {"established"}
+        assert engine.dataplane.counters["live_tuples"] == 2000
+        back["time_ns"] = 40 * SECOND
+        assert reasons(engine.process(back[1::2].copy())) == {"no-rule"}
+        assert reasons(engine.process(rows[1::2].copy())) == {"rule"}
+        assert reasons(engine.process(back)) == {"established"}
+        assert engine.dataplane.counters["live_tuples"] == 4000
+
+
+# --- Threads
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_threads_may_share_an_engine(family: int) -> None:
+    """SPEC 10.20."""
+    engine = Engine(policy_of(OPEN))
+    threads, rounds, count = 6, 8, 2000
+    wrong: list[Any] = []
+
+    def work(number: int) -> None:
+        for n in range(rounds):
+            opened = many(family, count, first=(number * rounds + n) * count)
+            for rows, reason in ((opened, "rule"), (answers(opened), "established"), (opened, "established")):
+                got = reasons(engine.process(rows))
+                if got != {reason}:
+                    wrong.append((number, n, reason, got))
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert wrong == []
+    counters = engine.dataplane.counters
+    assert counters["packets"] == 3 * threads * rounds * count
+    assert counters["opened"] == counters["live_tuples"] == threads * rounds * count
+    assert counters["verdicts"][ALLOW] == sum(counters["verdicts"]) == counters["packets"]
+    assert int(engine.dataplane.rule_counts["packets"].sum()) == counters["packets"]
+
+
+def test_counters_may_be_read_while_packets_are_judged() -> None:
+    engine = Engine(policy_of(OPEN), reporting=True)
+    done = threading.Event()
+    seen = []
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.append(engine.dataplane.counters["packets"])
+            engine.dataplane.take_flows()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for start in range(0, 60_000, 3000):
+        engine.process(many(4, 3000, start * SECOND // 1000, first=start))
+    done.set()
+    watcher.join()
+    assert seen == sorted(seen)
+    assert engine.dataplane.counters["packets"] == 60_000
+
+
+# --- Time
+
+#: Where the timer wheel's levels begin, and years.
+JUMPS = [0, 1, SECOND, 29 * SECOND, 30 * SECOND, 31 * SECOND, 1 << 26, 1 << 34, 1 << 42, 1 << 50, 1 << 54, 1 << 57]
+
+
+@pytest.mark.parametrize(
+    "timeouts",
+    [Timeouts(), Timeouts(bidirectional=2**42 / SECOND, unidirectional=2**34 / SECOND),
+     Timeouts(unidirectional=10**8, bidirectional=10**9), Timeouts(unidirectional=2**-26, bidirectional=1e-9)],
+)  # fmt: skip
+@pytest.mark.parametrize("start", [0, -1, 1_700_000_000 * SECOND, -(2**61)])
+def test_time_may_jump_by_years(timeouts: Timeouts, start: int) -> None:
+    policy = replace(policy_of(OPEN), settings=Settings(timeouts=timeouts))
+    print(f"seed {SEED}")
+    rng = np.random.default_rng(SEED)
+    engine, reference = Engine(policy), ReferenceEngine(policy)
+    packets = [
+        f.ethernet(f.ipv4(*ends, f.udp(*ports)))
+        for port in range(4)
+        for ends, ports in ((("192.0.2.1", "10.0.0.5"), (port, 80)), (("10.0.0.5", "192.0.2.1"), (80, port)))
+    ]
+    ns = [round(t * SECOND) for t in (timeouts.unidirectional, timeouts.bidirectional)]
+    gaps = JUMPS + [g - 1 for g in JUMPS if g] + [g + 1 for g in JUMPS] + [n + d for n in ns for d in (-1, 0, 1)] * 4
+    now = start
+    frames, times = [], []
+    for _ in range(1500):
+        if rng.integers(3) == 0:
+            gap = int(rng.choice(gaps))
+            now = min(now + gap, 2**62 - 2)
+        frames.append(packets[rng.integers(len(packets))])
+        times.append(now)
+    rows = engine.process_frames(frames, times)
+    for n, (frame, time_ns) in enumerate(zip(frames, times, strict=True)):
+        assert spell(engine, rows[n]) == expected(reference.process_frame(time_ns, frame)), (n, time_ns)
+    assert len(np.unique(rows["reason"])) == 3      # rule, established, no-rule: it was about something
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("midstream", MIDSTREAMS)
+def test_any_timestamp_is_survived(mode: Any, midstream: Any) -> None:
+    """Up to the ends of int64, forwards and backwards: every packet gets a verdict, and the clock never goes back."""
+    engine = Engine(policy_of(OPEN), mode=mode, midstream=midstream, reporting=True, keep_flows=True)
+    ends = [-(2**63), -(2**63) + 1, -(2**62), -1, 0, 1, 2**62 - 1, 2**62, 2**63 - 1]
+    print(f"seed {SEED}")
+    rng = np.random.default_rng(SEED)
+    clock = None
+    for _ in range(600):
+        rows = many(4, 1, protocol=int(rng.choice((6, 17))), flags=int(rng.choice((2, 16, 17))),
+                    first=int(rng.integers(5)))  # fmt: skip
+        time_ns = int(rng.choice(ends)) + int(rng.choice((0, 1, -1, SECOND, -61 * SECOND)))
+        rows["time_ns"] = max(-(2**63), min(time_ns, 2**63 - 1))
+        (result,) = engine.process(rows if rng.integers(2) else answers(rows))
+        assert result["verdict"] in (ALLOW, DENY, VERDICTS.index("moot"))
+        now = engine.dataplane.counters["clock_ns"]
+        assert clock is None or now >= clock
+        clock = now
+    engine.dataplane.finish()
+    assert len(engine.dataplane.take_flows()) > 0
+
+
+def test_times_before_1970_run_by_the_same_clock() -> None:
+    engine = Engine(policy_of(OPEN))
+    start = -(10**18)
+    said = []
+    for gap in (0, 30 * SECOND - 1, 60 * SECOND - 2, 90 * SECOND - 2, 10**18 - 1, 10**18, 10**18 + 30 * SECOND - 1):
+        said.append(REASONS[engine.process(many(4, 1, start + gap))[0]["reason"]])
+    assert said == ["rule", "established", "established", "rule", "rule", "established", "established"]
+
+
+# --- explain and check
+
+
+@drawn(SEED, 150)
+def test_explain_says_what_check_does(policy: Policy, case_seed: int) -> None:
+    rng = np.random.default_rng(case_seed)
+    vpc = (None, None, "red", "green")[rng.integers(4)]
+    engine = Engine(policy, vpc=vpc)
+    crowd = Crowd(policy, rng)
+    precedence = {rule.id: (rule.priority, rule.action != "deny", n) for n, rule in enumerate(engine.rules)}
+    actions = {rule.id: rule.action for rule in engine.rules}
+    now = 0.0
+    for _ in range(60):
+        now += 10_000
+        family = int(rng.choice((4, 6)))
+        outside = [*OUTSIDE[family], *(("224.0.0.5", "255.255.255.255") if family == 4 else ("ff02::5",))]
+        src, dst = two_ends(crowd.inside[family] or outside, outside, rng)
+        icmp = 1 if family == 4 else 58
+        protocol = int(rng.choice((6, 6, 17, icmp, icmp, 132, 33, 136, 47, 50, 200, 59 - icmp)))
+        opener: dict[str, Any] = {}
+        if protocol in (6, 17, 132, 33, 136):
+            opener["dport"] = int(rng.choice(PORTS))
+        if protocol == icmp:
+            opener["icmp_type"] = int(rng.choice((8, 13, 9, 10) if family == 4 else (128, 144, 200)))
+            opener["icmp_code"] = int(rng.integers(0, 2))
+        explained = engine.explain(src, dst, protocol, **opener)
+        checked = engine.check(src, dst, protocol, time=now, sport=9, **opener)
+        assert (explained.verdict, explained.reason) == (checked.verdict, checked.reason), (src, dst, protocol, opener)
+        sides = [side for side in (checked.egress, checked.ingress) if side is not None]
+        if explained.reason == "vpc-isolated":
+            continue
+        assert [(s.instance, s.verdict, s.reason, s.winner) for s in explained.sides] == [
+            (s.instance, s.verdict, s.reason, s.rule) for s in sides
+        ]
+        for side in explained.sides:
+            matching = [c.rule for c in side.candidates if c.matches]
+            assert all(bool(c.differs) != c.matches for c in side.candidates)
+            assert side.winner == min(matching, key=precedence.__getitem__, default=None)
+            assert all(c.action == actions[c.rule] for c in side.candidates)
+        assert str(explained).startswith(explained.verdict)
+
+
+def test_explain_changes_nothing() -> None:
+    engine = Engine(policy_of(OPEN))
+    for _ in range(3):
+        assert engine.explain("203.0.113.9", "10.0.0.5", "udp", dport=80).verdict == "allow"
+    assert engine.dataplane.counters["packets"] == engine.dataplane.counters["live_tuples"] == 0
+    assert engine.check("10.0.0.5", "203.0.113.9", "udp", sport=80, dport=0).reason == "no-rule"
+
+
+def test_results_take_an_array_and_no_object_for_each_packet() -> None:
+    engine = Engine(policy_of(OPEN))
+    extra, blocks = [], []
+    for count in (1_000, 100_000):
+        rows = np.repeat(header_row("198.51.100.7", "10.0.0.5", "udp", sport=4000, dport=53), count)
+        frame = f.ethernet(f.ip("198.51.100.7", "10.0.0.5", f.udp(4000, 53)))
+        batch = FrameBatch.from_frames([frame] * count, [0] * count)
+        for packets in (rows, batch):
+            tracemalloc.start()
+            before = sys.getallocatedblocks()
+            results = engine.process(packets)
+            blocks.append(sys.getallocatedblocks() - before)
+            extra.append(tracemalloc.get_traced_memory()[1] - results.nbytes)
+            tracemalloc.stop()
+            assert len(results) == count and (results["verdict"] == ALLOW).all()
+    assert max(blocks) < 100, blocks
+    assert max(extra) < 10_000, extra
+
+
+@pytest.mark.parametrize("flags", ["S", "A", None])
+def test_a_malformed_packet_is_listed_as_itself_whatever_came_before_it(flags: str | None) -> None:
+    """What is read of a packet takes the place of one before it."""
+    engine = Engine(
+        parse_policy("""
+version: 1
+security_groups: [{name: g, rules: []}]
+instances: [{name: a, addresses: [10.0.0.5], security_groups: [g]}]
+"""),
+        reporting=True,
+    )
+    if flags is not None:
+        engine.process_frames([f.ethernet(f.ip("198.51.100.1", "198.51.100.2", f.tcp(1, 2, flags)))], [0])
+    engine.process_frames([f.ethernet(f.ip("10.0.0.5", "198.51.100.9", f.tcp(80, 40000, "A", data_offset=4)))], [1])
+    rows, others = engine.dataplane.denials
+    assert [(int(row["port_key"]), bool(row["inbound"])) for row in rows] == [(80, False)] and others == 0

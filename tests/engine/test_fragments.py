@@ -1,0 +1,348 @@
+"""Fragments in the engine (SPEC 9.4): what the reference model cannot be asked. The rest is in the differential."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import frames as f
+import numpy as np
+import pytest
+from datagrams import ANSWERS, HAZARDS, Datagram, cut
+from differential import counters_of, expected, spell
+from traffic import SECOND
+
+from sgfast.comparing import diff
+from sgfast.core.base.frames import FrameBatch
+from sgfast.engine import PENDING, REASONS, VERDICTS, Engine
+from sgfast.policy.changes import RemoveInstance, RemoveRule
+from sgfast.policy.document import parse_policy
+from sgfast.reference import fragments as reference_fragments
+from sgfast.reference.engine import ReferenceEngine
+from sgfast.replaying import Names, replay
+from sgfast.snapshot import load_snapshot, save_snapshot
+
+CLIENT, WEB = "203.0.113.9", "10.0.0.5"
+POLICY = parse_policy("""
+version: 1
+security_groups:
+  - name: web
+    rules:
+      - {id: dns, direction: inbound, protocol: udp, ports: 53}
+      - {id: dns6, direction: inbound, ethertype: IPv6, protocol: udp, ports: 53}
+instances:
+  - {name: web-1, addresses: [10.0.0.5, "2001:db8::5"], security_groups: [web]}
+""")
+OPEN, SHUT = f.udp(4000, 53, bytes(56)), f.udp(4000, 54, bytes(56))
+START = 1_700_000_000 * SECOND
+
+
+def datagram(layer: f.Layer = OPEN, identification: int = 7, src: str = CLIENT, dst: str = WEB) -> Datagram:
+    return Datagram(src, dst, layer, identification)
+
+
+def batch(packets: list[f.Layer], at: float = 0) -> FrameBatch:
+    times = [START + round(at * SECOND)] * len(packets)
+    return FrameBatch.from_frames([f.ethernet(packet) for packet in packets], times)
+
+
+class Told:
+    """What an engine says of packets, late or not."""
+
+    def __init__(self, **options: Any) -> None:
+        self.engine = Engine(options.pop("policy", POLICY), **options)
+        self.rows = self.engine.process(batch([]))
+
+    def give(self, packets: list[f.Layer], at: float = 0) -> list[str]:
+        self.rows = np.concatenate((self.rows, self.engine.process(batch(packets, at))))
+        return self.words()
+
+    def words(self, *, everything: bool = False) -> list[str]:
+        resolved = self.engine.resolved(everything=everything)
+        assert (self.rows["verdict"][resolved["number"] - 1] == PENDING).all()
+        self.rows[resolved["number"] - 1] = resolved["result"]
+        return [self.engine.verdict(row).verdict for row in self.rows]
+
+
+def test_row_is_pending_until_the_first_fragment_and_told_of_once():
+    engine = Engine(POLICY)
+    pieces = datagram().pieces("24-48+ 48-64 0-24+")
+    rows = engine.process(batch(pieces[:2]))
+    assert rows["verdict"].tolist() == [PENDING, PENDING]
+    assert engine.verdict(rows[0]).verdict == "pending"
+    assert not engine.verdict(rows[0]).allowed
+    assert len(engine.resolved()) == 0
+    assert VERDICTS[engine.process(batch(pieces[2:]))["verdict"][0]] == "allow"
+    told = engine.resolved()
+    assert told["number"].tolist() == [1, 2]
+    assert [engine.verdict(row).verdict for row in told["result"]] == ["allow", "allow"]
+    assert engine.rules[told["result"]["ingress"]["rule"][0]].id == "dns"
+    assert len(engine.resolved()) == 0
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("hazard", HAZARDS)
+def test_pieces_of_a_datagram(family, hazard):
+    spelled, at_once, in_the_end = HAZARDS[hazard]
+    ends = (CLIENT, WEB) if family == 4 else ("2001:db8:ff::9", "2001:db8::5")
+    engine = Engine(POLICY)
+    rows = np.concatenate([engine.process(batch([piece])) for piece in Datagram(*ends, OPEN).pieces(spelled)])
+
+    def said() -> list[str]:
+        verdicts = [engine.verdict(row) for row in rows]
+        return [" ".join(filter(None, (verdict.verdict, verdict.reason))) for verdict in verdicts]
+
+    assert said() == [ANSWERS[letter] for letter in at_once]
+    late = engine.resolved(everything=True)
+    rows[late["number"] - 1] = late["result"]
+    assert said() == [ANSWERS[letter] for letter in in_the_end]
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+@pytest.mark.parametrize("layer, verdict", [(OPEN, "allow"), (SHUT, "deny")])
+def test_all_fragments_count_for_the_rule_and_the_list_of_denials(layer, verdict, jobs):
+    engine = Engine(POLICY, reporting=True, keep_flows=True, jobs=jobs)
+    pieces = datagram(layer).pieces("48-64 0-24+ 24-48+")
+    engine.process(batch(pieces))
+    counters = engine.dataplane.counters
+    assert dict(zip(VERDICTS, counters["verdicts"], strict=True))[verdict] == 3
+    nbytes = sum(len(f.ethernet(piece)) for piece in pieces)
+    engine.dataplane.finish()
+    flow, = engine.dataplane.take_flows()
+    assert (flow["packets"].tolist(), flow["bytes"].tolist()) == ([3, 0], [nbytes, 0])
+    if verdict == "allow":
+        count, _ = engine.dataplane.rule_counts
+        assert count.tolist() == (1, 3, nbytes)
+    else:
+        rows, others = engine.dataplane.denials
+        assert [(row["port_key"], row["packets"], row["bytes"]) for row in rows] == [(54, 3, nbytes)]
+        assert others == 0
+
+
+def test_offset_of_a_fragment_has_thirteen_bits():
+    told = Told()
+    assert told.give([datagram().piece("0-24+"), datagram().piece("32768-32776+")]) == ["allow", "allow"]
+    assert told.give([datagram().piece("0-24+"), datagram().piece("32768-32776+")])[2:] == ["allow", "allow"]
+
+
+def test_fragments_do_not_keep_a_connection_alive():
+    told = Told()
+    told.give(datagram().pieces("0-24+"))
+    told.give(datagram().pieces("24-48+"), at=29)
+    # An answer to what nothing but a later fragment was heard of for 30 seconds.
+    answer = f.ipv4(WEB, CLIENT, f.udp(53, 4000))
+    assert told.give([answer], at=30)[-1] == "deny"
+
+
+@pytest.mark.parametrize("at, word", [(29.999999999, "allow"), (30, "deny")])
+def test_first_fragment_has_thirty_seconds(at, word):
+    told = Told()
+    told.give(datagram().pieces("24-48+"))
+    told.give(datagram().pieces("0-24+"), at=at)
+    assert told.words(everything=True) == [word, "allow"]
+
+
+@pytest.mark.parametrize("more, word", [(-1, "allow"), (0, "allow"), (1, "deny")])
+def test_nothing_waits_for_more_than_so_many_packets(more, word):
+    engine = Engine(POLICY)
+    engine.process(batch(datagram().pieces("24-48+")))
+    between = reference_fragments.FRAGMENT_PACKETS - 1 + more
+    stranger = f.ipv4(CLIENT, "198.51.100.1", f.udp(1, 2))
+    engine.process(batch([stranger] * between))
+    engine.process(batch(datagram().pieces("0-24+")))
+    told = engine.resolved(everything=True)
+    assert (told["number"].tolist(), VERDICTS[told["result"]["verdict"][0]]) == ([1], word)
+
+
+@pytest.mark.parametrize("over", [-1, 0, 1])
+def test_oldest_datagram_goes_when_there_are_too_many(over):
+    told = Told()
+    number = reference_fragments.FRAGMENT_DATAGRAMS + over
+    told.give([datagram(identification=n).piece("24-64") for n in range(number)])
+    told.give([datagram(identification=n).piece("0-24+") for n in range(number - 1, max(over, 0) - 1, -1)])
+    assert told.words(everything=True).count("deny") == max(over, 0)
+
+
+@pytest.mark.parametrize("over", [-1, 0, 1])
+def test_oldest_datagram_goes_when_there_are_too_many_fragments(over):
+    # The first fragment of one that waits would be one too many: then that one goes, and another begins.
+    layer = f.udp(4000, 53, bytes(8 * 2048))
+    number = reference_fragments.FRAGMENT_RANGES // 1024
+    pieces = [
+        Datagram(CLIENT, WEB, layer, n).piece(f"{8 * at}-{8 * at + 8}+")
+        for n in range(number) for at in range(1, 1025 + (over if n == 0 else 0))
+    ]  # fmt: skip
+    told = Told()
+    told.give([*pieces, Datagram(CLIENT, WEB, layer, 0).piece("0-8+")])
+    assert told.words(everything=True)[0] == ("allow" if over < 0 else "deny")
+
+
+def test_memory_of_what_nobody_takes_is_bounded_and_spoiled_datagrams_hold_nothing():
+    engine = Engine(POLICY)
+    overlapping = [datagram(identification=n).piece(piece) for n in range(2_000) for piece in ("24-48+", "32-64")]
+    for _ in range(100):
+        engine.process(batch(overlapping))
+    counters = engine.dataplane.counters
+    assert counters["packets"] == 400_000
+    assert dict(zip(REASONS, counters["reasons"], strict=True))["fragment"] == 400_000
+
+
+def test_change_that_removes_the_judge_gives_what_waits_its_old_name_if_it_was_overdue():
+    for at, sides in ((START + 30 * SECOND, True), (START + 29 * SECOND, False)):
+        engine = Engine(POLICY)
+        engine.process(batch(datagram().pieces("24-48+")))
+        engine.apply(RemoveInstance("web-1"), at)
+        row = engine.resolved(everything=True)["result"][0]
+        assert (engine.verdict(row).ingress is not None) is sides
+        assert engine.verdict(row).verdict == ("deny" if sides else "out-of-scope")
+
+
+def test_later_fragments_follow_although_the_rule_is_gone():
+    told = Told()
+    told.give(datagram().pieces("0-24+"))
+    told.engine.apply(RemoveRule("web", "dns"), START)
+    assert told.give(datagram().pieces("24-48+")) == ["allow", "allow"]
+
+
+def drawn(seed: int, number: int) -> list[f.Layer]:
+    """Packets of many datagrams at once, in any order, some twice, some not at all, some overlapping."""
+    rng = np.random.default_rng(seed)
+    packets: list[f.Layer] = []
+    for n in range(number):
+        ends = f"203.0.113.{rng.integers(1, 9)}", (WEB, WEB, "10.9.9.9")[rng.integers(3)]
+        whole = datagram((OPEN, SHUT)[rng.integers(2)], n, *ends)
+        words = cut(64, *(8 * int(place) for place in rng.integers(1, 8, rng.integers(1, 4))))
+        words += [word for word in words if rng.random() < 0.1]
+        words = [word for word in words if rng.random() < 0.95]
+        if rng.random() < 0.1:
+            words.append("8-32+")
+        packets += [whole.piece(word) for word in words]
+    order = np.argsort(np.arange(len(packets)) + rng.normal(0, 6, len(packets)))
+    return [packets[n] for n in order]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_number_of_workers_and_any_batches_say_the_same(seed):
+    print("seed", seed)
+    packets = drawn(seed, 400)
+    rng = np.random.default_rng(seed)
+    said = []
+    for jobs in (1, 2, 5):
+        told = Told(jobs=jobs, reporting=True, keep_flows=True)
+        ends = sorted({0, len(packets), *rng.integers(0, len(packets), 9).tolist()})
+        for start, end in pairwise(ends):
+            told.give(packets[start:end], at=start / 1000)
+        words = told.words(everything=True)
+        told.engine.dataplane.finish()
+        said.append((words, counters_of(told.engine), told.engine.dataplane.take_flows().tobytes()))
+    assert all(one[0] == said[0][0] for one in said)
+    assert "pending" not in said[0][0]
+    flows = [one[2] for one in said]
+    for name in ("verdicts", "reasons", "opened", "denied", "fragments_denied"):
+        assert len({str(one[1][name]) for one in said}) == 1, name
+    assert len(flows[0]) == len(flows[1]) == len(flows[2])
+
+
+class Lines:
+    """A sink for rows and frames that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, str]] = []
+        self.frames: list[bytes] = []
+        self.first: list[int] = []
+
+    def begin(self, names: Names) -> None:
+        assert names.packets == len(self.rows)
+
+    def write(self, batch: FrameBatch, first: int, headers: Any, results: Any) -> None:
+        frames = list(batch)[first : first + len(headers)]
+        assert [time for time, *_ in frames] == headers["time_ns"].tolist()
+        self.frames += [data for _, data, *_ in frames]
+        self.rows += zip(headers["wire"].tolist(), (VERDICTS[n] for n in results["verdict"]), strict=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_rows_and_frames_are_written_in_packet_order(tmp_path, seed, engine):
+    print("seed", seed)
+    packets = drawn(seed, 300)
+    path = tmp_path / "c.pcap"
+    path.write_bytes(f.pcap(packets, times_ns=[START] * len(packets)))
+    lines = Lines()
+    result = replay(POLICY, path, frames=lines, engine=engine, mode="verbatim", midstream="deny")
+    assert lines.frames == [f.ethernet(packet) for packet in packets]
+    told = Told()
+    told.give(packets)
+    assert [word for _, word in lines.rows] == told.words(everything=True)
+    assert result.reasons["fragment"] == sum(row["reason"] == REASONS.index("fragment") for row in told.rows)
+    assert any("do not come" in w or "did not come" in w for w in result.warnings)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_snapshot_between_fragments_goes_on_as_if_it_had_not_been(tmp_path, seed):
+    print("seed", seed)
+    packets = drawn(seed, 200)
+    half = len(packets) // 2
+    whole, first = Told(), Told()
+    whole.give(packets[:half])
+    whole.words(everything=True)        # a snapshot ends all waiting
+    first.give(packets[:half])
+    save_snapshot(first.engine, tmp_path / "state")
+    assert first.words() == whole.words()
+    second = Told()
+    second.engine = load_snapshot(tmp_path / "state", jobs=1 + seed)
+    whole.give(packets[half:])
+    second.rows = np.concatenate((first.rows, second.engine.process(batch(packets[half:]))))
+    assert second.words(everything=True) == whole.words(everything=True)
+    assert second.engine.dataplane.counters["verdicts"] == whole.engine.dataplane.counters["verdicts"]
+
+
+def test_diff_counts_fragments_as_two_replays_do(tmp_path):
+    packets = drawn(1, 300)
+    path = tmp_path / "c.pcap"
+    path.write_bytes(f.pcap(packets, times_ns=[START] * len(packets)))
+    closed = parse_policy("""
+version: 1
+security_groups:
+  - {name: web, rules: []}
+instances:
+  - {name: web-1, addresses: [10.0.0.5], security_groups: [web]}
+""")
+    rows = [Told(policy=policy) for policy in (POLICY, closed)]
+    for told in rows:
+        told.give(packets)
+        told.words(everything=True)
+    both: dict[tuple[str, str], int] = {}
+    for old, new in zip(*(told.rows["verdict"].tolist() for told in rows), strict=True):
+        both[VERDICTS[old], VERDICTS[new]] = both.get((VERDICTS[old], VERDICTS[new]), 0) + 1
+    result = diff(POLICY, closed, path, mode="verbatim", midstream="deny")
+    assert result.verdicts == both
+    assert both["allow", "deny"] > 100
+
+
+def test_first_fragment_of_an_icmp_error_is_judged_by_its_quote_once():
+    policy = parse_policy("""
+version: 1
+security_groups: [{name: out, rules: [{direction: outbound, protocol: all}]}]
+instances: [{name: web-1, addresses: [10.0.0.5], security_groups: [out]}]
+""")
+    told = Told(policy=policy)
+    query = f.ipv4(WEB, CLIENT, f.udp(4000, 53, bytes(600)))
+    error = Datagram(CLIENT, WEB, f.icmp_error(3, 3, query, quoted_bytes=600))
+    assert told.give([query, error.piece("400-608"), error.piece("0-400+")]) == ["allow"] * 3
+    assert REASONS[told.rows["reason"][1]] == "related"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_drawn_fragments_against_the_reference(seed):
+    print("seed", seed)
+    packets = drawn(1000 + seed, 60)
+    told, reference = Told(), ReferenceEngine(POLICY)
+    told.give(packets)
+    told.words(everything=True)
+    verdicts = [reference.process_frame(START, f.ethernet(packet)) for packet in packets]
+    reference.finish()
+    for number, verdict in reference.resolved():
+        verdicts[number - 1] = verdict
+    for row, verdict in zip(told.rows, verdicts, strict=True):
+        assert spell(told.engine, row) == expected(verdict)

@@ -1,0 +1,360 @@
+"""What aws ec2 describe-… prints, as a policy: each export's meaning is written down as verdicts."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import sgfast
+from exports import imported_files, means, mutations, reasons_of
+
+from sgfast.engine import Engine
+from sgfast.errors import PolicyError
+from sgfast.policy.document import load_policy
+from sgfast.policy.model import Policy
+
+ROOT = Path(os.environ.get("SGFAST_CORPUS") or Path(__file__).parents[3] / ".." / "shared" / "corpus").resolve()
+ACCOUNT = ROOT / "rules" / "cloudmapper" / "account-data" / "demo" / "us-east-1"
+
+
+def permission(protocol: str, first: int | None = None, last: int | None = None, **peers: Any) -> dict[str, Any]:
+    made: dict[str, Any] = {"IpProtocol": protocol, "IpRanges": [], "Ipv6Ranges": [], "PrefixListIds": []}
+    if first is not None:
+        made |= {"FromPort": first, "ToPort": last}
+    return made | {"UserIdGroupPairs": []} | peers
+
+
+def cidr(*texts: str) -> dict[str, Any]:
+    return {
+        "IpRanges": [{"CidrIp": text} for text in texts if ":" not in text],
+        "Ipv6Ranges": [{"CidrIpv6": text} for text in texts if ":" in text],
+    }
+
+
+def pair(group: str, **more: str) -> dict[str, Any]:
+    return {"UserIdGroupPairs": [{"GroupId": group, "UserId": "111122223333"} | more]}
+
+
+def group(group_id: str, name: str, inbound: list[Any], outbound: list[Any] | None = None, vpc: str = "vpc-a") -> Any:
+    everywhere = [permission("-1", **cidr("0.0.0.0/0", "::/0"))]
+    return {
+        "GroupId": group_id, "GroupName": name, "Description": f"{name} group", "VpcId": vpc, "OwnerId": "111122223333",
+        "IpPermissions": inbound, "IpPermissionsEgress": everywhere if outbound is None else outbound, "Tags": [],
+    }  # fmt: skip
+
+
+def interface(eni: str, name: str, addresses: list[str], groups: list[str], vpc: str = "vpc-a", **more: Any) -> Any:
+    return {
+        "NetworkInterfaceId": eni, "VpcId": vpc, "SubnetId": "subnet-1", "TagSet": [{"Key": "Name", "Value": name}],
+        "Groups": [{"GroupId": each, "GroupName": each} for each in groups],
+        "PrivateIpAddresses": [{"PrivateIpAddress": each} for each in addresses if ":" not in each],
+        "Ipv6Addresses": [{"Ipv6Address": each} for each in addresses if ":" in each],
+    } | more  # fmt: skip
+
+
+def account() -> dict[str, Any]:
+    """A web server and its database in one VPC, a runner in a peered one, a stranger in a third."""
+    return {
+        "SecurityGroups": [
+            group("sg-web", "web", [
+                permission("tcp", 80, 80, **cidr("0.0.0.0/0", "::/0")),
+                permission("6", 22, 22, **cidr("198.51.100.0/24", "203.0.113.7/32")),
+                permission("tcp", 9100, 9100, PrefixListIds=[{"PrefixListId": "pl-0123456789abcdef0"}]),
+                permission("icmp", 8, -1, **cidr("0.0.0.0/0")),
+                permission("58", 128, 0, **cidr("::/0")),
+                permission("50", 0, 0, **cidr("198.51.100.0/24")),
+            ]),
+            group("sg-db", "db", [
+                permission("tcp", 5432, 5433, **pair("sg-web")),
+                permission("-1", **pair("sg-run", VpcId="vpc-b", PeeringStatus="active")),
+                permission("-1", -1, -1, **pair("sg-db")),
+            ], []),
+            group("sg-run", "run", [permission("udp", 0, 65535, **cidr("10.0.0.0/8"))], vpc="vpc-b"),
+        ],
+        "NetworkInterfaces": [
+            interface("eni-1", "web-1", ["10.0.0.5", "2001:db8::5"], ["sg-web"]),
+            interface("eni-2", "db-1", ["10.0.0.6", "10.0.0.7"], ["sg-db"], Ipv4Prefixes=[
+                {"Ipv4Prefix": "10.0.9.0/28"},
+            ]),
+            interface("eni-3", "run-1", ["10.1.0.5"], ["sg-run"], "vpc-b"),
+            interface("eni-4", "", ["10.2.0.5"], ["sg-run"], "vpc-c"),
+            interface("eni-5", "nat", ["10.0.0.9"], [], InterfaceType="nat_gateway"),
+        ],
+        "VpcPeeringConnections": [
+            {
+                "VpcPeeringConnectionId": "pcx-1", "Status": {"Code": "active", "Message": "Active"},
+                "RequesterVpcInfo": {"VpcId": "vpc-a", "Region": "eu-west-1"},
+                "AccepterVpcInfo": {"VpcId": "vpc-b", "Region": "eu-west-1"},
+            },
+            {
+                "VpcPeeringConnectionId": "pcx-2", "Status": {"Code": "deleted"},
+                "RequesterVpcInfo": {"VpcId": "vpc-a"}, "AccepterVpcInfo": {"VpcId": "vpc-c"},
+            },
+        ],
+        "PrefixLists": [
+            {"PrefixListId": "pl-0123456789abcdef0", "PrefixListName": "monitors", "AddressFamily": "IPv4"},
+            {"PrefixListId": "pl-63a5400a", "PrefixListName": "com.amazonaws.eu-west-1.s3", "AddressFamily": "IPv4"},
+        ],
+    }  # fmt: skip
+
+
+ENTRIES = {"Entries": [{"Cidr": "192.0.2.16/28", "Description": "probes"}]}
+FILES = [("account.json", account()), ("pl-0123456789abcdef0.json", ENTRIES)]
+
+#: What the account means: source, destination, protocol, destination port or (ICMP type, code); the verdict's reason.
+MEANING = [
+    ("192.0.2.1", "10.0.0.5", "tcp", 80, "rule"),
+    ("2001:db8:1::1", "2001:db8::5", "tcp", 80, "rule"),
+    ("192.0.2.1", "10.0.0.5", "tcp", 443, "no-rule"),
+    ("198.51.100.9", "10.0.0.5", "tcp", 22, "rule"),
+    ("203.0.113.7", "10.0.0.5", "tcp", 22, "rule"),
+    ("203.0.113.8", "10.0.0.5", "tcp", 22, "no-rule"),
+    ("192.0.2.17", "10.0.0.5", "tcp", 9100, "rule"),
+    ("192.0.2.33", "10.0.0.5", "tcp", 9100, "no-rule"),
+    ("192.0.2.1", "10.0.0.5", "icmp", (8, 0), "rule"),
+    ("192.0.2.1", "10.0.0.5", "icmp", (13, 0), "no-rule"),
+    ("2001:db8:1::1", "2001:db8::5", "icmpv6", (128, 0), "rule"),
+    ("2001:db8:1::1", "2001:db8::5", "icmpv6", (128, 1), "no-rule"),
+    ("198.51.100.9", "10.0.0.5", "esp", 0, "rule"),
+    ("198.51.100.9", "10.0.0.5", "gre", 0, "no-rule"),
+    # By group: all of a member's addresses, and those in a peered VPC.
+    ("10.0.0.5", "10.0.0.7", "tcp", 5432, "rule"),
+    ("10.0.0.5", "10.0.9.3", "tcp", 5433, "rule"),
+    ("10.0.0.5", "10.0.0.6", "tcp", 5434, "no-rule"),
+    ("10.1.0.5", "10.0.0.6", "udp", 53, "rule"),
+    ("10.2.0.5", "10.0.0.6", "udp", 53, "vpc-isolated"),
+    ("10.0.0.6", "10.0.0.5", "tcp", 80, "no-rule"),  # the database may send nothing
+    ("10.0.0.5", "10.1.0.5", "udp", 9, "rule"),
+    ("10.9.9.9", "10.1.0.5", "udp", 65535, "rule"),
+    ("10.9.9.9", "10.1.0.5", "tcp", 9, "no-rule"),
+    ("192.0.2.1", "10.0.0.9", "tcp", 80, None),  # the NAT gateway has no filter
+]
+
+
+def policy_of(*files: tuple[str, Any]) -> Policy:
+    return imported_files(*files).policy()
+
+
+def test_an_account_means_what_its_permissions_say() -> None:
+    export = imported_files(*FILES)
+    policy = export.policy()
+    assert (export.format.name, policy.settings.profile) == ("aws", "aws")
+    means(export, MEANING)
+    assert [instance.name for instance in policy.instances] == ["web-1", "db-1", "run-1", "eni-4"]
+    assert policy.warnings == ("No instance, as no security group filters it: network interface 'nat' (eni-5).",)
+
+
+def test_files_may_come_in_any_order_and_twice() -> None:
+    sections = account()
+    split = [(f"{key}.json", {key: value}) for key, value in sections.items()]
+    means(imported_files(*reversed(split), FILES[1], *split), MEANING)
+
+
+def test_entries_may_stand_in_their_list_or_beside_its_id() -> None:
+    inside = account()
+    inside["PrefixLists"][0] |= ENTRIES
+    beside = ENTRIES | {"PrefixListId": "pl-0123456789abcdef0"}
+    older = account()
+    older["PrefixLists"][0]["Cidrs"] = ["192.0.2.16/28"]
+    for files in ([("a", inside)], [("a", account()), ("b", beside)], [("a", older)]):
+        means(imported_files(*files), MEANING)
+
+
+def test_an_instance_names_its_first_interface() -> None:
+    first, second = (
+        interface(f"eni-{n}", "", [f"10.0.0.{n}"], ["sg-1"], Attachment={"InstanceId": "i-1", "DeviceIndex": n - 1})
+        for n in (1, 2)
+    )
+    document = {
+        "SecurityGroups": [group("sg-1", "one", [])],
+        "Reservations": [{"Instances": [
+            {"InstanceId": "i-1", "Tags": [{"Key": "Name", "Value": "web"}], "NetworkInterfaces": [first, second]},
+            {
+                "InstanceId": "i-2", "VpcId": "vpc-a", "PrivateIpAddress": "10.0.0.8",
+                "SecurityGroups": [{"GroupId": "sg-1"}],
+            },
+            {"InstanceId": "i-3", "State": {"Name": "terminated"}, "NetworkInterfaces": []},
+        ]}],
+        "NetworkInterfaces": [first],
+    }  # fmt: skip
+    assert [instance.name for instance in policy_of(("a", document)).instances] == ["i-2", "web", "eni-2"]
+
+
+def test_group_names_are_unique_only_within_a_vpc() -> None:
+    inbound = [permission("-1", **pair("sg-1"))]
+    groups = [group("sg-1", "default", [], vpc="vpc-a"), group("sg-2", "default", inbound, vpc="vpc-b")]
+    policy = policy_of(("a", {"SecurityGroups": groups}))
+    assert [(each.name, each.description) for each in policy.security_groups] == [
+        ("sg-1", "default: default group"), ("sg-2", "default: default group"),
+    ]  # fmt: skip
+
+
+def test_regions_are_said_where_vpcs_are_in_several() -> None:
+    document = account() | {"Subnets": [{"SubnetId": "s", "VpcId": "vpc-c", "AvailabilityZone": "us-west-2-lax-1a"}]}
+    policy = policy_of(("a", document), FILES[1])
+    assert {vpc.name: vpc.region for vpc in policy.vpcs} == {
+        "vpc-a": "eu-west-1", "vpc-b": "eu-west-1", "vpc-c": "us-west-2",
+    }  # fmt: skip
+    document["SecurityGroups"].append(group("sg-9", "elsewhere", [], vpc="vpc-d"))
+    with pytest.raises(PolicyError, match=r"VPC vpc-d: its region is not known"):
+        policy_of(("a", document), FILES[1])
+
+
+def test_a_group_of_a_vpc_that_is_peered_no_more_matches_nothing() -> None:
+    stale = permission("tcp", 1, 2, **pair("sg-gone", PeeringStatus="deleted", VpcPeeringConnectionId="pcx-9"))
+    policy = policy_of(("a", {"SecurityGroups": [group("sg-1", "one", [stale], [])]}))
+    assert policy.security_groups[0].rules == ()
+    assert "peered no more" in policy.warnings[0]
+
+
+def test_icmp_of_the_other_ip_version_matches_nothing() -> None:
+    odd = [
+        permission("icmp", -1, -1, **cidr("::/0")), permission("icmpv6", **cidr("0.0.0.0/0")),
+        permission("1", **pair("sg-1")),
+    ]  # fmt: skip
+    policy = policy_of(("a", {"SecurityGroups": [group("sg-1", "one", odd, [])]}))
+    assert [(rule.ethertype, rule.protocol) for rule in policy.security_groups[0].rules] == [(4, 1)]
+    assert "matches no packet" in policy.warnings[0]
+
+
+def test_ports_from_0_are_taken_from_1() -> None:
+    inbound = [permission("tcp", 0, 1023, **cidr("::/0"))]
+    policy = policy_of(("a", {"SecurityGroups": [group("sg-1", "one", inbound, [])]}))
+    assert policy.security_groups[0].rules[0].ports == ((1, 1023),)
+    assert "from 0" in policy.warnings[0]
+
+
+def _broken(change: str) -> list[tuple[str, Any]]:
+    document = account()
+    web, database = document["SecurityGroups"][:2]
+    first = web["IpPermissions"][0]
+    files = [("account.json", document), FILES[1]]
+    if change == "no group":
+        database["IpPermissions"][0] |= pair("sg-none", UserId="999988887777", VpcPeeringConnectionId="pcx-7")
+    elif change == "no list":
+        web["IpPermissions"][2]["PrefixListIds"] = [{"PrefixListId": "pl-63a5400a"}]
+    elif change == "whose entries":
+        files[1] = ("entries.json", ENTRIES)
+    elif change == "other entries":
+        document["PrefixLists"][0]["Entries"] = [{"Cidr": "192.0.2.0/28"}]
+    elif change == "member of none":
+        document["NetworkInterfaces"][0]["Groups"] = [{"GroupId": "sg-none"}]
+    elif change == "protocol":
+        first["IpProtocol"] = "tpc"
+    elif change == "ports":
+        first["ToPort"] = 70
+    elif change == "port 0":
+        first |= {"FromPort": 0, "ToPort": 0}
+    elif change == "icmp code":
+        web["IpPermissions"][3] |= {"FromPort": -1, "ToPort": 3}
+    elif change == "icmp type":
+        web["IpPermissions"][3]["FromPort"] = 300
+    elif change == "new peer":
+        first["SomethingIds"] = ["x"]
+    elif change == "page":
+        document["NextToken"] = "eyJ"
+    elif change == "classic":
+        del document["NetworkInterfaces"][0]["VpcId"]
+    elif change == "cidr":
+        first["IpRanges"][0]["CidrIp"] = "300.0.0.0/8"
+    elif change == "versions":
+        first["IpRanges"][0]["CidrIp"] = "::/0"
+    elif change == "same address":
+        document["NetworkInterfaces"][1]["PrivateIpAddresses"][0]["PrivateIpAddress"] = "10.0.0.5"
+    elif change == "differs":
+        other = copy.deepcopy(web)
+        other["IpPermissions"].pop()
+        files.append(("later.json", {"SecurityGroups": [other]}))
+    elif change == "moved":
+        files.append(("later.json", {"NetworkInterfaces": [interface("eni-1", "web-1", ["10.0.0.99"], ["sg-web"])]}))
+    return files
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("no group", r"account\.json: security group 'db' \(sg-db\), IpPermissions\[0\], UserIdGroupPairs\[0\]: "
+         r"names the security group 'sg-none', account '999988887777', peering 'pcx-7', which no file has"),
+        ("no list", r"\[2\], PrefixListIds\[0\]: names the prefix list 'pl-63a5400a', whose entries no file has"),
+        ("whose entries", r"entries\.json: AWS output: Entries do not say of which prefix list"),
+        ("other entries", r"prefix list 'monitors' \(pl-0123456789abcdef0\).*differs from what account\.json says"),
+        ("member of none", r"'web-1' \(eni-1\): is in the security group 'sg-none', which no file has"),
+        ("protocol", r"'web' \(sg-web\), IpPermissions\[0\]: unknown protocol 'tpc'"),
+        ("ports", r"IpPermissions\[0\]: 80 to 70 is no range of ports"),
+        ("port 0", r"IpPermissions\[0\].*port 0"),
+        ("icmp code", r"IpPermissions\[3\]: an ICMP code \(3\) without a type"),
+        ("icmp type", r"IpPermissions\[3\]: 300 is no ICMP type"),
+        ("new peer", r"IpPermissions\[0\]: unknown key 'SomethingIds'"),
+        ("page", r"account\.json: AWS output: NextToken is there, so the list is not whole"),
+        ("classic", r"'web-1' \(eni-1\): is in no VPC"),
+        ("cidr", r"IpPermissions\[0\], IpRanges\[0\]: '300\.0\.0\.0/8'"),
+        ("versions", r"IpRanges\[0\]: an IPv4 rule, but ::/0 is IPv6"),
+        ("same address", r"10\.0\.0\.5 is the address of both network interface 'web-1' \(eni-1\) and"),
+        ("differs", r"later\.json: security group 'web' \(sg-web\): differs from what account\.json says"),
+        ("moved", r"later\.json: network interface 'web-1' \(eni-1\): differs from what account\.json says"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_an_error_by_name(change: str, message: str) -> None:
+    with pytest.raises(PolicyError, match=message) as caught:
+        policy_of(*_broken(change))
+    assert str(caught.value).isprintable()
+
+
+def _variants() -> Iterator[list[tuple[str, Any]]]:
+    for n, (_, document) in enumerate(FILES):
+        for changed in mutations(document):
+            yield [(file, changed if m == n else other) for m, (file, other) in enumerate(FILES)]
+
+
+def test_anything_anywhere_is_a_policy_or_a_policy_error() -> None:
+    errors = policies = 0
+    for files in _variants():
+        try:
+            policy_of(*files)
+            policies += 1
+        except PolicyError as error:
+            assert str(error).isprintable() and len(str(error)) < 1200
+            errors += 1
+    assert errors > 300 and policies > 100
+
+
+def test_files_are_a_policy_wherever_one_is_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the command, and directly: a lone file is recognised by what is in it."""
+    for name, document in FILES:
+        (tmp_path / name).write_text(json.dumps(document))
+    out = tmp_path / "policy.yaml"
+    ran = sgfast(capsys, "import", "auto", *(tmp_path / name for name, _ in FILES), "-o", out)
+    assert (ran.status, ran.out) == (0, "")
+    assert "No instance, as no security group filters it" in ran.err
+    engine = Engine(out)
+    assert reasons_of(engine, MEANING) == [reason for *_, reason in MEANING]
+    alone = tmp_path / "alone.json"
+    alone.write_text(json.dumps({"SecurityGroups": [group("sg-1", "one", [])]}))
+    assert [each.name for each in load_policy(alone).security_groups] == ["one"]
+
+
+@pytest.mark.skipif(not ACCOUNT.exists(), reason="no corpus here (set SGFAST_CORPUS)")
+def test_the_account_of_cloudmapper() -> None:
+    files = [(path.name, json.loads(path.read_text())) for path in sorted(ACCOUNT.glob("*.json"))]
+    assert len(files) == 5
+    export = imported_files(*files)
+    policy = export.policy()
+    assert [vpc.name for vpc in policy.vpcs] == ["Prod"]
+    assert [instance.name for instance in policy.instances] == ["Bastion", "Web1", "Web2", "eni-00000001"]
+    assert len(policy.security_groups) == 8
+    meaning = [
+        ("1.1.1.1", "10.0.0.1", "tcp", 22, "rule"),
+        ("2.2.2.9", "10.0.0.1", "tcp", 22, "rule"),  # written 2.2.2.2/28
+        ("2.2.2.16", "10.0.0.1", "tcp", 22, "no-rule"),
+        ("10.0.0.1", "10.0.2.1", "tcp", 8000, "rule"),
+        ("10.0.3.1", "10.0.2.1", "tcp", 8000, "no-rule"),
+        ("10.0.0.1", "172.31.48.168", "tcp", 22, "rule"),
+        ("192.0.2.1", "172.31.48.168", "tcp", 443, "rule"),
+        ("10.0.2.1", "192.0.2.1", "tcp", 443, "rule"),
+    ]
+    means(export, meaning)

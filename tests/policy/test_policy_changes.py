@@ -1,0 +1,249 @@
+"""Changes of a policy as values (SPEC 6.1, 6.3): what they make, whom they concern, what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_network
+
+import pytest
+from scenario import policy_of
+
+from sgfast.errors import PolicyError
+from sgfast.policy.changes import (
+    AddAddress,
+    AddGroup,
+    AddInstance,
+    AddMember,
+    AddPeering,
+    AddRule,
+    Change,
+    ModifyRule,
+    RemoveAddress,
+    RemoveGroup,
+    RemoveInstance,
+    RemoveMember,
+    RemovePeering,
+    RemoveRule,
+    SetAddressGroup,
+    apply_change,
+    apply_changes,
+)
+from sgfast.policy.model import DEFAULT_GROUP, AddressGroupPeer, GroupPeer, Instance, Rule, SecurityGroup
+from sgfast.policy.templates import default_group
+
+POLICY = policy_of("""
+quotas: {security_groups: 4, rules_per_group: 3}
+vpcs: [{name: red}, {name: blue}, {name: green}]
+peerings: [[red, blue]]
+address_groups: [{name: offices, addresses: [192.0.2.0/24]}]
+security_groups:
+  - name: web
+    rules:
+      - {direction: inbound, protocol: tcp, ports: 80}
+      - {direction: inbound, protocol: tcp, ports: 22, source: offices, description: old}
+  - {name: db, rules: [{direction: inbound, protocol: tcp, ports: 5432, source: web}]}
+  - {name: spare}
+instances:
+  - {name: w1, vpc: red, addresses: [10.0.0.1, 10.1.0.0/24], security_groups: [web]}
+  - {name: w2, vpc: red, addresses: [10.0.0.2], security_groups: [web, spare]}
+  - {name: d1, vpc: blue, addresses: [10.0.1.1], security_groups: [db]}
+""")
+WEB, DB, SPARE = POLICY.security_groups
+TLS = Rule("", "inbound", 4, 6, ((443, 443),))
+
+
+def instance(name: str = "new", address: str = "10.0.0.9", *groups: str, vpc: str = "red") -> Instance:
+    return Instance(name, vpc, (ip_network(address),), groups)
+
+
+#: What is concerned: groups, instances.
+CONCERNS: dict[str, tuple[Change, str, str]] = {
+    "a rule added": (AddRule("web", TLS), "web", "w1 w2"),
+    "a rule deleted": (RemoveRule("web", "web/inbound/1"), "web", "w1 w2"),
+    "a rule modified": (ModifyRule("db", "db/inbound/1", replace(DB.rules[0], peer=None)), "db", "d1"),
+    "only a description": (ModifyRule("web", "web/inbound/2", replace(WEB.rules[1], description="new")), "", ""),
+    "the same rule again": (ModifyRule("web", "web/inbound/2", WEB.rules[1]), "", ""),
+    "an instance joins": (AddMember("db", "w1"), "db", "d1 w1"),
+    "one that is a member": (AddMember("web", "w1"), "", ""),
+    "an instance leaves": (RemoveMember("web", "w2"), "web", "w1 w2"),
+    "a new instance joins": (AddInstance(instance("new", "10.0.0.9", "web", "db")), "db web", "d1 new w1 w2"),
+    "a deleted instance leaves": (RemoveInstance("w2"), "spare web", "w1 w2"),
+    "an address added": (AddAddress("w1", ip_network("10.0.0.7/32")), "", ""),
+    "an address taken": (RemoveAddress("w1", ip_network("10.1.0.0/24")), "", ""),
+    "a group added": (AddGroup(SecurityGroup("new", (replace(TLS, id="new/inbound/1"),))), "", ""),
+    "a group deleted": (RemoveGroup("spare"), "", ""),
+    "a peering added": (AddPeering("blue", "green"), "", ""),
+    "a peering that is": (AddPeering("blue", "red"), "", ""),
+    "a peering deleted": (RemovePeering("blue", "red"), "", ""),
+    "an address group set": (SetAddressGroup("offices", (ip_network("198.51.100.0/24"),)), "", ""),
+}
+
+
+@pytest.mark.parametrize("case", CONCERNS)
+def test_whom_a_change_concerns(case: str) -> None:
+    change, groups, instances = CONCERNS[case]
+    policy = POLICY if case != "a group deleted" else apply_change(POLICY, RemoveMember("spare", "w2")).policy
+    changed = apply_change(policy, change)
+    assert sorted(changed.groups) == groups.split()
+    assert sorted(changed.instances) == instances.split()
+
+
+@pytest.mark.parametrize("case", ["the same rule again", "one that is a member", "a peering that is"])
+def test_what_changes_nothing_gives_the_same_policy(case: str) -> None:
+    """SPEC 6.3, 6.10."""
+    assert apply_change(POLICY, CONCERNS[case][0]).policy is POLICY
+
+
+REFUSED: dict[str, tuple[Change, str]] = {
+    "no such group": (AddRule("nope", TLS), "no security group 'nope'"),
+    "no such rule": (RemoveRule("web", "web/inbound/9"), "'web' has no rule 'web/inbound/9'"),
+    "a rule of another group": (RemoveRule("web", "db/inbound/1"), "'web' has no rule 'db/inbound/1'"),
+    "no such peer group": (AddRule("web", replace(TLS, peer=GroupPeer("nope"))), "no security group 'nope'"),
+    "no such address group": (AddRule("web", replace(TLS, peer=AddressGroupPeer("no"))), "no address group 'no'"),
+    "an id that is taken": (AddRule("db", replace(TLS, id="web/inbound/1")), "a rule 'web/inbound/1' already"),
+    "a rule turned round": (
+        ModifyRule("web", "web/inbound/1", Rule("", "outbound", 4)), "is inbound: remove it and add another"
+    ),
+    "no such instance": (AddMember("web", "nope"), "no instance 'nope'"),
+    "no member": (RemoveMember("db", "w1"), "'w1' is not in security group 'db'"),
+    "no group left": (RemoveMember("web", "w1"), "'w1' would be in no security group"),
+    "an instance that is": (AddInstance(instance("w1", "10.9.9.9", "web")), "an instance 'w1' already"),
+    "an instance in no group": (
+        AddInstance(instance("new", "10.9.9.9")),
+        "'default' has 4 rules, more than the quota of 3: raise quotas.rules_per_group",
+    ),
+    "an instance in no VPC": (AddInstance(instance("new", "10.9.9.9", "web", vpc="no")), "no VPC 'no'"),
+    "an address that is taken": (AddAddress("w1", ip_network("10.0.0.2/32")), "an address of instance 'w2'"),
+    "the same by a new instance": (AddInstance(instance("new", "10.0.0.2", "web")), "an address of instance 'w2'"),
+    "no such address": (RemoveAddress("w1", ip_network("10.0.0.9/32")), "'w1' has no address 10.0.0.9/32"),
+    "no address left": (RemoveAddress("w2", ip_network("10.0.0.2/32")), "'w2' would have no address"),
+    "a group that is": (AddGroup(SecurityGroup("web")), "a security group 'web' already"),
+    "a group in use": (RemoveGroup("spare"), "instance 'w2' is in security group 'spare'"),
+    "a group that is named": (RemoveGroup("web"), "instance 'w1' is in security group 'web'"),
+    "no such VPC": (AddPeering("red", "no"), "no VPC 'no'"),
+    "a VPC with itself": (AddPeering("red", "red"), "not 'red' with itself"),
+    "no such peering": (RemovePeering("red", "green"), "'red' and 'green' are not peered"),
+    "no address group": (SetAddressGroup("no", ()), "no address group 'no'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_says_why_and_changes_nothing(case: str) -> None:
+    """SPEC 6.10."""
+    change, why = REFUSED[case]
+    with pytest.raises(PolicyError, match=why) as refused:
+        apply_changes(POLICY, [AddMember("db", "w2"), change])
+    assert "\n" not in str(refused.value)
+
+
+def test_no_change_puts_an_instance_into_stateful_and_stateless_groups() -> None:
+    with_stateless = apply_change(POLICY, AddGroup(SecurityGroup("loose", stateful=False))).policy
+    why = r"^instance '{}' cannot be in stateful groups \({}\) and stateless ones \('loose'\)$"
+    for change, name, stateful in (
+        (AddMember("loose", "w2"), "w2", "'spare', 'web'"),
+        (AddInstance(instance("new", "10.0.0.9", "loose", "db")), "new", "'db'"),
+    ):
+        with pytest.raises(PolicyError, match=why.format(name, stateful)):
+            apply_change(with_stateless, change)
+    joined = apply_change(with_stateless, AddInstance(instance("new", "10.0.0.9", "loose"))).policy
+    with pytest.raises(PolicyError, match=why.format("new", "'web'")):
+        apply_change(joined, AddMember("web", "new"))
+
+
+def test_quotas_hold_for_what_is_added() -> None:
+    full = apply_change(POLICY, AddRule("web", TLS)).policy
+    with pytest.raises(PolicyError, match=r"'web' has 3 rules, and the quota is 3: raise quotas\.rules_per_group$"):
+        apply_change(full, AddRule("web", replace(TLS, ports=((444, 444),))))
+    more = apply_change(POLICY, AddGroup(SecurityGroup("fourth"))).policy
+    with pytest.raises(
+        PolicyError, match=r"'fifth' there are 5, more than the quota of 4: raise quotas\.security_groups$"
+    ):
+        apply_change(more, AddGroup(SecurityGroup("fifth")))
+    too_many = tuple(replace(TLS, id=f"x/{n}") for n in range(4))
+    with pytest.raises(PolicyError, match=r"has 4 rules, more than the quota of 3: raise quotas\.rules_per_group$"):
+        apply_change(POLICY, AddGroup(SecurityGroup("fourth", too_many)))
+
+
+def test_the_default_group_cannot_be_deleted_and_takes_in_whoever_names_none() -> None:
+    """SPEC 8.1, 8.2."""
+    policy = policy_of("instances: [{name: a, addresses: [10.0.0.1]}]")
+    with pytest.raises(PolicyError, match="cannot be deleted"):
+        apply_change(policy, RemoveGroup(DEFAULT_GROUP))
+    changed = apply_change(policy, AddInstance(Instance("b", "default", (ip_network("10.0.0.2/32"),), ())))
+    assert changed.policy.instance_by_name["b"].security_groups == (DEFAULT_GROUP,)
+    assert changed.instances == {"a", "b"}
+
+
+def test_the_default_group_is_created_for_an_instance_that_comes_without_groups() -> None:
+    """SPEC 8.6."""
+    policy = policy_of("""
+security_groups: [{name: web}]
+instances: [{name: w, addresses: [10.0.0.1], security_groups: [web]}]
+""")
+    late = AddInstance(Instance("b", "default", (ip_network("10.0.0.2/32"),), ()))
+    changed = apply_change(policy, late)
+    assert changed.policy.security_groups == (*policy.security_groups, default_group())
+    assert changed.policy.instance_by_name["b"].security_groups == (DEFAULT_GROUP,)
+    assert (changed.groups, changed.instances) == ({DEFAULT_GROUP}, {"b"})
+    full = replace(policy, quotas=replace(policy.quotas, security_groups=1))
+    with pytest.raises(PolicyError, match=r"'default' there are 2, .*: raise quotas\.security_groups$"):
+        apply_change(full, late)
+
+
+def test_ids_of_rules_added_later_were_never_used() -> None:
+    policy = apply_changes(POLICY, [RemoveRule("web", "web/inbound/2"), AddRule("web", TLS)]).policy
+    assert [rule.id for rule in policy.group_by_name["web"].rules] == ["web/inbound/1", "web/inbound/3"]
+    policy = apply_changes(policy, [RemoveRule("web", "web/inbound/3"), AddRule("web", replace(TLS, id="mine"))]).policy
+    policy = apply_changes(policy, [RemoveRule("web", "mine"), AddRule("web", TLS)]).policy
+    assert [rule.id for rule in policy.group_by_name["web"].rules] == ["web/inbound/1", "web/inbound/5"]
+    outbound = replace(TLS, direction="outbound")
+    policy = apply_change(policy, AddRule("web", outbound)).policy
+    assert policy.group_by_name["web"].rules[-1].id == "web/outbound/1"
+
+
+def test_written_ids_count_as_used_while_they_are_there_and_after() -> None:
+    policy = replace(POLICY, quotas=replace(POLICY.quotas, rules_per_group=9))
+
+    def added(rule: Rule, *ids: str) -> str:
+        """The id of the rule after those, and without them."""
+        nonlocal policy
+        policy = apply_changes(policy, [AddRule("web", replace(TLS, id=rule_id)) for rule_id in ids]).policy
+        policy = apply_change(policy, AddRule("web", rule)).policy
+        return policy.group_by_name["web"].rules[-1].id
+
+    outbound = replace(TLS, direction="outbound")
+    assert added(TLS, "web/inbound/4", "web/inbound/07") == "web/inbound/5"
+    assert added(TLS, "web/inbound/7") == "web/inbound/8"
+    kept = policy.group_by_name["web"].rules
+    policy = apply_changes(policy, [RemoveRule("web", rule.id) for rule in kept]).policy
+    assert added(TLS, "web/inbound/11", "web/inbound/12") == "web/inbound/13"
+    assert added(outbound, "web/outbound/1", "web/outbound/3") == "web/outbound/2"
+    policy = apply_changes(policy, [RemoveRule("web", rule.id) for rule in policy.group_by_name["web"].rules]).policy
+    assert added(outbound) == "web/outbound/4"
+    assert added(TLS, f"web/inbound/{'9' * 80}") == "web/inbound/17"
+
+
+def test_written_id_of_a_rule_that_is_gone_is_not_given_again() -> None:
+    ahead = AddRule("web", replace(TLS, id="web/inbound/4"))
+    policy = apply_changes(POLICY, [RemoveRule("web", "web/inbound/1"), ahead, RemoveRule("web", ahead.rule.id)]).policy
+    assert apply_change(policy, AddRule("web", TLS)).policy.group_by_name["web"].rules[-1].id == "web/inbound/5"
+
+
+def test_several_changes_as_one_concern_all_their_groups() -> None:
+    changed = apply_changes(POLICY, [RemoveMember("spare", "w2"), RemoveGroup("spare"), AddMember("db", "w2")])
+    assert (sorted(changed.groups), sorted(changed.instances)) == (["db", "spare"], ["d1", "w2"])
+
+
+def test_the_same_rule_in_other_words_is_no_change_but_is_remembered() -> None:
+    said = replace(WEB.rules[0], wording=frozenset(("no-ethertype", "any-address")))
+    assert said == WEB.rules[0] and hash(said) == hash(WEB.rules[0]) and said.wording != WEB.rules[0].wording
+    changed = apply_change(POLICY, ModifyRule("web", said.id, said))
+    assert not changed.groups and not changed.instances and changed.policy == POLICY
+    assert changed.policy.group_by_name["web"].rules[0].wording == said.wording
+    assert apply_change(changed.policy, ModifyRule("web", said.id, said)).policy is changed.policy
+
+
+def test_a_modified_rule_keeps_its_place_and_id() -> None:
+    changed = apply_change(POLICY, ModifyRule("web", "web/inbound/1", replace(TLS, id="other")))
+    assert [rule.id for rule in changed.policy.group_by_name["web"].rules] == ["web/inbound/1", "web/inbound/2"]
+    assert changed.policy.group_by_name["web"].rules[0].ports == ((443, 443),)

@@ -1,0 +1,433 @@
+"""What is cut out before judging: the result is that of a capture that was cut beforehand, and the report says so
+(SPEC 9.8).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from captures import enhanced, interface, option, pcap_head, pcap_record, section, tsresol
+from command import CLIENT, POLICY, SERVER, SHOP, handshake, sgfast, shell, valid, write_capture, write_policy
+from frames import ethernet, ip, sll, tcp, udp
+
+from sgfast import Reading, replay
+from sgfast.capture import open_capture
+from sgfast.core.base.frames import FrameBatch
+from sgfast.errors import ReadingError
+from sgfast.policy.document import parse_policy
+from sgfast.replaying.cutting import (
+    LOOK_EVERY,
+    LOOKED_AT,
+    MANY_COPIES,
+    ONE_IN,
+    Cutting,
+    PacketsLeftOut,
+    both_left_out,
+    warn_of_copies,
+)
+
+Capsys = pytest.CaptureFixture[str]
+SECOND = 10**9
+
+
+def frames_of(path: str | Path) -> list[tuple[int, bytes, int, int]]:
+    found = []
+    with open_capture(path) as reader:
+        while (batch := reader.next_batch()) is not None:
+            found += list(batch)
+    return found
+
+
+def write_pcapng(path: Path, frames: list[tuple[int, bytes, int, int]]) -> Path:
+    """Any times and link types."""
+    links = sorted({link for *_, link in frames}) or [1]
+    head = b"".join(interface(link_type=link, options=tsresol(9) + option(0, b"")) for link in links)
+    blocks = [enhanced(data, ticks=t, wire=wire, number=links.index(link)) for t, data, wire, link in frames]
+    path.write_bytes(section() + head + b"".join(blocks))
+    return path
+
+
+def rows(capsys: Capsys, *arguments: object) -> tuple[list[str], dict[str, Any]]:
+    """Verdict and connection rows, and the report, of a replay."""
+    done = sgfast(capsys, "replay", *arguments, "--verdicts", "-", "--format", "json", "-q")
+    assert done.status in (0, 1), done.err
+    return done.out.splitlines(), valid("summary", json.loads(done.err))
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> None:
+    for name in a.keys() - {"left_out", "elapsed_seconds", "packets_per_second"}:
+        assert a[name] == b[name], name
+
+
+# As if the capture had been cut beforehand
+
+
+SHOP_FRAMES = frames_of(SHOP[1])
+FIRST_NS = SHOP_FRAMES[0][0]
+
+
+@pytest.mark.parametrize(
+    ("options", "keep"),
+    [
+        (("--start", "1"), lambda t, *_: t >= FIRST_NS + SECOND),
+        (("--end", "6.4"), lambda t, *_: t < FIRST_NS + 64 * SECOND // 10),
+        (("--start", "0.5s", "--end", "0m6.5s"), lambda t, *_: SECOND // 2 <= t - FIRST_NS < 65 * SECOND // 10),
+        (
+            ("--start", "2026-11-25T00:32:06Z", "--end", "2026-11-25T01:32:12.5+01:00"),
+            lambda t, *_: 1_795_566_726 * SECOND <= t < 1_795_566_732 * SECOND + SECOND // 2,
+        ),
+        (("--start", "0"), lambda *_: True),
+        (("--start", "1d"), lambda *_: False),
+    ],
+)
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_window_is_what_a_cut_capture_is(
+    capsys: Capsys, tmp_path: Path, options: tuple[str, ...], keep: Callable[..., bool], engine: str
+) -> None:
+    rest = [frame for frame in SHOP_FRAMES if keep(*frame)]
+    cut = write_pcapng(tmp_path / "cut.pcapng", rest)
+    expected, whole = rows(capsys, SHOP[0], cut, "--engine", engine)
+    found, report = rows(capsys, *SHOP, *options, "--engine", engine)
+    assert found == expected
+    same(report, whole)
+    assert whole["left_out"] is None
+    left_out = report["left_out"]
+    assert sum(number or 0 for number in left_out.values()) == len(SHOP_FRAMES) - len(rest)
+    assert [left_out["before_start"] is None, left_out["after_end"] is None] == [
+        "--start" not in options, "--end" not in options
+    ]  # fmt: skip
+    assert left_out["filter"] is left_out["duplicates"] is None
+
+
+@pytest.mark.skipif(shutil.which("tcpdump") is None, reason="no tcpdump here")
+@pytest.mark.parametrize(
+    "text", ["tcp port 80 or 443", "not host 10.0.0.5", "icmp or udp", "src net 10.0.0.0/16 and ip", "gre"]
+)
+def test_filter_is_what_a_filtered_capture_is(capsys: Capsys, tmp_path: Path, text: str) -> None:
+    cut = tmp_path / "cut.pcap"
+    theirs = text.replace("gre", "proto 47").replace("not host 10.0.0.5", "not ip host 10.0.0.5")
+    command = ["tcpdump", "--nano", "-r", SHOP[1], "-w", "-", theirs]
+    run = subprocess.run(command, check=True, capture_output=True)
+    cut.write_bytes(run.stdout)
+    expected, whole = rows(capsys, SHOP[0], cut)
+    found, report = rows(capsys, *SHOP, "--filter", text)
+    assert found == expected
+    same(report, whole)
+    assert report["left_out"]["filter"] == len(SHOP_FRAMES) - len(expected)
+
+
+def test_capture_of_all_interfaces_without_its_copies_is_the_capture(capsys: Capsys, tmp_path: Path) -> None:
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    # Twice as SLL, a little later each; a router's copy has another TTL.
+    frames = []
+    for n, (t, data, wire, link) in enumerate(SHOP_FRAMES):
+        frames.append((t, n, (t, data, wire, link)))
+        if data[12:14] in (b"\x08\0", b"\x86\xdd"):
+            for late in chance.sample(range(1, 40), chance.choice((0, 1, 1, 2))):
+                inner = bytearray(data[14:])
+                if chance.random() < 0.5:
+                    at = 8 if data[12] == 8 else 7
+                    inner[at] = max(0, inner[at] - 1)
+                copy = sll(bytes(inner), int.from_bytes(data[12:14], "big"))
+                frames.append((t + late * 1000, n, (t + late * 1000, copy, wire + 2, 113)))
+    frames.sort(key=lambda each: each[0])
+    doubled = write_pcapng(tmp_path / "any.pcapng", [frame for *_, frame in frames])
+    alone, _ = rows(capsys, *SHOP, "--dedup")
+    found, report = rows(capsys, SHOP[0], doubled, "--dedup")
+    first = [json.loads(line) for line in alone]
+    again = [json.loads(line) for line in found]
+    # Copies of other packets may come between two that are one's first, but those keep their order by time.
+    assert [(row["src"], row["verdict"], row["reason"]) for row in again] == [
+        (row["src"], row["verdict"], row["reason"]) for row in first
+    ], f"seed {seed}"
+    assert report["left_out"]["duplicates"] == len(frames) - len(found), f"seed {seed}"
+
+
+def test_steps_come_in_order_and_count_apart(capsys: Capsys, tmp_path: Path) -> None:
+    web = [ethernet(ip(CLIENT, SERVER, tcp(1000 + n, 80, "S"))) for n in range(5)]
+    dns = ethernet(ip(CLIENT, SERVER, udp(53, 53)))
+    frames = [(n * SECOND, frame, len(frame), 1) for n, frame in enumerate(web)]
+    frames += [(2 * SECOND + n, dns, len(dns), 1) for n in range(3)] + [(2 * SECOND + 9, web[2], len(web[2]), 1)]
+    frames.sort(key=lambda frame: frame[0])
+    path = write_pcapng(tmp_path / "some.pcapng", frames)
+    found, report = rows(
+        capsys, write_policy(tmp_path), path, "--start", "1", "--end", "4", "--filter", "tcp", "--dedup"
+    )
+    assert [json.loads(line)["sport"] for line in found] == [1001, 1002, 1003]
+    assert [json.loads(line)["packet"] for line in found] == [1, 2, 3]
+    assert report["left_out"] == {"before_start": 1, "after_end": 1, "filter": 3, "duplicates": 1}
+    assert report["packets"] == 3 and report["first_time"] == "1.000000000"
+
+
+def test_written_capture_has_what_was_judged(capsys: Capsys, tmp_path: Path) -> None:
+    written = tmp_path / "judged.pcapng"
+    done = sgfast(capsys, "replay", *SHOP, "--filter", "tcp port 6379", "--write", written, "-q")
+    assert done.status == 0
+    judged = frames_of(written)
+    assert 0 < len(judged) < len(SHOP_FRAMES) and all(frame in SHOP_FRAMES for frame in judged)
+    alone, report = rows(capsys, SHOP[0], written)
+    found, filtered = rows(capsys, *SHOP, "--filter", "tcp port 6379")
+    assert alone == found
+    same(filtered, report)
+
+
+# Many batches
+
+
+def test_batches_that_lose_all_their_packets_are_passed_over(capsys: Capsys, tmp_path: Path) -> None:
+    count = 50_000
+    frames = [
+        pcap_record(ethernet(ip(CLIENT, SERVER, udp(n + 1, 53 if n % 20_000 == 7 else 54))), time=(n // 1000, 0))
+        for n in range(count)
+    ]
+    path = tmp_path / "long.pcap"
+    path.write_bytes(pcap_head() + b"".join(frames))
+    policy = parse_policy(POLICY)
+    told = []
+    result = replay(policy, path, reading=Reading(filter="dst port 53"), progress=lambda *done: told.append(done))
+    assert result.packets == 3 and result.left_out == PacketsLeftOut(filter=count - 3)
+    # Who waits is told, and can interrupt, though nothing comes.
+    assert len(told) >= count // 8192 and told[-1][0] == count
+    result = replay(policy, path, reading=Reading(start="20", end="20.5"), jobs=2)
+    assert result.packets == 1000 and result.left_out == PacketsLeftOut(20_000, 29_000)
+
+
+def test_capture_that_arrives_in_pieces_is_cut_alike(tmp_path: Path) -> None:
+    policy = write_policy(tmp_path)
+    path = write_capture(tmp_path, *(frame for n in range(40) for frame in handshake(1000 + n, 80)))
+    options = "--start 0.01 --end 0.1 --filter 'src port 80 or dst port 80 and not src port 1020' --dedup --json -q"
+    script = f'$sgfast replay "$policy" {{}} {options} | tr , "\\n" | grep -v elapsed_seconds | grep -v packets_per'
+    # The sanitizers refuse the memory that dd asks for.
+    slowly = shell(
+        "env -u LD_PRELOAD dd if=\"$path\" bs=100 2>/dev/null | " + script.format("-"), policy=policy, path=path
+    )
+    at_once = shell(script.format('"$path"'), policy=policy, path=path)
+    assert slowly.status == at_once.status == 0 and '"packets": 88' in at_once.out, at_once.err
+    assert slowly.out == at_once.out
+
+
+# Several captures, changes, going on
+
+
+def test_seconds_count_from_the_first_packet_of_all_captures(capsys: Capsys, tmp_path: Path) -> None:
+    first = write_capture(tmp_path, *handshake(1000, 80), name="a.pcap", first_second=1000)
+    second = write_capture(tmp_path, *handshake(1001, 80), name="b.pcap", first_second=1010)
+    found, report = rows(capsys, write_policy(tmp_path), first, second, "--start", "10")
+    assert len(found) == 3 and report["left_out"]["before_start"] == 3
+    # An earlier packet in the second: what is first is what came first.
+    found, report = rows(capsys, write_policy(tmp_path), second, first, "--start", "0", "--end", "5")
+    assert len(found) == 3 and report["left_out"] == {
+        "before_start": 3, "after_end": 0, "filter": None, "duplicates": None
+    }  # fmt: skip
+
+
+def test_changes_count_from_the_first_packet_though_it_is_left_out(capsys: Capsys, tmp_path: Path) -> None:
+    policy = write_policy(tmp_path)
+    changes = tmp_path / "changes.yaml"
+    changes.write_text(
+        "changes:\n  - {at: 5, remove_rule: {group: web, rule: web/inbound/1}}\n"
+        "  - {at: 0.5, add_rule: {group: web, rule: {direction: inbound, protocol: tcp, ports: 81}}}\n"
+    )
+    frames = [(n * SECOND, ethernet(ip(CLIENT, SERVER, tcp(1000 + n, 80, "S"))), 54, 1) for n in range(8)]
+    path = write_pcapng(tmp_path / "some.pcapng", frames)
+    found, report = rows(capsys, policy, path, "--changes", changes, "--start", "3")
+    assert [json.loads(line)["verdict"] for line in found] == ["allow"] * 2 + ["deny"] * 3
+    assert [change["time"] for change in report["changes"]] == ["0.500000000", "5.000000000"]
+    # Where nothing is left the file must still be right, and what it says comes after the last packet.
+    found, report = rows(capsys, policy, path, "--changes", changes, "--start", "9")
+    assert found == [] and report["changes_left"] == 2
+
+
+def test_replay_that_goes_on_counts_from_its_beginning_and_adds_up(capsys: Capsys, tmp_path: Path) -> None:
+    policy, state = write_policy(tmp_path), tmp_path / "state"
+    first = write_capture(tmp_path, *handshake(1000, 80), name="a.pcap", first_second=1000)
+    second = write_capture(tmp_path, *handshake(1001, 80), *handshake(1002, 22), name="b.pcap", first_second=1010)
+    cut = ("--start", "10", "--end", "10.004")
+    whole, expected = rows(capsys, policy, first, second, *cut)
+    before, _ = rows(capsys, policy, first, *cut, "--snapshot", state)
+    after, report = rows(capsys, policy, second, *cut, "--resume", state)
+    assert before + after == whole and len(whole) == 4
+    same(report, expected)
+    assert report["left_out"] == expected["left_out"] and report["left_out"]["before_start"] == 3
+    # Who went on from a replay that left nothing out, or leaves nothing out any more.
+    a, b = PacketsLeftOut(1, None, 3), PacketsLeftOut(10, 20)
+    assert both_left_out(a, b) == PacketsLeftOut(11, 20, 3)
+    assert both_left_out(None, b) == both_left_out(b, None) == b and both_left_out(None, None) is None
+
+
+# Reports
+
+
+def test_every_report_says_what_was_left_out(capsys: Capsys, tmp_path: Path) -> None:
+    cut = ("--start", "1", "--end", "12", "--filter", "not port 22", "--dedup")
+    expected = rows(capsys, *SHOP, *cut)[1]["left_out"]
+    words = (
+        f"Left out: {expected['before_start']} before --start, {expected['after_end']} at --end or later, "
+        f"{expected['filter']} by --filter"
+    )
+    assert min(expected["before_start"], expected["after_end"], expected["filter"]) > 0
+    page = tmp_path / "page.html"
+    done = sgfast(capsys, "replay", *SHOP, *cut, "--report", page)
+    assert words in done.out.replace("\n          ", " ") and words in page.read_text()
+    proposed = SHOP[0].replace("shop.yaml", "shop.proposed.yaml")
+    for form in ("text", "markdown"):
+        done = sgfast(capsys, "diff", SHOP[0], proposed, SHOP[1], *cut, "--format", form)
+        assert done.status == 0 and words in done.out.replace("\n          ", " ")
+    done = sgfast(capsys, "diff", SHOP[0], proposed, SHOP[1], *cut, "--json")
+    assert valid("diff", json.loads(done.out))["left_out"] == expected
+    done = sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1], *cut, "--json")
+    assert valid("check", json.loads(done.out))["traffic"]["left_out"] == expected
+    done = sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1], *cut)
+    assert words.replace("Left", "left") in " ".join(done.out.split())
+    done = sgfast(capsys, "suggest", SHOP[1], "--instances", SHOP[0], *cut, "--json")
+    assert valid("suggestion", json.loads(done.out))["packets_left_out"] == expected
+    done = sgfast(capsys, "suggest", SHOP[1], "--instances", SHOP[0], *cut)
+    assert f"{expected['filter']}  packets: by --filter" in done.out
+
+
+def test_nothing_is_said_where_nothing_was_to_be_left_out(capsys: Capsys, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    done = sgfast(capsys, "replay", *SHOP, "--report", page)
+    assert "Left out" not in done.out and "Left out" not in page.read_text()
+    for command, name, place in (
+        (("diff", SHOP[0], SHOP[0], SHOP[1]), "diff", ("left_out",)),
+        (("check", SHOP[0], "--traffic", SHOP[1]), "check", ("traffic", "left_out")),
+        (("suggest", SHOP[1], "--instances", SHOP[0]), "suggestion", ("packets_left_out",)),
+    ):
+        found = valid(name, json.loads(sgfast(capsys, *command, "--json").out))
+        for key in place:
+            found = found[key]
+        assert found is None
+    done = sgfast(capsys, "replay", *SHOP, "--start", "0")
+    assert "Left out: nothing" in done.out
+
+
+def test_suggestion_is_for_what_is_left(capsys: Capsys, tmp_path: Path) -> None:
+    made = tmp_path / "made.yaml"
+    done = sgfast(capsys, "suggest", SHOP[1], "--instances", SHOP[0], "--filter", "tcp port 80", "-o", made)
+    assert done.status == 0
+    text = made.read_text()
+    assert "ports: 80" in text and "6379" not in text and "icmp" not in text
+    left_out = json.loads(sgfast(capsys, "replay", *SHOP, "--filter", "tcp port 80", "--json").out)["left_out"]
+    assert f"# Not looked at: {left_out['filter']} packets" in text
+
+
+# Copies nobody asked about
+
+
+def doubled(folder: Path, packets: int, copies: int) -> Path:
+    """So many different packets, the first of them twice."""
+    frames = []
+    for n in range(packets):
+        frame = ethernet(ip(CLIENT, SERVER, udp(n % 65000 + 1, 53, n.to_bytes(4, "big"))))
+        frames += [frame] * (2 if n < copies else 1)
+    path = folder / "doubled.pcap"
+    path.write_bytes(pcap_head() + b"".join(map(pcap_record, frames)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("packets", "copies", "told"),
+    [
+        (MANY_COPIES, MANY_COPIES, True),
+        (MANY_COPIES, MANY_COPIES - 1, False),
+        (2000, LOOKED_AT // 2, True),
+        (100_000, 0, False),
+    ],
+)
+def test_capture_that_holds_packets_twice_is_told_of(
+    capsys: Capsys, tmp_path: Path, packets: int, copies: int, told: bool
+) -> None:
+    policy, path = write_policy(tmp_path), doubled(tmp_path, packets, copies)
+    for arguments in (("replay", policy, path), ("diff", policy, policy, path)):
+        done = sgfast(capsys, *arguments)
+        assert ("--dedup" in done.err) is told and ("--dedup leaves" in " ".join(done.out.split())) is told
+    for form in ("json", "sarif"):
+        done = sgfast(capsys, "check", policy, "--traffic", path, "--format", form)
+        assert ("--dedup" in done.err) is told and ("--dedup leaves" in done.out) is told
+    for arguments in (("replay", policy, path, "--dedup"), ("check", policy, "--traffic", path, "--dedup")):
+        done = sgfast(capsys, *arguments)
+        assert "warning" not in done.err and done.status == 0
+    done = sgfast(capsys, "replay", policy, path, "--dedup")
+    assert (f"{copies} duplicates" in done.out) is (copies > 0)
+
+
+@pytest.mark.parametrize(("share", "told"), [(ONE_IN, True), (ONE_IN + 1, False)])
+def test_few_copies_among_many_packets_are_not_told_of(share: int, told: bool) -> None:
+    looks = MANY_COPIES * share // LOOKED_AT + 1
+    cutting = Cutting(Reading(), None)
+    number = 0
+    for n in range(looks * LOOK_EVERY):
+        frames = []
+        while len(frames) < (LOOKED_AT if n % LOOK_EVERY == 0 else 2):
+            frame = ethernet(ip(CLIENT, SERVER, udp(1, 53, number.to_bytes(4, "big"))))
+            # What is not looked at are copies, all of it.
+            frames += [frame] * (2 if n % LOOK_EVERY or len(frames) % share == 0 else 1)
+            number += 1
+        batch = FrameBatch.from_frames(frames[:LOOKED_AT], [n * SECOND] * min(len(frames), LOOKED_AT))
+        had = len(batch)
+        cutting.apply(batch)
+        assert len(batch) == had
+    warnings: list[str] = []
+    warn_of_copies(warnings, *cutting.copies_seen)
+    assert len(warnings) == told and cutting.left_out() is None
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--start", "soon"), "--start: must be seconds"),
+        (("--end", "2026-01-01T00:00:00"), "say which zone"),
+        (("--start", "5", "--end", "5"), "--end: is not after --start"),
+        (("--start", "2026-11-25T00:33:00Z", "--end", "1"), "--end: is not after --start"),
+        (("--filter", "port http"), "--filter: column 6: expected a port"),
+        (("--filter", ""), "--filter: column 1"),
+        (("--filter", "tcp\n\x1b"), "\\x1b"),
+        (("--start",), "--start"),
+    ],
+)
+def test_what_cannot_be_understood_is_one_line_and_nothing_is_written(
+    capsys: Capsys, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    verdicts = tmp_path / "verdicts"
+    for arguments in (
+        ("replay", *SHOP, "--verdicts", verdicts, *options),
+        ("diff", SHOP[0], SHOP[0], SHOP[1], *options),
+        ("check", SHOP[0], "--traffic", SHOP[1], *options),
+        ("suggest", SHOP[1], "-o", verdicts, *options),
+    ):
+        done = sgfast(capsys, *arguments)
+        assert done.status == 2 and done.out == "" and words in done.one_line(), arguments
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_check_without_captures_has_nothing_to_cut(capsys: Capsys) -> None:
+    for options in (("--start", "1"), ("--end", "1"), ("--filter", "tcp"), ("--dedup",)):
+        done = sgfast(capsys, "check", SHOP[0], *options)
+        assert done.status == 2 and "--traffic" in done.one_line()
+
+
+def test_damage_is_told_though_the_packets_before_it_are_left_out(capsys: Capsys, tmp_path: Path) -> None:
+    path = write_capture(tmp_path, *handshake(1000, 80))
+    path.write_bytes(path.read_bytes()[:-5])
+    done = sgfast(capsys, "replay", write_policy(tmp_path), path, "--start", "1h")
+    assert done.status == 3 and "Left out: 2 before --start" in done.out and "packet 3" in done.err
+
+
+def test_the_library_takes_the_same() -> None:
+    result = replay(*SHOP, reading=Reading(start="1", filter="tcp", dedup=True))
+    assert result.left_out is not None and result.left_out.after_end is None
+    assert result.packets + result.left_out.total == len(SHOP_FRAMES)
+    with pytest.raises(ReadingError):
+        Reading(filter="tcp and")

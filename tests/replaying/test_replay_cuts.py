@@ -1,0 +1,233 @@
+"""What became of connections that a change cut: back, denied again, or neither; their packets apart (SPEC 6.12)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace as replace_in
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command import SERVER, sgfast, valid, write_policy
+from frames import ethernet, icmp, ip, other, tcp, udp
+from stories import CLIENT, from_web, to_web, write_changes, write_story
+from test_replay_changes import REMOVE
+from traffic import SECOND
+
+from sgfast.core.base.frames import FrameBatch
+from sgfast.engine import MIDSTREAMS, MODES, REASONS, VERDICTS, Engine
+from sgfast.policy.changes import ModifyRule
+from sgfast.policy.document import parse_policy
+from sgfast.replaying import ChangeDone, CutConnection, ReplayResult, replay
+
+POLICY = """
+version: 1
+settings: {timeouts: {tcp_established: 10, tcp_fin_wait: 3, tcp_other: 3, icmp: 3, unidirectional: 3, bidirectional: 4}}
+security_groups:
+  - name: web
+    rules:
+      - {id: http, direction: inbound, protocol: tcp, ports: 80}
+      - {id: dns, direction: inbound, protocol: udp, ports: 53}
+      - {id: ping, direction: inbound, protocol: icmp}
+      - {id: gre, direction: inbound, protocol: gre}
+      - {id: out, direction: outbound, protocol: all}
+instances:
+  - {name: web-1, addresses: [10.0.0.5], security_groups: [web]}
+  - {name: web-2, addresses: [10.0.0.6], security_groups: [web]}
+"""
+OPEN = [(0.0, to_web("S")), (0.1, from_web("SA")), (0.2, to_web("A"))]
+
+
+def ask(port: int = 4000) -> bytes:
+    return ethernet(ip(CLIENT, SERVER, udp(port, 53)))
+
+
+def answer(port: int = 4000) -> bytes:
+    return ethernet(ip(SERVER, CLIENT, udp(53, port)))
+
+
+def told(folder: Path, story: list[tuple[float, bytes]], *changes: str, **options: Any) -> ReplayResult:
+    path = write_changes(folder, *changes)
+    return replay(write_policy(folder, POLICY), write_story(folder, story), changes=path, **options)
+
+
+def only(result: ReplayResult) -> tuple[ChangeDone, CutConnection]:
+    [done] = [change for change in result.changes if change.disconnected]
+    [cut] = done.connections
+    return done, cut
+
+
+def denials(result: ReplayResult) -> dict[str, int]:
+    return {denied.reason: denied.packets for denied in result.denied}
+
+
+def test_tcp_packets_past_the_deadline_still_follow_the_cut(tmp_path: Path) -> None:
+    # The capture's connection goes on for 20 s; 10 s after its last allowed packet its key is free, and nobody there.
+    later = [(1.0 + n, to_web("PA")) for n in range(20)] + [(21.0, from_web("R"))]
+    result = told(tmp_path, OPEN + later, REMOVE % 0.5)
+    done, cut = only(result)
+    assert result.reasons == {"rule": 1, "established": 2, "disconnected": 10, "midstream": 11}
+    assert (cut.packets_after, cut.outcome, cut.again_ns, cut.finished) == (21, "never", None, False)
+    assert (done.came_back, done.denied_again, done.packets_after) == (0, 0, 21)
+    assert result.denied == []
+
+
+def test_opener_that_the_new_rules_deny_is_a_denial_and_so_is_what_comes_then(tmp_path: Path) -> None:
+    later = [(1.0, to_web("PA")), (11.0, to_web("S")), (12.0, to_web("PA")), (13.0, to_web("S"))]
+    result = told(tmp_path, OPEN + later, REMOVE % 0.5, mode="verbatim")
+    done, cut = only(result)
+    assert (cut.packets_after, cut.outcome, cut.egress_rule, cut.ingress_rule) == (1, "denied", None, None)
+    assert cut.again_ns == 1_000_011 * SECOND and (done.came_back, done.denied_again) == (0, 1)
+    assert denials(result) == {"no-rule": 2, "midstream": 1}
+
+
+def test_udp_comes_back_under_the_rule_of_the_day(tmp_path: Path) -> None:
+    story = [(0.0, ask()), (0.1, answer()), (1.0, ask()), (2.0, answer()), (5.0, ask()), (6.0, ask()), (6.1, answer())]
+    result = told(
+        tmp_path, story, "{at: 0.5, remove_rule: {group: web, rule: dns}}",
+        "{at: 5.5, add_rule: {group: web, rule: {id: new, direction: inbound, protocol: udp, ports: 53}}}",
+    )  # fmt: skip
+    done, cut = only(result)
+    # 4 s after the answer the key is free; the query at 5 s is denied by the rules, the one at 6 s is not.
+    assert (cut.packets_after, cut.outcome, cut.ingress_rule, cut.egress_rule) == (2, "back", "new", None)
+    assert cut.again_ns == 1_000_006 * SECOND and not cut.turned
+    assert (done.came_back, done.denied_again, done.packets_after) == (1, 0, 2)
+    assert denials(result) == {"no-rule": 1}
+
+
+def test_back_in_the_other_direction_under_an_outbound_rule(tmp_path: Path) -> None:
+    story = [(0.0, ask()), (0.1, answer()), (1.0, answer()), (4.2, answer()), (4.3, ask())]
+    _, cut = only(told(tmp_path, story, "{at: 0.5, remove_rule: {group: web, rule: dns}}"))
+    assert (cut.outcome, cut.turned, cut.egress_rule, cut.ingress_rule) == ("back", True, "out", None)
+    assert (cut.initiator, cut.initiator_port, cut.responder, cut.responder_port) == (CLIENT, 4000, SERVER, 53)
+
+
+def test_ping_that_goes_on_is_denied_on_its_own_account(tmp_path: Path) -> None:
+    # It asks again whether or not it was answered: from the deadline on each query meets the rules.
+    story = [(float(n), ethernet(ip(CLIENT, SERVER, icmp(8, 0, 7)))) for n in range(8)]
+    result = told(tmp_path, story, "{at: 2.5, remove_rule: {group: web, rule: ping}}")
+    _, cut = only(result)
+    assert (cut.icmp_type, cut.initiator_port, cut.packets_after, cut.outcome) == (8, None, 2, "denied")
+    assert denials(result) == {"no-rule": 3}
+
+
+def test_protocol_without_ports(tmp_path: Path) -> None:
+    gre = ethernet(ip(CLIENT, SERVER, other(47, bytes(8))))
+    _, cut = only(told(tmp_path, [(0.0, gre), (1.0, gre), (4.0, gre)], REMOVE % 0.5))
+    assert (cut.protocol, cut.responder_port, cut.icmp_type) == (47, None, None)
+    assert (cut.packets_after, cut.outcome, cut.ingress_rule) == (1, "back", "gre")
+
+
+def test_error_about_a_cut_connection_is_counted_once_and_with_the_others(tmp_path: Path) -> None:
+    quoted = ip(SERVER, CLIENT, tcp(80, 4000, "PA"))
+    story = [*OPEN, (1.0, from_web("PA")), (1.1, ethernet(ip(CLIENT, SERVER, icmp(3, 3, 0, quoted))))]
+    result = told(tmp_path, story, REMOVE % 0.5)
+    _, cut = only(result)
+    assert result.reasons["invalid"] == 1 and cut.packets_after == 2 and result.denied == []
+
+
+def test_finished_connection_that_was_cut_lost_nothing(tmp_path: Path) -> None:
+    end = [(0.3, to_web("FA")), (0.4, from_web("FA")), (0.5, to_web("A"))]
+    result = told(tmp_path, [*OPEN, *end, (2.0, from_web("A", 5000))], REMOVE % 1)
+    _, cut = only(result)
+    assert cut.finished and cut.packets_after == 0
+
+
+def test_cut_twice_before_it_comes_back_comes_back_for_both(tmp_path: Path) -> None:
+    # Between two instances: first the receiver's side is cut, then, by a change of the other group, the sender's.
+    two = parse_policy("""
+version: 1
+settings: {timeouts: {unidirectional: 3, bidirectional: 4}}
+security_groups:
+  - {name: a, rules: [{id: a-in, direction: inbound, protocol: all}, {id: a-out, direction: outbound, protocol: all}]}
+  - {name: b, rules: [{id: b-in, direction: inbound, protocol: all}, {id: b-out, direction: outbound, protocol: all}]}
+  - {name: c, rules: []}
+instances:
+  - {name: one, addresses: [10.0.0.5], security_groups: [a]}
+  - {name: two, addresses: [10.0.0.6], security_groups: [b]}
+""")
+    there = ethernet(ip("10.0.0.5", "10.0.0.6", udp(4000, 53)))
+    story = [(0.0, there), (1.0, there), (9.0, there)]
+    member = "{group: c, instance: two}"
+    changes = write_changes(tmp_path, f"{{at: 0.5, add_member: {member}}}", f"{{at: 0.6, remove_member: {member}}}")
+    result = replay(two, write_story(tmp_path, story), changes=changes)
+    # What is cut already is not cut again.
+    assert [(c.disconnected, c.came_back, c.packets_after) for c in result.changes] == [(1, 1, 1), (0, 0, 0)]
+    [cut] = result.changes[0].connections
+    assert (cut.egress_rule, cut.ingress_rule) == ("a-out", "b-in")
+
+
+def test_reports_tell_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    later = [(1.0, to_web("PA")), (2.0, to_web("PA"))]
+    policy, capture = write_policy(tmp_path, POLICY), write_story(tmp_path, OPEN + later)
+    changes = write_changes(tmp_path, REMOVE % 0.5)
+    summary = valid(
+        "summary", json.loads(sgfast(capsys, "replay", policy, capture, "--changes", changes, "--format", "json").out)
+    )
+    assert summary["changes"] == [
+        {
+            "time": "1000000.500000000", "change": "remove_rule http", "disconnected": 1, "came_back": 0,
+            "denied_again": 0, "packets_after": 2,
+            "connections": [
+                {
+                    "protocol": "tcp", "initiator": CLIENT, "initiator_port": 4000, "responder": SERVER,
+                    "responder_port": 80, "icmp_type": None, "icmp_code": None, "finished": False, "packets_after": 2,
+                    "outcome": "never", "time": None, "turned": False, "egress_rule": None, "ingress_rule": None,
+                }
+            ],
+        }
+    ]  # fmt: skip
+    text = sgfast(capsys, "replay", policy, capture, "--changes", changes).out
+    assert f"  tcp {CLIENT}:4000 > {SERVER}:80\n    cut at 0.500 s; 2 packets came after that; not opened again" in text
+    assert "2 packets of theirs came after the cut" in text and "Nothing else was denied" in text
+    slow = ("--format", "json", "--engine", "reference")
+    outcome = sgfast(capsys, "replay", policy, capture, "--changes", changes, *slow)
+    told = valid("summary", json.loads(outcome.out))["changes"]
+    assert [(change["disconnected"], change["came_back"], change["connections"]) for change in told] == [(1, None, [])]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_of_random_traffic_each_cut_connection_is_followed(seed: int) -> None:
+    # Each row of the list, against the verdicts of its key's packets from the cut on.
+    rng = np.random.default_rng(seed)
+    engine = Engine(parse_policy(POLICY), mode=MODES[seed % 2], midstream=MIDSTREAMS[seed % 3], reporting=True)
+    disconnected = 0
+    seen: dict[tuple[int, int], list[tuple[int, str, str | None]]] = {}
+    for step in range(60):
+        batch = []
+        for _ in range(100):
+            port, kind = int(rng.integers(1, 30)), int(rng.integers(6))
+            frame = (ask(port), answer(port), to_web("S", port), from_web("SA", port), to_web("A", port),
+                     from_web("PA", port))[kind]  # fmt: skip
+            batch.append((17 if kind < 2 else 6, port, frame))
+        times = [(step * 1000 + n) * SECOND // 200 for n in range(100)]
+        results = engine.process(FrameBatch.from_frames([frame for *_, frame in batch], times))
+        for (protocol, port, _), time_ns, row in zip(batch, times, results, strict=True):
+            words = VERDICTS[row["verdict"]], REASONS[row["reason"]]
+            seen.setdefault((protocol, port), []).append((time_ns, *words))
+        number = int(rng.integers(2))
+        rule = engine.policy.group_by_name["web"].rules[number]
+        new = replace_in(rule, ports=((53, 53 + step),) if number else ((80 - step % 2, 80 - step % 2),))
+        disconnected += engine.apply(ModifyRule("web", rule.id, new), times[-1] + 1).disconnected
+    rows, untold = engine.dataplane.cuts
+    assert len(rows) == disconnected > 200 and untold == 0
+    tally: Counter[str] = Counter()
+    for row in rows:
+        outcome, again, packets = "never", 0, 0
+        for time_ns, verdict, reason in seen[row["protocol"], int(row["ports"]) >> 16]:
+            if time_ns < row["cut_ns"]:
+                continue
+            if verdict == "allow" and reason in ("rule", "inferred"):
+                outcome, again = "back", time_ns
+                break
+            if outcome == "never" and reason in ("no-rule", "deny-rule"):
+                outcome, again = "denied", time_ns
+            elif outcome == "never" and verdict == "deny":
+                packets += 1
+        told = ("never", "back", "denied")[row["outcome"]], row["again_ns"], row["packets"]
+        assert told == (outcome, again, packets), (seed, row)
+        tally[outcome] += 1
+        tally["after"] += packets
+    assert tally["back"] > 50 and tally["after"] > 50 and tally["never"] and tally["denied"], tally

@@ -1,0 +1,348 @@
+"""Snapshots: an engine that goes through a file is the same engine; a file that is none is refused (SPEC 9.13)."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command import sgfast, shell
+from differential import MIDSTREAMS, MODES, compare, counters_of
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from policy_changes import Changer
+from test_split_captures import CAPTURE, POLICY, found, records
+from traffic import Crowd, drawn, policies
+
+from sgfast import Engine, Reading, SnapshotError, load_snapshot, save_snapshot
+from sgfast.capture import open_capture
+from sgfast.policy.changes import AddRule, RemoveRule
+from sgfast.policy.document import load_policy
+from sgfast.policy.model import Policy, Rule
+from sgfast.policy.plain import from_plain, to_plain
+from sgfast.replaying import replay
+from sgfast.report.lines import ConnectionLines, VerdictLines
+
+CHANGES = POLICY.parent / "shop.changes.yaml"
+Capsys = pytest.CaptureFixture[str]
+
+
+def test_engine_that_goes_through_snapshots_judges_as_the_reference(tmp_path: Path) -> None:
+    seen: Counter[Any] = Counter()
+
+    def through(engine: Engine) -> Engine:
+        save_snapshot(engine, tmp_path / "state")
+        seen["snapshot"] += 1
+        return load_snapshot(tmp_path / "state")
+
+    @drawn(20, 12)
+    def run(policy: Policy, case_seed: int) -> None:
+        rng = np.random.default_rng(case_seed)
+        for changing in (False, True):
+            way = (MODES[rng.integers(2)], MIDSTREAMS[rng.integers(3)], (None, None, "red")[rng.integers(3)])
+            traffic = Crowd(policy, rng).draw(800)
+            changer = Changer(rng) if changing else None
+            compare(policy, traffic, way, int(rng.integers(20, 300)), seen, changer=changer, through=through)
+
+    run()
+    assert seen["snapshot"] > 100 and seen["reason", "disconnected"] > 20 and seen["reason", "established"] > 2000
+    met = {key[1] for key in seen if key[0] == "reason"}
+    assert met >= {"inferred", "opener-denied", "related", "midstream"}
+
+
+@pytest.mark.one_thread    # several share rows out by a hash that is keyed anew
+def test_snapshot_of_a_snapshot_is_the_same_file(tmp_path: Path) -> None:
+    engine = Engine(POLICY, mode="causal", midstream="infer", reporting=True, keep_flows=True)
+    with open_capture(str(CAPTURE)) as reader:
+        while (batch := reader.next_batch()) is not None:
+            engine.process(batch)
+    save_snapshot(engine, tmp_path / "one")
+    restored = load_snapshot(tmp_path / "one")
+    assert counters_of(restored) == counters_of(engine)
+    save_snapshot(restored, tmp_path / "two")
+    one, two = np.load(tmp_path / "one"), np.load(tmp_path / "two")
+    for name in one.files:
+        # A tally's rows come in the order of its hash, which is keyed anew.
+        rows = [np.ascontiguousarray(file[name]).view(f"V{file[name].itemsize}").tolist() for file in (one, two)]
+        if "peer" in (one[name].dtype.names or ()):
+            rows = [sorted(each) for each in rows]
+        assert name == "about" or rows[0] == rows[1], name
+
+
+@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("changes", [None, CHANGES], ids=["", "changes"])
+def test_replay_that_stops_and_goes_on_is_one_replay(tmp_path: Path, number: int, changes: Path | None) -> None:
+    print(f"seed {number}")
+    head, parts = records()
+    rng = np.random.default_rng(number)
+    at = sorted(rng.integers(0, len(parts) + 1, size=2).tolist())
+    whole: tuple[list[bytes], list[bytes]] = ([], [])
+    pieces: tuple[list[bytes], list[bytes]] = ([], [])
+    expected = replay(
+        POLICY, CAPTURE, changes=changes, packets=VerdictLines(whole[0].append), flows=ConnectionLines(whole[1].append)
+    )
+    state = None
+    for n, (first, last) in enumerate(zip([0, *at], [*at, len(parts)], strict=True)):
+        piece = tmp_path / f"{n}.pcap"
+        piece.write_bytes(head + b"".join(parts[first:last]))
+        result = replay(
+            POLICY, piece, changes=changes, resume=state, snapshot=tmp_path / f"{n}.state" if n < len(at) else None,
+            packets=VerdictLines(pieces[0].append), flows=ConnectionLines(pieces[1].append),
+        )  # fmt: skip
+        state = tmp_path / f"{n}.state"
+    assert b"".join(pieces[0]) == b"".join(whole[0])
+    told, wanted = (sorted(b"".join(lines).splitlines()) for lines in (pieces[1], whole[1]))
+    assert told == wanted
+    assert found(result) == found(expected) and result.changes == expected.changes
+    assert result.changes_left == expected.changes_left and len(result.captures) == len(at) + 1
+
+
+def test_another_process_goes_on(tmp_path: Path) -> None:
+    head, parts = records()
+    for name, some in (("a", parts[:100]), ("b", parts[100:])):
+        (tmp_path / name).write_bytes(head + b"".join(some))
+    command = [sys.executable, "-m", "sgfast", "replay", str(POLICY), "--changes", str(CHANGES), "--format", "json"]
+
+    def run(*arguments: object) -> dict[str, Any]:
+        done = subprocess.run([*command, *map(str, arguments)], capture_output=True, check=True, cwd=tmp_path)
+        told: dict[str, Any] = json.loads(done.stdout)
+        return {key: value for key, value in told.items() if not key.endswith("_seconds") and "per_second" not in key}
+
+    run("a", "--snapshot", "state", "--verdicts", "first")
+    whole = run(CAPTURE, "--verdicts", "whole")
+    assert run("b", "--resume", "state", "--verdicts", "second") == whole
+    assert (tmp_path / "first").read_bytes() + (tmp_path / "second").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+# What is refused ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("state") / "state"
+    replay(POLICY, CAPTURE, changes=CHANGES, snapshot=path)
+    return path
+
+
+def test_replay_goes_on_only_as_it_began(tmp_path: Path, state: Path, capsys: Capsys) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(POLICY.read_text().replace("5432,6379", "5433,6379"))
+    assert other.read_text() != POLICY.read_text()
+    late = tmp_path / "late.yaml"
+    late.write_text(CHANGES.read_text().replace("at: 1,", "at: 1.5,"))
+    base = ("replay", POLICY, CAPTURE, "--resume", state)
+    for arguments, words in (
+        (("replay", other, CAPTURE, "--resume", state), "began with another policy"),
+        ((*base, "--mode", "verbatim"), "had --mode causal, not verbatim"),
+        ((*base, "--midstream", "deny"), "had --midstream infer, not deny"),
+        ((*base, "--vpc", "default"), "had --vpc (none), not default"),
+        ((*base, "--connections", tmp_path / "c"), "was without --connections, this one is with"),
+        ((*base, "--changes", late), "does not begin with the 2 changes made before the snapshot"),
+        (("replay", POLICY, CAPTURE, "--resume", tmp_path / "none"), "cannot be read: No such file"),
+        (("replay", POLICY, CAPTURE, "--resume", tmp_path), "cannot be read: Is a directory"),
+        (("replay", POLICY, CAPTURE, "--resume", CAPTURE), "is no snapshot"),
+        (("replay", POLICY, CAPTURE, "--resume", "-"), "--resume needs a file"),
+        ((*base, "--engine", "reference"), "need --engine fast"),
+        ((*base, "--snapshot", state), "is an input too"),
+    ):
+        outcome = sgfast(capsys, *arguments)
+        assert outcome.status == 2 and words in outcome.one_line() and outcome.out == "", arguments
+    assert not (tmp_path / "c").exists()
+    save_snapshot(Engine(POLICY, reporting=True), tmp_path / "engine")
+    assert "of an engine" in sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", tmp_path / "engine").one_line()
+
+
+def test_replay_goes_on_with_the_packets_it_was_about(tmp_path: Path, capsys: Capsys) -> None:
+    cut = tmp_path / "cut"
+    options = ("--filter", "tcp or udp", "--dedup", "--decap", "vxlan,gre", "--merge")
+    assert sgfast(capsys, "replay", POLICY, CAPTURE, *options, "--snapshot", cut).status == 0
+    for options_now, words in (
+        (("--dedup", "--decap", "gre,vxlan"), "had --filter tcp or udp, not (none)"),
+        (("--filter", "tcp", "--dedup", "--decap", "gre,vxlan"), "had --filter tcp or udp, not tcp"),
+        (("--filter", "tcp or udp", "--decap", "gre,vxlan"), "had --dedup (given), not (none)"),
+        (("--filter", "tcp or udp", "--dedup", "--decap", "gre"), "had --decap gre,vxlan, not gre"),
+    ):
+        outcome = sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", cut, *options_now)
+        assert outcome.status == 2 and words in outcome.one_line() and outcome.out == "", options_now
+    # How files are put together is each replay's own.
+    outcome = sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", cut, *options[:-1], "--format", "json")
+    assert outcome.status == 0 and "that replay had" not in outcome.err
+
+
+def test_one_capture_is_judged_up_to_a_time_and_from_there_on(tmp_path: Path, capsys: Capsys) -> None:
+    cut = tmp_path / "cut"
+    whole, pieces, later = [], [], []
+    expected = replay(POLICY, CAPTURE, packets=VerdictLines(whole.append))
+    replay(POLICY, CAPTURE, packets=VerdictLines(pieces.append), reading=Reading(end="5"), snapshot=cut)
+    after = replay(POLICY, CAPTURE, packets=VerdictLines(later.append), reading=Reading(start="5"), resume=cut)
+    assert b"".join(pieces + later) == b"".join(whole)
+    assert (after.packets, after.verdicts, after.reasons) == (expected.packets, expected.verdicts, expected.reasons)
+    told = [f"{cut}: that replay had --start (none), not 5", f"{cut}: that replay had --end 5, not (none)"]
+    assert after.warnings == told
+    outcome = sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", cut, "--end", "5")
+    assert outcome.status == 0 and "that replay had" not in outcome.err
+
+
+def test_snapshot_whose_reading_options_are_forged_is_refused(tmp_path: Path, state: Path) -> None:
+    for reading in ([], "tcp", None):
+        rewrite(state, tmp_path / "forged", lambda about, arrays, it=reading: about["replay"].update(reading=it))
+        with pytest.raises(SnapshotError, match="is no snapshot that can be used"):
+            replay(POLICY, CAPTURE, changes=CHANGES, resume=tmp_path / "forged")
+    rewrite(state, tmp_path / "forged", lambda about, arrays: about["replay"]["reading"].update({"--filter": ["\n"]}))
+    with pytest.raises(SnapshotError, match=r"had --filter \['\\n'\], not \(none\)"):
+        replay(POLICY, CAPTURE, changes=CHANGES, resume=tmp_path / "forged")
+
+
+def test_full_disk_and_failed_replay_leave_no_snapshot(tmp_path: Path, capsys: Capsys) -> None:
+    outcome = sgfast(capsys, "replay", POLICY, CAPTURE, "--snapshot", "/dev/full")
+    assert outcome.status == 2 and "/dev/full: cannot be written: No space left" in outcome.one_line()
+    assert sgfast(capsys, "replay", POLICY, CAPTURE, tmp_path / "none", "--snapshot", tmp_path / "s").status == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
+def test_a_snapshot_is_a_regular_file(path: str, capsys: Capsys) -> None:
+    # A device may have no end.
+    assert "a snapshot is a regular file" in sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", path).one_line()
+
+
+def test_a_snapshot_from_a_pipe_says_what_to_do(tmp_path: Path, state: Path) -> None:
+    outcome = shell('$sgfast replay "$policy" "$capture" --resume <(cat "$state")', policy=POLICY, capture=CAPTURE,
+                    state=state)  # fmt: skip
+    assert outcome.status == 2 and "save it to one first" in outcome.one_line()
+
+
+def test_every_prefix_and_many_flips_are_refused_or_harmless(tmp_path: Path, state: Path) -> None:
+    data = state.read_bytes()
+    whole = counters_of(load_snapshot(state))
+    broken = tmp_path / "broken"
+    rng = np.random.default_rng(1)
+    for length in [*range(100), *rng.integers(0, len(data), 60).tolist()]:
+        broken.write_bytes(data[:length])
+        with pytest.raises(SnapshotError, match="is no snapshot, or damaged"):
+            load_snapshot(broken)
+    refused = 0
+    for at in rng.integers(0, len(data), 300).tolist():
+        broken.write_bytes(data[:at] + bytes([data[at] ^ (1 << int(rng.integers(8)))]) + data[at + 1 :])
+        try:
+            # A flip in what the archive says of time or origin changes nothing.
+            assert counters_of(load_snapshot(broken)) == whole
+        except SnapshotError as error:
+            refused += 1
+            assert str(error).count("\n") == 0
+    assert refused > 150
+
+
+def rewrite(source: Path, target: Path, change: Any) -> None:
+    with np.load(source) as archive:
+        arrays = {name: archive[name].copy() for name in archive.files}
+    about = json.loads(arrays.pop("about").tobytes())
+    change(about, arrays)
+    arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
+    with target.open("wb") as stream:
+        np.savez(stream, **arrays)
+
+
+def test_forged_snapshots_are_refused_or_judge_on(tmp_path: Path, state: Path) -> None:
+    # Checksums in order, contents not: no row may become a place in memory.
+    rng = np.random.default_rng(2)
+    refused = used = 0
+    with open_capture(str(CAPTURE)) as reader:
+        batch = reader.next_batch()
+        assert batch is not None
+        for _ in range(300):
+            def forge(about: dict[str, Any], arrays: dict[str, Any]) -> None:
+                names = [name for name, array in arrays.items() if len(array)]
+                array = arrays[names[rng.integers(len(names))]]
+                flat = array.view(np.uint8).reshape(-1)
+                for _ in range(int(rng.integers(1, 4))):
+                    flat[rng.integers(len(flat))] = rng.choice([0, 1, 127, 128, 255, int(rng.integers(256))])
+
+            rewrite(state, tmp_path / "forged", forge)
+            try:
+                engine = load_snapshot(tmp_path / "forged")
+            except SnapshotError:
+                refused += 1
+                continue
+            used += 1
+            for row in engine.process(batch):
+                engine.verdict(row)
+            engine.dataplane.finish()
+            engine.dataplane.take_flows()
+    assert refused > 50 and used > 50
+
+
+def test_how_rules_were_written_and_what_ids_are_gone_is_kept(tmp_path: Path) -> None:
+    # Neither makes a value another one, but both matter to the changes to come.
+    policy = load_policy(POLICY)
+    group = policy.security_groups[0]
+    ahead = f"{group.name}/inbound/99"
+    engine = Engine(policy)
+    for change in (AddRule(group.name, Rule(ahead, "inbound", 4)), RemoveRule(group.name, ahead)):
+        engine.apply(change, 0)
+    save_snapshot(engine, tmp_path / "state")
+    before, after = engine.policy, load_snapshot(tmp_path / "state").policy
+    assert before.security_groups[0].gone == after.security_groups[0].gone == {ahead}
+    wordings = [[rule.wording for g in p.security_groups for rule in g.rules] for p in (before, after)]
+    assert wordings[0] == wordings[1] and len(set(wordings[0])) > 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda about, arrays: about.pop("plane"),
+        lambda about, arrays: about["plane"]["clock"].update(now="late"),
+        lambda about, arrays: about["plane"]["clock"].update(now=1 << 70),
+        lambda about, arrays: about["plane"]["counters"].update(packets=-1),
+        lambda about, arrays: about["plane"].update(verdicts=[1]),
+        lambda about, arrays: about["policy"]["settings"].update(on_change="burn"),
+        lambda about, arrays: about["policy"].update({"is": "Instance"}),
+        lambda about, arrays: about["numbering"].update(rules=[]),
+        lambda about, arrays: about["numbering"]["of_rules"].append(["x", "y", 10**9]),
+        lambda about, arrays: about.update(mode="sideways"),
+        lambda about, arrays: about.update(replay=[]),
+        lambda about, arrays: arrays.pop("table.rows"),
+        lambda about, arrays: arrays.update({"table.rows": arrays["table.rows"][:0]}),
+        lambda about, arrays: arrays.update({"table.rows": np.concatenate([arrays["table.rows"]] * 2)}),
+        lambda about, arrays: arrays.update({"table.age": arrays["table.age"][::-1].repeat(2)}),
+        lambda about, arrays: arrays.update({"rule_counts": arrays["rule_counts"][:1]}),
+        lambda about, arrays: arrays.update({"cuts": np.zeros(3)}),
+    ],
+)  # fmt: skip
+def test_contents_that_do_not_fit_are_told_in_one_line(tmp_path: Path, state: Path, change: Any) -> None:
+    rewrite(state, tmp_path / "forged", change)
+    with pytest.raises(SnapshotError) as caught:
+        load_snapshot(tmp_path / "forged")
+    assert str(caught.value).startswith(f"{tmp_path / 'forged'}: is no snapshot that can be used: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_other_formats_and_compressed_archives_are_refused(tmp_path: Path, state: Path) -> None:
+    rewrite(state, tmp_path / "newer", lambda about, arrays: about.update(format=99))
+    with pytest.raises(SnapshotError, match="of format 99, and this sgfast reads 6: replay from the beginning"):
+        load_snapshot(tmp_path / "newer")
+    bomb = io.BytesIO()
+    np.save(bomb, np.zeros(10**8, dtype=np.uint8))
+    with zipfile.ZipFile(tmp_path / "bomb", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("about.npy", bomb.getvalue())
+    with pytest.raises(SnapshotError, match="is compressed"):
+        load_snapshot(tmp_path / "bomb")
+
+
+def test_policy_as_plain_values_and_back() -> None:
+    @seed(3)
+    @settings(max_examples=50, database=None, deadline=None, phases=(Phase.generate,),
+              suppress_health_check=list(HealthCheck), print_blob=False)  # fmt: skip
+    @given(policies())
+    def run(policy: Policy) -> None:
+        assert from_plain(Policy, json.loads(json.dumps(to_plain(policy)))) == policy
+
+    run()
+    shop = load_policy(POLICY)
+    assert from_plain(Policy, json.loads(json.dumps(to_plain(shop)))) == shop

@@ -1,0 +1,342 @@
+"""The HTML page as text: what it says, and that nothing in it is taken for markup. In a browser:
+``test_report_page`` (SPEC 10.10).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+from command import PCAPS, SHOP, handshake, sgfast, write_capture, write_policy
+
+from sgfast.explaining import explain
+from sgfast.policy.document import load_policy, parse_policy
+from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup
+from sgfast.replaying import (
+    Broken,
+    ChangeDone,
+    CutConnection,
+    Denied,
+    ReplayResult,
+    RuleHits,
+    Service,
+    Unanswered,
+    replay,
+)
+from sgfast.report import html_report
+from sgfast.report.html import Timeline
+from sgfast.report.html.tables import MOST_ROWS
+from sgfast.report.html.why import MOST_FIELDS, Reasons
+
+Capsys = pytest.CaptureFixture[str]
+
+#: What names would have to hold to be more than text.
+HOSTILE = (
+    '</script><script>document.title="taken"</script>', '"><img src=x onerror="document.title=1">', "'onfocus='x",
+    "</style></title></td></table>", "<!--", "]]>", "&lt;b&gt;", "a\x00b\x1b[31mc\r\nd\u202ee\u2028f", "\udc80\udcff",
+    "$style ${script} $$", "{{x}}", "javascript:alert(1)", "https://example.com/x.js",
+)  # fmt: skip
+
+
+class Page(HTMLParser):
+    """``tables``: by key, rows of cell texts; ``tags`` with their attributes; ``words``: all text outside scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.open: list[str] = []
+        self.cell: list[str] | None = None
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        self.tags.append((tag, attributes))
+        if tag not in ("meta", "input"):
+            self.open.append(tag)
+        if tag == "table":
+            self.rows = self.tables.setdefault(attributes.get("data-table") or "numbers", [])
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.words += data
+            if {"td", "th"} & set(self.open):
+                self.rows[-1][-1] += data
+
+
+def replayed(*paths: object, **options: object) -> tuple[ReplayResult, Timeline]:
+    timeline = Timeline()
+    policy, *captures = map(str, paths)
+    return replay(policy, captures, packets=timeline, **options), timeline  # type: ignore[arg-type]
+
+
+def hostile_result() -> ReplayResult:
+    """Everything that has a name has a hostile one."""
+    names = [f"{n}{word}" for n, word in enumerate(HOSTILE)]
+    groups, hits = [], []
+    for name in names:
+        rules = [
+            Rule(name, "inbound", 4, 6, ((80, 80),), description=name),
+            Rule(name + "2", "outbound", 6, action="deny", peer=ip_network("2001:db8::/32"), description=name),
+        ]
+        groups.append(SecurityGroup(name, tuple(rules), name))
+        hits += [RuleHits(rules[0], name, 1, 2, 3), RuleHits(rules[1], name, 0, 0, 0)]
+    policy = Policy(
+        security_groups=tuple(groups),
+        instances=tuple(
+            Instance(name, "default", (ip_network(f"10.0.0.{n}/32"),), (name,)) for n, name in enumerate(names)
+        ),
+        origin=names[0] + names[1],
+    )
+    services = [Service(name, 6, 443, None, None) for name in names]
+    reasons = ["no-rule", "deny-rule", "vpc-isolated", "invalid", "midstream", "table-full", *HOSTILE]
+    cuts = tuple(
+        CutConnection(6, "2001:db8::1", "2001:db8::2", 1, 2, None, None, False, 3, "back", 5, True, name, name)
+        for name in names
+    )
+    return ReplayResult(
+        policy, "causal", "infer", names[2], tuple(names), packets=10, bytes=10,
+        verdicts={"allow": 5, "deny": 5, "moot": 0, "out-of-scope": 0, "local": 0, "exempt": 0, "not-ip": 0},
+        reasons={"rule": 5, "no-rule": 5}, connections={"opened": 1, "denied": 1, "disconnected": 1, "inferred": 1},
+        rules=hits, first_time_ns=0, last_time_ns=10, elapsed_seconds=0.1, warnings=list(names),
+        denied=[Denied(s, "inbound", "198.51.100.7", s.instance, why, 2, 3) for s in services for why in reasons],
+        broken=[Broken(s, "outbound", "2001:db8::7", s.instance, why, 2) for s in services for why in reasons],
+        unanswered=[Unanswered(service, "refused", 3) for service in services],
+        changes=[ChangeDone(5, name, 1, 1, 0, 3, cuts) for name in names], changes_left=1,
+    )  # fmt: skip
+
+
+def test_names_that_look_like_markup_are_text() -> None:
+    result = hostile_result()
+    text = html_report(result)
+    text.encode()
+    assert not re.search(r"[^\n\x20-\x7e\u2026\u2192\u25b2\u25bc\u25be·]", text.replace("\u2028", "!"))
+    page = Page(text)
+    assert [tag for tag, _ in page.tags].count("script") == [tag for tag, _ in page.tags].count("style") == 1
+    plain = Page(html_report(replace_names(result)))
+    # The same elements, with the same attributes, as a page whose names are harmless.
+    assert {(tag, *sorted(attributes)) for tag, attributes in page.tags} == {
+        (tag, *sorted(attributes)) for tag, attributes in plain.tags
+    }
+    for word in HOSTILE[:6]:
+        assert word in page.words
+
+
+def replace_names(result: ReplayResult) -> ReplayResult:
+    services = [Service("web-1", 6, 443, None, None)]
+    return replace(
+        result, policy=load_policy(SHOP[0]), captures=("some.pcap",), vpc="some", warnings=["some"],
+        denied=[replace(kind, service=services[0], peer_name="web-1", reason="no-rule") for kind in result.denied],
+        broken=[replace(kind, service=services[0], peer_name="web-1", reason="no-rule") for kind in result.broken],
+        changes=[replace(change, text="some") for change in result.changes],
+    )  # fmt: skip
+
+
+def test_what_the_page_may_do_is_its_own_script_and_style() -> None:
+    text = html_report(*replayed(*SHOP))
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    allowed = dict(part.strip().split(" ", 1) for part in policy.replace("&#x27;", "'").split(";"))
+    assert allowed["default-src"] == allowed["base-uri"] == allowed["form-action"] == "'none'"
+    assert set(allowed) == {"default-src", "style-src", "script-src", "base-uri", "form-action"}
+    for tag in ("style", "script"):
+        (code,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, flags=re.S)
+        digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+        assert allowed[f"{tag}-src"] == f"'sha256-{digest}'"
+    page = Page(text)
+    for _, attributes in page.tags:
+        assert not {"src", "style", "srcset", "action", "xlink:href"} & set(attributes)
+        assert (attributes.get("href") or "#").startswith("#")
+    # Each link leads somewhere.
+    keys = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert {(attributes["href"] or "")[1:] for tag, attributes in page.tags if tag == "a"} <= keys
+
+
+def test_it_says_what_the_result_says() -> None:
+    result, timeline = replayed(*SHOP, changes=PCAPS / "shop.changes.yaml")
+    page = Page(html_report(result, timeline))
+    assert "12 connections that worked would break" in page.words
+    assert [row[0] for row in page.tables["broken"][1:]] == [str(kind.connections) for kind in result.broken]
+    assert [row[0] for row in page.tables["denied"][1:]] == [str(kind.packets) for kind in result.denied]
+    used = {row[0]: row[4] for row in page.tables["rules"][1:]}
+    assert used == {hits.rule.id: str(hits.packets) for hits in result.rules if hits.packets}
+    assert [row[0] for row in page.tables["unused"][1:]] == ["web-ssh"]
+    assert [row[2] for row in page.tables["changes"][1:]] == [change.text for change in result.changes]
+    assert len(page.tables["cut"]) - 1 == sum(change.disconnected for change in result.changes) == 3
+    assert [row[0] for row in page.tables["services"][1:]] == [str(row.connections) for row in result.unanswered]
+    counted = [sum(int(row[n].replace(",", "")) for row in page.tables["numbers"][1:]) for n in (1, 2, 3)]
+    assert counted == [result.verdicts["allow"], result.verdicts["deny"], result.verdicts["moot"]]
+    flags = [attributes for tag, attributes in page.tags if tag == "text" and attributes.get("class") == "flag"]
+    assert len(flags) == 2
+
+
+@pytest.mark.parametrize("with_timeline", [True, False])
+def test_a_capture_without_packets_is_a_page_all_the_same(tmp_path: Path, with_timeline: bool) -> None:
+    result, timeline = replayed(SHOP[0], write_capture(tmp_path))
+    page = Page(html_report(result, timeline if with_timeline else None))
+    assert "No packets came" in page.words and "timeline" not in page.words
+
+
+def test_damage_and_warnings_are_told_first(tmp_path: Path) -> None:
+    capture = write_capture(tmp_path, *handshake(1000, 80))
+    capture.write_bytes(capture.read_bytes()[:-5])
+    result, timeline = replayed(write_policy(tmp_path), capture)
+    page = Page(html_report(result, timeline))
+    assert result.damaged is not None
+    assert page.words.index("Damaged capture") < page.words.index("What would break")
+
+
+def test_long_lists_end_and_say_how_much_is_missing() -> None:
+    result, timeline = replayed(*SHOP)
+    kinds = [replace(result.denied[0], packets=70_000 - n) for n in range(65_536)]
+    many = replace(
+        result, denied=kinds, broken=result.broken * 5000, rules=result.rules * 3000,
+        unanswered=result.unanswered * 3000, warnings=["w" * 10_000] * 5000, captures=("x" * 4000,) * 3000,
+        changes=[ChangeDone(0, "c" * 300, 1, 1, 0, 3)] * 5000,
+    )  # fmt: skip
+    text = html_report(many, timeline)
+    page = Page(text)
+    assert len(text) < 3_000_000
+    assert all(len(rows) <= MOST_ROWS + 1 for rows in page.tables.values())
+    left = sum(kind.packets for kind in kinds[MOST_ROWS:])
+    assert f"And {65_536 - MOST_ROWS:,} kinds more ({left:,} packets), not listed here." in page.words
+
+
+# Why
+
+
+def test_the_nearest_rule_is_one_of_those_that_explain_names() -> None:
+    policy = load_policy(SHOP[0])
+    result, _ = replayed(*SHOP)
+    reasons = Reasons(policy)
+    compared = 0
+    for kind in (*result.broken, *result.denied):
+        if kind.reason != "no-rule":
+            continue
+        found = re.match(r"Nearest: (\S+), but", reasons.nearest(kind))
+        service, version = kind.service, ip_address(kind.peer).version
+        own = next(
+            str(network.network_address)
+            for network in policy.instance_by_name[service.instance].addresses
+            if network.version == version
+        )
+        ends = (kind.peer, own) if kind.direction == "inbound" else (own, kind.peer)
+        explained = explain(
+            policy, *ends, service.protocol, port=service.port, icmp_type=service.icmp_type,
+            icmp_code=service.icmp_code,
+        )  # fmt: skip
+        side = explained.ingress if kind.direction == "inbound" else explained.egress
+        assert side is not None and (side.instance.name, side.reason) == (service.instance, "no-rule")
+        near = [miss.rule.id for miss in side.nearest if len(miss.misfits) <= MOST_FIELDS]
+        assert found[1] in near if found else not near, (kind, near)
+        compared += found is not None
+    assert compared >= 15
+
+
+def test_reasons_name_what_decided() -> None:
+    policy = parse_policy("""
+version: 1
+vpcs: [{name: a, region: north}, {name: b, region: south}]
+security_groups:
+  - name: web
+    rules:
+      - {id: open, direction: inbound, protocol: tcp, ports: "80,443-445", priority: 5}
+      - {id: shut, direction: inbound, protocol: tcp, ports: 443, action: deny, priority: 5}
+      - {id: later, direction: inbound, protocol: tcp, ports: 443, action: deny, priority: 6}
+      - {id: ping, direction: inbound, protocol: icmp, icmp_type: 8, source: web}
+instances:
+  - {name: one, vpc: a, addresses: [10.0.0.1], security_groups: [web]}
+  - {name: two, vpc: b, addresses: [10.0.0.2], security_groups: [web]}
+""")
+    reasons = Reasons(policy)
+    tcp = Service("one", 6, 443, None, None)
+
+    def denied(reason: str, service: Service = tcp, peer: str = "192.0.2.1", name: str | None = None) -> Denied:
+        return Denied(service, "inbound", peer, name, reason, 1, 1)
+
+    assert reasons.why(denied("deny-rule")) == "A deny rule wins: shut, priority 5."
+    assert reasons.why(denied("vpc-isolated", name="two")) == "VPC a (one) and VPC b (two) are not peered."
+    assert reasons.nearest(denied("deny-rule")) == ""
+    port = denied("no-rule", Service("one", 6, 22, None, None))
+    assert reasons.why(port) == "No inbound rule of web matches."
+    assert reasons.nearest(port) == "Nearest: open, but its ports are 80, 443-445."
+    ping = denied("no-rule", Service("one", 1, None, 8, 0), "10.0.0.2", "two")
+    assert reasons.nearest(ping) == "Nearest: ping, but its source is group web, and two is in another region."
+    ping = denied("no-rule", Service("one", 1, None, 8, 0))
+    assert reasons.nearest(ping) == "Nearest: ping, but its source is group web, and 192.0.2.1 is not in that group."
+    six = denied("no-rule", Service("one", 6, 80, None, None), "2001:db8::1")
+    assert reasons.nearest(six) == "Nearest: open, but it is an IPv4 rule."
+    gone = denied("no-rule", Service("nobody", 6, 80, None, None))
+    assert (reasons.why(gone), reasons.nearest(gone)) == ("No inbound rule matches.", "")
+
+
+def test_a_policy_too_large_to_compare_costs_hints_only() -> None:
+    result, _ = replayed(*SHOP)
+    reasons = Reasons(load_policy(SHOP[0]))
+    reasons._left = 3
+    told = [reasons.nearest(kind) for kind in result.broken]
+    assert told[0] and not any(told[3:])
+
+
+# The command
+
+
+def test_report_writes_the_page_of_the_replay(capsys: Capsys, tmp_path: Path) -> None:
+    target, lines = tmp_path / "page.html", tmp_path / "lines"
+    outcome = sgfast(capsys, "replay", *SHOP, "--report", target, "--verdicts", lines)
+    assert outcome.status == 0 and outcome.err == ""
+    assert "Would break" in outcome.out
+    page = Page(target.read_text(encoding="utf-8"))
+    assert "connections that worked would break" in page.words and len(page.tables["numbers"]) > 10
+    assert len(lines.read_text().splitlines()) == 261
+
+
+def test_a_page_on_standard_output_is_alone_there(capsys: Capsys) -> None:
+    outcome = sgfast(capsys, "replay", *SHOP, "--report", "-")
+    assert outcome.status == 0 and Page(outcome.out).tables and outcome.out.endswith("</html>\n")
+    assert "Would break" in outcome.err
+
+
+def test_the_reference_engine_makes_a_page_that_says_what_it_lacks(capsys: Capsys, tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    assert sgfast(capsys, "replay", *SHOP, "--engine", "reference", "--report", target).status == 0
+    page = Page(target.read_text())
+    assert "The reference engine keeps no list" in page.words
+    assert "broken" not in page.tables and page.tables["rules"] and page.tables["numbers"]
+
+
+def test_a_replay_that_fails_leaves_no_page(capsys: Capsys, tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    target.write_text("old")
+    broken = tmp_path / "broken.pcap"
+    broken.write_bytes(b"no capture at all")
+    assert sgfast(capsys, "replay", SHOP[0], broken, "--report", target).status == 2
+    assert target.read_text() == "old" and sorted(tmp_path.iterdir()) == [broken, target]
+    outcome = sgfast(capsys, "replay", *SHOP, "--report", tmp_path / "nowhere" / "page.html")
+    assert outcome.status == 2 and "its directory does not exist" in outcome.one_line()
+
+
+def test_paths_with_hostile_names_are_text(capsys: Capsys, tmp_path: Path) -> None:
+    folder = tmp_path / "<img src=x onerror=alert(1)>\udc80"
+    folder.mkdir()
+    policy, target = write_policy(folder), folder / "page.html"
+    capture = write_capture(folder, *handshake(1000, 80), name="</title><script>1</script>.pcap".replace("/", "\u2215"))
+    assert sgfast(capsys, "replay", policy, capture, "--report", target).status == 0
+    page = Page(target.read_text(encoding="utf-8"))
+    assert "<img src=x onerror=alert(1)>\\udc80" in page.words
+    assert [tag for tag, _ in page.tags].count("script") == 1 and "img" not in {tag for tag, _ in page.tags}

@@ -1,0 +1,324 @@
+"""The HTML page in a browser: it is read, sorted and filtered, on a screen, a phone and paper, and reaches nobody
+(SPEC 10.10).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import CHROMIUM, Browser
+from command import PCAPS, SHOP, handshake, write_capture, write_policy
+from test_report_html import HOSTILE, hostile_result, replayed
+
+from sgfast.report import html_report
+from sgfast.report.html import Timeline
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+
+PAGES = ("shop", "changes", "empty", "damaged", "reference", "hostile", "long")
+
+#: Elements that stick out to the right, apart from what scrolls in a box of its own.
+STICKING_OUT = """
+[...document.querySelectorAll("body *")]
+  .filter((e) => !e.closest(".scroll, .skip") && e.getBoundingClientRect().right > innerWidth + 0.5)
+  .map((e) => e.outerHTML.slice(0, 120))
+"""
+
+#: Text whose contrast with what lies behind it is below 4.5:1 (WCAG 2, AA).
+FAINT = """
+(() => {
+  const parse = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = (colour) => {
+    const linear = (part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+    const [r, g, b] = parse(colour).map((part) => linear(part / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (e) => {
+    for (; e; e = e.parentElement) {
+      const colour = getComputedStyle(e).backgroundColor;
+      if (parse(colour)[3] !== 0) return colour;
+    }
+  };
+  const found = new Set();
+  let compared = 0;
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const e = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !e.checkVisibility() || e.closest("script")) continue;
+    const style = getComputedStyle(e);
+    const [a, b] = [light(e.closest("svg") ? style.fill : style.color), light(ground(e))].sort((x, y) => y - x);
+    compared += 1;
+    const contrast = (a + 0.05) / (b + 0.05);
+    if (contrast < 4.5) found.add(`${e.outerHTML.slice(0, 80)} ${contrast}`);
+  }
+  return [compared, ...found];
+})()
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    made = Browser(tmp_path_factory.mktemp("chromium"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The address of each page."""
+    folder = tmp_path_factory.mktemp("pages")
+    whole = write_capture(folder, *handshake(1000, 80))
+    damaged = folder / "damaged.pcap"
+    damaged.write_bytes(whole.read_bytes()[:-5])
+    shop, timeline = replayed(*SHOP)
+    many = replace(
+        shop, denied=[replace(shop.denied[n % 7], packets=900 - n) for n in range(900)], broken=shop.broken * 50,
+        rules=shop.rules * 50, captures=("x" * 300,) * 9, warnings=["w" * 300, "some words " * 50],
+    )  # fmt: skip
+    hostile = hostile_result()
+    found: dict[str, tuple[Any, Timeline]] = {
+        "shop": replayed(*SHOP, changes=PCAPS / "shop.changes.yaml"),
+        "changes": replayed(
+            PCAPS / "changes/policy.yaml", PCAPS / "changes/network.pcap", changes=PCAPS / "changes/changes.yaml"
+        ),
+        "empty": replayed(SHOP[0], write_capture(folder, name="empty.pcap")),
+        "damaged": replayed(write_policy(folder), damaged),
+        "reference": replayed(*SHOP, engine="reference"),
+        "hostile": (hostile, timeline),
+        "long": (many, timeline),
+    }
+    assert tuple(found) == PAGES
+    addresses = {}
+    for name, (result, its_timeline) in found.items():
+        path = folder / f"{name}.html"
+        path.write_text(html_report(result, its_timeline), encoding="utf-8")
+        addresses[name] = path.as_uri()
+    return addresses
+
+
+def column(browser: Browser, table: str, number: int) -> list[str]:
+    """The texts of the rows that can be seen."""
+    found: list[str] = browser.ask(
+        f"[...document.querySelectorAll('[data-table={table}] tbody tr')].filter((row) => row.checkVisibility())"
+        f".map((row) => row.cells[{number}].textContent)"
+    )
+    return found
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_page_is_shown_without_complaint_and_asks_for_nothing(
+    browser: Browser, pages: dict[str, str], name: str, width: int
+) -> None:
+    browser.open(pages[name], width=width)
+    assert browser.ask("document.readyState") == "complete"
+    assert browser.messages == []
+    assert browser.requests == [pages[name]]
+    assert browser.ask("document.querySelector('h1').textContent")
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("width", [320, 360, 768, 1280])
+def test_nothing_sticks_out_to_the_right(browser: Browser, pages: dict[str, str], name: str, width: int) -> None:
+    browser.open(pages[name], width=width)
+    browser.ask("for (const each of document.querySelectorAll('details')) each.open = true")
+    # A phone's page that is too wide is shown smaller: then this is more than the screen has.
+    assert browser.ask("innerWidth") == width
+    assert browser.ask("document.documentElement.scrollWidth") <= width
+    assert browser.ask(STICKING_OUT) == []
+
+
+@pytest.mark.parametrize("name", ["shop", "changes", "damaged", "reference"])
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_text_can_be_read_against_its_ground(
+    browser: Browser, pages: dict[str, str], name: str, dark: bool
+) -> None:
+    browser.open(pages[name], dark=dark)
+    compared, *faint = browser.ask(FAINT)
+    assert faint == [] and compared > 80
+
+
+def test_light_and_dark_follow_the_system_and_the_switch(browser: Browser, pages: dict[str, str]) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    browser.open(pages["shop"])
+    light = browser.ask(ground)
+    browser.media("screen", dark=True)
+    dark = browser.ask(ground)
+    assert light != dark
+    browser.ask("document.getElementById('theme-light').click()")
+    assert browser.ask(ground) == light
+    browser.open(pages["shop"], dark=True)
+    assert browser.ask(ground) == light, "the choice is kept"
+    browser.ask("document.getElementById('theme-dark').click()")
+    browser.media("screen")
+    assert browser.ask(ground) == dark
+    browser.media("print")
+    assert browser.ask("getComputedStyle(document.documentElement).colorScheme") == "light"
+    browser.media("screen")
+    browser.ask("document.getElementById('theme-auto').click()")
+    assert browser.ask(ground) == light
+
+
+# Tables
+
+
+def test_an_address_sorts_and_filters(browser: Browser, pages: dict[str, str]) -> None:
+    browser.open(pages["shop"])
+    rows = list(zip(column(browser, "denied", 2), column(browser, "denied", 4), strict=True))
+    browser.open(pages["shop"] + "#denied?sort=packets&dir=asc&filter=web-1+8080")
+    expected = [service for service, where in rows if service == "tcp/8080" and "web-1" in where]
+    assert column(browser, "denied", 2) == expected and len(expected) == 2
+    browser.open(pages["shop"] + "#rules?sort=bytes")
+    sizes = [float(row.split()[0]) * (1000 if "kB" in row else 1) for row in column(browser, "rules", 5)]
+    assert sizes == sorted(sizes, reverse=True) and len(sizes) == 9
+    assert browser.ask("Math.abs(document.getElementById('rules').getBoundingClientRect().top) < 40")
+    # Another address in the same page, as when somebody follows a link.
+    browser.ask("location.hash = '#rules?sort=rule&dir=desc'; new Promise((done) => setTimeout(done, 0))")
+    names = column(browser, "rules", 0)
+    assert names == sorted(names, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["denied?", "denied?sort=nothing&dir=up", "nowhere?sort=packets", "denied?filter=%3Cimg%3E", "?", "%", "a?%ff=%"],
+)
+def test_an_address_that_makes_no_sense_does_no_harm(browser: Browser, pages: dict[str, str], words: str) -> None:
+    browser.open(pages["shop"] + "#" + words)
+    assert browser.messages == []
+    assert len(column(browser, "denied", 0)) == (0 if "img" in words else 20)
+
+
+def test_tables_are_sorted_and_filtered_by_keyboard(browser: Browser, pages: dict[str, str]) -> None:
+    browser.open(pages["shop"])
+    browser.ask("document.querySelector('[data-table=rules] th[data-key=packets] button').focus()")
+    browser.press("Enter", "\r")
+    head = "document.querySelector('[data-table=rules] th[data-key=packets]').getAttribute('aria-sort')"
+    packets = [int(row) for row in column(browser, "rules", 4)]
+    assert packets == sorted(packets, reverse=True) and browser.ask(head) == "descending"
+    browser.press("Enter", "\r")
+    assert [int(row) for row in column(browser, "rules", 4)] == sorted(packets) and browser.ask(head) == "ascending"
+    assert browser.ask("document.activeElement.textContent") == "Packets"
+    browser.ask("document.querySelector('[data-table=rules]').previousElementSibling.querySelector('input').focus()")
+    browser.type("DB outbound")
+    assert column(browser, "rules", 0) == ["db/outbound/1"]
+    assert browser.ask("document.querySelector('#rules output').textContent") == "1 of 9 rows"
+    address = browser.ask("location.href")
+    assert address.endswith("#rules?sort=packets&dir=asc&filter=DB+outbound")
+    browser.open(address)
+    assert column(browser, "rules", 0) == ["db/outbound/1"] and browser.ask(head) == "ascending"
+
+
+def test_long_tables_begin_short_and_are_searched_whole(browser: Browser, pages: dict[str, str]) -> None:
+    browser.open(pages["long"])
+    assert len(column(browser, "denied", 0)) == 20
+    browser.open(pages["long"] + "#denied?sort=packets&dir=asc")
+    assert column(browser, "denied", 0)[0] == "501"
+    browser.ask("document.querySelector('#denied .all').click()")
+    assert len(column(browser, "denied", 0)) == 400
+    assert not browser.ask("document.querySelector('#denied .all').checkVisibility()")
+
+
+def test_on_paper_every_row_is_there_and_no_control(browser: Browser, pages: dict[str, str]) -> None:
+    browser.open(pages["long"])
+    browser.media("print")
+    assert len(column(browser, "denied", 0)) == 400
+    controls = "[...document.querySelectorAll('nav, .theme, .tools, .all')].filter((e) => e.checkVisibility()).length"
+    assert browser.ask(controls) == 0
+    browser.media("screen")
+    assert browser.ask(controls) > 0
+
+
+def test_the_page_is_whole_without_its_script(browser: Browser, pages: dict[str, str]) -> None:
+    browser.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.open(pages["long"], width=360)
+        assert len(column(browser, "denied", 0)) == 400
+        assert browser.ask("document.querySelectorAll('th button, .tools').length") == 0
+        assert browser.ask(STICKING_OUT) == []
+    finally:
+        browser.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_the_timeline_tells_its_numbers(browser: Browser, pages: dict[str, str]) -> None:
+    browser.open(pages["changes"])
+    browser.ask("document.querySelector('.timeline').focus()")
+    said = "document.querySelector('.readout').textContent"
+    first = browser.ask("[...document.querySelectorAll('#numbers tbody tr:first-child > *')].map((e) => e.textContent)")
+    browser.press("ArrowRight")
+    assert browser.ask(said) == f"{first[0]}: allowed {first[1]}"
+    browser.press("End")
+    last = browser.ask("[...document.querySelectorAll('#numbers tbody tr:last-child > *')].map((e) => e.textContent)")
+    assert browser.ask(said).startswith(f"{last[0]}: allowed {last[1]}")
+    assert browser.ask("document.querySelector('.timeline').getAttribute('aria-valuetext')") == browser.ask(said)
+    browser.ask("document.querySelector('.timeline').scrollIntoView({behavior: 'instant'})")
+    box = "document.querySelector('.timeline').getBoundingClientRect()"
+    place = browser.ask(f"[{box}.left, {box}.top]")
+    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=place[0] + 2, y=place[1] + 60)
+    assert browser.ask(said) == f"{first[0]}: allowed {first[1]}"
+    # Each lane's bars are there, and a line for each moment of change.
+    assert browser.ask("[...document.querySelectorAll('.chart svg path')].every((e) => e.getBBox().width > 0)")
+    assert browser.ask("document.querySelectorAll('.chart line.change').length") == 5
+
+
+# Names, and the network
+
+
+def test_hostile_names_are_text_in_the_browser_too(browser: Browser, pages: dict[str, str]) -> None:
+    browser.open(pages["hostile"])
+    # As it was written: nothing that got in has set another.
+    assert " against " in browser.ask("document.title")
+    words = browser.ask("document.body.textContent")
+    for word in (*HOSTILE[:7], "a\\x00b\\x1b[31mc\\r\\nd\\u202ee\\u2028f", "\\udc80\\udcff", *HOSTILE[9:]):
+        assert word in words, word
+    assert browser.ask("document.querySelectorAll('img, iframe, object, [onerror], [onfocus]').length") == 0
+    assert browser.ask("document.scripts.length") == 1
+    browser.open(pages["hostile"] + "#broken?filter=%3C/script%3E")
+    assert column(browser, "broken", 0) and browser.messages == []
+
+
+def test_even_a_script_that_got_in_could_reach_nobody(browser: Browser, pages: dict[str, str], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
+        there = f"http://127.0.0.1:{server.getsockname()[1]}"
+        ask_for = f"fetch('{there}/', {{mode: 'no-cors'}}).then(() => 'answered', () => 'refused')"
+
+        def heard() -> bool:
+            server.setblocking(False)
+            try:
+                server.accept()[0].close()
+            except BlockingIOError:
+                return False
+            return True
+
+        # What the page may not do can be done elsewhere: otherwise this would prove nothing.
+        plain = tmp_path / "plain.html"
+        plain.write_text("<!DOCTYPE html><title>plain</title>")
+        browser.open(plain.as_uri())
+        browser.ask(f"void {ask_for}")
+        connection, _ = server.accept()
+        connection.close()
+        while heard():
+            pass
+        browser.open(pages["shop"])
+        assert browser.ask(ask_for) == "refused"
+        browser.ask(f"""new Promise((done) => {{
+            let left = 3;
+            addEventListener("securitypolicyviolation", () => (left -= 1) || done());
+            const [image, script, style] = ["img", "script", "link"].map((name) => document.createElement(name));
+            image.src = script.src = style.href = "{there}/";
+            style.rel = "stylesheet";
+            document.body.append(image, script, style);
+        }})""")
+        browser.ask("""(() => {
+            const script = document.createElement("script");
+            script.textContent = "document.title = 'taken'";
+            document.body.append(script);
+            document.body.insertAdjacentHTML("beforeend", "<img src=x onerror=\\"document.title = 'taken'\\">");
+        })()""")
+        assert browser.ask("document.title") != "taken"
+        assert not heard()

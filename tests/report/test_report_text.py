@@ -1,0 +1,226 @@
+"""The text report: what it says first, that it fits, and that no name can disturb it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import CLIENT, SERVER, SHOP, handshake, mixture, sgfast, write_capture, write_policy
+from frames import ethernet, ip, udp
+
+from sgfast.capture import Damage
+from sgfast.checking import Checked, Finding
+from sgfast.policy.model import Policy, Rule
+from sgfast.replaying import Broken, Denied, ReplayResult, RuleHits, Service, Unanswered, replay
+from sgfast.report.check import check_text
+from sgfast.report.page import human_bytes, human_seconds, instant
+from sgfast.report.text import TOP, service_name, text_report
+
+VERDICTS = ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip")
+
+
+def result(**fields: Any) -> ReplayResult:
+    """Of nothing but a few allowed packets, unless told otherwise."""
+    given: dict[str, Any] = {
+        "packets": 4,
+        "verdicts": dict.fromkeys(VERDICTS, 0) | {"allow": 4},
+        "reasons": {"rule": 1, "established": 3},
+        "connections": {"opened": 1, "denied": 0, "disconnected": 0, "inferred": 0},
+        "first_time_ns": 0,
+        "last_time_ns": 10**9,
+        "elapsed_seconds": 0.5,
+    }
+    return ReplayResult(Policy(origin="policy.yaml"), "causal", "infer", None, ("some.pcap",), **(given | fields))
+
+
+def denial(packets: int = 1, *, instance: str = "web-1", peer: str = CLIENT, peer_name: str | None = None) -> Denied:
+    return Denied(Service(instance, 6, 8080, None, None), "inbound", peer, peer_name, "no-rule", packets, 60 * packets)
+
+
+def denying(*kinds: Denied, **fields: Any) -> ReplayResult:
+    packets = sum(kind.packets for kind in kinds)
+    verdicts = dict.fromkeys(VERDICTS, 0) | {"deny": packets}
+    given = {"packets": packets, "verdicts": verdicts, "reasons": {"no-rule": packets}, "denied": list(kinds)}
+    return result(**(given | fields))
+
+
+def rule(rule_id: str, group: str, packets: int) -> RuleHits:
+    return RuleHits(Rule(rule_id, "inbound", 4), group, packets // 2, packets, packets * 100)
+
+
+def test_the_shop_in_the_order_of_what_matters() -> None:
+    text = text_report(replay(*SHOP[:1], SHOP[1:]))
+    order = [
+        "  allow", "  deny", "Would break", "Denied most", "Rules: 8 of 9 were hit", "not served by the instance",
+        "Connections", "began before the capture", "First packet", "Last packet", "cannot show", "packets/s",
+    ]  # fmt: skip
+    places = [text.index(words) for words in order]
+    assert places == sorted(places)
+    assert "never hit: web-ssh" in text
+    assert any(line.split() == ["2", "db-1", "tcp/5432", "refused", "(RST", "or", "ICMP", "unreachable)"]
+               for line in text.splitlines())  # fmt: skip
+    assert any(line.split() == ["1", "web-2", "tcp/80", "no", "answer"] for line in text.splitlines())
+    assert "from 10.0.0.5 (web-1)" in text and "to 198.51.100.53" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b" not in text and text.endswith("\n") and not any(line != line.rstrip() for line in text.splitlines())
+
+
+def test_the_report_is_the_same_every_time() -> None:
+    # The tables behind it have a random hash key.
+    reports = set()
+    for _ in range(5):
+        found = replay(SHOP[0], [SHOP[1]])
+        found.elapsed_seconds = 1.0
+        reports.add(text_report(found))
+    assert len(reports) == 1
+
+
+def test_colours_change_nothing_but_colours() -> None:
+    """SPEC 10.19."""
+    import re
+
+    found = replay(SHOP[0], [SHOP[1]])
+    coloured = text_report(found, colour=True)
+    assert "\x1b[" in coloured
+    assert re.sub(r"\x1b\[[0-9]*m", "", coloured) == text_report(found)
+
+
+def test_nothing_denied_is_said() -> None:
+    assert "Nothing was denied" in text_report(result())
+
+
+def test_the_rest_of_a_long_list_is_counted() -> None:
+    kinds = [denial(2, peer=f"192.0.2.{n}") for n in range(TOP + 3)]
+    text = text_report(denying(*kinds))
+    assert "and 3 more kinds (6 packets)" in text and "192.0.2.9" in text and "192.0.2.10" not in text
+    text = text_report(denying(*kinds, denied_others=7, verdicts=dict.fromkeys(VERDICTS, 0) | {"deny": 33}))
+    assert "and more than 3 kinds (13 packets)" in text and "without readable" not in text
+    broken = [Broken(kind.service, "inbound", kind.peer, None, "no-rule", 2) for kind in kinds]
+    assert text_report(denying(*kinds, broken=broken)).count("and 3 more kinds (6 ") == 2
+    unanswered = [Unanswered(Service(f"web-{n}", 6, 80, None, None), "silent", 1) for n in range(TOP + 1)]
+    assert "and 1 more kind (1 connection)" in text_report(result(unanswered=unanswered))
+
+
+def test_denials_without_an_instance_are_not_lost() -> None:
+    text = text_report(denying(denial(2), verdicts=dict.fromkeys(VERDICTS, 0) | {"deny": 5}))
+    assert "3 packets without readable addresses (malformed)" in text
+
+
+def test_the_wrong_policy_is_suspected_when_no_instance_is_seen(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    policy = write_policy(tmp_path)
+    strangers = write_capture(tmp_path, ethernet(ip(CLIENT, "203.0.113.9", udp(1, 2))))
+    assert "is this the right policy" in sgfast(capsys, "replay", policy, strangers).out
+    known = write_capture(tmp_path, ethernet(ip(CLIENT, SERVER, udp(1, 2))))
+    assert "is this the right policy" not in sgfast(capsys, "replay", policy, known).out
+
+
+def test_every_rule_is_named_hit_or_not() -> None:
+    rules = [rule("a/inbound/1", "a", 4), rule("a/inbound/2", "a", 0), rule("b/inbound/1", "b", 0),
+             rule("b/inbound/2", "b", 0), rule("c/inbound/1", "c", 0)]  # fmt: skip
+    lines = text_report(result(rules=rules)).splitlines()
+    assert "Rules: 1 of 5 were hit" in lines
+    at = lines.index("  a")
+    assert lines[at + 1].split() == ["a/inbound/1", "2", "4", "400", "B"]
+    assert [line.strip() for line in lines[at + 2 : at + 7]] == [
+        "never hit: a/inbound/2", "b", "never hit: all 2 rules", "c", "never hit: c/inbound/1"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [0, 80, 100, 200])
+def test_long_names_fit_or_stand_alone(width: int) -> None:
+    long = "n" * 64
+    text = text_report(
+        denying(
+            denial(10**12, instance=long, peer="2001:db8:1111:2222:3333:4444:5555:6666", peer_name=long),
+            denial(1),
+            rules=[rule(f"{long}/inbound/1", long, 10**9), rule(f"{long}/inbound/2", long, 0), rule("x", long, 1)],
+            unanswered=[Unanswered(Service(long, 58, None, 134, 255), "refused", 10**9)],
+            warnings=["word " * 50],
+            damaged=Damage("/" + "d/" * 60, 10**12, 10**12, "cause " * 20),
+        ),
+        width=width,
+    )
+    for line in text.splitlines():
+        assert len(line) <= min(max(width, 80), 120) or long in line or "/d/d/" in line, line
+
+
+@pytest.mark.parametrize("name", ["[bold]x[/bold]", "\x1b[31mred", "new\nline", "\udcff", "\u202egnp.exe", "a\rb\tc"])
+def test_no_name_disturbs_the_screen(name: str) -> None:
+    text = text_report(
+        replace(
+            denying(denial(instance=name, peer_name=name), rules=[rule(name, name, 1), rule(name, name, 0)]),
+            policy=Policy(origin=name), vpc=name, captures=(name,) * 5,
+            unanswered=[Unanswered(Service(name, 6, 80, None, None), "silent", 1)],
+            broken=[Broken(Service(name, 6, 80, None, None), "outbound", CLIENT, name, "no-rule", 1)],
+            warnings=[name], damaged=Damage(name, 1, 1, "cause"),
+        )
+    )  # fmt: skip
+    assert all(line.isprintable() for line in text.splitlines())
+    text.encode("utf-8")
+    if name.isprintable():
+        assert name in text
+
+
+def test_warnings_and_damage_are_part_of_the_report() -> None:
+    text = text_report(result(warnings=["careful"], damaged=Damage("some.pcap", 24, 7, "the file ends")))
+    assert "careful" in text and "some.pcap: damaged at byte 24, packet 7: the file ends" in text
+
+
+def test_connections_nobody_saw_begin_are_mentioned(tmp_path: Path) -> None:
+    policy = write_policy(tmp_path)
+    capture = write_capture(tmp_path, *handshake(1000, 80)[2:], *handshake(1001, 80)[2:])
+    inferred = text_report(replay(policy, [capture]))
+    assert "2 connections began before the capture" in inferred
+    denied = text_report(replay(policy, [capture], midstream="deny"))
+    assert "2 denied packets belonged to connections nobody saw begin" in denied
+    assert "midstream deny" in denied
+
+
+def test_the_reference_engine_admits_what_it_does_not_list(tmp_path: Path) -> None:
+    policy, capture = write_policy(tmp_path), write_capture(tmp_path, *mixture())
+    text = text_report(replay(policy, [capture], engine="reference"))
+    assert "reference engine" in text and "without readable" not in text
+
+
+def test_services_have_the_names_people_use() -> None:
+    for service, name in (
+        (Service("x", 6, 8080, None, None), "tcp/8080"),
+        (Service("x", 17, 0, None, None), "udp/0"),
+        (Service("x", 6, None, None, None), "tcp"),
+        (Service("x", 1, None, 8, 0), "icmp echo-request"),
+        (Service("x", 1, None, 3, 3), "icmp unreachable/3"),
+        (Service("x", 1, None, 200, 1), "icmp type 200/1"),
+        (Service("x", 58, None, 129, 0), "icmpv6 echo-reply"),
+        (Service("x", 47, None, None, None), "gre"),
+        (Service("x", 253, None, None, None), "protocol 253"),
+    ):
+        assert service_name(service) == name
+
+
+def test_numbers_and_times() -> None:
+    assert [human_bytes(n) for n in (0, 999, 1000, 999_949, 999_950, 10**9, 10**22)] == [
+        "0 B", "999 B", "1.0 kB", "999.9 kB", "1.0 MB", "1.0 GB", "10000.0 EB"
+    ]  # fmt: skip
+    assert [human_seconds(s) for s in (0, 0.0123, 1, 119.94, 3600, 90061)] == [
+        "0 ms", "12.3 ms", "1.0 s", "119.9 s", "1:00:00 h", "1 d 1:01:01 h"
+    ]  # fmt: skip
+    assert instant(0) == "1970-01-01 00:00:00.000000"
+    for extreme in (-(2**63), 2**63 - 1):
+        assert instant(extreme)
+
+
+def test_check_fits() -> None:
+    counts = dict.fromkeys(
+        ("groups", "rules", "instances", "vpcs", "address_classes", "port_classes", "rule_tables",
+         "bit_vector_tables", "bytes"), 10**9,
+    )  # fmt: skip
+    evil = Finding("SG001", "evil\x1b message " * 20, group="g\n", rule="r\x1b" * 5)
+    silent = Finding("SG008", "nothing", group="g", instances=("i\x1b", "j"), instance_count=2)
+    checked = Checked((evil, silent, *[silent] * 200), ("One thing was left out.",))
+    text = check_text("evil\x1b.yaml", counts, checked, {})
+    assert max(map(len, text.splitlines())) <= 80 and "\x1b" not in text and "1.0 GB" in text
+    assert "and 102 more findings" in text and "One thing was left out" in text and "SG008 note: i\\x1b" in text

@@ -1,0 +1,156 @@
+"""Running the command, for tests: in this process where that is enough, as a process of its own where it matters."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from captures import pcap_head, pcap_record
+from frames import ethernet, icmp, ip, tcp, udp
+
+from sgfast.__main__ import run
+from sgfast.report import schema
+
+PCAPS = Path(__file__).parents[2] / "pcaps"
+SHOP = (str(PCAPS / "shop.yaml"), str(PCAPS / "shop.pcap"))
+COMMAND = (sys.executable, "-m", "sgfast")
+
+#: For a condition that is sure to come; a test that waits longer has failed.
+DEADLINE_SECONDS = 60.0
+
+POLICY = """
+version: 1
+security_groups:
+  - name: web
+    rules:
+      - {direction: inbound, protocol: tcp, ports: 80, source: 0.0.0.0/0}
+      - {direction: inbound, protocol: tcp, ports: 22, source: 192.0.2.0/24}
+instances:
+  - {name: web-1, addresses: [10.0.0.5], security_groups: [web]}
+"""
+
+CLIENT, SERVER, STRANGER = "198.51.100.7", "10.0.0.5", "203.0.113.9"
+
+
+class Outcome:
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+    def one_line(self) -> str:
+        """The one line on standard error."""
+        assert self.err.startswith("sgfast: ") and self.err.count("\n") == 1 and self.err.endswith("\n"), self.err
+        assert "Traceback" not in self.err
+        assert self.err[:-1].isprintable()
+        return self.err[:-1]
+
+
+def sgfast(capsys: pytest.CaptureFixture[str], *arguments: object) -> Outcome:
+    """In this process."""
+    capsys.readouterr()
+    status = run([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return Outcome(status, captured.out, captured.err)
+
+
+def environment(**more: str) -> dict[str, str]:
+    here = str(Path(__file__).parents[2])
+    return {**os.environ, "PYTHONPATH": here, **more}
+
+
+# A suite that runs in the background has interrupts ignored, and would hand that on to the commands it starts, which
+# then rightly ignore them, too.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
+
+
+def start(*arguments: object, **options: Any) -> Any:
+    """As a process; the caller waits for it."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment()} | options
+    popen: Any = subprocess.Popen
+    return popen([*COMMAND, *map(str, arguments)], **options)
+
+
+def process(*arguments: object, **options: Any) -> Outcome:
+    """As a process, to its end."""
+    given = options.pop("input", None)
+    if given is not None:
+        options["stdin"] = subprocess.PIPE
+    with start(*arguments, **options) as child:
+        out, err = child.communicate(given, timeout=DEADLINE_SECONDS)
+    return Outcome(child.returncode, out or "", err or "")
+
+
+def shell(script: str, **variables: object) -> Outcome:
+    """A bash script; ``$sgfast`` is the command."""
+    variables["sgfast"] = " ".join(COMMAND)
+    with subprocess.Popen(
+        ["bash", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment(**{name: str(value) for name, value in variables.items()}),
+    ) as child:  # fmt: skip
+        out, err = child.communicate(timeout=DEADLINE_SECONDS)
+    return Outcome(child.returncode, out, err)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.002)
+
+
+def write_policy(folder: Path, text: str = POLICY) -> Path:
+    path = folder / "policy.yaml"
+    path.write_text(text)
+    return path
+
+
+def write_capture(folder: Path, *frames: bytes, name: str = "some.pcap", first_second: int = 1000) -> Path:
+    """One frame a millisecond."""
+    path = folder / name
+    records = [pcap_record(f, time=(first_second + n // 1000, n % 1000 * 1000)) for n, f in enumerate(frames)]
+    path.write_bytes(pcap_head() + b"".join(records))
+    return path
+
+
+def handshake(sport: int, dport: int, client: str = CLIENT, server: str = SERVER) -> list[bytes]:
+    there, back = (client, server), (server, client)
+    return [
+        ethernet(ip(*ends, tcp(*ports, flags)))
+        for ends, ports, flags in (
+            (there, (sport, dport), "S"),
+            (back, (dport, sport), "SA"),
+            (there, (sport, dport), "A"),
+        )
+    ]
+
+
+def mixture() -> list[bytes]:
+    """A bit of everything a line can show: allowed, denied, moot, out of scope, local, no IP, ICMP, broken."""
+    return [
+        *handshake(1000, 80),
+        *handshake(1001, 8080),
+        ethernet(ip(CLIENT, SERVER, udp(53, 53))),
+        ethernet(ip(CLIENT, SERVER, icmp(8, 0, 7))),
+        ethernet(ip(CLIENT, STRANGER, udp(1, 2))),
+        ethernet(ip(SERVER, SERVER, udp(1, 2))),
+        ethernet(b"\0" * 28, 0x0806),
+        ethernet(b"\x45\0\0", 0x0800),
+        ethernet(ip("2001:db8::1", "2001:db8::2", udp(546, 547))),
+    ]
+
+
+def valid(name: str, value: Any) -> Any:
+    """``value``, once the published schema has nothing to say against it."""
+    from jsonschema import Draft202012Validator
+
+    errors = list(Draft202012Validator(schema(name)).iter_errors(value))
+    assert not errors, errors[0]
+    return value

@@ -1,0 +1,226 @@
+"""Runs engine and reference side by side over the same frames and says where they part.
+
+As a program it runs as many packets as asked for: ``python tests/support/differential.py 20000000``; with ``changing``
+after that (and a seed), the policy changes in all of them, not in every third.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from policy_changes import Changer
+from traffic import SECOND, Crowd, Traffic, policies
+
+from sgfast.compiler import tables
+from sgfast.engine import MIDSTREAMS, MODES, PENDING, REASONS, VERDICTS, Engine, FrameBatch
+from sgfast.errors import AmbiguousAddress
+from sgfast.policy.changes import Change
+from sgfast.policy.model import Policy
+from sgfast.reference.engine import ReferenceEngine
+from sgfast.reference.verdicts import PacketVerdict
+
+#: How a policy is run: mode, midstream, which VPC.
+runs = st.tuples(st.sampled_from(MODES), st.sampled_from(MIDSTREAMS), st.sampled_from((None, None, None, "red")))
+
+
+def counters_of(engine: Engine) -> dict[str, Any]:
+    """Everything counted but memory: several tables grow as a random hash fills them."""
+    return {name: value for name, value in engine.dataplane.counters.items() if name != "table_bytes"}
+
+
+def spell(engine: Engine, row: Any) -> tuple[Any, ...]:
+    """A result row as the reference words it."""
+    sides = []
+    for name in ("egress", "ingress"):
+        side = row[name]
+        if side["verdict"] == 255:
+            sides.append(None)
+            continue
+        sides.append(
+            (
+                engine.instances[side["instance"]].name,
+                VERDICTS[side["verdict"]],
+                REASONS[side["reason"]],
+                engine.rules[side["rule"]].id if side["rule"] >= 0 else None,
+            )
+        )
+    return VERDICTS[row["verdict"]], REASONS[row["reason"]], *sides
+
+
+def expected(verdict: PacketVerdict) -> tuple[Any, ...]:
+    sides = [
+        None if side is None else (side.instance, side.verdict, side.reason, side.rule)
+        for side in (verdict.egress, verdict.ingress)
+    ]
+    return verdict.verdict, verdict.reason, *sides
+
+
+def compare(
+    policy: Policy, traffic: Traffic, run: tuple[Any, ...], batch: int, seen: Counter[Any], hash_key: Any = None,
+    changer: Changer | None = None, through: Callable[[Engine], Engine] | None = None,
+) -> None:
+    """Judges ``traffic`` with both and raises AssertionError at the first packet they differ on.
+
+    ``changer``: changes the policy between batches. ``through``: what an engine goes through between batches.
+    """
+    mode, midstream, vpc = run
+    engine = Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True, hash_key=hash_key)
+    reference = ReferenceEngine(policy, mode=mode, midstream=midstream, vpc=vpc)
+    # Without results, common packets go a shorter way.
+    short = Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True)
+    results: list[Any] = []
+    resolved: list[Any] = []
+    #: By number of the packet before which they come.
+    changes: dict[int, tuple[list[Change], int, int]] = {}
+    for start in range(0, len(traffic.frames), batch):
+        if changer is not None and start:
+            drawn = changer.changes(engine.policy)
+            now = engine.dataplane.counters["clock_ns"] + int(changer.pick((0, 1, SECOND)))
+            try:
+                disconnected = engine.apply(drawn, now).disconnected
+                assert short.apply(drawn, now).disconnected == disconnected
+            except AmbiguousAddress:
+                drawn = []      # owned twice, seen without --vpc: up to whoever names the VPC
+            if drawn:
+                changes[start] = (drawn, now, disconnected)
+                seen.update(("change", type(change).__name__) for change in drawn)
+                seen["disconnected"] += disconnected
+        if through is not None:
+            engine = through(engine)
+        part = slice(start, start + batch)
+        frames = FrameBatch.from_frames(traffic.frames[part], traffic.times_ns[part], traffic.wire_lengths[part])
+        results.append(engine.process(frames))
+        resolved.append(engine.resolved())
+        short.dataplane.process_frames(frames)
+        short.resolved()
+        assert counters_of(short) == counters_of(engine), f"without results, to packet {part.stop}, {run}"
+        assert (short.dataplane.rule_counts == engine.dataplane.rule_counts).all(), f"rule counts, {run}"
+    rows = np.concatenate(results)
+    late = np.concatenate([*resolved, engine.resolved(everything=True)])
+    assert (rows["verdict"][late["number"] - 1] == PENDING).all()
+    rows[late["number"] - 1] = late["result"]
+    began: Counter[str] = Counter()
+    created: Counter[str] = Counter()
+    hits: Counter[str] = Counter()
+    verdicts: list[PacketVerdict] = []
+    policies_then: list[Policy] = []
+    for n, (frame, time_ns, wire) in enumerate(
+        zip(traffic.frames, traffic.times_ns, traffic.wire_lengths, strict=True)
+    ):
+        if n in changes:
+            drawn, now, disconnected = changes[n]
+            counted = reference.apply(drawn, now).disconnected
+            if counted != disconnected:
+                raise AssertionError(
+                    f"{drawn} before packet {n + 1}, {run}: engine disconnects {disconnected}, reference {counted}"
+                )
+        verdicts.append(reference.process_frame(time_ns, frame, wire_length=wire))
+        policies_then.append(reference.policy)
+    reference.finish()
+    told = reference.resolved()
+    assert [number for number, _ in told] == sorted(late["number"].tolist())
+    for number, verdict in told:
+        seen["was pending", verdict.verdict, verdict.reason] += 1
+        verdicts[number - 1] = verdict
+    for n, (verdict, frame, wire) in enumerate(zip(verdicts, traffic.frames, traffic.wire_lengths, strict=True)):
+        got, wanted = spell(engine, rows[n]), expected(verdict)
+        if got != wanted:
+            raise AssertionError(
+                f"packet {n + 1} of {len(traffic.frames)}, {run}, {frame.hex()}, wire {wire}, "
+                f"changes before: {[(k, c[0]) for k, c in changes.items() if k <= n]}:\n"
+                f"  engine    {got}\n  reference {wanted}"
+            )
+        seen["verdict", verdict.verdict] += 1
+        seen["reason", verdict.reason] += 1
+        stateless = {group.name for group in policies_then[n].security_groups if not group.stateful}
+        loose = [
+            side.reason for side in (verdict.egress, verdict.ingress)
+            if side and (judge := policies_then[n].instance_by_name.get(side.instance))
+            and not stateless.isdisjoint(judge.security_groups)
+        ]  # fmt: skip
+        seen.update(("stateless", reason) for reason in loose)
+        seen["past stateless filters"] += bool(loose)
+        if verdict.tcp_transition:
+            seen["tcp", *verdict.tcp_transition] += 1
+        if verdict.began:
+            began[verdict.began] += 1
+        created.update(verdict.created)
+        hits.update(side.rule for side in (verdict.egress, verdict.ingress) if side and side.rule)
+    counters = engine.dataplane.counters
+    assert (counters["late"], counters["restarts"]) == (reference.clock.late, reference.clock.restarts)
+    assert counters["packets"] == len(traffic.frames)
+    assert counters["bytes"] == sum(
+        max(w, len(f)) for w, f in zip(traffic.wire_lengths, traffic.frames, strict=True)
+    )
+    assert {k: counters[k] for k in ("opened", "inferred", "denied")} == {
+        k: began[k] for k in ("opened", "inferred", "denied")
+    }, f"beginnings, {run}"
+    if changes:
+        return      # hits of a rule that comes back under its id belong to two rules of the reference
+    for n, count in enumerate(engine.dataplane.rule_counts):
+        rule = engine.rules[n].id
+        assert (count["connections"], count["packets"]) == (created[rule], hits[rule]), rule
+
+
+def differential(
+    packets: int, seed_value: int, *, per_case: int = 2000, busy: int = 8, changing: bool = False
+) -> Counter[Any]:
+    """Compares about ``packets`` packets; returns what was seen. Each policy drawn sees ``busy`` runs of traffic.
+
+    ``changing``: the policy changes between batches.
+    """
+    seen: Counter[Any] = Counter()
+
+    @seed(seed_value)
+    @settings(
+        max_examples=max(1, packets // (per_case * busy)), database=None, deadline=None, phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck), print_blob=False,
+    )  # fmt: skip
+    @given(policies(), st.integers(0, 2**32 - 1))
+    def run(policy: Policy, case_seed: int) -> None:
+        rng = np.random.default_rng(case_seed)
+        for _ in range(busy):
+            crowd = Crowd(policy, rng, fragments=True)
+            way = (
+                MODES[rng.integers(len(MODES))],
+                MIDSTREAMS[rng.integers(len(MIDSTREAMS))],
+                (None, None, None, "red")[rng.integers(4)],
+            )
+            traffic = crowd.draw(per_case)
+            changer = Changer(rng) if changing else None
+            # Instances in several groups: tables of their own, or group by group.
+            with mock.patch.object(tables, "MAX_JOINED_STEPS", (0, 3_000, 64_000_000)[case_seed % 3]):
+                compare(policy, traffic, way, int(rng.integers(1, 400)), seen, changer=changer)
+            seen["packets"] += len(traffic.frames)
+
+    run()
+    return seen
+
+
+def main() -> None:
+    total = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    always = "changing" in sys.argv
+    numbers = [int(argument) for argument in sys.argv[2:] if argument != "changing"]
+    first_seed = numbers[0] if numbers else int(time.time())
+    seen: Counter[Any] = Counter()
+    began = time.time()
+    step = 0
+    while seen["packets"] < total:
+        # Every third time the policy changes as the traffic flows.
+        seen += differential(min(total, 1_000_000), first_seed + step, changing=always or step % 3 == 2)
+        step += 1
+        print(f"seed {first_seed}+{step}: {seen['packets']:,} packets agree, {time.time() - began:.0f} s", flush=True)
+    for key, count in sorted(seen.items(), key=str):
+        print(f"{count:>12,}  {key}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Runs the engine's tests on every path through its code that this machine has, and with everything checked.
+
+    python tests/support/every_path.py                          each of them, in turn
+    python tests/support/every_path.py portable                 or some
+    python tests/support/every_path.py --short                  a few tests of each, as CI does
+    python tests/support/every_path.py sanitized --whole        the whole suite
+    python tests/support/every_path.py sanitized -- -x tests/reference/test_reference.py      whatever pytest is told
+
+What plain ``pytest`` runs is one thread with the processor's vector instructions. ``sanitized`` has the compiler check
+every access and everything C leaves undefined, ``bounds`` has Cython check every index.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from workshop import ROOT, Edit, Failure, Workshop, is_translated, status_of
+
+TIMEOUT_SECONDS = 3600
+
+#: A file's tests stay in one process: some share what took long to make.
+PYTEST = (sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile")
+
+#: What judges packets, and what is told of them.
+ENGINE_TESTS = (
+    "comparing/test_diff", "core/test_fast_path", "engine/test_changes", "engine/test_changes_metamorphic",
+    "engine/test_differential", "engine/test_engine_check", "engine/test_engine_inputs",
+    "engine/test_engine_invariants", "engine/test_engine_state", "engine/test_examples_classic",
+    "engine/test_examples_seed", "engine/test_fragments", "engine/test_seed_clauses", "engine/test_stateless",
+    "replaying/test_recorded_changes", "replaying/test_recordings", "replaying/test_replay_changes",
+    "replaying/test_replay_cuts", "replaying/test_snapshot", "replaying/test_split_captures",
+    "report/test_report_answers",
+)  # fmt: skip
+
+#: Those that go through most of it in the shortest time.
+SHORT = (
+    "core/test_fast_path", "engine/test_differential", "engine/test_fragments", "engine/test_stateless",
+    "replaying/test_recordings", "replaying/test_snapshot",
+)  # fmt: skip
+
+#: What reads bytes from outside, and some of what is done with them: checking makes everything several times slower.
+SHORT_CHECKED = (
+    "capture/test_capture_streams", "capture/test_capture_writers", "core/test_fast_path", "core/test_records",
+    "engine/test_engine_inputs", "engine/test_stateless", "fuzz/test_fuzz_targets", "replaying/test_soak",
+)  # fmt: skip
+
+#: Everything but the tests that build the sources otherwise, and the one that compares times with a plain build's.
+WHOLE = (
+    "tests", "--ignore=tests/project/test_ablations.py", "--ignore=tests/project/test_mutants.py",
+    "--deselect=tests/project/test_benchmarks.py::test_no_ratio_to_the_floor_has_doubled",
+)  # fmt: skip
+
+PORTABLE = Edit(
+    "sgfast/core/base/intrinsics.pxd", "#if defined(__SSE2__)\n        __m128i tags", "#if 0\n        __m128i tags"
+)
+
+
+GCC = os.environ.get("CC", "gcc").split()[0]
+#: Code is laid out as the optimiser likes, but not so much that nobody could tell where it went wrong.
+SANITIZERS = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+
+
+def several(tests: Sequence[str], jobs: int) -> int:
+    """More threads than most machines that run this have processors."""
+    return subprocess.run([*PYTEST, "--workers", "3", *tests], cwd=ROOT, check=False).returncode
+
+
+def portable(tests: Sequence[str], jobs: int) -> int:
+    """The plain C that other processors get."""
+    with tempfile.TemporaryDirectory(prefix="sgfast-path-") as folder:
+        workshop = Workshop(Path(folder), jobs, as_built=True)
+        with workshop.changed([PORTABLE]):
+            return tested(workshop, tests)
+
+
+def sanitized(tests: Sequence[str], jobs: int) -> int:
+    """Under the address sanitizer and the undefined behaviour sanitizer: the first finding ends the process."""
+    running = {
+        # Python itself is built without: whatever it starts needs them, too.
+        "LD_PRELOAD": f"{gccs_own('libasan.so')} {gccs_own('libubsan.so')}",
+        # Python leaves much behind on purpose when it ends; and some tests ask for more memory than there is.
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+        # Each object an allocation of its own, or reading past its end would go unseen.
+        "PYTHONMALLOC": "malloc",
+    }
+    with tempfile.TemporaryDirectory(prefix="sgfast-path-") as folder:
+        building = {"CC": GCC, "LDSHARED": f"{GCC} -shared"}
+        workshop = Workshop(
+            Path(folder), jobs, flags=SANITIZERS, translated=is_translated(), building=building, running=running
+        )
+        return tested(workshop, tests)
+
+
+def bounds(tests: Sequence[str], jobs: int) -> int:
+    """With Cython's checks of indices and unset buffers, as ``SGFAST_DEBUG=1`` builds it."""
+    with tempfile.TemporaryDirectory(prefix="sgfast-path-") as folder:
+        return tested(Workshop(Path(folder), jobs, building={"SGFAST_DEBUG": "1"}), tests)
+
+
+PATHS = {"several": several, "portable": portable, "sanitized": sanitized, "bounds": bounds}
+CHECKED = ("sanitized", "bounds")
+
+
+def gccs_own(library: str) -> str:
+    """Where it is. Failure if it is not there."""
+    try:
+        found = subprocess.run([GCC, f"-print-file-name={library}"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Failure(f"{GCC}: cannot be asked for {library} ({error}): install gcc, or name it in CC") from None
+    if not os.path.isabs(found.stdout.strip()):
+        raise Failure(f"{GCC}: has no {library}: install gcc's sanitizers, or name a gcc that has them in CC")
+    return os.path.realpath(found.stdout.strip())
+
+
+def tested(workshop: Workshop, tests: Sequence[str]) -> int:
+    status, output = workshop.call([*PYTEST, *tests], TIMEOUT_SECONDS)
+    print(output, end="")
+    return status
+
+
+def files(names: Sequence[str]) -> list[str]:
+    return [f"tests/{name}.py" for name in names]
+
+
+def run(names: Sequence[str], tests: Sequence[str], *, short: bool, jobs: int) -> int:
+    """``tests``: what pytest is told instead of the path's own."""
+    for name in names:
+        print(f"== the engine's tests: {name}", flush=True)
+        own = ENGINE_TESTS if not short else SHORT_CHECKED if name in CHECKED else SHORT
+        status = PATHS[name](tests or files(own), jobs)
+        if status:
+            return status
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Runs the engine's tests on every path through its code.")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help=f"of {', '.join(PATHS)}; all by default")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="compilers at once")
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument("--short", action="store_true", help="a few of the tests")
+    some.add_argument("--whole", action="store_true", help="the whole suite")
+    arguments, given = sys.argv[1:], []
+    if "--" in arguments:
+        where = arguments.index("--")
+        arguments, given = arguments[:where], arguments[where + 1 :]
+    options = parser.parse_args(arguments)
+    for name in options.paths:
+        if name not in PATHS:
+            parser.error(f"no such path: {name}; there are {', '.join(PATHS)}")
+    if options.whole:
+        given = [*WHOLE, *given]
+    return status_of(lambda: run(options.paths or list(PATHS), given, short=options.short, jobs=options.jobs))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

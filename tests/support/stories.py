@@ -1,0 +1,43 @@
+"""A short capture, told frame by frame, and changes while it is replayed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from captures import pcap_head, pcap_record
+from command import SERVER
+from frames import ethernet, ip, tcp, udp
+
+CLIENT = "198.51.100.7"
+
+
+def to_web(flags: str, port: int = 4000) -> bytes:
+    return ethernet(ip(CLIENT, SERVER, tcp(port, 80, flags)))
+
+
+def from_web(flags: str, port: int = 4000) -> bytes:
+    return ethernet(ip(SERVER, CLIENT, tcp(80, port, flags)))
+
+#: (seconds after the first packet, frame): a connection that is open at 1 s, what comes at 2, 3 and 4 s, and a new one.
+STORY = [
+    (0.0, to_web("S")), (0.1, from_web("SA")), (0.2, to_web("A")), (1.0, to_web("PA")),
+    (2.0, to_web("PA")), (3.0, from_web("PA")), (4.0, ethernet(ip(SERVER, CLIENT, udp(5000, 53)))),
+    (11.5, to_web("S")), (11.6, from_web("SA")), (11.7, to_web("A")),
+]  # fmt: skip
+
+BASE = 1_000_000
+
+
+def write_story(folder: Path, story: list[tuple[float, bytes]] = STORY) -> Path:
+    path = folder / "story.pcap"
+    records = [
+        pcap_record(frame, time=(BASE + int(at), round(at % 1 * 1_000_000))) for at, frame in story
+    ]
+    path.write_bytes(pcap_head() + b"".join(records))
+    return path
+
+
+def write_changes(folder: Path, *changes: str) -> Path:
+    path = folder / "changes.yaml"
+    path.write_text("changes:\n" + "".join(f"  - {change}\n" for change in changes))
+    return path

@@ -1,0 +1,232 @@
+"""A built copy of the repository, for trying what small changes of its sources do.
+
+    with TemporaryDirectory() as folder:
+        workshop = Workshop(Path(folder), jobs=2)
+        with workshop.changed([Edit("sgfast/core/wire/ip.pxd", old, new)]):
+            workshop.call([sys.executable, "-m", "pytest"], timeout_seconds)
+
+The repository itself is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parents[2]
+NEEDED = (
+    "sgfast", "tests", "pcaps", "benchmarks", "setup.py", "pyproject.toml", "README.md", "CHANGELOG.md", "MANIFEST.in",
+)  # fmt: skip
+
+#: Of one change; from nothing it takes a few minutes on one core.
+BUILD_TIMEOUT_SECONDS = 900
+
+
+class Failure(Exception):
+    """It cannot be tried; the message is for whoever started this."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """``old``, which stands once in ``file``, replaced by ``new``."""
+
+    #: From the repository's root.
+    file: str
+    old: str
+    new: str
+
+    def applied(self, text: str) -> str:
+        found = text.count(self.old)
+        if found != 1:
+            raise Failure(f"{self.file}: {self.old!r} occurs {found} times, not once: write it anew")
+        return text.replace(self.old, self.new)
+
+
+def all_applied(edits: Sequence[Edit]) -> dict[str, str]:
+    """The repository's files that change, as they are then. Failure when an edit does not apply."""
+    texts: dict[str, str] = {}
+    for edit in edits:
+        texts[edit.file] = edit.applied(texts.get(edit.file) or (ROOT / edit.file).read_text())
+    return texts
+
+
+def is_translated() -> bool:
+    """Whether C stands in the repository for each of its Cython sources, and is younger than all of these."""
+    sources = [*(ROOT / "sgfast").rglob("*.pyx"), *(ROOT / "sgfast").rglob("*.pxd")]
+    made = [path.with_suffix(".c") for path in sources if path.suffix == ".pyx"]
+    if not all(path.exists() for path in made):
+        return False
+    return min(path.stat().st_mtime_ns for path in made) >= max(path.stat().st_mtime_ns for path in sources)
+
+
+class Workshop:
+    """``tree`` is a built copy to be changed; ``base`` holds its package as it was, built, importable beside it."""
+
+    def __init__(
+        self, folder: Path, jobs: int, *, flags: str | None = None, as_built: bool = False, translated: bool = False,
+        building: Mapping[str, str] | None = None, running: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """``flags``: of the compiler, instead of those in setup.py. ``as_built``: begin with the extension modules that
+        stand in the repository, which must be up to date, whatever flags they were built with; ``translated``: only
+        with the C that Cython made of them. ``building``, ``running``: more environment variables, of builds and of
+        whatever is run.
+        """
+        # Names of one length: a longer environment moves the stack, which alone can make a process slower.
+        self.tree = folder / "tree"
+        self.base = folder / "base"
+        self._jobs = jobs
+        self._environment = {
+            **os.environ,
+            # Bytecode is told from stale bytecode by whole seconds, and changes come faster than that.
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TMPDIR": str(folder),
+        }
+        self._building = building or {}
+        self._running = running or {}
+        self._copy(flags, () if as_built else ("*.so",) if translated else ("*.so", "*.c"))
+        self.build()
+        where = self.call([sys.executable, "-c", "import sgfast; print(sgfast.__file__)"], 60)[1].strip()
+        if Path(where).parent != self.tree / "sgfast":
+            raise Failure(f"whatever is run would see {where} instead of the copy in {self.tree}")
+        for name in ("sgfast", "build"):
+            shutil.copytree(self.tree / name, self.base / name)
+        shutil.copy2(self.tree / "setup.py", self.base)
+
+    def _copy(self, flags: str | None, left_out: Sequence[str]) -> None:
+        self.tree.mkdir()
+        for name in NEEDED:
+            if (ROOT / name).is_dir():
+                made = left_out if name == "sgfast" else ()
+                shutil.copytree(
+                    ROOT / name, self.tree / name, ignore=shutil.ignore_patterns("__pycache__", ".*", *made)
+                )
+            elif (ROOT / name).exists():
+                shutil.copy2(ROOT / name, self.tree / name)
+        if (ROOT / "build" / "made-with").exists():
+            # Without it, C that stands in the repository would be made anew.
+            (self.tree / "build").mkdir()
+            shutil.copy2(ROOT / "build" / "made-with", self.tree / "build")
+        self._take_as_built()
+        setup = self.tree / "setup.py"
+        text = Edit("setup.py", "os.cpu_count() or 1", str(self._jobs)).applied(setup.read_text())
+        if flags is not None:
+            text = Edit("setup.py", '["-O3" if module in HOT else "-O2", "-g0"]', repr(flags.split())).applied(text)
+        setup.write_text(text)
+
+    def _take_as_built(self) -> None:
+        # Younger than all they are made from, Cython's own files included, and where building looks for them.
+        now = time.time_ns()
+        for kind in ("*.c", "*.so"):
+            for made in (self.tree / "sgfast").rglob(kind):
+                os.utime(made, ns=(now, now))
+                if kind == "*.so":
+                    there = self.tree / "build" / "lib" / made.relative_to(self.tree)
+                    there.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(made, there)
+
+    def build(self, *, everything: bool = False) -> None:
+        """What is not up to date, or ``everything``: compilers' flags are not looked at."""
+        command = [
+            sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", "--build-lib=build/lib",
+            f"--parallel={self._jobs}", *(("--force",) if everything else ()),
+        ]  # fmt: skip
+        try:
+            status, output = self._call(command, BUILD_TIMEOUT_SECONDS, [self.tree], self._building)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"it does not build within {BUILD_TIMEOUT_SECONDS} s") from None
+        if status:
+            raise Failure(f"it does not build:\n{output}")
+
+    def modules(self) -> dict[str, str]:
+        """The extension modules and a digest of each."""
+        return {
+            str(path.relative_to(self.tree)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in (self.tree / "sgfast").rglob("*.so")
+        }
+
+    @contextlib.contextmanager
+    def changed(self, edits: Sequence[Edit]) -> Iterator[None]:
+        """``tree`` with the edits, built; as it was afterwards. Failure when that is no other program."""
+        before = self.modules()
+        try:
+            for edit in edits:
+                source = self.tree / edit.file
+                source.write_text(edit.applied(source.read_text()))
+            flags = any(edit.file == "setup.py" for edit in edits)
+            if flags or any(edit.file.endswith((".pyx", ".pxd")) for edit in edits):
+                self.build(everything=flags)
+                if self.modules() == before:
+                    raise Failure("no extension module came out different: it changes nothing")
+            yield
+        finally:
+            self._restore()
+        assert self.modules() == before
+
+    def _restore(self) -> None:
+        # What Hypothesis remembers of this change must not help with the next one.
+        shutil.rmtree(self.tree / ".hypothesis", ignore_errors=True)
+        # With their times, so that the next build sees nothing to do but the next change.
+        for original in self.base.rglob("*"):
+            if original.is_file():
+                copy = self.tree / original.relative_to(self.base)
+                ours, theirs = original.stat(), copy.stat()
+                if (ours.st_mtime_ns, ours.st_size) != (theirs.st_mtime_ns, theirs.st_size):
+                    shutil.copy2(original, copy)
+
+    def call(
+        self, command: Sequence[str], timeout: float, *, base: bool = False, path: Sequence[Path] = ()
+    ) -> tuple[int, str]:
+        """Exit status and what it said, run in ``tree`` with the package there, or with ``base``'s.
+
+        ``path``: more folders to import from. TimeoutExpired after ``timeout`` seconds.
+        """
+        return self._call(command, timeout, [self.base if base else self.tree, *path], self._running)
+
+    def _call(
+        self, command: Sequence[str], timeout: float, path: Sequence[Path], variables: Mapping[str, str]
+    ) -> tuple[int, str]:
+        # The copy, wherever a test changes to; another sgfast may be installed.
+        environment = {**self._environment, **variables, "PYTHONPATH": os.pathsep.join(map(str, path))}
+        # In a session of its own, so that whatever it starts can be ended with it: nothing may go on writing into a
+        # folder that is being removed.
+        with subprocess.Popen(
+            command, cwd=self.tree, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
+        ) as process:  # fmt: skip
+            try:
+                output, _ = process.communicate(timeout=timeout)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+        return process.returncode, output
+
+
+def status_of(work: Callable[[], int]) -> int:
+    """Runs a command's work, which returns its exit status. Failures are told, and temporary folders go whoever ends
+    it.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGHUP, _stop)
+    name = Path(sys.argv[0]).name
+    try:
+        return work()
+    except Failure as failure:
+        print(f"{name}: {failure}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; nothing is left behind", file=sys.stderr)
+        return 130
+
+
+def _stop(number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt(signal.Signals(number).name)
