@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from operator import index
 from typing import Any, Literal
@@ -131,14 +131,8 @@ class Applied:
 
 
 def timeouts_ns(timeouts: Timeouts) -> tuple[int, ...]:
-    """SPEC 5.2's timeouts in nanoseconds, at least one, in the order the data plane takes them."""
-    return tuple(
-        max(1, round(seconds * 10**9))
-        for seconds in (
-            timeouts.tcp_established, timeouts.tcp_fin_wait, timeouts.tcp_other, timeouts.icmp,
-            timeouts.bidirectional, timeouts.unidirectional,
-        )
-    )  # fmt: skip
+    """SPEC 5.2's timeouts in nanoseconds, at least one, in the order of their fields, as the data plane takes them."""
+    return tuple(max(1, round(seconds * 10**9)) for seconds in astuple(timeouts))
 
 
 def check_modes(mode: Mode, midstream: Midstream) -> None:
