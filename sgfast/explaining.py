@@ -35,7 +35,7 @@ from sgfast.policy.model import (
     Rule,
 )
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
-from sgfast.policy.wording import peer_text, ports_text, protocol_text
+from sgfast.policy.rule_text import peer_text, ports_text, protocol_text
 
 Address = IPv4Address | IPv6Address
 Field = Literal["ethertype", "protocol", "ports", "icmp_type", "icmp_code", "source", "destination"]

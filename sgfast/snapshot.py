@@ -28,7 +28,7 @@ from sgfast.engine import Engine, Midstream, Mode, check_jobs
 from sgfast.errors import PolicyError, SnapshotError
 from sgfast.output import open_output
 from sgfast.policy.model import Instance, Policy, Rule
-from sgfast.policy.plain import from_plain, to_plain
+from sgfast.policy.serialization import from_plain, to_plain
 
 #: Counts up whenever what is written changes its meaning.
 FORMAT = 6

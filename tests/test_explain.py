@@ -28,7 +28,7 @@ from sgfast.policy.model import (
     Rule,
     Vpc,
 )
-from sgfast.policy.wording import rule_text
+from sgfast.policy.rule_text import rule_text
 from sgfast.reference.addresses import is_multicast_or_broadcast
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.table import Opener, Side

@@ -14,8 +14,8 @@ from sgfast.engine import Engine
 from sgfast.errors import PolicyError
 from sgfast.policy.document import load_policy
 from sgfast.policy.formats import terraform
+from sgfast.policy.formats.conversion import policy_of as policy_of_made
 from sgfast.policy.formats.sources import Source
-from sgfast.policy.formats.written import policy_of as policy_of_made
 from sgfast.policy.model import Policy
 
 

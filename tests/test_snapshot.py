@@ -25,7 +25,7 @@ from sgfast.capture import open_capture
 from sgfast.policy.changes import AddRule, RemoveRule
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy, Rule
-from sgfast.policy.plain import from_plain, to_plain
+from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.replaying import replay
 from sgfast.report.lines import ConnectionLines, VerdictLines
 

@@ -9,7 +9,7 @@ from frames import ethernet, ipv4, udp
 
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import ReadingError
-from sgfast.policy.instants import MAX_SECONDS
+from sgfast.policy.timestamps import MAX_SECONDS
 from sgfast.preprocess.window import Window
 from sgfast.replaying.captures import Reading
 from sgfast.replaying.moments import Moment, parse_moment

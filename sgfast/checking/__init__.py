@@ -1,7 +1,7 @@
 """What is wrong, superfluous or dangerous in a policy that can be used: findings with stable codes.
 
     codes       what may be found, how bad it is, what to do
-    world       the instances as rules see them: sets of groups, VPCs
+    index       the instances as rules see them: sets of groups, VPCs
     space       what rules can tell apart, as classes of addresses and services
     coverage    shadowed and redundant rules, wide ones that make narrow ones useless
     exposure    management and database ports that are open to everyone
@@ -17,14 +17,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sgfast.checking.blocked import blocked_instances
 from sgfast.checking.codes import CODES, INSTANCE_CODES, SEVERITIES, Code, Finding, Severity
 from sgfast.checking.coverage import Coverage
 from sgfast.checking.exposure import exposed
-from sgfast.checking.silence import silent
-from sgfast.checking.together import apart
+from sgfast.checking.isolation import separated_members
+from sgfast.checking.policy_index import PolicyIndex
 from sgfast.checking.traffic import never_hit
 from sgfast.checking.unused import empty_sources, unused
-from sgfast.checking.world import World
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
 
@@ -52,14 +52,14 @@ class Checked:
 
 def check_policy(policy: Policy, traffic: ReplayResult | None = None) -> Checked:
     """Looks for everything there is a code for. ``traffic``: a replay of captures through this policy."""
-    world = World(policy)
-    coverage = Coverage(world)
+    index = PolicyIndex(policy)
+    coverage = Coverage(index)
     found = coverage.findings()
-    found += exposed(world)
-    found += unused(world)
-    empty, rules_left = empty_sources(world)
-    together, groups_left = apart(world)
-    found += empty + silent(world, coverage) + together
+    found += exposed(index)
+    found += unused(index)
+    empty, rules_left = empty_sources(index)
+    together, groups_left = separated_members(index)
+    found += empty + blocked_instances(index, coverage) + together
     if traffic is not None:
         found += never_hit(traffic)
     left_out = tuple(

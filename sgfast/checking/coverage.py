@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.checking.codes import LISTED, REDUNDANT, SHADOWED, WIDER, Finding, listed
+from sgfast.checking.policy_index import Budget, Context, PolicyIndex
 from sgfast.checking.space import Services, joined, peer_key, service_key
-from sgfast.checking.world import Budget, Context, World
 from sgfast.compiler.ports import KEYS, key_ranges
 from sgfast.policy.model import AddressGroupPeer, Direction, Rule
-from sgfast.policy.wording import rule_text
+from sgfast.policy.rule_text import rule_text
 
 #: Steps of all comparisons together, each a nanosecond or so: no policy keeps a check busy for long (SPEC 11).
 MAX_STEPS = 4_000_000_000
@@ -150,8 +150,8 @@ class _Extents:
     other.
     """
 
-    def __init__(self, world: World, family: int, keys: Sequence[Key], rule_of: Callable[[Key], Rule]) -> None:
-        named = world.named(family)
+    def __init__(self, index: PolicyIndex, family: int, keys: Sequence[Key], rule_of: Callable[[Key], Rule]) -> None:
+        named = index.named(family)
         self._row = {key: n for n, key in enumerate(keys)}
         # Protocol (-1: all), first and last port or ICMP key, and the networks within the peer's, by number.
         self._of = np.zeros((len(keys), 5), dtype=np.int64)
@@ -179,9 +179,9 @@ class _Extents:
 class Coverage:
     """Looks at every context that is worth it; ``findings`` tells what came of it."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._groups = world.policy.security_groups
+    def __init__(self, index: PolicyIndex) -> None:
+        self._index = index
+        self._groups = index.policy.security_groups
         self._standing: dict[Key, _Standing] = {
             (g, r): _Standing() for g, group in enumerate(self._groups) for r in range(len(group.rules))
         }
@@ -191,7 +191,7 @@ class Coverage:
             rule = self._groups[g].rules[r]
             self._rules[rule.direction, rule.ethertype].setdefault(g, []).append((g, r))
         self._extents = {
-            side: _Extents(world, side[1], [key for keys in of_group.values() for key in keys], self.rule)
+            side: _Extents(index, side[1], [key for keys in of_group.values() for key in keys], self.rule)
             for side, of_group in self._rules.items()
         }
         #: Contexts that were too much work.
@@ -209,7 +209,7 @@ class Coverage:
 
     @property
     def contexts(self) -> list[Context]:
-        return self._world.contexts
+        return self._index.contexts
 
     def take(self, steps: int) -> bool:
         return self._budget.take(steps)
@@ -227,7 +227,7 @@ class Coverage:
         if all(rule.action == "allow" for rule in rules):
             unknown = False
             for rule in rules:
-                nobody = self._world.is_nobody(rule, context.vpc)
+                nobody = self._index.is_nobody(rule, context.vpc)
                 if nobody is False:
                     return True
                 unknown = unknown or nobody is None
@@ -244,7 +244,7 @@ class Coverage:
         """None if that would be too much work. ``asked``: only what it says of these rules must be right."""
         of_group = self._rules[direction, family]
         keys = [key for g in groups for key in of_group.get(g, ())]
-        view, budget = self._world.view(vpc, family), self._budget
+        view, budget = self._index.view(vpc, family), self._budget
         if view is None:
             return None
         if asked is not None and len(asked) < len(keys) and len(asked) * len(keys) <= MAX_PAIRS:
@@ -257,7 +257,7 @@ class Coverage:
         peers = {peer_key(rule): rule for _, rule in ranked}
         services = {service_key(rule): rule for _, rule in ranked}
         prefixes = sum(
-            len(self._world.policy.address_group_by_name[rule.peer.name].addresses)
+            len(self._index.policy.address_group_by_name[rule.peer.name].addresses)
             for rule in peers.values()
             if isinstance(rule.peer, AddressGroupPeer)
         )

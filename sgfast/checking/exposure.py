@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from ipaddress import collapse_addresses
 
 from sgfast.checking.codes import EXPOSED, Finding
-from sgfast.checking.world import World
+from sgfast.checking.policy_index import PolicyIndex
 from sgfast.policy.model import TCP, UDP, AddressGroupPeer, Rule, SecurityGroup
 from sgfast.policy.protocols import protocol_name
-from sgfast.policy.wording import rule_text
+from sgfast.policy.rule_text import rule_text
 
 #: Management and databases, by protocol and port.
 SENSITIVE: dict[tuple[int, int], str] = {
@@ -26,14 +26,14 @@ SENSITIVE: dict[tuple[int, int], str] = {
 _LISTED_PORTS = 6
 
 
-def exposed(world: World) -> list[Finding]:
+def exposed(index: PolicyIndex) -> list[Finding]:
     """Inbound rules that let everyone reach such a port, unless a deny rule stands before them wherever they apply."""
     everyone = {
         (group.name, family): any(
             network.prefixlen == 0
             for network in collapse_addresses([n for n in group.addresses if n.version == family])  # type: ignore[type-var]
         )
-        for group in world.policy.address_groups
+        for group in index.policy.address_groups
         for family in (4, 6)
     }
 
@@ -45,22 +45,22 @@ def exposed(world: World) -> list[Finding]:
     # By place of the group: its inbound rules that are for everyone; and those of them that deny.
     wide = [
         [rule for rule in group.rules if rule.direction == "inbound" and is_everyone(rule)]
-        for group in world.policy.security_groups
+        for group in index.policy.security_groups
     ]
     denying = [[rule for rule in rules if rule.action == "deny"] for rules in wide]
-    beside = _denying_beside(world, denying)
+    beside = _denying_beside(index, denying)
     found = []
-    for n, (group, rules) in enumerate(zip(world.policy.security_groups, wide, strict=True)):
+    for n, (group, rules) in enumerate(zip(index.policy.security_groups, wide, strict=True)):
         for rule in rules:
             if rule.action == "allow":
                 found += _exposed_by(group, rule, denying[n], [denying[other] for other in beside[n]])
     return found
 
 
-def _denying_beside(world: World, denying: list[list[Rule]]) -> list[list[int]]:
+def _denying_beside(index: PolicyIndex, denying: list[list[Rule]]) -> list[list[int]]:
     """By group: the groups with such deny rules that all its instances are in, too."""
     beside: list[set[int] | None] = [None] * len(denying)
-    for context in world.contexts:
+    for context in index.contexts:
         others = {g for g in context.groups if denying[g]}
         for g in context.groups:
             before = beside[g]

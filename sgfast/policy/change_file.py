@@ -29,8 +29,7 @@ from sgfast.policy.changes import (
     SetAddressGroup,
     apply_change,
 )
-from sgfast.policy.document import GROUP_FIELDS, INSTANCE_FIELDS, DocumentReader, Entry, check_version
-from sgfast.policy.instants import MAX_SECONDS, MAX_TIME_NS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
+from sgfast.policy.document_reader import GROUP_FIELDS, INSTANCE_FIELDS, DocumentReader, Entry, check_version
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
@@ -44,6 +43,7 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rules import RULE_FIELDS, RuleReader
+from sgfast.policy.timestamps import MAX_SECONDS, MAX_TIME_NS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
 from sgfast.policy.yaml_nodes import NodeReader, compose, garbage_collection_paused, plain, read_document, show
 
 _AT_WANTED = "seconds from the first packet, or an instant like 2026-01-31T12:00:00Z"
@@ -117,7 +117,7 @@ class ChangeFile:
             except PolicyError as error:
                 raise reader.error(item.node, path, str(error)) from None
             text = f"{item.operation} {_whom(change, after)}"
-            result.append(TimedChange(at, change, text, reader.place(item.node, path)))
+            result.append(TimedChange(at, change, text, reader.location(item.node, path)))
             policy = after
         return result
 

@@ -109,9 +109,9 @@ class RuleReader:
             message = "icmpv6 in an IPv4 rule: use icmp, or make it an IPv6 rule"
             raise reader.error(protocol_node, path + ".protocol", message)
         if isinstance(peer, AddressGroupPeer) and ethertype not in self._families[peer.name]:
-            place = reader.place(node, path)
+            location = reader.location(node, path)
             self._warnings.append(
-                f"{place}: the address group {peer.name!r} has no IPv{ethertype} address, so this rule matches nothing."
+                f"{location}: the address group {peer.name!r} has no IPv{ethertype} address, so this rule matches nothing."
             )
 
         icmp_type, icmp_code = self._icmp(fields, path, protocol)

@@ -265,7 +265,7 @@ class NodeReader:
         line = where if isinstance(where, int) else line_of(where)
         return PolicyError(f"{self._shown_origin}:{line}: {path + ': ' if path else ''}{message}")
 
-    def place(self, where: Node, path: str) -> str:
+    def location(self, where: Node, path: str) -> str:
         """``policy.yaml:14: field``, for warnings."""
         return f"{self._shown_origin}:{line_of(where)}: {path}"
 

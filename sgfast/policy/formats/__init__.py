@@ -1,4 +1,4 @@
-"""Exports of clouds as policies: what a cloud's own command or API prints, in place of a policy document.
+"""Exports of clouds as policies: what a cloud's own command or API prints, in location of a policy document.
 
     files --sources--> plain values --recognised, read by a format--> Draft --> document, Policy
 
@@ -16,11 +16,11 @@ from yaml.nodes import Node
 
 from sgfast.errors import PolicyError
 from sgfast.policy.formats import aws, terraform
+from sgfast.policy.formats.conversion import policy_of, yaml_of
 from sgfast.policy.formats.draft import Draft
 from sgfast.policy.formats.neutron import NeutronReader
 from sgfast.policy.formats.otc import OtcReader
 from sgfast.policy.formats.sources import Source, files_of, json_value, plain_source, read_source
-from sgfast.policy.formats.written import policy_of, yaml_of
 from sgfast.policy.model import Policy
 
 __all__ = ["FORMATS", "Format", "Imported", "export_in_json", "export_in_yaml", "files_of", "import_sources", "load"]

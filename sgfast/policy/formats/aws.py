@@ -24,8 +24,8 @@ from typing import Any
 from sgfast.errors import PolicyError
 from sgfast.policy.formats.aws_rules import Vpcs, ip_versions, region_of, rules, traffic
 from sgfast.policy.formats.draft import Draft, DraftInstance
+from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.objects import JsonObject
-from sgfast.policy.formats.place import Place
 from sgfast.policy.formats.sources import Source
 from sgfast.policy.model import Direction
 from sgfast.policy.yaml_nodes import show, shown_origin
@@ -62,7 +62,7 @@ def read(sources: Sequence[Source]) -> Draft:
 class _Account:
     def __init__(self, sources: Sequence[Source]) -> None:
         self.draft = Draft("aws")
-        self._documents = [JsonObject(value, Place(file, "AWS output", "")) for file, value in sources]
+        self._documents = [JsonObject(value, Location(file, "AWS output", "")) for file, value in sources]
         self._vpcs = Vpcs()
         #: By instance id, what its Name tag says.
         self._instance_names: dict[str, str] = {}
@@ -72,7 +72,7 @@ class _Account:
             if document.text("NextToken"):
                 raise document.error("NextToken", "is there, so the list is not whole: export it without --max-items")
         if not any(document.has(section) for document in self._documents for section in SECTIONS):
-            raise self._documents[0].place.error(f"has none of {', '.join(SECTIONS)}: is it of aws ec2 describe-...?")
+            raise self._documents[0].location.error(f"has none of {', '.join(SECTIONS)}: is it of aws ec2 describe-...?")
         self._read_vpcs()
         self._read_prefix_lists()
         self._read_groups()
@@ -83,17 +83,17 @@ class _Account:
         """A section's objects in all files, called by their id."""
         for document in self._documents:
             for item in document.objects(section):
-                called = Place(item.place.file, SECTIONS[section], item.required(key) if key else "", _name_tag(item))
+                called = Location(item.location.file, SECTIONS[section], item.required(key) if key else "", _name_tag(item))
                 yield item.at(called)
 
     # VPCs
 
     def _read_vpcs(self) -> None:
         for item in self._items("Vpcs", "VpcId"):
-            self._vpcs.seen(item.place.file, item.place.id, item.place.name)
+            self._vpcs.seen(item.location.file, item.location.id, item.location.name)
         for item in self._items("Subnets", "SubnetId"):
             zone = region_of(item.text("AvailabilityZone"))
-            self._vpcs.seen(item.place.file, item.required("VpcId"), region=zone)
+            self._vpcs.seen(item.location.file, item.required("VpcId"), region=zone)
         for item in self._items("VpcPeeringConnections", "VpcPeeringConnectionId"):
             status = item.object("Status").required("Code")
             if status != "active":
@@ -102,34 +102,34 @@ class _Account:
             for side in ("RequesterVpcInfo", "AccepterVpcInfo"):
                 info = item.object(side)
                 ends.append(info.required("VpcId"))
-                self._vpcs.seen(item.place.file, ends[-1], region=info.text("Region"))
-            self.draft.peering(item.place, *ends)
+                self._vpcs.seen(item.location.file, ends[-1], region=info.text("Region"))
+            self.draft.peering(item.location, *ends)
 
     # Prefix lists
 
     def _read_prefix_lists(self) -> None:
-        names: dict[str, Place] = {}
-        entries: dict[str, tuple[Place, list[str]]] = {}
+        names: dict[str, Location] = {}
+        entries: dict[str, tuple[Location, list[str]]] = {}
 
-        def add(place: Place, addresses: list[str]) -> None:
-            known = entries.setdefault(place.id, (place, addresses))
+        def add(location: Location, addresses: list[str]) -> None:
+            known = entries.setdefault(location.id, (location, addresses))
             if set(known[1]) != set(addresses):
-                raise _differs(place, known[0])
+                raise _differs(location, known[0])
 
         for item in self._items("PrefixLists", "PrefixListId"):
-            place = Place(item.place.file, "prefix list", item.place.id, item.text("PrefixListName"))
-            names.setdefault(place.id, place)
+            location = Location(item.location.file, "prefix list", item.location.id, item.text("PrefixListName"))
+            names.setdefault(location.id, location)
             if item.has("Entries"):
-                add(place, [entry.required("Cidr") for entry in item.objects("Entries")])
+                add(location, [entry.required("Cidr") for entry in item.objects("Entries")])
             elif item.has("Cidrs"):
-                add(place, item.texts("Cidrs"))
+                add(location, item.texts("Cidrs"))
         for document in self._documents:
             if document.has("Entries"):
                 whose = document.text("PrefixListId") or _list_in_name(document)
-                place = names.get(whose) or Place(document.place.file, "prefix list", whose)
-                add(place, [entry.required("Cidr") for entry in document.objects("Entries")])
-        for list_id, (place, addresses) in entries.items():
-            self.draft.address_group(names.get(list_id, place), addresses)
+                location = names.get(whose) or Location(document.location.file, "prefix list", whose)
+                add(location, [entry.required("Cidr") for entry in document.objects("Entries")])
+        for list_id, (location, addresses) in entries.items():
+            self.draft.address_group(names.get(list_id, location), addresses)
             self._lists[list_id] = ip_versions(addresses)
 
     # Groups
@@ -137,31 +137,31 @@ class _Account:
     def _read_groups(self) -> None:
         groups = []
         for item in self._items("SecurityGroups", "GroupId"):
-            place = Place(item.place.file, "security group", item.place.id, item.text("GroupName"))
-            self.draft.group(place, item.text("Description"))
+            location = Location(item.location.file, "security group", item.location.id, item.text("GroupName"))
+            self.draft.group(location, item.text("Description"))
             if item.has("VpcId"):
-                self._vpcs.seen(place.file, item.required("VpcId"), region=region_of(item.text("SecurityGroupArn")))
-            groups.append(item.at(place))
+                self._vpcs.seen(location.file, item.required("VpcId"), region=region_of(item.text("SecurityGroupArn")))
+            groups.append(item.at(location))
         seen: dict[str, JsonObject] = {}
         for group in groups:
-            known = seen.setdefault(group.place.id, group)
+            known = seen.setdefault(group.location.id, group)
             if known is group:
                 for key, direction in _DIRECTIONS.items():
                     for permission in group.objects(key):
-                        self._read_permission(group.place.id, direction, permission)
+                        self._read_permission(group.location.id, direction, permission)
             elif any(known.items(key) != group.items(key) for key in _DIRECTIONS):
-                raise _differs(group.place, known.place)
+                raise _differs(group.location, known.location)
 
     def _read_permission(self, group: str, direction: Direction, permission: JsonObject) -> None:
         draft = self.draft
         permission.refuse_unread(_PERMISSION)
         what = traffic(
-            draft, permission.place, permission.required("IpProtocol"), permission.number("FromPort"),
+            draft, permission.location, permission.required("IpProtocol"), permission.number("FromPort"),
             permission.number("ToPort"),
         )  # fmt: skip
 
         def add(item: JsonObject, **peer: Any) -> None:
-            for rule in rules(draft, item.place, direction, what, description=item.text("Description"), **peer):
+            for rule in rules(draft, item.location, direction, what, description=item.text("Description"), **peer):
                 draft.rule(group, rule)
 
         for item in permission.objects("IpRanges"):
@@ -171,7 +171,7 @@ class _Account:
         for item in permission.objects("PrefixListIds"):
             list_id = item.required("PrefixListId")
             if list_id not in self._lists:
-                raise item.place.error(
+                raise item.location.error(
                     f"names the prefix list {show(list_id)}, whose entries no file has: add what aws ec2 "
                     "get-managed-prefix-list-entries prints of it, in a file with its id in the name"
                 )
@@ -182,9 +182,9 @@ class _Account:
             if not draft.has_group(other):
                 status = item.text("PeeringStatus")
                 if status and status != "active":
-                    draft.note("Left out, as the group it names was in a VPC that is peered no more", item.place)
+                    draft.note("Left out, as the group it names was in a VPC that is peered no more", item.location)
                     continue
-                raise item.place.error(f"names {_foreign_group(item, other)}, which no file has: export it too")
+                raise item.location.error(f"names {_foreign_group(item, other)}, which no file has: export it too")
             add(item, group=other)
 
     # Interfaces
@@ -194,13 +194,13 @@ class _Account:
         for reservation in self._items("Reservations", ""):
             for instance in reservation.objects("Instances"):
                 instance_id = instance.required("InstanceId")
-                instance = instance.at(Place(instance.place.file, "instance", instance_id, _name_tag(instance)))
-                self._instance_names[instance_id] = instance.place.name
+                instance = instance.at(Location(instance.location.file, "instance", instance_id, _name_tag(instance)))
+                self._instance_names[instance_id] = instance.location.name
                 interfaces = [*instance.objects("NetworkInterfaces")]
                 for interface in interfaces:
                     found.append((instance_id, interface))
                 if not interfaces and instance.has("PrivateIpAddress"):
-                    self._add(instance, instance.place, instance.objects("SecurityGroups"))
+                    self._add(instance, instance.location, instance.objects("SecurityGroups"))
         for interface in self._items("NetworkInterfaces", "NetworkInterfaceId"):
             found.append((interface.object("Attachment").text("InstanceId"), interface))
         # An interface is what one instance has under one id: hand-made samples give several the same.
@@ -212,22 +212,22 @@ class _Account:
             if not name and not interface.object("Attachment").number("DeviceIndex"):
                 name = self._instance_names.get(instance_id, "")
             unique = own_id if holders[own_id] == 1 else f"{own_id}-{instance_id or 'unattached'}"
-            place = Place(interface.place.file, "network interface", unique, name)
-            self._add(interface.at(place), place, interface.objects("Groups"))
+            location = Location(interface.location.file, "network interface", unique, name)
+            self._add(interface.at(location), location, interface.objects("Groups"))
 
-    def _add(self, interface: JsonObject, place: Place, groups: Iterable[JsonObject]) -> None:
+    def _add(self, interface: JsonObject, location: Location, groups: Iterable[JsonObject]) -> None:
         vpc = interface.text("VpcId")
         if not vpc:
-            raise place.error("is in no VPC (EC2-Classic), which a policy cannot say")
-        self._vpcs.seen(place.file, vpc, region=region_of(interface.text("AvailabilityZone")))
+            raise location.error("is in no VPC (EC2-Classic), which a policy cannot say")
+        self._vpcs.seen(location.file, vpc, region=region_of(interface.text("AvailabilityZone")))
         group_ids = [group.required("GroupId") for group in groups]
         if not group_ids:
-            self.draft.note("No instance, as no security group filters it", place)
+            self.draft.note("No instance, as no security group filters it", location)
             return
         addresses = [item.required(key) for section, key in _ADDRESSES for item in interface.objects(section)]
         if interface.has("PrivateIpAddress"):
             addresses.append(interface.required("PrivateIpAddress"))
-        self.draft.instance(DraftInstance(place, vpc, list(dict.fromkeys(addresses)), group_ids))
+        self.draft.instance(DraftInstance(location, vpc, list(dict.fromkeys(addresses)), group_ids))
 
 
 def _name_tag(item: JsonObject) -> str:
@@ -239,14 +239,14 @@ def _name_tag(item: JsonObject) -> str:
 
 
 def _list_in_name(document: JsonObject) -> str:
-    ids: set[str] = set(_LIST_ID.findall(PurePath(document.place.file).name))
+    ids: set[str] = set(_LIST_ID.findall(PurePath(document.location.file).name))
     if len(ids) != 1:
         raise document.error("Entries", 'do not say of which prefix list: name the file after it, "pl-….json"')
     return ids.pop()
 
 
-def _differs(place: Place, other: Place) -> PolicyError:
-    return place.error(f"differs from what {shown_origin(other.file)} says of it: export both at one time")
+def _differs(location: Location, other: Location) -> PolicyError:
+    return location.error(f"differs from what {shown_origin(other.file)} says of it: export both at one time")
 
 
 def _foreign_group(pair: JsonObject, group: str) -> str:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from sgfast.policy.formats.draft import Draft, DraftRule
-from sgfast.policy.formats.place import Place
+from sgfast.policy.formats.location import Location
 from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Direction
 from sgfast.policy.networks import parse_network
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
@@ -29,10 +29,10 @@ class Traffic:
     icmp_code: int | None = None
 
 
-def traffic(draft: Draft, place: Place, protocol: str, first: int | None, last: int | None) -> Traffic:
+def traffic(draft: Draft, location: Location, protocol: str, first: int | None, last: int | None) -> Traffic:
     """``IpProtocol``, ``FromPort``, ``ToPort`` in words.
 
-    Only tcp and udp have ports, and icmp and icmpv6 a type and code in their place: of any other protocol AWS lets all
+    Only tcp and udp have ports, and icmp and icmpv6 a type and code in their location: of any other protocol AWS lets all
     through whatever the numbers say. -1 is all of them.
     """
     word = protocol.lower()
@@ -41,31 +41,31 @@ def traffic(draft: Draft, place: Place, protocol: str, first: int | None, last: 
     number = PROTOCOL_NUMBERS.get(word)
     if number is None:
         if not re.fullmatch(r"[0-9]{1,3}", word) or int(word) > 255:
-            raise place.error(f"unknown protocol {show(protocol)}")
+            raise location.error(f"unknown protocol {show(protocol)}")
         number = int(word)
     if number in (ICMP, ICMPV6):
         kind, code = (None if value in (None, _ALL) else value for value in (first, last))
         for name, value in (("type", kind), ("code", code)):
             if value is not None and not 0 <= value <= 255:
-                raise place.error(f"{value} is no ICMP {name}: -1 is all, else 0 to 255")
+                raise location.error(f"{value} is no ICMP {name}: -1 is all, else 0 to 255")
         if kind is None and code is not None:
-            raise place.error(f"an ICMP code ({code}) without a type")
+            raise location.error(f"an ICMP code ({code}) without a type")
         return Traffic(number, None, kind, code)
     if number not in (TCP, UDP):
         return Traffic(number)
     if (first, last) in ((None, None), (_ALL, _ALL), (0, _LAST_PORT)):
         return Traffic(number)
     if first is None or last is None or not 0 <= first <= last <= _LAST_PORT:
-        raise place.error(f"{first} to {last} is no range of ports")
+        raise location.error(f"{first} to {last} is no range of ports")
     if first == 0 < last:
-        draft.note("A range of ports from 0 is taken as one from 1", place)
+        draft.note("A range of ports from 0 is taken as one from 1", location)
         first = 1
     return Traffic(number, ((first, last),))
 
 
 def rules(
     draft: Draft,
-    place: Place,
+    location: Location,
     direction: Direction,
     what: Traffic,
     *,
@@ -84,9 +84,9 @@ def rules(
         for version in families:
             if {ICMP: 4, ICMPV6: 6}.get(what.protocol or 0, version) != version:
                 if cidr:
-                    draft.note("Left out, as it matches no packet (ICMP of the other IP version)", place)
+                    draft.note("Left out, as it matches no packet (ICMP of the other IP version)", location)
                 continue
-            rule = DraftRule(place, direction, 4 if version == 4 else 6, what.protocol, what.ports)
+            rule = DraftRule(location, direction, 4 if version == 4 else 6, what.protocol, what.ports)
             rule.icmp_type, rule.icmp_code = what.icmp_type, what.icmp_code
             rule.cidr, rule.group, rule.address_group = cidr, group, prefix_list
             rule.description = description
@@ -131,25 +131,25 @@ class Vpcs:
     """The VPCs of an account as they are come across, and their regions (SPEC 4.11, 7)."""
 
     def __init__(self) -> None:
-        self._places: dict[str, Place] = {}
+        self._locations: dict[str, Location] = {}
         self._regions: dict[str, str] = {}
 
     def seen(self, file: str, vpc: str, name: str = "", region: str = "") -> None:
         """A VPC's id somewhere, maybe with what it is called or where it is."""
-        place = self._places.setdefault(vpc, Place(file, "VPC", vpc, name))
-        if name and not place.name:
-            self._places[vpc] = replace(place, name=name)
-        elif name and name != place.name:
-            raise place.error(f"is called {show(name)} too")
+        location = self._locations.setdefault(vpc, Location(file, "VPC", vpc, name))
+        if name and not location.name:
+            self._locations[vpc] = replace(location, name=name)
+        elif name and name != location.name:
+            raise location.error(f"is called {show(name)} too")
         if region:
             known = self._regions.setdefault(vpc, region)
             if known != region:
-                raise place.error(f"is in two regions, {show(known)} and {show(region)}")
+                raise location.error(f"is in two regions, {show(known)} and {show(region)}")
 
     def put_into(self, draft: Draft) -> None:
         """Regions are said only where there are several: group references do not reach from one to another."""
         several = len(set(self._regions.values())) > 1
-        for vpc, place in self._places.items():
+        for vpc, location in self._locations.items():
             if several and vpc not in self._regions:
-                raise place.error("its region is not known, and there are VPCs in several: add its subnets")
-            draft.vpc(place, self._regions[vpc] if several else "")
+                raise location.error("its region is not known, and there are VPCs in several: add its subnets")
+            draft.vpc(location, self._regions[vpc] if several else "")

@@ -5,16 +5,16 @@
 How a format fills one::
 
     draft = Draft("neutron")                                  # settings.profile
-    place = Place("sg.json", "security group", "85cc…", "web")   # what messages call the object
-    draft.group(place, description="…", stateful=True)
-    draft.rule("85cc…", DraftRule(place.part("rule 3c0e…"), "inbound", 4, "tcp", ports=[(22, 22)], cidr="10.0.0.0/8"))
-    port = Place("ports.json", "port", "0a1b…", "web-1")
+    location = Location("sg.json", "security group", "85cc…", "web")   # what messages call the object
+    draft.group(location, description="…", stateful=True)
+    draft.rule("85cc…", DraftRule(location.part("rule 3c0e…"), "inbound", 4, "tcp", ports=[(22, 22)], cidr="10.0.0.0/8"))
+    port = Location("ports.json", "port", "0a1b…", "web-1")
     draft.instance(DraftInstance(port, addresses=["10.0.0.5"], groups=["85cc…"]))
 
-- Everything is referred to by ``Place.id``; ``Place.name`` is only what people call it, and may be empty. Order does
+- Everything is referred to by ``Location.id``; ``Location.name`` is only what people call it, and may be empty. Order does
   not matter: references are resolved at the end, and one that leads nowhere is an error naming both ends.
 - The same object twice (two listings that overlap) is once; two objects of one id that differ are an error.
-- A format translates words (``ingress``, ``-1``) and says ``place.error("…")`` about what it does not know. What values
+- A format translates words (``ingress``, ``-1``) and says ``location.error("…")`` about what it does not know. What values
   may be (ports, protocols, CIDRs, priorities) is checked here and by the reader of documents.
 - ``note()`` is for what is no error but should be known (a port without any filter is no instance): it becomes a
   warning of the policy and a comment of the written document.
@@ -32,7 +32,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from sgfast.errors import PolicyError
-from sgfast.policy.formats.place import Place
+from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.values import (
     free_name,
     networks_of,
@@ -55,7 +55,7 @@ from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, protocol_name
 from sgfast.policy.yaml_nodes import show, shown_origin
 
-__all__ = ["Draft", "DraftInstance", "DraftRule", "Made", "Place"]
+__all__ = ["Draft", "DraftInstance", "DraftRule", "Made", "Location"]
 
 _RULE_ID = re.compile(r"[A-Za-z0-9_.\-/]{1,100}")
 _LAST_PORT = 65535
@@ -66,7 +66,7 @@ _LISTED_NAMES = 5
 class DraftRule:
     """One rule; a provider's rule that says several things at once becomes several of them."""
 
-    place: Place
+    location: Location
     direction: Direction
     ethertype: Literal[4, 6]
     #: A name or number as protocols.py knows them; None is all.
@@ -90,7 +90,7 @@ class DraftRule:
 class DraftInstance:
     """A port or network interface."""
 
-    place: Place
+    location: Location
     vpc: str = ""
     #: Addresses or CIDRs that are its own.
     addresses: Sequence[str] = ()
@@ -103,7 +103,7 @@ class DraftInstance:
 
 @dataclass(slots=True)
 class _Group:
-    place: Place
+    location: Location
     description: str
     stateful: bool
     rules: list[DraftRule] = field(default_factory=list)
@@ -111,13 +111,13 @@ class _Group:
 
 @dataclass(slots=True)
 class _AddressGroup:
-    place: Place
+    location: Location
     addresses: tuple[Network, ...]
 
 
 @dataclass(slots=True)
 class _Vpc:
-    place: Place
+    location: Location
     region: str
 
 
@@ -125,7 +125,7 @@ class _Vpc:
 class _Settled:
     """An instance with its references resolved, and its addresses as they are claimed."""
 
-    place: Place
+    location: Location
     vpc: str
     groups: tuple[str, ...]
     addresses: dict[Network, None]
@@ -137,8 +137,8 @@ class Made(NamedTuple):
 
     document: dict[str, Any]
     #: By section of the document, the object each item was made of; likewise each group's rules.
-    places: dict[str, list[Place]]
-    rule_places: list[list[Place]]
+    locations: dict[str, list[Location]]
+    rule_locations: list[list[Location]]
     notes: list[str]
 
 
@@ -148,7 +148,7 @@ class Draft:
     def __init__(self, profile: Literal["otc", "neutron", "aws"]) -> None:
         self._profile = profile
         self._vpcs: dict[str, _Vpc] = {}
-        self._peerings: list[tuple[Place, str, str]] = []
+        self._peerings: list[tuple[Location, str, str]] = []
         self._address_groups: dict[str, _AddressGroup] = {}
         self._groups: dict[str, _Group] = {}
         self._rules: dict[str, tuple[str, DraftRule]] = {}
@@ -158,37 +158,37 @@ class Draft:
 
     # What formats say
 
-    def note(self, message: str, place: Place | None = None) -> None:
+    def note(self, message: str, location: Location | None = None) -> None:
         """Something to be known. Of many objects with the same message the first few are named."""
         names = self._notes.setdefault(message, [])
-        if place is not None:
-            names.append(place.called)
+        if location is not None:
+            names.append(location.called)
 
-    def vpc(self, place: Place, region: str = "") -> None:
-        known = self._vpcs.get(place.id)
-        if known is not None and (known.place.name, known.region) != (place.name, region):
-            raise _differs(place, known.place)
-        self._vpcs.setdefault(place.id, _Vpc(place, region))
+    def vpc(self, location: Location, region: str = "") -> None:
+        known = self._vpcs.get(location.id)
+        if known is not None and (known.location.name, known.region) != (location.name, region):
+            raise _differs(location, known.location)
+        self._vpcs.setdefault(location.id, _Vpc(location, region))
 
-    def peering(self, place: Place, a: str, b: str) -> None:
+    def peering(self, location: Location, a: str, b: str) -> None:
         """VPCs of these ids reach each other; SPEC 7.2."""
-        self._peerings.append((place, a, b))
+        self._peerings.append((location, a, b))
 
-    def address_group(self, place: Place, addresses: Iterable[str]) -> None:
+    def address_group(self, location: Location, addresses: Iterable[str]) -> None:
         """A set of addresses, CIDRs or ranges ("10.0.0.1-10.0.0.9")."""
-        networks = dict.fromkeys(network for text in addresses for network in networks_of(place, text))
-        made = _AddressGroup(place, tuple(networks))
-        known = self._address_groups.get(place.id)
-        if known is not None and (known.place.name, set(known.addresses)) != (place.name, set(networks)):
-            raise _differs(place, known.place)
-        self._address_groups.setdefault(place.id, made)
+        networks = dict.fromkeys(network for text in addresses for network in networks_of(location, text))
+        made = _AddressGroup(location, tuple(networks))
+        known = self._address_groups.get(location.id)
+        if known is not None and (known.location.name, set(known.addresses)) != (location.name, set(networks)):
+            raise _differs(location, known.location)
+        self._address_groups.setdefault(location.id, made)
 
-    def group(self, place: Place, description: str = "", *, stateful: bool = True) -> None:
-        known = self._groups.get(place.id)
+    def group(self, location: Location, description: str = "", *, stateful: bool = True) -> None:
+        known = self._groups.get(location.id)
         if known is None:
-            self._groups[place.id] = _Group(place, description, stateful)
-        elif (known.place.name, known.stateful) != (place.name, stateful):
-            raise _differs(place, known.place)
+            self._groups[location.id] = _Group(location, description, stateful)
+        elif (known.location.name, known.stateful) != (location.name, stateful):
+            raise _differs(location, known.location)
 
     def has_group(self, group_id: str) -> bool:
         return group_id in self._groups
@@ -199,16 +199,16 @@ class Draft:
         if rule.id in self._rules:
             other_group, other = self._rules[rule.id]
             if group_id != other_group or _meaning(rule) != _meaning(other):
-                raise _differs(rule.place, other.place)
+                raise _differs(rule.location, other.location)
             return
         if rule.id:
             self._rules[rule.id] = group_id, rule
         self._unplaced.append((group_id, rule))
 
     def instance(self, instance: DraftInstance) -> None:
-        known = self._instances.setdefault(instance.place.id, instance)
+        known = self._instances.setdefault(instance.location.id, instance)
         if known is not instance and _facts(known) != _facts(instance):
-            raise _differs(instance.place, known.place)
+            raise _differs(instance.location, known.location)
 
     # What they make
 
@@ -220,10 +220,10 @@ class Draft:
     def made(self) -> Made:
         for group_id, rule in self._unplaced:
             if group_id not in self._groups:
-                raise rule.place.error(f"belongs to the security group {show(group_id)}, which no file has")
+                raise rule.location.error(f"belongs to the security group {show(group_id)}, which no file has")
             self._groups[group_id].rules.append(rule)
         self._unplaced = []
-        places: dict[str, list[Place]] = {}
+        locations: dict[str, list[Location]] = {}
         document: dict[str, Any] = {"version": 1}
         if quotas := self._quotas():
             document["quotas"] = quotas
@@ -232,41 +232,41 @@ class Draft:
         instances = self._settled_instances()
 
         vpcs = self._all_vpcs(instances)
-        vpc_names = settled_names([vpc.place for vpc in vpcs.values()])
+        vpc_names = settled_names([vpc.location for vpc in vpcs.values()])
         if [*vpc_names.values()] != [DEFAULT_VPC] or any(vpc.region for vpc in vpcs.values()):
             document["vpcs"] = [
                 {"name": vpc_names[i]} | ({"region": vpc.region} if vpc.region else {}) for i, vpc in vpcs.items()
             ]
-            places["vpcs"] = [vpc.place for vpc in vpcs.values()]
+            locations["vpcs"] = [vpc.location for vpc in vpcs.values()]
         if pairs := self._peering_pairs(vpc_names):
             document["peerings"] = [list(pair) for pair in pairs]
-            places["peerings"] = list(pairs.values())
+            locations["peerings"] = list(pairs.values())
 
-        address_group_names = settled_names([group.place for group in self._address_groups.values()])
+        address_group_names = settled_names([group.location for group in self._address_groups.values()])
         if self._address_groups:
             document["address_groups"] = [
                 {"name": address_group_names[i], "addresses": [written_address(each) for each in group.addresses]}
                 for i, group in self._address_groups.items()
             ]
-            places["address_groups"] = [group.place for group in self._address_groups.values()]
+            locations["address_groups"] = [group.location for group in self._address_groups.values()]
 
         groups = dict(self._groups)
         if any(not instance.groups for instance in instances):
             # SPEC 8.2: an instance is in a group. This one allows nothing, as no group does.
-            place = Place("", "security group", free_name("no-security-group", groups))
-            groups[place.id] = _Group(place, "Instances that are in no security group", True)
+            location = Location("", "security group", free_name("no-security-group", groups))
+            groups[location.id] = _Group(location, "Instances that are in no security group", True)
             for instance in instances:
-                instance.groups = instance.groups or (place.id,)
-        group_names = settled_names([group.place for group in groups.values()])
+                instance.groups = instance.groups or (location.id,)
+        group_names = settled_names([group.location for group in groups.values()])
         peers = _Peers(group_names, address_group_names)
         document["security_groups"] = [
             self._group_document(group, group_names[i], peers) for i, group in groups.items()
         ]
-        places["security_groups"] = [group.place for group in groups.values()]
+        locations["security_groups"] = [group.location for group in groups.values()]
 
-        instance_names = settled_names([instance.place for instance in instances])
+        instance_names = settled_names([instance.location for instance in instances])
         document["instances"] = [
-            {"name": instance_names[instance.place.id]}
+            {"name": instance_names[instance.location.id]}
             | ({"vpc": vpc_names[instance.vpc]} if len(vpcs) > 1 else {})
             | {
                 "addresses": [written_address(address) for address in instance.addresses],
@@ -274,9 +274,9 @@ class Draft:
             }
             for instance in instances
         ]
-        places["instances"] = [instance.place for instance in instances]
-        rule_places = [[rule.place for rule in group.rules] for group in groups.values()]
-        return Made(document, places, rule_places, self._said_notes())
+        locations["instances"] = [instance.location for instance in instances]
+        rule_locations = [[rule.location for rule in group.rules] for group in groups.values()]
+        return Made(document, locations, rule_locations, self._said_notes())
 
     def _said_notes(self) -> list[str]:
         notes = []
@@ -300,26 +300,26 @@ class Draft:
         for instance in instances:
             if instance.vpc not in vpcs:
                 name = "" if instance.vpc else DEFAULT_VPC
-                vpcs[instance.vpc] = _Vpc(Place(instance.place.file, "VPC", instance.vpc, name), "")
-        return vpcs or {"": _Vpc(Place("", "VPC", "", DEFAULT_VPC), "")}
+                vpcs[instance.vpc] = _Vpc(Location(instance.location.file, "VPC", instance.vpc, name), "")
+        return vpcs or {"": _Vpc(Location("", "VPC", "", DEFAULT_VPC), "")}
 
-    def _peering_pairs(self, names: dict[str, str]) -> dict[tuple[str, ...], Place]:
-        pairs: dict[tuple[str, ...], Place] = {}
-        for place, a, b in self._peerings:
+    def _peering_pairs(self, names: dict[str, str]) -> dict[tuple[str, ...], Location]:
+        pairs: dict[tuple[str, ...], Location] = {}
+        for location, a, b in self._peerings:
             for end in (a, b):
                 if end not in names:
-                    raise place.error(f"unknown VPC {show(end)}: no file and no instance has it")
+                    raise location.error(f"unknown VPC {show(end)}: no file and no instance has it")
             if a == b:
-                raise place.error(f"peers the VPC {show(a)} with itself")
-            pairs.setdefault(tuple(sorted((names[a], names[b]))), place)
+                raise location.error(f"peers the VPC {show(a)} with itself")
+            pairs.setdefault(tuple(sorted((names[a], names[b]))), location)
         return pairs
 
     # Groups and rules
 
     def _group_document(self, group: _Group, name: str, peers: _Peers) -> dict[str, Any]:
         told = group.description
-        if group.place.name and group.place.name != name:
-            told = f"{group.place.name}: {told}" if told else group.place.name
+        if group.location.name and group.location.name != name:
+            told = f"{group.location.name}: {told}" if told else group.location.name
         made: dict[str, Any] = {"name": name}
         if told:
             made["description"] = valid_description(told)
@@ -340,10 +340,10 @@ class Draft:
         for key, value in (("icmp_type", rule.icmp_type), ("icmp_code", rule.icmp_code)):
             if value is not None:
                 if protocol not in (ICMP, ICMPV6):
-                    raise rule.place.error(f"an ICMP {key[5:]}, but the protocol is not ICMP")
+                    raise rule.location.error(f"an ICMP {key[5:]}, but the protocol is not ICMP")
                 made[key] = value
         if rule.icmp_code is not None and rule.icmp_type is None:
-            raise rule.place.error("an ICMP code without a type")
+            raise rule.location.error("an ICMP code without a type")
         made["source" if rule.direction == "inbound" else "destination"] = peers.written(rule)
         if rule.action != "allow":
             made["action"] = rule.action
@@ -367,55 +367,55 @@ class Draft:
         for (vpc, address), claimants in claims.items():
             owners = [claimant for claimant in claimants if address in claimant.addresses]
             if len(owners) > 1:
-                names = " and ".join(owner.place.called for owner in owners[:2])
-                raise owners[1].place.error(f"{written_address(address)} is the address of both {names}, in one VPC")
+                names = " and ".join(owner.location.called for owner in owners[:2])
+                raise owners[1].location.error(f"{written_address(address)} is the address of both {names}, in one VPC")
             if len(claimants) == 1:
                 claimants[0].addresses[address] = None
                 continue
             self._check_sharers(address, claimants)
             if not owners:
-                place = Place(claimants[0].place.file, "shared address", shared_name(address))
-                made.append(_Settled(place, vpc, claimants[0].groups, {address: None}, {}))
-        known = {instance.place.id for instance in settled}
+                location = Location(claimants[0].location.file, "shared address", shared_name(address))
+                made.append(_Settled(location, vpc, claimants[0].groups, {address: None}, {}))
+        known = {instance.location.id for instance in settled}
         for instance in made:  # two VPCs may share one address each
-            instance.place = replace(instance.place, id=free_name(instance.place.id, known))
-            known.add(instance.place.id)
-            self.note("An address that several share is an instance of its own", instance.place)
+            instance.location = replace(instance.location, id=free_name(instance.location.id, known))
+            known.add(instance.location.id)
+            self.note("An address that several share is an instance of its own", instance.location)
         for instance in settled:
             if not instance.addresses:
-                self.note("Left out, as it has no address of its own", instance.place)
+                self.note("Left out, as it has no address of its own", instance.location)
         return [instance for instance in (*settled, *made) if instance.addresses]
 
     def _settled(self, instance: DraftInstance) -> _Settled:
-        place = instance.place
+        location = instance.location
         for group in instance.groups:
             if group not in self._groups:
-                raise place.error(f"is in the security group {show(group)}, which no file has")
-        own = dict.fromkeys(one_network(place, text) for text in instance.addresses)
-        shared = dict.fromkeys(one_network(place, text) for text in instance.shared_addresses)
+                raise location.error(f"is in the security group {show(group)}, which no file has")
+        own = dict.fromkeys(one_network(location, text) for text in instance.addresses)
+        shared = dict.fromkeys(one_network(location, text) for text in instance.shared_addresses)
         for address in shared:
             if not address.prefixlen:
-                raise place.error(
+                raise location.error(
                     f"the address pair {address} makes every address its own, which a policy cannot say: "
                     "list the networks it really forwards for, or take the pair out of the file"
                 )
         shared = dict.fromkeys(address for address in shared if address not in own)
-        return _Settled(place, instance.vpc, tuple(dict.fromkeys(instance.groups)), own, shared)
+        return _Settled(location, instance.vpc, tuple(dict.fromkeys(instance.groups)), own, shared)
 
     def _check_sharers(self, address: Network, sharers: Sequence[_Settled]) -> None:
         first = sharers[0]
         for other in sharers[1:]:
             if set(other.groups) != set(first.groups):
                 said = "; ".join(
-                    f"{sharer.place.called} in {', '.join(map(self._group_called, sharer.groups)) or 'none'}"
+                    f"{sharer.location.called} in {', '.join(map(self._group_called, sharer.groups)) or 'none'}"
                     for sharer in (first, other)
                 )
                 shared = f"shares {written_address(address)}"
-                raise other.place.error(f"{shared}, but the sharers are not in the same security groups: {said}")
+                raise other.location.error(f"{shared}, but the sharers are not in the same security groups: {said}")
 
     def _group_called(self, group: str) -> str:
-        place = self._groups[group].place
-        return show(place.name or place.id)
+        location = self._groups[group].location
+        return show(location.name or location.id)
 
 
 # A rule's fields ----------------------------------------------------------------------------------------------------
@@ -432,28 +432,28 @@ def _protocol(rule: DraftRule) -> int | None:
         elif re.fullmatch(r"[0-9]{1,3}", word):
             value = int(word)
         else:
-            raise rule.place.error(f"unknown protocol {show(value)}")
+            raise rule.location.error(f"unknown protocol {show(value)}")
     if not 0 <= value <= 255:
-        raise rule.place.error(f"unknown protocol {str(value)[:20]}: protocols are 0 to 255")
+        raise rule.location.error(f"unknown protocol {str(value)[:20]}: protocols are 0 to 255")
     if rule.ethertype == 6:
         return ICMPV6 if value == ICMP else value
     if value == ICMPV6:
-        raise rule.place.error("icmpv6 in an IPv4 rule")
+        raise rule.location.error("icmpv6 in an IPv4 rule")
     return value
 
 
 def _written_ports(rule: DraftRule, protocol: int | None) -> int | str:
     if protocol not in PORT_PROTOCOLS:
         name = "all protocols" if protocol is None else protocol_name(protocol) or f"protocol {protocol}"
-        raise rule.place.error(f"names ports, but {name} has none")
+        raise rule.location.error(f"names ports, but {name} has none")
     ranges = sorted(rule.ports or ())
     if not ranges:
-        raise rule.place.error("an empty list of ports")
+        raise rule.location.error("an empty list of ports")
     for first, last in ranges:
         if not 0 <= first <= last <= _LAST_PORT:
-            raise rule.place.error(f"{str(first)[:20]}-{str(last)[:20]} is no range of ports")
+            raise rule.location.error(f"{str(first)[:20]}-{str(last)[:20]} is no range of ports")
         if first == 0:
-            raise rule.place.error(f"{first}-{last} holds port 0, and a policy's ports are 1 to {_LAST_PORT} or all")
+            raise rule.location.error(f"{first}-{last} holds port 0, and a policy's ports are 1 to {_LAST_PORT} or all")
     written = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
     return int(written[0]) if len(written) == 1 and "-" not in written[0] else ",".join(written)
 
@@ -470,20 +470,20 @@ class _Peers:
     def written(self, rule: DraftRule) -> str | dict[str, str]:
         """The rule's source or destination in the document."""
         if sum(map(bool, (rule.cidr, rule.group, rule.address_group))) > 1:
-            raise rule.place.error("names more than one of an address, a security group and an address group")
+            raise rule.location.error("names more than one of an address, a security group and an address group")
         if rule.group:
             if rule.group not in self._groups:
-                raise rule.place.error(f"names the security group {show(rule.group)}, which no file has")
+                raise rule.location.error(f"names the security group {show(rule.group)}, which no file has")
             return self._named("group", self._groups[rule.group])
         if rule.address_group:
             if rule.address_group not in self._address_groups:
-                raise rule.place.error(f"names the address group {show(rule.address_group)}, which no file has")
+                raise rule.location.error(f"names the address group {show(rule.address_group)}, which no file has")
             return self._named("address_group", self._address_groups[rule.address_group])
         if not rule.cidr:
             return "0.0.0.0/0" if rule.ethertype == 4 else "::/0"
-        network = one_network(rule.place, rule.cidr)
+        network = one_network(rule.location, rule.cidr)
         if network.version != rule.ethertype:
-            raise rule.place.error(f"an IPv{rule.ethertype} rule, but {network} is IPv{network.version}")
+            raise rule.location.error(f"an IPv{rule.ethertype} rule, but {network} is IPv{network.version}")
         return written_address(network)
 
     def _named(self, form: str, name: str) -> str | dict[str, str]:
@@ -494,8 +494,8 @@ class _Peers:
 # The same object twice -----------------------------------------------------------------------------------------------
 
 
-def _differs(place: Place, other: Place) -> PolicyError:
-    return place.error(f"differs from what {shown_origin(other.file)} says of it: export both at one time")
+def _differs(location: Location, other: Location) -> PolicyError:
+    return location.error(f"differs from what {shown_origin(other.file)} says of it: export both at one time")
 
 
 def _meaning(rule: DraftRule) -> tuple[Any, ...]:

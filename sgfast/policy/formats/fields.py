@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
-from sgfast.policy.formats.place import Place, one_line
+from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.yaml_nodes import did_you_mean, show
 
 T = TypeVar("T")
@@ -15,14 +15,14 @@ _DIGITS = 20
 
 
 class Fields:
-    """One mapping of an export. Null is the same as a key left out. PolicyError names ``place`` and the key."""
+    """One mapping of an export. Null is the same as a key left out. PolicyError names ``location`` and the key."""
 
-    def __init__(self, value: object, place: Place) -> None:
+    def __init__(self, value: object, location: Location) -> None:
         if not isinstance(value, dict):
-            raise place.error(f"must be a mapping, not {_kind(value)}")
+            raise location.error(f"must be a mapping, not {_kind(value)}")
         self._values = value
         self._read: set[str] = set()
-        self.place = place
+        self.location = location
 
     def get(self, *keys: str) -> object:
         """The value of the first of ``keys`` that is there; all of them count as read."""
@@ -44,7 +44,7 @@ class Fields:
     def required(self, *keys: str) -> str:
         text = self.text(*keys)
         if not text:
-            raise self.place.error(f"{keys[0]} is missing")
+            raise self.location.error(f"{keys[0]} is missing")
         return text
 
     def number(self, *keys: str) -> int | None:
@@ -72,7 +72,7 @@ class Fields:
         if not word and default is not None:
             return default
         if word.lower() not in table:
-            raise self.place.error(f"{key} {show(word)}: must be one of {', '.join(table)}")
+            raise self.location.error(f"{key} {show(word)}: must be one of {', '.join(table)}")
         return table[word.lower()]
 
     def items(self, *keys: str) -> list[object]:
@@ -104,11 +104,11 @@ class Fields:
         """PolicyError if a key is left that might change what the object means."""
         for key in self.unread(ignored):
             hint = did_you_mean(key, [*self._read, *ignored])
-            raise self.place.error(f"unknown key {show(key)}{hint}: what it means for the policy is not known")
+            raise self.location.error(f"unknown key {show(key)}{hint}: what it means for the policy is not known")
 
     def _wrong(self, keys: tuple[str, ...], wanted: str, value: object) -> Exception:
         key = next((key for key in keys if self._values.get(key) is not None), keys[0])
-        return self.place.error(f"{key} must be {wanted}, not {_kind(value)}")
+        return self.location.error(f"{key} must be {wanted}, not {_kind(value)}")
 
 
 def _kind(value: object) -> str:

@@ -11,8 +11,8 @@ one VPC, and a network without a router is one of its own.
 from __future__ import annotations
 
 from sgfast.policy.formats.fields import Fields
+from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.openstack_cli import is_rows, rows_as_documents, shown_as_document
-from sgfast.policy.formats.place import Place
 from sgfast.policy.formats.sources import Source
 from sgfast.policy.formats.vpc_api import BOOKKEEPING, ApiReader, Interface, Server
 from sgfast.policy.yaml_nodes import show
@@ -49,30 +49,30 @@ class NeutronReader(ApiReader):
         super().document(Source(source.file, value))
 
     def address_group(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.place("address group", ""))
-        place = source.place("address group", fields.required("id"), fields.text("name"))
-        fields.place = place
-        self.draft.address_group(place, fields.texts("addresses"))
+        fields = Fields(value, source.location("address group", ""))
+        location = source.location("address group", fields.required("id"), fields.text("name"))
+        fields.location = location
+        self.draft.address_group(location, fields.texts("addresses"))
         self.unread(fields, BOOKKEEPING | {"shared", "is_shared"})
 
     # Networks
 
     def network(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.place("network", ""))
+        fields = Fields(value, source.location("network", ""))
         self._network_names[fields.required("id")] = fields.text("name")
 
     def subnet(self, source: Source, value: object) -> None:
         """A subnet says nothing that its ports do not."""
-        Fields(value, source.place("subnet", "")).required("id")
+        Fields(value, source.location("subnet", "")).required("id")
 
     def router(self, source: Source, value: object) -> None:
         self._has_routers = True
-        self._routers.add(Fields(value, source.place("router", "")).required("id"))
+        self._routers.add(Fields(value, source.location("router", "")).required("id"))
 
     def port(self, source: Source, value: object) -> None:
         super().port(source, value)
         if isinstance(value, dict) and str(value.get("device_owner")).startswith("network:router_interface"):
-            fields = Fields(value, source.place("port", str(value.get("id"))))
+            fields = Fields(value, source.location("port", str(value.get("id"))))
             network, router = fields.text("network_id"), fields.text("device_id")
             if network and router:
                 self._join(network, self._first_of_router.setdefault(router, network))
@@ -94,12 +94,12 @@ class NeutronReader(ApiReader):
         if not self._has_routers:
             return ""
         if not interface.network:
-            raise interface.place.error("network_id is missing, and with routers in the files it is needed")
+            raise interface.location.error("network_id is missing, and with routers in the files it is needed")
         vpc = self._vpc_of_network(interface.network)
-        self.draft.vpc(Place(interface.place.file, "VPC", vpc, self._network_names.get(vpc, "")))
+        self.draft.vpc(Location(interface.location.file, "VPC", vpc, self._network_names.get(vpc, "")))
         return vpc
 
     def vpc_of_server(self, server: Server) -> str:
         if self._has_routers:
-            raise server.place.error(f"with routers in the files, ports are needed, too: add them ({show('ports')})")
+            raise server.location.error(f"with routers in the files, ports are needed, too: add them ({show('ports')})")
         return ""

@@ -7,27 +7,27 @@ from typing import Any
 
 from sgfast.errors import PolicyError
 from sgfast.policy.formats.fields import Fields
-from sgfast.policy.formats.place import Place
+from sgfast.policy.formats.location import Location
 
 
 class JsonObject(Fields):
     """A mapping whose fields may be mappings, or lists of them."""
 
-    def at(self, place: Place) -> JsonObject:
+    def at(self, location: Location) -> JsonObject:
         """The same fields, called by another name."""
-        return JsonObject(self._values, place)
+        return JsonObject(self._values, location)
 
     def error(self, key: str, message: str) -> PolicyError:
-        return self.place.error(f"{key} {message}")
+        return self.location.error(f"{key} {message}")
 
     def object(self, key: str) -> JsonObject:
         """An object that may be missing: then it is empty."""
         value = self.get(key)
-        return JsonObject({} if value is None else value, self.place.part(key))
+        return JsonObject({} if value is None else value, self.location.part(key))
 
     def objects(self, key: str) -> Iterator[JsonObject]:
         for n, value in enumerate(self.items(key)):
-            yield JsonObject(value, self.place.part(f"{key}[{n}]"))
+            yield JsonObject(value, self.location.part(f"{key}[{n}]"))
 
     def mapping(self, key: str) -> dict[str, Any]:
         """An object as it is; one that is missing is empty."""
@@ -35,4 +35,4 @@ class JsonObject(Fields):
 
     def known_texts(self, key: str) -> list[str]:
         """A list of texts, without the null that Terraform writes for what it does not know yet."""
-        return JsonObject({key: [text for text in self.items(key) if text is not None]}, self.place).texts(key)
+        return JsonObject({key: [text for text in self.items(key) if text is not None]}, self.location).texts(key)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sgfast.policy.formats.fields import Fields
-from sgfast.policy.formats.place import Place
+from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.sources import Source
 from sgfast.policy.formats.vpc_api import ICMP_WORDS
 from sgfast.policy.yaml_nodes import show
@@ -36,8 +36,8 @@ def rows_as_documents(source: Source) -> tuple[dict[str, Any], list[str]]:
     for row in rows:
         for title, (section, translate) in _LISTS.items():
             if title in row:
-                place = source.place(section.removesuffix("s").replace("_", " "), str(row["ID"])[:100])
-                fields = Fields(row, place)
+                location = source.location(section.removesuffix("s").replace("_", " "), str(row["ID"])[:100])
+                fields = Fields(row, location)
                 made.setdefault(section, []).append(translate(fields))
                 if section == "security_group_rules" and _is_untyped(row):
                     notes[f"{_UNTYPED} openstack security group rule show"] = None
@@ -53,24 +53,24 @@ def _is_untyped(row: dict[str, Any]) -> bool:
 
 
 def _rule(fields: Fields) -> dict[str, Any]:
-    place = fields.place
+    location = fields.location
     protocol = fields.get("IP Protocol")
     prefix = fields.text("IP Range", "Remote IP Prefix")
     group = fields.text("Remote Security Group")
     address_group = fields.text("Remote Address Group")
     ethertype = fields.text("Ethertype", "Ether Type")
     if not fields.has("Direction"):
-        raise place.error("this list has no Direction: print it with --long")
+        raise location.error("this list has no Direction: print it with --long")
     if not fields.has("Security Group"):
-        raise place.error("this list does not say of which group it is: print it without naming a group")
+        raise location.error("this list does not say of which group it is: print it without naming a group")
     if not ethertype:
         if not prefix:
-            raise place.error("this list has no Ethertype: print it with --long")
+            raise location.error("this list has no Ethertype: print it with --long")
         ethertype = "IPv6" if ":" in prefix else "IPv4"
     if group or address_group:
         # Beside a group the command prints "any address", which is not meant.
         prefix = "" if prefix in _ANYWHERE else prefix
-    low, high = _port_range(place, str(protocol), fields.text("Port Range"))
+    low, high = _port_range(location, str(protocol), fields.text("Port Range"))
     made = {
         "id": fields.get("ID"), "direction": fields.get("Direction"), "ethertype": ethertype, "protocol": protocol,
         "remote_ip_prefix": prefix, "remote_group_id": group, "remote_address_group_id": address_group,
@@ -81,12 +81,12 @@ def _rule(fields: Fields) -> dict[str, Any]:
     return made
 
 
-def _port_range(place: Place, protocol: str, text: str) -> tuple[int | None, int | None]:
+def _port_range(location: Location, protocol: str, text: str) -> tuple[int | None, int | None]:
     if not text:
         return None, None
     match = (_TYPE if protocol in ICMP_WORDS else _PORTS).fullmatch(text)
     if match is None:
-        raise place.error(f"Port Range {show(text)} is neither like 22:80 nor like type=8:code=0")
+        raise location.error(f"Port Range {show(text)} is neither like 22:80 nor like type=8:code=0")
     low, high = (None if part is None else int(part) for part in match.groups())
     # A code is never without a type, and a type of 0 is not printed.
     return (0 if protocol in ICMP_WORDS and low is None else low), high
@@ -100,7 +100,7 @@ def _group(fields: Fields) -> dict[str, Any]:
 
 def _port(fields: Fields) -> dict[str, Any]:
     if not fields.has("Security Groups"):
-        raise fields.place.error("this list has no Security Groups: print it with --long, or show the ports")
+        raise fields.location.error("this list has no Security Groups: print it with --long, or show the ports")
     return {
         "id": fields.get("ID"), "name": fields.get("Name"), "fixed_ips": _mappings(fields.get("Fixed IP Addresses")),
         "security_groups": _words(fields.get("Security Groups")), "device_owner": fields.get("Device Owner"),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.errors import PolicyError
-from sgfast.policy.formats.place import Place
+from sgfast.policy.formats.location import Location
 from sgfast.policy.yaml_nodes import MAX_BYTES, MAX_DEPTH, NodeReader, compose, read_document, show, shown_origin
 
 #: JSON numbers longer than this are no number anybody means; Python refuses 4,300 digits.
@@ -25,8 +25,8 @@ class Source(NamedTuple):
     file: str
     value: object
 
-    def place(self, kind: str, identity: str, name: str = "") -> Place:
-        return Place(self.file, kind, identity, name)
+    def location(self, kind: str, identity: str, name: str = "") -> Location:
+        return Location(self.file, kind, identity, name)
 
     def error(self, message: str) -> PolicyError:
         return PolicyError(f"{shown_origin(self.file)}: {message}")

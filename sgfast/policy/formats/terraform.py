@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 from sgfast.policy.formats import terraform_aws, terraform_neutron
+from sgfast.policy.formats.conversion import policy_of
 from sgfast.policy.formats.draft import Draft
+from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.objects import JsonObject
-from sgfast.policy.formats.place import Place
 from sgfast.policy.formats.sources import Source, read_source
 from sgfast.policy.formats.terraform_references import Resource
 from sgfast.policy.formats.terraform_stack import Stack
-from sgfast.policy.formats.written import policy_of
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import show
 
@@ -57,7 +57,7 @@ def read(sources: Sequence[Source], *, planned: bool = True) -> Draft:
 def _stacks(source: Source) -> tuple[Stack, Stack]:
     """What was before a plan, and what will be; of a state, twice what is."""
     file, document = source
-    fields = JsonObject(document, Place(file, "Terraform", "output"))
+    fields = JsonObject(document, Location(file, "Terraform", "output"))
     if fields.has("serial") and fields.has("lineage"):
         raise source.error("this is the state file itself: give what terraform show -json prints")
     version = fields.text("format_version")

@@ -13,8 +13,8 @@ from typing import Any
 
 from sgfast.policy.formats.aws_rules import Traffic, Vpcs, group_id, ip_versions, meaning, region_of, rules, traffic
 from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule
+from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.formats.objects import JsonObject
-from sgfast.policy.formats.place import Place, one_line
 from sgfast.policy.formats.terraform_references import Resource
 from sgfast.policy.formats.terraform_stack import Stack
 from sgfast.policy.model import Direction
@@ -75,7 +75,7 @@ def add(stacks: Sequence[Stack], draft: Draft) -> None:
     account = _Account()
     readers = [_Aws(stack, draft, account) for stack in stacks]
     for reader in readers:
-        reader.add_places()
+        reader.add_locations()
     for reader in readers:
         reader.add_rules()
         reader.add_instances()
@@ -95,7 +95,7 @@ class _Aws:
         #: By identity, the subnets of this stack whose VPC is to be found if it is asked for.
         self._unplaced: dict[str, Resource] = {}
 
-    def add_places(self) -> None:
+    def add_locations(self) -> None:
         """What rules and interfaces name: VPCs, subnets, prefix lists, groups."""
         self._add_vpcs()
         self._add_lists()
@@ -126,17 +126,17 @@ class _Aws:
             if stack.fields(resource).flag("auto_accept", False)
         }
         for resource in stack.of("aws_vpc_peering_connection"):
-            place = stack.place(resource, "VPC peering connection")
+            location = stack.location(resource, "VPC peering connection")
             fields = stack.fields(resource)
             ends = [stack.id_of(resource, end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
             status = fields.text("accept_status")
             pending = stack.is_unknown(resource, "accept_status") or status in ("pending-acceptance", "provisioning")
-            if status == "active" or (pending and (fields.flag("auto_accept", False) or place.id in accepted)):
+            if status == "active" or (pending and (fields.flag("auto_accept", False) or location.id in accepted)):
                 for end in ends:
                     self._vpcs.seen(stack.file, end)
-                self._draft.peering(place, *ends)
+                self._draft.peering(location, *ends)
             else:
-                self._draft.note("Peers nothing, as nobody has accepted it", place)
+                self._draft.note("Peers nothing, as nobody has accepted it", location)
 
     # Prefix lists
 
@@ -146,17 +146,17 @@ class _Aws:
         stale = self._list_entries(stack.prior) if stack.prior else {}
         for resource in stack.of(*_LISTS, "aws_prefix_list", data=True):
             fields = stack.fields(resource)
-            place = stack.place(resource, "prefix list", fields.text("name"))
+            location = stack.location(resource, "prefix list", fields.text("name"))
             if stack.has_unknown(resource, "entry") and stack.is_configured(resource, "entry"):
                 raise stack.error(resource, "its entries are known only after apply")
             found = [item.required("cidr") for key in ("entry", "entries") for item in fields.objects(key)]
             if resource.type == "aws_prefix_list":
                 found = fields.texts("cidr_blocks")
-            gone = stale.get(place.id, set())
+            gone = stale.get(location.id, set())
             found = [cidr for cidr in found if cidr not in gone]
-            addresses = dict.fromkeys((*found, *sorted(entries.get(place.id, ()))))
-            self._draft.address_group(place, addresses)
-            self._families[place.id] = ip_versions(addresses)
+            addresses = dict.fromkeys((*found, *sorted(entries.get(location.id, ()))))
+            self._draft.address_group(location, addresses)
+            self._families[location.id] = ip_versions(addresses)
 
     @staticmethod
     def _list_entries(stack: Stack) -> dict[str, set[str]]:
@@ -174,9 +174,9 @@ class _Aws:
         stack = self._stack
         default = resource.type == "aws_default_security_group"
         fields = stack.fields(resource)
-        place = stack.place(resource, "security group", fields.text("name") or ("default" if default else ""))
-        self._draft.group(place, fields.text("description"))
-        self._vpc_of[place.id] = vpc = self._group_vpc(resource)
+        location = stack.location(resource, "security group", fields.text("name") or ("default" if default else ""))
+        self._draft.group(location, fields.text("description"))
+        self._vpc_of[location.id] = vpc = self._group_vpc(resource)
         self._vpcs.seen(stack.file, vpc, region=fields.text("region") or region_of(fields.text("arn")))
 
     def _group_vpc(self, resource: Resource) -> str:
@@ -224,9 +224,9 @@ class _Aws:
                 groups = stack.filled(resource, attribute, listed, _GROUPS)
                 for n, item in enumerate(items):
                     item.refuse_unread(_INLINE)
-                    place = stack.place(resource, "security group").part(f"{attribute}[{n}]")
+                    location = stack.location(resource, "security group").part(f"{attribute}[{n}]")
                     peers = [*map(group_id, groups[n]), *([identity] if item.flag("self", False) else [])]
-                    for rule in self._rules(place, direction, item, peers, item.texts("prefix_list_ids")):
+                    for rule in self._rules(location, direction, item, peers, item.texts("prefix_list_ids")):
                         yield identity, rule
 
     def _check_known(self, resource: Resource, attribute: str, count: int) -> None:
@@ -246,9 +246,9 @@ class _Aws:
             group = group_id(stack.id_of(resource, "security_group_id", _GROUPS))
             if not group:
                 raise fields.error("security_group_id", "is missing")
-            place = Place(stack.file, "security group rule", resource.address)
+            location = Location(stack.file, "security group rule", resource.address)
             if resource.type in _RULE_DIRECTIONS:
-                yield from ((group, rule) for rule in self._single_rule(resource, fields, place))
+                yield from ((group, rule) for rule in self._single_rule(resource, fields, location))
                 continue
             fields.refuse_unread(_RULE)
             self._check_rule_known(resource, ("cidr_blocks", "ipv6_cidr_blocks", *_NUMBERS, "protocol", "self"))
@@ -258,7 +258,7 @@ class _Aws:
             if other := group_id(stack.id_of(resource, "source_security_group_id", _GROUPS)):
                 peers.append(other)
             lists = stack.ids_of(resource, "prefix_list_ids", _LISTS)
-            for rule in self._rules(place, _DIRECTIONS[fields.text("type")], fields, list(dict.fromkeys(peers)), lists):
+            for rule in self._rules(location, _DIRECTIONS[fields.text("type")], fields, list(dict.fromkeys(peers)), lists):
                 yield group, rule
 
     def _check_rule_known(self, resource: Resource, attributes: tuple[str, ...]) -> None:
@@ -266,18 +266,18 @@ class _Aws:
             if self._stack.has_unknown(resource, attribute) and self._stack.is_configured(resource, attribute):
                 raise self._stack.error(resource, f"{attribute} is known only after apply")
 
-    def _single_rule(self, resource: Resource, fields: JsonObject, place: Place) -> Iterator[DraftRule]:
+    def _single_rule(self, resource: Resource, fields: JsonObject, location: Location) -> Iterator[DraftRule]:
         """``aws_vpc_security_group_ingress_rule`` and ``…_egress_rule``: one peer each."""
         stack = self._stack
         fields.refuse_unread(_SINGLE_RULE)
         self._check_rule_known(resource, ("cidr_ipv4", "cidr_ipv6", *_NUMBERS, "ip_protocol"))
         what = traffic(
-            self._draft, place, fields.required("ip_protocol"), fields.number("from_port"), fields.number("to_port")
+            self._draft, location, fields.required("ip_protocol"), fields.number("from_port"), fields.number("to_port")
         )
         other = group_id(stack.id_of(resource, "referenced_security_group_id", _GROUPS))
         prefix_list = stack.id_of(resource, "prefix_list_id", _LISTS)
         made = self._of_peers(
-            place, _RULE_DIRECTIONS[resource.type], what, fields.text("description"),
+            location, _RULE_DIRECTIONS[resource.type], what, fields.text("description"),
             [fields.required("cidr_ipv4")] if fields.text("cidr_ipv4") else [],
             [fields.required("cidr_ipv6")] if fields.text("cidr_ipv6") else [],
             [other] if other else [], [prefix_list] if prefix_list else [],
@@ -287,32 +287,32 @@ class _Aws:
         yield from made
 
     def _rules(
-        self, place: Place, direction: Direction, fields: JsonObject, groups: list[str], lists: list[str]
+        self, location: Location, direction: Direction, fields: JsonObject, groups: list[str], lists: list[str]
     ) -> list[DraftRule]:
         """Of an inline rule or an ``aws_security_group_rule``."""
         what = traffic(
-            self._draft, place, fields.required("protocol"), fields.number("from_port"), fields.number("to_port")
+            self._draft, location, fields.required("protocol"), fields.number("from_port"), fields.number("to_port")
         )
         return self._of_peers(
-            place, direction, what, fields.text("description"), fields.texts("cidr_blocks"),
+            location, direction, what, fields.text("description"), fields.texts("cidr_blocks"),
             fields.texts("ipv6_cidr_blocks"), groups, lists,
         )  # fmt: skip
 
     def _of_peers(
-        self, place: Place, direction: Direction, what: Traffic, description: str, cidrs: list[str],
+        self, location: Location, direction: Direction, what: Traffic, description: str, cidrs: list[str],
         cidrs6: list[str], groups: list[str], lists: list[str],
     ) -> list[DraftRule]:  # fmt: skip
         draft = self._draft
         made: list[DraftRule] = []
         if cidrs:
-            made += rules(draft, place, direction, what, cidrs=cidrs, families=[4], description=description)
+            made += rules(draft, location, direction, what, cidrs=cidrs, families=[4], description=description)
         if cidrs6:
-            made += rules(draft, place, direction, what, cidrs=cidrs6, families=[6], description=description)
+            made += rules(draft, location, direction, what, cidrs=cidrs6, families=[6], description=description)
         for group in groups:
-            made += rules(draft, place, direction, what, group=group, description=description)
+            made += rules(draft, location, direction, what, group=group, description=description)
         for each in lists:
             families = sorted(self._families.get(each, ())) or [4]
-            made += rules(draft, place, direction, what, prefix_list=each, families=families, description=description)
+            made += rules(draft, location, direction, what, prefix_list=each, families=families, description=description)
         return made
 
     # Interfaces
@@ -329,13 +329,13 @@ class _Aws:
             if interface in own:
                 names[interface] = name
             else:
-                place = Place(stack.file, "instance", interface, name).part(one_line(resource.address))
-                self._add_interface(resource, place, "vpc_security_group_ids", attached, stale)
+                location = Location(stack.file, "instance", interface, name).part(one_line(resource.address))
+                self._add_interface(resource, location, "vpc_security_group_ids", attached, stale)
         for resource in stack.of("aws_network_interface"):
             identity = stack.identity(resource)
             name = _name_tag(stack.fields(resource)) or names.get(identity, "")
-            place = stack.place(resource, "network interface", name)
-            self._add_interface(resource, place, "security_groups", attached, stale)
+            location = stack.location(resource, "network interface", name)
+            self._add_interface(resource, location, "security_groups", attached, stale)
 
     def _primary(self, resource: Resource) -> str:
         """The interface an instance comes with, or one it is given."""
@@ -366,26 +366,26 @@ class _Aws:
         return found
 
     def _add_interface(
-        self, resource: Resource, place: Place, attribute: str, attached: _Attached, stale: _Attached
+        self, resource: Resource, location: Location, attribute: str, attached: _Attached, stale: _Attached
     ) -> None:
         stack = self._stack
         fields = stack.fields(resource)
         if stack.is_unknown(resource, attribute) and not stack.is_configured(resource, attribute):
             groups = self._named_groups(resource) or [self._default_group(resource)]
         else:
-            groups = [group for group in stack.ids_of(resource, attribute, _GROUPS) if (place.id, group) not in stale]
-        groups += [group for interface, group in sorted(attached) if interface == place.id]
+            groups = [group for group in stack.ids_of(resource, attribute, _GROUPS) if (location.id, group) not in stale]
+        groups += [group for interface, group in sorted(attached) if interface == location.id]
         addresses = [text for text in (fields.text("private_ip"),) if text]
         for key in _ADDRESSES:
             addresses += fields.known_texts(key)
         if not addresses:
-            self._draft.note("Left out, as its address is known only after apply", place)
+            self._draft.note("Left out, as its address is known only after apply", location)
             return
         vpc = next((self._vpc_of[group] for group in groups if group in self._vpc_of), "") or self._subnet_vpc(resource)
         if not vpc:
-            raise place.error("its VPC is not known: neither its security groups nor its subnet are in the file")
+            raise location.error("its VPC is not known: neither its security groups nor its subnet are in the file")
         self._vpcs.seen(stack.file, vpc)
-        self._draft.instance(DraftInstance(place, vpc, list(dict.fromkeys(addresses)), list(dict.fromkeys(groups))))
+        self._draft.instance(DraftInstance(location, vpc, list(dict.fromkeys(addresses)), list(dict.fromkeys(groups))))
 
     def _subnet_vpc(self, resource: Resource) -> str:
         subnet = self._stack.id_of(resource, "subnet_id", _SUBNETS)

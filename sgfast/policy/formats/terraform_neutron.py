@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule
+from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.formats.objects import JsonObject
-from sgfast.policy.formats.place import Place, one_line
 from sgfast.policy.formats.terraform_references import Resource
 from sgfast.policy.formats.terraform_stack import Stack
 from sgfast.policy.model import DEFAULT_GROUP, ICMP, ICMPV6, PORT_PROTOCOLS, Action, Direction
@@ -133,30 +133,30 @@ class _Neutron:
         stack = self._stack
         known = set()
         for resource in stack.of(*_VPCS, data=True):
-            self._draft.vpc(stack.place(resource, "VPC", stack.fields(resource).text("name")))
+            self._draft.vpc(stack.location(resource, "VPC", stack.fields(resource).text("name")))
             known.add(stack.identity(resource))
         for resource in stack.of(*_SUBNETS, data=True):
             vpc = stack.id_of(resource, "vpc_id", _VPCS)
             for network in (stack.identity(resource), stack.fields(resource).text("network_id")):
                 self._vpc_of[network] = vpc
         for resource in stack.of(*_PEERINGS):
-            place = stack.place(resource, "VPC peering connection", stack.fields(resource).text("name"))
+            location = stack.location(resource, "VPC peering connection", stack.fields(resource).text("name"))
             if stack.fields(resource).text("status") not in ("", "ACTIVE"):
-                self._draft.note("Peers nothing, as it is not active", place)
+                self._draft.note("Peers nothing, as it is not active", location)
                 continue
             ends = [stack.id_of(resource, end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
             for end in ends:
                 if end not in known:
-                    self._draft.vpc(Place(stack.file, "VPC", end))
-            self._draft.peering(place, *ends)
+                    self._draft.vpc(Location(stack.file, "VPC", end))
+            self._draft.peering(location, *ends)
 
-    def _vpc(self, place: Place, resource: Resource, attribute: str) -> str:
+    def _vpc(self, location: Location, resource: Resource, attribute: str) -> str:
         """The VPC of the network an attribute names; where the files say nothing of VPCs, there is one."""
         if not self._vpc_of:
             return ""
         network = self._optional_id(resource, attribute, _NETWORKS)
         if network not in self._vpc_of:
-            raise place.error(f"its network {show(network)} is in no VPC of the file: have its subnet in it, as data")
+            raise location.error(f"its network {show(network)} is in no VPC of the file: have its subnet in it, as data")
         return self._vpc_of[network]
 
     # Groups
@@ -168,32 +168,32 @@ class _Neutron:
             if stack.has_unknown(resource, attribute) and stack.is_configured(resource, attribute):
                 raise stack.error(resource, f"{attribute} is known only after apply")
         addresses = fields.texts("addresses") + [item.required("ip") for item in fields.objects("ip_extra_set")]
-        place = stack.place(resource, "address group", fields.text("name"))
-        self._draft.address_group(place, dict.fromkeys(addresses))
+        location = stack.location(resource, "address group", fields.text("name"))
+        self._draft.address_group(location, dict.fromkeys(addresses))
 
     def _add_group(self, resource: Resource) -> None:
         stack = self._stack
         fields = stack.fields(resource)
-        place = stack.place(resource, "security group", fields.text("name"))
-        self._draft.group(place, fields.text("description"), stateful=fields.flag("stateful", True))
-        self._named.setdefault(place.name or place.id, []).append(place.id)
+        location = stack.location(resource, "security group", fields.text("name"))
+        self._draft.group(location, fields.text("description"), stateful=fields.flag("stateful", True))
+        self._named.setdefault(location.name or location.id, []).append(location.id)
         if fields.has("rules"):
-            self._add_listed_rules(fields.at(place))
+            self._add_listed_rules(fields.at(location))
             return
         if fields.flag("delete_default_rules", False):
             return
         self._draft.note(
             "Added are the rules the cloud makes with each new group, as Terraform does not know them "
-            "(delete_default_rules is not set)", place,
+            "(delete_default_rules is not set)", location,
         )  # fmt: skip
-        own = place.part("default rules")
+        own = location.part("default rules")
         huawei = resource.type.startswith("huaweicloud")
         versions: tuple[Literal[4, 6], ...] = (4, 6)
         for version in versions:
-            self._draft.rule(place.id, DraftRule(own, "outbound", version, priority=_LAST_PRIORITY if huawei else 1))
+            self._draft.rule(location.id, DraftRule(own, "outbound", version, priority=_LAST_PRIORITY if huawei else 1))
             if huawei:
-                inbound = DraftRule(own, "inbound", version, group=place.id, priority=_LAST_PRIORITY)
-                self._draft.rule(place.id, inbound)
+                inbound = DraftRule(own, "inbound", version, group=location.id, priority=_LAST_PRIORITY)
+                self._draft.rule(location.id, inbound)
 
     # Rules
 
@@ -209,16 +209,16 @@ class _Neutron:
             rule = _read_rule(item)
             self._set_ports(rule, None, item)
             rule.group, rule.address_group = item.text("remote_group_id"), item.text("remote_address_group_id")
-            self._draft.rule(group.place.id, _one_peer(rule))
+            self._draft.rule(group.location.id, _one_peer(rule))
 
     def _add_rule(self, resource: Resource) -> None:
         stack = self._stack
-        place = Place(stack.file, "security group rule", resource.address)
-        fields = stack.fields(resource, place)
+        location = Location(stack.file, "security group rule", resource.address)
+        fields = stack.fields(resource, location)
         fields.refuse_unread(_RULE_FIELDS)
         for attribute in _RULE_TRAFFIC:
             if stack.is_unknown(resource, attribute) and stack.is_configured(resource, attribute):
-                raise place.error(f"{attribute} is known only after apply")
+                raise location.error(f"{attribute} is known only after apply")
         rule = _read_rule(fields)
         self._set_ports(rule, resource, fields)
         rule.group = self._optional_id(resource, "remote_group_id", GROUPS)
@@ -238,7 +238,7 @@ class _Neutron:
     def _set_ports(self, rule: DraftRule, resource: Resource | None, fields: JsonObject) -> None:
         listed = fields.text("ports") or fields.text("multi_port") or fields.text("multiport")
         if listed:
-            rule.ports = _port_ranges(rule.place, listed)
+            rule.ports = _port_ranges(rule.location, listed)
             return
         first, last = fields.number("port_range_min"), fields.number("port_range_max")
         if rule.protocol in (ICMP, ICMPV6):
@@ -254,7 +254,7 @@ class _Neutron:
             if rule.ethertype == 6 and (kind or 0, code or 0) == (0, 0):
                 return  # only of icmp does the provider tell no type from type 0
             if self._stack.is_unknown(resource, "port_range_min"):
-                self._draft.note("Without a type the provider makes this rule one of ICMP type 0, code 0", rule.place)
+                self._draft.note("Without a type the provider makes this rule one of ICMP type 0, code 0", rule.location)
                 kind, code = 0, 0
             if (kind, code) not in ((0, 255), (None, None)):
                 rule.icmp_type, rule.icmp_code = kind or 0, code or 0
@@ -264,7 +264,7 @@ class _Neutron:
             resource is not None and self._stack.is_left_out(resource, "port_range_min")
         ):
             self._draft.note(
-                "Taken for all ICMP types, as Terraform writes these like type 0, code 0 (echo replies)", rule.place
+                "Taken for all ICMP types, as Terraform writes these like type 0, code 0 (echo replies)", rule.location
             )
 
     # Instances
@@ -282,20 +282,20 @@ class _Neutron:
                     names.setdefault(nic.port, name)
                     continue
                 own_id = nic.port or f"{stack.identity(resource)}{f'-{n + 1}' if n else ''}"
-                place = Place(stack.file, "instance", own_id, f"{name}-{n + 1}" if n and name else name)
-                place = place.part(one_line(resource.address))
+                location = Location(stack.file, "instance", own_id, f"{name}-{n + 1}" if n and name else name)
+                location = location.part(one_line(resource.address))
                 if groups is None:
                     groups = self._server_groups(resource, fields)
-                self._add_instance(resource, nic.network, DraftInstance(place, "", nic.addresses, groups))
+                self._add_instance(resource, nic.network, DraftInstance(location, "", nic.addresses, groups))
         for identity, resource in ports.items():
             self._add_port(resource, names.get(identity, ""))
 
     def _add_instance(self, resource: Resource, network: str, instance: DraftInstance) -> None:
         """``network``: the attribute that names its network."""
         if not instance.addresses:
-            self._draft.note("Left out, as its address is known only after apply", instance.place)
+            self._draft.note("Left out, as its address is known only after apply", instance.location)
             return
-        instance.vpc = self._vpc(instance.place, resource, network)
+        instance.vpc = self._vpc(instance.location, resource, network)
         self._draft.instance(instance)
 
     def _nics(self, resource: Resource, fields: JsonObject) -> Iterator[_Nic]:
@@ -327,37 +327,37 @@ class _Neutron:
             return name
         ids = self._named.get(name, [])
         if len(ids) > 1:
-            raise fields.place.error(f"is in the security group {show(name)}, and several are called so")
+            raise fields.location.error(f"is in the security group {show(name)}, and several are called so")
         if ids:
             return ids[0]
         if name != DEFAULT_GROUP:
-            raise fields.place.error(f"is in the security group {show(name)}, which no file has")
+            raise fields.location.error(f"is in the security group {show(name)}, which no file has")
         return self._default_group()
 
     def _default_group(self) -> str:
         """A project's default group, which Terraform does not manage: as clouds make it (SPEC 8.1)."""
-        place = Place(self._stack.file, "security group", DEFAULT_GROUP, DEFAULT_GROUP)
+        location = Location(self._stack.file, "security group", DEFAULT_GROUP, DEFAULT_GROUP)
         self._draft.note("The default group is not in the file: added with the rules that clouds make it with")
-        self._draft.group(place, "The project's default group, with the rules it is made with")
-        self._named[DEFAULT_GROUP] = [place.id]
+        self._draft.group(location, "The project's default group, with the rules it is made with")
+        self._named[DEFAULT_GROUP] = [location.id]
         versions: tuple[Literal[4, 6], ...] = (4, 6)
         for version in versions:
-            self._draft.rule(place.id, DraftRule(place, "inbound", version, group=place.id))
-            self._draft.rule(place.id, DraftRule(place, "outbound", version))
-        return place.id
+            self._draft.rule(location.id, DraftRule(location, "inbound", version, group=location.id))
+            self._draft.rule(location.id, DraftRule(location, "outbound", version))
+        return location.id
 
     def _add_port(self, resource: Resource, server: str) -> None:
         stack = self._stack
         fields = stack.fields(resource)
-        place = stack.place(resource, "port", server or fields.text("name"))
+        location = stack.location(resource, "port", server or fields.text("name"))
         if not fields.flag("port_security_enabled", True):
-            self._draft.note("No instance, as no security group filters it (port security is off)", place)
+            self._draft.note("No instance, as no security group filters it (port security is off)", location)
             return
         addresses = fields.known_texts("all_fixed_ips")
         if not addresses:
             addresses = [text for item in fields.objects("fixed_ip") if (text := item.text("ip_address"))]
         shared = [item.required("ip_address") for item in fields.objects("allowed_address_pairs")]
-        instance = DraftInstance(place, "", addresses, self._port_groups(resource, fields), shared)
+        instance = DraftInstance(location, "", addresses, self._port_groups(resource, fields), shared)
         self._add_instance(resource, "network_id", instance)
 
     def _port_groups(self, resource: Resource, fields: JsonObject) -> list[str]:
@@ -383,7 +383,7 @@ def _read_rule(fields: JsonObject) -> DraftRule:
     """All of a rule but its ports and the groups it names."""
     direction = _chosen(fields, "direction", _DIRECTIONS)
     ethertype = _chosen(fields, "ethertype" if fields.has("ethertype") else "ether_type", _ETHERTYPES)
-    rule = DraftRule(fields.place, direction, ethertype, _protocol(fields), id=fields.text("id"))
+    rule = DraftRule(fields.location, direction, ethertype, _protocol(fields), id=fields.text("id"))
     rule.action = _chosen(fields, "action", _ACTIONS)
     rule.priority = fields.number("priority") or 1
     rule.description = fields.text("description")
@@ -409,12 +409,12 @@ def _protocol(fields: JsonObject) -> int | None:
     raise fields.error("protocol", f"is unknown: {show(word)}")
 
 
-def _port_ranges(place: Place, text: str) -> list[tuple[int, int]]:
+def _port_ranges(location: Location, text: str) -> list[tuple[int, int]]:
     """``22,3389,8000-8080``."""
     ranges = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,5})\s*(?:-\s*([0-9]{1,5})\s*)?", part)
         if match is None:
-            raise place.error(f"{show(text)} is no list of ports like 22,3389,8000-8080")
+            raise location.error(f"{show(text)} is no list of ports like 22,3389,8000-8080")
         ranges.append((int(match[1]), int(match[2] or match[1])))
     return ranges

@@ -107,8 +107,8 @@ class References:
         #: By module, what in it and below has no id yet: what its local values can come from.
         self._unmade: dict[Module, list[Resource]] = {}
         for resource in resources:
-            place = resource.module, resource.is_data, resource.type, resource.name
-            self._instances.setdefault(place, {})[resource.key] = resource
+            location = resource.module, resource.is_data, resource.type, resource.name
+            self._instances.setdefault(location, {})[resource.key] = resource
             unmade = not resource.is_data and not resource.values.get("id")
             for depth, step in enumerate(resource.module):
                 self._modules.setdefault((resource.module[:depth], step.name), {})[step.key] = None

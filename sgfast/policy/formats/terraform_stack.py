@@ -12,8 +12,8 @@ from typing import Any
 
 from sgfast.errors import PolicyError
 from sgfast.policy.formats.draft import Draft
+from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.formats.objects import JsonObject
-from sgfast.policy.formats.place import Place, one_line
 from sgfast.policy.formats.terraform_references import References, Resource, Unresolved, at, module_steps
 from sgfast.policy.yaml_nodes import show
 
@@ -30,7 +30,7 @@ class Stack:
         self.prior = prior
         self.resources: list[Resource] = []
         unknown = _unknown(file, plan) if plan is not None else {}
-        self._read(JsonObject(values, Place(file, "Terraform", "")).object("root_module"), unknown)
+        self._read(JsonObject(values, Location(file, "Terraform", "")).object("root_module"), unknown)
         if prior is not None:  # a plan's values lack what was looked up already
             self.resources += [resource for resource in prior.resources if resource.is_data]
         self._by_type: dict[str, list[tuple[int, Resource]]] = {}
@@ -67,25 +67,25 @@ class Stack:
             if data or not resource.is_data:
                 yield resource
 
-    def place(self, resource: Resource, kind: str, name: str = "") -> Place:
+    def location(self, resource: Resource, kind: str, name: str = "") -> Location:
         """The object a resource is: messages say its address too."""
-        return Place(self.file, kind, self.identity(resource), name).part(one_line(resource.address))
+        return Location(self.file, kind, self.identity(resource), name).part(one_line(resource.address))
 
-    def fields(self, resource: Resource, place: Place | None = None) -> JsonObject:
-        return JsonObject(resource.values, place or Place(self.file, "resource", resource.address))
+    def fields(self, resource: Resource, location: Location | None = None) -> JsonObject:
+        return JsonObject(resource.values, location or Location(self.file, "resource", resource.address))
 
     def identity(self, resource: Resource) -> str:
         """Its id; its address if it is not made yet."""
         return self.fields(resource).text("id") or resource.address
 
     def error(self, resource: Resource, message: str) -> PolicyError:
-        return Place(self.file, "resource", resource.address).error(message)
+        return Location(self.file, "resource", resource.address).error(message)
 
     def tell_guesses(self, draft: Draft) -> None:
         """Notes of what was taken for the only thing it can be."""
         for (address, attribute), source in self._references.guesses.items():
-            place = Place(self.file, "resource", address).part(f"{attribute}: {one_line(source)}")
-            draft.note("A local value, which a plan does not show, is taken for the only one it can be", place)
+            location = Location(self.file, "resource", address).part(f"{attribute}: {one_line(source)}")
+            draft.note("A local value, which a plan does not show, is taken for the only one it can be", location)
 
     # Attributes
 
@@ -180,7 +180,7 @@ def _key(item: JsonObject) -> str | int | None:
 def _unknown(file: str, plan: Any) -> dict[str, Mapping[str, Any]]:
     """By address: what of a resource is known only after the plan was applied."""
     unknown: dict[str, Mapping[str, Any]] = {}
-    for change in JsonObject(plan, Place(file, "Terraform plan", "")).objects("resource_changes"):
+    for change in JsonObject(plan, Location(file, "Terraform plan", "")).objects("resource_changes"):
         if change.has("deposed"):  # what is left of a replaced one, under the address of the new
             continue
         details = change.object("change")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, summarize_address_range
 
-from sgfast.policy.formats.place import Place, one_line
+from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.model import Network
 from sgfast.policy.networks import parse_network
 from sgfast.policy.yaml_nodes import show
@@ -19,31 +19,31 @@ _DESCRIPTION_CHARACTERS = 255
 # Names (SPEC 2.7) ----------------------------------------------------------------------------------------------------
 
 
-def settled_names(places: Sequence[Place]) -> dict[str, str]:
+def settled_names(locations: Sequence[Location]) -> dict[str, str]:
     """By id, what each object of one kind is called: its name, or where that clashes or is not allowed, its id."""
-    ids = {place.id for place in places}
-    count = Counter(place.name for place in places)
+    ids = {location.id for location in locations}
+    count = Counter(location.name for location in locations)
     names: dict[str, str] = {}
-    for place in places:
-        name = place.name
-        if _NAME.fullmatch(name) and count[name] == 1 and (name not in ids or name == place.id):
-            names[place.id] = name
-    taken = {*names.values(), *(place.id for place in places if _NAME.fullmatch(place.id))}
+    for location in locations:
+        name = location.name
+        if _NAME.fullmatch(name) and count[name] == 1 and (name not in ids or name == location.id):
+            names[location.id] = name
+    taken = {*names.values(), *(location.id for location in locations if _NAME.fullmatch(location.id))}
     tried: Counter[str] = Counter()
-    for place in places:
-        if place.id in names:
+    for location in locations:
+        if location.id in names:
             continue
-        if _NAME.fullmatch(place.id):
-            names[place.id] = place.id
+        if _NAME.fullmatch(location.id):
+            names[location.id] = location.id
             continue
-        base = re.sub(r"[^A-Za-z0-9_.\-]+", "-", place.id)[:_NAME_CHARACTERS].strip("-") or "unnamed"
+        base = re.sub(r"[^A-Za-z0-9_.\-]+", "-", location.id)[:_NAME_CHARACTERS].strip("-") or "unnamed"
         name = base
         while name in taken:
             tried[base] += 1
             suffix = f"-{tried[base] + 1}"
             name = base[: _NAME_CHARACTERS - len(suffix)] + suffix
         taken.add(name)
-        names[place.id] = name
+        names[location.id] = name
     return names
 
 
@@ -66,23 +66,23 @@ def valid_description(text: str) -> str:
 # Values --------------------------------------------------------------------------------------------------------------
 
 
-def one_network(place: Place, text: str) -> Network:
+def one_network(location: Location, text: str) -> Network:
     """An address or CIDR; host bits do not count, as no cloud's filter counts them."""
     try:
         return parse_network(text, host_bits=True)
     except ValueError as error:
-        raise place.error(f"{show(text)}: {error}") from None
+        raise location.error(f"{show(text)}: {error}") from None
 
 
-def networks_of(place: Place, text: str) -> list[Network]:
+def networks_of(location: Location, text: str) -> list[Network]:
     """An address, a CIDR, or the CIDRs of a range of addresses."""
     first, dash, last = (part.strip() for part in text.partition("-"))
     if not dash:
-        return [one_network(place, first)]
-    ends = [one_network(place, first), one_network(place, last)]
+        return [one_network(location, first)]
+    ends = [one_network(location, first), one_network(location, last)]
     low, high = (end.network_address for end in ends)
     if any(end.num_addresses != 1 for end in ends) or low.version != high.version or int(low) > int(high):
-        raise place.error(f"{show(text)} is no range of addresses")
+        raise location.error(f"{show(text)} is no range of addresses")
     if isinstance(low, IPv4Address) and isinstance(high, IPv4Address):
         return [*summarize_address_range(low, high)]
     assert isinstance(low, IPv6Address) and isinstance(high, IPv6Address)

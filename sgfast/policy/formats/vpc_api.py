@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule, Place
+from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule, Location
 from sgfast.policy.formats.fields import Fields
 from sgfast.policy.formats.sources import Source
 from sgfast.policy.model import Action, Direction
@@ -46,7 +46,7 @@ _PAGING = frozenset(("page_info", "request_id", "count", "total_count"))
 class Interface(NamedTuple):
     """A port, before it is known in which VPC it is."""
 
-    place: Place
+    location: Location
     fields: Fields
     network: str
     owner: str
@@ -57,7 +57,7 @@ class Interface(NamedTuple):
 
 
 class Server(NamedTuple):
-    place: Place
+    location: Location
     network: str
     #: By the port that has them ("" where the listing does not say).
     addresses: dict[str, list[str]]
@@ -74,7 +74,7 @@ class ApiReader:
         self.interfaces: dict[str, Interface] = {}
         self.servers: list[Server] = []
         self._group_ids: dict[str, list[str]] = {}
-        self._groups_of_rules: dict[str, Place] = {}
+        self._groups_of_rules: dict[str, Location] = {}
         self._port_addresses: set[str] = set()
         #: What reads the objects of a listing, by its key; a single object stands under the key without "s".
         self.sections: dict[str, Callable[[Source, object], None]] = {
@@ -114,32 +114,32 @@ class ApiReader:
     # Groups and rules
 
     def group(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.place("security group", ""))
-        place = source.place("security group", fields.required("id"), fields.text("name"))
-        fields.place = place
-        self.draft.group(place, fields.text("description"), stateful=fields.flag("stateful", True))
-        self._group_ids.setdefault(place.name, []).append(place.id)
+        fields = Fields(value, source.location("security group", ""))
+        location = source.location("security group", fields.required("id"), fields.text("name"))
+        fields.location = location
+        self.draft.group(location, fields.text("description"), stateful=fields.flag("stateful", True))
+        self._group_ids.setdefault(location.name, []).append(location.id)
         for rule in fields.items("security_group_rules", "rules"):
-            self.rule(source, rule, place)
+            self.rule(source, rule, location)
         self.unread(fields, _GROUP_IGNORED)
 
-    def rule(self, source: Source, value: object, group: Place | None = None) -> None:
+    def rule(self, source: Source, value: object, group: Location | None = None) -> None:
         """A rule, in its group or on its own."""
-        fields = Fields(value, group or source.place("security group rule", ""))
+        fields = Fields(value, group or source.location("security group rule", ""))
         rule_id = fields.text("id")
         group_id = fields.text("security_group_id")
         if group is None:
             if not group_id:
-                raise source.place("security group rule", rule_id).error("security_group_id is missing")
-            group = source.place("security group", group_id)
+                raise source.location("security group rule", rule_id).error("security_group_id is missing")
+            group = source.location("security group", group_id)
             self._groups_of_rules.setdefault(group_id, group)
         elif group_id and group_id != group.id:
             raise group.part(f"rule {rule_id}").error(f"says that it belongs to another group, {show(group_id)}")
-        fields.place = place = group.part(f"rule {show(rule_id)[1:-1]}" if rule_id else "a rule without id")
+        fields.location = location = group.part(f"rule {show(rule_id)[1:-1]}" if rule_id else "a rule without id")
         if not self.is_enabled(fields):
             return
         ethertype = fields.choice("ether_type" if fields.has("ether_type") else "ethertype", _ETHERTYPES, 4)
-        rule = DraftRule(place, fields.choice("direction", _DIRECTIONS), ethertype, self.protocol(fields), id=rule_id)
+        rule = DraftRule(location, fields.choice("direction", _DIRECTIONS), ethertype, self.protocol(fields), id=rule_id)
         self.ports_and_types(fields, rule)
         rule.cidr = fields.text("remote_ip_prefix")
         rule.group = fields.text("remote_group_id")
@@ -177,11 +177,11 @@ class ApiReader:
     # Ports
 
     def port(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.place("port", ""))
-        place = source.place("port", fields.required("id"), fields.text("name"))
-        fields.place = place
+        fields = Fields(value, source.location("port", ""))
+        location = source.location("port", fields.required("id"), fields.text("name"))
+        fields.location = location
         interface = Interface(
-            place,
+            location,
             fields,
             self.network_of(fields),
             fields.text("device_owner"),
@@ -189,57 +189,57 @@ class ApiReader:
             self.addresses_of(fields),
             fields.texts("security_groups", "security_group_ids"),
             [
-                Fields(pair, place.part("allowed_address_pairs")).required("ip_address")
+                Fields(pair, location.part("allowed_address_pairs")).required("ip_address")
                 for pair in fields.items("allowed_address_pairs")
             ],
         )
         self._port_addresses.update(interface.addresses)
         if not fields.flag("port_security_enabled", True) or not fields.flag("is_port_security_enabled", True):
             if interface.groups:
-                raise place.error("port_security_enabled is false, yet it is in security groups: one of them is wrong")
-            self.draft.note("No instance, as its port security is off and nothing filters it", place)
+                raise location.error("port_security_enabled is false, yet it is in security groups: one of them is wrong")
+            self.draft.note("No instance, as its port security is off and nothing filters it", location)
         elif interface.owner.startswith("network:"):
-            self.draft.note("No instance, as the network's own ports are not filtered", place)
+            self.draft.note("No instance, as the network's own ports are not filtered", location)
         else:
-            known = self.interfaces.setdefault(place.id, interface)
+            known = self.interfaces.setdefault(location.id, interface)
             if known[2:] != interface[2:]:
-                raise place.error("differs from what another listing says of it: export both at one time")
+                raise location.error("differs from what another listing says of it: export both at one time")
         self.unread(fields, _PORT_IGNORED)
 
     def network_of(self, fields: Fields) -> str:
         return fields.text("network_id")
 
     def addresses_of(self, fields: Fields) -> list[str]:
-        place = fields.place.part("fixed_ips")
-        return [Fields(each, place).required("ip_address") for each in fields.items("fixed_ips")]
+        location = fields.location.part("fixed_ips")
+        return [Fields(each, location).required("ip_address") for each in fields.items("fixed_ips")]
 
     def unread(self, fields: Fields, ignored: frozenset[str]) -> None:
         """Keys nobody knows: of groups and ports there are many, and clouds add more; they are told of."""
         for key in fields.unread(ignored):
-            self.draft.note(f"The key {show(key)} is not known here and was not looked at", fields.place)
+            self.draft.note(f"The key {show(key)} is not known here and was not looked at", fields.location)
 
     # Servers
 
     def server(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.place("server", ""))
-        place = source.place("server", fields.required("id"), fields.text("name"))
-        fields.place = place
+        fields = Fields(value, source.location("server", ""))
+        location = source.location("server", fields.required("id"), fields.text("name"))
+        fields.location = location
         networks = fields.get("addresses") or {}
         if not isinstance(networks, dict):
-            raise place.error("addresses must be a mapping")
+            raise location.error("addresses must be a mapping")
         addresses: dict[str, list[str]] = {}
         for entries in networks.values():
             if not isinstance(entries, list):
-                raise place.error("addresses must have lists")
+                raise location.error("addresses must have lists")
             for each in entries:
-                entry = Fields(each, place.part("addresses"))
+                entry = Fields(each, location.part("addresses"))
                 if entry.text("OS-EXT-IPS:type") != "floating":
                     addresses.setdefault(entry.text("OS-EXT-IPS:port_id"), []).append(entry.required("addr"))
         groups = []
         for each in fields.items("security_groups"):
-            entry = Fields(each, place.part("security_groups"))
+            entry = Fields(each, location.part("security_groups"))
             groups.append(entry.text("id") or entry.required("name"))
-        self.servers.append(Server(place, next(iter(networks), "") if len(networks) == 1 else "", addresses, groups))
+        self.servers.append(Server(location, next(iter(networks), "") if len(networks) == 1 else "", addresses, groups))
 
     # The end
 
@@ -254,12 +254,12 @@ class ApiReader:
         for interface in self.interfaces.values():
             if not self.is_filtered(interface):
                 continue
-            place = interface.place
-            if not place.name and interface.device in names:
-                place = replace(place, name=names[interface.device])
+            location = interface.location
+            if not location.name and interface.device in names:
+                location = replace(location, name=names[interface.device])
             self.draft.instance(
                 DraftInstance(
-                    place, self.vpc_of(interface), interface.addresses, interface.groups, shared.get(place.id, ())
+                    location, self.vpc_of(interface), interface.addresses, interface.groups, shared.get(location.id, ())
                 )
             )
         for server in self.servers:
@@ -268,7 +268,7 @@ class ApiReader:
                 continue
             for address in (each for addresses in server.addresses.values() for each in addresses):
                 if address not in self._port_addresses:
-                    raise server.place.error(f"has the address {show(address)}, which no port in the files has")
+                    raise server.location.error(f"has the address {show(address)}, which no port in the files has")
 
     def is_filtered(self, interface: Interface) -> bool:
         return True
@@ -288,23 +288,23 @@ class ApiReader:
         ports: dict[str, int] = {}
         for interface in self.interfaces.values():
             ports[interface.device] = ports.get(interface.device, 0) + 1
-        return {s.place.id: s.place.name for s in self.servers if ports.get(s.place.id) == 1 and s.place.name}
+        return {s.location.id: s.location.name for s in self.servers if ports.get(s.location.id) == 1 and s.location.name}
 
     def _server_instances(self, server: Server) -> None:
         """A server's interfaces, where no listing of ports says what they are."""
         groups = [self._group_id(server, group) for group in server.groups]
         if len(server.addresses) > 1 and len(set(groups)) > 1:
-            raise server.place.error(
+            raise server.location.error(
                 f"has {len(server.addresses)} ports and {len(set(groups))} security groups, "
                 "and only the listing of ports says which has which: add it"
             )
         for port, addresses in server.addresses.items():
-            place = server.place
+            location = server.location
             if len(server.addresses) > 1:
-                place = Place(place.file, place.kind, port, f"{place.name}-{addresses[0]}".replace(":", "-"))
-            self.draft.instance(DraftInstance(place, self.vpc_of_server(server), addresses, groups))
+                location = Location(location.file, location.kind, port, f"{location.name}-{addresses[0]}".replace(":", "-"))
+            self.draft.instance(DraftInstance(location, self.vpc_of_server(server), addresses, groups))
         if not server.addresses:
-            self.draft.note("Left out, as it has no address of its own", server.place)
+            self.draft.note("Left out, as it has no address of its own", server.location)
 
     def _group_id(self, server: Server, group: str) -> str:
         if self.draft.has_group(group):
@@ -312,7 +312,7 @@ class ApiReader:
         ids = self._group_ids.get(group, [])
         if len(set(ids)) > 1:
             message = f"is in the security group {show(group)}, and several have this name: add its ports"
-            raise server.place.error(message)
+            raise server.location.error(message)
         return ids[0] if ids else group
 
 

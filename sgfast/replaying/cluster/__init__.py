@@ -31,7 +31,7 @@ from sgfast.capture.names import printable
 from sgfast.core.shards.partition import Pair
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import ChangeFile
-from sgfast.policy.plain import to_plain
+from sgfast.policy.serialization import to_plain
 from sgfast.replaying.captures import Part, Reading, can_be_tried, parts_of
 from sgfast.replaying.cluster.agreement import agreed
 from sgfast.replaying.cluster.chain import Chain, read_all
@@ -257,7 +257,7 @@ class _Replay:
 
 def indexed(place: str, piece: Piece, every: int) -> list[Piece]:
     """A task: ``ranges_of``, which is kept."""
-    from sgfast.policy.plain import from_plain
+    from sgfast.policy.serialization import from_plain
 
     folder = Folder(place)
     name = f"{_digest(piece, every)}.index.json"

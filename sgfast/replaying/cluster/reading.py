@@ -20,7 +20,7 @@ from sgfast.capture.streams import open_stream
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.shards.partition import Pair, Spreader
 from sgfast.errors import ClusterError
-from sgfast.policy.plain import from_plain, to_plain
+from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.preprocess.dedup import Dedup
 from sgfast.replaying.captures import Captures, Noticed
 from sgfast.replaying.cluster.plan import Piece, Range, Run, Start, Unit, check_version, identity_of

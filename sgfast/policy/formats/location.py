@@ -9,7 +9,7 @@ from sgfast.policy.yaml_nodes import show, shown_origin
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """An object of an export: its file, what kind of thing it is, its provider's id, its name if any."""
 
     file: str
@@ -19,7 +19,7 @@ class Place:
     #: Of the object; ``part()`` says it.
     of: str = ""
 
-    def part(self, what: str) -> Place:
+    def part(self, what: str) -> Location:
         """``what`` ("rule 3c0e…") of this object. Its id and name are the object's."""
         return replace(self, of=f"{self.of}, {what}" if self.of else what)
 

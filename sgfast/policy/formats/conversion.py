@@ -11,9 +11,9 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sgfast.errors import PolicyError
-from sgfast.policy.document import DocumentReader
+from sgfast.policy.document_reader import DocumentReader
 from sgfast.policy.formats.draft import Made
-from sgfast.policy.formats.place import Place, one_line
+from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import MAP, SEQ, STR, NodeReader, garbage_collection_paused, plain, plain_value
 
@@ -43,20 +43,20 @@ class _ObjectReader(NodeReader):
         self._made = made
 
     def error(self, where: Node | int, path: str, message: str) -> PolicyError:
-        return PolicyError(f"{self._place(path)}: {message}")
+        return PolicyError(f"{self._location(path)}: {message}")
 
-    def place(self, where: Node, path: str) -> str:
-        return self._place(path)
+    def location(self, where: Node, path: str) -> str:
+        return self._location(path)
 
-    def _place(self, path: str) -> str:
+    def _location(self, path: str) -> str:
         match = _ITEM.match(path)
-        if match is None or match[1] not in self._made.places:
+        if match is None or match[1] not in self._made.locations:
             return f"{self._shown_origin}: {path}"
         at = int(match[2])
         of_rule = match[3] is not None
-        place = self._made.rule_places[at][int(match[3])] if of_rule else self._made.places[match[1]][at]
+        location = self._made.rule_locations[at][int(match[3])] if of_rule else self._made.locations[match[1]][at]
         field = path[match.end() :]
-        return f"{place}: {field}" if field else str(place)
+        return f"{location}: {field}" if field else str(location)
 
 
 def _node(value: Any) -> Node:
@@ -87,8 +87,8 @@ def yaml_of(made: Made, head: Sequence[str]) -> str:
                 lines += _group_lines(group)
         else:
             lines.append(f"{key}:")
-            items = zip(value, made.places[key], strict=True)
-            lines += [f"  - {_flow(item)}{_was_called(item, place)}" for item, place in items]
+            items = zip(value, made.locations[key], strict=True)
+            lines += [f"  - {_flow(item)}{_was_called(item, location)}" for item, location in items]
     return "\n".join(lines) + "\n"
 
 
@@ -106,11 +106,11 @@ def _group_lines(group: dict[str, Any]) -> Iterator[str]:
         yield "    rules: []"
 
 
-def _was_called(item: Any, place: Place) -> str:
+def _was_called(item: Any, location: Location) -> str:
     """The original name of what has no description to keep it in."""
-    if not isinstance(item, dict) or item["name"] == place.name or not place.name:
+    if not isinstance(item, dict) or item["name"] == location.name or not location.name:
         return ""
-    return f"   # {one_line(place.name)}"
+    return f"   # {one_line(location.name)}"
 
 
 def _flow(value: Any) -> str:

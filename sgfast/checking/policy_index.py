@@ -36,7 +36,7 @@ class Budget:
         return True
 
 
-class World:
+class PolicyIndex:
     """A policy's contexts, and its addresses from each VPC."""
 
     def __init__(self, policy: Policy) -> None:

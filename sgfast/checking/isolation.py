@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import combinations, islice
 
 from sgfast.checking.codes import ISOLATED_MEMBERS, LISTED, NO_SELF_RULE, Finding, listed
-from sgfast.checking.world import Budget, World
+from sgfast.checking.policy_index import Budget, PolicyIndex
 from sgfast.compiler.addresses import named_networks
 from sgfast.policy.model import GroupPeer, Network, Rule
 
@@ -21,29 +21,29 @@ MAX_LOOKS = 500_000
 MAX_PAIRS = 10_000
 
 
-def apart(world: World) -> tuple[list[Finding], int]:
+def separated_members(index: PolicyIndex) -> tuple[list[Finding], int]:
     """What was found, and how many groups were too much work to look at."""
     budget = Budget(MAX_LOOKS)
-    receivers: list[list[tuple[tuple[int, ...], tuple[int, ...]]]] = [[] for _ in world.policy.security_groups]
-    for context in world.contexts:
+    receivers: list[list[tuple[tuple[int, ...], tuple[int, ...]]]] = [[] for _ in index.policy.security_groups]
+    for context in index.contexts:
         for g in context.groups:
             receivers[g].append((context.groups, context.instances))
     found: list[Finding] = []
     skipped = 0
-    for g, group in enumerate(world.policy.security_groups):
-        members = world.members[group.name]
+    for g, group in enumerate(index.policy.security_groups):
+        members = index.members[group.name]
         if len(members) < 2:
             continue
         messages: list[tuple[str, str]] = []
-        cause = _isolated(world, members)
+        cause = _isolated(index, members)
         if cause:
             messages.append((ISOLATED_MEMBERS, cause))
-        meets = _Members(world, members, budget).let_in(receivers[g])
+        meets = _Members(index, members, budget).let_in(receivers[g])
         skipped += meets is None
         if meets is False:
             cause = f"its {len(members):,} members cannot open a connection to each other: no inbound rule lets them in"
             messages.append((NO_SELF_RULE, cause))
-        names = tuple(world.policy.instances[n].name for n in members[:LISTED])
+        names = tuple(index.policy.instances[n].name for n in members[:LISTED])
         found += [
             Finding(code, message, group=group.name, instances=names, instance_count=len(members))
             for code, message in messages
@@ -51,9 +51,9 @@ def apart(world: World) -> tuple[list[Finding], int]:
     return found, skipped
 
 
-def _isolated(world: World, members: list[int]) -> str:
+def _isolated(index: PolicyIndex, members: list[int]) -> str:
     """Which VPCs or regions keep members apart, in words; empty if none do (SPEC 7.2, 4.11)."""
-    policy = world.policy
+    policy = index.policy
     vpcs = list(dict.fromkeys(policy.instances[n].vpc for n in members))
     pairs = list(islice(combinations(vpcs, 2), MAX_PAIRS))
     apart = [f"{a} and {b}" for a, b in pairs if not policy.connected(a, b)]
@@ -69,14 +69,14 @@ def _isolated(world: World, members: list[int]) -> str:
 class _Members:
     """The members of a group, to be found by their addresses."""
 
-    def __init__(self, world: World, members: list[int], budget: Budget) -> None:
-        self._world = world
+    def __init__(self, index: PolicyIndex, members: list[int], budget: Budget) -> None:
+        self._index = index
         self._members = members
         self._budget = budget
         self._families = {
             family: [
                 n for n in members
-                if any(network.version == family for network in world.policy.instances[n].addresses)
+                if any(network.version == family for network in index.policy.instances[n].addresses)
             ]
             for family in (4, 6)
         }  # fmt: skip
@@ -84,7 +84,7 @@ class _Members:
         self._owned = sorted(
             (network.version, int(network.network_address), network.prefixlen, n)
             for n in members
-            for network in world.policy.instances[n].addresses
+            for network in index.policy.instances[n].addresses
         )
         self._lengths = {(version, length) for version, _, length, _ in self._owned}
 
@@ -92,7 +92,7 @@ class _Members:
         """Whether some rule lets some member's packets into another; None if that is too much work. ``receivers``: sets
         of groups, and places of the members that have them.
         """
-        groups = self._world.policy.security_groups
+        groups = self._index.policy.security_groups
         for in_groups, places in receivers:
             for g in in_groups:
                 for rule in groups[g].rules:
@@ -111,10 +111,10 @@ class _Members:
         if rule.peer is None:
             yield from self._families[rule.ethertype]
         elif isinstance(rule.peer, GroupPeer):
-            yield from self._family_sets[rule.ethertype] & self._world.member_sets[rule.peer.name]
+            yield from self._family_sets[rule.ethertype] & self._index.member_sets[rule.peer.name]
         else:
             seen: set[int] = set()
-            for network in named_networks(self._world.policy, rule):
+            for network in named_networks(self._index.policy, rule):
                 for n in self._within(network):
                     if n not in seen:
                         seen.add(n)
