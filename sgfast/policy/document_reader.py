@@ -8,7 +8,7 @@ from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from typing import Literal, NamedTuple, TypeVar
 
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.nodes import MappingNode, Node, SequenceNode
 
 from sgfast.policy.model import (
     DEFAULT_GROUP,
@@ -27,7 +27,7 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.profiles import OTC, PROFILES, Profile
 from sgfast.policy.rules import RuleReader, description, network
-from sgfast.policy.templates import FAST_ADD, TEMPLATES, RuleNumbers, default_group, placed
+from sgfast.policy.templates import FAST_ADD, TEMPLATES, RuleNumbers, default_group, rules_in_group
 from sgfast.policy.yaml_nodes import NodeReader, did_you_mean, line_of, show
 
 _DOCUMENT_FIELDS = (
@@ -56,24 +56,24 @@ _INFRASTRUCTURE: dict[str, Literal["exempt", "filtered"]] = {"exempt": "exempt",
 
 MAX_TIMEOUT_SECONDS = 1e9
 MAX_CONNECTIONS = 2**31 - 1
-#: High enough for any document that fits into memory.
+#: Higher than any document that fits into memory needs.
 MAX_QUOTA = 1_000_000
 
 NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 NAME_WANTED = "a name of 1 to 64 letters, digits and _ - ."
-#: A VNI has 24 bits; VLANs 0 and 4095 are none.
+#: A VNI has 24 bits. VLAN ids 0 and 4095 are reserved.
 MAX_VNI, MAX_VLAN = (1 << 24) - 1, 4094
-#: As many as a section of a pcapng file may have.
+#: The most interfaces that a section of a pcapng file may have.
 MAX_INTERFACE = (1 << 20) - 1
 INTERFACE_WANTED = f"an interface's name, up to 255 characters, or its number from 0 to {MAX_INTERFACE}"
 PATTERN_WANTED = "a capture's name or a pattern of names, up to 255 characters"
 REGION_WANTED = "a word of 1 to 64 characters (a string)"
-#: Most warnings of one kind that are listed one by one.
+#: How many warnings of one kind are listed one by one.
 _LISTED_WARNINGS = 100
 _LISTED_NAMES = 5
 
-#: Where things stand in a document, by section (or ``rules``) and name (or id): lines from 1. A rule of a template
-#: stands where its group does.
+#: Line numbers (from 1) of a document's items, by section (or ``rules``) and name (or rule id). The rules of a template
+#: have the line of their group.
 Lines = dict[tuple[str, str], int]
 
 
@@ -83,7 +83,7 @@ def check_version(reader: NodeReader, node: Node) -> None:
 
 
 class Entry(NamedTuple):
-    """One item of a section of named things."""
+    """One item of a section whose items have names."""
 
     node: Node
     path: str
@@ -94,7 +94,7 @@ M = TypeVar("M", bound=int | str)
 
 
 class DocumentReader:
-    """Reads the sections of one document, those that others refer to first."""
+    """Reads the sections of one document. Sections that others refer to come first."""
 
     def __init__(self, root: Node, origin: str, reader: NodeReader | None = None) -> None:
         self._origin = origin
@@ -105,7 +105,7 @@ class DocumentReader:
         self._section_lines: Lines = {}
 
     def lines(self) -> Lines:
-        """Where what ``policy`` has read stands."""
+        """The line numbers of everything that ``policy`` has read."""
         return self._section_lines | {("rules", rule): line for rule, line in self._rule_lines.items()}
 
     def policy(self) -> Policy:
@@ -124,7 +124,7 @@ class DocumentReader:
         group_entries = self._named(sections.get("security_groups"), "security_groups", GROUP_FIELDS)
         instance_entries = self._named(sections.get("instances"), "instances", INSTANCE_FIELDS)
 
-        # A created default group is a group that rules and instances may name, so it must be known before them.
+        # Rules and instances may name a default group that is about to be created, so its name must be known here.
         joining = {
             name: entry
             for name, entry in instance_entries.items()
@@ -140,9 +140,9 @@ class DocumentReader:
         groups = self._security_groups(group_entries, group_names, address_groups, quotas)
         if create_default:
             groups.append(self._created_default(next(iter(joining.values())), quotas))
-        self._refuse_mixed(instances, instance_entries, groups)
+        self._reject_mixed_groups(instances, instance_entries, groups)
         if joining and group_entries:
-            self._warn_of_joining(joining)
+            self._warn_of_default_group(joining)
         return Policy(
             vpcs=tuple(vpcs.values()),
             peerings=peerings,
@@ -165,7 +165,8 @@ class DocumentReader:
         return replace(profile.quotas, **limits)
 
     def _settings(self, node: Node | None) -> tuple[Profile, Settings]:
-        """What is written, over what the profile says of the rest (SPEC 6.7)."""
+        """The profile and the settings: what the document writes, with the profile's defaults for the rest (SPEC 6.7).
+        """
         if node is None:
             return OTC, OTC.settings
         reader = self._reader
@@ -195,7 +196,7 @@ class DocumentReader:
         return self._reader.matching(node, path, NAME.fullmatch, NAME_WANTED)
 
     def _named(self, node: Node | None, section: str, known: tuple[str, ...]) -> dict[str, Entry]:
-        """A section's mappings by their unique ``name`` (SPEC 2.7)."""
+        """A section's items by their unique ``name`` (SPEC 2.7)."""
         reader = self._reader
         found: dict[str, Entry] = {}
         for index, item in enumerate(reader.items(node, section)):
@@ -211,7 +212,7 @@ class DocumentReader:
         return found
 
     def _known_name(self, node: Node, path: str, kind: str, known: Collection[str]) -> str:
-        """A name that must be one of ``known``; ``kind`` is what it names, with its article."""
+        """Read a name that must be one of ``known``. ``kind`` is what it names, with its article ("a VPC")."""
         name = self._reader.string(node, path, f"the name of {kind}")
         if name not in known:
             noun = kind.partition(" ")[2]
@@ -230,27 +231,29 @@ class DocumentReader:
                 region = reader.matching(entry.fields["region"], f"{entry.path}.region", _is_word, REGION_WANTED)
             vpcs[name] = Vpc(
                 name, region,
-                self._marks(name, entry, "vni", lambda item, path: reader.integer(item, path, 0, MAX_VNI), owners),
-                self._marks(name, entry, "vlan", lambda item, path: reader.integer(item, path, 1, MAX_VLAN), owners),
-                self._marks(name, entry, "interface", self._interface, owners),
-                self._marks(
+                self._vpc_ids(name, entry, "vni", lambda item, path: reader.integer(item, path, 0, MAX_VNI), owners),
+                self._vpc_ids(name, entry, "vlan", lambda item, path: reader.integer(item, path, 1, MAX_VLAN), owners),
+                self._vpc_ids(name, entry, "interface", self._interface, owners),
+                self._vpc_ids(
                     name, entry, "file", lambda item, path: reader.matching(item, path, _is_line, PATTERN_WANTED),
                     owners,
                 ),
             )  # fmt: skip
         return vpcs or {DEFAULT_VPC: Vpc(DEFAULT_VPC)}
 
-    def _marks(
+    def _vpc_ids(
         self, vpc: str, entry: Entry, key: str, read: Callable[[Node, str], M],
         owners: dict[tuple[str, int | str], tuple[str, int]],
     ) -> tuple[M, ...]:  # fmt: skip
-        """One value or a list of them, none of which marks another VPC's packets. They are entered into ``owners``."""
+        """Read one value or a list of values that identify this VPC's packets. No other VPC may have one of them. They
+        are added to ``owners``.
+        """
         found = []
         for item, path in self._one_or_several(entry.fields.get(key), f"{entry.path}.{key}"):
             value = read(item, path)
             if (key, value) in owners:
                 owner, line = owners[key, value]
-                raise self._reader.error(item, path, f"{value!r} is that of VPC {owner!r} already, at line {line}")
+                raise self._reader.error(item, path, f"{value!r} is already used by VPC {owner!r} at line {line}")
             owners[key, value] = vpc, line_of(item)
             found.append(value)
         return tuple(found)
@@ -263,7 +266,7 @@ class DocumentReader:
         return reader.matching(node, path, _is_line, INTERFACE_WANTED)
 
     def _one_or_several(self, node: Node | None, path: str) -> list[tuple[Node, str]]:
-        """The values of a field that takes one or a list, and the name of each."""
+        """The values of a field that takes one value or a list, each with its field path."""
         if node is None:
             return []
         if type(node) is not SequenceNode:
@@ -277,13 +280,13 @@ class DocumentReader:
             path = f"peerings[{index}]"
             ends = reader.items(item, path)
             if len(ends) != 2:
-                raise reader.error(item, path, f"must be a pair of VPC names, not {len(ends)} of them")
+                raise reader.error(item, path, f"must be a pair of VPC names, but has {len(ends)} items")
             a, b = (self._known_name(end, f"{path}[{i}]", "a VPC", vpcs) for i, end in enumerate(ends))
             if a == b:
                 raise reader.error(item, path, f"the VPC {a!r} cannot be peered with itself")
             pair = frozenset((a, b))
             if pair in pairs:
-                raise reader.error(item, path, f"{a!r} and {b!r} are peered already at line {pairs[pair]}")
+                raise reader.error(item, path, f"{a!r} and {b!r} are already peered at line {pairs[pair]}")
             pairs[pair] = line_of(item)
         return frozenset(pairs)
 
@@ -296,7 +299,7 @@ class DocumentReader:
             addresses_node = reader.required(fields, "addresses", item, path, ": write addresses: [] if there are none")
             nodes = reader.items(addresses_node, f"{path}.addresses")
             addresses = [self._address(each, f"{path}.addresses[{i}]") for i, each in enumerate(nodes)]
-            groups[name] = AddressGroup(name, tuple(dict.fromkeys(addresses)))  # a set: twice is once
+            groups[name] = AddressGroup(name, tuple(dict.fromkeys(addresses)))  # duplicates are harmless
         return groups
 
     def _address(self, node: Node, path: str) -> Network:
@@ -320,16 +323,16 @@ class DocumentReader:
             first_over = list(groups.values())[limit]
             raise self._reader.error(first_over.node, first_over.path, message)
         entry = next(iter(joining.values()))
-        message = f"with the created default group, {message}"
+        message = f"including the created default group, {message}"
         raise self._reader.error(entry.node, f"{entry.path}.security_groups", message)
 
     def _created_default(self, joining: Entry, quotas: Quotas) -> SecurityGroup:
-        """The default group, made because of the instance ``joining`` (SPEC 8.1)."""
+        """The default group, created for the instance ``joining`` (SPEC 8.1)."""
         group = default_group()
         path = f"{joining.path}.security_groups"
         self._check_rule_quota(len(group.rules), joining.node, path, quotas, "the created default group")
         for rule in group.rules:
-            self._claim(rule.id, joining.node, path)
+            self._reserve_id(rule.id, joining.node, path)
         return group
 
     def _security_groups(
@@ -346,7 +349,7 @@ class DocumentReader:
         ]
         self._warnings += warnings[:_LISTED_WARNINGS]
         if len(warnings) > _LISTED_WARNINGS:
-            self._warnings.append(f"{len(warnings) - _LISTED_WARNINGS} more rules match nothing for this reason.")
+            self._warnings.append(f"{len(warnings) - _LISTED_WARNINGS} more rules match nothing for the same reason.")
         return result
 
     def _security_group(self, name: str, entry: Entry, rule_reader: RuleReader, quotas: Quotas) -> SecurityGroup:
@@ -355,16 +358,16 @@ class DocumentReader:
         numbers = RuleNumbers(name)
         rules: list[Rule] = []
         if "template" in fields:
-            rules += placed(reader.choice(fields["template"], f"{path}.template", TEMPLATES), name, numbers)
-        rules += placed(self._fast_add(fields.get("fast_add"), f"{path}.fast_add"), name, numbers)
+            rules += rules_in_group(reader.choice(fields["template"], f"{path}.template", TEMPLATES), name, numbers)
+        rules += rules_in_group(self._fast_add(fields.get("fast_add"), f"{path}.fast_add"), name, numbers)
         nodes = reader.items(fields.get("rules"), f"{path}.rules")
         self._check_rule_quota(len(rules) + len(nodes), node, f"{path}.rules", quotas, f"the group {name!r}")
         for rule in rules:
-            self._claim(rule.id, node, path)
+            self._reserve_id(rule.id, node, path)
         for index, rule_node in enumerate(nodes):
             rule_path = f"{path}.rules[{index}]"
             rule = rule_reader.rule(rule_node, rule_path, numbers.id_of)
-            self._claim(rule.id, rule_node, rule_path)
+            self._reserve_id(rule.id, rule_node, rule_path)
             rules.append(rule)
         stateful = "stateful" not in fields or reader.boolean(fields["stateful"], f"{path}.stateful")
         return SecurityGroup(name, tuple(rules), description(reader, fields, path), stateful=stateful)
@@ -374,21 +377,21 @@ class DocumentReader:
         for index, item in enumerate(self._reader.items(node, path)):
             rule = self._reader.choice(item, f"{path}[{index}]", FAST_ADD)
             if rule in rules:
-                raise self._reader.error(item, f"{path}[{index}]", f"duplicate: {item.value!r} is in the list already")
+                raise self._reader.error(item, f"{path}[{index}]", f"duplicate: {item.value!r} is already in the list")
             rules.append(rule)
         return rules
 
-    def _claim(self, rule_id: str, node: Node, path: str) -> None:
-        """Rule ids are unique in the document, whether written or generated (SPEC 2.5)."""
+    def _reserve_id(self, rule_id: str, node: Node, path: str) -> None:
+        """Reserve a rule id. Ids are unique in the document, whether written or generated (SPEC 2.5)."""
         if rule_id in self._rule_lines:
-            message = f"duplicate rule id {rule_id!r}, also that of the rule at line {self._rule_lines[rule_id]}"
+            message = f"duplicate rule id {rule_id!r}, already used by the rule at line {self._rule_lines[rule_id]}"
             raise self._reader.error(node, f"{path}.id", message)
         self._rule_lines[rule_id] = line_of(node)
 
     def _check_rule_quota(self, count: int, node: Node, path: str, quotas: Quotas, whose: str) -> None:
         if count > quotas.rules_per_group:
             message = (
-                f"{whose} has {count} rules, those of template and fast_add included, more than the quota of "
+                f"{whose} has {count} rules (including template and fast_add), over the quota of "
                 f"{quotas.rules_per_group}: raise quotas.rules_per_group"
             )
             raise self._reader.error(node, path, message)
@@ -407,17 +410,17 @@ class DocumentReader:
         for name, (node, path, fields) in instances.items():
             vpc = self._vpc_of(fields, node, path, vpcs)
             addresses = self._instance_addresses(name, vpc, instances[name], owners)
-            groups: dict[str, None] = {}  # a set in order
+            groups: dict[str, None] = {}  # used as an ordered set
             groups_path = f"{path}.security_groups"
             for index, item in enumerate(reader.items(fields.get("security_groups"), groups_path)):
                 group = self._known_name(item, f"{groups_path}[{index}]", "a security group", group_names)
                 if group in groups:
-                    raise reader.error(item, f"{groups_path}[{index}]", f"duplicate: {group!r} is in the list already")
+                    raise reader.error(item, f"{groups_path}[{index}]", f"duplicate: {group!r} is already in the list")
                 groups[group] = None
             result.append(Instance(name, vpc, addresses, tuple(groups) or (DEFAULT_GROUP,)))
         return tuple(result)
 
-    def _refuse_mixed(
+    def _reject_mixed_groups(
         self, instances: Iterable[Instance], entries: Mapping[str, Entry], groups: Iterable[SecurityGroup]
     ) -> None:
         by_name = {group.name: group for group in groups}
@@ -431,14 +434,14 @@ class DocumentReader:
         if "vpc" in fields:
             return self._known_name(fields["vpc"], f"{path}.vpc", "a VPC", vpcs)
         if len(vpcs) > 1:
-            message = f"is missing, and there are {len(vpcs)} VPCs: name one of them"
+            message = f"is missing, but there are {len(vpcs)} VPCs: name one of them"
             raise self._reader.error(node, f"{path}.vpc", message)
         return next(iter(vpcs))
 
     def _instance_addresses(
         self, name: str, vpc: str, entry: Entry, owners: dict[tuple[str, Network], tuple[str, int]]
     ) -> tuple[Network, ...]:
-        """The instance's prefixes, entered into ``owners``. Overlap is fine, the longest prefix owns an address."""
+        """The instance's prefixes; adds them to ``owners``. Overlap is fine: the longest prefix owns an address."""
         reader = self._reader
         node, path, fields = entry
         addresses_path = f"{path}.addresses"
@@ -453,14 +456,14 @@ class DocumentReader:
             if key in owners:
                 owner, line = owners[key]
                 if owner == name:
-                    raise reader.error(item, address_path, f"duplicate: {address} is in the list already")
-                message = f"{address} of {name!r} is already that of {owner!r} at line {line}, both in VPC {vpc!r}"
+                    raise reader.error(item, address_path, f"duplicate: {address} is already in the list")
+                message = f"{address} of {name!r} already belongs to {owner!r} at line {line}, in the same VPC {vpc!r}"
                 raise reader.error(item, address_path, message)
             owners[key] = name, line_of(item)
             addresses.append(address)
         return tuple(addresses)
 
-    def _warn_of_joining(self, joining: Mapping[str, Entry]) -> None:
+    def _warn_of_default_group(self, joining: Mapping[str, Entry]) -> None:
         names = ", ".join(repr(name) for name in list(joining)[:_LISTED_NAMES])
         if len(joining) > _LISTED_NAMES:
             names += f" and {len(joining) - _LISTED_NAMES} more"

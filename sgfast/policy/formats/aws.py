@@ -1,16 +1,17 @@
-"""What ``aws ec2 describe-…`` prints: groups, network interfaces, instances, VPCs, peerings, prefix lists.
+"""Reads the output of ``aws ec2 describe-…``: groups, network interfaces, instances, VPCs, peerings, prefix lists.
 
-Taken are the outputs of ``describe-security-groups``, ``describe-network-interfaces``, ``describe-instances``,
+The commands are ``describe-security-groups``, ``describe-network-interfaces``, ``describe-instances``,
 ``describe-vpcs``, ``describe-subnets``, ``describe-vpc-peering-connections``, ``describe-managed-prefix-lists`` (or
-``describe-prefix-lists``) and ``get-managed-prefix-list-entries``, in one file each or together.
+``describe-prefix-lists``) and ``get-managed-prefix-list-entries``. Their outputs may be in separate files or combined
+in one.
 
-- A permission names many ranges, groups and lists; each becomes a rule, for AWS judges each by itself.
-- The entries of a prefix list do not say whose they are. Theirs is the list whose id stands in the file's name
-  (``pl-0123456789abcdef0.json``) or beside them as ``PrefixListId``; ``Entries`` may also be put into a list of
-  ``describe-managed-prefix-lists``.
-- Only private addresses are an interface's own: within a VPC no packet carries the public one, and group references
+- A permission lists many ranges, groups and prefix lists. Each becomes a rule, because AWS evaluates each on its own.
+- The entries of a prefix list do not name their list. It is the one whose id is in the file name
+  (``pl-0123456789abcdef0.json``) or in a ``PrefixListId`` next to them. ``Entries`` may also be added to a list in the
+  output of ``describe-managed-prefix-lists``.
+- Only private addresses belong to an interface: no packet within a VPC carries the public one, and group references
   mean the private ones.
-- An interface without groups (a NAT gateway's, say) has no filter and is no instance.
+- An interface without groups, such as a NAT gateway's, is not filtered and is no instance.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import PurePath
 from typing import Any
 
 from sgfast.errors import PolicyError
-from sgfast.policy.formats.aws_rules import Vpcs, ip_versions, region_of, rules, traffic
+from sgfast.policy.formats.aws_rules import Vpcs, ip_versions, parse_traffic, region_of, rules
 from sgfast.policy.formats.draft import Draft, DraftInstance
 from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.objects import JsonObject
@@ -30,7 +31,7 @@ from sgfast.policy.formats.sources import Source
 from sgfast.policy.model import Direction
 from sgfast.policy.yaml_nodes import show, shown_origin
 
-#: Top-level keys, and what their items are called in messages.
+#: Top-level keys, and what messages call their items.
 SECTIONS = {
     "SecurityGroups": "security group",
     "NetworkInterfaces": "network interface",
@@ -55,7 +56,7 @@ _LIST_ID = re.compile(r"pl-[0-9a-f]{8,17}(?![0-9a-f])")
 
 
 def read(sources: Sequence[Source]) -> Draft:
-    """The draft that some files make together."""
+    """Read files into one draft."""
     return _Account(sources).draft
 
 
@@ -64,15 +65,16 @@ class _Account:
         self.draft = Draft("aws")
         self._documents = [JsonObject(value, Location(file, "AWS output", "")) for file, value in sources]
         self._vpcs = Vpcs()
-        #: By instance id, what its Name tag says.
+        #: Values of the Name tag by instance id.
         self._instance_names: dict[str, str] = {}
-        #: By prefix list: the IP versions of its entries.
+        #: The IP versions of each prefix list's entries.
         self._lists: dict[str, set[int]] = {}
         for document in self._documents:
             if document.text("NextToken"):
-                raise document.error("NextToken", "is there, so the list is not whole: export it without --max-items")
+                raise document.error("NextToken", "is set, so the list is incomplete: export it without --max-items")
         if not any(document.has(section) for document in self._documents for section in SECTIONS):
-            raise self._documents[0].location.error(f"has none of {', '.join(SECTIONS)}: is it of aws ec2 describe-...?")
+            message = f"has none of {', '.join(SECTIONS)}: is it the output of aws ec2 describe-...?"
+            raise self._documents[0].location.error(message)
         self._read_vpcs()
         self._read_prefix_lists()
         self._read_groups()
@@ -80,11 +82,11 @@ class _Account:
         self._vpcs.put_into(self.draft)
 
     def _items(self, section: str, key: str) -> Iterator[JsonObject]:
-        """A section's objects in all files, called by their id."""
+        """The objects of a section in all files. Messages name them by their id."""
         for document in self._documents:
             for item in document.objects(section):
-                called = Location(item.location.file, SECTIONS[section], item.required(key) if key else "", _name_tag(item))
-                yield item.at(called)
+                identity = item.required(key) if key else ""
+                yield item.at(Location(item.location.file, SECTIONS[section], identity, _name_tag(item)))
 
     # VPCs
 
@@ -155,7 +157,7 @@ class _Account:
     def _read_permission(self, group: str, direction: Direction, permission: JsonObject) -> None:
         draft = self.draft
         permission.refuse_unread(_PERMISSION)
-        what = traffic(
+        what = parse_traffic(
             draft, permission.location, permission.required("IpProtocol"), permission.number("FromPort"),
             permission.number("ToPort"),
         )  # fmt: skip
@@ -172,8 +174,8 @@ class _Account:
             list_id = item.required("PrefixListId")
             if list_id not in self._lists:
                 raise item.location.error(
-                    f"names the prefix list {show(list_id)}, whose entries no file has: add what aws ec2 "
-                    "get-managed-prefix-list-entries prints of it, in a file with its id in the name"
+                    f"names the prefix list {show(list_id)}, whose entries are in none of the files: add the output of "
+                    "aws ec2 get-managed-prefix-list-entries in a file named after the list's id"
                 )
             families = sorted(self._lists[list_id]) or [4]
             add(item, prefix_list=list_id, families=families)
@@ -182,9 +184,10 @@ class _Account:
             if not draft.has_group(other):
                 status = item.text("PeeringStatus")
                 if status and status != "active":
-                    draft.note("Left out, as the group it names was in a VPC that is peered no more", item.location)
+                    draft.note("Left out because the group it names is in a VPC no longer peered", item.location)
                     continue
-                raise item.location.error(f"names {_foreign_group(item, other)}, which no file has: export it too")
+                message = f"names {_foreign_group(item, other)}, which is in none of the files: export it too"
+                raise item.location.error(message)
             add(item, group=other)
 
     # Interfaces
@@ -203,7 +206,7 @@ class _Account:
                     self._add(instance, instance.location, instance.objects("SecurityGroups"))
         for interface in self._items("NetworkInterfaces", "NetworkInterfaceId"):
             found.append((interface.object("Attachment").text("InstanceId"), interface))
-        # An interface is what one instance has under one id: hand-made samples give several the same.
+        # An interface is identified by instance and interface id, because hand-made samples reuse interface ids.
         pairs = {(instance_id, interface.required("NetworkInterfaceId")) for instance_id, interface in found}
         holders = Counter(interface_id for _, interface_id in pairs)
         for instance_id, interface in found:
@@ -218,11 +221,11 @@ class _Account:
     def _add(self, interface: JsonObject, location: Location, groups: Iterable[JsonObject]) -> None:
         vpc = interface.text("VpcId")
         if not vpc:
-            raise location.error("is in no VPC (EC2-Classic), which a policy cannot say")
+            raise location.error("is in no VPC (EC2-Classic), which a policy cannot express")
         self._vpcs.seen(location.file, vpc, region=region_of(interface.text("AvailabilityZone")))
         group_ids = [group.required("GroupId") for group in groups]
         if not group_ids:
-            self.draft.note("No instance, as no security group filters it", location)
+            self.draft.note("Not an instance because no security group filters it", location)
             return
         addresses = [item.required(key) for section, key in _ADDRESSES for item in interface.objects(section)]
         if interface.has("PrivateIpAddress"):
@@ -241,12 +244,12 @@ def _name_tag(item: JsonObject) -> str:
 def _list_in_name(document: JsonObject) -> str:
     ids: set[str] = set(_LIST_ID.findall(PurePath(document.location.file).name))
     if len(ids) != 1:
-        raise document.error("Entries", 'do not say of which prefix list: name the file after it, "pl-….json"')
+        raise document.error("Entries", 'do not name their prefix list: name the file after it, "pl-….json"')
     return ids.pop()
 
 
 def _differs(location: Location, other: Location) -> PolicyError:
-    return location.error(f"differs from what {shown_origin(other.file)} says of it: export both at one time")
+    return location.error(f"differs from its entry in {shown_origin(other.file)}: export both at the same time")
 
 
 def _foreign_group(pair: JsonObject, group: str) -> str:

@@ -1,9 +1,9 @@
-"""Terraform's AWS resources as groups, rules and interfaces.
+"""Reads Terraform's AWS resources as groups, rules and interfaces.
 
-A group's ``ingress`` and ``egress`` are what the cloud said when Terraform last asked, rules of their own resources
-among them. What a plan will leave are these, without the rules of resources as they were before, with those that are
-planned: so a rule resource that is to be deleted is gone although its group still shows it. Likewise the groups of an
-interface with ``aws_network_interface_sg_attachment``, and the entries of a prefix list.
+A group's ``ingress`` and ``egress`` attributes are what AWS returned at Terraform's last refresh. They include rules
+that are resources of their own. The planned rules are therefore these, minus the earlier rules of rule resources, plus
+the planned ones: a rule resource to be deleted is gone even though its group still lists it. The same applies to the
+groups of an interface with ``aws_network_interface_sg_attachment``, and to the entries of a prefix list.
 """
 
 from __future__ import annotations
@@ -11,7 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sgfast.policy.formats.aws_rules import Traffic, Vpcs, group_id, ip_versions, meaning, region_of, rules, traffic
+from sgfast.policy.formats.aws_rules import (
+    Traffic,
+    Vpcs,
+    group_id,
+    ip_versions,
+    meaning,
+    parse_traffic,
+    region_of,
+    rules,
+)
 from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule
 from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.formats.objects import JsonObject
@@ -31,12 +40,12 @@ _RULE_DIRECTIONS: dict[str, Direction] = {
 }
 _DIRECTIONS: dict[str, Direction] = {"ingress": "inbound", "egress": "outbound"}
 
-#: The resources that are read. Of them, those that can stand in a group's way; the others say where things are.
+#: The resources that are read. Those that concern groups must be supported; the others only say where things are.
 TYPES = frozenset((
     *_GROUPS, "aws_security_group_rule", *_RULE_DIRECTIONS, "aws_network_interface", "aws_instance", *_LISTS,
     "aws_ec2_managed_prefix_list_entry", "aws_network_interface_sg_attachment", "aws_vpc_peering_connection",
 ))  # fmt: skip
-#: About the groups of what is no instance here, or about where a group may be used.
+#: Resources about groups of things that are no instances here, or about where a group may be used.
 IGNORED = frozenset(("aws_vpc_endpoint_security_group_association", "aws_vpc_security_group_vpc_association"))
 
 _INLINE = (
@@ -60,18 +69,18 @@ _SINGLE_RULE = (
 
 
 class _Account:
-    """What the stacks of one account know for each other."""
+    """What the stacks of one account know about each other."""
 
     def __init__(self) -> None:
         self.vpcs = Vpcs()
-        #: By group and subnet: the VPC.
+        #: The VPC of each group and subnet.
         self.vpc_of: dict[str, str] = {}
-        #: By prefix list: the IP versions of its entries.
+        #: The IP versions of each prefix list's entries.
         self.families: dict[str, set[int]] = {}
 
 
 def add(stacks: Sequence[Stack], draft: Draft) -> None:
-    """Everything about groups in the stacks of one account."""
+    """Add everything about groups in the stacks of one account."""
     account = _Account()
     readers = [_Aws(stack, draft, account) for stack in stacks]
     for reader in readers:
@@ -82,7 +91,7 @@ def add(stacks: Sequence[Stack], draft: Draft) -> None:
     account.vpcs.put_into(draft)
 
 _Attached = set[tuple[str, str]]
-"""Interfaces and groups, by identity."""
+"""Group ids by interface identity."""
 
 
 class _Aws:
@@ -92,11 +101,11 @@ class _Aws:
         self._vpcs = account.vpcs
         self._vpc_of = account.vpc_of
         self._families = account.families
-        #: By identity, the subnets of this stack whose VPC is to be found if it is asked for.
+        #: The subnets of this stack by identity. Their VPC is only looked up when it is needed.
         self._unplaced: dict[str, Resource] = {}
 
     def add_locations(self) -> None:
-        """What rules and interfaces name: VPCs, subnets, prefix lists, groups."""
+        """Add what rules and interfaces refer to: VPCs, subnets, prefix lists, groups."""
         self._add_vpcs()
         self._add_lists()
         for resource in self._stack.of(*_GROUPS):
@@ -116,7 +125,7 @@ class _Aws:
             self._vpcs.seen(stack.file, stack.identity(resource), _name_tag(fields), region)
         for resource in stack.of(*_SUBNETS, data=True):
             if stack.is_unknown(resource, "vpc_id"):
-                self._unplaced[stack.identity(resource)] = resource  # most often nobody asks
+                self._unplaced[stack.identity(resource)] = resource  # it is rarely needed
                 continue
             self._vpc_of[stack.identity(resource)] = vpc = stack.fields(resource).required("vpc_id")
             self._vpcs.seen(stack.file, vpc, region=region_of(stack.fields(resource).text("availability_zone")))
@@ -136,7 +145,7 @@ class _Aws:
                     self._vpcs.seen(stack.file, end)
                 self._draft.peering(location, *ends)
             else:
-                self._draft.note("Peers nothing, as nobody has accepted it", location)
+                self._draft.note("Peers nothing because it has not been accepted", location)
 
     # Prefix lists
 
@@ -160,7 +169,7 @@ class _Aws:
 
     @staticmethod
     def _list_entries(stack: Stack) -> dict[str, set[str]]:
-        """By list, the entries that are resources of their own."""
+        """Prefix list entries that are resources of their own, by list."""
         found: dict[str, set[str]] = {}
         for resource in stack.of("aws_ec2_managed_prefix_list_entry"):
             found.setdefault(stack.id_of(resource, "prefix_list_id", _LISTS), set()).add(
@@ -204,7 +213,7 @@ class _Aws:
             yield group, rule
 
     def _inline_rules(self) -> Iterator[tuple[str, DraftRule]]:
-        """What groups say of their rules."""
+        """The rules in the groups' own attributes."""
         stack = self._stack
         for resource in stack.of(*_GROUPS):
             identity = stack.identity(resource)
@@ -212,7 +221,7 @@ class _Aws:
                 if stack.is_unknown(resource, attribute):
                     if stack.is_configured(resource, attribute):
                         raise stack.error(
-                            resource, f"{attribute} is known only after apply: make its rules resources of their own"
+                            resource, f"{attribute} is known only after apply: define its rules as separate resources"
                         )
                     continue
                 items = [*stack.fields(resource).objects(attribute)]
@@ -258,7 +267,8 @@ class _Aws:
             if other := group_id(stack.id_of(resource, "source_security_group_id", _GROUPS)):
                 peers.append(other)
             lists = stack.ids_of(resource, "prefix_list_ids", _LISTS)
-            for rule in self._rules(location, _DIRECTIONS[fields.text("type")], fields, list(dict.fromkeys(peers)), lists):
+            direction = _DIRECTIONS[fields.text("type")]
+            for rule in self._rules(location, direction, fields, list(dict.fromkeys(peers)), lists):
                 yield group, rule
 
     def _check_rule_known(self, resource: Resource, attributes: tuple[str, ...]) -> None:
@@ -267,11 +277,11 @@ class _Aws:
                 raise self._stack.error(resource, f"{attribute} is known only after apply")
 
     def _single_rule(self, resource: Resource, fields: JsonObject, location: Location) -> Iterator[DraftRule]:
-        """``aws_vpc_security_group_ingress_rule`` and ``…_egress_rule``: one peer each."""
+        """``aws_vpc_security_group_ingress_rule`` and ``…_egress_rule``, which have one peer each."""
         stack = self._stack
         fields.refuse_unread(_SINGLE_RULE)
         self._check_rule_known(resource, ("cidr_ipv4", "cidr_ipv6", *_NUMBERS, "ip_protocol"))
-        what = traffic(
+        what = parse_traffic(
             self._draft, location, fields.required("ip_protocol"), fields.number("from_port"), fields.number("to_port")
         )
         other = group_id(stack.id_of(resource, "referenced_security_group_id", _GROUPS))
@@ -289,8 +299,8 @@ class _Aws:
     def _rules(
         self, location: Location, direction: Direction, fields: JsonObject, groups: list[str], lists: list[str]
     ) -> list[DraftRule]:
-        """Of an inline rule or an ``aws_security_group_rule``."""
-        what = traffic(
+        """The rules of an inline rule or an ``aws_security_group_rule``."""
+        what = parse_traffic(
             self._draft, location, fields.required("protocol"), fields.number("from_port"), fields.number("to_port")
         )
         return self._of_peers(
@@ -312,7 +322,9 @@ class _Aws:
             made += rules(draft, location, direction, what, group=group, description=description)
         for each in lists:
             families = sorted(self._families.get(each, ())) or [4]
-            made += rules(draft, location, direction, what, prefix_list=each, families=families, description=description)
+            made += rules(
+                draft, location, direction, what, prefix_list=each, families=families, description=description
+            )
         return made
 
     # Interfaces
@@ -338,7 +350,7 @@ class _Aws:
             self._add_interface(resource, location, "security_groups", attached, stale)
 
     def _primary(self, resource: Resource) -> str:
-        """The interface an instance comes with, or one it is given."""
+        """The primary interface of an instance: created with it, or assigned to it."""
         stack = self._stack
         wanted = frozenset(("aws_network_interface",))
         for block in ("network_interface", "primary_network_interface"):
@@ -350,7 +362,7 @@ class _Aws:
         return stack.fields(resource).text("primary_network_interface_id") or stack.identity(resource)
 
     def _attachments(self, stack: Stack) -> _Attached:
-        """Where a group is put on an interface by a resource of its own."""
+        """Group attachments that are resources of their own."""
         found: _Attached = set()
         for resource in stack.of("aws_network_interface_sg_attachment"):
             group = stack.id_of(resource, "security_group_id", _GROUPS)
@@ -373,17 +385,18 @@ class _Aws:
         if stack.is_unknown(resource, attribute) and not stack.is_configured(resource, attribute):
             groups = self._named_groups(resource) or [self._default_group(resource)]
         else:
-            groups = [group for group in stack.ids_of(resource, attribute, _GROUPS) if (location.id, group) not in stale]
+            named = stack.ids_of(resource, attribute, _GROUPS)
+            groups = [group for group in named if (location.id, group) not in stale]
         groups += [group for interface, group in sorted(attached) if interface == location.id]
         addresses = [text for text in (fields.text("private_ip"),) if text]
         for key in _ADDRESSES:
             addresses += fields.known_texts(key)
         if not addresses:
-            self._draft.note("Left out, as its address is known only after apply", location)
+            self._draft.note("Left out because its address is known only after apply", location)
             return
         vpc = next((self._vpc_of[group] for group in groups if group in self._vpc_of), "") or self._subnet_vpc(resource)
         if not vpc:
-            raise location.error("its VPC is not known: neither its security groups nor its subnet are in the file")
+            raise location.error("its VPC is unknown: neither its security groups nor its subnet are in the file")
         self._vpcs.seen(stack.file, vpc)
         self._draft.instance(DraftInstance(location, vpc, list(dict.fromkeys(addresses)), list(dict.fromkeys(groups))))
 
@@ -394,7 +407,7 @@ class _Aws:
         return self._vpc_of.get(subnet, "")
 
     def _named_groups(self, resource: Resource) -> list[str]:
-        """Of an instance in a default VPC: it may name its groups instead of giving their ids."""
+        """The groups of an instance in a default VPC, which may list them by name instead of by id."""
         stack = self._stack
         if resource.type != "aws_instance" or not stack.is_configured(resource, "security_groups"):
             return []
@@ -406,18 +419,18 @@ class _Aws:
                 if name in (stack.identity(group), stack.fields(group).text("name"))
             ]
             if len(named) != 1:
-                raise stack.error(resource, f"names {len(named)} security groups of the file with {show(name)}")
+                raise stack.error(resource, f"the name {show(name)} fits {len(named)} security groups in the file")
             found += named
         return found
 
     def _default_group(self, resource: Resource) -> str:
-        """The group AWS gives what names none: its VPC's default one."""
+        """The group AWS assigns if none is named: the VPC's default group."""
         stack = self._stack
         vpc = self._subnet_vpc(resource)
         for group in stack.of("aws_default_security_group"):
             if vpc and self._vpc_of[stack.identity(group)] == vpc:
                 return stack.identity(group)
-        raise stack.error(resource, "names no security group, and its VPC's default one is not in the file")
+        raise stack.error(resource, "names no security group, and its VPC's default group is not in the file")
 
 
 def _name_tag(fields: JsonObject) -> str:

@@ -1,4 +1,4 @@
-"""Names, descriptions and addresses of an export as a policy may have them (SPEC 2.1, 2.3, 2.7)."""
+"""Adapts an export's names, descriptions and addresses to what a policy allows (SPEC 2.1, 2.3, 2.7)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ _DESCRIPTION_CHARACTERS = 255
 # Names (SPEC 2.7) ----------------------------------------------------------------------------------------------------
 
 
-def settled_names(locations: Sequence[Location]) -> dict[str, str]:
-    """By id, what each object of one kind is called: its name, or where that clashes or is not allowed, its id."""
+def assign_names(locations: Sequence[Location]) -> dict[str, str]:
+    """The policy name of each object of one kind, by id: its own name, or its id if the name is not unique or not
+    valid.
+    """
     ids = {location.id for location in locations}
     count = Counter(location.name for location in locations)
     names: dict[str, str] = {}
@@ -54,11 +56,11 @@ def free_name(name: str, taken: Iterable[str]) -> str:
 
 
 def shared_name(address: Network) -> str:
-    return "shared-" + written_address(address).replace(":", "-").replace("/", "_")
+    return "shared-" + address_text(address).replace(":", "-").replace("/", "_")
 
 
 def valid_description(text: str) -> str:
-    """``text`` as a description may be (SPEC 2.1): printable, without < and >, not too long."""
+    """Turn ``text`` into a valid description (SPEC 2.1): printable, without < and >, not too long."""
     text = one_line(text, 4 * _DESCRIPTION_CHARACTERS).replace("<", r"\x3c").replace(">", r"\x3e")
     return text if len(text) <= _DESCRIPTION_CHARACTERS else text[: _DESCRIPTION_CHARACTERS - 1] + "…"
 
@@ -67,7 +69,7 @@ def valid_description(text: str) -> str:
 
 
 def one_network(location: Location, text: str) -> Network:
-    """An address or CIDR; host bits do not count, as no cloud's filter counts them."""
+    """Parse an address or CIDR. Host bits are ignored, as clouds ignore them."""
     try:
         return parse_network(text, host_bits=True)
     except ValueError as error:
@@ -75,19 +77,19 @@ def one_network(location: Location, text: str) -> Network:
 
 
 def networks_of(location: Location, text: str) -> list[Network]:
-    """An address, a CIDR, or the CIDRs of a range of addresses."""
+    """Parse an address, a CIDR, or a range of addresses, which may need several CIDRs."""
     first, dash, last = (part.strip() for part in text.partition("-"))
     if not dash:
         return [one_network(location, first)]
     ends = [one_network(location, first), one_network(location, last)]
     low, high = (end.network_address for end in ends)
     if any(end.num_addresses != 1 for end in ends) or low.version != high.version or int(low) > int(high):
-        raise location.error(f"{show(text)} is no range of addresses")
+        raise location.error(f"{show(text)} is not a range of addresses")
     if isinstance(low, IPv4Address) and isinstance(high, IPv4Address):
         return [*summarize_address_range(low, high)]
     assert isinstance(low, IPv6Address) and isinstance(high, IPv6Address)
     return [*summarize_address_range(low, high)]
 
 
-def written_address(network: Network) -> str:
+def address_text(network: Network) -> str:
     return str(network.network_address) if network.num_addresses == 1 else str(network)
