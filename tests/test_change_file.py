@@ -1,4 +1,4 @@
-"""The change file (SPEC 9.5): what it means, and what is wrong with it, by file, line and change."""
+"""The change file (SPEC 9.5): its meaning, and its errors, which name file, line and change."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ changes:
     ]
 
 
-# What is written, and the rule it makes of sg-AB/inbound/3 (deny tcp 80,8000-8080 from offices, priority 7).
+# The fields written, and the resulting rule for sg-AB/inbound/3 (deny tcp 80,8000-8080 from offices, priority 7).
 MODIFIED = {
     "{source: 10.0.0.0/8}": {"peer": ip_network("10.0.0.0/8")},
     "{source: {group: other}}": {"peer": GroupPeer("other")},
@@ -135,7 +135,7 @@ def test_modify_merges_and_null_clears(text: str) -> None:
 
 
 ANY4, ANY6, NET4, NET6 = "0.0.0.0/0", '"::/0"', "10.0.0.0/8", '"2001:db8::/32"'
-# What was written, the changes of it, and the rule's ethertype, protocol and peer in the end.
+# The rule as written, the changes to it, and the final ethertype, protocol and peer.
 MERGED: dict[str, tuple[str, list[str], tuple[int, int | None, str | None]]] = {
     "IPv6 to anywhere follows its address": (f"ethertype: IPv6, source: {ANY6}", ["ethertype: null"], (6, None, None)),
     "anywhere in IPv6 taken away": (f"source: {ANY6}", ["source: null"], (4, None, None)),
@@ -178,7 +178,7 @@ def test_merging_nothing_leaves_every_rule_as_it_was_written() -> None:
     ]  # fmt: skip
     found = 0
     for rule in rules:
-        with suppress(PolicyError):     # icmpv6 in IPv4, and the like
+        with suppress(PolicyError):     # invalid combinations, such as icmpv6 in IPv4
             [added] = changes(f"changes: [{{at: 0, add_rule: {{group: other, rule: {rule}}}}}]")
             assert isinstance(added, AddRule)
             policy = apply_changes(POLICY, [added]).policy

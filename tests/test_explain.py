@@ -1,4 +1,6 @@
-"""``sgfast explain``: its verdict is the engine's, its nearest miss is brute force's, its words are true."""
+"""``sgfast explain``: its verdict matches the engine's, its nearest misses match a brute-force search, its texts are
+true.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ def policy_of(text: str) -> Policy:
 
 
 def failing_fields(reference: ReferenceEngine, rule: Rule, side: Side, opener: Opener) -> int:
-    """How many fields of a rule do not fit, asked of the reference model: each alone, all others left open."""
+    """How many fields of a rule do not match according to the reference model, which checks each field with the others
+    left open.
+    """
     whole = Rule("", rule.direction, opener.version)        # type: ignore[arg-type]
     alone = [
         replace(whole, ethertype=rule.ethertype),
@@ -96,7 +100,7 @@ def brute_force(reference: ReferenceEngine, side: Side, opener: Opener) -> list[
 
 @st.composite
 def questions(draw: st.DrawFn, policy: Policy) -> tuple[str, str, int, dict[str, int]]:
-    """Any two addresses of one family, and a packet that opens a connection, or cannot."""
+    """Any two addresses of one family, and a packet that can or cannot open a connection."""
     family = draw(st.sampled_from((4, 4, 6)))
     owned = [
         str(network.network_address + draw(st.sampled_from((0, 0, 1))) % network.num_addresses)
@@ -167,7 +171,7 @@ def test_verdict_winner_and_nearest_miss_against_engine_and_brute_force(data: st
             assert all(reference._matches(rule, side, opener) for rule in matching)
 
 
-# What is said
+# The explanation
 
 
 def side_of(explained: Explained, name: str) -> SideExplained:
@@ -211,7 +215,7 @@ def test_isolation_is_told_and_what_the_rules_would_say_beside_it() -> None:
 def test_a_side_that_the_packet_does_not_reach_is_told_as_such() -> None:
     explained = explain(policy_of(TWO_VPCS), "d", "a", "tcp", port=80)
     assert (side_of(explained, "egress").reached, side_of(explained, "ingress").reached) == (True, False)
-    assert side_of(explained, "egress").nearest == ()      # it has no outbound rule at all
+    assert side_of(explained, "egress").nearest == ()      # it has no outbound rules
 
 
 def test_out_of_scope_local_and_exempt_are_told() -> None:
@@ -238,7 +242,7 @@ def test_a_source_port_tells_dhcp_and_nothing_else(capsys: Capsys) -> None:
 def test_names_agree_on_a_family_and_what_was_taken_is_told() -> None:
     policy = policy_of(TWO_VPCS)
     explained = explain(policy, "a", "d", "tcp", port=1)
-    assert str(explained.source.address) == "10.0.0.1" and "a has more addresses" in explained.choices[0]
+    assert str(explained.source.address) == "10.0.0.1" and "a has several addresses" in explained.choices[0]
     assert str(explain(policy, "2001:db8::2", "a", "tcp", port=1).destination.address) == "2001:db8::1"
     assert explain(policy, "2001:db8::2", "a", "icmp").icmp_type == 128
     for arguments, words in (

@@ -1,4 +1,4 @@
-"""What aws ec2 describe-… prints, as a policy: each export's meaning is written down as verdicts."""
+"""Imports the output of aws ec2 describe-…; the meaning of each export is written down as verdicts."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def account() -> dict[str, Any]:
 ENTRIES = {"Entries": [{"Cidr": "192.0.2.16/28", "Description": "probes"}]}
 FILES = [("account.json", account()), ("pl-0123456789abcdef0.json", ENTRIES)]
 
-#: What the account means: source, destination, protocol, destination port or (ICMP type, code); the verdict's reason.
+#: The meaning of the account: source, destination, protocol, destination port or (ICMP type, code), and reason.
 MEANING = [
     ("192.0.2.1", "10.0.0.5", "tcp", 80, "rule"),
     ("2001:db8:1::1", "2001:db8::5", "tcp", 80, "rule"),
@@ -122,17 +122,17 @@ MEANING = [
     ("2001:db8:1::1", "2001:db8::5", "icmpv6", (128, 1), "no-rule"),
     ("198.51.100.9", "10.0.0.5", "esp", 0, "rule"),
     ("198.51.100.9", "10.0.0.5", "gre", 0, "no-rule"),
-    # By group: all of a member's addresses, and those in a peered VPC.
+    # By group: all addresses of a member, including those in a peered VPC.
     ("10.0.0.5", "10.0.0.7", "tcp", 5432, "rule"),
     ("10.0.0.5", "10.0.9.3", "tcp", 5433, "rule"),
     ("10.0.0.5", "10.0.0.6", "tcp", 5434, "no-rule"),
     ("10.1.0.5", "10.0.0.6", "udp", 53, "rule"),
     ("10.2.0.5", "10.0.0.6", "udp", 53, "vpc-isolated"),
-    ("10.0.0.6", "10.0.0.5", "tcp", 80, "no-rule"),  # the database may send nothing
+    ("10.0.0.6", "10.0.0.5", "tcp", 80, "no-rule"),  # the database may not send anything
     ("10.0.0.5", "10.1.0.5", "udp", 9, "rule"),
     ("10.9.9.9", "10.1.0.5", "udp", 65535, "rule"),
     ("10.9.9.9", "10.1.0.5", "tcp", 9, "no-rule"),
-    ("192.0.2.1", "10.0.0.9", "tcp", 80, None),  # the NAT gateway has no filter
+    ("192.0.2.1", "10.0.0.9", "tcp", 80, None),  # the NAT gateway is not filtered
 ]
 
 
@@ -324,7 +324,7 @@ def test_anything_anywhere_is_a_policy_or_a_policy_error() -> None:
 
 
 def test_files_are_a_policy_wherever_one_is_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """By the command, and directly: a lone file is recognised by what is in it."""
+    """Imported by the command and directly: a single file is recognised by its content."""
     for name, document in FILES:
         (tmp_path / name).write_text(json.dumps(document))
     out = tmp_path / "policy.yaml"

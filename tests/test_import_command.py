@@ -1,4 +1,4 @@
-"""``sgfast import``, and exports in the place of a POLICY."""
+"""``sgfast import``, and exports in place of a POLICY."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_policy_that_forgot_its_version_is_told_so(text: str) -> None:
 
 
 def test_errors_of_the_document_name_the_object_not_a_line() -> None:
-    """What the reader of documents finds is said of the export, which has no such lines."""
+    """Errors of the document reader name the exported object, because an export has no document lines."""
     both = [group("a", "a", stateful=False), group("b", "b")]
     made = imported(groups(*both), ports(port("p1", "odd", "10.0.0.5", groups=("a", "b"))))
     with pytest.raises(PolicyError, match=r"^b\.json: port 'odd' \(p1\): .*stateless"):

@@ -1,4 +1,4 @@
-"""Whatever an export contains, the outcome is a policy or one line that names the place (SPEC 11)."""
+"""Whatever an export contains, the result is a policy or a one-line error that names the location (SPEC 11)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sgfast.policy.formats.sources import source_of
 
 _WEB = "69c999ad-0001"
 _CLI = TestCommandLine()
-#: For each format, exports that together have every key it reads.
+#: Exports that together have every key their format reads.
 EXPORTS: dict[str, list[Any]] = {
     "neutron": [
         groups(group("sg-web", "web", rule("sg-web", **tcp(80)), rule("sg-web", remote_address_group_id="ag"))),
@@ -152,7 +152,7 @@ def test_every_value_of_every_wrong_type(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(EXPORTS))
 def test_no_key_of_a_rule_is_overlooked(name: str) -> None:
-    """A key nobody knows in a rule is an error, wherever the rule stands."""
+    """An unknown key in a rule is an error, wherever the rule is."""
     form = name if name in FORMATS else "neutron" if name == "rows" else "otc"
     for n, document in enumerate(EXPORTS[name]):
         for path in paths_of(document):
@@ -247,7 +247,7 @@ def test_aliases_do_not_multiply() -> None:
 
 
 def test_many_objects_of_one_name_are_quick() -> None:
-    """Names, suffixes and references must not cost the square of what is imported."""
+    """Names, suffixes and references must not take quadratic time."""
     many = [group(f"bad id {n % 7}{' ' * (n // 7 % 50)}{n}", "same") for n in range(20_000)]
     names = [made.name for made in imported(groups(*many)).policy().security_groups]
     assert len(set(names)) == 20_000

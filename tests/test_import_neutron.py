@@ -1,4 +1,4 @@
-"""OpenStack exports mean what Neutron would do: the API's documents, and what the openstack command prints."""
+"""OpenStack exports mean what Neutron would do: API documents, and the output of the openstack command."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def test_groups_address_groups_and_prefixes_are_peers() -> None:
     assert policy.settings.profile == "neutron" and policy.settings.on_change == "cut-unmatched"
     assert allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 81) and not allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 82)
     assert allowed(policy, "203.0.113.3", "10.0.0.5", "tcp", 22) and not allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 22)
-    assert not allowed(policy, "10.0.0.5", "10.0.1.9", "tcp", 5432)  # nothing lets web-1 send
-    # A prefix with host bits means its network.
+    assert not allowed(policy, "10.0.0.5", "10.0.1.9", "tcp", 5432)  # no rule lets web-1 send
+    # A prefix with host bits stands for its network.
     assert allowed(policy, "192.0.2.200", "10.0.1.9", "tcp", 22)
     assert not allowed(policy, OUTSIDE, "10.0.1.9", "tcp", 5432)
 
@@ -332,7 +332,7 @@ def test_servers_give_ports_without_a_name_theirs() -> None:
 
 
 class TestCommandLine:
-    """``openstack … -f json``."""
+    """The output of ``openstack … -f json``."""
 
     GROUPS = [  # noqa: RUF012
         {"ID": WEB, "Name": "web", "Description": "Web", "Project": "x", "Tags": []},
@@ -478,7 +478,7 @@ def test_the_example_export_is_the_shop() -> None:
 
 @pytest.mark.skipif(not SAMPLES.exists(), reason="no corpus here (set SGFAST_CORPUS)")
 def test_the_samples_of_the_api_reference() -> None:
-    """Every sample of a listing or an object is read; requests and contradictory ones are refused by name."""
+    """All samples of lists and objects are read; requests and contradictory samples are listed by name and rejected."""
     read, refused = {}, {}
     for path in sorted(SAMPLES.rglob("*.json")):
         try:

@@ -11,7 +11,7 @@ WEB, DB = "69c999ad-0001", "69c999ad-0002"
 
 
 def rule(group: str, id: str, direction: str = "ingress", **more: Any) -> dict[str, Any]:
-    """As v3 has it."""
+    """A rule in the form of API v3."""
     return {
         "id": id,
         "project_id": "x",
@@ -49,7 +49,7 @@ def groups(**rules: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def port(id: str, name: str, address: str, *in_groups: str, **more: Any) -> dict[str, Any]:
-    """As v1 has it."""
+    """A rule in the form of API v1."""
     return {
         "id": id,
         "name": name,

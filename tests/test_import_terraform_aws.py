@@ -1,4 +1,4 @@
-"""terraform show -json of AWS resources: states, and plans whose groups have no ids yet."""
+"""terraform show -json of AWS resources: states, and plans with groups that have no ids yet."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def infrastructure() -> list[Resource]:
             ],
             egress=[EVERYWHERE],
         ),
-        # As the cloud shows it: with the rules that are resources of their own.
+        # As the cloud returns it, including rules that are resources of their own.
         resource(
             "aws_security_group.db", id="sg-db", name="db", vpc_id="vpc-a",
             ingress=[inline("tcp", 5432, 5432, security_groups=["sg-web"], description="from the web")],
@@ -97,7 +97,7 @@ MEANING = [
     ("10.0.0.5", "10.0.9.1", "tcp", 5432, "rule"),
     ("10.1.0.5", "10.0.0.6", "tcp", 5432, "no-rule"),
     ("10.0.0.6", "203.0.113.9", "tcp", 443, "rule"),
-    ("10.0.0.6", "10.0.0.5", "tcp", 7000, "no-rule"),  # it may send to the list only
+    ("10.0.0.6", "10.0.0.5", "tcp", 7000, "no-rule"),  # it may only send to the prefix list
     ("192.0.2.1", "10.1.0.5", "tcp", 80, "no-rule"),
 ]
 
@@ -157,7 +157,7 @@ def test_a_plan_is_two_policies(tmp_path: Path) -> None:
     path.write_text(json.dumps(plan(infrastructure(), without(infrastructure(), "aws_security_group_rule.db"))))
     old, new = terraform.load_plan(path)
     assert [len(policy.group_by_name["db"].rules) for policy in (old, new)] == [3, 1]
-    # Where nothing is yet, it is still the same cloud.
+    # Even if nothing exists yet, it is the same cloud.
     resources, blocks = new_groups()
     path.write_text(json.dumps(plan([], resources, *blocks)))
     old, new = terraform.load_plan(path)
@@ -169,7 +169,7 @@ def test_a_plan_is_two_policies(tmp_path: Path) -> None:
 
 
 def new_groups() -> tuple[list[Resource], list[dict[str, Any]]]:
-    """Everything is yet to be made: nothing has an id."""
+    """Nothing exists yet, so nothing has an id."""
     resources = [
         resource("aws_vpc.main", id=LATER, tags={"Name": "main"}, arn=LATER),
         resource("aws_security_group.web", id=LATER, name="web", vpc_id=LATER, ingress=LATER, egress=[EVERYWHERE]),
@@ -208,7 +208,7 @@ def test_groups_without_ids_are_found_through_references() -> None:
         ("10.0.0.5", "10.0.0.6", "tcp", 5432, "rule"),
         ("10.9.0.5", "10.0.0.6", "tcp", 5432, "no-rule"),
         ("10.9.0.5", "10.0.0.6", "tcp", 1, "rule"),
-        ("10.0.0.6", "10.0.0.5", "udp", 53, "no-rule"),  # db may send nothing
+        ("10.0.0.6", "10.0.0.5", "udp", 53, "no-rule"),  # db may not send anything
         ("10.0.0.7", "10.0.0.5", "udp", 53, "no-rule"),
     ]
     means(export, meaning)
@@ -296,7 +296,7 @@ def test_of_count_and_for_each_each_finds_its_own() -> None:
 
 
 def nested() -> dict[str, Any]:
-    """The root hands the group of one module to two instances of another."""
+    """The root module passes one module's group to two instances of another module."""
     after = [resource("module.net.aws_security_group.shared", id=LATER, name="shared", vpc_id="vpc-a", ingress=LATER)]
     for key in ("x", "y"):
         where = f'module.app["{key}"]'
@@ -335,7 +335,7 @@ def test_references_go_through_modules() -> None:
 
 
 def local(**handed: Any) -> dict[str, Any]:
-    """A module that makes a group and names it by a local value, as the usual module for groups does."""
+    """A module that creates a group and refers to it by a local value, as the usual module for groups does."""
     after = [
         resource("aws_security_group.other", id=LATER, name="other", vpc_id="vpc-a", ingress=LATER),
         resource("module.sg.aws_security_group.this[0]", id=LATER, name="this", vpc_id="vpc-a", ingress=LATER),

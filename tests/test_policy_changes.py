@@ -1,4 +1,4 @@
-"""Changes of a policy as values (SPEC 6.1, 6.3): what they make, whom they concern, what is refused."""
+"""Policy changes as values (SPEC 6.1, 6.3): their result, whom they affect, and what is rejected."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def instance(name: str = "new", address: str = "10.0.0.9", *groups: str, vpc: st
     return Instance(name, vpc, (ip_network(address),), groups)
 
 
-#: What is concerned: groups, instances.
+#: The affected groups and instances.
 CONCERNS: dict[str, tuple[Change, str, str]] = {
     "a rule added": (AddRule("web", TLS), "web", "w1 w2"),
     "a rule deleted": (RemoveRule("web", "web/inbound/1"), "web", "w1 w2"),
@@ -201,7 +201,7 @@ def test_written_ids_count_as_used_while_they_are_there_and_after() -> None:
     policy = replace(POLICY, quotas=replace(POLICY.quotas, rules_per_group=9))
 
     def added(rule: Rule, *ids: str) -> str:
-        """The id of the rule after those, and without them."""
+        """The id of the rule that follows these rules, also after they are removed."""
         nonlocal policy
         policy = apply_changes(policy, [AddRule("web", replace(TLS, id=rule_id)) for rule_id in ids]).policy
         policy = apply_change(policy, AddRule("web", rule)).policy

@@ -1,4 +1,4 @@
-"""The policy document (SPEC 2, 8.1, 8.5, 11): what it means, and the one line that says what is wrong with it."""
+"""The policy document (SPEC 2, 8.1, 8.5, 11): its meaning, and the one-line errors."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ class TestBrokenText:
     def test_recursive_alias(self) -> None:
         assert error_of("version: 1\nvpcs: &v [*v]\n").startswith("p.yaml:2: vpcs[0]: must be a mapping, not a list")
         assert error_of("&d\nversion: 1\nsettings: *d\n").startswith("p.yaml:2: settings: unknown key 'version'")
-        # As a key, a node that contains itself.
+        # A node that contains itself, used as a key.
         assert error_of("version: 1\nsettings: &s {*s : 1}\n").startswith("p.yaml:2: settings: a key must be")
 
     def test_billion_laughs(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1056,7 +1056,7 @@ class TestStateless:
 
 
 def test_large_document_loads_in_seconds() -> None:
-    """The target is 1.3 s on one core (DESIGN 3); here only what no machine should miss."""
+    """The target is 1.3 s on one core (DESIGN 3); this only checks a bound that every machine should meet."""
     lines = ["version: 1", "security_groups:"]
     for g in range(100):
         lines += [f"- name: g{g}", "  rules:"]

@@ -20,7 +20,7 @@ def shape(rule: Rule) -> tuple[object, ...]:
 
 
 def tail(name: str) -> list[tuple[object, ...]]:
-    """What every template ends with: inbound all from itself, outbound all, both families."""
+    """The rules every template ends with: all inbound from the group itself and all outbound, in both families."""
     itself = GroupPeer(name)
     return [
         ("inbound", 4, None, None, itself),

@@ -1,4 +1,4 @@
-"""Instances that nobody can open a connection to, or that can open none."""
+"""Finds instances that no connection can be opened to, or that can open none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CODES: tuple[tuple[Direction, str, str], ...] = (
 
 
 def blocked_instances(index: PolicyIndex, coverage: Coverage) -> list[Finding]:
-    """One finding for each set of groups, direction and VPC. Only the families that an instance has count."""
+    """One finding for each set of groups, direction and VPC. Only the families of an instance's addresses count."""
     instances = index.policy.instances
     found = []
     for direction, code, what in _CODES:

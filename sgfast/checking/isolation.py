@@ -1,7 +1,7 @@
-"""Members of one group that cannot talk to each other, though in general they can: the seed's two causes.
+"""Finds members of one group that cannot reach each other, for the two usual causes:
 
-    its inbound rule for traffic between members was deleted
-    the members are in VPCs that are not peered (or in regions in which a group is not known)
+    the inbound rule for traffic between members was deleted
+    the members are in VPCs that are not peered, or in different regions, where group references do not work
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from sgfast.checking.policy_index import Budget, PolicyIndex
 from sgfast.compiler.addresses import named_networks
 from sgfast.policy.model import GroupPeer, Network, Rule
 
-#: Rules that are held against members, for all groups together; each takes a few microseconds.
+#: The most rules checked against members, for all groups together; each takes a few microseconds.
 MAX_LOOKS = 500_000
-#: Pairs of VPCs of one group that are looked at.
+#: The most pairs of VPCs examined for one group.
 MAX_PAIRS = 10_000
 
 
 def separated_members(index: PolicyIndex) -> tuple[list[Finding], int]:
-    """What was found, and how many groups were too much work to look at."""
+    """The findings, and how many groups were skipped as too much work."""
     budget = Budget(MAX_LOOKS)
     receivers: list[list[tuple[tuple[int, ...], tuple[int, ...]]]] = [[] for _ in index.policy.security_groups]
     for context in index.contexts:
@@ -52,7 +52,7 @@ def separated_members(index: PolicyIndex) -> tuple[list[Finding], int]:
 
 
 def _isolated(index: PolicyIndex, members: list[int]) -> str:
-    """Which VPCs or regions keep members apart, in words; empty if none do (SPEC 7.2, 4.11)."""
+    """The VPCs or regions that separate members, as a message; empty if there are none (SPEC 7.2, 4.11)."""
     policy = index.policy
     vpcs = list(dict.fromkeys(policy.instances[n].vpc for n in members))
     pairs = list(islice(combinations(vpcs, 2), MAX_PAIRS))
@@ -62,12 +62,12 @@ def _isolated(index: PolicyIndex, members: list[int]) -> str:
     regions = policy.vpc_by_name
     foreign = [f"{a} and {b}" for a, b in pairs if regions[a].region != regions[b].region]
     if foreign:
-        return f"its members are in VPCs of different regions, where it is not known as a source: {listed(foreign)}"
+        return f"its members are in VPCs of different regions, which group references do not cross: {listed(foreign)}"
     return ""
 
 
 class _Members:
-    """The members of a group, to be found by their addresses."""
+    """The members of a group, indexed by their addresses."""
 
     def __init__(self, index: PolicyIndex, members: list[int], budget: Budget) -> None:
         self._index = index
@@ -89,8 +89,9 @@ class _Members:
         self._lengths = {(version, length) for version, _, length, _ in self._owned}
 
     def let_in(self, receivers: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> bool | None:
-        """Whether some rule lets some member's packets into another; None if that is too much work. ``receivers``: sets
-        of groups, and places of the members that have them.
+        """Whether some rule lets packets from one member into another; None if that is too much work.
+
+        ``receivers``: sets of groups, and the positions of the members that have them.
         """
         groups = self._index.policy.security_groups
         for in_groups, places in receivers:
@@ -101,13 +102,13 @@ class _Members:
                     if not self._budget.take(1 + len(self._members) // 100):
                         return None
                     senders = set(islice(self._senders(rule), 2))
-                    # One sender alone must have someone else to send to.
+                    # A single sender must have someone else to send to.
                     if len(senders) > 1 or (senders and set(places) - senders):
                         return True
         return False
 
     def _senders(self, rule: Rule) -> Iterator[int]:
-        """Members whom the rule's peer matches, whatever their VPCs: different ones, of whom two are enough."""
+        """The members that the rule's peer matches, whatever their VPCs, each once. Two are enough for the caller."""
         if rule.peer is None:
             yield from self._families[rule.ethertype]
         elif isinstance(rule.peer, GroupPeer):
@@ -121,7 +122,7 @@ class _Members:
                         yield n
 
     def _within(self, network: Network) -> Iterator[int]:
-        """Members that have an address in common with a network."""
+        """Members with an address in a network."""
         version, first, last = network.version, int(network.network_address), int(network.broadcast_address)
         at = bisect_left(self._owned, (version, first, network.prefixlen, -1))
         while at < len(self._owned) and self._owned[at][0] == version and self._owned[at][1] <= last:

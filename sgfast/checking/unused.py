@@ -1,4 +1,4 @@
-"""What the policy has and nobody uses: groups without instances, address groups without rules, rules about nobody."""
+"""Finds what nobody uses: groups without instances, address groups that no rule names, rules whose peer is nobody."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sgfast.policy.rule_text import rule_text
 
 
 def unused(index: PolicyIndex) -> list[Finding]:
-    """Groups and address groups. The group ``default`` cannot be deleted (SPEC 8.1), so nothing is said of it."""
+    """Unused groups and address groups. ``default`` cannot be deleted (SPEC 8.1), so it is not reported."""
     policy = index.policy
     naming: dict[tuple[type, str], list[str]] = defaultdict(list)
     for group in policy.security_groups:
@@ -31,9 +31,10 @@ def unused(index: PolicyIndex) -> list[Finding]:
 
 
 def empty_sources(index: PolicyIndex) -> tuple[list[Finding], int]:
-    """Rules whose peer is nobody wherever they apply; and how many rules were too much work to look at.
+    """Rules whose peer is nobody wherever they apply, and how many rules were skipped as too much work.
 
-    Not those that name their own group: the usual ones for a group's members wait for the second of them, and for IPv6.
+    Rules that name their own group are not reported: the usual rules between members have no effect until there is a
+    second member, or an IPv6 address.
     """
     vpcs: list[dict[str, None]] = [{} for _ in index.policy.security_groups]
     for context in index.contexts:
@@ -65,4 +66,4 @@ def _why(index: PolicyIndex, rule: Rule) -> str:
     instances = index.policy.instances
     if not any(network.version == rule.ethertype for n in members for network in instances[n].addresses):
         return f"no instance in {rule.peer.name} has an IPv{rule.ethertype} address"
-    return f"the instances in {rule.peer.name} are in VPCs that are not peered with this rule's, or in other regions"
+    return f"the instances in {rule.peer.name} are in VPCs that are not peered with the rule's VPC, or in other regions"

@@ -108,8 +108,8 @@ class References:
         #: Resources without an id yet, in and below each module: what its local values can come from.
         self._pending: dict[Module, list[Resource]] = {}
         for resource in resources:
-            location = resource.module, resource.is_data, resource.type, resource.name
-            self._instances.setdefault(location, {})[resource.key] = resource
+            block = resource.module, resource.is_data, resource.type, resource.name
+            self._instances.setdefault(block, {})[resource.key] = resource
             pending = not resource.is_data and not resource.values.get("id")
             for depth, step in enumerate(resource.module):
                 self._modules.setdefault((resource.module[:depth], step.name), {})[step.key] = None
