@@ -135,7 +135,7 @@ def test_running_out_of_memory_names_the_policy(monkeypatch: pytest.MonkeyPatch)
         raise MemoryError
 
     monkeypatch.setattr("sgfast.compiler.rule_tables", exhausted)
-    with pytest.raises(PolicyError, match=r"^<policy>: there is not enough memory"):
+    with pytest.raises(PolicyError, match=r"^<policy>: not enough memory"):
         compile_policy(policy(1, 1))
 
 

@@ -191,7 +191,7 @@ def test_why_a_group_does_not_match_is_told() -> None:
     policy = policy_of(TWO_VPCS)
     not_member = explain(policy, "e", "a", "tcp", port=80)
     (why,) = misfits(not_member)["app/inbound/1"]
-    assert why == ("source", "group app", "10.0.9.1 (e)", "e is no member: it is in db, empty")
+    assert why == ("source", "group app", "10.0.9.1 (e)", "e is not a member: it is in db, empty")
     outside = explain(policy, "203.0.113.1", "a", "tcp", port=80)
     assert "no instance's" in misfits(outside)["app/inbound/1"][0][3]
     other_region = explain(policy, "c", "a", "tcp", port=80)

@@ -344,7 +344,7 @@ def test_vpcs_that_use_the_same_addresses_are_told_apart_by_vpc(
         record(CLIENT, WEB, 50002, 22, interface="eni-x"),
     ]))  # fmt: skip
     outcome = sgfast(capsys, "flowlog", policy, log)
-    assert outcome.status == 2 and "are the same addresses: name the VPC" in outcome.one_line()
+    assert outcome.status == 2 and "overlap: name the VPC" in outcome.one_line()
     told = {}
     for vpc in ("one", "two"):
         found = valid("flowlog", json.loads(sgfast(capsys, "flowlog", policy, log, "--vpc", vpc, "--json").out))
@@ -384,12 +384,12 @@ GOOD = record(CLIENT, WEB, 50000, 443)
     [
         ("2 1 eni", "has 3 fields, not 14"),
         (GOOD + " more", "has 15 fields, not 14"),
-        (GOOD.replace("ACCEPT", "DROP"), "action is ACCEPT or REJECT, not DROP"),
-        (GOOD.replace("OK", "FINE"), "log-status is OK, NODATA or SKIPDATA, not FINE"),
+        (GOOD.replace("ACCEPT", "DROP"), "action must be ACCEPT or REJECT, not DROP"),
+        (GOOD.replace("OK", "FINE"), "log-status must be OK, NODATA or SKIPDATA, not FINE"),
         (GOOD.replace(" 443 ", " 65536 "), "dstport is a number up to 65535, not 65536"),
         (GOOD.replace(" 443 ", " ٤٤٣ "), "dstport is a number"),
-        (GOOD.replace(CLIENT, "198.51.100.256"), "srcaddr is an address"),
-        (GOOD.replace(CLIENT, "fe80::1%eth0"), "srcaddr is an address"),
+        (GOOD.replace(CLIENT, "198.51.100.256"), "srcaddr must be an address"),
+        (GOOD.replace(CLIENT, "fe80::1%eth0"), "srcaddr must be an address"),
         (GOOD.replace(CLIENT, "2001:db8::1"), "different IP versions"),
         (GOOD.replace(" 6 ", " 256 "), "protocol is a number up to 255"),
         (GOOD.replace(" 6 ", " - "), "protocol is a number up to 255"),
@@ -463,7 +463,7 @@ def test_another_compression_is_named_with_what_undoes_it(
     outcome = sgfast(capsys, "flowlog", write_policy(tmp_path, POLICY), log)
     assert outcome.status == 2
     assert outcome.one_line() == (
-        f"sgfast: {log}: is {name}-compressed, and of flow logs only gzip is read: decompress it first ({command} FILE "
+        f"sgfast: {log}: is {name}-compressed, but flow logs may only use gzip: decompress it first ({command} FILE "
         "| sgfast flowlog POLICY -)"
     )
 

@@ -146,7 +146,8 @@ def test_an_account_means_what_its_permissions_say() -> None:
     assert (export.format.name, policy.settings.profile) == ("aws", "aws")
     means(export, MEANING)
     assert [instance.name for instance in policy.instances] == ["web-1", "db-1", "run-1", "eni-4"]
-    assert policy.warnings == ("No instance, as no security group filters it: network interface 'nat' (eni-5).",)
+    warning = "Not an instance because no security group filters it: network interface 'nat' (eni-5)."
+    assert policy.warnings == (warning,)
 
 
 def test_files_may_come_in_any_order_and_twice() -> None:
@@ -279,13 +280,13 @@ def _broken(change: str) -> list[tuple[str, Any]]:
     ("change", "message"),
     [
         ("no group", r"account\.json: security group 'db' \(sg-db\), IpPermissions\[0\], UserIdGroupPairs\[0\]: "
-         r"names the security group 'sg-none', account '999988887777', peering 'pcx-7', which no file has"),
+         r"names the security group 'sg-none', account '999988887777', peering 'pcx-7', which is in none of the files"),
         ("no list", r"\[2\], PrefixListIds\[0\]: names the prefix list 'pl-63a5400a', whose entries no file has"),
         ("whose entries", r"entries\.json: AWS output: Entries do not say of which prefix list"),
-        ("other entries", r"prefix list 'monitors' \(pl-0123456789abcdef0\).*differs from what account\.json says"),
-        ("member of none", r"'web-1' \(eni-1\): is in the security group 'sg-none', which no file has"),
+        ("other entries", r"prefix list 'monitors' \(pl-0123456789abcdef0\).*differs from its entry in account\.json"),
+        ("member of none", r"'web-1' \(eni-1\): is in the security group 'sg-none', which is in none of the files"),
         ("protocol", r"'web' \(sg-web\), IpPermissions\[0\]: unknown protocol 'tpc'"),
-        ("ports", r"IpPermissions\[0\]: 80 to 70 is no range of ports"),
+        ("ports", r"IpPermissions\[0\]: 80 to 70 is not a range of ports"),
         ("port 0", r"IpPermissions\[0\].*port 0"),
         ("icmp code", r"IpPermissions\[3\]: an ICMP code \(3\) without a type"),
         ("icmp type", r"IpPermissions\[3\]: 300 is no ICMP type"),
@@ -293,10 +294,10 @@ def _broken(change: str) -> list[tuple[str, Any]]:
         ("page", r"account\.json: AWS output: NextToken is there, so the list is not whole"),
         ("classic", r"'web-1' \(eni-1\): is in no VPC"),
         ("cidr", r"IpPermissions\[0\], IpRanges\[0\]: '300\.0\.0\.0/8'"),
-        ("versions", r"IpRanges\[0\]: an IPv4 rule, but ::/0 is IPv6"),
+        ("versions", r"IpRanges\[0\]: is an IPv4 rule, but ::/0 is IPv6"),
         ("same address", r"10\.0\.0\.5 is the address of both network interface 'web-1' \(eni-1\) and"),
-        ("differs", r"later\.json: security group 'web' \(sg-web\): differs from what account\.json says"),
-        ("moved", r"later\.json: network interface 'web-1' \(eni-1\): differs from what account\.json says"),
+        ("differs", r"later\.json: security group 'web' \(sg-web\): differs from its entry in account\.json"),
+        ("moved", r"later\.json: network interface 'web-1' \(eni-1\): differs from its entry in account\.json"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_an_error_by_name(change: str, message: str) -> None:
@@ -330,7 +331,7 @@ def test_files_are_a_policy_wherever_one_is_wanted(tmp_path: Path, capsys: pytes
     out = tmp_path / "policy.yaml"
     ran = sgfast(capsys, "import", "auto", *(tmp_path / name for name, _ in FILES), "-o", out)
     assert (ran.status, ran.out) == (0, "")
-    assert "No instance, as no security group filters it" in ran.err
+    assert "Not an instance because no security group filters it" in ran.err
     engine = Engine(out)
     assert reasons_of(engine, MEANING) == [reason for *_, reason in MEANING]
     alone = tmp_path / "alone.json"

@@ -60,8 +60,8 @@ def test_what_should_be_known_is_a_warning_and_a_comment(capsys: Capsys, tmp_pat
     path = tmp_path / "all.json"
     path.write_text(json.dumps(groups(group("sg-web", "web")) | ports(WEB_1, port("p2", "bare\x1b[31m"))))
     outcome = sgfast(capsys, "import", "auto", path)
-    assert outcome.one_line().startswith("sgfast: warning: Left out, as it has no address of its own: port 'bare")
-    assert "# Left out, as it has no address of its own: port 'bare\\x1b[31m' (p2)." in outcome.out
+    assert outcome.one_line().startswith("sgfast: warning: Left out because it has no address of its own: port 'bare")
+    assert "# Left out because it has no address of its own: port 'bare\\x1b[31m' (p2)." in outcome.out
     assert sgfast(capsys, "import", "auto", path, "--quiet").err == ""
 
 
@@ -86,11 +86,11 @@ def test_outputs_are_not_written_over_what_is_read(capsys: Capsys, tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{}", "no export that is known here"),
-        ("[]", "no export that is known here"),
-        ("x", "no export that is known here"),
-        ('{"version": 1, "quotas": {}}', "is a policy document already"),
-        ('{"address_groups": []}', "could be of otc"),
+        ("{}", "not a known export"),
+        ("[]", "not a known export"),
+        ("x", "not a known export"),
+        ('{"version": 1, "quotas": {}}', "is already a policy document"),
+        ('{"address_groups": []}', "the format is ambiguous, otc"),
         ('{"security_groups": [}', "1: not JSON: "),
         ("", "the document is empty"),
     ],
@@ -105,7 +105,7 @@ def test_two_clouds_are_not_one_policy(capsys: Capsys, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"vpcs": []}))
     (tmp_path / "b.json").write_text(json.dumps({"routers": []}))
     outcome = sgfast(capsys, "import", "auto", tmp_path)
-    assert "b.json: is of another format than the files before it" in outcome.one_line()
+    assert "b.json: has another format than the files before it" in outcome.one_line()
     (tmp_path / "empty").mkdir()
     assert "no file in it ends in .json" in sgfast(capsys, "check", tmp_path / "empty").one_line()
 

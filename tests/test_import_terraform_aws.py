@@ -221,10 +221,10 @@ def test_groups_without_ids_are_found_through_references() -> None:
     [
         ([], "does not show what it refers to"),
         (["local.group"], "'local.group', whose value a plan does not show"),
-        (["var.group"], "'var.group', which is no resource that could be meant"),
-        (["aws_vpc.main.id"], "'aws_vpc.main.id', which is no resource that could be meant"),
-        (["aws_security_group.gone.id"], "which is no resource that could be meant"),
-        (["aws_security_group.web.id", "aws_security_group.db.id"], "the plan does not show which it will be of"),
+        (["var.group"], "'var.group', which is not a resource of a fitting type"),
+        (["aws_vpc.main.id"], "'aws_vpc.main.id', which is not a resource of a fitting type"),
+        (["aws_security_group.gone.id"], "which is not a resource of a fitting type"),
+        (["aws_security_group.web.id", "aws_security_group.db.id"], "the plan does not show which of"),
         (["module.x"], "which is no resource|the whole of"),
         (["a b"], "which is not understood"),
     ],
@@ -357,7 +357,7 @@ def test_a_local_value_is_the_only_thing_it_can_be_or_an_error() -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["var.common"], "'var.common' too, and which values it takes from there is not shown"),
+        (["var.common"], "'var.common', and the plan does not show which values it takes"),
         (["local.common"], "'local.common', whose value"),
         (["each.value"], "'each.value' too"),
         (["data.aws_security_group.old.id", "data.aws_security_group.old"], "'sg-old', which no file has"),
@@ -377,7 +377,7 @@ def test_an_instance_of_a_default_vpc_names_its_groups() -> None:
     blocks[4]["expressions"] = {"security_groups": refs("aws_security_group.web.name")}
     assert policy_of(plan([], resources, *blocks)).instance_by_name["w"].security_groups == ("web",)
     resources[5]["values"]["security_groups"] = ["nobody"]
-    with pytest.raises(PolicyError, match=r"aws_instance\.web: names 0 security groups of the file with 'nobody'"):
+    with pytest.raises(PolicyError, match=r"aws_instance\.web: the name 'nobody' fits 0 security groups in the file"):
         policy_of(plan([], resources, *blocks))
 
 
@@ -404,7 +404,7 @@ def test_modules_that_hand_a_value_round_in_a_circle_are_an_error() -> None:
         (resource("aws_instance.x", id="i", private_ip="10.5.0.1", vpc_security_group_ids=["sg-none"]),
          r"instance i, aws_instance\.x: its VPC is not known"),
         (resource("aws_vpc_security_group_ingress_rule.x", security_group_id="sg-web", ip_protocol="tcp", from_port=5,
-                  to_port=4, cidr_ipv4="0.0.0.0/0"), r"5 to 4 is no range of ports"),
+                  to_port=4, cidr_ipv4="0.0.0.0/0"), r"5 to 4 is not a range of ports"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_an_error_by_address(broken: Resource, message: str) -> None:

@@ -88,7 +88,7 @@ def test_a_state_of_otc_means_what_its_resources_say() -> None:
     ]  # fmt: skip
     assert policy.settings.profile == "otc"
     assert policy.warnings == (
-        "Added are the rules the cloud makes with each new group, as Terraform does not know them "
+        "Added the rules that the cloud creates with each new group, because Terraform does not know them "
         "(delete_default_rules is not set): security group 'db' (g-db), opentelekomcloud_networking_secgroup_v2.db.",
     )
 
@@ -134,7 +134,7 @@ def test_icmp_0_0_is_all_types_and_said_to_be_doubtful(cloud: str) -> None:
         rule(f"{one}.tcp", "g", protocol="tcp"),
         rule(f"{one}.echo", "g", protocol="icmp", first=8, last=0),
     ]
-    doubtful = "Taken for all ICMP types, as Terraform writes these like type 0, code 0 (echo replies)"
+    doubtful = "Imported as all ICMP types, which Terraform writes like type 0, code 0 (echo replies)"
     policy = policy_of(state(group, *rules))
     assert [each.icmp_type for each in policy.security_groups[0].rules] == [None, None, None, None, 8]
     assert policy.warnings == (f"{doubtful}: security group rule {one}.zero.",)
@@ -306,7 +306,7 @@ def test_groups_and_ports_without_ids_are_found_through_references() -> None:
         (rule("openstack_networking_secgroup_rule_v2.x", "g", remote_zone="z"), "unknown key 'remote_zone'"),
         (resource("openstack_compute_secgroup_v2.x", id="x"), "is about security groups, but not supported"),
         (resource("openstack_compute_instance_v2.x", id="i", name="i", security_groups=["nobody"],
-                  network=[{"fixed_ip_v4": "10.9.0.1"}]), "is in the security group 'nobody', which no file has"),
+                  network=[{"fixed_ip_v4": "10.9.0.1"}]), "in the security group 'nobody', which is in none"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_an_error_by_address(broken: Resource, message: str) -> None:

@@ -101,8 +101,8 @@ def test_template_then_fast_add_then_rules() -> None:
         ("fast_add: ssh", "security_groups[0].fast_add: must be a list, not the text 'ssh'"),
         ("fast_add: [shs]", "security_groups[0].fast_add[0]: must be one of ssh, rdp, ftp"),
         ("fast_add: [22]", "security_groups[0].fast_add[0]: must be one of ssh, rdp, ftp"),
-        ("fast_add: [ssh, ssh]", "security_groups[0].fast_add[1]: duplicate: 'ssh' is in the list already"),
-        ("fast_add: [icmp, ping]", "security_groups[0].fast_add[1]: duplicate: 'ping' is in the list already"),
+        ("fast_add: [ssh, ssh]", "security_groups[0].fast_add[1]: duplicate: 'ssh' is already in the list"),
+        ("fast_add: [icmp, ping]", "security_groups[0].fast_add[1]: duplicate: 'ping' is already in the list"),
     ],
 )
 def test_unknown_and_duplicate_names(fields: str, message: str) -> None:

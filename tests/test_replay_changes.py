@@ -245,22 +245,23 @@ instances:
 """
 R1, R9 = "10.0.0.5/32 of instance 'r1' (VPC 'red')", "10.9.1.1/32 of instance 'r1' (VPC 'red')"
 H1 = "10.0.0.1/32 of instance 'h1' (VPC 'hub')"
-NAME_ONE, TWO_PEERS = "name the VPC the capture was taken in (--vpc)", "VPC 'hub' cannot tell two peers of it apart"
+NAME_ONE = "name the VPC the capture was taken in (--vpc)"
+TWO_PEERS = "from VPC 'hub' these two peers cannot be distinguished"
 # The VPC, what comes first, the change, what is ambiguous then; "" is nothing.
 AMBIGUOUS = {
     "an instance": (None, "", "add_instance: {name: x, vpc: green, addresses: [10.0.0.0/24], security_groups: [web]}",
-                    f"{H1} and 10.0.0.0/24 of instance 'x' (VPC 'green') are the same addresses: {NAME_ONE}"),
+                    f"{H1} and 10.0.0.0/24 of instance 'x' (VPC 'green') overlap: {NAME_ONE}"),
     "an address": (None, "", "add_address: {instance: b1, address: 10.0.0.5}",
-                   f"10.0.0.5/32 of instance 'b1' (VPC 'blue') and {R1} are the same addresses: {NAME_ONE}"),
+                   f"10.0.0.5/32 of instance 'b1' (VPC 'blue') and {R1} overlap: {NAME_ONE}"),
     "an address of its own VPC": (None, "", "add_address: {instance: r1, address: 10.0.0.0/24}", "ambiguous"),
     "an address that moved": (None, "remove_address: {instance: r1, address: 10.0.0.5}",
                               "add_address: {instance: b1, address: 10.0.0.5}", ""),
     "out of sight": ("red", "", "add_address: {instance: b1, address: 10.0.0.5}", ""),
     "of two peers": ("hub", "", "add_address: {instance: b1, address: 10.0.0.5}",
-                     f"10.0.0.5/32 of instance 'b1' (VPC 'blue') and {R1} are the same addresses: {TWO_PEERS}"),
+                     f"10.0.0.5/32 of instance 'b1' (VPC 'blue') and {R1} overlap: {TWO_PEERS}"),
     "of two peers, behind its own": ("hub", "", "add_address: {instance: b1, address: 10.9.1.1}", ""),
     "uncovered": ("hub", "add_address: {instance: b1, address: 10.9.1.1}", "remove_instance: {instance: h1}",
-                  f"10.9.1.1/32 of instance 'b1' (VPC 'blue') and {R9} are the same addresses: {TWO_PEERS}"),
+                  f"10.9.1.1/32 of instance 'b1' (VPC 'blue') and {R9} overlap: {TWO_PEERS}"),
     "uncovered in part": ("hub", "add_address: {instance: b1, address: 10.9.1.1}",
                           "remove_address: {instance: h1, address: 10.9.0.0/16}", "ambiguous"),
     "a peer more": ("hub", "add_address: {instance: g1, address: 10.0.0.5}", "add_peering: [green, hub]", "ambiguous"),

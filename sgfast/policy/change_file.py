@@ -300,7 +300,7 @@ class _ChangeReader(DocumentReader):
     def pair(self, node: Node, path: str) -> tuple[str, str]:
         ends = self._reader.items(node, path)
         if len(ends) != 2:
-            raise self._reader.error(node, path, f"must be a pair of VPC names, but has {len(ends)} items")
+            raise self._reader.error(node, path, f"must be a pair of VPC names, not a list of {len(ends)}")
         a, b = (
             self._known_name(end, f"{path}[{i}]", "a VPC", self.present.vpc_by_name) for i, end in enumerate(ends)
         )

@@ -280,7 +280,7 @@ class DocumentReader:
             path = f"peerings[{index}]"
             ends = reader.items(item, path)
             if len(ends) != 2:
-                raise reader.error(item, path, f"must be a pair of VPC names, but has {len(ends)} items")
+                raise reader.error(item, path, f"must be a pair of VPC names, not a list of {len(ends)}")
             a, b = (self._known_name(end, f"{path}[{i}]", "a VPC", vpcs) for i, end in enumerate(ends))
             if a == b:
                 raise reader.error(item, path, f"the VPC {a!r} cannot be peered with itself")
