@@ -137,7 +137,7 @@ def test_what_is_refused_says_why_and_changes_nothing(case: str) -> None:
 
 def test_no_change_puts_an_instance_into_stateful_and_stateless_groups() -> None:
     with_stateless = apply_change(POLICY, AddGroup(SecurityGroup("loose", stateful=False))).policy
-    why = r"^instance '{}' cannot be in stateful groups \({}\) and stateless ones \('loose'\)$"
+    why = r"^instance '{}' cannot be in stateful groups \({}\) and stateless groups \('loose'\)$"
     for change, name, stateful in (
         (AddMember("loose", "w2"), "w2", "'spare', 'web'"),
         (AddInstance(instance("new", "10.0.0.9", "loose", "db")), "new", "'db'"),

@@ -250,7 +250,7 @@ class TestBrokenText:
 
     def test_too_many_nodes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(yaml_nodes, "MAX_NODES", 1000)
-        assert "p.yaml:3: more than 1,000 values" in error_of("version: 1\nvpcs:\n" + "- a\n" * 1000)
+        assert "p.yaml:3: too large: more than 1,000 values" in error_of("version: 1\nvpcs:\n" + "- a\n" * 1000)
 
     def test_too_large(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(yaml_nodes, "MAX_BYTES", 1 << 20)
@@ -539,18 +539,18 @@ class TestPorts:
             ("30-22", "'30-22' is reversed: write 22-30"),
             ("0-5", "'0-5': ports range from 1 to 65535"),
             ("1-70000", "'1-70000': ports range from 1 to 65535"),
-            ('"22,"', "'' is no port"),
-            ('""', "'' is no port"),
-            ("22:24", "'22:24' is no port"),
-            ("ssh", "'ssh' is no port"),
+            ('"22,"', "'' is not a port"),
+            ('""', "'' is not a port"),
+            ("22:24", "'22:24' is not a port"),
+            ("ssh", "'ssh' is not a port"),
             ("all", "leave ports out for all ports"),
             ("1.5", "not the number 1.5"),
             ("true", "not true"),
             ("", "not nothing (null)"),
             ("[]", "is an empty list: leave ports out for all ports"),
             ("{from: 1}", "not a mapping"),
-            ('"' + "9" * 5000 + '"', "is no port"),
-            ('"٢٢"', "is no port"),
+            ('"' + "9" * 5000 + '"', "is not a port"),
+            ('"٢٢"', "is not a port"),
         ],
     )
     def test_errors(self, written: str, message: str) -> None:
@@ -559,7 +559,7 @@ class TestPorts:
         assert message in found
 
     def test_list_items_are_named(self) -> None:
-        assert "rules[0].ports[1]: '0': ports are" in inbound_error("tcp, ports: [22, 0]")
+        assert "rules[0].ports[1]: '0': ports range" in inbound_error("tcp, ports: [22, 0]")
 
     @pytest.mark.parametrize("written", ["22,80", "22, 80, source: 10.0.0.1", "22,8000-8080", "20-21,22,23", "22,22"])
     def test_unquoted_list_says_to_quote(self, written: str) -> None:
@@ -687,7 +687,7 @@ class TestPeers:
     @pytest.mark.parametrize(
         ("written", "message"),
         [
-            ("10.0.0.1/8", "'10.0.0.1/8': host bits are set: write 10.0.0.0/8 for the network or 10.0.0.1 for the one"),
+            ("10.0.0.1/8", "'10.0.0.1/8': host bits are set: write 10.0.0.0/8 for the network or 10.0.0.1"),
             ("'2001:db8::1/32'", "host bits are set: write 2001:db8::/32 for the network"),
             ("10.0.0.0/33", "the prefix length must be a number from 0 to 32"),
             ("'::/129'", "the prefix length must be a number from 0 to 128"),
@@ -721,7 +721,8 @@ class TestPeers:
 
     def test_the_wrong_end(self) -> None:
         assert inbound_error("tcp, destination: g") == (
-            "p.yaml:6: security_groups[0].rules[0].destination: an inbound rule has a source: use source"
+            "p.yaml:6: security_groups[0].rules[0].destination: "
+            "an inbound rule has a source, not a destination: use source"
         )
         message = error_of(document_with_rule("{direction: egress, protocol: tcp, source: g, destination: g}"))
         assert message.endswith("source: an outbound rule has a destination: use destination")
@@ -857,7 +858,7 @@ class TestInstances:
     @pytest.mark.parametrize(
         ("written", "message"),
         [
-            ("name: a, addresses: [10.0.0.1, 10.0.0.1/32]", "addresses[1]: duplicate: 10.0.0.1/32 is in"),
+            ("name: a, addresses: [10.0.0.1, 10.0.0.1/32]", "addresses[1]: duplicate: 10.0.0.1/32 is already in"),
             ("name: a, addresses: []", "addresses: must list at least one address"),
             ("name: a", "addresses: is missing"),
             ("name: a, addresses: 10.0.0.1", "addresses: must be a list, not the text '10.0.0.1'"),
@@ -866,7 +867,7 @@ class TestInstances:
             ("name: a, addresses: [x]", "addresses[0]: 'x': not an IPv4 address"),
             ("name: a, addresses: [1.1.1.1], vpc: x", "vpc: unknown VPC 'x': define it"),
             ("name: a, addresses: [1.1.1.1], security_groups: [gg]", "security_groups[0]: unknown security group 'gg'"),
-            ("name: a, addresses: [1.1.1.1], security_groups: [g, g]", "security_groups[1]: duplicate: 'g' is in"),
+            ("name: a, addresses: [1.1.1.1], security_groups: [g, g]", "security_groups[1]: duplicate: 'g' is"),
             ("name: a, addresses: [1.1.1.1], security_groups: g", "security_groups: must be a list, not the text 'g'"),
             ("name: a, addresses: [1.1.1.1], security_groups: [default]", "[0]: unknown security group 'default'"),
         ],
@@ -1043,7 +1044,7 @@ class TestStateless:
         message = error_of(self.GROUPS + members + "  addresses: [10.0.0.2]\n  security_groups: [c, b, a]\n")
         assert message == (
             "p.yaml:10: instances[1].security_groups: instance 'j' cannot be in stateful groups ('a', 'b') and "
-            "stateless ones ('c')"
+            "stateless groups ('c')"
         )
 
     def test_the_default_group_may_be_stateless_for_those_who_join_it_by_omission(self) -> None:

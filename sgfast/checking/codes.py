@@ -33,11 +33,11 @@ CODES: dict[str, Code] = {
         "Another rule wins for every packet that it matches: remove it, or give it a higher priority than the others.",
     ),
     REDUNDANT: Code(
-        "redundant-rule", "note", "a rule that changes no verdict",
+        "redundant-rule", "note", "a rule without which every verdict is the same",
         "Remove it, or make the other rules narrower. Of two equal rules, remove one and check again.",
     ),
     WIDER: Code(
-        "wider-rule", "note", "a rule that makes narrower rules for the same purpose useless",
+        "wider-rule", "note", "a rule that makes narrower ones of the same purpose useless",
         "If the narrower rule is the intended one, remove the wider rule; otherwise remove the narrower one.",
     ),
     EXPOSED: Code(
@@ -45,7 +45,7 @@ CODES: dict[str, Code] = {
         "As the source, name the networks, the address group or the security group that needs access.",
     ),
     UNUSED_GROUP: Code(
-        "unused-group", "note", "a security group without instances",
+        "unused-group", "note", "a security group in which no instance is",
         "Remove it, or add the instances it is meant for.",
     ),
     UNUSED_ADDRESS_GROUP: Code(
@@ -69,7 +69,7 @@ CODES: dict[str, Code] = {
         "If they should, add an inbound rule whose source is the group itself.",
     ),
     ISOLATED_MEMBERS: Code(
-        "isolated-members", "warning", "members of one group cannot reach each other: their VPCs are not connected",
+        "isolated-members", "warning", "members of one group cannot reach each other: their VPCs are apart",
         "Peer the VPCs, or use one group per VPC; between regions, name the other side's addresses as the source.",
     ),
     NEVER_HIT: Code(
