@@ -236,7 +236,7 @@ WRONG = {
     "change: []": ":1: unknown key 'change' (did you mean 'changes'?)",
     "changes: [{add_member: {group: other, instance: web-1}}]": ":1: changes[0].at: is missing",
     "changes: [{at: 1}]": ":1: changes[0]: has 0 operations: write exactly one of add_rule, ",
-    "changes: [{at: 1, remove_group: {group: other}, add_peering: [vpc-1, vpc-2]}]": ":1: changes[0]: is 2 changes",
+    "changes: [{at: 1, remove_group: {group: other}, add_peering: [vpc-1, vpc-2]}]": ":1: changes[0]: has 2 operations",
     "changes:\n- {at: soon, remove_group: {group: other}}": ":2: changes[0].at: must be seconds from the first packet",
     "changes: [{at: .inf, remove_group: {group: other}}]": ":1: changes[0].at: must be seconds",
     "changes: [{at: 1e30, remove_group: {group: other}}]": ":1: changes[0].at: '1e30' is out of range: the clock",
@@ -266,7 +266,7 @@ WRONG = {
         ":1: changes[1].add_group: security group",
     "changes: [{at: 1, remove_instance: {instance: db-1, name: web-1}}]":
         ":1: changes[0].remove_instance: has both instance and name, which mean the same: keep one of them",
-    "changes: [{at: 1, remove_group: {name: other, group: sg-AB}}]": ":1: changes[0].remove_group: has group and name",
+    "changes: [{at: 1, remove_group: {name: other, group: sg-AB}}]": ":1: changes[0].remove_group: has both group and name",
     "changes: [{at: 1, set_address_group: {name: offices, address_group: offices, addresses: []}}]":
         ":1: changes[0].set_address_group: has both name and address_group, which mean the same",
     "changes: []\nversion: 2": ":2: version: must be 1, not the number 2",

@@ -301,7 +301,7 @@ def test_outputs_do_not_overwrite_inputs(capsys: Capsys, tmp_path: Path) -> None
     for path in (policy, capture, hard, soft, f"{tmp_path}/./policy.yaml"):
         for option in ("--verdicts", "--connections"):
             outcome = sgfast(capsys, "replay", policy, capture, option, path)
-            assert outcome.status == 2 and "is an input too" in outcome.one_line()
+            assert outcome.status == 2 and "is also an input" in outcome.one_line()
     assert {path: path.read_bytes() for path in (policy, capture)} == before
 
 
@@ -314,7 +314,7 @@ def test_redirections_do_not_overwrite_inputs(tmp_path: Path) -> None:
         '$sgfast replay "$policy" - <"$capture" --verdicts - >>"$capture"',
     ):
         outcome = shell(script, policy=policy, capture=capture)
-        assert outcome.status == 2 and "is an input too" in outcome.one_line()
+        assert outcome.status == 2 and "is also an input" in outcome.one_line()
         assert capture.stat().st_size == size
 
 

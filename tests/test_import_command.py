@@ -78,8 +78,8 @@ def test_outputs_are_not_written_over_what_is_read(capsys: Capsys, tmp_path: Pat
     shutil.copytree(EXPORT, tmp_path / "export")
     into = tmp_path / "export" / "ports.json"
     before = into.read_bytes()
-    assert "is an input too" in sgfast(capsys, "import", "auto", tmp_path / "export", "-o", into).one_line()
-    assert "is an input too" in sgfast(capsys, "replay", tmp_path / "export", SHOP[1], "--verdicts", into).one_line()
+    assert "is also an input" in sgfast(capsys, "import", "auto", tmp_path / "export", "-o", into).one_line()
+    assert "is also an input" in sgfast(capsys, "replay", tmp_path / "export", SHOP[1], "--verdicts", into).one_line()
     assert into.read_bytes() == before
 
 
@@ -107,7 +107,7 @@ def test_two_clouds_are_not_one_policy(capsys: Capsys, tmp_path: Path) -> None:
     outcome = sgfast(capsys, "import", "auto", tmp_path)
     assert "b.json: has another format than the files before it" in outcome.one_line()
     (tmp_path / "empty").mkdir()
-    assert "no file in it ends in .json" in sgfast(capsys, "check", tmp_path / "empty").one_line()
+    assert "without files that end in .json" in sgfast(capsys, "check", tmp_path / "empty").one_line()
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ class TestSharedAddresses:
 
     def test_one_address_of_two_ports_is_an_error(self) -> None:
         message = error_of(groups(group(WEB, "web")), ports(port("p1", "a", "10.0.0.5"), port("p2", "b", "10.0.0.5")))
-        assert "10.0.0.5 is the address of both port 'a' (p1) and port 'b' (p2)" in message
+        assert "10.0.0.5 is an address of both port 'a' (p1) and port 'b' (p2)" in message
 
 
 class TestNetworks:
@@ -275,7 +275,7 @@ def test_stateless_groups_stay_stateless() -> None:
         ({"protocol": 256}, "unknown protocol"),
         ({"protocol": []}, "protocol must be a string, not a list"),
         ({"port_range_min": 80, "port_range_max": 80}, "names ports, but all protocols has none"),
-        (tcp(0, 80), "holds port 0"),
+        (tcp(0, 80), "includes port 0"),
         (tcp(80, 70), "80-70 is not a range of ports"),
         (tcp(80, 10**400), "is not a range of ports"),
         ({"protocol": "icmp", "port_range_max": 3}, "has an ICMP code without a type"),

@@ -258,7 +258,7 @@ class TestServers:
         ({"multiport": True, "protocol": "tcp"}, "multiport must be a whole number, not true"),
         ({"multiport": [22], "protocol": "tcp"}, "multiport must be a string"),
         ({"multiport": "80-22", "protocol": "tcp"}, "80-22 is not a range of ports"),
-        ({"multiport": "1,2", "protocol": "icmp"}, "for ICMP it is a type"),
+        ({"multiport": "1,2", "protocol": "icmp"}, "for ICMP it must be a type"),
         ({"action": "reject"}, "action 'reject': must be one of allow, deny"),
         ({"priority": 0}, "priority: must be a whole number from 1 to 100, not 0"),
         ({"priority": 101}, "priority: must be a whole number from 1 to 100, not 101"),

@@ -164,7 +164,7 @@ def test_a_plan_is_two_policies(tmp_path: Path) -> None:
     assert old.settings == new.settings and not old.security_groups and new.security_groups
     assert load_policy(path).security_groups == new.security_groups
     path.write_text(json.dumps(state(*infrastructure())))
-    with pytest.raises(PolicyError, match=r"plan\.json: is no plan"):
+    with pytest.raises(PolicyError, match=r"plan\.json: is not a plan"):
         terraform.load_plan(path)
 
 
@@ -226,7 +226,7 @@ def test_groups_without_ids_are_found_through_references() -> None:
         (["aws_security_group.gone.id"], "which is not a resource of a fitting type"),
         (["aws_security_group.web.id", "aws_security_group.db.id"], "the plan does not show which of"),
         (["module.x"], "which is no resource|the whole of"),
-        (["a b"], "which is not understood"),
+        (["a b"], "which cannot be parsed"),
     ],
 )
 def test_what_references_do_not_tell_is_an_error_by_address(names: list[str], message: str) -> None:
@@ -349,7 +349,7 @@ def local(**handed: Any) -> dict[str, Any]:
 def test_a_local_value_is_the_only_thing_it_can_be_or_an_error() -> None:
     policy = policy_of(local(name={"constant_value": "this"}, tags=refs("local.tags")))
     assert [len(group.rules) for group in policy.security_groups] == [0, 1]
-    assert "taken for the only one it can be: resource module.sg.aws_security_group_rule.in[0]" in policy.warnings[0]
+    assert "assumed the only resource it can be: resource module.sg.aws_security_group_rule.in[0]" in policy.warnings[0]
     with pytest.raises(PolicyError, match=r"module\.sg\.aws_security_group_rule\.in\[0\]: .* 'local.id', whose value"):
         policy_of(local(peers=refs("aws_security_group.other.id")))
 
@@ -359,8 +359,8 @@ def test_a_local_value_is_the_only_thing_it_can_be_or_an_error() -> None:
     [
         (["var.common"], "'var.common', and the plan does not show which values it takes"),
         (["local.common"], "'local.common', whose value"),
-        (["each.value"], "'each.value' too"),
-        (["data.aws_security_group.old.id", "data.aws_security_group.old"], "'sg-old', which no file has"),
+        (["each.value"], "also refers to 'each.value'"),
+        (["data.aws_security_group.old.id", "data.aws_security_group.old"], "'sg-old', which is in none of the files"),
     ],
 )
 def test_of_a_list_of_which_nothing_is_known_no_part_gets_lost(names: list[str], message: str) -> None:
@@ -396,13 +396,13 @@ def test_modules_that_hand_a_value_round_in_a_circle_are_an_error() -> None:
         (resource("aws_security_group_rule.x", security_group_id="sg-web", type="ingress", protocol="tcp", from_port=1,
                   to_port=1, cidr_blocks=["0.0.0.0/0"], ipv9_blocks=["x"]), r"unknown key 'ipv9_blocks'"),
         (resource("aws_security_group_rule.x", security_group_id="sg-none", type="ingress", protocol="tcp", from_port=1,
-                  to_port=1, self=True), r"rule aws_security_group_rule\.x: .*'sg-none', which no file has"),
+                  to_port=1, self=True), r"rule aws_security_group_rule\.x: .*'sg-none', which is in none"),
         (resource("aws_security_group_rule.x", security_group_id="sg-web", type="sideways", protocol="-1"),
          r"type must be ingress or egress"),
-        (resource("aws_db_security_group.x", id="x"), r"is about security groups, but not supported"),
+        (resource("aws_db_security_group.x", id="x"), r"concerns security groups, but is not supported"),
         (resource("openstack_networking_secgroup_v2.x", id="x"), r"is in another cloud than 'aws_"),
         (resource("aws_instance.x", id="i", private_ip="10.5.0.1", vpc_security_group_ids=["sg-none"]),
-         r"instance i, aws_instance\.x: its VPC is not known"),
+         r"instance i, aws_instance\.x: its VPC is unknown"),
         (resource("aws_vpc_security_group_ingress_rule.x", security_group_id="sg-web", ip_protocol="tcp", from_port=5,
                   to_port=4, cidr_ipv4="0.0.0.0/0"), r"5 to 4 is not a range of ports"),
     ],
@@ -432,9 +432,9 @@ def test_a_peering_nobody_accepted_peers_nothing() -> None:
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"format_version": "2.0"}, "format_version is '2.0', which is not supported"),
+        ({"format_version": "2.0"}, "format_version is '2.0', but only 0.x and 1.x are supported"),
         ({"version": 4, "serial": 1, "lineage": "x", "resources": []}, "give what terraform show -json prints"),
-        ({"format_version": "1.2", "planned_values": {}, "errored": True}, "the plan is not complete"),
+        ({"format_version": "1.2", "planned_values": {}, "errored": True}, "the plan is incomplete"),
     ],
 )
 def test_other_documents_are_told_what_is_wanted(document: Any, message: str) -> None:

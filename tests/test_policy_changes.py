@@ -99,7 +99,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a rule of another group": (RemoveRule("web", "db/inbound/1"), "'web' has no rule 'db/inbound/1'"),
     "no such peer group": (AddRule("web", replace(TLS, peer=GroupPeer("nope"))), "unknown security group 'nope'"),
     "no such address group": (AddRule("web", replace(TLS, peer=AddressGroupPeer("no"))), "unknown address group 'no'"),
-    "an id that is taken": (AddRule("db", replace(TLS, id="web/inbound/1")), "has a rule 'web/inbound/1' already"),
+    "an id that is taken": (AddRule("db", replace(TLS, id="web/inbound/1")), "already has a rule 'web/inbound/1'"),
     "a rule turned round": (
         ModifyRule("web", "web/inbound/1", Rule("", "outbound", 4)),
         "is inbound, which cannot change: remove it and add a new rule",
@@ -121,7 +121,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a group in use": (RemoveGroup("spare"), "instance 'w2' is still in security group 'spare'"),
     "a group that is named": (RemoveGroup("web"), "instance 'w1' is still in security group 'web'"),
     "no such VPC": (AddPeering("red", "no"), "unknown VPC 'no'"),
-    "a VPC with itself": (AddPeering("red", "red"), "not 'red' with itself"),
+    "a VPC with itself": (AddPeering("red", "red"), "'red' cannot be peered with itself"),
     "no such peering": (RemovePeering("red", "green"), "'red' and 'green' are not peered"),
     "no address group": (SetAddressGroup("no", ()), "unknown address group 'no'"),
 }

@@ -725,7 +725,7 @@ class TestPeers:
             "an inbound rule has a source, not a destination: use source"
         )
         message = error_of(document_with_rule("{direction: egress, protocol: tcp, source: g, destination: g}"))
-        assert message.endswith("source: an outbound rule has a destination: use destination")
+        assert message.endswith("source: an outbound rule has a destination, not a source: use destination")
 
     def test_a_name_of_two_kinds_needs_the_mapping_form(self) -> None:
         text = (

@@ -149,7 +149,7 @@ def test_replay_goes_on_only_as_it_began(tmp_path: Path, state: Path, capsys: Ca
         (("replay", POLICY, CAPTURE, "--resume", CAPTURE), "is no snapshot"),
         (("replay", POLICY, CAPTURE, "--resume", "-"), "--resume needs a file"),
         ((*base, "--engine", "reference"), "need --engine fast"),
-        ((*base, "--snapshot", state), "is an input too"),
+        ((*base, "--snapshot", state), "is also an input"),
     ):
         outcome = sgfast(capsys, *arguments)
         assert outcome.status == 2 and words in outcome.one_line() and outcome.out == "", arguments

@@ -546,7 +546,7 @@ def test_the_same_captures_give_the_same_words_every_time(capsys: pytest.Capture
         ((SHOP[1], "--policy", SHOP[0], "--unanswered"), "--from all"),
         ((SHOP[1], "--max-prefix", "33"), "no prefix length"),
         ((SHOP[1], "--max-prefix", "24,64,1"), "no prefix length"),
-        ((SHOP[1], "-o", SHOP[1]), "is an input too"),
+        ((SHOP[1], "-o", SHOP[1]), "is also an input"),
         (("/nowhere.pcap",), "does not exist"),
     ],
 )
