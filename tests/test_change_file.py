@@ -266,7 +266,8 @@ WRONG = {
         ":1: changes[1].add_group: security group",
     "changes: [{at: 1, remove_instance: {instance: db-1, name: web-1}}]":
         ":1: changes[0].remove_instance: has both instance and name, which mean the same: keep one of them",
-    "changes: [{at: 1, remove_group: {name: other, group: sg-AB}}]": ":1: changes[0].remove_group: has both group and name",
+    "changes: [{at: 1, remove_group: {name: other, group: sg-AB}}]":
+        ":1: changes[0].remove_group: has both group and name",
     "changes: [{at: 1, set_address_group: {name: offices, address_group: offices, addresses: []}}]":
         ":1: changes[0].set_address_group: has both name and address_group, which mean the same",
     "changes: []\nversion: 2": ":2: version: must be 1, not the number 2",

@@ -353,7 +353,7 @@ def test_vpcs_that_use_the_same_addresses_are_told_apart_by_vpc(
         told[vpc] = found["agreeing"], [(d["line"], d["instance"], d["verdict"]) for d in found["disagreements"]]
     assert told == {"one": (1, [(3, "web-1", "deny")]), "two": (2, [])}
     outcome = sgfast(capsys, "flowlog", policy, log, "--vpc", "three")
-    assert outcome.status == 2 and "no VPC 'three'" in outcome.one_line()
+    assert outcome.status == 2 and "unknown VPC 'three'" in outcome.one_line()
 
 
 def test_little_memory_is_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -479,7 +479,7 @@ def test_a_line_without_an_end_ends_reading(capsys: pytest.CaptureFixture[str], 
     log.write_bytes(GOOD.encode() + b"\n" + line * 10 + b"\n" + GOOD.encode() + b"\n")
     outcome = sgfast(capsys, "flowlog", policy, log, "--json")
     assert outcome.status == 3 and json.loads(outcome.out)["records"] == 1
-    assert f"{log}: line 2: has no end" in json.loads(outcome.out)["damaged"][-1]
+    assert f"{log}: line 2: does not end" in json.loads(outcome.out)["damaged"][-1]
 
 
 def test_noise_never_breaks_the_reader(tmp_path: Path) -> None:

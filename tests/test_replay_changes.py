@@ -304,7 +304,7 @@ def test_change_that_makes_an_address_ambiguous_is_told_before_any_packet(
         target.unlink(missing_ok=True)
     assert told[0] == told[1]
     if why == "ambiguous":
-        assert told[0].startswith(f"sgfast: {place}") and "are the same addresses" in told[0]
+        assert told[0].startswith(f"sgfast: {place}") and "overlap: " in told[0]
     else:
         assert told[0] == (f"sgfast: {place}{why}" if why else "")
 

@@ -146,7 +146,7 @@ def test_replay_goes_on_only_as_it_began(tmp_path: Path, state: Path, capsys: Ca
         ((*base, "--changes", late), "does not begin with the 2 changes made before the snapshot"),
         (("replay", POLICY, CAPTURE, "--resume", tmp_path / "none"), "cannot be read: No such file"),
         (("replay", POLICY, CAPTURE, "--resume", tmp_path), "cannot be read: Is a directory"),
-        (("replay", POLICY, CAPTURE, "--resume", CAPTURE), "is no snapshot"),
+        (("replay", POLICY, CAPTURE, "--resume", CAPTURE), "is not a snapshot"),
         (("replay", POLICY, CAPTURE, "--resume", "-"), "--resume needs a file"),
         ((*base, "--engine", "reference"), "need --engine fast"),
         ((*base, "--snapshot", state), "is also an input"),
@@ -192,7 +192,7 @@ def test_one_capture_is_judged_up_to_a_time_and_from_there_on(tmp_path: Path, ca
 def test_snapshot_whose_reading_options_are_forged_is_refused(tmp_path: Path, state: Path) -> None:
     for reading in ([], "tcp", None):
         rewrite(state, tmp_path / "forged", lambda about, arrays, it=reading: about["replay"].update(reading=it))
-        with pytest.raises(SnapshotError, match="is no snapshot that can be used"):
+        with pytest.raises(SnapshotError, match="is not a usable snapshot"):
             replay(POLICY, CAPTURE, changes=CHANGES, resume=tmp_path / "forged")
     rewrite(state, tmp_path / "forged", lambda about, arrays: about["replay"]["reading"].update({"--filter": ["\n"]}))
     with pytest.raises(SnapshotError, match=r"had --filter \['\\n'\], not \(none\)"):
@@ -209,13 +209,13 @@ def test_full_disk_and_failed_replay_leave_no_snapshot(tmp_path: Path, capsys: C
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
 def test_a_snapshot_is_a_regular_file(path: str, capsys: Capsys) -> None:
     # A device may be endless.
-    assert "a snapshot is a regular file" in sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", path).one_line()
+    assert "is not a regular file" in sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", path).one_line()
 
 
 def test_a_snapshot_from_a_pipe_says_what_to_do(tmp_path: Path, state: Path) -> None:
     outcome = shell('$sgfast replay "$policy" "$capture" --resume <(cat "$state")', policy=POLICY, capture=CAPTURE,
                     state=state)  # fmt: skip
-    assert outcome.status == 2 and "save it to one first" in outcome.one_line()
+    assert outcome.status == 2 and "save the snapshot to one first" in outcome.one_line()
 
 
 def test_every_prefix_and_many_flips_are_refused_or_harmless(tmp_path: Path, state: Path) -> None:
@@ -225,7 +225,7 @@ def test_every_prefix_and_many_flips_are_refused_or_harmless(tmp_path: Path, sta
     rng = np.random.default_rng(1)
     for length in [*range(100), *rng.integers(0, len(data), 60).tolist()]:
         broken.write_bytes(data[:length])
-        with pytest.raises(SnapshotError, match="is no snapshot, or damaged"):
+        with pytest.raises(SnapshotError, match="is not a snapshot, or is damaged"):
             load_snapshot(broken)
     refused = 0
     for at in rng.integers(0, len(data), 300).tolist():

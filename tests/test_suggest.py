@@ -457,7 +457,7 @@ def test_vpcs_that_use_the_same_addresses_are_told_apart_by_vpc(
             ("web", "outbound", f"{address}/32"), ("db", "inbound", "GroupPeer(name='web')"),
         ], (vpc, group)  # fmt: skip
     outcome = sgfast(capsys, "suggest", capture, "--vpc", "one")
-    assert outcome.status == 2 and "no VPC 'one'" in outcome.one_line()
+    assert outcome.status == 2 and "unknown VPC 'one'" in outcome.one_line()
 
 
 # The document
