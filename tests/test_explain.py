@@ -193,7 +193,7 @@ def test_why_a_group_does_not_match_is_told() -> None:
     (why,) = misfits(not_member)["app/inbound/1"]
     assert why == ("source", "group app", "10.0.9.1 (e)", "e is not a member: it is in db, empty")
     outside = explain(policy, "203.0.113.1", "a", "tcp", port=80)
-    assert "no instance's" in misfits(outside)["app/inbound/1"][0][3]
+    assert "belongs to no instance" in misfits(outside)["app/inbound/1"][0][3]
     other_region = explain(policy, "c", "a", "tcp", port=80)
     assert misfits(other_region)["app/inbound/1"][0][3] == (
         "c is a member, but in region north, and a is in no named region"

@@ -74,7 +74,7 @@ CODES: dict[str, Code] = {
     ),
     NEVER_HIT: Code(
         "never-hit", "note", "a rule that no packet of the captures used",
-        "If the captures cover everything that should work (backups, month ends, failovers), it may be superfluous.",
+        "If the captures cover all that should work (backups, month ends, failovers), the rule may be superfluous.",
     ),
 }  # fmt: skip
 
