@@ -23,9 +23,9 @@ from sgfast.core.wire.link import LINK_TYPES
 from sgfast.errors import ArgumentError, ArgumentTypeError
 from sgfast.policy.changes import Change, RemoveInstance, apply_changes
 from sgfast.policy.document import load_policy
-from sgfast.policy.instants import MAX_TIME_NS
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Instance, Policy, Rule, Timeouts
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
+from sgfast.policy.timestamps import MAX_TIME_NS
 
 Mode = Literal["causal", "verbatim"]
 Midstream = Literal["infer", "deny", "allow"]

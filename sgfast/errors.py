@@ -1,8 +1,8 @@
-"""The errors sgfast raises on purpose: one line each, naming file, place, cause and remedy."""
+"""The errors that sgfast raises deliberately. Each message is one line with file, location, cause and remedy."""
 
 
 class SgfastError(Exception):
-    """Base of every error sgfast raises on purpose; ``str(error)`` is the one line to show."""
+    """Base class of all errors that sgfast raises deliberately. ``str(error)`` is the one line to show."""
 
 
 class ArgumentError(SgfastError, ValueError):
@@ -14,23 +14,23 @@ class ArgumentTypeError(SgfastError, TypeError):
 
 
 class PolicyError(SgfastError):
-    """A policy document that cannot be used (SPEC 2, 7.1, 8.5); exit status 2."""
+    """A policy that cannot be used (SPEC 2, 7.1, 8.5); exit status 2."""
 
 
 class AmbiguousAddress(PolicyError):
-    """Two VPCs that a capture may show own one address (SPEC 7.1); exit status 2 for a replay."""
+    """Two VPCs that a capture may show own the same address (SPEC 7.1); exit status 2 for a replay."""
 
 
 class CaptureError(SgfastError):
-    """A capture that cannot be opened or is no capture we read (SPEC 10.5); exit status 2."""
+    """A capture that cannot be opened, or whose format is not supported (SPEC 10.5); exit status 2."""
 
 
 class ReadingError(SgfastError):
-    """What is to be read of captures cannot be: a wrong filter, an end before the start; exit status 2."""
+    """An invalid selection of packets to read, such as a wrong filter or an end before the start; exit status 2."""
 
 
 class NoCapture(CaptureError):
-    """A file that is no capture at all; in a directory of captures it is left out."""
+    """A file that is not a capture. In a directory of captures it is skipped."""
 
 
 class OutputError(SgfastError):
@@ -38,12 +38,12 @@ class OutputError(SgfastError):
 
 
 class SnapshotError(SgfastError):
-    """A snapshot that cannot be read, or does not belong to this replay; exit status 2."""
+    """A snapshot that cannot be read or does not belong to this replay; exit status 2."""
 
 
 class FlowLogError(SgfastError):
-    """A flow log that cannot be read or is none (SPEC 10.5); exit status 2."""
+    """A file that cannot be read or is not a flow log (SPEC 10.5); exit status 2."""
 
 
 class ClusterError(SgfastError):
-    """A cluster or its storage that does not do what a replay on it needs; exit status 2."""
+    """A cluster or its storage that fails a replay running on it; exit status 2."""

@@ -1,14 +1,14 @@
-"""Why a packet that opens a connection is allowed or denied: the rule that wins on each side, or the rules that nearly
-did, and what of each does not fit.
+"""Explains why a packet that opens a connection is allowed or denied.
 
-The verdict is ``Engine.check``'s. What rules want and what a packet has is told from the policy's values alone, one
-field after the other (SPEC 4.9):
+For each side it gives the winning rule, or the rules that nearly matched and the fields in which they differ. The
+verdict is ``Engine.check``'s. The comparison of rule and packet uses only the policy's values, field by field (SPEC
+4.9):
 
     ethertype  protocol  ports  icmp_type  icmp_code  source (inbound) or destination (outbound)
 
-Each field that does not fit counts one, whatever the others say: a rule for udp/53 fails tcp/22 on two. The *nearest*
-are the allow rules of the side's groups and direction that fail on the fewest. Deny rules are left out: had one
-matched, nothing would have been allowed. ``compare`` finds them, for a replay's report, too.
+Each field that does not match counts one, whatever the others say: a rule for udp/53 differs from tcp/22 in two. The
+*nearest* rules are the allow rules of the side's groups and direction that differ in the fewest fields. Deny rules are
+excluded, because matching one would not have allowed the packet. ``compare`` also serves the report of a replay.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ from sgfast.policy.model import (
     Rule,
 )
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
-from sgfast.policy.wording import peer_text, ports_text, protocol_text
+from sgfast.policy.rule_text import peer_text, ports_text, protocol_text
 
 Address = IPv4Address | IPv6Address
 Field = Literal["ethertype", "protocol", "ports", "icmp_type", "icmp_code", "source", "destination"]
 
-#: The opener's source port where nobody says; no rule looks at it (SPEC 4.9), but DHCP is told by it (SPEC 3.2).
+#: The opener's default source port. No rule checks it (SPEC 4.9), but it identifies DHCP (SPEC 3.2).
 CLIENT_PORT = 49152
-#: By version: what a ping sends.
+#: The ICMP type of a ping, by IP version.
 ECHO_REQUEST = {4: 8, 6: 128}
 
-#: Groups of a peer that are named; of more the number is told.
+#: How many of a peer's groups are named; beyond that only the number is given.
 _LISTED_GROUPS = 5
-#: Prefixes of one instance in which an address of its own is looked for; each takes a walk over all instances.
+#: How many of an instance's prefixes are searched for an address it owns. Each search visits all instances.
 _SEARCHED_PREFIXES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """A field of a rule that does not fit the packet."""
+    """A field of a rule that does not match the packet."""
 
     field: Field
     wanted: str
     has: str
-    #: More about it, for people; may be empty.
+    #: Further explanation for people; may be empty.
     why: str = ""
 
 
@@ -70,7 +70,7 @@ class RuleInGroup:
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """An allow rule that does not match, and why not."""
+    """An allow rule that does not match, and why."""
 
     group: str
     rule: Rule
@@ -87,7 +87,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """What rules look at in a packet that opens a connection. None is what its protocol does not have."""
+    """The fields of an opener that rules check. None means that its protocol does not have the field."""
 
     version: int
     protocol: int
@@ -99,18 +99,18 @@ class Packet:
 
 @dataclass(frozen=True, slots=True)
 class SideExplained:
-    """What one instance's rules say of the packet."""
+    """What one instance's rules decide about the packet."""
 
     instance: Instance
     direction: Direction
-    #: Whether this filter judged it (SPEC 3.6, 3.7). If not, ``verdict`` is what it would have said.
+    #: Whether this filter judged the packet (SPEC 3.6, 3.7). If not, ``verdict`` is what it would have decided.
     reached: bool
     verdict: str
     reason: str
     winner: RuleInGroup | None
-    #: Other rules that match, in the order in which they would win.
+    #: Other matching rules, in order of precedence.
     also_match: tuple[RuleInGroup, ...]
-    #: In document order, those that tie; only where no rule matches.
+    #: The nearest rules, which tie, in document order. Only set if no rule matches.
     nearest: tuple[NearMiss, ...]
 
 
@@ -121,20 +121,20 @@ class Explained:
     source: End
     destination: End
     protocol: int
-    #: Of the destination; None where the protocol has no ports.
+    #: The destination port; None if the protocol has no ports.
     port: int | None
-    #: Of the source, as it was asked for; None: any.
+    #: The source port that was asked for; None: any.
     sport: int | None
     icmp_type: int | None
     icmp_code: int | None
     verdict: str
     reason: str | None
-    #: In words, what the reason leaves open; may be empty.
+    #: An explanation beyond the reason; may be empty.
     note: str
-    #: None for an end that is no instance.
+    #: None for an end that is not an instance.
     egress: SideExplained | None
     ingress: SideExplained | None
-    #: Which addresses were taken where there was a choice; whole sentences.
+    #: Which addresses were chosen where there were several, as full sentences.
     choices: tuple[str, ...]
 
 
@@ -150,18 +150,19 @@ def explain(
     icmp_code: int | None = None,
     vpc: str | None = None,
 ) -> Explained:
-    """Explains a packet that would open a connection. ``source``, ``destination``: an address, or an instance's name.
+    """Explain the verdict for a packet that would open a connection.
 
-    ``port``: the destination's, for protocols that have ports; ``sport``: the source's, which only DHCP is told by.
-    ``icmp_type``: left out, a ping. ``vpc``: as of ``Engine``. Raises PolicyError for a policy that cannot be used or
-    does not know a name, ArgumentError for a packet that cannot be.
+    ``source`` and ``destination`` are addresses or instance names. ``port`` is the destination port, for protocols with
+    ports; ``sport``, the source port, only matters for DHCP. Without ``icmp_type`` the packet is a ping. ``vpc`` is as
+    for ``Engine``. Raises PolicyError if the policy cannot be used or a name is unknown, ArgumentError for an
+    impossible packet.
     """
     if isinstance(policy, str | os.PathLike):
         policy = load_policy(policy)
     engine = Engine(policy, vpc=vpc)
     number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else protocol
     if number is None or not 0 <= number <= 255:
-        raise ArgumentError(f"no protocol {protocol!r:.80}: a packet has one of IANA's names, or 0 to 255")
+        raise ArgumentError(f"unknown protocol {protocol!r:.80}: use one of IANA's names, or a number from 0 to 255")
     _check_fields(number, port, sport, icmp_type, icmp_code)
     choices: list[str] = []
     src, dst = _ends(engine, source, destination, number, choices)
@@ -197,11 +198,11 @@ def _check_fields(
 ) -> None:
     name = protocol_text(protocol)
     if protocol in PORT_PROTOCOLS and port is None:
-        raise ArgumentError(f"{name} has ports: say to which one")
+        raise ArgumentError(f"{name} has ports: give the destination port")
     if protocol not in PORT_PROTOCOLS and (port, sport) != (None, None):
         raise ArgumentError(f"{name} has no ports")
     if protocol not in (ICMP, ICMPV6) and (icmp_type is not None or icmp_code is not None):
-        raise ArgumentError(f"{name} has no ICMP type and code")
+        raise ArgumentError(f"{name} has no ICMP type or code")
     if icmp_code is not None and icmp_type is None:
         raise ArgumentError("an ICMP code needs an ICMP type")
     for what, value, top in (
@@ -209,11 +210,11 @@ def _check_fields(
         ("an ICMP code", icmp_code, 255),
     ):  # fmt: skip
         if value is not None and not 0 <= value <= top:
-            raise ArgumentError(f"{what} is 0 to {top}, not {value}")
+            raise ArgumentError(f"{what} must be 0 to {top}, not {value}")
 
 
 def _ends(engine: Engine, source: str, destination: str, protocol: int, choices: list[str]) -> tuple[End, End]:
-    """Both ends, in one family of addresses."""
+    """Both ends, in the same address family."""
     named = [_address_or_instance(engine, text) for text in (source, destination)]
     wanted = {6} if protocol == ICMPV6 else {4, 6}
     families = [
@@ -226,7 +227,7 @@ def _ends(engine: Engine, source: str, destination: str, protocol: int, choices:
             f"{text} {'is' if not isinstance(each, Instance) else 'has'} IPv{' and IPv'.join(map(str, sorted(family)))}"
             for text, each, family in zip((source, destination), named, families, strict=True)
         )
-        raise ArgumentError(f"no packet goes from IPv4 to IPv6: {have}")
+        raise ArgumentError(f"source and destination have no IP version in common: {have}")
     if not common & wanted:
         raise ArgumentError("icmpv6 between IPv4 addresses: use icmp")
     family = min(common & wanted)
@@ -263,7 +264,9 @@ def _owner(engine: Engine, address: Address) -> Instance | None:
 
 
 def _own_address(engine: Engine, instance: Instance, family: int, choices: list[str]) -> Address:
-    """The first address of a family that is really the instance's: of a prefix, others may own parts (SPEC 2.6)."""
+    """The first address of a family that really belongs to the instance: others may own parts of its prefixes (SPEC
+    2.6).
+    """
     networks = [network for network in instance.addresses if network.version == family]
     searched = 0
     for network in networks:
@@ -273,16 +276,18 @@ def _own_address(engine: Engine, instance: Instance, family: int, choices: list[
         for address in _candidates(engine.policy, network):
             if _owner(engine, address) is instance:
                 if len(instance.addresses) > 1 or network.num_addresses > 1:
-                    choices.append(f"{instance.name} has more addresses than {address}, which was taken.")
+                    choices.append(f"{instance.name} has several addresses; {address} was used.")
                 return address
     raise PolicyError(
         f"{engine.policy.origin}: every IPv{family} address of {instance.name!r} belongs to another instance's longer "
-        "prefix, or cannot be seen from this VPC: give an address"
+        "prefix, or is not visible from this VPC: give an address instead"
     )
 
 
 def _candidates(policy: Policy, network: Network) -> Iterator[Address]:
-    """Addresses of a prefix, one of which nobody else owns if there is any such: those behind what is nested in it."""
+    """Candidate addresses of a prefix: if any address in it has no other owner, one of these has none. They are the
+    first ones and those right after each nested prefix.
+    """
     if network.num_addresses > 2:
         yield network.network_address + 1
     yield network.network_address
@@ -304,9 +309,9 @@ def _side(
     policy: Policy, verdict: Verdict, direction: Direction, here: Instance, there: End, packet: Packet
 ) -> SideExplained:
     judged = verdict.egress if direction == "outbound" else verdict.ingress
-    # Isolation stands on the first side, which did not judge by rules either (SPEC 3.6).
+    # Isolation is reported on the first side, which did not apply rules either (SPEC 3.6).
     reached = judged is not None and judged.reason != "vpc-isolated"
-    # Stateless filters ask their rules of packets that open nothing, too.
+    # Stateless filters also apply rules to packets that open nothing.
     stateless = not all(policy.group_by_name[name].stateful for name in here.security_groups)
     if judged.reason == "invalid" if judged is not None else verdict.reason == "invalid" and not stateless:
         return SideExplained(here, direction, judged is not None, "deny", "invalid", None, (), ())
@@ -315,8 +320,8 @@ def _side(
     allows = winner is not None and winner.rule.action == "allow"
     misses = []
     for found, fields in () if matching else nearest:
-        told = tuple(_misfit(policy, found.rule, field, here, there, packet) for field in fields)
-        misses.append(NearMiss(found.group, found.rule, told))
+        misfits = tuple(_misfit(policy, found.rule, field, here, there, packet) for field in fields)
+        misses.append(NearMiss(found.group, found.rule, misfits))
     return SideExplained(
         here, direction, reached, "allow" if allows else "deny",
         "no-rule" if winner is None else "rule" if allows else "deny-rule",
@@ -325,7 +330,7 @@ def _side(
 
 
 def rules_of(policy: Policy, instance: Instance, direction: Direction) -> Iterator[RuleInGroup]:
-    """The rules that judge what reaches an instance, or what leaves it, in document order."""
+    """The rules that apply to packets to an instance (inbound) or from it (outbound), in document order."""
     for group in policy.security_groups:
         if group.name in instance.security_groups:
             for rule in group.rules:
@@ -336,8 +341,8 @@ def rules_of(policy: Policy, instance: Instance, direction: Direction) -> Iterat
 def compare(
     policy: Policy, rules: Iterable[RuleInGroup], here: Instance, there: End, packet: Packet
 ) -> tuple[list[RuleInGroup], list[tuple[RuleInGroup, tuple[Field, ...]]]]:
-    """Those that match, in the order in which they would win (SPEC 4.10); and the allow rules that fail on the fewest
-    fields, with these, in document order.
+    """Compare rules with a packet. Returns the matching rules in order of precedence (SPEC 4.10), and the allow rules
+    that differ in the fewest fields, with those fields, in document order.
     """
     matching: list[RuleInGroup] = []
     nearest: list[tuple[RuleInGroup, tuple[Field, ...]]] = []
@@ -349,7 +354,7 @@ def compare(
             if nearest and len(fields) < len(nearest[0][1]):
                 nearest.clear()
             nearest.append((found, fields))
-    # Of equals the first in the document.
+    # Among equals, the first in the document wins.
     matching.sort(key=lambda found: (found.rule.priority, found.rule.action != "deny"))
     return matching, nearest
 
@@ -382,13 +387,13 @@ def _is_peer(policy: Policy, rule: Rule, here: Instance, there: End) -> bool:
 
 
 def _is_member_for(policy: Policy, group: str, here: Instance, other: Instance | None) -> bool:
-    """SPEC 4.11."""
+    """Whether ``other`` counts as a member of the group for rules of ``here`` (SPEC 4.11)."""
     if other is None or group not in other.security_groups or not policy.connected(here.vpc, other.vpc):
         return False
     return policy.vpc_by_name[here.vpc].region == policy.vpc_by_name[other.vpc].region
 
 
-# In words
+# Explanations
 
 
 def _misfit(policy: Policy, rule: Rule, field: Field, here: Instance, there: End, packet: Packet) -> Misfit:
@@ -417,20 +422,20 @@ def _why_no_peer(policy: Policy, rule: Rule, here: Instance, there: End) -> str:
             return _why_no_member(policy, name, here, there.instance)
         case AddressGroupPeer(name):
             count = len(policy.address_group_by_name[name].addresses)
-            return f"none of its {count} prefixes holds the address" if count else "it has no addresses"
+            return f"none of its {count} prefixes contains the address" if count else "it has no addresses"
     return ""
 
 
 def _why_no_member(policy: Policy, group: str, here: Instance, other: Instance | None) -> str:
     if other is None:
-        return "the address is no instance's, and only instances are in groups"
+        return "the address belongs to no instance, and only instances are in groups"
     if group not in other.security_groups:
         groups = ", ".join(other.security_groups[:_LISTED_GROUPS])
         if len(other.security_groups) > _LISTED_GROUPS:
             groups += f" and {len(other.security_groups) - _LISTED_GROUPS} more"
         if not any(group in instance.security_groups for instance in policy.instances):
             return f"the group has no members; {other.name} is in {groups}"
-        return f"{other.name} is no member: it is in {groups}"
+        return f"{other.name} is not a member: it is in {groups}"
     if not policy.connected(here.vpc, other.vpc):
         return f"{other.name} is a member, but in VPC {other.vpc}, which is not peered with {here.vpc}"
     region, others = policy.vpc_by_name[here.vpc].region, policy.vpc_by_name[other.vpc].region
@@ -446,9 +451,9 @@ def _note(policy: Policy, verdict: Verdict, src: End, dst: End) -> str:
         case "out-of-scope", _:
             return "neither end is an instance of the policy: no filter sees the packet"
         case "local", _:
-            return f"both addresses are {src.instance.name if src.instance else '?'}'s: the packet meets no filter"
+            return f"both addresses belong to {src.instance.name if src.instance else '?'}: the packet passes no filter"
         case "exempt", _:
-            return "infrastructure traffic, which no filter sees (settings.infrastructure)"
+            return "infrastructure traffic, which is not filtered (settings.infrastructure)"
         case _, "vpc-isolated":
             assert src.instance is not None and dst.instance is not None
             return (
@@ -457,7 +462,7 @@ def _note(policy: Policy, verdict: Verdict, src: End, dst: End) -> str:
             )
         case _, "invalid":
             return (
-                "a packet of this ICMP type opens nothing: a reply needs its query, an error a connection that it is "
-                "about; no rule is asked"
+                "a packet of this ICMP type cannot open a connection: a reply needs its query, an error a connection "
+                "it is about; no rule applies"
             )
     return ""

@@ -1,9 +1,9 @@
-"""Where outputs go: regular files that appear whole or not at all, everything else written through (SPEC 11).
+"""Writes outputs. A regular file appears complete or not at all; anything else is written directly (SPEC 11).
 
-    path --open_output--> regular or new:     .sgfast-xxxxxxxx.part, renamed over the file by publish()
-                          device, pipe, "-":  the thing itself
+    path --open_output--> regular or new:     .sgfast-xxxxxxxx.part, renamed to the file by publish()
+                          device, pipe, "-":  written directly
 
-Errors are OutputError, except that BrokenPipeError passes: whoever read has seen enough.
+Errors raise OutputError. BrokenPipeError is passed on, because the reader may simply have seen enough.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ STANDARD_OUTPUT = "standard output"
 
 _DESCRIPTOR = re.compile(r"/dev/(?:fd/|std)(in|out|err|[0-9]+)|/proc/self/fd/([0-9]+)")
 _STANDARD_DESCRIPTORS = {"in": 0, "out": 1, "err": 2}
-#: Attempts at a temporary name nobody has.
+#: How many temporary names are tried.
 _NAME_ATTEMPTS = 100
 
 
 class Output:
-    """Bytes on their way to one place. ``close`` ends writing, ``publish`` makes a regular file appear; a context
-    manager that leaves nothing behind unless ``publish`` was reached.
+    """An output that takes bytes.
+
+    ``close`` ends writing; ``publish`` makes a regular file appear. As a context manager it leaves nothing behind
+    unless ``publish`` was called.
     """
 
     def __init__(self, name: str, stream: Any, *, owned: bool, target: str = "", temporary: str = "") -> None:
@@ -45,7 +47,7 @@ class Output:
         self._temporary = temporary
 
     def write(self, data: bytes) -> None:
-        """All of it. OutputError where it does not fit, BrokenPipeError where nobody reads any more."""
+        """Write all of ``data``. Raises OutputError if that fails, BrokenPipeError if the reader is gone."""
         view = memoryview(data)
         while view:
             try:
@@ -60,7 +62,7 @@ class Output:
                 view = view[written:]
 
     def close(self) -> None:
-        """Nothing more will be written; what the system noticed late is raised here."""
+        """End writing. Raises errors that the system only reports now."""
         stream, self._stream = self._stream, None
         try:
             if stream is not None:
@@ -74,7 +76,7 @@ class Output:
             raise _cannot_be_written(self.name, error) from error
 
     def publish(self) -> None:
-        """A regular file takes its name; whatever had it before is replaced."""
+        """Give a regular file its final name, replacing any previous file."""
         self.close()
         if self._temporary:
             try:
@@ -84,7 +86,7 @@ class Output:
             self._temporary = ""
 
     def discard(self) -> None:
-        """Ends without a trace, as far as that is still possible."""
+        """Abandon the output, and remove what can still be removed."""
         with suppress(OSError, OutputError):
             self.close()
         if self._temporary:
@@ -102,7 +104,7 @@ class Output:
 
 
 def open_output(path: str) -> Output:
-    """An output at ``path``; ``-`` is standard output. OutputError if nothing can be written there."""
+    """Open an output at ``path``; ``-`` is standard output. Raises OutputError if it cannot be written."""
     if path == "-":
         return standard_output()
     name = printable(path)
@@ -114,7 +116,7 @@ def open_output(path: str) -> Output:
         if status is not None and stat.S_ISDIR(status.st_mode):
             raise OutputError(f"{name}: is a directory; name a file in it")
         if status is not None and not stat.S_ISREG(status.st_mode):
-            # Without O_CREAT: should it vanish meanwhile, no regular file takes its place.
+            # Without O_CREAT, so that no regular file is created if it disappears meanwhile.
             return Output(name, open(os.open(path, os.O_WRONLY | os.O_CLOEXEC), "wb", buffering=0), owned=True)
         return _open_regular(name, path, status)
     except (OSError, ValueError) as error:
@@ -122,18 +124,18 @@ def open_output(path: str) -> Output:
 
 
 def standard_output() -> Output:
-    """Standard output as it stands now, unbuffered. OutputError if it is closed."""
+    """Standard output in its current state, unbuffered. Raises OutputError if it is closed."""
     if sys.stdout is None:
         raise OutputError(f"{STANDARD_OUTPUT}: is closed")
     flush(sys.stdout, STANDARD_OUTPUT)
     stream = getattr(sys.stdout, "buffer", None)
     if stream is None:
-        raise OutputError(f"{STANDARD_OUTPUT}: takes no bytes")
+        raise OutputError(f"{STANDARD_OUTPUT}: does not accept bytes")
     return Output(STANDARD_OUTPUT, getattr(stream, "raw", stream), owned=False)
 
 
 def flush(stream: Any, name: str) -> None:
-    """Raises as ``Output.write`` does."""
+    """Flush a stream. Raises the same errors as ``Output.write``."""
     try:
         stream.flush()
     except BrokenPipeError:
@@ -143,23 +145,23 @@ def flush(stream: Any, name: str) -> None:
 
 
 def is_standard_output(path: str) -> bool:
-    """Whether an output named ``path`` would land among what standard output gets."""
-    return path == "-" or descriptor_named(path) == 1 or (_place("-", 1) or "") == _place(path, 1)
+    """Whether an output at ``path`` would end up on standard output."""
+    return path == "-" or descriptor_named(path) == 1 or (_identity("-", 1) or "") == _identity(path, 1)
 
 
 def refuse_shared(outputs: Sequence[str], inputs: Sequence[str]) -> None:
-    """OutputError where an output is one of the inputs, or two outputs are the same."""
-    read = {place: path for path in inputs if (place := _place(path, 0)) is not None}
-    # Standard output is always written to: the report, if nothing else.
+    """Raise OutputError if an output is also an input, or two outputs are the same."""
+    read = {place: path for path in inputs if (place := _identity(path, 0)) is not None}
+    # Standard output is always used, at least for the report.
     for path in (*outputs, "-"):
-        place = _place(path, 1)
+        place = _identity(path, 1)
         if place in read:
-            raise OutputError(f"{_shown(path)}: is an input too ({printable(read[place])}); write somewhere else")
+            raise OutputError(f"{_shown(path)}: is also an input ({printable(read[place])}); choose another output")
     written: dict[object, str] = {}
     for path in outputs:
-        place = "-" if is_standard_output(path) else _place(path, 1)
+        place = "-" if is_standard_output(path) else _identity(path, 1)
         if place in written:
-            raise OutputError(f"{_shown(path)}: two outputs cannot go to one place; write one of them somewhere else")
+            raise OutputError(f"{_shown(path)}: two outputs have the same destination; choose another for one of them")
         if place is not None:
             written[place] = path
 
@@ -168,7 +170,7 @@ def refuse_shared(outputs: Sequence[str], inputs: Sequence[str]) -> None:
 
 
 def _open_regular(name: str, path: str, status: os.stat_result | None) -> Output:
-    # A symbolic link stays one: what it leads to is replaced.
+    # Keep a symbolic link and replace its target.
     target = os.path.realpath(path)
     if os.path.islink(target):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
@@ -180,7 +182,7 @@ def _open_regular(name: str, path: str, status: os.stat_result | None) -> Output
     for _ in range(_NAME_ATTEMPTS):
         temporary = os.path.join(folder, f".sgfast-{secrets.token_hex(4)}.part")
         try:
-            # A new file gets the permissions the umask leaves; an old one's are kept.
+            # A new file gets the permissions that the umask allows; an existing file keeps its own.
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except FileExistsError:
             continue
@@ -198,11 +200,11 @@ def _open_regular(name: str, path: str, status: os.stat_result | None) -> Output
         raise
 
 
-# What paths lead to --------------------------------------------------------------------------------------------------
+# What paths refer to -------------------------------------------------------------------------------------------------
 
 
 def descriptor_named(path: str) -> int | None:
-    """The descriptor of ours that a path like ``/dev/stdout`` or ``/dev/fd/63`` means."""
+    """The file descriptor of this process that a path such as ``/dev/stdout`` or ``/dev/fd/63`` names."""
     match = _DESCRIPTOR.fullmatch(path)
     if match is None:
         return None
@@ -219,9 +221,10 @@ def _status(path: str) -> os.stat_result | None:
         return None
 
 
-def _place(path: str, descriptor: int) -> object:
-    """What two paths to one file have in common, None where sharing does no harm (terminals, sockets, /dev/null).
-    ``descriptor`` is what ``-`` means.
+def _identity(path: str, descriptor: int) -> object:
+    """A value that is equal for paths to the same file. None if sharing is harmless (terminals, sockets, /dev/null).
+
+    ``descriptor`` is what ``-`` stands for.
     """
     try:
         status = os.fstat(descriptor) if path == "-" else os.stat(path)

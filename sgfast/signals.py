@@ -1,8 +1,8 @@
-"""Signals that end the command: raised as an exception, so that everything is put away first.
+"""Turns signals that end the command into an exception, so that everything is cleaned up first.
 
-An exception that is raised wherever the program happens to be may get lost: Python prints and forgets those out of
-callbacks, and some imports turn them into errors of their own. So the signal is remembered, too, and long loops and
-the end of the command ask for it.
+An exception raised at an arbitrary point may get lost: Python prints and discards exceptions in callbacks, and some
+imports convert them into errors of their own. The signal is therefore also recorded; long loops and the end of the
+command check for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-#: What is said of each.
+#: The message for each signal.
 ENDINGS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 
 _arrived: list[int] = []
@@ -21,7 +21,7 @@ _raising = False
 
 
 class Signalled(BaseException):
-    """A signal that ends the process, on its way through everything that has to be put away first."""
+    """A signal that ends the process, raised as an exception so that everything is cleaned up."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -29,21 +29,21 @@ class Signalled(BaseException):
 
 
 def arrived() -> int | None:
-    """The first of these signals that has come since ``ending_signals`` was entered, or None."""
+    """The first of these signals to arrive since ``ending_signals`` was entered, or None."""
     return _arrived[0] if _arrived else None
 
 
 def raise_arrived() -> None:
-    """Raises Signalled once more, if one has come."""
+    """Raise Signalled again if a signal has arrived."""
     if _arrived:
         raise Signalled(_arrived[0])
 
 
 @contextmanager
 def ending_signals(provisional: Any = None) -> Iterator[None]:
-    """Signals that end the process raise Signalled instead; a second one of a kind ends it at once.
+    """Make ending signals raise Signalled. A second signal of the same kind ends the process at once.
 
-    ``provisional``: a handler that was to end it until now.
+    ``provisional`` is a handler installed earlier to end the process, which is replaced too.
     """
     global _raising
     before: dict[int, Any] = {}
@@ -56,11 +56,11 @@ def ending_signals(provisional: Any = None) -> Iterator[None]:
         if _raising and len(_arrived) == 1:
             raise Signalled(number)
 
-    # ValueError: not in the main thread, where signals are someone else's business.
+    # ValueError means that this is not the main thread; its signals are then left alone.
     with suppress(ValueError):
         for number in ENDINGS:
             handler = signal.getsignal(number)
-            # One that is ignored (nohup, a background job) stays so.
+            # Leave ignored signals ignored (nohup, background jobs).
             if handler in (signal.SIG_DFL, signal.default_int_handler) or (handler and handler is provisional):
                 before[number] = handler
                 signal.signal(number, end)
@@ -73,6 +73,6 @@ def ending_signals(provisional: Any = None) -> Iterator[None]:
 
 
 def stop_raising() -> None:
-    """From here on signals are only remembered: the end has begun, whatever it is."""
+    """From now on only record signals, because the command is already ending."""
     global _raising
     _raising = False

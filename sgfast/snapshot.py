@@ -1,8 +1,8 @@
-"""An engine's whole state in a file: policy, connections, clock, counters (for a replay that goes on later).
+"""Saves and restores an engine's whole state: policy, connections, clock and counters, so that a replay can continue.
 
-The file is a NumPy ``.npz`` archive, uncompressed: ``about`` holds JSON (a format number, options, the policy, what the
-numbers in rows mean), the other members hold the data plane's rows (``core/snapshot.pxd``). The archive's checksums
-tell of damage, and every row is checked before it is put in: a file can be refused, but not do harm.
+The file is an uncompressed NumPy ``.npz`` archive. ``about`` holds JSON: a format number, options, the policy, and the
+meaning of the numbers in rows. The other members hold the data plane's rows (``core/state/snapshot.pyx``). The
+archive's checksums detect damage, and every row is checked before use, so that a bad file is rejected and does no harm.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from sgfast.engine import Engine, Midstream, Mode, check_jobs
 from sgfast.errors import PolicyError, SnapshotError
 from sgfast.output import open_output
 from sgfast.policy.model import Instance, Policy, Rule
-from sgfast.policy.plain import from_plain, to_plain
+from sgfast.policy.serialization import from_plain, to_plain
 
-#: Counts up whenever what is written changes its meaning.
+#: Increased whenever the meaning of the format changes.
 FORMAT = 6
-#: Bytes of JSON: a policy of some million instances.
+#: The most bytes of JSON, enough for a policy of a few million instances.
 _LONGEST_ABOUT = 1 << 30
-#: Bytes of a row of an array: more than any has.
+#: The most bytes of one array row; no real row is that long.
 _LONGEST_ROW = 1 << 16
 
-# What decoding, compiling and filling say about values that do not fit together.
+# What decoding, compiling and restoring raise for inconsistent values.
 _MISFITS = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError, PolicyError)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An engine, others that differ in the VPC they see alone, and what the replay that saved them wants to know (JSON
-    values)."""
+    """A restored engine, further engines that differ only in the VPC they see, and JSON values that the replay stored.
+    """
 
     engine: Engine
     others: tuple[Engine, ...] = ()
@@ -52,9 +52,8 @@ class Snapshot:
 
 
 def save_snapshot(engine: Engine, path: str | os.PathLike[str], *, replay: dict[str, Any] | None = None) -> None:
-    """Writes all of ``engine`` to ``path``; a regular file appears whole or not at all. No thread may be judging.
-
-    Raises OutputError.
+    """Write the state of ``engine`` to ``path``; a regular file appears complete or not at all. No thread may be
+    judging packets meanwhile.
     """
     with open_output(os.fsdecode(path)) as output:
         write_snapshot(engine, output, replay=replay)
@@ -64,7 +63,7 @@ def save_snapshot(engine: Engine, path: str | os.PathLike[str], *, replay: dict[
 def write_snapshot(
     engine: Engine, stream: Any, *, others: Sequence[Engine] = (), replay: dict[str, Any] | None = None
 ) -> None:
-    """As ``save_snapshot``, to whatever has ``write``. ``others``: as of ``Snapshot``."""
+    """Like ``save_snapshot``, to any object with ``write``. ``others`` is as in ``Snapshot``."""
     numbers, arrays = save_plane(engine.dataplane)
     more = []
     for n, other in enumerate(others):
@@ -93,12 +92,12 @@ def write_snapshot(
         "replay": replay or {},
     }
     text = json.dumps(about, separators=(",", ":")).encode()
-    # (NumPy's stub takes every keyword for its one option.)
+    # NumPy's type stub mistakes every keyword for its one option.
     cast(Any, np.savez)(_Writer(stream), about=np.frombuffer(text, dtype=np.uint8), **arrays)
 
 
 class _Writer(io.RawIOBase):
-    """What a zip archive needs of a stream that only takes bytes."""
+    """Makes a stream that only takes bytes usable for a zip archive."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -112,35 +111,35 @@ class _Writer(io.RawIOBase):
 
 
 def load_snapshot(path: str | os.PathLike[str], *, jobs: int = 1) -> Engine:
-    """The engine that ``save_snapshot`` wrote to ``path``, in this process or another.
+    """Load the engine that ``save_snapshot`` wrote to ``path``, in this process or another.
 
-    It goes on as if it had never stopped, with ``jobs`` threads (``Engine``). Raises SnapshotError for a file that is
-    no snapshot, is damaged, or is of another format.
+    It continues as if it had never stopped, with ``jobs`` threads (``Engine``). Raises SnapshotError if the file is not
+    a snapshot, is damaged, or has another format.
     """
     snapshot = read_snapshot(path, jobs=jobs)
     if snapshot.others:
         name = printable(os.fsdecode(path))
-        raise SnapshotError(f"{name}: is a snapshot of a replay that dealt packets out to VPCs, not of an engine")
+        raise SnapshotError(f"{name}: is a snapshot of a replay by VPC, not of a single engine")
     return snapshot.engine
 
 
 def read_snapshot(path: str | os.PathLike[str], *, jobs: int = 1) -> Snapshot:
-    """As ``load_snapshot``, with the replay's part."""
+    """Like ``load_snapshot``, with the values that the replay stored."""
     check_jobs(jobs)
     name = printable(os.fsdecode(path))
     about, arrays = _read(path, name)
     if about.get("format") != FORMAT:
         raise SnapshotError(
-            f"{name}: is a snapshot of format {printable(str(about.get('format')))[:20]}, and this sgfast reads "
-            f"{FORMAT}: replay from the beginning"
+            f"{name}: is a snapshot of format {printable(str(about.get('format')))[:20]}, but this version of sgfast "
+            f"reads format {FORMAT}: replay from the beginning"
         )
     try:
         return _restore(about, arrays, jobs)
     except _MISFITS as error:
         what = f"{type(error).__name__} " if isinstance(error, KeyError | AttributeError) else ""
-        raise SnapshotError(f"{name}: is no snapshot that can be used: {printable(what + str(error))[:200]}") from error
+        raise SnapshotError(f"{name}: is not a usable snapshot: {printable(what + str(error))[:200]}") from error
     except MemoryError as error:
-        raise SnapshotError(f"{name}: there is not enough memory for what it holds") from error
+        raise SnapshotError(f"{name}: not enough memory for its contents") from error
 
 
 def _read(path: str | os.PathLike[str], name: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -150,10 +149,10 @@ def _read(path: str | os.PathLike[str], name: str) -> tuple[dict[str, Any], dict
             stream = stack.enter_context(open(path, "rb"))
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise SnapshotError(f"{name}: is no file: a snapshot is a regular file; save it to one first")
+                raise SnapshotError(f"{name}: is not a regular file; save the snapshot to one first")
             archive = stack.enter_context(zipfile.ZipFile(stream))
             for member in archive.infolist():
-                # Nothing may grow when it is read: what a header claims is at most what is there.
+                # Reading must not expand: no member may claim more bytes than the file has.
                 if member.compress_type != zipfile.ZIP_STORED or member.file_size > status.st_size:
                     raise ValueError(f"{member.filename} is compressed")
                 with archive.open(member) as data:
@@ -161,16 +160,16 @@ def _read(path: str | os.PathLike[str], name: str) -> tuple[dict[str, Any], dict
                 arrays[member.filename.removesuffix(".npy")] = array
         text = arrays.pop("about")
         if text.dtype != np.uint8 or len(text) > _LONGEST_ABOUT:
-            raise ValueError("about is no text")
+            raise ValueError("about is not text")
         about = json.loads(text.tobytes())
         if not isinstance(about, dict):
-            raise ValueError("about is no object")
+            raise ValueError("about is not an object")
         return about, arrays
-    # NotImplementedError: zipfile's own, for an archive that it cannot read.
+    # zipfile raises NotImplementedError for archives it cannot read.
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, NotImplementedError, RecursionError) as error:
-        raise SnapshotError(f"{name}: is no snapshot, or damaged: {printable(str(error))[:200]}") from error
+        raise SnapshotError(f"{name}: is not a snapshot, or is damaged: {printable(str(error))[:200]}") from error
     except MemoryError as error:
-        raise SnapshotError(f"{name}: there is not enough memory for what it holds") from error
+        raise SnapshotError(f"{name}: not enough memory for its contents") from error
     except OSError as error:
         raise SnapshotError(f"{name}: cannot be read: {printable(error.strerror or str(error))}") from error
 
@@ -180,12 +179,12 @@ def _array(data: IO[bytes], size: int) -> NDArray[Any]:
         if np.lib.format.read_magic(data) != (1, 0):
             raise ValueError("an array of another version")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(data)
-    except Exception as error:      # a header is Python text to NumPy: what it raises is not said anywhere
+    except Exception as error:      # NumPy parses the header as Python text and documents no exceptions for it
         raise ValueError(f"an array's header: {error}") from error
     if dtype.hasobject or fortran or len(shape) != 1:
-        raise ValueError("an array that cannot be")
+        raise ValueError("an invalid array")
     if not 0 < dtype.itemsize <= _LONGEST_ROW or not 0 <= shape[0] <= size:
-        raise ValueError("an array that cannot be")
+        raise ValueError("an invalid array")
     content = data.read()
     if len(content) != shape[0] * dtype.itemsize:
         raise ValueError("an array is cut short")
@@ -194,7 +193,7 @@ def _array(data: IO[bytes], size: int) -> NDArray[Any]:
 
 def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]], jobs: int) -> Snapshot:
     if about["mode"] not in get_args(Mode) or about["midstream"] not in get_args(Midstream):
-        raise ValueError("an option is none")
+        raise ValueError("an unknown option")
     policy = from_plain(Policy, about["policy"])
     numbers = about["numbering"]
     numbering = Numbering.restored(
@@ -228,5 +227,5 @@ def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]], jobs: int) 
     engine = restored(about["vpc"], about["plane"], arrays)
     others = [restored(other["vpc"], other["plane"], of_others[str(n)]) for n, other in enumerate(about["others"])]
     if not isinstance(about["replay"], dict):
-        raise ValueError("replay is no object")
+        raise ValueError("replay is not an object")
     return Snapshot(engine, tuple(others), about["replay"])

@@ -1,4 +1,4 @@
-"""What ``sgfast check`` may find, by code. A code keeps its meaning for ever; new findings get new ones."""
+"""The findings of ``sgfast check`` by code. A code never changes its meaning; new findings get new codes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Literal
 
 Severity = Literal["error", "warning", "note"]
 
-#: The worst first.
+#: Worst first.
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One kind of finding: what it is called, how bad it is, what to do."""
+    """A kind of finding: name, severity, title and advice."""
 
     name: str
     severity: Severity
@@ -30,39 +30,39 @@ NEVER_HIT = "SG012"
 CODES: dict[str, Code] = {
     SHADOWED: Code(
         "shadowed-rule", "warning", "a rule that never wins",
-        "For every packet it matches another rule wins: remove it, or give it a priority before the others.",
+        "Another rule wins for every packet that it matches: remove it, or give it a higher priority than the others.",
     ),
     REDUNDANT: Code(
         "redundant-rule", "note", "a rule without which every verdict is the same",
-        "Remove it, or make the other rules narrower. Of two rules that say the same, remove one, and check again.",
+        "Remove it, or make the other rules narrower. Of two equal rules, remove one and check again.",
     ),
     WIDER: Code(
         "wider-rule", "note", "a rule that makes narrower ones of the same purpose useless",
-        "If the narrower rule says what is meant, remove the wider one; otherwise remove the narrower.",
+        "If the narrower rule is the intended one, remove the wider rule; otherwise remove the narrower one.",
     ),
     EXPOSED: Code(
         "open-to-everyone", "error", "management or database ports that are open to everyone",
-        "Name the networks, the address group or the security group that needs them as the source.",
+        "As the source, name the networks, the address group or the security group that needs access.",
     ),
     UNUSED_GROUP: Code(
         "unused-group", "note", "a security group in which no instance is",
-        "Remove it, or add the instances it is for.",
+        "Remove it, or add the instances it is meant for.",
     ),
     UNUSED_ADDRESS_GROUP: Code(
         "unused-address-group", "note", "an address group that no rule names",
-        "Remove it, or name it in the rules it is for.",
+        "Remove it, or name it in the rules it is meant for.",
     ),
     EMPTY_SOURCE: Code(
         "empty-source", "warning", "a rule whose source or destination is nobody",
-        "The rule matches nothing: name another group, or give the group members that the rule's instances can reach.",
+        "The rule matches nothing: name another group, or add members that the rule's instances can reach.",
     ),
     NO_INBOUND: Code(
         "no-inbound", "note", "instances that nobody can open a connection to",
-        "Right for a pure client; otherwise add an inbound rule to one of their groups.",
+        "This is fine for pure clients; otherwise add an inbound rule to one of their groups.",
     ),
     NO_OUTBOUND: Code(
         "no-outbound", "note", "instances that can open no connection",
-        "Not even DNS, updates or the time get out: add an outbound rule to one of their groups if they should.",
+        "Not even DNS, updates or NTP work: add an outbound rule to one of their groups if they should.",
     ),
     NO_SELF_RULE: Code(
         "no-self-rule", "note", "members of one group cannot reach each other: no inbound rule lets them in",
@@ -70,7 +70,7 @@ CODES: dict[str, Code] = {
     ),
     ISOLATED_MEMBERS: Code(
         "isolated-members", "warning", "members of one group cannot reach each other: their VPCs are apart",
-        "Peer the VPCs, or use a group for each; between regions, name the other side's addresses as the source.",
+        "Peer the VPCs, or use one group per VPC; between regions, name the other side's addresses as the source.",
     ),
     NEVER_HIT: Code(
         "never-hit", "note", "a rule that no packet of the captures used",
@@ -78,21 +78,21 @@ CODES: dict[str, Code] = {
     ),
 }  # fmt: skip
 
-#: Those that are about instances; the others with instances are about a group's members.
+#: Codes about instances. In findings with other codes, ``instances`` are a group's members.
 INSTANCE_CODES = frozenset((NO_INBOUND, NO_OUTBOUND))
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found, and where."""
+    """One finding and its location."""
 
     code: str
-    #: One line, without a full stop; names in it are not escaped.
+    #: One line without a full stop. Names in it are not escaped.
     message: str
     group: str | None = None
     rule: str | None = None
     address_group: str | None = None
-    #: The first few of ``instance_count``.
+    #: The first few of ``instance_count`` instances.
     instances: tuple[str, ...] = ()
     instance_count: int = 0
 
@@ -101,7 +101,7 @@ class Finding:
         return CODES[self.code].severity
 
 
-#: Names that a message lists one by one.
+#: How many names a message lists.
 LISTED = 5
 
 

@@ -1,16 +1,16 @@
-"""Rules that never win, that change nothing, that make narrower ones useless: by what rules match, not by how they are
-written.
+"""Finds rules that never win, rules that change nothing, and rules that make narrower ones useless.
 
-For a set of groups that instances have (a *context*), a direction and an ethertype, rules are boxes in a plane of
-address classes and service classes (``space``). Painted from the last in precedence to the first, each cell ends with
-the rule that wins there, and beneath it the one that would win without it:
+What counts is what rules match, not how they are written. For a set of groups that instances have (a *context*), a
+direction and an ethertype, rules are boxes in a plane of address classes and service classes (``space``). The rules are
+painted from the last in precedence to the first. Each cell then holds the rule that wins there and, beneath it, the
+rule that would win without it:
 
-    a rule that wins nowhere is *shadowed*
-    one beneath which every cell says the same is *redundant*
+    a rule that wins in no cell is *shadowed*
+    a rule beneath which every cell has the same action is *redundant*
 
-A rule is reported if that holds in every context it is in. What holds for its group alone need not be asked of every
-set of groups: more rules can only hide it further; and where all the others allow, what is beneath an allow rule still
-allows. Most rules are refuted by the first context.
+A rule is reported if this holds in every context it is in. What holds for its group alone need not be checked for every
+set of groups: more rules can only hide it further, and if all other rules allow, what is beneath an allow rule still
+allows. The first context already refutes most rules.
 """
 
 from __future__ import annotations
@@ -24,50 +24,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.checking.codes import LISTED, REDUNDANT, SHADOWED, WIDER, Finding, listed
+from sgfast.checking.policy_index import Budget, Context, PolicyIndex
 from sgfast.checking.space import Services, joined, peer_key, service_key
-from sgfast.checking.world import Budget, Context, World
 from sgfast.compiler.ports import KEYS, key_ranges
 from sgfast.policy.model import AddressGroupPeer, Direction, Rule
-from sgfast.policy.wording import rule_text
+from sgfast.policy.rule_text import rule_text
 
-#: Steps of all comparisons together, each a nanosecond or so: no policy keeps a check busy for long (SPEC 11).
+#: Steps for all comparisons together, roughly a nanosecond each, so that no policy keeps a check busy for long (SPEC
+#: 11).
 MAX_STEPS = 4_000_000_000
-#: And of saying which rules decide instead.
-MAX_STEPS_FOR_WORDS = 1_000_000_000
-#: Cells of one plane; more are too many to paint.
+#: Steps for finding which rules decide instead.
+MAX_STEPS_TO_EXPLAIN = 1_000_000_000
+#: The most cells of one plane.
 MAX_CELLS = 1 << 22
-#: Rules that are held against each other to find those that matter.
+#: The most pairs of rules compared to find those that matter.
 MAX_PAIRS = 1 << 22
-#: Bytes of masks, before what no rule tells apart is joined.
+#: The most bytes of masks, before indistinguishable classes are joined.
 MAX_MASK_BYTES = 1 << 28
-#: What a painting costs, however small; a rule, a range of its ports, and a cell that is painted.
+#: Steps for each painting, each rule, each port range and each painted cell.
 PAINTING_STEPS, RULE_STEPS, RANGE_STEPS, CELL_STEPS = 500_000, 40_000, 1_000, 4
-#: What it costs to see whether a rule of a context is still open.
+#: Steps to check whether a rule of a context is still undecided.
 LOOK_STEPS = 500
 
-#: Rules that a message may name as the ones that decide instead.
+#: How many rules that decide instead are kept for messages.
 _KEPT_DECIDERS = 20
 
 Key = tuple[int, int]
-"""A rule: place of its group, place in it."""
+"""A rule: the position of its group, and its position in the group."""
 Side = tuple[Direction, int]
-"""Direction and family."""
+"""Direction and address family."""
 
 
 @dataclass(slots=True)
 class _Standing:
-    """What is still to be believed of a rule."""
+    """What has not been refuted about a rule so far."""
 
     shadowed: bool = True
     redundant: bool = True
-    #: Some context could not be looked at.
+    #: Some context could not be examined.
     unknown: bool = False
-    #: It has some address to match in some context.
+    #: In some context there is an address it matches.
     matches: bool = False
     deciders: dict[Key, None] = field(default_factory=dict)
-    #: Every context told its deciders.
+    #: The deciding rules are known for every context.
     explained: bool = True
-    #: Rules of the same action that match all it matches, in every context; None: in none looked at so far.
+    #: Rules of the same action that match all it matches in every context examined so far. None: no context yet.
     wider: set[Key] | None = None
 
     @property
@@ -75,15 +76,16 @@ class _Standing:
         return self.shadowed or self.redundant
 
     def note(self, painting: Painting, n: int, budget: Budget, wins: bool = True) -> None:
-        """What one context says of the rule, which is the ``n``-th there. ``wins``: whether winning counts. ``budget``:
-        for saying which others decide.
+        """Record what one context shows about the rule, the ``n``-th of its painting.
+
+        ``wins``: whether winning there counts. ``budget``: for finding which other rules decide.
         """
         matches = painting.matches(n)
         self.matches |= matches
         self.shadowed &= not (wins and painting.wins[n])
         self.redundant &= not painting.needed[n]
         if self.is_open and matches:
-            # Words, for which not everything is done: the finding stands without them.
+            # Only for the message: if the budget is spent, the finding stands without it.
             if not budget.take(painting.steps_to_explain(n)):
                 self.explained = False
                 return
@@ -94,11 +96,13 @@ class _Standing:
 
 
 class Painting:
-    """Who wins where, among the rules of some groups in one direction and family."""
+    """Which rule wins in which cell, among the rules of some groups in one direction and family."""
 
     def __init__(self, ranked: Sequence[tuple[Key, Rule]], peers: NDArray[np.bool_], services: NDArray[np.bool_],
                  peer_row: Sequence[int], service_row: Sequence[int]) -> None:  # fmt: skip
-        """``ranked``: rules, those that win first; ``peers``, ``services``: masks by ``peer_row``, ``service_row``."""
+        """``ranked``: rules by precedence, winners first. ``peers``, ``services``: masks by ``peer_row``,
+        ``service_row``.
+        """
         self.ranked = ranked
         self._peers, self._services = peers, services
         self._peer_row, self._service_row = peer_row, service_row
@@ -127,14 +131,14 @@ class Painting:
         return RULE_STEPS + 20 * cells + self._peers.size + self._services.size + 200 * len(self.ranked)
 
     def deciders(self, n: int) -> list[Key]:
-        """Who wins where rule ``n`` matches, or would win without it."""
+        """The rules that win where rule ``n`` matches, or would win there without it."""
         block = self._block(n)
         winner = self._winner[block]
         others = np.unique(np.where(winner == n, self._beneath[block], winner))
         return [self.ranked[other][0] for other in others.tolist() if other != len(self.ranked)]
 
     def wider(self, n: int) -> set[Key]:
-        """Rules of the same action that match all that ``n`` matches, and are another one."""
+        """Other rules of the same action that match everything that rule ``n`` matches."""
         rule = self.ranked[n][1]
         peers = ~(self._peers[self._peer_row[n]] & ~self._peers).any(axis=1)
         services = ~(self._services[self._service_row[n]] & ~self._services).any(axis=1)
@@ -146,14 +150,14 @@ class Painting:
 
 
 class _Extents:
-    """How far rules of one direction and family reach, roughly: rules that do not meet have nothing to do with each
+    """Rough bounds of the rules of one direction and family. Rules whose bounds do not overlap cannot affect each
     other.
     """
 
-    def __init__(self, world: World, family: int, keys: Sequence[Key], rule_of: Callable[[Key], Rule]) -> None:
-        named = world.named(family)
+    def __init__(self, index: PolicyIndex, family: int, keys: Sequence[Key], rule_of: Callable[[Key], Rule]) -> None:
+        named = index.named(family)
         self._row = {key: n for n, key in enumerate(keys)}
-        # Protocol (-1: all), first and last port or ICMP key, and the networks within the peer's, by number.
+        # Protocol (-1: all), first and last port or ICMP key, and the range of named networks within the peer.
         self._of = np.zeros((len(keys), 5), dtype=np.int64)
         for n, key in enumerate(keys):
             rule = rule_of(key)
@@ -166,7 +170,7 @@ class _Extents:
             self._of[n] = protocol, ranges[0][0], ranges[-1][1], first, max(end, first + 1)
 
     def meeting(self, keys: Sequence[Key], asked: Collection[Key]) -> list[Key]:
-        """Those of ``keys`` that may match what one of ``asked`` matches, themselves included."""
+        """Those of ``keys`` that may overlap with one of ``asked``, including ``asked`` themselves."""
         protocol, low, high, first, end = self._of[[self._row[key] for key in keys]].T[:, :, None]
         protocol_, low_, high_, first_, end_ = self._of[[self._row[key] for key in asked]].T[:, None, :]
         meets = (
@@ -177,29 +181,29 @@ class _Extents:
 
 
 class Coverage:
-    """Looks at every context that is worth it; ``findings`` tells what came of it."""
+    """Examines all relevant contexts; ``findings`` returns the result."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._groups = world.policy.security_groups
+    def __init__(self, index: PolicyIndex) -> None:
+        self._index = index
+        self._groups = index.policy.security_groups
         self._standing: dict[Key, _Standing] = {
             (g, r): _Standing() for g, group in enumerate(self._groups) for r in range(len(group.rules))
         }
-        # By direction and family, for each group: its rules' keys.
+        # The keys of each group's rules, by direction and family.
         self._rules: dict[Side, dict[int, list[Key]]] = defaultdict(dict)
         for g, r in self._standing:
             rule = self._groups[g].rules[r]
             self._rules[rule.direction, rule.ethertype].setdefault(g, []).append((g, r))
         self._extents = {
-            side: _Extents(world, side[1], [key for keys in of_group.values() for key in keys], self.rule)
+            side: _Extents(index, side[1], [key for keys in of_group.values() for key in keys], self.rule)
             for side, of_group in self._rules.items()
         }
-        #: Contexts that were too much work.
+        #: How many contexts were skipped as too much work.
         self.skipped = 0
         self._budget = Budget(MAX_STEPS)
-        self.budget_for_words = Budget(MAX_STEPS_FOR_WORDS)
+        self.explanation_budget = Budget(MAX_STEPS_TO_EXPLAIN)
         for side in sorted(self._rules):
-            _Looker(self, side, self._rules[side]).look()
+            _SideExaminer(self, side, self._rules[side]).examine()
 
     def rule(self, key: Key) -> Rule:
         return self._groups[key[0]].rules[key[1]]
@@ -209,7 +213,7 @@ class Coverage:
 
     @property
     def contexts(self) -> list[Context]:
-        return self._world.contexts
+        return self._index.contexts
 
     def take(self, steps: int) -> bool:
         return self._budget.take(steps)
@@ -220,19 +224,19 @@ class Coverage:
             self._standing[key].unknown = True
 
     def allows_anything(self, context: Context, direction: Direction, family: int) -> bool | None:
-        """Whether some rule that allows wins somewhere; None if that was too much work."""
+        """Whether some allow rule wins somewhere; None if that was too much work."""
         of_group = self._rules.get((direction, family), {})
-        concerned = [g for g in context.groups if g in of_group]
-        rules = [self.rule(key) for g in concerned for key in of_group[g]]
+        relevant = [g for g in context.groups if g in of_group]
+        rules = [self.rule(key) for g in relevant for key in of_group[g]]
         if all(rule.action == "allow" for rule in rules):
             unknown = False
             for rule in rules:
-                nobody = self._world.is_nobody(rule, context.vpc)
+                nobody = self._index.is_nobody(rule, context.vpc)
                 if nobody is False:
                     return True
                 unknown = unknown or nobody is None
             return None if unknown else False
-        painting = self.paint(concerned, context.vpc, direction, family)
+        painting = self.paint(relevant, context.vpc, direction, family)
         if painting is None:
             self.skipped += 1
             return None
@@ -241,10 +245,12 @@ class Coverage:
     def paint(
         self, groups: Sequence[int], vpc: str, direction: Direction, family: int, asked: Collection[Key] | None = None
     ) -> Painting | None:
-        """None if that would be too much work. ``asked``: only what it says of these rules must be right."""
+        """Paint the rules of some groups; None if that is too much work. Only results about the rules ``asked`` must be
+        right.
+        """
         of_group = self._rules[direction, family]
         keys = [key for g in groups for key in of_group.get(g, ())]
-        view, budget = self._world.view(vpc, family), self._budget
+        view, budget = self._index.view(vpc, family), self._budget
         if view is None:
             return None
         if asked is not None and len(asked) < len(keys) and len(asked) * len(keys) <= MAX_PAIRS:
@@ -252,12 +258,12 @@ class Coverage:
         if not budget.take(PAINTING_STEPS + RULE_STEPS * len(keys)):
             return None
         ranked = [(key, self.rule(key)) for key in keys]
-        # SPEC 4.10; of equals the first in the document.
+        # Precedence by SPEC 4.10; among equals, the first in the document wins.
         ranked.sort(key=lambda each: (each[1].priority, each[1].action != "deny"))
         peers = {peer_key(rule): rule for _, rule in ranked}
         services = {service_key(rule): rule for _, rule in ranked}
         prefixes = sum(
-            len(self._world.policy.address_group_by_name[rule.peer.name].addresses)
+            len(self._index.policy.address_group_by_name[rule.peer.name].addresses)
             for rule in peers.values()
             if isinstance(rule.peer, AddressGroupPeer)
         )
@@ -278,7 +284,7 @@ class Coverage:
             return None
         return Painting(ranked, peer_masks, service_masks, *rows)
 
-    # What came of it
+    # The result
 
     def findings(self) -> list[Finding]:
         found: list[Finding] = []
@@ -305,7 +311,7 @@ class Coverage:
         if not standing.explained and len(deciders) < LISTED:
             names, verb = "other rules", "decide"
         if standing.shadowed:
-            message = f"{rule_text(rule)} never wins: {names} {verb} all that it matches"
+            message = f"{rule_text(rule)} never wins: {names} {verb} everything it matches"
             return Finding(SHADOWED, message, group=group, rule=rule.id)
         if deciders or not standing.explained:
             message = f"{rule_text(rule)} changes no verdict: without it {names} {verb} the same"
@@ -314,7 +320,9 @@ class Coverage:
         return Finding(REDUNDANT, message, group=group, rule=rule.id)
 
     def _is_wider(self, wide: Key, narrow: Key) -> bool:
-        """Whether one is for the same purpose as the other, and only wider: in whom it names or in what it is for."""
+        """Whether the first rule has the same purpose as the second and is just wider, either in its peer or in its
+        service.
+        """
         one, other = self.rule(wide), self.rule(narrow)
         if one.action == "deny":
             return False
@@ -322,42 +330,42 @@ class Coverage:
         return same_peer != same_service
 
 
-class _Looker:
-    """Asks the contexts of one direction and family, each only what is still open."""
+class _SideExaminer:
+    """Examines the contexts of one direction and family, only for rules that are still undecided."""
 
     def __init__(self, coverage: Coverage, side: Side, of_group: dict[int, list[Key]]) -> None:
         self._coverage = coverage
         self._direction, self._family = side
         self._of_group = of_group
-        self._budget = coverage.budget_for_words
-        #: Rules that no context with this VPC needs to be asked about: they are shadowed whatever comes beside them.
+        self._budget = coverage.explanation_budget
+        #: Rules shadowed within their group, in a VPC: no other context there needs to be examined for them.
         self._hidden: set[tuple[Key, str]] = set()
-        #: Or redundant, whatever comes beside them.
+        #: Rules redundant in all contexts of a VPC.
         self._spare: set[tuple[Key, str]] = set()
 
-    def look(self) -> None:
+    def examine(self) -> None:
         denying = {
             g for g, keys in self._of_group.items() if any(self._coverage.rule(key).action == "deny" for key in keys)
         }
-        # By group and VPC, whether an instance has that group alone, as far as this side goes.
+        # Whether some instance has the group alone, as far as this side goes, by group and VPC.
         alone: dict[tuple[int, str], bool] = {}
         beside_denies: set[tuple[int, str]] = set()
         several: list[tuple[list[int], str]] = []
         asked: set[tuple[tuple[int, ...], str]] = set()
         for context in self._coverage.contexts:
-            concerned = [g for g in context.groups if g in self._of_group]
-            if len(concerned) > 1 and (tuple(concerned), context.vpc) not in asked:
-                asked.add((tuple(concerned), context.vpc))
-                several.append((concerned, context.vpc))
-            denies = denying.intersection(concerned)
-            for g in concerned:
-                alone[g, context.vpc] = alone.get((g, context.vpc), False) or len(concerned) == 1
+            relevant = [g for g in context.groups if g in self._of_group]
+            if len(relevant) > 1 and (tuple(relevant), context.vpc) not in asked:
+                asked.add((tuple(relevant), context.vpc))
+                several.append((relevant, context.vpc))
+            denies = denying.intersection(relevant)
+            for g in relevant:
+                alone[g, context.vpc] = alone.get((g, context.vpc), False) or len(relevant) == 1
                 if denies - {g}:
                     beside_denies.add((g, context.vpc))
         for (g, vpc), is_real in alone.items():
-            self._look_at_group(g, vpc, is_real, (g, vpc) not in beside_denies)
-        for concerned, vpc in several:
-            self._look_at_set(concerned, vpc)
+            self._examine_group(g, vpc, is_real, (g, vpc) not in beside_denies)
+        for relevant, vpc in several:
+            self._examine_set(relevant, vpc)
 
     def _paint(self, groups: Sequence[int], vpc: str, keys: Collection[Key]) -> Painting | None:
         painting = self._coverage.paint(groups, vpc, self._direction, self._family, keys)
@@ -365,7 +373,7 @@ class _Looker:
             self._coverage.give_up(keys)
         return painting
 
-    def _look_at_group(self, g: int, vpc: str, is_real: bool, only_allows_beside: bool) -> None:
+    def _examine_group(self, g: int, vpc: str, is_real: bool, only_allows_beside: bool) -> None:
         painting = self._paint([g], vpc, self._of_group[g])
         if painting is None:
             return
@@ -380,7 +388,7 @@ class _Looker:
             elif is_real:
                 standing.note(painting, n, self._budget)
 
-    def _look_at_set(self, groups: Sequence[int], vpc: str) -> None:
+    def _examine_set(self, groups: Sequence[int], vpc: str) -> None:
         keys = sum(len(self._of_group[g]) for g in groups)
         if not self._coverage.take(LOOK_STEPS * keys):
             return self._coverage.give_up([key for g in groups for key in self._of_group[g] if self._is_open(key, vpc)])

@@ -1,4 +1,4 @@
-"""Ports that no one should reach from everywhere, and rules that let everyone."""
+"""Finds management and database ports that are open to everyone."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from ipaddress import collapse_addresses
 
 from sgfast.checking.codes import EXPOSED, Finding
-from sgfast.checking.world import World
+from sgfast.checking.policy_index import PolicyIndex
 from sgfast.policy.model import TCP, UDP, AddressGroupPeer, Rule, SecurityGroup
 from sgfast.policy.protocols import protocol_name
-from sgfast.policy.wording import rule_text
+from sgfast.policy.rule_text import rule_text
 
-#: Management and databases, by protocol and port.
+#: Management and database services, by protocol and port.
 SENSITIVE: dict[tuple[int, int], str] = {
     (TCP, 22): "ssh", (TCP, 23): "telnet", (TCP, 135): "rpc", (TCP, 445): "smb", (TCP, 1433): "mssql",
     (TCP, 1521): "oracle", (TCP, 2375): "docker", (TCP, 2379): "etcd", (TCP, 3306): "mysql", (TCP, 3389): "rdp",
@@ -22,18 +22,18 @@ SENSITIVE: dict[tuple[int, int], str] = {
     (TCP, 27017): "mongodb", (TCP, 50000): "db2",
 }  # fmt: skip
 
-#: Of them, those that a message names.
+#: How many of them a message names.
 _LISTED_PORTS = 6
 
 
-def exposed(world: World) -> list[Finding]:
-    """Inbound rules that let everyone reach such a port, unless a deny rule stands before them wherever they apply."""
+def exposed(index: PolicyIndex) -> list[Finding]:
+    """Inbound rules that open such a port to everyone, unless deny rules prevent it wherever they apply."""
     everyone = {
         (group.name, family): any(
             network.prefixlen == 0
             for network in collapse_addresses([n for n in group.addresses if n.version == family])  # type: ignore[type-var]
         )
-        for group in world.policy.address_groups
+        for group in index.policy.address_groups
         for family in (4, 6)
     }
 
@@ -42,25 +42,25 @@ def exposed(world: World) -> list[Finding]:
             return everyone[rule.peer.name, rule.ethertype]
         return rule.peer is None
 
-    # By place of the group: its inbound rules that are for everyone; and those of them that deny.
+    # For each group: its inbound rules for everyone, and those of them that deny.
     wide = [
         [rule for rule in group.rules if rule.direction == "inbound" and is_everyone(rule)]
-        for group in world.policy.security_groups
+        for group in index.policy.security_groups
     ]
     denying = [[rule for rule in rules if rule.action == "deny"] for rules in wide]
-    beside = _denying_beside(world, denying)
+    beside = _denying_beside(index, denying)
     found = []
-    for n, (group, rules) in enumerate(zip(world.policy.security_groups, wide, strict=True)):
+    for n, (group, rules) in enumerate(zip(index.policy.security_groups, wide, strict=True)):
         for rule in rules:
             if rule.action == "allow":
                 found += _exposed_by(group, rule, denying[n], [denying[other] for other in beside[n]])
     return found
 
 
-def _denying_beside(world: World, denying: list[list[Rule]]) -> list[list[int]]:
-    """By group: the groups with such deny rules that all its instances are in, too."""
+def _denying_beside(index: PolicyIndex, denying: list[list[Rule]]) -> list[list[int]]:
+    """For each group: the other groups with such deny rules that all its instances are in, too."""
     beside: list[set[int] | None] = [None] * len(denying)
-    for context in world.contexts:
+    for context in index.contexts:
         others = {g for g in context.groups if denying[g]}
         for g in context.groups:
             before = beside[g]
@@ -78,7 +78,7 @@ def _exposed_by(
     ports = [
         (protocol, port)
         for protocol, port in SENSITIVE
-        if _lets(rule, protocol, port) and not any(_lets(each, protocol, port) for each in before)
+        if _covers(rule, protocol, port) and not any(_covers(each, protocol, port) for each in before)
     ]
     if not ports:
         return []
@@ -88,8 +88,8 @@ def _exposed_by(
     return [Finding(EXPOSED, message, group=group.name, rule=rule.id)]
 
 
-def _lets(rule: Rule, protocol: int, port: int) -> bool:
-    """Whether protocol and port are the rule's."""
+def _covers(rule: Rule, protocol: int, port: int) -> bool:
+    """Whether the rule covers a protocol and port."""
     if rule.protocol not in (None, protocol):
         return False
     return rule.ports is None or any(first <= port <= last for first, last in rule.ports)

@@ -1,11 +1,11 @@
-"""What rules can tell apart: addresses and services, cut into classes none of which is empty.
+"""Divides addresses and services into classes that rules distinguish, none of them empty.
 
-The compiler's classes serve look-ups, and may be empty (a network that longer prefixes cover to the last address is
-a class there); whether a rule ever wins is a question for classes that something is in.
+The compiler's classes are made for look-ups and may be empty: a network that longer prefixes cover completely is still
+a class there. Whether a rule ever wins can only be decided with classes that contain something.
 
-    addresses  of one family, seen from one VPC: the innermost network that a rule names, and the owner's groups that
-               rules name
-    services   protocol, and ports or ICMP type and code, as some rules tell them apart
+    addresses  of one family, seen from one VPC: by the innermost network that a rule names and by those groups of the
+               owner that rules name
+    services   by protocol, and by ports or ICMP type and code, as far as rules distinguish them
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from sgfast.policy.model import GroupPeer, Peer, Policy, Rule
 
 Mask = NDArray[np.bool_]
 
-#: First address, and the last one's negative: sorted, the outer come before the inner.
+#: First address and negated last address, so that outer prefixes sort before inner ones.
 Span = tuple[int, int]
-#: A prefix of an instance, and those of its groups that rules name.
+#: A prefix of an instance, and those of the instance's groups that rules name.
 Owned = tuple[Span, frozenset[str]]
 
 _NOWHERE = -1
@@ -32,10 +32,10 @@ _NOBODY = 0
 
 
 class NamedNetworks:
-    """The networks of one family that any rule names, in the order of addresses, the outer before the inner."""
+    """The networks of one family that rules name, in address order, outer before inner."""
 
     def __init__(self, policy: Policy, family: int) -> None:
-        # An address group that many rules name is gone through once.
+        # An address group that many rules name is expanded only once.
         one_of_each = {
             peer_key(rule): rule for group in policy.security_groups for rule in group.rules if rule.ethertype == family
         }
@@ -43,22 +43,23 @@ class NamedNetworks:
         self.spans = sorted((int(n.network_address), -int(n.broadcast_address)) for n in networks)
         self.number = {span: n for n, span in enumerate(self.spans)}
         firsts = [first for first, _ in self.spans]
-        #: By number: the first one behind it and all it holds.
+        #: For each network: the position after it and everything inside it.
         self.end = [bisect_right(firsts, -minus_last) for _, minus_last in self.spans]
 
 
 class View:
-    """The addresses of one family as rules of instances in one VPC tell them apart (SPEC 4.11, 7.1)."""
+    """The addresses of one family as the rules of instances in one VPC distinguish them (SPEC 4.11, 7.1)."""
 
     def __init__(
         self, policy: Policy, vpc: str, named: NamedNetworks, visible: Mapping[str, Sequence[Owned]], family: int
     ) -> None:
-        """``visible``: by VPC, itself and its peers, what instances own there; itself first."""
+        """``visible``: what instances own, in this VPC (first) and in its peers."""
         self._policy = policy
         self._named = named
         memberships: dict[frozenset[str], int] = {frozenset(): _NOBODY}
         regions = policy.vpc_by_name
-        # By span, its owner's membership and whether it is in the VPC itself. Its own addresses come before peers'.
+        # For each span: its owner's membership, and whether the owner is in this VPC. Its own addresses take precedence
+        # over peers'.
         owned: dict[Span, tuple[int, bool]] = {}
         for other, spans in visible.items():
             own, reachable = other == vpc, regions[other].region == regions[vpc].region
@@ -77,7 +78,7 @@ class View:
         self._groups: dict[str, Mask] = {}
 
     def matching(self, rule: Rule) -> Mask:
-        """Which classes the rule's peer matches; the rule is of this family."""
+        """The classes that the rule's peer matches. The rule must be of this family."""
         if isinstance(rule.peer, GroupPeer):
             return self._members(rule.peer.name)
         matches = np.zeros(self.count, dtype=bool)
@@ -87,7 +88,7 @@ class View:
         return matches
 
     def is_nobody(self, group: str) -> bool:
-        """Whether no address is one of a member's that can be reached."""
+        """Whether the group has no reachable member in this family."""
         return not self._members(group).any()
 
     def _members(self, group: str) -> Mask:
@@ -101,9 +102,9 @@ class View:
 def _classes(
     named: NamedNetworks, owned: dict[Span, tuple[int, bool]], top: int
 ) -> set[tuple[int, int]]:
-    """The different (innermost named network, owner's membership) of all addresses up to ``top``."""
+    """All pairs (innermost named network, owner's membership) that occur among the addresses up to ``top``."""
     found: set[tuple[int, int]] = set()
-    # Prefixes are nested or disjoint: what is on the stack holds the present address.
+    # Prefixes are nested or disjoint, so everything on the stack contains the current address.
     stack = [(top, _NOWHERE, _NOBODY, False)]
     at = 0
     for span in sorted(owned.keys() | named.number.keys()):
@@ -130,7 +131,7 @@ def _classes(
 
 
 class Services:
-    """Protocols and their keys (ports; ICMP type * 256 + code), as some rules tell them apart."""
+    """Protocols and their keys (port, or ICMP type * 256 + code), as far as some rules distinguish them."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         ranges_of: dict[int, set[tuple[int, int]]] = {}
@@ -145,7 +146,7 @@ class Services:
             self._starts[protocol] = np.array(sorted(edges), dtype=np.int64)
             self._base[protocol] = count
             count += len(edges)
-        #: The last class: every protocol that no rule names.
+        #: The last class holds all protocols that no rule names.
         self.count = count + (len(ranges_of) < 256)
 
     def matching(self, rule: Rule) -> Mask:
@@ -158,7 +159,7 @@ class Services:
             matches[base : base + len(starts)] = True
             return matches
         ends = np.array(ranges, dtype=np.int64).reshape(-1, 2)
-        # How many ranges more cover a class than its predecessor.
+        # The change, from one class to the next, in how many ranges cover it.
         cover = np.zeros(len(starts) + 1, dtype=np.int64)
         np.add.at(cover, np.searchsorted(starts, ends[:, 0]), 1)
         np.add.at(cover, np.searchsorted(starts, ends[:, 1] + 1), -1)
@@ -167,7 +168,7 @@ class Services:
 
 
 def joined(masks: Sequence[Mask]) -> NDArray[np.bool_]:
-    """The masks (n, classes) with classes that none of them tells apart made one: (n, fewer)."""
+    """Join the classes that no mask distinguishes: masks of (n, classes) become (n, fewer classes)."""
     count = len(masks[0])
     code = np.zeros(count, dtype=np.int64)
     keep = np.zeros(1, dtype=np.int64)
@@ -181,7 +182,7 @@ def joined(masks: Sequence[Mask]) -> NDArray[np.bool_]:
 
 
 def peer_key(rule: Rule) -> tuple[int, Peer]:
-    """The same key, the same peers."""
+    """A key that is equal for rules with equal peers."""
     return rule.ethertype, rule.peer
 
 

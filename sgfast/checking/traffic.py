@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sgfast.checking.codes import NEVER_HIT, Finding
-from sgfast.policy.wording import rule_text
+from sgfast.policy.rule_text import rule_text
 from sgfast.replaying import ReplayResult
 
 

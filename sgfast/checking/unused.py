@@ -1,18 +1,18 @@
-"""What the policy has and nobody uses: groups without instances, address groups without rules, rules about nobody."""
+"""Finds what nobody uses: groups without instances, address groups that no rule names, rules whose peer is nobody."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
 from sgfast.checking.codes import EMPTY_SOURCE, UNUSED_ADDRESS_GROUP, UNUSED_GROUP, Finding, listed
-from sgfast.checking.world import World
+from sgfast.checking.policy_index import PolicyIndex
 from sgfast.policy.model import DEFAULT_GROUP, AddressGroupPeer, GroupPeer, Rule
-from sgfast.policy.wording import rule_text
+from sgfast.policy.rule_text import rule_text
 
 
-def unused(world: World) -> list[Finding]:
-    """Groups and address groups. The group ``default`` cannot be deleted (SPEC 8.1), so nothing is said of it."""
-    policy = world.policy
+def unused(index: PolicyIndex) -> list[Finding]:
+    """Unused groups and address groups. ``default`` cannot be deleted (SPEC 8.1), so it is not reported."""
+    policy = index.policy
     naming: dict[tuple[type, str], list[str]] = defaultdict(list)
     for group in policy.security_groups:
         for rule in group.rules:
@@ -20,7 +20,7 @@ def unused(world: World) -> list[Finding]:
                 naming[type(rule.peer), rule.peer.name].append(rule.id)
     found = []
     for group in policy.security_groups:
-        if not world.members[group.name] and group.name != DEFAULT_GROUP:
+        if not index.members[group.name] and group.name != DEFAULT_GROUP:
             rules = naming[GroupPeer, group.name]
             named = f"only the rules of other groups name it: {listed(rules)}" if rules else "no other group names it"
             found.append(Finding(UNUSED_GROUP, f"no instance is in it, and {named}", group=group.name))
@@ -30,39 +30,40 @@ def unused(world: World) -> list[Finding]:
     return found
 
 
-def empty_sources(world: World) -> tuple[list[Finding], int]:
-    """Rules whose peer is nobody wherever they apply; and how many rules were too much work to look at.
+def empty_sources(index: PolicyIndex) -> tuple[list[Finding], int]:
+    """Rules whose peer is nobody wherever they apply, and how many rules were skipped as too much work.
 
-    Not those that name their own group: the usual ones for a group's members wait for the second of them, and for IPv6.
+    Rules that name their own group are not reported: the usual rules between members have no effect until there is a
+    second member, or an IPv6 address.
     """
-    vpcs: list[dict[str, None]] = [{} for _ in world.policy.security_groups]
-    for context in world.contexts:
+    vpcs: list[dict[str, None]] = [{} for _ in index.policy.security_groups]
+    for context in index.contexts:
         for g in context.groups:
             vpcs[g][context.vpc] = None
     found = []
     skipped = 0
-    for g, group in enumerate(world.policy.security_groups):
+    for g, group in enumerate(index.policy.security_groups):
         for rule in group.rules:
             if rule.peer == GroupPeer(group.name):
                 continue
-            answers = {world.is_nobody(rule, vpc) for vpc in vpcs[g]}
+            answers = {index.is_nobody(rule, vpc) for vpc in vpcs[g]}
             if None in answers and False not in answers:
                 skipped += 1
             elif answers == {True}:
                 found.append(
-                    Finding(EMPTY_SOURCE, f"{rule_text(rule)}: {_why(world, rule)}", group=group.name, rule=rule.id)
+                    Finding(EMPTY_SOURCE, f"{rule_text(rule)}: {_why(index, rule)}", group=group.name, rule=rule.id)
                 )
     return found, skipped
 
 
-def _why(world: World, rule: Rule) -> str:
+def _why(index: PolicyIndex, rule: Rule) -> str:
     if isinstance(rule.peer, AddressGroupPeer):
         return f"{rule.peer.name} has no IPv{rule.ethertype} address"
     assert isinstance(rule.peer, GroupPeer)
-    members = world.members[rule.peer.name]
+    members = index.members[rule.peer.name]
     if not members:
         return f"no instance is in {rule.peer.name}"
-    instances = world.policy.instances
+    instances = index.policy.instances
     if not any(network.version == rule.ethertype for n in members for network in instances[n].addresses):
         return f"no instance in {rule.peer.name} has an IPv{rule.ethertype} address"
-    return f"the instances in {rule.peer.name} are in VPCs that are not peered with this rule's, or in other regions"
+    return f"the instances in {rule.peer.name} are in VPCs that are not peered with the rule's VPC, or in other regions"

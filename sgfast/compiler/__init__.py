@@ -1,12 +1,12 @@
-"""A policy becomes the flat tables the data plane reads.
+"""Compiles a policy into the flat tables that the data plane reads.
 
-    policy.instances  --addresses-->  address trie: number -> owner, address class
+    policy.instances  --addresses-->  address trie: address number -> owner, address class
     policy rules      --ports------>  port map: protocol, port -> port class
-                      --tables----->  for each group and direction a rule table
+                      --tables----->  a rule table for each group and direction
 
-Two addresses are of one *address class* when no rule of any group tells them apart; two ports of one *port class* are
-told apart by none, either. What is different for each group is only which classes its own rules tell apart, and which
-rule wins where (``core/classifier.pxd`` draws it).
+Two addresses are in one *address class* if no rule of any group distinguishes them; likewise ports and *port classes*.
+Groups only differ in which classes their own rules distinguish, and in which rule wins where (see the drawing in
+``core/classify/classifier.pxd``).
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from sgfast.core.classify.classifier import LIST_FLAG, Classifier, RuleArrays
 from sgfast.errors import PolicyError
 from sgfast.policy.model import GroupPeer, Instance, Network, Policy, Rule, differing, mixed_groups
 
-#: After so many later policies that told more apart, one is compiled as if it were the first.
+#: After this many refinements the next policy is compiled from scratch.
 MAX_REFINEMENTS = 250
 
 __all__ = ["CompiledPolicy", "Compiler", "Numbering", "compile_policy", "visible_instances"]
 
 
 @dataclass(frozen=True, slots=True)
-class People:
-    """What instances are, as far as their groups go: made anew only when instances change."""
+class InstanceGroups:
+    """The groups of all instances; only rebuilt when instances change."""
 
     numbers: NDArray[np.int64]
-    #: How many instances are of each; its number is its place.
+    #: How many instances have each profile. A profile's number is its position.
     profiles: dict[Profile, int]
-    #: By place in the policy: which profile.
+    #: The profile number of each instance, by position in the policy.
     profile_number: NDArray[np.int64]
-    #: By instance number, those that left included: which VPC.
+    #: The VPC of each instance, by instance number, including removed instances.
     vpc: NDArray[np.int32]
 
 
 @dataclass
 class CompiledPolicy:
-    """What a policy compiled to, and what the numbers in it mean."""
+    """A compiled policy, and the meaning of its numbers."""
 
     policy: Policy
     classifier: Classifier
@@ -57,34 +57,35 @@ class CompiledPolicy:
     address_classes: int
     port_classes: int
     rule_tables: int
-    #: How many of them had to be made: all, but for a later policy (``Compiler``).
+    #: How many of them were built: all of them, except for a later policy (``Compiler``).
     rule_tables_built: int
-    #: How many rule tables are bit vectors because the table would have been too large.
+    #: How many rule tables are bit vectors, because a plain table would have been too large.
     bit_vector_tables: int
     nbytes: int
-    people: People
+    instance_groups: InstanceGroups
 
     @property
     def rules(self) -> list[Rule]:
-        """By rule number."""
+        """Rules by rule number."""
         return self.numbering.rules
 
     @property
     def instances(self) -> list[Instance]:
-        """By instance number."""
+        """Instances by instance number."""
         return self.numbering.instances
 
     def members(self, groups: Iterable[str]) -> NDArray[np.int64]:
-        """Numbers of the instances that are in one of these groups, each once."""
+        """The numbers of the instances in any of these groups, without duplicates."""
         of_groups = {n for n, group in enumerate(self.policy.security_groups) if group.name in groups}
-        concerned = np.array([not of_groups.isdisjoint(in_groups) for in_groups, _ in self.people.profiles], dtype=bool)
-        numbers: NDArray[np.int64] = self.people.numbers[concerned[self.people.profile_number]]
+        profiles = self.instance_groups.profiles
+        affected = np.array([not of_groups.isdisjoint(in_groups) for in_groups, _ in profiles], dtype=bool)
+        numbers: NDArray[np.int64] = self.instance_groups.numbers[affected[self.instance_groups.profile_number]]
         return numbers
 
     def differences(
         self, rule: Rule, instance: int, peer: IPv4Address | IPv6Address, protocol: int, port_key: int
     ) -> list[str]:
-        """What keeps a rule of the peer's ethertype from matching an opener, in words; empty where it matches."""
+        """The fields in which a rule of the peer's ethertype does not match an opener; empty if it matches."""
         differs = []
         if rule.protocol not in (None, protocol):
             differs.append("protocol")
@@ -108,32 +109,32 @@ class CompiledPolicy:
 
 
 def compile_policy(policy: Policy, vpc: str | None = None) -> CompiledPolicy:
-    """Compiles ``policy`` as seen from ``vpc``, or from every VPC. Raises as ``Compiler.compile``."""
+    """Compile ``policy`` as seen from ``vpc``, or from every VPC. Raises the same errors as ``Compiler.compile``."""
     return Compiler(vpc).compile(policy)
 
 
 @dataclass(frozen=True, slots=True)
 class _RuleBook:
-    """The rules, as far as they are one list: made anew only when groups change."""
+    """The rules of all groups as one list; only rebuilt when groups change."""
 
     rules: list[Rule]
-    #: Those of groups that are not as they were.
+    #: The rules of groups that changed.
     news: list[Rule]
     #: Groups that rules name as peers.
     named: frozenset[str]
-    #: By rule number: the lowest wins; and whether its action is deny.
+    #: The rank (the lowest wins) and whether the action is deny, by rule number.
     rank: NDArray[np.int32]
     denies: NDArray[np.uint8]
 
 
 class Compiler:
-    """Compiles a policy, and later ones: what a change does not touch is taken over (SPEC 6)."""
+    """Compiles a policy and its later versions, and reuses what a change does not affect (SPEC 6)."""
 
     def __init__(self, vpc: str | None = None, numbering: Numbering | None = None) -> None:
         self.vpc = vpc
         self._first_numbering = Numbering() if numbering is None else numbering
         self._last: CompiledPolicy | None = None
-        self._people: People | None = None
+        self._instance_groups: InstanceGroups | None = None
         self._book: _RuleBook | None = None
         self._addresses: AddressClasses | None = None
         self._named: frozenset[str] = frozenset()
@@ -142,25 +143,25 @@ class Compiler:
         self._refinements = 0
 
     def copy(self) -> Compiler:
-        """One that goes on from here: neither knows what the other compiles from now on."""
+        """An independent compiler that continues from the current state."""
         made = copy(self)
         made._tables = self._tables.copy()
         return made
 
     def compile(self, policy: Policy, renewed: Iterable[str] = ()) -> CompiledPolicy:
-        """The compiled policy. ``renewed``: names of instances deleted since the last one, even if they are back.
+        """Compile a policy. ``renewed`` names instances deleted since the last policy, even if they were added again.
 
-        Raises AmbiguousAddress when an address is owned in two of the VPCs seen (SPEC 7.1), PolicyError when the tables
-        would take too much memory; the next policy is then compiled as if this one had never been.
+        Raises AmbiguousAddress if two visible VPCs own an address (SPEC 7.1), and PolicyError if the tables would take
+        too much memory. After an error the compiler is unchanged.
         """
         try:
             return self._compile(policy, list(renewed))
         except MemoryError as error:
-            raise PolicyError(f"{policy.origin}: there is not enough memory for the tables of this policy") from error
+            raise PolicyError(f"{policy.origin}: not enough memory for the tables of this policy") from error
 
     def _compile(self, policy: Policy, renewed: Sequence[str]) -> CompiledPolicy:
         old = self._last
-        # Where instances are not the same object as before.
+        # Positions at which instances are different objects than before.
         moved = None if old is None else differing(old.policy.instances, policy.instances)
         numbering = (self._first_numbering if old is None else old.numbering).after(policy, renewed, moved)
         book = self._book
@@ -171,24 +172,25 @@ class Compiler:
             old.policy.security_groups is policy.security_groups
             or [g.name for g in old.policy.security_groups] == [g.name for g in policy.security_groups]
         )
-        same_world = same_groups and old is not None and (
+        same_network = same_groups and old is not None and (
             old.policy.vpcs is policy.vpcs
             and old.policy.peerings is policy.peerings
             and old.policy.address_groups is policy.address_groups
         )
 
-        people = self._people
-        if people is None or not same_groups or old is None or old.policy.vpcs is not policy.vpcs:
-            people = _people(policy, numbering)
+        instance_groups = self._instance_groups
+        if instance_groups is None or not same_groups or old is None or old.policy.vpcs is not policy.vpcs:
+            instance_groups = _instance_groups(policy, numbering)
         elif old.policy.instances is not policy.instances:
-            people = _people_after(people, old.policy, policy, numbering, moved or ()) or _people(policy, numbering)
+            updated = _membership_after(instance_groups, old.policy, policy, numbering, moved or ())
+            instance_groups = updated or _instance_groups(policy, numbering)
         news = () if book is self._book else book.news
         before, tables, ports = self._addresses, self._tables, self._ports
-        # Each refinement leaves classes behind that no rule tells apart any more.
-        whole = not same_world or not named <= self._named or self._refinements >= MAX_REFINEMENTS
+        # Refinements leave behind classes that no rule distinguishes any more, so they are limited.
+        whole = not same_network or not named <= self._named or self._refinements >= MAX_REFINEMENTS
         addresses = None
         if before is None or whole:
-            addresses = _address_classes(policy, self.vpc, people, book.rules, named, None, True)
+            addresses = _address_classes(policy, self.vpc, instance_groups, book.rules, named, None, True)
             tables = TableCache()
         else:
             named = self._named
@@ -196,7 +198,7 @@ class Compiler:
                 addresses = self._with_instances(policy, numbering, renewed, moved or ())
             if addresses is None:
                 others = old is None or old.policy.instances is not policy.instances
-                addresses = _address_classes(policy, self.vpc, people, news, named, before, others)
+                addresses = _address_classes(policy, self.vpc, instance_groups, news, named, before, others)
         service_origin = None
         if ports is None or whole:
             ports = PortClasses(book.rules)
@@ -212,14 +214,14 @@ class Compiler:
         refinements = 0 if whole or before is None else self._refinements + (tables is not self._tables)
 
         made = rule_tables(
-            policy, numbering.rules, numbering.of_rule, people.profiles, addresses, ports, book.rank, tables
+            policy, numbering.rules, numbering.of_rule, instance_groups.profiles, addresses, ports, book.rank, tables
         )
         chosen, lists = _choices(made.of_profile)
         choice = np.zeros((len(numbering.instances), 2), dtype=np.uint32)
-        if len(people.numbers):
-            choice[people.numbers] = chosen[people.profile_number]
-        stateless = _stateless(policy, numbering, people)
-        classifier = _classifier(policy, addresses, ports, choice, lists, made.tables, book, people, stateless)
+        if len(instance_groups.numbers):
+            choice[instance_groups.numbers] = chosen[instance_groups.profile_number]
+        stateless = _stateless(policy, numbering, instance_groups)
+        classifier = _classifier(policy, addresses, ports, choice, lists, made.tables, book, instance_groups, stateless)
         compiled = CompiledPolicy(
             policy=policy,
             classifier=classifier,
@@ -230,16 +232,16 @@ class Compiler:
             rule_tables_built=made.built,
             bit_vector_tables=made.bit_vectors,
             nbytes=classifier.nbytes,
-            people=people,
+            instance_groups=instance_groups,
         )
-        self._last, self._people, self._addresses, self._named = compiled, people, addresses, named
+        self._last, self._instance_groups, self._addresses, self._named = compiled, instance_groups, addresses, named
         self._ports, self._tables, self._book, self._refinements = ports, tables, book, refinements
         return compiled
 
     def _with_instances(
         self, policy: Policy, numbering: Numbering, renewed: Sequence[str], moved: Iterable[int]
     ) -> AddressClasses | None:
-        """The last address classes for instances that differ from the last ones in their groups only; None if not."""
+        """The previous address classes, if instances differ from the last ones only in their groups; else None."""
         assert self._last is not None and self._addresses is not None
         before, after = self._last.policy.instances, policy.instances
         if before is after:
@@ -257,7 +259,7 @@ class Compiler:
         )
 
 
-def _people(policy: Policy, numbering: Numbering) -> People:
+def _instance_groups(policy: Policy, numbering: Numbering) -> InstanceGroups:
     group_number = {group.name: n for n, group in enumerate(policy.security_groups)}
     vpc_number = {v.name: n for n, v in enumerate(policy.vpcs)}
     place: dict[Profile, int] = {}
@@ -271,7 +273,7 @@ def _people(policy: Policy, numbering: Numbering) -> People:
             profile = known[instance.security_groups, instance.vpc] = (groups, vpc_number[instance.vpc])
         profile_number[n] = place.setdefault(profile, len(place))
         profiles[profile] = profiles.get(profile, 0) + 1
-    return People(
+    return InstanceGroups(
         np.array([numbering.of_instance(instance) for instance in policy.instances], dtype=np.int64),
         profiles,
         profile_number,
@@ -279,27 +281,27 @@ def _people(policy: Policy, numbering: Numbering) -> People:
     )
 
 
-def _people_after(
-    people: People, before: Policy, after: Policy, numbering: Numbering, moved: Iterable[int]
-) -> People | None:
-    """For a later policy whose instances are the same ones, some in other groups; None if they are not."""
+def _membership_after(
+    instance_groups: InstanceGroups, before: Policy, after: Policy, numbering: Numbering, moved: Iterable[int]
+) -> InstanceGroups | None:
+    """Update for a later policy in which the same instances have other groups; None if the instances differ."""
     if len(before.instances) != len(after.instances):
         return None
     group_number = {group.name: n for n, group in enumerate(after.security_groups)}
-    place = {profile: n for n, profile in enumerate(people.profiles)}
-    profiles = people.profiles.copy()
-    names = list(people.profiles)
-    profile_number = people.profile_number.copy()
+    place = {profile: n for n, profile in enumerate(instance_groups.profiles)}
+    profiles = instance_groups.profiles.copy()
+    names = list(instance_groups.profiles)
+    profile_number = instance_groups.profile_number.copy()
     for n in moved:
         old, new = before.instances[n], after.instances[n]
-        if people.numbers[n] != numbering.of_instance(new) or old.vpc != new.vpc:
+        if instance_groups.numbers[n] != numbering.of_instance(new) or old.vpc != new.vpc:
             return None
-        gone = names[people.profile_number[n]]
+        gone = names[instance_groups.profile_number[n]]
         profile = (tuple(sorted({group_number[name] for name in new.security_groups})), gone[1])
         profiles[gone] -= 1
         profiles[profile] = profiles.get(profile, 0) + 1
         profile_number[n] = place.setdefault(profile, len(place))
-    return People(people.numbers, profiles, profile_number, people.vpc)
+    return InstanceGroups(instance_groups.numbers, profiles, profile_number, instance_groups.vpc)
 
 
 def _rule_book(policy: Policy, numbering: Numbering, before: Policy | None) -> _RuleBook:
@@ -324,24 +326,26 @@ def _membership(
 def _address_classes(
     policy: Policy,
     vpc: str | None,
-    people: People,
+    instance_groups: InstanceGroups,
     rules: Sequence[Rule],
     named: frozenset[str],
-    beside: AddressClasses | None,
+    earlier: AddressClasses | None,
     others: bool,
 ) -> AddressClasses:
-    """``rules``: those that ``beside`` may not know. ``others``: the instances are not those of ``beside``."""
+    """Build address classes. ``rules`` are those that ``earlier`` may not know. ``others``: the instances differ from
+    those of ``earlier``.
+    """
     group_named = [group.name in named for group in policy.security_groups]
     memberships: list[Profile | None] = []
-    for in_groups, own_vpc in people.profiles:
+    for in_groups, own_vpc in instance_groups.profiles:
         groups = tuple(group for group in in_groups if group_named[group])
         memberships.append((groups, own_vpc) if groups else None)
     networks: dict[int, list[Network]] = {4: [], 6: []}
     for rule in rules:
         networks[rule.ethertype].extend(named_networks(policy, rule))
     return AddressClasses(
-        policy, owned_prefixes(policy, vpc) if others else None, networks, people.numbers, memberships,
-        people.profile_number, beside,
+        policy, owned_prefixes(policy, vpc) if others else None, networks, instance_groups.numbers, memberships,
+        instance_groups.profile_number, earlier,
     )  # fmt: skip
 
 
@@ -353,7 +357,7 @@ def _classifier(
     lists: NDArray[np.uint32],
     tables: list[RuleArrays],
     book: _RuleBook,
-    people: People,
+    instance_groups: InstanceGroups,
     stateless: NDArray[np.uint8] | None,
 ) -> Classifier:
     vpc_number = {v.name: n for n, v in enumerate(policy.vpcs)}
@@ -373,37 +377,40 @@ def _classifier(
         tables,
         book.rank,
         book.denies,
-        people.vpc,
+        instance_groups.vpc,
         np.cumsum([0] + [len(p) for p in peers]),
         np.array([peer for p in peers for peer in p], dtype=np.int32),
         stateless,
     )
 
 
-def _stateless(policy: Policy, numbering: Numbering, people: People) -> NDArray[np.uint8] | None:
-    """By instance number whether its groups are stateless; None where no group is. PolicyError if some are, some not.
+def _stateless(policy: Policy, numbering: Numbering, instance_groups: InstanceGroups) -> NDArray[np.uint8] | None:
+    """Whether each instance's groups are stateless, by instance number; None if no group is stateless.
 
-    (A document and a change are refused before that, a program's own policy only here.)
+    Raises PolicyError if an instance's groups are mixed. Documents and changes are rejected earlier; this catches
+    policies built by a program.
     """
     groups = policy.security_groups
     if all(group.stateful for group in groups):
         return None
     of_profile = []
-    for n, (in_groups, _) in enumerate(people.profiles):
+    for n, (in_groups, _) in enumerate(instance_groups.profiles):
         kinds = {groups[group].stateful for group in in_groups}
         if len(kinds) == 2:
-            places = np.flatnonzero(people.profile_number == n)
-            if len(places):     # none: nobody's any more
+            places = np.flatnonzero(instance_groups.profile_number == n)
+            if len(places):     # empty if no instance has the profile any more
                 raise PolicyError(f"{policy.origin}: {mixed_groups(policy.instances[places[0]], policy.group_by_name)}")
         of_profile.append(False in kinds)
     flags = np.zeros(len(numbering.instances), dtype=np.uint8)
     if of_profile:
-        flags[people.numbers] = np.array(of_profile)[people.profile_number]
+        flags[instance_groups.numbers] = np.array(of_profile)[instance_groups.profile_number]
     return flags
 
 
 def _choices(of_profile: Sequence[tuple[int, ...]]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """For each profile (n, 2) what ``Classifier`` takes: the only one's number, or where a list of them begins."""
+    """The tables of each profile, as ``Classifier`` takes them (n, 2): a table's number, or where a list of them
+    begins.
+    """
     lists: list[int] = []
     begins: dict[tuple[int, ...], int] = {}
     chosen = []

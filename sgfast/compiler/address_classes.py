@@ -1,12 +1,12 @@
-"""Addresses, cut into the classes no rule tells apart.
+"""Divides addresses into classes that no rule distinguishes.
 
-Every prefix that an instance owns or a rule names has an *address number*, which look-ups return. What rules can know
-of an address is its class: the innermost named prefix that holds it (and so all that hold that one), and the
-*membership* of its owner, those groups of it that rules name as peers.
+Every prefix that an instance owns or a rule names has an *address number*, which look-ups return. An address's class is
+all that rules can know of it: the innermost named prefix that contains it (which implies all outer ones), and the
+*membership* of its owner, that is those of its groups that rules name as peers.
 
-A later policy's classes are made beside the earlier ones: a named prefix, a membership and a class keep their numbers,
-and what no rule names any more is still told apart. So what was built on the earlier classes is still right, as long as
-each new class is a part of an earlier one (``origin``).
+The classes of a later policy extend the earlier ones: named prefixes, memberships and classes keep their numbers, and
+what no rule names any more is still distinguished. What was built from earlier classes stays valid as long as each new
+class is part of an earlier one (``origin``).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Ru
 
 Indices = NDArray[np.int64]
 
-# A set of groups in one VPC. An instance's *profile* is all its groups: what its rule tables depend on. Its
-# *membership* is those of them that rules name as peers: what others' rules can know of it.
+# A set of groups in one VPC. An instance's *profile* has all its groups and determines its rule tables. Its
+# *membership* has only those that rules name as peers: what other instances' rules can know of it.
 Profile = tuple[tuple[int, ...], int]
 
-#: Number of what is not: no named prefix holds the address, its owner is in no named group, or it has none.
+#: Stands for nothing: no named prefix contains the address, its owner is in no named group, or it has no owner.
 NONE = -1
 
 
@@ -37,7 +37,7 @@ Halves = NDArray[np.uint64]
 
 @dataclass
 class _Prefixes:
-    """Prefixes as arrays: the address's two halves (IPv4: the upper half's upper bits), and the length."""
+    """Prefixes as arrays: the two halves of the address (IPv4: the top bits of the first half), and the length."""
 
     halves: Halves
     lengths: NDArray[np.uint8]
@@ -60,27 +60,28 @@ class _Prefixes:
 
 @dataclass
 class _Family:
-    """The prefixes of one family, and what is known of them by address number."""
+    """The prefixes of one family, and what is known about each address number."""
 
-    #: Named prefixes by number, which stays.
+    #: The number of each named prefix, which never changes.
     named: dict[Network, int]
     named_prefixes: _Prefixes
-    #: Owned ones, and by row the owner's place in the policy.
+    #: Owned prefixes, and the position of each one's owner in the policy.
     owned_prefixes: _Prefixes
     owned_place: NDArray[np.int32]
     trie: CidrTrie
-    #: By address number, from this family's first one: owner's place in the policy, and innermost named prefix.
+    #: For each address number, counted from the family's first: the owner's position in the policy, and the innermost
+    #: named prefix.
     owner_place: NDArray[np.int32]
     inside: NDArray[np.int32]
-    #: By number of a named prefix: where it and what it holds stand in the order of named prefixes.
+    #: For each named prefix, by number: the range that it and its contents occupy in the order of named prefixes.
     first: Indices
     last: Indices
-    #: By number of a named prefix: the innermost one around it.
+    #: For each named prefix, by number: the innermost one that contains it.
     around: Indices
 
 
 class AddressClasses:
-    """Numbers every prefix, and tells for each number the owner and the class. Immutable."""
+    """Numbers all prefixes, and gives the owner and class of each number. Immutable."""
 
     def __init__(
         self,
@@ -90,39 +91,42 @@ class AddressClasses:
         numbers: Indices,
         memberships: Sequence[Profile | None],
         profile_number: Indices,
-        beside: AddressClasses | None = None,
+        earlier: AddressClasses | None = None,
     ) -> None:
-        """``owned``: None if ``beside`` has the same instances. ``named``: by family the prefixes rules name;
-        ``numbers``, ``profile_number``: by place in the policy an instance's number, and which of the ``memberships``
-        it has: none where that is None. ``beside``: an earlier policy's, with the same groups and VPCs.
+        """Build the classes of a policy.
+
+        ``owned`` is None if ``earlier`` has the same instances. ``named`` has the prefixes that rules name, by family.
+        ``numbers`` and ``profile_number`` give, by position in the policy, an instance's number and the index of its
+        membership in ``memberships`` (where None stands for no membership). ``earlier`` holds the classes of an earlier
+        policy with the same groups and VPCs.
         """
         self.policy = policy
-        #: Numbers of memberships, and of classes by (family, innermost named prefix, membership).
-        self._membership: dict[Profile, int] = {} if beside is None else beside._membership.copy()
-        self._class: dict[tuple[int, int, int], int] = {} if beside is None else beside._class.copy()
+        #: The numbers of memberships, and of classes by (family, innermost named prefix, membership).
+        self._membership: dict[Profile, int] = {} if earlier is None else earlier._membership.copy()
+        self._class: dict[tuple[int, int, int], int] = {} if earlier is None else earlier._class.copy()
         known = len(self._class)
         all_of_them = self._membership
         of_profile = np.array(
             [NONE if each is None else all_of_them.setdefault(each, len(all_of_them)) for each in memberships],
             dtype=np.int64,
         )
-        membership_of_place = np.append(of_profile[profile_number], NONE)      # the last: nobody's
+        membership_of_place = np.append(of_profile[profile_number], NONE)      # last entry: no owner
         number_of_place = np.append(numbers, NONE).astype(np.int32)
 
         self._families: dict[int, _Family] = {}
         owners: list[NDArray[np.int32]] = []
         classes: list[NDArray[np.uint32]] = []
-        #: By family: its first address number.
+        #: Each family's first address number.
         self._starts: dict[int, int] = {}
         for family in (4, 6):
             start = self._starts[family] = len(owners[0]) if owners else 0
             made = self._families[family] = _family(
                 family, None if owned is None else owned[family], named[family],
-                None if beside is None else beside._families[family], start,
+                None if earlier is None else earlier._families[family], start,
             )  # fmt: skip
             owners.append(number_of_place[made.owner_place])
             keys = (made.inside.astype(np.int64) + 1) << 32 | (membership_of_place[made.owner_place] + 1)
-            # Numbered in the order of addresses, the first of each.
+            # Numbered by their first occurrence in address order.
             different, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
             order = np.argsort(first)
             inside, membership = (different[order] >> 32) - 1, (different[order] & 0xFFFFFFFF) - 1
@@ -135,11 +139,12 @@ class AddressClasses:
         self.count = len(self._class)
         self.owner: NDArray[np.int32] = np.concatenate(owners)
         self.class_of_address: NDArray[np.uint32] = np.concatenate(classes)
-        #: By class, of which earlier class it is a part; None if some class is a part of none.
-        self.origin = self._origin(beside, known)
+        #: For each class, the earlier class that it is part of; None if some class is part of none.
+        self.origin = self._origin(earlier, known)
         keyed = np.array(list(self._class), dtype=np.int64).reshape(-1, 3)
         self._class_family, self._class_inside, self._class_membership = keyed.T
-        #: By family and class: where its innermost named prefix stands in the order of named ones; nowhere: before all.
+        #: For each family and class, the position of its innermost named prefix in the order of named prefixes; NONE
+        #: sorts first.
         self._place = {
             family: np.append(made.first, NONE)[np.where(self._class_family == family, self._class_inside, NONE)]
             for family, made in self._families.items()
@@ -150,22 +155,22 @@ class AddressClasses:
     def tries(self) -> dict[int, CidrTrie]:
         return {family: made.trie for family, made in self._families.items()}
 
-    def _origin(self, beside: AddressClasses | None, known: int) -> Indices | None:
+    def _origin(self, earlier: AddressClasses | None, known: int) -> Indices | None:
         origin = np.arange(len(self._class))
         for n, (family, inside, membership) in enumerate(list(self._class)[known:], known):
-            if beside is None:
+            if earlier is None:
                 return None
-            old = beside._families[family]
+            old = earlier._families[family]
             while inside >= len(old.named):
                 inside = int(self._families[family].around[inside])
-            found = beside._class.get((family, inside, membership))
+            found = earlier._class.get((family, inside, membership))
             if found is None:
                 return None
             origin[n] = found
         return origin
 
     def knows(self, rules: Iterable[Rule]) -> bool:
-        """Whether the classes tell apart all that these rules do; groups as peers apart."""
+        """Whether the classes distinguish everything these rules do, not counting groups as peers."""
         return all(
             network in self._families[rule.ethertype].named
             for rule in rules
@@ -173,8 +178,8 @@ class AddressClasses:
         )
 
     def with_members(self, policy: Policy, memberships: Mapping[int, Profile]) -> AddressClasses | None:
-        """For a later policy in which these instances' memberships are others, by instance number; None if that makes
-        new classes.
+        """The classes for a later policy in which these instances, by number, have other memberships; None if that
+        needs new classes.
         """
         class_of_address = self.class_of_address.copy()
         for instance, membership in memberships.items():
@@ -196,7 +201,7 @@ class AddressClasses:
 
     @staticmethod
     def selector(rule: Rule, vpc: int) -> tuple[object, ...]:
-        """What a rule's peer is, seen from a VPC. The same selector, the same classes."""
+        """Identifies a rule's peer as seen from a VPC. Equal selectors match the same classes."""
         match rule.peer:
             case GroupPeer(name):
                 return ("group", rule.ethertype, name, vpc)
@@ -206,7 +211,7 @@ class AddressClasses:
                 return ("prefix", peer or ANYWHERE[rule.ethertype])
 
     def matching(self, rule: Rule, vpc: int) -> Indices:
-        """The classes of the addresses a rule's peer matches, seen from a VPC (SPEC 4.11)."""
+        """The classes of the addresses that a rule's peer matches, seen from a VPC (SPEC 4.11)."""
         key = self.selector(rule, vpc)
         found = self._matching.get(key)
         if found is None:
@@ -237,24 +242,24 @@ class AddressClasses:
 
 
 def _family(
-    family: int, owned: list[tuple[Network, int]] | None, named: Iterable[Network], beside: _Family | None, start: int
+    family: int, owned: list[tuple[Network, int]] | None, named: Iterable[Network], earlier: _Family | None, start: int
 ) -> _Family:
-    """``start``: the number of the family's background, the addresses that no prefix holds."""
-    numbers = {} if beside is None else beside.named.copy()
+    """Build a family. ``start`` is the number of its background, the addresses outside all prefixes."""
+    numbers = {} if earlier is None else earlier.named.copy()
     news = [network for network in dict.fromkeys(named) if network not in numbers]
     for network in news:
         numbers[network] = len(numbers)
     named_prefixes = _Prefixes.of(news, family)
-    if beside is not None:
-        named_prefixes = beside.named_prefixes + named_prefixes
+    if earlier is not None:
+        named_prefixes = earlier.named_prefixes + named_prefixes
     if owned is not None:
         owned_prefixes = _Prefixes.of([network for network, _ in owned], family)
         owned_place = np.array([place for _, place in owned], dtype=np.int32)
     else:
-        assert beside is not None
-        owned_prefixes, owned_place = beside.owned_prefixes, beside.owned_place
+        assert earlier is not None
+        owned_prefixes, owned_place = earlier.owned_prefixes, earlier.owned_place
 
-    # In order, each prefix once: whoever owns it, whatever names it.
+    # Sorted, with each prefix only once, whether owned, named or both.
     prefixes = named_prefixes + owned_prefixes
     number = np.full(len(prefixes.lengths), NONE, dtype=np.int32)
     number[: len(numbers)] = np.arange(len(numbers))

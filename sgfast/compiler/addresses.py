@@ -1,4 +1,4 @@
-"""Addresses: who owns which, and which ones rules name."""
+"""Determines which instances own which addresses, and which networks rules name."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Ru
 
 ANYWHERE: dict[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
-#: By family: prefixes, and for each the place in the policy of the instance that owns it.
+#: By family: prefixes, each with the position in the policy of the instance that owns it.
 Owned = dict[int, list[tuple[Network, int]]]
 
 
 def visible_instances(policy: Policy, vpc: str | None) -> list[int]:
-    """Numbers of the instances whose addresses a capture may show (SPEC 7.1). PolicyError for an unknown VPC."""
+    """Positions of the instances whose addresses a capture may show (SPEC 7.1). Raises PolicyError for an unknown VPC.
+    """
     if vpc is None:
         return list(range(len(policy.instances)))
     if vpc not in policy.vpc_by_name:
         known = ", ".join(v.name for v in policy.vpcs)
-        raise PolicyError(f"{policy.origin}: no VPC {vpc!r}: the document has {known}")
+        raise PolicyError(f"{policy.origin}: unknown VPC {vpc!r}: the policy has {known}")
     return [n for n, instance in enumerate(policy.instances) if policy.connected(instance.vpc, vpc)]
 
 
@@ -37,7 +38,7 @@ def named_networks(policy: Policy, rule: Rule) -> Iterable[Network]:
 
 
 def owned_prefixes(policy: Policy, vpc: str | None) -> Owned:
-    """Who owns what, as a capture may show it. Refuses addresses that two visible VPCs own (SPEC 7.1)."""
+    """The owned prefixes that a capture may show. Rejects addresses that two visible VPCs own (SPEC 7.1)."""
     visible = visible_instances(policy, vpc)
     if len({policy.instances[n].vpc for n in visible}) > 1:
         return _owned_in_several_vpcs(policy, vpc, visible)
@@ -49,7 +50,7 @@ def owned_prefixes(policy: Policy, vpc: str | None) -> Owned:
 
 
 def _owned_in_several_vpcs(policy: Policy, vpc: str | None, visible: list[int]) -> Owned:
-    # With a VPC named, its own instances come first; what they cover of a peer's addresses is out of sight.
+    # If a VPC is named, its own instances take precedence and hide the parts of peers' addresses they cover.
     visible = sorted(visible, key=lambda n: policy.instances[n].vpc != vpc)
     found: Owned = {4: [], 6: []}
     owned: dict[int, list[tuple[int, int, Network, int]]] = {4: [], 6: []}
@@ -63,7 +64,7 @@ def _owned_in_several_vpcs(policy: Policy, vpc: str | None, visible: list[int]) 
     for family, rows in owned.items():
         shadow = _merge(own[family])
         rows.sort(key=lambda row: row[:2])
-        # Prefixes are nested or disjoint, so it is enough to look at the ones that cover the present one.
+        # Prefixes are nested or disjoint, so only those that contain the current one need to be checked.
         cover: list[tuple[int, Network, int]] = []
         at = 0
         for first, minus_last, network, n in rows:
@@ -81,12 +82,12 @@ def _owned_in_several_vpcs(policy: Policy, vpc: str | None, visible: list[int]) 
                 if other.vpc != policy.instances[n].vpc and vpc not in (other.vpc, policy.instances[n].vpc):
                     advice = (
                         "name the VPC the capture was taken in (--vpc)" if vpc is None
-                        else f"VPC {vpc!r} cannot tell two peers of it apart"
+                        else f"from VPC {vpc!r} these two peers cannot be distinguished"
                     )
                     raise AmbiguousAddress(
                         f"{policy.origin}: {network} of instance {policy.instances[n].name!r} (VPC "
                         f"{policy.instances[n].vpc!r}) and {other_network} of instance {other.name!r} (VPC "
-                        f"{other.vpc!r}) are the same addresses: {advice}"
+                        f"{other.vpc!r}) overlap: {advice}"
                     )
             cover.append((last, network, n))
             found[family].append((network, n))

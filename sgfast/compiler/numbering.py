@@ -1,4 +1,4 @@
-"""The numbers results name rules and instances by; a number keeps its meaning when the policy changes."""
+"""Assigns stable numbers to rules and instances, which results refer to them by across policy changes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from sgfast.policy.model import Instance, Policy, Rule, differing
 
 
 class Numbering:
-    """Lists by number. What left the policy stays in them, as it was last: a connection may outlive its rule."""
+    """Rules and instances by number. Removed ones stay in their last form, because a connection may outlive its rule.
+    """
 
     def __init__(self) -> None:
         self.rules: list[Rule] = []
-        #: By rule number: the name of the group it stands in.
+        #: The name of each rule's group, by rule number.
         self.rule_groups: list[str] = []
         self.instances: list[Instance] = []
         self._rule: dict[tuple[str, str], int] = {}
@@ -24,20 +25,21 @@ class Numbering:
         rules: Iterable[Rule], rule_groups: Iterable[str], instances: Iterable[Instance],
         of_rules: Mapping[tuple[str, str], int], of_instances: Mapping[str, int],
     ) -> Numbering:
-        """What the lists and ``numbers`` of another one say. ValueError where they do not fit together."""
+        """Restore a numbering from the lists and ``numbers`` of another. Raises ValueError if they are inconsistent."""
         new = Numbering()
         new.rules, new.rule_groups, new.instances = list(rules), list(rule_groups), list(instances)
         new._rule, new._instance = dict(of_rules), dict(of_instances)
         if len(new.rules) != len(new.rule_groups):
-            raise ValueError("not one group for each rule")
+            raise ValueError("the number of rules and the number of their groups differ")
         for numbers, length in ((new._rule.values(), len(new.rules)), (new._instance.values(), len(new.instances))):
             if len(set(numbers)) != len(numbers) or not all(0 <= n < length for n in numbers):
-                raise ValueError("a number that is none")
+                raise ValueError("an invalid rule or instance number")
         return new
 
     @property
     def numbers(self) -> tuple[dict[tuple[str, str], int], dict[str, int]]:
-        """By group and rule id, and by instance: what has a number now, or gets the same one if it comes back."""
+        """The numbers by (group, rule id) and by instance name, including those reserved for items that may come back.
+        """
         return self._rule, self._instance
 
     def of_rule(self, group: str, rule: Rule) -> int:
@@ -47,21 +49,23 @@ class Numbering:
         return self._instance[instance.name]
 
     def of_names(self, instances: Iterable[str]) -> list[int]:
-        """The numbers of the instances of these names, as far as they have one."""
+        """The numbers of the instances with these names, as far as they have one."""
         return [self._instance[name] for name in instances if name in self._instance]
 
     def after(
         self, policy: Policy, renewed: Iterable[str] = (), moved: Iterable[int] | None = None
     ) -> Numbering:
-        """For a later policy. ``renewed``: names of instances that were deleted meanwhile, even if they are back.
-        ``moved``: where the last policy's instances are others, if that is known.
+        """The numbering for a later policy.
+
+        ``renewed`` names instances that were deleted meanwhile, even if they were added again. ``moved`` has the
+        positions at which instances differ from the last policy's, if known.
         """
         new = Numbering()
         new.rules, new.rule_groups, new.instances = self.rules.copy(), self.rule_groups.copy(), self.instances.copy()
         new._rule, new._instance = self._rule.copy(), self._instance.copy()
         for name in renewed:
             new._instance.pop(name, None)
-        # What is the same object as before has its numbers.
+        # Groups that are the same objects as before already have numbers.
         known = {id(group) for group in self._policy.security_groups}
         for group in policy.security_groups:
             for rule in () if id(group) in known else group.rules:

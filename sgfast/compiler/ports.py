@@ -1,4 +1,4 @@
-"""Protocols and their ports, cut into the classes no rule tells apart."""
+"""Divides protocols and their ports into classes that no rule distinguishes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEYS = 65536
 
 
 def key_ranges(rule: Rule) -> tuple[tuple[int, int], ...] | None:
-    """The destination ports, or ICMP type * 256 + code, a rule allows; None: all of its protocol."""
+    """The ranges of destination ports, or of ICMP type * 256 + code, that a rule matches; None: all of its protocol."""
     if rule.icmp_type is not None:
         if rule.icmp_code is not None:
             return ((rule.icmp_type << 8 | rule.icmp_code,) * 2,)
@@ -25,31 +25,33 @@ def key_ranges(rule: Rule) -> tuple[tuple[int, int], ...] | None:
 
 
 class PortClasses:
-    """Class 0 is of the protocols no rule names. A protocol whose ports no rule looks into is a class of its own.
+    """Classes of protocols and ports.
 
-    Of the others, the ports that no range covers are one class; each stretch between two edges of ranges is another.
-    Two stretches may be in the same ranges all the same: rule tables join such classes anyway.
+    Class 0 holds the protocols that no rule names. A protocol whose ports no rule names is one class. For other
+    protocols, the ports outside all ranges are one class, and each stretch between two range boundaries is another. Two
+    stretches may lie in the same ranges; rule tables join such classes later.
     """
 
-    def __init__(self, rules: Sequence[Rule], beside: PortClasses | None = None) -> None:
-        """``beside``: classes to tell apart, too, whether or not a rule still does."""
+    def __init__(self, rules: Sequence[Rule], earlier: PortClasses | None = None) -> None:
+        """``earlier``: classes that are kept apart, even if no rule distinguishes them any more."""
         ranges_of: dict[int, set[tuple[int, int]]] = defaultdict(set)
-        if beside is not None:
-            ranges_of.update({protocol: set(ranges) for protocol, ranges in beside._ranges_of.items()})
+        if earlier is not None:
+            ranges_of.update({protocol: set(ranges) for protocol, ranges in earlier._ranges_of.items()})
         for rule in rules:
             if rule.protocol is not None:
                 ranges_of[rule.protocol].update(key_ranges(rule) or ())
         self._ranges_of: dict[int, set[tuple[int, int]]] = dict(ranges_of)
-        #: By protocol: its class where no rule of it names ports.
+        #: The class of each protocol whose ports no rule names.
         self.whole = np.zeros(256, dtype=np.uint32)
-        #: By protocol that has more: the class of each port.
+        #: The class of each port, for the other protocols.
         self.by_port: dict[int, NDArray[np.uint32]] = {}
         self._of_protocol: dict[int, Indices] = {}
         count = 1
         for protocol, ranges in sorted(ranges_of.items()):
             last = count
             if ranges:
-                # How many ranges more cover a port than its predecessor, and whether anything begins or ends there.
+                # The change, from one port to the next, in how many ranges cover it; and whether a range begins or ends
+                # there.
                 cover = np.zeros(KEYS + 1, dtype=np.int64)
                 edge = np.zeros(KEYS + 1, dtype=bool)
                 ends = np.array(sorted(ranges))
@@ -69,7 +71,7 @@ class PortClasses:
         self._all = np.arange(count)
 
     def knows(self, rules: Sequence[Rule]) -> bool:
-        """Whether the classes tell apart all that these rules do."""
+        """Whether the classes distinguish everything these rules do."""
         return all(
             rule.protocol is None
             or (rule.protocol in self._ranges_of and self._ranges_of[rule.protocol].issuperset(key_ranges(rule) or ()))
@@ -77,19 +79,19 @@ class PortClasses:
         )
 
     def origin_in(self, coarser: PortClasses) -> Indices:
-        """By class of this one, the class of ``coarser`` that it is a part of."""
+        """For each class, the class of ``coarser`` that it is part of."""
         origin = np.zeros(self.count, dtype=np.int64)
         for protocol, classes in self._of_protocol.items():
             before = coarser.by_port.get(protocol)
             if protocol in self.by_port:
-                # Of each class some port; of the last one assigned.
+                # One port of each class decides: the last one assigned.
                 origin[self.by_port[protocol]] = coarser.whole[protocol] if before is None else before
             else:
                 origin[classes] = coarser.whole[protocol]
         return origin
 
     def matching(self, rule: Rule) -> Indices:
-        """The classes a rule's protocol and ports match. The same key (``selector``), the same classes."""
+        """The classes that a rule's protocol and ports match. Equal selectors match the same classes."""
         if rule.protocol is None:
             return self._all
         ranges = key_ranges(rule)

@@ -1,9 +1,9 @@
-"""Rule tables: which rule wins for a class of peer address and a class of protocol and port.
+"""Builds rule tables, which give the winning rule for a class of peer address and a class of protocol and port.
 
-Each security group has a rule table for either direction. An instance in several groups has their union (SPEC 1): the
-sets of groups that most instances are in get tables of their own, joined from their groups' rules, so that one look-up
-is enough; for the rest the data plane asks one group after the other and takes the rule that comes first. So memory
-grows with the number of groups, not with the number of ways instances combine them.
+Each security group has one rule table per direction. An instance in several groups is subject to the union of their
+rules (SPEC 1). The sets of groups that most instances have get joined tables, so that one look-up suffices. For the
+others the data plane looks up each group and takes the rule with the lowest rank. Memory therefore grows with the
+number of groups, not with the number of combinations.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from sgfast.core.classify.classifier import RuleArrays
 from sgfast.errors import PolicyError
 from sgfast.policy.model import Direction, Policy, Rule, SecurityGroup
 
-#: A rule table of more cells than this is kept as bit vectors instead (4 MiB as a table).
+#: Larger rule tables are stored as bit vectors (this many cells take 4 MiB as a table).
 MAX_TABLE_CELLS = 1 << 20
 
-#: What joined tables may take together: steps (a rule and a class each, a third of a second in all), and memory.
+#: Limits for all joined tables: steps (one per rule and class, a third of a second in total), and memory.
 MAX_JOINED_STEPS = 64_000_000
 MAX_JOINED_BYTES = 64 << 20
 
-#: What the rule tables of one policy may take. Beyond it the policy is refused: it would take the machine (SPEC 11).
+#: Limit for all rule tables of a policy. A larger policy is rejected, because it could exhaust memory (SPEC 11).
 MAX_TABLE_BYTES = 2 << 30
 
 Selector = tuple[object, ...]
@@ -35,27 +35,28 @@ Selector = tuple[object, ...]
 
 @dataclass
 class RuleTables:
-    """What ``core.classifier.Classifier`` takes, and figures about it."""
+    """The input of ``core.classify.classifier.Classifier``, and statistics about it."""
 
     tables: list[RuleArrays]
-    #: By profile and direction (outbound, inbound): numbers of tables; the rule that comes first among theirs wins.
+    #: The table numbers for each profile and direction (outbound, inbound). The rule with the lowest rank among theirs
+    #: wins.
     of_profile: list[tuple[int, ...]]
     bit_vectors: int
-    #: How many had to be made; the others were there.
+    #: How many were built rather than reused.
     built: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
     table: RuleArrays
-    #: What the key goes by are these objects' addresses: they must not go away.
+    #: Keeps the groups alive, because the key contains their object ids.
     groups: tuple[SecurityGroup, ...]
 
 
 class TableCache:
-    """Tables by the groups they are made of: a group that did not change is the same object in a later policy.
+    """Tables by the groups they were built from. An unchanged group is the same object in a later policy.
 
-    Good for one set of address classes and one of port classes.
+    Valid for one set of address classes and one set of port classes.
     """
 
     def __init__(self) -> None:
@@ -74,7 +75,9 @@ class TableCache:
         self._used[tuple(map(id, groups)), direction, vpc] = _Kept(table, groups)
 
     def refined(self, peer_origin: Indices | None, service_origin: Indices | None) -> TableCache:
-        """For finer classes: by address and port class, which present one it is a part of; None: no new ones."""
+        """The cache for finer classes. The arguments map each new class to the old class it is part of; None if
+        unchanged.
+        """
         later = TableCache()
         finer: dict[int, NDArray[np.uint32]] = {}
         tables: dict[int, RuleArrays] = {}
@@ -106,12 +109,14 @@ class TableCache:
 
 
 def precedence(rules: Sequence[Rule], in_order: Sequence[int]) -> NDArray[np.int32]:
-    """By rule number its rank: the lowest among those that match wins (SPEC 4.10). ``in_order``: of the document."""
+    """The rank of each rule by rule number: the lowest of the matching rules wins (SPEC 4.10). ``in_order`` has the
+    rule numbers in document order.
+    """
     numbers = np.array(in_order, dtype=np.int64)
     priority = np.array([rules[r].priority for r in in_order], dtype=np.int64)
     allows = np.array([rules[r].action != "deny" for r in in_order], dtype=bool)
     rank = np.zeros(len(rules), dtype=np.int32)
-    # A stable sort: of equals the first in the document stays first.
+    # The sort is stable: among equals, the first in the document stays first.
     rank[numbers[np.lexsort((allows, priority))]] = np.arange(len(in_order), dtype=np.int32)
     return rank
 
@@ -126,7 +131,9 @@ def rule_tables(
     rank: NDArray[np.int32],
     cache: TableCache,
 ) -> RuleTables:
-    """``profiles``: how many instances are of each. Raises PolicyError if the tables would take too much memory."""
+    """Build the tables. ``profiles``: how many instances have each. Raises PolicyError if they would take too much
+    memory.
+    """
     builder = _Builder(policy, rules, addresses, ports)
     groups = policy.security_groups
     directions: tuple[Direction, ...] = ("outbound", "inbound")
@@ -137,7 +144,7 @@ def rule_tables(
         return sorted(numbers, key=rank.__getitem__)
 
     def table_of(members: tuple[SecurityGroup, ...], direction: str, vpc: int) -> RuleArrays | None:
-        """Of one group, or of several if that pays."""
+        """The table of one group; or of several groups, if joining them pays off."""
         table = cache.get(members, direction, vpc)
         if table is None:
             if len(members) == 1:
@@ -166,7 +173,7 @@ def rule_tables(
                 parts = (table_of((group,), direction, vpc) for group in members)
                 chosen[2 * number[profile] + d] = tuple(part for part in parts if part is not None)
     cache.forget_unused()
-    # Two profiles may have the same tables; each stands in the list once.
+    # Profiles may share tables; each table is listed once.
     places: dict[int, int] = {}
     tables: list[RuleArrays] = []
     of_profile = []
@@ -193,8 +200,8 @@ class _Builder:
         self._steps_left = MAX_JOINED_STEPS
         self._refusal = (
             f"{policy.origin}: the rule tables would need more than {MAX_TABLE_BYTES >> 20} MiB: the rules of "
-            f"{len(policy.security_groups)} groups tell {addresses.count} kinds of address and {ports.count} kinds of "
-            "port apart; use fewer groups, or fewer and wider rules"
+            f"{len(policy.security_groups)} groups distinguish {addresses.count} kinds of address and {ports.count} "
+            "kinds of port; use fewer groups, or fewer and wider rules"
         )
 
     def table(self, order: Sequence[int], vpc: int) -> RuleArrays:
@@ -204,12 +211,12 @@ class _Builder:
         return table
 
     def may_join(self, rules: int) -> bool:
-        """Whether there are steps left to join groups that have so many rules."""
+        """Whether enough steps are left to join groups with this many rules."""
         self._steps_left -= rules * (self._addresses.count + self._ports.count)
         return self._steps_left >= 0
 
     def joined_table(self, order: Sequence[int], vpc: int) -> RuleArrays | None:
-        """Likewise for the rules of several groups; None if it would be too large to be worth it."""
+        """Like ``table``, for the rules of several groups; None if it would be too large to pay off."""
         return self._build(order, vpc, joined=True)
 
     def _build(self, order: Sequence[int], vpc: int, joined: bool) -> RuleArrays | None:
@@ -252,14 +259,14 @@ class _Builder:
         return self._dimensions[key]
 
     def _take(self, nbytes: int) -> None:
-        # Asked before memory is taken, so that no policy exhausts the machine (SPEC 11).
+        # Called before memory is allocated, so that no policy exhausts it (SPEC 11).
         self._left -= nbytes
         if self._left < 0:
             raise PolicyError(self._refusal)
 
 
 class _Dimension:
-    """Joins the classes that one table's rules do not tell apart."""
+    """Joins classes that the rules of one table do not distinguish."""
 
     def __init__(
         self,
@@ -278,7 +285,7 @@ class _Dimension:
             code = code.reshape(-1)
         self.of_class = code.astype(np.uint32)
         self.count = int(code.max()) + 1 if count else 1
-        # [selector][joined class]: whether it matches, eight to a byte.
+        # [selector][joined class]: whether it matches, one bit each.
         width = (self.count + 7) // 8
         take(len(rules) * width)
         self._matches = np.zeros((len(rules), width), dtype=np.uint8)
@@ -289,7 +296,7 @@ class _Dimension:
             self._matches[row] = np.packbits(mask)
 
     def matching(self, selector: Selector) -> Indices:
-        """The joined classes a selector matches."""
+        """The joined classes that a selector matches."""
         return np.flatnonzero(np.unpackbits(self._matches[self._row[selector]], count=self.count))
 
 

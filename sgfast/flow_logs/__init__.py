@@ -1,4 +1,4 @@
-"""VPC flow logs of the clouds: ``records`` reads them, ``checking`` holds them against a policy."""
+"""VPC flow logs of clouds: ``records`` reads them, ``checking`` compares them with a policy."""
 
 from sgfast.flow_logs.checking import Checked, Disagreement, check_logs
 from sgfast.flow_logs.records import FlowLog, Record

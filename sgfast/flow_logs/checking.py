@@ -1,19 +1,20 @@
-"""Flow logs against a policy: which records' ACCEPT or REJECT is not what the policy says.
+"""Compares flow logs with a policy: which records' ACCEPT or REJECT differs from the policy's verdict.
 
-A record tells neither who opened the connection nor, in the default formats, at which end's interface it was made.
+A record says neither who opened the connection nor, in the default formats, at which end's interface it was recorded.
 
-*Whose record.* The interface is the instance of that name. Otherwise it is the one instance that all records of the
-interface so far have in common, or the only instance among the record's two addresses.
+*Interface.* An interface belongs to the instance of that name. Otherwise it belongs to the one instance that all
+records of the interface so far have in common, or to the only instance among the record's two addresses.
 
-*Who opened.* A record between two ends is the opener's, or it is the reply of a stateful filter (SPEC 4.12), judged by
-the rules for the packet it replies to. Where both readings lead to the same verdict, that is it. Otherwise the record
-waits for records of the other direction, accepted within the connection's timeout (SPEC 5.2). Then the opener is, in
-this order: whoever AWS's tcp-flags say sent the SYN; the end with the ephemeral port, if only one has such; whose
-record starts earlier, if one does; whose record came first in the log. Where no such record comes, the sender opened,
-unless the rules deny that, the log has only begun and ports say otherwise, as SPEC 9.3 has it for captures.
+*Opener.* A record is either in the opener's direction, or it is a reply under a stateful filter (SPEC 4.12) and judged
+by the rules for the packet it replies to. If both readings give the same verdict, that is the verdict. Otherwise the
+record waits for an accepted record of the other direction within the connection's timeout (SPEC 5.2). The opener is
+then, in this order: the end that sent the SYN according to AWS's tcp-flags; the end with the ephemeral port, if only
+one end has one; the end whose record starts earlier; the end whose record comes first in the log. If no such record
+arrives, the sender is the opener. The exception is a sender that the rules deny near the beginning of the log: then the
+ports decide, if they can, as SPEC 9.3 does for captures.
 
-*What cannot be said.* Records have neither ICMP types nor, by default, TCP flags, and they also REJECT what no rule
-was asked about: packets of a connection that is over, later fragments. Those are ``undecided``, each with its cause.
+*Undecided.* Records have no ICMP types and, by default, no TCP flags. They also REJECT packets that no rule applies to:
+packets of an expired connection, later fragments. Such records are ``undecided``, each with its cause.
 """
 
 from __future__ import annotations
@@ -27,28 +28,28 @@ from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.flow_logs.records import FlowLog, Record
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Policy
 
-#: How long a record waits for those of the other direction, in the log's seconds: twice the clouds' longest interval.
+#: How long a record waits for records of the other direction, in log seconds: twice the clouds' longest interval.
 PATIENCE_SECONDS = 1200
-#: Bounds of memory: connections that are remembered, records that wait, verdicts that are kept, interfaces.
+#: Memory limits: remembered connections, waiting records, cached verdicts, interfaces.
 MOST_CONVERSATIONS = 1 << 17
 MOST_WAITING = 1 << 16
 MOST_VERDICTS = 1 << 17
 MOST_INTERFACES = 1 << 16
-#: Disagreements that are told of one by one.
+#: How many disagreements are listed one by one.
 LISTED = 1000
 
 _FIRST_USUAL, _FIRST_EPHEMERAL = 1024, 32768
-#: The one service whose port opens connections to its clients.
+#: The only service whose server opens connections to its clients.
 _FTP_DATA = 20
 _SYN, _ACK = 2, 16
 
-#: ICMP types that open nothing: errors (SPEC 4.6) and replies (SPEC 5.6).
+#: ICMP types that cannot open a connection: errors (SPEC 4.6) and replies (SPEC 5.6).
 _ICMP_NO_OPENERS = {4: {3, 4, 5, 11, 12, 0, 14, 16, 18}, 6: {*range(128), 129}}
 _DHCP = {(68, 67), (67, 68), (546, 547), (547, 546)}
 
 
 class Judgement(NamedTuple):
-    """What the rules say of an opener. ``sure``: of ICMP, whatever its type."""
+    """The rules' verdict on an opener. ``sure`` is false if an ICMP verdict depends on the type, which records lack."""
 
     allowed: bool
     reason: str
@@ -62,9 +63,9 @@ class Disagreement:
     record: Record
     instance: str
     direction: Literal["inbound", "outbound"]
-    #: Whether the record was read as the opener's direction or as the reply.
+    #: Whether the record was taken as the opener's direction or as the reply.
     role: Literal["opener", "reply"]
-    #: What the policy says, and why; ``rule`` is the winning rule, if there is one.
+    #: The policy's verdict and reason; ``rule`` is the winning rule, if any.
     verdict: Literal["allow", "deny"]
     reason: str
     rule: str | None
@@ -72,42 +73,42 @@ class Disagreement:
 
 @dataclass
 class Checked:
-    """What came of it. Counts are of records, ``packets`` and ``bytes`` of those that disagree."""
+    """The result. Counts are of records; ``packets`` and ``bytes`` are those of disagreeing records."""
 
     policy: Policy
     logs: tuple[str, ...]
     records: int = 0
     agreeing: int = 0
     disagreeing: int = 0
-    #: By cause.
+    #: Number of records by cause.
     undecided: Counter[str] = field(default_factory=Counter)
     out_of_scope: Counter[str] = field(default_factory=Counter)
     nodata: int = 0
     skipdata: int = 0
     broken_lines: int = 0
     complaints: list[str] = field(default_factory=list)
-    #: Where reading a log ended early.
+    #: Where reading of a log ended early.
     damage: list[str] = field(default_factory=list)
     packets: int = 0
     bytes: int = 0
-    #: In the order of the logs and their lines; at most ``LISTED``.
+    #: In the order of logs and lines; at most ``LISTED``.
     disagreements: list[Disagreement] = field(default_factory=list)
     first_second: int | None = None
     last_second: int | None = None
 
 
 class _Conversation:
-    """What the log said so far of one 5-tuple, either way, at one instance."""
+    """What the log has said so far about one 5-tuple, in both directions, at one instance."""
 
     __slots__ = ("accepted", "initiator", "is_past", "last_end", "rejected", "waiting")
 
     def __init__(self, is_past: bool) -> None:
-        #: By way (0: from the lower end), start and number of the first record that was accepted.
+        #: By way (0: from the lower end), the start and number of the first accepted record.
         self.accepted: list[tuple[int, int] | None] = [None, None]
         self.rejected = [False, False]
         self.initiator: int | None = None
         self.last_end = 0
-        #: There was one like it before, that is over.
+        #: An earlier connection with this tuple has expired.
         self.is_past = is_past
         self.waiting: list[_Waiting] = []
 
@@ -129,7 +130,7 @@ class _Waiting:
 def check_logs(
     policy: Policy, logs: Iterable[str], *, vpc: str | None = None, progress: Callable[[], None] | None = None
 ) -> Checked:
-    """Reads ``logs`` (paths, ``-`` is standard input) once, in order. Raises PolicyError, FlowLogError."""
+    """Check ``logs`` (paths; ``-`` is standard input), read once and in order. Raises PolicyError and FlowLogError."""
     paths = tuple(logs)
     checker = _Checker(policy, compile_policy(policy, vpc), paths)
     for number, path in enumerate(paths):
@@ -149,17 +150,17 @@ class _Checker:
         self._compiled = compiled
         self._classifier = compiled.classifier
         self._numbers = {instance.name: n for n, instance in enumerate(compiled.instances)}
-        #: Of interfaces that are no instance's name: those it may be.
+        #: For interfaces not named after an instance: the instances they may belong to.
         self._interfaces: dict[str, frozenset[int]] = {}
         self._verdicts: dict[tuple[object, ...], Judgement] = {}
         self._conversations: OrderedDict[tuple[object, ...], _Conversation] = OrderedDict()
         self._waiting: deque[_Waiting] = deque()
         self._icmp_keys = {4: _icmp_keys(policy, 4), 6: _icmp_keys(policy, 6)}
-        #: Instances with a connection of another protocol than ICMP, which errors may be about.
+        #: Instances with a connection other than ICMP, which ICMP errors may be about.
         self._busy: set[int] = set()
         self._found: list[tuple[int, int, Disagreement]] = []
         timeouts = policy.settings.timeouts
-        # Times are whole seconds, so that a gap of one may be less.
+        # Times are in whole seconds, so a difference of one may be less than a second.
         self._lifetime = {TCP: timeouts.tcp_established + 1, ICMP: timeouts.icmp + 1, ICMPV6: timeouts.icmp + 1}
         self._other_lifetime = timeouts.bidirectional + 1
 
@@ -190,10 +191,12 @@ class _Checker:
         else:
             self._take_rejected(item)
 
-    # Whose record it is
+    # The record's instance
 
     def _whose(self, record: Record) -> tuple[int, bool] | None:
-        """The instance's number, and whether the record is inbound to it; None: that was counted."""
+        """The number of the record's instance, and whether the record is inbound to it; None if it was counted as
+        something else.
+        """
         owner = self._classifier.owner_of
         sender, receiver = owner(record.src), owner(record.dst)
         named = self._numbers.get(record.interface)
@@ -217,7 +220,7 @@ class _Checker:
             return max(sender, receiver), receiver >= 0
         mine = self._narrow(record.interface, frozenset((sender, receiver))) if record.interface else frozenset()
         if len(mine) != 1 or not mine <= {sender, receiver}:
-            self.result.undecided["both ends are instances, and the interface is not known to be one's"] += 1
+            self.result.undecided["both ends are instances, and it is unknown whose interface this is"] += 1
             return None
         (instance,) = mine
         return instance, instance == receiver
@@ -229,10 +232,10 @@ class _Checker:
         after = self._interfaces[interface] = ends if before is None else before & ends
         return after
 
-    # What the rules say
+    # The rules' verdict
 
     def _judge(self, instance: int, inbound: bool, peer: bytes, protocol: int, port: int) -> Judgement:
-        """An opener that comes to the instance, or leaves it."""
+        """Judge an opener that enters or leaves the instance."""
         key = instance, inbound, peer, protocol, port
         found = self._verdicts.get(key)
         if found is None:
@@ -259,14 +262,14 @@ class _Checker:
         rule = self._compiled.rules[number]
         return Judgement(rule.action == "allow", "rule" if rule.action == "allow" else "deny-rule", rule.id)
 
-    # Who opened
+    # The opener
 
     def _conversation(self, record: Record, instance: int, way: int) -> _Conversation:
         low, high = (record.src, record.sport), (record.dst, record.dport)
         key = instance, record.protocol, *((high, low) if way else (low, high))
         known = self._conversations.get(key)
         is_past = False
-        if known is not None and any(known.accepted) and record.start > known.last_end + self._patience(record):
+        if known is not None and any(known.accepted) and record.start > known.last_end + self._timeout(record):
             self._settle_all(known)
             known, is_past = None, True
         if known is None:
@@ -277,7 +280,7 @@ class _Checker:
         self._conversations.move_to_end(key)
         return known
 
-    def _patience(self, record: Record) -> float:
+    def _timeout(self, record: Record) -> float:
         return self._lifetime.get(record.protocol, self._other_lifetime)
 
     def _take_accepted(self, item: _Waiting) -> None:
@@ -298,7 +301,7 @@ class _Checker:
             self._settle_all(conversation, decided_only=conversation.initiator is None)
 
     def _initiator(self, item: _Waiting) -> int | None:
-        """Who opened, by way, if that can be said now."""
+        """The opener's way, if known by now."""
         record, (low, high) = item.record, item.conversation.accepted
         if record.tcp_flags and record.tcp_flags & _SYN:
             return 1 - item.way if record.tcp_flags & _ACK else item.way
@@ -321,7 +324,8 @@ class _Checker:
             self._wait(item)
 
     def _is_explained(self, item: _Waiting) -> bool:
-        """Whether a REJECT that no rule asks for has a cause: packets of a connection that was there, or of none."""
+        """Whether a REJECT that the rules do not explain has another cause: a connection existed, or none could open.
+        """
         conversation = item.conversation
         return conversation.is_past or any(conversation.accepted) or conversation.rejected[1 - item.way]
 
@@ -341,7 +345,7 @@ class _Checker:
                 self._settle(item)
 
     def _settle_all(self, conversation: _Conversation, *, decided_only: bool = False) -> None:
-        """Those that wait; or only those of them that were rejected and are explained now."""
+        """Settle the waiting records; with ``decided_only``, only rejected records that are now explained."""
         keep = []
         for item in conversation.waiting:
             if decided_only and (item.record.accepted or not self._is_explained(item)):
@@ -351,7 +355,7 @@ class _Checker:
         conversation.waiting = keep
 
     def _settle(self, item: _Waiting) -> None:
-        """With what is known by now."""
+        """Decide with what is known by now."""
         item.done = True
         if item.record.accepted:
             self._settle_accepted(item)
@@ -364,13 +368,13 @@ class _Checker:
         record, conversation = item.record, item.conversation
         both_ways = None not in conversation.accepted
         if _is_icmp(record) and not both_ways and not item.as_opener.allowed and item.instance in self._busy:
-            self._undecided("ICMP without a rule: may be an error about a connection")
+            self._undecided("ICMP that no rule allows: may be an error about a connection")
             return
         initiator = conversation.initiator
         if initiator is None:
             initiator = item.way
             first = self.result.first_second or 0
-            if not item.as_opener.allowed and record.start < first + self._patience(record):
+            if not item.as_opener.allowed and record.start < first + self._timeout(record):
                 by_ports = _by_ports(record, item.way)
                 initiator = item.way if by_ports is None else by_ports
             conversation.initiator = initiator
@@ -383,15 +387,15 @@ class _Checker:
     def _settle_rejected(self, item: _Waiting) -> None:
         record = item.record
         if _is_icmp(record):
-            # Types are not told: an answer to no question, an error about no connection.
-            self._undecided("ICMP that was rejected: may be of a type no rule was asked about")
+            # Records have no ICMP type: it may be a reply without a query or an error without a connection.
+            self._undecided("rejected ICMP: may be of a type that no rule applies to")
         elif record.protocol in PORT_PROTOCOLS and not (record.sport or record.dport):
-            self._undecided("rejected without ports: later fragments, or broken packets")
+            self._undecided("rejected without ports: later fragments, or malformed packets")
         elif record.tcp_flags is not None and record.protocol == TCP and not record.tcp_flags & _SYN:
-            self._undecided("rejected TCP without a SYN: of a connection that was over")
+            self._undecided("rejected TCP without a SYN: packets of an expired connection")
         elif _by_ports(record, item.way) == 1 - item.way:
             if item.as_reply.allowed:
-                self._undecided("rejected, from a service's port: may be of a connection that was over")
+                self._undecided("rejected, from a service's port: may be of an expired connection")
             else:
                 self._agree(item)
         else:
@@ -442,7 +446,7 @@ class _Checker:
 
 
 def _by_ports(record: Record, way: int) -> int | None:
-    """The way of the opener, where ports tell a service's from an ephemeral one."""
+    """The opener's way, if the ports distinguish the service from an ephemeral port."""
     if record.protocol == TCP and (record.sport == _FTP_DATA) != (record.dport == _FTP_DATA):
         return way if record.sport == _FTP_DATA else 1 - way
     for border in (_FIRST_USUAL, _FIRST_EPHEMERAL):
@@ -457,7 +461,9 @@ def _is_icmp(record: Record) -> bool:
 
 
 def _icmp_keys(policy: Policy, family: Literal[4, 6]) -> list[int]:
-    """ICMP types and codes that open, one of each kind that the rules tell apart; as rule tables know them."""
+    """Keys (as in rule tables) of ICMP types and codes that can open a connection, one for each kind that rules
+    distinguish.
+    """
     protocol = ICMP if family == 4 else ICMPV6
     named = {8 if family == 4 else 128: {0}}
     for group in policy.security_groups:
@@ -467,7 +473,7 @@ def _icmp_keys(policy: Policy, family: Literal[4, 6]) -> list[int]:
     keys = []
     for kind, codes in named.items():
         if kind not in _ICMP_NO_OPENERS[family]:
-            # A code no rule names.
+            # A code that no rule names.
             codes.add(next(code for code in (255, 254, *range(256)) if code not in codes or len(codes) == 256))
             keys += [kind << 8 | code for code in codes]
     other = next((kind for kind in range(255, -1, -1) if kind not in named

@@ -1,7 +1,8 @@
-"""Flow log records as text (AWS version 2 and later, OTC and Huawei Cloud version 1), a line at a time.
+"""Reads flow log records from text (AWS version 2 and later, OTC and Huawei Cloud version 1), line by line.
 
-The default formats of all three have the same fourteen fields in the same order. AWS's may have others: then the first
-line names them. What is no record is counted and told of, and reading goes on with the next line.
+The default formats of all three have the same fourteen fields in the same order. An AWS log may have other fields,
+which its first line names. A line that is not a valid record is counted and reported, and reading continues with the
+next.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from sgfast.errors import FlowLogError
 
 STANDARD_INPUT = "standard input"
 
-#: Both clouds' default.
+#: The default format of AWS and of OTC and Huawei Cloud.
 DEFAULT_FIELDS = (
     "version", "account-id", "interface-id", "srcaddr", "dstaddr", "srcport", "dstport", "protocol", "packets", "bytes",
     "start", "end", "action", "log-status",
 )  # fmt: skip
-#: Without these a record says nothing that could be checked.
+#: The fields without which a record cannot be checked.
 NEEDED_FIELDS = ("srcaddr", "dstaddr", "srcport", "dstport", "protocol", "start", "end", "action")
 
 LONGEST_LINE = 1 << 16
-#: A line of so many bytes has no end: a device, or made to keep us busy.
+#: A longer line is assumed to have no end: a device, or made to exhaust us.
 ENDLESS_LINE = 1 << 23
-#: Broken lines that are told of one by one.
+#: How many broken lines are reported one by one.
 LISTED_BROKEN = 10
-#: So many lines without one record, and the file is no flow log.
+#: After this many lines without a record, the file is not a flow log.
 HOPELESS = 100
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
@@ -45,10 +46,10 @@ _LAST_SECOND = 1 << 33
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record with status OK. Addresses are 4 or 16 bytes, of one family; times are Unix seconds."""
+    """A record with status OK. Addresses are 4 or 16 bytes, of the same family; times are Unix seconds."""
 
     line: int
-    #: Of the network interface; empty where the log does not say.
+    #: The id of the network interface; empty if the log does not say.
     interface: str
     src: bytes
     dst: bytes
@@ -60,28 +61,28 @@ class Record:
     start: int
     end: int
     accepted: bool
-    #: The flags of all its packets, as AWS has them (an ACK only beside a SYN); None where the log does not say.
+    #: The flags of all its packets, in AWS's encoding (an ACK only with a SYN); None if the log does not say.
     tcp_flags: int | None = None
     direction: Literal["ingress", "egress"] | None = None
 
 
 class FlowLog:
-    """One log, read once: iterating yields its records. ``path`` may end in .gz or not, and ``-`` is standard input.
+    """A log that can be read once: iterating yields its records. Gzip is detected; ``-`` is standard input.
 
-    FlowLogError, while iterating, where it cannot be read or is no flow log. What was wrong otherwise is in
-    ``broken_lines``, ``complaints`` and ``damage`` when iterating is over.
+    Iterating raises FlowLogError if the file cannot be read or is not a flow log. Other problems are in
+    ``broken_lines``, ``complaints`` and ``damage`` afterwards.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.name = STANDARD_INPUT if path == "-" else printable(path)
-        #: Records that say that there was no traffic, or that the cloud lost some.
+        #: Records without traffic, and records that the cloud lost.
         self.nodata = 0
         self.skipdata = 0
         self.broken_lines = 0
-        #: The first of them: file, line and cause.
+        #: The first broken lines: file, line and cause.
         self.complaints: list[str] = []
-        #: Where and why reading ended early.
+        #: Where and why reading ended early, if it did.
         self.damage: str | None = None
 
     def __iter__(self) -> Iterator[Record]:
@@ -96,7 +97,7 @@ class FlowLog:
                         self._complain(number, f"is longer than {LONGEST_LINE} bytes")
                         if _skip_line(stream):
                             continue
-                        self.damage = f"{self.name}: line {number}: has no end within {ENDLESS_LINE >> 20} MiB"
+                        self.damage = f"{self.name}: line {number}: does not end within {ENDLESS_LINE >> 20} MiB"
                         break
                     words = line.decode("utf-8", "replace").split()
                     if not words:
@@ -119,16 +120,16 @@ class FlowLog:
         except OSError as error:
             if not number:
                 raise FlowLogError(f"{self.name}: cannot be read: {error.strerror or error}") from error
-            self.damage = f"{self.name}: line {number + 1}: cannot be read on: {error.strerror or error}"
+            self.damage = f"{self.name}: line {number + 1}: reading failed: {error.strerror or error}"
         if self.broken_lines and not found:
-            raise FlowLogError(f"{self.complaints[0]}; there is no flow log record in this file: is it a flow log?")
+            raise FlowLogError(f"{self.complaints[0]}; this file contains no flow log record: is it a flow log?")
 
     def _open(self, stack: ExitStack) -> io.BufferedIOBase:
         stream: Any
         if self.path == "-":
             stream = getattr(sys.stdin, "buffer", None)
             if stream is None:
-                raise FlowLogError(f"{self.name}: is closed or holds no bytes; name a flow log instead of -")
+                raise FlowLogError(f"{self.name}: is closed or has no bytes; name a flow log instead of -")
         else:
             try:
                 stream = stack.enter_context(open(self.path, "rb"))  # noqa: SIM115
@@ -139,7 +140,7 @@ class FlowLog:
         compression = compression_of(stream.peek(MAGIC_LENGTH)[:MAGIC_LENGTH])
         if compression is not None and compression.name != "gzip":
             raise FlowLogError(
-                f"{self.name}: is {compression.name}-compressed, and of flow logs only gzip is read: decompress it "
+                f"{self.name}: is {compression.name}-compressed, but flow logs may only use gzip: decompress it "
                 f"first ({compression.command} FILE | sgfast flowlog POLICY -)"
             )
         if compression is not None:
@@ -152,7 +153,7 @@ class FlowLog:
             self.complaints.append(f"{self.name}: line {number}: {cause}")
 
     def _header(self, number: int, words: list[str]) -> list[str]:
-        # AWS also writes them as ${srcaddr}, where a format is told.
+        # AWS's format descriptions write the names as ${srcaddr}.
         fields = [word.strip("${}").lower() for word in words]
         missing = [name for name in NEEDED_FIELDS if name not in fields]
         if missing:
@@ -163,7 +164,7 @@ class FlowLog:
         return fields
 
     def _record(self, number: int, fields: Sequence[str], words: list[str]) -> Record | None:
-        """None for one without traffic. ValueError says what is wrong with it."""
+        """Parse a record; None if it has no traffic. ValueError says what is wrong with it."""
         if len(words) != len(fields):
             raise ValueError(f"has {_count(len(words))}, not {len(fields)}")
         values = dict(zip(fields, words, strict=True))
@@ -175,16 +176,16 @@ class FlowLog:
             self.skipdata += 1
             return None
         if status != "OK":
-            raise ValueError(f"log-status is OK, NODATA or SKIPDATA, not {_shown(status)}")
+            raise ValueError(f"log-status must be OK, NODATA or SKIPDATA, not {_shown(status)}")
         if values["action"] not in ("ACCEPT", "REJECT"):
-            raise ValueError(f"action is ACCEPT or REJECT, not {_shown(values['action'])}")
+            raise ValueError(f"action must be ACCEPT or REJECT, not {_shown(values['action'])}")
         src, dst = (_address(name, values[name]) for name in ("srcaddr", "dstaddr"))
         if len(src) != len(dst):
             raise ValueError("srcaddr and dstaddr are of different IP versions")
         start, end = (_number(name, values[name], _LAST_SECOND) for name in ("start", "end"))
         if end < start:
             raise ValueError(f"its end, {end}, is before its start, {start}")
-        # "-" is how AWS writes what does not apply: ports of a protocol without any.
+        # AWS writes "-" for fields that do not apply, such as ports of a protocol without ports.
         sport, dport = (_number(name, values[name], 65535, dash=0) for name in ("srcport", "dstport"))
         packets, nbytes = (_number(name, values.get(name, "-"), dash=0) for name in ("packets", "bytes"))
         flags = values.get("tcp-flags", "-")
@@ -210,7 +211,7 @@ def _number(name: str, word: str, most: int = 2**63, dash: int | None = None) ->
     if word == "-" and dash is not None:
         return dash
     if not (_NUMBER.fullmatch(word) and int(word) <= most):
-        raise ValueError(f"{name} is a number{'' if most == 2**63 else f' up to {most}'}, not {_shown(word)}")
+        raise ValueError(f"{name} must be a number{'' if most == 2**63 else f' up to {most}'}, not {_shown(word)}")
     return int(word)
 
 
@@ -218,11 +219,11 @@ def _address(name: str, word: str) -> bytes:
     with suppress(AddressValueError):
         if len(word) <= 45 and "%" not in word:
             return IPv6Address(word).packed if ":" in word else IPv4Address(word).packed
-    raise ValueError(f"{name} is an address, not {_shown(word)}")
+    raise ValueError(f"{name} must be an address, not {_shown(word)}")
 
 
 def _skip_line(stream: io.BufferedIOBase) -> bool:
-    """Reads on to the next line; False if that does not come."""
+    """Skip to the next line; False if there is none."""
     for _ in range(ENDLESS_LINE // LONGEST_LINE):
         line = stream.readline(LONGEST_LINE)
         if not line or line.endswith(b"\n"):

@@ -1,1 +1,1 @@
-"""What a user writes and changes: values and checks, no packets."""
+"""The policy model, the readers of its file formats, and changes to a policy. Nothing here knows packets."""

@@ -1,4 +1,4 @@
-"""The change file of a replay (SPEC 9.5): YAML to changes, with file, line and change in every error."""
+"""Reads the change file of a replay (SPEC 9.5). Every error names file, line and change."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ from sgfast.policy.changes import (
     SetAddressGroup,
     apply_change,
 )
-from sgfast.policy.document import GROUP_FIELDS, INSTANCE_FIELDS, DocumentReader, Entry, check_version
-from sgfast.policy.instants import MAX_SECONDS, MAX_TIME_NS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
+from sgfast.policy.document_reader import GROUP_FIELDS, INSTANCE_FIELDS, DocumentReader, Entry, check_version
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
@@ -44,18 +43,19 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rules import RULE_FIELDS, RuleReader
+from sgfast.policy.timestamps import MAX_SECONDS, MAX_TIME_NS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
 from sgfast.policy.yaml_nodes import NodeReader, compose, garbage_collection_paused, plain, read_document, show
 
-_AT_WANTED = "seconds from the first packet, or an instant like 2026-01-31T12:00:00Z"
+_TIME_WANTED = "seconds from the first packet, or an instant like 2026-01-31T12:00:00Z"
 
 
 @dataclass(frozen=True, slots=True)
 class TimedChange:
-    """One change of a file, where its time on the replay's clock is known."""
+    """A change from a change file, scheduled at a time on the replay's clock."""
 
     at_ns: int
     change: Change
-    #: What it is, in a few words: the operation and whom it concerns.
+    #: The operation and its target, for reports.
     text: str
     #: ``file:line``.
     place: str
@@ -63,7 +63,7 @@ class TimedChange:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    at: Decimal | int        # seconds from the first packet, or nanoseconds since the epoch
+    at: Decimal | int        # seconds after the first packet, or nanoseconds since the epoch
     at_node: Node
     operation: str
     node: Node
@@ -71,7 +71,7 @@ class _Item:
 
 
 class ChangeFile:
-    """A change file that was read. What its changes mean is known only with a policy and the first packet's time."""
+    """A parsed change file. Its changes are only resolved once the policy and the first packet's time are known."""
 
     def __init__(self, root: Node, origin: str) -> None:
         self.origin = origin
@@ -88,16 +88,17 @@ class ChangeFile:
             at = _time(reader, reader.required(item, "at", node, path), f"{path}.at")
             operations = [key for key in item if key != "at"]
             if len(operations) != 1:
-                raise reader.error(node, path, f"is {len(operations)} changes: write one of {', '.join(_OPERATIONS)}")
+                message = f"has {len(operations)} operations: write exactly one of {', '.join(_OPERATIONS)}"
+                raise reader.error(node, path, message)
             self._items.append(_Item(at, item["at"], operations[0], item[operations[0]], path))
 
     def resolve(self, policy: Policy, first_ns: int) -> list[TimedChange]:
-        """The changes in the order they take effect, each tried on the policy that the ones before it leave.
+        """Resolve the changes in the order they take effect, each against the policy left by the previous ones.
 
-        ``first_ns``: time of the first packet. Raises PolicyError naming file, line and change for the first that
-        cannot be.
+        ``first_ns`` is the time of the first packet. Raises PolicyError, naming file, line and change, for the first
+        change that cannot be applied.
         """
-        # One for the whole file: what aliases stand for is counted over all of it.
+        # One reader for the whole file, because its limit on aliases covers all changes together.
         reader = NodeReader(self.origin)
         networks: dict[int, Network] = {}
         timed = []
@@ -116,23 +117,23 @@ class ChangeFile:
                 after = apply_change(policy, change).policy
             except PolicyError as error:
                 raise reader.error(item.node, path, str(error)) from None
-            text = f"{item.operation} {_whom(change, after)}"
-            result.append(TimedChange(at, change, text, reader.place(item.node, path)))
+            text = f"{item.operation} {_target(change, after)}"
+            result.append(TimedChange(at, change, text, reader.location(item.node, path)))
             policy = after
         return result
 
 
 def _time(reader: NodeReader, node: Node, path: str) -> Decimal | int:
-    value = reader.scalar(node, path, _AT_WANTED)
+    value = reader.scalar(node, path, _TIME_WANTED)
     if type(value) is int or type(value) is float:
-        # Not from the float: nanoseconds count.
+        # Parsed from the text, because a float would lose nanoseconds.
         try:
             seconds = Decimal(node.value.replace("_", ""))
         except ArithmeticError:
             seconds = Decimal(value)
         if not seconds.is_finite():
-            raise reader.error(node, path, f"must be {_AT_WANTED}, not {show(node.value)}")
-        # Decimal can hold 1e999999999, but neither compares nor multiplies it.
+            raise reader.error(node, path, f"must be {_TIME_WANTED}, not {show(node.value)}")
+        # Check the exponent first: Decimal can hold 1e999999999 but overflows when comparing or multiplying it.
         if (seconds and seconds.adjusted() > 10) or abs(seconds) > MAX_SECONDS:
             raise _beyond_the_clock(reader, node, path)
         return seconds
@@ -142,7 +143,7 @@ def _time(reader: NodeReader, node: Node, path: str) -> Decimal | int:
         raise reader.error(node, path, f"{show(node.value)} {error}") from None
     if at is None:
         zone = zone_hint(value) if type(value) is str else ""
-        raise reader.error(node, path, f"must be {_AT_WANTED}, not {show(node.value)}{zone}")
+        raise reader.error(node, path, f"must be {_TIME_WANTED}, not {show(node.value)}{zone}")
     return at
 
 
@@ -151,18 +152,18 @@ def _beyond_the_clock(reader: NodeReader, node: Node, path: str) -> PolicyError:
 
 
 def load_changes(path: str | os.PathLike[str]) -> ChangeFile:
-    """The changes in a file; ``-`` is standard input. PolicyError is one line naming file, line and field."""
+    """Read a change file; ``-`` is standard input. A PolicyError is one line naming file, line and field."""
     data, origin = read_document(path)
     return parse_changes(data, origin)
 
 
 def parse_changes(text: str | bytes, origin: str = "<changes>") -> ChangeFile:
-    """The changes in a text. ``origin`` is what messages call it."""
+    """Parse a change file's text. Messages call it ``origin``."""
     with garbage_collection_paused():
         return ChangeFile(compose(text, origin), origin)
 
 
-def _whom(change: Change, after: Policy) -> str:
+def _target(change: Change, after: Policy) -> str:
     match change:
         case AddRule(group):
             return after.group_by_name[group].rules[-1].id
@@ -190,7 +191,7 @@ def _whom(change: Change, after: Policy) -> str:
 
 
 class _ChangeReader(DocumentReader):
-    """Reads the fields of one change, in the words of the policy document."""
+    """Reads the fields of one change, with the field syntax of a policy document."""
 
     def __init__(self, reader: NodeReader, origin: str, policy: Policy, networks: dict[int, Network]) -> None:
         super().__init__(ScalarNode("", ""), origin, reader)
@@ -198,14 +199,14 @@ class _ChangeReader(DocumentReader):
         self._networks = networks
 
     def _address(self, node: Node, path: str) -> Network:
-        # Aliases of a node share its value: resolved changes take no more room than the text.
+        # Aliases of one node share its value, so resolved changes take no more memory than the text.
         found = self._networks.get(id(node))
         if found is None:
             found = self._networks[id(node)] = super()._address(node, path)
         return found
 
     def fields(self, node: Node, path: str, *names: str) -> dict[str, Node]:
-        """All of these fields, and no other; ``a|b`` is one that may be called either."""
+        """Read exactly these fields, all of them required. ``a|b`` is one field with two accepted names."""
         known = [name for spelled in names for name in spelled.split("|")]
         found = self._reader.fields(node, path, known)
         fields = {}
@@ -213,18 +214,19 @@ class _ChangeReader(DocumentReader):
             first, *others = spelled.split("|")
             used = [name for name in (first, *others) if name in found]
             if len(used) > 1:
-                raise self._reader.error(node, path, f"has {' and '.join(used)}, which are one: write one of them")
+                message = f"has both {' and '.join(used)}, which mean the same: keep one of them"
+                raise self._reader.error(node, path, message)
             fields[first] = self._reader.required(found, used[0] if used else first, node, path)
         return fields
 
-    def rules(self) -> RuleReader:
-        # What only warns in a document, that a rule matches nothing, is no mistake in passing.
+    def rule_reader(self) -> RuleReader:
+        # A rule that matches nothing is worth a warning in a document, but may be deliberate in a change.
         return RuleReader(self._reader, self.present.group_by_name.keys(), self.present.address_group_by_name, [])
 
     def add_rule(self, node: Node, path: str) -> Change:
         fields = self.fields(node, path, "group", "rule")
         group = self._known_name(fields["group"], f"{path}.group", "a security group", self.present.group_by_name)
-        return AddRule(group, self.rules().rule(fields["rule"], f"{path}.rule", _as_written))
+        return AddRule(group, self.rule_reader().rule(fields["rule"], f"{path}.rule", _id_as_given))
 
     def remove_rule(self, node: Node, path: str) -> Change:
         fields = self.fields(node, path, "group", "rule")
@@ -238,7 +240,7 @@ class _ChangeReader(DocumentReader):
         merged = {**_rule_nodes(rule, fields["set"]), **news}
         pairs = [(plain(key, fields["set"]), value) for key, value in merged.items() if not self._reader.is_null(value)]
         whole = MappingNode("tag:yaml.org,2002:map", pairs, fields["set"].start_mark, fields["set"].end_mark)
-        new = self.rules().rule(whole, f"{path}.set", _as_written)
+        new = self.rule_reader().rule(whole, f"{path}.set", _id_as_given)
         return ModifyRule(group, rule_id, new if "ports" in news else replace(new, ports=rule.ports))
 
     def _group_and_rule(self, fields: Mapping[str, Node], path: str) -> tuple[str, str]:
@@ -269,17 +271,17 @@ class _ChangeReader(DocumentReader):
         fields = self.fields(node, path, "instance|name")
         return RemoveInstance(self._instance_name(fields["instance"], f"{path}.instance"))
 
-    def address_of(self, node: Node, path: str) -> tuple[str, Node, str]:
+    def instance_and_address(self, node: Node, path: str) -> tuple[str, Node, str]:
         fields = self.fields(node, path, "instance", "address")
         return self._instance_name(fields["instance"], f"{path}.instance"), fields["address"], f"{path}.address"
 
     def add_address(self, node: Node, path: str) -> Change:
-        name, address, place = self.address_of(node, path)
-        return AddAddress(name, self._address(address, place))
+        name, address, address_path = self.instance_and_address(node, path)
+        return AddAddress(name, self._address(address, address_path))
 
     def remove_address(self, node: Node, path: str) -> Change:
-        name, address, place = self.address_of(node, path)
-        return RemoveAddress(name, self._address(address, place))
+        name, address, address_path = self.instance_and_address(node, path)
+        return RemoveAddress(name, self._address(address, address_path))
 
     def add_group(self, node: Node, path: str) -> Change:
         fields = self._reader.fields(node, path, GROUP_FIELDS)
@@ -298,7 +300,7 @@ class _ChangeReader(DocumentReader):
     def pair(self, node: Node, path: str) -> tuple[str, str]:
         ends = self._reader.items(node, path)
         if len(ends) != 2:
-            raise self._reader.error(node, path, f"must be a pair of VPC names, not {len(ends)} of them")
+            raise self._reader.error(node, path, f"must be a pair of VPC names, not a list of {len(ends)}")
         a, b = (
             self._known_name(end, f"{path}[{i}]", "a VPC", self.present.vpc_by_name) for i, end in enumerate(ends)
         )
@@ -331,12 +333,14 @@ _OPERATIONS: dict[str, Callable[[_ChangeReader, Node, str], Change]] = {
 }
 
 
-def _as_written(_: Direction, written: str) -> str:
-    return written
+def _id_as_given(_: Direction, given: str) -> str:
+    return given
 
 
 def _rule_nodes(rule: Rule, where: Node) -> dict[str, Node]:
-    """A rule's fields as its document had them, standing where ``where`` does; of the ports only that there are any."""
+    """The rule's fields as its document wrote them, with the position of ``where``. The value of ``ports`` is a
+    placeholder.
+    """
     protocol = ICMP if "icmp" in rule.wording and rule.protocol == ICMPV6 else rule.protocol
     peer = rule.peer
     if peer is None and "any-address" in rule.wording:
@@ -348,7 +352,7 @@ def _rule_nodes(rule: Rule, where: Node) -> dict[str, Node]:
         "priority": str(rule.priority),
     }
     follows = peer.version if isinstance(peer, Network) else 6 if protocol == ICMPV6 else 4
-    # A program may have given the rule another one since.
+    # The ethertype may have been changed through the API since.
     if "no-ethertype" not in rule.wording or follows != rule.ethertype:
         words["ethertype"] = f"IPv{rule.ethertype}"
     if rule.ports is not None:

@@ -1,4 +1,4 @@
-"""Changes of a policy while traffic flows (SPEC 6.1): each makes a new policy of an old one, or is refused whole."""
+"""Changes to a policy while traffic flows (SPEC 6.1). Each produces a new policy, or is rejected as a whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sgfast.policy.templates import default_group
 
 @dataclass(frozen=True, slots=True)
 class AddRule:
-    """Appended to the group. A rule whose ``id`` is empty gets the next one never used (SPEC 2.5)."""
+    """Appends the rule to the group. A rule with an empty ``id`` gets the next id that was never used (SPEC 2.5)."""
 
     group: str
     rule: Rule
@@ -37,7 +37,7 @@ class RemoveRule:
 
 @dataclass(frozen=True, slots=True)
 class ModifyRule:
-    """``new`` takes the rule's place; its own id does not matter, id and position stay (SPEC 9.5)."""
+    """``new`` replaces the rule but keeps the old rule's id and position; ``new.id`` is ignored (SPEC 9.5)."""
 
     group: str
     rule: str
@@ -58,7 +58,7 @@ class RemoveMember:
 
 @dataclass(frozen=True, slots=True)
 class AddInstance:
-    """An instance without groups joins the group ``default``, which is created if there is none (SPEC 8.1)."""
+    """Adds an instance. Without groups it joins ``default``, which is created if it does not exist (SPEC 8.1)."""
 
     instance: Instance
 
@@ -87,7 +87,7 @@ class AddGroup:
 
 @dataclass(frozen=True, slots=True)
 class RemoveGroup:
-    """Refused while an instance is in the group or a rule of another group names it."""
+    """Rejected while an instance is in the group or a rule of another group names it."""
 
     group: str
 
@@ -118,25 +118,25 @@ Change = (
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The policy after a change, and whom it concerns."""
+    """The policy after a change, and which groups and instances the change affects."""
 
     policy: Policy
-    #: Groups with a rule added, modified or deleted, or with an instance that joined or left (SPEC 6.3).
+    #: Groups with a rule added, modified or removed, or with an instance that joined or left (SPEC 6.3).
     groups: frozenset[str] = frozenset()
-    #: Instances that joined or left a group, or came or went.
+    #: Instances that joined or left a group, or were added or removed.
     movers: frozenset[str] = frozenset()
-    #: Only descriptions differ: no packet can tell.
+    #: Only descriptions differ, so no verdict can change.
     only_words: bool = False
 
     @property
     def instances(self) -> set[str]:
-        """Names of the instances that are in one of the groups, or were before (SPEC 6.3)."""
+        """Names of the instances that are or were in one of the affected groups (SPEC 6.3)."""
         members = {each.name for each in self.policy.instances if not self.groups.isdisjoint(each.security_groups)}
         return members | self.movers
 
 
 def apply_changes(policy: Policy, changes: Iterable[Change]) -> Changed:
-    """Several changes as one: all of them, or PolicyError and none."""
+    """Apply several changes as one: all of them, or none and a PolicyError."""
     groups: frozenset[str] = frozenset()
     movers: frozenset[str] = frozenset()
     only_words = True
@@ -150,20 +150,21 @@ def apply_changes(policy: Policy, changes: Iterable[Change]) -> Changed:
 
 
 def apply_change(policy: Policy, change: Change) -> Changed:
-    """The policy after one change; the same object if nothing is different. PolicyError says why it is refused.
+    """Apply one change. The result holds the same policy object if nothing differs. PolicyError says why it is
+    rejected.
 
-    Names, quotas and duplicates are checked. What a rule or an address says in itself is not: that is up to whoever
-    made the value.
+    Names, quotas and duplicates are checked. The content of a rule or an address is not: whoever created the value is
+    responsible for it.
     """
     after = _OPERATIONS[type(change)](policy, change)
     if after is policy:
         return Changed(policy)
-    groups = frozenset(_groups_concerned(policy, after, change))
+    groups = frozenset(_affected_groups(policy, after, change))
     movers = frozenset(_movers(change))
     return Changed(after, groups, movers, isinstance(change, ModifyRule) and not groups)
 
 
-def _groups_concerned(before: Policy, after: Policy, change: Change) -> Iterable[str]:
+def _affected_groups(before: Policy, after: Policy, change: Change) -> Iterable[str]:
     match change:
         case AddRule(group) | RemoveRule(group) | AddMember(group) | RemoveMember(group):
             return (group,)
@@ -186,18 +187,18 @@ def _movers(change: Change) -> Iterable[str]:
     return ()
 
 
-# Looking up -----------------------------------------------------------------------------------------------------------
+# Lookups --------------------------------------------------------------------------------------------------------------
 
 
 def _group(policy: Policy, name: str) -> SecurityGroup:
     if name not in policy.group_by_name:
-        raise PolicyError(f"there is no security group {name!r}")
+        raise PolicyError(f"unknown security group {name!r}")
     return policy.group_by_name[name]
 
 
 def _instance(policy: Policy, name: str) -> Instance:
     if name not in policy.instance_by_name:
-        raise PolicyError(f"there is no instance {name!r}")
+        raise PolicyError(f"unknown instance {name!r}")
     return policy.instance_by_name[name]
 
 
@@ -210,7 +211,7 @@ def _rule(group: SecurityGroup, rule_id: str) -> Rule:
 
 def _check_vpc(policy: Policy, name: str) -> None:
     if name not in policy.vpc_by_name:
-        raise PolicyError(f"there is no VPC {name!r}")
+        raise PolicyError(f"unknown VPC {name!r}")
 
 
 def _check_peer(policy: Policy, rule: Rule, own: str) -> None:
@@ -218,7 +219,7 @@ def _check_peer(policy: Policy, rule: Rule, own: str) -> None:
         case GroupPeer(name) if name != own:
             _group(policy, name)
         case AddressGroupPeer(name) if name not in policy.address_group_by_name:
-            raise PolicyError(f"there is no address group {name!r}")
+            raise PolicyError(f"unknown address group {name!r}")
 
 
 def _check_addresses(policy: Policy, instance: Instance, addresses: Iterable[Network]) -> None:
@@ -226,10 +227,10 @@ def _check_addresses(policy: Policy, instance: Instance, addresses: Iterable[Net
     for other in policy.instances:
         if other.vpc == instance.vpc and other.name != instance.name:
             for taken in wanted.intersection(other.addresses):
-                raise PolicyError(f"{taken} is an address of instance {other.name!r} of VPC {other.vpc!r} already")
+                raise PolicyError(f"{taken} already belongs to instance {other.name!r} in VPC {other.vpc!r}")
 
 
-def _check_one_kind(policy: Policy, instance: Instance) -> None:
+def _check_not_mixed(policy: Policy, instance: Instance) -> None:
     mixed = mixed_groups(instance, policy.group_by_name)
     if mixed:
         raise PolicyError(mixed)
@@ -238,8 +239,8 @@ def _check_one_kind(policy: Policy, instance: Instance) -> None:
 def _with_group(policy: Policy, group: SecurityGroup) -> Policy:
     groups = tuple(group if old.name == group.name else old for old in policy.security_groups)
     after = replace(policy, security_groups=groups)
-    # The instances are the same ones.
-    for known in ("instance_place", "instance_by_name"):
+    # The instances are unchanged, so what is cached about them stays valid.
+    for known in ("instance_index", "instance_by_name"):
         if known in policy.__dict__:
             after.__dict__[known] = policy.__dict__[known]
     return after
@@ -252,7 +253,7 @@ def _add_rule(policy: Policy, change: AddRule) -> Policy:
     group = _group(policy, change.group)
     if len(group.rules) >= policy.quotas.rules_per_group:
         raise PolicyError(
-            f"security group {group.name!r} has {len(group.rules)} rules, and the quota is "
+            f"security group {group.name!r} already has {len(group.rules)} rules, and the quota is "
             f"{policy.quotas.rules_per_group}: raise quotas.rules_per_group"
         )
     _check_peer(policy, change.rule, group.name)
@@ -261,7 +262,7 @@ def _add_rule(policy: Policy, change: AddRule) -> Policy:
     numbers[rule.direction] += 1
     owners = {taken.id: other.name for other in policy.security_groups for taken in other.rules}
     if rule.id in owners:
-        raise PolicyError(f"security group {owners[rule.id]!r} has a rule {rule.id!r} already")
+        raise PolicyError(f"security group {owners[rule.id]!r} already has a rule {rule.id!r}")
     if not rule.id:
         used = owners.keys() | group.gone
         while (rule_id := f"{group.name}/{rule.direction}/{numbers[rule.direction]}") in used:
@@ -280,7 +281,7 @@ def _remove_rule(policy: Policy, change: RemoveRule) -> Policy:
     after = replace(group, rules=rules, numbered=(numbers["inbound"], numbers["outbound"]))
     for direction, number in numbers.items():
         digits = gone.id.removeprefix(f"{group.name}/{direction}/")
-        # (No group has ever had a billion rules.)
+        # Longer numbers are skipped: no group ever has a billion rules.
         if digits != gone.id and len(digits) < 10 and digits.isdecimal() and int(digits) > number:
             after = replace(after, gone=group.gone | {gone.id})
     return _with_group(policy, after)
@@ -291,9 +292,9 @@ def _modify_rule(policy: Policy, change: ModifyRule) -> Policy:
     old = _rule(group, change.rule)
     new = replace(change.new, id=old.id)
     if new.direction != old.direction:
-        raise PolicyError(f"rule {old.id!r} is {old.direction}: remove it and add another")
+        raise PolicyError(f"rule {old.id!r} is {old.direction}, which cannot change: remove it and add a new rule")
     _check_peer(policy, new, group.name)
-    # The same value in other words is kept for the next change of it, but concerns nobody.
+    # Equal rules with a different spelling still replace each other: the next change merges with the spelling.
     if new == old and new.wording == old.wording:
         return policy
     return _with_group(policy, replace(group, rules=tuple(new if rule is old else rule for rule in group.rules)))
@@ -308,7 +309,7 @@ def _add_member(policy: Policy, change: AddMember) -> Policy:
     if change.group in instance.security_groups:
         return policy
     after = replace(instance, security_groups=(*instance.security_groups, change.group))
-    _check_one_kind(policy, after)
+    _check_not_mixed(policy, after)
     return policy.with_instance(after)
 
 
@@ -319,7 +320,7 @@ def _remove_member(policy: Policy, change: RemoveMember) -> Policy:
         raise PolicyError(f"instance {instance.name!r} is not in security group {change.group!r}")
     groups = tuple(name for name in instance.security_groups if name != change.group)
     if not groups:
-        raise PolicyError(f"instance {instance.name!r} would be in no security group")
+        raise PolicyError(f"instance {instance.name!r} would be left without a security group")
     return policy.with_instance(replace(instance, security_groups=groups))
 
 
@@ -329,7 +330,7 @@ def _remove_member(policy: Policy, change: RemoveMember) -> Policy:
 def _add_instance(policy: Policy, change: AddInstance) -> Policy:
     instance = change.instance
     if instance.name in policy.instance_by_name:
-        raise PolicyError(f"there is an instance {instance.name!r} already")
+        raise PolicyError(f"instance {instance.name!r} already exists")
     _check_vpc(policy, instance.vpc)
     if not instance.security_groups:
         if DEFAULT_GROUP not in policy.group_by_name:
@@ -337,7 +338,7 @@ def _add_instance(policy: Policy, change: AddInstance) -> Policy:
         instance = replace(instance, security_groups=(DEFAULT_GROUP,))
     for name in instance.security_groups:
         _group(policy, name)
-    _check_one_kind(policy, instance)
+    _check_not_mixed(policy, instance)
     _check_addresses(policy, instance, instance.addresses)
     return replace(policy, instances=(*policy.instances, instance))
 
@@ -361,7 +362,7 @@ def _remove_address(policy: Policy, change: RemoveAddress) -> Policy:
         raise PolicyError(f"instance {instance.name!r} has no address {change.address}")
     addresses = tuple(address for address in instance.addresses if address != change.address)
     if not addresses:
-        raise PolicyError(f"instance {instance.name!r} would have no address")
+        raise PolicyError(f"instance {instance.name!r} would be left without an address")
     return policy.with_instance(replace(instance, addresses=addresses))
 
 
@@ -371,15 +372,15 @@ def _remove_address(policy: Policy, change: RemoveAddress) -> Policy:
 def _add_group(policy: Policy, change: AddGroup) -> Policy:
     group = change.group
     if group.name in policy.group_by_name:
-        raise PolicyError(f"there is a security group {group.name!r} already")
+        raise PolicyError(f"security group {group.name!r} already exists")
     if len(policy.security_groups) >= policy.quotas.security_groups:
         raise PolicyError(
-            f"with security group {group.name!r} there are {len(policy.security_groups) + 1}, more than the quota of "
+            f"security group {group.name!r} would be number {len(policy.security_groups) + 1}, over the quota of "
             f"{policy.quotas.security_groups}: raise quotas.security_groups"
         )
     if len(group.rules) > policy.quotas.rules_per_group:
         raise PolicyError(
-            f"security group {group.name!r} has {len(group.rules)} rules, more than the quota of "
+            f"security group {group.name!r} has {len(group.rules)} rules, over the quota of "
             f"{policy.quotas.rules_per_group}: raise quotas.rules_per_group"
         )
     for rule in group.rules:
@@ -388,7 +389,7 @@ def _add_group(policy: Policy, change: AddGroup) -> Policy:
     taken = {rule.id for other in policy.security_groups for rule in other.rules}
     for n, rule_id in enumerate(ids):
         if rule_id in taken or rule_id in ids[:n]:
-            raise PolicyError(f"there is a rule {rule_id!r} already")
+            raise PolicyError(f"rule {rule_id!r} already exists")
     return replace(policy, security_groups=(*policy.security_groups, group))
 
 
@@ -398,11 +399,11 @@ def _remove_group(policy: Policy, change: RemoveGroup) -> Policy:
         raise PolicyError(f"the group {DEFAULT_GROUP!r} cannot be deleted")
     for instance in policy.instances:
         if gone.name in instance.security_groups:
-            raise PolicyError(f"instance {instance.name!r} is in security group {gone.name!r}")
+            raise PolicyError(f"instance {instance.name!r} is still in security group {gone.name!r}")
     for group in policy.security_groups:
         for rule in group.rules:
             if rule.peer == GroupPeer(gone.name) and group is not gone:
-                raise PolicyError(f"rule {rule.id!r} names security group {gone.name!r}")
+                raise PolicyError(f"rule {rule.id!r} still names security group {gone.name!r}")
     return replace(policy, security_groups=tuple(group for group in policy.security_groups if group is not gone))
 
 
@@ -422,13 +423,13 @@ def _pair(policy: Policy, vpc_a: str, vpc_b: str) -> frozenset[str]:
     _check_vpc(policy, vpc_a)
     _check_vpc(policy, vpc_b)
     if vpc_a == vpc_b:
-        raise PolicyError(f"a peering joins two VPCs, not {vpc_a!r} with itself")
+        raise PolicyError(f"VPC {vpc_a!r} cannot be peered with itself")
     return frozenset((vpc_a, vpc_b))
 
 
 def _set_address_group(policy: Policy, change: SetAddressGroup) -> Policy:
     if change.name not in policy.address_group_by_name:
-        raise PolicyError(f"there is no address group {change.name!r}")
+        raise PolicyError(f"unknown address group {change.name!r}")
     if set(policy.address_group_by_name[change.name].addresses) == set(change.addresses):
         return policy
     new = AddressGroup(change.name, change.addresses)

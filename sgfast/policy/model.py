@@ -1,5 +1,5 @@
-"""What a policy is, as frozen values (SPEC 2). Checks that need a document's lines live in
-``document``; here is only what every reader of a policy agrees on.
+"""The policy model: frozen values (SPEC 2). Checks that need a document's lines are in ``document_reader``; this module
+holds only what all readers of a policy share.
 """
 
 from __future__ import annotations
@@ -32,14 +32,16 @@ PORT_PROTOCOLS = frozenset({TCP, UDP, DCCP, SCTP, UDPLITE})
 DEFAULT_GROUP = "default"
 DEFAULT_VPC = "default"
 
-#: Most groups of a kind that ``mixed_groups`` names.
+#: The most groups of each kind that ``mixed_groups`` lists.
 _LISTED_GROUPS = 5
 
 Value = TypeVar("Value")
 
 
 def differing(before: Sequence[Value], after: Sequence[Value]) -> list[int]:
-    """Where two sequences hold different objects, as far as both go. Values that a change leaves alone are the same."""
+    """Positions at which two sequences hold different objects, up to the shorter one's end. A change keeps the objects
+    it does not touch.
+    """
     same = bytes(map(is_, before, after))
     found = []
     n = same.find(0)
@@ -51,24 +53,24 @@ def differing(before: Sequence[Value], after: Sequence[Value]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class GroupPeer:
-    """A rule's peer: whoever is in this security group now (SPEC 4.11)."""
+    """A rule's peer: the current members of this security group (SPEC 4.11)."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class AddressGroupPeer:
-    """A rule's peer: the addresses of this address group, of the rule's ethertype."""
+    """A rule's peer: those addresses of this address group that are of the rule's ethertype."""
 
     name: str
 
 
-#: What a rule's value does not show of how it was written: without ethertype, with 0.0.0.0/0 or ::/0 rather than no
-#: peer, with ``icmp`` in an IPv6 rule.
+#: How a rule was written, where its value does not show it: without an ethertype, with 0.0.0.0/0 or ::/0 instead of no
+#: peer, or with ``icmp`` in an IPv6 rule.
 Wording = Literal["no-ethertype", "any-address", "icmp"]
 
 Peer = Network | GroupPeer | AddressGroupPeer | None
-"""A rule's source (inbound) or destination (outbound); None is any address of the ethertype."""
+"""A rule's source (inbound) or destination (outbound). None is any address of the ethertype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,39 +80,41 @@ class Rule:
     id: str
     direction: Direction
     ethertype: Literal[4, 6]
-    #: IP protocol number as it stands in a packet of the ethertype (an IPv6 ``icmp`` is 58); None is all.
+    #: IP protocol number as it appears in packets of the ethertype (``icmp`` in an IPv6 rule is 58). None is every
+    #: protocol.
     protocol: int | None = None
-    #: Inclusive destination port ranges, each within 1-65535, sorted and disjoint; None is all ports, 0 included.
+    #: Inclusive destination port ranges, each within 1-65535, sorted and disjoint. None is every port, including 0.
     ports: tuple[tuple[int, int], ...] | None = None
     icmp_type: int | None = None
     icmp_code: int | None = None
     peer: Peer = None
     action: Action = "allow"
-    #: 1 is looked at first, 100 last (SPEC 4.10).
+    #: 1 is evaluated first, 100 last (SPEC 4.10).
     priority: int = 1
     description: str = ""
-    #: ``modify_rule`` merges what was written (SPEC 9.5); to everyone else rules are the same whatever it was.
+    #: How the rule was written, for ``modify_rule``, which merges with that (SPEC 9.5). It does not count when rules
+    #: are compared.
     wording: frozenset[Wording] = field(default=frozenset(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class SecurityGroup:
-    """A group and all its rules: those of its template, then fast-add, then its own (SPEC 2.5)."""
+    """A group and all its rules: first its template's, then fast-add, then its own (SPEC 2.5)."""
 
     name: str
     rules: tuple[Rule, ...] = ()
     description: str = ""
-    #: How many inbound and outbound rules it has ever had, for the ids of later ones; None: those it has.
+    #: How many inbound and outbound rules it has ever had, used to number later ones. None: as many as it has now.
     numbered: tuple[int, int] | None = None
-    #: Ids that rules it has no longer were written with, and that later ones would be given.
+    #: Ids that were given explicitly to rules since removed, and that numbering would generate for later rules.
     gone: frozenset[str] = frozenset()
-    #: False, a stateless group as Neutron has them: filters of its members remember no connections, every packet meets
-    #: the rules of its direction, replies too. An instance's groups are all of one kind.
+    #: False for a stateless group, as in Neutron. The filters of its members do not track connections: every packet,
+    #: replies too, must match a rule of its direction. An instance's groups are all stateful or all stateless.
     stateful: bool = True
 
     @property
     def numbers(self) -> dict[Direction, int]:
-        """By direction, the highest number a rule's id may have been given (SPEC 2.5)."""
+        """The highest number that a rule's id may have been given, by direction (SPEC 2.5)."""
         inbound = sum(rule.direction == "inbound" for rule in self.rules)
         ever = self.numbered or (inbound, len(self.rules) - inbound)
         return {"inbound": ever[0], "outbound": ever[1]}
@@ -125,11 +129,11 @@ class AddressGroup:
 @dataclass(frozen=True, slots=True)
 class Vpc:
     name: str
-    #: VPCs without a region share one, the empty word (SPEC 2).
+    #: VPCs without a region share one region, the empty string (SPEC 2).
     region: str = ""
-    #: What marks its packets in captures (SPEC 7.1): network identifiers of VXLAN and Geneve, VLANs, interfaces by
-    #: their names, or numbers within a pcapng section, and patterns that the names of captures match. No two VPCs have
-    #: one in common.
+    #: What identifies the VPC's packets in captures (SPEC 7.1): VNIs of VXLAN and Geneve, VLAN ids, interfaces (by
+    #: name, or by number within a pcapng section), and patterns that match the names of capture files. No two VPCs
+    #: share one.
     vnis: tuple[int, ...] = ()
     vlans: tuple[int, ...] = ()
     interfaces: tuple[str | int, ...] = ()
@@ -142,7 +146,7 @@ class Vpc:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One network interface (SPEC 1). Its addresses are prefixes; a single address is a /32 or /128 (SPEC 2.6)."""
+    """One network interface (SPEC 1). Its addresses are prefixes: a single address is a /32 or /128 (SPEC 2.6)."""
 
     name: str
     vpc: str
@@ -151,19 +155,19 @@ class Instance:
 
 
 def mixed_groups(instance: Instance, groups: Mapping[str, SecurityGroup]) -> str:
-    """What to say of an instance that is in stateful and in stateless groups, as none can be; empty if it is not."""
+    """The error message if the instance is in both stateful and stateless groups, which is not allowed; else empty."""
     kinds: tuple[list[str], list[str]] = ([], [])
     for name in instance.security_groups:
         kinds[groups[name].stateful].append(name)
     stateless, stateful = (", ".join(repr(name) for name in sorted(names)[:_LISTED_GROUPS]) for names in kinds)
     if not stateless or not stateful:
         return ""
-    return f"instance {instance.name!r} cannot be in stateful groups ({stateful}) and stateless ones ({stateless})"
+    return f"instance {instance.name!r} cannot be in stateful groups ({stateful}) and stateless groups ({stateless})"
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds without an allowed packet after which a connection is over (SPEC 5.2)."""
+    """Seconds without an allowed packet after which a connection expires (SPEC 5.2)."""
 
     tcp_established: float = 600
     tcp_fin_wait: float = 30
@@ -190,19 +194,19 @@ class Quotas:
 
 @dataclass(frozen=True)
 class Policy:
-    """One account's document (SPEC 2). Group order is document order; a created ``default`` group comes last."""
+    """One account's policy (SPEC 2). Groups are in document order; a created ``default`` group comes last."""
 
     vpcs: tuple[Vpc, ...] = (Vpc(DEFAULT_VPC),)
-    #: Pairs of VPC names, either order; peering is symmetric and not transitive (SPEC 7.2).
+    #: Pairs of VPC names in either order. Peering is symmetric and not transitive (SPEC 7.2).
     peerings: frozenset[frozenset[str]] = frozenset()
     address_groups: tuple[AddressGroup, ...] = ()
     security_groups: tuple[SecurityGroup, ...] = ()
     instances: tuple[Instance, ...] = ()
     settings: Settings = field(default_factory=Settings)
     quotas: Quotas = field(default_factory=Quotas)
-    #: Where the policy came from, for messages; a path or "-".
+    #: Where the policy came from, for messages: a path, or "-".
     origin: str = "<policy>"
-    #: What the reader of the document should know though it is no error (SPEC 8.1); whole sentences.
+    #: Warnings for the author of the document (SPEC 8.1), as full sentences.
     warnings: tuple[str, ...] = ()
 
     @cached_property
@@ -222,24 +226,25 @@ class Policy:
         return {instance.name: instance for instance in self.instances}
 
     @cached_property
-    def instance_place(self) -> dict[str, int]:
-        """By name: which one it is in ``instances``."""
+    def instance_index(self) -> dict[str, int]:
+        """The position of each instance in ``instances``, by name."""
         return {instance.name: n for n, instance in enumerate(self.instances)}
 
     def with_instance(self, instance: Instance) -> Policy:
-        """The policy in which the instance of that name is this one. What is known of all others is not found anew."""
-        n = self.instance_place[instance.name]
+        """A copy of the policy with this instance in place of the one with its name. Cached lookups are carried over.
+        """
+        n = self.instance_index[instance.name]
         after = replace(self, instances=(*self.instances[:n], instance, *self.instances[n + 1 :]))
         by_name = self.instance_by_name.copy()
         by_name[instance.name] = instance
-        after.__dict__.update(instance_place=self.instance_place, instance_by_name=by_name)
+        after.__dict__.update(instance_index=self.instance_index, instance_by_name=by_name)
         return after
 
     @property
     def is_mapped(self) -> bool:
-        """Whether the policy says of packets which VPC they belong to."""
+        """Whether the policy says which packets belong to which VPC."""
         return any(vpc.is_mapped for vpc in self.vpcs)
 
     def connected(self, vpc_a: str, vpc_b: str) -> bool:
-        """Whether packets may pass between two VPCs: the same one, or peered (SPEC 3.6, 7.2)."""
+        """Whether packets may pass between two VPCs: they are the same one or peered (SPEC 3.6, 7.2)."""
         return vpc_a == vpc_b or frozenset((vpc_a, vpc_b)) in self.peerings

@@ -1,4 +1,4 @@
-"""Addresses and CIDRs as a user writes them (SPEC 2.3, 2.6)."""
+"""Parses addresses and CIDRs written by users (SPEC 2.3, 2.6)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from sgfast.policy.model import Network
 
 
 def looks_like_address(text: str) -> bool:
-    """Whether a user who wrote this meant an address or CIDR, right or wrong, rather than a name (SPEC 2.7)."""
+    """Whether the text was meant as an address or CIDR, valid or not, rather than as a name (SPEC 2.7)."""
     address = text.partition("/")[0]
     return ":" in text or "/" in text or address.replace(".", "").isdigit()
 
 
 def parse_network(text: str, *, host_bits: bool = False) -> Network:
-    """An address (a /32 or /128) or a CIDR; ValueError says what is wrong and, with host bits set, what to write
-    (``host_bits``: they are cleared).
+    """Parse an address (as a /32 or /128) or a CIDR. ValueError says what is wrong.
 
-    Stricter than ``ip_network``: no netmask after the slash, no IPv6 zone.
+    Host bits are an error, unless ``host_bits`` is set: then they are cleared. Stricter than ``ip_network``: no netmask
+    after the slash, no IPv6 zone.
     """
     address_text, slash, length_text = text.partition("/")
     six = ":" in address_text
@@ -28,7 +28,7 @@ def parse_network(text: str, *, host_bits: bool = False) -> Network:
             raise ValueError(f"the prefix length must be a number from 0 to {bits}")
         length = int(length_text)
     if "%" in address_text:
-        raise ValueError("an address has no zone here")
+        raise ValueError("an address with a zone (%) is not allowed")
     try:
         value = int(IPv6Address(address_text) if six else IPv4Address(address_text))
     except AddressValueError:
@@ -36,5 +36,5 @@ def parse_network(text: str, *, host_bits: bool = False) -> Network:
     below = value & ((1 << (bits - length)) - 1)
     network: Network = IPv6Network((value - below, length)) if six else IPv4Network((value - below, length))
     if below and not host_bits:
-        raise ValueError(f"host bits are set: write {network} for the network or {address_text} for the one address")
+        raise ValueError(f"host bits are set: write {network} for the network or {address_text} for the single address")
     return network

@@ -1,11 +1,11 @@
-"""What ``settings.profile`` stands for (SPEC 2, 6.7): the defaults of three clouds, each value with its source.
+"""The defaults that ``settings.profile`` selects (SPEC 2, 6.7), for three clouds, each value with its source.
 
-A value that a document writes wins over its profile's. ``max_connections`` is no cloud's but this program's.
+A value written in a document overrides the profile's. ``max_connections`` is this program's own limit, not a cloud's.
 
 Sources, by the names used below:
 
 - *seed*: "Security Groups and Security Group Rules", Open Telekom Cloud (SPEC 2, 5.2, 8.5);
-- *kernel*: Documentation/networking/nf_conntrack-sysctl.rst of Linux, the defaults of ``nf_conntrack_*``;
+- *kernel*: Linux, Documentation/networking/nf_conntrack-sysctl.rst, the defaults of ``nf_conntrack_*``;
 - *neutron*: OpenStack Neutron's firewall drivers and its configuration reference;
 - *ec2*: Amazon EC2 User Guide, "Security group connection tracking", and the API's ``ConnectionTrackingSpecification``;
 - *vpc*: Amazon VPC User Guide, "Amazon VPC quotas".
@@ -23,7 +23,7 @@ class Profile(NamedTuple):
     quotas: Quotas
 
 
-#: seed. The model's defaults are SPEC's, which are this cloud's.
+#: Source: seed. The model's defaults are those of SPEC, which describes this cloud.
 OTC = Profile(Settings(), Quotas())
 
 NEUTRON = Profile(
@@ -32,23 +32,24 @@ NEUTRON = Profile(
         timeouts=Timeouts(
             tcp_established=432_000,    # kernel: tcp_timeout_established, five days
             tcp_fin_wait=120,           # kernel: tcp_timeout_fin_wait
-            # kernel: tcp_timeout_syn_sent and tcp_timeout_time_wait. Of the states that share this setting those have
-            # the longest time; syn_recv and close_wait have 60 s, last_ack 30, close 10. The longest, because what the
-            # kernel still lets pass must not be denied: an answer to a SYN is not missed.
+            # kernel: tcp_timeout_syn_sent and tcp_timeout_time_wait. They are the longest of the states that share this
+            # setting: syn_recv and close_wait have 60 s, last_ack 30 s, close 10 s. The longest is used so that sgfast
+            # never denies what the kernel would still allow, such as an answer to a SYN.
             tcp_other=120,
             icmp=30,                    # kernel: icmp_timeout, icmpv6_timeout
-            # The kernel has a pair for UDP, another for GRE (30, 180), and 600 for those it does not know (ESP, AH).
-            # UDP's stand for all of them: it is nearly all of what is neither TCP nor ICMP.
+            # The kernel has separate timeouts for UDP, for GRE (30, 180) and for protocols it does not know, such as
+            # ESP and AH (600). UDP's are used for all of them, because nearly all traffic other than TCP and ICMP is
+            # UDP.
             bidirectional=120,          # kernel: udp_timeout_stream; 180 in older kernels
             unidirectional=30,          # kernel: udp_timeout
         ),
-        # neutron: when a rule or a member goes, its agents delete the conntrack entries that were allowed by it.
+        # neutron: when a rule or member is removed, its agents delete the conntrack entries that it had allowed.
         on_change="cut-unmatched",
-        # neutron: every port gets rules of its own for DHCP, neighbour discovery and MLD before those of its groups.
+        # neutron: every port has rules for DHCP, neighbour discovery and MLD that come before its groups' rules.
         infrastructure="exempt",
     ),
-    # neutron: quota_security_group, quota_security_group_rule. The latter is of all rules of a project, so one group
-    # cannot have more.
+    # neutron: quota_security_group, quota_security_group_rule. The latter covers all rules of a project, so a single
+    # group cannot have more.
     Quotas(security_groups=10, rules_per_group=100),
 )
 
@@ -57,18 +58,18 @@ AWS = Profile(
         profile="aws",
         timeouts=Timeouts(
             tcp_established=432_000,    # ec2: TcpEstablishedTimeout, five days; 350 on instance types of Nitro v6
-            # ec2 documents no time for any other state of TCP: SPEC 5.2's.
+            # ec2 documents no timeout for other TCP states, so SPEC 5.2's apply.
             tcp_fin_wait=30,
             tcp_other=30,
-            icmp=30,                    # ec2 documents none: SPEC 5.2's, which is also the kernel's
-            # ec2: protocols other than TCP, UDP and ICMP have 600 s. UDP's times stand for all of them, as above.
+            icmp=30,                    # ec2 documents none; SPEC 5.2's, which is also the kernel's
+            # ec2: protocols other than TCP, UDP and ICMP have 600 s. UDP's timeouts are used for all of them, as above.
             bidirectional=180,          # ec2: UdpStreamTimeout
             unidirectional=30,          # ec2: UdpTimeout
         ),
         on_change="keep",               # ec2: a changed rule does not interrupt tracked connections
         infrastructure="exempt",        # vpc: security groups do not filter DHCP
     ),
-    # vpc: 2,500 groups in a region; 60 rules inbound and as many outbound, counted for IPv4 and IPv6 apart.
+    # vpc: 2,500 groups per region; 60 inbound and 60 outbound rules, counted separately for IPv4 and IPv6.
     Quotas(security_groups=2_500, rules_per_group=240),
 )
 

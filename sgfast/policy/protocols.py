@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-#: Number and keyword, lower case. Where everyday use and SPEC 2.1 differ from IANA's keyword, the everyday word stands
-#: here, because this is also what reports print; IANA's keyword is then an alias below.
+#: Number and keyword in lower case. Where SPEC 2.1 and everyday use differ from IANA's keyword, the everyday name is
+#: listed here, because reports print it; IANA's keyword is then an alias below.
 _KEYWORDS = """
 0 hopopt          1 icmp            2 igmp            3 ggp             4 ipv4            5 st
 6 tcp             7 cbt             8 egp             9 igp             10 bbn-rcc-mon    11 nvp-ii
@@ -31,7 +31,7 @@ _KEYWORDS = """
 142 rohc          143 ethernet      144 aggfrag       145 nsh         146 homa            147 bit-emu
 """
 
-#: Other spellings a user may write: IANA's own, and those of Linux's /etc/protocols.
+#: Other accepted spellings: IANA's own and those of Linux's /etc/protocols.
 _ALIASES = {
     "ipv6-icmp": 58,
     "icmp6": 58,
@@ -47,10 +47,10 @@ _ALIASES = {
 _words = _KEYWORDS.split()
 _NAMES: dict[int, str] = {int(number): name for number, name in zip(_words[::2], _words[1::2], strict=True)}
 
-#: Every name, lower case, to its number.
+#: Protocol numbers by name, in lower case.
 PROTOCOL_NUMBERS: dict[str, int] = {name: number for number, name in _NAMES.items()} | _ALIASES
 
 
 def protocol_name(number: int) -> str | None:
-    """The name reports print for a protocol number (SPEC 10.3), or None where there is none."""
+    """The name that reports print for a protocol number (SPEC 10.3), or None."""
     return _NAMES.get(number)

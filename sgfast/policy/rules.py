@@ -1,4 +1,4 @@
-"""One rule of a document (SPEC 2.1-2.5): its mapping to a normalised ``Rule``."""
+"""Reads one rule of a document (SPEC 2.1-2.5) into a normalised ``Rule``."""
 
 from __future__ import annotations
 
@@ -54,21 +54,21 @@ _USUAL_PROTOCOLS = ("all", "tcp", "udp", "icmp", "icmpv6", "gre", "sctp", "esp",
 _PEER_FORMS = ("cidr", "group", "address_group")
 _LAST_PORT = 65535
 
-#: Looser than a name: generated ids (SPEC 2.5) must be writable too, so that a printed policy can be read again.
+#: Looser than a name: users may write generated ids (SPEC 2.5), so that a printed policy can be read again.
 _RULE_ID = re.compile(r"[A-Za-z0-9_.\-/]{1,100}")
 RULE_ID_WANTED = "1 to 100 letters, digits and _ - . / (a string)"
 _PORT_RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 _DESCRIPTION_CHARACTERS = 255
-#: The few there are, once each: a million rules may have them.
+#: Interned sets: a policy may have a million rules but only a few different wordings.
 _WORDINGS: dict[frozenset[Wording], frozenset[Wording]] = {}
-#: Words for "anyone" in other policy languages; here it is said by leaving the field out (SPEC 2.3).
+#: Words for "any address" in other policy languages. Here the field is left out instead (SPEC 2.3).
 _ANY_WORDS = frozenset(("any", "all", "*", "anywhere"))
 
 
 class RuleReader:
-    """Reads the rules of one document, whose group names are known by then.
+    """Reads the rules of one document, whose group names are already known.
 
-    ``warnings`` gets a sentence for each rule that is no error but cannot match (SPEC 2.4).
+    ``warnings`` receives a sentence for each rule that is valid but cannot match (SPEC 2.4).
     """
 
     def __init__(
@@ -83,7 +83,9 @@ class RuleReader:
         }
 
     def rule(self, node: Node, path: str, id_of: Callable[[Direction, str], str]) -> Rule:
-        """The rule in ``node``. ``id_of`` makes its id of its direction and the id it was written with, if any."""
+        """Read the rule in ``node``. ``id_of`` gets its direction and the id it was written with ("" if none) and
+        returns its id.
+        """
         reader = self._reader
         fields = reader.fields(node, path, RULE_FIELDS)
         direction_node = reader.required(fields, "direction", node, path)
@@ -109,9 +111,10 @@ class RuleReader:
             message = "icmpv6 in an IPv4 rule: use icmp, or make it an IPv6 rule"
             raise reader.error(protocol_node, path + ".protocol", message)
         if isinstance(peer, AddressGroupPeer) and ethertype not in self._families[peer.name]:
-            place = reader.place(node, path)
+            location = reader.location(node, path)
             self._warnings.append(
-                f"{place}: the address group {peer.name!r} has no IPv{ethertype} address, so this rule matches nothing."
+                f"{location}: the address group {peer.name!r} has no IPv{ethertype} address, "
+                "so this rule matches nothing."
             )
 
         icmp_type, icmp_code = self._icmp(fields, path, protocol)
@@ -149,7 +152,7 @@ class RuleReader:
             if word == "all":
                 return None
             if not re.fullmatch(r"[0-9]{1,3}", word):
-                # The usual ones first: tpc is tcp, not xtp.
+                # Try the common names first: the nearest to tpc should be tcp, not xtp.
                 hint = did_you_mean(word, _USUAL_PROTOCOLS) or did_you_mean(word, PROTOCOL_NUMBERS)
                 raise reader.error(node, path, f"unknown protocol {show(value)}{hint}: must be {wanted}")
             value = int(word)
@@ -170,12 +173,12 @@ class RuleReader:
             name = "all protocols" if protocol is None else protocol_name(protocol) or f"protocol {protocol}"
             instead = ": use icmp_type" if protocol in (ICMP, ICMPV6) else ""
             raise self._reader.error(
-                node, path, f"{name} has no ports, only tcp, udp, udplite, sctp and dccp have{instead}"
+                node, path, f"{name} has no ports; only tcp, udp, udplite, sctp and dccp do{instead}"
             )
         if type(node) is SequenceNode:
             items = self._reader.items(node, path)
             if not items:
-                raise self._reader.error(node, path, "an empty list: leave ports out for all ports")
+                raise self._reader.error(node, path, "is an empty list: leave ports out for all ports")
             ranges: list[tuple[int, int]] = []
             for index, item in enumerate(items):
                 ranges += self._port_ranges(item, f"{path}[{index}]")
@@ -192,23 +195,23 @@ class RuleReader:
                 return [(value, value)]
         elif type(value) is str:
             ranges = []
-            self._reader.visit(len(value) // 4, node, path)  # one long text may be the alias of many rules
+            self._reader.visit(len(value) // 4, node, path)  # many rules may share one long text through aliases
             for part in value.split(","):
                 match = _PORT_RANGE.fullmatch(part)
                 if match is None:
                     instead = ": leave ports out for all ports" if part.strip().lower() in _ANY_WORDS else ""
-                    raise self._reader.error(node, path, f"{show(part)} is no port: must be {wanted}{instead}")
+                    raise self._reader.error(node, path, f"{show(part)} is not a port: must be {wanted}{instead}")
                 first = int(match[1])
                 last = int(match[2] or first)
                 if not (1 <= first <= _LAST_PORT and 1 <= last <= _LAST_PORT):
-                    raise self._reader.error(node, path, f"{show(part)}: ports are 1 to {_LAST_PORT}")
+                    raise self._reader.error(node, path, f"{show(part)}: ports range from 1 to {_LAST_PORT}")
                 if first > last:
-                    raise self._reader.error(node, path, f"{show(part)} is no range: write {last}-{first}")
+                    raise self._reader.error(node, path, f"{show(part)} is reversed: write {last}-{first}")
                 ranges.append((first, last))
             return ranges
         else:
             raise self._reader.wrong_type(node, path, wanted)
-        raise self._reader.error(node, path, f"{show(node.value)}: ports are 1 to {_LAST_PORT}")
+        raise self._reader.error(node, path, f"{show(node.value)}: ports range from 1 to {_LAST_PORT}")
 
     def _icmp(self, fields: Mapping[str, Node], path: str, protocol: int | None) -> tuple[int | None, int | None]:
         numbers: list[int | None] = []
@@ -216,7 +219,7 @@ class RuleReader:
             number = None
             if key in fields:
                 if protocol not in (ICMP, ICMPV6):
-                    raise self._reader.error(fields[key], f"{path}.{key}", "only a rule for icmp or icmpv6 has one")
+                    raise self._reader.error(fields[key], f"{path}.{key}", "only allowed in a rule for icmp or icmpv6")
                 number = self._reader.integer(fields[key], f"{path}.{key}", 0, 255)
             numbers.append(number)
         icmp_type, icmp_code = numbers
@@ -241,13 +244,14 @@ class RuleReader:
     def _peer_of(
         self, fields: Mapping[str, Node], direction: Direction, path: str
     ) -> tuple[Peer, Ethertype | None]:
-        """The rule's peer, and the family of addresses it is written in, if any.
+        """The rule's peer, and the address family it is written in, if any.
 
-        0.0.0.0/0 and ::/0 are None like a peer left out: one meaning has one value (SPEC 6.3 compares values).
+        0.0.0.0/0 and ::/0 become None, like a peer left out, because changes are detected by comparing values (SPEC
+        6.3).
         """
         right, wrong = ("source", "destination") if direction == "inbound" else ("destination", "source")
         if wrong in fields:
-            message = f"an {direction} rule has a {right}: use {right}"
+            message = f"an {direction} rule has a {right}, not a {wrong}: use {right}"
             raise self._reader.error(fields[wrong], f"{path}.{wrong}", message)
         node = fields.get(right)
         if node is None:
@@ -265,11 +269,11 @@ class RuleReader:
         if looks_like_address(text):
             if not meanings:
                 return self._network_peer(node, path, text)
-            if _is_network(text):  # a name of digits and dots
+            if _is_network(text):  # a group's name may consist of digits and dots
                 meanings.append("cidr")
         if len(meanings) > 1:
             forms = " or ".join(f"{{{form}: {text}}}" for form in meanings)
-            raise reader.error(node, path, f"{show(text)} could be several things: write {forms}")
+            raise reader.error(node, path, f"{show(text)} is ambiguous: write {forms}")
         if meanings:
             return self._peer(node, path, meanings[0], text)
         if text.lower() in _ANY_WORDS:
@@ -314,7 +318,7 @@ def _is_network(text: str) -> bool:
 
 
 def merged(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Inclusive ranges, sorted, with those that overlap or touch made one."""
+    """Sort inclusive ranges and merge those that overlap or touch."""
     result: list[tuple[int, int]] = []
     for first, last in sorted(ranges):
         if result and first <= result[-1][1] + 1:
@@ -325,7 +329,7 @@ def merged(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 
 def network(reader: NodeReader, node: Node, path: str, text: str) -> Network:
-    """An address or CIDR (SPEC 2.3)."""
+    """Parse an address or CIDR (SPEC 2.3)."""
     try:
         return parse_network(text)
     except ValueError as error:
@@ -333,14 +337,14 @@ def network(reader: NodeReader, node: Node, path: str, text: str) -> Network:
 
 
 def description(reader: NodeReader, fields: Mapping[str, Node], path: str) -> str:
-    """The description of a rule or a group (SPEC 2.1)."""
+    """Read the description of a rule or a group (SPEC 2.1)."""
     node = fields.get("description")
     if node is None:
         return ""
     path += ".description"
     text = reader.string(node, path)
     if len(text) > _DESCRIPTION_CHARACTERS:
-        raise reader.error(node, path, f"has {len(text)} characters, at most {_DESCRIPTION_CHARACTERS} are allowed")
+        raise reader.error(node, path, f"has {len(text)} characters, but at most {_DESCRIPTION_CHARACTERS} are allowed")
     if "<" in text or ">" in text:
         raise reader.error(node, path, "must contain neither < nor >")
     return text

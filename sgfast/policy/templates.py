@@ -1,6 +1,6 @@
-"""The default group, the templates and the fast-add rules (SPEC 8.1, 8.3, 8.4), as data.
+"""The rules of the default group, the templates and fast-add (SPEC 8.1, 8.3, 8.4).
 
-The rules in the tables carry no id: whoever puts them into a group numbers them (SPEC 2.5).
+Rules in these tables have no id. They are numbered when they are put into a group (SPEC 2.5).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.protocols import protocol_name
 
-#: Stands for the group a template is put into; no group can have this name (SPEC 2.7).
+#: Placeholder for the group that a template is put into. No group can have this name (SPEC 2.7).
 ITSELF = GroupPeer("")
-#: As they are printed: from 0.0.0.0/0, to ::/0.
+#: The rules are printed with an explicit 0.0.0.0/0 or ::/0.
 _ANYWHERE: frozenset[Wording] = frozenset(("any-address",))
 
 
@@ -45,7 +45,7 @@ def _both_families(direction: Direction, peer: GroupPeer | None) -> tuple[Rule, 
 _INBOUND_FROM_ITSELF = _both_families("inbound", ITSELF)
 _OUTBOUND_ALL = _both_families("outbound", None)
 
-#: What ``template:`` may name, and its rules (SPEC 8.3).
+#: The rules of each ``template:`` (SPEC 8.3).
 TEMPLATES: dict[str, tuple[Rule, ...]] = {
     "general-purpose-web-server": (
         _from_anywhere(TCP, 22),
@@ -62,7 +62,7 @@ TEMPLATES: dict[str, tuple[Rule, ...]] = {
 
 _DEFAULT_RULES = (*_INBOUND_FROM_ITSELF, *_OUTBOUND_ALL)
 
-#: What ``fast_add:`` may list, and the rule it adds (SPEC 8.4).
+#: The rule that each word of ``fast_add:`` adds (SPEC 8.4).
 FAST_ADD: dict[str, Rule] = {
     "ssh": _from_anywhere(TCP, 22),
     "rdp": _from_anywhere(TCP, 3389),
@@ -83,7 +83,7 @@ FAST_ADD: dict[str, Rule] = {
 
 
 class RuleNumbers:
-    """Gives out a group's generated rule ids, in order (SPEC 2.5)."""
+    """Generates the rule ids of one group, in order (SPEC 2.5)."""
 
     def __init__(self, group: str) -> None:
         self._group = group
@@ -91,7 +91,9 @@ class RuleNumbers:
         self._written: set[str] = set()
 
     def id_of(self, direction: Direction, written: str = "") -> str:
-        """The id of the group's next rule of this direction: the written one, or a number that none before it has."""
+        """The id of the group's next rule in this direction: the written one if any, else one with the next unused
+        number.
+        """
         self._used[direction] += 1
         if written:
             self._written.add(written)
@@ -101,8 +103,8 @@ class RuleNumbers:
         return generated
 
 
-def placed(rules: Iterable[Rule], group: str, numbers: RuleNumbers) -> list[Rule]:
-    """Table rules as rules of ``group``: numbered, and "itself" filled in."""
+def rules_in_group(rules: Iterable[Rule], group: str, numbers: RuleNumbers) -> list[Rule]:
+    """Turn table rules into rules of ``group``: give them ids and replace the placeholder ITSELF."""
     itself = GroupPeer(group)
     return [
         replace(rule, id=numbers.id_of(rule.direction), peer=itself if rule.peer == ITSELF else rule.peer)
@@ -111,16 +113,17 @@ def placed(rules: Iterable[Rule], group: str, numbers: RuleNumbers) -> list[Rule
 
 
 def default_group() -> SecurityGroup:
-    """The group that is created when an instance has none and the document does not define it (SPEC 8.1)."""
-    rules = placed(_DEFAULT_RULES, DEFAULT_GROUP, RuleNumbers(DEFAULT_GROUP))
+    """The default group, created if an instance has no group and the document does not define one (SPEC 8.1)."""
+    rules = rules_in_group(_DEFAULT_RULES, DEFAULT_GROUP, RuleNumbers(DEFAULT_GROUP))
     return SecurityGroup(DEFAULT_GROUP, tuple(rules))
 
 
 def template_document(name: str) -> str:
-    """A template, or ``default``, as the ``security_groups`` section of a document (SPEC 2), every rule spelled out.
+    """A template, or ``default``, as the ``security_groups`` section of a document (SPEC 2), with every rule written
+    out.
 
-    The group has the template's name. Pasted into a document it means what ``template: NAME`` in a group of that name
-    means.
+    The group has the template's name. Pasted into a document, it means the same as ``template: NAME`` in a group of
+    that name.
     """
     known = {**TEMPLATES, DEFAULT_GROUP: _DEFAULT_RULES}
     if name not in known:
@@ -128,12 +131,12 @@ def template_document(name: str) -> str:
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise PolicyError(f"unknown template {name[:64]!r}: use one of {', '.join(known)}{hint}")
     lines = ["security_groups:", f"  - name: {name}   # rename it here and in the rules below", "    rules:"]
-    lines += [f"      - {_as_flow_mapping(rule)}" for rule in placed(known[name], name, RuleNumbers(name))]
+    lines += [f"      - {_as_flow_mapping(rule)}" for rule in rules_in_group(known[name], name, RuleNumbers(name))]
     return "\n".join(lines) + "\n"
 
 
 def _as_flow_mapping(rule: Rule) -> str:
-    """A table rule as YAML; tables use neither ICMP types, priorities, deny rules nor descriptions."""
+    """A table rule as YAML. Table rules have no ICMP types, priorities, deny actions or descriptions."""
     protocol = "all" if rule.protocol is None else protocol_name(rule.protocol)
     fields = [f"direction: {rule.direction}", f"ethertype: IPv{rule.ethertype}", f"protocol: {protocol}"]
     if rule.ports is not None:

@@ -1,7 +1,7 @@
-"""YAML text to nodes, and nodes to checked values; every error names file, line and field (SPEC 2, 11).
+"""Parses YAML into nodes and reads checked values from them. Every error names file, line and field (SPEC 2, 11).
 
-PyYAML's own resolver reads YAML 1.1 (``22:24`` is 1344, ``no`` is false), so scalars are resolved here, by the YAML 1.2
-core schema, and only when a value is asked for. libyaml's C parser does the rest of the work where it is there.
+PyYAML's resolver implements YAML 1.1 (``22:24`` is 1344, ``no`` is false). Scalars are therefore resolved here, by the
+YAML 1.2 core schema and only when a value is read. Parsing uses libyaml's C parser where it is available.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from sgfast.errors import PolicyError
 
 MAX_BYTES = 256 << 20
-#: A document has four levels of mappings and lists; libyaml's composer recurses on the C stack without a check.
+#: A document needs four levels. libyaml's composer recurses on the C stack without a limit.
 MAX_DEPTH = 50
-#: Nodes in the text, and again nodes visited with every alias followed. A node costs about 400 bytes; an instance is
-#: about ten nodes.
+#: Limits both the nodes in the text and the nodes visited when aliases are followed. A node takes about 400 bytes; an
+#: instance has about ten nodes.
 MAX_NODES = 3_000_000
-#: libyaml compares each %TAG line with all before it.
+#: libyaml compares each %TAG line with all earlier ones.
 MAX_TAG_DIRECTIVES = 100
 
-#: What pcap and pcapng files begin with; the order of captures and policy is easily mixed up.
+#: Magic numbers of pcap and pcapng files, to recognise swapped arguments: a capture given as the policy.
 _CAPTURE_MAGICS = (
     b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\n\r\r\n",
 )  # fmt: skip
-#: Longest piece of the document that a message repeats.
+#: The longest piece of the document that a message quotes.
 _SHOWN_CHARACTERS = 80
-#: Most names that a near spelling is looked for among.
+#: How many names are searched for a similar spelling.
 _SUGGESTION_CANDIDATES = 10_000
 
 STR = "tag:yaml.org,2002:str"
 MAP = "tag:yaml.org,2002:map"
 SEQ = "tag:yaml.org,2002:seq"
-#: Plain scalars without a tag of their own: what they are is decided by their text, when it is asked for.
+#: Tag of plain scalars without an explicit tag. Their type is decided by their text when they are read.
 _PLAIN = "?"
 _NULL_TAGS = frozenset((_PLAIN, "tag:yaml.org,2002:null"))
 _EXPLICIT_TAGS: dict[str, type] = {
@@ -65,19 +65,19 @@ _WORDS: dict[str, bool | float | None] = {
 _DECIMAL = re.compile(r"[-+]?[0-9]+")
 _OCTAL_OR_HEX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-#: First characters of everything that is no string; most strings of a policy end their resolution here.
+#: The first characters that any non-string can have. Most strings in a policy are recognised by this test alone.
 _NOT_STRING_STARTS = frozenset("0123456789+-.~nNtTfF")
-#: Longest number that is converted (Python refuses more than 4,300 digits); longer ones are out of any range we have.
+#: The longest number that is converted (Python refuses more than 4,300 digits). Longer ones exceed every allowed range.
 _NUMBER_CHARACTERS = 100
 
-#: Where a plain scalar could be one: not within a word or a quoted text.
+#: An IPv6 address where a plain scalar may stand, not within a word or quoted text.
 _IPV6 = re.compile(r"(?<![\w:.\"'])[0-9a-fA-F:]{0,39}::[0-9a-fA-F:.]{0,39}(?:/[0-9]{1,3})?(?![\w\"'])")
 
 T = TypeVar("T")
 
 
 def plain_value(text: str) -> object:
-    """What a plain scalar is in the YAML 1.2 core schema: None, bool, int, float or the string itself."""
+    """The value of a plain scalar in the YAML 1.2 core schema: None, bool, int, float or the string itself."""
     if text and text[0] not in _NOT_STRING_STARTS:
         return text
     if text in _WORDS:
@@ -92,7 +92,7 @@ def plain_value(text: str) -> object:
 
 
 def show(text: str) -> str:
-    """A piece of the document as messages repeat it: quoted, control characters escaped, shortened."""
+    """A piece of the document as messages quote it: in quotes, control characters escaped, shortened."""
     return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…")
 
 
@@ -100,27 +100,27 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` or nothing."""
     candidates = [name for name, _ in zip(known, range(_SUGGESTION_CANDIDATES), strict=False)]
     near = difflib.get_close_matches(word[:_SHOWN_CHARACTERS], candidates, n=1)
-    if not near:  # get_close_matches minds case
+    if not near:  # get_close_matches is case-sensitive
         near = [name for name in candidates if name.lower() == word.lower()]
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def line_of(node: Node) -> int:
-    """The 1-based line a node starts at; for an alias, the line of its anchor."""
+    """The 1-based line at which a node starts; for an alias, the line of its anchor."""
     line: int = node.start_mark.line
     return line + 1
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Bytes to nodes
+# From bytes to nodes
 
 
 class _TooMuch(Exception):
-    """A bound of this module was passed; the arguments are the node and the message."""
+    """A limit of this module was exceeded. The arguments are the node and the message."""
 
 
 class _Hooks:
-    """What PyYAML's composers, both the C and the Python one, ask of a resolver."""
+    """The resolver methods that PyYAML's C and Python composers call."""
 
     _depth = 0
     _nodes = 0
@@ -134,9 +134,9 @@ class _Hooks:
         self._depth += 1
         self._nodes += 1
         if self._depth > MAX_DEPTH:
-            raise _TooMuch(parent, f"nested more than {MAX_DEPTH} deep")
+            raise _TooMuch(parent, f"nested more than {MAX_DEPTH} levels deep")
         if self._nodes > MAX_NODES:
-            raise _TooMuch(parent, f"more than {MAX_NODES:,} values: too large")
+            raise _TooMuch(parent, f"too large: more than {MAX_NODES:,} values")
 
     def ascend_resolver(self) -> None:
         self._depth -= 1
@@ -147,14 +147,14 @@ class _Loader(_Hooks, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: i
 
 
 def shown_origin(origin: str) -> str:
-    """A document's name as messages begin with it: one line, whatever the file is called."""
+    """A document's name for messages, on one line whatever the file is called."""
     if origin == "-":
         return "<stdin>"
     return origin if origin and origin.isprintable() else repr(origin)[1:-1] or "''"
 
 
 def read_document(path: str | os.PathLike[str]) -> tuple[bytes, str]:
-    """The bytes of a document and its origin; ``-`` is standard input."""
+    """Read a document; return its bytes and its name. ``-`` is standard input."""
     origin = os.fsdecode(path)
     try:
         if origin == "-":
@@ -164,7 +164,7 @@ def read_document(path: str | os.PathLike[str]) -> tuple[bytes, str]:
                 data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise PolicyError(f"{shown_origin(origin)}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, AttributeError):  # a NUL in the path; no standard input, or a closed one
+    except (ValueError, AttributeError):  # a NUL in the path; or standard input missing or closed
         cause = "standard input is closed" if origin == "-" else "no such file"
         raise PolicyError(f"{shown_origin(origin)}: cannot be read: {cause}") from None
     if len(data) > MAX_BYTES:
@@ -173,11 +173,11 @@ def read_document(path: str | os.PathLike[str]) -> tuple[bytes, str]:
 
 
 def _capture_hint(data: bytes) -> str:
-    return ": it is a capture; the policy comes before captures" if data[:4] in _CAPTURE_MAGICS else ""
+    return ": this is a capture file; give the policy before the captures" if data[:4] in _CAPTURE_MAGICS else ""
 
 
 def compose(text: str | bytes, origin: str) -> Node:
-    """The root node of the one YAML document in ``text``."""
+    """Parse ``text``, which must hold one YAML document, and return its root node."""
     shown = shown_origin(origin)
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if len(data) > MAX_BYTES:
@@ -190,7 +190,7 @@ def compose(text: str | bytes, origin: str) -> Node:
         raise PolicyError(f"{shown}:{line}: {cause}{_capture_hint(data)}") from None
     if unprintable := yaml.reader.Reader.NON_PRINTABLE.search(text):
         line = text.count("\n", 0, unprintable.start()) + 1
-        cause = f"not YAML: the control character {unprintable.group()!a}"
+        cause = f"not YAML: contains the control character {unprintable.group()!a}"
         raise PolicyError(f"{shown}:{line}: {cause}{_capture_hint(data)}")
     if data.startswith(b"%TAG") + data.count(b"\n%TAG") > MAX_TAG_DIRECTIVES:
         raise PolicyError(f"{shown}: more than {MAX_TAG_DIRECTIVES} %TAG directives")
@@ -206,7 +206,7 @@ def compose(text: str | bytes, origin: str) -> Node:
         context = f" ({_one_line(error.context)})" if error.context else ""
         problem = _one_line(error.problem or "syntax error")
         if "another document" in problem:
-            raise PolicyError(f"{place}: more than one YAML document: a policy is one") from None
+            raise PolicyError(f"{place}: more than one YAML document: a policy must be a single document") from None
         hint = "" if mark is None else _address_hint(text, mark)
         raise PolicyError(f"{place}: not YAML: {problem}{context}{hint}") from None
     except yaml.YAMLError as error:
@@ -217,7 +217,7 @@ def compose(text: str | bytes, origin: str) -> Node:
 
 
 def _address_hint(text: str, mark: yaml.Mark) -> str:
-    """What to do if the parser stopped inside of an IPv6 address: a colon at its beginning or end is YAML's."""
+    """A hint if the parser failed inside an IPv6 address, whose leading or trailing colon has a meaning in YAML."""
     line = next(islice(io.StringIO(text), mark.line, None), "")
     before = min(mark.column, _SHOWN_CHARACTERS)
     for word in _IPV6.finditer(line[mark.column - before : mark.column + _SHOWN_CHARACTERS]):
@@ -234,7 +234,9 @@ def _one_line(text: str) -> str:
 
 @contextmanager
 def garbage_collection_paused() -> Iterator[None]:
-    """Reading a document allocates only what it keeps; collecting meanwhile finds nothing and takes half the time."""
+    """Pause garbage collection while a document is read. Everything allocated is kept, so collecting finds nothing and
+    takes half the time.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -245,16 +247,16 @@ def garbage_collection_paused() -> Iterator[None]:
 
 
 def plain(text: str, where: Node, *, quoted: bool = False) -> ScalarNode:
-    """A scalar as if it stood in the document where ``where`` does."""
+    """A scalar with the position of ``where``."""
     return ScalarNode(STR if quoted else _PLAIN, text, where.start_mark, where.end_mark)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Nodes to values
+# From nodes to values
 
 
 class NodeReader:
-    """Reads values from one document's nodes. ``path`` is always the field's full name, for messages."""
+    """Reads values from the nodes of one document. ``path`` is always the field's full path, for messages."""
 
     def __init__(self, origin: str) -> None:
         self._shown_origin = shown_origin(origin)
@@ -265,20 +267,20 @@ class NodeReader:
         line = where if isinstance(where, int) else line_of(where)
         return PolicyError(f"{self._shown_origin}:{line}: {path + ': ' if path else ''}{message}")
 
-    def place(self, where: Node, path: str) -> str:
+    def location(self, where: Node, path: str) -> str:
         """``policy.yaml:14: field``, for warnings."""
         return f"{self._shown_origin}:{line_of(where)}: {path}"
 
-    # Collections. What is visited is counted, so that a few anchors cannot stand for billions of values.
+    # Collections. Visits are counted, so that a few aliases cannot expand to billions of values.
 
     def visit(self, count: int, node: Node, path: str) -> None:
-        """Count ``count`` values read in ``node``; too many in all is an error."""
+        """Count ``count`` values read in ``node``, and raise PolicyError if the total is too large."""
         self._visits_left -= count
         if self._visits_left < 0:
-            raise self.error(node, path, f"more than {MAX_NODES:,} values with aliases followed: too large")
+            raise self.error(node, path, f"too large: more than {MAX_NODES:,} values with aliases expanded")
 
     def fields(self, node: Node, path: str, known: Collection[str]) -> dict[str, Node]:
-        """A mapping's values by key; unknown and duplicate keys are errors. Null is an empty mapping."""
+        """The values of a mapping by key. Unknown and duplicate keys are errors. Null is an empty mapping."""
         if type(node) is not MappingNode or node.tag != MAP:
             if self.is_null(node):
                 return {}
@@ -294,7 +296,7 @@ class NodeReader:
         return found
 
     def items(self, node: Node | None, path: str) -> list[Node]:
-        """A list's values; null, or a field left out, is an empty list."""
+        """The values of a list. Null and a missing field are an empty list."""
         if node is None or self.is_null(node):
             return []
         if type(node) is not SequenceNode or node.tag != SEQ:
@@ -314,14 +316,14 @@ class NodeReader:
     ) -> PolicyError:
         key = key_node.value
         if type(key) is not str or key_node.tag not in (_PLAIN, STR):
-            return self.error(key_node, path, "a key must be a plain word")
+            return self.error(key_node, path, "keys must be plain words")
         field = f"{path}.{key}" if path else key
         if key in found:
             return self.error(key_node, field, f"duplicate key, first used at line {line_of(found[key])}")
         if "ports" in found and self.is_null(value) and re.fullmatch(r"\s*\d{1,9}(\s*-\s*\d{1,9})?\s*", key):
-            message = f"inside {{}} a comma ends the value, and {show(key)} is the next key: quote the list"
+            message = f"inside {{}} a comma ends the value, so {show(key)} is read as the next key: quote the list"
             return self.error(key_node, f"{path}.ports", f'{message}: ports: "22,80"')
-        hint = did_you_mean(key, known) or f": known here are {', '.join(known)}"
+        hint = did_you_mean(key, known) or f": allowed here are {', '.join(known)}"
         return self.error(key_node, path, f"unknown key {show(key)}{hint}")
 
     # Scalars.
@@ -330,7 +332,7 @@ class NodeReader:
         return type(node) is ScalarNode and node.tag in _NULL_TAGS and node.value in _NULLS
 
     def scalar(self, node: Node, path: str, wanted: str) -> object:
-        """A scalar as None, bool, int, float or str; ``wanted`` says in a message what it should have been."""
+        """A scalar as None, bool, int, float or str. ``wanted`` describes the expected value for messages."""
         if type(node) is not ScalarNode:
             raise self.wrong_type(node, path, wanted)
         if node.tag == STR:
@@ -341,7 +343,7 @@ class NodeReader:
             if explicit is float and type(value) is int:
                 value = float(value)
             if explicit is None or type(value) is not explicit:
-                raise self.error(node, path, f"the tag {show(node.tag)} does not fit here: must be {wanted}")
+                raise self.error(node, path, f"the tag {show(node.tag)} is not allowed here: must be {wanted}")
         return value
 
     def string(self, node: Node, path: str, wanted: str = "a string", hint: str = ": quote it") -> str:
@@ -375,7 +377,7 @@ class NodeReader:
         return value
 
     def choice(self, node: Node, path: str, table: Mapping[str, T]) -> T:
-        """What the table has for the word."""
+        """The table's value for the word."""
         wanted = f"one of {', '.join(table)}"
         word = self.string(node, path, wanted, hint="")
         if word not in table:
@@ -383,14 +385,14 @@ class NodeReader:
         return table[word]
 
     def matching(self, node: Node, path: str, fits: Callable[[str], object], wanted: str) -> str:
-        """A string that ``fits``."""
+        """A string for which ``fits`` is true."""
         text = self.string(node, path, wanted)
         if not fits(text):
             raise self.error(node, path, f"must be {wanted}, not {show(text)}")
         return text
 
     def wrong_type(self, node: Node, path: str, wanted: str, number_hint: str = "") -> PolicyError:
-        """The error for a value of the wrong kind; ``number_hint`` is added if it is a number or boolean."""
+        """The error for a value of the wrong type. ``number_hint`` is appended if the value is a number or boolean."""
         tag = node.tag
         if tag in (MAP, SEQ):
             found = "a mapping" if tag == MAP else "a list"

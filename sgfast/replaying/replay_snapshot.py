@@ -14,7 +14,7 @@ from sgfast.engine import Engine
 from sgfast.errors import SnapshotError
 from sgfast.output import Output, open_output
 from sgfast.policy.model import Policy
-from sgfast.policy.plain import from_plain, to_plain
+from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.preprocess.vpcs import Dealer
 from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.options import Reading, ReplayOptions

@@ -12,8 +12,8 @@ from sgfast.capture import Damage
 from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import Midstream, Mode
-from sgfast.policy.instants import MAX_TIME_NS, OUT_OF_RANGE
 from sgfast.policy.model import Policy, Rule
+from sgfast.policy.timestamps import MAX_TIME_NS, OUT_OF_RANGE
 from sgfast.replaying.cutting import PacketsLeftOut
 
 Rows = NDArray[Any]

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from sgfast.capture.names import printable
 from sgfast.errors import ReadingError
-from sgfast.policy.instants import MAX_SECONDS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
+from sgfast.policy.timestamps import MAX_SECONDS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
 
 _WANTED = "seconds from the first packet (12.5), longer (2m, 1h30m, 1d), or an instant like 2026-01-31T12:00:00Z"
 _AFTER_FIRST = re.compile(

@@ -8,7 +8,7 @@ from sgfast.capture.names import printable
 from sgfast.explaining import End, Explained, NearMiss, RuleInGroup, SideExplained
 from sgfast.policy.document import Lines
 from sgfast.policy.protocols import protocol_name
-from sgfast.policy.wording import protocol_text, rule_text
+from sgfast.policy.rule_text import protocol_text, rule_text
 from sgfast.report.page import Page, plural
 from sgfast.report.summary import as_text
 

@@ -286,7 +286,7 @@ def test_outputs_do_not_become_inputs(capsys: Capsys, tmp_path: Path) -> None:
     outcome = sgfast(capsys, "replay", policy, folder, "--write", written)
     assert outcome.status == 0 and outcome.err == "" and outcome.out.startswith("3 packets")
     outcome = sgfast(capsys, "replay", policy, folder, "--write", written)
-    assert outcome.status == 2 and "is an input too" in outcome.one_line()
+    assert outcome.status == 2 and "is also an input" in outcome.one_line()
 
 
 def test_every_command_takes_directories(capsys: Capsys, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
-"""Findings about rules against exhaustive evaluation: every packet of a small universe, by the reference model
-(SPEC 10.12).
+"""Compares findings about rules with an exhaustive evaluation: the reference model judges every packet of a small
+universe (SPEC 10.12).
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from sgfast.reference.table import Opener, Side
 
 # The universe ---------------------------------------------------------------------------------------------------------
 
-#: All networks of rules and instances lie in here; one address stands for the rest of the world.
+#: All networks of rules and instances are in here; one more address stands for all others.
 BLOCKS = {4: ip_network("10.0.0.0/30"), 6: ip_network("2001:db8::/126")}
 ELSEWHERE = {4: ip_address("203.0.113.1"), 6: ip_address("2a00::1")}
 PEERS = {family: (*BLOCKS[family], ELSEWHERE[family]) for family in (4, 6)}
-#: A port of each kind that the rules below tell apart, ICMP types and codes likewise, and the protocols.
+#: One port of each kind that the rules below distinguish; likewise ICMP types and codes, and protocols.
 RANGES = (((1, 1),), ((2, 9),), ((1, 9),), ((1, 1), (3, 9)), ((1, 65535),))
 PORTS = (0, 1, 2, 3, 10)
 TYPES, CODES_OF_TYPE = (0, 8, 9), (0, 1)
@@ -113,15 +113,15 @@ def policies(draw: st.DrawFn) -> Policy:
 
 @dataclass
 class Truth:
-    """What evaluating every packet says of the rules, by group and id."""
+    """The result of evaluating every packet: facts about the rules, by group and id."""
 
     matches: set[tuple[str, str]]
     wins: set[tuple[str, str]]
-    #: Removing it changes some packet's verdict.
+    #: Rules whose removal changes some packet's verdict.
     needed: set[tuple[str, str]]
-    #: Instances, by direction, that some packet is allowed for.
+    #: Instances, by direction, for which some packet is allowed.
     open: set[tuple[str, str]]
-    #: By rule, the packets it matches: where, and which.
+    #: The packets that each rule matches, and at which instance.
     packets: dict[tuple[str, str], set[Any]]
 
 
@@ -134,7 +134,7 @@ def evaluate(policy: Policy) -> Truth:
         if group.name not in used
     )
     views = {vpc.name: ReferenceEngine(policy, vpc=vpc.name) for vpc in policy.vpcs}
-    # Where an address is looked up depends on the VPC alone: what a rule matches is asked once for each.
+    # Look-ups of addresses depend only on the VPC, so each rule's matches are computed once per VPC.
     matches: dict[Any, set[tuple[str, str]]] = {}
     everyone = [(group.name, rule) for group in policy.security_groups for rule in group.rules]
     for instance in (*policy.instances, *nobody):
@@ -213,7 +213,7 @@ def compare(policy: Policy) -> Counter[str]:
 
 
 def views_exist(policy: Policy) -> bool:
-    """Whether each VPC can tell its addresses apart (SPEC 7.1)."""
+    """Whether each VPC's addresses are unambiguous (SPEC 7.1)."""
     try:
         for vpc in policy.vpcs:
             ReferenceEngine(policy, vpc=vpc.name)
@@ -238,7 +238,7 @@ def test_shadowed_and_redundant_rules_against_exhaustive_evaluation() -> None:
 
 
 def test_removing_a_redundant_rule_and_looking_again_keeps_every_verdict() -> None:
-    """Of two rules that are each redundant, both may not be: the advice says one at a time."""
+    """Two rules may each be redundant but not both at once, which is why the advice is to remove one at a time."""
 
     @seed(7)
     @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -265,11 +265,11 @@ def test_removing_a_redundant_rule_and_looking_again_keeps_every_verdict() -> No
     run()
 
 
-# One by one -----------------------------------------------------------------------------------------------------------
+# Single findings ------------------------------------------------------------------------------------------------------
 
 
 def found(text: str) -> dict[str, list[tuple[str, str]]]:
-    """By code, the rule, group or instance and the message."""
+    """The findings by code: the rule, group or instance, and the message."""
     result = defaultdict(list)
     for finding in check_policy(parse_policy(f"version: 1\n{text}")).findings:
         about = finding.rule or finding.address_group or finding.group or ""
@@ -283,7 +283,7 @@ def one_group(rules_text: str, instances: str = "[{name: i, addresses: [10.0.0.1
 
 
 def test_a_group_of_members_within_a_network_is_covered_by_it() -> None:
-    """By what the group's members have, not by what is written."""
+    """The members' addresses count, not the way the rule is written."""
     policy = """
 security_groups:
   - name: g
@@ -306,7 +306,7 @@ id: high, direction: inbound, protocol: tcp, ports: 1-2, source: 10.9.0.128/25
 id: both, direction: inbound, protocol: tcp, ports: 1, source: 10.9.0.0/24
 """)
     ((about, message),) = found(halves)["SG001"]
-    assert about == "both" and "low (" in message and "high (" in message and "decide all" in message
+    assert about == "both" and "low (" in message and "high (" in message and "decide everything" in message
 
 
 def test_a_rule_another_group_shadows_is_needed_where_that_group_is_not() -> None:
@@ -354,7 +354,7 @@ id: all, direction: inbound, protocol: tcp, priority: 2
 id: no, direction: inbound, protocol: tcp, ports: 1-65535, action: deny, priority: 2
 """
     assert "SG004" not in found(one_group(shut))
-    # Too late; not for everyone; not all of the instances.
+    # Deny rules that do not help: too low a priority; not for everyone; not for all instances.
     assert found(one_group(shut.replace("deny, priority: 2", "deny, priority: 3")))["SG004"]
     assert found(one_group(shut + "id: in, direction: inbound, protocol: tcp, ports: 22, priority: 1"))["SG004"]
     text = """
@@ -439,11 +439,11 @@ def test_the_two_causes_why_members_of_one_group_cannot_talk() -> None:
         return set(found(PAIR.replace("SOURCE", source).replace("VPC", vpc) + more)) & {"SG010", "SG011"}
 
     assert causes("g", "v") == set()
-    assert causes("192.0.2.0/24", "v") == {"SG010"}        # its self rule is gone
-    assert causes("g", "w") == {"SG011"}        # its members are apart
+    assert causes("192.0.2.0/24", "v") == {"SG010"}        # the rule between members is missing
+    assert causes("g", "w") == {"SG011"}        # the members' VPCs are not peered
     assert causes("g", "w", "peerings: [[v, w]]\n") == set()
     assert causes("192.0.2.0/24", "w") == {"SG010", "SG011"}
-    # A network lets them in as well, if it is somebody else's address.
+    # A network also lets members in, if it holds another member's address.
     assert causes("10.0.0.0/28", "v") == set()
     assert causes("10.0.0.8/29", "v") == set()
 
@@ -475,11 +475,11 @@ def test_rules_without_instances_are_compared_as_if_one_had_the_group() -> None:
     assert [about for about, _ in said["SG001"]] == ["b"] and "SG008" not in said
 
 
-# Bounds ---------------------------------------------------------------------------------------------------------------
+# Limits ---------------------------------------------------------------------------------------------------------------
 
 
 def test_a_company_sized_policy_is_checked_whole() -> None:
-    """100 groups of 50 rules, 10,000 instances: nothing is left out."""
+    """100 groups of 50 rules and 10,000 instances: nothing is skipped."""
     from workload import make_policy
 
     checked = check_policy(make_policy(5000))
@@ -501,16 +501,16 @@ def many_rules(count: int) -> Policy:
 
 
 def test_what_would_take_too_long_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hostile sizes: the plane of 20,000 networks and ports is not painted."""
+    """Hostile sizes: a plane of 20,000 networks and ports is not painted."""
     checked = check_policy(many_rules(20_000))
-    assert len(checked.left_out) == 1 and "to be compared" in checked.left_out[0]
+    assert len(checked.left_out) == 1 and "were not compared" in checked.left_out[0]
     assert not by_code(checked, "SG001") | by_code(checked, "SG002")
     monkeypatch.setattr(coverage_module, "MAX_STEPS", 1000)
     assert check_policy(many_rules(100)).left_out
 
 
 def test_what_was_left_out_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With any budget, what is reported is true."""
+    """Whatever the budget, reported findings are true."""
     budgets = (0, 10**6, 3 * 10**6, 10**7)
 
     @seed(11)
@@ -539,13 +539,13 @@ id: f, direction: outbound, protocol: udp, priority: 2
 id: z, direction: inbound, protocol: udp, action: deny
 """)
     whole = found(text)
-    monkeypatch.setattr(coverage_module, "MAX_STEPS_FOR_WORDS", 0)
+    monkeypatch.setattr(coverage_module, "MAX_STEPS_TO_EXPLAIN", 0)
     brief = found(text)
     for code in ("SG001", "SG002"):
         assert [about for about, _ in brief[code]] == [about for about, _ in whole[code]]
     assert "SG003" in whole and "SG003" not in brief
     assert all("other rules decide" in message for _, message in brief["SG001"] + brief["SG002"])
-    # A deny rule with nothing beneath is not said to have nothing beneath, if nobody looked.
+    # "nothing else would allow" is only claimed if it was checked.
     assert "nothing else would allow" in dict(whole["SG002"])["z"]
     assert "other rules decide the same" in dict(brief["SG002"])["z"]
 
@@ -563,13 +563,14 @@ def test_many_sets_of_groups_are_bounded() -> None:
     )
     checked = check_policy(Policy(security_groups=groups, instances=instances))
     assert checked.left_out == ()
-    # Everyone has two groups that let everything out: each is redundant, and none shadowed by a rule before it.
+    # Every instance has two groups that allow everything out: each such rule is redundant, and the last one is
+    # shadowed.
     assert {rule for _, rule in by_code(checked, "SG002")} == {f"o{n}" for n in range(39)}
     assert {rule for _, rule in by_code(checked, "SG001")} == {"o39"}
 
 
 def test_more_than_256_protocols_cannot_be_and_all_of_them_leave_no_other() -> None:
-    """A rule for all protocols behind one for each: nothing is left for it."""
+    """A rule for all protocols after one rule for each: nothing is left for it."""
     each = tuple(Rule(f"p{n}", "inbound", 4, n) for n in range(256))
     group = SecurityGroup("g", (*each, Rule("all", "inbound", 4)))
     policy = Policy(
@@ -592,7 +593,7 @@ def test_ids_that_two_groups_share_are_told_apart() -> None:
 
 
 def test_codes_keep_their_names() -> None:
-    """Suppressions and dashboards go by them: a code is never given a second meaning."""
+    """Suppressions and dashboards rely on codes, so a code never gets a second meaning."""
     assert {code: entry.name for code, entry in CODES.items()} == {
         "SG001": "shadowed-rule", "SG002": "redundant-rule", "SG003": "wider-rule", "SG004": "open-to-everyone",
         "SG005": "unused-group", "SG006": "unused-address-group", "SG007": "empty-source", "SG008": "no-inbound",

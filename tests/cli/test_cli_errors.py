@@ -128,7 +128,7 @@ def test_a_capture_in_the_place_of_the_policy_is_called_one(capsys: Capsys, tmp_
         capture.write_bytes(section() + interface() + enhanced(b"x"))
     for arguments in (("replay", capture, SHOP[0]), ("diff", SHOP[0], capture, SHOP[0]), ("check", capture)):
         outcome = sgfast(capsys, *arguments)
-        assert outcome.status == 2 and "is a capture; the policy comes before captures" in outcome.one_line()
+        assert outcome.status == 2 and "is a capture file; give the policy before the captures" in outcome.one_line()
 
 
 def test_policies_that_cannot_be_used(capsys: Capsys, tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_outputs_do_not_overwrite_inputs(capsys: Capsys, tmp_path: Path) -> None
     for path in (policy, capture, hard, soft, f"{tmp_path}/./policy.yaml"):
         for option in ("--verdicts", "--connections"):
             outcome = sgfast(capsys, "replay", policy, capture, option, path)
-            assert outcome.status == 2 and "is an input too" in outcome.one_line()
+            assert outcome.status == 2 and "is also an input" in outcome.one_line()
     assert {path: path.read_bytes() for path in (policy, capture)} == before
 
 
@@ -315,7 +315,7 @@ def test_redirections_do_not_overwrite_inputs(tmp_path: Path) -> None:
         '$sgfast replay "$policy" - <"$capture" --verdicts - >>"$capture"',
     ):
         outcome = shell(script, policy=policy, capture=capture)
-        assert outcome.status == 2 and "is an input too" in outcome.one_line()
+        assert outcome.status == 2 and "is also an input" in outcome.one_line()
         assert capture.stat().st_size == size
 
 

@@ -439,7 +439,7 @@ def test_outputs_neither_share_a_place_nor_overwrite_inputs(capsys: Capsys, tmp_
     options = ("--write", "--write-denied", "--write-allowed")
     for option_name in options:
         outcome = sgfast(capsys, "replay", policy, capture, option_name, capture)
-        assert outcome.status == 2 and "is an input too" in outcome.one_line()
+        assert outcome.status == 2 and "is also an input" in outcome.one_line()
         for other in options:
             for path in (tmp_path / "new.pcapng", "-"):
                 if other != option_name:

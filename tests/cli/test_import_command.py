@@ -1,4 +1,4 @@
-"""``sgfast import``, and exports in the place of a POLICY (SPEC 2.11, 10.17)."""
+"""``sgfast import``, and exports in place of a POLICY (SPEC 2.11, 10.17)."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_what_should_be_known_is_a_warning_and_a_comment(capsys: Capsys, tmp_pat
     path = tmp_path / "all.json"
     path.write_text(json.dumps(groups(group("sg-web", "web")) | ports(WEB_1, port("p2", "bare\x1b[31m"))))
     outcome = sgfast(capsys, "import", "auto", path)
-    assert outcome.one_line().startswith("sgfast: warning: Left out, as it has no address of its own: port 'bare")
-    assert "# Left out, as it has no address of its own: port 'bare\\x1b[31m' (p2)." in outcome.out
+    assert outcome.one_line().startswith("sgfast: warning: Left out because it has no address of its own: port 'bare")
+    assert "# Left out because it has no address of its own: port 'bare\\x1b[31m' (p2)." in outcome.out
     assert sgfast(capsys, "import", "auto", path, "--quiet").err == ""
 
 
@@ -78,19 +78,19 @@ def test_outputs_are_not_written_over_what_is_read(capsys: Capsys, tmp_path: Pat
     shutil.copytree(EXPORT, tmp_path / "export")
     into = tmp_path / "export" / "ports.json"
     before = into.read_bytes()
-    assert "is an input too" in sgfast(capsys, "import", "auto", tmp_path / "export", "-o", into).one_line()
-    assert "is an input too" in sgfast(capsys, "replay", tmp_path / "export", SHOP[1], "--verdicts", into).one_line()
+    assert "is also an input" in sgfast(capsys, "import", "auto", tmp_path / "export", "-o", into).one_line()
+    assert "is also an input" in sgfast(capsys, "replay", tmp_path / "export", SHOP[1], "--verdicts", into).one_line()
     assert into.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{}", "no export that is known here"),
-        ("[]", "no export that is known here"),
-        ("x", "no export that is known here"),
-        ('{"version": 1, "quotas": {}}', "is a policy document already"),
-        ('{"address_groups": []}', "could be of otc"),
+        ("{}", "not a known export"),
+        ("[]", "not a known export"),
+        ("x", "not a known export"),
+        ('{"version": 1, "quotas": {}}', "is already a policy document"),
+        ('{"address_groups": []}', "the format is ambiguous, otc"),
         ('{"security_groups": [}', "1: not JSON: "),
         ("", "the document is empty"),
     ],
@@ -105,9 +105,9 @@ def test_two_clouds_are_not_one_policy(capsys: Capsys, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"vpcs": []}))
     (tmp_path / "b.json").write_text(json.dumps({"routers": []}))
     outcome = sgfast(capsys, "import", "auto", tmp_path)
-    assert "b.json: is of another format than the files before it" in outcome.one_line()
+    assert "b.json: has another format than the files before it" in outcome.one_line()
     (tmp_path / "empty").mkdir()
-    assert "no file in it ends in .json" in sgfast(capsys, "check", tmp_path / "empty").one_line()
+    assert "without files that end in .json" in sgfast(capsys, "check", tmp_path / "empty").one_line()
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_policy_that_forgot_its_version_is_told_so(text: str) -> None:
 
 
 def test_errors_of_the_document_name_the_object_not_a_line() -> None:
-    """What the reader of documents finds is said of the export, which has no such lines."""
+    """Errors of the document reader name the exported object, because an export has no document lines."""
     both = [group("a", "a", stateful=False), group("b", "b")]
     made = imported(groups(*both), ports(port("p1", "odd", "10.0.0.5", groups=("a", "b"))))
     with pytest.raises(PolicyError, match=r"^b\.json: port 'odd' \(p1\): .*stateless"):

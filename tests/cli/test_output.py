@@ -1,4 +1,4 @@
-"""Output files: whole or not at all, devices and pipes written through (SPEC 11.2)."""
+"""Output files: written completely or not at all; devices and pipes are written directly (SPEC 11.2)."""
 
 from __future__ import annotations
 

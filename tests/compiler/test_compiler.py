@@ -1,4 +1,4 @@
-"""What compiling a policy may cost (SPEC 11.1), and what must not cost anything."""
+"""The cost of compiling a policy (SPEC 11.1), and what must be free."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup
 
 
 def policy(groups: int, instances: int, peer: str | None = None) -> Policy:
-    """Each group allows one port of its own, from `peer` or from an address of its own."""
+    """Each group allows a port of its own, from `peer` or from an address of its own."""
     return Policy(
         security_groups=tuple(
             SecurityGroup(
@@ -50,7 +50,7 @@ def policy(groups: int, instances: int, peer: str | None = None) -> Policy:
 def test_a_policy_that_would_exhaust_memory_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sgfast.compiler.tables.MAX_TABLE_BYTES", 500_000)
     assert compile_policy(policy(100, 100)).rule_tables > 100
-    with pytest.raises(PolicyError, match="the rules of 300 groups tell 302 kinds of address") as refused:
+    with pytest.raises(PolicyError, match="the rules of 300 groups distinguish 302 kinds of address") as refused:
         compile_policy(policy(300, 300))
     assert "\n" not in str(refused.value)
 
@@ -61,13 +61,13 @@ def test_tables_do_not_grow_with_the_number_of_instances() -> None:
 
 
 def test_groups_no_rule_names_make_no_classes() -> None:
-    # Who is in g1 to g9 is of no interest to any rule: their members' addresses are of one class.
+    # No rule names g1 to g9, so their members' addresses are in one class.
     named_once = compile_policy(policy(10, 100, "g0"))
-    assert named_once.address_classes == 3      # nobody's IPv4 and others', IPv6, members of g0
+    assert named_once.address_classes == 3      # unowned and other IPv4, IPv6, members of g0
 
 
 def test_memory_grows_with_groups_not_with_the_ways_they_are_combined() -> None:
-    # 100 groups of 50 rules, and nearly every instance in a set of five of its own.
+    # 100 groups of 50 rules; nearly every instance has its own set of five.
     rng = random.Random(5)
     groups = tuple(
         SecurityGroup(
@@ -109,7 +109,7 @@ def test_memory_grows_with_groups_not_with_the_ways_they_are_combined() -> None:
 
 
 def test_many_rules_with_ports_of_their_own_do_not_multiply() -> None:
-    # A matrix of port ranges against rules would be large and mostly empty here.
+    # A matrix of port ranges and rules would be large and mostly empty here.
     rules = tuple(
         Rule(f"g/{n}", "inbound", 4, protocol=6, ports=((3 * n + 1, 3 * n + 2),), peer=ip_network((n << 12, 32)))
         for n in range(10_000)
@@ -135,7 +135,7 @@ def test_running_out_of_memory_names_the_policy(monkeypatch: pytest.MonkeyPatch)
         raise MemoryError
 
     monkeypatch.setattr("sgfast.compiler.rule_tables", exhausted)
-    with pytest.raises(PolicyError, match=r"^<policy>: there is not enough memory"):
+    with pytest.raises(PolicyError, match=r"^<policy>: not enough memory"):
         compile_policy(policy(1, 1))
 
 
@@ -174,7 +174,7 @@ def test_what_changes_more_than_rules_and_members_is_compiled_whole_and_right() 
         try:
             later = apply_change(later, change).policy
         except PolicyError:
-            continue        # i3 has the address until it is deleted
+            continue        # i3 owns the address until it is deleted
         compiled, fresh = compiler.compile(later), compile_policy(later)
         for instance in later.instances[:12]:
             for peer in ("10.0.0.3", "10.0.0.7", "10.0.0.200", "10.1.2.3"):
@@ -189,7 +189,8 @@ def test_what_changes_more_than_rules_and_members_is_compiled_whole_and_right() 
 
 
 def test_rules_with_cidrs_nobody_named_before_win_as_in_a_fresh_compilation() -> None:
-    # Nested in and around what is named, owned or not, named again and no more: classes are refined, never mixed up.
+    # Prefixes inside and around named ones, owned or not, named again and no longer: classes are refined but never
+    # mixed up.
     rng = random.Random(4)
     wide = [f"{a}/{n}" for a in ("10.0.0.0", "10.0.0.128", "198.18.0.0", "128.0.0.0") for n in (1, 8, 14, 25, 28, 31)]
     networks = [ip_network(text, strict=False) for text in wide]
@@ -222,12 +223,12 @@ def test_rules_with_cidrs_nobody_named_before_win_as_in_a_fresh_compilation() ->
                         n = c.classifier.rule_for(c.numbering.of_instance(instance), True, packed, 6, port)
                         names.append(c.rules[n].id if n >= 0 else None)
                     assert names[0] == names[1], (step, change, instance.name, peer, port)
-    # Mostly the two tables of the group that changed.
+    # Mostly the two tables of the changed group.
     assert sorted(built)[len(built) // 2] <= 2
 
 
 def test_copies_of_a_compiler_know_nothing_of_each_other() -> None:
-    """Shards of a clustered replay go on from one that is kept, each with the changes that it meets."""
+    """The shards of a clustered replay continue from one saved compiler, each with its own changes."""
     first = policy(10, 20)
     kept = Compiler()
     assert kept.compile(first).rule_tables_built >= 10
@@ -237,7 +238,7 @@ def test_copies_of_a_compiler_know_nothing_of_each_other() -> None:
         shut = apply_change(shut, ModifyRule(group.name, denying.id, denying)).policy
 
     def compiled(compiler: Compiler, now: Policy) -> tuple[str, bool]:
-        """What becomes of a packet, and whether tables of groups were made for that."""
+        """The verdict on a packet, and whether group tables were built for it."""
         found = compiler.compile(now)
         packed = ip_address("198.18.0.0").packed
         rule = found.classifier.rule_for(found.numbering.of_instance(now.instances[0]), True, packed, 6, 1)

@@ -1,7 +1,7 @@
-"""Changes while traffic flows, clause by clause (SPEC 6); how to read a table: ``scenario``.
+"""Changes while traffic flows, clause by clause (SPEC 6). ``scenario`` explains how to read a table.
 
-Most tables play in ``SHOP``: ``web`` and ``twin`` in group ``w``, ``db`` in group ``d``, strangers outside. ``TOUCH``
-is a change of ``w``'s rules that neither allows nor denies anything of what the tables send.
+Most tables use ``SHOP``: ``web`` and ``twin`` in group ``w``, ``db`` in group ``d``, and strangers outside. ``TOUCH``
+changes ``w``'s rules without affecting any verdict in the tables.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup
 
 
 def both(rule: str) -> str:
-    """The rule in either family."""
+    """The rule in both families."""
     return f"{{{rule}}}, {{{rule}, ethertype: IPv6}}"
 
 
@@ -86,7 +86,7 @@ def handshake(client: str = "client:40000", server: str = "web:80") -> str:
     """
 
 
-# --- SPEC 6.2: what is new meets the new rules
+# --- SPEC 6.2: new connections are judged by the new rules
 
 
 def test_new_connections_meet_the_new_rules_at_once() -> None:
@@ -222,7 +222,7 @@ def test_who_leaves_is_cut_though_nobody_is_in_the_group_any_more() -> None:
 
 def test_instance_in_two_groups_is_cut_whole_by_either() -> None:
     policy = SHOP.replace("security_groups: [d]", "security_groups: [d, w]")
-    # The connection came in by a rule of d; a change of w cuts it.
+    # The connection was allowed in by a rule of d; a change of w cuts it.
     run_both_families(policy, """
         @0 tcp web:1 > db:5432 S -> allow rule
         @1 apply touch           -> 1 disconnected
@@ -377,7 +377,7 @@ def test_change_is_no_packet_and_does_not_move_the_clock() -> None:
     assert engine.dataplane.counters["late"] == 0
 
 
-# --- SPEC 6.4: what a disconnected connection denies, and until when
+# --- SPEC 6.4: what a disconnected connection denies, and for how long
 
 
 def test_icmp_cut_right_after_its_last_packet_is_free_30_seconds_after_it() -> None:
@@ -541,7 +541,7 @@ def test_connection_reopened_from_the_other_end_is_outbound_then() -> None:
     """, changes=CHANGES)  # fmt: skip
 
 
-# --- Two sides, of which one is cut
+# --- Connections with two sides, of which one is cut
 
 
 def test_of_two_sides_only_the_one_of_the_changed_group_is_cut() -> None:
@@ -588,7 +588,7 @@ def test_new_egress_connection_of_a_cut_key_gets_no_further() -> None:
         @185-1ns udp web:53 > db:2 -> deny disconnected; egress deny disconnected; ingress -
         @185 udp db:2 > web:53 -> allow rule; egress allow established; ingress allow rule
     """, changes=CHANGES)  # fmt: skip
-    # db has an unanswered SYN that ends before web's side does.
+    # db has an unanswered SYN that expires before web's side does.
     run_both_families(SHOP, handshake("db:40000", "web:80") + """
         @1  tcp db:40000 > web:80 FA -> allow established
         @1  tcp web:80 > db:40000 FA -> allow established
@@ -754,7 +754,7 @@ def test_address_added_makes_a_stranger_known() -> None:
     ]})  # fmt: skip
 
 
-# --- SPEC 3.6, 7: peerings that come and go
+# --- SPEC 3.6, 7: peerings added and removed
 
 VPCS = f"""
 vpcs: [{{name: red}}, {{name: blue}}, {{name: green}}]
@@ -909,7 +909,7 @@ instances: [{{name: web, addresses: [10.0.0.5, "2001:db8::5"]  , security_groups
         """, changes=changes)  # fmt: skip
 
 
-# --- SPEC 6.7: what a change does to connections is a setting
+# --- SPEC 6.7: the setting for what a change does to connections
 
 
 def test_keep_cuts_nothing() -> None:
@@ -983,7 +983,7 @@ def test_deny_rule_cuts_what_it_wins_over() -> None:
 
 
 def test_unmatched_is_asked_of_the_openers_port_not_of_the_last_packets() -> None:
-    # web may call port 53 and nobody else; be called at 80 and nowhere else.
+    # web may connect to port 53 only, and accepts connections at port 80 only.
     policy = UNMATCHED.replace(OUT, both("direction: outbound, protocol: udp, ports: 53"), 1)
     run_both_families(policy, handshake() + """
         @0 udp web:4000 > client:53       -> allow rule
@@ -1049,7 +1049,7 @@ def test_unmatched_ping_in_both_families() -> None:
 
 
 def test_unmatched_is_asked_of_every_instance_after_any_change() -> None:
-    """A peer that leaves its group, or its address, is no longer matched by rules that name the group (SPEC 6.9)."""
+    """Rules that name a group no longer match a peer that has left the group or lost its address (SPEC 6.9)."""
     for name, changes in {
         "leaves": [AddMember("spare", "web"), RemoveMember("w", "web")],
         "goes": [RemoveInstance("web")],
@@ -1188,7 +1188,7 @@ def test_moot_keys_stay_moot_until_their_opener_is_allowed() -> None:
 
 
 def test_moot_keys_stay_moot_while_their_opener_gets_as_far_as_the_other_filter() -> None:
-    """A change lets it leave, and it is denied on arrival: it was not allowed."""
+    """After a change the packet may leave but is denied on arrival, so it was not allowed."""
     policy = SHOP.replace(OUT, both("direction: outbound, protocol: gre"), 1)
     run_both_families(policy, """
         @0 tcp web:40000 > twin:22 S  -> deny no-rule; egress deny no-rule; ingress -
@@ -1220,7 +1220,7 @@ def test_moot_keys_stay_moot_when_an_instance_at_one_end_is_deleted() -> None:
 
 
 def test_opener_denied_on_one_side_is_moot_though_the_other_is_cut() -> None:
-    # twin's side has a connection in; web's, which is asked first, has none out.
+    # twin's side has an inbound connection; web's side, which is asked first, has no outbound one.
     run_both_families(SHOP, """
         @0 udp web:1 > twin:53        -> allow rule; egress allow rule; ingress allow rule
         @0 udp twin:53 > web:1        -> allow established
@@ -1235,7 +1235,7 @@ def test_opener_denied_on_one_side_is_moot_though_the_other_is_cut() -> None:
     }, mode="causal")  # fmt: skip
 
 
-# --- SPEC 5.8: cut connections take their places
+# --- SPEC 5.8: cut connections still occupy table entries
 
 
 def test_table_full_of_cut_connections_has_no_room_until_their_deadlines() -> None:
@@ -1276,7 +1276,7 @@ def test_what_is_forgotten_gives_its_place_back() -> None:
     """, changes={"gone": RemoveInstance("web")})  # fmt: skip
 
 
-# --- SPEC 6.1: refused whole
+# --- SPEC 6.1: changes are rejected as a whole
 
 
 @pytest.mark.parametrize("bad", [

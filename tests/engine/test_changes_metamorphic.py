@@ -1,8 +1,9 @@
-"""Changing policies, compared with themselves: what must not depend on how batches end, on a change that is taken back
-at once, or on whether changes come as one list or one by one (SPEC 6).
+"""Compares runs with policy changes against each other: the result must not depend on where batches end, on a change
+that is undone at once, or on whether changes come as one list or one by one (SPEC 6).
 
-Engines are compared with engines. Only whom SPEC 6.3 cuts, and until when, is taken from the reference model's table.
-Hypothesis draws policies and a seed for traffic and changes; every run draws the same, and what fails is printed.
+Engines are compared with engines. Only which connections SPEC 6.3 cuts, and until when, comes from the reference
+model's table. Hypothesis draws policies and a seed for traffic and changes; every run draws the same, and failures are
+printed.
 """
 
 from __future__ import annotations
@@ -50,12 +51,12 @@ from sgfast.reference.flows import Flow, flow_of, quoted_flow
 from sgfast.reference.packets import parse_frame
 
 SEED = int(os.environ.get("SGFAST_METAMORPHIC_SEED", "2024"))
-#: Times as many policies as a run in CI draws.
+#: A factor on the number of policies that a CI run draws.
 EFFORT = float(os.environ.get("SGFAST_METAMORPHIC_EFFORT", "1"))
 
-#: Nobody speaks from or to it, and nobody's prefix contains it.
+#: An address that no packet uses and no prefix contains.
 ELSEWHERE = ip_network("192.168.77.7/32")
-#: Denials before section 4 is asked (SPEC 3.4, 3.6).
+#: Reasons of denials that come before section 4 applies (SPEC 3.4, 3.6).
 BEFORE_SECTION_4 = ("malformed", "truncated", "fragment", "vpc-isolated")
 
 Spelled = tuple[Any, ...]
@@ -63,7 +64,7 @@ Sides = dict[Hashable, dict[str, int]]
 
 
 def drawn(number: int, rounds: int, test: Callable[[Policy, np.random.Generator], None]) -> None:
-    """Runs ``test`` for so many policies, so many times each."""
+    """Run ``test`` for this many policies, this many times each."""
     print(f"seed {SEED}")
 
     @seed(SEED)
@@ -83,32 +84,33 @@ def drawn(number: int, rounds: int, test: Callable[[Policy, np.random.Generator]
 
 
 def assert_at_least(minimum: dict[Any, int], seen: Counter[Any]) -> None:
-    """What must have come up, or the comparison proves little."""
+    """Counts events that must occur, or the comparison proves little."""
     if EFFORT >= 1:
         assert {what: seen[what] for what, least in minimum.items() if seen[what] < least} == {}
 
 
 class Pace(Crowd):
-    """Traffic whose clock never goes back, so that part of it is judged by the times it was sent."""
+    """Traffic whose clock never goes back, so that a part of it is judged at its own times."""
 
     def _jitter(self) -> int:
         return 0
 
 
 def with_settings(policy: Policy, rng: np.random.Generator, on_change: Any = "cut-inbound", **more: Any) -> Policy:
-    """Half of the time with the timeouts of the seed, or there would be little to cut."""
+    """Half of the policies use the default timeouts; shorter ones would leave little to cut."""
     timeouts = policy.settings.timeouts if rng.integers(2) else Timeouts()
     return replace(policy, settings=replace(policy.settings, on_change=on_change, timeouts=timeouts, **more))
 
 
 def roomy(policy: Policy, rng: np.random.Generator, on_change: Any = "cut-inbound") -> Policy:
-    """Keys have nothing to do with each other as long as there is room for all of them (SPEC 5.8)."""
+    """Keys are independent of each other as long as the table has room for all of them (SPEC 5.8)."""
     return with_settings(policy, rng, on_change, max_connections=1_000_000)
 
 
 def without_codes(policy: Policy) -> Policy:
-    """The table keeps no code of a query, and asks today's rules for code 0: whoever was let in by another may be cut
-    by any change under cut-unmatched."""
+    """The table does not store the code of a query and asks the current rules for code 0. A query allowed with another
+    code may therefore be cut by any change under cut-unmatched.
+    """
     return replace(policy, security_groups=tuple(
         replace(group, rules=tuple(replace(rule, icmp_code=None) for rule in group.rules))
         for group in policy.security_groups
@@ -144,7 +146,7 @@ def test_where_batches_end_makes_no_difference_to_changes_between_packets() -> N
         changer = Changer(rng)
         whole, cut, single, parts = (Engine(policy, **how, reporting=True) for _ in range(4))
 
-        # As few batches as possible, and what was drawn on the way.
+        # Use as few batches as possible here, and record the changes drawn on the way.
         changes: dict[int, tuple[list[Change], int, int]] = {}
         points = sorted({0, *map(int, rng.integers(1, count, 6)), count})
         rows = []
@@ -177,7 +179,7 @@ def test_where_batches_end_makes_no_difference_to_changes_between_packets() -> N
 
         again(cut, map(int, rng.integers(0, count, 30)), lambda a, b: cut.process(batch_of(traffic, slice(a, b))))
         again(single, range(count), lambda a, b: single.process(batch_of(traffic, slice(a, b))))
-        # One batch, judged in parts.
+        # A single batch, judged in parts.
         frames = batch_of(traffic, slice(None))
 
         def part(start: int, stop: int) -> np.ndarray:
@@ -192,17 +194,17 @@ def test_where_batches_end_makes_no_difference_to_changes_between_packets() -> N
     assert_at_least({"packets": 40_000, "disconnected": 30}, seen)
 
 
-# --- A change that is taken back at once
+# --- A change that is undone at once
 
 
 def last_rule(policy: Policy, group: str, rng: np.random.Generator) -> Any:
-    # Only the last rule comes back at the place it had, and is named where it was named.
+    # Only the last rule returns to its old position and name.
     rules = policy.group_by_name[group].rules
     return rules[-1] if rules else None
 
 
 def there_and_back(policy: Policy, rng: np.random.Generator) -> tuple[Change, Change, frozenset[str]]:
-    """A change that SPEC 6.3 speaks of, its inverse, and the groups it concerns."""
+    """A change to which SPEC 6.3 applies, its inverse, and the groups it affects."""
     changer = Changer(rng)
     while True:
         group = changer.pick(policy.security_groups)
@@ -230,7 +232,7 @@ def there_and_back(policy: Policy, rng: np.random.Generator) -> tuple[Change, Ch
 
 
 def keys_of(traffic: Traffic, start: int) -> list[tuple[Flow | None, bool]]:
-    """From packet ``start`` on: the key a packet belongs to, and whether it only quotes it."""
+    """From packet ``start`` on: the key each packet belongs to, and whether it only quotes the key."""
     keys: list[tuple[Flow | None, bool]] = []
     for frame, length in zip(traffic.frames[start:], traffic.wire_lengths[start:], strict=True):
         packet = parse_frame(frame, length, 1)
@@ -243,7 +245,7 @@ def keys_of(traffic: Traffic, start: int) -> list[tuple[Flow | None, bool]]:
 
 
 def live_inbound(reference: ReferenceEngine, instances: Iterable[str], now: int) -> Sides:
-    """By key and instance, the deadlines of what SPEC 6.3 disconnects."""
+    """The deadlines of what SPEC 6.3 disconnects, by key and instance."""
     found: Sides = {}
     for key, entry in reference._entries.items():
         for name, connection in entry.sides.items():
@@ -308,8 +310,10 @@ def test_change_taken_back_at_once_leaves_the_disconnections_and_nothing_else() 
 
 
 def test_from_its_deadline_on_a_cut_key_is_as_if_it_had_never_been() -> None:
-    """Compared with an engine that sees nothing but the packets of cut keys from their deadlines on. Keys with one end
-    inside: of two filters, only one may have been cut."""
+    """Compare with an engine that sees only the packets of cut keys, from their deadlines on.
+
+    Only keys with one end inside are used: with two filters, only one may have been cut.
+    """
     seen: Counter[str] = Counter()
 
     def case(policy: Policy, rng: np.random.Generator) -> None:
@@ -352,7 +356,7 @@ def test_from_its_deadline_on_a_cut_key_is_as_if_it_had_never_been() -> None:
 
 
 def without_effect(policy: Policy, rng: np.random.Generator, kind: int) -> tuple[Change, Change]:
-    """A change that SPEC 6.3 does not speak of, and its inverse. ``kind``: of five, the first to be tried."""
+    """A change to which SPEC 6.3 does not apply, and its inverse. ``kind`` selects which of five is tried first."""
     changer = Changer(rng)
     while True:
         group = changer.pick(policy.security_groups)
@@ -380,7 +384,7 @@ def without_effect(policy: Policy, rng: np.random.Generator, kind: int) -> tuple
 
 
 def wider(policy: Policy, rng: np.random.Generator) -> tuple[Change, Change]:
-    """A change after which nothing is denied that was allowed before, and its inverse."""
+    """A change that denies nothing that was allowed before, and its inverse."""
     changer = Changer(rng)
     for _ in range(20):
         group = changer.pick(policy.security_groups)
@@ -391,7 +395,7 @@ def wider(policy: Policy, rng: np.random.Generator) -> tuple[Change, Change]:
 
 
 def test_change_without_effect_on_connections_taken_back_is_as_if_it_had_never_been() -> None:
-    """With ``--vpc`` a peering that goes takes its addresses out of sight, which forgets; so without."""
+    """Not with ``--vpc``: there a removed peering hides its addresses, which forgets connections."""
     seen: Counter[Any] = Counter()
 
     def case(policy: Policy, rng: np.random.Generator) -> None:
@@ -408,7 +412,7 @@ def test_change_without_effect_on_connections_taken_back_is_as_if_it_had_never_b
         for engine in (untouched, one_by_one, as_one):
             engine.process(batch_of(traffic, slice(start)))
         now = untouched.dataplane.counters["clock_ns"]
-        # Under keep, no change has an effect on a connection; under cut-unmatched, none that only allows more.
+        # Under keep, no change affects a connection; under cut-unmatched, no change that only allows more does.
         if turn < 5:
             there, back = without_effect(policy, rng, turn)
         else:
@@ -429,19 +433,20 @@ def test_change_without_effect_on_connections_taken_back_is_as_if_it_had_never_b
     assert_at_least({"established": 10_000} | {("cut-inbound", kind): 1 for kind in kinds}, seen)
 
 
-# --- Changes of one instant, as one list or one by one
+# --- Simultaneous changes, as one list or one by one
 
 
 def closing(changer: Changer) -> AddRule:
-    """What denies everything that a group's instances get, or everything they send."""
+    """A change that denies everything that a group's instances receive, or everything they send."""
     direction = changer.pick(("inbound", "outbound"))
     rule = Rule("closed", direction, changer.pick((4, 4, 6)), action="deny")
     return AddRule(str(changer.pick(GROUPS)), rule)
 
 
 def questions(traffic: Traffic, stop: int) -> list[bytes]:
-    """ICMP errors about what was sent, from either end to the other. An error changes and refreshes nothing (SPEC 4.6),
-    so it may ask a table which connections live and are not cut."""
+    """ICMP errors about sent packets, in both directions. Errors change and refresh nothing (SPEC 4.6), so they can
+    probe which connections in a table are alive and not cut.
+    """
     asked = {}
     for frame in traffic.frames[:stop]:
         packet = parse_frame(frame, len(frame), 1)
@@ -459,7 +464,7 @@ def questions(traffic: Traffic, stop: int) -> list[bytes]:
 
 
 def hands(policy: Policy, changes: Iterable[Change], vpc: str | None, addresses: Iterable[Any]) -> int:
-    """How often the address that changes hands most often does so; PolicyError if one is owned twice meanwhile."""
+    """The most times that an address changes hands. Raises PolicyError if it is owned twice meanwhile."""
     owners: dict[Any, list[str | None]] = {}
     for change in (None, *changes):
         if change is not None:
@@ -474,7 +479,7 @@ def hands(policy: Policy, changes: Iterable[Change], vpc: str | None, addresses:
 
 
 def addresses_of(policy: Policy, traffic: Traffic, changes: Iterable[Change]) -> set[Any]:
-    """Those of the traffic, and one of each network that anybody has or gets."""
+    """The addresses of the traffic, and one of each network that anyone has or gets."""
     packets = (parse_frame(frame, len(frame), 1) for frame in traffic.frames)
     found: set[Any] = {end for packet in packets if not isinstance(packet, str) for end in (packet.src, packet.dst)}
     networks: list[Network] = [network for instance in policy.instances for network in instance.addresses]
@@ -487,7 +492,7 @@ def addresses_of(policy: Policy, traffic: Traffic, changes: Iterable[Change]) ->
 
 
 def cuts_more(by_list: Spelled, by_one: Spelled) -> bool:
-    """Whether the first side that says something else one by one is one that was cut only there."""
+    """Whether the first side that differs when changes come one by one was cut only there."""
     listed, single = next(pair for pair in zip(by_list[2:], by_one[2:], strict=True) if pair[0] != pair[1])
     if listed is None or single is None:
         return False
@@ -498,14 +503,15 @@ def compare_list_with_one_by_one(
     policy: Policy, rng: np.random.Generator, changes: list[Change], traffic: Traffic, how: Any, start: int,
     seen: Counter[str], *, may_cut_more: bool = False,
 ) -> None:  # fmt: skip
-    """``may_cut_more``: one by one, a connection may be cut that the list leaves. Nothing else may differ."""
+    """With ``may_cut_more``, changes one by one may cut a connection that the list does not. Nothing else may differ.
+    """
     listed, single = Engine(policy, **how), Engine(policy, **how)
     for engine in (listed, single):
         engine.process(batch_of(traffic, slice(start)))
     now = listed.dataplane.counters["clock_ns"]
     counted = listed.apply(changes, now).disconnected
     one_by_one = [single.apply(change, now).disconnected for change in changes]
-    # A connection between two instances whose sides are cut by different changes counts with each.
+    # A connection between two instances counts for each change that cuts one of its sides.
     assert counted <= sum(one_by_one), (counted, one_by_one, changes)
     assert listed.policy == single.policy, changes
     seen["disconnected"] += counted
@@ -527,20 +533,21 @@ def compare_list_with_one_by_one(
         seen["denied as disconnected"] += by_list[1] == "disconnected"
         if by_list == by_one or (flow is not None and flow.key in excused):
             continue
-        # The first time that a key is judged differently, one by one has cut it.
+        # If a key is first judged differently, then the changes one by one have cut it.
         assert may_cut_more and flow is not None and cuts_more(by_list, by_one), (n + 1, by_list, by_one, told)
         excused.add(flow.key)
 
 
 def test_changes_of_one_instant_may_come_as_one_list_or_one_by_one() -> None:
-    """Where no connection is asked about the rules (cut-inbound, keep), end state and all later verdicts are the same.
+    """Where changes do not re-check connections against rules (cut-inbound, keep), the final state and all later
+    verdicts are the same.
 
-    Under cut-unmatched they need not be: every change has its own "new rules" (SPEC 6.7), so one by one a connection is
-    cut that a policy in between does not match, though the last one does; as one list only the last one counts. What
-    holds: one by one cuts whatever the list cuts, and all other keys are judged alike.
+    Under cut-unmatched they may differ, because every change has its own "new rules" (SPEC 6.7): one by one, a
+    connection is cut if some policy in between does not match it, even if the last one does. As one list, only the last
+    policy counts. It still holds that one by one cuts whatever the list cuts, and that all other keys are judged alike.
 
-    Not drawn: lists in which an address goes and comes back. One by one its connections are forgotten (SPEC 6.6), as
-    one list they never were away.
+    Lists in which an address is removed and added again are not drawn. One by one, its connections are forgotten (SPEC
+    6.6); as one list, the address was never gone.
     """
     seen: Counter[Any] = Counter()
 
@@ -572,7 +579,7 @@ def test_changes_of_one_instant_may_come_as_one_list_or_one_by_one() -> None:
                 if hands(policy, changes, how["vpc"], addresses_of(policy, traffic, changes)) <= 1:
                     break
             except PolicyError:
-                pass        # owned twice meanwhile: one by one, it would be refused
+                pass        # owned twice meanwhile, so it would be rejected one by one
         else:
             return
         here: Counter[str] = Counter()
@@ -593,7 +600,7 @@ def test_changes_of_one_instant_may_come_as_one_list_or_one_by_one() -> None:
 
 
 def test_changes_that_all_allow_more_or_all_allow_less_cut_the_same_unmatched_one_by_one() -> None:
-    """No policy in between denies what both ends of the list allow."""
+    """No intermediate policy denies what both ends of the list allow."""
     seen: Counter[str] = Counter()
 
     def case(policy: Policy, rng: np.random.Generator) -> None:

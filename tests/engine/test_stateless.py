@@ -220,7 +220,7 @@ def test_a_policy_of_a_program_with_groups_of_both_kinds_is_refused() -> None:
     policy = policy_of(TWO)
     mixed = replace(policy, instances=(*policy.instances, replace(policy.instances[0], name="m", addresses=(
         ip_network("10.0.0.9"),), security_groups=("w", "s"))))
-    with pytest.raises(PolicyError, match=r"'m' cannot be in stateful groups \('w'\) and stateless ones \('s'\)$"):
+    with pytest.raises(PolicyError, match=r"'m' cannot be in stateful groups \('w'\) and stateless groups \('s'\)$"):
         Engine(mixed)
     with pytest.raises(PolicyError, match="cannot be in stateful groups"):
         Engine(policy).apply([RED, replace(RED, instance=replace(RED.instance, name="n", addresses=(  # type: ignore[attr-defined]

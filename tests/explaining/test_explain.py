@@ -1,5 +1,5 @@
-"""``sgfast explain``: its verdict is the engine's, its nearest miss is brute force's, its words are true
-(SPEC 10.13).
+"""``sgfast explain``: its verdict matches the engine's, its nearest misses match a brute-force search, its texts are
+true (SPEC 10.13).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sgfast.policy.model import (
     Rule,
     Vpc,
 )
-from sgfast.policy.wording import rule_text
+from sgfast.policy.rule_text import rule_text
 from sgfast.reference.addresses import is_multicast_or_broadcast
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.table import Opener, Side
@@ -72,7 +72,9 @@ def policy_of(text: str) -> Policy:
 
 
 def failing_fields(reference: ReferenceEngine, rule: Rule, side: Side, opener: Opener) -> int:
-    """How many fields of a rule do not fit, asked of the reference model: each alone, all others left open."""
+    """How many fields of a rule do not match according to the reference model, which checks each field with the others
+    left open.
+    """
     whole = Rule("", rule.direction, opener.version)        # type: ignore[arg-type]
     alone = [
         replace(whole, ethertype=rule.ethertype),
@@ -99,7 +101,7 @@ def brute_force(reference: ReferenceEngine, side: Side, opener: Opener) -> list[
 
 @st.composite
 def questions(draw: st.DrawFn, policy: Policy) -> tuple[str, str, int, dict[str, int]]:
-    """Any two addresses of one family, and a packet that opens a connection, or cannot."""
+    """Any two addresses of one family, and a packet that can or cannot open a connection."""
     family = draw(st.sampled_from((4, 4, 6)))
     owned = [
         str(network.network_address + draw(st.sampled_from((0, 0, 1))) % network.num_addresses)
@@ -170,7 +172,7 @@ def test_verdict_winner_and_nearest_miss_against_engine_and_brute_force(data: st
             assert all(reference._matches(rule, side, opener) for rule in matching)
 
 
-# What is said
+# The explanation
 
 
 def side_of(explained: Explained, name: str) -> SideExplained:
@@ -190,9 +192,9 @@ def test_why_a_group_does_not_match_is_told() -> None:
     policy = policy_of(TWO_VPCS)
     not_member = explain(policy, "e", "a", "tcp", port=80)
     (why,) = misfits(not_member)["app/inbound/1"]
-    assert why == ("source", "group app", "10.0.9.1 (e)", "e is no member: it is in db, empty")
+    assert why == ("source", "group app", "10.0.9.1 (e)", "e is not a member: it is in db, empty")
     outside = explain(policy, "203.0.113.1", "a", "tcp", port=80)
-    assert "no instance's" in misfits(outside)["app/inbound/1"][0][3]
+    assert "belongs to no instance" in misfits(outside)["app/inbound/1"][0][3]
     other_region = explain(policy, "c", "a", "tcp", port=80)
     assert misfits(other_region)["app/inbound/1"][0][3] == (
         "c is a member, but in region north, and a is in no named region"
@@ -214,7 +216,7 @@ def test_isolation_is_told_and_what_the_rules_would_say_beside_it() -> None:
 def test_a_side_that_the_packet_does_not_reach_is_told_as_such() -> None:
     explained = explain(policy_of(TWO_VPCS), "d", "a", "tcp", port=80)
     assert (side_of(explained, "egress").reached, side_of(explained, "ingress").reached) == (True, False)
-    assert side_of(explained, "egress").nearest == ()      # it has no outbound rule at all
+    assert side_of(explained, "egress").nearest == ()      # it has no outbound rules
 
 
 def test_out_of_scope_local_and_exempt_are_told() -> None:
@@ -241,7 +243,7 @@ def test_a_source_port_tells_dhcp_and_nothing_else(capsys: Capsys) -> None:
 def test_names_agree_on_a_family_and_what_was_taken_is_told() -> None:
     policy = policy_of(TWO_VPCS)
     explained = explain(policy, "a", "d", "tcp", port=1)
-    assert str(explained.source.address) == "10.0.0.1" and "a has more addresses" in explained.choices[0]
+    assert str(explained.source.address) == "10.0.0.1" and "a has several addresses" in explained.choices[0]
     assert str(explain(policy, "2001:db8::2", "a", "tcp", port=1).destination.address) == "2001:db8::1"
     assert explain(policy, "2001:db8::2", "a", "icmp").icmp_type == 128
     for arguments, words in (
@@ -336,11 +338,11 @@ def test_what_cannot_be_asked_is_one_line(capsys: Capsys, tmp_path: Path) -> Non
         ((*ends, "--protocol", "icmp", "--sport", 1), "icmp has no ports"),
         ((*ends, "--protocol", "tcp", "--port", 1, "--icmp-type", 1), "no ICMP"),
         ((*ends, "--protocol", "icmp", "--icmp-code", 1), "needs an ICMP type"),
-        ((*ends, "--protocol", "all"), "no protocol"),
-        ((*ends, "--protocol", "256"), "no protocol"),
-        ((*ends, "--protocol", "\x1b[2J"), "no protocol"),
+        ((*ends, "--protocol", "all"), "unknown protocol"),
+        ((*ends, "--protocol", "256"), "unknown protocol"),
+        ((*ends, "--protocol", "\x1b[2J"), "unknown protocol"),
         (("--from", "web\n9", "--to", "db-1", "--protocol", "gre"), "neither an address nor an instance"),
-        ((*ends, "--protocol", "gre", "--vpc", "nowhere"), "no VPC"),
+        ((*ends, "--protocol", "gre", "--vpc", "nowhere"), "unknown VPC"),
         (("--from", "web-1", "--protocol", "gre"), "--to"),
         ((*ends, "--protocol", "tcp", "--port", 65536), "--port"),
     ):

@@ -1,5 +1,6 @@
-"""``sgfast flowlog``: what a replay logs agrees with the policy it was replayed with, and, once a rule is gone,
-disagrees exactly where a connection needed it (SPEC 10.16)."""
+"""``sgfast flowlog``: the log of a replay agrees with the policy it used. Without one of its rules, exactly the
+connections that needed the rule disagree (SPEC 10.16).
+"""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ ICMPS = (1, 58)
 def log_of(
     policy: Policy, capture: Path, path: Path, form: str = "aws", interval: int = 600
 ) -> tuple[Path, list[dict[str, object]]]:
-    """A replay's log, and its connections."""
+    """The log of a replay, and its connections."""
     parts: list[bytes] = []
     flows: list[bytes] = []
     log = FlowLogLines(parts.append, form=form, interval_seconds=interval)
@@ -49,7 +50,7 @@ def log_of(
 
 
 def shuffle(path: Path, seed: int) -> None:
-    """Clouds keep no order within an interval."""
+    """Clouds do not keep records in order within an interval."""
     print(f"seed {seed}")
     lines = [line for line in path.read_bytes().splitlines(keepends=True) if not line.endswith(b"NODATA\n")]
     random.Random(seed).shuffle(lines)
@@ -76,13 +77,13 @@ def test_a_replays_log_agrees_with_its_policy(
         assert_adds_up(checked)
         assert checked.records > 50
         told = [(d.record.protocol, d.record.sport, d.record.dport) for d in checked.disagreements]
-        # Out of order, who asked first cannot be said of protocols without ports.
+        # Without order, the opener is unknown for protocols without ports.
         assert [ports for ports in told if seed is None or ports[1] != ports[2]] == []
         assert all(why.startswith("ICMP") for why in checked.undecided)
         assert checked.undecided.total() <= 6
 
 
-# A rule is gone
+# A rule is missing
 
 
 def matches(policy: Policy, rule: Rule, peer: str, protocol: int, port: int) -> bool:
@@ -115,14 +116,16 @@ def without(policy: Policy, gone: Rule) -> Policy:
 
 
 def is_plain(record: Record, openers: set[tuple[object, ...]]) -> bool:
-    """Not ICMP, nor between ends that may both have opened, as NTP servers do: what a record does not tell."""
+    """Connections whose opener a record reveals: not ICMP, and not between ends that may both open, such as NTP
+    servers.
+    """
     src, dst = str(ip_address(record.src)), str(ip_address(record.dst))
     both = {(src, record.sport, dst, record.dport), (dst, record.dport, src, record.sport)} <= openers
     return record.protocol not in ICMPS and not both and not record.sport == record.dport != 0
 
 
 def expected(policy: Policy, records: Iterable[Record], openers: set[tuple[object, ...]]) -> set[int]:
-    """Lines of plain records whose connection's opener the policy judges otherwise than the log says."""
+    """Lines of plain records that disagree with the policy's verdict on their connection's opener."""
     lines = set()
     for record in records:
         if not is_plain(record, openers):
@@ -150,7 +153,7 @@ def test_without_a_rule_exactly_what_needed_it_disagrees(policy: Path, capture: 
     loaded = load_policy(policy)
     path, connections = log_of(loaded, capture, tmp_path / "flow.log")
     records = list(FlowLog(str(path)))
-    # Without ports, the log has 0 for them.
+    # For protocols without ports the log has 0.
     openers = {
         (c["initiator"], c["initiator_port"] or 0, c["responder"], c["responder_port"] or 0) for c in connections
     }
@@ -171,7 +174,7 @@ def test_some_rules_are_needed(tmp_path: Path) -> None:
     changed = without(loaded, loaded.security_groups[0].rules[0])
     checked = check_logs(changed, [str(path)])
     assert checked.disagreeing > 5
-    # The way back, too, though the group lets everything out: it is the reply of what is denied now.
+    # The reply direction disagrees too, although the group allows everything out: it replies to what is now denied.
     assert {d.role for d in checked.disagreements} == {"opener", "reply"}
     assert {(d.verdict, d.reason, d.instance) for d in checked.disagreements} == {
         ("deny", "no-rule", "web-1"), ("deny", "no-rule", "web-2")
@@ -220,7 +223,7 @@ def told(checked: Checked) -> list[tuple[int, str, str]]:
 
 @pytest.mark.parametrize("turn", [False, True])
 def test_a_reply_needs_its_opener_in_the_log(turn: bool, tmp_path: Path) -> None:
-    # 8443 is open to nobody; outbound everything is, so both read as openers from web-1 would agree.
+    # 8443 is closed but all outbound traffic is allowed, so a record read as an opener from web-1 would agree.
     there, back = record(CLIENT, WEB, 50000, 8443), record(WEB, CLIENT, 8443, 50000)
     checked = check(tmp_path, *((back, there) if turn else (there, back)))
     assert [reason for _, _, reason in told(checked)] == ["no-rule", "no-rule"]
@@ -229,7 +232,7 @@ def test_a_reply_needs_its_opener_in_the_log(turn: bool, tmp_path: Path) -> None
 
 
 def test_a_reply_after_the_timeout_is_an_opener(tmp_path: Path) -> None:
-    # db-1 may be asked, and may ask nobody.
+    # db-1 may be connected to, but may not connect to anyone.
     ask, answer = record(CLIENT, DB, 50000, 60000, 17), record(DB, CLIENT, 60000, 50000, 17, start=1100)
     assert told(check(tmp_path, ask, answer)) == []
     late = record(DB, CLIENT, 60000, 50000, 17, start=1010 + 182)
@@ -252,7 +255,7 @@ def test_an_interface_is_told_by_what_its_records_have_in_common(tmp_path: Path)
     assert told(checked) == [(2, "opener", "no-rule")]
     checked = check(tmp_path, record("10.0.0.6", DB, 40000, 5432, interface="eni-db"), denied)
     assert checked.undecided.total() == 1 and told(checked) == [(2, "opener", "no-rule")]
-    # Seen at web-1 the same packets are allowed.
+    # At web-1 the same packets are allowed.
     assert told(check(tmp_path, record(WEB, DB, 40000, 22, interface="web-1"))) == []
     assert told(check(tmp_path, record(WEB, DB, 40000, 22, interface="db-1"))) == [(1, "opener", "no-rule")]
     assert check(tmp_path, record(CLIENT, WEB, 1, 1, interface="db-1")).out_of_scope.total() == 1
@@ -261,11 +264,11 @@ def test_an_interface_is_told_by_what_its_records_have_in_common(tmp_path: Path)
 def test_rejections_that_no_rule_was_asked_about(tmp_path: Path) -> None:
     wanted = record(CLIENT, WEB, 50000, 443, action="REJECT")
     assert told(check(tmp_path, wanted)) == [(1, "opener", "rule")]
-    # Beside what was accepted it is a packet of a connection that was over.
+    # Next to accepted packets, it belongs to an expired connection.
     assert told(check(tmp_path, wanted, record(CLIENT, WEB, 50000, 443))) == []
     late = record(WEB, CLIENT, 443, 50000, action="REJECT")
     assert check(tmp_path, late).undecided.total() == 1
-    # The answer to what was rejected would not have come.
+    # A rejected packet would not have been answered.
     asked = record(CLIENT, WEB, 50000, 40000, action="REJECT")
     assert told(check(tmp_path, record(WEB, CLIENT, 40000, 50000, action="REJECT"), asked)) == []
     assert check(tmp_path, record(CLIENT, WEB, 0, 0, action="REJECT")).undecided.total() == 0
@@ -277,7 +280,7 @@ def test_icmp_has_no_types_in_a_record(tmp_path: Path) -> None:
     assert told(check(tmp_path, ping, pong)) == []
     stranger = record(CLIENT, WEB, protocol=1), record(WEB, CLIENT, protocol=1)
     assert told(check(tmp_path, *stranger)) == [(1, "opener", "no-rule"), (2, "reply", "no-rule")]
-    # One way, beside a connection, it may be an error about it; without any, it cannot.
+    # One-way ICMP may be an error if there is a connection; without one, it cannot be.
     assert check(tmp_path, record(CLIENT, WEB, 50000, 443), stranger[0]).undecided.total() == 1
     assert told(check(tmp_path, stranger[0])) == [(1, "opener", "no-rule")]
     assert check(tmp_path, record("192.0.2.1", WEB, protocol=1, action="REJECT")).undecided.total() == 1
@@ -285,7 +288,7 @@ def test_icmp_has_no_types_in_a_record(tmp_path: Path) -> None:
 
 def test_a_header_names_other_fields_and_flags_tell_who_opened(tmp_path: Path) -> None:
     header = "tcp-flags dstport srcport action end start dstaddr srcaddr protocol flow-direction"
-    # Both ports look like services': without flags the earlier line would have opened.
+    # Both ports look like service ports: without flags, the earlier record would count as the opener's.
     back = f"19 9000 443 ACCEPT 1010 1000 {CLIENT} {WEB} 6 egress"
     there = f"3 443 9000 ACCEPT 1010 1000 {WEB} {CLIENT} 6 ingress"
     closed = POLICY.replace("ports: 443", "ports: 444")
@@ -293,11 +296,11 @@ def test_a_header_names_other_fields_and_flags_tell_who_opened(tmp_path: Path) -
     assert told(check(tmp_path, back, there, header=header, policy=closed)) == [
         (2, "reply", "no-rule"), (3, "opener", "no-rule")
     ]  # fmt: skip
-    # Direction tells the interface of a record between two instances.
+    # The direction field tells whose interface recorded traffic between two instances.
     between = f"2 22 40000 ACCEPT 1010 1000 {DB} {WEB} 6 "
     assert told(check(tmp_path, between + "egress", header=header)) == []
     assert told(check(tmp_path, between + "ingress", header=header)) == [(2, "opener", "no-rule")]
-    # A packet without a SYN opens nothing.
+    # A packet without a SYN cannot open a connection.
     assert check(tmp_path, f"4 443 9000 REJECT 1010 1000 {WEB} {CLIENT} 6 ingress", header=header).undecided
 
 
@@ -341,16 +344,16 @@ def test_vpcs_that_use_the_same_addresses_are_told_apart_by_vpc(
         record(CLIENT, WEB, 50002, 22, interface="eni-x"),
     ]))  # fmt: skip
     outcome = sgfast(capsys, "flowlog", policy, log)
-    assert outcome.status == 2 and "are the same addresses: name the VPC" in outcome.one_line()
+    assert outcome.status == 2 and "overlap: name the VPC" in outcome.one_line()
     told = {}
     for vpc in ("one", "two"):
         found = valid("flowlog", json.loads(sgfast(capsys, "flowlog", policy, log, "--vpc", vpc, "--json").out))
-        # Records of the other VPC's instances are none of this one's.
+        # Records of the other VPC's instances do not concern this one.
         assert found["out_of_scope"] == {"neither end is the interface's instance": 1}
         told[vpc] = found["agreeing"], [(d["line"], d["instance"], d["verdict"]) for d in found["disagreements"]]
     assert told == {"one": (1, [(3, "web-1", "deny")]), "two": (2, [])}
     outcome = sgfast(capsys, "flowlog", policy, log, "--vpc", "three")
-    assert outcome.status == 2 and "no VPC 'three'" in outcome.one_line()
+    assert outcome.status == 2 and "unknown VPC 'three'" in outcome.one_line()
 
 
 def test_little_memory_is_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -381,17 +384,17 @@ GOOD = record(CLIENT, WEB, 50000, 443)
     [
         ("2 1 eni", "has 3 fields, not 14"),
         (GOOD + " more", "has 15 fields, not 14"),
-        (GOOD.replace("ACCEPT", "DROP"), "action is ACCEPT or REJECT, not DROP"),
-        (GOOD.replace("OK", "FINE"), "log-status is OK, NODATA or SKIPDATA, not FINE"),
-        (GOOD.replace(" 443 ", " 65536 "), "dstport is a number up to 65535, not 65536"),
-        (GOOD.replace(" 443 ", " ٤٤٣ "), "dstport is a number"),
-        (GOOD.replace(CLIENT, "198.51.100.256"), "srcaddr is an address"),
-        (GOOD.replace(CLIENT, "fe80::1%eth0"), "srcaddr is an address"),
+        (GOOD.replace("ACCEPT", "DROP"), "action must be ACCEPT or REJECT, not DROP"),
+        (GOOD.replace("OK", "FINE"), "log-status must be OK, NODATA or SKIPDATA, not FINE"),
+        (GOOD.replace(" 443 ", " 65536 "), "dstport must be a number up to 65535, not 65536"),
+        (GOOD.replace(" 443 ", " ٤٤٣ "), "dstport must be a number"),
+        (GOOD.replace(CLIENT, "198.51.100.256"), "srcaddr must be an address"),
+        (GOOD.replace(CLIENT, "fe80::1%eth0"), "srcaddr must be an address"),
         (GOOD.replace(CLIENT, "2001:db8::1"), "different IP versions"),
-        (GOOD.replace(" 6 ", " 256 "), "protocol is a number up to 255"),
-        (GOOD.replace(" 6 ", " - "), "protocol is a number up to 255"),
+        (GOOD.replace(" 6 ", " 256 "), "protocol must be a number up to 255"),
+        (GOOD.replace(" 6 ", " - "), "protocol must be a number up to 255"),
         (GOOD.replace(" 1000 1010 ", " 1000 999 "), "its end, 999, is before its start, 1000"),
-        (GOOD.replace(" 3 ", f" {'9' * 5000} "), "packets is a number"),
+        (GOOD.replace(" 3 ", f" {'9' * 5000} "), "packets must be a number"),
         ("\x1b[31m" + GOOD + " x\x00y", "has 15 fields"),
         ("x" * 200_000, "is longer than 65536 bytes"),
     ],
@@ -460,7 +463,7 @@ def test_another_compression_is_named_with_what_undoes_it(
     outcome = sgfast(capsys, "flowlog", write_policy(tmp_path, POLICY), log)
     assert outcome.status == 2
     assert outcome.one_line() == (
-        f"sgfast: {log}: is {name}-compressed, and of flow logs only gzip is read: decompress it first ({command} FILE "
+        f"sgfast: {log}: is {name}-compressed, but flow logs may only use gzip: decompress it first ({command} FILE "
         "| sgfast flowlog POLICY -)"
     )
 
@@ -468,7 +471,7 @@ def test_another_compression_is_named_with_what_undoes_it(
 def test_a_line_without_an_end_ends_reading(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     policy, log = write_policy(tmp_path, POLICY), tmp_path / "x.log"
     assert "is it a flow log?" in sgfast(capsys, "flowlog", policy, "/dev/zero").one_line()
-    # A long one is skipped, and what follows is read.
+    # A long line is skipped, and reading continues after it.
     line = b"x" * (1 << 20)
     log.write_bytes(GOOD.encode() + b"\n" + line + b"\n" + GOOD.encode() + b"\n")
     outcome = sgfast(capsys, "flowlog", policy, log, "--json")
@@ -476,7 +479,7 @@ def test_a_line_without_an_end_ends_reading(capsys: pytest.CaptureFixture[str], 
     log.write_bytes(GOOD.encode() + b"\n" + line * 10 + b"\n" + GOOD.encode() + b"\n")
     outcome = sgfast(capsys, "flowlog", policy, log, "--json")
     assert outcome.status == 3 and json.loads(outcome.out)["records"] == 1
-    assert f"{log}: line 2: has no end" in json.loads(outcome.out)["damaged"][-1]
+    assert f"{log}: line 2: does not end" in json.loads(outcome.out)["damaged"][-1]
 
 
 def test_noise_never_breaks_the_reader(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The change file (SPEC 9.5): what it means, and what is wrong with it, by file, line and change."""
+"""The change file (SPEC 9.5): its meaning, and its errors, which name file, line and change."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ changes:
     ]
 
 
-# What is written, and the rule it makes of sg-AB/inbound/3 (deny tcp 80,8000-8080 from offices, priority 7).
+# The fields written, and the resulting rule for sg-AB/inbound/3 (deny tcp 80,8000-8080 from offices, priority 7).
 MODIFIED = {
     "{source: 10.0.0.0/8}": {"peer": ip_network("10.0.0.0/8")},
     "{source: {group: other}}": {"peer": GroupPeer("other")},
@@ -135,7 +135,7 @@ def test_modify_merges_and_null_clears(text: str) -> None:
 
 
 ANY4, ANY6, NET4, NET6 = "0.0.0.0/0", '"::/0"', "10.0.0.0/8", '"2001:db8::/32"'
-# What was written, the changes of it, and the rule's ethertype, protocol and peer in the end.
+# The rule as written, the changes to it, and the final ethertype, protocol and peer.
 MERGED: dict[str, tuple[str, list[str], tuple[int, int | None, str | None]]] = {
     "IPv6 to anywhere follows its address": (f"ethertype: IPv6, source: {ANY6}", ["ethertype: null"], (6, None, None)),
     "anywhere in IPv6 taken away": (f"source: {ANY6}", ["source: null"], (4, None, None)),
@@ -178,7 +178,7 @@ def test_merging_nothing_leaves_every_rule_as_it_was_written() -> None:
     ]  # fmt: skip
     found = 0
     for rule in rules:
-        with suppress(PolicyError):     # icmpv6 in IPv4, and the like
+        with suppress(PolicyError):     # invalid combinations, such as icmpv6 in IPv4
             [added] = changes(f"changes: [{{at: 0, add_rule: {{group: other, rule: {rule}}}}}]")
             assert isinstance(added, AddRule)
             policy = apply_changes(POLICY, [added]).policy
@@ -235,8 +235,8 @@ WRONG = {
     "": ":1: the document is empty",
     "change: []": ":1: unknown key 'change' (did you mean 'changes'?)",
     "changes: [{add_member: {group: other, instance: web-1}}]": ":1: changes[0].at: is missing",
-    "changes: [{at: 1}]": ":1: changes[0]: is 0 changes: write one of add_rule, ",
-    "changes: [{at: 1, remove_group: {group: other}, add_peering: [vpc-1, vpc-2]}]": ":1: changes[0]: is 2 changes",
+    "changes: [{at: 1}]": ":1: changes[0]: has 0 operations: write exactly one of add_rule, ",
+    "changes: [{at: 1, remove_group: {group: other}, add_peering: [vpc-1, vpc-2]}]": ":1: changes[0]: has 2 operations",
     "changes:\n- {at: soon, remove_group: {group: other}}": ":2: changes[0].at: must be seconds from the first packet",
     "changes: [{at: .inf, remove_group: {group: other}}]": ":1: changes[0].at: must be seconds",
     "changes: [{at: 1e30, remove_group: {group: other}}]": ":1: changes[0].at: '1e30' is out of range: the clock",
@@ -249,7 +249,7 @@ WRONG = {
     "changes: [{at: 1, remove_rule: {group: sg-AB, rule: sg-AB/inbound/22}}]":
         ":1: changes[0].remove_rule.rule: unknown rule 'sg-AB/inbound/22'",
     "changes: [{at: 1, remove_member: {group: other, instance: db-1}}]":
-        ":1: changes[0].remove_member: instance 'db-1' would be in no security group",
+        ":1: changes[0].remove_member: instance 'db-1' would be left without a security group",
     "changes:\n- {at: 1, remove_rule: {group: sg-AB, rule: sg-AB/inbound/2}}\n"
     "- {at: 2, remove_rule: {group: sg-AB, rule: sg-AB/inbound/2}}":
         ":3: changes[1].remove_rule.rule: unknown rule 'sg-AB/inbound/2'",
@@ -260,14 +260,16 @@ WRONG = {
         "changes[0].modify_rule.set.ports: icmp has no ports",
     "changes: [{at: 1, add_peering: [vpc-1]}]": ":1: changes[0].add_peering: must be a pair",
     "changes: [{at: 1, add_address: {instance: web-1, address: 10.0.0.6}}]":
-        ":1: changes[0].add_address: 10.0.0.6/32 is an address of instance 'db-1'",
+        ":1: changes[0].add_address: 10.0.0.6/32 already belongs to instance 'db-1'",
     "changes: [{at: 1, add_instance: {name: x, addresses: [10.9.9.9]}}]": ":1: changes[0].add_instance.vpc: is missing",
-    "changes: [{at: 1, add_group: {name: a}}, {at: 2, add_group: {name: a}}]": ":1: changes[1].add_group: there is a",
+    "changes: [{at: 1, add_group: {name: a}}, {at: 2, add_group: {name: a}}]":
+        ":1: changes[1].add_group: security group",
     "changes: [{at: 1, remove_instance: {instance: db-1, name: web-1}}]":
-        ":1: changes[0].remove_instance: has instance and name, which are one: write one of them",
-    "changes: [{at: 1, remove_group: {name: other, group: sg-AB}}]": ":1: changes[0].remove_group: has group and name",
+        ":1: changes[0].remove_instance: has both instance and name, which mean the same: keep one of them",
+    "changes: [{at: 1, remove_group: {name: other, group: sg-AB}}]":
+        ":1: changes[0].remove_group: has both group and name",
     "changes: [{at: 1, set_address_group: {name: offices, address_group: offices, addresses: []}}]":
-        ":1: changes[0].set_address_group: has name and address_group, which are one",
+        ":1: changes[0].set_address_group: has both name and address_group, which mean the same",
     "changes: []\nversion: 2": ":2: version: must be 1, not the number 2",
     "{version: '1', changes: []}": ":1: version: must be 1, not the text '1'",
     "version: 1": ":1: changes: is missing",

@@ -1,4 +1,4 @@
-"""Changes of a policy as values (SPEC 6.1, 6.3): what they make, whom they concern, what is refused."""
+"""Policy changes as values (SPEC 6.1, 6.3): their result, whom they affect, and what is rejected."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def instance(name: str = "new", address: str = "10.0.0.9", *groups: str, vpc: st
     return Instance(name, vpc, (ip_network(address),), groups)
 
 
-#: What is concerned: groups, instances.
+#: The affected groups and instances.
 CONCERNS: dict[str, tuple[Change, str, str]] = {
     "a rule added": (AddRule("web", TLS), "web", "w1 w2"),
     "a rule deleted": (RemoveRule("web", "web/inbound/1"), "web", "w1 w2"),
@@ -95,35 +95,36 @@ def test_what_changes_nothing_gives_the_same_policy(case: str) -> None:
 
 
 REFUSED: dict[str, tuple[Change, str]] = {
-    "no such group": (AddRule("nope", TLS), "no security group 'nope'"),
+    "no such group": (AddRule("nope", TLS), "unknown security group 'nope'"),
     "no such rule": (RemoveRule("web", "web/inbound/9"), "'web' has no rule 'web/inbound/9'"),
     "a rule of another group": (RemoveRule("web", "db/inbound/1"), "'web' has no rule 'db/inbound/1'"),
-    "no such peer group": (AddRule("web", replace(TLS, peer=GroupPeer("nope"))), "no security group 'nope'"),
-    "no such address group": (AddRule("web", replace(TLS, peer=AddressGroupPeer("no"))), "no address group 'no'"),
-    "an id that is taken": (AddRule("db", replace(TLS, id="web/inbound/1")), "a rule 'web/inbound/1' already"),
+    "no such peer group": (AddRule("web", replace(TLS, peer=GroupPeer("nope"))), "unknown security group 'nope'"),
+    "no such address group": (AddRule("web", replace(TLS, peer=AddressGroupPeer("no"))), "unknown address group 'no'"),
+    "an id that is taken": (AddRule("db", replace(TLS, id="web/inbound/1")), "already has a rule 'web/inbound/1'"),
     "a rule turned round": (
-        ModifyRule("web", "web/inbound/1", Rule("", "outbound", 4)), "is inbound: remove it and add another"
+        ModifyRule("web", "web/inbound/1", Rule("", "outbound", 4)),
+        "is inbound, which cannot change: remove it and add a new rule",
     ),
-    "no such instance": (AddMember("web", "nope"), "no instance 'nope'"),
+    "no such instance": (AddMember("web", "nope"), "unknown instance 'nope'"),
     "no member": (RemoveMember("db", "w1"), "'w1' is not in security group 'db'"),
-    "no group left": (RemoveMember("web", "w1"), "'w1' would be in no security group"),
-    "an instance that is": (AddInstance(instance("w1", "10.9.9.9", "web")), "an instance 'w1' already"),
+    "no group left": (RemoveMember("web", "w1"), "'w1' would be left without a security group"),
+    "an instance that is": (AddInstance(instance("w1", "10.9.9.9", "web")), "instance 'w1' already exists"),
     "an instance in no group": (
         AddInstance(instance("new", "10.9.9.9")),
-        "'default' has 4 rules, more than the quota of 3: raise quotas.rules_per_group",
+        "'default' has 4 rules, over the quota of 3: raise quotas.rules_per_group",
     ),
-    "an instance in no VPC": (AddInstance(instance("new", "10.9.9.9", "web", vpc="no")), "no VPC 'no'"),
-    "an address that is taken": (AddAddress("w1", ip_network("10.0.0.2/32")), "an address of instance 'w2'"),
-    "the same by a new instance": (AddInstance(instance("new", "10.0.0.2", "web")), "an address of instance 'w2'"),
+    "an instance in no VPC": (AddInstance(instance("new", "10.9.9.9", "web", vpc="no")), "unknown VPC 'no'"),
+    "an address that is taken": (AddAddress("w1", ip_network("10.0.0.2/32")), "already belongs to instance 'w2'"),
+    "the same by a new instance": (AddInstance(instance("new", "10.0.0.2", "web")), "already belongs to instance 'w2'"),
     "no such address": (RemoveAddress("w1", ip_network("10.0.0.9/32")), "'w1' has no address 10.0.0.9/32"),
-    "no address left": (RemoveAddress("w2", ip_network("10.0.0.2/32")), "'w2' would have no address"),
-    "a group that is": (AddGroup(SecurityGroup("web")), "a security group 'web' already"),
-    "a group in use": (RemoveGroup("spare"), "instance 'w2' is in security group 'spare'"),
-    "a group that is named": (RemoveGroup("web"), "instance 'w1' is in security group 'web'"),
-    "no such VPC": (AddPeering("red", "no"), "no VPC 'no'"),
-    "a VPC with itself": (AddPeering("red", "red"), "not 'red' with itself"),
+    "no address left": (RemoveAddress("w2", ip_network("10.0.0.2/32")), "'w2' would be left without an address"),
+    "a group that is": (AddGroup(SecurityGroup("web")), "security group 'web' already exists"),
+    "a group in use": (RemoveGroup("spare"), "instance 'w2' is still in security group 'spare'"),
+    "a group that is named": (RemoveGroup("web"), "instance 'w1' is still in security group 'web'"),
+    "no such VPC": (AddPeering("red", "no"), "unknown VPC 'no'"),
+    "a VPC with itself": (AddPeering("red", "red"), "'red' cannot be peered with itself"),
     "no such peering": (RemovePeering("red", "green"), "'red' and 'green' are not peered"),
-    "no address group": (SetAddressGroup("no", ()), "no address group 'no'"),
+    "no address group": (SetAddressGroup("no", ()), "unknown address group 'no'"),
 }
 
 
@@ -138,7 +139,7 @@ def test_what_is_refused_says_why_and_changes_nothing(case: str) -> None:
 
 def test_no_change_puts_an_instance_into_stateful_and_stateless_groups() -> None:
     with_stateless = apply_change(POLICY, AddGroup(SecurityGroup("loose", stateful=False))).policy
-    why = r"^instance '{}' cannot be in stateful groups \({}\) and stateless ones \('loose'\)$"
+    why = r"^instance '{}' cannot be in stateful groups \({}\) and stateless groups \('loose'\)$"
     for change, name, stateful in (
         (AddMember("loose", "w2"), "w2", "'spare', 'web'"),
         (AddInstance(instance("new", "10.0.0.9", "loose", "db")), "new", "'db'"),
@@ -152,15 +153,15 @@ def test_no_change_puts_an_instance_into_stateful_and_stateless_groups() -> None
 
 def test_quotas_hold_for_what_is_added() -> None:
     full = apply_change(POLICY, AddRule("web", TLS)).policy
-    with pytest.raises(PolicyError, match=r"'web' has 3 rules, and the quota is 3: raise quotas\.rules_per_group$"):
+    with pytest.raises(PolicyError, match=r"already has 3 rules, and the quota is 3: raise quotas\.rules_per_group$"):
         apply_change(full, AddRule("web", replace(TLS, ports=((444, 444),))))
     more = apply_change(POLICY, AddGroup(SecurityGroup("fourth"))).policy
     with pytest.raises(
-        PolicyError, match=r"'fifth' there are 5, more than the quota of 4: raise quotas\.security_groups$"
+        PolicyError, match=r"'fifth' would be number 5, over the quota of 4: raise quotas\.security_groups$"
     ):
         apply_change(more, AddGroup(SecurityGroup("fifth")))
     too_many = tuple(replace(TLS, id=f"x/{n}") for n in range(4))
-    with pytest.raises(PolicyError, match=r"has 4 rules, more than the quota of 3: raise quotas\.rules_per_group$"):
+    with pytest.raises(PolicyError, match=r"has 4 rules, over the quota of 3: raise quotas\.rules_per_group$"):
         apply_change(POLICY, AddGroup(SecurityGroup("fourth", too_many)))
 
 
@@ -186,7 +187,7 @@ instances: [{name: w, addresses: [10.0.0.1], security_groups: [web]}]
     assert changed.policy.instance_by_name["b"].security_groups == (DEFAULT_GROUP,)
     assert (changed.groups, changed.instances) == ({DEFAULT_GROUP}, {"b"})
     full = replace(policy, quotas=replace(policy.quotas, security_groups=1))
-    with pytest.raises(PolicyError, match=r"'default' there are 2, .*: raise quotas\.security_groups$"):
+    with pytest.raises(PolicyError, match=r"'default' would be number 2, .*: raise quotas\.security_groups$"):
         apply_change(full, late)
 
 
@@ -205,7 +206,7 @@ def test_written_ids_count_as_used_while_they_are_there_and_after() -> None:
     policy = replace(POLICY, quotas=replace(POLICY.quotas, rules_per_group=9))
 
     def added(rule: Rule, *ids: str) -> str:
-        """The id of the rule after those, and without them."""
+        """The id of the rule that follows these rules, also after they are removed."""
         nonlocal policy
         policy = apply_changes(policy, [AddRule("web", replace(TLS, id=rule_id)) for rule_id in ids]).policy
         policy = apply_change(policy, AddRule("web", rule)).policy

@@ -20,7 +20,7 @@ def shape(rule: Rule) -> tuple[object, ...]:
 
 
 def tail(name: str) -> list[tuple[object, ...]]:
-    """What every template ends with: inbound all from itself, outbound all, both families."""
+    """The rules every template ends with: all inbound from the group itself and all outbound, in both families."""
     itself = GroupPeer(name)
     return [
         ("inbound", 4, None, None, itself),
@@ -101,8 +101,8 @@ def test_template_then_fast_add_then_rules() -> None:
         ("fast_add: ssh", "security_groups[0].fast_add: must be a list, not the text 'ssh'"),
         ("fast_add: [shs]", "security_groups[0].fast_add[0]: must be one of ssh, rdp, ftp"),
         ("fast_add: [22]", "security_groups[0].fast_add[0]: must be one of ssh, rdp, ftp"),
-        ("fast_add: [ssh, ssh]", "security_groups[0].fast_add[1]: duplicate: 'ssh' is in the list already"),
-        ("fast_add: [icmp, ping]", "security_groups[0].fast_add[1]: duplicate: 'ping' is in the list already"),
+        ("fast_add: [ssh, ssh]", "security_groups[0].fast_add[1]: duplicate: 'ssh' is already in the list"),
+        ("fast_add: [icmp, ping]", "security_groups[0].fast_add[1]: duplicate: 'ping' is already in the list"),
     ],
 )
 def test_unknown_and_duplicate_names(fields: str, message: str) -> None:

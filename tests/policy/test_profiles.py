@@ -1,4 +1,4 @@
-"""What ``settings.profile`` makes of the same traffic (SPEC 6.7, 6.8): timeouts, and what a change cuts."""
+"""The effect of ``settings.profile`` on the same traffic (SPEC 6.7, 6.8): timeouts, and what a change cuts."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def under(profile: str) -> str:
 
 # fmt: off
 AFTER = {
-    # Any change of the group cuts all that came in, and nothing that went out.
+    # Any change of the group cuts all inbound connections and no outbound ones.
     ("otc", "touch"): "3 disconnected", ("otc", "no-dns"): "3 disconnected", ("otc", "no-out"): "3 disconnected",
     ("otc", "joins"): "3 disconnected", ("otc", "narrower"): "3 disconnected",
-    # What today's rules would not open, either way.
+    # Cuts what the current rules would not allow to open, in either direction.
     ("neutron", "touch"): "0 disconnected", ("neutron", "no-dns"): "1 disconnected",
     ("neutron", "no-out"): "1 disconnected", ("neutron", "joins"): "0 disconnected",
     ("neutron", "narrower"): "1 disconnected",

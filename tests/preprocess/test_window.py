@@ -9,7 +9,7 @@ from frames import ethernet, ipv4, udp
 
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import ReadingError
-from sgfast.policy.instants import MAX_SECONDS
+from sgfast.policy.timestamps import MAX_SECONDS
 from sgfast.preprocess.selection import Window
 from sgfast.replaying.options import Reading
 from sgfast.replaying.time_window import Moment, parse_moment

@@ -214,22 +214,23 @@ instances:
 """
 R1, R9 = "10.0.0.5/32 of instance 'r1' (VPC 'red')", "10.9.1.1/32 of instance 'r1' (VPC 'red')"
 H1 = "10.0.0.1/32 of instance 'h1' (VPC 'hub')"
-NAME_ONE, TWO_PEERS = "name the VPC the capture was taken in (--vpc)", "VPC 'hub' cannot tell two peers of it apart"
+NAME_ONE = "name the VPC the capture was taken in (--vpc)"
+TWO_PEERS = "from VPC 'hub' these two peers cannot be distinguished"
 # The VPC, what comes first, the change, what is ambiguous then; "" is nothing.
 AMBIGUOUS = {
     "an instance": (None, "", "add_instance: {name: x, vpc: green, addresses: [10.0.0.0/24], security_groups: [web]}",
-                    f"{H1} and 10.0.0.0/24 of instance 'x' (VPC 'green') are the same addresses: {NAME_ONE}"),
+                    f"{H1} and 10.0.0.0/24 of instance 'x' (VPC 'green') overlap: {NAME_ONE}"),
     "an address": (None, "", "add_address: {instance: b1, address: 10.0.0.5}",
-                   f"10.0.0.5/32 of instance 'b1' (VPC 'blue') and {R1} are the same addresses: {NAME_ONE}"),
+                   f"10.0.0.5/32 of instance 'b1' (VPC 'blue') and {R1} overlap: {NAME_ONE}"),
     "an address of its own VPC": (None, "", "add_address: {instance: r1, address: 10.0.0.0/24}", "ambiguous"),
     "an address that moved": (None, "remove_address: {instance: r1, address: 10.0.0.5}",
                               "add_address: {instance: b1, address: 10.0.0.5}", ""),
     "out of sight": ("red", "", "add_address: {instance: b1, address: 10.0.0.5}", ""),
     "of two peers": ("hub", "", "add_address: {instance: b1, address: 10.0.0.5}",
-                     f"10.0.0.5/32 of instance 'b1' (VPC 'blue') and {R1} are the same addresses: {TWO_PEERS}"),
+                     f"10.0.0.5/32 of instance 'b1' (VPC 'blue') and {R1} overlap: {TWO_PEERS}"),
     "of two peers, behind its own": ("hub", "", "add_address: {instance: b1, address: 10.9.1.1}", ""),
     "uncovered": ("hub", "add_address: {instance: b1, address: 10.9.1.1}", "remove_instance: {instance: h1}",
-                  f"10.9.1.1/32 of instance 'b1' (VPC 'blue') and {R9} are the same addresses: {TWO_PEERS}"),
+                  f"10.9.1.1/32 of instance 'b1' (VPC 'blue') and {R9} overlap: {TWO_PEERS}"),
     "uncovered in part": ("hub", "add_address: {instance: b1, address: 10.9.1.1}",
                           "remove_address: {instance: h1, address: 10.9.0.0/16}", "ambiguous"),
     "a peer more": ("hub", "add_address: {instance: g1, address: 10.0.0.5}", "add_peering: [green, hub]", "ambiguous"),
@@ -272,7 +273,7 @@ def test_change_that_makes_an_address_ambiguous_is_told_before_any_packet(
         target.unlink(missing_ok=True)
     assert told[0] == told[1]
     if why == "ambiguous":
-        assert told[0].startswith(f"sgfast: {place}") and "are the same addresses" in told[0]
+        assert told[0].startswith(f"sgfast: {place}") and "overlap: " in told[0]
     else:
         assert told[0] == (f"sgfast: {place}{why}" if why else "")
 

@@ -1,4 +1,4 @@
-"""Snapshots: an engine that goes through a file is the same engine; a file that is none is refused (SPEC 9.13)."""
+"""Snapshots: an engine restored from a file is the same engine; an invalid file is rejected (SPEC 9.13)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sgfast.capture import open_capture
 from sgfast.policy.changes import AddRule, RemoveRule
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy, Rule
-from sgfast.policy.plain import from_plain, to_plain
+from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.replaying import replay
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
@@ -56,7 +56,7 @@ def test_engine_that_goes_through_snapshots_judges_as_the_reference(tmp_path: Pa
     assert met >= {"inferred", "opener-denied", "related", "midstream"}
 
 
-@pytest.mark.one_thread    # several share rows out by a hash that is keyed anew
+@pytest.mark.one_thread    # several workers distribute rows by a hash with a new key
 def test_snapshot_of_a_snapshot_is_the_same_file(tmp_path: Path) -> None:
     engine = Engine(POLICY, mode="causal", midstream="infer", reporting=True, keep_flows=True)
     with open_capture(str(CAPTURE)) as reader:
@@ -68,7 +68,7 @@ def test_snapshot_of_a_snapshot_is_the_same_file(tmp_path: Path) -> None:
     save_snapshot(restored, tmp_path / "two")
     one, two = np.load(tmp_path / "one"), np.load(tmp_path / "two")
     for name in one.files:
-        # A tally's rows come in the order of its hash, which is keyed anew.
+        # A tally's rows are in the order of its hash, which has a new key.
         rows = [np.ascontiguousarray(file[name]).view(f"V{file[name].itemsize}").tolist() for file in (one, two)]
         if "peer" in (one[name].dtype.names or ()):
             rows = [sorted(each) for each in rows]
@@ -120,7 +120,7 @@ def test_another_process_goes_on(tmp_path: Path) -> None:
     assert (tmp_path / "first").read_bytes() + (tmp_path / "second").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
-# What is refused ------------------------------------------------------------------------------------------------------
+# Rejected files ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -146,10 +146,10 @@ def test_replay_goes_on_only_as_it_began(tmp_path: Path, state: Path, capsys: Ca
         ((*base, "--changes", late), "does not begin with the 2 changes made before the snapshot"),
         (("replay", POLICY, CAPTURE, "--resume", tmp_path / "none"), "cannot be read: No such file"),
         (("replay", POLICY, CAPTURE, "--resume", tmp_path), "cannot be read: Is a directory"),
-        (("replay", POLICY, CAPTURE, "--resume", CAPTURE), "is no snapshot"),
+        (("replay", POLICY, CAPTURE, "--resume", CAPTURE), "is not a snapshot"),
         (("replay", POLICY, CAPTURE, "--resume", "-"), "--resume needs a file"),
         ((*base, "--engine", "reference"), "need --engine fast"),
-        ((*base, "--snapshot", state), "is an input too"),
+        ((*base, "--snapshot", state), "is also an input"),
     ):
         outcome = sgfast(capsys, *arguments)
         assert outcome.status == 2 and words in outcome.one_line() and outcome.out == "", arguments
@@ -170,7 +170,7 @@ def test_replay_goes_on_with_the_packets_it_was_about(tmp_path: Path, capsys: Ca
     ):
         outcome = sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", cut, *options_now)
         assert outcome.status == 2 and words in outcome.one_line() and outcome.out == "", options_now
-    # How files are put together is each replay's own.
+    # How files are merged is up to each replay.
     outcome = sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", cut, *options[:-1], "--format", "json")
     assert outcome.status == 0 and "that replay had" not in outcome.err
 
@@ -208,14 +208,14 @@ def test_full_disk_and_failed_replay_leave_no_snapshot(tmp_path: Path, capsys: C
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
 def test_a_snapshot_is_a_regular_file(path: str, capsys: Capsys) -> None:
-    # A device may have no end.
-    assert "a snapshot is a regular file" in sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", path).one_line()
+    # A device may be endless.
+    assert "is not a regular file" in sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", path).one_line()
 
 
 def test_a_snapshot_from_a_pipe_says_what_to_do(tmp_path: Path, state: Path) -> None:
     outcome = shell('$sgfast replay "$policy" "$capture" --resume <(cat "$state")', policy=POLICY, capture=CAPTURE,
                     state=state)  # fmt: skip
-    assert outcome.status == 2 and "save it to one first" in outcome.one_line()
+    assert outcome.status == 2 and "save the snapshot to one first" in outcome.one_line()
 
 
 def test_every_prefix_and_many_flips_are_refused_or_harmless(tmp_path: Path, state: Path) -> None:
@@ -225,13 +225,13 @@ def test_every_prefix_and_many_flips_are_refused_or_harmless(tmp_path: Path, sta
     rng = np.random.default_rng(1)
     for length in [*range(100), *rng.integers(0, len(data), 60).tolist()]:
         broken.write_bytes(data[:length])
-        with pytest.raises(SnapshotError, match="is no snapshot, or damaged"):
+        with pytest.raises(SnapshotError, match="is not a snapshot, or is damaged"):
             load_snapshot(broken)
     refused = 0
     for at in rng.integers(0, len(data), 300).tolist():
         broken.write_bytes(data[:at] + bytes([data[at] ^ (1 << int(rng.integers(8)))]) + data[at + 1 :])
         try:
-            # A flip in what the archive says of time or origin changes nothing.
+            # A flipped bit in the archive's times or origin fields has no effect.
             assert counters_of(load_snapshot(broken)) == whole
         except SnapshotError as error:
             refused += 1
@@ -250,7 +250,7 @@ def rewrite(source: Path, target: Path, change: Any) -> None:
 
 
 def test_forged_snapshots_are_refused_or_judge_on(tmp_path: Path, state: Path) -> None:
-    # Checksums in order, contents not: no row may become a place in memory.
+    # Valid checksums but invalid contents: no row may be used as a memory location.
     rng = np.random.default_rng(2)
     refused = used = 0
     with open_capture(str(CAPTURE)) as reader:
@@ -279,7 +279,7 @@ def test_forged_snapshots_are_refused_or_judge_on(tmp_path: Path, state: Path) -
 
 
 def test_how_rules_were_written_and_what_ids_are_gone_is_kept(tmp_path: Path) -> None:
-    # Neither makes a value another one, but both matter to the changes to come.
+    # Neither counts when values are compared, but both matter for later changes.
     policy = load_policy(POLICY)
     group = policy.security_groups[0]
     ahead = f"{group.name}/inbound/99"
@@ -319,13 +319,13 @@ def test_contents_that_do_not_fit_are_told_in_one_line(tmp_path: Path, state: Pa
     rewrite(state, tmp_path / "forged", change)
     with pytest.raises(SnapshotError) as caught:
         load_snapshot(tmp_path / "forged")
-    assert str(caught.value).startswith(f"{tmp_path / 'forged'}: is no snapshot that can be used: ")
+    assert str(caught.value).startswith(f"{tmp_path / 'forged'}: is not a usable snapshot: ")
     assert "\n" not in str(caught.value)
 
 
 def test_other_formats_and_compressed_archives_are_refused(tmp_path: Path, state: Path) -> None:
     rewrite(state, tmp_path / "newer", lambda about, arrays: about.update(format=99))
-    with pytest.raises(SnapshotError, match="of format 99, and this sgfast reads 6: replay from the beginning"):
+    with pytest.raises(SnapshotError, match="of format 99, but this version of sgfast reads format 6: replay from"):
         load_snapshot(tmp_path / "newer")
     bomb = io.BytesIO()
     np.save(bomb, np.zeros(10**8, dtype=np.uint8))

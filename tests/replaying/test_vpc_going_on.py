@@ -82,7 +82,7 @@ def test_a_snapshot_fits_only_how_packets_were_dealt_out(tmp_path: Path, capsys:
     run = sgfast(capsys, *arguments, "--resume", seen_from_a)
     assert run.status == 2 and run.one_line().endswith("that replay had --vpc a, not (none)")
     assert "2 packets" in sgfast(capsys, *arguments, "--resume", mapped).out
-    with pytest.raises(SnapshotError, match="dealt packets out to VPCs"):
+    with pytest.raises(SnapshotError, match="snapshot of a replay by VPC"):
         write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 1004))
         assert sgfast(capsys, *arguments, "--snapshot", mapped).status == 0
         load_snapshot(mapped)

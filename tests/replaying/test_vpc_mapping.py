@@ -238,7 +238,7 @@ def test_overlaps_are_no_error_as_long_as_every_packet_has_a_mark(
     assert valid("summary", json.loads(run.out))["verdicts"]["allow"] == 1
     bad = write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 9), name="bad.pcap")
     run = sgfast(capsys, "replay", policy, bad, "--decap", "vxlan")
-    assert run.status == 2 and "are the same addresses" in run.one_line()
+    assert run.status == 2 and "overlap: " in run.one_line()
     assert "no vni, vlan, interface or file says whose some packets are" in run.err
     for arguments in (("replay", policy, bad, "--engine", "reference"), ("diff", policy, policy, bad)):
         assert sgfast(capsys, *arguments, "--decap", "vxlan").err == run.err
@@ -503,10 +503,10 @@ def test_an_error_in_the_middle_ends_a_replay_of_several_threads(tmp_path: Path)
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("vni: 1004", "vni: 1002", "vpcs[2].vni: 1002 is that of VPC 'b' already, at line 5"),
-        ("vni: [1002, 1003]", "vni: [1002, 1002]", "vpcs[1].vni[1]: 1002 is that of VPC 'b' already"),
-        ("vlan: [13, 14]", "vlan: 12", "vpcs[1].vlan: 12 is that of VPC 'a' already"),
-        ("file: [c.pcap,", 'file: ["a-*.pcap",', "vpcs[2].file[0]: 'a-*.pcap' is that of VPC 'a' already"),
+        ("vni: 1004", "vni: 1002", "vpcs[2].vni: 1002 is already used by VPC 'b' at line 5"),
+        ("vni: [1002, 1003]", "vni: [1002, 1002]", "vpcs[1].vni[1]: 1002 is already used by VPC 'b'"),
+        ("vlan: [13, 14]", "vlan: 12", "vpcs[1].vlan: 12 is already used by VPC 'a'"),
+        ("file: [c.pcap,", 'file: ["a-*.pcap",', "vpcs[2].file[0]: 'a-*.pcap' is already used by VPC 'a'"),
         ("vni: 1004", "vni: 16777216", "vpcs[2].vni: must be a whole number from 0 to 16777215, not 16777216"),
         ("vni: 1004", "vni: -1", "vpcs[2].vni: must be a whole number from 0 to 16777215, not -1"),
         ("vni: 1004", "vni: [a]", "vpcs[2].vni[0]: must be a whole number"),
@@ -522,8 +522,8 @@ def test_an_error_in_the_middle_ends_a_replay_of_several_threads(tmp_path: Path)
         ("vlan: 12", f"interface: {'x' * 256}", "vpcs[0].interface: must be an interface's name, up to 255 characters"),
         ("vlan: 12", "interface: -1", "vpcs[0].interface: must be a whole number from 0 to 1048575, not -1"),
         ("vlan: 12", "interface: 1048576", "vpcs[0].interface: must be a whole number from 0 to 1048575"),
-        ("vlan: 12", "interface: [eth0, eth0]", "vpcs[0].interface[1]: 'eth0' is that of VPC 'a' already"),
-        ("vlan: 12", "interface: [0, 0]", "vpcs[0].interface[1]: 0 is that of VPC 'a' already"),
+        ("vlan: 12", "interface: [eth0, eth0]", "vpcs[0].interface[1]: 'eth0' is already used by VPC 'a'"),
+        ("vlan: 12", "interface: [0, 0]", "vpcs[0].interface[1]: 0 is already used by VPC 'a'"),
         ("vlan: 12", "port: 5", "unknown key 'port'"),
     ],
 )
@@ -567,7 +567,7 @@ def test_a_file_that_two_vpcs_claim_is_refused(tmp_path: Path) -> None:
 def test_a_change_after_which_a_vpc_cannot_tell_its_peers_apart_is_refused_before_any_packet(tmp_path: Path) -> None:
     """SPEC 7.3."""
     changes = parse_changes("changes: [{at: 5, add_peering: [b, c]}]")
-    with pytest.raises(AmbiguousAddress, match="VPC 'b' cannot tell two peers of it apart"):
+    with pytest.raises(AmbiguousAddress, match="from VPC 'b' these two peers cannot be distinguished"):
         lines(parse_policy(DOCUMENT), write_capture(tmp_path, mirrored(SYN, 1001)), changes=changes)
 
 
@@ -612,7 +612,7 @@ def test_packets_of_too_many_vpcs_are_refused(
 
 def test_a_vpc_that_cannot_tell_its_peers_apart_is_refused_before_any_packet(tmp_path: Path) -> None:
     policy = parse_policy(DOCUMENT.replace("[[a, b]]", "[[a, b], [b, c]]"))
-    with pytest.raises(AmbiguousAddress, match="VPC 'b' cannot tell two peers of it apart"):
+    with pytest.raises(AmbiguousAddress, match="from VPC 'b' these two peers cannot be distinguished"):
         lines(policy, write_capture(tmp_path, name="empty.pcap"))
 
 

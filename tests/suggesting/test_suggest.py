@@ -393,7 +393,7 @@ def test_kinds_beyond_the_bound_are_counted(monkeypatch: pytest.MonkeyPatch, tmp
         ("- {name: a}", "1: instances[0]"),
         ("- 7", "1: instances[0]: must be a mapping"),
         ("- {name: a, addresses: [10.0.0.1], security_groups: [x y]}", "1: security_groups[0].name"),
-        ("- {[a]: b, name: a, addresses: [10.0.0.1]}", "1: instances[0]: a key must be a plain word"),
+        ("- {[a]: b, name: a, addresses: [10.0.0.1]}", "1: instances[0]: keys must be plain words"),
         ("just words", "must be a mapping"),
     ],
 )
@@ -446,7 +446,7 @@ def test_vpcs_that_use_the_same_addresses_are_told_apart_by_vpc(
     )
     for source in ("--instances", "--policy"):
         outcome = sgfast(capsys, "suggest", capture, source, whom)
-        assert outcome.status == 2 and "are the same addresses: name the VPC" in outcome.one_line()
+        assert outcome.status == 2 and "overlap: name the VPC" in outcome.one_line()
     for vpc, group, address in (("one", "10.3.0.9", "10.0.0.9"), ("two", "10.0.0.9", "10.3.0.9")):
         found = suggest([capture], instances=load_instances(whom), vpc=vpc)
         # The database that this VPC sees is in a group; the other one is an address like any outside.
@@ -456,7 +456,7 @@ def test_vpcs_that_use_the_same_addresses_are_told_apart_by_vpc(
             ("web", "outbound", f"{address}/32"), ("db", "inbound", "GroupPeer(name='web')"),
         ], (vpc, group)  # fmt: skip
     outcome = sgfast(capsys, "suggest", capture, "--vpc", "one")
-    assert outcome.status == 2 and "no VPC 'one'" in outcome.one_line()
+    assert outcome.status == 2 and "unknown VPC 'one'" in outcome.one_line()
 
 
 # The document
@@ -545,7 +545,7 @@ def test_the_same_captures_give_the_same_words_every_time(capsys: pytest.Capture
         ((SHOP[1], "--policy", SHOP[0], "--unanswered"), "--from all"),
         ((SHOP[1], "--max-prefix", "33"), "no prefix length"),
         ((SHOP[1], "--max-prefix", "24,64,1"), "no prefix length"),
-        ((SHOP[1], "-o", SHOP[1]), "is an input too"),
+        ((SHOP[1], "-o", SHOP[1]), "is also an input"),
         (("/nowhere.pcap",), "does not exist"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Exports of clouds for tests: made by hand, as mappings, asked as policies, and with anything anywhere."""
+"""Helpers for tests of cloud exports: build them, judge packets by them, and mutate them."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from sgfast.policy.model import Policy
 
 OUTSIDE = "198.51.100.7"
 
-#: Source, destination, protocol, destination port or (ICMP type, code), the reason of the verdict.
+#: Source, destination, protocol, destination port or (ICMP type, code), and the reason of the verdict.
 Meaning = Sequence[tuple[str, str, str, int | tuple[int, int], str | None]]
 
-#: What may stand where something else is wanted.
+#: Odd values to put in place of expected ones.
 ODD: tuple[Any, ...] = (
     None, True, 0, -1, 10**30, float("inf"), "", "\x1b\n\ud800", "::1/200", [], [None], [[]], {}, {"a": None},
 )  # fmt: skip
 
 
 def imported_files(*files: tuple[str, Any], form: str = "auto") -> Imported:
-    """What files of these names that hold these values are together."""
+    """Import files with these names and values as one export."""
     return import_sources([Source(*file) for file in files], form)
 
 
 def imported(*documents: object, form: str = "auto") -> Imported:
-    """Of files a.json, b.json, …"""
+    """Import documents as files a.json, b.json, …"""
     return imported_files(*((f"{chr(97 + n)}.json", document) for n, document in enumerate(documents)), form=form)
 
 
 def policy_of(*documents: object, form: str = "auto") -> Policy:
-    """The policy, after the round trip through YAML gave the same."""
+    """The imported policy, checked to survive a round trip through YAML."""
     made = imported(*documents, form=form)
     policy = made.policy()
     again = parse_policy(made.yaml(["Of a test"]), policy.origin)
@@ -58,14 +58,14 @@ def error_of(*documents: object, form: str = "auto") -> str:
 
 
 def allowed(policy: Policy, src: str, dst: str, protocol: str | int, dport: int = 0, **more: Any) -> bool:
-    """Whether this packet may open a connection, with nothing before it."""
+    """Whether this packet may open a connection, with no earlier packets."""
     verdict = Engine(policy).check(src, dst, protocol, sport=40000 if dport else 0, dport=dport, **more)
     assert verdict.verdict in ("allow", "deny"), verdict
     return bool(verdict.verdict == "allow")
 
 
 def same_verdicts(first: Policy, second: Policy, seed: int, packets: int = 500) -> None:
-    """Random packets among the policies' addresses and outside meet the same fate."""
+    """Check that two policies judge the same random packets alike."""
     print("seed", seed)
     pick = random.Random(seed)
     hosts = [str(a.network_address) for instance in first.instances for a in instance.addresses]
@@ -85,7 +85,7 @@ def same_verdicts(first: Policy, second: Policy, seed: int, packets: int = 500) 
 
 
 def reasons_of(engine: Engine, meaning: Meaning) -> list[str | None]:
-    """The reasons for which openers pass or do not, each at a time when nothing is remembered of the others."""
+    """The verdict reasons of openers, each judged when all earlier connections have expired."""
     reasons = []
     for n, (source, destination, protocol, port, _) in enumerate(meaning):
         kind, code = port if isinstance(port, tuple) else (0, 0)
@@ -98,14 +98,14 @@ def reasons_of(engine: Engine, meaning: Meaning) -> list[str | None]:
 
 
 def means(export: Imported, meaning: Meaning) -> None:
-    """The export judges as is written down, and so does the document made of it once it was written and read again."""
+    """Check that the export, and the document written from it, judge packets as ``meaning`` says."""
     wanted = [reason for *_, reason in meaning]
     assert reasons_of(Engine(export.policy()), meaning) == wanted
     assert reasons_of(Engine(parse_policy(export.yaml(["made by a test"]), "again.yaml")), meaning) == wanted
 
 
 def mutations(document: Any) -> Iterator[Any]:
-    """The document with every value in turn gone, and replaced by each odd one."""
+    """Copies of the document with each value in turn deleted, and replaced by each odd value."""
     for path in _paths(document, ()):
         changed = copy.deepcopy(document)
         del _holder(changed, path)[path[-1]]

@@ -1,4 +1,4 @@
-"""Random changes of a policy (SPEC 6.1), for the differential tests."""
+"""Random policy changes (SPEC 6.1) for the differential tests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from sgfast.policy.model import AddressGroupPeer, GroupPeer, Instance, Policy, R
 
 
 class Changer:
-    """Draws changes that a policy takes; only ``rng`` decides."""
+    """Draws valid changes of a policy; ``rng`` alone decides which."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -41,7 +41,7 @@ class Changer:
         return items[int(self.rng.integers(len(items)))]
 
     def changes(self, policy: Policy) -> list[Change]:
-        """One change, sometimes several that are applied as one; none that is refused."""
+        """One change, or sometimes several applied as one. All are valid."""
         drawn: list[Change] = []
         for _ in range(int(self.pick((1, 1, 1, 2, 3)))):
             for _ in range(20):
@@ -55,7 +55,7 @@ class Changer:
         return drawn
 
     def rule(self) -> Rule:
-        """Without an id."""
+        """A random rule without an id."""
         family = int(self.pick((4, 4, 6)))
         protocol = self.pick((None, 6, 6, 17, 1 if family == 4 else 58))
         ports = None

@@ -1,17 +1,17 @@
-"""Makes what ``terraform show -json`` prints, as small as a test needs it."""
+"""Builds minimal ``terraform show -json`` output for tests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-#: A value that is known only after the plan was applied.
+#: Marks a value that is known only after apply.
 LATER = object()
 Resource = dict[str, Any]
 
 
 def resource(address: str, *, data: bool = False, **values: Any) -> Resource:
-    """A resource instance by its address; those of modules are sorted into them."""
+    """A resource instance by its address. Resources of modules are sorted into their modules."""
     kind, rest = address.split(".module.")[-1].split(".")[-2:] if "[" not in address else _ends(address)
     name, _, index = rest.partition("[")
     made: Resource = {
@@ -30,7 +30,7 @@ def _ends(address: str) -> tuple[str, str]:
 
 
 def values(*resources: Resource) -> dict[str, Any]:
-    """What Terraform calls values: resources within their modules, without what is not known yet."""
+    """Terraform's "values": resources within their modules, without unknown values."""
     root: dict[str, Any] = {}
     for each in resources:
         own = f"{each['type']}.{each['name']}"
@@ -70,7 +70,7 @@ def state(*resources: Resource) -> dict[str, Any]:
 
 
 def refs(*names: str) -> dict[str, Any]:
-    """An expression, with each name's shorter forms after it, as Terraform lists them."""
+    """An expression. Like Terraform, it lists each name followed by its shorter prefixes."""
     listed: list[str] = []
     for name in names:
         listed.append(name)

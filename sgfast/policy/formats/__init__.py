@@ -1,8 +1,8 @@
-"""Exports of clouds as policies: what a cloud's own command or API prints, in place of a policy document.
+"""Reads cloud exports, the output of a cloud's CLI or API, as policies.
 
-    files --sources--> plain values --recognised, read by a format--> Draft --> document, Policy
+    files --sources--> plain values --format detected and read--> Draft --> document, Policy
 
-``FORMATS`` is the table of them. Several files are one policy: groups in one, ports in the other.
+``FORMATS`` lists the formats. Several files may form one policy, such as groups in one file and ports in another.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from yaml.nodes import Node
 
 from sgfast.errors import PolicyError
 from sgfast.policy.formats import aws, terraform
+from sgfast.policy.formats.conversion import policy_of, yaml_of
 from sgfast.policy.formats.draft import Draft
 from sgfast.policy.formats.neutron import NeutronReader
 from sgfast.policy.formats.otc import OtcReader
 from sgfast.policy.formats.sources import Source, files_of, json_value, plain_source, read_source
-from sgfast.policy.formats.written import policy_of, yaml_of
 from sgfast.policy.model import Policy
 
 __all__ = ["FORMATS", "Format", "Imported", "export_in_json", "export_in_yaml", "files_of", "import_sources", "load"]
 
 _POLICY_SECTIONS = {"quotas", "settings", "vpcs", "peerings", "address_groups", "security_groups", "instances"}
-#: Of a list, so many items are looked at to recognise a format.
+#: How many items of a list are examined to detect a format.
 _LOOKED_AT = 200
 
 
 class Format(NamedTuple):
     name: str
     title: str
-    #: A file of this format has one of these keys: at its top level, or in the items of the list that it is.
+    #: Every file of this format has one of these keys at its top level; if the file is a list, its items do.
     sections: frozenset[str]
-    #: Keys, down to two levels below, that no other format with the same sections has; "section.key" is a key of the
-    #: objects of a section.
+    #: Keys within the top three levels that no other format with the same sections has. "section.key" is a key of a
+    #: section's objects.
     own: frozenset[str]
     read: Callable[[Sequence[Source]], Draft]
 
@@ -47,11 +47,11 @@ class Imported(NamedTuple):
     origin: str
 
     def policy(self) -> Policy:
-        """PolicyError names the object that does not fit."""
+        """Build the policy. PolicyError names the object that is not valid."""
         return policy_of(self.draft.made, self.origin)
 
     def yaml(self, head: Sequence[str]) -> str:
-        """The document; ``head`` becomes comments at its beginning."""
+        """The policy document as YAML, with the lines of ``head`` as comments at its beginning."""
         return yaml_of(self.draft.made, head)
 
     def summary(self) -> str:
@@ -124,7 +124,7 @@ FORMATS: dict[str, Format] = {
 
 
 def load(paths: Sequence[str | os.PathLike[str]], name: str = "auto") -> Imported:
-    """What the files, or the files of directories, say together; ``name`` is a format's or "auto"."""
+    """Read files, and the files in directories, as one export. ``name`` is a format's name or "auto"."""
     files = [file for path in paths for file in files_of(path)]
     if files.count("-") > 1:
         raise PolicyError("standard input (-) can be read only once")
@@ -133,17 +133,17 @@ def load(paths: Sequence[str | os.PathLike[str]], name: str = "auto") -> Importe
 
 
 def import_sources(sources: Sequence[Source], name: str = "auto", origin: str = "") -> Imported:
-    """What the files, at least one, say together; ``origin`` is what the policy is called after.
+    """Read one or more files as one export. Messages call the policy ``origin``.
 
-    PolicyError names the file and the object that cannot be taken over.
+    PolicyError names the file and the object that cannot be imported.
     """
-    chosen = FORMATS[name] if name != "auto" else _recognised(sources)
+    chosen = FORMATS[name] if name != "auto" else _detect_format(sources)
     all_files = sources[0].file + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
     return Imported(chosen, chosen.read(sources), origin or all_files)
 
 
 def export_in_json(data: bytes, origin: str) -> Imported | None:
-    """The export in a text that begins as JSON does; None if it is another document, or broken."""
+    """The export in a text that starts like JSON; None if it is something else or broken."""
     try:
         value = json_value(data, origin)
     except (PolicyError, ValueError):
@@ -152,23 +152,23 @@ def export_in_json(data: bytes, origin: str) -> Imported | None:
 
 
 def export_in_yaml(root: Node, origin: str) -> Imported | None:
-    """The export in a YAML document without the key ``version``; None if it is none."""
+    """The export in a YAML document without the key ``version``; None if it is not an export."""
     source = plain_source(root, origin)
     return import_sources([source]) if _is_export(source.value) else None
 
 
 def _is_export(value: object) -> bool:
-    """Whether a document is some format's, or could be, and no policy (SPEC 2)."""
+    """Whether a document is or may be an export rather than a policy document (SPEC 2)."""
     if isinstance(value, dict) and "version" in value and "format_version" not in value:
         return False
     top, below = _keys(value)
     with_ids = any(f"{section}.id" in below for section in top)
     if top <= _POLICY_SECTIONS and not with_ids:
-        return False  # a policy that forgot its version
+        return False  # a policy document that lacks its version
     return any(each.sections & top and (each.own & below or with_ids) for each in FORMATS.values())
 
 
-def _recognised(sources: Sequence[Source]) -> Format:
+def _detect_format(sources: Sequence[Source]) -> Format:
     possible = dict(FORMATS)
     sure: dict[str, Format] = {}
     for source in sources:
@@ -176,16 +176,16 @@ def _recognised(sources: Sequence[Source]) -> Format:
         fitting = {name: each for name, each in FORMATS.items() if each.sections & top}
         if not fitting:
             if isinstance(source.value, dict) and "version" in source.value:
-                raise source.error("is a policy document already, no export")
-            raise source.error(f"no export that is known here: known are {_titles(FORMATS)}")
+                raise source.error("is already a policy document, not an export")
+            raise source.error(f"not a known export; known are {_titles(FORMATS)}")
         sure |= {name: each for name, each in fitting.items() if each.own & below}
         possible = {name: each for name, each in possible.items() if name in fitting}
         if not possible:
-            raise source.error("is of another format than the files before it: import one cloud at a time")
+            raise source.error("has another format than the files before it: import one cloud at a time")
     likely = {name: each for name, each in possible.items() if name in sure} or possible
     if len(likely) > 1:
         which = " or ".join(f"sgfast import {name}" for name in likely)
-        raise sources[0].error(f"could be of {_titles(likely)}: say which with {which}")
+        raise sources[0].error(f"the format is ambiguous, {_titles(likely)}: choose one with {which}")
     return next(iter(likely.values()))
 
 
@@ -194,7 +194,7 @@ def _titles(formats: dict[str, Format]) -> str:
 
 
 def _keys(value: object) -> tuple[set[str], set[str]]:
-    """The keys at the top (a list's: its items'), and those together with two levels below."""
+    """The keys at the top level (of a list: its items' keys), and all keys down to two levels below."""
     levels: list[set[str]] = []
     found: list[object] = [value]
     for _ in range(3):

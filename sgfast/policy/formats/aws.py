@@ -1,16 +1,17 @@
-"""What ``aws ec2 describe-…`` prints: groups, network interfaces, instances, VPCs, peerings, prefix lists.
+"""Reads the output of ``aws ec2 describe-…``: groups, network interfaces, instances, VPCs, peerings, prefix lists.
 
-Taken are the outputs of ``describe-security-groups``, ``describe-network-interfaces``, ``describe-instances``,
+The commands are ``describe-security-groups``, ``describe-network-interfaces``, ``describe-instances``,
 ``describe-vpcs``, ``describe-subnets``, ``describe-vpc-peering-connections``, ``describe-managed-prefix-lists`` (or
-``describe-prefix-lists``) and ``get-managed-prefix-list-entries``, in one file each or together.
+``describe-prefix-lists``) and ``get-managed-prefix-list-entries``. Their outputs may be in separate files or combined
+in one.
 
-- A permission names many ranges, groups and lists; each becomes a rule, for AWS judges each by itself.
-- The entries of a prefix list do not say whose they are. Theirs is the list whose id stands in the file's name
-  (``pl-0123456789abcdef0.json``) or beside them as ``PrefixListId``; ``Entries`` may also be put into a list of
-  ``describe-managed-prefix-lists``.
-- Only private addresses are an interface's own: within a VPC no packet carries the public one, and group references
+- A permission lists many ranges, groups and prefix lists. Each becomes a rule, because AWS evaluates each on its own.
+- The entries of a prefix list do not name their list. It is the one whose id is in the file name
+  (``pl-0123456789abcdef0.json``) or in a ``PrefixListId`` next to them. ``Entries`` may also be added to a list in the
+  output of ``describe-managed-prefix-lists``.
+- Only private addresses belong to an interface: no packet within a VPC carries the public one, and group references
   mean the private ones.
-- An interface without groups (a NAT gateway's, say) has no filter and is no instance.
+- An interface without groups, such as a NAT gateway's, is not filtered and is no instance.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from pathlib import PurePath
 from typing import Any
 
 from sgfast.errors import PolicyError
-from sgfast.policy.formats.aws_rules import Vpcs, ip_versions, region_of, rules, traffic
+from sgfast.policy.formats.aws_rules import Vpcs, ip_versions, parse_traffic, region_of, rules
 from sgfast.policy.formats.draft import Draft, DraftInstance
+from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.objects import JsonObject
-from sgfast.policy.formats.place import Place
 from sgfast.policy.formats.sources import Source
 from sgfast.policy.model import Direction
 from sgfast.policy.yaml_nodes import show, shown_origin
 
-#: Top-level keys, and what their items are called in messages.
+#: Top-level keys, and what messages call their items.
 SECTIONS = {
     "SecurityGroups": "security group",
     "NetworkInterfaces": "network interface",
@@ -55,24 +56,25 @@ _LIST_ID = re.compile(r"pl-[0-9a-f]{8,17}(?![0-9a-f])")
 
 
 def read(sources: Sequence[Source]) -> Draft:
-    """The draft that some files make together."""
+    """Read files into one draft."""
     return _Account(sources).draft
 
 
 class _Account:
     def __init__(self, sources: Sequence[Source]) -> None:
         self.draft = Draft("aws")
-        self._documents = [JsonObject(value, Place(file, "AWS output", "")) for file, value in sources]
+        self._documents = [JsonObject(value, Location(file, "AWS output", "")) for file, value in sources]
         self._vpcs = Vpcs()
-        #: By instance id, what its Name tag says.
+        #: Values of the Name tag by instance id.
         self._instance_names: dict[str, str] = {}
-        #: By prefix list: the IP versions of its entries.
+        #: The IP versions of each prefix list's entries.
         self._lists: dict[str, set[int]] = {}
         for document in self._documents:
             if document.text("NextToken"):
-                raise document.error("NextToken", "is there, so the list is not whole: export it without --max-items")
+                raise document.error("NextToken", "is set, so the list is incomplete: export it without --max-items")
         if not any(document.has(section) for document in self._documents for section in SECTIONS):
-            raise self._documents[0].place.error(f"has none of {', '.join(SECTIONS)}: is it of aws ec2 describe-...?")
+            message = f"has none of {', '.join(SECTIONS)}: is it the output of aws ec2 describe-...?"
+            raise self._documents[0].location.error(message)
         self._read_vpcs()
         self._read_prefix_lists()
         self._read_groups()
@@ -80,20 +82,20 @@ class _Account:
         self._vpcs.put_into(self.draft)
 
     def _items(self, section: str, key: str) -> Iterator[JsonObject]:
-        """A section's objects in all files, called by their id."""
+        """The objects of a section in all files. Messages name them by their id."""
         for document in self._documents:
             for item in document.objects(section):
-                called = Place(item.place.file, SECTIONS[section], item.required(key) if key else "", _name_tag(item))
-                yield item.at(called)
+                identity = item.required(key) if key else ""
+                yield item.at(Location(item.location.file, SECTIONS[section], identity, _name_tag(item)))
 
     # VPCs
 
     def _read_vpcs(self) -> None:
         for item in self._items("Vpcs", "VpcId"):
-            self._vpcs.seen(item.place.file, item.place.id, item.place.name)
+            self._vpcs.seen(item.location.file, item.location.id, item.location.name)
         for item in self._items("Subnets", "SubnetId"):
             zone = region_of(item.text("AvailabilityZone"))
-            self._vpcs.seen(item.place.file, item.required("VpcId"), region=zone)
+            self._vpcs.seen(item.location.file, item.required("VpcId"), region=zone)
         for item in self._items("VpcPeeringConnections", "VpcPeeringConnectionId"):
             status = item.object("Status").required("Code")
             if status != "active":
@@ -102,34 +104,34 @@ class _Account:
             for side in ("RequesterVpcInfo", "AccepterVpcInfo"):
                 info = item.object(side)
                 ends.append(info.required("VpcId"))
-                self._vpcs.seen(item.place.file, ends[-1], region=info.text("Region"))
-            self.draft.peering(item.place, *ends)
+                self._vpcs.seen(item.location.file, ends[-1], region=info.text("Region"))
+            self.draft.peering(item.location, *ends)
 
     # Prefix lists
 
     def _read_prefix_lists(self) -> None:
-        names: dict[str, Place] = {}
-        entries: dict[str, tuple[Place, list[str]]] = {}
+        names: dict[str, Location] = {}
+        entries: dict[str, tuple[Location, list[str]]] = {}
 
-        def add(place: Place, addresses: list[str]) -> None:
-            known = entries.setdefault(place.id, (place, addresses))
+        def add(location: Location, addresses: list[str]) -> None:
+            known = entries.setdefault(location.id, (location, addresses))
             if set(known[1]) != set(addresses):
-                raise _differs(place, known[0])
+                raise _differs(location, known[0])
 
         for item in self._items("PrefixLists", "PrefixListId"):
-            place = Place(item.place.file, "prefix list", item.place.id, item.text("PrefixListName"))
-            names.setdefault(place.id, place)
+            location = Location(item.location.file, "prefix list", item.location.id, item.text("PrefixListName"))
+            names.setdefault(location.id, location)
             if item.has("Entries"):
-                add(place, [entry.required("Cidr") for entry in item.objects("Entries")])
+                add(location, [entry.required("Cidr") for entry in item.objects("Entries")])
             elif item.has("Cidrs"):
-                add(place, item.texts("Cidrs"))
+                add(location, item.texts("Cidrs"))
         for document in self._documents:
             if document.has("Entries"):
                 whose = document.text("PrefixListId") or _list_in_name(document)
-                place = names.get(whose) or Place(document.place.file, "prefix list", whose)
-                add(place, [entry.required("Cidr") for entry in document.objects("Entries")])
-        for list_id, (place, addresses) in entries.items():
-            self.draft.address_group(names.get(list_id, place), addresses)
+                location = names.get(whose) or Location(document.location.file, "prefix list", whose)
+                add(location, [entry.required("Cidr") for entry in document.objects("Entries")])
+        for list_id, (location, addresses) in entries.items():
+            self.draft.address_group(names.get(list_id, location), addresses)
             self._lists[list_id] = ip_versions(addresses)
 
     # Groups
@@ -137,31 +139,31 @@ class _Account:
     def _read_groups(self) -> None:
         groups = []
         for item in self._items("SecurityGroups", "GroupId"):
-            place = Place(item.place.file, "security group", item.place.id, item.text("GroupName"))
-            self.draft.group(place, item.text("Description"))
+            location = Location(item.location.file, "security group", item.location.id, item.text("GroupName"))
+            self.draft.group(location, item.text("Description"))
             if item.has("VpcId"):
-                self._vpcs.seen(place.file, item.required("VpcId"), region=region_of(item.text("SecurityGroupArn")))
-            groups.append(item.at(place))
+                self._vpcs.seen(location.file, item.required("VpcId"), region=region_of(item.text("SecurityGroupArn")))
+            groups.append(item.at(location))
         seen: dict[str, JsonObject] = {}
         for group in groups:
-            known = seen.setdefault(group.place.id, group)
+            known = seen.setdefault(group.location.id, group)
             if known is group:
                 for key, direction in _DIRECTIONS.items():
                     for permission in group.objects(key):
-                        self._read_permission(group.place.id, direction, permission)
+                        self._read_permission(group.location.id, direction, permission)
             elif any(known.items(key) != group.items(key) for key in _DIRECTIONS):
-                raise _differs(group.place, known.place)
+                raise _differs(group.location, known.location)
 
     def _read_permission(self, group: str, direction: Direction, permission: JsonObject) -> None:
         draft = self.draft
         permission.refuse_unread(_PERMISSION)
-        what = traffic(
-            draft, permission.place, permission.required("IpProtocol"), permission.number("FromPort"),
+        what = parse_traffic(
+            draft, permission.location, permission.required("IpProtocol"), permission.number("FromPort"),
             permission.number("ToPort"),
         )  # fmt: skip
 
         def add(item: JsonObject, **peer: Any) -> None:
-            for rule in rules(draft, item.place, direction, what, description=item.text("Description"), **peer):
+            for rule in rules(draft, item.location, direction, what, description=item.text("Description"), **peer):
                 draft.rule(group, rule)
 
         for item in permission.objects("IpRanges"):
@@ -171,9 +173,9 @@ class _Account:
         for item in permission.objects("PrefixListIds"):
             list_id = item.required("PrefixListId")
             if list_id not in self._lists:
-                raise item.place.error(
-                    f"names the prefix list {show(list_id)}, whose entries no file has: add what aws ec2 "
-                    "get-managed-prefix-list-entries prints of it, in a file with its id in the name"
+                raise item.location.error(
+                    f"names the prefix list {show(list_id)}, whose entries are in none of the files: add the output of "
+                    "aws ec2 get-managed-prefix-list-entries in a file named after the list's id"
                 )
             families = sorted(self._lists[list_id]) or [4]
             add(item, prefix_list=list_id, families=families)
@@ -182,9 +184,10 @@ class _Account:
             if not draft.has_group(other):
                 status = item.text("PeeringStatus")
                 if status and status != "active":
-                    draft.note("Left out, as the group it names was in a VPC that is peered no more", item.place)
+                    draft.note("Left out because the group it names is in a VPC no longer peered", item.location)
                     continue
-                raise item.place.error(f"names {_foreign_group(item, other)}, which no file has: export it too")
+                message = f"names {_foreign_group(item, other)}, which is in none of the files: export it too"
+                raise item.location.error(message)
             add(item, group=other)
 
     # Interfaces
@@ -194,16 +197,16 @@ class _Account:
         for reservation in self._items("Reservations", ""):
             for instance in reservation.objects("Instances"):
                 instance_id = instance.required("InstanceId")
-                instance = instance.at(Place(instance.place.file, "instance", instance_id, _name_tag(instance)))
-                self._instance_names[instance_id] = instance.place.name
+                instance = instance.at(Location(instance.location.file, "instance", instance_id, _name_tag(instance)))
+                self._instance_names[instance_id] = instance.location.name
                 interfaces = [*instance.objects("NetworkInterfaces")]
                 for interface in interfaces:
                     found.append((instance_id, interface))
                 if not interfaces and instance.has("PrivateIpAddress"):
-                    self._add(instance, instance.place, instance.objects("SecurityGroups"))
+                    self._add(instance, instance.location, instance.objects("SecurityGroups"))
         for interface in self._items("NetworkInterfaces", "NetworkInterfaceId"):
             found.append((interface.object("Attachment").text("InstanceId"), interface))
-        # An interface is what one instance has under one id: hand-made samples give several the same.
+        # An interface is identified by instance and interface id, because hand-made samples reuse interface ids.
         pairs = {(instance_id, interface.required("NetworkInterfaceId")) for instance_id, interface in found}
         holders = Counter(interface_id for _, interface_id in pairs)
         for instance_id, interface in found:
@@ -212,22 +215,22 @@ class _Account:
             if not name and not interface.object("Attachment").number("DeviceIndex"):
                 name = self._instance_names.get(instance_id, "")
             unique = own_id if holders[own_id] == 1 else f"{own_id}-{instance_id or 'unattached'}"
-            place = Place(interface.place.file, "network interface", unique, name)
-            self._add(interface.at(place), place, interface.objects("Groups"))
+            location = Location(interface.location.file, "network interface", unique, name)
+            self._add(interface.at(location), location, interface.objects("Groups"))
 
-    def _add(self, interface: JsonObject, place: Place, groups: Iterable[JsonObject]) -> None:
+    def _add(self, interface: JsonObject, location: Location, groups: Iterable[JsonObject]) -> None:
         vpc = interface.text("VpcId")
         if not vpc:
-            raise place.error("is in no VPC (EC2-Classic), which a policy cannot say")
-        self._vpcs.seen(place.file, vpc, region=region_of(interface.text("AvailabilityZone")))
+            raise location.error("is in no VPC (EC2-Classic), which a policy cannot express")
+        self._vpcs.seen(location.file, vpc, region=region_of(interface.text("AvailabilityZone")))
         group_ids = [group.required("GroupId") for group in groups]
         if not group_ids:
-            self.draft.note("No instance, as no security group filters it", place)
+            self.draft.note("Not an instance because no security group filters it", location)
             return
         addresses = [item.required(key) for section, key in _ADDRESSES for item in interface.objects(section)]
         if interface.has("PrivateIpAddress"):
             addresses.append(interface.required("PrivateIpAddress"))
-        self.draft.instance(DraftInstance(place, vpc, list(dict.fromkeys(addresses)), group_ids))
+        self.draft.instance(DraftInstance(location, vpc, list(dict.fromkeys(addresses)), group_ids))
 
 
 def _name_tag(item: JsonObject) -> str:
@@ -239,14 +242,14 @@ def _name_tag(item: JsonObject) -> str:
 
 
 def _list_in_name(document: JsonObject) -> str:
-    ids: set[str] = set(_LIST_ID.findall(PurePath(document.place.file).name))
+    ids: set[str] = set(_LIST_ID.findall(PurePath(document.location.file).name))
     if len(ids) != 1:
-        raise document.error("Entries", 'do not say of which prefix list: name the file after it, "pl-….json"')
+        raise document.error("Entries", 'do not name their prefix list: name the file after it, "pl-….json"')
     return ids.pop()
 
 
-def _differs(place: Place, other: Place) -> PolicyError:
-    return place.error(f"differs from what {shown_origin(other.file)} says of it: export both at one time")
+def _differs(location: Location, other: Location) -> PolicyError:
+    return location.error(f"differs from its entry in {shown_origin(other.file)}: export both at the same time")
 
 
 def _foreign_group(pair: JsonObject, group: str) -> str:

@@ -1,4 +1,4 @@
-"""What AWS means by a permission, whether its own command or Terraform prints it: shared by both formats."""
+"""The meaning of AWS permissions, shared by the readers of AWS's own output and of Terraform's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from sgfast.policy.formats.draft import Draft, DraftRule
-from sgfast.policy.formats.place import Place
+from sgfast.policy.formats.location import Location
 from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Direction
 from sgfast.policy.networks import parse_network
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
@@ -21,7 +21,7 @@ _REGION = re.compile(r"[a-z]{2,3}(?:-[a-z]+)+-\d{1,2}")
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """A permission's protocol and ports, or its ICMP type and code. None is all."""
+    """A permission's protocol and ports, or its ICMP type and code. None means all."""
 
     protocol: int | None
     ports: tuple[tuple[int, int], ...] | None = None
@@ -29,11 +29,11 @@ class Traffic:
     icmp_code: int | None = None
 
 
-def traffic(draft: Draft, place: Place, protocol: str, first: int | None, last: int | None) -> Traffic:
-    """``IpProtocol``, ``FromPort``, ``ToPort`` in words.
+def parse_traffic(draft: Draft, location: Location, protocol: str, first: int | None, last: int | None) -> Traffic:
+    """Interpret ``IpProtocol``, ``FromPort`` and ``ToPort``.
 
-    Only tcp and udp have ports, and icmp and icmpv6 a type and code in their place: of any other protocol AWS lets all
-    through whatever the numbers say. -1 is all of them.
+    Only tcp and udp have ports; icmp and icmpv6 have type and code in these fields. For any other protocol AWS ignores
+    the numbers and allows all of it. -1 means all.
     """
     word = protocol.lower()
     if word in ("-1", "all"):
@@ -41,31 +41,31 @@ def traffic(draft: Draft, place: Place, protocol: str, first: int | None, last: 
     number = PROTOCOL_NUMBERS.get(word)
     if number is None:
         if not re.fullmatch(r"[0-9]{1,3}", word) or int(word) > 255:
-            raise place.error(f"unknown protocol {show(protocol)}")
+            raise location.error(f"unknown protocol {show(protocol)}")
         number = int(word)
     if number in (ICMP, ICMPV6):
         kind, code = (None if value in (None, _ALL) else value for value in (first, last))
         for name, value in (("type", kind), ("code", code)):
             if value is not None and not 0 <= value <= 255:
-                raise place.error(f"{value} is no ICMP {name}: -1 is all, else 0 to 255")
+                raise location.error(f"{value} is not an ICMP {name}: use -1 for all, or 0 to 255")
         if kind is None and code is not None:
-            raise place.error(f"an ICMP code ({code}) without a type")
+            raise location.error(f"has an ICMP code ({code}) without a type")
         return Traffic(number, None, kind, code)
     if number not in (TCP, UDP):
         return Traffic(number)
     if (first, last) in ((None, None), (_ALL, _ALL), (0, _LAST_PORT)):
         return Traffic(number)
     if first is None or last is None or not 0 <= first <= last <= _LAST_PORT:
-        raise place.error(f"{first} to {last} is no range of ports")
+        raise location.error(f"{first} to {last} is not a range of ports")
     if first == 0 < last:
-        draft.note("A range of ports from 0 is taken as one from 1", place)
+        draft.note("A port range that starts at 0 was imported as one that starts at 1", location)
         first = 1
     return Traffic(number, ((first, last),))
 
 
 def rules(
     draft: Draft,
-    place: Place,
+    location: Location,
     direction: Direction,
     what: Traffic,
     *,
@@ -75,18 +75,19 @@ def rules(
     families: Iterable[int] = (4, 6),
     description: str = "",
 ) -> list[DraftRule]:
-    """The rules of one peer. ``families``: the IP versions of the CIDRs, or those that the list or group may have.
+    """The rules for one peer. ``families``: the IP versions of the CIDRs, or those that the prefix list or group may
+    have.
 
-    A group's members are meant with all their addresses, so it becomes a rule for IPv4 and one for IPv6.
+    A group stands for all addresses of its members, so it becomes one rule for IPv4 and one for IPv6.
     """
     made: list[DraftRule] = []
     for cidr in cidrs or ("",):
         for version in families:
             if {ICMP: 4, ICMPV6: 6}.get(what.protocol or 0, version) != version:
                 if cidr:
-                    draft.note("Left out, as it matches no packet (ICMP of the other IP version)", place)
+                    draft.note("Left out because it matches no packet (its ICMP is of the other IP version)", location)
                 continue
-            rule = DraftRule(place, direction, 4 if version == 4 else 6, what.protocol, what.ports)
+            rule = DraftRule(location, direction, 4 if version == 4 else 6, what.protocol, what.ports)
             rule.icmp_type, rule.icmp_code = what.icmp_type, what.icmp_code
             rule.cidr, rule.group, rule.address_group = cidr, group, prefix_list
             rule.description = description
@@ -95,9 +96,9 @@ def rules(
 
 
 def meaning(rule: DraftRule) -> tuple[object, ...]:
-    """What two rules that let the same through have in common: AWS has no two of them in a group."""
+    """A key that is equal for rules with the same meaning. AWS has no two such rules in one group."""
     cidr: object = rule.cidr
-    with suppress(ValueError):  # the draft says what is wrong with it
+    with suppress(ValueError):  # the draft reports it
         cidr = parse_network(rule.cidr, host_bits=True)
     return (
         rule.direction, rule.ethertype, rule.protocol, rule.ports, rule.icmp_type, rule.icmp_code, cidr, rule.group,
@@ -106,21 +107,21 @@ def meaning(rule: DraftRule) -> tuple[object, ...]:
 
 
 def group_id(text: str) -> str:
-    """Of ``sg-…``, or of ``ACCOUNT/sg-…``, which is how Terraform writes a group of another account."""
+    """The group id in ``sg-…`` or ``ACCOUNT/sg-…``, Terraform's form for a group of another account."""
     return text.rpartition("/")[2]
 
 
 def ip_versions(addresses: Iterable[str]) -> set[int]:
-    """Of a prefix list's entries: which of 4 and 6 there are."""
+    """Which IP versions, 4 and 6, occur in a prefix list's entries."""
     found: set[int] = set()
     for text in addresses:
-        with suppress(ValueError):  # the draft says what is wrong with it
+        with suppress(ValueError):  # the draft reports it
             found.add(parse_network(text, host_bits=True).version)
     return found
 
 
 def region_of(text: str) -> str:
-    """The region in an ARN, or that of an availability or local zone; empty where there is none."""
+    """The region of an ARN or of an availability or local zone; empty if there is none."""
     if text.startswith("arn:"):
         text = text.split(":")[3] if text.count(":") >= 3 else ""
     match = _REGION.match(text)
@@ -128,28 +129,30 @@ def region_of(text: str) -> str:
 
 
 class Vpcs:
-    """The VPCs of an account as they are come across, and their regions (SPEC 4.11, 7)."""
+    """Collects the VPCs of an account and their regions (SPEC 4.11, 7)."""
 
     def __init__(self) -> None:
-        self._places: dict[str, Place] = {}
+        self._locations: dict[str, Location] = {}
         self._regions: dict[str, str] = {}
 
     def seen(self, file: str, vpc: str, name: str = "", region: str = "") -> None:
-        """A VPC's id somewhere, maybe with what it is called or where it is."""
-        place = self._places.setdefault(vpc, Place(file, "VPC", vpc, name))
-        if name and not place.name:
-            self._places[vpc] = replace(place, name=name)
-        elif name and name != place.name:
-            raise place.error(f"is called {show(name)} too")
+        """Record a VPC id that occurs somewhere, with its name or region if known."""
+        location = self._locations.setdefault(vpc, Location(file, "VPC", vpc, name))
+        if name and not location.name:
+            self._locations[vpc] = replace(location, name=name)
+        elif name and name != location.name:
+            raise location.error(f"is also called {show(name)}")
         if region:
             known = self._regions.setdefault(vpc, region)
             if known != region:
-                raise place.error(f"is in two regions, {show(known)} and {show(region)}")
+                raise location.error(f"is in two regions, {show(known)} and {show(region)}")
 
     def put_into(self, draft: Draft) -> None:
-        """Regions are said only where there are several: group references do not reach from one to another."""
+        """Add the VPCs to the draft. Regions are only set if there are several, because group references do not cross
+        them.
+        """
         several = len(set(self._regions.values())) > 1
-        for vpc, place in self._places.items():
+        for vpc, location in self._locations.items():
             if several and vpc not in self._regions:
-                raise place.error("its region is not known, and there are VPCs in several: add its subnets")
-            draft.vpc(place, self._regions[vpc] if several else "")
+                raise location.error("its region is unknown, but the VPCs are in several regions: add its subnets")
+            draft.vpc(location, self._regions[vpc] if several else "")

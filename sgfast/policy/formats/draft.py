@@ -1,26 +1,26 @@
-"""What an export says, before it is a policy: objects that refer to each other by their provider's ids.
+"""The content of an export before it becomes a policy: objects that refer to each other by provider ids.
 
-    export --a format--> Draft --document()--> the plain document (SPEC 2) --written.policy_of()--> Policy
+    export --a format--> Draft --document()--> plain document (SPEC 2) --conversion.policy_of()--> Policy
 
-How a format fills one::
+How a format fills a draft::
 
     draft = Draft("neutron")                                  # settings.profile
-    place = Place("sg.json", "security group", "85cc…", "web")   # what messages call the object
-    draft.group(place, description="…", stateful=True)
-    draft.rule("85cc…", DraftRule(place.part("rule 3c0e…"), "inbound", 4, "tcp", ports=[(22, 22)], cidr="10.0.0.0/8"))
-    port = Place("ports.json", "port", "0a1b…", "web-1")
+    group = Location("sg.json", "security group", "85cc…", "web")   # how messages name the object
+    draft.group(group, description="…", stateful=True)
+    draft.rule("85cc…", DraftRule(group.part("rule 3c0e…"), "inbound", 4, "tcp", ports=[(22, 22)], cidr="10.0.0.0/8"))
+    port = Location("ports.json", "port", "0a1b…", "web-1")
     draft.instance(DraftInstance(port, addresses=["10.0.0.5"], groups=["85cc…"]))
 
-- Everything is referred to by ``Place.id``; ``Place.name`` is only what people call it, and may be empty. Order does
-  not matter: references are resolved at the end, and one that leads nowhere is an error naming both ends.
-- The same object twice (two listings that overlap) is once; two objects of one id that differ are an error.
-- A format translates words (``ingress``, ``-1``) and says ``place.error("…")`` about what it does not know. What values
-  may be (ports, protocols, CIDRs, priorities) is checked here and by the reader of documents.
-- ``note()`` is for what is no error but should be known (a port without any filter is no instance): it becomes a
-  warning of the policy and a comment of the written document.
-- VPCs need no entry of their own, unless they have a name or region: an instance's ``vpc`` suffices. An instance whose
-  ``vpc`` is empty is in the one VPC "default".
-- Addresses that several instances may use go into ``shared_addresses`` of each (SPEC 2.6 knows one owner).
+- Objects refer to each other by ``Location.id``. ``Location.name`` is only for people and may be empty. Order does not
+  matter: references are resolved at the end, and an unknown id is an error that names both objects.
+- An object that appears twice (in overlapping listings) counts once; different objects with one id are an error.
+- A format translates its own values (``ingress``, ``-1``) and raises ``location.error("…")`` for unknown ones.
+  Whether ports, protocols, CIDRs and priorities are valid is checked here and by the document reader.
+- ``note()`` records what is not an error but worth knowing (an unfiltered port is no instance). It becomes a warning of
+  the policy and a comment in the document.
+- VPCs need no entry of their own, unless they have a name or region: an instance's ``vpc`` is enough. An instance with
+  an empty ``vpc`` is in the only VPC, "default".
+- Addresses that several instances may use go into ``shared_addresses`` of each: SPEC 2.6 allows one owner.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from sgfast.errors import PolicyError
-from sgfast.policy.formats.place import Place
+from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.values import (
+    address_text,
+    assign_names,
     free_name,
     networks_of,
     one_network,
-    settled_names,
     shared_name,
     valid_description,
-    written_address,
 )
 from sgfast.policy.model import (
     DEFAULT_VPC,
@@ -55,7 +55,7 @@ from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, protocol_name
 from sgfast.policy.yaml_nodes import show, shown_origin
 
-__all__ = ["Draft", "DraftInstance", "DraftRule", "Made", "Place"]
+__all__ = ["Draft", "DraftInstance", "DraftRule", "Location", "Made"]
 
 _RULE_ID = re.compile(r"[A-Za-z0-9_.\-/]{1,100}")
 _LAST_PORT = 65535
@@ -64,25 +64,25 @@ _LISTED_NAMES = 5
 
 @dataclass(slots=True)
 class DraftRule:
-    """One rule; a provider's rule that says several things at once becomes several of them."""
+    """One rule. A provider's rule that combines several becomes several of these."""
 
-    place: Place
+    location: Location
     direction: Direction
     ethertype: Literal[4, 6]
-    #: A name or number as protocols.py knows them; None is all.
+    #: A name or number that protocols.py knows. None is every protocol.
     protocol: str | int | None = None
-    #: Inclusive ranges, each within 0-65535; None is all ports.
+    #: Inclusive ranges, each within 0-65535. None is all ports.
     ports: Sequence[tuple[int, int]] | None = None
     icmp_type: int | None = None
     icmp_code: int | None = None
-    #: The peer: one of these at most; none is any address of the ethertype.
+    #: The peer: at most one of these is set. None set is any address of the ethertype.
     cidr: str = ""
     group: str = ""
     address_group: str = ""
     action: Action = "allow"
     priority: int = 1
     description: str = ""
-    #: The provider's id, if it has one and this is the only rule made of it.
+    #: The provider's id, if there is one and no other rule comes from the same provider rule.
     id: str = ""
 
 
@@ -90,20 +90,20 @@ class DraftRule:
 class DraftInstance:
     """A port or network interface."""
 
-    place: Place
+    location: Location
     vpc: str = ""
-    #: Addresses or CIDRs that are its own.
+    #: Addresses or CIDRs that it owns.
     addresses: Sequence[str] = ()
-    #: Ids of its groups. None at all means that nothing is allowed, not SPEC 8.1's default group.
+    #: Ids of its groups. An empty list means that nothing is allowed, not SPEC 8.1's default group.
     groups: Sequence[str] = ()
-    #: Virtual addresses and allowed address pairs. One that nobody else has is one more address of this instance; one
-    #: that several have becomes an instance of its own if they are all in the same groups.
+    #: Virtual addresses and allowed address pairs. An address that only one instance lists becomes one of its own; one
+    #: that several list becomes an instance of its own, provided they are all in the same groups.
     shared_addresses: Sequence[str] = ()
 
 
 @dataclass(slots=True)
 class _Group:
-    place: Place
+    location: Location
     description: str
     stateful: bool
     rules: list[DraftRule] = field(default_factory=list)
@@ -111,21 +111,21 @@ class _Group:
 
 @dataclass(slots=True)
 class _AddressGroup:
-    place: Place
+    location: Location
     addresses: tuple[Network, ...]
 
 
 @dataclass(slots=True)
 class _Vpc:
-    place: Place
+    location: Location
     region: str
 
 
 @dataclass(slots=True)
-class _Settled:
-    """An instance with its references resolved, and its addresses as they are claimed."""
+class _ResolvedInstance:
+    """An instance with its references resolved and the addresses it claims."""
 
-    place: Place
+    location: Location
     vpc: str
     groups: tuple[str, ...]
     addresses: dict[Network, None]
@@ -133,97 +133,98 @@ class _Settled:
 
 
 class Made(NamedTuple):
-    """A document, and what made it: for messages and comments."""
+    """A document and the objects it was made of, for messages and comments."""
 
     document: dict[str, Any]
-    #: By section of the document, the object each item was made of; likewise each group's rules.
-    places: dict[str, list[Place]]
-    rule_places: list[list[Place]]
+    #: The object that each item of a section was made of, by section; and likewise for each group's rules.
+    locations: dict[str, list[Location]]
+    rule_locations: list[list[Location]]
     notes: list[str]
 
 
 class Draft:
-    """Collects objects; ``document()`` and ``made`` say what they make. PolicyError names file and object."""
+    """Collects objects; ``document()`` and ``made`` return the result. PolicyError names file and object."""
 
     def __init__(self, profile: Literal["otc", "neutron", "aws"]) -> None:
         self._profile = profile
         self._vpcs: dict[str, _Vpc] = {}
-        self._peerings: list[tuple[Place, str, str]] = []
+        self._peerings: list[tuple[Location, str, str]] = []
         self._address_groups: dict[str, _AddressGroup] = {}
         self._groups: dict[str, _Group] = {}
         self._rules: dict[str, tuple[str, DraftRule]] = {}
-        self._unplaced: list[tuple[str, DraftRule]] = []
+        self._pending_rules: list[tuple[str, DraftRule]] = []
         self._instances: dict[str, DraftInstance] = {}
         self._notes: dict[str, list[str]] = {}
 
-    # What formats say
+    # Input from the formats
 
-    def note(self, message: str, place: Place | None = None) -> None:
-        """Something to be known. Of many objects with the same message the first few are named."""
+    def note(self, message: str, location: Location | None = None) -> None:
+        """Record something worth knowing. If many objects share a message, only the first few are named."""
         names = self._notes.setdefault(message, [])
-        if place is not None:
-            names.append(place.called)
+        if location is not None:
+            names.append(location.called)
 
-    def vpc(self, place: Place, region: str = "") -> None:
-        known = self._vpcs.get(place.id)
-        if known is not None and (known.place.name, known.region) != (place.name, region):
-            raise _differs(place, known.place)
-        self._vpcs.setdefault(place.id, _Vpc(place, region))
+    def vpc(self, location: Location, region: str = "") -> None:
+        known = self._vpcs.get(location.id)
+        if known is not None and (known.location.name, known.region) != (location.name, region):
+            raise _differs(location, known.location)
+        self._vpcs.setdefault(location.id, _Vpc(location, region))
 
-    def peering(self, place: Place, a: str, b: str) -> None:
-        """VPCs of these ids reach each other; SPEC 7.2."""
-        self._peerings.append((place, a, b))
+    def peering(self, location: Location, a: str, b: str) -> None:
+        """Two VPCs, by id, that are peered (SPEC 7.2)."""
+        self._peerings.append((location, a, b))
 
-    def address_group(self, place: Place, addresses: Iterable[str]) -> None:
+    def address_group(self, location: Location, addresses: Iterable[str]) -> None:
         """A set of addresses, CIDRs or ranges ("10.0.0.1-10.0.0.9")."""
-        networks = dict.fromkeys(network for text in addresses for network in networks_of(place, text))
-        made = _AddressGroup(place, tuple(networks))
-        known = self._address_groups.get(place.id)
-        if known is not None and (known.place.name, set(known.addresses)) != (place.name, set(networks)):
-            raise _differs(place, known.place)
-        self._address_groups.setdefault(place.id, made)
+        networks = dict.fromkeys(network for text in addresses for network in networks_of(location, text))
+        made = _AddressGroup(location, tuple(networks))
+        known = self._address_groups.get(location.id)
+        if known is not None and (known.location.name, set(known.addresses)) != (location.name, set(networks)):
+            raise _differs(location, known.location)
+        self._address_groups.setdefault(location.id, made)
 
-    def group(self, place: Place, description: str = "", *, stateful: bool = True) -> None:
-        known = self._groups.get(place.id)
+    def group(self, location: Location, description: str = "", *, stateful: bool = True) -> None:
+        known = self._groups.get(location.id)
         if known is None:
-            self._groups[place.id] = _Group(place, description, stateful)
-        elif (known.place.name, known.stateful) != (place.name, stateful):
-            raise _differs(place, known.place)
+            self._groups[location.id] = _Group(location, description, stateful)
+        elif (known.location.name, known.stateful) != (location.name, stateful):
+            raise _differs(location, known.location)
 
     def has_group(self, group_id: str) -> bool:
         return group_id in self._groups
 
     def rule(self, group_id: str, rule: DraftRule) -> None:
-        """A rule of the group with this id, which may come later."""
+        """A rule of the group with this id. The group may be added later."""
         rule.id = rule.id if _RULE_ID.fullmatch(rule.id) else ""
         if rule.id in self._rules:
             other_group, other = self._rules[rule.id]
             if group_id != other_group or _meaning(rule) != _meaning(other):
-                raise _differs(rule.place, other.place)
+                raise _differs(rule.location, other.location)
             return
         if rule.id:
             self._rules[rule.id] = group_id, rule
-        self._unplaced.append((group_id, rule))
+        self._pending_rules.append((group_id, rule))
 
     def instance(self, instance: DraftInstance) -> None:
-        known = self._instances.setdefault(instance.place.id, instance)
+        known = self._instances.setdefault(instance.location.id, instance)
         if known is not instance and _facts(known) != _facts(instance):
-            raise _differs(instance.place, known.place)
+            raise _differs(instance.location, known.location)
 
-    # What they make
+    # The result
 
     def document(self) -> dict[str, Any]:
-        """The document as YAML would have it: mappings, lists, strings, numbers."""
+        """The document as YAML would load it: mappings, lists, strings, numbers."""
         return self.made.document
 
     @cached_property
     def made(self) -> Made:
-        for group_id, rule in self._unplaced:
+        for group_id, rule in self._pending_rules:
             if group_id not in self._groups:
-                raise rule.place.error(f"belongs to the security group {show(group_id)}, which no file has")
+                message = f"belongs to the security group {show(group_id)}, which is in none of the files"
+                raise rule.location.error(message)
             self._groups[group_id].rules.append(rule)
-        self._unplaced = []
-        places: dict[str, list[Place]] = {}
+        self._pending_rules = []
+        locations: dict[str, list[Location]] = {}
         document: dict[str, Any] = {"version": 1}
         if quotas := self._quotas():
             document["quotas"] = quotas
@@ -232,53 +233,53 @@ class Draft:
         instances = self._settled_instances()
 
         vpcs = self._all_vpcs(instances)
-        vpc_names = settled_names([vpc.place for vpc in vpcs.values()])
+        vpc_names = assign_names([vpc.location for vpc in vpcs.values()])
         if [*vpc_names.values()] != [DEFAULT_VPC] or any(vpc.region for vpc in vpcs.values()):
             document["vpcs"] = [
                 {"name": vpc_names[i]} | ({"region": vpc.region} if vpc.region else {}) for i, vpc in vpcs.items()
             ]
-            places["vpcs"] = [vpc.place for vpc in vpcs.values()]
+            locations["vpcs"] = [vpc.location for vpc in vpcs.values()]
         if pairs := self._peering_pairs(vpc_names):
             document["peerings"] = [list(pair) for pair in pairs]
-            places["peerings"] = list(pairs.values())
+            locations["peerings"] = list(pairs.values())
 
-        address_group_names = settled_names([group.place for group in self._address_groups.values()])
+        address_group_names = assign_names([group.location for group in self._address_groups.values()])
         if self._address_groups:
             document["address_groups"] = [
-                {"name": address_group_names[i], "addresses": [written_address(each) for each in group.addresses]}
+                {"name": address_group_names[i], "addresses": [address_text(each) for each in group.addresses]}
                 for i, group in self._address_groups.items()
             ]
-            places["address_groups"] = [group.place for group in self._address_groups.values()]
+            locations["address_groups"] = [group.location for group in self._address_groups.values()]
 
         groups = dict(self._groups)
         if any(not instance.groups for instance in instances):
-            # SPEC 8.2: an instance is in a group. This one allows nothing, as no group does.
-            place = Place("", "security group", free_name("no-security-group", groups))
-            groups[place.id] = _Group(place, "Instances that are in no security group", True)
+            # Every instance must be in a group (SPEC 8.2). This group allows nothing, the same as no group.
+            location = Location("", "security group", free_name("no-security-group", groups))
+            groups[location.id] = _Group(location, "Instances that are in no security group", True)
             for instance in instances:
-                instance.groups = instance.groups or (place.id,)
-        group_names = settled_names([group.place for group in groups.values()])
+                instance.groups = instance.groups or (location.id,)
+        group_names = assign_names([group.location for group in groups.values()])
         peers = _Peers(group_names, address_group_names)
         document["security_groups"] = [
             self._group_document(group, group_names[i], peers) for i, group in groups.items()
         ]
-        places["security_groups"] = [group.place for group in groups.values()]
+        locations["security_groups"] = [group.location for group in groups.values()]
 
-        instance_names = settled_names([instance.place for instance in instances])
+        instance_names = assign_names([instance.location for instance in instances])
         document["instances"] = [
-            {"name": instance_names[instance.place.id]}
+            {"name": instance_names[instance.location.id]}
             | ({"vpc": vpc_names[instance.vpc]} if len(vpcs) > 1 else {})
             | {
-                "addresses": [written_address(address) for address in instance.addresses],
+                "addresses": [address_text(address) for address in instance.addresses],
                 "security_groups": [group_names[i] for i in instance.groups],
             }
             for instance in instances
         ]
-        places["instances"] = [instance.place for instance in instances]
-        rule_places = [[rule.place for rule in group.rules] for group in groups.values()]
-        return Made(document, places, rule_places, self._said_notes())
+        locations["instances"] = [instance.location for instance in instances]
+        rule_locations = [[rule.location for rule in group.rules] for group in groups.values()]
+        return Made(document, locations, rule_locations, self._note_texts())
 
-    def _said_notes(self) -> list[str]:
+    def _note_texts(self) -> list[str]:
         notes = []
         for message, names in self._notes.items():
             more = len(names) - _LISTED_NAMES
@@ -295,31 +296,31 @@ class Draft:
 
     # VPCs
 
-    def _all_vpcs(self, instances: Sequence[_Settled]) -> dict[str, _Vpc]:
+    def _all_vpcs(self, instances: Sequence[_ResolvedInstance]) -> dict[str, _Vpc]:
         vpcs = dict(self._vpcs)
         for instance in instances:
             if instance.vpc not in vpcs:
                 name = "" if instance.vpc else DEFAULT_VPC
-                vpcs[instance.vpc] = _Vpc(Place(instance.place.file, "VPC", instance.vpc, name), "")
-        return vpcs or {"": _Vpc(Place("", "VPC", "", DEFAULT_VPC), "")}
+                vpcs[instance.vpc] = _Vpc(Location(instance.location.file, "VPC", instance.vpc, name), "")
+        return vpcs or {"": _Vpc(Location("", "VPC", "", DEFAULT_VPC), "")}
 
-    def _peering_pairs(self, names: dict[str, str]) -> dict[tuple[str, ...], Place]:
-        pairs: dict[tuple[str, ...], Place] = {}
-        for place, a, b in self._peerings:
+    def _peering_pairs(self, names: dict[str, str]) -> dict[tuple[str, ...], Location]:
+        pairs: dict[tuple[str, ...], Location] = {}
+        for location, a, b in self._peerings:
             for end in (a, b):
                 if end not in names:
-                    raise place.error(f"unknown VPC {show(end)}: no file and no instance has it")
+                    raise location.error(f"unknown VPC {show(end)}: no file and no instance mentions it")
             if a == b:
-                raise place.error(f"peers the VPC {show(a)} with itself")
-            pairs.setdefault(tuple(sorted((names[a], names[b]))), place)
+                raise location.error(f"peers the VPC {show(a)} with itself")
+            pairs.setdefault(tuple(sorted((names[a], names[b]))), location)
         return pairs
 
     # Groups and rules
 
     def _group_document(self, group: _Group, name: str, peers: _Peers) -> dict[str, Any]:
         told = group.description
-        if group.place.name and group.place.name != name:
-            told = f"{group.place.name}: {told}" if told else group.place.name
+        if group.location.name and group.location.name != name:
+            told = f"{group.location.name}: {told}" if told else group.location.name
         made: dict[str, Any] = {"name": name}
         if told:
             made["description"] = valid_description(told)
@@ -331,7 +332,7 @@ class Draft:
     def _rule_document(self, rule: DraftRule, peers: _Peers) -> dict[str, Any]:
         protocol = _protocol(rule)
         made: dict[str, Any] = {"direction": rule.direction}
-        # SPEC 2.4: what it is when it is left out.
+        # Write the ethertype only where it differs from the default (SPEC 2.4).
         if (rule.group or rule.address_group) and rule.ethertype != (6 if protocol == ICMPV6 else 4):
             made["ethertype"] = f"IPv{rule.ethertype}"
         made["protocol"] = "all" if protocol is None else protocol_name(protocol) or protocol
@@ -340,10 +341,10 @@ class Draft:
         for key, value in (("icmp_type", rule.icmp_type), ("icmp_code", rule.icmp_code)):
             if value is not None:
                 if protocol not in (ICMP, ICMPV6):
-                    raise rule.place.error(f"an ICMP {key[5:]}, but the protocol is not ICMP")
+                    raise rule.location.error(f"has an ICMP {key[5:]}, but its protocol is not ICMP")
                 made[key] = value
         if rule.icmp_code is not None and rule.icmp_type is None:
-            raise rule.place.error("an ICMP code without a type")
+            raise rule.location.error("has an ICMP code without a type")
         made["source" if rule.direction == "inbound" else "destination"] = peers.written(rule)
         if rule.action != "allow":
             made["action"] = rule.action
@@ -357,65 +358,66 @@ class Draft:
 
     # Instances
 
-    def _settled_instances(self) -> list[_Settled]:
+    def _settled_instances(self) -> list[_ResolvedInstance]:
         settled = [self._settled(instance) for instance in self._instances.values()]
-        claims: dict[tuple[str, Network], list[_Settled]] = {}
+        claims: dict[tuple[str, Network], list[_ResolvedInstance]] = {}
         for instance in settled:
             for address in (*instance.addresses, *instance.shared):
                 claims.setdefault((instance.vpc, address), []).append(instance)
-        made: list[_Settled] = []
+        made: list[_ResolvedInstance] = []
         for (vpc, address), claimants in claims.items():
             owners = [claimant for claimant in claimants if address in claimant.addresses]
             if len(owners) > 1:
-                names = " and ".join(owner.place.called for owner in owners[:2])
-                raise owners[1].place.error(f"{written_address(address)} is the address of both {names}, in one VPC")
+                names = " and ".join(owner.location.called for owner in owners[:2])
+                raise owners[1].location.error(f"{address_text(address)} is an address of both {names} in the same VPC")
             if len(claimants) == 1:
                 claimants[0].addresses[address] = None
                 continue
             self._check_sharers(address, claimants)
             if not owners:
-                place = Place(claimants[0].place.file, "shared address", shared_name(address))
-                made.append(_Settled(place, vpc, claimants[0].groups, {address: None}, {}))
-        known = {instance.place.id for instance in settled}
-        for instance in made:  # two VPCs may share one address each
-            instance.place = replace(instance.place, id=free_name(instance.place.id, known))
-            known.add(instance.place.id)
-            self.note("An address that several share is an instance of its own", instance.place)
+                location = Location(claimants[0].location.file, "shared address", shared_name(address))
+                made.append(_ResolvedInstance(location, vpc, claimants[0].groups, {address: None}, {}))
+        known = {instance.location.id for instance in settled}
+        for instance in made:  # the same address may be shared in two VPCs
+            instance.location = replace(instance.location, id=free_name(instance.location.id, known))
+            known.add(instance.location.id)
+            self.note("An address that several instances share becomes an instance of its own", instance.location)
         for instance in settled:
             if not instance.addresses:
-                self.note("Left out, as it has no address of its own", instance.place)
+                self.note("Left out because it has no address of its own", instance.location)
         return [instance for instance in (*settled, *made) if instance.addresses]
 
-    def _settled(self, instance: DraftInstance) -> _Settled:
-        place = instance.place
+    def _settled(self, instance: DraftInstance) -> _ResolvedInstance:
+        location = instance.location
         for group in instance.groups:
             if group not in self._groups:
-                raise place.error(f"is in the security group {show(group)}, which no file has")
-        own = dict.fromkeys(one_network(place, text) for text in instance.addresses)
-        shared = dict.fromkeys(one_network(place, text) for text in instance.shared_addresses)
+                raise location.error(f"is in the security group {show(group)}, which is in none of the files")
+        own = dict.fromkeys(one_network(location, text) for text in instance.addresses)
+        shared = dict.fromkeys(one_network(location, text) for text in instance.shared_addresses)
         for address in shared:
             if not address.prefixlen:
-                raise place.error(
-                    f"the address pair {address} makes every address its own, which a policy cannot say: "
-                    "list the networks it really forwards for, or take the pair out of the file"
+                raise location.error(
+                    f"the address pair {address} lets it use every address, which a policy cannot express: "
+                    "list the networks it really forwards for, or remove the pair from the file"
                 )
         shared = dict.fromkeys(address for address in shared if address not in own)
-        return _Settled(place, instance.vpc, tuple(dict.fromkeys(instance.groups)), own, shared)
+        return _ResolvedInstance(location, instance.vpc, tuple(dict.fromkeys(instance.groups)), own, shared)
 
-    def _check_sharers(self, address: Network, sharers: Sequence[_Settled]) -> None:
+    def _check_sharers(self, address: Network, sharers: Sequence[_ResolvedInstance]) -> None:
         first = sharers[0]
         for other in sharers[1:]:
             if set(other.groups) != set(first.groups):
                 said = "; ".join(
-                    f"{sharer.place.called} in {', '.join(map(self._group_called, sharer.groups)) or 'none'}"
+                    f"{sharer.location.called} in {', '.join(map(self._group_called, sharer.groups)) or 'none'}"
                     for sharer in (first, other)
                 )
-                shared = f"shares {written_address(address)}"
-                raise other.place.error(f"{shared}, but the sharers are not in the same security groups: {said}")
+                shared = f"shares {address_text(address)}"
+                message = f"{shared}, but the instances that share it are in different security groups: {said}"
+                raise other.location.error(message)
 
     def _group_called(self, group: str) -> str:
-        place = self._groups[group].place
-        return show(place.name or place.id)
+        location = self._groups[group].location
+        return show(location.name or location.id)
 
 
 # A rule's fields ----------------------------------------------------------------------------------------------------
@@ -432,70 +434,71 @@ def _protocol(rule: DraftRule) -> int | None:
         elif re.fullmatch(r"[0-9]{1,3}", word):
             value = int(word)
         else:
-            raise rule.place.error(f"unknown protocol {show(value)}")
+            raise rule.location.error(f"unknown protocol {show(value)}")
     if not 0 <= value <= 255:
-        raise rule.place.error(f"unknown protocol {str(value)[:20]}: protocols are 0 to 255")
+        raise rule.location.error(f"unknown protocol {str(value)[:20]}: protocol numbers are 0 to 255")
     if rule.ethertype == 6:
         return ICMPV6 if value == ICMP else value
     if value == ICMPV6:
-        raise rule.place.error("icmpv6 in an IPv4 rule")
+        raise rule.location.error("icmpv6 in an IPv4 rule")
     return value
 
 
 def _written_ports(rule: DraftRule, protocol: int | None) -> int | str:
     if protocol not in PORT_PROTOCOLS:
         name = "all protocols" if protocol is None else protocol_name(protocol) or f"protocol {protocol}"
-        raise rule.place.error(f"names ports, but {name} has none")
+        raise rule.location.error(f"names ports, but {name} has none")
     ranges = sorted(rule.ports or ())
     if not ranges:
-        raise rule.place.error("an empty list of ports")
+        raise rule.location.error("has an empty list of ports")
     for first, last in ranges:
         if not 0 <= first <= last <= _LAST_PORT:
-            raise rule.place.error(f"{str(first)[:20]}-{str(last)[:20]} is no range of ports")
+            raise rule.location.error(f"{str(first)[:20]}-{str(last)[:20]} is not a range of ports")
         if first == 0:
-            raise rule.place.error(f"{first}-{last} holds port 0, and a policy's ports are 1 to {_LAST_PORT} or all")
+            raise rule.location.error(f"{first}-{last} includes port 0: use 1 to {_LAST_PORT}, or all ports")
     written = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
     return int(written[0]) if len(written) == 1 and "-" not in written[0] else ",".join(written)
 
 
 class _Peers:
-    """What rules may name, and how."""
+    """Writes the peers of rules."""
 
     def __init__(self, groups: dict[str, str], address_groups: dict[str, str]) -> None:
-        """Both: names by id."""
+        """Both arguments are names by id."""
         self._groups = groups
         self._address_groups = address_groups
         self._ambiguous = set(groups.values()) & set(address_groups.values())
 
     def written(self, rule: DraftRule) -> str | dict[str, str]:
-        """The rule's source or destination in the document."""
+        """The rule's source or destination as the document writes it."""
         if sum(map(bool, (rule.cidr, rule.group, rule.address_group))) > 1:
-            raise rule.place.error("names more than one of an address, a security group and an address group")
+            raise rule.location.error("names more than one of an address, a security group and an address group")
         if rule.group:
             if rule.group not in self._groups:
-                raise rule.place.error(f"names the security group {show(rule.group)}, which no file has")
+                raise rule.location.error(f"names the security group {show(rule.group)}, which is in none of the files")
             return self._named("group", self._groups[rule.group])
         if rule.address_group:
             if rule.address_group not in self._address_groups:
-                raise rule.place.error(f"names the address group {show(rule.address_group)}, which no file has")
+                message = f"names the address group {show(rule.address_group)}, which is in none of the files"
+                raise rule.location.error(message)
             return self._named("address_group", self._address_groups[rule.address_group])
         if not rule.cidr:
             return "0.0.0.0/0" if rule.ethertype == 4 else "::/0"
-        network = one_network(rule.place, rule.cidr)
+        network = one_network(rule.location, rule.cidr)
         if network.version != rule.ethertype:
-            raise rule.place.error(f"an IPv{rule.ethertype} rule, but {network} is IPv{network.version}")
-        return written_address(network)
+            raise rule.location.error(f"is an IPv{rule.ethertype} rule, but {network} is IPv{network.version}")
+        return address_text(network)
 
     def _named(self, form: str, name: str) -> str | dict[str, str]:
-        # A name of digits and dots could be read as an address.
+        # A name made of digits and dots could be read as an address.
         return {form: name} if name in self._ambiguous or name.replace(".", "").isdigit() else name
 
 
-# The same object twice -----------------------------------------------------------------------------------------------
+# Duplicate objects ---------------------------------------------------------------------------------------------------
 
 
-def _differs(place: Place, other: Place) -> PolicyError:
-    return place.error(f"differs from what {shown_origin(other.file)} says of it: export both at one time")
+def _differs(location: Location, other: Location) -> PolicyError:
+    return location.error(f"differs from its entry in {shown_origin(other.file)}: export both at the same time")
 
 
 def _meaning(rule: DraftRule) -> tuple[Any, ...]:

@@ -1,31 +1,31 @@
-"""Reading an object of an export key by key: wrong types are errors that name it, and no key goes unnoticed."""
+"""Reads an exported object key by key. Errors name the object; keys that nobody read are reported."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
-from sgfast.policy.formats.place import Place, one_line
+from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.yaml_nodes import did_you_mean, show
 
 T = TypeVar("T")
 
-#: Longest number read from a text: far beyond any that means something.
+#: The most digits of a number written as text: more than any meaningful one has.
 _DIGITS = 20
 
 
 class Fields:
-    """One mapping of an export. Null is the same as a key left out. PolicyError names ``place`` and the key."""
+    """One mapping of an export. Null counts as a missing key. PolicyError names ``location`` and the key."""
 
-    def __init__(self, value: object, place: Place) -> None:
+    def __init__(self, value: object, location: Location) -> None:
         if not isinstance(value, dict):
-            raise place.error(f"must be a mapping, not {_kind(value)}")
+            raise location.error(f"must be a mapping, not {_kind(value)}")
         self._values = value
         self._read: set[str] = set()
-        self.place = place
+        self.location = location
 
     def get(self, *keys: str) -> object:
-        """The value of the first of ``keys`` that is there; all of them count as read."""
+        """The value of the first of ``keys`` that is present. All of them count as read."""
         self._read.update(keys)
         return next((value for key in keys if (value := self._values.get(key)) is not None), None)
 
@@ -33,22 +33,22 @@ class Fields:
         return self.get(*keys) is not None
 
     def text(self, *keys: str) -> str:
-        """A text; "" where there is none."""
+        """A string; "" if missing."""
         value = self.get(*keys)
         if value is None:
             return ""
         if not isinstance(value, str):
-            raise self._wrong(keys, "a text", value)
+            raise self._wrong(keys, "a string", value)
         return value
 
     def required(self, *keys: str) -> str:
         text = self.text(*keys)
         if not text:
-            raise self.place.error(f"{keys[0]} is missing")
+            raise self.location.error(f"{keys[0]} is missing")
         return text
 
     def number(self, *keys: str) -> int | None:
-        """A whole number, also one written as text; None where there is none or an empty text."""
+        """An integer, possibly written as a string; None if missing or an empty string."""
         value = self.get(*keys)
         if value is None or value == "":
             return None
@@ -67,12 +67,12 @@ class Fields:
         return value
 
     def choice(self, key: str, table: Mapping[str, T], default: T | None = None) -> T:
-        """What the table has for the word; case does not matter."""
+        """The table's value for the word, ignoring case."""
         word = self.text(key)
         if not word and default is not None:
             return default
         if word.lower() not in table:
-            raise self.place.error(f"{key} {show(word)}: must be one of {', '.join(table)}")
+            raise self.location.error(f"{key} {show(word)}: must be one of {', '.join(table)}")
         return table[word.lower()]
 
     def items(self, *keys: str) -> list[object]:
@@ -87,12 +87,12 @@ class Fields:
         texts = []
         for value in self.items(*keys):
             if not isinstance(value, str):
-                raise self._wrong(keys, "a list of texts", [value])
+                raise self._wrong(keys, "a list of strings", [value])
             texts.append(value)
         return texts
 
     def unread(self, ignored: Collection[str]) -> list[str]:
-        """The keys nobody asked for that say something, but for those of ``ignored`` and ``prefix:…`` ones."""
+        """The keys that were never read and have a value, except those in ``ignored`` and ``prefix:…`` keys."""
         return [
             key
             for key, value in self._values.items()
@@ -101,14 +101,14 @@ class Fields:
         ]
 
     def refuse_unread(self, ignored: Collection[str]) -> None:
-        """PolicyError if a key is left that might change what the object means."""
+        """Raise PolicyError for an unread key, which might change what the object means."""
         for key in self.unread(ignored):
             hint = did_you_mean(key, [*self._read, *ignored])
-            raise self.place.error(f"unknown key {show(key)}{hint}: what it means for the policy is not known")
+            raise self.location.error(f"unknown key {show(key)}{hint}: its effect on the policy is unknown")
 
     def _wrong(self, keys: tuple[str, ...], wanted: str, value: object) -> Exception:
         key = next((key for key in keys if self._values.get(key) is not None), keys[0])
-        return self.place.error(f"{key} must be {wanted}, not {_kind(value)}")
+        return self.location.error(f"{key} must be {wanted}, not {_kind(value)}")
 
 
 def _kind(value: object) -> str:

@@ -1,21 +1,20 @@
-"""OpenStack Neutron v2: documents of its API, and what ``openstack … -f json`` prints.
+"""Reads OpenStack Neutron v2: documents of its API, and the output of ``openstack … -f json``.
 
-What is read: ``security_groups``, ``security_group_rules``, ``ports``, ``address_groups``, and for names and networks
-``servers``, ``networks``, ``subnets``, ``routers``.
+It reads ``security_groups``, ``security_group_rules``, ``ports``, ``address_groups``, and for names and networks
+``servers``, ``networks``, ``subnets`` and ``routers``.
 
-Which networks make one VPC: all of them, as a listing of ports does not say what routers connect. With a listing of
-``routers``, the networks that have an interface of one router (the ports owned by ``network:router_interface…``) are
-one VPC, and a network without a router is one of its own.
+Without ``routers``, all networks form one VPC, because a listing of ports does not say what routers connect. With
+``routers``, the networks with an interface of the same router (ports owned by ``network:router_interface…``) form one
+VPC, and a network without a router is a VPC of its own.
 """
 
 from __future__ import annotations
 
 from sgfast.policy.formats.fields import Fields
+from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.openstack_cli import is_rows, rows_as_documents, shown_as_document
-from sgfast.policy.formats.place import Place
 from sgfast.policy.formats.sources import Source
 from sgfast.policy.formats.vpc_api import BOOKKEEPING, ApiReader, Interface, Server
-from sgfast.policy.yaml_nodes import show
 
 
 class NeutronReader(ApiReader):
@@ -25,7 +24,7 @@ class NeutronReader(ApiReader):
         super().__init__()
         self._routers: set[str] = set()
         self._has_routers = False
-        #: By network, one of its VPC; the one that is its own is the VPC's id.
+        #: Union-find over networks that share a VPC. A root, which is its own parent, is the VPC's id.
         self._joined: dict[str, str] = {}
         self._first_of_router: dict[str, str] = {}
         self._network_names: dict[str, str] = {}
@@ -45,34 +44,34 @@ class NeutronReader(ApiReader):
         elif isinstance(value, dict) and isinstance(value.get("id"), str):
             value = shown_as_document(source)
         elif isinstance(value, dict) and any(key.startswith("default_security_group_rule") for key in value):
-            raise source.error("default rules are what new groups begin with, no policy: export the security groups")
+            raise source.error("default rules only apply to new groups and are no policy: export the security groups")
         super().document(Source(source.file, value))
 
     def address_group(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.place("address group", ""))
-        place = source.place("address group", fields.required("id"), fields.text("name"))
-        fields.place = place
-        self.draft.address_group(place, fields.texts("addresses"))
+        fields = Fields(value, source.location("address group", ""))
+        location = source.location("address group", fields.required("id"), fields.text("name"))
+        fields.location = location
+        self.draft.address_group(location, fields.texts("addresses"))
         self.unread(fields, BOOKKEEPING | {"shared", "is_shared"})
 
     # Networks
 
     def network(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.place("network", ""))
+        fields = Fields(value, source.location("network", ""))
         self._network_names[fields.required("id")] = fields.text("name")
 
     def subnet(self, source: Source, value: object) -> None:
-        """A subnet says nothing that its ports do not."""
-        Fields(value, source.place("subnet", "")).required("id")
+        """Ignored: a subnet adds nothing to what its ports say."""
+        Fields(value, source.location("subnet", "")).required("id")
 
     def router(self, source: Source, value: object) -> None:
         self._has_routers = True
-        self._routers.add(Fields(value, source.place("router", "")).required("id"))
+        self._routers.add(Fields(value, source.location("router", "")).required("id"))
 
     def port(self, source: Source, value: object) -> None:
         super().port(source, value)
         if isinstance(value, dict) and str(value.get("device_owner")).startswith("network:router_interface"):
-            fields = Fields(value, source.place("port", str(value.get("id"))))
+            fields = Fields(value, source.location("port", str(value.get("id"))))
             network, router = fields.text("network_id"), fields.text("device_id")
             if network and router:
                 self._join(network, self._first_of_router.setdefault(router, network))
@@ -94,12 +93,12 @@ class NeutronReader(ApiReader):
         if not self._has_routers:
             return ""
         if not interface.network:
-            raise interface.place.error("network_id is missing, and with routers in the files it is needed")
+            raise interface.location.error("network_id is missing, but is required because the files list routers")
         vpc = self._vpc_of_network(interface.network)
-        self.draft.vpc(Place(interface.place.file, "VPC", vpc, self._network_names.get(vpc, "")))
+        self.draft.vpc(Location(interface.location.file, "VPC", vpc, self._network_names.get(vpc, "")))
         return vpc
 
     def vpc_of_server(self, server: Server) -> str:
         if self._has_routers:
-            raise server.place.error(f"with routers in the files, ports are needed, too: add them ({show('ports')})")
+            raise server.location.error("ports are required because the files list routers: add the list of ports")
         return ""

@@ -1,4 +1,4 @@
-"""Objects of an export in which other objects stand, named in messages by the way to them."""
+"""Nested objects of an export. Messages name them by their path."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import Any
 
 from sgfast.errors import PolicyError
 from sgfast.policy.formats.fields import Fields
-from sgfast.policy.formats.place import Place
+from sgfast.policy.formats.location import Location
 
 
 class JsonObject(Fields):
-    """A mapping whose fields may be mappings, or lists of them."""
+    """A mapping whose fields may be mappings or lists of mappings."""
 
-    def at(self, place: Place) -> JsonObject:
-        """The same fields, called by another name."""
-        return JsonObject(self._values, place)
+    def at(self, location: Location) -> JsonObject:
+        """The same fields under another location."""
+        return JsonObject(self._values, location)
 
     def error(self, key: str, message: str) -> PolicyError:
-        return self.place.error(f"{key} {message}")
+        return self.location.error(f"{key} {message}")
 
     def object(self, key: str) -> JsonObject:
-        """An object that may be missing: then it is empty."""
+        """A nested object; empty if it is missing."""
         value = self.get(key)
-        return JsonObject({} if value is None else value, self.place.part(key))
+        return JsonObject({} if value is None else value, self.location.part(key))
 
     def objects(self, key: str) -> Iterator[JsonObject]:
         for n, value in enumerate(self.items(key)):
-            yield JsonObject(value, self.place.part(f"{key}[{n}]"))
+            yield JsonObject(value, self.location.part(f"{key}[{n}]"))
 
     def mapping(self, key: str) -> dict[str, Any]:
-        """An object as it is; one that is missing is empty."""
+        """A nested object as a plain dict; empty if it is missing."""
         return self.object(key)._values
 
     def known_texts(self, key: str) -> list[str]:
-        """A list of texts, without the null that Terraform writes for what it does not know yet."""
-        return JsonObject({key: [text for text in self.items(key) if text is not None]}, self.place).texts(key)
+        """A list of strings, without the nulls that Terraform writes for values it does not know yet."""
+        return JsonObject({key: [text for text in self.items(key) if text is not None]}, self.location).texts(key)

@@ -1,7 +1,7 @@
-"""What ``openstack … list -f json`` and ``… show -f json`` print, as the API's own documents.
+"""Converts the output of ``openstack … list -f json`` and ``… show -f json`` into documents of the API.
 
-A list's rows have column titles for keys ("IP Protocol"), and older versions print fewer columns. What a row does not
-say and cannot be concluded is an error that says which option prints it.
+The rows of a list use column titles as keys ("IP Protocol"), and older versions print fewer columns. If a needed value
+is neither printed nor implied, the error names the option that prints it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sgfast.policy.formats.fields import Fields
-from sgfast.policy.formats.place import Place
+from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.sources import Source
 from sgfast.policy.formats.vpc_api import ICMP_WORDS
 from sgfast.policy.yaml_nodes import show
@@ -20,31 +20,32 @@ _ANYWHERE = ("0.0.0.0/0", "::/0")
 _PORTS = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 _TYPE = re.compile(r"(?:type=([0-9]{1,9}))?(?::?code=([0-9]{1,9}))?")
 _PAIR = re.compile(r"\b(\w++)='([^']*)'")
-_UNTYPED = "An ICMP rule printed without type or code may have type 0 or code 0, which the command does not print: see"
+_UNTYPED = "An ICMP rule printed without type or code may have type 0 or code 0, which this command omits: check with"
 
 
 def is_rows(value: object) -> bool:
-    """Whether this is the output of a list command."""
+    """Whether the value is the output of a list command."""
     return isinstance(value, list) and all(isinstance(row, dict) and "ID" in row for row in value)
 
 
 def rows_as_documents(source: Source) -> tuple[dict[str, Any], list[str]]:
-    """The rows of a list as a document of the API, and what should be known about it."""
+    """Convert the rows of a list into a document of the API; also returns notes about it."""
     rows: list[dict[str, Any]] = source.value  # type: ignore[assignment]  # is_rows() said so
     made: dict[str, list[Any]] = {}
     notes: dict[str, None] = {}
     for row in rows:
         for title, (section, translate) in _LISTS.items():
             if title in row:
-                place = source.place(section.removesuffix("s").replace("_", " "), str(row["ID"])[:100])
-                fields = Fields(row, place)
+                location = source.location(section.removesuffix("s").replace("_", " "), str(row["ID"])[:100])
+                fields = Fields(row, location)
                 made.setdefault(section, []).append(translate(fields))
                 if section == "security_group_rules" and _is_untyped(row):
                     notes[f"{_UNTYPED} openstack security group rule show"] = None
                 break
         else:
             known = ", ".join(f"{title!r}" for title in _LISTS)
-            raise source.error(f"rows with {', '.join(map(show, list(row)[:5]))}: known lists have a column {known}")
+            columns = ", ".join(map(show, list(row)[:5]))
+            raise source.error(f"unknown list with the columns {columns}: known lists have one of {known}")
     return made, list(notes)
 
 
@@ -53,24 +54,24 @@ def _is_untyped(row: dict[str, Any]) -> bool:
 
 
 def _rule(fields: Fields) -> dict[str, Any]:
-    place = fields.place
+    location = fields.location
     protocol = fields.get("IP Protocol")
     prefix = fields.text("IP Range", "Remote IP Prefix")
     group = fields.text("Remote Security Group")
     address_group = fields.text("Remote Address Group")
     ethertype = fields.text("Ethertype", "Ether Type")
     if not fields.has("Direction"):
-        raise place.error("this list has no Direction: print it with --long")
+        raise location.error("this list has no Direction column: print it with --long")
     if not fields.has("Security Group"):
-        raise place.error("this list does not say of which group it is: print it without naming a group")
+        raise location.error("this list does not say which group the rule is in: print it without naming a group")
     if not ethertype:
         if not prefix:
-            raise place.error("this list has no Ethertype: print it with --long")
+            raise location.error("this list has no Ethertype column: print it with --long")
         ethertype = "IPv6" if ":" in prefix else "IPv4"
     if group or address_group:
-        # Beside a group the command prints "any address", which is not meant.
+        # For a rule with a group the command also prints "any address", which does not apply.
         prefix = "" if prefix in _ANYWHERE else prefix
-    low, high = _port_range(place, str(protocol), fields.text("Port Range"))
+    low, high = _port_range(location, str(protocol), fields.text("Port Range"))
     made = {
         "id": fields.get("ID"), "direction": fields.get("Direction"), "ethertype": ethertype, "protocol": protocol,
         "remote_ip_prefix": prefix, "remote_group_id": group, "remote_address_group_id": address_group,
@@ -81,14 +82,14 @@ def _rule(fields: Fields) -> dict[str, Any]:
     return made
 
 
-def _port_range(place: Place, protocol: str, text: str) -> tuple[int | None, int | None]:
+def _port_range(location: Location, protocol: str, text: str) -> tuple[int | None, int | None]:
     if not text:
         return None, None
     match = (_TYPE if protocol in ICMP_WORDS else _PORTS).fullmatch(text)
     if match is None:
-        raise place.error(f"Port Range {show(text)} is neither like 22:80 nor like type=8:code=0")
+        raise location.error(f"Port Range {show(text)} is neither like 22:80 nor like type=8:code=0")
     low, high = (None if part is None else int(part) for part in match.groups())
-    # A code is never without a type, and a type of 0 is not printed.
+    # A code always comes with a type, and a type of 0 is not printed.
     return (0 if protocol in ICMP_WORDS and low is None else low), high
 
 
@@ -100,7 +101,8 @@ def _group(fields: Fields) -> dict[str, Any]:
 
 def _port(fields: Fields) -> dict[str, Any]:
     if not fields.has("Security Groups"):
-        raise fields.place.error("this list has no Security Groups: print it with --long, or show the ports")
+        message = "this list has no Security Groups column: print it with --long, or use openstack port show"
+        raise fields.location.error(message)
     return {
         "id": fields.get("ID"), "name": fields.get("Name"), "fixed_ips": _mappings(fields.get("Fixed IP Addresses")),
         "security_groups": _words(fields.get("Security Groups")), "device_owner": fields.get("Device Owner"),
@@ -115,7 +117,7 @@ def _network(fields: Fields) -> dict[str, Any]:
     return {"id": fields.get("ID"), "name": fields.get("Name")}
 
 
-#: A column that only this list has: the section it makes, and how a row is an object of it. Tried in this order.
+#: Lists by a column that identifies them: the section of the document, and how to convert a row. Tried in this order.
 _LISTS: dict[str, tuple[str, Callable[[Fields], dict[str, Any]]]] = {
     "IP Protocol": ("security_group_rules", _rule),
     "MAC Address": ("ports", _port),
@@ -126,11 +128,11 @@ _LISTS: dict[str, tuple[str, Callable[[Fields], dict[str, Any]]]] = {
 
 
 def shown_as_document(source: Source) -> dict[str, Any]:
-    """What a show command prints as a document of the API."""
-    value: dict[str, Any] = dict(source.value)  # type: ignore[call-overload]  # the caller looked
+    """Convert the output of a show command into a document of the API."""
+    value: dict[str, Any] = dict(source.value)  # type: ignore[call-overload]  # checked by the caller
     kind = _shown_kind(value)
     if not kind:
-        raise source.error("an object with an id, but neither security group, rule, port nor address group")
+        raise source.error("an object with an id, but neither a security group nor a rule, port or address group")
     if kind == "security_group":
         value["rules"] = _mappings(value.get("rules", value.get("security_group_rules")))
         value.pop("security_group_rules", None)
@@ -154,12 +156,12 @@ def _shown_kind(value: dict[str, Any]) -> str:
 
 
 def _mappings(value: object) -> object:
-    """Mappings, which older versions print as a text: ``ip_address='10.0.0.5', subnet_id='…'``, a line each."""
+    """Mappings. Older versions print them as text, one per line: ``ip_address='10.0.0.5', subnet_id='…'``."""
     if not isinstance(value, str):
         return value
     return [dict(_PAIR.findall(line)) for line in value.splitlines() if line.strip()]
 
 
 def _words(value: object) -> object:
-    """Words, which older versions print as one text with commas or lines."""
+    """Words. Older versions print them as one text, separated by commas or newlines."""
     return re.split(r"[,\s]+", value.strip()) if isinstance(value, str) and value.strip() else value or []

@@ -1,16 +1,16 @@
-"""Open Telekom Cloud and Huawei Cloud: the VPC API v3 and v1, and the listing of servers (ECS).
+"""Reads Open Telekom Cloud and Huawei Cloud: the VPC API v3 and v1, and the list of servers (ECS).
 
-What is read: ``security_groups`` and ``security_group_rules`` (v3: multiport, action, priority; v1: port_range_min and
+It reads ``security_groups`` and ``security_group_rules`` (v3: multiport, action, priority; v1: port_range_min and
 port_range_max), ``address_groups``, ``ports`` (v1 and v3), ``sub_network_interfaces``, ``servers``, ``vpcs``,
-``subnets`` or ``virsubnets``, ``peerings``. A port's VPC is that of its subnet; without a listing of subnets there
-is one VPC.
+``subnets`` or ``virsubnets``, and ``peerings``. A port's VPC is that of its subnet; without a list of subnets there is
+one VPC.
 """
 
 from __future__ import annotations
 
 import re
 
-from sgfast.policy.formats.draft import DraftRule, Place
+from sgfast.policy.formats.draft import DraftRule, Location
 from sgfast.policy.formats.fields import Fields
 from sgfast.policy.formats.sources import Source
 from sgfast.policy.formats.vpc_api import BOOKKEEPING, ICMP_WORDS, ApiReader, Interface, Server
@@ -21,7 +21,7 @@ _ADDRESS_GROUP_IGNORED = BOOKKEEPING | {"ip_version", "max_capacity", "status_me
 _ACTIONS: dict[str, Action] = {"allow": "allow", "deny": "deny"}
 _RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 _TYPE_AND_CODE = re.compile(r"([0-9]{1,3})(?:[-/]([0-9]{1,3}))?")
-#: A virtual IP address. Its address pairs are the addresses of the ports it is bound to.
+#: Device owner of a virtual IP address, whose address pairs are the addresses of the ports it is bound to.
 _VIRTUAL = "neutron:VIP_PORT"
 
 
@@ -32,7 +32,7 @@ class OtcReader(ApiReader):
         super().__init__()
         self._vpc_of_subnet: dict[str, str] = {}
         self._has_subnets = False
-        #: Those that some file names, in order.
+        #: VPCs that some file names, in order.
         self._vpcs: dict[str, None] = {}
         self.sections |= {
             "address_groups": self.address_group,
@@ -48,7 +48,7 @@ class OtcReader(ApiReader):
     def is_enabled(self, fields: Fields) -> bool:
         enabled = fields.flag("enabled", True)
         if not enabled:
-            self.draft.note("Left out, as it is not enabled", fields.place)
+            self.draft.note("Left out because it is not enabled", fields.location)
         return enabled
 
     def action_and_priority(self, fields: Fields) -> tuple[Action, int]:
@@ -56,18 +56,19 @@ class OtcReader(ApiReader):
         return fields.choice("action", _ACTIONS, "allow"), 1 if priority is None else priority
 
     def ports_and_types(self, fields: Fields, rule: DraftRule) -> None:
-        """v3 has one field, ``multiport``: ports and ranges, or for ICMP a type and perhaps a code."""
+        """v3 has one field, ``multiport``: ports and ranges, or for ICMP a type with an optional code."""
         multiport = fields.get("multiport")
         if multiport is None or multiport == "":
             super().ports_and_types(fields, rule)
             return
         if fields.has("port_range_min", "port_range_max"):
-            raise rule.place.error("has both multiport and port_range_min or port_range_max")
+            raise rule.location.error("has both multiport and port_range_min or port_range_max")
         text = str(fields.number("multiport")) if isinstance(multiport, int) else fields.text("multiport")
         if rule.protocol in ICMP_WORDS:
             type_and_code = _TYPE_AND_CODE.fullmatch(text)
             if type_and_code is None:
-                raise rule.place.error(f"multiport {show(text)}: for ICMP it is a type, or a type and a code like 8-0")
+                message = f"multiport {show(text)}: for ICMP it must be a type, or a type and a code like 8-0"
+                raise rule.location.error(message)
             rule.icmp_type = int(type_and_code[1])
             rule.icmp_code = int(type_and_code[2]) if type_and_code[2] else None
             return
@@ -75,50 +76,50 @@ class OtcReader(ApiReader):
         for part in text.split(","):
             match = _RANGE.fullmatch(part)
             if match is None:
-                raise rule.place.error(f"multiport {show(text)}: {show(part)} is neither a port nor a range")
+                raise rule.location.error(f"multiport {show(text)}: {show(part)} is neither a port nor a range")
             ranges.append((int(match[1]), int(match[2] or match[1])))
         rule.ports = ranges
 
     def address_group(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.place("address group", ""))
-        place = source.place("address group", fields.required("id"), fields.text("name"))
-        fields.place = place
+        fields = Fields(value, source.location("address group", ""))
+        location = source.location("address group", fields.required("id"), fields.text("name"))
+        fields.location = location
         addresses = fields.texts("ip_set")
-        for each in fields.items("ip_extra_set"):  # the same again, with remarks
-            addresses.append(Fields(each, place.part("ip_extra_set")).required("ip"))
-        self.draft.address_group(place, addresses)
+        for each in fields.items("ip_extra_set"):  # the same addresses again, with descriptions
+            addresses.append(Fields(each, location.part("ip_extra_set")).required("ip"))
+        self.draft.address_group(location, addresses)
         self.unread(fields, _ADDRESS_GROUP_IGNORED)
 
     # VPCs
 
     def vpc(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.place("VPC", ""))
-        place = source.place("VPC", fields.required("id"), fields.text("name"))
-        self.draft.vpc(place)
-        self._vpcs[place.id] = None
+        fields = Fields(value, source.location("VPC", ""))
+        location = source.location("VPC", fields.required("id"), fields.text("name"))
+        self.draft.vpc(location)
+        self._vpcs[location.id] = None
 
     def subnet(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.place("subnet", ""))
-        fields.place = source.place("subnet", fields.required("id"), fields.text("name"))
+        fields = Fields(value, source.location("subnet", ""))
+        fields.location = source.location("subnet", fields.required("id"), fields.text("name"))
         vpc = fields.required("vpc_id")
         self._has_subnets = True
         self._vpcs.setdefault(vpc)
         for subnet in (fields.text("id"), fields.text("neutron_network_id")):
             if subnet and self._vpc_of_subnet.setdefault(subnet, vpc) != vpc:
-                raise fields.place.error("is said to be in two VPCs")
+                raise fields.location.error("is in two VPCs")
 
     def peering(self, source: Source, value: object) -> None:
-        fields = Fields(value, source.place("VPC peering", ""))
-        place = source.place("VPC peering", fields.required("id"), fields.text("name"))
-        fields.place = place
+        fields = Fields(value, source.location("VPC peering", ""))
+        location = source.location("VPC peering", fields.required("id"), fields.text("name"))
+        fields.location = location
         a, b = (
-            Fields(fields.get(end), place.part(end)).required("vpc_id")
+            Fields(fields.get(end), location.part(end)).required("vpc_id")
             for end in ("request_vpc_info", "accept_vpc_info")
         )
         if fields.text("status") in ("ACTIVE", ""):
-            self.draft.peering(place, a, b)
+            self.draft.peering(location, a, b)
         else:
-            self.draft.note("Left out, as it is not active", place)
+            self.draft.note("Left out because it is not active", location)
 
     # Ports
 
@@ -130,27 +131,27 @@ class OtcReader(ApiReader):
         return subnet
 
     def addresses_of(self, fields: Fields) -> list[str]:
-        place = fields.place.part("addresses")
-        private = [Fields(each, place).required("ip_address") for each in fields.items("private_ips")]
+        location = fields.location.part("addresses")
+        private = [Fields(each, location).required("ip_address") for each in fields.items("private_ips")]
         one = [text for key in ("private_ip_address", "ipv6_ip_address") if (text := fields.text(key))]
         return super().addresses_of(fields) + private + one
 
     def vpc_of(self, interface: Interface) -> str:
         if vpc := interface.fields.text("vpc_id"):
             if self._vpc_of_subnet.get(interface.network, vpc) != vpc:
-                raise interface.place.error(f"says that it is in the VPC {show(vpc)}, and its subnet is in another")
+                raise interface.location.error(f"is in the VPC {show(vpc)}, but its subnet is in another")
             return vpc
         if self._has_subnets and interface.network not in self._vpc_of_subnet:
-            raise interface.place.error(f"is in the subnet {show(interface.network)}, which no file has")
-        return self._vpc_of_subnet.get(interface.network) or self._only_vpc(interface.place)
+            raise interface.location.error(f"is in the subnet {show(interface.network)}, which is in none of the files")
+        return self._vpc_of_subnet.get(interface.network) or self._only_vpc(interface.location)
 
     def vpc_of_server(self, server: Server) -> str:
-        # The addresses of a server are listed by VPC.
-        return server.network or self._only_vpc(server.place)
+        # A server's addresses are listed by VPC.
+        return server.network or self._only_vpc(server.location)
 
-    def _only_vpc(self, place: Place) -> str:
+    def _only_vpc(self, location: Location) -> str:
         if len(self._vpcs) > 1:
-            raise place.error(f"there are {len(self._vpcs)} VPCs, and nothing says in which it is: add the subnets")
+            raise location.error(f"there are {len(self._vpcs)} VPCs, and none is given for it: add the subnets")
         return next(iter(self._vpcs), "")
 
     def is_filtered(self, interface: Interface) -> bool:
@@ -165,8 +166,8 @@ class OtcReader(ApiReader):
             by_address |= {(interface.network, address): id for address in interface.addresses}
             for pair in interface.pairs:
                 if pair.endswith("/0"):
-                    said = "Forwards for others, as its source check is off; for whom is not known"
-                    self.draft.note(said, interface.place)
+                    said = "Its source check is off, so it may forward for unknown other addresses"
+                    self.draft.note(said, interface.location)
                 else:
                     shared.setdefault(id, []).append(pair)
         for virtual in self.interfaces.values():
@@ -174,9 +175,9 @@ class OtcReader(ApiReader):
                 bound = [by_address.get((virtual.network, pair.removesuffix("/32"))) for pair in virtual.pairs]
                 if None in bound:
                     pair = virtual.pairs[bound.index(None)]
-                    raise virtual.place.error(f"is bound to {show(pair)}, which is no port's address")
+                    raise virtual.location.error(f"is bound to {show(pair)}, which is not the address of any port")
                 for port in bound:
                     shared.setdefault(str(port), []).extend(virtual.addresses)
                 if not bound:
-                    self.draft.note("No instance, as the virtual address is bound to no port", virtual.place)
+                    self.draft.note("Not an instance because the virtual address is bound to no port", virtual.location)
         return shared

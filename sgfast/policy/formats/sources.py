@@ -1,4 +1,4 @@
-"""Files of an export to plain values, JSON or YAML, with the limits every document has (SPEC 11)."""
+"""Reads export files, JSON or YAML, into plain values, within the limits of documents (SPEC 11)."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Any, NamedTuple, NoReturn
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.errors import PolicyError
-from sgfast.policy.formats.place import Place
+from sgfast.policy.formats.location import Location
 from sgfast.policy.yaml_nodes import MAX_BYTES, MAX_DEPTH, NodeReader, compose, read_document, show, shown_origin
 
-#: JSON numbers longer than this are no number anybody means; Python refuses 4,300 digits.
+#: The longest accepted JSON number; Python refuses 4,300 digits.
 _NUMBER_CHARACTERS = 100
-#: Most files of one directory.
+#: The most files in one directory.
 _MAX_FILES = 1000
 _EXTENSIONS = (".json", ".yaml", ".yml")
 
 
 class Source(NamedTuple):
-    """One file of an export: its name for messages, and what it holds (mappings, lists, texts, numbers, …)."""
+    """One file of an export: its name for messages, and its content (mappings, lists, strings, numbers, …)."""
 
     file: str
     value: object
 
-    def place(self, kind: str, identity: str, name: str = "") -> Place:
-        return Place(self.file, kind, identity, name)
+    def location(self, kind: str, identity: str, name: str = "") -> Location:
+        return Location(self.file, kind, identity, name)
 
     def error(self, message: str) -> PolicyError:
         return PolicyError(f"{shown_origin(self.file)}: {message}")
 
 
 def files_of(path: str | os.PathLike[str]) -> list[str]:
-    """The file itself, or a directory's JSON and YAML files in the order of their names."""
+    """The file itself, or the JSON and YAML files of a directory in name order."""
     origin = os.fsdecode(path)
     if origin == "-" or not os.path.isdir(origin):
         return [origin]
@@ -42,7 +42,7 @@ def files_of(path: str | os.PathLike[str]) -> list[str]:
     except OSError as error:
         raise PolicyError(f"{shown_origin(origin)}: cannot be read: {error.strerror or error}") from None
     if not names:
-        message = f"cannot be read: Is a directory, and no file in it ends in {', '.join(_EXTENSIONS)}"
+        message = f"is a directory without files that end in {', '.join(_EXTENSIONS)}"
         raise PolicyError(f"{shown_origin(origin)}: {message}")
     if len(names) > _MAX_FILES:
         raise PolicyError(f"{shown_origin(origin)}: more than {_MAX_FILES} files")
@@ -55,12 +55,12 @@ def read_source(path: str) -> Source:
 
 
 def source_of(data: bytes, origin: str) -> Source:
-    """What a file holds. PolicyError says where it is broken."""
+    """Parse a file's content. PolicyError says where it is broken."""
     if data.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] in (b"{", b"["):
         try:
             return Source(origin, json_value(data, origin))
         except json.JSONDecodeError as error:
-            # YAML's flow style begins like JSON.
+            # YAML's flow style starts like JSON.
             try:
                 return _yaml(data, origin)
             except PolicyError:
@@ -70,7 +70,7 @@ def source_of(data: bytes, origin: str) -> Source:
 
 
 def json_value(data: bytes, origin: str) -> object:
-    """What a JSON text says. ValueError if it is none, PolicyError if it passes a limit."""
+    """Parse JSON. Raises ValueError if it is not JSON, PolicyError if it exceeds a limit."""
     shown = shown_origin(origin)
     if len(data) > MAX_BYTES:
         raise PolicyError(f"{shown}: larger than {MAX_BYTES >> 20} MiB")
@@ -85,7 +85,7 @@ def json_value(data: bytes, origin: str) -> object:
 
     def number(text: str) -> int:
         if len(text) > _NUMBER_CHARACTERS:
-            raise PolicyError(f"{shown}: a number of {len(text)} digits")
+            raise PolicyError(f"{shown}: contains a number of {len(text)} digits")
         return int(text)
 
     def constant(text: str) -> NoReturn:
@@ -98,7 +98,7 @@ def json_value(data: bytes, origin: str) -> object:
         line = data.count(b"\n", 0, error.start) + 1
         raise PolicyError(f"{shown}:{line}: not UTF-8 text (byte 0x{data[error.start]:02x})") from None
     except RecursionError:
-        raise PolicyError(f"{shown}: nested more than {MAX_DEPTH} deep") from None
+        raise PolicyError(f"{shown}: nested more than {MAX_DEPTH} levels deep") from None
     _check_depth(value, shown)
     return value
 
@@ -114,7 +114,7 @@ def _check_depth(value: object, shown: str) -> None:
         ]
         if not level:
             return
-    raise PolicyError(f"{shown}: nested more than {MAX_DEPTH} deep")
+    raise PolicyError(f"{shown}: nested more than {MAX_DEPTH} levels deep")
 
 
 def _yaml(data: bytes, origin: str) -> Source:
@@ -122,15 +122,15 @@ def _yaml(data: bytes, origin: str) -> Source:
 
 
 def plain_source(root: Node, origin: str) -> Source:
-    """What a YAML document holds."""
+    """The plain values of a YAML document."""
     return Source(origin, _plain(root, "", NodeReader(origin), MAX_DEPTH))
 
 
 def _plain(node: Node, path: str, reader: NodeReader, depth: int) -> object:
     if type(node) is ScalarNode:
         return reader.scalar(node, path, "a value")
-    if not depth:  # through aliases, one may hold itself
-        raise reader.error(node, path, f"nested more than {MAX_DEPTH} deep")
+    if not depth:  # through aliases, a node may contain itself
+        raise reader.error(node, path, f"nested more than {MAX_DEPTH} levels deep")
     if type(node) is not MappingNode:
         return [_plain(item, f"{path}[{n}]", reader, depth - 1) for n, item in enumerate(reader.items(node, path))]
     keys = {key.value for key, _ in node.value if type(key) is ScalarNode}

@@ -1,8 +1,8 @@
-"""What ``terraform show -json`` prints of a state or a plan.
+"""Reads the output of ``terraform show -json`` for a state or a plan.
 
-A state is what there is. A plan holds what there was (``prior_state``) and what there will be (``planned_values``): as
-a policy the latter is meant, and ``read(…, planned=False)`` gives the former. Resources that are about groups but are
-not known here are an error; all others say nothing about them.
+A plan contains the current state (``prior_state``) and the state after it is applied (``planned_values``). As a policy
+it means the latter; ``read(…, planned=False)`` gives the former. Unsupported resources that concern security groups are
+an error; all other resources are ignored.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 from sgfast.policy.formats import terraform_aws, terraform_neutron
+from sgfast.policy.formats.conversion import policy_of
 from sgfast.policy.formats.draft import Draft
+from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.objects import JsonObject
-from sgfast.policy.formats.place import Place
 from sgfast.policy.formats.sources import Source, read_source
 from sgfast.policy.formats.terraform_references import Resource
 from sgfast.policy.formats.terraform_stack import Stack
-from sgfast.policy.formats.written import policy_of
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import show
 
@@ -33,47 +33,47 @@ _ABOUT_GROUPS = re.compile(r"(aws|huaweicloud|opentelekomcloud|openstack)_\w*?(s
 
 
 def load_plan(path: str | os.PathLike[str]) -> tuple[Policy, Policy]:
-    """What is there before a plan, and what will be after it. PolicyError also if the file is no plan."""
+    """The policies before and after a plan is applied. Raises PolicyError also if the file is not a plan."""
     source = read_source(os.fsdecode(path))
     if not isinstance(source.value, dict) or "planned_values" not in source.value:
-        raise source.error("is no plan: give what terraform show -json PLANFILE prints")
+        raise source.error("is not a plan: give the output of terraform show -json PLANFILE")
     old, new = (read([source], planned=planned) for planned in (False, True))
     return policy_of(old.made, source.file), policy_of(new.made, source.file)
 
 
 def read(sources: Sequence[Source], *, planned: bool = True) -> Draft:
-    """The draft that some files make together. ``planned``: what plans will make, else what was before."""
+    """Read files into one draft. ``planned`` selects the state after plans are applied, else the state before."""
     pairs = [_stacks(source) for source in sources]
-    # Both times belong to one cloud, also where nothing is there yet.
+    # Before and after belong to the same cloud, even if one of them is empty.
     draft = Draft(_profile([stack for pair in pairs for stack in pair]))
     stacks = [new if planned else old for old, new in pairs]
     terraform_aws.add(stacks, draft)
     terraform_neutron.add(stacks, draft)
     for stack in stacks:
-        stack.tell_guesses(draft)
+        stack.note_guesses(draft)
     return draft
 
 
 def _stacks(source: Source) -> tuple[Stack, Stack]:
-    """What was before a plan, and what will be; of a state, twice what is."""
+    """The state before and after a plan; for a state file, the same state twice."""
     file, document = source
-    fields = JsonObject(document, Place(file, "Terraform", "output"))
+    fields = JsonObject(document, Location(file, "Terraform", "output"))
     if fields.has("serial") and fields.has("lineage"):
-        raise source.error("this is the state file itself: give what terraform show -json prints")
+        raise source.error("this is the state file itself: give the output of terraform show -json")
     version = fields.text("format_version")
     if not re.fullmatch(r"[01]\.[0-9]{1,9}", version):
-        raise fields.error("format_version", f"is {show(version)}, which is not supported: 0.x and 1.x are")
+        raise fields.error("format_version", f"is {show(version)}, but only 0.x and 1.x are supported")
     if not fields.has("planned_values"):
         stack = Stack(file, fields.mapping("values"))
         return stack, stack
     if fields.flag("errored", False):
-        raise fields.error("errored", "is true: the plan is not complete")
+        raise fields.error("errored", "is true: the plan is incomplete")
     prior = Stack(file, fields.object("prior_state").mapping("values"))
     return prior, Stack(file, fields.mapping("planned_values"), document, prior)
 
 
 def _profile(stacks: list[Stack]) -> Literal["otc", "neutron", "aws"]:
-    """The cloud that everything about groups belongs to."""
+    """The cloud of all resources that concern groups."""
     first: Resource | None = None
     for stack in stacks:
         for resource in stack.resources:
@@ -81,11 +81,12 @@ def _profile(stacks: list[Stack]) -> Literal["otc", "neutron", "aws"]:
                 continue
             if resource.type not in terraform_aws.TYPES | terraform_neutron.TYPES:
                 if _ABOUT_GROUPS.match(resource.type):
-                    raise stack.error(resource, f"{show(resource.type)} is about security groups, but not supported")
+                    raise stack.error(resource, f"{show(resource.type)} concerns security groups, but is not supported")
                 continue
             first = first or resource
             if _cloud(resource) != _cloud(first):
-                raise stack.error(resource, f"is in another cloud than {show(first.address)}: give them apart")
+                message = f"is in another cloud than {show(first.address)}: import each cloud separately"
+                raise stack.error(resource, message)
     return _cloud(first) if first else "otc"
 
 

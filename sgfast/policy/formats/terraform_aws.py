@@ -1,9 +1,9 @@
-"""Terraform's AWS resources as groups, rules and interfaces.
+"""Reads Terraform's AWS resources as groups, rules and interfaces.
 
-A group's ``ingress`` and ``egress`` are what the cloud said when Terraform last asked, rules of their own resources
-among them. What a plan will leave are these, without the rules of resources as they were before, with those that are
-planned: so a rule resource that is to be deleted is gone although its group still shows it. Likewise the groups of an
-interface with ``aws_network_interface_sg_attachment``, and the entries of a prefix list.
+A group's ``ingress`` and ``egress`` attributes are what AWS returned at Terraform's last refresh. They include rules
+that are resources of their own. The planned rules are therefore these, minus the earlier rules of rule resources, plus
+the planned ones: a rule resource to be deleted is gone even though its group still lists it. The same applies to the
+groups of an interface with ``aws_network_interface_sg_attachment``, and to the entries of a prefix list.
 """
 
 from __future__ import annotations
@@ -11,10 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sgfast.policy.formats.aws_rules import Traffic, Vpcs, group_id, ip_versions, meaning, region_of, rules, traffic
+from sgfast.policy.formats.aws_rules import (
+    Traffic,
+    Vpcs,
+    group_id,
+    ip_versions,
+    meaning,
+    parse_traffic,
+    region_of,
+    rules,
+)
 from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule
+from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.formats.objects import JsonObject
-from sgfast.policy.formats.place import Place, one_line
 from sgfast.policy.formats.terraform_references import Resource
 from sgfast.policy.formats.terraform_stack import Stack
 from sgfast.policy.model import Direction
@@ -31,12 +40,12 @@ _RULE_DIRECTIONS: dict[str, Direction] = {
 }
 _DIRECTIONS: dict[str, Direction] = {"ingress": "inbound", "egress": "outbound"}
 
-#: The resources that are read. Of them, those that can stand in a group's way; the others say where things are.
+#: The resources that are read. Those that concern groups must be supported; the others only say where things are.
 TYPES = frozenset((
     *_GROUPS, "aws_security_group_rule", *_RULE_DIRECTIONS, "aws_network_interface", "aws_instance", *_LISTS,
     "aws_ec2_managed_prefix_list_entry", "aws_network_interface_sg_attachment", "aws_vpc_peering_connection",
 ))  # fmt: skip
-#: About the groups of what is no instance here, or about where a group may be used.
+#: Resources about groups of things that are no instances here, or about where a group may be used.
 IGNORED = frozenset(("aws_vpc_endpoint_security_group_association", "aws_vpc_security_group_vpc_association"))
 
 _INLINE = (
@@ -60,29 +69,29 @@ _SINGLE_RULE = (
 
 
 class _Account:
-    """What the stacks of one account know for each other."""
+    """What the stacks of one account know about each other."""
 
     def __init__(self) -> None:
         self.vpcs = Vpcs()
-        #: By group and subnet: the VPC.
+        #: The VPC of each group and subnet.
         self.vpc_of: dict[str, str] = {}
-        #: By prefix list: the IP versions of its entries.
+        #: The IP versions of each prefix list's entries.
         self.families: dict[str, set[int]] = {}
 
 
 def add(stacks: Sequence[Stack], draft: Draft) -> None:
-    """Everything about groups in the stacks of one account."""
+    """Add everything about groups in the stacks of one account."""
     account = _Account()
     readers = [_Aws(stack, draft, account) for stack in stacks]
     for reader in readers:
-        reader.add_places()
+        reader.add_locations()
     for reader in readers:
         reader.add_rules()
         reader.add_instances()
     account.vpcs.put_into(draft)
 
 _Attached = set[tuple[str, str]]
-"""Interfaces and groups, by identity."""
+"""Group ids by interface identity."""
 
 
 class _Aws:
@@ -92,11 +101,11 @@ class _Aws:
         self._vpcs = account.vpcs
         self._vpc_of = account.vpc_of
         self._families = account.families
-        #: By identity, the subnets of this stack whose VPC is to be found if it is asked for.
+        #: The subnets of this stack by identity. Their VPC is only looked up when it is needed.
         self._unplaced: dict[str, Resource] = {}
 
-    def add_places(self) -> None:
-        """What rules and interfaces name: VPCs, subnets, prefix lists, groups."""
+    def add_locations(self) -> None:
+        """Add what rules and interfaces refer to: VPCs, subnets, prefix lists, groups."""
         self._add_vpcs()
         self._add_lists()
         for resource in self._stack.of(*_GROUPS):
@@ -116,7 +125,7 @@ class _Aws:
             self._vpcs.seen(stack.file, stack.identity(resource), _name_tag(fields), region)
         for resource in stack.of(*_SUBNETS, data=True):
             if stack.is_unknown(resource, "vpc_id"):
-                self._unplaced[stack.identity(resource)] = resource  # most often nobody asks
+                self._unplaced[stack.identity(resource)] = resource  # it is rarely needed
                 continue
             self._vpc_of[stack.identity(resource)] = vpc = stack.fields(resource).required("vpc_id")
             self._vpcs.seen(stack.file, vpc, region=region_of(stack.fields(resource).text("availability_zone")))
@@ -126,17 +135,17 @@ class _Aws:
             if stack.fields(resource).flag("auto_accept", False)
         }
         for resource in stack.of("aws_vpc_peering_connection"):
-            place = stack.place(resource, "VPC peering connection")
+            location = stack.location(resource, "VPC peering connection")
             fields = stack.fields(resource)
             ends = [stack.id_of(resource, end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
             status = fields.text("accept_status")
             pending = stack.is_unknown(resource, "accept_status") or status in ("pending-acceptance", "provisioning")
-            if status == "active" or (pending and (fields.flag("auto_accept", False) or place.id in accepted)):
+            if status == "active" or (pending and (fields.flag("auto_accept", False) or location.id in accepted)):
                 for end in ends:
                     self._vpcs.seen(stack.file, end)
-                self._draft.peering(place, *ends)
+                self._draft.peering(location, *ends)
             else:
-                self._draft.note("Peers nothing, as nobody has accepted it", place)
+                self._draft.note("Peers nothing because it has not been accepted", location)
 
     # Prefix lists
 
@@ -146,21 +155,21 @@ class _Aws:
         stale = self._list_entries(stack.prior) if stack.prior else {}
         for resource in stack.of(*_LISTS, "aws_prefix_list", data=True):
             fields = stack.fields(resource)
-            place = stack.place(resource, "prefix list", fields.text("name"))
+            location = stack.location(resource, "prefix list", fields.text("name"))
             if stack.has_unknown(resource, "entry") and stack.is_configured(resource, "entry"):
                 raise stack.error(resource, "its entries are known only after apply")
             found = [item.required("cidr") for key in ("entry", "entries") for item in fields.objects(key)]
             if resource.type == "aws_prefix_list":
                 found = fields.texts("cidr_blocks")
-            gone = stale.get(place.id, set())
+            gone = stale.get(location.id, set())
             found = [cidr for cidr in found if cidr not in gone]
-            addresses = dict.fromkeys((*found, *sorted(entries.get(place.id, ()))))
-            self._draft.address_group(place, addresses)
-            self._families[place.id] = ip_versions(addresses)
+            addresses = dict.fromkeys((*found, *sorted(entries.get(location.id, ()))))
+            self._draft.address_group(location, addresses)
+            self._families[location.id] = ip_versions(addresses)
 
     @staticmethod
     def _list_entries(stack: Stack) -> dict[str, set[str]]:
-        """By list, the entries that are resources of their own."""
+        """Prefix list entries that are resources of their own, by list."""
         found: dict[str, set[str]] = {}
         for resource in stack.of("aws_ec2_managed_prefix_list_entry"):
             found.setdefault(stack.id_of(resource, "prefix_list_id", _LISTS), set()).add(
@@ -174,9 +183,9 @@ class _Aws:
         stack = self._stack
         default = resource.type == "aws_default_security_group"
         fields = stack.fields(resource)
-        place = stack.place(resource, "security group", fields.text("name") or ("default" if default else ""))
-        self._draft.group(place, fields.text("description"))
-        self._vpc_of[place.id] = vpc = self._group_vpc(resource)
+        location = stack.location(resource, "security group", fields.text("name") or ("default" if default else ""))
+        self._draft.group(location, fields.text("description"))
+        self._vpc_of[location.id] = vpc = self._group_vpc(resource)
         self._vpcs.seen(stack.file, vpc, region=fields.text("region") or region_of(fields.text("arn")))
 
     def _group_vpc(self, resource: Resource) -> str:
@@ -204,7 +213,7 @@ class _Aws:
             yield group, rule
 
     def _inline_rules(self) -> Iterator[tuple[str, DraftRule]]:
-        """What groups say of their rules."""
+        """The rules in the groups' own attributes."""
         stack = self._stack
         for resource in stack.of(*_GROUPS):
             identity = stack.identity(resource)
@@ -212,7 +221,7 @@ class _Aws:
                 if stack.is_unknown(resource, attribute):
                     if stack.is_configured(resource, attribute):
                         raise stack.error(
-                            resource, f"{attribute} is known only after apply: make its rules resources of their own"
+                            resource, f"{attribute} is known only after apply: define its rules as separate resources"
                         )
                     continue
                 items = [*stack.fields(resource).objects(attribute)]
@@ -224,9 +233,9 @@ class _Aws:
                 groups = stack.filled(resource, attribute, listed, _GROUPS)
                 for n, item in enumerate(items):
                     item.refuse_unread(_INLINE)
-                    place = stack.place(resource, "security group").part(f"{attribute}[{n}]")
+                    location = stack.location(resource, "security group").part(f"{attribute}[{n}]")
                     peers = [*map(group_id, groups[n]), *([identity] if item.flag("self", False) else [])]
-                    for rule in self._rules(place, direction, item, peers, item.texts("prefix_list_ids")):
+                    for rule in self._rules(location, direction, item, peers, item.texts("prefix_list_ids")):
                         yield identity, rule
 
     def _check_known(self, resource: Resource, attribute: str, count: int) -> None:
@@ -246,9 +255,9 @@ class _Aws:
             group = group_id(stack.id_of(resource, "security_group_id", _GROUPS))
             if not group:
                 raise fields.error("security_group_id", "is missing")
-            place = Place(stack.file, "security group rule", resource.address)
+            location = Location(stack.file, "security group rule", resource.address)
             if resource.type in _RULE_DIRECTIONS:
-                yield from ((group, rule) for rule in self._single_rule(resource, fields, place))
+                yield from ((group, rule) for rule in self._single_rule(resource, fields, location))
                 continue
             fields.refuse_unread(_RULE)
             self._check_rule_known(resource, ("cidr_blocks", "ipv6_cidr_blocks", *_NUMBERS, "protocol", "self"))
@@ -258,7 +267,8 @@ class _Aws:
             if other := group_id(stack.id_of(resource, "source_security_group_id", _GROUPS)):
                 peers.append(other)
             lists = stack.ids_of(resource, "prefix_list_ids", _LISTS)
-            for rule in self._rules(place, _DIRECTIONS[fields.text("type")], fields, list(dict.fromkeys(peers)), lists):
+            direction = _DIRECTIONS[fields.text("type")]
+            for rule in self._rules(location, direction, fields, list(dict.fromkeys(peers)), lists):
                 yield group, rule
 
     def _check_rule_known(self, resource: Resource, attributes: tuple[str, ...]) -> None:
@@ -266,18 +276,18 @@ class _Aws:
             if self._stack.has_unknown(resource, attribute) and self._stack.is_configured(resource, attribute):
                 raise self._stack.error(resource, f"{attribute} is known only after apply")
 
-    def _single_rule(self, resource: Resource, fields: JsonObject, place: Place) -> Iterator[DraftRule]:
-        """``aws_vpc_security_group_ingress_rule`` and ``…_egress_rule``: one peer each."""
+    def _single_rule(self, resource: Resource, fields: JsonObject, location: Location) -> Iterator[DraftRule]:
+        """``aws_vpc_security_group_ingress_rule`` and ``…_egress_rule``, which have one peer each."""
         stack = self._stack
         fields.refuse_unread(_SINGLE_RULE)
         self._check_rule_known(resource, ("cidr_ipv4", "cidr_ipv6", *_NUMBERS, "ip_protocol"))
-        what = traffic(
-            self._draft, place, fields.required("ip_protocol"), fields.number("from_port"), fields.number("to_port")
+        what = parse_traffic(
+            self._draft, location, fields.required("ip_protocol"), fields.number("from_port"), fields.number("to_port")
         )
         other = group_id(stack.id_of(resource, "referenced_security_group_id", _GROUPS))
         prefix_list = stack.id_of(resource, "prefix_list_id", _LISTS)
         made = self._of_peers(
-            place, _RULE_DIRECTIONS[resource.type], what, fields.text("description"),
+            location, _RULE_DIRECTIONS[resource.type], what, fields.text("description"),
             [fields.required("cidr_ipv4")] if fields.text("cidr_ipv4") else [],
             [fields.required("cidr_ipv6")] if fields.text("cidr_ipv6") else [],
             [other] if other else [], [prefix_list] if prefix_list else [],
@@ -287,32 +297,34 @@ class _Aws:
         yield from made
 
     def _rules(
-        self, place: Place, direction: Direction, fields: JsonObject, groups: list[str], lists: list[str]
+        self, location: Location, direction: Direction, fields: JsonObject, groups: list[str], lists: list[str]
     ) -> list[DraftRule]:
-        """Of an inline rule or an ``aws_security_group_rule``."""
-        what = traffic(
-            self._draft, place, fields.required("protocol"), fields.number("from_port"), fields.number("to_port")
+        """The rules of an inline rule or an ``aws_security_group_rule``."""
+        what = parse_traffic(
+            self._draft, location, fields.required("protocol"), fields.number("from_port"), fields.number("to_port")
         )
         return self._of_peers(
-            place, direction, what, fields.text("description"), fields.texts("cidr_blocks"),
+            location, direction, what, fields.text("description"), fields.texts("cidr_blocks"),
             fields.texts("ipv6_cidr_blocks"), groups, lists,
         )  # fmt: skip
 
     def _of_peers(
-        self, place: Place, direction: Direction, what: Traffic, description: str, cidrs: list[str],
+        self, location: Location, direction: Direction, what: Traffic, description: str, cidrs: list[str],
         cidrs6: list[str], groups: list[str], lists: list[str],
     ) -> list[DraftRule]:  # fmt: skip
         draft = self._draft
         made: list[DraftRule] = []
         if cidrs:
-            made += rules(draft, place, direction, what, cidrs=cidrs, families=[4], description=description)
+            made += rules(draft, location, direction, what, cidrs=cidrs, families=[4], description=description)
         if cidrs6:
-            made += rules(draft, place, direction, what, cidrs=cidrs6, families=[6], description=description)
+            made += rules(draft, location, direction, what, cidrs=cidrs6, families=[6], description=description)
         for group in groups:
-            made += rules(draft, place, direction, what, group=group, description=description)
+            made += rules(draft, location, direction, what, group=group, description=description)
         for each in lists:
             families = sorted(self._families.get(each, ())) or [4]
-            made += rules(draft, place, direction, what, prefix_list=each, families=families, description=description)
+            made += rules(
+                draft, location, direction, what, prefix_list=each, families=families, description=description
+            )
         return made
 
     # Interfaces
@@ -329,16 +341,16 @@ class _Aws:
             if interface in own:
                 names[interface] = name
             else:
-                place = Place(stack.file, "instance", interface, name).part(one_line(resource.address))
-                self._add_interface(resource, place, "vpc_security_group_ids", attached, stale)
+                location = Location(stack.file, "instance", interface, name).part(one_line(resource.address))
+                self._add_interface(resource, location, "vpc_security_group_ids", attached, stale)
         for resource in stack.of("aws_network_interface"):
             identity = stack.identity(resource)
             name = _name_tag(stack.fields(resource)) or names.get(identity, "")
-            place = stack.place(resource, "network interface", name)
-            self._add_interface(resource, place, "security_groups", attached, stale)
+            location = stack.location(resource, "network interface", name)
+            self._add_interface(resource, location, "security_groups", attached, stale)
 
     def _primary(self, resource: Resource) -> str:
-        """The interface an instance comes with, or one it is given."""
+        """The primary interface of an instance: created with it, or assigned to it."""
         stack = self._stack
         wanted = frozenset(("aws_network_interface",))
         for block in ("network_interface", "primary_network_interface"):
@@ -350,7 +362,7 @@ class _Aws:
         return stack.fields(resource).text("primary_network_interface_id") or stack.identity(resource)
 
     def _attachments(self, stack: Stack) -> _Attached:
-        """Where a group is put on an interface by a resource of its own."""
+        """Group attachments that are resources of their own."""
         found: _Attached = set()
         for resource in stack.of("aws_network_interface_sg_attachment"):
             group = stack.id_of(resource, "security_group_id", _GROUPS)
@@ -366,26 +378,27 @@ class _Aws:
         return found
 
     def _add_interface(
-        self, resource: Resource, place: Place, attribute: str, attached: _Attached, stale: _Attached
+        self, resource: Resource, location: Location, attribute: str, attached: _Attached, stale: _Attached
     ) -> None:
         stack = self._stack
         fields = stack.fields(resource)
         if stack.is_unknown(resource, attribute) and not stack.is_configured(resource, attribute):
             groups = self._named_groups(resource) or [self._default_group(resource)]
         else:
-            groups = [group for group in stack.ids_of(resource, attribute, _GROUPS) if (place.id, group) not in stale]
-        groups += [group for interface, group in sorted(attached) if interface == place.id]
+            named = stack.ids_of(resource, attribute, _GROUPS)
+            groups = [group for group in named if (location.id, group) not in stale]
+        groups += [group for interface, group in sorted(attached) if interface == location.id]
         addresses = [text for text in (fields.text("private_ip"),) if text]
         for key in _ADDRESSES:
             addresses += fields.known_texts(key)
         if not addresses:
-            self._draft.note("Left out, as its address is known only after apply", place)
+            self._draft.note("Left out because its address is known only after apply", location)
             return
         vpc = next((self._vpc_of[group] for group in groups if group in self._vpc_of), "") or self._subnet_vpc(resource)
         if not vpc:
-            raise place.error("its VPC is not known: neither its security groups nor its subnet are in the file")
+            raise location.error("its VPC is unknown: neither its security groups nor its subnet are in the file")
         self._vpcs.seen(stack.file, vpc)
-        self._draft.instance(DraftInstance(place, vpc, list(dict.fromkeys(addresses)), list(dict.fromkeys(groups))))
+        self._draft.instance(DraftInstance(location, vpc, list(dict.fromkeys(addresses)), list(dict.fromkeys(groups))))
 
     def _subnet_vpc(self, resource: Resource) -> str:
         subnet = self._stack.id_of(resource, "subnet_id", _SUBNETS)
@@ -394,7 +407,7 @@ class _Aws:
         return self._vpc_of.get(subnet, "")
 
     def _named_groups(self, resource: Resource) -> list[str]:
-        """Of an instance in a default VPC: it may name its groups instead of giving their ids."""
+        """The groups of an instance in a default VPC, which may list them by name instead of by id."""
         stack = self._stack
         if resource.type != "aws_instance" or not stack.is_configured(resource, "security_groups"):
             return []
@@ -406,18 +419,18 @@ class _Aws:
                 if name in (stack.identity(group), stack.fields(group).text("name"))
             ]
             if len(named) != 1:
-                raise stack.error(resource, f"names {len(named)} security groups of the file with {show(name)}")
+                raise stack.error(resource, f"the name {show(name)} fits {len(named)} security groups in the file")
             found += named
         return found
 
     def _default_group(self, resource: Resource) -> str:
-        """The group AWS gives what names none: its VPC's default one."""
+        """The group AWS assigns if none is named: the VPC's default group."""
         stack = self._stack
         vpc = self._subnet_vpc(resource)
         for group in stack.of("aws_default_security_group"):
             if vpc and self._vpc_of[stack.identity(group)] == vpc:
                 return stack.identity(group)
-        raise stack.error(resource, "names no security group, and its VPC's default one is not in the file")
+        raise stack.error(resource, "names no security group, and its VPC's default group is not in the file")
 
 
 def _name_tag(fields: JsonObject) -> str:

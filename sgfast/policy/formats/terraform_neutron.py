@@ -1,16 +1,16 @@
-"""Terraform's resources of clouds that descend from OpenStack: openstack, opentelekomcloud, huaweicloud.
+"""Reads Terraform's resources of the OpenStack-based clouds: openstack, opentelekomcloud, huaweicloud.
 
-The rules a cloud gives each new group are in no state, unless the group lists its ``rules`` (Huawei Cloud, once made).
-Where ``delete_default_rules`` is not set they are added here, as each cloud's API makes them: outbound everything, and
-on Huawei Cloud inbound everything from the group itself.
+The rules a cloud creates with each new group are in no state, unless the group lists its ``rules`` (an existing group
+on Huawei Cloud). If ``delete_default_rules`` is not set, they are added here as the cloud's API creates them: all
+outbound traffic, and on Huawei Cloud all inbound traffic from the group itself.
 
-The providers write 0 for a port or ICMP type that is not set, and hardly one can send a 0 that is:
+The providers write 0 for a port or ICMP type that is not set, and most cannot send a real 0:
 
-- port protocols: 0 and 0 are all ports;
-- openstack, huaweicloud: ICMP 0 and 0 are all types, a type and 0 all its codes. A rule that was made elsewhere, or by
-  a later version that does send it, may be one of type 0, code 0 all the same: there is a note, unless a plan shows
-  that the configuration leaves it out;
-- opentelekomcloud: ICMP 0 and 255 are all types, everything else is a type and a code.
+- protocols with ports: 0 and 0 mean all ports;
+- openstack, huaweicloud: ICMP 0 and 0 mean all types, a type and 0 all its codes. A rule created elsewhere, or by a
+  later version that sends 0, may still mean type 0, code 0. A note says so, unless a plan shows that the configuration
+  leaves it out;
+- opentelekomcloud: ICMP 0 and 255 mean all types; anything else is a type and a code.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule
+from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.formats.objects import JsonObject
-from sgfast.policy.formats.place import Place, one_line
 from sgfast.policy.formats.terraform_references import Resource
 from sgfast.policy.formats.terraform_stack import Stack
 from sgfast.policy.model import DEFAULT_GROUP, ICMP, ICMPV6, PORT_PROTOCOLS, Action, Direction
@@ -55,7 +55,7 @@ _NETWORKS = _SUBNETS | {
 _VPCS = frozenset(("opentelekomcloud_vpc_v1", "huaweicloud_vpc"))
 _PEERINGS = frozenset(("opentelekomcloud_vpc_peering_connection_v2", "huaweicloud_vpc_peering_connection"))
 
-#: The resources that are read and are about groups.
+#: The resources that are read and concern groups.
 TYPES = GROUPS | _RULES | _ADDRESS_GROUPS | _PORTS | _SERVERS
 
 _RULE_FIELDS = frozenset((
@@ -71,10 +71,10 @@ _RULE_TRAFFIC = (
 _DIRECTIONS: dict[str, Direction] = {"ingress": "inbound", "egress": "outbound"}
 _ETHERTYPES: dict[str, Literal[4, 6]] = {"ipv4": 4, "ipv6": 6, "": 4}
 _ACTIONS: dict[str, Action] = {"allow": "allow", "deny": "deny", "": "allow"}
-#: Neutron's words that IANA has not, or has for something else.
+#: Neutron's protocol names that IANA does not have or uses for another protocol.
 _PROTOCOLS = {"ipv6-encap": 41, "ipip": 4, "any": None, "all": None, "": None}
 _ANY_ADDRESS = ("0.0.0.0/0", "::/0")
-#: What Huawei's API gives the rules it makes itself: any rule of a user's goes before them.
+#: The priority of rules that Huawei's API creates itself: every user's rule comes first.
 _LAST_PRIORITY = 100
 
 
@@ -83,26 +83,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Nic:
-    """One network interface of a server, as the server's resource has it."""
+    """One network interface of a server, as described by the server's resource."""
 
-    #: The attribute that names its network.
+    #: The attribute that holds its network's id.
     network: str
     port: str
     addresses: list[str]
 
 
 class _Account:
-    """What the stacks of one account know for each other."""
+    """What the stacks of one account know about each other."""
 
     def __init__(self) -> None:
-        #: By network id: the VPC.
+        #: The VPC of each network id.
         self.vpc_of: dict[str, str] = {}
-        #: By name: the groups that are called so.
+        #: The ids of the groups with each name.
         self.named: dict[str, list[str]] = {}
 
 
 def add(stacks: Sequence[Stack], draft: Draft) -> None:
-    """Everything about groups in the stacks of one account."""
+    """Add everything about groups in the stacks of one account."""
     account = _Account()
     readers = [_Neutron(stack, draft, account) for stack in stacks]
     for reader in readers:
@@ -133,30 +133,31 @@ class _Neutron:
         stack = self._stack
         known = set()
         for resource in stack.of(*_VPCS, data=True):
-            self._draft.vpc(stack.place(resource, "VPC", stack.fields(resource).text("name")))
+            self._draft.vpc(stack.location(resource, "VPC", stack.fields(resource).text("name")))
             known.add(stack.identity(resource))
         for resource in stack.of(*_SUBNETS, data=True):
             vpc = stack.id_of(resource, "vpc_id", _VPCS)
             for network in (stack.identity(resource), stack.fields(resource).text("network_id")):
                 self._vpc_of[network] = vpc
         for resource in stack.of(*_PEERINGS):
-            place = stack.place(resource, "VPC peering connection", stack.fields(resource).text("name"))
+            location = stack.location(resource, "VPC peering connection", stack.fields(resource).text("name"))
             if stack.fields(resource).text("status") not in ("", "ACTIVE"):
-                self._draft.note("Peers nothing, as it is not active", place)
+                self._draft.note("Peers nothing because it is not active", location)
                 continue
             ends = [stack.id_of(resource, end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
             for end in ends:
                 if end not in known:
-                    self._draft.vpc(Place(stack.file, "VPC", end))
-            self._draft.peering(place, *ends)
+                    self._draft.vpc(Location(stack.file, "VPC", end))
+            self._draft.peering(location, *ends)
 
-    def _vpc(self, place: Place, resource: Resource, attribute: str) -> str:
-        """The VPC of the network an attribute names; where the files say nothing of VPCs, there is one."""
+    def _vpc(self, location: Location, resource: Resource, attribute: str) -> str:
+        """The VPC of the network that an attribute refers to. If the files do not mention VPCs, there is one."""
         if not self._vpc_of:
             return ""
         network = self._optional_id(resource, attribute, _NETWORKS)
         if network not in self._vpc_of:
-            raise place.error(f"its network {show(network)} is in no VPC of the file: have its subnet in it, as data")
+            message = f"its network {show(network)} is in no VPC of the file: add its subnet as a data source"
+            raise location.error(message)
         return self._vpc_of[network]
 
     # Groups
@@ -168,37 +169,37 @@ class _Neutron:
             if stack.has_unknown(resource, attribute) and stack.is_configured(resource, attribute):
                 raise stack.error(resource, f"{attribute} is known only after apply")
         addresses = fields.texts("addresses") + [item.required("ip") for item in fields.objects("ip_extra_set")]
-        place = stack.place(resource, "address group", fields.text("name"))
-        self._draft.address_group(place, dict.fromkeys(addresses))
+        location = stack.location(resource, "address group", fields.text("name"))
+        self._draft.address_group(location, dict.fromkeys(addresses))
 
     def _add_group(self, resource: Resource) -> None:
         stack = self._stack
         fields = stack.fields(resource)
-        place = stack.place(resource, "security group", fields.text("name"))
-        self._draft.group(place, fields.text("description"), stateful=fields.flag("stateful", True))
-        self._named.setdefault(place.name or place.id, []).append(place.id)
+        location = stack.location(resource, "security group", fields.text("name"))
+        self._draft.group(location, fields.text("description"), stateful=fields.flag("stateful", True))
+        self._named.setdefault(location.name or location.id, []).append(location.id)
         if fields.has("rules"):
-            self._add_listed_rules(fields.at(place))
+            self._add_listed_rules(fields.at(location))
             return
         if fields.flag("delete_default_rules", False):
             return
         self._draft.note(
-            "Added are the rules the cloud makes with each new group, as Terraform does not know them "
-            "(delete_default_rules is not set)", place,
+            "Added the rules that the cloud creates with each new group, because Terraform does not know them "
+            "(delete_default_rules is not set)", location,
         )  # fmt: skip
-        own = place.part("default rules")
+        own = location.part("default rules")
         huawei = resource.type.startswith("huaweicloud")
         versions: tuple[Literal[4, 6], ...] = (4, 6)
         for version in versions:
-            self._draft.rule(place.id, DraftRule(own, "outbound", version, priority=_LAST_PRIORITY if huawei else 1))
+            self._draft.rule(location.id, DraftRule(own, "outbound", version, priority=_LAST_PRIORITY if huawei else 1))
             if huawei:
-                inbound = DraftRule(own, "inbound", version, group=place.id, priority=_LAST_PRIORITY)
-                self._draft.rule(place.id, inbound)
+                inbound = DraftRule(own, "inbound", version, group=location.id, priority=_LAST_PRIORITY)
+                self._draft.rule(location.id, inbound)
 
     # Rules
 
     def _add_listed_rules(self, group: JsonObject) -> None:
-        """The rules that a group says it has (Huawei Cloud), but for those that are or were resources of their own."""
+        """The rules that a group lists (Huawei Cloud), except those that are or were resources of their own."""
         managed = set()
         for stack in (self._stack, self._stack.prior):
             managed |= {stack.identity(resource) for resource in stack.of(*_RULES)} if stack else set()
@@ -209,16 +210,16 @@ class _Neutron:
             rule = _read_rule(item)
             self._set_ports(rule, None, item)
             rule.group, rule.address_group = item.text("remote_group_id"), item.text("remote_address_group_id")
-            self._draft.rule(group.place.id, _one_peer(rule))
+            self._draft.rule(group.location.id, _one_peer(rule))
 
     def _add_rule(self, resource: Resource) -> None:
         stack = self._stack
-        place = Place(stack.file, "security group rule", resource.address)
-        fields = stack.fields(resource, place)
+        location = Location(stack.file, "security group rule", resource.address)
+        fields = stack.fields(resource, location)
         fields.refuse_unread(_RULE_FIELDS)
         for attribute in _RULE_TRAFFIC:
             if stack.is_unknown(resource, attribute) and stack.is_configured(resource, attribute):
-                raise place.error(f"{attribute} is known only after apply")
+                raise location.error(f"{attribute} is known only after apply")
         rule = _read_rule(fields)
         self._set_ports(rule, resource, fields)
         rule.group = self._optional_id(resource, "remote_group_id", GROUPS)
@@ -229,7 +230,7 @@ class _Neutron:
         self._draft.rule(group, _one_peer(rule))
 
     def _optional_id(self, resource: Resource, attribute: str, wanted: frozenset[str]) -> str:
-        """An id that the cloud computes when it is not configured: then there is none."""
+        """An optional id. If it is not configured, the cloud computes it, and there is none here."""
         stack = self._stack
         if stack.is_unknown(resource, attribute) and not stack.is_configured(resource, attribute):
             return ""
@@ -238,7 +239,7 @@ class _Neutron:
     def _set_ports(self, rule: DraftRule, resource: Resource | None, fields: JsonObject) -> None:
         listed = fields.text("ports") or fields.text("multi_port") or fields.text("multiport")
         if listed:
-            rule.ports = _port_ranges(rule.place, listed)
+            rule.ports = _port_ranges(rule.location, listed)
             return
         first, last = fields.number("port_range_min"), fields.number("port_range_max")
         if rule.protocol in (ICMP, ICMPV6):
@@ -247,24 +248,25 @@ class _Neutron:
             if (first or 0, last or 0) != (0, 0):
                 rule.ports = [(first or 0, last or 0)]
         elif first or last:
-            rule.ports = [(first or 0, last or 0)]  # the draft says that the protocol has none
+            rule.ports = [(first or 0, last or 0)]  # the draft reports that the protocol has no ports
 
     def _set_icmp(self, rule: DraftRule, resource: Resource | None, kind: int | None, code: int | None) -> None:
         if resource is not None and resource.type == "opentelekomcloud_networking_secgroup_rule_v2":
             if rule.ethertype == 6 and (kind or 0, code or 0) == (0, 0):
-                return  # only of icmp does the provider tell no type from type 0
+                return  # the provider distinguishes "no type" from type 0 only for icmp
             if self._stack.is_unknown(resource, "port_range_min"):
-                self._draft.note("Without a type the provider makes this rule one of ICMP type 0, code 0", rule.place)
+                message = "Without a type the provider creates a rule for ICMP type 0, code 0"
+                self._draft.note(message, rule.location)
                 kind, code = 0, 0
             if (kind, code) not in ((0, 255), (None, None)):
                 rule.icmp_type, rule.icmp_code = kind or 0, code or 0
         elif kind or code:
             rule.icmp_type, rule.icmp_code = kind or 0, code or None
-        elif kind == 0 and rule.ethertype == 4 and not (  # of ICMPv6 there is no type 0
+        elif kind == 0 and rule.ethertype == 4 and not (  # ICMPv6 has no type 0
             resource is not None and self._stack.is_left_out(resource, "port_range_min")
         ):
             self._draft.note(
-                "Taken for all ICMP types, as Terraform writes these like type 0, code 0 (echo replies)", rule.place
+                "Imported as all ICMP types, which Terraform writes like type 0, code 0 (echo replies)", rule.location
             )
 
     # Instances
@@ -282,20 +284,20 @@ class _Neutron:
                     names.setdefault(nic.port, name)
                     continue
                 own_id = nic.port or f"{stack.identity(resource)}{f'-{n + 1}' if n else ''}"
-                place = Place(stack.file, "instance", own_id, f"{name}-{n + 1}" if n and name else name)
-                place = place.part(one_line(resource.address))
+                location = Location(stack.file, "instance", own_id, f"{name}-{n + 1}" if n and name else name)
+                location = location.part(one_line(resource.address))
                 if groups is None:
                     groups = self._server_groups(resource, fields)
-                self._add_instance(resource, nic.network, DraftInstance(place, "", nic.addresses, groups))
+                self._add_instance(resource, nic.network, DraftInstance(location, "", nic.addresses, groups))
         for identity, resource in ports.items():
             self._add_port(resource, names.get(identity, ""))
 
     def _add_instance(self, resource: Resource, network: str, instance: DraftInstance) -> None:
-        """``network``: the attribute that names its network."""
+        """``network`` is the attribute that holds its network's id."""
         if not instance.addresses:
-            self._draft.note("Left out, as its address is known only after apply", instance.place)
+            self._draft.note("Left out because its address is known only after apply", instance.location)
             return
-        instance.vpc = self._vpc(instance.place, resource, network)
+        instance.vpc = self._vpc(instance.location, resource, network)
         self._draft.instance(instance)
 
     def _nics(self, resource: Resource, fields: JsonObject) -> Iterator[_Nic]:
@@ -304,13 +306,13 @@ class _Neutron:
         ):  # fmt: skip
             for n, item in enumerate(fields.objects(block)):
                 port_key = "port" if block == "network" else "port_id"
-                # A port that the cloud makes for the server has an id later, but no resource.
+                # A port that the cloud creates for the server has an id later, but no resource.
                 port = self._optional_id(resource, f"{block}.{n}.{port_key}", _PORTS)
                 addresses = [text.strip("[]") for key in address_keys if (text := item.text(key))]
                 yield _Nic(f"{block}.{n}.{network}", port, addresses)
 
     def _server_groups(self, resource: Resource, fields: JsonObject) -> list[str]:
-        """A server's groups, by id where its resource has ids, else by name."""
+        """A server's groups, by id if its resource has ids, else by name."""
         stack = self._stack
         for attribute in ("security_group_ids", "security_groups"):
             by_name = attribute == "security_groups" and resource.type != "opentelekomcloud_ecs_instance_v1"
@@ -322,42 +324,42 @@ class _Neutron:
         return [self._group_named(fields, DEFAULT_GROUP)]
 
     def _group_named(self, fields: JsonObject, name: str) -> str:
-        """A group by its name, or by its identity where its name is not known yet."""
+        """Find a group by its name, or by its identity if its name is not known yet."""
         if self._draft.has_group(name):
             return name
         ids = self._named.get(name, [])
         if len(ids) > 1:
-            raise fields.place.error(f"is in the security group {show(name)}, and several are called so")
+            raise fields.location.error(f"is in the security group {show(name)}, but several groups have this name")
         if ids:
             return ids[0]
         if name != DEFAULT_GROUP:
-            raise fields.place.error(f"is in the security group {show(name)}, which no file has")
+            raise fields.location.error(f"is in the security group {show(name)}, which is in none of the files")
         return self._default_group()
 
     def _default_group(self) -> str:
-        """A project's default group, which Terraform does not manage: as clouds make it (SPEC 8.1)."""
-        place = Place(self._stack.file, "security group", DEFAULT_GROUP, DEFAULT_GROUP)
-        self._draft.note("The default group is not in the file: added with the rules that clouds make it with")
-        self._draft.group(place, "The project's default group, with the rules it is made with")
-        self._named[DEFAULT_GROUP] = [place.id]
+        """A project's default group, which Terraform does not manage, as clouds create it (SPEC 8.1)."""
+        location = Location(self._stack.file, "security group", DEFAULT_GROUP, DEFAULT_GROUP)
+        self._draft.note("The default group is not in the file: added with the rules that clouds create it with")
+        self._draft.group(location, "The project's default group, with the rules it is created with")
+        self._named[DEFAULT_GROUP] = [location.id]
         versions: tuple[Literal[4, 6], ...] = (4, 6)
         for version in versions:
-            self._draft.rule(place.id, DraftRule(place, "inbound", version, group=place.id))
-            self._draft.rule(place.id, DraftRule(place, "outbound", version))
-        return place.id
+            self._draft.rule(location.id, DraftRule(location, "inbound", version, group=location.id))
+            self._draft.rule(location.id, DraftRule(location, "outbound", version))
+        return location.id
 
     def _add_port(self, resource: Resource, server: str) -> None:
         stack = self._stack
         fields = stack.fields(resource)
-        place = stack.place(resource, "port", server or fields.text("name"))
+        location = stack.location(resource, "port", server or fields.text("name"))
         if not fields.flag("port_security_enabled", True):
-            self._draft.note("No instance, as no security group filters it (port security is off)", place)
+            self._draft.note("Not an instance because no security group filters it (port security is off)", location)
             return
         addresses = fields.known_texts("all_fixed_ips")
         if not addresses:
             addresses = [text for item in fields.objects("fixed_ip") if (text := item.text("ip_address"))]
         shared = [item.required("ip_address") for item in fields.objects("allowed_address_pairs")]
-        instance = DraftInstance(place, "", addresses, self._port_groups(resource, fields), shared)
+        instance = DraftInstance(location, "", addresses, self._port_groups(resource, fields), shared)
         self._add_instance(resource, "network_id", instance)
 
     def _port_groups(self, resource: Resource, fields: JsonObject) -> list[str]:
@@ -368,7 +370,7 @@ class _Neutron:
             groups = stack.ids_of(resource, "security_group_ids", GROUPS)
             if groups:
                 return groups
-        # What the cloud put it into, since nothing is configured.
+        # Nothing is configured, so these are the groups the cloud chose.
         return fields.known_texts("all_security_group_ids") or [self._group_named(fields, DEFAULT_GROUP)]
 
 
@@ -380,10 +382,10 @@ def _chosen(fields: JsonObject, key: str, table: dict[str, T]) -> T:
 
 
 def _read_rule(fields: JsonObject) -> DraftRule:
-    """All of a rule but its ports and the groups it names."""
+    """Everything of a rule except its ports and the groups it refers to."""
     direction = _chosen(fields, "direction", _DIRECTIONS)
     ethertype = _chosen(fields, "ethertype" if fields.has("ethertype") else "ether_type", _ETHERTYPES)
-    rule = DraftRule(fields.place, direction, ethertype, _protocol(fields), id=fields.text("id"))
+    rule = DraftRule(fields.location, direction, ethertype, _protocol(fields), id=fields.text("id"))
     rule.action = _chosen(fields, "action", _ACTIONS)
     rule.priority = fields.number("priority") or 1
     rule.description = fields.text("description")
@@ -392,7 +394,7 @@ def _read_rule(fields: JsonObject) -> DraftRule:
 
 
 def _one_peer(rule: DraftRule) -> DraftRule:
-    """The rule without the any address that stands beside a group."""
+    """The rule, without the "any address" that is listed together with a group."""
     if rule.cidr in _ANY_ADDRESS and (rule.group or rule.address_group):
         rule.cidr = ""
     return rule
@@ -409,12 +411,12 @@ def _protocol(fields: JsonObject) -> int | None:
     raise fields.error("protocol", f"is unknown: {show(word)}")
 
 
-def _port_ranges(place: Place, text: str) -> list[tuple[int, int]]:
+def _port_ranges(location: Location, text: str) -> list[tuple[int, int]]:
     """``22,3389,8000-8080``."""
     ranges = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,5})\s*(?:-\s*([0-9]{1,5})\s*)?", part)
         if match is None:
-            raise place.error(f"{show(text)} is no list of ports like 22,3389,8000-8080")
+            raise location.error(f"{show(text)} is not a list of ports like 22,3389,8000-8080")
         ranges.append((int(match[1]), int(match[2] or match[1])))
     return ranges

@@ -1,10 +1,11 @@
-"""Which resources a value comes from that Terraform knows only after it has made them.
+"""Finds the resources that a value comes from if Terraform knows it only after apply.
 
-A plan leaves such a value out. Its ``configuration`` says which names the expression mentions, though not how it puts
-them together: ``aws_security_group.web[each.key].id`` is there as ``aws_security_group.web`` and ``each.key``. From
-these names, through the variables and outputs of modules, the resource instances are found that the value can come
-from. What a plan does not show at all are local values: one is taken for the only resource it can be, or is an error.
-Nor does it show what is written out beside names: of ``[aws_security_group.new.id, "sg-0123"]`` the former only.
+A plan omits such values. Its ``configuration`` lists the names an expression mentions, but not how it combines them:
+``aws_security_group.web[each.key].id`` appears as ``aws_security_group.web`` and ``each.key``. From these names,
+through the variables and outputs of modules, this module finds the resource instances the value can come from.
+
+A plan does not show local values at all: a local value is taken to be the only resource that fits, or is an error. Nor
+does it show literals next to names: for ``[aws_security_group.new.id, "sg-0123"]`` it shows only the former.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from typing import Any, NamedTuple
 from sgfast.policy.yaml_nodes import show
 
 Key = str | int | None
-"""Which one of several: ``for_each``'s key, ``count``'s index; None where there is but one."""
+"""Which instance of several: the key of ``for_each`` or the index of ``count``; None if there is only one."""
 
-#: Names and expressions looked at for one value. Modules may hand a value on and on.
+#: Limits on the names examined for one value and on nesting. Modules may pass a value on many times.
 _MOST_NAMES = 10_000
 _DEEPEST = 100
-#: Resources found for all values of a plan together.
+#: The most resources found for all values of a plan together.
 _MOST_FOUND = 3_000_000
 _NAME = r"[^\W\d][\w-]*"
 _KEY = r'\[(?:(?P<number>\d{1,9})|"(?P<text>(?:[^"\\]|\\.)*)")\]'
 _STEP = re.compile(rf"(?P<name>{_NAME})(?:{_KEY})?(?:\.|$|(?=\[))")
-#: What stands in an expression and is no value of the plan's.
+#: Names in an expression that do not refer to values of the plan.
 _NO_SOURCE = frozenset(("path", "terraform", "self"))
 _BY_KEY = frozenset(("each.key", "count.index"))
 
 
 class Unresolved(Exception):
-    """Why the resources cannot be found."""
+    """The resources cannot be determined; the message says why."""
 
 
 class Step(NamedTuple):
@@ -42,12 +43,12 @@ class Step(NamedTuple):
 
 
 Module = tuple[Step, ...]
-"""Where a module instance is, from the root module down."""
+"""The path of a module instance from the root module."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One resource instance of a state, or of what a plan makes of it."""
+    """One resource instance of a state, or of a plan's result."""
 
     address: str
     type: str
@@ -56,12 +57,12 @@ class Resource:
     module: Module
     is_data: bool
     values: Mapping[str, Any] = field(repr=False)
-    #: By attribute, what of it is known only after the plan was applied: true, or where within it.
+    #: What is known only after apply, by attribute: true, or the parts of a nested value.
     unknown: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def module_steps(address: str) -> Module:
-    """``module.a["x"].module.b`` in steps. ValueError where it is none."""
+    """The steps of a path like ``module.a["x"].module.b``. Raises ValueError if it is not one."""
     steps = _steps(address)
     if len(steps) % 2 or any(step != Step("module", None) for step in steps[::2]):
         raise ValueError(address)
@@ -69,7 +70,7 @@ def module_steps(address: str) -> Module:
 
 
 def _steps(text: str) -> list[Step]:
-    """``a["b"].c`` as its names, each with the key after it. ValueError for what is no such path."""
+    """The names in a path like ``a["b"].c``, each with the key after it. Raises ValueError if it is not one."""
     steps: list[Step] = []
     at = 0
     while at < len(text):
@@ -79,7 +80,7 @@ def _steps(text: str) -> list[Step]:
         number, key = match["number"], match["text"]
         steps.append(Step(match["name"], int(number) if number else key and re.sub(r"\\(.)", r"\1", key)))
         at = match.end()
-        if text[at : at + 1] == "[":  # a second key: of something within the value
+        if text[at : at + 1] == "[":  # a second key belongs to something within the value
             steps.append(Step("[]", None))
             at = text.find("]", at) + 1 or len(text)
             at += text[at : at + 1] == "."
@@ -88,44 +89,44 @@ def _steps(text: str) -> list[Step]:
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """Where an expression stands: what ``var``, ``module`` and ``each`` mean there."""
+    """The context of an expression: what ``var``, ``module`` and ``each`` refer to in it."""
 
     module: Module
     key: Key = None
-    #: The names that ``for_each`` mentions, for ``each.value``.
+    #: The names that ``for_each`` mentions, needed for ``each.value``.
     for_each: Sequence[str] = ()
 
 
 class References:
-    """Finds resource instances by the names a plan's configuration mentions."""
+    """Finds resource instances by the names that a plan's configuration mentions."""
 
     def __init__(self, configuration: Any, resources: Sequence[Resource]) -> None:
         self._root = _mapping(_mapping(configuration).get("root_module"))
         self._instances: dict[tuple[Module, bool, str, str], dict[Key, Resource]] = {}
         self._modules: dict[tuple[Module, str], dict[Key, None]] = {}
         self._blocks: dict[tuple[str, ...], dict[tuple[str, str], Mapping[str, Any]]] = {}
-        #: By module, what in it and below has no id yet: what its local values can come from.
-        self._unmade: dict[Module, list[Resource]] = {}
+        #: Resources without an id yet, in and below each module: what its local values can come from.
+        self._pending: dict[Module, list[Resource]] = {}
         for resource in resources:
-            place = resource.module, resource.is_data, resource.type, resource.name
-            self._instances.setdefault(place, {})[resource.key] = resource
-            unmade = not resource.is_data and not resource.values.get("id")
+            block = resource.module, resource.is_data, resource.type, resource.name
+            self._instances.setdefault(block, {})[resource.key] = resource
+            pending = not resource.is_data and not resource.values.get("id")
             for depth, step in enumerate(resource.module):
                 self._modules.setdefault((resource.module[:depth], step.name), {})[step.key] = None
-            for depth in range(len(resource.module) + 1 if unmade else 0):
-                self._unmade.setdefault(resource.module[:depth], []).append(resource)
+            for depth in range(len(resource.module) + 1 if pending else 0):
+                self._pending.setdefault(resource.module[:depth], []).append(resource)
         self._names_left = 0
         self._found_left = _MOST_FOUND
         self._wanted: Set[str] = frozenset()
         self._is_all = False
-        #: Where a local value was taken for the only thing it can be: the resource, its attribute and what it is.
+        #: Resources assumed to be what a local value refers to, by resource and attribute.
         self.guesses: dict[tuple[str, str], str] = {}
 
     def sources(self, resource: Resource, attribute: str, wanted: Set[str], *, is_all: bool = False) -> list[Resource]:
-        """The resource instances of a ``wanted`` type that an attribute's expression mentions, in its order.
+        """The resource instances of a ``wanted`` type that an attribute's expression mentions, in that order.
 
-        Unresolved says why that cannot be told. ``attribute`` is a top-level one, or ``block.N.attribute``. ``is_all``:
-        nothing of the value is known, so that what the expression takes from elsewhere must not go unnoticed.
+        Raises Unresolved if they cannot be determined. ``attribute`` is a top-level attribute or ``block.N.attribute``.
+        ``is_all`` means that no part of the value is known, so a source that cannot be followed is an error.
         """
         block = self._block(resource)
         names = _names(at(block.get("expressions"), attribute))
@@ -141,7 +142,7 @@ class References:
             if source.type in wanted:
                 found[source.address] = source
         if not found:
-            raise Unresolved(f"it refers to {show(_longest(names)[0])}, which is no resource that could be meant")
+            raise Unresolved(f"it refers to {show(_longest(names)[0])}, which is not a resource of a fitting type")
         if any(name.startswith("local.") for name in names):
             self.guesses[resource.address, attribute] = next(iter(found))
         return list(found.values())
@@ -151,7 +152,7 @@ class References:
         return at(self._block(resource).get("expressions"), attribute) not in (None, {}, [])
 
     def leaves_out(self, resource: Resource, attribute: str) -> bool:
-        """Whether the configuration has the resource, and no expression for an attribute."""
+        """Whether the configuration has the resource but no expression for an attribute."""
         return bool(self._block(resource)) and not self.mentions(resource, attribute)
 
     def _block(self, resource: Resource) -> Mapping[str, Any]:
@@ -176,12 +177,12 @@ class References:
     def _call(module: Mapping[str, Any], name: str) -> Mapping[str, Any]:
         return _mapping(_mapping(module.get("module_calls")).get(name))
 
-    # Names to resources
+    # From names to resources
 
     def _found(self, names: Sequence[str], scope: _Scope, depth: int, *, by_key: bool) -> Iterator[Resource]:
-        """Every resource instance the names stand for. ``by_key``: of several, the one with the scope's own key."""
+        """All resource instances the names refer to. ``by_key`` selects the instance with the scope's own key."""
         if depth > _DEEPEST:
-            raise Unresolved("its value is handed on through too many modules")
+            raise Unresolved("its value is passed through too many modules")
         whole = _longest(names)
         by_key = by_key or any(name in _BY_KEY for name in whole)
         for name in whole:
@@ -193,7 +194,7 @@ class References:
             try:
                 steps = _steps(name)
             except ValueError:
-                raise Unresolved(f"it refers to {show(name)}, which is not understood") from None
+                raise Unresolved(f"it refers to {show(name)}, which cannot be parsed") from None
             yield from self._of_name(name, steps, scope, depth, by_key)
 
     def _of_name(self, name: str, steps: list[Step], scope: _Scope, depth: int, by_key: bool) -> Iterator[Resource]:
@@ -203,8 +204,8 @@ class References:
         if len(steps) < 2:
             raise Unresolved(f"it refers to {show(name)}, whose value a plan does not show")
         if head == "each":
-            # Its for_each is evaluated where the resource stands, and has the keys the resource has.
-            self._refuse_known(name, not scope.for_each)
+            # Its for_each is evaluated in the resource's scope and has the resource's keys.
+            self._reject_known(name, not scope.for_each)
             yield from self._found(scope.for_each, scope, depth + 1, by_key=True)
         elif head == "local":
             yield self._of_local(name, scope, depth)
@@ -212,7 +213,7 @@ class References:
             yield from self._of_variable(name, steps[1].name, scope, depth)
         elif head == "module":
             if len(steps) < 3:
-                raise Unresolved(f"it refers to the whole of {show(name)}: which of its outputs is meant is not shown")
+                raise Unresolved(f"it refers to the whole of {show(name)}, and the plan does not show to which output")
             call, output = steps[1], steps[2].name
             for key in _meant(self._modules.get((scope.module, call.name), {}), call.key, scope, by_key):
                 inner = (*scope.module, Step(call.name, key))
@@ -226,32 +227,32 @@ class References:
             yield from (instances[key] for key in _meant(instances, named.key, scope, by_key))
 
     def _of_variable(self, name: str, variable: str, scope: _Scope, depth: int) -> Iterator[Resource]:
-        if not scope.module:  # the root's are known, so nothing that is not known comes from there
-            self._refuse_known(name, True)
+        if not scope.module:  # variables of the root module are known, so no unknown value comes from there
+            self._reject_known(name, True)
             return
         outer, step = scope.module[:-1], scope.module[-1]
         block = self._call(self._configured(outer), step.name)
         expressions = _mapping(block.get("expressions"))
         if variable in expressions:
-            self._refuse_known(name, _mapping(expressions[variable]).get("constant_value"))
+            self._reject_known(name, _mapping(expressions[variable]).get("constant_value"))
         else:
             declared = _mapping(self._configured(scope.module).get("variables")).get(variable)
-            self._refuse_known(name, _mapping(declared).get("default"))
+            self._reject_known(name, _mapping(declared).get("default"))
         within = _Scope(outer, step.key, _names(block.get("for_each_expression")))
         yield from self._found(_names(expressions.get(variable)), within, depth + 1, by_key=False)
 
-    def _refuse_known(self, name: str, value: Any) -> None:
-        """Of a list of which nothing is known, what is known of its parts would be lost."""
+    def _reject_known(self, name: str, value: Any) -> None:
+        """Raise Unresolved if a completely unknown list also has known parts, which would be lost."""
         if self._is_all and value not in (None, "", [], {}, False):
-            raise Unresolved(f"it refers to {show(name)} too, and which values it takes from there is not shown")
+            raise Unresolved(f"it also refers to {show(name)}, and the plan does not show which values it takes")
 
     def _of_local(self, name: str, scope: _Scope, depth: int) -> Resource:
-        """What a local value is, where it can be but one thing.
+        """The resource a local value refers to, if only one is possible.
 
-        It is made of what its module sees: its resources and those of the modules it calls, and its variables. Of these
-        one that has no id yet must be meant, for the value is not known.
+        A local value is built from what its module can see: its resources, those of the modules it calls, and its
+        variables. Because the value is not known yet, it must come from a resource that has no id yet.
         """
-        seen = {each.address: each for each in self._unmade.get(scope.module, ()) if each.type in self._wanted}
+        seen = {each.address: each for each in self._pending.get(scope.module, ()) if each.type in self._wanted}
         if scope.module:
             outer, step = scope.module[:-1], scope.module[-1]
             for expression in _mapping(self._call(self._configured(outer), step.name).get("expressions")).values():
@@ -265,7 +266,7 @@ class References:
 
 
 def _meant(there: Mapping[Key, object], named: Key, scope: _Scope, by_key: bool) -> list[Key]:
-    """The keys of those of several that are meant: the named one, the one with the scope's own key, else all."""
+    """The selected keys of several: the named one, the scope's own key, or all."""
     if named is not None:
         return [named] if named in there else []
     if by_key and there.keys() != {None}:
@@ -278,7 +279,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def at(values: Any, path: str) -> Any:
-    """What stands at ``attribute`` or ``block.N.attribute``; true where what holds it is but true."""
+    """The value at ``attribute`` or ``block.N.attribute``; true if a containing value is just true."""
     for part in path.split("."):
         if values is True:
             return True
@@ -295,7 +296,7 @@ def _names(expression: Any) -> list[str]:
 
 
 def _longest(names: Sequence[str]) -> list[str]:
-    """Without what is there only because a longer name begins with it: ``a.b.c``, then ``a.b``."""
+    """The names without those that are mere prefixes of longer ones: for ``a.b.c`` the plan also lists ``a.b``."""
     whole: list[str] = []
     for name in names:
         if not (whole and whole[-1].startswith((name + ".", name + "["))):

@@ -1,7 +1,7 @@
-"""A state, or what a plan makes of it, as resource instances whose references to each other are ids.
+"""A state, or the result of a plan, as resource instances that refer to each other by id.
 
-A resource that is not made yet has no id: its address stands for it. Where an attribute is known only after the plan
-was applied, ``References`` finds the resources it comes from.
+A resource that does not exist yet has no id; its address is used instead. If an attribute is known only after apply,
+``References`` finds the resources it comes from.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from sgfast.errors import PolicyError
 from sgfast.policy.formats.draft import Draft
+from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.formats.objects import JsonObject
-from sgfast.policy.formats.place import Place, one_line
 from sgfast.policy.formats.terraform_references import References, Resource, Unresolved, at, module_steps
 from sgfast.policy.yaml_nodes import show
 
@@ -22,16 +22,16 @@ _LISTED_NAMES = 5
 
 
 class Stack:
-    """The resource instances of one file, at one time."""
+    """The resource instances of one file, before or after a plan."""
 
     def __init__(self, file: str, values: Any, plan: Any = None, prior: Stack | None = None) -> None:
-        """``values``: of a state, or the planned ones of a ``plan``, ``prior`` to which something else was."""
+        """``values`` are those of a state, or the planned values of ``plan``, which starts from the state ``prior``."""
         self.file = file
         self.prior = prior
         self.resources: list[Resource] = []
         unknown = _unknown(file, plan) if plan is not None else {}
-        self._read(JsonObject(values, Place(file, "Terraform", "")).object("root_module"), unknown)
-        if prior is not None:  # a plan's values lack what was looked up already
+        self._read(JsonObject(values, Location(file, "Terraform", "")).object("root_module"), unknown)
+        if prior is not None:  # planned values omit the data sources that were already read
             self.resources += [resource for resource in prior.resources if resource.is_data]
         self._by_type: dict[str, list[tuple[int, Resource]]] = {}
         for n, resource in enumerate(self.resources):
@@ -49,7 +49,7 @@ class Stack:
             try:
                 steps = module_steps(address)
             except ValueError:
-                raise module.error("address", f"{show(address)} is no module's") from None
+                raise module.error("address", f"{show(address)} is not a module address") from None
             for item in module.objects("resources"):
                 address = item.required("address")
                 kind, name, key = item.required("type"), item.required("name"), _key(item)
@@ -60,41 +60,40 @@ class Stack:
             modules += [(child, depth + 1) for child in module.objects("child_modules")]
 
     def of(self, *types: str, data: bool = False) -> Iterator[Resource]:
-        """The resources of some types, in the file's order; with ``data`` what was looked up too, not only what is
-        managed."""
+        """The resources of some types in the file's order; with ``data``, data sources too."""
         numbered = [each for kind in types for each in self._by_type.get(kind, ())]
         for _, resource in sorted(numbered, key=itemgetter(0)):
             if data or not resource.is_data:
                 yield resource
 
-    def place(self, resource: Resource, kind: str, name: str = "") -> Place:
-        """The object a resource is: messages say its address too."""
-        return Place(self.file, kind, self.identity(resource), name).part(one_line(resource.address))
+    def location(self, resource: Resource, kind: str, name: str = "") -> Location:
+        """The location of a resource, which messages name with its address."""
+        return Location(self.file, kind, self.identity(resource), name).part(one_line(resource.address))
 
-    def fields(self, resource: Resource, place: Place | None = None) -> JsonObject:
-        return JsonObject(resource.values, place or Place(self.file, "resource", resource.address))
+    def fields(self, resource: Resource, location: Location | None = None) -> JsonObject:
+        return JsonObject(resource.values, location or Location(self.file, "resource", resource.address))
 
     def identity(self, resource: Resource) -> str:
-        """Its id; its address if it is not made yet."""
+        """The resource's id, or its address if it does not exist yet."""
         return self.fields(resource).text("id") or resource.address
 
     def error(self, resource: Resource, message: str) -> PolicyError:
-        return Place(self.file, "resource", resource.address).error(message)
+        return Location(self.file, "resource", resource.address).error(message)
 
-    def tell_guesses(self, draft: Draft) -> None:
-        """Notes of what was taken for the only thing it can be."""
+    def note_guesses(self, draft: Draft) -> None:
+        """Add a note for each local value whose resource was inferred."""
         for (address, attribute), source in self._references.guesses.items():
-            place = Place(self.file, "resource", address).part(f"{attribute}: {one_line(source)}")
-            draft.note("A local value, which a plan does not show, is taken for the only one it can be", place)
+            location = Location(self.file, "resource", address).part(f"{attribute}: {one_line(source)}")
+            draft.note("A plan does not show local values: assumed the only resource it can be", location)
 
     # Attributes
 
     def is_unknown(self, resource: Resource, attribute: str) -> bool:
-        """Whether all of it is known only after the plan was applied."""
+        """Whether the whole attribute is known only after apply."""
         return at(resource.unknown, attribute) is True and at(resource.values, attribute) is None
 
     def has_unknown(self, resource: Resource, attribute: str) -> bool:
-        """Whether anything in it is known only after the plan was applied."""
+        """Whether any part of the attribute is known only after apply."""
         marks = [at(resource.unknown, attribute)]
         while marks:
             mark = marks.pop()
@@ -104,19 +103,20 @@ class Stack:
         return False
 
     def is_configured(self, resource: Resource, attribute: str) -> bool:
-        """Whether the configuration says anything of an attribute, rather than leaving it to the cloud."""
+        """Whether the configuration sets an attribute, rather than leaving it to the cloud."""
         return self._references.mentions(resource, attribute)
 
     def is_left_out(self, resource: Resource, attribute: str) -> bool:
-        """Whether the configuration, which a state has not, says nothing of an attribute."""
+        """Whether the configuration, which only a plan has, leaves an attribute out."""
         return self._references.leaves_out(resource, attribute)
 
     def id_of(self, resource: Resource, attribute: str, wanted: Set[str]) -> str:
-        """The id an attribute (``name`` or ``block.N.name``) holds, or the identity of what it will be that of."""
+        """The id in an attribute (``name`` or ``block.N.name``), or the identity of the resource whose id it will be.
+        """
         if not self.is_unknown(resource, attribute):
             value = at(resource.values, attribute)
             if value is not None and not isinstance(value, str):
-                raise self.error(resource, f"{attribute} must be a text")
+                raise self.error(resource, f"{attribute} must be a string")
             return value or ""
         sources = self.sources(resource, attribute, wanted)
         if len(sources) > 1:
@@ -124,22 +124,22 @@ class Stack:
         return self.identity(sources[0])
 
     def ids_of(self, resource: Resource, attribute: str, wanted: Set[str]) -> list[str]:
-        """Likewise the ids in a list."""
+        """Like ``id_of``, for a list of ids."""
         if self.is_unknown(resource, attribute):
             return [self.identity(each) for each in self.sources(resource, attribute, wanted, is_all=True)]
         values = self.fields(resource).items(attribute)
         return self.filled(resource, attribute, [values], wanted)[0]
 
     def filled(self, resource: Resource, attribute: str, lists: list[list[Any]], wanted: Set[str]) -> list[list[str]]:
-        """Lists of ids in which null is what is not known yet, each with the identities instead.
+        """Replace the nulls in lists of ids, which stand for unknown ids, with the identities of their resources.
 
-        The lists are all that the attribute's expression says (``attribute`` is a block's, say), so that the resources
-        it mentions are shared out among them; where that is ambiguous, it is an error.
+        The lists together are the whole value of the attribute's expression (for example of a block), so the resources
+        it mentions are distributed among them. If that is ambiguous, it is an error.
         """
         known: set[str] = set()
         for value in (value for values in lists for value in values if value is not None):
             if not isinstance(value, str):
-                raise self.error(resource, f"{attribute} must be a list of texts")
+                raise self.error(resource, f"{attribute} must be a list of strings")
             known.add(value)
         lacking = [n for n, values in enumerate(lists) if None in values]
         result: list[list[str]] = [[value for value in values if value is not None] for values in lists]
@@ -156,32 +156,34 @@ class Stack:
         return result
 
     def sources(self, resource: Resource, attribute: str, wanted: Set[str], *, is_all: bool = False) -> list[Resource]:
-        """The resources of a ``wanted`` type that an attribute comes from; ``is_all`` if nothing of it is known."""
+        """The resources of a ``wanted`` type that an attribute comes from. ``is_all`` means that no part of it is
+        known.
+        """
         try:
             return self._references.sources(resource, attribute, wanted, is_all=is_all)
         except Unresolved as why:
             raise self.error(resource, f"{attribute} is known only after apply: {why}") from None
 
     def _ambiguous(self, resource: Resource, attribute: str, sources: list[Resource]) -> PolicyError:
-        said = ", ".join(show(source.address) for source in sources[:_LISTED_NAMES]) or "nothing that fits"
+        said = ", ".join(show(source.address) for source in sources[:_LISTED_NAMES]) or "no fitting resource"
         more = f" and {len(sources) - _LISTED_NAMES} more" if len(sources) > _LISTED_NAMES else ""
-        message = f"{attribute} is known only after apply, and the plan does not show which it will be of {said}{more}"
+        message = f"{attribute} is known only after apply, and the plan does not show which of {said}{more} it will be"
         return self.error(resource, message)
 
 
 def _key(item: JsonObject) -> str | int | None:
-    """The index of one of several."""
+    """The index of a resource with several instances."""
     key = item.get("index")
     if key is not None and (not isinstance(key, str | int) or isinstance(key, bool)):
-        raise item.error("index", "must be a text or a whole number")
+        raise item.error("index", "must be a string or a whole number")
     return key
 
 
 def _unknown(file: str, plan: Any) -> dict[str, Mapping[str, Any]]:
-    """By address: what of a resource is known only after the plan was applied."""
+    """What is known only after apply, by resource address."""
     unknown: dict[str, Mapping[str, Any]] = {}
-    for change in JsonObject(plan, Place(file, "Terraform plan", "")).objects("resource_changes"):
-        if change.has("deposed"):  # what is left of a replaced one, under the address of the new
+    for change in JsonObject(plan, Location(file, "Terraform plan", "")).objects("resource_changes"):
+        if change.has("deposed"):  # the remains of a replaced resource, under the address of its replacement
             continue
         details = change.object("change")
         unknown[change.required("address")] = details.mapping("after_unknown") if details.get("after_unknown") else {}

@@ -1,4 +1,4 @@
-"""Names, descriptions and addresses of an export as a policy may have them (SPEC 2.1, 2.3, 2.7)."""
+"""Adapts an export's names, descriptions and addresses to what a policy allows (SPEC 2.1, 2.3, 2.7)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, summarize_address_range
 
-from sgfast.policy.formats.place import Place, one_line
+from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.model import Network
 from sgfast.policy.networks import parse_network
 from sgfast.policy.yaml_nodes import show
@@ -19,31 +19,33 @@ _DESCRIPTION_CHARACTERS = 255
 # Names (SPEC 2.7) ----------------------------------------------------------------------------------------------------
 
 
-def settled_names(places: Sequence[Place]) -> dict[str, str]:
-    """By id, what each object of one kind is called: its name, or where that clashes or is not allowed, its id."""
-    ids = {place.id for place in places}
-    count = Counter(place.name for place in places)
+def assign_names(locations: Sequence[Location]) -> dict[str, str]:
+    """The policy name of each object of one kind, by id: its own name, or its id if the name is not unique or not
+    valid.
+    """
+    ids = {location.id for location in locations}
+    count = Counter(location.name for location in locations)
     names: dict[str, str] = {}
-    for place in places:
-        name = place.name
-        if _NAME.fullmatch(name) and count[name] == 1 and (name not in ids or name == place.id):
-            names[place.id] = name
-    taken = {*names.values(), *(place.id for place in places if _NAME.fullmatch(place.id))}
+    for location in locations:
+        name = location.name
+        if _NAME.fullmatch(name) and count[name] == 1 and (name not in ids or name == location.id):
+            names[location.id] = name
+    taken = {*names.values(), *(location.id for location in locations if _NAME.fullmatch(location.id))}
     tried: Counter[str] = Counter()
-    for place in places:
-        if place.id in names:
+    for location in locations:
+        if location.id in names:
             continue
-        if _NAME.fullmatch(place.id):
-            names[place.id] = place.id
+        if _NAME.fullmatch(location.id):
+            names[location.id] = location.id
             continue
-        base = re.sub(r"[^A-Za-z0-9_.\-]+", "-", place.id)[:_NAME_CHARACTERS].strip("-") or "unnamed"
+        base = re.sub(r"[^A-Za-z0-9_.\-]+", "-", location.id)[:_NAME_CHARACTERS].strip("-") or "unnamed"
         name = base
         while name in taken:
             tried[base] += 1
             suffix = f"-{tried[base] + 1}"
             name = base[: _NAME_CHARACTERS - len(suffix)] + suffix
         taken.add(name)
-        names[place.id] = name
+        names[location.id] = name
     return names
 
 
@@ -54,11 +56,11 @@ def free_name(name: str, taken: Iterable[str]) -> str:
 
 
 def shared_name(address: Network) -> str:
-    return "shared-" + written_address(address).replace(":", "-").replace("/", "_")
+    return "shared-" + address_text(address).replace(":", "-").replace("/", "_")
 
 
 def valid_description(text: str) -> str:
-    """``text`` as a description may be (SPEC 2.1): printable, without < and >, not too long."""
+    """Turn ``text`` into a valid description (SPEC 2.1): printable, without < and >, not too long."""
     text = one_line(text, 4 * _DESCRIPTION_CHARACTERS).replace("<", r"\x3c").replace(">", r"\x3e")
     return text if len(text) <= _DESCRIPTION_CHARACTERS else text[: _DESCRIPTION_CHARACTERS - 1] + "…"
 
@@ -66,28 +68,28 @@ def valid_description(text: str) -> str:
 # Values --------------------------------------------------------------------------------------------------------------
 
 
-def one_network(place: Place, text: str) -> Network:
-    """An address or CIDR; host bits do not count, as no cloud's filter counts them."""
+def one_network(location: Location, text: str) -> Network:
+    """Parse an address or CIDR. Host bits are ignored, as clouds ignore them."""
     try:
         return parse_network(text, host_bits=True)
     except ValueError as error:
-        raise place.error(f"{show(text)}: {error}") from None
+        raise location.error(f"{show(text)}: {error}") from None
 
 
-def networks_of(place: Place, text: str) -> list[Network]:
-    """An address, a CIDR, or the CIDRs of a range of addresses."""
+def networks_of(location: Location, text: str) -> list[Network]:
+    """Parse an address, a CIDR, or a range of addresses, which may need several CIDRs."""
     first, dash, last = (part.strip() for part in text.partition("-"))
     if not dash:
-        return [one_network(place, first)]
-    ends = [one_network(place, first), one_network(place, last)]
+        return [one_network(location, first)]
+    ends = [one_network(location, first), one_network(location, last)]
     low, high = (end.network_address for end in ends)
     if any(end.num_addresses != 1 for end in ends) or low.version != high.version or int(low) > int(high):
-        raise place.error(f"{show(text)} is no range of addresses")
+        raise location.error(f"{show(text)} is not a range of addresses")
     if isinstance(low, IPv4Address) and isinstance(high, IPv4Address):
         return [*summarize_address_range(low, high)]
     assert isinstance(low, IPv6Address) and isinstance(high, IPv6Address)
     return [*summarize_address_range(low, high)]
 
 
-def written_address(network: Network) -> str:
+def address_text(network: Network) -> str:
     return str(network.network_address) if network.num_addresses == 1 else str(network)

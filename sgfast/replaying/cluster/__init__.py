@@ -34,7 +34,7 @@ from sgfast.core.shards.partition import Pair
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import ChangeFile
 from sgfast.policy.model import Policy
-from sgfast.policy.plain import to_plain
+from sgfast.policy.serialization import to_plain
 from sgfast.replaying.captures import Part, can_be_tried, parts_of
 from sgfast.replaying.cluster.agreement import agreed
 from sgfast.replaying.cluster.chain import Chain, read_all
@@ -261,7 +261,7 @@ class _Replay:
 
 def indexed(place: str, entry: Input, every: int) -> list[Input]:
     """A task: ``ranges_of``, which is kept."""
-    from sgfast.policy.plain import from_plain
+    from sgfast.policy.serialization import from_plain
 
     folder = Folder(place)
     name = f"{_digest(entry, every)}.index.json"

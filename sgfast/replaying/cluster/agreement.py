@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 
 from sgfast.errors import ClusterError
-from sgfast.policy.plain import to_plain
+from sgfast.policy.serialization import to_plain
 from sgfast.replaying.cluster.plan import Run
 from sgfast.replaying.cluster.storage import Folder
 

@@ -20,7 +20,7 @@ from sgfast.capture.streams import open_stream
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.shards.partition import Pair, Partitioner
 from sgfast.errors import ClusterError
-from sgfast.policy.plain import from_plain, to_plain
+from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.preprocess.selection import Dedup
 from sgfast.replaying.captures import Captures, Noticed
 from sgfast.replaying.cluster.plan import Input, Range, Run, Start, Unit, check_version, identity_of

@@ -1,4 +1,4 @@
-"""What aws ec2 describe-… prints, as a policy: each export's meaning is written down as verdicts."""
+"""Imports the output of aws ec2 describe-…; the meaning of each export is written down as verdicts."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def account() -> dict[str, Any]:
 ENTRIES = {"Entries": [{"Cidr": "192.0.2.16/28", "Description": "probes"}]}
 FILES = [("account.json", account()), ("pl-0123456789abcdef0.json", ENTRIES)]
 
-#: What the account means: source, destination, protocol, destination port or (ICMP type, code); the verdict's reason.
+#: The meaning of the account: source, destination, protocol, destination port or (ICMP type, code), and reason.
 MEANING = [
     ("192.0.2.1", "10.0.0.5", "tcp", 80, "rule"),
     ("2001:db8:1::1", "2001:db8::5", "tcp", 80, "rule"),
@@ -122,17 +122,17 @@ MEANING = [
     ("2001:db8:1::1", "2001:db8::5", "icmpv6", (128, 1), "no-rule"),
     ("198.51.100.9", "10.0.0.5", "esp", 0, "rule"),
     ("198.51.100.9", "10.0.0.5", "gre", 0, "no-rule"),
-    # By group: all of a member's addresses, and those in a peered VPC.
+    # By group: all addresses of a member, including those in a peered VPC.
     ("10.0.0.5", "10.0.0.7", "tcp", 5432, "rule"),
     ("10.0.0.5", "10.0.9.3", "tcp", 5433, "rule"),
     ("10.0.0.5", "10.0.0.6", "tcp", 5434, "no-rule"),
     ("10.1.0.5", "10.0.0.6", "udp", 53, "rule"),
     ("10.2.0.5", "10.0.0.6", "udp", 53, "vpc-isolated"),
-    ("10.0.0.6", "10.0.0.5", "tcp", 80, "no-rule"),  # the database may send nothing
+    ("10.0.0.6", "10.0.0.5", "tcp", 80, "no-rule"),  # the database may not send anything
     ("10.0.0.5", "10.1.0.5", "udp", 9, "rule"),
     ("10.9.9.9", "10.1.0.5", "udp", 65535, "rule"),
     ("10.9.9.9", "10.1.0.5", "tcp", 9, "no-rule"),
-    ("192.0.2.1", "10.0.0.9", "tcp", 80, None),  # the NAT gateway has no filter
+    ("192.0.2.1", "10.0.0.9", "tcp", 80, None),  # the NAT gateway is not filtered
 ]
 
 
@@ -146,7 +146,8 @@ def test_an_account_means_what_its_permissions_say() -> None:
     assert (export.format.name, policy.settings.profile) == ("aws", "aws")
     means(export, MEANING)
     assert [instance.name for instance in policy.instances] == ["web-1", "db-1", "run-1", "eni-4"]
-    assert policy.warnings == ("No instance, as no security group filters it: network interface 'nat' (eni-5).",)
+    warning = "Not an instance because no security group filters it: network interface 'nat' (eni-5)."
+    assert policy.warnings == (warning,)
 
 
 def test_files_may_come_in_any_order_and_twice() -> None:
@@ -201,7 +202,7 @@ def test_regions_are_said_where_vpcs_are_in_several() -> None:
         "vpc-a": "eu-west-1", "vpc-b": "eu-west-1", "vpc-c": "us-west-2",
     }  # fmt: skip
     document["SecurityGroups"].append(group("sg-9", "elsewhere", [], vpc="vpc-d"))
-    with pytest.raises(PolicyError, match=r"VPC vpc-d: its region is not known"):
+    with pytest.raises(PolicyError, match=r"VPC vpc-d: its region is unknown"):
         policy_of(("a", document), FILES[1])
 
 
@@ -209,7 +210,7 @@ def test_a_group_of_a_vpc_that_is_peered_no_more_matches_nothing() -> None:
     stale = permission("tcp", 1, 2, **pair("sg-gone", PeeringStatus="deleted", VpcPeeringConnectionId="pcx-9"))
     policy = policy_of(("a", {"SecurityGroups": [group("sg-1", "one", [stale], [])]}))
     assert policy.security_groups[0].rules == ()
-    assert "peered no more" in policy.warnings[0]
+    assert "no longer peered" in policy.warnings[0]
 
 
 def test_icmp_of_the_other_ip_version_matches_nothing() -> None:
@@ -226,7 +227,7 @@ def test_ports_from_0_are_taken_from_1() -> None:
     inbound = [permission("tcp", 0, 1023, **cidr("::/0"))]
     policy = policy_of(("a", {"SecurityGroups": [group("sg-1", "one", inbound, [])]}))
     assert policy.security_groups[0].rules[0].ports == ((1, 1023),)
-    assert "from 0" in policy.warnings[0]
+    assert "starts at 0" in policy.warnings[0]
 
 
 def _broken(change: str) -> list[tuple[str, Any]]:
@@ -279,24 +280,24 @@ def _broken(change: str) -> list[tuple[str, Any]]:
     ("change", "message"),
     [
         ("no group", r"account\.json: security group 'db' \(sg-db\), IpPermissions\[0\], UserIdGroupPairs\[0\]: "
-         r"names the security group 'sg-none', account '999988887777', peering 'pcx-7', which no file has"),
-        ("no list", r"\[2\], PrefixListIds\[0\]: names the prefix list 'pl-63a5400a', whose entries no file has"),
-        ("whose entries", r"entries\.json: AWS output: Entries do not say of which prefix list"),
-        ("other entries", r"prefix list 'monitors' \(pl-0123456789abcdef0\).*differs from what account\.json says"),
-        ("member of none", r"'web-1' \(eni-1\): is in the security group 'sg-none', which no file has"),
+         r"names the security group 'sg-none', account '999988887777', peering 'pcx-7', which is in none of the files"),
+        ("no list", r"\[2\], PrefixListIds\[0\]: names the prefix list 'pl-63a5400a', whose entries are in none"),
+        ("whose entries", r"entries\.json: AWS output: Entries do not name their prefix list"),
+        ("other entries", r"prefix list 'monitors' \(pl-0123456789abcdef0\).*differs from its entry in account\.json"),
+        ("member of none", r"'web-1' \(eni-1\): is in the security group 'sg-none', which is in none of the files"),
         ("protocol", r"'web' \(sg-web\), IpPermissions\[0\]: unknown protocol 'tpc'"),
-        ("ports", r"IpPermissions\[0\]: 80 to 70 is no range of ports"),
+        ("ports", r"IpPermissions\[0\]: 80 to 70 is not a range of ports"),
         ("port 0", r"IpPermissions\[0\].*port 0"),
-        ("icmp code", r"IpPermissions\[3\]: an ICMP code \(3\) without a type"),
-        ("icmp type", r"IpPermissions\[3\]: 300 is no ICMP type"),
+        ("icmp code", r"IpPermissions\[3\]: has an ICMP code \(3\) without a type"),
+        ("icmp type", r"IpPermissions\[3\]: 300 is not an ICMP type"),
         ("new peer", r"IpPermissions\[0\]: unknown key 'SomethingIds'"),
-        ("page", r"account\.json: AWS output: NextToken is there, so the list is not whole"),
+        ("page", r"account\.json: AWS output: NextToken is set, so the list is incomplete"),
         ("classic", r"'web-1' \(eni-1\): is in no VPC"),
         ("cidr", r"IpPermissions\[0\], IpRanges\[0\]: '300\.0\.0\.0/8'"),
-        ("versions", r"IpRanges\[0\]: an IPv4 rule, but ::/0 is IPv6"),
-        ("same address", r"10\.0\.0\.5 is the address of both network interface 'web-1' \(eni-1\) and"),
-        ("differs", r"later\.json: security group 'web' \(sg-web\): differs from what account\.json says"),
-        ("moved", r"later\.json: network interface 'web-1' \(eni-1\): differs from what account\.json says"),
+        ("versions", r"IpRanges\[0\]: is an IPv4 rule, but ::/0 is IPv6"),
+        ("same address", r"10\.0\.0\.5 is an address of both network interface 'web-1' \(eni-1\) and"),
+        ("differs", r"later\.json: security group 'web' \(sg-web\): differs from its entry in account\.json"),
+        ("moved", r"later\.json: network interface 'web-1' \(eni-1\): differs from its entry in account\.json"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_an_error_by_name(change: str, message: str) -> None:
@@ -324,13 +325,13 @@ def test_anything_anywhere_is_a_policy_or_a_policy_error() -> None:
 
 
 def test_files_are_a_policy_wherever_one_is_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """By the command, and directly: a lone file is recognised by what is in it."""
+    """Imported by the command and directly: a single file is recognised by its content."""
     for name, document in FILES:
         (tmp_path / name).write_text(json.dumps(document))
     out = tmp_path / "policy.yaml"
     ran = sgfast(capsys, "import", "auto", *(tmp_path / name for name, _ in FILES), "-o", out)
     assert (ran.status, ran.out) == (0, "")
-    assert "No instance, as no security group filters it" in ran.err
+    assert "Not an instance because no security group filters it" in ran.err
     engine = Engine(out)
     assert reasons_of(engine, MEANING) == [reason for *_, reason in MEANING]
     alone = tmp_path / "alone.json"

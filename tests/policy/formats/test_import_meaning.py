@@ -1,5 +1,5 @@
-"""Random exports of OpenStack, judged by themselves: what the engine says of the imported policy is what the rules of
-the export, read naively, say. And the written policy says the same as the export.
+"""Random OpenStack exports: the engine's verdicts on the imported policy match a naive reading of the export's rules,
+and the written policy means the same as the export.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def random_export(pick: random.Random) -> dict[str, Any]:
 def lets(
     export: dict[str, Any], host: str, direction: str, peer: str, protocol: int, port: int, icmp: tuple[int, int]
 ) -> bool:
-    """Whether some rule of the port that has ``host`` matches."""
+    """Whether some rule of the port that owns ``host`` matches."""
     port_of = {fixed["ip_address"]: each for each in export["ports"] for fixed in each["fixed_ips"]}
     if host not in port_of:
         return True
@@ -128,7 +128,7 @@ def test_the_imported_policy_says_what_the_export_says(seed: int) -> None:
         name = pick.choice(("tcp", "tcp", "udp", "icmp" if family == 4 else "ipv6-icmp", "47"))
         protocol = NUMBERS[name]
         port = pick.choice((1, 22, 23, 80, 443, 444, 65535)) if protocol in (6, 17) else 0
-        # Queries, so that each opens a connection of its own.
+        # Queries, so that each opens its own connection.
         icmp = (pick.choice((8, 13)) if family == 4 else 128, pick.choice((0, 1)))
         expected = lets(export, src, "egress", dst, protocol, port, icmp) and lets(
             export, dst, "ingress", src, protocol, port, icmp
@@ -137,7 +137,7 @@ def test_the_imported_policy_says_what_the_export_says(seed: int) -> None:
         if protocol in (1, 58):
             more = {"icmp_type": icmp[0], "icmp_code": icmp[1], "icmp_id": n}
         for engine in engines:
-            # Far apart: nothing of before lives.
+            # Far apart in time, so that earlier connections have expired.
             found = engine.check(src, dst, protocol, time=n * 1e6, **more)
             assert (found.verdict == "allow") is expected, (src, dst, name, port, icmp, found)
         seen.add(expected)

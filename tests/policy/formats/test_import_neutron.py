@@ -1,4 +1,4 @@
-"""OpenStack exports mean what Neutron would do: the API's documents, and what the openstack command prints."""
+"""OpenStack exports mean what Neutron would do: API documents, and the output of the openstack command."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_groups_address_groups_and_prefixes_are_peers() -> None:
     assert policy.settings.profile == "neutron" and policy.settings.on_change == "cut-unmatched"
     assert allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 81) and not allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 82)
     assert allowed(policy, "203.0.113.3", "10.0.0.5", "tcp", 22) and not allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 22)
-    assert not allowed(policy, "10.0.0.5", "10.0.1.9", "tcp", 5432)  # nothing lets web-1 send
-    # A prefix with host bits means its network.
+    assert not allowed(policy, "10.0.0.5", "10.0.1.9", "tcp", 5432)  # no rule lets web-1 send
+    # A prefix with host bits stands for its network.
     assert allowed(policy, "192.0.2.200", "10.0.1.9", "tcp", 22)
     assert not allowed(policy, OUTSIDE, "10.0.1.9", "tcp", 5432)
 
@@ -163,7 +163,7 @@ class TestSharedAddresses:
 
     def test_one_address_of_two_ports_is_an_error(self) -> None:
         message = error_of(groups(group(WEB, "web")), ports(port("p1", "a", "10.0.0.5"), port("p2", "b", "10.0.0.5")))
-        assert "10.0.0.5 is the address of both port 'a' (p1) and port 'b' (p2)" in message
+        assert "10.0.0.5 is an address of both port 'a' (p1) and port 'b' (p2)" in message
 
 
 class TestNetworks:
@@ -213,22 +213,22 @@ def test_stateless_groups_stay_stateless() -> None:
         ({"ethertype": "IPX"}, "ethertype 'IPX'"),
         ({"protocol": "tpc"}, "unknown protocol 'tpc'"),
         ({"protocol": 256}, "unknown protocol"),
-        ({"protocol": []}, "protocol must be a text, not a list"),
+        ({"protocol": []}, "protocol must be a string, not a list"),
         ({"port_range_min": 80, "port_range_max": 80}, "names ports, but all protocols has none"),
-        (tcp(0, 80), "holds port 0"),
-        (tcp(80, 70), "80-70 is no range of ports"),
-        (tcp(80, 10**400), "is no range of ports"),
-        ({"protocol": "icmp", "port_range_max": 3}, "an ICMP code without a type"),
+        (tcp(0, 80), "includes port 0"),
+        (tcp(80, 70), "80-70 is not a range of ports"),
+        (tcp(80, 10**400), "is not a range of ports"),
+        ({"protocol": "icmp", "port_range_max": 3}, "has an ICMP code without a type"),
         ({"protocol": "icmp", "port_range_min": 256}, "must be a whole number from 0 to 255"),
         ({"protocol": "icmpv6"}, "icmpv6 in an IPv4 rule"),
-        ({"remote_ip_prefix": "2001:db8::/32"}, "an IPv4 rule, but 2001:db8::/32 is IPv6"),
+        ({"remote_ip_prefix": "2001:db8::/32"}, "is an IPv4 rule, but 2001:db8::/32 is IPv6"),
         ({"remote_ip_prefix": "10.0.0.0/33"}, "'10.0.0.0/33': the prefix length"),
         ({"remote_ip_prefix": "10.0.0.0/8", "remote_group_id": WEB}, "names more than one of"),
-        ({"remote_group_id": "sg-gone"}, "names the security group 'sg-gone', which no file has"),
-        ({"remote_address_group_id": "ag-gone"}, "names the address group 'ag-gone', which no file has"),
+        ({"remote_group_id": "sg-gone"}, "names the security group 'sg-gone', which is in none of the files"),
+        ({"remote_address_group_id": "ag-gone"}, "names the address group 'ag-gone', which is in none of the files"),
         ({"remote_zone": "dmz"}, "unknown key 'remote_zone'"),
         ({"action": "deny"}, "unknown key 'action'"),
-        ({"security_group_id": DB}, "says that it belongs to another group, 'sg-db'"),
+        ({"security_group_id": DB}, "belongs to another group, 'sg-db'"),
     ],
 )
 def test_what_a_rule_cannot_be_is_said_of_the_rule(change: dict[str, Any], said: str) -> None:
@@ -237,11 +237,12 @@ def test_what_a_rule_cannot_be_is_said_of_the_rule(change: dict[str, Any], said:
 
 
 def test_references_that_lead_nowhere_name_both_ends() -> None:
-    assert "port 'web-1' (p1): is in the security group 'sg-web', which no file has" in error_of(
+    assert "port 'web-1' (p1): is in the security group 'sg-web', which is in none of the files" in error_of(
         groups(group(DB, "db")), ports(WEB_1)
     )
     loose = {"security_group_rules": [rule("sg-other")]}
-    assert "belongs to the security group 'sg-other', which no file has" in error_of(groups(group(WEB, "web")), loose)
+    message = error_of(groups(group(WEB, "web")), loose)
+    assert "belongs to the security group 'sg-other', which is in none of the files" in message
 
 
 def test_one_object_in_two_files_is_one_unless_they_differ() -> None:
@@ -249,9 +250,9 @@ def test_one_object_in_two_files_is_one_unless_they_differ() -> None:
     policy = policy_of(groups(group(WEB, "web", first)), {"security_group_rules": [first]}, ports(WEB_1), ports(WEB_1))
     assert [made.id for made in policy.security_groups[0].rules] == ["r1"] and len(policy.instances) == 1
     other = {"security_group_rules": [first | {"port_range_max": 90}]}
-    assert "rule r1: differs from what a.json says of it" in error_of(groups(group(WEB, "web", first)), other)
+    assert "rule r1: differs from its entry in a.json" in error_of(groups(group(WEB, "web", first)), other)
     moved = ports(WEB_1 | {"security_groups": []})
-    assert "port 'web-1' (p1): differs from what" in error_of(groups(group(WEB, "web")), ports(WEB_1), moved)
+    assert "port 'web-1' (p1): differs from its entry" in error_of(groups(group(WEB, "web")), ports(WEB_1), moved)
 
 
 def test_a_listing_that_goes_on_is_not_taken_for_all() -> None:
@@ -272,7 +273,7 @@ def test_servers_give_ports_without_a_name_theirs() -> None:
 
 
 class TestCommandLine:
-    """``openstack … -f json``."""
+    """The output of ``openstack … -f json``."""
 
     GROUPS = [  # noqa: RUF012
         {"ID": WEB, "Name": "web", "Description": "Web", "Project": "x", "Tags": []},
@@ -343,7 +344,7 @@ class TestCommandLine:
     def test_older_versions_print_less(self) -> None:
         row = self.row("r1", WEB, "tcp", "80:80")
         without = {key: value for key, value in row.items() if key != "Direction"}
-        assert "r1: this list has no Direction: print it with --long" in error_of([without])
+        assert "r1: this list has no Direction column: print it with --long" in error_of([without])
         del row["Ethertype"]
         assert policy_of([row]).security_groups[0].rules[0].ethertype == 4
         assert "print it with --long" in error_of([row | {"IP Range": None}])
@@ -418,7 +419,7 @@ def test_the_example_export_is_the_shop() -> None:
 
 @pytest.mark.skipif(not SAMPLES.exists(), reason="no corpus here (set SGFAST_CORPUS)")
 def test_the_samples_of_the_api_reference() -> None:
-    """Every sample of a listing or an object is read; requests and contradictory ones are refused by name."""
+    """All samples of lists and objects are read; requests and contradictory samples are listed by name and rejected."""
     read, refused = {}, {}
     for path in sorted(SAMPLES.rglob("*.json")):
         try:

@@ -11,7 +11,7 @@ WEB, DB = "69c999ad-0001", "69c999ad-0002"
 
 
 def rule(group: str, id: str, direction: str = "ingress", **more: Any) -> dict[str, Any]:
-    """As v3 has it."""
+    """A rule in the form of API v3."""
     return {
         "id": id,
         "project_id": "x",
@@ -49,7 +49,7 @@ def groups(**rules: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def port(id: str, name: str, address: str, *in_groups: str, **more: Any) -> dict[str, Any]:
-    """As v1 has it."""
+    """A rule in the form of API v1."""
     return {
         "id": id,
         "name": name,
@@ -203,7 +203,7 @@ class TestVpcs:
         apart = {"ports": [same, alone, other | {"vpc_id": "v2"}]}
         assert [i.vpc for i in policy_of(self.FREE, apart).instances] == ["v1", "v1", "v2"]
         wrong = {"ports": [alone | {"vpc_id": "v2"}]}
-        assert "port 'a' (p1): says that it is in the VPC 'v2'" in error_of(self.FREE, self.SUBNETS, wrong)
+        assert "port 'a' (p1): is in the VPC 'v2'" in error_of(self.FREE, self.SUBNETS, wrong)
         lost = {"ports": [alone, other | {"vpc_id": "v2"}, port("p4", "d", "10.2.0.5", WEB, network_id="subnet-3")]}
         assert "port 'd' (p4): there are 2 VPCs" in error_of(self.FREE, lost)
 
@@ -256,9 +256,9 @@ class TestServers:
         ({"multiport": "22"}, "names ports, but all protocols has none"),
         ({"multiport": "22", "protocol": "tcp", "port_range_min": 22}, "has both multiport and port_range_min"),
         ({"multiport": True, "protocol": "tcp"}, "multiport must be a whole number, not true"),
-        ({"multiport": [22], "protocol": "tcp"}, "multiport must be a text"),
-        ({"multiport": "80-22", "protocol": "tcp"}, "80-22 is no range of ports"),
-        ({"multiport": "1,2", "protocol": "icmp"}, "for ICMP it is a type"),
+        ({"multiport": [22], "protocol": "tcp"}, "multiport must be a string"),
+        ({"multiport": "80-22", "protocol": "tcp"}, "80-22 is not a range of ports"),
+        ({"multiport": "1,2", "protocol": "icmp"}, "for ICMP it must be a type"),
         ({"action": "reject"}, "action 'reject': must be one of allow, deny"),
         ({"priority": 0}, "priority: must be a whole number from 1 to 100, not 0"),
         ({"priority": 101}, "priority: must be a whole number from 1 to 100, not 101"),

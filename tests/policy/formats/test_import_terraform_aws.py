@@ -1,4 +1,4 @@
-"""terraform show -json of AWS resources: states, and plans whose groups have no ids yet."""
+"""terraform show -json of AWS resources: states, and plans with groups that have no ids yet."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sgfast.engine import Engine
 from sgfast.errors import PolicyError
 from sgfast.policy.document import load_policy
 from sgfast.policy.formats import terraform
+from sgfast.policy.formats.conversion import policy_of as policy_of_made
 from sgfast.policy.formats.sources import Source
-from sgfast.policy.formats.written import policy_of as policy_of_made
 from sgfast.policy.model import Policy
 
 
@@ -47,7 +47,7 @@ def infrastructure() -> list[Resource]:
             ],
             egress=[EVERYWHERE],
         ),
-        # As the cloud shows it: with the rules that are resources of their own.
+        # As the cloud returns it, including rules that are resources of their own.
         resource(
             "aws_security_group.db", id="sg-db", name="db", vpc_id="vpc-a",
             ingress=[inline("tcp", 5432, 5432, security_groups=["sg-web"], description="from the web")],
@@ -97,7 +97,7 @@ MEANING = [
     ("10.0.0.5", "10.0.9.1", "tcp", 5432, "rule"),
     ("10.1.0.5", "10.0.0.6", "tcp", 5432, "no-rule"),
     ("10.0.0.6", "203.0.113.9", "tcp", 443, "rule"),
-    ("10.0.0.6", "10.0.0.5", "tcp", 7000, "no-rule"),  # it may send to the list only
+    ("10.0.0.6", "10.0.0.5", "tcp", 7000, "no-rule"),  # it may only send to the prefix list
     ("192.0.2.1", "10.1.0.5", "tcp", 80, "no-rule"),
 ]
 
@@ -157,19 +157,19 @@ def test_a_plan_is_two_policies(tmp_path: Path) -> None:
     path.write_text(json.dumps(plan(infrastructure(), without(infrastructure(), "aws_security_group_rule.db"))))
     old, new = terraform.load_plan(path)
     assert [len(policy.group_by_name["db"].rules) for policy in (old, new)] == [3, 1]
-    # Where nothing is yet, it is still the same cloud.
+    # Even if nothing exists yet, it is the same cloud.
     resources, blocks = new_groups()
     path.write_text(json.dumps(plan([], resources, *blocks)))
     old, new = terraform.load_plan(path)
     assert old.settings == new.settings and not old.security_groups and new.security_groups
     assert load_policy(path).security_groups == new.security_groups
     path.write_text(json.dumps(state(*infrastructure())))
-    with pytest.raises(PolicyError, match=r"plan\.json: is no plan"):
+    with pytest.raises(PolicyError, match=r"plan\.json: is not a plan"):
         terraform.load_plan(path)
 
 
 def new_groups() -> tuple[list[Resource], list[dict[str, Any]]]:
-    """Everything is yet to be made: nothing has an id."""
+    """Nothing exists yet, so nothing has an id."""
     resources = [
         resource("aws_vpc.main", id=LATER, tags={"Name": "main"}, arn=LATER),
         resource("aws_security_group.web", id=LATER, name="web", vpc_id=LATER, ingress=LATER, egress=[EVERYWHERE]),
@@ -208,7 +208,7 @@ def test_groups_without_ids_are_found_through_references() -> None:
         ("10.0.0.5", "10.0.0.6", "tcp", 5432, "rule"),
         ("10.9.0.5", "10.0.0.6", "tcp", 5432, "no-rule"),
         ("10.9.0.5", "10.0.0.6", "tcp", 1, "rule"),
-        ("10.0.0.6", "10.0.0.5", "udp", 53, "no-rule"),  # db may send nothing
+        ("10.0.0.6", "10.0.0.5", "udp", 53, "no-rule"),  # db may not send anything
         ("10.0.0.7", "10.0.0.5", "udp", 53, "no-rule"),
     ]
     means(export, meaning)
@@ -221,12 +221,12 @@ def test_groups_without_ids_are_found_through_references() -> None:
     [
         ([], "does not show what it refers to"),
         (["local.group"], "'local.group', whose value a plan does not show"),
-        (["var.group"], "'var.group', which is no resource that could be meant"),
-        (["aws_vpc.main.id"], "'aws_vpc.main.id', which is no resource that could be meant"),
-        (["aws_security_group.gone.id"], "which is no resource that could be meant"),
-        (["aws_security_group.web.id", "aws_security_group.db.id"], "the plan does not show which it will be of"),
+        (["var.group"], "'var.group', which is not a resource of a fitting type"),
+        (["aws_vpc.main.id"], "'aws_vpc.main.id', which is not a resource of a fitting type"),
+        (["aws_security_group.gone.id"], "which is not a resource of a fitting type"),
+        (["aws_security_group.web.id", "aws_security_group.db.id"], "the plan does not show which of"),
         (["module.x"], "which is no resource|the whole of"),
-        (["a b"], "which is not understood"),
+        (["a b"], "which cannot be parsed"),
     ],
 )
 def test_what_references_do_not_tell_is_an_error_by_address(names: list[str], message: str) -> None:
@@ -296,7 +296,7 @@ def test_of_count_and_for_each_each_finds_its_own() -> None:
 
 
 def nested() -> dict[str, Any]:
-    """The root hands the group of one module to two instances of another."""
+    """The root module passes one module's group to two instances of another module."""
     after = [resource("module.net.aws_security_group.shared", id=LATER, name="shared", vpc_id="vpc-a", ingress=LATER)]
     for key in ("x", "y"):
         where = f'module.app["{key}"]'
@@ -335,7 +335,7 @@ def test_references_go_through_modules() -> None:
 
 
 def local(**handed: Any) -> dict[str, Any]:
-    """A module that makes a group and names it by a local value, as the usual module for groups does."""
+    """A module that creates a group and refers to it by a local value, as the usual module for groups does."""
     after = [
         resource("aws_security_group.other", id=LATER, name="other", vpc_id="vpc-a", ingress=LATER),
         resource("module.sg.aws_security_group.this[0]", id=LATER, name="this", vpc_id="vpc-a", ingress=LATER),
@@ -349,7 +349,7 @@ def local(**handed: Any) -> dict[str, Any]:
 def test_a_local_value_is_the_only_thing_it_can_be_or_an_error() -> None:
     policy = policy_of(local(name={"constant_value": "this"}, tags=refs("local.tags")))
     assert [len(group.rules) for group in policy.security_groups] == [0, 1]
-    assert "taken for the only one it can be: resource module.sg.aws_security_group_rule.in[0]" in policy.warnings[0]
+    assert "assumed the only resource it can be: resource module.sg.aws_security_group_rule.in[0]" in policy.warnings[0]
     with pytest.raises(PolicyError, match=r"module\.sg\.aws_security_group_rule\.in\[0\]: .* 'local.id', whose value"):
         policy_of(local(peers=refs("aws_security_group.other.id")))
 
@@ -357,10 +357,10 @@ def test_a_local_value_is_the_only_thing_it_can_be_or_an_error() -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["var.common"], "'var.common' too, and which values it takes from there is not shown"),
+        (["var.common"], "'var.common', and the plan does not show which values it takes"),
         (["local.common"], "'local.common', whose value"),
-        (["each.value"], "'each.value' too"),
-        (["data.aws_security_group.old.id", "data.aws_security_group.old"], "'sg-old', which no file has"),
+        (["each.value"], "also refers to 'each.value'"),
+        (["data.aws_security_group.old.id", "data.aws_security_group.old"], "'sg-old', which is in none of the files"),
     ],
 )
 def test_of_a_list_of_which_nothing_is_known_no_part_gets_lost(names: list[str], message: str) -> None:
@@ -377,7 +377,7 @@ def test_an_instance_of_a_default_vpc_names_its_groups() -> None:
     blocks[4]["expressions"] = {"security_groups": refs("aws_security_group.web.name")}
     assert policy_of(plan([], resources, *blocks)).instance_by_name["w"].security_groups == ("web",)
     resources[5]["values"]["security_groups"] = ["nobody"]
-    with pytest.raises(PolicyError, match=r"aws_instance\.web: names 0 security groups of the file with 'nobody'"):
+    with pytest.raises(PolicyError, match=r"aws_instance\.web: the name 'nobody' fits 0 security groups in the file"):
         policy_of(plan([], resources, *blocks))
 
 
@@ -396,15 +396,15 @@ def test_modules_that_hand_a_value_round_in_a_circle_are_an_error() -> None:
         (resource("aws_security_group_rule.x", security_group_id="sg-web", type="ingress", protocol="tcp", from_port=1,
                   to_port=1, cidr_blocks=["0.0.0.0/0"], ipv9_blocks=["x"]), r"unknown key 'ipv9_blocks'"),
         (resource("aws_security_group_rule.x", security_group_id="sg-none", type="ingress", protocol="tcp", from_port=1,
-                  to_port=1, self=True), r"rule aws_security_group_rule\.x: .*'sg-none', which no file has"),
+                  to_port=1, self=True), r"rule aws_security_group_rule\.x: .*'sg-none', which is in none"),
         (resource("aws_security_group_rule.x", security_group_id="sg-web", type="sideways", protocol="-1"),
          r"type must be ingress or egress"),
-        (resource("aws_db_security_group.x", id="x"), r"is about security groups, but not supported"),
+        (resource("aws_db_security_group.x", id="x"), r"concerns security groups, but is not supported"),
         (resource("openstack_networking_secgroup_v2.x", id="x"), r"is in another cloud than 'aws_"),
         (resource("aws_instance.x", id="i", private_ip="10.5.0.1", vpc_security_group_ids=["sg-none"]),
-         r"instance i, aws_instance\.x: its VPC is not known"),
+         r"instance i, aws_instance\.x: its VPC is unknown"),
         (resource("aws_vpc_security_group_ingress_rule.x", security_group_id="sg-web", ip_protocol="tcp", from_port=5,
-                  to_port=4, cidr_ipv4="0.0.0.0/0"), r"5 to 4 is no range of ports"),
+                  to_port=4, cidr_ipv4="0.0.0.0/0"), r"5 to 4 is not a range of ports"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_an_error_by_address(broken: Resource, message: str) -> None:
@@ -432,9 +432,9 @@ def test_a_peering_nobody_accepted_peers_nothing() -> None:
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"format_version": "2.0"}, "format_version is '2.0', which is not supported"),
-        ({"version": 4, "serial": 1, "lineage": "x", "resources": []}, "give what terraform show -json prints"),
-        ({"format_version": "1.2", "planned_values": {}, "errored": True}, "the plan is not complete"),
+        ({"format_version": "2.0"}, "format_version is '2.0', but only 0.x and 1.x are supported"),
+        ({"version": 4, "serial": 1, "lineage": "x", "resources": []}, "give the output of terraform show -json"),
+        ({"format_version": "1.2", "planned_values": {}, "errored": True}, "the plan is incomplete"),
     ],
 )
 def test_other_documents_are_told_what_is_wanted(document: Any, message: str) -> None:

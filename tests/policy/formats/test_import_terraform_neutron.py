@@ -69,13 +69,13 @@ MEANING = [
     ("192.0.2.1", "10.0.0.5", "icmp", (8, 0), "rule"),
     ("192.0.2.1", "10.0.0.5", "icmp", (13, 0), "no-rule"),
     ("10.0.0.5", "10.0.0.6", "tcp", 5432, "rule"),
-    ("10.0.0.5", "10.0.0.100", "tcp", 5432, "rule"),  # an address pair that nobody else has
+    ("10.0.0.5", "10.0.0.100", "tcp", 5432, "rule"),  # an address pair that no other port has
     ("10.0.0.5", "10.0.0.7", "icmp", (13, 0), "rule"),
     ("10.1.0.5", "10.0.0.6", "tcp", 5432, "vpc-isolated"),
     ("10.9.0.5", "10.0.0.6", "udp", 55, "rule"),
-    ("10.9.0.5", "10.0.0.6", "udp", 53, "rule"),  # priority 1 goes before the deny of priority 2
+    ("10.9.0.5", "10.0.0.6", "udp", 53, "rule"),  # priority 1 precedes the deny rule of priority 2
     ("10.9.0.5", "10.0.0.6", "udp", 150, "deny-rule"),
-    ("10.0.0.6", "192.0.2.1", "tcp", 443, "rule"),  # a rule the cloud made
+    ("10.0.0.6", "192.0.2.1", "tcp", 443, "rule"),  # a rule created by the cloud
 ]
 
 
@@ -88,7 +88,7 @@ def test_a_state_of_otc_means_what_its_resources_say() -> None:
     ]  # fmt: skip
     assert policy.settings.profile == "otc"
     assert policy.warnings == (
-        "Added are the rules the cloud makes with each new group, as Terraform does not know them "
+        "Added the rules that the cloud creates with each new group, because Terraform does not know them "
         "(delete_default_rules is not set): security group 'db' (g-db), opentelekomcloud_networking_secgroup_v2.db.",
     )
 
@@ -134,11 +134,11 @@ def test_icmp_0_0_is_all_types_and_said_to_be_doubtful(cloud: str) -> None:
         rule(f"{one}.tcp", "g", protocol="tcp"),
         rule(f"{one}.echo", "g", protocol="icmp", first=8, last=0),
     ]
-    doubtful = "Taken for all ICMP types, as Terraform writes these like type 0, code 0 (echo replies)"
+    doubtful = "Imported as all ICMP types, which Terraform writes like type 0, code 0 (echo replies)"
     policy = policy_of(state(group, *rules))
     assert [each.icmp_type for each in policy.security_groups[0].rules] == [None, None, None, None, 8]
     assert policy.warnings == (f"{doubtful}: security group rule {one}.zero.",)
-    # A plan's configuration says whether it was set.
+    # A plan's configuration shows whether it was set.
     shown = [block(each["address"], protocol={"constant_value": "icmp"}) for each in rules]
     assert policy_of(plan([group, *rules], [group, *rules], *shown)).warnings == ()
     shown[0]["expressions"] |= {"port_range_min": {"constant_value": 0}, "port_range_max": {"constant_value": 0}}
@@ -245,7 +245,7 @@ def test_ports_share_addresses_and_may_be_without_filter_or_group() -> None:
 
 
 def unborn() -> dict[str, Any]:
-    """A plan that makes everything."""
+    """A plan that creates everything."""
     group, one = "opentelekomcloud_networking_secgroup_v2", "opentelekomcloud_networking_secgroup_rule_v2"
     later = {"id": LATER, "remote_group_id": LATER, "remote_ip_prefix": LATER, "port_range_max": LATER}
     resources = [
@@ -284,7 +284,7 @@ def test_groups_and_ports_without_ids_are_found_through_references() -> None:
     meaning = [
         ("10.0.0.5", "10.0.0.6", "tcp", 5432, "rule"),
         ("10.0.0.9", "10.0.0.6", "tcp", 5432, "no-rule"),
-        ("10.0.0.9", "10.0.0.6", "icmp", (8, 0), "no-rule"),  # what the provider makes is an echo reply
+        ("10.0.0.9", "10.0.0.6", "icmp", (8, 0), "no-rule"),  # the provider creates a rule for echo replies
         ("10.0.0.5", "192.0.2.1", "tcp", 1, "rule"),
         ("10.0.0.6", "192.0.2.1", "tcp", 1, "no-rule"),
     ]
@@ -300,13 +300,13 @@ def test_groups_and_ports_without_ids_are_found_through_references() -> None:
         (rule("openstack_networking_secgroup_rule_v2.x", "g", ethertype="IPv5"), "ethertype must be one of ipv4, ipv6"),
         (rule("openstack_networking_secgroup_rule_v2.x", "g", protocol="tpc"), "protocol is unknown: 'tpc'"),
         (rule("openstack_networking_secgroup_rule_v2.x", "g", first=1, last=2), "names ports, but all protocols"),
-        (rule("openstack_networking_secgroup_rule_v2.x", "g", remote_group_id="g2"), "'g2', which no file has"),
-        (rule("openstack_networking_secgroup_rule_v2.x", "g9"), "the security group 'g9', which no file has"),
+        (rule("openstack_networking_secgroup_rule_v2.x", "g", remote_group_id="g2"), "'g2', which is in none"),
+        (rule("openstack_networking_secgroup_rule_v2.x", "g9"), "the security group 'g9', which is in none"),
         (rule("openstack_networking_secgroup_rule_v2.x", ""), "security_group_id is missing"),
         (rule("openstack_networking_secgroup_rule_v2.x", "g", remote_zone="z"), "unknown key 'remote_zone'"),
-        (resource("openstack_compute_secgroup_v2.x", id="x"), "is about security groups, but not supported"),
+        (resource("openstack_compute_secgroup_v2.x", id="x"), "concerns security groups, but is not supported"),
         (resource("openstack_compute_instance_v2.x", id="i", name="i", security_groups=["nobody"],
-                  network=[{"fixed_ip_v4": "10.9.0.1"}]), "is in the security group 'nobody', which no file has"),
+                  network=[{"fixed_ip_v4": "10.9.0.1"}]), "in the security group 'nobody', which is in none"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_an_error_by_address(broken: Resource, message: str) -> None:

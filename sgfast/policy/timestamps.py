@@ -1,4 +1,4 @@
-"""Times as people write them, and how far the data plane's clock reaches."""
+"""Parses times written by people, and defines the range of the data plane's clock."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import re
 from datetime import UTC, datetime, timedelta
 
 NANOSECONDS = 10**9
-#: The data plane's clock reaches this far from 1970, either way.
+#: The data plane's clock covers this many nanoseconds before and after 1970.
 MAX_TIME_NS = 2**62
-#: From the first packet, whenever that is.
+#: The largest offset from the first packet, whatever the first packet's time.
 MAX_SECONDS = 2 * MAX_TIME_NS // NANOSECONDS
 OUT_OF_RANGE = "is out of range: the clock reaches from 1823-11-12T00:06:22Z to 2116-02-20T23:53:38Z"
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,9}))?(Z|[+-]\d\d:?\d\d)")
 
 
 def instant_ns(text: str) -> int | None:
-    """An ISO 8601 instant as nanoseconds since the Unix epoch; None: it is not written like one.
+    """An ISO 8601 timestamp as nanoseconds since the Unix epoch; None if the text does not look like one.
 
-    ValueError for one that cannot be, in words that go on after the text.
+    Raises ValueError for an impossible time. Its message is meant to follow the quoted text.
     """
     match = _INSTANT.fullmatch(text)
     if match is None:
@@ -25,7 +25,7 @@ def instant_ns(text: str) -> int | None:
     try:
         instant = datetime.fromisoformat(match[1] + match[3])
     except ValueError as error:
-        raise ValueError(f"is no instant: {error}") from None
+        raise ValueError(f"is not a valid time: {error}") from None
     since = instant - datetime(1970, 1, 1, tzinfo=UTC)
     at = since // timedelta(seconds=1) * NANOSECONDS + int((match[2] or "0").ljust(9, "0"))
     if abs(at) > MAX_TIME_NS:
@@ -34,5 +34,5 @@ def instant_ns(text: str) -> int | None:
 
 
 def zone_hint(text: str) -> str:
-    """What to add to a message where an instant only lacks its zone."""
+    """A hint to append to an error message if the timestamp only lacks its time zone."""
     return ": say which zone, Z for UTC" if _INSTANT.fullmatch(text + "Z") else ""

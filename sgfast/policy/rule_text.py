@@ -1,11 +1,11 @@
-"""Rules and packets in words, for what people read: ``tcp/22 from 10.0.0.0/8``."""
+"""Short texts for rules and packets in reports: ``tcp/22 from 10.0.0.0/8``."""
 
 from __future__ import annotations
 
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Rule
 from sgfast.policy.protocols import protocol_name
 
-#: Ranges of a rule that are written out; of more the number is told.
+#: How many port ranges are written out; beyond that only their number is given.
 _LISTED_RANGES = 8
 
 
@@ -20,7 +20,7 @@ def ports_text(ports: tuple[tuple[int, int], ...]) -> str:
 
 
 def service_text(rule: Rule) -> str:
-    """What a rule is for: ``all``, ``tcp/22``, ``icmp type 8 code 0``."""
+    """The traffic a rule is about: ``all``, ``tcp/22``, ``icmp type 8 code 0``."""
     text = protocol_text(rule.protocol)
     if rule.ports is not None:
         text += f"/{ports_text(rule.ports)}"
@@ -32,7 +32,7 @@ def service_text(rule: Rule) -> str:
 
 
 def peer_text(rule: Rule) -> str:
-    """Whom a rule names: ``0.0.0.0/0``, ``group web``, ``address group offices``."""
+    """The rule's peer: ``0.0.0.0/0``, ``group web``, ``address group offices``."""
     match rule.peer:
         case None:
             return "0.0.0.0/0" if rule.ethertype == 4 else "::/0"
@@ -45,7 +45,7 @@ def peer_text(rule: Rule) -> str:
 
 
 def rule_text(rule: Rule) -> str:
-    """``tcp/22 from 10.0.0.0/8``; the ethertype where the peer does not show it."""
+    """``tcp/22 from 10.0.0.0/8``, with the ethertype where the peer does not show it."""
     text = f"{service_text(rule)} {'from' if rule.direction == 'inbound' else 'to'} {peer_text(rule)}"
     if isinstance(rule.peer, GroupPeer | AddressGroupPeer):
         text += f", IPv{rule.ethertype}"

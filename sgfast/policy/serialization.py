@@ -1,8 +1,8 @@
-"""The model's frozen values as JSON values, and back: for what sgfast writes for itself to read.
+"""Converts the model's frozen values to JSON values and back, for files that sgfast writes for itself.
 
-A dataclass becomes an object with its name under ``is``; tuples and sets become arrays, prefixes strings. Reading back
-is led by the type that is wanted, so nothing in a file can make anything but the model's values. Whether they make
-sense together is for whoever uses them; a policy that people write is ``document``'s.
+A dataclass becomes an object with its class name under ``is``; tuples and sets become arrays, prefixes strings. The
+expected type drives reading, so a file can only produce values of the model. Callers must check that the values are
+consistent with each other. The policy format for people is ``document_reader``'s.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(wanted: Any, plain: Any) -> Any:
-    """A value of the type ``wanted``. ValueError where ``plain`` is none."""
+    """Read a value of the type ``wanted`` from JSON. Raises ValueError if ``plain`` is not one."""
     kind, choices = get_origin(wanted), get_args(wanted)
     if kind in (Union, types.UnionType):
         return from_plain(_choose(choices, plain), plain)
@@ -51,7 +51,7 @@ def from_plain(wanted: Any, plain: Any) -> Any:
             return wanted(**{name: from_plain(hint, plain[name]) for name, hint in hints.items()})
     elif type(plain) is wanted or (wanted is float and type(plain) is int):
         return plain
-    raise ValueError(f"{str(plain)[:40]!r} is no {getattr(wanted, '__name__', wanted)}")
+    raise ValueError(f"{str(plain)[:40]!r} is not a {getattr(wanted, '__name__', wanted)}")
 
 
 def _choose(choices: tuple[Any, ...], plain: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The instances as rules see them: who is subject to which set of groups, where; and how much may be computed."""
+"""Indexes a policy for the checks: which sets of groups apply where, and which addresses each VPC sees."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from functools import cached_property
 from sgfast.checking.space import NamedNetworks, Owned, View
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
 
-#: Prefixes that are gone through for all views together.
+#: The most prefixes processed for all views together.
 MAX_PREFIXES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A set of groups that instances of one VPC have: they are subject to the union of its rules (SPEC 1)."""
+    """A set of groups that instances in one VPC have: they are subject to the union of its rules (SPEC 1)."""
 
-    #: By place in the policy, in order.
+    #: Positions of the groups in the policy, in order.
     groups: tuple[int, ...]
     vpc: str
-    #: Places of the instances; empty for a group that no instance is in, as if one were.
+    #: Positions of the instances. Empty for a group without instances, which is checked as if it had one.
     instances: tuple[int, ...]
 
 
 class Budget:
-    """Steps that are left. Who is refused leaves its question open, and that is told."""
+    """A budget of steps. If it refuses, the question stays open, and the report says so."""
 
     def __init__(self, steps: int) -> None:
         self._left = steps
@@ -36,8 +36,8 @@ class Budget:
         return True
 
 
-class World:
-    """A policy's contexts, and its addresses from each VPC."""
+class PolicyIndex:
+    """A policy's contexts, and its addresses as each VPC sees them."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -47,7 +47,7 @@ class World:
 
     @cached_property
     def contexts(self) -> list[Context]:
-        """Those that instances are in, fewest groups first; then one for each group that nobody is in."""
+        """The contexts that instances are in, fewest groups first, then one for each group without instances."""
         number = {group.name: n for n, group in enumerate(self.policy.security_groups)}
         found: dict[tuple[tuple[int, ...], str], list[int]] = {}
         for place, instance in enumerate(self.policy.instances):
@@ -61,7 +61,7 @@ class World:
 
     @cached_property
     def members(self) -> dict[str, list[int]]:
-        """By group: places of the instances in it."""
+        """The positions of each group's instances."""
         found: dict[str, list[int]] = {group.name: [] for group in self.policy.security_groups}
         for place, instance in enumerate(self.policy.instances):
             for name in set(instance.security_groups):
@@ -87,7 +87,7 @@ class World:
 
     @cached_property
     def _owned(self) -> dict[int, dict[str, list[Owned]]]:
-        """By family and VPC."""
+        """Owned prefixes by family and VPC."""
         owned: dict[int, dict[str, list[Owned]]] = {4: {}, 6: {}}
         known: dict[tuple[str, ...], frozenset[str]] = {}
         for instance in self.policy.instances:
@@ -109,7 +109,7 @@ class World:
         return self._named[family]
 
     def view(self, vpc: str, family: int) -> View | None:
-        """None if that would be too much work."""
+        """The addresses as a VPC sees them; None if that is too much work."""
         key = (vpc, family)
         if key not in self._views:
             named = self.named(family)
@@ -121,7 +121,7 @@ class World:
         return self._views[key]
 
     def is_nobody(self, rule: Rule, vpc: str) -> bool | None:
-        """Whether a rule's peer is nobody, seen from a VPC; None if that would be too much work."""
+        """Whether a rule's peer is nobody, seen from a VPC; None if that is too much work."""
         if isinstance(rule.peer, AddressGroupPeer):
             return rule.ethertype not in self._families_of_address_group[rule.peer.name]
         if not isinstance(rule.peer, GroupPeer):

@@ -1,4 +1,4 @@
-"""Where an object of an export is, for messages."""
+"""Identifies an object of an export in messages."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from sgfast.policy.yaml_nodes import show, shown_origin
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """An object of an export: its file, what kind of thing it is, its provider's id, its name if any."""
+class Location:
+    """An object of an export: its file, its kind, its id at the provider, and its name if any."""
 
     file: str
     kind: str
     id: str
     name: str = ""
-    #: Of the object; ``part()`` says it.
+    #: The part of the object, set by ``part()``.
     of: str = ""
 
-    def part(self, what: str) -> Place:
-        """``what`` ("rule 3c0e…") of this object. Its id and name are the object's."""
+    def part(self, what: str) -> Location:
+        """A part of this object, such as "rule 3c0e…". It keeps the object's id and name."""
         return replace(self, of=f"{self.of}, {what}" if self.of else what)
 
     @property
     def called(self) -> str:
-        """``security group 'web' (85cc…)``, shortened and on one line."""
+        """``security group 'web' (85cc…)``, shortened to one line."""
         identity = one_line(self.id)
         if self.name and self.name != self.id:
             shown = f"{self.kind} {show(self.name)}" + (f" ({identity})" if identity else "")

@@ -1,4 +1,4 @@
-"""A draft's document as a Policy, and as YAML a person reads."""
+"""Converts a draft's document to a ``Policy`` or to readable YAML."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sgfast.errors import PolicyError
-from sgfast.policy.document import DocumentReader
+from sgfast.policy.document_reader import DocumentReader
 from sgfast.policy.formats.draft import Made
-from sgfast.policy.formats.place import Place, one_line
+from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import MAP, SEQ, STR, NodeReader, garbage_collection_paused, plain, plain_value
 
 _ITEM = re.compile(r"(\w+)\[([0-9]+)\](?:\.rules\[([0-9]+)\])?\.?")
 _MARK = yaml.Mark("", 0, 0, 0, None, 0)
 _ROOT = ScalarNode(STR, "", _MARK, _MARK)
-#: Words that need no quotes inside of {} and []: nothing YAML gives a meaning to, no colon at either end.
+#: Words that need no quotes inside {} and []: without characters that are special in YAML, and no colon at either end.
 _BARE = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./\-]*(?: [A-Za-z0-9_./(][A-Za-z0-9_./()\-]*)*")
 
 
@@ -28,7 +28,7 @@ _BARE = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./\-]*(?: [A-Za-z0-9_./(][A-Za-z0-
 
 
 def policy_of(made: Made, origin: str) -> Policy:
-    """The policy of a document, after the checks that every document passes. PolicyError names the object."""
+    """Build the policy, with all checks that apply to documents. PolicyError names the object."""
     with garbage_collection_paused():
         reader = _ObjectReader(origin, made)
         policy = DocumentReader(_node(made.document), origin, reader).policy()
@@ -36,27 +36,27 @@ def policy_of(made: Made, origin: str) -> Policy:
 
 
 class _ObjectReader(NodeReader):
-    """Says of which object of the export a value is, as there are no lines."""
+    """Names the exported object in errors, because there are no line numbers."""
 
     def __init__(self, origin: str, made: Made) -> None:
         super().__init__(origin)
         self._made = made
 
     def error(self, where: Node | int, path: str, message: str) -> PolicyError:
-        return PolicyError(f"{self._place(path)}: {message}")
+        return PolicyError(f"{self._location(path)}: {message}")
 
-    def place(self, where: Node, path: str) -> str:
-        return self._place(path)
+    def location(self, where: Node, path: str) -> str:
+        return self._location(path)
 
-    def _place(self, path: str) -> str:
+    def _location(self, path: str) -> str:
         match = _ITEM.match(path)
-        if match is None or match[1] not in self._made.places:
+        if match is None or match[1] not in self._made.locations:
             return f"{self._shown_origin}: {path}"
         at = int(match[2])
         of_rule = match[3] is not None
-        place = self._made.rule_places[at][int(match[3])] if of_rule else self._made.places[match[1]][at]
+        location = self._made.rule_locations[at][int(match[3])] if of_rule else self._made.locations[match[1]][at]
         field = path[match.end() :]
-        return f"{place}: {field}" if field else str(place)
+        return f"{location}: {field}" if field else str(location)
 
 
 def _node(value: Any) -> Node:
@@ -74,7 +74,7 @@ def _node(value: Any) -> Node:
 
 
 def yaml_of(made: Made, head: Sequence[str]) -> str:
-    """The document as text; ``head`` and the notes are comments before it. What reads it gets the same policy."""
+    """The document as YAML, after ``head`` and the notes as comments. Reading it back gives the same policy."""
     lines = [f"# {one_line(line, 1000)}" for line in (*head, *made.notes)]
     for key, value in made.document.items():
         if not isinstance(value, list):
@@ -87,8 +87,8 @@ def yaml_of(made: Made, head: Sequence[str]) -> str:
                 lines += _group_lines(group)
         else:
             lines.append(f"{key}:")
-            items = zip(value, made.places[key], strict=True)
-            lines += [f"  - {_flow(item)}{_was_called(item, place)}" for item, place in items]
+            items = zip(value, made.locations[key], strict=True)
+            lines += [f"  - {_flow(item)}{_name_comment(item, location)}" for item, location in items]
     return "\n".join(lines) + "\n"
 
 
@@ -106,11 +106,11 @@ def _group_lines(group: dict[str, Any]) -> Iterator[str]:
         yield "    rules: []"
 
 
-def _was_called(item: Any, place: Place) -> str:
-    """The original name of what has no description to keep it in."""
-    if not isinstance(item, dict) or item["name"] == place.name or not place.name:
+def _name_comment(item: Any, location: Location) -> str:
+    """A comment with the object's original name, for items that have no description to keep it in."""
+    if not isinstance(item, dict) or item["name"] == location.name or not location.name:
         return ""
-    return f"   # {one_line(place.name)}"
+    return f"   # {one_line(location.name)}"
 
 
 def _flow(value: Any) -> str:

@@ -1,10 +1,10 @@
-"""Instances that nobody can open a connection to, or that can open none."""
+"""Finds instances that no connection can be opened to, or that can open none."""
 
 from __future__ import annotations
 
 from sgfast.checking.codes import LISTED, NO_INBOUND, NO_OUTBOUND, Finding, listed
 from sgfast.checking.coverage import Coverage
-from sgfast.checking.world import World
+from sgfast.checking.policy_index import PolicyIndex
 from sgfast.policy.model import Direction
 
 _CODES: tuple[tuple[Direction, str, str], ...] = (
@@ -12,12 +12,12 @@ _CODES: tuple[tuple[Direction, str, str], ...] = (
 )  # fmt: skip
 
 
-def silent(world: World, coverage: Coverage) -> list[Finding]:
-    """One finding for each set of groups, direction and VPC. Only the families that an instance has count."""
-    instances = world.policy.instances
+def blocked_instances(index: PolicyIndex, coverage: Coverage) -> list[Finding]:
+    """One finding for each set of groups, direction and VPC. Only the families of an instance's addresses count."""
+    instances = index.policy.instances
     found = []
     for direction, code, what in _CODES:
-        for context in world.contexts:
+        for context in index.contexts:
             by_families: dict[frozenset[int], list[str]] = {}
             for n in context.instances:
                 families = frozenset(network.version for network in instances[n].addresses)
@@ -31,7 +31,7 @@ def silent(world: World, coverage: Coverage) -> list[Finding]:
                 for name in names
             ]  # fmt: skip
             if names:
-                groups = [world.policy.security_groups[g].name for g in context.groups]
+                groups = [index.policy.security_groups[g].name for g in context.groups]
                 noun = "group" if len(groups) == 1 else "groups"
                 message = f"{listed(names)}: no rule of the {noun} {listed(groups)} {what}"
                 found.append(

@@ -1,7 +1,7 @@
-"""Members of one group that cannot talk to each other, though in general they can: the seed's two causes.
+"""Finds members of one group that cannot reach each other, for the two usual causes:
 
-    its inbound rule for traffic between members was deleted
-    the members are in VPCs that are not peered (or in regions in which a group is not known)
+    the inbound rule for traffic between members was deleted
+    the members are in VPCs that are not peered, or in different regions, where group references do not work
 """
 
 from __future__ import annotations
@@ -11,39 +11,39 @@ from collections.abc import Iterator
 from itertools import combinations, islice
 
 from sgfast.checking.codes import ISOLATED_MEMBERS, LISTED, NO_SELF_RULE, Finding, listed
-from sgfast.checking.world import Budget, World
+from sgfast.checking.policy_index import Budget, PolicyIndex
 from sgfast.compiler.addresses import named_networks
 from sgfast.policy.model import GroupPeer, Network, Rule
 
-#: Rules that are held against members, for all groups together; each takes a few microseconds.
+#: The most rules checked against members, for all groups together; each takes a few microseconds.
 MAX_LOOKS = 500_000
-#: Pairs of VPCs of one group that are looked at.
+#: The most pairs of VPCs examined for one group.
 MAX_PAIRS = 10_000
 
 
-def apart(world: World) -> tuple[list[Finding], int]:
-    """What was found, and how many groups were too much work to look at."""
+def separated_members(index: PolicyIndex) -> tuple[list[Finding], int]:
+    """The findings, and how many groups were skipped as too much work."""
     budget = Budget(MAX_LOOKS)
-    receivers: list[list[tuple[tuple[int, ...], tuple[int, ...]]]] = [[] for _ in world.policy.security_groups]
-    for context in world.contexts:
+    receivers: list[list[tuple[tuple[int, ...], tuple[int, ...]]]] = [[] for _ in index.policy.security_groups]
+    for context in index.contexts:
         for g in context.groups:
             receivers[g].append((context.groups, context.instances))
     found: list[Finding] = []
     skipped = 0
-    for g, group in enumerate(world.policy.security_groups):
-        members = world.members[group.name]
+    for g, group in enumerate(index.policy.security_groups):
+        members = index.members[group.name]
         if len(members) < 2:
             continue
         messages: list[tuple[str, str]] = []
-        cause = _isolated(world, members)
+        cause = _isolated(index, members)
         if cause:
             messages.append((ISOLATED_MEMBERS, cause))
-        meets = _Members(world, members, budget).let_in(receivers[g])
+        meets = _Members(index, members, budget).let_in(receivers[g])
         skipped += meets is None
         if meets is False:
             cause = f"its {len(members):,} members cannot open a connection to each other: no inbound rule lets them in"
             messages.append((NO_SELF_RULE, cause))
-        names = tuple(world.policy.instances[n].name for n in members[:LISTED])
+        names = tuple(index.policy.instances[n].name for n in members[:LISTED])
         found += [
             Finding(code, message, group=group.name, instances=names, instance_count=len(members))
             for code, message in messages
@@ -51,9 +51,9 @@ def apart(world: World) -> tuple[list[Finding], int]:
     return found, skipped
 
 
-def _isolated(world: World, members: list[int]) -> str:
-    """Which VPCs or regions keep members apart, in words; empty if none do (SPEC 7.2, 4.11)."""
-    policy = world.policy
+def _isolated(index: PolicyIndex, members: list[int]) -> str:
+    """The VPCs or regions that separate members, as a message; empty if there are none (SPEC 7.2, 4.11)."""
+    policy = index.policy
     vpcs = list(dict.fromkeys(policy.instances[n].vpc for n in members))
     pairs = list(islice(combinations(vpcs, 2), MAX_PAIRS))
     apart = [f"{a} and {b}" for a, b in pairs if not policy.connected(a, b)]
@@ -62,21 +62,21 @@ def _isolated(world: World, members: list[int]) -> str:
     regions = policy.vpc_by_name
     foreign = [f"{a} and {b}" for a, b in pairs if regions[a].region != regions[b].region]
     if foreign:
-        return f"its members are in VPCs of different regions, where it is not known as a source: {listed(foreign)}"
+        return f"its members are in VPCs of different regions, which group references do not cross: {listed(foreign)}"
     return ""
 
 
 class _Members:
-    """The members of a group, to be found by their addresses."""
+    """The members of a group, indexed by their addresses."""
 
-    def __init__(self, world: World, members: list[int], budget: Budget) -> None:
-        self._world = world
+    def __init__(self, index: PolicyIndex, members: list[int], budget: Budget) -> None:
+        self._index = index
         self._members = members
         self._budget = budget
         self._families = {
             family: [
                 n for n in members
-                if any(network.version == family for network in world.policy.instances[n].addresses)
+                if any(network.version == family for network in index.policy.instances[n].addresses)
             ]
             for family in (4, 6)
         }  # fmt: skip
@@ -84,15 +84,16 @@ class _Members:
         self._owned = sorted(
             (network.version, int(network.network_address), network.prefixlen, n)
             for n in members
-            for network in world.policy.instances[n].addresses
+            for network in index.policy.instances[n].addresses
         )
         self._lengths = {(version, length) for version, _, length, _ in self._owned}
 
     def let_in(self, receivers: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> bool | None:
-        """Whether some rule lets some member's packets into another; None if that is too much work. ``receivers``: sets
-        of groups, and places of the members that have them.
+        """Whether some rule lets packets from one member into another; None if that is too much work.
+
+        ``receivers``: sets of groups, and the positions of the members that have them.
         """
-        groups = self._world.policy.security_groups
+        groups = self._index.policy.security_groups
         for in_groups, places in receivers:
             for g in in_groups:
                 for rule in groups[g].rules:
@@ -101,27 +102,27 @@ class _Members:
                     if not self._budget.take(1 + len(self._members) // 100):
                         return None
                     senders = set(islice(self._senders(rule), 2))
-                    # One sender alone must have someone else to send to.
+                    # A single sender must have someone else to send to.
                     if len(senders) > 1 or (senders and set(places) - senders):
                         return True
         return False
 
     def _senders(self, rule: Rule) -> Iterator[int]:
-        """Members whom the rule's peer matches, whatever their VPCs: different ones, of whom two are enough."""
+        """The members that the rule's peer matches, whatever their VPCs, each once. Two are enough for the caller."""
         if rule.peer is None:
             yield from self._families[rule.ethertype]
         elif isinstance(rule.peer, GroupPeer):
-            yield from self._family_sets[rule.ethertype] & self._world.member_sets[rule.peer.name]
+            yield from self._family_sets[rule.ethertype] & self._index.member_sets[rule.peer.name]
         else:
             seen: set[int] = set()
-            for network in named_networks(self._world.policy, rule):
+            for network in named_networks(self._index.policy, rule):
                 for n in self._within(network):
                     if n not in seen:
                         seen.add(n)
                         yield n
 
     def _within(self, network: Network) -> Iterator[int]:
-        """Members that have an address in common with a network."""
+        """Members with an address in a network."""
         version, first, last = network.version, int(network.network_address), int(network.broadcast_address)
         at = bisect_left(self._owned, (version, first, network.prefixlen, -1))
         while at < len(self._owned) and self._owned[at][0] == version and self._owned[at][1] <= last:
