@@ -1,4 +1,4 @@
-"""The interface for other Cython code; it is described in ``capi.pxd``."""
+"""The interface for other Cython code; ``capi.pxd`` describes it."""
 
 from sgfast.core.dataplane cimport DataPlane
 

@@ -1,5 +1,5 @@
-# Tuples as rows: what a connection report lists, and what a summary counts. Rows wait in their table until somebody
-# takes them (``AccountingPlane.take_flows``), or has counted them.
+# Report rows built from tuples: the connection report lists them, and the summary counts them. A row stays in its table
+# until it is taken (``AccountingPlane.take_flows``) or, if flows are not kept, until it is counted.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
@@ -100,14 +100,14 @@ cdef inline FlowRow* next_row(Table* t) noexcept nogil:
 
 
 cdef inline bint is_plain(const Entry* e) noexcept nogil:
-    # Allowed and answered, or denied with nobody there: nothing a summary lists.
+    # Whether the summary has nothing to say about the tuple: it was allowed and answered, or denied and not answered.
     if e.marks & TUPLE_DENIED:
         return not e.marks & HEARD
     return (e.marks & HEARD) != 0
 
 
 cdef inline bint tell_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil:
-    # What the report would say of a tuple if it ended now; False: nothing.
+    # Builds the report row of a tuple as if it ended now. False if the tuple is not reported.
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef FlowRecord* flow = flow_at(&t.slab, slot) if t.keep_flows else NULL
     cdef int side, high
@@ -140,7 +140,7 @@ cdef inline bint tell_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_e
         for side in range(2):
             row.packets[side] = flow.packets[side]
             row.bytes[side] = flow.bytes[side]
-            # Row sides go by role, entry sides by address: egress is the initiator's.
+            # Row sides are by role, entry sides by address: egress is the initiator's side.
             row.rule[side != high] = <int32_t>flow.rule[side]
             row.instance[side != high] = flow.instance[side]
             row.side_end[side != high] = side_end_of(e, side, flow.side_end[side], now, side_end)
@@ -161,8 +161,8 @@ cdef inline void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side
 
 
 cdef inline void restart_tuple(Table* t, uint32_t slot, const FlowRow* told) noexcept nogil:
-    # The key of a denied attempt opened after all: the attempt is over and a connection begins. `told`: what the report
-    # says of the attempt, or NULL.
+    # The key of a denied attempt opened after all: the attempt is over and a connection begins. `attempt_row`: the
+    # report row of the attempt, or NULL.
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef FlowRow* row = next_row(t) if told != NULL else NULL
     cdef FlowRecord* flow

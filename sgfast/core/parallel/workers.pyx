@@ -1,4 +1,4 @@
-"""Threads that judge together; how stands in ``workers.pxd``."""
+"""Threads that judge together. ``workers.pxd`` explains how."""
 
 import threading
 
@@ -24,9 +24,9 @@ cdef extern from * nogil:
 cdef enum:
     HANDFUL = 32            # packets
     AHEAD = 8               # packets
-    # What is needed of a packet that has a key of IPv4: a cache line (types.pxd).
+    # All that is needed of a packet with an IPv4 key: one cache line (types.pxd).
     PLAIN_BYTES = 64
-    LINE = 16               # words: two cache lines, as they may be fetched in pairs
+    LINE = 16               # 64-bit words: two cache lines, as they may be fetched in pairs
 
 
 cdef inline int shard_of(const WireContext* wire, const Packet* p, int shards) noexcept nogil:
@@ -43,7 +43,7 @@ cdef inline int shard_of(const WireContext* wire, const Packet* p, int shards) n
 
 
 cdef class Workers:
-    """``jobs`` threads, one of them whoever calls, and twice as many shards. MemoryError if they cannot be started."""
+    """``jobs`` threads, the caller's included, and twice as many shards. MemoryError if they cannot be started."""
 
     def __cinit__(self, int jobs):
         cdef int i
@@ -79,7 +79,7 @@ cdef class Workers:
     def __init__(self, int jobs):
         try:
             for worker in range(1, jobs):
-                # A process may end without them: they hold nothing that has to be put in order.
+                # Daemon threads: the process may end without them, as they hold nothing that needs cleaning up.
                 threading.Thread(target=self.serve, args=(worker,), name=f"sgfast-{worker}", daemon=True).start()
         except BaseException as error:
             self.retire()
@@ -88,7 +88,7 @@ cdef class Workers:
             raise
 
     def __dealloc__(self):
-        # Each thread holds a reference: they are gone.
+        # Each thread holds a reference, so all of them have ended.
         cdef int i
         for i in range(self.shard_count if self.shards != NULL else 0):
             if self.shards[i].plane != NULL:
@@ -104,13 +104,13 @@ cdef class Workers:
         free(self.handful)
         free(self.parkings)
 
-    # Dealing out -----------------------------------------------------------------------------------------------------
+    # Distribution ----------------------------------------------------------------------------------------------------
 
     cdef bint deal(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, Clock* clock, uint64_t number,
         HeaderRow* headers
     ) noexcept nogil:
-        cdef const WireContext* wire = &self.shards.plane.wire      # of all planes the same
+        cdef const WireContext* wire = &self.shards.plane.wire      # the same for all planes
         cdef Packet* p
         cdef Packet* place
         cdef Shard* shard
@@ -119,7 +119,7 @@ cdef class Workers:
         cdef Py_ssize_t size, i
         cdef bint borrowed = False
         while start < n:
-            # Some packets first, then where they go: a packet just written, word by word, is slow to copy.
+            # Several packets are read before they are moved: a packet just written field by field is slow to copy.
             size = min(n - start, <Py_ssize_t>HANDFUL)
             if frames != NULL:
                 for i in range(size):
@@ -139,7 +139,7 @@ cdef class Workers:
                 if unlikely(shard.filled == shard.room_until):
                     self.make_room(shard)
                 at = shard.filled & (QUEUE - 1)
-                # A worker had them last: they take a while to come back.
+                # Another core had these lines last, so they take a while to come.
                 prefetch(&shard.packets[(at + AHEAD) & (QUEUE - 1)])
                 place = &shard.packets[at]
                 if likely(p.outcome == READ_TRACKED and not p.ipv6):
@@ -156,7 +156,7 @@ cdef class Workers:
         return borrowed
 
     cdef void judge_alone(self, Packet* p, int64_t now, uint64_t number) noexcept nogil:
-        # A fragment, whose verdict others get that may belong to any shard: after all that came before.
+        # Judges a fragment after everything before it, as its verdict may go to fragments of any shard.
         cdef Shard* shard
         p.outcome = p.fragment_outcome
         shard = &self.shards[shard_of(&self.shards.plane.wire, p, self.shard_count)]
@@ -171,7 +171,7 @@ cdef class Workers:
         self.show_shard(shard)
         shard.room_until = load_ordered(shard.taken) + QUEUE
         while shard.filled == shard.room_until:
-            # Instead of waiting.
+            # Work instead of waiting.
             if not self.work_on(shard) and not self.work(0):
                 back_off(turn)
                 turn += 1
@@ -198,7 +198,7 @@ cdef class Workers:
 
     cdef void retire(self) noexcept nogil:
         if getpid() != self.process:
-            return      # they are another process's
+            return      # the threads belong to the parent process
         self.drain()
         swap_ordered(&self.ended, 1)
         add_ordered(self.shows, 1)
@@ -207,7 +207,7 @@ cdef class Workers:
     # Working ---------------------------------------------------------------------------------------------------------
 
     cdef bint work_on(self, Shard* shard) noexcept nogil:
-        # Some of what a shard's queue holds, if nobody else is at it. Whether there was something.
+        # Judges some packets of a shard's queue, unless another thread is at it. Returns whether there were any.
         cdef uint64_t at
         cdef Py_ssize_t count, i
         cdef Packet* packets
@@ -218,7 +218,7 @@ cdef class Workers:
         if count:
             packets = &shard.packets[at & (QUEUE - 1)]
             count = min(count, <Py_ssize_t>BATCH, <Py_ssize_t>(QUEUE - (at & (QUEUE - 1))))
-            # They were written by another core.
+            # Another core wrote the packets.
             for i in range(count):
                 prefetch(&packets[i])
             for i in range(count):
@@ -234,7 +234,8 @@ cdef class Workers:
         return count != 0
 
     cdef bint work(self, int worker) noexcept nogil:
-        # On a shard of its own; if there is nothing to do, on some other.
+        # Works on one of the worker's own shards, or on any other if those have nothing to do. Returns whether there
+        # was work.
         cdef int number = (worker - 1) * self.shard_count // (self.jobs - 1) if worker else 0
         cdef int _
         for _ in range(self.shard_count):
@@ -244,7 +245,7 @@ cdef class Workers:
         return False
 
     def serve(self, int worker):
-        """What a thread does, until ``retire``."""
+        """The loop of a worker thread, until ``retire``."""
         cdef uint64_t seen
         with nogil:
             while not load_ordered(&self.ended):

@@ -1,4 +1,4 @@
-# ICMP errors (SPEC 4.6). The quoted packet names the connection; its source must be the error's destination.
+# ICMP errors (SPEC 4.6). The quoted packet identifies the connection; its source must be the error's destination.
 
 from libc.stdint cimport int32_t, uint32_t
 from libc.string cimport memset
@@ -28,7 +28,8 @@ from sgfast.core.wire.ip cimport read_quote
 
 
 cdef inline bint relates(Plane* plane, PacketContext* c, uint32_t slot, int side) noexcept nogil:
-    # Whether a side has a live, connected connection in the entry.
+    # Whether a side of the entry has a connection that is live and not disconnected. Sets reason and rule in the
+    # context.
     cdef const Entry* e
     c.reason = INVALID
     c.rule = -1
@@ -43,7 +44,7 @@ cdef inline bint relates(Plane* plane, PacketContext* c, uint32_t slot, int side
 
 
 cdef inline void deny_error(Plane* plane, PacketContext* c, const Packet* quoted, int side) noexcept nogil:
-    # `quoted`: the packet the error tells of, NULL if it tells of none.
+    # `quoted`: the packet that the error quotes, or NULL if it quotes none that can be read.
     cdef bint after_cut = (
         plane.cuts.waiting.used and quoted != NULL and follows_cut(&plane.cuts, quoted, False, c.now)
     )
@@ -53,7 +54,7 @@ cdef inline void deny_error(Plane* plane, PacketContext* c, const Packet* quoted
 
 
 cdef inline void judge_icmp_error(Plane* plane, PacketContext* c) noexcept nogil:
-    # Stateless filters judge an error as any packet.
+    # Stateless filters judge an error like any packet.
     cdef Table* t = &plane.table
     cdef const Packet* p = c.packet
     cdef Packet quoted
@@ -104,7 +105,7 @@ cdef inline void judge_icmp_error(Plane* plane, PacketContext* c) noexcept nogil
         elif side != source:
             allowed = relates(plane, c, slot, quoted.source_high)
         else:
-            # Whoever sends the error must be the other end of the connection it is about.
+            # The instance that sends the error must be the destination of the quoted packet.
             own = slot if c.instance[side] == of_quoted.instance[1 - quoted.source_high] else <uint32_t>NO_SLOT
             allowed = relates(plane, c, own, 1 - quoted.source_high)
         note_side(plane, c, side, allowed)

@@ -1,4 +1,6 @@
-"""Records of segments through a data plane: the judging half of a clustered replay; ``spread.pyx`` is the other."""
+"""Feeds the records of segments to a data plane: the judging half of a clustered replay. ``partition.pyx`` is the
+reading half.
+"""
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from sgfast.core.wire.header_rows cimport spell_header
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 
-#: A packet's headers and result, and which packet of all it is.
+#: A packet's number in the replay, its headers and its result.
 TOLD_DTYPE = np.dtype([("number", "<u8"), ("header", HEADER_DTYPE), ("result", RESULT_DTYPE)])
 
 cdef packed struct Told:
@@ -28,9 +30,9 @@ assert TOLD_DTYPE.itemsize == sizeof(Told)
 
 
 def records_before(const uint8_t[::1] block not None, Py_ssize_t start, int64_t at_ns):
-    """Of the records from ``start`` on: where the first one stands that the input's clock does not put before
-    ``at_ns``, or the end; how many come before it; its number in the input, 0 at the end; and whose they are, as a set
-    of ``Frame.vpc``. ValueError if they are no records.
+    """``(position, count, number, vpcs)``: where the first record from ``start`` on is that does not come before
+    ``at_ns`` on the input's clock, or the end; how many records come before it; its number in the input, or 0 at the
+    end; and the set of ``Frame.vpc`` of those before it. ValueError if the bytes are no records.
     """
     cdef Record r
     cdef Py_ssize_t at = start
@@ -55,9 +57,7 @@ def records_before(const uint8_t[::1] block not None, Py_ssize_t start, int64_t 
 
 
 cdef class RecordJudge:
-    """Gives records to a data plane of one job. What records do not say: ``shift_ns``, from the input's clock to that
-    of the replay, and ``before``, how many packets came before the input's first.
-    """
+    """Judges records with a data plane that has one job."""
 
     cdef DataPlane plane
     cdef Packet* packets
@@ -83,10 +83,12 @@ cdef class RecordJudge:
         self, const uint8_t[::1] block not None, Py_ssize_t start, Py_ssize_t end, uint32_t vpc, int64_t shift_ns,
         uint64_t before, told=None
     ):
-        """Judges the records of ``vpc`` (``Frame.vpc``) in ``[start, end)``, which ``records_before`` has measured.
+        """Judges the records of ``vpc`` (``Frame.vpc``) in ``[start, end)``, positions that ``records_before``
+        returned.
 
-        ``told``: an array of TOLD_DTYPE, one row for each record there, whosever it is; those of ``vpc`` are filled.
-        ValueError if what stands there are no records.
+        ``shift_ns``: what to add to the input's clock for that of the replay, nanoseconds. ``before``: how many packets
+        came before the input. ``told``: an array of TOLD_DTYPE with one row for each record in the range, of whatever
+        VPC; rows of ``vpc`` are filled. ValueError if the bytes are no records.
         """
         cdef uint8_t[::1] view
         cdef Told* rows = NULL

@@ -1,4 +1,4 @@
-"""Datagrams whose fragments still come, as an array and back: a part of ``snapshot``."""
+"""Saves incomplete datagrams as an array, and loads them: a part of ``snapshot``."""
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -72,7 +72,9 @@ assert DATAGRAM_DTYPE.itemsize == sizeof(DatagramRow)
 
 
 def save_datagrams(DataPlane plane not None):
-    """Those that wait for nothing, the oldest first, as DATAGRAM_DTYPE. Under the plane's lock."""
+    """The known datagrams, the oldest first, as DATAGRAM_DTYPE. The plane's lock must be held, and no fragment may be
+    held back.
+    """
     cdef const Fragments* f = plane.fragments
     cdef const Datagram* d
     cdef DatagramRow row
@@ -97,7 +99,7 @@ def save_datagrams(DataPlane plane not None):
 
 
 def check_datagrams(rows, int instances, int rules, clock_ns):
-    """What is wrong with rows of DATAGRAM_DTYPE as ``save_datagrams`` gives them, or None."""
+    """What is wrong with rows of DATAGRAM_DTYPE, or None if ``save_datagrams`` could have made them."""
     result = rows["result"]
     there, starts = (
         np.unpackbits(rows[name].view(np.uint8), axis=1, bitorder="little") for name in ("there", "starts")
@@ -138,7 +140,9 @@ def check_datagrams(rows, int instances, int rules, clock_ns):
 
 
 def load_datagrams(DataPlane plane not None, rows):
-    """Puts rows that ``check_datagrams`` found right into a plane that has none. ValueError: one is there twice."""
+    """Loads rows of ``save_datagrams`` into a plane that has no datagrams. ValueError if a row is wrong, or a datagram
+    is there twice.
+    """
     cdef Classifier classifier = plane.classifier
     cdef const uint8_t[::1] view
     cdef const DatagramRow* row

@@ -1,4 +1,4 @@
-"""A data plane's state as arrays, and back; why so stands in ``snapshot.pxd``."""
+"""Saves a data plane's state as arrays, and loads it; ``snapshot.pxd`` explains the format."""
 
 from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, WAIT_LOCK
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -92,12 +92,12 @@ cdef object _array(const void* data, size_t nbytes, dtype):
 # Tables ---------------------------------------------------------------------------------------------------------------
 
 cdef inline Table* _table_of(DataPlane plane, int i, size_t offset) noexcept nogil:
-    # One of a plane's tables, by where it stands in it.
+    # One of a plane's tables, by its offset in Plane.
     return <Table*>(<uint8_t*>plane.planes[i] + offset)
 
 
 cdef object _save_table(Table* t):
-    # Rows, records, and the orders as row numbers.
+    # Returns the rows, the records, and the age list and mark list as row numbers.
     rows = np.zeros(t.used, dtype=TUPLE_DTYPE)
     records = np.zeros(t.used if t.keep_flows else 0, dtype=RECORD_DTYPE)
     cdef TupleRow* row = <TupleRow*>_bytes_of(rows)
@@ -144,7 +144,8 @@ cdef object _save_table(Table* t):
 
 
 cdef object _save_tables(DataPlane plane, size_t offset, str name, dict arrays, dict numbers):
-    # Of all planes, one after the other. (Each one's orders are kept, that of all together is not known.)
+    # Saves the tables of all planes, one after the other. The order of each list is kept; the order across planes is
+    # not known.
     cdef Table* t = _table_of(plane, 0, offset)
     cdef int i
     rows, records, age, seen, ended = [], [], [], [], []
@@ -204,7 +205,8 @@ cdef bint _side_is_right(const TupleRow* row, int side, Py_ssize_t rules) noexce
 cdef uint32_t _put_row(
     DataPlane plane, size_t offset, const TupleRow* row, Py_ssize_t rules, bint waiting, uint8_t* shard
 ) noexcept nogil:
-    # The new entry's slot, in which plane's table; NO_SLOT: the row cannot be.
+    # Adds a row to a table. Returns its slot and sets `shard` to its plane's number; NO_SLOT if the row is not valid,
+    # or there is no memory.
     cdef FlowKey key
     cdef uint64_t digest
     cdef uint32_t hash_value, slot
@@ -244,7 +246,7 @@ cdef uint32_t _put_row(
 
 
 cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, numbers, bint waiting):
-    # Returns by row the plane, and the slot.
+    # Returns the plane and the slot of each row.
     cdef Classifier classifier = plane.classifier
     cdef Py_ssize_t rules = classifier.rule_count
     cdef Table* t = _table_of(plane, 0, offset)
@@ -301,7 +303,7 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
 
 
 def _orders(numbers, members):
-    """Whether row numbers name each of the members once."""
+    """Whether the row numbers name each of the members exactly once."""
     return len(numbers) == members.sum() and bool((np.sort(numbers) == np.flatnonzero(members)).all())
 
 
@@ -327,12 +329,12 @@ cdef size_t _offset(DataPlane plane, void* part):
 
 
 def save_plane(AccountingPlane plane not None):
-    """``(numbers, arrays)``: JSON values, and arrays by name. Not while other threads judge."""
+    """``(numbers, arrays)``: JSON values, and arrays by name. No other thread may judge meanwhile."""
     cdef Plane* p = plane.planes[0]
     cdef Cuts* cuts
     cdef int i
     arrays, numbers = {}, {}
-    # A fragment that still waits does not go on waiting elsewhere: its packet was judged here, and is told of here.
+    # Held fragments are resolved here, not by the replay that resumes: their packets were judged and are reported here.
     with nogil:
         PyThread_acquire_lock(plane.lock, WAIT_LOCK)
         plane.end_waiting()
@@ -379,12 +381,12 @@ def save_plane(AccountingPlane plane not None):
 
 
 def load_plane(DataPlane plane not None, numbers, arrays):
-    """Puts what ``save_plane`` gave into a plane that has judged nothing, made with the same policy and options; jobs
-    may be others.
+    """Loads what ``save_plane`` returned into a plane that has judged nothing, made with the same policy and options;
+    only ``jobs`` may differ.
 
-    ValueError says what cannot be; the plane is then good for nothing.
+    ValueError says what is not valid; the plane must not be used then.
     """
-    # What is only added up is the first plane's.
+    # Counters that are only added up go to the first plane.
     cdef Plane* p = plane.planes[0]
     cdef Classifier classifier = plane.classifier
     cdef Tally* tallies[4]
@@ -455,8 +457,8 @@ def load_plane(DataPlane plane not None, numbers, arrays):
 
 
 cdef int _load_cuts(DataPlane plane, rows, waiting, shards, slots) except -1:
-    # Each plane gets the rows of the keys that wait in it; of the others nothing but their number and text is asked.
-    # `waiting`, `shards`, `slots`: of the keys, their latest row, which plane, and where there.
+    # Gives each plane the rows of the keys that wait in it. The other rows are only listed, and go to the first plane.
+    # `waiting`, `shards`, `slots`: for each key, its latest row, its plane and its slot there.
     cdef Cuts* cuts
     cdef int i
     shard_of_row = np.zeros(len(rows), dtype=np.uint8)
