@@ -11,7 +11,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from sgfast.core.base.types cimport NO_SLOT, REASON_COUNT, VERDICT_COUNT
-from sgfast.core.conntrack.lifetime cimport list_living, report_living, report_slot
+from sgfast.core.conntrack.lifetime cimport list_live, report_live, report_slot
 from sgfast.core.conntrack.table cimport FlowRow
 from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.pipeline.batch cimport tally_ended
@@ -26,7 +26,7 @@ cdef void finish_table(Plane* plane, Table* t, int64_t now) noexcept nogil:
     # Tallies the live tuples, some thousands at a time.
     cdef uint32_t slot = 0
     while slot != NO_SLOT:
-        slot = report_living(t, now, slot, 1 << 16)
+        slot = report_live(t, now, slot, 1 << 16)
         tally_ended(plane)
 
 
@@ -156,9 +156,9 @@ cdef class AccountingPlane(DataPlane):
                     finish_table(plane, &plane.attempts, self.clock.now)
                 PyThread_release_lock(self.lock)
             return True
-        if self.living is None:
-            self.living = self.list_places()
-        part, self.living = self.living[:most], self.living[most:]
+        if self.unreported is None:
+            self.unreported = self.list_places()
+        part, self.unreported = self.unreported[:most], self.unreported[most:]
         places = part
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
@@ -170,9 +170,9 @@ cdef class AccountingPlane(DataPlane):
             for i in range(self.plane_count):
                 tally_ended(self.planes[i])
             PyThread_release_lock(self.lock)
-        if len(self.living):
+        if len(self.unreported):
             return False
-        self.living = None
+        self.unreported = None
         return True
 
     cdef object list_places(self):
@@ -189,7 +189,7 @@ cdef class AccountingPlane(DataPlane):
             rows = <uint64_t*>malloc((2 * count + 1) * sizeof(uint64_t))
             count = 0
             for i in range(2 * self.plane_count if rows != NULL else 0):
-                count += list_living(self.table(i), <uint64_t>i << 32, &rows[2 * count])
+                count += list_live(self.table(i), <uint64_t>i << 32, &rows[2 * count])
             PyThread_release_lock(self.lock)
         if rows == NULL:
             raise MemoryError
@@ -237,11 +237,11 @@ cdef class AccountingPlane(DataPlane):
 
     cdef object tally(self, size_t offset):
         # `offset`: of the tally in Plane.
-        self.hold()
+        self.lock_drained()
         try:
             return merged_tally(self.planes, self.plane_count, offset)
         finally:
-            self.let_go()
+            self.unlock()
 
     @property
     def denials(self):
@@ -273,25 +273,25 @@ cdef class AccountingPlane(DataPlane):
 
         Row numbers (``previous``) count within each plane's own list.
         """
-        self.hold()
+        self.lock_drained()
         try:
             return merged_cuts(self.planes, self.plane_count)
         finally:
-            self.let_go()
+            self.unlock()
 
     @property
     def rule_counts(self):
         """Counters by rule number, as RULE_COUNT_DTYPE."""
-        self.hold()
+        self.lock_drained()
         try:
             return merged_rule_counts(self.planes, self.plane_count, self.classifier.rule_count)
         finally:
-            self.let_go()
+            self.unlock()
 
     @property
     def counters(self):
         """All counters by name; verdicts and reasons as lists by their number."""
-        self.hold()
+        self.lock_drained()
         try:
             return {
                 "packets": self.judged,
@@ -303,4 +303,4 @@ cdef class AccountingPlane(DataPlane):
                 "clock_ns": self.clock.now if self.clock.started else None,
             }
         finally:
-            self.let_go()
+            self.unlock()

@@ -34,29 +34,29 @@ from sgfast.core.dataplane cimport DataPlane
 
 cdef enum:
     # Limit of cached results; some 5 MB at most.
-    MAX_KEPT = 1 << 14
+    MAX_CACHED = 1 << 14
     WIRE_BYTES = 64         # as of `sgfast.header`
 
 # Limit of times in seconds, either side of 1970, so that nanoseconds fit 64 bits.
 cdef int64_t MAX_SECONDS = <int64_t>1 << 33
 
 #: Read by tests.
-KEPT_AT_MOST = MAX_KEPT
+KEPT_AT_MOST = MAX_CACHED
 
 
 # Reading arguments. Nothing here runs Python code of the caller or raises: arguments that are not of exactly the types
-# expected, or out of range, are left to the caller. ---------------------------------------------------------------------------
+# expected, or out of range, are left to the caller. -------------------------------------------------------------------
 
 cdef inline bint is_plain_text(object text) noexcept:
     return PyUnicode_CheckExact(text) and PyUnicode_KIND(text) == PyUnicode_1BYTE_KIND
 
 
-cdef inline bint read_whole(object number, int64_t least, int64_t most, int64_t* value) except -1:
+cdef inline bint read_whole(object number, int64_t low, int64_t high, int64_t* value) except -1:
     cdef int overflow = 0
     if not PyLong_CheckExact(number):
         return False
     value[0] = PyLong_AsLongLongAndOverflow(number, &overflow)
-    return overflow == 0 and least <= value[0] <= most
+    return overflow == 0 and low <= value[0] <= high
 
 
 cdef inline bint read_u16(object number, uint16_t* value) except -1:
@@ -124,18 +124,18 @@ cdef class SingleChecks:
     cdef DataPlane plane
     cdef dict protocols
     cdef uint8_t[256] flag
-    cdef dict kept      # by the bytes of a result row: what `keep` was given for it
+    cdef dict cache     # by the bytes of a result row: what `keep` was given for it
 
     def __cinit__(self, DataPlane plane not None, dict protocols not None, dict flags not None):
         self.plane = plane
         self.protocols = protocols
-        self.kept = {}
+        self.cache = {}
         for letter, bit in flags.items():
             self.flag[<uint8_t>ord(letter)] = bit
             self.flag[<uint8_t>ord(letter.lower())] = bit
 
     def __len__(self):
-        return len(self.kept)
+        return len(self.cache)
 
     cdef bint read_arguments(
         self, HeaderRow* row, object src, object dst, object protocol, object sport, object dport, object flags,
@@ -198,7 +198,7 @@ cdef class SingleChecks:
         """
         cdef HeaderRow header
         cdef ResultRow result
-        cdef PyObject* kept
+        cdef PyObject* cached
         if not self.read_arguments(
             &header, src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time
         ):
@@ -206,12 +206,12 @@ cdef class SingleChecks:
         memset(&result, 0, sizeof(ResultRow))
         self.plane.judge_one(&header, &result)
         row = PyBytes_FromStringAndSize(<const char*>&result, sizeof(ResultRow))
-        kept = PyDict_GetItemWithError(self.kept, row)
-        return row if kept == NULL else <object>kept
+        cached = PyDict_GetItemWithError(self.cache, row)
+        return row if cached == NULL else <object>cached
 
     def keep(self, bytes row not None, words not None):
         """Caches what ``check`` returns from now on if the result is ``row``. The cache holds a few thousand results.
         """
-        if len(self.kept) >= MAX_KEPT:
-            self.kept.clear()
-        self.kept[row] = words
+        if len(self.cache) >= MAX_CACHED:
+            self.cache.clear()
+        self.cache[row] = words

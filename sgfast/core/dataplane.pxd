@@ -38,15 +38,15 @@ cdef class DataPlane:
     cdef Workers workers    # None with one job
     cdef Fragments* fragments
     cdef Clock clock
-    cdef uint64_t judged    # packets
+    cdef uint64_t judged    # packets judged by this data plane
     # Packets up to the last one that are judged elsewhere (records.pyx); packet numbers count them, too.
-    cdef uint64_t elsewhere
+    cdef uint64_t judged_elsewhere
     cdef Classifier classifier
     cdef void* lock         # held for a whole call; never wait for it while holding the GIL
     cdef Packet* packets    # BATCH of them
     cdef int64_t* now       # likewise: engine time, nanoseconds
     cdef uint32_t max_connections
-    cdef uint32_t most_marks
+    cdef uint32_t max_marks
     cdef uint64_t room      # packets that may be dispatched before the tables' limits are checked
 
     # Judge in order, under the lock, which they take; `results` may be NULL. To be called without the GIL.
@@ -59,12 +59,12 @@ cdef class DataPlane:
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
     cdef void judge_here(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
-    cdef void deal_out(
+    cdef void dispatch(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
     cdef void drain(self) noexcept nogil
     cdef void end_waiting(self) noexcept nogil
-    cdef void hold(self)
-    cdef void let_go(self)
+    cdef void lock_drained(self)
+    cdef void unlock(self)
     cdef void start_clock(self, int64_t time_ns) noexcept nogil
     cdef void grant_room(self, int64_t time_ns) noexcept nogil
     cdef bint grow_counts(self, Py_ssize_t before, Py_ssize_t rules) noexcept nogil

@@ -20,7 +20,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
-from sgfast.core.base.clock cimport CLOCK_END, MAX_LATE_NS, tell_time
+from sgfast.core.base.clock cimport CLOCK_END, MAX_LATE_NS, advance_clock
 from sgfast.core.base.frames cimport FrameBatch
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport TABLE_FULL
@@ -45,7 +45,7 @@ from sgfast.core.pipeline.batch cimport (
 )
 from sgfast.core.pipeline.plane cimport MAX_ATTEMPTS, RuleCount
 from sgfast.core.update.policy_change cimport Cut, change_tables
-from sgfast.core.wire.header_rows cimport read_header, spell_header
+from sgfast.core.wire.header_rows cimport read_header, write_header_row
 from sgfast.core.wire.ip cimport read_frame
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
@@ -58,7 +58,7 @@ cdef bint is_brief(DataPlane plane, int64_t time_ns) noexcept nogil:
     cdef const Table* t = &plane.planes[0].table
     if plane.jobs > 1 or not clock.started or plane.planes[0].reporting:
         return False
-    tell_time(&clock, time_ns)
+    advance_clock(&clock, time_ns)
     return tick_of(clock.now) == t.wheel.tick and has_place(t)
 
 
@@ -67,11 +67,11 @@ cdef enum:
     ROOM_WHEN_FULL = 4096
 
 
-cdef inline uint64_t room_of(uint64_t used, uint64_t most, bint over) noexcept nogil:
+cdef inline uint64_t room_of(uint64_t used, uint64_t limit, bint over) noexcept nogil:
     # At the limit a packet may still find room, as some tuple may end just in time. Until that failed once (`over`),
     # the limit is checked for each packet.
-    if used < most:
-        return most - used
+    if used < limit:
+        return limit - used
     return ROOM_WHEN_FULL if over else 1
 
 
@@ -156,7 +156,7 @@ cdef class DataPlane:
                 reporting, words
             )
             self.planes[i].fragments = self.fragments
-        self.most_marks = self.planes[0].table.max_marks
+        self.max_marks = self.planes[0].table.max_marks
 
     def __dealloc__(self):
         if self.workers is not None:
@@ -201,7 +201,7 @@ cdef class DataPlane:
         if self.jobs == 1:
             self.judge_here(frames, rows, n, wanted)
         else:
-            self.deal_out(frames, rows, n, wanted)
+            self.dispatch(frames, rows, n, wanted)
         PyThread_release_lock(self.lock)
 
     cdef void judge_one(self, const HeaderRow* header, ResultRow* row) noexcept:
@@ -223,7 +223,7 @@ cdef class DataPlane:
         # The first packet starts the period in which connections may be older than the capture (SPEC 9.3).
         cdef Plane* plane
         cdef int i
-        tell_time(&self.clock, time_ns)
+        advance_clock(&self.clock, time_ns)
         for i in range(self.plane_count):
             plane = self.planes[i]
             plane.window_end = self.clock.now + plane.timeout[TCP_ESTABLISHED]
@@ -242,13 +242,13 @@ cdef class DataPlane:
             if frames != NULL:
                 for i in range(size):
                     read_frame(&plane.wire, &frames[start + i], &self.packets[i])
-                    tell_time(&self.clock, self.packets[i].time_ns)
+                    advance_clock(&self.clock, self.packets[i].time_ns)
                     self.now[i] = self.clock.now
                     prefetch_line(plane, &self.packets[i])
             else:
                 for i in range(size):
                     read_header(&plane.wire, &rows[start + i], &self.packets[i])
-                    tell_time(&self.clock, self.packets[i].time_ns)
+                    advance_clock(&self.clock, self.packets[i].time_ns)
                     self.now[i] = self.clock.now
                     prefetch_line(plane, &self.packets[i])
             judge_batch(
@@ -258,20 +258,20 @@ cdef class DataPlane:
             self.judged += size
             if wanted.headers != NULL:
                 for i in range(size):
-                    spell_header(&self.packets[i], &wanted.headers[start + i])
+                    write_header_row(&self.packets[i], &wanted.headers[start + i])
             start += size
         tally_ended(plane)
 
-    cdef void deal_out(
+    cdef void dispatch(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted
     ) noexcept nogil:
-        # Results are complete when the workers are drained. That is done here only if the caller wants results, or must
-        # be able to reuse the frames.
+        # Results are complete when the workers are drained. That is left to later callers, unless this one wants
+        # results, rows of flows are kept, or a packet still refers to its frame.
         cdef Py_ssize_t start = 0
-        cdef Py_ssize_t some
+        cdef Py_ssize_t count
         cdef bint borrowed = False
-        cdef bint told = wanted.results != NULL or wanted.words != NULL
-        if told:
+        cdef bint wants_results = wanted.results != NULL or wanted.words != NULL
+        if wants_results:
             self.drain()
             self.workers.rows = wanted.results
             self.workers.words = wanted.words
@@ -279,16 +279,16 @@ cdef class DataPlane:
         while start < n:
             if self.room == 0:
                 self.grant_room(frames[start].time_ns if frames != NULL else rows[start].time_ns)
-            some = <Py_ssize_t>min(<uint64_t>(n - start), self.room)
-            borrowed |= self.workers.deal(
-                &frames[start] if frames != NULL else NULL, &rows[start] if rows != NULL else NULL, some, &self.clock,
+            count = <Py_ssize_t>min(<uint64_t>(n - start), self.room)
+            borrowed |= self.workers.enqueue(
+                &frames[start] if frames != NULL else NULL, &rows[start] if rows != NULL else NULL, count, &self.clock,
                 self.judged + 1, &wanted.headers[start] if wanted.headers != NULL else NULL
             )
-            self.judged += some
-            self.room -= some
-            start += some
+            self.judged += count
+            self.room -= count
+            start += count
         # An ICMP error's quote is in its frame, which the caller may reuse.
-        if told or self.planes[0].table.keep_flows or borrowed:
+        if wants_results or self.planes[0].table.keep_flows or borrowed:
             self.drain()
             self.workers.rows = NULL
             self.workers.words = NULL
@@ -308,13 +308,13 @@ cdef class DataPlane:
             sweep_all(plane, self.clock.now)
             tally_ended(plane)
 
-    cdef void hold(self):
+    cdef void lock_drained(self):
         # Takes the lock, without the GIL, and drains. Nothing changes until `unlock`.
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             self.drain()
 
-    cdef void let_go(self):
+    cdef void unlock(self):
         PyThread_release_lock(self.lock)
 
     cdef void grant_room(self, int64_t time_ns) noexcept nogil:
@@ -329,7 +329,7 @@ cdef class DataPlane:
         cdef Plane* plane
         cdef int i
         self.drain()
-        tell_time(&clock, time_ns)
+        advance_clock(&clock, time_ns)
         for i in range(self.plane_count):
             plane = self.planes[i]
             tuples += plane.table.live
@@ -353,10 +353,10 @@ cdef class DataPlane:
             plane = self.planes[i]
             plane.table.max_live = self.max_connections if tuples < self.max_connections else plane.table.live
             plane.attempts.max_live = <uint32_t>MAX_ATTEMPTS if attempts < MAX_ATTEMPTS else plane.attempts.live
-            plane.table.max_marks = self.most_marks if marks < self.most_marks else plane.table.mark_count
+            plane.table.max_marks = self.max_marks if marks < self.max_marks else plane.table.mark_count
         self.room = min(room_of(tuples, self.max_connections, over), room_of(attempts, MAX_ATTEMPTS, over))
         if self.planes[0].table.keep_marks:
-            self.room = min(self.room, room_of(marks, self.most_marks, True))
+            self.room = min(self.room, room_of(marks, self.max_marks, True))
 
     def frames_before(self, FrameBatch batch not None, Py_ssize_t first, int64_t at_ns):
         """How many frames from ``first`` on come before engine time ``at_ns`` (SPEC 9.1). The clock does not move."""
@@ -371,7 +371,7 @@ cdef class DataPlane:
         if first < batch.count and earlier_than(&clock, batch.frames, first, batch.count, at_ns):
             return batch.count - first
         for i in range(first, batch.count):
-            tell_time(&clock, batch.frames[i].time_ns)
+            advance_clock(&clock, batch.frames[i].time_ns)
             if clock.now >= at_ns:
                 return i - first
         return max(batch.count - first, 0)
@@ -471,7 +471,7 @@ cdef class DataPlane:
             grown = self.grow_counts(before, classifier.rule_count)
             if grown:
                 # Overdue fragments are given up first, under the old policy (SPEC 6.9).
-                resolve_overdue(self.planes[0], now_ns, self.judged + self.elsewhere)
+                resolve_overdue(self.planes[0], now_ns, self.judged + self.judged_elsewhere)
                 for i in range(self.plane_count):
                     disconnected += change_tables(self.planes[i], &classifier.tables, &cut)
                     tally_ended(self.planes[i])
@@ -502,11 +502,11 @@ cdef class DataPlane:
     def connections(self):
         """The number of live tuples, including expired ones that were not removed yet."""
         cdef int i
-        self.hold()
+        self.lock_drained()
         try:
             return sum([self.planes[i].table.live for i in range(self.plane_count)])
         finally:
-            self.let_go()
+            self.unlock()
 
     def take_resolved(self, *, bint everything=False):
         """Results of packets that were PENDING and are known since the last call, as RESOLVED_DTYPE, by packet number.
@@ -521,7 +521,7 @@ cdef class DataPlane:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             if f.oldest[0] != NO_DATAGRAM:
                 self.drain()
-                resolve_overdue(self.planes[0], self.clock.now, self.judged + self.elsewhere + 1)
+                resolve_overdue(self.planes[0], self.clock.now, self.judged + self.judged_elsewhere + 1)
             if everything:
                 self.end_waiting()
             rows = f.resolved

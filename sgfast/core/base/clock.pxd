@@ -26,7 +26,7 @@ cdef struct Clock:
     uint8_t started
 
 
-cdef inline void tell_time(Clock* clock, int64_t raw) noexcept nogil:
+cdef inline void advance_clock(Clock* clock, int64_t raw) noexcept nogil:
     cdef int64_t ahead
     raw = max(-CLOCK_END + 1, min(raw, CLOCK_END - 1))
     if unlikely(not clock.started):

@@ -44,7 +44,7 @@ cdef extern from *:
         return mask;
     #endif
     }
-    /* Sequentially consistent atomics: who reads a value that was written also sees all that its writer wrote before. */
+    /* Sequentially consistent atomics: a reader of a new value also sees all that its writer wrote before. */
     #define sg_load_ordered(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
     #define sg_add_ordered(p, n) __atomic_add_fetch((p), (n), __ATOMIC_SEQ_CST)
     #define sg_swap_ordered(p, n) __atomic_exchange_n((p), (n), __ATOMIC_SEQ_CST)

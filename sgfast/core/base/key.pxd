@@ -44,7 +44,7 @@ cdef inline bint same_address(Address a, Address b) noexcept nogil:
     return a.high == b.high and a.low == b.low
 
 
-cdef inline void spell_address(uint8_t* out, Address address, bint ipv6) noexcept nogil:
+cdef inline void write_address(uint8_t* out, Address address, bint ipv6) noexcept nogil:
     # Writes 16 bytes in network byte order. An IPv4 address takes the first four; the others are zero.
     cdef uint64_t high = address.high if ipv6 else address.high << 32
     cdef int i

@@ -36,8 +36,8 @@ cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noex
 cdef void mark_opener(Table* t, uint32_t slot) noexcept nogil
 # Writes two words for each live tuple: the number of its first packet (0 unless flows are kept) and `where` | its slot.
 # Returns the number of tuples.
-cdef uint32_t list_living(const Table* t, uint64_t where, uint64_t* out) noexcept nogil
+cdef uint32_t list_live(const Table* t, uint64_t where, uint64_t* out) noexcept nogil
 cdef void report_slot(Table* t, uint32_t slot, int64_t now) noexcept nogil
 # Reports live tuples from slot `first` on, until about `limit` were reported. Returns the slot to go on from, or
 # NO_SLOT at the end.
-cdef uint32_t report_living(Table* t, int64_t now, uint32_t first, uint32_t limit) noexcept nogil
+cdef uint32_t report_live(Table* t, int64_t now, uint32_t first, uint32_t limit) noexcept nogil

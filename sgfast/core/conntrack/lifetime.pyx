@@ -90,7 +90,7 @@ cdef void free_table(Table* t) noexcept nogil:
     memset(t, 0, sizeof(Table))
 
 
-# The index ----------------------------------------------------------------------------------------------------------
+# The index ------------------------------------------------------------------------------------------------------------
 
 cdef void put_in_line(Bucket* buckets, uint32_t bucket_mask, uint32_t hash_value, uint32_t slot) noexcept nogil:
     # A free place always exists: callers keep every index below FULL_LINE keys per bucket on average.
@@ -214,7 +214,7 @@ cdef void join_age(Table* t, uint32_t slot) noexcept nogil:
     t.age_tail = slot
 
 
-# Marks: keys whose opener was seen, in order of the latest (SPEC 9.3) -- -----------------------------------------------
+# Marks: keys whose opener was seen, in order of the latest (SPEC 9.3) -------------------------------------------------
 
 cdef void leave_marks(Table* t, uint32_t slot) noexcept nogil:
     cdef Entry* e = entry_at(&t.slab, slot)
@@ -259,7 +259,7 @@ cdef void mark_opener(Table* t, uint32_t slot) noexcept nogil:
             drop_key(t, oldest)
 
 
-# Life cycle of tuples ------------------------------------------------------------------------------------------------
+# Life cycle of tuples -------------------------------------------------------------------------------------------------
 
 cdef void forget_past(Table* t, uint32_t slot) noexcept nogil:
     # A new tuple begins in this entry: clear what an earlier one left.
@@ -389,7 +389,7 @@ cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noex
     drop_key(t, slot)
 
 
-# Expiry and eviction -------------------------------------------------------------------------------------------------
+# Expiry and eviction --------------------------------------------------------------------------------------------------
 
 cdef void expect_end(Table* t, uint32_t slot, int64_t latest) noexcept nogil:
     # A live tuple that may end in the current tick must have an item in the heap, if the heap is in use.
@@ -511,7 +511,7 @@ cdef bint make_room(Table* t, int64_t now) noexcept nogil:
     return True
 
 
-cdef uint32_t list_living(const Table* t, uint64_t where, uint64_t* out) noexcept nogil:
+cdef uint32_t list_live(const Table* t, uint64_t where, uint64_t* out) noexcept nogil:
     cdef uint32_t slot
     cdef uint32_t count = 0
     for slot in range(t.slab.fresh):
@@ -526,7 +526,7 @@ cdef void report_slot(Table* t, uint32_t slot, int64_t now) noexcept nogil:
     report_tuple(t, slot, now, SIDE_TIMEOUT if now >= latest_deadline(entry_at(&t.slab, slot)) else SIDE_OPEN)
 
 
-cdef uint32_t report_living(Table* t, int64_t now, uint32_t first, uint32_t limit) noexcept nogil:
+cdef uint32_t report_live(Table* t, int64_t now, uint32_t first, uint32_t limit) noexcept nogil:
     # For the end of a replay: reports what is still in the table, without ending it.
     cdef uint32_t slot = first
     cdef Py_ssize_t enough = t.ended_count + limit

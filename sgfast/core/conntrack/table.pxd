@@ -107,7 +107,7 @@ cdef struct Table:
     uint8_t keep_marks
     uint8_t marks_expire
     uint8_t keep_flows      # report every ended tuple, with counters
-    uint8_t report_odd      # report allowed tuples that were not answered, and denied ones that were
+    uint8_t report_mismatches   # report allowed tuples that were not answered, and denied ones that were
     int64_t marks_until     # when marks become useless, engine time in nanoseconds
     FlowRow* ended
     Py_ssize_t ended_count

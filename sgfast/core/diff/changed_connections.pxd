@@ -18,7 +18,7 @@ from sgfast.core.base.types cimport VERDICT_COUNT, HeaderRow, Packet
 from sgfast.core.wire.ip cimport WireContext
 
 cdef enum:
-    MOST_UNITS = 1 << 20
+    MAX_UNITS = 1 << 20
     GROUPS = 1 << 16            # more than a person reads
     EXAMPLES = 3
     AT_ONCE = 32                # candidates per batch: one's data is prefetched while others are examined
@@ -58,7 +58,7 @@ cdef struct Unit:
 
 
 # A packet that is changed, or that may affect an open unit.
-cdef struct Told:
+cdef struct Candidate:
     Packet packet
     Packet quoted               # the packet that an ICMP error quotes
     bint quotes                 # `quoted` is valid, and `key` is its key
@@ -115,14 +115,15 @@ cdef class ChangedConnections:
     cdef uint64_t cut_short     # units ended early for want of room
     cdef GroupRow others[2]     # by way: units that found no group
 
-    cdef Told told[AT_ONCE]
+    cdef Candidate candidates[AT_ONCE]
 
     cdef Py_ssize_t compare_frames(
         self, const Frame* frames, Py_ssize_t n, const uint16_t* old, const uint16_t* new, HeaderRow* openers,
         const uint64_t* numbers) except -1 nogil
-    cdef bint read_told(self, const void* frame, uint16_t old, uint16_t new, uint64_t number, Told* t) noexcept nogil
-    cdef int look(self, int count) except -1 nogil
-    cdef int look_at(self, const Told* t) except -1 nogil
+    cdef bint read_candidate(
+        self, const void* frame, uint16_t old, uint16_t new, uint64_t number, Candidate* t) noexcept nogil
+    cdef int examine_all(self, int count) except -1 nogil
+    cdef int examine(self, const Candidate* t) except -1 nogil
     cdef Unit* find(self, const UnitKey* key, uint32_t hash_value) noexcept nogil
     cdef Unit* find_or_make(self, const UnitKey* key, uint32_t hash_value) except? NULL nogil
     cdef void end_unit(self, Unit* unit) noexcept nogil

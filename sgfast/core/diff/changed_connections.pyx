@@ -9,7 +9,7 @@ from libc.string cimport memcmp, memcpy, memset
 from sgfast.core.base.frames cimport FrameBatch
 from sgfast.core.base.icmp cimport query_type
 from sgfast.core.base.intrinsics cimport fold, likely, prefetch
-from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_IPV6, KIND_ONE_WAY, KIND_PORTS, address_of, spell_address
+from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_IPV6, KIND_ONE_WAY, KIND_PORTS, address_of, write_address
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport (
     ALLOW,
@@ -38,7 +38,7 @@ from sgfast.core.base.types cimport (
 )
 from sgfast.core.dataplane cimport DataPlane
 from sgfast.core.dtypes cimport copied_rows
-from sgfast.core.wire.header_rows cimport spell_header
+from sgfast.core.wire.header_rows cimport write_header_row
 from sgfast.core.wire.ip cimport read_frame, read_quote
 
 from sgfast.core.dtypes import HEADER_DTYPE
@@ -164,7 +164,7 @@ cdef class ChangedConnections:
     ) except -1 nogil:
         cdef Py_ssize_t found = 0
         cdef Py_ssize_t i
-        cdef int told = 0
+        cdef int count = 0
         cdef uint64_t plain = 0
         cdef uint16_t x, y
         for i in range(n):
@@ -178,17 +178,17 @@ cdef class ChangedConnections:
             self.verdicts[x & WORD_VERDICT][y & WORD_VERDICT] += 1
             if (x | y) & WORD_FOLLOWS:
                 continue
-            if blocked(x) != blocked(y) or ((self.unit_count or told) and (x | y) & WORD_KNOWN):
-                told += self.read_told(
-                    &frames[i], x, y, self.judged + i + 1 if numbers == NULL else numbers[i], &self.told[told]
+            if blocked(x) != blocked(y) or ((self.unit_count or count) and (x | y) & WORD_KNOWN):
+                count += self.read_candidate(
+                    &frames[i], x, y, self.judged + i + 1 if numbers == NULL else numbers[i], &self.candidates[count]
                 )
-                if told == AT_ONCE:
-                    self.look(told)
-                    told = 0
+                if count == AT_ONCE:
+                    self.examine_all(count)
+                    count = 0
             if x & y & WORD_BEGAN and allowed(x) and allowed(y):
-                spell_opener(&self.wire, &frames[i], x, &openers[found])
+                write_opener(&self.wire, &frames[i], x, &openers[found])
                 found += 1
-        self.look(told)
+        self.examine_all(count)
         self.verdicts[ALLOW][ALLOW] += plain
         self.judged += n
         return found
@@ -202,7 +202,9 @@ cdef class ChangedConnections:
         for x, y in zip(old["result"]["verdict"].tolist(), new["result"]["verdict"].tolist()):
             self.verdicts[<int>x][<int>y] += 1
 
-    cdef bint read_told(self, const void* frame, uint16_t old, uint16_t new, uint64_t number, Told* t) noexcept nogil:
+    cdef bint read_candidate(
+        self, const void* frame, uint16_t old, uint16_t new, uint64_t number, Candidate* t
+    ) noexcept nogil:
         # Fills a candidate. False if the packet belongs to no connection.
         cdef Packet* p = &t.packet
         read_frame(&self.wire, <const Frame*>frame, p)
@@ -227,21 +229,21 @@ cdef class ChangedConnections:
         prefetch(&self.index[t.hash & self.index_mask])
         return True
 
-    cdef int look(self, int count) except -1 nogil:
+    cdef int examine_all(self, int count) except -1 nogil:
         # Examines the first `count` candidates.
         cdef uint32_t unit
         cdef int i
         for i in range(count):
-            unit = self.index[self.told[i].hash & self.index_mask]
+            unit = self.index[self.candidates[i].hash & self.index_mask]
             if unit != NO_UNIT:
                 # A unit is longer than a cache line.
                 prefetch(&self.units[unit])
                 prefetch(&self.units[unit].first_ns)
         for i in range(count):
-            self.look_at(&self.told[i])
+            self.examine(&self.candidates[i])
         return 0
 
-    cdef int look_at(self, const Told* t) except -1 nogil:
+    cdef int examine(self, const Candidate* t) except -1 nogil:
         cdef const Packet* p = &t.packet
         cdef const Packet* named = &t.quoted if t.quotes else p
         cdef UnitKey key = t.key
@@ -277,7 +279,7 @@ cdef class ChangedConnections:
                     unit.first_ns = p.time_ns
                     unit.last_ns = p.time_ns
                     unit.ipv6 = p.ipv6
-                    name_opener(named, passing if recorded else blocking, unit)
+                    set_initiator(named, passing if recorded else blocking, unit)
                     unit.turned = recorded and is_turned(named, blocking, unit)
                     unit.inward = named.source_high != unit.initiator_high ^ unit.turned
                 unit.packets += 1
@@ -303,7 +305,7 @@ cdef class ChangedConnections:
         cdef uint32_t at, i
         if unit != NULL:
             return unit
-        if self.unit_count == MOST_UNITS:
+        if self.unit_count == MAX_UNITS:
             # Any of them might go on, so all are ended.
             for i in range(self.unit_count):
                 if self.units[i].first:
@@ -359,8 +361,8 @@ cdef class ChangedConnections:
         memset(&p, 0, sizeof(Packet))
         p.ipv6 = unit.ipv6
         memcpy(p.key.addr, unit.key.addr, sizeof(p.key.addr))
-        spell_address(row.initiator, address_of(p.key.addr, p.ipv6, unit.initiator_high), p.ipv6)
-        spell_address(row.responder, address_of(p.key.addr, p.ipv6, 1 - unit.initiator_high), p.ipv6)
+        write_address(row.initiator, address_of(p.key.addr, p.ipv6, unit.initiator_high), p.ipv6)
+        write_address(row.responder, address_of(p.key.addr, p.ipv6, 1 - unit.initiator_high), p.ipv6)
         row.port_key = unit.port_key
         row.protocol = unit.key.protocol
         row.family = 6 if unit.ipv6 else 4
@@ -446,7 +448,7 @@ cdef inline bint is_turned(const Packet* p, uint16_t blocking, const Unit* unit)
     return blocking & (WORD_KNOWN | WORD_BEGAN) != 0 and (blocking >> WORD_HIGH_SHIFT & 1) != unit.initiator_high
 
 
-cdef inline void name_opener(const Packet* p, uint16_t word, Unit* unit) noexcept nogil:
+cdef inline void set_initiator(const Packet* p, uint16_t word, Unit* unit) noexcept nogil:
     # Sets the initiator, as far as it can be known, and the port key. `word`: of the engine whose record counts.
     cdef uint8_t high = p.source_high
     if word & (WORD_KNOWN | WORD_BEGAN):
@@ -468,13 +470,13 @@ cdef inline void name_opener(const Packet* p, uint16_t word, Unit* unit) noexcep
         unit.port_key = <uint16_t>(unit.key.ports >> 16 << 8 | unit.key.ports & 0xFF)
 
 
-cdef inline void spell_opener(const void* wire, const Frame* frame, uint16_t word, HeaderRow* row) noexcept nogil:
+cdef inline void write_opener(const void* wire, const Frame* frame, uint16_t word, HeaderRow* row) noexcept nogil:
     # Writes the opener of the record that begins with this frame; it may have been inferred (SPEC 9.3).
     cdef Packet p
     cdef uint8_t address[16]
     cdef uint16_t port
     read_frame(<const WireContext*>wire, frame, &p)
-    spell_header(&p, row)
+    write_header_row(&p, row)
     if (word >> WORD_HIGH_SHIFT & 1) != p.source_high:
         memcpy(address, row.src, 16)
         memcpy(row.src, row.dst, 16)

@@ -10,7 +10,7 @@ from libc.stdint cimport uint16_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp
 
-from sgfast.core.base.clock cimport tell_time
+from sgfast.core.base.clock cimport advance_clock
 from sgfast.core.base.frames cimport Frame, FrameBatch
 from sgfast.core.base.intrinsics cimport add_ordered, load_ordered, swap_ordered
 from sgfast.core.base.memory cimport allocate_pages
@@ -55,7 +55,7 @@ cdef void judge_paired(
         size = min(n - start, <Py_ssize_t>BATCH)
         for i in range(size):
             read_frame(&plane_a.wire, &frames[start + i], &a.packets[i])
-            tell_time(&a.clock, a.packets[i].time_ns)
+            advance_clock(&a.clock, a.packets[i].time_ns)
             a.now[i] = a.clock.now
             prefetch_line(plane_a, &a.packets[i])
             prefetch_line(plane_b, &a.packets[i])

@@ -29,21 +29,21 @@ cdef enum:
 
 cdef struct Parking:
     uint64_t asleep
-    void* door              # the lock it sleeps on; held except to wake it
+    void* lock              # the lock it sleeps on; held except to wake it
 
 
 cdef inline bint init_parking(Parking* s) noexcept:
     # False if there is no memory.
     s.asleep = 0
-    s.door = PyThread_allocate_lock()
-    if s.door != NULL:
-        PyThread_acquire_lock(s.door, NOWAIT_LOCK)
-    return s.door != NULL
+    s.lock = PyThread_allocate_lock()
+    if s.lock != NULL:
+        PyThread_acquire_lock(s.lock, NOWAIT_LOCK)
+    return s.lock != NULL
 
 
 cdef inline void free_parking(Parking* s) noexcept:
-    if s.door != NULL:
-        PyThread_free_lock(s.door)
+    if s.lock != NULL:
+        PyThread_free_lock(s.lock)
 
 
 cdef inline void back_off(int turn) noexcept nogil:
@@ -59,7 +59,7 @@ cdef inline void back_off(int turn) noexcept nogil:
 cdef inline void unpark(Parking* s) noexcept nogil:
     # Wakes the thread if it sleeps. To be called after the count that it watches has changed.
     if load_ordered(&s.asleep) and swap_ordered(&s.asleep, 0):
-        PyThread_release_lock(s.door)
+        PyThread_release_lock(s.lock)
 
 
 cdef inline void park_until_change(Parking* s, const uint64_t* count, uint64_t seen) noexcept nogil:
@@ -72,4 +72,4 @@ cdef inline void park_until_change(Parking* s, const uint64_t* count, uint64_t s
     swap_ordered(&s.asleep, 1)
     if load_ordered(count) != seen and swap_ordered(&s.asleep, 0):
         return      # changed just in time: nobody else releases the lock
-    PyThread_acquire_lock(s.door, WAIT_LOCK)
+    PyThread_acquire_lock(s.lock, WAIT_LOCK)

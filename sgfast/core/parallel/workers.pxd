@@ -39,18 +39,18 @@ cdef struct Shard:
     uint64_t filled         # packets put into the queue
     uint64_t room_until     # there is known to be room until `filled` reaches this
     # Shared by several threads, so each is on cache lines of its own:
-    uint64_t* shown         # packets put in that workers may take
-    uint64_t* taken         # packets judged
-    uint64_t* held          # nonzero while a thread works on the shard
+    uint64_t* published     # packets put in that workers may take
+    uint64_t* judged        # packets judged
+    uint64_t* busy          # nonzero while a thread works on the shard
 
 
 cdef class Workers:
     cdef int jobs
     cdef int shard_count
     cdef Shard* shards
-    cdef Packet* handful            # packets being distributed
-    cdef uint64_t* lines            # memory of the shards' shared counters, and of `shows`
-    cdef uint64_t* shows            # how often packets were published; idle workers watch it
+    cdef Packet* staging            # packets being distributed
+    cdef uint64_t* lines            # memory of the shards' shared counters, and of `publications`
+    cdef uint64_t* publications     # how often packets were published; idle workers watch it
     cdef int process                # PID of the process that has the threads; a forked child has none
     cdef uint64_t ended
     cdef Parking* parkings          # by worker
@@ -59,9 +59,10 @@ cdef class Workers:
     cdef uint16_t* words            # likewise
     cdef uint64_t first
 
-    # To be called without the GIL, by one thread at a time. `deal` puts packets into the queues, numbered from `number`
-    # on. It returns whether a packet is judged by bytes of its frame, which must then stay valid until `drain`.
-    cdef bint deal(
+    # To be called without the GIL, by one thread at a time. `enqueue` puts packets into the queues, numbered from
+    # `number` on. It returns whether a packet is judged by bytes of its frame, which must then stay valid until
+    # `drain`.
+    cdef bint enqueue(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, Clock* clock, uint64_t number,
         HeaderRow* headers) noexcept nogil
     cdef void drain(self) noexcept nogil
@@ -71,5 +72,5 @@ cdef class Workers:
     cdef void make_room(self, Shard* shard) noexcept nogil
     cdef bint work_on(self, Shard* shard) noexcept nogil
     cdef bint work(self, int worker) noexcept nogil
-    cdef void show_shard(self, Shard* shard) noexcept nogil
+    cdef void publish(self, Shard* shard) noexcept nogil
     cdef void unpark_all(self) noexcept nogil

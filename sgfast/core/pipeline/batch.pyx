@@ -142,8 +142,8 @@ cdef int make_plane(
     init_table(&plane.attempts, MAX_ATTEMPTS, False, keep_flows)
     init_cuts(&plane.cuts)
     plane.table.marks_expire = midstream == MIDSTREAM_INFER
-    plane.table.report_odd = reporting
-    plane.attempts.report_odd = reporting
+    plane.table.report_mismatches = reporting
+    plane.attempts.report_mismatches = reporting
     plane.causal = causal
     plane.midstream = midstream
     plane.reporting = reporting

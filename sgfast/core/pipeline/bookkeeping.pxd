@@ -44,14 +44,14 @@ from sgfast.core.conntrack.table cimport (
     latest_deadline,
     side_lives,
 )
-from sgfast.core.pipeline.causal cimport can_be_moot, from_other_end, hear, lift_moot, make_moot, moot_flags
+from sgfast.core.pipeline.causal cimport can_be_moot, from_other_end, lift_moot, make_moot, moot_flags, note_other_end
 from sgfast.core.pipeline.context cimport PacketContext, sides_present
 from sgfast.core.pipeline.filter cimport make_live, marks_matter
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.disconnects cimport note_return
 
 
-cdef inline void tell_record(PacketContext* c, const Entry* e) noexcept nogil:
+cdef inline void set_record_bits(PacketContext* c, const Entry* e) noexcept nogil:
     # Sets the outcome word's bits about the packet's record, initiator included. For a record that just began,
     # begin_record has set the initiator already. A side that an RST just ended still has its flags.
     cdef int side = e.state[0] == NO_STATE and (e.state[1] != NO_STATE or e.present == 2)
@@ -101,8 +101,8 @@ cdef inline void note_attempt(Plane* plane, PacketContext* c, int side, uint8_t 
     side = 0 if e.state[0] else 1       # the side that denied the attempt's first opener
     e.deadline[side] = deadline
     if from_other_end(p, e, side):
-        hear(p, e)
-    tell_record(c, e)
+        note_other_end(p, e)
+    set_record_bits(c, e)
     if t.keep_flows:
         count_packet(t, slot, p)
         name_sides(t, slot, c.instance)
@@ -123,11 +123,11 @@ cdef inline void note_attempt_answer(Plane* plane, PacketContext* c, bint allowe
     if not side_lives(e, side, c.now):
         return
     if from_other_end(p, e, side):
-        hear(p, e)
+        note_other_end(p, e)
     if allowed:
         return
     e.deadline[side] = c.now + plane.timeout[e.state[side]]
-    tell_record(c, e)
+    set_record_bits(c, e)
     if t.keep_flows:
         count_packet(t, slot, p)
 
@@ -189,7 +189,7 @@ cdef inline void note_opened(Plane* plane, PacketContext* c) noexcept nogil:
 cdef inline void settle_established(Plane* plane, PacketContext* c) noexcept nogil:
     # An allowed packet that neither began nor ended a connection.
     count_in_record(&plane.table, c, c.slot)
-    tell_record(c, entry_at(&plane.table.slab, c.slot))
+    set_record_bits(c, entry_at(&plane.table.slab, c.slot))
 
 
 cdef inline void settle_allowed(Plane* plane, PacketContext* c, int moot) noexcept nogil:
@@ -201,7 +201,7 @@ cdef inline void settle_allowed(Plane* plane, PacketContext* c, int moot) noexce
         e = entry_at(&t.slab, c.slot)
         if unlikely(c.created and e.marks & (TUPLE_DENIED | UNBEGUN) == TUPLE_DENIED):
             # The key was that of a denied attempt.
-            restart_tuple(t, c.slot, &c.attempt if c.attempt_told else NULL)
+            restart_tuple(t, c.slot, &c.attempt_row if c.has_attempt_row else NULL)
         if e.marks & UNBEGUN and (c.created or e.state[0] or e.state[1]):
             note_opened(plane, c)
         settle_established(plane, c)
@@ -235,8 +235,8 @@ cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int sid
             plane.denied += 1
         count_in_record(t, c, c.slot)
         if e.marks & TUPLE_DENIED and from_other_end(c.packet, e, 0 if e.state[0] else 1):
-            hear(c.packet, e)
-        tell_record(c, e)
+            note_other_end(c.packet, e)
+        set_record_bits(c, e)
     mark_seen(plane, c)
     end_if_empty(plane, c)
     if plane.reporting and not lives(plane, c):

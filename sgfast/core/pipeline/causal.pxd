@@ -35,7 +35,7 @@ cdef inline bint from_other_end(const Packet* p, const Entry* e, int side) noexc
     return ((e.flags[side] & FROM_HIGH) != 0) != p.source_high
 
 
-cdef inline void hear(const Packet* p, Entry* e) noexcept nogil:
+cdef inline void note_other_end(const Packet* p, Entry* e) noexcept nogil:
     # The other end of a denied opener sent this packet. Even if it is moot or denied, it shows how that end reacted.
     e.marks |= REFUSED if p.protocol == PROTO_TCP and p.step == TCP_RST else HEARD
 
@@ -76,6 +76,6 @@ cdef inline bint follows_denied_opener(Plane* plane, const PacketContext* c, int
     cdef Entry* e = entry_at(&plane.table.slab, c.slot)
     e.deadline[side] = c.now + plane.timeout[e.state[side]]
     if from_other_end(p, e, side):
-        hear(p, e)
+        note_other_end(p, e)
         return True
     return p.protocol == PROTO_TCP and p.step != TCP_SYN

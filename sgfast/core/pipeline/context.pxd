@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from sgfast.core.base.intrinsics cimport unlikely
-from sgfast.core.base.key cimport Address, address_of, is_multicast, spell_address
+from sgfast.core.base.key cimport Address, address_of, is_multicast, write_address
 from sgfast.core.base.types cimport (
     ALLOW,
     DENY,
@@ -48,8 +48,8 @@ cdef struct PacketContext:
     # stateless, only a SYN counts
     uint8_t rules_denied
     uint8_t denial_tallied  # it is in the tally of denials
-    uint8_t attempt_told    # `attempt` holds the report row of its key's denied attempt, in case it opens now
-    FlowRow attempt
+    uint8_t has_attempt_row # `attempt_row` is the report row of its key's denied attempt, in case it opens now
+    FlowRow attempt_row
 
 
 cdef inline void clear_row(ResultRow* row) noexcept nogil:
@@ -80,7 +80,7 @@ cdef inline void begin_packet(PacketContext* c, const Packet* p, ResultRow* row,
     c.opener_denied = False
     c.rules_denied = False
     c.denial_tallied = False
-    c.attempt_told = False
+    c.has_attempt_row = False
 
 
 cdef inline void find_owners(const Plane* plane, PacketContext* c) noexcept nogil:
@@ -101,7 +101,7 @@ cdef inline uint8_t sides_present(const PacketContext* c) noexcept nogil:
     return (c.instance[0] >= 0) | (c.instance[1] >= 0) << 1
 
 
-# Recording the verdict -------------------------------------------------------------------------------------------------
+# Recording the verdict ------------------------------------------------------------------------------------------------
 
 cdef inline void note_side(Plane* plane, PacketContext* c, int side, bint allowed) noexcept nogil:
     # Records one side's verdict: in the rule's counters, and in the result if one is wanted.
@@ -137,7 +137,7 @@ cdef inline void tally_denial(Plane* plane, PacketContext* c, int side, uint8_t 
     if not c.owners_known:
         find_owners(plane, c)
     memset(&key, 0, sizeof(TallyRow))
-    spell_address(key.peer, address_of(p.key.addr, p.ipv6, 1 - side), p.ipv6)
+    write_address(key.peer, address_of(p.key.addr, p.ipv6, 1 - side), p.ipv6)
     key.instance = c.instance[side]
     key.protocol = p.protocol
     key.reason = reason

@@ -9,7 +9,7 @@ from sgfast.core.base.types cimport ALLOW, DENY, INVALID, MOOT, NO_SLOT, OPENER_
 from sgfast.core.classify.classifier cimport is_stateless
 from sgfast.core.conntrack.storage cimport Entry, entry_at
 from sgfast.core.conntrack.table cimport REFUSED, SIDE_DISCONNECTED, Table, find_slot, side_connected
-from sgfast.core.pipeline.bookkeeping cimport refuse_attempt, tell_record
+from sgfast.core.pipeline.bookkeeping cimport refuse_attempt, set_record_bits
 from sgfast.core.pipeline.causal cimport moot_side
 from sgfast.core.pipeline.context cimport (
     PacketContext,
@@ -75,7 +75,7 @@ cdef inline void judge_icmp_error(Plane* plane, PacketContext* c) noexcept nogil
         slot = find_slot(t, &quoted.key, quoted.digest, quoted.hash)
         if slot != NO_SLOT:
             e = entry_at(&t.slab, slot)
-            tell_record(c, e)
+            set_record_bits(c, e)
             moot = moot_side(e, c.now)
             if moot >= 0:
                 if unreachable:

@@ -5,7 +5,7 @@ from libc.stdint cimport uint16_t
 from libc.string cimport memset
 
 from sgfast.core.base.intrinsics cimport be32
-from sgfast.core.base.key cimport address_of, set_ipv4, set_ipv6, spell_address
+from sgfast.core.base.key cimport address_of, set_ipv4, set_ipv6, write_address
 from sgfast.core.base.types cimport ALLOW, Packet
 from sgfast.core.conntrack.table cimport SIDE_DENIED, FlowRow, Table
 from sgfast.core.pipeline.context cimport PacketContext, begin_packet, find_owners
@@ -48,7 +48,7 @@ cdef inline Tally* tally_of(Plane* plane, const FlowRow* row, TallyRow* key) noe
         tally = &plane.broken
         key.reason = row.reason
         key.family = row.ends.family
-        spell_address(key.peer, address_of(p.key.addr, p.ipv6, 1 - judge), p.ipv6)
+        write_address(key.peer, address_of(p.key.addr, p.ipv6, 1 - judge), p.ipv6)
     key.inbound = judge != p.source_high
     key.instance = c.instance[judge]
     return tally

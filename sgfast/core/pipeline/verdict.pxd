@@ -27,7 +27,7 @@ from sgfast.core.base.types cimport (
     VPC_ISOLATED,
     Packet,
 )
-from sgfast.core.conntrack.flow_rows cimport tell_tuple
+from sgfast.core.conntrack.flow_rows cimport make_flow_row
 from sgfast.core.conntrack.lifetime cimport end_tuple
 from sgfast.core.conntrack.protocols cimport can_open
 from sgfast.core.conntrack.storage cimport Entry, entry_at
@@ -43,7 +43,7 @@ from sgfast.core.conntrack.table cimport (
     same_key,
     side_connected,
 )
-from sgfast.core.pipeline.bookkeeping cimport settle_allowed, settle_denied, settle_established, tell_record
+from sgfast.core.pipeline.bookkeeping cimport settle_allowed, settle_denied, settle_established, set_record_bits
 from sgfast.core.pipeline.causal cimport follows_denied_opener, moot_side
 from sgfast.core.pipeline.context cimport (
     PacketContext,
@@ -101,7 +101,7 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
         if moot >= 0 and follows_denied_opener(plane, c, moot):
             if t.keep_flows:
                 count_packet(t, c.slot, p)
-            tell_record(c, entry_at(&t.slab, c.slot))
+            set_record_bits(c, entry_at(&t.slab, c.slot))
             finish(plane, c, MOOT, OPENER_DENIED)
             return
         if unlikely(isolated(plane, c)):
@@ -110,7 +110,7 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
             settle_denied(plane, c, moot, side, VPC_ISOLATED)
             return
         if unlikely(c.slot != NO_SLOT and entry_at(&t.slab, c.slot).marks & TUPLE_DENIED):
-            c.attempt_told = tell_tuple(t, c.slot, c.now, SIDE_REOPENED, &c.attempt)
+            c.has_attempt_row = make_flow_row(t, c.slot, c.now, SIDE_REOPENED, &c.attempt_row)
 
     # The egress side judges first. The ingress side never sees what it denies (SPEC 3.7).
     side = source if present == 3 else present >> 1

@@ -14,7 +14,7 @@ from libc.string cimport memset
 from cpython.buffer cimport PyBUF_READ
 from cpython.memoryview cimport PyMemoryView_FromMemory
 
-from sgfast.core.base.clock cimport Clock, tell_time
+from sgfast.core.base.clock cimport Clock, advance_clock
 from sgfast.core.base.frames cimport Frame, FrameBatch
 from sgfast.core.base.intrinsics cimport fold, likely, unlikely
 from sgfast.core.base.key cimport FlowKey
@@ -24,9 +24,9 @@ from sgfast.core.wire.ip cimport WireContext, init_wire, read_frame, read_quote
 
 #: Version of the block format; another layout has another number.
 RECORD_FORMAT = 2
-MOST_PACKETS = 0xFFFFFFFF
+MAX_PACKETS = 0xFFFFFFFF
 #: Busiest address pairs listed for each input; a pair that slows the whole replay down is among them.
-MOST_BUSIEST = 16
+MAX_BUSIEST = 16
 #: Family, and two addresses as integers, the lower first.
 Pair = tuple[int, int, int]
 
@@ -118,7 +118,7 @@ cdef class Partitioner:
             raise MemoryError
         self.began_ns = began_ns
         if began_ns is not None:
-            tell_time(&self.clock, began_ns)
+            advance_clock(&self.clock, began_ns)
 
     def __dealloc__(self):
         cdef uint32_t shard
@@ -134,10 +134,10 @@ cdef class Partitioner:
         cdef uint32_t shard
         if batch.count == 0:
             return []
-        if batch.count > <Py_ssize_t>(MOST_PACKETS - self.packets):
+        if batch.count > <Py_ssize_t>(MAX_PACKETS - self.packets):
             raise OverflowError("more than 4,294,967,295 packets in one file, or range of one")
         if self.began_ns is None:
-            tell_time(&self.clock, batch.frames[0].time_ns)
+            advance_clock(&self.clock, batch.frames[0].time_ns)
             self.began_ns = self.clock.now
         with nogil:
             done = self.spread_frames(batch.frames, batch.count)
@@ -157,7 +157,7 @@ cdef class Partitioner:
         memset(&p, 0, sizeof(Packet))
         for i in range(n):
             read_frame(&self.wire, &frames[i], &p)
-            tell_time(&self.clock, p.time_ns)
+            advance_clock(&self.clock, p.time_ns)
             addr = &p.key.addr[0]
             if unlikely(has_quote(&p)) and read_quote(&self.wire, &p, &quoted, &digest, &hash_value, &source_high):
                 addr = &quoted.addr[0]
@@ -211,7 +211,7 @@ cdef class Partitioner:
             else:
                 pair = 4, bin.addr[0] >> 32, bin.addr[0] & 0xFFFFFFFFULL
             answer.append((shard, bin.votes, pair))
-        return sorted(answer, key=lambda found: found[1], reverse=True)[:MOST_BUSIEST]
+        return sorted(answer, key=lambda found: found[1], reverse=True)[:MAX_BUSIEST]
 
     @property
     def clock_state(self):

@@ -14,7 +14,7 @@ from sgfast.core.base.types cimport HeaderRow, ResultRow
 from sgfast.core.dataplane cimport DataPlane
 from sgfast.core.pipeline.batch cimport BATCH, judge_batch, prefetch_line, tally_ended
 from sgfast.core.pipeline.plane cimport Plane
-from sgfast.core.wire.header_rows cimport spell_header
+from sgfast.core.wire.header_rows cimport write_header_row
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 
@@ -147,13 +147,13 @@ cdef class RecordJudge:
             else:
                 for i in range(count):
                     rows[row_of[i]].number = self.numbers[i]
-                    spell_header(&self.packets[i], &rows[row_of[i]].header)
+                    write_header_row(&self.packets[i], &rows[row_of[i]].header)
                     judge_batch(
                         first, &self.packets[i], &self.now[i], &self.numbers[i], self.numbers[i], 1,
                         &rows[row_of[i]].result, NULL
                     )
             self.plane.judged += count
-            self.plane.elsewhere = self.numbers[count - 1] - self.plane.judged
+            self.plane.judged_elsewhere = self.numbers[count - 1] - self.plane.judged
             self.plane.clock.now = self.now[count - 1]
         tally_ended(first)
         return True

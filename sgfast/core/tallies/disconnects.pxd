@@ -12,7 +12,7 @@ from libc.string cimport memcmp, memset
 
 from sgfast.core.base.key cimport FlowKey
 from sgfast.core.base.types cimport NO_SLOT, READ_TRACKED, Packet
-from sgfast.core.conntrack.flow_rows cimport key_of, spell_ends
+from sgfast.core.conntrack.flow_rows cimport key_of, write_ends
 from sgfast.core.conntrack.lifetime cimport add_key, drop_key, free_table, init_table
 from sgfast.core.conntrack.states cimport CLOSED, MOOT_TCP, NO_STATE, TIME_WAIT
 from sgfast.core.conntrack.storage cimport Entry, entry_at
@@ -105,7 +105,7 @@ cdef inline void note_cut(
     else:
         row.previous = entry_at(&cuts.waiting.slab, place).rule[0]
     entry_at(&cuts.waiting.slab, place).rule[0] = cuts.count - 1
-    spell_ends(t, slot, e.flags[side] & FROM_HIGH, &row.ends)
+    write_ends(t, slot, e.flags[side] & FROM_HIGH, &row.ends)
     row.cut_ns = now
     row.change = change
     row.rule[0] = -1
@@ -145,7 +145,7 @@ cdef inline void note_return(
     cdef CutRow* row
     if place == NO_SLOT:
         return
-    spell_ends(t, slot, initiator_high, &ends)
+    write_ends(t, slot, initiator_high, &ends)
     number = entry_at(&cuts.waiting.slab, place).rule[0]
     drop_key(&cuts.waiting, place)
     while number != NO_CUT:
