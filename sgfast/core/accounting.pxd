@@ -8,7 +8,7 @@ from sgfast.core.dataplane cimport DataPlane
 
 
 cdef class AccountingPlane(DataPlane):
-    cdef object finishing   # lock: one thread at a time in `finish`
+    cdef object finishing       # lock: one thread at a time in `finish`
     cdef object unreported      # in `finish`: the places of the live tuples that were not reported yet
 
     cdef Table* table(self, int number) noexcept nogil

@@ -35,7 +35,7 @@ from sgfast.core.dataplane cimport DataPlane
 cdef enum:
     # Limit of cached results; some 5 MB at most.
     MAX_CACHED = 1 << 14
-    WIRE_BYTES = 64         # as of `sgfast.header`
+    WIRE_BYTES = 64         # as in `sgfast.header`
 
 # Limit of times in seconds, either side of 1970, so that nanoseconds fit 64 bits.
 cdef int64_t MAX_SECONDS = <int64_t>1 << 33
@@ -210,8 +210,7 @@ cdef class SingleChecks:
         return row if cached == NULL else <object>cached
 
     def keep(self, bytes row not None, words not None):
-        """Caches what ``check`` returns from now on if the result is ``row``. The cache holds a few thousand results.
-        """
+        """Caches what ``check`` returns from now on if the result is ``row``. A few thousand results are cached."""
         if len(self.cache) >= MAX_CACHED:
             self.cache.clear()
         self.cache[row] = words

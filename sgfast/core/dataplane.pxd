@@ -49,10 +49,10 @@ cdef class DataPlane:
     cdef uint32_t max_marks
     cdef uint64_t room      # packets that may be dispatched before the tables' limits are checked
 
-    # Judge in order, under the lock, which they take; `results` may be NULL. To be called without the GIL.
+    # Judge in order, under the lock, which they take; `results` may be NULL. Call without the GIL.
     cdef void judge_frames(self, const Frame* frames, Py_ssize_t n, ResultRow* results) noexcept nogil
     cdef void judge_headers(self, const HeaderRow* rows, Py_ssize_t n, ResultRow* results) noexcept nogil
-    # Judges one packet; `row` must be zeroed. To be called with the GIL.
+    # Judges one packet; `row` must be zeroed. Call with the GIL.
     cdef void judge_one(self, const HeaderRow* header, ResultRow* row) noexcept
     # One of `frames` and `rows` is NULL.
     cdef void judge(

@@ -88,8 +88,8 @@ cdef bint earlier_than(
     const Clock* clock, const Frame* frames, Py_ssize_t first, Py_ssize_t end, int64_t at_ns
 ) noexcept nogil:
     # Whether frames [first, end) surely come before at_ns (nanoseconds). A replay with a change to come asks this for
-    # every batch, so the clock is not run frame by frame. False means unknown; so it is for timestamps that the clock
-    # would cut.
+    # every batch, so the clock is not run frame by frame. False means unknown, also where the clock would cut a
+    # timestamp.
     cdef int64_t latest = frames[first].time_ns
     cdef int64_t earliest = latest
     cdef Py_ssize_t i

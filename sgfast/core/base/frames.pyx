@@ -80,7 +80,7 @@ cdef class FrameBatch:
         cdef list kept = [bytes(memoryview(item)) for item in data]
         cdef Py_ssize_t count = len(kept)
         if len(times_ns) != count or (wire_lengths is not None and len(wire_lengths) != count):
-            raise ValueError("frames, times and wire lengths must be equally many")
+            raise ValueError("frames, times and wire lengths must have the same length")
         cdef FrameBatch batch = FrameBatch(max(count, 1))
         cdef Py_ssize_t i
         cdef Frame* frame

@@ -48,7 +48,7 @@ cdef enum:         # Outcome word
     WORD_KNOWN = 1 << 8         # the packet belongs to such a record, which the next bits describe
     WORD_HIGH_SHIFT = 9         # the initiator is the higher address
     WORD_HEARD = 1 << 10        # the other end answered
-    WORD_FAST = 1 << 11        # the packet took the fast path (fast_path.pxd): the record's state did not change
+    WORD_FAST = 1 << 11         # the packet took the fast path (fast_path.pxd): the record's state did not change
     WORD_FOLLOWS = 1 << 12      # not its datagram's first fragment: no bits about a record are set
 
 # Result of reading a frame's headers (SPEC 3.1, 3.2, 3.4), before any look-up.

@@ -41,7 +41,7 @@ cdef class CidrTrie:
         prefixes, lengths, values = prefixes[order], lengths[order], values[order]
         same = (prefixes[1:] == prefixes[: n - 1]).all(axis=1) & (lengths[1:] == lengths[: n - 1])
         if n and same.any():
-            raise ValueError("the same prefix stands twice")
+            raise ValueError("the same prefix occurs twice")
         prefix_rows, length_rows, value_rows = prefixes, lengths, values
 
         self.trie.root = <uint32_t*>malloc(65536 * sizeof(uint32_t))
@@ -85,7 +85,7 @@ cdef class CidrTrie:
         """The value of the longest prefix that contains ``address`` (4 or 16 bytes, network byte order)."""
         cdef bytes packed = bytes(address)
         if len(packed) != (16 if self.ipv6 else 4):
-            raise ValueError("an address of the trie's family is wanted")
+            raise ValueError("the address must be of the trie's family")
         if not self.ipv6:
             return find_ipv4(&self.trie, <uint32_t>int.from_bytes(packed, "big"))
         return find_ipv6(
@@ -218,7 +218,7 @@ def nest_prefixes(halves, lengths, owner, number, Py_ssize_t numbered):
     cdef Py_ssize_t i
     cdef int64_t seen = 0
     if length.shape[0] != n or own.shape[0] != n or own_number.shape[0] != n:
-        raise ValueError("one of each for every prefix")
+        raise ValueError("the arrays must have the same length")
     for i in range(n):
         while depth and not covers(address, length, stack[depth - 1], i):
             depth -= 1

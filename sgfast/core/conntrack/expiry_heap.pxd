@@ -2,8 +2,8 @@
 #
 # Only a full table needs a finer resolution than ticks (SPEC 5.8): each new tuple then has to know which tuples have
 # ended by now, to the nanosecond. An item is only a hint: its tuple may have been prolonged, or may have ended and its
-# slot been reused, so the entry must be checked. Invariant: no tuple that ends in the tick ends before the deadline of
-# one of its items.
+# slot been reused, so the entry must be checked. Invariant: each tuple that ends in the tick
+# has an item whose deadline is not later than the tuple's end.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc

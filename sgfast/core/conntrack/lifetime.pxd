@@ -14,7 +14,7 @@ cdef void free_table(Table* t) noexcept nogil
 # tuple may live, and is exact.
 cdef void sweep(Table* t, int64_t now) noexcept nogil
 cdef bint make_room(Table* t, int64_t now) noexcept nogil
-# Ends the tuples of the current tick that have ended by now. To be called after `sweep`.
+# Ends the tuples of the current tick that have ended by `now`. Call `sweep` first.
 cdef void end_expired(Table* t, int64_t now) noexcept nogil
 cdef void rearm(Table* t, uint32_t slot) noexcept nogil
 

@@ -303,7 +303,7 @@ cdef void set_side(
 
 
 cdef void clear_side(Table* t, uint32_t slot, int side, uint8_t side_end) noexcept nogil:
-    # The entry stays. After its last side was cleared, the caller must call end_tuple.
+    # The entry stays. If no side has a connection or a mark then, the caller must call end_tuple.
     cdef Entry* e = entry_at(&t.slab, slot)
     if e.state[side] == NO_STATE:
         return

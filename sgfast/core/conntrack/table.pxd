@@ -38,7 +38,7 @@ cdef enum:         # TupleMark
     REFUSED = 16            # the other end sent an RST, or an ICMP unreachable came back
     TUPLE_DENIED = 32       # began with a denied opener
     HEARD = 128             # the other end answered: it sent something else, allowed or not
-    UNBEGUN = 64            # its first packet is still being judged; it ends without a report
+    UNBEGUN = 64            # its first packet is still being judged; if it ends now, it is not reported
 
 cdef enum:         # SideEnd
     SIDE_NONE = 0           # this side had no connection
@@ -56,7 +56,7 @@ cdef enum:         # SideEnd
 
 cdef struct Bucket:         # 64 bytes
     uint8_t tags[12]        # 0: free
-    uint8_t overflow        # number of keys that went on to the next bucket; sticks at 255
+    uint8_t overflow        # number of keys that went on to the next bucket; saturates at 255
     uint8_t spare[3]
     uint32_t slots[12]
 

@@ -112,7 +112,7 @@ cdef class ChangedConnections:
     cdef uint32_t* group_index
     cdef uint64_t judged        # packets compared
     cdef uint64_t verdicts[VERDICT_COUNT][VERDICT_COUNT]        # packets, by verdict: [OLD][NEW]
-    cdef uint64_t cut_short     # units ended early for want of room
+    cdef uint64_t cut_short     # units ended early for lack of room
     cdef GroupRow others[2]     # by way: units that found no group
 
     cdef Candidate candidates[AT_ONCE]

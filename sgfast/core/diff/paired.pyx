@@ -106,7 +106,7 @@ cdef class PairedPlanes:
 
     def __init__(self, DataPlane plane not None, DataPlane other not None, ChangedConnections changed not None):
         if other is plane or other.judged != plane.judged:
-            raise ValueError("planes beside each other are two, and have judged the same frames")
+            raise ValueError("two different planes are needed that have judged the same frames")
         self.plane = plane
         self.other = other
         self.changed = changed
@@ -156,7 +156,7 @@ cdef class PairedPlanes:
         cdef Wanted wanted = Wanted(NULL, NULL, NULL)
         cdef Py_ssize_t n = batch.count
         if self.thread is None or self.failure is not None or self.batch is not None:
-            raise RuntimeError("no second thread that has nothing to do")
+            raise RuntimeError("there is no idle second thread")
         self.words = words_of(words, n)
         self.other_words = words_of(other_words, n)
         self.openers = opener_rows(openers, n)

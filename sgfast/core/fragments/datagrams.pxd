@@ -18,7 +18,7 @@ from sgfast.core.base.types cimport Packet, ResultRow
 
 cdef enum:
     MAX_DATAGRAMS = 4096            # at a time
-    MAX_FRAGMENTS = 1 << 16            # fragments of all datagrams
+    MAX_FRAGMENTS = 1 << 16         # fragments of all datagrams
     HELD_PACKETS = 1 << 16          # packets that may be judged while a fragment is held
     MAX_RESOLVED = 1 << 20          # limit of results that were not taken
     BLOCK_WORDS = 8192 // 64        # a bitmap of 65,535 bytes, one bit per block of 8 bytes
@@ -34,11 +34,11 @@ cdef extern from *:
 
 
 cdef enum:         # FragmentKind
-    FRAGMENT_FIRST = 0                 # to be judged
-    FRAGMENT_FOLLOWS = 1               # its datagram's verdict is known
+    FRAGMENT_FIRST = 0              # to be judged
+    FRAGMENT_FOLLOWS = 1            # its datagram's verdict is known
     FRAGMENT_HELD = 2
-    FRAGMENT_SPOILED = 3               # its datagram is spoiled, or there is no memory
-    FRAGMENT_NO_ROOM = 4               # it was not added: the oldest datagram must be given up first
+    FRAGMENT_SPOILED = 3            # its datagram is spoiled, or there is no memory
+    FRAGMENT_NO_ROOM = 4            # it was not added: the oldest datagram must be given up first
 
 
 cdef packed struct DatagramKey:     # 40 bytes
@@ -70,7 +70,7 @@ cdef struct Datagram:
     uint32_t newer[2]
     uint32_t held                   # its held fragments, the latest first; NO_HELD if it does not wait
     uint32_t waiting                # number of held fragments
-    uint32_t fragments               # received ones; duplicates do not count
+    uint32_t fragments              # received ones; duplicates do not count
     uint32_t blocks                 # received blocks of 8 bytes
     uint32_t total                  # length in bytes; 0 until the last fragment has come
     uint32_t end                    # largest end offset received
@@ -114,8 +114,9 @@ cdef int add_fragment(Fragments* f, const Packet* p, int64_t now, uint64_t secre
 cdef bint is_whole(const Datagram* d) noexcept nogil
 # Takes the next held fragment out of a datagram, as a packet. False if there is none.
 cdef bint take_held(Fragments* f, uint32_t datagram, Packet* p, uint8_t* wanted) noexcept nogil
-# The datagram must have no held fragments.
+# Forgets a datagram. It must have no held fragments.
 cdef void forget_datagram(Fragments* f, uint32_t datagram) noexcept nogil
 # Adds a datagram of a snapshot as the youngest one. False if it exists already, or if there is no room.
 cdef bint restore_datagram(Fragments* f, const Datagram* saved, uint64_t secret) noexcept nogil
+# Keeps a result for DataPlane.take_resolved.
 cdef void note_resolved(Fragments* f, uint64_t number, const ResultRow* row) noexcept nogil

@@ -47,7 +47,7 @@ cdef inline void free_parking(Parking* s) noexcept:
 
 
 cdef inline void back_off(int turn) noexcept nogil:
-    # To be called between two checks: each check slows down the thread that writes the value.
+    # Pauses between two checks, as each check slows down the thread that writes the value.
     cdef int _
     if turn < SPINS:
         for _ in range(8):
@@ -57,7 +57,7 @@ cdef inline void back_off(int turn) noexcept nogil:
 
 
 cdef inline void unpark(Parking* s) noexcept nogil:
-    # Wakes the thread if it sleeps. To be called after the count that it watches has changed.
+    # Wakes the thread if it sleeps. Call it after the count that it watches has changed.
     if load_ordered(&s.asleep) and swap_ordered(&s.asleep, 0):
         PyThread_release_lock(s.lock)
 

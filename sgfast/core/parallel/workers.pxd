@@ -37,7 +37,7 @@ cdef struct Shard:
     uint64_t* numbers       # [QUEUE]: packet numbers
     # Running counts of packets. Used only by the thread that fills the queue:
     uint64_t filled         # packets put into the queue
-    uint64_t room_until     # there is known to be room until `filled` reaches this
+    uint64_t room_until     # the queue surely has room until `filled` reaches this
     # Shared by several threads, so each is on cache lines of its own:
     uint64_t* published     # packets put in that workers may take
     uint64_t* judged        # packets judged
@@ -59,7 +59,7 @@ cdef class Workers:
     cdef uint16_t* words            # likewise
     cdef uint64_t first
 
-    # To be called without the GIL, by one thread at a time. `enqueue` puts packets into the queues, numbered from
+    # Call these without the GIL, from one thread at a time. `enqueue` puts packets into the queues, numbered from
     # `number` on. It returns whether a packet is judged by bytes of its frame, which must then stay valid until
     # `drain`.
     cdef bint enqueue(

@@ -15,7 +15,7 @@ cdef enum:
 
 
 cdef inline void prefetch_line(const Plane* plane, const Packet* p) noexcept nogil:
-    # Prefetches the index bucket of a packet's key. To be called some packets before judge_batch.
+    # Prefetches the index bucket of a packet's key. Call it some packets before judge_batch.
     if likely(p.outcome == READ_TRACKED):
         prefetch(&plane.table.buckets[p.hash & plane.table.bucket_mask])
 

@@ -56,7 +56,7 @@ cdef inline bint make_moot(Plane* plane, const PacketContext* c, int side, uint8
 
 
 cdef inline bint lift_moot(Plane* plane, PacketContext* c, int moot) noexcept nogil:
-    # An opener of a moot key was allowed, so the mark is removed. False if it stays because the tuple is over:
+    # An opener of a moot key was allowed: removes the mark. False if the mark stays because the tuple is over:
     # stateless filters allowed the opener, so there is no connection.
     cdef Entry* e = entry_at(&plane.table.slab, c.slot)
     # The mark may be on a side that no longer has an instance.
@@ -70,8 +70,8 @@ cdef inline bint lift_moot(Plane* plane, PacketContext* c, int moot) noexcept no
 
 
 cdef inline bint follows_denied_opener(Plane* plane, const PacketContext* c, int side) noexcept nogil:
-    # The key is moot by `side`'s mark, whose deadline the packet extends. Whether the packet is moot, too; if not, it
-    # is a new opener and is judged.
+    # Whether the packet is moot, given that `side`'s mark makes its key moot. If it is not, it is a new opener and is
+    # judged. Either way it extends the mark's deadline.
     cdef const Packet* p = c.packet
     cdef Entry* e = entry_at(&plane.table.slab, c.slot)
     e.deadline[side] = c.now + plane.timeout[e.state[side]]

@@ -44,11 +44,11 @@ cdef struct PacketContext:
     uint8_t opener          # it was judged as a new opener (SPEC 4.8), or would have been
     uint8_t initiator_high  # of the connection it began or would have begun: the initiator is the higher address
     uint8_t opener_denied   # it would have begun a connection, by opening or by inference, and was denied
-    # an opener was denied by SPEC 3.6 or by the rules, which makes its key moot (SPEC 9.2); if the groups are
-    # stateless, only a SYN counts
+    # An opener was denied by SPEC 3.6 or by the rules, which makes its key moot (SPEC 9.2). If the groups are
+    # stateless, only a denied SYN counts.
     uint8_t rules_denied
     uint8_t denial_tallied  # it is in the tally of denials
-    uint8_t has_attempt_row # `attempt_row` is the report row of its key's denied attempt, in case it opens now
+    uint8_t has_attempt_row  # `attempt_row` is the report row of its key's denied attempt, in case it opens now
     FlowRow attempt_row
 
 
@@ -121,7 +121,7 @@ cdef inline void note_side(Plane* plane, PacketContext* c, int side, bint allowe
 
 
 cdef inline void finish(Plane* plane, PacketContext* c, uint8_t verdict, uint8_t reason) noexcept nogil:
-    # Records the packet's verdict. To be called exactly once per packet.
+    # Records the packet's verdict. Call it exactly once per packet.
     plane.verdicts[verdict] += 1
     plane.reasons[reason] += 1
     c.word |= <uint16_t>(verdict | reason << WORD_REASON_SHIFT)

@@ -20,10 +20,10 @@ cdef inline void allow_plain(Plane* plane, Entry* e, int side, uint32_t wire, in
 
 
 cdef inline bint pass_established(Plane* plane, const Packet* p, int64_t now) noexcept nogil:
-    # Allows an ACK of an established TCP connection, or a packet of another protocol that was allowed both ways, if
-    # each side that has a filter has such a connection, not disconnected, with a reply seen (SPEC 4.3). False if it is
-    # any other packet; nothing has changed then. The last eight bytes of an entry hold all the states and flags to
-    # compare. The caller updates the totals and the flow record.
+    # Allows an ACK of an established TCP connection, or a packet of another protocol whose connection was allowed both
+    # ways. Each side that has a filter must have such a connection: live, not disconnected, with a reply seen (SPEC
+    # 4.3). Returns False for any other packet, and changes nothing then. All states and flags to compare are in the
+    # last eight bytes of an entry. The caller updates the totals and the flow record.
     cdef Entry* e
     cdef const uint64_t* addr
     cdef uint64_t word

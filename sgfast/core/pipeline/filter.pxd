@@ -1,5 +1,5 @@
-# One side's filter (SPEC 4), with inference (SPEC 9.3). A filter of stateless groups has rules but no connections. So
-# it is looked for only where there is no connection, and established packets do not pay for it.
+# One side's filter (SPEC 4), with inference (SPEC 9.3). A filter of stateless groups has rules but no connections. Only
+# a packet without a connection is checked for it, so established packets do not pay for it.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 

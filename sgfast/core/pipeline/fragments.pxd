@@ -1,4 +1,4 @@
-# Fragments (SPEC 9.4): whose verdict each one gets, and when.
+# Judges fragments (SPEC 9.4): which verdict each one gets, and when.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 

@@ -1,5 +1,5 @@
-# One packet's verdict: scope, moot keys, then the filter of each end (SPEC 3). filter.pxd has a single filter, and
-# bookkeeping.pxd what the packet leaves behind. Fragments come here through fragments.pxd.
+# One packet's verdict: scope, moot keys, then the filter of each end (SPEC 3). A single filter is in filter.pxd; what
+# the packet leaves behind is in bookkeeping.pxd. Fragments come here through fragments.pxd.
 
 from libc.stdint cimport uint8_t
 

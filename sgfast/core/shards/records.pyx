@@ -41,11 +41,11 @@ def records_before(const uint8_t[::1] block not None, Py_ssize_t start, int64_t 
     cdef int64_t last_vpc = -1
     vpcs = set()
     if not 0 <= start <= block.shape[0]:
-        raise ValueError("no such place")
+        raise ValueError("position out of range")
     while at < block.shape[0]:
         size = measure_record(&block[at], block.shape[0] - at, &r)
         if size == 0:
-            raise ValueError("no record")
+            raise ValueError("not a valid record")
         if r.now >= at_ns:
             return at, count, r.number, vpcs
         if r.vpc != last_vpc:
@@ -95,7 +95,7 @@ cdef class RecordJudge:
         cdef Py_ssize_t row_count = 0
         cdef bint sound
         if not 0 <= start <= end <= block.shape[0]:
-            raise ValueError("no such place")
+            raise ValueError("position out of range")
         if start == end:
             return
         if told is not None and len(told):
@@ -109,7 +109,7 @@ cdef class RecordJudge:
             sound = self.judge_all(&block[start], end - start, vpc, shift_ns, before, rows, row_count)
             PyThread_release_lock(self.plane.lock)
         if not sound:
-            raise ValueError("no record")
+            raise ValueError("not a valid record")
 
     cdef bint judge_all(
         self, const uint8_t* data, Py_ssize_t left, uint32_t vpc, int64_t shift_ns, uint64_t before, Told* rows,

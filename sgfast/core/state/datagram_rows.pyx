@@ -107,35 +107,35 @@ def check_datagrams(rows, int instances, int rules, clock_ns):
     blocks = (rows["end"].astype(np.int64) + 7) // 8
     numbers, deadlines = rows["number"].astype(np.int64), rows["deadline"]
     if len(rows) > MAX_DATAGRAMS or rows["pieces"].astype(np.int64).sum() > MAX_FRAGMENTS:
-        return "too many"
+        return "too many datagrams or fragments"
     if (np.diff(numbers) < 0).any() or (np.diff(deadlines) < 0).any() or (deadlines > clock_ns + FRAGMENT_NS).any():
-        return "not by age"
+        return "not in order of age"
     if not np.isin(rows["ipv6"], (0, 1)).all() or not np.isin(rows["source_high"], (0, 1)).all() or rows["spare"].any():
-        return "a key that is none"
+        return "an invalid key"
     if rows["addr"][rows["ipv6"] == 0][:, 1:].any() or (rows["end"] > 0xFFFF).any():
-        return "a key or an end that is none"
+        return "an invalid key or end"
     last = np.where(there.any(axis=1), there.shape[1] - there[:, ::-1].argmax(axis=1), 0)
     if (last != blocks).any() or (starts & ~there & 1).any() or (rows["pieces"] != starts.sum(axis=1)).any():
-        return "fragments that cannot be"
+        return "inconsistent fragments"
     if ((rows["total"] != 0) & (rows["total"] < rows["end"])).any() or (rows["total"] > 0xFFFF).any():
-        return "an end that is none"
+        return "an invalid end"
     if (rows["read"] > READ_NOT_IP).any() or (rows["step"] > STEP_REPLY).any():
-        return "a first fragment that is none"
+        return "an invalid first fragment"
     if (result["verdict"] >= VERDICT_COUNT).any() or (result["reason"] >= REASON_COUNT).any():
-        return "a verdict that is none"
+        return "an invalid verdict"
     for name in ("egress", "ingress"):
         side = result[name]
         if not np.isin(side["verdict"], (<int>ALLOW, <int>DENY, <int>NO_VERDICT)).all():
-            return "a verdict that is none"
+            return "an invalid verdict"
         for field, count in (("instance", instances), ("rule", rules)):
             if ((side[field] < -1) | (side[field] >= count)).any():
-                return f"{field}: none there"
+                return f"an unknown {field}"
         if ((side["verdict"] != <int>NO_VERDICT) & (side["instance"] < 0)).any():
-            return "a side of nobody"
+            return "a side without an instance"
         if (side["reason"] >= REASON_COUNT).any():
-            return "a reason that is none"
+            return "an invalid reason"
     if not np.isin(rows["spoiled"], (0, 1)).all() or not np.isin(rows["tallied"], (0, 1)).all():
-        return "a flag that is none"
+        return "an invalid flag"
     return None
 
 
@@ -175,4 +175,4 @@ def load_datagrams(DataPlane plane not None, rows):
         d.known = not row.spoiled
         d.spoiled, d.tallied = row.spoiled, row.tallied
         if not restore_datagram(plane.fragments, &d, plane.planes[0].wire.secret[7]):
-            raise ValueError("datagrams: one is there twice")
+            raise ValueError("datagrams: the same datagram twice")

@@ -263,13 +263,13 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
     is_live = (rows["marks"] & <int>TUPLE_LIVE) != 0
     is_old = (rows["marks"] & <int>EVICTABLE) != 0
     is_seen = (rows["marks"] & <int>OPENER_SEEN) != 0
-    _require(waiting or bool((is_live | is_seen).all()), f"{name}: an entry without a use")
+    _require(waiting or bool((is_live | is_seen).all()), f"{name}: an entry without a purpose")
     has_side = (rows["state"] != <int>NO_STATE).any(axis=1)
     _require(bool((has_side == is_live).all()), f"{name}: a tuple without a side, or a side without a tuple")
     _require(int(is_live.sum()) <= t.max_live, f"{name}: more tuples than max_connections")
-    _require(_orders(age, is_old) and _orders(seen, is_seen), f"{name}: an order that is none")
-    _require(not len(seen) or (t.keep_marks and len(seen) <= t.max_marks), f"{name}: openers that nobody asks for")
-    _require(len(records) == (count if t.keep_flows else 0), f"{name}: no record for each tuple")
+    _require(_orders(age, is_old) and _orders(seen, is_seen), f"{name}: an invalid order")
+    _require(not len(seen) or (t.keep_marks and len(seen) <= t.max_marks), f"{name}: openers that are not needed")
+    _require(len(records) == (count if t.keep_flows else 0), f"{name}: not one record for each tuple")
     _check_records(records, rules, classifier.instance_count, name)
     _check_records(ended, rules, classifier.instance_count, name)
 
@@ -283,7 +283,7 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
             if t.keep_flows:
                 flow_at(&_table_of(plane, shards[put], offset).slab, slots[put])[0] = record[put]
             put += 1
-    _require(put == count, f"{name}: row {put} cannot be, or memory ran out")
+    _require(put == count, f"{name}: row {put} is invalid, or memory ran out")
     for i in range(plane.plane_count):
         _table_of(plane, i, offset).marks_until = _number(numbers[name], "marks_until")
     for n in age.tolist():
@@ -310,16 +310,16 @@ def _orders(numbers, members):
 def _check_records(records, rules, instances, name):
     for field, count in (("rule", rules), ("instance", instances)):
         signed = records[field].astype(np.int32)
-        _require(bool(((signed >= -1) & (signed < count)).all()), f"{name}: a {field} that is none")
+        _require(bool(((signed >= -1) & (signed < count)).all()), f"{name}: an invalid {field}")
     for field, limit in (
         ("verdict", <int>VERDICT_COUNT), ("reason", <int>REASON_COUNT), ("side_end", <int>SIDE_END_COUNT)
     ):
-        _require(bool((records[field] < limit).all()), f"{name}: a {field} that is none")
+        _require(bool((records[field] < limit).all()), f"{name}: an invalid {field}")
     if "initiator_high" in records.dtype.names:
-        _require(bool((records["initiator_high"] <= 1).all()), f"{name}: an end that is none")
+        _require(bool((records["initiator_high"] <= 1).all()), f"{name}: an invalid end")
     if "family" in records.dtype.names:
-        _require(bool(np.isin(records["family"], (4, 6)).all()), f"{name}: a family that is none")
-        _require(bool((records["answer"] <= 2).all()), f"{name}: an answer that is none")
+        _require(bool(np.isin(records["family"], (4, 6)).all()), f"{name}: an invalid family")
+        _require(bool((records["answer"] <= 2).all()), f"{name}: an invalid answer")
 
 
 # The whole plane ------------------------------------------------------------------------------------------------------
@@ -393,7 +393,7 @@ def load_plane(DataPlane plane not None, numbers, arrays):
     cdef const TallyRow* row
     cdef Py_ssize_t n
     cdef int i
-    _require(not plane.clock.started and not plane.judged, "the engine was used already")
+    _require(not plane.clock.started and not plane.judged, "the engine has already judged packets")
     clock = numbers["clock"]
     plane.clock.started = _number(clock, "started") != 0
     plane.clock.now, plane.clock.raw = _time(clock, "now"), _time(clock, "raw")
@@ -424,11 +424,12 @@ def load_plane(DataPlane plane not None, numbers, arrays):
     cuts = _checked(arrays, "cuts", CUT_DTYPE)
     _require(len(cuts) <= MAX_CUTS * 2 * <int>MOST_JOBS, "cuts: too many")
     earlier = (cuts["previous"] == <uint32_t>NO_CUT) | (cuts["previous"] < np.arange(len(cuts)))
-    _require(bool(earlier.all() and (cuts["outcome"] <= <int>CUT_DENIED).all()), "cuts: a row that cannot be")
-    _require(bool(np.isin(cuts["family"], (4, 6)).all()), "cuts: a family that is none")
-    _require(bool(((cuts["rule"] >= -1) & (cuts["rule"] < classifier.rule_count)).all()), "cuts: a rule that is none")
+    _require(bool(earlier.all() and (cuts["outcome"] <= <int>CUT_DENIED).all()), "cuts: an invalid row")
+    _require(bool(np.isin(cuts["family"], (4, 6)).all()), "cuts: an invalid family")
+    _require(bool(((cuts["rule"] >= -1) & (cuts["rule"] < classifier.rule_count)).all()), "cuts: an invalid rule")
     waiting = _checked(arrays, "waiting.rows", TUPLE_DTYPE)
-    _require(bool((waiting["rule"][:, 0] < len(cuts)).all() and not waiting["marks"].any()), "waiting: not in the list")
+    listed = bool((waiting["rule"][:, 0] < len(cuts)).all())
+    _require(listed and not waiting["marks"].any(), "waiting: a key without a cut")
     shards, slots = _load_table(plane, _offset(plane, &p.cuts.waiting), "waiting", arrays, numbers, True)
     _load_cuts(plane, cuts, waiting["rule"][:, 0], shards, slots)
     p.cuts.untold = _number(counters, "untold")
@@ -439,7 +440,7 @@ def load_plane(DataPlane plane not None, numbers, arrays):
         memcpy(p.rule_counts, _bytes_of(rule_counts), rule_counts.nbytes)
     for i in range(2):
         n = _number(numbers["tallied"], i)
-        _require(0 <= n <= (p.table.ended_count if i == 0 else p.attempts.ended_count), "tallied: beyond what ended")
+        _require(0 <= n <= (p.table.ended_count if i == 0 else p.attempts.ended_count), "tallied: more rows than ended")
         if i == 0:
             p.table.tallied = n
         else:
@@ -450,10 +451,10 @@ def load_plane(DataPlane plane not None, numbers, arrays):
         _require(len(rows) <= TALLY_GROUPS, f"{name}: too many rows")
         known = (rows["instance"] >= 0) & (rows["instance"] < classifier.instance_count)
         sound = known & (rows["reason"] < <int>REASON_COUNT) & (rows["spare"] == 0)
-        _require(bool(sound.all()), f"{name}: a wrong row")
+        _require(bool(sound.all()), f"{name}: an invalid row")
         row = <const TallyRow*>_bytes_of(rows)
         for n in range(len(rows)):
-            _require(add_row(tallies[i], &row[n]), f"{name}: a row that cannot be")
+            _require(add_row(tallies[i], &row[n]), f"{name}: an invalid row")
         tallies[i].other_packets = _number(numbers["others"], name)
 
 
@@ -466,7 +467,7 @@ cdef int _load_cuts(DataPlane plane, rows, waiting, shards, slots) except -1:
     waits = np.zeros(len(rows), dtype=bool)
     for number, shard in zip(waiting.tolist(), shards.tolist()):
         while number != <uint32_t>NO_CUT:
-            _require(not waits[number], "cuts: a row of two keys")
+            _require(not waits[number], "cuts: a row that belongs to two keys")
             waits[number] = True
             shard_of_row[number] = shard
             number = int(rows["previous"][number])
@@ -500,17 +501,17 @@ def _require(condition, problem):
 
 def _checked(arrays, name, dtype):
     array = arrays[name]
-    _require(array.dtype == dtype and array.ndim == 1, f"{name}: another kind of array")
+    _require(array.dtype == dtype and array.ndim == 1, f"{name}: not an array of the right type")
     return np.array(array, order="C")
 
 
 def _number(values, key):
     value = values[key]
-    _require(type(value) is int, f"{key}: no number")
+    _require(type(value) is int, f"{key}: not an integer")
     return value
 
 
 def _time(values, key):
     value = _number(values, key)
-    _require(abs(value) <= 1 << 62, f"{key}: no time")
+    _require(abs(value) <= 1 << 62, f"{key}: not a valid time")
     return value

@@ -1,7 +1,7 @@
 # Follows the connections that policy changes cut (SPEC 6.3, 6.4, 6.12), for the report.
 #
 # A key that was cut waits here until a packet opens it again and is allowed. Until then, the capture's remaining
-# packets of the connection are not listed as denials: in the changed world they would be retransmissions at most. But
+# packets of the connection are not listed as denials: after the change they would be retransmissions at most. But
 # an opener that the rules deny is a denial of its own, and so is every denied packet after it.
 #
 # Only denied packets, and packets that open a connection, are looked up here, and only while a key waits.
@@ -34,7 +34,7 @@ cdef enum:         # CutOutcome
 cdef packed struct CutRow:
     int64_t cut_ns
     int64_t again_ns        # when it came back, or first tried to
-    uint64_t packets        # after the cut, that open nothing
+    uint64_t packets        # packets after the cut that open nothing
     uint64_t bytes
     Ends ends
     int32_t rule[2]         # under which it came back: egress side, ingress side; -1 if there is no such side
@@ -84,7 +84,7 @@ cdef inline CutRow* next_cut(Cuts* cuts) noexcept nogil:
 cdef inline void note_cut(
     Cuts* cuts, const Table* t, uint32_t slot, int side, uint32_t change, int64_t now
 ) noexcept nogil:
-    # Records that a side of a tuple was cut. To be called at most once per tuple and change.
+    # Records that a side of a tuple was cut. Call it at most once per tuple and change.
     cdef const Entry* e = entry_at(&t.slab, slot)
     cdef FlowKey key
     cdef uint32_t place
