@@ -1,5 +1,5 @@
-# What was judged, for whoever reports it. The data plane judges (dataplane.pxd), its tables and planes count; here that
-# is taken out of them, under the data plane's lock, and what several planes have becomes one (accounting.pyx).
+# Reads out what was judged, for reports. The data plane judges (dataplane.pxd), and its planes and tables count. Here
+# the counts are read under the data plane's lock, and those of several planes are merged (accounting.pyx).
 
 from libc.stddef cimport size_t
 
@@ -8,8 +8,8 @@ from sgfast.core.dataplane cimport DataPlane
 
 
 cdef class AccountingPlane(DataPlane):
-    cdef object finishing   # a lock: one thread at a time in `finish`
-    cdef object living      # in `finish`: where the tuples are that were not told of yet
+    cdef object finishing       # lock: one thread at a time in `finish`
+    cdef object unreported      # in `finish`: the places of the live tuples that were not reported yet
 
     cdef Table* table(self, int number) noexcept nogil
     cdef bint finish_some(self, Py_ssize_t most) except -1

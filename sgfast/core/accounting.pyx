@@ -1,4 +1,4 @@
-"""What the data plane judged, for the report: ``accounting.pxd``."""
+"""Reads out what the data plane judged, for reports; see ``accounting.pxd``."""
 
 import threading
 
@@ -11,7 +11,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from sgfast.core.base.types cimport NO_SLOT, REASON_COUNT, VERDICT_COUNT
-from sgfast.core.conntrack.lifetime cimport list_living, report_living, report_slot
+from sgfast.core.conntrack.lifetime cimport list_live, report_live, report_slot
 from sgfast.core.conntrack.table cimport FlowRow
 from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.pipeline.batch cimport tally_ended
@@ -23,17 +23,17 @@ from sgfast.core.dtypes import CUT_DTYPE, FLOW_DTYPE, RULE_COUNT_DTYPE, TALLY_DT
 
 
 cdef void finish_table(Plane* plane, Table* t, int64_t now) noexcept nogil:
-    # Tallies the tuples that live, some thousands at a time.
+    # Tallies the live tuples, some thousands at a time.
     cdef uint32_t slot = 0
     while slot != NO_SLOT:
-        slot = report_living(t, now, slot, 1 << 16)
+        slot = report_live(t, now, slot, 1 << 16)
         tally_ended(plane)
 
 
-# What several planes found, as one: counters added up, rows of all of them in one order. Nobody may judge meanwhile.
+# Merging planes: counters are added up, and rows are put in one order. No thread may judge meanwhile.
 
 cdef object merged_flows(FlowRow** rows, const Py_ssize_t* counts, int n):
-    # `rows` and `counts` are of `n` lists, each in the order of the flows' first packets; so is the array.
+    # Merges `n` lists of rows into one array, in the order of the flows' first packets.
     cdef uint8_t[::1] view
     cdef size_t at = 0
     cdef size_t nbytes
@@ -52,7 +52,7 @@ cdef object merged_flows(FlowRow** rows, const Py_ssize_t* counts, int n):
 
 
 cdef object merged_tally(Plane** planes, int n, size_t offset):
-    # (rows, packets of others). `offset`: of one of the tallies in a plane.
+    # (rows, packets that have no row). `offset`: of the tally in Plane.
     cdef Tally merged
     cdef Tally* tally
     cdef Py_ssize_t cell
@@ -74,7 +74,7 @@ cdef object merged_tally(Plane** planes, int n, size_t offset):
 
 
 cdef object merged_cuts(Plane** planes, int n):
-    # (rows, untold)
+    # (rows, number of cuts that are not listed)
     cdef int i
     rows = [
         copied_rows(<const uint8_t*>planes[i].cuts.rows, planes[i].cuts.count * sizeof(CutRow), CUT_DTYPE)
@@ -95,7 +95,7 @@ cdef object merged_rule_counts(Plane** planes, int n, Py_ssize_t rules):
 
 
 cdef dict merged_counters(Plane** planes, int n):
-    # By name; verdicts and reasons as lists by their number.
+    # Counters by name; verdicts and reasons as lists by their number.
     cdef Plane* plane
     cdef int i, word
     sums = dict.fromkeys((
@@ -125,16 +125,16 @@ cdef dict merged_counters(Plane** planes, int n):
 
 
 cdef class AccountingPlane(DataPlane):
-    """A data plane that gives account of what it judged: flows that ended or still live, tallies, counters."""
+    """A data plane that reports what it judged: flows that ended or still live, tallies, counters."""
 
     def __cinit__(self, *arguments, **options):
         self.finishing = threading.Lock()
 
     def finish(self, *, Py_ssize_t most=0x7FFFFFFF):
-        """Reports the tuples still in the table, for the end of a replay; they stay.
+        """Reports the tuples still in the table, at the end of a replay. They stay in the table.
 
-        About ``most`` at a time, so that the rows of all of them need not be in memory together: to be called until it
-        returns True; what other threads judge in between may not be told of.
+        Call it until it returns True. Each call reports about ``most`` tuples, so that the rows of all of them
+        need not be in memory together. What other threads judge between calls may not be reported.
         """
         with self.finishing:
             return self.finish_some(most)
@@ -145,7 +145,7 @@ cdef class AccountingPlane(DataPlane):
         cdef Py_ssize_t n
         cdef int i
         if not self.planes[0].table.keep_flows:
-            # Nobody takes rows; a summary of all tuples at once needs no memory.
+            # Rows are not kept, so the summary of all tuples at once needs no memory.
             with nogil:
                 PyThread_acquire_lock(self.lock, WAIT_LOCK)
                 self.drain()
@@ -156,9 +156,9 @@ cdef class AccountingPlane(DataPlane):
                     finish_table(plane, &plane.attempts, self.clock.now)
                 PyThread_release_lock(self.lock)
             return True
-        if self.living is None:
-            self.living = self.list_places()
-        part, self.living = self.living[:most], self.living[most:]
+        if self.unreported is None:
+            self.unreported = self.list_places()
+        part, self.unreported = self.unreported[:most], self.unreported[most:]
         places = part
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
@@ -170,13 +170,13 @@ cdef class AccountingPlane(DataPlane):
             for i in range(self.plane_count):
                 tally_ended(self.planes[i])
             PyThread_release_lock(self.lock)
-        if len(self.living):
+        if len(self.unreported):
             return False
-        self.living = None
+        self.unreported = None
         return True
 
     cdef object list_places(self):
-        # Where the tuples are that live: plane << 33 | attempts << 32 | slot, in the order of their first packets.
+        # The places of live tuples (plane << 33 | attempts << 32 | slot), in the order of their first packets.
         cdef uint64_t* rows
         cdef uint64_t count = 0
         cdef int i
@@ -189,7 +189,7 @@ cdef class AccountingPlane(DataPlane):
             rows = <uint64_t*>malloc((2 * count + 1) * sizeof(uint64_t))
             count = 0
             for i in range(2 * self.plane_count if rows != NULL else 0):
-                count += list_living(self.table(i), <uint64_t>i << 32, &rows[2 * count])
+                count += list_live(self.table(i), <uint64_t>i << 32, &rows[2 * count])
             PyThread_release_lock(self.lock)
         if rows == NULL:
             raise MemoryError
@@ -200,7 +200,7 @@ cdef class AccountingPlane(DataPlane):
         return np.ascontiguousarray(found[np.argsort(found[:, 0], kind="stable"), 1])
 
     cdef Table* table(self, int number) noexcept nogil:
-        # Of all planes: their connections, and their attempts.
+        # All planes' tables: 2 * plane for its connections, 2 * plane + 1 for its attempts.
         cdef Plane* plane = self.planes[number >> 1]
         return &plane.attempts if number & 1 else &plane.table
 
@@ -215,7 +215,7 @@ cdef class AccountingPlane(DataPlane):
         try:
             if rows == NULL or counts == NULL:
                 raise MemoryError
-            # Only taken away under the lock, as in `take_resolved`.
+            # Rows are only detached under the lock, as in `take_resolved`.
             with nogil:
                 PyThread_acquire_lock(self.lock, WAIT_LOCK)
                 self.drain()
@@ -236,12 +236,12 @@ cdef class AccountingPlane(DataPlane):
             free(counts)
 
     cdef object tally(self, size_t offset):
-        # `offset`: of one of the tallies in a plane.
-        self.hold()
+        # `offset`: of the tally in Plane.
+        self.lock_drained()
         try:
             return merged_tally(self.planes, self.plane_count, offset)
         finally:
-            self.let_go()
+            self.unlock()
 
     @property
     def denials(self):
@@ -262,35 +262,36 @@ cdef class AccountingPlane(DataPlane):
     def broken(self):
         """``(rows, others)``: connections that were denied though the other end answered them, as TALLY_DTYPE.
 
-        ``instance`` is whose filter denied it.
+        ``instance`` is the one whose filter denied.
         """
         return self.tally(<uint8_t*>&self.planes[0].broken - <uint8_t*>self.planes[0])
 
     @property
     def cuts(self):
-        """``(rows, untold)``: what became of connections that changes cut, as CUT_DTYPE (``core/cuts.pxd``).
+        """``(rows, untold)``: what became of connections that changes cut, as CUT_DTYPE (``tallies/disconnects.pxd``),
+        and how many are not listed.
 
-        Numbers of rows (``previous``) are those of each worker's own list.
+        Row numbers (``previous``) count within each plane's own list.
         """
-        self.hold()
+        self.lock_drained()
         try:
             return merged_cuts(self.planes, self.plane_count)
         finally:
-            self.let_go()
+            self.unlock()
 
     @property
     def rule_counts(self):
-        """By rule number what was judged by it, as RULE_COUNT_DTYPE."""
-        self.hold()
+        """Counters by rule number, as RULE_COUNT_DTYPE."""
+        self.lock_drained()
         try:
             return merged_rule_counts(self.planes, self.plane_count, self.classifier.rule_count)
         finally:
-            self.let_go()
+            self.unlock()
 
     @property
     def counters(self):
-        """Everything counted, by name; verdicts and reasons as lists by their number."""
-        self.hold()
+        """All counters by name; verdicts and reasons as lists by their number."""
+        self.lock_drained()
         try:
             return {
                 "packets": self.judged,
@@ -302,4 +303,4 @@ cdef class AccountingPlane(DataPlane):
                 "clock_ns": self.clock.now if self.clock.started else None,
             }
         finally:
-            self.let_go()
+            self.unlock()

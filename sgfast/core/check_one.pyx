@@ -1,4 +1,4 @@
-"""One packet from Python, its headers as arguments: what ``Engine.check`` does nearly always."""
+"""Judges one packet given as Python arguments: the usual case of ``Engine.check``."""
 
 from ipaddress import IPv4Address, IPv6Address
 
@@ -33,30 +33,30 @@ from sgfast.core.base.types cimport (
 from sgfast.core.dataplane cimport DataPlane
 
 cdef enum:
-    # Verdicts that are kept; some 5 MB at most.
-    MAX_KEPT = 1 << 14
-    WIRE_BYTES = 64         # as of `sgfast.header`
+    # Limit of cached results; some 5 MB at most.
+    MAX_CACHED = 1 << 14
+    WIRE_BYTES = 64         # as in `sgfast.header`
 
-# Either way: as nanoseconds they fit into 64 bits.
+# Limit of times in seconds, either side of 1970, so that nanoseconds fit 64 bits.
 cdef int64_t MAX_SECONDS = <int64_t>1 << 33
 
 #: Read by tests.
-KEPT_AT_MOST = MAX_KEPT
+KEPT_AT_MOST = MAX_CACHED
 
 
-# Arguments. Nothing here runs Python code of the caller's or raises: what is not of the very types expected, or out of
-# its range, is left to whoever asked. ---------------------------------------------------------------------------------
+# Reading arguments. Nothing here runs Python code of the caller or raises: arguments that are not of exactly the types
+# expected, or out of range, are left to the caller. -------------------------------------------------------------------
 
 cdef inline bint is_plain_text(object text) noexcept:
     return PyUnicode_CheckExact(text) and PyUnicode_KIND(text) == PyUnicode_1BYTE_KIND
 
 
-cdef inline bint read_whole(object number, int64_t least, int64_t most, int64_t* value) except -1:
+cdef inline bint read_whole(object number, int64_t low, int64_t high, int64_t* value) except -1:
     cdef int overflow = 0
     if not PyLong_CheckExact(number):
         return False
     value[0] = PyLong_AsLongLongAndOverflow(number, &overflow)
-    return overflow == 0 and least <= value[0] <= most
+    return overflow == 0 and low <= value[0] <= high
 
 
 cdef inline bint read_u16(object number, uint16_t* value) except -1:
@@ -76,7 +76,7 @@ cdef inline bint read_u8(object number, uint8_t* value) except -1:
 
 
 cdef inline bint read_seconds(object time, int64_t* ns) except -1:
-    # As round(time * 10**9): to the nearest, of two as near to the even one.
+    # As round(time * 10**9): to the nearest, ties to even.
     cdef double seconds
     cdef int64_t whole
     if PyFloat_CheckExact(time):
@@ -100,7 +100,7 @@ cdef inline int read_packed(bytes packed, uint8_t* out) noexcept:
 
 
 cdef int read_address(object address, uint8_t* out) except -1:
-    # The IP version, or 0. `out`: 16 bytes, zero.
+    # Returns the IP version, or 0 if it could not be read. `out`: 16 bytes, zeroed.
     cdef const uint8_t* text
     cdef Py_ssize_t length
     if is_plain_text(address):
@@ -119,23 +119,23 @@ cdef int read_address(object address, uint8_t* out) except -1:
 cdef class SingleChecks:
     """Judges packets one at a time, with ``plane``.
 
-    ``protocols``: number by name, in lower case; ``flags``: bits of TCP by letter, in upper case.
+    ``protocols``: protocol number by lower-case name; ``flags``: bit of a TCP flag by upper-case letter.
     """
     cdef DataPlane plane
     cdef dict protocols
     cdef uint8_t[256] flag
-    cdef dict kept      # by a result row's bytes: what `keep` said of it
+    cdef dict cache     # by the bytes of a result row: what `keep` was given for it
 
     def __cinit__(self, DataPlane plane not None, dict protocols not None, dict flags not None):
         self.plane = plane
         self.protocols = protocols
-        self.kept = {}
+        self.cache = {}
         for letter, bit in flags.items():
             self.flag[<uint8_t>ord(letter)] = bit
             self.flag[<uint8_t>ord(letter.lower())] = bit
 
     def __len__(self):
-        return len(self.kept)
+        return len(self.cache)
 
     cdef bint read_arguments(
         self, HeaderRow* row, object src, object dst, object protocol, object sport, object dport, object flags,
@@ -190,13 +190,15 @@ cdef class SingleChecks:
         return True
 
     def check(self, src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time):
-        """Judges the packet, arguments as of ``Engine.check``. Returns what ``keep`` was told of a result like it, or
-        the result as bytes, a row of RESULT_DTYPE; or None, and nothing was done, where an argument cannot be or is of
-        a type that is not read here: all but str, bytes, int, float and ipaddress's addresses themselves.
+        """Judges a packet; the arguments are those of ``Engine.check``.
+
+        Returns what ``keep`` was given for an equal result, or else the result as bytes, a row of RESULT_DTYPE. Returns
+        None, and judges nothing, if an argument is out of range or of a type that is not read here: only str, bytes,
+        int, float, IPv4Address and IPv6Address themselves are.
         """
         cdef HeaderRow header
         cdef ResultRow result
-        cdef PyObject* kept
+        cdef PyObject* cached
         if not self.read_arguments(
             &header, src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time
         ):
@@ -204,11 +206,11 @@ cdef class SingleChecks:
         memset(&result, 0, sizeof(ResultRow))
         self.plane.judge_one(&header, &result)
         row = PyBytes_FromStringAndSize(<const char*>&result, sizeof(ResultRow))
-        kept = PyDict_GetItemWithError(self.kept, row)
-        return row if kept == NULL else <object>kept
+        cached = PyDict_GetItemWithError(self.cache, row)
+        return row if cached == NULL else <object>cached
 
     def keep(self, bytes row not None, words not None):
-        """What ``check`` is to return from now on where the result is ``row``. A few thousand are kept."""
-        if len(self.kept) >= MAX_KEPT:
-            self.kept.clear()
-        self.kept[row] = words
+        """Caches what ``check`` returns from now on if the result is ``row``. A few thousand results are cached."""
+        if len(self.cache) >= MAX_CACHED:
+            self.cache.clear()
+        self.cache[row] = words

@@ -9,9 +9,9 @@
 # The first two passes only hide memory latency. What they guess is checked in the third, so no verdict depends on
 # how a capture is cut into batches.
 #
-# With several jobs the packets whose headers were read go to the planes of workers instead (workers.pxd).
+# With several jobs, packets go to the workers' planes once their headers were read (workers.pxd).
 #
-# What is told of all that afterwards, flows, tallies and counters, is accounting.pxd's.
+# Flows, tallies and counters are read out by accounting.pxd.
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
@@ -24,7 +24,7 @@ from sgfast.core.parallel.workers cimport Workers
 from sgfast.core.pipeline.plane cimport Plane
 
 
-# What is to be known of each packet; NULL: is not.
+# What is wanted of each packet; NULL for what is not.
 cdef struct Wanted:
     ResultRow* results
     HeaderRow* headers
@@ -38,33 +38,33 @@ cdef class DataPlane:
     cdef Workers workers    # None with one job
     cdef Fragments* fragments
     cdef Clock clock
-    cdef uint64_t judged    # packets
-    # Up to the last packet: those that others judge (records.pyx), which numbers of packets count, too.
-    cdef uint64_t elsewhere
+    cdef uint64_t judged    # packets judged by this data plane
+    # Packets up to the last one that are judged elsewhere (records.pyx); packet numbers count them, too.
+    cdef uint64_t judged_elsewhere
     cdef Classifier classifier
-    cdef void* lock         # one thread at a time, for a whole call; waited for without the GIL
+    cdef void* lock         # held for a whole call; never wait for it while holding the GIL
     cdef Packet* packets    # BATCH of them
-    cdef int64_t* now       # likewise: what the clock says
+    cdef int64_t* now       # likewise: engine time, nanoseconds
     cdef uint32_t max_connections
-    cdef uint32_t most_marks
-    cdef uint64_t room      # packets that may be dealt out before the tables' limits are looked at
+    cdef uint32_t max_marks
+    cdef uint64_t room      # packets that may be dispatched before the tables' limits are checked
 
-    # Judge in order, under the lock; results may be NULL. To be called without the GIL.
+    # Judge in order, under the lock, which they take; `results` may be NULL. Call without the GIL.
     cdef void judge_frames(self, const Frame* frames, Py_ssize_t n, ResultRow* results) noexcept nogil
     cdef void judge_headers(self, const HeaderRow* rows, Py_ssize_t n, ResultRow* results) noexcept nogil
-    # One packet; `row` is zero. To be called with the GIL.
+    # Judges one packet; `row` must be zeroed. Call with the GIL.
     cdef void judge_one(self, const HeaderRow* header, ResultRow* row) noexcept
-    # Of `frames` and `rows` one is NULL.
+    # One of `frames` and `rows` is NULL.
     cdef void judge(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
     cdef void judge_here(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
-    cdef void deal_out(
+    cdef void dispatch(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
     cdef void drain(self) noexcept nogil
     cdef void end_waiting(self) noexcept nogil
-    cdef void hold(self)
-    cdef void let_go(self)
+    cdef void lock_drained(self)
+    cdef void unlock(self)
     cdef void start_clock(self, int64_t time_ns) noexcept nogil
     cdef void grant_room(self, int64_t time_ns) noexcept nogil
     cdef bint grow_counts(self, Py_ssize_t before, Py_ssize_t rules) noexcept nogil

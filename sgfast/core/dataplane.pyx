@@ -1,6 +1,6 @@
-"""The data plane's loop over batches, and what Python sees of it. How it is built: ``dataplane.pxd``.
+"""The data plane's loop over batches, and its Python interface. ``dataplane.pxd`` explains the design.
 
-What was judged is told by ``accounting.pyx``.
+``accounting.pyx`` reports what was judged.
 """
 
 import os
@@ -20,7 +20,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
-from sgfast.core.base.clock cimport CLOCK_END, MAX_LATE_NS, tell_time
+from sgfast.core.base.clock cimport CLOCK_END, MAX_LATE_NS, advance_clock
 from sgfast.core.base.frames cimport FrameBatch
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport TABLE_FULL
@@ -45,40 +45,41 @@ from sgfast.core.pipeline.batch cimport (
 )
 from sgfast.core.pipeline.plane cimport MAX_ATTEMPTS, RuleCount
 from sgfast.core.update.policy_change cimport Cut, change_tables
-from sgfast.core.wire.header_rows cimport read_header, spell_header
+from sgfast.core.wire.header_rows cimport read_header, write_header_row
 from sgfast.core.wire.ip cimport read_frame
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 
 
 cdef bint is_brief(DataPlane plane, int64_t time_ns) noexcept nogil:
-    # Whether a packet of this time is judged within a few cache misses: no other thread does it, the table neither
-    # gives back what ended, nor makes room, nor grows, and nothing is tallied.
+    # Whether judging a packet of this time takes only a few cache misses: no other thread is involved, the table
+    # neither frees what ended, nor evicts, nor grows, and nothing is tallied. The lock must be held.
     cdef Clock clock = plane.clock
     cdef const Table* t = &plane.planes[0].table
     if plane.jobs > 1 or not clock.started or plane.planes[0].reporting:
         return False
-    tell_time(&clock, time_ns)
+    advance_clock(&clock, time_ns)
     return tick_of(clock.now) == t.wheel.tick and has_place(t)
 
 
 cdef enum:
-    # Packets that are dealt out, when a table is full, before it is looked at again.
+    # Packets that are dispatched while a table is full, before it is checked again.
     ROOM_WHEN_FULL = 4096
 
 
-cdef inline uint64_t room_of(uint64_t used, uint64_t most, bint over) noexcept nogil:
-    # At the limit a packet may still find room, as something ends in time; until something did not, each is asked for.
-    if used < most:
-        return most - used
+cdef inline uint64_t room_of(uint64_t used, uint64_t limit, bint over) noexcept nogil:
+    # At the limit a packet may still find room, as some tuple may end just in time. Until that failed once (`over`),
+    # the limit is checked for each packet.
+    if used < limit:
+        return limit - used
     return ROOM_WHEN_FULL if over else 1
 
 
 cdef Packet laid_out
-assert <char*>&laid_out.key.addr[1] - <char*>&laid_out == 64    # what is asked of most packets is one line (types.pxd)
+assert <char*>&laid_out.key.addr[1] - <char*>&laid_out == 64    # what most packets need is one cache line (types.pxd)
 
 ENTRY_BYTES = sizeof(Entry)
-#: Threads that may judge together.
+#: The largest number of threads that judge together.
 MAX_JOBS = <int>MOST_JOBS
 NONE_RESOLVED = np.zeros(0, dtype=RESOLVED_DTYPE)
 
@@ -86,8 +87,9 @@ NONE_RESOLVED = np.zeros(0, dtype=RESOLVED_DTYPE)
 cdef bint earlier_than(
     const Clock* clock, const Frame* frames, Py_ssize_t first, Py_ssize_t end, int64_t at_ns
 ) noexcept nogil:
-    # Whether frames [first, end) surely come before at_ns: what a replay with a change to come asks for every batch,
-    # so without telling the time frame by frame. False says nothing. Times that the clock would cut fall under that.
+    # Whether frames [first, end) surely come before at_ns (nanoseconds). A replay with a change to come asks this for
+    # every batch, so the clock is not run frame by frame. False means unknown, also where the clock would cut a
+    # timestamp.
     cdef int64_t latest = frames[first].time_ns
     cdef int64_t earliest = latest
     cdef Py_ssize_t i
@@ -102,16 +104,16 @@ cdef bint earlier_than(
 
 @cython.no_gc_clear
 cdef class DataPlane:
-    """The engine's C half: a classifier, a connection table, a clock; or a table for each of several workers.
+    """The engine's C half: a classifier, a clock, and a connection table, or one table for each shard of several
+    workers.
 
     ``timeouts_ns``: (tcp_established, tcp_fin_wait, tcp_other, icmp, bidirectional, unidirectional), nanoseconds.
-    ``midstream``: 0 deny, 1 infer, 2 allow. ``keep_flows``: every ended tuple becomes a row, and takes memory until it
-    is taken (``AccountingPlane.take_flows``).
-    ``reporting``: tallies of what was denied or unanswered, and attempts told apart from retries. ``secret``: 8 words
-    that key the hash; random by default. ``jobs``: how many threads judge (``workers.pxd``); MemoryError if they
-    cannot be started.
+    ``midstream``: 0 deny, 1 infer, 2 allow. ``keep_flows``: every ended tuple becomes a row, which takes memory until
+    it is taken (``AccountingPlane.take_flows``). ``reporting``: tally what was denied or unanswered, and tell retries
+    from new attempts. ``secret``: 8 words that key the hash; random by default. ``jobs``: the number of threads that
+    judge (``workers.pxd``); MemoryError if they cannot be started.
 
-    Calls may come from any thread; a lock is held while packets are judged, and the GIL is released but for a single
+    Calls may come from any thread. A lock is held while packets are judged. The GIL is released, except for a single
     packet that is judged at once.
     """
 
@@ -154,12 +156,12 @@ cdef class DataPlane:
                 reporting, words
             )
             self.planes[i].fragments = self.fragments
-        self.most_marks = self.planes[0].table.max_marks
+        self.max_marks = self.planes[0].table.max_marks
 
     def __dealloc__(self):
         if self.workers is not None:
             with nogil:
-                self.workers.retire()       # its planes end with it
+                self.workers.retire()       # this frees its planes, too
         elif self.planes != NULL and self.planes[0] != NULL:
             free_plane(self.planes[0])
             free(self.planes[0])
@@ -199,13 +201,13 @@ cdef class DataPlane:
         if self.jobs == 1:
             self.judge_here(frames, rows, n, wanted)
         else:
-            self.deal_out(frames, rows, n, wanted)
+            self.dispatch(frames, rows, n, wanted)
         PyThread_release_lock(self.lock)
 
     cdef void judge_one(self, const HeaderRow* header, ResultRow* row) noexcept:
-        # To give the GIL up and get it back takes as long as judging a packet, longer where another thread wants it.
-        # So it is kept where neither the lock nor the packet makes anybody wait. Nobody may wait for the lock with the
-        # GIL: who has the lock may want the GIL (save_plane).
+        # Releasing the GIL and getting it back takes as long as judging a packet, and longer if another thread wants
+        # it. So the GIL is kept if the lock is free and the packet does not take long. Nobody may wait for the lock
+        # while holding the GIL: whoever holds the lock may need the GIL (save_plane).
         cdef bint judged = False
         cdef Wanted wanted = Wanted(row, NULL, NULL)
         if PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
@@ -218,10 +220,10 @@ cdef class DataPlane:
                 self.judge_headers(header, 1, row)
 
     cdef void start_clock(self, int64_t time_ns) noexcept nogil:
-        # With the first packet a time begins in which connections are taken to be older than the capture (SPEC 9.3).
+        # The first packet starts the period in which connections may be older than the capture (SPEC 9.3).
         cdef Plane* plane
         cdef int i
-        tell_time(&self.clock, time_ns)
+        advance_clock(&self.clock, time_ns)
         for i in range(self.plane_count):
             plane = self.planes[i]
             plane.window_end = self.clock.now + plane.timeout[TCP_ESTABLISHED]
@@ -240,13 +242,13 @@ cdef class DataPlane:
             if frames != NULL:
                 for i in range(size):
                     read_frame(&plane.wire, &frames[start + i], &self.packets[i])
-                    tell_time(&self.clock, self.packets[i].time_ns)
+                    advance_clock(&self.clock, self.packets[i].time_ns)
                     self.now[i] = self.clock.now
                     prefetch_line(plane, &self.packets[i])
             else:
                 for i in range(size):
                     read_header(&plane.wire, &rows[start + i], &self.packets[i])
-                    tell_time(&self.clock, self.packets[i].time_ns)
+                    advance_clock(&self.clock, self.packets[i].time_ns)
                     self.now[i] = self.clock.now
                     prefetch_line(plane, &self.packets[i])
             judge_batch(
@@ -256,19 +258,20 @@ cdef class DataPlane:
             self.judged += size
             if wanted.headers != NULL:
                 for i in range(size):
-                    spell_header(&self.packets[i], &wanted.headers[start + i])
+                    write_header_row(&self.packets[i], &wanted.headers[start + i])
             start += size
         tally_ended(plane)
 
-    cdef void deal_out(
+    cdef void dispatch(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted
     ) noexcept nogil:
-        # What becomes of the packets is known when the workers are drained, but for those that want to know now.
+        # Results are complete when the workers are drained. That is left to later callers, unless this one wants
+        # results, rows of flows are kept, or a packet still refers to its frame.
         cdef Py_ssize_t start = 0
-        cdef Py_ssize_t some
+        cdef Py_ssize_t count
         cdef bint borrowed = False
-        cdef bint told = wanted.results != NULL or wanted.words != NULL
-        if told:
+        cdef bint wants_results = wanted.results != NULL or wanted.words != NULL
+        if wants_results:
             self.drain()
             self.workers.rows = wanted.results
             self.workers.words = wanted.words
@@ -276,22 +279,22 @@ cdef class DataPlane:
         while start < n:
             if self.room == 0:
                 self.grant_room(frames[start].time_ns if frames != NULL else rows[start].time_ns)
-            some = <Py_ssize_t>min(<uint64_t>(n - start), self.room)
-            borrowed |= self.workers.deal(
-                &frames[start] if frames != NULL else NULL, &rows[start] if rows != NULL else NULL, some, &self.clock,
+            count = <Py_ssize_t>min(<uint64_t>(n - start), self.room)
+            borrowed |= self.workers.enqueue(
+                &frames[start] if frames != NULL else NULL, &rows[start] if rows != NULL else NULL, count, &self.clock,
                 self.judged + 1, &wanted.headers[start] if wanted.headers != NULL else NULL
             )
-            self.judged += some
-            self.room -= some
-            start += some
-        # An ICMP error's quote is in the frame, which the caller may use for another one.
-        if told or self.planes[0].table.keep_flows or borrowed:
+            self.judged += count
+            self.room -= count
+            start += count
+        # An ICMP error's quote is in its frame, which the caller may reuse.
+        if wants_results or self.planes[0].table.keep_flows or borrowed:
             self.drain()
             self.workers.rows = NULL
             self.workers.words = NULL
 
     cdef void drain(self) noexcept nogil:
-        # Under the lock: everything is judged, and known as far as the last packet.
+        # Judges everything that is queued, and brings all planes up to the last packet's time. The lock must be held.
         cdef Plane* plane
         cdef int i
         if self.workers is None:
@@ -301,22 +304,23 @@ cdef class DataPlane:
             plane = self.planes[i]
             if not self.clock.started:
                 continue
-            # What ended by then is told of now, not when the shard's next packet comes.
+            # What has ended by then is reported now, not when the shard's next packet comes.
             sweep_all(plane, self.clock.now)
             tally_ended(plane)
 
-    cdef void hold(self):
-        # For whoever wants to know what is known: it stays so until `let_go`. (Who waits for the lock has no GIL.)
+    cdef void lock_drained(self):
+        # Takes the lock, without the GIL, and drains. Nothing changes until `unlock`.
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             self.drain()
 
-    cdef void let_go(self):
+    cdef void unlock(self):
         PyThread_release_lock(self.lock)
 
     cdef void grant_room(self, int64_t time_ns) noexcept nogil:
-        # How many packets may be judged, the next one being of that time, before it could matter that a limit is of all
-        # tables together (SPEC 5.8): each packet adds at most one tuple, attempt or mark.
+        # Sets `room`: how many packets may be dispatched before it could matter that a limit applies to all tables
+        # together (SPEC 5.8). Each packet adds at most one tuple, attempt or mark. `time_ns`: timestamp of the next
+        # packet.
         cdef Clock clock = self.clock
         cdef uint64_t tuples = 0
         cdef uint64_t attempts = 0
@@ -325,7 +329,7 @@ cdef class DataPlane:
         cdef Plane* plane
         cdef int i
         self.drain()
-        tell_time(&clock, time_ns)
+        advance_clock(&clock, time_ns)
         for i in range(self.plane_count):
             plane = self.planes[i]
             tuples += plane.table.live
@@ -334,7 +338,7 @@ cdef class DataPlane:
             over |= plane.table.evicted or plane.table.moot_evicted or plane.reasons[TABLE_FULL]
             over |= plane.attempts.evicted or plane.attempts.moot_evicted
         if tuples >= self.max_connections or attempts >= MAX_ATTEMPTS:
-            # What ended by then does not count, though its tick is not over.
+            # What has ended by then does not count, even in the current tick.
             tuples = 0
             attempts = 0
             for i in range(self.plane_count):
@@ -345,17 +349,17 @@ cdef class DataPlane:
                 tuples += plane.table.live
                 attempts += plane.attempts.live
         for i in range(self.plane_count):
-            # Where a limit is reached, each table keeps what it has: who has to go for a new tuple is up to each shard.
+            # At a limit, each table keeps its current size: every shard evicts for its own new tuples.
             plane = self.planes[i]
             plane.table.max_live = self.max_connections if tuples < self.max_connections else plane.table.live
             plane.attempts.max_live = <uint32_t>MAX_ATTEMPTS if attempts < MAX_ATTEMPTS else plane.attempts.live
-            plane.table.max_marks = self.most_marks if marks < self.most_marks else plane.table.mark_count
+            plane.table.max_marks = self.max_marks if marks < self.max_marks else plane.table.mark_count
         self.room = min(room_of(tuples, self.max_connections, over), room_of(attempts, MAX_ATTEMPTS, over))
         if self.planes[0].table.keep_marks:
-            self.room = min(self.room, room_of(marks, self.most_marks, True))
+            self.room = min(self.room, room_of(marks, self.max_marks, True))
 
     def frames_before(self, FrameBatch batch not None, Py_ssize_t first, int64_t at_ns):
-        """How many frames from ``first`` on come before ``at_ns`` on the clock (SPEC 9.1), which does not move."""
+        """How many frames from ``first`` on come before engine time ``at_ns`` (SPEC 9.1). The clock does not move."""
         cdef Py_ssize_t i
         cdef Clock clock
         with nogil:
@@ -367,13 +371,13 @@ cdef class DataPlane:
         if first < batch.count and earlier_than(&clock, batch.frames, first, batch.count, at_ns):
             return batch.count - first
         for i in range(first, batch.count):
-            tell_time(&clock, batch.frames[i].time_ns)
+            advance_clock(&clock, batch.frames[i].time_ns)
             if clock.now >= at_ns:
                 return i - first
         return max(batch.count - first, 0)
 
     def begin(self, int64_t time_ns):
-        """Lets time begin then, unless it has: packets that are judged elsewhere came before (SPEC 9.3)."""
+        """Starts the clock at ``time_ns`` unless it runs: packets that are judged elsewhere came before (SPEC 9.3)."""
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             if not self.clock.started:
@@ -381,7 +385,9 @@ cdef class DataPlane:
             PyThread_release_lock(self.lock)
 
     def advance(self, int64_t now_ns):
-        """Lets it be ``now_ns``, unless it is later: packets that are judged elsewhere came since the last one."""
+        """Moves the clock up to ``now_ns`` unless it is later: packets that are judged elsewhere came since the last
+        one.
+        """
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             self.clock.now = max(self.clock.now, now_ns)
@@ -391,11 +397,11 @@ cdef class DataPlane:
         self, FrameBatch batch not None, results=None, headers=None, Py_ssize_t first=0, Py_ssize_t number=-1,
         words=None
     ):
-        """Judges a batch of frames in order, or ``number`` of them from ``first`` on.
+        """Judges the frames of a batch in order, or ``number`` of them from ``first`` on.
 
-        ``results``, ``headers``: arrays of RESULT_DTYPE and HEADER_DTYPE to fill from their beginning, at least as long
-        as the frames judged, or None. ValueError when they are not. ``words``: likewise, uint16, for outcome words
-        (``types.pxd``).
+        ``results``, ``headers``, ``words``: None, or arrays of RESULT_DTYPE, of HEADER_DTYPE and of uint16 for outcome
+        words (``types.pxd``). They are filled from index 0 on, and must be at least as long as there are frames to
+        judge. ValueError if they are not.
         """
         cdef Py_ssize_t n = batch.count - first if number < 0 else number
         cdef Wanted wanted = Wanted(NULL, NULL, NULL)
@@ -436,9 +442,10 @@ cdef class DataPlane:
             self.judge_headers(header_rows, n, rows)
 
     def change(self, Classifier classifier not None, cut_inbound, bint cut_unmatched, int64_t now_ns):
-        """Goes over to a later policy's classifier (SPEC 6). Returns how many tuples were disconnected.
+        """Switches to a later policy's classifier (SPEC 6). Returns how many tuples were disconnected.
 
-        ``cut_inbound``: uint8 by instance number, whose inbound connections are cut; or None. ``now_ns``: of the clock.
+        ``cut_inbound``: uint8 by instance number, whether its inbound connections are cut; or None. ``cut_unmatched``:
+        cut connections whose opener the new rules would not allow. ``now_ns``: engine time, nanoseconds.
         """
         cdef Cut cut
         cdef const uint8_t[::1] flags
@@ -463,22 +470,24 @@ cdef class DataPlane:
             self.drain()
             grown = self.grow_counts(before, classifier.rule_count)
             if grown:
-                # Nobody waits any more for what was overdue by then, and that is said by the old policy.
-                resolve_overdue(self.planes[0], now_ns, self.judged + self.elsewhere)
+                # Overdue fragments are given up first, under the old policy (SPEC 6.9).
+                resolve_overdue(self.planes[0], now_ns, self.judged + self.judged_elsewhere)
                 for i in range(self.plane_count):
                     disconnected += change_tables(self.planes[i], &classifier.tables, &cut)
                     tally_ended(self.planes[i])
             PyThread_release_lock(self.lock)
         if not grown:
             raise MemoryError
-        # Only now: the walk still asked the old one. Nobody else changes it: Engine takes changes one after the other.
+        # Replaced only now, as the walk still used the old one. No other thread replaces it: Engine makes changes one
+        # after the other.
         old = self.classifier
         self.classifier = classifier
         del old
         return disconnected
 
     cdef bint grow_counts(self, Py_ssize_t before, Py_ssize_t rules) noexcept nogil:
-        # All of them, or none is used: False, there is no memory.
+        # Grows the rule counters of all planes. False if there is no memory; the larger number of rules must not be
+        # used then.
         cdef RuleCount* counts
         cdef int i
         for i in range(self.plane_count):
@@ -491,28 +500,28 @@ cdef class DataPlane:
 
     @property
     def connections(self):
-        """How many there are, including those whose time is up and that were not missed yet."""
+        """The number of live tuples, including expired ones that were not removed yet."""
         cdef int i
-        self.hold()
+        self.lock_drained()
         try:
             return sum([self.planes[i].table.live for i in range(self.plane_count)])
         finally:
-            self.let_go()
+            self.unlock()
 
     def take_resolved(self, *, bint everything=False):
-        """Packets since the last call whose result was PENDING, and no longer is, as RESOLVED_DTYPE, by number.
+        """Results of packets that were PENDING and are known since the last call, as RESOLVED_DTYPE, by packet number.
 
-        ``everything``: the captures are over, none waits any more.
+        ``everything``: the captures are over, so all held fragments are resolved.
         """
         cdef Fragments* f = self.fragments
         cdef ResolvedRow* rows
         cdef Py_ssize_t count
-        # Only taken away under the lock: making arrays may run Python code, and another thread with it.
+        # Rows are only detached under the lock: making arrays may run Python code, and so another thread.
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             if f.oldest[0] != NO_DATAGRAM:
                 self.drain()
-                resolve_overdue(self.planes[0], self.clock.now, self.judged + self.elsewhere + 1)
+                resolve_overdue(self.planes[0], self.clock.now, self.judged + self.judged_elsewhere + 1)
             if everything:
                 self.end_waiting()
             rows = f.resolved
@@ -531,7 +540,7 @@ cdef class DataPlane:
         return found[np.argsort(found["number"], kind="stable")]
 
     cdef void end_waiting(self) noexcept nogil:
-        # Under the lock: no fragment waits any more.
+        # Resolves all held fragments. The lock must be held.
         if self.fragments.oldest[1] != NO_DATAGRAM:
             self.drain()
         while self.fragments.oldest[1] != NO_DATAGRAM:

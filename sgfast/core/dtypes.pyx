@@ -1,4 +1,4 @@
-"""The arrays that come out of the data plane, as NumPy sees their rows. Every number is little-endian."""
+"""NumPy dtypes of the rows that the data plane exports. Every number is little-endian."""
 
 import numpy as np
 

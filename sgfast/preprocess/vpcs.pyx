@@ -5,7 +5,7 @@ import numpy as np
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport calloc, free
 
-from sgfast.core.base.clock cimport CLOCK_END, Clock, tell_time
+from sgfast.core.base.clock cimport CLOCK_END, Clock, advance_clock
 from sgfast.core.base.frames cimport FrameBatch
 from sgfast.core.base.intrinsics cimport be16
 from sgfast.core.wire.link cimport find_tags
@@ -108,7 +108,7 @@ cdef class Dealer:
         if first < 0:
             raise ValueError("no such frame")
         for i in range(first, batch.count):
-            tell_time(&clock, batch.frames[i].time_ns)
+            advance_clock(&clock, batch.frames[i].time_ns)
             if clock.now >= at_ns:
                 return i - first
         return max(batch.count - first, 0)
@@ -126,12 +126,12 @@ cdef class Dealer:
         if first < 0 or number < 0 or number > batch.count - first:
             raise ValueError("no such frames")
         if number and not self.clock.started:
-            tell_time(&self.clock, batch.frames[first].time_ns)
+            advance_clock(&self.clock, batch.frames[first].time_ns)
             self.began_ns = self.clock.now
         now = np.empty(number, dtype=np.int64)
         of = vpcs = np.empty(number, dtype=np.uint32)
         for i in range(number):
-            tell_time(&self.clock, batch.frames[first + i].time_ns)
+            advance_clock(&self.clock, batch.frames[first + i].time_ns)
             now[i] = self.clock.now
             of[i] = batch.frames[first + i].vpc
             if of[i] > self.vpcs:

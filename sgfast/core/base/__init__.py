@@ -1,1 +1,1 @@
-"""Words and tools that every other part of the data plane uses."""
+"""Types and helpers that the rest of the data plane shares."""

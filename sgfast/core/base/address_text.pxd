@@ -1,12 +1,12 @@
-# Addresses as people write them, to bytes in network order. What is read is read as Python's ipaddress reads it; what
-# is not read may still be an address.
+# Parses textual addresses into bytes in network order. What is accepted is read exactly as Python's ipaddress reads it.
+# Text that is not accepted here may still be a valid address.
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memset
 
 
 cdef inline bint read_ipv4_text(const uint8_t* text, Py_ssize_t length, uint8_t* address) noexcept nogil:
-    # Four decimal numbers up to 255 without leading zeros: exactly what ipaddress takes.
+    # Four decimal numbers up to 255 without leading zeros, exactly what ipaddress accepts.
     cdef Py_ssize_t at = 0
     cdef Py_ssize_t start
     cdef uint32_t value
@@ -37,10 +37,11 @@ cdef inline int hex_digit(uint8_t letter) noexcept nogil:
 
 
 cdef inline bint read_ipv6_text(const uint8_t* text, Py_ssize_t length, uint8_t* address) noexcept nogil:
-    # Groups of up to four hexadecimal digits, "::" for one or more groups of zeros. Not read: a scope, a dotted end.
+    # Groups of up to four hexadecimal digits; "::" stands for one or more zero groups. Scopes and dotted IPv4 tails are
+    # not supported.
     cdef Py_ssize_t at = 0
     cdef int groups = 0
-    cdef int gap = -1       # how many groups stand before "::"
+    cdef int gap = -1       # number of groups before "::"; -1 without one
     cdef int digits, i
     cdef uint32_t value
     memset(address, 0, 16)
@@ -75,7 +76,7 @@ cdef inline bint read_ipv6_text(const uint8_t* text, Py_ssize_t length, uint8_t*
         return groups == 8
     if groups == 8:
         return False
-    for i in range(2 * groups - 1, 2 * gap - 1, -1):    # what stands after "::" goes to the end
+    for i in range(2 * groups - 1, 2 * gap - 1, -1):    # move the groups after "::" to the end
         address[i + 16 - 2 * groups] = address[i]
         address[i] = 0
     return True

@@ -1,4 +1,4 @@
-# Time is the capture's, and never runs backwards (SPEC 9.1).
+# Engine time follows the capture's timestamps, and never runs backwards (SPEC 9.1).
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
@@ -7,9 +7,9 @@ from sgfast.core.base.intrinsics cimport likely, unlikely
 
 cdef extern from *:
     """
-    /* 146 years either way of 1970: differences fit, and so does a deadline after the end, where time stands still. */
+    /* 146 years either side of 1970. Differences fit 64 bits, and so do deadlines after the end, where time stops. */
     #define SGFAST_CLOCK_END ((int64_t)1 << 62)
-    /* A time that is further back than this is a restart (SPEC 9.1). */
+    /* A timestamp that goes back by more than this restarts the clock (SPEC 9.1). */
     #define SGFAST_MAX_LATE_NS ((int64_t)60 * 1000000000)
     """
     const int64_t CLOCK_END "SGFAST_CLOCK_END"
@@ -17,16 +17,16 @@ cdef extern from *:
 
 
 cdef struct Clock:
-    int64_t now             # nanoseconds
-    int64_t raw             # the capture's own time of the packet that set `now`
-    int64_t earliest        # of the capture's own times
-    int64_t latest          # likewise, up to the last restart
-    uint64_t late
-    uint64_t restarts
+    int64_t now             # engine time, nanoseconds
+    int64_t raw             # capture timestamp of the packet that set `now`
+    int64_t earliest        # earliest capture timestamp
+    int64_t latest          # latest capture timestamp up to the last restart; since then it is `raw`
+    uint64_t late           # timestamps that went back by up to MAX_LATE_NS
+    uint64_t restarts       # timestamps that went back by more
     uint8_t started
 
 
-cdef inline void tell_time(Clock* clock, int64_t raw) noexcept nogil:
+cdef inline void advance_clock(Clock* clock, int64_t raw) noexcept nogil:
     cdef int64_t ahead
     raw = max(-CLOCK_END + 1, min(raw, CLOCK_END - 1))
     if unlikely(not clock.started):

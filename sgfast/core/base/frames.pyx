@@ -6,7 +6,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE, PyBytes_FromStri
 
 
 cdef class FrameBatch:
-    """Up to ``capacity`` frames. Iterating yields ``(time_ns, data, wire_length, link_type)``, data copied."""
+    """Up to ``capacity`` frames. Iterating yields ``(time_ns, data, wire_length, link_type)``, with data copied."""
 
     def __cinit__(self, Py_ssize_t capacity):
         if capacity < 1:
@@ -35,13 +35,15 @@ cdef class FrameBatch:
 
     @property
     def vpcs(self):
-        """Of each frame, whose it is: the number of a VPC, or -1: nobody's."""
+        """The VPC number of each frame, or -1 for none."""
         cdef Py_ssize_t i
         return [<int64_t>self.frames[i].vpc - 1 for i in range(self.count)]
 
     @property
     def time_range(self):
-        """Times of the first frame and of the latest; None of none."""
+        """``(first, latest)``: the first frame's timestamp and the latest one, in nanoseconds. None if the batch is
+        empty.
+        """
         cdef int64_t latest
         cdef Py_ssize_t i
         if self.count == 0:
@@ -52,7 +54,7 @@ cdef class FrameBatch:
         return self.frames[0].time_ns, latest
 
     def copied(self, Py_ssize_t first, Py_ssize_t number):
-        """A batch of its own of ``number`` frames from ``first`` on, whose bytes stay valid."""
+        """A new batch of ``number`` frames from ``first`` on, with copies of their bytes."""
         if first < 0 or number < 0 or number > self.count - first:
             raise ValueError("no such frames")
         cdef FrameBatch batch = FrameBatch(max(number, 1))
@@ -71,14 +73,14 @@ cdef class FrameBatch:
     def from_frames(data not None, times_ns not None, wire_lengths=None, uint32_t link_type=1):
         """A batch of frames given as Python ``bytes``.
 
-        ``data``: sequence of bytes, one frame each; ``times_ns``: as many ints, nanoseconds; ``wire_lengths``:
-        as many ints or None, original lengths where the frames are cut. ValueError when the sequences are not equally
-        long or a number is out of range.
+        ``data``: one bytes object per frame; ``times_ns``: their timestamps in nanoseconds; ``wire_lengths``: their
+        original lengths in bytes where frames were cut, or None. ValueError if the sequences differ in length or a
+        number is out of range.
         """
         cdef list kept = [bytes(memoryview(item)) for item in data]
         cdef Py_ssize_t count = len(kept)
         if len(times_ns) != count or (wire_lengths is not None and len(wire_lengths) != count):
-            raise ValueError("frames, times and wire lengths must be equally many")
+            raise ValueError("frames, times and wire lengths must have the same length")
         cdef FrameBatch batch = FrameBatch(max(count, 1))
         cdef Py_ssize_t i
         cdef Frame* frame

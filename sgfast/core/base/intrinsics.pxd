@@ -1,5 +1,5 @@
-# The few things Cython has no words for. Plain C11 with GCC/Clang builtins; no instruction set beyond the
-# baseline of the platform (SSE2 is part of x86-64), so nothing is tied to the machine that builds.
+# Operations that Cython cannot express. Plain C11 with GCC/Clang builtins, and no instructions beyond the platform's
+# baseline (SSE2 is part of x86-64), so a build is not tied to the machine it was made on.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -15,7 +15,7 @@ cdef extern from *:
     #define sg_unlikely(x) __builtin_expect(!!(x), 0)
     #define sg_prefetch(p) __builtin_prefetch((p), 1, 3)
 
-    /* Unaligned big-endian loads: captures align nothing. */
+    /* Unaligned big-endian loads: nothing in a captured packet is aligned. */
     static inline uint16_t sg_be16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return __builtin_bswap16(v); }
     static inline uint32_t sg_be32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return __builtin_bswap32(v); }
     static inline uint64_t sg_be64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return __builtin_bswap64(v); }
@@ -27,13 +27,13 @@ cdef extern from *:
     static inline uint32_t sg_load32(const void *p) { uint32_t v; memcpy(&v, p, 4); return v; }
     static inline uint64_t sg_load64(const void *p) { uint64_t v; memcpy(&v, p, 8); return v; }
 
-    /* The folded multiply: both halves of a 128-bit product. */
+    /* Folded multiply: the XOR of both halves of a 128-bit product. */
     static inline uint64_t sg_fold(uint64_t a, uint64_t b) {
         unsigned __int128 product = (unsigned __int128)a * b;
         return (uint64_t)product ^ (uint64_t)(product >> 64);
     }
 
-    /* Which of the 12 tags at p (16 bytes readable) equal tag: bit i for tag i. */
+    /* Bit i is set if tag i of the 12 at p equals tag. p is aligned to 16 bytes, and 16 bytes are readable. */
     static inline uint32_t sg_match12(const uint8_t *p, uint8_t tag) {
     #if defined(__SSE2__)
         __m128i tags = _mm_load_si128((const __m128i *)p);
@@ -44,7 +44,7 @@ cdef extern from *:
         return mask;
     #endif
     }
-    /* Between threads: what one wrote before is seen by whoever then sees this. */
+    /* Sequentially consistent atomics: a reader of a new value also sees all that its writer wrote before. */
     #define sg_load_ordered(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
     #define sg_add_ordered(p, n) __atomic_add_fetch((p), (n), __ATOMIC_SEQ_CST)
     #define sg_swap_ordered(p, n) __atomic_exchange_n((p), (n), __ATOMIC_SEQ_CST)

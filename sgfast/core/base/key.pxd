@@ -1,24 +1,24 @@
-# The key of a connection: both directions share it, as the lower address stands first (SPEC 5.1).
+# The connection key. Both directions share it, because the lower address comes first (SPEC 5.1).
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.base.intrinsics cimport be64, fold
 
-# FlowKey.kind. A key in use is never zero, so that a free table entry equals no key.
+# FlowKey.kind. It is never zero in a valid key, so a free table entry equals no key.
 cdef enum:         # Kind
     KIND_USED = 0x80
     KIND_IPV6 = 0x01
-    KIND_PORTS = 0x02       # ports are ports (SPEC 5.1, first sentence)
-    KIND_ICMP_QUERY = 0x04  # ports hold the identifier and the kind of query
-    KIND_ONE_WAY = 0x08     # ports hold ICMP type and code; there is no reply direction
-    KIND_FROM_HIGH = 0x10   # of a query or one-way key: the querier or source is the higher address
+    KIND_PORTS = 0x02       # `ports` holds ports (SPEC 5.1, first row)
+    KIND_ICMP_QUERY = 0x04  # `ports` holds the identifier and the query kind
+    KIND_ONE_WAY = 0x08     # `ports` holds ICMP type and code; there is no reply direction
+    KIND_FROM_HIGH = 0x10   # query or one-way key: the querier or source is the higher address
 
 
 cdef struct FlowKey:
-    uint32_t ports          # of the lower address << 16 | of the higher one
+    uint32_t ports          # port of the lower address << 16 | port of the higher one
     uint8_t protocol
     uint8_t kind
-    # IPv4: addr[0] = lower << 32 | higher, the rest is not used. IPv6: lower (high, low half), higher (high, low half).
+    # IPv4: addr[0] = lower << 32 | higher, and the rest is unused. IPv6: lower (high half, low half), then higher.
     uint64_t addr[4]
 
 
@@ -44,8 +44,8 @@ cdef inline bint same_address(Address a, Address b) noexcept nogil:
     return a.high == b.high and a.low == b.low
 
 
-cdef inline void spell_address(uint8_t* out, Address address, bint ipv6) noexcept nogil:
-    # 16 bytes in network byte order; an IPv4 address in the first four, and zeros.
+cdef inline void write_address(uint8_t* out, Address address, bint ipv6) noexcept nogil:
+    # Writes 16 bytes in network byte order. An IPv4 address takes the first four; the others are zero.
     cdef uint64_t high = address.high if ipv6 else address.high << 32
     cdef int i
     for i in range(8):
@@ -54,14 +54,14 @@ cdef inline void spell_address(uint8_t* out, Address address, bint ipv6) noexcep
 
 
 cdef inline bint is_multicast(bint ipv6, uint64_t high) noexcept nogil:
-    # A multicast or broadcast destination is no instance (SPEC 3.3). `high` as in Address.
+    # Whether an address is multicast or broadcast: as a destination it is no instance (SPEC 3.3). `high` as in Address.
     if ipv6:
         return high >> 56 == 0xFF
     return <uint32_t>high >> 28 == 14 or ~<uint32_t>high == 0
 
 
 cdef inline void set_ipv4(FlowKey* key, uint32_t source, uint32_t destination, uint8_t* source_high) noexcept nogil:
-    # Without a branch: half of all packets have the higher source.
+    # Branch-free: half of all packets have the higher source, so a branch could not be predicted.
     cdef uint32_t high = source > destination
     cdef uint32_t swap = (source ^ destination) & (0 - high)
     source_high[0] = <uint8_t>high
@@ -93,8 +93,8 @@ cdef inline void set_ports(
     key.ports = ports >> turn | ports << turn
 
 
-# A key's addresses as one word: for IPv4 the addresses themselves, for IPv6 a keyed hash of them. `secret`: the eight
-# words of WireContext, random for each process (SPEC 5.8).
+# A key's addresses as one word: the addresses themselves for IPv4, a keyed hash for IPv6. `secret`: the eight words of
+# WireContext, random for each process by default (SPEC 5.8).
 cdef inline uint64_t digest_key(const uint64_t* secret, const FlowKey* key) noexcept nogil:
     cdef uint64_t h
     if not key.kind & KIND_IPV6:

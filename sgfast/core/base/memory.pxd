@@ -1,5 +1,5 @@
-# Memory for large tables: zeroed, aligned to cache lines and, where it is large, to huge pages. To be given to free();
-# NULL: there is none.
+# Zeroed memory for large tables, aligned to cache lines, or to huge pages from 2 MiB on. Release it with free(). NULL
+# if there is no memory.
 
 cdef extern from *:
     """
@@ -9,7 +9,7 @@ cdef extern from *:
     #include <sys/mman.h>
     #endif
     #define SG_HUGE_PAGE ((size_t)2 << 20)
-    /* Random access to millions of entries is mostly TLB misses; huge pages halve them. Advice, never a need. */
+    /* Random access to millions of entries is mostly TLB misses; huge pages halve them. Only a hint to the kernel. */
     static inline void *sg_allocate_pages(size_t nbytes) {
         void *p = NULL;
         size_t alignment = nbytes >= SG_HUGE_PAGE ? SG_HUGE_PAGE : 64;

@@ -1,11 +1,11 @@
-# The words the data plane speaks in: verdicts, reasons, and one packet's headers as integers.
+# Types shared by the whole data plane: verdicts, reasons, outcome words, and a packet's headers as integers.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.base.key cimport FlowKey
 
 cdef enum:
-    NO_SLOT = 0xFFFFFFFF    # of the connection table: no entry
+    NO_SLOT = 0xFFFFFFFF    # no entry of the connection table
 
 # Order and number are part of the interface: engine.py names them in VERDICTS and REASONS.
 cdef enum:         # Verdict
@@ -16,7 +16,7 @@ cdef enum:         # Verdict
     LOCAL = 4
     EXEMPT = 5
     NOT_IP = 6
-    PENDING = 7             # a fragment whose first one has not come: told of by DataPlane.take_resolved (SPEC 9.4)
+    PENDING = 7             # a fragment held until its first fragment comes; see DataPlane.take_resolved (SPEC 9.4)
     VERDICT_COUNT = 8
     NO_VERDICT = 255        # a side the packet does not have, or never reached
 
@@ -39,29 +39,29 @@ cdef enum:         # Reason
     OPENER_DENIED = 15
     REASON_COUNT = 16
 
-# A packet's outcome as 16 bits, for who compares engines: much less than a ResultRow, and no owner is looked up for it.
-# What is said of a record is said after the packet.
+# A packet's outcome in 16 bits, for comparing engines: much smaller than a ResultRow, and it needs no owner look-up.
+# Bits about the packet's record describe it after the packet was judged.
 cdef enum:         # Outcome word
     WORD_VERDICT = 7            # the verdict
     WORD_REASON_SHIFT = 3       # four bits
-    WORD_BEGAN = 1 << 7         # a record of the connection report (SPEC 10.4) begins with it
-    WORD_KNOWN = 1 << 8         # it belongs to such a record; the rest is said of that
+    WORD_BEGAN = 1 << 7         # a record of the connection report (SPEC 10.4) begins with this packet
+    WORD_KNOWN = 1 << 8         # the packet belongs to such a record, which the next bits describe
     WORD_HIGH_SHIFT = 9         # the initiator is the higher address
     WORD_HEARD = 1 << 10        # the other end answered
-    WORD_FAST = 1 << 11        # it took the fast path (fast_path.pxd): nothing is new of the record
-    WORD_FOLLOWS = 1 << 12      # a fragment that is not its datagram's first: of a record nothing is said
+    WORD_FAST = 1 << 11         # the packet took the fast path (fast_path.pxd): the record's state did not change
+    WORD_FOLLOWS = 1 << 12      # not its datagram's first fragment: no bits about a record are set
 
-# What reading a frame's headers led to (SPEC 3.1, 3.2, 3.4), before any look-up.
+# Result of reading a frame's headers (SPEC 3.1, 3.2, 3.4), before any look-up.
 cdef enum:         # Outcome
     READ_TRACKED = 0        # has a connection key
     READ_ICMP_ERROR = 1     # judged by the packet it quotes (SPEC 4.6)
     READ_TRUNCATED = 2
     READ_MALFORMED = 3      # contradicts itself, but its addresses are known
-    READ_STRAY = 4          # a later fragment of a datagram whose first one is not known
+    READ_STRAY = 4          # a later fragment whose first fragment is not known
     READ_EXEMPT = 5         # infrastructure (SPEC 3.2)
-    READ_BROKEN = 6         # no readable addresses: malformed without sides (SPEC 3.1)
+    READ_BROKEN = 6         # no readable addresses: malformed, without sides (SPEC 3.1)
     READ_NOT_IP = 7
-    READ_FRAGMENT = 8       # a fragment; Packet.fragment_outcome says what else was read (SPEC 9.4)
+    READ_FRAGMENT = 8       # a fragment; Packet.fragment_outcome has the rest (SPEC 9.4)
 
 cdef enum:         # Protocol
     PROTO_ICMP = 1
@@ -72,7 +72,7 @@ cdef enum:         # Protocol
     PROTO_SCTP = 132
     PROTO_UDPLITE = 136
 
-# What the packet may do to a connection, beside its key. For TCP: its row in the transition table.
+# What the packet can do to its connection. For TCP: its row in the transition table (conntrack/tcp.pxd).
 cdef enum:         # Step
     TCP_SYN = 0
     TCP_SYNACK = 1
@@ -81,17 +81,17 @@ cdef enum:         # Step
     TCP_RST = 4
     TCP_BAD = 5             # a flag combination Linux calls invalid (SPEC 5.4)
     STEP_OPEN = 6           # not TCP: may open, and is valid in any state
-    STEP_REPLY = 7          # an ICMP reply: valid, opens nothing (SPEC 5.6)
+    STEP_REPLY = 7          # an ICMP reply: valid, but opens nothing (SPEC 5.6)
 
 
-# What is asked of most packets stands in the first 64 bytes, a cache line.
+# The fields that most packets need fill the first 64 bytes, one cache line.
 cdef struct Packet:
-    uint64_t digest         # the key's address words as one: equal to addr[0] for IPv4, a keyed hash for IPv6
-    int64_t time_ns         # the capture's
+    uint64_t digest         # the key's addresses as one word: addr[0] for IPv4, a keyed hash for IPv6
+    int64_t time_ns         # capture timestamp
     uint32_t hash           # keyed hash of the whole key
-    uint32_t hint           # the table slot an early probe found, or NO_SLOT
+    uint32_t hint           # the slot that an early index probe guessed, or NO_SLOT; its key is still to be compared
     uint32_t wire           # original length in bytes
-    uint16_t port_key       # what a rule's port list meets: destination port, or ICMP type << 8 | code
+    uint16_t port_key       # what rules' ports are matched against: destination port, or ICMP type << 8 | code
     uint16_t sport
     uint16_t dport
     uint8_t outcome
@@ -102,17 +102,17 @@ cdef struct Packet:
     uint8_t has_ports
     uint8_t has_icmp        # port_key holds ICMP type and code
     uint8_t tcp_flags
-    FlowKey key             # of IPv4, all but unused words of `addr` are in the first line
+    FlowKey key             # for IPv4, the words of `addr` in use are in the first line
     uint64_t number         # 1-based packet number; set only off the fast path
-    const uint8_t* quote    # of an ICMP error: the quoted packet
+    const uint8_t* quote    # ICMP errors only: the quoted packet
     uint32_t quote_length
-    # Of a fragment:
-    uint32_t fragment_id            # its datagram's identification
-    uint32_t fragment_start         # where in the datagram its bytes begin
-    uint32_t fragment_end           # where they end: at 65,535 at most
-    uint8_t fragment_last           # no more bytes follow it
-    uint8_t fragment_outcome        # the Outcome of a first fragment's headers; READ_STRAY of any other one
-    uint16_t spare[3]       # two lines
+    # Fragments only:
+    uint32_t fragment_id            # identification of its datagram
+    uint32_t fragment_start         # offset of its first byte in the datagram
+    uint32_t fragment_end           # offset after its last byte; at most 65,535
+    uint8_t fragment_last           # it is the last fragment
+    uint8_t fragment_outcome        # Outcome of a first fragment's headers; READ_STRAY for any other one
+    uint16_t spare[3]       # pads to two cache lines
 
 
 # One packet's headers as an array row: what Engine.process takes and what --verdicts prints.

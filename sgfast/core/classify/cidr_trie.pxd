@@ -1,4 +1,4 @@
-# Longest-prefix match: an address to the number of the longest prefix that holds it.
+# Longest-prefix match: maps an address to the number of the longest prefix that contains it.
 #
 # The first two bytes of an address index a flat root of 65,536 cells; below it a node decides one more byte with a
 # table of 256 cells. A cell is a prefix number, or CHILD | the number of a node. Shorter prefixes are pushed down
@@ -8,7 +8,7 @@
 #     IPv6   root[b0 b1] -> node -> node ...                        paths without a branch are skipped: a node
 #                                                                   first compares the bytes its path skipped
 #
-# An IPv6 node that holds a single prefix is only that comparison, without a table.
+# An IPv6 node with a single prefix is only that comparison and has no table.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -19,17 +19,17 @@ cdef enum:
 
 
 cdef struct PathNode:       # 48 bytes
-    uint64_t prefix[2]      # what the address must start with to be decided here ...
-    uint64_t mask[2]        # ... in the bits set here
-    uint32_t fallback       # the answer when it does not
-    uint32_t table          # where the 256 cells start, or NO_TABLE
+    uint64_t prefix[2]      # the bits that an address must have to be decided here
+    uint64_t mask[2]        # which of them are compared
+    uint32_t fallback       # the answer if it does not match
+    uint32_t table          # index of the first of its 256 cells, or NO_TABLE
     uint32_t value          # the answer of a node without a table
-    uint32_t shift          # how far right to shift the 64-bit half that holds the deciding byte; + 64: the low half
+    uint32_t shift          # right shift for the deciding byte in its 64-bit half; plus 64 if that is the low half
 
 
 cdef struct Trie:
     uint32_t* root          # 65,536 cells
-    uint32_t* cells         # the tables of 256
+    uint32_t* cells         # tables of 256 cells each
     PathNode* nodes         # IPv6 only; for IPv4 a node number is a table number
 
 

@@ -1,4 +1,4 @@
-"""Building the longest-prefix-match trie; the picture of it and its look-ups are in ``cidr_trie.pxd``."""
+"""Builds the longest-prefix-match trie. ``cidr_trie.pxd`` has its layout and its look-ups."""
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
@@ -16,7 +16,7 @@ cdef class CidrTrie:
 
     ``prefixes``: uint8 array (n, 16), network addresses in network byte order (IPv4 in the first four bytes);
     ``lengths``: uint8 (n,); ``values``: uint32 (n,) below 2**31, what a look-up returns; ``background``: what it
-    returns where no prefix matches. Rows may stand in any order; equal prefixes raise ValueError.
+    returns where no prefix matches. Rows may be in any order; equal prefixes raise ValueError.
     """
 
     def __cinit__(self, bint ipv6, prefixes, lengths, values, uint32_t background):
@@ -35,13 +35,13 @@ cdef class CidrTrie:
             raise ValueError("prefixes, lengths and values must be equally many")
         if n and int(lengths.max()) > (128 if ipv6 else 32):
             raise ValueError("a prefix is longer than its address")
-        # Network byte order sorts as bytes; a covering prefix comes before what it covers.
+        # Sorted by address, then by length: a covering prefix comes before the prefixes it covers.
         halves = prefixes.view(">u8").reshape(-1, 2)
         order = np.lexsort((lengths, halves[:, 1], halves[:, 0]))
         prefixes, lengths, values = prefixes[order], lengths[order], values[order]
         same = (prefixes[1:] == prefixes[: n - 1]).all(axis=1) & (lengths[1:] == lengths[: n - 1])
         if n and same.any():
-            raise ValueError("the same prefix stands twice")
+            raise ValueError("the same prefix occurs twice")
         prefix_rows, length_rows, value_rows = prefixes, lengths, values
 
         self.trie.root = <uint32_t*>malloc(65536 * sizeof(uint32_t))
@@ -82,10 +82,10 @@ cdef class CidrTrie:
         )
 
     def find(self, address not None):
-        """The value of the longest prefix that holds ``address`` (4 or 16 bytes, network byte order)."""
+        """The value of the longest prefix that contains ``address`` (4 or 16 bytes, network byte order)."""
         cdef bytes packed = bytes(address)
         if len(packed) != (16 if self.ipv6 else 4):
-            raise ValueError("an address of the trie's family is wanted")
+            raise ValueError("the address must be of the trie's family")
         if not self.ipv6:
             return find_ipv4(&self.trie, <uint32_t>int.from_bytes(packed, "big"))
         return find_ipv6(
@@ -127,7 +127,8 @@ cdef class CidrTrie:
         self, uint32_t table, const uint8_t[:, ::1] prefixes, const uint8_t[::1] lengths,
         const uint32_t[::1] values, Py_ssize_t first, Py_ssize_t last, int depth
     ) except -1:
-        # Rows first..last agree in their first `depth` bytes and are longer than that; `table` decides byte `depth`.
+        # Rows [first, last) must agree in their first `depth` bytes and be longer than that. `table` decides byte
+        # `depth`.
         cdef Py_ssize_t stop
         cdef uint32_t at, cell, i
         while first < last:
@@ -145,7 +146,7 @@ cdef class CidrTrie:
                 cell = self.build_ipv6(prefixes, lengths, values, first, stop, cell)
             else:
                 cell = self.build_ipv4(prefixes, lengths, values, first, stop, depth + 1, cell)
-            self.trie.cells[table * 256 + at] = cell        # the tables may have moved meanwhile
+            self.trie.cells[table * 256 + at] = cell        # the recursion may have moved the tables
             first = stop
         return 0
 
@@ -180,7 +181,7 @@ cdef class CidrTrie:
             self.fill_cells(table, prefixes, lengths, values, first, last, depth)
             table *= 256
             self.trie.nodes[node].shift = (56 - 8 * depth) if depth < 8 else (64 + 120 - 8 * depth)
-        cdef PathNode* here = &self.trie.nodes[node]        # after the recursion, which may have moved the nodes
+        cdef PathNode* here = &self.trie.nodes[node]        # only now: the recursion may have moved the nodes
         here.table = table
         here.value = values[first]
         here.fallback = inherited
@@ -192,13 +193,15 @@ cdef class CidrTrie:
 
 
 def nest_prefixes(halves, lengths, owner, number, Py_ssize_t numbered):
-    """How prefixes lie in each other.
+    """Finds how prefixes nest.
 
-    In order (by address, then by length): ``halves``: uint64 (n, 2), IPv4 in the upper half's upper bits; ``lengths``:
-    uint8 (n,); ``owner``: int32 (n,), -1: none of its own; ``number``: int32 (n,) below ``numbered``, each once, -1:
-    none. Returns the owner of each (its own, or that of the innermost one around that has one) and the innermost number
-    at or around it, as int32 (n,); and for each number, as int64: where it stands in the order of numbers, where what
-    it holds ends there, and the innermost number around it.
+    The prefixes must be sorted by address, then by length. ``halves``: uint64 (n, 2), an IPv4 address in the upper bits
+    of the first half; ``lengths``: uint8 (n,); ``owner``: int32 (n,), -1 where a prefix has none of its own;
+    ``number``: int32 (n,), distinct numbers below ``numbered``, -1 for none.
+
+    Returns, as int32 (n,), the owner of each prefix (its own, or that of the innermost enclosing prefix that has one)
+    and the innermost number at or around it. Then, for each number, as int64: its position in the order of numbers, the
+    position after the last number it contains, and the innermost number around it.
     """
     cdef const uint64_t[:, ::1] address = np.ascontiguousarray(halves, dtype=np.uint64)
     cdef const uint8_t[::1] length = np.ascontiguousarray(lengths, dtype=np.uint8)
@@ -210,12 +213,12 @@ def nest_prefixes(halves, lengths, owner, number, Py_ssize_t numbered):
     cdef int64_t[::1] first = np.zeros(numbered, dtype=np.int64)
     cdef int64_t[::1] last = np.zeros(numbered, dtype=np.int64)
     cdef int64_t[::1] around = np.full(numbered, -1, dtype=np.int64)
-    cdef Py_ssize_t[129] stack      # each longer than the one below
+    cdef Py_ssize_t[129] stack      # the prefixes around the present one, the outermost first
     cdef int depth = 0
     cdef Py_ssize_t i
     cdef int64_t seen = 0
     if length.shape[0] != n or own.shape[0] != n or own_number.shape[0] != n:
-        raise ValueError("one of each for every prefix")
+        raise ValueError("the arrays must have the same length")
     for i in range(n):
         while depth and not covers(address, length, stack[depth - 1], i):
             depth -= 1

@@ -1,7 +1,7 @@
-# Which rule wins (SPEC 4.8 to 4.11), without looking at rules.
+# Finds the rule that wins (SPEC 4.8 to 4.11) without looking at rules.
 #
-# For one instance and direction the local address is fixed, so a rule says two things about a packet: which peers
-# and which protocol and port. Everything else was computed before the packet came:
+# For one instance and direction the local address is fixed, so a rule tests only two things of a packet: the peer, and
+# the protocol with the port. Everything else is computed before packets come:
 #
 #     peer address --trie--> address number --> owner (instance)
 #                                           \-> address class     the same for all instances
@@ -10,13 +10,14 @@
 #     per security group and direction ("rule table"):
 #         address class -> peer class,  port class -> service class,  peer class x service class -> winning rule
 #
-# An instance in several groups has a table joined from theirs, or several tables: of their winners the rule that
-# comes first wins.
+# An instance in several groups has one table joined from theirs, or several tables. Of several winners, the rule with
+# the lowest rank wins.
 #
-# A product too large for a table is not stored: then a peer class and a service class are each a bitset over the
-# rules in order of precedence, and the first common bit wins (Lucent bit vectors).
+# A product that is too large for a table is not stored. Then each peer class and each service class is a bitset over
+# the rules in order of precedence, and the first common bit wins (Lucent bit vectors).
 #
-# Cost does not depend on the number of rules, memory not on the number of instances or how they combine groups.
+# The cost does not depend on the number of rules, and memory does not depend on the number of instances or on how they
+# combine groups.
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -26,37 +27,37 @@ from sgfast.core.classify.port_map cimport PortMap, find_port_class
 
 cdef enum:
     NO_RULE_WINS = -1
-    SEVERAL_TABLES = 0x80000000     # in `choice`
+    SEVERAL_TABLES = 0x80000000     # flag in `choice`
 
 
 cdef struct RuleTable:
     const uint32_t* peer_class      # by address class
     const uint32_t* service_class   # by port class
-    uint32_t services               # how many service classes
-    const int32_t* winner           # [peer class][service class], NO_RULE_WINS where none matches; NULL: bit vectors
-    uint32_t words                  # per bitset; 0: there are no rules
+    uint32_t services               # number of service classes
+    const int32_t* winner           # [peer class][service class], may be NO_RULE_WINS; NULL: there are bit vectors
+    uint32_t words                  # 64-bit words per bitset; 0 if there are no rules
     const uint64_t* peer_rules      # [peer class][words]
     const uint64_t* service_rules   # [service class][words]
-    const int32_t* rule_of_bit      # by precedence: rule number
+    const int32_t* rule_of_bit      # rule number, by precedence
 
 
 cdef struct Tables:
     Trie ipv4
     Trie ipv6
-    const int32_t* owner            # by address number: instance, -1: none
+    const int32_t* owner            # instance by address number, -1 for none
     const uint32_t* address_class   # by address number
     PortMap ports
-    # By instance * 2 + direction (1: inbound): number in `tables`, or SEVERAL_TABLES | where in `lists` there stands
-    # how many tables it has, and then their numbers.
+    # By instance * 2 + direction (1: inbound): an index in `tables`, or SEVERAL_TABLES | an index in `lists`, where the
+    # number of tables comes first and then their indices.
     const uint32_t* choice
     const uint32_t* lists
     RuleTable* tables
-    const int32_t* rank             # by rule: the lowest wins (SPEC 4.10)
+    const int32_t* rank             # by rule; the lowest wins (SPEC 4.10)
     const uint8_t* denies           # by rule: whether its action is deny
     const int32_t* vpc              # by instance
-    # By instance: whether its groups are stateless, so that its filter has rules and no connections. NULL: nobody's.
+    # By instance: whether its groups are stateless, so that its filter has rules but no connections. NULL if none are.
     const uint8_t* stateless
-    const int32_t* peers_start      # by VPC: where its peers start in `peers`; one more than there are VPCs
+    const int32_t* peers_start      # by VPC: index of its first peer in `peers`; one element more than VPCs
     const int32_t* peers
 
 
@@ -65,14 +66,14 @@ cdef inline bint is_stateless(const Tables* t, int32_t instance) noexcept nogil:
 
 
 cdef inline uint32_t find_address(const Tables* t, bint ipv6, uint64_t high, uint64_t low) noexcept nogil:
-    # An IPv4 address is in the low 32 bits of high.
+    # The address number. An IPv4 address is in the low 32 bits of `high`.
     if ipv6:
         return find_ipv6(&t.ipv6, high, low)
     return find_ipv4(&t.ipv4, <uint32_t>high)
 
 
 cdef inline bint vpcs_connected(const Tables* t, int32_t instance_a, int32_t instance_b) noexcept nogil:
-    # Within one VPC, or peered (SPEC 3.6).
+    # Whether two instances are in one VPC, or in peered ones (SPEC 3.6).
     cdef int32_t a = t.vpc[instance_a]
     cdef int32_t b = t.vpc[instance_b]
     cdef int32_t i
@@ -125,9 +126,9 @@ cdef inline int32_t find_rule(
 
 cdef class RuleArrays:
     cdef RuleTable table
-    cdef readonly tuple arrays      # what the table points into
+    cdef readonly tuple arrays      # the arrays that `table` points into
     cdef readonly bint has_bit_vectors
-    cdef readonly dict sizes        # bytes, by place: arrays may be shared
+    cdef readonly dict sizes        # bytes by memory address, as tables may share arrays
 
 
 cdef class Classifier:
@@ -138,4 +139,4 @@ cdef class Classifier:
     cdef CidrTrie ipv4
     cdef CidrTrie ipv6
     cdef list rule_arrays
-    cdef dict kept                  # by address: the arrays the tables point into
+    cdef dict kept                  # by memory address: the arrays that `tables` points into

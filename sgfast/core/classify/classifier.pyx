@@ -1,4 +1,4 @@
-"""The compiled rules as the data plane reads them; how a rule is found stands in ``classifier.pxd``."""
+"""The compiled rules as the data plane reads them. ``classifier.pxd`` explains how a rule is found."""
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -8,7 +8,7 @@ import numpy as np
 from sgfast.core.base.intrinsics cimport be32, be64
 from sgfast.core.base.types cimport HeaderRow
 
-#: In ``choice``: what follows is a place in ``lists``.
+#: Flag in ``choice``: the rest is an index in ``lists``.
 LIST_FLAG = <uint32_t>SEVERAL_TABLES
 
 cdef const uint32_t* u32(const uint32_t[::1] rows) noexcept:
@@ -24,8 +24,8 @@ cdef const uint64_t* u64(const uint64_t[::1] rows) noexcept:
 
 
 cdef class RuleArrays:
-    """One rule table's arrays: ``(peer_class, service_class, services, winner)`` or ``(peer_class, service_class,
-    services, peer_rules, service_rules, rule_of_bit)``, as ``RuleTable`` has them. Later policies share it.
+    """The arrays of one rule table: ``(peer_class, service_class, services, winner)`` or ``(peer_class, service_class,
+    services, peer_rules, service_rules, rule_of_bit)``, as in ``RuleTable``. Later policies may share them.
     """
 
     def __cinit__(self, *parts):
@@ -51,13 +51,13 @@ cdef class RuleArrays:
 
 
 cdef class Classifier:
-    """Immutable. Made by ``sgfast.compiler``, which owns the meaning of every number in it.
+    """Immutable. Built by ``sgfast.compiler``, which defines the meaning of every number in it.
 
     ``ipv4``, ``ipv6``: tries to address numbers; ``owner``: int32 and ``address_class``: uint32 by address number;
     ``port_whole``: uint32 (256,) and ``port_maps``: {protocol: uint32 (65536,)}; ``choice``: uint32 (instances * 2,)
     and ``lists``: uint32, as ``Tables`` has them; ``tables``: a RuleArrays for each rule table; ``rank``: int32 and
     ``denies``: uint8 by rule; ``vpc``: int32 by instance; ``peers_start``, ``peers``: int32, adjacency of VPCs;
-    ``stateless``: uint8 by instance, None where nobody is.
+    ``stateless``: uint8 by instance, None if no instance is.
     """
 
     def __cinit__(
@@ -114,7 +114,9 @@ cdef class Classifier:
         free(self.tables.tables)
 
     def keep(self, rows, dtype):
-        """``rows`` as a flat contiguous array that lives as long as the classifier does; shared ones count once."""
+        """``rows`` as a flat contiguous array that lives as long as the classifier. Shared arrays count once in
+        ``nbytes``.
+        """
         rows = np.ascontiguousarray(rows, dtype=dtype).reshape(-1)
         place = rows.ctypes.data
         if place not in self.kept:
@@ -140,10 +142,10 @@ cdef class Classifier:
         )
 
     def match(self, headers not None, winners not None):
-        """Statelessly: which rules would win for each packet as an opener, owners looked up (SPEC 4.8).
+        """Finds the rules that would win if each packet were an opener, regardless of connections (SPEC 4.8).
 
-        ``headers``: HEADER_DTYPE (n,); ``winners``: int32 (n, 2) to fill: of the egress and the ingress side the rule's
-        number, -1 where no rule matches, -2 where there is no such side.
+        ``headers``: HEADER_DTYPE (n,). ``winners``: int32 (n, 2), filled with the rule numbers of the egress and the
+        ingress side; -1 where no rule matches, -2 where there is no such side.
         """
         cdef Py_ssize_t n = len(headers)
         cdef Py_ssize_t i

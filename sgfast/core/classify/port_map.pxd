@@ -1,13 +1,13 @@
-# A protocol and a port (or ICMP type and code) to its port class: one load.
+# Maps a protocol and a port (or ICMP type and code) to a port class.
 #
-# The compiler cuts all port lists of all rules into classes: two ports are of one class when no rule tells them
-# apart. A protocol that no rule looks into more closely has one class for all its packets.
+# The compiler divides the ports of all rules into classes: two ports are in one class if no rule tells them apart. A
+# protocol for which no rule names ports has a single class.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 
 cdef struct PortMap:
-    uint32_t whole[256]         # by protocol: its class where no rule of it names ports
+    uint32_t whole[256]         # by protocol: its class if no rule names ports of it
     const uint32_t* by_port[256]    # by protocol: 65,536 classes, or NULL
 
 

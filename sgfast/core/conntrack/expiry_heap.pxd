@@ -1,8 +1,9 @@
-# The tuples that may end within one tick of the timer wheel, the earliest first: a binary heap.
+# A binary heap of the tuples that may end within one tick of the timer wheel, the earliest first.
 #
-# Only a full table asks for more than ticks (SPEC 5.8): then every new tuple wants to know what has ended by now, to
-# the nanosecond. An item is a hint. A tuple may have been prolonged since, or ended and its slot be another's; whoever
-# takes an item looks at the entry. What must hold is that no tuple ends earlier than some item says.
+# Only a full table needs a finer resolution than ticks (SPEC 5.8): each new tuple then has to know which tuples have
+# ended by now, to the nanosecond. An item is only a hint: its tuple may have been prolonged, or may have ended and its
+# slot been reused, so the entry must be checked. Invariant: each tuple that ends in the tick
+# has an item whose deadline is not later than the tuple's end.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -18,7 +19,7 @@ cdef struct ExpiryHeap:
     HeapItem* items
     uint32_t count
     uint32_t capacity
-    uint64_t tick           # whose tuples these are; 0: nobody's, the heap must be filled before it is used
+    uint64_t tick           # the tick of these tuples; 0 if the heap is not valid and must be filled first
 
 
 cdef inline void free_heap(ExpiryHeap* heap) noexcept nogil:
@@ -27,7 +28,7 @@ cdef inline void free_heap(ExpiryHeap* heap) noexcept nogil:
 
 
 cdef inline bint push_expiry(ExpiryHeap* heap, int64_t deadline, uint32_t slot) noexcept nogil:
-    # False: there is no memory.
+    # False if there is no memory. `deadline` in nanoseconds.
     cdef uint32_t at = heap.count
     cdef uint32_t parent, capacity
     cdef HeapItem* grown
@@ -53,7 +54,7 @@ cdef inline bint push_expiry(ExpiryHeap* heap, int64_t deadline, uint32_t slot) 
 
 
 cdef inline uint32_t pop_expiry(ExpiryHeap* heap) noexcept nogil:
-    # The slot of the earliest item; the heap must not be empty.
+    # Removes the earliest item and returns its slot. The heap must not be empty.
     cdef uint32_t earliest = heap.items[0].slot
     cdef uint32_t at = 0
     cdef uint32_t child

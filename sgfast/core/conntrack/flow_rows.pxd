@@ -1,5 +1,5 @@
-# Tuples as rows: what a connection report lists, and what a summary counts. Rows wait in their table until somebody
-# takes them (``AccountingPlane.take_flows``), or has counted them.
+# Report rows built from tuples: the connection report lists them, and the summary counts them. A row stays in its table
+# until it is taken (``AccountingPlane.take_flows``) or, if flows are not kept, until it is counted.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
@@ -13,7 +13,7 @@ from sgfast.core.base.key cimport (
     KIND_PORTS,
     FlowKey,
     address_of,
-    spell_address,
+    write_address,
 )
 from sgfast.core.base.types cimport ALLOW, DENY, NO_RULE, NO_SLOT
 from sgfast.core.conntrack.states cimport CLOSED, MOOT_TCP, NO_STATE, TIME_WAIT
@@ -39,6 +39,7 @@ from sgfast.core.conntrack.table cimport (
 
 
 cdef inline uint8_t side_end_of(const Entry* e, int side, uint8_t recorded, int64_t now, uint8_t cause) noexcept nogil:
+    # How a side ended. `recorded`: what its flow record says; `cause`: why the tuple ends.
     if recorded != SIDE_OPEN:
         return recorded
     if e.state[side] == CLOSED:
@@ -64,14 +65,14 @@ cdef inline void key_of(const Table* t, uint32_t slot, FlowKey* key) noexcept no
         key.addr[0] = e.digest
 
 
-cdef inline void spell_ends(const Table* t, uint32_t slot, bint initiator_high, Ends* ends) noexcept nogil:
+cdef inline void write_ends(const Table* t, uint32_t slot, bint initiator_high, Ends* ends) noexcept nogil:
     cdef FlowKey key
     cdef bint ipv6
     key_of(t, slot, &key)
     memset(ends, 0, sizeof(Ends))
     ipv6 = (key.kind & KIND_IPV6) != 0
-    spell_address(ends.initiator, address_of(key.addr, ipv6, initiator_high), ipv6)
-    spell_address(ends.responder, address_of(key.addr, ipv6, not initiator_high), ipv6)
+    write_address(ends.initiator, address_of(key.addr, ipv6, initiator_high), ipv6)
+    write_address(ends.responder, address_of(key.addr, ipv6, not initiator_high), ipv6)
     ends.family = 6 if ipv6 else 4
     ends.protocol = key.protocol
     ends.has_ports = (key.kind & KIND_PORTS) != 0
@@ -100,20 +101,20 @@ cdef inline FlowRow* next_row(Table* t) noexcept nogil:
 
 
 cdef inline bint is_plain(const Entry* e) noexcept nogil:
-    # Allowed and answered, or denied with nobody there: nothing a summary lists.
+    # Whether the summary has nothing to say about the tuple: it was allowed and answered, or denied and not answered.
     if e.marks & TUPLE_DENIED:
         return not e.marks & HEARD
     return (e.marks & HEARD) != 0
 
 
-cdef inline bint tell_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil:
-    # What the report would say of a tuple if it ended now; False: nothing.
+cdef inline bint make_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil:
+    # Builds the report row of a tuple as if it ended now. False if the tuple is not reported.
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef FlowRecord* flow = flow_at(&t.slab, slot) if t.keep_flows else NULL
     cdef int side, high
     if e.marks & (TUPLE_LIVE | UNBEGUN) != TUPLE_LIVE:
         return False
-    if not t.keep_flows and (not t.report_odd or is_plain(e)):
+    if not t.keep_flows and (not t.report_mismatches or is_plain(e)):
         return False
     memset(row, 0, sizeof(FlowRow))
     high = (e.flags[0] if e.present & 1 else e.flags[1]) & FROM_HIGH
@@ -129,7 +130,7 @@ cdef inline bint tell_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_e
         row.side_end[side != high] = SIDE_DENIED if e.state[side] >= MOOT_TCP else SIDE_NONE
     if flow != NULL:
         high = flow.initiator_high
-    spell_ends(t, slot, high, &row.ends)
+    write_ends(t, slot, high, &row.ends)
     if flow != NULL:
         row.ends.icmp = flow.icmp
         row.number = flow.number
@@ -140,7 +141,7 @@ cdef inline bint tell_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_e
         for side in range(2):
             row.packets[side] = flow.packets[side]
             row.bytes[side] = flow.bytes[side]
-            # Row sides go by role, entry sides by address: egress is the initiator's.
+            # Row sides are by role, entry sides by address: egress is the initiator's side.
             row.rule[side != high] = <int32_t>flow.rule[side]
             row.instance[side != high] = flow.instance[side]
             row.side_end[side != high] = side_end_of(e, side, flow.side_end[side], now, side_end)
@@ -152,24 +153,24 @@ cdef inline bint tell_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_e
 
 
 cdef inline void report_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noexcept nogil:
-    cdef FlowRow told
+    cdef FlowRow built
     cdef FlowRow* row
-    if tell_tuple(t, slot, now, side_end, &told):
+    if make_flow_row(t, slot, now, side_end, &built):
         row = next_row(t)
         if row != NULL:
-            row[0] = told
+            row[0] = built
 
 
-cdef inline void restart_tuple(Table* t, uint32_t slot, const FlowRow* told) noexcept nogil:
-    # The key of a denied attempt opened after all: the attempt is over and a connection begins. `told`: what the report
-    # says of the attempt, or NULL.
+cdef inline void restart_tuple(Table* t, uint32_t slot, const FlowRow* attempt_row) noexcept nogil:
+    # The key of a denied attempt opened after all: the attempt is over and a connection begins. `attempt_row`: the
+    # report row of the attempt, or NULL.
     cdef Entry* e = entry_at(&t.slab, slot)
-    cdef FlowRow* row = next_row(t) if told != NULL else NULL
+    cdef FlowRow* row = next_row(t) if attempt_row != NULL else NULL
     cdef FlowRecord* flow
     cdef FlowRecord fresh
     cdef int side
     if row != NULL:
-        row[0] = told[0]
+        row[0] = attempt_row[0]
     # Sides that have connections keep them.
     e.marks = (e.marks & ~(REFUSED | HEARD | TUPLE_DENIED)) | UNBEGUN
     if not t.keep_flows:

@@ -6,11 +6,11 @@ from sgfast.core.conntrack.states cimport BIDIRECTIONAL, ICMP_ALIVE
 
 
 cdef inline uint8_t icmp_next() noexcept nogil:
-    # ICMP queries and one-way ICMP: every valid packet prolongs. Which end asked is part of the key, so both ends may
-    # ping each other with one identifier.
+    # ICMP queries and one-way ICMP: every valid packet refreshes the timeout. The querier is part of the key, so both
+    # ends can ping each other with the same identifier.
     return ICMP_ALIVE
 
 
 cdef inline uint8_t generic_next(uint8_t state, bint reply) noexcept nogil:
-    # Every protocol but TCP and ICMP: allowed one way so far, or both ways.
+    # All protocols except TCP and ICMP: whether packets were allowed in one direction or in both.
     return BIDIRECTIONAL if reply else state

@@ -1,4 +1,4 @@
-"""A tuple's life, and the index of the table: what each function promises is in ``lifetime.pxd``."""
+"""The life cycle of tuples, and the index of the table. ``lifetime.pxd`` says what each function does."""
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -59,7 +59,7 @@ from sgfast.core.conntrack.timer_wheel cimport (
 
 cdef enum:
     FIRST_BUCKETS = 1024
-    # However small the table is, this many openers are remembered: they are no connections (SPEC 5.8, 9.3).
+    # At least this many openers are remembered, however small the table is: they are no connections (SPEC 5.8, 9.3).
     LEAST_MARKS = 1 << 20
 
 
@@ -90,10 +90,10 @@ cdef void free_table(Table* t) noexcept nogil:
     memset(t, 0, sizeof(Table))
 
 
-# The index ----------------------------------------------------------------------------------------------------------
+# The index ------------------------------------------------------------------------------------------------------------
 
 cdef void put_in_line(Bucket* buckets, uint32_t bucket_mask, uint32_t hash_value, uint32_t slot) noexcept nogil:
-    # There is a free place somewhere: the callers keep every index below FULL_LINE.
+    # A free place always exists: callers keep every index below FULL_LINE keys per bucket on average.
     cdef uint32_t at = hash_value & bucket_mask
     cdef uint32_t free_places
     while True:
@@ -137,7 +137,7 @@ cdef bint grow_index(Table* t) noexcept nogil:
     grown = <Bucket*>allocate_pages(lines * sizeof(Bucket))
     if grown == NULL:
         return False
-    # In slot order: the entries are read one after the other.
+    # In slot order, so that the entries are read sequentially.
     for slot in range(t.slab.fresh):
         e = entry_at(&t.slab, slot)
         if e.kind:
@@ -149,7 +149,7 @@ cdef bint grow_index(Table* t) noexcept nogil:
 
 
 cdef uint32_t add_key(Table* t, const FlowKey* key, uint64_t digest, uint32_t hash_value) noexcept nogil:
-    # A new entry without any connection, not yet live. NO_SLOT: no memory.
+    # Adds an entry without any connection, not live yet. NO_SLOT if there is no memory.
     cdef uint32_t slot
     cdef Entry* e
     cdef uint64_t* addr
@@ -184,7 +184,7 @@ cdef void drop_key(Table* t, uint32_t slot) noexcept nogil:
     give_slot(&t.slab, slot)
 
 
-# Age: evictable tuples in order of creation (SPEC 5.8) ----------------------------------------------------------------
+# Age list: evictable tuples in order of creation (SPEC 5.8) -----------------------------------------------------------
 
 cdef void leave_age(Table* t, uint32_t slot) noexcept nogil:
     cdef Entry* e = entry_at(&t.slab, slot)
@@ -214,7 +214,7 @@ cdef void join_age(Table* t, uint32_t slot) noexcept nogil:
     t.age_tail = slot
 
 
-# Marks: keys whose opener was seen, in order of the last one (SPEC 9.3) -----------------------------------------------
+# Marks: keys whose opener was seen, in order of the latest (SPEC 9.3) -------------------------------------------------
 
 cdef void leave_marks(Table* t, uint32_t slot) noexcept nogil:
     cdef Entry* e = entry_at(&t.slab, slot)
@@ -259,10 +259,10 @@ cdef void mark_opener(Table* t, uint32_t slot) noexcept nogil:
             drop_key(t, oldest)
 
 
-# A tuple's life ------------------------------------------------------------------------------------------------------
+# Life cycle of tuples -------------------------------------------------------------------------------------------------
 
 cdef void forget_past(Table* t, uint32_t slot) noexcept nogil:
-    # A new tuple begins in this entry: nothing of an earlier one may colour it.
+    # A new tuple begins in this entry: clear what an earlier one left.
     cdef FlowRecord* flow
     cdef Entry* e = entry_at(&t.slab, slot)
     e.marks = (e.marks & ~(ANSWERED | REFUSED | HEARD | TUPLE_DENIED)) | UNBEGUN
@@ -278,7 +278,7 @@ cdef void forget_past(Table* t, uint32_t slot) noexcept nogil:
 cdef void set_side(
     Table* t, uint32_t slot, int side, uint8_t state, uint8_t flags, uint32_t rule, int64_t deadline
 ) noexcept nogil:
-    # A connection begins on a side, or a moot mark does.
+    # Begins a connection, or a moot mark, on a side.
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef FlowRecord* flow
     if not e.marks & TUPLE_LIVE:
@@ -303,7 +303,7 @@ cdef void set_side(
 
 
 cdef void clear_side(Table* t, uint32_t slot, int side, uint8_t side_end) noexcept nogil:
-    # The entry stays; whoever cleared its last side calls end_tuple.
+    # The entry stays. If no side has a connection or a mark then, the caller must call end_tuple.
     cdef Entry* e = entry_at(&t.slab, slot)
     if e.state[side] == NO_STATE:
         return
@@ -317,7 +317,8 @@ cdef void clear_side(Table* t, uint32_t slot, int side, uint8_t side_end) noexce
 
 
 cdef void reopen_side(Table* t, uint32_t slot, int side, int64_t now, bint first) noexcept nogil:
-    # The finished connection of a side is forgotten for a new opener (SPEC 4.4). `first`: of this packet's sides.
+    # Drops a side's finished connection for a new opener (SPEC 4.4). `first`: no other side was reopened by this
+    # packet.
     cdef Entry* e = entry_at(&t.slab, slot)
     if first:
         report_tuple(t, slot, now, SIDE_REOPENED)
@@ -329,7 +330,7 @@ cdef void reopen_side(Table* t, uint32_t slot, int side, int64_t now, bint first
 
 
 cdef void note_reply(Table* t, uint32_t slot, int side, bint reset) noexcept nogil:
-    # The first packet in reply direction that a side allows. `reset`: it is an RST.
+    # Called for the first packet in reply direction that a side allows. `reset`: it is an RST.
     cdef Entry* e = entry_at(&t.slab, slot)
     e.flags[side] = (e.flags[side] | REPLIED) & ~UNHEARD
     e.marks |= ANSWERED | (REFUSED if reset else HEARD)
@@ -340,7 +341,7 @@ cdef void note_reply(Table* t, uint32_t slot, int side, bint reset) noexcept nog
 cdef void begin_tuple(
     Table* t, uint32_t slot, const Packet* p, bint initiator_high, uint8_t verdict, uint8_t reason, int denied_side
 ) noexcept nogil:
-    # After the packet that began it was judged on all its sides. `denied_side`: which one denied it, or -1.
+    # Called after the tuple's first packet was judged on all its sides. `denied_side`: the side that denied it, or -1.
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef FlowRecord* flow
     e.marks &= ~UNBEGUN
@@ -379,7 +380,7 @@ cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noex
         t.live -= 1
     e.state[0] = NO_STATE
     e.state[1] = NO_STATE
-    # As in `settle`: what ends in a tick stays until that is over.
+    # As in `settle`: what ends in a tick stays until the tick is over.
     if e.marks & OPENER_SEEN and (not t.marks_expire or tick_of(now) <= tick_of(t.marks_until)):
         if t.marks_expire:
             arm(&t.wheel, &t.slab, slot, t.marks_until)
@@ -388,14 +389,14 @@ cdef void end_tuple(Table* t, uint32_t slot, int64_t now, uint8_t side_end) noex
     drop_key(t, slot)
 
 
-# Time and room -------------------------------------------------------------------------------------------------------
+# Expiry and eviction --------------------------------------------------------------------------------------------------
 
 cdef void expect_end(Table* t, uint32_t slot, int64_t latest) noexcept nogil:
-    # A live tuple may end in the present tick: the heap, if it is in use, has to know.
+    # A live tuple that may end in the current tick must have an item in the heap, if the heap is in use.
     cdef ExpiryHeap* heap = &t.expiry
     if heap.tick != t.wheel.tick or tick_of(latest) > t.wheel.tick:
         return
-    # Many hints for few tuples, or no memory: it is filled anew when it is needed.
+    # Too many stale hints, or no memory: invalidate the heap. It is refilled when it is needed.
     if heap.count > 2 * <uint64_t>t.live + 1024 or not push_expiry(heap, latest, slot):
         heap.tick = 0
 
@@ -408,8 +409,9 @@ cdef void rearm(Table* t, uint32_t slot) noexcept nogil:
 
 
 cdef void settle(Table* t, uint32_t slot, int64_t now, bint early) noexcept nogil:
-    # A disarmed entry whose bucket is due: it ended, or was prolonged meanwhile. Unless `early`, what ends in a tick is
-    # given back when that is over, so that this does not depend on how often the wheel was moved on (workers.pxd).
+    # Handles a disarmed entry whose bucket is due: it has ended, or was prolonged and is armed again. Unless `early`,
+    # what ends in a tick is freed when the tick is over, so that results do not depend on how often the wheel advances
+    # (workers.pxd).
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef bint live = e.marks & TUPLE_LIVE
     cdef int64_t until = latest_deadline(e) if live else t.marks_until
@@ -423,7 +425,7 @@ cdef void settle(Table* t, uint32_t slot, int64_t now, bint early) noexcept nogi
 
 
 cdef void settle_all(Table* t, uint32_t chain, int64_t now, bint early) noexcept nogil:
-    # By the dozen: the index line an entry is taken from is a cache miss, which another one's can hide.
+    # In small batches: the index bucket of each entry is a cache miss, and prefetches overlap the misses.
     cdef uint32_t slots[16]
     cdef int count, i
     cdef const Entry* e
@@ -446,7 +448,7 @@ cdef void sweep(Table* t, int64_t now) noexcept nogil:
 
 
 cdef bint evictable(const Entry* e, int64_t now) noexcept nogil:
-    # An answered tuple is in the age list only while its key is moot, and a moot mark may have run out.
+    # An answered tuple is in the age list only while its key is moot, and its moot mark may have expired.
     return (
         not e.marks & ANSWERED
         or (e.state[0] >= MOOT_TCP and now < e.deadline[0])
@@ -455,7 +457,7 @@ cdef bint evictable(const Entry* e, int64_t now) noexcept nogil:
 
 
 cdef bint fill_expiry(Table* t) noexcept nogil:
-    # False: no memory.
+    # Fills the heap for the current tick. False if there is no memory.
     cdef uint32_t slot = t.wheel.head[t.wheel.tick & (WHEEL_SLOTS - 1)]
     cdef const Entry* e
     t.expiry.count = 0
@@ -469,7 +471,7 @@ cdef bint fill_expiry(Table* t) noexcept nogil:
 
 
 cdef void end_expired(Table* t, int64_t now) noexcept nogil:
-    # What ended by now in the present tick, which the wheel looks at only when it is over.
+    # The wheel visits a tick only when it is over, so the current one needs the heap.
     cdef ExpiryHeap* heap = &t.expiry
     cdef uint32_t slot
     cdef int64_t latest
@@ -488,7 +490,8 @@ cdef void end_expired(Table* t, int64_t now) noexcept nogil:
 
 
 cdef bint make_room(Table* t, int64_t now) noexcept nogil:
-    # Whether one more tuple may live (SPEC 5.8). Exact: what ended by now never counts, though its tick is not over.
+    # Whether one more tuple may live (SPEC 5.8); evicts one if need be. Exact: what has ended by now never counts, even
+    # in the current tick.
     if t.live < t.max_live:
         return True
     sweep(t, now)
@@ -508,7 +511,7 @@ cdef bint make_room(Table* t, int64_t now) noexcept nogil:
     return True
 
 
-cdef uint32_t list_living(const Table* t, uint64_t where, uint64_t* out) noexcept nogil:
+cdef uint32_t list_live(const Table* t, uint64_t where, uint64_t* out) noexcept nogil:
     cdef uint32_t slot
     cdef uint32_t count = 0
     for slot in range(t.slab.fresh):
@@ -523,10 +526,10 @@ cdef void report_slot(Table* t, uint32_t slot, int64_t now) noexcept nogil:
     report_tuple(t, slot, now, SIDE_TIMEOUT if now >= latest_deadline(entry_at(&t.slab, slot)) else SIDE_OPEN)
 
 
-cdef uint32_t report_living(Table* t, int64_t now, uint32_t first, uint32_t most) noexcept nogil:
-    # At the end of a replay: what is still in the table, without ending it.
+cdef uint32_t report_live(Table* t, int64_t now, uint32_t first, uint32_t limit) noexcept nogil:
+    # For the end of a replay: reports what is still in the table, without ending it.
     cdef uint32_t slot = first
-    cdef Py_ssize_t enough = t.ended_count + most
+    cdef Py_ssize_t enough = t.ended_count + limit
     cdef Entry* e
     while slot < t.slab.fresh:
         if t.ended_count >= enough:

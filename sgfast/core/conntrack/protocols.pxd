@@ -1,4 +1,4 @@
-# The one place that knows which protocol has which states: how a connection begins, and what a packet leads to.
+# The only place that knows which protocol has which states: how a connection begins, and which state a packet leads to.
 
 from libc.stdint cimport uint8_t
 
@@ -27,28 +27,28 @@ cdef inline bint can_open(const Packet* p) noexcept nogil:
 
 
 cdef inline uint8_t first_state(const Packet* p) noexcept nogil:
-    # Of a connection that the packet opens.
+    # The first state of a connection that the packet opens.
     if p.step < STEP_OPEN:
         return SYN_SENT
     return ICMP_ALIVE if p.key.kind & (KIND_ICMP_QUERY | KIND_ONE_WAY) else UNIDIRECTIONAL
 
 
 cdef inline uint8_t inferred_state(const Packet* p) noexcept nogil:
-    # Of a TCP connection older than the capture whose first packet seen this is (SPEC 9.3).
+    # The state of a TCP connection older than the capture, given its first packet seen (SPEC 9.3).
     if p.step == TCP_SYNACK:
         return SYN_RECV
     return FIN_WAIT if p.step == TCP_FIN else TCP_ESTABLISHED
 
 
 cdef inline uint8_t next_state(const Packet* p, bint reply, uint8_t state) noexcept nogil:
-    # The state after a packet of a connection; or STAYS, NOT_VALID, REOPENS.
+    # The state that a packet leads to, or STAYS, NOT_VALID or REOPENS.
     if p.step < STEP_OPEN:
         return tcp_next(reply, p.step, state)
     return icmp_next() if state == ICMP_ALIVE else generic_next(state, reply)
 
 
 cdef inline uint8_t moot_state(const Packet* p) noexcept nogil:
-    # The mark that a denied opener of the packet's protocol leaves (SPEC 9.2).
+    # The moot state that a denied opener of the packet's protocol leaves (SPEC 9.2).
     if p.protocol == PROTO_TCP:
         return MOOT_TCP
     return MOOT_ICMP if p.has_icmp else MOOT_OTHER

@@ -1,5 +1,5 @@
-# The states a side's connection can be in, over all protocols, and the timeout of each (SPEC 5.2). A new protocol adds
-# its states here, its transitions in a file of its own, and a line to the dispatch in protocols.pxd.
+# The states of a side's connection, for all protocols, and the timeout of each (SPEC 5.2). A new protocol adds its
+# states here, its transitions in a file of its own, and a line to the dispatch in protocols.pxd.
 
 from libc.stdint cimport uint8_t
 
@@ -20,7 +20,7 @@ cdef enum:         # State
     # Every other protocol (generic.pxd)
     UNIDIRECTIONAL = 11
     BIDIRECTIONAL = 12
-    # From here on there is no connection but the mark of a denied opener (SPEC 9.2).
+    # From here on: no connection, but the mark of a denied opener (SPEC 9.2).
     MOOT_TCP = 13
     MOOT_OTHER = 14
     MOOT_ICMP = 15
@@ -43,14 +43,14 @@ cdef enum:         # Timeout: the order of DataPlane's `timeouts_ns` and of sett
 
 cdef extern from *:
     """
-    /* By state: which timeout it has. */
+    /* The Timeout of each state. */
     static const uint8_t sg_timeout_of_state[16] __attribute__((unused)) = {
-        [0] = 2, /* no state: never asked */
+        [0] = 2, /* no state: never used */
         [1] = 2, [2] = 2, [3] = 0, [4] = 1, [5] = 2, [6] = 2, [7] = 2, [8] = 2, [9] = 2, /* TCP */
         [10] = 3,               /* ICMP */
         [11] = 5, [12] = 4,     /* other protocols: allowed one way, both ways */
-        /* A key stays moot for the timeout of an unanswered connection (SPEC 9.2); TCP for that of an established one,
-           as its initiator may try again for minutes. */
+        /* A key stays moot for the timeout of an unanswered connection (SPEC 9.2). For TCP it is that of an established
+           one, as the initiator may retry for minutes. */
         [13] = 0, [14] = 5, [15] = 3,
     };
     """

@@ -1,5 +1,5 @@
-# Where connection entries live. An entry never moves, so the index, the timer wheel and the age list hold its slot
-# number. Entries come in chunks of 2 MiB, one huge page where the system gives them.
+# Storage of connection entries. An entry never moves, so the index, the timer wheel and the age list refer to it by its
+# slot number. Entries are allocated in chunks of 2 MiB, each one huge page where the system has them.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -15,11 +15,11 @@ cdef enum:
 
 cdef packed struct Entry:           # 64 bytes, one cache line; asserted in tests
     uint64_t digest                 # Packet.digest of the key
-    int64_t deadline[2]             # by side: when it ends, nanoseconds (SPEC 4.1)
-    uint32_t rule[2]                # by side: the rule it was opened by
+    int64_t deadline[2]             # by side: when it ends, engine time in nanoseconds (SPEC 4.1)
+    uint32_t rule[2]                # by side: the rule that opened it
     uint32_t ports                  # FlowKey.ports
     uint32_t hash
-    uint32_t wheel_next             # also links free slots
+    uint32_t wheel_next             # also links the free slots
     uint32_t wheel_prev
     uint32_t age_next
     uint32_t age_prev
@@ -36,9 +36,9 @@ cdef struct MarkLink:
     uint32_t prev
 
 
-# What the connection report tells of a tuple; kept only when asked for.
+# A tuple's data for the connection report; allocated only if flows are kept.
 cdef struct FlowRecord:
-    uint64_t number                 # of its first packet
+    uint64_t number                 # number of its first packet
     int64_t first_ns
     int64_t last_ns
     uint64_t bytes[2]               # [0] from the initiator, [1] from the responder
@@ -50,12 +50,12 @@ cdef struct FlowRecord:
     uint8_t reason
     uint8_t side_end[2]             # by side: SideEnd
     uint8_t present
-    uint16_t icmp                   # type << 8 | code of the opener
+    uint16_t icmp                   # ICMP type << 8 | code of the opener
 
 
 cdef struct Slab:
     Entry** entries                 # by chunk
-    uint64_t** addresses            # by chunk: 4 words a slot, IPv6 only; NULL until the first
+    uint64_t** addresses            # by chunk: 4 words per slot; NULL until the chunk has an IPv6 entry
     MarkLink** marks                # by chunk, NULL unless marks are kept
     FlowRecord** flows              # by chunk, NULL unless flows are recorded
     uint32_t chunks

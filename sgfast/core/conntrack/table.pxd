@@ -2,15 +2,16 @@
 #
 #     hash --index--> slot --slab--> entry: side 0 | side 1       one probe for both sides of a packet
 #
-# Side 0 is the filter of whoever has the lower address, side 1 that of the higher one. Each side has its own state,
-# deadline, rule and initiator. In causal mode the side that denied an opener holds the mark of its moot key
-# (SPEC 9.2): it has no connection, so its place is free.
+# Side 0 is the filter at the lower address, side 1 the filter at the higher one. Each side has its own state, deadline,
+# rule and initiator. In causal mode the side that denied an opener holds the mark of its moot key (SPEC 9.2): it has no
+# connection, so its place is free.
 #
-# The index is a table of cache lines: 12 tags of 8 bits, 12 slots, and how many keys went on to the next line. Only
-# the index is ever resized.
+# The index is an array of buckets, each one cache line: 12 tags of 8 bits, 12 slots, and the number of keys that
+# overflowed to the next bucket. Only the index is ever resized.
 #
-# A tuple is live while some side's connection or moot mark is; at most `max_live` are (SPEC 5.8). A tuple that ended
-# may stay as a mark that its opener was seen, which inference asks for (SPEC 9.3); those are bounded on their own.
+# A tuple is live while a connection or moot mark on one of its sides is. At most `max_live` tuples are live (SPEC 5.8).
+# A tuple that has ended may remain as a mark that its opener was seen, which inference needs (SPEC 9.3). The number of
+# such marks has a limit of its own.
 
 from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -24,20 +25,20 @@ from sgfast.core.conntrack.timer_wheel cimport Wheel
 
 cdef enum:         # SideFlag
     FROM_HIGH = 1           # the initiator is the higher address
-    REASON_SHIFT = 4        # of a moot side: the upper four bits are why its opener was denied
-    REPLIED = 2             # has had an allowed packet in reply direction, or counts as if (SPEC 9.3)
+    REASON_SHIFT = 4        # moot side: the upper four bits are the reason why its opener was denied
+    REPLIED = 2             # a packet in reply direction was allowed, or is assumed to have been (SPEC 9.3)
     SIDE_DISCONNECTED = 4   # SPEC 6.3
-    UNHEARD = 8             # (bit 3: judge_side counts on it) no packet in reply direction was seen yet
+    UNHEARD = 8             # no packet in reply direction was seen yet; judge_side relies on its being bit 3
 
 cdef enum:         # TupleMark
     TUPLE_LIVE = 1
-    OPENER_SEEN = 2         # in the list of marks (SPEC 9.3)
+    OPENER_SEEN = 2         # in the mark list (SPEC 9.3)
     EVICTABLE = 4           # in the age list
-    ANSWERED = 8            # has or had a connection that is REPLIED: not evictable (SPEC 5.8)
+    ANSWERED = 8            # has or had a connection that is REPLIED: cannot be evicted (SPEC 5.8)
     REFUSED = 16            # the other end sent an RST, or an ICMP unreachable came back
     TUPLE_DENIED = 32       # began with a denied opener
-    HEARD = 128             # the other end sent something else, allowed or not: it answered
-    UNBEGUN = 64            # its first packet is still being judged; ends without a report
+    HEARD = 128             # the other end answered: it sent something else, allowed or not
+    UNBEGUN = 64            # its first packet is still being judged; if it ends now, it is not reported
 
 cdef enum:         # SideEnd
     SIDE_NONE = 0           # this side had no connection
@@ -55,17 +56,17 @@ cdef enum:         # SideEnd
 
 cdef struct Bucket:         # 64 bytes
     uint8_t tags[12]        # 0: free
-    uint8_t overflow        # keys that did not fit and went on; sticks at 255
+    uint8_t overflow        # number of keys that went on to the next bucket; saturates at 255
     uint8_t spare[3]
     uint32_t slots[12]
 
 
-# Between whom a tuple is, by role: for the reports.
+# The two ends of a tuple, by role, for the reports.
 cdef packed struct Ends:
     uint8_t initiator[16]   # network byte order; IPv4 in the first four bytes
     uint8_t responder[16]
-    uint32_t ports          # initiator's << 16 | responder's; or an ICMP identifier << 16
-    uint16_t icmp           # type << 8 | code of the opener; what an entry does not know is 0
+    uint32_t ports          # initiator's port << 16 | responder's port; or an ICMP identifier << 16
+    uint16_t icmp           # ICMP type << 8 | code of the opener; 0 for what the entry does not record
     uint8_t family
     uint8_t protocol
     uint8_t has_ports
@@ -74,14 +75,14 @@ cdef packed struct Ends:
 
 # One ended tuple, for the reports.
 cdef packed struct FlowRow:
-    uint64_t number         # of its first packet; 0 where flows are not kept
+    uint64_t number         # number of its first packet; 0 if flows are not kept
     int64_t first_ns
     int64_t last_ns
     uint64_t bytes[2]       # from the initiator, from the responder
     uint64_t packets[2]
     Ends ends
-    int32_t rule[2]         # of the initiator's (egress) side, of the responder's (ingress) side; -1: none
-    int32_t instance[2]     # likewise; -1 too where flows are not kept
+    int32_t rule[2]         # initiator's (egress) side, responder's (ingress) side; -1 for none
+    int32_t instance[2]     # likewise; always -1 if flows are not kept
     uint8_t verdict
     uint8_t reason
     uint8_t answer          # 0 silent, 1 answered, 2 refused
@@ -91,13 +92,13 @@ cdef packed struct FlowRow:
 cdef struct Table:
     Slab slab
     Wheel wheel
-    ExpiryHeap expiry       # of the wheel's present tick, once the table was full in it
+    ExpiryHeap expiry       # for the wheel's current tick, once the table was full in it
     Bucket* buckets
     uint32_t bucket_mask
     uint32_t used           # entries in the index
     uint32_t live
     uint32_t max_live
-    uint32_t age_head       # the evictable tuple whose creation is oldest
+    uint32_t age_head       # the evictable tuple with the oldest creation
     uint32_t age_tail
     uint32_t mark_head
     uint32_t mark_tail
@@ -106,19 +107,19 @@ cdef struct Table:
     uint8_t keep_marks
     uint8_t marks_expire
     uint8_t keep_flows      # report every ended tuple, with counters
-    uint8_t report_odd      # report allowed tuples nobody answered, and denied ones somebody did
-    int64_t marks_until     # when marks are worth nothing any more
+    uint8_t report_mismatches   # report allowed tuples that were not answered, and denied ones that were
+    int64_t marks_until     # when marks become useless, engine time in nanoseconds
     FlowRow* ended
     Py_ssize_t ended_count
     Py_ssize_t ended_capacity
-    Py_ssize_t tallied      # of them, those that the report's tallies know
-    uint64_t ended_lost     # could not be reported: no memory
-    uint64_t evicted        # for want of room: with a connection on some side
-    uint64_t moot_evicted   # likewise, with nothing but the mark of a denied opener
+    Py_ssize_t tallied      # how many of them are already in the tallies
+    uint64_t ended_lost     # rows lost for lack of memory
+    uint64_t evicted        # tuples evicted that had a live connection on some side
+    uint64_t moot_evicted   # tuples evicted that had only the mark of a denied opener
 
 
 cdef enum:
-    # Keys per bucket line, on average, before the index doubles: of 12, so that few go on to another line.
+    # The index doubles when buckets hold this many keys on average, of 12 places, so that few keys overflow.
     FULL_LINE = 8
 
 
@@ -127,7 +128,7 @@ cdef inline bint has_full_index(const Table* t) noexcept nogil:
 
 
 cdef inline bint has_place(const Table* t) noexcept nogil:
-    # Whether one more key takes neither making room nor a larger index.
+    # Whether one more key fits without evicting a tuple or growing the index.
     return t.live < t.max_live and not has_full_index(t)
 
 
@@ -169,19 +170,19 @@ cdef inline uint32_t find_slot(
 
 
 cdef inline uint32_t guess_slot(const Table* t, uint32_t hash_value) noexcept nogil:
-    # The slot that most likely holds the key, without touching its entry; whoever uses it compares the key.
+    # The slot that most likely holds the key, found without touching its entry. The caller must compare the key.
     cdef const Bucket* bucket = &t.buckets[hash_value & t.bucket_mask]
     cdef uint32_t mask = match12(bucket.tags, tag_of(hash_value))
     return bucket.slots[ctz32(mask)] if likely(mask != 0) else <uint32_t>NO_SLOT
 
 
 cdef inline bint side_lives(const Entry* e, int side, int64_t now) noexcept nogil:
-    # SPEC 4.1: a connection with now >= deadline does not exist. True for a moot mark, too.
+    # Whether a side's connection or moot mark is live: with now >= deadline it does not exist (SPEC 4.1).
     return e.state[side] != NO_STATE and now < e.deadline[side]
 
 
 cdef inline bint side_connected(const Entry* e, int side, int64_t now) noexcept nogil:
-    # Lives, and is a connection.
+    # Whether a side has a live connection.
     return (<uint8_t>(e.state[side] - 1) < MOOT_TCP - 1) & (now < e.deadline[side])
 
 
@@ -195,7 +196,7 @@ cdef inline int64_t latest_deadline(const Entry* e) noexcept nogil:
 
 
 cdef inline void count_packet(Table* t, uint32_t slot, const Packet* p) noexcept nogil:
-    # For the connection report, where flows are kept.
+    # Counts a packet in the tuple's flow record. Flows must be kept.
     cdef FlowRecord* flow = flow_at(&t.slab, slot)
     cdef int way = p.source_high != flow.initiator_high
     flow.last_ns = p.time_ns

@@ -1,7 +1,7 @@
 # TCP connections follow the state table of Linux nf_conntrack, without sequence numbers (SPEC 5.4, 5.5). Every cell was
-# tried on Linux 6.18 (tests/kernel/test_grids.py).
+# checked against Linux 6.18 (tests/kernel/test_grids.py).
 #
-# Rows: what a packet carries (Step in types.pxd). Columns: the state it meets.
+# Rows: what the packet is (Step in types.pxd). Columns: the state before it.
 #
 #     SS SYN_SENT   SR SYN_RECV   ES ESTABLISHED   FW FIN_WAIT   CW CLOSE_WAIT   LA LAST_ACK   TW TIME_WAIT
 #     CL CLOSED     S2 SYN_SENT2, both ends sent a SYN
@@ -18,9 +18,9 @@ cdef extern from *:
     { /* from the initiator */
     /*              --    SS    SR    ES    FW    CW    LA    TW    CL    S2 */
     /* syn    */ {sgiv, sgig, sgig, sgig, sgig, sgig, sgig, sgre, sgre, sgig},
-    /*    SS, S2  A retransmission. Linux starts the time-out anew; here it stays, or a host that answers nobody could
-     *            be kept in the table for ever.
-     *    SR..LA  It may be out of step with the other end, whose answer will tell: let it through, believe nothing.
+    /*    SS, S2  A retransmission. Linux restarts the timeout. Here it goes on, as otherwise a host that is never
+     *            answered could stay in the table for ever.
+     *    SR..LA  It may be out of sync with the responder, whose answer will show: allow it, but keep the state.
      *    TW, CL  The connection is over: the initiator starts a new one.
      */
     /* synack */ {sgiv, sgiv, sgSR, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgSR},
@@ -35,7 +35,7 @@ cdef extern from *:
     /* ack    */ {sgiv, sgiv, sgES, sgES, sgCW, sgCW, sgTW, sgTW, sgCL, sgiv},
     /*    SS, S2  There is nothing to acknowledge.
      *    SR      The handshake is complete.
-     *    FW      It acknowledges the first FIN, which direction does not matter.
+     *    FW      It acknowledges the first FIN; its direction does not matter.
      *    LA      It acknowledges the second one.
      */
     /* rst    */ {sgiv, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL},
@@ -57,7 +57,7 @@ cdef extern from *:
     /*            As from the initiator.
      */
     /* ack    */ {sgiv, sgig, sgSR, sgES, sgCW, sgCW, sgTW, sgTW, sgCL, sgig},
-    /*    SS, S2  A host that still knows an old connection answers a SYN so; the initiator will reset it.
+    /*    SS, S2  A host that still has an old connection answers a SYN like this; the initiator will reset it.
      *    SR      The handshake is complete only when the initiator acknowledges.
      */
     /* rst    */ {sgiv, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL},

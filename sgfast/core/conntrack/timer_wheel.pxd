@@ -1,4 +1,4 @@
-# The timer wheel: finds entries whose time has come without looking at the others.
+# The timer wheel finds entries whose deadline has come, without looking at the others.
 #
 #     level   one bucket spans   the level reaches
 #     0       67 ms              17 s
@@ -6,12 +6,12 @@
 #     2       73 min             13 days
 #     3       13 days            9 years; what lies beyond waits in the last bucket
 #
-# An entry stands in the bucket of its deadline, at the finest level that reaches it. A packet that prolongs a
-# connection only stores the new deadline; the wheel learns of it when it comes to the old one, and arms the entry
-# again. So an entry may stand too early, never too late: whoever shortens a deadline must arm anew.
+# An entry is in the bucket of its deadline, at the finest level that reaches it. A packet that prolongs a connection
+# only stores the new deadline. When the wheel comes to the old one, it arms the entry again. So an entry may be in a
+# bucket that is too early, but never in one that is too late: code that shortens a deadline must rearm the entry.
 #
-# Nothing that is judged depends on the wheel: a look-up compares the deadline itself. The wheel gives memory back.
-# Time may jump by years: an advance visits at most 256 buckets a level, however far it goes.
+# No verdict depends on the wheel: look-ups compare the deadline itself. The wheel only frees memory. Time may jump by
+# years: an advance visits at most 256 buckets per level, however far it goes.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -23,17 +23,17 @@ cdef enum:
     WHEEL_BITS = 8
     WHEEL_SLOTS = 1 << WHEEL_BITS
     TICK_BITS = 26                  # a tick is 2**26 ns
-    BUCKET_FLAG = 0x80000000        # in wheel_prev: the bucket whose first entry this is
+    BUCKET_FLAG = 0x80000000        # in wheel_prev: this is the first entry of the bucket in the other bits
     NOT_ARMED = 0xFFFFFFFF
 
 
 cdef struct Wheel:
-    uint64_t tick                   # all buckets before this one were emptied
+    uint64_t tick                   # the current tick: all buckets before it were emptied
     uint32_t head[WHEEL_LEVELS * WHEEL_SLOTS]
 
 
 cdef inline uint64_t tick_of(int64_t time_ns) noexcept nogil:
-    # Shifted so that times before 1970 come first.
+    # The sign bit is flipped, so that times before 1970 come first.
     return (<uint64_t>time_ns ^ (<uint64_t>1 << 63)) >> TICK_BITS
 
 
@@ -79,7 +79,7 @@ cdef inline void arm(Wheel* wheel, const Slab* slab, uint32_t slot, int64_t dead
 
 
 cdef inline uint32_t take_bucket(Wheel* wheel, const Slab* slab, uint32_t bucket, uint32_t chain) noexcept nogil:
-    # Disarms a bucket's entries and puts them before `chain`, linked by wheel_next. Returns the new chain.
+    # Disarms a bucket's entries and prepends them to `chain`, linked by wheel_next. Returns the new chain.
     cdef uint32_t slot = wheel.head[bucket]
     cdef uint32_t following
     cdef Entry* e
@@ -95,8 +95,9 @@ cdef inline uint32_t take_bucket(Wheel* wheel, const Slab* slab, uint32_t bucket
 
 
 cdef inline uint32_t advance(Wheel* wheel, const Slab* slab, uint64_t tick) noexcept nogil:
-    # Moves to `tick`, which must be later. Returns the chain of entries to look at, each to be armed anew or freed.
-    # At level 0 a bucket is due when it is over; above, when it begins, so that its entries move to finer buckets.
+    # Advances to `tick`, which must be later. Returns the chain of due entries; the caller must rearm or free each of
+    # them. A bucket of level 0 is due when it is over, one of a higher level when it begins, so that its entries move
+    # to finer buckets.
     cdef uint32_t chain = NO_SLOT
     cdef int level
     cdef uint64_t old, new, i

@@ -1,4 +1,4 @@
-"""Changed connections of two engines; what they are stands in ``changed.pxd``."""
+"""Changed connections of two engines; ``changed_connections.pxd`` defines them."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from libc.string cimport memcmp, memcpy, memset
 from sgfast.core.base.frames cimport FrameBatch
 from sgfast.core.base.icmp cimport query_type
 from sgfast.core.base.intrinsics cimport fold, likely, prefetch
-from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_IPV6, KIND_ONE_WAY, KIND_PORTS, address_of, spell_address
+from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_IPV6, KIND_ONE_WAY, KIND_PORTS, address_of, write_address
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport (
     ALLOW,
@@ -38,17 +38,17 @@ from sgfast.core.base.types cimport (
 )
 from sgfast.core.dataplane cimport DataPlane
 from sgfast.core.dtypes cimport copied_rows
-from sgfast.core.wire.header_rows cimport spell_header
+from sgfast.core.wire.header_rows cimport write_header_row
 from sgfast.core.wire.ip cimport read_frame, read_quote
 
 from sgfast.core.dtypes import HEADER_DTYPE
 
 cdef enum:
     NO_UNIT = 0xFFFFFFFF
-    KEY_WORDS = 5               # of a UnitKey
-    KIND_WORDS = 6              # of what tells groups apart
+    KEY_WORDS = 5               # 64-bit words of a UnitKey
+    KIND_WORDS = 6              # 64-bit words of a group's key
     KIND_BYTES = 48
-    OUTCOME = 0x7F              # verdict and reason of an outcome word
+    OUTCOME = 0x7F              # mask of verdict and reason in an outcome word
 
 CHANGED_DTYPE = np.dtype([
     ("initiator", "u1", (16,)), ("responder", "u1", (16,)), ("port_key", "<u2"), ("protocol", "u1"), ("family", "u1"),
@@ -71,7 +71,7 @@ cdef inline bint allowed(uint16_t word) noexcept nogil:
 
 
 cdef inline uint32_t hash_of(const uint64_t* secret, const void* key, int size) noexcept nogil:
-    # `size`: in words of 64 bits, at most KIND_WORDS.
+    # `size`: 64-bit words, KEY_WORDS or KIND_WORDS.
     cdef uint64_t words[KIND_WORDS]
     cdef uint64_t h
     words[KEY_WORDS] = 0
@@ -104,14 +104,15 @@ cdef HeaderRow* opener_rows(openers, Py_ssize_t n) except? NULL:
 
 
 cdef class ChangedConnections:
-    """Of two planes that judge the same frames, ``old`` being one of them.
+    """Collects the changed connections of two planes that judge the same frames; ``old`` is one of the planes.
 
-    ``compare`` after each batch, ``finish`` at the end, then ``rows`` and the rest. MemoryError if there is no room.
+    Call ``compare`` after each batch and ``finish`` at the end, then read ``rows`` and the rest. MemoryError if there
+    is no room.
     """
 
     def __cinit__(self, DataPlane old not None):
         self.wire = old.planes[0].wire
-        self.wire.exempt = False        # what is exempt for one policy need not be for the other
+        self.wire.exempt = False        # what is exempt under one policy may not be under the other
         self.index_mask = 1023
         self.index = <uint32_t*>allocate_pages((self.index_mask + 1) * sizeof(uint32_t))
         self.group_index = <uint32_t*>malloc(2 * GROUPS * sizeof(uint32_t))
@@ -133,11 +134,11 @@ cdef class ChangedConnections:
         self, FrameBatch batch not None, const uint16_t[::1] old not None, const uint16_t[::1] new not None,
         openers not None, const uint64_t[::1] numbers=None
     ):
-        """Takes what both said of a batch's frames, as outcome words (``types.pxd``).
+        """Compares both planes' outcome words (``types.pxd``) for a batch's frames.
 
-        ``openers``: HEADER_DTYPE, as long as the batch: gets the openers of those records that begin with one packet
-        for both, and that both allow. Returns how many there are. ``numbers``: which packets these are called, from 1;
-        None: they follow those before.
+        ``openers``: HEADER_DTYPE, as long as the batch; filled with the openers of records that begin with the same
+        packet in both planes and that both allow. Returns how many there are. ``numbers``: the packets' numbers, from
+        1; None if they go on from the last batch.
         """
         cdef Py_ssize_t n = batch.count
         cdef HeaderRow* rows = opener_rows(openers, n)
@@ -163,7 +164,7 @@ cdef class ChangedConnections:
     ) except -1 nogil:
         cdef Py_ssize_t found = 0
         cdef Py_ssize_t i
-        cdef int told = 0
+        cdef int count = 0
         cdef uint64_t plain = 0
         cdef uint16_t x, y
         for i in range(n):
@@ -173,34 +174,38 @@ cdef class ChangedConnections:
                 plain += 1
                 continue
             if (x & WORD_VERDICT) == PENDING or (y & WORD_VERDICT) == PENDING:
-                continue        # `resolve` gets to know
+                continue        # `resolve` counts it
             self.verdicts[x & WORD_VERDICT][y & WORD_VERDICT] += 1
             if (x | y) & WORD_FOLLOWS:
                 continue
-            if blocked(x) != blocked(y) or ((self.unit_count or told) and (x | y) & WORD_KNOWN):
-                told += self.read_told(
-                    &frames[i], x, y, self.judged + i + 1 if numbers == NULL else numbers[i], &self.told[told]
+            if blocked(x) != blocked(y) or ((self.unit_count or count) and (x | y) & WORD_KNOWN):
+                count += self.read_candidate(
+                    &frames[i], x, y, self.judged + i + 1 if numbers == NULL else numbers[i], &self.candidates[count]
                 )
-                if told == AT_ONCE:
-                    self.look(told)
-                    told = 0
+                if count == AT_ONCE:
+                    self.examine_all(count)
+                    count = 0
             if x & y & WORD_BEGAN and allowed(x) and allowed(y):
-                spell_opener(&self.wire, &frames[i], x, &openers[found])
+                write_opener(&self.wire, &frames[i], x, &openers[found])
                 found += 1
-        self.look(told)
+        self.examine_all(count)
         self.verdicts[ALLOW][ALLOW] += plain
         self.judged += n
         return found
 
     def resolve(self, old not None, new not None):
-        """Takes what became of packets that were PENDING: both planes' ``take_resolved``, which wait for the same."""
+        """Counts packets that were PENDING: takes what both planes' ``take_resolved`` returned, which must be the same
+        packets.
+        """
         if len(old) != len(new) or not (old["number"] == new["number"]).all():
             raise ValueError("the planes have not judged the same frames")
         for x, y in zip(old["result"]["verdict"].tolist(), new["result"]["verdict"].tolist()):
             self.verdicts[<int>x][<int>y] += 1
 
-    cdef bint read_told(self, const void* frame, uint16_t old, uint16_t new, uint64_t number, Told* t) noexcept nogil:
-        # False: it belongs to no connection.
+    cdef bint read_candidate(
+        self, const void* frame, uint16_t old, uint16_t new, uint64_t number, Candidate* t
+    ) noexcept nogil:
+        # Fills a candidate. False if the packet belongs to no connection.
         cdef Packet* p = &t.packet
         read_frame(&self.wire, <const Frame*>frame, p)
         if p.outcome == READ_FRAGMENT:
@@ -224,21 +229,21 @@ cdef class ChangedConnections:
         prefetch(&self.index[t.hash & self.index_mask])
         return True
 
-    cdef int look(self, int count) except -1 nogil:
-        # At the first `count` that were told of.
+    cdef int examine_all(self, int count) except -1 nogil:
+        # Examines the first `count` candidates.
         cdef uint32_t unit
         cdef int i
         for i in range(count):
-            unit = self.index[self.told[i].hash & self.index_mask]
+            unit = self.index[self.candidates[i].hash & self.index_mask]
             if unit != NO_UNIT:
-                # It is longer than a cache line.
+                # A unit is longer than a cache line.
                 prefetch(&self.units[unit])
                 prefetch(&self.units[unit].first_ns)
         for i in range(count):
-            self.look_at(&self.told[i])
+            self.examine(&self.candidates[i])
         return 0
 
-    cdef int look_at(self, const Told* t) except -1 nogil:
+    cdef int examine(self, const Candidate* t) except -1 nogil:
         cdef const Packet* p = &t.packet
         cdef const Packet* named = &t.quoted if t.quotes else p
         cdef UnitKey key = t.key
@@ -274,7 +279,7 @@ cdef class ChangedConnections:
                     unit.first_ns = p.time_ns
                     unit.last_ns = p.time_ns
                     unit.ipv6 = p.ipv6
-                    name_opener(named, passing if recorded else blocking, unit)
+                    set_initiator(named, passing if recorded else blocking, unit)
                     unit.turned = recorded and is_turned(named, blocking, unit)
                     unit.inward = named.source_high != unit.initiator_high ^ unit.turned
                 unit.packets += 1
@@ -300,8 +305,8 @@ cdef class ChangedConnections:
         cdef uint32_t at, i
         if unit != NULL:
             return unit
-        if self.unit_count == MOST_UNITS:
-            # Nobody knows which of them goes on.
+        if self.unit_count == MAX_UNITS:
+            # Any of them might go on, so all are ended.
             for i in range(self.unit_count):
                 if self.units[i].first:
                     self.cut_short += 1
@@ -322,7 +327,7 @@ cdef class ChangedConnections:
         return unit
 
     cdef int grow(self) except -1 nogil:
-        # Twice as many units; the index has twice as many places as they are.
+        # Doubles the room for units. The index has twice as many places as there may be units.
         cdef uint32_t capacity = 2 * self.unit_capacity
         cdef uint32_t mask = 2 * capacity - 1
         cdef uint32_t i, at
@@ -356,8 +361,8 @@ cdef class ChangedConnections:
         memset(&p, 0, sizeof(Packet))
         p.ipv6 = unit.ipv6
         memcpy(p.key.addr, unit.key.addr, sizeof(p.key.addr))
-        spell_address(row.initiator, address_of(p.key.addr, p.ipv6, unit.initiator_high), p.ipv6)
-        spell_address(row.responder, address_of(p.key.addr, p.ipv6, 1 - unit.initiator_high), p.ipv6)
+        write_address(row.initiator, address_of(p.key.addr, p.ipv6, unit.initiator_high), p.ipv6)
+        write_address(row.responder, address_of(p.key.addr, p.ipv6, 1 - unit.initiator_high), p.ipv6)
         row.port_key = unit.port_key
         row.protocol = unit.key.protocol
         row.family = 6 if unit.ipv6 else 4
@@ -393,7 +398,7 @@ cdef class ChangedConnections:
         unit.first = 0
 
     def finish(self):
-        """Ends all units, in the order they began."""
+        """Ends all units, in the order in which they were made."""
         cdef uint32_t i
         with nogil:
             for i in range(self.unit_count):
@@ -409,14 +414,16 @@ cdef class ChangedConnections:
 
     @property
     def other_rows(self):
-        """Of those that found no room, by way (0: passed, is blocked; 1: was blocked, passes): CHANGED_DTYPE (2,), only
-        counters and times.
+        """Changed connections that found no room in ``rows``, by way (0: passes in OLD, is blocked in NEW; 1: the
+        reverse), as CHANGED_DTYPE (2,). Only counters and times are meaningful.
         """
         return copied_rows(<const uint8_t*>self.others, 2 * sizeof(GroupRow), CHANGED_DTYPE)
 
     @property
     def counters(self):
-        """``packets``: by verdict of OLD, then of NEW; ``cut_short``: units that may have been counted again."""
+        """``packets``: numbers of packets by verdict in OLD, then in NEW. ``cut_short``: units that were ended early
+        and may have been counted again.
+        """
         return {"packets": [list(self.verdicts[i]) for i in range(VERDICT_COUNT)], "cut_short": self.cut_short}
 
 
@@ -426,23 +433,23 @@ cdef inline void fill_key(const Packet* p, UnitKey* key) noexcept nogil:
     if p.ipv6:
         key.addr[1], key.addr[2], key.addr[3] = p.key.addr[1], p.key.addr[2], p.key.addr[3]
     key.protocol = p.protocol
-    if p.outcome == READ_TRACKED:           # zero, so that a quoted packet's is, too
+    if p.outcome == READ_TRACKED:           # true for a quoted packet, too, as READ_TRACKED is 0
         key.kind = p.key.kind
         key.ports = p.key.ports
         key.protocol = p.key.protocol
 
 
 cdef inline bint is_turned(const Packet* p, uint16_t blocking, const Unit* unit) noexcept nogil:
-    # Whether for the engine that blocks it the other end opened. Its rules were asked of the packet itself if it can
-    # open: what the record of an earlier attempt says does not matter then.
+    # Whether the other end is the initiator in the blocking engine. If that engine's rules judged the packet itself,
+    # its source is the initiator, whatever the record of an earlier attempt says.
     cdef uint8_t reason = (blocking & OUTCOME) >> WORD_REASON_SHIFT
     if (reason == NO_RULE or reason == DENY_RULE) and (unit.key.protocol != PROTO_TCP or p.step == TCP_SYN):
         return p.source_high != unit.initiator_high
     return blocking & (WORD_KNOWN | WORD_BEGAN) != 0 and (blocking >> WORD_HIGH_SHIFT & 1) != unit.initiator_high
 
 
-cdef inline void name_opener(const Packet* p, uint16_t word, Unit* unit) noexcept nogil:
-    # Who opened, as far as can be known, and what for. `word`: of the engine whose record counts.
+cdef inline void set_initiator(const Packet* p, uint16_t word, Unit* unit) noexcept nogil:
+    # Sets the initiator, as far as it can be known, and the port key. `word`: of the engine whose record counts.
     cdef uint8_t high = p.source_high
     if word & (WORD_KNOWN | WORD_BEGAN):
         high = word >> WORD_HIGH_SHIFT & 1
@@ -463,13 +470,13 @@ cdef inline void name_opener(const Packet* p, uint16_t word, Unit* unit) noexcep
         unit.port_key = <uint16_t>(unit.key.ports >> 16 << 8 | unit.key.ports & 0xFF)
 
 
-cdef inline void spell_opener(const void* wire, const Frame* frame, uint16_t word, HeaderRow* row) noexcept nogil:
-    # The opener of a record that begins with this frame, which may have been inferred (SPEC 9.3).
+cdef inline void write_opener(const void* wire, const Frame* frame, uint16_t word, HeaderRow* row) noexcept nogil:
+    # Writes the opener of the record that begins with this frame; it may have been inferred (SPEC 9.3).
     cdef Packet p
     cdef uint8_t address[16]
     cdef uint16_t port
     read_frame(<const WireContext*>wire, frame, &p)
-    spell_header(&p, row)
+    write_header_row(&p, row)
     if (word >> WORD_HIGH_SHIFT & 1) != p.source_high:
         memcpy(address, row.src, 16)
         memcpy(row.src, row.dst, 16)

@@ -1,5 +1,6 @@
-"""Two data planes judge the same frames, in turn or at the same time. A module of its own, as the compiler makes the
-data plane's own loop slower where it has to make the same of it twice.
+"""Two data planes that judge the same frames, one after the other or at the same time.
+
+This is a module of its own because the C compiler makes the data plane's own loop slower if a module contains it twice.
 """
 
 import threading
@@ -9,7 +10,7 @@ from libc.stdint cimport uint16_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp
 
-from sgfast.core.base.clock cimport tell_time
+from sgfast.core.base.clock cimport advance_clock
 from sgfast.core.base.frames cimport Frame, FrameBatch
 from sgfast.core.base.intrinsics cimport add_ordered, load_ordered, swap_ordered
 from sgfast.core.base.memory cimport allocate_pages
@@ -22,11 +23,11 @@ from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.wire.ip cimport WireContext, read_frame
 
 cdef enum:
-    LINE = 16               # words: two cache lines, as they may be fetched in pairs
+    LINE = 16               # 64-bit words: two cache lines, as they may be fetched in pairs
 
 
 cdef bint reads_alike(DataPlane a, DataPlane b) noexcept nogil:
-    # Whether a frame's headers, read for one, are what the other would read, keyed hash and all.
+    # Whether both planes read a frame's headers alike, keyed hash included.
     cdef const WireContext* wire = &a.planes[0].wire
     cdef const WireContext* other = &b.planes[0].wire
     return (
@@ -38,7 +39,7 @@ cdef bint reads_alike(DataPlane a, DataPlane b) noexcept nogil:
 cdef void judge_paired(
     DataPlane a, DataPlane b, const Frame* frames, Py_ssize_t n, uint16_t* words_a, uint16_t* words_b
 ) noexcept nogil:
-    # Under both locks. Frames are read once, and judged twice while they are in the cache.
+    # Both locks must be held. Frames are read once, and judged twice while they are in the cache.
     cdef Plane* plane_a = a.planes[0]
     cdef Plane* plane_b = b.planes[0]
     cdef Py_ssize_t start = 0
@@ -54,7 +55,7 @@ cdef void judge_paired(
         size = min(n - start, <Py_ssize_t>BATCH)
         for i in range(size):
             read_frame(&plane_a.wire, &frames[start + i], &a.packets[i])
-            tell_time(&a.clock, a.packets[i].time_ns)
+            advance_clock(&a.clock, a.packets[i].time_ns)
             a.now[i] = a.clock.now
             prefetch_line(plane_a, &a.packets[i])
             prefetch_line(plane_b, &a.packets[i])
@@ -69,28 +70,28 @@ cdef void judge_paired(
 
 
 cdef class PairedPlanes:
-    """Judges frames by two planes, which have judged the same ones before, and has ``changed`` compare what they say.
+    """Judges frames with two planes, which must have judged the same frames before, for ``changed`` to compare.
 
-    ``judge`` does so by one thread, which reads the headers of frames once for both; ``changed.compare`` is up to the
-    caller. ``start`` and ``wait`` use a second thread, from ``begin`` to ``close``: neither plane then waits for the
-    other's table, and the comparison is made while the next batch is read.
+    ``judge`` uses one thread, which reads frame headers once for both planes. Calling ``changed.compare`` is up to the
+    caller. ``start`` and ``wait`` use a second thread, which runs from ``begin`` to ``close``. Then neither plane waits
+    for the other's table, and the comparison is made while the next batch is read.
     """
 
     cdef DataPlane plane
     cdef DataPlane other
     cdef ChangedConnections changed
-    cdef object thread              # None: there is none
-    cdef object failure             # what ended it
+    cdef object thread              # None if there is none
+    cdef object failure             # the exception that ended it
     cdef Parking parking
-    # Numbers of batches, each on a cache line of its own.
-    cdef uint64_t* asked            # that the thread is to judge
-    cdef uint64_t* judged           # that `plane` has judged
-    cdef uint64_t* compared         # that the thread has judged and compared
-    # The batch that was started last, and what belongs to it; None: there is none.
+    # Counters of batches, each on cache lines of its own.
+    cdef uint64_t* asked            # batches given to the thread
+    cdef uint64_t* judged           # batches judged by `plane`
+    cdef uint64_t* compared         # batches judged and compared by the thread
+    # The batch that was started last, and its arrays; None if there is none.
     cdef object batch
     cdef object arrays
     cdef const Frame* frames
-    cdef Py_ssize_t count           # 0: the thread is to end
+    cdef Py_ssize_t count           # frames; 0 tells the thread to end
     cdef uint16_t* words
     cdef uint16_t* other_words
     cdef HeaderRow* openers
@@ -105,19 +106,21 @@ cdef class PairedPlanes:
 
     def __init__(self, DataPlane plane not None, DataPlane other not None, ChangedConnections changed not None):
         if other is plane or other.judged != plane.judged:
-            raise ValueError("planes beside each other are two, and have judged the same frames")
+            raise ValueError("two different planes are needed that have judged the same frames")
         self.plane = plane
         self.other = other
         self.changed = changed
 
     def __dealloc__(self):
-        # The thread holds a reference: it is gone.
+        # The thread holds a reference, so it has ended.
         free(self.asked)
         free_parking(&self.parking)
 
     def judge(self, FrameBatch batch not None, words not None, other_words not None):
-        """``words``, ``other_words``: uint16, at least as long as the batch: get the outcome words (``types.pxd``) of
-        either. ValueError when they are not.
+        """Judges a batch with both planes.
+
+        ``words``, ``other_words``: uint16, at least as long as the batch; filled with the outcome words (``types.pxd``)
+        of ``plane`` and ``other``. ValueError if they are too short.
         """
         cdef Py_ssize_t n = batch.count
         cdef uint16_t* mine = words_of(words, n)
@@ -134,7 +137,7 @@ cdef class PairedPlanes:
                 PyThread_release_lock(self.plane.lock)
 
     def begin(self):
-        """Starts the second thread. MemoryError if it cannot be."""
+        """Starts the second thread. MemoryError if that fails."""
         if self.thread is not None:
             raise RuntimeError("there is a second thread")
         self.asked[0] = self.judged[0] = self.compared[0] = 0
@@ -147,13 +150,13 @@ cdef class PairedPlanes:
             raise MemoryError(f"a thread cannot be started: {error}") from error
 
     def start(self, FrameBatch batch not None, words not None, other_words not None, openers not None):
-        """Judges a batch by ``plane``; the other plane and the comparison may still be at it when this returns, and
-        frames and arrays have to stay until ``wait`` returns. The arrays are those of ``judge`` and of ``compare``.
+        """Judges a batch with ``plane``. The second thread may still be judging and comparing it when this returns, so
+        frames and arrays must stay valid until ``wait`` returns. The arrays are those of ``judge`` and of ``compare``.
         """
         cdef Wanted wanted = Wanted(NULL, NULL, NULL)
         cdef Py_ssize_t n = batch.count
         if self.thread is None or self.failure is not None or self.batch is not None:
-            raise RuntimeError("no second thread that has nothing to do")
+            raise RuntimeError("there is no idle second thread")
         self.words = words_of(words, n)
         self.other_words = words_of(other_words, n)
         self.openers = opener_rows(openers, n)
@@ -170,9 +173,10 @@ cdef class PairedPlanes:
             swap_ordered(self.judged, self.asked[0])
 
     def wait(self):
-        """Until the batch that was started last is compared: how many openers it has (``compare``); 0 if there is none.
+        """Waits until the batch that was started last is compared. Returns how many openers it has (``compare``), or 0
+        without a batch.
 
-        MemoryError if that failed, which ends the thread.
+        MemoryError if comparing failed, which ends the thread.
         """
         cdef int turn = 0
         if self.batch is None:
@@ -192,7 +196,7 @@ cdef class PairedPlanes:
         unpark(&self.parking)
 
     def serve(self):
-        """What the thread does, until ``close``."""
+        """The body of the second thread, until ``close``."""
         try:
             with nogil:
                 self.serve_all()

@@ -1,4 +1,4 @@
-"""The store of datagrams that came in fragments; what for stands in ``fragments.pxd``."""
+"""The store of fragmented datagrams; ``datagrams.pxd`` describes it."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -28,7 +28,7 @@ cdef void free_fragments(Fragments* f) noexcept nogil:
 
 
 cdef bint make_store(Fragments* f) noexcept nogil:
-    # Some 11 MiB, of which what is not used is never touched, once there is a fragment at all.
+    # Allocated with the first fragment: some 11 MiB.
     cdef uint32_t i
     f.datagrams = <Datagram*>calloc(MAX_DATAGRAMS, sizeof(Datagram))
     f.held_store = <HeldFragment*>malloc(MAX_FRAGMENTS * sizeof(HeldFragment))
@@ -51,7 +51,7 @@ cdef void fill_datagram_key(const Packet* p, DatagramKey* key) noexcept nogil:
     memset(key, 0, sizeof(DatagramKey))
     memcpy(key.addr, p.key.addr, 32 if p.ipv6 else 8)
     key.identification = p.fragment_id
-    key.protocol = 0 if p.ipv6 else p.protocol      # of IPv6, whoever fragments may say in each what he likes
+    key.protocol = 0 if p.ipv6 else p.protocol      # IPv6: may differ between fragments of one datagram
     key.ipv6 = p.ipv6
     key.source_high = p.source_high
 
@@ -63,7 +63,7 @@ cdef inline uint32_t place_of(const DatagramKey* key, uint64_t secret) noexcept 
 
 
 cdef uint32_t overdue(const Fragments* f, int64_t now, uint64_t number) noexcept nogil:
-    # The oldest began first, and time never runs back: if any is overdue, it is.
+    # Time never runs backwards, so the oldest datagram has the earliest deadline.
     cdef uint32_t at = f.oldest[ALL]
     if at != NO_DATAGRAM and now >= f.datagrams[at].deadline:
         return at
@@ -137,14 +137,14 @@ cdef inline bint bit_of(const uint64_t* bits, uint32_t n) noexcept nogil:
 
 
 cdef bint is_there(const Datagram* d, const Packet* p) noexcept nogil:
-    # Whether just this fragment came before.
+    # Whether exactly this fragment was received before.
     cdef uint32_t first = p.fragment_start // 8
     cdef uint32_t end = (p.fragment_end + 7) // 8
     cdef uint32_t n
     if p.fragment_last != (p.fragment_end == d.total) or not bit_of(d.starts, first):
         return False
     if d.total and p.fragment_end > d.total:
-        return False        # though in the same block
+        return False        # in the last block, but beyond the end
     for n in range(first + 1, end):
         if bit_of(d.starts, n) or not bit_of(d.there, n):
             return False
@@ -176,7 +176,7 @@ cdef void put_in(Datagram* d, const Packet* p) noexcept nogil:
 
 
 cdef inline uint32_t held_of(const Datagram* d) noexcept nogil:
-    # What counts against MAX_FRAGMENTS.
+    # What a datagram counts against MAX_FRAGMENTS.
     return max(d.fragments, d.waiting)
 
 
@@ -310,7 +310,7 @@ cdef bint restore_datagram(Fragments* f, const Datagram* saved, uint64_t secret)
 
 
 cdef void note_resolved(Fragments* f, uint64_t number, const ResultRow* row) noexcept nogil:
-    # Whoever asks for results and never takes these loses the later ones.
+    # If results are never taken, later ones are lost.
     cdef ResolvedRow* rows
     cdef Py_ssize_t capacity
     if f.resolved_count == MAX_RESOLVED:

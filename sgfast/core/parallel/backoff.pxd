@@ -1,5 +1,5 @@
-# A thread that waits for work which comes soon as a rule: it looks for it a while before it sleeps, as to be woken
-# takes longer than to judge a thousand packets.
+# How a thread waits for work that usually comes soon: it spins for a while before it sleeps, as waking it up takes
+# longer than judging a thousand packets.
 
 from libc.stdint cimport uint64_t
 
@@ -21,33 +21,33 @@ cdef extern from * nogil:
     int sched_yield()
 
 cdef enum:
-    # Looks before others are let run: some hundreds of microseconds. While one thread lets others run over and over,
-    # the kernel is slower for all of them.
+    # Checks before the thread begins to yield: some hundreds of microseconds. A thread that yields over and over makes
+    # the kernel slower for all.
     SPINS = 4000
-    TURNS = 4200            # looks before it sleeps
+    TURNS = 4200            # checks before the thread sleeps
 
 
 cdef struct Parking:
     uint64_t asleep
-    void* door              # a lock it sleeps at
+    void* lock              # the lock it sleeps on; held except to wake it
 
 
 cdef inline bint init_parking(Parking* s) noexcept:
-    # False: there is no memory.
+    # False if there is no memory.
     s.asleep = 0
-    s.door = PyThread_allocate_lock()
-    if s.door != NULL:
-        PyThread_acquire_lock(s.door, NOWAIT_LOCK)
-    return s.door != NULL
+    s.lock = PyThread_allocate_lock()
+    if s.lock != NULL:
+        PyThread_acquire_lock(s.lock, NOWAIT_LOCK)
+    return s.lock != NULL
 
 
 cdef inline void free_parking(Parking* s) noexcept:
-    if s.door != NULL:
-        PyThread_free_lock(s.door)
+    if s.lock != NULL:
+        PyThread_free_lock(s.lock)
 
 
 cdef inline void back_off(int turn) noexcept nogil:
-    # Between two looks, which cost whoever writes what is looked at.
+    # Pauses between two checks, as each check slows down the thread that writes the value.
     cdef int _
     if turn < SPINS:
         for _ in range(8):
@@ -57,13 +57,13 @@ cdef inline void back_off(int turn) noexcept nogil:
 
 
 cdef inline void unpark(Parking* s) noexcept nogil:
-    # After what it looks at has changed.
+    # Wakes the thread if it sleeps. Call it after the count that it watches has changed.
     if load_ordered(&s.asleep) and swap_ordered(&s.asleep, 0):
-        PyThread_release_lock(s.door)
+        PyThread_release_lock(s.lock)
 
 
 cdef inline void park_until_change(Parking* s, const uint64_t* count, uint64_t seen) noexcept nogil:
-    # Until `count` is not what was seen; maybe earlier.
+    # Waits until `count` differs from `seen`. May return earlier.
     cdef int turn
     for turn in range(TURNS):
         if load_ordered(count) != seen:
@@ -71,5 +71,5 @@ cdef inline void park_until_change(Parking* s, const uint64_t* count, uint64_t s
         back_off(turn)
     swap_ordered(&s.asleep, 1)
     if load_ordered(count) != seen and swap_ordered(&s.asleep, 0):
-        return      # seen just in time: nobody opens the door
-    PyThread_acquire_lock(s.door, WAIT_LOCK)
+        return      # changed just in time: nobody else releases the lock
+    PyThread_acquire_lock(s.lock, WAIT_LOCK)

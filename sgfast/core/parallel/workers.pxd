@@ -1,15 +1,16 @@
-# Several threads judge together (``jobs`` of the library and the command). Connections are dealt out to shards by a
-# hash of their keys, the same for both directions; each shard has a plane of its own. An ICMP error goes with the
-# connection it quotes.
+# Several threads judge together (``jobs`` of the library and the command). Connections are distributed over shards by a
+# hash of their keys, which is the same for both directions. Each shard has a plane of its own. An ICMP error goes to
+# the shard of the connection it quotes.
 #
-#     who calls:  frames --headers, clock--> queue of a shard     the clock depends on all packets (SPEC 9.1)
+#     caller:     frames --headers, clock--> queue of a shard     the clock depends on all packets (SPEC 9.1)
 #     workers:    queue of a shard --> its plane                   nothing else does
 #
-# A worker looks after some shards, and after others when those have nothing for it; so does who calls, when a queue is
-# full. Who works on a shard holds it; so its packets are judged in order, whoever they are judged by. Nobody waits for
-# the workers but who wants to know what came of it (`drain`): meanwhile the next part of the capture is read.
+# A worker serves some shards, and other shards when those have nothing to do. The caller does the same when a queue is
+# full. A thread marks a shard as busy while it works on it, so the shard's packets are judged in order, whichever
+# thread judges them. Only `drain` waits for the workers, for callers that want results. Otherwise the next part of the
+# capture is read meanwhile.
 #
-# Below the limits of the tables results are those of one plane (``dataplane.pyx`` heeds the limits).
+# As long as no table is full, results are those of a single plane (``dataplane.pyx`` enforces the limits).
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
@@ -25,50 +26,51 @@ cdef enum:
 
 
 cdef inline int shard_of_hash(uint32_t hash_value, int shards) noexcept nogil:
-    # By other bits than those that tables look at: the lowest are their lines, the highest eight their tags.
+    # Uses other bits than the tables do: their lowest bits select the bucket, the highest eight are the tag.
     return <int>((<uint64_t>(hash_value * <uint32_t>0x9E3779B1 >> 8 & 0xFFFF) * <uint64_t>shards) >> 16)
 
 
 cdef struct Shard:
     Plane* plane
     Packet* packets         # [QUEUE]
-    int64_t* now            # likewise: what the clock says
-    uint64_t* numbers       # likewise: which packet of the engine it is
-    # Counts of packets since ever; of who fills the queue:
-    uint64_t filled         # put in
-    uint64_t room_until     # there was room for
-    # On cache lines of their own, as several threads look at them:
-    uint64_t* shown         # put in, and others may take them
-    uint64_t* taken         # judged
-    uint64_t* held          # whether somebody works on it
+    int64_t* now            # [QUEUE]: engine time, nanoseconds
+    uint64_t* numbers       # [QUEUE]: packet numbers
+    # Running counts of packets. Used only by the thread that fills the queue:
+    uint64_t filled         # packets put into the queue
+    uint64_t room_until     # the queue surely has room until `filled` reaches this
+    # Shared by several threads, so each is on cache lines of its own:
+    uint64_t* published     # packets put in that workers may take
+    uint64_t* judged        # packets judged
+    uint64_t* busy          # nonzero while a thread works on the shard
 
 
 cdef class Workers:
     cdef int jobs
     cdef int shard_count
     cdef Shard* shards
-    cdef Packet* handful            # being dealt out
-    cdef uint64_t* lines            # what shards have on lines of their own, and `shows`
-    cdef uint64_t* shows            # how often something was shown: what waits for work looks here
-    cdef int process                # whose threads they are: a child of fork has none
+    cdef Packet* staging            # packets being distributed
+    cdef uint64_t* lines            # memory of the shards' shared counters, and of `publications`
+    cdef uint64_t* publications     # how often packets were published; idle workers watch it
+    cdef int process                # PID of the process that has the threads; a forked child has none
     cdef uint64_t ended
     cdef Parking* parkings          # by worker
-    # Where results go: of the packets from number `first` on, or NULL.
+    # Where results go, indexed by packet number minus `first`, or NULL.
     cdef ResultRow* rows
     cdef uint16_t* words            # likewise
     cdef uint64_t first
 
-    # Without the GIL, by one thread at a time. `deal`: into the queues, the first packet being the `number`-th; whether
-    # some packet is judged by bytes of its frame, which must not go away before.
-    cdef bint deal(
+    # Call these without the GIL, from one thread at a time. `enqueue` puts packets into the queues, numbered from
+    # `number` on. It returns whether a packet is judged by bytes of its frame, which must then stay valid until
+    # `drain`.
+    cdef bint enqueue(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, Clock* clock, uint64_t number,
         HeaderRow* headers) noexcept nogil
     cdef void drain(self) noexcept nogil
-    cdef void retire(self) noexcept nogil       # drained; the threads end
+    cdef void retire(self) noexcept nogil       # drains, then ends the threads
 
     cdef void judge_alone(self, Packet* p, int64_t now, uint64_t number) noexcept nogil
     cdef void make_room(self, Shard* shard) noexcept nogil
     cdef bint work_on(self, Shard* shard) noexcept nogil
     cdef bint work(self, int worker) noexcept nogil
-    cdef void show_shard(self, Shard* shard) noexcept nogil
+    cdef void publish(self, Shard* shard) noexcept nogil
     cdef void unpark_all(self) noexcept nogil

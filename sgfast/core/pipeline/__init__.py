@@ -1,1 +1,1 @@
-"""One packet from its headers to its verdict."""
+"""The path of one packet from its headers to its verdict."""

@@ -1,5 +1,5 @@
-# The door of the pipeline: packets whose headers were read, a batch at a time, in order. It is compiled once and called
-# once for each batch.
+# The entry point of the pipeline: takes packets whose headers were read, in order, one batch at a time. It is compiled
+# only once, and called once per batch.
 #
 #     frame --wire--> Packet --batch--> fast path, or verdict: filter of each side --> bookkeeping
 
@@ -15,27 +15,29 @@ cdef enum:
 
 
 cdef inline void prefetch_line(const Plane* plane, const Packet* p) noexcept nogil:
-    # The index line where a packet's key would be: to be called some packets before judge_batch.
+    # Prefetches the index bucket of a packet's key. Call it some packets before judge_batch.
     if likely(p.outcome == READ_TRACKED):
         prefetch(&plane.table.buckets[p.hash & plane.table.bucket_mask])
 
 
-# Judges `n` packets in order. `now`: what the clock says, by packet (SPEC 9.1). `numbers`: each packet's number; NULL:
-# they follow `first`. `rows`: of the results, `words`: of the outcome words, from packet `first` on; or NULL.
+# Judges `n` packets in order. `now`: engine time of each packet, nanoseconds (SPEC 9.1). `numbers`: the packets'
+# numbers, or NULL if they are consecutive from `first` on. `rows`, `words`: results and outcome words, indexed by
+# packet number minus `first`, or NULL.
 cdef void judge_batch(
     Plane* plane, Packet* packets, const int64_t* now, const uint64_t* numbers, uint64_t first, Py_ssize_t n,
     ResultRow* rows, uint16_t* words) noexcept nogil
 
-# Gives back what ended before `now`.
+# Frees what ended before the tick of `now`.
 cdef void sweep_all(Plane* plane, int64_t now) noexcept nogil
 # Counts ended tuples for the summary (outcomes.pxd).
 cdef void tally_ended(Plane* plane) noexcept nogil
-# Fragments that nobody waits for any more before packet `number`, or of one datagram (fragments.pxd).
+# Resolves held fragments (fragments.pxd): those of datagrams that are overdue before packet `number`, or those of one
+# datagram.
 cdef void resolve_overdue(Plane* plane, int64_t now, uint64_t number) noexcept nogil
 cdef void resolve_datagram(Plane* plane, uint32_t datagram, int64_t now) noexcept nogil
 
-# `timeouts_ns`: by Timeout (states.pxd), nanoseconds. `secret`: eight words of 64 bits, that key the hash. An exception
-# leaves what free_plane may be given.
+# `timeouts_ns`: nanoseconds, by Timeout (states.pxd). `secret`: eight 64-bit words that key the hash. After an
+# exception the plane can still be passed to free_plane.
 cdef int make_plane(
     Plane* plane, Classifier classifier, bint causal, int midstream, timeouts_ns, uint32_t max_connections, bint exempt,
     bint keep_flows, bint reporting, list secret) except -1

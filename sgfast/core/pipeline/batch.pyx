@@ -1,4 +1,4 @@
-"""Batches through the pipeline, and the planes they go through; what each function promises is in ``batch.pxd``."""
+"""Runs batches through the pipeline, and makes and frees planes. ``batch.pxd`` says what each function does."""
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -32,12 +32,12 @@ from sgfast.core.tallies.tally cimport free_tally, init_tally
 from sgfast.core.wire.ip cimport init_wire
 
 cdef enum:
-    # The outcome word of whatever takes the fast path, but for who began its connection.
+    # The outcome word of a packet on the fast path, except for the initiator bit.
     FAST_WORD = ALLOW | ESTABLISHED << WORD_REASON_SHIFT | WORD_KNOWN | WORD_HEARD | WORD_FAST
 
 
 cdef inline void prefetch_flow(const FlowRecord* flow) noexcept nogil:
-    # It is longer than a cache line.
+    # The record is longer than a cache line.
     prefetch(flow)
     prefetch(&flow.initiator_high)
 
@@ -50,7 +50,7 @@ cdef inline void sweep_ended(Plane* plane, int64_t now) noexcept nogil:
 
 
 cdef void judge_slowly(Plane* plane, Packet* p, ResultRow* row, uint16_t* word, int64_t now) noexcept nogil:
-    # Out of line: the loop below keeps its registers.
+    # A function of its own, so that the loop below keeps its registers.
     cdef PacketContext c
     if row != NULL:
         clear_row(row)
@@ -74,7 +74,7 @@ cdef void judge_batch(
     cdef uint64_t nbytes = 0
     cdef uint64_t fast = 0
     cdef bint keep_flows = plane.table.keep_flows
-    # Guess every entry and prefetch it; whoever uses it compares the key.
+    # Guess and prefetch every entry. Its key is compared when it is used.
     for i in range(n):
         p = &packets[i]
         if likely(p.outcome == READ_TRACKED):
@@ -142,8 +142,8 @@ cdef int make_plane(
     init_table(&plane.attempts, MAX_ATTEMPTS, False, keep_flows)
     init_cuts(&plane.cuts)
     plane.table.marks_expire = midstream == MIDSTREAM_INFER
-    plane.table.report_odd = reporting
-    plane.attempts.report_odd = reporting
+    plane.table.report_mismatches = reporting
+    plane.attempts.report_mismatches = reporting
     plane.causal = causal
     plane.midstream = midstream
     plane.reporting = reporting

@@ -1,5 +1,5 @@
-# What a packet leaves behind once its verdict is known: the record that the connection report tells of it (SPEC 10.4),
-# the attempt it was, the mark that its opener was seen (SPEC 9.3).
+# What a packet leaves behind once its verdict is known: its record in the connection report (SPEC 10.4), its denied
+# attempt, and the mark that its opener was seen (SPEC 9.3).
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
@@ -44,16 +44,16 @@ from sgfast.core.conntrack.table cimport (
     latest_deadline,
     side_lives,
 )
-from sgfast.core.pipeline.causal cimport can_be_moot, from_other_end, hear, lift_moot, make_moot, moot_flags
+from sgfast.core.pipeline.causal cimport can_be_moot, from_other_end, lift_moot, make_moot, moot_flags, note_other_end
 from sgfast.core.pipeline.context cimport PacketContext, sides_present
 from sgfast.core.pipeline.filter cimport make_live, marks_matter
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.disconnects cimport note_return
 
 
-cdef inline void tell_record(PacketContext* c, const Entry* e) noexcept nogil:
-    # The outcome word says of the record that the packet belongs to who began it, which is known better while it
-    # begins. A side that an RST just ended still has its flags.
+cdef inline void set_record_bits(PacketContext* c, const Entry* e) noexcept nogil:
+    # Sets the outcome word's bits about the packet's record, initiator included. For a record that just began,
+    # begin_record has set the initiator already. A side that an RST just ended still has its flags.
     cdef int side = e.state[0] == NO_STATE and (e.state[1] != NO_STATE or e.present == 2)
     if e.marks & TUPLE_LIVE and not e.marks & UNBEGUN:
         c.word |= WORD_KNOWN | (WORD_HEARD if e.marks & HEARD else 0)
@@ -98,19 +98,19 @@ cdef inline void note_attempt(Plane* plane, PacketContext* c, int side, uint8_t 
         set_side(t, slot, side, state, moot_flags(c, reason), <uint32_t>c.rule, deadline)
         begin_record(t, c, slot, DENY, reason, side)
     e = entry_at(&t.slab, slot)
-    side = 0 if e.state[0] else 1       # whichever end tried first
+    side = 0 if e.state[0] else 1       # the side that denied the attempt's first opener
     e.deadline[side] = deadline
     if from_other_end(p, e, side):
-        hear(p, e)
-    tell_record(c, e)
+        note_other_end(p, e)
+    set_record_bits(c, e)
     if t.keep_flows:
         count_packet(t, slot, p)
         name_sides(t, slot, c.instance)
 
 
 cdef inline void note_attempt_answer(Plane* plane, PacketContext* c, bint allowed) noexcept nogil:
-    # A denied packet that opens nothing: it may belong to a denied attempt, most likely as its answer. An allowed one,
-    # which stateless filters let pass, only tells that the attempt was answered.
+    # A packet that opens nothing may belong to a denied attempt, most likely as its answer. A denied packet counts in
+    # the attempt. An allowed one, which stateless filters let pass, only shows that the attempt was answered.
     cdef const Packet* p = c.packet
     cdef Table* t = &plane.attempts
     cdef uint32_t slot = find_slot(t, &p.key, p.digest, p.hash)
@@ -123,24 +123,24 @@ cdef inline void note_attempt_answer(Plane* plane, PacketContext* c, bint allowe
     if not side_lives(e, side, c.now):
         return
     if from_other_end(p, e, side):
-        hear(p, e)
+        note_other_end(p, e)
     if allowed:
         return
     e.deadline[side] = c.now + plane.timeout[e.state[side]]
-    tell_record(c, e)
+    set_record_bits(c, e)
     if t.keep_flows:
         count_packet(t, slot, p)
 
 
 cdef inline void refuse_attempt(Plane* plane, const Packet* quoted, int64_t now) noexcept nogil:
     cdef uint32_t slot = find_slot(&plane.attempts, &quoted.key, quoted.digest, quoted.hash)
-    # One whose time is up may be there still, or not: that must make no difference.
+    # An expired attempt may or may not have been freed yet; that must make no difference.
     if slot != NO_SLOT and now < latest_deadline(entry_at(&plane.attempts.slab, slot)):
         entry_at(&plane.attempts.slab, slot).marks |= REFUSED
 
 
 cdef inline void end_attempt(Plane* plane, const PacketContext* c) noexcept nogil:
-    # The key opened after all: what is denied later is a new attempt.
+    # The key opened after all, so what is denied later is a new attempt.
     cdef const Packet* p = c.packet
     cdef uint32_t slot = find_slot(&plane.attempts, &p.key, p.digest, p.hash)
     if slot != NO_SLOT:
@@ -154,7 +154,7 @@ cdef inline bint lives(const Plane* plane, const PacketContext* c) noexcept nogi
 
 
 cdef inline void mark_seen(Plane* plane, PacketContext* c) noexcept nogil:
-    # Nothing is inferred of a key whose opener was seen, allowed or denied (SPEC 9.3).
+    # Nothing is inferred for a key whose opener was seen, allowed or denied (SPEC 9.3).
     cdef const Packet* p = c.packet
     if not c.opener or p.step != TCP_SYN or not marks_matter(plane, c.now):
         return
@@ -165,7 +165,7 @@ cdef inline void mark_seen(Plane* plane, PacketContext* c) noexcept nogil:
 
 
 cdef inline void end_if_empty(Plane* plane, PacketContext* c) noexcept nogil:
-    # A tuple without a connection or a mark on any side is over.
+    # A tuple is over when no side has a connection or a mark.
     cdef const Entry* e
     if not lives(plane, c):
         return
@@ -187,21 +187,21 @@ cdef inline void note_opened(Plane* plane, PacketContext* c) noexcept nogil:
 
 
 cdef inline void settle_established(Plane* plane, PacketContext* c) noexcept nogil:
-    # An allowed packet that began nothing and ended nothing.
+    # An allowed packet that neither began nor ended a connection.
     count_in_record(&plane.table, c, c.slot)
-    tell_record(c, entry_at(&plane.table.slab, c.slot))
+    set_record_bits(c, entry_at(&plane.table.slab, c.slot))
 
 
 cdef inline void settle_allowed(Plane* plane, PacketContext* c, int moot) noexcept nogil:
-    # `moot`: the side whose mark made the key moot before, or -1.
+    # `moot`: the side whose mark made the key moot before this packet, or -1.
     cdef Table* t = &plane.table
     cdef const Entry* e
     cdef bint over = unlikely(moot >= 0) and c.slot != NO_SLOT and not lift_moot(plane, c, moot)
     if lives(plane, c) and not over:
         e = entry_at(&t.slab, c.slot)
         if unlikely(c.created and e.marks & (TUPLE_DENIED | UNBEGUN) == TUPLE_DENIED):
-            # Its key was that of a denied attempt.
-            restart_tuple(t, c.slot, &c.attempt if c.attempt_told else NULL)
+            # The key was that of a denied attempt.
+            restart_tuple(t, c.slot, &c.attempt_row if c.has_attempt_row else NULL)
         if e.marks & UNBEGUN and (c.created or e.state[0] or e.state[1]):
             note_opened(plane, c)
         settle_established(plane, c)
@@ -217,7 +217,8 @@ cdef inline void settle_allowed(Plane* plane, PacketContext* c, int moot) noexce
 
 
 cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int side, uint8_t reason) noexcept nogil:
-    # `side`: which one denied the packet. A side before it may have allowed it, and keeps its connection (SPEC 3.7).
+    # `side`: the side that denied the packet. A side before it may have allowed the packet, and then keeps its
+    # connection (SPEC 3.7).
     cdef Table* t = &plane.table
     cdef Entry* e
     cdef bint begins = c.created
@@ -225,7 +226,7 @@ cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int sid
         if c.rules_denied and can_be_moot(plane, c.packet) and make_live(plane, c):
             begins = make_moot(plane, c, side, reason)
     elif c.slot != NO_SLOT and entry_at(&t.slab, c.slot).state[moot] < MOOT_TCP:
-        # The side that made the key moot lets the opener pass now, but the other one does not.
+        # The side that made the key moot allows the opener now, but the other side does not.
         make_moot(plane, c, 1 - moot, reason)
     if lives(plane, c):
         e = entry_at(&t.slab, c.slot)
@@ -234,8 +235,8 @@ cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int sid
             plane.denied += 1
         count_in_record(t, c, c.slot)
         if e.marks & TUPLE_DENIED and from_other_end(c.packet, e, 0 if e.state[0] else 1):
-            hear(c.packet, e)
-        tell_record(c, e)
+            note_other_end(c.packet, e)
+        set_record_bits(c, e)
     mark_seen(plane, c)
     end_if_empty(plane, c)
     if plane.reporting and not lives(plane, c):

@@ -1,5 +1,5 @@
-# Moot keys (SPEC 9.2): what would not have happened, as its opener was denied. The mark stands on the side that denied
-# the opener, in the place of the connection that this side does not have.
+# Moot keys (SPEC 9.2): traffic that would not have happened, because its opener was denied. The mark is stored on the
+# side that denied the opener, in the place of the connection that this side does not have.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
@@ -31,18 +31,18 @@ cdef inline bint can_be_moot(const Plane* plane, const Packet* p) noexcept nogil
 
 
 cdef inline bint from_other_end(const Packet* p, const Entry* e, int side) noexcept nogil:
-    # Whether the packet comes from the end that did not send the opener a side denied.
+    # Whether the packet comes from the end that did not send the opener which `side` denied.
     return ((e.flags[side] & FROM_HIGH) != 0) != p.source_high
 
 
-cdef inline void hear(const Packet* p, Entry* e) noexcept nogil:
-    # The other end of a denied opener sent this: moot or denied, it tells what that end did.
+cdef inline void note_other_end(const Packet* p, Entry* e) noexcept nogil:
+    # The other end of a denied opener sent this packet. Even if it is moot or denied, it shows how that end reacted.
     e.marks |= REFUSED if p.protocol == PROTO_TCP and p.step == TCP_RST else HEARD
 
 
 cdef inline bint make_moot(Plane* plane, const PacketContext* c, int side, uint8_t reason) noexcept nogil:
-    # The mark stands on a side without a connection: the denying one if it has none. Where both have one there is no
-    # mark: what a change of the policy leaves of a tuple that lives at both ends is not undone by an opener.
+    # The mark needs a side without a connection: the denying side, or else the other one. If both have one, the key
+    # does not become moot: a tuple that lives at both ends never is (SPEC 6.11).
     cdef const Entry* e = entry_at(&plane.table.slab, c.slot)
     cdef uint8_t state = moot_state(c.packet)
     if side_connected(e, side, c.now):
@@ -56,13 +56,13 @@ cdef inline bint make_moot(Plane* plane, const PacketContext* c, int side, uint8
 
 
 cdef inline bint lift_moot(Plane* plane, PacketContext* c, int moot) noexcept nogil:
-    # An opener of a moot key is allowed: its mark goes. False: it stays, and the attempt is over with it, as stateless
-    # filters let the packet pass and leave no connection.
+    # An opener of a moot key was allowed: removes the mark. False if the mark stays because the tuple is over:
+    # stateless filters allowed the opener, so there is no connection.
     cdef Entry* e = entry_at(&plane.table.slab, c.slot)
-    # The mark may stand on a side that has no instance any more.
+    # The mark may be on a side that no longer has an instance.
     e.present = sides_present(c)
     if e.state[moot] < MOOT_TCP:
-        return True     # the connection took its place
+        return True     # a connection took its place
     if e.state[1 - moot] == NO_STATE:
         return False
     clear_side(&plane.table, c.slot, moot, SIDE_DENIED)
@@ -70,11 +70,12 @@ cdef inline bint lift_moot(Plane* plane, PacketContext* c, int moot) noexcept no
 
 
 cdef inline bint follows_denied_opener(Plane* plane, const PacketContext* c, int side) noexcept nogil:
-    # The key is moot by `side`'s mark. Whether this packet is; if not, it opens again and is judged.
+    # Whether the packet is moot, given that `side`'s mark makes its key moot. If it is not, it is a new opener and is
+    # judged. Either way it extends the mark's deadline.
     cdef const Packet* p = c.packet
     cdef Entry* e = entry_at(&plane.table.slab, c.slot)
     e.deadline[side] = c.now + plane.timeout[e.state[side]]
     if from_other_end(p, e, side):
-        hear(p, e)
+        note_other_end(p, e)
         return True
     return p.protocol == PROTO_TCP and p.step != TCP_SYN

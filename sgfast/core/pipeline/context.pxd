@@ -1,10 +1,10 @@
-# Everything known of one packet while it is judged, and what is said of it at the end.
+# The state of one packet while it is judged, and the functions that record its verdict.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from sgfast.core.base.intrinsics cimport unlikely
-from sgfast.core.base.key cimport Address, address_of, is_multicast, spell_address
+from sgfast.core.base.key cimport Address, address_of, is_multicast, write_address
 from sgfast.core.base.types cimport (
     ALLOW,
     DENY,
@@ -30,26 +30,26 @@ from sgfast.core.tallies.tally cimport TallyRow, count_tally
 
 cdef struct PacketContext:
     const Packet* packet
-    ResultRow* row          # NULL: nobody wants a result
-    int64_t now             # on the clock (SPEC 9.1)
-    uint32_t slot           # its key's entry, or NO_SLOT
-    int32_t instance[2]     # by side: who owns the address, -1: nobody
+    ResultRow* row          # NULL if no result is wanted
+    int64_t now             # engine time, nanoseconds (SPEC 9.1)
+    uint32_t slot           # its key's entry in the table, or NO_SLOT
+    int32_t instance[2]     # by side: the instance that owns the address, -1 for none
     uint32_t address[2]     # by side: address number
-    int32_t rule            # of the side judged last, -1: none
+    int32_t rule            # of the side judged last, -1 for none
     uint8_t reason          # likewise
     uint16_t word           # the outcome word so far (types.pxd)
     uint8_t owners_known
-    uint8_t reopened        # a finished connection was forgotten for it
+    uint8_t reopened        # a finished connection was dropped for it
     uint8_t created         # it began a connection on some side
     uint8_t opener          # it was judged as a new opener (SPEC 4.8), or would have been
     uint8_t initiator_high  # of the connection it began or would have begun: the initiator is the higher address
     uint8_t opener_denied   # it would have begun a connection, by opening or by inference, and was denied
-    # ... by opening, and 3.6 or the rules denied it, which makes a key moot (SPEC 9.2); by stateless groups' rules only
-    # a SYN.
+    # An opener was denied by SPEC 3.6 or by the rules, which makes its key moot (SPEC 9.2). If the groups are
+    # stateless, only a denied SYN counts.
     uint8_t rules_denied
-    uint8_t denial_tallied  # it is on the list of denials
-    uint8_t attempt_told    # `attempt` says what the report tells of the denied attempt of its key, should it open now
-    FlowRow attempt
+    uint8_t denial_tallied  # it is in the tally of denials
+    uint8_t has_attempt_row  # `attempt_row` is the report row of its key's denied attempt, in case it opens now
+    FlowRow attempt_row
 
 
 cdef inline void clear_row(ResultRow* row) noexcept nogil:
@@ -80,7 +80,7 @@ cdef inline void begin_packet(PacketContext* c, const Packet* p, ResultRow* row,
     c.opener_denied = False
     c.rules_denied = False
     c.denial_tallied = False
-    c.attempt_told = False
+    c.has_attempt_row = False
 
 
 cdef inline void find_owners(const Plane* plane, PacketContext* c) noexcept nogil:
@@ -101,10 +101,10 @@ cdef inline uint8_t sides_present(const PacketContext* c) noexcept nogil:
     return (c.instance[0] >= 0) | (c.instance[1] >= 0) << 1
 
 
-# The end of judging ---------------------------------------------------------------------------------------------------
+# Recording the verdict ------------------------------------------------------------------------------------------------
 
 cdef inline void note_side(Plane* plane, PacketContext* c, int side, bint allowed) noexcept nogil:
-    # One side's verdict: the rule's counters, and its part of the result if one is wanted.
+    # Records one side's verdict: in the rule's counters, and in the result if one is wanted.
     cdef const Packet* p = c.packet
     cdef RuleCount* rule
     cdef SideRow* row
@@ -121,7 +121,7 @@ cdef inline void note_side(Plane* plane, PacketContext* c, int side, bint allowe
 
 
 cdef inline void finish(Plane* plane, PacketContext* c, uint8_t verdict, uint8_t reason) noexcept nogil:
-    # The packet's verdict. Each packet comes here once.
+    # Records the packet's verdict. Call it exactly once per packet.
     plane.verdicts[verdict] += 1
     plane.reasons[reason] += 1
     c.word |= <uint16_t>(verdict | reason << WORD_REASON_SHIFT)
@@ -137,7 +137,7 @@ cdef inline void tally_denial(Plane* plane, PacketContext* c, int side, uint8_t 
     if not c.owners_known:
         find_owners(plane, c)
     memset(&key, 0, sizeof(TallyRow))
-    spell_address(key.peer, address_of(p.key.addr, p.ipv6, 1 - side), p.ipv6)
+    write_address(key.peer, address_of(p.key.addr, p.ipv6, 1 - side), p.ipv6)
     key.instance = c.instance[side]
     key.protocol = p.protocol
     key.reason = reason
@@ -147,12 +147,12 @@ cdef inline void tally_denial(Plane* plane, PacketContext* c, int side, uint8_t 
     key.has_icmp = p.has_icmp
     key.port_key = p.port_key
     if p.protocol == PROTO_TCP and p.step != TCP_SYN and p.sport < p.dport:
-        key.port_key = p.sport      # the service, most likely: packets of both ends belong together
+        key.port_key = p.sport      # most likely the service, so that packets of both directions are one group
     count_tally(&plane.denials, &key, p.wire)
 
 
 cdef inline void deny(Plane* plane, PacketContext* c, int side, uint8_t reason) noexcept nogil:
-    # What comes after a cut is no denial of its own (disconnects.pxd).
+    # What follows a cut is no denial of its own (disconnects.pxd).
     cdef bint after_cut = reason == DISCONNECTED
     if plane.cuts.waiting.used:
         after_cut |= follows_cut(&plane.cuts, c.packet, c.opener_denied, c.now)
@@ -162,7 +162,8 @@ cdef inline void deny(Plane* plane, PacketContext* c, int side, uint8_t reason) 
 
 
 cdef inline int deny_early(Plane* plane, PacketContext* c, uint8_t reason) noexcept nogil:
-    # A denial before SPEC 4: it stands on the first side there is (SPEC 10.3), which is returned.
+    # Denies a packet before SPEC 4 applies. The denial is reported on the first side that the packet has (SPEC 10.3),
+    # which is returned.
     cdef int side = c.packet.source_high
     if c.instance[side] < 0:
         side = 1 - side
@@ -177,7 +178,7 @@ cdef inline int deny_early(Plane* plane, PacketContext* c, uint8_t reason) noexc
 # Scope (SPEC 3.3, 3.6) ------------------------------------------------------------------------------------------------
 
 cdef inline bint in_scope(Plane* plane, PacketContext* c) noexcept nogil:
-    # Whether some instance's filter sees the packet; if not, its verdict is noted.
+    # Whether any filter sees the packet. If not, its verdict is recorded.
     if c.instance[0] < 0 and c.instance[1] < 0:
         finish(plane, c, OUT_OF_SCOPE, NO_REASON)
         return False

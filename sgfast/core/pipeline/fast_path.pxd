@@ -1,5 +1,5 @@
-# The fast path: a packet of an established connection, which changes nothing but deadlines and counters. Every other
-# packet takes the slow path (verdict.pxd), which would say the same of these.
+# The fast path: packets of established connections, which change nothing but deadlines and counters. All other packets
+# take the slow path (verdict.pxd), which would give these the same verdicts.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -20,9 +20,10 @@ cdef inline void allow_plain(Plane* plane, Entry* e, int side, uint32_t wire, in
 
 
 cdef inline bint pass_established(Plane* plane, const Packet* p, int64_t now) noexcept nogil:
-    # An ACK of a TCP connection that is established, or a packet of another protocol allowed both ways, heard and
-    # connected wherever it has a filter (SPEC 4.3). False: it is something else, and nothing was done. The last eight
-    # bytes of an entry hold all that must be as it should. Totals are the caller's, and so is what flows are told of.
+    # Allows an ACK of an established TCP connection, or a packet of another protocol whose connection was allowed both
+    # ways. Each side that has a filter must have such a connection: live, not disconnected, with a reply seen (SPEC
+    # 4.3). Returns False for any other packet, and changes nothing then. All states and flags to compare are in the
+    # last eight bytes of an entry. The caller updates the totals and the flow record.
     cdef Entry* e
     cdef const uint64_t* addr
     cdef uint64_t word
@@ -57,8 +58,8 @@ cdef inline bint pass_established(Plane* plane, const Packet* p, int64_t now) no
 
 
 cdef inline void fill_fast_words(Plane* plane) noexcept nogil:
-    # By Entry.present: which bits of an entry's last eight bytes count, and what they must be, its protocol and kind
-    # apart, which must be the packet's.
+    # Precomputes, by Entry.present, which bits of an entry's last eight bytes are compared, and their required values.
+    # Protocol and kind are compared with the packet's.
     cdef Entry mask, entry
     cdef int which, side, other
     for which in range(4):
@@ -68,7 +69,7 @@ cdef inline void fill_fast_words(Plane* plane) noexcept nogil:
             mask.protocol = 0xFF
             mask.kind = 0xFF
             mask.present = 0xFF
-            entry.present = <uint8_t>which if which else 0xFF       # no filter: matches no entry
+            entry.present = <uint8_t>which if which else 0xFF       # no filter: must match no entry
             for side in range(2):
                 if which >> side & 1:
                     mask.state[side] = 0xFF

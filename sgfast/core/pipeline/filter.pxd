@@ -1,5 +1,5 @@
-# One side's filter: SPEC 4, and inference (SPEC 9.3). A filter of stateless groups has rules and no connections, so it
-# is asked for only where there is no connection: established packets never pay for it.
+# One side's filter (SPEC 4), with inference (SPEC 9.3). A filter of stateless groups has rules but no connections. Only
+# a packet without a connection is checked for it, so established packets do not pay for it.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 
@@ -45,24 +45,24 @@ from sgfast.core.pipeline.plane cimport MIDSTREAM_ALLOW, MIDSTREAM_DENY, Plane
 
 
 cdef inline bint marks_matter(const Plane* plane, int64_t now) noexcept nogil:
-    # Whether something may still be inferred, so that it matters whose opener was seen.
+    # Whether something may still be inferred, so that it matters which openers were seen.
     return plane.midstream != MIDSTREAM_DENY and (plane.midstream == MIDSTREAM_ALLOW or now < plane.window_end)
 
 
 cdef inline bint make_live(Plane* plane, PacketContext* c) noexcept nogil:
-    # An entry for the packet's key that is live or may become so; False: there is no room (SPEC 5.8).
+    # Finds or makes an entry for the packet's key that is live or may become so. False if there is no room (SPEC 5.8).
     cdef Table* t = &plane.table
     cdef const Packet* p = c.packet
     if c.slot == NO_SLOT or not entry_at(&t.slab, c.slot).marks & TUPLE_LIVE:
         if not make_room(t, c.now):
             return False
-        # Making room may have given back the entry of a tuple that ended.
+        # Making room may have freed this entry, if its tuple had ended.
         c.slot = find_slot(t, &p.key, p.digest, p.hash)
         if c.slot == NO_SLOT:
             c.slot = add_key(t, &p.key, p.digest, p.hash)
             if c.slot == NO_SLOT:
                 return False
-        # Of a tuple that lives already a change of the policy may have said otherwise (policy_change.pxd).
+        # Not done for a live tuple, where a policy change may have set something else (policy_change.pxd).
         entry_at(&t.slab, c.slot).present = sides_present(c)
     return True
 
@@ -77,8 +77,8 @@ cdef inline int32_t winner_for(
 
 
 cdef inline bint judge_stateless(Plane* plane, PacketContext* c, int side) noexcept nogil:
-    # A filter without connections: every packet meets the rules of its direction, whatever its flags. Which packet of a
-    # pair is the answer only TCP's flags would tell, so a denied packet makes nothing moot but where it is a SYN.
+    # A filter without connections applies the rules of the packet's direction to every packet, whatever its flags (SPEC
+    # 4.13). Only TCP's flags tell which packet is the answer, so only a denied SYN makes a key moot.
     cdef const Packet* p = c.packet
     c.rule = winner_for(plane, c, side, p.source_high != side, p.port_key)
     if c.rule >= 0 and not plane.rules.denies[c.rule]:
@@ -96,7 +96,7 @@ cdef inline bint infer_initiator(const Packet* p) noexcept nogil:
 
 
 cdef inline bint judge_opener(Plane* plane, PacketContext* c, int side) noexcept nogil:
-    # SPEC 4.7, 4.8: no connection on this side.
+    # Judges a packet without a connection on this side (SPEC 4.7, 4.8).
     cdef const Packet* p = c.packet
     cdef bint initiator_high = p.source_high
     cdef uint16_t port_key = p.port_key
@@ -126,7 +126,7 @@ cdef inline bint judge_opener(Plane* plane, PacketContext* c, int side) noexcept
         c.reason = MIDSTREAM
         return False
     else:
-        # It seems older than the capture. Who began it?
+        # The connection seems to be older than the capture: infer its initiator.
         inferred = True
         state = inferred_state(p)
         initiator_high = infer_initiator(p)
@@ -135,7 +135,7 @@ cdef inline bint judge_opener(Plane* plane, PacketContext* c, int side) noexcept
 
     c.opener |= not inferred
     if unlikely(c.instance[side] < 0):
-        # A connection was here of an address that is nobody's as a destination (SPEC 3.3).
+        # There was a connection with an address that, as a destination, belongs to no instance (SPEC 3.3).
         c.reason = INVALID
         return False
     c.initiator_high = initiator_high
@@ -163,7 +163,7 @@ cdef inline bint judge_opener(Plane* plane, PacketContext* c, int side) noexcept
 
 
 cdef inline bint judge_side(Plane* plane, PacketContext* c, int side) noexcept nogil:
-    # Whether a side allows the packet; reason and rule are left in the context.
+    # Whether a side allows the packet. Sets reason and rule in the context.
     cdef Table* t = &plane.table
     cdef const Packet* p = c.packet
     cdef Entry* e
@@ -197,7 +197,7 @@ cdef inline bint judge_side(Plane* plane, PacketContext* c, int side) noexcept n
     else:
         deadline = c.now + plane.timeout[state]
     if unlikely(p.step == TCP_RST and not e.flags[side] & REPLIED):
-        # Refused or given up: forgotten at once (SPEC 5.4).
+        # Refused or aborted before any reply: dropped at once (SPEC 5.4).
         if reply:
             e.marks |= REFUSED
         clear_side(t, c.slot, side, SIDE_RESET)
@@ -209,7 +209,8 @@ cdef inline bint judge_side(Plane* plane, PacketContext* c, int side) noexcept n
     else:
         e.deadline[side] = deadline
         rearm(t, c.slot)
-    # One branch for two conditions: which way a packet goes is a coin toss, whether it is the first reply is not.
+    # One branch for two conditions: a packet's direction is unpredictable, but being the first reply is rare. Bit 3 of
+    # the flags is UNHEARD.
     if unlikely(<uint8_t>reply & e.flags[side] >> 3):
         note_reply(t, c.slot, side, p.step == TCP_RST)
     return True

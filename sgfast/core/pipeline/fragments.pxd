@@ -1,4 +1,4 @@
-# Fragments (SPEC 9.4): whose verdict each one gets, and when.
+# Judges fragments (SPEC 9.4): which verdict each one gets, and when.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
@@ -44,7 +44,7 @@ cdef inline void count_rule(Plane* plane, const SideRow* side, const Packet* p) 
 
 
 cdef inline void count_connection(Table* t, const Datagram* d, const Packet* p, int64_t now) noexcept nogil:
-    # For the connection report; the connection itself does not notice.
+    # Counts a fragment in the connection report. The connection itself does not change.
     cdef uint32_t slot = find_slot(t, &d.first.key, d.first.digest, d.first.hash)
     cdef const Entry* e
     if slot == NO_SLOT:
@@ -55,7 +55,7 @@ cdef inline void count_connection(Table* t, const Datagram* d, const Packet* p, 
 
 
 cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexcept nogil:
-    # A fragment of a datagram whose verdict is known.
+    # Gives a fragment the known verdict of its datagram.
     cdef const Packet* p = c.packet
     cdef Packet like_first
     cdef PacketContext of_first
@@ -79,7 +79,7 @@ cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexc
 
 
 cdef inline void resolve_held(Plane* plane, uint32_t datagram, int64_t now) noexcept nogil:
-    # What waited gets the datagram's verdict, or, where there is none, is denied.
+    # Gives the held fragments the datagram's verdict, or judges them as strays if it has none.
     cdef Fragments* f = plane.fragments
     cdef PacketContext c
     cdef Packet held
@@ -109,7 +109,7 @@ cdef inline void forget_overdue(Plane* plane, int64_t now, uint64_t number) noex
 
 
 cdef inline void judge_first(Plane* plane, PacketContext* c, Datagram* d) noexcept nogil:
-    # As any packet; what is said of it is kept, with all names, for the fragments that follow.
+    # Judges the first fragment like any packet. Its result, with instances, is kept for the fragments that follow.
     cdef ResultRow* row = c.row
     cdef uint8_t want_sides = plane.want_sides
     plane.want_sides = True
@@ -128,14 +128,14 @@ cdef inline void judge_first(Plane* plane, PacketContext* c, Datagram* d) noexce
 
 
 cdef inline void judge_fragment(Plane* plane, PacketContext* c, Packet* p) noexcept nogil:
-    # `p` is the context's packet: how it was read changes while it is judged.
+    # `p` is the context's packet; its outcome changes while it is judged.
     cdef Fragments* f = plane.fragments
     cdef uint32_t datagram
     cdef int kind
     forget_overdue(plane, c.now, p.number)
     kind = add_fragment(f, p, c.now, plane.wire.secret[7], &datagram)
     while kind == FRAGMENT_NO_ROOM:
-        give_up(plane, f.oldest[0], c.now)      # it may be this one's own: then another one begins
+        give_up(plane, f.oldest[0], c.now)      # it may be this fragment's own datagram; then a new one begins
         kind = add_fragment(f, p, c.now, plane.wire.secret[7], &datagram)
     p.hint = NO_SLOT
     p.outcome = READ_STRAY
@@ -152,7 +152,7 @@ cdef inline void judge_fragment(Plane* plane, PacketContext* c, Packet* p) noexc
     else:
         judge_packet(plane, c)
         c.word |= WORD_FOLLOWS
-    p.outcome = READ_FRAGMENT           # a second plane may judge it, too (paired.pyx)
+    p.outcome = READ_FRAGMENT           # a second plane may judge it (paired.pyx)
     if datagram == NO_DATAGRAM:
         return
     if kind != FRAGMENT_HELD:

@@ -1,4 +1,4 @@
-# ICMP errors (SPEC 4.6). The quoted packet names the connection; its source must be the error's destination.
+# ICMP errors (SPEC 4.6). The quoted packet identifies the connection; its source must be the error's destination.
 
 from libc.stdint cimport int32_t, uint32_t
 from libc.string cimport memset
@@ -9,7 +9,7 @@ from sgfast.core.base.types cimport ALLOW, DENY, INVALID, MOOT, NO_SLOT, OPENER_
 from sgfast.core.classify.classifier cimport is_stateless
 from sgfast.core.conntrack.storage cimport Entry, entry_at
 from sgfast.core.conntrack.table cimport REFUSED, SIDE_DISCONNECTED, Table, find_slot, side_connected
-from sgfast.core.pipeline.bookkeeping cimport refuse_attempt, tell_record
+from sgfast.core.pipeline.bookkeeping cimport refuse_attempt, set_record_bits
 from sgfast.core.pipeline.causal cimport moot_side
 from sgfast.core.pipeline.context cimport (
     PacketContext,
@@ -28,7 +28,8 @@ from sgfast.core.wire.ip cimport read_quote
 
 
 cdef inline bint relates(Plane* plane, PacketContext* c, uint32_t slot, int side) noexcept nogil:
-    # Whether a side has a live, connected connection in the entry.
+    # Whether a side of the entry has a connection that is live and not disconnected. Sets reason and rule in the
+    # context.
     cdef const Entry* e
     c.reason = INVALID
     c.rule = -1
@@ -43,7 +44,7 @@ cdef inline bint relates(Plane* plane, PacketContext* c, uint32_t slot, int side
 
 
 cdef inline void deny_error(Plane* plane, PacketContext* c, const Packet* quoted, int side) noexcept nogil:
-    # `quoted`: the packet the error tells of, NULL if it tells of none.
+    # `quoted`: the packet that the error quotes, or NULL if it quotes none that can be read.
     cdef bint after_cut = (
         plane.cuts.waiting.used and quoted != NULL and follows_cut(&plane.cuts, quoted, False, c.now)
     )
@@ -53,7 +54,7 @@ cdef inline void deny_error(Plane* plane, PacketContext* c, const Packet* quoted
 
 
 cdef inline void judge_icmp_error(Plane* plane, PacketContext* c) noexcept nogil:
-    # Stateless filters judge an error as any packet.
+    # Stateless filters judge an error like any packet.
     cdef Table* t = &plane.table
     cdef const Packet* p = c.packet
     cdef Packet quoted
@@ -74,7 +75,7 @@ cdef inline void judge_icmp_error(Plane* plane, PacketContext* c) noexcept nogil
         slot = find_slot(t, &quoted.key, quoted.digest, quoted.hash)
         if slot != NO_SLOT:
             e = entry_at(&t.slab, slot)
-            tell_record(c, e)
+            set_record_bits(c, e)
             moot = moot_side(e, c.now)
             if moot >= 0:
                 if unreachable:
@@ -104,7 +105,7 @@ cdef inline void judge_icmp_error(Plane* plane, PacketContext* c) noexcept nogil
         elif side != source:
             allowed = relates(plane, c, slot, quoted.source_high)
         else:
-            # Whoever sends the error must be the other end of the connection it is about.
+            # The instance that sends the error must be the destination of the quoted packet.
             own = slot if c.instance[side] == of_quoted.instance[1 - quoted.source_high] else <uint32_t>NO_SLOT
             allowed = relates(plane, c, own, 1 - quoted.source_high)
         note_side(plane, c, side, allowed)

@@ -1,19 +1,21 @@
-# What the other end did, counted for the summary: connections that the groups allow and nobody served, and such that
-# they deny though somebody would have answered (SPEC 10.4).
-
+# Counts ended tuples for the summary by what the other end did: connections that were allowed but not answered, and
+# connections that were denied although the other end answered (SPEC 10.4).
 
 from libc.stdint cimport uint16_t
 from libc.string cimport memset
 
 from sgfast.core.base.intrinsics cimport be32
-from sgfast.core.base.key cimport address_of, set_ipv4, set_ipv6, spell_address
+from sgfast.core.base.key cimport address_of, set_ipv4, set_ipv6, write_address
 from sgfast.core.base.types cimport ALLOW, Packet
 from sgfast.core.conntrack.table cimport SIDE_DENIED, FlowRow, Table
 from sgfast.core.pipeline.context cimport PacketContext, begin_packet, find_owners
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.tally cimport Tally, TallyRow, count_tally, prefetch_cell
+
+
 cdef inline Tally* tally_of(Plane* plane, const FlowRow* row, TallyRow* key) noexcept nogil:
-    # Where an ended tuple is counted: allowed, but nobody answered; or denied, though somebody did. NULL: nowhere.
+    # The tally in which an ended tuple counts: allowed but not answered, or denied but answered. NULL if in none. Fills
+    # `key`.
     cdef Tally* tally
     cdef Packet p
     cdef PacketContext c
@@ -42,18 +44,18 @@ cdef inline Tally* tally_of(Plane* plane, const FlowRow* row, TallyRow* key) noe
         if row.side_end[0] == SIDE_DENIED or c.instance[judge] < 0:
             judge = p.source_high
         if c.instance[judge] < 0:
-            return NULL         # deleted meanwhile
+            return NULL         # the instance was deleted meanwhile
         tally = &plane.broken
         key.reason = row.reason
         key.family = row.ends.family
-        spell_address(key.peer, address_of(p.key.addr, p.ipv6, 1 - judge), p.ipv6)
+        write_address(key.peer, address_of(p.key.addr, p.ipv6, 1 - judge), p.ipv6)
     key.inbound = judge != p.source_high
     key.instance = c.instance[judge]
     return tally
 
 
 cdef inline void tally_rows(Plane* plane, Table* t) noexcept nogil:
-    # A few at a time: where each is counted is a cache miss.
+    # In small batches: each tally cell is a cache miss, and prefetches overlap the misses.
     cdef TallyRow keys[16]
     cdef Tally* tallies[16]
     cdef Py_ssize_t i = t.tallied
@@ -74,7 +76,8 @@ cdef inline void tally_rows(Plane* plane, Table* t) noexcept nogil:
 
 
 cdef inline void count_ended(Plane* plane) noexcept nogil:
-    # Rows of ended tuples that are not tallied yet, if the plane reports. Rows that nobody will take go away.
+    # Counts the rows of ended tuples that are not tallied yet, if the plane reports. Rows are dropped unless flows are
+    # kept.
     if plane.reporting:
         tally_rows(plane, &plane.table)
         tally_rows(plane, &plane.attempts)

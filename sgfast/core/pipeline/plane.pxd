@@ -1,5 +1,5 @@
-# A plane judges packets by itself: it has a connection table, options and counters. A data plane has one, or one for
-# each shard of its workers; planes share nothing but the policy and the store of fragments.
+# A plane judges packets by itself: it has its own connection table, options and counters. A data plane has one plane,
+# or one for each shard of its workers. Planes share only the policy and the store of fragments.
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
@@ -18,7 +18,7 @@ cdef enum:         # Midstream
     MIDSTREAM_ALLOW = 2
 
 cdef enum:
-    # Denied attempts that are remembered for the report, so that a retry does not count twice.
+    # Limit of denied attempts that are remembered for the report, so that a retry does not count twice.
     MAX_ATTEMPTS = 1 << 20
 
 
@@ -31,19 +31,19 @@ cdef packed struct RuleCount:
 cdef struct Plane:
     Table table
     Table attempts          # denied openers that leave no tuple behind; only for the report
-    Cuts cuts               # connections that changes cut; only for the report
-    Fragments* fragments    # the data plane's
+    Cuts cuts               # connections cut by policy changes; only for the report
+    Fragments* fragments    # shared by all planes of a data plane
     WireContext wire
     const Tables* rules
     int64_t timeout[STATE_COUNT]    # nanoseconds, by State
-    uint64_t fast_mask[4]           # of fast_path.pxd
+    uint64_t fast_mask[4]           # see fast_path.pxd
     uint64_t fast_word[2][4]
-    int64_t window_end      # from here on nothing is inferred (SPEC 9.3)
+    int64_t window_end      # from this engine time on nothing is inferred (SPEC 9.3)
     # Options
     uint8_t causal
     uint8_t midstream
-    uint8_t want_sides      # results name instances: owners are looked up for every packet
-    uint8_t reporting       # attempts, tallies
+    uint8_t want_sides      # results name instances, so owners are looked up for every packet
+    uint8_t reporting       # keep attempts and tallies
     # Counters
     uint64_t packets
     uint64_t bytes
@@ -54,7 +54,7 @@ cdef struct Plane:
     uint64_t inferred
     uint64_t denied
     uint64_t disconnected
-    uint64_t changes        # of the policy
+    uint64_t changes        # policy changes so far
     RuleCount* rule_counts
     Tally denials
     Tally unanswered

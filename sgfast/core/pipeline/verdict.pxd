@@ -1,5 +1,5 @@
-# One packet's verdict: scope, moot keys, then the filter of each end (SPEC 3). What one filter says is in filter.pxd;
-# what the packet leaves behind is in bookkeeping.pxd. Fragments come here through fragments.pxd.
+# One packet's verdict: scope, moot keys, then the filter of each end (SPEC 3). A single filter is in filter.pxd; what
+# the packet leaves behind is in bookkeeping.pxd. Fragments come here through fragments.pxd.
 
 from libc.stdint cimport uint8_t
 
@@ -27,7 +27,7 @@ from sgfast.core.base.types cimport (
     VPC_ISOLATED,
     Packet,
 )
-from sgfast.core.conntrack.flow_rows cimport tell_tuple
+from sgfast.core.conntrack.flow_rows cimport make_flow_row
 from sgfast.core.conntrack.lifetime cimport end_tuple
 from sgfast.core.conntrack.protocols cimport can_open
 from sgfast.core.conntrack.storage cimport Entry, entry_at
@@ -43,7 +43,7 @@ from sgfast.core.conntrack.table cimport (
     same_key,
     side_connected,
 )
-from sgfast.core.pipeline.bookkeeping cimport settle_allowed, settle_denied, settle_established, tell_record
+from sgfast.core.pipeline.bookkeeping cimport settle_allowed, settle_denied, settle_established, set_record_bits
 from sgfast.core.pipeline.causal cimport follows_denied_opener, moot_side
 from sgfast.core.pipeline.context cimport (
     PacketContext,
@@ -62,7 +62,7 @@ from sgfast.core.pipeline.plane cimport Plane
 
 
 cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
-    # A packet with a connection key.
+    # Judges a packet that has a connection key.
     cdef Table* t = &plane.table
     cdef const Packet* p = c.packet
     cdef const Entry* e
@@ -78,8 +78,8 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
     if likely(c.slot != NO_SLOT):
         e = entry_at(&t.slab, c.slot)
         present = e.present
-        # The common case: whoever has a filter here has a live connection in it. With one filter, which end has it
-        # is as random as addresses are: the number of the side is computed, not branched on.
+        # The common case: each side that has a filter has a live connection. If there is only one filter, its side is
+        # as random as the addresses, so the side's number is computed rather than branched on.
         if present == 3:
             established = side_connected(e, 0, c.now) and side_connected(e, 1, c.now)
         else:
@@ -101,7 +101,7 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
         if moot >= 0 and follows_denied_opener(plane, c, moot):
             if t.keep_flows:
                 count_packet(t, c.slot, p)
-            tell_record(c, entry_at(&t.slab, c.slot))
+            set_record_bits(c, entry_at(&t.slab, c.slot))
             finish(plane, c, MOOT, OPENER_DENIED)
             return
         if unlikely(isolated(plane, c)):
@@ -110,9 +110,9 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
             settle_denied(plane, c, moot, side, VPC_ISOLATED)
             return
         if unlikely(c.slot != NO_SLOT and entry_at(&t.slab, c.slot).marks & TUPLE_DENIED):
-            c.attempt_told = tell_tuple(t, c.slot, c.now, SIDE_REOPENED, &c.attempt)
+            c.has_attempt_row = make_flow_row(t, c.slot, c.now, SIDE_REOPENED, &c.attempt_row)
 
-    # The egress side judges first; what it denies the ingress side never sees (SPEC 3.7).
+    # The egress side judges first. The ingress side never sees what it denies (SPEC 3.7).
     side = source if present == 3 else present >> 1
     last = 1 - source if present == 3 else side
     while True:
@@ -133,7 +133,7 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
 
 
 cdef inline void judge_without_key(Plane* plane, PacketContext* c) noexcept nogil:
-    # Every outcome of reading but a connection key.
+    # Judges a packet without a connection key, by the outcome of reading it.
     cdef uint8_t outcome = c.packet.outcome
     if outcome == READ_NOT_IP:
         finish(plane, c, NOT_IP, NO_REASON)
@@ -159,7 +159,7 @@ cdef inline void judge_without_key(Plane* plane, PacketContext* c) noexcept nogi
 
 
 cdef inline void judge_packet(Plane* plane, PacketContext* c) noexcept nogil:
-    # Any packet but a fragment.
+    # Judges any packet except a fragment.
     if likely(c.packet.outcome == READ_TRACKED):
         judge_tracked(plane, c)
     else:

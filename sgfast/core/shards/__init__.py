@@ -1,1 +1,1 @@
-"""Packets as records that another process judges."""
+"""Packets as records for another process to judge."""

@@ -4,7 +4,7 @@ from typing import TypeVar
 from sgfast.core.base.frames import FrameBatch
 
 RECORD_FORMAT: int
-MOST_PACKETS: int
+MAX_PACKETS: int
 
 Pair = tuple[int, int, int]
 T = TypeVar("T")

@@ -1,9 +1,10 @@
-"""Frames to blocks of records by shard: the reading half of a clustered replay. The judging half is ``records.pyx``.
+"""Partitions frames into blocks of records by shard: the reading half of a clustered replay. ``records.pyx`` is the
+judging half.
 
-A shard gets all packets between the same two addresses. That is coarser than a connection, and so ICMP errors go with
-the packets they quote, and fragments with their first one, whichever file that is in, without anybody looking for it.
-Only of an ICMP error that is itself in fragments (no host sends such a long one) the first goes with what it quotes,
-and those that follow do not: they are counted.
+A shard gets all packets between the same two addresses. That is coarser than a connection, so ICMP errors go with the
+packets they quote, and fragments with their first fragment, whichever file it is in. The exception is an ICMP error
+that is itself fragmented (no host sends such a long one): its first fragment goes with the packet it quotes, and its
+later ones do not. These errors are counted.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -13,7 +14,7 @@ from libc.string cimport memset
 from cpython.buffer cimport PyBUF_READ
 from cpython.memoryview cimport PyMemoryView_FromMemory
 
-from sgfast.core.base.clock cimport Clock, tell_time
+from sgfast.core.base.clock cimport Clock, advance_clock
 from sgfast.core.base.frames cimport Frame, FrameBatch
 from sgfast.core.base.intrinsics cimport fold, likely, unlikely
 from sgfast.core.base.key cimport FlowKey
@@ -21,11 +22,11 @@ from sgfast.core.base.types cimport READ_BROKEN, READ_FRAGMENT, READ_NOT_IP, Pac
 from sgfast.core.shards.records cimport has_quote, record_size, write_record
 from sgfast.core.wire.ip cimport WireContext, init_wire, read_frame, read_quote
 
-#: Of what is in a block: another layout is another number.
+#: Version of the block format; another layout has another number.
 RECORD_FORMAT = 2
-MOST_PACKETS = 0xFFFFFFFF
-#: A pair that everybody waits for is among so many of each input.
-MOST_BUSIEST = 16
+MAX_PACKETS = 0xFFFFFFFF
+#: Busiest address pairs listed for each input; a pair that slows the whole replay down is among them.
+MAX_BUSIEST = 16
 #: Family, and two addresses as integers, the lower first.
 Pair = tuple[int, int, int]
 
@@ -35,8 +36,9 @@ cdef struct Bin:
     size_t size
     size_t capacity
     uint32_t count          # records in `data`
-    uint64_t packets        # since the beginning
-    # Whose packets may be more than half of them: each of a pair's votes for it, each other one against.
+    uint64_t packets        # records since the beginning
+    # Majority vote: the address pair that may have more than half of the packets. Its packets vote for it, all others
+    # against.
     uint64_t candidate
     uint64_t votes
     uint64_t addr[4]
@@ -83,11 +85,11 @@ cdef inline void vote(Bin* bin, uint64_t pair, const uint64_t* addr, bint ipv6) 
 
 
 cdef class Partitioner:
-    """Reads the headers of an input's frames and keeps them by shard until somebody takes them.
+    """Reads the headers of an input's frames and collects them by shard until they are taken.
 
-    ``seed``: 64 bits that say which shard addresses belong to, the same for all inputs of a replay. ``exempt``: as of
-    the data plane. ``began_ns``: what the clock begins with, the time of the input before; None: the first packet's.
-    ``full_bytes``: a shard that has so many should be taken.
+    ``seed``: 64 bits that determine the shard of an address pair, the same for all inputs of a replay. ``exempt``: as
+    for the data plane. ``began_ns``: where the clock begins, in nanoseconds: at the time of the input before, or None
+    for the first packet's. ``full_bytes``: the size at which a shard counts as full.
     """
 
     cdef WireContext wire
@@ -116,7 +118,7 @@ cdef class Partitioner:
             raise MemoryError
         self.began_ns = began_ns
         if began_ns is not None:
-            tell_time(&self.clock, began_ns)
+            advance_clock(&self.clock, began_ns)
 
     def __dealloc__(self):
         cdef uint32_t shard
@@ -125,15 +127,17 @@ cdef class Partitioner:
         free(self.bins)
 
     def spread(self, FrameBatch batch not None):
-        """Takes the frames of a batch; returns the shards that are full now. MemoryError if there is no room."""
+        """Distributes a batch's frames over the shards. Returns the shards that are full now. MemoryError if there is
+        no room.
+        """
         cdef Py_ssize_t done
         cdef uint32_t shard
         if batch.count == 0:
             return []
-        if batch.count > <Py_ssize_t>(MOST_PACKETS - self.packets):
+        if batch.count > <Py_ssize_t>(MAX_PACKETS - self.packets):
             raise OverflowError("more than 4,294,967,295 packets in one file, or range of one")
         if self.began_ns is None:
-            tell_time(&self.clock, batch.frames[0].time_ns)
+            advance_clock(&self.clock, batch.frames[0].time_ns)
             self.began_ns = self.clock.now
         with nogil:
             done = self.spread_frames(batch.frames, batch.count)
@@ -153,7 +157,7 @@ cdef class Partitioner:
         memset(&p, 0, sizeof(Packet))
         for i in range(n):
             read_frame(&self.wire, &frames[i], &p)
-            tell_time(&self.clock, p.time_ns)
+            advance_clock(&self.clock, p.time_ns)
             addr = &p.key.addr[0]
             if unlikely(has_quote(&p)) and read_quote(&self.wire, &p, &quoted, &digest, &hash_value, &source_high):
                 addr = &quoted.addr[0]
@@ -164,7 +168,7 @@ cdef class Partitioner:
                 bin = &self.bins[shard]
                 vote(bin, pair, addr, p.ipv6)
             else:
-                # Nothing else depends on them.
+                # They have no connection, so any shard will do.
                 bin = &self.bins[self.packets % self.shards]
             if not make_room(bin, record_size(&p)):
                 return i
@@ -175,8 +179,9 @@ cdef class Partitioner:
         return n
 
     def take(self, uint32_t shard, write):
-        """Calls ``write`` with what a shard has, bytes that are good until it returns; the shard then has nothing.
-        Returns what it returned, how many bytes it were, how many records; None if there are none.
+        """Passes a shard's block to ``write``, and empties the shard. The bytes are valid until ``write`` returns.
+
+        Returns ``(what write returned, number of bytes, number of records)``, or None if the shard is empty.
         """
         cdef Bin* bin
         if shard >= self.shards:
@@ -191,8 +196,8 @@ cdef class Partitioner:
 
     @property
     def busiest(self):
-        """``(shard, votes, pair)`` where at least ``votes`` of a shard's packets, more than a quarter, are between two
-        addresses: those with the most votes. Votes for one pair add up.
+        """``(shard, votes, pair)``, those with the most votes first: at least ``votes`` of the shard's packets, more
+        than a quarter, are between the two addresses of ``pair``. Votes for one pair may be added up over inputs.
         """
         cdef uint32_t shard
         cdef Bin* bin
@@ -206,12 +211,12 @@ cdef class Partitioner:
             else:
                 pair = 4, bin.addr[0] >> 32, bin.addr[0] & 0xFFFFFFFFULL
             answer.append((shard, bin.votes, pair))
-        return sorted(answer, key=lambda found: found[1], reverse=True)[:MOST_BUSIEST]
+        return sorted(answer, key=lambda found: found[1], reverse=True)[:MAX_BUSIEST]
 
     @property
     def clock_state(self):
-        """Time it is by the input's clock, the packet's own that set it, the earliest and latest own ones, how many
-        were late, how many restarts; None without packets.
+        """``(now, raw, earliest, latest, late, restarts)`` of the input's clock: engine time, timestamp of the packet
+        that set it, earliest and latest timestamp, numbers of late packets and of restarts. None without packets.
         """
         cdef Clock* clock = &self.clock
         if not self.packets:

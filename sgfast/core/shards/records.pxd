@@ -1,13 +1,14 @@
-# Packets whose headers were read, as bytes that another process judges: what a segment of a clustered replay holds.
+# Packets whose headers were read, as bytes for another process to judge: the content of a segment of a clustered
+# replay.
 #
-#     Record      48 bytes: what of a packet is not worked out again (the hash is, it is keyed)
+#     Record      48 bytes: a packet's fields, except those that are computed again (the hash is keyed)
 #     then        if the packet is IPv6: three more words of addresses
 #                 if it is a fragment: Piece
-#                 if it is an ICMP error: length (four bytes) and bytes of what it quotes
+#                 if it is an ICMP error: length (four bytes) and bytes of its quote
 #
-# Times are the packet's own, and what a clock says that began with the input (SPEC 9.1); numbers are those within the
-# input. Whoever judges adds what came before. Every length is checked against the block before it is used: the bytes
-# come from a file.
+# A record has the packet's own timestamp, and the time of a clock that began with the input (SPEC 9.1). Its number
+# counts within the input. Whoever judges it adds what came before the input. Every length is checked against the block
+# before it is used, as the bytes come from a file.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -32,17 +33,17 @@ cdef enum:         # Record.flags
     RECORD_ICMP = 8         # has_icmp
     RECORD_FLAGS = 15
 
-    # What follows a record, at most, but for a quote.
+    # The most bytes that follow a record, except for a quote's.
     RECORD_MORE = 24 + 16 + 4
 
 
 cdef packed struct Record:
-    int64_t time_ns         # the packet's own
-    int64_t now             # of the input's clock
-    uint64_t addr           # as in FlowKey, the first word
-    uint32_t number         # in the input, from 1
+    int64_t time_ns         # packet timestamp, nanoseconds
+    int64_t now             # time of the input's clock, nanoseconds
+    uint64_t addr           # the first word of FlowKey.addr
+    uint32_t number         # packet number in the input, from 1
     uint32_t wire
-    uint32_t vpc            # as in Frame: 0 is nobody's
+    uint32_t vpc            # as in Frame: 0 for none
     uint32_t ports          # as in FlowKey
     uint16_t port_key
     uint8_t kind            # as in FlowKey
@@ -77,7 +78,7 @@ cdef inline uint32_t record_size(const Packet* p) noexcept nogil:
 cdef inline uint32_t write_record(
     uint8_t* out, const Packet* p, int64_t now, uint32_t number, uint32_t vpc
 ) noexcept nogil:
-    # Into `record_size` bytes; returns how many it took.
+    # Writes a record to `out`, which must have room for `record_size` bytes. Returns its length.
     cdef Record r
     cdef Piece piece
     cdef uint32_t size = sizeof(Record)
@@ -88,7 +89,7 @@ cdef inline uint32_t write_record(
     r.wire = p.wire
     r.vpc = vpc
     r.addr = p.key.addr[0] if addressed else 0
-    # Where there is no key, ports are just shown (SPEC 10.3).
+    # Without a key, ports are only shown (SPEC 10.3).
     r.ports = p.key.ports if likely(is_keyed(p)) else <uint32_t>p.sport << 16 | p.dport
     r.kind = p.key.kind if likely(is_keyed(p)) else 0
     r.port_key = p.port_key
@@ -121,7 +122,7 @@ cdef inline uint32_t write_record(
 
 
 cdef inline Py_ssize_t measure_record(const uint8_t* data, Py_ssize_t left, Record* r) noexcept nogil:
-    # How many bytes it takes, 0: they are no record.
+    # The length of a record in bytes, or 0 if it is not valid.
     cdef Piece piece
     cdef uint32_t quoted
     cdef Py_ssize_t size = sizeof(Record)
@@ -153,7 +154,7 @@ cdef inline Py_ssize_t measure_record(const uint8_t* data, Py_ssize_t left, Reco
 cdef inline Py_ssize_t read_record(
     const WireContext* context, const uint8_t* data, Py_ssize_t left, Record* r, Packet* p
 ) noexcept nogil:
-    # As `measure_record`. The packet's quote stays where it is.
+    # As `measure_record`, and fills `p`. The packet's quote stays in `data`.
     cdef Piece piece
     cdef Py_ssize_t size = measure_record(data, left, r)
     if unlikely(size == 0):

@@ -1,4 +1,6 @@
-"""Records of segments through a data plane: the judging half of a clustered replay; ``spread.pyx`` is the other."""
+"""Feeds the records of segments to a data plane: the judging half of a clustered replay. ``partition.pyx`` is the
+reading half.
+"""
 
 import numpy as np
 
@@ -12,11 +14,11 @@ from sgfast.core.base.types cimport HeaderRow, ResultRow
 from sgfast.core.dataplane cimport DataPlane
 from sgfast.core.pipeline.batch cimport BATCH, judge_batch, prefetch_line, tally_ended
 from sgfast.core.pipeline.plane cimport Plane
-from sgfast.core.wire.header_rows cimport spell_header
+from sgfast.core.wire.header_rows cimport write_header_row
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 
-#: A packet's headers and result, and which packet of all it is.
+#: A packet's number in the replay, its headers and its result.
 TOLD_DTYPE = np.dtype([("number", "<u8"), ("header", HEADER_DTYPE), ("result", RESULT_DTYPE)])
 
 cdef packed struct Told:
@@ -28,9 +30,9 @@ assert TOLD_DTYPE.itemsize == sizeof(Told)
 
 
 def records_before(const uint8_t[::1] block not None, Py_ssize_t start, int64_t at_ns):
-    """Of the records from ``start`` on: where the first one stands that the input's clock does not put before
-    ``at_ns``, or the end; how many come before it; its number in the input, 0 at the end; and whose they are, as a set
-    of ``Frame.vpc``. ValueError if they are no records.
+    """``(position, count, number, vpcs)``: where the first record from ``start`` on is that does not come before
+    ``at_ns`` on the input's clock, or the end; how many records come before it; its number in the input, or 0 at the
+    end; and the set of ``Frame.vpc`` of those before it. ValueError if the bytes are no records.
     """
     cdef Record r
     cdef Py_ssize_t at = start
@@ -39,11 +41,11 @@ def records_before(const uint8_t[::1] block not None, Py_ssize_t start, int64_t 
     cdef int64_t last_vpc = -1
     vpcs = set()
     if not 0 <= start <= block.shape[0]:
-        raise ValueError("no such place")
+        raise ValueError("position out of range")
     while at < block.shape[0]:
         size = measure_record(&block[at], block.shape[0] - at, &r)
         if size == 0:
-            raise ValueError("no record")
+            raise ValueError("not a valid record")
         if r.now >= at_ns:
             return at, count, r.number, vpcs
         if r.vpc != last_vpc:
@@ -55,9 +57,7 @@ def records_before(const uint8_t[::1] block not None, Py_ssize_t start, int64_t 
 
 
 cdef class RecordJudge:
-    """Gives records to a data plane of one job. What records do not say: ``shift_ns``, from the input's clock to that
-    of the replay, and ``before``, how many packets came before the input's first.
-    """
+    """Judges records with a data plane that has one job."""
 
     cdef DataPlane plane
     cdef Packet* packets
@@ -83,17 +83,19 @@ cdef class RecordJudge:
         self, const uint8_t[::1] block not None, Py_ssize_t start, Py_ssize_t end, uint32_t vpc, int64_t shift_ns,
         uint64_t before, told=None
     ):
-        """Judges the records of ``vpc`` (``Frame.vpc``) in ``[start, end)``, which ``records_before`` has measured.
+        """Judges the records of ``vpc`` (``Frame.vpc``) in ``[start, end)``, positions that ``records_before``
+        returned.
 
-        ``told``: an array of TOLD_DTYPE, one row for each record there, whosever it is; those of ``vpc`` are filled.
-        ValueError if what stands there are no records.
+        ``shift_ns``: what to add to the input's clock for that of the replay, nanoseconds. ``before``: how many packets
+        came before the input. ``told``: an array of TOLD_DTYPE with one row for each record in the range, of whatever
+        VPC; rows of ``vpc`` are filled. ValueError if the bytes are no records.
         """
         cdef uint8_t[::1] view
         cdef Told* rows = NULL
         cdef Py_ssize_t row_count = 0
         cdef bint sound
         if not 0 <= start <= end <= block.shape[0]:
-            raise ValueError("no such place")
+            raise ValueError("position out of range")
         if start == end:
             return
         if told is not None and len(told):
@@ -107,7 +109,7 @@ cdef class RecordJudge:
             sound = self.judge_all(&block[start], end - start, vpc, shift_ns, before, rows, row_count)
             PyThread_release_lock(self.plane.lock)
         if not sound:
-            raise ValueError("no record")
+            raise ValueError("not a valid record")
 
     cdef bint judge_all(
         self, const uint8_t* data, Py_ssize_t left, uint32_t vpc, int64_t shift_ns, uint64_t before, Told* rows,
@@ -145,13 +147,13 @@ cdef class RecordJudge:
             else:
                 for i in range(count):
                     rows[row_of[i]].number = self.numbers[i]
-                    spell_header(&self.packets[i], &rows[row_of[i]].header)
+                    write_header_row(&self.packets[i], &rows[row_of[i]].header)
                     judge_batch(
                         first, &self.packets[i], &self.now[i], &self.numbers[i], self.numbers[i], 1,
                         &rows[row_of[i]].result, NULL
                     )
             self.plane.judged += count
-            self.plane.elsewhere = self.numbers[count - 1] - self.plane.judged
+            self.plane.judged_elsewhere = self.numbers[count - 1] - self.plane.judged
             self.plane.clock.now = self.now[count - 1]
         tally_ended(first)
         return True

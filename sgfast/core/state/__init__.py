@@ -1,1 +1,1 @@
-"""Snapshots of a data plane, and back."""
+"""Saving a data plane's state in a snapshot, and loading it."""

@@ -1,4 +1,4 @@
-"""Datagrams whose fragments still come, as an array and back: a part of ``snapshot``."""
+"""Saves incomplete datagrams as an array, and loads them: a part of ``snapshot``."""
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -72,7 +72,9 @@ assert DATAGRAM_DTYPE.itemsize == sizeof(DatagramRow)
 
 
 def save_datagrams(DataPlane plane not None):
-    """Those that wait for nothing, the oldest first, as DATAGRAM_DTYPE. Under the plane's lock."""
+    """The known datagrams, the oldest first, as DATAGRAM_DTYPE. The plane's lock must be held, and no fragment may be
+    held back.
+    """
     cdef const Fragments* f = plane.fragments
     cdef const Datagram* d
     cdef DatagramRow row
@@ -97,7 +99,7 @@ def save_datagrams(DataPlane plane not None):
 
 
 def check_datagrams(rows, int instances, int rules, clock_ns):
-    """What is wrong with rows of DATAGRAM_DTYPE as ``save_datagrams`` gives them, or None."""
+    """What is wrong with rows of DATAGRAM_DTYPE, or None if ``save_datagrams`` could have made them."""
     result = rows["result"]
     there, starts = (
         np.unpackbits(rows[name].view(np.uint8), axis=1, bitorder="little") for name in ("there", "starts")
@@ -105,40 +107,42 @@ def check_datagrams(rows, int instances, int rules, clock_ns):
     blocks = (rows["end"].astype(np.int64) + 7) // 8
     numbers, deadlines = rows["number"].astype(np.int64), rows["deadline"]
     if len(rows) > MAX_DATAGRAMS or rows["pieces"].astype(np.int64).sum() > MAX_FRAGMENTS:
-        return "too many"
+        return "too many datagrams or fragments"
     if (np.diff(numbers) < 0).any() or (np.diff(deadlines) < 0).any() or (deadlines > clock_ns + FRAGMENT_NS).any():
-        return "not by age"
+        return "not in order of age"
     if not np.isin(rows["ipv6"], (0, 1)).all() or not np.isin(rows["source_high"], (0, 1)).all() or rows["spare"].any():
-        return "a key that is none"
+        return "an invalid key"
     if rows["addr"][rows["ipv6"] == 0][:, 1:].any() or (rows["end"] > 0xFFFF).any():
-        return "a key or an end that is none"
+        return "an invalid key or end"
     last = np.where(there.any(axis=1), there.shape[1] - there[:, ::-1].argmax(axis=1), 0)
     if (last != blocks).any() or (starts & ~there & 1).any() or (rows["pieces"] != starts.sum(axis=1)).any():
-        return "fragments that cannot be"
+        return "inconsistent fragments"
     if ((rows["total"] != 0) & (rows["total"] < rows["end"])).any() or (rows["total"] > 0xFFFF).any():
-        return "an end that is none"
+        return "an invalid end"
     if (rows["read"] > READ_NOT_IP).any() or (rows["step"] > STEP_REPLY).any():
-        return "a first fragment that is none"
+        return "an invalid first fragment"
     if (result["verdict"] >= VERDICT_COUNT).any() or (result["reason"] >= REASON_COUNT).any():
-        return "a verdict that is none"
+        return "an invalid verdict"
     for name in ("egress", "ingress"):
         side = result[name]
         if not np.isin(side["verdict"], (<int>ALLOW, <int>DENY, <int>NO_VERDICT)).all():
-            return "a verdict that is none"
+            return "an invalid verdict"
         for field, count in (("instance", instances), ("rule", rules)):
             if ((side[field] < -1) | (side[field] >= count)).any():
-                return f"{field}: none there"
+                return f"an unknown {field}"
         if ((side["verdict"] != <int>NO_VERDICT) & (side["instance"] < 0)).any():
-            return "a side of nobody"
+            return "a side without an instance"
         if (side["reason"] >= REASON_COUNT).any():
-            return "a reason that is none"
+            return "an invalid reason"
     if not np.isin(rows["spoiled"], (0, 1)).all() or not np.isin(rows["tallied"], (0, 1)).all():
-        return "a flag that is none"
+        return "an invalid flag"
     return None
 
 
 def load_datagrams(DataPlane plane not None, rows):
-    """Puts rows that ``check_datagrams`` found right into a plane that has none. ValueError: one is there twice."""
+    """Loads rows of ``save_datagrams`` into a plane that has no datagrams. ValueError if a row is wrong, or a datagram
+    is there twice.
+    """
     cdef Classifier classifier = plane.classifier
     cdef const uint8_t[::1] view
     cdef const DatagramRow* row
@@ -171,4 +175,4 @@ def load_datagrams(DataPlane plane not None, rows):
         d.known = not row.spoiled
         d.spoiled, d.tallied = row.spoiled, row.tallied
         if not restore_datagram(plane.fragments, &d, plane.planes[0].wire.secret[7]):
-            raise ValueError("datagrams: one is there twice")
+            raise ValueError("datagrams: the same datagram twice")

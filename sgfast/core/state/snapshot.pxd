@@ -1,14 +1,14 @@
-# A data plane's state as arrays, and back: what ``sgfast.snapshot`` puts into a file.
+# Saves a data plane's state as arrays, and loads it: the content of the files of ``sgfast.snapshot``.
 #
-# What a table holds is written as rows, in any order, beside the orders that matter (age, openers seen) as row numbers.
-# Slots, index, wheel and hash key are the new process's own: no verdict depends on them. So nothing read from a file
-# is ever used as a place in memory, and every row is checked before it is put in.
+# A table is written as rows in any order, and the orders that matter (age list, mark list) as row numbers. Slots,
+# index, timer wheel and hash key are the new process's own, as no verdict depends on them. So nothing that is read from
+# a file is ever used as a memory location, and every row is checked before it is added.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 
 cdef packed struct TupleRow:
-    uint64_t addr[4]        # FlowKey's
+    uint64_t addr[4]        # as in FlowKey
     int64_t deadline[2]
     uint32_t rule[2]
     uint32_t ports

@@ -1,4 +1,4 @@
-"""A data plane's state as arrays, and back; why so stands in ``snapshot.pxd``."""
+"""Saves a data plane's state as arrays, and loads it; ``snapshot.pxd`` explains the format."""
 
 from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, WAIT_LOCK
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -83,12 +83,12 @@ cdef object _array(const void* data, size_t nbytes, dtype):
 # Tables ---------------------------------------------------------------------------------------------------------------
 
 cdef inline Table* _table_of(DataPlane plane, int i, size_t offset) noexcept nogil:
-    # One of a plane's tables, by where it stands in it.
+    # One of a plane's tables, by its offset in Plane.
     return <Table*>(<uint8_t*>plane.planes[i] + offset)
 
 
 cdef object _save_table(Table* t):
-    # Rows, records, and the orders as row numbers.
+    # Returns the rows, the records, and the age list and mark list as row numbers.
     rows = np.zeros(t.used, dtype=TUPLE_DTYPE)
     records = np.zeros(t.used if t.keep_flows else 0, dtype=RECORD_DTYPE)
     cdef TupleRow* row = <TupleRow*>_bytes_of(rows)
@@ -135,7 +135,8 @@ cdef object _save_table(Table* t):
 
 
 cdef object _save_tables(DataPlane plane, size_t offset, str name, dict arrays, dict numbers):
-    # Of all planes, one after the other. (Each one's orders are kept, that of all together is not known.)
+    # Saves the tables of all planes, one after the other. The order of each list is kept; the order across planes is
+    # not known.
     cdef Table* t = _table_of(plane, 0, offset)
     cdef int i
     rows, records, age, seen, ended = [], [], [], [], []
@@ -143,19 +144,19 @@ cdef object _save_tables(DataPlane plane, size_t offset, str name, dict arrays, 
     base = 0
     for i in range(plane.plane_count):
         t = _table_of(plane, i, offset)
-        some, their_records, their_age, their_seen = _save_table(t)
-        rows.append(some)
+        own, their_records, their_age, their_seen = _save_table(t)
+        rows.append(own)
         records.append(their_records)
         age.append(their_age + np.uint32(base))
         seen.append(their_seen + np.uint32(base))
         ended.append(_array(t.ended, t.ended_count * sizeof(FlowRow), FLOW_DTYPE))
-        base += len(some)
+        base += len(own)
         numbers[name]["evicted"] += t.evicted
         numbers[name]["moot_evicted"] += t.moot_evicted
         numbers[name]["lost"] += t.ended_lost
     for part, found in (("rows", rows), ("records", records), ("age", age), ("seen", seen), ("ended", ended)):
         arrays[f"{name}.{part}"] = np.concatenate(found)
-    return [len(some) for some in rows]
+    return [len(own) for own in rows]
 
 
 cdef bint _key_is_right(const TupleRow* row) noexcept nogil:
@@ -187,7 +188,8 @@ cdef bint _side_is_right(const TupleRow* row, int side, Py_ssize_t rules) noexce
 cdef uint32_t _put_row(
     DataPlane plane, size_t offset, const TupleRow* row, Py_ssize_t rules, bint waiting, uint8_t* shard
 ) noexcept nogil:
-    # The new entry's slot, in which plane's table; NO_SLOT: the row cannot be.
+    # Adds a row to a table. Returns its slot and sets `shard` to its plane's number; NO_SLOT if the row is not valid,
+    # or there is no memory.
     cdef FlowKey key
     cdef uint64_t digest
     cdef uint32_t hash_value, slot
@@ -227,7 +229,7 @@ cdef uint32_t _put_row(
 
 
 cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, numbers, bint waiting):
-    # Returns by row the plane, and the slot.
+    # Returns the plane and the slot of each row.
     cdef Classifier classifier = plane.classifier
     cdef Py_ssize_t rules = classifier.rule_count
     cdef Table* t = _table_of(plane, 0, offset)
@@ -244,13 +246,13 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
     is_live = (rows["marks"] & <int>TUPLE_LIVE) != 0
     is_old = (rows["marks"] & <int>EVICTABLE) != 0
     is_seen = (rows["marks"] & <int>OPENER_SEEN) != 0
-    _must(waiting or bool((is_live | is_seen).all()), f"{name}: an entry without a use")
+    _require(waiting or bool((is_live | is_seen).all()), f"{name}: an entry without a purpose")
     has_side = (rows["state"] != <int>NO_STATE).any(axis=1)
-    _must(bool((has_side == is_live).all()), f"{name}: a tuple without a side, or a side without a tuple")
-    _must(int(is_live.sum()) <= t.max_live, f"{name}: more tuples than max_connections")
-    _must(_orders(age, is_old) and _orders(seen, is_seen), f"{name}: an order that is none")
-    _must(not len(seen) or (t.keep_marks and len(seen) <= t.max_marks), f"{name}: openers that nobody asks for")
-    _must(len(records) == (count if t.keep_flows else 0), f"{name}: no record for each tuple")
+    _require(bool((has_side == is_live).all()), f"{name}: a tuple without a side, or a side without a tuple")
+    _require(int(is_live.sum()) <= t.max_live, f"{name}: more tuples than max_connections")
+    _require(_orders(age, is_old) and _orders(seen, is_seen), f"{name}: an invalid order")
+    _require(not len(seen) or (t.keep_marks and len(seen) <= t.max_marks), f"{name}: openers that are not needed")
+    _require(len(records) == (count if t.keep_flows else 0), f"{name}: not one record for each tuple")
     _check_records(records, rules, classifier.instance_count, name)
     _check_records(ended, rules, classifier.instance_count, name)
 
@@ -264,7 +266,7 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
             if t.keep_flows:
                 flow_at(&_table_of(plane, shards[put], offset).slab, slots[put])[0] = record[put]
             put += 1
-    _must(put == count, f"{name}: row {put} cannot be, or memory ran out")
+    _require(put == count, f"{name}: row {put} is invalid, or memory ran out")
     for i in range(plane.plane_count):
         _table_of(plane, i, offset).marks_until = _number(numbers[name], "marks_until")
     for n in age.tolist():
@@ -284,23 +286,23 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
 
 
 def _orders(numbers, members):
-    """Whether row numbers name each of the members once."""
+    """Whether the row numbers name each of the members exactly once."""
     return len(numbers) == members.sum() and bool((np.sort(numbers) == np.flatnonzero(members)).all())
 
 
 def _check_records(records, rules, instances, name):
     for field, count in (("rule", rules), ("instance", instances)):
         signed = records[field].astype(np.int32)
-        _must(bool(((signed >= -1) & (signed < count)).all()), f"{name}: a {field} that is none")
-    for field, most in (
+        _require(bool(((signed >= -1) & (signed < count)).all()), f"{name}: an invalid {field}")
+    for field, limit in (
         ("verdict", <int>VERDICT_COUNT), ("reason", <int>REASON_COUNT), ("side_end", <int>SIDE_END_COUNT)
     ):
-        _must(bool((records[field] < most).all()), f"{name}: a {field} that is none")
+        _require(bool((records[field] < limit).all()), f"{name}: an invalid {field}")
     if "initiator_high" in records.dtype.names:
-        _must(bool((records["initiator_high"] <= 1).all()), f"{name}: an end that is none")
+        _require(bool((records["initiator_high"] <= 1).all()), f"{name}: an invalid end")
     if "family" in records.dtype.names:
-        _must(bool(np.isin(records["family"], (4, 6)).all()), f"{name}: a family that is none")
-        _must(bool((records["answer"] <= 2).all()), f"{name}: an answer that is none")
+        _require(bool(np.isin(records["family"], (4, 6)).all()), f"{name}: an invalid family")
+        _require(bool((records["answer"] <= 2).all()), f"{name}: an invalid answer")
 
 
 # The whole plane ------------------------------------------------------------------------------------------------------
@@ -310,12 +312,12 @@ cdef size_t _offset(DataPlane plane, void* part):
 
 
 def save_plane(AccountingPlane plane not None):
-    """``(numbers, arrays)``: JSON values, and arrays by name. Not while other threads judge."""
+    """``(numbers, arrays)``: JSON values, and arrays by name. No other thread may judge meanwhile."""
     cdef Plane* p = plane.planes[0]
     cdef Cuts* cuts
     cdef int i
     arrays, numbers = {}, {}
-    # A fragment that still waits does not go on waiting elsewhere: its packet was judged here, and is told of here.
+    # Held fragments are resolved here, not by the replay that resumes: their packets were judged and are reported here.
     with nogil:
         PyThread_acquire_lock(plane.lock, WAIT_LOCK)
         plane.end_waiting()
@@ -362,19 +364,19 @@ def save_plane(AccountingPlane plane not None):
 
 
 def load_plane(DataPlane plane not None, numbers, arrays):
-    """Puts what ``save_plane`` gave into a plane that has judged nothing, made with the same policy and options; jobs
-    may be others.
+    """Loads what ``save_plane`` returned into a plane that has judged nothing, made with the same policy and options;
+    only ``jobs`` may differ.
 
-    ValueError says what cannot be; the plane is then good for nothing.
+    ValueError says what is not valid; the plane must not be used then.
     """
-    # What is only added up is the first plane's.
+    # Counters that are only added up go to the first plane.
     cdef Plane* p = plane.planes[0]
     cdef Classifier classifier = plane.classifier
     cdef Tally* tallies[4]
     cdef const TallyRow* row
     cdef Py_ssize_t n
     cdef int i
-    _must(not plane.clock.started and not plane.judged, "the engine was used already")
+    _require(not plane.clock.started and not plane.judged, "the engine has already judged packets")
     clock = numbers["clock"]
     plane.clock.started = _number(clock, "started") != 0
     plane.clock.now, plane.clock.raw = _time(clock, "now"), _time(clock, "raw")
@@ -393,7 +395,7 @@ def load_plane(DataPlane plane not None, numbers, arrays):
     p.opened, p.inferred = _number(counters, "opened"), _number(counters, "inferred")
     p.denied, p.disconnected = _number(counters, "denied"), _number(counters, "disconnected")
     for name, length in (("verdicts", <int>VERDICT_COUNT), ("reasons", <int>REASON_COUNT)):
-        _must(len(numbers[name]) == length, f"{name}: not {length}")
+        _require(len(numbers[name]) == length, f"{name}: not {length}")
     for i in range(VERDICT_COUNT):
         p.verdicts[i] = _number(numbers["verdicts"], i)
     for i in range(REASON_COUNT):
@@ -403,24 +405,25 @@ def load_plane(DataPlane plane not None, numbers, arrays):
     _load_table(plane, _offset(plane, &p.table), "table", arrays, numbers, False)
     _load_table(plane, _offset(plane, &p.attempts), "attempts", arrays, numbers, False)
     cuts = _checked(arrays, "cuts", CUT_DTYPE)
-    _must(len(cuts) <= MAX_CUTS * 2 * <int>MOST_JOBS, "cuts: too many")
+    _require(len(cuts) <= MAX_CUTS * 2 * <int>MOST_JOBS, "cuts: too many")
     earlier = (cuts["previous"] == <uint32_t>NO_CUT) | (cuts["previous"] < np.arange(len(cuts)))
-    _must(bool(earlier.all() and (cuts["outcome"] <= <int>CUT_DENIED).all()), "cuts: a row that cannot be")
-    _must(bool(np.isin(cuts["family"], (4, 6)).all()), "cuts: a family that is none")
-    _must(bool(((cuts["rule"] >= -1) & (cuts["rule"] < classifier.rule_count)).all()), "cuts: a rule that is none")
+    _require(bool(earlier.all() and (cuts["outcome"] <= <int>CUT_DENIED).all()), "cuts: an invalid row")
+    _require(bool(np.isin(cuts["family"], (4, 6)).all()), "cuts: an invalid family")
+    _require(bool(((cuts["rule"] >= -1) & (cuts["rule"] < classifier.rule_count)).all()), "cuts: an invalid rule")
     waiting = _checked(arrays, "waiting.rows", TUPLE_DTYPE)
-    _must(bool((waiting["rule"][:, 0] < len(cuts)).all() and not waiting["marks"].any()), "waiting: not in the list")
+    listed = bool((waiting["rule"][:, 0] < len(cuts)).all())
+    _require(listed and not waiting["marks"].any(), "waiting: a key without a cut")
     shards, slots = _load_table(plane, _offset(plane, &p.cuts.waiting), "waiting", arrays, numbers, True)
     _load_cuts(plane, cuts, waiting["rule"][:, 0], shards, slots)
     p.cuts.untold = _number(counters, "untold")
 
     rule_counts = _checked(arrays, "rule_counts", RULE_COUNT_DTYPE)
-    _must(len(rule_counts) == classifier.rule_count, "rule_counts: not one for each rule")
+    _require(len(rule_counts) == classifier.rule_count, "rule_counts: not one for each rule")
     if len(rule_counts):
         memcpy(p.rule_counts, _bytes_of(rule_counts), rule_counts.nbytes)
     for i in range(2):
         n = _number(numbers["tallied"], i)
-        _must(0 <= n <= (p.table.ended_count if i == 0 else p.attempts.ended_count), "tallied: beyond what ended")
+        _require(0 <= n <= (p.table.ended_count if i == 0 else p.attempts.ended_count), "tallied: more rows than ended")
         if i == 0:
             p.table.tallied = n
         else:
@@ -428,25 +431,26 @@ def load_plane(DataPlane plane not None, numbers, arrays):
     tallies[0], tallies[1], tallies[2], tallies[3] = &p.denials, &p.unanswered, &p.refused, &p.broken
     for i, name in enumerate(_TALLIES):
         rows = _checked(arrays, name, TALLY_DTYPE)
-        _must(len(rows) <= TALLY_GROUPS, f"{name}: too many rows")
+        _require(len(rows) <= TALLY_GROUPS, f"{name}: too many rows")
         known = (rows["instance"] >= 0) & (rows["instance"] < classifier.instance_count)
-        _must(bool((known & (rows["reason"] < <int>REASON_COUNT) & (rows["spare"] == 0)).all()), f"{name}: a wrong row")
+        sound = known & (rows["reason"] < <int>REASON_COUNT) & (rows["spare"] == 0)
+        _require(bool(sound.all()), f"{name}: an invalid row")
         row = <const TallyRow*>_bytes_of(rows)
         for n in range(len(rows)):
-            _must(add_row(tallies[i], &row[n]), f"{name}: a row that cannot be")
+            _require(add_row(tallies[i], &row[n]), f"{name}: an invalid row")
         tallies[i].other_packets = _number(numbers["others"], name)
 
 
 cdef int _load_cuts(DataPlane plane, rows, waiting, shards, slots) except -1:
-    # Each plane gets the rows of the keys that wait in it; of the others nothing but their number and text is asked.
-    # `waiting`, `shards`, `slots`: of the keys, their latest row, which plane, and where there.
+    # Gives each plane the rows of the keys that wait in it. The other rows are only listed, and go to the first plane.
+    # `waiting`, `shards`, `slots`: for each key, its latest row, its plane and its slot there.
     cdef Cuts* cuts
     cdef int i
     shard_of_row = np.zeros(len(rows), dtype=np.uint8)
     waits = np.zeros(len(rows), dtype=bool)
     for number, shard in zip(waiting.tolist(), shards.tolist()):
         while number != <uint32_t>NO_CUT:
-            _must(not waits[number], "cuts: a row of two keys")
+            _require(not waits[number], "cuts: a row that belongs to two keys")
             waits[number] = True
             shard_of_row[number] = shard
             number = int(rows["previous"][number])
@@ -456,7 +460,7 @@ cdef int _load_cuts(DataPlane plane, rows, waiting, shards, slots) except -1:
         number_in_shard[own] = np.arange(own.sum(), dtype=np.uint32)
     has_previous = rows["previous"] != <uint32_t>NO_CUT
     previous = rows["previous"][has_previous]
-    _must(bool((shard_of_row[previous] == shard_of_row[has_previous]).all()), "cuts: rows of two keys in one list")
+    _require(bool((shard_of_row[previous] == shard_of_row[has_previous]).all()), "cuts: rows of two keys in one list")
     rows["previous"][has_previous] = number_in_shard[previous]
     for i in range(plane.plane_count):
         own = np.ascontiguousarray(rows[shard_of_row == i])
@@ -473,24 +477,24 @@ cdef int _load_cuts(DataPlane plane, rows, waiting, shards, slots) except -1:
     return 0
 
 
-def _must(condition, problem):
+def _require(condition, problem):
     if not condition:
         raise ValueError(problem)
 
 
 def _checked(arrays, name, dtype):
     array = arrays[name]
-    _must(array.dtype == dtype and array.ndim == 1, f"{name}: another kind of array")
+    _require(array.dtype == dtype and array.ndim == 1, f"{name}: not an array of the right type")
     return np.array(array, order="C")
 
 
 def _number(values, key):
     value = values[key]
-    _must(type(value) is int, f"{key}: no number")
+    _require(type(value) is int, f"{key}: not an integer")
     return value
 
 
 def _time(values, key):
     value = _number(values, key)
-    _must(abs(value) <= 1 << 62, f"{key}: no time")
+    _require(abs(value) <= 1 << 62, f"{key}: not a valid time")
     return value

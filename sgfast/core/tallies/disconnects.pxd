@@ -1,10 +1,10 @@
-# What became of the connections that changes of the policy cut (SPEC 6.3, 6.4), for the report.
+# Follows the connections that policy changes cut (SPEC 6.3, 6.4, 6.12), for the report.
 #
-# A key that was cut waits here until a packet opens it again and is allowed. Until then, what the capture still has of
-# the connection is no denial of its own: in the changed world it would be a retransmission at most. An opener that the
-# rules deny meanwhile is one, and ends that.
+# A key that was cut waits here until a packet opens it again and is allowed. Until then, the capture's remaining
+# packets of the connection are not listed as denials: after the change they would be retransmissions at most. But
+# an opener that the rules deny is a denial of its own, and so is every denied packet after it.
 #
-# Only packets that are denied, and such that open a connection, ever look here, and only while some key waits.
+# Only denied packets, and packets that open a connection, are looked up here, and only while a key waits.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -12,14 +12,14 @@ from libc.string cimport memcmp, memset
 
 from sgfast.core.base.key cimport FlowKey
 from sgfast.core.base.types cimport NO_SLOT, READ_TRACKED, Packet
-from sgfast.core.conntrack.flow_rows cimport key_of, spell_ends
+from sgfast.core.conntrack.flow_rows cimport key_of, write_ends
 from sgfast.core.conntrack.lifetime cimport add_key, drop_key, free_table, init_table
 from sgfast.core.conntrack.states cimport CLOSED, MOOT_TCP, NO_STATE, TIME_WAIT
 from sgfast.core.conntrack.storage cimport Entry, entry_at
 from sgfast.core.conntrack.table cimport FROM_HIGH, Ends, Table, find_slot
 
 cdef enum:
-    # Connections told of one by one; the others are in the numbers of each change only.
+    # Limit of connections that are listed one by one. Others only count in the numbers of their change.
     MAX_CUTS = 1 << 20
     NO_CUT = 0xFFFFFFFF
 
@@ -27,31 +27,31 @@ cdef enum:
 cdef enum:         # CutOutcome
     CUT_NEVER = 0           # nothing opened the key again
     CUT_BACK = 1
-    CUT_DENIED = 2          # an opener came, and what the rules say by then denied it
+    CUT_DENIED = 2          # an opener came and was denied
 
 
-# One connection that one change cut.
+# One connection that was cut by one change.
 cdef packed struct CutRow:
     int64_t cut_ns
     int64_t again_ns        # when it came back, or first tried to
-    uint64_t packets        # that came after the cut and open nothing
+    uint64_t packets        # packets after the cut that open nothing
     uint64_t bytes
     Ends ends
-    int32_t rule[2]         # it came back under, of the egress side and the ingress side; -1: no such side
-    uint32_t change         # the how-manieth change of the engine
-    uint32_t previous       # of the same key, cut before and still waiting, or NO_CUT
+    int32_t rule[2]         # under which it came back: egress side, ingress side; -1 if there is no such side
+    uint32_t change         # number of the policy change, from 0
+    uint32_t previous       # row of the same key, cut earlier and still waiting, or NO_CUT
     uint8_t outcome
-    uint8_t turned          # what came back was opened by the other end
-    uint8_t finished        # it was over when it was cut, closed or reset, and only not yet forgotten
+    uint8_t turned          # the other end opened it when it came back
+    uint8_t finished        # it was closed or reset already when it was cut
     uint8_t spare
 
 
 cdef struct Cuts:
-    Table waiting           # by key; rule[0] of an entry is its latest row's number
+    Table waiting           # by key; rule[0] of an entry is the number of the key's latest row
     CutRow* rows
     uint32_t count
     uint32_t capacity
-    uint64_t untold         # beyond MAX_CUTS, or no memory
+    uint64_t untold         # cuts that are not listed: beyond MAX_CUTS, or no memory
 
 
 cdef inline int init_cuts(Cuts* cuts) except -1:
@@ -84,7 +84,7 @@ cdef inline CutRow* next_cut(Cuts* cuts) noexcept nogil:
 cdef inline void note_cut(
     Cuts* cuts, const Table* t, uint32_t slot, int side, uint32_t change, int64_t now
 ) noexcept nogil:
-    # Side `side` of the connection in a table's slot was cut. Called once for each tuple and change.
+    # Records that a side of a tuple was cut. Call it at most once per tuple and change.
     cdef const Entry* e = entry_at(&t.slab, slot)
     cdef FlowKey key
     cdef uint32_t place
@@ -105,7 +105,7 @@ cdef inline void note_cut(
     else:
         row.previous = entry_at(&cuts.waiting.slab, place).rule[0]
     entry_at(&cuts.waiting.slab, place).rule[0] = cuts.count - 1
-    spell_ends(t, slot, e.flags[side] & FROM_HIGH, &row.ends)
+    write_ends(t, slot, e.flags[side] & FROM_HIGH, &row.ends)
     row.cut_ns = now
     row.change = change
     row.rule[0] = -1
@@ -114,7 +114,7 @@ cdef inline void note_cut(
 
 
 cdef inline bint follows_cut(Cuts* cuts, const Packet* p, bint opener, int64_t now) noexcept nogil:
-    # Whether a denied packet follows a cut; then it is counted there.
+    # Whether a denied packet follows a cut. If so, it counts in the cut's row.
     cdef uint32_t place
     cdef CutRow* row
     if p.outcome != READ_TRACKED:
@@ -136,7 +136,7 @@ cdef inline bint follows_cut(Cuts* cuts, const Packet* p, bint opener, int64_t n
 cdef inline void note_return(
     Cuts* cuts, const Packet* p, const Table* t, uint32_t slot, bint initiator_high, int64_t now
 ) noexcept nogil:
-    # A packet opened what is in a table's slot, and was allowed.
+    # Records that a packet opened the connection in `slot` and was allowed.
     cdef uint32_t place = find_slot(&cuts.waiting, &p.key, p.digest, p.hash)
     cdef const Entry* e = entry_at(&t.slab, slot)
     cdef uint32_t number
@@ -145,7 +145,7 @@ cdef inline void note_return(
     cdef CutRow* row
     if place == NO_SLOT:
         return
-    spell_ends(t, slot, initiator_high, &ends)
+    write_ends(t, slot, initiator_high, &ends)
     number = entry_at(&cuts.waiting.slab, place).rule[0]
     drop_key(&cuts.waiting, place)
     while number != NO_CUT:

@@ -1,4 +1,4 @@
-# Counting packets by who was refused what: a small hash table that is full at a fixed size, for the report.
+# Counts packets by instance, peer, service and reason, for the report: a small hash table with a fixed capacity.
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -9,13 +9,13 @@ from sgfast.core.base.intrinsics cimport fold, prefetch
 cdef enum:
     TALLY_GROUPS = 1 << 16      # more groups than a person reads; the rest is counted as others
     TALLY_CELLS = 1 << 17
-    TALLY_KEY_BYTES = 32        # of a TallyRow: what tells rows apart
+    TALLY_KEY_BYTES = 32        # the leading bytes of a TallyRow, which are its key
     TALLY_KEY_WORDS = 4
 
 
 cdef packed struct TallyRow:
     uint8_t peer[16]            # network byte order; IPv4 in the first four bytes
-    int32_t instance            # whose filter
+    int32_t instance            # whose filter judged
     uint16_t port_key           # destination port, or ICMP type << 8 | code
     uint8_t protocol
     uint8_t reason
@@ -32,11 +32,11 @@ cdef struct Tally:
     TallyRow* cells
     uint32_t groups
     uint64_t secret
-    uint64_t other_packets      # of groups that found no room
+    uint64_t other_packets      # packets of groups that found no room
 
 
 cdef inline void init_tally(Tally* tally, uint64_t secret) noexcept nogil:
-    tally.cells = NULL          # allocated by the first packet: most replays deny little, many engines nothing
+    tally.cells = NULL          # allocated with the first packet: many engines never deny anything
     tally.groups = 0
     tally.secret = secret | 1
     tally.other_packets = 0
@@ -62,7 +62,7 @@ cdef inline void prefetch_cell(const Tally* tally, const TallyRow* key) noexcept
 
 
 cdef inline TallyRow* cell_of(Tally* tally, const TallyRow* key) noexcept nogil:
-    # The key's cell, made if need be; NULL: there is no room.
+    # Finds or makes the key's cell. NULL if there is no room.
     cdef uint32_t at
     cdef TallyRow* cell
     if tally.cells == NULL:
@@ -85,7 +85,7 @@ cdef inline TallyRow* cell_of(Tally* tally, const TallyRow* key) noexcept nogil:
 
 
 cdef inline void count_tally(Tally* tally, const TallyRow* key, uint64_t nbytes) noexcept nogil:
-    # `key`: a row whose counters are 0.
+    # `key`: a row with counters of 0.
     cdef TallyRow* cell = cell_of(tally, key)
     if cell == NULL:
         tally.other_packets += 1
@@ -95,10 +95,10 @@ cdef inline void count_tally(Tally* tally, const TallyRow* key, uint64_t nbytes)
 
 
 cdef inline bint add_row(Tally* tally, const TallyRow* row) noexcept nogil:
-    # Adds a row of another tally with its counters. False: there is no room.
+    # Adds a row of another tally with its counters. False if there is no room, or the row is empty.
     cdef TallyRow* cell
     if row.packets == 0:
-        return False        # a free cell's mark
+        return False        # packets == 0 would mark a free cell
     cell = cell_of(tally, row)
     if cell == NULL:
         return False

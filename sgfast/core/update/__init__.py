@@ -1,1 +1,1 @@
-"""What a change of the policy does to connections."""
+"""Applying policy changes to connections."""

@@ -1,6 +1,6 @@
-# What a change of the policy does to connections (SPEC 6.3 to 6.7, 3.6): one walk over the table, so that packets need
-# not ask. A connection that is cut stays, with a mark (SPEC 6.4): were it deleted, the server's next packet would open
-# an outbound one, and let the client back in as its reply.
+# Applies a policy change to connections (SPEC 6.3 to 6.7, 3.6) in one walk over the table, so that packets need not
+# check for it. A connection that is cut stays in the table, marked as disconnected (SPEC 6.4). If it were deleted, the
+# server's next packet would open an outbound connection, and let the client back in as its reply.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -27,12 +27,12 @@ from sgfast.core.tallies.disconnects cimport note_cut
 
 cdef struct Cut:
     const uint8_t* inbound      # by instance number: whether its inbound connections are cut; NULL: none
-    uint8_t unmatched           # cut what the new rules would not let open
-    int64_t now                 # nanoseconds, on the replay's clock
+    uint8_t unmatched           # cut connections whose opener the new rules would not allow
+    int64_t now                 # engine time, nanoseconds
 
 
 cdef inline uint16_t opener_port_key(const Entry* e, bint initiator_high) noexcept nogil:
-    # What the rules' ports met when it was opened: the responder's port, or ICMP type and code (of a query: 0).
+    # The port key of its opener: the responder's port, or ICMP type << 8 | code (code 0 for a query).
     if e.kind & KIND_ICMP_QUERY:
         return query_type((e.kind & KIND_IPV6) != 0, e.ports & 0xFFFF) << 8
     if e.kind & KIND_ONE_WAY:
@@ -41,7 +41,7 @@ cdef inline uint16_t opener_port_key(const Entry* e, bint initiator_high) noexce
 
 
 cdef inline bint may_open(const Tables* new, const Entry* e, int side, int32_t instance, uint32_t peer) noexcept nogil:
-    # Whether the rules of a connection's instance would let its opener pass.
+    # Whether the new rules of a connection's instance would allow its opener.
     cdef bint initiator_high = (e.flags[side] & FROM_HIGH) != 0
     cdef bint inbound = initiator_high != side
     cdef int32_t rule = find_rule(
@@ -51,7 +51,7 @@ cdef inline bint may_open(const Tables* new, const Entry* e, int side, int32_t i
 
 
 cdef inline bint change_entry(Plane* plane, uint32_t slot, const Tables* new, const Cut* cut) noexcept nogil:
-    # Whether some side of the tuple was cut.
+    # Applies the change to one tuple. Returns whether a side was cut.
     cdef Table* t = &plane.table
     cdef const Tables* old = plane.rules
     cdef Entry* e = entry_at(&t.slab, slot)
@@ -77,9 +77,9 @@ cdef inline bint change_entry(Plane* plane, uint32_t slot, const Tables* new, co
         if e.state[side] == NO_STATE or e.state[side] >= MOOT_TCP:
             continue
         before = old.owner[was[side]]
-        # Also where both ends are one instance's now, and no filter sees what passes between them (SPEC 3.3).
+        # Also removed if both ends belong to one instance now, so that no filter sees the packets (SPEC 3.3).
         if before != instance[side] or instance[0] == instance[1]:
-            # If its time was up before, nothing was removed, whether or not anybody had noticed.
+            # A connection that had expired before was not removed, even if it is still in the table.
             clear_side(t, slot, side, SIDE_REMOVED if side_connected(e, side, cut.now) else SIDE_TIMEOUT)
             continue
         if not side_connected(e, side, cut.now) or e.flags[side] & SIDE_DISCONNECTED:
@@ -96,11 +96,11 @@ cdef inline bint change_entry(Plane* plane, uint32_t slot, const Tables* new, co
             if plane.reporting and not cuts:
                 note_cut(&plane.cuts, t, slot, side, <uint32_t>plane.changes, cut.now)
             cuts = True
-    # An established packet goes by `present` alone; with 0 it takes the slow path, where VPCs are looked at (SPEC 3.6).
+    # Established packets rely on `present` alone. With 0 they take the slow path, which checks the VPCs (SPEC 3.6).
     e.present = (instance[0] >= 0) | (instance[1] >= 0) << 1
     if e.present == 3 and not vpcs_connected(new, instance[0], instance[1]):
         e.present = 0
-    # Nor is a moot key (SPEC 9.2), where the mark's side has lost its instance.
+    # The same for moot keys, as the mark's side may have lost its instance (SPEC 9.2).
     if e.state[0] >= MOOT_TCP or e.state[1] >= MOOT_TCP:
         e.present = 0
     if e.state[0] == NO_STATE and e.state[1] == NO_STATE:
@@ -109,7 +109,7 @@ cdef inline bint change_entry(Plane* plane, uint32_t slot, const Tables* new, co
 
 
 cdef inline uint64_t change_tables(Plane* plane, const Tables* new, const Cut* cut) noexcept nogil:
-    # Goes from the present tables to the new ones. Returns how many tuples were cut on some side.
+    # Switches from the current tables to the new ones. Returns how many tuples were cut on at least one side.
     cdef Table* t = &plane.table
     cdef uint64_t cuts = 0
     cdef uint32_t slot

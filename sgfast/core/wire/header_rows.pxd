@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memset
 
 from sgfast.core.base.intrinsics cimport be32
-from sgfast.core.base.key cimport address_of, set_ipv4, set_ipv6, spell_address
+from sgfast.core.base.key cimport address_of, set_ipv4, set_ipv6, write_address
 from sgfast.core.base.types cimport (
     PROTO_ICMP,
     PROTO_ICMPV6,
@@ -20,14 +20,14 @@ from sgfast.core.base.types cimport (
 from sgfast.core.wire.ip cimport WireContext, is_infrastructure, read_transport
 
 
-cdef inline void spell_header(const Packet* p, HeaderRow* row) noexcept nogil:
+cdef inline void write_header_row(const Packet* p, HeaderRow* row) noexcept nogil:
     memset(row, 0, sizeof(HeaderRow))
     row.time_ns = p.time_ns
     row.wire = p.wire
     if p.outcome == READ_NOT_IP or p.outcome == READ_BROKEN:
         return
-    spell_address(row.src, address_of(p.key.addr, p.ipv6, p.source_high), p.ipv6)
-    spell_address(row.dst, address_of(p.key.addr, p.ipv6, 1 - p.source_high), p.ipv6)
+    write_address(row.src, address_of(p.key.addr, p.ipv6, p.source_high), p.ipv6)
+    write_address(row.dst, address_of(p.key.addr, p.ipv6, 1 - p.source_high), p.ipv6)
     row.family = 6 if p.ipv6 else 4
     row.protocol = p.protocol
     row.tcp_flags = p.tcp_flags
