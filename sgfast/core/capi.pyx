@@ -15,7 +15,7 @@ cdef int check_version(int version) except -1:
 cdef Handle handle_of(object engine) except NULL:
     plane = getattr(engine, "dataplane", None)
     if not isinstance(plane, DataPlane):
-        raise TypeError(f"expected an sgfast.Engine, not {type(engine).__name__}")
+        raise TypeError(f"an sgfast.Engine is wanted, not {type(engine).__name__}")
     return <Handle>plane
 
 
