@@ -68,7 +68,7 @@ DATAGRAM_DTYPE = np.dtype([
     ("protocol", "u1"), ("kind", "u1"), ("read", "u1"), ("step", "u1"), ("has_ports", "u1"), ("has_icmp", "u1"),
     ("spoiled", "u1"), ("tallied", "u1"), ("there", "<u8", (BLOCK_WORDS,)), ("starts", "<u8", (BLOCK_WORDS,)),
 ])
-assert DATAGRAM_DTYPE.itemsize == sizeof(DatagramRow)
+assert DATAGRAM_DTYPE.itemsize == sizeof(DatagramRow) and sizeof(DatagramKey) == 40
 
 
 def save_datagrams(DataPlane plane not None):

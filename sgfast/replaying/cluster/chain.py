@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from sgfast.core.base.clock import CLOCK_END_NS, LATE_LIMIT_NS
 from sgfast.replaying.cluster.plan import Start, Unit
 from sgfast.replaying.cluster.reading import Segment
 from sgfast.replaying.results import Oddities
@@ -18,9 +19,7 @@ from sgfast.replaying.results import Oddities
 #: Copies are no further apart, and no more packets are remembered (``preprocess/selection.pyx``).
 COPY_NS = 50_000_000
 REMEMBERED = 4096
-#: Times that are further back are a restart, and where time stands still (``core/clock.pxd``); and the most that fits.
-MAX_LATE_NS = 60_000_000_000
-CLOCK_END = 1 << 62
+#: The latest engine time that fits 64 bits.
 CLOCK_MOST = (1 << 63) - 1
 
 
@@ -75,7 +74,7 @@ def chained(segments: Sequence[Segment]) -> tuple[Chain, list[tuple[int, Start]]
             # The unit's clock began as the packets' own time, from which the whole one's is as far as it was before.
             shift = min(now_ns - raw_ns, CLOCK_MOST)
         placed.append(Placed(segment, packets, shift))
-        now_ns, raw_ns = min(clock_ns + shift, CLOCK_END), clock_raw
+        now_ns, raw_ns = min(clock_ns + shift, CLOCK_END_NS), clock_raw
         packets += segment.packets
         late, restarts = late + its_late, restarts + its_restarts
         earliest.append(least)
@@ -104,7 +103,7 @@ def _holds(segment: Segment, start: Start) -> bool:
 
 def _restarts(raw_ns: int, began_ns: int) -> bool:
     """Whether a packet of ``began_ns`` makes the clock start again that stands at ``raw_ns``."""
-    return began_ns < raw_ns - MAX_LATE_NS
+    return began_ns < raw_ns - LATE_LIMIT_NS
 
 
 def _meet(seen: Sequence[tuple[int, int]], earliest: Sequence[tuple[int, int]]) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.core.base.clock import ReplayClock
 from sgfast.engine import PENDING, REASONS, VERDICTS
 from sgfast.replaying import Names
 
@@ -21,10 +22,6 @@ STRETCHES = 240
 
 #: What is counted apart: the verdicts, and of the denied those whose connection a change had cut.
 KINDS = (*VERDICTS[:PENDING], "disconnected")
-
-#: As the replay's clock has them (SPEC 9.1; ``core/clock.pxd``).
-CLOCK_END_NS = 2**62
-MAX_LATE_NS = 60 * 10**9
 
 _KIND_BITS = 3
 _DISCONNECTED = REASONS.index("disconnected")
@@ -42,7 +39,7 @@ class Timeline:
         #: On the replay's clock; None: no packet came.
         self.first_ns: int | None = None
         self.last_ns: int | None = None
-        self._raw = 0
+        self._clock = ReplayClock()
         self._shift = 0
         self._counts = np.zeros((STRETCHES, len(KINDS)), dtype=np.int64)
 
@@ -65,8 +62,9 @@ class Timeline:
     def write(self, headers: NDArray[Any], results: NDArray[Any]) -> None:
         if not len(headers):
             return
-        times = self._tell(np.clip(headers["time_ns"], -CLOCK_END_NS + 1, CLOCK_END_NS - 1))
-        assert self.first_ns is not None
+        times = self._clock.advance(headers["time_ns"])
+        if self.first_ns is None:
+            self.first_ns = int(times[0])
         self.last_ns = int(times[-1])
         self._make_room(self.last_ns - self.first_ns)
         kinds = results["verdict"].astype(np.int64)
@@ -74,34 +72,6 @@ class Timeline:
         cells = (times.view(np.uint64) - np.uint64(self.first_ns % 2**64) >> np.uint64(self._shift)).view(np.int64)
         cells = (cells << _KIND_BITS) | kinds
         self._counts += np.bincount(cells, minlength=self._counts.size).reshape(self._counts.shape)
-
-    def _tell(self, raw: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The replay's clock at each packet: it never runs backwards (SPEC 9.1)."""
-        if self.first_ns is None or self.last_ns is None:
-            self.first_ns = self.last_ns = self._raw = int(raw[0])
-        latest = np.maximum.accumulate(np.maximum(raw, self._raw))
-        # In words of 64 bits: the distance of two times may be all of them.
-        if (latest.view(np.uint64) - raw.view(np.uint64) > MAX_LATE_NS).any():
-            return self._tell_with_restarts(raw)
-        ahead = np.minimum(latest - self._raw, CLOCK_END_NS - self.last_ns)
-        self._raw = int(latest[-1])
-        times: NDArray[np.int64] = ahead + self.last_ns
-        return times
-
-    def _tell_with_restarts(self, raw: NDArray[np.int64]) -> NDArray[np.int64]:
-        """One by one: they are rare, or somebody wants them to be costly."""
-        assert self.last_ns is not None
-        now, before = self.last_ns, self._raw
-        times = raw.tolist()
-        for n, time_ns in enumerate(times):
-            if time_ns >= before:
-                now = min(now + time_ns - before, CLOCK_END_NS)
-                before = time_ns
-            elif time_ns < before - MAX_LATE_NS:
-                before = time_ns
-            times[n] = now
-        self._raw = before
-        return np.array(times, dtype=np.int64)
 
     def _make_room(self, span_ns: int) -> None:
         doublings = 0
