@@ -2,7 +2,7 @@
 
     capture --frames--> engine OLD, engine NEW --outcome words--> core.changed --groups--> DiffResult
 
-``core/changed.pxd`` says what a changed connection is. ``rules`` tells which rules are the same in both policies,
+``core/diff/changed_connections.pxd`` says what a changed connection is. ``rules`` tells which rules are the same in both policies,
 ``groups`` puts what the core counted into words, ``results`` is what comes out.
 """
 

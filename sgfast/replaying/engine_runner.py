@@ -38,7 +38,7 @@ from sgfast.replaying.sort_keys import broken_key, denied_key, unanswered_key
 #: How many of the connections still open at the end are reported in one go.
 FLOWS_AT_ONCE = 1 << 16
 
-#: By number in a row; the order of ``core/cuts.pxd``'s CutOutcome.
+#: By number in a row; the order of ``core/tallies/disconnects.pxd``'s CutOutcome.
 _OUTCOMES: tuple[Literal["never", "back", "denied"], ...] = ("never", "back", "denied")
 
 

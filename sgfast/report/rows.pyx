@@ -25,7 +25,7 @@ cdef enum:
     WRITE_BYTES = 1 << 18       # written at a time, and a row more
     ADDRESS_BYTES = 40          # more than the text of one takes
 
-#: By number in a row; the order of ``core/conntrack.pxd``'s SideEnd.
+#: By number in a row; the order of SideEnd in ``core/conntrack/table.pxd``.
 ENDS = (None, "open", "closed", "reset", "timeout", "evicted", "reopened", "denied", "disconnected", "removed")
 ANSWERS = ("silent", "answered", "refused")
 

@@ -86,7 +86,7 @@ def test_where_captures_are_cut_decides_nothing(policy: Policy, case_seed: int) 
 
 @drawn(SEED, 25)
 def test_whether_results_are_wanted_decides_nothing(policy: Policy, case_seed: int) -> None:
-    """Without them, packets of established connections go a way of their own (``core/short_way.pxd``)."""
+    """Without them, packets of established connections take the fast path (``core/pipeline/fast_path.pxd``)."""
     traffic, options = some_traffic(policy, case_seed)
     found = []
     for wanted in (True, False):

@@ -6,7 +6,7 @@
     shards   --judge--> results, rows                 one task for each, all its records in the order of time
              (gather)   one result, and rows of packets and connections in order, to whoever wants them
 
-A shard has all packets between two addresses (``core/spread.pyx``), so that nothing has to be known of another's.
+A shard has all packets between two addresses (``core/shards/partition.pyx``), so that nothing has to be known of another's.
 ``plan`` says what all tasks know, ``storage`` where files are, ``scheduler`` what of it is Dask's.
 """
 
