@@ -8,7 +8,7 @@
 #         capi.judge_headers(engine, headers, count, results)
 #
 # Rows have the layout of sgfast.HEADER_DTYPE and sgfast.RESULT_DTYPE, so array memory can be passed in and out. Calls
-# may come from any thread, with or without the GIL; a lock serializes them.
+# may come from any thread, without the GIL: a snapshot holds the lock and waits for the GIL. A lock serializes them.
 
 from sgfast.core.base.frames cimport Frame
 from sgfast.core.base.types cimport HeaderRow, ResultRow
