@@ -15,7 +15,7 @@ from sgfast.cli.printing import is_colourful, print_text, to_json, warn
 @click.option("--from", "source", metavar="A", required=True, help="The sender: an address or an instance's name.")
 @click.option("--to", "destination", metavar="B", required=True, help="The receiver: an address or an instance's name.")
 @click.option("--protocol", metavar="NAME", required=True, help="tcp, udp, icmp, another IANA name, or 0 to 255.")
-@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="The destination port, for tcp, udp, sctp, ...")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="The destination port, for tcp, udp, ...")
 @click.option(
     "--sport",
     type=click.IntRange(0, 65535),

@@ -31,8 +31,8 @@ FILE = FileName()
 vpc_option = click.option(
     "--vpc",
     metavar="NAME",
-    help="The VPC that the packets' addresses belong to, including its peers. Default: the VPC to which the policy maps "
-    "each packet by VNI, VLAN, interface or file; without such a mapping, all VPCs at once.",
+    help="The VPC that the packets' addresses belong to, including its peers. Default: the VPC to which the policy "
+    "maps each packet by VNI, VLAN, interface or file; without such a mapping, all VPCs at once.",
 )
 mode_option = click.option(
     "--mode",
@@ -122,8 +122,8 @@ def replay_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--follow",
             is_flag=True,
-            help="Keep reading the last capture while it grows, like tail -f. The first Ctrl-C stops reading and prints "
-            "the report as usual; the second interrupts. A pipe is read to its end.",
+            help="Keep reading the last capture while it grows, like tail -f. The first Ctrl-C stops reading and "
+            "prints the report as usual; the second interrupts. A pipe is read to its end.",
         ),
         click.option(
             "--merge",

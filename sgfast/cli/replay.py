@@ -87,8 +87,9 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--resume",
     type=FILE,
     metavar="FILE",
-    help="Continue where a replay with --snapshot FILE stopped, with the same policy, options and changes. With --dask: "
-    "a folder that all workers can access, a path or URL, where they keep what they read for when the replay runs again.",
+    help="Continue where a replay with --snapshot FILE stopped, with the same policy, options and changes. With "
+    "--dask: a folder that all workers can access, a path or URL. They keep what they read there, and the replay "
+    "reuses it if it is run again.",
 )
 @click.option(
     "--dask",
@@ -121,7 +122,9 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @format_option()
 @jobs_option
 @click.option(
-    "--fail-on", type=click.Choice(["denied"]), help="Exit with status 1 if any packet was denied (moot ones do not count)."
+    "--fail-on",
+    type=click.Choice(["denied"]),
+    help="Exit with status 1 if any packet was denied (moot ones do not count).",
 )
 @click.option(
     "--engine",

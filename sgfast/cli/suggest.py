@@ -68,7 +68,11 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
     "--unanswered", is_flag=True, help="With --from all: also unanswered connections, such as syslog, which is one-way."
 )
 @click.option(
-    "-o", "--output", type=FILE, metavar="FILE", help="Write the suggested policy to FILE, with the evidence for each rule in comments."
+    "-o",
+    "--output",
+    type=FILE,
+    metavar="FILE",
+    help="Write the suggested policy to FILE, with the evidence for each rule in comments.",
 )
 @click.option(
     "--per",
