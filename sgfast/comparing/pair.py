@@ -46,8 +46,8 @@ class Pair:
 
     def _make_room(self, packets: int) -> None:
         self._words = np.zeros(packets, dtype=np.uint16), np.zeros(packets, dtype=np.uint16)
-        #: Openers of several batches, of which the first ``_opener_count`` are valid. They are collected because finding
-        #: the rules for a few takes as long as for hundreds.
+        #: Openers of several batches, of which the first ``_opener_count`` are valid. They are collected because
+        #: finding the rules for a few takes as long as for hundreds.
         self._openers = np.zeros(2 * packets, dtype=HEADER_DTYPE)
         self._opener_count = 0
 
