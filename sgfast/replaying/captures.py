@@ -185,10 +185,10 @@ class Noticed:
             warnings.append("the policy maps VNIs to VPCs, but tunnels are not removed: remove them with --decap")
         if self.without_interfaces:
             first, others = self.without_interfaces[0], len(self.without_interfaces) - 1
-            more = f" (nor {count(others, 'more capture')})" if others else ""
+            more = f" and {count(others, 'more capture')}" if others else ""
             warnings.append(
-                f"{printable(first)}: does not record the interfaces{more} by which the policy maps packets to VPCs; "
-                "only pcapng does"
+                f"{printable(first)}{more}: no record of the interfaces by which the policy maps packets to VPCs; only "
+                "pcapng has one"
             )
         if self.too_deep:
             warnings.append(
