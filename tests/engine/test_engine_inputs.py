@@ -85,7 +85,7 @@ def test_time_of_a_change_is_whole(now_ns: Any) -> None:
 @pytest.mark.parametrize("changes", [None, ["x"], "x", 5, [REMOVE, None], RemoveRule])
 def test_what_is_no_change_is_a_type_error(changes: Any) -> None:
     engine = sgfast.Engine(POLICY)
-    with pytest.raises(TypeError, match=r"^a change is one of the values in sgfast\.policy\.changes, not"):
+    with pytest.raises(TypeError, match=r"^a change must be a value of sgfast\.policy\.changes, not"):
         engine.apply(changes, 0)
     assert engine.policy is POLICY
 

@@ -338,7 +338,7 @@ def test_a_group_of_far_too_many_rules_is_an_error(
     monkeypatch.setattr(rules, "MOST_RULES", 3)
     capture = visits(tmp_path, *(f"198.51.100.{n}" for n in range(4)))
     outcome = sgfast(capsys, "suggest", capture, "--instances", SHOP[0])
-    assert outcome.status == 2 and "would need 4 rules, more than 3: let addresses share" in outcome.one_line()
+    assert outcome.status == 2 and "would need 4 rules, more than 3: merge addresses" in outcome.one_line()
     assert sgfast(capsys, "suggest", capture, "--instances", SHOP[0], "--max-prefix", "24").status == 0
 
 
