@@ -297,7 +297,7 @@ def test_rule_sets_become_groups_of_nested_destinations_and_what_cannot_is_count
 
 def test_a_line_that_is_no_rule_is_named(classbench: Any, tmp_path: Path) -> None:
     (tmp_path / "rules").write_text(NOT_PLAIN[0] + "\nallow all\n")
-    with pytest.raises(ValueError, match=r"rules:2: no ClassBench rule"):
+    with pytest.raises(ValueError, match=r"rules:2: not a ClassBench rule"):
         classbench.read(tmp_path / "rules")
 
 
