@@ -1,6 +1,6 @@
-"""The extension modules; everything else about the package stands in pyproject.toml.
+"""Builds the extension modules. Everything else about the package is in pyproject.toml.
 
-SGFAST_DEBUG=1 builds with Cython's bounds and overflow checks, without optimisation and with debug symbols.
+SGFAST_DEBUG=1 builds with Cython's bounds checks and debug symbols, and without optimisation.
 """
 
 import os
@@ -27,13 +27,13 @@ directives = {
     "freethreading_compatible": False,
 }
 
-# The generated C repeats the source in comments only where somebody debugs it.
+# Only a debug build needs the Cython source as comments in the generated C.
 Options.emit_code_comments = debug
 
-# Cython's own code for memoryviews, once for all modules.
+# The module that holds Cython's own memoryview code, which all other modules share.
 SHARED = "sgfast.cython_shared"
 
-# Modules whose loops run once for each packet. Everywhere else -O2 measures the same and compiles faster.
+# Modules with per-packet loops. For all others -O2 is just as fast and compiles sooner.
 HOT = {
     "sgfast.capture.reader",
     "sgfast.core.classify.classifier",
@@ -47,7 +47,7 @@ HOT = {
 def compiler_arguments(module):
     if debug:
         return ["-O0", "-g"]
-    # Python's own flags ask for debug symbols; they would be most of an installed module.
+    # -g0 overrides the -g in Python's own flags: debug symbols would be most of an installed module.
     return ["-O3" if module in HOT else "-O2", "-g0"]
 
 
@@ -59,7 +59,7 @@ sources = sorted(Path("sgfast").rglob("*.pyx"))
 extensions = [extension(".".join(path.with_suffix("").parts), str(path)) for path in sources]
 extensions.append(extension(SHARED, SHARED.replace(".", "/") + ".c"))
 
-# What the C files and the modules beside the sources were made with, one line each.
+# Records what the C files (first line) and the modules beside the sources (second line) were built with.
 note = Path("build", "made-with")
 translated_with = repr((debug, directives, cython_version))
 compiled_with = repr((debug, sys.version, os.environ.get("CC"), os.environ.get("CFLAGS")))
@@ -85,8 +85,8 @@ def are_made():
     )  # fmt: skip
 
 
-# pip install -e uses them where they are. It would compile all of them each time, in a folder of its own: for README's
-# second command, too.
+# An editable install uses the modules beside the sources, but pip would compile them all again in a temporary folder,
+# even for the second command in README.md. If they are up to date, leave nothing to compile.
 if "editable_wheel" in sys.argv and are_made():
     extensions = []
 
@@ -97,7 +97,7 @@ setup(
         extensions,
         compiler_directives=directives,
         nthreads=processors,
-        # Cython only compares times: C files of a debug build would pass for those of a release build.
+        # Cython compares only times, so it would reuse the C files of a debug build for a release build.
         force=noted[:1] != [translated_with],
         shared_utility_qualified_name=SHARED,
     ),

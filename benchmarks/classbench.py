@@ -1,11 +1,11 @@
-"""ClassBench rule sets as policies: what packet classifiers are usually measured with.
+"""Turns ClassBench rule sets, which packet classifiers are usually measured with, into policies.
 
     rule_set = read(Path("acl1_1k"))
     rule_set.policy                                   a group for each destination prefix, an instance for each but 0/0
     draw_headers(rule_set, 1_000_000, seed=1)         rows of HEADER_DTYPE, half of them made to match a rule
 
-A line of such a file: ``@SOURCE/N  DESTINATION/N  LOW : HIGH  LOW : HIGH  PROTOCOL/MASK  [FLAGS/MASK]``, source ports
-before destination ports. README.md says what becomes of it.
+A line of such a file is ``@SOURCE/N  DESTINATION/N  LOW : HIGH  LOW : HIGH  PROTOCOL/MASK  [FLAGS/MASK]``, with source
+ports before destination ports. README.md explains how rules are translated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sgfast import HEADER_DTYPE
 from sgfast.policy.model import ICMP, PORT_PROTOCOLS, TCP, UDP, Instance, Policy, Rule, SecurityGroup
 
-#: Below the corpus.
+#: The folder of the rule sets within the corpus.
 FOLDER = Path("rules", "neurocuts", "classbench")
 NAMES = ("acl1_1k", "fw1_1k", "ipc1_1k", "acl1_10k", "fw1_10k", "ipc1_10k")
 
@@ -33,7 +33,7 @@ _LINE = re.compile(
 _ALL_PORTS = (0, 65535)
 _ECHO_REQUEST = 8
 
-#: A rule as the yardsticks take it. Any protocol is 256.
+#: A rule for the yardsticks, with ANY_PROTOCOL for all protocols.
 PREFIX_RULE = np.dtype([
     ("source", "<u4"), ("source_mask", "<u4"), ("destination", "<u4"), ("destination_mask", "<u4"), ("number", "<i4"),
     ("protocol", "<u2"), ("first", "<u2"), ("last", "<u2"), ("spare", "<u2"),
@@ -43,8 +43,11 @@ ANY_PROTOCOL = 256
 
 @dataclass(frozen=True)
 class RuleSet:
-    """``lines``: rules in the file. ``left_out``: of them, by why. ``flags_ignored``: of those that are left, how many
-    have a condition on TCP flags. ``rules``: PREFIX_RULE, in the order they win in, numbered as the policy's.
+    """A rule set as a policy.
+
+    ``rules``: PREFIX_RULE, in order of precedence, with the policy's numbers. ``lines``: the number of rules in the
+    file. ``left_out``: how many of them are left out, by reason. ``flags_ignored``: how many of the others have a
+    condition on TCP flags, which is ignored.
     """
 
     policy: Policy
@@ -54,21 +57,21 @@ class RuleSet:
     flags_ignored: int
 
     def note(self) -> str:
-        """What the policy does not say."""
+        """What the policy leaves out."""
         out = ", ".join(f"{count:,} {why}" for why, count in self.left_out.items() if count)
         flags = f"; TCP flags ignored in {self.flags_ignored:,}" if self.flags_ignored else ""
         return f"{self.lines:,} rules; left out: {out or 'none'}{flags}"
 
 
 def read(path: Path) -> RuleSet:
-    """Raises ValueError, naming the line, if it is none."""
+    """Reads a rule set. Raises ValueError, which names the line, if it is not one."""
     left_out = Counter({"with source ports": 0, "inexpressible": 0, "duplicates": 0})
     by_destination: dict[IPv4Network, dict[tuple[Any, ...], None]] = {}
     lines = flags_ignored = 0
     for place, line in enumerate(path.read_text().splitlines(), 1):
         found = _LINE.fullmatch(line)
         if found is None:
-            raise ValueError(f"{path}:{place}: no ClassBench rule, which is @SOURCE DESTINATION PORTS PORTS PROTOCOL")
+            raise ValueError(f"{path}:{place}: not a ClassBench rule (@SOURCE DESTINATION PORTS PORTS PROTOCOL)")
         lines += 1
         source, destination = IPv4Network(found[1], strict=False), IPv4Network(found[2], strict=False)
         source_ports, ports = (int(found[3]), int(found[4])), (int(found[5]), int(found[6]))
@@ -113,7 +116,7 @@ def _policy(by_destination: dict[IPv4Network, dict[tuple[Any, ...], None]]) -> P
 
 
 def _around(prefix: IPv4Network) -> list[IPv4Network]:
-    """The prefix and all that contain it."""
+    """The prefix and all prefixes that contain it."""
     return [prefix.supernet(new_prefix=length) for length in range(prefix.prefixlen, -1, -1)]
 
 
@@ -131,14 +134,16 @@ def _prefix_rules(by_destination: dict[IPv4Network, dict[tuple[Any, ...], None]]
 
 
 def draw_headers(rule_set: RuleSet, wanted: int, *, seed: int) -> NDArray[Any]:
-    """Openers to instances. Half of them match a rule, each rule with the same probability; the others take their
-    destination from one rule and all else from another, so that many are met by less specific rules or by none.
+    """Openers to instances.
+
+    Half of them match a rule, each rule with the same probability. The others take their destination from one rule and
+    everything else from another, so that many match only less specific rules, or none.
     """
     rng = np.random.default_rng((seed, 6))
     rules = rule_set.rules
     one = rng.integers(0, len(rules), wanted)
     other = np.where(rng.random(wanted) < 0.5, rng.integers(0, len(rules), wanted), one)
-    # A rule for any destination is met at one of the instances.
+    # Openers for a rule with any destination go to one of the instances.
     specific = np.flatnonzero(rules["destination_mask"])
     one = np.where(rules["destination_mask"][one], one, rng.choice(specific, wanted))
     protocol = rules["protocol"][other]

@@ -1,4 +1,4 @@
-"""Options, captures, yardsticks, and the table at the end."""
+"""Options and fixtures of the benchmarks, and the table at the end of a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEFAULT_PACKETS = 10_000_000
 
 
 def _amount(text: str) -> int:
-    """``10_000_000``, ``10e6``."""
+    """A number like ``10_000_000`` or ``10e6``."""
     value = int(float(text.replace("_", "")))
     if value < 1:
         raise ValueError(f"{text} is less than 1")
@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--packets",
         type=_amount,
         default=_amount(os.environ.get("SGFAST_BENCH_PACKETS", str(DEFAULT_PACKETS))),
-        help="packets in a capture; captures of less than 10 for each flow have fewer flows "
+        help="packets in a capture; a capture with fewer than 10 for each flow gets fewer flows "
         "(default: SGFAST_BENCH_PACKETS or 10,000,000)",
     )
     group.addoption(
@@ -48,36 +48,39 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--lookups", type=_amount, default=1_000_000, help="rows for stateless matching, at most --packets")
     group.addoption(
-        "--instances", type=_amount, default=10_000, help="in a policy; 100 groups need 200 (default: 10,000)"
+        "--instances",
+        type=_amount,
+        default=10_000,
+        help="instances in a policy; 100 groups need at least 200 (default: 10,000)",
     )
-    group.addoption("--rounds", type=_amount, default=5, help="of yardsticks and sgfast in turn (default: 5)")
-    group.addoption("--seed", type=int, default=1, help="for policies and captures (default: 1)")
+    group.addoption("--rounds", type=_amount, default=5, help="rounds of all yardsticks and sgfast (default: 5)")
+    group.addoption("--seed", type=int, default=1, help="seed for policies and captures (default: 1)")
     group.addoption(
         "--capture-dir",
         type=Path,
-        help="keep captures here (some 19 GB) and use them again; otherwise each is deleted after its use",
+        help="keep captures here (about 19 GB) and reuse them (default: delete each after its use)",
     )
     group.addoption(
         "--corpus",
         type=Path,
         default=Path(os.environ.get("SGFAST_CORPUS") or Path(__file__).parents[1] / ".." / "shared" / "corpus"),
-        help="where rules/ is, with ClassBench's rule sets (default: SGFAST_CORPUS or ../shared/corpus)",
+        help="folder with rules/, ClassBench's rule sets (default: SGFAST_CORPUS or ../shared/corpus)",
     )
-    group.addoption("--results", type=Path, metavar="DIR", help="write RESULTS.md, results.json and a plot into it")
+    group.addoption("--results", type=Path, metavar="DIR", help="write RESULTS.md, results.json and a plot to DIR")
     group.addoption(
         "--record-ratios",
         type=Path,
         nargs="?",
         const=ratios.FILE,
         metavar="FILE",
-        help="write ratios to the floor loop, for the tests to compare with (default: benchmarks/ratios.json)",
+        help="record ratios to the floor loop for the tests to compare with (default: benchmarks/ratios.json)",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RESULTS] = Results()
     config.stash[_BEGAN] = (time.monotonic(), load_average())
-    config.option.benchmark_quiet = True  # the table below takes its place; --benchmark-verbose brings it back
+    config.option.benchmark_quiet = True  # hides pytest-benchmark's own table; --benchmark-verbose shows it
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +105,7 @@ def loops(tmp_path_factory: pytest.TempPathFactory) -> Loops:
     try:
         return Loops(tmp_path_factory.mktemp("yardsticks"))
     except Missing as error:
-        pytest.skip(f"the C yardsticks are missing, and figures without them say little: {error}")
+        pytest.skip(f"the C yardsticks are missing, and figures without them mean little: {error}")
 
 
 @pytest.fixture(scope="session")
@@ -140,7 +143,7 @@ def flow_meters(results: Results, tmp_path_factory: pytest.TempPathFactory) -> l
 
 
 class Maker:
-    """Policies and captures as the options want them."""
+    """Makes policies and captures according to the options."""
 
     def __init__(self, config: pytest.Config, folder: Path) -> None:
         self.option = config.option
@@ -164,7 +167,7 @@ class Maker:
 
     @contextmanager
     def capture(self, workload: Workload, policy: Policy, packets: int) -> Iterator[Capture]:
-        """In the page cache, and gone afterwards unless --capture-dir keeps it."""
+        """A capture that is in the page cache. It is deleted afterwards unless --capture-dir keeps it."""
         made = make_capture(workload, policy, self.folder, packets=packets, seed=self.option.seed)
         with made.path.open("rb", buffering=0) as file:
             buffer = bytearray(1 << 20)
@@ -174,7 +177,7 @@ class Maker:
             yield made
         finally:
             if self.option.capture_dir is None:
-                made.path.unlink(missing_ok=True)  # a short capture may be its own sample
+                made.path.unlink(missing_ok=True)  # a short capture is its own sample, so it may already be gone
 
 
 @pytest.fixture(scope="session")

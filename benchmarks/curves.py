@@ -1,5 +1,7 @@
-"""Growth curves: how the time for a packet grows with flows, rules, members of a source group and bytes of a frame, and
-that of compiling a policy with its rules and members. ``pytest benchmarks`` does not run them; by name they are run:
+"""Growth curves.
+
+They show how the time for a packet grows with flows, rules, members of a source group and bytes of a frame, and how
+the time to compile a policy grows with rules and members. ``pytest benchmarks`` does not run them; name the file:
 
     pytest benchmarks/curves.py --results benchmarks          writes CURVES.md, curves.json and, with matplotlib, plots
 """
@@ -23,26 +25,26 @@ from sgfast import Policy, ReplayResult, replay
 from sgfast.compiler import CompiledPolicy, compile_policy
 
 FLOWS = (100, 1_000, 10_000, 100_000, 1_000_000, 5_000_000)
-#: In this many groups; more of them than a quota allows, as a document may raise it.
+#: The numbers of rules, and of groups they are in. The largest exceed the quota, which a document may raise.
 RULES, GROUPS = (50, 100, 500, 1_000, 5_000, 20_000), 10
 MEMBERS = (10, 100, 1_000, 10_000)
-#: Of Ethernet, without its check sequence.
+#: Bytes of Ethernet frames, without the frame check sequence.
 FRAMES = (64, 128, 256, 512, 1_024, 1_514)
 
-#: Each packet of a connection that is known, or each one that opens one.
+#: Packets that belong to known connections, and packets that each open one.
 CONNECTIONS = Workload("connections", "10,000 flows", 10_000, scale=0.2)
 OPENERS = Workload("openers", "each packet opens a connection", 0, traffic="openers", scale=0.1)
 BOTH = [pytest.param(CONNECTIONS, id="connections"), pytest.param(OPENERS, id="openers")]
 
 
 class Curves:
-    """What every curve is measured with."""
+    """What all curves need for measuring."""
 
     def __init__(self, benchmark: Any, maker: Maker, loops: Loops, results: Results, rounds: int) -> None:
         self.benchmark, self.maker, self.loops, self.results, self.rounds = benchmark, maker, loops, results, rounds
 
     def replay(self, title: str, axis: str, x: int | None, workload: Workload, policy: Policy) -> None:
-        """A point of it. ``x``: None is the number of flows that the capture turned out to have."""
+        """Measures a point of a replay curve. ``x``: None stands for the number of flows in the capture."""
         packets = workload.packets_of(self.maker.option.packets)
         judged: list[ReplayResult] = []
         with self.maker.capture(workload, policy, packets) as capture:
@@ -82,7 +84,7 @@ def curves(benchmark: Any, maker: Maker, loops: Loops, results: Results, rounds:
 @pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("flows", FLOWS)
 def test_flows(flows: int, curves: Curves) -> None:
-    """As many packets for each as the million has, if there are more."""
+    """More than a million flows get as many packets per flow as a million do."""
     workload = Workload("flows", "", flows, scale=max(1, flows / 1_000_000))
     curves.replay("a packet of a connection", "flows", None, workload, curves.maker.policy_for(workload))
 

@@ -1,7 +1,7 @@
-"""Measuring sgfast beside its yardsticks, and the table that says what came of it.
+"""Measures sgfast beside its yardsticks, and prints the results as a table.
 
-Each round runs every yardstick once and then sgfast, so that whatever else the machine does meets all of them. A round
-gives one ratio for each yardstick; what is reported is the median of the rounds, and the lowest and highest.
+Each round runs every yardstick once and then sgfast, so that other load on the machine affects all of them. A round
+gives one ratio for each yardstick. Reported are the median, the lowest and the highest of the rounds.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from typing import Any
 
 from sgfast import __version__
 
-# A clock that leaves out what is not to be measured ------------------------------------------------------------------
+# A clock that leaves out what should not be measured -----------------------------------------------------------------
 
 _left_out_seconds = 0.0
 
 
 def clock() -> float:
-    """Seconds, for pytest-benchmark as a timer: only those that ``counting`` let through."""
+    """A timer in seconds for pytest-benchmark, which counts only the time that ``counting`` allows."""
     return time.perf_counter() - _left_out_seconds
 
 
 def counting(work: Callable[[], float]) -> float:
-    """Runs ``work``, which returns the seconds of it that count: ``clock`` goes on by just as much."""
+    """Runs ``work``, which returns how many of its seconds count, and advances ``clock`` by just that time."""
     global _left_out_seconds
     began = time.perf_counter()
     counted = work()
@@ -44,7 +44,7 @@ def counting(work: Callable[[], float]) -> float:
 
 
 def timed(work: Callable[[], object]) -> Callable[[], float]:
-    """``work``, returning how many seconds it took."""
+    """A function that runs ``work`` and returns how many seconds it took."""
 
     def run() -> float:
         began = time.perf_counter()
@@ -74,12 +74,12 @@ class Spread:
 
 @dataclass
 class Yardstick:
-    """Something that does the same job, or part of it.
+    """Something that does the same job as sgfast, or part of it.
 
-    ``run`` returns seconds for ``items`` of what is counted. ``faster``: whether the table says how many times faster
-    sgfast is, rather than how many times slower. ``column``: whether its ratios are a column of the table; otherwise
-    they stand at the end of its own line, for one that is beside a single row. ``variant_of``: a name for several that
-    do the same in different ways; the fastest of them, by its median, also goes by that name, and has the column.
+    ``run`` returns the seconds for ``items`` items. ``faster``: the table says how many times faster sgfast is, rather
+    than how many times slower. ``column``: its ratios get a column in the table; otherwise they are at the end of its
+    own line, which suits a yardstick for a single row. ``variant_of``: a common name for several that do the same in
+    different ways; the fastest by median is also listed under that name, and gets the column.
     """
 
     title: str
@@ -92,26 +92,28 @@ class Yardstick:
 
 @dataclass
 class Row:
-    """A line of the table: sgfast in one setting. ``name``: of the test."""
+    """A line of the table: sgfast in one setting. ``name``: the test's name."""
 
     section: str
     name: str
     title: str
     items: int
-    #: Nanoseconds or milliseconds for one item.
+    #: The time for one item in each round, in the section's unit.
     samples: list[float]
-    #: By yardstick: one for each round.
+    #: The same for each yardstick.
     yardstick_samples: dict[str, list[float]]
-    #: sgfast's time over the yardstick's, one for each round.
+    #: sgfast's time divided by each yardstick's, in each round.
     ratios: dict[str, list[float]]
-    #: Where it is on the axis of its section.
+    #: The position on the axis of its section.
     x: int | None = None
 
 
 @dataclass
 class Section:
-    """A part of the table. ``per``: what one item is. ``unit``: of its time. ``axis``: its rows are points of a curve,
-    and this is what grows.
+    """A part of the table.
+
+    ``per``: what one item is. ``unit``: the unit of its time. ``axis``: if not empty, the rows are points of a curve,
+    and this is the quantity that grows.
     """
 
     title: str
@@ -131,15 +133,15 @@ class Results:
 
     def __init__(self) -> None:
         self.sections: dict[str, Section] = {}
-        #: Yardsticks that could not be had, and why.
+        #: Why yardsticks are missing, by name.
         self.missing: dict[str, str] = {}
-        #: Versions of those that could.
+        #: The versions of the others.
         self.versions: dict[str, str] = {}
-        #: What is to be known of what was measured, by what it is about.
+        #: Notes on what was measured, by subject.
         self.notes: dict[str, str] = {}
 
     def part(self, curves: bool) -> Results:
-        """Those sections that are curves, or those that are not."""
+        """Only the sections that are curves, or only those that are not."""
         made = copy.copy(self)
         made.sections = {title: each for title, each in self.sections.items() if bool(each.axis) == curves}
         return made
@@ -156,10 +158,10 @@ class Results:
         rounds: int,
         x: int | None = None,
     ) -> Row:
-        """Rounds of yardsticks and ``work``, which returns the seconds that count.
+        """Measures rounds of the yardsticks and of ``work``, which returns the seconds that count.
 
-        pytest-benchmark gets the same seconds if the test is marked ``@pytest.mark.benchmark(timer=clock)``, and
-        figures and ratios in ``extra_info``. One round before the first only warms up, unless one is all.
+        pytest-benchmark reports the same seconds if the test is marked ``@pytest.mark.benchmark(timer=clock)``; it gets
+        figures and ratios in ``extra_info``. Unless there is only one round, an extra one comes first to warm up.
         """
         section = self.sections.setdefault(section.title, section)
         section.yardsticks.update(yardsticks)
@@ -175,7 +177,7 @@ class Results:
 
         benchmark.group = section.title
         benchmark.pedantic(measured, setup=before, rounds=rounds, warmup_rounds=min(1, rounds - 1))
-        if len(samples) > 1:  # with --benchmark-disable there is but one
+        if len(samples) > 1:  # with --benchmark-disable there is only one
             for values in (samples, *beside.values()):
                 del values[0]
         for kind, variant in fastest(yardsticks, beside).items():
@@ -203,7 +205,7 @@ class Results:
 
 
 def fastest(yardsticks: dict[str, Yardstick], beside: dict[str, list[float]]) -> dict[str, str]:
-    """Of what several yardsticks are variants of, which one is it."""
+    """For each common name of variants, the fastest of them by median."""
     found: dict[str, str] = {}
     for name in sorted(beside, key=lambda name: statistics.median(beside[name])):
         if yardsticks[name].variant_of:
@@ -221,7 +223,7 @@ _RATIO = 12
 
 
 def table(results: Results) -> Iterator[str]:
-    """Lines of at most 100 characters."""
+    """The table as lines of at most 100 characters."""
     for section in results.sections.values():
         if not section.rows:
             continue
@@ -267,7 +269,7 @@ def _heading(name: str, yardstick: Yardstick) -> str:
 
 
 def _ratio(section: Section, row: Row, name: str) -> str:
-    """The median, and half the range as a share of it."""
+    """The median ratio, and half the range as a share of it."""
     ratios = row.ratios.get(name)
     if not ratios:
         return ""
@@ -278,7 +280,7 @@ def _ratio(section: Section, row: Row, name: str) -> str:
 
 
 def number(value: float) -> str:
-    """With about three digits."""
+    """The number with about three digits."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
@@ -297,7 +299,7 @@ def software() -> str:
 
 
 def command_line(program: str, arguments: Sequence[str]) -> str:
-    """As it was typed, apart from where results go: that is a matter of the machine."""
+    """The command as it was typed, without ``--results``, whose folder depends on the machine."""
     kept = [
         argument
         for before, argument in zip(("", *arguments), arguments, strict=False)
@@ -307,7 +309,7 @@ def command_line(program: str, arguments: Sequence[str]) -> str:
 
 
 def python_packages() -> dict[str, str]:
-    """Versions of those that take part, if they are there."""
+    """The versions of the packages that take part, as far as they are installed."""
     found = {}
     for name in ("NumPy", "dpkt", "pytricia", "py-radix"):
         with suppress(metadata.PackageNotFoundError):
@@ -324,7 +326,7 @@ def _cpu_model() -> str:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         text = ""
-    # arm64 kernels name no model there
+    # arm64 kernels do not name the model here
     found = re.search(r"^(?:model name|Hardware|cpu)\s*:\s*(.+)$", text, re.MULTILINE)
     return found[1].strip() if found else platform.processor() or platform.machine()
 

@@ -1,7 +1,7 @@
-"""Whether sgfast has become much slower: its time over that of the floor loop, against what ratios.json says it was.
+"""Finds out whether sgfast has become much slower, by comparing ratios to the floor loop with those in ratios.json.
 
-Times say nothing on another machine, and ratios vary by some ten per cent; one that has doubled says something. Lowest
-times are compared, not medians: what else a machine does only ever makes things slower.
+Times cannot be compared between machines. Ratios vary by some ten per cent, but one that has doubled is a sign. They
+are ratios of the lowest times, not of medians, because other load on a machine only ever makes things slower.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from measure import Results
 
 FILE = Path(__file__).with_name("ratios.json")
 FLOOR = "walk"
-#: How much a ratio may have grown.
+#: The factor by which a ratio may grow.
 MOST = 2.0
 
 
 def measured(results: Results) -> dict[str, float]:
-    """By test."""
+    """The ratios of a run, by test."""
     return {
         row.name: min(row.samples) / min(row.yardstick_samples[FLOOR])
         for section in results.sections.values()
@@ -30,18 +30,18 @@ def measured(results: Results) -> dict[str, float]:
 
 
 def recorded(file: Path = FILE) -> dict[str, Any]:
-    """``options`` of the run, ``ratios`` by test; empty if there is none."""
+    """The recorded ``ratios`` by test and the ``options`` of their run; both are empty if there is no file."""
     return json.loads(file.read_text()) if file.exists() else {"options": {}, "ratios": {}}
 
 
 def record(results: Results, options: dict[str, int], file: Path = FILE) -> None:
-    """In place of all that were: they are compared with a run that has the same options."""
+    """Replaces all recorded ratios, because those in the file must be of one run with the same options."""
     ratios = {name: round(ratio, 2) for name, ratio in sorted(measured(results).items())}
     file.write_text(json.dumps({"options": options, "ratios": ratios}, indent=1) + "\n")
 
 
 def grown(before: dict[str, float], now: dict[str, float]) -> Iterator[str]:
-    """Tests whose ratio is more than MOST times what it was. One that is not in both says nothing."""
+    """Messages about tests whose ratio is more than MOST times as large as before. Only tests in both are compared."""
     for name in sorted(before.keys() & now.keys()):
         if now[name] > MOST * before[name]:
             yield f"{name}: {now[name]:.2f} times the floor, {before[name]:.2f} when recorded"

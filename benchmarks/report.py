@@ -1,4 +1,4 @@
-"""What a run leaves behind with --results: RESULTS.md to read, results.json to compute with, plots; curves apart."""
+"""Writes the results of a run (--results): RESULTS.md, results.json and plots, and separate files for curves."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from measure import Results, Row, Spread, table
 
 
 def write(results: Results, folder: Path, head: Sequence[str], facts: dict[str, Any]) -> None:
-    """``head``: machine, versions, command, one line each; ``facts``: the same for programs. Curves get files of their
-    own: CURVES.md, curves.json, curves.svg.
+    """Writes RESULTS.md, results.json and results.svg, and for curves CURVES.md, curves.json and curves.svg.
+
+    ``head``: lines with the machine, versions and the command; ``facts``: the same for programs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for curves, name, title, draw in ((False, "results", "Results", plot), (True, "curves", "Growth", plot_curves)):
@@ -36,7 +37,7 @@ def _write(
         draw(results, drawn)
         picture = f"![Times: median, lowest and highest]({drawn.name})"
     except ImportError:
-        drawn.unlink(missing_ok=True)  # an earlier run's would be taken for this one's
+        drawn.unlink(missing_ok=True)  # the plot of an earlier run would not match these results
         picture = "No plot: matplotlib is not installed."
     text = [f"# {title}", "", "How to read them: [README.md](README.md).", "", *(f"- {line}" for line in head), ""]
     lines = [*text, picture, "", "```", *list(table(results))[1:], "```", ""]
@@ -44,7 +45,7 @@ def _write(
 
 
 def as_json(results: Results) -> dict[str, Any]:
-    """Medians, spread and samples; times in the unit of their section for one item."""
+    """Medians, spreads and samples. Times are for one item, in the unit of the section."""
     return {
         "missing": results.missing,
         "notes": results.notes,
@@ -79,7 +80,10 @@ def _spread(samples: list[float]) -> dict[str, Any]:
 
 
 def plot(results: Results, path: Path) -> None:
-    """Nanoseconds for a packet, logarithmic, a group of bars for each capture: its first row. Raises ImportError."""
+    """Plots nanoseconds per packet, on a logarithmic axis: a group of bars for the first row of each capture.
+
+    Raises ImportError without matplotlib.
+    """
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -111,7 +115,7 @@ def plot(results: Results, path: Path) -> None:
 
 
 def plot_curves(results: Results, path: Path) -> None:
-    """A curve for sgfast and each yardstick, both axes logarithmic. Raises ImportError."""
+    """Plots a curve for sgfast and for each yardstick, on logarithmic axes. Raises ImportError without matplotlib."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Address look-ups alone, one at a time from Python: in a replay nobody does that, but a script does."""
+"""Address look-ups alone, one per call from Python. No replay does that, but scripts do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TITLES = {"pytricia": "get", "py-radix": "search_best"}
 @pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
 def test_addresses(benchmark: Any, family: Family, maker: Maker, results: Results, rounds: int) -> None:
-    """Of openers' clients and servers: half of them are outside, many in no prefix but in a gap between CIDRs."""
+    """The addresses are those of openers' clients and servers. Half are outside, many of them between CIDRs."""
     policy = maker.policy(family=family)
     prefixes = prefixes_of(policy)
     count = min(LOOKUPS, maker.option.packets)
@@ -53,7 +53,7 @@ def test_addresses(benchmark: Any, family: Family, maker: Maker, results: Result
 
 
 def prefixes_of(policy: Policy) -> list[tuple[Any, int]]:
-    """Instances' addresses and rules' CIDRs, each with a number."""
+    """The instances' addresses and the rules' CIDRs, each with a number."""
     owned = {instance.addresses[0] for instance in policy.instances}
     named = {
         rule.peer

@@ -1,4 +1,4 @@
-"""What a change of the policy costs while traffic flows: the change itself, and packets with a change to come."""
+"""The cost of changing the policy while traffic flows: for the change itself, and for packets before it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def section(maker: Maker) -> Section:
 
 
 def crowded(maker: Maker) -> Policy:
-    """A group of nearly all instances, which a rule of every group names as its source; the first one is outside."""
+    """A policy with a group of all instances but the first, which a rule of every group names as its source."""
     policy = maker.policy(RULES, GROUPS)
     groups = tuple(
         replace(group, rules=(*group.rules[:-1], replace(group.rules[-1], peer=GroupPeer("crowd"))))
@@ -48,7 +48,7 @@ def crowded(maker: Maker) -> Policy:
                    quotas=replace(policy.quotas, security_groups=GROUPS + 1))  # fmt: skip
 
 
-#: Changes in a round; fewer than after which a policy is compiled whole again (``compiler.MAX_REFINEMENTS``).
+#: Changes in a round: too few to have the policy compiled anew (``compiler.MAX_REFINEMENTS``).
 CHANGES = 20
 
 
@@ -56,7 +56,7 @@ CHANGES = 20
 @pytest.mark.parametrize("title", ["a rule's new CIDR", "a rule's new ports", "a rule more", "an address more",
                                    "an instance more", "a member more"])  # fmt: skip
 def test_change(benchmark: Any, title: str, maker: Maker, results: Results, rounds: int) -> None:
-    """Values no rule or instance had before; the member joins a group of nearly all, which every group names."""
+    """The values are new to the policy. The member joins a group of nearly all instances, which every group names."""
     policy = crowded(maker) if title == "a member more" else maker.policy(RULES, GROUPS)
     policy = replace(policy, quotas=replace(policy.quotas, rules_per_group=10**6))
     engine = Engine(policy)
@@ -82,11 +82,11 @@ def test_change(benchmark: Any, title: str, maker: Maker, results: Results, roun
 
     built = []
 
-    def some() -> None:
+    def change_often() -> None:
         built.extend(engine.apply(change(next(numbers)), 0).rule_tables_built for _ in range(CHANGES))
 
     results.measure(
-        benchmark, section(maker), title, timed(some), items=CHANGES,
+        benchmark, section(maker), title, timed(change_often), items=CHANGES,
         yardsticks={"whole": Yardstick("compiling it whole", 1, timed(lambda: compile_policy(policy)))}, rounds=rounds,
     )  # fmt: skip
     benchmark.extra_info.update(rule_tables=engine.compiled.rule_tables, rule_tables_built=max(built))
@@ -95,7 +95,7 @@ def test_change(benchmark: Any, title: str, maker: Maker, results: Results, roun
 
 @pytest.mark.benchmark(timer=clock)
 def test_clearing(benchmark: Any, maker: Maker, results: Results, rounds: int) -> None:
-    """The walk over the table: a change that concerns every connection, and cuts none of them."""
+    """The walk over the connection table for a change that may concern every connection but cuts none."""
     policy = maker.policy()
     connections = min(1_000_000, maker.option.packets)
     policy = replace(policy, address_groups=(AddressGroup("nobody"),))
@@ -122,7 +122,7 @@ def test_clearing(benchmark: Any, maker: Maker, results: Results, rounds: int) -
 def test_established_path_with_a_change_to_come(
     benchmark: Any, name: str, maker: Maker, results: Results, rounds: int, tmp_path: Path
 ) -> None:
-    """Packets never pay: a replay whose policy will change after the last packet, against one whose will not."""
+    """A pending change must not slow packets down: compares replays with and without a change after the last packet."""
     workload = WORKLOADS[name]
     policy = maker.policy_for(workload)
     path = tmp_path / "changes.yaml"

@@ -1,4 +1,4 @@
-"""One packet at a time from Python: what ``Engine.check`` costs a script that asks."""
+"""One packet at a time from Python: the cost of ``Engine.check``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sgfast import Engine
 FLOWS = 10_000
 CALLS = 100_000
 
-#: By title: IP version, whether the flows are allowed, and what addresses are given as.
+#: By title: the IP version, whether the flows are allowed, and the type of the addresses.
 KINDS: dict[str, tuple[Family, bool, Callable[[bytes], Any]]] = {
     "established, str": (4, True, lambda packed: str(ip_address(packed))),
     "established, bytes": (4, True, bytes),
@@ -32,7 +32,7 @@ KINDS: dict[str, tuple[Family, bool, Callable[[bytes], Any]]] = {
 @pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("title", KINDS)
 def test_check(benchmark: Any, title: str, maker: Maker, results: Results, rounds: int) -> None:
-    """TCP packets of clients outside, each flow in turn; every answer has been given before."""
+    """TCP packets from clients outside, each flow in turn. Every check has been made once before."""
     family, allowed, form = KINDS[title]
     policy = maker.policy(family=family)
     drawn = draw_flows(

@@ -1,4 +1,4 @@
-"""Stateless match with ClassBench's rules, mapped onto security groups (``classbench``)."""
+"""Stateless matching with ClassBench's rules, translated to security groups (``classbench``)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from yardsticks.dpdk import Dpdk
 
 from sgfast import Engine
 
-#: All of its rules for each row take the scan some microseconds.
+#: The scan gets fewer rows, because it needs microseconds for each to go through all rules.
 SCANNED = 10_000
 
 
@@ -36,7 +36,7 @@ def test_classbench(
     path = corpus / FOLDER / name
     if not path.exists():
         results.missing[f"ClassBench {name}"] = f"no {FOLDER / name} in the corpus (--corpus, SGFAST_CORPUS)"
-        pytest.skip(f"{path} is not there: set SGFAST_CORPUS or --corpus")
+        pytest.skip(f"{path} does not exist: set SGFAST_CORPUS or --corpus")
     rule_set = read(path)
     policy, rules = rule_set.policy, rule_set.rules
     lookups = min(maker.option.packets, maker.option.lookups)
@@ -49,7 +49,7 @@ def test_classbench(
     classifier.match(headers, winners)
     assert (winners[: len(few), 1] == scanned).all()
     expected = winners[:, 1].copy()
-    assert (expected >= -1).all()  # each goes to an instance
+    assert (expected >= -1).all()  # all go to instances
     scan = timed(lambda: loops.first_match(few, rules, scanned))
     yardsticks = {"scan": Yardstick("C, rules one by one", len(few), scan)}
     with ExitStack() as stack:

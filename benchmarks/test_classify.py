@@ -1,4 +1,4 @@
-"""Stateless match: which rule wins for an opener, the instance looked up, no connections."""
+"""Stateless matching: finds the instance and the winning rule for openers, without connections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from yardsticks.dpdk import Classifier, Dpdk
 
 from sgfast import Engine, Policy
 
-#: Rules, and groups they are in.
+#: The number of rules, and of groups they are in.
 SIZES = [(50, 5), (1_000, 100), (5_000, 100)]
 
 
@@ -51,9 +51,9 @@ def match(
     rounds: int,
     x: int | None = None,
 ) -> float:
-    """Which share of the openers a rule matches."""
+    """Measures matching, and returns the share of openers that a rule matches."""
     lookups = min(maker.option.packets, maker.option.lookups)
-    # Half of them would be allowed by another group, and mostly are not by their own.
+    # Half of them match a rule of any group, and mostly none of their own.
     headers = header_rows(draw_flows(policy, lookups, foreign=0.5, seed=maker.option.seed))
     classifier = Engine(policy).compiled.classifier
     scanner = loops.scanner(policy, FIRST_INSTANCE[4])

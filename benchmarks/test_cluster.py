@@ -1,4 +1,4 @@
-"""A replay on a Dask cluster: its processor time beside one process's, and two workers beside one."""
+"""A replay on a Dask cluster: its processor time compared with one process, and two workers compared with one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workload import WORKLOADS
 
 from sgfast import ReplayResult, replay
 
-#: Of pcap, bytes.
+#: Sizes in a pcap file, in bytes.
 FILE_HEADER, RECORD_HEADER = 24, 16
 
 distributed = pytest.importorskip("distributed")
@@ -31,7 +31,7 @@ def compressed(path: Path) -> Path:
 
 
 def rotated(path: Path, number: int) -> list[Path]:
-    """Compressed captures like the one at ``path``, a little-endian pcap file, each after the one before."""
+    """``number`` compressed copies of the little-endian pcap file at ``path``, each later in time than the last."""
     data = np.fromfile(path, dtype=np.uint8)
     headers, at = [], FILE_HEADER
     whole = memoryview(data)
@@ -71,7 +71,7 @@ def note_stages(results: Results, name: str, result: ReplayResult, packets: int)
 def test_processor_time(
     benchmark: Any, name: str, is_compressed: bool, maker: Maker, results: Results, rounds: int
 ) -> None:
-    """Of all threads: the cluster is in this process."""
+    """The processor time is that of all threads: the cluster runs in this process."""
     workload = WORKLOADS[name]
     policy = workload.with_room(maker.policy(family=workload.family))
     packets = workload.packets_of(maker.option.packets)
@@ -97,7 +97,7 @@ def test_processor_time(
 
 @pytest.mark.benchmark(timer=clock)
 def test_two_workers_of_a_cluster(benchmark: Any, maker: Maker, results: Results, rounds: int) -> None:
-    """Eight compressed captures, one after the other."""
+    """The captures are eight compressed ones, one after the other."""
     workload = WORKLOADS["mix-10k"]
     policy = maker.policy(family=workload.family)
     with maker.capture(workload, policy, workload.packets_of(maker.option.packets)) as made, ExitStack() as stack:

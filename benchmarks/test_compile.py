@@ -1,4 +1,4 @@
-"""What comes before the first packet: importing sgfast, loading a document, compiling it."""
+"""The time before the first packet: for importing sgfast, and for loading and compiling a policy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sgfast.compiler import CompiledPolicy, compile_policy
 
 RULES, GROUPS = 5_000, 100
 
-#: Arguments of Python.
+#: Arguments for Python, by title.
 PROCESSES = {
     "import sgfast": ("-c", "import sgfast"),
     "import what a replay needs": ("-c", "from sgfast import Engine, load_policy, replay"),
@@ -80,7 +80,7 @@ def compose(text: bytes) -> None:
 @pytest.mark.benchmark(timer=clock)
 @pytest.mark.parametrize("title", PROCESSES)
 def test_import(benchmark: Any, title: str, results: Results, rounds: int) -> None:
-    """In a new process, its start and end included."""
+    """Measures whole processes, from start to end."""
     results.measure(
         benchmark,
         Section("a new process", "run", "ms"),

@@ -1,4 +1,4 @@
-"""Two policies in one pass beside one replay: ``sgfast diff`` is to cost at most 1.9 times as much."""
+"""Compares ``sgfast diff``, two policies in one pass, with one replay. It should take at most 1.9 times as long."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KINDS = {
 
 
 def without_some(policy: Policy) -> Policy:
-    """Half of one group's rules are gone."""
+    """The policy without half of one group's rules."""
     first, *others = policy.security_groups
     return replace(policy, security_groups=(replace(first, rules=first.rules[::2]), *others))
 

@@ -1,4 +1,4 @@
-"""Mass expiry: all connections time out between two packets, and the second one waits for whatever that takes."""
+"""Mass expiry: all connections time out between two packets, and the second packet has to wait for that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two workers beside one, on the same capture."""
+"""Two worker threads compared with one, on the same capture."""
 
 from __future__ import annotations
 

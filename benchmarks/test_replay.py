@@ -1,4 +1,4 @@
-"""Whole replays: a capture in the page cache becomes verdicts, rules and counters, one core."""
+"""Whole replays on one core, from a capture in the page cache to verdicts and counters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from yardsticks.scripted import ScriptedFilter
 from sgfast import Policy, ReplayResult, replay
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
-#: How sgfast is run: name -> arguments of replay, and which of its sinks writes what lines.
+#: How sgfast is run, by name: arguments of ``replay``, and its sinks that write lines.
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "verbatim": ({"mode": "verbatim", "midstream": "deny"}, {}),
     "causal": ({"mode": "causal", "midstream": "infer"}, {}),
@@ -36,7 +36,7 @@ TITLES = {
     "connections": "verbatim, deny, --connections",
     "verdicts": "verbatim, deny, --verdicts",
 }
-#: Of lines that are written: a file begins anew when it holds so many bytes.
+#: A file of lines is overwritten from the start when it has this many bytes.
 FILE_BYTES = 16 << 20
 
 
@@ -48,11 +48,11 @@ class Subject:
     policy: Policy
     section: Section
     loops: dict[str, Yardstick] = field(default_factory=dict)
-    #: Slow, or of less interest: only beside the first setting.
+    #: Yardsticks that are slow or less important: run only in the first setting.
     others: dict[str, Yardstick] = field(default_factory=dict)
 
 
-#: Measured in the first setting alone: the others would say nothing new.
+#: Workloads that are measured only in the first setting, as the others would show nothing new.
 ONE_SETTING = ("one-side-5m", "large-10k", "mix-10k", "sets-10k", "source-10", "source-10k", "expiry")
 CASES = [
     pytest.param(workload, setting, id=f"{workload}-{setting}")
@@ -62,9 +62,9 @@ CASES = [
 ]
 
 
-#: Whose flows are looked up in rte_hash, too.
+#: Workloads for which rte_hash is measured, too.
 LOOKED_UP = ("one-side-10k", "one-side-1m")
-#: Which is given to programs that make flows of packets, too.
+#: The workload for which flow meters are measured, too.
 METERED = "one-side-10k"
 
 
@@ -77,8 +77,9 @@ def subjects(
     flow_meters: list[Meter],
     results: Results,
 ) -> Iterator[Callable[[str], Subject]]:
-    """The subject of a workload, kept for its other settings, until another one's is wanted. Were it a parametrized
-    fixture, pytest 9 would make it again for each setting.
+    """Returns the subject of a workload, and keeps the last one for the workload's other settings.
+
+    With a parametrized fixture, pytest 9 would make the subject again for each setting.
     """
     last: dict[str, Subject] = {}
     with ExitStack() as stack:
@@ -109,14 +110,14 @@ def prepared(
     few = min(packets, maker.option.python_packets)
     with ExitStack() as stack:
         capture, sample = (stack.enter_context(maker.capture(workload, policy, n)) for n in (packets, few))
-        # Of a shorter capture the flows are fewer: the title says what was meant, the figure what there is.
+        # A shorter capture has fewer flows. The title then has both numbers: those intended, and those in it.
         fewer = workload.flows and capture.flows != workload.flows
         flows = f" (here {capture.flows:,})" if fewer else ""
         size = f"{capture.frame_bytes}-byte packets" + (" on average" if workload.sizes else "")
         title = f"{workload.name}: {workload.title}{flows}; {size}"
         made = Subject(capture, policy, Section(title, "packet"))
         made.loops["walk"] = Yardstick("C, headers only", packets, timed(lambda: walk(loops, capture)))
-        if workload.traffic != "openers":  # without timeouts its table would outgrow any memory
+        if workload.traffic != "openers":  # without timeouts, its table would outgrow memory
             made.loops["hash"] = Yardstick("C, bare flow table", packets, timed(lambda: count(loops, capture)))
         made.others["Python"] = Yardstick("dpkt, pytricia, dict", few, lambda: script(policy, sample), faster=True)
         if tcpdump is not None:
@@ -146,7 +147,7 @@ def prepared(
 
 
 def network_of(policy: Policy) -> Any:
-    """The smallest that all instances are in, whose addresses are consecutive."""
+    """The smallest network with all instances, whose addresses are consecutive."""
     network: Any = policy.instances[0].addresses[0]
     while not policy.instances[-1].addresses[0].subnet_of(network):  # type: ignore[arg-type]
         network = network.supernet()
@@ -192,23 +193,21 @@ def test_replay(
 
 def check(result: ReplayResult, capture: Capture) -> None:
     found = {name: result.verdicts[name] for name in ("allow", "deny")} | {"opened": result.connections["opened"]}
-    # Packets of one flow are the same but for their time: they may look like copies.
+    # Packets of one flow differ only in time, so they may look like copies.
     warnings = [warning for warning in result.warnings if "--dedup" not in warning]
     assert result.packets == capture.packets and not warnings
     assert found == capture.expected
 
 
 class LinesFile:
-    """Takes lines as any file in the page cache does, and counts them. It never holds more than ``FILE_BYTES`` and what
-    was written at once.
-    """
+    """A file in the page cache for lines, which it counts. It is overwritten from the start after ``FILE_BYTES``."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = path.open("wb", buffering=0)
         self._held = 0
         self.lines = 0
-        #: Not part of what is measured.
+        #: The time spent on counting, which is not measured.
         self.counting_seconds = 0.0
 
     def write(self, data: bytes) -> None:
@@ -231,7 +230,7 @@ class LinesFile:
         self._path.unlink()
 
 
-# Yardsticks, checked to do what they say
+# Yardsticks, with checks of their results
 
 
 def walk(loops: Loops, capture: Capture) -> None:

@@ -1,12 +1,12 @@
-"""What the benchmarks run on: policies and captures, drawn with NumPy from a seed, and what must come of them.
+"""Policies and captures for the benchmarks, drawn with NumPy from a seed, and the results they must give.
 
     policy = make_policy()                            1,000 rules in 100 groups, 10,000 instances
     made = make_capture(WORKLOADS["one-side-10k"], policy, folder, packets=10_000_000)
     replay(policy, [made.path]).verdicts["allow"] == made.expected["allow"]
 
-A flow is drawn from a rule that allows it (one of its instance's groups, a peer and a port of it), so what a capture's
-verdicts are is known without asking any engine. A new workload is one line in ``WORKLOADS``; a new kind of traffic is
-one more branch in ``_steps``.
+A flow is drawn from a rule that allows it: a rule of one of its instance's groups, and a peer and a port of that rule.
+So the verdicts for a capture are known without any engine. A new workload is one line in ``WORKLOADS``; a new kind of
+traffic is one more branch in ``_steps``.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ Family = Literal[4, 6]
 
 # Policies ------------------------------------------------------------------------------------------------------------
 
-#: First addresses of the instances; the n-th has the n-th address from here.
+#: The first instance's address; the others have the addresses that follow.
 FIRST_INSTANCE = {4: int(IPv4Network("10.32.1.0/32")[0]), 6: int(IPv6Network("2001:db8:32::100/128")[0])}
-#: Where the outside world lives. Rules for anyone are met by peers from all of it, and no rule's CIDR lies elsewhere.
+#: The addresses outside. Peers for rules without a peer are drawn from all of it, and all rules' CIDRs are within it.
 OUTSIDE = {4: IPv4Network("128.0.0.0/2"), 6: IPv6Network("2600::/12")}
-#: CIDRs lie within this many sites, so that they nest as those of companies and their subnets do.
+#: CIDRs are within this many sites, so that they nest like those of companies and their subnets.
 SITES = 16
 SITE_LENGTH = {4: 16, 6: 32}
-#: Lengths of CIDRs, by what a rule is for.
+#: Prefix lengths, by the purpose of a rule.
 LENGTHS = {
     4: {"site": (16, 18, 20), "subnet": (20, 22, 24), "host": (28, 30, 32)},
     6: {"site": (32, 36, 40), "subnet": (44, 48, 56), "host": (60, 64, 128)},
 }
-#: TCP: no rule names it, so that a flow to it is denied.
+#: A TCP port that no rule names, so that flows to it are denied.
 DENIED_PORT = 7
-#: Clients' ports, Linux's range. Above every port that a rule names, so that no two flows share a key.
+#: The ports of clients: Linux's range. It is above every port in a rule, so that no two flows share a key.
 CLIENT_PORTS = (32768, 61000)
 
 
-#: Groups that an instance is in, when it is in several.
+#: The number of groups that an instance is in, if it is in several: from, to.
 SEVERAL_GROUPS = (2, 5)
-#: The group that rules name when ``make_policy`` is told how many members it has. It has no rules.
+#: The group that rules name if ``make_policy`` gets ``members``. It has no rules.
 SOURCE_GROUP = "sources"
 
 
@@ -68,12 +68,13 @@ def make_policy(
     members: int = 0,
     seed: int = 1,
 ) -> Policy:
-    """``rules`` in ``groups`` of equal size. All rules allow, so that flows drawn from a rule are allowed. Ids are
-    those the document would give (SPEC 2.5), so that ``policy_text`` reads back as equal.
+    """A policy with ``rules`` in ``groups`` of equal size.
 
-    ``sets``: how many different sets of several groups there are, of which each instance has one; 0: each is in one
-    group. ``members``: how many instances are in the one group that all rules name whose peer is a group; 0: these name
-    any. More members than there are instances are all of them.
+    All rules allow, so that flows drawn from a rule are allowed. Rules have the ids that a document would give them
+    (SPEC 2.5), so that ``policy_text`` can be parsed into an equal policy.
+    ``sets``: the number of different sets of several groups; each instance is in one set. 0: each is in one group.
+    ``members``: the number of instances in the one group that all rules with a group as peer name; at most all
+    instances. 0: these rules name various groups.
     """
     if rules % groups or rules < 4 * groups or instances < 2 * groups:
         raise ValueError("rules are a multiple of groups, at least 4 for each; at least 2 instances for each")
@@ -90,7 +91,7 @@ def make_policy(
     of_instance = [chosen[n % len(chosen)] for n in range(instances)]
     if members:
         made.append(SecurityGroup(SOURCE_GROUP))
-        # Evenly over all, so that they are in all groups and neighbours of no one in particular.
+        # Spread evenly over all instances, so that they are in all groups and not next to each other.
         for n in np.linspace(0, instances, min(members, instances), endpoint=False).astype(int):
             of_instance[n] += (SOURCE_GROUP,)
     network: type[IPv4Network] | type[IPv6Network] = IPv4Network if family == 4 else IPv6Network
@@ -101,15 +102,15 @@ def make_policy(
 
 
 def _sets(rng: np.random.Generator, names: list[str], wanted: int) -> list[tuple[str, ...]]:
-    """Different ones, each of a few of ``names`` in their order."""
+    """Different sets of a few ``names`` each, in the order of ``names``."""
     few, most = SEVERAL_GROUPS[0], min(SEVERAL_GROUPS[1], len(names))
     there = sum(comb(len(names), size) for size in range(few, most + 1))
     if wanted > there:
         raise ValueError(f"{len(names)} groups make {there} sets of {few} to {most}, not {wanted}")
     drawn: dict[tuple[str, ...], None] = {}
     while len(drawn) < wanted:
-        some = rng.choice(len(names), rng.integers(few, most + 1), replace=False)
-        drawn[tuple(names[n] for n in sorted(some))] = None
+        chosen = rng.choice(len(names), rng.integers(few, most + 1), replace=False)
+        drawn[tuple(names[n] for n in sorted(chosen))] = None
     return list(drawn)
 
 
@@ -122,8 +123,9 @@ def _rules(
     wanted: int,
     source: str | None,
 ) -> Iterator[Rule]:
-    """What a group of servers usually has: out freely, in from each other, a few services, administration. ``source``:
-    the only group that a rule may name.
+    """The usual rules of a group of servers: everything outbound, inbound from each other, services, administration.
+
+    ``source``: the only group that a rule may name; None: any.
     """
 
     def cidr(kind: str) -> Any:
@@ -161,14 +163,14 @@ def _rules(
 
 
 def _subnet(rng: np.random.Generator, network: Any, length: int) -> Any:
-    """One of the subnets of ``network``."""
+    """A random subnet of ``network``."""
     width = network.max_prefixlen
     more = int(rng.integers(1 << min(length - network.prefixlen, 62)))
     return type(network)((int(network.network_address) | more << (width - length), length))
 
 
 def policy_text(policy: Policy) -> str:
-    """A policy of ``make_policy`` as a document."""
+    """A policy made by ``make_policy`` as a document."""
     protocols = {None: "all", TCP: "tcp", UDP: "udp", 1: "icmp", 58: "icmpv6"}
     lines = ["version: 1", "security_groups:"]
     for group in policy.security_groups:
@@ -195,7 +197,7 @@ def policy_text(policy: Policy) -> str:
 
 @dataclass(frozen=True)
 class Flows:
-    """Connections, one row each, client and server. Addresses are bytes in network order, (n, 4) or (n, 16)."""
+    """Connections, one row each. Addresses are bytes in network order, (n, 4) or (n, 16)."""
 
     client: Rows
     server: Rows
@@ -216,12 +218,12 @@ def draw_flows(
     foreign: float = 0.0,
     seed: int = 1,
 ) -> Flows:
-    """``wanted`` different TCP connections to instances, each to any with the same probability.
+    """``wanted`` different TCP connections to instances, which are chosen with equal probability.
 
-    Each follows an inbound rule of one of its instance's groups; ``two_sides``: one whose peer is a group, and the
-    client is one of its instances, otherwise the client is outside. ``denied``: to a port that no rule allows.
-    ``foreign``: this share follows the rule of any group, so that it may be denied. Needs a policy without deny rules,
-    as ``make_policy``'s.
+    Each connection matches an inbound rule of one of its instance's groups. ``policy`` must have no deny rules.
+    ``two_sides``: only rules with a group as peer are used, and clients are members of it; otherwise clients are
+    outside. ``denied``: connections go to a port that no rule allows. ``foreign``: this share of connections matches a
+    rule of any group instead, and may be denied.
     """
     rng = np.random.default_rng((seed, 2))
     rules = _Openable(policy, family, two_sides)
@@ -229,7 +231,7 @@ def draw_flows(
     while len(kept) < wanted:
         drawn = rules.draw(rng, wanted - len(kept) + wanted // 1000, foreign)
         kept = np.concatenate([kept, drawn])
-        _, first = np.unique(_mixed(kept[:, :5]), return_index=True)  # whatever the server's port
+        _, first = np.unique(_mixed(kept[:, :5]), return_index=True)  # differ in more than the server's port
         kept = kept[np.sort(first)[:wanted]]
     server_port = np.full(wanted, DENIED_PORT) if denied else kept[:, 5]
     return Flows(
@@ -241,12 +243,12 @@ def draw_flows(
 
 
 class _Openable:
-    """The inbound TCP rules of a policy that flows can be drawn from, as arrays: a row for each rule and port range."""
+    """The inbound TCP rules from which flows can be drawn, as arrays with a row for each rule and port range."""
 
     def __init__(self, policy: Policy, family: Family, two_sides: bool) -> None:
         number = {group.name: n for n, group in enumerate(policy.security_groups)}
         ruled = {group.name for group in policy.security_groups if group.rules}
-        #: Of each instance: where its groups that have rules begin in ``ruling``, and how many they are.
+        #: For each instance, where its groups with rules begin in ``ruling``, and how many there are.
         self.ruling = np.array([number[name] for i in policy.instances for name in i.security_groups if name in ruled])
         self.ruling_count = np.array([sum(name in ruled for name in i.security_groups) for i in policy.instances])
         self.ruling_start = np.cumsum(self.ruling_count) - self.ruling_count
@@ -279,7 +281,7 @@ class _Openable:
         self.free = _halves([row[4] for row in rows])
 
     def draw(self, rng: np.random.Generator, n: int, foreign: float) -> Rows:
-        """(n, 6): client (high, low half of the address), server (high, low), client's port, server's port."""
+        """An array (n, 6): client address (high and low half), server address (high, low), client port, server port."""
         instance = rng.integers(0, len(self.ruling_count), n)
         group = self.ruling[self.ruling_start[instance] + rng.integers(0, self.ruling_count[instance])]
         if foreign:
@@ -299,10 +301,10 @@ class _Openable:
         return drawn
 
     def _member(self, rng: np.random.Generator, group: Rows, but: Rows) -> Rows:
-        """A member of each group other than the instance in ``but``."""
+        """For each row, a member of the group that is not the instance in ``but``."""
         sizes = np.array([len(members) for members in self.members])
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        everyone = np.concatenate(self.members).astype(np.int64)  # an empty group would make them fractions
+        everyone = np.concatenate(self.members).astype(np.int64)  # an empty group would make the array one of floats
         place = rng.integers(0, sizes[group])
         found = everyone[starts[group] + place]
         again = everyone[starts[group] + (place + 1) % sizes[group]]
@@ -321,7 +323,7 @@ def _packed(high: Rows, low: Rows, family: Family) -> Rows:
 
 
 def _mixed(rows: Rows) -> Rows:
-    """A hash of each row: different ones are different flows."""
+    """A hash of each row, to tell flows apart."""
     mixed = np.zeros(len(rows), dtype=np.uint64)
     for column in rows.T:
         mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
@@ -346,14 +348,13 @@ def header_rows(flows: Flows) -> Rows:
 class Workload:
     """A kind of capture.
 
-    ``traffic``: ``connections``: every flow's handshake, then data both ways, flows uniformly at random; ``openers``:
-    each packet opens a connection of its own, a million alive at a time; ``expiry``: each opens one, the last when all
-    others have timed out; ``denied``: only SYNs, which no rule allows.
-
-    ``sets``, ``members``: of its policy, as ``make_policy`` has them.
-
-    ``sizes``: of frames with data, each with its share; none: as small as can be, as all frames without data are.
-    ``scale``: how many packets, as a share of what is wanted of a capture: flows need packets, and bytes need room.
+    ``traffic``: ``connections``: the handshakes of all flows, then data in both directions of random flows;
+    ``openers``: each packet opens another connection, with a million alive at a time; ``expiry``: each packet opens a
+    connection, the last one when all others have timed out; ``denied``: only SYNs, which no rule allows.
+    ``popularity``: how random flows are chosen.
+    ``sets``, ``members``: passed to ``make_policy``.
+    ``sizes``: the sizes of frames with data, and the share of each; none: the smallest size, like frames without data.
+    ``scale``: the factor for the number of packets: more for many flows, fewer for large frames.
     """
 
     name: str
@@ -372,17 +373,17 @@ class Workload:
         return max(1, int(wanted * self.scale))
 
     def flows_in(self, packets: int) -> int:
-        """How many flows a capture of that many packets has: fewer than meant if it is short."""
+        """The number of flows in a capture with that many packets: fewer than ``flows`` if it is short."""
         return packets if self.traffic in ("openers", "expiry") else max(1, min(self.flows, packets // 10))
 
     def with_room(self, policy: Policy) -> Policy:
-        """``policy``, with a connection table that all flows fit into; the default has room for all but the most."""
+        """``policy`` with room for all flows in its connection table; only very many need more than the default."""
         if self.flows <= policy.settings.max_connections // 2:
             return policy
         return replace(policy, settings=replace(policy.settings, max_connections=2 * self.flows))
 
     def expected(self, packets: int) -> dict[str, int]:
-        """Verdicts and connections of a replay."""
+        """The verdicts and connections that a replay must find."""
         denied = self.traffic == "denied"
         return {
             "allow": 0 if denied else packets,
@@ -391,7 +392,7 @@ class Workload:
         }
 
 
-#: Frames of the "simple IMIX" that vendors measure with: IP packets of 40, 576 and 1,500 bytes, 7 : 4 : 1.
+#: The frames of the "simple IMIX" that vendors use: IP packets of 40, 576 and 1,500 bytes, 7 : 4 : 1.
 INTERNET_MIX = ((64, 7 / 12), (590, 4 / 12), (1514, 1 / 12))
 
 WORKLOADS = {
@@ -400,7 +401,7 @@ WORKLOADS = {
         Workload("one-side-100", "100 flows", 100),
         Workload("one-side-10k", "10,000 flows", 10_000),
         Workload("one-side-1m", "1,000,000 flows", 1_000_000),
-        # As many packets for each flow as the million has.
+        # Each flow has as many packets as one of the million above.
         Workload("one-side-5m", "5,000,000 flows", 5_000_000, scale=5),
         Workload("zipf-1m", "1,000,000 flows, Zipf popularity", 1_000_000, popularity="zipf"),
         Workload("large-10k", "10,000 flows, data in 1,500-byte packets", 10_000, sizes=((1514, 1.0),), scale=0.1),
@@ -419,12 +420,12 @@ WORKLOADS = {
 
 _SYN, _SYN_ACK, _ACK = 0x02, 0x12, 0x10
 _START_SECONDS = 1_700_000_000
-#: Between packets. An opener's connection lives for 30 s (SPEC 5.2, ``tcp_other``): 30 us make a million of them.
+#: Between packets. An opener's connection lives for 30 s (SPEC 5.2, ``tcp_other``), so 30 us keep a million alive.
 _INTERVAL_US = {"connections": 1, "openers": 30, "expiry": 1, "denied": 1}
-#: Before the last packet of ``expiry``: longer than any timeout.
+#: Before the last packet of ``expiry``. It is longer than any timeout.
 _IDLE_US = 3_600_000_000
 _CHUNK_PACKETS = 1_000_000
-#: Frames of several sizes that are put in their places at once.
+#: The number of frames of different sizes that are laid out at once.
 _CHUNK_FRAMES = 50_000
 
 _RECORD = [("seconds", "<u4"), ("microseconds", "<u4"), ("captured", "<u4"), ("wire", "<u4")]
@@ -441,7 +442,7 @@ _TCP = [
     ("sport", ">u2"), ("dport", ">u2"), ("seq", ">u4"), ("ack", ">u4"), ("offset", "u1"), ("flags", "u1"),
     ("window", ">u2"), ("tcp_checksum", ">u2"), ("urgent", ">u2"),
 ]  # fmt: skip
-#: 64 bytes on the wire: 54 of headers, padding; IPv6 headers are longer than that, 74 bytes.
+#: IPv4: 64 bytes on the wire, 54 of headers and padding. IPv6: 74 bytes of headers.
 RECORDS = {
     4: np.dtype(_RECORD + _ETHERNET + _IPV4 + _TCP + [("padding", "u1", (10,))]),
     6: np.dtype(_RECORD + _ETHERNET + _IPV6 + _TCP),
@@ -453,19 +454,19 @@ _FILE_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
 
 @dataclass(frozen=True)
 class Capture:
-    """A capture file and what must come of it."""
+    """A capture file and the results that a replay of it must have."""
 
     workload: Workload
     path: Path
     packets: int
     flows: int
-    #: On average.
+    #: The average frame size.
     frame_bytes: int
     expected: dict[str, int]
 
 
 def make_capture(workload: Workload, policy: Policy, folder: Path, *, packets: int, seed: int = 1) -> Capture:
-    """Writes the capture into ``folder``, or finds it there: its name holds all that it depends on."""
+    """Writes the capture into ``folder``, or reuses it. Everything that it depends on is part of its name."""
     flows = workload.flows_in(packets)
     key = hashlib.sha256(policy_text(policy).encode() + _own_source()).hexdigest()[:10]
     path = folder / f"{workload.name}-{packets}-{flows}-{seed}-{key}.pcap"
@@ -476,7 +477,7 @@ def make_capture(workload: Workload, policy: Policy, folder: Path, *, packets: i
 
 
 def _write_capture(workload: Workload, policy: Policy, path: Path, packets: int, flows: int, seed: int) -> None:
-    """``path`` is there when it is complete, and not before."""
+    """Writes the capture under another name and renames it to ``path`` when it is complete."""
     drawn = draw_flows(
         policy, flows, family=workload.family, two_sides=workload.two_sides, denied=workload.traffic == "denied",
         seed=seed,
@@ -490,7 +491,7 @@ def _write_capture(workload: Workload, policy: Policy, path: Path, packets: int,
                 for piece in _resized(records, workload.sizes, rng) if workload.sizes else (records,):
                     file.write(piece.data)
             file.flush()
-            os.fsync(file.fileno())  # or writing it back would disturb the measurement
+            os.fsync(file.fileno())  # otherwise write-back would disturb the measurement
         part.rename(path)
     finally:
         part.unlink(missing_ok=True)
@@ -502,7 +503,7 @@ def _own_source() -> bytes:
 
 
 def _steps(workload: Workload, flows: int, packet: Rows, rng: np.random.Generator) -> tuple[Rows, Rows, Rows]:
-    """By packet number: which flow, whether the client sends it, TCP flags."""
+    """For each packet number: its flow, whether the client sends it, and its TCP flags."""
     stage = packet // flows
     if workload.popularity == "uniform":
         drawn = rng.integers(0, flows, len(packet))
@@ -519,26 +520,27 @@ def _steps(workload: Workload, flows: int, packet: Rows, rng: np.random.Generato
 
 @lru_cache(maxsize=1)
 def _zipf(flows: int) -> tuple[Rows, Rows]:
-    """The n-th flow is as popular as 1/n: sums of that, and which flow is the n-th. Were it the
-    one opened n-th, popular flows would be neighbours in any table.
+    """Zipf's law: the cumulative popularity by rank, where rank n has 1/n, and the flow of each rank.
+
+    Ranks are random, because otherwise popular flows, opened one after another, would be neighbours in any table.
     """
     return np.cumsum(1 / np.arange(1, flows + 1)), np.random.default_rng((flows, 4)).permutation(flows)
 
 
 def _resized(records: Rows, sizes: tuple[tuple[int, float], ...], rng: np.random.Generator) -> Iterator[Rows]:
-    """IPv4 frames as bytes, those with data in one of ``sizes``; what follows the headers is zero."""
+    """IPv4 frames as bytes. Those with data get one of ``sizes``; the data is zero."""
     smallest = records.itemsize - _RECORD_BYTES
     lengths, shares = np.array([size for size, _ in sizes]), np.array([share for _, share in sizes])
     assert lengths.min() >= smallest
     for start in range(0, len(records), _CHUNK_FRAMES):
-        some = records[start : start + _CHUNK_FRAMES]
-        length = np.where(some["flags"] == _ACK, rng.choice(lengths, len(some), p=shares), smallest)
-        some["captured"] = some["wire"] = length
-        some["length"] = np.where(length == smallest, some["length"], length - _ETHERNET_BYTES)
+        chunk = records[start : start + _CHUNK_FRAMES]
+        length = np.where(chunk["flags"] == _ACK, rng.choice(lengths, len(chunk), p=shares), smallest)
+        chunk["captured"] = chunk["wire"] = length
+        chunk["length"] = np.where(length == smallest, chunk["length"], length - _ETHERNET_BYTES)
         ends = np.cumsum(length + _RECORD_BYTES)
         placed = np.zeros(ends[-1], dtype=np.uint8)
         windows = np.lib.stride_tricks.sliding_window_view(placed, records.itemsize, writeable=True)
-        windows[ends - length - _RECORD_BYTES] = some.view(np.uint8).reshape(len(some), -1)
+        windows[ends - length - _RECORD_BYTES] = chunk.view(np.uint8).reshape(len(chunk), -1)
         yield placed
 
 

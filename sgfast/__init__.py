@@ -1,13 +1,13 @@
 """Cloud security groups as a packet-matching engine.
 
-Load a policy (:func:`load_policy`), make an :class:`Engine`, give it packets (:meth:`Engine.process`,
-:meth:`Engine.check`), or whole captures (:func:`replay`). Or ask what another policy would change for them
-(:func:`diff`).
+Load a policy (:func:`load_policy`), create an :class:`Engine` and give it packets (:meth:`Engine.process`,
+:meth:`Engine.check`), or judge whole captures (:func:`replay`). :func:`diff` finds what another policy would change
+for captures.
 """
 
 from sgfast.version import __version__ as __version__
 
-# Nothing else is imported here: it would take time in which the command cannot be interrupted cleanly.
+# Nothing else is imported here, because the command cannot be interrupted cleanly during that time.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sgfast.comparing import DiffResult, diff

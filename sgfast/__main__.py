@@ -1,6 +1,6 @@
-"""``sgfast`` as a process: whatever happens ends in an exit status (SPEC 10.5) and at most one line on standard error.
+"""``sgfast`` as a process: every run ends with an exit status (SPEC 10.5) and at most one line on standard error.
 
-Imports here are few and cheap, so that an interrupt during the others finds everything in place.
+The imports here are few and cheap. Everything else is imported once interrupts are handled.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def main() -> NoReturn:
         with suppress(ValueError):
             signal.signal(signal.SIGINT, _end_at_once)
     status = run(sys.argv[1:])
-    # An interrupt from here on finds nothing that could be left behind.
+    # Nothing is left to clean up, so an interrupt may end the process at once.
     with suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(status)
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> None:
-    """An interrupt before there is anything to put away."""
+    """Handles an interrupt that comes before there is anything to clean up."""
     with suppress(OSError):
         os.write(2, b"sgfast: interrupted\n")
     os._exit(EXIT_OF_SIGNAL + number)
@@ -73,7 +73,7 @@ def _invoke(arguments: list[str]) -> int:
         completed = answer(group)
         if completed is not None:
             return completed
-    # Not group.main(): it has its own idea of interrupts, closed pipes and exit statuses.
+    # Not group.main(), which treats interrupts, closed pipes and exit statuses in its own way.
     try:
         with group.make_context("sgfast", arguments) as context:
             group.invoke(context)
@@ -90,17 +90,17 @@ def _invoke(arguments: list[str]) -> int:
 
 
 def _outcome(error: BaseException) -> tuple[int, str | None]:
-    """Exit status and message of what went wrong."""
+    """The exit status and the message for an error."""
     from sgfast.signals import ENDINGS, Signalled, arrived
 
     if isinstance(error, KeyboardInterrupt):
         error = Signalled(signal.SIGINT)
-    # Whatever else an import made of it.
+    # A signal counts even if an import turned its exception into another one.
     number = error.number if isinstance(error, Signalled) else arrived()
     if number is not None:
         return EXIT_OF_SIGNAL + number, ENDINGS[number]
     if isinstance(error, BrokenPipeError):
-        # Whoever read our output has seen enough, and a tool that SIGPIPE ends says nothing either.
+        # The reader has seen enough. Tools that SIGPIPE ends print no message either.
         return EXIT_OF_SIGNAL + signal.SIGPIPE, None
     if isinstance(error, MemoryError):
         return EXIT_BAD, "out of memory"
@@ -131,7 +131,7 @@ def _say(message: str, prefix: str = "sgfast: ") -> None:
 
 
 def _abandon_unwritable_streams() -> None:
-    """What standard streams still hold and nobody takes would be complained about again when Python ends."""
+    """Redirects streams that cannot be flushed to the null device, as Python would report the error again at exit."""
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue

@@ -1,4 +1,4 @@
-"""The engine: a policy, compiled, with a connection table. The library's centre."""
+"""The engine: a compiled policy with a connection table. It is the core of the library."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ Mode = Literal["causal", "verbatim"]
 Midstream = Literal["infer", "deny", "allow"]
 Address = str | IPv4Address | IPv6Address
 
-#: By number in a result: SPEC 10.2, 10.3.
+#: Indexed by the numbers in results (SPEC 10.2, 10.3).
 VERDICTS = ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip", "pending")
 REASONS = (
     None, "rule", "established", "related", "inferred", "no-rule", "deny-rule", "invalid", "midstream",
     "disconnected", "table-full", "vpc-isolated", "malformed", "truncated", "fragment", "opener-denied",
 )  # fmt: skip
-#: The verdict of a fragment that came before its datagram's first one: ``Engine.resolved`` tells later (SPEC 9.4).
+#: The verdict of a fragment that came before its datagram's first fragment. ``Engine.resolved`` replaces it (SPEC 9.4).
 PENDING = VERDICTS.index("pending")
-#: A side's verdict where there is no such side, or the packet never reached it.
+#: A side's verdict if the side does not exist or the packet never reached it.
 NO_SIDE = 255
 
 MODES: tuple[Mode, ...] = ("causal", "verbatim")
@@ -50,7 +50,7 @@ _FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What one instance's filter said of a packet (SPEC 10.3)."""
+    """How one instance's filter judged a packet (SPEC 10.3)."""
 
     instance: str
     verdict: str
@@ -60,7 +60,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a packet (SPEC 10.3). ``egress`` or ``ingress`` is None where no filter judged it."""
+    """How a packet was judged (SPEC 10.3). ``egress`` or ``ingress`` is None if no filter on that side judged it."""
 
     verdict: str
     reason: str | None
@@ -74,20 +74,20 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One rule's view of an opener, for :meth:`Engine.explain`."""
+    """Whether one rule matches an opener, for :meth:`Engine.explain`."""
 
     rule: str
     group: str
     action: str
     priority: int
     matches: bool
-    #: Why not, in words: ``protocol``, ``port``, ``peer``; empty where it matches.
+    #: The fields that do not match: ``protocol``, ``port``, ``peer``; empty if the rule matches.
     differs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SideExplanation:
-    """How one side's rules judge an opener. ``winner`` is None where none matches, which denies (SPEC 4.8)."""
+    """How one side's rules judge an opener. ``winner`` is None if no rule matches, which denies it (SPEC 4.8)."""
 
     instance: str
     direction: str
@@ -100,7 +100,7 @@ class SideExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How a policy judges an opener, without any connection."""
+    """How a policy judges an opener, regardless of existing connections."""
 
     verdict: str
     reason: str | None
@@ -123,47 +123,53 @@ class Explanation:
 class Applied:
     """What a change did (SPEC 6)."""
 
-    #: Connections of which some side was live and is disconnected now; one between two instances counts once.
+    #: Connections that were live on at least one side and are now disconnected. Connections between two instances count
+    #: once.
     disconnected: int
-    #: Rule tables the new policy has, and how many of them had to be made.
+    #: The number of rule tables in the new policy, and how many of them had to be built.
     rule_tables: int
     rule_tables_built: int
 
 
 def timeouts_ns(timeouts: Timeouts) -> tuple[int, ...]:
-    """SPEC 5.2's timeouts in nanoseconds, at least one, in the order of their fields, as the data plane takes them."""
+    """The timeouts of SPEC 5.2 for the data plane: in nanoseconds, at least 1, in the order of their fields."""
     return tuple(max(1, round(seconds * 10**9)) for seconds in astuple(timeouts))
 
 
 def check_modes(mode: Mode, midstream: Midstream) -> None:
-    """ArgumentError for a mode or a treatment of midstream packets that does not exist."""
+    """Raises ArgumentError for an unknown ``mode`` or ``midstream``."""
     if mode not in MODES:
-        raise ArgumentError(f"mode is {' or '.join(MODES)}, not {mode!r}")
+        raise ArgumentError(f"mode must be {' or '.join(MODES)}, not {mode!r}")
     if midstream not in MIDSTREAMS:
-        raise ArgumentError(f"midstream is {', '.join(MIDSTREAMS)}, not {midstream!r}")
+        raise ArgumentError(f"midstream must be one of {', '.join(MIDSTREAMS)}, not {midstream!r}")
 
 
 def check_jobs(jobs: int) -> None:
-    """ArgumentError for a number of threads that cannot be."""
+    """Raises ArgumentError for an impossible number of threads."""
     if isinstance(jobs, bool) or not isinstance(jobs, int) or not 1 <= jobs <= MAX_JOBS:
-        raise ArgumentError(f"jobs is 1 to {MAX_JOBS}, not {jobs!r:.80}")
+        raise ArgumentError(f"jobs must be 1 to {MAX_JOBS}, not {jobs!r:.80}")
 
 
 class Engine:
-    """Judges packets by a policy, remembering connections.
+    """Judges packets by a policy, and remembers connections.
 
-    ``policy``: a :class:`Policy`, or the path of a document. ``mode``: ``"verbatim"`` judges every packet as given,
-    ``"causal"`` also knows what could not have followed a denied opener (SPEC 9.2). ``midstream``: what becomes of TCP
-    packets of unknown connections (SPEC 9.3). ``vpc``: the VPC whose addresses the packets carry; None sees all of
-    them (SPEC 7.1). ``jobs``: how many threads judge, 1 to 64; results are the same for any number,
-    unless the connection table is full (or one of the report's: a million denied attempts or connections that were cut,
-    65,536 lines of a list): which are forgotten for want of room then differs. With more than one, ``process`` and
-    whatever asks for results waits for all of them. ``keep_flows`` and ``reporting`` are for replays,
-    ``compiler`` has compiled, or numbered, for the same VPC before.
+    ``policy``: a :class:`Policy`, or the path of a document.
+    ``mode``: ``"verbatim"`` judges every packet as given; ``"causal"`` also recognises packets that could not have
+    followed a denied opener (SPEC 9.2).
+    ``midstream``: how to treat TCP packets of unknown connections (SPEC 9.3).
+    ``vpc``: the VPC that the packets' addresses belong to; None: all VPCs (SPEC 7.1).
+    ``jobs``: the number of threads that judge, 1 to 64. Results do not depend on it until a table is full: the
+    connection table, or one of the report's (a million denied attempts or cut connections, 65,536 lines of a list).
+    Which entries a full table drops does depend on it. With several jobs, ``process`` and every method that returns
+    results waits for all threads.
+    ``keep_flows`` and ``reporting`` are for replays.
+    ``compiler``: one that has compiled, or numbered, a policy for the same VPC before.
 
-    Raises PolicyError for a policy that cannot be used, ArgumentError for an unknown option. One engine may be shared
-    by threads: calls take turns, and nobody waits with the GIL. A child of ``fork`` may use its copy only if no thread
-    was in a call at that moment, and with one job. MemoryError if there is no room for tables or threads.
+    Threads may share an engine: calls take turns, and none holds the GIL while it waits. After ``fork``, the child may
+    use its copy only if ``jobs`` is 1 and no thread was in a call at that moment.
+
+    Raises PolicyError for a policy that cannot be used, ArgumentError for an unknown option, MemoryError if there is no
+    memory for tables or threads.
     """
 
     def __init__(
@@ -206,27 +212,29 @@ class Engine:
 
     @property
     def rules(self) -> list[Rule]:
-        """The rules by the number results carry."""
+        """The rules, indexed by the numbers in results."""
         return self.compiled.rules
 
     @property
     def instances(self) -> list[Instance]:
-        """The instances by the number results carry."""
+        """The instances, indexed by the numbers in results."""
         return self.compiled.instances
 
     def process(self, packets: NDArray[Any] | FrameBatch) -> NDArray[Any]:
-        """Judges packets in order, the earlier first.
+        """Judges packets in the order given.
 
         ``packets``: an array of ``HEADER_DTYPE`` (n,), or a ``FrameBatch`` of raw frames. Returns an array of
         ``RESULT_DTYPE`` (n,): ``verdict`` and ``reason`` are indices into ``VERDICTS`` and ``REASONS``; ``egress`` and
         ``ingress`` hold ``instance`` and ``rule`` (indices into ``Engine.instances`` and ``Engine.rules``, -1: none),
-        ``verdict`` (``NO_SIDE``: no such side, or not reached) and ``reason``. Times are nanoseconds since the Unix
-        epoch (SPEC 9.1), 146 years either way; later ones are taken as the last. Rows carry no hop limit (it is taken
-        as 255) and no quotes: ICMP errors are judged as frames. A fragment whose datagram's first one has not come is
-        ``PENDING``, without sides; :meth:`resolved` tells what became of it. Raises ValueError for another dtype.
+        ``verdict`` (``NO_SIDE``: no such side, or not reached) and ``reason``.
+
+        Times are nanoseconds since the Unix epoch (SPEC 9.1), up to 146 years either way; times beyond are clamped.
+        Header rows have no hop limit (255 is assumed) and no quoted packet, so ICMP errors must be given as frames.
+        A fragment that comes before its datagram's first fragment is ``PENDING`` and has no sides; :meth:`resolved`
+        returns its result later. Raises ValueError for another dtype.
         """
         if not isinstance(packets, FrameBatch) and np.ndim(packets) != 1:
-            raise ArgumentError("packets are an array of one dimension, one row a packet")
+            raise ArgumentError("packets must be an array of one dimension, with one row per packet")
         results = np.zeros(len(packets), dtype=RESULT_DTYPE)
         if isinstance(packets, FrameBatch):
             self.dataplane.process_frames(packets, results)
@@ -242,42 +250,42 @@ class Engine:
         wire_lengths: Sequence[int] | None = None,
         link_type: int = 1,
     ) -> NDArray[Any]:
-        """Judges raw frames. Returns as :meth:`process` does.
+        """Judges raw frames and returns what :meth:`process` does.
 
-        ``link_type``: a LINKTYPE_ number (1: Ethernet); ArgumentError for one that is not read (SPEC 3.1).
+        ``link_type``: a LINKTYPE_ number (1: Ethernet). Raises ArgumentError for one that is not supported (SPEC 3.1).
         """
         if link_type not in LINK_TYPES:
-            raise ArgumentError(f"link type {link_type} is not read; those in sgfast.core.wire.link.LINK_TYPES are")
+            raise ArgumentError(f"link type {link_type} is not supported; see sgfast.core.wire.link.LINK_TYPES")
         return self.process(FrameBatch.from_frames(frames, times_ns, wire_lengths, link_type))
 
     def resolved(self, *, everything: bool = False) -> NDArray[Any]:
-        """What became of ``PENDING`` packets since the last call (SPEC 9.4), by number.
+        """The results of packets that were ``PENDING``, as far as they became known since the last call (SPEC 9.4).
 
-        Returns an array of ``RESOLVED_DTYPE`` (n,): ``number``, of the packet, the engine's first being 1, and
-        ``result``, a row as of :meth:`process`. A packet waits for 30 seconds at most, or 65,536 packets;
-        ``everything``: none will come, so nothing waits any more. Of results that nobody asks for, the first 1,048,576
-        are kept.
+        Returns an array of ``RESOLVED_DTYPE`` (n,): ``number`` is the packet's number, with 1 for the engine's first,
+        and ``result`` is a row like those of :meth:`process`. A packet waits for at most 30 seconds or 65,536 packets.
+        ``everything``: settle all packets that still wait, because no more will come. Of results that are never
+        collected, the first 1,048,576 are kept.
         """
         return self.dataplane.take_resolved(everything=everything)
 
     def apply(self, changes: Change | Iterable[Change], now_ns: int) -> Applied:
-        """Changes the policy between two packets (SPEC 6); several changes are applied as one.
+        """Changes the policy between two packets (SPEC 6). Several changes are applied as one.
 
-        ``now_ns``: when, on the packets' clock: connections whose time is up by then do not count as cut. Raises
-        PolicyError for a change that is refused (SPEC 6.1), ArgumentError for a time that the clock does not reach;
-        then nothing has changed. Packets that other threads judge meanwhile see the old policy or the new one, never a
-        mixture.
+        ``now_ns``: the time of the change on the packets' clock; connections that have timed out by then do not count
+        as cut. Raises PolicyError for a change that is refused (SPEC 6.1), ArgumentError for a time beyond the clock's
+        range; nothing has changed then. Packets that other threads judge meanwhile see either the old policy or the new
+        one, never a mixture.
         """
         changes = list(changes) if isinstance(changes, Iterable) else [changes]
         for change in changes:
             if not isinstance(change, Change):
-                raise ArgumentTypeError(f"a change is one of the values in sgfast.policy.changes, not {change!r:.80}")
+                raise ArgumentTypeError(f"a change must be a value of sgfast.policy.changes, not {change!r:.80}")
         try:
             now_ns = index(now_ns)
         except TypeError:
-            raise ArgumentTypeError(f"now_ns is a whole number of nanoseconds, not {now_ns!r:.80}") from None
+            raise ArgumentTypeError(f"now_ns must be a whole number of nanoseconds, not {now_ns!r:.80}") from None
         if not -MAX_TIME_NS <= now_ns <= MAX_TIME_NS:
-            raise ArgumentError(f"now_ns is within 146 years of 1970 (2**62 nanoseconds either way), not {now_ns}")
+            raise ArgumentError(f"now_ns must be within 2**62 nanoseconds (146 years) of 1970, not {now_ns}")
         with self._changing:
             changed = apply_changes(self.policy, changes)
             if changed.policy is self.policy:
@@ -287,12 +295,12 @@ class Engine:
             on_change = changed.policy.settings.on_change
             cut = np.zeros(len(compiled.instances), dtype=np.uint8)
             if on_change == "cut-inbound":
-                # Whose number is gone, its connections are forgotten (SPEC 6.6).
+                # Instances without a number are gone, and their connections are forgotten anyway (SPEC 6.6).
                 cut[compiled.members(changed.groups)] = 1
                 cut[compiled.numbering.of_names(changed.movers)] = 1
             unmatched = on_change == "cut-unmatched" and not changed.only_words
             before = self.policy, self.compiled
-            # First the names: what other threads judge from then on may have numbers that are new.
+            # The names first: results that other threads get from now on may already have new numbers.
             self.policy, self.compiled = changed.policy, compiled
             try:
                 disconnected = self.dataplane.change(compiled.classifier, cut, unmatched, now_ns)
@@ -302,7 +310,7 @@ class Engine:
             return Applied(disconnected, compiled.rule_tables, compiled.rule_tables_built)
 
     def verdict(self, row: Any) -> Verdict:
-        """One row of :meth:`process`'s result in words."""
+        """One row of a result of :meth:`process`, with words instead of numbers."""
         return Verdict(
             VERDICTS[row["verdict"]], REASONS[row["reason"]], self._side(row["egress"]), self._side(row["ingress"])
         )
@@ -335,21 +343,21 @@ class Engine:
     ) -> Verdict:
         """Judges one packet, and remembers the connection it opens or belongs to.
 
-        ``protocol``: a name or number; ``flags``: of TCP, letters of ``FSRPAUEC``; ``time``: seconds on the clock that
-        timeouts run by. An ICMP error quotes nothing here, so to stateful groups it is ``invalid``: give it as a frame.
-        Raises ArgumentError for a packet that cannot be, TypeError for a number that is none.
+        ``protocol``: a name or number. ``flags``: TCP flags, letters of ``FSRPAUEC``. ``time``: seconds on the clock
+        that timeouts use. An ICMP error quotes no packet here and is therefore ``invalid`` to stateful groups; give it
+        as a frame instead. Raises ArgumentError for an impossible packet, TypeError for a value that is not a number.
         """
         found = self._single.check(src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time)
         if type(found) is Verdict:
             return found
         if found is not None:
-            # A verdict that was kept stays right when the policy changes: so do the numbers in a row (Numbering).
+            # The verdict may be kept across changes of the policy, because numbers keep their meaning (Numbering).
             verdict = self.verdict(np.frombuffer(found, dtype=RESULT_DTYPE)[0])
             self._single.keep(found, verdict)
             return verdict
-        # What is rare or wrong.
+        # The fast path above leaves rare and invalid packets to this one.
         if not abs(time) <= 2**33:
-            raise ArgumentError(f"time is in seconds since the epoch, not {time}")
+            raise ArgumentError(f"time must be in seconds since the epoch, not {time}")
         row = header(
             src, dst, protocol, sport=sport, dport=dport, flags=flags, icmp_type=icmp_type, icmp_code=icmp_code,
             icmp_id=icmp_id, time_ns=round(time * 10**9),
@@ -366,7 +374,7 @@ class Engine:
         icmp_type: int = 0,
         icmp_code: int = 0,
     ) -> Explanation:
-        """How the rules judge an opener, rule by rule, without touching any connection (SPEC 3.3, 3.6, 3.7, 4.8)."""
+        """How each rule judges an opener; connections are neither used nor changed (SPEC 3.3, 3.6, 3.7, 4.8)."""
         row = header(src, dst, protocol, dport=dport, icmp_type=icmp_type, icmp_code=icmp_code)[0]
         number, version = int(row["protocol"]), int(row["family"])
         source, destination = ip_address(src), ip_address(dst)
@@ -421,7 +429,7 @@ class Engine:
 
 
 def is_multicast(address: IPv4Address | IPv6Address) -> bool:
-    """Whether the address can be no instance's, as a destination (SPEC 3.3)."""
+    """Whether a packet to this address has no instance as its receiver (SPEC 3.3)."""
     return address.is_multicast or address == ip_address("255.255.255.255")
 
 
@@ -439,8 +447,10 @@ def header(
     time_ns: int = 0,
     wire: int = 64,
 ) -> NDArray[Any]:
-    """One packet as an array of ``HEADER_DTYPE`` (1,). Raises ArgumentError for a packet that cannot be, TypeError
-    for a number that is none."""
+    """One packet as an array of ``HEADER_DTYPE`` (1,).
+
+    Raises ArgumentError for an impossible packet, TypeError for a value that is not a number.
+    """
     try:
         source, destination = ip_address(src), ip_address(dst)
     except ValueError as error:
@@ -449,7 +459,7 @@ def header(
         raise ArgumentError(f"{source} and {destination} are of different IP versions")
     number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else index(protocol)
     if number is None or not 0 <= number <= 255:
-        raise ArgumentError(f"no protocol {protocol!r}")
+        raise ArgumentError(f"unknown protocol {protocol!r}")
     if number == ICMP and source.version == 6 and isinstance(protocol, str):
         number = ICMPV6
     for name, value, top in (
@@ -457,10 +467,10 @@ def header(
         ("icmp_code", icmp_code, 255), ("icmp_id", icmp_id, 65535),
     ):  # fmt: skip
         if not 0 <= index(value) <= top:
-            raise ArgumentError(f"{name} is 0 to {top}, not {value}")
+            raise ArgumentError(f"{name} must be 0 to {top}, not {value}")
     unknown = set(flags.upper()) - set(_FLAGS)
     if unknown:
-        raise ArgumentError(f"TCP flags are letters of {''.join(_FLAGS)}, not {''.join(sorted(unknown))}")
+        raise ArgumentError(f"TCP flags must be letters of {''.join(_FLAGS)}, not {''.join(sorted(unknown))}")
     row = np.zeros(1, dtype=HEADER_DTYPE)
     row["time_ns"] = time_ns
     row["wire"] = wire

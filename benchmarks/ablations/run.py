@@ -1,9 +1,9 @@
-"""What each optimisation of ``ablations.toml`` is worth: the engine without it beside the engine as it is.
+"""Measures what each optimisation in ``ablations.toml`` is worth, by comparing the engine with and without it.
 
     python benchmarks/ablations/run.py                                all, 10 million packets a capture
     python benchmarks/ablations/run.py --packets 1e6 fast-path tags   some, on shorter captures
 
-README.md one folder up tells more.
+See README.md in the folder above.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from measure import Spread, command_line, load_average, machine, number, softwar
 from workload import WORKLOADS, Capture, make_capture, make_policy  # noqa: E402
 from workshop import Edit, Failure, Workshop, all_applied, status_of  # noqa: E402
 
-#: One replay, its start included, takes seconds.
+#: One replay usually takes seconds, including its start.
 TIMEOUT_SECONDS = 1800
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """One optimisation and how to take it away."""
+    """One optimisation and how to remove it."""
 
-    #: What is taken away, as a slug.
+    #: A short name of what is removed.
     name: str
-    #: How it is without.
+    #: What happens without it.
     without: str
-    #: On which it is measured: names of WORKLOADS.
+    #: The captures on which it is measured: names in WORKLOADS.
     captures: tuple[str, ...]
     edits: tuple[Edit, ...]
 
@@ -57,7 +57,7 @@ def load_ablations(path: Path = HERE / "ablations.toml") -> list[Ablation]:
 def chosen(ablations: Sequence[Ablation], names: Sequence[str]) -> list[Ablation]:
     unknown = set(names) - {ablation.name for ablation in ablations}
     if unknown:
-        raise Failure(f"no such ablation: {', '.join(sorted(unknown))}; --list tells all")
+        raise Failure(f"no such ablation: {', '.join(sorted(unknown))}; see --list")
     return [ablation for ablation in ablations if not names or ablation.name in names]
 
 
@@ -66,7 +66,7 @@ def chosen(ablations: Sequence[Ablation], names: Sequence[str]) -> list[Ablation
 
 @dataclass
 class Measured:
-    """An ablation on a capture: nanoseconds of the processor's time for a packet, one of each a round."""
+    """An ablation on a capture: processor time per packet in nanoseconds, with and without it, in each round."""
 
     ablation: Ablation
     capture: str
@@ -81,7 +81,7 @@ class Measured:
 
     @property
     def says(self) -> str:
-        """``pays`` or ``costs`` if every round says so, and the median is 2 % at least."""
+        """``pays`` or ``costs`` if all rounds agree and the median differs by at least 2 %."""
         ratio = Spread.of(self.ratios)
         if ratio.low > 1 and ratio.median >= 1.02:
             return "pays"
@@ -89,7 +89,7 @@ class Measured:
 
 
 class Bench:
-    """Replays captures with a workshop's two packages."""
+    """Replays captures with both packages of a workshop."""
 
     def __init__(self, workshop: Workshop, folder: Path, options: argparse.Namespace) -> None:
         self._workshop = workshop
@@ -99,11 +99,11 @@ class Bench:
         self._expected: dict[str, Any] = {}
 
     def measure(self, ablation: Ablation, name: str) -> Measured:
-        """Rounds of both, each in a process of its own. Failure when their results differ."""
+        """Measures rounds of both, each replay in a new process. Raises Failure if their results differ."""
         capture = self._capture(name)
         measured = Measured(ablation, name, capture.packets, capture.flows)
         for n in range(self._options.rounds):
-            # Whichever comes first in a round comes second in the next.
+            # Alternate which of the two comes first.
             for base in (True, False) if n % 2 == 0 else (False, True):
                 seconds = self._replay(capture, base=base)
                 (measured.base if base else measured.without).append(seconds / capture.packets * 1e9)
@@ -156,8 +156,8 @@ class Bench:
 
 
 def measure_all(ablations: Sequence[Ablation], options: argparse.Namespace) -> Iterator[Measured | tuple[str, Failure]]:
-    """Each on each of its captures; or its name, and why it is none."""
-    # Before anything is built: a list that does not fit the sources any more is found at once.
+    """Measures each ablation on each of its captures. Yields its name and the failure if that is impossible."""
+    # Checked before anything is built, so that edits that no longer match the sources are found at once.
     for ablation in ablations:
         all_applied(ablation.edits)
     with tempfile.TemporaryDirectory(prefix="sgfast-ablations-") as name:
@@ -175,7 +175,7 @@ def measure_all(ablations: Sequence[Ablation], options: argparse.Namespace) -> I
                 yield ablation.name, failure
 
 
-# What came of it -----------------------------------------------------------------------------------------------------
+# Results -------------------------------------------------------------------------------------------------------------
 
 
 def cells(measured: Measured) -> tuple[str, ...]:
@@ -206,7 +206,7 @@ def facts(options: argparse.Namespace, load: float, seconds: float) -> dict[str,
 
 
 def write(results: Sequence[Measured], folder: Path, known: dict[str, Any]) -> None:
-    """ABLATIONS.md to read, ablations.json to compute with."""
+    """Writes ABLATIONS.md and ablations.json."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
         {
@@ -242,7 +242,7 @@ def write(results: Sequence[Measured], folder: Path, known: dict[str, Any]) -> N
 
 
 def run(ablations: Sequence[Ablation], options: argparse.Namespace) -> bool:
-    """Whether all of them are ablations. Prints the table as it comes."""
+    """Measures the ablations and prints the table as results come in. Returns whether all could be measured."""
     began, load = time.monotonic(), load_average()
     print(f"{machine()}\n{software()}; load average {load:.1f}", flush=True)
     print(line(HEAD), flush=True)
@@ -251,20 +251,20 @@ def run(ablations: Sequence[Ablation], options: argparse.Namespace) -> bool:
     for one in measure_all(ablations, options):
         if isinstance(one, tuple):
             good = False
-            print(f"{one[0]}: NO ABLATION: {one[1]}", flush=True)
+            print(f"{one[0]}: NOT MEASURED: {one[1]}", flush=True)
             continue
         if not results or results[-1].ablation is not one.ablation:
             print(f"{one.ablation.name}: {one.ablation.without}")
         print(line(cells(one)), flush=True)
         results.append(one)
         if options.results is not None:
-            # So far: whoever interrupts it keeps what there is.
+            # Write after each result, so that an interrupt loses nothing.
             write(results, options.results, facts(options, load, time.monotonic() - began))
     return good
 
 
 def amount(text: str) -> int:
-    """``10_000_000``, ``10e6``."""
+    """A number like ``10_000_000`` or ``10e6``."""
     value = int(float(text.replace("_", "")))
     if value < 1:
         raise ValueError(f"{text} is less than 1")
@@ -272,24 +272,24 @@ def amount(text: str) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Measure the engine without one optimisation after the other.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="only these ablations")
-    parser.add_argument("--list", action="store_true", help="only tell which there are")
-    parser.add_argument("--packets", type=amount, default=10_000_000, help="in a capture (default: 10,000,000)")
-    parser.add_argument("--instances", type=amount, default=10_000, help="in a policy (default: 10,000)")
-    parser.add_argument("--rounds", type=amount, default=5, help="of both in turn (default: 5)")
-    parser.add_argument("--seed", type=int, default=1, help="for policies and captures (default: 1)")
-    parser.add_argument("--capture-dir", type=Path, metavar="DIR", help="keep captures here and use them again")
-    parser.add_argument("--results", type=Path, metavar="DIR", help="write ABLATIONS.md and ablations.json into it")
-    parser.add_argument("--jobs", type=amount, default=os.cpu_count() or 1, help="compilers at a time")
+    parser = argparse.ArgumentParser(description="Measure the engine without each of its optimisations in turn.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="measure only these ablations")
+    parser.add_argument("--list", action="store_true", help="only list the ablations")
+    parser.add_argument("--packets", type=amount, default=10_000_000, help="packets in a capture (default: 10,000,000)")
+    parser.add_argument("--instances", type=amount, default=10_000, help="instances in a policy (default: 10,000)")
+    parser.add_argument("--rounds", type=amount, default=5, help="rounds with and without it (default: 5)")
+    parser.add_argument("--seed", type=int, default=1, help="seed for policies and captures (default: 1)")
+    parser.add_argument("--capture-dir", type=Path, metavar="DIR", help="keep captures in DIR and reuse them")
+    parser.add_argument("--results", type=Path, metavar="DIR", help="write ABLATIONS.md and ablations.json to DIR")
+    parser.add_argument("--jobs", type=amount, default=os.cpu_count() or 1, help="compilers to run at a time")
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [-1]
     parser.add_argument(
         "--core", type=int, choices=[*cores, -1], default=cores[-1], metavar="N",
-        help="the one that replays run on (default: the last; -1: any)",
+        help="the core that replays run on (default: the last; -1: any)",
     )  # fmt: skip
     parser.add_argument(
         "--as-built", action="store_true",
-        help="begin with the extension modules that are here, up to date, instead of building them anew",
+        help="start with the existing extension modules, which must be up to date, instead of building them",
     )  # fmt: skip
     options = parser.parse_args()
     ablations = chosen(load_ablations(), options.names)

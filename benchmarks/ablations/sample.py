@@ -1,8 +1,9 @@
-"""One replay in a process of its own: the processor's time it took and what came of it, as JSON.
+"""Runs one replay in this process, and prints its processor time and its results as JSON.
 
     python sample.py CAPTURE WORKLOAD INSTANCES SEED [CORE]
 
-``CAPTURE`` was made by ``workload.make_capture`` with that policy; sgfast and ``workload`` are found on the path.
+``CAPTURE`` must be made by ``workload.make_capture`` with the same policy. ``sgfast`` and ``workload`` must be on the
+path.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sgfast.replaying
 
 
 def outcome(result: sgfast.ReplayResult) -> dict[str, Any]:
-    """Everything that must not depend on how fast it was."""
+    """All results that must not change with an optimisation."""
     return {
         "packets": result.packets,
         "bytes": result.bytes,
@@ -37,7 +38,7 @@ def main(capture: str, name: str, instances: str, seed: str, core: str = "") -> 
         os.sched_setaffinity(0, {int(core)})
     workload = WORKLOADS[name]
     policy = workload.with_room(make_policy(instances=int(instances), family=workload.family, seed=int(seed)))
-    # Where others have the core for a while, which is no matter of the engine's, its clock stands still.
+    # Measure processor time, which does not include the time that other processes use the core.
     sgfast.replaying.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[attr-defined]
     result = sgfast.replay(policy, [capture], mode="verbatim", midstream="deny")
     found = {"package": sgfast.__file__, "seconds": result.elapsed_seconds, "outcome": outcome(result)}

@@ -1,5 +1,7 @@
-"""What sgfast is measured against, in the same run: C loops built here, DPDK's parts (``dpdk``), other programs
-(``programs``), address look-ups from Python (``addresses``), and a Python script (``scripted``).
+"""What sgfast is measured against in the same run.
+
+These are C loops, which are built here, parts of DPDK (``dpdk``), other programs (``programs``, ``meters``), address
+look-ups from Python (``addresses``), and a Python script (``scripted``).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from sgfast import HEADER_DTYPE
 from sgfast.policy.model import GroupPeer, Policy
 
 SOURCE = Path(__file__).with_name("loops.c")
-#: No -march: sgfast is built for any machine, too.
+#: Without -march, because sgfast is also built for any machine.
 FLAGS = ("-O3", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC")
 
 _RULE = np.dtype([
@@ -31,11 +33,11 @@ _ANY_PROTOCOL = 256
 
 
 class Missing(Exception):
-    """Why a yardstick cannot be had; a sentence."""
+    """A yardstick is not available. The message says why."""
 
 
 def compiled(source: Path, made: Path, before: Sequence[str], after: Sequence[str] = ()) -> Path:
-    """``source`` as ``made``, built with ``$CC`` or cc. Raises Missing."""
+    """Builds ``source`` as ``made``, with ``$CC`` or cc. Raises Missing."""
     compiler: Sequence[str] = shlex.split(os.environ.get("CC", "cc"))
     if not compiler or shutil.which(compiler[0]) is None:
         raise Missing(f"no C compiler ({' '.join(compiler) or 'CC is empty'}): set CC")
@@ -67,21 +69,24 @@ class Loops:
         self._library.scan.restype = self._library.first_match.restype = None
 
     def walk(self, path: Path) -> int:
-        """Reads the headers of all packets; how many there were."""
+        """Reads the headers of all packets and returns the number of packets."""
         totals = _Totals()
         if self._library.walk(os.fsencode(path), ctypes.byref(totals)):
             raise OSError(f"{path}: cannot be mapped")
         return totals.packets
 
     def hash(self, path: Path, flows: int) -> tuple[int, int]:
-        """Counts by 5-tuple; (packets, different tuples). ``flows``: at least as many tuples as there are."""
+        """Counts packets by 5-tuple. Returns (packets, different tuples). ``flows``: at least that many tuples."""
         totals = _Totals()
         if self._library.hash(os.fsencode(path), flows, ctypes.byref(totals)):
             raise OSError(f"{path}: cannot be mapped, has more than {flows} flows, or memory is short")
         return totals.packets, totals.flows
 
     def first_match(self, headers: NDArray[Any], rules: NDArray[Any], winners: NDArray[np.int32]) -> None:
-        """The number of the first of ``rules`` (``classbench.PREFIX_RULE``) that matches each row, or -1."""
+        """Writes the number of the first matching rule for each row to ``winners``, or -1.
+
+        ``rules``: ``classbench.PREFIX_RULE``.
+        """
         assert headers.dtype == HEADER_DTYPE and self._library.header_bytes() == HEADER_DTYPE.itemsize
         assert headers.flags.c_contiguous and rules.flags.c_contiguous and len(winners) == len(headers)
         self._library.first_match(
@@ -93,7 +98,7 @@ class Loops:
 
 
 def inbound_rules(policy: Policy) -> tuple[NDArray[Any], list[int]]:
-    """Inbound IPv4 rules, a row for each port range, in the order they win in, and where those of each group begin."""
+    """The inbound IPv4 rules in order of precedence, a row for each port range, and where each group's rules begin."""
     groups = {group.name: number for number, group in enumerate(policy.security_groups)}
     rows: list[tuple[int, ...]] = []
     starts = [0]
@@ -117,7 +122,7 @@ def inbound_rules(policy: Policy) -> tuple[NDArray[Any], list[int]]:
 
 
 class Scanner:
-    """For policies of ``workload.make_policy``."""
+    """Matches headers with the rules of a policy that ``workload.make_policy`` made."""
 
     def __init__(self, library: Any, policy: Policy, first_instance: int) -> None:
         assert library.header_bytes() == HEADER_DTYPE.itemsize
@@ -127,7 +132,7 @@ class Scanner:
         self._starts = np.array(starts, dtype=np.uint32)
 
     def match(self, headers: NDArray[Any], winners: NDArray[np.int32]) -> None:
-        """The number of the rule that wins for each row, or -1; -2 where the destination is no instance."""
+        """Writes each row's winning rule to ``winners``: its number, -1 for none, -2 if the receiver is no instance."""
         assert headers.dtype == HEADER_DTYPE and headers.flags.c_contiguous and len(winners) == len(headers)
         self._library.scan(
             headers.ctypes.data, len(headers), self._rules.ctypes.data, self._starts.ctypes.data,

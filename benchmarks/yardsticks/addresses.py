@@ -1,4 +1,4 @@
-"""Longest-prefix look-ups with pytricia and py-radix, one address at a time, as Python calls them."""
+"""Longest-prefix look-ups with pytricia and py-radix, one address per call from Python."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 
 from . import Missing
 
-#: A prefix and its value.
+#: Prefixes and their values.
 Prefixes = Sequence[tuple[Any, int]]
 
 
 class Lookups:
-    """``find`` takes a packed address; ``value`` says what was meant by what it returned."""
+    """``find`` takes a packed address; ``value`` turns what it returns into the prefix's value."""
 
     def __init__(self, find: Callable[[bytes], Any], value: Callable[[Any], int | None]) -> None:
         self._find, self._value = find, value
 
     def run(self, addresses: Sequence[bytes]) -> None:
-        deque(map(self._find, addresses), maxlen=0)  # no bytecode in between, and nothing is kept
+        deque(map(self._find, addresses), maxlen=0)  # calls without bytecode in between, and drops the results
 
     def values(self, addresses: Sequence[bytes]) -> list[int | None]:
         return [self._value(self._find(address)) for address in addresses]
@@ -36,7 +36,7 @@ def pytricia(prefixes: Prefixes, family: int) -> Lookups:
 
 
 def radix(prefixes: Prefixes, family: int) -> Lookups:
-    """Of either family."""
+    """A py-radix tree, which takes prefixes of either family."""
     made = _module("radix", "py-radix").Radix()
     for prefix, value in prefixes:
         made.add(str(prefix)).data["value"] = value

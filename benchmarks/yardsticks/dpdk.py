@@ -1,4 +1,4 @@
-"""DPDK's packet classifier and its hash table, in a process of their own (``dpdk.c``)."""
+"""DPDK's packet classifier and its hash table, in a separate process (``dpdk.c``)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLAGS = ("-O3", "-std=gnu11", "-Wall", "-Wextra")
 
 
 class Classifier(NamedTuple):
-    """rte_acl, in the variants that DPDK has for this CPU."""
+    """rte_acl, in all variants that DPDK has for this CPU."""
 
     process: _Process
     winners_file: Path
@@ -38,7 +38,7 @@ class Classifier(NamedTuple):
         return self.process.seconds(variant)
 
     def winners(self) -> NDArray[np.int32]:
-        """Of the last time: the number of the rule for each row, or -1; -2 where the destination is no instance."""
+        """The winning rules of the last ``match``: numbers, -1 for none, -2 if the receiver is no instance."""
         return np.fromfile(self.winners_file, dtype=np.int32)
 
 
@@ -48,7 +48,7 @@ class FlowTable(NamedTuple):
     process: _Process
 
     def look_up(self) -> float:
-        """Each packet's flow. It ends the process if that is another than when it was filled."""
+        """Looks up each packet's flow. The process fails if a result differs from what it was filled with."""
         return self.process.seconds("lookup")
 
 
@@ -65,7 +65,7 @@ class Dpdk:
 
     @contextmanager
     def classifier(self, policy: Policy, headers: NDArray[Any]) -> Iterator[Classifier]:
-        """For policies of ``workload.make_policy``, and openers from outside."""
+        """For a policy made by ``workload.make_policy``, and openers from outside."""
         assert headers.dtype == HEADER_DTYPE
         groups = {group.name: number for number, group in enumerate(policy.security_groups)}
         owners = [(int(i.addresses[0].network_address), groups[i.security_groups[0]]) for i in policy.instances]
@@ -79,7 +79,7 @@ class Dpdk:
 
     @contextmanager
     def prefix_classifier(self, rules: NDArray[Any], headers: NDArray[Any]) -> Iterator[Classifier]:
-        """For rules (``classbench.PREFIX_RULE``) with destinations rather than groups; -1 where none matches."""
+        """For rules with destinations instead of groups (``classbench.PREFIX_RULE``)."""
         assert headers.dtype == HEADER_DTYPE
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
             written, rows, winners = (Path(name) / part for part in ("rules", "headers", "winners"))
@@ -90,7 +90,7 @@ class Dpdk:
 
     @contextmanager
     def flow_table(self, capture: Path, flows: int) -> Iterator[FlowTable]:
-        """For captures of IPv4. ``flows``: how many there are."""
+        """For a capture of IPv4. ``flows``: the number of flows in it."""
         with self._process("hash", capture, str(flows)) as process:
             yield FlowTable(process)
 
@@ -103,7 +103,7 @@ class Dpdk:
             process.close()
 
 
-#: dpdk.c's status when an answer is wrong, rather than none to be had.
+#: The exit status of dpdk.c for a wrong answer. Any other failure means that the yardstick is not available.
 _WRONG = 2
 
 
@@ -114,10 +114,10 @@ class _Ended(Exception):
 
 
 class _Process:
-    """``dpdk.c``, waiting to be told what to measure: it rests while others are measured."""
+    """A process of ``dpdk.c``. It waits for commands, and is idle while others are measured."""
 
     def __init__(self, command: Sequence[str | Path], folder: Path) -> None:
-        # Otherwise EAL leaves files behind, wherever the system keeps those of running programs.
+        # Otherwise EAL leaves files in the system's run-time directory.
         environment = {**os.environ, "RUNTIME_DIRECTORY": str(folder)}
         self._errors = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         self._process = subprocess.Popen(
@@ -145,11 +145,11 @@ class _Process:
             status = self._process.wait()
             self._errors.seek(0)
             said = self._errors.read().decode(errors="replace").strip()
-            raise _Ended(status, f"DPDK's process ended with status {status}: {said or 'it said nothing'}")
+            raise _Ended(status, f"DPDK's process ended with status {status}: {said or 'no message'}")
         return line
 
     def close(self) -> None:
-        with self._process:  # closes its input, and waits for its end
+        with self._process:  # closes its input, and waits until it ends
             pass
         self._errors.close()
 

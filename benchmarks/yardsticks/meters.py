@@ -1,5 +1,7 @@
-"""Programs that make flows of a capture's packets. Each says how many packets it read, and is believed only if that is
-all of them: one that gives up early, or that leaves packets out, would be fast.
+"""Flow meters: programs that group a capture's packets into flows.
+
+Each reports how many packets it read. Its time counts only if it read all of them, because one that gives up early or
+leaves packets out would seem fast.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from measure import timed
 
 from . import Missing
 
-#: No rules, no logs, no statistics written; decoding, flows and TCP reassembly stay as they are.
+#: Without rules, logs and statistics. Decoding, flows and TCP reassembly are as usual.
 SURICATA_CONFIGURATION = """\
 %YAML 1.1
 ---
@@ -32,7 +34,7 @@ pcap-file: {checksum-checks: no}
 
 
 class Meter(NamedTuple):
-    """``run``: a capture; seconds, and how many packets it read. ``slow``: fit for a short capture only."""
+    """``run`` takes a capture and returns seconds and the number of packets read. ``slow``: use a short capture."""
 
     name: str
     title: str
@@ -41,7 +43,7 @@ class Meter(NamedTuple):
     run: Callable[[Path], tuple[float, int]]
 
     def seconds(self, path: Path, packets: int) -> float:
-        """Raises Missing if it failed or did not read all."""
+        """Runs it and returns the seconds. Raises Missing if it fails or does not read all packets."""
         seconds, read = self.run(path)
         if read != packets:
             raise Missing(f"it read {read:,} of {packets:,} packets")
@@ -49,7 +51,7 @@ class Meter(NamedTuple):
 
 
 def nfpcapd(folder: Path) -> Meter:
-    """Of nfdump: flows with timeouts, written to files in ``folder``. Raises Missing."""
+    """nfpcapd, of nfdump: makes flows with timeouts and writes them to files in ``folder``. Raises Missing."""
     program = _found("nfpcapd", "nfdump")
 
     def run(path: Path) -> tuple[float, int]:
@@ -61,7 +63,7 @@ def nfpcapd(folder: Path) -> Meter:
 
 
 def suricata(folder: Path) -> Meter:
-    """In one thread, with a configuration of our own. Raises Missing."""
+    """Suricata, in one thread, with SURICATA_CONFIGURATION. Raises Missing."""
     program = _found("suricata", "suricata")
     configuration = folder / "suricata.yaml"
     configuration.write_text(SURICATA_CONFIGURATION)
@@ -75,7 +77,7 @@ def suricata(folder: Path) -> Meter:
 
 
 def nfstream(folder: Path) -> Meter:
-    """In one process of its own that meters, and one that collects, without looking into payloads. Raises Missing."""
+    """NFStream, with one process that meters and one that collects, without dissecting payloads. Raises Missing."""
     del folder
     try:
         version = metadata.version("nfstream")
@@ -83,7 +85,7 @@ def nfstream(folder: Path) -> Meter:
         raise Missing("it is not installed") from None
 
     def run(path: Path) -> tuple[float, int]:
-        # Its processes would be copies of this one, with all that it holds.
+        # Run separately, because NFStream's processes would otherwise be copies of this one with all its memory.
         command = [sys.executable, "-m", "yardsticks.meters", str(path.resolve())]
         seconds, read = json.loads(_said(command, folder=Path(__file__).parents[1]).splitlines()[-1])
         return seconds, read
@@ -102,22 +104,22 @@ def _found(program: str, package: str) -> str:
 
 
 def _whole(command: Sequence[str], count: str) -> tuple[float, int]:
-    """A process from start to end, and the number that it says by the pattern ``count``."""
+    """Runs a process. Returns its seconds, and the number that the pattern ``count`` finds in its output."""
     said: list[str] = []
     seconds = timed(lambda: said.append(_said(command)))()
     found = re.search(count, said[0])
     if found is None:
         last = said[0].strip().splitlines()[-1:] or ["nothing"]
-        raise Missing(f"it did not say that it read all packets, but: {last[0]}")
+        raise Missing(f"it did not report that it read all packets, but: {last[0]}")
     return seconds, int(found[1])
 
 
 def _said(command: Sequence[str], folder: Path | None = None) -> str:
-    """Both outputs. Raises Missing if it fails."""
+    """Runs a command and returns its standard output and error. Raises Missing if it fails."""
     ran = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if ran.returncode:
         last = ran.stdout.strip().splitlines()[-1:] or ["nothing"]
-        raise Missing(f"it ended with status {ran.returncode} and said: {last[0]}")
+        raise Missing(f"it ended with status {ran.returncode}: {last[0]}")
     return ran.stdout
 
 
@@ -130,6 +132,6 @@ def _count_with_nfstream(path: str) -> int:
 
 if __name__ == "__main__":
     counted: list[int] = []
-    import nfstream as _imported_before  # noqa: F401 - or it would be part of the time
+    import nfstream as _imported_before  # noqa: F401 - so that the import is not measured
 
     print(json.dumps([timed(lambda: counted.append(_count_with_nfstream(sys.argv[1])))(), counted[0]]))

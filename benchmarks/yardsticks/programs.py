@@ -1,4 +1,4 @@
-"""Programs that read a capture and say something about each packet of it."""
+"""Programs that read a capture and decide about each packet."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from . import Missing
 
 
 class Tcpdump:
-    """tcpdump, writing the packets that match to /dev/null. Raises Missing."""
+    """tcpdump, which writes the matching packets to /dev/null. Raises Missing."""
 
     def __init__(self) -> None:
         found = shutil.which("tcpdump")
         if found is None:
             raise Missing("tcpdump is not installed")
-        # As root it would become another user, who may not read the capture.
+        # By default, tcpdump run by root switches to another user, who may not be able to read the capture.
         self._command = [found, "-n", *(["-Z", "root"] if os.geteuid() == 0 else [])]
         said = subprocess.run([found, "--version"], capture_output=True, text=True)
         self.version = (said.stdout + said.stderr).split("\n")[0].removeprefix("tcpdump version ").strip()
@@ -28,7 +28,7 @@ class Tcpdump:
         )
 
     def written(self, path: Path, expression: str) -> int:
-        """How many bytes ``write`` writes, which is what a pcap file has if all packets match."""
+        """The number of bytes that ``write`` writes: the size of the pcap file, if all packets match."""
         command = [*self._command, "-r", path, "-w", "-", expression]
         counted = 0
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:

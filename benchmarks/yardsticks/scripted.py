@@ -1,7 +1,7 @@
-"""A yardstick in Python: the same job as one would write it with dpkt, pytricia and a dict for connections.
+"""A yardstick in Python: how one would script the same job with dpkt, pytricia and a dict of connections.
 
-It parses each frame with dpkt, looks for the connection in a dict, and where there is none looks up the owners of both
-addresses in a pytricia and scans the rules of the owner's groups. It leaves out what sgfast does beyond that: TCP
+It parses each frame with dpkt and looks for its connection in a dict. If there is none, it looks up the owners of both
+addresses with pytricia and scans the rules of the owners' groups. It leaves out what sgfast does beyond that: TCP
 states, timeouts, ICMP, VPCs, priorities and deny rules.
 """
 
@@ -24,7 +24,7 @@ class _Rule(NamedTuple):
     id: str
     protocol: int | None
     ports: tuple[tuple[int, int], ...] | None
-    #: Instances that are peers, or None: then by network.
+    #: The instances that are peers; None: the peer is a network.
     members: frozenset[int] | None
     network: int
     mask: int
@@ -39,7 +39,7 @@ class _Connection:
 
 
 class ScriptedFilter:
-    """For one replay of a policy whose rules all allow, and are of one family."""
+    """A filter for one replay. All rules of the policy must allow, and be of one address family."""
 
     def __init__(self, policy: Policy, family: int) -> None:
         self.owners = pytricia.PyTricia(32, socket.AF_INET) if family == 4 else pytricia.PyTricia(128, socket.AF_INET6)
@@ -102,7 +102,7 @@ class ScriptedFilter:
         return True
 
     def opener(self, source: bytes, destination: bytes, protocol: int, port: int) -> str | None:
-        """The id of the rule by which the last side allows it."""
+        """The id of the rule that allows the opener on the last side; None if it is denied."""
         sender, receiver = self.owners.get(source), self.owners.get(destination)
         found = None
         if sender is not None:

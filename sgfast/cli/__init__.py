@@ -1,7 +1,7 @@
-"""The command line (SPEC 10), a module a command. ``__main__`` runs it as a process: signals, exit statuses, one line
-for an error.
+"""The command line (SPEC 10), with one module for each command.
 
-Whatever takes long to import is imported by the command that needs it, when it runs.
+``__main__`` runs it as a process: it handles signals and exit statuses, and prints an error as one line. Modules that
+are slow to import are imported by the command that needs them, when it runs.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from sgfast.version import __version__
 @click.group("sgfast", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="sgfast", message="%(prog)s %(version)s", help="Print the version.")
 def main() -> None:
-    """Security groups as a packet-matching engine: what would these rules do to this traffic?
+    """Cloud security groups as a packet-matching engine: what would these rules do to this traffic?
 
     \b
     Exit status:
       0    done
-      1    --fail-on matched; a suggested policy falls short
-      2    wrong usage or policy, unreadable input, unwritable output
-      3    a capture or log is damaged part way; the rest is reported
+      1    --fail-on matched, or a suggested policy falls short
+      2    wrong usage, invalid policy, unreadable input or unwritable output
+      3    a capture or log is damaged; what could be read was reported
       130  interrupted
-      141  whoever read the output went away; other signals: 128 + number
+      141  the reader of the output went away
+      128 + N  ended by another signal N
 
-    SGFAST_DEBUG_TRACEBACK=1 shows where an internal error happened.
+    Set SGFAST_DEBUG_TRACEBACK=1 to see where an internal error happened.
     """
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _known(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Severities, and codes. What there is is imported only if it is asked for."""
+    """Accepts severities and codes, which are imported only if the option is given."""
     if values:
         from sgfast.checking.codes import CODES, SEVERITIES
 
@@ -27,7 +27,7 @@ def _known(context: click.Context, option: click.Parameter, values: tuple[str, .
     return values
 
 
-@click.command(short_help="Validate a policy, say what it compiles to and what is wrong in it.")
+@click.command(short_help="Validate a policy, and report what it compiles to and what is wrong with it.")
 @click.argument("policy", type=FILE)
 @click.option(
     "--traffic",
@@ -35,7 +35,7 @@ def _known(context: click.Context, option: click.Parameter, values: tuple[str, .
     type=FILE,
     metavar="CAPTURE",
     multiple=True,
-    help="Also find rules that no packet of this capture used. Repeatable: the captures are one replay.",
+    help="Also find the rules that no packet of this capture used. Repeatable: all captures form one replay.",
 )
 @replay_options
 @format_option("sarif")
@@ -44,7 +44,7 @@ def _known(context: click.Context, option: click.Parameter, values: tuple[str, .
     metavar="SEVERITY|CODE",
     multiple=True,
     callback=_known,
-    help="Exit with 1 if there is a finding that is an error; a warning or worse; a note or worse; or of this code. "
+    help="Exit with status 1 if a finding has this severity or a worse one (error, warning, note), or this code. "
     "Repeatable.",
 )
 @click.pass_context
@@ -56,11 +56,12 @@ def check(
     form: str,
     fail_on: tuple[str, ...],
 ) -> None:
-    """Validate and compile a policy, say what it compiled to, and what is superfluous, without effect or dangerous.
+    """Validate and compile a policy, and report what it compiles to and what in it is redundant, useless or dangerous.
 
-    POLICY is a policy document, a cloud's export, or a directory of exports; "-" is standard input. What makes it
-    unusable is said with file and line or object, and the exit status is 2. Findings have stable codes (SG001, ...), a
-    severity, a line where that is known, and what to do. SARIF is what code hosts and editors read.
+    POLICY is a policy document, a cloud's export, or a directory of exports; "-" is standard input. If it cannot be
+    used, the error names the file and the line or object, and the exit status is 2. Each finding has a stable code
+    (SG001, ...), a severity, advice, and a line number where one is known. The format "sarif" is for code hosts and
+    editors.
 
     \b
     Examples:
@@ -71,7 +72,7 @@ def check(
     if [policy, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
     if not captures and not options.reading.is_plain:
-        raise click.UsageError("options of how captures are read (--start, --filter, --decap, ...) need --traffic")
+        raise click.UsageError("options for reading captures (--start, --filter, --decap, ...) need --traffic")
     from sgfast.checking import check_policy
     from sgfast.policy.document import Lines, load_policy
     from sgfast.report.check import check_summary, check_text, compile_for_check

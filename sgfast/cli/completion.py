@@ -1,4 +1,4 @@
-"""``sgfast completion``, and what the script it prints asks for."""
+"""``sgfast completion``, and the answers to the script that it prints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from click.shell_completion import get_completion_class, shell_complete
 
 from sgfast.cli.printing import print_text
 
-#: What the script sets when it asks: the shell, ``_complete``.
+#: The script sets this variable when it asks for completions, for example to ``bash_complete``.
 VARIABLE = "_SGFAST_COMPLETE"
 
 
@@ -32,6 +32,6 @@ def completion(context: click.Context, shell: str) -> None:
 
 
 def answer(group: click.Group) -> int | None:
-    """The exit status if a shell asked for completions, which are printed; else None."""
+    """Prints the completions that a shell asks for and returns the exit status; None if no shell asks."""
     asked = os.environ.get(VARIABLE)
     return None if asked is None else shell_complete(group, {}, "sgfast", VARIABLE, asked)

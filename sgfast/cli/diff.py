@@ -39,13 +39,13 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
     return words
 
 
-@click.command(short_help="What changes for real traffic if a policy is replaced by another one.")
+@click.command(short_help="Show what changes for real traffic if one policy replaces another.")
 @click.argument("files", type=FILE, metavar="[OLD NEW] CAPTURE...", nargs=-1, required=True)
 @click.option(
     "--plan",
     type=FILE,
     metavar="FILE",
-    help="What Terraform's `terraform show -json PLAN` prints stands for OLD and NEW: what is there, and what will be.",
+    help="Take OLD and NEW from the output of `terraform show -json PLAN`: the state before the plan and after it.",
 )
 @replay_options
 @mode_option
@@ -57,7 +57,8 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
     multiple=True,
     callback=_fail_on,
     metavar="WHAT",
-    help="Exit with 1 if connections are newly-denied or newly-allowed; several with commas, or given again.",
+    help="Exit with status 1 if there are such connections: newly-denied, newly-allowed, or both, separated by a "
+    "comma. Repeatable.",
 )
 @click.option("--changes", hidden=True, metavar="FILE")
 @quiet_option
@@ -71,12 +72,12 @@ def diff(
     fail_on: tuple[Change, ...],
     quiet: bool,
 ) -> None:
-    """What would change for this traffic if policy NEW came in the place of OLD?
+    """Show what would change for this traffic if policy NEW replaced OLD.
 
-    Both judge all captures from the first packet on. Told are connections that would be newly denied, those that were
-    answered first, and newly allowed; which rules decide on either side; and which rules made the difference.
-    OLD and NEW are policy documents, a cloud's exports, or directories of exports; "-" is standard input for one of
-    the files. Markdown is for a pull request.
+    Both policies judge all captures from the first packet on. The report lists the connections that would be newly
+    denied (those that were answered come first) and newly allowed, the rules that decide under each policy, and the
+    rules that make the difference. OLD and NEW are policy documents, a cloud's exports, or directories of exports;
+    "-" is standard input for one of the files. The format "markdown" is for pull requests.
 
     \b
     Examples:
@@ -89,8 +90,8 @@ def diff(
     captures = files if plan is not None else files[2:]
     if options.changes is not None:
         raise click.UsageError(
-            "--changes is not for diff, which compares two policies as they stand: sgfast replay --changes shows what "
-            "a change does to connections that are open"
+            "--changes does not work with diff, which compares two fixed policies; to see what a change does to open "
+            "connections, use sgfast replay --changes"
         )
     if [plan, *files].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
@@ -124,7 +125,7 @@ def _print_report(result: DiffResult, form: Form, quiet: bool) -> None:
 
         width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else 80
         text = diff_text(result, width=width, colour=is_colourful(sys.stdout))
-    # The report tells of warnings and damage: on one screen once is enough.
+    # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
     if not (form == "text" and is_terminal(sys.stdout) and is_terminal(sys.stderr)):
         if not quiet:
             warn(result.warnings)

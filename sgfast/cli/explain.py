@@ -10,17 +10,17 @@ from sgfast.cli.options import EXIT_FAIL_ON, FILE, Form, format_option, vpc_opti
 from sgfast.cli.printing import is_colourful, print_text, to_json, warn
 
 
-@click.command(short_help="Why one packet is allowed or denied: the rule that wins, or those that nearly did.")
+@click.command(short_help="Explain why a packet is allowed or denied: the winning rule, or the nearest misses.")
 @click.argument("policy", type=FILE)
-@click.option("--from", "source", metavar="A", required=True, help="Who opens: an address, or an instance's name.")
-@click.option("--to", "destination", metavar="B", required=True, help="Who is asked: an address or instance, too.")
-@click.option("--protocol", metavar="NAME", required=True, help="tcp, udp, icmp, any IANA name, or 0 to 255.")
-@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="The destination's, for tcp, udp, sctp, ...")
+@click.option("--from", "source", metavar="A", required=True, help="The sender: an address or an instance's name.")
+@click.option("--to", "destination", metavar="B", required=True, help="The receiver: an address or an instance's name.")
+@click.option("--protocol", metavar="NAME", required=True, help="tcp, udp, icmp, another IANA name, or 0 to 255.")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="The destination port, for tcp, udp, ...")
 @click.option(
     "--sport",
     type=click.IntRange(0, 65535),
     metavar="N",
-    help="The source's. No rule looks at it; DHCP, which is exempt, is told by it (68 to 67, 546 to 547).",
+    help="The source port. Rules ignore it, but DHCP, which is exempt, is recognised by it (68 to 67, 546 to 547).",
 )
 @click.option(
     "--icmp-type", type=click.IntRange(0, 255), metavar="N", help="For icmp and icmpv6. Default: an echo request."
@@ -28,7 +28,7 @@ from sgfast.cli.printing import is_colourful, print_text, to_json, warn
 @click.option("--icmp-code", type=click.IntRange(0, 255), metavar="N", help="With --icmp-type. Default: 0.")
 @vpc_option
 @format_option()
-@click.option("--fail-on", type=click.Choice(["denied"]), help="Exit with 1 if the packet is denied.")
+@click.option("--fail-on", type=click.Choice(["denied"]), help="Exit with status 1 if the packet is denied.")
 @click.pass_context
 def explain(
     context: click.Context,
@@ -44,11 +44,11 @@ def explain(
     form: Form,
     fail_on: str | None,
 ) -> None:
-    """Say why a packet that opens a connection is allowed or denied.
+    """Explain why a packet that opens a connection is allowed or denied.
 
-    Both sides are told: the sender's way out, the receiver's way in. Where a rule matches, it is the one that wins, and
-    those that lose to it. Where none does, it is the allow rules that fail on the fewest fields, and which: what the
-    rule wants, and what the packet has. POLICY may be "-", standard input.
+    The report covers the sender's outbound rules and the receiver's inbound rules. If rules match, it shows the winning
+    rule and those that lose to it. If none matches, it shows the allow rules that fail on the fewest fields, with what
+    the rule wants and what the packet has. POLICY may be "-" for standard input.
 
     \b
     Examples:

@@ -12,12 +12,12 @@ from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_j
 from sgfast.signals import raise_arrived
 
 
-@click.command(short_help="Hold the cloud's flow logs against a policy.")
+@click.command(short_help="Compare a cloud's flow logs with a policy.")
 @click.argument("policy", type=FILE)
 @click.argument("logs", type=FILE, metavar="LOG...", nargs=-1, required=True)
 @vpc_option
 @format_option()
-@click.option("--fail-on", type=click.Choice(["disagreement"]), help="Exit with 1 if some record disagrees.")
+@click.option("--fail-on", type=click.Choice(["disagreement"]), help="Exit with status 1 if any record disagrees.")
 @quiet_option
 @click.pass_context
 def flowlog(
@@ -29,14 +29,15 @@ def flowlog(
     fail_on: str | None,
     quiet: bool,
 ) -> None:
-    """Which flow log records ACCEPT or REJECT something else than the policy?
+    """Find flow log records whose ACCEPT or REJECT differs from what the policy says.
 
-    Reads VPC flow logs of AWS (version 2, or any fields that the first line names), OTC and Huawei Cloud, also
-    compressed (gzip), in the order given; "-" is standard input. A line that is no record is told of and counted, the
-    others are read, and the exit status is 3.
+    Reads VPC flow logs of AWS (version 2, or with the fields that the first line names), OTC and Huawei Cloud, plain or
+    compressed with gzip, in the order given; "-" is standard input. Lines that are not records are reported and
+    counted; the others are still judged, and the exit status is 3.
 
-    Interfaces are instances: by name, else by address. A record does not say who opened the connection; where that
-    matters, records of both directions, ports and times do. What they leave open counts as undecided.
+    An interface belongs to the instance of the same name, or else to the one with its address. A record does not say
+    who opened the connection. Where that matters, it is inferred from the records of both directions, the ports and the
+    times; a record for which even these do not tell counts as undecided.
 
     \b
     Examples:
@@ -50,13 +51,13 @@ def flowlog(
 
     found = check_logs(load_policy(policy), logs, vpc=vpc, progress=raise_arrived)
     raise_arrived()
-    # The report tells of them, too: on one screen once is enough.
+    # The text report includes the warnings, so a terminal that shows both streams need not repeat them.
     if not quiet and not (form == "text" and is_terminal(sys.stdout) and is_terminal(sys.stderr)):
         warn(found.policy.warnings)
     for complaint in found.complaints:
         say(complaint)
     if found.broken_lines > len(found.complaints):
-        say(f"{found.broken_lines - len(found.complaints)} more lines are no flow log records")
+        say(f"{found.broken_lines - len(found.complaints)} more lines are not flow log records")
     for damage in found.damage:
         say(damage)
 

@@ -10,26 +10,26 @@ from sgfast.cli.printing import warn
 _FORMATS = ("auto", "otc", "neutron", "aws", "terraform")
 
 
-@click.command("import", short_help="Make a policy of what your cloud exports.")
+@click.command("import", short_help="Turn a cloud's export into a policy.")
 @click.argument("form", metavar="FORMAT", type=click.Choice(_FORMATS))
 @click.argument("files", type=FILE, metavar="FILE...", nargs=-1, required=True)
 @click.option(
-    "--output", "-o", type=FILE, metavar="FILE", default="-", help="Where the policy goes. Default: standard output."
+    "--output", "-o", type=FILE, metavar="FILE", default="-", help="Write the policy to FILE. Default: standard output."
 )
 @quiet_option
 def import_command(form: str, files: tuple[str, ...], output: str, quiet: bool) -> None:
-    """Make a policy of what your cloud exports.
+    """Turn a cloud's export into a policy.
 
     \b
-    FORMAT is
-      auto       what the files look like
+    FORMAT is one of
+      auto       detect the format from the files
       otc        Open Telekom Cloud, Huawei Cloud: VPC API v3 and v1, servers
       neutron    OpenStack: Neutron's API, and openstack ... list or show -f json
       aws        aws ec2 describe-security-groups, describe-network-interfaces, ...
-      terraform  terraform show -json of a state or a plan (what it will make)
+      terraform  terraform show -json of a state or of a plan (what it will make)
 
-    FILE is JSON or YAML, "-" is standard input, a directory is all such files in it. Together they are one policy.
-    What a policy cannot say is an error that names the object.
+    FILE is JSON or YAML, or "-" for standard input; a directory stands for all JSON and YAML files in it. All files
+    together make one policy. Anything that a policy cannot express is an error that names the object.
 
     \b
     Examples:

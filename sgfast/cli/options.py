@@ -18,7 +18,7 @@ Form = Literal["text", "json", "markdown"]
 
 
 class FileName(click.types.StringParamType):
-    """A path, as it is: whoever opens it says what is wrong with it. Shells complete it as one."""
+    """A path that is not checked here, because opening it gives a better error. Shells complete it as a file."""
 
     name = "file"
 
@@ -31,23 +31,23 @@ FILE = FileName()
 vpc_option = click.option(
     "--vpc",
     metavar="NAME",
-    help="The VPC the packets' addresses belong to; its peers are seen, too. Default: what the policy says of VNI, "
-    "VLAN, interface or file, else all VPCs at once.",
+    help="The VPC that the packets' addresses belong to, including its peers. Default: the VPC to which the policy "
+    "maps each packet by VNI, VLAN, interface or file; without such a mapping, all VPCs at once.",
 )
 mode_option = click.option(
     "--mode",
     type=click.Choice(["causal", "verbatim"]),
     default="causal",
     show_default=True,
-    help="causal: what followed a denied opener is moot. verbatim: every packet is judged as it came.",
+    help="causal: packets that follow a denied opener are moot. verbatim: every packet is judged as captured.",
 )
 midstream_option = click.option(
     "--midstream",
     type=click.Choice(["infer", "deny", "allow"]),
     default="infer",
     show_default=True,
-    help="TCP connections that began before the capture: judge who must have opened them (infer: within the first "
-    "minutes; allow: at any time), or deny their packets.",
+    help="TCP connections that began before the capture. infer: work out who opened them and judge that, during the "
+    "first minutes; allow: the same at any time; deny: deny their packets.",
 )
 jobs_option = click.option(
     "--jobs",
@@ -55,10 +55,11 @@ jobs_option = click.option(
     metavar="N",
     default=1,
     show_default=True,
-    help="Threads that judge, 1 to 64; results are the same. It pays with many connections (hundred thousands).",
+    help="The number of threads that judge, 1 to 64. Results stay the same; it pays off from hundreds of thousands of "
+    "connections on.",
 )
 quiet_option = click.option(
-    "--quiet", "-q", is_flag=True, help="Neither progress nor warnings on standard error; the report has them."
+    "--quiet", "-q", is_flag=True, help="Print neither progress nor warnings on standard error."
 )
 
 
@@ -75,14 +76,18 @@ def _tunnels(context: click.Context, option: click.Parameter, given: str | None)
 
 
 def replay_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """How captures are read, and ``--vpc``. The command gets ``options``, a ``ReplayOptions`` of these and of all that
-    it has besides and that are named like one of its fields (``mode_option``, ``jobs_option``, ...).
+    """Adds ``--vpc`` and the options for reading captures.
+
+    The command receives ``options``, a ``ReplayOptions`` that also holds the command's other options that are named
+    like one of its fields (``mode_option``, ``jobs_option``, ...).
     """
 
     @functools.wraps(command)
     def run(*arguments: Any, **given: Any) -> Any:
         if given["merge"] and given["follow"]:
-            raise click.UsageError("--merge and --follow do not go together: a growing file may get earlier packets")
+            raise click.UsageError(
+                "--merge and --follow cannot be combined: a growing file may still receive earlier packets"
+            )
         from sgfast.replaying.options import Reading, ReplayOptions
 
         reading = Reading(**_taken(given, Reading))
@@ -94,36 +99,37 @@ def replay_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--decap",
             callback=_tunnels,
             metavar="LIST",
-            help="Take tunnels off and judge what is inside: vxlan, geneve, gre, ipip, 6in4, erspan, gtp-u, mpls, "
-            "pppoe, several with commas; or auto, all of these.",
+            help="Remove tunnel headers and judge the packets inside. A comma-separated list of vxlan, geneve, gre, "
+            "ipip, 6in4, erspan, gtp-u, mpls and pppoe, or auto for all of these.",
         ),
         click.option(
             "--dedup",
             is_flag=True,
-            help="Leave out copies of a packet, as captures of all interfaces (-i any) and of mirrors have them.",
+            help="Leave out duplicate packets, which captures of all interfaces (-i any) and of mirrors contain.",
         ),
         click.option(
             "--filter",
             metavar="EXPR",
-            help='Only packets that EXPR matches, in tcpdump\'s words: "tcp port 443 and not host 10.0.0.5".',
+            help='Only packets that EXPR matches, in tcpdump\'s syntax: "tcp port 443 and not host 10.0.0.5".',
         ),
-        click.option("--end", metavar="TIME", help="Only packets before TIME, likewise."),
+        click.option("--end", metavar="TIME", help="Only packets before TIME, written as for --start."),
         click.option(
             "--start",
             metavar="TIME",
-            help="Only packets from TIME on: after the first one of all (12.5, 2m, 1h30m), or 2026-01-31T12:00:00Z. "
-            "What is left is numbered from 1.",
+            help="Only packets from TIME on: a time after the very first packet (12.5, 2m, 1h30m), or "
+            "2026-01-31T12:00:00Z. The remaining packets are numbered from 1.",
         ),
         click.option(
             "--follow",
             is_flag=True,
-            help="Read the last capture on while it grows, like tail -f. The first Ctrl-C ends it, and the report is "
-            "made as usual; the second one interrupts. A pipe is read to its end.",
+            help="Keep reading the last capture while it grows, like tail -f. The first Ctrl-C stops reading and "
+            "prints the report as usual; the second interrupts. A pipe is read to its end.",
         ),
         click.option(
             "--merge",
             is_flag=True,
-            help="Packets of all captures in the order of time; otherwise capture after capture, in the order given.",
+            help="Read the packets of all captures in the order of time. Default: one capture after another, in the "
+            "order given.",
         ),
     ):
         run = option(run)
@@ -131,18 +137,18 @@ def replay_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _taken(given: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
-    """Takes out of ``given`` what a dataclass has fields for."""
+    """Removes from ``given``, and returns, the values for which the dataclass ``kind`` has fields."""
     return {field.name: given.pop(field.name) for field in fields(kind) if field.name in given}
 
 
 def format_option(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """``--format`` text, json or one of ``more``, and ``--json``, short for the second: the command gets ``form``."""
+    """Adds ``--format`` (text, json or one of ``more``) and ``--json``, its short form; the command gets ``form``."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def run(*arguments: Any, form: str | None, as_json: bool, **options: Any) -> Any:
             if as_json and form not in (None, "json"):
-                raise click.UsageError(f"--json is short for --format json, and does not go with --format {form}")
+                raise click.UsageError(f"--json means --format json: it cannot be combined with --format {form}")
             return command(*arguments, form="json" if as_json else form or "text", **options)
 
         run = click.option("--json", "as_json", is_flag=True, help="Short for --format json.")(run)
@@ -150,7 +156,7 @@ def format_option(*more: str) -> Callable[[Callable[..., Any]], Callable[..., An
             "--format",
             "form",
             type=click.Choice(["text", "json", *more]),
-            help="Of the report: text (the default) for people, json for programs.",
+            help="The format of the report. Default: text.",
         )(run)
 
     return add

@@ -1,4 +1,4 @@
-"""The files a replay writes: what fills which, by option and ending, and when they appear (SPEC 10, 11)."""
+"""The files that a replay writes: which sink fills which file, and when the files appear (SPEC 10, 11)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ if TYPE_CHECKING:
     from sgfast.replaying import FlowSink, FrameSink, PacketSink, ReplayResult, Sinks
     from sgfast.report.html import Timeline
 
-#: What a filter stops, and what was never sent because of that: everything else would be seen on the wire.
+#: Packets that a filter stops, and packets that were never sent because of that. All others would be on the wire.
 NOT_SEEN = ("deny", "moot")
 
 
 class Outputs:
-    """Opened before anything long: what cannot be written is known at once. A context manager that leaves nothing
-    behind unless ``publish`` was reached.
+    """A context manager that opens the files before the replay begins, so that one that cannot be written fails early.
 
-    ``paths``: by option; ``flow_log_interval``: seconds. OutputError, or click's UsageError for an ending that does
-    not go with the option.
+    It leaves nothing behind unless ``publish`` was called. ``paths``: by option. ``flow_log_interval``: in seconds.
+    Raises OutputError, or click's UsageError for a file name whose ending does not suit the option.
     """
 
     def __init__(self, paths: Mapping[str, str], flow_log_format: str, flow_log_interval: int) -> None:
@@ -40,14 +39,14 @@ class Outputs:
         self.packets: list[PacketSink] = []
         self.frames: list[FrameSink] = []
         self.flows: list[FlowSink] = []
-        #: Of these, those that write something when all was told.
-        self._ending: list[Any] = []
+        #: The sinks among these that have to be closed, because they write something at the end.
+        self._to_close: list[Any] = []
         self.snapshot: Output | None = None
         self._page: tuple[Timeline, Output] | None = None
 
     @property
     def take_standard_output(self) -> bool:
-        """Whether one of them is there: then nothing else may be."""
+        """Whether one of the files is standard output, to which nothing else may be written then."""
         return any(map(is_standard_output, self._paths.values()))
 
     @property
@@ -70,7 +69,7 @@ class Outputs:
                     continue
                 kind, sink = self._filled(option, path, output)
                 getattr(self, kind).append(sink)
-                self._ending.append(sink)
+                self._to_close.append(sink)
             self._stack = opened.pop_all()
         return self
 
@@ -95,8 +94,8 @@ class Outputs:
         self._page = timeline, output
 
     def publish(self, result: ReplayResult) -> None:
-        """Everything was told: regular files get their ends and appear."""
-        for sink in self._ending:
+        """Completes the files. Regular files appear now."""
+        for sink in self._to_close:
             sink.close()
         if self._page is not None:
             from sgfast.report.html import html_report
@@ -110,11 +109,11 @@ class Outputs:
             output.publish()
 
 
-# What fills an output: of the option, the path and the output there -------------------------------------------------
+# Functions that make the sink for an output, given the option, the path and the output ------------------------------
 
 
 def _rows(option: str, path: str, output: Output) -> Any:
-    """Of packets or of connections, in the format of the file's ending."""
+    """Rows of packets or connections, in the format that the file's ending names."""
     of_packets = option == "--verdicts"
     match _ending(path):
         case ".csv":
@@ -135,7 +134,7 @@ def _annotated(option: str, path: str, output: Output) -> Any:
     from sgfast.report.captures import PcapngWriter
 
     if _ending(path) == ".pcap":
-        raise click.UsageError(f"{option}: pcap has no place for comments; name a file that ends in .pcapng")
+        raise click.UsageError(f"{option}: pcap cannot hold comments; name a file that ends in .pcapng")
     _capture_format(option, path, (".pcapng",))
     return PcapngWriter(output.write, comments=True)
 
@@ -173,7 +172,7 @@ def _ending(path: str) -> str:
 
 
 def _capture_format(option: str, path: str, endings: tuple[str, ...]) -> str:
-    """One of ``endings``; the first where the path is no name to go by: standard output, a device, a pipe."""
+    """One of ``endings``; the first for standard output, a device or a pipe, whose names say nothing."""
     _refuse_terminal(option, path)
     if _ending(path) in endings:
         return _ending(path)
@@ -184,7 +183,7 @@ def _capture_format(option: str, path: str, endings: tuple[str, ...]) -> str:
 
 def _refuse_terminal(option: str, path: str) -> None:
     if is_standard_output(path) and is_terminal(sys.stdout):
-        raise click.UsageError(f"{option}: {STANDARD_OUTPUT} is a terminal, which does not show this; redirect it")
+        raise click.UsageError(f"{option}: {STANDARD_OUTPUT} is a terminal, which cannot show this; redirect it")
 
 
 def _need_pyarrow(output: Output) -> None:

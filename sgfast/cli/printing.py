@@ -1,4 +1,4 @@
-"""What a command says: data on standard output, everything else on standard error (SPEC 10.1)."""
+"""Printing: data goes to standard output, everything else to standard error (SPEC 10.1)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def to_json(value: dict[str, Any]) -> str:
 
 
 def print_text(text: str, stream: Any, name: str) -> None:
-    """OutputError if it cannot be written, BrokenPipeError if nobody reads it."""
+    """Raises OutputError if the text cannot be written, BrokenPipeError if nobody reads it."""
     if stream is None:
         raise OutputError(f"{name}: is closed")
     try:
@@ -33,7 +33,7 @@ def print_text(text: str, stream: Any, name: str) -> None:
 
 
 def say(message: str) -> None:
-    """One line on standard error; that it cannot be written is no error."""
+    """Prints one line on standard error, if that is possible."""
     if sys.stderr is not None:
         try:
             print(f"sgfast: {printable(message)}", file=sys.stderr, flush=True)

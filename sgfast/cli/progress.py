@@ -1,4 +1,4 @@
-"""While a command reads captures: a progress bar for those who wait at a terminal, and an ear for signals."""
+"""Progress while a command reads captures: a bar on a terminal, and a check for signals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sgfast.signals import raise_arrived
 
 @contextmanager
 def progress_of(captures: Sequence[str], *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """What reads captures calls with the packets and bytes so far. The bar is drawn only if ``shown``."""
+    """Yields the function to call with the packets and bytes read so far. A bar is drawn only if ``shown``."""
     from sgfast.report.progress import ProgressBar
 
     with ExitStack() as stack:

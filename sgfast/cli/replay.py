@@ -33,29 +33,29 @@ if TYPE_CHECKING:
     from sgfast.replaying import ReplayOptions, ReplayResult
 
 
-#: Files a replay writes: option, what names them, help.
+#: The files that a replay writes: option, metavar, help.
 _FILES = (
     (
         "--verdicts", "FILE",
-        "Write a row for each packet: CSV or Parquet if FILE ends in .csv or .parquet, else JSON, one object a line.",
+        "Write a row for each packet: CSV or Parquet if FILE ends in .csv or .parquet, otherwise JSON Lines.",
     ),
-    ("--connections", "FILE", "Write a row for each connection, as it ends; formats likewise."),
-    ("--write", "FILE.pcapng", "Write the capture, each packet's verdict and rules in its comment."),
-    ("--write-denied", "FILE", "Write the denied packets as they came: .pcapng, or .pcap (one link type)."),
+    ("--connections", "FILE", "Write a row for each connection when it ends, in the same formats."),
+    ("--write", "FILE.pcapng", "Write the capture with each packet's verdict and rules in a comment."),
+    ("--write-denied", "FILE", "Write the denied packets unchanged to a .pcapng file, or .pcap (one link type only)."),
     (
         "--write-allowed", "FILE",
-        "Write the packets that would be seen on the wire, likewise: all but denied and moot ones.",
+        "Write the packets that would still be on the wire (neither denied nor moot), in the same formats.",
     ),
     (
         "--report", "FILE.html",
-        "Write a page with tables and packets over time: one file, to be opened in a browser or sent on.",
+        "Write the report as a web page with tables and charts, in one file without other parts.",
     ),
-    ("--flow-log", "FILE", "Write VPC flow log records, as the cloud would with these groups."),
+    ("--flow-log", "FILE", "Write the VPC flow log records that the cloud would write with these groups."),
 )  # fmt: skip
 
 
 def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The files a replay writes: the command gets ``paths``, by option, those that were given."""
+    """Adds the options of ``_FILES``. The command gets ``paths``, the given file names by option."""
 
     @functools.wraps(command)
     def run(*arguments: Any, **given: Any) -> Any:
@@ -68,37 +68,40 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-@click.command(short_help="Hold captures against a policy.")
+@click.command(short_help="Judge captured traffic by a policy.")
 @click.argument("policy", type=FILE)
 @click.argument("captures", type=FILE, metavar="CAPTURE...", nargs=-1, required=True)
 @replay_options
 @mode_option
 @midstream_option
-@click.option("--changes", type=FILE, metavar="FILE", help="Change the policy while traffic flows, as FILE says.")
+@click.option("--changes", type=FILE, metavar="FILE", help="Change the policy during the replay, as FILE says.")
 @click.option(
     "--snapshot",
     "snapshot_file",
     type=FILE,
     metavar="FILE",
-    help="Save the state after the last packet, for --resume; --connections leaves open ones to that replay.",
+    help="Save the state after the last packet, for --resume. Connections that are still open are then left out of "
+    "--connections, and reported by the replay that resumes.",
 )
 @click.option(
     "--resume",
     type=FILE,
     metavar="FILE",
-    help="Go on where a replay with --snapshot FILE stopped; same policy, options, changes. With --dask a folder, path "
-    "or URL, that all workers see: what they read is kept there, and found again if the replay is run once more.",
+    help="Continue where a replay with --snapshot FILE stopped, with the same policy, options and changes. With "
+    "--dask: a folder that all workers can access, a path or URL. They keep what they read there, and the replay "
+    "reuses it if it is run again.",
 )
 @click.option(
     "--dask",
     metavar="ADDRESS",
-    help="Read and judge on a Dask cluster: tcp://HOST:PORT, a scheduler's address, or local[:N], N processes here.",
+    help="Read and judge on a Dask cluster: a scheduler's address, tcp://HOST:PORT, or local[:N] for N processes on "
+    "this machine.",
 )
 @click.option(
     "--shards",
     type=click.IntRange(1, 4096),
     metavar="N",
-    help="With --dask: into how many parts packets are dealt out; otherwise that follows from the captures' sizes.",
+    help="With --dask: the number of parts into which packets are divided. Default: by the size of the captures.",
 )
 @_file_options
 @click.option(
@@ -106,7 +109,7 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Choice(["aws", "otc"]),
     default="aws",
     show_default=True,
-    help="aws: version 2; otc: version 1, Huawei Cloud's, too.",
+    help="aws: AWS, version 2. otc: OTC and Huawei Cloud, version 1.",
 )
 @click.option(
     "--flow-log-interval",
@@ -114,19 +117,21 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="SECONDS",
     default=600,
     show_default=True,
-    help="How long packets add up to one record.",
+    help="The time that one record covers.",
 )
 @format_option()
 @jobs_option
 @click.option(
-    "--fail-on", type=click.Choice(["denied"]), help="Exit with 1 if some packet was denied (moot ones do not count)."
+    "--fail-on",
+    type=click.Choice(["denied"]),
+    help="Exit with status 1 if any packet was denied (moot ones do not count).",
 )
 @click.option(
     "--engine",
     type=click.Choice(["fast", "reference"]),
     default="fast",
     show_default=True,
-    help="reference: the slow, obvious model, for comparison.",
+    help="reference: the slow and simple reference model, for comparison.",
 )
 @quiet_option
 @click.pass_context
@@ -144,13 +149,13 @@ def replay(
     fail_on: str | None,
     quiet: bool,
 ) -> None:
-    """Hold captures against a policy: what would its security groups do to this traffic?
+    """Judge captured traffic by a policy: what would its security groups do to it?
 
-    Several captures (pcap, pcapng, snoop; also compressed) are one replay, in the order given; a directory is the
-    captures in it, by time. "-" is standard input for POLICY, --changes or one CAPTURE, and standard output for the
-    other files; then the report goes to standard error, whatever its format, so that standard output holds nothing but
-    rows. Regular files appear when everything is written, or not at all.
-    POLICY is a policy document, a cloud's export, or a directory of exports.
+    POLICY is a policy document, a cloud's export, or a directory of exports. Several captures (pcap, pcapng or snoop,
+    plain or compressed) form one replay, in the order given; a directory stands for the captures in it, in the order of
+    time. "-" is standard input for POLICY, --changes or one CAPTURE, and standard output for a file to be written. The
+    report then goes to standard error, so that standard output holds nothing but that file. Regular files appear when
+    they are complete, or not at all.
 
     \b
     Examples:
@@ -164,20 +169,20 @@ def replay(
         raise click.UsageError("standard input (-) can be read only once")
     if options.engine == "reference":
         if "--connections" in paths:
-            raise click.UsageError("--connections needs --engine fast: the reference model keeps no such list")
+            raise click.UsageError("--connections needs --engine fast: the reference model does not list connections")
         if snapshot_file is not None or options.resume is not None:
             raise click.UsageError("--snapshot and --resume need --engine fast: the reference model has no snapshots")
         if options.jobs != 1:
-            raise click.UsageError("--jobs needs --engine fast: the reference model judges alone")
+            raise click.UsageError("--jobs needs --engine fast: the reference model uses one thread")
     for name in ("flow_log_format", "flow_log_interval"):
         if "--flow-log" not in paths and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            raise click.UsageError(f"--{name.replace('_', '-')} needs --flow-log: it says how to write that")
+            raise click.UsageError(f"--{name.replace('_', '-')} needs --flow-log")
     if dask is not None:
         _refuse_on_cluster(dask, captures, options, snapshot_file)
     elif options.shards is not None:
-        raise click.UsageError("--shards needs --dask: otherwise one process judges, or --jobs threads of it")
+        raise click.UsageError("--shards needs --dask: without it, one process judges everything (see --jobs)")
     if options.resume == "-":
-        raise click.UsageError("--resume needs a file: a snapshot is not read from standard input")
+        raise click.UsageError("--resume needs a file: a snapshot cannot be read from standard input")
 
     from sgfast.capture.directories import with_files_in
     from sgfast.cli.outputs import Outputs
@@ -192,7 +197,7 @@ def replay(
     refuse_shared([*paths.values()], inputs)
     outputs = Outputs(paths, flow_log_format, flow_log_interval)
     report_name = "standard error" if outputs.take_standard_output else "standard output"
-    # Lines that scroll by on a terminal, and a bar that is drawn over them, do not go together.
+    # A progress bar would be drawn over the rows that scroll by on the same terminal.
     lines_on_screen = report_name == "standard error" and is_terminal(sys.stdout)
     with ExitStack() as stack:
         stack.enter_context(outputs)
@@ -213,18 +218,18 @@ def replay(
 def _refuse_on_cluster(
     dask: str, captures: tuple[str, ...], options: ReplayOptions, snapshot_file: str | None
 ) -> None:
-    """click.UsageError for what does not go with ``--dask``."""
+    """Raises click.UsageError for options that cannot be combined with ``--dask``."""
     if options.engine == "reference":
-        raise click.UsageError("--dask needs --engine fast: the reference model judges alone")
+        raise click.UsageError("--dask needs --engine fast: the reference model runs in one process")
     if snapshot_file is not None:
-        raise click.UsageError("--snapshot and --dask do not go together: no one place has the state to be saved")
+        raise click.UsageError("--snapshot and --dask cannot be combined: no single place has the state to be saved")
     if options.jobs != 1:
-        raise click.UsageError("--jobs and --dask do not go together: give workers more threads, or start more of them")
+        raise click.UsageError("--jobs and --dask cannot be combined: give workers more threads, or start more workers")
     if options.reading.follow or "-" in captures:
-        raise click.UsageError("--dask needs captures that are there: neither standard input nor --follow")
+        raise click.UsageError("--dask needs complete captures: neither standard input nor --follow")
     if options.resume is None and not (dask == "local" or dask.startswith("local:")):
         raise click.UsageError(
-            "--dask ADDRESS needs --resume FOLDER, a path or URL that all workers see: what they read goes there"
+            "--dask ADDRESS needs --resume FOLDER, a path or URL that all workers can access, for what they read"
         )
 
 
@@ -245,7 +250,7 @@ def _print_report(result: ReplayResult, form: Form, name: str, quiet: bool) -> N
 
         width = shutil.get_terminal_size().columns if is_terminal(stream) else 80
         text = text_report(result, width=width, colour=is_colourful(stream))
-    # The report tells of warnings and damage: on one screen once is enough.
+    # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
     if stream is not sys.stderr and not (form == "text" and is_terminal(stream) and is_terminal(sys.stderr)):
         if not quiet:
             warn(result.warnings)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class _Prefixes(click.ParamType):  # type: ignore[type-arg]
-    """``24``, or ``24,64``: of IPv4, and of IPv6."""
+    """A prefix length for IPv4 (``24``), or one each for IPv4 and IPv6 (``24,64``)."""
 
     name = "prefixes"
 
@@ -43,46 +43,51 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
             four, six = int(parts[0]), int(parts[1]) if len(parts) == 2 else 128
             if four <= 32 and six <= 128:
                 return four, six
-        self.fail(f"{value!r} is no prefix length: write 24, or 24,64 for IPv4 and IPv6", parameter, context)
+        self.fail(f"{value!r} is not a prefix length: write 24, or 24,64 for IPv4 and IPv6", parameter, context)
 
 
-@click.command(short_help="Suggest the rules that captured traffic needs.")
+@click.command(short_help="Suggest the fewest rules that captured traffic needs.")
 @click.argument("captures", type=FILE, metavar="CAPTURE...", nargs=-1, required=True)
 @click.option(
     "--instances",
     "instance_file",
     type=FILE,
     metavar="FILE",
-    help="Whom for: a policy document, whose rules do not count, or only its list of instances. Default: those of "
-    "--policy, or one for each private address that sends something.",
+    help="The instances to suggest rules for: a policy document, whose rules are ignored, or only its list of "
+    "instances. Default: those of --policy, or else one for each private address that sends a packet.",
 )
 @click.option("--policy", metavar="POLICY", help="A policy to start from.")
 @click.option(
     "--from",
     "source",
     type=click.Choice(["allowed", "all"]),
-    help="allowed: the connections that --policy allows (the default with one); all: those that were answered.",
+    help="The connections that the rules must allow. allowed: those that --policy allows (the default with --policy); "
+    "all: those that were answered.",
 )
 @click.option(
-    "--unanswered", is_flag=True, help="With all: silent connections, too, such as syslog, that only goes one way."
+    "--unanswered", is_flag=True, help="With --from all: also unanswered connections, such as syslog, which is one-way."
 )
 @click.option(
-    "-o", "--output", type=FILE, metavar="FILE", help="Write the suggested policy there, with what each rule rests on."
+    "-o",
+    "--output",
+    type=FILE,
+    metavar="FILE",
+    help="Write the suggested policy to FILE, with the evidence for each rule in comments.",
 )
 @click.option(
     "--per",
     type=click.Choice(["group", "instance"]),
     default="group",
     show_default=True,
-    help="Rules for the groups instances are in (where nobody says, one for all that serve the same), or for each "
-    "instance alone.",
+    help="group: rules for the groups that the instances are in; instances without groups share one if they offer the "
+    "same services. instance: a group for each instance.",
 )
 @click.option(
     "--max-prefix",
     type=_Prefixes(),
     metavar="N[,N6]",
     default=(32, 128),
-    help="Addresses may become a CIDR as wide as /N, IPv6 ones as /N6. Default: 32,128, the addresses alone.",
+    help="Merge addresses into CIDRs as wide as /N, for IPv6 as wide as /N6. Default: 32,128, single addresses.",
 )
 @click.option(
     "--any-above",
@@ -96,7 +101,7 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
     metavar="N",
     default=1,
     show_default=True,
-    help="Leave out what fewer than N connections to one port, under one source or destination, would need.",
+    help="Leave out a port of a rule, for one source or destination, that fewer than N connections would use.",
 )
 @replay_options
 @format_option()
@@ -120,10 +125,10 @@ def suggest(
 ) -> None:
     """Suggest the fewest rules that would have allowed the connections in captures.
 
-    Peers that are instances become groups; other addresses stay addresses, unless --max-prefix or --any-above let them
-    become more. The captures are then replayed through the suggested policy: the report says whether it allows what it
-    was made for, and if not, the exit status is 1. Captures are read several times, so they must be files. With
-    "-o -" the policy goes to standard output, and the report to standard error.
+    Peers that are instances become groups. Other peers stay single addresses, unless --max-prefix or --any-above widens
+    them. The captures are then replayed with the suggested policy: the report says whether it allows what it was made
+    for, and if it does not, the exit status is 1. Captures are read several times, so they must be files. With "-o -"
+    the policy goes to standard output, and the report to standard error.
 
     \b
     Examples:
@@ -132,16 +137,16 @@ def suggest(
     """
     for path in captures:
         if path == "-" or _is_stream(path):
-            raise click.UsageError(f"{path}: captures are read several times, and must be files: save it to one first")
+            raise click.UsageError(f"{path}: captures are read several times; save this one to a file first")
     if options.reading.follow:
-        raise click.UsageError("captures are read several times, and cannot be followed: leave --follow out")
+        raise click.UsageError("captures are read several times and cannot be followed; leave out --follow")
     if instance_file is not None and policy is not None:
-        raise click.UsageError("--policy has instances already: leave --instances out")
+        raise click.UsageError("--policy already has instances; leave out --instances")
     if source == "allowed" and policy is None:
         raise click.UsageError("--from allowed needs --policy, which says what is allowed")
     allowed_only = policy is not None and source != "all"
     if unanswered and allowed_only:
-        raise click.UsageError("--unanswered goes with --from all: what a policy allows may be unanswered anyway")
+        raise click.UsageError("--unanswered needs --from all: what --policy allows counts whether answered or not")
 
     from sgfast.capture.directories import with_files_in
     from sgfast.output import is_standard_output, open_output, refuse_shared
@@ -175,11 +180,11 @@ def suggest(
     from sgfast.report.suggestion import suggestion_object, suggestion_text
 
     if not quiet:
-        # The report tells of them, too: on one screen once is enough.
+        # The text report includes the warnings, so a terminal that shows both streams need not repeat them.
         if not (form == "text" and is_terminal(stream) and is_terminal(sys.stderr)):
             warn(found.warnings)
         if not found.policy.instances:
-            say("warning: no private address sends anything here: say with --instances which addresses are instances")
+            say("warning: no private address sends a packet; name the instances with --instances")
     if found.damaged is not None:
         say(str(found.damaged))
     if form == "json":
@@ -199,5 +204,5 @@ def _is_stream(path: str) -> bool:
     try:
         kind = os.stat(path).st_mode
     except (OSError, ValueError):
-        return False  # which is told when it is opened
+        return False        # opening it will raise the right error
     return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))

@@ -13,7 +13,7 @@ from sgfast.cli.printing import print_text
 @click.argument("name", required=False)
 @click.option("--list", "list_names", is_flag=True, help="Print the templates' names.")
 def template(name: str | None, list_names: bool) -> None:
-    """Print a template's rules as YAML, or without NAME what templates there are.
+    """Print a template's rules as YAML, or the templates' names if NAME is left out.
 
     \b
     Examples:

@@ -1,9 +1,9 @@
-"""Captures through two policies at once: what would change, connection by connection.
+"""Judges captures by two policies at once, and finds what would change, connection by connection.
 
     capture --frames--> engine OLD, engine NEW --outcome words--> core.changed --groups--> DiffResult
 
-``core/diff/changed_connections.pxd`` says what a changed connection is. ``rules`` tells which rules are the same in both policies,
-``groups`` puts what the core counted into words, ``results`` is what comes out.
+``core/diff/changed_connections.pxd`` defines a changed connection. ``rules`` finds out which rules are the same in both
+policies, ``groups`` puts into words what the core counted, and ``results`` defines the result.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ __all__ = [
     "run_diff",
 ]
 
-#: Connections from which on two tables are so large that a thread for each policy is faster than one for both.
+#: From this many connections on, the tables are so large that a thread for each policy is faster than one for both.
 TOGETHER_FROM = 1 << 16
 
 
@@ -73,10 +73,11 @@ def diff(
     reading: Reading | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DiffResult:
-    """What would change for the traffic in ``captures`` if ``new`` came in the place of ``old``.
+    """What would change for the traffic in ``captures`` if ``new`` replaced ``old``.
 
-    Each policy judges all packets from the first one on, as :func:`sgfast.replay` does with the same options: what is
-    compared are two replays, not a change half way. Damage part way ends it there; what came before is in the result.
+    Each policy judges all packets from the first one on, as :func:`sgfast.replay` does with the same options. This
+    compares two replays; it does not change the policy during one. If a capture is damaged, the result covers the
+    packets before the damage.
 
     Raises PolicyError, CaptureError, ReadingError; ArgumentError for an unknown option.
     """
@@ -91,12 +92,12 @@ def run_diff(
     options: ReplayOptions,
     progress: Callable[[int, int], None] | None = None,
 ) -> DiffResult:
-    """``diff`` with its options in one value."""
+    """``diff`` with its options as one value."""
     old, new = (policy if isinstance(policy, Policy) else load_policy(policy) for policy in (old, new))
     if isinstance(captures, str | os.PathLike | bytes):
         captures = [captures]
     paths = tuple(os.fsdecode(path) for path in captures)
-    # With one key for both, a packet is read and hashed once.
+    # With one key for both, each packet is read and hashed only once.
     hash_key = [secrets.randbits(64) for _ in range(8)]
     result = DiffResult(old, new, options.mode, options.midstream, options.vpc, paths)
     comparison: Pair | VpcPairs
@@ -108,7 +109,7 @@ def run_diff(
         before, after = (
             make_engine(policy, options, options.vpc, jobs=options.jobs, hash_key=hash_key) for policy in (old, new)
         )
-        # More than one job bring threads of their own.
+        # With several jobs, the engines have threads of their own.
         two_threads = options.jobs == 1 and usable_processors() > 1
         frames = Captures(paths, options.reading, progress, two_batches=two_threads)
         comparison = Pair(before, after, together_from=TOGETHER_FROM if frames.two_batches else None)
@@ -136,7 +137,7 @@ def usable_processors() -> int:
 def _fill(
     result: DiffResult, pairs: Sequence[Pair], times: tuple[int | None, int | None, int, int]
 ) -> None:
-    """``times``: of the first and the last packet; how many were late, how many restarted the clock (SPEC 9.1)."""
+    """``times``: those of the first and last packet, and the numbers of late packets and clock restarts (SPEC 9.1)."""
     counters = [_sum(pair.engines[which].dataplane.counters for pair in pairs) for which in range(2)]
     result.packets, result.bytes = counters[0]["packets"], counters[0]["bytes"]
     result.first_time_ns, result.last_time_ns, late, restarts = times
@@ -155,24 +156,24 @@ def _fill(
     result.moved_others = sum(pair.moves.others for pair in pairs)
 
     for name, policy, counted in zip(("OLD", "NEW"), (result.old, result.new), counters, strict=True):
-        told = list(policy.warnings)
-        warn_of_room(told, counted["evicted"], counted["moot_evicted"], policy.settings.max_connections)
-        result.warnings += [f"{name}, {printable(Path(policy.origin).name)}: {warning}" for warning in told]
+        warnings = list(policy.warnings)
+        warn_of_room(warnings, counted["evicted"], counted["moot_evicted"], policy.settings.max_connections)
+        result.warnings += [f"{name}, {printable(Path(policy.origin).name)}: {warning}" for warning in warnings]
     if not all(group.stateful for policy in (result.old, result.new) for group in policy.security_groups):
         result.warnings.append(
-            "packets through stateless groups belong to no connection: how many connections change, and by which "
-            "rules, is a guess there; numbers of packets are right"
+            "packets through stateless groups belong to no connection: there, the numbers of changed connections and "
+            "the rules that changed them are estimates; the numbers of packets are exact"
         )
     warn_of_time(result.warnings, late, restarts, result.first_time_ns, result.last_time_ns)
     warn_of_fragments(result.warnings, max(counted["fragments_denied"] for counted in counters))
     if cut_short := sum(pair.changed.counters["cut_short"] for pair in pairs):
         result.warnings.append(
-            f"there was no room for more changed connections at once: {count(cut_short, 'connection')} may count twice"
+            f"too many connections changed at the same time: {count(cut_short, 'connection')} may be counted twice"
         )
 
 
 def _sum(counters: Iterable[dict[str, Any]]) -> Counter[str]:
-    """By name, of those that are numbers."""
+    """The sum of each counter that is a number, by name."""
     total: Counter[str] = Counter()
     for counted in counters:
         total.update({name: number for name, number in counted.items() if isinstance(number, int)})

@@ -1,4 +1,4 @@
-"""Changed connections, as the core counted them, in words: by filter, service, peers and rules."""
+"""Groups the changed connections that the core counted, by filter, service, peers and rules."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from sgfast.replaying import Service
 Rows = NDArray[Any]
 
 _PASSES = tuple(verdict not in ("deny", "moot") for verdict in VERDICTS)
-#: Reasons of a denial by rules, which stands on the side whose rules deny.
+#: Reasons of denials by rules; such a denial belongs to the side whose rules deny.
 _BY_RULES = ("no-rule", "deny-rule", "opener-denied")
 EXAMPLES = 3
 
 
 @dataclass(slots=True)
 class _Gathering:
-    """A group while rows are put into it."""
+    """A group that is still being filled."""
 
     rows: list[int] = field(default_factory=list)
     peers: Counter[str] = field(default_factory=Counter)
@@ -37,10 +37,10 @@ class _Gathering:
 def changed_groups(
     changed: ChangedConnections, old: Engine, new: Engine
 ) -> list[tuple[ChangedGroup, int, int]]:
-    """The groups, each with the numbers of OLD's and NEW's rule that decided, -1: none did. Most important first."""
+    """The groups, most important first, each with the numbers of the rules of OLD and NEW that decided (-1: none)."""
     rows = changed.rows
     engines = (old, new)
-    # Which one blocks: it says whose filter it is. For it the other end may have opened.
+    # The policy that blocks (0: OLD), whose filter is the one to report. To it, the other end may be the opener.
     blocks = np.array(_PASSES)[rows["old"] & 7].astype(np.int8)
     won = [
         winners(engine.compiled.classifier, _openers(rows, turned=(rows["turned"] == 1) & (blocks == which)))
@@ -55,7 +55,7 @@ def changed_groups(
             word = int(row["new" if which else "old"])
             named = _named(engine, word, won[which][n], side)
             judgements.append(Judgement(VERDICTS[word & 7], REASONS[word >> 3], *(_id(engine, rule) for rule in named)))
-            # Of the same filter, which is on the other side where the other end opened.
+            # The rule of the same filter, which is on the other side if the other end opened.
             rules.append(named[side if which == blocking else side ^ int(row["turned"])])
         ends = [_address(row, end) for end in ("initiator", "responder")]
         if row["turned"]:
@@ -85,7 +85,7 @@ def _openers(rows: Rows, turned: NDArray[np.bool_]) -> Rows:
 
 
 def _side(engine: Engine, word: int, won: Any, inward: bool) -> Literal[0, 1]:
-    """Which side blocks: 0, that of who opened, or 1. ``inward``: the packet met side 1 first (SPEC 3.7, 9.3)."""
+    """The side that blocks: 0 for the opener's side, else 1. ``inward``: side 1 judged first (SPEC 3.7, 9.3)."""
     egress, ingress = won
     if NO_SIDE_THERE in (egress, ingress):
         return 1 if egress == NO_SIDE_THERE else 0
@@ -93,12 +93,13 @@ def _side(engine: Engine, word: int, won: Any, inward: bool) -> Literal[0, 1]:
     if reason in _BY_RULES:
         denies = [number < 0 or engine.rules[number].action == "deny" for number in won]
         return 1 if denies[1] and (inward or not denies[0]) else 0
-    # Before any rule the first side there is (SPEC 10.3); of what a connection says, the one that is asked for it.
+    # vpc-isolated comes before any rule and belongs to the first side (SPEC 10.3). Reasons that depend on a connection
+    # belong to the responder's side.
     return 0 if reason == "vpc-isolated" else 1
 
 
 def _named(engine: Engine, word: int, won: Any, side: int) -> tuple[int, int]:
-    """The rules of the egress and the ingress side that judged, -1: none did."""
+    """The numbers of the rules that judged, of the egress and the ingress side; -1: none."""
     verdict, reason = VERDICTS[word & 7], REASONS[word >> 3]
     allowing = [int(n) if n >= 0 and engine.rules[n].action == "allow" else -1 for n in won]
     if verdict == "allow":
@@ -106,7 +107,7 @@ def _named(engine: Engine, word: int, won: Any, side: int) -> tuple[int, int]:
     if reason not in _BY_RULES:
         return -1, -1
     denying = max(int(won[side]), -1)
-    return (denying, -1) if side == 0 else (allowing[0], denying)      # the egress side judged before it
+    return (denying, -1) if side == 0 else (allowing[0], denying)      # the egress side judged first
 
 
 def _id(engine: Engine, number: int) -> str | None:
@@ -124,7 +125,7 @@ def _owner(engine: Engine, packed: bytes) -> Instance | None:
 
 
 def _service_key(row: Any) -> tuple[int, int | None, int | None]:
-    """Protocol, port, ICMP type and code as one."""
+    """The protocol, the port, and ICMP type and code as one number."""
     key = int(row["port_key"])
     return int(row["protocol"]), key if row["has_ports"] else None, key if row["has_icmp"] else None
 
@@ -172,7 +173,7 @@ def _examples(rows: Rows) -> tuple[Example, ...]:
 
 
 def importance(group: ChangedGroup) -> tuple[Any, ...]:
-    """To sort groups by, the most important one first."""
+    """A sort key that puts the most important group first."""
     service = group.service
     numbers = (service.protocol, service.port, service.icmp_type, service.icmp_code)
     return (

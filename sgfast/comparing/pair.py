@@ -1,4 +1,4 @@
-"""Two engines that judge the same packets, and what they disagree about."""
+"""Two engines that judge the same packets, and the connections on which they disagree."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from sgfast.engine import Engine
 
 
 class Pair:
-    """``process`` each batch, or ``judge`` and then ``compare`` it; ``finish`` at the end.
+    """Compares two engines: call ``process`` for each batch, or ``judge`` and then ``compare``; at the end ``finish``.
 
-    ``together_from``: from that many connections on ``process`` has each engine judge by a thread of its own, unless
-    None. The batch of the call before must then still be there when it is called, and ``close`` has to be.
+    ``together_from``: the number of connections from which on ``process`` runs each engine in a thread of its own;
+    None: never. The previous batch must then still be valid during each call of ``process``, and ``close`` must be
+    called at the end.
     """
 
     def __init__(self, before: Engine, after: Engine, *, together_from: int | None = None) -> None:
@@ -34,20 +35,21 @@ class Pair:
 
     @property
     def pairs(self) -> list[Pair]:
-        """Itself, as ``VpcPairs`` has one for each VPC."""
+        """This pair alone; ``VpcPairs`` has one for each VPC."""
         return [self]
 
     @property
     def times(self) -> tuple[int | None, int | None, int, int]:
-        """Of the first and the last packet; how many were late, how many restarted the clock (SPEC 9.1)."""
+        """The first and the last packet's time, and the numbers of late packets and clock restarts (SPEC 9.1)."""
         counters = self.engines[0].dataplane.counters
         return counters["first_ns"], counters["last_ns"], counters["late"], counters["restarts"]
 
     def _make_room(self, packets: int) -> None:
         self._words = np.zeros(packets, dtype=np.uint16), np.zeros(packets, dtype=np.uint16)
-        #: Of several batches, the first ``_begun``: each look at their rules costs as much as hundreds of them.
+        #: Openers of several batches, of which the first ``_opener_count`` are valid. They are collected because
+        #: finding the rules for a few takes as long as for hundreds.
         self._openers = np.zeros(2 * packets, dtype=HEADER_DTYPE)
-        self._begun = 0
+        self._opener_count = 0
 
     def process(self, batch: FrameBatch) -> None:
         if not self._is_together:
@@ -58,12 +60,12 @@ class Pair:
             return
         self._wait()
         self._find_room(batch)
-        self._planes.start(batch, *self._words, self._openers[self._begun :])
+        self._planes.start(batch, *self._words, self._openers[self._opener_count :])
 
     def _begin(self) -> None:
         try:
             self._planes.begin()
-        except MemoryError:         # one thread can do it, too
+        except MemoryError:         # go on with one thread
             self._together_from = None
         else:
             self._is_together = True
@@ -83,18 +85,21 @@ class Pair:
         self._resolve()
 
     def compare(self, batch: FrameBatch, numbers: NDArray[Any] | None = None) -> None:
-        """The batch that was judged last. ``numbers``: of its packets, from 1; they follow those before if None."""
-        self._count_openers(self.changed.compare(batch, *self._words, self._openers[self._begun :], numbers))
+        """Compares the results of the last judged batch.
+
+        ``numbers``: the packets' numbers, from 1; None: they follow those of the previous batch.
+        """
+        self._count_openers(self.changed.compare(batch, *self._words, self._openers[self._opener_count :], numbers))
 
     def _count_openers(self, number: int) -> None:
-        self._begun += number
-        if self._begun + len(self._words[0]) > len(self._openers):
+        self._opener_count += number
+        if self._opener_count + len(self._words[0]) > len(self._openers):
             self._count_moves()
 
     def _count_moves(self) -> None:
-        if self._begun:
-            self.moves.count(self._openers[: self._begun])
-            self._begun = 0
+        if self._opener_count:
+            self.moves.count(self._openers[: self._opener_count])
+            self._opener_count = 0
 
     def _resolve(self, *, everything: bool = False) -> None:
         old, new = (engine.dataplane.take_resolved(everything=everything) for engine in self.engines)

@@ -1,4 +1,4 @@
-"""What a comparison of two policies finds."""
+"""The result of comparing two policies."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Service
 from sgfast.replaying.cutting import PacketsLeftOut
 
-#: A connection that passed and would be blocked, or the other way round. A packet passes if it is allowed or no filter
-#: sees it (SPEC 3.2, 3.3); otherwise it is blocked, denied or moot.
+#: ``newly-denied``: the connection passes under OLD and is blocked under NEW; ``newly-allowed``: the reverse. A packet
+#: is blocked if it is denied or moot; otherwise it passes, even if no filter sees it (SPEC 3.2, 3.3).
 Change = Literal["newly-denied", "newly-allowed"]
 
 CHANGES: tuple[Change, ...] = ("newly-denied", "newly-allowed")
 
-#: Peers of a group that are told by name.
+#: The most peers that a group lists.
 LISTED_PEERS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What one policy says of a connection: of the first of its packets that the other policy treats otherwise.
+    """How one policy judges a connection: its verdict on the first packet that the other policy treats differently.
 
-    Rules are those that win for its opener: where it is allowed, of both sides; where rules deny it, of the side that
-    denies, and of the egress side before it.
+    The rules are those that win for the connection's opener. If the packet is allowed, they are the rules of both
+    sides; if rules deny it, that of the side that denies, and that of the egress side if it judged before.
     """
 
     verdict: str
-    #: None where no filter sees it.
+    #: None if no filter sees the packet.
     reason: str | None
     egress_rule: str | None
     ingress_rule: str | None
@@ -38,9 +38,9 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One connection."""
+    """One changed connection."""
 
-    #: Its first packet that is changed: which one of all captures, from 1.
+    #: The number of its first changed packet, counted from 1 over all captures.
     packet: int
     time_ns: int
     initiator: str
@@ -51,25 +51,24 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class ChangedGroup:
-    """Connections that change alike. ``packets``, ``bytes``: those of them that passed and are blocked, or the other
-    way round; times are theirs."""
+    """Connections that change in the same way. ``packets``, ``bytes`` and times are those of the changed packets."""
 
     change: Change
-    #: The instance of the filter that blocks, by the policy that blocks; and the service.
+    #: The instance whose filter blocks, under the policy that blocks, and the service.
     service: Service
     direction: Literal["inbound", "outbound"]
-    #: The security groups of the instances at the other end, by the same policy; empty: they are no instances.
+    #: The security groups of the instances at the other end, under the same policy; empty if these are not instances.
     peer_groups: tuple[str, ...]
-    #: The other ends, instances' names or addresses, those of most connections first: ``LISTED_PEERS`` at most.
+    #: The other ends, by instance name or address, those with most connections first; at most ``LISTED_PEERS``.
     peers: tuple[str, ...]
     peer_count: int
     old: Judgement
     new: Judgement
-    #: The rules of the side that blocks, under either policy: what it is that differs. None: no rule decides.
+    #: The rules that decide on the side that blocks, under OLD and under NEW. None: no rule decides.
     old_rule: str | None
     new_rule: str | None
     connections: int
-    #: Of them, those that the other end answered in the capture (SPEC 10.4): real ones.
+    #: Those among ``connections`` that the other end answered in the capture (SPEC 10.4).
     answered: int
     packets: int
     bytes: int
@@ -80,7 +79,7 @@ class ChangedGroup:
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """Changed connections that found no room among the groups."""
+    """Changed connections for which there was no room in a group."""
 
     connections: int
     answered: int
@@ -90,11 +89,11 @@ class Others:
 
 @dataclass(frozen=True, slots=True)
 class RuleEffect:
-    """A rule that is not in both policies as it is, and decided on connections that change."""
+    """A rule that differs between the policies and decides about changed connections."""
 
     rule: str
     group: str
-    #: ``removed``: in OLD alone, ``added``: in NEW alone, ``changed``: in both, saying something else.
+    #: ``removed``: only in OLD; ``added``: only in NEW; ``changed``: in both, with different contents.
     status: Literal["removed", "added", "changed"]
     old: Rule | None
     new: Rule | None
@@ -104,7 +103,7 @@ class RuleEffect:
 
 @dataclass(frozen=True, slots=True)
 class MovedTraffic:
-    """Connections that both policies allow, a filter of theirs by another rule."""
+    """Connections that both policies allow, but a filter by different rules."""
 
     old_rule: str
     old_group: str
@@ -115,7 +114,7 @@ class MovedTraffic:
 
 @dataclass
 class DiffResult:
-    """What would change. Times are nanoseconds since the Unix epoch, None where there was no packet."""
+    """What would change. Times are nanoseconds since the Unix epoch; None if there was no packet."""
 
     old: Policy
     new: Policy
@@ -124,34 +123,34 @@ class DiffResult:
     vpc: str | None
     captures: tuple[str, ...]
     packets: int = 0
-    #: On the wire.
+    #: Bytes on the wire.
     bytes: int = 0
-    #: Packets of the captures that are not among ``packets``; None: all of them were to be judged.
+    #: Packets of the captures that were left out of ``packets``; None: no option leaves any out.
     left_out: PacketsLeftOut | None = None
-    #: Packets by the verdicts of OLD and of NEW, only pairs that came up.
+    #: The number of packets for each pair of verdicts of OLD and NEW that occurred.
     verdicts: dict[tuple[str, str], int] = field(default_factory=dict)
-    #: Groups with answered connections first, most of them first.
+    #: Sorted by ``groups.importance``: newly denied ones first, then those with most answered connections.
     groups: list[ChangedGroup] = field(default_factory=list)
     others: dict[Change, Others] = field(default_factory=dict)
-    #: Most connections first.
+    #: Those with most connections first.
     rules: list[RuleEffect] = field(default_factory=list)
     moved: list[MovedTraffic] = field(default_factory=list)
-    #: Connections whose two rules found no room in ``moved``.
+    #: Connections for whose two rules there was no room in ``moved``.
     moved_others: int = 0
     first_time_ns: int | None = None
     last_time_ns: int | None = None
-    #: Reading and judging, not start-up.
+    #: The time for reading and judging, without start-up.
     elapsed_seconds: float = 0.0
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
-    #: Tunnels that were taken off packets, by kind; None if none were to be.
+    #: The number of tunnel headers removed, by kind; None if none were to be removed.
     decapsulated: dict[str, int] | None = None
 
     def of(self, change: Change) -> list[ChangedGroup]:
         return [group for group in self.groups if group.change == change]
 
     def total(self, change: Change) -> Others:
-        """All connections that change so, whether they are in a group or not."""
+        """Totals of all connections with this change, whether they are in a group or not."""
         rows: list[ChangedGroup | Others] = [*self.of(change), self.others.get(change, Others(0, 0, 0, 0))]
         return Others(
             sum(row.connections for row in rows), sum(row.answered for row in rows),

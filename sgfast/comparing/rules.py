@@ -1,4 +1,4 @@
-"""Which rule of one policy is which rule of another one, and what became of their traffic."""
+"""Finds the rule of one policy that corresponds to a rule of the other, and where rules' traffic moves."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from sgfast.policy.model import Rule
 
 Rows = NDArray[Any]
 
-#: In the place of a winner's number.
+#: These stand in place of a winning rule's number.
 NO_WINNER, NO_SIDE_THERE = -1, -2
 
-#: Pairs of rules that traffic may move between, before the rest is only counted.
+#: Pairs of rules between which moved traffic is counted separately; the rest is only counted as a total.
 MOST_MOVES = 1 << 14
 
 
 class RulePairs:
-    """Pairs the rules of two engines within their groups: those that say the same, then those that are called the same.
+    """Pairs the rules of two engines within each group: first rules with the same meaning, then rules with the same id.
 
-    Ids alone would not do: they are numbers as a rule, and those move up when a rule is removed.
+    Ids alone are not enough: most ids are numbered, and the numbers shift when a rule is removed.
     """
 
     def __init__(self, old: Engine, new: Engine) -> None:
         self.old, self.new = old, new
-        #: By number of NEW's rule, the number of OLD's; -1: there is none.
+        #: The number of OLD's rule, indexed by the number of NEW's rule; -1: none.
         self.old_of = np.full(len(new.rules) + 1, -1, dtype=np.int64)
         self._new_of: dict[int, int] = {}
         of_group: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
@@ -56,7 +56,7 @@ class RulePairs:
                 self._new_of[found] = number
 
     def status(self, number: int, *, is_old: bool) -> Literal["removed", "added", "changed", "same"]:
-        """Of a rule by its number in the policy it is of."""
+        """The status of a rule, given its number in its own policy."""
         other = self._new_of.get(number, -1) if is_old else int(self.old_of[number])
         if other < 0:
             return "removed" if is_old else "added"
@@ -64,12 +64,15 @@ class RulePairs:
         return "same" if _meaning(self.old.rules[before]) == _meaning(self.new.rules[after]) else "changed"
 
     def say_the_same(self, old: int, new: int) -> bool:
-        """Whether two rules, by number, mean the same in the same group."""
+        """Whether two rules, given by number, are in the same group and mean the same."""
         of_old, of_new = (engine.compiled.numbering.rule_groups for engine in (self.old, self.new))
         return of_old[old] == of_new[new] and _meaning(self.old.rules[old]) == _meaning(self.new.rules[new])
 
     def effects(self, decisions: Iterable[tuple[ChangedGroup, int, int]]) -> list[RuleEffect]:
-        """Of groups, each with the numbers of OLD's and of NEW's rule that decided; negative: none did."""
+        """The effects of the rules that differ.
+
+        ``decisions``: each group with the numbers of OLD's and NEW's rule that decided (negative: none).
+        """
         counts: dict[tuple[int, int], Counter[str]] = defaultdict(Counter)
         for group, old, new in decisions:
             pairs = set()
@@ -93,7 +96,7 @@ class RulePairs:
 
 
 class Moves:
-    """Counts connections that both allow, by rules that are not the same one."""
+    """Counts connections that both policies allow, but by different rules."""
 
     def __init__(self, pairs: RulePairs) -> None:
         self._pairs = pairs
@@ -101,7 +104,7 @@ class Moves:
         self.others = 0
 
     def count(self, openers: Rows) -> None:
-        """``openers``: HEADER_DTYPE, of connections that begin for both and that both allow."""
+        """``openers``: HEADER_DTYPE; they open connections under both policies, and both allow them."""
         old = winners(self._pairs.old.compiled.classifier, openers).ravel()
         new = winners(self._pairs.new.compiled.classifier, openers).ravel()
         moved = (old >= 0) & (new >= 0) & (self._pairs.old_of[new] != old)
@@ -110,7 +113,7 @@ class Moves:
         found, counts = np.unique(np.stack((old[moved], new[moved])), axis=1, return_counts=True)
         for before, after, connections in zip(*found.tolist(), counts.tolist(), strict=True):
             if self._pairs.say_the_same(before, after):
-                continue        # a rule that is there twice
+                continue        # a policy has the rule twice
             if (before, after) in self._counts or len(self._counts) < MOST_MOVES:
                 self._counts[before, after] += connections
             else:
@@ -129,7 +132,7 @@ class Moves:
 
 
 def together(several: Iterable[Iterable[MovedTraffic]]) -> list[MovedTraffic]:
-    """What was moved between the same rules as one; most connections first."""
+    """Adds up what moved between the same two rules; most connections first."""
     counts: Counter[MovedTraffic] = Counter()
     for moved in several:
         for one in moved:
@@ -141,7 +144,7 @@ def together(several: Iterable[Iterable[MovedTraffic]]) -> list[MovedTraffic]:
 
 
 def winners(classifier: Classifier, openers: Rows) -> NDArray[np.int32]:
-    """(n, 2): of the egress and of the ingress side the number of the rule that wins for an opener (SPEC 4.8, 3.3)."""
+    """An array (n, 2) with the number of each opener's winning rule on its egress and ingress side (SPEC 4.8, 3.3)."""
     found = np.full((len(openers), 2), NO_SIDE_THERE, dtype=np.int32)
     classifier.match(openers, found)
     first = openers["dst"][:, 0]

@@ -1,4 +1,4 @@
-"""A comparison whose packets belong to several VPCs, as the policies map them (SPEC 7.1): two engines for each."""
+"""Compares two policies that map packets to several VPCs (SPEC 7.1), with two engines for each VPC."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.placement import Placement, refuse_too_many, seen_from
 
-#: What marks packets, in the order in which it counts: the key of a policy, and the field of ``Vpc``.
+#: The marks that assign packets to a VPC, in order of precedence: the key in a policy, and the field of ``Vpc``.
 _MARKS = (("vni", "vnis"), ("vlan", "vlans"), ("interface", "interfaces"), ("file", "files"))
 
 
 class VpcPairs:
-    """Compares two policies VPC by VPC, with the methods of ``Pair``, one of which each VPC has.
+    """Compares two policies VPC by VPC. It has the methods of ``Pair``, and one ``Pair`` for each VPC.
 
-    VPCs are the same by name, and marks of either policy count for both. To the policy that does not have a VPC no
-    instance is there: its packets are out of scope; ``warnings`` says so. PolicyError for a mark that one policy has
-    for another VPC than the other, and for packets of too many VPCs. AmbiguousAddress as in a replay of either.
+    VPCs of the same name correspond, and the marks of both policies apply to both. If a policy lacks a VPC, it sees no
+    instance in it, and the VPC's packets are out of scope; ``warnings`` says so. Raises PolicyError if the policies
+    give one mark to different VPCs, or if there are packets of too many VPCs, and AmbiguousAddress as a replay of
+    either policy does.
     """
 
     def __init__(self, old: Policy, new: Policy, options: ReplayOptions, hash_key: Sequence[int]) -> None:
         vpcs = _of_both(old, new)
         self.warnings = [
-            f"VPC {vpc.name!r} is in {have} alone: to {lack} its packets are out of scope"
+            f"VPC {vpc.name!r} is only in {have}: under {lack} its packets are out of scope"
             for vpc in vpcs
             if vpc.is_mapped
             for have, lack, policy in (("OLD", "NEW", new), ("NEW", "OLD", old))
@@ -45,7 +46,7 @@ class VpcPairs:
             replace(policy, vpcs=tuple(replace(vpc, region=_region(policy, vpc)) for vpc in vpcs))
             for policy in (old, new)
         ]
-        #: Both place packets alike, and either may find that a VPC cannot tell its peers apart.
+        #: Both place packets alike. The second is made only for its check that each VPC can tell its peers apart.
         self.placement, _ = (Placement(policy) for policy in self._policies)
         self._options, self._hash_key = options, hash_key
         self._dealer = Dealer(len(vpcs))
@@ -56,12 +57,11 @@ class VpcPairs:
 
     @property
     def pairs(self) -> list[Pair]:
-        """One at least."""
+        """The pairs made so far; there is at least one."""
         return [pair for _, pair in sorted(self._pairs.items())]
 
     @property
     def times(self) -> tuple[int | None, int | None, int, int]:
-        """As ``Dealer.times``."""
         return self._dealer.times
 
     def _of(self, vpc: int) -> Pair:
@@ -103,7 +103,7 @@ def _region(policy: Policy, vpc: Vpc) -> str:
 
 
 def _of_both(old: Policy, new: Policy) -> Sequence[Vpc]:
-    """The VPCs of both, each with the marks of both."""
+    """The VPCs of both policies, each with the marks from both."""
     vpcs = dict(old.vpc_by_name)
     for vpc in new.vpcs:
         known = vpcs.setdefault(vpc.name, vpc)
@@ -116,9 +116,9 @@ def _of_both(old: Policy, new: Policy) -> Sequence[Vpc]:
         for mark, owner in _owners(new.vpcs, name).items():
             if owners.get(mark, owner) != owner:
                 raise PolicyError(
-                    f"{printable(new.origin)}: {key} {mark!r} is that of VPC {owner!r}, but that of VPC "
-                    f"{owners[mark]!r} in {printable(old.origin)}: captures have it for one of them; let both say the "
-                    "same, or name the VPC of all packets (--vpc)"
+                    f"{printable(new.origin)}: {key} {mark!r} belongs to VPC {owner!r}, but to VPC "
+                    f"{owners[mark]!r} in {printable(old.origin)}: make both policies agree, or name the VPC of all "
+                    "packets (--vpc)"
                 )
     return tuple(vpcs.values())
 

@@ -1,11 +1,11 @@
-"""Captures through an engine: the main job. Files in, totals out; what to write of it is up to ``report``.
+"""Replays captures through an engine and returns totals. How to print them is up to ``report``.
 
     capture.open_capture --FrameBatch--> engine --arrays--> sinks (one row a packet, one row a connection)
                                            \\--counters--> ReplayResult
 
-``options`` is how, ``results`` is what comes out. A ``Runner`` is what it goes through: ``engine_runner``, an engine;
-``vpc_runner``, one for each VPC; ``reference_runner``, the reference model. ``cluster`` reads and judges elsewhere.
-``replay_snapshot`` is for replays that stop and go on.
+``options`` defines the options and ``results`` the result. A ``Runner`` judges the packets: ``engine_runner`` with one
+engine, ``vpc_runner`` with one for each VPC, ``reference_runner`` with the reference model. ``cluster`` reads and
+judges on other machines. ``replay_snapshot`` saves a replay and resumes it.
 """
 
 from __future__ import annotations
@@ -93,30 +93,33 @@ def replay(
     client: Any = None,
     shards: int | None = None,
 ) -> ReplayResult:
-    """Judges every packet of ``captures`` (a path, or several), one replay in the order given; ``-`` is standard input,
-    a directory the captures in it.
+    """Judges every packet of ``captures``.
 
-    ``packets``, ``frames``, ``flows``: a sink, or several, for every packet's result, for packets with their results,
-    and for connections. ``engine="reference"`` runs the slow model instead, which knows no connection report and no
-    snapshots. ``progress`` is called with (packets, bytes read) so far, all captures together, now and then. Damage
-    part way ends the replay there: what came before is in the result. ``changes``: a change file (SPEC 9.5), or its
-    path; it is checked whole before any packet is judged.
+    ``captures``: a path, or several, which form one replay in the order given. ``-`` is standard input; a directory
+    stands for the captures in it.
+    ``packets``, ``frames``, ``flows``: one or several sinks each, for every packet's result, for packets together with
+    their results, and for connections.
+    ``engine``: ``"reference"`` runs the slow reference model, which has no connection report and no snapshots.
+    ``progress``: called now and then with (packets, bytes read) so far, over all captures.
+    ``changes``: a change file (SPEC 9.5) or its path. All of it is checked before any packet is judged.
+    ``snapshot``: where to save the state after the last packet. ``flows`` then does not get connections that are still
+    open; the replay that resumes reports them.
+    ``resume``: a saved state to go on from, as if both replays' captures were one replay. Policy, options and changes
+    must be the same, and so must the part of ``reading`` that selects packets; a different ``start`` or ``end`` only
+    causes a warning. The result covers all captures, except ``elapsed_seconds``.
+    ``jobs``: the number of threads that judge, as for ``Engine``.
+    ``reading``: how captures are read, and which packets are left out. The rest is judged as if there were no other
+    packets; but times in ``changes`` given in seconds count from the first packet, even if that is left out.
+    ``client``: a ``distributed.Client`` whose workers read and judge (``cluster``). ``resume`` is then a folder, a path
+    or URL that all workers can access, where they keep what they read for later replays; None: a temporary one on this
+    machine.
+    ``shards``: the number of parts into which a cluster divides the packets; None: by the size of the captures.
 
-    ``snapshot``: where to save the state after the last packet; ``flows`` then gets no connections that still live:
-    whoever goes on tells of them. ``resume``: such a state to go on from, as if these captures had come after those in
-    one replay; policy, options and changes must be those of that replay, ``reading`` as far as it says which packets
-    are judged (another ``start`` or ``end`` is only warned of). The result is that of all captures,
-    ``elapsed_seconds`` apart. ``jobs``: how many threads judge, as ``Engine`` takes them.
-    ``client``: a ``distributed.Client``: its workers read and judge (``cluster``). ``resume`` is then a folder that all
-    of them see, a path or a URL, where what is read is kept and found again; None: one on this machine that is gone
-    afterwards. A capture that is damaged ends there, those after it do not. ``shards``: how many parts packets are
-    dealt out to; None: by the captures' sizes.
+    If a capture is damaged, the result covers the packets before the damage; on a cluster, it also covers the captures
+    after the damaged one.
 
-    ``reading``: how captures are read, and what of them is left out. What is left is judged as if it were all there
-    is; but seconds of ``changes`` count from the first packet of the captures, whether that is left out or not.
-
-    Raises PolicyError, CaptureError, ReadingError, SnapshotError, OutputError, ClusterError; ArgumentError for
-    an unknown option, ArgumentTypeError for ``changes`` that are none.
+    Raises PolicyError, CaptureError, ReadingError, SnapshotError, OutputError, ClusterError; ArgumentError for an
+    unknown option, ArgumentTypeError for ``changes`` of the wrong type.
     """
     options = ReplayOptions(
         mode=mode, midstream=midstream, vpc=vpc, engine=engine, jobs=jobs, reading=reading or Reading(),
@@ -133,7 +136,7 @@ def run_replay(
     sinks: Sinks | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ReplayResult:
-    """``replay`` with its options in one value."""
+    """``replay`` with its options as one value."""
     sinks = sinks or Sinks()
     if isinstance(policy, str | os.PathLike):
         policy = load_policy(policy)
@@ -171,7 +174,7 @@ def run_replay(
     result.decapsulated = earlier.all_decapsulated(read.decapsulated)
     result.changes, result.changes_left = schedule.done, len(schedule.pending)
     if options.snapshot is not None and not isinstance(runner, ReferenceRunner):
-        # Before what still lives is reported as such: it has not ended.
+        # Before ``finish``, which ends the connections that are still open.
         before = Earlier(
             result.captures, read.cutting.first_ns, tuple(schedule.done), result.left_out,
             None if result.decapsulated is None else tuple(result.decapsulated.items()),

@@ -1,4 +1,4 @@
-"""Several captures, read as one: one after the other, or merged by time."""
+"""Reads several captures as one, either one after another or merged by time."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from sgfast.replaying.options import Reading
 from sgfast.replaying.placement import Placement
 from sgfast.replaying.results import count
 
-#: Captures that are merged, and where it is known when they begin.
+#: Captures that are merged, each with the time when it begins, if that is known.
 Part = list[tuple[str, int | None]]
 
 
 def parts_of(paths: Sequence[str], reading: Reading) -> tuple[list[Part], list[str]]:
-    """What is read one after the other, and warnings. A directory, or a pattern, stands for its captures, by time.
+    """The parts to read one after another, and warnings. A directory or pattern is a part with its captures, by time.
 
-    CaptureError: what is wrong with a file is told before anything is read (SPEC 10.5), as far as it can be known.
+    Raises CaptureError for files that cannot be read, as far as this can be known before reading (SPEC 10.5).
     """
     parts: list[Part] = []
     warnings = []
     for number, path in enumerate(paths, 1):
         if is_directory(path):
             if reading.follow:
-                raise CaptureError(f"{printable(path)}: is a directory; follow the file in it that grows")
+                raise CaptureError(f"{printable(path)}: is a directory; follow the growing file in it instead")
             found, warning = captures_in(path)
             parts.append(found)
             warnings += [warning] if warning is not None else []
@@ -54,16 +54,15 @@ def parts_of(paths: Sequence[str], reading: Reading) -> tuple[list[Part], list[s
 
 
 class Captures:
-    """Iterating yields the batches of frames of all ``paths``, in order, each good until the next is asked for.
+    """Iterates over the batches of frames of all ``paths``, in order. A batch is valid until the next is requested.
 
-    A directory stands for the captures in it, merged by time; ``parts``: what ``parts_of`` said of them, if that was
-    asked. What ``reading`` wants to leave out is not in the batches; ``cutting`` knows how much it was. ``first_ns``:
-    time of the first packet of all captures, where others came before these. ``placement`` says which VPC each packet
-    belongs to. ``progress`` is called with (packets, bytes read) so far before the next batch is read. Damage part way
-    ends it there, and is in ``damage`` then; ``warnings`` is complete at the end, too.
+    A directory stands for the captures in it, merged by time. ``parts``: the result of ``parts_of``, if it was called
+    already. ``first_ns``: the time of the first packet of all captures, if other captures came before these.
+    ``placement``: assigns packets to VPCs. ``progress``: called with (packets, bytes read) so far before the next batch
+    is read. Packets that ``reading`` leaves out are not in the batches; ``cutting`` counts them. Iteration ends where a
+    capture is damaged; ``damage`` and ``warnings`` are complete then.
 
-    Raises CaptureError: what is wrong with a file is told before anything is read (SPEC 10.5), as far as it can be
-    known.
+    Raises CaptureError for files that cannot be read, as far as this can be known before reading (SPEC 10.5).
     """
 
     def __init__(
@@ -80,15 +79,15 @@ class Captures:
         if parts is None:
             parts, self.warnings = parts_of(paths, reading)
         self._parts = parts
-        #: If it was wanted, and captures are not merged: each batch is good until the next but one is asked for; and
-        #: some may be empty, so that nobody misses that one was asked for.
+        #: Whether each batch stays valid until the one after the next is requested. That needs captures that are not
+        #: merged. Empty batches are passed on then, so that the caller can count the requests.
         self.two_batches = two_batches and all(len(part) == 1 for part in self._parts)
         self._placement = placement
-        #: ``Frame.vpc`` by path, where packets are of VPCs.
+        #: ``Frame.vpc`` by path, if packets belong to VPCs.
         self._vpc_of: dict[str, int] = {}
         if placement is not None:
             self._vpc_of = {path: placement.of_file(path) for part in self._parts for path, _ in part}
-        #: Captures that do not say on which interface packets came in, though that is wanted.
+        #: Captures that do not record interfaces although the policy needs them.
         self._without_interfaces: list[str] = []
         marks = None if placement is None else placement.marks
         self._decapsulation = Decapsulation(reading.decap, marks) if reading.decap or marks is not None else None
@@ -100,7 +99,7 @@ class Captures:
                 yield batch
 
     def batches(self) -> Iterator[FrameBatch]:
-        """All frames, before any are left out."""
+        """All frames, including those that will be left out."""
         packets_before = bytes_before = 0
         with ExitStack() as stack:
             until = stack.enter_context(first_interrupt()) if self._follow else None
@@ -123,7 +122,7 @@ class Captures:
                         left = list(reader.unread) if isinstance(reader, MergedReader) else []
                         left += [path for later in self._parts[number:] for path, _ in later]
                         if left:
-                            self.warnings.append(f"not read further, as a capture is damaged: {listed(left)}")
+                            self.warnings.append(f"not read, because a capture before is damaged: {listed(left)}")
                         return
 
     def _opened(
@@ -147,7 +146,7 @@ class Captures:
 
     @property
     def decapsulated(self) -> dict[str, int] | None:
-        """How many tunnels of each kind were taken off so far; None if none are to be."""
+        """The number of tunnel headers removed so far, by kind; None if none are to be removed."""
         return self._decapsulation.counts if self._decapsulation is not None and self._reading.decap else None
 
     @property
@@ -157,20 +156,20 @@ class Captures:
         return Noticed(looked_at, copies, tuple(self._without_interfaces), too_deep)
 
     def warn(self, warnings: list[str]) -> None:
-        """What of the reading one should know that is no error."""
+        """Adds warnings about unusual packets."""
         self.noticed.warn(warnings, self._reading, self._placement)
 
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """What is odd about packets, though no error."""
+    """What is unusual about the packets, but not an error."""
 
-    #: Packets looked at for copies, where nobody wants these left out, and copies among them.
+    #: Packets checked for copies, if copies are not left out, and the copies among them.
     looked_at: int = 0
     copies: int = 0
-    #: Captures that do not say on which interfaces packets came in, where that is wanted.
+    #: Captures that do not record interfaces although the policy needs them.
     without_interfaces: tuple[str, ...] = ()
-    #: Packets in more tunnels than are taken off.
+    #: Packets in more tunnels than are removed.
     too_deep: int = 0
 
     def __add__(self, other: Noticed) -> Noticed:
@@ -183,23 +182,23 @@ class Noticed:
         warn_of_copies(warnings, self.looked_at, self.copies)
         keeps_vnis = {"vxlan", "geneve"}.isdisjoint(reading.decap)
         if placement is not None and placement.wants_vnis and keeps_vnis:
-            warnings.append("the policy says which VPC a VNI is of, but tunnels stay on: take them off (--decap)")
+            warnings.append("the policy maps VNIs to VPCs, but tunnels are not removed: remove them with --decap")
         if self.without_interfaces:
             first, others = self.without_interfaces[0], len(self.without_interfaces) - 1
-            more = f" (nor {count(others, 'more capture')})" if others else ""
+            more = f" and {count(others, 'more capture')}" if others else ""
             warnings.append(
-                f"{printable(first)}: does not say on which interfaces packets came in{more}, which is how the policy "
-                "knows their VPC: only pcapng does"
+                f"{printable(first)}{more}: no record of the interfaces by which the policy maps packets to VPCs; only "
+                "pcapng has one"
             )
         if self.too_deep:
             warnings.append(
-                f"{count(self.too_deep, 'packet')} in more than {MOST_TUNNELS} tunnels: what is in the "
-                f"innermost of the first {MOST_TUNNELS} was judged"
+                f"{count(self.too_deep, 'packet')} in more than {MOST_TUNNELS} tunnels: only the outer {MOST_TUNNELS} "
+                "were removed"
             )
 
 
 def can_be_tried(path: str) -> bool:
-    """Whether opening a capture takes nothing from who opens it next, as it would from a pipe, or just fails."""
+    """Whether a capture may be opened just to look: not a pipe or device, from which that would take data."""
     if path == "-":
         return False
     try:

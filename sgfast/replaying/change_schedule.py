@@ -1,4 +1,4 @@
-"""Changes of the policy during a replay, each made between the two packets it comes between (SPEC 6.1)."""
+"""Changes the policy during a replay, each time between the right two packets (SPEC 6.1)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from sgfast.replaying.runner import Runner
 
 
 class ChangeSchedule:
-    """Hands batches to a runner, in two where a change comes between two of their packets.
+    """Hands batches to a runner, split where a change falls between two packets.
 
-    ``file``: the changes, None if there are none. ``vpcs``: from which VPCs packets are seen; None among them: from
-    all. ``done``: changes that were made before a snapshot, and ``first_ns`` the first packet's time then.
+    ``file``: the changes; None if there are none. ``vpcs``: the VPCs from which packets are seen; a None among them
+    stands for all VPCs. ``done``: the changes that were made before a snapshot. ``first_ns``: the time of the first
+    packet before that snapshot.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class ChangeSchedule:
             self._resolve(first_ns)
 
     def process(self, batch: FrameBatch, first_ns: int | None) -> None:
-        """``first_ns``: time of the first packet of all captures, which need not be in a batch."""
+        """``first_ns``: the time of the first packet of all captures, even if that is left out of the batches."""
         if not self._resolved:
             self._resolve(first_ns)
         first = 0
@@ -53,7 +54,7 @@ class ChangeSchedule:
         self._runner.process(batch, first, len(batch) - first)
 
     def finish(self, first_ns: int | None) -> None:
-        """No batch is left. If no packet came, the file must still be right."""
+        """Ends the schedule. The change file is checked even if there was no packet."""
         if not self._resolved:
             self._resolve(first_ns)
 
@@ -68,6 +69,6 @@ class ChangeSchedule:
         if known != [(done.at_ns, done.text) for done in self.done]:
             raise SnapshotError(
                 f"{printable(self._file.origin)}: does not begin with the {len(self.done)} changes made before the "
-                "snapshot: give the change file of that replay"
+                "snapshot; use the change file of that replay"
             )
         self.pending.extend(changes[len(self.done) :])

@@ -1,7 +1,7 @@
-"""What is cut out of captures before anything is judged: times, what a filter leaves out, copies.
+"""Leaves packets out of captures before anything is judged: by time, by filter, and copies.
 
-A replay of what is left is that of a smaller capture: packets are numbered, and connections begin, as in one. Only
-times in seconds, the window's and those of changes (SPEC 9.5), count from the first packet that was there.
+The remaining packets are judged like a smaller capture: they are numbered from 1, and connections begin with them. Only
+times in seconds, of the window and of changes (SPEC 9.5), count from the first packet before any are left out.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from sgfast.preprocess.selection import Dedup, Filter, Window
 from sgfast.replaying.options import Reading
 from sgfast.replaying.time_window import parse_window, refuse_backwards
 
-#: Where nobody asks for ``dedup``, the first packets of every so many batches are looked at for copies: enough to tell
-#: a capture that holds most packets twice, and a thousandth of the packets in a large one.
+#: Without ``dedup``, the first LOOKED_AT packets of one batch in LOOK_EVERY are checked for copies. That is enough to
+#: notice a capture that has most packets twice, but only a thousandth of the packets in a large one.
 LOOK_EVERY = 64
 LOOKED_AT = 512
-#: So many copies, and such a part of the IP packets looked at, and it is said: few are retransmissions, or chance.
+#: Warn of at least this many copies, if they are at least one in ONE_IN of the IP packets checked. Fewer copies are
+#: retransmissions or chance.
 MANY_COPIES = 100
 ONE_IN = 8
 
 
 @dataclass(frozen=True, slots=True)
 class PacketsLeftOut:
-    """Packets of captures that are not judged, by why. None: nothing was to be left out for that."""
+    """The number of packets left out, by the option that leaves them out. None: that option was not given."""
 
     before_start: int | None = None
     after_end: int | None = None
@@ -38,7 +39,7 @@ class PacketsLeftOut:
 
 
 def both_left_out(a: PacketsLeftOut | None, b: PacketsLeftOut | None) -> PacketsLeftOut | None:
-    """Of two replays, one of which went on from the other."""
+    """The sum for two replays, one of which resumes the other."""
     if a is None or b is None:
         return b if a is None else a
     pairs = zip(astuple(a), astuple(b), strict=True)
@@ -46,7 +47,7 @@ def both_left_out(a: PacketsLeftOut | None, b: PacketsLeftOut | None) -> Packets
 
 
 class Step(Protocol):
-    """Takes a batch of frames, at least one, and changes it in place; none may be left."""
+    """Removes frames from a batch, in place. The batch has frames before, but may be empty afterwards."""
 
     def apply(self, batch: FrameBatch) -> None: ...
 
@@ -54,8 +55,8 @@ class Step(Protocol):
 class Cutting:
     """The steps that ``reading`` asks for, in order.
 
-    ``first_ns``: time of the first packet, None as long as there was none. Raises ReadingError, at the first packet
-    for a window whose ends are only then known to be the wrong way round.
+    ``first_ns``: the time of the first packet; None until there is one. Raises ReadingError for a wrong window or
+    filter; if only the first packet shows that the window ends before it starts, then with the first batch.
     """
 
     def __init__(self, reading: Reading, first_ns: int | None) -> None:
@@ -69,7 +70,7 @@ class Cutting:
         self._batches = self._looked_at = self._copies = 0
 
     def apply(self, batch: FrameBatch) -> None:
-        """Changes ``batch``, which may have no frames left then."""
+        """Removes frames from ``batch``, which may be empty afterwards."""
         if self._steps is None:
             self._steps = self._begin(next(iter(batch))[0])
         for step in self._steps:
@@ -93,7 +94,7 @@ class Cutting:
         return [step for step in steps if step is not None]
 
     def left_out(self) -> PacketsLeftOut | None:
-        """None: nothing was to be left out."""
+        """The packets left out so far; None: no option leaves any out."""
         reading = self._reading
         if not reading.leaves_out:
             return None
@@ -107,13 +108,13 @@ class Cutting:
 
     @property
     def copies_seen(self) -> tuple[int, int]:
-        """Of packets that were looked at: how many, and how many copies."""
+        """The number of packets checked for copies, and the number of copies among them."""
         return self._looked_at, self._copies
 
 
 def warn_of_copies(warnings: list[str], looked_at: int, copies: int) -> None:
     if copies >= MANY_COPIES and copies * ONE_IN >= looked_at:
         warnings.append(
-            f"{copies} of {looked_at} packets looked at were there a moment before: if the capture "
-            "is of all interfaces, or of a mirror of several ports, --dedup leaves copies out"
+            f"{copies} of {looked_at} packets checked are copies of earlier ones: if the capture "
+            "is of all interfaces, or of a mirror of several ports, leave copies out with --dedup"
         )

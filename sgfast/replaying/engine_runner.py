@@ -1,4 +1,4 @@
-"""A replay through the engine."""
+"""Runs a replay with one engine."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from sgfast.replaying.results import (
 )
 from sgfast.replaying.sort_keys import broken_key, denied_key, unanswered_key
 
-#: How many of the connections still open at the end are reported in one go.
+#: The connections still open at the end are reported in portions of this size.
 FLOWS_AT_ONCE = 1 << 16
 
-#: By number in a row; the order of ``core/tallies/disconnects.pxd``'s CutOutcome.
+#: Indexed by the number in a row, in the order of CutOutcome (``core/tallies/disconnects.pxd``).
 _OUTCOMES: tuple[Literal["never", "back", "denied"], ...] = ("never", "back", "denied")
 
 
@@ -46,7 +46,7 @@ def make_engine(
     policy: Policy, options: ReplayOptions, vpc: str | None, *, keep_flows: bool = False, jobs: int = 1,
     compiler: Compiler | None = None, hash_key: Sequence[int] | None = None,
 ) -> Engine:  # fmt: skip
-    """An engine of a replay with ``options``. ``vpc``: the one it sees, which need not be that of the options."""
+    """An engine for a replay with ``options``. ``vpc``: the VPC it sees, which may differ from that of the options."""
     return Engine(
         policy, mode=options.mode, midstream=options.midstream, vpc=vpc, keep_flows=keep_flows, reporting=True,
         hash_key=hash_key, compiler=compiler, jobs=jobs,
@@ -54,13 +54,13 @@ def make_engine(
 
 
 class EngineRunner:
-    """A ``Runner`` of one engine."""
+    """A ``Runner`` with one engine."""
 
-    #: How packets were dealt out to several engines, as ``VpcRunner`` has it: there is one.
+    #: ``VpcRunner.dealt`` says how packets were divided among engines. Here there is only one.
     dealt = None
 
     def __init__(self, engine: Engine, sinks: Sinks) -> None:
-        """``engine``: one that reports, and keeps flows if there are sinks for them."""
+        """``engine``: made with ``reporting``, and with ``keep_flows`` if there are sinks for flows."""
         self.engine = engine
         self.sinks = sinks
         self.headers: Rows | None = None
@@ -116,7 +116,7 @@ class EngineRunner:
             change.at_ns, change.text, applied.disconnected, 0, 0, 0, number=number if applied.disconnected else -1
         )
         if self.sinks.flows:
-            # What ended with the change still bears the names from before it.
+            # Connections that the change ended are written with the names from before the change.
             self.sinks.write_flows(self.engine.dataplane.take_flows())
         self._begin_sinks()
         return done
@@ -159,8 +159,8 @@ class EngineRunner:
         )  # fmt: skip
 
     def _follow_cuts(self, result: ReplayResult) -> int:
-        """How many were not followed."""
-        rows, untold = self.engine.dataplane.cuts
+        """Adds to each change what became of the connections it cut. Returns how many of these were not followed."""
+        rows, not_followed = self.engine.dataplane.cuts
         for done in result.changes:
             if done.number < 0:
                 continue
@@ -169,7 +169,7 @@ class EngineRunner:
             done.denied_again = int((own["outcome"] == _OUTCOMES.index("denied")).sum())
             done.packets_after = int(own["packets"].sum())
             done.connections = tuple(self._cut_connection(row) for row in _listed(own))
-        return int(untold)
+        return int(not_followed)
 
     def _cut_connection(self, row: Any) -> CutConnection:
         length = 16 if row["family"] == 6 else 4
@@ -217,7 +217,7 @@ class EngineRunner:
 
 
 def finish_flows(plane: AccountingPlane, sinks: Sinks, *, goes_on: bool) -> None:
-    """Ends what still lives, some at a time, and tells of it unless the replay that ``goes_on`` from here will."""
+    """Ends the open connections, in portions, and writes them unless a replay that ``goes_on`` from here will do so."""
     done = False
     while not done:
         done = plane.finish(most=FLOWS_AT_ONCE)
@@ -228,7 +228,7 @@ def finish_flows(plane: AccountingPlane, sinks: Sinks, *, goes_on: bool) -> None
 
 
 def _listed(cuts: Rows) -> Rows:
-    """Those of which most packets came, unfinished ones first; of equals those of the lower addresses."""
+    """The cuts to list: those with most packets first, then unfinished ones, then those with lower addresses."""
     packets = cuts["packets"].astype(np.int64)
     if len(cuts) > LISTED_CUTS:
         enough = packets >= np.partition(packets, -LISTED_CUTS)[-LISTED_CUTS]

@@ -1,7 +1,7 @@
-"""The options of a replay, as values: each with its type, its default and what it has to be.
+"""The options of a replay as values, with their types, defaults and checks.
 
-The command line and the keywords of ``sgfast.replay`` make them, and whoever judges or reads takes them whole. A diff
-and a suggestion are replays with some of these options.
+The command line and the keyword arguments of ``sgfast.replay`` create them; all code that reads or judges takes them as
+one value. ``diff`` and ``suggest`` use some of them, too.
 """
 
 from __future__ import annotations
@@ -19,46 +19,48 @@ from sgfast.preprocess.decap import KINDS
 from sgfast.preprocess.filter_text import parse_filter
 from sgfast.replaying.time_window import parse_window
 
-#: Parts that a cluster deals packets out to.
+#: The most parts into which a cluster divides packets.
 MOST_SHARDS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How captures are read, by all who read them. ``sgfast.cli.options.replay_options`` are the same as options.
+    """How captures are read. ``sgfast.cli.options.replay_options`` adds the same options to a command.
 
-    Making one raises ReadingError for times or a filter that cannot be understood, ArgumentError for what does not go
-    together or is no kind of tunnel.
+    Creating one raises ReadingError for invalid times or an invalid filter, and ArgumentError for options that cannot
+    be combined or an unknown kind of tunnel.
     """
 
-    #: Packets of all captures in the order of their times, not capture after capture.
+    #: Read the packets of all captures in the order of their times, not one capture after another.
     merge: bool = False
-    #: The last capture is a file that grows: it is read on until the first interrupt (SIGINT), which ends it there.
+    #: The last capture is a growing file: keep reading it until the first interrupt (SIGINT).
     follow: bool = False
-    #: Only packets of [start, end), by their own timestamps: seconds from the first packet of all captures ("12.5",
-    #: "1h30m"), or ISO 8601 instants.
+    #: Only packets with timestamps in [start, end). Each is a time after the first packet of all captures ("12.5",
+    #: "1h30m"), or an ISO 8601 instant.
     start: str | None = None
     end: str | None = None
-    #: Only packets that match: an expression like tcpdump's.
+    #: Only packets that match this expression, in tcpdump's syntax.
     filter: str | None = None
-    #: Only the first of packets that are there more than once, as captures of several interfaces have them.
+    #: Leave out copies of packets, which captures of several interfaces contain.
     dedup: bool = False
-    #: Kinds of tunnels (``sgfast.preprocess.decap.KINDS``) that are taken off: what is inside is judged.
+    #: Kinds of tunnels (``sgfast.preprocess.decap.KINDS``) whose headers are removed, to judge the packets inside.
     decap: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.merge and self.follow:
-            raise ArgumentError("merge and follow do not go together: what comes next is not known while a file grows")
+            raise ArgumentError(
+                "merge and follow cannot be combined: a growing file may still receive earlier packets"
+            )
         for kind in self.decap:
             if kind not in KINDS:
-                raise ArgumentError(f"{kind!r:.80} is no kind of tunnel: one of {', '.join(KINDS)}")
+                raise ArgumentError(f"{kind!r:.80} is not a kind of tunnel: use {', '.join(KINDS)}")
         parse_window(self.start, self.end)
         if self.filter is not None:
             parse_filter(self.filter)
 
     @property
     def is_plain(self) -> bool:
-        """Whether captures are read as they are: every option is left alone."""
+        """Whether all options have their defaults."""
         return self == Reading()
 
     @property
@@ -69,9 +71,9 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayOptions:
-    """How captures are judged. ``sgfast.replay`` says what each option does.
+    """How captures are judged. The docstring of ``sgfast.replay`` describes each option.
 
-    Making one raises an ArgumentError for a value that does not exist; ``check`` says what does not go together.
+    Creating one raises ArgumentError for an invalid value; ``check`` finds options that cannot be combined.
     """
 
     mode: Mode = "causal"
@@ -91,34 +93,34 @@ class ReplayOptions:
         check_modes(self.mode, self.midstream)
         check_jobs(self.jobs)
         if self.engine not in ("fast", "reference"):
-            raise ArgumentError(f"engine is 'fast' or 'reference', not {self.engine!r:.80}")
+            raise ArgumentError(f"engine must be 'fast' or 'reference', not {self.engine!r:.80}")
         if not (self.changes is None or isinstance(self.changes, ChangeFile | str | os.PathLike)):
-            raise ArgumentTypeError(f"changes is a change file or its path, not {self.changes!r:.80}")
+            raise ArgumentTypeError(f"changes must be a change file or its path, not {self.changes!r:.80}")
 
     def check(self, captures: tuple[str, ...], *, reports_connections: bool) -> None:
-        """ArgumentError for options that do not go together, or not with these captures or a sink for connections."""
+        """Raises ArgumentError for options that cannot be combined, or not with these captures or a connection sink."""
         if self.client is not None:
             reads_once = self.reading.follow or "-" in captures
             if self.engine != "fast" or self.snapshot is not None or self.jobs != 1 or reads_once:
                 raise ArgumentError(
-                    "a cluster neither takes snapshots, jobs, another engine, nor what can be read only once"
+                    "a cluster supports neither snapshot, jobs, the reference model, follow, nor standard input"
                 )
             if self.shards is not None and not 1 <= self.shards <= MOST_SHARDS:
-                raise ArgumentError(f"shards is 1 to {MOST_SHARDS}, not {self.shards!r:.80}")
+                raise ArgumentError(f"shards must be 1 to {MOST_SHARDS}, not {self.shards!r:.80}")
         if self.engine == "reference":
             if reports_connections:
-                raise ArgumentError("the reference model makes no connection report: use the fast engine")
+                raise ArgumentError("the reference model has no connection report: use the fast engine")
             if self.resume is not None or self.snapshot is not None:
                 raise ArgumentError("the reference model has no snapshots: use the fast engine")
             if self.jobs != 1:
-                raise ArgumentError("the reference model judges alone: use the fast engine for jobs")
+                raise ArgumentError("the reference model uses one thread: use the fast engine for jobs")
 
     def is_mapped(self, policy: Policy) -> bool:
-        """Whether packets belong to several VPCs, as the policy maps them (SPEC 7.1)."""
+        """Whether the policy maps packets to VPCs (SPEC 7.1) and ``vpc`` does not override it."""
         return policy.is_mapped and self.vpc is None
 
     def change_file(self) -> ChangeFile | None:
-        """What ``changes`` says; PolicyError for a file that cannot be used."""
+        """``changes`` as a change file, which is loaded if necessary. Raises PolicyError if it cannot be used."""
         if self.changes is None or isinstance(self.changes, ChangeFile):
             return self.changes
         return load_changes(self.changes)

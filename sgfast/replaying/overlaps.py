@@ -1,6 +1,6 @@
-"""Changes after which two VPCs that a capture may show own one address (SPEC 7.1), found before the first packet.
+"""Finds changes that make an address ambiguous, as two VPCs then own it (SPEC 7.1), before the first packet.
 
-Looking once takes as long as all instances take, so many changes are looked at as one, of which each part is.
+A check takes time in proportion to all instances, so many changes are checked at once, and one by one only if needed.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from sgfast.policy.model import Instance, Policy
 
 
 def refuse_ambiguous(policy: Policy, changes: Sequence[TimedChange], vpc: str | None) -> None:
-    """Raises AmbiguousAddress that names the first change which makes an address of ``policy`` ambiguous."""
+    """Raises AmbiguousAddress, with the place of the first change that makes an address of ``policy`` ambiguous."""
     if not _may_matter(policy, changes, vpc):
         return
     done, size = 0, len(changes)
     while done < len(changes):
         part = changes[done : done + size]
-        if len(part) > 1 and not _is_clear(_worst(policy, part, vpc), vpc):
+        if len(part) > 1 and not _is_unambiguous(_worst_case(policy, part, vpc), vpc):
             size = len(part) // 2
             continue
         done += len(part)
@@ -39,7 +39,7 @@ def refuse_ambiguous(policy: Policy, changes: Sequence[TimedChange], vpc: str | 
         for timed in part:
             policy = apply_change(policy, timed.change).policy
         if len(part) == 1:
-            _look(replace(policy, origin=part[0].place), vpc)
+            _check(replace(policy, origin=part[0].place), vpc)
 
 
 def _may_matter(policy: Policy, changes: Sequence[TimedChange], vpc: str | None) -> bool:
@@ -48,16 +48,19 @@ def _may_matter(policy: Policy, changes: Sequence[TimedChange], vpc: str | None)
     kinds = {type(timed.change) for timed in changes}
     if vpc is None:
         return not kinds.isdisjoint((AddInstance, AddAddress))
-    # Its own addresses come first: only two peers can be mistaken for each other.
+    # The VPC's own addresses take precedence, so only two of its peers can be ambiguous.
     pairs = policy.peerings | {_pair(timed.change) for timed in changes if isinstance(timed.change, AddPeering)}
     return sum(vpc in pair for pair in pairs) > 1 and not kinds.isdisjoint(
         (AddInstance, AddAddress, AddPeering, RemoveInstance, RemoveAddress)
     )
 
 
-def _worst(policy: Policy, changes: Sequence[TimedChange], vpc: str | None) -> Policy:
-    """What is ambiguous after one of the changes is so here: all that ever is there together, but of ``vpc`` itself,
-    whose addresses cover those of its peers, what always is."""
+def _worst_case(policy: Policy, changes: Sequence[TimedChange], vpc: str | None) -> Policy:
+    """A policy in which every address is ambiguous that is so after any of the changes.
+
+    It has every instance, address and peering that exists at any time. Only of ``vpc`` itself, whose addresses take
+    precedence over those of its peers, does it have just those instances that exist all the time.
+    """
     where = {}
     more, gone, pairs = [], set(), set()
     for timed in changes:
@@ -82,13 +85,13 @@ def _pair(peering: AddPeering) -> frozenset[str]:
     return frozenset((peering.vpc_a, peering.vpc_b))
 
 
-def _is_clear(policy: Policy, vpc: str | None) -> bool:
+def _is_unambiguous(policy: Policy, vpc: str | None) -> bool:
     try:
-        _look(policy, vpc)
+        _check(policy, vpc)
     except AmbiguousAddress:
         return False
     return True
 
 
-def _look(policy: Policy, vpc: str | None) -> None:
+def _check(policy: Policy, vpc: str | None) -> None:
     owned_prefixes(policy, vpc)

@@ -1,4 +1,4 @@
-"""Which VPC packets belong to, as a policy maps them (SPEC 7.1)."""
+"""Assigns packets to VPCs, as a policy maps them (SPEC 7.1)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sgfast.policy.model import Policy
 from sgfast.preprocess.vpcs import VpcMarks
 from sgfast.replaying.options import ReplayOptions
 
-#: Each takes a megabyte of tables before it has judged a packet.
+#: An engine takes a megabyte for its tables before it judges the first packet.
 MOST_ENGINES = 1000
 
 
 class Placement:
-    """What marks the packets of a policy's VPCs; VPCs by their place in it.
+    """The marks that assign packets to a policy's VPCs, which are numbered by their position in the policy.
 
-    AmbiguousAddress for a VPC that cannot tell its peers apart: packets are to be looked at from there.
+    Raises AmbiguousAddress if a mapped VPC has peers that share an address, as its packets could not be judged then.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -42,11 +42,11 @@ class Placement:
 
     @property
     def needs_interfaces(self) -> bool:
-        """Whether without interfaces nothing tells whose a packet is, unless its file does."""
+        """Whether nothing but the interface, or the file, shows to which VPC a packet belongs."""
         return any(vpc.interfaces for vpc in self._vpcs) and not any(vpc.vnis or vpc.vlans for vpc in self._vpcs)
 
     def of_file(self, path: str) -> int:
-        """What ``Frame.vpc`` is for packets of this file. CaptureError if patterns of two VPCs fit its name."""
+        """The value of ``Frame.vpc`` for packets of this file. Raises CaptureError if two VPCs' patterns match it."""
         whole, last = path, os.path.basename(path)
         found = [
             n for n, vpc in enumerate(self._vpcs)
@@ -55,42 +55,42 @@ class Placement:
         if len(found) > 1:
             a, b = (self._vpcs[n].name for n in found[:2])
             raise CaptureError(
-                f"{printable(path)}: the policy says that its packets belong to VPC {a!r} and to VPC {b!r}: "
-                "let 'file' of one of them not match"
+                f"{printable(path)}: the 'file' patterns of VPC {a!r} and of VPC {b!r} both match this capture; "
+                "change one of them"
             )
         return found[0] + 1 if found else 0
 
 
 def seen_from(policy: Policy, vpc: int) -> str | None:
-    """The VPC whose packets those of number ``vpc`` are; None for -1: what nothing marks sees every VPC.
+    """The name of VPC number ``vpc``; None for -1, as packets without a mark are seen from all VPCs.
 
-    AmbiguousAddress if that cannot be told apart.
+    Raises AmbiguousAddress for -1 if several VPCs own one address.
     """
     if vpc >= 0:
         return policy.vpcs[vpc].name
     try:
         owned_prefixes(policy, None)
     except AmbiguousAddress as error:
-        raise AmbiguousAddress(f"{error}; no vni, vlan, interface or file says whose some packets are") from error
+        raise AmbiguousAddress(f"{error}; some packets match no vni, vlan, interface or file of a VPC") from error
     return None
 
 
 def placement_of(policy: Policy, options: ReplayOptions) -> Placement | None:
-    """None: packets do not belong to VPCs."""
+    """The placement of packets; None if they are not mapped to VPCs."""
     return Placement(policy) if options.is_mapped(policy) else None
 
 
 def seen_vpcs(policy: Policy, options: ReplayOptions) -> list[str | None]:
-    """The VPCs that packets may be seen from; None: all at once."""
+    """The VPCs from which packets may be seen; a None among them stands for all VPCs."""
     if not options.is_mapped(policy):
         return [options.vpc]
     return [vpc.name for vpc in policy.vpcs if vpc.is_mapped]
 
 
 def refuse_too_many(policy: Policy, there: int, *, engines: int = 1) -> None:
-    """PolicyError if with ``there`` engines there are not to be more. ``engines``: how many each VPC takes."""
+    """Raises PolicyError if ``there`` engines exist and more would be too many. ``engines``: how many a VPC needs."""
     if there + engines > MOST_ENGINES:
         raise PolicyError(
-            f"{printable(policy.origin)}: there are packets of more than {MOST_ENGINES // engines:,} VPCs that it "
-            "maps: give captures of fewer at a time"
+            f"{printable(policy.origin)}: there are packets of more than {MOST_ENGINES // engines:,} VPCs; use "
+            "captures of fewer VPCs at a time"
         )

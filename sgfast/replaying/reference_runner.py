@@ -1,4 +1,4 @@
-"""A replay through the reference model: slow; it counts totals and rules, but makes no lists."""
+"""Runs a replay with the reference model. It is slow; it counts totals and rule hits, but makes no lists."""
 
 from __future__ import annotations
 
@@ -30,27 +30,26 @@ from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, 
 Frame = tuple[int, bytes, int, int]
 """Time, bytes, wire length, link type."""
 
-#: Whose packets are that no VPC's are (``FrameBatch.vpcs``).
-NOBODY = -1
+#: The number in ``FrameBatch.vpcs`` of packets that belong to no VPC.
+NO_VPC = -1
 
 
 @dataclass(frozen=True)
 class Held:
-    """Rows that wait for a fragment's verdict (SPEC 9.4), or behind such rows."""
+    """Rows that cannot be written yet, because they or rows before them wait for a fragment's verdict (SPEC 9.4)."""
 
-    #: Number of the packet after them, from 1.
+    #: The number of the packet after them; packets are numbered from 1.
     end: int
     headers: Rows
     results: Rows
-    #: None if nobody wants them: a batch's are gone with the next one.
+    #: A copy, because a batch is valid only until the next one. None if no sink takes frames.
     frames: Sequence[Frame] | None
 
 
 class ReferenceRunner:
-    """A ``Runner`` of the reference model. Slow; it counts totals and rules, but makes no lists.
+    """A ``Runner`` with the reference model.
 
-    Where the policy maps packets to VPCs they belong to those of ``FrameBatch.vpcs``, each of which is judged by
-    itself, by a model that is made when needed.
+    If the policy maps packets to VPCs, each VPC in ``FrameBatch.vpcs`` has a model of its own, made when needed.
     """
 
     def __init__(self, policy: Policy, options: ReplayOptions, sinks: Sinks) -> None:
@@ -59,23 +58,24 @@ class ReferenceRunner:
         self.vpc = options.vpc
         self.mapped = options.is_mapped(policy)
         self.make = partial(ReferenceEngine, mode=options.mode, midstream=options.midstream, clock=self.clock)
-        #: By VPC, if packets are mapped; what is not dealt out is nobody's.
-        self.engines: dict[int, ReferenceEngine] = {} if self.mapped else {NOBODY: self.make(policy, vpc=self.vpc)}
+        #: By VPC; if packets are not mapped, the only key is NO_VPC.
+        self.engines: dict[int, ReferenceEngine] = {} if self.mapped else {NO_VPC: self.make(policy, vpc=self.vpc)}
         self.sinks = sinks
         self.packets_judged = self.packets_written = 0
-        #: By VPC: how many packets are its own, and which of all those of them are that are pending.
+        #: The number of packets of each VPC.
         self.own: Counter[int] = Counter()
+        #: Of pending packets: the number among all packets, by VPC and the number within the VPC.
         self.number_of: dict[tuple[int, int], int] = {}
-        #: By number, in order: packets that are pending; wire length, and row if there are rows.
+        #: Pending packets by number, in order: wire length, and the row if rows are wanted.
         self.pending: dict[int, tuple[int, Any]] = {}
         self.held: deque[Held] = deque()
         self.total_bytes = 0
-        #: The earliest and the latest so far.
+        #: The earliest and the latest time so far.
         self.times: list[int] = []
         self.verdicts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.began: Counter[str] = Counter()
-        # By group and rule id, like rule numbers: an id may be used again in another group.
+        # By group and rule id, as groups may use the same rule id.
         self.created: Counter[tuple[str, str]] = Counter()
         self.hits: Counter[tuple[str, str]] = Counter()
         self.hit_bytes: Counter[tuple[str, str]] = Counter()
@@ -88,12 +88,12 @@ class ReferenceRunner:
         self.instance_number = {instance.name: n for n, instance in enumerate(numbering.instances)}
         if self.sinks.want_packets:
             names = list(self.instance_number), [rule.id for rule in numbering.rules]
-            # Rows held back bear these names, too: numbers keep their meaning.
+            # Rows that are held back may use the new names, because numbers keep their meaning.
             present = present_instances(self.policy, self.vpc, numbering)
             self.sinks.begin(Names(*names, self.packets_written, present))
 
     def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
-        probe = copy(self.clock)        # it moves, the engines' does not
+        probe = copy(self.clock)        # advanced in place of the engines' clock
         for n, (time_ns, *_) in enumerate(islice(batch, first, None)):
             if probe.advance(time_ns) >= at_ns:
                 return n
@@ -103,7 +103,7 @@ class ReferenceRunner:
         disconnected = sum(engine.apply(change.change, change.at_ns).disconnected for engine in self.engines.values())
         self.disconnected += disconnected
         self.policy = apply_change(self.policy, change.change).policy
-        # Like the engine's, apart from an instance that is deleted and comes back: to the reference that is one name.
+        # As in the engine, except that an instance which is deleted and comes back keeps its number.
         self._number(self.numbering.after(self.policy))
         return ChangeDone(change.at_ns, change.text, disconnected)
 
@@ -112,7 +112,7 @@ class ReferenceRunner:
         results = np.zeros(number, dtype=RESULT_DTYPE)
         vpcs = batch.vpcs
         for n, (time_ns, data, wire, link_type) in enumerate(islice(batch, first, first + number)):
-            vpc = vpcs[first + n] if self.mapped else NOBODY
+            vpc = vpcs[first + n] if self.mapped else NO_VPC
             verdict = self._engine(vpc).process_frame(time_ns, data, wire_length=wire, link_type=link_type)
             self.packets_judged += 1
             self.own[vpc] += 1
@@ -151,7 +151,7 @@ class ReferenceRunner:
             self._spell_result(verdict, result)
 
     def _write(self, batch: FrameBatch, first: int, headers: Rows, results: Rows) -> None:
-        """Rows go out in packet order: those of a batch when none of it, and none before it, is pending."""
+        """Writes rows in packet order: those of a batch once no packet in it or before it is pending."""
         self._write_held()
         if not self.held and not self.pending:
             self.sinks.write_packets(batch, first, headers, results)
@@ -169,7 +169,7 @@ class ReferenceRunner:
             for sink in self.sinks.packets:
                 sink.write(held.headers, held.results)
             at = 0
-            # What `from_frames` makes is of one link type.
+            # ``from_frames`` takes frames of one link type.
             for link_type, group in groupby(held.frames or (), key=lambda frame: frame[3]):
                 times_ns, frames, wires, _ = zip(*group, strict=True)
                 batch = FrameBatch.from_frames(frames, times_ns, wires, link_type)

@@ -1,4 +1,4 @@
-"""Packets that are written in order, though some are told of late: fragments before their first one (SPEC 9.4)."""
+"""Writes packets in order although some results come late: those of early fragments (SPEC 9.4)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sgfast.replaying.results import Rows, Sinks
 
 @dataclass(slots=True)
 class _Part:
-    """Packets that wait, from number ``first`` on."""
+    """Waiting packets, from number ``first`` on."""
 
     first: int
     frames: FrameBatch | None
@@ -24,7 +24,7 @@ class _Part:
 
 
 class ReorderBuffer:
-    """Hands packets to sinks once all before them are told of. What waits is bounded by the engine (fragments.pxd)."""
+    """Hands packets to sinks once no earlier packet is pending. The engine limits how long packets are pending."""
 
     def __init__(self, sinks: Sinks) -> None:
         self._sinks = sinks
@@ -32,13 +32,13 @@ class ReorderBuffer:
 
     @property
     def waiting(self) -> int:
-        """How many packets were not handed on yet."""
+        """The number of packets not yet handed on."""
         return sum(len(part.results) for part in self._parts)
 
     def write(self, number: int, batch: FrameBatch, first: int, headers: Rows, results: Rows, resolved: Rows) -> None:
-        """Frames of ``batch`` from ``first`` on, the first of them being packet ``number``.
+        """Takes frames of ``batch`` from ``first`` on; the first of them is packet ``number``.
 
-        ``resolved``: RESOLVED_DTYPE, what became of packets that were pending, these ones included.
+        ``resolved`` (RESOLVED_DTYPE): results of packets that were pending, including these.
         """
         pending = int((results["verdict"] == PENDING).sum())
         if not pending and not self._parts:
@@ -49,7 +49,7 @@ class ReorderBuffer:
         self.resolve(resolved)
 
     def resolve(self, resolved: Rows) -> None:
-        """What became of packets that were pending, as ``write`` takes it."""
+        """Takes results of packets that were pending, as ``write`` does."""
         if len(resolved):
             for part in self._parts:
                 at = resolved["number"].astype(np.int64) - part.first
@@ -58,5 +58,5 @@ class ReorderBuffer:
                 part.pending -= int(own.sum())
         while self._parts and not self._parts[0].pending:
             part = self._parts.popleft()
-            # Without frame sinks nobody looks at the frames.
+            # Without frame sinks the frames are not used.
             self._sinks.write_packets(part.frames or FrameBatch(1), 0, part.headers, part.results)

@@ -1,4 +1,4 @@
-"""A replay that stops, and another one that goes on from there: what is beside the engine's own state."""
+"""Saves a replay so that another one can resume it: what is needed besides the engines' own state."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from sgfast.snapshot import read_snapshot, write_snapshot
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What a replay that goes on knows of the one it goes on from."""
+    """What a replay keeps of the earlier one that it resumes."""
 
     captures: tuple[str, ...] = ()
-    #: The first packet's own time, which a change file counts from; None: there was none.
+    #: The time of the first packet, from which the times of a change file count; None: there was no packet.
     first_ns: int | None = None
     changes: tuple[ChangeDone, ...] = ()
     left_out: PacketsLeftOut | None = None
-    #: Tunnels taken off, by kind; None: none were to be.
+    #: Tunnel headers removed, by kind; None if none were to be removed.
     decapsulated: tuple[tuple[str, int], ...] | None = None
 
     def all_decapsulated(self, counts: dict[str, int] | None) -> dict[str, int] | None:
-        """Tunnels of both replays, which had the same options; ``counts``: those of the one that goes on."""
+        """The sum for both replays, which have the same options. ``counts``: those of the replay that resumes."""
         if counts is None:
             return None
         total = Counter(dict(self.decapsulated or ()))
@@ -45,13 +45,13 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True)
 class Dealt:
-    """What a replay that goes on knows of one whose packets were dealt out to VPCs, but for ``Earlier``."""
+    """What it keeps besides ``Earlier`` if the packets were divided among VPCs."""
 
-    #: Of each engine, the number of the VPC it sees; -1: all.
+    #: For each engine, the number of the VPC it sees; -1: all VPCs.
     vpcs: tuple[int, ...]
     #: ``Dealer.clock_state``.
     clock: tuple[int, int, int, int, int, int, int] | None
-    #: Of each change, by engine there was: which of its own it is, as ``ChangeDone.number``.
+    #: For each change, ``ChangeDone.number`` in each engine that existed then.
     changes: tuple[tuple[int, ...], ...]
 
 
@@ -59,9 +59,9 @@ def save_replay(
     target: Output | str | os.PathLike[str], policy: Policy, options: ReplayOptions, engines: Sequence[Engine],
     earlier: Earlier, dealt: Dealt | None,
 ) -> None:  # fmt: skip
-    """Saves the state of a replay that began with ``policy``. OutputError if it cannot be written.
+    """Saves the state of a replay that began with ``policy``. Raises OutputError if it cannot be written.
 
-    ``dealt``: if packets were dealt out; otherwise there is one engine.
+    ``dealt``: None if packets were not divided among VPCs; there is one engine then.
     """
     about = {
         "policy": _fingerprint(policy), "reading": _selection(options.reading), "earlier": to_plain(earlier),
@@ -77,23 +77,24 @@ def save_replay(
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A replay as it was when it stopped."""
+    """The state of a replay when it was saved."""
 
     engines: Sequence[Engine]
     earlier: Earlier
-    #: None: packets were not dealt out, there is one engine.
+    #: None if packets were not divided among VPCs; there is one engine then.
     dealt: Dealt | None
-    #: How the options differ, where that may be.
+    #: Differences between the options that are allowed.
     warnings: Sequence[str]
 
 
 def load_replay(
     path: str | os.PathLike[str], policy: Policy, options: ReplayOptions, *, reports_connections: bool
 ) -> Resumed:
-    """What ``save_replay`` saved.
+    """Loads what ``save_replay`` saved.
 
-    SnapshotError unless that replay began with ``policy`` and had these options. ``start`` and ``end`` may differ, with
-    a warning: one capture may be judged up to a time, and from there on. ``merge`` and ``follow`` are of files.
+    Raises SnapshotError unless that replay began with ``policy`` and had the same options. A different ``start`` or
+    ``end`` causes only a warning, so that a capture can be judged up to a time and then from there on. ``merge`` and
+    ``follow`` are not compared: they concern only how files are read.
     """
     name = printable(os.fsdecode(path))
     is_mapped = options.is_mapped(policy)
@@ -103,7 +104,7 @@ def load_replay(
         raise SnapshotError(f"{name}: is a snapshot of an engine, not of a replay")
     if snapshot.replay.get("policy") != _fingerprint(policy):
         raise SnapshotError(
-            f"{name}: that replay began with another policy than {printable(policy.origin)}: give the one it began with"
+            f"{name}: that replay began with another policy than {printable(policy.origin)}; use the one it began with"
         )
     had: dict[str, str | None] = {"--mode": engine.mode, "--midstream": engine.midstream}
     had["--vpc"] = engine.vpc if dealt is None else None
@@ -112,17 +113,17 @@ def load_replay(
     warnings = []
     read = snapshot.replay.get("reading")
     if not isinstance(read, dict):
-        raise SnapshotError(f"{name}: is no snapshot that can be used: reading is no object")
+        raise SnapshotError(f"{name}: is no snapshot that can be used: reading is not an object")
     have |= _selection(options.reading)
     had |= {option: read.get(option) for option in _selection(options.reading)}
     for option, is_now in have.items():
         if had[option] == is_now:
             continue
         was, other = (printable(str(value))[:200] if value is not None else "(none)" for value in (had[option], is_now))
-        told = f"{name}: that replay had {option} {was}, not {other}"
+        difference = f"{name}: that replay had {option} {was}, not {other}"
         if option not in ("--start", "--end"):
-            raise SnapshotError(told)
-        warnings.append(told)
+            raise SnapshotError(difference)
+        warnings.append(difference)
     if engine.keep_flows != reports_connections:
         was, is_now = ("without", "with") if reports_connections else ("with", "without")
         raise SnapshotError(f"{name}: that replay was {was} --connections, this one is {is_now}")
@@ -132,7 +133,7 @@ def load_replay(
         earlier = from_plain(Earlier, snapshot.replay["earlier"])
         engines = (engine, *snapshot.others)
         if (dealt is not None) != is_mapped:
-            raise ValueError("packets were dealt out to VPCs otherwise than the policy says")
+            raise ValueError("packets were not divided among VPCs as the policy says")
         checked = None if dealt is None else _checked(from_plain(Dealt, dealt), engines, earlier)
         return Resumed(engines, earlier, checked, warnings)
     except (ValueError, OverflowError) as error:
@@ -140,22 +141,22 @@ def load_replay(
 
 
 def _checked(dealt: Dealt, engines: Sequence[Engine], earlier: Earlier) -> Dealt:
-    """ValueError unless all of it fits together."""
+    """Returns ``dealt``; raises ValueError if it does not fit the engines and changes."""
     vpcs = [vpc.name for vpc in engines[0].policy.vpcs]
     known = {-1: None, **dict(enumerate(vpcs))}
     if [known.get(vpc, "") for vpc in dealt.vpcs] != [engine.vpc for engine in engines]:
-        raise ValueError("engines of other VPCs")
+        raise ValueError("its engines are those of other VPCs")
     if len(set(dealt.vpcs)) != len(dealt.vpcs) or len(dealt.changes) != len(earlier.changes):
-        raise ValueError("as many engines as VPCs, and changes as were made")
+        raise ValueError("its numbers of engines and VPCs, or of changes, differ")
     if any(len(numbers) > len(engines) for numbers in dealt.changes):
-        raise ValueError("changes of engines that are not there")
+        raise ValueError("it has changes of missing engines")
     if dealt.clock is not None:
-        Dealer(len(vpcs)).go_on(dealt.clock)        # which has a look at it
+        Dealer(len(vpcs)).go_on(dealt.clock)        # checks the clock
     return dealt
 
 
 def _selection(reading: Reading) -> dict[str, str | None]:
-    """What says which packets are judged, as written, for comparison."""
+    """The options that select packets, as they were written, for comparison."""
     return {
         "--start": reading.start,
         "--end": reading.end,
@@ -166,6 +167,6 @@ def _selection(reading: Reading) -> dict[str, str | None]:
 
 
 def _fingerprint(policy: Policy) -> str:
-    """Of what a policy says, wherever it came from."""
+    """A hash of the policy's contents, whatever file they come from."""
     plain = to_plain(replace(policy, origin="", warnings=()))
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

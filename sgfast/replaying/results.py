@@ -1,4 +1,4 @@
-"""What a replay finds, and what takes the rest of it row by row."""
+"""The result of a replay, and the sinks that take its packets and connections row by row."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from sgfast.replaying.cutting import PacketsLeftOut
 
 Rows = NDArray[Any]
 
-#: Connections of one change that are told of one by one.
+#: The most connections that are listed for one change.
 LISTED_CUTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the numbers in rows mean."""
+    """The names behind the numbers in rows."""
 
     #: By instance number.
     instances: Sequence[str]
     #: By rule number.
     rules: Sequence[str]
-    #: How many packets came before.
+    #: The number of packets before these names apply.
     packets: int
-    #: Numbers of the instances that are there now, and in sight (SPEC 7.1).
+    #: The numbers of the instances that currently exist and are visible (SPEC 7.1).
     present: Sequence[int] = ()
 
 
 class PacketSink(Protocol):
     """Takes every packet's headers (HEADER_DTYPE) and result (RESULT_DTYPE), in order.
 
-    ``begin`` comes before the first packet, and again when the policy has changed; numbers keep their meaning. Arrays
-    are only good until ``write`` returns.
+    ``begin`` is called before the first packet, and again whenever the policy has changed; numbers keep their meaning.
+    The arrays are valid only until ``write`` returns.
     """
 
     def begin(self, names: Names) -> None: ...
@@ -49,7 +49,7 @@ class PacketSink(Protocol):
 
 
 class FrameSink(Protocol):
-    """Takes what a ``PacketSink`` does, and the packets: frames of ``batch`` from ``first`` on, one for each row."""
+    """Takes what a ``PacketSink`` takes, and the frames: those of ``batch`` from ``first`` on, one for each row."""
 
     def begin(self, names: Names) -> None: ...
 
@@ -57,7 +57,7 @@ class FrameSink(Protocol):
 
 
 class FlowSink(Protocol):
-    """Takes every connection and denied attempt once it ended (FLOW_DTYPE)."""
+    """Takes every connection and denied attempt (FLOW_DTYPE) once it has ended."""
 
     def begin(self, names: Names) -> None: ...
 
@@ -66,7 +66,7 @@ class FlowSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sinks:
-    """Who wants to know what of a replay; all of them are told in the order given."""
+    """The sinks of a replay. Sinks of one kind are called in the order given."""
 
     packets: tuple[PacketSink, ...] = ()
     frames: tuple[FrameSink, ...] = ()
@@ -94,7 +94,7 @@ class Sinks:
 
 @dataclass(frozen=True, slots=True)
 class RuleHits:
-    """What one rule did. ``packets``: those judged by it, replies included (SPEC 10.2)."""
+    """What one rule did. ``packets`` includes replies (SPEC 10.2)."""
 
     rule: Rule
     group: str
@@ -105,7 +105,7 @@ class RuleHits:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A protocol and its port or ICMP type, at one instance."""
+    """A protocol, with its port or ICMP type, at an instance."""
 
     instance: str
     protocol: int
@@ -116,7 +116,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Denied packets of one kind: which instance's filter, which way, which service, which peer, why."""
+    """Denied packets with the same service, direction, peer and reason."""
 
     service: Service
     direction: Literal["inbound", "outbound"]
@@ -130,7 +130,7 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Connections the groups deny though the other end answered them in the capture: what would break."""
+    """Connections that would break: the other end answered them in the capture, but the groups deny them."""
 
     service: Service
     direction: Literal["inbound", "outbound"]
@@ -142,7 +142,7 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """Connections the groups allow that an instance refused, or never answered (SPEC 10.4)."""
+    """Connections that the groups allow, but that the instance refused or never answered (SPEC 10.4)."""
 
     service: Service
     answer: Literal["refused", "silent"]
@@ -160,17 +160,18 @@ class CutConnection:
     responder_port: int | None
     icmp_type: int | None
     icmp_code: int | None
-    #: It was closed or reset when it was cut, only not yet forgotten: nothing was lost.
+    #: It was already closed or reset but not yet forgotten, so that the cut did no harm.
     finished: bool
-    #: Its packets that came after the cut and open nothing: in the changed world retransmissions at most.
+    #: Packets after the cut that open nothing. With the change in force they would at most be retransmissions.
     packets_after: int
-    #: ``back``: an opener of the same addresses and ports was allowed; ``denied``: one came and was not; ``never``.
+    #: ``back``: an opener with the same addresses and ports was allowed; ``denied``: one came but was denied;
+    #: ``never``: none came.
     outcome: Literal["back", "denied", "never"]
     #: When it came back, or first tried to.
     again_ns: int | None
-    #: What came back was opened by the other end.
+    #: It came back with an opener from the other end.
     turned: bool
-    #: The rules it came back under, of the egress and the ingress side.
+    #: The rules that allowed it to come back, of the egress and the ingress side.
     egress_rule: str | None
     ingress_rule: str | None
 
@@ -179,19 +180,20 @@ class CutConnection:
 class ChangeDone:
     """A change of the policy during the replay (SPEC 6)."""
 
-    #: On the replay's clock (SPEC 9.1).
+    #: The time on the replay's clock (SPEC 9.1).
     at_ns: int
-    #: The operation and whom it concerns.
+    #: The operation and its object.
     text: str
-    #: Connections it disconnected; one between two instances counts once.
+    #: The connections it disconnected. Connections between two instances count once.
     disconnected: int
-    #: How many of them came back, how many tried and were denied, their packets after the cut; None: not followed.
+    #: How many of these came back, how many tried to and were denied, and their packets after the cut. None: not
+    #: followed.
     came_back: int | None = None
     denied_again: int | None = None
     packets_after: int | None = None
-    #: Most packets after the cut first; at most ``LISTED_CUTS``.
+    #: Those with most packets after the cut first; at most ``LISTED_CUTS``.
     connections: tuple[CutConnection, ...] = ()
-    #: Which of the engine's changes it was, if it disconnected something.
+    #: Its number among the engine's changes if it disconnected something, else -1.
     number: int = -1
 
 
@@ -201,29 +203,29 @@ class Stage:
 
     name: Literal["index", "read", "judge", "gather"]
     tasks: int
-    #: From its beginning to its end, and of all its tasks together.
+    #: The time from start to end, and the sum over all tasks.
     elapsed_seconds: float
     task_seconds: float
     packets: int
-    #: Written to storage or read from it, but for the captures.
+    #: Bytes written to storage or read from it, without the captures.
     bytes_moved: int
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterUsed:
-    """Where a replay on a cluster ran, and how long what took."""
+    """Where a replay on a cluster ran, and how long its stages took."""
 
     scheduler: str
     workers: int
     shards: int
     stages: tuple[Stage, ...]
-    #: Segments that an earlier replay had read.
+    #: The number of segments reused from an earlier replay.
     segments_found: int
 
 
 @dataclass
 class ReplayResult:
-    """What a replay found. Times are nanoseconds since the Unix epoch, None where there was no packet."""
+    """What a replay found. Times are nanoseconds since the Unix epoch; None if there was no packet."""
 
     policy: Policy
     mode: Mode
@@ -232,43 +234,44 @@ class ReplayResult:
     captures: tuple[str, ...]
     engine: Literal["fast", "reference"] = "fast"
     packets: int = 0
-    #: On the wire.
+    #: Bytes on the wire.
     bytes: int = 0
-    #: By SPEC's words, every verdict present.
+    #: Packets by verdict, in the words of SPEC 10.2; every verdict is present.
     verdicts: dict[str, int] = field(default_factory=dict)
-    #: By SPEC's words, only those that came up.
+    #: Packets by reason, in the words of SPEC 10.3; only those that occurred.
     reasons: dict[str, int] = field(default_factory=dict)
-    #: opened, denied, disconnected, inferred; one between two instances counts once.
+    #: The numbers opened, denied, disconnected and inferred. Connections between two instances count once.
     connections: dict[str, int] = field(default_factory=dict)
     rules: list[RuleHits] = field(default_factory=list)
-    #: Of the packets' own times; the replay's clock (SPEC 9.1) never runs backwards, they may.
+    #: The earliest and the latest timestamp of the packets, which may run backwards, unlike the replay's clock
+    #: (SPEC 9.1).
     first_time_ns: int | None = None
     last_time_ns: int | None = None
-    #: Of them, those of the replay this one goes on from.
+    #: Those among ``packets`` that the replay before a snapshot judged.
     earlier_packets: int = 0
-    #: Packets of the captures that are not among ``packets``; None: all of them were to be judged.
+    #: Packets of the captures that were left out of ``packets``; None: no option leaves any out.
     left_out: PacketsLeftOut | None = None
-    #: Reading and judging, not start-up; of this replay alone.
+    #: The time for reading and judging, without start-up; of this replay only.
     elapsed_seconds: float = 0.0
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
-    #: Most packets first; at most ``core.tally``'s number of kinds, the rest is in ``denied_others``.
+    #: Those with most packets first. The number of kinds is limited; further packets are in ``denied_others``.
     denied: list[Denied] = field(default_factory=list)
     denied_others: int = 0
     broken: list[Broken] = field(default_factory=list)
     unanswered: list[Unanswered] = field(default_factory=list)
-    #: In the order in which they took effect. Changes after the last packet took none.
+    #: In the order in which they took effect.
     changes: list[ChangeDone] = field(default_factory=list)
-    #: Changes that the captures ended before.
+    #: The number of changes after the last packet, which had no effect.
     changes_left: int = 0
-    #: None: one process did it.
+    #: None if the replay did not run on a cluster.
     cluster: ClusterUsed | None = None
     oddities: Oddities = field(default_factory=lambda: Oddities())
-    #: Tunnels that this replay took off packets, by kind; None if it was to take off none.
+    #: The number of tunnel headers removed, by kind; None if none were to be removed.
     decapsulated: dict[str, int] | None = None
 
     def empty_part(self, vpc: str | None) -> ReplayResult:
-        """The result of a part of this replay, of which nothing is known yet: what is seen from ``vpc``."""
+        """An empty result for the part of this replay that is seen from ``vpc``."""
         return ReplayResult(self.policy, self.mode, self.midstream, vpc, self.captures)
 
     @property
@@ -277,7 +280,7 @@ class ReplayResult:
 
 
 def present_instances(policy: Policy, vpc: str | None, numbering: Numbering) -> list[int]:
-    """``Names.present``, of the policy as it is now."""
+    """``Names.present`` for the current policy."""
     return numbering.of_names(policy.instances[n].name for n in visible_instances(policy, vpc))
 
 
@@ -287,64 +290,65 @@ def count(number: int, noun: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Oddities:
-    """What people should know of a replay, though it is no error. Those of several parts of one add up."""
+    """What users should know about a replay although it is not an error. Those of a replay's parts can be added."""
 
-    #: Packets whose times ran backwards: a little, or more (SPEC 9.1).
+    #: Packets whose timestamps ran backwards, by up to 60 s and by more (SPEC 9.1).
     late: int = 0
     restarts: int = 0
-    #: With the reason ``fragment`` (SPEC 9.4).
+    #: Packets denied with the reason ``fragment`` (SPEC 9.4).
     fragments_denied: int = 0
-    #: Tuples that made room for others (SPEC 5.8): never answered ones, and moot ones.
+    #: Tuples that were evicted from the full connection table (SPEC 5.8): unanswered ones, and moot ones.
     evicted: int = 0
     moot_evicted: int = 0
-    #: Connections that there was no memory to report.
+    #: Connections that could not be reported for lack of memory.
     lost_flows: int = 0
-    #: Disconnected connections that nobody followed.
-    cuts_untold: int = 0
+    #: Disconnected connections that were not followed.
+    cuts_not_followed: int = 0
 
     def __add__(self, other: Oddities) -> Oddities:
         return Oddities(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def warn(self, result: ReplayResult) -> None:
-        """Adds to the warnings of a result whose times and policy are known."""
+        """Adds warnings to a result that already has its times and policy."""
         warnings = result.warnings
-        if self.cuts_untold:
-            warnings.append(f"what became of {count(self.cuts_untold, 'disconnected connection')} was not followed")
+        if self.cuts_not_followed:
+            warnings.append(f"{count(self.cuts_not_followed, 'disconnected connection')} could not be followed further")
         warn_of_time(warnings, self.late, self.restarts, result.first_time_ns, result.last_time_ns)
         warn_of_fragments(warnings, self.fragments_denied)
         warn_of_room(warnings, self.evicted, self.moot_evicted, result.policy.settings.max_connections)
         if self.lost_flows:
-            warnings.append(f"no memory to report {self.lost_flows} connections")
+            warnings.append(f"{count(self.lost_flows, 'connection')} could not be reported for lack of memory")
 
 
 def warn_of_time(
     warnings: list[str], late: int, restarts: int, first_ns: int | None, last_ns: int | None
 ) -> None:  # fmt: skip
-    """``first_ns``, ``last_ns``: of the packets' own times the earliest and the latest."""
+    """``first_ns``, ``last_ns``: the earliest and the latest timestamp of the packets."""
     if first_ns is not None and last_ns is not None and max(-first_ns, last_ns) >= MAX_TIME_NS - 1:
-        warnings.append(f"a timestamp {OUT_OF_RANGE}: taken as its end")
+        warnings.append(f"a timestamp {OUT_OF_RANGE}: the end of the range was used instead")
     if late:
         warnings.append(
-            f"timestamps of {count(late, 'packet')} up to 60 s before the one before: taken as simultaneous"
+            f"{count(late, 'packet')} with a timestamp up to 60 s before that of an earlier packet: treated as "
+            "simultaneous with it"
         )
     if restarts:
         warnings.append(
-            f"timestamps of {count(restarts, 'packet')} more than 60 s before the one before: time went on from there "
-            "without a gap"
+            f"{count(restarts, 'packet')} with a timestamp more than 60 s before that of an earlier packet: time went "
+            "on from there without a gap"
         )
 
 
 def warn_of_fragments(warnings: list[str], denied: int) -> None:
-    """``denied``: with the reason ``fragment`` (SPEC 9.4)."""
+    """``denied``: the number of packets denied with the reason ``fragment`` (SPEC 9.4)."""
     if denied:
         warnings.append(
-            f"{count(denied, 'fragment')} denied as such: the first of the datagram did not come soon enough (within "
-            "30 s, 65,536 packets and 4,096 datagrams), or its fragments overlap"
+            f"{count(denied, 'fragment')} denied: the datagram's first fragment did not come in time (within 30 s, "
+            "65,536 packets and 4,096 datagrams), or its fragments overlap"
         )
 
 
 def warn_of_room(warnings: list[str], evicted: int, moot_evicted: int, most: int) -> None:
-    """``most``: settings.max_connections."""
+    """``most``: ``settings.max_connections``."""
     if evicted or moot_evicted:
         warnings.append(
             f"the connection table was full: {count(evicted, 'unanswered connection')} and "

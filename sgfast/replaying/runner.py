@@ -1,4 +1,4 @@
-"""What judges the packets of a replay, as whoever hands it the packets sees it."""
+"""The interface of whatever judges the packets of a replay."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sgfast.replaying.results import ChangeDone, ReplayResult
 
 
 class Runner(Protocol):
-    """Judges packets in the order they are handed over, and tells its sinks what became of them."""
+    """Judges packets in the order in which it gets them, and passes the results to its sinks."""
 
     @property
     def packets_judged(self) -> int: ...
 
     def frames_before(self, batch: FrameBatch, first: int, at_ns: int) -> int:
-        """How many frames of ``batch``, from ``first`` on, come before the replay's clock reaches ``at_ns``."""
+        """The number of frames of ``batch``, from ``first`` on, before the replay's clock reaches ``at_ns``."""
 
     def process(self, batch: FrameBatch, first: int, number: int) -> None:
         """Judges ``number`` frames of ``batch`` from ``first`` on."""
@@ -25,7 +25,7 @@ class Runner(Protocol):
         """Changes the policy before the next packet."""
 
     def finish(self, *, goes_on: bool) -> None:
-        """No packet is left. ``goes_on``: a replay that goes on from here will tell of connections that still live."""
+        """Ends the replay. ``goes_on``: another replay will resume it, and report connections that are still open."""
 
     def fill(self, result: ReplayResult) -> None:
-        """Adds what was found to a result whose policy, options and changes are known."""
+        """Adds what was found to a result that already has its policy, options and changes."""

@@ -1,5 +1,6 @@
-"""In which order a report lists what it found: rows with equal counts, too, come in the same one every time, and the
-hash tables they come from have none.
+"""The order of the lists in a report.
+
+Rows with equal counts need a fixed order, too, because the hash tables that they come from have none.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def _service_key(service: Service, *words: str) -> tuple[Any, ...]:
 
 
 def cut_key(cut: CutConnection) -> tuple[Any, ...]:
-    """Those of which most packets came, unfinished ones first; of equals those of the lower addresses."""
+    """Those with most packets first, then unfinished ones, then those with lower addresses."""
     ends = [ip_address(end) for end in (cut.initiator, cut.responder)]
     ports = (cut.initiator_port or 0) << 16 | (cut.responder_port or 0)
     icmp = (cut.icmp_type or 0) << 8 | (cut.icmp_code or 0)

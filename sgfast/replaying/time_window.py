@@ -1,4 +1,4 @@
-"""Times that a window of captures begins and ends at (``--start``, ``--end``)."""
+"""The time window of a replay (``--start``, ``--end``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sgfast.capture.names import printable
 from sgfast.errors import ReadingError
 from sgfast.policy.timestamps import MAX_SECONDS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
 
-_WANTED = "seconds from the first packet (12.5), longer (2m, 1h30m, 1d), or an instant like 2026-01-31T12:00:00Z"
+_WANTED = "a time after the first packet (12.5, 2m, 1h30m, 1d) or an instant like 2026-01-31T12:00:00Z"
 _AFTER_FIRST = re.compile(
     r"\+?(?:(\d{1,12})d)?(?:(\d{1,12})h)?(?:(\d{1,12})m)?(?:(\d{1,12}(?:\.\d{0,12})?|\.\d{1,12})s?)?", re.ASCII
 )
@@ -19,9 +19,9 @@ _SECONDS = (86400, 3600, 60, 1)
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """So long after the first packet, or an instant."""
+    """A time after the first packet, or an instant."""
 
-    #: After the first packet, or since the Unix epoch.
+    #: Counted from the first packet if ``is_relative``, else from the Unix epoch.
     ns: int
     is_relative: bool
 
@@ -30,8 +30,7 @@ class Moment:
 
 
 def parse_moment(text: str, option: str) -> Moment:
-    """``12.5``, ``+90``, ``2m``, ``1h30m``, ``2026-01-31T12:00:00Z``. ReadingError names ``option``, text and what is
-    wanted."""
+    """Parses ``12.5``, ``+90``, ``2m``, ``1h30m``, ``2026-01-31T12:00:00Z``. A ReadingError names ``option``."""
     name = printable(text[:60])
     match = _AFTER_FIRST.fullmatch(text)
     if match is not None and any(match.groups()):
@@ -50,8 +49,11 @@ def parse_moment(text: str, option: str) -> Moment:
 
 
 def parse_window(start: str | None, end: str | None) -> tuple[Moment | None, Moment | None]:
-    """The two ends; ReadingError for one that is none, or if no packet can be between them, as far as that is known
-    before the first packet."""
+    """Parses both ends of the window.
+
+    Raises ReadingError for an invalid one, or if no packet can be between them, as far as this is known before the
+    first packet.
+    """
     first = None if start is None else parse_moment(start, "--start")
     last = None if end is None else parse_moment(end, "--end")
     if first is not None and last is not None and first.is_relative == last.is_relative:
@@ -60,6 +62,6 @@ def parse_window(start: str | None, end: str | None) -> tuple[Moment | None, Mom
 
 
 def refuse_backwards(start: Moment, end: Moment, first_ns: int) -> None:
-    """ReadingError for a window that no packet can be in. ``first_ns``: the first packet's time."""
+    """Raises ReadingError for a window without room for a packet. ``first_ns``: the first packet's time."""
     if end.at(first_ns) <= start.at(first_ns):
-        raise ReadingError("--end: is not after --start: no packet can be between them")
+        raise ReadingError("--end: must be after --start")

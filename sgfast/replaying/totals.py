@@ -1,4 +1,4 @@
-"""Parts of a replay, each judged by an engine of its own, as one: those of several VPCs, or of several machines."""
+"""Adds up the parts of a replay that separate engines judged, because of several VPCs or several machines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sgfast.replaying.sort_keys import broken_key, cut_key, denied_key, unanswer
 
 
 def add_up(result: ReplayResult, parts: Sequence[ReplayResult]) -> None:
-    """What ``parts``, at least one, found of their packets. What changes did is up to ``add_up_change``."""
+    """Adds up the results of ``parts``, of which there must be at least one, except changes (see ``add_up_change``)."""
     result.packets, result.bytes = sum(part.packets for part in parts), sum(part.bytes for part in parts)
     result.verdicts = sums(part.verdicts for part in parts)
     reasons = sums(part.reasons for part in parts)
@@ -25,7 +25,7 @@ def add_up(result: ReplayResult, parts: Sequence[ReplayResult]) -> None:
         )
         for hits in zip(*(part.rules for part in parts), strict=True)
     ]  # fmt: skip
-    # Two parts may tell of one instance: VPCs that are peered, or addresses of it that were judged apart.
+    # Two parts may list the same instance: if VPCs are peered, or if its addresses were judged apart.
     denied: dict[Denied, list[Denied]] = {}
     broken: Counter[Broken] = Counter()
     unanswered: Counter[Unanswered] = Counter()
@@ -49,7 +49,7 @@ def add_up(result: ReplayResult, parts: Sequence[ReplayResult]) -> None:
 
 
 def add_up_change(whole: ChangeDone, parts: Sequence[ChangeDone]) -> None:
-    """What became of the connections that one change cut, of what became of those of each part."""
+    """Adds up what became of the connections that one change cut in each part."""
     whole.came_back = sum(done.came_back or 0 for done in parts)
     whole.denied_again = sum(done.denied_again or 0 for done in parts)
     whole.packets_after = sum(done.packets_after or 0 for done in parts)
@@ -58,7 +58,7 @@ def add_up_change(whole: ChangeDone, parts: Sequence[ChangeDone]) -> None:
 
 
 def sums(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    """Key by key, in the order keys come up."""
+    """The sum for each key, in the order in which keys occur."""
     total: dict[str, int] = {}
     for each in counts:
         for key, n in each.items():

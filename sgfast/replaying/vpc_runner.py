@@ -1,8 +1,8 @@
-"""A replay whose packets belong to several VPCs, as the policy maps them (SPEC 7.1): an engine for each.
+"""Runs a replay with an engine for each VPC, if the policy maps packets to VPCs (SPEC 7.1).
 
-Which VPC a packet belongs to is told by marks that ``Vpc`` has: the VNI of the tunnel it was in, its VLAN, the
-interface it came in on, the file it is from. Addresses then resolve in that VPC and its peers, so that several VPCs may
-use the same. What no mark is for goes to an engine that sees every VPC.
+The marks in ``Vpc`` assign a packet to a VPC: the VNI of its tunnel, its VLAN, the interface that captured it, or the
+file it is in. Its addresses are then looked up in that VPC and its peers, so several VPCs may use the same addresses.
+Packets without a mark go to an engine that sees all VPCs.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from sgfast.replaying.totals import add_up, add_up_change
 
 
 class VpcRunner:
-    """A ``Runner`` with an engine for each VPC that packets are of.
+    """A ``Runner`` with an engine for each VPC that has packets.
 
-    An engine is made with the first packet that needs it: most of many VPCs may send none, and VPCs that overlap need
-    no engine that sees all of them; AmbiguousAddress then if they do. PolicyError for packets of too many VPCs. With
-    several jobs several VPCs are judged at once, each by one thread. ``resumed``: the replay to go on from, if any.
+    An engine is made for the first packet that needs it, because many VPCs may have no packets. Moreover, an engine
+    that sees all VPCs cannot be made if these overlap: AmbiguousAddress is raised only if a packet needs it. Raises
+    PolicyError for packets of too many VPCs. With several jobs, several VPCs are judged at once, each by one thread.
+    ``resumed``: the replay to go on from, if any.
     """
 
     def __init__(self, policy: Policy, options: ReplayOptions, sinks: Sinks, resumed: Resumed | None) -> None:
@@ -47,18 +48,19 @@ class VpcRunner:
         self._threads = ThreadPoolExecutor(options.jobs) if options.jobs > 1 else None
         self._numbering = Numbering().after(policy)
         self._runners: dict[int, EngineRunner] = {}
-        #: Each change as it is told, and its part at each engine.
+        #: Each change as it is reported, and its part in each engine.
         self._changes: list[tuple[ChangeDone, list[tuple[EngineRunner, ChangeDone]]]] = []
         self._headers = np.zeros(0, dtype=HEADER_DTYPE)
         self._results = np.zeros(0, dtype=RESULT_DTYPE)
         self.packets_judged = 0
         self._reordered = ReorderBuffer(sinks)
-        #: By VPC how many packets its engine judged, and of those that are pending which packets of all they are.
+        #: The number of packets that each VPC's engine judged.
         self._judged: Counter[int] = Counter()
+        #: Of pending packets: the number among all packets, by VPC and the number within the VPC.
         self._pending: dict[tuple[int, int], int] = {}
         if resumed is not None and resumed.dealt is not None:
             self._go_on(resumed.engines, resumed.earlier, resumed.dealt)
-        # One there is in any case: without packets, too, there are rules and verdicts to count.
+        # Make one engine in any case: even without packets, the result lists rules and verdicts.
         self._runner(next(n for n, vpc in enumerate(policy.vpcs) if vpc.is_mapped))
         self._begin_sinks()
 
@@ -79,7 +81,7 @@ class VpcRunner:
 
     @property
     def engines(self) -> list[Engine]:
-        """In the order they were made."""
+        """The engines in the order in which they were made."""
         return [runner.engine for runner in self._runners.values()]
 
     @property
@@ -135,7 +137,7 @@ class VpcRunner:
         self._write_flows()
 
     def _judge(self, plane: DataPlane, part: FrameBatch) -> tuple[Rows, Rows] | None:
-        """Headers and results, if somebody wants them."""
+        """Judges ``part``. Returns headers and results if sinks want them."""
         if not self._sinks.want_packets:
             plane.process_frames(part)
             return None
@@ -144,12 +146,12 @@ class VpcRunner:
         return headers, results
 
     def _resolved(self, *, everything: bool = False) -> Rows:
-        """What became of pending packets since the last call (RESOLVED_DTYPE), numbered among all."""
+        """The results of pending packets that became known since the last call, numbered among all packets."""
         found = []
         for vpc, runner in self._runners.items():
             rows = runner.engine.resolved(everything=everything)
             if self._sinks.want_packets:
-                # Of packets before a snapshot the replay that made it told.
+                # The replay that saved the snapshot has already written its own packets.
                 numbers = [self._pending.pop((vpc, n), 0) for n in rows["number"].tolist()]
                 rows["number"] = numbers
                 found.append(rows[rows["number"] > 0])
@@ -166,7 +168,7 @@ class VpcRunner:
         self._policy, self._numbering = engine.policy, engine.compiled.numbering
         whole = ChangeDone(change.at_ns, change.text, sum(done.disconnected for _, done in parts), 0, 0, 0)
         self._changes.append((whole, parts))
-        # What ended with the change still bears the names from before it.
+        # Connections that the change ended are written with the names from before the change.
         self._write_flows()
         self._begin_sinks()
         return whole
@@ -179,7 +181,7 @@ class VpcRunner:
         for runner in self._runners.values():
             plane = runner.engine.dataplane
             if state is not None and not goes_on:
-                # What still lives is told of as of the last packet of all.
+                # Open connections are reported as of the last packet of all VPCs.
                 plane.advance(state[0])
             finish_flows(plane, self._sinks, goes_on=goes_on)
 
@@ -191,8 +193,8 @@ class VpcRunner:
             part.changes = [done for _, pairs in self._changes for other, done in pairs if other is runner]
             runner.fill(part)
             part.oddities.warn(part)
-            whose = "packets of no VPC that is mapped" if name is None else f"VPC {name}"
-            result.warnings += [f"{whose}: {warning}" for warning in part.warnings]
+            label = "packets of no mapped VPC" if name is None else f"VPC {name}"
+            result.warnings += [f"{label}: {warning}" for warning in part.warnings]
             parts.append(part)
         add_up(result, parts)
         for whole, pairs in self._changes:

@@ -1,4 +1,4 @@
-"""The rules that traffic needs: captures to a policy that allows what was seen, and says what each rule rests on.
+"""Suggests the rules that traffic needs: makes a policy that allows what captures show, with evidence for each rule.
 
     captures --replay, all allowed, or a policy's--> observing.Observer --kinds of connections--> rules.suggest_rules
         --> document --parsed again, replayed over the same captures--> the check that it allows what it claims
@@ -43,13 +43,13 @@ __all__ = ["Evidence", "Limits", "Suggestion", "load_instances", "suggest"]
 
 Progress = Callable[[int, int], None]
 
-#: Replays through what is suggested, each time without what turned out not to open any more.
+#: The most replays with the suggested policy; each round drops connections that turn out not to open under it.
 MOST_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Connections no rule is suggested for."""
+    """Connections for which no rule is suggested."""
 
     reason: str
     evidence: Evidence
@@ -57,14 +57,14 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The captures replayed through the suggested policy."""
+    """What a replay of the captures with the suggested policy shows."""
 
-    #: Connections it was made for, and how many of them it allows.
+    #: The number of connections that the policy was made for, and how many of them it allows.
     claimed: int
     allowed: int
-    #: Connections that were left out and are allowed all the same: the rules cannot tell them from the others.
+    #: Connections that were left out but are allowed, because the rules cannot tell them from the others.
     also_allowed: int
-    #: Of each kind as many are allowed as claimed.
+    #: Whether as many connections of each kind are allowed as were claimed.
     matches: bool
 
 
@@ -76,10 +76,10 @@ class Suggestion:
     rules: tuple[SuggestedRule, ...]
     left_out: tuple[LeftOut, ...]
     check: Check
-    #: Packets that belong to no connection of an instance, by verdict and reason.
+    #: Packets that belong to no connection of an instance, by verdict or reason.
     other_packets: dict[str, int]
     captures: tuple[str, ...]
-    #: Packets of the captures that were not looked at; None: all of them were to be.
+    #: Packets of the captures that were not looked at; None: no option leaves any out.
     packets_left_out: PacketsLeftOut | None
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
@@ -98,14 +98,16 @@ def suggest(
     reading: Reading | None = None,
     progress: Progress | None = None,
 ) -> Suggestion:
-    """The policy that ``captures`` (files: they are read two or three times) ask for.
+    """Suggests a policy that allows the connections in ``captures``, which must be files: they are read several times.
 
-    ``instances``: whom it is for; only instances, VPCs, settings and the groups' names count. None: those of
-    ``policy``, else the private addresses. ``policy`` with ``allowed_only``: only connections it allows; otherwise
-    those that were answered, with ``unanswered`` also silent ones. ``per``: rules for the groups instances are in, or
-    for groups of their own. ``limits``: how far rules may go beyond what was seen.
+    ``instances``: the instances to suggest rules for; only its instances, VPCs, settings and groups' names count. None:
+    the instances of ``policy``, or else one for each private address.
+    ``allowed_only``: allow the connections that ``policy`` allows. Otherwise: those that were answered, and with
+    ``unanswered`` also those that were not.
+    ``per``: make rules for the groups that the instances are in, or give each instance a group of its own.
+    ``limits``: how far rules may go beyond what was seen.
 
-    Raises PolicyError, CaptureError and whatever ``replay`` does; SgfastError for too many private addresses;
+    Raises PolicyError, CaptureError and the other errors of ``replay``, SgfastError for too many private addresses, and
     ArgumentError for ``allowed_only`` without a policy.
     """
     options = ReplayOptions(vpc=vpc, reading=reading or Reading())
@@ -145,14 +147,14 @@ def suggest(
             key=lambda part: (-part.evidence.connections, part.reason),
         )
         text = document(made, suggested.rules, _comments(result, claimed, reasons))
-        # What is checked is what people get: the text, not what it was made of.
+        # Check what users get: parse the text again instead of using the policy it was made from.
         final = parse_policy(text, "the suggested policy")
         again, _ = _observe(final, captures, why_not, options, progress)
         check = _check(claimed, again)
         if check.matches:
             break
-        # Between two ends that both open, what a denied connection left behind may keep the other end's from opening
-        # (SPEC 9.2), or let it open more often. What is so cannot be claimed.
+        # If both ends open connections to each other, one that is now denied may keep the other end's from opening
+        # (SPEC 9.2), or make it open more often. Such connections cannot be claimed.
         wanted = {kind: again.wanted[kind] for kind in claimed if kind in again.wanted}
         for kind, evidence in claimed.items():
             following.add(_less(evidence, wanted.get(kind, Evidence())))
@@ -168,14 +170,14 @@ def _observe(
 ) -> tuple[Observer, ReplayResult]:  # fmt: skip
     observer = Observer(why_not)
     result = run_replay(policy, captures, options, Sinks(flows=(observer,)), progress)
-    # Connections end in an order that is another every time.
+    # Connections end in a different order each time.
     observer.wanted = _in_order(observer.wanted)
     observer.left_out = {reason: _in_order(kinds) for reason, kinds in sorted(observer.left_out.items())}
     return observer, result
 
 
 def _in_order(kinds: dict[Kind, Evidence]) -> dict[Kind, Evidence]:
-    """By the time they were first seen."""
+    """Sorted by the time when they were first seen."""
     return dict(sorted(kinds.items(), key=lambda item: (item[1].first_ns or 0, item[0].initiator, item[0].responder,
                                                         item[0].protocol, item[0].port or 0)))  # fmt: skip
 
@@ -184,13 +186,13 @@ def _raised(policy: Policy, most_rules: int, warnings: list[str]) -> Quotas:
     quotas = policy.quotas
     if most_rules > quotas.rules_per_group:
         warnings.append(
-            f"a group has {most_rules} rules: quotas.rules_per_group is raised from {quotas.rules_per_group}; "
-            "--max-prefix and --any-above make fewer"
+            f"a group has {most_rules} rules, so quotas.rules_per_group is raised from {quotas.rules_per_group}; "
+            "use --max-prefix and --any-above for fewer rules"
         )
         quotas = replace(quotas, rules_per_group=most_rules)
     groups = len(policy.security_groups)
     if groups > quotas.security_groups:
-        warnings.append(f"there are {groups} groups: quotas.security_groups is raised from {quotas.security_groups}")
+        warnings.append(f"there are {groups} groups, so quotas.security_groups is raised from {quotas.security_groups}")
         quotas = replace(quotas, security_groups=groups)
     return quotas
 
@@ -203,7 +205,7 @@ def _total(parts: Iterable[Evidence]) -> Evidence:
 
 
 def _less(evidence: Evidence, other: Evidence) -> Evidence:
-    """What ``evidence`` has more, if it has more connections."""
+    """What ``evidence`` has in excess of ``other``; nothing unless it has more connections."""
     if evidence.connections <= other.connections:
         return Evidence()
     return replace(
@@ -226,7 +228,7 @@ def _comments(result: ReplayResult, claimed: dict[Kind, Evidence], left_out: lis
 
 
 def _check(claimed: dict[Kind, Evidence], again: Observer) -> Check:
-    """Connections are compared kind by kind."""
+    """Compares the connections kind by kind."""
     found = {kind: evidence.connections for kind, evidence in again.wanted.items()}
     wanted = {kind: evidence.connections for kind, evidence in claimed.items()}
     allowed = sum(min(number, found.get(kind, 0)) for kind, number in wanted.items())

@@ -1,4 +1,4 @@
-"""A suggested policy as a document (SPEC 2) that people go on with: one rule a line, what it rests on above it."""
+"""Writes a suggested policy as a document (SPEC 2) for further editing: one rule per line, its evidence above it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sgfast.suggesting.rules import SuggestedRule
 
 
 def document(policy: Policy, rules: Sequence[SuggestedRule], comments: Iterable[str]) -> str:
-    """The text. ``policy`` is what it says; ``rules`` are its rules with their evidence; ``comments`` come first."""
+    """The text of ``policy``. ``rules``: its rules with their evidence; ``comments``: go to the top."""
     lines = [f"# {_plain(comment)}" for comment in comments]
     lines.append("version: 1")
     if policy.quotas != Quotas():
@@ -54,7 +54,7 @@ def _marks(vpc: Vpc) -> str:
 
 
 def in_words(evidence: Evidence) -> list[str]:
-    """One line of numbers, one of examples."""
+    """A line of numbers, and one of examples if there are any."""
     number = evidence.connections
     lines = [
         f"{number:,} connection{'' if number == 1 else 's'}, {evidence.packets:,} packets, {evidence.bytes:,} bytes"
@@ -76,7 +76,7 @@ def _times(evidence: Evidence) -> str:
 
 
 def short(network: Network) -> str:
-    """A single address without its length."""
+    """The network as text; a single address without a prefix length."""
     return str(network.network_address if network.prefixlen == network.max_prefixlen else network)
 
 
@@ -93,7 +93,7 @@ def _rule(rule: Rule) -> str:
         parts.append(f"icmp_type: {rule.icmp_type}")
     peer = "source" if rule.direction == "inbound" else "destination"
     if isinstance(rule.peer, GroupPeer):
-        # As a mapping, where a group's name could be taken for an address.
+        # Written as a mapping if the group's name could be taken for an address.
         name = rule.peer.name
         parts.append(f"{peer}: {_quoted(name)}" if name[0].isalpha() else f"{peer}: {{group: {_quoted(name)}}}")
     elif rule.peer is None:
@@ -120,12 +120,12 @@ def _mapping(value: object) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Plain where that is sure to be read as the same text."""
+    """The text as a YAML scalar, without quotes if it is sure to be read as the same text."""
     plain = text.isascii() and text[:1].isalpha() and all(c.isalnum() or c in "_-." for c in text)
     dotted = text.count(".") == 3 and all(c.isdigit() or c in "./" for c in text)
     if (plain and text.lower() not in ("null", "true", "false")) or dotted:
         return text
-    # Line separators of Unicode would be folded into spaces.
+    # Unicode line separators are escaped, because YAML would fold them into spaces.
     return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text) + '"'
 
 

@@ -1,4 +1,4 @@
-"""Whom a policy is suggested for: a document's instances, a list of them, or the private addresses of a capture."""
+"""The instances a policy is suggested for: from a document, from a list, or the private addresses in a capture."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, read_do
 from sgfast.suggesting.observing import Kind
 
 OPEN_GROUP = "open"
-#: What an instance is called for, of what it serves.
+#: Names of services, for groups that are named after what their instances serve.
 _SERVICES = {
     20: "ftp-data", 21: "ftp", 22: "ssh", 23: "telnet", 25: "smtp", 53: "dns", 80: "http", 123: "ntp", 143: "imap",
     389: "ldap", 443: "https", 445: "smb", 465: "smtps", 514: "syslog", 587: "submission", 636: "ldaps", 993: "imaps",
     1433: "mssql", 1521: "oracle", 2049: "nfs", 3306: "mysql", 3389: "rdp", 5432: "postgresql", 5672: "amqp",
     6379: "redis", 8080: "http-alt", 9092: "kafka", 9200: "elasticsearch", 11211: "memcached", 27017: "mongodb",
 }  # fmt: skip
-#: Services in a group's name.
+#: The most services in a group's name.
 _NAMED_SERVICES = 3
 
 _STR, _SEQ, _MAP = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
 
 
 def load_instances(path: str | os.PathLike[str]) -> Policy:
-    """A policy document, or only the list that stands under its ``instances``. PolicyError as ``load_policy``."""
+    """Loads a policy document, or only the list under its ``instances``. Raises PolicyError as ``load_policy`` does."""
     data, origin = read_document(path)
     with garbage_collection_paused():
         root = compose(data, origin)
@@ -41,11 +41,11 @@ def load_instances(path: str | os.PathLike[str]) -> Policy:
 
 
 def _document_of(instances: SequenceNode) -> MappingNode:
-    """A document with these instances, whose groups and VPCs are those that they name."""
+    """A document with these instances, and with the groups and VPCs that they name."""
     groups: dict[str, Node] = {}
     vpcs: dict[str, Node] = {}
     seen: set[int] = set()
-    # What many instances share, as an alias, is looked at once.
+    # Nodes that many instances share through a YAML alias are visited once.
     for instance in _distinct(instances.value):
         for key, value in instance.value if isinstance(instance, MappingNode) else ():
             if id(value) in seen:
@@ -69,13 +69,13 @@ def _distinct(nodes: list[Node]) -> Iterable[Node]:
 
 
 def _word(text: str, where: Node, *, plain: bool = False) -> ScalarNode:
-    # The reader resolves plain scalars itself; keys are texts either way.
+    # The reader resolves plain scalars itself. Keys are strings either way.
     tag = "?" if plain else _STR
     return ScalarNode(tag, text, where.start_mark, where.end_mark)
 
 
 def starter(addresses: Iterable[IPv4Address | IPv6Address]) -> Policy:
-    """An instance for each address, in one VPC; its groups come later."""
+    """A policy with an instance for each address, in one VPC; real groups are assigned later."""
     instances = (
         Instance("host-" + str(address).replace(":", "-"), DEFAULT_VPC, (ip_network(address),), (DEFAULT_GROUP,))
         for address in addresses
@@ -84,13 +84,13 @@ def starter(addresses: Iterable[IPv4Address | IPv6Address]) -> Policy:
 
 
 def is_ungrouped(policy: Policy) -> bool:
-    """Whether nobody said who is in which group: there is only ``default``, made because instances name none."""
+    """Whether the instances name no groups, so that the only group is ``default``, which was added for them."""
     named = {group for instance in policy.instances for group in instance.security_groups}
     return named == {DEFAULT_GROUP} and policy.group_by_name[DEFAULT_GROUP] == default_group()
 
 
 def opened(policy: Policy) -> Policy:
-    """The same instances with everything allowed."""
+    """The same instances, with everything allowed."""
     rules = tuple(
         Rule(f"{OPEN_GROUP}/{direction}/{family}", direction, family)
         for direction in ("inbound", "outbound") for family in (4, 6)
@@ -103,15 +103,15 @@ def opened(policy: Policy) -> Policy:
 
 
 def one_group_each(policy: Policy) -> Policy:
-    """Each instance in a group of its own, of its name."""
+    """The policy with each instance in a group of its own, of the same name."""
     return _regrouped(policy, {instance.name: instance.name for instance in policy.instances})
 
 
 def grouped_by_service(policy: Policy, kinds: Iterable[Kind]) -> Policy:
-    """Instances that serve the same in one group, named after that."""
+    """The policy with a group for all instances that offer the same services, named after these services."""
     served: dict[str, set[tuple[int, int | None]]] = {instance.name: set() for instance in policy.instances}
     for kind in kinds:
-        # Everybody is pinged.
+        # Ping does not tell instances apart: any of them may be pinged.
         if kind.ingress is not None and protocol_name(kind.protocol) not in ("icmp", "icmpv6"):
             served[kind.ingress].add((kind.protocol, kind.port))
     names: dict[frozenset[tuple[int, int | None]], str] = {}

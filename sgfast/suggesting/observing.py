@@ -1,4 +1,4 @@
-"""What a replay shows of connections, added up: who asked whom for what, how often, and whether anybody answered."""
+"""Adds up the connections of a replay: who connected to whom for what, how often, and whether it was answered."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying.results import Names, Rows
 
-#: Kinds of connections that are told apart; of those beyond only the number is known.
+#: The most kinds of connections that are kept apart; connections of further kinds are only counted.
 MOST_KINDS = 200_000
-#: Private addresses that may become instances.
+#: The most private addresses that may become instances.
 MOST_HOSTS = 1 << 16
 EXAMPLES = 3
 
 _DENY = VERDICTS.index("deny")
 _SILENT, _ANSWERED = 0, 1
 
-#: One row's columns of what is grouped by.
+#: The columns to group rows by.
 _KIND_DTYPE = np.dtype([
     ("initiator", "u1", (16,)), ("responder", "u1", (16,)), ("instance", "<i4", (2,)), ("port", "<i4"),
     ("family", "u1"), ("protocol", "u1"), ("verdict", "u1"), ("reason", "u1"), ("answer", "u1"), ("spare", "u1", (3,)),
@@ -32,15 +32,15 @@ _KIND_DTYPE = np.dtype([
 
 
 class Kind(NamedTuple):
-    """Connections that differ in nothing a rule could tell apart. Addresses are 4 or 16 bytes."""
+    """What a rule can distinguish about a connection. Addresses are 4 or 16 bytes."""
 
     initiator: bytes
     responder: bytes
-    #: Names of the instances the addresses belong to, None where they belong to none.
+    #: The names of the initiator's and the responder's instance; None if the address belongs to none.
     egress: str | None
     ingress: str | None
     protocol: int
-    #: Destination port, or ICMP type; None where the protocol has neither.
+    #: The destination port or ICMP type; None if the protocol has neither.
     port: int | None
 
     @property
@@ -57,7 +57,7 @@ class Kind(NamedTuple):
 
 @dataclass(slots=True)
 class Evidence:
-    """What was seen. Times are nanoseconds since the epoch; bytes are those on the wire, both directions."""
+    """What was seen. Times are nanoseconds since the epoch; bytes are counted on the wire, in both directions."""
 
     connections: int = 0
     packets: int = 0
@@ -78,12 +78,12 @@ class Evidence:
         del self.examples[EXAMPLES:]
 
 
-#: Why a connection is left out, of its verdict, reason and answer; None: it is one of those to be allowed.
+#: Given a connection's verdict, reason and answer, returns why to leave it out; None: it has to be allowed.
 Filter = Callable[[int, int, int], str | None]
 
 
 def all_answered(unanswered: bool) -> Filter:
-    """Connections that the other end answered, of a replay that allows all; ``unanswered``: the silent ones, too."""
+    """Selects answered connections in a replay that allows everything; with ``unanswered`` also unanswered ones."""
 
     def why_not(verdict: int, reason: int, answer: int) -> str | None:
         if verdict == _DENY:
@@ -96,12 +96,12 @@ def all_answered(unanswered: bool) -> Filter:
 
 
 def allowed_ones(verdict: int, reason: int, answer: int) -> str | None:
-    """Connections that the policy of the replay allows."""
+    """Selects the connections that the replay's policy allows."""
     return f"denied by the policy: {REASONS[reason]}" if verdict == _DENY else None
 
 
 def _cannot_be_named(kind: Kind) -> str | None:
-    """Why no rule but one for all protocols or all ports would match."""
+    """Why only a rule for all protocols or all ports would match; None if a narrower one can."""
     if kind.port == 0 and kind.protocol in PORT_PROTOCOLS:
         return "to port 0, which no rule can name"
     if kind.protocol == (ICMPV6 if kind.family == 4 else ICMP):
@@ -110,11 +110,11 @@ def _cannot_be_named(kind: Kind) -> str | None:
 
 
 class Observer:
-    """A ``FlowSink`` that adds connections up, those to be allowed and those left out."""
+    """A ``FlowSink`` that adds up the connections to be allowed and those to be left out."""
 
     def __init__(self, why_not: Filter) -> None:
         self.wanted: dict[Kind, Evidence] = {}
-        #: By cause.
+        #: By the reason for leaving them out.
         self.left_out: dict[str, dict[Kind, Evidence]] = {}
         #: Connections of kinds beyond ``MOST_KINDS``.
         self.uncounted = 0
@@ -134,7 +134,7 @@ class Observer:
         is_icmp = flows["protocol"] == np.where(flows["family"] == 6, ICMPV6, ICMP)
         ports = np.where(flows["has_ports"] != 0, flows["ports"] & 0xFFFF, -1)
         keys["port"] = np.where(is_icmp, flows["icmp"] >> 8, ports)
-        # Of rows that are alike the first says what they are.
+        # The first of several equal rows represents them all.
         _, firsts, which = np.unique(keys.view(f"V{_KIND_DTYPE.itemsize}"), return_index=True, return_inverse=True)
         which = which.reshape(-1)
         counts = np.bincount(which, minlength=len(firsts))
@@ -171,9 +171,9 @@ class Observer:
 
 
 class PrivateHosts:
-    """A ``PacketSink`` that collects the private addresses (RFC 1918, RFC 4193) that sent something.
+    """A ``PacketSink`` that collects the private addresses (RFC 1918, RFC 4193) that send packets.
 
-    SgfastError for more than ``MOST_HOSTS`` of them.
+    Raises SgfastError for more than ``MOST_HOSTS`` of them.
     """
 
     def __init__(self) -> None:
@@ -194,9 +194,9 @@ class PrivateHosts:
                 self._found.update(address.tobytes() for address in unique)
         if len(self._found) > MOST_HOSTS:
             raise SgfastError(
-                f"the captures have more than {MOST_HOSTS} private addresses: say with --instances which are instances"
+                f"the captures have more than {MOST_HOSTS} private addresses; name the instances with --instances"
             )
 
     def addresses(self) -> list[IPv4Address | IPv6Address]:
-        """IPv4 first, in order."""
+        """The addresses in order, IPv4 first."""
         return [ip_address(packed) for packed in sorted(self._found, key=lambda packed: (len(packed), packed))]

@@ -1,18 +1,18 @@
-"""The fewest rules that allow given connections, and no more than limits permit.
+"""Finds the fewest rules that allow given connections, and no more beyond them than the limits permit.
 
-A connection asks for a rule at each of its ends that is an instance. What an instance asks for goes to one of its
-groups: for each service the groups that together have all who ask, the one with most of them first, of equals the
-smaller. Within a group, direction, family and protocol, a rule is a peer with the list of its ports, so that the fewest
-rules are the fewest peers:
+A connection needs a rule at each of its ends that is an instance. The rule goes to one of that instance's groups. For
+each service, groups are chosen greedily until they cover all instances that need it: the group with most of them first,
+and of equals the smaller one. Within a group, direction, address family and protocol, a rule is a peer with a list of
+ports, so that the fewest rules are those with the fewest peers:
 
-- instances become groups they are in, as few as have all of them (tried out where they are few, else one after the
-  other, the one with most of those left first); each rule lists only ports its members were seen with;
-- other addresses become one prefix for each block of ``max_prefix``, as long as it can be and still hold all of the
-  block's; with /32 and /128, the default, that is the addresses themselves;
-- the public peers of a service that has more than ``any_above`` of them become any address.
+- Peers that are instances become groups that they are in, as few as cover all of them. With few candidates all
+  combinations are tried, with more the choice is greedy. A rule lists only ports that its members were seen with.
+- Other addresses become one prefix for each block of ``max_prefix``: the longest that holds all addresses seen in the
+  block. With the default, /32 and /128, these are the addresses themselves.
+- If a service has more than ``any_above`` public peers, these become any address.
 
-What another rule allows is then taken out again, so that without any port of any rule something would be denied. ICMP
-rules name one type each, any code.
+Then whatever other rules allow as well is removed, so that every port of every rule is needed. Each ICMP rule names one
+type and any code.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from sgfast.policy.rules import merged
 from sgfast.policy.templates import RuleNumbers
 from sgfast.suggesting.observing import Evidence, Kind
 
-#: So many groups are tried in every combination; more are chosen greedily.
+#: Up to this many groups are tried in all combinations; from more, groups are chosen greedily.
 _FEW_GROUPS = 10
-#: Of one group; with more the policy is of no use to people, and takes minutes to compile.
+#: The most rules of one group. A policy with more helps nobody, and takes minutes to compile.
 MOST_RULES = 10_000
 
 Term = Network | GroupPeer | None
@@ -53,11 +53,11 @@ _Part = tuple[str, Direction, Literal[4, 6], int]
 class Limits:
     """How far rules may go beyond what was seen."""
 
-    #: The shortest prefixes, IPv4 and IPv6.
+    #: The lengths of the shortest prefixes, for IPv4 and IPv6.
     max_prefix: tuple[int, int] = (32, 128)
-    #: A service with more public peers than this is open to all; None: never.
+    #: A service with more public peers than this is opened to any address; None: never.
     any_above: int | None = None
-    #: Fewer connections of one service with one peer of a rule are left out.
+    #: A port of a rule that fewer connections need is left out.
     min_connections: int = 1
 
 
@@ -69,7 +69,7 @@ class Service(NamedTuple):
 
 
 class Need(NamedTuple):
-    """One end's side of connections of one kind."""
+    """What one end of connections of one kind needs a rule for."""
 
     instance: str
     service: Service
@@ -79,7 +79,7 @@ class Need(NamedTuple):
 
 @dataclass(slots=True)
 class _Draft:
-    """A rule in the making: its ports are those with evidence."""
+    """A rule in the making, with the evidence for each of its ports."""
 
     group: str
     direction: Direction
@@ -121,7 +121,7 @@ def needs_of(kind: Kind) -> list[Need]:
 
 
 def suggest_rules(policy: Policy, kinds: Mapping[Kind, Evidence], limits: Limits) -> Suggested:
-    """Rules for the groups of ``policy``, whose instances are in groups already; their rules do not matter."""
+    """Rules for the groups of ``policy``, whose instances must be in groups; the groups' own rules are ignored."""
     left = dict(kinds)
     too_few: set[Kind] = set()
     while True:
@@ -133,7 +133,7 @@ def suggest_rules(policy: Policy, kinds: Mapping[Kind, Evidence], limits: Limits
         }  # fmt: skip
         if not weak:
             break
-        # Without one end's rule the connection is denied, and the other end's is not asked for.
+        # Without one end's rule the connection is denied, so the other end's rule is not needed either.
         matcher = _Matcher(policy, drafts)
         gone = set()
         for kind in left:
@@ -174,17 +174,17 @@ class _Drafter:
         for group, number in Counter(draft.group for draft in drafts).most_common(1):
             if number > MOST_RULES:
                 raise SgfastError(
-                    f"the group {group!r} would need {number} rules, more than {MOST_RULES}: let addresses share rules "
-                    "(--max-prefix, --any-above), or leave rare ones out (--min-connections)"
+                    f"the group {group!r} would need {number} rules, more than {MOST_RULES}: merge addresses "
+                    "(--max-prefix, --any-above), or leave out rare connections (--min-connections)"
                 )
         return _pruned(self._policy, drafts, needs)
 
     def _groups_for(self, instances: set[str]) -> dict[str, str]:
-        """The group that gets the rule, by instance."""
+        """For each instance, the group that gets its rule."""
         found: dict[str, str] = {}
         by_name = self._policy.instance_by_name
         left = set(instances)
-        # Who is in one group only leaves no choice.
+        # An instance that is in only one group leaves no choice.
         for group in self._only_groups(instances):
             left -= self._members[group]
             found.update(dict.fromkeys(instances & self._members[group], group))
@@ -199,12 +199,12 @@ class _Drafter:
         return found
 
     def _only_groups(self, instances: set[str]) -> list[str]:
-        """Groups that some of the instances have alone, in order."""
-        groups = (self._policy.instance_by_name[name].security_groups for name in instances)
-        return sorted({some[0] for some in groups if len(some) == 1}, key=self._place.__getitem__)
+        """The groups that are the only group of an instance, in order."""
+        groups_of = (self._policy.instance_by_name[name].security_groups for name in instances)
+        return sorted({groups[0] for groups in groups_of if len(groups) == 1}, key=self._place.__getitem__)
 
     def _part(self, part: _Part, needs: list[Need]) -> list[_Draft]:
-        """Rules for needs that differ in port and peer only."""
+        """Rules for needs that differ only in port and peer."""
         terms: dict[Term, set[int | None]] = {}
         peers: defaultdict[int | None, set[bytes]] = defaultdict(set)
         for need in needs:
@@ -226,7 +226,7 @@ class _Drafter:
         return [_Draft(*part, peer, {port: Evidence() for port in ports}) for peer, ports in terms.items()]
 
     def _can_be_grouped(self, need: Need) -> bool:
-        """A group as a peer means members in the same region (SPEC 4.11)."""
+        """Whether a group can be the peer: as a peer, a group means its members in the same region (SPEC 4.11)."""
         if need.peer_instance is None:
             return False
         vpcs, instances = self._policy.vpc_by_name, self._policy.instance_by_name
@@ -237,7 +237,7 @@ class _Drafter:
         left = {(need.service.port, str(need.peer_instance)) for need in needs}
         by_name = self._policy.instance_by_name
         candidates = {group for _, name in left for group in by_name[name].security_groups}
-        # Of equals the smaller groups, which let fewer in.
+        # Of equals the smaller groups come first: they let fewer instances in.
         order = sorted(candidates, key=lambda group: (len(self._members[group]), self._place[group]))
         chosen = self._fewest(order, {name for _, name in left})
         found: dict[str, set[int | None]] = {}
@@ -248,18 +248,18 @@ class _Drafter:
         return found
 
     def _fewest(self, groups: list[str], instances: set[str]) -> list[str]:
-        """As few groups as have all the instances among their members."""
+        """The fewest groups whose members include all the instances."""
         chosen = self._only_groups(instances)
         instances = instances - set().union(*(self._members[group] for group in chosen))
         groups = [group for group in groups if instances & self._members[group]]
         if len(groups) <= _FEW_GROUPS:
             for number in range(len(groups) + 1):
                 covering = [
-                    some for some in combinations(groups, number)
-                    if instances <= set().union(*(self._members[group] for group in some))
+                    choice for choice in combinations(groups, number)
+                    if instances <= set().union(*(self._members[group] for group in choice))
                 ]  # fmt: skip
                 if covering:
-                    chosen += min(covering, key=lambda some: sum(len(self._members[group]) for group in some))
+                    chosen += min(covering, key=lambda choice: sum(len(self._members[group]) for group in choice))
                     return chosen
         left = set(instances)
         while left:
@@ -281,19 +281,19 @@ class _Drafter:
             host_bits = (lowest ^ highest).bit_length()
             base, length = lowest >> host_bits << host_bits, bits - host_bits
             network: Term = IPv4Network((base, length)) if bits == 32 else IPv6Network((base, length))
-            # Any address has one spelling (SPEC 2.3).
+            # "Any address" is always spelled None (SPEC 2.3).
             term = network if length else None
             terms.setdefault(term, set()).update(*(ports for _, ports in members))
         return terms
 
 
 class _Matcher:
-    """Which rules match a need: those of all the instance's groups (SPEC 4.9, 4.11)."""
+    """Finds the rules that match a need, among those of all the instance's groups (SPEC 4.9, 4.11)."""
 
     def __init__(self, policy: Policy, drafts: Iterable[_Draft]) -> None:
         self._instances = policy.instance_by_name
         self._regions = {vpc.name: vpc.region for vpc in policy.vpcs}
-        #: By group and service but for the port, and then by the peer: a group's name, or a prefix's bits.
+        #: By group, direction, family and protocol; then by the peer: a group's name, or a prefix's bits.
         self._any: dict[_Part, _Draft] = {}
         self._named: dict[tuple[_Part, str], _Draft] = {}
         self._prefixes: defaultdict[_Part, dict[tuple[int, int], _Draft]] = defaultdict(dict)
@@ -321,7 +321,7 @@ class _Matcher:
         return [draft for draft in found if draft is not None and service.port in draft.ports]
 
     def _peer_groups(self, need: Need) -> tuple[str, ...]:
-        """Those that mean the peer: in another region none does, and in unpeered VPCs there was no connection."""
+        """The groups that stand for the peer. In another region none does; unpeered VPCs have no connections."""
         if need.peer_instance is None:
             return ()
         here, there = self._instances[need.instance], self._instances[need.peer_instance]
@@ -329,7 +329,7 @@ class _Matcher:
 
 
 def _pruned(policy: Policy, drafts: list[_Draft], needs: Mapping[Need, Evidence]) -> list[_Draft]:
-    """Without ports of rules that no need lacks, each with the evidence of the needs it is there for."""
+    """Removes ports that no need depends on, and gives each remaining one the evidence of its needs."""
     matcher = _Matcher(policy, drafts)
     asking: defaultdict[tuple[int, int | None], list[Need]] = defaultdict(list)
     matching: dict[Need, list[_Draft]] = {}

@@ -244,9 +244,9 @@ def test_a_compressed_file_grows(policy: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_followed_is_told(capsys: Capsys, policy: Path, tmp_path: Path) -> None:
     outcome = sgfast(capsys, "replay", policy, tmp_path, "--follow")
-    assert outcome.status == 2 and "is a directory; follow the file in it that grows" in outcome.one_line()
+    assert outcome.status == 2 and "is a directory; follow the growing file in it instead" in outcome.one_line()
     outcome = sgfast(capsys, "suggest", tmp_path / "x", "--follow")
-    assert outcome.status == 2 and "leave --follow out" in outcome.one_line()
+    assert outcome.status == 2 and "leave out --follow" in outcome.one_line()
     outcome = sgfast(capsys, "replay", policy, tmp_path / "x", "--follow")
     assert outcome.status == 2 and "does not exist" in outcome.one_line()
     (tmp_path / "text").write_text("no capture\n")

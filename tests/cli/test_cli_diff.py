@@ -65,7 +65,7 @@ def test_fail_on_asks_only_for_what_it_was_given(capsys: Capsys) -> None:
 
 def test_changes_are_refused_in_one_line_that_says_what_to_use() -> None:
     outcome = process("diff", *SHOP, "--changes", "x")
-    assert outcome.status == 2 and "--changes is not for diff" in outcome.err and "sgfast replay" in outcome.err
+    assert outcome.status == 2 and "--changes does not work with diff" in outcome.err and "sgfast replay" in outcome.err
     assert "Traceback" not in outcome.err
 
 
@@ -124,7 +124,7 @@ def test_from_python() -> None:
     result = package.diff(load_policy(SHOP[0]), SHOP[1], SHOP[2], jobs=2)
     assert isinstance(result, package.DiffResult)
     assert result.total("newly-denied").connections == 3
-    with pytest.raises(ValueError, match="mode is"):
+    with pytest.raises(ValueError, match="mode must be"):
         wrong: Any = "wrong"
         package.diff(*SHOP, mode=wrong)
 

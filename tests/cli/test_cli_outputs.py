@@ -276,7 +276,7 @@ def test_damage_part_way_leaves_all_that_came_before(capsys: Capsys, tmp_path: P
 
 def test_endings_that_do_not_go_with_an_option(capsys: Capsys, tmp_path: Path) -> None:
     for option_name, name, words in (
-        ("--write", "x.pcap", "no place for comments"),
+        ("--write", "x.pcap", "cannot hold comments"),
         ("--write", "x.txt", ".pcapng"),
         ("--write", "x", ".pcapng"),
         ("--write", ".pcapng", ".pcapng"),

@@ -134,7 +134,7 @@ def test_captures_that_damage_leaves_unread_are_named(capsys: Capsys, tmp_path: 
         str(write_capture(folder, *handshake(1000, 80), name=f"{n}.pcap", first_second=1000 + 10 * n)) for n in range(9)
     ]
     Path(names[1]).write_bytes(Path(names[1]).read_bytes()[:-5])
-    warning = f"not read further, as a capture is damaged: {', '.join(names[2:7])} and 2 more"
+    warning = f"not read, because a capture before is damaged: {', '.join(names[2:7])} and 2 more"
     for captures in (names, [folder], [*names, "--merge"]):
         outcome = sgfast(capsys, "replay", policy, *captures, "--json")
         found = json.loads(outcome.out)
@@ -143,7 +143,7 @@ def test_captures_that_damage_leaves_unread_are_named(capsys: Capsys, tmp_path: 
     # Of captures that overlap, too.
     overlapping = write_capture(tmp_path, *handshake(2000, 80) * 9999, name="long.pcap")
     outcome = sgfast(capsys, "replay", policy, overlapping, names[1], "--merge", "--json")
-    assert json.loads(outcome.out)["warnings"][0] == f"not read further, as a capture is damaged: {overlapping}"
+    assert json.loads(outcome.out)["warnings"][0] == f"not read, because a capture before is damaged: {overlapping}"
 
 
 def test_a_capture_without_packets(capsys: Capsys, tmp_path: Path) -> None:

@@ -241,7 +241,8 @@ def test_a_pair_with_most_of_the_packets_is_named(
         both = [*even, write(tmp_path / f"elephant{family}.pcap", elephant)]
         [warning] = [w for w in replay(parse_policy(POLICY), both, client=client, shards=7).warnings if "shard" in w]
         a, b = (WEB, ends[0]) if family == 4 else sorted(ends)
-        assert warning.endswith(f" of them between {a} and {b}: packets between two addresses are judged in one place")
+        end = f" of them between {a} and {b}: packets between two addresses cannot be divided among shards"
+        assert warning.endswith(end)
     ipv6 = json.loads(told(parse_policy(POLICY), both[2:], client=client)[1][0])
     assert (ipv6["src"], ipv6["dst"]) == ends
 
@@ -334,7 +335,7 @@ def test_segments_that_are_there_are_not_read_again(client: Any, tmp_path: Path)
     assert_same(told(other, captures, client=client, resume=folder), told(other, captures))
     with pytest.raises(ClusterError, match=r"run: was made by a replay with another choice of packets \(--start,"):
         replay(policy, captures, client=client, resume=folder, reading=Reading(filter="tcp"))
-    with pytest.raises(ClusterError, match="shards, not 5; give another folder"):
+    with pytest.raises(ClusterError, match="shards, not 5; use another folder"):
         replay(policy, captures, client=client, resume=folder, shards=5)
 
 
@@ -370,7 +371,7 @@ def test_a_relative_path_is_what_it_is_here(client: Any, tmp_path: Path, monkeyp
     assert replay(parse_policy(POLICY), "one.pcap", client=client, resume="run").packets == 1
     assert asked == ["run"] and (tmp_path / "run" / "plan.json").exists()
     os.mkfifo("pipe")
-    with pytest.raises(ClusterError, match=r"^pipe: can be read only once, and here; give --dask files$"):
+    with pytest.raises(ClusterError, match=r"^pipe: can be read only once, and only here; --dask needs files$"):
         replay(parse_policy(POLICY), "pipe", client=client)
 
 
@@ -412,10 +413,10 @@ def test_a_capture_that_cannot_be_read_is_told_before_anything(client: Any, tmp_
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("--dask", "local", "--jobs", "2"), "--jobs and --dask do not go together"),
-        (("--dask", "local", "--snapshot", "x"), "--snapshot and --dask do not go together"),
+        (("--dask", "local", "--jobs", "2"), "--jobs and --dask cannot be combined"),
+        (("--dask", "local", "--snapshot", "x"), "--snapshot and --dask cannot be combined"),
         (("--dask", "local", "--engine", "reference"), "--dask needs --engine fast"),
-        (("--dask", "local", "--follow"), "--dask needs captures that are there"),
+        (("--dask", "local", "--follow"), "--dask needs complete captures"),
         (("--dask", "tcp://127.0.0.1:8786"), "--dask ADDRESS needs --resume FOLDER"),
         (("--shards", "2"), "--shards needs --dask"),
         (("--dask", "local:0"), "local, or local:N with 1 to 1024 processes"),
@@ -431,5 +432,5 @@ def test_options_that_do_not_go_together_are_told(
 
 def test_a_worker_of_another_version_is_told(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "version_here", lambda: "9.9.9/1")
-    with pytest.raises(ClusterError, match=r"a worker has sgfast .*, the replay 9\.9\.9: install the same everywhere"):
+    with pytest.raises(ClusterError, match=r"a worker has sgfast .*, the replay 9\.9\.9: install the same version"):
         replay(parse_policy(POLICY), write(tmp_path / "one.pcap", [(BASE, packets(1, 1)[0])]), client=client)

@@ -89,18 +89,18 @@ def test_a_vpc_that_one_policy_does_not_have_is_out_of_its_scope(tmp_path: Path)
     new = parse_policy("\n".join(line for line in DOCUMENT.splitlines() if "name: c" not in line))
     found = diff(old, new, capture, reading=Reading(decap=("vxlan",)))
     assert found.verdicts == {("allow", "allow"): 1, ("deny", "out-of-scope"): 2}
-    assert "VPC 'c' is in OLD alone: to NEW its packets are out of scope" in found.warnings
+    assert "VPC 'c' is only in OLD: under NEW its packets are out of scope" in found.warnings
     assert diff(new, old, capture, reading=Reading(decap=("vxlan",))).warnings == [
-        "VPC 'c' is in NEW alone: to OLD its packets are out of scope"
+        "VPC 'c' is only in NEW: under OLD its packets are out of scope"
     ]
 
 
 @pytest.mark.parametrize(
     ("there", "here", "message"),
     [
-        ("vni: 1001", "vni: 1004", "vni 1004 is that of VPC 'a', but that of VPC 'c' in"),
-        ("vlan: 12", "interface: eth0", "interface 'eth0' is that of VPC 'a', but that of VPC 'b' in"),
-        ('file: "a-*.pcap"', "file: c.pcap", "file 'c.pcap' is that of VPC 'a', but that of VPC 'c' in"),
+        ("vni: 1001", "vni: 1004", "vni 1004 belongs to VPC 'a', but to VPC 'c' in"),
+        ("vlan: 12", "interface: eth0", "interface 'eth0' belongs to VPC 'a', but to VPC 'b' in"),
+        ('file: "a-*.pcap"', "file: c.pcap", "file 'c.pcap' belongs to VPC 'a', but to VPC 'c' in"),
     ],
 )
 def test_policies_that_map_one_mark_to_two_vpcs_cannot_be_compared(
@@ -126,7 +126,7 @@ def test_examples_have_their_own_numbers_and_times(tmp_path: Path) -> None:
         (1, 1005 * 10**9), (2, 1004 * 10**9),
     ]  # fmt: skip
     assert (found.first_time_ns, found.last_time_ns) == (1004 * 10**9, 1005 * 10**9)
-    assert len([warning for warning in found.warnings if "timestamps of 1 packet" in warning]) == 1
+    assert len([warning for warning in found.warnings if "1 packet with a timestamp" in warning]) == 1
 
 
 @pytest.mark.parametrize("most, fails", [(4, True), (5, True), (6, False), (7, False)])

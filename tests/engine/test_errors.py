@@ -73,5 +73,5 @@ def test_a_wrong_type_is_an_error_of_sgfast_and_a_type_error(case: str) -> None:
 
 
 def test_a_mistake_is_found_before_a_capture_is_opened(tmp_path: Path) -> None:
-    with pytest.raises(sgfast.SgfastError, match=r"^mode is causal or verbatim, not 'loose'$"):
+    with pytest.raises(sgfast.SgfastError, match=r"^mode must be causal or verbatim, not 'loose'$"):
         sgfast.replay(POLICY, tmp_path / "no such capture", mode="loose")  # type: ignore[arg-type]

@@ -367,7 +367,7 @@ def test_what_a_mirror_cut_counts_as_cut_by_the_capture() -> None:
 
 
 def test_an_unknown_kind_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="'vlxan' is no kind of tunnel: one of vxlan, geneve, gre"):
+    with pytest.raises(ValueError, match="'vlxan' is not a kind of tunnel: use vxlan, geneve, gre"):
         Decapsulation(["vxlan", "vlxan"])
 
 
@@ -586,7 +586,7 @@ def test_packets_in_too_many_tunnels_are_warned_of(tmp_path: Path, capsys: pytes
     policy, capture = write_policy(tmp_path), write_capture(tmp_path, *nested(5), FRAME)
     run = sgfast(capsys, "replay", policy, capture, "--decap", "auto", "--json")
     assert run.err == (
-        "sgfast: warning: 3 packets in more than 4 tunnels: what is in the innermost of the first 4 was judged\n"
+        "sgfast: warning: 3 packets in more than 4 tunnels: only the outer 4 were removed\n"
     )
     assert json.loads(run.out)["verdicts"]["out-of-scope"] == 3
 

@@ -112,7 +112,7 @@ def test_other_times_are_refused_on_one_line(text: str, words: str) -> None:
 
 def test_end_that_is_not_after_start_is_refused_before_anything_is_read() -> None:
     for start, end in (("5", "5"), ("1m", "59"), ("2026-01-31T12:00:00Z", "2026-01-31T13:00:00+01:00")):
-        with pytest.raises(ReadingError, match="not after --start"):
+        with pytest.raises(ReadingError, match="must be after --start"):
             Reading(start=start, end=end)
     # Which is first is known with the first packet's time.
     Reading(start="2026-01-31T12:00:00Z", end="5")

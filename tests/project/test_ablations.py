@@ -78,7 +78,7 @@ def run_script(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_unknown_ablation_is_told_in_a_line() -> None:
     done = run_script("no-such-thing")
     assert done.returncode == 2
-    assert done.stderr == "run.py: no such ablation: no-such-thing; --list tells all\n"
+    assert done.stderr == "run.py: no such ablation: no-such-thing; see --list\n"
 
 
 @needs_modules
@@ -121,5 +121,5 @@ def test_one_that_changes_results_is_none_and_the_next_is_measured(
     )
     assert not measure([wrong, right], tmp_path)
     lines = capsys.readouterr().out.splitlines()
-    assert "wrong: NO ABLATION: it changes the results of denied: bytes 64001, not 64000" in lines
+    assert "wrong: NOT MEASURED: it changes the results of denied: bytes 64001, not 64000" in lines
     assert lines[-2] == "right: right" and lines[-1].startswith("  denied ")

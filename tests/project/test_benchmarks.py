@@ -297,7 +297,7 @@ def test_rule_sets_become_groups_of_nested_destinations_and_what_cannot_is_count
 
 def test_a_line_that_is_no_rule_is_named(classbench: Any, tmp_path: Path) -> None:
     (tmp_path / "rules").write_text(NOT_PLAIN[0] + "\nallow all\n")
-    with pytest.raises(ValueError, match=r"rules:2: no ClassBench rule"):
+    with pytest.raises(ValueError, match=r"rules:2: not a ClassBench rule"):
         classbench.read(tmp_path / "rules")
 
 
@@ -411,8 +411,8 @@ def test_a_meter_that_is_not_installed_is_missing(name: str, meters: Any, tmp_pa
     ("output", "reason"),
     [
         ("Total: Processed: 99, skipped: 0, short caplen: 0,", "it read 99 of 100 packets"),
-        ("Total: Processed: 100, skipped: 1, short caplen: 0,", "it did not say that it read all packets, but: Total"),
-        ("", "it did not say that it read all packets, but: nothing"),
+        ("Total: Processed: 100, skipped: 1, short caplen: 0,", "it did not report that it read all packets"),
+        ("", "it did not report that it read all packets, but: nothing"),
     ],
 )
 def test_a_meter_that_did_not_read_all_packets_is_not_counted(
@@ -431,7 +431,7 @@ def test_a_meter_that_fails_says_so_in_a_line(meters: Any, tmp_path: Path, monke
     program.write_text("#!/bin/sh\n[ $1 = -V ] || { echo first; echo no memory; exit 3; }\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(meters.Missing, match=r"^it ended with status 3 and said: no memory$"):
+    with pytest.raises(meters.Missing, match=r"^it ended with status 3: no memory$"):
         meters.suricata(tmp_path).seconds(tmp_path / "any.pcap", 100)
 
 

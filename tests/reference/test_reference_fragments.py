@@ -668,8 +668,8 @@ def test_rows_come_in_packet_order_though_some_are_pending(tmp_path):
     assert result.packets == 6 and result.verdicts["allow"] == 3 and result.verdicts["deny"] == 3
     assert result.reasons == {"rule": 3, "no-rule": 2, "fragment": 1}
     assert [warning for warning in result.warnings if "fragment" in warning] == [
-        "1 fragment denied as such: the first of the datagram did not come soon enough (within 30 s, 65,536 packets "
-        "and 4,096 datagrams), or its fragments overlap"
+        "1 fragment denied: the datagram's first fragment did not come in time (within 30 s, 65,536 packets and 4,096 "
+        "datagrams), or its fragments overlap"
     ]
 
 

@@ -413,7 +413,7 @@ def test_child_of_fork_neither_waits_for_threads_it_has_not_nor_crashes(
 
 @pytest.mark.parametrize("jobs", [0, -1, 65, True, 1.5, "2", None])
 def test_number_of_workers_that_cannot_be(tmp_path: Path, jobs: Any) -> None:
-    with pytest.raises(ValueError, match=r"^jobs is 1 to 64, not"):
+    with pytest.raises(ValueError, match=r"^jobs must be 1 to 64, not"):
         Engine(open_policy(tmp_path, 10), jobs=jobs)
 
 

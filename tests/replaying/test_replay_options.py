@@ -63,7 +63,7 @@ def test_options_that_were_checked_stay_as_they_are() -> None:
         ({"client": object(), "jobs": 2}, ("a.pcap",), "cluster"),
         ({"client": object(), "reading": Reading(follow=True)}, ("a.pcap",), "cluster"),
         ({"client": object()}, ("a.pcap", "-"), "cluster"),
-        ({"client": object(), "shards": 4097}, ("a.pcap",), "shards is 1 to 4096, not 4097"),
+        ({"client": object(), "shards": 4097}, ("a.pcap",), "shards must be 1 to 4096, not 4097"),
     ],
 )
 def test_what_does_not_go_together_is_refused(given: dict[str, Any], captures: tuple[str, ...], words: str) -> None:

@@ -197,8 +197,8 @@ def test_captures_that_say_no_interface_are_warned_of_where_nothing_else_tells(
     run = sgfast(capsys, "replay", policy, *captures)
     assert run.status == 0
     assert run.err == (
-        f"sgfast: warning: {tmp_path}/some\\n.pcap: does not say on which interfaces packets came in (nor 1 more "
-        "capture), which is how the policy knows their VPC: only pcapng does\n"
+        f"sgfast: warning: {tmp_path}/some\\n.pcap and 1 more capture: no record of the interfaces by which the "
+        "policy maps packets to VPCs; only pcapng has one\n"
     )
     assert sgfast(capsys, "replay", policy, captures[2]).err == ""
     # VNIs may tell.
@@ -239,7 +239,7 @@ def test_overlaps_are_no_error_as_long_as_every_packet_has_a_mark(
     bad = write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 9), name="bad.pcap")
     run = sgfast(capsys, "replay", policy, bad, "--decap", "vxlan")
     assert run.status == 2 and "overlap: " in run.one_line()
-    assert "no vni, vlan, interface or file says whose some packets are" in run.err
+    assert "some packets match no vni, vlan, interface or file of a VPC" in run.err
     for arguments in (("replay", policy, bad, "--engine", "reference"), ("diff", policy, policy, bad)):
         assert sgfast(capsys, *arguments, "--decap", "vxlan").err == run.err
 
@@ -249,7 +249,7 @@ def test_vnis_without_decap_are_warned_of(tmp_path: Path, capsys: pytest.Capture
     run = sgfast(capsys, "replay", policy, capture)
     assert run.status == 0
     assert run.err == (
-        "sgfast: warning: the policy says which VPC a VNI is of, but tunnels stay on: take them off (--decap)\n"
+        "sgfast: warning: the policy maps VNIs to VPCs, but tunnels are not removed: remove them with --decap\n"
     )
 
 
@@ -363,7 +363,7 @@ def test_a_directory_is_mapped_by_its_files(tmp_path: Path, capsys: pytest.Captu
         capsys, "replay", write_policy(tmp_path, DOCUMENT.replace("c.pcap,", '"*-2.pcap",')), folder, "--verdicts",
         tmp_path / "verdicts",
     )  # fmt: skip
-    assert run.status == 2 and "a-2.pcap: the policy says that its packets belong to VPC 'a' and to" in run.one_line()
+    assert run.status == 2 and "a-2.pcap: the 'file' patterns of VPC 'a' and of VPC" in run.one_line()
     assert not (tmp_path / "verdicts").exists()
 
 
@@ -447,7 +447,7 @@ def test_the_reference_model_judges_a_mapped_capture_alike(seed: int, tmp_path: 
         told.append((
             packets, result.packets, result.bytes, result.verdicts, result.reasons, result.connections, result.rules,
             result.first_time_ns, result.last_time_ns, [(done.at_ns, done.disconnected) for done in result.changes],
-            [warning for warning in result.warnings if "timestamps" in warning],
+            [warning for warning in result.warnings if "with a timestamp" in warning],
         ))  # fmt: skip
     fast, reference = told
     assert [json.loads(line) for line in b"".join(fast[0]).splitlines()] == [
@@ -554,13 +554,14 @@ def test_a_file_that_two_vpcs_claim_is_told_before_a_damaged_one_is_judged(
     damaged.write_bytes(damaged.read_bytes()[:-5])
     claimed = write_capture(tmp_path, SYN, name="a-1.pcap")
     outcome = sgfast(capsys, "replay", policy, damaged, claimed)
-    assert outcome.status == 2 and "belong to VPC 'a' and to VPC 'c'" in outcome.one_line() and outcome.out == ""
+    assert outcome.status == 2 and outcome.out == ""
+    assert "'file' patterns of VPC 'a' and of VPC 'c'" in outcome.one_line()
 
 
 def test_a_file_that_two_vpcs_claim_is_refused(tmp_path: Path) -> None:
     policy = parse_policy(DOCUMENT.replace("c.pcap,", '"*-1.pcap",'))
     capture = write_capture(tmp_path, SYN, name="a-1.pcap")
-    with pytest.raises(CaptureError, match="belong to VPC 'a' and to VPC 'c'"):
+    with pytest.raises(CaptureError, match="'file' patterns of VPC 'a' and of VPC 'c'"):
         lines(policy, capture)
 
 
@@ -579,9 +580,10 @@ def test_packets_that_come_late_are_told_once_and_keep_their_own_times(tmp_path:
         "1005.000000000", "1004.000000000", "1090.000000000", "1020.000000000",
     ]  # fmt: skip
     assert (result.first_time_ns, result.last_time_ns) == (1004 * 10**9, 1090 * 10**9)
-    assert [warning for warning in result.warnings if "timestamps" in warning] == [
-        "timestamps of 1 packet up to 60 s before the one before: taken as simultaneous",
-        "timestamps of 1 packet more than 60 s before the one before: time went on from there without a gap",
+    assert [warning for warning in result.warnings if "with a timestamp" in warning] == [
+        "1 packet with a timestamp up to 60 s before that of an earlier packet: treated as simultaneous with it",
+        "1 packet with a timestamp more than 60 s before that of an earlier packet: time went on from there without a "
+        "gap",
     ]
 
 

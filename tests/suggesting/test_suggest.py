@@ -338,7 +338,7 @@ def test_a_group_of_far_too_many_rules_is_an_error(
     monkeypatch.setattr(rules, "MOST_RULES", 3)
     capture = visits(tmp_path, *(f"198.51.100.{n}" for n in range(4)))
     outcome = sgfast(capsys, "suggest", capture, "--instances", SHOP[0])
-    assert outcome.status == 2 and "would need 4 rules, more than 3: let addresses share" in outcome.one_line()
+    assert outcome.status == 2 and "would need 4 rules, more than 3: merge addresses" in outcome.one_line()
     assert sgfast(capsys, "suggest", capture, "--instances", SHOP[0], "--max-prefix", "24").status == 0
 
 
@@ -540,11 +540,11 @@ def test_the_same_captures_give_the_same_words_every_time(capsys: pytest.Capture
     [
         (("-",), "captures are read several times"),
         (("/dev/null",), "captures are read several times"),
-        ((SHOP[1], "--policy", SHOP[0], "--instances", SHOP[0]), "leave --instances out"),
+        ((SHOP[1], "--policy", SHOP[0], "--instances", SHOP[0]), "leave out --instances"),
         ((SHOP[1], "--from", "allowed"), "needs --policy"),
         ((SHOP[1], "--policy", SHOP[0], "--unanswered"), "--from all"),
-        ((SHOP[1], "--max-prefix", "33"), "no prefix length"),
-        ((SHOP[1], "--max-prefix", "24,64,1"), "no prefix length"),
+        ((SHOP[1], "--max-prefix", "33"), "not a prefix length"),
+        ((SHOP[1], "--max-prefix", "24,64,1"), "not a prefix length"),
         ((SHOP[1], "-o", SHOP[1]), "is also an input"),
         (("/nowhere.pcap",), "does not exist"),
     ],

@@ -3,10 +3,11 @@
 from libc.stdint cimport uint8_t
 
 from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_ONE_WAY, KIND_PORTS
-from sgfast.core.base.types cimport PROTO_TCP, STEP_OPEN, TCP_FIN, TCP_SYN, TCP_SYNACK, Packet
+from sgfast.core.base.types cimport PROTO_TCP, STEP_OPEN, STEP_REPLY, TCP_BAD, TCP_FIN, TCP_SYN, TCP_SYNACK, Packet
 from sgfast.core.conntrack.generic cimport generic_next, icmp_next
 from sgfast.core.conntrack.states cimport (
     BIDIRECTIONAL,
+    CLOSED,
     FIN_WAIT,
     ICMP_ALIVE,
     MOOT_ICMP,
@@ -16,6 +17,7 @@ from sgfast.core.conntrack.states cimport (
     SYN_SENT,
     SYN_SENT2,
     TCP_ESTABLISHED,
+    TIME_WAIT,
     UNIDIRECTIONAL,
 )
 from sgfast.core.conntrack.tcp cimport tcp_next
@@ -24,6 +26,16 @@ from sgfast.core.conntrack.tcp cimport tcp_next
 cdef inline bint can_open(const Packet* p) noexcept nogil:
     # Whether the packet can open a connection by itself (SPEC 4.7).
     return p.step == TCP_SYN or p.step == STEP_OPEN
+
+
+cdef inline bint opens_nothing(const Packet* p) noexcept nogil:
+    # Whether the packet makes no sense without a connection, not even one older than the capture (SPEC 4.7).
+    return p.step == STEP_REPLY or p.step == TCP_BAD
+
+
+cdef inline bint is_finished(uint8_t state) noexcept nogil:
+    # Whether a connection in this state is over, and only not forgotten yet.
+    return state == TIME_WAIT or state == CLOSED
 
 
 cdef inline uint8_t first_state(const Packet* p) noexcept nogil:

@@ -20,16 +20,16 @@ cdef enum:         # State
     # Every other protocol (generic.pxd)
     UNIDIRECTIONAL = 11
     BIDIRECTIONAL = 12
-    # From here on: no connection, but the mark of a denied opener (SPEC 9.2).
-    MOOT_TCP = 13
-    MOOT_OTHER = 14
-    MOOT_ICMP = 15
-    STATE_COUNT = 16
+    # From here on: no connection, but the mark of a denied opener (SPEC 9.2). There is room below for other protocols.
+    MOOT_TCP = 64
+    MOOT_OTHER = 65
+    MOOT_ICMP = 66
+    STATE_COUNT = 67
 
 cdef enum:         # what a packet may lead to instead of a state
-    STAYS = 13              # allowed; state and deadline stay as they are
-    NOT_VALID = 14          # the packet is not valid in this state (SPEC 4.5)
-    REOPENS = 15            # a new opener for a finished connection (SPEC 5.5)
+    STAYS = 253             # allowed; state and deadline stay as they are
+    NOT_VALID = 254         # the packet is not valid in this state (SPEC 4.5)
+    REOPENS = 255           # a new opener for a finished connection (SPEC 5.5)
 
 cdef enum:         # Timeout: the order of DataPlane's `timeouts_ns` and of settings.timeouts
     TIMEOUT_TCP_ESTABLISHED = 0
@@ -44,14 +44,14 @@ cdef enum:         # Timeout: the order of DataPlane's `timeouts_ns` and of sett
 cdef extern from *:
     """
     /* The Timeout of each state. */
-    static const uint8_t sg_timeout_of_state[16] __attribute__((unused)) = {
+    static const uint8_t sg_timeout_of_state[67] __attribute__((unused)) = {
         [0] = 2, /* no state: never used */
         [1] = 2, [2] = 2, [3] = 0, [4] = 1, [5] = 2, [6] = 2, [7] = 2, [8] = 2, [9] = 2, /* TCP */
         [10] = 3,               /* ICMP */
         [11] = 5, [12] = 4,     /* other protocols: allowed one way, both ways */
         /* A key stays moot for the timeout of an unanswered connection (SPEC 9.2). For TCP it is that of an established
            one, as the initiator may retry for minutes. */
-        [13] = 0, [14] = 5, [15] = 3,
+        [64] = 0, [65] = 5, [66] = 3,
     };
     """
     const uint8_t* TIMEOUT_OF_STATE "sg_timeout_of_state"

@@ -12,7 +12,7 @@ from libc.stdint cimport uint8_t
 
 cdef extern from *:
     """
-    enum { sgSS = 1, sgSR, sgES, sgFW, sgCW, sgLA, sgTW, sgCL, sgS2, sgig = 13, sgiv, sgre };
+    enum { sgSS = 1, sgSR, sgES, sgFW, sgCW, sgLA, sgTW, sgCL, sgS2, sgig = 253, sgiv, sgre };
 
     static const uint8_t sg_tcp_next[2][6][16] __attribute__((unused)) = {
     { /* from the initiator */

@@ -14,9 +14,7 @@ from sgfast.core.base.types cimport (
     NO_RULE,
     NO_SLOT,
     RULE,
-    STEP_REPLY,
     TABLE_FULL,
-    TCP_BAD,
     TCP_RST,
     TCP_SYN,
     TCP_SYNACK,
@@ -24,7 +22,7 @@ from sgfast.core.base.types cimport (
 )
 from sgfast.core.classify.classifier cimport find_rule, is_stateless
 from sgfast.core.conntrack.lifetime cimport add_key, clear_side, make_room, note_reply, rearm, reopen_side, set_side
-from sgfast.core.conntrack.protocols cimport can_open, first_state, inferred_state, next_state
+from sgfast.core.conntrack.protocols cimport can_open, first_state, inferred_state, next_state, opens_nothing
 from sgfast.core.conntrack.states cimport NOT_VALID, REOPENS, STAYS
 from sgfast.core.conntrack.storage cimport Entry, entry_at
 from sgfast.core.conntrack.table cimport (
@@ -117,7 +115,7 @@ cdef inline bint judge_opener(Plane* plane, PacketContext* c, int side) noexcept
     c.rule = -1
     if can_open(p):
         state = first_state(p)
-    elif p.step == STEP_REPLY or p.step == TCP_BAD:
+    elif opens_nothing(p):
         c.reason = INVALID
         return False
     elif p.step == TCP_RST or not marks_matter(plane, c.now) or (

@@ -14,7 +14,8 @@ from sgfast.core.base.key cimport FlowKey
 from sgfast.core.base.types cimport NO_SLOT, READ_TRACKED, Packet
 from sgfast.core.conntrack.flow_rows cimport key_of, write_ends
 from sgfast.core.conntrack.lifetime cimport add_key, drop_key, free_table, init_table
-from sgfast.core.conntrack.states cimport CLOSED, MOOT_TCP, NO_STATE, TIME_WAIT
+from sgfast.core.conntrack.protocols cimport is_finished
+from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
 from sgfast.core.conntrack.storage cimport Entry, entry_at
 from sgfast.core.conntrack.table cimport FROM_HIGH, Ends, Table, find_slot
 
@@ -110,7 +111,7 @@ cdef inline void note_cut(
     row.change = change
     row.rule[0] = -1
     row.rule[1] = -1
-    row.finished = e.state[side] == TIME_WAIT or e.state[side] == CLOSED
+    row.finished = is_finished(e.state[side])
 
 
 cdef inline bint follows_cut(Cuts* cuts, const Packet* p, bint opener, int64_t now) noexcept nogil:

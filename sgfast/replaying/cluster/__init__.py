@@ -1,13 +1,13 @@
-"""A replay on a cluster: as many machines as there are, with the verdicts of one process.
+"""Runs a replay on a cluster of any number of machines, with the same verdicts as one process.
 
-    captures --index--> ranges of large ones          a walk over record headers
+    captures --index--> ranges of large captures      walks over record headers
     units    --read---> segments, records by shard    one task for each capture or range, in any order
-             (chain)    which packets came before each, and how late it was: here, of a few numbers
-    shards   --judge--> results, rows                 one task for each, all its records in the order of time
-             (gather)   one result, and rows of packets and connections in order, to whoever wants them
+             (chain)    each segment's place           on this machine, from a few numbers per segment
+    shards   --judge--> results, rows                 one task for each shard, all its records in the order of time
+             (gather)   one result, ordered rows      on this machine; rows of packets and connections go to the sinks
 
-A shard has all packets between two addresses (``core/shards/partition.pyx``), so that nothing has to be known of another's.
-``plan`` says what all tasks know, ``storage`` where files are, ``scheduler`` what of it is Dask's.
+All packets between two addresses are in one shard (``core/shards``), so that shards can be judged independently.
+``plan`` defines what all tasks know, ``storage`` keeps files, and ``scheduler`` is the only module that uses Dask.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sgfast.policy.serialization import to_plain
 from sgfast.replaying.captures import Part, can_be_tried, parts_of
 from sgfast.replaying.cluster.agreement import agreed
 from sgfast.replaying.cluster.chain import Chain, read_all
-from sgfast.replaying.cluster.gathering import fill, fill_reading, tell_flows, tell_packets, warn, warn_of_shares
+from sgfast.replaying.cluster.gathering import fill, fill_reading, warn, warn_of_shares, write_flows, write_packets
 from sgfast.replaying.cluster.judging import SPAN_DTYPE, Job, Judged, Source, judge_shard
 from sgfast.replaying.cluster.plan import (
     RANGE_BYTES,
@@ -59,10 +59,10 @@ from sgfast.replaying.overlaps import refuse_ambiguous
 from sgfast.replaying.placement import placement_of, seen_vpcs
 from sgfast.replaying.results import ClusterUsed, ReplayResult, Rows, Sinks, Stage
 
-#: A shard with so many times its part of the packets is told of, if it has so large a part of them all.
+#: Warn of a shard that has this many times its share of the packets, if that is at least this part of all packets.
 HOT_TIMES = 2
 HOT_PART = 0.1
-#: Fewer are judged within a second, wherever.
+#: Fewer packets do not matter, because they are judged within seconds.
 HOT_PACKETS = 10_000_000
 
 
@@ -70,9 +70,10 @@ def replay_on_cluster(
     policy: Policy, captures: tuple[str, ...], options: ReplayOptions, changes: ChangeFile | None, sinks: Sinks,
     progress: Callable[[int, int], None] | None,
 ) -> ReplayResult:  # fmt: skip
-    """``run_replay`` where ``options`` have a client. ``options.resume``: a path or URL that all workers see, where
-    segments are kept and found again; None: one that is gone afterwards, on this machine. ``options.shards``: how many,
-    if that is not to follow from the captures' sizes.
+    """``run_replay`` with ``options.client``.
+
+    ``options.resume``: a path or URL that all workers can access, where segments are kept for later replays; None: a
+    temporary folder on this machine. ``options.shards``: the number of shards; None: by the size of the captures.
     """
     began = time.perf_counter()
     result = ReplayResult(
@@ -81,11 +82,11 @@ def replay_on_cluster(
     cluster = Cluster(options.client)
     for path in captures:
         if not can_be_tried(path):
-            raise ClusterError(f"{printable(path)}: can be read only once, and here; give --dask files")
+            raise ClusterError(f"{printable(path)}: can be read only once, and only here; --dask needs files")
     parts, warnings = parts_of(captures, options.reading)
     result.warnings += warnings
     with ExitStack() as stack:
-        # Tasks that cannot be stopped may still write there when it goes.
+        # Tasks that cannot be stopped may still write to the folder while it is removed.
         own = tempfile.TemporaryDirectory(prefix="sgfast-", ignore_cleanup_errors=True)
         folder = options.resume
         place = place_of(os.fsdecode(folder)) if folder is not None else stack.enter_context(own)
@@ -98,7 +99,7 @@ def replay_on_cluster(
             options.shards or shards_for(units, cluster.threads), secrets.randbits(64), first_ns,
         )  # fmt: skip
         run = agreed(storage, run, options.shards)
-        placement_of(policy, options)       # which raises what it would raise on workers
+        placement_of(policy, options)       # raises here what it would raise on the workers
         timed = () if changes is None else tuple(changes.resolve(policy, first_ns or 0))
         for vpc in seen_vpcs(policy, options):
             refuse_ambiguous(policy, timed, vpc)
@@ -116,7 +117,7 @@ class _Replay:
         self._sinks = sinks
         self._progress = progress or (lambda packets, nbytes: None)
         self._shared = cluster.shared("run", run)
-        #: What names of rows' files begin with.
+        #: The prefix of the names of files with rows.
         self._token = secrets.token_hex(8)
         self._stages: list[Stage] = []
         self._found = 0
@@ -145,9 +146,9 @@ class _Replay:
             fill_reading(result, run, chain)
             fill(result, run, job, chain, judged)
             if sinks.want_packets:
-                tell_packets(sinks, run, job, chain, judged)
+                write_packets(sinks, run, job, chain, judged)
             if sinks.flows:
-                tell_flows(sinks, run, job, judged)
+                write_flows(sinks, run, job, judged)
         finally:
             if sinks.want_packets or sinks.flows:
                 for name in self._storage.names():
@@ -164,13 +165,13 @@ class _Replay:
         )
 
     def _split(self, units: Sequence[Unit]) -> list[Unit]:
-        """Large captures in ranges."""
+        """Splits large captures into ranges."""
         large = [unit.inputs[0] for unit in units if (unit.size or 0) > 2 * RANGE_BYTES and _is_splittable(unit)]
         if not large:
             return list(units)
         began = time.perf_counter()
         calls = [(entry.path.rsplit("/", 1)[-1], (self._storage.place, entry, RANGE_BYTES)) for entry in large]
-        found = self._cluster.run("index", indexed, calls, self._tell)
+        found = self._cluster.run("index", indexed, calls, self._show_progress)
         ranges = dict(zip((entry.path for entry in large), found, strict=True))
         took = time.perf_counter() - began
         self._stages.append(Stage("index", len(large), took, took, 0, 0))
@@ -184,7 +185,7 @@ class _Replay:
             )
         ]
 
-    def _tell(self, _: Any) -> None:
+    def _show_progress(self, _: Any) -> None:
         self._progress(self._packets, self._bytes)
 
     def _read(self, calls: Sequence[tuple[Unit, Start]], segments: list[Segment]) -> list[Segment]:
@@ -219,7 +220,7 @@ class _Replay:
         def done(shard: Judged) -> None:
             nonlocal packets
             packets += shard.packets
-            # In bytes that were read of captures: the bar is of these.
+            # Converted to bytes of captures, which the progress bar counts.
             self._progress(packets, self._bytes * packets // max(1, self._packets))
 
         calls = (
@@ -235,11 +236,11 @@ class _Replay:
             )
         )  # fmt: skip
         if sum(shard.packets for shard in judged) != chain.packets:
-            raise ClusterError("some packets were not judged: segments are not what was written; start again")
+            raise ClusterError("some packets were not judged, because segments have changed; start again")
         return judged
 
     def _warn_of_heat(self, chain: Chain, judged: Sequence[Judged]) -> None:
-        """Of shards that have much more than their part: all others wait for them."""
+        """Warns of shards that have much more than their share of the packets, because all others wait for them."""
         total = chain.packets
         hot = max(HOT_PACKETS, HOT_PART * total, HOT_TIMES * total / len(judged))
         for shard in judged:
@@ -248,19 +249,19 @@ class _Replay:
             votes: Counter[Pair] = Counter()
             for placed in chain.placed:
                 votes.update({pair: n for number, n, pair in placed.segment.busiest if number == shard.shard})
-            whose = ""
+            busiest = ""
             if votes and votes.most_common(1)[0][1] > shard.packets / 2:
                 [(pair, number)] = votes.most_common(1)
                 a, b = (str(ip_address(end if pair[0] == 4 else end.to_bytes(16, "big"))) for end in pair[1:])
-                whose = f", at least {number / shard.packets:.0%} of them between {a} and {b}"
+                busiest = f", at least {number / shard.packets:.0%} of them between {a} and {b}"
             self._result.warnings.append(
-                f"shard {shard.shard + 1} of {self._run.shards} had {shard.packets / total:.0%} of the packets{whose}: "
-                "packets between two addresses are judged in one place"
+                f"shard {shard.shard + 1} of {self._run.shards} had {shard.packets / total:.0%} of the packets"
+                f"{busiest}: packets between two addresses cannot be divided among shards"
             )
 
 
 def indexed(place: str, entry: Input, every: int) -> list[Input]:
-    """A task: ``ranges_of``, which is kept."""
+    """A task: calls ``ranges_of`` and keeps its result in the folder."""
     from sgfast.policy.serialization import from_plain
 
     folder = Folder(place)
@@ -276,7 +277,7 @@ def indexed(place: str, entry: Input, every: int) -> list[Input]:
 
 
 def spans_by_shard(chain: Chain, shards: int) -> tuple[Rows, list[int]]:
-    """Where all records are, one shard's after another's: an array of SPAN_DTYPE, and where in it each begins."""
+    """Where all records are, sorted by shard: an array of SPAN_DTYPE, and the index where each shard begins in it."""
     blocks = [placed.segment.blocks for placed in chain.placed]
     every = np.concatenate(blocks) if blocks else np.empty(0, dtype=BLOCK_DTYPE)
     spans = np.empty(len(every), dtype=SPAN_DTYPE)
@@ -293,7 +294,7 @@ def _is_splittable(unit: Unit) -> bool:
 
 
 def _first_ns(parts: Sequence[Part]) -> int | None:
-    """Time of the first packet of all captures."""
+    """The time of the first packet of all captures."""
     for part in parts:
         times = []
         for path, begins_ns in part:
@@ -309,7 +310,7 @@ def _first_ns(parts: Sequence[Part]) -> int | None:
 
 
 def _name_of(run: Run, unit: Unit, start: Start) -> str:
-    # Where records are depends on how they are dealt out.
+    # The seed and the number of shards decide where records are.
     return f"{_digest(unit, start, run.seed, run.shards)}.records"
 
 

@@ -1,4 +1,4 @@
-"""What replays that share a folder must have in common: what segments in it were made with."""
+"""Checks that replays that share a folder agree on everything that segments depend on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sgfast.replaying.cluster.plan import Run
 from sgfast.replaying.cluster.storage import Folder
 
 PLAN = "plan.json"
-#: What differs, in words.
+#: For messages: what differs, in words.
 _SETTLED = {
     "version": "version of sgfast", "reading": "choice of packets (--start, --end, --filter, --dedup, --decap)",
     "first_ns": "first capture", "infrastructure": "settings.infrastructure", "marks": "mapping of VPCs",
@@ -20,7 +20,7 @@ _SETTLED = {
 
 
 def agreed(storage: Folder, run: Run, shards: int | None) -> Run:
-    """The run with what an earlier one in the folder has settled. ClusterError if that was another kind of run."""
+    """The run with the shards and seed of an earlier run in the folder. Raises ClusterError if the runs disagree."""
     marks = [(vpc.name, vpc.vnis, vpc.vlans, vpc.interfaces, vpc.files) for vpc in run.policy.vpcs if run.is_mapped]
     settled = {
         "version": run.version,
@@ -36,14 +36,14 @@ def agreed(storage: Folder, run: Run, shards: int | None) -> Run:
         plan = json.loads(storage.read(PLAN))
         known = int(plan["shards"]), int(plan["seed"])
     except (ValueError, KeyError, TypeError):
-        raise ClusterError(f"{storage.place}/{PLAN}: is not what was written there; give another folder") from None
+        raise ClusterError(f"{storage.place}/{PLAN}: is damaged; use another folder") from None
     for key, value in settled.items():
         if plan.get(key) != json.loads(json.dumps(value)):
             raise ClusterError(
-                f"{storage.place}: was made by a replay with another {_SETTLED[key]}; give another folder (--resume)"
+                f"{storage.place}: was made by a replay with another {_SETTLED[key]}; use another folder (--resume)"
             )
     if shards is not None and shards != known[0]:
         raise ClusterError(
-            f"{storage.place}: was made by a replay with {known[0]} shards, not {shards}; give another folder"
+            f"{storage.place}: was made by a replay with {known[0]} shards, not {shards}; use another folder"
         )
     return replace(run, shards=known[0], seed=known[1])

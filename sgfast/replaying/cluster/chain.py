@@ -1,9 +1,9 @@
-"""Segments that were read apart, one after the other: where each begins in the numbers and on the clock of the whole.
+"""Chains segments that were read independently: finds each one's first packet number and its place on the common clock.
 
-A unit is read as if it were the first one. Mostly that is as good: its first packet is no earlier than the last one
-before it, so that the clock of the whole goes on as the unit's own began, or is so much earlier that the clock starts
-again with it (SPEC 9.1); and with ``--dedup`` none of its packets was there a moment before. Where it is not, it is
-read again with what comes before it (``Start``).
+Every unit is first read as if it were the first one. Usually that makes no difference: its first packet is no earlier
+than the last packet before it, or so much earlier that the clock restarts (SPEC 9.1); and with ``--dedup``, none of its
+packets is a copy of one before it. If it does make a difference, the unit is read again with what comes before it
+(``Start``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sgfast.replaying.cluster.plan import Start, Unit
 from sgfast.replaying.cluster.reading import Segment
 from sgfast.replaying.results import Oddities
 
-#: Copies are no further apart, and no more packets are remembered (``preprocess/selection.pyx``).
+#: The longest time between copies, and the number of packets remembered to find them (``preprocess/selection.pyx``).
 COPY_NS = 50_000_000
 REMEMBERED = 4096
 #: The latest engine time that fits 64 bits.
@@ -25,7 +25,7 @@ CLOCK_MOST = (1 << 63) - 1
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A segment and where it stands: packets before it, and what its clock is behind that of the whole."""
+    """A segment, the number of packets before it, and how far its clock is behind the common clock."""
 
     segment: Segment
     packets_before: int
@@ -35,7 +35,7 @@ class Placed:
 @dataclass(frozen=True, slots=True)
 class Chain:
     placed: tuple[Placed, ...]
-    #: What the first packet's time was, and that of the clock at the end; None without packets.
+    #: The first packet's time, and the clock's time at the end; None without packets.
     began_ns: int | None
     now_ns: int | None
     earliest_ns: int | None
@@ -48,7 +48,7 @@ class Chain:
 
 
 def chained(segments: Sequence[Segment]) -> tuple[Chain, list[tuple[int, Start]]]:
-    """The chain, and which segments have to be read again, with which start, before that is one."""
+    """The chain, and the segments that have to be read again, and with which start, before it is correct."""
     placed: list[Placed] = []
     again: list[tuple[int, Start]] = []
     packets = late = restarts = 0
@@ -65,18 +65,18 @@ def chained(segments: Sequence[Segment]) -> tuple[Chain, list[tuple[int, Start]]
         if segment.clock is None or segment.began_ns is None:
             placed.append(Placed(segment, packets, 0))
             continue
-        clock_ns, clock_raw, least, most, its_late, its_restarts = segment.clock
+        clock_ns, clock_raw, least, most, segment_late, segment_restarts = segment.clock
         if now_ns is None or raw_ns is None:
             began_ns, shift = segment.began_ns, 0
         elif segment.start.raw_ns is None and _restarts(raw_ns, segment.began_ns):
             shift, restarts = min(now_ns - segment.began_ns, CLOCK_MOST), restarts + 1
         else:
-            # The unit's clock began as the packets' own time, from which the whole one's is as far as it was before.
+            # The unit's clock started at its packets' timestamps. The common clock keeps its distance from timestamps.
             shift = min(now_ns - raw_ns, CLOCK_MOST)
         placed.append(Placed(segment, packets, shift))
         now_ns, raw_ns = min(clock_ns + shift, CLOCK_END_NS), clock_raw
         packets += segment.packets
-        late, restarts = late + its_late, restarts + its_restarts
+        late, restarts = late + segment_late, restarts + segment_restarts
         earliest.append(least)
         latest.append(most)
         seen = segment.latest if segment.start.seen else (*seen, *segment.latest)[-REMEMBERED:]
@@ -88,7 +88,7 @@ def chained(segments: Sequence[Segment]) -> tuple[Chain, list[tuple[int, Start]]
 
 
 def _holds(segment: Segment, start: Start) -> bool:
-    """Whether reading it with ``start`` would have made it what it is."""
+    """Whether reading the segment with ``start`` would give the same result."""
     if segment.start == start or segment.range_ns is None:
         return True
     if segment.start.raw_ns is not None:
@@ -102,12 +102,12 @@ def _holds(segment: Segment, start: Start) -> bool:
 
 
 def _restarts(raw_ns: int, began_ns: int) -> bool:
-    """Whether a packet of ``began_ns`` makes the clock start again that stands at ``raw_ns``."""
+    """Whether a packet at ``began_ns`` restarts a clock that is at ``raw_ns``."""
     return began_ns < raw_ns - LATE_LIMIT_NS
 
 
 def _meet(seen: Sequence[tuple[int, int]], earliest: Sequence[tuple[int, int]]) -> bool:
-    """Whether some packet is like one that was there a moment before."""
+    """Whether any packet is a copy of one seen before."""
     times: dict[int, list[int]] = {}
     for digest, time_ns in seen:
         times.setdefault(digest, []).append(time_ns)
@@ -117,8 +117,8 @@ def _meet(seen: Sequence[tuple[int, int]], earliest: Sequence[tuple[int, int]]) 
 
 
 def overlapping(segments: Sequence[Segment]) -> list[Unit] | None:
-    """Units to read instead, where captures that are to be in the order of time (a part's) overlap; None: none do."""
-    # Captures, with all their ranges, and then those that overlap together.
+    """The units to read instead if captures of one part, which are merged by time, overlap; None if none do."""
+    # First group the ranges of each capture, then the captures that overlap.
     files: list[list[Segment]] = []
     for segment in segments:
         before, unit = files[-1][-1].unit if files else None, segment.unit
@@ -155,7 +155,7 @@ Reader = Callable[[Sequence[tuple[Unit, Start]]], Sequence[Segment]]
 
 
 def read_all(units: Sequence[Unit], read: Reader) -> Chain:
-    """Reads units, some of them again, until they are a chain. ``read``: reads several, in any order."""
+    """Reads the units, some of them again, until they form a chain. ``read``: reads several, in any order."""
     known: dict[Unit, Segment] = dict(zip(units, read([(unit, Start()) for unit in units]), strict=True))
     instead = overlapping([known[unit] for unit in units])
     if instead is not None:
@@ -167,7 +167,7 @@ def read_all(units: Sequence[Unit], read: Reader) -> Chain:
         chain, again = chained(segments)
         if not again:
             return chain
-        # With each turn one more is as it will stay, the first at least: mostly all are.
+        # Each round settles at least the first of these segments for good, and usually all of them.
         for (number, _), segment in zip(
             again, read([(segments[number].unit, start) for number, start in again]), strict=True
         ):

@@ -1,4 +1,4 @@
-"""What shards found, as one result; and rows of packets and connections, to whoever takes them."""
+"""Adds up the shards' results, and passes the rows of packets and connections to the sinks."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from sgfast.replaying.results import (
 )
 from sgfast.replaying.totals import add_up, add_up_change, sums
 
-#: Packets handed on at a time, where nobody wants their frames.
+#: The number of packets passed on at a time if no sink takes frames.
 ROWS_AT_ONCE = 1 << 16
 
 
 def fill(result: ReplayResult, run: Run, job: Job, chain: Chain, judged: Sequence[Judged]) -> None:
-    """All but what is told of reading."""
+    """Fills in the result, except what ``fill_reading`` adds."""
     made = [change for change in job.changes if chain.packets and change.at_ns <= job.now_ns]
     *_, (_, numbering) = numberings(run.policy, made)
     vpcs = sorted({vpc for shard in judged for vpc in shard.parts})
@@ -60,8 +60,8 @@ def fill(result: ReplayResult, run: Run, job: Job, chain: Chain, judged: Sequenc
         wholes.append(whole)
         if run.is_mapped:
             whole.oddities.warn(whole)
-            whose = f"VPC {whole.vpc}" if vpc else "packets of no VPC that is mapped"
-            result.warnings += [f"{whose}: {warning}" for warning in whole.warnings]
+            label = f"VPC {whole.vpc}" if vpc else "packets of no mapped VPC"
+            result.warnings += [f"{label}: {warning}" for warning in whole.warnings]
     add_up(result, wholes)
     result.first_time_ns, result.last_time_ns = chain.earliest_ns, chain.latest_ns
     result.oddities = chain.oddities
@@ -76,7 +76,7 @@ def fill(result: ReplayResult, run: Run, job: Job, chain: Chain, judged: Sequenc
 
 
 def fill_reading(result: ReplayResult, run: Run, chain: Chain) -> None:
-    """What is told of reading: damage, what was left out, what is odd."""
+    """Fills in what reading found: damage, warnings, packets left out, tunnels removed."""
     segments = [placed.segment for placed in chain.placed]
     damaged = [segment.damage for segment in segments if segment.damage is not None]
     result.damaged = damaged[0] if damaged else None
@@ -94,18 +94,18 @@ def warn(result: ReplayResult, run: Run, chain: Chain) -> None:
     quotes = sum(placed.segment.quotes_in_fragments for placed in chain.placed)
     if quotes and run.shards > 1:
         result.warnings.append(
-            f"{count(quotes, 'ICMP error')} came in fragments: those after the first are not judged with it by shards"
+            f"{count(quotes, 'ICMP error')} came in fragments: shards judge later fragments apart from the first one"
         )
     noticed.warn(result.warnings, run.options.reading, placement_of(run.policy, run.options))
 
 
-def tell_packets(sinks: Sinks, run: Run, job: Job, chain: Chain, judged: Sequence[Judged]) -> None:
-    """Gives all packets' rows to the sinks, and their frames, too, if one wants them: captures are then read again."""
-    told = _Told(run, job, chain, judged, sinks)
+def write_packets(sinks: Sinks, run: Run, job: Job, chain: Chain, judged: Sequence[Judged]) -> None:
+    """Passes all packets' rows to the sinks. If a sink takes frames, too, the captures are read again."""
+    writer = _PacketWriter(run, job, chain, judged, sinks)
     if not sinks.frames:
         nothing = FrameBatch(1)
         for first in range(1, chain.packets + 1, ROWS_AT_ONCE):
-            told.tell(nothing, min(ROWS_AT_ONCE, chain.packets + 1 - first))
+            writer.write(nothing, min(ROWS_AT_ONCE, chain.packets + 1 - first))
         return
     placement = placement_of(run.policy, run.options)
     for placed in chain.placed:
@@ -115,13 +115,13 @@ def tell_packets(sinks: Sinks, run: Run, job: Job, chain: Chain, judged: Sequenc
             packets += len(batch)
             if packets > placed.segment.packets:
                 break
-            told.tell(batch, len(batch))
+            writer.write(batch, len(batch))
         if packets != placed.segment.packets:
-            raise ClusterError(f"{placed.segment.unit.name}: holds other packets than when it was read first")
+            raise ClusterError(f"{placed.segment.unit.name}: has changed since it was first read")
 
 
-class _Told:
-    """Packets' rows in order, with the names that were right at the time."""
+class _PacketWriter:
+    """Passes rows of packets to sinks, in order and with the names that applied at the time."""
 
     def __init__(self, run: Run, job: Job, chain: Chain, judged: Sequence[Judged], sinks: Sinks) -> None:
         self._sinks = sinks
@@ -131,15 +131,15 @@ class _Told:
         self._names = names_of(run, job, judged)
         self._next = 1
 
-    def tell(self, batch: FrameBatch, number: int) -> None:
-        """The next ``number`` packets; ``batch``: their frames, if somebody wants them."""
+    def write(self, batch: FrameBatch, number: int) -> None:
+        """Writes the next ``number`` packets. ``batch``: their frames, if a sink takes frames."""
         first = self._next
         self._next += number
         found = [*self._rows.until(self._next)]
         rows = np.concatenate(found) if found else np.empty(0, dtype=TOLD_DTYPE)
         rows = rows[np.argsort(rows["number"])]
         if not np.array_equal(rows["number"], np.arange(first, self._next, dtype=np.uint64)):
-            raise ClusterError("rows of some packets are missing: start again, in another folder")
+            raise ClusterError("rows of some packets are missing; start again in another folder")
         headers, results = np.ascontiguousarray(rows["header"]), np.ascontiguousarray(rows["result"])
         low, high = np.searchsorted(self._resolved["number"], (first, self._next)).tolist()
         late = self._resolved[low:high]
@@ -155,7 +155,7 @@ class _Told:
 
 
 def names_of(run: Run, job: Job, judged: Sequence[Judged]) -> list[Names]:
-    """What numbers mean, from the first packet on and from each change on."""
+    """The names behind the numbers, from the first packet on and from each change on."""
     found = []
     for number, (policy, numbering) in enumerate(numberings(run.policy, job.changes)):
         firsts = [shard.after[number - 1] for shard in judged if number and shard.after[number - 1]]
@@ -165,7 +165,7 @@ def names_of(run: Run, job: Job, judged: Sequence[Judged]) -> list[Names]:
 
 
 def numberings(policy: Policy, changes: Sequence[TimedChange]) -> Iterator[tuple[Policy, Numbering]]:
-    """The policy and what numbers mean, at first and after each change."""
+    """The policy and its numbering, first as it is and then after each change."""
     numbering = Numbering().after(policy)
     yield policy, numbering
     for change in changes:
@@ -182,8 +182,8 @@ def _names(policy: Policy, vpc: str | None, numbering: Numbering, packets: int) 
     )  # fmt: skip
 
 
-def tell_flows(sinks: Sinks, run: Run, job: Job, judged: Sequence[Judged]) -> None:
-    """Gives all connections to the sinks, in the order of their first packets."""
+def write_flows(sinks: Sinks, run: Run, job: Job, judged: Sequence[Judged]) -> None:
+    """Passes all connections to the sinks, in the order of their first packets."""
     flow_sinks = Sinks(flows=sinks.flows)
     flow_sinks.begin(names_of(run, job, judged)[-1])
     rows = MergedRows(Folder(run.folder), [shard.flow_rows for shard in judged if shard.flow_rows])
@@ -192,11 +192,11 @@ def tell_flows(sinks: Sinks, run: Run, job: Job, judged: Sequence[Judged]) -> No
 
 
 def warn_of_shares(result: ReplayResult, run: Run, chain: Chain, judged: Sequence[Judged]) -> None:
-    """What spreads badly, or might be too much for one table, which cannot be known here."""
+    """Warns if all shards' connections together might not have fit into one process's connection table."""
     together = sum(shard.most_connections for shard in judged)
     most = run.policy.settings.max_connections
     if together > most:
         result.warnings.append(
-            f"shards held up to {together:,} connections, if all at the same time: with more than {most:,} "
-            "(settings.max_connections), one process might have let some of them make room"
+            f"all shards together may have had up to {together:,} connections at the same time; with more than "
+            f"{most:,} (settings.max_connections), one process might have evicted some of them"
         )

@@ -1,4 +1,4 @@
-"""The second task of a clustered replay: all records of a shard, in the order of time, through engines of its own."""
+"""The second task of a clustered replay: judges all records of a shard, in the order of time."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from sgfast.replaying.engine_runner import FLOWS_AT_ONCE, EngineRunner, make_eng
 from sgfast.replaying.placement import refuse_too_many, seen_from
 from sgfast.replaying.results import ChangeDone, ReplayResult, Rows, Sinks
 
-#: A clock never gets there.
+#: A time that no clock reaches.
 NEVER = (1 << 63) - 1
 
 
-#: Where a shard's records are, in the order they are judged: in which of ``Job.sources``, from which byte on, bytes.
+#: Where a shard's records are, in the order in which they are judged: index in ``Job.sources``, and bytes in its file.
 SPAN_DTYPE = np.dtype([("source", "<u4"), ("offset", "<u8"), ("size", "<u8")])
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A segment's file, and where it stands (``chain.Placed``)."""
+    """A segment's file and its place in the chain (``chain.Placed``)."""
 
     file: str
     packets_before: int
@@ -44,38 +44,38 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What shards are judged by, once all captures are read."""
+    """What all judging tasks need to know, besides ``Run``, once all captures are read."""
 
     changes: tuple[TimedChange, ...]
     began_ns: int
-    #: Of the clock at the end of everything.
+    #: The clock's time at the end of all captures.
     now_ns: int
-    #: Rows of packets, of connections are wanted.
-    tells_packets: bool
-    tells_flows: bool
+    #: Whether rows of packets, and of connections, are wanted.
+    wants_packets: bool
+    wants_flows: bool
     sources: tuple[Source, ...]
 
 
 @dataclass(slots=True)
 class Judged:
-    """What became of a shard's packets. It is sent to the client, which knows the policy and its rules.
+    """The result for a shard's packets, which is sent to the client.
 
-    ``parts``: by VPC (``Frame.vpc``), results without policy, changes and rules. ``rule_counts``: likewise, an array
-    (rules, 3) of int64 by the rules' numbers: connections, packets, bytes.
+    ``parts``: by VPC (``Frame.vpc``), results without policy, changes and rules, which the client knows.
+    ``rule_counts``: also by VPC, an int64 array (rules, 3) with the connections, packets and bytes of each rule number.
     """
 
     shard: int
     packets: int
     parts: dict[int, ReplayResult]
     rule_counts: dict[int, NDArray[np.int64]]
-    #: By change that was made: what it did to each engine.
+    #: For each change that was made, its effect on each engine.
     changes: list[list[ChangeDone]]
-    #: By change: the number of the shard's first packet after it; 0: there was none.
+    #: For each change, the number of the shard's first packet after it; 0: there was none.
     after: tuple[int, ...]
-    #: Of each, in order of the rows' numbers.
+    #: None if such rows are not wanted.
     packet_rows: RowsFile | None
     flow_rows: RowsFile | None
-    #: What became of pending packets, as bytes of RESOLVED_DTYPE.
+    #: The results of pending packets, as bytes of RESOLVED_DTYPE.
     resolved: bytes
     most_connections: int
     seconds: float
@@ -83,7 +83,7 @@ class Judged:
 
 
 class _Compilers:
-    """Compilers of the policy that was asked for last: a worker judges many shards by it, and compiles it once."""
+    """Compilers that have compiled the last policy. A worker judges many shards by one policy, but compiles it once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -91,7 +91,7 @@ class _Compilers:
         self._by_vpc: dict[str | None, Compiler] = {}
 
     def of(self, policy: Policy, vpc: str | None) -> Compiler:
-        """One of one's own, which has compiled ``policy``. Raises as ``Compiler.compile``."""
+        """A new copy of a compiler that has compiled ``policy``. Raises the errors of ``Compiler.compile``."""
         with self._lock:
             if self._policy is not policy:
                 self._policy, self._by_vpc = policy, {}
@@ -106,7 +106,7 @@ _COMPILERS = _Compilers()
 
 
 class ShardRunner:
-    """Engines of one shard, one for each VPC whose packets it has; with nothing mapped, one."""
+    """The engines of one shard: one for each VPC that has packets in it, or a single one if packets are not mapped."""
 
     def __init__(self, run: Run, job: Job) -> None:
         self._policy = policy = run.policy
@@ -122,12 +122,12 @@ class ShardRunner:
             self.judge_of(0)
 
     def begin(self) -> None:
-        """Makes an engine in any case: changes before the first packet have to be made, and rules are to be counted."""
+        """Makes one engine in any case, because changes are made and rules are counted even without packets."""
         if self._is_mapped:
             self.judge_of(next(n for n, vpc in enumerate(self._vpcs, 1) if vpc.is_mapped))
 
     def judge_of(self, vpc: int) -> RecordJudge:
-        """``vpc``: as of ``Frame.vpc``."""
+        """``vpc``: a number as in ``Frame.vpc``."""
         known = self._runners.get(vpc)
         if known is not None:
             return known[1]
@@ -137,7 +137,7 @@ class ShardRunner:
             seen = seen_from(self._policy, vpc - 1)
         is_first = self._policy is self._first_policy
         compiler = _COMPILERS.of(self._policy, seen) if is_first else Compiler(seen, self._numbering)
-        engine = make_engine(self._policy, self._options, seen, keep_flows=self._job.tells_flows, compiler=compiler)
+        engine = make_engine(self._policy, self._options, seen, keep_flows=self._job.wants_flows, compiler=compiler)
         engine.dataplane.begin(self._job.began_ns)
         self._runners[vpc] = EngineRunner(engine, Sinks()), RecordJudge(engine.dataplane)
         return self._runners[vpc][1]
@@ -162,7 +162,7 @@ class ShardRunner:
         return [runner.engine.dataplane.take_flows() for runner, _ in self._runners.values()]
 
     def finish_some(self, now_ns: int) -> bool:
-        """Ends some of what still lives; whether that is all."""
+        """Ends some of the open connections. Returns whether none is left."""
         done = True
         for runner, _ in self._runners.values():
             runner.engine.dataplane.advance(now_ns)
@@ -185,9 +185,9 @@ class ShardRunner:
 
 
 def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judged:
-    """Judges the records in ``spans`` (of SPAN_DTYPE). ``token``: begins the names of its files.
+    """A task: judges the records in ``spans`` (SPAN_DTYPE). ``token``: the prefix of its files' names.
 
-    ClusterError for a segment that is not what was written.
+    Raises ClusterError for a segment that has changed since it was written.
     """
     began = time.perf_counter()
     check_version(run)
@@ -198,15 +198,15 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
     after = [0] * len(job.changes)
     packets = bytes_read = most = 0
     resolved: list[Rows] = []
-    waiting = 0         # changes from this one on have no packet after them yet
+    waiting = 0         # the first change without a packet after it yet
     stack = ExitStack()
     reader = stack.enter_context(folder.reader())
-    # Each attempt at the task has files of its own: one that was given up may be at it still.
+    # Each attempt at the task has its own files, because an abandoned attempt may still be writing.
     name = f"{token}-{shard}-{secrets.token_hex(4)}"
     packet_rows = flow_rows = None
-    if job.tells_packets:
+    if job.wants_packets:
         packet_rows = stack.enter_context(RowsWriter(folder, f"{name}-packets.rows", TOLD_DTYPE))
-    if job.tells_flows:
+    if job.wants_flows:
         flow_rows = stack.enter_context(RowsWriter(folder, f"{name}-connections.rows", FLOW_DTYPE))
 
     def note_first(number: int) -> None:
@@ -225,20 +225,19 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
                 until = max(-NEVER, min(pending[0].at_ns - source.shift_ns, NEVER)) if pending else NEVER
                 try:
                     end, count, _, vpcs = records_before(block, at, until)
-                    told = np.zeros(count, dtype=TOLD_DTYPE) if packet_rows is not None else None
+                    rows_of_packets = np.zeros(count, dtype=TOLD_DTYPE) if packet_rows is not None else None
                     for vpc in sorted(vpcs):
                         runner.judge_of(vpc if run.is_mapped else 0).judge(
-                            block, at, end, vpc, source.shift_ns, source.packets_before, told
+                            block, at, end, vpc, source.shift_ns, source.packets_before, rows_of_packets
                         )
                 except ValueError:
                     raise ClusterError(
-                        f"{run.folder}/{source.file}: is not what was written there; remove it, and its captures are"
-                        " read again"
+                        f"{run.folder}/{source.file}: is damaged; remove it, and its captures will be read again"
                     ) from None
                 if count:
                     packets += count
-                    if told is not None and packet_rows is not None:
-                        packet_rows.write(told)
+                    if rows_of_packets is not None and packet_rows is not None:
+                        packet_rows.write(rows_of_packets)
                         resolved += [rows for rows in runner.resolved() if len(rows)]
                     if waiting < len(job.changes) - len(pending):
                         note_first(source.packets_before + records_before(block, at, -NEVER)[2])

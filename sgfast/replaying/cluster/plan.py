@@ -1,4 +1,4 @@
-"""What a clustered replay reads, and what all its tasks know."""
+"""The plan of a clustered replay: what it reads, and what all its tasks know."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from sgfast.replaying.captures import Part
 from sgfast.replaying.options import MOST_SHARDS, ReplayOptions
 from sgfast.version import __version__
 
-#: A capture that is larger, and not compressed, is read in ranges of about this many bytes.
+#: A large capture that is not compressed is read in ranges of about this many bytes.
 RANGE_BYTES = 1024 * 1024 * 1024
-#: Of records that wait in a reading task's memory until they are written: with the most usual shards, most of what each
-#: has of a capture is written at once.
+#: The size of the records that a reading task buffers. It lets each of USUAL_SHARDS shards write large blocks.
 BUFFERED_BYTES = 256 * 1024 * 1024
-#: Of captures that one shard is for. What a shard takes in memory follows its connections, and so its packets.
+#: The bytes of captures for each shard. A shard's memory depends on its connections, and so on its packets.
 SHARD_BYTES = 1024**3
-#: As many as follow from sizes: what is known of each segment of each shard is kept here.
+#: The most shards chosen by size, because the client keeps data on each segment of each shard.
 USUAL_SHARDS = 512
 
 
@@ -30,11 +29,11 @@ class Range:
     """A part of a capture that begins and ends with a record, in bytes."""
 
     start: int
-    #: None: the rest, which may be damaged.
+    #: None: up to the end of the capture, which may be damaged.
     end: int | None
-    #: What is read before it: the bytes that say how its records are to be read (``CaptureReader.preamble``).
+    #: What to read before it: the bytes that say how to read its records (``CaptureReader.preamble``).
     preamble: tuple[tuple[int, int], ...]
-    #: Packets of the capture before it.
+    #: The number of packets before it in the capture.
     packets: int
 
 
@@ -43,22 +42,22 @@ class Input:
     """A capture, or a range of one."""
 
     path: str
-    #: Where it is, wherever the one who looks for it stands.
+    #: Its absolute path or URL.
     place: str
     begins_ns: int | None
-    #: Bytes; None: not known.
+    #: In bytes; None: not known.
     size: int | None
-    #: What changes when the capture does.
+    #: A value that changes when the capture does.
     mark: str
     range: Range | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one task reads: a capture, a range of one, or captures that are merged as their times overlap."""
+    """What one task reads: a capture, a range of one, or captures that are merged because their times overlap."""
 
     inputs: tuple[Input, ...]
-    #: Captures of one part, a directory's, are in the order of time.
+    #: The number of its part (``captures.parts_of``), whose captures are read in the order of time.
     part: int
 
     @property
@@ -78,9 +77,9 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a unit's packets come after. It is read as if it were the first, and again if that makes a difference."""
+    """What comes before a unit's packets. At first nothing is assumed to; see ``chain``."""
 
-    #: The clock's own time (SPEC 9.1); None: none came before.
+    #: The timestamp that the clock is at (SPEC 9.1); None: no packet came before.
     raw_ns: int | None = None
     #: ``Dedup.latest``.
     seen: tuple[tuple[int, int], ...] = ()
@@ -88,17 +87,17 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What all tasks of a replay know."""
+    """What all tasks of a replay need to know."""
 
     folder: str
     version: str
     policy: Policy
-    #: But for those of the client alone: the cluster, the folder, changes.
+    #: Without the options that only the client needs: the cluster, the folder, changes.
     options: ReplayOptions
     shards: int
-    #: Of the hash that says which shard addresses belong to, and of the one that tells copies of packets.
+    #: The seed of the hash that assigns addresses to shards, and of the one that finds copies of packets.
     seed: int
-    #: Time of the first packet of all, which seconds of ``options.reading`` count from; None: there is none.
+    #: The time of the first packet of all, from which times in ``options.reading`` count; None: there is no packet.
     first_ns: int | None
 
     @property
@@ -119,16 +118,16 @@ def version_here() -> str:
 
 
 def check_version(run: Run) -> None:
-    """ClusterError on a worker that has another version than who asks: its records, or verdicts, may differ."""
+    """Raises ClusterError on a worker with another version than the client's: its records or verdicts might differ."""
     if run.version != version_here():
         raise ClusterError(
             f"a worker has sgfast {version_here().split('/')[0]}, the replay {run.version.split('/')[0]}: "
-            "install the same everywhere"
+            "install the same version everywhere"
         )
 
 
 def units_of(parts: Sequence[Part]) -> list[Unit]:
-    """One for each capture."""
+    """One unit for each capture."""
     return [
         Unit((Input(path, place_of(path), begins_ns, *identity_of(path)),), number)
         for number, part in enumerate(parts)
@@ -137,22 +136,22 @@ def units_of(parts: Sequence[Part]) -> list[Unit]:
 
 
 def place_of(path: str) -> str:
-    """A path that means the same from everywhere."""
+    """The path in a form that does not depend on the working directory."""
     return path if is_url(path) else os.path.abspath(path)
 
 
 def identity_of(path: str) -> tuple[int | None, str]:
-    """Size and mark of an ``Input``."""
+    """The size and the mark of an ``Input``."""
     if is_url(path):
         return url_identity(path)
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        return None, ""     # which is told when it is opened
+        return None, ""     # opening it will raise the right error
     return status.st_size, str(status.st_mtime_ns)
 
 
 def shards_for(units: Sequence[Unit], threads: int) -> int:
-    """Enough that every thread has some to choose from, and that none of them is too large."""
+    """The number of shards: enough to keep all threads busy, and so many that no shard is too large."""
     nbytes = sum(unit.size for unit in units)
     return min(MOST_SHARDS, max(2 * threads, min(USUAL_SHARDS, -(-nbytes // SHARD_BYTES))))

@@ -1,4 +1,4 @@
-"""The first task of a clustered replay: captures to a segment of records, by shard."""
+"""The first task of a clustered replay: reads captures and writes a segment, with records grouped by shard."""
 
 from __future__ import annotations
 
@@ -30,43 +30,43 @@ from sgfast.replaying.placement import Placement, placement_of
 
 Rows = NDArray[Any]
 
-#: What is appended to a segment's name for the file that says what it is.
+#: Appended to a segment's name: the name of the file that describes the segment.
 SUFFIX = ".json"
 
-#: Where in a segment a shard's records are, in order: from which byte on, bytes, how many.
+#: Where a shard's records are in a segment, in order: position and size in bytes, and the number of records.
 BLOCK_DTYPE = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("size", "<u8"), ("count", "<u4")])
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What was read of a unit. Its records are in a file of this name."""
+    """What reading a unit found. Its records are in ``file``."""
 
     unit: Unit
     start: Start
     file: str
-    #: BLOCK_DTYPE, in base64.
+    #: Rows of BLOCK_DTYPE, in base64.
     blocks_text: str
     packets: int
-    #: What its clock began with, and ``Partitioner.clock_state``; None without packets.
+    #: The time at which its clock began, and ``Partitioner.clock_state``; None without packets.
     began_ns: int | None
     clock: tuple[int, int, int, int, int, int] | None
-    #: Times of the first packet and the latest, cut out or not; None without packets.
+    #: The times of the first packet and of the latest, including packets left out; None without packets.
     range_ns: tuple[int, int] | None
-    #: ``Dedup.earliest`` and ``latest``, if copies were to be left out.
+    #: ``Dedup.earliest`` and ``latest``; empty without ``dedup``.
     earliest: tuple[tuple[int, int], ...]
     latest: tuple[tuple[int, int], ...]
     busiest: tuple[tuple[int, int, Pair], ...]
-    #: ICMP errors that came in fragments: what follows the first goes elsewhere than that.
+    #: ICMP errors that came in fragments. Later fragments may go to another shard than the first.
     quotes_in_fragments: int
     left_out: PacketsLeftOut | None
-    #: By kind.
+    #: Tunnel headers removed, by kind; None if none were to be removed.
     decapsulated: tuple[tuple[str, int], ...] | None
     noticed: Noticed
     warnings: tuple[str, ...]
     damage: Damage | None
     bytes_read: int
     records_bytes: int
-    #: Of the task.
+    #: The time that the task took.
     seconds: float
 
     @property
@@ -75,7 +75,7 @@ class Segment:
 
 
 def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
-    """Reads a unit and writes its segment, a file ``name``. CaptureError and what else ``Captures`` raises."""
+    """A task: reads a unit and writes its segment to the file ``name``. Raises the errors of ``Captures``."""
     began = time.perf_counter()
     check_version(run)
     folder = Folder(run.folder)
@@ -110,14 +110,15 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
         None if counts is None else tuple(counts.items()), captures.noticed, tuple(captures.warnings),
         _in_file(captures.damage, unit), captures.bytes_read, out.size, time.perf_counter() - began,
     )  # fmt: skip
-    # What tells that it is there, whole.
+    # Written last: it shows that the segment is complete.
     folder.write(name + SUFFIX, json.dumps(to_plain(segment)).encode())
     return segment
 
 
 def saved_segment(folder: Folder, name: str, shards: int) -> Segment | None:
-    """What ``read_unit`` returned when it wrote the segment ``name``; None if that cannot be used, or was damaged:
-    reading may have failed for another reason than the file.
+    """The result of the ``read_unit`` that wrote the segment ``name``; None if it cannot be used.
+
+    A segment of a damaged capture is not used either, because reading may have failed for another reason.
     """
     try:
         found: Segment = from_plain(Segment, json.loads(folder.read(name + SUFFIX)))
@@ -133,9 +134,7 @@ def saved_segment(folder: Folder, name: str, shards: int) -> Segment | None:
 
 
 class UnitCaptures(Captures):
-    """The captures of a unit, or a range of one, after what ``start`` says came before; and when their packets were
-    sent, cut out or not.
-    """
+    """Reads a unit's captures, given what came before (``start``). ``range_ns``: as in ``Segment``."""
 
     def __init__(self, run: Run, unit: Unit, start: Start, placement: Placement | None) -> None:
         parts = [[(entry.path, entry.begins_ns) for entry in unit.inputs]]
@@ -165,10 +164,10 @@ class UnitCaptures(Captures):
 
 
 def open_input(entry: Input, vpc: int = 0, interfaces: InterfaceMarks | None = None) -> CaptureReader:
-    """ClusterError if it is not what it was when the replay began."""
+    """Opens a capture, or a range of one. Raises ClusterError if it has changed since the replay began."""
     if identity_of(entry.place) != (entry.size, entry.mark):
         raise ClusterError(
-            f"{printable(entry.path)}: is another file for a worker, or has changed: all must see it as it is here"
+            f"{printable(entry.path)}: a worker sees another file, or the file has changed; all must see the same file"
         )
     stream, *_ = open_stream(entry.place)
     stream = stream if entry.range is None else RangeStream(stream, entry.range)
@@ -182,7 +181,7 @@ def open_input(entry: Input, vpc: int = 0, interfaces: InterfaceMarks | None = N
 
 
 class RangeStream:
-    """A range's preamble, and then its bytes."""
+    """A stream of a range's preamble and then its bytes."""
 
     def __init__(self, stream: Any, part: Range) -> None:
         self._stream = stream
@@ -206,7 +205,7 @@ class RangeStream:
 
 
 def _in_file(damage: Damage | None, unit: Unit) -> Damage | None:
-    """Damage of a range, told as the file's."""
+    """Damage in a range, with its position in the whole file."""
     part = unit.inputs[0].range
     if damage is None or part is None:
         return damage
@@ -215,9 +214,9 @@ def _in_file(damage: Damage | None, unit: Unit) -> Damage | None:
 
 
 def ranges_of(entry: Input, every: int) -> list[Input]:
-    """A large capture in ranges of about ``every`` bytes: walks its record headers once, as far as it is sound.
+    """Splits a large capture into ranges of about ``every`` bytes. Walks its record headers up to the first damage.
 
-    CaptureError if it has no packets that can be read (``CaptureReader``, 4 and 5).
+    Raises CaptureError if no packet can be read.
     """
     with open_input(entry) as reader:
         found = [Range(reader.offset, None, reader.preamble or (), 0)]

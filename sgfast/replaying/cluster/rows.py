@@ -1,4 +1,4 @@
-"""Rows that shards leave behind, each with a packet's ``number``, and all of them in the order of these again."""
+"""Files with rows that shards write, each with a packet's ``number``, and their merger in the order of numbers."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sgfast.errors import ClusterError
 from sgfast.replaying.cluster.storage import Folder
 from sgfast.replaying.results import Rows
 
-#: Rows that are sorted at a time, and rows that are read at a time.
+#: The number of rows sorted at a time, and the number read at a time.
 RUN_ROWS = 1 << 20
 BLOCK_ROWS = 4096
 
-#: A block of a file: of which run it is, its rows, where they begin.
+#: A block of a file: the run it belongs to, the number of rows, and their position in bytes.
 _BLOCK_DTYPE = np.dtype([("run", "<u4"), ("count", "<u4"), ("offset", "<u8")])
 
 
 @dataclass(frozen=True, slots=True)
 class RowsFile:
-    """Rows of one shard in a file: several runs, each in the order of numbers."""
+    """A file with rows of one shard, in one or several runs. Each run is in the order of numbers."""
 
     name: str
     dtype: np.dtype[Any]
@@ -30,8 +30,9 @@ class RowsFile:
 
 
 class RowsWriter:
-    """``write`` takes rows in order, ``add`` in any; a writer is for one of these. Unless ``close`` was reached,
-    nothing is left when the context ends.
+    """Writes a file with rows, either with ``write``, which takes them in order, or with ``add``, which sorts them.
+
+    A context manager that leaves no file behind unless ``close`` was called.
     """
 
     def __init__(self, folder: Folder, name: str, dtype: np.dtype[Any]) -> None:
@@ -78,7 +79,7 @@ class RowsWriter:
 
 
 class MergedRows:
-    """The rows of several files in the order of their numbers."""
+    """Reads the rows of several files in the order of their numbers."""
 
     def __init__(self, folder: Folder, files: Sequence[RowsFile]) -> None:
         self._cursors = [
@@ -86,18 +87,18 @@ class MergedRows:
         ]
 
     def until(self, number: int) -> list[Rows]:
-        """The rows that are left whose numbers are below ``number``, by run."""
+        """Takes the remaining rows with numbers below ``number``, from each run."""
         return [rows for cursor in self._cursors for rows in cursor.until(number)]
 
     def all(self, at_once: int) -> Iterator[Rows]:
-        """All rows, in order, some at a time: those of about ``at_once`` numbers."""
+        """Takes all rows in order, in portions with a range of ``at_once`` numbers."""
         while firsts := [number for cursor in self._cursors if (number := cursor.next) is not None]:
             rows = np.concatenate(self.until(min(firsts) + at_once))
             yield rows[np.argsort(rows["number"], kind="stable")]
 
 
 class _Cursor:
-    """Where reading of a run stands."""
+    """Reads one run."""
 
     def __init__(self, folder: Folder, file: RowsFile, run: int) -> None:
         self._folder, self._file = folder, file
@@ -107,7 +108,7 @@ class _Cursor:
 
     @property
     def next(self) -> int | None:
-        """Number of the next row; None: there is none."""
+        """The number of the next row; None: there is none."""
         if not len(self._rows):
             self._load()
         return int(self._rows["number"][0]) if len(self._rows) else None
@@ -127,7 +128,7 @@ class _Cursor:
         data = self._folder.read(self._file.name, int(block["offset"]), size)
         self._rows = np.frombuffer(data, dtype=self._file.dtype)
         if not len(self._rows) or (np.diff(self._rows["number"].astype(np.int64)) < 0).any():
-            raise ClusterError(f"{self._folder.place}/{self._file.name}: is not what was written there; start again")
+            raise ClusterError(f"{self._folder.place}/{self._file.name}: is damaged; start again")
 
 
 def as_bytes(rows: Sequence[Rows]) -> bytes:

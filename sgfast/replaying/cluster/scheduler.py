@@ -1,4 +1,4 @@
-"""Dask: where tasks run, and what is said when that fails."""
+"""Runs tasks on Dask, and turns its failures into errors with one clear line."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from sgfast.capture.names import printable
 from sgfast.errors import ClusterError, SgfastError
 
-#: A scheduler that does not answer for so long is not there.
+#: How long to wait for the scheduler to answer.
 CONNECT_SECONDS = 10
-#: Tasks the scheduler knows of at a time: so many for each thread of the cluster, and enough that a cluster that grows
-#: with what is to be done sees that there is more.
+#: Submit this many tasks for each thread of the cluster at a time, but at least LEAST_AT_ONCE, so that an adaptive
+#: cluster sees enough work to grow.
 TIMES_AT_ONCE = 4
 LEAST_AT_ONCE = 256
 
@@ -25,12 +25,12 @@ T = TypeVar("T")
 
 
 class Cluster:
-    """A client of Dask's, and nothing of it but what a replay needs."""
+    """A Dask client, reduced to what a replay needs."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self.name = "local cluster" if client.cluster is not None else printable(str(client.scheduler.address))
-        #: Keys of tasks are the scheduler's, for all its clients.
+        #: Makes the keys of tasks unique, because all clients of a scheduler share them.
         self._token = secrets.token_hex(4)
 
     @property
@@ -43,7 +43,7 @@ class Cluster:
         return sum(worker["nthreads"] for worker in workers) or 1
 
     def shared(self, name: str, value: T) -> T:
-        """A value that many tasks take, sent once: what stands for it among their arguments. One for each name."""
+        """Sends a value once for many tasks. Returns what to use in its place as their argument. Names must differ."""
         future: T = self._client.submit(_same, value, key=f"sgfast-{name}-{self._token}", pure=False)
         return future
 
@@ -51,15 +51,14 @@ class Cluster:
         self, stage: str, function: Callable[..., T], calls: Iterable[tuple[str, tuple[Any, ...]]],
         done: Callable[[T], None],
     ) -> list[T]:  # fmt: skip
-        """Calls ``function`` with each of the arguments, somewhere; results in the order of these. ``calls``: what each
-        is called on Dask's dashboard, and its arguments; taken as they are needed. ``done`` is called with each result
-        as it comes, and may raise.
+        """Calls ``function`` on the workers and returns the results in the order of ``calls``.
 
-        Raises what a task raised, ClusterError if the cluster does not do them.
+        ``calls``: for each call, its name on Dask's dashboard and its arguments; consumed as needed. ``done`` is called
+        with each result as it comes, and may raise. Raises the errors of tasks, and ClusterError if the cluster fails.
         """
         from distributed import KilledWorker, as_completed
 
-        numbers: dict[Any, int] = {}        # of calls that are not done
+        numbers: dict[Any, int] = {}        # of the calls that are not done
         results: dict[int, T] = {}
         left = enumerate(calls)
 
@@ -82,8 +81,8 @@ class Cluster:
             raise
         except KilledWorker as error:
             raise ClusterError(
-                f"{self.name}: workers die when they do {printable(str(error.task))}: have they enough memory? "
-                "(see their logs)"
+                f"{self.name}: workers died while running {printable(str(error.task))}; they may lack memory (see "
+                "their logs)"
             ) from error
         except CancelledError as error:
             raise self._gone() from error
@@ -93,13 +92,15 @@ class Cluster:
             raise ClusterError(f"{self.name}: {printable(str(error))[:300]}") from error
         except ImportError as error:
             raise ClusterError(
-                f"{self.name}: a worker lacks something: {printable(str(error))[:200]}; install sgfast there as here"
+                f"{self.name}: a worker lacks a module: {printable(str(error))[:200]}; install sgfast on the workers "
+                "as it is here"
             ) from error
         except (MemoryError, ValueError):
             raise
         except Exception as error:
             raise ClusterError(
-                f"{self.name}: a task failed: {type(error).__name__}: {printable(str(error))[:200]} (see workers' logs)"
+                f"{self.name}: a task failed: {type(error).__name__}: {printable(str(error))[:200]} (see the workers' "
+                "logs)"
             ) from error
         finally:
             with suppress(Exception):
@@ -107,7 +108,7 @@ class Cluster:
 
     def _gone(self) -> ClusterError:
         return ClusterError(
-            f"{self.name}: the scheduler went away; start it, and give --resume to go on from what was read"
+            f"{self.name}: the scheduler went away; restart it, and use --resume to reuse what was read"
         )
 
 
@@ -117,21 +118,24 @@ def _same(value: T) -> T:
 
 @contextmanager
 def client_at(address: str) -> Iterator[Any]:
-    """``tcp://HOST:PORT``, a scheduler; ``local`` or ``local:N``, N processes here. ClusterError if there is none."""
+    """A client of the scheduler at ``tcp://HOST:PORT``, or of N processes on this machine (``local``, ``local:N``).
+
+    Raises ClusterError if the address is wrong or nobody answers there.
+    """
     name = printable(address)
     try:
         from distributed import Client, LocalCluster
     except ImportError:
         raise ClusterError("--dask needs distributed: pip install 'sgfast[dask]'") from None
-    # What is to be said is said in one line; each of its loggers has a level of its own.
+    # Errors are reported in one line. Each of Dask's loggers has its own level.
     for logger in [known for known in logging.root.manager.loggerDict if known.split(".")[0] == "distributed"]:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     if address == "local" or address.startswith("local:"):
         count = address[6:]
         if count and not (count.isdigit() and 1 <= int(count) <= 1024):
-            raise ClusterError(f"--dask: {name}: local, or local:N with 1 to 1024 processes")
+            raise ClusterError(f"--dask: {name}: must be local, or local:N with 1 to 1024 processes")
         with _interrupts_ignored():
-            # An interrupt is for this process, which ends the others.
+            # Only this process handles interrupts; it ends the others.
             local = LocalCluster(
                 n_workers=int(count) if count else None, threads_per_worker=1, processes=True,
                 dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
@@ -144,7 +148,7 @@ def client_at(address: str) -> Iterator[Any]:
     except Exception as error:
         cause = "does not answer" if isinstance(error, OSError | TimeoutError) else printable(str(error))[:200]
         raise ClusterError(
-            f"--dask: {name}: {cause}; start one (dask scheduler), or give its address, tcp://HOST:PORT"
+            f"--dask: {name}: {cause}; start a scheduler (dask scheduler), or check its address (tcp://HOST:PORT)"
         ) from error
     try:
         yield client
@@ -155,11 +159,11 @@ def client_at(address: str) -> Iterator[Any]:
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """For processes that are started meanwhile, which inherit it."""
+    """Ignores interrupts for a while, so that processes started meanwhile inherit this."""
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     except ValueError:
-        yield       # not the main thread: nobody interrupts this one
+        yield       # not the main thread, where signal handlers cannot be set
         return
     try:
         yield

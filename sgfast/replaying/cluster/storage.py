@@ -1,4 +1,4 @@
-"""Where a clustered replay keeps its files: a folder that all its workers see, named by a path or a URL."""
+"""The folder where a clustered replay keeps its files: a path or URL that all workers can access."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sgfast.errors import ClusterError
 
 
 class Folder:
-    """Files by name. Each appears whole or not at all. ClusterError for what storage refuses."""
+    """A folder of files. A file appears when it is complete. Raises ClusterError for errors of the storage."""
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -31,7 +31,7 @@ class Folder:
             raise self.failed("", "cannot be made", error) from error
 
     def names(self) -> set[str]:
-        """Of the files that are there."""
+        """The names of the files in it."""
         try:
             self._system.invalidate_cache()
             return {os.path.basename(path.rstrip("/")) for path in self._system.ls(self._inner, detail=False)}
@@ -41,7 +41,7 @@ class Folder:
             raise self.failed("", "cannot be listed", error) from error
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
-        """All of a file, or a part of it."""
+        """Reads a file, or a part of it."""
         try:
             end = None if size is None else start + size
             data: bytes = self._system.cat_file(self.path(name), start=start or None, end=end)
@@ -55,7 +55,7 @@ class Folder:
         return Reader(self)
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None: it is not there."""
+        """The size of a file in bytes; None: it does not exist."""
         try:
             found = self._system.info(self.path(name)).get("size")
         except FileNotFoundError:
@@ -76,7 +76,7 @@ class Folder:
             self._system.rm_file(self.path(name))
 
     def cut_short(self, name: str, size: int, written: int) -> ClusterError:
-        return ClusterError(f"{self._shown(name)}: is {size} bytes where {written} were written")
+        return ClusterError(f"{self._shown(name)}: has {size} bytes where {written} were written")
 
     def failed(self, name: str, what: str, error: BaseException) -> ClusterError:
         return ClusterError(f"{self._shown(name)}: {what}: {cause_of(error)}")
@@ -86,7 +86,7 @@ class Folder:
 
 
 class Reader:
-    """Reads parts of files, mostly some of one and then some of the next. A context manager."""
+    """Reads parts of files, and keeps the last file open because the next part is usually in it. A context manager."""
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
@@ -95,7 +95,7 @@ class Reader:
         self._memory = bytearray()
 
     def read(self, name: str, start: int, size: int) -> bytes | memoryview:
-        """What is returned is good until the next call."""
+        """The result is valid until the next call."""
         if not self._folder.is_local:
             return self._folder.read(name, start, size)
         try:
@@ -127,11 +127,11 @@ class Reader:
 
 
 class Writer:
-    """A file on its way: it appears when the context ends without an error."""
+    """Writes a file, which appears when the context ends without an error."""
 
     def __init__(self, folder: Folder, system: Any, name: str) -> None:
         self._folder, self._system, self._name = folder, system, name
-        # Storage of objects shows what was uploaded whole; a file system shows what is being written.
+        # Object storage shows only complete uploads. A file system shows incomplete files, so use another name first.
         self._part = f".{name}.{secrets.token_hex(4)}.part" if folder.is_local else name
         self.size = 0
 
@@ -143,7 +143,7 @@ class Writer:
         return self
 
     def write(self, data: Any) -> int:
-        """Returns where in the file it begins."""
+        """Writes ``data`` and returns its position in the file."""
         began = self.size
         try:
             self._file.write(data)
