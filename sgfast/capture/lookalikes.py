@@ -1,4 +1,4 @@
-"""What a file that is no capture looks like, and what to do about it."""
+"""Recognises files that are not captures and suggests what to do about them."""
 
 _CONVERT = "convert it first (editcap -F pcap FILE OUT.pcap)"
 
@@ -25,11 +25,11 @@ _MAGICS: list[tuple[int, bytes, str, str]] = [
     (0, b"iptrace ", "an AIX iptrace capture", _CONVERT),
     (0, b"\x7fELF", "a program", "name a capture"),
     (0, b"%PDF", "a PDF document", "name a capture"),
-    # libpcap keeps these magic numbers, in either byte order, for formats that nobody has published: neither it nor
-    # editcap reads them. Of Navtel's is known that it counts nanoseconds, not what its records look like.
+    # libpcap reserves these magic numbers, in either byte order, for unpublished formats that neither libpcap nor
+    # editcap can read. Navtel's format is known to count nanoseconds, but its record layout is not known.
     *(
-        (0, magic[::step], f"a capture in {whose} variant of pcap", "what made it must export plain pcap or pcapng")
-        for magic, whose in (
+        (0, magic[::step], f"a capture in {variant} variant of pcap", "what made it must export plain pcap or pcapng")
+        for magic, variant in (
             (b"\xa1\x2b\x3c\x4d", "Navtel's unpublished"),
             (b"\xa1\xb2\x34\xcd", "Francisco Mesquita's unpublished"),
         )
@@ -41,7 +41,7 @@ _TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r\f"
 
 
 def looks_like(head: bytes) -> str:
-    """What the first bytes of a file that is no capture we read look like, and what to do."""
+    """Describe the file type that the first bytes suggest, and what to do. The file is not a readable capture."""
     for offset, magic, what, remedy in _MAGICS:
         if head[offset : offset + len(magic)] == magic:
             return f"is {what}: {remedy}"
@@ -58,7 +58,7 @@ def _is_utf8(head: bytes) -> bool:
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
-        # A character may be cut in two at the end.
+        # The last character may be cut.
         if error.start < len(head) - 3:
             return False
         text = head[: error.start].decode("utf-8")
