@@ -329,7 +329,7 @@ class DecompressedStream:
                 return
             if len(data) < MAGIC_LENGTH or not compression.begins(data):
                 if not compression.ignores_rest:
-                    raise ValueError("something else follows")
+                    raise ValueError("other data follows it")
                 self.has_rest = True
                 return
             member = self._make()

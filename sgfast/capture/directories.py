@@ -109,7 +109,7 @@ def captures_in(path: str) -> tuple[list[tuple[str, int | None]], str | None]:
     found.sort(key=lambda capture: (capture[1] is not None, capture[1] or 0))
     if not others:
         return found, None
-    return found, f"{printable(path)}: left out, as they are no captures: {listed(sorted(others, key=natural))}"
+    return found, f"{printable(path)}: left out, as they are not captures: {listed(sorted(others, key=natural))}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -9,8 +9,8 @@ def _decompress(command: str) -> str:
 
 # (offset of the magic bytes, magic bytes, what it is, what to do)
 _MAGICS: list[tuple[int, bytes, str, str]] = [
-    (0, b"\x1f\x9d", "compressed in a way that is not read (compress)", _decompress("zcat")),
-    (0, b"\x1f\xa0", "compressed in a way that is not read (LZH)", _decompress("zcat")),
+    (0, b"\x1f\x9d", "compressed in an unsupported format (compress)", _decompress("zcat")),
+    (0, b"\x1f\xa0", "compressed in an unsupported format (LZH)", _decompress("zcat")),
     (0, b"\x02\x21\x4c\x18", "lz4-compressed in its legacy format", _decompress("lz4cat")),
     (0, b"\x89LZO\0\r\n", "lzop-compressed", _decompress("lzop -dc")),
     (0, b"LZIP", "lzip-compressed", _decompress("lzip -dc")),
@@ -28,7 +28,7 @@ _MAGICS: list[tuple[int, bytes, str, str]] = [
     # libpcap reserves these magic numbers, in either byte order, for unpublished formats that neither libpcap nor
     # editcap can read. Navtel's format is known to count nanoseconds, but its record layout is not known.
     *(
-        (0, magic[::step], f"a capture in {variant} variant of pcap", "what made it must export plain pcap or pcapng")
+        (0, magic[::step], f"a capture in {variant} variant of pcap", "export it as plain pcap or pcapng")
         for magic, variant in (
             (b"\xa1\x2b\x3c\x4d", "Navtel's unpublished"),
             (b"\xa1\xb2\x34\xcd", "Francisco Mesquita's unpublished"),
@@ -48,10 +48,10 @@ def looks_like(head: bytes) -> str:
     if len(head) < 4:
         return f"is too short for a capture ({len(head)} bytes)"
     if not any(head):
-        return "holds zeros, no capture; give a pcap or pcapng file"
+        return "holds zeros, not a capture; give a pcap or pcapng file"
     if not head[:512].translate(None, _TEXT) or _is_utf8(head[:512]):
-        return "is text, no capture; give a pcap or pcapng file"
-    return f"is no capture (it starts with {head[:4].hex()}); give a pcap or pcapng file"
+        return "is text, not a capture; give a pcap or pcapng file"
+    return f"is not a capture (it starts with {head[:4].hex()}); give a pcap or pcapng file"
 
 
 def _is_utf8(head: bytes) -> bool:

@@ -204,7 +204,7 @@ cdef class CaptureReader:
         if self.decompressed is None or not self.decompressed.has_rest:
             return []
         return [
-            f"{printable(self.name)}: something else follows the {self.decompressed.compression.name} data: left alone"
+            f"{printable(self.name)}: other data follows the {self.decompressed.compression.name} data and is ignored"
         ]
 
     @property

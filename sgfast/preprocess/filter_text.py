@@ -143,7 +143,7 @@ class _Parser:
 
     def _parenthesised(self, within: _Qualifiers | None) -> None:
         if self._depth == MOST_DEPTH:
-            self._refuse(f"at most {MOST_DEPTH} parentheses in each other")
+            self._refuse(f"at most {MOST_DEPTH} nested parentheses")
         self._depth += 1
         self._at += 1
         self._expression(within)
@@ -272,7 +272,7 @@ def _tokens(text: str) -> list[_Token]:
         match = _TOKEN.match(text, at)
         if match is None:
             raise ReadingError(
-                f'--filter: column {at + 1}: "{printable(text[at])}" means nothing here: tests are words '
+                f'--filter: column {at + 1}: "{printable(text[at])}" is not valid here: tests are words '
                 f"({', '.join(_KINDS)}, ...), joined with and, or, not, ( and )"
             )
         word = match[0]
