@@ -22,7 +22,7 @@ from links import LINKS, LINKS_OF_ONE_VERSION
 
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
-from sgfast.core.wire.link import MIN_HEADER_LENGTHS, LINK_TYPE_NAMES, LINK_TYPES, LINK_TYPES_WITHOUT_IP
+from sgfast.core.wire.link import LINK_TYPE_NAMES, LINK_TYPES, LINK_TYPES_WITHOUT_IP, MIN_HEADER_LENGTHS
 from sgfast.engine import REASONS, VERDICTS, Engine
 from sgfast.policy.document import parse_policy
 from sgfast.reference.engine import ReferenceEngine

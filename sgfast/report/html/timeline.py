@@ -1,9 +1,9 @@
-"""What became of packets over time: a count per stretch of time and verdict, in bounded memory.
+"""Counts packets over time by interval and verdict, in bounded memory.
 
-    headers, results --> replay's clock --> stretch of 2**shift ns since the first packet --> counts[stretch, kind]
+    headers, results --> replay's clock --> interval of 2**shift ns since the first packet --> counts[interval, kind]
 
-When the capture goes on past the last stretch, neighbours are joined until it fits: each time, a stretch is twice as
-long. What is shown in the end depends on the packets alone, not on how they were cut into batches.
+When a packet comes after the last interval, neighbouring intervals are merged until it fits, which doubles their
+length each time. The result depends only on the packets, not on how they were split into batches.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from sgfast.engine import PENDING, REASONS, VERDICTS
 from sgfast.replaying import Names
 
-#: Stretches at most; from half as many on, once there are that many nanoseconds.
-STRETCHES = 240
+#: Maximum number of intervals. A capture of at least that many nanoseconds has at least half as many.
+MAX_INTERVALS = 240
 
-#: What is counted apart: the verdicts, and of the denied those whose connection a change had cut.
+#: What is counted separately: the verdicts, and denied packets whose connection was cut by a change.
 KINDS = (*VERDICTS[:PENDING], "disconnected")
 
-#: As the replay's clock has them (SPEC 9.1; ``core/clock.pxd``).
+#: The limits of the replay's clock (SPEC 9.1; ``core/base/clock.pxd``).
 CLOCK_END_NS = 2**62
 MAX_LATE_NS = 60 * 10**9
 
@@ -33,39 +33,39 @@ assert len(KINDS) == 1 << _KIND_BITS
 
 
 class Timeline:
-    """A ``PacketSink``: give it to ``replay(packets=...)``, then to ``html_report``.
+    """A ``PacketSink``: pass it to ``replay(packets=...)``, then to ``html_report``.
 
-    A replay that resumes another one gives it the packets that are new.
+    If a replay resumes another one, it gets only the new packets.
     """
 
     def __init__(self) -> None:
-        #: On the replay's clock; None: no packet came.
+        #: In the time of the replay's clock; None without packets.
         self.first_ns: int | None = None
         self.last_ns: int | None = None
         self._raw = 0
         self._shift = 0
-        self._counts = np.zeros((STRETCHES, len(KINDS)), dtype=np.int64)
+        self._counts = np.zeros((MAX_INTERVALS, len(KINDS)), dtype=np.int64)
 
     @property
-    def stretch_ns(self) -> int:
-        """How long each stretch is."""
+    def interval_ns(self) -> int:
+        """Length of each interval."""
         return 1 << self._shift
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """Packets by stretch since ``first_ns`` and kind (``KINDS``): (n, 8), n at most ``STRETCHES``."""
+        """Packets by interval since ``first_ns`` and by kind (``KINDS``): shape (n, 8), n at most ``MAX_INTERVALS``."""
         if self.first_ns is None or self.last_ns is None:
             return self._counts[:0]
         used = (self.last_ns - self.first_ns >> self._shift) + 1
         return self._counts[:used]
 
     def begin(self, names: Names) -> None:
-        """The names of rules and instances make no difference here."""
+        """Names of rules and instances are not needed here."""
 
     def write(self, headers: NDArray[Any], results: NDArray[Any]) -> None:
         if not len(headers):
             return
-        times = self._tell(np.clip(headers["time_ns"], -CLOCK_END_NS + 1, CLOCK_END_NS - 1))
+        times = self._clock_times(np.clip(headers["time_ns"], -CLOCK_END_NS + 1, CLOCK_END_NS - 1))
         assert self.first_ns is not None
         self.last_ns = int(times[-1])
         self._make_room(self.last_ns - self.first_ns)
@@ -75,21 +75,21 @@ class Timeline:
         cells = (cells << _KIND_BITS) | kinds
         self._counts += np.bincount(cells, minlength=self._counts.size).reshape(self._counts.shape)
 
-    def _tell(self, raw: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The replay's clock at each packet: it never runs backwards (SPEC 9.1)."""
+    def _clock_times(self, raw: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the time of the replay's clock at each packet. The clock never runs backwards (SPEC 9.1)."""
         if self.first_ns is None or self.last_ns is None:
             self.first_ns = self.last_ns = self._raw = int(raw[0])
         latest = np.maximum.accumulate(np.maximum(raw, self._raw))
-        # In words of 64 bits: the distance of two times may be all of them.
+        # Unsigned, because the difference of two times may need 64 bits.
         if (latest.view(np.uint64) - raw.view(np.uint64) > MAX_LATE_NS).any():
-            return self._tell_with_restarts(raw)
+            return self._clock_times_with_restarts(raw)
         ahead = np.minimum(latest - self._raw, CLOCK_END_NS - self.last_ns)
         self._raw = int(latest[-1])
         times: NDArray[np.int64] = ahead + self.last_ns
         return times
 
-    def _tell_with_restarts(self, raw: NDArray[np.int64]) -> NDArray[np.int64]:
-        """One by one: they are rare, or somebody wants them to be costly."""
+    def _clock_times_with_restarts(self, raw: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Handle packets one by one. Restarts are rare, so this may be slow."""
         assert self.last_ns is not None
         now, before = self.last_ns, self._raw
         times = raw.tolist()
@@ -105,11 +105,11 @@ class Timeline:
 
     def _make_room(self, span_ns: int) -> None:
         doublings = 0
-        while span_ns >> (self._shift + doublings) >= STRETCHES:
+        while span_ns >> (self._shift + doublings) >= MAX_INTERVALS:
             doublings += 1
         if not doublings:
             return
         self._shift += doublings
-        joined = np.zeros_like(self._counts)
-        np.add.at(joined, np.arange(STRETCHES) >> min(doublings, 62), self._counts)
-        self._counts = joined
+        merged = np.zeros_like(self._counts)
+        np.add.at(merged, np.arange(MAX_INTERVALS) >> min(doublings, 62), self._counts)
+        self._counts = merged
