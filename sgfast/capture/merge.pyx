@@ -98,7 +98,7 @@ cdef class MergedReader:
 
     def __init__(self, sources, opening=open_capture):
         if self.names is not None:
-            raise RuntimeError("a merged reader is made once")
+            raise RuntimeError("a merged reader can be initialised only once")
         self.names = [path for path, _ in sources]
         self.opening = opening
         # Sorted in reverse, so that pop() returns the earliest one.

@@ -151,7 +151,7 @@ cdef class CaptureReader:
         bint two_batches=False, bint is_part=False
     ):
         if self.buffer is not None:
-            raise RuntimeError("a capture reader is made once")
+            raise RuntimeError("a capture reader can be initialised only once")
         self.name = name
         self.owns_stream = owns_stream
         self.buffer = StreamBuffer(stream, two_windows=two_batches)

@@ -189,7 +189,7 @@ cdef class Filter:
     def __init__(self, str text not None):
         program = parse_filter(text)
         if self.steps != NULL:
-            raise RuntimeError("a filter is made once")
+            raise RuntimeError("a filter can be initialised only once")
         self.steps = <Step*>calloc(<size_t>len(program), sizeof(Step))
         if self.steps == NULL:
             raise MemoryError
@@ -199,9 +199,9 @@ cdef class Filter:
             self.count += 1
             depth += -1 if given.operation in ("and", "or") else given.operation != "not"
             if not 1 <= depth <= STACK:
-                raise ValueError("a filter program needs more results than there are, or has too many")
+                raise ValueError("a filter program uses more results than there are, or keeps too many")
         if depth != 1:
-            raise ValueError("a filter program leaves one result")
+            raise ValueError("a filter program must leave exactly one result")
 
     def __dealloc__(self):
         free(self.steps)

@@ -100,7 +100,7 @@ cdef class Dealer:
     def go_on(self, state not None):
         """Continue from the ``clock_state`` of another dealer. Raises ValueError for an impossible state."""
         if not all(-CLOCK_END <= time <= CLOCK_END for time in state[:5]) or min(state[5:]) < 0:
-            raise ValueError("a clock that cannot be")
+            raise ValueError("impossible clock state")
         self.clock.now, self.clock.raw, self.began_ns = state[:3]
         self.clock.earliest, self.clock.latest, self.clock.late, self.clock.restarts = state[3:]
         self.clock.started = True
@@ -140,7 +140,7 @@ cdef class Dealer:
             now[i] = self.clock.now
             of[i] = batch.frames[first + i].vpc
             if of[i] > self.vpcs:
-                raise ValueError("a frame is of a VPC that is none")
+                raise ValueError("a frame has a VPC number that is out of range")
         order = places = np.argsort(vpcs, kind="stable")
         counts = np.bincount(vpcs, minlength=1)
         parts = []
@@ -163,7 +163,7 @@ def restore_times(FrameBatch part not None, FrameBatch batch not None, const Py_
     """Set the times of a part's frames back to those in ``batch``; ``where`` holds their positions there."""
     cdef Py_ssize_t i
     if where.shape[0] != part.count:
-        raise ValueError("as many places as there are frames")
+        raise ValueError("there must be one position per frame")
     for i in range(part.count):
         if not 0 <= where[i] < batch.count:
             raise ValueError("no such frame")

@@ -148,7 +148,7 @@ class _Table(ABC):
     def _keep(self, *arrays: Rows) -> None:
         for array, kept in zip(arrays, self._kept, strict=True):
             if array.dtype != kept.dtype or array.shape != (len(arrays[0]),):
-                raise ValueError("rows are arrays of one dimension, equally long, and of the dtypes of rows")
+                raise ValueError("rows must be one-dimensional arrays of equal length, with the dtypes of rows")
         done = 0
         while done < len(arrays[0]):
             fit = min(GROUP_ROWS - self._count, len(arrays[0]) - done)

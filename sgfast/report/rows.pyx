@@ -64,7 +64,7 @@ cdef class NameTexts:
         if number < 0:
             return &self.none
         if unlikely(number >= self.count):
-            raise IndexError(f"there is no name number {number}")
+            raise IndexError(f"name number {number} is out of range")
         if unlikely(self.texts[number].text == NULL):
             self.texts[number] = keep_text(self.encode(self.names[number]), self.kept)
         return &self.texts[number]
@@ -72,7 +72,7 @@ cdef class NameTexts:
 
 cdef const uint8_t[::1] row_bytes(rows, dtype):
     if rows.dtype != dtype or rows.ndim != 1:
-        raise ValueError(f"rows are an array of one dimension and of the dtype {dtype}")
+        raise ValueError(f"rows must be a one-dimensional array of dtype {dtype}")
     return np.ascontiguousarray(rows).view(np.uint8)
 
 
@@ -166,7 +166,7 @@ cdef const uint8_t[::1] result_bytes(results, Py_ssize_t n):
     # `n`: number of header rows.
     cdef const uint8_t[::1] found = row_bytes(results, RESULT_DTYPE)
     if found.shape[0] != n * <Py_ssize_t>sizeof(ResultRow):
-        raise ValueError("results are one row for each header")
+        raise ValueError("results must have one row per header")
     return found
 
 
@@ -234,7 +234,7 @@ def address_texts(const uint8_t[:, ::1] addresses not None, const uint8_t[::1] f
     cdef Py_ssize_t n = families.shape[0]
     cdef Py_ssize_t i
     if addresses.shape[0] != n or addresses.shape[1] != 16 or n > 1 << 24:
-        raise ValueError("addresses are 16 bytes each, with a family, and at most 2^24")
+        raise ValueError("each address needs 16 bytes and a family, and there may be at most 2^24")
     offsets = np.zeros(n + 1, dtype=np.int32)
     text = np.empty(n * ADDRESS_BYTES + ADDRESS_BYTES, dtype=np.uint8)
     cdef int32_t[::1] ends = offsets
@@ -268,7 +268,7 @@ def dictionary_codes(
     cdef int32_t word
     cdef int32_t used = 0
     if there.shape[0] != n:
-        raise ValueError("numbers and where they are must be equally many")
+        raise ValueError("numbers and flags must have equal lengths")
     made_codes = np.zeros(n, dtype=np.int32)
     made_valid = np.zeros((n + 7) // 8, dtype=np.uint8)
     made_kept = np.zeros(count, dtype=np.int32)
@@ -297,5 +297,5 @@ def dictionary_codes(
             codes[i] = places[word]
             valid[i >> 3] |= <uint8_t>(1 << (i & 7))
     if wrong >= 0:
-        raise IndexError(f"there is no name number {numbers[wrong]}")
+        raise IndexError(f"name number {numbers[wrong]} is out of range")
     return made_codes, made_valid, made_kept[:used]
