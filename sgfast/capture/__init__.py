@@ -1,4 +1,4 @@
-"""Captures as batches of frames. Knows neither rules nor flows."""
+"""Reads captures as batches of frames. This package knows nothing about rules or flows."""
 
 from sgfast.capture.damage import Damage
 from sgfast.capture.reader import CaptureReader, open_capture

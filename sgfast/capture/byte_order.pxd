@@ -1,4 +1,4 @@
-# Unaligned loads in the byte order a capture was written in. Compilers make one load (and a swap) of each.
+# Unaligned loads in the byte order of a capture. Compilers turn each into a single load, plus a swap if needed.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 

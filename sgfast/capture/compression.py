@@ -1,10 +1,10 @@
-"""Compressed captures, told by their first bytes and decompressed as they are read.
+"""Compressed captures are recognised by their first bytes and decompressed while they are read.
 
-    file --chunks--> members (of gzip, bzip2, xz; frames of zstd, lz4), one after the other --> one stream of bytes
+    file --chunks--> members in sequence (of gzip, bzip2, xz; frames of zstd, lz4) --> one stream of bytes
 
-Nothing is unpacked before it is wanted, so memory is bounded by what a decompressor must remember, which is bounded
-here. What comes out before damage is handed out first: of gzip all of it; others keep to themselves what they made in
-the call that finds the damage, at most ``STEP`` bytes (zstandard: what ``PIECE`` bytes become).
+Bytes are decompressed only on demand. Memory use is bounded by the decompressor's window, which is limited here.
+Output that precedes damage is returned first. gzip loses none of it. The other formats lose what the failing call had
+produced: at most ``STEP`` bytes, or with the package zstandard the output of ``INPUT_STEP`` bytes.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ from typing import Any, Protocol
 from sgfast.capture.streams import BinaryStream
 from sgfast.errors import CaptureError
 
-#: Bytes that tell every format, and where one of its members begins.
+#: Number of bytes that identify each format and the start of a member.
 MAGIC_LENGTH = 4
-#: Bytes read at a time. What follows a member is copied once for each one in the chunk, so it is not large.
+#: Bytes read at a time. It is small because the rest of a chunk is copied once for every member in it.
 CHUNK = 32 * 1024
-#: Bytes decompressed at a time: enough that calls cost little, and what damage takes along is little.
+#: Bytes decompressed at a time: large enough for cheap calls, small enough to lose little output to damage.
 STEP = 16 * 1024
-#: Bytes zstandard gets at a time. Four of them can become 128 KiB, and it knows no other bound: at most 16 MiB.
-PIECE = 512
-#: Bytes a decompressor may remember: zstd's own default, and twice what ``xz -9`` makes it need.
+#: Input bytes per call of the package zstandard, which has no limit on output. Four bytes can expand to 128 KiB, so a
+#: call returns at most 16 MiB.
+INPUT_STEP = 512
+#: Maximum window of a decompressor, bytes: the default of zstd, and twice what files made by ``xz -9`` need.
 MOST_WINDOW = 128 * 1024 * 1024
-#: A capture is at most some hundred times as large as it is compressed, as no two packets have one time. More than
-#: MOST_RATIO is made to keep us busy; below FREE_BYTES nobody minds, and what tests generate may be like that.
+#: Maximum compression ratio. Real captures stay below a few hundred, because timestamps differ; a higher ratio suggests
+#: a decompression bomb. Below FREE_BYTES of output it does no harm, and generated test data may be like that.
 MOST_RATIO = 1000
 FREE_BYTES = 4 * 1024**3
 
 
 class Member(Protocol):
-    """What decompresses one member; after ``eof`` the bytes behind it are in ``unused_data``."""
+    """Decompresses one member. After ``eof``, ``unused_data`` holds the bytes behind it."""
 
     @property
     def eof(self) -> bool: ...
@@ -47,11 +48,11 @@ class Member(Protocol):
     def unused_data(self) -> bytes: ...
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        """Some of what data, and what came before, becomes."""
+        """Return some of the output of ``data`` and of earlier input."""
 
 
 class _Gzip:
-    """zlib's decompressor, which loses nothing where it finds damage."""
+    """zlib's decompressor, adapted to lose no output when it finds damage."""
 
     def __init__(self) -> None:
         self._inflating = zlib.decompressobj(wbits=31)
@@ -72,10 +73,10 @@ class _Gzip:
         while True:
             before = self._inflating.copy()
             try:
-                made = self._inflating.decompress(data[:given], max_length)
+                output = self._inflating.decompress(data[:given], max_length)
                 break
             except zlib.error:
-                # What it made is lost with the call, so it is given less, and then asked for less.
+                # The failed call lost its output. Repeat it with less input, and finally with a smaller output limit.
                 self._inflating = before
                 if given > 1:
                     given //= 2
@@ -83,14 +84,17 @@ class _Gzip:
                     max_length //= 2
                 else:
                     raise
-        # zlib tells what is behind the member in both.
+        # At the end of a member zlib also puts the bytes behind it into unconsumed_tail; unused_data has them already.
         self._rest = (b"" if self.eof else self._inflating.unconsumed_tail) + data[given:]
-        self.needs_input = not self._rest and len(made) < max_length
-        return made
+        self.needs_input = not self._rest and len(output) < max_length
+        return output
 
 
 class _Zstandard:
-    """One frame by the package ``zstandard``, whose streams either hide that a file is cut short or have no bound."""
+    """One frame, through the package ``zstandard``.
+
+    The streams of that package either hide that a file is cut short or have no output limit.
+    """
 
     def __init__(self, package: Any) -> None:
         self._frame = package.ZstdDecompressor(max_window_size=MOST_WINDOW).decompressobj()
@@ -110,13 +114,13 @@ class _Zstandard:
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
         data = data or self._rest
-        self._rest = data[PIECE:]
-        return bytes(self._frame.decompress(data[:PIECE]))
+        self._rest = data[INPUT_STEP:]
+        return bytes(self._frame.decompress(data[:INPUT_STEP]))
 
 
 # The formats ---------------------------------------------------------------------------------------------------------
 
-#: What makes a member, and the errors it raises.
+#: A factory of members, and the exceptions that they raise.
 _Decompressor = tuple[Callable[[], Member], tuple[type[Exception], ...]]
 
 
@@ -150,21 +154,21 @@ def _lz4() -> _Decompressor:
 @dataclass(frozen=True, slots=True)
 class Compression:
     name: str
-    #: What prints such a file decompressed.
+    #: Shell command that prints such a file decompressed.
     command: str
-    #: Whether a member begins with these bytes, MAGIC_LENGTH of them.
+    #: Whether these MAGIC_LENGTH bytes are the start of a member.
     begins: Callable[[bytes], bool]
     load: Callable[[], _Decompressor]
-    #: The Python package it takes.
+    #: The Python package that it requires, if any.
     package: str = ""
-    #: Zeros between members and after the last mean nothing (tapes, xz's padding).
+    #: Whether zeros between and after members are ignored (tapes, xz's padding).
     padded: bool = False
-    #: What follows the last member is left alone, as the format's own command does.
+    #: Whether other data after the last member is ignored, as the format's own command does.
     ignores_rest: bool = False
 
 
 def _is_skippable(head: bytes) -> bool:
-    """A frame that holds nothing to decompress, of zstd or lz4."""
+    """Whether ``head`` starts a skippable frame of zstd or lz4, which holds no data."""
     return 0x50 <= head[0] <= 0x5F and head[1:4] == b"\x2a\x4d\x18"
 
 
@@ -187,7 +191,7 @@ _COMPRESSIONS = (
 
 
 def compression_of(head: bytes) -> Compression | None:
-    """What a file that begins with ``head`` is compressed with, or None."""
+    """Return the compression of a file that begins with ``head``, or None."""
     if len(head) < MAGIC_LENGTH:
         return None
     return next((compression for compression in _COMPRESSIONS if compression.begins(head)), None)
@@ -197,8 +201,10 @@ def compression_of(head: bytes) -> Compression | None:
 
 
 class DecompressedStream:
-    """What the compressed bytes ``head`` and those that follow in ``source`` become. ValueError says where and how they
-    are damaged; CaptureError for a package that is not installed. ``name`` is for that.
+    """The decompressed bytes of ``head`` followed by ``source``.
+
+    ``readinto`` raises ValueError for damaged data and says where the damage is. The constructor raises CaptureError if
+    a Python package is missing; ``name`` is for its message.
     """
 
     def __init__(self, source: BinaryStream, compression: Compression, head: bytes, name: str) -> None:
@@ -211,28 +217,28 @@ class DecompressedStream:
             ) from None
         self._errors: tuple[type[Exception], ...] = (EOFError, ValueError, *errors)
         self.compression = compression
-        #: Bytes read from the source.
+        #: Compressed bytes read so far.
         self.bytes_taken = len(head)
-        self.bytes_made = 0
-        #: Bytes follow the last member that are none, and were left alone.
+        self.bytes_output = 0
+        #: Whether ignored data follows the last member.
         self.has_rest = False
         self._source = source
-        self._ahead = memoryview(head)
+        self._head = memoryview(head)
         self._chunk = bytearray(CHUNK)
-        self._made = memoryview(b"")
-        self._pieces = self._decompress()
-        self._hungry = self._ended = False
+        self._output = memoryview(b"")
+        self._outputs = self._decompress()
+        self._needs_input = self._ended = False
         self._failure: Exception | None = None
 
     def readinto(self, buffer: memoryview, /) -> int | None:
         filled = 0
         while filled < len(buffer):
-            if not self._made:
+            if not self._output:
                 if self._ended or self._failure is not None:
                     break
                 chunk = None
-                if self._hungry:
-                    # What was made goes out before anything is waited for.
+                if self._needs_input:
+                    # Return available output before waiting for input.
                     if filled:
                         break
                     chunk = self._read()
@@ -241,17 +247,17 @@ class DecompressedStream:
                     if not chunk and getattr(self._source, "interrupted", False):
                         self._ended = True
                         break
-                self._made = memoryview(self._go_on(chunk))
-            count = min(len(self._made), len(buffer) - filled)
-            buffer[filled : filled + count] = self._made[:count]
-            self._made = self._made[count:]
+                self._output = memoryview(self._advance(chunk))
+            count = min(len(self._output), len(buffer) - filled)
+            buffer[filled : filled + count] = self._output[:count]
+            self._output = self._output[count:]
             filled += count
         if filled == 0 and self._failure is not None:
             raise self._failure
         return filled
 
     def fileno(self) -> int:
-        """For whoever waits until there is something to read."""
+        """The source's descriptor, so that callers can wait for input."""
         number: int = self._source.fileno()  # type: ignore[attr-defined]
         return number
 
@@ -263,9 +269,9 @@ class DecompressedStream:
         return getattr(self._source, "interrupted", False)
 
     def _read(self) -> bytes | None:
-        if self._ahead:
-            chunk, self._ahead = bytes(self._ahead[:CHUNK]), self._ahead[CHUNK:]
-            self._hungry = False
+        if self._head:
+            chunk, self._head = bytes(self._head[:CHUNK]), self._head[CHUNK:]
+            self._needs_input = False
             return chunk
         got = self._source.readinto(memoryview(self._chunk))
         if got is None:
@@ -273,13 +279,13 @@ class DecompressedStream:
         if not 0 <= got <= CHUNK:
             raise OSError(f"the stream claims {got} bytes for a buffer of {CHUNK}")
         self.bytes_taken += got
-        self._hungry = False
+        self._needs_input = False
         return bytes(self._chunk[:got])
 
-    def _go_on(self, chunk: bytes | None) -> bytes:
-        """What comes next, b"" where that takes more input; ``chunk`` is what was wanted, b"" at the end."""
+    def _advance(self, chunk: bytes | None) -> bytes:
+        """Return the next output, or b"" if more input is needed. ``chunk`` is the requested input, b"" at its end."""
         try:
-            made = self._pieces.send(chunk)
+            output = self._outputs.send(chunk)
         except StopIteration:
             self._ended = True
             return b""
@@ -290,26 +296,26 @@ class DecompressedStream:
             )
             return b""
         except BaseException:
-            # A signal in the middle of it: there is no going on from here, which must not look like the end.
+            # A signal handler raised. The generator is finished now, which must not look like the end of the data.
             self._failure = ValueError("decompressing was interrupted")
             raise
-        if made is None:
-            self._hungry = True
+        if output is None:
+            self._needs_input = True
             return b""
-        self.bytes_made += len(made)
-        if self.bytes_made > FREE_BYTES and self.bytes_made > MOST_RATIO * self.bytes_taken:
+        self.bytes_output += len(output)
+        if self.bytes_output > FREE_BYTES and self.bytes_output > MOST_RATIO * self.bytes_taken:
             self._failure = ValueError(
                 f"the {self.compression.name} data becomes more than {MOST_RATIO} times as large, near byte "
                 f"{self.bytes_taken} of the file: if it is a capture all the same, decompress it first"
             )
-        return made
+        return output
 
     def _decompress(self) -> Generator[bytes | None, bytes | None, None]:
-        """Yields what comes out, and None where it wants to be sent more, b"" for the end."""
+        """Yields output, and None to request input; the caller sends b"" at the end of the input."""
         compression = self.compression
         data = b""
         while True:
-            # Here a member begins, or what follows the last one.
+            # At this point another member begins, or the data after the last one.
             while True:
                 if compression.padded:
                     data = data.lstrip(b"\0")
@@ -323,7 +329,7 @@ class DecompressedStream:
                 return
             if len(data) < MAGIC_LENGTH or not compression.begins(data):
                 if not compression.ignores_rest:
-                    raise ValueError("something else follows")
+                    raise ValueError("other data follows it")
                 self.has_rest = True
                 return
             member = self._make()
@@ -332,8 +338,8 @@ class DecompressedStream:
                     data = (yield None) or b""
                     if not data:
                         raise EOFError
-                made = member.decompress(data, STEP)
+                output = member.decompress(data, STEP)
                 data = b""
-                if made:
-                    yield made
-            data = member.unused_data or b""     # lz4 says None
+                if output:
+                    yield output
+            data = member.unused_data or b""     # lz4 returns None

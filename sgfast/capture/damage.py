@@ -1,4 +1,4 @@
-"""Where and how a capture is damaged."""
+"""Describes where and how a capture is damaged."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from sgfast.capture.names import printable
 
 @dataclass(frozen=True)
 class Damage:
-    """The first record or block of ``file`` that could not be read; everything before it was."""
+    """The first record or block of ``file`` that could not be read. Everything before it was read."""
 
     file: str
-    offset: int  # bytes, of the record or block
+    offset: int  # byte offset of the record or block
     packet: int  # 1-based number of the packet that could not be read
     cause: str
-    decompressed: bool = False  # the offset is in what the file becomes when it is decompressed
+    decompressed: bool = False  # the offset counts decompressed bytes
 
     def __str__(self) -> str:
         where = f"byte {self.offset} once decompressed" if self.decompressed else f"byte {self.offset}"

@@ -1,4 +1,4 @@
-"""Directories of captures, as ``tcpdump -C`` and ``-G`` leave them behind; and patterns, such as ``day/**/*.pcap*``."""
+"""Directories of captures, such as ``tcpdump -C`` and ``-G`` write, and patterns such as ``day/**/*.pcap*``."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from sgfast.capture.reader import open_capture
 from sgfast.capture.urls import is_url, is_url_directory, urls_in
 from sgfast.errors import CaptureError, NoCapture
 
-#: Files of a list that are named.
-MOST_NAMED = 5
+#: How many files of a list a message names.
+MAX_NAMED = 5
 
 
 def is_pattern(path: str) -> bool:
-    """Whether it stands for the files it matches: what there is a file of that name for is a name."""
+    """Whether ``path`` is a glob pattern. A path with wildcards that exists as a file is not."""
     if path == "-" or not has_magic(path):
         return False
     return is_url(path) or not os.path.lexists(path.replace("\0", ""))
 
 
 def is_directory(path: str) -> bool:
-    """Whether it stands for several captures: a directory, or a pattern."""
+    """Whether ``path`` stands for several captures: a directory or a pattern."""
     if path == "-":
         return False
     if is_pattern(path):
@@ -34,14 +34,15 @@ def is_directory(path: str) -> bool:
 
 
 def natural(name: str) -> tuple[tuple[str, int], ...]:
-    """A key that sorts ``a9`` before ``a10``, as people and tcpdump count."""
+    """A sort key that puts ``a9`` before ``a10``, the order in which tcpdump numbers files."""
     parts = re.split("([0-9]+)", name)
     return tuple((text, int(number or 0)) for text, number in zip(parts[::2], [*parts[1::2], ""], strict=True))
 
 
 def files_in(path: str) -> tuple[list[str], list[str]]:
-    """The regular files in a directory, or that a pattern matches, and names of what else is there; both in natural
-    order, hidden ones apart.
+    """Return the regular files in a directory or matched by a pattern, and the names of other directory entries.
+
+    Both lists are in natural order. Hidden entries are ignored.
     """
     files: list[str] = []
     others: list[str] = []
@@ -64,33 +65,35 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
     except OSError as error:
-        # A link to itself leads nowhere, like one to nothing.
+        # A symbolic link that points to itself is treated like a dangling one.
         if error.errno == errno.ELOOP:
             return False
         raise
 
 
 def with_files_in(paths: Sequence[str]) -> list[str]:
-    """``paths``, and the files in those that are directories that can be read."""
+    """``paths``, plus the files in those that are readable directories."""
     found = list(paths)
     for path in filter(is_directory, paths):
         try:
             found += files_in(path)[0]
         except CaptureError:
-            continue        # which is told when it is opened
+            continue        # reported when the directory is opened
     return found
 
 
 def first_time_ns(path: str) -> int | None:
-    """Of the first packet; None where there is none, damage or not. CaptureError as ``open_capture``."""
+    """Time of the first packet; None without packets, damaged or not. Raises CaptureError as ``open_capture`` does."""
     with open_capture(path) as reader:
         batch = reader.next_batch()
         return None if batch is None else next(iter(batch))[0]
 
 
 def captures_in(path: str) -> tuple[list[tuple[str, int | None]], str | None]:
-    """The captures in a directory with the times of their first packets, in the order of these, then of names; and a
-    warning of what is none. CaptureError for captures that cannot be used, or if there are none.
+    """Return the captures in a directory and a warning about other files, or None.
+
+    Each capture comes with the time of its first packet. They are sorted by that time, then by name. Raises
+    CaptureError if a capture cannot be used or there is none.
     """
     files, others = files_in(path)
     found = []
@@ -102,14 +105,14 @@ def captures_in(path: str) -> tuple[list[tuple[str, int | None]], str | None]:
     if not found:
         what = "is a pattern that matches no captures" if is_pattern(path) else "is a directory that holds no captures"
         raise CaptureError(f"{printable(path)}: {what}; name one that does, or a file")
-    # Sorting keeps the order of names among equal times.
+    # The sort is stable: captures with equal times stay in the order of their names.
     found.sort(key=lambda capture: (capture[1] is not None, capture[1] or 0))
     if not others:
         return found, None
-    return found, f"{printable(path)}: left out, as they are no captures: {listed(sorted(others, key=natural))}"
+    return found, f"{printable(path)}: left out, as they are not captures: {listed(sorted(others, key=natural))}"
 
 
 def listed(names: Sequence[str]) -> str:
-    """``MOST_NAMED`` of them, and how many more there are."""
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(map(printable, names[:MOST_NAMED])) + more
+    """The first ``MAX_NAMED`` names, and how many more there are."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(map(printable, names[:MAX_NAMED])) + more

@@ -1,4 +1,4 @@
-"""Captures that are still being written: read on at their end, like ``tail -f``, until somebody says that is enough."""
+"""Follows captures that are still being written, like ``tail -f``, until the caller stops it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sgfast.capture.streams import BinaryStream
 
 
 class FollowedFile:
-    """A regular file whose end is not the end: ``readinto`` says None there. It ends when ``until`` says True.
+    """A growing regular file. At its current end ``readinto`` returns None; it ends once ``until`` returns True.
 
-    ``path``: where it is, None for standard input. OSError where it was truncated, removed or replaced.
+    ``path`` is None for standard input. ``readinto`` raises OSError if the file was truncated, removed or replaced.
     """
 
     def __init__(self, file: io.FileIO, path: str | None, until: Callable[[], bool]) -> None:
@@ -24,18 +24,18 @@ class FollowedFile:
         self._path = path
         self._until = until
         self._gone = ""
-        #: It ended because ``until`` said so.
+        #: Whether it ended because ``until`` returned True.
         self.interrupted = False
 
     def readinto(self, buffer: memoryview, /) -> int | None:
-        # Asked first: a file may grow faster than it is judged, and have no end at all.
+        # Checked before reading: a file that grows faster than it is read would never end.
         if self._until():
             self.interrupted = True
             return 0
         got = self._file.readinto(buffer)
         if got:
             return got
-        # Only now: what was written before is read, whatever became of the name meanwhile.
+        # Raised only now, so that bytes written before the file was removed or replaced are still read.
         if self._gone:
             raise OSError(self._gone)
         size = os.fstat(self._file.fileno()).st_size
@@ -58,7 +58,7 @@ class FollowedFile:
 
 
 def following(stream: BinaryStream, path: str | None, until: Callable[[], bool]) -> BinaryStream:
-    """``stream`` as one that grows, if it is a regular file; others end by themselves."""
+    """Return ``stream``, wrapped to be followed if it is a regular file. Other streams end by themselves."""
     if isinstance(stream, io.FileIO) and stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         return FollowedFile(stream, path, until)
     return stream
@@ -66,23 +66,25 @@ def following(stream: BinaryStream, path: str | None, until: Callable[[], bool])
 
 @contextmanager
 def first_interrupt() -> Iterator[Callable[[], bool]]:
-    """Says whether an interrupt (Ctrl-C) has come. The second one does what the first would have done outside, as does
-    every one if this is not the main thread, or they are ignored.
-    """
-    came = False
-    before = None
+    """Yields a function that tells whether an interrupt (Ctrl-C) has occurred.
 
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
-        signal.signal(signal.SIGINT, before)
+    Only the first interrupt is caught; later ones have their usual effect. Nothing is caught outside the main thread or
+    if interrupts are ignored.
+    """
+    interrupted = False
+    previous = None
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.signal(signal.SIGINT, previous)
 
     with suppress(ValueError):
-        before = signal.getsignal(signal.SIGINT)
-        if before is not None and before is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, note)
+        previous = signal.getsignal(signal.SIGINT)
+        if previous is not None and previous is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, handle)
     try:
-        yield lambda: came
+        yield lambda: interrupted
     finally:
-        if signal.getsignal(signal.SIGINT) is note:
-            signal.signal(signal.SIGINT, before)
+        if signal.getsignal(signal.SIGINT) is handle:
+            signal.signal(signal.SIGINT, previous)

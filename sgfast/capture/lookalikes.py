@@ -1,4 +1,4 @@
-"""What a file that is no capture looks like, and what to do about it."""
+"""Recognises files that are not captures and suggests what to do about them."""
 
 _CONVERT = "convert it first (editcap -F pcap FILE OUT.pcap)"
 
@@ -9,8 +9,8 @@ def _decompress(command: str) -> str:
 
 # (offset of the magic bytes, magic bytes, what it is, what to do)
 _MAGICS: list[tuple[int, bytes, str, str]] = [
-    (0, b"\x1f\x9d", "compressed in a way that is not read (compress)", _decompress("zcat")),
-    (0, b"\x1f\xa0", "compressed in a way that is not read (LZH)", _decompress("zcat")),
+    (0, b"\x1f\x9d", "compressed in an unsupported format (compress)", _decompress("zcat")),
+    (0, b"\x1f\xa0", "compressed in an unsupported format (LZH)", _decompress("zcat")),
     (0, b"\x02\x21\x4c\x18", "lz4-compressed in its legacy format", _decompress("lz4cat")),
     (0, b"\x89LZO\0\r\n", "lzop-compressed", _decompress("lzop -dc")),
     (0, b"LZIP", "lzip-compressed", _decompress("lzip -dc")),
@@ -25,11 +25,11 @@ _MAGICS: list[tuple[int, bytes, str, str]] = [
     (0, b"iptrace ", "an AIX iptrace capture", _CONVERT),
     (0, b"\x7fELF", "a program", "name a capture"),
     (0, b"%PDF", "a PDF document", "name a capture"),
-    # libpcap keeps these magic numbers, in either byte order, for formats that nobody has published: neither it nor
-    # editcap reads them. Of Navtel's is known that it counts nanoseconds, not what its records look like.
+    # libpcap reserves these magic numbers, in either byte order, for unpublished formats that neither libpcap nor
+    # editcap can read. Navtel's format is known to count nanoseconds, but its record layout is not known.
     *(
-        (0, magic[::step], f"a capture in {whose} variant of pcap", "what made it must export plain pcap or pcapng")
-        for magic, whose in (
+        (0, magic[::step], f"a capture in {variant} variant of pcap", "export it as plain pcap or pcapng")
+        for magic, variant in (
             (b"\xa1\x2b\x3c\x4d", "Navtel's unpublished"),
             (b"\xa1\xb2\x34\xcd", "Francisco Mesquita's unpublished"),
         )
@@ -41,24 +41,24 @@ _TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r\f"
 
 
 def looks_like(head: bytes) -> str:
-    """What the first bytes of a file that is no capture we read look like, and what to do."""
+    """Describe the file type that the first bytes suggest, and what to do. The file is not a readable capture."""
     for offset, magic, what, remedy in _MAGICS:
         if head[offset : offset + len(magic)] == magic:
             return f"is {what}: {remedy}"
     if len(head) < 4:
         return f"is too short for a capture ({len(head)} bytes)"
     if not any(head):
-        return "holds zeros, no capture; give a pcap or pcapng file"
+        return "holds zeros, not a capture; give a pcap or pcapng file"
     if not head[:512].translate(None, _TEXT) or _is_utf8(head[:512]):
-        return "is text, no capture; give a pcap or pcapng file"
-    return f"is no capture (it starts with {head[:4].hex()}); give a pcap or pcapng file"
+        return "is text, not a capture; give a pcap or pcapng file"
+    return f"is not a capture (it starts with {head[:4].hex()}); give a pcap or pcapng file"
 
 
 def _is_utf8(head: bytes) -> bool:
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
-        # A character may be cut in two at the end.
+        # The last character may be cut.
         if error.start < len(head) - 3:
             return False
         text = head[: error.start].decode("utf-8")

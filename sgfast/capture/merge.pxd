@@ -1,4 +1,4 @@
-# Captures merged by time: the packet that comes next is the earliest of those that come next in each.
+# Merges captures by time: the next packet is the earliest among the next packets of all captures.
 
 from libc.stdint cimport int64_t
 
@@ -6,30 +6,31 @@ from sgfast.core.base.frames cimport Frame, FrameBatch
 
 
 cdef enum:
-    # Captures open at once, which is those that overlap in time. Each takes 768 KiB, and processes may have 1024 files.
-    MOST_OPEN = 512
+    # Limit for open captures, which are those that overlap in time. Each one takes 768 KiB, and the usual limit for
+    # open files of a process is 1024.
+    MAX_OPEN = 512
 
 
 cdef struct Head:
-    const Frame* next       # the frame that comes next in a capture
-    const Frame* end        # after the last one of its batch
-    int64_t time_ns         # of next
-    Py_ssize_t place        # among all captures: of two packets at one time the one of the earlier place comes first
+    const Frame* next       # the next frame of a capture
+    const Frame* end        # the end of its batch
+    int64_t time_ns         # time of `next`
+    Py_ssize_t place        # index of the capture; with equal times the lower index comes first
 
 
 cdef class MergedReader:
     cdef list names
     cdef object opening
-    cdef list pending           # (time of the first packet, place) of captures not opened yet, the first one last
-    cdef dict readers           # CaptureReader by place
-    cdef dict held              # by place, the batch that is being merged
-    cdef Head heap[MOST_OPEN]
-    cdef Py_ssize_t count       # in the heap
+    cdef list pending           # (time of the first packet, place) of captures not opened yet, latest first
+    cdef dict readers           # place -> CaptureReader
+    cdef dict held              # place -> batch that is being merged
+    cdef Head heap[MAX_OPEN]
+    cdef Py_ssize_t count       # heads in the heap
     cdef FrameBatch batch
-    cdef bint moved             # what keeps the frames alive is not what it was
+    cdef bint moved             # the set of batches in `held` changed
     cdef bint at_end
     cdef bint busy
-    cdef Py_ssize_t bytes_before    # of captures that are done with
+    cdef Py_ssize_t bytes_before    # bytes read from captures that have ended
     cdef readonly Py_ssize_t packets
     cdef readonly list remarks
     cdef readonly object damage     # None until the end

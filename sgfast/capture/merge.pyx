@@ -1,7 +1,7 @@
-"""Captures merged by time.
+"""Merges captures by time.
 
-A heap holds the frame that comes next in each capture. Frames are handed out as they lie in the readers' buffers, so a
-merged batch ends where one of the captures needs its next batch: there its old one stops being good.
+A heap holds the next frame of each capture. Frames are not copied but point into the readers' buffers. Reading a
+capture's next batch invalidates its old one, so a merged batch ends where one of the captures needs its next batch.
 """
 
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
@@ -29,7 +29,7 @@ cdef inline bint _head_before(const Head* head, const Head* other) noexcept nogi
 
 
 cdef void _sift_down(Head* heap, Py_ssize_t count) noexcept nogil:
-    # The first head has changed.
+    # Restores the heap after its first head changed.
     cdef Head moving = heap[0]
     cdef Py_ssize_t at = 0
     cdef Py_ssize_t child
@@ -47,7 +47,7 @@ cdef void _sift_down(Head* heap, Py_ssize_t count) noexcept nogil:
 
 
 cdef void _sift_up(Head* heap, Py_ssize_t at) noexcept nogil:
-    # The head at `at` is new.
+    # Restores the heap after a head was added at `at`.
     cdef Head moving = heap[at]
     cdef Py_ssize_t parent
     while at > 0:
@@ -62,14 +62,14 @@ cdef void _sift_up(Head* heap, Py_ssize_t at) noexcept nogil:
 cdef Py_ssize_t _merge(
     Head* heap, Py_ssize_t count, int64_t limit_ns, Py_ssize_t limit_place, Frame* frames, Py_ssize_t room,
 ) noexcept nogil:
-    # Takes frames up to the limit, which the first head is before, until there is no room or a head is at its end:
-    # that is the first one then. Returns how many.
+    # Moves frames before the limit into `frames`, until there is no room or a batch is used up. The head of that batch
+    # is then the first one. Returns the number of frames. The caller ensures that the first head is before the limit.
     cdef Py_ssize_t taken = 0
     cdef Head* top = heap
     cdef int64_t until_ns
     cdef Py_ssize_t until_place, child
     while taken < room and _before(top.time_ns, top.place, limit_ns, limit_place):
-        # The first capture goes on as long as it stays before all others.
+        # Frames of the first capture are taken as long as they come before those of all others.
         until_ns, until_place = limit_ns, limit_place
         for child in range(1, min(count, 3)):
             if _before(heap[child].time_ns, heap[child].place, until_ns, until_place):
@@ -86,21 +86,22 @@ cdef Py_ssize_t _merge(
 
 
 cdef class MergedReader:
-    """Hands out the packets of several captures by time, batch by batch, as a ``CaptureReader`` does those of one.
+    """Returns the packets of several captures in the order of time, in batches, like a ``CaptureReader`` for one.
 
-    ``sources``: of each capture its path, and the time of its first packet (nanoseconds; None: not known, it is opened
-    first). Packets of one time come in the order of the captures here; those of one capture in their own order, which
-    need not be that of time. A capture is opened when its first packet is due: ``opening`` gives the reader of a path.
-    The first one that is damaged ends it there. ``packets`` counts those handed out. CaptureError as ``open_capture``,
-    and where more than ``MOST_OPEN`` overlap.
+    ``sources``: path and time of the first packet of each capture. The time is in nanoseconds; if it is None, the
+    capture is opened at the start. Packets with equal times come in the order of their captures in ``sources``. Packets
+    of one capture keep their order, even if that is not the order of time. A capture is opened when its first packet is
+    due; ``opening`` returns the reader for a path. The first damaged capture ends the merge at the damage. ``packets``
+    counts the packets returned. Raises CaptureError as ``open_capture`` does, and if more than ``MAX_OPEN`` captures
+    overlap.
     """
 
     def __init__(self, sources, opening=open_capture):
         if self.names is not None:
-            raise RuntimeError("a merged reader is made once")
+            raise RuntimeError("a merged reader can be initialised only once")
         self.names = [path for path, _ in sources]
         self.opening = opening
-        # The earliest is taken first, from the end.
+        # Sorted in reverse, so that pop() returns the earliest one.
         self.pending = sorted(
             ((INT64_MIN if first_ns is None else first_ns, place) for place, (_, first_ns) in enumerate(sources)),
             reverse=True,
@@ -112,16 +113,16 @@ cdef class MergedReader:
 
     @property
     def bytes_read(self):
-        """Bytes taken from all files so far, read ahead included."""
+        """Bytes read from all files so far, including read-ahead."""
         return self.bytes_before + sum(reader.bytes_read for reader in self.readers.values())
 
     @property
     def unread(self):
-        """Paths of captures that were not opened, or not read to their ends, in the order of these captures here."""
+        """Paths of the captures that were not opened or not read to the end, in the order of ``sources``."""
         return [self.names[place] for place in sorted([*self.readers, *(place for _, place in self.pending)])]
 
     def close(self):
-        """Close all captures; bytes of the last batch stay valid as long as that is held."""
+        """Close all captures. The bytes of the last batch stay valid while that batch is referenced."""
         if self.busy:
             raise RuntimeError("the captures are being read")
         self.at_end = True
@@ -138,7 +139,7 @@ cdef class MergedReader:
         self.close()
 
     cpdef FrameBatch next_batch(self):
-        """The packets that come next, at least one; None at the end (see ``damage``). Valid until the next call."""
+        """Return the next packets, at least one, or None at the end (see ``damage``). Valid until the next call."""
         if self.busy:
             raise RuntimeError("the captures are already being read")
         self.busy = True
@@ -155,7 +156,7 @@ cdef class MergedReader:
             self.at_end = True
             return None
         if self.moved:
-            # Whoever still looks at the old batch keeps what that one points to.
+            # A caller that still holds the old batch keeps alive the memory it points to.
             self.batch = FrameBatch(BATCH_CAPACITY)
             self.batch.keep_alive = [(<FrameBatch>each).keep_alive for each in self.held.values()]
             self.moved = False
@@ -168,7 +169,7 @@ cdef class MergedReader:
         return batch
 
     cdef bint _prepare(self) except -1:
-        # Every capture that may be next has its next frame in the heap. False at the end.
+        # Puts the next frame of every capture that may be next into the heap. False at the end.
         cdef Head* heap = self.heap
         if self.count > 0 and heap[0].next == heap[0].end:
             if not self._load(&heap[0]):
@@ -185,9 +186,9 @@ cdef class MergedReader:
         return self.count > 0 and self.damage is None
 
     cdef int _open(self, Py_ssize_t place) except -1:
-        if self.count == MOST_OPEN:
+        if self.count == MAX_OPEN:
             raise CaptureError(
-                f"{printable(self.names[place])}: more than {MOST_OPEN} captures overlap in time here: merge some of "
+                f"{printable(self.names[place])}: more than {MAX_OPEN} captures overlap in time here: merge some of "
                 "them first (mergecap -w OUT.pcapng FILE...), or leave some out"
             )
         self.readers[place] = self.opening(self.names[place])
@@ -198,7 +199,7 @@ cdef class MergedReader:
         return 0
 
     cdef bint _load(self, Head* head) except -1:
-        # The next batch of a capture; False, and it is closed, at its end.
+        # Loads the next batch of a capture. At its end, closes the capture and returns False.
         cdef Py_ssize_t place = head.place
         cdef CaptureReader reader = self.readers[place]
         cdef FrameBatch batch = reader.next_batch()
@@ -211,7 +212,7 @@ cdef class MergedReader:
             reader.close()
             self.moved = True
             return False
-        # Where a reader's memory moves, its batch is another one, too.
+        # A reader whose memory moved also returns a new batch object.
         if self.held.get(place) is not batch:
             self.held[place] = batch
             self.moved = True

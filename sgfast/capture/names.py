@@ -1,16 +1,16 @@
-"""Names as they appear in messages."""
+"""Formats names for messages."""
 
 from sgfast.core.wire.link import LINK_TYPE_NAMES
 
 
 def printable(name: str) -> str:
-    """name on one line: control characters and undecodable bytes escaped."""
+    """Return the name on one line, with control characters and undecodable bytes escaped."""
     if not name:
         return "''"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 
 def link_type_name(link_type: int) -> str:
-    """For messages: ``LINKTYPE_RAW (101)``, or the bare number where it has no name here."""
+    """``LINKTYPE_RAW (101)``, or just the number if the link type has no name here."""
     name = LINK_TYPE_NAMES.get(link_type)
     return f"LINKTYPE_{name} ({link_type})" if name else str(link_type)

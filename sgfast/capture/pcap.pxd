@@ -1,11 +1,12 @@
-# The pcap format (draft-ietf-opsawg-pcap): micro- and nanoseconds, both byte orders, Kuznetzov's and IXIA's variants.
+# The pcap format (draft-ietf-opsawg-pcap): micro- and nanoseconds, both byte orders, and two variants, by Kuznetzov and
+# by IXIA.
 #
 #     file header     0 magic u32 | 4 major u16 | 6 minor u16 | 8 reserved | 16 snaplen u32 | 20 link type u32
 #                     [24 IXIA: length of all records u32]
 #     record          0 seconds u32 | 4 fraction u32 | 8 captured u32 | 12 wire u32 | [16 Kuznetzov: 8 more] | bytes
 #
-# The snapshot length is not enforced (records longer than it are common). The link type is the low 16 bits of its
-# field; the others tell about frame check sequences.
+# The snapshot length is not enforced, because records that exceed it are common. The link type is the low 16 bits of
+# its field; the other bits describe frame check sequences.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -33,22 +34,22 @@ cdef enum:
 
 
 cdef enum LengthOrder:
-    CAPTURED_FIRST      # since version 2.4
-    WIRE_FIRST          # until version 2.2
-    LENGTHS_UNKNOWN     # version 2.3 was written both ways: the smaller one is the captured length
+    CAPTURED_FIRST      # version 2.4 and later
+    WIRE_FIRST          # up to version 2.2
+    LENGTHS_UNKNOWN     # version 2.3 was written both ways: the smaller length is the captured one
 
 
 cdef struct PcapFormat:
     bint big_endian
     LengthOrder length_order
     uint32_t link_type
-    uint32_t fraction_ns        # nanoseconds per unit of a record's second time field
+    uint32_t fraction_ns        # nanoseconds per unit of a record's `fraction`
     Py_ssize_t file_header      # bytes
     Py_ssize_t record_header    # bytes
 
 
 cdef inline bint is_pcap_magic(const unsigned char* p, PcapFormat* format) noexcept nogil:
-    # Whether the four bytes at p are one of the magic numbers; if so, format knows byte order and record layout.
+    # Whether the four bytes at p are a pcap magic number. If so, sets the byte order and the record layout in `format`.
     cdef int big_endian
     cdef uint32_t magic
     for big_endian in range(2):
@@ -65,7 +66,7 @@ cdef inline bint is_pcap_magic(const unsigned char* p, PcapFormat* format) noexc
         if magic == <uint32_t>0xA1B2CD34:
             format.record_header = KUZNETZOV_RECORD_HEADER
             return True
-        # IXIA's hardware counts nanoseconds, its software microseconds. What the length says is not needed.
+        # IXIA's hardware counts nanoseconds, its software microseconds. The extra length field is not needed.
         if magic == <uint32_t>0x1C0001AC or magic == <uint32_t>0x1C0001AB:
             format.file_header = IXIA_FILE_HEADER
             format.fraction_ns = 1 if magic == <uint32_t>0x1C0001AC else 1000
@@ -74,7 +75,7 @@ cdef inline bint is_pcap_magic(const unsigned char* p, PcapFormat* format) noexc
 
 
 cdef inline void scan_file_header(PcapFormat* format, Scan* scan) noexcept nogil:
-    # Takes the file header at scan.next.
+    # Consumes the file header at scan.next.
     cdef const uint8_t* p = scan.next
     cdef uint16_t major, minor
     scan.count = 0
@@ -84,7 +85,7 @@ cdef inline void scan_file_header(PcapFormat* format, Scan* scan) noexcept nogil
         return
     major = load_u16(p + 4, format.big_endian)
     minor = load_u16(p + 6, format.big_endian)
-    # 543.0 is what DG/UX wrote.
+    # DG/UX wrote version 543.0.
     if not ((major == 2 and minor <= 4) or (major == 543 and minor == 0)):
         stop_damaged(scan, b"pcap version {}.{} is not supported (2.0 to 2.4 are)", major, minor)
         return
@@ -102,14 +103,14 @@ cdef inline void scan_file_header(PcapFormat* format, Scan* scan) noexcept nogil
 
 
 cdef inline bint begins_a_file(const uint8_t* p) noexcept nogil:
-    # Whether what could be the header of a record without bytes is that of a file: cat puts files together like that.
+    # Whether an apparent empty record is the header of another pcap file, as in the output of `cat FILE FILE`.
     cdef PcapFormat format
     return (is_pcap_magic(p, &format) and load_u16(p + 4, format.big_endian) == 2
             and load_u16(p + 6, format.big_endian) <= 4)
 
 
 cdef inline void scan_records(const PcapFormat* format, Scan* scan) noexcept nogil:
-    # Takes records from scan.next until the frames are full or the bytes end.
+    # Consumes records from scan.next on until the frames are full or the bytes run out.
     cdef bint big_endian = format.big_endian
     cdef const uint8_t* p = scan.next
     cdef const uint8_t* end = scan.end

@@ -4,11 +4,11 @@
 #     section header  8 byte-order magic u32 | 12 major u16 | 14 minor u16 | 16 section length i64 | options
 #     interface       8 link type u16 | 10 reserved | 12 snaplen u32 | 16 options
 #     enhanced packet 8 interface u32 | 12 time high u32 | 16 low u32 | 20 captured u32 | 24 wire u32 | 28 bytes
-#     packet          8 interface u16 | 10 drops u16 | as enhanced; obsolete
-#     simple packet   8 wire u32 | 12 bytes; interface 0, no time
+#     packet          8 interface u16 | 10 drops u16 | the rest as in an enhanced packet; obsolete
+#     simple packet   8 wire u32 | 12 bytes; it belongs to interface 0 and has no time
 #
-# Other blocks are skipped, section lengths ignored: blocks follow one another either way. Packets of interfaces whose
-# link type carries no IP are handed out as well (SPEC 3.1: not-ip); whether any other came, PcapngFormat says.
+# Other blocks are skipped. Section lengths are ignored, because sections are contiguous anyway. Packets on interfaces
+# whose link type carries no IP are returned, too (SPEC 3.1: not-ip); PcapngFormat records whether there were others.
 
 from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -38,26 +38,26 @@ cdef enum:
 
     BYTE_ORDER_MAGIC = 0x1A2B3C4D
 
-    # Shortest total lengths, bytes.
+    # Minimum total block lengths, bytes.
     SHORTEST_BLOCK = 12
     SHORTEST_SIMPLE_PACKET = 16
     SHORTEST_INTERFACE = 20
     SHORTEST_SECTION_HEADER = 28
-    SHORTEST_PACKET = 32        # enhanced and obsolete
+    SHORTEST_PACKET = 32        # enhanced or obsolete packet block
 
     OPTION_END = 0
     OPTION_IF_NAME = 2
     OPTION_IF_TSRESOL = 9
     OPTION_IF_TSOFFSET = 14
 
-    MICROSECONDS = 6            # if_tsresol where there is none
+    MICROSECONDS = 6            # default of if_tsresol
 
-    MOST_INTERFACES = 1048576   # in a section: 48 MiB of Interface
-    MOST_SPANS = 64             # of what a section began with and described
+    MAX_INTERFACES = 1048576    # per section; they take 48 MiB
+    MAX_SPANS = 64              # in a section's preamble
 
 
 cdef struct Span:
-    int64_t start               # bytes of the capture
+    int64_t start               # byte offset in the capture
     int64_t end
 
 
@@ -65,22 +65,23 @@ cdef struct Interface:
     Resolution resolution
     uint32_t link_type
     LinkKind kind
-    uint32_t snaplen        # bytes, 0 for no limit
-    uint32_t vpc            # Frame.vpc of its packets
+    uint32_t snaplen        # bytes; 0: no limit
+    uint32_t vpc            # copied to Frame.vpc of its packets
 
 
 cdef struct PcapngFormat:
-    bint big_endian             # of the current section
+    bint big_endian             # byte order of the current section
     uint32_t interface_count    # in the current section
     uint32_t interface_room
     Interface* interfaces
     int64_t last_time_ns        # of the last packet, for blocks that carry no time
-    bint met_timeless           # such a block came
-    # What the current section began with and described, blocks that follow each other as one; too many: a count beyond.
+    bint has_timeless_blocks    # a block without a time was read
+    # Section header and interface descriptions of the current section; adjacent blocks share a span. A count above
+    # MAX_SPANS means that there were too many spans to store.
     Py_ssize_t preamble_count
-    Span preamble[MOST_SPANS]
-    bint met_ip                 # a packet came that may hold IP
-    uint32_t other_link_type    # of the last packet that cannot
+    Span preamble[MAX_SPANS]
+    bint has_ip                 # a packet was read that may hold IP
+    uint32_t other_link_type    # link type of the last packet that cannot hold IP
 
 
 cdef inline void free_interfaces(PcapngFormat* format) noexcept nogil:
@@ -90,8 +91,8 @@ cdef inline void free_interfaces(PcapngFormat* format) noexcept nogil:
 
 
 cdef inline uint32_t _whole_block(Scan* scan, const uint8_t* p, bint big_endian) noexcept nogil:
-    # The total length of the block at p, of which SHORTEST_BLOCK bytes are there, if all of it is there and both
-    # lengths agree; else 0, and the scan stopped.
+    # Returns the total length of the block at p, of which at least SHORTEST_BLOCK bytes are available. If the block is
+    # incomplete or its two lengths disagree, stops the scan and returns 0.
     cdef uint32_t total = load_u32(p + 4, big_endian)
     cdef uint32_t trailer
     if total < SHORTEST_BLOCK:
@@ -113,25 +114,25 @@ cdef inline uint32_t _whole_block(Scan* scan, const uint8_t* p, bint big_endian)
     return total
 
 
-cdef inline void _note(PcapngFormat* format, const Scan* scan, uint32_t total) noexcept nogil:
-    # The block at scan.next says how later ones are to be read.
+cdef inline void _add_to_preamble(PcapngFormat* format, const Scan* scan, uint32_t total) noexcept nogil:
+    # Adds the block at scan.next to the preamble, because it affects how later blocks are read.
     cdef int64_t start = scan.data_offset + (scan.next - scan.data)
     cdef Py_ssize_t count = format.preamble_count
     cdef Span* span = format.preamble
-    if count > MOST_SPANS:
+    if count > MAX_SPANS:
         return
     span += count
     if count > 0 and (span - 1).end == start:
         (span - 1).end = start + total
         return
-    if count < MOST_SPANS:
+    if count < MAX_SPANS:
         span.start = start
         span.end = start + total
     format.preamble_count += 1
 
 
 cdef inline void scan_section_header(PcapngFormat* format, Scan* scan) noexcept nogil:
-    # Takes the section header block at scan.next, whose type has been seen.
+    # Consumes the section header block at scan.next. The caller has checked the block type.
     cdef const uint8_t* p = scan.next
     cdef bint big_endian
     cdef uint32_t total
@@ -156,19 +157,19 @@ cdef inline void scan_section_header(PcapngFormat* format, Scan* scan) noexcept 
         return
     major = load_u16(p + 12, big_endian)
     minor = load_u16(p + 14, big_endian)
-    # Some programs write 1.2 and mean 1.0.
+    # Some programs write version 1.2 but mean 1.0.
     if major != 1 or (minor != 0 and minor != 2):
         stop_damaged(scan, b"pcapng version {}.{} is not supported (1.0 is)", major, minor)
         return
     format.big_endian = big_endian
     format.preamble_count = 0
-    _note(format, scan, total)
+    _add_to_preamble(format, scan, total)
     format.interface_count = 0
     scan.next = p + total
 
 
 cdef inline bint _add_interface(PcapngFormat* format, Scan* scan, uint32_t total, InterfaceMarks marks) noexcept nogil:
-    # scan.next: a whole interface description block.
+    # scan.next points to a complete interface description block.
     cdef const uint8_t* p = scan.next
     cdef bint big_endian = format.big_endian
     cdef Py_ssize_t at = 16
@@ -209,8 +210,8 @@ cdef inline bint _add_interface(PcapngFormat* format, Scan* scan, uint32_t total
             name_length = length
         at += padded
     if format.interface_count == format.interface_room:
-        if format.interface_count >= MOST_INTERFACES:
-            stop_damaged(scan, b"more than {} interfaces in a section", MOST_INTERFACES, 0)
+        if format.interface_count >= MAX_INTERFACES:
+            stop_damaged(scan, b"more than {} interfaces in a section", MAX_INTERFACES, 0)
             return False
         room = format.interface_room * 2 if format.interface_room else 8
         interfaces = <Interface*>realloc(format.interfaces, <size_t>room * sizeof(Interface))
@@ -224,16 +225,17 @@ cdef inline bint _add_interface(PcapngFormat* format, Scan* scan, uint32_t total
     interfaces.kind = kind_of_link(interfaces.link_type)
     interfaces.snaplen = load_u32(p + 12, big_endian)
     interfaces.resolution = resolution_of(if_tsresol, if_tsoffset)
-    interfaces.vpc = 0 if marks is None else marks.whose(if_name, name_length, format.interface_count)
+    interfaces.vpc = 0 if marks is None else marks.vpc_of(if_name, name_length, format.interface_count)
     if interfaces.vpc == 0:
         interfaces.vpc = scan.vpc
     format.interface_count += 1
-    _note(format, scan, total)
+    _add_to_preamble(format, scan, total)
     return True
 
 
 cdef inline const Interface* _interface(PcapngFormat* format, Scan* scan, uint32_t number) noexcept nogil:
-    # NULL, and the scan stopped, where there is none or its frames cannot be read.
+    # Returns interface `number`. If it does not exist or its link type is not supported, stops the scan and
+    # returns NULL.
     cdef const Interface* interface
     if number >= format.interface_count:
         if format.interface_count == 0:
@@ -246,7 +248,7 @@ cdef inline const Interface* _interface(PcapngFormat* format, Scan* scan, uint32
         stop_at_link_type(scan, interface.link_type)
         return NULL
     if interface.kind == LINK_WITH_IP:
-        format.met_ip = True
+        format.has_ip = True
     else:
         format.other_link_type = interface.link_type
     return interface
@@ -255,7 +257,7 @@ cdef inline const Interface* _interface(PcapngFormat* format, Scan* scan, uint32
 cdef inline bint _take_packet(
     PcapngFormat* format, Scan* scan, Frame* frame, uint32_t total, bint obsolete,
 ) noexcept nogil:
-    # scan.next: a whole enhanced or obsolete packet block.
+    # scan.next points to a complete enhanced or obsolete packet block.
     cdef const uint8_t* p = scan.next
     cdef bint big_endian = format.big_endian
     cdef uint32_t captured, wire
@@ -285,7 +287,7 @@ cdef inline bint _take_packet(
 
 
 cdef inline bint _take_simple_packet(PcapngFormat* format, Scan* scan, Frame* frame, uint32_t total) noexcept nogil:
-    # The block does not say how much was captured: it is what snapshot length, wire length and block allow.
+    # The block has no captured length: it is the minimum of snapshot length, wire length and the room in the block.
     cdef const uint8_t* p = scan.next
     cdef bint big_endian = format.big_endian
     cdef uint32_t captured, wire
@@ -298,7 +300,7 @@ cdef inline bint _take_simple_packet(PcapngFormat* format, Scan* scan, Frame* fr
         return False
     wire = load_u32(p + 8, big_endian)
     captured = min(wire, total - SHORTEST_SIMPLE_PACKET, interface.snaplen if interface.snaplen else UINT32_MAX)
-    format.met_timeless = True
+    format.has_timeless_blocks = True
     frame.data = p + 12
     frame.time_ns = format.last_time_ns
     frame.captured = captured
@@ -309,14 +311,15 @@ cdef inline bint _take_simple_packet(PcapngFormat* format, Scan* scan, Frame* fr
 
 
 cdef inline void scan_blocks(PcapngFormat* format, Scan* scan, InterfaceMarks marks) noexcept nogil:
-    # Takes blocks from scan.next until the frames are full or the bytes end. `marks`: whose interfaces are, or None.
+    # Consumes blocks from scan.next on until the frames are full or the bytes run out. `marks` maps interfaces to VPCs,
+    # or is None.
     cdef const uint8_t* p
     cdef uint32_t block_type, total
     cdef Frame* frame = scan.frames
     cdef const Frame* frames_end = scan.frames + scan.capacity
     scan.stop = STOP_FULL
     while frame < frames_end:
-        # scan.next is a block that follows whole ones, frame the place for the packet it may hold.
+        # scan.next points to the next block; `frame` is where its packet goes, if it holds one.
         p = scan.next
         if scan.end - p < SHORTEST_BLOCK:
             stop_for_more(scan, SHORTEST_BLOCK)

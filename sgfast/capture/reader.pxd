@@ -1,4 +1,4 @@
-# The capture reader. Cython code calls next_batch without a look-up.
+# The capture reader. Cython code can call next_batch without an attribute lookup.
 
 from libc.stdint cimport int64_t, uint8_t
 
@@ -16,23 +16,23 @@ cdef enum Form:
 
 
 cdef class StreamBuffer:
-    # data[start:end] holds the bytes read and not yet taken; whoever takes some advances start.
-    # memory keeps data alive: hold it as long as pointers into the window are in use.
+    # data[start:end] holds the bytes that were read but not consumed. Consuming bytes means advancing start.
+    # memory owns data: keep a reference as long as pointers into the window are in use.
     cdef object stream
-    cdef object memory          # a memoryview; it also pins its bytearray
+    cdef object memory          # a memoryview, which also keeps its bytearray from being resized
     cdef uint8_t* data
     cdef Py_ssize_t capacity    # bytes
     cdef Py_ssize_t start
     cdef Py_ssize_t end
-    cdef int64_t data_offset    # of data[0] in the stream
+    cdef int64_t data_offset    # offset of data[0] in the stream
     cdef int64_t bytes_read
     cdef bint ended
-    # With two windows, bytes that were handed out stay where they are while the next ones are read into the other one.
+    # With two windows, returned bytes stay where they are while the next bytes are read into the other window.
     cdef bint two_windows
-    cdef bint handed_out        # since the window last moved; whoever hands some out says so
-    cdef object other           # memory that the window moves to, or None
+    cdef bint handed_out        # bytes were returned since the window last moved
+    cdef object other           # the memory that the window moves to next, or None
 
-    # Waits for at least one more byte; False at the end of the stream. Moves the window's bytes.
+    # Waits for at least one more byte; False at the end of the stream. May move the window's bytes.
     cdef bint fill(self) except -1
     cdef int _make_room(self) except -1
     cdef int _allocate(self, Py_ssize_t capacity) except -1
@@ -45,20 +45,20 @@ cdef class CaptureReader:
     cdef readonly Py_ssize_t packets
     cdef StreamBuffer buffer
     cdef FrameBatch batch
-    cdef FrameBatch other_batch     # the one that is not filled next, or None: there is one batch
+    cdef FrameBatch other_batch     # the batch that is not filled next; None if there is only one
     cdef Scan scan
     cdef PcapFormat pcap
     cdef PcapngFormat pcapng
     cdef Form form
     cdef InterfaceMarks interfaces  # or None
-    cdef object decompressed        # the stream between file and buffer, or None
-    cdef Py_ssize_t head_end        # bytes of the file's head
+    cdef object decompressed        # the decompressing stream between file and buffer, or None
+    cdef Py_ssize_t head_end        # length of the file header, bytes
     cdef bint is_part
     cdef bint owns_stream
     cdef bint at_end
     cdef bint busy
 
-    # None at the end. The frames are valid until the next call; with `two_batches`, until the next but one.
+    # None at the end. The frames are valid until the next call; with `two_batches`, until the one after it.
     cpdef FrameBatch next_batch(self)
     cdef FrameBatch _next_batch(self)
     cdef int _read_head(self) except -1

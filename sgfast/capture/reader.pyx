@@ -1,4 +1,4 @@
-"""Reading captures, told apart by their first bytes, from anything that can ``readinto``; decompressed on the way."""
+"""Reads captures from any object with ``readinto``. The first bytes decide the format; compression is undone."""
 
 import zlib
 
@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memmove
 
 from sgfast.capture.pcap cimport is_pcap_magic, scan_file_header, scan_records
-from sgfast.capture.pcapng cimport MOST_SPANS, free_interfaces, scan_blocks, scan_section_header
+from sgfast.capture.pcapng cimport MAX_SPANS, free_interfaces, scan_blocks, scan_section_header
 from sgfast.capture.scan cimport LONGEST_RECORD, STOP_DAMAGE, STOP_LINK_TYPE, STOP_MORE, STOP_NOT
 from sgfast.capture.snoop cimport scan_snoop_header, scan_snoop_records
 from sgfast.core.wire.link cimport LINK_WITHOUT_IP, kind_of_link
@@ -30,15 +30,15 @@ cdef enum:
 
 SECTION_HEADER_MAGIC = b"\n\r\r\n"
 SNOOP_MAGIC = b"snoop\0\0\0"
-#: By Form.
+#: Indexed by Form.
 FORM_NAMES = ("pcap", "pcapng", "snoop")
 
-# What streams raise that cannot go on: files, and decompressors too.
+# Exceptions that files and decompressors raise when they cannot be read any further.
 READ_ERRORS = (OSError, ValueError, EOFError, MemoryError, zlib.error)
 
 
 def _reason(error):
-    # An exception as a cause on one line.
+    # The cause of an exception, on one line.
     return printable(str(getattr(error, "strerror", None) or error) or type(error).__name__)
 
 
@@ -49,11 +49,12 @@ def _refused(link_type):
 
 
 cdef class StreamBuffer:
-    """A window that slides over ``stream`` (``readinto``, unbuffered): the bytes read and not yet taken.
+    """A sliding window over an unbuffered ``stream``. It holds the bytes that were read but not consumed yet.
 
-    Whole records are parsed in place, the tail moves to the front. The window starts at 512 KiB, which the second-level
-    cache of common machines holds. It doubles when a record takes more than half of it, so never beyond twice the bytes
-    that arrived, whatever a length field claims. There may be two of them, in turn.
+    Complete records are parsed in place; the incomplete tail moves to the front. The window starts at 512 KiB, which
+    fits in the second-level cache of common machines. It doubles when a record takes more than half of it, so it never
+    exceeds twice the bytes that arrived, whatever a length field claims. ``two_windows``: alternate between two
+    windows.
     """
 
     def __cinit__(self, stream, *, bint two_windows=False):
@@ -62,7 +63,7 @@ cdef class StreamBuffer:
         self._allocate(FIRST_CAPACITY)
 
     cdef int _allocate(self, Py_ssize_t capacity) except -1:
-        # Moves the window to the front of new memory. The old one stays as it is for whoever holds it.
+        # Moves the window's bytes to new memory. The old memory is left unchanged for anyone who still holds it.
         self.other = None
         return self._move_to(memoryview(bytearray(capacity)), capacity)
 
@@ -81,7 +82,7 @@ cdef class StreamBuffer:
 
     cdef int _make_room(self) except -1:
         cdef Py_ssize_t length = self.end - self.start
-        # A move never costs more than what was taken since the last one, even for streams of single bytes.
+        # A move never copies more bytes than were consumed since the last one, even if bytes arrive one at a time.
         cdef bint full = self.end == self.capacity
         if full and self.start < length and self.capacity < LAST_CAPACITY:
             self._allocate(min(self.capacity * 2, LAST_CAPACITY))
@@ -127,20 +128,22 @@ cdef class StreamBuffer:
 
 
 cdef class CaptureReader:
-    """Hands out the packets of one capture, batch by batch.
+    """Returns the packets of one capture in batches.
 
-    1. Reads and checks the file's head when it is made; CaptureError if there is no capture it can read.
-    2. ``next_batch`` gives what has arrived, waits only if that is less than one packet, and returns None at the end.
-    3. A capture damaged part way ends there: every packet before the damage is handed out, then ``damage`` says where.
-    4. A packet of a link type that is not supported raises CaptureError once all packets before it are handed out.
-    5. So does the end of a pcapng file all of whose packets are of link types that carry no IP.
+    1. The constructor reads and checks the file header. It raises CaptureError if this is not a readable capture.
+    2. ``next_batch`` returns what has arrived. It waits only if that is less than one packet. At the end it returns
+       None.
+    3. Damage ends the capture: every packet before it is returned, then ``damage`` says where it is.
+    4. A packet with an unsupported link type raises CaptureError, after all packets before it have been returned.
+    5. The end of a pcapng file raises CaptureError if all of its packets have link types that carry no IP.
 
-    ``name`` is for messages; ``packets`` counts those handed out, ``bytes_read`` the bytes taken from the stream.
-    With ``owns_stream``, ``close`` closes the stream too. One thread at a time.
+    ``name`` is used in messages. ``packets`` counts the packets returned, ``bytes_read`` the bytes read from the
+    stream. With ``owns_stream``, ``close`` also closes the stream. Only one thread may use the reader at a time.
 
-    ``two_batches``: what is handed out stays valid until the next batch but one is asked for. ``is_part``: the stream
-    is a part of a capture, of which rule 5 does not hold.
-    ``Frame.vpc`` is what ``interfaces`` say of a pcapng packet's interface, else ``vpc``; a number + 1, 0: nobody's.
+    ``two_batches``: a batch stays valid until the second call of ``next_batch`` after it, not just until the first.
+    ``is_part``: the stream is only a part of a capture, so rule 5 does not apply.
+    ``Frame.vpc`` is taken from ``interfaces`` if they know the packet's pcapng interface; otherwise it is ``vpc``. Its
+    value is the number of the VPC plus 1, or 0 for no VPC.
     """
 
     def __init__(
@@ -148,7 +151,7 @@ cdef class CaptureReader:
         bint two_batches=False, bint is_part=False
     ):
         if self.buffer is not None:
-            raise RuntimeError("a capture reader is made once")
+            raise RuntimeError("a capture reader can be initialised only once")
         self.name = name
         self.owns_stream = owns_stream
         self.buffer = StreamBuffer(stream, two_windows=two_batches)
@@ -166,27 +169,28 @@ cdef class CaptureReader:
 
     @property
     def bytes_read(self):
-        """Bytes taken from the stream so far, read ahead included; of a compressed capture as it is in the file."""
+        """Bytes read from the stream so far, including read-ahead; before decompression."""
         if self.decompressed is not None:
             return self.decompressed.bytes_taken
         return self.buffer.bytes_read if self.buffer is not None else 0
 
     @property
     def offset(self):
-        """Where the record begins that comes next: bytes, of a compressed capture once it is decompressed."""
+        """The byte offset of the next record. For a compressed capture it counts decompressed bytes."""
         return self.buffer.data_offset + self.buffer.start if self.buffer is not None else 0
 
     @property
     def preamble(self):
-        """What in the file, as ``((start, end), ...)`` in bytes, must come before the record that comes next for this
-        and all after it to be read as they are; None: more than that.
+        """The byte ranges ``((start, end), ...)`` of the file that a reader needs first to read on at the next record.
+
+        None if ranges cannot describe what is needed.
         """
         cdef Py_ssize_t count = self.pcapng.preamble_count
         if self.is_compressed:
             return None
         if self.form != PCAPNG:
             return ((0, self.head_end),)
-        if self.pcapng.met_timeless or count > MOST_SPANS:
+        if self.pcapng.has_timeless_blocks or count > MAX_SPANS:
             return None
         return tuple([(self.pcapng.preamble[n].start, self.pcapng.preamble[n].end) for n in range(count)])
 
@@ -196,20 +200,20 @@ cdef class CaptureReader:
 
     @property
     def remarks(self):
-        """What is odd about the file, though no damage; one line each."""
+        """Oddities of the file that are not damage, one line each."""
         if self.decompressed is None or not self.decompressed.has_rest:
             return []
         return [
-            f"{printable(self.name)}: something else follows the {self.decompressed.compression.name} data: left alone"
+            f"{printable(self.name)}: other data follows the {self.decompressed.compression.name} data and is ignored"
         ]
 
     @property
     def format(self):
-        """pcap, pcapng or snoop."""
+        """``pcap``, ``pcapng`` or ``snoop``."""
         return FORM_NAMES[self.form]
 
     def close(self):
-        """Let go of stream and buffer; bytes of the last batch stay valid as long as that is held."""
+        """Release the stream and the buffer. The bytes of the last batch stay valid while that batch is referenced."""
         if self.busy:
             raise RuntimeError("the capture reader is reading")
         cdef StreamBuffer buffer = self.buffer
@@ -309,7 +313,7 @@ cdef class CaptureReader:
         return 0
 
     cdef bint _decompress(self, str name) except -1:
-        # Where the buffer begins with compressed bytes, it gets what they become instead.
+        # If the buffer starts with compressed bytes, refill it with decompressed ones.
         cdef StreamBuffer buffer = self.buffer
         compression = compression_of(bytes(buffer.memory[:min(buffer.end, MAGIC_LENGTH)]))
         if compression is None:
@@ -330,10 +334,10 @@ cdef class CaptureReader:
         return True
 
     cpdef FrameBatch next_batch(self):
-        """The packets that come next, at least one; None at the end (see ``damage``).
+        """Return the next packets, at least one, or None at the end (see ``damage``).
 
-        The batch is mostly the same object again, or one of two; its frames are valid until the next call, or the next
-        but one.
+        Batch objects are usually reused: there is one, or two in turn with ``two_batches``. The frames are valid until
+        the next call, or until the one after it with ``two_batches``.
         """
         if self.batch is None:
             raise ValueError("the capture reader is closed")
@@ -352,7 +356,7 @@ cdef class CaptureReader:
         while not self.at_end:
             self._scan()
             if self.scan.count > 0:
-                # Whatever stopped the scan is found again next time.
+                # The next scan stops at the same place again and reports why.
                 batch.count = self.scan.count
                 batch.keep_alive = buffer.memory
                 buffer.handed_out = True
@@ -373,14 +377,14 @@ cdef class CaptureReader:
                         self.other_batch is None and batch.keep_alive is not None
                         and batch.keep_alive is not buffer.memory
                     ):
-                        # The window moved to new memory. Whoever still looks at the old batch keeps the old one;
-                        # with two, nobody does.
+                        # The window moved to new memory. A caller that still holds the old batch keeps the old memory
+                        # alive, so it gets a new batch. With two batches no caller may still use the old one.
                         batch = self.batch = FrameBatch(BATCH_CAPACITY)
                     continue
             except READ_ERRORS as error:
                 self._end_damaged(f"reading failed: {_reason(error)}")
                 break
-            # An interrupt that ends the following of a capture may come in the middle of a record.
+            # If an interrupt ended a followed capture, an incomplete record is not damage.
             if buffer.end > buffer.start and not getattr(buffer.stream, "interrupted", False):
                 what = "block" if self.form == PCAPNG else "record"
                 self._end_damaged(
@@ -388,7 +392,7 @@ cdef class CaptureReader:
                     f" {'at least ' if self.form == PCAPNG and self.scan.need == 12 else ''}{self.scan.need} bytes)"
                 )
             self.at_end = True
-        if self.form == PCAPNG and self.packets and not self.pcapng.met_ip and not self.is_part:
+        if self.form == PCAPNG and self.packets and not self.pcapng.has_ip and not self.is_part:
             raise CaptureError(
                 f"{printable(self.name)}: all {self.packets} packets: {_refused(self.pcapng.other_link_type)}"
             )
@@ -406,10 +410,10 @@ cdef class CaptureReader:
 def open_capture(
     path, *, until=None, uint32_t vpc=0, InterfaceMarks interfaces=None, bint two_batches=False
 ) -> CaptureReader:
-    """The capture at ``path``; ``-`` is standard input. CaptureError if it cannot be read.
+    """Open the capture at ``path`` (``-`` is standard input). Raises CaptureError if it cannot be read.
 
-    A context manager; ``close`` closes the file. ``until``: read a file on as it grows, until this says so.
-    ``vpc``, ``interfaces``, ``two_batches``: as of the reader.
+    The reader is a context manager; ``close`` closes the file. ``until``: follow a growing file until this returns
+    True. ``vpc``, ``interfaces`` and ``two_batches`` are those of ``CaptureReader``.
     """
     stream, name, owned = open_stream(path)
     try:

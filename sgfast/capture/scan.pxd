@@ -1,4 +1,4 @@
-# One pass over the bytes at hand: where it stands, the frames it found, and why it stopped. Both formats fill it.
+# The state of one scan of the buffered bytes, for all formats: its position, the frames found, and why it stopped.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
@@ -6,30 +6,31 @@ from sgfast.core.base.frames cimport Frame
 
 
 cdef enum:
-    # Bytes. A longer packet or block is damage: lengths are claims, and only what arrives is ever allocated.
+    # Bytes. A longer packet or block is damage. Memory is only ever allocated for bytes that arrived, whatever a length
+    # field claims.
     LONGEST_RECORD = 256 * 1024 * 1024
 
 
 cdef enum Stop:
-    STOP_NOT        # went through
-    STOP_FULL       # no room for another frame
-    STOP_MORE       # the record at next is not all there; it takes `need` bytes
-    STOP_DAMAGE     # the record at next is damaged; see `cause`
-    STOP_LINK_TYPE  # the packet at next has link type `claimed`, which is not supported
+    STOP_NOT        # did not stop early
+    STOP_FULL       # the frame array is full
+    STOP_MORE       # the record at `next` is incomplete; it takes `need` bytes
+    STOP_DAMAGE     # the record at `next` is damaged; see `cause`
+    STOP_LINK_TYPE  # the packet at `next` has the unsupported link type `claimed`
 
 
 cdef struct Scan:
-    const uint8_t* data     # what is at hand
-    int64_t data_offset     # where it stands in the capture, bytes
-    const uint8_t* next     # the first record not yet taken
+    const uint8_t* data     # the buffered bytes
+    int64_t data_offset     # offset of `data` in the capture, bytes
+    const uint8_t* next     # the first record that is not consumed
     const uint8_t* end
     Frame* frames
     Py_ssize_t capacity     # frames
-    uint32_t vpc            # Frame.vpc of all frames whose interface does not say otherwise
+    uint32_t vpc            # Frame.vpc, unless the packet's interface has its own
     Py_ssize_t count        # frames found
     Stop stop
     uint64_t need           # bytes
-    const char* cause       # one line with up to two {} for `claimed` and `limit`
+    const char* cause       # one line, with up to two {} for `claimed` and `limit`
     uint64_t claimed
     uint64_t limit
 

@@ -1,4 +1,4 @@
-# The snoop format (RFC 1761) of Solaris, version 2, of Ethernet; always big-endian.
+# Solaris's snoop format (RFC 1761), version 2, with Ethernet frames. It is always big-endian.
 #
 #     file header     0 magic, 8 bytes | 8 version u32 | 12 data link u32
 #     record          0 wire u32 | 4 captured u32 | 8 record length u32 | 12 drops u32
@@ -22,7 +22,7 @@ cdef enum:
 
 
 cdef inline void scan_snoop_header(Scan* scan) noexcept nogil:
-    # Takes the file header at scan.next, whose magic has been seen.
+    # Consumes the file header at scan.next. The caller has checked the magic number.
     cdef const uint8_t* p = scan.next
     cdef uint32_t version, data_link
     scan.count = 0
@@ -42,7 +42,7 @@ cdef inline void scan_snoop_header(Scan* scan) noexcept nogil:
 
 
 cdef inline void scan_snoop_records(Scan* scan) noexcept nogil:
-    # Takes records from scan.next until the frames are full or the bytes end.
+    # Consumes records from scan.next on until the frames are full or the bytes run out.
     cdef const uint8_t* p = scan.next
     cdef const uint8_t* end = scan.end
     cdef uint32_t vpc = scan.vpc

@@ -1,4 +1,4 @@
-"""Opening captures, and waiting for streams that do not block."""
+"""Opening capture streams, and waiting for data on non-blocking ones."""
 
 import errno
 import os
@@ -13,22 +13,22 @@ from sgfast.errors import CaptureError
 
 STANDARD_INPUT = "standard input"
 
-#: How often a stream is asked that has nothing yet and nothing to wait for, such as a file that grows: what arrives
-#: there is seen that late, and asking costs nothing to speak of.
+#: Poll interval for streams that cannot be waited on, such as a growing file. New data is noticed at most this much
+#: later, and polling at this rate costs next to nothing.
 POLL_SECONDS = 0.05
 
 
 class BinaryStream(Protocol):
-    """What a capture is read from: unbuffered, so that bytes are handed out as soon as they arrive."""
+    """The source of a capture. It is unbuffered, so that bytes are available as soon as they arrive."""
 
     def readinto(self, buffer: memoryview, /) -> int | None:
-        """Put some bytes into buffer and say how many: 0 at the end, None where there are none yet."""
+        """Read some bytes into `buffer` and return their number: 0 at the end, None if there are none yet."""
 
     def close(self) -> None: ...
 
 
 def wait_until_readable(stream: object) -> None:
-    """Wait until a non-blocking stream has something to read; at most for a second."""
+    """Wait until a non-blocking stream has data, but not longer than a second."""
     try:
         descriptor: int = stream.fileno()  # type: ignore[attr-defined]
         poll = select.poll()
@@ -40,7 +40,7 @@ def wait_until_readable(stream: object) -> None:
 
 
 def open_stream(path: str | os.PathLike[str]) -> tuple[BinaryStream, str, bool]:
-    """The stream at a path or URL ("-" is standard input), its name for messages, and whether it is ours to close."""
+    """Open a path or URL ("-" is standard input). Return the stream, its name for messages, and whether to close it."""
     path = os.fspath(path)
     if path == "-":
         buffer = getattr(sys.stdin, "buffer", None)

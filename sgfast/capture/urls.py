@@ -1,4 +1,4 @@
-"""Captures in storage that has a URL, such as ``s3://bucket/monday.pcap.gz``, through fsspec (the extra ``dask``)."""
+"""Captures at URLs, such as ``s3://bucket/monday.pcap.gz``, through fsspec (the extra ``dask``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from sgfast.capture.names import printable
 from sgfast.errors import CaptureError
 
-#: Bytes that are asked for at a time: a request costs tens of milliseconds, whatever its size.
+#: Bytes per request. It is large because a request takes tens of milliseconds, whatever its size.
 READ_AHEAD = 8 * 1024 * 1024
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -19,7 +19,7 @@ def is_url(path: str) -> bool:
 
 
 def filesystem_of(path: str) -> tuple[Any, str]:
-    """fsspec's file system for a URL, and what the URL is called there. CaptureError if there is none for it."""
+    """Return fsspec's file system for a URL and the path in it. Raises CaptureError if there is none."""
     name = printable(path)
     try:
         from fsspec.core import url_to_fs
@@ -28,7 +28,7 @@ def filesystem_of(path: str) -> tuple[Any, str]:
     try:
         system, inner = url_to_fs(path)
     except ImportError as error:
-        # It names the package: "Install s3fs to access S3".
+        # The error names the missing package: "Install s3fs to access S3".
         raise CaptureError(f"{name}: cannot be reached: {cause_of(error)}") from error
     except Exception as error:
         raise CaptureError(f"{name}: cannot be opened: {cause_of(error)}") from error
@@ -36,13 +36,13 @@ def filesystem_of(path: str) -> tuple[Any, str]:
 
 
 def cause_of(error: BaseException) -> str:
-    """An exception as a cause on one line; what a cloud's library raises may be long."""
+    """The cause of an exception on one line, shortened: cloud libraries may raise long messages."""
     text = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
     return printable(text.splitlines()[0])[:300]
 
 
 class UrlStream:
-    """A file of fsspec's as a capture is read; what its library raises becomes an OSError."""
+    """An fsspec file as a capture stream. Exceptions of the underlying library become OSError."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -68,7 +68,7 @@ class UrlStream:
 
 
 def open_url(path: str) -> UrlStream:
-    """The file at a URL, as it is: decompressing is up to who reads. CaptureError if it cannot be opened."""
+    """Open the file at a URL without decompressing it. Raises CaptureError if it cannot be opened."""
     system, inner = filesystem_of(path)
     try:
         if system.isdir(inner):
@@ -94,7 +94,7 @@ def is_url_directory(path: str) -> bool:
 
 
 def urls_in(path: str, *, is_pattern: bool) -> list[str]:
-    """URLs of the files in a directory, or of those a pattern matches."""
+    """Return the URLs of the files in a directory or matched by a pattern."""
     system, inner = filesystem_of(path)
     try:
         found = system.glob(inner) if is_pattern else system.ls(inner, detail=False)
@@ -106,11 +106,14 @@ def urls_in(path: str, *, is_pattern: bool) -> list[str]:
 
 
 def url_identity(path: str) -> tuple[int | None, str]:
-    """Bytes of the file at a URL, None where that is not known, and what changes when it does, as far as that is."""
+    """Return size and version of the file at a URL. An unknown size is None, an unknown version is empty.
+
+    The version is a text that changes when the file does.
+    """
     try:
         system, inner = filesystem_of(path)
         info = system.info(inner)
     except Exception:
-        return None, ""     # which is told when it is opened
+        return None, ""     # reported when the file is opened
     size = info.get("size")
     return size if isinstance(size, int) else None, str(info.get("ETag") or info.get("mtime") or info.get("etag") or "")

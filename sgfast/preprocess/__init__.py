@@ -1,2 +1,3 @@
-"""What happens to the packets of captures before they are judged. Each step has ``apply``, which takes a batch of
-frames and changes it in place. Steps know frames and headers, no policy and no engine."""
+"""Steps that packets pass before they are judged. Each step has ``apply``, which changes a batch of frames in place.
+Steps know frames and headers, but neither the policy nor the engine.
+"""

@@ -1,4 +1,4 @@
-"""Tunnels, taken off frames: the packet inside is judged. What is a tunnel: ``tunnels.pxd``."""
+"""Removes tunnel headers from frames, so that the inner packet is judged. ``tunnels.pxd`` defines the tunnel kinds."""
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -7,8 +7,8 @@ from sgfast.preprocess.tunnels cimport KIND_COUNT, NO_TUNNEL, NO_VNI, Kind, peel
 from sgfast.preprocess.vpcs cimport VpcMarks
 
 cdef enum:
-    # Of one packet: a mirror's tunnel, the provider's, the tenant's, and one more. A bound there must be, or a frame
-    # that is nothing but headers costs as much as thousands of packets.
+    # Limit for the tunnels of one packet: one by a mirror, one by the provider, one by the tenant, and one in reserve.
+    # Without a limit, a frame made of headers only would cost as much as thousands of packets.
     MOST = 4
 
 MOST_TUNNELS = <int>MOST
@@ -19,12 +19,11 @@ assert len(KINDS) == <int>KIND_COUNT
 
 
 cdef class Decapsulation:
-    """Takes tunnels of the kinds named off frames, up to ``MOST_TUNNELS`` from each; ``names`` are of ``KINDS``.
+    """Removes tunnels of the kinds ``names`` (out of ``KINDS``) from frames, up to ``MOST_TUNNELS`` from each frame.
 
-    ValueError for a name that is none of them. ``counts``: how many tunnels of each kind were taken off so far;
-    ``too_deep``: how many frames still had one inside when so many were off. ``marks``: also say in ``Frame.vpc`` whose
-    each packet is: by the VNI of the innermost tunnel of which it is known, else by VLAN, the innermost known one, else
-    as the reader said.
+    Raises ValueError for an unknown name. ``counts``: tunnels removed so far, by kind. ``too_deep``: frames that had
+    yet another tunnel below ``MOST_TUNNELS``. With ``marks``, ``Frame.vpc`` is set, too: by the VNI of the innermost
+    tunnel whose VNI is known, else by the innermost known VLAN. If none is known, the value set by the reader stays.
     """
 
     cdef uint32_t wanted
@@ -44,18 +43,18 @@ cdef class Decapsulation:
         return {name: self.peeled[i] for i, name in enumerate(KINDS) if self.peeled[i]}
 
     def apply(self, FrameBatch batch not None):
-        """Rewrites the batch's frames in place: data, lengths and link type. Times and order stay."""
+        """Rewrite data, lengths and link types of the batch's frames in place. Times and order do not change."""
         cdef Py_ssize_t i
         with nogil:
             for i in range(batch.count):
-                self.take_off(&batch.frames[i])
+                self.decapsulate(&batch.frames[i])
 
-    cdef void take_off(self, Frame* frame) noexcept nogil:
+    cdef void decapsulate(self, Frame* frame) noexcept nogil:
         cdef bint marked = self.marks is not None
         cdef uint32_t by_vni = 0
         cdef uint32_t by_vlan = 0
         cdef uint32_t vni, vpc
-        cdef Frame deeper
+        cdef Frame inner
         cdef Kind kind
         cdef int n
         for n in range(MOST + 1):
@@ -63,8 +62,8 @@ cdef class Decapsulation:
                 vpc = self.marks.by_vlan(frame)
                 by_vlan = vpc if vpc else by_vlan
             if n == MOST:
-                deeper = frame[0]
-                self.too_deep += peel(&deeper, self.wanted, &vni) != NO_TUNNEL
+                inner = frame[0]
+                self.too_deep += peel(&inner, self.wanted, &vni) != NO_TUNNEL
                 break
             kind = peel(frame, self.wanted, &vni)
             if kind == NO_TUNNEL:

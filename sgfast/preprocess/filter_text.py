@@ -1,15 +1,15 @@
-"""The text of ``--filter``: words to a program that ``selection.Filter`` runs for every packet.
+"""Parses the text of ``--filter`` into a program that ``selection.Filter`` runs for every packet.
 
-The words are tcpdump's (pcap-filter), as far as they are about IP packets, and mean the same:
+The language is the part of tcpdump's (pcap-filter) that is about IP packets:
 
-    expression  term { ("and" | "or") term }        from left to right: neither binds more tightly
+    expression  term { ("and" | "or") term }        evaluated from left to right with equal precedence
     term        { "not" } ( "(" expression ")" | test )
     test        [ protocol ] [ way ] [ kind ] ( value | "(" values ")" )  |  protocol
     way         "src" | "dst" | "src or dst" | "src and dst"
     kind        "host" | "net" | "port" | "portrange" | "proto"
 
-A value alone after "and", "or" or "not" repeats what stood before the last value: ``tcp port 80 or 443``.
-The program is in postfix order: tests push a result, "and" and "or" make one of two, "not" turns the last.
+A bare value after "and", "or" or "not" takes over the qualifiers of the last value: ``tcp port 80 or 443``.
+The program is in postfix order: a test pushes a result, "and" and "or" combine two results, "not" inverts the last.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import Literal, NoReturn
 from sgfast.capture.names import printable
 from sgfast.errors import ReadingError
 
-#: Room for hundreds of addresses; every one is looked at for every packet.
+#: Enough for hundreds of addresses. Each of them is compared with every packet.
 MOST_CHARACTERS = 20_000
-#: Parentheses in parentheses; each holds a result back, and the machine has a word of 64 bits for them.
+#: Nesting depth of parentheses. Each level keeps a result on the stack, which is a word of 64 bits.
 MOST_DEPTH = 32
 
-#: Protocols by their words: the number and the only IP version they are of, 0 for both.
+#: Protocol number and IP version by keyword; version 0: both.
 _PROTOCOLS = {
     "tcp": (6, 0), "udp": (17, 0), "sctp": (132, 0), "icmp": (1, 4), "icmp6": (58, 6), "icmpv6": (58, 6),
     "gre": (47, 0), "esp": (50, 0), "ah": (51, 0),
@@ -48,17 +48,17 @@ _TEST_WANTED = f"one of {', '.join((*_KINDS, *_WAYS, *_FAMILIES, *_PROTOCOLS))}"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a filter program."""
+    """One instruction of a filter program."""
 
     operation: Literal["and", "or", "not", "family", "protocol", "address", "ports"]
-    #: Which end an address or ports are of.
+    #: The end to which an address or ports apply.
     way: Literal["either", "src", "dst", "both"] = "either"
-    #: 4 or 6: only packets of this IP version; 0: of both.
+    #: Matches only this IP version, 4 or 6; 0: both.
     family: int = 0
-    #: Of ports: 0 is TCP, UDP and SCTP.
+    #: For ports, 0 means TCP, UDP and SCTP.
     protocol: int = 0
     network: IPv4Network | IPv6Network | None = None
-    #: Ports, both included.
+    #: Port range, inclusive.
     first: int = 0
     last: int = 0
 
@@ -66,13 +66,13 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class _Token:
     text: str
-    #: Where it begins, from 1.
+    #: 1-based.
     column: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Qualifiers:
-    """What stands before a value."""
+    """The words before a value."""
 
     protocol: str = ""
     way: Literal["either", "src", "dst", "both"] = "either"
@@ -80,7 +80,7 @@ class _Qualifiers:
 
 
 def parse_filter(text: str) -> list[Step]:
-    """The program of an expression, in postfix order. ReadingError says the column and what was expected there."""
+    """Return the program of an expression. ReadingError gives the column and what was expected there."""
     return _Parser(text).program()
 
 
@@ -92,7 +92,7 @@ class _Parser:
         self._at = 0
         self._depth = 0
         self._steps: list[Step] = []
-        #: What a value alone repeats.
+        #: The qualifiers that a bare value takes over.
         self._last: _Qualifiers | None = None
 
     def program(self) -> list[Step]:
@@ -104,7 +104,7 @@ class _Parser:
     # Tokens
 
     def _word(self, ahead: int = 0) -> str:
-        """The token that is next, or comes ``ahead`` later; "" at the end."""
+        """Return the next token, or the one ``ahead`` positions after it; "" at the end."""
         return self._tokens[min(self._at + ahead, len(self._tokens) - 1)].text
 
     def _take(self) -> str:
@@ -113,12 +113,12 @@ class _Parser:
         return word
 
     def _refuse(self, wanted: str, hint: str = "", at: int | None = None) -> NoReturn:
-        """``at``: which token is wrong; the next one if not told."""
+        """Raise ReadingError about the token ``at``, which is the next one by default."""
         token = self._tokens[min(self._at if at is None else at, len(self._tokens) - 1)]
         found = f'"{printable(token.text[:40])}"' if token.text else "the end"
         raise ReadingError(f"--filter: column {token.column}: expected {wanted}, not {found}{hint}")
 
-    # Grammar. `within`: the qualifiers before the parentheses we are in; only values may stand there.
+    # Grammar. `within`: the qualifiers in front of the enclosing parentheses, which may then contain only values.
 
     def _expression(self, within: _Qualifiers | None) -> None:
         self._term(within)
@@ -128,22 +128,22 @@ class _Parser:
             self._steps.append(Step(join))
 
     def _term(self, within: _Qualifiers | None) -> None:
-        turned = False
+        negated = False
         while self._word() == "not":
             self._at += 1
-            turned = not turned
+            negated = not negated
         if self._word() == "(":
             self._parenthesised(within)
         elif within is not None:
             self._value(within)
         else:
             self._test()
-        if turned:
+        if negated:
             self._steps.append(Step("not"))
 
     def _parenthesised(self, within: _Qualifiers | None) -> None:
         if self._depth == MOST_DEPTH:
-            self._refuse(f"at most {MOST_DEPTH} parentheses in each other")
+            self._refuse(f"at most {MOST_DEPTH} nested parentheses")
         self._depth += 1
         self._at += 1
         self._expression(within)
@@ -190,7 +190,7 @@ class _Parser:
         return "src" if way == "src" else "dst"
 
     def _check(self, qualifiers: _Qualifiers, second: int) -> None:
-        """Refuses words that do not go together; ``second``: the token after the protocol."""
+        """Refuse words that cannot be combined; ``second`` is the token after the protocol."""
         protocol, kind = qualifiers.protocol, qualifiers.kind
         if kind == "proto" and qualifiers.way != "either":
             self._refuse("host, net, port or portrange", ": a protocol has no direction", self._at - 1)
@@ -272,7 +272,7 @@ def _tokens(text: str) -> list[_Token]:
         match = _TOKEN.match(text, at)
         if match is None:
             raise ReadingError(
-                f'--filter: column {at + 1}: "{printable(text[at])}" means nothing here: tests are words '
+                f'--filter: column {at + 1}: "{printable(text[at])}" is not valid here: tests are words '
                 f"({', '.join(_KINDS)}, ...), joined with and, or, not, ( and )"
             )
         word = match[0]
@@ -283,16 +283,16 @@ def _tokens(text: str) -> list[_Token]:
 
 
 def _is_value(word: str) -> bool:
-    """Whether it could be an address, a port or the like, and is no word."""
+    """Whether the token could be an address or a port rather than a word."""
     return word[:1].isdigit() or ":" in word
 
 
-def _number(word: str, most: int) -> int | None:
-    return int(word) if word.isdigit() and len(word) <= 5 and int(word) <= most else None
+def _number(word: str, maximum: int) -> int | None:
+    return int(word) if word.isdigit() and len(word) <= 5 and int(word) <= maximum else None
 
 
 def _completed(network: str) -> str:
-    """Of IPv4, octets at the end may be left out: 10 is 10.0.0.0/8."""
+    """Complete an IPv4 network whose last octets are left out: 10 becomes 10.0.0.0/8."""
     address, slash, prefix = network.partition("/")
     octets = address.split(".")
     if ":" in address or len(octets) > 3:

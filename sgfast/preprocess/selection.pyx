@@ -1,7 +1,7 @@
-"""Packets that are left out before anything is judged: ``--start`` and ``--end``, ``--filter``, ``--dedup``.
+"""Leaves out packets before they are judged: ``--start`` and ``--end``, ``--filter``, ``--dedup``.
 
-Each class has ``apply``, which takes a batch of frames, closes the gaps in it and counts what it left out.
-``filter_text`` says what the words of a filter mean.
+Each class has ``apply``, which removes frames from a batch in place and counts them.
+``filter_text`` parses filter expressions.
 """
 
 import os
@@ -19,16 +19,16 @@ from sgfast.core.wire.next_header cimport ETHERTYPE_IPV4, ETHERTYPE_IPV6
 
 from sgfast.preprocess.filter_text import parse_filter
 
-# A stretch of time ---------------------------------------------------------------------------------------------------
+# Time window ---------------------------------------------------------------------------------------------------------
 
-EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1       # what 64 bits hold
+EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1       # the range of int64_t
 
 
 cdef class Window:
-    """Keeps the packets of [start, end), each by its own timestamp, in whatever order they come.
+    """Keeps packets whose own timestamp is in [start, end), in any order.
 
-    ``start_ns``, ``end_ns``: nanoseconds since the Unix epoch; None: no limit. ``before_start`` and ``after_end`` count
-    what was left out.
+    ``start_ns`` and ``end_ns`` are nanoseconds since the Unix epoch; None means no limit. ``before_start`` and
+    ``after_end`` count the packets left out.
     """
 
     cdef int64_t start
@@ -38,7 +38,7 @@ cdef class Window:
     cdef readonly int64_t after_end
 
     def __init__(self, start_ns, end_ns):
-        # No timestamp is so far away: where a limit is cut to fit, nothing changes.
+        # Clamping changes nothing, because no timestamp is that far away.
         self.start = EARLIEST if start_ns is None else max(EARLIEST, min(LATEST, start_ns))
         self.end = LATEST if end_ns is None else max(EARLIEST, min(LATEST, end_ns))
         self.ends = end_ns is not None
@@ -60,10 +60,10 @@ cdef class Window:
         batch.count = kept
 
 
-# An expression -------------------------------------------------------------------------------------------------------
+# Filter expression ---------------------------------------------------------------------------------------------------
 
 cdef enum:
-    STACK = 64              # results at once, bits of a word
+    STACK = 64              # depth of the result stack: bits of a word
 
 cdef enum:         # Operation
     AND
@@ -74,7 +74,7 @@ cdef enum:         # Operation
     ADDRESS
     PORTS
 
-cdef enum:         # Way: which end is meant
+cdef enum:         # Way: which end an address or port is for
     EITHER
     SOURCE
     DESTINATION
@@ -89,16 +89,16 @@ WAYS = {"either": EITHER, "src": SOURCE, "dst": DESTINATION, "both": BOTH}
 cdef struct Step:
     uint8_t operation
     uint8_t way
-    uint8_t family          # 4, 6, or 0: either
-    uint8_t protocol        # of ports: 0 is TCP, UDP and SCTP
+    uint8_t family          # 4 or 6; 0: both
+    uint8_t protocol        # of PORTS, 0: TCP, UDP and SCTP
     uint16_t first
     uint16_t last
-    uint64_t network[2]     # high and low half; IPv4 in the low one
+    uint64_t network[2]     # high and low half; IPv4 is in the low half
     uint64_t mask[2]
 
 
-# What the tests ask of a packet; family 0: it has no addresses that can be read.
-cdef struct Asked:
+# The fields of a packet that tests can refer to. Family 0: it has no readable addresses.
+cdef struct Fields:
     uint8_t family
     uint8_t protocol
     bint has_ports
@@ -106,29 +106,29 @@ cdef struct Asked:
     uint64_t addresses[2][2]        # source, destination; high and low half
 
 
-cdef inline void ask(const Packet* p, Asked* asked) noexcept nogil:
+cdef inline void read_fields(const Packet* p, Fields* fields) noexcept nogil:
     cdef int source = 2 if p.source_high else 0
-    asked.has_ports = False
+    fields.has_ports = False
     if p.outcome == READ_BROKEN or p.outcome == READ_NOT_IP:
-        asked.family = 0
+        fields.family = 0
         return
-    asked.protocol = p.protocol
+    fields.protocol = p.protocol
     if p.ipv6:
-        asked.family = 6
-        asked.addresses[0][0] = p.key.addr[source]
-        asked.addresses[0][1] = p.key.addr[source + 1]
-        asked.addresses[1][0] = p.key.addr[2 - source]
-        asked.addresses[1][1] = p.key.addr[3 - source]
+        fields.family = 6
+        fields.addresses[0][0] = p.key.addr[source]
+        fields.addresses[0][1] = p.key.addr[source + 1]
+        fields.addresses[1][0] = p.key.addr[2 - source]
+        fields.addresses[1][1] = p.key.addr[3 - source]
     else:
-        asked.family = 4
-        asked.addresses[0][0] = 0
-        asked.addresses[0][1] = <uint32_t>p.key.addr[0] if p.source_high else p.key.addr[0] >> 32
-        asked.addresses[1][0] = 0
-        asked.addresses[1][1] = p.key.addr[0] >> 32 if p.source_high else <uint32_t>p.key.addr[0]
+        fields.family = 4
+        fields.addresses[0][0] = 0
+        fields.addresses[0][1] = <uint32_t>p.key.addr[0] if p.source_high else p.key.addr[0] >> 32
+        fields.addresses[1][0] = 0
+        fields.addresses[1][1] = p.key.addr[0] >> 32 if p.source_high else <uint32_t>p.key.addr[0]
     if p.has_ports and (p.protocol == PROTO_TCP or p.protocol == PROTO_UDP or p.protocol == PROTO_SCTP):
-        asked.has_ports = True
-        asked.ports[0] = p.sport
-        asked.ports[1] = p.dport
+        fields.has_ports = True
+        fields.ports[0] = p.sport
+        fields.ports[1] = p.dport
 
 
 cdef inline bint within(const Step* step, const uint64_t* address) noexcept nogil:
@@ -137,22 +137,22 @@ cdef inline bint within(const Step* step, const uint64_t* address) noexcept nogi
     )
 
 
-cdef inline bint test(const Step* step, const Asked* asked) noexcept nogil:
+cdef inline bint test(const Step* step, const Fields* fields) noexcept nogil:
     cdef bint source, destination
-    if asked.family == 0 or (step.family != 0 and step.family != asked.family):
+    if fields.family == 0 or (step.family != 0 and step.family != fields.family):
         return False
     if step.operation == FAMILY:
         return True
     if step.operation == PROTOCOL:
-        return step.protocol == asked.protocol
+        return step.protocol == fields.protocol
     if step.operation == ADDRESS:
-        source = within(step, asked.addresses[0])
-        destination = within(step, asked.addresses[1])
+        source = within(step, fields.addresses[0])
+        destination = within(step, fields.addresses[1])
     else:
-        if not asked.has_ports or (step.protocol != 0 and step.protocol != asked.protocol):
+        if not fields.has_ports or (step.protocol != 0 and step.protocol != fields.protocol):
             return False
-        source = step.first <= asked.ports[0] <= step.last
-        destination = step.first <= asked.ports[1] <= step.last
+        source = step.first <= fields.ports[0] <= step.last
+        destination = step.first <= fields.ports[1] <= step.last
     if step.way == SOURCE:
         return source
     if step.way == DESTINATION:
@@ -162,8 +162,8 @@ cdef inline bint test(const Step* step, const Asked* asked) noexcept nogil:
     return source or destination
 
 
-cdef inline bint matches(const Step* steps, Py_ssize_t count, const Asked* asked) noexcept nogil:
-    # The lowest bit is the top of the stack.
+cdef inline bint matches(const Step* steps, Py_ssize_t count, const Fields* fields) noexcept nogil:
+    # The lowest bit of `stack` is the top of the stack.
     cdef uint64_t stack = 0
     cdef Py_ssize_t i
     for i in range(count):
@@ -174,22 +174,22 @@ cdef inline bint matches(const Step* steps, Py_ssize_t count, const Asked* asked
         elif steps[i].operation == NOT:
             stack ^= 1
         else:
-            stack = (stack << 1) | <uint64_t>test(&steps[i], asked)
+            stack = (stack << 1) | <uint64_t>test(&steps[i], fields)
     return stack & 1
 
 
 cdef class Filter:
-    """Keeps the packets that ``text`` matches; ``dropped`` counts the others. ReadingError if it is no expression."""
+    """Keeps the packets that ``text`` matches; ``dropped`` counts the others. Raises ReadingError for invalid text."""
 
     cdef Step* steps
     cdef Py_ssize_t count
-    cdef WireContext wire       # all zero: no connection is looked up by what is read here
+    cdef WireContext wire       # all zero, because no connection is looked up here
     cdef readonly int64_t dropped
 
     def __init__(self, str text not None):
         program = parse_filter(text)
         if self.steps != NULL:
-            raise RuntimeError("a filter is made once")
+            raise RuntimeError("a filter can be initialised only once")
         self.steps = <Step*>calloc(<size_t>len(program), sizeof(Step))
         if self.steps == NULL:
             raise MemoryError
@@ -199,9 +199,9 @@ cdef class Filter:
             self.count += 1
             depth += -1 if given.operation in ("and", "or") else given.operation != "not"
             if not 1 <= depth <= STACK:
-                raise ValueError("a filter program needs more results than there are, or has too many")
+                raise ValueError("a filter program uses more results than there are, or keeps too many")
         if depth != 1:
-            raise ValueError("a filter program leaves one result")
+            raise ValueError("a filter program must leave exactly one result")
 
     def __dealloc__(self):
         free(self.steps)
@@ -227,32 +227,32 @@ cdef class Filter:
         cdef Py_ssize_t kept = 0
         cdef Py_ssize_t i
         cdef Packet packet
-        cdef Asked asked
+        cdef Fields fields
         memset(&packet, 0, sizeof(Packet))
-        memset(&asked, 0, sizeof(Asked))
+        memset(&fields, 0, sizeof(Fields))
         with nogil:
             for i in range(count):
                 read_frame(&self.wire, &frames[i], &packet)
-                ask(&packet, &asked)
-                if matches(self.steps, self.count, &asked):
+                read_fields(&packet, &fields)
+                if matches(self.steps, self.count, &fields):
                     frames[kept] = frames[i]
                     kept += 1
             self.dropped += count - kept
         batch.count = kept
 
 
-# Copies --------------------------------------------------------------------------------------------------------------
+# Duplicates ----------------------------------------------------------------------------------------------------------
 
-# ``tcpdump -i any`` sees a packet on every interface it passes, and a mirror of two ports sends one that crosses both
-# twice. The copies are one packet to the instances, and the later ones are left out.
+# ``tcpdump -i any`` captures a packet on every interface that it passes. A mirror of two ports sends a packet twice if
+# it crosses both. For the instances these copies are one packet, so the later ones are left out.
 
 cdef enum:
-    # How far apart copies may be. Between two interfaces of a host there are microseconds, between two ports of a
-    # mirror a switch's queue, milliseconds. What is sent again comes later (TCP on Linux waits 200 ms, resolvers
-    # and pings seconds), and where it does not, after a fast retransmission, IPv4 mostly numbers it anew.
-    MOST_APART_NS = 50000000
-    # Packets kept that a packet is compared with, a power of two: 4 ms of a million packets a second, all 50 ms of
-    # 80,000. More would not stay in a core's cache.
+    # Maximum time between copies. It is microseconds between two interfaces of a host, and milliseconds (a switch's
+    # queue) between two ports of a mirror. Retransmissions come later: TCP on Linux waits 200 ms, resolvers and pings
+    # wait seconds. A fast retransmission may come sooner, but usually has a new IPv4 identification.
+    MAX_APART_NS = 50000000
+    # How many kept packets are remembered for comparison, a power of two. This covers 4 ms at a million packets a
+    # second, and the whole 50 ms at 80,000 a second. More would not fit in a core's cache.
     REMEMBERED = 4096
     BUCKETS = 2 * REMEMBERED
     NEVER = -1
@@ -261,14 +261,14 @@ cdef enum:
 cdef struct Kept:
     uint64_t digest
     int64_t time_ns
-    uint64_t before         # number of the packet kept before it in its bucket, 0: none
+    uint64_t before         # number of the previous kept packet in its bucket, 0: none
 
 
 cdef uint64_t digest(
     const uint64_t* secret, const uint8_t* ip, uint32_t length, bint ipv6, uint32_t vpc
 ) noexcept nogil:
-    # Of an IP packet's first `length` bytes, 20 at least, without what a router changes: TTL and header checksum, or
-    # the hop limit. Keyed, so that nobody can send packets that pass for copies of others.
+    # Digest of an IP packet's first `length` bytes (at least 20), except those that routers change: TTL and header
+    # checksum, or the hop limit. It is keyed, so that nobody can craft packets that pass for copies of others.
     cdef uint64_t first = load64(ip)
     cdef uint64_t second = load64(ip + 8)
     cdef uint64_t rest[2]
@@ -291,17 +291,18 @@ cdef uint64_t digest(
 
 
 cdef class Dedup:
-    """Leaves out IP packets that were there a moment ago, byte for byte from the IP header on, as far as captured.
+    """Leaves out IP packets that repeat a recent packet byte for byte, from the IP header to the end of the capture.
 
-    TTL or hop limit and IPv4's header checksum may differ: a router may be between the copies. A moment: 50 ms, and
-    4096 packets kept. ``dropped`` counts what was left out. What is no IP, or too short for its header, is kept. So are
-    equal packets of two VPCs (``Frame.vpc``), which may use the same addresses.
+    TTL or hop limit and IPv4's header checksum may differ, because there may be a router between the copies. Recent
+    means within 50 ms and among the last 4096 packets kept. ``dropped`` counts the packets left out. Packets that are
+    not IP or have an incomplete IP header are kept. Equal packets of two VPCs (``Frame.vpc``) are kept, because VPCs
+    may use the same addresses.
     """
 
-    cdef Kept* first            # the first REMEMBERED of all, as they are in the ring
-    cdef Kept* ring             # packet number n is at n % REMEMBERED, until n + REMEMBERED comes
-    cdef uint64_t* newest       # by bucket: number of the packet kept last, 0: none
-    cdef uint64_t number        # of the packet kept last; from 1
+    cdef Kept* first            # the first REMEMBERED packets that were kept
+    cdef Kept* ring             # kept packet n is at n % REMEMBERED until kept packet n + REMEMBERED replaces it
+    cdef uint64_t* newest       # by bucket: number of the last packet kept, 0: none
+    cdef uint64_t number        # of the last packet kept, 1-based
     cdef uint64_t secret[4]
     cdef readonly int64_t dropped
 
@@ -321,7 +322,7 @@ cdef class Dedup:
         free(self.newest)
 
     cdef int is_copy(self, const Frame* frame) noexcept nogil:
-        # 1, 0, or NEVER: it is no IP packet. One that is no copy is remembered.
+        # Returns 1 for a copy, 0 for another IP packet, which is remembered, and NEVER if it is not an IP packet.
         cdef uint32_t at = 0
         cdef uint32_t ethertype = find_ip(frame, &at)
         cdef const uint8_t* ip = frame.data + at
@@ -332,7 +333,7 @@ cdef class Dedup:
         if ethertype != ETHERTYPE_IPV4 and ethertype != ETHERTYPE_IPV6:
             return NEVER
         length = frame.captured - at
-        # What comes after the claimed end is Ethernet's padding, which not every copy has. A claim of 0: see SPEC 3.4.
+        # Bytes beyond the claimed end are Ethernet padding, which not every copy has. For a claim of 0 see SPEC 3.4.
         if ethertype == ETHERTYPE_IPV4:
             if length < 20 or ip[0] >> 4 != 4:
                 return NEVER
@@ -351,8 +352,8 @@ cdef class Dedup:
         while n != 0 and self.number - n < REMEMBERED:
             kept = &self.ring[n & (REMEMBERED - 1)]
             if kept.digest == h:
-                # Only the last one like it: those before it are older still.
-                if apart(frame.time_ns, kept.time_ns) <= MOST_APART_NS:
+                # Earlier packets with this digest are even older.
+                if apart(frame.time_ns, kept.time_ns) <= MAX_APART_NS:
                     return 1
                 break
             n = kept.before
@@ -372,7 +373,7 @@ cdef class Dedup:
         newest[0] = self.number
 
     def go_on(self, seen not None):
-        """Goes on after packets that another one with this secret kept: its ``latest``."""
+        """Continue after the packets ``latest`` of another instance with the same secret."""
         cdef uint64_t h
         cdef int64_t time_ns
         for h, time_ns in seen:
@@ -380,15 +381,16 @@ cdef class Dedup:
 
     @property
     def earliest(self):
-        """Of the packets kept first, those that older ones might be compared with: (digest, time) of each. Not of one
-        that goes on.
+        """(digest, time) of the first packets kept, which may be copies of packets that came before them all.
+
+        Not meaningful after ``go_on``.
         """
         cdef uint64_t n
         return [(self.first[n].digest, self.first[n].time_ns) for n in range(min(self.number, <uint64_t>REMEMBERED))]
 
     @property
     def latest(self):
-        """Likewise of the packets kept last, that later ones are compared with, the oldest first."""
+        """(digest, time) of the last packets kept, oldest first: later packets are compared with these."""
         cdef uint64_t n
         cdef uint64_t start = self.number - REMEMBERED + 1 if self.number >= REMEMBERED else 1
         return [
@@ -410,7 +412,7 @@ cdef class Dedup:
         batch.count = kept
 
     def look(self, FrameBatch batch not None, Py_ssize_t most):
-        """How many of the first ``most`` packets are IP, and how many of these are copies; none is left out."""
+        """Return how many of the first ``most`` packets are IP, and how many of these are copies. Drops nothing."""
         cdef Py_ssize_t count = min(batch.count, most)
         cdef Py_ssize_t packets = 0
         cdef Py_ssize_t copies = 0
@@ -425,5 +427,5 @@ cdef class Dedup:
 
 
 cdef inline uint64_t apart(int64_t a, int64_t b) noexcept nogil:
-    # Of any two times: their difference may need 64 bits.
+    # Unsigned, because the difference of two times may need 64 bits.
     return <uint64_t>a - <uint64_t>b if a > b else <uint64_t>b - <uint64_t>a

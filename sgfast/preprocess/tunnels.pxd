@@ -1,25 +1,24 @@
-# Tunnels, peeled: the packet inside is judged instead of the one around it.
+# Removes tunnels: the inner packet is judged instead of the outer one.
 #
-# What is a tunnel is told by its protocol number or its UDP destination port, as they are assigned:
+# A tunnel is recognised by its assigned IP protocol number or UDP destination port:
 #
-#     vxlan    UDP 4789, and 8472, Linux's of old         Ethernet
+#     vxlan    UDP 4789, or 8472 (old default of Linux)   Ethernet
 #     geneve   UDP 6081, version 0                        Ethernet, IP, MPLS
-#     gtp-u    UDP 2152, version 1, G-PDU                 IP, told by its version; extension headers are passed over
+#     gtp-u    UDP 2152, version 1, G-PDU                 IP, by its version field; extension headers are skipped
 #     gre      IP protocol 47, version 0 and 1 (PPTP)     Ethernet, IP, MPLS, PPP
 #     erspan   GRE of 0x88BE (types I, II), 0x22EB (III)  Ethernet, IP
 #     ipip     IP protocol 4                              IPv4, in IPv4 or IPv6
 #     6in4     IP protocol 41                             IPv6, in IPv4 or IPv6
-#     mpls     IP protocol 137, UDP 6635                  IP, told by its version, or a pseudowire
-#              and Ethernet pseudowires, with and without control word, wherever there are labels
-#     pppoe    what is in a PPPoE session but not seen by SPEC 3.1: IP after a compressed protocol field, MPLS
+#     mpls     IP protocol 137, UDP 6635                  IP, by its version field, or a pseudowire
+#              also Ethernet pseudowires below any MPLS labels, with or without a control word
+#     pppoe    content of a PPPoE session that SPEC 3.1 does not cover: IP after a compressed protocol field, MPLS
 #
-# Plain VLAN, MPLS and PPPoE tags in front of an IP header are no tunnel: the data plane peels them itself (SPEC 3.1).
+# VLAN, MPLS and PPPoE tags directly in front of an IP header are not tunnels: the data plane skips them (SPEC 3.1).
 #
-# A frame stays as it is when the tunnel's headers cannot be read (cut, broken, a later fragment, no known content,
-# nothing inside). Once they are read the packet inside counts, whatever state it is in: it may be malformed or
-# truncated itself (SPEC 3.4). Its wire length is what all the headers around it leave to it, so padding outside does
-# not become payload. Flags and reserved fields are not checked, nor is a checksum: what is wrong there is wrong with
-# the tunnel, not with the packet.
+# A frame stays unchanged if the tunnel's headers cannot be read: cut, broken, not the first fragment, unknown content
+# or no content. Otherwise the inner packet counts, even if it is malformed or truncated itself (SPEC 3.4). Its wire
+# length is what all outer headers leave for it, so outer padding does not become payload. Flags, reserved fields and
+# checksums are not checked: an error there concerns the tunnel, not the inner packet.
 
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -78,12 +77,12 @@ cdef enum:
     GRE_VERSION = 0x0007
 
     GTP_EXTENSION = 0x04
-    GTP_OPTIONAL = 0x07             # any of extension, sequence number, N-PDU number: four more bytes
-    GTP_PROTOCOL = 0x10             # not GTP'
+    GTP_OPTIONAL = 0x07             # extension, sequence number or N-PDU number: four more bytes
+    GTP_PROTOCOL = 0x10             # clear for GTP'
     GTP_G_PDU = 255
 
-    ERSPAN_TRUNCATED = 0x04         # of byte 2: the mirror cut the frame
-    ERSPAN_SUBHEADER = 0x01         # of byte 11: eight more bytes
+    ERSPAN_TRUNCATED = 0x04         # in byte 2: the mirror cut the frame
+    ERSPAN_SUBHEADER = 0x01         # in byte 11: eight more bytes
 
     NO_VNI = 0xFFFFFFFF             # a VNI has 24 bits
 
@@ -103,19 +102,19 @@ cdef enum Kind:
 
 cdef struct Span:
     const uint8_t* data
-    uint32_t captured       # bytes readable at data
-    uint32_t wire           # bytes there were, by all the headers around them; at least captured
+    uint32_t captured       # bytes available at data
+    uint32_t wire           # bytes on the wire, according to all outer headers; at least `captured`
 
 
 cdef struct Content:
-    # What a tunnel holds: where a Span stands when a function here says it found one.
+    # Describes the inner packet; the functions below leave the Span pointing to it.
     uint32_t link_type
-    uint32_t vni            # of VXLAN and Geneve, else NO_VNI
-    bint cut                # on the wire there was less of it than it had: a first fragment, or a mirror that cuts
+    uint32_t vni            # for VXLAN and Geneve, else NO_VNI
+    bint cut                # the wire carried only a part of the packet: a first fragment, or a mirror that cuts
 
 
 cdef inline bint skip(Span* span, uint32_t length) noexcept nogil:
-    # Step over a header; False if it is not all there.
+    # Skips a header. False if it is incomplete.
     if span.captured < length:
         return False
     span.data += length
@@ -125,7 +124,7 @@ cdef inline bint skip(Span* span, uint32_t length) noexcept nogil:
 
 
 cdef inline void shorten(Span* span, uint32_t length) noexcept nogil:
-    # To what a header claims. One that claims more than there is gets what there is.
+    # Limits the span to the length that a header claims. A larger claim changes nothing.
     span.wire = min(span.wire, length)
     span.captured = min(span.captured, length)
 
@@ -143,12 +142,12 @@ cdef inline bint is_vlan(uint32_t ethertype) noexcept nogil:
     )
 
 
-# What is inside ------------------------------------------------------------------------------------------------------
+# Tunnel content ------------------------------------------------------------------------------------------------------
 
 cdef inline bint find_ip_by_version(Span* span, Content* content) noexcept nogil:
     cdef uint32_t ethertype
     if span.captured == 0:
-        content.link_type = LINK_RAW        # cut before it can be told: malformed (SPEC 3.1)
+        content.link_type = LINK_RAW        # cut before the version: malformed (SPEC 3.1)
         return True
     ethertype = ip_version_ethertype(span.data[0])
     content.link_type = LINK_IPV4 if ethertype == ETHERTYPE_IPV4 else LINK_IPV6
@@ -169,8 +168,8 @@ cdef inline bint looks_like_ethernet(const uint8_t* data, uint32_t captured) noe
 
 
 cdef inline bint find_pseudowire(Span* span, Content* content) noexcept nogil:
-    # An Ethernet frame below labels. Nothing says so, nor whether there is a control word: an ethertype in the right
-    # place has to do. A control word begins with four zero bits.
+    # Finds an Ethernet frame below MPLS labels. No field announces it or its control word, so a known EtherType in the
+    # right place has to do. A control word begins with four zero bits.
     content.link_type = LINK_ETHERNET
     if span.captured >= 4 and span.data[0] >> 4 == 0 and looks_like_ethernet(span.data + 4, span.captured - 4):
         return skip(span, 4)
@@ -203,7 +202,7 @@ cdef inline bint find_by_ethertype(Span* span, uint32_t ethertype, uint32_t want
 
 
 cdef inline bint find_in_ppp(Span* span, uint32_t wanted, Content* content) noexcept nogil:
-    # Address and control field may be there or not, and the protocol's first byte left out when it is zero (RFC 1661).
+    # Address and control bytes are optional, and the protocol field may lack its first byte if that is 0 (RFC 1661).
     cdef uint32_t protocol
     if span.captured >= 2 and be16(span.data) == 0xFF03:
         skip(span, 2)
@@ -227,7 +226,8 @@ cdef inline bint find_in_ppp(Span* span, uint32_t wanted, Content* content) noex
 # Tunnels -------------------------------------------------------------------------------------------------------------
 
 cdef inline bint enter_ipv4(Span* span, uint8_t* protocol, bint* first_fragment) noexcept nogil:
-    # From an IP header to its payload; False if it contradicts itself (SPEC 3.4), is cut or a later fragment's.
+    # Advances from an IP header to its payload. False if the header contradicts itself (SPEC 3.4) or is cut, or if this
+    # is not the first fragment.
     cdef uint32_t length, total, fragment
     if span.captured < 20 or span.data[0] >> 4 != 4:
         return False
@@ -310,7 +310,7 @@ cdef inline Kind enter_udp(Span* span, uint32_t wanted, Content* content) noexce
     if span.captured < 8:
         return NO_TUNNEL
     length = be16(span.data + 4)
-    # A first fragment's UDP length is that of the whole datagram.
+    # In a first fragment the UDP length is that of the whole datagram.
     if length < 8 or (length > span.wire and not content.cut):
         return NO_TUNNEL
     port = be16(span.data + 2)
@@ -334,7 +334,7 @@ cdef inline bint enter_erspan(Span* span, uint32_t ethertype, bint has_sequence,
     cdef bint subheader
     content.link_type = LINK_ETHERNET
     if ethertype == ETHERTYPE_ERSPAN and not has_sequence:
-        return True         # type I: no header at all
+        return True         # type I has no header
     if span.captured < 8:
         return False
     content.cut |= (span.data[2] & ERSPAN_TRUNCATED) != 0
@@ -350,7 +350,7 @@ cdef inline bint enter_erspan(Span* span, uint32_t ethertype, bint has_sequence,
 
 
 cdef inline bint skip_gre_routing(Span* span) noexcept nogil:
-    # Source route entries (RFC 1701), up to the empty one.
+    # Skips source route entries (RFC 1701) up to the empty one.
     cdef uint32_t family, length
     while True:
         if span.captured < 4:
@@ -372,7 +372,7 @@ cdef inline Kind enter_gre(Span* span, uint32_t wanted, Content* content) noexce
     flags = be16(span.data)
     ethertype = be16(span.data + 2)
     if flags & GRE_VERSION == 1:
-        # PPTP: what the key is elsewhere begins with the length of the payload.
+        # PPTP: the key field begins with the length of the payload.
         if ethertype != ETHERTYPE_PPP or not flags & GRE_KEY or not wanted & (1 << GRE) or span.captured < 8:
             return NO_TUNNEL
         length = 8 + (4 if flags & GRE_SEQUENCE else 0) + (4 if flags & GRE_ACKNOWLEDGMENT else 0)
@@ -401,12 +401,12 @@ cdef inline Kind enter_gre(Span* span, uint32_t wanted, Content* content) noexce
 
 cdef inline Kind enter_ip(Span* span, bint ipv6, uint32_t wanted, Content* content) noexcept nogil:
     cdef uint8_t protocol = 0
-    cdef bint sound
+    cdef bint is_valid
     if ipv6:
-        sound = enter_ipv6(span, &protocol, &content.cut)
+        is_valid = enter_ipv6(span, &protocol, &content.cut)
     else:
-        sound = enter_ipv4(span, &protocol, &content.cut)
-    if not sound:
+        is_valid = enter_ipv4(span, &protocol, &content.cut)
+    if not is_valid:
         return NO_TUNNEL
     if protocol == PROTOCOL_UDP:
         return enter_udp(span, wanted, content)
@@ -424,7 +424,7 @@ cdef inline Kind enter_ip(Span* span, bint ipv6, uint32_t wanted, Content* conte
 
 
 cdef inline Kind enter_tags(const Frame* frame, Span* span, uint32_t wanted, Content* content) noexcept nogil:
-    # A frame whose tags have no IP header behind them: labels with a pseudowire, or more of PPP.
+    # Handles frames whose tags are not followed by an IP header: labels with a pseudowire, or other PPP content.
     cdef uint32_t at = 0
     cdef uint32_t ethertype = find_tags(frame, &at)
     if ethertype == ETHERTYPE_CUT or not skip(span, at):
@@ -442,7 +442,7 @@ cdef inline Kind enter_tags(const Frame* frame, Span* span, uint32_t wanted, Con
 
 
 cdef inline void grow_to_claim(Frame* frame) noexcept nogil:
-    # What the wire had less of than there was counts as if only the capture had cut it (SPEC 3.4).
+    # A packet that was cut before it reached the wire counts as if only the capture had cut it (SPEC 3.4).
     cdef uint32_t at = 0
     cdef uint32_t claimed = 0
     cdef uint32_t ethertype = find_ip(frame, &at)
@@ -455,8 +455,8 @@ cdef inline void grow_to_claim(Frame* frame) noexcept nogil:
 
 
 cdef inline Kind peel(Frame* frame, uint32_t wanted, uint32_t* vni) noexcept nogil:
-    # Replaces a frame by what is in its outermost tunnel, whose VNI it tells; NO_TUNNEL, and nothing is changed, if
-    # there is none.
+    # Replaces a frame by the content of its outermost tunnel and stores the tunnel's VNI. Returns NO_TUNNEL and changes
+    # nothing if there is none.
     cdef Span span
     cdef Content content
     cdef Kind kind

@@ -1,4 +1,4 @@
-# Which VPC a packet belongs to, by what marks it in a capture (SPEC 7.1).
+# Determines the VPC of a packet by its VNI or VLAN (SPEC 7.1).
 
 from libc.stdint cimport uint32_t
 
@@ -6,8 +6,8 @@ from sgfast.core.base.frames cimport Frame
 
 
 cdef class VpcMarks:
-    cdef uint32_t vlans[4096]           # by VLAN: the VPC's number + 1, 0 for none; as in Frame.vpc
-    cdef uint32_t* vnis                 # ascending
+    cdef uint32_t vlans[4096]           # by VLAN, as in Frame.vpc: number of the VPC plus 1, or 0 for none
+    cdef uint32_t* vnis                 # sorted
     cdef uint32_t* vpc_of_vni
     cdef Py_ssize_t vni_count
 

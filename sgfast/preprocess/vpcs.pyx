@@ -1,4 +1,4 @@
-"""Packets dealt out to VPCs: ``VpcMarks`` says to which one each belongs, ``Dealer`` makes a batch for each."""
+"""Splits packets by VPC: ``VpcMarks`` determines the VPC of a packet, ``Dealer`` makes one batch for each VPC."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from sgfast.preprocess.tunnels cimport is_vlan
 
 
 cdef class VpcMarks:
-    """``vnis``, ``vlans``: by number, the VPC's, from 0 on; VNIs have 24 bits, VLANs 12. ValueError for others."""
+    """``vnis`` and ``vlans`` map numbers of 24 and 12 bits to 0-based VPC numbers. Raises ValueError for others."""
 
     def __cinit__(self, dict vnis not None, dict vlans not None):
         self.vni_count = len(vnis)
@@ -48,7 +48,7 @@ cdef class VpcMarks:
         return self.vpc_of_vni[low] if low < self.vni_count and self.vnis[low] == vni else 0
 
     cdef uint32_t by_vlan(self, const Frame* frame) noexcept nogil:
-        # Of several tags the innermost that is some VPC's.
+        # If there are several tags, the innermost one that maps to a VPC counts.
         cdef uint32_t at = 0
         cdef uint32_t ethertype = find_tags(frame, &at)
         cdef uint32_t found = 0
@@ -62,13 +62,13 @@ cdef class VpcMarks:
 
 
 cdef class Dealer:
-    """Deals the frames of batches out to ``vpcs`` VPCs and to nobody, by ``Frame.vpc``.
+    """Splits batches by ``Frame.vpc``: one part for each of ``vpcs`` VPCs, and one for frames without a VPC.
 
-    Times are told by one clock (SPEC 9.1): whoever judges a part sees when its packets were among all.
+    All parts share one clock (SPEC 9.1), so the times of a part's packets are those in the whole capture.
     """
 
     cdef Clock clock
-    cdef readonly int64_t began_ns      # the first packet's time
+    cdef readonly int64_t began_ns      # time of the first packet
     cdef uint32_t vpcs
 
     def __init__(self, uint32_t vpcs):
@@ -76,7 +76,9 @@ cdef class Dealer:
 
     @property
     def times(self):
-        """(first, last) of the packets' own times, None without packets; how many were late, how many restarts."""
+        """(first, last, late, restarts): range of the packets' own timestamps, None without packets; late packets;
+        restarts of the clock.
+        """
         if not self.clock.started:
             return None, None, 0, 0
         return (
@@ -85,8 +87,10 @@ cdef class Dealer:
 
     @property
     def clock_state(self):
-        """What to go on from (``go_on``): time it is, the packet's own that set it, the first one's, the earliest and
-        the latest own ones; how many were late, how many restarts. None without packets.
+        """The state for ``go_on``, or None without packets.
+
+        It holds the current time, the timestamp that set it, the time of the first packet, the earliest and the latest
+        timestamp, and the numbers of late packets and of restarts.
         """
         cdef Clock* clock = &self.clock
         if not clock.started:
@@ -94,15 +98,15 @@ cdef class Dealer:
         return clock.now, clock.raw, self.began_ns, clock.earliest, clock.latest, clock.late, clock.restarts
 
     def go_on(self, state not None):
-        """Goes on from the ``clock_state`` of another one. ValueError for one that cannot be."""
+        """Continue from the ``clock_state`` of another dealer. Raises ValueError for an impossible state."""
         if not all(-CLOCK_END <= time <= CLOCK_END for time in state[:5]) or min(state[5:]) < 0:
-            raise ValueError("a clock that cannot be")
+            raise ValueError("impossible clock state")
         self.clock.now, self.clock.raw, self.began_ns = state[:3]
         self.clock.earliest, self.clock.latest, self.clock.late, self.clock.restarts = state[3:]
         self.clock.started = True
 
     def frames_before(self, FrameBatch batch not None, Py_ssize_t first, int64_t at_ns):
-        """How many frames from ``first`` on come before ``at_ns`` on the clock, which does not move."""
+        """Return how many frames from ``first`` on come before ``at_ns`` on the clock. The clock is not advanced."""
         cdef Clock clock = self.clock
         cdef Py_ssize_t i
         if first < 0:
@@ -114,9 +118,10 @@ cdef class Dealer:
         return max(batch.count - first, 0)
 
     def deal(self, FrameBatch batch not None, Py_ssize_t first, Py_ssize_t number):
-        """A list of (VPC, batch of its frames, where they stand after ``first``) for those that have some.
+        """Split ``number`` frames from ``first`` on. Return a list of (VPC, batch, positions relative to ``first``).
 
-        The VPC is its number, or -1: nobody's. The frames' bytes are those of ``batch``, their times the clock's.
+        VPCs without frames are left out. The VPC is a number, or -1 for frames without a VPC. The parts share the bytes
+        of ``batch``; their times are those of the clock.
         """
         cdef FrameBatch part
         cdef int64_t[::1] now
@@ -135,7 +140,7 @@ cdef class Dealer:
             now[i] = self.clock.now
             of[i] = batch.frames[first + i].vpc
             if of[i] > self.vpcs:
-                raise ValueError("a frame is of a VPC that is none")
+                raise ValueError("a frame has a VPC number that is out of range")
         order = places = np.argsort(vpcs, kind="stable")
         counts = np.bincount(vpcs, minlength=1)
         parts = []
@@ -155,10 +160,10 @@ cdef class Dealer:
 
 
 def restore_times(FrameBatch part not None, FrameBatch batch not None, const Py_ssize_t[::1] where not None):
-    """Gives the frames of a part that was dealt their own times: those they have in ``batch``, from its first on."""
+    """Set the times of a part's frames back to those in ``batch``; ``where`` holds their positions there."""
     cdef Py_ssize_t i
     if where.shape[0] != part.count:
-        raise ValueError("as many places as there are frames")
+        raise ValueError("there must be one position per frame")
     for i in range(part.count):
         if not 0 <= where[i] < batch.count:
             raise ValueError("no such frame")
@@ -166,7 +171,7 @@ def restore_times(FrameBatch part not None, FrameBatch batch not None, const Py_
 
 
 def own_times(FrameBatch batch not None, Py_ssize_t first, Py_ssize_t number):
-    """The times of ``number`` frames from ``first`` on, as the capture says: an array of int64."""
+    """Return the capture timestamps of ``number`` frames from ``first`` on, as an array of int64."""
     cdef int64_t[::1] times
     cdef Py_ssize_t i
     if first < 0 or number < 0 or number > batch.count - first:

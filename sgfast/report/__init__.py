@@ -1,4 +1,4 @@
-"""What a replay found, written down: text, JSON with its schemas, files. One module a thing."""
+"""Writes results: text reports, JSON with its schemas, and files. Each output has a module of its own."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ SCHEMAS = ("summary", "verdict", "connection", "check", "diff", "explain", "flow
 
 
 def schema(name: str) -> dict[str, Any]:
-    """The JSON Schema of one of ``SCHEMAS``: a command's object, or one line of ``--verdicts`` or
-    ``--connections``. KeyError for another name.
+    """Return the JSON Schema named ``name``, which is one of ``SCHEMAS``. Raises KeyError for another name.
+
+    It describes the JSON object of a command, or one line of ``--verdicts`` or ``--connections``.
     """
     import json
     from importlib.resources import files
@@ -27,7 +28,7 @@ def schema(name: str) -> dict[str, Any]:
 
 
 def html_report(result: ReplayResult, timeline: Timeline | None = None) -> str:
-    """A replay as one HTML page; ``timeline``: the ``sgfast.report.html.Timeline`` that took its packets, or None."""
+    """Return a replay as one HTML page. ``timeline``: the ``sgfast.report.html.Timeline`` that got its packets."""
     from sgfast.report.html import html_report
 
     return html_report(result, timeline)

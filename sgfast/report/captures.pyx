@@ -1,14 +1,15 @@
-"""``--write``, ``--write-denied``, ``--write-allowed``: captures of a replay's packets, byte for byte, times to the
-nanosecond.
+"""Capture writers for ``--write``, ``--write-denied`` and ``--write-allowed``. They copy packets byte for byte and
+times to the nanosecond.
 
-    pcapng      one section; an interface for each link type, nanoseconds, no snapshot length; enhanced packets
+    pcapng      one section with enhanced packets; an interface for each link type; nanoseconds; no snapshot length
     pcap        nanoseconds; one link type
 
-A packet's comment is its verdict:
+The comment of a packet is its verdict:
 
     VERDICT (REASON); egress INSTANCE: VERDICT (REASON) by RULE; ingress INSTANCE: VERDICT (REASON) by RULE
 
-without what there is none of. Numbers are little-endian, as every machine sgfast is built for (core/intrinsics.pxd).
+Parts that do not apply are left out. Numbers are written in native byte order, which is little-endian on every machine
+that sgfast supports (core/base/intrinsics.pxd).
 """
 
 import struct
@@ -19,7 +20,16 @@ from libc.string cimport memcpy, memset
 from sgfast.core.base.frames cimport Frame, FrameBatch
 from sgfast.core.base.intrinsics cimport likely, unlikely
 from sgfast.core.base.types cimport NO_VERDICT, REASON_COUNT, VERDICT_COUNT, HeaderRow, ResultRow, SideRow
-from sgfast.report.rows cimport ROW_BYTES, Piece, RowWriter, header_bytes, keep, names_length, put_piece, result_bytes
+from sgfast.report.rows cimport (
+    ROW_BYTES,
+    RowWriter,
+    Text,
+    header_bytes,
+    keep_text,
+    names_length,
+    put_text,
+    result_bytes,
+)
 from sgfast.report.write_text cimport NS_PER_SECOND, put_word
 
 from sgfast.capture.names import link_type_name, printable
@@ -28,10 +38,10 @@ from sgfast.errors import OutputError
 
 cdef enum:
     LINKTYPE_ETHERNET = 1
-    MOST_INTERFACES = 64        # readers let eight link types through, each before and after 1970
-    MOST_NAME_BYTES = 8192      # four of them and words fit in an option, which has 65535 bytes
-    INTERFACE_BYTES = 48        # of an interface description, at most
-    PACKET_BYTES = 48           # of a packet block without data and text of the comment, at most
+    MOST_INTERFACES = 64        # one for each link type, for times before and after 1970
+    MOST_NAME_BYTES = 8192      # four names and some words must fit in an option of 65535 bytes
+    INTERFACE_BYTES = 48        # maximum length of an interface description
+    PACKET_BYTES = 48           # maximum length of a packet block without data and comment text
 
     BLOCK_INTERFACE = 1
     BLOCK_ENHANCED_PACKET = 6
@@ -43,50 +53,50 @@ cdef enum:
     PCAP_RECORD_BYTES = 16
 
 PCAP_NANOSECONDS = 0xA1B23C4D
-#: What libpcap takes for a snapshot length that cuts nothing.
+#: libpcap's value for a snapshot length that cuts nothing.
 PCAP_SNAPLEN = 262144
-#: Before 1970 times count from here, so that ticks are no negative number: as far back as readers go.
+#: Offset of interfaces for times before 1970, so that ticks are not negative. Readers do not support earlier times.
 cdef int64_t EARLY_SECONDS = -4611686018
 
-# Words of a comment --------------------------------------------------------------------------------------------------
+# Comments ------------------------------------------------------------------------------------------------------------
 
-cdef Piece[VERDICT_COUNT][REASON_COUNT] outcomes
-cdef list words = []
+cdef Text[VERDICT_COUNT][REASON_COUNT] outcome_texts
+cdef list kept_texts = []
 
 
-cdef _fill_words():
+cdef _fill_outcome_texts():
     cdef int verdict, reason
     for verdict in range(VERDICT_COUNT):
         for reason in range(REASON_COUNT):
             word = f" ({REASONS[reason]})" if REASONS[reason] else ""
-            outcomes[verdict][reason] = keep((VERDICTS[verdict] + word).encode(), words)
+            outcome_texts[verdict][reason] = keep_text((VERDICTS[verdict] + word).encode(), kept_texts)
 
 
-_fill_words()
+_fill_outcome_texts()
 
 
-def _spell(name):
-    # Long ones are cut, not in the middle of a character.
+def _encode_name(name):
+    # Long names are cut, but not in the middle of a character.
     return printable(name).encode()[:MOST_NAME_BYTES].decode(errors="ignore").encode()
 
 
 cdef inline char* put_side(
-    char* at, const char* side, const SideRow* row, const Piece* instance, const Piece* rule
+    char* at, const char* side, const SideRow* row, const Text* instance, const Text* rule
 ) noexcept nogil:
     if row.verdict == NO_VERDICT:
         return at
     at = put_word(at, side)
-    at = put_piece(at, instance)
+    at = put_text(at, instance)
     at = put_word(at, b": ")
-    at = put_piece(at, &outcomes[row.verdict][row.reason])
+    at = put_text(at, &outcome_texts[row.verdict][row.reason])
     if rule.length:
         at = put_word(at, b" by ")
-        at = put_piece(at, rule)
+        at = put_text(at, rule)
     return at
 
 
-cdef inline char* put_comment(char* at, const ResultRow* result, const Piece** names) noexcept nogil:
-    at = put_piece(at, &outcomes[result.verdict][result.reason])
+cdef inline char* put_comment(char* at, const ResultRow* result, const Text** names) noexcept nogil:
+    at = put_text(at, &outcome_texts[result.verdict][result.reason])
     at = put_side(at, b"; egress ", &result.egress, names[0], names[1])
     return put_side(at, b"; ingress ", &result.ingress, names[2], names[3])
 
@@ -104,7 +114,7 @@ cdef inline char* put_u32(char* at, uint32_t n) noexcept nogil:
 
 
 cdef inline char* put_padding(char* at, size_t length) noexcept nogil:
-    # Of what is as long as this, up to a multiple of 4.
+    # Pads something of this length to a multiple of 4.
     cdef size_t padding = -length & 3
     memset(at, 0, padding)
     return at + padding
@@ -125,8 +135,10 @@ def _section_header(comment):
 
 
 cdef class CaptureWriter(RowWriter):
-    """A ``FrameSink`` of packets with certain verdicts. ValueError for arrays of another dtype or length, or frames
-    that are not in the batch; IndexError for a row with a number that stands for nothing.
+    """A ``FrameSink`` that writes packets with certain verdicts.
+
+    Raises ValueError for arrays of another dtype or length and for frames that are not in the batch, and IndexError for
+    numbers out of range.
     """
 
     cdef uint8_t wanted[VERDICT_COUNT]
@@ -141,10 +153,10 @@ cdef class CaptureWriter(RowWriter):
         cdef Py_ssize_t n = header_bytes(headers).shape[0] // <Py_ssize_t>sizeof(HeaderRow)
         cdef const uint8_t[::1] result_rows = result_bytes(results, n)
         cdef const ResultRow* result
-        cdef const Piece* names[4]
+        cdef const Text* names[4]
         cdef Py_ssize_t i
         if first < 0 or n > batch.count - first:
-            raise ValueError("the batch has not so many frames")
+            raise ValueError("the batch does not have that many frames")
         self.used = 0
         for i in range(n):
             result = <const ResultRow*>&result_rows[i * sizeof(ResultRow)]
@@ -155,33 +167,34 @@ cdef class CaptureWriter(RowWriter):
         if self.used:
             self.flush()
 
-    cdef char* put_frame(self, const Frame* frame, const ResultRow* result, const Piece** names) except NULL:
+    cdef char* put_frame(self, const Frame* frame, const ResultRow* result, const Text** names) except NULL:
         return self.data
 
 
 cdef struct OutInterface:
     uint32_t link_type
-    bint early                  # times before 1970
+    bint early                  # for times before 1970
 
 
 cdef class PcapngWriter(CaptureWriter):
-    """``verdicts``: whose packets are written; ``comments``: whether each says what its verdict is. Calls ``write``
-    with whole blocks, as bytes; ``close`` when all is written.
+    """Writes the packets that have one of ``verdicts``; ``comments`` adds the verdict as a comment.
+
+    Calls ``write`` with whole blocks, as bytes. Call ``close`` at the end.
     """
 
     cdef bint comments
     cdef OutInterface interfaces[MOST_INTERFACES]
     cdef uint32_t interface_count
-    cdef uint32_t last          # the interface of the packet before
+    cdef uint32_t last          # number of the last packet's interface
 
     def __init__(self, write, verdicts=VERDICTS, *, bint comments=False):
         text = "Of each packet's comment: VERDICT (REASON); egress or ingress INSTANCE: VERDICT (REASON) by RULE"
-        self.set_up(write, _spell, b"", _section_header(text if comments else ""))
+        self.set_up(write, _encode_name, b"", _section_header(text if comments else ""))
         self.choose(verdicts)
         self.comments = comments
         self.interface_count = 0
 
-    cdef char* put_frame(self, const Frame* frame, const ResultRow* result, const Piece** names) except NULL:
+    cdef char* put_frame(self, const Frame* frame, const ResultRow* result, const Text** names) except NULL:
         cdef size_t captured = frame.captured
         cdef char* at = self.room(captured + INTERFACE_BYTES + PACKET_BYTES + ROW_BYTES + names_length(names))
         cdef bint early = frame.time_ns < 0
@@ -212,7 +225,7 @@ cdef class PcapngWriter(CaptureWriter):
         return end_block(block, at)
 
     cdef char* put_interface(self, char* at, uint32_t link_type, bint early) except NULL:
-        # Described before its first packet.
+        # Selects the packet's interface. Writes its description first if it is new.
         cdef OutInterface* interface = &self.interfaces[self.last]
         cdef uint32_t number
         cdef char* block = at
@@ -246,16 +259,17 @@ cdef class PcapngWriter(CaptureWriter):
 
 
 cdef inline char* end_block(char* block, char* at) noexcept nogil:
-    # Its length, before and after.
+    # Writes the block's length in front of and behind its body.
     cdef uint32_t total = <uint32_t>(at + 4 - block)
     put_u32(block + 4, total)
     return put_u32(at, total)
 
 
 cdef class PcapWriter(CaptureWriter):
-    """``verdicts``: whose packets are written; ``name``: the file's, for errors. Calls ``write`` with whole records, as
-    bytes; ``close`` when all is written. OutputError where pcap cannot hold what pcapng can: a second link type, times
-    before 1970 or after 2106.
+    """Writes the packets that have one of ``verdicts``. ``name``: the file's name, for errors.
+
+    Calls ``write`` with whole records, as bytes. Call ``close`` at the end. Raises OutputError for what pcap cannot
+    hold: a second link type, times before 1970 or after 2106.
     """
 
     cdef object name
@@ -263,10 +277,10 @@ cdef class PcapWriter(CaptureWriter):
     cdef bint is_empty
 
     def __init__(self, write, name, verdicts=VERDICTS):
-        self.set_up(write, _spell, b"", None)
+        self.set_up(write, _encode_name, b"", None)
         self.name = name
         self.choose(verdicts)
-        self.take_link_type(LINKTYPE_ETHERNET)      # of a file without packets
+        self.take_link_type(LINKTYPE_ETHERNET)      # for a file without packets
         self.is_empty = True
 
     cdef int take_link_type(self, uint32_t link_type) except -1:
@@ -274,7 +288,7 @@ cdef class PcapWriter(CaptureWriter):
         self.head = struct.pack("<IHHiIII", PCAP_NANOSECONDS, 2, 4, 0, 0, PCAP_SNAPLEN, link_type)
         return 0
 
-    cdef char* put_frame(self, const Frame* frame, const ResultRow* result, const Piece** names) except NULL:
+    cdef char* put_frame(self, const Frame* frame, const ResultRow* result, const Text** names) except NULL:
         cdef size_t captured = frame.captured
         cdef char* at = self.room(captured + PCAP_RECORD_BYTES)
         cdef int64_t seconds = frame.time_ns // NS_PER_SECOND

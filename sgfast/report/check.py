@@ -1,4 +1,4 @@
-"""What ``sgfast check`` says: what a policy compiled to and what was found, as a JSON object or as a page."""
+"""The output of ``sgfast check``: size of the compiled policy, and findings; as a JSON object or as text."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from sgfast.report.left_out import left_out_object, left_out_words
 from sgfast.report.page import Page, grouped, human_bytes, human_seconds, instant, plural
 from sgfast.report.summary import as_text, damage_object, time_text
 
-#: Findings of a page before "and N more".
+#: Maximum number of findings in the text before "and N more".
 TOP = 100
 
 
 def compile_for_check(policy: Policy, vpc: str | None) -> tuple[CompiledPolicy, list[str]]:
-    """The compiled policy and what to warn of.
+    """Return the compiled policy and the warnings.
 
-    VPCs that use the same addresses are no error of a document, only of a replay that does not say which VPC it sees
-    (SPEC 7.1): then the largest of the views is what gets compiled.
+    A document in which VPCs use the same addresses is valid; only a replay has to say which VPC it sees (SPEC 7.1). For
+    such a document, this compiles the policy as each VPC sees it and returns the largest result.
     """
     warnings = list(policy.warnings)
     try:
@@ -44,7 +44,7 @@ def _view(policy: Policy, vpc: str) -> CompiledPolicy | None:
 
 
 def line_of(finding: Finding, lines: Lines) -> int | None:
-    """Where what a finding is about stands in the document."""
+    """Return the line in the document of the object that the finding is about, or None."""
     if finding.rule is not None:
         return lines.get(("rules", finding.rule))
     if finding.address_group is not None:
@@ -55,14 +55,14 @@ def line_of(finding: Finding, lines: Lines) -> int | None:
 
 
 def about_of(finding: Finding) -> str:
-    """The name of what a finding is about."""
+    """Return the name of the object that the finding is about."""
     if finding.instances and finding.code in INSTANCE_CODES:
         return finding.instances[0]
     return finding.rule or finding.address_group or finding.group or ""
 
 
 def check_summary(compiled: CompiledPolicy, warnings: list[str], checked: Checked, lines: Lines) -> dict[str, Any]:
-    """Ready for ``json.dumps``; the schema is ``report.schema("check")``. ``bytes`` is the tables' memory."""
+    """Return the JSON object; its schema is ``report.schema("check")``. ``bytes`` is the memory of the tables."""
     policy = compiled.policy
     return {
         "groups": len(policy.security_groups),
@@ -100,7 +100,7 @@ def _finding_object(finding: Finding, file: str, lines: Lines) -> dict[str, Any]
 
 
 def traffic_object(result: ReplayResult) -> dict[str, Any]:
-    """The observation window."""
+    """Return the observation window as a JSON object."""
     return {
         "captures": [as_text(path) for path in result.captures],
         "packets": result.packets,
@@ -112,7 +112,7 @@ def traffic_object(result: ReplayResult) -> dict[str, Any]:
 
 
 def window_text(result: ReplayResult) -> str:
-    """The observation window in words."""
+    """Describe the observation window."""
     left_out = "" if result.left_out is None else f"; left out: {left_out_words(result.left_out)}"
     if result.first_time_ns is None or result.last_time_ns is None:
         return f"no packets{left_out}"
@@ -124,7 +124,7 @@ def window_text(result: ReplayResult) -> str:
 
 
 def check_text(origin: str, found: dict[str, Any], checked: Checked, lines: Lines, *, colour: bool = False) -> str:
-    """What ``sgfast check`` prints; ``found`` is ``check_summary``'s."""
+    """Return the text that ``sgfast check`` prints. ``found`` is the result of ``check_summary``."""
     page = Page(80, colour)
     page.heading(f"{printable(origin)} is a policy that can be used")
     bit_vectors = found["bit_vector_tables"]

@@ -1,4 +1,4 @@
-"""A comparison of two policies as one JSON object, and the words its reports share."""
+"""A comparison of two policies as a JSON object, and the wording that its text reports share."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sgfast.report.left_out import left_out_object
 from sgfast.report.page import grouped, plural
 from sgfast.report.summary import time_text
 
-#: Ports of a rule that are told.
-MOST_PORTS = 6
+#: Maximum number of port ranges shown for a rule.
+MAX_PORTS = 6
 
 
 def diff_summary(result: DiffResult) -> dict[str, Any]:
-    """Ready for ``json.dumps``; the schema is ``report.schema("diff")``."""
+    """Return the JSON object; its schema is ``report.schema("diff")``."""
     damage = result.damaged
     return {
         "old": _text(result.old.origin),
@@ -68,7 +68,7 @@ def diff_summary(result: DiffResult) -> dict[str, Any]:
 
 
 def _text(name: str) -> str:
-    """A file's name may hold bytes that are no text."""
+    """Escape the bytes of a file name that cannot be decoded."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -113,11 +113,11 @@ def _judgement(judgement: Judgement, deciding: str | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# Words ---------------------------------------------------------------------------------------------------------------
+# Wording -------------------------------------------------------------------------------------------------------------
 
 
 def headline(result: DiffResult) -> str:
-    """What matters, as one sentence without its stop."""
+    """Summarise the result in one sentence, without a full stop."""
     denied, allowed = (result.total(change) for change in CHANGES)
     if not denied.connections and not allowed.connections:
         return "Nothing changes for this traffic" if result.packets else "No packets: nothing to compare"
@@ -136,7 +136,7 @@ def answered(counts: Others) -> str:
 
 
 def why(judgement: Judgement, rule: str | None) -> str:
-    """``web/inbound/2``, ``no-rule``, ``out-of-scope``: what decides, in a word."""
+    """Name what decided: ``web/inbound/2``, ``no-rule`` or ``out-of-scope``."""
     if rule is not None:
         name = printable(rule)
         return name if judgement.reason in ("rule", "deny-rule") else f"{name} ({judgement.reason})"
@@ -164,13 +164,13 @@ def example_words(example: Example) -> str:
 
 
 def rule_words(rule: Rule) -> str:
-    """What a rule says, in a line: ``allow inbound IPv4 tcp 22,80-81 from 0.0.0.0/0, priority 2``."""
+    """Describe a rule in one line: ``allow inbound IPv4 tcp 22,80-81 from 0.0.0.0/0, priority 2``."""
     parts: list[str] = [rule.action, rule.direction, f"IPv{rule.ethertype}"]
     protocol = rule.protocol
     parts.append("all" if protocol is None else protocol_name(protocol) or str(protocol))
     if rule.ports is not None:
         ports = [str(first) if first == last else f"{first}-{last}" for first, last in rule.ports]
-        parts.append(",".join(ports[:MOST_PORTS]) + (",..." if len(ports) > MOST_PORTS else ""))
+        parts.append(",".join(ports[:MAX_PORTS]) + (",..." if len(ports) > MAX_PORTS else ""))
     if rule.icmp_type is not None:
         parts.append(f"type {rule.icmp_type}" + ("" if rule.icmp_code is None else f" code {rule.icmp_code}"))
     match rule.peer:

@@ -1,4 +1,4 @@
-"""What changes, for a pull request: Markdown as GitHub and GitLab render it. Names from outside are no markup."""
+"""The differences as Markdown for a pull request on GitHub or GitLab. Markup in foreign names is escaped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sgfast.report.left_out import left_out_words
 from sgfast.report.page import grouped, human_bytes, plural
 from sgfast.report.text import REMINDER, service_name, tunnels_text
 
-#: Rows of a table before "and N more".
+#: Maximum number of table rows before "and N more".
 TOP = 20
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~@&$])")
@@ -94,11 +94,11 @@ def _more(number: int, noun: str) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    """Text of one line, as it is."""
+    """Escape markup, so that a line of text appears unchanged."""
     return _MARKUP.sub(r"\\\1", text)
 
 
 def code(name: str) -> str:
-    """A name as code. Where it holds what would end that, or a table's cell, it is escaped text instead."""
+    """Format a name as code, or as escaped text if it contains characters that would end the code or a table cell."""
     text = printable(name)
     return escaped(text) if "`" in text or "|" in text or not text.strip() else f"`{text}`"

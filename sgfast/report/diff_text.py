@@ -1,4 +1,4 @@
-"""What changes, for an engineer to read: what breaks first, in 80 columns, every name escaped."""
+"""The differences as text in 80 columns, most important first. All names are escaped."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from sgfast.report.left_out import left_out_words
 from sgfast.report.page import Page, grouped, human_bytes, plural
 from sgfast.report.text import service_name, write_notes
 
-#: Groups, rules and moves before "and N more".
+#: Maximum number of groups, rules and moves before "and N more".
 TOP = 10
 
 TITLES: dict[Change, str] = {"newly-denied": "Newly denied", "newly-allowed": "Newly allowed"}
 
 
 def diff_text(result: DiffResult, *, width: int = 80, colour: bool = False) -> str:
-    """The report as lines that end in a newline. ``width``: columns, if that can be."""
+    """Return the report as text. ``width``: the desired number of columns."""
     page = Page(width, colour)
     captures = ", ".join(printable(name) for name in result.captures[:3])
     if len(result.captures) > 3:

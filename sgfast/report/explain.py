@@ -1,4 +1,4 @@
-"""What ``sgfast explain`` prints: a page, or one JSON object (``report.schema("explain")``)."""
+"""The output of ``sgfast explain``, as text and as a JSON object (``report.schema("explain")``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sgfast.policy.rule_text import protocol_text, rule_text
 from sgfast.report.page import Page, plural
 from sgfast.report.summary import as_text
 
-#: Near misses, and rules that match but lose, before "and N more".
+#: Maximum number of near misses, and of rules that match but lose, before "and N more".
 TOP = 10
 
 _FIELD_NAMES = {"icmp_type": "ICMP type", "icmp_code": "ICMP code"}
@@ -20,7 +20,7 @@ _VERDICTS = {"allow": "allowed", "deny": "denied"}
 
 
 def explain_text(explained: Explained, lines: Lines, *, colour: bool = False) -> str:
-    """``lines``: where rules stand in the document, as far as that is known."""
+    """Return the text. ``lines`` gives the lines of rules in the document, as far as they are known."""
     page = Page(80, colour)
     verdict = explained.verdict
     reason = f" ({explained.reason})" if explained.reason else ""
@@ -104,7 +104,7 @@ def _end(end: End) -> str:
 
 
 def explain_summary(explained: Explained, lines: Lines) -> dict[str, Any]:
-    """Ready for ``json.dumps``."""
+    """Return the JSON object."""
     return {
         "policy": as_text(explained.policy.origin),
         "vpc": explained.vpc,

@@ -1,4 +1,4 @@
-"""What ``sgfast flowlog`` found, as text and as one JSON object."""
+"""The output of ``sgfast flowlog``, as text and as a JSON object."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sgfast.flow_logs import Checked, Disagreement
 from sgfast.policy.protocols import protocol_name
 from sgfast.report.page import Page, grouped, human_bytes, instant, plural
 
-#: Disagreements that are printed; JSON has more.
+#: Maximum number of disagreements in the text; JSON has more.
 TOP = 20
 
 
 def check_object(found: Checked) -> dict[str, Any]:
-    """Ready for ``json.dumps``; the schema is ``report.schema("flowlog")``."""
+    """Return the JSON object; its schema is ``report.schema("flowlog")``."""
     return {
         "logs": [printable(path) for path in found.logs],
         "records": found.records,

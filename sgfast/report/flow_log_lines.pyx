@@ -1,16 +1,17 @@
-"""``--flow-log``: records as VPC flow logs have them, one for each interface, 5-tuple and action of an interval.
+"""``--flow-log``: VPC flow log records, one per interval for each interface, 5-tuple and action.
 
     AWS, version 2   version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end
                      action log-status; start and end are the seconds of the first and last packet
     OTC, version 1   the same with project-id for account-id; start and end are those of the interval
 
-An interface is an instance, and interface-id its name; the account is ``-``. Each direction of a connection is a record
-of its own, and so is each end: a packet between two instances is recorded as it leaves the one and as it reaches the
-other, if it does. Without ports both are 0, as for ICMP in the clouds. Bytes are those on the wire.
+Each instance counts as an interface, and interface-id is its name. The account is ``-``. Each direction of a connection
+has a record of its own, and so has each end: a packet between two instances is recorded when it leaves one and again
+when it reaches the other, if it does. Both ports are 0 if there are none, as they are for ICMP in the clouds. Bytes are
+those on the wire.
 
-An instance that is there as an interval begins, and has no packet in it, gets a record with the interval's times and
-the log-status NODATA. Of intervals in which no filter judged anything there is no record at all: the capture may not
-have run then.
+An instance that exists at the start of an interval but has no packet in it gets a record with the interval's times and
+the log-status NODATA. An interval in which no filter judged a packet has no records at all, because the capture may not
+have been running.
 """
 
 import os
@@ -29,23 +30,24 @@ from sgfast.report.write_text cimport NS_PER_SECOND, put_ipv4, put_ipv6, put_num
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 
 cdef enum:
-    LINE_BYTES = 400                # more than any record has, the name apart
-    WRITE_BYTES = 1 << 18           # written at a time, and a record more
+    LINE_BYTES = 400                # more than any record takes without the name
+    WRITE_BYTES = 1 << 18           # written when the buffer holds at least this much
     KEY_BYTES = 48
     FIRST_RECORDS = 1 << 10
 
-# A timestamp so much earlier than the one before is a packet that came late; an earlier one is another time (SPEC 9.1).
+# A packet whose timestamp is up to this much earlier than the clock is late; an even earlier one restarts the clock
+# (SPEC 9.1).
 cdef int64_t LATE_NS = 60 * <int64_t>NS_PER_SECOND
 
-#: Records that are kept at a time. Beyond, those so far are written though their interval goes on: whoever adds up the
-#: records of an interval finds the same sums.
+#: Limit for records in memory. Beyond it they are written before their interval ends. The sums over the records of an
+#: interval stay the same.
 MOST_RECORDS = 1 << 20
 FORMATS = ("aws", "otc")
 LONGEST_INTERVAL_SECONDS = 86400
 
 
 cdef struct Record:
-    # The key: what two packets of one record have in common.
+    # The key, which all packets of a record share.
     uint8_t src[16]
     uint8_t dst[16]
     int32_t instance
@@ -55,19 +57,19 @@ cdef struct Record:
     uint8_t family
     uint8_t rejected
     uint8_t spare[5]
-    # What they add up to.
+    # The totals of these packets.
     uint64_t packets
     uint64_t bytes
     int64_t first_second
     int64_t last_second
-    uint32_t slot                   # of the index
+    uint32_t slot                   # slot in the index
 
 
 assert KEY_BYTES == 16 + 16 + 4 + 2 + 2 + 8
 
 
-cdef inline int64_t whole(int64_t number, int64_t divisor) noexcept nogil:
-    # Rounded down, for times before 1970, too.
+cdef inline int64_t floor_div(int64_t number, int64_t divisor) noexcept nogil:
+    # Integer division that rounds down even for times before 1970.
     return number // divisor - (number % divisor < 0)
 
 
@@ -83,26 +85,26 @@ cdef inline char* put_address(char* at, const uint8_t* address, uint8_t family) 
 
 
 cdef class FlowLogLines:
-    """A ``PacketSink`` that calls ``write`` with whole records, as bytes; ``finish`` writes those of the last interval.
+    """A ``PacketSink`` that calls ``write`` with whole records, as bytes. ``close`` writes those of the last interval.
 
-    ``form``: of ``FORMATS``. ``interval_seconds``: 1 to a day; intervals begin at its multiples, in Unix time. An
-    interval's records come in the order of their first packet, then the instances without any. ``most_records``:
-    ``MOST_RECORDS``, less in tests.
+    ``form`` is one of ``FORMATS``. ``interval_seconds`` is 1 to 86400; intervals begin at its multiples in Unix time.
+    The records of an interval are ordered by their first packets, followed by the instances without any.
+    ``most_records`` is ``MOST_RECORDS``, or less in tests.
 
-    ValueError for arrays of another dtype or length and for an unknown option; IndexError for an instance that has no
-    name; MemoryError.
+    Raises ValueError for arrays of another dtype or length and for invalid options, IndexError for an instance without
+    a name, and MemoryError.
     """
 
     cdef object sink
-    cdef object names               # instance names by number
-    cdef dict spelled               # those that were written, as bytes
+    cdef object names               # names of instances by number
+    cdef dict encoded_names         # the names used so far, as bytes
     cdef bytes account
-    cdef bint windows               # start and end are the interval's
+    cdef bint uses_interval_times   # start and end are those of the interval
     cdef int64_t interval_ns
-    cdef int64_t interval           # the number of the one that goes on
-    cdef int32_t[::1] present       # instances that are there now
-    cdef int32_t[::1] expected      # those that were as the interval began
-    cdef uint8_t[::1] seen          # by instance: whether it has a record in the interval
+    cdef int64_t interval           # number of the current interval
+    cdef int32_t[::1] present       # instances that exist now
+    cdef int32_t[::1] expected      # instances that existed when the interval began
+    cdef uint8_t[::1] seen          # by instance: whether it has a packet in the interval
     cdef int64_t now_ns
     cdef bint begun
     cdef uint64_t secret[4]
@@ -110,7 +112,7 @@ cdef class FlowLogLines:
     cdef uint32_t count
     cdef uint32_t capacity
     cdef uint32_t most
-    cdef uint32_t* index            # record number + 1, 0: free; twice as many slots as there may be records
+    cdef uint32_t* index            # record number + 1, 0: free; at least twice as many slots as records
     cdef uint32_t mask
     cdef char* text
     cdef size_t used
@@ -126,9 +128,9 @@ cdef class FlowLogLines:
         memcpy(&self.secret[0], PyBytes_AS_STRING(secret), sizeof(self.secret))
         self.sink = write
         self.names = ()
-        self.spelled = {}
-        self.windows = form == "otc"
-        self.account = b"1 - " if self.windows else b"2 - "
+        self.encoded_names = {}
+        self.uses_interval_times = form == "otc"
+        self.account = b"1 - " if self.uses_interval_times else b"2 - "
         self.interval_ns = <int64_t>interval_seconds * NS_PER_SECOND
         self.present = self.expected = np.zeros(0, np.int32)
         self.seen = np.zeros(0, np.uint8)
@@ -147,7 +149,7 @@ cdef class FlowLogLines:
         free(self.text)
 
     def begin(self, names):
-        # Numbers keep their meaning, so the interval goes on.
+        # The numbers keep their meaning, so the current interval can continue.
         cdef uint8_t[::1] seen = np.zeros(len(names.instances), np.uint8)
         cdef Py_ssize_t known = min(seen.shape[0], self.seen.shape[0])
         seen[:known] = self.seen[:known]
@@ -176,7 +178,7 @@ cdef class FlowLogLines:
             self.add_side(header, &result.ingress)
 
     def close(self):
-        """Writes what is left. OutputError where ``write`` raises it."""
+        """Write the remaining records. Raises OutputError if ``write`` does."""
         self.end_interval()
         self.expected = np.zeros(0, np.int32)
 
@@ -184,7 +186,7 @@ cdef class FlowLogLines:
         cdef int64_t interval
         if self.begun and self.now_ns - LATE_NS <= time_ns < self.now_ns:
             return 0
-        interval = whole(time_ns, self.interval_ns)
+        interval = floor_div(time_ns, self.interval_ns)
         if interval != self.interval or not self.begun:
             self.end_interval()
             self.interval = interval
@@ -215,8 +217,8 @@ cdef class FlowLogLines:
         record = self.find(&key)
         record.packets += 1
         record.bytes += header.wire
-        second = whole(self.now_ns, NS_PER_SECOND)
-        # Time may have gone back within the interval.
+        second = floor_div(self.now_ns, NS_PER_SECOND)
+        # The clock may have restarted within the interval.
         record.first_second = second if record.packets == 1 else min(second, record.first_second)
         record.last_second = second if record.packets == 1 else max(second, record.last_second)
         return 0
@@ -240,7 +242,7 @@ cdef class FlowLogLines:
         return record
 
     cdef uint32_t slot_of(self, const Record* key) noexcept nogil:
-        # Where the key is, or the free slot where it belongs. There is always one: half of them are free.
+        # Returns the slot of the key, or the free slot for it. At least half of the slots are free.
         cdef const uint8_t* data = <const uint8_t*>key
         cdef uint64_t h = fold(load64(data) ^ self.secret[0], load64(data + 8) ^ self.secret[1])
         cdef uint32_t slot
@@ -277,9 +279,9 @@ cdef class FlowLogLines:
         self.put_records()
         for n in range(self.expected.shape[0]):
             if not self.seen[self.expected[n]]:
-                self.put_idle(self.expected[n])
+                self.put_no_data(self.expected[n])
         self.seen[:] = 0
-        return self.hand_over()
+        return self.write_out()
 
     cdef int put_records(self) except -1:
         cdef uint32_t n
@@ -289,15 +291,15 @@ cdef class FlowLogLines:
         for n in range(self.count):
             self.index[self.records[n].slot] = 0
         self.count = 0
-        return self.hand_over()
+        return self.write_out()
 
     cdef char* put_head(self, int32_t instance) except NULL:
-        # A record's fields up to the addresses.
+        # Writes the fields in front of the addresses.
         cdef bytes name = self.name_of(instance)
         cdef size_t length = PyBytes_GET_SIZE(name)
         cdef char* at
         if self.used + length > WRITE_BYTES:
-            self.hand_over()
+            self.write_out()
         if length > WRITE_BYTES:
             raise ValueError("an instance's name is too long for a record")
         at = self.text + self.used
@@ -310,7 +312,7 @@ cdef class FlowLogLines:
     cdef int end_record(self, char* at) except -1:
         self.used = at - self.text
         if self.used >= WRITE_BYTES:
-            self.hand_over()
+            self.write_out()
         return 0
 
     cdef char* put_interval(self, char* at) noexcept nogil:
@@ -318,7 +320,7 @@ cdef class FlowLogLines:
         at = put_word(put_signed(at, self.interval * seconds), b" ")
         return put_signed(at, (self.interval + 1) * seconds)
 
-    cdef int put_idle(self, int32_t instance) except -1:
+    cdef int put_no_data(self, int32_t instance) except -1:
         cdef char* at = put_word(self.put_head(instance), b"- - - - - - - ")
         return self.end_record(put_word(self.put_interval(at), b" - NODATA\n"))
 
@@ -331,7 +333,7 @@ cdef class FlowLogLines:
         at = put_word(put_number(at, record.protocol), b" ")
         at = put_word(put_number(at, record.packets), b" ")
         at = put_word(put_number(at, record.bytes), b" ")
-        if self.windows:
+        if self.uses_interval_times:
             at = self.put_interval(at)
         else:
             at = put_word(put_signed(at, record.first_second), b" ")
@@ -339,13 +341,13 @@ cdef class FlowLogLines:
         return self.end_record(put_word(at, b" REJECT OK\n") if record.rejected else put_word(at, b" ACCEPT OK\n"))
 
     cdef bytes name_of(self, int32_t instance):
-        name = self.spelled.get(instance)
+        name = self.encoded_names.get(instance)
         if name is None:
-            # A policy's names have no space in them (SPEC 2.7).
-            name = self.spelled[instance] = self.names[instance].encode("ascii")
+            # Names in a policy contain no spaces (SPEC 2.7).
+            name = self.encoded_names[instance] = self.names[instance].encode("ascii")
         return name
 
-    cdef int hand_over(self) except -1:
+    cdef int write_out(self) except -1:
         if self.used:
             lines = PyBytes_FromStringAndSize(self.text, self.used)
             self.used = 0

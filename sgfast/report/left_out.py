@@ -1,4 +1,4 @@
-"""Packets of captures that were left out before judging, as words and as a JSON object."""
+"""Formats the counts of packets that were left out before judging, as text and as a JSON object."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def left_out_object(left_out: PacketsLeftOut | None) -> dict[str, int | None] | 
 
 
 def left_out_counts(left_out: PacketsLeftOut | None) -> list[tuple[int, str]]:
-    """How many, and why; of what was asked for."""
+    """Return (count, reason) pairs for the options that were given."""
     if left_out is None:
         return []
     counts = (

@@ -1,8 +1,8 @@
 """``--verdicts`` and ``--connections`` as text (SPEC 10.3, 10.4, 10.8): JSON lines and CSV.
 
-A JSON line is what ``json.dumps`` would make of its dict. CSV has a line of names, then one for each row; nothing
-between two commas is null. Fields are quoted as RFC 4180 says, and lines end with a line feed alone. Both write the
-columns of ``row_schema``, in its order.
+A JSON line is the same as ``json.dumps`` would write. CSV has a line of column names, then one line for each row. An
+empty field is null, fields are quoted as in RFC 4180, and lines end with a line feed alone. Both formats have the
+columns of ``row_schema``, in that order.
 """
 
 from json import dumps
@@ -20,7 +20,7 @@ from sgfast.core.base.types cimport (
     SideRow,
 )
 from sgfast.core.conntrack.table cimport SIDE_END_COUNT, SIDE_NONE, FlowRow
-from sgfast.report.rows cimport ANSWER_COUNT, FlowRows, PacketRows, Piece, keep, mapped_is_dotted, put_piece
+from sgfast.report.rows cimport ANSWER_COUNT, FlowRows, PacketRows, Text, keep_text, mapped_is_dotted, put_text
 from sgfast.report.write_text cimport put_ipv4, put_ipv6, put_number, put_time, put_word
 
 from sgfast.engine import REASONS, VERDICTS
@@ -31,10 +31,10 @@ from sgfast.report.rows import ANSWERS, ENDS
 # Words ---------------------------------------------------------------------------------------------------------------
 
 cdef struct Words:
-    Piece protocols[256]
-    Piece outcomes[VERDICT_COUNT][REASON_COUNT]
-    Piece answers[ANSWER_COUNT]
-    Piece ends[SIDE_END_COUNT]
+    Text protocols[256]
+    Text outcomes[VERDICT_COUNT][REASON_COUNT]
+    Text answers[ANSWER_COUNT]
+    Text ends[SIDE_END_COUNT]
 
 
 cdef Words json
@@ -42,26 +42,27 @@ cdef Words csv
 cdef list kept = []
 
 
-cdef int fill(Words* words, spell, bytes outcome) except -1:
-    # `spell`: a text, number or None to bytes; `outcome`: what a verdict and a reason are put into.
+cdef int fill(Words* words, encode, bytes outcome) except -1:
+    # `encode` turns a text, a number or None into bytes; `outcome` is the format for a verdict and its reason.
     cdef int number, reason
     for number in range(256):
-        words.protocols[number] = keep(spell(protocol_name(number) or number), kept)
+        words.protocols[number] = keep_text(encode(protocol_name(number) or number), kept)
     for number in range(VERDICT_COUNT):
         for reason in range(REASON_COUNT):
-            words.outcomes[number][reason] = keep(outcome % (spell(VERDICTS[number]), spell(REASONS[reason])), kept)
+            text = outcome % (encode(VERDICTS[number]), encode(REASONS[reason]))
+            words.outcomes[number][reason] = keep_text(text, kept)
     for number in range(ANSWER_COUNT):
-        words.answers[number] = keep(spell(ANSWERS[number]), kept)
+        words.answers[number] = keep_text(encode(ANSWERS[number]), kept)
     for number in range(SIDE_END_COUNT):
-        words.ends[number] = keep(spell(ENDS[number]), kept)
+        words.ends[number] = keep_text(encode(ENDS[number]), kept)
     return 0
 
 
-def _spell_json(value):
+def _encode_json(value):
     return dumps(value).encode()
 
 
-def _spell_csv(value):
+def _encode_csv(value):
     if value is None:
         return b""
     text = str(value)
@@ -70,8 +71,8 @@ def _spell_csv(value):
     return text.encode("utf-8", "backslashreplace")
 
 
-fill(&json, _spell_json, b'"verdict": %b, "reason": %b, ')
-fill(&csv, _spell_csv, b"%b,%b")
+fill(&json, _encode_json, b'"verdict": %b, "reason": %b, ')
+fill(&csv, _encode_csv, b"%b,%b")
 
 
 cdef inline char* put_address(char* at, const uint8_t* address, uint8_t family) noexcept nogil:
@@ -91,7 +92,7 @@ cdef inline char* put_quoted_address(char* at, const uint8_t* address, uint8_t f
     return at + 1
 
 
-cdef inline char* put_where(char* at, bint there, uint32_t number) noexcept nogil:
+cdef inline char* put_number_or_null(char* at, bint there, uint32_t number) noexcept nogil:
     return put_number(at, number) if there else put_word(at, b"null")
 
 
@@ -104,7 +105,7 @@ cdef inline char* put_header(char* at, const HeaderRow* row) noexcept nogil:
         at = put_word(at, b', "dst": ')
         at = put_quoted_address(at, row.dst, row.family)
         at = put_word(at, b', "protocol": ')
-        at = put_piece(at, &json.protocols[row.protocol])
+        at = put_text(at, &json.protocols[row.protocol])
     else:
         at = put_word(at, b'", "src": null, "dst": null, "protocol": null')
     if row.has_ports:
@@ -123,34 +124,34 @@ cdef inline char* put_header(char* at, const HeaderRow* row) noexcept nogil:
     return put_word(at, b', "icmp_type": null, "icmp_code": null, ')
 
 
-cdef inline char* put_json_side(char* at, const SideRow* row, const Piece* instance, const Piece* rule) noexcept nogil:
+cdef inline char* put_json_side(char* at, const SideRow* row, const Text* instance, const Text* rule) noexcept nogil:
     if row.verdict == NO_VERDICT:
         return put_word(at, b"null")
     at = put_word(at, b'{"instance": ')
-    at = put_piece(at, instance)
+    at = put_text(at, instance)
     at = put_word(at, b", ")
-    at = put_piece(at, &json.outcomes[row.verdict][row.reason])
+    at = put_text(at, &json.outcomes[row.verdict][row.reason])
     at = put_word(at, b'"rule": ')
-    at = put_piece(at, rule)
+    at = put_text(at, rule)
     return put_word(at, b"}")
 
 
 cdef inline char* put_ends(char* at, const FlowRow* row) noexcept nogil:
     cdef bint icmp = has_icmp(row)
     at = put_word(at, b'{"protocol": ')
-    at = put_piece(at, &json.protocols[row.ends.protocol])
+    at = put_text(at, &json.protocols[row.ends.protocol])
     at = put_word(at, b', "initiator": ')
     at = put_quoted_address(at, row.ends.initiator, row.ends.family)
     at = put_word(at, b', "initiator_port": ')
-    at = put_where(at, row.ends.has_ports, row.ends.ports >> 16)
+    at = put_number_or_null(at, row.ends.has_ports, row.ends.ports >> 16)
     at = put_word(at, b', "responder": ')
     at = put_quoted_address(at, row.ends.responder, row.ends.family)
     at = put_word(at, b', "responder_port": ')
-    at = put_where(at, row.ends.has_ports, row.ends.ports & 0xFFFF)
+    at = put_number_or_null(at, row.ends.has_ports, row.ends.ports & 0xFFFF)
     at = put_word(at, b', "icmp_type": ')
-    at = put_where(at, icmp, row.ends.icmp >> 8)
+    at = put_number_or_null(at, icmp, row.ends.icmp >> 8)
     at = put_word(at, b', "icmp_code": ')
-    return put_where(at, icmp, row.ends.icmp & 0xFF)
+    return put_number_or_null(at, icmp, row.ends.icmp & 0xFF)
 
 
 cdef inline char* put_counts(char* at, const FlowRow* row) noexcept nogil:
@@ -169,15 +170,15 @@ cdef inline char* put_counts(char* at, const FlowRow* row) noexcept nogil:
     return put_word(at, b", ")
 
 
-cdef inline char* put_json_end(char* at, uint8_t end, const Piece* instance, const Piece* rule) noexcept nogil:
+cdef inline char* put_json_end(char* at, uint8_t end, const Text* instance, const Text* rule) noexcept nogil:
     if end == SIDE_NONE:
         return put_word(at, b"null")
     at = put_word(at, b'{"instance": ')
-    at = put_piece(at, instance)
+    at = put_text(at, instance)
     at = put_word(at, b', "rule": ')
-    at = put_piece(at, rule)
+    at = put_text(at, rule)
     at = put_word(at, b', "ended": ')
-    at = put_piece(at, &json.ends[end])
+    at = put_text(at, &json.ends[end])
     return put_word(at, b"}")
 
 
@@ -185,15 +186,15 @@ cdef class VerdictLines(PacketRows):
     """A ``PacketSink`` that calls ``write`` with whole lines, as bytes."""
 
     def __init__(self, write):
-        self.set_up(write, _spell_json, b"null", None)
+        self.set_up(write, _encode_json, b"null", None)
 
     cdef char* put_packet(
-        self, char* at, const HeaderRow* header, const ResultRow* result, const Piece** names
+        self, char* at, const HeaderRow* header, const ResultRow* result, const Text** names
     ) noexcept nogil:
         at = put_word(at, b'{"packet": ')
         at = put_number(at, self.packets)
         at = put_header(at, header)
-        at = put_piece(at, &json.outcomes[result.verdict][result.reason])
+        at = put_text(at, &json.outcomes[result.verdict][result.reason])
         at = put_word(at, b'"egress": ')
         at = put_json_side(at, &result.egress, names[0], names[1])
         at = put_word(at, b', "ingress": ')
@@ -205,14 +206,14 @@ cdef class ConnectionLines(FlowRows):
     """A ``FlowSink`` that calls ``write`` with whole lines, as bytes."""
 
     def __init__(self, write):
-        self.set_up(write, _spell_json, b"null", None)
+        self.set_up(write, _encode_json, b"null", None)
 
-    cdef char* put_flow(self, char* at, const FlowRow* row, const Piece** names) noexcept nogil:
+    cdef char* put_flow(self, char* at, const FlowRow* row, const Text** names) noexcept nogil:
         at = put_ends(at, row)
         at = put_counts(at, row)
-        at = put_piece(at, &json.outcomes[row.verdict][row.reason])
+        at = put_text(at, &json.outcomes[row.verdict][row.reason])
         at = put_word(at, b'"answer": ')
-        at = put_piece(at, &json.answers[row.answer])
+        at = put_text(at, &json.answers[row.answer])
         at = put_word(at, b', "egress": ')
         at = put_json_end(at, row.side_end[0], names[0], names[1])
         at = put_word(at, b', "ingress": ')
@@ -228,7 +229,7 @@ cdef inline char* put_comma(char* at) noexcept nogil:
 
 
 cdef inline char* put_pair(char* at, bint there, uint32_t first, uint32_t second) noexcept nogil:
-    # And a comma before and after: ports, or ICMP type and code.
+    # Ports, or ICMP type and code, with a comma before and after.
     if not there:
         return put_word(at, b",,,")
     at = put_number(put_comma(at), first)
@@ -236,20 +237,20 @@ cdef inline char* put_pair(char* at, bint there, uint32_t first, uint32_t second
     return put_comma(at)
 
 
-cdef inline char* put_csv_side(char* at, const SideRow* row, const Piece* instance, const Piece* rule) noexcept nogil:
+cdef inline char* put_csv_side(char* at, const SideRow* row, const Text* instance, const Text* rule) noexcept nogil:
     if row.verdict == NO_VERDICT:
         return put_word(at, b",,,,")
-    at = put_piece(put_comma(at), instance)
-    at = put_piece(put_comma(at), &csv.outcomes[row.verdict][row.reason])
-    return put_piece(put_comma(at), rule)
+    at = put_text(put_comma(at), instance)
+    at = put_text(put_comma(at), &csv.outcomes[row.verdict][row.reason])
+    return put_text(put_comma(at), rule)
 
 
-cdef inline char* put_csv_end(char* at, uint8_t end, const Piece* instance, const Piece* rule) noexcept nogil:
+cdef inline char* put_csv_end(char* at, uint8_t end, const Text* instance, const Text* rule) noexcept nogil:
     if end == SIDE_NONE:
         return put_word(at, b",,,")
-    at = put_piece(put_comma(at), instance)
-    at = put_piece(put_comma(at), rule)
-    return put_piece(put_comma(at), &csv.ends[end])
+    at = put_text(put_comma(at), instance)
+    at = put_text(put_comma(at), rule)
+    return put_text(put_comma(at), &csv.ends[end])
 
 
 cdef bytes line_of_names(rows):
@@ -257,38 +258,38 @@ cdef bytes line_of_names(rows):
 
 
 cdef class VerdictCsv(PacketRows):
-    """A ``PacketSink`` that calls ``write`` with whole lines, as bytes; ``close`` when all is written."""
+    """A ``PacketSink`` that calls ``write`` with whole lines, as bytes. Call ``close`` at the end."""
 
     def __init__(self, write):
-        self.set_up(write, _spell_csv, b"", line_of_names(PACKET_ROWS))
+        self.set_up(write, _encode_csv, b"", line_of_names(PACKET_ROWS))
 
     cdef char* put_packet(
-        self, char* at, const HeaderRow* header, const ResultRow* result, const Piece** names
+        self, char* at, const HeaderRow* header, const ResultRow* result, const Text** names
     ) noexcept nogil:
         at = put_number(at, self.packets)
         at = put_time(put_comma(at), header.time_ns)
         if header.family:
             at = put_address(put_comma(at), header.src, header.family)
             at = put_address(put_comma(at), header.dst, header.family)
-            at = put_piece(put_comma(at), &csv.protocols[header.protocol])
+            at = put_text(put_comma(at), &csv.protocols[header.protocol])
         else:
             at = put_word(at, b",,,")
         at = put_pair(at, header.has_ports, header.sport, header.dport) - 1
         at = put_pair(at, header.has_icmp, header.icmp_type, header.icmp_code)
-        at = put_piece(at, &csv.outcomes[result.verdict][result.reason])
+        at = put_text(at, &csv.outcomes[result.verdict][result.reason])
         at = put_csv_side(at, &result.egress, names[0], names[1])
         at = put_csv_side(at, &result.ingress, names[2], names[3])
         return put_word(at, b"\n")
 
 
 cdef class ConnectionCsv(FlowRows):
-    """A ``FlowSink`` that calls ``write`` with whole lines, as bytes; ``close`` when all is written."""
+    """A ``FlowSink`` that calls ``write`` with whole lines, as bytes. Call ``close`` at the end."""
 
     def __init__(self, write):
-        self.set_up(write, _spell_csv, b"", line_of_names(CONNECTION_ROWS))
+        self.set_up(write, _encode_csv, b"", line_of_names(CONNECTION_ROWS))
 
-    cdef char* put_flow(self, char* at, const FlowRow* row, const Piece** names) noexcept nogil:
-        at = put_piece(at, &csv.protocols[row.ends.protocol])
+    cdef char* put_flow(self, char* at, const FlowRow* row, const Text** names) noexcept nogil:
+        at = put_text(at, &csv.protocols[row.ends.protocol])
         at = put_address(put_comma(at), row.ends.initiator, row.ends.family)
         at = put_comma(at)
         if row.ends.has_ports:
@@ -304,8 +305,8 @@ cdef class ConnectionCsv(FlowRows):
         at = put_number(put_comma(at), row.packets[1])
         at = put_number(put_comma(at), row.bytes[0])
         at = put_number(put_comma(at), row.bytes[1])
-        at = put_piece(put_comma(at), &csv.outcomes[row.verdict][row.reason])
-        at = put_piece(put_comma(at), &csv.answers[row.answer])
+        at = put_text(put_comma(at), &csv.outcomes[row.verdict][row.reason])
+        at = put_text(put_comma(at), &csv.answers[row.answer])
         at = put_csv_end(at, row.side_end[0], names[0], names[1])
         at = put_csv_end(at, row.side_end[1], names[2], names[3])
         return put_word(at, b"\n")

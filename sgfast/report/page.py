@@ -1,4 +1,4 @@
-"""A page of text for people: lines, headings, tables, in so many columns."""
+"""Text layout for reports: lines, headings and tables within a given width."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def plural(number: int, one: str, many: str = "") -> str:
 
 
 def human_bytes(number: float) -> str:
-    """With a decimal unit, three digits or so."""
+    """Format with a decimal unit and one decimal."""
     if number < 1000:
         return f"{number:.0f} B"
     units = ["kB", "MB", "GB", "TB", "PB", "EB"]
@@ -43,12 +43,12 @@ def human_seconds(seconds: float) -> str:
 
 
 def instant(time_ns: int) -> str:
-    """To the microsecond, UTC."""
+    """Format a time in UTC with microseconds."""
     return (datetime(1970, 1, 1) + timedelta(microseconds=time_ns // 1000)).isoformat(" ", "microseconds")
 
 
 class Page:
-    """Lines that are added one by one. ``width``: columns, if that can be."""
+    """Collects lines. ``width``: the desired number of columns, limited to ``NARROWEST`` and ``WIDEST``."""
 
     def __init__(self, width: int, colour: bool) -> None:
         self.width = min(max(width, NARROWEST), WIDEST)
@@ -70,15 +70,15 @@ class Page:
         self.hanging(indent, text)
 
     def hanging(self, start: str, text: str, style: str = "") -> None:
-        """``start``, then ``text`` in as many lines as it takes, the later ones below the first."""
-        pieces = _wrap(text, self.width - len(start)) or [""]
-        for n, piece in enumerate(pieces):
-            self.line((start if n == 0 else " " * len(start)) + piece, style)
+        """Add ``start`` and ``text``. The text is wrapped, and its lines are aligned below each other."""
+        lines = _wrap(text, self.width - len(start)) or [""]
+        for n, line in enumerate(lines):
+            self.line((start if n == 0 else " " * len(start)) + line, style)
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """The first column to the right, the others to the left. Where a row is too long its last cell goes below."""
+        """Align the first column right and the others left. The last cell of a row that is too long goes below it."""
         widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head) - 1)]
-        # A few long names do not push everyone else's columns out.
+        # Columns have a maximum width, so that a few long names do not shift the columns of all rows.
         widths = [min(width, len(name) + 12) for width, name in zip(widths, head, strict=False)]
         self.line("  " + "  ".join(_cells(head, widths)))
         for row in rows:

@@ -1,7 +1,7 @@
-"""``--verdicts`` and ``--connections`` as Parquet: the columns and types of ``row_schema``.
+"""``--verdicts`` and ``--connections`` as Parquet, with the columns and types of ``row_schema``.
 
-Rows are kept until they make a row group: memory does not grow with the capture. No packet costs a Python object. Needs
-pyarrow (``sgfast[arrow]``); importing this module raises ImportError without it.
+Rows are buffered until they fill a row group, so memory does not grow with the capture. No Python object is created per
+packet. This module needs pyarrow (``sgfast[arrow]``); importing it without raises ImportError.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Rows = NDArray[Any]
 Where = NDArray[np.bool_]
 Write = Callable[[bytes], object]
 
-#: Rows of a row group: 12 MB while they are kept, several times that while they are written.
+#: Rows per row group. They take 12 MB while they are buffered, and several times that while they are written.
 GROUP_ROWS = 1 << 17
 
 _TIME = pa.timestamp("ns", tz="UTC")
 _ADDRESS = pa.string()
-#: By ``Type.parquet``.
+#: Arrow types by ``Type.parquet``.
 _TYPES = {
     "timestamp, nanoseconds, UTC": _TIME,
     "string": _ADDRESS,
@@ -45,17 +45,18 @@ _TYPES = {
 
 
 class _Words:
-    """Words by number, as they come up in a column."""
+    """Maps the numbers in a column to words."""
 
     def __init__(self, words: Sequence[str | None]) -> None:
-        # Two numbers may stand for one word, which a dictionary holds once: an id is used again in another group.
+        # Two numbers may stand for the same word, such as a rule id used in two groups. The dictionary holds it once.
         places = {word: n for n, word in enumerate(dict.fromkeys(w for w in words if w is not None))}
         self._places = np.array([-1 if word is None else places[word] for word in words], np.int32)
         self._words = pa.array([w.encode("utf-8", "backslashreplace").decode() for w in places], pa.string())
 
     def column(self, numbers: Rows, there: Where | None = None) -> pa.Array:
-        """Null where a number is negative or stands for None, and where nothing is ``there``. IndexError for a number
-        that stands for nothing.
+        """Return a column that is null where a number is negative or stands for None, or ``there`` is false.
+
+        Raises IndexError for a number out of range.
         """
         if there is None:
             there = np.ones(len(numbers), np.bool_)
@@ -88,8 +89,9 @@ def _addresses(values: Rows, families: Rows) -> pa.Array:
 
 
 class _Stream(io.RawIOBase):
-    """What pyarrow writes to. It writes once more when it is thrown away half done: outside of ``with`` that goes
-    nowhere.
+    """The file object that pyarrow writes to. It discards what is written outside of ``with``.
+
+    A Parquet writer that is dropped before it is closed writes once more; that must not reach the file.
     """
 
     def __init__(self, write: Write) -> None:
@@ -119,7 +121,7 @@ class _Stream(io.RawIOBase):
 
 
 class _Table(ABC):
-    """Rows on their way into a file. ``dtypes``: of the arrays that come side by side, row by row."""
+    """Buffers rows and writes them to a file. ``dtypes``: dtypes of the parallel arrays that hold the rows."""
 
     def __init__(self, write: Write, kind: RowKind, dtypes: Sequence[np.dtype[Any]]) -> None:
         self._stream = _Stream(write)
@@ -127,18 +129,18 @@ class _Table(ABC):
         self._writer: Any = None
         self._kept = [np.zeros(GROUP_ROWS, dtype) for dtype in dtypes]
         self._count = 0
-        self._before = 0        # packets before those that are kept
+        self._before = 0        # number of packets before the buffered ones
         self._names = Names((), (), 0)
         self._words: tuple[_Words, _Words] | None = None
 
     def begin(self, names: Names) -> None:
-        # What is kept means the same by its numbers (PacketSink).
+        # The numbers in buffered rows keep their meaning (PacketSink).
         self._names = names
         self._words = None
         self._before = names.packets - self._count
 
     def close(self) -> None:
-        """Writes what is kept, and what makes it a Parquet file."""
+        """Write the buffered rows and the end of the Parquet file."""
         self._write_group()
         with self._stream:
             self._writer.close()
@@ -146,7 +148,7 @@ class _Table(ABC):
     def _keep(self, *arrays: Rows) -> None:
         for array, kept in zip(arrays, self._kept, strict=True):
             if array.dtype != kept.dtype or array.shape != (len(arrays[0]),):
-                raise ValueError("rows are arrays of one dimension, equally long, and of the dtypes of rows")
+                raise ValueError("rows must be one-dimensional arrays of equal length, with the dtypes of rows")
         done = 0
         while done < len(arrays[0]):
             fit = min(GROUP_ROWS - self._count, len(arrays[0]) - done)
@@ -166,7 +168,7 @@ class _Table(ABC):
             table = pa.Table.from_arrays(columns, schema=self._schema)
         with self._stream:
             if self._writer is None:
-                # Numbers that hardly come twice gain nothing by a dictionary.
+                # A dictionary does not help columns whose values rarely repeat.
                 encoded = [field.name for field in self._schema if field.type not in (_TIME, pa.int64())]
                 self._writer = pq.ParquetWriter(self._stream, self._schema, use_dictionary=encoded)
             if table is not None:
@@ -176,12 +178,13 @@ class _Table(ABC):
 
     @abstractmethod
     def _columns(self, instances: _Words, rules: _Words, *rows: Rows) -> list[pa.Array]:
-        """Of the rows that were kept, in the schema's order."""
+        """Return the columns of the rows in the order of the schema."""
 
 
 class VerdictParquet(_Table):
-    """A ``PacketSink`` that calls ``write`` with pieces of a Parquet file, which is whole once ``close`` was called.
-    ValueError for arrays of another dtype or length, IndexError for a row with a number that stands for nothing.
+    """A ``PacketSink`` that calls ``write`` with parts of a Parquet file, which ``close`` completes.
+
+    Raises ValueError for arrays of another dtype or length and IndexError for numbers out of range.
     """
 
     def __init__(self, write: Write) -> None:
@@ -216,8 +219,9 @@ class VerdictParquet(_Table):
 
 
 class ConnectionParquet(_Table):
-    """A ``FlowSink`` that calls ``write`` with pieces of a Parquet file, which is whole once ``close`` was called.
-    ValueError for an array of another dtype, IndexError for a row with a number that stands for nothing.
+    """A ``FlowSink`` that calls ``write`` with parts of a Parquet file, which ``close`` completes.
+
+    Raises ValueError for an array of another dtype and IndexError for numbers out of range.
     """
 
     def __init__(self, write: Write) -> None:

@@ -1,4 +1,4 @@
-"""A progress bar for long replays, on standard error and only where that is a terminal."""
+"""A progress bar for long replays. It is written to standard error, and only if that is a terminal."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from sgfast.capture.urls import is_url, url_identity
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-#: A replay that is over sooner shows no bar.
+#: The bar appears only after this time.
 PATIENCE_SECONDS = 1.0
 REFRESH_SECONDS = 0.1
 
 
 class ProgressBar:
-    """What ``replay(progress=…)`` calls; ``close`` takes the bar away again. Where captures are read once more, it
-    begins anew.
+    """The callback for ``replay(progress=...)``. ``close`` removes the bar.
+
+    The bar starts again from 0 if the captures are read a second time.
     """
 
     def __init__(self, captures: Sequence[str]) -> None:
@@ -48,7 +49,7 @@ class ProgressBar:
             self._bar.refresh()
 
     def _start(self, nbytes: int, shown: str) -> None:
-        # Costs 0.1 s to import: only those who wait anyway pay for it.
+        # Imported here because it takes 0.1 s; short replays do not need it.
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -73,7 +74,7 @@ class ProgressBar:
 
 
 def total_bytes(captures: Sequence[str]) -> int | None:
-    """The size of all captures, of directories the files in them; None where one is not a regular file."""
+    """Return the total size of the captures, including the files in directories. None if the size of one is unknown."""
     total = 0
     for path in with_files_in(captures):
         if is_directory(path):

@@ -1,4 +1,4 @@
-"""Documents made from ``row_schema``: the JSON Schema of a line of each kind, and ``docs/rows.md``.
+"""Generates documents from ``row_schema``: the JSON Schema of a line of each kind, and ``docs/rows.md``.
 
 ``python -m sgfast.report.row_documents`` writes them into the repository.
 """
@@ -21,7 +21,7 @@ def _described(meaning: str, null: str) -> str:
 
 
 def _value(column: Column) -> dict[str, Any]:
-    """The JSON Schema of a column's values."""
+    """Return the JSON Schema of a column's values."""
     meaning = column.meaning
     if column.words:
         allowed: dict[str, Any] = {"enum": [*column.words]}
@@ -73,7 +73,7 @@ def _row(column: Column) -> list[str]:
 def _section(kind: RowKind) -> str:
     return "\n".join(
         (
-            f"## `{kind.option}`: a row is {kind.meaning}\n",
+            f"## `{kind.option}`: each row is {kind.meaning}\n",
             _table(["column", "type", "meaning", "null where"], map(_row, kind.flat)),
             _paragraph(
                 f"A side is {kind.side_meaning}. It is null where {kind.side_null}. "
@@ -106,7 +106,7 @@ def markdown() -> str:
 
 
 def documents() -> dict[Path, str]:
-    """Text by file, in the repository."""
+    """Return the text of each generated file, by its path in the repository."""
     schemas = {
         Path("sgfast", "report", "schemas", f"{kind.schema}.json"): json.dumps(json_schema(kind), indent=2) + "\n"
         for kind in ROW_KINDS

@@ -1,7 +1,7 @@
-"""The columns of the rows that ``--verdicts`` and ``--connections`` write (SPEC 10.3, 10.4, 10.8), each listed once.
+"""The columns of the rows that ``--verdicts`` and ``--connections`` write (SPEC 10.3, 10.4, 10.8).
 
-The CSV line of names and the types of Parquet are taken from here. The JSON Schemas of a line and ``docs/rows.md`` are
-made of it by ``row_documents``. The writers of text put the values in this order; a test compares them with it.
+The column names of CSV and the types of Parquet are taken from here. ``row_documents`` generates the JSON Schemas of a
+line and ``docs/rows.md`` from it. The text writers hard-code this order; a test compares them with it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ SIDES = ("egress", "ingress")
 
 @dataclass(frozen=True, eq=False)
 class Type:
-    """What the values of a column are."""
+    """The type of a column's values."""
 
     name: str
     meaning: str
-    #: The JSON Schema of a value that is not null; without ``enum`` of words, which each column has of its own.
+    #: JSON Schema of a value that is not null. For type WORD each column adds its own ``enum``.
     json: dict[str, Any]
-    #: The column's type in Parquet.
+    #: The type in Parquet.
     parquet: str
 
 
@@ -42,7 +42,7 @@ TIME = Type(
 ADDRESS = Type("address", "an IPv4 address, or an IPv6 address as in RFC 5952", {"type": "string"}, "string")
 PROTOCOL = Type(
     "protocol",
-    "IANA's keyword in lower case, else the number, which is an integer in JSON",
+    "the IANA keyword in lower case, or the number if there is none; the number is an integer in JSON",
     {"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer", "minimum": 0, "maximum": 255}]},
     "string, dictionary encoded",
 )
@@ -51,14 +51,14 @@ NAME = Type("name", "an instance's name", {"type": "string", "minLength": 1}, "s
 RULE = Type("rule", "a rule's id", {"type": "string"}, "string, dictionary encoded")
 PORT = _integer("port", "an integer from 0 to 65535", 0, 65535, "uint16")
 BYTE = _integer("byte", "an integer from 0 to 255", 0, 255, "uint8")
-NUMBER = _integer("number", "an integer from 1 on", 1, None, "int64")
-COUNT = _integer("count", "an integer from 0 on", 0, None, "int64")
+NUMBER = _integer("number", "an integer, 1 or more", 1, None, "int64")
+COUNT = _integer("count", "an integer, 0 or more", 0, None, "int64")
 TYPES = (TIME, ADDRESS, PROTOCOL, WORD, NAME, RULE, PORT, BYTE, NUMBER, COUNT)
 
 
 @dataclass(frozen=True)
 class Column:
-    """``null``: when the value is null; empty if it never is. ``words``: all there are, of a column of type WORD."""
+    """``null`` says when the value is null; it is empty if it never is. ``words`` lists the values of a WORD column."""
 
     name: str
     type: Type
@@ -69,7 +69,8 @@ class Column:
 
 @dataclass(frozen=True)
 class RowKind:
-    """``schema``: the name of a JSON line's schema. ``columns`` come first, then those of ``side``, for each side."""
+    """``schema`` names the schema of a JSON line. ``columns`` come first, then the columns of ``side`` for each
+    side."""
 
     schema: str
     option: str
@@ -81,7 +82,7 @@ class RowKind:
 
     @property
     def flat(self) -> tuple[Column, ...]:
-        """All columns as CSV and Parquet have them: those of a side behind a dot, null where the side is."""
+        """All columns as in CSV and Parquet. A side's columns are ``SIDE.COLUMN``, and null if the side is null."""
         return (*self.columns, *(_of_side(side, column) for side in SIDES for column in self.side))
 
     @property
@@ -96,7 +97,7 @@ def _of_side(side: str, column: Column) -> Column:
 
 _PASSED_OR_NOT = ("allow", "deny")
 _REASONS = tuple(reason for reason in REASONS if reason is not None)
-# A packet is moot because of another one, which no filter says.
+# No filter says that a packet is moot, because that follows from the verdict on another packet.
 _SIDE_REASONS = tuple(reason for reason in _REASONS if reason != "opener-denied")
 _NO_PORTS = "the packet has no ports, or they were not captured"
 _NO_ICMP = "the packet has no ICMP header, or it was not captured"
@@ -126,8 +127,8 @@ PACKET_ROWS = RowKind(
     ),
     side=(
         Column("instance", NAME, "The instance whose filter judged the packet."),
-        Column("verdict", WORD, "What this filter said.", words=_PASSED_OR_NOT),
-        Column("reason", WORD, "Why it said so.", words=_SIDE_REASONS),
+        Column("verdict", WORD, "The verdict of this filter.", words=_PASSED_OR_NOT),
+        Column("reason", WORD, "The reason of that verdict.", words=_SIDE_REASONS),
         Column("rule", RULE, "The rule that the reason is about.", "the reason is about no rule"),
     ),
     side_meaning="the filter of the sending instance (egress) or of the receiving one (ingress)",
@@ -146,18 +147,18 @@ CONNECTION_ROWS = RowKind(
         Column("responder_port", PORT, "The responder's port.", "the protocol has no ports"),
         Column("icmp_type", BYTE, "The type of the ICMP or ICMPv6 message that began it.", "it is not ICMP"),
         Column("icmp_code", BYTE, "The code of the ICMP or ICMPv6 message that began it.", "it is not ICMP"),
-        Column("first_time", TIME, "When its first packet came."),
-        Column("last_time", TIME, "When its last packet came."),
+        Column("first_time", TIME, "The time of its first packet."),
+        Column("last_time", TIME, "The time of its last packet."),
         Column("packets_from_initiator", COUNT, "Packets that the initiator sent."),
         Column("packets_from_responder", COUNT, "Packets that the responder sent."),
-        Column("bytes_from_initiator", COUNT, "Bytes of the initiator's packets, as long as they were on the wire."),
-        Column("bytes_from_responder", COUNT, "Bytes of the responder's packets, as long as they were on the wire."),
+        Column("bytes_from_initiator", COUNT, "Bytes of the initiator's packets, by their length on the wire."),
+        Column("bytes_from_responder", COUNT, "Bytes of the responder's packets, by their length on the wire."),
         Column("verdict", WORD, "The verdict on the packet that began it.", words=_PASSED_OR_NOT),
         Column("reason", WORD, "The reason of that verdict.", words=_SIDE_REASONS),
         Column(
             "answer",
             WORD,
-            "What the other end did; it refuses by an RST or an ICMP unreachable.",
+            "What the other end did; refused: it sent an RST or an ICMP unreachable.",
             words=tuple(sorted(ANSWERS)),
         ),
     ),
@@ -167,7 +168,7 @@ CONNECTION_ROWS = RowKind(
         Column(
             "ended",
             WORD,
-            "How it ended on this side; open: it was alive when the captures ended.",
+            "How it ended on this side; open: it still existed when the captures ended.",
             words=tuple(end for end in ENDS if end is not None),
         ),
     ),

@@ -1,4 +1,4 @@
-# What the writers of rows of text have in common: pieces of it, names by number, a buffer, and the loops over rows.
+# The common base of the text row writers: stored texts, names by number, a buffer, and the loops over rows.
 
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.string cimport memcpy
@@ -8,76 +8,76 @@ from sgfast.core.conntrack.table cimport FlowRow
 
 cdef enum:
     ANSWER_COUNT = 3
-    ROW_BYTES = 1024            # more than any row takes, names and frames apart; the longest is measured in a test
+    ROW_BYTES = 1024            # more than any row takes without names and frames; a test measures the longest row
 
-# Later versions of Python write ::ffff:1.2.3.4, earlier ones ::ffff:102:304.
+# How this Python writes IPv4-mapped addresses: newer versions ::ffff:1.2.3.4, older ones ::ffff:102:304.
 cdef bint mapped_is_dotted
 
 
-# Text that comes up again and again, escaped once.
-cdef struct Piece:
-    const char* text            # NULL: not made yet
+# A text that is used repeatedly. It is escaped once.
+cdef struct Text:
+    const char* text            # NULL: not encoded yet
     size_t length
 
 
-# Good for as long as `kept` is.
-cdef Piece keep(bytes text, list kept)
+# The result is valid as long as `kept`, which receives a reference to `text`.
+cdef Text keep_text(bytes text, list kept)
 
 
-cdef inline char* put_piece(char* at, const Piece* piece) noexcept nogil:
-    memcpy(at, piece.text, piece.length)
-    return at + piece.length
+cdef inline char* put_text(char* at, const Text* text) noexcept nogil:
+    memcpy(at, text.text, text.length)
+    return at + text.length
 
 
-cdef class NamePieces:
-    # Names by number, each spelled when it is first needed; of a negative number: `none`.
+cdef class NameTexts:
+    # Names by number, encoded on first use. Negative numbers give `none`.
     cdef object names
-    cdef object spell
+    cdef object encode
     cdef list kept
-    cdef Piece none
-    cdef Piece* pieces
+    cdef Text none
+    cdef Text* texts
     cdef Py_ssize_t count
 
-    cdef const Piece* at(self, int32_t number) except NULL
+    cdef const Text* at(self, int32_t number) except NULL
 
 
 cdef class RowWriter:
-    # Rows are put together in a buffer that goes to `sink` when it is full.
+    # Composes rows in a buffer and passes it to `sink` when it is full.
     cdef object sink
-    cdef object head            # bytes that come before the first row; None once they were written
-    cdef object spell           # name -> bytes
-    cdef bytes none             # instead of a name, where there is none
-    cdef NamePieces instances
-    cdef NamePieces rules
-    cdef uint64_t packets       # written, and before
+    cdef object head            # bytes before the first row; None after they were written
+    cdef object encode          # function: name -> bytes
+    cdef bytes none             # written where there is no name
+    cdef NameTexts instances
+    cdef NameTexts rules
+    cdef uint64_t packets       # number of packets so far, including those before this file
     cdef char* data
     cdef size_t used
     cdef size_t size
 
-    cdef int set_up(self, sink, spell, bytes none, head) except -1
+    cdef int set_up(self, sink, encode, bytes none, head) except -1
     cdef char* room(self, size_t need) except NULL
     cdef int end_row(self, char* at, bint last) except -1
     cdef int flush(self) except -1
-    # The four names a row has: instance and rule of the egress side, of the ingress side. IndexError for a row with a
-    # number that stands for nothing.
-    cdef int packet_names(self, const ResultRow* row, const Piece** names) except -1
-    cdef int flow_names(self, const FlowRow* row, const Piece** names) except -1
+    # The four names of a row: instance and rule of the egress side, then of the ingress side. IndexError for numbers
+    # out of range.
+    cdef int packet_names(self, const ResultRow* row, const Text** names) except -1
+    cdef int flow_names(self, const FlowRow* row, const Text** names) except -1
 
 
-cdef inline size_t names_length(const Piece** names) noexcept nogil:
+cdef inline size_t names_length(const Text** names) noexcept nogil:
     return names[0].length + names[1].length + names[2].length + names[3].length
 
 
-# ValueError for arrays of another dtype or length.
+# These raise ValueError for arrays of another dtype or length.
 cdef const uint8_t[::1] header_bytes(headers)
 cdef const uint8_t[::1] result_bytes(results, Py_ssize_t n)
 
 
 cdef class PacketRows(RowWriter):
     cdef char* put_packet(
-        self, char* at, const HeaderRow* header, const ResultRow* result, const Piece** names
+        self, char* at, const HeaderRow* header, const ResultRow* result, const Text** names
     ) noexcept nogil
 
 
 cdef class FlowRows(RowWriter):
-    cdef char* put_flow(self, char* at, const FlowRow* row, const Piece** names) noexcept nogil
+    cdef char* put_flow(self, char* at, const FlowRow* row, const Text** names) noexcept nogil

@@ -1,8 +1,8 @@
-"""What the writers of rows are made of.
+"""The common base of the row writers.
 
-For text: pieces of it, names by number, a buffer, and the loops over rows. Rows are put together in the buffer and
-written many at a time. A packet costs no Python object: words and names were escaped once and are only copied.
-For Parquet: the columns that NumPy cannot make.
+For text: stored texts, names by number, a buffer, and the loops over rows. Rows are composed in the buffer, which is
+written when it is full. No Python object is created per packet: words and names are escaped once and then copied.
+For Parquet: the columns that NumPy cannot build.
 """
 
 from ipaddress import IPv6Address
@@ -22,8 +22,8 @@ from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import REASONS, VERDICTS
 
 cdef enum:
-    WRITE_BYTES = 1 << 18       # written at a time, and a row more
-    ADDRESS_BYTES = 40          # more than the text of one takes
+    WRITE_BYTES = 1 << 18       # written when the buffer holds at least this much
+    ADDRESS_BYTES = 40          # more than any address takes
 
 #: By number in a row; the order of SideEnd in ``core/conntrack/table.pxd``.
 ENDS = (None, "open", "closed", "reset", "timeout", "evicted", "reopened", "denied", "disconnected", "removed")
@@ -38,41 +38,41 @@ mapped_is_dotted = str(IPv6Address("::ffff:1.2.3.4")).endswith(".4")
 
 # Rows of text --------------------------------------------------------------------------------------------------------
 
-cdef Piece keep(bytes text, list kept):
-    cdef Piece piece
+cdef Text keep_text(bytes text, list kept):
+    cdef Text stored
     kept.append(text)
-    piece.text = PyBytes_AS_STRING(text)
-    piece.length = PyBytes_GET_SIZE(text)
-    return piece
+    stored.text = PyBytes_AS_STRING(text)
+    stored.length = PyBytes_GET_SIZE(text)
+    return stored
 
 
-cdef class NamePieces:
-    def __cinit__(self, names, spell, bytes none):
+cdef class NameTexts:
+    def __cinit__(self, names, encode, bytes none):
         self.names = names
-        self.spell = spell
+        self.encode = encode
         self.kept = []
-        self.none = keep(none, self.kept)
+        self.none = keep_text(none, self.kept)
         self.count = len(names)
-        self.pieces = <Piece*>calloc(self.count + 1, sizeof(Piece))
-        if self.pieces == NULL:
+        self.texts = <Text*>calloc(self.count + 1, sizeof(Text))
+        if self.texts == NULL:
             raise MemoryError
 
     def __dealloc__(self):
-        free(self.pieces)
+        free(self.texts)
 
-    cdef const Piece* at(self, int32_t number) except NULL:
+    cdef const Text* at(self, int32_t number) except NULL:
         if number < 0:
             return &self.none
         if unlikely(number >= self.count):
-            raise IndexError(f"there is no name number {number}")
-        if unlikely(self.pieces[number].text == NULL):
-            self.pieces[number] = keep(self.spell(self.names[number]), self.kept)
-        return &self.pieces[number]
+            raise IndexError(f"name number {number} is out of range")
+        if unlikely(self.texts[number].text == NULL):
+            self.texts[number] = keep_text(self.encode(self.names[number]), self.kept)
+        return &self.texts[number]
 
 
 cdef const uint8_t[::1] row_bytes(rows, dtype):
     if rows.dtype != dtype or rows.ndim != 1:
-        raise ValueError(f"rows are an array of one dimension and of the dtype {dtype}")
+        raise ValueError(f"rows must be a one-dimensional array of dtype {dtype}")
     return np.ascontiguousarray(rows).view(np.uint8)
 
 
@@ -85,27 +85,27 @@ cdef class RowWriter:
         free(self.data)
 
     def begin(self, names):
-        self.instances = NamePieces(names.instances, self.spell, self.none)
-        self.rules = NamePieces(names.rules, self.spell, self.none)
+        self.instances = NameTexts(names.instances, self.encode, self.none)
+        self.rules = NameTexts(names.rules, self.encode, self.none)
         self.packets = names.packets
 
     def close(self):
-        """What a file needs even if no row came."""
+        """Write the head if no row was written."""
         if self.head is not None:
             self.used = 0
             self.flush()
 
-    cdef int set_up(self, sink, spell, bytes none, head) except -1:
+    cdef int set_up(self, sink, encode, bytes none, head) except -1:
         self.sink = sink
-        self.spell = spell
+        self.encode = encode
         self.none = none
         self.head = head
-        self.instances = NamePieces((), spell, none)
-        self.rules = NamePieces((), spell, none)
+        self.instances = NameTexts((), encode, none)
+        self.rules = NameTexts((), encode, none)
         return 0
 
     cdef char* room(self, size_t need) except NULL:
-        # Where the next row goes, which takes at most `need` bytes.
+        # Returns the place for the next row of at most `need` bytes.
         cdef size_t size
         cdef char* grown
         if unlikely(self.size - self.used < need):
@@ -133,7 +133,7 @@ cdef class RowWriter:
             self.sink(rows)
         return 0
 
-    cdef int packet_names(self, const ResultRow* row, const Piece** names) except -1:
+    cdef int packet_names(self, const ResultRow* row, const Text** names) except -1:
         if unlikely(
             row.verdict >= VERDICT_COUNT or row.reason >= REASON_COUNT
             or not is_known(&row.egress) or not is_known(&row.ingress)
@@ -145,7 +145,7 @@ cdef class RowWriter:
         names[3] = self.rules.at(row.ingress.rule)
         return 0
 
-    cdef int flow_names(self, const FlowRow* row, const Piece** names) except -1:
+    cdef int flow_names(self, const FlowRow* row, const Text** names) except -1:
         if unlikely(
             row.verdict >= VERDICT_COUNT or row.reason >= REASON_COUNT or row.answer >= ANSWER_COUNT
             or row.side_end[0] >= SIDE_END_COUNT or row.side_end[1] >= SIDE_END_COUNT
@@ -163,16 +163,17 @@ cdef const uint8_t[::1] header_bytes(headers):
 
 
 cdef const uint8_t[::1] result_bytes(results, Py_ssize_t n):
-    # Of as many rows as there are headers.
+    # `n`: number of header rows.
     cdef const uint8_t[::1] found = row_bytes(results, RESULT_DTYPE)
     if found.shape[0] != n * <Py_ssize_t>sizeof(ResultRow):
-        raise ValueError("results are one row for each header")
+        raise ValueError("results must have one row per header")
     return found
 
 
 cdef class PacketRows(RowWriter):
-    """A ``PacketSink`` of rows of text. ValueError for arrays of another dtype or length, IndexError for a row with a
-    number that stands for nothing.
+    """A ``PacketSink`` that writes rows of text.
+
+    Raises ValueError for arrays of another dtype or length and IndexError for numbers out of range.
     """
 
     def write(self, headers not None, results not None):
@@ -180,7 +181,7 @@ cdef class PacketRows(RowWriter):
         cdef Py_ssize_t n = header_rows.shape[0] // <Py_ssize_t>sizeof(HeaderRow)
         cdef const uint8_t[::1] result_rows = result_bytes(results, n)
         cdef const ResultRow* result
-        cdef const Piece* names[4]
+        cdef const Text* names[4]
         cdef char* at
         cdef Py_ssize_t i
         self.used = 0
@@ -193,21 +194,22 @@ cdef class PacketRows(RowWriter):
             self.end_row(at, i == n - 1)
 
     cdef char* put_packet(
-        self, char* at, const HeaderRow* header, const ResultRow* result, const Piece** names
+        self, char* at, const HeaderRow* header, const ResultRow* result, const Text** names
     ) noexcept nogil:
         return at
 
 
 cdef class FlowRows(RowWriter):
-    """A ``FlowSink`` of rows of text. ValueError for an array of another dtype, IndexError for a row with a number
-    that stands for nothing.
+    """A ``FlowSink`` that writes rows of text.
+
+    Raises ValueError for an array of another dtype and IndexError for numbers out of range.
     """
 
     def write(self, flows not None):
         cdef const uint8_t[::1] flow_rows = row_bytes(flows, FLOW_DTYPE)
         cdef Py_ssize_t n = flow_rows.shape[0] // <Py_ssize_t>sizeof(FlowRow)
         cdef const FlowRow* row
-        cdef const Piece* names[4]
+        cdef const Text* names[4]
         cdef char* at
         cdef Py_ssize_t i
         self.used = 0
@@ -217,21 +219,22 @@ cdef class FlowRows(RowWriter):
             at = self.put_flow(self.room(ROW_BYTES + names_length(names)), row, names)
             self.end_row(at, i == n - 1)
 
-    cdef char* put_flow(self, char* at, const FlowRow* row, const Piece** names) noexcept nogil:
+    cdef char* put_flow(self, char* at, const FlowRow* row, const Text** names) noexcept nogil:
         return at
 
 
-# Columns of Parquet --------------------------------------------------------------------------------------------------
+# Parquet columns -----------------------------------------------------------------------------------------------------
 
 def address_texts(const uint8_t[:, ::1] addresses not None, const uint8_t[::1] families not None):
-    """Addresses (n x 16 bytes, IPv4 in the first four) as text: ``(offsets, text)``, n + 1 int32 and bytes, the n-th of
-    them between offsets n and n + 1. Of a family that is neither 4 nor 6 it is empty. ValueError for other shapes, or
-    more than 2^24 addresses.
+    """Format addresses (n x 16 bytes, IPv4 in the first four) as text.
+
+    Returns ``(offsets, text)``: n + 1 int32 and bytes. Text number i lies between offsets i and i + 1. It is empty if
+    the family is neither 4 nor 6. Raises ValueError for other shapes or more than 2^24 addresses.
     """
     cdef Py_ssize_t n = families.shape[0]
     cdef Py_ssize_t i
     if addresses.shape[0] != n or addresses.shape[1] != 16 or n > 1 << 24:
-        raise ValueError("addresses are 16 bytes each, with a family, and at most 2^24")
+        raise ValueError("each address needs 16 bytes and a family, and there may be at most 2^24")
     offsets = np.zeros(n + 1, dtype=np.int32)
     text = np.empty(n * ADDRESS_BYTES + ADDRESS_BYTES, dtype=np.uint8)
     cdef int32_t[::1] ends = offsets
@@ -252,12 +255,12 @@ def dictionary_codes(
     const int32_t[::1] numbers not None, const uint8_t[::1] there not None, const int32_t[::1] words not None,
     Py_ssize_t count,
 ):
-    """Numbers as codes of a dictionary of what comes up alone: ``(codes, valid, kept)``.
+    """Encode numbers with a dictionary of only the words that occur: return ``(codes, valid, kept)``.
 
-    ``words``: by number, which of the ``count`` words it is; negative: none. ``codes``: int32, 0 where there is
-    nothing: where ``there`` is 0, or a number negative. ``valid``: a bitmap of where there is something, lowest bit
-    first. ``kept``: by code, which word it is. IndexError for a number or word that is too high, ValueError for arrays
-    that are not equally long.
+    ``words`` maps each number to one of ``count`` words; negative means none. A row is null if ``there`` is 0, the
+    number is negative or it has no word. ``codes``: int32, 0 in null rows. ``valid``: a bitmap of the rows that are not
+    null, lowest bit first. ``kept``: the word for each code. Raises IndexError for numbers and words out of range, and
+    ValueError for arrays of different lengths.
     """
     cdef Py_ssize_t n = numbers.shape[0]
     cdef Py_ssize_t i
@@ -265,7 +268,7 @@ def dictionary_codes(
     cdef int32_t word
     cdef int32_t used = 0
     if there.shape[0] != n:
-        raise ValueError("numbers and where they are must be equally many")
+        raise ValueError("numbers and flags must have equal lengths")
     made_codes = np.zeros(n, dtype=np.int32)
     made_valid = np.zeros((n + 7) // 8, dtype=np.uint8)
     made_kept = np.zeros(count, dtype=np.int32)
@@ -294,5 +297,5 @@ def dictionary_codes(
             codes[i] = places[word]
             valid[i >> 3] |= <uint8_t>(1 << (i & 7))
     if wrong >= 0:
-        raise IndexError(f"there is no name number {numbers[wrong]}")
+        raise IndexError(f"name number {numbers[wrong]} is out of range")
     return made_codes, made_valid, made_kept[:used]

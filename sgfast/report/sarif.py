@@ -1,4 +1,4 @@
-"""Findings as SARIF 2.1.0, the format code hosts and editors show beside the lines of a file."""
+"""Findings as SARIF 2.1.0. Code hosts and editors show this format beside the lines of a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sar
 
 
 def sarif(origin: str, warnings: list[str], checked: Checked, lines: Lines) -> dict[str, Any]:
-    """One log with one run, ready for ``json.dumps``. ``warnings`` and what was left out become notifications."""
+    """Return a log with one run, ready for ``json.dumps``. Warnings and omissions become notifications."""
     numbers = {code: n for n, code in enumerate(CODES)}
     notifications = [_notification("warning", text) for text in warnings]
     notifications += [_notification("note", f"Left out: {text}") for text in checked.left_out]
@@ -58,11 +58,11 @@ def sarif(origin: str, warnings: list[str], checked: Checked, lines: Lines) -> d
 
 
 def _notification(level: str, text: str) -> dict[str, Any]:
-    return {"level": level, "message": {"text": _whole(text)}}
+    return {"level": level, "message": {"text": _without_surrogates(text)}}
 
 
-def _whole(text: str) -> str:
-    """Bytes of a file's name that are no text, escaped: not every reader of JSON takes half a character."""
+def _without_surrogates(text: str) -> str:
+    """Escape lone surrogates, which stand for undecodable bytes: not every JSON reader accepts them."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -76,13 +76,13 @@ def _result(
         "ruleId": finding.code,
         "ruleIndex": numbers[finding.code],
         "level": finding.severity,
-        "message": {"text": f"{_whole(text)}."},
+        "message": {"text": f"{_without_surrogates(text)}."},
         "locations": [_location(finding, origin, lines)],
     }
 
 
 def _location(finding: Finding, origin: str, lines: Lines) -> dict[str, Any]:
-    about = _whole(about_of(finding))
+    about = _without_surrogates(about_of(finding))
     location: dict[str, Any] = {
         "logicalLocations": [{"name": about, "fullyQualifiedName": f"{_kind(finding)}/{about}", "kind": "member"}]
     }
@@ -99,7 +99,7 @@ def _kind(finding: Finding) -> str:
     if about_of(finding) in finding.instances:
         return "instances"
     if finding.rule is not None:
-        return f"security_groups/{_whole(finding.group or '')}/rules"
+        return f"security_groups/{_without_surrogates(finding.group or '')}/rules"
     return "address_groups" if finding.address_group is not None else "security_groups"
 
 

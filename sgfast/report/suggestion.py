@@ -1,4 +1,4 @@
-"""What ``sgfast suggest`` found, as text and as one JSON object."""
+"""The output of ``sgfast suggest``, as text and as a JSON object."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sgfast.report.text import REMINDER, service_name
 from sgfast.suggesting import Evidence, Suggestion
 from sgfast.suggesting.document import short
 
-#: Rules of a group that are printed; JSON has all.
+#: Maximum number of rules per group in the text. JSON has all of them.
 TOP = 30
 
 
 def suggestion_object(found: Suggestion) -> dict[str, Any]:
-    """Ready for ``json.dumps``; the schema is ``report.schema("suggestion")``."""
+    """Return the JSON object; its schema is ``report.schema("suggestion")``."""
     damage = found.damaged
     return {
         "captures": [printable(path) for path in found.captures],

@@ -1,4 +1,4 @@
-"""The replay's totals as one JSON object (SPEC 10.2)."""
+"""The totals of a replay as a JSON object (SPEC 10.2)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ NS_PER_SECOND = 10**9
 
 
 def time_text(time_ns: int) -> str:
-    """SPEC 10.3: seconds with nine decimals."""
+    """Seconds with nine decimals (SPEC 10.3)."""
     seconds, nanoseconds = divmod(abs(time_ns), NS_PER_SECOND)
     return f"{'-' if time_ns < 0 else ''}{seconds}.{nanoseconds:09d}"
 
 
 def as_text(path: str) -> str:
-    """A file's name, which may hold bytes that are no text."""
+    """Escape the bytes of a file name that cannot be decoded."""
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -53,7 +53,7 @@ def _cluster_object(used: ClusterUsed) -> dict[str, Any]:
 
 
 def summary(result: ReplayResult) -> dict[str, Any]:
-    """Ready for ``json.dumps``; the schema is ``report.schema("summary")``."""
+    """Return the JSON object; its schema is ``report.schema("summary")``."""
     return {
         "packets": result.packets,
         "bytes": result.bytes,

@@ -1,4 +1,4 @@
-"""The report an engineer reads: what matters first, in 80 columns, every name escaped."""
+"""The text report of a replay: 80 columns, most important first. All names are escaped."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from sgfast.report.page import Page, grouped, human_bytes, human_seconds, instan
 if TYPE_CHECKING:
     from sgfast.comparing import DiffResult
 
-#: Rows of a list before "and N more".
+#: Maximum number of rows in a list before "and N more".
 TOP = 10
 
-#: To which verdict a reason belongs.
+#: The reasons that belong to the verdict "allow"; the others belong to "deny".
 _ALLOWING = ("rule", "established", "related", "inferred")
 _NOTES = {
     "moot": "follow a denied opener: would not exist",
@@ -49,7 +49,7 @@ REMINDER = "A capture taken behind today's security groups cannot show what they
 
 
 def text_report(result: ReplayResult, *, width: int = 80, colour: bool = False) -> str:
-    """The report as lines that end in a newline. ``width``: columns, if that can be."""
+    """Return the report as text. ``width``: the desired number of columns."""
     page = Page(width, colour)
     _write_verdicts(page, result)
     _write_changes(page, result)
@@ -62,7 +62,7 @@ def text_report(result: ReplayResult, *, width: int = 80, colour: bool = False) 
     return page.text()
 
 
-# Words and numbers ---------------------------------------------------------------------------------------------------
+# Names ---------------------------------------------------------------------------------------------------------------
 
 
 def service_name(service: Service) -> str:
@@ -77,11 +77,11 @@ def service_name(service: Service) -> str:
 
 
 def icmp_name(protocol: int, icmp_type: int) -> str:
-    """``echo-request``, or ``type 200`` where there is no word."""
+    """``echo-request``, or ``type 200`` if the type has no name here."""
     return _ICMP_NAMES.get(protocol, {}).get(icmp_type, f"type {icmp_type}")
 
 
-# The parts -----------------------------------------------------------------------------------------------------------
+# Sections ------------------------------------------------------------------------------------------------------------
 
 
 def _write_verdicts(page: Page, result: ReplayResult) -> None:
@@ -166,9 +166,9 @@ def _write_denied(page: Page, result: ReplayResult) -> None:
         packets = sum(kind.packets for kind in rest) + result.denied_others
         more = plural(len(rest), "more kind") if not result.denied_others else f"more than {grouped(len(rest))} kinds"
         page.wrapped(f"and {more} ({plural(packets, 'packet')})", "  ")
-    nowhere = denied - after_cuts - sum(kind.packets for kind in result.denied) - result.denied_others
-    if nowhere > 0:
-        page.wrapped(f"{plural(nowhere, 'packet')} without readable addresses (malformed)", "  ")
+    without_addresses = denied - after_cuts - sum(kind.packets for kind in result.denied) - result.denied_others
+    if without_addresses > 0:
+        page.wrapped(f"{plural(without_addresses, 'packet')} without readable addresses (malformed)", "  ")
 
 
 def _peer(kind: Denied | Broken) -> str:
@@ -255,15 +255,15 @@ def _write_changes(page: Page, result: ReplayResult) -> None:
     page.heading(f"Changes of the policy: {plural(cut, 'connection')} disconnected")
     start = result.first_time_ns or 0
     if result.changes:
-        told = sorted(result.changes, key=lambda change: -change.disconnected)[:TOP]
+        shown = sorted(result.changes, key=lambda change: -change.disconnected)[:TOP]
         rows = [
             (grouped(change.disconnected), _or_unknown(change.came_back), _seconds_from(start, change.at_ns),
              printable(change.text))
             for change in result.changes
-            if any(change is each for each in told)
+            if any(change is each for each in shown)
         ]  # fmt: skip
         page.table(("disconnected", "came back", "at", "change"), rows)
-        rest = [change for change in result.changes if not any(change is each for each in told)]
+        rest = [change for change in result.changes if not any(change is each for each in shown)]
         if rest:
             cut_by_rest = sum(change.disconnected for change in rest)
             page.line(f"  and {plural(len(rest), 'more change')} ({grouped(cut_by_rest)} disconnected)")
@@ -275,7 +275,7 @@ def _write_changes(page: Page, result: ReplayResult) -> None:
         page.wrapped(f"and {plural(cut - TOP, 'more connection')}", "  ")
     after_all = sum(change.packets_after or 0 for change in result.changes)
     if after_all:
-        # No denials of their own: in the changed world they could be retransmissions at most.
+        # These are not counted as denials: had the changes been real, they could only be retransmissions.
         page.wrapped(
             f"{plural(after_all, 'packet')} of theirs came after the cut: with these changes, retransmissions at most; "
             "what was denied most leaves them out",
@@ -325,7 +325,7 @@ def _cut_end(cut: CutConnection, start_ns: int) -> str:
 
 
 def write_notes(page: Page, result: ReplayResult | DiffResult) -> None:
-    """When it was, what to beware of, and how fast it went."""
+    """Write the times of the first and last packet, warnings, damage and speed."""
     page.line()
     notes: list[tuple[str, str, str]] = []
     if result.first_time_ns is not None and result.last_time_ns is not None:

@@ -1,6 +1,6 @@
-# Text written by hand: words, numbers, times and addresses.
+# Formats words, numbers, times and addresses without Python objects.
 #
-# Each function writes at `at`, where its caller has made room, and returns where the text ends.
+# Each function writes at `at`, where the caller has made room, and returns the end of the text.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
@@ -12,14 +12,14 @@ cdef enum:
 
 
 cdef inline char* put_word(char* at, const char* word) noexcept nogil:
-    # Of a literal, whose length the compiler knows.
+    # `word` is a literal, so the compiler knows its length.
     cdef size_t length = strlen(word)
     memcpy(at, word, length)
     return at + length
 
 
 cdef inline const char* pair_of(uint32_t n) noexcept nogil:
-    # Two digits, n < 100.
+    # The two digits of n, which is below 100.
     cdef const char* pairs = (
         b"00010203040506070809101112131415161718192021222324"
         b"25262728293031323334353637383940414243444546474849"
@@ -30,7 +30,7 @@ cdef inline const char* pair_of(uint32_t n) noexcept nogil:
 
 
 cdef inline char* put_number(char* at, uint64_t n) noexcept nogil:
-    # At most 20 bytes.
+    # Writes at most 20 bytes.
     cdef char* end = at + 1
     cdef char* digit
     cdef uint64_t rest = n
@@ -51,7 +51,7 @@ cdef inline char* put_number(char* at, uint64_t n) noexcept nogil:
 
 
 cdef inline char* put_time(char* at, int64_t time_ns) noexcept nogil:
-    # SPEC 10.3: seconds with nine decimals. At most 21 bytes.
+    # Seconds with nine decimals (SPEC 10.3). Writes at most 21 bytes.
     cdef uint64_t distance = <uint64_t>time_ns
     cdef uint32_t decimals
     cdef int i
@@ -70,7 +70,7 @@ cdef inline char* put_time(char* at, int64_t time_ns) noexcept nogil:
 
 
 cdef inline char* put_ipv4(char* at, const uint8_t* address) noexcept nogil:
-    # At most 15 bytes, and one more that is written to.
+    # The text has at most 15 bytes. One more byte behind it is overwritten.
     cdef uint32_t octet
     cdef int i
     for i in range(4):
@@ -92,29 +92,30 @@ cdef inline char* put_ipv4(char* at, const uint8_t* address) noexcept nogil:
 
 cdef inline char* put_ipv6(char* at, const uint8_t* address, bint dotted) noexcept nogil:
     # RFC 5952, as Python's ipaddress does: the first of the longest runs of two or more zero groups becomes "::".
-    # `dotted`: the end of an IPv4-mapped address is written as IPv4. At most 39 bytes.
+    # `dotted`: write the end of an IPv4-mapped address as IPv4. Writes at most 39 bytes.
     cdef const char* digits = b"0123456789abcdef"
     cdef uint32_t groups[8]
-    cdef int zeros = -1             # where the longest run begins
-    cdef int most = 1               # its length, if there is one
+    cdef int zeros = -1             # start of the longest run
+    cdef int longest = 1            # length of the longest run, if there is one
     cdef int run = 0
     cdef int i, shift
     for i in range(8):
         groups[i] = <uint32_t>address[2 * i] << 8 | address[2 * i + 1]
         run = 0 if groups[i] else run + 1
-        if run > most:
-            most = run
+        if run > longest:
+            longest = run
             zeros = i + 1 - run
-    if dotted and zeros == 0 and most == 5 and groups[5] == 0xFFFF:
+    if dotted and zeros == 0 and longest == 5 and groups[5] == 0xFFFF:
         return put_ipv4(put_word(at, b"::ffff:"), address + 12)
     i = 0
     while i < 8:
-        # Of "::" one colon stands before the zeros and one after them; at either end there is no group to bring it.
+        # A colon comes before every group but the first, and before the zeros even if they come first. Zeros at the end
+        # take a second colon.
         if i or zeros == 0:
             at[0] = c':'
             at += 1
         if i == zeros:
-            i += most
+            i += longest
             if i == 8:
                 at[0] = c':'
                 at += 1

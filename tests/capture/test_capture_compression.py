@@ -158,14 +158,14 @@ def test_what_follows_is_left_alone_where_the_command_does_so_and_remarked(name:
     reader = CaptureReader(io.BytesIO(data), "a\nb")
     while reader.next_batch() is not None:
         pass
-    assert reader.remarks == [f"a\\nb: something else follows the {name} data: left alone"]
+    assert reader.remarks == [f"a\\nb: other data follows the {name} data and is ignored"]
 
 
 @pytest.mark.parametrize("name", ["xz", "zstd", "lz4"])
 @pytest.mark.parametrize("rest", [b"x", b"garbage that goes on" * 5000])
 def test_what_follows_is_damage_where_the_command_says_so(name: str, rest: bytes) -> None:
     outcome = read(FORMATS[name](PLAIN) + rest)
-    assert "something else follows" in damaged(outcome) and len(outcome.packets) == 300
+    assert "other data follows it" in damaged(outcome) and len(outcome.packets) == 300
 
 
 # Damage
@@ -411,7 +411,7 @@ def test_exit_statuses(capsys: Capsys, tmp_path: Path) -> None:
     path.write_bytes(data + b"rest")
     outcome = sgfast(capsys, "replay", policy, path)
     assert outcome.status == 0 and outcome.out.startswith("3 packets")
-    assert outcome.one_line() == f"sgfast: warning: {path}: something else follows the gzip data: left alone"
+    assert outcome.one_line() == f"sgfast: warning: {path}: other data follows the gzip data and is ignored"
     path.write_bytes(data[:-3])
     outcome = sgfast(capsys, "replay", policy, path)
     assert outcome.status == 3 and outcome.out.startswith("3 packets") and "is cut short" in outcome.one_line()

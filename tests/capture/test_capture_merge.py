@@ -184,7 +184,7 @@ def test_closed_and_empty_ones_hand_out_nothing(tmp_path: Path) -> None:
     batch = reader.next_batch()
     reader.close()
     assert reader.next_batch() is None and batch is not None and len(list(batch)) == 1
-    with pytest.raises(RuntimeError, match="made once"):
+    with pytest.raises(RuntimeError, match="initialised only once"):
         reader.__init__([])     # type: ignore[misc]
     assert MergedReader.__new__(MergedReader).next_batch() is None
 
@@ -240,7 +240,7 @@ def test_what_is_no_capture_in_a_directory_is_named_in_one_warning(capsys: Capsy
     outcome = sgfast(capsys, "replay", policy, folder, "--format", "json")
     assert outcome.status == 0
     assert outcome.one_line() == (
-        f"sgfast: warning: {folder}: left out, as they are no captures: deeper, empty, fifo, log1, log2 and 4 more"
+        f"sgfast: warning: {folder}: left out, as they are not captures: deeper, empty, fifo, log1, log2 and 4 more"
     )
     found = valid("summary", json.loads(outcome.out))
     assert found["packets"] == 3 and len(found["warnings"]) == 1
@@ -253,7 +253,7 @@ def test_a_link_to_itself_in_a_directory_is_left_out_as_others_are(capsys: Capsy
     (folder / "again").symlink_to(folder)
     outcome = sgfast(capsys, "replay", policy, folder)
     assert outcome.status == 0 and outcome.out.startswith("3 packets")
-    assert outcome.one_line().endswith("left out, as they are no captures: again, loop, nowhere")
+    assert outcome.one_line().endswith("left out, as they are not captures: again, loop, nowhere")
 
 
 def test_directories_without_captures_and_captures_that_cannot_be_used(capsys: Capsys, tmp_path: Path) -> None:

@@ -358,7 +358,7 @@ def test_warnings_of_captures_are_told(capsys: Capsys, tmp_path: Path) -> None:
     (folder / "notes").write_text("just text\n")
     write_capture(folder, *handshake(1000, 80))
     outcome = sgfast(capsys, "check", policy, "--traffic", folder, "--json")
-    assert outcome.status == 0 and "left out, as they are no captures: notes" in outcome.one_line()
+    assert outcome.status == 0 and "left out, as they are not captures: notes" in outcome.one_line()
     assert valid("check", json.loads(outcome.out))["warnings"] == [outcome.one_line().split("warning: ")[1]]
     # Warnings about the policy are printed once.
     groups = POLICY + "  - {name: web-2, addresses: [10.0.0.6]}\n  - {name: web-3, addresses: [10.0.0.7]}\n"

@@ -160,4 +160,4 @@ class TestPlan:
 
     def test_policies_do_not_go_with_it(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         done = sgfast(capsys, "diff", "--plan", self.plan(tmp_path), *SHOP)
-        assert done.status == 2 and "shop.yaml: is text, no capture" in done.one_line()
+        assert done.status == 2 and "shop.yaml: is text, not a capture" in done.one_line()

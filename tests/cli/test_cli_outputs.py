@@ -27,7 +27,7 @@ from command import (
     write_policy,
 )
 from frames import ethernet, ip, sll, sll2, udp
-from tables import flattened, texts
+from tables import flattened, rows_of, texts, typed
 from wireshark import capinfos, comment_of, needs_capinfos, needs_tshark, tshark
 
 from sgfast.capture import open_capture
@@ -129,8 +129,6 @@ def test_tables_say_what_the_lines_say(capsys: Capsys, tmp_path: Path, name: str
 @pytest.mark.parametrize("name", REPLAYS)
 def test_parquet_says_what_the_lines_say(capsys: Capsys, tmp_path: Path, name: str) -> None:
     pytest.importorskip("pyarrow", reason="no pyarrow here")
-    from test_report_parquet import rows_of, typed
-
     words = arguments(name, tmp_path)
     for ending in ("jsonl", "parquet"):
         outcome = sgfast(

@@ -22,7 +22,7 @@ from links import LINKS, LINKS_OF_ONE_VERSION
 
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
-from sgfast.core.wire.link import LEAST_HEADERS, LINK_TYPE_NAMES, LINK_TYPES, LINK_TYPES_WITHOUT_IP
+from sgfast.core.wire.link import LINK_TYPE_NAMES, LINK_TYPES, LINK_TYPES_WITHOUT_IP, MIN_HEADER_LENGTHS
 from sgfast.engine import REASONS, VERDICTS, Engine
 from sgfast.policy.document import parse_policy
 from sgfast.reference.engine import ReferenceEngine
@@ -124,7 +124,7 @@ def test_a_link_header_cut_at_any_byte_is_malformed(link_type: int, wrap: links.
 
 @pytest.mark.parametrize("link_type", LINK_TYPES)
 def test_a_header_of_less_bytes_than_its_reader_takes_for_granted_is_malformed(link_type: int) -> None:
-    least = LEAST_HEADERS[link_type]
+    least = MIN_HEADER_LENGTHS[link_type]
     draw = random.Random(link_type)
     fills = [bytes(64), b"\xff" * 64, *(draw.randbytes(64) for _ in range(30))]
     fills += [wrap(SYN[4]) for number, wrap in LINKS.values() if number == link_type]

@@ -121,7 +121,7 @@ def test_a_part_of_a_batch() -> None:
     sink.write(batch, 1, headers, results)
     assert [packet.data for packet in plain_read(b"".join(written)).packets] == [b"bb", b"ccc"]
     for first in (-1, 3, 4, 2**62):
-        with pytest.raises(ValueError, match="not so many frames"):
+        with pytest.raises(ValueError, match="not have that many frames"):
             sink.write(batch, first, headers, results)
     for wrong in ((headers, results[:1]), (results, results)):
         with pytest.raises(ValueError, match=r"(rows|results) are"):

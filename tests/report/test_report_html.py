@@ -31,8 +31,8 @@ from sgfast.replaying import (
 )
 from sgfast.report import html_report
 from sgfast.report.html import Timeline
-from sgfast.report.html.tables import MOST_ROWS
-from sgfast.report.html.why import MOST_FIELDS, Reasons
+from sgfast.report.html.tables import MAX_ROWS
+from sgfast.report.html.why import MAX_FIELDS, Reasons
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -189,7 +189,7 @@ def test_it_says_what_the_result_says() -> None:
 def test_a_capture_without_packets_is_a_page_all_the_same(tmp_path: Path, with_timeline: bool) -> None:
     result, timeline = replayed(SHOP[0], write_capture(tmp_path))
     page = Page(html_report(result, timeline if with_timeline else None))
-    assert "No packets came" in page.words and "timeline" not in page.words
+    assert "No packets" in page.words and "timeline" not in page.words
 
 
 def test_damage_and_warnings_are_told_first(tmp_path: Path) -> None:
@@ -212,9 +212,9 @@ def test_long_lists_end_and_say_how_much_is_missing() -> None:
     text = html_report(many, timeline)
     page = Page(text)
     assert len(text) < 3_000_000
-    assert all(len(rows) <= MOST_ROWS + 1 for rows in page.tables.values())
-    left = sum(kind.packets for kind in kinds[MOST_ROWS:])
-    assert f"And {65_536 - MOST_ROWS:,} kinds more ({left:,} packets), not listed here." in page.words
+    assert all(len(rows) <= MAX_ROWS + 1 for rows in page.tables.values())
+    left = sum(kind.packets for kind in kinds[MAX_ROWS:])
+    assert f"And {65_536 - MAX_ROWS:,} kinds more ({left:,} packets), not listed here." in page.words
 
 
 # Why
@@ -242,7 +242,7 @@ def test_the_nearest_rule_is_one_of_those_that_explain_names() -> None:
         )  # fmt: skip
         side = explained.ingress if kind.direction == "inbound" else explained.egress
         assert side is not None and (side.instance.name, side.reason) == (service.instance, "no-rule")
-        near = [miss.rule.id for miss in side.nearest if len(miss.misfits) <= MOST_FIELDS]
+        near = [miss.rule.id for miss in side.nearest if len(miss.misfits) <= MAX_FIELDS]
         assert found[1] in near if found else not near, (kind, near)
         compared += found is not None
     assert compared >= 15

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tables import flattened
+from tables import rows_of, typed
 from test_report_csv import AWKWARD
 from test_report_lines import NAMES, peak_bytes, places, random_flows, random_packets
 
@@ -27,30 +27,6 @@ pq = pytest.importorskip("pyarrow.parquet", reason="no pyarrow here")
 
 from sgfast.report import parquet  # noqa: E402
 from sgfast.report.parquet import ConnectionParquet, VerdictParquet  # noqa: E402
-
-TIMES = ("time", "first_time", "last_time")
-
-
-def typed(line: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
-    """A JSON line's object as the rows of a table hold it: times as nanoseconds, a protocol always as a word."""
-    row = flattened(line, fields)
-    for name in TIMES:
-        if name in row:
-            seconds, decimals = row[name].split(".")
-            row[name] = int(seconds) * 10**9 + int(decimals) * (-1 if seconds.startswith("-") else 1)
-    row["protocol"] = None if row["protocol"] is None else str(row["protocol"])
-    return row
-
-
-def rows_of(file: Any) -> list[dict[str, Any]]:
-    """A table's rows, times as nanoseconds."""
-    table = pq.read_table(file)
-    for n, field in enumerate(table.schema):
-        if pa.types.is_timestamp(field.type):
-            assert field.type == pa.timestamp("ns", tz="UTC")
-            table = table.set_column(n, field.name, table.column(n).cast(pa.int64()))
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
 
 
 def written(kind: type, names: Names, *pieces: tuple[Any, ...]) -> io.BytesIO:

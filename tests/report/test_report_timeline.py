@@ -15,7 +15,7 @@ from sgfast.engine import HEADER_DTYPE, PENDING, REASONS, RESULT_DTYPE, VERDICTS
 from sgfast.reference.clock import Clock
 from sgfast.replaying import replay
 from sgfast.report.html import Timeline
-from sgfast.report.html.timeline import KINDS, STRETCHES
+from sgfast.report.html.timeline import KINDS, MAX_INTERVALS
 
 SECOND = 10**9
 
@@ -62,12 +62,12 @@ def test_each_packet_stands_where_the_replays_clock_has_it(seed: int) -> None:
     told = [min(time, 2**62) for time in told]
     timeline = fed(headers, results, sorted(draw.choices(range(len(times) + 1), k=draw.randrange(6))))
     assert (timeline.first_ns, timeline.last_ns) == (told[0], told[-1])
-    assert len(timeline.counts) <= STRETCHES
-    assert timeline.stretch_ns == 1 or len(timeline.counts) > STRETCHES // 2 - 1
+    assert len(timeline.counts) <= MAX_INTERVALS
+    assert timeline.interval_ns == 1 or len(timeline.counts) > MAX_INTERVALS // 2 - 1
     expected = np.zeros_like(timeline.counts)
     for time, verdict, reason in zip(told, results["verdict"].tolist(), results["reason"].tolist(), strict=True):
         kind = "disconnected" if REASONS[reason] == "disconnected" else VERDICTS[verdict]
-        expected[(time - told[0]) // timeline.stretch_ns, KINDS.index(kind)] += 1
+        expected[(time - told[0]) // timeline.interval_ns, KINDS.index(kind)] += 1
     assert (timeline.counts == expected).all()
 
 
@@ -75,11 +75,11 @@ def test_how_packets_are_cut_into_batches_makes_no_difference() -> None:
     draw = random.Random(1)
     headers, results = packets(drawn_times(draw))
     whole, single = fed(headers, results, []), fed(headers, results, list(range(1, len(headers))))
-    assert (whole.first_ns, whole.last_ns, whole.stretch_ns) == (single.first_ns, single.last_ns, single.stretch_ns)
+    assert (whole.first_ns, whole.last_ns, whole.interval_ns) == (single.first_ns, single.last_ns, single.interval_ns)
     assert (whole.counts == single.counts).all()
 
 
-def test_a_timeline_without_packets_has_no_stretches() -> None:
+def test_a_timeline_without_packets_has_no_intervals() -> None:
     timeline = Timeline()
     timeline.write(*packets([]))
     assert timeline.first_ns is None and timeline.counts.shape == (0, len(KINDS))

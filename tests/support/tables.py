@@ -18,3 +18,31 @@ def flattened(line: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
 
 def texts(flat: dict[str, Any]) -> dict[str, str]:
     return {name: "" if value is None else str(value) for name, value in flat.items()}
+
+
+TIMES = ("time", "first_time", "last_time")
+
+
+def typed(line: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
+    """A JSON line's object as the rows of a table hold it: times as nanoseconds, a protocol always as a word."""
+    row = flattened(line, fields)
+    for name in TIMES:
+        if name in row:
+            seconds, decimals = row[name].split(".")
+            row[name] = int(seconds) * 10**9 + int(decimals) * (-1 if seconds.startswith("-") else 1)
+    row["protocol"] = None if row["protocol"] is None else str(row["protocol"])
+    return row
+
+
+def rows_of(file: Any) -> list[dict[str, Any]]:
+    """A Parquet file's rows, times as nanoseconds."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(file)
+    for n, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            assert field.type == pa.timestamp("ns", tz="UTC")
+            table = table.set_column(n, field.name, table.column(n).cast(pa.int64()))
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows

@@ -1,1 +1,1 @@
-"""From the bytes of a frame to addresses, ports and a connection key."""
+"""Packet parsing: from the bytes of a frame to addresses, ports and a connection key."""

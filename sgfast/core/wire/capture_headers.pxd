@@ -1,7 +1,7 @@
-# Headers that never were on a wire: what capturing systems and devices put in front of a frame.
+# Pseudo-headers that capture programs and capture hardware put in front of a frame. They were never on the wire.
 #
-# HeaderReaders of next_header.pxd, called only where as many bytes were captured as the table in link.pyx says; `holds`
-# stands before each look at more of them.
+# Each function is a HeaderReader (next_header.pxd). It is called only if at least the minimum number of bytes given
+# in the table in link.pyx was captured. It calls `holds` before it reads any byte beyond that minimum.
 
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -24,17 +24,17 @@ from sgfast.core.wire.next_header cimport (
 )
 
 cdef enum:
-    # ARPHRD_ numbers of Linux: where cooked captures' protocol is no ethertype.
+    # Linux ARPHRD_ numbers for which the protocol field of a cooked header is not an EtherType.
     HARDWARE_FRAME_RELAY = 770
     HARDWARE_RADIOTAP = 803
     HARDWARE_NETLINK = 824
-    COOKED_LLC = 4                  # for a protocol: LLC follows
+    COOKED_LLC = 4                  # protocol field: an LLC header follows
 
     NFLOG_PAYLOAD = 9
 
 
 cdef inline uint32_t ip_family(uint32_t address_family) noexcept nogil:
-    # AF_INET is 2 everywhere; AF_INET6 is 10, 24, 28 or 30, by the system that captured.
+    # AF_INET is 2 on every system. AF_INET6 is 10, 24, 28 or 30, depending on the capturing system.
     if address_family == 2:
         return ETHERTYPE_IPV4
     if address_family == 10 or address_family == 24 or address_family == 28 or address_family == 30:
@@ -43,7 +43,7 @@ cdef inline uint32_t ip_family(uint32_t address_family) noexcept nogil:
 
 
 cdef inline uint32_t family_in_either_order(const uint8_t* header) noexcept nogil:
-    # The capturing host's byte order, which nothing tells.
+    # The field is in the capturing host's byte order, and the capture does not record which one that is.
     cdef uint32_t ethertype = ip_family(be32(header))
     if ethertype == ETHERTYPE_NONE:
         ethertype = ip_family(load32(header))
@@ -63,13 +63,13 @@ cdef inline uint32_t read_loop(const Frame* frame, uint32_t* at) noexcept nogil:
 
 
 cdef inline uint32_t read_enc(const Frame* frame, uint32_t* at) noexcept nogil:
-    # 0 family u32 | 4 more
+    # 0 family u32 | 4 other fields
     at[0] += 12
     return family_in_either_order(frame.data + at[0] - 12)
 
 
 cdef inline uint32_t read_ipnet(const Frame* frame, uint32_t* at) noexcept nogil:
-    # 0 version | 1 family, by Solaris | 2 more
+    # 0 version | 1 family (Solaris numbers) | 2 other fields
     cdef uint8_t family = frame.data[at[0] + 1]
     at[0] += 24
     if family == 2:
@@ -78,7 +78,7 @@ cdef inline uint32_t read_ipnet(const Frame* frame, uint32_t* at) noexcept nogil
 
 
 cdef inline uint32_t read_pflog(const Frame* frame, uint32_t* at) noexcept nogil:
-    # 0 length, without its padding to 4 bytes | 1 family | more
+    # 0 length, not counting the padding to a multiple of 4 | 1 family | other fields
     cdef const uint8_t* header = frame.data + at[0]
     cdef uint32_t length = (<uint32_t>header[0] + 3) & ~<uint32_t>3
     if length < 4:
@@ -88,8 +88,9 @@ cdef inline uint32_t read_pflog(const Frame* frame, uint32_t* at) noexcept nogil
 
 
 cdef inline uint32_t read_nflog(const Frame* frame, uint32_t* at) noexcept nogil:
-    # 0 family | 1 version | 2 group u16 | then 0 length u16 | 2 type u16 | value, each padded to 4 bytes, in the
-    # capturing host's byte order, which nothing tells but that types are small. At least 4 bytes each: the loop ends.
+    # 0 family | 1 version | 2 group u16 | attributes: 0 length u16 | 2 type u16 | value, padded to a multiple of 4
+    # Attributes are in the capturing host's byte order, which the capture does not record. Types are below 256, so the
+    # zero byte of the type field tells the byte order. Each attribute takes at least 4 bytes, so the loop ends.
     cdef uint32_t start = at[0]
     cdef const uint8_t* attribute
     cdef uint32_t length, kind
@@ -134,14 +135,14 @@ cdef inline uint32_t read_cooked(const Frame* frame, uint32_t* at) noexcept nogi
 
 
 cdef inline uint32_t read_cooked_2(const Frame* frame, uint32_t* at) noexcept nogil:
-    # 0 protocol u16 | 2 more | 8 hardware u16 | 10 more
+    # 0 protocol u16 | 2 other fields | 8 hardware u16 | 10 other fields
     cdef const uint8_t* header = frame.data + at[0]
     at[0] += 20
     return after_cooked(be16(header + 8), be16(header))
 
 
 cdef inline uint32_t read_ppi(const Frame* frame, uint32_t* at) noexcept nogil:
-    # 0 version | 1 flags | 2 length u16 | 4 link type u32, all little-endian | fields
+    # 0 version | 1 flags | 2 length u16 | 4 link type u32 | fields; all little-endian
     cdef const uint8_t* header = frame.data + at[0]
     cdef uint32_t length = load16(header + 2)
     if length < 8:
@@ -151,7 +152,7 @@ cdef inline uint32_t read_ppi(const Frame* frame, uint32_t* at) noexcept nogil:
 
 
 cdef inline uint32_t read_pktap(const Frame* frame, uint32_t* at) noexcept nogil:
-    # 0 length u32 | 4 record type u32, 1 for a packet | 8 link type u32, all little-endian | more
+    # 0 length u32 | 4 record type u32 (1: packet) | 8 link type u32 | other fields; all little-endian
     cdef const uint8_t* header = frame.data + at[0]
     cdef uint32_t length = load32(header)
     if length < 12 or not holds(frame, at[0], length):
@@ -163,7 +164,8 @@ cdef inline uint32_t read_pktap(const Frame* frame, uint32_t* at) noexcept nogil
 
 
 cdef inline uint32_t read_erf(const Frame* frame, uint32_t* at) noexcept nogil:
-    # 0 time u64 | 8 type | 9 flags, lengths | 16 extension headers of 8 bytes, as long as the upper bit says so
+    # 0 time u64 | 8 type | 9 flags, lengths | 16 extension headers of 8 bytes each
+    # The top bit of the type and of each extension header says whether another extension header follows.
     cdef uint32_t start = at[0]
     cdef uint8_t kind = frame.data[start + 8]
     cdef uint8_t more = kind
@@ -178,7 +180,7 @@ cdef inline uint32_t read_erf(const Frame* frame, uint32_t* at) noexcept nogil:
     if kind == 1 or kind == 10 or kind == 15 or kind == 19:
         return NEXT_LINK | LINK_PPP_HDLC
     if kind == 5 or kind == 17:
-        at[0] = start + 4       # which of many channels
+        at[0] = start + 4       # multichannel header
         return NEXT_LINK | LINK_PPP_HDLC
     if kind == 2 or kind == 11 or kind == 16 or kind == 20:
         at[0] = start + 2       # alignment
@@ -191,7 +193,7 @@ cdef inline uint32_t read_erf(const Frame* frame, uint32_t* at) noexcept nogil:
 
 
 cdef inline uint32_t read_juniper_ethernet(const Frame* frame, uint32_t* at) noexcept nogil:
-    # 0 "MGC" | 3 flags | [4 length u16 | as many bytes] | Ethernet, or 4 bytes and IP
+    # 0 "MGC" | 3 flags | [4 length u16 | that many bytes] | an Ethernet frame, or 4 bytes and an IP packet
     cdef const uint8_t* header = frame.data + at[0]
     cdef uint32_t length = 4
     if be32(header) >> 8 != 0x4D4743:

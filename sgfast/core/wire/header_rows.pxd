@@ -1,4 +1,4 @@
-# Packets as array rows, both ways: what Engine.process takes, what --verdicts prints.
+# Conversion between packets and array rows: Engine.process takes header rows, and --verdicts prints them.
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memset
@@ -41,7 +41,7 @@ cdef inline void write_header_row(const Packet* p, HeaderRow* row) noexcept nogi
 
 
 cdef inline void read_header(const WireContext* context, const HeaderRow* row, Packet* p) noexcept nogil:
-    # A header row as if it had come as a frame whose lengths are all in order.
+    # Reads a header row as if it were a frame in which all lengths are valid.
     cdef uint8_t transport[20]
     cdef uint32_t length = 20
     memset(p, 0, sizeof(Packet))

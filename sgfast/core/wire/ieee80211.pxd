@@ -1,10 +1,10 @@
 # 802.11 frames, and the headers that radios put in front of them.
 #
-# HeaderReaders of next_header.pxd, called only where as many bytes were captured as the table in link.pyx says; `holds`
-# stands before each look at more of them.
+# Each function is a HeaderReader (next_header.pxd). It is called only if at least the minimum number of bytes given
+# in the table in link.pyx was captured. It calls `holds` before it reads any byte beyond that minimum.
 #
-# Only data frames that are not encrypted have IP inside. An aggregate (A-MSDU) holds several packets: its first is
-# read. Of a frame in fragments the first is read.
+# Only unencrypted data frames hold readable IP. Of an aggregate (A-MSDU), which holds several packets, the first one
+# is read. Of a fragmented frame, the first fragment is read.
 
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -22,20 +22,20 @@ from sgfast.core.wire.next_header cimport (
 )
 
 cdef enum:
-    # The first byte of a frame.
-    FRAME_KIND = 0x0F           # version 0, and the type
+    # Bits of the first byte of a frame.
+    FRAME_KIND = 0x0F           # version (must be 0) and type
     FRAME_IS_DATA = 0x08
     FRAME_WITHOUT_DATA = 0x40
     FRAME_HAS_QOS = 0x80
-    # The second.
-    FRAME_BOTH_WAYS = 0x03      # between access points: four addresses
+    # Bits of the second byte.
+    FRAME_BOTH_WAYS = 0x03      # to and from the distribution system: four addresses
     FRAME_PROTECTED = 0x40
-    FRAME_HAS_HT_CONTROL = 0x80     # with QoS
-    # The first byte of QoS.
+    FRAME_HAS_HT_CONTROL = 0x80     # if the frame has QoS
+    # Bits of the first QoS byte.
     QOS_IS_AGGREGATE = 0x80
-    AGGREGATE_HEADER = 14       # bytes: destination, source, length
+    AGGREGATE_HEADER = 14       # bytes for destination, source and length
 
-    # Which fields a radiotap header has, and the field of flags.
+    # Radiotap: bits of the presence mask, and a bit of the flags field.
     RADIOTAP_TIME = 1
     RADIOTAP_FLAGS = 2
     RADIOTAP_PADDED = 0x20
@@ -44,8 +44,8 @@ cdef enum:
 
 
 cdef inline uint32_t read_data_frame(const Frame* frame, uint32_t* at, bint padded) noexcept nogil:
-    # 0 control | 2 duration | 4 three addresses | 22 fragment and sequence number u16 | [24 fourth address]
-    # | [QoS u16] | [HT control u32] | [padding to words]
+    # 0 frame control | 2 duration | 4 three addresses | 22 fragment and sequence number u16 | [24 fourth address]
+    # | [QoS u16] | [HT control u32] | [padding to a multiple of 4]
     cdef const uint8_t* header = frame.data + at[0]
     cdef uint32_t length = 24
     cdef uint32_t aggregate = 0
@@ -58,7 +58,7 @@ cdef inline uint32_t read_data_frame(const Frame* frame, uint32_t* at, bint padd
     if not holds(frame, at[0], length):
         return ETHERTYPE_CUT
     if header[22] & 0x0F:
-        return ETHERTYPE_NONE       # a later fragment
+        return ETHERTYPE_NONE       # not the first fragment
     if header[0] & FRAME_HAS_QOS:
         if not holds(frame, at[0], length + 2):
             return ETHERTYPE_CUT
@@ -76,8 +76,8 @@ cdef inline uint32_t read_80211(const Frame* frame, uint32_t* at) noexcept nogil
 
 
 cdef inline uint32_t read_radiotap(const Frame* frame, uint32_t* at) noexcept nogil:
-    # 0 version | 1 padding | 2 length u16 | 4 which fields there are u32, more of them while the upper bit is set
-    # | [time u64, aligned] | [flags u8] | more; little-endian
+    # 0 version | 1 padding | 2 length u16 | 4 presence mask u32, repeated while its top bit is set
+    # | [time u64, aligned] | [flags u8] | other fields; all little-endian
     cdef const uint8_t* header = frame.data + at[0]
     cdef uint32_t length = load16(header + 2)
     cdef uint32_t present
@@ -100,7 +100,7 @@ cdef inline uint32_t read_radiotap(const Frame* frame, uint32_t* at) noexcept no
 
 
 cdef inline uint32_t read_avs(const Frame* frame, uint32_t* at) noexcept nogil:
-    # 0 version u32 | 4 length u32 | more
+    # 0 version u32 | 4 length u32 | other fields
     cdef uint32_t length = be32(frame.data + at[0] + 4)
     if length < 8 or not holds(frame, at[0], length):
         return ETHERTYPE_CUT
@@ -109,7 +109,7 @@ cdef inline uint32_t read_avs(const Frame* frame, uint32_t* at) noexcept nogil:
 
 
 cdef inline uint32_t read_prism(const Frame* frame, uint32_t* at) noexcept nogil:
-    # As long as it ever was; or the header that came after it, told by its version.
+    # A Prism header always has the same length. AVS headers come under the same link type; their version tells them.
     if be32(frame.data + at[0]) >> 12 == 0x80211:
         return NEXT_LINK | LINK_AVS
     at[0] += PRISM_HEADER

@@ -1,10 +1,11 @@
-# Frames to integers: from IP header to connection key (SPEC 3.2, 3.4, 5.1); what stands below IP is link.pxd's.
+# Parses a frame from the IP header down to the connection key (SPEC 3.2, 3.4, 5.1). link.pxd finds the IP header.
 #
-# Each header is measured once, against the captured bytes and against what the enclosing header claims, and then
-# read with plain accessors. "Payload" below is what the IP header claims, by wire lengths; "available" is how much
-# of it was captured. A claim that is broken makes a packet malformed; a claim that was only cut makes it truncated.
+# The length of each header is checked once, against the captured bytes and against what the enclosing header claims.
+# After that its fields are read without further checks. "Payload" below is the length that the IP header claims, on
+# the wire; "available" is how much of it was captured. A packet that contradicts its own lengths is malformed. A
+# packet that only the capture cut short is truncated.
 #
-# This layer knows nothing above it: no instance, no rule, no connection.
+# This layer knows nothing about instances, rules or connections.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -54,24 +55,24 @@ from sgfast.core.wire.link cimport find_ip
 from sgfast.core.wire.next_header cimport ETHERTYPE_CUT, ETHERTYPE_IPV4, ETHERTYPE_IPV6, LINK_ETHERNET
 
 cdef enum:
-    # TCP flags that decide the step; PSH, ECE and CWR never do (SPEC 5.4).
+    # TCP flags that determine the step. PSH, ECE and CWR do not matter (SPEC 5.4).
     TCP_FLAGS_THAT_COUNT = 0x37
 
 
 cdef struct WireContext:
-    uint64_t secret[8]      # of the keyed hash, random per process (SPEC 5.8)
-    uint8_t tcp_step[64]    # Step for each combination of TCP flags
-    uint8_t exempt          # settings.infrastructure is "exempt" (SPEC 3.2)
+    uint64_t secret[8]      # key of the hash, random per process (SPEC 5.8)
+    uint8_t tcp_step[64]    # Step by combination of TCP flags
+    uint8_t exempt          # whether settings.infrastructure is "exempt" (SPEC 3.2)
 
 
 cdef inline void init_wire(WireContext* context, bint exempt, const uint64_t* secret) noexcept nogil:
-    # `secret`: eight words.
+    # `secret` has eight words.
     cdef int i
     for i in range(8):
         context.secret[i] = secret[i]
     context.secret[3] |= 1
     context.exempt = exempt
-    # SPEC 5.4: the combinations of FIN 1, SYN 2, RST 4, ACK 16 and URG 32 that Linux takes for valid.
+    # SPEC 5.4: the combinations of FIN (1), SYN (2), RST (4), ACK (16) and URG (32) that Linux considers valid.
     for i in range(64):
         context.tcp_step[i] = TCP_BAD
     context.tcp_step[0x02] = TCP_SYN
@@ -88,7 +89,8 @@ cdef inline void init_wire(WireContext* context, bint exempt, const uint64_t* se
 cdef inline bint set_icmp(
     FlowKey* key, uint8_t family, uint8_t protocol, const uint8_t* header, bint source_high
 ) noexcept nogil:
-    # The key of an ICMP packet that is no error; 8 bytes of header. Returns whether it is a reply.
+    # Fills in the key of an ICMP packet that is not an error, from the 8 bytes of its header. Returns whether it is a
+    # reply.
     cdef bint reply
     cdef int query = icmp_query(family, header[0], &reply)
     key.protocol = protocol
@@ -106,7 +108,7 @@ cdef inline bint set_icmp(
 
 
 cdef inline uint32_t transport_header_length(bint ipv6, uint8_t protocol) noexcept nogil:
-    # Bytes SPEC 3.4 wants before a packet can be judged.
+    # The number of transport header bytes that SPEC 3.4 requires to judge a packet.
     if protocol == PROTO_TCP:
         return 20
     if protocol == PROTO_UDP or protocol == PROTO_UDPLITE:
@@ -121,7 +123,7 @@ cdef inline uint32_t transport_header_length(bint ipv6, uint8_t protocol) noexce
 cdef inline bint is_infrastructure(
     const Packet* p, const uint8_t* header, uint32_t available, uint8_t hop_limit
 ) noexcept nogil:
-    # DHCP, neighbour discovery and MLD, by SPEC 3.2.
+    # Whether the packet is DHCP, neighbour discovery or MLD (SPEC 3.2).
     cdef uint32_t ports
     cdef uint8_t icmp_type
     if p.protocol == PROTO_UDP:
@@ -140,7 +142,7 @@ cdef inline bint is_infrastructure(
 
 
 cdef inline void show_ports(Packet* p, const uint8_t* header, uint32_t available, uint32_t need) noexcept nogil:
-    # Of a transport header that is not all there, for whoever reads the verdicts (SPEC 10.3).
+    # Reads what it can from an incomplete transport header, for the verdict rows (SPEC 10.3).
     if need == 8 and (p.protocol == PROTO_ICMP or p.protocol == PROTO_ICMPV6):
         if available >= 2:
             p.has_icmp = True
@@ -197,7 +199,7 @@ cdef inline void read_transport(
             p.step = STEP_OPEN
             if protocol == PROTO_UDP:
                 length = be16(header + 4)
-                # A first fragment's UDP length is that of the whole datagram.
+                # In a first fragment the UDP length is that of the whole datagram.
                 if unlikely(length < 8 or (length > payload and not first_fragment)):
                     p.outcome = READ_MALFORMED
                     return
@@ -206,11 +208,12 @@ cdef inline void read_transport(
 
 
 cdef inline bint read_fragment(
-    Packet* p, uint32_t identification, uint32_t at, uint32_t length, bint last, uint32_t most
+    Packet* p, uint32_t identification, uint32_t at, uint32_t length, bint last, uint32_t max_length
 ) noexcept nogil:
-    # A fragment's place in its datagram, `length` bytes from `at` on; what cannot be is malformed, and False.
+    # Records the position of a fragment in its datagram: `length` bytes starting at `at`. If the position is
+    # impossible, the packet is malformed and the result is False.
     p.outcome = READ_MALFORMED
-    if length == 0 or (length & 7 and not last) or length > most or at > most - length:
+    if length == 0 or (length & 7 and not last) or length > max_length or at > max_length - length:
         return False
     p.outcome = READ_STRAY
     p.fragment_id = identification
@@ -234,7 +237,7 @@ cdef inline void read_ipv4(
     header_length = (ip[0] & 15) * 4
     total = be16(ip + 2)
     if total == 0:
-        total = wire            # segmentation offload (SPEC 3.4)
+        total = wire            # left 0 by segmentation offload (SPEC 3.4)
     if unlikely(header_length < 20 or total < header_length or total > wire):
         p.outcome = READ_MALFORMED
         return
@@ -257,7 +260,7 @@ cdef inline void read_ipv4(
 
 
 cdef inline bint is_extension(uint8_t protocol) noexcept nogil:
-    # IPv6 headers that are walked over. AH and ESP are not: rules name them (SPEC 2.1).
+    # Whether the parser skips this IPv6 header. It does not skip AH and ESP, because rules can name them (SPEC 2.1).
     return (
         protocol == 0 or protocol == 43 or protocol == 44 or protocol == 60
         or protocol == 135 or protocol == 139 or protocol == 140
@@ -267,47 +270,48 @@ cdef inline bint is_extension(uint8_t protocol) noexcept nogil:
 cdef inline bint read_below_ipv6(
     const WireContext* context, Packet* p, const uint8_t* body, uint32_t available, uint32_t payload, uint8_t hop_limit
 ) noexcept nogil:
-    # What stands below the IPv6 header, other headers first. Whether it is a fragment.
+    # Parses what follows the IPv6 header: extension headers, then the transport header. Returns whether the packet is a
+    # fragment.
     cdef uint32_t length
     cdef uint32_t at = 0
-    cdef bint piece = False
+    cdef bint is_fragment = False
     while unlikely(is_extension(p.protocol)):
         # at <= available <= payload holds here
         p.outcome = READ_MALFORMED
         if payload - at < 8 or (p.protocol == 44 and payload > 0xFFFF):
-            return piece        # jumbograms are never fragmented (RFC 2675)
+            return is_fragment      # a jumbogram cannot be a fragment (RFC 2675)
         if available - at < 2:
             p.outcome = READ_TRUNCATED
-            return piece
+            return is_fragment
         length = 8 if p.protocol == 44 else (<uint32_t>body[at + 1] + 1) * 8
         if payload - at < length:
-            return piece
+            return is_fragment
         if available - at < length:
             p.outcome = READ_TRUNCATED
-            return piece
+            return is_fragment
         if p.protocol == 44 and be16(body + at + 2) & 0xFFF9:
-            if not piece:
-                piece = read_fragment(
+            if not is_fragment:
+                is_fragment = read_fragment(
                     p, be32(body + at + 4), be16(body + at + 2) & 0xFFF8, payload - at - 8, not body[at + 3] & 1, 0xFFFF
                 )
-                if not piece or p.fragment_start:
+                if not is_fragment or p.fragment_start:
                     p.protocol = body[at]
-                    return piece    # only in a first one further headers stand
+                    return is_fragment    # only the first fragment has further headers
             elif be16(body + at + 2) & 0xFFF8:
                 p.protocol = body[at]
                 p.outcome = READ_STRAY
-                return True     # what a first fragment begins with is a later fragment of something else
+                return True     # a first fragment that contains a later fragment of another datagram
         p.protocol = body[at]
         at += length
-    read_transport(context, p, body + at, available - at, payload - at, piece)
+    read_transport(context, p, body + at, available - at, payload - at, is_fragment)
     if unlikely(context.exempt and is_infrastructure(p, body + at, available - at, hop_limit)):
         p.outcome = READ_EXEMPT
-    return piece
+    return is_fragment
 
 
 cdef inline bint read_jumbo(const uint8_t* header, uint32_t available, uint32_t* length) noexcept nogil:
-    # Whether a hop-by-hop header, if it was captured, has the option that tells a jumbogram's length (RFC 2675). An
-    # option that makes no sense tells 0.
+    # Whether a fully captured hop-by-hop header has the Jumbo Payload option (RFC 2675). Stores the length it gives,
+    # or 0 if the option is invalid.
     cdef uint32_t end
     cdef uint32_t at = 2
     if available < 8:
@@ -319,7 +323,7 @@ cdef inline bint read_jumbo(const uint8_t* header, uint32_t available, uint32_t*
         if header[at] == 0xC2:
             length[0] = be32(header + at + 2) if end - at >= 6 and header[at + 1] == 4 else 0
             return True
-        if header[at] == 0:     # a byte of padding; all others have a length
+        if header[at] == 0:     # Pad1, the only option without a length byte
             at += 1
         elif end - at < 2:
             return False
@@ -343,7 +347,7 @@ cdef inline void read_ipv6(
     if payload == 0:
         payload = wire - 40
     if unlikely(p.protocol == 0 and read_jumbo(ip + 40, captured - 40, &jumbo)):
-        # Told twice, or without need, it is no length.
+        # Invalid if the IPv6 header has a length, too, or if the jumbo length would have fitted there.
         payload = jumbo if be16(ip + 4) == 0 and jumbo > 0xFFFF else 0xFFFFFFFF
     if unlikely(payload > wire - 40):
         p.outcome = READ_MALFORMED
@@ -354,8 +358,8 @@ cdef inline void read_ipv6(
 
 
 cdef inline bint read_plain_tcp(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:
-    # What most packets are, read without looking left or right: TCP in IPv4 in Ethernet, no IP options, no fragment,
-    # nothing wrong with it. False: it is something else, or odd, and nothing was decided.
+    # Fast path for the most common packet: TCP in IPv4 in Ethernet, without IP options, not a fragment, no errors.
+    # Returns False for any other packet; the caller then parses it in full.
     cdef const uint8_t* data = frame.data
     cdef uint32_t total, length
     if frame.link_type != LINK_ETHERNET or frame.captured < 54:
@@ -393,7 +397,7 @@ cdef inline void read_frame(const WireContext* context, const Frame* frame, Pack
     p.has_ports = False
     p.has_icmp = False
     p.tcp_flags = 0
-    p.step = TCP_BAD        # until it is known: a broken packet opens nothing
+    p.step = TCP_BAD        # until it is known, so that a broken packet opens no connection
     p.port_key = 0
     p.sport = 0
     p.dport = 0
@@ -419,8 +423,9 @@ cdef inline bint read_quote(
     const WireContext* context, const Packet* p, FlowKey* key, uint64_t* digest, uint32_t* hash_value,
     uint8_t* source_high
 ) noexcept nogil:
-    # The key of the packet that an ICMP error quotes; False when the quote has none (SPEC 4.6). A quote is cut by
-    # design, so lengths inside it claim nothing. It is of the error's own IP version.
+    # Fills in the key of the packet that an ICMP error quotes. Returns False if the quote does not yield one
+    # (SPEC 4.6). Quotes are cut by design, so their lengths claim nothing. The quoted packet has the IP version of the
+    # error.
     cdef const uint8_t* ip = p.quote
     cdef uint32_t left = p.quote_length
     cdef uint32_t length, need
@@ -450,7 +455,7 @@ cdef inline bint read_quote(
             return False
         set_ipv4(key, be32(ip + 12), be32(ip + 16), source_high)
         protocol = ip[9]
-        length = min(length, left)      # options may be cut; what needs no ports is told without them
+        length = min(length, left)      # options may be cut off; protocols without ports do not need more
         ip += length
         left -= length
 

@@ -1,4 +1,4 @@
-# From the first byte of a frame to its IP header: link headers, and the tags below IP (SPEC 3.1).
+# Finds the IP header in a frame, behind the link header and any tags (SPEC 3.1).
 
 from libc.stdint cimport uint32_t
 
@@ -6,20 +6,20 @@ from sgfast.core.base.frames cimport Frame
 
 
 cdef enum LinkKind:
-    LINK_UNKNOWN        # not read; what its frames hold is not known
-    LINK_WITHOUT_IP     # none of its frames holds IP
-    LINK_WITH_IP        # read
+    LINK_UNKNOWN        # unknown or not supported: its frames may hold IP
+    LINK_WITHOUT_IP     # its frames never hold IP
+    LINK_WITH_IP        # supported
 
 
-# ETHERTYPE_IPV4, _IPV6, _NONE or _CUT; where IP begins, at most at the end of what was captured. Frames of every link
-# type can be given: those that are not read have no IP inside.
+# Returns ETHERTYPE_IPV4, _IPV6, _NONE or _CUT. Stores the offset of the IP header, which is at most the captured
+# length. The frame may have any link type; for unsupported ones the result is ETHERTYPE_NONE.
 cdef uint32_t find_ip(const Frame* frame, uint32_t* offset) noexcept nogil
 
-# The ethertype of what stands below the link header, be it IP, a tag or something else, and where that begins; or
-# ETHERTYPE_NONE or _CUT.
+# Returns the EtherType of what follows the link header (IP, a tag or another protocol) and stores its offset. Returns
+# ETHERTYPE_NONE or _CUT if there is none.
 cdef uint32_t find_tags(const Frame* frame, uint32_t* offset) noexcept nogil
 
-# The LINKTYPE_ number that a capture file means by a number.
-cdef uint32_t canonical_link_type(uint32_t written) noexcept nogil
+# Maps a number as written in a capture file to the LINKTYPE_ number it stands for.
+cdef uint32_t canonical_link_type(uint32_t number) noexcept nogil
 
 cdef LinkKind kind_of_link(uint32_t link_type) noexcept nogil

@@ -1,4 +1,4 @@
 LINK_TYPES: tuple[int, ...]
 LINK_TYPES_WITHOUT_IP: tuple[int, ...]
 LINK_TYPE_NAMES: dict[int, str]
-LEAST_HEADERS: dict[int, int]
+MIN_HEADER_LENGTHS: dict[int, int]

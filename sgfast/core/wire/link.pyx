@@ -1,6 +1,6 @@
-"""The table of link types, and the way from header to header until IP.
+"""The table of link types, and the loop that walks from header to header until it reaches IP.
 
-Out of line, in a module of its own: what most frames have, Ethernet and IP directly in it, never comes here.
+This is a module of its own and not inlined: the common case, IP directly in Ethernet, never gets here.
 """
 
 from libc.stdint cimport uint32_t
@@ -68,41 +68,41 @@ from sgfast.core.wire.tags cimport read_llc, read_ppp_protocol, read_tag
 
 
 cdef enum:
-    HIGHEST_LINK_TYPE = 511     # that the table has room for
+    HIGHEST_LINK_TYPE = 511     # the last row of the table
 
-    # Headers and tags before IP, the outermost included; a frame with more is malformed, as nothing may be let
-    # through only because it is wrapped too often. Linux pushes at most 30 MPLS labels at once, and five or six
-    # headers are what radios, tunnels and bridges need at most.
-    MOST_HEADERS = 40
+    # Limit for headers and tags before IP, including the outermost header. A frame with more is malformed: extra
+    # wrapping must not get a packet past the filter. Linux pushes at most 30 MPLS labels at once, and combinations of
+    # radio, tunnel and bridge headers need five or six.
+    MAX_HEADERS = 40
 
 
 cdef struct LinkType:
-    HeaderReader reader     # NULL: its frames are not read
-    uint32_t least          # bytes of a header, without which the reader is not called
+    HeaderReader reader     # NULL: not supported
+    uint32_t min_length     # bytes; with fewer captured, the reader is not called
     LinkKind kind
-    uint32_t meant          # another number that this one is written for, or 0
+    uint32_t alias_of       # the LINKTYPE_ number that this number stands for, or 0
 
 
 cdef LinkType link_types[HIGHEST_LINK_TYPE + 1]
 
-#: For messages: the names of those link types that turn up in practice.
+#: Names for messages, of the link types that occur in practice.
 LINK_TYPE_NAMES = {}
 
 
 cdef LinkType* _row(uint32_t number) except NULL:
     if number > HIGHEST_LINK_TYPE:
         raise ValueError(f"the table has no room for link type {number}")
-    if link_types[number].kind != LINK_UNKNOWN or link_types[number].meant:
+    if link_types[number].kind != LINK_UNKNOWN or link_types[number].alias_of:
         raise ValueError(f"the table has link type {number} twice")
     return &link_types[number]
 
 
-cdef int _with_ip(uint32_t number, str name, uint32_t least, HeaderReader reader, uint32_t meant=0) except -1:
+cdef int _with_ip(uint32_t number, str name, uint32_t min_length, HeaderReader reader, uint32_t alias_of=0) except -1:
     cdef LinkType* row = _row(number)
     row.reader = reader
-    row.least = least
+    row.min_length = min_length
     row.kind = LINK_WITH_IP
-    row.meant = meant
+    row.alias_of = alias_of
     if name is not None:
         LINK_TYPE_NAMES[number] = name
     return 0
@@ -114,14 +114,13 @@ cdef int _without_ip(uint32_t number, str name) except -1:
     return 0
 
 
-cdef int _unread(uint32_t number, str name) except -1:
+cdef int _unsupported(uint32_t number, str name) except -1:
     _row(number)
     LINK_TYPE_NAMES[number] = name
     return 0
 
 
-# All that is known of link types, www.tcpdump.org/linktypes.html: the LINKTYPE_ number, the name, the least bytes of a
-# header, the reader of it.
+# The link types known here (www.tcpdump.org/linktypes.html): LINKTYPE_ number, name, minimum header length and reader.
 
 _with_ip(0, "NULL", 4, read_null)
 _with_ip(1, "ETHERNET", 14, read_ethernet)
@@ -172,13 +171,13 @@ _with_ip(282, "DSA_TAG_BRCM_PREPEND", 4, read_prepended_tag)
 _with_ip(284, "DSA_TAG_DSA", 18, read_tagged_ethernet)
 _with_ip(285, "DSA_TAG_EDSA", 22, read_long_tagged_ethernet)
 
-# What some systems' libpcap writes: its own DLT_ numbers. Those of raw IP stand inside frames, too (PKTAP).
-_with_ip(12, None, 0, read_raw, meant=101)
-_with_ip(14, None, 0, read_raw, meant=101)
-_row(11).meant = 100
-_row(19).meant = 106
+# On some systems libpcap writes its own DLT_ numbers. Those for raw IP also occur inside frames (PKTAP).
+_with_ip(12, None, 0, read_raw, alias_of=101)
+_with_ip(14, None, 0, read_raw, alias_of=101)
+_row(11).alias_of = 100
+_row(19).alias_of = 106
 
-# Telephone signalling, serial and field buses, USB, Bluetooth, CAN, and sockets of other kinds.
+# Telephone signalling, serial and field buses, USB, Bluetooth, CAN, and sockets other than IP.
 _without_ip(114, "LTALK")
 _without_ip(139, "MTP2_WITH_PHDR")
 _without_ip(140, "MTP2")
@@ -208,32 +207,32 @@ _without_ip(271, "VSOCK")
 _without_ip(272, "NORDIC_BLE")
 _without_ip(288, "USB_2_0")
 
-# What these hold is not known, or IP that nothing here finds.
-_unread(3, "AX25")
+# Link types with unknown content, or with IP that no reader here can find.
+_unsupported(3, "AX25")
 for _number in range(16):
-    _unread(147 + _number, f"USER{_number}")
-_unread(169, "GPRS_LLC")
-_unread(195, "IEEE802_15_4_WITHFCS")
-_unread(224, "FC_2")
-_unread(230, "IEEE802_15_4_NOFCS")
-_unread(240, "NETANALYZER")
-_unread(247, "INFINIBAND")
-_unread(252, "WIRESHARK_UPPER_PDU")
-_unread(283, "IEEE802_15_4_TAP")
+    _unsupported(147 + _number, f"USER{_number}")
+_unsupported(169, "GPRS_LLC")
+_unsupported(195, "IEEE802_15_4_WITHFCS")
+_unsupported(224, "FC_2")
+_unsupported(230, "IEEE802_15_4_NOFCS")
+_unsupported(240, "NETANALYZER")
+_unsupported(247, "INFINIBAND")
+_unsupported(252, "WIRESHARK_UPPER_PDU")
+_unsupported(283, "IEEE802_15_4_TAP")
 
 
-#: LINKTYPE_ numbers of the frames that are read, and of those that never hold IP, for callers in Python.
+#: LINKTYPE_ numbers that are supported, and those whose frames never hold IP, for callers in Python.
 LINK_TYPES = tuple([number for number in range(HIGHEST_LINK_TYPE + 1) if link_types[number].kind == LINK_WITH_IP])
 LINK_TYPES_WITHOUT_IP = tuple(
     [number for number in range(HIGHEST_LINK_TYPE + 1) if link_types[number].kind == LINK_WITHOUT_IP]
 )
-#: Of each link type that is read, the bytes without which a frame is malformed.
-LEAST_HEADERS = {number: link_types[number].least for number in LINK_TYPES}
+#: Minimum header length by supported link type; a shorter frame is malformed.
+MIN_HEADER_LENGTHS = {number: link_types[number].min_length for number in LINK_TYPES}
 
 
-cdef uint32_t canonical_link_type(uint32_t written) noexcept nogil:
-    cdef uint32_t meant = link_types[written].meant if written <= HIGHEST_LINK_TYPE else 0
-    return meant if meant else written
+cdef uint32_t canonical_link_type(uint32_t number) noexcept nogil:
+    cdef uint32_t alias_of = link_types[number].alias_of if number <= HIGHEST_LINK_TYPE else 0
+    return alias_of if alias_of else number
 
 
 cdef LinkKind kind_of_link(uint32_t link_type) noexcept nogil:
@@ -247,7 +246,7 @@ cdef uint32_t read_link(const Frame* frame, uint32_t* at, uint32_t number) noexc
     row = &link_types[number]
     if row.reader == NULL:
         return ETHERTYPE_NONE
-    return row.reader(frame, at) if holds(frame, at[0], row.least) else <uint32_t>ETHERTYPE_CUT
+    return row.reader(frame, at) if holds(frame, at[0], row.min_length) else <uint32_t>ETHERTYPE_CUT
 
 
 cdef uint32_t find_ip(const Frame* frame, uint32_t* offset) noexcept nogil:
@@ -261,25 +260,25 @@ cdef uint32_t find_tags(const Frame* frame, uint32_t* offset) noexcept nogil:
 cdef uint32_t walk(const Frame* frame, uint32_t* offset, bint to_tags) noexcept nogil:
     cdef uint32_t at = 0
     cdef uint32_t headers = 0
-    cdef uint32_t coming = NEXT_LINK | frame.link_type if frame.link_type <= 0xFFFF else <uint32_t>ETHERTYPE_NONE
+    cdef uint32_t header = NEXT_LINK | frame.link_type if frame.link_type <= 0xFFFF else <uint32_t>ETHERTYPE_NONE
     while True:
         if at > frame.captured:
             return ETHERTYPE_CUT
-        if coming == ETHERTYPE_IPV4 or coming == ETHERTYPE_IPV6 or (to_tags and LONGEST_8023 < coming < ETHERTYPE_NONE):
+        if header == ETHERTYPE_IPV4 or header == ETHERTYPE_IPV6 or (to_tags and LONGEST_8023 < header < ETHERTYPE_NONE):
             offset[0] = at
-            return coming
-        if coming == ETHERTYPE_NONE or coming == ETHERTYPE_CUT:
-            return coming
-        if headers == MOST_HEADERS:
+            return header
+        if header == ETHERTYPE_NONE or header == ETHERTYPE_CUT:
+            return header
+        if headers == MAX_HEADERS:
             return ETHERTYPE_CUT
         headers += 1
-        if coming < ETHERTYPE_NONE:
-            coming = read_tag(frame, &at, coming)
-        elif coming == NEXT_LLC:
-            coming = read_llc(frame, &at, 0)
-        elif coming == NEXT_PPP_PROTOCOL:
-            coming = read_ppp_protocol(frame, &at)
-        elif coming == NEXT_80211_PADDED:
-            coming = read_data_frame(frame, &at, True)
+        if header < ETHERTYPE_NONE:
+            header = read_tag(frame, &at, header)
+        elif header == NEXT_LLC:
+            header = read_llc(frame, &at, 0)
+        elif header == NEXT_PPP_PROTOCOL:
+            header = read_ppp_protocol(frame, &at)
+        elif header == NEXT_80211_PADDED:
+            header = read_data_frame(frame, &at, True)
         else:
-            coming = read_link(frame, &at, coming & 0xFFFF)
+            header = read_link(frame, &at, header & 0xFFFF)

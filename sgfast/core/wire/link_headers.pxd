@@ -1,7 +1,7 @@
-# Link headers that are on the wire: Ethernet and other networks, serial lines, ATM, tags of switches.
+# Link headers that are on the wire: Ethernet and other networks, serial lines, ATM, and tags added by switches.
 #
-# HeaderReaders of next_header.pxd, called only where as many bytes were captured as the table in link.pyx says; `holds`
-# stands before each look at more of them.
+# Each function is a HeaderReader (next_header.pxd). It is called only if at least the minimum number of bytes given
+# in the table in link.pyx was captured. It calls `holds` before it reads any byte beyond that minimum.
 
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -36,13 +36,13 @@ from sgfast.core.wire.tags cimport (
 )
 
 
-# Ethernet, and the tags that switches put into it: 4 or 8 bytes after the addresses, or in front of them.
+# Ethernet, and the tags that switch chips add: 4 or 8 bytes after the addresses, or 4 in front of them.
 
 cdef inline uint32_t read_ethernet(const Frame* frame, uint32_t* at) noexcept nogil:
     cdef const uint8_t* header = frame.data + at[0]
     cdef uint32_t ethertype = be16(header + 12)
     if ethertype <= LONGEST_8023 and (header[0] | 2) == 0x03 and be32(header + 1) == 0x000C0000:
-        # Cisco ISL, told by its multicast address: 26 bytes, then a frame of the kind in the upper half of byte 5.
+        # Cisco ISL, recognised by its multicast address: 26 bytes, then a frame. The upper half of byte 5 is its type.
         at[0] += 26
         return NEXT_LINK | LINK_ETHERNET if header[5] >> 4 == 0 else <uint32_t>ETHERTYPE_NONE
     at[0] += 14
@@ -83,7 +83,7 @@ cdef inline uint32_t read_raw_pppoe(const Frame* frame, uint32_t* at) noexcept n
     return ETHERTYPE_PPPOE_SESSION
 
 
-# Serial lines. Some captures have a byte in front that tells the direction.
+# Serial lines. Some captures put a direction byte in front.
 
 cdef inline uint32_t read_slip(const Frame* frame, uint32_t* at) noexcept nogil:
     at[0] += 16
@@ -96,7 +96,7 @@ cdef inline uint32_t read_slip_bsdos(const Frame* frame, uint32_t* at) noexcept 
 
 
 cdef inline uint32_t read_ppp(const Frame* frame, uint32_t* at) noexcept nogil:
-    # With or without address and control; or Cisco's HDLC, told by its first byte.
+    # PPP with or without address and control bytes, or Cisco HDLC, which is recognised by its first byte.
     cdef const uint8_t* header = frame.data + at[0]
     if header[0] == 0x0F or header[0] == 0x8F:
         return read_ethertype(frame, at, 2, 4)
@@ -110,7 +110,7 @@ cdef inline uint32_t read_directed_ppp(const Frame* frame, uint32_t* at) noexcep
 
 
 cdef inline uint32_t read_pppd(const Frame* frame, uint32_t* at) noexcept nogil:
-    # The direction in place of the address.
+    # A direction byte replaces the address byte.
     return skip(frame, at, 2, NEXT_PPP_PROTOCOL)
 
 
@@ -123,8 +123,8 @@ cdef inline uint32_t read_directed_c_hdlc(const Frame* frame, uint32_t* at) noex
 
 
 cdef inline uint32_t read_frame_relay(const Frame* frame, uint32_t* at) noexcept nogil:
-    # Q.922 address of 2 to 4 bytes, its last one odd | control | [padding] | NLPID (RFC 2427). Cisco's own way: an
-    # ethertype after the address.
+    # Q.922 address (2 to 4 bytes, the last one odd) | control | [padding] | NLPID (RFC 2427)
+    # Cisco's own encapsulation has an EtherType after the address.
     cdef uint32_t start = at[0]
     cdef uint32_t length
     for length in range(2, 5):
@@ -148,7 +148,7 @@ cdef inline uint32_t read_directed_frame_relay(const Frame* frame, uint32_t* at)
 
 
 cdef inline uint32_t read_multilink_frame_relay(const Frame* frame, uint32_t* at) noexcept nogil:
-    # 0 begin, end, control bits | 1 sequence number (FRF.16). Only what begins has a header.
+    # 0 begin, end and control bits | 1 sequence number (FRF.16). Only the first fragment carries a frame relay header.
     cdef uint8_t bits = frame.data[at[0]]
     at[0] += 2
     return NEXT_LINK | LINK_FRAME_RELAY if bits & 0xA0 == 0x80 else <uint32_t>ETHERTYPE_NONE
@@ -161,7 +161,7 @@ cdef inline uint32_t read_atm(const Frame* frame, uint32_t* at) noexcept nogil:
 
 
 cdef inline uint32_t read_sunatm(const Frame* frame, uint32_t* at) noexcept nogil:
-    # 0 direction, 4 bits of traffic type | 1 VPI | 2 VCI u16
+    # 0 direction, traffic type (low 4 bits) | 1 VPI | 2 VCI u16
     cdef uint32_t start = at[0]
     cdef uint8_t traffic = frame.data[start] & 0x0F
     at[0] = start + 4
@@ -169,7 +169,7 @@ cdef inline uint32_t read_sunatm(const Frame* frame, uint32_t* at) noexcept nogi
         return NEXT_LINK | LINK_ATM_RFC1483
     if traffic != 1:
         return ETHERTYPE_NONE
-    # LAN emulation: the sender's number, which is 0xFF00 in control frames, then Ethernet.
+    # LAN emulation: the LECID of the sender (0xFF00 marks a control frame), then an Ethernet frame.
     if not holds(frame, start, 6):
         return ETHERTYPE_CUT
     at[0] = start + 6
@@ -177,15 +177,16 @@ cdef inline uint32_t read_sunatm(const Frame* frame, uint32_t* at) noexcept nogi
 
 
 cdef inline uint32_t read_docsis(const Frame* frame, uint32_t* at) noexcept nogil:
-    # 0 frame control | 1 length of the extended header, if there is one (bit 0) | 2 length u16 | that | checksum u16
+    # 0 frame control (bit 0: has an extended header) | 1 length of the extended header | 2 length u16
+    # | extended header | checksum u16
     cdef const uint8_t* header = frame.data + at[0]
     cdef uint32_t extended
     cdef uint8_t element
     if header[0] & 0xC0:
-        return ETHERTYPE_NONE       # no packet: ATM cells, management
+        return ETHERTYPE_NONE       # not a packet: ATM cells or management
     extended = header[1] if header[0] & 1 else 0
     if extended >= 3:
-        # Baseline privacy is the first element: upstream, downstream, upstream version 2.
+        # The baseline privacy element comes first: upstream, downstream, or upstream version 2.
         if not holds(frame, at[0], 7):
             return ETHERTYPE_CUT
         element = header[4] >> 4
@@ -198,7 +199,8 @@ cdef inline uint32_t read_docsis(const Frame* frame, uint32_t* at) noexcept nogi
 # Other networks.
 
 cdef inline uint32_t read_token_ring(const Frame* frame, uint32_t* at) noexcept nogil:
-    # 0 access control | 1 frame control | 2 destination | 8 source | 14 [route, told by the source's upper bit] | LLC
+    # 0 access control | 1 frame control | 2 destination | 8 source | 14 [route] | LLC
+    # There is a route if the top bit of the source is set.
     cdef const uint8_t* header = frame.data + at[0]
     cdef uint32_t route
     if header[1] & 0xC0 != 0x40:
@@ -222,8 +224,9 @@ cdef inline uint32_t read_fddi(const Frame* frame, uint32_t* at) noexcept nogil:
 
 
 cdef inline uint32_t read_arcnet_system(const Frame* frame, uint32_t* at, uint32_t system_at) noexcept nogil:
-    # 0 source | 1 destination | [2 bytes of Linux's] | system code | split flag | sequence number u16 (RFC 1201); the
-    # older way (RFC 1051) ends with the system code. The flag is 0 for a whole packet, odd for the first of several.
+    # 0 source | 1 destination | [2 bytes added by Linux] | system code | split flag | sequence number u16 (RFC 1201)
+    # The older format (RFC 1051) ends with the system code. The split flag is 0 for an unfragmented packet and odd for
+    # the first fragment.
     cdef const uint8_t* system = frame.data + at[0] + system_at
     cdef uint32_t ethertype
     at[0] += system_at + 1
@@ -238,7 +241,7 @@ cdef inline uint32_t read_arcnet_system(const Frame* frame, uint32_t* at, uint32
     if not holds(frame, at[0], 3):
         return ETHERTYPE_CUT
     at[0] += 3
-    if system[1] == 0xFF:       # an exception packet says it all again
+    if system[1] == 0xFF:       # exception packet: the header is repeated
         if not holds(frame, at[0], 4):
             return ETHERTYPE_CUT
         at[0] += 4

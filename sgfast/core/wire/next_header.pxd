@@ -1,7 +1,8 @@
-# What a link header says comes next, and what all readers of headers use (SPEC 3.1).
+# How readers report which header comes next, and helpers that all readers share (SPEC 3.1).
 #
-# A reader reads one header at `at`, steps over it and returns what comes next, in the numbers below. A header that
-# claims to be longer than what was captured may leave `at` beyond it: link.pyx sees that before anything else is read.
+# A reader parses the header at `at`, advances `at` past it and returns what comes next as one of the numbers below.
+# A header may claim more bytes than were captured, so `at` may end up beyond the frame; link.pyx checks that before
+# anything else is read.
 
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -13,22 +14,22 @@ ctypedef uint32_t (*HeaderReader)(const Frame* frame, uint32_t* at) noexcept nog
 
 
 cdef enum:
-    # Ethertypes are below 0x10000, and up to 1500 they are the length of an 802.3 frame: LLC comes next.
+    # EtherTypes are below 0x10000. A value up to 1500 is the length of an 802.3 frame; LLC comes next.
     ETHERTYPE_IPV4 = 0x0800
     ETHERTYPE_IPV6 = 0x86DD
     LONGEST_8023 = 1500         # bytes
-    ETHERTYPE_NONE = 0x10000    # no IP inside
-    ETHERTYPE_CUT = 0x10001     # a header is cut short, contradicts itself, or claims the wrong IP version
+    ETHERTYPE_NONE = 0x10000    # the frame holds no IP
+    ETHERTYPE_CUT = 0x10001     # a header is cut short or contradicts itself, or the IP version is wrong
 
-    # LINKTYPE_ numbers are ORed to this.
+    # Flag for a LINKTYPE_ number in the low bits.
     NEXT_LINK = 0x20000
 
-    # Headers that no LINKTYPE_ number begins with.
+    # Headers that have no LINKTYPE_ number.
     NEXT_LLC = 0x40000
-    NEXT_PPP_PROTOCOL = 0x40001         # PPP without address and control
-    NEXT_80211_PADDED = 0x40002         # the header of an 802.11 frame is padded to words
+    NEXT_PPP_PROTOCOL = 0x40001         # PPP without its address and control bytes
+    NEXT_80211_PADDED = 0x40002         # 802.11 frame whose header is padded to a multiple of 4 bytes
 
-    # LINKTYPE_ numbers that code names; link.pyx has all of them.
+    # The LINKTYPE_ numbers that the code refers to; link.pyx has the full list.
     LINK_ETHERNET = 1
     LINK_PPP = 9
     LINK_PPP_HDLC = 50
@@ -48,7 +49,7 @@ cdef inline bint holds(const Frame* frame, uint32_t at, uint32_t length) noexcep
 
 
 cdef inline uint32_t ip_version(const Frame* frame, uint32_t at, uint32_t otherwise) noexcept nogil:
-    # The protocol is not told: IP begins with its version.
+    # No field names the protocol, so the version in the first byte of the IP header decides.
     cdef uint8_t version
     if not holds(frame, at, 1):
         return ETHERTYPE_CUT
@@ -60,17 +61,17 @@ cdef inline uint32_t ip_version(const Frame* frame, uint32_t at, uint32_t otherw
     return otherwise
 
 
-cdef inline uint32_t read_ethertype(const Frame* frame, uint32_t* at, uint32_t place, uint32_t length) noexcept nogil:
-    # A header of length bytes with an ethertype at place.
+cdef inline uint32_t read_ethertype(const Frame* frame, uint32_t* at, uint32_t offset, uint32_t length) noexcept nogil:
+    # Skips a header of `length` bytes that has an EtherType at `offset`.
     cdef uint32_t start = at[0]
     if not holds(frame, start, length):
         return ETHERTYPE_CUT
     at[0] = start + length
-    return be16(frame.data + start + place)
+    return be16(frame.data + start + offset)
 
 
 cdef inline uint32_t skip(const Frame* frame, uint32_t* at, uint32_t length, uint32_t after) noexcept nogil:
-    # A header of length bytes that tells nothing.
+    # Skips a header of `length` bytes whose content does not matter.
     if not holds(frame, at[0], length):
         return ETHERTYPE_CUT
     at[0] += length

@@ -1,5 +1,5 @@
-# Headers below link headers: VLAN, MPLS and PPPoE tags, LLC, SNAP and PPP's protocol field. Readers, as next_header.pxd
-# has them.
+# Headers between the link header and IP: VLAN, MPLS and PPPoE tags, LLC, SNAP and PPP's protocol field. The functions
+# follow the conventions of next_header.pxd.
 
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -29,18 +29,18 @@ cdef enum:
     ETHERTYPE_MPLS_UPSTREAM = 0x8848
     ETHERTYPE_PPPOE_SESSION = 0x8864
 
-    LLC_UNNUMBERED = 0x03           # the control byte, without its poll bit
+    LLC_UNNUMBERED = 0x03           # control byte of an unnumbered frame, poll bit cleared
     LLC_POLL = 0x10
     SAP_IP = 0x06
     SAP_SNAP = 0xAA
     SAP_OSI = 0xFE
 
     OUI_ETHERNET = 0x000000
-    OUI_BRIDGE_TUNNEL = 0x0000F8    # ethertypes as well (802.1H)
-    OUI_BRIDGED = 0x0080C2          # a whole frame follows (RFC 2427, RFC 2684)
+    OUI_BRIDGE_TUNNEL = 0x0000F8    # an EtherType follows, too (802.1H)
+    OUI_BRIDGED = 0x0080C2          # a complete frame follows (RFC 2427, RFC 2684)
     BRIDGED_ETHERNET_FCS = 0x0001
     BRIDGED_ETHERNET = 0x0007
-    ATM_BRIDGE_PAD = 2              # bytes before a frame bridged over ATM
+    ATM_BRIDGE_PAD = 2              # padding bytes before a frame bridged over ATM
 
     NLPID_SNAP = 0x80
     NLPID_IPV6 = 0x8E
@@ -49,7 +49,7 @@ cdef enum:
 
 
 cdef inline uint32_t read_snap(const Frame* frame, uint32_t* at, uint32_t bridge_pad) noexcept nogil:
-    # 0 OUI, 3 bytes | 3 protocol u16
+    # 0 OUI (3 bytes) | 3 protocol u16
     cdef uint32_t oui
     cdef uint32_t protocol = read_ethertype(frame, at, 3, 5)
     if protocol == ETHERTYPE_CUT:
@@ -64,7 +64,7 @@ cdef inline uint32_t read_snap(const Frame* frame, uint32_t* at, uint32_t bridge
 
 
 cdef inline uint32_t read_nlpid(const Frame* frame, uint32_t* at, uint32_t bridge_pad) noexcept nogil:
-    # The OSI network layer protocol identifier, one byte (RFC 2427).
+    # 0 NLPID, OSI's network layer protocol identifier (RFC 2427)
     cdef uint8_t nlpid
     if not holds(frame, at[0], 1):
         return ETHERTYPE_CUT
@@ -99,7 +99,7 @@ cdef inline uint32_t read_llc(const Frame* frame, uint32_t* at, uint32_t bridge_
 
 
 cdef inline uint32_t read_mpls(const Frame* frame, uint32_t* at, uint32_t ethertype) noexcept nogil:
-    # One label. Nothing says what the last one is about but the first byte after it.
+    # Reads one label. MPLS has no protocol field, so after the last label the first byte of the payload decides.
     cdef uint32_t start = at[0]
     if not holds(frame, start, 4):
         return ETHERTYPE_CUT
@@ -108,7 +108,7 @@ cdef inline uint32_t read_mpls(const Frame* frame, uint32_t* at, uint32_t ethert
 
 
 cdef inline uint32_t read_ppp_protocol(const Frame* frame, uint32_t* at) noexcept nogil:
-    # Two bytes, or one where the first is odd (compressed, RFC 1661).
+    # The field has two bytes, or only one (compressed, RFC 1661) if the first byte is odd.
     cdef uint32_t start = at[0]
     cdef uint32_t protocol
     if not holds(frame, start, 1):

@@ -1,10 +1,10 @@
-"""A replay as one HTML page that needs nothing else: no network, no fonts, no scripts but its own.
+"""A replay as one self-contained HTML page: no network access, no fonts, and no scripts but its own.
 
     Timeline (a PacketSink)  \\
-                              page --> text; page.html, page.css and page.js beside it are what stays the same
+                              page --> text; page.html, page.css and page.js are its fixed parts
     ReplayResult             /
 
-``markup`` escapes, ``why`` explains denials, ``tables`` and ``chart`` are the page's parts.
+``markup`` escapes text, ``why`` explains denials, ``tables`` and ``chart`` make parts of the page.
 """
 
 from sgfast.report.html.page import html_report

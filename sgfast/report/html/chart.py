@@ -1,4 +1,4 @@
-"""The timeline as a picture: a lane for each fate of packets, one above the other, the policy's changes across all."""
+"""Draws the timeline: one lane of bars for each outcome of packets, and a line for each change of the policy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sgfast.report.page import grouped, human_seconds, instant, plural
 @dataclass(frozen=True, slots=True)
 class Lane:
     name: str
-    #: Of its colour, in the style sheet.
+    #: Suffix of its colour class in the style sheet.
     style: str
     kinds: tuple[str, ...]
 
@@ -32,11 +32,11 @@ LANES = (
 
 # Pixels.
 _FLAGS_HEIGHT, _LABEL_HEIGHT, _BARS_HEIGHT, _GAP, _AXIS_HEIGHT = 26, 20, 46, 10, 24
-#: Of a lane's height: what is there at all can be seen.
-_LEAST_BAR = 0.05
-#: Changes closer than this share one flag, as part of the width.
+#: Minimum height of a bar, as a fraction of the lane: even a single packet is visible.
+_MIN_BAR = 0.05
+#: Changes closer together than this fraction of the width share a flag.
 _FLAG_WIDTH = 0.06
-_MOST_TICKS = 6
+_MAX_TICKS = 6
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 _STEPS = (
@@ -46,17 +46,17 @@ _STEPS = (
 
 
 def lanes_of(timeline: Timeline) -> list[tuple[Lane, NDArray[np.int64]]]:
-    """Those with a packet in them, and allowed and denied in any case: counts by stretch."""
+    """Return the lanes with their counts by interval. Empty lanes are left out, except allowed and denied."""
     counts = timeline.counts
     lanes = [(lane, counts[:, [KINDS.index(kind) for kind in lane.kinds]].sum(axis=1)) for lane in LANES]
     return [(lane, count) for n, (lane, count) in enumerate(lanes) if n < 2 or count.any()]
 
 
 def chart(timeline: Timeline, changes: Sequence[ChangeDone]) -> Markup:
-    """An ``svg`` element as wide as its place; ``changes``: all of them, in order."""
+    """Return an ``svg`` element of full width. ``changes``: all changes, in order."""
     lanes = lanes_of(timeline)
     assert timeline.first_ns is not None
-    length_ns = len(timeline.counts) * timeline.stretch_ns
+    length_ns = len(timeline.counts) * timeline.interval_ns
     marked = [
         (number, (change.at_ns - timeline.first_ns) / length_ns)
         for number, change in enumerate(changes, 1)
@@ -65,7 +65,7 @@ def chart(timeline: Timeline, changes: Sequence[ChangeDone]) -> Markup:
     top = _FLAGS_HEIGHT if marked else 0
     height = _LABEL_HEIGHT + _BARS_HEIGHT + _GAP
     bottom = top + len(lanes) * height - _GAP
-    # Lines first: words lie above them.
+    # Lines come first, so that text is drawn above them.
     parts = _flags(marked, bottom)
     for n, (lane, counts) in enumerate(lanes):
         parts += _lane(lane, counts, top + n * height)
@@ -83,7 +83,7 @@ def _lane(lane: Lane, counts: NDArray[np.int64], top: int) -> list[Markup]:
     width = len(counts)
     path = []
     for n in np.flatnonzero(counts).tolist():
-        height = max(_LEAST_BAR, int(counts[n]) / most) * 100
+        height = max(_MIN_BAR, int(counts[n]) / most) * 100
         path.append(f"M{n} 100V{100 - height:.4g}h{0.85 if width > 1 else 1}V100z")
     floor = top + _LABEL_HEIGHT + _BARS_HEIGHT
     scale = f"{grouped(int(counts.sum()))}, at most {grouped(most)} a bar" if most else "none"
@@ -100,7 +100,7 @@ def _lane(lane: Lane, counts: NDArray[np.int64], top: int) -> list[Markup]:
 
 
 def _flags(marked: Sequence[tuple[int, float]], bottom: int) -> list[Markup]:
-    """A line for each change, and a number for those that stand together."""
+    """Return a line for each change, and a flag with their numbers for each group of close changes."""
     lines = {_percent(place) for _, place in marked}
     parts = [tag("line", class_="change", x1=at, x2=at, y1=20, y2=bottom) for at in sorted(lines, key=_from_percent)]
     together: list[list[tuple[int, float]]] = []
@@ -119,10 +119,10 @@ def _flags(marked: Sequence[tuple[int, float]], bottom: int) -> list[Markup]:
 
 def _axis(length_ns: int, top: int) -> list[Markup]:
     length = length_ns / 1e9
-    step = next((step for step in _STEPS if length / step <= _MOST_TICKS), None)
+    step = next((step for step in _STEPS if length / step <= _MAX_TICKS), None)
     if step is None:
         step = _DAY
-        while length / step > _MOST_TICKS:
+        while length / step > _MAX_TICKS:
             step *= 2
     parts = []
     for n in range(int(length / step) + 1):
@@ -152,10 +152,10 @@ def _time_words(seconds: float, step: float) -> str:
     return f"{seconds / _DAY:,.0f} d"
 
 
-def _length_words(stretch_ns: int) -> str:
-    if stretch_ns < 1000:
-        return f"{stretch_ns} ns"
-    return f"{stretch_ns / 1000:.3g} µs" if stretch_ns < 10**6 else human_seconds(stretch_ns / 1e9)
+def _length_words(interval_ns: int) -> str:
+    if interval_ns < 1000:
+        return f"{interval_ns} ns"
+    return f"{interval_ns / 1000:.3g} µs" if interval_ns < 10**6 else human_seconds(interval_ns / 1e9)
 
 
 def _percent(place: float) -> str:
@@ -167,27 +167,27 @@ def _from_percent(words: str) -> float:
 
 
 def numbers(timeline: Timeline) -> Markup:
-    """The same as a table: for programs that read pages aloud, and the page's script."""
+    """Return the same numbers as a table, for screen readers and for the page's script."""
     lanes = lanes_of(timeline)
     head = tag("tr", tag("th", "from", scope="col"), *(tag("th", lane.name, scope="col") for lane, _ in lanes))
     rows = []
     for n in np.flatnonzero(timeline.counts.any(axis=1)).tolist():
-        at = f"{n * timeline.stretch_ns / 1e9:.9g} s"
+        at = f"{n * timeline.interval_ns / 1e9:.9g} s"
         cells = (tag("td", grouped(int(counts[n]))) for _, counts in lanes)
         rows.append(tag("tr", tag("th", at, scope="row", data_n=n), *cells))
-    stretches = plural(len(timeline.counts), "stretch", "stretches")
+    intervals = plural(len(timeline.counts), "interval")
     return tag(
         "details",
         tag("summary", "The numbers as a table"),
         tag(
             "div",
-            tag("table", tag("thead", head), tag("tbody", *rows), id="numbers", data_stretches=len(timeline.counts)),
+            tag("table", tag("thead", head), tag("tbody", *rows), id="numbers", data_intervals=len(timeline.counts)),
             class_="scroll", tabindex=0, role="region", aria_label="Packets over time in numbers",
         ),
-        tag("p", f"{stretches} of {_length_words(timeline.stretch_ns)} each.", class_="note"),
+        tag("p", f"{intervals} of {_length_words(timeline.interval_ns)} each.", class_="note"),
     )  # fmt: skip
 
 
 def caption(timeline: Timeline) -> Markup:
     assert timeline.first_ns is not None
-    return text(f"A bar is {_length_words(timeline.stretch_ns)}; each lane has a scale of its own.")
+    return text(f"Each bar covers {_length_words(timeline.interval_ns)}. Each lane has a scale of its own.")

@@ -1,4 +1,4 @@
-"""HTML as values: what is not ``Markup`` is escaped, so whatever a name holds, it is text on the page."""
+"""HTML as values. Everything that is not ``Markup`` is escaped, so a name cannot inject HTML into the page."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 from sgfast.capture.names import printable
 
-#: Elements without an end tag. Those of SVG all have one.
+#: Elements without an end tag. All SVG elements have one.
 _VOID = frozenset({"br", "hr", "input", "meta"})
 
-#: Characters of one piece of text, at most.
-LONGEST = 600
+#: Maximum length of a text, characters.
+MAX_LENGTH = 600
 
 
 class Markup(str):
-    """Text that is HTML already. Only this module and the files beside it make it."""
+    """Text that is already HTML. Only this module and its siblings create it."""
 
     __slots__ = ()
 
@@ -24,14 +24,16 @@ Content = str | int | None
 
 
 def text(value: Content) -> Markup:
-    """Safe between tags and in an attribute's quotes; control characters and bytes that are no text stand escaped."""
+    """Escape a value for use between tags or in a quoted attribute. Control characters and undecodable bytes become
+    visible escapes.
+    """
     if value is None or value == "":
         return Markup()
     if isinstance(value, Markup):
         return value
     plain = str(value)
-    if len(plain) > LONGEST:
-        plain = plain[:LONGEST] + "…"
+    if len(plain) > MAX_LENGTH:
+        plain = plain[:MAX_LENGTH] + "…"
     return Markup(escape(printable(plain), quote=True))
 
 
@@ -40,8 +42,8 @@ def joined(*parts: Content) -> Markup:
 
 
 def tag(name: str, *content: Content, **attributes: Any) -> Markup:
-    """An element. Attributes: ``class_`` is class, ``data_label`` data-label; True stands alone, None and False are
-    left out.
+    """Return an element. The attribute ``class_`` becomes class, and ``data_label`` becomes data-label. An attribute
+    that is True has no value; None and False are left out.
     """
     words = [name]
     for key, value in attributes.items():

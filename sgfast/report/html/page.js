@@ -1,6 +1,6 @@
 "use strict";
-// Tables that sort and filter, a timeline that tells its numbers. The page is whole without this.
-// What a table shows stands in the address, to be sent on: #denied?sort=packets&dir=desc&filter=web
+// Makes tables sortable and filterable, and shows the numbers of the timeline. The page is complete without it.
+// The state of a table is kept in the URL, so that it can be shared: #denied?sort=packets&dir=desc&filter=web
 (() => {
   const root = document.documentElement;
   root.classList.add("script");
@@ -12,22 +12,22 @@
     return made;
   }
 
-  // Colours: the choice is kept where the browser lets a file keep anything.
+  // Colour theme. The choice is stored if the browser allows local files to store anything.
   const themes = [...document.querySelectorAll("input[name=theme]")];
   try {
     const kept = themes.find((theme) => theme.value === localStorage.getItem("sgfast-theme"));
     if (kept) kept.checked = true;
-  } catch { /* then it is not */ }
+  } catch { /* not stored */ }
   for (const theme of themes) {
     theme.addEventListener("change", () => {
-      try { localStorage.setItem("sgfast-theme", theme.value); } catch { /* likewise */ }
+      try { localStorage.setItem("sgfast-theme", theme.value); } catch { /* not stored */ }
     });
   }
 
   // Tables
   const tables = new Map();
 
-  // Rows that are shown before "Show all"; with no more than that, there is nothing to look for either.
+  // FIRST: rows shown before "Show all". FEW: tables with fewer rows get no filter.
   const FIRST = 20;
   const FEW = 6;
 
@@ -41,14 +41,14 @@
       this.descending = false;
       for (const head of this.heads) {
         const button = element("button", { type: "button" }, ...head.childNodes);
-        button.addEventListener("click", () => this.turn(head));
+        button.addEventListener("click", () => this.sortBy(head));
         head.append(button);
       }
       this.input = element("input", { type: "search", autocomplete: "off", spellcheck: false });
       this.output = element("output", {});
       this.tools = element("div", { className: "tools" }, element("label", {}, "Filter", this.input), this.output);
       this.input.setAttribute("aria-label", `Filter: ${table.caption.textContent}`);
-      this.input.addEventListener("input", () => { this.show(); this.tell(); });
+      this.input.addEventListener("input", () => { this.show(); this.updateUrl(); });
       this.all = element("button", { type: "button", className: "all" });
       this.whole = false;
       this.all.addEventListener("click", () => { this.whole = true; this.show(); });
@@ -57,12 +57,12 @@
       this.show();
     }
 
-    turn(head) {
+    sortBy(head) {
       const first = head.classList.contains("number");
       this.descending = this.sort === head ? !this.descending : first;
       this.sort = head;
       this.show();
-      this.tell();
+      this.updateUrl();
     }
 
     set(options) {
@@ -110,7 +110,7 @@
       this.output.textContent = shown === this.rows.length ? all : `${shown} of ${all}`;
     }
 
-    tell() {
+    updateUrl() {
       const options = new URLSearchParams();
       if (this.sort) {
         options.set("sort", this.sort.dataset.key);
@@ -118,7 +118,7 @@
       }
       if (this.input.value) options.set("filter", this.input.value);
       const words = options.toString();
-      try { history.replaceState(null, "", `#${this.key}${words && `?${words}`}`); } catch { /* the page works on */ }
+      try { history.replaceState(null, "", `#${this.key}${words && `?${words}`}`); } catch { /* URL unchanged */ }
     }
   }
 
@@ -141,7 +141,7 @@
   const place = document.querySelector(".timeline");
   const numbers = document.getElementById("numbers");
   if (place && numbers) {
-    const count = Number(numbers.dataset.stretches);
+    const count = Number(numbers.dataset.intervals);
     const lanes = [...numbers.tHead.rows[0].cells].slice(1).map((cell) => cell.textContent);
     const rows = new Map([...numbers.tBodies[0].rows].map((row) => [Number(row.cells[0].dataset.n), row]));
     const filled = [...rows.keys()];
@@ -155,7 +155,7 @@
     place.setAttribute("aria-valuemin", "0");
     place.setAttribute("aria-valuemax", String(count - 1));
     place.setAttribute("aria-valuenow", "0");
-    readout.textContent = "Point at the picture, or focus it and use the arrow keys, for numbers.";
+    readout.textContent = "For numbers, point at the chart, or focus it and use the arrow keys.";
     readout.hidden = false;
 
     const point = (n) => {
@@ -163,15 +163,15 @@
       cursor.hidden = false;
       cursor.style.left = `${((n + 0.42) / count) * 100}%`;
       const row = rows.get(n);
-      const told = row
+      const words = row
         ? `${row.cells[0].textContent}: ` + lanes
           .map((lane, m) => [lane, row.cells[m + 1].textContent])
           .filter(([, packets]) => packets !== "0")
           .map(([lane, packets]) => `${lane.toLowerCase()} ${packets}`).join(", ")
-        : "no packet here";
-      readout.textContent = told;
+        : "no packets here";
+      readout.textContent = words;
       place.setAttribute("aria-valuenow", String(n));
-      place.setAttribute("aria-valuetext", told);
+      place.setAttribute("aria-valuetext", words);
     };
     const follow = (event) => {
       const box = place.getBoundingClientRect();

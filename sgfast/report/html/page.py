@@ -1,4 +1,4 @@
-"""The page: what breaks and why comes first, then when, what else was denied, rules, and how far to trust it."""
+"""The page: what would break and why, then the timeline, other denials, rules, and warnings."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from sgfast.report.left_out import left_out_words
 from sgfast.report.page import grouped, human_bytes, human_seconds, instant, plural
 from sgfast.report.text import REMINDER, tunnels_text
 
-#: Warnings, and captures, that are named one by one.
-MOST_NAMED = 20
+#: Maximum number of warnings, and of captures, that are listed.
+MAX_NAMED = 20
 
-#: The bar of all packets, and its legend; in order.
+#: Parts of the bar of all packets, in order: name, style and verdicts.
 _SHARES = (
     ("Allowed", "allow", ("allow",)),
     ("Denied", "deny", ("deny",)),
@@ -42,9 +42,9 @@ _SHARE_NOTES = {
     "allow": "the groups let them through",
     "deny": "the groups stop them",
     "moot": "follow a denied opener",
-    "other": "not between instances, exempt, or no IP",
+    "other": "not between instances, exempt, or not IP",
 }
-#: What the navigation calls the sections.
+#: Names of the sections in the navigation.
 _SHORT = {
     "broken": "Would break", "timeline": "Over time", "changes": "Changes", "denied": "Denied", "rules": "Rules hit",
     "unused": "Never hit", "services": "Not served", "verdicts": "Verdicts", "about": "About",
@@ -58,8 +58,8 @@ _BECAUSE = {
 
 
 def html_report(result: ReplayResult, timeline: Timeline | None = None) -> str:
-    """A whole HTML document, to be written as UTF-8. ``timeline``: what took the replay's packets; without it, or when
-    it got none, the page shows no packets over time.
+    """Return an HTML document, to be written as UTF-8. The page has a chart over time only if there is a ``timeline``
+    that got packets of the replay.
     """
     reasons = Reasons(result.policy)
     style, script = _asset("page.css"), _asset("page.js")
@@ -83,7 +83,7 @@ def _asset(name: str) -> Markup:
 
 
 def _security_policy(style: str, script: str) -> str:
-    """What a browser may do for the page: run this script and use this style sheet, nothing else."""
+    """Return a Content-Security-Policy that allows this script and this style sheet and nothing else."""
     own = f"style-src {_hash(style)}; script-src {_hash(script)}"
     return f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
 
@@ -101,7 +101,7 @@ def _named(captures: tuple[str, ...]) -> str:
     return shown + (f" and {plural(len(captures) - 3, 'more capture')}" if len(captures) > 3 else "")
 
 
-# The head ------------------------------------------------------------------------------------------------------------
+# Head ----------------------------------------------------------------------------------------------------------------
 
 
 def _head(result: ReplayResult, captures: str) -> Markup:
@@ -111,7 +111,7 @@ def _head(result: ReplayResult, captures: str) -> Markup:
     if result.engine != "fast":
         options.append(f"{result.engine} engine")
     about = joined(
-        tag("span", captures, class_="code"), " held against ", tag("span", result.policy.origin, class_="code"),
+        tag("span", captures, class_="code"), " against ", tag("span", result.policy.origin, class_="code"),
         f" · {', '.join(options)}",
     )  # fmt: skip
     left_out = () if result.left_out is None else (f"Left out: {left_out_words(result.left_out)}.",)
@@ -129,7 +129,7 @@ def _head(result: ReplayResult, captures: str) -> Markup:
 def _headline(result: ReplayResult) -> tuple[str, str]:
     broken = sum(kind.connections for kind in result.broken)
     if not result.packets:
-        return "No packets came", "calm"
+        return "No packets", "calm"
     if not _judged(result):
         return "No packet touched an instance's address", "calm"
     if broken:
@@ -143,7 +143,7 @@ def _headline(result: ReplayResult) -> tuple[str, str]:
 
 def _lede(result: ReplayResult) -> str:
     if not result.packets:
-        return "The captures are empty, or nothing of them could be read."
+        return "The captures are empty or could not be read."
     if not _judged(result):
         return "Is this the right policy, and the right --vpc?"
     parts = []
@@ -214,7 +214,7 @@ def _alert(result: ReplayResult) -> Markup:
 
 
 def _shares(result: ReplayResult) -> Markup:
-    """All packets as one bar, with a legend that says what it shows."""
+    """Return a bar of all packets with a legend."""
     parts, legend = [], []
     start = 0.0
     for name, style, verdicts in _SHARES:
@@ -235,7 +235,7 @@ def _shares(result: ReplayResult) -> Markup:
     return joined(bar, tag("dl", *legend, class_="shares"))
 
 
-# The sections --------------------------------------------------------------------------------------------------------
+# Sections ------------------------------------------------------------------------------------------------------------
 
 
 def _section(key: str, name: str, content: Markup) -> Markup:
@@ -249,7 +249,7 @@ def _counted(count: int | None) -> Markup:
 def _sections(
     result: ReplayResult, timeline: Timeline | None, reasons: Reasons
 ) -> list[tuple[str, str, int | None, Markup]]:
-    """Key, name, a number for the navigation and the content of each."""
+    """Return key, name, number for the navigation and content of each section."""
     start_ns = result.first_time_ns or 0
     broken = sum(kind.connections for kind in result.broken)
     found: list[tuple[str, str, int | None, Markup]] = []
@@ -287,7 +287,7 @@ def _broken(result: ReplayResult, reasons: Reasons) -> Markup:
     if not result.broken:
         return _none("No connection that was answered in the capture is denied.")
     return joined(
-        _intro("Somebody answered these connections in the capture. With these groups they could not be opened."),
+        _intro("The other end answered these connections in the capture. With these groups they could not be opened."),
         broken_table(result, reasons),
     )
 
@@ -295,9 +295,9 @@ def _broken(result: ReplayResult, reasons: Reasons) -> Markup:
 def _timeline(result: ReplayResult, timeline: Timeline) -> Markup:
     intro: list[Content] = [caption(timeline)]
     if result.changes:
-        intro.append(" ▾ marks the policy's changes, by their number in the list below.")
+        intro.append(" ▾ marks changes of the policy, by their numbers in the list below.")
     if result.earlier_packets:
-        intro.append(f" It shows this replay's packets, not the {grouped(result.earlier_packets)} from before.")
+        intro.append(f" It shows only this replay's packets, not the {grouped(result.earlier_packets)} before them.")
     return joined(
         _intro(*intro),
         tag("div", chart(timeline, result.changes), class_="timeline"),
@@ -311,8 +311,8 @@ def _changes(result: ReplayResult, start_ns: int) -> Markup:
     after = sum(change.packets_after or 0 for change in result.changes)
     if after:
         parts.append(_intro(
-            f"The capture knows nothing of the cuts: {plural(after, 'packet')} of cut connections came after them. "
-            "With these changes, they could be retransmissions at most."
+            f"The traffic was captured without these cuts: {plural(after, 'packet')} of cut connections came later. "
+            "With these changes they could only be retransmissions."
         ))  # fmt: skip
     if result.changes:
         parts.append(changes_table(result.changes, start_ns))
@@ -328,15 +328,16 @@ def _denied(result: ReplayResult, reasons: Reasons) -> Markup:
     if not result.denied and not result.denied_others:
         return _none("Nothing else was denied." if result.verdicts["deny"] else "Nothing was denied.")
     after_cuts = sum(change.packets_after or 0 for change in result.changes)
-    nowhere = result.verdicts["deny"] - after_cuts - sum(kind.packets for kind in result.denied) - result.denied_others
+    listed = sum(kind.packets for kind in result.denied) + result.denied_others
+    unlisted = result.verdicts["deny"] - after_cuts - listed
     parts: list[Content] = [
-        _intro("Packets by the filter that stopped them" + (" (without those after a cut)." if after_cuts else ".")),
+        _intro("Packets by the filter that denied them" + (" (without those after a cut)." if after_cuts else ".")),
         denied_table(result, reasons),
     ]
     if result.denied_others:
-        parts.append(tag("p", f"{plural(result.denied_others, 'packet')} of still more kinds.", class_="note"))
-    if nowhere > 0:
-        parts.append(tag("p", f"{plural(nowhere, 'packet')} without readable addresses (malformed).", class_="note"))
+        parts.append(tag("p", f"{plural(result.denied_others, 'packet')} of other kinds.", class_="note"))
+    if unlisted > 0:
+        parts.append(tag("p", f"{plural(unlisted, 'packet')} without readable addresses (malformed).", class_="note"))
     return joined(*parts)
 
 
@@ -344,16 +345,16 @@ def _unused(result: ReplayResult) -> Markup:
     span = "this capture"
     if result.first_time_ns is not None and result.last_time_ns is not None:
         span = f"the {human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)} of this capture"
-    return joined(_intro(f"Nothing in {span} needed these rules. That is no proof that nothing ever does."),
+    return joined(_intro(f"Nothing in {span} needed these rules. Other traffic may still need them."),
                   unused_table(result))  # fmt: skip
 
 
 def _about(result: ReplayResult) -> Markup:
     items: list[tuple[str, Content]] = []
-    for number, capture in enumerate(result.captures[:MOST_NAMED]):
+    for number, capture in enumerate(result.captures[:MAX_NAMED]):
         items.append(("Capture" if not number else "", tag("span", capture, class_="code")))
-    if len(result.captures) > MOST_NAMED:
-        items.append(("", f"and {plural(len(result.captures) - MOST_NAMED, 'more capture')}"))
+    if len(result.captures) > MAX_NAMED:
+        items.append(("", f"and {plural(len(result.captures) - MAX_NAMED, 'more capture')}"))
     items.append(("Policy", tag("span", result.policy.origin, class_="code")))
     items.append(("Packets", f"{grouped(result.packets)}, {human_bytes(result.bytes)}"))
     if result.first_time_ns is not None and result.last_time_ns is not None:
@@ -367,10 +368,10 @@ def _about(result: ReplayResult) -> Markup:
     items.append(("Connections", ", ".join(opened) or "none"))
     if result.decapsulated is not None:
         items.append(("Tunnels", tunnels_text(result.decapsulated)))
-    for number, warning in enumerate(result.warnings[:MOST_NAMED]):
+    for number, warning in enumerate(result.warnings[:MAX_NAMED]):
         items.append(("Warning" if not number else "", warning))
-    if len(result.warnings) > MOST_NAMED:
-        items.append(("", f"and {plural(len(result.warnings) - MOST_NAMED, 'more warning')}"))
+    if len(result.warnings) > MAX_NAMED:
+        items.append(("", f"and {plural(len(result.warnings) - MAX_NAMED, 'more warning')}"))
     if result.damaged is not None:
         items.append(("Damage", f"{result.damaged}; the report ends there"))
     items.append(("Remember", REMINDER))

@@ -1,6 +1,6 @@
-"""The tables of a page. Whole in HTML; the page's script only sorts rows and hides some.
+"""The tables of the page. They are complete in HTML; the page's script only sorts rows and hides some.
 
-Each has a bound: a page that a browser cannot open answers nothing.
+Each table has a limited number of rows, because a page that is too large for a browser is useless.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from sgfast.report.html.why import Reasons, peer_words, port_words, protocol_wor
 from sgfast.report.page import grouped, human_bytes, plural
 from sgfast.report.text import icmp_name, service_name
 
-#: Rows of a table, at most.
-MOST_ROWS = 400
+#: Maximum number of rows in a table.
+MAX_ROWS = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     name: str
-    #: What a link calls it (``#denied?sort=packets``).
+    #: Its name in links (``#denied?sort=packets``).
     key: str
     numeric: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """``sort``: what it is sorted by where that is not the text."""
+    """``sort``: the sort key, if it is not the text."""
 
     content: Content
     sort: float | None = None
 
 
 def table(key: str, label: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Markup:
-    # The roles keep it a table for those who listen where the style sheet makes it a list of cards.
+    # The roles keep it a table for screen readers even if the style sheet turns it into a list of cards.
     head = [
         tag("th", column.name, role="columnheader", scope="col", data_key=column.key,
             class_="number" if column.numeric else None)
@@ -79,8 +79,8 @@ def badge(style: str, words: str) -> Markup:
 
 
 def more(rows: Sequence[object], noun: str, nouns: str, count: int, of: str) -> Markup:
-    """What a table leaves out: so many ``nouns`` with ``count`` of ``of`` together."""
-    left = len(rows) - MOST_ROWS
+    """Return a note on the rows that a table leaves out. ``count`` of ``of`` is the sum of their first column."""
+    left = len(rows) - MAX_ROWS
     if left <= 0:
         return Markup()
     return tag("p", f"And {plural(left, noun, nouns)} more ({plural(count, of)}), not listed here.", class_="note")
@@ -101,7 +101,7 @@ def _where(kind: Denied | Broken) -> Cell:
 
 
 def _whole(words: str) -> str:
-    """A class for what is short enough to stay on one line, even on a phone."""
+    """Return a class that prevents line breaks if the text fits on one line even on a phone."""
     return " whole" if len(words) <= 22 else ""
 
 
@@ -128,9 +128,9 @@ def broken_table(result: ReplayResult, reasons: Reasons) -> Markup:
     )  # fmt: skip
     rows = [
         (_count(kind.connections), _service(kind), _peer(kind), _where(kind), _why(kind, reasons))
-        for kind in result.broken[:MOST_ROWS]
+        for kind in result.broken[:MAX_ROWS]
     ]
-    left = sum(kind.connections for kind in result.broken[MOST_ROWS:])
+    left = sum(kind.connections for kind in result.broken[MAX_ROWS:])
     return joined(
         table("broken", "Connections that worked in the capture and would not", columns, rows),
         more(result.broken, "kind", "kinds", left, "connection"),
@@ -144,9 +144,9 @@ def denied_table(result: ReplayResult, reasons: Reasons) -> Markup:
     )  # fmt: skip
     rows = [
         (_count(kind.packets), _bytes(kind.bytes), _service(kind), _peer(kind), _where(kind), _why(kind, reasons))
-        for kind in result.denied[:MOST_ROWS]
+        for kind in result.denied[:MAX_ROWS]
     ]
-    left = sum(kind.packets for kind in result.denied[MOST_ROWS:])
+    left = sum(kind.packets for kind in result.denied[MAX_ROWS:])
     return joined(
         table("denied", "Denied packets by kind", columns, rows),
         more(result.denied, "kind", "kinds", left, "packet"),
@@ -163,15 +163,15 @@ def changes_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
         Column("Packets after", "after", True),
     )  # fmt: skip
     numbered = list(enumerate(changes, 1))
-    # Those that cut most are told of, in the order they came in.
-    told = sorted(sorted(numbered, key=lambda item: -item[1].disconnected)[:MOST_ROWS], key=lambda item: item[0])
+    # The changes that cut most connections are shown, in their original order.
+    shown = sorted(sorted(numbered, key=lambda item: -item[1].disconnected)[:MAX_ROWS], key=lambda item: item[0])
     rows = [
         (Cell(number, number), _seconds(change.at_ns, start_ns), Cell(tag("span", change.text, class_="code")),
          _count(change.disconnected), _count(change.came_back), _count(change.denied_again),
          _count(change.packets_after))
-        for number, change in told
+        for number, change in shown
     ]  # fmt: skip
-    left = sum(change.disconnected for change in changes) - sum(change.disconnected for _, change in told)
+    left = sum(change.disconnected for change in changes) - sum(change.disconnected for _, change in shown)
     return joined(
         table("changes", "Changes of the policy", columns, rows),
         more(changes, "change", "changes", left, "cut connection"),
@@ -187,7 +187,7 @@ def cuts_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
     rows = [
         (Cell(_connection(cut)), _count(number), _seconds(change.at_ns, start_ns), _count(cut.packets_after),
          Cell(_outcome(cut)), _seconds(cut.again_ns, start_ns))
-        for number, change, cut in followed[:MOST_ROWS]
+        for number, change, cut in followed[:MAX_ROWS]
     ]  # fmt: skip
     left = sum(change.disconnected for change in changes) - len(rows)
     note = f"And {plural(left, 'connection')} more, not listed here." if left > 0 else ""
@@ -245,18 +245,18 @@ def used_table(result: ReplayResult) -> Markup:
     )  # fmt: skip
     rows = [
         (*_rule_cells(hits), _count(hits.connections), _count(hits.packets), _bytes(hits.bytes))
-        for hits in used[:MOST_ROWS]
+        for hits in used[:MAX_ROWS]
     ]
-    left = sum(hits.packets for hits in used[MOST_ROWS:])
+    left = sum(hits.packets for hits in used[MAX_ROWS:])
     return joined(table("rules", "Rules that were hit", columns, rows), more(used, "rule", "rules", left, "packet"))
 
 
 def unused_table(result: ReplayResult) -> Markup:
     unused = [hits for hits in result.rules if not hits.packets]
     columns = (Column("Rule", "rule"), Column("Group", "group"), Column("Effect", "effect"))
-    left = len(unused) - MOST_ROWS
+    left = len(unused) - MAX_ROWS
     return joined(
-        table("unused", "Rules never hit", columns, [_rule_cells(hits) for hits in unused[:MOST_ROWS]]),
+        table("unused", "Rules never hit", columns, [_rule_cells(hits) for hits in unused[:MAX_ROWS]]),
         tag("p", f"And {plural(left, 'rule')} more, not listed here.", class_="note") if left > 0 else "",
     )
 
@@ -273,9 +273,9 @@ def unanswered_table(rows: Sequence[Unanswered]) -> Markup:
     cells = [
         (_count(row.connections), Cell(tag("span", service_name(row.service), class_="code")),
          Cell(tag("b", row.service.instance)), Cell(meaning[row.answer]))
-        for row in rows[:MOST_ROWS]
+        for row in rows[:MAX_ROWS]
     ]  # fmt: skip
-    left = sum(row.connections for row in rows[MOST_ROWS:])
+    left = sum(row.connections for row in rows[MAX_ROWS:])
     return joined(
         table("services", "Services that did not answer", columns, cells),
         more(rows, "kind", "kinds", left, "connection"),
@@ -288,8 +288,8 @@ _VERDICTS = {
     "moot": ("moot", "Follows a denied opener: it would never have been sent."),
     "out-of-scope": ("other", "Neither end is an instance of the policy."),
     "local": ("other", "Both ends are the same instance."),
-    "exempt": ("other", "DHCP, neighbour discovery: no cloud filters it."),
-    "not-ip": ("other", "No IP inside."),
+    "exempt": ("other", "DHCP or neighbour discovery, which no cloud filters."),
+    "not-ip": ("other", "The frame holds no IP packet."),
 }
 _REASONS = {
     "rule": ("allow", "A rule allows it to open a connection."),
@@ -298,19 +298,19 @@ _REASONS = {
     "inferred": ("allow", "It belongs to a connection that began before the capture, which the rules allow."),
     "no-rule": ("deny", "No rule matches."),
     "deny-rule": ("deny", "A deny rule matches."),
-    "invalid": ("deny", "It belongs to no connection and opens none, or makes no sense in its connection's state."),
-    "midstream": ("deny", "It belongs to a TCP connection that nobody saw begin."),
+    "invalid": ("deny", "It belongs to no connection and cannot open one, or does not fit its connection's state."),
+    "midstream": ("deny", "It belongs to a TCP connection whose start was not captured."),
     "disconnected": ("deny", "A change of the policy cut its connection."),
     "table-full": ("deny", "The connection table has no room."),
     "vpc-isolated": ("deny", "The two VPCs are not peered."),
     "malformed": ("deny", "It contradicts itself."),
-    "truncated": ("deny", "The capture cut its header."),
-    "fragment": ("deny", "Its datagram's first fragment did not come, or fragments overlap."),
+    "truncated": ("deny", "The capture cut off its header."),
+    "fragment": ("deny", "The first fragment of its datagram did not arrive in time, or fragments overlap."),
 }
 
 
 def verdicts_table(result: ReplayResult) -> Markup:
-    """Every verdict that came up, its reasons below it."""
+    """Return a table of all verdicts that occurred, each followed by its reasons."""
     columns = (
         Column("Verdict", "verdict"), Column("Reason", "reason"), Column("Packets", "packets", True),
         Column("Share", "share", True), Column("Meaning", "meaning"),

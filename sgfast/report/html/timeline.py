@@ -1,9 +1,9 @@
-"""What became of packets over time: a count per stretch of time and verdict, in bounded memory.
+"""Counts packets over time by interval and verdict, in bounded memory.
 
-    headers, results --> replay's clock --> stretch of 2**shift ns since the first packet --> counts[stretch, kind]
+    headers, results --> replay's clock --> interval of 2**shift ns since the first packet --> counts[interval, kind]
 
-When the capture goes on past the last stretch, neighbours are joined until it fits: each time, a stretch is twice as
-long. What is shown in the end depends on the packets alone, not on how they were cut into batches.
+When a packet comes after the last interval, neighbouring intervals are merged until it fits, which doubles their
+length each time. The result depends only on the packets, not on how they were split into batches.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from sgfast.core.base.clock import ReplayClock
 from sgfast.engine import PENDING, REASONS, VERDICTS
 from sgfast.replaying import Names
 
-#: Stretches at most; from half as many on, once there are that many nanoseconds.
-STRETCHES = 240
+#: Maximum number of intervals. A capture of at least that many nanoseconds has at least half as many.
+MAX_INTERVALS = 240
 
-#: What is counted apart: the verdicts, and of the denied those whose connection a change had cut.
+#: What is counted separately: the verdicts, and denied packets whose connection was cut by a change.
 KINDS = (*VERDICTS[:PENDING], "disconnected")
 
 _KIND_BITS = 3
@@ -30,34 +30,34 @@ assert len(KINDS) == 1 << _KIND_BITS
 
 
 class Timeline:
-    """A ``PacketSink``: give it to ``replay(packets=...)``, then to ``html_report``.
+    """A ``PacketSink``: pass it to ``replay(packets=...)``, then to ``html_report``.
 
-    A replay that resumes another one gives it the packets that are new.
+    If a replay resumes another one, it gets only the new packets.
     """
 
     def __init__(self) -> None:
-        #: On the replay's clock; None: no packet came.
+        #: In the time of the replay's clock; None without packets.
         self.first_ns: int | None = None
         self.last_ns: int | None = None
         self._clock = ReplayClock()
         self._shift = 0
-        self._counts = np.zeros((STRETCHES, len(KINDS)), dtype=np.int64)
+        self._counts = np.zeros((MAX_INTERVALS, len(KINDS)), dtype=np.int64)
 
     @property
-    def stretch_ns(self) -> int:
-        """How long each stretch is."""
+    def interval_ns(self) -> int:
+        """Length of each interval."""
         return 1 << self._shift
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """Packets by stretch since ``first_ns`` and kind (``KINDS``): (n, 8), n at most ``STRETCHES``."""
+        """Packets by interval since ``first_ns`` and by kind (``KINDS``): shape (n, 8), n at most ``MAX_INTERVALS``."""
         if self.first_ns is None or self.last_ns is None:
             return self._counts[:0]
         used = (self.last_ns - self.first_ns >> self._shift) + 1
         return self._counts[:used]
 
     def begin(self, names: Names) -> None:
-        """The names of rules and instances make no difference here."""
+        """Names of rules and instances are not needed here."""
 
     def write(self, headers: NDArray[Any], results: NDArray[Any]) -> None:
         if not len(headers):
@@ -75,11 +75,11 @@ class Timeline:
 
     def _make_room(self, span_ns: int) -> None:
         doublings = 0
-        while span_ns >> (self._shift + doublings) >= STRETCHES:
+        while span_ns >> (self._shift + doublings) >= MAX_INTERVALS:
             doublings += 1
         if not doublings:
             return
         self._shift += doublings
-        joined = np.zeros_like(self._counts)
-        np.add.at(joined, np.arange(STRETCHES) >> min(doublings, 62), self._counts)
-        self._counts = joined
+        merged = np.zeros_like(self._counts)
+        np.add.at(merged, np.arange(MAX_INTERVALS) >> min(doublings, 62), self._counts)
+        self._counts = merged

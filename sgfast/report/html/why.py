@@ -1,6 +1,6 @@
-"""Why packets were denied, in a sentence, and the rule that came nearest to allowing them.
+"""Explains in a sentence why packets were denied, and finds the rule that came nearest to allowing them.
 
-Rules are those of the policy as the replay began: what changes did to them later, the list of changes says.
+It uses the rules that the policy had at the start of the replay. Later changes have a table of their own.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from sgfast.replaying import Broken, Denied
 from sgfast.report.page import grouped
 from sgfast.report.text import icmp_name
 
-#: Rules, and addresses in groups of them, that are compared for all rows together: with more, the rest goes without a
-#: nearest rule.
-MOST_COMPARED = 500_000
-#: A rule that fails on more fields is not near.
-MOST_FIELDS = 2
+#: Limit for rules plus addresses in address groups that are compared, over all rows. Rows beyond it get no nearest
+#: rule.
+MAX_COMPARED = 500_000
+#: A rule that fails on more fields is not considered near.
+MAX_FIELDS = 2
 
-#: By reason, where the rules have no part in it.
+#: Sentences for reasons that do not depend on the rules.
 _SENTENCES = {
     "invalid": "It belongs to no connection and cannot open one.",
-    "midstream": "It belongs to a TCP connection that nobody saw begin.",
+    "midstream": "It belongs to a TCP connection whose start was not captured.",
     "disconnected": "A change of the policy cut its connection.",
     "malformed": "The packet contradicts itself.",
     "truncated": "The capture cut off the packet's header.",
-    "fragment": "The first fragment of its datagram did not come soon enough, or its fragments overlap.",
+    "fragment": "The first fragment of its datagram did not arrive in time, or its fragments overlap.",
 }
 _REPLIES = {ICMP: (0, 14, 16, 18), ICMPV6: (129,)}
 _ERRORS = {ICMP: (3, 4, 5, 11, 12), ICMPV6: tuple(range(128))}
 
-#: Of rules that fail on as many fields, the one that is easiest to put right is told.
+#: Fields in the order of how easily a rule is fixed. It decides between rules that fail on equally many fields.
 _EASIEST: tuple[Field, ...] = (
     "ethertype", "ports", "icmp_code", "icmp_type", "source", "destination", "protocol",
 )  # fmt: skip
 
 
 class Reasons:
-    """What the rules of a policy have to do with denials. Raises nothing for names the policy does not know."""
+    """Relates denials to the rules of a policy. Names that the policy does not know are no error."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._left = MOST_COMPARED
+        self._left = MAX_COMPARED
 
     def why(self, kind: Denied | Broken) -> str:
-        """One sentence."""
+        """Explain a denial in one sentence."""
         here, service = self._policy.instance_by_name.get(kind.service.instance), kind.service
         match kind.reason:
             case "no-rule":
@@ -66,20 +66,20 @@ class Reasons:
                 most = grouped(self._policy.settings.max_connections)
                 return f"The connection table is full: settings.max_connections is {most}."
             case "invalid" if service.icmp_type in _REPLIES.get(service.protocol, ()):
-                return "A reply whose request was not let through, or never seen."
+                return "A reply whose request was denied or never seen."
             case "invalid" if service.icmp_type in _ERRORS.get(service.protocol, ()):
-                return "An ICMP error about no connection that lives."
+                return "An ICMP error that belongs to no live connection."
         return _SENTENCES.get(kind.reason, kind.reason)
 
     def nearest(self, kind: Denied | Broken) -> str:
-        """Which rule came nearest and what keeps it from matching; empty where no rule is near or none was asked."""
+        """Name the nearest rule and what keeps it from matching. Empty if there is none or rules did not matter."""
         if kind.reason != "no-rule":
             return ""
         matching, nearest = self._compared(kind)
         for found in matching:
             if found.rule.action == "allow":
                 return f"{found.rule.id} allowed it when the replay began; a change took that away."
-        near = [(found, fields) for found, fields in nearest if len(fields) <= MOST_FIELDS]
+        near = [(found, fields) for found, fields in nearest if len(fields) <= MAX_FIELDS]
         if not near:
             return ""
         found, fields = min(near, key=lambda each: sum(map(_EASIEST.index, each[1])))
@@ -89,7 +89,7 @@ class Reasons:
     def _compared(
         self, kind: Denied | Broken
     ) -> tuple[list[RuleInGroup], list[tuple[RuleInGroup, tuple[Field, ...]]]]:
-        """What ``compare`` says of the filter's rules."""
+        """Compare the packet with the rules of the filter that denied it."""
         here = self._policy.instance_by_name.get(kind.service.instance)
         if here is None:
             return [], []
@@ -123,12 +123,12 @@ class Reasons:
         if isinstance(rule.peer, GroupPeer):
             there = self._policy.instance_by_name.get(kind.peer_name or "")
             member = there is not None and rule.peer.name in there.security_groups
-            # A member that does not count: groups do not reach beyond their region (SPEC 4.11).
+            # Group membership does not count across regions (SPEC 4.11).
             words += f", and {kind.peer_name or kind.peer} is {'in another region' if member else 'not in that group'}"
         return words
 
 
-# Rules in words ------------------------------------------------------------------------------------------------------
+# Wording of rules ----------------------------------------------------------------------------------------------------
 
 
 def protocol_words(rule: Rule) -> str:
@@ -138,7 +138,7 @@ def protocol_words(rule: Rule) -> str:
 
 
 def port_words(rule: Rule) -> str:
-    """``80-81, 443``, an ICMP type, or nothing where the rule takes all."""
+    """``80-81, 443``, an ICMP type, or nothing if the rule matches all."""
     if rule.icmp_type is not None:
         assert rule.protocol is not None
         return icmp_name(rule.protocol, rule.icmp_type) + (f"/{rule.icmp_code}" if rule.icmp_code is not None else "")
