@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tables import rows_of, typed
+from tables import TIMES, rows_of, typed
 from test_report_csv import AWKWARD
 from test_report_lines import NAMES, peak_bytes, places, random_flows, random_packets
 
