@@ -12,7 +12,9 @@ from exports import imported
 from neutron import WEB_1, group, groups, port, ports, rule, tcp
 
 import sgfast as package
+from sgfast.cli.import_ import import_command
 from sgfast.errors import PolicyError
+from sgfast.policy.formats import FORMATS
 
 Capsys = pytest.CaptureFixture[str]
 EXPORT = PCAPS / "export"
@@ -130,3 +132,9 @@ def test_errors_of_the_document_name_the_object_not_a_line() -> None:
     made = imported(groups(*both), ports(port("p1", "odd", "10.0.0.5", groups=("a", "b"))))
     with pytest.raises(PolicyError, match=r"^b\.json: port 'odd' \(p1\): .*stateless"):
         made.policy()
+
+
+def test_every_format_can_be_named_on_the_command_line() -> None:
+    """The command lists them itself, so that its help needs none of the readers."""
+    (form,) = (parameter for parameter in import_command.params if parameter.name == "form")
+    assert list(form.type.choices) == ["auto", *FORMATS]  # type: ignore[attr-defined]
