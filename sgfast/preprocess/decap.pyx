@@ -35,7 +35,7 @@ cdef class Decapsulation:
         self.marks = marks
         for name in names:
             if name not in KINDS:
-                raise ValueError(f"{name!r} is no kind of tunnel: one of {', '.join(KINDS)}")
+                raise ValueError(f"{name!r} is not a kind of tunnel: use {', '.join(KINDS)}")
             self.wanted |= 1 << <uint32_t>KINDS.index(name)
 
     @property

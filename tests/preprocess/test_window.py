@@ -97,7 +97,7 @@ def test_times_as_people_write_them(text: str, ns: int, is_relative: bool) -> No
         (str(MAX_SECONDS + 1), "out of range"),
         ("999999999999d", "out of range"),
         ("2026-01-31T12:00:00", "say which zone"),
-        ("2026-02-30T12:00:00Z", "no instant"),
+        ("2026-02-30T12:00:00Z", "not a valid time"),
         ("2200-01-01T00:00:00Z", "out of range"),
         ("1000-01-01T00:00:00Z", "out of range"),
         ("x" * 100_000, "must be"),

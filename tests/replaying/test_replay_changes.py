@@ -294,7 +294,7 @@ def test_looking_for_ambiguous_addresses_is_not_done_change_by_change(tmp_path: 
             changes.append(TimedChange(n, RemoveInstance(f"i{n + 4}"), "", f"f:{n}"))
             changes.append(TimedChange(n, AddAddress("i3", ip_network(0x0A000000 + n + 4)), "", f"f:{n}"))
     looked = 0
-    look = overlaps._look
+    look = overlaps._check
 
     def counted(*arguments: Any) -> None:
         nonlocal looked
@@ -302,7 +302,7 @@ def test_looking_for_ambiguous_addresses_is_not_done_change_by_change(tmp_path: 
         look(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(overlaps, "_look", counted)
+        patch.setattr(overlaps, "_check", counted)
         overlaps.refuse_ambiguous(policy, changes, None)
         assert 10 < looked < 300
         looked = 0

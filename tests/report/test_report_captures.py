@@ -124,7 +124,7 @@ def test_a_part_of_a_batch() -> None:
         with pytest.raises(ValueError, match="not have that many frames"):
             sink.write(batch, first, headers, results)
     for wrong in ((headers, results[:1]), (results, results)):
-        with pytest.raises(ValueError, match=r"(rows|results) are"):
+        with pytest.raises(ValueError, match=r"(rows|results) must"):
             sink.write(batch, 0, *wrong)
 
 

@@ -324,10 +324,10 @@ def test_what_are_no_rows_is_refused() -> None:
     headers, results = random_packets(1, 4)
     packets, flows = VerdictLines(lambda data: None), ConnectionLines(lambda data: None)
     for wrong in ((headers, results[:3]), (results, results), (headers, headers), (headers.reshape(2, 2), results)):
-        with pytest.raises(ValueError, match=r"(rows|results) are"):
+        with pytest.raises(ValueError, match=r"(rows|results) must"):
             packets.write(*wrong)
     for rows in (headers, np.zeros(0), random_flows(1, 4).reshape(2, 2)):
-        with pytest.raises(ValueError, match="rows are"):
+        with pytest.raises(ValueError, match="rows must"):
             flows.write(rows)
 
 

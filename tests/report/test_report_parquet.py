@@ -215,9 +215,9 @@ def test_a_number_that_stands_for_nothing_is_an_error() -> None:
 def test_what_are_no_rows_is_refused() -> None:
     headers, results = random_packets(1, 4)
     for wrong in ((headers, results[:3]), (results, results), (headers, headers), (headers.reshape(2, 2), results)):
-        with pytest.raises(ValueError, match="rows are"):
+        with pytest.raises(ValueError, match="rows must"):
             VerdictParquet(lambda data: None).write(*wrong)
-    with pytest.raises(ValueError, match="rows are"):
+    with pytest.raises(ValueError, match="rows must"):
         ConnectionParquet(lambda data: None).write(headers)
 
 
@@ -242,7 +242,7 @@ def test_memory_does_not_grow_with_the_capture(monkeypatch: pytest.MonkeyPatch) 
 def test_addresses_of_the_wrong_shape_are_refused() -> None:
     families = np.full(3, 4, np.uint8)
     for addresses in (np.zeros((2, 16), np.uint8), np.zeros((3, 4), np.uint8)):
-        with pytest.raises(ValueError, match="addresses"):
+        with pytest.raises(ValueError, match="address"):
             address_texts(addresses, families)
     offsets, text = address_texts(np.zeros((0, 16), np.uint8), np.zeros(0, np.uint8))
     assert offsets.tolist() == [0] and len(text) == 0
