@@ -64,9 +64,10 @@ cdef extern from *:
     /* bad    */ {sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv},
     },
     };
+
+    /* `step` below 6, `state` below 16: records of other processes may combine any two. */
+    static inline uint8_t sg_tcp_after(int reply, uint8_t step, uint8_t state) {
+        return sg_tcp_next[reply][step][state];
+    }
     """
-    const uint8_t* sg_tcp_row "sg_tcp_next[0][0]"
-
-
-cdef inline uint8_t tcp_next(bint reply, uint8_t step, uint8_t state) noexcept nogil:
-    return sg_tcp_row[(reply * 6 + step) * 16 + state]
+    uint8_t tcp_next "sg_tcp_after"(bint reply, uint8_t step, uint8_t state) noexcept nogil
