@@ -226,7 +226,7 @@ CURVES = [
 ]  # fmt: skip
 
 #: All replays differ in their captures alone: one workload that is measured in every setting, and one in the first.
-REPLAYS = ("one-side-100", "mix-10k")
+REPLAYS = ("one-side-100", "one-side-10k-verbatim", "mix-10k")
 CHOSEN = [] if EXHAUSTIVE else ["-k", " or ".join(("not test_replay", *REPLAYS))]
 
 #: None can be expressed in a security group, or not all of it.
@@ -318,7 +318,7 @@ def test_all_benchmarks_run_and_report(tmp_path: Path) -> None:
     assert max(len(line) for line in table if not line.startswith("pytest ")) <= 100
     benchmarks = json.loads(figures.read_text())["benchmarks"]
     replays = sum("::test_replay[" in one["fullname"] for one in benchmarks)
-    assert replays == (4 * len(NAMES) - 3 * 7 if EXHAUSTIVE else 4 + 1)
+    assert replays == (4 * len(NAMES) - 3 * 7 if EXHAUSTIVE else 4 + 1 + 1)
     for one in benchmarks:
         extra = one["extra_info"]
         unit, per = next(key for key in extra if "_per_" in key and not key.endswith("_second")).split("_per_")
