@@ -58,48 +58,58 @@ def extension(module, source):
 sources = sorted(Path("sgfast").rglob("*.pyx"))
 extensions = [extension(".".join(path.with_suffix("").parts), str(path)) for path in sources]
 extensions.append(extension(SHARED, SHARED.replace(".", "/") + ".c"))
+processors = os.cpu_count() or 1
 
 # Records what the C files (first line) and the modules beside the sources (second line) were built with.
 note = Path("build", "made-with")
 translated_with = repr((debug, directives, cython_version))
 compiled_with = repr((debug, sys.version, os.environ.get("CC"), os.environ.get("CFLAGS")))
-noted = note.read_text().splitlines() if note.exists() else []
 
 
 class build_ext(building.build_ext):
+    """Translates to C only when modules are built. pip runs this file three times for one installation."""
+
     def run(self):
+        noted = note.read_text().splitlines() if note.exists() else []
+        # An editable install uses the modules beside the sources, but pip would compile them all again in a temporary
+        # folder, even for the second command in README.md. If they are up to date, leave nothing to compile.
+        is_current = noted == [translated_with, compiled_with] and are_younger_than_sources(self.extensions)
+        if self.editable_mode and is_current:
+            self.extensions = []
         note.unlink(missing_ok=True)
+        # Cython compares only times, so it would reuse the C files of a debug build for a release build.
+        self.translate(force=noted[:1] != [translated_with])
         super().run()
         if self.inplace or self.editable_mode:
             note.parent.mkdir(exist_ok=True)
             note.write_text(f"{translated_with}\n{compiled_with}\n")
 
+    def translate(self, force):
+        translated = cythonize(
+            self.extensions,
+            compiler_directives=directives,
+            nthreads=processors,
+            force=force,
+            shared_utility_qualified_name=SHARED,
+        )
+        for ours, theirs in zip(self.extensions, translated, strict=True):
+            assert ours.name == theirs.name
+            ours.sources = theirs.sources
 
-def are_made():
+
+def are_younger_than_sources(extensions):
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     made = [Path(*extension.name.split(".")).with_suffix(suffix) for extension in extensions]
     inputs = [Path("setup.py"), *sources, *Path("sgfast").rglob("*.pxd")]
-    return (
-        noted == [translated_with, compiled_with] and all(path.exists() for path in made)
-        and min(path.stat().st_mtime_ns for path in made) > max(path.stat().st_mtime_ns for path in inputs)
-    )  # fmt: skip
+    return all(path.exists() for path in made) and min(map(written, made)) > max(map(written, inputs))
 
 
-# An editable install uses the modules beside the sources, but pip would compile them all again in a temporary folder,
-# even for the second command in README.md. If they are up to date, leave nothing to compile.
-if "editable_wheel" in sys.argv and are_made():
-    extensions = []
+def written(path):
+    return path.stat().st_mtime_ns
 
-processors = os.cpu_count() or 1
+
 setup(
     cmdclass={"build_ext": build_ext},
-    ext_modules=cythonize(
-        extensions,
-        compiler_directives=directives,
-        nthreads=processors,
-        # Cython compares only times, so it would reuse the C files of a debug build for a release build.
-        force=noted[:1] != [translated_with],
-        shared_utility_qualified_name=SHARED,
-    ),
+    ext_modules=extensions,
     options={"build_ext": {"parallel": processors}},
 )
