@@ -17,7 +17,7 @@ from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.pipeline.batch cimport tally_ended
 from sgfast.core.pipeline.plane cimport Plane, RuleCount
 from sgfast.core.tallies.disconnects cimport CutRow
-from sgfast.core.tallies.tally cimport TALLY_CELLS, Tally, TallyRow, add_row, free_tally, init_tally
+from sgfast.core.tallies.tally cimport Tally, TallyRow, add_row, free_tally, init_tally
 
 from sgfast.core.dtypes import CUT_DTYPE, FLOW_DTYPE, RULE_COUNT_DTYPE, TALLY_DTYPE
 
@@ -53,24 +53,35 @@ cdef object merged_flows(FlowRow** rows, const Py_ssize_t* counts, int n):
 
 cdef object merged_tally(Plane** planes, int n, size_t offset):
     # (rows, packets that have no row). `offset`: of the tally in Plane.
-    cdef Tally merged
-    cdef Tally* tally
-    cdef Py_ssize_t cell
+    cdef Tally sums
+    cdef Tally* tally = <Tally*>(<uint8_t*>planes[0] + offset)
+    cdef TallyRow* row
+    cdef uint32_t k
     cdef int i
-    init_tally(&merged, planes[0].wire.secret[7])
+    if n == 1:
+        return tally_rows(tally), tally.other_packets
+    init_tally(&sums, planes[0].wire.secret[7])
     try:
         for i in range(n):
             tally = <Tally*>(<uint8_t*>planes[i] + offset)
-            merged.other_packets += tally.other_packets
-            for cell in range(TALLY_CELLS if tally.cells != NULL else 0):
-                if tally.cells[cell].packets and not add_row(&merged, &tally.cells[cell]):
-                    merged.other_packets += tally.cells[cell].packets
-        if merged.cells == NULL:
-            return np.empty(0, dtype=TALLY_DTYPE), merged.other_packets
-        rows = copied_rows(<const uint8_t*>merged.cells, TALLY_CELLS * sizeof(TallyRow), TALLY_DTYPE)
-        return rows[rows["packets"] > 0], merged.other_packets
+            sums.other_packets += tally.other_packets
+            for k in range(tally.groups):
+                row = &tally.cells[tally.used[k]]
+                if not add_row(&sums, row):
+                    sums.other_packets += row.packets
+        return tally_rows(&sums), sums.other_packets
     finally:
-        free_tally(&merged)
+        free_tally(&sums)
+
+
+cdef object tally_rows(const Tally* tally):
+    cdef uint8_t[::1] view
+    cdef uint32_t k
+    rows = np.empty(tally.groups, dtype=TALLY_DTYPE)
+    view = rows.view(np.uint8)
+    for k in range(tally.groups):
+        memcpy(&view[k * sizeof(TallyRow)], &tally.cells[tally.used[k]], sizeof(TallyRow))
+    return rows
 
 
 cdef object merged_cuts(Plane** planes, int n):

@@ -21,6 +21,7 @@ from captures import (
     simple,
     tsresol,
 )
+from effort import some
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -101,7 +102,7 @@ def test_valid_files_in_pieces(data: bytes, sizes: list[int]) -> None:
     assert check(data) == check(data, Dribble(data, sizes))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=some(300, 1500), deadline=None)
 @given(data=mutated(), sizes=SIZES)
 def test_mutated_files_in_pieces(data: bytes, sizes: list[int]) -> None:
     whole = check(data)

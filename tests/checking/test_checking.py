@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+from effort import some
 from hypothesis import HealthCheck, assume, given, seed, settings
 from hypothesis import strategies as st
 
@@ -226,7 +227,7 @@ def test_shadowed_and_redundant_rules_against_exhaustive_evaluation() -> None:
     seen: Counter[str] = Counter()
 
     @seed(20261125)
-    @settings(max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=some(80, 200), deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(policies())
     def run(policy: Policy) -> None:
         assume(views_exist(policy))
@@ -241,7 +242,7 @@ def test_removing_a_redundant_rule_and_looking_again_keeps_every_verdict() -> No
     """Two rules may each be redundant but not both at once, which is why the advice is to remove one at a time."""
 
     @seed(7)
-    @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=some(20, 40), deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(policies())
     def run(policy: Policy) -> None:
         assume(views_exist(policy) and policy.instances)
@@ -514,7 +515,7 @@ def test_what_was_left_out_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> No
     budgets = (0, 10**6, 3 * 10**6, 10**7)
 
     @seed(11)
-    @settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=some(30, 60), deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(policies(), st.sampled_from(budgets))
     def run(policy: Policy, steps: int) -> None:
         assume(views_exist(policy))

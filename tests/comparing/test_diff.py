@@ -63,7 +63,7 @@ def test_policies_drawn_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         *engines, together_from=together_from and next(connections)
     ))  # fmt: skip
 
-    @drawn(20261125, examples=some(20, 60))
+    @drawn(20261125, examples=some(10, 60))
     def compare(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         policy = stateful(policy)
@@ -81,16 +81,16 @@ def test_policies_drawn_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     compare()
     print(seen)
-    assert seen["packets"] > some(33_000, 100_000)
+    assert seen["packets"] > some(15_000, 100_000)
     for what, least in (
         ("newly-denied", 500), ("newly-allowed", 1000), ("answered", 300), ("moved", 100), ("part_way", 100),
         ("unfiltered", 500),
     ):  # fmt: skip
-        assert seen[what] >= least / some(3, 1), seen
+        assert seen[what] >= least / some(7, 1), seen
 
 
 def test_stateless_groups_are_compared_by_packets_and_warned_of(tmp_path: Path) -> None:
-    @drawn(20261126, examples=some(8, 20))
+    @drawn(20261126, examples=some(4, 20))
     def compare(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         path = write_pcap(tmp_path / "drawn.pcap", Crowd(policy, rng).draw(600))
@@ -134,7 +134,7 @@ def test_two_threads_say_what_one_says_batch_after_batch(tmp_path: Path, monkeyp
         monkeypatch.setattr(comparing, "TOGETHER_FROM", connections)
         return replace(diff(*case, reading=reading), elapsed_seconds=0.0)
 
-    @drawn(20261127, examples=6)
+    @drawn(20261127, examples=some(3, 6))
     def compare(policy: Policy, case_seed: int) -> None:
         nonlocal batches
         rng = np.random.default_rng(case_seed)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from effort import some
 from traffic import OUTSIDE, PORTS, Crowd, drawn
 
 from sgfast.compiler import CompiledPolicy, compile_policy
@@ -323,7 +324,7 @@ def test_classifier_against_a_scan_of_the_rules(
         monkeypatch.setattr(tables_of, "MAX_TABLE_CELLS", most_cells)
     kinds, winners = [0, 0], set()
 
-    @drawn(SEED, 100)
+    @drawn(SEED, some(20, 100))
     def compare(policy: Policy, case_seed: int) -> None:
         compiled = compile_policy(policy)
         kinds[0] += compiled.rule_tables - compiled.bit_vector_tables
@@ -338,10 +339,10 @@ def test_classifier_against_a_scan_of_the_rules(
     tables, bit_vectors = kinds
     print(f"{tables} tables, {bit_vectors} of bit vectors, {len(winners)} winners")
     if most_cells is None:
-        assert tables > 100 and bit_vectors == 0
+        assert tables > some(20, 100) and bit_vectors == 0
     else:
-        assert bit_vectors > 4 * tables if most_cells == 1 else min(tables, bit_vectors) > 50
-    assert None in winners and len(winners) > 30
+        assert bit_vectors > 4 * tables if most_cells == 1 else min(tables, bit_vectors) > some(10, 50)
+    assert None in winners and len(winners) > some(10, 30)
 
 
 def many_rules(count: int) -> Policy:

@@ -305,10 +305,11 @@ def test_mutated_and_random_frames_are_read_alike(link_type: int) -> None:
 
 def test_frames_in_exactly_as_much_memory_as_they_have() -> None:
     """Every cut of every frame, each in memory of its own: for builds that watch what is read."""
+    dataplane = Engine(POLICY).dataplane
     for link_type, wrap in LINKS.values():
         frame = wrap(SYN[6])
         for length in range(len(frame)):
-            by_engine([bytes(bytearray(frame[:length]))], link_type)
+            dataplane.process_frames(FrameBatch.from_frames([bytes(bytearray(frame[:length]))], [0], None, link_type))
 
 
 # --- Which link types there are

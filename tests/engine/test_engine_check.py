@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from effort import some
 from policy_changes import Changer
 from scenario import policy_of
 from traffic import SECOND, Crowd, drawn
@@ -165,7 +166,7 @@ def with_one_wrong(call: dict[str, Any], rng: np.random.Generator) -> dict[str, 
 def test_packets_of_random_conversations_are_judged_as_the_python_way_judges_them() -> None:
     seen: Counter[str | None] = Counter()
 
-    @drawn(SEED, 60)
+    @drawn(SEED, some(40, 60))
     def run(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         options: dict[str, Any] = {
@@ -429,7 +430,7 @@ instances:
 def test_a_number_keeps_its_name_whatever_changes() -> None:
     """What lets verdicts be kept when the policy changes."""
 
-    @drawn(SEED, 40)
+    @drawn(SEED, some(15, 40))
     def run(policy: Policy, case_seed: int) -> None:
         changer = Changer(np.random.default_rng(case_seed))
         try:

@@ -17,6 +17,7 @@ import frames as f
 import numpy as np
 import pytest
 from differential import compare, counters_of, expected, spell
+from effort import some
 from numpy.typing import NDArray
 from scenario import policy_of
 from traffic import OUTSIDE, PORTS, SECOND, Crowd, Traffic, drawn
@@ -65,7 +66,7 @@ def judge(engine: Engine, traffic: Traffic, cuts: Iterable[int] = ()) -> NDArray
 # --- What verdicts do not depend on
 
 
-@drawn(SEED, 15)
+@drawn(SEED, some(6, 15))
 def test_batch_size_decides_nothing(policy: Policy, case_seed: int) -> None:
     traffic, options = some_traffic(policy, case_seed)
     whole = judge(Engine(policy, **options), traffic)
@@ -73,7 +74,7 @@ def test_batch_size_decides_nothing(policy: Policy, case_seed: int) -> None:
         assert (judge(Engine(policy, **options), traffic, range(size, len(traffic.frames), size)) == whole).all(), size
 
 
-@drawn(SEED, 15)
+@drawn(SEED, some(6, 15))
 def test_where_captures_are_cut_decides_nothing(policy: Policy, case_seed: int) -> None:
     traffic, options = some_traffic(policy, case_seed)
     whole = judge(Engine(policy, **options), traffic)
@@ -84,7 +85,7 @@ def test_where_captures_are_cut_decides_nothing(policy: Policy, case_seed: int) 
         assert (judge(Engine(policy, **options), traffic, cuts) == whole).all()
 
 
-@drawn(SEED, 25)
+@drawn(SEED, some(8, 25))
 def test_whether_results_are_wanted_decides_nothing(policy: Policy, case_seed: int) -> None:
     """Without them, packets of established connections take the fast path (``core/pipeline/fast_path.pxd``)."""
     traffic, options = some_traffic(policy, case_seed)
@@ -103,7 +104,7 @@ def test_whether_results_are_wanted_decides_nothing(policy: Policy, case_seed: i
     assert len(flows) == counters["opened"] + counters["inferred"] + counters["denied"]
 
 
-@drawn(SEED, 15)
+@drawn(SEED, some(6, 15))
 def test_hash_key_decides_nothing(policy: Policy, case_seed: int) -> None:
     traffic, options = some_traffic(policy, case_seed)
     whole = judge(Engine(policy, **options), traffic)
@@ -113,7 +114,7 @@ def test_hash_key_decides_nothing(policy: Policy, case_seed: int) -> None:
     assert (judge(Engine(policy, **options), traffic) == whole).all()
 
 
-@drawn(SEED, 25)
+@drawn(SEED, some(8, 25))
 def test_order_of_groups_rules_and_instances_decides_nothing(policy: Policy, case_seed: int) -> None:
     traffic, options = some_traffic(policy, case_seed)
     rng = np.random.default_rng(case_seed)
@@ -145,7 +146,7 @@ def test_order_of_groups_rules_and_instances_decides_nothing(policy: Policy, cas
         assert said(other) == first
 
 
-@drawn(SEED, 25)
+@drawn(SEED, some(8, 25))
 def test_headers_are_judged_as_frames_are(policy: Policy, case_seed: int) -> None:
     """Packets whose frames hold no surprises: whole, untagged, quoting nothing."""
     rng = np.random.default_rng(case_seed)
@@ -391,7 +392,7 @@ def test_a_full_table_knows_to_the_nanosecond_what_ended(limit: int, mode: Any) 
     )
     rng = np.random.default_rng(limit)
     traffic, now = Traffic(), 1_700_000_000 * SECOND
-    for _ in range(20_000):
+    for _ in range(some(7_000, 20_000)):
         now += int(rng.choice((1, 1000, 100_000, 1_000_000)) * rng.random())
         port = int(rng.integers(1000, 1030))
         ends = [("192.0.2.1", port), ("10.0.0.5", 80)]
@@ -407,7 +408,7 @@ def test_a_full_table_knows_to_the_nanosecond_what_ended(limit: int, mode: Any) 
         traffic.wire_lengths.append(len(traffic.frames[-1]))
     seen: Counter[Any] = Counter()
     compare(policy, traffic, (mode, "deny", None), 500, seen)
-    assert seen["reason", "table-full"] > 50 and seen["reason", "rule"] > 1000
+    assert seen["reason", "table-full"] > some(5, 50) and seen["reason", "rule"] > some(350, 1000)
 
 
 def test_what_ends_within_a_tick_of_a_full_table_is_not_looked_for_again_and_again() -> None:
@@ -622,7 +623,7 @@ def test_times_before_1970_run_by_the_same_clock() -> None:
 # --- explain and check
 
 
-@drawn(SEED, 150)
+@drawn(SEED, some(40, 150))
 def test_explain_says_what_check_does(policy: Policy, case_seed: int) -> None:
     rng = np.random.default_rng(case_seed)
     vpc = (None, None, "red", "green")[rng.integers(4)]

@@ -15,6 +15,7 @@ from ipaddress import ip_network
 import pytest
 from comparing import SECOND, START, Comparison, Turned
 from conversations import Step, Turn
+from effort import some
 from oracle import Kernel, missing, with_checksum
 from random_traffic import random_traffic
 from scenario import ChangeLine, Changes, Names, as_one, fits, from_reference, policy_of, read_table, spelled
@@ -40,7 +41,7 @@ from sgfast.policy.model import Instance, Policy, Rule
 REASON = missing()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REASON}")
 
-PACKETS = int(os.environ.get("SGFAST_KERNEL_CHANGE_PACKETS", "20000"))
+PACKETS = int(os.environ.get("SGFAST_KERNEL_CHANGE_PACKETS") or some(12_000, 20_000))
 SEED = int(os.environ.get("SGFAST_KERNEL_SEED", "3"))
 LINK_HEADER = 14
 

@@ -6,6 +6,7 @@ import frames as f
 import pytest
 from comparing import RAW, START, Comparison
 from conversations import Step
+from effort import some
 from oracle import Kernel, missing, with_checksum
 from talks import FLAGS, INSTANCE, PATHS, STRANGER, open_policy, tcp_packet, tcp_packets
 
@@ -20,14 +21,18 @@ pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REA
 SECOND = 10**9
 #: Shows which state a packet led to: nothing more, or one of the packets that states take differently.
 AFTERWARDS = ((), ((0, "S"),), ((1, "S"),), ((0, "A"),), ((1, "A"),), ((0, "SA"),), ((1, "FA"), (0, "S")))
+AFTERWARDS = AFTERWARDS[:: some(3, 1)]
 STATE_NAMES = {
     "SYN_SENT": "SS", "SYN_RECV": "SR", "ESTABLISHED": "ES", "FIN_WAIT": "FW", "CLOSE_WAIT": "CW", "LAST_ACK": "LA",
     "TIME_WAIT": "TW", "CLOSE": "CL", "SYN_SENT2": "S2",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("inbound", [True, False], ids=["inbound", "outbound"])
-@pytest.mark.parametrize("family", [4, 6])
+#: Each address family and each direction, but usually not both directions of each family.
+WAYS = [(4, True), (6, False), (4, False), (6, True)][: some(2, 4)]
+
+
+@pytest.mark.parametrize(("family", "inbound"), WAYS)
 def test_every_tcp_state_and_combination_of_flags(family: int, inbound: bool) -> None:
     steps = []
     port = 1024
@@ -49,8 +54,7 @@ def test_every_tcp_state_and_combination_of_flags(family: int, inbound: bool) ->
     assert set(comparison.hits) <= {"challenge ACK", "simultaneous open", "SYN after a reset", "how long two SYNs last"}
 
 
-@pytest.mark.parametrize("inbound", [True, False], ids=["inbound", "outbound"])
-@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize(("family", "inbound"), WAYS)
 def test_state_and_deadline_after_every_packet(family: int, inbound: bool) -> None:
     """Ten seconds after the path a packet comes: what state is it then, and for how long?"""
     policy = open_policy()

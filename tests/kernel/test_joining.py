@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from comparing import RAW, START
 from datagrams import HAZARDS, Datagram, Extensions, cut
+from effort import some
 from oracle import Kernel, missing, with_checksum
 from talks import INSTANCE, STRANGER, open_policy
 
@@ -31,7 +32,7 @@ from sgfast.reference.engine import ReferenceEngine
 REASON = missing()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REASON}")
 
-DATAGRAMS = int(os.environ.get("SGFAST_KERNEL_DATAGRAMS", "6000"))
+DATAGRAMS = int(os.environ.get("SGFAST_KERNEL_DATAGRAMS") or some(3_000, 6_000))
 SEED = int(os.environ.get("SGFAST_KERNEL_SEED", "2"))
 
 

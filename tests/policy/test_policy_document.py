@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from effort import some
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -1002,7 +1003,7 @@ def only_policy_errors(text: str | bytes) -> None:
 
 
 class TestNothingButPolicyErrors:
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=some(100, 500), deadline=None)
     @given(st.binary(max_size=200))
     def test_random_bytes(self, data: bytes) -> None:
         only_policy_errors(data)
@@ -1012,20 +1013,20 @@ class TestNothingButPolicyErrors:
     def test_random_text(self, text: str) -> None:
         only_policy_errors(text)
 
-    @settings(max_examples=1000, deadline=None)
+    @settings(max_examples=some(200, 1000), deadline=None)
     @given(_YAMLISH)
     def test_yamlish_text(self, text: str) -> None:
         only_policy_errors(text)
         only_policy_errors("version: 1\n" + text)
 
-    @settings(max_examples=1000, deadline=None)
+    @settings(max_examples=some(200, 1000), deadline=None)
     @given(st.data())
     def test_example_with_a_piece_replaced(self, data: st.DataObject) -> None:
         start = data.draw(st.integers(0, len(SPEC_EXAMPLE)))
         end = data.draw(st.integers(start, min(len(SPEC_EXAMPLE), start + 30)))
         only_policy_errors(SPEC_EXAMPLE[:start] + data.draw(_YAMLISH) + SPEC_EXAMPLE[end:])
 
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=some(100, 500), deadline=None)
     @given(
         st.recursive(
             st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), _WORDS),

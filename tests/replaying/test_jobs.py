@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from command import SHOP, environment, sgfast
 from differential import counters_of, runs
+from effort import some
 from frames import ethernet, icmp, ip, tcp, udp
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -75,7 +76,8 @@ def roomy(policy: Policy) -> Policy:
 @pytest.mark.parametrize("keep_flows", [False, True])
 @seed(SEED)
 @settings(
-    max_examples=60, database=None, deadline=None, phases=(Phase.generate,), suppress_health_check=list(HealthCheck)
+    max_examples=some(12, 60), database=None, deadline=None, phases=(Phase.generate,),
+    suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 @given(policies(), runs, st.integers(2, 5), st.integers(0, 2**32 - 1))
 def test_any_number_of_workers_says_what_one_says(

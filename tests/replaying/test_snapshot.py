@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from command import sgfast, shell
 from differential import MIDSTREAMS, MODES, compare, counters_of
+from effort import some
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from policy_changes import Changer
 from test_split_captures import CAPTURE, POLICY, found, records
@@ -41,7 +42,7 @@ def test_engine_that_goes_through_snapshots_judges_as_the_reference(tmp_path: Pa
         seen["snapshot"] += 1
         return load_snapshot(tmp_path / "state")
 
-    @drawn(20, 12)
+    @drawn(20, some(5, 12))
     def run(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         for changing in (False, True):
@@ -51,7 +52,8 @@ def test_engine_that_goes_through_snapshots_judges_as_the_reference(tmp_path: Pa
             compare(policy, traffic, way, int(rng.integers(20, 300)), seen, changer=changer, through=through)
 
     run()
-    assert seen["snapshot"] > 100 and seen["reason", "disconnected"] > 20 and seen["reason", "established"] > 2000
+    assert seen["snapshot"] > some(40, 100)
+    assert seen["reason", "disconnected"] > 20 and seen["reason", "established"] > 2000
     met = {key[1] for key in seen if key[0] == "reason"}
     assert met >= {"inferred", "opener-denied", "related", "midstream"}
 
@@ -68,11 +70,7 @@ def test_snapshot_of_a_snapshot_is_the_same_file(tmp_path: Path) -> None:
     save_snapshot(restored, tmp_path / "two")
     one, two = np.load(tmp_path / "one"), np.load(tmp_path / "two")
     for name in one.files:
-        # A tally's rows are in the order of its hash, which has a new key.
-        rows = [np.ascontiguousarray(file[name]).view(f"V{file[name].itemsize}").tolist() for file in (one, two)]
-        if "peer" in (one[name].dtype.names or ()):
-            rows = [sorted(each) for each in rows]
-        assert name == "about" or rows[0] == rows[1], name
+        assert name == "about" or one[name].tobytes() == two[name].tobytes(), name
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -105,8 +103,8 @@ def test_replay_that_stops_and_goes_on_is_one_replay(tmp_path: Path, number: int
 
 def test_another_process_goes_on(tmp_path: Path) -> None:
     head, parts = records()
-    for name, some in (("a", parts[:100]), ("b", parts[100:])):
-        (tmp_path / name).write_bytes(head + b"".join(some))
+    for name, part in (("a", parts[:100]), ("b", parts[100:])):
+        (tmp_path / name).write_bytes(head + b"".join(part))
     command = [sys.executable, "-m", "sgfast", "replay", str(POLICY), "--changes", str(CHANGES), "--format", "json"]
 
     def run(*arguments: object) -> dict[str, Any]:
@@ -256,7 +254,7 @@ def test_forged_snapshots_are_refused_or_judge_on(tmp_path: Path, state: Path) -
     with open_capture(str(CAPTURE)) as reader:
         batch = reader.next_batch()
         assert batch is not None
-        for _ in range(300):
+        for _ in range(some(80, 300)):
             def forge(about: dict[str, Any], arrays: dict[str, Any]) -> None:
                 names = [name for name, array in arrays.items() if len(array)]
                 array = arrays[names[rng.integers(len(names))]]
@@ -275,7 +273,7 @@ def test_forged_snapshots_are_refused_or_judge_on(tmp_path: Path, state: Path) -
                 engine.verdict(row)
             engine.dataplane.finish()
             engine.dataplane.take_flows()
-    assert refused > 50 and used > 50
+    assert min(refused, used) > some(10, 50)
 
 
 def test_how_rules_were_written_and_what_ids_are_gone_is_kept(tmp_path: Path) -> None:
@@ -337,7 +335,7 @@ def test_other_formats_and_compressed_archives_are_refused(tmp_path: Path, state
 
 def test_policy_as_plain_values_and_back() -> None:
     @seed(3)
-    @settings(max_examples=50, database=None, deadline=None, phases=(Phase.generate,),
+    @settings(max_examples=some(15, 50), database=None, deadline=None, phases=(Phase.generate,),
               suppress_health_check=list(HealthCheck), print_blob=False)  # fmt: skip
     @given(policies())
     def run(policy: Policy) -> None:

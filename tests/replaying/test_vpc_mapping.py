@@ -28,6 +28,7 @@ from captures import (
 )
 from command import DEADLINE_SECONDS, sgfast, valid, write_capture, write_policy
 from datagrams import Datagram, cut
+from effort import some
 from frames import ethernet, ipv4, tcp, udp, vlan
 from vpcs import (
     APART,
@@ -460,7 +461,7 @@ def test_the_reference_model_judges_a_mapped_capture_alike(seed: int, tmp_path: 
 # --- Several threads
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(some(2, 4)))
 def test_any_number_of_threads_says_what_one_says(seed: int, tmp_path: Path) -> None:
     print(f"seed {seed}")
     rng = np.random.default_rng(seed)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import CLIENT, PCAPS, SERVER, SHOP, handshake, sgfast, valid, write_capture
+from effort import some
 from frames import ethernet, icmp, icmpv6, ip, other, tcp, udp
 from traffic import Crowd, as_capture, drawn, stateful
 
@@ -105,7 +106,7 @@ def test_what_a_policy_allows_can_be_all_there_is(policy: Path) -> None:
 def test_random_policies_and_traffic(tmp_path: Path) -> None:
     claimed: Counter[str] = Counter(exactly=0)
 
-    @drawn(20261125, 10)
+    @drawn(20261125, some(4, 10))
     def check(policy: Policy, case_seed: int) -> None:
         # Where connections are forgotten for want of room, a stricter policy forgets others.
         policy = replace(stateful(policy), settings=replace(policy.settings, max_connections=1_000_000))
@@ -135,7 +136,7 @@ def test_random_policies_and_traffic(tmp_path: Path) -> None:
         suggest([capture], unanswered=True)
 
     check()
-    assert min(claimed.values()) > 500
+    assert min(claimed.values()) > some(200, 500)
 
 
 def _nameable(found: list[dict[str, Any]]) -> Counter[tuple[object, ...]]:

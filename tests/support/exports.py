@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from effort import some
 
 from sgfast import Engine, parse_policy
 from sgfast.errors import PolicyError
@@ -105,8 +107,8 @@ def means(export: Imported, meaning: Meaning) -> None:
 
 
 def mutations(document: Any) -> Iterator[Any]:
-    """Copies of the document with each value in turn deleted, and replaced by each odd value."""
-    for path in _paths(document, ()):
+    """Copies of the document with each value in turn (usually: each fifth) deleted, and replaced by each odd value."""
+    for path in itertools.islice(_paths(document, ()), 0, None, some(5, 1)):
         changed = copy.deepcopy(document)
         del _holder(changed, path)[path[-1]]
         yield changed

@@ -30,13 +30,15 @@ cdef packed struct TallyRow:
 
 cdef struct Tally:
     TallyRow* cells
-    uint32_t groups
+    uint32_t* used              # numbers of the cells in use, in the order in which they were first used
+    uint32_t groups             # how many these are
     uint64_t secret
     uint64_t other_packets      # packets of groups that found no room
 
 
 cdef inline void init_tally(Tally* tally, uint64_t secret) noexcept nogil:
     tally.cells = NULL          # allocated with the first packet: many engines never deny anything
+    tally.used = NULL
     tally.groups = 0
     tally.secret = secret | 1
     tally.other_packets = 0
@@ -44,7 +46,9 @@ cdef inline void init_tally(Tally* tally, uint64_t secret) noexcept nogil:
 
 cdef inline void free_tally(Tally* tally) noexcept nogil:
     free(tally.cells)
+    free(tally.used)
     tally.cells = NULL
+    tally.used = NULL
 
 
 cdef inline uint32_t first_cell(const Tally* tally, const TallyRow* key) noexcept nogil:
@@ -67,7 +71,9 @@ cdef inline TallyRow* cell_of(Tally* tally, const TallyRow* key) noexcept nogil:
     cdef TallyRow* cell
     if tally.cells == NULL:
         tally.cells = <TallyRow*>calloc(TALLY_CELLS, sizeof(TallyRow))
-        if tally.cells == NULL:
+        tally.used = <uint32_t*>calloc(TALLY_GROUPS, sizeof(uint32_t))
+        if tally.cells == NULL or tally.used == NULL:
+            free_tally(tally)
             return NULL
     at = first_cell(tally, key)
     while True:
@@ -79,6 +85,7 @@ cdef inline TallyRow* cell_of(Tally* tally, const TallyRow* key) noexcept nogil:
         at = (at + 1) & (TALLY_CELLS - 1)
     if tally.groups == TALLY_GROUPS:
         return NULL
+    tally.used[tally.groups] = at
     tally.groups += 1
     memcpy(cell, key, TALLY_KEY_BYTES)
     return cell

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from effort import some
 from exports import error_of, imported
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -188,7 +189,7 @@ def test_no_key_of_a_rule_is_overlooked(name: str) -> None:
         max_size=4,
     ),
 )
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=some(100, 300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_values_in_any_places(name: str, changes: list[tuple[int, Any]]) -> None:
     documents: Any = copy.deepcopy(EXPORTS[name])
     for at, to in changes:
@@ -199,7 +200,7 @@ def test_any_values_in_any_places(name: str, changes: list[tuple[int, Any]]) -> 
 
 
 @given(st.binary(max_size=80) | st.text(alphabet='{}[]",:0-9a& *', max_size=40).map(str.encode))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=some(100, 300), deadline=None)
 def test_any_bytes(data: bytes) -> None:
     try:
         parse_policy(data, "x.json")
