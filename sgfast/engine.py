@@ -23,7 +23,8 @@ from sgfast.core.wire.link import LINK_TYPES
 from sgfast.errors import ArgumentError, ArgumentTypeError
 from sgfast.policy.changes import Change, RemoveInstance, apply_changes
 from sgfast.policy.document import load_policy
-from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Instance, Policy, Rule, Timeouts
+from sgfast.policy.matching import End, Field, Packet, misfit_fields, rules_of
+from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Direction, Instance, Policy, Rule, Timeouts
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.timestamps import MAX_TIME_NS
 
@@ -81,8 +82,8 @@ class Candidate:
     action: str
     priority: int
     matches: bool
-    #: The fields that do not match: ``protocol``, ``port``, ``peer``; empty if the rule matches.
-    differs: tuple[str, ...] = ()
+    #: The fields that do not match, with the words of ``sgfast explain``; empty if the rule matches.
+    differs: tuple[Field, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,34 +389,38 @@ class Engine:
         instances = self.instances
         if min(sender, receiver) >= 0 and not self.policy.connected(instances[sender].vpc, instances[receiver].vpc):
             return Explanation("deny", "vpc-isolated", ())
-        is_icmp = number == (ICMPV6 if version == 6 else ICMP)
-        port_key = (icmp_type << 8 | icmp_code) if is_icmp else dport
+        has_ports, is_icmp = number in PORT_PROTOCOLS, number == (ICMPV6 if version == 6 else ICMP)
+        packet = Packet(
+            version, number, dport if has_ports else None,
+            icmp_type if is_icmp else None, icmp_code if is_icmp else None,
+        )  # fmt: skip
+        ends = [
+            End(address, instances[n] if n >= 0 else None)
+            for address, n in ((source, sender), (destination, receiver))
+        ]  # fmt: skip
         sides = []
-        for instance, inbound, peer in ((sender, False, destination), (receiver, True, source)):
+        for instance, inbound, peer in ((sender, False, ends[1]), (receiver, True, ends[0])):
             if instance < 0:
                 continue
-            side = self._explain_side(instance, inbound, peer, number, port_key)
+            side = self._explain_side(instance, inbound, peer, packet)
             sides.append(side)
             if side.verdict == "deny":
                 break
         return Explanation(sides[-1].verdict, sides[-1].reason, tuple(sides))
 
-    def _explain_side(
-        self, instance: int, inbound: bool, peer: IPv4Address | IPv6Address, protocol: int, port_key: int
-    ) -> SideExplanation:
+    def _explain_side(self, instance: int, inbound: bool, peer: End, packet: Packet) -> SideExplanation:
         here = self.instances[instance]
-        direction = "inbound" if inbound else "outbound"
-        winner = self.compiled.classifier.rule_for(instance, inbound, peer.packed, protocol, port_key)
+        direction: Direction = "inbound" if inbound else "outbound"
+        port_key = packet.port or 0
+        if packet.icmp_type is not None:
+            port_key = packet.icmp_type << 8 | (packet.icmp_code or 0)
+        winner = self.compiled.classifier.rule_for(instance, inbound, peer.address.packed, packet.protocol, port_key)
         candidates = []
-        for group in self.policy.security_groups:
-            if group.name not in here.security_groups:
-                continue
-            for rule in group.rules:
-                if rule.direction == direction and rule.ethertype == peer.version:
-                    differs = self.compiled.differences(rule, instance, peer, protocol, port_key)
-                    candidates.append(
-                        Candidate(rule.id, group.name, rule.action, rule.priority, not differs, tuple(differs))
-                    )
+        for found in rules_of(self.policy, here, direction):
+            rule = found.rule
+            if rule.ethertype == packet.version:
+                differs = tuple(misfit_fields(self.policy, rule, here, peer, packet))
+                candidates.append(Candidate(rule.id, found.group, rule.action, rule.priority, not differs, differs))
         won = self.rules[winner] if winner >= 0 else None
         return SideExplanation(
             here.name,

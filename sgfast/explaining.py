@@ -1,27 +1,22 @@
 """Explains why a packet that opens a connection is allowed or denied.
 
 For each side it gives the winning rule, or the rules that nearly matched and the fields in which they differ. The
-verdict is ``Engine.check``'s. The comparison of rule and packet uses only the policy's values, field by field (SPEC
-4.9):
-
-    ethertype  protocol  ports  icmp_type  icmp_code  source (inbound) or destination (outbound)
-
-Each field that does not match counts one, whatever the others say: a rule for udp/53 differs from tcp/22 in two. The
-*nearest* rules are the allow rules of the side's groups and direction that differ in the fewest fields. Deny rules are
-excluded, because matching one would not have allowed the packet. ``compare`` also serves the report of a replay.
+verdict is ``Engine.check``'s. ``policy.matching`` compares rules and packet. The *nearest* rules are the allow rules of
+the side's groups and direction that differ in the fewest fields. Deny rules are excluded, because matching one would
+not have allowed the packet.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Literal
+from ipaddress import ip_address
 
 from sgfast.engine import Engine, Verdict, is_multicast
 from sgfast.errors import ArgumentError, PolicyError
 from sgfast.policy.document import load_policy
+from sgfast.policy.matching import Address, End, Field, Packet, RuleInGroup, compare, rules_of
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
@@ -36,9 +31,6 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.rule_text import peer_text, ports_text, protocol_text
-
-Address = IPv4Address | IPv6Address
-Field = Literal["ethertype", "protocol", "ports", "icmp_type", "icmp_code", "source", "destination"]
 
 #: The opener's default source port. No rule checks it (SPEC 4.9), but it identifies DHCP (SPEC 3.2).
 CLIENT_PORT = 49152
@@ -63,38 +55,12 @@ class Misfit:
 
 
 @dataclass(frozen=True, slots=True)
-class RuleInGroup:
-    group: str
-    rule: Rule
-
-
-@dataclass(frozen=True, slots=True)
 class NearMiss:
     """An allow rule that does not match, and why."""
 
     group: str
     rule: Rule
     misfits: tuple[Misfit, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """One end of the packet. ``instance`` is None for an address that no instance owns."""
-
-    address: Address
-    instance: Instance | None
-
-
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """The fields of an opener that rules check. None means that its protocol does not have the field."""
-
-    version: int
-    protocol: int
-    #: Of the destination.
-    port: int | None
-    icmp_type: int | None
-    icmp_code: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,70 +293,6 @@ def _side(
         "no-rule" if winner is None else "rule" if allows else "deny-rule",
         winner, tuple(matching[1:]), tuple(misses),
     )  # fmt: skip
-
-
-def rules_of(policy: Policy, instance: Instance, direction: Direction) -> Iterator[RuleInGroup]:
-    """The rules that apply to packets to an instance (inbound) or from it (outbound), in document order."""
-    for group in policy.security_groups:
-        if group.name in instance.security_groups:
-            for rule in group.rules:
-                if rule.direction == direction:
-                    yield RuleInGroup(group.name, rule)
-
-
-def compare(
-    policy: Policy, rules: Iterable[RuleInGroup], here: Instance, there: End, packet: Packet
-) -> tuple[list[RuleInGroup], list[tuple[RuleInGroup, tuple[Field, ...]]]]:
-    """Compare rules with a packet. Returns the matching rules in order of precedence (SPEC 4.10), and the allow rules
-    that differ in the fewest fields, with those fields, in document order.
-    """
-    matching: list[RuleInGroup] = []
-    nearest: list[tuple[RuleInGroup, tuple[Field, ...]]] = []
-    for found in rules:
-        fields = tuple(_misfit_fields(policy, found.rule, here, there, packet))
-        if not fields:
-            matching.append(found)
-        elif found.rule.action == "allow" and not (nearest and len(nearest[0][1]) < len(fields)):
-            if nearest and len(fields) < len(nearest[0][1]):
-                nearest.clear()
-            nearest.append((found, fields))
-    # Among equals, the first in the document wins.
-    matching.sort(key=lambda found: (found.rule.priority, found.rule.action != "deny"))
-    return matching, nearest
-
-
-def _misfit_fields(policy: Policy, rule: Rule, here: Instance, there: End, packet: Packet) -> Iterator[Field]:
-    if rule.ethertype != packet.version:
-        yield "ethertype"
-    if rule.protocol not in (None, packet.protocol):
-        yield "protocol"
-    if rule.ports is not None and not any(first <= (packet.port or 0) <= last for first, last in rule.ports):
-        yield "ports"
-    if rule.icmp_type not in (None, packet.icmp_type):
-        yield "icmp_type"
-    if rule.icmp_code not in (None, packet.icmp_code):
-        yield "icmp_code"
-    if not _is_peer(policy, rule, here, there):
-        yield "source" if rule.direction == "inbound" else "destination"
-
-
-def _is_peer(policy: Policy, rule: Rule, here: Instance, there: End) -> bool:
-    match rule.peer:
-        case None:
-            return True
-        case GroupPeer(name):
-            return _is_member_for(policy, name, here, there.instance)
-        case AddressGroupPeer(name):
-            return any(there.address in network for network in policy.address_group_by_name[name].addresses)
-        case network:
-            return there.address in network
-
-
-def _is_member_for(policy: Policy, group: str, here: Instance, other: Instance | None) -> bool:
-    """Whether ``other`` counts as a member of the group for rules of ``here`` (SPEC 4.11)."""
-    if other is None or group not in other.security_groups or not policy.connected(here.vpc, other.vpc):
-        return False
-    return policy.vpc_by_name[here.vpc].region == policy.vpc_by_name[other.vpc].region
 
 
 # Explanations

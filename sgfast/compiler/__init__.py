@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from sgfast.compiler.address_classes import AddressClasses, Profile
 from sgfast.compiler.addresses import named_networks, owned_prefixes, visible_instances
 from sgfast.compiler.numbering import Numbering
-from sgfast.compiler.ports import PortClasses, key_ranges
+from sgfast.compiler.ports import PortClasses
 from sgfast.compiler.tables import TableCache, precedence, rule_tables
 from sgfast.core.classify.classifier import LIST_FLAG, Classifier, RuleArrays
 from sgfast.errors import PolicyError
@@ -81,31 +80,6 @@ class CompiledPolicy:
         affected = np.array([not of_groups.isdisjoint(in_groups) for in_groups, _ in profiles], dtype=bool)
         numbers: NDArray[np.int64] = self.instance_groups.numbers[affected[self.instance_groups.profile_number]]
         return numbers
-
-    def differences(
-        self, rule: Rule, instance: int, peer: IPv4Address | IPv6Address, protocol: int, port_key: int
-    ) -> list[str]:
-        """The fields in which a rule of the peer's ethertype does not match an opener; empty if it matches."""
-        differs = []
-        if rule.protocol not in (None, protocol):
-            differs.append("protocol")
-        else:
-            ranges = key_ranges(rule)
-            if ranges is not None and not any(first <= port_key <= last for first, last in ranges):
-                differs.append("port" if rule.ports else "icmp type")
-        if not self._peer_matches(rule, self.instances[instance], peer):
-            differs.append("peer")
-        return differs
-
-    def _peer_matches(self, rule: Rule, here: Instance, peer: IPv4Address | IPv6Address) -> bool:
-        if not isinstance(rule.peer, GroupPeer):
-            return any(peer in network for network in named_networks(self.policy, rule))
-        owner = self.classifier.owner_of(peer.packed)
-        if owner < 0 or rule.peer.name not in self.instances[owner].security_groups:
-            return False
-        there = self.instances[owner].vpc
-        regions = self.policy.vpc_by_name
-        return self.policy.connected(here.vpc, there) and regions[here.vpc].region == regions[there].region
 
 
 def compile_policy(policy: Policy, vpc: str | None = None) -> CompiledPolicy:

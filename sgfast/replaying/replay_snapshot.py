@@ -113,7 +113,7 @@ def load_replay(
     warnings = []
     read = snapshot.replay.get("reading")
     if not isinstance(read, dict):
-        raise SnapshotError(f"{name}: is no snapshot that can be used: reading is not an object")
+        raise SnapshotError(f"{name}: cannot be used as a snapshot: reading is not an object")
     have |= _selection(options.reading)
     had |= {option: read.get(option) for option in _selection(options.reading)}
     for option, is_now in have.items():
@@ -137,7 +137,7 @@ def load_replay(
         checked = None if dealt is None else _checked(from_plain(Dealt, dealt), engines, earlier)
         return Resumed(engines, earlier, checked, warnings)
     except (ValueError, OverflowError) as error:
-        raise SnapshotError(f"{name}: is no snapshot that can be used: {printable(str(error))[:200]}") from error
+        raise SnapshotError(f"{name}: cannot be used as a snapshot: {printable(str(error))[:200]}") from error
 
 
 def _checked(dealt: Dealt, engines: Sequence[Engine], earlier: Earlier) -> Dealt:

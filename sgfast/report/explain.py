@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sgfast.capture.names import printable
-from sgfast.explaining import End, Explained, NearMiss, RuleInGroup, SideExplained
+from sgfast.explaining import Explained, NearMiss, SideExplained
 from sgfast.policy.document import Lines
+from sgfast.policy.matching import End, RuleInGroup
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rule_text import protocol_text, rule_text
 from sgfast.report.page import Page, plural

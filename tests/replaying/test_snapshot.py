@@ -190,7 +190,7 @@ def test_one_capture_is_judged_up_to_a_time_and_from_there_on(tmp_path: Path, ca
 def test_snapshot_whose_reading_options_are_forged_is_refused(tmp_path: Path, state: Path) -> None:
     for reading in ([], "tcp", None):
         rewrite(state, tmp_path / "forged", lambda about, arrays, it=reading: about["replay"].update(reading=it))
-        with pytest.raises(SnapshotError, match="is no snapshot that can be used"):
+        with pytest.raises(SnapshotError, match="cannot be used as a snapshot"):
             replay(POLICY, CAPTURE, changes=CHANGES, resume=tmp_path / "forged")
     rewrite(state, tmp_path / "forged", lambda about, arrays: about["replay"]["reading"].update({"--filter": ["\n"]}))
     with pytest.raises(SnapshotError, match=r"had --filter \['\\n'\], not \(none\)"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from sgfast.explaining import End, Field, Packet, RuleInGroup, compare, rules_of
+from sgfast.policy.matching import End, Field, Packet, RuleInGroup, compare, rules_of
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, GroupPeer, Instance, Policy, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, Denied

@@ -1,0 +1,109 @@
+"""Compares a rule with a packet that opens a connection, field by field (SPEC 4.9), by the policy's values alone.
+
+    ethertype  protocol  ports  icmp_type  icmp_code  source (inbound) or destination (outbound)
+
+Each field that does not match counts one, whatever the others say: a rule for udp/53 differs from tcp/22 in two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
+
+from sgfast.policy.model import AddressGroupPeer, Direction, GroupPeer, Instance, Policy, Rule
+
+Address = IPv4Address | IPv6Address
+Field = Literal["ethertype", "protocol", "ports", "icmp_type", "icmp_code", "source", "destination"]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleInGroup:
+    group: str
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of the packet. ``instance`` is None for an address that no instance owns."""
+
+    address: Address
+    instance: Instance | None
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """The fields of an opener that rules check. None means that its protocol does not have the field."""
+
+    version: int
+    protocol: int
+    #: Of the destination.
+    port: int | None
+    icmp_type: int | None
+    icmp_code: int | None
+
+
+def rules_of(policy: Policy, instance: Instance, direction: Direction) -> Iterator[RuleInGroup]:
+    """The rules that apply to packets to an instance (inbound) or from it (outbound), in document order."""
+    for group in policy.security_groups:
+        if group.name in instance.security_groups:
+            for rule in group.rules:
+                if rule.direction == direction:
+                    yield RuleInGroup(group.name, rule)
+
+
+def compare(
+    policy: Policy, rules: Iterable[RuleInGroup], here: Instance, there: End, packet: Packet
+) -> tuple[list[RuleInGroup], list[tuple[RuleInGroup, tuple[Field, ...]]]]:
+    """Compare rules with a packet. Returns the matching rules in order of precedence (SPEC 4.10), and the allow rules
+    that differ in the fewest fields, with those fields, in document order.
+    """
+    matching: list[RuleInGroup] = []
+    nearest: list[tuple[RuleInGroup, tuple[Field, ...]]] = []
+    for found in rules:
+        fields = tuple(misfit_fields(policy, found.rule, here, there, packet))
+        if not fields:
+            matching.append(found)
+        elif found.rule.action == "allow" and not (nearest and len(nearest[0][1]) < len(fields)):
+            if nearest and len(fields) < len(nearest[0][1]):
+                nearest.clear()
+            nearest.append((found, fields))
+    # Among equals, the first in the document wins.
+    matching.sort(key=lambda found: (found.rule.priority, found.rule.action != "deny"))
+    return matching, nearest
+
+
+def misfit_fields(policy: Policy, rule: Rule, here: Instance, there: End, packet: Packet) -> Iterator[Field]:
+    """The fields of a rule of ``here`` that do not match; none if the rule matches."""
+    if rule.ethertype != packet.version:
+        yield "ethertype"
+    if rule.protocol not in (None, packet.protocol):
+        yield "protocol"
+    if rule.ports is not None and not any(first <= (packet.port or 0) <= last for first, last in rule.ports):
+        yield "ports"
+    if rule.icmp_type not in (None, packet.icmp_type):
+        yield "icmp_type"
+    if rule.icmp_code not in (None, packet.icmp_code):
+        yield "icmp_code"
+    if not _is_peer(policy, rule, here, there):
+        yield "source" if rule.direction == "inbound" else "destination"
+
+
+def _is_peer(policy: Policy, rule: Rule, here: Instance, there: End) -> bool:
+    match rule.peer:
+        case None:
+            return True
+        case GroupPeer(name):
+            return _is_member_for(policy, name, here, there.instance)
+        case AddressGroupPeer(name):
+            return any(there.address in network for network in policy.address_group_by_name[name].addresses)
+        case network:
+            return there.address in network
+
+
+def _is_member_for(policy: Policy, group: str, here: Instance, other: Instance | None) -> bool:
+    """Whether ``other`` counts as a member of the group for rules of ``here`` (SPEC 4.11)."""
+    if other is None or group not in other.security_groups or not policy.connected(here.vpc, other.vpc):
+        return False
+    return policy.vpc_by_name[here.vpc].region == policy.vpc_by_name[other.vpc].region
