@@ -91,14 +91,14 @@ def _invoke(arguments: list[str]) -> int:
 
 def _outcome(error: BaseException) -> tuple[int, str | None]:
     """The exit status and the message for an error."""
-    from sgfast.signals import ENDINGS, Signalled, arrived
+    from sgfast.signals import Signalled, arrived, ending
 
     if isinstance(error, KeyboardInterrupt):
         error = Signalled(signal.SIGINT)
     # A signal counts even if an import turned its exception into another one.
     number = error.number if isinstance(error, Signalled) else arrived()
     if number is not None:
-        return EXIT_OF_SIGNAL + number, ENDINGS[number]
+        return EXIT_OF_SIGNAL + number, ending(number)
     if isinstance(error, BrokenPipeError):
         # The reader has seen enough. Tools that SIGPIPE ends print no message either.
         return EXIT_OF_SIGNAL + signal.SIGPIPE, None

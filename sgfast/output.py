@@ -1,6 +1,6 @@
 """Writes outputs. A regular file appears complete or not at all; anything else is written directly (SPEC 11).
 
-    path --open_output--> regular or new:     .sgfast-xxxxxxxx.part, renamed to the file by publish()
+    path --open_output--> regular or new:     a pending file, which appears with publish()
                           device, pipe, "-":  written directly
 
 Errors raise OutputError. BrokenPipeError is passed on, because the reader may simply have seen enough.
@@ -8,11 +8,9 @@ Errors raise OutputError. BrokenPipeError is passed on, because the reader may s
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import re
-import secrets
 import select
 import stat
 import sys
@@ -23,6 +21,8 @@ from typing import Any, Self
 
 from sgfast.capture.names import printable
 from sgfast.errors import OutputError
+from sgfast.pending_file import PendingFile, locate
+from sgfast.signals import complete, held
 
 STANDARD_OUTPUT = "standard output"
 
@@ -39,12 +39,18 @@ class Output:
     unless ``publish`` was called.
     """
 
-    def __init__(self, name: str, stream: Any, *, owned: bool, target: str = "", temporary: str = "") -> None:
+    def __init__(self, name: str, stream: Any, *, owned: bool, file: PendingFile | None = None) -> None:
         self.name = name
         self._stream = stream
         self._owned = owned
-        self._target = target
-        self._temporary = temporary
+        self._file = file
+
+    @property
+    def warning(self) -> str:
+        """What to tell the user before the output is written; may be empty."""
+        if self._file is None or not self._file.found_remains:
+            return ""
+        return f"{self.name}: an earlier run was killed before this output appeared; what it left was removed"
 
     def write(self, data: bytes) -> None:
         """Write all of ``data``. Raises OutputError if that fails, BrokenPipeError if the reader is gone."""
@@ -63,8 +69,13 @@ class Output:
 
     def close(self) -> None:
         """End writing. Raises errors that the system only reports now."""
-        stream, self._stream = self._stream, None
         try:
+            if self._file is not None:
+                # Open until it appears: a file without a name would be gone.
+                if self._stream is not None:
+                    self._file.sync()
+                return
+            stream, self._stream = self._stream, None
             if stream is not None:
                 if self._owned:
                     stream.close()
@@ -77,22 +88,15 @@ class Output:
 
     def publish(self) -> None:
         """Give a regular file its final name, replacing any previous file."""
-        self.close()
-        if self._temporary:
-            try:
-                os.replace(self._temporary, self._target)
-            except OSError as error:
-                raise _cannot_be_written(self.name, error) from error
-            self._temporary = ""
+        publish([self])
 
     def discard(self) -> None:
         """Abandon the output, and remove what can still be removed."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
         with suppress(OSError, OutputError):
             self.close()
-        if self._temporary:
-            with suppress(OSError):
-                os.unlink(self._temporary)
-            self._temporary = ""
 
     def __enter__(self) -> Self:
         return self
@@ -101,6 +105,32 @@ class Output:
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.discard()
+
+
+def publish(outputs: Sequence[Output]) -> None:
+    """Give all regular files their final names together: signals wait meanwhile.
+
+    Raises OutputError if that fails. No file has been replaced then, or the message names those that were.
+    """
+    for output in outputs:
+        output.close()
+    pending = [(output, output._file) for output in outputs if output._file is not None]
+    done: list[str] = []
+    with held():
+        for step in (
+            PendingFile.give_name, PendingFile.refuse_changed_place, PendingFile.appear, PendingFile.sync_folder
+        ):  # fmt: skip
+            for output, file in pending:
+                try:
+                    step(file)
+                except OSError as error:
+                    raise _cannot_be_written(output.name, error, done) from error
+                if step is PendingFile.appear:
+                    done.append(output.name)
+        if done:
+            complete("the outputs are complete")
+    for output, _ in pending:
+        output.discard()
 
 
 def open_output(path: str) -> Output:
@@ -118,7 +148,8 @@ def open_output(path: str) -> Output:
         if status is not None and not stat.S_ISREG(status.st_mode):
             # Without O_CREAT, so that no regular file is created if it disappears meanwhile.
             return Output(name, open(os.open(path, os.O_WRONLY | os.O_CLOEXEC), "wb", buffering=0), owned=True)
-        return _open_regular(name, path, status)
+        file = PendingFile(name, path)
+        return Output(name, open(file.descriptor, "wb", buffering=0), owned=True, file=file)
     except (OSError, ValueError) as error:
         raise _cannot_be_written(name, error) from error
 
@@ -166,40 +197,6 @@ def refuse_shared(outputs: Sequence[str], inputs: Sequence[str]) -> None:
             written[place] = path
 
 
-# Regular files -------------------------------------------------------------------------------------------------------
-
-
-def _open_regular(name: str, path: str, status: os.stat_result | None) -> Output:
-    # Keep a symbolic link and replace its target.
-    target = os.path.realpath(path)
-    if os.path.islink(target):
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    if status is not None and not os.access(target, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    folder, base = os.path.split(target)
-    if not base or path.endswith("/"):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    for _ in range(_NAME_ATTEMPTS):
-        temporary = os.path.join(folder, f".sgfast-{secrets.token_hex(4)}.part")
-        try:
-            # A new file gets the permissions that the umask allows; an existing file keeps its own.
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        except FileExistsError:
-            continue
-        break
-    else:
-        raise FileExistsError(errno.EEXIST, "no temporary name is free")
-    try:
-        if status is not None:
-            with suppress(OSError):
-                os.fchown(descriptor, status.st_uid, status.st_gid)
-            os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & 0o777)
-        return Output(name, open(descriptor, "wb", buffering=0), owned=True, target=target, temporary=temporary)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 # What paths refer to -------------------------------------------------------------------------------------------------
 
 
@@ -229,8 +226,19 @@ def _identity(path: str, descriptor: int) -> object:
     try:
         status = os.fstat(descriptor) if path == "-" else os.stat(path)
     except (OSError, ValueError):
-        return None if path == "-" else os.path.realpath(path.replace("\0", ""))
+        return None if path == "-" else _place(path)
     return (status.st_dev, status.st_ino) if _is_exclusive(status) else None
+
+
+def _place(path: str) -> object:
+    """A value that is equal for paths at which the same file would be made. None if none can be made there."""
+    try:
+        folder, name = locate(path)
+    except (OSError, ValueError):
+        return None
+    status = os.fstat(folder)
+    os.close(folder)
+    return status.st_dev, status.st_ino, name
 
 
 def _is_exclusive(status: os.stat_result) -> bool:
@@ -241,11 +249,12 @@ def _shown(path: str) -> str:
     return STANDARD_OUTPUT if path == "-" else printable(path)
 
 
-def _cannot_be_written(name: str, error: Exception) -> OutputError:
-    if isinstance(error, FileNotFoundError):
-        return OutputError(f"{name}: cannot be written: its directory does not exist")
+def _cannot_be_written(name: str, error: Exception, done: Sequence[str] = ()) -> OutputError:
     cause = printable(str(getattr(error, "strerror", None) or error) or type(error).__name__)
-    return OutputError(f"{name}: cannot be written: {cause}")
+    if isinstance(error, FileNotFoundError):
+        cause = "its directory does not exist"
+    replaced = f"; these are already complete: {', '.join(done)}" if done else ""
+    return OutputError(f"{name}: cannot be written: {cause}{replaced}")
 
 
 def _wait_until_writable(stream: io.RawIOBase) -> None:

@@ -18,6 +18,8 @@ ENDINGS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "termin
 
 _arrived: list[int] = []
 _raising = False
+_held = False
+_completed = ""
 
 
 class Signalled(BaseException):
@@ -40,6 +42,30 @@ def raise_arrived() -> None:
 
 
 @contextmanager
+def held() -> Iterator[None]:
+    """Let ending signals wait until the end of the block, even repeated ones. Keep it short."""
+    global _held
+    _held = True
+    try:
+        yield
+    finally:
+        _held = False
+    if _raising:
+        raise_arrived()
+
+
+def complete(what: str) -> None:
+    """From now on an ending signal comes too late to stop this; the command's last message says so."""
+    global _completed
+    _completed = what
+
+
+def ending(number: int) -> str:
+    """The message for a signal that ends the command."""
+    return ENDINGS[number] + (f"; {_completed}" if _completed else "")
+
+
+@contextmanager
 def ending_signals(provisional: Any = None) -> Iterator[None]:
     """Make ending signals raise Signalled. A second signal of the same kind ends the process at once.
 
@@ -48,11 +74,14 @@ def ending_signals(provisional: Any = None) -> Iterator[None]:
     global _raising
     before: dict[int, Any] = {}
     _arrived.clear()
+    complete("")
     _raising = True
 
     def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
         _arrived.append(number)
+        if _held:
+            return
+        signal.signal(number, signal.SIG_DFL)
         if _raising and len(_arrived) == 1:
             raise Signalled(number)
 

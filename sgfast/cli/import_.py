@@ -44,6 +44,8 @@ def import_command(form: str, files: tuple[str, ...], output: str, quiet: bool) 
     inputs = [name for path in files for name in files_of(path)]
     refuse_shared([] if output == "-" else [output], inputs)
     with open_output(output) as stream:
+        if stream.warning and not quiet:
+            warn([stream.warning])
         imported = load(files, form)
         policy = imported.policy()
         head = [

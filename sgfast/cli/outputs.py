@@ -13,7 +13,7 @@ import click
 from sgfast.capture.names import printable
 from sgfast.cli.printing import is_terminal
 from sgfast.errors import OutputError
-from sgfast.output import STANDARD_OUTPUT, Output, descriptor_named, is_standard_output, open_output
+from sgfast.output import STANDARD_OUTPUT, Output, descriptor_named, is_standard_output, open_output, publish
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ class Outputs:
     def take_standard_output(self) -> bool:
         """Whether one of the files is standard output, to which nothing else may be written then."""
         return any(map(is_standard_output, self._paths.values()))
+
+    @property
+    def warnings(self) -> list[str]:
+        return [output.warning for output in self._outputs if output.warning]
 
     @property
     def sinks(self) -> Sinks:
@@ -103,10 +107,7 @@ class Outputs:
             timeline, output = self._page
             output.write(html_report(result, timeline).encode())
         raise_arrived()
-        for output in self._outputs:
-            output.close()
-        for output in self._outputs:
-            output.publish()
+        publish(self._outputs)
 
 
 # Functions that make the sink for an output, given the option, the path and the output ------------------------------

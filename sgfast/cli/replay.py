@@ -201,6 +201,8 @@ def replay(
     lines_on_screen = report_name == "standard error" and is_terminal(sys.stdout)
     with ExitStack() as stack:
         stack.enter_context(outputs)
+        if not quiet:
+            warn(outputs.warnings)
         client = stack.enter_context(_client_at(dask)) if dask is not None else None
         options = replace(options, client=client, snapshot=outputs.snapshot)
         with progress_of(captures, shown=not (quiet or lines_on_screen)) as progress:

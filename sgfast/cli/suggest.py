@@ -159,6 +159,8 @@ def suggest(
     stream = sys.stderr if any(map(is_standard_output, outputs)) else sys.stdout
     with ExitStack() as stack:
         file = None if output is None else stack.enter_context(open_output(output))
+        if file is not None and file.warning and not quiet:
+            warn([file.warning])
         progress = stack.enter_context(progress_of(captures, shown=not quiet))
         found = run_suggest(
             captures,

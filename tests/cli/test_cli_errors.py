@@ -19,6 +19,7 @@ from command import (
     SHOP,
     environment,
     handshake,
+    has_written,
     process,
     sgfast,
     shell,
@@ -346,7 +347,7 @@ def test_an_interrupt_while_reading_leaves_nothing(tmp_path: Path, number: Signa
         child.stdin.write(capture.read_bytes())
         child.stdin.flush()
         # It has begun to write, and waits for the rest of the capture.
-        wait_for(lambda: any(path.stat().st_size for path in folder.iterdir()))
+        wait_for(lambda: has_written(child, folder))
         child.send_signal(number)
         err = child.stderr.read().decode()
         assert child.wait() == 128 + number
@@ -444,7 +445,7 @@ def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
         assert child.stdin is not None
         child.stdin.write(capture.read_bytes())
         child.stdin.flush()
-        wait_for(lambda: any(path.stat().st_size for path in tmp_path.glob(".sgfast-*")))
+        wait_for(lambda: has_written(child, tmp_path))
         child.send_signal(signal.SIGHUP)
         _, err = child.communicate()
         assert child.returncode == 0 and err == b""

@@ -17,6 +17,7 @@ from command import (
     SHOP,
     environment,
     handshake,
+    has_written,
     mixture,
     process,
     sgfast,
@@ -471,7 +472,7 @@ def test_an_interrupt_leaves_nothing_of_any(tmp_path: Path) -> None:
         child.stdin.write(capture.read_bytes())
         child.stdin.flush()
         # It has begun to write, and waits for the rest of the capture.
-        wait_for(lambda: any(path.stat().st_size for path in folder.iterdir()))
+        wait_for(lambda: has_written(child, folder))
         child.send_signal(signal.SIGTERM)
         err = child.stderr.read().decode()
         assert child.wait() == 128 + signal.SIGTERM

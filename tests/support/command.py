@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,17 @@ def wait_for(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.002)
+
+
+def has_written(child: Any, folder: Path) -> bool:
+    """Whether the process has written into a file of the folder, one without a name or a pending one."""
+    open_files = Path(f"/proc/{child.pid}/fd")
+    for path in [*folder.glob(".*.part"), *(open_files.iterdir() if open_files.exists() else ())]:
+        with suppress(OSError):
+            inside = path.parent == folder or os.readlink(path).startswith(f"{folder}/#")
+            if inside and path.stat().st_size:
+                return True
+    return False
 
 
 def write_policy(folder: Path, text: str = POLICY) -> Path:
