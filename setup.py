@@ -76,9 +76,9 @@ class build_ext(building.build_ext):
         is_current = noted == [translated_with, compiled_with] and are_younger_than_sources(self.extensions)
         if self.editable_mode and is_current:
             self.extensions = []
-        note.unlink(missing_ok=True)
         # Cython compares only times, so it would reuse the C files of a debug build for a release build.
         self.translate(force=noted[:1] != [translated_with])
+        note.unlink(missing_ok=True)
         super().run()
         if self.inplace or self.editable_mode:
             note.parent.mkdir(exist_ok=True)

@@ -69,7 +69,7 @@ CODES: dict[str, Code] = {
         "If they should, add an inbound rule whose source is the group itself.",
     ),
     ISOLATED_MEMBERS: Code(
-        "isolated-members", "warning", "members of one group cannot reach each other: their VPCs are apart",
+        "isolated-members", "warning", "members of one group cannot reach each other: their VPCs are not peered",
         "Peer the VPCs, or use one group per VPC; between regions, name the other side's addresses as the source.",
     ),
     NEVER_HIT: Code(

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from sgfast.checking.codes import LISTED, REDUNDANT, SHADOWED, WIDER, Finding, listed
 from sgfast.checking.policy_index import Budget, Context, PolicyIndex
-from sgfast.checking.space import Services, joined, peer_key, service_key
+from sgfast.checking.space import Services, joined, peer_key_of, service_key
 from sgfast.compiler.ports import KEYS, key_ranges
 from sgfast.policy.model import AddressGroupPeer, Direction, Rule
 from sgfast.policy.rule_text import rule_text
@@ -260,7 +260,7 @@ class Coverage:
         ranked = [(key, self.rule(key)) for key in keys]
         # Precedence by SPEC 4.10; among equals, the first in the document wins.
         ranked.sort(key=lambda each: (each[1].priority, each[1].action != "deny"))
-        peers = {peer_key(rule): rule for _, rule in ranked}
+        peers = {peer_key_of(rule): rule for _, rule in ranked}
         services = {service_key(rule): rule for _, rule in ranked}
         prefixes = sum(
             len(self._index.policy.address_group_by_name[rule.peer.name].addresses)
@@ -278,7 +278,9 @@ class Coverage:
             return None
         peer_row = {key: n for n, key in enumerate(peers)}
         service_row = {key: n for n, key in enumerate(services)}
-        rows = [peer_row[peer_key(rule)] for _, rule in ranked], [service_row[service_key(rule)] for _, rule in ranked]
+        rows = (
+            [peer_row[peer_key_of(rule)] for _, rule in ranked], [service_row[service_key(rule)] for _, rule in ranked]
+        )  # fmt: skip
         painted = int((peer_masks.sum(axis=1)[rows[0]] * service_masks.sum(axis=1)[rows[1]]).sum())
         if not budget.take(CELL_STEPS * painted):
             return None
@@ -326,7 +328,7 @@ class Coverage:
         one, other = self.rule(wide), self.rule(narrow)
         if one.action == "deny":
             return False
-        same_peer, same_service = peer_key(one) == peer_key(other), service_key(one) == service_key(other)
+        same_peer, same_service = peer_key_of(one) == peer_key_of(other), service_key(one) == service_key(other)
         return same_peer != same_service
 
 

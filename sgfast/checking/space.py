@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from sgfast.compiler.addresses import named_networks
 from sgfast.compiler.ports import KEYS, key_ranges
-from sgfast.policy.model import GroupPeer, Peer, Policy, Rule
+from sgfast.policy.model import GroupPeer, Policy, Rule
+from sgfast.policy.network_keys import peer_key, without_duplicates
 
 Mask = NDArray[np.bool_]
 
@@ -37,9 +38,10 @@ class NamedNetworks:
     def __init__(self, policy: Policy, family: int) -> None:
         # An address group that many rules name is expanded only once.
         one_of_each = {
-            peer_key(rule): rule for group in policy.security_groups for rule in group.rules if rule.ethertype == family
-        }
-        networks = {network for rule in one_of_each.values() for network in named_networks(policy, rule)}
+            peer_key_of(rule): rule
+            for group in policy.security_groups for rule in group.rules if rule.ethertype == family
+        }  # fmt: skip
+        networks = without_duplicates(n for rule in one_of_each.values() for n in named_networks(policy, rule))
         self.spans = sorted((int(n.network_address), -int(n.broadcast_address)) for n in networks)
         self.number = {span: n for n, span in enumerate(self.spans)}
         firsts = [first for first, _ in self.spans]
@@ -181,9 +183,9 @@ def joined(masks: Sequence[Mask]) -> NDArray[np.bool_]:
     return np.array([mask[keep] for mask in masks], dtype=bool)
 
 
-def peer_key(rule: Rule) -> tuple[int, Peer]:
+def peer_key_of(rule: Rule) -> tuple[object, ...]:
     """A key that is equal for rules with equal peers."""
-    return rule.ethertype, rule.peer
+    return rule.ethertype, peer_key(rule.peer)
 
 
 def service_key(rule: Rule) -> tuple[object, ...]:

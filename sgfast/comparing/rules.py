@@ -14,6 +14,7 @@ from sgfast.comparing.results import CHANGES, ChangedGroup, MovedTraffic, RuleEf
 from sgfast.core.classify.classifier import Classifier
 from sgfast.engine import Engine
 from sgfast.policy.model import Rule
+from sgfast.policy.network_keys import peer_key
 
 Rows = NDArray[Any]
 
@@ -155,5 +156,5 @@ def winners(classifier: Classifier, openers: Rows) -> NDArray[np.int32]:
     return found
 
 
-def _meaning(rule: Rule) -> Rule:
-    return replace(rule, id="", description="")
+def _meaning(rule: Rule) -> tuple[object, ...]:
+    return peer_key(rule.peer), replace(rule, id="", description="", peer=None)

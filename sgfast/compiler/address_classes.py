@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sgfast.compiler.addresses import ANYWHERE, Owned, named_networks
 from sgfast.core.classify.cidr_trie import CidrTrie, nest_prefixes
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule
+from sgfast.policy.network_keys import network_key, without_duplicates
 
 Indices = NDArray[np.int64]
 
@@ -62,8 +63,8 @@ class _Prefixes:
 class _Family:
     """The prefixes of one family, and what is known about each address number."""
 
-    #: The number of each named prefix, which never changes.
-    named: dict[Network, int]
+    #: The number of each named prefix, by its key, which never changes.
+    named: dict[bytes, int]
     named_prefixes: _Prefixes
     #: Owned prefixes, and the position of each one's owner in the policy.
     owned_prefixes: _Prefixes
@@ -172,7 +173,7 @@ class AddressClasses:
     def knows(self, rules: Iterable[Rule]) -> bool:
         """Whether the classes distinguish everything these rules do, not counting groups as peers."""
         return all(
-            network in self._families[rule.ethertype].named
+            network_key(network) in self._families[rule.ethertype].named
             for rule in rules
             for network in named_networks(self.policy, rule)
         )
@@ -208,7 +209,7 @@ class AddressClasses:
             case AddressGroupPeer(name):
                 return ("address group", rule.ethertype, name)
             case peer:
-                return ("prefix", peer or ANYWHERE[rule.ethertype])
+                return ("prefix", network_key(peer or ANYWHERE[rule.ethertype]))
 
     def matching(self, rule: Rule, vpc: int) -> Indices:
         """The classes of the addresses that a rule's peer matches, seen from a VPC (SPEC 4.11)."""
@@ -224,7 +225,7 @@ class AddressClasses:
                 matches = np.zeros(self.count, dtype=bool)
                 place = self._place[rule.ethertype]
                 for network in named_networks(self.policy, rule):
-                    number = made.named[network]
+                    number = made.named[network_key(network)]
                     matches |= of_family & (made.first[number] <= place) & (place < made.last[number])
             found = self._matching[key] = np.flatnonzero(matches)
         return found
@@ -246,9 +247,9 @@ def _family(
 ) -> _Family:
     """Build a family. ``start`` is the number of its background, the addresses outside all prefixes."""
     numbers = {} if earlier is None else earlier.named.copy()
-    news = [network for network in dict.fromkeys(named) if network not in numbers]
+    news = [network for network in without_duplicates(named) if network_key(network) not in numbers]
     for network in news:
-        numbers[network] = len(numbers)
+        numbers[network_key(network)] = len(numbers)
     named_prefixes = _Prefixes.of(news, family)
     if earlier is not None:
         named_prefixes = earlier.named_prefixes + named_prefixes

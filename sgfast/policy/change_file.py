@@ -41,6 +41,7 @@ from sgfast.policy.model import (
     Policy,
     Rule,
 )
+from sgfast.policy.network_keys import without_duplicates
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rules import RULE_FIELDS, RuleReader
 from sgfast.policy.timestamps import MAX_SECONDS, MAX_TIME_NS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
@@ -312,7 +313,7 @@ class _ChangeReader(DocumentReader):
         name = self._known_name(fields["name"], f"{path}.name", "an address group", known)
         nodes = self._reader.items(fields["addresses"], f"{path}.addresses")
         addresses = [self._address(each, f"{path}.addresses[{i}]") for i, each in enumerate(nodes)]
-        return SetAddressGroup(name, tuple(dict.fromkeys(addresses)))
+        return SetAddressGroup(name, without_duplicates(addresses))
 
 
 _OPERATIONS: dict[str, Callable[[_ChangeReader, Node, str], Change]] = {

@@ -18,6 +18,7 @@ from sgfast.policy.model import (
     SecurityGroup,
     mixed_groups,
 )
+from sgfast.policy.network_keys import network_key
 from sgfast.policy.templates import default_group
 
 
@@ -223,11 +224,12 @@ def _check_peer(policy: Policy, rule: Rule, own: str) -> None:
 
 
 def _check_addresses(policy: Policy, instance: Instance, addresses: Iterable[Network]) -> None:
-    wanted = set(addresses)
-    for other in policy.instances:
+    wanted = set(map(network_key, addresses))
+    for other in policy.instances if wanted else ():
         if other.vpc == instance.vpc and other.name != instance.name:
-            for taken in wanted.intersection(other.addresses):
-                raise PolicyError(f"{taken} already belongs to instance {other.name!r} in VPC {other.vpc!r}")
+            for taken in other.addresses:
+                if network_key(taken) in wanted:
+                    raise PolicyError(f"{taken} already belongs to instance {other.name!r} in VPC {other.vpc!r}")
 
 
 def _check_not_mixed(policy: Policy, instance: Instance) -> None:
@@ -430,7 +432,8 @@ def _pair(policy: Policy, vpc_a: str, vpc_b: str) -> frozenset[str]:
 def _set_address_group(policy: Policy, change: SetAddressGroup) -> Policy:
     if change.name not in policy.address_group_by_name:
         raise PolicyError(f"unknown address group {change.name!r}")
-    if set(policy.address_group_by_name[change.name].addresses) == set(change.addresses):
+    before = policy.address_group_by_name[change.name].addresses
+    if set(map(network_key, before)) == set(map(network_key, change.addresses)):
         return policy
     new = AddressGroup(change.name, change.addresses)
     groups = tuple(new if group.name == change.name else group for group in policy.address_groups)

@@ -25,6 +25,7 @@ from sgfast.policy.model import (
     Vpc,
     mixed_groups,
 )
+from sgfast.policy.network_keys import network_key, without_duplicates
 from sgfast.policy.profiles import OTC, PROFILES, Profile
 from sgfast.policy.rules import RuleReader, description, network
 from sgfast.policy.templates import FAST_ADD, TEMPLATES, RuleNumbers, default_group, rules_in_group
@@ -299,7 +300,7 @@ class DocumentReader:
             addresses_node = reader.required(fields, "addresses", item, path, ": write addresses: [] if there are none")
             nodes = reader.items(addresses_node, f"{path}.addresses")
             addresses = [self._address(each, f"{path}.addresses[{i}]") for i, each in enumerate(nodes)]
-            groups[name] = AddressGroup(name, tuple(dict.fromkeys(addresses)))  # duplicates are harmless
+            groups[name] = AddressGroup(name, without_duplicates(addresses))  # duplicates are harmless
         return groups
 
     def _address(self, node: Node, path: str) -> Network:
@@ -405,7 +406,7 @@ class DocumentReader:
         group_names: set[str],
     ) -> tuple[Instance, ...]:
         reader = self._reader
-        owners: dict[tuple[str, Network], tuple[str, int]] = {}
+        owners: dict[tuple[str, bytes], tuple[str, int]] = {}
         result = []
         for name, (node, path, fields) in instances.items():
             vpc = self._vpc_of(fields, node, path, vpcs)
@@ -439,7 +440,7 @@ class DocumentReader:
         return next(iter(vpcs))
 
     def _instance_addresses(
-        self, name: str, vpc: str, entry: Entry, owners: dict[tuple[str, Network], tuple[str, int]]
+        self, name: str, vpc: str, entry: Entry, owners: dict[tuple[str, bytes], tuple[str, int]]
     ) -> tuple[Network, ...]:
         """The instance's prefixes; adds them to ``owners``. Overlap is fine: the longest prefix owns an address."""
         reader = self._reader
@@ -452,7 +453,7 @@ class DocumentReader:
         for index, item in enumerate(nodes):
             address_path = f"{addresses_path}[{index}]"
             address = self._address(item, address_path)
-            key = vpc, address
+            key = vpc, network_key(address)
             if key in owners:
                 owner, line = owners[key]
                 if owner == name:

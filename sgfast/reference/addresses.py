@@ -35,14 +35,20 @@ def visible_prefixes(policy: Policy, vpc: str | None) -> tuple[Prefixes, Prefixe
     if vpc not in policy.vpc_by_name:
         raise PolicyError(f"{policy.origin}: there is no VPC {vpc!r}")
     own = [(prefix, instance) for prefix, instance in everything if instance.vpc == vpc]
-    own_set = {prefix for prefix, _ in own}
+    own_set = {key(prefix) for prefix, _ in own}
     peers = [
         (prefix, instance)
         for prefix, instance in everything
-        if instance.vpc != vpc and policy.connected(vpc, instance.vpc) and not own_set.intersection(supernets(prefix))
+        if instance.vpc != vpc and policy.connected(vpc, instance.vpc)
+        and own_set.isdisjoint(map(key, supernets(prefix)))
     ]
     refuse_overlaps(peers)
     return own, peers
+
+
+def key(prefix: Network) -> tuple[bytes, int]:
+    """For dicts and sets: Python's hash of an IPv6 network is a remainder, and equal for as many as somebody wants."""
+    return prefix.network_address.packed, prefix.prefixlen
 
 
 def supernets(prefix: Network) -> list[Network]:
@@ -52,14 +58,14 @@ def supernets(prefix: Network) -> list[Network]:
 
 def refuse_overlaps(prefixes: Prefixes) -> None:
     """No address may belong to instances of two VPCs (SPEC 7.1)."""
-    owners: dict[Network, list[Instance]] = {}
+    owners: dict[tuple[bytes, int], list[Instance]] = {}
     for prefix, instance in prefixes:
-        owners.setdefault(prefix, []).append(instance)
+        owners.setdefault(key(prefix), []).append(instance)
     if len({instance.vpc for _, instance in prefixes}) < 2:
         return
     for prefix, instance in prefixes:
         for outer in supernets(prefix):
-            for other in owners.get(outer, ()):
+            for other in owners.get(key(outer), ()):
                 if other.vpc != instance.vpc:
                     raise PolicyError(
                         f"{prefix} of {instance.name!r} (VPC {instance.vpc!r}) overlaps {outer} of {other.name!r} "

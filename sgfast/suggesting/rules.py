@@ -35,6 +35,7 @@ from sgfast.policy.model import (
     Rule,
     SecurityGroup,
 )
+from sgfast.policy.network_keys import peer_key
 from sgfast.policy.rules import merged
 from sgfast.policy.templates import RuleNumbers
 from sgfast.suggesting.observing import Evidence, Kind
@@ -127,7 +128,7 @@ def suggest_rules(policy: Policy, kinds: Mapping[Kind, Evidence], limits: Limits
     while True:
         drafts = _Drafter(policy, limits).draft(left)
         weak = {
-            (*draft.part, port, draft.peer)
+            (*draft.part, port, peer_key(draft.peer))
             for draft in drafts for port, evidence in draft.ports.items()
             if evidence.connections < limits.min_connections
         }  # fmt: skip
@@ -139,7 +140,7 @@ def suggest_rules(policy: Policy, kinds: Mapping[Kind, Evidence], limits: Limits
         for kind in left:
             for need in needs_of(kind):
                 draft = matcher.matching(need)[0]
-                if (*draft.part, need.service.port, draft.peer) in weak:
+                if (*draft.part, need.service.port, peer_key(draft.peer)) in weak:
                     gone.add(kind)
         too_few |= gone
         left = {kind: evidence for kind, evidence in left.items() if kind not in gone}
@@ -205,7 +206,7 @@ class _Drafter:
 
     def _part(self, part: _Part, needs: list[Need]) -> list[_Draft]:
         """Rules for needs that differ only in port and peer."""
-        terms: dict[Term, set[int | None]] = {}
+        terms: dict[object, tuple[Term, set[int | None]]] = {}
         peers: defaultdict[int | None, set[bytes]] = defaultdict(set)
         for need in needs:
             if need.peer_instance is None and ip_address(need.peer).is_global:
@@ -213,17 +214,17 @@ class _Drafter:
         above = self._limits.any_above
         to_all = {port for port, found in peers.items() if above is not None and len(found) > above}
         if to_all:
-            terms[None] = to_all
+            terms[None] = None, to_all
         needs = [need for need in needs if need.service.port not in to_all]
         grouped = [need for need in needs if self._can_be_grouped(need)]
         for group, ports in self._group_terms(grouped).items():
-            terms[GroupPeer(group)] = ports
+            terms[group] = GroupPeer(group), ports
         addresses: defaultdict[bytes, set[int | None]] = defaultdict(set)
         for need in needs:
             if not self._can_be_grouped(need):
                 addresses[need.peer].add(need.service.port)
         terms.update(self._address_terms(addresses))
-        return [_Draft(*part, peer, {port: Evidence() for port in ports}) for peer, ports in terms.items()]
+        return [_Draft(*part, peer, {port: Evidence() for port in ports}) for peer, ports in terms.values()]
 
     def _can_be_grouped(self, need: Need) -> bool:
         """Whether a group can be the peer: as a peer, a group means its members in the same region (SPEC 4.11)."""
@@ -268,14 +269,16 @@ class _Drafter:
             left -= self._members[best]
         return chosen
 
-    def _address_terms(self, addresses: Mapping[bytes, set[int | None]]) -> dict[Term, set[int | None]]:
+    def _address_terms(
+        self, addresses: Mapping[bytes, set[int | None]]
+    ) -> dict[object, tuple[Term, set[int | None]]]:
         blocks: defaultdict[tuple[int, int], list[tuple[int, set[int | None]]]] = defaultdict(list)
         for packed, ports in addresses.items():
             bits = 8 * len(packed)
             shift = bits - self._limits.max_prefix[bits == 128]
             number = int.from_bytes(packed)
             blocks[bits, number >> shift].append((number, ports))
-        terms: dict[Term, set[int | None]] = {}
+        terms: dict[object, tuple[Term, set[int | None]]] = {}
         for (bits, _), members in sorted(blocks.items()):
             lowest, highest = min(members)[0], max(members, key=lambda member: member[0])[0]
             host_bits = (lowest ^ highest).bit_length()
@@ -283,7 +286,7 @@ class _Drafter:
             network: Term = IPv4Network((base, length)) if bits == 32 else IPv6Network((base, length))
             # "Any address" is always spelled None (SPEC 2.3).
             term = network if length else None
-            terms.setdefault(term, set()).update(*(ports for _, ports in members))
+            terms.setdefault(peer_key(term), (term, set()))[1].update(*(ports for _, ports in members))
         return terms
 
 

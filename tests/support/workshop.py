@@ -70,6 +70,11 @@ def is_translated() -> bool:
     return min(path.stat().st_mtime_ns for path in made) >= max(path.stat().st_mtime_ns for path in sources)
 
 
+def version(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
 class Workshop:
     """``tree`` is a built copy to be changed; ``base`` holds its package as it was, built, importable beside it."""
 
@@ -183,8 +188,7 @@ class Workshop:
         for original in self.base.rglob("*"):
             if original.is_file():
                 copy = self.tree / original.relative_to(self.base)
-                ours, theirs = original.stat(), copy.stat()
-                if (ours.st_mtime_ns, ours.st_size) != (theirs.st_mtime_ns, theirs.st_size):
+                if not copy.exists() or version(copy) != version(original):
                     shutil.copy2(original, copy)
 
     def call(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from sgfast.policy.formats.draft import Draft, DraftRule
 from sgfast.policy.formats.location import Location
 from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Direction
+from sgfast.policy.network_keys import network_key
 from sgfast.policy.networks import parse_network
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.yaml_nodes import show
@@ -99,7 +100,7 @@ def meaning(rule: DraftRule) -> tuple[object, ...]:
     """A key that is equal for rules with the same meaning. AWS has no two such rules in one group."""
     cidr: object = rule.cidr
     with suppress(ValueError):  # the draft reports it
-        cidr = parse_network(rule.cidr, host_bits=True)
+        cidr = network_key(parse_network(rule.cidr, host_bits=True))
     return (
         rule.direction, rule.ethertype, rule.protocol, rule.ports, rule.icmp_type, rule.icmp_code, cidr, rule.group,
         rule.address_group,

@@ -51,6 +51,7 @@ from sgfast.policy.model import (
     Direction,
     Network,
 )
+from sgfast.policy.network_keys import network_key, without_duplicates
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, protocol_name
 from sgfast.policy.yaml_nodes import show, shown_origin
@@ -128,8 +129,9 @@ class _ResolvedInstance:
     location: Location
     vpc: str
     groups: tuple[str, ...]
-    addresses: dict[Network, None]
-    shared: dict[Network, None]
+    #: By their keys, in their order.
+    addresses: dict[bytes, Network]
+    shared: dict[bytes, Network]
 
 
 class Made(NamedTuple):
@@ -176,10 +178,11 @@ class Draft:
 
     def address_group(self, location: Location, addresses: Iterable[str]) -> None:
         """A set of addresses, CIDRs or ranges ("10.0.0.1-10.0.0.9")."""
-        networks = dict.fromkeys(network for text in addresses for network in networks_of(location, text))
-        made = _AddressGroup(location, tuple(networks))
+        made = _AddressGroup(
+            location, without_duplicates(network for text in addresses for network in networks_of(location, text))
+        )
         known = self._address_groups.get(location.id)
-        if known is not None and (known.location.name, set(known.addresses)) != (location.name, set(networks)):
+        if known is not None and _facts_of_addresses(known) != _facts_of_addresses(made):
             raise _differs(location, known.location)
         self._address_groups.setdefault(location.id, made)
 
@@ -270,7 +273,7 @@ class Draft:
             {"name": instance_names[instance.location.id]}
             | ({"vpc": vpc_names[instance.vpc]} if len(vpcs) > 1 else {})
             | {
-                "addresses": [address_text(address) for address in instance.addresses],
+                "addresses": [address_text(address) for address in instance.addresses.values()],
                 "security_groups": [group_names[i] for i in instance.groups],
             }
             for instance in instances
@@ -360,23 +363,23 @@ class Draft:
 
     def _settled_instances(self) -> list[_ResolvedInstance]:
         settled = [self._settled(instance) for instance in self._instances.values()]
-        claims: dict[tuple[str, Network], list[_ResolvedInstance]] = {}
+        claims: dict[tuple[str, bytes], tuple[Network, list[_ResolvedInstance]]] = {}
         for instance in settled:
-            for address in (*instance.addresses, *instance.shared):
-                claims.setdefault((instance.vpc, address), []).append(instance)
+            for key, address in (*instance.addresses.items(), *instance.shared.items()):
+                claims.setdefault((instance.vpc, key), (address, []))[1].append(instance)
         made: list[_ResolvedInstance] = []
-        for (vpc, address), claimants in claims.items():
-            owners = [claimant for claimant in claimants if address in claimant.addresses]
+        for (vpc, key), (address, claimants) in claims.items():
+            owners = [claimant for claimant in claimants if key in claimant.addresses]
             if len(owners) > 1:
                 names = " and ".join(owner.location.called for owner in owners[:2])
                 raise owners[1].location.error(f"{address_text(address)} is an address of both {names} in the same VPC")
             if len(claimants) == 1:
-                claimants[0].addresses[address] = None
+                claimants[0].addresses[key] = address
                 continue
             self._check_sharers(address, claimants)
             if not owners:
                 location = Location(claimants[0].location.file, "shared address", shared_name(address))
-                made.append(_ResolvedInstance(location, vpc, claimants[0].groups, {address: None}, {}))
+                made.append(_ResolvedInstance(location, vpc, claimants[0].groups, {key: address}, {}))
         known = {instance.location.id for instance in settled}
         for instance in made:  # the same address may be shared in two VPCs
             instance.location = replace(instance.location, id=free_name(instance.location.id, known))
@@ -392,15 +395,15 @@ class Draft:
         for group in instance.groups:
             if group not in self._groups:
                 raise location.error(f"is in the security group {show(group)}, which is in none of the files")
-        own = dict.fromkeys(one_network(location, text) for text in instance.addresses)
-        shared = dict.fromkeys(one_network(location, text) for text in instance.shared_addresses)
-        for address in shared:
+        own = _by_key(one_network(location, text) for text in instance.addresses)
+        shared = _by_key(one_network(location, text) for text in instance.shared_addresses)
+        for address in shared.values():
             if not address.prefixlen:
                 raise location.error(
                     f"the address pair {address} lets it use every address, which a policy cannot express: "
                     "list the networks it really forwards for, or remove the pair from the file"
                 )
-        shared = dict.fromkeys(address for address in shared if address not in own)
+        shared = {key: address for key, address in shared.items() if key not in own}
         return _ResolvedInstance(location, instance.vpc, tuple(dict.fromkeys(instance.groups)), own, shared)
 
     def _check_sharers(self, address: Network, sharers: Sequence[_ResolvedInstance]) -> None:
@@ -507,6 +510,14 @@ def _meaning(rule: DraftRule) -> tuple[Any, ...]:
         rule.direction, rule.ethertype, rule.protocol, ports, rule.icmp_type, rule.icmp_code, rule.cidr, rule.group,
         rule.address_group, rule.action, rule.priority,
     )  # fmt: skip
+
+
+def _facts_of_addresses(group: _AddressGroup) -> tuple[str, set[bytes]]:
+    return group.location.name, set(map(network_key, group.addresses))
+
+
+def _by_key(networks: Iterable[Network]) -> dict[bytes, Network]:
+    return {network_key(network): network for network in networks}
 
 
 def _facts(instance: DraftInstance) -> tuple[Any, ...]:
