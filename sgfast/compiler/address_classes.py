@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,23 +223,37 @@ class AddressClasses:
                 matches = of_family & np.isin(self._class_membership, members)
             else:
                 made = self._families[rule.ethertype]
-                matches = np.zeros(self.count, dtype=bool)
+                numbers = [made.named[network_key(network)] for network in named_networks(self.policy, rule)]
                 place = self._place[rule.ethertype]
-                for network in named_networks(self.policy, rule):
-                    number = made.named[network_key(network)]
-                    matches |= of_family & (made.first[number] <= place) & (place < made.last[number])
+                if len(numbers) == 1:
+                    matches = of_family & (made.first[numbers] <= place) & (place < made.last[numbers])
+                else:
+                    # How many of the networks begin, less how many end, at each place in the order of named prefixes.
+                    begins = np.zeros(len(made.first) + 1, dtype=np.int64)
+                    np.add.at(begins, made.first[numbers], 1)
+                    np.add.at(begins, made.last[numbers], -1)
+                    matches = of_family & (np.cumsum(begins) > 0)[place]
             found = self._matching[key] = np.flatnonzero(matches)
         return found
 
     def _memberships_of_group(self, name: str, vpc: int) -> list[int]:
-        here = self.policy.vpcs[vpc]
-        found = []
-        for (groups, other), number in self._membership.items():
-            there = self.policy.vpcs[other]
-            if any(self.policy.security_groups[group].name == name for group in groups) and (
-                here.region == there.region and self.policy.connected(here.name, there.name)
-            ):
-                found.append(number)
+        policy = self.policy
+        here = policy.vpcs[vpc]
+        by_vpc = self._memberships_by_group.get(name, {})
+        found: list[int] = []
+        for other in policy.connected_vpcs[here.name]:
+            if policy.vpc_by_name[other].region == here.region:
+                found += by_vpc.get(other, ())
+        return found
+
+    @cached_property
+    def _memberships_by_group(self) -> dict[str, dict[str, list[int]]]:
+        """The numbers of memberships, by group and VPC."""
+        found: dict[str, dict[str, list[int]]] = {}
+        for (groups, vpc), number in self._membership.items():
+            for group in groups:
+                of_group = found.setdefault(self.policy.security_groups[group].name, {})
+                of_group.setdefault(self.policy.vpcs[vpc].name, []).append(number)
         return found
 
 

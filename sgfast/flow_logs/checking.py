@@ -100,7 +100,7 @@ class Checked:
 class _Conversation:
     """What the log has said so far about one 5-tuple, in both directions, at one instance."""
 
-    __slots__ = ("accepted", "initiator", "is_past", "last_end", "rejected", "waiting")
+    __slots__ = ("accepted", "accepted_waiting", "initiator", "is_past", "last_end", "rejected", "rejected_waiting")
 
     def __init__(self, is_past: bool) -> None:
         #: By way (0: from the lower end), the start and number of the first accepted record.
@@ -110,17 +110,21 @@ class _Conversation:
         self.last_end = 0
         #: An earlier connection with this tuple has expired.
         self.is_past = is_past
-        self.waiting: list[_Waiting] = []
+        #: Apart, or every further record of a conversation would go through all that wait.
+        self.accepted_waiting: deque[_Waiting] = deque()
+        self.rejected_waiting: deque[_Waiting] = deque()
 
 
 class _Waiting:
-    __slots__ = ("as_opener", "as_reply", "conversation", "deadline", "done", "inbound", "instance", "place", "record",
-                 "way")  # fmt: skip
+    __slots__ = ("as_opener", "as_reply", "conversation", "deadline", "done", "inbound", "instance", "number", "place",
+                 "record", "way")  # fmt: skip
 
     def __init__(
-        self, place: tuple[int, str], record: Record, instance: int, inbound: bool, way: int,
+        self, number: int, place: tuple[int, str], record: Record, instance: int, inbound: bool, way: int,
         conversation: _Conversation, as_opener: Judgement, as_reply: Judgement,
     ) -> None:  # fmt: skip
+        #: Of the record, among all records read.
+        self.number = number
         self.place, self.record, self.instance, self.inbound, self.way = place, record, instance, inbound, way
         self.conversation, self.as_opener, self.as_reply = conversation, as_opener, as_reply
         self.deadline = record.end + PATIENCE_SECONDS
@@ -185,7 +189,7 @@ class _Checker:
         as_reply = self._judge(instance, not inbound, peer, record.protocol, record.sport)
         way = int((record.src, record.sport) > (record.dst, record.dport))
         conversation = self._conversation(record, instance, way)
-        item = _Waiting(place, record, instance, inbound, way, conversation, as_opener, as_reply)
+        item = _Waiting(result.records, place, record, instance, inbound, way, conversation, as_opener, as_reply)
         if record.accepted:
             self._take_accepted(item)
         else:
@@ -297,7 +301,7 @@ class _Checker:
             self._settle(item)
         else:
             self._wait(item)
-        if conversation.initiator is not None or any(not waiting.record.accepted for waiting in conversation.waiting):
+        if conversation.initiator is not None or conversation.rejected_waiting:
             self._settle_all(conversation, decided_only=conversation.initiator is None)
 
     def _initiator(self, item: _Waiting) -> int | None:
@@ -332,8 +336,13 @@ class _Checker:
     # Deciding
 
     def _wait(self, item: _Waiting) -> None:
-        item.conversation.waiting.append(item)
+        self._waiting_like(item).append(item)
         self._waiting.append(item)
+
+    def _waiting_like(self, item: _Waiting) -> deque[_Waiting]:
+        """Those of the item's conversation and action, in order."""
+        conversation = item.conversation
+        return conversation.accepted_waiting if item.record.accepted else conversation.rejected_waiting
 
     def _stop_waiting(self, now: int) -> None:
         while self._waiting and (
@@ -341,18 +350,22 @@ class _Checker:
         ):
             item = self._waiting.popleft()
             if not item.done:
-                item.conversation.waiting.remove(item)
+                # All that came before it are done, and are gone from there.
+                self._waiting_like(item).popleft()
                 self._settle(item)
 
     def _settle_all(self, conversation: _Conversation, *, decided_only: bool = False) -> None:
         """Settle the waiting records; with ``decided_only``, only rejected records that are now explained."""
-        keep = []
-        for item in conversation.waiting:
-            if decided_only and (item.record.accepted or not self._is_explained(item)):
-                keep.append(item)
-            else:
-                self._settle(item)
-        conversation.waiting = keep
+        rejected = conversation.rejected_waiting
+        if decided_only:
+            settled = [item for item in rejected if self._is_explained(item)]
+            conversation.rejected_waiting = deque(item for item in rejected if not self._is_explained(item))
+        else:
+            settled = sorted((*conversation.accepted_waiting, *rejected), key=lambda item: item.number)
+            conversation.accepted_waiting.clear()
+            rejected.clear()
+        for item in settled:
+            self._settle(item)
 
     def _settle(self, item: _Waiting) -> None:
         """Decide with what is known by now."""

@@ -222,6 +222,16 @@ class Policy:
         return {vpc.name: vpc for vpc in self.vpcs}
 
     @cached_property
+    def connected_vpcs(self) -> dict[str, list[str]]:
+        """By the name of each VPC: those whose packets may pass to it, itself first."""
+        found = {vpc.name: [vpc.name] for vpc in self.vpcs}
+        for pair in self.peerings:
+            a, b = sorted(pair)
+            found[a].append(b)
+            found[b].append(a)
+        return found
+
+    @cached_property
     def instance_by_name(self) -> dict[str, Instance]:
         return {instance.name: instance for instance in self.instances}
 

@@ -26,7 +26,7 @@ How a format fills a draft::
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -134,6 +134,10 @@ class _ResolvedInstance:
     shared: dict[bytes, Network]
 
 
+#: For all address groups of an export. One range of IPv6 addresses may need 254 prefixes, of 200 bytes each.
+MAX_PREFIXES = 500_000
+
+
 class Made(NamedTuple):
     """A document and the objects it was made of, for messages and comments."""
 
@@ -157,6 +161,7 @@ class Draft:
         self._pending_rules: list[tuple[str, DraftRule]] = []
         self._instances: dict[str, DraftInstance] = {}
         self._notes: dict[str, list[str]] = {}
+        self._prefixes = 0
 
     # Input from the formats
 
@@ -178,13 +183,22 @@ class Draft:
 
     def address_group(self, location: Location, addresses: Iterable[str]) -> None:
         """A set of addresses, CIDRs or ranges ("10.0.0.1-10.0.0.9")."""
-        made = _AddressGroup(
-            location, without_duplicates(network for text in addresses for network in networks_of(location, text))
-        )
+        made = _AddressGroup(location, without_duplicates(self._networks(location, addresses)))
         known = self._address_groups.get(location.id)
         if known is not None and _facts_of_addresses(known) != _facts_of_addresses(made):
             raise _differs(location, known.location)
         self._address_groups.setdefault(location.id, made)
+
+    def _networks(self, location: Location, addresses: Iterable[str]) -> Iterator[Network]:
+        for text in addresses:
+            for network in networks_of(location, text):
+                self._prefixes += 1
+                if self._prefixes > MAX_PREFIXES:
+                    raise location.error(
+                        f"the address groups need more than {MAX_PREFIXES:,} prefixes, to which ranges of addresses "
+                        "are turned: use prefixes, or wider ranges"
+                    )
+                yield network
 
     def group(self, location: Location, description: str = "", *, stateful: bool = True) -> None:
         known = self._groups.get(location.id)

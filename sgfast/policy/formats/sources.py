@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any, NamedTuple, NoReturn
 
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.errors import PolicyError
 from sgfast.policy.formats.location import Location
-from sgfast.policy.yaml_nodes import MAX_BYTES, MAX_DEPTH, NodeReader, compose, read_document, show, shown_origin
+from sgfast.policy.yaml_nodes import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    MAX_NODES,
+    NodeReader,
+    compose,
+    read_document,
+    show,
+    shown_origin,
+)
 
 #: The longest accepted JSON number; Python refuses 4,300 digits.
 _NUMBER_CHARACTERS = 100
 #: The most files in one directory.
 _MAX_FILES = 1000
+#: A string, even one that does not end: otherwise every quotation mark in it would be tried.
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _EXTENSIONS = (".json", ".yaml", ".yml")
 
 
@@ -74,6 +86,9 @@ def json_value(data: bytes, origin: str) -> object:
     shown = shown_origin(origin)
     if len(data) > MAX_BYTES:
         raise PolicyError(f"{shown}: larger than {MAX_BYTES >> 20} MiB")
+    # A value of two bytes takes a hundred in memory: refuse too many before any is made.
+    if data.count(b",") + data.count(b"[") + data.count(b"{") >= MAX_NODES and json_values(data) > MAX_NODES:
+        raise PolicyError(f"{shown}: too large: more than {MAX_NODES:,} values")
 
     def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
@@ -101,6 +116,13 @@ def json_value(data: bytes, origin: str) -> object:
         raise PolicyError(f"{shown}: nested more than {MAX_DEPTH} levels deep") from None
     _check_depth(value, shown)
     return value
+
+
+def json_values(data: bytes) -> int:
+    """How many values JSON has: one, one after each comma, and the first in each object and list that is not empty."""
+    bare = _STRING.sub(b"0", data).translate(None, b" \t\r\n")
+    containers = bare.count(b"[") + bare.count(b"{") - bare.count(b"[]") - bare.count(b"{}")
+    return 1 + bare.count(b",") + containers
 
 
 def _check_depth(value: object, shown: str) -> None:

@@ -1,0 +1,159 @@
+"""The work that a document causes grows no faster than the document: twice as much of anything takes at most 2.5 times
+the work (SPEC 11). Work is counted in calls, not in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import PCAPS
+from growth import operations
+
+from sgfast import Engine, parse_policy, replay
+from sgfast.checking import check_policy
+from sgfast.flow_logs.checking import check_logs
+from sgfast.policy.formats import import_sources
+from sgfast.policy.formats.sources import source_of
+
+SMALL = 300
+
+HEAD = "version: 1\nquotas: {rules_per_group: 1000000, security_groups: 1000000}\n"
+WEB = "security_groups:\n  - {name: g, rules: [{direction: inbound, protocol: tcp, ports: 80, source: g}]}\n"
+ONE = "instances: [{name: a, addresses: [10.0.0.1], security_groups: [g]}]\n"
+
+
+def address(n: int) -> str:
+    return f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"
+
+
+def colliding(n: int) -> str:
+    """An IPv6 address that is equal to all others of these modulo 2**61 - 1, of which Python makes a network's hash."""
+    value = (0x20010DB8 << 96) // (2**61 - 1) * (2**61 - 1) + n * (2**61 - 1)
+    return ":".join(f"{value >> shift & 0xFFFF:x}" for shift in range(112, -1, -16))
+
+
+def rules(lines: list[str]) -> str:
+    return HEAD + "security_groups:\n  - name: g\n    rules:\n" + "".join(f"      - {line}\n" for line in lines) + ONE
+
+
+def instances(lines: list[str], groups: str = WEB) -> str:
+    return HEAD + groups + "instances:\n" + "".join(f"  - {line}\n" for line in lines)
+
+
+def groups(n: int) -> str:
+    lines = [
+        f"  - {{name: g{i}, rules: [{{direction: inbound, protocol: tcp, ports: {i + 1}, source: 10.0.0.0/8}}]}}\n"
+        for i in range(n)
+    ]
+    return instances(
+        [f"{{name: i{i}, addresses: [{address(i)}], security_groups: [g{i}]}}" for i in range(n)],
+        "security_groups:\n" + "".join(lines),
+    )
+
+
+def members(n: int) -> str:
+    return instances([f"{{name: i{i}, addresses: [{address(i)}], security_groups: [g]}}" for i in range(n)])
+
+
+def addresses_with_equal_hashes(n: int) -> str:
+    return instances([f'{{name: i{i}, addresses: ["{colliding(i)}"], security_groups: [g]}}' for i in range(n)])
+
+
+def addresses_of_one_instance(n: int) -> str:
+    return instances([f"{{name: a, addresses: [{', '.join(map(address, range(n)))}], security_groups: [g]}}"])
+
+
+def vpcs_that_share_a_group(n: int) -> str:
+    names = ", ".join(f"{{name: v{i}}}" for i in range(n))
+    return f"vpcs: [{names}]\n".join(("", instances(
+        [f"{{name: i{i}, vpc: v{i}, addresses: [{address(i)}], security_groups: [g]}}" for i in range(n)]
+    )))  # fmt: skip
+
+
+def peerings(n: int) -> str:
+    pairs = ", ".join(f"[v0, v{i}]" for i in range(1, n))
+    return f"peerings: [{pairs}]\n" + vpcs_that_share_a_group(n)
+
+
+def rules_with_ports(n: int) -> str:
+    return rules([f"{{direction: inbound, protocol: tcp, ports: {i + 1}, source: 0.0.0.0/0}}" for i in range(n)])
+
+
+def rules_with_cidrs(n: int) -> str:
+    return rules([f"{{direction: inbound, protocol: tcp, ports: 80, source: {address(i)}}}" for i in range(n)])
+
+
+def port_ranges(n: int) -> str:
+    listed = ",".join(str(2 * i + 1) for i in range(n))
+    return rules([f'{{direction: inbound, protocol: tcp, ports: "{listed}", source: 0.0.0.0/0}}'])
+
+
+def address_group(n: int) -> str:
+    listed = ", ".join(map(address, range(n)))
+    return f"address_groups: [{{name: many, addresses: [{listed}]}}]\n" + rules(
+        ["{direction: inbound, protocol: tcp, ports: 80, source: many}"]
+    )
+
+
+POLICIES: list[Callable[[int], str]] = [
+    groups, members, addresses_with_equal_hashes, addresses_of_one_instance, vpcs_that_share_a_group, peerings,
+    rules_with_ports, rules_with_cidrs, port_ranges, address_group,
+]  # fmt: skip
+
+
+def assert_near_linear(work: Callable[[int], Any], small: int = SMALL) -> None:
+    # Once without counting: what is imported or cached now is not counted for either.
+    work(2)
+    one, two = (operations(lambda n=n: work(n)) for n in (small, 2 * small))
+    print(f"{one:,} calls for {small}, {two:,} for {2 * small}")
+    assert one > small
+    assert two <= 2.5 * one
+
+
+@pytest.mark.parametrize("document", POLICIES, ids=lambda document: document.__name__)
+@pytest.mark.parametrize("used", [lambda policy: Engine(policy, vpc="v0" if len(policy.vpcs) > 1 else None),
+                                  check_policy], ids=["engine", "check"])  # fmt: skip
+def test_policies(used: Callable[[Any], Any], document: Callable[[int], str]) -> None:
+    assert_near_linear(lambda n: used(parse_policy(document(n))))
+
+
+@pytest.mark.parametrize("action", ["ACCEPT", "REJECT"])
+def test_one_line_of_a_flow_log_again_and_again(action: str, tmp_path: Path) -> None:
+    policy = parse_policy((PCAPS / "shop.yaml").read_text())
+    log = tmp_path / "log"
+
+    def check(n: int) -> None:
+        log.write_text(f"2 1 eni-1 198.51.100.7 10.0.0.5 20641 22 6 20 4249 1418530010 1418530070 {action} OK\n" * n)
+        assert check_logs(policy, [str(log)]).records == n
+
+    assert_near_linear(check)
+
+
+def test_changes_of_groups_that_change_once_each(tmp_path: Path) -> None:
+    changes = tmp_path / "changes.yaml"
+
+    def apply(n: int) -> None:
+        rule = "{direction: inbound, protocol: tcp, ports: 99, source: 0.0.0.0/0}"
+        changes.write_text("changes:\n" + "".join(
+            f"  - {{at: 0, add_rule: {{group: g{i}, rule: {rule}}}}}\n" for i in range(n)
+        ))  # fmt: skip
+        replay(parse_policy(groups(SMALL)), PCAPS / "shop.pcap", changes=changes)
+
+    assert_near_linear(apply, 40)
+
+
+def test_values_of_an_export() -> None:
+    def read(n: int) -> None:
+        export = {"security_groups": [
+            {"id": f"{i}", "name": f"g{i}", "security_group_rules": [
+                {"id": f"r{i}", "security_group_id": f"{i}", "direction": "ingress", "ethertype": "IPv4",
+                 "protocol": "tcp", "port_range_min": 80, "port_range_max": 80}
+            ]} for i in range(n)
+        ]}  # fmt: skip
+        import_sources([source_of(json.dumps(export).encode(), "export")], "neutron").policy()
+
+    assert_near_linear(read, 100)
