@@ -16,7 +16,11 @@ from sgfast.report.text import REMINDER, service_name, tunnels_text
 #: Maximum number of table rows before "and N more".
 TOP = 20
 
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~@&$])")
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
+#: Becomes a link or a mention without any markup: addresses of sites and of mail, and names of people. An empty comment
+#: after these characters prevents it and is not shown.
+_LINK = re.compile(r"(@|:(?=//)|\bwww(?=\.))", re.IGNORECASE)
+_COMMENT = "<!-- -->"
 
 
 def diff_markdown(result: DiffResult) -> str:
@@ -94,11 +98,16 @@ def _more(number: int, noun: str) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    """Escape markup, so that a line of text appears unchanged."""
-    return _MARKUP.sub(r"\\\1", text)
+    """Escape markup, so that a line of text appears unchanged, with no links in it."""
+    return _LINK.sub(rf"\1{_COMMENT}", _MARKUP.sub(r"\\\1", text))
 
 
 def code(name: str) -> str:
-    """Format a name as code, or as escaped text if it contains characters that would end the code or a table cell."""
+    """Format a name as code, or as escaped text where code cannot hold it: a table's cell would end at ``|``."""
     text = printable(name)
-    return escaped(text) if "`" in text or "|" in text or not text.strip() else f"`{text}`"
+    if "|" in text or not text.strip():
+        return escaped(text)
+    if "`" not in text:
+        return f"`{text}`"
+    fence = "`" * (max(map(len, re.findall("`+", text))) + 1)
+    return f"{fence} {text} {fence}"

@@ -120,6 +120,18 @@ def test_markdown_has_tables_and_takes_nothing_for_markup(capsys: Capsys, tmp_pa
     assert escaped("*x*_[y](z)") == "\\*x\\*\\_\\[y\\](z)" and code("plain") == "`plain`"
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a|b", "a\\|b"), ("a`b", "`` a`b ``"), ("``a", "``` ``a ```"), ("a`|b", "a\\`\\|b"), ("@ann", "`@ann`"),
+        ("@ann|", "@<!-- -->ann\\|"), ("https://x.example/|", "https:<!-- -->//x.example/\\|"),
+        ("WWW.x.example|", "WWW<!-- -->.x.example\\|"), ("a@x.example|", "a@<!-- -->x.example\\|"), (" ", " "),
+    ],
+)  # fmt: skip
+def test_markdown_makes_no_links_mentions_or_cells_of_names(name: str, shown: str) -> None:
+    assert code(name) == shown
+
+
 def test_from_python() -> None:
     result = package.diff(load_policy(SHOP[0]), SHOP[1], SHOP[2], jobs=2)
     assert isinstance(result, package.DiffResult)
