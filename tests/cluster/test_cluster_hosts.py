@@ -21,7 +21,9 @@ from effort import some
 from traffic import SECOND
 
 from sgfast import parse_policy
+from sgfast.errors import ClusterError
 from sgfast.replaying.cluster.plan import RANGE_BYTES
+from sgfast.replaying.cluster.scheduler import client_at
 
 distributed = pytest.importorskip("distributed")
 
@@ -205,6 +207,60 @@ def test_a_scheduler_that_goes_away_is_one_line_and_what_was_read_stays(stack: E
     assert again.returncode == 0 and json.loads(again.stdout)["cluster"]["segments_found"] == len(captures)
 
 
+def assert_group_ends(leader: int) -> None:
+    until = time.monotonic() + 30
+    with suppress(ProcessLookupError):
+        while time.monotonic() < until:
+            os.killpg(leader, 0)
+            time.sleep(0.1)
+        pytest.fail("processes are left")
+
+
+def children_of(process: int) -> list[str]:
+    """Those of all its threads."""
+    found: list[str] = []
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        with suppress(OSError):
+            found += (thread / "children").read_text().split()
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are looked up in /proc")
+def test_a_hang_up_while_the_cluster_starts_ends_everything(tmp_path: Path) -> None:
+    captures_in(tmp_path / "day", 2)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
+    running = subprocess.Popen(
+        command("replay", policy, tmp_path / "day", "--dask", "local:2"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), start_new_session=True,
+    )  # fmt: skip
+    # Python's resource tracker and the first process of the cluster are there, and the cluster is not.
+    until = time.monotonic() + 120
+    while len(children_of(running.pid)) < 2:
+        assert time.monotonic() < until and running.poll() is None
+        time.sleep(0.002)
+    os.killpg(running.pid, signal.SIGHUP)
+    out, err = running.communicate(timeout=60)
+    assert (running.returncode, out, err) == (128 + signal.SIGHUP, b"", b"sgfast: hung up\n")
+    assert_group_ends(running.pid)
+
+
+def test_processes_that_do_not_start_are_tried_again_and_then_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import distributed
+
+    tried = []
+
+    def fails(**options: Any) -> None:
+        tried.append(options["n_workers"])
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(distributed, "LocalCluster", fails)
+    told = r"^--dask local: its processes did not start, even at the second try: Nanny failed to start\.; use fewer"
+    with pytest.raises(ClusterError, match=told), client_at("local:3"):
+        pass
+    assert tried == [3, 3]
+
+
 def test_an_interrupt_ends_everything(tmp_path: Path) -> None:
     captures_in(tmp_path / "day", 40)
     policy = tmp_path / "policy.yaml"
@@ -221,12 +277,7 @@ def test_an_interrupt_ends_everything(tmp_path: Path) -> None:
     os.killpg(running.pid, signal.SIGINT)
     out, err = running.communicate(timeout=60)
     assert (running.returncode, out, err) == (130, b"", b"sgfast: interrupted\n")
-    until = time.monotonic() + 30
-    with suppress(ProcessLookupError):
-        while time.monotonic() < until:
-            os.killpg(running.pid, 0)
-            time.sleep(0.1)
-        pytest.fail("processes are left")
+    assert_group_ends(running.pid)
     assert not list((tmp_path / "run").glob(".*"))
 
 

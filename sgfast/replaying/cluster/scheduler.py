@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from itertools import islice
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 from sgfast.capture.names import printable
 from sgfast.errors import ClusterError, SgfastError
+from sgfast.signals import raise_arrived
 
 #: How long to wait for the scheduler to answer.
 CONNECT_SECONDS = 10
@@ -134,13 +136,10 @@ def client_at(address: str) -> Iterator[Any]:
         count = address[6:]
         if count and not (count.isdigit() and 1 <= int(count) <= 1024):
             raise ClusterError(f"--dask: {name}: must be local, or local:N with 1 to 1024 processes")
-        with _interrupts_ignored():
-            # Only this process handles interrupts; it ends the others.
-            local = LocalCluster(
-                n_workers=int(count) if count else None, threads_per_worker=1, processes=True,
-                dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
-            )  # fmt: skip
+        local = _local_cluster(LocalCluster, int(count) if count else None)
         with local, Client(local) as client:
+            # Dask may have lost the exception of a signal that came while it started.
+            raise_arrived()
             yield client
         return
     try:
@@ -157,15 +156,40 @@ def client_at(address: str) -> Iterator[Any]:
             client.close(timeout=2)
 
 
+def _local_cluster(cluster: Any, processes: int | None) -> Any:
+    """A started ``LocalCluster``. On a busy machine its processes may not start in time, so it is tried twice."""
+    for attempts_left in (1, 0):
+        try:
+            # This process of Python's own outlives all others, and would complain if they ended before it.
+            with _ignored(signal.SIGINT, signal.SIGHUP):
+                resource_tracker.ensure_running()
+            # Only this process handles interrupts; it ends the others.
+            with _ignored(signal.SIGINT):
+                return cluster(
+                    n_workers=processes, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
+                    silence_logs=logging.CRITICAL,
+                )  # fmt: skip
+        except (RuntimeError, OSError, TimeoutError) as error:
+            # A signal to the whole process group ends the others too.
+            raise_arrived()
+            if not attempts_left:
+                cause = printable(str(error))[:200] or type(error).__name__
+                raise ClusterError(
+                    f"--dask local: its processes did not start, even at the second try: {cause}; use fewer "
+                    "(local:N), or --jobs without --dask"
+                ) from error
+    raise AssertionError
+
+
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Ignores interrupts for a while, so that processes started meanwhile inherit this."""
+def _ignored(*numbers: int) -> Iterator[None]:
+    """Ignores signals for a while, so that processes started meanwhile inherit this. One that comes now is lost."""
+    before: dict[int, Any] = {}
     try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:
-        yield       # not the main thread, where signal handlers cannot be set
-        return
-    try:
+        with suppress(ValueError):      # not the main thread, where signal handlers cannot be set
+            for number in numbers:
+                before[number] = signal.signal(number, signal.SIG_IGN)
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
