@@ -1,12 +1,24 @@
 """Formats names for messages."""
 
+import re
+
 from sgfast.core.wire.link import LINK_TYPE_NAMES
+
+#: What a URL may hold before its host, and in its query: names, passwords, signatures.
+_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#@\s'\"]*@")
+_QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^?#\s'\"]*)\?[^#\s'\"]*")
+
+
+def without_credentials(text: str) -> str:
+    """The text with what URLs in it hold of names, passwords and queries replaced by dots."""
+    return _QUERY.sub(r"\1?…", _CREDENTIALS.sub(r"\1…@", text)) if "://" in text else text
 
 
 def printable(name: str) -> str:
-    """Return the name on one line, with control characters and undecodable bytes escaped."""
+    """Return the name on one line and without credentials; control characters and undecodable bytes are escaped."""
     if not name:
         return "''"
+    name = without_credentials(name)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 

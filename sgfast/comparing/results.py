@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sgfast.capture import Damage
+from sgfast.capture.names import without_credentials
 from sgfast.engine import Midstream, Mode
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Service
@@ -121,6 +122,7 @@ class DiffResult:
     mode: Mode
     midstream: Midstream
     vpc: str | None
+    #: As they were given, but without the credentials in URLs.
     captures: tuple[str, ...]
     packets: int = 0
     #: Bytes on the wire.
@@ -145,6 +147,9 @@ class DiffResult:
     warnings: list[str] = field(default_factory=list)
     #: The number of tunnel headers removed, by kind; None if none were to be removed.
     decapsulated: dict[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        self.captures = tuple(map(without_credentials, self.captures))
 
     def of(self, change: Change) -> list[ChangedGroup]:
         return [group for group in self.groups if group.change == change]

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from numpy.typing import NDArray
 
 from sgfast.capture import Damage
+from sgfast.capture.names import without_credentials
 from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import Midstream, Mode
@@ -231,6 +232,7 @@ class ReplayResult:
     mode: Mode
     midstream: Midstream
     vpc: str | None
+    #: As they were given, but without the credentials in URLs.
     captures: tuple[str, ...]
     engine: Literal["fast", "reference"] = "fast"
     packets: int = 0
@@ -269,6 +271,9 @@ class ReplayResult:
     oddities: Oddities = field(default_factory=lambda: Oddities())
     #: The number of tunnel headers removed, by kind; None if none were to be removed.
     decapsulated: dict[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        self.captures = tuple(map(without_credentials, self.captures))
 
     def empty_part(self, vpc: str | None) -> ReplayResult:
         """An empty result for the part of this replay that is seen from ``vpc``."""

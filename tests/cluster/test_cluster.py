@@ -339,6 +339,28 @@ def test_segments_that_are_there_are_not_read_again(client: Any, tmp_path: Path)
         replay(policy, captures, client=client, resume=folder, shards=5)
 
 
+@pytest.mark.parametrize("shards", ["0", "-1", "4097", "1000000000", "1e999", '"x"', "null"])
+def test_a_plan_with_an_impossible_number_of_shards_is_damaged(shards: str, client: Any, tmp_path: Path) -> None:
+    capture, folder = write(tmp_path / "one.pcap", [(BASE, packets(1, 4)[0])]), tmp_path / "run"
+    replay(parse_policy(POLICY), capture, client=client, resume=folder)
+    plan = folder / "plan.json"
+    made = json.loads(plan.read_text())
+    plan.write_text(plan.read_text().replace(f'"shards": {made["shards"]}', f'"shards": {shards}'))
+    with pytest.raises(ClusterError, match=r"run/plan\.json: is damaged; use another folder$"):
+        replay(parse_policy(POLICY), capture, client=client, resume=folder)
+
+
+def test_a_segment_of_another_capture_is_read_again(client: Any, tmp_path: Path) -> None:
+    captures = [write(tmp_path / f"{n}.pcap", [(BASE, frame)]) for n, frame in enumerate(packets(2, 4))]
+    policy, folder = parse_policy(POLICY), tmp_path / "run"
+    told(policy, captures, client=client, resume=folder)
+    for about in folder.glob("*.records.json"):
+        about.write_text(about.read_text().replace(str(captures[0]), "/etc/hostname"))
+    again = told(policy, captures, client=client, resume=folder)
+    assert_same(again, told(policy, captures))
+    assert again[0].cluster is not None and again[0].cluster.segments_found == 1
+
+
 def test_a_damaged_capture_is_read_again(client: Any, tmp_path: Path) -> None:
     """What could not be read may have been the network's fault."""
     capture, folder = write(tmp_path / "one.pcap", [(BASE, packets(1, 4)[0])]), tmp_path / "run"

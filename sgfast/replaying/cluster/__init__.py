@@ -192,7 +192,11 @@ class _Replay:
         names = [_name_of(self._run, unit, start) for unit, start in calls]
         there = self._storage.names()
         shards = self._run.shards
-        saved = {name: saved_segment(self._storage, name, shards) for name in names if {name, name + SUFFIX} <= there}
+        saved = {
+            name: saved_segment(self._storage, name, unit, shards)
+            for name, (unit, _) in zip(names, calls, strict=True)
+            if {name, name + SUFFIX} <= there
+        }
         found = {name: segment for name, segment in saved.items() if segment is not None}
         self._found += len(found)
 
@@ -268,7 +272,10 @@ def indexed(place: str, entry: Input, every: int) -> list[Input]:
     name = f"{_digest(entry, every)}.index.json"
     if name in folder.names():
         try:
-            return list(from_plain(tuple[Input, ...], json.loads(folder.read(name))))
+            kept = list(from_plain(tuple[Input, ...], json.loads(folder.read(name))))
+            # Whoever wrote into the folder must not make this read another file.
+            if all((each.path, each.place, each.mark) == (entry.path, entry.place, entry.mark) for each in kept):
+                return kept
         except ValueError:
             pass
     found = ranges_of(entry, every)

@@ -10,6 +10,7 @@ from sgfast.errors import ClusterError
 from sgfast.policy.serialization import to_plain
 from sgfast.replaying.cluster.plan import Run
 from sgfast.replaying.cluster.storage import Folder
+from sgfast.replaying.options import MOST_SHARDS
 
 PLAN = "plan.json"
 #: For messages: what differs, in words.
@@ -35,15 +36,18 @@ def agreed(storage: Folder, run: Run, shards: int | None) -> Run:
     try:
         plan = json.loads(storage.read(PLAN))
         known = int(plan["shards"]), int(plan["seed"])
-    except (ValueError, KeyError, TypeError):
-        raise ClusterError(f"{storage.place}/{PLAN}: is damaged; use another folder") from None
+        is_sound = 1 <= known[0] <= MOST_SHARDS and 0 <= known[1] < 1 << 64
+    except (ValueError, KeyError, TypeError, OverflowError):
+        is_sound = False
+    if not is_sound:
+        raise ClusterError(f"{storage.shown(PLAN)}: is damaged; use another folder")
     for key, value in settled.items():
         if plan.get(key) != json.loads(json.dumps(value)):
             raise ClusterError(
-                f"{storage.place}: was made by a replay with another {_SETTLED[key]}; use another folder (--resume)"
+                f"{storage.shown()}: was made by a replay with another {_SETTLED[key]}; use another folder (--resume)"
             )
     if shards is not None and shards != known[0]:
         raise ClusterError(
-            f"{storage.place}: was made by a replay with {known[0]} shards, not {shards}; use another folder"
+            f"{storage.shown()}: was made by a replay with {known[0]} shards, not {shards}; use another folder"
         )
     return replace(run, shards=known[0], seed=known[1])

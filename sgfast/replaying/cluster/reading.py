@@ -115,8 +115,8 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
     return segment
 
 
-def saved_segment(folder: Folder, name: str, shards: int) -> Segment | None:
-    """The result of the ``read_unit`` that wrote the segment ``name``; None if it cannot be used.
+def saved_segment(folder: Folder, name: str, unit: Unit, shards: int) -> Segment | None:
+    """The result of the ``read_unit`` that wrote the segment ``name`` of ``unit``; None if it cannot be used.
 
     A segment of a damaged capture is not used either, because reading may have failed for another reason.
     """
@@ -126,7 +126,7 @@ def saved_segment(folder: Folder, name: str, shards: int) -> Segment | None:
     except (ClusterError, ValueError):
         return None
     sound = (
-        found.file == name and found.damage is None and folder.size(name) == found.records_bytes
+        found.file == name and found.unit == unit and found.damage is None and folder.size(name) == found.records_bytes
         and int(blocks["count"].sum()) == found.packets and bool((blocks["shard"] < shards).all())
         and bool((blocks["offset"] + blocks["size"] <= found.records_bytes).all())
     )  # fmt: skip

@@ -128,7 +128,7 @@ class _Cursor:
         data = self._folder.read(self._file.name, int(block["offset"]), size)
         self._rows = np.frombuffer(data, dtype=self._file.dtype)
         if not len(self._rows) or (np.diff(self._rows["number"].astype(np.int64)) < 0).any():
-            raise ClusterError(f"{self._folder.place}/{self._file.name}: is damaged; start again")
+            raise ClusterError(f"{self._folder.shown(self._file.name)}: is damaged; start again")
 
 
 def as_bytes(rows: Sequence[Rows]) -> bytes:

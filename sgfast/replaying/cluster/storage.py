@@ -76,12 +76,13 @@ class Folder:
             self._system.rm_file(self.path(name))
 
     def cut_short(self, name: str, size: int, written: int) -> ClusterError:
-        return ClusterError(f"{self._shown(name)}: has {size} bytes where {written} were written")
+        return ClusterError(f"{self.shown(name)}: has {size} bytes where {written} were written")
 
     def failed(self, name: str, what: str, error: BaseException) -> ClusterError:
-        return ClusterError(f"{self._shown(name)}: {what}: {cause_of(error)}")
+        return ClusterError(f"{self.shown(name)}: {what}: {cause_of(error)}")
 
-    def _shown(self, name: str) -> str:
+    def shown(self, name: str = "") -> str:
+        """What messages call a file, or the folder."""
         return printable(f"{self.place.rstrip('/')}/{name}" if name else self.place)
 
 
