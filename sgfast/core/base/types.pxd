@@ -82,6 +82,7 @@ cdef enum:         # Step
     TCP_BAD = 5             # a flag combination Linux calls invalid (SPEC 5.4)
     STEP_OPEN = 6           # not TCP: may open, and is valid in any state
     STEP_REPLY = 7          # an ICMP reply: valid, but opens nothing (SPEC 5.6)
+    STEP_COUNT = 8
 
 
 # The fields that most packets need fill the first 64 bytes, one cache line.

@@ -21,7 +21,7 @@ from sgfast.core.base.types cimport (
     READ_ICMP_ERROR,
     READ_NOT_IP,
     READ_TRACKED,
-    STEP_REPLY,
+    STEP_COUNT,
     Packet,
 )
 from sgfast.core.wire.ip cimport WireContext
@@ -130,7 +130,7 @@ cdef inline Py_ssize_t measure_record(const uint8_t* data, Py_ssize_t left, Reco
     if unlikely(left < size):
         return 0
     memcpy(r, data, sizeof(Record))
-    if unlikely(r.outcome > READ_FRAGMENT or r.step > STEP_REPLY or r.flags & ~RECORD_FLAGS):
+    if unlikely(r.outcome > READ_FRAGMENT or r.step >= STEP_COUNT or r.flags & ~RECORD_FLAGS):
         return 0
     quotes = r.outcome == READ_ICMP_ERROR
     if unlikely(r.flags & RECORD_IPV6):

@@ -13,7 +13,7 @@ from sgfast.core.base.types cimport (
     NO_VERDICT,
     READ_NOT_IP,
     REASON_COUNT,
-    STEP_REPLY,
+    STEP_COUNT,
     VERDICT_COUNT,
     ResultRow,
 )
@@ -119,7 +119,7 @@ def check_datagrams(rows, int instances, int rules, clock_ns):
         return "inconsistent fragments"
     if ((rows["total"] != 0) & (rows["total"] < rows["end"])).any() or (rows["total"] > 0xFFFF).any():
         return "an invalid end"
-    if (rows["read"] > READ_NOT_IP).any() or (rows["step"] > STEP_REPLY).any():
+    if (rows["read"] > READ_NOT_IP).any() or (rows["step"] >= STEP_COUNT).any():
         return "an invalid first fragment"
     if (result["verdict"] >= VERDICT_COUNT).any() or (result["reason"] >= REASON_COUNT).any():
         return "an invalid verdict"
