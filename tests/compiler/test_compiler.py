@@ -9,6 +9,7 @@ from ipaddress import IPv4Network, ip_address, ip_network
 
 import pytest
 
+from sgfast import Engine, parse_policy
 from sgfast.compiler import Compiler, compile_policy
 from sgfast.errors import PolicyError
 from sgfast.policy.changes import (
@@ -248,3 +249,22 @@ def test_copies_of_a_compiler_know_nothing_of_each_other() -> None:
     assert compiled(one, shut) == ("deny", True) and compiled(one, shut) == ("deny", False)
     assert compiled(other, first) == ("allow", False) and compiled(kept.copy(), first) == ("allow", False)
     assert compiled(one, shut) == ("deny", False)
+
+
+def test_an_address_group_holds_what_other_rules_name_within_its_prefixes() -> None:
+    engine = Engine(parse_policy("""
+        version: 1
+        address_groups: [{name: known, addresses: [20.0.0.0/8, 30.0.0.0/8, 20.7.0.0/16]}]
+        security_groups:
+          - name: g
+            rules:
+              - {direction: inbound, protocol: tcp, ports: 80, source: known}
+              - {direction: inbound, protocol: tcp, ports: 81, source: 20.1.0.0/16}
+              - {direction: inbound, protocol: tcp, ports: 82, source: 30.255.255.255/32}
+        instances: [{name: a, addresses: [10.0.0.1], security_groups: [g]}]
+    """))
+    for source, allowed in (
+        ("20.0.0.0", True), ("20.1.2.3", True), ("20.7.0.1", True), ("20.255.255.255", True), ("30.1.1.1", True),
+        ("30.255.255.255", True), ("19.255.255.255", False), ("21.0.0.0", False), ("31.0.0.0", False),
+    ):  # fmt: skip
+        assert (engine.check(source, "10.0.0.1", "tcp", sport=1, dport=80).verdict == "allow") == allowed, source
