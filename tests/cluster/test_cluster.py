@@ -63,7 +63,7 @@ def made_up(policy: Policy, rng: np.random.Generator, times_ns: Sequence[int], n
 
 @seed(SEED)
 @settings(
-    max_examples=some(6, 25), database=None, deadline=None, phases=(Phase.generate,),
+    max_examples=some(4, 25), database=None, deadline=None, phases=(Phase.generate,),
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 @given(policies(), runs, st.integers(0, 2**32 - 1))

@@ -10,7 +10,7 @@ import pytest
 from differential import differential
 from effort import some
 
-PACKETS = int(os.environ.get("SGFAST_DIFFERENTIAL_PACKETS") or some(80_000, 1_000_000))
+PACKETS = int(os.environ.get("SGFAST_DIFFERENTIAL_PACKETS") or some(60_000, 1_000_000))
 SEED = int(os.environ.get("SGFAST_DIFFERENTIAL_SEED", "2025"))
 
 # What must have come up, or the comparison proves little: of a million packets.
@@ -50,7 +50,7 @@ def test_every_tcp_transition_was_compared(seen: Counter[Any]) -> None:
 
 
 def test_engine_judges_as_the_reference_while_the_policy_changes() -> None:
-    packets = PACKETS // 4
+    packets = PACKETS // 3
     print(f"seed {SEED}, {packets} packets")
     seen = differential(packets, SEED, busy=some(2, 8), changing=True)
     share = packets / 250_000

@@ -227,7 +227,10 @@ CURVES = [
 
 #: All replays differ in their captures alone: one workload that is measured in every setting, and one in the first.
 REPLAYS = ("one-side-100", "one-side-10k-verbatim", "mix-10k")
-CHOSEN = [] if EXHAUSTIVE else ["-k", " or ".join(("not test_replay", *REPLAYS))]
+#: Of the large rule sets, the one that is not there says so.
+CHOSEN = [] if EXHAUSTIVE else [
+    "-k", f"not acl1_10k and not fw1_10k and ({' or '.join(('not test_replay', *REPLAYS))})"
+]  # fmt: skip
 
 #: None can be expressed in a security group, or not all of it.
 NOT_PLAIN = (
@@ -453,7 +456,7 @@ def test_no_ratio_to_the_floor_has_doubled(monkeypatch: pytest.MonkeyPatch, tmp_
     import ratios
 
     record = ratios.recorded()
-    before = record["ratios"]
+    before = record["ratios"] if EXHAUSTIVE else dict(list(record["ratios"].items())[::2])
     if not before:
         pytest.skip("no ratios are recorded in benchmarks/ratios.json")
     options = [f"--{name}={value}" for name, value in record["options"].items()]

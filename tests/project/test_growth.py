@@ -19,7 +19,7 @@ from sgfast.flow_logs.checking import check_logs
 from sgfast.policy.formats import import_sources
 from sgfast.policy.formats.sources import source_of
 
-SMALL = 300
+SMALL = 150
 
 HEAD = "version: 1\nquotas: {rules_per_group: 1000000, security_groups: 1000000}\n"
 WEB = "security_groups:\n  - {name: g, rules: [{direction: inbound, protocol: tcp, ports: 80, source: g}]}\n"

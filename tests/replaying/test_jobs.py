@@ -76,7 +76,7 @@ def roomy(policy: Policy) -> Policy:
 @pytest.mark.parametrize("keep_flows", [False, True])
 @seed(SEED)
 @settings(
-    max_examples=some(12, 60), database=None, deadline=None, phases=(Phase.generate,),
+    max_examples=some(8, 60), database=None, deadline=None, phases=(Phase.generate,),
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 @given(policies(), runs, st.integers(2, 5), st.integers(0, 2**32 - 1))
