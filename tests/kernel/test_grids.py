@@ -28,8 +28,8 @@ STATE_NAMES = {
 }  # fmt: skip
 
 
-#: Each address family and each direction, but usually not both directions of each family.
-WAYS = [(4, True), (6, False), (4, False), (6, True)][: some(2, 4)]
+#: The table of states knows neither address families nor directions, so that one case usually is enough.
+WAYS = [(4, True), (6, False), (4, False), (6, True)][: some(1, 4)]
 
 
 @pytest.mark.parametrize(("family", "inbound"), WAYS)
