@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from ablations.run import HERE, Ablation, Measured, load_ablations, run
+from effort import EXHAUSTIVE
 from workload import WORKLOADS
 from workshop import ROOT, Edit, Failure, all_applied
 
@@ -81,6 +82,7 @@ def test_unknown_ablation_is_told_in_a_line() -> None:
     assert done.stderr == "run.py: no such ablation: no-such-thing; see --list\n"
 
 
+@pytest.mark.skipif(not EXHAUSTIVE, reason="takes 15 s: SGFAST_EXHAUSTIVE=1 does it")
 @needs_modules
 @needs_compiler
 def test_one_is_built_measured_and_reported(tmp_path: Path) -> None:

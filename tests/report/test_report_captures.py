@@ -14,6 +14,7 @@ import dpkt
 import numpy as np
 import pytest
 from captures import FURTHEST_NS, Packet, enhanced, interface, option, plain_read, section
+from effort import some
 from test_report_lines import NAMES, peak_bytes, random_packets
 from wireshark import capinfos, comment_of, needs_capinfos, needs_tshark, tshark
 
@@ -62,7 +63,7 @@ def write(sink: Any, batches: Collection[FrameBatch], rows: Collection[Any], nam
     sink.close()
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(some(4, 10)))
 def test_packets_are_written_as_they_came(seed: int) -> None:
     print(f"seed {seed}")
     rng = np.random.default_rng(seed)
@@ -82,7 +83,7 @@ def test_packets_are_written_as_they_came(seed: int) -> None:
             assert outcome.packets == expected
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(some(4, 10)))
 def test_comments_say_what_the_lines_say(seed: int) -> None:
     print(f"seed {seed}")
     rng = np.random.default_rng(seed)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from effort import some
 from tables import flattened, texts
 from test_report_lines import (
     INSTANCES,
@@ -53,7 +54,7 @@ def both(kind: type, other: type, names: Names, *pieces: tuple[Any, ...]) -> tup
     return rows, [json.loads(line) for line in b"".join(lines).splitlines()]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(some(6, 20)))
 def test_csv_says_what_json_says(seed: int) -> None:
     print(f"seed {seed}")
     packets = [random_packets(seed * 1000 + n, n) for n in (1, 300, 0, 500)]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from effort import some
 from tables import TIMES, rows_of, typed
 from test_report_csv import AWKWARD
 from test_report_lines import NAMES, peak_bytes, places, random_flows, random_packets
@@ -49,7 +50,7 @@ def lines_of(kind: type, names: Names, *pieces: tuple[Any, ...]) -> list[dict[st
     return [json.loads(line) for line in b"".join(lines).splitlines()]
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(some(3, 10)))
 @pytest.mark.parametrize("group", [1, 7, 1000])
 def test_parquet_says_what_json_says(monkeypatch: pytest.MonkeyPatch, seed: int, group: int) -> None:
     print(f"seed {seed}")
@@ -182,7 +183,7 @@ def test_an_error_of_what_it_is_written_to_passes(
     def run() -> None:
         sink = VerdictParquet(write)
         sink.begin(NAMES)
-        for _ in range(10):
+        for _ in range(some(3, 10)):
             sink.write(*random_packets(1, 100))
         sink.close()
 
