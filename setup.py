@@ -71,8 +71,8 @@ class build_ext(building.build_ext):
 
     def run(self):
         noted = note.read_text().splitlines() if note.exists() else []
-        # An editable install uses the modules beside the sources, but pip would compile them all again in a temporary
-        # folder, even for the second command in README.md. If they are up to date, leave nothing to compile.
+        # An editable install uses the modules beside the sources. pip would still compile all of them again in a
+        # temporary folder, even for the second command in README.md. This skips modules that are up to date.
         is_current = noted == [translated_with, compiled_with] and are_younger_than_sources(self.extensions)
         if self.editable_mode and is_current:
             self.extensions = []

@@ -19,8 +19,10 @@ from contextlib import suppress
 
 from sgfast.errors import OutputError
 
-#: How many temporary names are tried, and how many symbolic links are followed.
-_ATTEMPTS = 40
+#: How many temporary names to try.
+_NAME_ATTEMPTS = 100
+#: How many symbolic links to follow, as in Linux.
+_MAX_LINKS = 40
 #: How much of the file's name a temporary name holds: at most 4 bytes a character, of 255 bytes.
 _SHOWN_CHARACTERS = 50
 #: A file system that cannot sync, lock or make nameless files says so with one of these.
@@ -36,12 +38,14 @@ def locate(path: str) -> tuple[int, str]:
     to a file that does not exist. Raises OSError.
     """
     folder: int | None = None
-    for _ in range(_ATTEMPTS):
+    for _ in range(_MAX_LINKS):
         head, name = os.path.split(path)
-        deeper = os.open(head or ".", _FOLDER, dir_fd=folder)
-        if folder is not None:
-            os.close(folder)
-        folder = deeper
+        outer = folder
+        try:
+            folder = os.open(head or ".", _FOLDER, dir_fd=outer)
+        finally:
+            if outer is not None:
+                os.close(outer)
         try:
             if name in ("", ".", ".."):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -69,7 +73,7 @@ class PendingFile:
             self._there = self._status()
             if self._there is not None:
                 self._refuse_irreplaceable(self._there)
-            #: Whether a run that was killed had left a part of this file, which was removed.
+            #: Whether a killed run had left a part of this file. If so, the part was removed.
             self.found_remains = self._remove_remains()
             self.descriptor = self._create()
         except BaseException:
@@ -99,7 +103,7 @@ class PendingFile:
                 self._temporary = name
 
     def refuse_changed_place(self) -> None:
-        """Raise OutputError unless the place holds what it held when writing began: nothing, or the same file."""
+        """Raise OutputError if a file is there now that was not there when writing began."""
         now = self._status()
         if now is not None and (self._there is None or _identity(now) != _identity(self._there)):
             raise OutputError(f"{self._shown}: {_MEANWHILE}")
@@ -150,7 +154,7 @@ class PendingFile:
         return f".{self._name[:_SHOWN_CHARACTERS]}.sgfast-{secrets.token_hex(4)}.part"
 
     def _create(self) -> int:
-        # A new file gets the permissions that the umask allows.
+        # The umask limits the permissions of a new file.
         if _TMPFILE is not None and os.path.exists("/proc/self/fd"):
             try:
                 descriptor = os.open(".", _TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=self._folder)
@@ -159,7 +163,7 @@ class PendingFile:
             except OSError as error:
                 if error.errno not in _NOT_SUPPORTED:
                     raise
-        for _ in range(_ATTEMPTS):
+        for _ in range(_NAME_ATTEMPTS):
             name = self._temporary_name()
             try:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

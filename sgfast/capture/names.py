@@ -4,13 +4,14 @@ import re
 
 from sgfast.core.wire.link import LINK_TYPE_NAMES
 
-#: What a URL may hold before its host, and in its query: names, passwords, signatures.
+#: The user name and password in a URL, before its host.
 _CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#@\s'\"]*@")
+#: The query of a URL. It may hold a signature.
 _QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^?#\s'\"]*)\?[^#\s'\"]*")
 
 
 def without_credentials(text: str) -> str:
-    """The text with what URLs in it hold of names, passwords and queries replaced by dots."""
+    """Replace the user name, the password and the query of each URL in the text by dots."""
     return _QUERY.sub(r"\1?…", _CREDENTIALS.sub(r"\1…@", text)) if "://" in text else text
 
 

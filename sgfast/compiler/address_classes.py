@@ -228,7 +228,7 @@ class AddressClasses:
                 if len(numbers) == 1:
                     matches = of_family & (made.first[numbers] <= place) & (place < made.last[numbers])
                 else:
-                    # How many of the networks begin, less how many end, at each place in the order of named prefixes.
+                    # The running sum of this array counts the networks that contain each place.
                     begins = np.zeros(len(made.first) + 1, dtype=np.int64)
                     np.add.at(begins, made.first[numbers], 1)
                     np.add.at(begins, made.last[numbers], -1)

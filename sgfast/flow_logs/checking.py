@@ -350,7 +350,7 @@ class _Checker:
         ):
             item = self._waiting.popleft()
             if not item.done:
-                # All that came before it are done, and are gone from there.
+                # Records wait in order, so this is the first one of its queue.
                 self._waiting_like(item).popleft()
                 self._settle(item)
 

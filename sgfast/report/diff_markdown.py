@@ -17,8 +17,8 @@ from sgfast.report.text import REMINDER, service_name, tunnels_text
 TOP = 20
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
-#: Becomes a link or a mention without any markup: addresses of sites and of mail, and names of people. An empty comment
-#: after these characters prevents it and is not shown.
+#: Markdown makes links and mentions of URLs, mail addresses and @names, without any markup. An empty comment after
+#: these characters prevents that. Readers do not see the comment.
 _LINK = re.compile(r"(@|:(?=//)|\bwww(?=\.))", re.IGNORECASE)
 _COMMENT = "<!-- -->"
 

@@ -140,6 +140,14 @@ def test_a_folder_that_does_not_exist_leads_nowhere_even_with_two_dots(tmp_path:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pipe", "shop.pcap"]
 
 
+def test_a_link_into_a_folder_that_does_not_exist_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nope/file")
+    descriptors = os.listdir("/proc/self/fd")
+    with pytest.raises(OutputError, match="its directory does not exist"):
+        open_output(f"{tmp_path}/link")
+    assert os.listdir("/proc/self/fd") == descriptors
+
+
 def test_two_ways_to_one_new_file_are_one_place(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("folder")

@@ -234,7 +234,7 @@ def test_a_hang_up_while_the_cluster_starts_ends_everything(tmp_path: Path) -> N
         command("replay", policy, tmp_path / "day", "--dask", "local:2"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), start_new_session=True,
     )  # fmt: skip
-    # Python's resource tracker and the first process of the cluster are there, and the cluster is not.
+    # The resource tracker and the first worker process have started. The cluster is not ready yet.
     until = time.monotonic() + 120
     while len(children_of(running.pid)) < 2:
         assert time.monotonic() < until and running.poll() is None

@@ -41,7 +41,7 @@ from sgfast.policy.model import Instance, Policy, Rule
 REASON = missing()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REASON}")
 
-PACKETS = int(os.environ.get("SGFAST_KERNEL_CHANGE_PACKETS") or some(8_000, 20_000))
+PACKETS = int(os.environ.get("SGFAST_KERNEL_CHANGE_PACKETS") or some(12_000, 20_000))
 SEED = int(os.environ.get("SGFAST_KERNEL_SEED", "3"))
 LINK_HEADER = 14
 
@@ -517,8 +517,7 @@ def test_engine_judges_as_the_kernel_while_policies_change() -> None:
           f"{seen['deny', 'disconnected']} packets; excused: {dict(hits)}")  # fmt: skip
     assert seen["packets"] >= 0.8 * PACKETS
     assert sum(hits.values()) < 0.02 * seen["packets"]
-    # Of few policies some leave little to cut.
-    share = PACKETS / 20_000 / some(4, 1)
+    share = PACKETS / 20_000
     least = {
         "disconnected": 50, ("deny", "disconnected"): 300, ("allow", "established"): 8000, ("allow", "rule"): 500,
         ("deny", "no-rule"): 100, ("deny", "vpc-isolated"): 10, "both sides": 500, "refreshed though cut": 50,

@@ -177,7 +177,7 @@ cdef inline uint32_t guess_slot(const Table* t, uint32_t hash_value) noexcept no
 
 
 cdef inline bint side_lives(const Entry* e, int side, int64_t now) noexcept nogil:
-    # Whether a side's connection, moot mark or attempt is live: with now >= deadline it does not exist (SPEC 4.1).
+    # Whether a side's connection, moot mark or denied attempt is alive. It ends at its deadline (SPEC 4.1).
     return e.state[side] != NO_STATE and now < e.deadline[side]
 
 

@@ -26,7 +26,7 @@ from sgfast.policy.yaml_nodes import (
 _NUMBER_CHARACTERS = 100
 #: The most files in one directory.
 _MAX_FILES = 1000
-#: A string, even one that does not end: otherwise every quotation mark in it would be tried.
+#: Matches a string. One that does not end matches up to the end of the data, so that each byte is searched once.
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _EXTENSIONS = (".json", ".yaml", ".yml")
 

@@ -273,7 +273,7 @@ def indexed(place: str, entry: Input, every: int) -> list[Input]:
     if name in folder.names():
         try:
             kept = list(from_plain(tuple[Input, ...], json.loads(folder.read(name))))
-            # Whoever wrote into the folder must not make this read another file.
+            # Somebody else may have written this index. It must not make a worker read another file.
             if all((each.path, each.place, each.mark) == (entry.path, entry.place, entry.mark) for each in kept):
                 return kept
         except ValueError:

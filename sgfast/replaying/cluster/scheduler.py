@@ -160,10 +160,10 @@ def _local_cluster(cluster: Any, processes: int | None) -> Any:
     """A started ``LocalCluster``. On a busy machine its processes may not start in time, so it is tried twice."""
     for attempts_left in (1, 0):
         try:
-            # This process of Python's own outlives all others, and would complain if they ended before it.
+            # Python's resource tracker prints a traceback if a signal ends it, so it ignores these signals.
             with _ignored(signal.SIGINT, signal.SIGHUP):
                 resource_tracker.ensure_running()
-            # Only this process handles interrupts; it ends the others.
+            # The worker processes ignore interrupts. This process handles them and ends the workers.
             with _ignored(signal.SIGINT):
                 return cluster(
                     n_workers=processes, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",

@@ -53,7 +53,7 @@ def test_what_is_no_json_is_still_told_as_that(data: bytes, monkeypatch: pytest.
 
 
 def test_ranges_may_need_as_many_prefixes_as_the_limit_and_not_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    # 10.0.0.1 to 10.0.0.6 are four prefixes: /32, /31, /31, /32.
+    # Each range needs four prefixes: a /32, a /31, a /31 and a /32.
     ranges = ["10.0.0.1-10.0.0.6", "10.1.0.1-10.1.0.6"]
     monkeypatch.setattr(draft, "MAX_PREFIXES", 8)
     made = Draft("otc")
