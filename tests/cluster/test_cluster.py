@@ -32,6 +32,7 @@ from sgfast.policy.change_file import ChangeFile, TimedChange
 from sgfast.policy.changes import apply_changes
 from sgfast.policy.model import Policy
 from sgfast.replaying import cluster
+from sgfast.replaying.cluster.scheduler import Cluster
 from sgfast.report.captures import PcapngWriter
 
 distributed = pytest.importorskip("distributed")
@@ -456,3 +457,14 @@ def test_a_worker_of_another_version_is_told(client: Any, tmp_path: Path, monkey
     monkeypatch.setattr(cluster, "version_here", lambda: "9.9.9/1")
     with pytest.raises(ClusterError, match=r"a worker has sgfast .*, the replay 9\.9\.9: install the same version"):
         replay(parse_policy(POLICY), write(tmp_path / "one.pcap", [(BASE, packets(1, 1)[0])]), client=client)
+
+
+def test_a_lost_connection_that_the_client_has_not_noticed_yet_is_told(client: Any) -> None:
+    """Its status is still "running" when a result is fetched from a scheduler that has just died."""
+    from distributed.comm import CommClosedError
+
+    def lost() -> None:
+        raise CommClosedError("in <TCP (closed) ConnectionPool.gather>: Connection reset by peer")
+
+    with pytest.raises(ClusterError, match="the scheduler went away; restart it, and use --resume"):
+        Cluster(client).run("read", lost, [("one", ())], done=lambda result: None)

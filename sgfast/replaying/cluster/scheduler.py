@@ -59,6 +59,7 @@ class Cluster:
         with each result as it comes, and may raise. Raises the errors of tasks, and ClusterError if the cluster fails.
         """
         from distributed import KilledWorker, as_completed
+        from distributed.comm import CommClosedError
 
         numbers: dict[Any, int] = {}        # of the calls that are not done
         results: dict[int, T] = {}
@@ -86,9 +87,10 @@ class Cluster:
                 f"{self.name}: workers died while running {printable(str(error.task))}; they may lack memory (see "
                 "their logs)"
             ) from error
-        except CancelledError as error:
+        except (CancelledError, CommClosedError) as error:
             raise self._gone() from error
         except (OSError, TimeoutError) as error:
+            # The client may notice a lost connection later than the call that needed it.
             if getattr(self._client, "status", "") != "running":
                 raise self._gone() from error
             raise ClusterError(f"{self.name}: {printable(str(error))[:300]}") from error
