@@ -31,7 +31,7 @@ from sgfast.policy.model import Instance, Policy, Rule
 from sgfast.policy.serialization import from_plain, to_plain
 
 #: Increased whenever the meaning of the format changes.
-FORMAT = 7
+FORMAT = 8
 #: The most bytes of JSON, enough for a policy of a few million instances.
 _LONGEST_ABOUT = 1 << 30
 #: The most bytes of one array row; no real row is that long.

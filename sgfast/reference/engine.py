@@ -182,7 +182,7 @@ class ReferenceEngine:
         kind = tcp_kind(case.packet.tcp_flags) or ""
         direction = "original" if case.flow.sender == connection.opener.initiator else "reply"
         old, new = connection.state, TCP_TABLE[direction, kind][connection.state]
-        transition = case.transition = (old, f"{direction} {kind}", new)
+        transition = case.transition = (old, f"{direction} {kind}", new.upper())
         if old in ("TW", "CL") and new == "SS":  # SPEC 4.4, 5.5: a new opener for a finished connection
             self._forget(side, case.flow)
             if not case.forgot_old:
@@ -199,9 +199,9 @@ class ReferenceEngine:
             return side.allow("established", connection.rule)
         if direction == "reply":
             self._note_reply(connection, case)
-        is_retransmitted_syn = kind == "syn" and new == old
-        if new != "IG" and not is_retransmitted_syn:
-            connection.state = new
+        if new != "IG":
+            connection.state = new.upper()
+        if new in TCP_STATES:
             connection.deadline = case.now + self._timeout[new]
         return side.allow("established", connection.rule)
 

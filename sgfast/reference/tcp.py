@@ -8,19 +8,20 @@ TCP_KINDS = {SYN: "syn", SYN | URG: "syn", SYN | ACK: "synack", RST: "rst", RST 
 TCP_KINDS |= {FIN | ACK: "fin", FIN | ACK | URG: "fin", ACK: "ack", ACK | URG: "ack"}
 
 # States: SS SYN sent, SR SYN received, ES established, FW FIN-WAIT, CW CLOSE-WAIT, LA LAST-ACK, TW TIME-WAIT,
-# CL closed, S2 SYN sent by both ends. Answers that are no states: IG allowed, but nothing changes; IV invalid.
+# CL closed, S2 SYN sent by both ends, R2 and a SYN/ACK by one. Answers that are no states: IG allowed, but nothing
+# changes; IV invalid. Small letters: the state changes, and the deadline stays.
 TCP_TABLE_TEXT = """
-                    SS SR ES FW CW LA TW CL S2
-    original syn    SS IG IG IG IG IG SS SS S2
-    original synack IV SR IV IV IV IV IV IV SR
-    original fin    IV FW FW LA LA LA TW CL IV
-    original ack    IV ES ES CW CW TW TW CL IV
-    original rst    CL CL CL CL CL CL CL CL CL
-    reply    syn    S2 IV IV IV IV IV SS IV S2
-    reply    synack SR IG IG IG IG IG IG IG SR
-    reply    fin    IV FW FW LA LA LA TW CL IV
-    reply    ack    IG SR ES CW CW TW TW CL IG
-    reply    rst    CL CL CL CL CL CL CL CL CL
+                    SS SR ES FW CW LA TW CL S2 R2
+    original syn    ss IG IG IG IG IG SS SS S2 sr
+    original synack IV SR IV IV IV IV IV IV R2 R2
+    original fin    IV FW FW LA LA LA TW CL IV FW
+    original ack    IV ES ES CW CW TW TW CL IV ES
+    original rst    CL CL CL CL CL CL CL CL CL CL
+    reply    syn    s2 IV IV IV IV IV SS IV S2 IV
+    reply    synack SR IG IG IG IG IG IG IG R2 IG
+    reply    fin    IV FW FW LA LA LA TW CL IV FW
+    reply    ack    IG SR ES CW CW TW TW CL IG ES
+    reply    rst    CL CL CL CL CL CL CL CL CL CL
 """
 TCP_STATES, *TCP_ROWS = (line.split() for line in TCP_TABLE_TEXT.strip().splitlines())
 TCP_TABLE = {(row[0], row[1]): dict(zip(TCP_STATES, row[2:], strict=True)) for row in TCP_ROWS}

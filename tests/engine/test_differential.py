@@ -42,7 +42,7 @@ def test_every_verdict_and_reason_was_compared(seen: Counter[Any]) -> None:
 
 
 def test_every_tcp_transition_was_compared(seen: Counter[Any]) -> None:
-    states = ("SS", "SR", "ES", "FW", "CW", "LA", "TW", "CL", "S2")
+    states = ("SS", "SR", "ES", "FW", "CW", "LA", "TW", "CL", "S2", "R2")
     kinds = ("syn", "synack", "fin", "ack", "rst")
     met = {(key[1], key[2]) for key in seen if key[0] == "tcp"}
     missing = {(s, f"{way} {kind}") for s in states for way in ("original", "reply") for kind in kinds} - met

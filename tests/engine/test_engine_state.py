@@ -87,7 +87,8 @@ STATES = {
     "last ACK": (["> S", "< SA", "> A", "> FA", "< FA"], "tcp_other", "> S"),
     "time wait": (["> S", "< SA", "> A", "> FA", "< FA", "> A"], "tcp_other", "< SA"),
     "closed": (["> S", "< SA", "< RA"], "tcp_other", "< SA"),
-    "SYN sent by both": (["> S", "< S"], "tcp_other", "> S"),
+    "SYN sent by both": (["> S", "< S", "> S"], "tcp_other", "< A"),
+    "SYN sent by both and received": (["> S", "< S", "< SA"], "tcp_other", "< SA"),
 }
 DEFAULTS = {
     "tcp_established": 600, "tcp_fin_wait": 30, "tcp_other": 30, "icmp": 30, "bidirectional": 180, "unidirectional": 30,
@@ -215,19 +216,19 @@ def test_icmp_query_and_one_way_icmp_deadlines(seconds: dict[str, float]) -> Non
 
 # --- SPEC 5.4: the table of Linux, from every state
 
-COLUMNS = ["NO", "SS", "SR", "ES", "FW", "CW", "LA", "TW", "CL", "S2"]
+COLUMNS = ["NO", "SS", "SR", "ES", "FW", "CW", "LA", "TW", "CL", "S2", "R2"]
 # As Linux 6.18 has it, tried cell by cell (tests/kernel): the state a packet leads to. IV: invalid, IG: ignored.
 TABLE = """
-    > syn    SS   SS   IG   IG   IG   IG   IG   SS   SS   S2
-    > synack IV   IV   SR   IV   IV   IV   IV   IV   IV   SR
-    > fin    IV   IV   FW   FW   LA   LA   LA   TW   CL   IV
-    > ack    ES   IV   ES   ES   CW   CW   TW   TW   CL   IV
-    > rst    IV   CL   CL   CL   CL   CL   CL   CL   CL   CL
-    < syn    IV   S2   IV   IV   IV   IV   IV   SS   IV   S2
-    < synack IV   SR   IG   IG   IG   IG   IG   IG   IG   SR
-    < fin    IV   IV   FW   FW   LA   LA   LA   TW   CL   IV
-    < ack    IV   IG   SR   ES   CW   CW   TW   TW   CL   IG
-    < rst    IV   CL   CL   CL   CL   CL   CL   CL   CL   CL
+    > syn    SS   SS   IG   IG   IG   IG   IG   SS   SS   S2   SR
+    > synack IV   IV   SR   IV   IV   IV   IV   IV   IV   R2   R2
+    > fin    IV   IV   FW   FW   LA   LA   LA   TW   CL   IV   FW
+    > ack    ES   IV   ES   ES   CW   CW   TW   TW   CL   IV   ES
+    > rst    IV   CL   CL   CL   CL   CL   CL   CL   CL   CL   CL
+    < syn    IV   S2   IV   IV   IV   IV   IV   SS   IV   S2   IV
+    < synack IV   SR   IG   IG   IG   IG   IG   IG   IG   R2   IG
+    < fin    IV   IV   FW   FW   LA   LA   LA   TW   CL   IV   FW
+    < ack    IV   IG   SR   ES   CW   CW   TW   TW   CL   IG   ES
+    < rst    IV   CL   CL   CL   CL   CL   CL   CL   CL   CL   CL
 """
 NEXT = {
     (way, kind, column): state
@@ -245,6 +246,7 @@ REACHED_BY = {
     "TW": [("> ", "syn"), ("< ", "synack"), ("> ", "ack"), ("> ", "fin"), ("< ", "fin"), ("> ", "ack")],
     "CL": [("> ", "syn"), ("< ", "synack"), ("< ", "rst")],
     "S2": [("> ", "syn"), ("< ", "syn")],
+    "R2": [("> ", "syn"), ("< ", "syn"), ("> ", "synack")],
 }
 
 
@@ -387,15 +389,29 @@ def test_closed_inferred_connection_is_reopened_by_the_inferred_initiator() -> N
 def test_simultaneous_open() -> None:
     run_both_families(FILTER, tcp(
         "@0 > S -> allow rule",
-        "@1 < S -> allow established",
-        "@2 > S -> allow established",
-        "@3 < S -> allow established",
-        # neither SYN prolonged it further
-        "@31-1ns > SA -> allow established",
-        "@31-1ns < SA -> allow established",
-        "@31-1ns > A -> allow established",
-        "@631-2ns < PA -> allow established",
+        "@10 < S -> allow established",
+        "@20 > S -> allow established",
+        "@45 > SA -> allow established",
+        "@45 < SA -> allow established",
+        "@45 > A -> allow established",
+        "@645-1ns < PA -> allow established",
     ))  # fmt: skip
+
+
+def test_first_syn_of_the_responder_prolongs_nothing() -> None:
+    """SPEC 5.4: only after it there was a reply."""
+    run_both_families(FILTER, tcp("@0 > S", "@20 < S", "@30-1ns < S", "@60-2ns < SA -> allow established"))
+    run_both_families(FILTER, tcp("@0 > S", "@20 < S", "@30 < SA -> deny midstream"))
+
+
+def test_after_a_simultaneous_open_the_responders_ack_establishes() -> None:
+    opened = ["@0 > S", "@0 < S", "@0 > SA"]
+    run_both_families(FILTER, tcp(*opened, "@0 < A", "@1 > SA -> deny invalid", "@600-1ns > A -> allow established"))
+    # A SYN in between makes Linux forget it, and prolongs nothing.
+    run_both_families(FILTER, tcp(
+        *opened, "@10 > S -> allow established", "@20 < A", "@30 > SA -> allow established",
+    ))  # fmt: skip
+    run_both_families(FILTER, tcp(*opened, "@10 > S -> allow established", "@30 < A -> deny midstream"))
 
 
 @pytest.mark.parametrize("flags", ["S", "SU", "SP", "SE", "SC", "SEC", "SPECU"])

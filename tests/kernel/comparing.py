@@ -63,7 +63,6 @@ class History:
     unanswered: bool = False
     last_event: str = ""
     finished: bool = False
-    both_opened: bool = False
     half_open: bool = False
     #: FINs since the opener (to Linux one end's second one counts), and whether there was an RST; denied ones, too.
     fins: int = 0
@@ -117,16 +116,9 @@ def _challenge(packet: Packet, past: History) -> bool:
     return past.transition is not None and past.transition[:2] == ("LA", "original syn")
 
 
-def _simultaneous(packet: Packet, past: History) -> bool:
-    return past.transition is not None and past.transition[:2] == ("SR", "reply ack") and past.both_opened
-
-
-def _is_syn_sent2(packet: Packet, past: History) -> bool:
-    return past.transition is not None and past.transition[2] == "S2"
-
-
 def _syn_again(packet: Packet, past: History) -> bool:
-    return past.transition == ("SS", "original syn", "SS") and past.half_open
+    again = past.transition in (("SS", "original syn", "SS"), ("SS", "reply syn", "S2"))
+    return again and past.half_open
 
 
 def _syn_when_cut(packet: Packet, past: History) -> bool:
@@ -159,17 +151,9 @@ DIFFERENCES = {
         "SPEC 5.4: without remembered flags; Linux does not take the responder's ACK after an ignored SYN in LAST-ACK "
         "for the last one", _challenge,
     ),
-    "simultaneous open": Difference(
-        "SPEC 5.4: without remembered flags; where both ends sent a SYN, the responder's ACK establishes in Linux, in "
-        "SPEC only the initiator's does", _simultaneous,
-    ),
-    "how long two SYNs last": Difference(
-        "SPEC 4.3, 5.4: the responder's SYN sets the deadline and no retransmitted SYN does; in Linux it is the other "
-        "way round, and the time is not the configurable one", _is_syn_sent2,
-    ),
     "SYN again after a half-open answer": Difference(
-        "SPEC 5.4: a retransmitted SYN leaves the deadline; in Linux not after the responder sent an ACK that was "
-        "ignored", _syn_again,
+        "SPEC 5.4: a retransmitted SYN leaves the deadline, and so does the responder's first one; in Linux not after "
+        "the responder sent an ACK that was ignored", _syn_again,
     ),
     "SYN on a cut connection that is over": Difference(
         "SPEC 4.2, 6.4: a disconnected connection denies its key until its deadline, whatever comes; Linux follows "
@@ -183,11 +167,9 @@ DIFFERENCES = {
 }  # fmt: skip
 
 
-#: By difference: the transition after which it makes none any more, unless it has shown.
+#: By difference: the transitions after which it makes none any more, unless it has shown.
 TOGETHER_AGAIN = {
-    "SYN again after a half-open answer": ("SS", ("SR",)),
-    "how long two SYNs last": ("S2", ("SR",)),
-    "simultaneous open": ("SR", ("ES", "FW")),
+    "SYN again after a half-open answer": {("SS", "SR"), ("S2", "S2"), ("S2", "R2")},
 }
 
 
@@ -341,14 +323,12 @@ def _remember(past: History, packet: Packet) -> None:
         return
     before, event, after = past.transition
     if before != "SS" and after == "SS":
-        past.finished = past.both_opened = past.half_open = False
-    if after == "S2":
-        past.both_opened = True
+        past.finished = past.half_open = False
     if (before, event) == ("SS", "reply ack"):
         past.half_open = True
     if not past.parted:
         # Both in one state, with one deadline again.
-        past.apart -= {name for name, (state, to) in TOGETHER_AGAIN.items() if before == state and after in to}
+        past.apart -= {name for name, moves in TOGETHER_AGAIN.items() if (before, after) in moves}
     if after == "FW":
         past.finished = True
     past.last_event = event

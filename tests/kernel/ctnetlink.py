@@ -19,7 +19,7 @@ REQUEST, ACKNOWLEDGE, DUMP = 0x1, 0x4, 0x300
 ERROR, DONE = 2, 3
 #: Messages of the subsystem ctnetlink.
 NEW, GET, DELETE = 0x100, 0x101, 0x102
-ORIGINAL, STATUS, TIMEOUT, MARK = 1, 3, 7, 8
+ORIGINAL, STATUS, PROTOCOL_INFO, TIMEOUT, MARK = 1, 3, 4, 7, 8
 SEEN_REPLY = 1 << 1
 #: Of an attribute's type: without the bits for nested and byte order.
 TYPE_BITS = 0x3FFF
@@ -43,6 +43,8 @@ class Entry:
     mark: int
     #: Seconds, rounded down.
     timeout: int
+    #: Linux's number of it; None for other protocols.
+    tcp_state: int | None
     #: What the kernel knows it by.
     tuple: bytes
 
@@ -135,5 +137,10 @@ def _entry(body: bytes) -> Entry:
     return Entry(
         family, _number(transport[1]), source, destination, _number(transport.get(2)), _number(transport.get(3)), icmp,
         bool(_number(fields[STATUS]) & SEEN_REPLY), _number(fields.get(MARK)), _number(fields.get(TIMEOUT)),
-        fields[ORIGINAL],
+        _tcp_state(fields), fields[ORIGINAL],
     )  # fmt: skip
+
+
+def _tcp_state(fields: dict[int, bytes]) -> int | None:
+    tcp = _attributes(fields.get(PROTOCOL_INFO, b"")).get(1)
+    return None if tcp is None else _number(_attributes(tcp)[1])

@@ -33,6 +33,8 @@ PACKET_BYTES = 65536
 #: Linux gives a protocol it does not know the same time whether there was a reply or not, GRE with the first reply, and
 #: UDP for its first two seconds (SPEC 5.2 does not). Such a time is told by its length, and replaced (`lifetime`).
 UNKNOWN_SECONDS = 1_000_000
+#: The time of SYN_SENT2 cannot be set. It is told by the state, and replaced.
+SYN_SENT2, SYN_SENT2_SECONDS = 9, 120
 #: Remaining lifetimes are whole seconds, rounded down. All that is set or passes is a multiple of this.
 STEP_SECONDS = 5
 
@@ -196,7 +198,7 @@ class Side:
     def age(self, seconds: int) -> None:
         """As if ``seconds`` had passed, a multiple of STEP_SECONDS, and no time at all since the last packets."""
         for entry in self.table.entries():
-            remaining = lifetime(entry.timeout, entry.replied)
+            remaining = lifetime(entry.timeout, entry.replied, entry.tcp_state == SYN_SENT2)
             if entry.mark == DISCONNECTED:
                 # Linux refreshes what its filter then drops, SPEC 6.4 does not: no time has passed, so it is put back.
                 self.refreshed += remaining != self._cut[entry.key]
@@ -206,7 +208,7 @@ class Side:
 
     def disconnect(self, entry: Entry) -> None:
         """The entry stays for as long as it would have, and nothing passes by it."""
-        self._cut[entry.key] = lifetime(entry.timeout, entry.replied)
+        self._cut[entry.key] = lifetime(entry.timeout, entry.replied, entry.tcp_state == SYN_SENT2)
         self.table.update(entry, self._cut[entry.key], DISCONNECTED)
 
     def disconnect_successor(self, *ends: tuple[IPv4Address | IPv6Address, int | None]) -> None:
@@ -306,9 +308,11 @@ class Kernel:
         return self._owners[address]
 
 
-def lifetime(told: int, replied: bool) -> int:
+def lifetime(told: int, replied: bool, both_sent_syn: bool) -> int:
     """The seconds an entry lives on by SPEC 5.2, from what Linux tells at most STEP_SECONDS - 1 after it was set."""
     remaining = -(-told // STEP_SECONDS) * STEP_SECONDS
+    if both_sent_syn and remaining > 30:
+        return 30 - (SYN_SENT2_SECONDS - remaining)
     if remaining < UNKNOWN_SECONDS // 2:
         return remaining
     return (180 if replied else 30) - (UNKNOWN_SECONDS - remaining)
@@ -410,8 +414,8 @@ def _tracked(line: str) -> Tracked:
         if is_field:
             fields.setdefault(name, value)      # the first is the original direction's
     replied = "[UNREPLIED]" not in line
-    remaining = lifetime(int(words[4]), replied)
     state = words[5] if words[5].isupper() and not words[5].startswith("[") else None
+    remaining = lifetime(int(words[4]), replied, state == "SYN_SENT2")
     return Tracked(
         words[2], state, remaining, fields["src"], fields["dst"], int(fields.get("sport", 0)),
         int(fields.get("dport", 0)), replied,

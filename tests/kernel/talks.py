@@ -28,6 +28,7 @@ PATHS: dict[str, Script] = {
     "SYN_SENT, half-open answer": ((0, "S"), (1, "A")),
     "SYN_SENT2": ((0, "S"), (1, "S")),
     "SYN_RECV": ((0, "S"), (1, "SA")),
+    "SYN_RECV, after SYN_SENT2": ((0, "S"), (1, "S"), (1, "SA")),
     "ESTABLISHED": ((0, "S"), (1, "SA"), (0, "A")),
     "ESTABLISHED, answered": ((0, "S"), (1, "SA"), (0, "A"), (1, "A")),
     "FIN_WAIT": ((0, "S"), (1, "SA"), (0, "A"), (0, "FA")),

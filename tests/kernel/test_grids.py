@@ -51,7 +51,7 @@ def test_every_tcp_state_and_combination_of_flags(family: int, inbound: bool) ->
     print(f"{cells} cells, {comparison.packets} packets; excused: {dict(comparison.hits)}")
     assert port - 1024 == cells and port < 65536
     assert comparison.packets == len(steps)
-    assert set(comparison.hits) <= {"challenge ACK", "simultaneous open", "SYN after a reset", "how long two SYNs last"}
+    assert set(comparison.hits) <= {"challenge ACK", "SYN after a reset"}
 
 
 @pytest.mark.parametrize(("family", "inbound"), WAYS)
@@ -85,16 +85,14 @@ def test_state_and_deadline_after_every_packet(family: int, inbound: bool) -> No
             if there is None or here is None:
                 continue
             state, remaining = STATE_NAMES[there.state or ""], (here.deadline - now) // SECOND
-            # "how long two SYNs last", "SYN again after a half-open answer", "SYN after a reset"
-            # (comparing.DIFFERENCES)
-            if here.state == "S2" or (name in ("SYN_SENT, half-open answer", "CLOSE, by the responder")
-                                      and (way, flags) == (0, "S")):
+            # "SYN again after a half-open answer", "SYN after a reset" (comparing.DIFFERENCES)
+            if flags == "S" and (name == "SYN_SENT, half-open answer" or (name, way) == ("CLOSE, by the responder", 0)):
                 apart += (state, there.remaining) != (here.state, remaining)
                 continue
-            assert state == here.state, cell
+            assert state == here.state.replace("R2", "SR"), cell
             assert there.remaining == remaining, cell
     print(f"{len(cells)} cells, {apart} excused")
-    assert apart <= 6
+    assert apart <= 3
 
 
 def connection_of(reference: ReferenceEngine, frame: bytes, now: int) -> Connection | None:

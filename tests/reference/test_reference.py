@@ -605,10 +605,10 @@ def test_simultaneous_open():
     scene = Scene(web=[inbound(4)])
     assert scene.say("client", "web", f.tcp(*REQUEST, "S"), at=0) == "allow rule"
     assert scene.say("web", "client", f.tcp(*ANSWER, "S"), at=20) == "allow established"
-    assert scene.send("web", "client", f.tcp(*ANSWER, "S"), at=30).tcp_transition == ("S2", "reply syn", "S2")
-    assert scene.send("client", "web", f.tcp(*REQUEST, "SA"), at=49).tcp_transition[2] == "SR"
-    assert scene.send("web", "client", f.tcp(*ANSWER, "SA"), at=49).tcp_transition[2] == "IG"
-    assert scene.send("client", "web", f.tcp(*REQUEST, "A"), at=49).tcp_transition[2] == "ES"
+    assert scene.send("web", "client", f.tcp(*ANSWER, "S"), at=29).tcp_transition == ("S2", "reply syn", "S2")
+    assert scene.send("client", "web", f.tcp(*REQUEST, "SA"), at=58).tcp_transition[2] == "R2"
+    assert scene.send("web", "client", f.tcp(*ANSWER, "SA"), at=58).tcp_transition[2] == "IG"
+    assert scene.send("web", "client", f.tcp(*ANSWER, "A"), at=58).tcp_transition[2] == "ES"
 
 
 # --- SPEC 5.6, 4.6: ICMP

@@ -14,8 +14,8 @@ from sgfast.core.conntrack.states cimport (
     MOOT_OTHER,
     MOOT_TCP,
     SYN_RECV,
+    SYN_RECV2,
     SYN_SENT,
-    SYN_SENT2,
     TCP_ESTABLISHED,
     TIME_WAIT,
     UNIDIRECTIONAL,
@@ -53,7 +53,7 @@ cdef inline uint8_t inferred_state(const Packet* p) noexcept nogil:
 
 
 cdef inline uint8_t next_state(const Packet* p, bint reply, uint8_t state) noexcept nogil:
-    # The state that a packet leads to, or STAYS, NOT_VALID or REOPENS.
+    # The state that a packet leads to, perhaps with KEEPS_DEADLINE, or STAYS, NOT_VALID or REOPENS.
     if p.step < STEP_OPEN:
         return tcp_next(reply, p.step, state)
     return icmp_next() if state == ICMP_ALIVE else generic_next(state, reply)
@@ -69,7 +69,7 @@ cdef inline uint8_t moot_state(const Packet* p) noexcept nogil:
 cdef inline bint can_be_in(uint8_t protocol, uint8_t kind, uint8_t state) noexcept nogil:
     # Whether a connection of this key can be in the state; for states that come from a file.
     if protocol == PROTO_TCP and kind & KIND_PORTS:
-        return SYN_SENT <= state <= SYN_SENT2
+        return SYN_SENT <= state <= SYN_RECV2
     if kind & (KIND_ICMP_QUERY | KIND_ONE_WAY):
         return state == ICMP_ALIVE
     return state == UNIDIRECTIONAL or state == BIDIRECTIONAL

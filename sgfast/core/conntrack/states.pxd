@@ -15,18 +15,20 @@ cdef enum:         # State
     TIME_WAIT = 7
     CLOSED = 8
     SYN_SENT2 = 9           # both ends sent a SYN
+    SYN_RECV2 = 10          # and one of them a SYN/ACK
     # ICMP queries and one-way ICMP (generic.pxd)
-    ICMP_ALIVE = 10
+    ICMP_ALIVE = 11
     # Every other protocol (generic.pxd)
-    UNIDIRECTIONAL = 11
-    BIDIRECTIONAL = 12
+    UNIDIRECTIONAL = 12
+    BIDIRECTIONAL = 13
     # From here on: no connection, but the mark of a denied opener (SPEC 9.2). There is room below for other protocols.
     MOOT_TCP = 64
     MOOT_OTHER = 65
     MOOT_ICMP = 66
     STATE_COUNT = 67
 
-cdef enum:         # what a packet may lead to instead of a state
+cdef enum:         # what a packet may lead to instead of a state; the first is added to one
+    KEEPS_DEADLINE = 128    # the state changes, the deadline stays
     STAYS = 253             # allowed; state and deadline stay as they are
     NOT_VALID = 254         # the packet is not valid in this state (SPEC 4.5)
     REOPENS = 255           # a new opener for a finished connection (SPEC 5.5)
@@ -46,9 +48,9 @@ cdef extern from *:
     /* The Timeout of each state. */
     static const uint8_t sg_timeout_of_state[67] __attribute__((unused)) = {
         [0] = 2, /* no state: never used */
-        [1] = 2, [2] = 2, [3] = 0, [4] = 1, [5] = 2, [6] = 2, [7] = 2, [8] = 2, [9] = 2, /* TCP */
-        [10] = 3,               /* ICMP */
-        [11] = 5, [12] = 4,     /* other protocols: allowed one way, both ways */
+        [1] = 2, [2] = 2, [3] = 0, [4] = 1, [5] = 2, [6] = 2, [7] = 2, [8] = 2, [9] = 2, [10] = 2, /* TCP */
+        [11] = 3,               /* ICMP */
+        [12] = 5, [13] = 4,     /* other protocols: allowed one way, both ways */
         /* A key stays moot for the timeout of an unanswered connection (SPEC 9.2). For TCP it is that of an established
            one, as the initiator may retry for minutes. */
         [64] = 0, [65] = 5, [66] = 3,

@@ -1,67 +1,71 @@
 # TCP connections follow the state table of Linux nf_conntrack, without sequence numbers (SPEC 5.4, 5.5). Every cell was
-# checked against Linux 6.18 (tests/kernel/test_grids.py).
+# checked against Linux 6.18 (tests/kernel/test_grids.py). R2 is Linux's SYN_RECV with IP_CT_TCP_SIMULTANEOUS_OPEN.
 #
 # Rows: what the packet is (Step in types.pxd). Columns: the state before it.
 #
 #     SS SYN_SENT   SR SYN_RECV   ES ESTABLISHED   FW FIN_WAIT   CW CLOSE_WAIT   LA LAST_ACK   TW TIME_WAIT
-#     CL CLOSED     S2 SYN_SENT2, both ends sent a SYN
+#     CL CLOSED     S2 SYN_SENT2, both ends sent a SYN   R2 SYN_RECV2, and one a SYN/ACK
 #     ig allowed, changes nothing   iv not valid   re reopens a finished connection
+#     s2, sr        as S2 and SR, but the deadline stays
 
 from libc.stdint cimport uint8_t
 
 
 cdef extern from *:
     """
-    enum { sgSS = 1, sgSR, sgES, sgFW, sgCW, sgLA, sgTW, sgCL, sgS2, sgig = 253, sgiv, sgre };
+    enum { sgSS = 1, sgSR, sgES, sgFW, sgCW, sgLA, sgTW, sgCL, sgS2, sgR2, sgsr = 128 + 2, sgs2 = 128 + 9,
+           sgig = 253, sgiv, sgre };
 
     static const uint8_t sg_tcp_next[2][6][16] __attribute__((unused)) = {
     { /* from the initiator */
-    /*              --    SS    SR    ES    FW    CW    LA    TW    CL    S2 */
-    /* syn    */ {sgiv, sgig, sgig, sgig, sgig, sgig, sgig, sgre, sgre, sgig},
-    /*    SS, S2  A retransmission. Linux restarts the timeout. Here it goes on, as otherwise a host that is never
-     *            answered could stay in the table for ever.
+    /*              --    SS    SR    ES    FW    CW    LA    TW    CL    S2    R2 */
+    /* syn    */ {sgiv, sgig, sgig, sgig, sgig, sgig, sgig, sgre, sgre, sgS2, sgsr},
+    /*    SS      A retransmission. The timeout goes on, or a host that is never answered could stay in the table for
+     *            ever.
      *    SR..LA  It may be out of sync with the responder, whose answer will show: allow it, but keep the state.
+     *    R2      The same. Linux forgets that there was a simultaneous open.
      *    TW, CL  The connection is over: the initiator starts a new one.
      */
-    /* synack */ {sgiv, sgiv, sgSR, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgSR},
-    /*    SR, S2  Only a simultaneous open makes the initiator answer a SYN.
+    /* synack */ {sgiv, sgiv, sgSR, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgR2, sgR2},
+    /*    SR..R2  Only a simultaneous open makes the initiator answer a SYN.
      */
-    /* fin    */ {sgiv, sgiv, sgFW, sgFW, sgLA, sgLA, sgLA, sgTW, sgCL, sgiv},
+    /* fin    */ {sgiv, sgiv, sgFW, sgFW, sgLA, sgLA, sgLA, sgTW, sgCL, sgiv, sgFW},
     /*    SS, S2  Nobody has acknowledged anything yet: there is nothing to finish.
-     *    SR, ES  The first FIN.
+     *    SR, R2  The first FIN, as in ES.
      *    FW, CW  The second FIN: all that is missing is its acknowledgement.
      *    LA..CL  A retransmission.
      */
-    /* ack    */ {sgiv, sgiv, sgES, sgES, sgCW, sgCW, sgTW, sgTW, sgCL, sgiv},
+    /* ack    */ {sgiv, sgiv, sgES, sgES, sgCW, sgCW, sgTW, sgTW, sgCL, sgiv, sgES},
     /*    SS, S2  There is nothing to acknowledge.
-     *    SR      The handshake is complete.
+     *    SR, R2  The handshake is complete.
      *    FW      It acknowledges the first FIN; its direction does not matter.
      *    LA      It acknowledges the second one.
      */
-    /* rst    */ {sgiv, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL},
-    /* bad    */ {sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv},
+    /* rst    */ {sgiv, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL},
+    /* bad    */ {sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv},
     },
     { /* from the responder */
-    /*              --    SS    SR    ES    FW    CW    LA    TW    CL    S2 */
-    /* syn    */ {sgiv, sgS2, sgiv, sgiv, sgiv, sgiv, sgiv, sgre, sgiv, sgig},
-    /*    SS      A simultaneous open.
+    /*              --    SS    SR    ES    FW    CW    LA    TW    CL    S2    R2 */
+    /* syn    */ {sgiv, sgs2, sgiv, sgiv, sgiv, sgiv, sgiv, sgre, sgiv, sgS2, sgiv},
+    /*    SS      A simultaneous open. To Linux this SYN, too, is one without a reply before it: the timeout goes on.
      *    TW      The connection is over: either end may start a new one.
      *    CL      It was reset: only the initiator may.
      *    S2      A retransmission.
      */
-    /* synack */ {sgiv, sgSR, sgig, sgig, sgig, sgig, sgig, sgig, sgig, sgSR},
+    /* synack */ {sgiv, sgSR, sgig, sgig, sgig, sgig, sgig, sgig, sgig, sgR2, sgig},
     /*    SS, S2  The answer to the SYN.
      *    others  A retransmission, or an answer to a SYN that was let through above.
      */
-    /* fin    */ {sgiv, sgiv, sgFW, sgFW, sgLA, sgLA, sgLA, sgTW, sgCL, sgiv},
+    /* fin    */ {sgiv, sgiv, sgFW, sgFW, sgLA, sgLA, sgLA, sgTW, sgCL, sgiv, sgFW},
     /*            As from the initiator.
      */
-    /* ack    */ {sgiv, sgig, sgSR, sgES, sgCW, sgCW, sgTW, sgTW, sgCL, sgig},
+    /* ack    */ {sgiv, sgig, sgSR, sgES, sgCW, sgCW, sgTW, sgTW, sgCL, sgig, sgES},
     /*    SS, S2  A host that still has an old connection answers a SYN like this; the initiator will reset it.
      *    SR      The handshake is complete only when the initiator acknowledges.
+     *    R2      After a simultaneous open either end may complete it.
      */
-    /* rst    */ {sgiv, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL},
-    /* bad    */ {sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv},
+    /* rst    */ {sgiv, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL, sgCL},
+    /* bad    */ {sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv, sgiv},
     },
     };
 

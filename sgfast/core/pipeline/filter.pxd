@@ -23,7 +23,7 @@ from sgfast.core.base.types cimport (
 from sgfast.core.classify.classifier cimport find_rule, is_stateless
 from sgfast.core.conntrack.lifetime cimport add_key, clear_side, make_room, note_reply, rearm, reopen_side, set_side
 from sgfast.core.conntrack.protocols cimport can_open, first_state, inferred_state, next_state, opens_nothing
-from sgfast.core.conntrack.states cimport NOT_VALID, REOPENS, STAYS
+from sgfast.core.conntrack.states cimport KEEPS_DEADLINE, NOT_VALID, REOPENS, STAYS
 from sgfast.core.conntrack.storage cimport Entry, entry_at
 from sgfast.core.conntrack.table cimport (
     FROM_HIGH,
@@ -181,7 +181,7 @@ cdef inline bint judge_side(Plane* plane, PacketContext* c, int side) noexcept n
         return False
     reply = ((e.flags[side] & FROM_HIGH) != 0) != p.source_high
     state = next_state(p, reply, e.state[side])
-    if unlikely(state >= STAYS):
+    if unlikely(state >= KEEPS_DEADLINE):
         if state == NOT_VALID:
             c.reason = INVALID
             c.rule = -1
@@ -190,7 +190,7 @@ cdef inline bint judge_side(Plane* plane, PacketContext* c, int side) noexcept n
             reopen_side(t, c.slot, side, c.now, not c.reopened)
             c.reopened = True
             return judge_opener(plane, c, side)
-        state = e.state[side]
+        state = e.state[side] if state == STAYS else state - KEEPS_DEADLINE
         deadline = e.deadline[side]
     else:
         deadline = c.now + plane.timeout[state]
