@@ -654,6 +654,26 @@ def test_address_that_is_taken_forgets_its_connections_and_no_others() -> None:
     """, changes={"taken": RemoveAddress("web", address), "given": AddAddress("web", address)})  # fmt: skip
 
 
+def test_connection_that_was_local_for_a_while_is_forgotten() -> None:
+    """SPEC 6.11: so is it for errors that quote it. The other end's connection stays where it is another instance's."""
+    peer = ip_network("203.0.113.9/32")
+    changes: dict[str, Change | list[Change]] = {
+        "own": AddAddress("web", peer), "not-own": RemoveAddress("web", peer),
+    }
+    run(SHOP, """
+        @0 udp client:1 > web:53      -> allow rule
+        @0 udp web:53 > client:1      -> allow established
+        @0 udp db:53 > client:2       -> allow rule
+        @1 apply own                  -> 0 disconnected
+        @2 udp client:1 > web:53      -> local
+        @2 udp db:53 > client:2       -> deny no-rule; egress allow established; ingress deny no-rule
+        @3 apply not-own              -> 0 disconnected
+        @4 error client > web about udp web:53 > client:1 -> deny invalid
+        @4 udp client:1 > web:53      -> allow rule
+        @4 udp db:53 > client:2       -> allow established
+    """, changes=changes)  # fmt: skip
+
+
 def test_cut_connections_are_forgotten_too() -> None:
     policy = SHOP.replace("addresses: [10.0.0.5,", "addresses: [10.0.0.5, 10.0.0.15,")
     address = ip_network("10.0.0.15/32")

@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from policy_changes import Changer
+from policy_changes import Changer, Mover
 from traffic import SECOND, Crowd, Traffic, policies
 
 from sgfast.compiler import tables
@@ -175,7 +175,7 @@ def differential(
 ) -> Counter[Any]:
     """Compares about ``packets`` packets; returns what was seen. Each policy drawn sees ``busy`` runs of traffic.
 
-    ``changing``: the policy changes between batches.
+    ``changing``: the policy changes between batches. In every fourth run few addresses move often.
     """
     seen: Counter[Any] = Counter()
 
@@ -188,7 +188,8 @@ def differential(
     def run(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         for _ in range(busy):
-            crowd = Crowd(policy, rng, fragments=True)
+            moving = changing and not rng.integers(4)
+            crowd = Crowd(policy, rng, fragments=True, few=moving)
             way = (
                 MODES[rng.integers(len(MODES))],
                 MIDSTREAMS[rng.integers(len(MIDSTREAMS))],
@@ -196,9 +197,13 @@ def differential(
             )
             traffic = crowd.draw(per_case)
             changer = Changer(rng) if changing else None
+            batch = int(rng.integers(1, 400))
+            if moving:
+                hosts = [host for family in (4, 6) for host in (*crowd.inside[family], *crowd.outside[family])]
+                changer, batch = Mover(rng, hosts), 30
             # Instances in several groups: tables of their own, or group by group.
             with mock.patch.object(tables, "MAX_JOINED_STEPS", (0, 3_000, 64_000_000)[case_seed % 3]):
-                compare(policy, traffic, way, int(rng.integers(1, 400)), seen, changer=changer)
+                compare(policy, traffic, way, batch, seen, changer=changer)
             seen["packets"] += len(traffic.frames)
 
     run()

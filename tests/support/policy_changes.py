@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
@@ -110,3 +111,16 @@ class Changer:
             return RemovePeering(*sorted(self.pick(sorted(policy.peerings, key=sorted))))
         prefixes = ("198.51.100.0/25", "198.51.100.128/31", "2001:db8:9::/121", "2001:db8:9::7/128")
         return SetAddressGroup("offices", tuple(ip_network(p) for p in prefixes if self.rng.integers(2)))
+
+
+class Mover(Changer):
+    """Addresses move between few instances, and become strangers', all the time."""
+
+    def __init__(self, rng: np.random.Generator, addresses: Sequence[str]) -> None:
+        super().__init__(rng)
+        self.addresses = [ip_network(address) for address in addresses]
+
+    def _change(self, policy: Policy) -> Change:
+        instance = self.pick(policy.instances[:3] or (Instance("nobody", "red", (), ()),))
+        address = self.pick(self.addresses)
+        return (RemoveAddress if address in instance.addresses else AddAddress)(instance.name, address)

@@ -216,8 +216,8 @@ PROTOCOLS = (6, 6, 6, 6, 6, 17, 17, 17, 1, 1, 132, 33, 136, 47, 50, 253)
 class Crowd:
     """Draws traffic that a policy has something to say about. Only ``rng`` decides, so a seed tells everything."""
 
-    def __init__(self, policy: Policy, rng: np.random.Generator, *, fragments: bool = False) -> None:
-        """``fragments``: some packets come in fragments."""
+    def __init__(self, policy: Policy, rng: np.random.Generator, *, fragments: bool = False, few: bool = False) -> None:
+        """``fragments``: some packets come in fragments. ``few``: two addresses of each family inside, two outside."""
         self.policy = policy
         self.fragments = fragments
         self.rng = rng
@@ -236,6 +236,10 @@ class Crowd:
                 for host in self.inside[network.version]:
                     if ip_address(host) in network:
                         self.instance.setdefault(host, instance.name)
+        self.outside = OUTSIDE
+        if few:
+            self.inside = {family: hosts[:2] for family, hosts in self.inside.items()}
+            self.outside = {family: hosts[:2] for family, hosts in OUTSIDE.items()}
         self.conversations: list[Conversation] = []
         #: Fragments that are still to come.
         self.pieces: list[bytes] = []
@@ -259,7 +263,7 @@ class Crowd:
         roll = self.below(20)
         if roll < 12 and self.inside[family]:
             return str(self.pick(self.inside[family]))
-        return str(self.pick(ODD_DESTINATIONS[family])) if roll == 19 else str(self.pick(OUTSIDE[family]))
+        return str(self.pick(ODD_DESTINATIONS[family])) if roll == 19 else str(self.pick(self.outside[family]))
 
     def begin(self) -> Conversation:
         family = 4 if self.below(3) else 6
