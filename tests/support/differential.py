@@ -175,7 +175,7 @@ def differential(
 ) -> Counter[Any]:
     """Compares about ``packets`` packets; returns what was seen. Each policy drawn sees ``busy`` runs of traffic.
 
-    ``changing``: the policy changes between batches. In every fourth run few addresses move often.
+    ``changing``: the policy changes between batches. In one more run of a policy few addresses move often.
     """
     seen: Counter[Any] = Counter()
 
@@ -187,8 +187,8 @@ def differential(
     @given(policies(), st.integers(0, 2**32 - 1))
     def run(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
-        for _ in range(busy):
-            moving = changing and not rng.integers(4)
+        for number in range(busy + changing):
+            moving = number == busy
             crowd = Crowd(policy, rng, fragments=True, few=moving)
             way = (
                 MODES[rng.integers(len(MODES))],
