@@ -1422,6 +1422,15 @@ def test_nothing_is_inferred_where_the_opener_was_seen() -> None:
         """, midstream=midstream)  # fmt: skip
 
 
+def test_syn_that_a_live_connection_denies_is_no_opener_that_was_seen() -> None:
+    run_both_families(FILTER, """
+        @0  tcp client:40000 > web:80 FA -> allow inferred
+        @1  tcp web:80 > client:40000 S  -> deny invalid
+        @29 tcp client:40000 > web:80 S  -> allow established
+        @30 tcp client:40000 > web:80 A  -> allow inferred
+    """, midstream="infer")  # fmt: skip
+
+
 def test_inferring_is_no_opener() -> None:
     run_both_families(FILTER + timeouts(tcp_fin_wait=3), """
         @0 tcp client:40000 > web:80 FA  -> allow inferred
