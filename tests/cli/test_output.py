@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from command import DEADLINE_SECONDS, environment
+from command import DEADLINE_SECONDS, SHOP, environment, has_written, process, start, wait_for
+from effort import some
 
 from sgfast import pending_file
 from sgfast.errors import OutputError
@@ -341,3 +345,53 @@ def test_a_signal_at_any_step_of_publishing_leaves_no_mixture_without_a_word(
         steps += 1
     assert steps >= 15
     assert ((2, True) in seen) == (sent == signal.SIGKILL)
+
+
+KILLS = some(4, 500)
+
+
+def test_a_replay_killed_at_random_leaves_the_old_files_or_the_new_ones_or_says_so(tmp_path: Path, kind: str) -> None:
+    if kind == "named":
+        return      # the command itself decides
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    names = ("rows.jsonl", "connections.csv", "report.html", "denied.pcapng", "log.txt")
+    capture, inputs = tmp_path / "shop.pcap", Path(SHOP[1]).read_bytes()
+    capture.write_bytes(inputs)
+    options = zip(("--verdicts", "--connections", "--report", "--write-denied", "--flow-log"), names, strict=True)
+    command = ["replay", SHOP[0], capture, *(word for option, name in options for word in (option, tmp_path / name))]
+
+    def contents() -> list[bytes]:
+        return [(tmp_path / name).read_bytes() for name in names]
+
+    def age() -> None:
+        for name in names:
+            (tmp_path / name).write_bytes(b"old")
+
+    whole = process(*command)
+    assert whole.status == 0, whole.err
+    new, seen = contents(), Counter[str]()
+    for _ in range(KILLS):
+        age()
+        sent = rng.choice((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL))
+        with start(*command) as child:
+            wait_for(lambda child=child: has_written(child, tmp_path) or child.poll() is not None)
+            # What is left to do takes some ten milliseconds.
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(rng.random() * 0.03)
+            child.send_signal(sent)
+            _, err = child.communicate(timeout=DEADLINE_SECONDS)
+        found = contents()
+        # The report names the moment it was made.
+        states = {"old" if data == b"old" else "new" for data in found}
+        assert all(a in (b"old", b) or name == "report.html" for a, b, name in zip(found, new, names, strict=True))
+        remains = list(tmp_path.glob(".*.part"))
+        assert capture.read_bytes() == inputs
+        # Other signals wait while outputs appear. What a killed run left tells of those that did not.
+        assert len(states) == 1 or (sent == signal.SIGKILL and remains), (sent, err)
+        seen[f"{sent.name} {'+'.join(sorted(states))}"] += 1
+        again = process(*command)
+        assert again.status == 0 and {path.name for path in tmp_path.iterdir()} == {*names, "shop.pcap"}
+        assert not remains or "an earlier run was killed" in again.err
+    print(seen)

@@ -36,7 +36,11 @@ from workshop import ROOT, Failure, Workshop, is_translated, status_of  # noqa: 
 FOLDER = ROOT / "build" / "fuzz"
 PACKAGES = FOLDER / "packages"
 
-FLAGS = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined"
+#: Python's own flags make signed integers wrap; here an overflow is a finding.
+FLAGS = (
+    "-O1 -g1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined "
+    "-fno-wrapv"
+)
 
 #: Bytes of the longest input: more would only make each run slower.
 LONGEST = {"captures": 8192, "frames": 2048, "documents": 8192, "sequences": 1024}

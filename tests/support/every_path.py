@@ -7,7 +7,8 @@
     python tests/support/every_path.py sanitized -- -x tests/reference/test_reference.py      whatever pytest is told
 
 What plain ``pytest`` runs is one thread with the processor's vector instructions. ``sanitized`` has the compiler check
-every access and everything C leaves undefined, ``bounds`` has Cython check every index.
+every access and everything C leaves undefined, ``races`` every access by two threads, ``bounds`` has Cython check every
+index.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ WHOLE = (
     "--deselect=tests/project/test_benchmarks.py::test_no_ratio_to_the_floor_has_doubled",
 )  # fmt: skip
 
+#: Where threads judge together, or ask while another one judges.
+THREADED = ("core/test_fast_path", "engine/test_engine_check", "replaying/test_jobs", "replaying/test_snapshot")
+
 PORTABLE = Edit(
     "sgfast/core/base/intrinsics.pxd", "#if defined(__SSE2__)\n        __m128i tags", "#if 0\n        __m128i tags"
 )
@@ -99,13 +103,30 @@ def sanitized(tests: Sequence[str], jobs: int) -> int:
         return tested(workshop, tests)
 
 
+def races(tests: Sequence[str], jobs: int) -> int:
+    """Under the thread sanitizer: the first race between two threads ends the process."""
+    running = {
+        "LD_PRELOAD": gccs_own("libtsan.so"),
+        # Python's and NumPy's own code is built without. Locks that a process ends with are theirs.
+        "TSAN_OPTIONS": "halt_on_error=1:exitcode=66:report_destroy_locked=0:report_mutex_bugs=0:report_thread_leaks=0",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    with tempfile.TemporaryDirectory(prefix="sgfast-path-") as folder:
+        building = {"CC": GCC, "LDSHARED": f"{GCC} -shared"}
+        flags = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=thread"
+        workshop = Workshop(
+            Path(folder), jobs, flags=flags, translated=is_translated(), building=building, running=running
+        )
+        return tested(workshop, ["--workers", "3", *tests])
+
+
 def bounds(tests: Sequence[str], jobs: int) -> int:
     """With Cython's checks of indices and unset buffers, as ``SGFAST_DEBUG=1`` builds it."""
     with tempfile.TemporaryDirectory(prefix="sgfast-path-") as folder:
         return tested(Workshop(Path(folder), jobs, building={"SGFAST_DEBUG": "1"}), tests)
 
 
-PATHS = {"several": several, "portable": portable, "sanitized": sanitized, "bounds": bounds}
+PATHS = {"several": several, "portable": portable, "sanitized": sanitized, "races": races, "bounds": bounds}
 CHECKED = ("sanitized", "bounds")
 
 
@@ -135,6 +156,7 @@ def run(names: Sequence[str], tests: Sequence[str], *, short: bool, jobs: int) -
     for name in names:
         print(f"== the engine's tests: {name}", flush=True)
         own = ENGINE_TESTS if not short else SHORT_CHECKED if name in CHECKED else SHORT
+        own = THREADED if name == "races" else own
         status = PATHS[name](tests or files(own), jobs)
         if status:
             return status
