@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from sgfast.cli.inputs import Inputs
 from sgfast.cli.options import FILE, quiet_option
 from sgfast.cli.printing import warn
 
@@ -37,12 +38,12 @@ def import_command(form: str, files: tuple[str, ...], output: str, quiet: bool) 
       sgfast import auto exports/
     """
     from sgfast.output import open_output, refuse_shared
-    from sgfast.policy.formats import files_of, load
+    from sgfast.policy.formats import load
     from sgfast.policy.yaml_nodes import shown_origin
     from sgfast.version import __version__
 
-    inputs = [name for path in files for name in files_of(path)]
-    refuse_shared([] if output == "-" else [output], inputs)
+    inputs = Inputs(files)
+    refuse_shared([] if output == "-" else [output], inputs.files)
     with open_output(output) as stream:
         if stream.warning and not quiet:
             warn([stream.warning])
@@ -50,7 +51,7 @@ def import_command(form: str, files: tuple[str, ...], output: str, quiet: bool) 
         policy = imported.policy()
         head = [
             f"{imported.summary()}, imported by sgfast {__version__}",
-            f"from {', '.join(map(shown_origin, inputs))} ({imported.format.title})",
+            f"from {', '.join(map(shown_origin, inputs.files))} ({imported.format.title})",
         ]
         stream.write(imported.yaml(head).encode())
         stream.publish()

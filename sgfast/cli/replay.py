@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from sgfast.cli.inputs import Inputs
 from sgfast.cli.options import (
     EXIT_DAMAGED,
     EXIT_FAIL_ON,
@@ -184,17 +185,15 @@ def replay(
     if options.resume == "-":
         raise click.UsageError("--resume needs a file: a snapshot cannot be read from standard input")
 
-    from sgfast.capture.directories import with_files_in
     from sgfast.cli.outputs import Outputs
     from sgfast.output import refuse_shared
-    from sgfast.policy.formats.sources import files_of
     from sgfast.replaying import run_replay
 
     if snapshot_file is not None:
         paths["--snapshot"] = snapshot_file
     saved = options.resume if dask is None else None
-    inputs = (*files_of(policy), *with_files_in(captures), *(str(path) for path in (options.changes, saved) if path))
-    refuse_shared([*paths.values()], inputs)
+    inputs = Inputs([policy], captures, [str(path) for path in (options.changes, saved) if path])
+    refuse_shared([*paths.values()], inputs.files)
     outputs = Outputs(paths, flow_log_format, flow_log_interval)
     report_name = "standard error" if outputs.take_standard_output else "standard output"
     # A progress bar would be drawn over the rows that scroll by on the same terminal.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from sgfast.cli.inputs import Inputs
 from sgfast.cli.options import (
     EXIT_DAMAGED,
     EXIT_FAIL_ON,
@@ -148,14 +149,14 @@ def suggest(
     if unanswered and allowed_only:
         raise click.UsageError("--unanswered needs --from all: what --policy allows counts whether answered or not")
 
-    from sgfast.capture.directories import with_files_in
     from sgfast.output import is_standard_output, open_output, refuse_shared
     from sgfast.policy.document import load_policy
     from sgfast.suggesting import Limits, load_instances
     from sgfast.suggesting import suggest as run_suggest
 
     outputs = [output] if output is not None else []
-    refuse_shared(outputs, [*with_files_in(captures), *(path for path in (instance_file, policy) if path is not None)])
+    inputs = Inputs([policy], captures, [instance_file])
+    refuse_shared(outputs, inputs.files)
     stream = sys.stderr if any(map(is_standard_output, outputs)) else sys.stdout
     with ExitStack() as stack:
         file = None if output is None else stack.enter_context(open_output(output))

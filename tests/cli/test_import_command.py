@@ -82,6 +82,8 @@ def test_outputs_are_not_written_over_what_is_read(capsys: Capsys, tmp_path: Pat
     before = into.read_bytes()
     assert "is also an input" in sgfast(capsys, "import", "auto", tmp_path / "export", "-o", into).one_line()
     assert "is also an input" in sgfast(capsys, "replay", tmp_path / "export", SHOP[1], "--verdicts", into).one_line()
+    suggested = sgfast(capsys, "suggest", SHOP[1], "--policy", tmp_path / "export", "-o", into)
+    assert "is also an input" in suggested.one_line()
     assert into.read_bytes() == before
 
 

@@ -23,7 +23,7 @@ from sgfast.policy.formats.otc import OtcReader
 from sgfast.policy.formats.sources import Source, files_of, json_value, plain_source, read_source
 from sgfast.policy.model import Policy
 
-__all__ = ["FORMATS", "Format", "Imported", "export_in_json", "export_in_yaml", "files_of", "import_sources", "load"]
+__all__ = ["FORMATS", "Format", "Imported", "export_in_json", "export_in_yaml", "import_sources", "load"]
 
 _POLICY_SECTIONS = {"quotas", "settings", "vpcs", "peerings", "address_groups", "security_groups", "instances"}
 #: How many items of a list are examined to detect a format.
