@@ -47,3 +47,7 @@ class FlowLogError(SgfastError):
 
 class ClusterError(SgfastError):
     """A cluster or its storage that fails a replay running on it; exit status 2."""
+
+
+class SandboxError(SgfastError):
+    """A sandbox that the system cannot provide (SPEC 11.4); exit status 2."""

@@ -52,6 +52,11 @@ class Output:
             return ""
         return f"{self.name}: an earlier run was killed before this output appeared; what it left was removed"
 
+    @property
+    def folder(self) -> int | None:
+        """A descriptor of the directory in which a regular file will appear. None for other outputs."""
+        return None if self._file is None else self._file.folder
+
     def write(self, data: bytes) -> None:
         """Write all of ``data``. Raises OutputError if that fails, BrokenPipeError if the reader is gone."""
         view = memoryview(data)

@@ -86,6 +86,11 @@ class PendingFile:
             self.close()
             raise
 
+    @property
+    def folder(self) -> int:
+        """A descriptor of the directory in which the file will appear."""
+        return self._folder
+
     def sync(self) -> None:
         """Bring the content to the disk."""
         _sync(self.descriptor)

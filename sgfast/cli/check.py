@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, format_option, replay_options
 from sgfast.cli.printing import is_colourful, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
@@ -47,6 +48,7 @@ def _known(context: click.Context, option: click.Parameter, values: tuple[str, .
     help="Exit with status 1 if a finding has this severity or a worse one (error, warning, note), or this code. "
     "Repeatable.",
 )
+@sandbox_option
 @click.pass_context
 def check(
     context: click.Context,
@@ -77,6 +79,7 @@ def check(
     from sgfast.policy.document import Lines, load_policy
     from sgfast.report.check import check_summary, check_text, compile_for_check
 
+    Inputs([policy], captures).enter_sandbox()
     lines: Lines = {}
     loaded = load_policy(policy, lines)
     compiled, warnings = compile_for_check(loaded, options.vpc)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
     EXIT_DAMAGED,
     EXIT_FAIL_ON,
@@ -61,6 +62,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
     "comma. Repeatable.",
 )
 @click.option("--changes", hidden=True, metavar="FILE")
+@sandbox_option
 @quiet_option
 @click.pass_context
 def diff(
@@ -100,6 +102,7 @@ def diff(
     from sgfast.policy.document import load_policy
     from sgfast.policy.formats.terraform import load_plan
 
+    Inputs(files[:2] if plan is None else (), captures, [plan]).enter_sandbox()
     old, new = load_plan(plan) if plan is not None else map(load_policy, files[:2])
     with progress_of(captures, shown=not quiet) as progress:
         result = run_diff(old, new, captures, options, progress)

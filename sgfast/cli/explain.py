@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import EXIT_FAIL_ON, FILE, Form, format_option, vpc_option
 from sgfast.cli.printing import is_colourful, print_text, to_json, warn
 
@@ -29,6 +30,7 @@ from sgfast.cli.printing import is_colourful, print_text, to_json, warn
 @vpc_option
 @format_option()
 @click.option("--fail-on", type=click.Choice(["denied"]), help="Exit with status 1 if the packet is denied.")
+@sandbox_option
 @click.pass_context
 def explain(
     context: click.Context,
@@ -61,6 +63,7 @@ def explain(
     from sgfast.report.explain import explain_summary, explain_text
 
     number = int(protocol) if protocol.isascii() and protocol.isdigit() and len(protocol) <= 3 else protocol
+    Inputs([policy]).enter_sandbox()
     lines: Lines = {}
     loaded = load_policy(policy, lines)
     try:

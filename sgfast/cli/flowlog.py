@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, Form, format_option, quiet_option, vpc_option
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.signals import raise_arrived
@@ -18,6 +19,7 @@ from sgfast.signals import raise_arrived
 @vpc_option
 @format_option()
 @click.option("--fail-on", type=click.Choice(["disagreement"]), help="Exit with status 1 if any record disagrees.")
+@sandbox_option
 @quiet_option
 @click.pass_context
 def flowlog(
@@ -49,6 +51,7 @@ def flowlog(
     from sgfast.flow_logs import check_logs
     from sgfast.policy.document import load_policy
 
+    Inputs([policy], others=logs).enter_sandbox()
     found = check_logs(load_policy(policy), logs, vpc=vpc, progress=raise_arrived)
     raise_arrived()
     # The text report includes the warnings, so a terminal that shows both streams need not repeat them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sgfast.cli.inputs import Inputs
+from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import FILE, quiet_option
 from sgfast.cli.printing import warn
 
@@ -17,6 +17,7 @@ _FORMATS = ("auto", "otc", "neutron", "aws", "terraform")
 @click.option(
     "--output", "-o", type=FILE, metavar="FILE", default="-", help="Write the policy to FILE. Default: standard output."
 )
+@sandbox_option
 @quiet_option
 def import_command(form: str, files: tuple[str, ...], output: str, quiet: bool) -> None:
     """Turn a cloud's export into a policy.
@@ -47,6 +48,7 @@ def import_command(form: str, files: tuple[str, ...], output: str, quiet: bool) 
     with open_output(output) as stream:
         if stream.warning and not quiet:
             warn([stream.warning])
+        inputs.enter_sandbox([stream])
         imported = load(files, form)
         policy = imported.policy()
         head = [

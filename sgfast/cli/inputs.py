@@ -1,10 +1,66 @@
-"""What a command reads."""
+"""What a command reads, and the sandbox that confines it to that (``--sandbox``, SPEC 11.4)."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from glob import has_magic
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from sgfast.output import Output
+
+_ASKED = "sgfast.sandbox"
+#: Libraries that would start threads when they are imported: NumPy's linear algebra, and pyarrow's memory pool. The
+#: kernel confines the thread that asks for it, and those that it starts later.
+_WITHOUT_THREADS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+
+
+def _prepare(context: click.Context, option: click.Parameter, given: bool) -> None:
+    if given:
+        context.meta[_ASKED] = True
+        os.environ.update(_WITHOUT_THREADS)
+
+
+def sandbox_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--sandbox``, and refuses with it what needs a network. The command has to call ``enter_sandbox``."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **given: Any) -> Any:
+        if _is_asked():
+            _refuse_network(given)
+        return command(*arguments, **given)
+
+    # Eager, because other options already import libraries.
+    return click.option(
+        "--sandbox",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_prepare,
+        help="Read the files in a sandbox: a file that exploits a fault in reading gets neither to the network nor to "
+        "other programs nor to other files. An error where the kernel cannot do that.",
+    )(run)
+
+
+def _is_asked() -> bool:
+    return _ASKED in click.get_current_context().meta
+
+
+def _refuse_network(given: dict[str, Any]) -> None:
+    from sgfast.capture.names import printable
+    from sgfast.capture.urls import is_url
+
+    if given.get("dask") is not None:
+        raise click.UsageError("--dask and --sandbox cannot be combined: a sandbox has no network")
+    for value in given.values():
+        for path in value if isinstance(value, tuple) else (value,):
+            if isinstance(path, str) and is_url(path):
+                raise click.UsageError(f"{printable(path)}: a sandbox has no network; save it to a file first")
 
 
 @dataclass(frozen=True)
@@ -25,3 +81,26 @@ class Inputs:
 
         exports = [file for policy in self.policies if policy is not None for file in files_of(policy)]
         return [*exports, *with_files_in(self.captures), *(path for path in self.others if path is not None)]
+
+    def enter_sandbox(self, outputs: Iterable[Output] = ()) -> None:
+        """With ``--sandbox``, confine the process. Call it when all outputs are open and nothing has been read.
+
+        Raises SandboxError if the system cannot do it.
+        """
+        if not _is_asked():
+            return
+        from sgfast.capture.directories import files_in, is_pattern
+        from sgfast.sandbox import confine
+
+        searched = [path for path in self.policies if path is not None]
+        for pattern in filter(is_pattern, self.captures):
+            # It may lead through symbolic links, so that not all of its files are below its first directory.
+            searched += [_fixed_part(pattern), *(os.path.dirname(file) or "." for file in files_in(pattern)[0])]
+        confine(self.files, searched, [output.folder for output in outputs if output.folder is not None])
+
+
+def _fixed_part(pattern: str) -> str:
+    """The directory in which a pattern is looked for: ``day`` for ``day/*/a-*.pcap``."""
+    while has_magic(pattern):
+        pattern = os.path.dirname(pattern)
+    return pattern or "."

@@ -50,6 +50,10 @@ class Outputs:
         return any(map(is_standard_output, self._paths.values()))
 
     @property
+    def opened(self) -> tuple[Output, ...]:
+        return tuple(self._outputs)
+
+    @property
     def warnings(self) -> list[str]:
         return [output.warning for output in self._outputs if output.warning]
 

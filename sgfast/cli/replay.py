@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from sgfast.cli.inputs import Inputs
+from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
     EXIT_DAMAGED,
     EXIT_FAIL_ON,
@@ -134,6 +134,7 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="reference: the slow and simple reference model, for comparison.",
 )
+@sandbox_option
 @quiet_option
 @click.pass_context
 def replay(
@@ -202,6 +203,7 @@ def replay(
         stack.enter_context(outputs)
         if not quiet:
             warn(outputs.warnings)
+        inputs.enter_sandbox(outputs.opened)
         client = stack.enter_context(_client_at(dask)) if dask is not None else None
         options = replace(options, client=client, snapshot=outputs.snapshot)
         with progress_of(captures, shown=not (quiet or lines_on_screen)) as progress:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from sgfast.cli.inputs import Inputs
+from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
     EXIT_DAMAGED,
     EXIT_FAIL_ON,
@@ -106,6 +106,7 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
 )
 @replay_options
 @format_option()
+@sandbox_option
 @quiet_option
 @click.pass_context
 def suggest(
@@ -162,6 +163,7 @@ def suggest(
         file = None if output is None else stack.enter_context(open_output(output))
         if file is not None and file.warning and not quiet:
             warn([file.warning])
+        inputs.enter_sandbox([] if file is None else [file])
         progress = stack.enter_context(progress_of(captures, shown=not quiet))
         found = run_suggest(
             captures,

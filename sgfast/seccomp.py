@@ -1,0 +1,117 @@
+"""The system calls that a sandbox refuses, as a program that the kernel runs before each of them (SPEC 11.4).
+
+The facts are those of seccomp(2), of the kernel's list of system calls and of its header ``linux/filter.h``. Calls that
+open, make or remove files are not refused here: Landlock decides about them (``sandbox.py``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+
+#: For each architecture, its number in the kernel's audit and its column in the tables below.
+MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
+
+#: What is refused: the numbers on x86_64 and on aarch64, None where there is no such call.
+REFUSED: dict[str, tuple[int, int | None]] = {
+    # The network, and sockets that were inherited.
+    "socket": (41, 198), "socketpair": (53, 199), "connect": (42, 203), "accept": (43, 202), "accept4": (288, 242),
+    "bind": (49, 200), "listen": (50, 201), "sendto": (44, 206), "sendmsg": (46, 211), "sendmmsg": (307, 269),
+    "recvfrom": (45, 207), "recvmsg": (47, 212), "recvmmsg": (299, 243), "setsockopt": (54, 208),
+    # Other programs and processes.
+    "execve": (59, 221), "execveat": (322, 281), "fork": (57, None), "vfork": (58, None), "ptrace": (101, 117),
+    "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "process_madvise": (440, 440),
+    "process_mrelease": (448, 448), "kcmp": (312, 272), "pidfd_open": (434, 434), "pidfd_getfd": (438, 438),
+    "pidfd_send_signal": (424, 424), "tkill": (200, 130), "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "setpriority": (141, 140), "ioprio_set": (251, 30), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118),
+    "sched_setattr": (314, 274), "sched_setaffinity": (203, 122), "migrate_pages": (256, 238), "move_pages": (279, 239),
+    "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190), "semop": (65, 193),
+    "semctl": (66, 191), "semtimedop": (220, 192), "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188),
+    "msgctl": (71, 187), "mq_open": (240, 180), "mq_unlink": (241, 181),
+    # Owners, permissions, times and attributes of files, about which Landlock does not decide.
+    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None),
+    "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54), "utime": (132, None), "utimes": (235, None),
+    "futimesat": (261, None), "utimensat": (280, 88), "setxattr": (188, 5), "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7), "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
+    # Ways round what Landlock and this program see.
+    "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
+    "open_by_handle_at": (304, 265), "name_to_handle_at": (303, 264), "unshare": (272, 97), "setns": (308, 268),
+    "chroot": (161, 51), "pivot_root": (155, 41), "mount": (165, 40), "umount2": (166, 39), "fsopen": (430, 430),
+    "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433), "move_mount": (429, 429),
+    "open_tree": (428, 428), "mount_setattr": (442, 442), "personality": (135, 92),
+    # Parts of the kernel in which faults are often found, or that change the machine.
+    "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282), "fanotify_init": (300, 262),
+    "fanotify_mark": (301, 263), "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
+    "modify_ldt": (154, None), "iopl": (172, None), "ioperm": (173, None), "swapon": (167, 224), "swapoff": (168, 225),
+    "quotactl": (179, 60), "quotactl_fd": (443, 443), "init_module": (175, 105), "finit_module": (313, 273),
+    "delete_module": (176, 106), "kexec_load": (246, 104), "kexec_file_load": (320, 294), "reboot": (169, 142),
+    "acct": (163, 89), "syslog": (103, 116), "settimeofday": (164, 170), "clock_settime": (227, 112),
+    "clock_adjtime": (305, 266), "adjtimex": (159, 171), "sethostname": (170, 161), "setdomainname": (171, 162),
+}  # fmt: skip
+
+#: Calls that depend on an argument.
+CLONE, KILL, TGKILL, PRLIMIT, IOCTL = (56, 220), (62, 129), (234, 131), (302, 261), (16, 29)
+#: Its flags are in memory, where the program cannot look. The C library uses ``clone`` if there is no such call.
+CLONE3 = 435
+#: Newer calls are unknown here, so they do not exist. The numbers of the x32 interface are beyond this, too.
+FIRST_UNKNOWN = 463
+_CLONE_THREAD, _CLONE_NAMESPACES = 0x00010000, 0x7E020000
+#: These put characters into the terminal as if they were typed.
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+
+_LOAD, _AND, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
+_ALLOW, _ERROR = 0x7FFF0000, 0x00050000
+_REFUSE = (_RETURN, 0, 0, _ERROR | errno.EPERM)
+_MISSING = (_RETURN, 0, 0, _ERROR | errno.ENOSYS)
+_PASS = (_RETURN, 0, 0, _ALLOW)
+_NUMBER_OFFSET, _ARCHITECTURE_OFFSET, _ARGUMENTS_OFFSET = 0, 4, 16
+
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
+
+
+def program(machine: str, process: int) -> list[tuple[int, int, int, int]]:
+    """The instructions for an architecture of ``MACHINES``: code, jump if true, jump if false, operand.
+
+    ``process`` is the number of the process itself, the only one that it may send a signal.
+    """
+    architecture, column = MACHINES[machine]
+    made = [
+        (_LOAD, 0, 0, _ARCHITECTURE_OFFSET), (_IF_EQUAL, 1, 0, architecture), _REFUSE,
+        (_LOAD, 0, 0, _NUMBER_OFFSET),
+        (_IF_AT_LEAST, 0, 1, FIRST_UNKNOWN), _MISSING,
+        (_IF_EQUAL, 0, 1, CLONE3), _MISSING,
+    ]  # fmt: skip
+    for numbers in REFUSED.values():
+        number = numbers[column]
+        if number is not None:
+            made += [(_IF_EQUAL, 0, 1, number), _REFUSE]
+    for call, mask, wanted in (
+        (CLONE, _CLONE_THREAD | _CLONE_NAMESPACES, _CLONE_THREAD),
+        (KILL, 0xFFFFFFFF, process),
+        (TGKILL, 0xFFFFFFFF, process),
+        (PRLIMIT, 0xFFFFFFFF, 0),
+    ):
+        made += [
+            (_IF_EQUAL, 0, 5, call[column]), (_LOAD, 0, 0, _ARGUMENTS_OFFSET), (_AND, 0, 0, mask),
+            (_IF_EQUAL, 0, 1, wanted), _PASS, _REFUSE,
+        ]  # fmt: skip
+    made += [
+        (_IF_EQUAL, 0, 5, IOCTL[column]), (_LOAD, 0, 0, _ARGUMENTS_OFFSET + 8), (_IF_EQUAL, 1, 0, _TIOCSTI),
+        (_IF_EQUAL, 0, 1, _TIOCLINUX), _REFUSE, _PASS,
+    ]  # fmt: skip
+    return [*made, _PASS]
+
+
+def refuse_calls(libc: ctypes.CDLL, machine: str) -> None:
+    """From now on the kernel refuses these calls to the calling thread and to what it starts.
+
+    It needs ``no_new_privs``. Raises OSError.
+    """
+    instructions = program(machine, os.getpid())
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions))
+    described = struct.pack("HP", len(instructions), ctypes.addressof(code))
+    if libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), described):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
