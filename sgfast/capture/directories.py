@@ -10,7 +10,7 @@ from glob import glob, has_magic
 
 from sgfast.capture.names import printable
 from sgfast.capture.reader import open_capture
-from sgfast.capture.urls import is_url, is_url_directory, urls_in
+from sgfast.capture.urls import is_url, is_url_directory, is_web_url, urls_in
 from sgfast.errors import CaptureError, NoCapture
 
 #: How many files of a list a message names.
@@ -18,8 +18,8 @@ MAX_NAMED = 5
 
 
 def is_pattern(path: str) -> bool:
-    """Whether ``path`` is a glob pattern. A path with wildcards that exists as a file is not."""
-    if path == "-" or not has_magic(path):
+    """Whether ``path`` is a glob pattern. A path that exists as a file is not, and neither is a web server's URL."""
+    if path == "-" or not has_magic(path) or is_web_url(path):
         return False
     return is_url(path) or not os.path.lexists(path.replace("\0", ""))
 

@@ -11,11 +11,20 @@ from sgfast.errors import CaptureError
 #: Bytes per request. It is large because a request takes tens of milliseconds, whatever its size.
 READ_AHEAD = 8 * 1024 * 1024
 
+#: Seconds without a byte after which a web server counts as gone.
+SILENCE = 300
+
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_WEB_URL = re.compile(r"https?://", re.IGNORECASE)
 
 
 def is_url(path: str) -> bool:
     return _URL.match(path) is not None
+
+
+def is_web_url(path: str) -> bool:
+    """Whether a web server has the file. Web servers list no files, and are asked for whole ones only."""
+    return _WEB_URL.match(path) is not None
 
 
 def filesystem_of(path: str) -> tuple[Any, str]:
@@ -71,11 +80,15 @@ def open_url(path: str) -> UrlStream:
     """Open the file at a URL without decompressing it. Raises CaptureError if it cannot be opened."""
     system, inner = filesystem_of(path)
     try:
+        if is_web_url(path):
+            return UrlStream(_open_at_web_server(system, inner))
         if system.isdir(inner):
             raise IsADirectoryError
         return UrlStream(system.open(inner, "rb", block_size=READ_AHEAD, cache_type="readahead"))
     except FileNotFoundError:
         cause = "does not exist; check the URL"
+        if is_web_url(path):
+            cause += ", and name each capture, as patterns do not work with web servers"
     except IsADirectoryError:
         cause = "is a directory; name a capture file in it"
     except PermissionError as error:
@@ -85,7 +98,18 @@ def open_url(path: str) -> UrlStream:
     raise CaptureError(f"{printable(path)}: {cause}")
 
 
+def _open_at_web_server(system: Any, url: str) -> Any:
+    # One response that is read as it comes. Anything else reads what the server sends into memory as a whole: `isdir`
+    # the file itself, to look for links in it, and fsspec's file with a read-ahead the answer to each request.
+    from aiohttp import ClientTimeout
+
+    # With a size given, fsspec does not ask for it first; a stream makes no use of it.
+    return system.open(url, "rb", block_size=0, size=1, timeout=ClientTimeout(total=None, sock_read=SILENCE))
+
+
 def is_url_directory(path: str) -> bool:
+    if is_web_url(path):
+        return False
     system, inner = filesystem_of(path)
     try:
         return bool(system.isdir(inner))

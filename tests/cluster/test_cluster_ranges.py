@@ -12,6 +12,7 @@ from captures import SNOOP_HEAD, block, enhanced, interface, obsolete, option, s
 from clusters import BASE, POLICY, packets, same_on, write
 from effort import some
 from traffic import SECOND
+from web import serving
 
 from sgfast import Policy, parse_policy, replay
 from sgfast.errors import CaptureError
@@ -50,6 +51,21 @@ def as_pcapng(path: Path, frames: Frames) -> Path:
         blocks.append(rng.choice([enhanced, obsolete])(frame, order, ticks=ticks, number=number))
     path.write_bytes(b"".join(blocks))
     return path
+
+
+def test_a_capture_of_a_web_server_is_read_whole(
+    client: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Web servers are not asked for parts of a file, as many send all of it (SPEC 9.7)."""
+    monkeypatch.setattr("sgfast.replaying.cluster.RANGE_BYTES", 1000)
+    path = write(tmp_path / "a.pcap", [(BASE + n * SECOND, frame) for n, frame in enumerate(packets(300, 1))])
+    with serving() as web:
+        web.tells_length = True
+        web.files["a.pcap"] = [path.read_bytes()]
+        policy = parse_policy(POLICY)
+        result = replay(policy, web.url("a.pcap"), client=client)
+    assert result.cluster is not None and "index" not in [stage.name for stage in result.cluster.stages]
+    assert (result.damaged, result.verdicts) == (None, replay(policy, path).verdicts)
 
 
 @pytest.fixture

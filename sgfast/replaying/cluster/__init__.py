@@ -30,6 +30,7 @@ import numpy as np
 
 from sgfast.capture import open_capture
 from sgfast.capture.names import printable
+from sgfast.capture.urls import is_web_url
 from sgfast.core.shards.partition import Pair
 from sgfast.errors import ClusterError
 from sgfast.policy.change_file import ChangeFile
@@ -296,6 +297,8 @@ def spans_by_shard(chain: Chain, shards: int) -> tuple[Rows, list[int]]:
 
 
 def _is_splittable(unit: Unit) -> bool:
+    if is_web_url(unit.inputs[0].path):
+        return False
     with open_capture(unit.inputs[0].path) as reader:
         return not reader.is_compressed
 
