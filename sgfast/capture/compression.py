@@ -31,6 +31,8 @@ STEP = 16 * 1024
 INPUT_STEP = 512
 #: Maximum window of a decompressor, bytes: the default of zstd, and twice what files made by ``xz -9`` need.
 MOST_WINDOW = 128 * 1024 * 1024
+#: Members without content in a row. Each takes time, and nothing comes out that shows it.
+MOST_EMPTY = 10_000
 #: Maximum compression ratio. Real captures stay below a few hundred, because timestamps differ; a higher ratio suggests
 #: a decompression bomb. Below FREE_BYTES of output it does no harm, and generated test data may be like that.
 MOST_RATIO = 1000
@@ -96,8 +98,8 @@ class _Zstandard:
     The streams of that package either hide that a file is cut short or have no output limit.
     """
 
-    def __init__(self, package: Any) -> None:
-        self._frame = package.ZstdDecompressor(max_window_size=MOST_WINDOW).decompressobj()
+    def __init__(self, decompressor: Any) -> None:
+        self._frame = decompressor.decompressobj()
         self._rest = b""
 
     @property
@@ -141,7 +143,9 @@ def _zstd() -> _Decompressor:
         package = import_module("compression.zstd")
     except ImportError:
         package = import_module("zstandard")
-        return lambda: _Zstandard(package), (package.ZstdError, MemoryError)
+        # One for all frames of a file: to make it takes longer than a small frame.
+        decompressor = package.ZstdDecompressor(max_window_size=MOST_WINDOW)
+        return lambda: _Zstandard(decompressor), (package.ZstdError, MemoryError)
     options = {package.DecompressionParameter.window_log_max: MOST_WINDOW.bit_length() - 1}
     return lambda: package.ZstdDecompressor(options=options), (package.ZstdError,)
 
@@ -314,6 +318,7 @@ class DecompressedStream:
         """Yields output, and None to request input; the caller sends b"" at the end of the input."""
         compression = self.compression
         data = b""
+        empty = 0
         while True:
             # At this point another member begins, or the data after the last one.
             while True:
@@ -333,6 +338,7 @@ class DecompressedStream:
                 self.has_rest = True
                 return
             member = self._make()
+            before = self.bytes_output
             while not member.eof:
                 if member.needs_input and not data:
                     data = (yield None) or b""
@@ -343,3 +349,6 @@ class DecompressedStream:
                 if output:
                     yield output
             data = member.unused_data or b""     # lz4 returns None
+            empty = empty + 1 if self.bytes_output == before else 0
+            if empty > MOST_EMPTY:
+                raise ValueError(f"more than {MOST_EMPTY:,} empty members follow each other")

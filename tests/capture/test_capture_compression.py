@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from captures import Dribble, Outcome, pcap_head, pcap_record, read
 from command import SHOP, handshake, process, sgfast, shell, write_capture, write_policy
+from growth import operations
 
 from sgfast.capture import CaptureReader, compression, open_capture
 from sgfast.errors import CaptureError
@@ -386,9 +387,44 @@ def test_a_block_that_swells_takes_little_memory(name: str) -> None:
     assert packets == 4_000_000 and peak < 50_000_000
 
 
-def test_many_empty_members_take_linear_time() -> None:
-    reader_calls = read(gzip.compress(PLAIN) + gzip.compress(b"") * 20_000)
-    assert reader_calls == WHOLE
+@EVERY
+@pytest.mark.parametrize(("more", "is_damage"), [(-1, False), (0, False), (1, True)])
+def test_empty_members_in_a_row_below_at_and_above_the_limit(
+    name: str, more: int, is_damage: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compress = FORMATS[name]
+    assert compression.MOST_EMPTY == 10_000
+    monkeypatch.setattr(compression, "MOST_EMPTY", 50)
+    # A member with content begins a new row.
+    outcome = read(compress(PLAIN[:500]) + compress(b"") * 50 + compress(PLAIN[500:]) + compress(b"") * (50 + more))
+    if is_damage:
+        assert "more than 50 empty members follow each other" in damaged(outcome) and len(outcome.packets) == 300
+    else:
+        assert outcome == WHOLE
+
+
+@EVERY
+def test_any_number_of_tiny_members_takes_work_in_proportion(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression, "MOST_EMPTY", 0)
+    members = [FORMATS[name](PLAIN[n : n + 1]) for n in range(400)]
+    one, two = (operations(lambda n=n: read(b"".join(members[:n]))) for n in (200, 400))
+    assert 200 < one < two <= 2.5 * one
+
+
+def test_zstd_frames_share_a_decompressor(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = pytest.importorskip("zstandard")
+    monkeypatch.setitem(sys.modules, "compression.zstd", None)
+    made = []
+
+    def make(**options: int) -> Any:
+        made.append(options)
+        return original(**options)
+
+    original = package.ZstdDecompressor
+    monkeypatch.setattr(package, "ZstdDecompressor", make)
+    compress = package.ZstdCompressor().compress
+    assert read(b"".join(compress(PLAIN[n : n + 100]) for n in range(0, len(PLAIN), 100))) == WHOLE
+    assert made == [{"max_window_size": compression.MOST_WINDOW}]
 
 
 # The command
