@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from datagrams import ANSWERS, HAZARDS, Datagram, cut
 from differential import counters_of, expected, spell
+from effort import some
 from traffic import SECOND
 
 from sgfast.comparing import diff
@@ -331,6 +333,65 @@ instances: [{name: web-1, addresses: [10.0.0.5], security_groups: [out]}]
     error = Datagram(CLIENT, WEB, f.icmp_error(3, 3, query, quoted_bytes=600))
     assert told.give([query, error.piece("400-608"), error.piece("0-400+")]) == ["allow"] * 3
     assert REASONS[told.rows["reason"][1]] == "related"
+
+
+#: Ends of fragments around those of the words and pages of a set of blocks.
+EDGES = sorted({8 * (at + more) for at in (1, 63, 64, 128, 4095, 4096, 4160, 8127, 8188) for more in (-1, 0, 1)})
+
+
+def piece_of_long_datagram(number: int, first: int, end: int, more: bool) -> tuple[bytes, int]:
+    """A frame that holds the first bytes of a fragment, and its length on the wire."""
+    packet = f.ipv4(
+        CLIENT, WEB, f.udp(4000, 53, bytes(8)), total_length=20 + end - first, fragment_offset=first // 8,
+        more_fragments=more, identification=number,
+    )  # fmt: skip
+    return f.ethernet(packet)[: 14 + 20 + min(16, end - first)], 14 + 20 + end - first
+
+
+def drawn_of_long_datagrams(rng: np.random.Generator, number: int) -> list[tuple[bytes, int]]:
+    """Fragments of datagrams up to the longest one, in any order. Some come twice, some contradict others."""
+    frames = []
+    for n in range(number):
+        end = EDGES[rng.integers(2, len(EDGES))] - int(rng.integers(0, 8))
+        places = [place for place in rng.choice(EDGES, rng.integers(0, 12)).tolist() if 0 < place < end]
+        pieces = list(pairwise(sorted({0, end, *places})))
+        pieces += [piece for piece in pieces if rng.random() < 0.1]
+        pieces = [piece for piece in pieces if rng.random() < 0.97]
+        if rng.random() < 0.4:
+            first, last = sorted(rng.choice(EDGES, 2, replace=False).tolist())
+            pieces.append((first, last))
+        frames += [piece_of_long_datagram(n, *piece, piece[1] != end) for piece in pieces]
+    order = np.argsort(np.arange(len(frames)) + rng.normal(0, 6, len(frames)))
+    return [frames[n] for n in order]
+
+
+@pytest.mark.parametrize("seed", range(some(6, 60)))
+def test_fragments_of_long_datagrams_against_the_reference_and_through_a_snapshot(seed, tmp_path):
+    print("seed", seed)
+    packets = drawn_of_long_datagrams(np.random.default_rng(seed), 60)
+    reference, engine, rows = ReferenceEngine(POLICY), Engine(POLICY), []
+    verdicts = []
+    for start in range(0, len(packets), 100):
+        frames, wires = zip(*packets[start : start + 100], strict=True)
+        rows.append(engine.process(FrameBatch.from_frames(frames, [START] * len(frames), wires)))
+        verdicts += [
+            reference.process_frame(START, frame, wire_length=wire) for frame, wire in zip(frames, wires, strict=True)
+        ]
+        # A snapshot ends all waiting.
+        reference.finish()
+        resolved = reference.resolved()
+        for number, verdict in resolved:
+            verdicts[number - 1] = verdict
+        late = engine.resolved(everything=True)
+        assert sorted(late["number"].tolist()) == [number for number, _ in resolved]
+        for number, row in late.tolist():
+            rows[(number - 1) // 100][(number - 1) % 100] = row
+        save_snapshot(engine, tmp_path / "state")
+        engine = load_snapshot(tmp_path / "state")
+    for row, verdict in zip(np.concatenate(rows), verdicts, strict=True):
+        assert spell(engine, row) == expected(verdict)
+    told = Counter(verdict.reason for verdict in verdicts)
+    assert told["established"] > 80 and told["fragment"] > 30, told
 
 
 @pytest.mark.parametrize("seed", range(40))

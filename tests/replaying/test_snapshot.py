@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 from command import sgfast, shell
+from datagrams import Datagram
 from differential import MIDSTREAMS, MODES, compare, counters_of
 from effort import some
+from frames import ethernet, udp
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from policy_changes import Changer
 from test_split_captures import CAPTURE, POLICY, found, records
 from traffic import Crowd, drawn, policies
 
-from sgfast import Engine, Reading, SnapshotError, load_snapshot, save_snapshot
+from sgfast import Engine, FrameBatch, Reading, SnapshotError, load_snapshot, save_snapshot
 from sgfast.capture import open_capture
 from sgfast.policy.changes import AddRule, RemoveRule
 from sgfast.policy.document import load_policy
@@ -331,6 +333,36 @@ def test_other_formats_and_compressed_archives_are_refused(tmp_path: Path, state
         archive.writestr("about.npy", bomb.getvalue())
     with pytest.raises(SnapshotError, match="is compressed"):
         load_snapshot(tmp_path / "bomb")
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda row: row["starts"].__setitem__(0, 0),                # an end without a start
+        lambda row: row["ends"].__setitem__(0, 0),
+        lambda row: row["starts"].__setitem__(0, 1 << 0 | 1 << 1),  # a fragment begins within another
+        lambda row: row["ends"].__setitem__(0, 1 << 2 | 1 << 5),    # an end more than starts
+        lambda row: row["starts"].__setitem__(127, 1 << 63),
+        lambda row: row["ends"].__setitem__(127, 1 << 63),
+        lambda row: row.__setitem__("pieces", 2),
+        lambda row: row.__setitem__("end", 32),
+    ],
+)
+def test_fragments_that_no_datagram_can_have_are_refused(forge: Any, tmp_path: Path) -> None:
+    first = Datagram("203.0.113.9", "10.0.0.5", udp(4000, 53, bytes(56))).piece("0-24+")
+    engine = Engine(load_policy(POLICY))
+    engine.process(FrameBatch.from_frames([ethernet(first)], [0]))
+    save_snapshot(engine, tmp_path / "state")
+
+    def change(about: dict[str, Any], arrays: dict[str, Any]) -> None:
+        (row,) = arrays["datagrams"]
+        assert (row["starts"][0], row["ends"][0], row["pieces"], row["end"]) == (1, 1 << 2, 1, 24)
+        forge(row)
+
+    load_snapshot(tmp_path / "state")
+    rewrite(tmp_path / "state", tmp_path / "forged", change)
+    with pytest.raises(SnapshotError, match="datagrams: inconsistent fragments"):
+        load_snapshot(tmp_path / "forged")
 
 
 def test_policy_as_plain_values_and_back() -> None:

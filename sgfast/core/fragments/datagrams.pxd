@@ -16,7 +16,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from sgfast.core.base.intrinsics cimport fold
+from sgfast.core.base.intrinsics cimport ctz64, fold
 from sgfast.core.base.types cimport NO_SLOT, READ_STRAY, Packet, ResultRow
 
 cdef enum:
@@ -24,7 +24,9 @@ cdef enum:
     MAX_FRAGMENTS = 1 << 16         # fragments of all datagrams
     HELD_PACKETS = 1 << 16          # packets that may be judged while a fragment is held
     MAX_RESOLVED = 1 << 20          # limit of results that were not taken
-    BLOCK_WORDS = 8192 // 64        # a bitmap of 65,535 bytes, one bit per block of 8 bytes
+    BLOCKS = 8192                   # blocks of 8 bytes in 65,535 bytes; also "no such block"
+    BLOCK_WORDS = 128               # words of 64 bits with a bit for each block
+    USED_WORDS = 2                  # words with a bit for each of these
     NO_DATAGRAM = 0xFFFFFFFF
     NO_HELD = 0xFFFFFFFF
 
@@ -63,6 +65,13 @@ cdef packed struct HeldFragment:
     uint8_t wanted                  # its result is wanted
 
 
+# A set of blocks, one bit each. A word is valid only if its bit in `used` is set. So the work of clearing a set, and of
+# finding the next block in it, does not depend on the length that fragments claim.
+cdef struct BlockSet:
+    uint64_t used[USED_WORDS]
+    uint64_t words[BLOCK_WORDS]
+
+
 cdef struct Datagram:
     DatagramKey key
     uint64_t number                 # packet number of the earliest fragment
@@ -83,8 +92,8 @@ cdef struct Datagram:
     void* home                      # the Plane that judged it, and has the connection
     Packet first                    # without its quote
     ResultRow row
-    uint64_t there[BLOCK_WORDS]     # one bit per block: received
-    uint64_t starts[BLOCK_WORDS]    # one bit per block: a fragment begins with it
+    BlockSet starts                 # the first block of each fragment
+    BlockSet ends                   # the last block of each
 
 
 cdef packed struct ResolvedRow:     # RESOLVED_DTYPE
@@ -205,6 +214,43 @@ cdef inline uint32_t find_datagram(const Fragments* f, const DatagramKey* key, u
     return at
 
 
+cdef inline void clear_blocks(BlockSet* blocks) noexcept nogil:
+    memset(blocks.used, 0, sizeof(blocks.used))
+
+
+cdef inline void add_block(BlockSet* blocks, uint32_t n) noexcept nogil:
+    cdef uint32_t word = n >> 6
+    cdef uint64_t bit = <uint64_t>1 << (word & 63)
+    if not blocks.used[word >> 6] & bit:
+        blocks.used[word >> 6] |= bit
+        blocks.words[word] = 0
+    blocks.words[word] |= <uint64_t>1 << (n & 63)
+
+
+cdef inline uint32_t next_block(const BlockSet* blocks, uint32_t n) noexcept nogil:
+    # The first block of the set from `n` on; BLOCKS if there is none.
+    cdef uint32_t word = n >> 6
+    cdef uint32_t at = word >> 6
+    cdef uint64_t bits
+    if blocks.used[at] >> (word & 63) & 1:
+        bits = blocks.words[word] >> (n & 63)
+        if bits:
+            return n + <uint32_t>ctz64(bits)
+    # Words behind this one; shifting twice, as a shift by 64 is undefined.
+    bits = blocks.used[at] >> (word & 63) >> 1 << 1 << (word & 63)
+    while not bits:
+        at += 1
+        if at == USED_WORDS:
+            return BLOCKS
+        bits = blocks.used[at]
+    word = at * 64 + <uint32_t>ctz64(bits)
+    return word * 64 + <uint32_t>ctz64(blocks.words[word])
+
+
+cdef inline uint32_t last_block(const Packet* p) noexcept nogil:
+    return (p.fragment_end - 1) // 8
+
+
 cdef inline uint32_t make_datagram(
     Fragments* f, const DatagramKey* key, uint64_t number, int64_t deadline, uint64_t secret
 ) noexcept nogil:
@@ -218,7 +264,10 @@ cdef inline uint32_t make_datagram(
         return NO_DATAGRAM
     d = &f.datagrams[at]
     f.free_datagrams = d.chain
-    memset(d, 0, sizeof(Datagram))
+    # All but the words of the sets.
+    memset(d, 0, <size_t>(<uint8_t*>&d.starts - <uint8_t*>d))
+    clear_blocks(&d.starts)
+    clear_blocks(&d.ends)
     d.key = key[0]
     d.number = number
     d.deadline = deadline
@@ -230,44 +279,33 @@ cdef inline uint32_t make_datagram(
     return at
 
 
-cdef inline bint bit_of(const uint64_t* bits, uint32_t n) noexcept nogil:
-    return bits[n >> 6] >> (n & 63) & 1
-
-
 cdef inline bint is_there(const Datagram* d, const Packet* p) noexcept nogil:
     # Whether exactly this fragment was received before.
     cdef uint32_t first = p.fragment_start // 8
-    cdef uint32_t end = (p.fragment_end + 7) // 8
-    cdef uint32_t n
-    if p.fragment_last != (p.fragment_end == d.total) or not bit_of(d.starts, first):
+    if p.fragment_last != (p.fragment_end == d.total):
         return False
     if d.total and p.fragment_end > d.total:
         return False        # in the last block, but beyond the end
-    for n in range(first + 1, end):
-        if bit_of(d.starts, n) or not bit_of(d.there, n):
-            return False
-    return end == BLOCK_WORDS * 64 or bit_of(d.starts, end) or not bit_of(d.there, end)
+    return next_block(&d.starts, first) == first and next_block(&d.ends, first) == last_block(p)
 
 
 cdef inline bint fits(const Datagram* d, const Packet* p) noexcept nogil:
-    cdef uint32_t n
+    cdef uint32_t first = p.fragment_start // 8
+    cdef uint32_t next_start
     if d.total and (p.fragment_last or p.fragment_end > d.total):
         return False
     if p.fragment_last and d.end > p.fragment_end:
         return False
-    for n in range(p.fragment_start // 8, (p.fragment_end + 7) // 8):
-        if bit_of(d.there, n):
-            return False
-    return True
+    # No received fragment begins within this one, and none that began earlier ends in it or behind it.
+    next_start = next_block(&d.starts, first)
+    return next_start > last_block(p) and next_block(&d.ends, first) >= next_start
 
 
 cdef inline void put_in(Datagram* d, const Packet* p) noexcept nogil:
-    cdef uint32_t n
     cdef uint32_t first = p.fragment_start // 8
-    d.starts[first >> 6] |= <uint64_t>1 << (first & 63)
-    for n in range(first, (p.fragment_end + 7) // 8):
-        d.there[n >> 6] |= <uint64_t>1 << (n & 63)
-        d.blocks += 1
+    add_block(&d.starts, first)
+    add_block(&d.ends, last_block(p))
+    d.blocks += last_block(p) - first + 1
     d.end = max(d.end, p.fragment_end)
     if p.fragment_last:
         d.total = p.fragment_end
@@ -319,8 +357,8 @@ cdef inline int add_fragment(
             d.blocks = 0
             d.total = 0
             d.end = 0
-            memset(d.there, 0, sizeof(d.there))
-            memset(d.starts, 0, sizeof(d.starts))
+            clear_blocks(&d.starts)
+            clear_blocks(&d.ends)
         if d.spoiled:
             return FRAGMENT_SPOILED
         if again and d.known:
@@ -388,7 +426,7 @@ cdef inline void forget_datagram(Fragments* f, uint32_t datagram) noexcept nogil
 
 cdef inline bint restore_datagram(Fragments* f, const Datagram* saved, uint64_t secret) noexcept nogil:
     # Adds a datagram of a snapshot as the youngest one. False if it exists already, or if there is no room.
-    cdef uint32_t at, n
+    cdef uint32_t at
     cdef Datagram* d
     if find_datagram(f, &saved.key, secret) != NO_DATAGRAM:
         return False
@@ -396,10 +434,9 @@ cdef inline bint restore_datagram(Fragments* f, const Datagram* saved, uint64_t 
     if at == NO_DATAGRAM:
         return False
     d = &f.datagrams[at]
-    memcpy(d.there, saved.there, sizeof(d.there))
-    memcpy(d.starts, saved.starts, sizeof(d.starts))
-    for n in range(BLOCK_WORDS * 64):
-        d.blocks += bit_of(d.there, n)
+    d.blocks = saved.blocks
+    d.starts = saved.starts
+    d.ends = saved.ends
     d.fragments = saved.fragments
     f.fragment_count += d.fragments
     d.total = saved.total

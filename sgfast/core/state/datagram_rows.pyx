@@ -22,13 +22,16 @@ from sgfast.core.dataplane cimport DataPlane
 from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.fragments.datagrams cimport (
     BLOCK_WORDS,
+    BLOCKS,
     FRAGMENT_NS,
     MAX_DATAGRAMS,
     MAX_FRAGMENTS,
     NO_DATAGRAM,
+    BlockSet,
     Datagram,
     DatagramKey,
     Fragments,
+    next_block,
     restore_datagram,
 )
 from sgfast.core.parallel.workers cimport shard_of_hash
@@ -57,8 +60,8 @@ cdef packed struct DatagramRow:
     uint8_t has_icmp
     uint8_t spoiled
     uint8_t tallied
-    uint64_t there[BLOCK_WORDS]
-    uint64_t starts[BLOCK_WORDS]
+    uint64_t starts[BLOCK_WORDS]    # as in Datagram, but every word is valid
+    uint64_t ends[BLOCK_WORDS]
 
 
 DATAGRAM_DTYPE = np.dtype([
@@ -66,7 +69,7 @@ DATAGRAM_DTYPE = np.dtype([
     ("spare", "u1"), ("number", "<u8"), ("deadline", "<i8"), ("pieces", "<u4"), ("total", "<u4"), ("end", "<u4"),
     ("result", RESULT_DTYPE), ("ports", "<u4"), ("port_key", "<u2"), ("sport", "<u2"), ("dport", "<u2"),
     ("protocol", "u1"), ("kind", "u1"), ("read", "u1"), ("step", "u1"), ("has_ports", "u1"), ("has_icmp", "u1"),
-    ("spoiled", "u1"), ("tallied", "u1"), ("there", "<u8", (BLOCK_WORDS,)), ("starts", "<u8", (BLOCK_WORDS,)),
+    ("spoiled", "u1"), ("tallied", "u1"), ("starts", "<u8", (BLOCK_WORDS,)), ("ends", "<u8", (BLOCK_WORDS,)),
 ])
 assert DATAGRAM_DTYPE.itemsize == sizeof(DatagramRow) and sizeof(DatagramKey) == 40
 
@@ -91,20 +94,52 @@ def save_datagrams(DataPlane plane not None):
         row.read, row.step = d.first.outcome, d.first.step
         row.has_ports, row.has_icmp = d.first.has_ports, d.first.has_icmp
         row.spoiled, row.tallied = d.spoiled, d.tallied
-        memcpy(row.there, d.there, sizeof(row.there))
-        memcpy(row.starts, d.starts, sizeof(row.starts))
+        copy_words(&d.starts, row.starts)
+        copy_words(&d.ends, row.ends)
         rows.append(copied_rows(<const uint8_t*>&row, sizeof(DatagramRow), DATAGRAM_DTYPE))
         at = d.newer[0]
     return np.concatenate(rows) if rows else np.empty(0, dtype=DATAGRAM_DTYPE)
 
 
+cdef void copy_words(const BlockSet* blocks, uint64_t* words) noexcept nogil:
+    cdef uint32_t n
+    for n in range(BLOCK_WORDS):
+        words[n] = blocks.words[n] if blocks.used[n >> 6] >> (n & 63) & 1 else 0
+
+
+cdef void add_words(BlockSet* blocks, const uint64_t* words) noexcept nogil:
+    cdef uint32_t n
+    for n in range(BLOCK_WORDS):
+        if words[n]:
+            blocks.used[n >> 6] |= <uint64_t>1 << (n & 63)
+            blocks.words[n] = words[n]
+
+
+cdef bint restore_fragments(Datagram* d, const DatagramRow* row) noexcept nogil:
+    # Gives an empty datagram the fragments of a row. False unless they follow each other without an overlap, and agree
+    # with the row's `pieces` and `end`.
+    cdef uint32_t start, end
+    cdef uint32_t at = 0
+    add_words(&d.starts, row.starts)
+    add_words(&d.ends, row.ends)
+    while at < BLOCKS:
+        start, end = next_block(&d.starts, at), next_block(&d.ends, at)
+        if start == BLOCKS and end == BLOCKS:
+            break
+        if end < start or end == BLOCKS or (start < end and next_block(&d.starts, start + 1) <= end):
+            return False
+        d.blocks += end - start + 1
+        d.fragments += 1
+        at = end + 1
+    d.end = row.end
+    return d.fragments == row.pieces and at == (row.end + 7) // 8
+
+
 def check_datagrams(rows, int instances, int rules, clock_ns):
-    """What is wrong with rows of DATAGRAM_DTYPE, or None if ``save_datagrams`` could have made them."""
+    """What is wrong with rows of DATAGRAM_DTYPE, or None if ``save_datagrams`` could have made them. Their fragments
+    are checked by ``restore_fragments``.
+    """
     result = rows["result"]
-    there, starts = (
-        np.unpackbits(rows[name].view(np.uint8), axis=1, bitorder="little") for name in ("there", "starts")
-    )
-    blocks = (rows["end"].astype(np.int64) + 7) // 8
     numbers, deadlines = rows["number"].astype(np.int64), rows["deadline"]
     if len(rows) > MAX_DATAGRAMS or rows["pieces"].astype(np.int64).sum() > MAX_FRAGMENTS:
         return "too many datagrams or fragments"
@@ -114,9 +149,6 @@ def check_datagrams(rows, int instances, int rules, clock_ns):
         return "an invalid key"
     if rows["addr"][rows["ipv6"] == 0][:, 1:].any() or (rows["end"] > 0xFFFF).any():
         return "an invalid key or end"
-    last = np.where(there.any(axis=1), there.shape[1] - there[:, ::-1].argmax(axis=1), 0)
-    if (last != blocks).any() or (starts & ~there & 1).any() or (rows["pieces"] != starts.sum(axis=1)).any():
-        return "inconsistent fragments"
     if ((rows["total"] != 0) & (rows["total"] < rows["end"])).any() or (rows["total"] > 0xFFFF).any():
         return "an invalid end"
     if (rows["read"] > READ_NOT_IP).any() or (rows["step"] >= STEP_COUNT).any():
@@ -158,10 +190,10 @@ def load_datagrams(DataPlane plane not None, rows):
         row = <const DatagramRow*>&view[n * <Py_ssize_t>sizeof(DatagramRow)]
         memset(&d, 0, sizeof(Datagram))
         d.key = row.key
-        d.number, d.deadline, d.fragments, d.total, d.end = row.number, row.deadline, row.pieces, row.total, row.end
+        d.number, d.deadline, d.total = row.number, row.deadline, row.total
         d.row = row.result
-        memcpy(d.there, row.there, sizeof(d.there))
-        memcpy(d.starts, row.starts, sizeof(d.starts))
+        if not restore_fragments(&d, row):
+            raise ValueError("datagrams: inconsistent fragments")
         memcpy(d.first.key.addr, row.key.addr, sizeof(d.first.key.addr))
         d.first.key.ports, d.first.key.protocol, d.first.key.kind = row.ports, row.protocol, row.kind
         d.first.protocol, d.first.ipv6, d.first.source_high = row.protocol, row.key.ipv6, row.key.source_high
