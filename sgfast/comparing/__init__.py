@@ -41,7 +41,7 @@ from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Captures
 from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.options import Reading, ReplayOptions
-from sgfast.replaying.results import count, warn_of_fragments, warn_of_room, warn_of_time
+from sgfast.replaying.results import Oddities, count, warn_of_fragments, warn_of_room, warn_of_time
 
 __all__ = [
     "CHANGES",
@@ -135,12 +135,12 @@ def usable_processors() -> int:
 
 
 def _fill(
-    result: DiffResult, pairs: Sequence[Pair], times: tuple[int | None, int | None, int, int]
+    result: DiffResult, pairs: Sequence[Pair], times: tuple[int | None, int | None, Oddities]
 ) -> None:
-    """``times``: those of the first and last packet, and the numbers of late packets and clock restarts (SPEC 9.1)."""
+    """``times``: those of the first and last packet, and what was odd about times (SPEC 9.1)."""
     counters = [_sum(pair.engines[which].dataplane.counters for pair in pairs) for which in range(2)]
     result.packets, result.bytes = counters[0]["packets"], counters[0]["bytes"]
-    result.first_time_ns, result.last_time_ns, late, restarts = times
+    result.first_time_ns, result.last_time_ns, oddities = times
     packets = np.sum([pair.changed.counters["packets"] for pair in pairs], axis=0)
     result.verdicts = {(VERDICTS[a], VERDICTS[b]): int(packets[a, b]) for a, b in np.argwhere(packets)}
     decisions = [found for pair in pairs for found in changed_groups(pair.changed, *pair.engines)]
@@ -164,7 +164,7 @@ def _fill(
             "packets through stateless groups belong to no connection: there, the numbers of changed connections and "
             "the rules that changed them are estimates; the numbers of packets are exact"
         )
-    warn_of_time(result.warnings, late, restarts, result.first_time_ns, result.last_time_ns)
+    warn_of_time(result.warnings, oddities, result.first_time_ns, result.last_time_ns)
     warn_of_fragments(result.warnings, max(counted["fragments_denied"] for counted in counters))
     if cut_short := sum(pair.changed.counters["cut_short"] for pair in pairs):
         result.warnings.append(

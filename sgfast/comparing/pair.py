@@ -13,6 +13,7 @@ from sgfast.core.diff.changed_connections import ChangedConnections
 from sgfast.core.diff.paired import PairedPlanes
 from sgfast.core.dtypes import HEADER_DTYPE
 from sgfast.engine import Engine
+from sgfast.replaying.results import Oddities
 
 
 class Pair:
@@ -39,10 +40,11 @@ class Pair:
         return [self]
 
     @property
-    def times(self) -> tuple[int | None, int | None, int, int]:
-        """The first and the last packet's time, and the numbers of late packets and clock restarts (SPEC 9.1)."""
+    def times(self) -> tuple[int | None, int | None, Oddities]:
+        """The first and the last packet's time, and what was odd about times (SPEC 9.1)."""
         counters = self.engines[0].dataplane.counters
-        return counters["first_ns"], counters["last_ns"], counters["late"], counters["restarts"]
+        oddities = Oddities(counters["late"], counters["most_late_ns"], counters["restarts"])
+        return counters["first_ns"], counters["last_ns"], oddities
 
     def _make_room(self, packets: int) -> None:
         self._words = np.zeros(packets, dtype=np.uint16), np.zeros(packets, dtype=np.uint16)

@@ -19,6 +19,7 @@ from sgfast.preprocess.vpcs import Dealer, restore_times
 from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.placement import Placement, refuse_too_many, seen_from
+from sgfast.replaying.results import Oddities
 
 #: The marks that assign packets to a VPC, in order of precedence: the key in a policy, and the field of ``Vpc``.
 _MARKS = (("vni", "vnis"), ("vlan", "vlans"), ("interface", "interfaces"), ("file", "files"))
@@ -61,8 +62,9 @@ class VpcPairs:
         return [pair for _, pair in sorted(self._pairs.items())]
 
     @property
-    def times(self) -> tuple[int | None, int | None, int, int]:
-        return self._dealer.times
+    def times(self) -> tuple[int | None, int | None, Oddities]:
+        first_ns, last_ns, *oddities = self._dealer.times
+        return first_ns, last_ns, Oddities(*oddities)
 
     def _of(self, vpc: int) -> Pair:
         if vpc not in self._pairs:

@@ -308,6 +308,7 @@ cdef class AccountingPlane(DataPlane):
                 "packets": self.judged,
                 **merged_counters(self.planes, self.plane_count),
                 "late": self.clock.late,
+                "most_late_ns": self.clock.most_late,
                 "restarts": self.clock.restarts,
                 "first_ns": self.clock.earliest if self.clock.started else None,
                 "last_ns": max(self.clock.latest, self.clock.raw) if self.clock.started else None,

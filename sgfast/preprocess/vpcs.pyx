@@ -5,7 +5,7 @@ import numpy as np
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport calloc, free
 
-from sgfast.core.base.clock cimport CLOCK_END, Clock, advance_clock
+from sgfast.core.base.clock cimport CLOCK_END, MAX_LATE_NS, Clock, advance_clock
 from sgfast.core.base.frames cimport FrameBatch
 from sgfast.core.base.intrinsics cimport be16
 from sgfast.core.wire.link cimport find_tags
@@ -76,33 +76,37 @@ cdef class Dealer:
 
     @property
     def times(self):
-        """(first, last, late, restarts): range of the packets' own timestamps, None without packets; late packets;
-        restarts of the clock.
+        """(first, last, late, most_late, restarts): range of the packets' own timestamps, None without packets; late
+        packets, and by how much at most, nanoseconds; restarts of the clock.
         """
-        if not self.clock.started:
-            return None, None, 0, 0
-        return (
-            self.clock.earliest, max(self.clock.latest, self.clock.raw), self.clock.late, self.clock.restarts
-        )
+        cdef Clock* clock = &self.clock
+        if not clock.started:
+            return None, None, 0, 0, 0
+        return clock.earliest, max(clock.latest, clock.raw), clock.late, clock.most_late, clock.restarts
 
     @property
     def clock_state(self):
         """The state for ``go_on``, or None without packets.
 
         It holds the current time, the timestamp that set it, the time of the first packet, the earliest and the latest
-        timestamp, and the numbers of late packets and of restarts.
+        timestamp, the number of late packets, by how much they were late at most, and the number of restarts.
         """
         cdef Clock* clock = &self.clock
         if not clock.started:
             return None
-        return clock.now, clock.raw, self.began_ns, clock.earliest, clock.latest, clock.late, clock.restarts
+        return (
+            clock.now, clock.raw, self.began_ns, clock.earliest, clock.latest, clock.late, clock.most_late,
+            clock.restarts,
+        )
 
     def go_on(self, state not None):
         """Continue from the ``clock_state`` of another dealer. Raises ValueError for an impossible state."""
-        if not all(-CLOCK_END <= time <= CLOCK_END for time in state[:5]) or min(state[5:]) < 0:
+        possible = all(-CLOCK_END <= time <= CLOCK_END for time in state[:5]) and min(state[5:]) >= 0
+        if not possible or state[6] > MAX_LATE_NS:
             raise ValueError("impossible clock state")
         self.clock.now, self.clock.raw, self.began_ns = state[:3]
-        self.clock.earliest, self.clock.latest, self.clock.late, self.clock.restarts = state[3:]
+        self.clock.earliest, self.clock.latest = state[3:5]
+        self.clock.late, self.clock.most_late, self.clock.restarts = state[5:]
         self.clock.started = True
 
     def frames_before(self, FrameBatch batch not None, Py_ssize_t first, int64_t at_ns):

@@ -11,6 +11,8 @@ class Clock:
 
     def __init__(self) -> None:
         self.late = self.restarts = 0
+        #: The most that a late timestamp went back, nanoseconds.
+        self.most_late = 0
         self.first: int | None = None
         self.now: int | None = None
         self._offset = 0
@@ -24,6 +26,7 @@ class Clock:
             self.now = time_ns
         elif self.now - time_ns <= LATE_AT_MOST:
             self.late += 1
+            self.most_late = max(self.most_late, self.now - time_ns)
         else:
             self._offset += self.now - time_ns
             self.restarts += 1

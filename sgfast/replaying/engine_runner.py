@@ -154,8 +154,8 @@ class EngineRunner:
             result.unanswered += [Unanswered(self._service(row), answer, int(row["packets"])) for row in rows]
         result.unanswered.sort(key=unanswered_key)
         result.oddities = Oddities(
-            counters["late"], counters["restarts"], counters["fragments_denied"], counters["evicted"],
-            counters["moot_evicted"], counters["lost_flows"], self._follow_cuts(result),
+            counters["late"], counters["most_late_ns"], counters["restarts"], counters["fragments_denied"],
+            counters["evicted"], counters["moot_evicted"], counters["lost_flows"], self._follow_cuts(result),
         )  # fmt: skip
 
     def _follow_cuts(self, result: ReplayResult) -> int:

@@ -238,4 +238,6 @@ class ReferenceRunner:
         ]
         result.first_time_ns = min(self.times, default=None)
         result.last_time_ns = max(self.times, default=None)
-        result.oddities = Oddities(self.clock.late, self.clock.restarts, self.reasons["fragment"])
+        result.oddities = Oddities(
+            self.clock.late, self.clock.most_late, self.clock.restarts, self.reasons["fragment"]
+        )

@@ -50,7 +50,7 @@ class Dealt:
     #: For each engine, the number of the VPC it sees; -1: all VPCs.
     vpcs: tuple[int, ...]
     #: ``Dealer.clock_state``.
-    clock: tuple[int, int, int, int, int, int, int] | None
+    clock: tuple[int, int, int, int, int, int, int, int] | None
     #: For each change, ``ChangeDone.number`` in each engine that existed then.
     changes: tuple[tuple[int, ...], ...]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
+from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
@@ -297,8 +298,10 @@ def count(number: int, noun: str) -> str:
 class Oddities:
     """What users should know about a replay although it is not an error. Those of a replay's parts can be added."""
 
-    #: Packets whose timestamps ran backwards, by up to 60 s and by more (SPEC 9.1).
+    #: Packets whose timestamps ran backwards by up to 60 s, and by how much at most (SPEC 9.1).
     late: int = 0
+    most_late_ns: int = 0
+    #: Packets whose timestamps ran backwards by more.
     restarts: int = 0
     #: Packets denied with the reason ``fragment`` (SPEC 9.4).
     fragments_denied: int = 0
@@ -311,35 +314,35 @@ class Oddities:
     cuts_not_followed: int = 0
 
     def __add__(self, other: Oddities) -> Oddities:
-        return Oddities(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        total = Oddities(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return replace(total, most_late_ns=max(self.most_late_ns, other.most_late_ns))
 
     def warn(self, result: ReplayResult) -> None:
         """Adds warnings to a result that already has its times and policy."""
         warnings = result.warnings
         if self.cuts_not_followed:
             warnings.append(f"{count(self.cuts_not_followed, 'disconnected connection')} could not be followed further")
-        warn_of_time(warnings, self.late, self.restarts, result.first_time_ns, result.last_time_ns)
+        warn_of_time(warnings, self, result.first_time_ns, result.last_time_ns)
         warn_of_fragments(warnings, self.fragments_denied)
         warn_of_room(warnings, self.evicted, self.moot_evicted, result.policy.settings.max_connections)
         if self.lost_flows:
             warnings.append(f"{count(self.lost_flows, 'connection')} could not be reported for lack of memory")
 
 
-def warn_of_time(
-    warnings: list[str], late: int, restarts: int, first_ns: int | None, last_ns: int | None
-) -> None:  # fmt: skip
+def warn_of_time(warnings: list[str], oddities: Oddities, first_ns: int | None, last_ns: int | None) -> None:
     """``first_ns``, ``last_ns``: the earliest and the latest timestamp of the packets."""
     if first_ns is not None and last_ns is not None and max(-first_ns, last_ns) >= MAX_TIME_NS - 1:
         warnings.append(f"a timestamp {OUT_OF_RANGE}: the end of the range was used instead")
-    if late:
+    if oddities.late:
+        seconds = f"{Decimal(oddities.most_late_ns).scaleb(-9).normalize():f}"
         warnings.append(
-            f"{count(late, 'packet')} with a timestamp up to 60 s before that of an earlier packet: treated as "
-            "simultaneous with it"
+            f"{count(oddities.late, 'packet')} with a timestamp up to {seconds} s before that of an earlier packet: "
+            "treated as simultaneous with it"
         )
-    if restarts:
+    if oddities.restarts:
         warnings.append(
-            f"{count(restarts, 'packet')} with a timestamp more than 60 s before that of an earlier packet: time went "
-            "on from there without a gap"
+            f"{count(oddities.restarts, 'packet')} with a timestamp more than 60 s before that of an earlier packet: "
+            "time went on from there without a gap"
         )
 
 

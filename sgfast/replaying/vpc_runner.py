@@ -199,5 +199,5 @@ class VpcRunner:
         add_up(result, parts)
         for whole, pairs in self._changes:
             add_up_change(whole, [done for _, done in pairs])
-        result.first_time_ns, result.last_time_ns, late, restarts = self._dealer.times
-        result.oddities = Oddities(late, restarts)
+        result.first_time_ns, result.last_time_ns, *oddities = self._dealer.times
+        result.oddities = Oddities(*oddities)

@@ -299,6 +299,8 @@ def test_how_rules_were_written_and_what_ids_are_gone_is_kept(tmp_path: Path) ->
         lambda about, arrays: about.pop("plane"),
         lambda about, arrays: about["plane"]["clock"].update(now="late"),
         lambda about, arrays: about["plane"]["clock"].update(now=1 << 70),
+        lambda about, arrays: about["plane"]["clock"].update(most_late=60 * 10**9 + 1),
+        lambda about, arrays: about["plane"]["clock"].update(most_late=-1),
         lambda about, arrays: about["plane"]["counters"].update(packets=-1),
         lambda about, arrays: about["plane"].update(verdicts=[1]),
         lambda about, arrays: about["policy"]["settings"].update(on_change="burn"),

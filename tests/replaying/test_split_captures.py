@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from captures import pcap_head
+from captures import NANO, pcap_head, pcap_record
 
-from sgfast import FrameBatch
+from sgfast import DiffResult, FrameBatch, diff
 from sgfast.capture import open_capture
 from sgfast.replaying import Names, ReplayResult, replay
 from sgfast.report.lines import ConnectionLines, VerdictLines
@@ -51,6 +51,46 @@ def test_cutting_a_capture_into_files_changes_nothing(tmp_path: Path, seed: int)
         files.append(tmp_path / f"{n}.pcap")
         files[-1].write_bytes(head + b"".join(parts[first:last]))
     assert found(replay(POLICY, files)) == found(replay(POLICY, [CAPTURE]))
+
+
+def test_how_far_timestamps_went_back_is_told_whoever_judges(tmp_path: Path) -> None:
+    """The largest step back of all packets, however they are divided (SPEC 9.1)."""
+    _, parts = records()
+    # In milliseconds: back by 12.3 s and by less, then a restart of the clock, then back by a nanosecond.
+    times = [100_000, 99_500, 120_000, 107_700, 108_000, 121_000, 30_000, 31_000]
+    nanoseconds = [*(ms * 10**6 for ms in times), 31_000 * 10**6 - 1]
+    head = pcap_head(magic=NANO)
+    stamped = [
+        pcap_record(part[16:], time=divmod(ns, 10**9)) for part, ns in zip(parts, nanoseconds, strict=False)
+    ]
+
+    def capture(name: str, first: int, end: int) -> Path:
+        path = tmp_path / name
+        path.write_bytes(head + b"".join(stamped[first:end]))
+        return path
+
+    whole = capture("whole.pcap", 0, 9)
+    halves = [capture("1.pcap", 0, 3), capture("2.pcap", 3, 9)]
+    expected = [
+        "4 packets with a timestamp up to 12.3 s before that of an earlier packet: treated as simultaneous with it",
+        "1 packet with a timestamp more than 60 s before that of an earlier packet: time went on from there without a "
+        "gap",
+    ]
+
+    def told(result: ReplayResult | DiffResult) -> list[str]:
+        return [warning for warning in result.warnings if "with a timestamp" in warning]
+
+    assert told(replay(POLICY, whole)) == expected
+    assert told(replay(POLICY, halves)) == expected
+    assert told(replay(POLICY, whole, jobs=4)) == expected
+    assert told(replay(POLICY, whole, engine="reference")) == expected
+    assert told(diff(POLICY, POLICY, whole)) == expected
+    for resumed in halves, halves[::-1]:
+        replay(POLICY, resumed[0], snapshot=tmp_path / "state")
+        result = replay(POLICY, resumed[1], resume=tmp_path / "state")
+        assert told(result) == told(replay(POLICY, resumed))
+    last = capture("3.pcap", 7, 9)
+    assert told(replay(POLICY, last)) == [expected[0].replace("4 packets", "1 packet").replace("12.3", "0.000000001")]
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 1 << 16])

@@ -107,7 +107,8 @@ def test_a_snapshot_fits_only_how_packets_were_dealt_out(tmp_path: Path, capsys:
         lambda about: about["replay"]["dealt"]["clock"].pop(),
         lambda about: about["replay"]["dealt"]["clock"].__setitem__(1, 1 << 63),
         lambda about: about["replay"]["dealt"]["clock"].__setitem__(5, -1),
-        lambda about: about["replay"]["dealt"]["clock"].__setitem__(6, 1 << 64),
+        lambda about: about["replay"]["dealt"]["clock"].__setitem__(6, 60 * 10**9 + 1),
+        lambda about: about["replay"]["dealt"]["clock"].__setitem__(7, 1 << 64),
     ],
 )
 def test_snapshots_of_several_engines_that_do_not_fit_are_one_line(

@@ -582,7 +582,7 @@ def test_packets_that_come_late_are_told_once_and_keep_their_own_times(tmp_path:
     ]  # fmt: skip
     assert (result.first_time_ns, result.last_time_ns) == (1004 * 10**9, 1090 * 10**9)
     assert [warning for warning in result.warnings if "with a timestamp" in warning] == [
-        "1 packet with a timestamp up to 60 s before that of an earlier packet: treated as simultaneous with it",
+        "1 packet with a timestamp up to 1 s before that of an earlier packet: treated as simultaneous with it",
         "1 packet with a timestamp more than 60 s before that of an earlier packet: time went on from there without a "
         "gap",
     ]

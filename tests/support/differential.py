@@ -155,7 +155,10 @@ def compare(
         created.update(verdict.created)
         hits.update(side.rule for side in (verdict.egress, verdict.ingress) if side and side.rule)
     counters = engine.dataplane.counters
-    assert (counters["late"], counters["restarts"]) == (reference.clock.late, reference.clock.restarts)
+    clock = reference.clock
+    assert (counters["late"], counters["most_late_ns"], counters["restarts"]) == (
+        clock.late, clock.most_late, clock.restarts
+    )  # fmt: skip
     assert counters["packets"] == len(traffic.frames)
     assert counters["bytes"] == sum(
         max(w, len(f)) for w, f in zip(traffic.wire_lengths, traffic.frames, strict=True)

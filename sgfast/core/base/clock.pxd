@@ -22,6 +22,7 @@ cdef struct Clock:
     int64_t earliest        # earliest capture timestamp
     int64_t latest          # latest capture timestamp up to the last restart; since then it is `raw`
     uint64_t late           # timestamps that went back by up to MAX_LATE_NS
+    int64_t most_late       # the most that one of these went back, nanoseconds
     uint64_t restarts       # timestamps that went back by more
     uint8_t started
 
@@ -44,6 +45,7 @@ cdef inline void advance_clock(Clock* clock, int64_t raw) noexcept nogil:
     clock.earliest = min(clock.earliest, raw)
     if ahead >= -MAX_LATE_NS:
         clock.late += 1
+        clock.most_late = max(clock.most_late, -ahead)
     else:
         clock.restarts += 1
         clock.latest = max(clock.latest, clock.raw)

@@ -22,8 +22,8 @@ from sgfast.core.base.types cimport READ_BROKEN, READ_FRAGMENT, READ_NOT_IP, Pac
 from sgfast.core.shards.records cimport has_quote, record_size, write_record
 from sgfast.core.wire.ip cimport WireContext, init_wire, read_frame, read_quote
 
-#: Version of the block format; another layout has another number.
-RECORD_FORMAT = 2
+#: Version of what is kept of an input: its blocks and the state of its clock. Another layout has another number.
+RECORD_FORMAT = 3
 MAX_PACKETS = 0xFFFFFFFF
 #: Busiest address pairs listed for each input; a pair that slows the whole replay down is among them.
 MAX_BUSIEST = 16
@@ -215,12 +215,14 @@ cdef class Partitioner:
 
     @property
     def clock_state(self):
-        """``(now, raw, earliest, latest, late, restarts)`` of the input's clock: engine time, timestamp of the packet
-        that set it, earliest and latest timestamp, numbers of late packets and of restarts. None without packets.
+        """``(now, raw, earliest, latest, late, most_late, restarts)`` of the input's clock: engine time, timestamp of
+        the packet that set it, earliest and latest timestamp, number of late packets, by how much they were late at
+        most, number of restarts. None without packets.
         """
         cdef Clock* clock = &self.clock
         if not self.packets:
             return None
         return (
-            clock.now, clock.raw, clock.earliest, max(clock.latest, clock.raw), clock.late, clock.restarts
+            clock.now, clock.raw, clock.earliest, max(clock.latest, clock.raw), clock.late, clock.most_late,
+            clock.restarts,
         )

@@ -8,6 +8,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from sgfast.core.accounting cimport AccountingPlane
+from sgfast.core.base.clock cimport MAX_LATE_NS
 from sgfast.core.base.key cimport (
     KIND_FROM_HIGH,
     KIND_ICMP_QUERY,
@@ -347,8 +348,8 @@ def save_plane(AccountingPlane plane not None):
         ]
         numbers["clock"] = {
             "now": plane.clock.now, "raw": plane.clock.raw, "earliest": plane.clock.earliest,
-            "latest": plane.clock.latest, "late": plane.clock.late, "restarts": plane.clock.restarts,
-            "started": plane.clock.started,
+            "latest": plane.clock.latest, "late": plane.clock.late, "most_late": plane.clock.most_late,
+            "restarts": plane.clock.restarts, "started": plane.clock.started,
         }
         numbers["counters"] = {name: counters[name] for name in _COUNTERS} | {
             "untold": untold, "window_end": p.window_end
@@ -382,6 +383,8 @@ def load_plane(DataPlane plane not None, numbers, arrays):
     plane.clock.now, plane.clock.raw = _time(clock, "now"), _time(clock, "raw")
     plane.clock.earliest, plane.clock.latest = _time(clock, "earliest"), _time(clock, "latest")
     plane.clock.late, plane.clock.restarts = _number(clock, "late"), _number(clock, "restarts")
+    plane.clock.most_late = _number(clock, "most_late")
+    _require(0 <= plane.clock.most_late <= MAX_LATE_NS, "most_late: not a valid duration")
     counters = numbers["counters"]
     for i in range(plane.plane_count):
         plane.planes[i].window_end = _number(counters, "window_end")

@@ -51,7 +51,8 @@ def chained(segments: Sequence[Segment]) -> tuple[Chain, list[tuple[int, Start]]
     """The chain, and the segments that have to be read again, and with which start, before it is correct."""
     placed: list[Placed] = []
     again: list[tuple[int, Start]] = []
-    packets = late = restarts = 0
+    packets = 0
+    oddities = Oddities()
     now_ns: int | None = None
     raw_ns: int | None = None
     began_ns: int | None = None
@@ -65,24 +66,24 @@ def chained(segments: Sequence[Segment]) -> tuple[Chain, list[tuple[int, Start]]
         if segment.clock is None or segment.began_ns is None:
             placed.append(Placed(segment, packets, 0))
             continue
-        clock_ns, clock_raw, least, most, segment_late, segment_restarts = segment.clock
+        clock_ns, clock_raw, least, most, *clock_oddities = segment.clock
         if now_ns is None or raw_ns is None:
             began_ns, shift = segment.began_ns, 0
         elif segment.start.raw_ns is None and _restarts(raw_ns, segment.began_ns):
-            shift, restarts = min(now_ns - segment.began_ns, CLOCK_MOST), restarts + 1
+            shift = min(now_ns - segment.began_ns, CLOCK_MOST)
+            oddities += Oddities(restarts=1)
         else:
             # The unit's clock started at its packets' timestamps. The common clock keeps its distance from timestamps.
             shift = min(now_ns - raw_ns, CLOCK_MOST)
         placed.append(Placed(segment, packets, shift))
         now_ns, raw_ns = min(clock_ns + shift, CLOCK_END_NS), clock_raw
         packets += segment.packets
-        late, restarts = late + segment_late, restarts + segment_restarts
+        oddities += Oddities(*clock_oddities)
         earliest.append(least)
         latest.append(most)
         seen = segment.latest if segment.start.seen else (*seen, *segment.latest)[-REMEMBERED:]
     chain = Chain(
-        tuple(placed), began_ns, now_ns, min(earliest, default=None), max(latest, default=None),
-        Oddities(late, restarts),
+        tuple(placed), began_ns, now_ns, min(earliest, default=None), max(latest, default=None), oddities,
     )  # fmt: skip
     return chain, again
 

@@ -49,7 +49,7 @@ class Segment:
     packets: int
     #: The time at which its clock began, and ``Partitioner.clock_state``; None without packets.
     began_ns: int | None
-    clock: tuple[int, int, int, int, int, int] | None
+    clock: tuple[int, int, int, int, int, int, int] | None
     #: The times of the first packet and of the latest, including packets left out; None without packets.
     range_ns: tuple[int, int] | None
     #: ``Dedup.earliest`` and ``latest``; empty without ``dedup``.
