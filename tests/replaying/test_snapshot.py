@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import subprocess
 import sys
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,13 @@ from datagrams import Datagram
 from differential import MIDSTREAMS, MODES, compare, counters_of
 from effort import some
 from frames import ethernet, udp
+from growth import operations
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from policy_changes import Changer
 from test_split_captures import CAPTURE, POLICY, found, records
 from traffic import Crowd, drawn, policies
 
-from sgfast import Engine, FrameBatch, Reading, SnapshotError, load_snapshot, save_snapshot
+from sgfast import Engine, FrameBatch, Reading, SnapshotError, load_snapshot, save_snapshot, snapshot
 from sgfast.capture import open_capture
 from sgfast.policy.changes import AddRule, RemoveRule
 from sgfast.policy.document import load_policy
@@ -335,6 +338,76 @@ def test_other_formats_and_compressed_archives_are_refused(tmp_path: Path, state
         archive.writestr("about.npy", bomb.getvalue())
     with pytest.raises(SnapshotError, match="is compressed"):
         load_snapshot(tmp_path / "bomb")
+
+
+def directory_of(data: bytes) -> tuple[int, list[bytes]]:
+    """Where an archive's directory begins, and its entries."""
+    size, at = struct.unpack("<II", data[-10:-2])
+    begins, entries = at, []
+    while at < begins + size:
+        assert data[at : at + 4] == b"PK\1\2"
+        length = 46 + sum(struct.unpack("<HHH", data[at + 28 : at + 34]))
+        entries.append(data[at : at + length])
+        at += length
+    return begins, entries
+
+
+def with_directory(data: bytes, entries: Sequence[bytes]) -> bytes:
+    """The archive with another directory."""
+    begins, _ = directory_of(data)
+    directory, count = b"".join(entries), len(entries) & 0xFFFF
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, len(directory), begins, 0)
+    return data[:begins] + directory + end
+
+
+def renamed(entry: bytes, name: bytes) -> bytes:
+    (length,) = struct.unpack("<H", entry[28:30])
+    return entry[:28] + struct.pack("<H", len(name)) + entry[30:46] + name + entry[46 + length :]
+
+
+def test_arrays_that_are_listed_twice_or_overlap_are_refused(tmp_path: Path, state: Path) -> None:
+    data, forged = state.read_bytes(), tmp_path / "forged"
+    _, entries = directory_of(data)
+    forged.write_bytes(with_directory(data, entries))
+    assert counters_of(load_snapshot(forged)) == counters_of(load_snapshot(state))
+    names = [renamed(entries[0], b"%d.npy" % n) for n in range(100)]
+    for listed, words in (
+        ([*entries, entries[1]], "lists an array twice"), ([*entries, *names], "lists more than a snapshot has"),
+    ):  # fmt: skip
+        forged.write_bytes(with_directory(data, listed))
+        with pytest.raises(SnapshotError, match=f"is not a snapshot, or is damaged: its directory {words}"):
+            load_snapshot(forged)
+
+
+@pytest.mark.parametrize("count", [100_000, 200_000])
+def test_a_directory_with_many_entries_is_refused_before_any_work(count: int, tmp_path: Path, state: Path) -> None:
+    data, forged = state.read_bytes(), tmp_path / "forged"
+    _, entries = directory_of(data)
+    forged.write_bytes(with_directory(data, [entries[1]] * count))
+
+    def load() -> None:
+        with pytest.raises(SnapshotError, match="its directory is too long for a snapshot"):
+            load_snapshot(forged)
+
+    assert operations(load) < 2000
+
+
+@pytest.mark.parametrize(("more", "is_read"), [(-1, False), (0, True), (1, True)])
+@pytest.mark.parametrize("limit", ["_MOST_ARRAYS", "_LONGEST_DIRECTORY"])
+def test_a_directory_below_at_and_above_its_limits(
+    limit: str, more: int, is_read: bool, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, entries = directory_of(state.read_bytes())
+    longest_of_a_replay = 22 * 1001 + 1
+    assert len(entries) == 23 and longest_of_a_replay < snapshot._MOST_ARRAYS
+    assert max(map(len, entries)) + len("1000.") + 28 < snapshot._LONGEST_DIRECTORY / snapshot._MOST_ARRAYS
+    size = len(entries) if limit == "_MOST_ARRAYS" else len(b"".join(entries))
+    monkeypatch.setattr(snapshot, limit, size + more)
+    if is_read:
+        assert load_snapshot(state).dataplane.counters["packets"] > 0
+    else:
+        with pytest.raises(SnapshotError, match="is not a snapshot, or is damaged: its directory"):
+            load_snapshot(state)
 
 
 @pytest.mark.parametrize(
