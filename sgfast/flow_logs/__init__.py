@@ -1,4 +1,6 @@
-"""VPC flow logs of clouds: ``records`` reads them, ``checking`` compares them with a policy."""
+"""VPC flow logs of clouds: ``records`` reads them, ``checking`` compares them with a policy. ``judging`` asks the
+rules, ``conversations`` says who opened a connection.
+"""
 
 from sgfast.flow_logs.checking import Checked, Disagreement, check_logs
 from sgfast.flow_logs.records import FlowLog, Record

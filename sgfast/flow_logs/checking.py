@@ -7,14 +7,14 @@ records of the interface so far have in common, or to the only instance among th
 
 *Opener.* A record is either in the opener's direction, or it is a reply under a stateful filter (SPEC 4.12) and judged
 by the rules for the packet it replies to. If both readings give the same verdict, that is the verdict. Otherwise the
-record waits for an accepted record of the other direction within the connection's timeout (SPEC 5.2). The opener is
-then, in this order: the end that sent the SYN according to AWS's tcp-flags; the end with the ephemeral port, if only
-one end has one; the end whose record starts earlier; the end whose record comes first in the log. If no such record
-arrives, the sender is the opener. The exception is a sender that the rules deny near the beginning of the log: then the
-ports decide, if they can, as SPEC 9.3 does for captures.
+record waits for an accepted record of the other direction within the connection's timeout (SPEC 5.2), and
+``conversations`` says which end they show as the opener. If no such record arrives, the sender is the opener. The
+exception is a sender that the rules deny near the beginning of the log: then the ports decide, if they can, as SPEC 9.3
+does for captures.
 
-*Undecided.* Records have no ICMP types and, by default, no TCP flags. They also REJECT packets that no rule applies to:
-packets of an expired connection, later fragments. Such records are ``undecided``, each with its cause.
+*Undecided.* A record may be of packets that no rule was asked about: ICMP errors, later fragments, packets of an
+expired connection, malformed ones. Where that could be the reason for its ACCEPT or REJECT, the record is
+``undecided``, with a cause (SPEC 10.16).
 """
 
 from __future__ import annotations
@@ -22,39 +22,32 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from sgfast.compiler import CompiledPolicy, compile_policy
+from sgfast.compiler import compile_policy
+from sgfast.flow_logs.conversations import ACK, FIN, RST, SYN, Conversation, Place, Waiting, way_by_ports
+from sgfast.flow_logs.judging import Judge, Judgement
 from sgfast.flow_logs.records import FlowLog, Record
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Policy
 
 #: How long a record waits for records of the other direction, in log seconds: twice the clouds' longest interval.
 PATIENCE_SECONDS = 1200
-#: Memory limits: remembered connections, waiting records, cached verdicts, interfaces.
+#: Memory limits: remembered connections, waiting records, services, interfaces.
 MOST_CONVERSATIONS = 1 << 17
 MOST_WAITING = 1 << 16
-MOST_VERDICTS = 1 << 17
+MOST_SERVICES = 1 << 16
 MOST_INTERFACES = 1 << 16
+#: How many packets of one peer to one service must be rejected, and none accepted, before it is the rules' doing: a
+#: malformed packet is rejected too, and so are fragments of a datagram that is incomplete.
+ENOUGH_PACKETS = 8
 #: How many disagreements are listed one by one.
 LISTED = 1000
 
-_FIRST_USUAL, _FIRST_EPHEMERAL = 1024, 32768
-#: The only service whose server opens connections to its clients.
-_FTP_DATA = 20
-_SYN, _ACK = 2, 16
-
-#: ICMP types that cannot open a connection: errors (SPEC 4.6) and replies (SPEC 5.6).
-_ICMP_NO_OPENERS = {4: {3, 4, 5, 11, 12, 0, 14, 16, 18}, 6: {*range(128), 129}}
 _DHCP = {(68, 67), (67, 68), (546, 547), (547, 546)}
 
-
-class Judgement(NamedTuple):
-    """The rules' verdict on an opener. ``sure`` is false if an ICMP verdict depends on the type, which records lack."""
-
-    allowed: bool
-    reason: str
-    rule: str | None
-    sure: bool = True
+FRAGMENTS = "accepted without ports: may be later fragments of an allowed datagram"
+OLDER = "accepted near the beginning of the log: may be of an older connection"
+ICMP_ERROR = "ICMP that no rule allows: may be an error about a connection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,46 +90,12 @@ class Checked:
     last_second: int | None = None
 
 
-class _Conversation:
-    """What the log has said so far about one 5-tuple, in both directions, at one instance."""
-
-    __slots__ = ("accepted", "accepted_waiting", "initiator", "is_past", "last_end", "rejected", "rejected_waiting")
-
-    def __init__(self, is_past: bool) -> None:
-        #: By way (0: from the lower end), the start and number of the first accepted record.
-        self.accepted: list[tuple[int, int] | None] = [None, None]
-        self.rejected = [False, False]
-        self.initiator: int | None = None
-        self.last_end = 0
-        #: An earlier connection with this tuple has expired.
-        self.is_past = is_past
-        #: Apart, or every further record of a conversation would go through all that wait.
-        self.accepted_waiting: deque[_Waiting] = deque()
-        self.rejected_waiting: deque[_Waiting] = deque()
-
-
-class _Waiting:
-    __slots__ = ("as_opener", "as_reply", "conversation", "deadline", "done", "inbound", "instance", "number", "place",
-                 "record", "way")  # fmt: skip
-
-    def __init__(
-        self, number: int, place: tuple[int, str], record: Record, instance: int, inbound: bool, way: int,
-        conversation: _Conversation, as_opener: Judgement, as_reply: Judgement,
-    ) -> None:  # fmt: skip
-        #: Of the record, among all records read.
-        self.number = number
-        self.place, self.record, self.instance, self.inbound, self.way = place, record, instance, inbound, way
-        self.conversation, self.as_opener, self.as_reply = conversation, as_opener, as_reply
-        self.deadline = record.end + PATIENCE_SECONDS
-        self.done = False
-
-
 def check_logs(
     policy: Policy, logs: Iterable[str], *, vpc: str | None = None, progress: Callable[[], None] | None = None
 ) -> Checked:
     """Check ``logs`` (paths; ``-`` is standard input), read once and in order. Raises PolicyError and FlowLogError."""
     paths = tuple(logs)
-    checker = _Checker(policy, compile_policy(policy, vpc), paths)
+    checker = _Checker(policy, paths, vpc)
     for number, path in enumerate(paths):
         log = FlowLog(path)
         for record in log:
@@ -147,32 +106,49 @@ def check_logs(
     return checker.finish()
 
 
+class _Service:
+    """A port of one end, as one peer reaches it."""
+
+    __slots__ = ("has_accepted", "packets", "rejected")
+
+    def __init__(self) -> None:
+        self.has_accepted = False
+        #: How many packets were rejected, and the records of the first ones.
+        self.packets = 0
+        self.rejected: list[Waiting] = []
+
+
 class _Checker:
-    def __init__(self, policy: Policy, compiled: CompiledPolicy, logs: tuple[str, ...]) -> None:
+    def __init__(self, policy: Policy, logs: tuple[str, ...], vpc: str | None = None) -> None:
         self.result = Checked(policy, logs)
         self._policy = policy
-        self._compiled = compiled
-        self._classifier = compiled.classifier
-        self._numbers = {instance.name: n for n, instance in enumerate(compiled.instances)}
+        self._compiled = compile_policy(policy, vpc)
+        self._judge = Judge(policy, self._compiled)
+        self._numbers = {instance.name: n for n, instance in enumerate(self._compiled.instances)}
         #: For interfaces not named after an instance: the instances they may belong to.
         self._interfaces: dict[str, frozenset[int]] = {}
-        self._verdicts: dict[tuple[object, ...], Judgement] = {}
-        self._conversations: OrderedDict[tuple[object, ...], _Conversation] = OrderedDict()
-        self._waiting: deque[_Waiting] = deque()
-        self._icmp_keys = {4: _icmp_keys(policy, 4), 6: _icmp_keys(policy, 6)}
-        #: Instances with a connection other than ICMP, which ICMP errors may be about.
-        self._busy: set[int] = set()
+        self._conversations: OrderedDict[tuple[object, ...], Conversation] = OrderedDict()
+        self._services: OrderedDict[tuple[object, ...], _Service] = OrderedDict()
+        self._waiting: deque[Waiting] = deque()
+        #: By instance, the key of its only accepted conversation so far; None if there are several.
+        self._accepted: dict[int, tuple[object, ...] | None] = {}
+        #: ICMP packets, each of which may have had a connection of its own.
+        self._icmp_packets = 0
+        self._last_start, self._run = 0, 0
         self._found: list[tuple[int, int, Disagreement]] = []
         timeouts = policy.settings.timeouts
         # Times are in whole seconds, so a difference of one may be less than a second.
-        self._lifetime = {TCP: timeouts.tcp_established + 1, ICMP: timeouts.icmp + 1, ICMPV6: timeouts.icmp + 1}
-        self._other_lifetime = timeouts.bidirectional + 1
+        self._tcp_lifetime = max(timeouts.tcp_established, timeouts.tcp_fin_wait, timeouts.tcp_other) + 1
+        self._icmp_lifetime = timeouts.icmp + 1
+        self._other_lifetime = max(timeouts.bidirectional, timeouts.unidirectional) + 1
 
-    def take(self, place: tuple[int, str], record: Record) -> None:
+    def take(self, log: tuple[int, str], record: Record) -> None:
         result = self.result
         result.records += 1
         result.first_second = record.start if result.first_second is None else min(result.first_second, record.start)
         result.last_second = record.end if result.last_second is None else max(result.last_second, record.end)
+        self._run += record.start < self._last_start
+        self._last_start = record.start
         self._stop_waiting(record.start)
         if (
             record.protocol == UDP and (record.sport, record.dport) in _DHCP
@@ -185,11 +161,17 @@ class _Checker:
             return
         instance, inbound = found
         peer = record.src if inbound else record.dst
-        as_opener = self._judge(instance, inbound, peer, record.protocol, record.dport)
-        as_reply = self._judge(instance, not inbound, peer, record.protocol, record.sport)
+        as_opener = self._judge.opener(instance, inbound, peer, record.protocol, record.dport)
+        as_reply = as_opener
+        if self._judge.is_stateful[instance]:
+            as_reply = self._judge.opener(instance, not inbound, peer, record.protocol, record.sport)
         way = int((record.src, record.sport) > (record.dst, record.dport))
-        conversation = self._conversation(record, instance, way)
-        item = _Waiting(result.records, place, record, instance, inbound, way, conversation, as_opener, as_reply)
+        item = Waiting(
+            Place(record.start, result.records, self._run), log, record, instance, inbound, way,
+            self._conversation(record, instance, way), as_opener, as_reply, record.end + PATIENCE_SECONDS,
+        )  # fmt: skip
+        if _is_icmp(record):
+            self._icmp_packets += record.packets
         if record.accepted:
             self._take_accepted(item)
         else:
@@ -201,7 +183,7 @@ class _Checker:
         """The number of the record's instance, and whether the record is inbound to it; None if it was counted as
         something else.
         """
-        owner = self._classifier.owner_of
+        owner = self._compiled.classifier.owner_of
         sender, receiver = owner(record.src), owner(record.dst)
         named = self._numbers.get(record.interface)
         if record.direction is not None and named is None:
@@ -236,39 +218,9 @@ class _Checker:
         after = self._interfaces[interface] = ends if before is None else before & ends
         return after
 
-    # The rules' verdict
+    # The conversation
 
-    def _judge(self, instance: int, inbound: bool, peer: bytes, protocol: int, port: int) -> Judgement:
-        """Judge an opener that enters or leaves the instance."""
-        key = instance, inbound, peer, protocol, port
-        found = self._verdicts.get(key)
-        if found is None:
-            if len(self._verdicts) >= MOST_VERDICTS:
-                self._verdicts.clear()
-            found = self._verdicts[key] = self._judge_anew(instance, inbound, peer, protocol, port)
-        return found
-
-    def _judge_anew(self, instance: int, inbound: bool, peer: bytes, protocol: int, port: int) -> Judgement:
-        other = self._classifier.owner_of(peer)
-        here = self._compiled.instances[instance]
-        if other >= 0 and not self._policy.connected(here.vpc, self._compiled.instances[other].vpc):
-            return Judgement(False, "vpc-isolated", None)
-        family = 4 if len(peer) == 4 else 6
-        if protocol != (ICMP if family == 4 else ICMPV6):
-            return self._by_rule(self._classifier.rule_for(instance, inbound, peer, protocol, port))
-        kinds = {self._classifier.rule_for(instance, inbound, peer, protocol, key) for key in self._icmp_keys[family]}
-        found = sorted(map(self._by_rule, kinds), key=lambda judgement: not judgement.allowed)
-        return found[0]._replace(sure=found[0].allowed == found[-1].allowed)
-
-    def _by_rule(self, number: int) -> Judgement:
-        if number < 0:
-            return Judgement(False, "no-rule", None)
-        rule = self._compiled.rules[number]
-        return Judgement(rule.action == "allow", "rule" if rule.action == "allow" else "deny-rule", rule.id)
-
-    # The opener
-
-    def _conversation(self, record: Record, instance: int, way: int) -> _Conversation:
+    def _conversation(self, record: Record, instance: int, way: int) -> Conversation:
         low, high = (record.src, record.sport), (record.dst, record.dport)
         key = instance, record.protocol, *((high, low) if way else (low, high))
         known = self._conversations.get(key)
@@ -277,7 +229,7 @@ class _Checker:
             self._settle_all(known)
             known, is_past = None, True
         if known is None:
-            known = self._conversations[key] = _Conversation(is_past)
+            known = self._conversations[key] = Conversation(key, is_past)
             if len(self._conversations) > MOST_CONVERSATIONS:
                 _, oldest = self._conversations.popitem(last=False)
                 self._settle_all(oldest)
@@ -285,49 +237,40 @@ class _Checker:
         return known
 
     def _timeout(self, record: Record) -> float:
-        return self._lifetime.get(record.protocol, self._other_lifetime)
+        if record.protocol == TCP:
+            return self._tcp_lifetime
+        return self._icmp_lifetime if _is_icmp(record) else self._other_lifetime
 
-    def _take_accepted(self, item: _Waiting) -> None:
+    def _take_accepted(self, item: Waiting) -> None:
         record, conversation = item.record, item.conversation
-        if conversation.accepted[item.way] is None:
-            conversation.accepted[item.way] = record.start, self.result.records
-        conversation.last_end = max(conversation.last_end, record.end)
-        if conversation.initiator is None:
-            conversation.initiator = self._initiator(item)
+        if self._accepted.setdefault(item.instance, conversation.key) != conversation.key:
+            self._accepted[item.instance] = None
+        self._accept_service(item)
+        conversation.take_accepted(record, item.way, item.place)
         if item.as_opener.allowed and item.as_reply.allowed:
-            self._agree(item)
-        elif conversation.initiator is not None or not (_is_icmp(record) or item.as_opener.allowed
-                                                        or item.as_reply.allowed):  # fmt: skip
+            self._agree()
+        elif _is_icmp(record):
+            # What it may be an error about can come later, if the log is not in order.
+            self._wait(item)
+        elif conversation.opener is not None or not (item.as_opener.allowed or item.as_reply.allowed):
             self._settle(item)
         else:
             self._wait(item)
-        if conversation.initiator is not None or conversation.rejected_waiting:
-            self._settle_all(conversation, decided_only=conversation.initiator is None)
+        if conversation.rejected_waiting or (conversation.opener is not None and not _is_icmp(record)):
+            self._settle_all(conversation, decided_only=conversation.opener is None or _is_icmp(record))
 
-    def _initiator(self, item: _Waiting) -> int | None:
-        """The opener's way, if known by now."""
-        record, (low, high) = item.record, item.conversation.accepted
-        if record.tcp_flags and record.tcp_flags & _SYN:
-            return 1 - item.way if record.tcp_flags & _ACK else item.way
-        if low is None or high is None:
-            return None
-        by_ports = _by_ports(record, item.way)
-        if by_ports is not None:
-            return by_ports
-        return int(high < low)
-
-    def _take_rejected(self, item: _Waiting) -> None:
+    def _take_rejected(self, item: Waiting) -> None:
         conversation = item.conversation
         if not item.as_opener.allowed:
             conversation.rejected[item.way] = True
-            self._agree(item)
+            self._agree()
             self._settle_all(conversation, decided_only=True)
         elif self._is_explained(item):
-            self._agree(item)
+            self._agree()
         else:
             self._wait(item)
 
-    def _is_explained(self, item: _Waiting) -> bool:
+    def _is_explained(self, item: Waiting) -> bool:
         """Whether a REJECT that the rules do not explain has another cause: a connection existed, or none could open.
         """
         conversation = item.conversation
@@ -335,11 +278,11 @@ class _Checker:
 
     # Deciding
 
-    def _wait(self, item: _Waiting) -> None:
+    def _wait(self, item: Waiting) -> None:
         self._waiting_like(item).append(item)
         self._waiting.append(item)
 
-    def _waiting_like(self, item: _Waiting) -> deque[_Waiting]:
+    def _waiting_like(self, item: Waiting) -> deque[Waiting]:
         """Those of the item's conversation and action, in order."""
         conversation = item.conversation
         return conversation.accepted_waiting if item.record.accepted else conversation.rejected_waiting
@@ -354,80 +297,145 @@ class _Checker:
                 self._waiting_like(item).popleft()
                 self._settle(item)
 
-    def _settle_all(self, conversation: _Conversation, *, decided_only: bool = False) -> None:
+    def _settle_all(self, conversation: Conversation, *, decided_only: bool = False) -> None:
         """Settle the waiting records; with ``decided_only``, only rejected records that are now explained."""
         rejected = conversation.rejected_waiting
         if decided_only:
             settled = [item for item in rejected if self._is_explained(item)]
             conversation.rejected_waiting = deque(item for item in rejected if not self._is_explained(item))
         else:
-            settled = sorted((*conversation.accepted_waiting, *rejected), key=lambda item: item.number)
+            settled = sorted((*conversation.accepted_waiting, *rejected), key=lambda item: item.place.number)
             conversation.accepted_waiting.clear()
             rejected.clear()
         for item in settled:
             self._settle(item)
 
-    def _settle(self, item: _Waiting) -> None:
+    def _settle(self, item: Waiting) -> None:
         """Decide with what is known by now."""
         item.done = True
         if item.record.accepted:
             self._settle_accepted(item)
         elif self._is_explained(item):
-            self._agree(item)
+            self._agree()
         else:
             self._settle_rejected(item)
 
-    def _settle_accepted(self, item: _Waiting) -> None:
-        record, conversation = item.record, item.conversation
-        both_ways = None not in conversation.accepted
-        if _is_icmp(record) and not both_ways and not item.as_opener.allowed and item.instance in self._busy:
-            self._undecided("ICMP that no rule allows: may be an error about a connection")
-            return
-        initiator = conversation.initiator
-        if initiator is None:
-            initiator = item.way
-            first = self.result.first_second or 0
-            if not item.as_opener.allowed and record.start < first + self._timeout(record):
-                by_ports = _by_ports(record, item.way)
-                initiator = item.way if by_ports is None else by_ports
-            conversation.initiator = initiator
-        judged = item.as_opener if initiator == item.way else item.as_reply
-        if judged.allowed:
-            self._agree(item)
+    def _settle_accepted(self, item: Waiting) -> None:
+        conversation = item.conversation
+        if conversation.opener is None and conversation.doubt is None:
+            conversation.opener = self._only_sender(item)
+        is_opener = conversation.opener == item.way or not self._judge.is_stateful[item.instance]
+        judged = item.as_opener if is_opener else item.as_reply
+        if judged.allowed and (is_opener or conversation.opener is not None):
+            self._agree()
+        elif (doubt := self._doubt(item)) is not None:
+            self._undecided(doubt)
         else:
-            self._disagree(item, "opener" if initiator == item.way else "reply", judged)
+            self._disagree(item, "opener" if is_opener else "reply", judged)
 
-    def _settle_rejected(self, item: _Waiting) -> None:
+    def _doubt(self, item: Waiting) -> str | None:
+        """Why an accepted record may be right, although the rules deny what it seems to be."""
+        record, conversation = item.record, item.conversation
+        if _has_no_ports(record):
+            return FRAGMENTS
+        if _is_icmp(record) and self._may_be_an_error(item):
+            return ICMP_ERROR
+        if not (item.as_opener.allowed or item.as_reply.allowed):
+            return None
+        may_be_older = record.protocol == TCP and not conversation.has_syn and self._is_early(record)
+        if may_be_older and way_by_ports(record, item.way) != conversation.opener:
+            return OLDER
+        return conversation.doubt
+
+    def _only_sender(self, item: Waiting) -> int:
+        """The opener's way, if only packets of this one were accepted."""
+        if item.as_opener.allowed or not self._is_early(item.record):
+            return item.way
+        by_ports = way_by_ports(item.record, item.way)
+        return item.way if by_ports is None else by_ports
+
+    def _is_early(self, record: Record) -> bool:
+        """Whether its connection may be older than the log."""
+        return record.start < (self.result.first_second or 0) + self._timeout(record)
+
+    def _may_be_an_error(self, item: Waiting) -> bool:
+        """Whether the instance has another connection, which an ICMP error may be about (SPEC 4.6)."""
+        return (
+            self._judge.is_stateful[item.instance] and item.as_opener.reason != "vpc-isolated"
+            and self._accepted[item.instance] != item.conversation.key
+        )  # fmt: skip
+
+    def _settle_rejected(self, item: Waiting) -> None:
         record = item.record
+        is_stateful = self._judge.is_stateful[item.instance]
         if _is_icmp(record):
             # Records have no ICMP type: it may be a reply without a query or an error without a connection.
-            self._undecided("rejected ICMP: may be of a type that no rule applies to")
-        elif record.protocol in PORT_PROTOCOLS and not (record.sport or record.dport):
+            self._undecided("rejected ICMP: may be of a type that is not allowed")
+        elif _has_no_ports(record):
             self._undecided("rejected without ports: later fragments, or malformed packets")
-        elif record.tcp_flags is not None and record.protocol == TCP and not record.tcp_flags & _SYN:
-            self._undecided("rejected TCP without a SYN: packets of an expired connection")
-        elif _by_ports(record, item.way) == 1 - item.way:
+        elif is_stateful and record.protocol == TCP and record.tcp_flags is None:
+            self._undecided("rejected TCP without flags: may be of an expired connection (log the field tcp-flags)")
+        elif is_stateful and record.protocol == TCP and (record.tcp_flags or 0) & (FIN | SYN | RST | ACK) != SYN:
+            self._undecided("rejected TCP that is no plain SYN: may be of an expired connection")
+        elif is_stateful and way_by_ports(record, item.way) == 1 - item.way:
             if item.as_reply.allowed:
                 self._undecided("rejected, from a service's port: may be of an expired connection")
             else:
-                self._agree(item)
+                self._agree()
+        elif self._policy.settings.max_connections <= len(self._conversations) + self._icmp_packets:
+            self._undecided("rejected when there may have been max_connections connections")
         else:
-            self._disagree(item, "opener", item.as_opener)
+            self._reject_service(item)
 
-    def _agree(self, item: _Waiting) -> None:
+    # Services
+
+    def _service(self, item: Waiting) -> _Service:
+        record = item.record
+        key = item.instance, record.src, record.dst, record.protocol, record.dport
+        known = self._services.get(key)
+        if known is None:
+            known = self._services[key] = _Service()
+            if len(self._services) > MOST_SERVICES:
+                _, oldest = self._services.popitem(last=False)
+                self._leave_service(oldest)
+        self._services.move_to_end(key)
+        return known
+
+    def _accept_service(self, item: Waiting) -> None:
+        service = self._service(item)
+        service.has_accepted = True
+        self._leave_service(service)
+
+    def _reject_service(self, item: Waiting) -> None:
+        service = self._service(item)
+        service.packets += max(1, item.record.packets)
+        service.rejected.append(item)
+        if service.has_accepted:
+            self._leave_service(service)
+        elif service.packets >= ENOUGH_PACKETS:
+            for rejected in service.rejected:
+                self._disagree(rejected, "opener", rejected.as_opener)
+            service.rejected.clear()
+
+    def _leave_service(self, service: _Service) -> None:
+        for _ in service.rejected:
+            self._undecided(f"rejected: fewer than {ENOUGH_PACKETS}, or beside accepted ones: may be malformed packets")
+        service.rejected.clear()
+
+    # Counting
+
+    def _agree(self) -> None:
         self.result.agreeing += 1
-        if item.record.accepted and not _is_icmp(item.record):
-            self._busy.add(item.instance)
 
     def _undecided(self, why: str) -> None:
         self.result.undecided[why] += 1
 
-    def _disagree(self, item: _Waiting, role: Literal["opener", "reply"], judged: Judgement) -> None:
+    def _disagree(self, item: Waiting, role: Literal["opener", "reply"], judged: Judgement) -> None:
         record, result = item.record, self.result
         result.disagreeing += 1
         result.packets += record.packets
         result.bytes += record.bytes
-        number, name = item.place
+        number, name = item.log
         if len(self._found) >= 2 * LISTED:
             self._found = sorted(self._found, key=lambda found: found[:2])[:LISTED]
         self._found.append((number, record.line, Disagreement(
@@ -453,42 +461,16 @@ class _Checker:
             item = self._waiting.popleft()
             if not item.done:
                 self._settle(item)
+        for service in self._services.values():
+            self._leave_service(service)
         self._found.sort(key=lambda found: found[:2])
         self.result.disagreements = [disagreement for _, _, disagreement in self._found[:LISTED]]
         return self.result
-
-
-def _by_ports(record: Record, way: int) -> int | None:
-    """The opener's way, if the ports distinguish the service from an ephemeral port."""
-    if record.protocol == TCP and (record.sport == _FTP_DATA) != (record.dport == _FTP_DATA):
-        return way if record.sport == _FTP_DATA else 1 - way
-    for border in (_FIRST_USUAL, _FIRST_EPHEMERAL):
-        sends_from_service, sends_to_service = record.sport < border, record.dport < border
-        if sends_from_service != sends_to_service:
-            return 1 - way if sends_from_service else way
-    return None
 
 
 def _is_icmp(record: Record) -> bool:
     return record.protocol == (ICMP if len(record.src) == 4 else ICMPV6)
 
 
-def _icmp_keys(policy: Policy, family: Literal[4, 6]) -> list[int]:
-    """Keys (as in rule tables) of ICMP types and codes that can open a connection, one for each kind that rules
-    distinguish.
-    """
-    protocol = ICMP if family == 4 else ICMPV6
-    named = {8 if family == 4 else 128: {0}}
-    for group in policy.security_groups:
-        for rule in group.rules:
-            if rule.ethertype == family and rule.protocol == protocol and rule.icmp_type is not None:
-                named.setdefault(rule.icmp_type, {0}).add(rule.icmp_code or 0)
-    keys = []
-    for kind, codes in named.items():
-        if kind not in _ICMP_NO_OPENERS[family]:
-            # A code that no rule names.
-            codes.add(next(code for code in (255, 254, *range(256)) if code not in codes or len(codes) == 256))
-            keys += [kind << 8 | code for code in codes]
-    other = next((kind for kind in range(255, -1, -1) if kind not in named
-                  and kind not in _ICMP_NO_OPENERS[family]), None)  # fmt: skip
-    return keys if other is None else [*keys, other << 8]
+def _has_no_ports(record: Record) -> bool:
+    return record.protocol in PORT_PROTOCOLS and not (record.sport or record.dport)

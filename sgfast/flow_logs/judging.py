@@ -1,0 +1,88 @@
+"""The rules' verdict on a packet that opens a connection, as far as a flow log record describes one."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from sgfast.compiler import CompiledPolicy
+from sgfast.policy.model import ICMP, ICMPV6, Policy
+
+#: Memory limit: cached verdicts.
+MOST_VERDICTS = 1 << 17
+
+#: ICMP types that cannot open a connection: errors (SPEC 4.6) and replies (SPEC 5.6).
+_ICMP_NO_OPENERS = {4: {3, 4, 5, 11, 12, 0, 14, 16, 18}, 6: {*range(128), 129}}
+
+
+class Judgement(NamedTuple):
+    """The rules' verdict on an opener. Records have no ICMP type: ICMP is allowed if the rules allow any type."""
+
+    allowed: bool
+    reason: str
+    rule: str | None
+
+
+class Judge:
+    """Asks the rules, and remembers what they said."""
+
+    def __init__(self, policy: Policy, compiled: CompiledPolicy) -> None:
+        self._policy = policy
+        self._compiled = compiled
+        self._verdicts: dict[tuple[object, ...], Judgement] = {}
+        #: By instance: whether its filter remembers connections (SPEC 4.13).
+        self.is_stateful = [
+            all(policy.group_by_name[name].stateful for name in instance.security_groups)
+            for instance in compiled.instances
+        ]
+        #: By whether the filter is stateful, and IP version.
+        self._icmp_keys = {
+            (stateful, family): _icmp_keys(policy, family, _ICMP_NO_OPENERS[family] if stateful else set())
+            for stateful in (False, True) for family in (4, 6)
+        }  # fmt: skip
+
+    def opener(self, instance: int, inbound: bool, peer: bytes, protocol: int, port: int) -> Judgement:
+        """Judge an opener that enters or leaves the instance. ``port`` is its destination port."""
+        key = instance, inbound, peer, protocol, port
+        found = self._verdicts.get(key)
+        if found is None:
+            if len(self._verdicts) >= MOST_VERDICTS:
+                self._verdicts.clear()
+            found = self._verdicts[key] = self._judge_anew(instance, inbound, peer, protocol, port)
+        return found
+
+    def _judge_anew(self, instance: int, inbound: bool, peer: bytes, protocol: int, port: int) -> Judgement:
+        classifier = self._compiled.classifier
+        other = classifier.owner_of(peer)
+        here = self._compiled.instances[instance]
+        if other >= 0 and not self._policy.connected(here.vpc, self._compiled.instances[other].vpc):
+            return Judgement(False, "vpc-isolated", None)
+        family = 4 if len(peer) == 4 else 6
+        if protocol != (ICMP if family == 4 else ICMPV6):
+            return self._by_rule(classifier.rule_for(instance, inbound, peer, protocol, port))
+        keys = self._icmp_keys[self.is_stateful[instance], family]
+        kinds = {classifier.rule_for(instance, inbound, peer, protocol, key) for key in keys}
+        return max(map(self._by_rule, sorted(kinds)), key=lambda judgement: judgement.allowed)
+
+    def _by_rule(self, number: int) -> Judgement:
+        if number < 0:
+            return Judgement(False, "no-rule", None)
+        rule = self._compiled.rules[number]
+        return Judgement(rule.action == "allow", "rule" if rule.action == "allow" else "deny-rule", rule.id)
+
+
+def _icmp_keys(policy: Policy, family: Literal[4, 6], left_out: set[int]) -> list[int]:
+    """Keys (as in rule tables) of ICMP types and codes, one for each kind that rules distinguish."""
+    protocol = ICMP if family == 4 else ICMPV6
+    named = {8 if family == 4 else 128: {0}}
+    for group in policy.security_groups:
+        for rule in group.rules:
+            if rule.ethertype == family and rule.protocol == protocol and rule.icmp_type is not None:
+                named.setdefault(rule.icmp_type, {0}).add(rule.icmp_code or 0)
+    keys = []
+    for kind, codes in named.items():
+        if kind not in left_out:
+            # A code that no rule names.
+            codes.add(next(code for code in (255, 254, *range(256)) if code not in codes or len(codes) == 256))
+            keys += [kind << 8 | code for code in codes]
+    other = next((kind for kind in range(255, -1, -1) if kind not in named and kind not in left_out), None)
+    return keys if other is None else [*keys, other << 8]
