@@ -40,6 +40,8 @@ MOST_INTERFACES = 1 << 16
 #: How many packets of one peer to one service must be rejected, and none accepted, before it is the rules' doing: a
 #: malformed packet is rejected too, and so are fragments of a datagram that is incomplete.
 ENOUGH_PACKETS = 8
+#: How many of its connections, if records do not tell TCP openers from packets of expired connections.
+ENOUGH_CONNECTIONS = 8
 #: How many disagreements are listed one by one.
 LISTED = 1000
 
@@ -47,6 +49,7 @@ _DHCP = {(68, 67), (67, 68), (546, 547), (547, 546)}
 
 FRAGMENTS = "accepted without ports: may be later fragments of an allowed datagram"
 OLDER = "accepted near the beginning of the log: may be of an older connection"
+EXPIRED = "rejected TCP without flags: may be of an expired connection (log the field tcp-flags)"
 ICMP_ERROR = "ICMP that no rule allows: may be an error about a connection"
 
 
@@ -109,12 +112,13 @@ def check_logs(
 class _Service:
     """A port of one end, as one peer reaches it."""
 
-    __slots__ = ("has_accepted", "packets", "rejected")
+    __slots__ = ("has_accepted", "packets", "ports", "rejected")
 
     def __init__(self) -> None:
         self.has_accepted = False
-        #: How many packets were rejected, and the records of the first ones.
+        #: How many packets were rejected, the peer's ports, and the records of the first ones.
         self.packets = 0
+        self.ports: set[int] = set()
         self.rejected: list[Waiting] = []
 
 
@@ -373,9 +377,7 @@ class _Checker:
             self._undecided("rejected ICMP: may be of a type that is not allowed")
         elif _has_no_ports(record):
             self._undecided("rejected without ports: later fragments, or malformed packets")
-        elif is_stateful and record.protocol == TCP and record.tcp_flags is None:
-            self._undecided("rejected TCP without flags: may be of an expired connection (log the field tcp-flags)")
-        elif is_stateful and record.protocol == TCP and (record.tcp_flags or 0) & (FIN | SYN | RST | ACK) != SYN:
+        elif is_stateful and _is_no_syn(record):
             self._undecided("rejected TCP that is no plain SYN: may be of an expired connection")
         elif is_stateful and way_by_ports(record, item.way) == 1 - item.way:
             if item.as_reply.allowed:
@@ -410,17 +412,30 @@ class _Checker:
         service = self._service(item)
         service.packets += max(1, item.record.packets)
         service.rejected.append(item)
+        if len(service.ports) < ENOUGH_CONNECTIONS:
+            service.ports.add(item.record.sport)
         if service.has_accepted:
             self._leave_service(service)
-        elif service.packets >= ENOUGH_PACKETS:
+        elif service.packets >= ENOUGH_PACKETS and (
+            len(service.ports) >= ENOUGH_CONNECTIONS or not self._may_be_expired(item)
+        ):
             for rejected in service.rejected:
                 self._disagree(rejected, "opener", rejected.as_opener)
             service.rejected.clear()
 
     def _leave_service(self, service: _Service) -> None:
-        for _ in service.rejected:
-            self._undecided(f"rejected: fewer than {ENOUGH_PACKETS}, or beside accepted ones: may be malformed packets")
+        for item in service.rejected:
+            if self._may_be_expired(item):
+                self._undecided(EXPIRED)
+            else:
+                self._undecided(
+                    f"rejected: fewer than {ENOUGH_PACKETS}, or beside accepted ones: may be malformed packets"
+                )
         service.rejected.clear()
+
+    def _may_be_expired(self, item: Waiting) -> bool:
+        record = item.record
+        return record.protocol == TCP and record.tcp_flags is None and self._judge.is_stateful[item.instance]
 
     # Counting
 
@@ -466,6 +481,13 @@ class _Checker:
         self._found.sort(key=lambda found: found[:2])
         self.result.disagreements = [disagreement for _, _, disagreement in self._found[:LISTED]]
         return self.result
+
+
+def _is_no_syn(record: Record) -> bool:
+    """Whether its flags say that it is about other TCP packets than openers."""
+    if record.protocol != TCP or record.tcp_flags is None:
+        return False
+    return record.tcp_flags & (FIN | SYN | RST | ACK) != SYN
 
 
 def _is_icmp(record: Record) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from flow_logs import CLIENT, DB, POLICY, WEB, check, record, told
 
-from sgfast.flow_logs.checking import OLDER
+from sgfast.flow_logs.checking import EXPIRED, OLDER
 from sgfast.flow_logs.conversations import DISPUTED, UNKNOWN_ORDER
 from sgfast.flow_logs.records import DEFAULT_FIELDS
 
@@ -104,6 +104,15 @@ def test_a_connection_that_may_be_older_than_the_log_needs_ports_or_a_syn(tmp_pa
     assert [reason for _, _, reason in told(check(tmp_path, *flagged, header=header))] == ["no-rule", "no-rule"]
     first = record(CLIENT, WEB, 50000, 443, start=100)
     assert [line for line, _, _ in told(check(tmp_path, first, there, back))] == [2, 3]
+
+
+def test_enough_connections_rejected_without_flags_are_the_rules_doing(tmp_path: Path) -> None:
+    lines = [record(CLIENT, WEB, 50000 + n, 443, action="REJECT") for n in range(8)]
+    assert [reason for _, _, reason in told(check(tmp_path, *lines))] == ["rule"] * 8
+    # A port that is used again is no other connection, and one that was accepted speaks for the others.
+    for few in (lines[:7], [*lines[:7], *lines[:7]], [*lines, record(CLIENT, WEB, 51000, 443)]):
+        rejected = sum("REJECT" in line for line in few)
+        assert check(tmp_path, *few).undecided == {EXPIRED: rejected}
 
 
 def test_later_fragments_have_no_ports(tmp_path: Path) -> None:
