@@ -7,24 +7,33 @@
 #                 if it is an ICMP error: length (four bytes) and bytes of its quote
 #
 # A record has the packet's own timestamp, and the time of a clock that began with the input (SPEC 9.1). Its number
-# counts within the input. Whoever judges it adds what came before the input. Every length is checked against the block
-# before it is used, as the bytes come from a file.
+# counts within the input. Whoever judges it adds what came before the input. As the bytes come from a file, every
+# length is checked against the block before it is used, and a record whose fields contradict each other is not judged.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
+from sgfast.core.base.clock cimport CLOCK_END
+from sgfast.core.base.icmp cimport icmp_is_error
 from sgfast.core.base.intrinsics cimport likely, unlikely
-from sgfast.core.base.key cimport KIND_USED, digest_key, hash_key
+from sgfast.core.base.key cimport KIND_PORTS, KIND_USED, FlowKey, digest_key, hash_key
 from sgfast.core.base.types cimport (
+    PROTO_ICMP,
+    PROTO_ICMPV6,
+    PROTO_TCP,
     READ_BROKEN,
+    READ_EXEMPT,
     READ_FRAGMENT,
     READ_ICMP_ERROR,
     READ_NOT_IP,
+    READ_STRAY,
     READ_TRACKED,
     STEP_COUNT,
+    STEP_OPEN,
+    STEP_REPLY,
     Packet,
 )
-from sgfast.core.wire.ip cimport WireContext
+from sgfast.core.wire.ip cimport TCP_FLAGS_THAT_COUNT, WireContext, set_icmp, transport_header_length
 
 cdef enum:         # Record.flags
     RECORD_IPV6 = 1
@@ -130,7 +139,9 @@ cdef inline Py_ssize_t measure_record(const uint8_t* data, Py_ssize_t left, Reco
     if unlikely(left < size):
         return 0
     memcpy(r, data, sizeof(Record))
-    if unlikely(r.outcome > READ_FRAGMENT or r.step >= STEP_COUNT or r.flags & ~RECORD_FLAGS):
+    if unlikely(
+        r.outcome > READ_FRAGMENT or r.step >= STEP_COUNT or r.flags & ~RECORD_FLAGS or r.now > CLOCK_END
+    ):
         return 0
     quotes = r.outcome == READ_ICMP_ERROR
     if unlikely(r.flags & RECORD_IPV6):
@@ -139,7 +150,10 @@ cdef inline Py_ssize_t measure_record(const uint8_t* data, Py_ssize_t left, Reco
         if left - size < <Py_ssize_t>sizeof(Piece):
             return 0
         memcpy(&piece, data + size, sizeof(Piece))
-        if piece.read >= READ_FRAGMENT or piece.at >= piece.end or piece.end > 0xFFFF or (piece.at & 7):
+        if piece.at >= piece.end or piece.end > 0xFFFF or piece.at & 7 or (piece.end & 7 and not piece.last):
+            return 0
+        # Only a first fragment has headers that were read.
+        if piece.read > READ_EXEMPT or (piece.at and piece.read != READ_STRAY):
             return 0
         quotes = piece.read == READ_ICMP_ERROR
         size += sizeof(Piece)
@@ -151,10 +165,69 @@ cdef inline Py_ssize_t measure_record(const uint8_t* data, Py_ssize_t left, Reco
     return size if likely(size <= left) else 0
 
 
+cdef inline bint key_agrees(const WireContext* context, const Packet* p) noexcept nogil:
+    # Whether the packet's key and step are those that reading its headers would have given (wire/ip.pxd). Everything
+    # after this relies on it: a key of another IP version would look for addresses that its entry does not have.
+    cdef FlowKey key
+    cdef uint8_t header[8]
+    cdef uint8_t family = p.ipv6
+    cdef uint8_t step = STEP_OPEN
+    cdef uint32_t need = transport_header_length(p.ipv6, p.protocol)
+    if need == 0:
+        return (
+            p.key.kind == (KIND_USED | family) and p.key.ports == 0 and p.step == STEP_OPEN
+            and not p.has_ports and not p.has_icmp
+        )
+    if unlikely(p.protocol == PROTO_ICMP or p.protocol == PROTO_ICMPV6):
+        memset(header, 0, sizeof(header))
+        header[0] = p.port_key >> 8
+        header[1] = p.port_key & 255
+        header[4] = p.key.ports >> 24
+        header[5] = p.key.ports >> 16 & 255
+        if set_icmp(&key, family, p.protocol, header, p.source_high):
+            step = STEP_REPLY
+        return (
+            p.key.kind == key.kind and p.key.ports == key.ports and p.step == step
+            and p.has_icmp and not p.has_ports and not icmp_is_error(p.ipv6, header[0])
+        )
+    if likely(p.protocol == PROTO_TCP):
+        step = context.tcp_step[p.tcp_flags & TCP_FLAGS_THAT_COUNT]
+    # One branch for all of them, because they are never wrong.
+    return not (
+        (p.key.kind ^ (KIND_USED | KIND_PORTS | family)) | (p.step ^ step) | (p.port_key ^ p.dport)
+        | (p.has_ports ^ 1) | p.has_icmp
+    )
+
+
+cdef inline bint agrees_without_key(const Record* r, const Packet* p) noexcept nogil:
+    # As `key_agrees`, for a packet without a connection key.
+    if r.kind or (p.has_ports and p.has_icmp):
+        return False
+    if p.outcome == READ_NOT_IP or p.outcome == READ_BROKEN:
+        return r.flags == 0
+    if has_quote(p):
+        return (
+            p.has_icmp and p.protocol == (PROTO_ICMPV6 if p.ipv6 else PROTO_ICMP)
+            and icmp_is_error(p.ipv6, p.port_key >> 8)
+        )
+    return True
+
+
+cdef inline bint in_order(const Packet* p) noexcept nogil:
+    # Whether the lower address comes first. If both are the same, the source is not the higher one.
+    cdef const uint64_t* addr = &p.key.addr[0]
+    if unlikely(p.ipv6):
+        return addr[0] < addr[2] or (
+            addr[0] == addr[2] and (addr[1] < addr[3] or (addr[1] == addr[3] and not p.source_high))
+        )
+    return (addr[0] >> 32) + p.source_high <= <uint32_t>addr[0]
+
+
 cdef inline Py_ssize_t read_record(
     const WireContext* context, const uint8_t* data, Py_ssize_t left, Record* r, Packet* p
 ) noexcept nogil:
-    # As `measure_record`, and fills `p`. The packet's quote stays in `data`.
+    # As `measure_record`, and fills `p`. It is also 0 if the fields contradict each other. The packet's quote stays in
+    # `data`.
     cdef Piece piece
     cdef Py_ssize_t size = measure_record(data, left, r)
     if unlikely(size == 0):
@@ -191,15 +264,18 @@ cdef inline Py_ssize_t read_record(
     if unlikely(has_quote(p)):
         memcpy(&p.quote_length, data, 4)
         p.quote = data + 4
+    if unlikely(not in_order(p)):
+        return 0
     if likely(is_keyed(p)):
-        if unlikely(not p.key.kind & KIND_USED):
-            return 0        # it would be equal to a free entry
         if p.has_ports:
             p.sport = <uint16_t>(r.ports if p.source_high else r.ports >> 16)
             p.dport = <uint16_t>(r.ports >> 16 if p.source_high else r.ports)
+        if unlikely(not key_agrees(context, p)):
+            return 0
         p.digest = digest_key(context.secret, &p.key)
         p.hash = hash_key(context.secret, p.digest, &p.key)
-    elif p.has_ports:
+        return size
+    if p.has_ports:
         p.sport = r.ports >> 16
         p.dport = r.ports & 0xFFFF
-    return size
+    return size if agrees_without_key(r, p) else 0

@@ -7,7 +7,9 @@ from sgfast.core.dataplane import DataPlane
 
 TOLD_DTYPE: np.dtype[Any]
 
-def records_before(block: bytes | memoryview, start: int, at_ns: int) -> tuple[int, int, int, set[int]]: ...
+def records_before(
+    block: bytes | memoryview, start: int, at_ns: int, vpc_count: int
+) -> tuple[int, int, int, set[int]]: ...
 
 class RecordJudge:
     def __init__(self, plane: DataPlane) -> None: ...

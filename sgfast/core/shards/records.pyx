@@ -29,10 +29,11 @@ cdef packed struct Told:
 assert TOLD_DTYPE.itemsize == sizeof(Told)
 
 
-def records_before(const uint8_t[::1] block not None, Py_ssize_t start, int64_t at_ns):
+def records_before(const uint8_t[::1] block not None, Py_ssize_t start, int64_t at_ns, uint32_t vpc_count):
     """``(position, count, number, vpcs)``: where the first record from ``start`` on is that does not come before
     ``at_ns`` on the input's clock, or the end; how many records come before it; its number in the input, or 0 at the
-    end; and the set of ``Frame.vpc`` of those before it. ValueError if the bytes are no records.
+    end; and the set of ``Frame.vpc`` of those before it. ValueError if the bytes are no records, or if one before it is
+    of a VPC above ``vpc_count``.
     """
     cdef Record r
     cdef Py_ssize_t at = start
@@ -49,6 +50,8 @@ def records_before(const uint8_t[::1] block not None, Py_ssize_t start, int64_t 
         if r.now >= at_ns:
             return at, count, r.number, vpcs
         if r.vpc != last_vpc:
+            if r.vpc > vpc_count:
+                raise ValueError("a record of an unknown VPC")
             last_vpc = r.vpc
             vpcs.add(r.vpc)
         count += 1
@@ -57,9 +60,10 @@ def records_before(const uint8_t[::1] block not None, Py_ssize_t start, int64_t 
 
 
 cdef class RecordJudge:
-    """Judges records with a data plane that has one job."""
+    """Judges records with a data plane that has one job, and whose clock has begun (``DataPlane.begin``)."""
 
     cdef DataPlane plane
+    cdef uint64_t last_number       # of the packet judged last
     cdef Packet* packets
     cdef int64_t* now
     cdef uint64_t* numbers
@@ -86,16 +90,17 @@ cdef class RecordJudge:
         """Judges the records of ``vpc`` (``Frame.vpc``) in ``[start, end)``, positions that ``records_before``
         returned.
 
-        ``shift_ns``: what to add to the input's clock for that of the replay, nanoseconds. ``before``: how many packets
-        came before the input. ``told``: an array of TOLD_DTYPE with one row for each record in the range, of whatever
-        VPC; rows of ``vpc`` are filled. ValueError if the bytes are no records.
+        ``shift_ns``: what to add to the input's clock for that of the replay, nanoseconds, not negative. ``before``:
+        how many packets came before the input. ``told``: an array of TOLD_DTYPE with one row for each record in the
+        range, of whatever VPC; rows of ``vpc`` are filled. ValueError if the bytes are no records, or if their times or
+        numbers go back.
         """
         cdef uint8_t[::1] view
         cdef Told* rows = NULL
         cdef Py_ssize_t row_count = 0
         cdef bint sound
-        if not 0 <= start <= end <= block.shape[0]:
-            raise ValueError("position out of range")
+        if not 0 <= start <= end <= block.shape[0] or shift_ns < 0:
+            raise ValueError("position or shift out of range")
         if start == end:
             return
         if told is not None and len(told):
@@ -121,6 +126,9 @@ cdef class RecordJudge:
         cdef Py_ssize_t row = 0
         cdef Py_ssize_t size, count, i
         cdef Py_ssize_t[BATCH] row_of
+        cdef int64_t now
+        cdef int64_t last = self.plane.clock.now
+        cdef uint64_t number
         self.plane.fragments.wanted = rows != NULL
         first.want_sides = rows != NULL
         while left:
@@ -136,8 +144,12 @@ cdef class RecordJudge:
                 row += 1
                 if unlikely(r.vpc != vpc):
                     continue
-                self.now[count] = CLOCK_END if shift_ns > 0 and r.now > CLOCK_END - shift_ns else r.now + shift_ns
-                self.numbers[count] = before + r.number
+                now = CLOCK_END if r.now > CLOCK_END - shift_ns else r.now + shift_ns
+                number = before + r.number
+                if unlikely(now < last or number <= self.last_number):
+                    return False
+                self.now[count] = last = now
+                self.numbers[count] = self.last_number = number
                 prefetch_line(first, p)
                 count += 1
             if count == 0:

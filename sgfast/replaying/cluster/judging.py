@@ -194,6 +194,7 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
     folder = Folder(run.folder)
     runner = ShardRunner(run, job)
     runner.begin()
+    vpc_count = len(run.policy.vpcs) if run.is_mapped else 0
     pending = deque(job.changes)
     after = [0] * len(job.changes)
     packets = bytes_read = most = 0
@@ -224,7 +225,7 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
             while at < len(block):
                 until = max(-NEVER, min(pending[0].at_ns - source.shift_ns, NEVER)) if pending else NEVER
                 try:
-                    end, count, _, vpcs = records_before(block, at, until)
+                    end, count, _, vpcs = records_before(block, at, until, vpc_count)
                     rows_of_packets = np.zeros(count, dtype=TOLD_DTYPE) if packet_rows is not None else None
                     for vpc in sorted(vpcs):
                         runner.judge_of(vpc if run.is_mapped else 0).judge(
@@ -240,7 +241,7 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
                         packet_rows.write(rows_of_packets)
                         resolved += [rows for rows in runner.resolved() if len(rows)]
                     if waiting < len(job.changes) - len(pending):
-                        note_first(source.packets_before + records_before(block, at, -NEVER)[2])
+                        note_first(source.packets_before + records_before(block, at, -NEVER, vpc_count)[2])
                     if flow_rows is not None:
                         for rows in runner.flows():
                             flow_rows.add(rows)
