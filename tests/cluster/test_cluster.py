@@ -326,8 +326,8 @@ def test_segments_that_are_there_are_not_read_again(client: Any, tmp_path: Path)
     assert first[0].cluster is not None and first[0].cluster.segments_found == 0
     segments = sorted(folder.glob("*.records"))
     assert len(segments) == 4 and not list(folder.glob("*.rows")) and not list(folder.glob(".*"))
-    segments[0].with_name(segments[0].name + ".json").unlink()
-    segments[1].with_name(segments[1].name + ".json").write_text("{")
+    for segment in segments[:2]:
+        segment.with_name(segment.name + ".json").unlink()
     again = told(policy, captures, client=client, resume=folder)
     assert_same(again, one)
     assert again[0].cluster is not None and again[0].cluster.segments_found == 2
@@ -338,28 +338,6 @@ def test_segments_that_are_there_are_not_read_again(client: Any, tmp_path: Path)
         replay(policy, captures, client=client, resume=folder, reading=Reading(filter="tcp"))
     with pytest.raises(ClusterError, match="shards, not 5; use another folder"):
         replay(policy, captures, client=client, resume=folder, shards=5)
-
-
-@pytest.mark.parametrize("shards", ["0", "-1", "4097", "1000000000", "1e999", '"x"', "null"])
-def test_a_plan_with_an_impossible_number_of_shards_is_damaged(shards: str, client: Any, tmp_path: Path) -> None:
-    capture, folder = write(tmp_path / "one.pcap", [(BASE, packets(1, 4)[0])]), tmp_path / "run"
-    replay(parse_policy(POLICY), capture, client=client, resume=folder)
-    plan = folder / "plan.json"
-    made = json.loads(plan.read_text())
-    plan.write_text(plan.read_text().replace(f'"shards": {made["shards"]}', f'"shards": {shards}'))
-    with pytest.raises(ClusterError, match=r"run/plan\.json: is damaged; use another folder$"):
-        replay(parse_policy(POLICY), capture, client=client, resume=folder)
-
-
-def test_a_segment_of_another_capture_is_read_again(client: Any, tmp_path: Path) -> None:
-    captures = [write(tmp_path / f"{n}.pcap", [(BASE, frame)]) for n, frame in enumerate(packets(2, 4))]
-    policy, folder = parse_policy(POLICY), tmp_path / "run"
-    told(policy, captures, client=client, resume=folder)
-    for about in folder.glob("*.records.json"):
-        about.write_text(about.read_text().replace(str(captures[0]), "/etc/hostname"))
-    again = told(policy, captures, client=client, resume=folder)
-    assert_same(again, told(policy, captures))
-    assert again[0].cluster is not None and again[0].cluster.segments_found == 1
 
 
 def test_a_damaged_capture_is_read_again(client: Any, tmp_path: Path) -> None:
@@ -405,23 +383,6 @@ def test_a_capture_that_changed_is_read_again(client: Any, tmp_path: Path) -> No
     told(policy, captures, client=client, resume=folder)
     write(captures[2], frames[250:299])
     assert_same(told(policy, captures, client=client, resume=folder), told(policy, captures))
-
-
-def test_a_segment_that_is_not_what_was_written_is_one_line(client: Any, tmp_path: Path) -> None:
-    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(100, 4))]
-    capture, folder = write(tmp_path / "one.pcap", frames), tmp_path / "run"
-    told(parse_policy(POLICY), capture, client=client, resume=folder)
-    [segment] = folder.glob("*.records")
-    data = segment.read_bytes()
-    # Flags and words that are none, and a key that would be equal to a free entry of the table.
-    for spoilt in (data[:40] + b"\xff" * 8 + data[48:], data[:42] + b"\0" + data[43:]):
-        segment.write_bytes(spoilt)
-        with pytest.raises(ClusterError) as caught:
-            told(parse_policy(POLICY), capture, client=client, resume=folder)
-        assert segment.name in str(caught.value) and "\n" not in str(caught.value)
-    # One of another size was never whole: it is read again.
-    segment.write_bytes(data[:-1])
-    assert_same(told(parse_policy(POLICY), capture, client=client, resume=folder), told(parse_policy(POLICY), capture))
 
 
 # --- What is told when it cannot be done

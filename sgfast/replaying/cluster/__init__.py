@@ -52,7 +52,16 @@ from sgfast.replaying.cluster.plan import (
     units_of,
     version_here,
 )
-from sgfast.replaying.cluster.reading import BLOCK_DTYPE, SUFFIX, Segment, ranges_of, read_unit, saved_segment
+from sgfast.replaying.cluster.reading import (
+    BLOCK_DTYPE,
+    SEGMENT,
+    SUFFIX,
+    Segment,
+    ranges_of,
+    read_unit,
+    saved_ranges,
+    saved_segment,
+)
 from sgfast.replaying.cluster.scheduler import Cluster
 from sgfast.replaying.cluster.storage import Folder
 from sgfast.replaying.options import ReplayOptions
@@ -99,7 +108,7 @@ def replay_on_cluster(
             place, version_here(), policy, replace(options, client=None, changes=None, resume=None),
             options.shards or shards_for(units, cluster.threads), secrets.randbits(64), first_ns,
         )  # fmt: skip
-        run = agreed(storage, run, options.shards)
+        run = agreed(storage, run, options.shards, result.warnings)
         placement_of(policy, options)       # raises here what it would raise on the workers
         timed = () if changes is None else tuple(changes.resolve(policy, first_ns or 0))
         for vpc in seen_vpcs(policy, options):
@@ -167,13 +176,14 @@ class _Replay:
 
     def _split(self, units: Sequence[Unit]) -> list[Unit]:
         """Splits large captures into ranges."""
-        large = [unit.inputs[0] for unit in units if (unit.size or 0) > 2 * RANGE_BYTES and _is_splittable(unit)]
+        large = [unit for unit in units if (unit.size or 0) > 2 * RANGE_BYTES and _is_splittable(unit)]
         if not large:
             return list(units)
         began = time.perf_counter()
-        calls = [(entry.path.rsplit("/", 1)[-1], (self._storage.place, entry, RANGE_BYTES)) for entry in large]
+        calls = [(unit.name, (self._storage.place, unit.inputs[0], RANGE_BYTES)) for unit in large]
         found = self._cluster.run("index", indexed, calls, self._show_progress)
-        ranges = dict(zip((entry.path for entry in large), found, strict=True))
+        self._result.warnings += [warning for _, warning in found if warning is not None]
+        ranges = {unit.inputs[0].path: inputs for unit, (inputs, _) in zip(large, found, strict=True)}
         took = time.perf_counter() - began
         self._stages.append(Stage("index", len(large), took, took, 0, 0))
         return [
@@ -193,12 +203,13 @@ class _Replay:
         names = [_name_of(self._run, unit, start) for unit, start in calls]
         there = self._storage.names()
         shards = self._run.shards
-        saved = {
-            name: saved_segment(self._storage, name, unit, shards)
-            for name, (unit, _) in zip(names, calls, strict=True)
-            if {name, name + SUFFIX} <= there
-        }
-        found = {name: segment for name, segment in saved.items() if segment is not None}
+        found: dict[str, Segment] = {}
+        for name, (unit, start) in zip(names, calls, strict=True):
+            if {name, name + SUFFIX} <= there:
+                try:
+                    found[name] = saved_segment(self._storage, name, unit, start, shards)
+                except ClusterError as error:
+                    self._result.warnings.append(f"{error}; its captures are read again")
         self._found += len(found)
 
         def done(segment: Segment) -> None:
@@ -240,8 +251,6 @@ class _Replay:
                 sum(shard.packets for shard in judged), sum(shard.bytes_read for shard in judged),
             )
         )  # fmt: skip
-        if sum(shard.packets for shard in judged) != chain.packets:
-            raise ClusterError("some packets were not judged, because segments have changed; start again")
         return judged
 
     def _warn_of_heat(self, chain: Chain, judged: Sequence[Judged]) -> None:
@@ -265,23 +274,21 @@ class _Replay:
             )
 
 
-def indexed(place: str, entry: Input, every: int) -> list[Input]:
-    """A task: calls ``ranges_of`` and keeps its result in the folder."""
-    from sgfast.policy.serialization import from_plain
+def indexed(place: str, entry: Input, every: int) -> tuple[list[Input], str | None]:
+    """A task: calls ``ranges_of`` and keeps its result in the folder.
 
-    folder = Folder(place)
+    The second value is a warning if an earlier result cannot be used.
+    """
+    folder, warning = Folder(place), None
     name = f"{_digest(entry, every)}.index.json"
     if name in folder.names():
         try:
-            kept = list(from_plain(tuple[Input, ...], json.loads(folder.read(name))))
-            # Somebody else may have written this index. It must not make a worker read another file.
-            if all((each.path, each.place, each.mark) == (entry.path, entry.place, entry.mark) for each in kept):
-                return kept
-        except ValueError:
-            pass
+            return saved_ranges(folder, name, entry), None
+        except ClusterError as error:
+            warning = f"{error}; its capture is indexed again"
     found = ranges_of(entry, every)
-    folder.write(name, json.dumps(to_plain(tuple(found))).encode())
-    return found
+    folder.write_document(name, to_plain(tuple(found)))
+    return found, warning
 
 
 def spans_by_shard(chain: Chain, shards: int) -> tuple[Rows, list[int]]:
@@ -290,7 +297,8 @@ def spans_by_shard(chain: Chain, shards: int) -> tuple[Rows, list[int]]:
     every = np.concatenate(blocks) if blocks else np.empty(0, dtype=BLOCK_DTYPE)
     spans = np.empty(len(every), dtype=SPAN_DTYPE)
     spans["source"] = np.repeat(np.arange(len(blocks)), [len(each) for each in blocks])
-    spans["offset"], spans["size"] = every["offset"], every["size"]
+    for name in ("offset", "size", "count", "checksum"):
+        spans[name] = every[name]
     order = np.argsort(every["shard"], kind="stable")
     begins = np.searchsorted(every["shard"][order], np.arange(shards + 1))
     return spans[order], begins.tolist()
@@ -321,7 +329,7 @@ def _first_ns(parts: Sequence[Part]) -> int | None:
 
 def _name_of(run: Run, unit: Unit, start: Start) -> str:
     # The seed and the number of shards decide where records are.
-    return f"{_digest(unit, start, run.seed, run.shards)}.records"
+    return f"{_digest(unit, start, run.seed, run.shards)}{SEGMENT}"
 
 
 def _digest(*values: Any) -> str:

@@ -5,42 +5,51 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from typing import Any
 
 from sgfast.errors import ClusterError
 from sgfast.policy.serialization import to_plain
 from sgfast.replaying.cluster.plan import Run
-from sgfast.replaying.cluster.storage import Folder
+from sgfast.replaying.cluster.reading import SEGMENT
+from sgfast.replaying.cluster.storage import Damaged, Folder, is_whole
 from sgfast.replaying.options import MOST_SHARDS
 
 PLAN = "plan.json"
+DAMAGED_PLAN = "damaged-plan.json"
 #: For messages: what differs, in words.
 _SETTLED = {
-    "version": "version of sgfast", "reading": "choice of packets (--start, --end, --filter, --dedup, --decap)",
+    "reading": "choice of packets (--start, --end, --filter, --dedup, --decap)",
     "first_ns": "first capture", "infrastructure": "settings.infrastructure", "marks": "mapping of VPCs",
 }  # fmt: skip
 
 
-def agreed(storage: Folder, run: Run, shards: int | None) -> Run:
-    """The run with the shards and seed of an earlier run in the folder. Raises ClusterError if the runs disagree."""
+def agreed(storage: Folder, run: Run, shards: int | None, warnings: list[str]) -> Run:
+    """The run with the shards and seed of an earlier run in the folder. Raises ClusterError if the runs disagree.
+
+    Without its plan, the segments in the folder cannot be found. So a damaged plan is replaced, with a warning.
+    """
     marks = [(vpc.name, vpc.vnis, vpc.vlans, vpc.interfaces, vpc.files) for vpc in run.policy.vpcs if run.is_mapped]
     settled = {
-        "version": run.version,
         "reading": to_plain(replace(run.options.reading, merge=False, follow=False)),
         "first_ns": run.first_ns,
         "infrastructure": run.policy.settings.infrastructure,
         "marks": hashlib.sha256(repr(marks).encode()).hexdigest()[:16] if run.is_mapped else None,
     }
-    if PLAN not in storage.names():
-        plan = {**settled, "shards": run.shards, "seed": run.seed}
-        storage.write(PLAN, json.dumps(plan, indent=1).encode())
+    new_plan = {**settled, "shards": run.shards, "seed": run.seed}
+    names = storage.names()
+    if PLAN not in names:
+        storage.write_document(PLAN, new_plan)
     try:
-        plan = json.loads(storage.read(PLAN))
-        known = int(plan["shards"]), int(plan["seed"])
-        is_sound = 1 <= known[0] <= MOST_SHARDS and 0 <= known[1] < 1 << 64
-    except (ValueError, KeyError, TypeError, OverflowError):
-        is_sound = False
-    if not is_sound:
-        raise ClusterError(f"{storage.shown(PLAN)}: is damaged; use another folder")
+        plan = _plan(storage)
+    except Damaged as error:
+        if not any(name.endswith(SEGMENT) for name in names):
+            # It may be somebody else's file.
+            raise ClusterError(f"{error}, or no plan of sgfast; use another folder") from None
+        storage.rename(PLAN, DAMAGED_PLAN)
+        storage.write_document(PLAN, new_plan)
+        plan = _plan(storage)
+        warnings.append(f"{error}; it is {DAMAGED_PLAN} now, and the captures are read again")
+    known = plan["shards"], plan["seed"]
     for key, value in settled.items():
         if plan.get(key) != json.loads(json.dumps(value)):
             raise ClusterError(
@@ -51,3 +60,14 @@ def agreed(storage: Folder, run: Run, shards: int | None) -> Run:
             f"{storage.shown()}: was made by a replay with {known[0]} shards, not {shards}; use another folder"
         )
     return replace(run, shards=known[0], seed=known[1])
+
+
+def _plan(storage: Folder) -> dict[str, Any]:
+    """The plan in the folder. Raises Damaged if it can be none."""
+    plan = storage.read_document(PLAN)
+    if (
+        not isinstance(plan, dict) or not is_whole(plan.get("shards"), 1, MOST_SHARDS)
+        or not is_whole(plan.get("seed"), 0, (1 << 64) - 1)
+    ):  # fmt: skip
+        raise storage.damaged(PLAN)
+    return plan

@@ -19,8 +19,9 @@ from sgfast.errors import ClusterError
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import Policy
 from sgfast.replaying.cluster.plan import Run, check_version
+from sgfast.replaying.cluster.reading import SUFFIX
 from sgfast.replaying.cluster.rows import RowsFile, RowsWriter, as_bytes
-from sgfast.replaying.cluster.storage import Folder
+from sgfast.replaying.cluster.storage import Folder, checksum
 from sgfast.replaying.engine_runner import FLOWS_AT_ONCE, EngineRunner, make_engine
 from sgfast.replaying.placement import refuse_too_many, seen_from
 from sgfast.replaying.results import ChangeDone, ReplayResult, Rows, Sinks
@@ -29,8 +30,8 @@ from sgfast.replaying.results import ChangeDone, ReplayResult, Rows, Sinks
 NEVER = (1 << 63) - 1
 
 
-#: Where a shard's records are, in the order in which they are judged: index in ``Job.sources``, and bytes in its file.
-SPAN_DTYPE = np.dtype([("source", "<u4"), ("offset", "<u8"), ("size", "<u8")])
+#: Where a shard's records are, in the order in which they are judged: index in ``Job.sources``, and as in BLOCK_DTYPE.
+SPAN_DTYPE = np.dtype([("source", "<u4"), ("offset", "<u8"), ("size", "<u8"), ("count", "<u4"), ("checksum", "<u4")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ class ShardRunner:
 def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judged:
     """A task: judges the records in ``spans`` (SPAN_DTYPE). ``token``: the prefix of its files' names.
 
-    Raises ClusterError for a segment that has changed since it was written.
+    Raises ClusterError for a segment that is damaged. A replay that is run again reads its captures again.
     """
     began = time.perf_counter()
     check_version(run)
@@ -216,12 +217,19 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
             after[waiting] = number
             waiting += 1
 
+    def damaged(source: Source) -> ClusterError:
+        # Without its description, the segment is not used again.
+        folder.remove(source.file + SUFFIX)
+        return ClusterError(f"{folder.damaged(source.file)}; run the replay again, and its captures are read again")
+
     with stack:
-        for number, offset, size in spans.tolist():
+        for number, offset, size, expected, written in spans.tolist():
             source = job.sources[number]
             block = reader.read(source.file, offset, size)
+            if checksum(block) != written:
+                raise damaged(source)
             bytes_read += size
-            at = 0
+            at, first = 0, packets
             while at < len(block):
                 until = max(-NEVER, min(pending[0].at_ns - source.shift_ns, NEVER)) if pending else NEVER
                 try:
@@ -232,9 +240,7 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
                             block, at, end, vpc, source.shift_ns, source.packets_before, rows_of_packets
                         )
                 except ValueError:
-                    raise ClusterError(
-                        f"{run.folder}/{source.file}: is damaged; remove it, and its captures will be read again"
-                    ) from None
+                    raise damaged(source) from None
                 if count:
                     packets += count
                     if rows_of_packets is not None and packet_rows is not None:
@@ -248,6 +254,8 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
                 if end < len(block):
                     runner.apply(pending.popleft())
                 at = end
+            if packets - first != expected:
+                raise damaged(source)
             most = max(most, runner.connections)
         while pending and pending[0].at_ns <= job.now_ns:
             runner.apply(pending.popleft())

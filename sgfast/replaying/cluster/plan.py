@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,7 +108,8 @@ class Run:
 
     @property
     def dedup_key(self) -> list[int]:
-        return [self.seed * n & (1 << 64) - 1 for n in (3, 5, 7, 9)]
+        # With a weak key, such as zeros, packets that differ would be taken for copies.
+        return list(struct.unpack("<4Q", hashlib.blake2b(self.seed.to_bytes(8), digest_size=32).digest()))
 
     @property
     def block_bytes(self) -> int:

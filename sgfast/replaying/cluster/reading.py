@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,24 +17,31 @@ from sgfast.capture import CaptureReader, Damage
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.names import printable
 from sgfast.capture.streams import open_stream
+from sgfast.core.base.clock import CLOCK_END_NS
 from sgfast.core.base.frames import FrameBatch
-from sgfast.core.shards.partition import Pair, Partitioner
+from sgfast.core.shards.partition import MAX_PACKETS, Pair, Partitioner
 from sgfast.errors import ClusterError
 from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.preprocess.selection import Dedup
 from sgfast.replaying.captures import Captures, Noticed
 from sgfast.replaying.cluster.plan import Input, Range, Run, Start, Unit, check_version, identity_of
-from sgfast.replaying.cluster.storage import Folder
+from sgfast.replaying.cluster.storage import Folder, checksum, is_whole
 from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.placement import Placement, placement_of
 
 Rows = NDArray[Any]
 
+#: How the names of segments end.
+SEGMENT = ".records"
 #: Appended to a segment's name: the name of the file that describes the segment.
 SUFFIX = ".json"
 
-#: Where a shard's records are in a segment, in order: position and size in bytes, and the number of records.
-BLOCK_DTYPE = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("size", "<u8"), ("count", "<u4")])
+#: Where a shard's records are in a segment, in order: position and size in bytes, the number of records, and the
+#: checksum of the bytes. A judging task reads only its shard's blocks, so each has a checksum of its own.
+BLOCK_DTYPE = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("size", "<u8"), ("count", "<u4"), ("checksum", "<u4")])
+
+#: The largest number of 64 bits.
+_MOST = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +93,17 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
         run.shards, run.seed, exempt=run.policy.settings.infrastructure == "exempt", full_bytes=run.block_bytes,
         began_ns=start.raw_ns,
     )  # fmt: skip
-    blocks: list[tuple[int, int, int, int]] = []
+    blocks: list[tuple[int, int, int, int, int]] = []
     with folder.writer(name) as out:
 
+        def put(data: memoryview) -> tuple[int, int]:
+            return out.write(data), checksum(data)
+
         def keep(shard: int) -> None:
-            taken = partitioner.take(shard, out.write)
+            taken = partitioner.take(shard, put)
             if taken is not None:
-                blocks.append((shard, *taken))
+                (offset, own), size, count = taken
+                blocks.append((shard, offset, size, count, own))
 
         for batch in captures:
             for shard in partitioner.spread(batch):
@@ -110,27 +121,71 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
         None if counts is None else tuple(counts.items()), captures.noticed, tuple(captures.warnings),
         _in_file(captures.damage, unit), captures.bytes_read, out.size, time.perf_counter() - began,
     )  # fmt: skip
-    # Written last: it shows that the segment is complete.
-    folder.write(name + SUFFIX, json.dumps(to_plain(segment)).encode())
+    # Written last: it shows that the segment is complete. A damaged capture is read again each time, because something
+    # else may have failed.
+    if segment.damage is None:
+        folder.write_document(name + SUFFIX, to_plain(segment))
     return segment
 
 
-def saved_segment(folder: Folder, name: str, unit: Unit, shards: int) -> Segment | None:
-    """The result of the ``read_unit`` that wrote the segment ``name`` of ``unit``; None if it cannot be used.
-
-    A segment of a damaged capture is not used either, because reading may have failed for another reason.
-    """
+def saved_segment(folder: Folder, name: str, unit: Unit, start: Start, shards: int) -> Segment:
+    """The result of the ``read_unit`` that wrote the segment ``name``. Raises ClusterError if it cannot be used."""
     try:
-        found: Segment = from_plain(Segment, json.loads(folder.read(name + SUFFIX)))
-        blocks = found.blocks
-    except (ClusterError, ValueError):
-        return None
-    sound = (
-        found.file == name and found.unit == unit and found.damage is None and folder.size(name) == found.records_bytes
-        and int(blocks["count"].sum()) == found.packets and bool((blocks["shard"] < shards).all())
-        and bool((blocks["offset"] + blocks["size"] <= found.records_bytes).all())
+        found: Segment = from_plain(Segment, folder.read_document(name + SUFFIX))
+        is_usable = (
+            found.file == name and found.unit == unit and found.start == start
+            and _is_sound(found, shards)
+        )  # fmt: skip
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise folder.damaged(name + SUFFIX)
+    if folder.size(name) != found.records_bytes:
+        raise folder.damaged(name)
+    return found
+
+
+def _is_sound(segment: Segment, shards: int) -> bool:
+    """Whether ``read_unit`` may have returned these values. Raises ValueError for blocks that are none."""
+    blocks, clock, pairs = segment.blocks, segment.clock, (*segment.earliest, *segment.latest)
+    left_out, noticed = astuple(segment.left_out or PacketsLeftOut()), segment.noticed
+    numbers = (
+        segment.quotes_in_fragments, segment.bytes_read, noticed.looked_at, noticed.copies, noticed.too_deep,
+        *(number for number in left_out if number is not None), *(number for _, number in segment.decapsulated or ()),
     )  # fmt: skip
-    return found if sound else None
+    ends = np.cumsum(blocks["size"])
+    return (
+        segment.damage is None and is_whole(segment.packets, 0, MAX_PACKETS)
+        and int(blocks["count"].sum()) == segment.packets and bool((blocks["shard"] < shards).all())
+        and np.array_equal(blocks["offset"], ends - blocks["size"])
+        and int(ends[-1] if len(ends) else 0) == segment.records_bytes
+        and bool((blocks["size"] <= segment.records_bytes).all())
+        and (segment.packets > 0) == (clock is not None) == (segment.began_ns is not None)
+        and (clock is None or _is_clock(clock, segment.began_ns))
+        and all(is_whole(number, 0, _MOST) for number in numbers)
+        and all(is_whole(digest, 0, _MOST) and -_MOST // 2 <= time_ns <= _MOST // 2 for digest, time_ns in pairs)
+        and all(_is_busy(busy, shards) for busy in segment.busiest)
+        and all(text.isprintable() for text in segment.warnings)
+    )  # fmt: skip
+
+
+def _is_clock(clock: tuple[int, int, int, int, int, int], began_ns: int | None) -> bool:
+    """Whether it may be ``Partitioner.clock_state`` of a clock that began at ``began_ns``."""
+    now, raw, earliest, latest, late, restarts = clock
+    limits = -CLOCK_END_NS, CLOCK_END_NS
+    return (
+        began_ns is not None and all(is_whole(time_ns, *limits) for time_ns in (began_ns, *clock[:4]))
+        and began_ns <= now and raw <= now and earliest <= raw <= latest
+        and late >= 0 and restarts >= 0
+    )  # fmt: skip
+
+
+def _is_busy(busy: tuple[int, int, Pair], shards: int) -> bool:
+    shard, votes, (family, *ends) = busy
+    return (
+        is_whole(shard, 0, shards - 1) and is_whole(votes, 0, MAX_PACKETS) and family in (4, 6)
+        and all(is_whole(end, 0, (1 << (32 if family == 4 else 128)) - 1) for end in ends)
+    )  # fmt: skip
 
 
 class UnitCaptures(Captures):
@@ -226,3 +281,28 @@ def ranges_of(entry: Input, every: int) -> list[Input]:
                 found[-1] = replace(found[-1], end=reader.offset)
                 found.append(Range(reader.offset, None, preamble, reader.packets))
     return [replace(entry, range=part) for part in found]
+
+
+def saved_ranges(folder: Folder, name: str, entry: Input) -> list[Input]:
+    """The result of ``ranges_of`` in the file ``name``. Raises ClusterError if it cannot be used."""
+    try:
+        found = from_plain(tuple[Input, ...], folder.read_document(name))
+    except ValueError:
+        found = ()
+    ranges = [part.range for part in found if part.range is not None]
+    if [replace(part, range=None) for part in found] != [entry] * len(ranges) or not _are_sound(ranges):
+        raise folder.damaged(name)
+    return [replace(entry, range=part) for part in ranges]
+
+
+def _are_sound(ranges: Sequence[Range]) -> bool:
+    """Whether they may be all ranges of one capture."""
+    return (
+        len(ranges) > 0 and ranges[0].start >= 0 and ranges[0].packets == 0 and ranges[-1].end is None
+        and all(a.end == b.start > a.start and a.packets < b.packets for a, b in pairwise(ranges))
+        and all(
+            before <= start <= end <= each.start
+            for each in ranges
+            for (_, before), (start, end) in pairwise([(0, 0), *each.preamble])
+        )
+    )  # fmt: skip

@@ -9,15 +9,15 @@ from typing import Any, Self
 import numpy as np
 
 from sgfast.errors import ClusterError
-from sgfast.replaying.cluster.storage import Folder
+from sgfast.replaying.cluster.storage import Folder, checksum
 from sgfast.replaying.results import Rows
 
 #: The number of rows sorted at a time, and the number read at a time.
 RUN_ROWS = 1 << 20
 BLOCK_ROWS = 4096
 
-#: A block of a file: the run it belongs to, the number of rows, and their position in bytes.
-_BLOCK_DTYPE = np.dtype([("run", "<u4"), ("count", "<u4"), ("offset", "<u8")])
+#: A block of a file: the run it belongs to, the number of rows, their position in bytes, and their checksum.
+_BLOCK_DTYPE = np.dtype([("run", "<u4"), ("count", "<u4"), ("offset", "<u8"), ("checksum", "<u4")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,15 @@ class RowsWriter:
         self._name, self._dtype = name, dtype
         self._writer = folder.writer(name)
         self._closed = False
-        self._blocks: list[tuple[int, int, int]] = []
+        self._blocks: list[tuple[int, int, int, int]] = []
         self._unsorted: list[Rows] = []
         self._count = self._run = 0
 
     def write(self, rows: Rows) -> None:
         for at in range(0, len(rows), BLOCK_ROWS):
             block = rows[at : at + BLOCK_ROWS]
-            self._blocks.append((self._run, len(block), self._writer.write(as_bytes([block]))))
+            data = as_bytes([block])
+            self._blocks.append((self._run, len(block), self._writer.write(data), checksum(data)))
 
     def add(self, rows: Rows) -> None:
         if len(rows):
@@ -126,9 +127,9 @@ class _Cursor:
         self._at += 1
         size = int(block["count"]) * self._file.dtype.itemsize
         data = self._folder.read(self._file.name, int(block["offset"]), size)
+        if checksum(data) != block["checksum"]:
+            raise ClusterError(f"{self._folder.damaged(self._file.name)}; run the replay again")
         self._rows = np.frombuffer(data, dtype=self._file.dtype)
-        if not len(self._rows) or (np.diff(self._rows["number"].astype(np.int64)) < 0).any():
-            raise ClusterError(f"{self._folder.shown(self._file.name)}: is damaged; start again")
 
 
 def as_bytes(rows: Sequence[Rows]) -> bytes:

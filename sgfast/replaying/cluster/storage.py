@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import secrets
+import zlib
 from contextlib import suppress
 from typing import Any
 
 from sgfast.capture.names import printable
 from sgfast.capture.urls import cause_of, filesystem_of, is_url
 from sgfast.errors import ClusterError
+from sgfast.replaying.cluster.plan import version_here
+
+
+class Damaged(ClusterError):
+    """A file that is not what was written."""
 
 
 class Folder:
@@ -71,12 +78,43 @@ class Folder:
     def writer(self, name: str) -> Writer:
         return Writer(self, self._system, name)
 
+    def write_document(self, name: str, content: Any) -> None:
+        """Writes a JSON value with the version of sgfast and a checksum."""
+        document = {"version": version_here(), "content": content}
+        self.write(name, json.dumps({**document, "checksum": _document_checksum(document)}).encode())
+
+    def read_document(self, name: str) -> Any:
+        """Reads the value that ``write_document`` wrote. Raises Damaged, or ClusterError for another version."""
+        try:
+            document = json.loads(self.read(name))
+            written = document.pop("checksum")
+            if document.keys() != {"version", "content"} or written != _document_checksum(document):
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise self.damaged(name) from None
+        if document["version"] != version_here():
+            version = printable(str(document["version"]))[:40].split("/")[0]
+            raise ClusterError(
+                f"{self.shown(name)}: was written by sgfast {version}; another version needs another folder (--resume)"
+            )
+        return document["content"]
+
     def remove(self, name: str) -> None:
         with suppress(Exception):
             self._system.rm_file(self.path(name))
 
+    def rename(self, name: str, other: str) -> None:
+        """Replaces the file ``other`` if there is one."""
+        try:
+            self._system.mv(self.path(name), self.path(other))
+        except Exception as error:
+            raise self.failed(name, "cannot be renamed", error) from error
+
+    def damaged(self, name: str) -> Damaged:
+        return Damaged(f"{self.shown(name)}: is damaged")
+
     def cut_short(self, name: str, size: int, written: int) -> ClusterError:
-        return ClusterError(f"{self.shown(name)}: has {size} bytes where {written} were written")
+        return ClusterError(f"{self.shown(name)}: has {size} bytes where {written} were written; run the replay again")
 
     def failed(self, name: str, what: str, error: BaseException) -> ClusterError:
         return ClusterError(f"{self.shown(name)}: {what}: {cause_of(error)}")
@@ -84,6 +122,20 @@ class Folder:
     def shown(self, name: str = "") -> str:
         """What messages call a file, or the folder."""
         return printable(f"{self.place.rstrip('/')}/{name}" if name else self.place)
+
+
+def is_whole(value: Any, least: int, most: int) -> bool:
+    """Whether a value of a document is a whole number from ``least`` to ``most``."""
+    return type(value) is int and least <= value <= most
+
+
+def checksum(data: Any) -> int:
+    """The checksum of bytes. It finds damage, but not a forgery."""
+    return zlib.crc32(data)
+
+
+def _document_checksum(document: dict[str, Any]) -> int:
+    return checksum(json.dumps(document, sort_keys=True).encode())
 
 
 class Reader:

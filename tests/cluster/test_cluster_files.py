@@ -1,0 +1,321 @@
+"""The files that a replay on a cluster keeps: whatever happened to them, the result is right or an error names them
+(SPEC 9.15).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from clusters import BASE, POLICY, SAME, packets, told, write
+from effort import some
+from traffic import SECOND
+
+from sgfast import Reading, parse_policy, replay
+from sgfast.errors import ClusterError
+from sgfast.replaying import ReplayResult, cluster
+from sgfast.replaying.cluster.reading import BLOCK_DTYPE
+from sgfast.replaying.cluster.storage import Folder, checksum
+
+pytest.importorskip("distributed")
+
+#: Values that a field of a document is replaced by.
+HAZARDS = (
+    -1, 0, 1, 255, 1 << 31, 1 << 32, 10**9, 1 << 62, 1 << 63, (1 << 64) - 1, 1 << 64, -(1 << 63), 1e308, True, None, "",
+    "x\ny", "/etc/hostname", [], {}, [[1, 2]], "AAAA",
+)  # fmt: skip
+
+
+class Inline:
+    """A cluster that runs each task at once, here."""
+
+    name, workers, threads = "inline", 1, 1
+
+    def __init__(self, client: Any) -> None:
+        pass
+
+    def shared(self, name: str, value: Any) -> Any:
+        return value
+
+    def run(
+        self, stage: str, function: Callable[..., Any], calls: Iterable[tuple[str, tuple[Any, ...]]],
+        done: Callable[[Any], None],
+    ) -> list[Any]:  # fmt: skip
+        found = []
+        for _, arguments in calls:
+            found.append(function(*arguments))
+            done(found[-1])
+        return found
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.setattr(cluster, "Cluster", Inline)
+    return object()
+
+
+def captures_in(folder: Path, number: int = 3) -> list[Path]:
+    frames = [(BASE + n * SECOND // 1000, frame) for n, frame in enumerate(packets(number * 60, 4))]
+    return [write(folder / f"{n}.pcap", frames[n * 60 : n * 60 + 60]) for n in range(number)]
+
+
+def assert_right(found: ReplayResult, one: ReplayResult) -> None:
+    for name in SAME:
+        assert getattr(found, name) == getattr(one, name), name
+
+
+def change(file: Path, edit: Callable[[Any], Any]) -> None:
+    """Changes the content of a document, and makes its checksum right."""
+    Folder(str(file.parent)).write_document(file.name, edit(json.loads(file.read_text())["content"]))
+
+
+def change_records(file: Path, data: bytes) -> None:
+    """Writes a segment's records, and makes the checksums of its blocks right."""
+    file.write_bytes(data)
+
+    def sign(content: dict[str, Any]) -> dict[str, Any]:
+        blocks = np.frombuffer(base64.b64decode(content["blocks_text"]), dtype=BLOCK_DTYPE).copy()
+        for block in blocks:
+            block["checksum"] = checksum(data[int(block["offset"]) : int(block["offset"] + block["size"])])
+        return {**content, "blocks_text": base64.b64encode(blocks.tobytes()).decode()}
+
+    change(file.with_name(file.name + ".json"), sign)
+
+
+# --- Damage
+
+
+def test_a_bit_that_flips_in_any_file_is_noticed(client: Any, tmp_path: Path) -> None:
+    captures, policy, kept, folder = captures_in(tmp_path), parse_policy(POLICY), tmp_path / "kept", tmp_path / "run"
+    one = told(policy, captures)
+    replay(policy, captures, client=client, shards=3, resume=kept)
+    names = sorted(path.name for path in kept.iterdir())
+    assert [name.partition(".")[2] for name in names].count("records") == 3 and len(names) == 7
+    rng = np.random.default_rng(5)
+    for name in names * some(1, 30):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(kept, folder)
+        data = bytearray((folder / name).read_bytes())
+        bit = int(rng.integers(len(data) * 8))
+        print(f"{name}, bit {bit}")
+        data[bit // 8] ^= 1 << bit % 8
+        (folder / name).write_bytes(data)
+        if name.endswith(".records"):
+            with pytest.raises(ClusterError) as caught:
+                replay(policy, captures, client=client, resume=folder)
+            assert str(caught.value) == (
+                f"{folder / name}: is damaged; run the replay again, and its captures are read again"
+            )
+        else:
+            found = told(policy, captures, client=client, resume=folder)
+            assert_right(found[0], one[0])
+            assert found[1:] == one[1:]
+            # Only where the flip changes no value, as in the letter of an exponent, is there nothing to tell.
+            assert all(line.startswith(f"{folder / name}: is damaged; ") for line in found[0].warnings)
+            assert found[0].cluster is not None
+            if not found[0].warnings:
+                assert found[0].cluster.segments_found == 3
+        healed = told(policy, captures, client=client, resume=folder)
+        assert healed[1:] == one[1:] and healed[0].warnings == []
+        assert healed[0].cluster is not None and healed[0].cluster.segments_found >= 2
+
+
+def test_an_index_with_a_flipped_bit_is_made_again(
+    inline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sgfast.replaying.cluster.RANGE_BYTES", 300_000)
+    made, policy, folder = packets(100, 3), parse_policy(POLICY), tmp_path / "run"
+    capture = write(tmp_path / "large.pcap", [(BASE + n, made[n % 100]) for n in range(20_000)])
+    one = replay(policy, capture, client=inline, resume=folder)
+    assert one.cluster is not None and [stage.name for stage in one.cluster.stages][:2] == ["index", "read"]
+    assert one.cluster.stages[1].tasks > 2
+    assert replay(policy, capture, client=inline, resume=folder).warnings == one.warnings
+    [index] = folder.glob("*.index.json")
+    data = bytearray(index.read_bytes())
+    data[len(data) // 2] ^= 1
+    index.write_bytes(data)
+    found = replay(policy, capture, client=inline, resume=folder)
+    told_of = f"{index}: is damaged; its capture is indexed again"
+    assert found.warnings == [told_of, *one.warnings]
+    assert_right(found, one)
+    assert replay(policy, capture, client=inline, resume=folder).warnings == one.warnings
+    # Ranges that are none of a capture, with the right checksum.
+    for edit in (
+        lambda content: [], lambda content: content[1:], lambda content: content[:-1], lambda content: content[::-1],
+        lambda content: [{**part, "place": "/etc/hostname"} for part in content],
+        lambda content: [{**part, "range": {**part["range"], "preamble": [[0, 1 << 70]]}} for part in content],
+    ):  # fmt: skip
+        change(index, edit)
+        found = replay(policy, capture, client=inline, resume=folder)
+        assert found.warnings == [told_of, *one.warnings]
+        assert_right(found, one)
+
+
+@pytest.mark.parametrize("size", [0, 1, 100])
+def test_a_segment_that_was_cut_is_read_again(size: int, inline: Any, tmp_path: Path) -> None:
+    captures, policy, folder = captures_in(tmp_path), parse_policy(POLICY), tmp_path / "run"
+    one = replay(policy, captures, client=inline, resume=folder)
+    segment = min(folder.glob("*.records"))
+    segment.write_bytes(segment.read_bytes()[:-size] if size else b"")
+    found = replay(policy, captures, client=inline, resume=folder)
+    assert found.warnings == [f"{segment}: is damaged; its captures are read again"]
+    assert_right(found, one)
+    assert replay(policy, captures, client=inline, resume=folder).warnings == []
+
+
+def test_rows_with_a_flipped_bit_are_not_passed_on(
+    inline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captures, policy, folder = captures_in(tmp_path), parse_policy(POLICY), tmp_path / "run"
+
+    class Flips(Inline):
+        def run(self, stage: str, *arguments: Any) -> list[Any]:
+            found = super().run(stage, *arguments)
+            if stage == "judge":
+                rows = max(folder.glob("*-packets.rows"), key=lambda path: path.stat().st_size)
+                rows.write_bytes(rows.read_bytes()[:-1] + bytes([rows.read_bytes()[-1] ^ 1]))
+            return found
+
+    monkeypatch.setattr(cluster, "Cluster", Flips)
+    with pytest.raises(ClusterError, match=r"-packets\.rows: is damaged; run the replay again$"):
+        told(policy, captures, client=inline, resume=folder)
+    assert not list(folder.glob("*.rows"))
+
+
+# --- Files that somebody else wrote
+
+
+@pytest.mark.parametrize("shards", [0, -1, 4097, 10**9, 1e999, "x", None, True])
+def test_a_plan_with_an_impossible_number_of_shards_is_replaced(shards: Any, inline: Any, tmp_path: Path) -> None:
+    captures, policy, folder = captures_in(tmp_path, 1), parse_policy(POLICY), tmp_path / "run"
+    one = replay(policy, captures, client=inline, resume=folder)
+    plan = folder / "plan.json"
+    change(plan, lambda content: {**content, "shards": shards})
+    forged = plan.read_bytes()
+    found = replay(policy, captures, client=inline, resume=folder)
+    assert_right(found, one)
+    warning = f"{plan}: is damaged; it is damaged-plan.json now, and the captures are read again"
+    assert found.warnings == [warning] and (folder / "damaged-plan.json").read_bytes() == forged
+    again = replay(policy, captures, client=inline, resume=folder)
+    assert again.warnings == [] and again.cluster is not None and again.cluster.segments_found == 1
+
+
+def test_packets_are_no_copies_whatever_the_seed(inline: Any, tmp_path: Path) -> None:
+    captures, policy, folder = captures_in(tmp_path, 1), parse_policy(POLICY), tmp_path / "run"
+    options = {"client": inline, "reading": Reading(dedup=True)}
+    one = replay(policy, captures, **options)
+    replay(policy, captures, resume=folder, **options)
+    for seed in (0, 1, 1 << 63):
+        change(folder / "plan.json", lambda content, seed=seed: {**content, "seed": seed})
+        found = replay(policy, captures, resume=folder, **options)
+        assert_right(found, one)
+        assert found.cluster is not None and found.cluster.segments_found == 0
+
+
+def test_a_file_of_another_program_called_plan_is_left_alone(inline: Any, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"format_version": "1.2"}')
+    with pytest.raises(ClusterError, match=r"plan\.json: is damaged, or no plan of sgfast; use another folder$"):
+        replay(parse_policy(POLICY), captures_in(tmp_path, 1), client=inline, resume=tmp_path)
+    assert plan.read_text() == '{"format_version": "1.2"}'
+
+
+def test_files_of_another_version_are_not_used(inline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captures, policy, folder = captures_in(tmp_path), parse_policy(POLICY), tmp_path / "run"
+    one = replay(policy, captures, client=inline, resume=folder)
+    plan, about = folder / "plan.json", min(folder.glob("*.records.json"))
+    for file in (about, plan):
+        with monkeypatch.context() as patch:
+            patch.setattr("sgfast.replaying.cluster.storage.version_here", lambda: "9.9.9/1")
+            change(file, lambda content: content)
+        if file == about:
+            found = replay(policy, captures, client=inline, resume=folder)
+            assert_right(found, one)
+            assert found.cluster is not None and found.cluster.segments_found == 2
+            assert [line.partition(";")[0] for line in found.warnings] == [f"{about}: was written by sgfast 9.9.9"]
+    with pytest.raises(ClusterError) as caught:
+        replay(policy, captures, client=inline, resume=folder)
+    said = "was written by sgfast 9.9.9; another version needs another folder (--resume)"
+    assert str(caught.value) == f"{plan}: {said}"
+
+
+def test_a_segment_of_another_capture_is_read_again(inline: Any, tmp_path: Path) -> None:
+    captures, policy, folder = captures_in(tmp_path), parse_policy(POLICY), tmp_path / "run"
+    one = replay(policy, captures, client=inline, shards=2, resume=folder)
+    a, b, _ = sorted(folder.glob("*.records"))
+    # One renamed, and one whose description says another name.
+    for suffix in ("", ".json"):
+        shutil.copy(f"{a}{suffix}", f"{b}{suffix}")
+    found = replay(policy, captures, client=inline, resume=folder)
+    assert_right(found, one)
+    assert found.warnings == [f"{b}.json: is damaged; its captures are read again"]
+    change(Path(f"{b}.json"), lambda content: json.loads(json.dumps(content).replace(str(tmp_path), "/etc")))
+    found = replay(policy, captures, client=inline, resume=folder)
+    assert_right(found, one)
+    assert found.warnings == [f"{b}.json: is damaged; its captures are read again"]
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The places in a JSON value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, each in inner for place in leaves(each, (*path, key)))]
+
+
+def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = replaced(value[path[0]], path[1:], new)
+    return copy
+
+
+def forge(file: Path, rng: np.random.Generator) -> str:
+    """Changes something in a file, with right checksums. Says what."""
+    if file.name.endswith(".records"):
+        data = bytearray(file.read_bytes())
+        changes = []
+        for _ in range(int(rng.integers(1, 4))):
+            at, byte = int(rng.integers(len(data))), int(rng.choice([0, 1, 2, 0x7F, 0x80, 0xFF, rng.integers(256)]))
+            data[at] = byte
+            changes.append((at, byte))
+        change_records(file, bytes(data))
+        return f"{file.name} {changes}"
+    places = leaves(json.loads(file.read_text())["content"])
+    place, new = places[int(rng.integers(len(places)))], HAZARDS[int(rng.integers(len(HAZARDS)))]
+    change(file, lambda content: replaced(content, place, new))
+    return f"{file.name} {place} = {new!r}"
+
+
+def test_forged_files_give_a_result_or_one_line(inline: Any, tmp_path: Path) -> None:
+    [capture], policy, folder = captures_in(tmp_path, 1), parse_policy(POLICY), tmp_path / "run"
+    options = {"client": inline, "reading": Reading(dedup=True, filter="ip")}
+    one = replay(policy, capture, shards=1, resume=folder, **options)
+    kept = {path: path.read_bytes() for path in folder.iterdir()}
+    rng, errors, read_again = np.random.default_rng(8), 0, 0
+    for number in range(some(200, 10_000)):
+        for path in set(folder.iterdir()) - kept.keys():
+            path.unlink()
+        for path, data in kept.items():
+            path.write_bytes(data)
+        what = forge(sorted(kept)[number % 3], rng)
+        print(f"{number}: {what}")
+        try:
+            found = replay(policy, capture, resume=folder, **options)
+        except ClusterError as error:
+            errors += 1
+            assert str(error).startswith(f"{folder}") and str(error).isprintable()
+            if ".records" in what:
+                # The next replay does not use the file.
+                assert_right(replay(policy, capture, resume=folder, **options), one)
+            continue
+        assert found.packets == one.packets and sum(found.verdicts.values()) == found.packets
+        if found.cluster is not None and not found.cluster.segments_found:
+            assert_right(found, one)
+            read_again += 1
+    assert errors and read_again
