@@ -10,9 +10,14 @@ _CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#@\s'\"]*@")
 _QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^?#\s'\"]*)\?[^#\s'\"]*")
 
 
+def without_user(text: str) -> str:
+    """Replace the user name and the password of each URL in the text by dots."""
+    return _CREDENTIALS.sub(r"\1…@", text) if "://" in text else text
+
+
 def without_credentials(text: str) -> str:
     """Replace the user name, the password and the query of each URL in the text by dots."""
-    return _QUERY.sub(r"\1?…", _CREDENTIALS.sub(r"\1…@", text)) if "://" in text else text
+    return _QUERY.sub(r"\1?…", without_user(text)) if "://" in text else text
 
 
 def printable(name: str) -> str:

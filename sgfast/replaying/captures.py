@@ -13,7 +13,7 @@ from sgfast.capture.directories import captures_in, first_time_ns, is_directory,
 from sgfast.capture.following import first_interrupt
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.merge import MergedReader
-from sgfast.capture.names import printable
+from sgfast.capture.names import printable, without_credentials
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import CaptureError
 from sgfast.preprocess.decap import MOST_TUNNELS, Decapsulation
@@ -136,7 +136,7 @@ class Captures:
         interfaces = None if placement is None else placement.interfaces
         reader = self.open_one(path, until, vpc, interfaces)
         if placement is not None and placement.needs_interfaces and not vpc and reader.format != "pcapng":
-            self._without_interfaces.append(path)
+            self._without_interfaces.append(without_credentials(path))
         return reader
 
     def open_one(

@@ -18,10 +18,13 @@ from effort import some
 from traffic import SECOND
 
 from sgfast import Reading, parse_policy, replay
+from sgfast.capture.names import without_credentials
 from sgfast.errors import ClusterError
 from sgfast.replaying import ReplayResult, cluster
+from sgfast.replaying.cluster.plan import Input, Run, Start, Unit
 from sgfast.replaying.cluster.reading import BLOCK_DTYPE
 from sgfast.replaying.cluster.storage import Folder, checksum
+from sgfast.replaying.options import ReplayOptions
 
 pytest.importorskip("distributed")
 
@@ -319,3 +322,44 @@ def test_forged_files_give_a_result_or_one_line(inline: Any, tmp_path: Path) -> 
             assert_right(found, one)
             read_again += 1
     assert errors and read_again
+
+
+# --- Credentials
+
+
+def test_no_credentials_are_kept(inline: Any, tmp_path: Path) -> None:
+    import fsspec
+
+    memory, policy, folder = fsspec.filesystem("memory"), parse_policy(POLICY), tmp_path / "run"
+    [capture] = captures_in(tmp_path, 1)
+    one = replay(policy, capture)
+    for number, user in enumerate(["someone:hunter2", "another:hunter3"]):
+        url = f"memory://{user}@host/one.pcap"
+        with memory.open(url, "wb") as file:
+            file.write(capture.read_bytes())
+        found = replay(policy, url, client=inline, resume=folder)
+        assert_right(found, one)
+        # It does not matter who asks.
+        assert found.cluster is not None and found.cluster.segments_found == number
+        assert found.warnings == []
+    kept = sorted(folder.iterdir())
+    assert [path.name.partition(".")[2] for path in kept].count("records.json") == 1 and len(kept) == 3
+    for path in kept:
+        for secret in ("someone", "another", "hunter"):
+            assert secret.encode() not in path.name.encode() + path.read_bytes()
+
+
+def test_a_query_tells_captures_apart_and_is_not_shown() -> None:
+    run = Run("", "", parse_policy(POLICY), ReplayOptions(), 1, 5, None)
+
+    def unit(url: str) -> Unit:
+        return Unit((Input(url, url, None, 100, ""),), 0)
+
+    names = [
+        cluster._name_of(run, unit(f"https://{user}@host/get/x.pcap?file={file}&signature=s/3cret"), Start())
+        for user, file in (("a:b", 1), ("c:d", 1), ("a:b", 2))
+    ]
+    assert names[0] == names[1] != names[2]
+    assert unit("https://a:b@host/get/x.pcap?signature=s/3cret").name == "x.pcap?\u2026"
+    local = unit("/captures/s3://a:b@c?d.pcap")
+    assert local.renamed(without_credentials) == local

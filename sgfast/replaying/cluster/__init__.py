@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from sgfast.capture import open_capture
-from sgfast.capture.names import printable
+from sgfast.capture.names import printable, without_credentials, without_user
 from sgfast.capture.urls import is_web_url
 from sgfast.core.shards.partition import Pair
 from sgfast.errors import ClusterError
@@ -280,14 +280,14 @@ def indexed(place: str, entry: Input, every: int) -> tuple[list[Input], str | No
     The second value is a warning if an earlier result cannot be used.
     """
     folder, warning = Folder(place), None
-    name = f"{_digest(entry, every)}.index.json"
+    name = f"{_digest(entry.renamed(without_user), every)}.index.json"
     if name in folder.names():
         try:
             return saved_ranges(folder, name, entry), None
         except ClusterError as error:
             warning = f"{error}; its capture is indexed again"
     found = ranges_of(entry, every)
-    folder.write_document(name, to_plain(tuple(found)))
+    folder.write_document(name, to_plain(tuple(part.renamed(without_credentials) for part in found)))
     return found, warning
 
 
@@ -328,8 +328,8 @@ def _first_ns(parts: Sequence[Part]) -> int | None:
 
 
 def _name_of(run: Run, unit: Unit, start: Start) -> str:
-    # The seed and the number of shards decide where records are.
-    return f"{_digest(unit, start, run.seed, run.shards)}{SEGMENT}"
+    # The seed and the number of shards decide where records are. The query of a URL may tell captures apart.
+    return f"{_digest(unit.renamed(without_user), start, run.seed, run.shards)}{SEGMENT}"
 
 
 def _digest(*values: Any) -> str:

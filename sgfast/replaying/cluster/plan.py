@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+from sgfast.capture.names import without_credentials
 from sgfast.capture.urls import is_url, url_identity
 from sgfast.core.shards.partition import RECORD_FORMAT
 from sgfast.errors import ClusterError
@@ -53,6 +54,11 @@ class Input:
     mark: str
     range: Range | None = None
 
+    def renamed(self, rename: Callable[[str], str]) -> Input:
+        """The input with other names, if they are URLs."""
+        path, place = (rename(name) if is_url(name) else name for name in (self.path, self.place))
+        return replace(self, path=path, place=place)
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -65,7 +71,7 @@ class Unit:
     @property
     def name(self) -> str:
         first = self.inputs[0]
-        base = os.path.basename(first.path.rstrip("/"))
+        base = os.path.basename(without_credentials(first.path).rstrip("/"))
         where = f"@{first.range.start}" if first.range is not None else ""
         return base + where + (f"+{len(self.inputs) - 1}" if len(self.inputs) > 1 else "")
 
@@ -75,6 +81,10 @@ class Unit:
             (entry.size or 0) if entry.range is None else (entry.range.end or entry.size or 0) - entry.range.start
             for entry in self.inputs
         )
+
+    def renamed(self, rename: Callable[[str], str]) -> Unit:
+        """As ``Input.renamed``."""
+        return replace(self, inputs=tuple(entry.renamed(rename) for entry in self.inputs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sgfast.capture import CaptureReader, Damage
 from sgfast.capture.interfaces import InterfaceMarks
-from sgfast.capture.names import printable
+from sgfast.capture.names import printable, without_credentials
 from sgfast.capture.streams import open_stream
 from sgfast.core.base.clock import CLOCK_END_NS
 from sgfast.core.base.frames import FrameBatch
@@ -124,7 +124,8 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
     # Written last: it shows that the segment is complete. A damaged capture is read again each time, because something
     # else may have failed.
     if segment.damage is None:
-        folder.write_document(name + SUFFIX, to_plain(segment))
+        public = replace(segment, unit=unit.renamed(without_credentials))
+        folder.write_document(name + SUFFIX, to_plain(public))
     return segment
 
 
@@ -133,7 +134,7 @@ def saved_segment(folder: Folder, name: str, unit: Unit, start: Start, shards: i
     try:
         found: Segment = from_plain(Segment, folder.read_document(name + SUFFIX))
         is_usable = (
-            found.file == name and found.unit == unit and found.start == start
+            found.file == name and found.unit == unit.renamed(without_credentials) and found.start == start
             and _is_sound(found, shards)
         )  # fmt: skip
     except ValueError:
@@ -142,7 +143,7 @@ def saved_segment(folder: Folder, name: str, unit: Unit, start: Start, shards: i
         raise folder.damaged(name + SUFFIX)
     if folder.size(name) != found.records_bytes:
         raise folder.damaged(name)
-    return found
+    return replace(found, unit=unit)
 
 
 def _is_sound(segment: Segment, shards: int) -> bool:
@@ -290,7 +291,8 @@ def saved_ranges(folder: Folder, name: str, entry: Input) -> list[Input]:
     except ValueError:
         found = ()
     ranges = [part.range for part in found if part.range is not None]
-    if [replace(part, range=None) for part in found] != [entry] * len(ranges) or not _are_sound(ranges):
+    public = entry.renamed(without_credentials)
+    if [replace(part, range=None) for part in found] != [public] * len(ranges) or not _are_sound(ranges):
         raise folder.damaged(name)
     return [replace(entry, range=part) for part in ranges]
 
