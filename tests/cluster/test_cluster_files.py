@@ -160,6 +160,23 @@ def test_an_index_with_a_flipped_bit_is_made_again(
         assert_right(found, one)
 
 
+@pytest.mark.parametrize(("kind", "field"), [("plan.json", "seed"), ("*.records.json", "quotes_in_fragments")])
+def test_a_value_that_changed_without_its_checksum_is_noticed(
+    kind: str, field: str, inline: Any, tmp_path: Path
+) -> None:
+    """It would be a value like any other."""
+    captures, policy, folder = captures_in(tmp_path, 1), parse_policy(POLICY), tmp_path / "run"
+    one = replay(policy, captures, client=inline, resume=folder)
+    [file] = folder.glob(kind)
+    document = json.loads(file.read_text())
+    document["content"][field] ^= 1
+    file.write_text(json.dumps(document))
+    found = replay(policy, captures, client=inline, resume=folder)
+    assert_right(found, one)
+    assert [line.partition(";")[0] for line in found.warnings] == [f"{file}: is damaged"]
+    assert replay(policy, captures, client=inline, resume=folder).warnings == []
+
+
 @pytest.mark.parametrize("size", [0, 1, 100])
 def test_a_segment_that_was_cut_is_read_again(size: int, inline: Any, tmp_path: Path) -> None:
     captures, policy, folder = captures_in(tmp_path), parse_policy(POLICY), tmp_path / "run"
