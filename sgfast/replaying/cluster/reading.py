@@ -170,14 +170,14 @@ def _is_sound(segment: Segment, shards: int) -> bool:
     )  # fmt: skip
 
 
-def _is_clock(clock: tuple[int, int, int, int, int, int], began_ns: int | None) -> bool:
+def _is_clock(clock: tuple[int, int, int, int, int, int, int], began_ns: int | None) -> bool:
     """Whether it may be ``Partitioner.clock_state`` of a clock that began at ``began_ns``."""
-    now, raw, earliest, latest, late, restarts = clock
+    now, raw, earliest, latest, late, most_late, restarts = clock
     limits = -CLOCK_END_NS, CLOCK_END_NS
     return (
         began_ns is not None and all(is_whole(time_ns, *limits) for time_ns in (began_ns, *clock[:4]))
         and began_ns <= now and raw <= now and earliest <= raw <= latest
-        and late >= 0 and restarts >= 0
+        and late >= 0 and is_whole(most_late, 0, 2 * CLOCK_END_NS) and restarts >= 0
     )  # fmt: skip
 
 
