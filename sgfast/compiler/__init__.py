@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from sgfast.compiler.ports import PortClasses
 from sgfast.compiler.tables import TableCache, precedence, rule_tables
 from sgfast.core.classify.classifier import LIST_FLAG, Classifier, RuleArrays
 from sgfast.errors import PolicyError
-from sgfast.policy.model import GroupPeer, Instance, Network, Policy, Rule, differing, mixed_groups
+from sgfast.policy.model import GroupPeer, Instance, Network, Policy, Rule, differing, mixed_groups, new_rules
 
 #: After this many refinements the next policy is compiled from scratch.
 MAX_REFINEMENTS = 250
@@ -92,8 +93,10 @@ class _RuleBook:
     """The rules of all groups as one list; only rebuilt when groups change."""
 
     rules: list[Rule]
-    #: The rules of groups that changed.
+    #: Those that the last policy's groups of the same names do not have.
     news: list[Rule]
+    #: The numbers of the rules of each group.
+    numbers: list[list[int]]
     #: Groups that rules name as peers.
     named: frozenset[str]
     #: The rank (the lowest wins) and whether the action is deny, by rule number.
@@ -177,7 +180,7 @@ class Compiler:
         if ports is None or whole:
             ports = PortClasses(book.rules)
         elif not ports.knows(news):
-            finer = PortClasses(book.rules, ports)
+            finer = PortClasses(news, ports)
             service_origin, ports = finer.origin_in(ports), finer
         if before is not None and not whole:
             if addresses.origin is None:
@@ -188,7 +191,7 @@ class Compiler:
         refinements = 0 if whole or before is None else self._refinements + (tables is not self._tables)
 
         made = rule_tables(
-            policy, numbering.rules, numbering.of_rule, instance_groups.profiles, addresses, ports, book.rank, tables
+            policy, numbering.rules, book.numbers, instance_groups.profiles, addresses, ports, book.rank, tables
         )
         chosen, lists = _choices(made.of_profile)
         choice = np.zeros((len(numbering.instances), 2), dtype=np.uint32)
@@ -280,13 +283,13 @@ def _membership_after(
 
 def _rule_book(policy: Policy, numbering: Numbering, before: Policy | None) -> _RuleBook:
     rules = [rule for group in policy.security_groups for rule in group.rules]
-    in_order = [numbering.of_rule(group.name, rule) for group in policy.security_groups for rule in group.rules]
-    known = set() if before is None else {id(group) for group in before.security_groups}
+    numbers = [numbering.of_group(group) for group in policy.security_groups]
     return _RuleBook(
         rules,
-        [rule for group in policy.security_groups if id(group) not in known for rule in group.rules],
-        frozenset(rule.peer.name for rule in rules if isinstance(rule.peer, GroupPeer)),
-        precedence(numbering.rules, in_order),
+        [rule for group in policy.security_groups for rule in new_rules(before, group)],
+        numbers,
+        frozenset([rule.peer.name for rule in rules if type(rule.peer) is GroupPeer]),
+        precedence(numbering.rules, list(chain.from_iterable(numbers))),
         np.array([rule.action == "deny" for rule in numbering.rules], dtype=np.uint8),
     )
 

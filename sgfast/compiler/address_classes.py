@@ -34,6 +34,9 @@ Profile = tuple[tuple[int, ...], int]
 NONE = -1
 
 
+#: Classes in the order of their places, and those places.
+_InOrder = tuple[Indices, Indices]
+
 Halves = NDArray[np.uint64]
 
 
@@ -145,13 +148,25 @@ class AddressClasses:
         self.origin = self._origin(earlier, known)
         keyed = np.array(list(self._class), dtype=np.int64).reshape(-1, 3)
         self._class_family, self._class_inside, self._class_membership = keyed.T
-        #: For each family and class, the position of its innermost named prefix in the order of named prefixes; NONE
-        #: sorts first.
-        self._place = {
-            family: np.append(made.first, NONE)[np.where(self._class_family == family, self._class_inside, NONE)]
-            for family, made in self._families.items()
-        }
         self._matching: dict[tuple[object, ...], Indices] = {}
+
+    @cached_property
+    def _by_place(self) -> dict[int, _InOrder]:
+        """For each family, its classes by the position of their innermost named prefix among such prefixes."""
+        places = {}
+        for family, made in self._families.items():
+            classes = np.flatnonzero((self._class_family == family) & (self._class_inside != NONE))
+            places[family] = _in_order(classes, made.first[self._class_inside[classes]])
+        return places
+
+    @cached_property
+    def _by_membership(self) -> dict[int, _InOrder]:
+        """For each family, its classes by membership."""
+        found = {}
+        for family in self._families:
+            classes = np.flatnonzero((self._class_family == family) & (self._class_membership != NONE))
+            found[family] = _in_order(classes, self._class_membership[classes])
+        return found
 
     @property
     def tries(self) -> dict[int, CidrTrie]:
@@ -217,23 +232,14 @@ class AddressClasses:
         key = self.selector(rule, vpc)
         found = self._matching.get(key)
         if found is None:
-            of_family = self._class_family == rule.ethertype
             if isinstance(rule.peer, GroupPeer):
-                members = self._memberships_of_group(rule.peer.name, vpc)
-                matches = of_family & np.isin(self._class_membership, members)
+                members = np.array(self._memberships_of_group(rule.peer.name, vpc), dtype=np.int64)
+                found = _within(*self._by_membership[rule.ethertype], members, members + 1)
             else:
                 made = self._families[rule.ethertype]
                 numbers = [made.named[network_key(network)] for network in named_networks(self.policy, rule)]
-                place = self._place[rule.ethertype]
-                if len(numbers) == 1:
-                    matches = of_family & (made.first[numbers] <= place) & (place < made.last[numbers])
-                else:
-                    # The running sum of this array counts the networks that contain each place.
-                    begins = np.zeros(len(made.first) + 1, dtype=np.int64)
-                    np.add.at(begins, made.first[numbers], 1)
-                    np.add.at(begins, made.last[numbers], -1)
-                    matches = of_family & (np.cumsum(begins) > 0)[place]
-            found = self._matching[key] = np.flatnonzero(matches)
+                found = _within(*self._by_place[rule.ethertype], made.first[numbers], made.last[numbers])
+            self._matching[key] = found
         return found
 
     def _memberships_of_group(self, name: str, vpc: int) -> list[int]:
@@ -255,6 +261,23 @@ class AddressClasses:
                 of_group = found.setdefault(self.policy.security_groups[group].name, {})
                 of_group.setdefault(self.policy.vpcs[vpc].name, []).append(number)
         return found
+
+
+def _in_order(classes: Indices, places: Indices) -> _InOrder:
+    order = np.argsort(places, kind="stable")
+    return classes[order], places[order]
+
+
+def _within(classes: Indices, places: Indices, first: Indices, last: Indices) -> Indices:
+    """The classes whose places lie in any of these ranges, ``last`` excluded. ``places`` are in order. The work is that
+    of the ranges and of what is found, not that of all classes.
+    """
+    order = np.argsort(first, kind="stable")
+    begin, end = np.searchsorted(places, first[order]), np.searchsorted(places, last[order])
+    # A range may begin in an earlier one: only what is beyond that is taken.
+    begin[1:] = np.maximum(begin[1:], np.maximum.accumulate(end)[:-1])
+    stretches = [classes[a:b] for a, b in zip(begin.tolist(), end.tolist(), strict=True) if a < b]
+    return np.sort(np.concatenate(stretches)) if stretches else np.zeros(0, dtype=np.int64)
 
 
 def _family(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from sgfast.policy.model import Instance, Policy, Rule, differing
+from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup, differing, new_rules
 
 
 class Numbering:
@@ -42,8 +42,10 @@ class Numbering:
         """
         return self._rule, self._instance
 
-    def of_rule(self, group: str, rule: Rule) -> int:
-        return self._rule[group, rule.id]
+    def of_group(self, group: SecurityGroup) -> list[int]:
+        """The numbers of the group's rules, in their order."""
+        name, numbers = group.name, self._rule
+        return [numbers[name, rule.id] for rule in group.rules]
 
     def of_instance(self, instance: Instance) -> int:
         return self._instance[instance.name]
@@ -65,10 +67,9 @@ class Numbering:
         new._rule, new._instance = self._rule.copy(), self._instance.copy()
         for name in renewed:
             new._instance.pop(name, None)
-        # Groups that are the same objects as before already have numbers.
-        known = {id(group) for group in self._policy.security_groups}
         for group in policy.security_groups:
-            for rule in () if id(group) in known else group.rules:
+            # The others have their numbers already.
+            for rule in new_rules(self._policy, group):
                 n = new._rule.setdefault((group.name, rule.id), len(new.rules))
                 if n == len(new.rules):
                     new.rules.append(rule)

@@ -9,12 +9,15 @@ number of groups, not with the number of combinations.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from operator import eq, is_
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.compiler.address_classes import AddressClasses, Indices, Profile
+from sgfast.compiler.dimensions import Dimension, Selector
 from sgfast.compiler.ports import PortClasses
 from sgfast.core.classify.classifier import RuleArrays
 from sgfast.errors import PolicyError
@@ -30,7 +33,12 @@ MAX_JOINED_BYTES = 64 << 20
 #: Limit for all rule tables of a policy. A larger policy is rejected, because it could exhaust memory (SPEC 11).
 MAX_TABLE_BYTES = 2 << 30
 
-Selector = tuple[object, ...]
+#: If this many cells would be written to make a plain table, it is stored as bit vectors: rules that all overlap would
+#: otherwise take time for each cell and rule. It is a second or two.
+MAX_PAINTED_CELLS = 1 << 30
+
+#: If more rules of a group change at once, its table is built anew, which then is less work.
+MAX_RULES_CHANGED = 64
 
 
 @dataclass
@@ -47,8 +55,22 @@ class RuleTables:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _Built:
+    """A table, and what a table with few other rules can be made from. Rules are in order of precedence."""
+
     table: RuleArrays
+    order: Sequence[int]
+    rules: Sequence[Rule]
+    peer: Dimension
+    service: Dimension
+    #: The row of each rule's selector in each dimension.
+    peer_row: Indices
+    service_row: Indices
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    built: _Built
     #: Keeps the groups alive, because the key contains their object ids.
     groups: tuple[SecurityGroup, ...]
 
@@ -62,6 +84,8 @@ class TableCache:
     def __init__(self) -> None:
         self._kept: dict[tuple[object, ...], _Kept] = {}
         self._used: dict[tuple[object, ...], _Kept] = {}
+        # ``_kept`` by the names of groups, made when it is first asked.
+        self._named: dict[tuple[object, ...], _Built] | None = None
 
     def get(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int) -> RuleArrays | None:
         key = (tuple(map(id, groups)), direction, vpc)
@@ -69,34 +93,41 @@ class TableCache:
         if kept is None:
             return None
         self._used[key] = kept
-        return kept.table
+        return kept.built.table
 
-    def put(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int, table: RuleArrays) -> None:
-        self._used[tuple(map(id, groups)), direction, vpc] = _Kept(table, groups)
+    def put(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int, built: _Built) -> None:
+        self._used[tuple(map(id, groups)), direction, vpc] = _Kept(built, groups)
+
+    def before(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int) -> _Built | None:
+        """What was built for the groups of these names, before some of them changed."""
+        if self._named is None:
+            self._named = {
+                (tuple(group.name for group in kept.groups), *key[1:]): kept.built for key, kept in self._kept.items()
+            }
+        return self._named.get((tuple(group.name for group in groups), direction, vpc))
 
     def refined(self, peer_origin: Indices | None, service_origin: Indices | None) -> TableCache:
         """The cache for finer classes. The arguments map each new class to the old class it is part of; None if
         unchanged.
         """
         later = TableCache()
-        finer: dict[int, NDArray[np.uint32]] = {}
-        tables: dict[int, RuleArrays] = {}
+        dimensions: dict[int, Dimension] = {}
+        made: dict[int, _Built] = {}
 
-        def of_classes(array: object, origin: Indices | None) -> object:
-            assert isinstance(array, np.ndarray)
+        def finer(dimension: Dimension, origin: Indices | None) -> Dimension:
             if origin is None:
-                return array
-            if id(array) not in finer:
-                finer[id(array)] = array[origin]
-            return finer[id(array)]
+                return dimension
+            if id(dimension) not in dimensions:
+                dimensions[id(dimension)] = dimension.refined(origin)
+            return dimensions[id(dimension)]
 
         for key, kept in self._kept.items():
-            peer, service, *rest = kept.table.arrays
-            if id(kept.table) not in tables:
-                tables[id(kept.table)] = RuleArrays(
-                    of_classes(peer, peer_origin), of_classes(service, service_origin), *rest
-                )
-            later._kept[key] = _Kept(tables[id(kept.table)], kept.groups)
+            built = kept.built
+            if id(built) not in made:
+                peer, service = finer(built.peer, peer_origin), finer(built.service, service_origin)
+                table = RuleArrays(peer.of_class, service.of_class, *built.table.arrays[2:])
+                made[id(built)] = replace(built, table=table, peer=peer, service=service)
+            later._kept[key] = _Kept(made[id(built)], kept.groups)
         return later
 
     def copy(self) -> TableCache:
@@ -105,7 +136,7 @@ class TableCache:
         return later
 
     def forget_unused(self) -> None:
-        self._kept, self._used = self._used, {}
+        self._kept, self._used, self._named = self._used, {}, None
 
 
 def precedence(rules: Sequence[Rule], in_order: Sequence[int]) -> NDArray[np.int32]:
@@ -124,36 +155,45 @@ def precedence(rules: Sequence[Rule], in_order: Sequence[int]) -> NDArray[np.int
 def rule_tables(
     policy: Policy,
     rules: Sequence[Rule],
-    number_of: Callable[[str, Rule], int],
+    rule_numbers: Sequence[Sequence[int]],
     profiles: dict[Profile, int],
     addresses: AddressClasses,
     ports: PortClasses,
     rank: NDArray[np.int32],
     cache: TableCache,
 ) -> RuleTables:
-    """Build the tables. ``profiles``: how many instances have each. Raises PolicyError if they would take too much
-    memory.
+    """Build the tables. ``rule_numbers``: by group. ``profiles``: how many instances have each. Raises PolicyError if
+    they would take too much memory.
     """
-    builder = _Builder(policy, rules, addresses, ports)
+    builder = _Builder(policy, rules, addresses, ports, rank)
     groups = policy.security_groups
     directions: tuple[Direction, ...] = ("outbound", "inbound")
     has_rules = {d: [any(rule.direction == d for rule in group.rules) for group in groups] for d in directions}
+    numbers_of = {group.name: numbers for group, numbers in zip(groups, rule_numbers, strict=True)}
 
     def order(members: Sequence[SecurityGroup], direction: str) -> list[int]:
-        numbers = (number_of(g.name, rule) for g in members for rule in g.rules if rule.direction == direction)
-        return sorted(numbers, key=rank.__getitem__)
+        numbers = np.array(
+            [n for group in members for n, rule in zip(numbers_of[group.name], group.rules, strict=True)
+             if rule.direction == direction], dtype=np.int64,
+        )  # fmt: skip
+        in_order: list[int] = numbers[np.argsort(rank[numbers], kind="stable")].tolist()
+        return in_order
 
     def table_of(members: tuple[SecurityGroup, ...], direction: str, vpc: int) -> RuleArrays | None:
         """The table of one group; or of several groups, if joining them pays off."""
         table = cache.get(members, direction, vpc)
-        if table is None:
-            if len(members) == 1:
-                table = builder.table(order(members, direction), vpc)
-            elif builder.may_join(sum(len(g.rules) for g in members)):
-                table = builder.joined_table(order(members, direction), vpc)
-            if table is not None:
-                cache.put(members, direction, vpc, table)
-        return table
+        if table is not None:
+            return table
+        before = cache.before(members, direction, vpc)
+        built = None
+        if len(members) == 1:
+            built = builder.build(order(members, direction), vpc, before)
+        elif builder.may_join(sum(len(g.rules) for g in members)):
+            built = builder.build_joined(order(members, direction), vpc, before)
+        if built is None:
+            return None
+        cache.put(members, direction, vpc, built)
+        return built.table
 
     chosen: list[tuple[RuleArrays, ...]] = [()] * (2 * len(profiles))
     number = {profile: n for n, profile in enumerate(profiles)}
@@ -164,7 +204,7 @@ def rule_tables(
         for d, direction in enumerate(directions):
             members = tuple(groups[g] for g in in_groups if has_rules[direction][g])
             if not members:
-                chosen[2 * number[profile] + d] = (builder.table([], vpc),)
+                chosen[2 * number[profile] + d] = (builder.build([], vpc, None).table,)
                 continue
             table = table_of(members, direction, vpc)
             if table is not None:
@@ -187,14 +227,16 @@ def rule_tables(
 
 class _Builder:
     def __init__(
-        self, policy: Policy, rules: Sequence[Rule], addresses: AddressClasses, ports: PortClasses
-    ) -> None:
+        self, policy: Policy, rules: Sequence[Rule], addresses: AddressClasses, ports: PortClasses,
+        rank: NDArray[np.int32],
+    ) -> None:  # fmt: skip
         self.built = 0
         self._rules = rules
+        self._rank = rank
         self._addresses = addresses
         self._ports = ports
-        self._made: dict[tuple[tuple[int, ...], tuple[Selector, ...]], RuleArrays] = {}
-        self._dimensions: dict[tuple[str, tuple[Selector, ...]], _Dimension] = {}
+        self._made: dict[tuple[object, ...], _Built] = {}
+        self._dimensions: dict[tuple[str, tuple[Selector, ...]], Dimension] = {}
         self._left = MAX_TABLE_BYTES
         self._left_for_joined = MAX_JOINED_BYTES
         self._steps_left = MAX_JOINED_STEPS
@@ -204,59 +246,142 @@ class _Builder:
             "kinds of port; use fewer groups, or fewer and wider rules"
         )
 
-    def table(self, order: Sequence[int], vpc: int) -> RuleArrays:
-        """The table for rules in order of precedence, seen from a VPC."""
-        table = self._build(order, vpc, joined=False)
-        assert table is not None
-        return table
+    def build(self, order: Sequence[int], vpc: int, before: _Built | None) -> _Built:
+        """The table for rules in order of precedence, seen from a VPC. ``before``: the table of earlier rules."""
+        built = self._build(order, vpc, before, joined=False)
+        assert built is not None
+        return built
 
     def may_join(self, rules: int) -> bool:
         """Whether enough steps are left to join groups with this many rules."""
         self._steps_left -= rules * (self._addresses.count + self._ports.count)
         return self._steps_left >= 0
 
-    def joined_table(self, order: Sequence[int], vpc: int) -> RuleArrays | None:
-        """Like ``table``, for the rules of several groups; None if it would be too large to pay off."""
-        return self._build(order, vpc, joined=True)
+    def build_joined(self, order: Sequence[int], vpc: int, before: _Built | None) -> _Built | None:
+        """Like ``build``, for the rules of several groups; None if the table would be too large to pay off."""
+        return self._build(order, vpc, before, joined=True)
 
-    def _build(self, order: Sequence[int], vpc: int, joined: bool) -> RuleArrays | None:
-        peers = [self._addresses.selector(self._rules[r], vpc) for r in order]
-        services = [self._ports.selector(self._rules[r]) for r in order]
-        identity = (tuple(order), tuple(peers))
+    def _build(self, order: Sequence[int], vpc: int, before: _Built | None, joined: bool) -> _Built | None:
+        rules = [self._rules[r] for r in order]
+        difference = None if before is None else _difference(before, order, rules)
+        if before is not None and difference is not None:
+            news = [rules[n] for n in difference.added]
+            identity: tuple[object, ...] = (
+                id(before), tuple(order), tuple(self._addresses.selector(rule, vpc) for rule in news)
+            )  # fmt: skip
+        else:
+            peers = tuple(self._addresses.selector(rule, vpc) for rule in rules)
+            identity = (tuple(order), peers)
         if identity in self._made:
             return self._made[identity]
-        peer = self._dimension(
-            "peer", self._addresses.count, dict(zip(peers, order, strict=True)),
-            lambda r: self._addresses.matching(self._rules[r], vpc),
-        )  # fmt: skip
-        service = self._dimension(
-            "service", self._ports.count, dict(zip(services, order, strict=True)),
-            lambda r: self._ports.matching(self._rules[r]),
-        )  # fmt: skip
-        cells = peer.count * service.count
+        if before is not None and difference is not None:
+            built = self._changed(order, rules, vpc, before, difference, joined)
+        else:
+            built = self._from_rules(order, rules, vpc, joined)
+        if built is not None:
+            self.built += 1
+            self._made[identity] = built
+        return built
+
+    def _from_rules(self, order: Sequence[int], rules: list[Rule], vpc: int, joined: bool) -> _Built | None:
+        peers, services = self._selectors(rules, vpc)
+        peer, service = self._dimension("peer", peers), self._dimension("service", services)
+        rows = (
+            np.array([peer.row[self._addresses.selector(rule, vpc)] for rule in rules], dtype=np.int64),
+            np.array([service.row[self._ports.selector(rule)] for rule in rules], dtype=np.int64),
+        )
+        if not self._may_take(peer.count * service.count, joined):
+            return None
+        if self._is_plain(peer, service):
+            first = np.sort(np.unique(rows[0] * max(len(service.row), 1) + rows[1], return_index=True)[1])
+            painted = peer.matches()[rows[0][first]] * service.matches()[rows[1][first]]
+            if int(painted.sum()) <= MAX_PAINTED_CELLS:
+                self._take(4 * peer.count * service.count)
+                winner = _winners([order[n] for n in first], rows[0][first], rows[1][first], peer, service)
+                table = RuleArrays(peer.of_class, service.of_class, service.count, winner)
+                return _Built(table, order, rules, peer, service, *rows)
+        return self._with_bit_vectors(order, rules, peer, service, *rows)
+
+    def _changed(
+        self, order: Sequence[int], rules: list[Rule], vpc: int, before: _Built, difference: _Difference, joined: bool
+    ) -> _Built | None:
+        """The table of ``before`` without some rules and with others. The work is that of what differs."""
+        news = [rules[n] for n in difference.added]
+        peers, services = self._selectors(news, vpc)
+        peer, peer_origin = before.peer.extended(peers, self._take)
+        service, service_origin = before.service.extended(services, self._take)
+        rows = []
+        for old, row, selectors in (
+            (before.peer_row, peer.row, [self._addresses.selector(rule, vpc) for rule in news]),
+            (before.service_row, service.row, [self._ports.selector(rule) for rule in news]),
+        ):
+            # The rules that stay are in the same order as before.
+            made = np.zeros(len(order), dtype=np.int64)
+            made[difference.stays] = old[difference.stayed]
+            made[difference.added] = [row[selector] for selector in selectors]
+            rows.append(made)
+        if not self._may_take(peer.count * service.count, joined):
+            return None
+        if before.table.has_bit_vectors or not self._is_plain(peer, service):
+            return self._with_bit_vectors(order, rules, peer, service, *rows)
+        self._take(4 * peer.count * service.count)
+        winner = before.table.arrays[3].reshape(before.peer.count, before.service.count)
+        winner = winner[peer_origin]
+        if service.count != before.service.count:
+            winner = winner[:, service_origin]
+        staying = np.array(order, dtype=np.int32)[difference.stays]
+        peers_of_staying, services_of_staying = (of_rule[difference.stays] for of_rule in rows)
+        for n in difference.gone:
+            _fill_in_for(
+                winner, before.order[n], int(before.peer_row[n]), int(before.service_row[n]), staying,
+                peers_of_staying, services_of_staying, peer, service,
+            )  # fmt: skip
+        for n in difference.added:
+            cells = np.ix_(peer.matching(rows[0][n]), service.matching(rows[1][n]))
+            won = winner[cells]
+            winner[cells] = np.where((won < 0) | (self._rank[won] > self._rank[order[n]]), order[n], won)
+        table = RuleArrays(peer.of_class, service.of_class, service.count, winner)
+        return _Built(table, order, rules, peer, service, *rows)
+
+    def _with_bit_vectors(
+        self, order: Sequence[int], rules: list[Rule], peer: Dimension, service: Dimension, peer_row: Indices,
+        service_row: Indices,
+    ) -> _Built:  # fmt: skip
+        words = (len(order) + 63) // 64
+        self._take((peer.count + service.count) * words * 8)
+        vectors = [_bit_vectors(peer, peer_row, words), _bit_vectors(service, service_row, words)]
+        rule_of_bit = np.array(order, dtype=np.int32)
+        table = RuleArrays(peer.of_class, service.of_class, service.count, *vectors, rule_of_bit)
+        return _Built(table, order, rules, peer, service, peer_row, service_row)
+
+    def _selectors(
+        self, rules: Sequence[Rule], vpc: int
+    ) -> tuple[dict[Selector, Callable[[], Indices]], dict[Selector, Callable[[], Indices]]]:
+        """The different selectors of rules for peers and for services, each with what finds its classes."""
+        return (
+            {self._addresses.selector(rule, vpc): partial(self._addresses.matching, rule, vpc) for rule in rules},
+            {self._ports.selector(rule): partial(self._ports.matching, rule) for rule in rules},
+        )
+
+    def _dimension(self, kind: str, selectors: dict[Selector, Callable[[], Indices]]) -> Dimension:
+        key = (kind, tuple(selectors))
+        if key not in self._dimensions:
+            count = self._addresses.count if kind == "peer" else self._ports.count
+            self._take(4 * count)
+            self._dimensions[key] = Dimension(count).extended(selectors, self._take)[0]
+        return self._dimensions[key]
+
+    def _may_take(self, cells: int, joined: bool) -> bool:
+        """Whether a table of this size is worth it. A table of one group always is."""
         if joined:
             if cells > MAX_TABLE_CELLS or 4 * cells > self._left_for_joined:
-                return None
+                return False
             self._left_for_joined -= 4 * cells
-        pairs = list(zip(order, peers, services, strict=True))
-        if cells <= MAX_TABLE_CELLS and 4 * cells <= self._left // 2:
-            self._take(4 * cells)
-            table = _winner_table(pairs, peer, service)
-        else:
-            self._take((peer.count + service.count) * ((len(order) + 63) // 64) * 8)
-            table = _bit_vector_table(pairs, peer, service)
-        self.built += 1
-        self._made[identity] = table
-        return table
+        return True
 
-    def _dimension(
-        self, kind: str, count: int, rule_of_selector: dict[Selector, int], matching: Callable[[int], Indices]
-    ) -> _Dimension:
-        key = (kind, tuple(rule_of_selector))
-        if key not in self._dimensions:
-            self._take(4 * count)
-            self._dimensions[key] = _Dimension(count, rule_of_selector, matching, self._take)
-        return self._dimensions[key]
+    def _is_plain(self, peer: Dimension, service: Dimension) -> bool:
+        cells = peer.count * service.count
+        return cells <= MAX_TABLE_CELLS and 4 * cells <= self._left // 2
 
     def _take(self, nbytes: int) -> None:
         # Called before memory is allocated, so that no policy exhausts it (SPEC 11).
@@ -265,59 +390,93 @@ class _Builder:
             raise PolicyError(self._refusal)
 
 
-class _Dimension:
-    """Joins classes that the rules of one table do not distinguish."""
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """Positions of rules. Among the earlier ones: which are gone, and which stayed. Among the later ones: which stay,
+    and which were added. What stays keeps its order.
+    """
 
-    def __init__(
-        self,
-        count: int,
-        rule_of_selector: dict[Selector, int],
-        matching: Callable[[int], Indices],
-        take: Callable[[int], None],
-    ) -> None:
-        code = np.zeros(count, dtype=np.int64)
-        rules = list(rule_of_selector.values())
-        for start in range(0, len(rules), 32):
-            bits = np.zeros(count, dtype=np.int64)
-            for bit, rule in enumerate(rules[start : start + 32]):
-                bits[matching(rule)] |= 1 << bit
-            _, code = np.unique(code << 32 | bits, return_inverse=True)
-            code = code.reshape(-1)
-        self.of_class = code.astype(np.uint32)
-        self.count = int(code.max()) + 1 if count else 1
-        # [selector][joined class]: whether it matches, one bit each.
-        width = (self.count + 7) // 8
-        take(len(rules) * width)
-        self._matches = np.zeros((len(rules), width), dtype=np.uint8)
-        self._row = {selector: row for row, selector in enumerate(rule_of_selector)}
-        for row, rule in enumerate(rules):
-            mask = np.zeros(self.count, dtype=bool)
-            mask[code[matching(rule)]] = True
-            self._matches[row] = np.packbits(mask)
-
-    def matching(self, selector: Selector) -> Indices:
-        """The joined classes that a selector matches."""
-        return np.flatnonzero(np.unpackbits(self._matches[self._row[selector]], count=self.count))
+    gone: list[int]
+    stayed: Indices
+    stays: Indices
+    added: list[int]
 
 
-def _winner_table(
-    pairs: Sequence[tuple[int, Selector, Selector]], peer: _Dimension, service: _Dimension
-) -> RuleArrays:
+def _difference(before: _Built, order: Sequence[int], rules: Sequence[Rule]) -> _Difference | None:
+    """How rules differ from earlier ones; None if building a table anew is better."""
+    # What removed rules distinguished is still apart. Building anew from time to time forgets it.
+    if max(len(before.peer.row), len(before.service.row)) > 2 * len(order) + MAX_RULES_CHANGED:
+        return None
+    first = _same(before.order, before.rules, order, rules)
+    last = _same(before.order[first:][::-1], before.rules[first:][::-1], order[first:][::-1], rules[first:][::-1])
+    old = range(first, len(before.order) - last)
+    new = range(first, len(order) - last)
+    if max(len(old), len(new)) > MAX_RULES_CHANGED:
+        return None
+    was = {(before.order[n], id(before.rules[n])): n for n in old}
+    now = {(order[n], id(rules[n])): n for n in new}
+    stayed = [n for key, n in was.items() if key in now]
+    stays = [n for key, n in now.items() if key in was]
+    if [before.order[n] for n in stayed] != [order[n] for n in stays]:
+        return None
+    return _Difference(
+        [n for key, n in was.items() if key not in now],
+        np.array([*range(first), *stayed, *range(old.stop, len(before.order))], dtype=np.int64),
+        np.array([*range(first), *stays, *range(new.stop, len(order))], dtype=np.int64),
+        [n for key, n in now.items() if key not in was],
+    )
+
+
+def _same(
+    before: Sequence[int], rules_before: Sequence[Rule], after: Sequence[int], rules_after: Sequence[Rule]
+) -> int:
+    """How many rules at the beginning are the same objects with the same numbers."""
+    same = bytes(map(eq, before, after)).find(0), bytes(map(is_, rules_before, rules_after)).find(0)
+    return min(min(len(before), len(after)) if n < 0 else n for n in same)
+
+
+def _winners(
+    order: Sequence[int], peer_row: Indices, service_row: Indices, peer: Dimension, service: Dimension
+) -> NDArray[np.int32]:
     winner = np.full((peer.count, service.count), -1, dtype=np.int32)
-    for rule, peers, services in reversed(pairs):
-        winner[np.ix_(peer.matching(peers), service.matching(services))] = rule
-    return RuleArrays(peer.of_class, service.of_class, service.count, winner)
+    peers, services = peer.matching_each(), service.matching_each()
+    for rule, p, s in reversed(list(zip(order, peer_row.tolist(), service_row.tolist(), strict=True))):
+        winner[peers[p][:, None], services[s]] = rule
+    return winner
 
 
-def _bit_vector_table(
-    pairs: Sequence[tuple[int, Selector, Selector]], peer: _Dimension, service: _Dimension
-) -> RuleArrays:
-    words = (len(pairs) + 63) // 64
-    peer_rules = np.zeros((peer.count, words), dtype=np.uint64)
-    service_rules = np.zeros((service.count, words), dtype=np.uint64)
-    for n, (_, peers, services) in enumerate(pairs):
-        bit = np.uint64(1 << (n & 63))
-        peer_rules[peer.matching(peers), n >> 6] |= bit
-        service_rules[service.matching(services), n >> 6] |= bit
-    rule_of_bit = np.array([rule for rule, _, _ in pairs], dtype=np.int32)
-    return RuleArrays(peer.of_class, service.of_class, service.count, peer_rules, service_rules, rule_of_bit)
+def _fill_in_for(
+    winner: NDArray[np.int32], gone: int, gone_peer_row: int, gone_service_row: int, order: NDArray[np.int32],
+    peer_row: Indices, service_row: Indices, peer: Dimension, service: Dimension,
+) -> None:  # fmt: skip
+    """Let the next rules in order win where a rule that is gone has won. Only rules that overlap it are looked at."""
+    peers, services = peer.matching(gone_peer_row), service.matching(gone_service_row)
+    cells = np.ix_(peers, services)
+    won = winner[cells]
+    open_cells = won == gone
+    won[open_cells] = -1
+    place_of_peer = np.full(peer.count, -1)
+    place_of_peer[peers] = np.arange(len(peers))
+    place_of_service = np.full(service.count, -1)
+    place_of_service[services] = np.arange(len(services))
+    overlapping = np.flatnonzero(peer.touching(peers)[peer_row] & service.touching(services)[service_row])
+    for n in overlapping.tolist():
+        if not open_cells.any():
+            break
+        rows, columns = place_of_peer[peer.matching(peer_row[n])], place_of_service[service.matching(service_row[n])]
+        part = np.ix_(rows[rows >= 0], columns[columns >= 0])
+        won[part] = np.where(open_cells[part], order[n], won[part])
+        open_cells[part] = False
+    winner[cells] = won
+
+
+def _bit_vectors(dimension: Dimension, row: Indices, words: int) -> NDArray[np.uint64]:
+    """For each joined class: a bit for each rule, in order of precedence, that matches it."""
+    vectors = np.zeros((dimension.count, words), dtype=np.uint64)
+    matching = dimension.matching_each()
+    bits = np.uint64(1) << np.arange(64, dtype=np.uint64)
+    for word in range(words):
+        of_rules = [matching[n] for n in row[64 * word : 64 * word + 64].tolist()]
+        set_bits = np.repeat(bits[: len(of_rules)], list(map(len, of_rules)))
+        np.bitwise_or.at(vectors[:, word], np.concatenate(of_rules), set_bits)
+    return vectors

@@ -120,6 +120,15 @@ class SecurityGroup:
         return {"inbound": ever[0], "outbound": ever[1]}
 
 
+def new_rules(before: Policy | None, group: SecurityGroup) -> Sequence[Rule]:
+    """Those rules of ``group`` that are other objects than those of the group of its name in ``before``, if any."""
+    old = before.group_by_name.get(group.name) if before else None
+    if old is group:
+        return ()
+    known = set(map(id, old.rules)) if old else set()
+    return [rule for rule in group.rules if id(rule) not in known]
+
+
 @dataclass(frozen=True, slots=True)
 class AddressGroup:
     name: str

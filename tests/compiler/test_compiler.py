@@ -8,6 +8,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network, ip_address, ip_network
 
 import pytest
+from effort import some
 
 from sgfast import Engine, parse_policy
 from sgfast.compiler import Compiler, compile_policy
@@ -22,7 +23,9 @@ from sgfast.policy.changes import (
     ModifyRule,
     RemoveInstance,
     RemoveMember,
+    RemoveRule,
     apply_change,
+    apply_changes,
 )
 from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup
 
@@ -226,6 +229,63 @@ def test_rules_with_cidrs_nobody_named_before_win_as_in_a_fresh_compilation() ->
                     assert names[0] == names[1], (step, change, instance.name, peer, port)
     # Mostly the two tables of the changed group.
     assert sorted(built)[len(built) // 2] <= 2
+
+
+@pytest.mark.parametrize(("cells", "left_after"), [(1 << 20, 64), (1 << 20, 2), (20, 64)],
+                         ids=["plain", "built-anew-often", "bit-vectors"])  # fmt: skip
+def test_rules_that_overlap_win_as_in_a_fresh_compilation_whichever_come_and_go(
+    cells: int, left_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table is made from the one before a change. Nested prefixes, port ranges, groups as peers and equal rules, of
+    several priorities, so that a removed rule uncovers others.
+    """
+    monkeypatch.setattr("sgfast.compiler.tables.MAX_TABLE_CELLS", cells)
+    monkeypatch.setattr("sgfast.compiler.tables.MAX_RULES_CHANGED", left_after)
+    seed = 8
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    hosts = [f"10.0.0.{n}" for n in range(12)] + ["10.0.1.1", "20.0.0.1"]
+    peers = [None, GroupPeer("g0"), GroupPeer("g1"), *(ip_network((10 << 24, n)) for n in (8, 24, 29, 30, 31, 32))]
+
+    def rule() -> Rule:
+        made = Rule("", "inbound", 4, 6, peer=rng.choice(peers), priority=rng.choice((1, 1, 2, 3)))
+        if rng.random() < 0.1:
+            return replace(made, direction="outbound", protocol=None)
+        first, last = sorted(rng.choices((1, 3, 5, 7, 80), k=2))
+        return replace(made, ports=((first, last),), action=rng.choice(("allow", "deny")))
+
+    now = policy(2, 12, "g0")
+    # Two instances are in both groups, whose tables are joined.
+    now = apply_changes(now, [AddMember("g0", "i1"), AddMember("g1", "i2")]).policy
+    now = apply_changes(now, [AddRule(f"g{n % 2}", rule()) for n in range(60)]).policy
+    compiler = Compiler()
+    compiler.compile(now)
+    for step in range(some(25, 200)):
+        changes: list[Change] = []
+        for _ in range(rng.choice((1, 1, 1, 4))):
+            group = now.group_by_name[rng.choice(("g0", "g1"))]
+            old = rng.choice(group.rules)
+            changes.append(rng.choice((
+                AddRule(group.name, rule()), RemoveRule(group.name, old.id),
+                ModifyRule(group.name, old.id, replace(rule(), direction=old.direction)),
+            )))  # fmt: skip
+            now = apply_change(now, changes[-1]).policy
+        if step % 10 == 9:
+            # Away and back at another place, all at once.
+            group = now.security_groups[0]
+            first = group.rules[0]
+            now = apply_changes(now, [RemoveRule(group.name, first.id), AddRule(group.name, first)]).policy
+        compiled, fresh = compiler.compile(now), compile_policy(now)
+        for instance in range(4):
+            for peer in hosts:
+                for port in (1, 2, 4, 6, 80, 81):
+                    question = (instance, port != 2, ip_address(peer).packed, 6, port)
+                    names = [
+                        c.rules[n].id if n >= 0 else None
+                        for c in (compiled, fresh) for n in [c.classifier.rule_for(*question)]
+                    ]  # fmt: skip
+                    assert names[0] == names[1], (step, changes, question)
+    assert (compiled.bit_vector_tables > 0) == (cells == 20)
 
 
 def test_copies_of_a_compiler_know_nothing_of_each_other() -> None:

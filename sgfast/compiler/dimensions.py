@@ -1,0 +1,138 @@
+"""Joins the classes that the rules of one table do not distinguish, for peers or for services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+#: Identifies what a rule matches in one dimension. Equal selectors match the same classes.
+Selector = tuple[object, ...]
+
+#: What is kept for each class that a selector matches: its number, and a joined class with the selector's row.
+_BYTES_PER_MATCH = 16
+
+
+class Dimension:
+    """The joined classes of one table. Immutable: ``extended`` and ``refined`` make new ones.
+
+    Rules are only ever added. What a removed rule distinguished stays apart, until the table is built anew.
+    """
+
+    def __init__(self, classes: int) -> None:
+        """All classes are joined, and there are no selectors yet."""
+        #: The joined class of each class.
+        self.of_class: NDArray[np.uint32] = np.zeros(classes, dtype=np.uint32)
+        #: The number of joined classes.
+        self.count = 1
+        #: The row of each selector.
+        self.row: dict[Selector, int] = {}
+        # How many classes are in each joined class.
+        self._sizes: Indices = np.array([classes], dtype=np.int64)
+        # Which joined class is matched by the selector of which row. Pairs are in no order.
+        self._matched: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+        self._by: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+
+    def extended(
+        self, selectors: Mapping[Selector, Callable[[], Indices]], take: Callable[[int], None]
+    ) -> tuple[Dimension, Indices]:
+        """The dimension that distinguishes these selectors, too; and for each of its joined classes the earlier one
+        that it is part of.
+
+        ``selectors`` give the classes that each matches. ``take`` is told how many bytes are needed, and may refuse by
+        raising.
+        """
+        news = {selector: classes for selector, classes in selectors.items() if selector not in self.row}
+        if not news:
+            return self, np.arange(self.count)
+        later = Dimension(0)
+        later.row = self.row | {selector: len(self.row) + n for n, selector in enumerate(news)}
+        take(4 * len(self.of_class))
+        of_class = self.of_class.copy()
+        # There are never more joined classes than classes.
+        room = max(len(of_class), self.count)
+        sizes = np.zeros(room, dtype=np.int64)
+        sizes[: self.count] = self._sizes
+        origin = np.arange(room)
+        count = self.count
+        matching = []
+        for find in news.values():
+            classes = find()
+            take(_BYTES_PER_MATCH * len(classes))
+            matching.append(classes)
+            parts, part, inside = np.unique(of_class[classes], return_inverse=True, return_counts=True)
+            split = inside < sizes[parts]
+            fresh = np.arange(count, count + np.count_nonzero(split))
+            if len(fresh):
+                divided = parts[split]
+                sizes[divided] -= inside[split]
+                sizes[fresh] = inside[split]
+                origin[fresh] = origin[divided]
+                parts[split] = fresh
+                of_class[classes] = parts[part.reshape(-1)]
+                count += len(fresh)
+        later.of_class, later.count, later._sizes = of_class, count, sizes[:count]
+        matched, by = self._with_parts(origin[self.count : count], take)
+        found = [_different(of_class[classes]) for classes in matching]
+        lengths = [len(each) for each in found]
+        rows = np.arange(len(self.row), len(later.row), dtype=np.int32)
+        later._matched = np.concatenate([matched, *found]).astype(np.int32)
+        later._by = np.concatenate([by, np.repeat(rows, lengths)])
+        return later, origin[:count]
+
+    def _with_parts(
+        self, origin: Indices, take: Callable[[int], None]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """What selectors match, if new joined classes are parts of those in ``origin``."""
+        parts = np.bincount(origin, minlength=self.count)
+        more = parts[self._matched]
+        total = int(more.sum())
+        if not total:
+            return self._matched, self._by
+        take(_BYTES_PER_MATCH * total)
+        # Parts of the same joined class stand together; each pair that has parts gets a run of them.
+        part = (np.argsort(origin, kind="stable") + self.count).astype(np.int32)
+        begins = (np.cumsum(parts) - parts)[self._matched]
+        run = np.arange(total) - np.repeat(np.cumsum(more) - more, more)
+        return (
+            np.concatenate([self._matched, part[np.repeat(begins, more) + run]]),
+            np.concatenate([self._by, np.repeat(self._by, more)]),
+        )
+
+    def refined(self, origin: Indices) -> Dimension:
+        """The same joined classes for finer classes. ``origin`` has the class that each is part of."""
+        later = Dimension(0)
+        later.of_class, later.count, later.row = self.of_class[origin], self.count, self.row
+        later._sizes = np.bincount(later.of_class, minlength=self.count)
+        later._matched, later._by = self._matched, self._by
+        return later
+
+    def matching(self, row: int) -> NDArray[np.int32]:
+        """The joined classes that the selector of a row matches."""
+        found: NDArray[np.int32] = self._matched[self._by == row]
+        return found
+
+    def matching_each(self) -> list[NDArray[np.int32]]:
+        """The joined classes that each selector matches, by row."""
+        in_order = self._matched[np.argsort(self._by, kind="stable")]
+        ends = np.cumsum(self.matches()).tolist()
+        return [in_order[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+
+    def matches(self) -> Indices:
+        """How many joined classes each selector matches, by row."""
+        return np.bincount(self._by, minlength=len(self.row))
+
+    def touching(self, joined: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Whether each selector, by row, matches any of these joined classes."""
+        among = np.zeros(self.count, dtype=bool)
+        among[joined] = True
+        touches = np.zeros(len(self.row), dtype=bool)
+        touches[self._by[among[self._matched]]] = True
+        return touches
+
+
+def _different(joined: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    return joined if len(joined) == 1 else np.unique(joined)
