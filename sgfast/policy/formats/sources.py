@@ -127,7 +127,7 @@ def json_values(data: bytes) -> int:
 
 def _check_depth(value: object, shown: str) -> None:
     level: list[object] = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = [
             child
             for each in level
