@@ -168,7 +168,7 @@ def rule_tables(
     builder = _Builder(policy, rules, addresses, ports, rank)
     groups = policy.security_groups
     directions: tuple[Direction, ...] = ("outbound", "inbound")
-    has_rules = {d: [any(rule.direction == d for rule in group.rules) for group in groups] for d in directions}
+    has_rules = {d: [d in {rule.direction for rule in group.rules} for group in groups] for d in directions}
     numbers_of = {group.name: numbers for group, numbers in zip(groups, rule_numbers, strict=True)}
 
     def order(members: Sequence[SecurityGroup], direction: str) -> list[int]:
@@ -411,19 +411,19 @@ def _difference(before: _Built, order: Sequence[int], rules: Sequence[Rule]) -> 
     last = _same(before.order[first:][::-1], before.rules[first:][::-1], order[first:][::-1], rules[first:][::-1])
     old = range(first, len(before.order) - last)
     new = range(first, len(order) - last)
-    if max(len(old), len(new)) > MAX_RULES_CHANGED:
-        return None
     was = {(before.order[n], id(before.rules[n])): n for n in old}
     now = {(order[n], id(rules[n])): n for n in new}
     stayed = [n for key, n in was.items() if key in now]
     stays = [n for key, n in now.items() if key in was]
-    if [before.order[n] for n in stayed] != [order[n] for n in stays]:
+    gone = [n for key, n in was.items() if key not in now]
+    added = [n for key, n in now.items() if key not in was]
+    if max(len(gone), len(added)) > MAX_RULES_CHANGED or [before.order[n] for n in stayed] != [order[n] for n in stays]:
         return None
     return _Difference(
-        [n for key, n in was.items() if key not in now],
+        gone,
         np.array([*range(first), *stayed, *range(old.stop, len(before.order))], dtype=np.int64),
         np.array([*range(first), *stays, *range(new.stop, len(order))], dtype=np.int64),
-        [n for key, n in now.items() if key not in was],
+        added,
     )
 
 

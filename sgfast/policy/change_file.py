@@ -47,6 +47,10 @@ from sgfast.policy.rules import RULE_FIELDS, RuleReader
 from sgfast.policy.timestamps import MAX_SECONDS, MAX_TIME_NS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
 from sgfast.policy.yaml_nodes import NodeReader, compose, garbage_collection_paused, plain, read_document, show
 
+#: The most steps (``_steps``) of all changes of a file together. Each change is made to the whole policy. So many steps
+#: take one to two minutes; without a limit, thousands of changes of a huge policy would take hours.
+MAX_CHANGE_STEPS = 100_000_000
+
 _TIME_WANTED = "seconds from the first packet, or an instant like 2026-01-31T12:00:00Z"
 
 
@@ -108,9 +112,14 @@ class ChangeFile:
             if abs(at) > MAX_TIME_NS:
                 raise _beyond_the_clock(reader, item.at_node, f"{item.path}.at")
             timed.append((at, item))
-        result = []
+        result: list[TimedChange] = []
+        steps = 0
         for at, item in sorted(timed, key=lambda pair: pair[0]):
             path = f"{item.path}.{item.operation}"
+            of_this = _steps(policy)
+            if steps + (len(timed) - len(result)) * of_this > MAX_CHANGE_STEPS:
+                raise reader.error(item.node, path, _too_much_work(len(timed), policy))
+            steps += of_this
             with garbage_collection_paused():
                 changes = _ChangeReader(reader, self.origin, policy, networks)
                 change = _OPERATIONS[item.operation](changes, item.node, path)
@@ -122,6 +131,30 @@ class ChangeFile:
             result.append(TimedChange(at, change, text, reader.location(item.node, path)))
             policy = after
         return result
+
+
+def _steps(policy: Policy) -> int:
+    """An estimate of the work of one change: a step for each address, and four for each rule, which takes longer. With
+    many groups, there are many rule tables to look through as well.
+    """
+    return (4 * _rules(policy) + _addresses(policy)) * (1 + len(policy.security_groups) // 256)
+
+
+def _rules(policy: Policy) -> int:
+    return sum([len(group.rules) for group in policy.security_groups])
+
+
+def _addresses(policy: Policy) -> int:
+    return sum([len(instance.addresses) for instance in policy.instances]) + sum(
+        [len(group.addresses) for group in policy.address_groups]
+    )
+
+
+def _too_much_work(changes: int, policy: Policy) -> str:
+    return (
+        f"{changes:,} changes of a policy with {_rules(policy):,} rules and {_addresses(policy):,} addresses are too "
+        "much work: use fewer changes, or leave rules and instances out that the capture does not need"
+    )
 
 
 def _time(reader: NodeReader, node: Node, path: str) -> Decimal | int:

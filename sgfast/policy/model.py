@@ -115,7 +115,7 @@ class SecurityGroup:
     @property
     def numbers(self) -> dict[Direction, int]:
         """The highest number that a rule's id may have been given, by direction (SPEC 2.5)."""
-        inbound = sum(rule.direction == "inbound" for rule in self.rules)
+        inbound = [rule.direction for rule in self.rules].count("inbound")
         ever = self.numbered or (inbound, len(self.rules) - inbound)
         return {"inbound": ever[0], "outbound": ever[1]}
 

@@ -305,6 +305,30 @@ def test_alias_bomb_is_counted_over_the_whole_file(monkeypatch: pytest.MonkeyPat
     assert len(resolved("\n".join(["changes:", *lines[:20]]))) == 20
 
 
+ADDING = "{at: %d, add_rule: {group: other, rule: {direction: inbound, protocol: tcp, ports: %d}}}"
+
+
+@pytest.mark.parametrize(("limit", "refused"), [(70, None), (69, None), (68, 2), (64, 1), (56, 0)])
+def test_changes_may_be_as_much_work_as_the_limit_and_not_more(
+    limit: int, refused: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SPEC 11.4. Four rules and three addresses are 19 steps, and each change adds a rule: 19 + 23 + 27. What is sure
+    to be too much is refused at the first change, before any work.
+    """
+    text = "\n".join(["changes:", *(f"- {ADDING % (0, n + 1)}" for n in range(3))])
+    monkeypatch.setattr("sgfast.policy.change_file.MAX_CHANGE_STEPS", limit)
+    if refused is None:
+        assert len(resolved(text)) == 3
+        return
+    with pytest.raises(PolicyError) as error:
+        resolved(text)
+    assert str(error.value) == (
+        f"changes.yaml:{refused + 2}: changes[{refused}].add_rule: 3 changes of a policy with {4 + refused} rules and "
+        "3 addresses are too much work: use fewer changes, or leave rules and instances out that the capture does not "
+        "need"
+    )
+
+
 def test_aliases_of_many_addresses_share_their_values() -> None:
     big, change = BOMBS["addresses"]
     first, second = changes(f"changes: [{{at: 0, {change % big}}}, {{at: 1, {change % '*big'}}}]")

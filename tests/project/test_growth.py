@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import PCAPS
+from command import PCAPS, handshake, write_capture
 from growth import operations
 
 from sgfast import Engine, parse_policy, replay
 from sgfast.checking import check_policy
 from sgfast.flow_logs.checking import check_logs
+from sgfast.policy.change_file import parse_changes
 from sgfast.policy.formats import import_sources
+from sgfast.policy.formats.draft import Draft
+from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.sources import source_of
+from sgfast.suggesting import load_instances, suggest
 
 SMALL = 150
 
@@ -144,6 +148,97 @@ def test_changes_of_groups_that_change_once_each(tmp_path: Path) -> None:
         replay(parse_policy(groups(SMALL)), PCAPS / "shop.pcap", changes=changes)
 
     assert_near_linear(apply, 40)
+
+
+def added_rules(n: int) -> list[str]:
+    return [
+        f"{{at: {i}, add_rule: {{group: g, rule: {{direction: inbound, protocol: tcp, ports: {i % 60000 + 1}, "
+        f"source: {address(2**17 + i)}}}}}}}" for i in range(n)
+    ]  # fmt: skip
+
+
+def removed_rules(n: int) -> list[str]:
+    return [f"{{at: {i}, remove_rule: {{group: g, rule: g/inbound/{i + 1}}}}}" for i in range(n)]
+
+
+def modified_rules(n: int) -> list[str]:
+    return [
+        f"{{at: {i}, modify_rule: {{group: g, rule: g/inbound/{i + 1}, set: {{priority: 2, ports: {i + 9000}}}}}}}"
+        for i in range(n)
+    ]
+
+
+def changed_members(n: int) -> list[str]:
+    return [f"{{at: {i}, {kind}: {{group: h, instance: a}}}}" for i, kind in zip(range(n), n * MEMBER, strict=False)]
+
+
+def added_addresses(n: int) -> list[str]:
+    return [f"{{at: {i}, add_address: {{instance: a, address: {address(2**17 + i)}}}}}" for i in range(n)]
+
+
+MEMBER = ["add_member", "remove_member"]
+
+
+@pytest.mark.parametrize("changes", [added_rules, removed_rules, modified_rules, changed_members, added_addresses],
+                         ids=lambda changes: changes.__name__)  # fmt: skip
+def test_as_many_changes_as_a_group_has_rules(changes: Callable[[int], list[str]]) -> None:
+    def apply(n: int) -> None:
+        before = parse_policy(rules_with_cidrs(n).replace("instances:", "  - {name: h, rules: []}\ninstances:"))
+        file = parse_changes("changes:\n" + "".join(f"  - {line}\n" for line in changes(n)))
+        engine = Engine(before)
+        for timed in file.resolve(before, 0):
+            engine.apply(timed.change, timed.at_ns)
+
+    assert_near_linear(apply, 50)
+
+
+def test_different_lines_of_a_flow_log(tmp_path: Path) -> None:
+    policy = parse_policy((PCAPS / "shop.yaml").read_text())
+    log = tmp_path / "log"
+
+    def check(n: int) -> None:
+        log.write_text("".join(
+            f"2 1 eni-{i} {address(i)} 10.0.0.5 {i + 1} 22 6 20 4249 1418530010 1418530070 ACCEPT OK\n"
+            for i in range(n)
+        ))  # fmt: skip
+        assert check_logs(policy, [str(log)]).records == n
+
+    assert_near_linear(check)
+
+
+def test_ranges_of_an_address_group() -> None:
+    def read(n: int) -> None:
+        # Each range needs four prefixes.
+        ranges = [f"10.{i >> 8}.{i & 255}.1-10.{i >> 8}.{i & 255}.6" for i in range(n)]
+        Draft("otc").address_group(Location("export", "address group", "a"), ranges)
+
+    assert_near_linear(read)
+
+
+@pytest.mark.parametrize("rule", ["{direction: inbound, protocol: tcp, ports: %d, source: 0.0.0.0/0}",
+                                  "{direction: inbound, protocol: tcp, ports: %d, source: 10.0.0.0/8, priority: 2}"],
+                         ids=["open", "redundant"])  # fmt: skip
+def test_findings_of_a_check(rule: str) -> None:
+    def check(n: int) -> None:
+        found = check_policy(parse_policy(rules(2 * [rule % (i + 1) for i in range(n)])))
+        assert len(found.findings) >= n
+
+    assert_near_linear(check, 60)
+
+
+def test_pairs_of_addresses_in_a_suggestion(tmp_path: Path) -> None:
+    instances = tmp_path / "instances.yaml"
+    instances.write_text("version: 1\ninstances: [{name: web, addresses: [10.0.0.5], security_groups: [web]}]\n"
+                         "security_groups: [{name: web, rules: []}]\n")  # fmt: skip
+
+    def find(n: int) -> None:
+        frames = [
+            frame for i in range(n)
+            for frame in handshake(4000 + i, 443, f"198.51.{i >> 8}.{i & 255}", "10.0.0.5")
+        ]  # fmt: skip
+        suggest([write_capture(tmp_path, *frames)], instances=load_instances(instances))
+
+    assert_near_linear(find, 60)
 
 
 def test_values_of_an_export() -> None:
