@@ -48,8 +48,8 @@ from sgfast.policy.timestamps import MAX_SECONDS, MAX_TIME_NS, NANOSECONDS, OUT_
 from sgfast.policy.yaml_nodes import NodeReader, compose, garbage_collection_paused, plain, read_document, show
 
 #: The most steps (``_steps``) of all changes of a file together. Each change is made to the whole policy. So many steps
-#: take one to two minutes; without a limit, thousands of changes of a huge policy would take hours.
-MAX_CHANGE_STEPS = 100_000_000
+#: take three minutes or less; without a limit, thousands of changes of a huge policy would take hours.
+MAX_CHANGE_STEPS = 50_000_000
 
 _TIME_WANTED = "seconds from the first packet, or an instant like 2026-01-31T12:00:00Z"
 
@@ -134,10 +134,10 @@ class ChangeFile:
 
 
 def _steps(policy: Policy) -> int:
-    """An estimate of the work of one change: a step for each address, and four for each rule, which takes longer. With
-    many groups, there are many rule tables to look through as well.
+    """An estimate of the work of one change: 250 steps for any change, one for each address, and four for each rule,
+    which takes longer. With many groups, there are many rule tables to look through as well.
     """
-    return (4 * _rules(policy) + _addresses(policy)) * (1 + len(policy.security_groups) // 256)
+    return 250 + (4 * _rules(policy) + _addresses(policy)) * (1 + len(policy.security_groups) // 256)
 
 
 def _rules(policy: Policy) -> int:
