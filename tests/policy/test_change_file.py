@@ -312,7 +312,7 @@ ADDING = "{at: %d, add_rule: {group: other, rule: {direction: inbound, protocol:
 def test_changes_may_be_as_much_work_as_the_limit_and_not_more(
     limit: int, refused: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SPEC 11.4. Four rules and three addresses make 269 steps, and each change adds a rule: 269 + 273 + 277.
+    """SPEC 11.5. Four rules and three addresses make 269 steps, and each change adds a rule: 269 + 273 + 277.
     What is sure to be too much is refused at the first change, before any work.
     """
     text = "\n".join(["changes:", *(f"- {ADDING % (0, n + 1)}" for n in range(3))])

@@ -1,4 +1,4 @@
-"""How much memory a document of the largest size takes (SPEC 11.5). SGFAST_EXHAUSTIVE=1 does it: it takes minutes."""
+"""How much memory a document of the largest size takes (SPEC 11.6). SGFAST_EXHAUSTIVE=1 does it: it takes minutes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from effort import EXHAUSTIVE
 
 pytestmark = pytest.mark.skipif(not EXHAUSTIVE, reason="takes minutes: SGFAST_EXHAUSTIVE=1 does it")
 
-#: The bound of SPEC 11.5.
+#: The bound of SPEC 11.6.
 MOST_BYTES = 2 << 30
 
 HEAD = "version: 1\nquotas: {rules_per_group: 1000000, security_groups: 1000000}\n"
