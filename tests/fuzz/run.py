@@ -29,8 +29,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "support"))
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "support")]
 
+from fuzz.seeds import real_captures, seeds  # noqa: E402
 from workshop import ROOT, Failure, Workshop, is_translated, status_of  # noqa: E402
 
 FOLDER = ROOT / "build" / "fuzz"
@@ -92,8 +93,6 @@ def built(compiler: str, jobs: int) -> Path:
 
 
 def corpus_of(target: str) -> Path:
-    from fuzz.seeds import real_captures, seeds
-
     corpus = FOLDER / "corpus" / target
     corpus.mkdir(parents=True, exist_ok=True)
     for seed in (*seeds(target), *(real_captures() if target == "captures" else ())):

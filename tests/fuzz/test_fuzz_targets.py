@@ -6,6 +6,8 @@ The fuzzers themselves, steered by coverage and with sanitizers, are ``python te
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 
 import pytest
 from fuzz.run import HERE, LONGEST
@@ -31,6 +33,11 @@ def run(target: str, data: bytes) -> None:
 def test_every_target_has_its_bounds_and_a_dictionary() -> None:
     assert set(TARGETS) == set(LONGEST)
     assert {path.stem for path in (HERE / "dictionaries").glob("*.dict")} == set(TARGETS)
+
+
+def test_the_fuzzer_starts_outside_of_pytest() -> None:
+    run = subprocess.run([sys.executable, HERE / "run.py", "--help"], capture_output=True, text=True, check=False)
+    assert run.returncode == 0 and "captures" in run.stdout, run.stderr
 
 
 @by_target
