@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from captures import Dribble, Outcome, pcap_head, pcap_record, read
 from command import SHOP, handshake, process, sgfast, shell, write_capture, write_policy
+from effort import some
 from growth import operations
 
 from sgfast.capture import CaptureReader, compression, open_capture
@@ -430,7 +431,7 @@ def test_zstd_frames_share_a_decompressor(monkeypatch: pytest.MonkeyPatch) -> No
 # The command
 
 
-@EVERY
+@pytest.mark.parametrize("name", list(FORMATS)[:: some(3, 1)])
 def test_command_reads_them_from_a_file_and_from_standard_input(name: str, tmp_path: Path) -> None:
     plain = Path(SHOP[1]).read_bytes()
     path = tmp_path / "shop.pcap"

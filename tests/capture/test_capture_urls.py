@@ -87,5 +87,6 @@ def test_an_answer_that_breaks_off_is_damage(web: Web) -> None:
     with open_capture(web.url("a.pcap")) as reader:
         while reader.next_batch() is not None:
             pass
-    assert reader.packets == 1000 and reader.damage is not None
+    # What arrived and was not read before the connection broke is lost.
+    assert reader.packets <= 1000 and reader.damage is not None
     assert "reading failed" in reader.damage.cause and "\n" not in str(reader.damage)

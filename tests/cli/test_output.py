@@ -342,12 +342,13 @@ def test_a_signal_at_any_step_of_publishing_leaves_no_mixture_without_a_word(
             complete = "; the outputs are complete" if contents == [b"new"] * 5 else ""
             assert out == ended + complete + "\n" and len(set(contents)) == 1
         assert sorted(path.name for path in folder.iterdir()) == ["0", "1", "2", "3", "4", "capture"]
-        steps += 1
+        # An interrupt and a hang-up are handled where SIGTERM is.
+        steps += 1 if sent in (signal.SIGTERM, signal.SIGKILL) else some(4, 1)
     assert steps >= 15
     assert ((2, True) in seen) == (sent == signal.SIGKILL)
 
 
-KILLS = some(4, 500)
+KILLS = some(2, 500)
 
 
 def test_a_replay_killed_at_random_leaves_the_old_files_or_the_new_ones_or_says_so(tmp_path: Path, kind: str) -> None:
@@ -392,6 +393,7 @@ def test_a_replay_killed_at_random_leaves_the_old_files_or_the_new_ones_or_says_
         assert len(states) == 1 or (sent == signal.SIGKILL and remains), (sent, err)
         seen[f"{sent.name} {'+'.join(sorted(states))}"] += 1
         again = process(*command)
-        assert again.status == 0 and {path.name for path in tmp_path.iterdir()} == {*names, "shop.pcap"}
+        assert again.status == 0, again.err
+        assert {path.name for path in tmp_path.iterdir()} == {*names, "shop.pcap"}
         assert not remains or "an earlier run was killed" in again.err
     print(seen)

@@ -295,7 +295,7 @@ def test_addresses_are_read_as_ipaddress_reads_them() -> None:
     rng = np.random.default_rng(SEED)
     own = {ip_address("10.0.0.5"), ip_address("2001:db8::5")}
     read: Counter[str] = Counter()
-    for _ in range(20):
+    for _ in range(some(10, 20)):
         engine = Engine(policy_of(OPEN), keep_flows=True)
         expected: dict[int, bytes] = {}     # by source port, whose address it was
         for n in range(2000):
@@ -430,7 +430,7 @@ instances:
 def test_a_number_keeps_its_name_whatever_changes() -> None:
     """What lets verdicts be kept when the policy changes."""
 
-    @drawn(SEED, some(15, 40))
+    @drawn(SEED, some(8, 40))
     def run(policy: Policy, case_seed: int) -> None:
         changer = Changer(np.random.default_rng(case_seed))
         try:
