@@ -289,6 +289,23 @@ def test_rules_that_overlap_win_as_in_a_fresh_compilation_whichever_come_and_go(
     assert (compiled.bit_vector_tables > 0) == (cells == 20)
 
 
+def test_a_rule_that_divided_what_another_one_matches_uncovers_it_when_it_goes() -> None:
+    wide = Rule("g0/wide", "inbound", 4, 6, ((1, 100),), peer=ip_network("20.0.0.0/8"))
+    narrow = Rule("g0/narrow", "inbound", 4, 6, ((50, 60),), peer=ip_network("20.1.0.0/16"), action="deny")
+    now = policy(1, 2)
+    now = apply_changes(now, [RemoveRule("g0", rule.id) for rule in now.group_by_name["g0"].rules]).policy
+    compiler = Compiler()
+    won = []
+    for change in (AddRule("g0", wide), AddRule("g0", narrow), RemoveRule("g0", "g0/narrow")):
+        now = apply_change(now, change).policy
+        compiled = compiler.compile(now)
+        for peer in ("20.1.0.1", "20.2.0.1"):
+            for port in (55, 70):
+                n = compiled.classifier.rule_for(0, True, ip_address(peer).packed, 6, port)
+                won.append(compiled.rules[n].id if n >= 0 else None)
+    assert won == ["g0/wide"] * 4 + ["g0/narrow"] + ["g0/wide"] * 7
+
+
 def test_copies_of_a_compiler_know_nothing_of_each_other() -> None:
     """The shards of a clustered replay continue from one saved compiler, each with its own changes."""
     first = policy(10, 20)
