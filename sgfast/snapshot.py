@@ -176,8 +176,8 @@ def _read(path: str | os.PathLike[str], name: str) -> tuple[dict[str, Any], dict
         if not isinstance(about, dict):
             raise ValueError("about is not an object")
         return about, arrays
-    # zipfile raises NotImplementedError for archives it cannot read.
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, NotImplementedError, RecursionError) as error:
+    # zipfile raises RuntimeError for archives that it cannot read.
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, RuntimeError) as error:
         raise SnapshotError(f"{name}: is not a snapshot, or is damaged: {printable(str(error))[:200]}") from error
     except MemoryError as error:
         raise SnapshotError(f"{name}: not enough memory for its contents") from error

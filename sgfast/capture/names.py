@@ -4,10 +4,11 @@ import re
 
 from sgfast.core.wire.link import LINK_TYPE_NAMES
 
-#: The user name and password in a URL, before its host.
-_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#@\s'\"]*@")
-#: The query of a URL. It may hold a signature.
-_QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^?#\s'\"]*)\?[^#\s'\"]*")
+#: The user name and password in a URL, before its host. Both may have any character that ends neither the host nor the
+#: line.
+_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
+#: The query of a URL. It may hold a signature, and quotes.
+_QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^?#\s]*)\?[^#\s]*")
 
 
 def without_user(text: str) -> str:

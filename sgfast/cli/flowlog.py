@@ -40,7 +40,8 @@ def flowlog(
     An interface belongs to the instance of the same name, or else to the one with its address. A record does not say
     who opened the connection. Where that matters, it is inferred from the records of both directions, the ports and the
     times. A record that does not tell enough counts as undecided: it may be about packets that no rule decides, such as
-    ICMP errors, fragments, or TCP packets of an expired connection. The log field tcp-flags makes fewer undecided.
+    ICMP errors, fragments, or TCP packets of an expired connection. With the log field tcp-flags, fewer records are
+    undecided.
 
     \b
     Examples:

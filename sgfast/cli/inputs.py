@@ -42,8 +42,8 @@ def sandbox_option(command: Callable[..., Any]) -> Callable[..., Any]:
         is_eager=True,
         expose_value=False,
         callback=_prepare,
-        help="Read the files in a sandbox: a file that exploits a fault in reading gets neither to the network nor to "
-        "other programs nor to other files. An error where the kernel cannot do that.",
+        help="Read the files in a sandbox: a file that exploits a bug in sgfast can use no network, run no program and "
+        "read no other file. An error where the kernel cannot do that.",
     )(run)
 
 
@@ -92,11 +92,16 @@ class Inputs:
         from sgfast.capture.directories import files_in, is_pattern
         from sgfast.sandbox import confine
 
-        searched = [path for path in self.policies if path is not None]
+        # What is below a directory that may be read may be read, too. So only the names in it may be, and its captures.
+        files: list[str] = []
+        folders = [path for path in self.policies if path is not None]
+        for path in self.files:
+            (folders if os.path.isdir(path) else files).append(path)
+        searched = folders
         for pattern in filter(is_pattern, self.captures):
             # It may lead through symbolic links, so that not all of its files are below its first directory.
             searched += [_fixed_part(pattern), *(os.path.dirname(file) or "." for file in files_in(pattern)[0])]
-        confine(self.files, searched, [output.folder for output in outputs if output.folder is not None])
+        confine(files, searched, [output.folder for output in outputs if output.folder is not None])
 
 
 def _fixed_part(pattern: str) -> str:

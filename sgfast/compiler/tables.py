@@ -275,7 +275,13 @@ class _Builder:
         if identity in self._made:
             return self._made[identity]
         if before is not None and difference is not None:
-            built = self._changed(order, rules, vpc, before, difference, joined)
+            left = self._left, self._left_for_joined
+            try:
+                built = self._changed(order, rules, vpc, before, difference, joined)
+            except PolicyError:
+                # What removed rules distinguished is still apart. A table built anew may be smaller.
+                self._left, self._left_for_joined = left
+                built = self._from_rules(order, rules, vpc, joined)
         else:
             built = self._from_rules(order, rules, vpc, joined)
         if built is not None:
@@ -324,18 +330,31 @@ class _Builder:
             return None
         if before.table.has_bit_vectors or not self._is_plain(peer, service):
             return self._with_bit_vectors(order, rules, peer, service, *rows)
+        staying = np.array(order, dtype=np.int32)[difference.stays]
+        peers_of_staying, services_of_staying = (of_rule[difference.stays] for of_rule in rows)
+        gone = [(before.order[n], int(before.peer_row[n]), int(before.service_row[n])) for n in difference.gone]
+        overlapping = [
+            np.flatnonzero(
+                peer.touching(peer.matching(p))[peers_of_staying]
+                & service.touching(service.matching(s))[services_of_staying]
+            )
+            for _, p, s in gone
+        ]
+        if sum(map(len, overlapping)) > len(order) + MAX_RULES_CHANGED:
+            return self._from_rules(order, rules, vpc, joined)
         self._take(4 * peer.count * service.count)
         winner = before.table.arrays[3].reshape(before.peer.count, before.service.count)
         winner = winner[peer_origin]
         if service.count != before.service.count:
             winner = winner[:, service_origin]
-        staying = np.array(order, dtype=np.int32)[difference.stays]
-        peers_of_staying, services_of_staying = (of_rule[difference.stays] for of_rule in rows)
-        for n in difference.gone:
-            _fill_in_for(
-                winner, before.order[n], int(before.peer_row[n]), int(before.service_row[n]), staying,
-                peers_of_staying, services_of_staying, peer, service,
-            )  # fmt: skip
+        if gone:
+            peers_of, services_of = peer.matching_each(), service.matching_each()
+            for (number, p, s), others in zip(gone, overlapping, strict=True):
+                next_rules = [
+                    (int(staying[n]), peers_of[peers_of_staying[n]], services_of[services_of_staying[n]])
+                    for n in others.tolist()
+                ]
+                _fill_in_for(winner, number, peers_of[p], services_of[s], next_rules)
         for n in difference.added:
             cells = np.ix_(peer.matching(rows[0][n]), service.matching(rows[1][n]))
             won = winner[cells]
@@ -446,26 +465,29 @@ def _winners(
 
 
 def _fill_in_for(
-    winner: NDArray[np.int32], gone: int, gone_peer_row: int, gone_service_row: int, order: NDArray[np.int32],
-    peer_row: Indices, service_row: Indices, peer: Dimension, service: Dimension,
+    winner: NDArray[np.int32], gone: int, peers: NDArray[np.int32], services: NDArray[np.int32],
+    next_rules: Sequence[tuple[int, NDArray[np.int32], NDArray[np.int32]]],
 ) -> None:  # fmt: skip
-    """Let the next rules in order win where a rule that is gone has won. Only rules that overlap it are looked at."""
-    peers, services = peer.matching(gone_peer_row), service.matching(gone_service_row)
+    """Let the next rules win where a rule that is gone has won. ``next_rules``: those that overlap it, in order, each
+    with the joined classes that it matches.
+    """
     cells = np.ix_(peers, services)
     won = winner[cells]
     open_cells = won == gone
     won[open_cells] = -1
-    place_of_peer = np.full(peer.count, -1)
+    left = int(open_cells.sum())
+    place_of_peer = np.full(winner.shape[0], -1)
     place_of_peer[peers] = np.arange(len(peers))
-    place_of_service = np.full(service.count, -1)
+    place_of_service = np.full(winner.shape[1], -1)
     place_of_service[services] = np.arange(len(services))
-    overlapping = np.flatnonzero(peer.touching(peers)[peer_row] & service.touching(services)[service_row])
-    for n in overlapping.tolist():
-        if not open_cells.any():
+    for rule, rule_peers, rule_services in next_rules:
+        if not left:
             break
-        rows, columns = place_of_peer[peer.matching(peer_row[n])], place_of_service[service.matching(service_row[n])]
+        rows, columns = place_of_peer[rule_peers], place_of_service[rule_services]
         part = np.ix_(rows[rows >= 0], columns[columns >= 0])
-        won[part] = np.where(open_cells[part], order[n], won[part])
+        is_open = open_cells[part]
+        left -= int(is_open.sum())
+        won[part] = np.where(is_open, rule, won[part])
         open_cells[part] = False
     winner[cells] = won
 

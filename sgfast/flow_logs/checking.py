@@ -32,7 +32,7 @@ from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Policy
 
 #: How long a record waits for records of the other direction, in log seconds: twice the clouds' longest interval.
 PATIENCE_SECONDS = 1200
-#: Memory limits: remembered connections, waiting records, services, interfaces.
+#: Memory limits: remembered connections; waiting records, and records that services hold; services; interfaces.
 MOST_CONVERSATIONS = 1 << 17
 MOST_WAITING = 1 << 16
 MOST_SERVICES = 1 << 16
@@ -133,6 +133,8 @@ class _Checker:
         self._interfaces: dict[str, frozenset[int]] = {}
         self._conversations: OrderedDict[tuple[object, ...], Conversation] = OrderedDict()
         self._services: OrderedDict[tuple[object, ...], _Service] = OrderedDict()
+        #: How many rejected records the services hold.
+        self._held = 0
         self._waiting: deque[Waiting] = deque()
         #: By instance, the key of its only accepted conversation so far; None if there are several.
         self._accepted: dict[int, tuple[object, ...] | None] = {}
@@ -275,9 +277,14 @@ class _Checker:
             self._wait(item)
 
     def _is_explained(self, item: Waiting) -> bool:
-        """Whether a REJECT that the rules do not explain has another cause: a connection existed, or none could open.
+        """Whether a REJECT that the rules do not explain has another cause: it is of a connection that has expired or
+        does not accept the packet, or it answers a packet that was refused.
         """
-        conversation = item.conversation
+        record, conversation = item.record, item.conversation
+        if _is_opener(record):
+            # Only a conversation that may be moot has answers that no rule is asked about (SPEC 9.2).
+            may_be_moot = record.protocol in PORT_PROTOCOLS and record.sport != record.dport
+            return conversation.rejected[1 - item.way] and may_be_moot and record.protocol != TCP
         return conversation.is_past or any(conversation.accepted) or conversation.rejected[1 - item.way]
 
     # Deciding
@@ -374,16 +381,13 @@ class _Checker:
         is_stateful = self._judge.is_stateful[item.instance]
         if _is_icmp(record):
             # Records have no ICMP type: it may be a reply without a query or an error without a connection.
-            self._undecided("rejected ICMP: may be of a type that is not allowed")
+            self._undecided("rejected ICMP: may be a reply or an error without a connection")
         elif _has_no_ports(record):
             self._undecided("rejected without ports: later fragments, or malformed packets")
         elif is_stateful and _is_no_syn(record):
             self._undecided("rejected TCP that is no plain SYN: may be of an expired connection")
-        elif is_stateful and way_by_ports(record, item.way) == 1 - item.way:
-            if item.as_reply.allowed:
-                self._undecided("rejected, from a service's port: may be of an expired connection")
-            else:
-                self._agree()
+        elif is_stateful and not _is_syn(record) and way_by_ports(record, item.way) == 1 - item.way:
+            self._undecided("rejected, from a service's port: may be of an expired connection")
         elif self._policy.settings.max_connections <= len(self._conversations) + self._icmp_packets:
             self._undecided("rejected when there may have been max_connections connections")
         else:
@@ -412,6 +416,10 @@ class _Checker:
         service = self._service(item)
         service.packets += max(1, item.record.packets)
         service.rejected.append(item)
+        self._held += 1
+        while self._held > MOST_WAITING:
+            _, oldest = self._services.popitem(last=False)
+            self._leave_service(oldest)
         if len(service.ports) < ENOUGH_CONNECTIONS:
             service.ports.add(item.record.sport)
         if service.has_accepted:
@@ -421,6 +429,7 @@ class _Checker:
         ):
             for rejected in service.rejected:
                 self._disagree(rejected, "opener", rejected.as_opener)
+            self._held -= len(service.rejected)
             service.rejected.clear()
 
     def _leave_service(self, service: _Service) -> None:
@@ -429,8 +438,10 @@ class _Checker:
                 self._undecided(EXPIRED)
             else:
                 self._undecided(
-                    f"rejected: fewer than {ENOUGH_PACKETS}, or beside accepted ones: may be malformed packets"
+                    f"rejected: fewer than {ENOUGH_PACKETS} packets from this peer to this port, or others were "
+                    "accepted: may be malformed packets"
                 )
+        self._held -= len(service.rejected)
         service.rejected.clear()
 
     def _may_be_expired(self, item: Waiting) -> bool:
@@ -483,11 +494,21 @@ class _Checker:
         return self.result
 
 
-def _is_no_syn(record: Record) -> bool:
-    """Whether its flags say that it is about other TCP packets than openers."""
+def _is_syn(record: Record) -> bool:
+    """Whether its flags say that it is about TCP openers alone."""
     if record.protocol != TCP or record.tcp_flags is None:
         return False
-    return record.tcp_flags & (FIN | SYN | RST | ACK) != SYN
+    return record.tcp_flags & (FIN | SYN | RST | ACK) == SYN
+
+
+def _is_no_syn(record: Record) -> bool:
+    """Whether its flags say that it is about other TCP packets, too."""
+    return record.protocol == TCP and record.tcp_flags is not None and not _is_syn(record)
+
+
+def _is_opener(record: Record) -> bool:
+    """Whether each of its packets can open a connection (SPEC 4.7)."""
+    return _is_syn(record) if record.protocol == TCP else not _is_icmp(record)
 
 
 def _is_icmp(record: Record) -> bool:

@@ -18,6 +18,8 @@ from sgfast.replaying import ReplayResult
         ("gzip: https://u:p@host/x?sig=1 cannot be read", "gzip: https://…@host/x?… cannot be read"),
         ("s3://bucket/a@b/c.pcap", "s3://bucket/a@b/c.pcap"),
         ("u:p@host/what?is=this", "u:p@host/what?is=this"),
+        ("https://u:p'w@h/x.pcap?name=it's&sig=1", "https://…@h/x.pcap?…"),
+        ("https://u:p@ss@h/x.pcap", "https://…@h/x.pcap"),
         ("a\nb", "a\\nb"), ("", "''"),
     ],
 )  # fmt: skip

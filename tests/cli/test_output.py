@@ -353,7 +353,7 @@ KILLS = some(2, 500)
 
 def test_a_replay_killed_at_random_leaves_the_old_files_or_the_new_ones_or_says_so(tmp_path: Path, kind: str) -> None:
     if kind == "named":
-        return      # the command itself decides
+        pytest.skip("the command itself decides")
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     rng = random.Random(seed)

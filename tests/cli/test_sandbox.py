@@ -422,6 +422,18 @@ def test_input_from_the_network_is_refused_before_it_is_asked_for(
     assert done.status == 2 and cause in done.one_line() and "secret" not in done.err
 
 
+def test_directory_of_captures_does_not_open_the_folders_below_it(
+    capsys: Capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rights to a directory are rights to all below it."""
+    shutil.copy(CAPTURE, tmp_path / "a.pcap")
+    (tmp_path / "private").mkdir()
+    readable: list[str] = []
+    monkeypatch.setattr(sandbox, "confine", lambda inputs, searched, folders: readable.extend(inputs))
+    assert sgfast(capsys, "replay", POLICY, tmp_path, "--sandbox").status == 0
+    assert sorted(readable) == [str(tmp_path / "a.pcap"), POLICY]
+
+
 @needs_landlock
 def test_input_that_is_not_there_gets_its_usual_error(alike: Callable[..., Outcome], tmp_path: Path) -> None:
     assert "No such file" in alike("import", "auto", tmp_path / "no.json").one_line()

@@ -306,6 +306,24 @@ def test_a_rule_that_divided_what_another_one_matches_uncovers_it_when_it_goes()
     assert won == ["g0/wide"] * 4 + ["g0/narrow"] + ["g0/wide"] * 7
 
 
+def test_a_table_for_which_there_is_no_room_beside_what_removed_rules_divided_is_built_anew(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = policy(2, 4)
+    compiler = Compiler()
+    compiler.compile(now)
+    group = now.security_groups[0]
+    change = AddRule(group.name, Rule("", "inbound", 4, 6, ((50, 60),), peer=ip_network("20.0.0.0/8")))
+
+    def refused(*_: object) -> None:
+        raise PolicyError("no room")
+
+    monkeypatch.setattr("sgfast.compiler.tables._Builder._changed", refused)
+    later = compiler.compile(apply_change(now, change).policy)
+    n = later.classifier.rule_for(0, True, ip_address("20.1.1.1").packed, 6, 55)
+    assert n >= 0 and later.rules[n].ports == ((50, 60),)
+
+
 def test_copies_of_a_compiler_know_nothing_of_each_other() -> None:
     """The shards of a clustered replay continue from one saved compiler, each with its own changes."""
     first = policy(10, 20)

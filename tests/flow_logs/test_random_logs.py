@@ -61,7 +61,7 @@ def test_no_record_disagrees_with_the_policy_that_made_it(tmp_path: Path) -> Non
     check()
     print(seen)
     assert seen["records"] > some(15_000, 200_000)
-    assert seen["undecided"] < seen["records"] * 0.06
+    assert seen["undecided"] < seen["records"] * 0.09
     # The other removed rules were not needed, as another rule allows the same.
     assert seen["removals found"] > seen["rules removed"] / 2
     assert seen["openings found"] > some(5, 40)

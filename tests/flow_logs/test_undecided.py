@@ -115,6 +115,33 @@ def test_enough_connections_rejected_without_flags_are_the_rules_doing(tmp_path:
         assert check(tmp_path, *few).undecided == {EXPIRED: rejected}
 
 
+def test_a_connection_that_was_there_once_explains_no_later_refusal_of_openers(tmp_path: Path) -> None:
+    ntp = SYSLOG.replace("514", "123")
+    first = record(CLIENT, WEB, 123, 123, 17)
+    later = [record(CLIENT, WEB, 123, 123, 17, "REJECT", start=9000 + 60 * n) for n in range(9)]
+    checked = check(tmp_path, first, *later, policy=ntp)
+    assert (checked.agreeing, checked.undecided.total()) == (1, 9)
+    # Nor does one packet that came the other way, and that the rules refused.
+    stray = record(DB, CLIENT, 123, 123, 17, "REJECT")
+    back = [line.replace(WEB, DB).replace(" web-1 ", " db-1 ") for line in later]
+    ntp = POLICY.replace("protocol: udp, ports: 60000", "protocol: udp, ports: 123")
+    assert len(told(check(tmp_path, stray, *back, policy=ntp))) == 9
+
+
+def test_a_client_with_a_low_port_is_no_service(tmp_path: Path) -> None:
+    header = "srcaddr dstaddr srcport dstport protocol packets action start end tcp-flags"
+    lines = [f"{CLIENT} {WEB} {700 + n} 2049 6 9 REJECT 1000 1010 2" for n in range(3)]
+    nfs = POLICY.replace("ports: 443", "ports: 2049")
+    assert [reason for _, _, reason in told(check(tmp_path, *lines, header=header, policy=nfs))] == ["rule"] * 3
+
+
+def test_records_that_a_service_holds_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sgfast.flow_logs.checking.MOST_WAITING", 5)
+    lines = [record(CLIENT, WEB, 50000 + n % 2, 443, action="REJECT", start=1000 + n) for n in range(40)]
+    checked = check(tmp_path, *lines)
+    assert checked.undecided == {EXPIRED: 40} and not checked.disagreements
+
+
 def test_later_fragments_have_no_ports(tmp_path: Path) -> None:
     # web-1's datagram may be let in, but a record of its later fragments has port 0.
     later = record(CLIENT, DB, 0, 0, 17)

@@ -71,7 +71,8 @@ class History:
     told: list[tuple[int, bool, str | None, PacketVerdict]] = field(default_factory=list)
     #: Names of differences that had their cause earlier: from then on the two may disagree about this key.
     apart: set[str] = field(default_factory=set)
-    #: A packet was judged differently: whatever the two make of the key from then on, it does not bring them together.
+    #: A packet was judged differently, or one of the two may have begun a connection where the other one went on with
+    #: an earlier one: whatever they make of the key from then on, it does not bring them together.
     parted: bool = False
 
 
@@ -324,6 +325,8 @@ def _remember(past: History, packet: Packet) -> None:
     before, event, after = past.transition
     if before != "SS" and after == "SS":
         past.finished = past.half_open = False
+        # Linux may go on with the connection before, perhaps the other way round.
+        past.parted = past.parted or bool(past.apart)
     if (before, event) == ("SS", "reply ack"):
         past.half_open = True
     if not past.parted:

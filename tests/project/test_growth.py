@@ -17,6 +17,7 @@ from sgfast import Engine, parse_policy, replay
 from sgfast.checking import check_policy
 from sgfast.flow_logs.checking import check_logs
 from sgfast.policy.change_file import parse_changes
+from sgfast.policy.changes import RemoveRule
 from sgfast.policy.formats import import_sources
 from sgfast.policy.formats.draft import Draft
 from sgfast.policy.formats.location import Location
@@ -190,6 +191,16 @@ def test_as_many_changes_as_a_group_has_rules(changes: Callable[[int], list[str]
             engine.apply(timed.change, timed.at_ns)
 
     assert_near_linear(apply, 50)
+
+
+def test_removing_a_rule_that_overlaps_all_others() -> None:
+    def removed(n: int) -> int:
+        wide = "{direction: inbound, protocol: tcp, ports: 1-60000, source: 10.0.0.0/8}"
+        narrow = [f"{{direction: inbound, protocol: tcp, ports: {i + 1}, source: {address(i)}}}" for i in range(n)]
+        engine = Engine(parse_policy(rules([wide, *narrow])))
+        return operations(lambda: engine.apply(RemoveRule("g", "g/inbound/1"), 0))
+
+    assert removed(600) <= 2.5 * removed(300)
 
 
 def test_different_lines_of_a_flow_log(tmp_path: Path) -> None:

@@ -379,6 +379,14 @@ def test_arrays_that_are_listed_twice_or_overlap_are_refused(tmp_path: Path, sta
             load_snapshot(forged)
 
 
+def test_an_array_that_claims_to_be_encrypted_is_damage(tmp_path: Path, state: Path) -> None:
+    data, forged = state.read_bytes(), tmp_path / "forged"
+    _, entries = directory_of(data)
+    forged.write_bytes(with_directory(data, [entries[0][:8] + b"\1" + entries[0][9:], *entries[1:]]))
+    with pytest.raises(SnapshotError, match=r"is not a snapshot, or is damaged: .* encrypted"):
+        load_snapshot(forged)
+
+
 @pytest.mark.parametrize("count", [300_000, 600_000])
 def test_a_directory_with_many_entries_is_refused_before_any_work(count: int, tmp_path: Path, state: Path) -> None:
     data, forged = state.read_bytes(), tmp_path / "forged"

@@ -109,8 +109,10 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 def has_written(child: Any, folder: Path) -> bool:
     """Whether the process has written into a file of the folder, one without a name or a pending one."""
-    open_files = Path(f"/proc/{child.pid}/fd")
-    for path in [*folder.glob(".*.part"), *(open_files.iterdir() if open_files.exists() else ())]:
+    paths = list(folder.glob(".*.part"))
+    with suppress(OSError):     # it has ended
+        paths += Path(f"/proc/{child.pid}/fd").iterdir()
+    for path in paths:
         with suppress(OSError):
             inside = path.parent == folder or os.readlink(path).startswith(f"{folder}/#")
             if inside and path.stat().st_size:

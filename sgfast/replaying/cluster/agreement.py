@@ -11,7 +11,7 @@ from sgfast.errors import ClusterError
 from sgfast.policy.serialization import to_plain
 from sgfast.replaying.cluster.plan import Run
 from sgfast.replaying.cluster.reading import SEGMENT
-from sgfast.replaying.cluster.storage import Damaged, Folder, is_whole
+from sgfast.replaying.cluster.storage import Damaged, Folder, OtherVersion, is_whole
 from sgfast.replaying.options import MOST_SHARDS
 
 PLAN = "plan.json"
@@ -41,6 +41,8 @@ def agreed(storage: Folder, run: Run, shards: int | None, warnings: list[str]) -
         storage.write_document(PLAN, new_plan)
     try:
         plan = _plan(storage)
+    except OtherVersion as error:
+        raise ClusterError(f"{error}; another version needs another folder (--resume)") from None
     except Damaged as error:
         if not any(name.endswith(SEGMENT) for name in names):
             # It may be somebody else's file.

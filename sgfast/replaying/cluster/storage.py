@@ -20,6 +20,10 @@ class Damaged(ClusterError):
     """A file that is not what was written."""
 
 
+class OtherVersion(ClusterError):
+    """A file that another version of sgfast has written."""
+
+
 class Folder:
     """A folder of files. A file appears when it is complete. Raises ClusterError for errors of the storage."""
 
@@ -84,19 +88,21 @@ class Folder:
         self.write(name, json.dumps({**document, "checksum": _document_checksum(document)}).encode())
 
     def read_document(self, name: str) -> Any:
-        """Reads the value that ``write_document`` wrote. Raises Damaged, or ClusterError for another version."""
+        """Reads the value that ``write_document`` wrote. Raises Damaged or OtherVersion."""
         try:
             document = json.loads(self.read(name))
-            written = document.pop("checksum")
-            if document.keys() != {"version", "content"} or written != _document_checksum(document):
+            written = document.pop("checksum", None)
+            # The first versions wrote no checksum.
+            is_old = written is None and document["version"] != version_here()
+            if not is_old and (
+                document.keys() != {"version", "content"} or written != _document_checksum(document)
+            ):
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise self.damaged(name) from None
         if document["version"] != version_here():
             version = printable(str(document["version"]))[:40].split("/")[0]
-            raise ClusterError(
-                f"{self.shown(name)}: was written by sgfast {version}; another version needs another folder (--resume)"
-            )
+            raise OtherVersion(f"{self.shown(name)}: was written by sgfast {version}")
         return document["content"]
 
     def remove(self, name: str) -> None:
