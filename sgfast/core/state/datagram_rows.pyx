@@ -94,25 +94,31 @@ def save_datagrams(DataPlane plane not None):
         row.read, row.step = d.first.outcome, d.first.step
         row.has_ports, row.has_icmp = d.first.has_ports, d.first.has_icmp
         row.spoiled, row.tallied = d.spoiled, d.tallied
-        copy_words(&d.starts, row.starts)
-        copy_words(&d.ends, row.ends)
+        copy_words(&d.starts, <uint8_t*>row.starts)
+        copy_words(&d.ends, <uint8_t*>row.ends)
         rows.append(copied_rows(<const uint8_t*>&row, sizeof(DatagramRow), DATAGRAM_DTYPE))
         at = d.newer[0]
     return np.concatenate(rows) if rows else np.empty(0, dtype=DATAGRAM_DTYPE)
 
 
-cdef void copy_words(const BlockSet* blocks, uint64_t* words) noexcept nogil:
+# The words of a row are not aligned, so they are copied as bytes.
+
+cdef void copy_words(const BlockSet* blocks, uint8_t* words) noexcept nogil:
+    cdef uint64_t word
     cdef uint32_t n
     for n in range(BLOCK_WORDS):
-        words[n] = blocks.words[n] if blocks.used[n >> 6] >> (n & 63) & 1 else 0
+        word = blocks.words[n] if blocks.used[n >> 6] >> (n & 63) & 1 else 0
+        memcpy(words + n * sizeof(word), &word, sizeof(word))
 
 
-cdef void add_words(BlockSet* blocks, const uint64_t* words) noexcept nogil:
+cdef void add_words(BlockSet* blocks, const uint8_t* words) noexcept nogil:
+    cdef uint64_t word
     cdef uint32_t n
     for n in range(BLOCK_WORDS):
-        if words[n]:
+        memcpy(&word, words + n * sizeof(word), sizeof(word))
+        if word:
             blocks.used[n >> 6] |= <uint64_t>1 << (n & 63)
-            blocks.words[n] = words[n]
+            blocks.words[n] = word
 
 
 cdef bint restore_fragments(Datagram* d, const DatagramRow* row) noexcept nogil:
@@ -120,8 +126,8 @@ cdef bint restore_fragments(Datagram* d, const DatagramRow* row) noexcept nogil:
     # with the row's `pieces` and `end`.
     cdef uint32_t start, end
     cdef uint32_t at = 0
-    add_words(&d.starts, row.starts)
-    add_words(&d.ends, row.ends)
+    add_words(&d.starts, <const uint8_t*>row.starts)
+    add_words(&d.ends, <const uint8_t*>row.ends)
     while at < BLOCKS:
         start, end = next_block(&d.starts, at), next_block(&d.ends, at)
         if start == BLOCKS and end == BLOCKS:
