@@ -23,11 +23,12 @@ _RULESET_VERSION = _PATH_BENEATH = 1
 _PR_SET_NO_NEW_PRIVS = 38
 
 _WRITE_FILE, _READ_FILE, _READ_DIR, _REMOVE_FILE, _MAKE_REG = 1 << 1, 1 << 2, 1 << 3, 1 << 5, 1 << 8
-#: Landlock learnt to keep a file from being emptied with version 3. An older one cannot protect inputs.
+#: Only since version 3 can Landlock forbid truncating a file. An older version cannot protect inputs.
 _LEAST_VERSION = 3
 #: All rights to files of version 3; the right to control devices came with version 5.
 _FILE_RIGHTS, _CONTROL_DEVICES = (1 << 15) - 1, 1 << 15
-#: To listen on and to connect to TCP ports, since version 4; to reach abstract sockets and to signal, since version 6.
+#: The rights to bind and connect TCP ports came with version 4. The scopes of abstract sockets and signals came with
+#: version 6.
 _TCP_RIGHTS = _SCOPES = 0b11
 
 #: Shared libraries, which Python's modules load when they are imported.
@@ -37,7 +38,8 @@ _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/et
 def confine(inputs: Iterable[str], searched: Iterable[str], output_folders: Iterable[int]) -> None:
     """Confine this process for the rest of its life.
 
-    ``inputs`` are files and directories that stay readable, ``searched`` directories whose names stay readable.
+    ``inputs`` are files that stay readable; of a directory, everything below it would. ``searched`` are directories
+    whose list of names stays readable.
     ``output_folders`` are descriptors of directories: files in and below them may be made, replaced and removed. No
     file can be opened for writing any more, so outputs must be open already. Modules can still be imported. What does
     not exist is left out. Raises SandboxError if the system cannot do it; the process should then end.
@@ -96,7 +98,7 @@ def _begin_landlock(
         _allow(ruleset, path, _READ_FILE | _READ_DIR)
     for path in searched:
         _allow(ruleset, path, _READ_DIR)
-    # The end of the program sends there what it could not print.
+    # When standard output cannot be written, the end of the program redirects it there.
     _allow(ruleset, os.devnull, _READ_FILE | _WRITE_FILE)
     for folder in output_folders:
         _allow_below(ruleset, folder, _READ_DIR | _MAKE_REG | _REMOVE_FILE)

@@ -58,7 +58,8 @@ REFUSED: dict[str, tuple[int, int | None]] = {
 CLONE, KILL, TGKILL, PRLIMIT, IOCTL = (56, 220), (62, 129), (234, 131), (302, 261), (16, 29)
 #: Its flags are in memory, where the program cannot look. The C library uses ``clone`` if there is no such call.
 CLONE3 = 435
-#: Newer calls are unknown here, so they do not exist. The numbers of the x32 interface are beyond this, too.
+#: System calls from this number on are newer than this table. They are reported as not implemented, and so are those of
+#: the x32 interface, whose numbers are higher.
 FIRST_UNKNOWN = 463
 _CLONE_THREAD, _CLONE_NAMESPACES = 0x00010000, 0x7E020000
 #: These put characters into the terminal as if they were typed.

@@ -160,7 +160,7 @@ def _read(path: str | os.PathLike[str], name: str) -> tuple[dict[str, Any], dict
             for member in members:
                 if member.compress_type != zipfile.ZIP_STORED:
                     raise ValueError(f"{member.filename} is compressed")
-            # All members together have no more bytes than the file, so that none is read again and again.
+            # A directory may list the same bytes many times. Then its members have more bytes than the file.
             if len(members) > _MOST_ARRAYS or sum(member.file_size for member in members) > status.st_size:
                 raise ValueError("its directory lists more than a snapshot has")
             if len({member.filename for member in members}) < len(members):

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from sgfast.output import Output
 
 _ASKED = "sgfast.sandbox"
-#: Libraries that would start threads when they are imported: NumPy's linear algebra, and pyarrow's memory pool. The
-#: kernel confines the thread that asks for it, and those that it starts later.
+#: These keep NumPy and pyarrow from starting threads when they are imported. The kernel confines only the calling
+#: thread and the threads that it starts later. They override what the user has set.
 _WITHOUT_THREADS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
 
@@ -92,14 +92,15 @@ class Inputs:
         from sgfast.capture.directories import files_in, is_pattern
         from sgfast.sandbox import confine
 
-        # What is below a directory that may be read may be read, too. So only the names in it may be, and its captures.
+        # The right to read a directory includes everything below it. So only the names in a directory of captures may
+        # be read, and the captures themselves.
         files: list[str] = []
         folders = [path for path in self.policies if path is not None]
         for path in self.files:
             (folders if os.path.isdir(path) else files).append(path)
         searched = folders
         for pattern in filter(is_pattern, self.captures):
-            # It may lead through symbolic links, so that not all of its files are below its first directory.
+            # A pattern may lead through symbolic links. Then its files are not all below its first directory.
             searched += [_fixed_part(pattern), *(os.path.dirname(file) or "." for file in files_in(pattern)[0])]
         confine(files, searched, [output.folder for output in outputs if output.folder is not None])
 

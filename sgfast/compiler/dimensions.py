@@ -12,14 +12,14 @@ Indices = NDArray[np.int64]
 #: Identifies what a rule matches in one dimension. Equal selectors match the same classes.
 Selector = tuple[object, ...]
 
-#: What is kept for each class that a selector matches: its number, and a joined class with the selector's row.
+#: The bytes kept for each class that a selector matches: a class number, a joined class and the selector's row.
 _BYTES_PER_MATCH = 16
 
 
 class Dimension:
     """The joined classes of one table. Immutable: ``extended`` and ``refined`` make new ones.
 
-    Rules are only ever added. What a removed rule distinguished stays apart, until the table is built anew.
+    Selectors are only added. Classes that a removed rule distinguished stay apart until the table is built anew.
     """
 
     def __init__(self, classes: int) -> None:
@@ -93,7 +93,8 @@ class Dimension:
         if not total:
             return self._matched, self._by
         take(_BYTES_PER_MATCH * total)
-        # Parts of the same joined class stand together; each pair that has parts gets a run of them.
+        # ``part`` lists the new classes, sorted by the joined class that they come from. Each pair is repeated for the
+        # parts of its joined class: ``begins`` is their first place in ``part``, ``run`` counts from there.
         part = (np.argsort(origin, kind="stable") + self.count).astype(np.int32)
         begins = (np.cumsum(parts) - parts)[self._matched]
         run = np.arange(total) - np.repeat(np.cumsum(more) - more, more)

@@ -37,7 +37,7 @@ MAX_TABLE_BYTES = 2 << 30
 #: otherwise take time for each cell and rule. It is a second or two.
 MAX_PAINTED_CELLS = 1 << 30
 
-#: If more rules of a group change at once, its table is built anew, which then is less work.
+#: If more rules of a group than this change at once, building its table anew is less work.
 MAX_RULES_CHANGED = 64
 
 

@@ -40,7 +40,8 @@ MOST_INTERFACES = 1 << 16
 #: How many packets of one peer to one service must be rejected, and none accepted, before it is the rules' doing: a
 #: malformed packet is rejected too, and so are fragments of a datagram that is incomplete.
 ENOUGH_PACKETS = 8
-#: How many of its connections, if records do not tell TCP openers from packets of expired connections.
+#: If the records have no TCP flags, they do not tell openers from packets of expired connections. Then this many
+#: connections must be rejected, too.
 ENOUGH_CONNECTIONS = 8
 #: How many disagreements are listed one by one.
 LISTED = 1000
@@ -256,7 +257,7 @@ class _Checker:
         if item.as_opener.allowed and item.as_reply.allowed:
             self._agree()
         elif _is_icmp(record):
-            # What it may be an error about can come later, if the log is not in order.
+            # It may be an ICMP error. In an unordered log, the connection that it is about can come later.
             self._wait(item)
         elif conversation.opener is not None or not (item.as_opener.allowed or item.as_reply.allowed):
             self._settle(item)
@@ -282,7 +283,7 @@ class _Checker:
         """
         record, conversation = item.record, item.conversation
         if _is_opener(record):
-            # Only a conversation that may be moot has answers that no rule is asked about (SPEC 9.2).
+            # If the opener was denied, the replies are moot, and no rule judges them (SPEC 9.2).
             may_be_moot = record.protocol in PORT_PROTOCOLS and record.sport != record.dport
             return conversation.rejected[1 - item.way] and may_be_moot and record.protocol != TCP
         return conversation.is_past or any(conversation.accepted) or conversation.rejected[1 - item.way]
@@ -304,7 +305,7 @@ class _Checker:
         ):
             item = self._waiting.popleft()
             if not item.done:
-                # Records wait in order, so this is the first one of its queue.
+                # Both queues are in the order of arrival, so this record is also the first of its conversation's queue.
                 self._waiting_like(item).popleft()
                 self._settle(item)
 

@@ -57,7 +57,7 @@ class Conversation:
         self.key = key
         #: By way, the first accepted record.
         self.accepted: list[Place | None] = [None, None]
-        #: By way, whether the log has a rejected opener, as the rules demand.
+        #: By way, whether the log has a rejected opener that the rules deny, too.
         self.rejected = [False, False]
         #: The opener's way, if known by now.
         self.opener: int | None = None

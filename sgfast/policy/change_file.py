@@ -47,8 +47,8 @@ from sgfast.policy.rules import RULE_FIELDS, RuleReader
 from sgfast.policy.timestamps import MAX_SECONDS, MAX_TIME_NS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
 from sgfast.policy.yaml_nodes import NodeReader, compose, garbage_collection_paused, plain, read_document, show
 
-#: The most steps (``_steps``) of all changes of a file together. Each change is made to the whole policy. So many steps
-#: take three minutes or less; without a limit, thousands of changes of a huge policy would take hours.
+#: The most work that all changes of a file together may take, in the steps that ``_steps`` estimates. Each change is
+#: made to the whole policy, so thousands of changes of a huge policy would take hours. At the limit it is minutes.
 MAX_CHANGE_STEPS = 50_000_000
 
 _TIME_WANTED = "seconds from the first packet, or an instant like 2026-01-31T12:00:00Z"

@@ -190,7 +190,7 @@ def attempts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, in
     for mode in ("free", "confined"):
         folder = tmp_path_factory.mktemp(mode)
         break_out.prepare(folder)
-        # The program is in the folder that it attacks: Python looks for modules there, too.
+        # Python puts the program's folder on the module path, and here that is the folder which is attacked.
         program = shutil.copy(break_out.__file__, folder)
         ran = subprocess.run(
             [sys.executable, program, mode, folder],

@@ -265,6 +265,16 @@ def test_files_of_another_version_are_not_used(inline: Any, tmp_path: Path, monk
     assert str(caught.value) == f"{plan}: {said}"
 
 
+def test_a_plan_from_before_checksums_is_of_another_version_and_not_damaged(inline: Any, tmp_path: Path) -> None:
+    captures, policy, folder = captures_in(tmp_path), parse_policy(POLICY), tmp_path / "run"
+    replay(policy, captures, client=inline, resume=folder)
+    plan = folder / "plan.json"
+    plan.write_text(json.dumps({"version": "0.0.9/2", "shards": 2, "seed": 1}))
+    with pytest.raises(ClusterError, match=r"was written by sgfast 0\.0\.9; another version needs another folder"):
+        replay(policy, captures, client=inline, resume=folder)
+    assert plan.exists()
+
+
 def test_a_segment_of_another_capture_is_read_again(inline: Any, tmp_path: Path) -> None:
     captures, policy, folder = captures_in(tmp_path), parse_policy(POLICY), tmp_path / "run"
     one = replay(policy, captures, client=inline, shards=2, resume=folder)

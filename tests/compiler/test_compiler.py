@@ -324,6 +324,27 @@ def test_a_table_for_which_there_is_no_room_beside_what_removed_rules_divided_is
     assert n >= 0 and later.rules[n].ports == ((50, 60),)
 
 
+def test_wide_rules_removed_at_once_uncover_what_a_fresh_compilation_finds() -> None:
+    """They overlap so many others that the table is built anew."""
+    wide = [Rule(f"g0/wide{n}", "inbound", 4, 6, ((1, 60000),), peer=ip_network("20.0.0.0/8")) for n in range(3)]
+    narrow = [
+        Rule(f"g0/{n}", "inbound", 4, 6, ((n + 1, n + 1),), peer=ip_network((20 << 24 | n << 8, 24)), action="deny")
+        for n in range(120)
+    ]
+    now = policy(1, 2)
+    group = replace(now.security_groups[0], rules=(*wide, *narrow))
+    now = replace(now, security_groups=(group,), quotas=replace(now.quotas, rules_per_group=1000))
+    compiler = Compiler()
+    compiler.compile(now)
+    now = apply_changes(now, [RemoveRule("g0", rule.id) for rule in wide]).policy
+    compiled, fresh = compiler.compile(now), compile_policy(now)
+    for n in (0, 1, 60, 119):
+        for port in (n + 1, n + 2):
+            question = 0, True, ip_address((20 << 24) + (n << 8)).packed, 6, port
+            found = {c.rules[r].id if (r := c.classifier.rule_for(*question)) >= 0 else None for c in (compiled, fresh)}
+            assert found == ({f"g0/{n}"} if port == n + 1 else {None})
+
+
 def test_copies_of_a_compiler_know_nothing_of_each_other() -> None:
     """The shards of a clustered replay continue from one saved compiler, each with its own changes."""
     first = policy(10, 20)

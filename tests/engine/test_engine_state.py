@@ -407,7 +407,7 @@ def test_first_syn_of_the_responder_prolongs_nothing() -> None:
 def test_after_a_simultaneous_open_the_responders_ack_establishes() -> None:
     opened = ["@0 > S", "@0 < S", "@0 > SA"]
     run_both_families(FILTER, tcp(*opened, "@0 < A", "@1 > SA -> deny invalid", "@600-1ns > A -> allow established"))
-    # A SYN in between makes Linux forget it, and prolongs nothing.
+    # If the initiator sends a SYN in between, Linux forgets the simultaneous open. The deadline stays.
     run_both_families(FILTER, tcp(
         *opened, "@10 > S -> allow established", "@20 < A", "@30 > SA -> allow established",
     ))  # fmt: skip

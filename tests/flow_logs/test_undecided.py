@@ -109,7 +109,7 @@ def test_a_connection_that_may_be_older_than_the_log_needs_ports_or_a_syn(tmp_pa
 def test_enough_connections_rejected_without_flags_are_the_rules_doing(tmp_path: Path) -> None:
     lines = [record(CLIENT, WEB, 50000 + n, 443, action="REJECT") for n in range(8)]
     assert [reason for _, _, reason in told(check(tmp_path, *lines))] == ["rule"] * 8
-    # A port that is used again is no other connection, and one that was accepted speaks for the others.
+    # The same source port is the same connection. An accepted connection shows that the service is open.
     for few in (lines[:7], [*lines[:7], *lines[:7]], [*lines, record(CLIENT, WEB, 51000, 443)]):
         rejected = sum("REJECT" in line for line in few)
         assert check(tmp_path, *few).undecided == {EXPIRED: rejected}

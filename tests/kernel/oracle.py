@@ -33,7 +33,7 @@ PACKET_BYTES = 65536
 #: Linux gives a protocol it does not know the same time whether there was a reply or not, GRE with the first reply, and
 #: UDP for its first two seconds (SPEC 5.2 does not). Such a time is told by its length, and replaced (`lifetime`).
 UNKNOWN_SECONDS = 1_000_000
-#: The time of SYN_SENT2 cannot be set. It is told by the state, and replaced.
+#: Linux has no setting for the timeout of SYN_SENT2. ``lifetime`` replaces it by the 30 seconds of the other states.
 SYN_SENT2, SYN_SENT2_SECONDS = 9, 120
 #: Remaining lifetimes are whole seconds, rounded down. All that is set or passes is a multiple of this.
 STEP_SECONDS = 5

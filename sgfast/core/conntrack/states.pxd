@@ -15,7 +15,7 @@ cdef enum:         # State
     TIME_WAIT = 7
     CLOSED = 8
     SYN_SENT2 = 9           # both ends sent a SYN
-    SYN_RECV2 = 10          # and one of them a SYN/ACK
+    SYN_RECV2 = 10          # after SYN_SENT2, one end sent a SYN/ACK
     # ICMP queries and one-way ICMP (generic.pxd)
     ICMP_ALIVE = 11
     # Every other protocol (generic.pxd)
@@ -27,8 +27,8 @@ cdef enum:         # State
     MOOT_ICMP = 66
     STATE_COUNT = 67
 
-cdef enum:         # what a packet may lead to instead of a state; the first is added to one
-    KEEPS_DEADLINE = 128    # the state changes, the deadline stays
+cdef enum:         # what a packet may lead to instead of a state
+    KEEPS_DEADLINE = 128    # added to a state: the state changes, the deadline stays
     STAYS = 253             # allowed; state and deadline stay as they are
     NOT_VALID = 254         # the packet is not valid in this state (SPEC 4.5)
     REOPENS = 255           # a new opener for a finished connection (SPEC 5.5)

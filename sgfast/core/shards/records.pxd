@@ -214,7 +214,7 @@ cdef inline bint agrees_without_key(const Record* r, const Packet* p) noexcept n
 
 
 cdef inline bint in_order(const Packet* p) noexcept nogil:
-    # Whether the lower address comes first. If both are the same, the source is not the higher one.
+    # Whether the key has the lower address first, as all keys do. If both are equal, `source_high` must be false.
     cdef const uint64_t* addr = &p.key.addr[0]
     if unlikely(p.ipv6):
         return addr[0] < addr[2] or (

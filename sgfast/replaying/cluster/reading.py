@@ -121,8 +121,8 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
         None if counts is None else tuple(counts.items()), captures.noticed, tuple(captures.warnings),
         _in_file(captures.damage, unit), captures.bytes_read, out.size, time.perf_counter() - began,
     )  # fmt: skip
-    # Written last: it shows that the segment is complete. A damaged capture is read again each time, because something
-    # else may have failed.
+    # This file is written last, so its presence shows that the segment is complete. A damaged capture gets none: what
+    # looked like damage may have been a failed read, so every replay reads that capture again.
     if segment.damage is None:
         public = replace(segment, unit=unit.renamed(without_credentials))
         folder.write_document(name + SUFFIX, to_plain(public))

@@ -92,7 +92,7 @@ class Folder:
         try:
             document = json.loads(self.read(name))
             written = document.pop("checksum", None)
-            # The first versions wrote no checksum.
+            # Earlier versions wrote no checksum.
             is_old = written is None and document["version"] != version_here()
             if not is_old and (
                 document.keys() != {"version", "content"} or written != _document_checksum(document)
