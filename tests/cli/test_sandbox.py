@@ -431,7 +431,7 @@ def test_directory_of_captures_does_not_open_the_folders_below_it(
     readable: list[str] = []
     monkeypatch.setattr(sandbox, "confine", lambda inputs, searched, folders: readable.extend(inputs))
     assert sgfast(capsys, "replay", POLICY, tmp_path, "--sandbox").status == 0
-    assert sorted(readable) == [str(tmp_path / "a.pcap"), POLICY]
+    assert set(readable) == {str(tmp_path / "a.pcap"), POLICY}
 
 
 @needs_landlock
