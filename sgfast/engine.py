@@ -124,8 +124,8 @@ class Explanation:
 class Applied:
     """What a change did (SPEC 6)."""
 
-    #: Connections that were live on at least one side and are now disconnected. Connections between two instances count
-    #: once.
+    #: Connections that were live and that the change cut on at least one side: disconnected them, or made the side
+    #: forget them (SPEC 6.7). Connections between two instances count once.
     disconnected: int
     #: The number of rule tables in the new policy, and how many of them had to be built.
     rule_tables: int
@@ -299,12 +299,13 @@ class Engine:
                 # Instances without a number are gone, and their connections are forgotten anyway (SPEC 6.6).
                 cut[compiled.members(changed.groups)] = 1
                 cut[compiled.numbering.of_names(changed.movers)] = 1
-            unmatched = on_change == "cut-unmatched" and not changed.only_words
+            unmatched = on_change in ("cut-unmatched", "forget-unmatched") and not changed.only_words
+            forget = on_change == "forget-unmatched"
             before = self.policy, self.compiled
             # The names first: results that other threads get from now on may already have new numbers.
             self.policy, self.compiled = changed.policy, compiled
             try:
-                disconnected = self.dataplane.change(compiled.classifier, cut, unmatched, now_ns)
+                disconnected = self.dataplane.change(compiled.classifier, cut, unmatched, forget, now_ns)
             except MemoryError:
                 self.policy, self.compiled = before
                 raise

@@ -40,7 +40,12 @@ class DataPlane:
     ) -> None: ...
     def process_headers(self, headers: NDArray[Any], results: NDArray[Any]) -> None: ...
     def change(
-        self, classifier: Classifier, cut_inbound: NDArray[np.uint8] | None, cut_unmatched: bool, now_ns: int
+        self,
+        classifier: Classifier,
+        cut_inbound: NDArray[np.uint8] | None,
+        cut_unmatched: bool,
+        forget: bool,
+        now_ns: int,
     ) -> int: ...
     @property
     def connections(self) -> int: ...

@@ -441,11 +441,12 @@ cdef class DataPlane:
         with nogil:
             self.judge_headers(header_rows, n, rows)
 
-    def change(self, Classifier classifier not None, cut_inbound, bint cut_unmatched, int64_t now_ns):
-        """Switches to a later policy's classifier (SPEC 6). Returns how many tuples were disconnected.
+    def change(self, Classifier classifier not None, cut_inbound, bint cut_unmatched, bint forget, int64_t now_ns):
+        """Switches to a later policy's classifier (SPEC 6). Returns how many tuples were cut.
 
         ``cut_inbound``: uint8 by instance number, whether its inbound connections are cut; or None. ``cut_unmatched``:
-        cut connections whose opener the new rules would not allow. ``now_ns``: engine time, nanoseconds.
+        cut connections whose opener the new rules would not allow. ``forget``: what is cut is forgotten, and not
+        disconnected. ``now_ns``: engine time, nanoseconds.
         """
         cdef Cut cut
         cdef const uint8_t[::1] flags
@@ -464,6 +465,7 @@ cdef class DataPlane:
             if len(cut_inbound):
                 cut.inbound = &flags[0]
         cut.unmatched = cut_unmatched
+        cut.forgets = forget
         cut.now = now_ns
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)

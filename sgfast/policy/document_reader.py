@@ -48,9 +48,10 @@ _QUOTA_FIELDS = tuple(field.name for field in dataclass_fields(Quotas))
 _SETTING_FIELDS = tuple(field.name for field in dataclass_fields(Settings))
 _TIMEOUT_FIELDS = tuple(field.name for field in dataclass_fields(Timeouts))
 
-_ON_CHANGE: dict[str, Literal["cut-inbound", "cut-unmatched", "keep"]] = {
+_ON_CHANGE: dict[str, Literal["cut-inbound", "cut-unmatched", "forget-unmatched", "keep"]] = {
     "cut-inbound": "cut-inbound",
     "cut-unmatched": "cut-unmatched",
+    "forget-unmatched": "forget-unmatched",
     "keep": "keep",
 }
 _INFRASTRUCTURE: dict[str, Literal["exempt", "filtered"]] = {"exempt": "exempt", "filtered": "filtered"}

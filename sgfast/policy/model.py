@@ -190,7 +190,7 @@ class Timeouts:
 class Settings:
     profile: str = "otc"
     timeouts: Timeouts = field(default_factory=Timeouts)
-    on_change: Literal["cut-inbound", "cut-unmatched", "keep"] = "cut-inbound"
+    on_change: Literal["cut-inbound", "cut-unmatched", "forget-unmatched", "keep"] = "cut-inbound"
     max_connections: int = 4_000_000
     infrastructure: Literal["exempt", "filtered"] = "exempt"
 

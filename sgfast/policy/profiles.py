@@ -43,8 +43,10 @@ NEUTRON = Profile(
             bidirectional=120,          # kernel: udp_timeout_stream; 180 in older kernels
             unidirectional=30,          # kernel: udp_timeout
         ),
-        # neutron: when a rule or member is removed, its agents delete the conntrack entries that it had allowed.
-        on_change="cut-unmatched",
+        # neutron: neutron/agent/linux/ip_conntrack.py. When a rule or a member is removed, its agents delete the
+        # conntrack entries that it had allowed, so that the next packet meets the rules. The Open vSwitch firewall
+        # first marks an entry whose packets match no rule any more, and its agent then deletes what is marked.
+        on_change="forget-unmatched",
         # neutron: every port has rules for DHCP, neighbour discovery and MLD that come before its groups' rules.
         infrastructure="exempt",
     ),

@@ -409,8 +409,7 @@ class ReferenceEngine:
         if changed.only_words:
             return Applied()        # "changing only a description: no change" (SPEC 6.3)
         concerned = changed.instances
-        disconnected = [self._disconnect_sides(entry, concerned, now_ns) for entry in self._entries.values()]
-        return Applied(sum(disconnected))
+        return Applied(sum(self._cut_sides(entry, concerned, now_ns) for entry in self._entries.values()))
 
     def _forget_lost_sides(self, deleted: set[str]) -> None:
         """SPEC 6.6, 6.11: a deleted instance that comes back under the same name is another instance."""
@@ -422,23 +421,27 @@ class ReferenceEngine:
                 if name in deleted or owner is None or owner.name != name or is_local:
                     del entry.sides[name]
 
-    def _disconnect_sides(self, entry: Entry, concerned: set[str], now: int) -> bool:
-        """Disconnect what the change cuts (SPEC 6.3, 6.7), and return whether there was any such connection."""
-        to_disconnect = [
-            connection
+    def _cut_sides(self, entry: Entry, concerned: set[str], now: int) -> bool:
+        """Disconnect or forget what the change cuts (SPEC 6.3, 6.7), and return whether there was any such
+        connection."""
+        cut = [
+            name
             for name, connection in entry.sides.items()
             if now < connection.deadline and not connection.disconnected and self._is_cut(name, connection, concerned)
         ]
-        for connection in to_disconnect:
-            connection.disconnected = True
-        return bool(to_disconnect)
+        for name in cut:
+            if self.policy.settings.on_change == "forget-unmatched":
+                del entry.sides[name]
+            else:
+                entry.sides[name].disconnected = True
+        return bool(cut)
 
     def _is_cut(self, name: str, connection: Connection, concerned: set[str]) -> bool:
         """Whether the change cuts a connection of the instance ``name``. ``concerned``: the instances of SPEC 6.3."""
         on_change = self.policy.settings.on_change
         if on_change == "cut-inbound":
             return name in concerned and not connection.opener.outbound
-        if on_change == "cut-unmatched":
+        if on_change in ("cut-unmatched", "forget-unmatched"):
             return not self._would_open_today(self.policy.instance_by_name[name], connection.opener)
         return False
 

@@ -46,5 +46,5 @@ class PacketVerdict:
 class Applied:
     """What a change of the policy did (SPEC 6)."""
 
-    #: Tuples of which at least one side's live connection became disconnected.
+    #: Tuples of which the change cut at least one side's live connection: it was disconnected, or forgotten.
     disconnected: int = 0

@@ -153,7 +153,7 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True)
 class CutConnection:
-    """A connection that a change disconnected, and what became of it (SPEC 6.3, 6.4)."""
+    """A connection that a change cut, and what became of it (SPEC 6.3, 6.4, 6.13)."""
 
     protocol: int
     initiator: str
@@ -186,7 +186,7 @@ class ChangeDone:
     at_ns: int
     #: The operation and its object.
     text: str
-    #: The connections it disconnected. Connections between two instances count once.
+    #: The connections it cut: disconnected or forgot. Connections between two instances count once.
     disconnected: int
     #: How many of these came back, how many tried to and were denied, and their packets after the cut. None: not
     #: followed.
@@ -195,7 +195,7 @@ class ChangeDone:
     packets_after: int | None = None
     #: Those with most packets after the cut first; at most ``LISTED_CUTS``.
     connections: tuple[CutConnection, ...] = ()
-    #: Its number among the engine's changes if it disconnected something, else -1.
+    #: Its number among the engine's changes if it cut something, else -1.
     number: int = -1
 
 
@@ -321,7 +321,7 @@ class Oddities:
         """Adds warnings to a result that already has its times and policy."""
         warnings = result.warnings
         if self.cuts_not_followed:
-            warnings.append(f"{count(self.cuts_not_followed, 'disconnected connection')} could not be followed further")
+            warnings.append(f"{count(self.cuts_not_followed, 'cut connection')} could not be followed further")
         warn_of_time(warnings, self, result.first_time_ns, result.last_time_ns)
         warn_of_fragments(warnings, self.fragments_denied)
         warn_of_room(warnings, self.evicted, self.moot_evicted, result.policy.settings.max_connections)

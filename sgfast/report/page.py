@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 NARROWEST, WIDEST = 80, 120
@@ -17,6 +17,12 @@ def grouped(number: int) -> str:
 
 def plural(number: int, one: str, many: str = "") -> str:
     return f"{grouped(number)} {one if number == 1 else many or one + 's'}"
+
+
+def connection_counts(counts: Mapping[str, int]) -> list[str]:
+    """In words, the numbers of SPEC 10.2 that are not 0, without those inferred."""
+    named = {"opened": "opened", "denied": "denied", "disconnected": "cut by changes"}
+    return [f"{grouped(counts[word])} {words}" for word, words in named.items() if counts.get(word)]
 
 
 def human_bytes(number: float) -> str:

@@ -26,7 +26,9 @@ cdef enum:
     ADDRESS_BYTES = 40          # more than any address takes
 
 #: By number in a row; the order of SideEnd in ``core/conntrack/table.pxd``.
-ENDS = (None, "open", "closed", "reset", "timeout", "evicted", "reopened", "denied", "disconnected", "removed")
+ENDS = (
+    None, "open", "closed", "reset", "timeout", "evicted", "reopened", "denied", "disconnected", "removed", "forgotten",
+)
 ANSWERS = ("silent", "answered", "refused")
 
 ROOM_FOR_A_ROW = ROW_BYTES

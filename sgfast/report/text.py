@@ -12,7 +12,7 @@ from sgfast.policy.model import ICMP, ICMPV6
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, ClusterUsed, CutConnection, Denied, ReplayResult, RuleHits, Service
 from sgfast.report.left_out import left_out_words
-from sgfast.report.page import Page, grouped, human_bytes, human_seconds, instant, plural
+from sgfast.report.page import Page, connection_counts, grouped, human_bytes, human_seconds, instant, plural
 
 if TYPE_CHECKING:
     from sgfast.comparing import DiffResult
@@ -229,7 +229,7 @@ def _write_connections(page: Page, result: ReplayResult) -> None:
         return
     page.line()
     counts = result.connections
-    parts = [f"{grouped(counts[word])} {word}" for word in ("opened", "denied", "disconnected") if counts[word]]
+    parts = connection_counts(counts)
     page.heading("Connections")
     if parts:
         page.wrapped(", ".join(parts), "  ")
@@ -252,7 +252,7 @@ def _write_changes(page: Page, result: ReplayResult) -> None:
         return
     page.line()
     cut = sum(change.disconnected for change in result.changes)
-    page.heading(f"Changes of the policy: {plural(cut, 'connection')} disconnected")
+    page.heading(f"Changes of the policy: {plural(cut, 'connection')} cut")
     start = result.first_time_ns or 0
     if result.changes:
         shown = sorted(result.changes, key=lambda change: -change.disconnected)[:TOP]
@@ -262,11 +262,11 @@ def _write_changes(page: Page, result: ReplayResult) -> None:
             for change in result.changes
             if any(change is each for each in shown)
         ]  # fmt: skip
-        page.table(("disconnected", "came back", "at", "change"), rows)
+        page.table(("cut", "came back", "at", "change"), rows)
         rest = [change for change in result.changes if not any(change is each for each in shown)]
         if rest:
             cut_by_rest = sum(change.disconnected for change in rest)
-            page.line(f"  and {plural(len(rest), 'more change')} ({grouped(cut_by_rest)} disconnected)")
+            page.line(f"  and {plural(len(rest), 'more change')} ({grouped(cut_by_rest)} cut)")
     followed = [(change, connection) for change in result.changes for connection in change.connections]
     for change, connection in followed[:TOP]:
         page.hanging("  ", f"{_cut_name(connection)}", "bold")

@@ -401,9 +401,9 @@ def test_change_without_effect_on_connections_taken_back_is_as_if_it_had_never_b
     def case(policy: Policy, rng: np.random.Generator) -> None:
         turn = seen["turns"] % 8
         seen["turns"] += 1
-        on_change = "cut-inbound" if turn < 5 else "keep" if turn == 5 else "cut-unmatched"
+        on_change = "cut-inbound" if turn < 5 else ("keep", "cut-unmatched", "forget-unmatched")[turn - 5]
         policy = roomy(policy, rng, on_change)
-        if on_change == "cut-unmatched":
+        if turn > 5:
             policy = without_codes(policy)
         traffic = Crowd(policy, rng).draw(1000)
         start = int(rng.integers(100, 700))
@@ -412,7 +412,7 @@ def test_change_without_effect_on_connections_taken_back_is_as_if_it_had_never_b
         for engine in (untouched, one_by_one, as_one):
             engine.process(batch_of(traffic, slice(start)))
         now = untouched.dataplane.counters["clock_ns"]
-        # Under keep, no change affects a connection; under cut-unmatched, no change that only allows more does.
+        # Under keep, no change affects a connection; under the other two, no change that only allows more does.
         if turn < 5:
             there, back = without_effect(policy, rng, turn)
         else:

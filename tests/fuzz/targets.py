@@ -235,7 +235,7 @@ def decoded_policy(source: Source) -> Policy:
             timeouts=Timeouts(*seconds),
             max_connections=source.pick((1_000_000, 1_000_000, 40, 5, 1)),
             infrastructure=source.pick(("exempt", "filtered")),
-            on_change=source.pick(("cut-inbound", "cut-unmatched", "keep")),
+            on_change=source.pick(("cut-inbound", "cut-unmatched", "forget-unmatched", "keep")),
         ),
     )
 

@@ -20,7 +20,7 @@ from sgfast.policy.model import Policy
 
 
 def change_kernel(kernel: Kernel, before: Policy, changes: Iterable[Change]) -> list[bytes]:
-    """Returns an opener for each connection that is disconnected, at either side."""
+    """Returns an opener for each connection that is cut, at either side."""
     policy = before
     concerned: set[str] = set()
     deleted: set[str] = set()
@@ -66,7 +66,7 @@ def forget_lost(kernel: Kernel, side: Side, entry: Entry, leaves: bool) -> bool:
 
 
 def cut_side(policy: Policy, side: Side, entries: Sequence[tuple[Entry, bool]], concerned: bool) -> list[bytes]:
-    """Disconnects what SPEC 6.7 says, of a side's connections; with each comes whether it is outbound."""
+    """Disconnects or forgets what SPEC 6.7 says, of a side's connections; with each comes whether it is outbound."""
     on_change = policy.settings.on_change
     alive = [(entry, leaves, opener_of(entry)) for entry, leaves in entries if entry.mark != DISCONNECTED]
     if on_change == "keep" or (on_change == "cut-inbound" and not concerned):
@@ -80,7 +80,10 @@ def cut_side(policy: Policy, side: Side, entries: Sequence[tuple[Entry, bool]], 
                 if not (fresh.leaves(opener) if leaves else fresh.arrives(opener))
             ]  # fmt: skip
     for entry, _ in cut:
-        side.disconnect(entry)
+        if on_change == "forget-unmatched":
+            side.table.delete(entry)
+        else:
+            side.disconnect(entry)
     return [opener for _, opener in cut]
 
 

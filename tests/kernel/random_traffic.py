@@ -27,7 +27,7 @@ from sgfast.reference.packets import Packet, parse_frame
 
 PER_POLICY = 5000
 #: What policies that change say of it (SPEC 6.7).
-ON_CHANGE: tuple[Any, ...] = ("cut-inbound", "cut-unmatched", "cut-inbound", "cut-unmatched", "keep")
+ON_CHANGE: tuple[Any, ...] = ("cut-inbound", "cut-unmatched", "cut-inbound", "forget-unmatched", "keep")
 
 
 def random_traffic(

@@ -44,7 +44,7 @@ quotas: {security_groups: 100, rules_per_group: 50}   # the defaults ⓢ
 settings:                   # all optional; these are the defaults
   profile: otc              # otc | neutron | aws: where the other defaults come from (6.7)
   timeouts: {tcp_established: 600, tcp_fin_wait: 30, tcp_other: 30, icmp: 30, bidirectional: 180, unidirectional: 30}   # seconds ⓢ
-  on_change: cut-inbound    # cut-inbound | cut-unmatched | keep (6.7)
+  on_change: cut-inbound    # cut-inbound | cut-unmatched | forget-unmatched | keep (6.7)
   max_connections: 4000000
   infrastructure: exempt    # or filtered (3.3)
 vpcs:                       # may be left out: then there is one VPC, "default"
@@ -404,7 +404,7 @@ class TestSettings:
         ("profile", "timeouts", "on_change", "quotas"),
         [
             ("otc", Timeouts(600, 30, 30, 30, 180, 30), "cut-inbound", Quotas(100, 50)),
-            ("neutron", Timeouts(432_000, 120, 120, 30, 120, 30), "cut-unmatched", Quotas(10, 100)),
+            ("neutron", Timeouts(432_000, 120, 120, 30, 120, 30), "forget-unmatched", Quotas(10, 100)),
             ("aws", Timeouts(432_000, 30, 30, 30, 180, 30), "keep", Quotas(2500, 240)),
         ],
     )
@@ -425,7 +425,10 @@ class TestSettings:
         ("setting", "message"),
         [
             ("profile: gcp", "settings.profile: must be one of otc, neutron, aws, not 'gcp'"),
-            ("on_change: cut", "settings.on_change: must be one of cut-inbound, cut-unmatched, keep, not 'cut'"),
+            (
+                "on_change: cut",
+                "settings.on_change: must be one of cut-inbound, cut-unmatched, forget-unmatched, keep, not 'cut'",
+            ),
             ("infrastructure: true", "settings.infrastructure: must be one of exempt, filtered, not true"),
             ("max_connections: 0", "settings.max_connections: must be a whole number from 1 to 2147483647, not 0"),
             ("max_connections: 2147483648", "not 2147483648"),

@@ -104,7 +104,7 @@ def test_outputs_tell_of_changes(tmp_path: Path, capsys: Capsys) -> None:
     assert cut["ingress"] == {"instance": "web-1", "rule": "http", "ended": "disconnected"}
 
     text = sgfast(capsys, "replay", policy, capture, "--changes", changes).out
-    assert "Changes of the policy: 1 connection disconnected" in text
+    assert "Changes of the policy: 1 connection cut" in text and "1 cut by changes" in text
     assert "1.500 s  remove_rule http" in text and "2 packets of theirs came after the cut" in text
     assert "1 change would come after the last packet" in text
     # What comes after the cut is no denial of its own.

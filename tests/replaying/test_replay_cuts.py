@@ -21,6 +21,7 @@ from sgfast.engine import MIDSTREAMS, MODES, REASONS, VERDICTS, Engine
 from sgfast.policy.changes import ModifyRule
 from sgfast.policy.document import parse_policy
 from sgfast.replaying import ChangeDone, CutConnection, ReplayResult, replay
+from sgfast.report.lines import ConnectionLines
 
 POLICY = """
 version: 1
@@ -48,9 +49,14 @@ def answer(port: int = 4000) -> bytes:
     return ethernet(ip(SERVER, CLIENT, udp(53, port)))
 
 
-def told(folder: Path, story: list[tuple[float, bytes]], *changes: str, **options: Any) -> ReplayResult:
+FORGETTING = POLICY.replace("settings: {", "settings: {on_change: forget-unmatched, ")
+
+
+def told(
+    folder: Path, story: list[tuple[float, bytes]], *changes: str, policy: str = POLICY, **options: Any
+) -> ReplayResult:
     path = write_changes(folder, *changes)
-    return replay(write_policy(folder, POLICY), write_story(folder, story), changes=path, **options)
+    return replay(write_policy(folder, policy), write_story(folder, story), changes=path, **options)
 
 
 def only(result: ReplayResult) -> tuple[ChangeDone, CutConnection]:
@@ -133,6 +139,49 @@ def test_finished_connection_that_was_cut_lost_nothing(tmp_path: Path) -> None:
     result = told(tmp_path, [*OPEN, *end, (2.0, from_web("A", 5000))], REMOVE % 1)
     _, cut = only(result)
     assert cut.finished and cut.packets_after == 0
+
+
+def test_forgotten_connection_is_followed_like_a_disconnected_one(tmp_path: Path) -> None:
+    """SPEC 6.13."""
+    lines: list[bytes] = []
+    story = [*OPEN, (1.0, to_web("PA")), (1.1, from_web("PA")), (2.0, to_web("S")), (2.1, to_web("A"))]
+    result = told(tmp_path, story, REMOVE % 0.5, policy=FORGETTING, flows=ConnectionLines(lines.append))
+    done, cut = only(result)
+    assert result.connections["disconnected"] == 1 and (done.came_back, done.denied_again) == (0, 1)
+    assert (cut.outcome, cut.packets_after, cut.finished) == ("denied", 2, False)
+    # The opener that the new rules deny is a denial of its own; the two packets before it are not.
+    assert denials(result) == {"no-rule": 1} and result.reasons["midstream"] == 2
+    opened, denied = (valid("connection", json.loads(line)) for line in b"".join(lines).splitlines())
+    assert opened["ingress"] == {"instance": "web-1", "rule": "http", "ended": "forgotten"}
+    assert opened["packets_from_initiator"] + opened["packets_from_responder"] == 3
+    assert denied["verdict"] == "deny" and denied["ingress"]["ended"] == "denied"
+
+
+def test_forgotten_connection_comes_back_at_once_from_its_other_end(tmp_path: Path) -> None:
+    """SPEC 6.13: the next packet meets the rules, and the outbound ones let the server's answer open it."""
+    story = [(0.0, ask()), (0.1, answer()), (1.0, answer()), (1.1, ask())]
+    result = told(tmp_path, story, REMOVE.replace("http", "dns") % 0.5, policy=FORGETTING)
+    done, cut = only(result)
+    assert (done.came_back, cut.outcome, cut.turned, cut.packets_after) == (1, "back", True, 0)
+    assert (cut.egress_rule, cut.ingress_rule) == ("out", None) and result.denied == []
+
+
+def test_one_that_only_one_end_forgets_goes_on_as_one_connection(tmp_path: Path) -> None:
+    """SPEC 6.13: the sender's side is not asked, and keeps what it has."""
+    there = ethernet(ip("10.0.0.6", SERVER, udp(4000, 53)))
+    lines: list[bytes] = []
+    dns = "{id: new, direction: inbound, protocol: udp, ports: 50-60}"
+    result = told(
+        tmp_path, [(0.0, there), (1.0, there), (2.0, there)], REMOVE.replace("http", "dns") % 0.5,
+        f"{{at: 1.5, add_rule: {{group: web, rule: {dns}}}}}", policy=FORGETTING, mode="verbatim",
+        flows=ConnectionLines(lines.append),
+    )  # fmt: skip
+    _, cut = only(result)
+    assert (cut.outcome, cut.egress_rule, cut.ingress_rule) == ("back", "out", "new")
+    [row] = (valid("connection", json.loads(line)) for line in b"".join(lines).splitlines())
+    assert row["egress"] == {"instance": "web-2", "rule": "out", "ended": "open"}
+    assert row["ingress"] == {"instance": "web-1", "rule": "new", "ended": "open"}
+    assert row["packets_from_initiator"] == 3 and denials(result) == {"no-rule": 1}
 
 
 def test_cut_twice_before_it_comes_back_comes_back_for_both(tmp_path: Path) -> None:

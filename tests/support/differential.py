@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -27,6 +28,8 @@ from sgfast.policy.model import Policy
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.verdicts import PacketVerdict
 
+#: What a policy that changes says of it (SPEC 6.7), from run to run.
+ON_CHANGE: tuple[Any, ...] = ("cut-inbound", "forget-unmatched", "cut-unmatched", "cut-inbound", "keep")
 #: How a policy is run: mode, midstream, which VPC.
 runs = st.tuples(st.sampled_from(MODES), st.sampled_from(MIDSTREAMS), st.sampled_from((None, None, None, "red")))
 
@@ -93,6 +96,7 @@ def compare(
                 changes[start] = (drawn, now, disconnected)
                 seen.update(("change", type(change).__name__) for change in drawn)
                 seen["disconnected"] += disconnected
+                seen["disconnected", policy.settings.on_change] += disconnected
         if through is not None:
             engine = through(engine)
         part = slice(start, start + batch)
@@ -192,6 +196,9 @@ def differential(
         rng = np.random.default_rng(case_seed)
         for number in range(busy + changing):
             moving = number == busy
+            if changing:
+                on_change = ON_CHANGE[(case_seed + number) % len(ON_CHANGE)]
+                policy = replace(policy, settings=replace(policy.settings, on_change=on_change))
             crowd = Crowd(policy, rng, fragments=True, few=moving)
             way = (
                 MODES[rng.integers(len(MODES))],

@@ -51,7 +51,8 @@ cdef enum:         # SideEnd
     SIDE_DENIED = 7
     SIDE_CUT = 8            # disconnected by a change of the policy
     SIDE_REMOVED = 9        # its instance, or the address, is gone
-    SIDE_END_COUNT = 10
+    SIDE_FORGOTTEN = 10     # forgotten by a change of the policy
+    SIDE_END_COUNT = 11
 
 
 cdef struct Bucket:         # 64 bytes

@@ -1,6 +1,7 @@
 # Applies a policy change to connections (SPEC 6.3 to 6.7, 3.6) in one walk over the table, so that packets need not
-# check for it. A connection that is cut stays in the table, marked as disconnected (SPEC 6.4). If it were deleted, the
-# server's next packet would open an outbound connection, and let the client back in as its reply.
+# check for it. A connection that is disconnected stays in the table, marked as such (SPEC 6.4). If it were deleted, the
+# server's next packet would open an outbound connection, and let the client back in as its reply. That is what happens
+# where connections are forgotten instead (SPEC 6.7).
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -15,6 +16,7 @@ from sgfast.core.conntrack.table cimport (
     FROM_HIGH,
     SIDE_CUT,
     SIDE_DISCONNECTED,
+    SIDE_FORGOTTEN,
     SIDE_REMOVED,
     SIDE_TIMEOUT,
     TUPLE_LIVE,
@@ -28,6 +30,7 @@ from sgfast.core.tallies.disconnects cimport note_cut
 cdef struct Cut:
     const uint8_t* inbound      # by instance number: whether its inbound connections are cut; NULL: none
     uint8_t unmatched           # cut connections whose opener the new rules would not allow
+    uint8_t forgets             # cut connections are forgotten, not disconnected
     int64_t now                 # engine time, nanoseconds
 
 
@@ -90,12 +93,15 @@ cdef inline bint change_entry(Plane* plane, uint32_t slot, const Tables* new, co
         if (inbound and cut.inbound != NULL and cut.inbound[before]) or (
             cut.unmatched and not may_open(new, e, side, before, address[1 - side])
         ):
-            e.flags[side] |= SIDE_DISCONNECTED
-            if t.keep_flows:
-                flow_at(&t.slab, slot).side_end[side] = SIDE_CUT
             if plane.reporting and not cuts:
                 note_cut(&plane.cuts, t, slot, side, <uint32_t>plane.changes, cut.now)
             cuts = True
+            if cut.forgets:
+                clear_side(t, slot, side, SIDE_FORGOTTEN)
+                continue
+            e.flags[side] |= SIDE_DISCONNECTED
+            if t.keep_flows:
+                flow_at(&t.slab, slot).side_end[side] = SIDE_CUT
     # Established packets rely on `present` alone. With 0 they take the slow path, which checks the VPCs (SPEC 3.6).
     e.present = (instance[0] >= 0) | (instance[1] >= 0) << 1
     if e.present == 3 and not vpcs_connected(new, instance[0], instance[1]):

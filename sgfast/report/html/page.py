@@ -25,7 +25,7 @@ from sgfast.report.html.tables import (
 from sgfast.report.html.timeline import Timeline
 from sgfast.report.html.why import Reasons
 from sgfast.report.left_out import left_out_words
-from sgfast.report.page import grouped, human_bytes, human_seconds, instant, plural
+from sgfast.report.page import connection_counts, grouped, human_bytes, human_seconds, instant, plural
 from sgfast.report.text import REMINDER, tunnels_text
 
 #: Maximum number of warnings, and of captures, that are listed.
@@ -362,7 +362,7 @@ def _about(result: ReplayResult) -> Markup:
         items.append(("First packet", f"{instant(result.first_time_ns)} UTC"))
         items.append(("Last packet", f"{instant(result.last_time_ns)} UTC, {span} later"))
     counts = result.connections
-    opened = [f"{grouped(counts[word])} {word}" for word in ("opened", "denied", "disconnected") if counts.get(word)]
+    opened = connection_counts(counts)
     if counts.get("inferred"):
         opened.append(f"{grouped(counts['inferred'])} began before the capture (who opened them was inferred)")
     items.append(("Connections", ", ".join(opened) or "none"))

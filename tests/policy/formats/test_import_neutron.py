@@ -31,7 +31,7 @@ def test_groups_address_groups_and_prefixes_are_peers() -> None:
         {"address_groups": [{"id": OFFICES, "name": "offices", "addresses": ["203.0.113.0/28"]}]},
         ports(WEB_1, DB_1),
     )
-    assert policy.settings.profile == "neutron" and policy.settings.on_change == "cut-unmatched"
+    assert policy.settings.profile == "neutron" and policy.settings.on_change == "forget-unmatched"
     assert allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 81) and not allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 82)
     assert allowed(policy, "203.0.113.3", "10.0.0.5", "tcp", 22) and not allowed(policy, OUTSIDE, "10.0.0.5", "tcp", 22)
     assert not allowed(policy, "10.0.0.5", "10.0.1.9", "tcp", 5432)  # no rule lets web-1 send
