@@ -37,6 +37,7 @@ VERDICTS = ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip"
 REASONS = (
     None, "rule", "established", "related", "inferred", "no-rule", "deny-rule", "invalid", "midstream",
     "disconnected", "table-full", "vpc-isolated", "malformed", "truncated", "fragment", "opener-denied",
+    "infrastructure",
 )  # fmt: skip
 #: The verdict of a fragment that came before its datagram's first fragment. ``Engine.resolved`` replaces it (SPEC 9.4).
 PENDING = VERDICTS.index("pending")
@@ -45,6 +46,8 @@ NO_SIDE = 255
 
 MODES: tuple[Mode, ...] = ("causal", "verbatim")
 MIDSTREAMS: tuple[Midstream, ...] = ("deny", "infer", "allow")
+#: By the number that the data plane has for ``settings.infrastructure``.
+INFRASTRUCTURES = ("filtered", "exempt", "by-role")
 
 _FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
 
@@ -203,7 +206,7 @@ class Engine:
             midstream=MIDSTREAMS.index(midstream),
             timeouts_ns=timeouts_ns(self.policy.settings.timeouts),
             max_connections=self.policy.settings.max_connections,
-            exempt=self.policy.settings.infrastructure == "exempt",
+            infrastructure=INFRASTRUCTURES.index(self.policy.settings.infrastructure),
             keep_flows=keep_flows,
             reporting=reporting,
             secret=hash_key,

@@ -275,6 +275,12 @@ def _side(
     policy: Policy, verdict: Verdict, direction: Direction, here: Instance, there: End, packet: Packet
 ) -> SideExplained:
     judged = verdict.egress if direction == "outbound" else verdict.ingress
+    if verdict.reason == "infrastructure" or (judged is not None and judged.reason == "infrastructure"):
+        # No rule is asked. What the sender must not send, the receiver would get without one (SPEC 3.2).
+        allows = judged is None or judged.verdict == "allow"
+        return SideExplained(
+            here, direction, judged is not None, "allow" if allows else "deny", "infrastructure", None, (), ()
+        )
     # Isolation is reported on the first side, which did not apply rules either (SPEC 3.6).
     reached = judged is not None and judged.reason != "vpc-isolated"
     # Stateless filters also apply rules to packets that open nothing.
@@ -356,6 +362,11 @@ def _note(policy: Policy, verdict: Verdict, src: End, dst: End) -> str:
             return f"both addresses belong to {src.instance.name if src.instance else '?'}: the packet passes no filter"
         case "exempt", _:
             return "infrastructure traffic, which is not filtered (settings.infrastructure)"
+        case _, "infrastructure":
+            return (
+                "an instance must not be a DHCP server or a router: what it sends as one is dropped before any rule "
+                "(settings.infrastructure)"
+            )
         case _, "vpc-isolated":
             assert src.instance is not None and dst.instance is not None
             return (

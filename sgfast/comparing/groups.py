@@ -93,9 +93,9 @@ def _side(engine: Engine, word: int, won: Any, inward: bool) -> Literal[0, 1]:
     if reason in _BY_RULES:
         denies = [number < 0 or engine.rules[number].action == "deny" for number in won]
         return 1 if denies[1] and (inward or not denies[0]) else 0
-    # vpc-isolated comes before any rule and belongs to the first side (SPEC 10.3). Reasons that depend on a connection
-    # belong to the responder's side.
-    return 0 if reason == "vpc-isolated" else 1
+    # These come before any rule and belong to the first side (SPEC 10.3). Reasons that depend on a connection belong to
+    # the responder's side.
+    return 0 if reason in ("vpc-isolated", "infrastructure") else 1
 
 
 def _named(engine: Engine, word: int, won: Any, side: int) -> tuple[int, int]:

@@ -20,7 +20,7 @@ class DataPlane:
         midstream: int = 0,
         timeouts_ns: Sequence[int],
         max_connections: int = 4000000,
-        exempt: bool = True,
+        infrastructure: int = 1,
         keep_flows: bool = False,
         reporting: bool = False,
         secret: Sequence[int] | None = None,

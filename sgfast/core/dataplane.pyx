@@ -46,7 +46,7 @@ from sgfast.core.pipeline.batch cimport (
 from sgfast.core.pipeline.plane cimport MAX_ATTEMPTS, RuleCount
 from sgfast.core.update.policy_change cimport Cut, change_tables
 from sgfast.core.wire.header_rows cimport read_header, write_header_row
-from sgfast.core.wire.ip cimport read_frame
+from sgfast.core.wire.ip cimport INFRASTRUCTURE_COUNT, read_frame
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 
@@ -108,10 +108,11 @@ cdef class DataPlane:
     workers.
 
     ``timeouts_ns``: (tcp_established, tcp_fin_wait, tcp_other, icmp, bidirectional, unidirectional), nanoseconds.
-    ``midstream``: 0 deny, 1 infer, 2 allow. ``keep_flows``: every ended tuple becomes a row, which takes memory until
-    it is taken (``AccountingPlane.take_flows``). ``reporting``: tally what was denied or unanswered, and tell retries
-    from new attempts. ``secret``: 8 words that key the hash; random by default. ``jobs``: the number of threads that
-    judge (``workers.pxd``); MemoryError if they cannot be started.
+    ``midstream``: 0 deny, 1 infer, 2 allow. ``infrastructure``: 0 filtered, 1 exempt, 2 by-role. ``keep_flows``: every
+    ended tuple becomes a row, which takes memory until it is taken (``AccountingPlane.take_flows``). ``reporting``:
+    tally what was denied or unanswered, and tell retries from new attempts. ``secret``: 8 words that key the hash;
+    random by default. ``jobs``: the number of threads that judge (``workers.pxd``); MemoryError if they cannot be
+    started.
 
     Calls may come from any thread. A lock is held while packets are judged. The GIL is released, except for a single
     packet that is judged at once.
@@ -119,11 +120,14 @@ cdef class DataPlane:
 
     def __cinit__(
         self, Classifier classifier not None, *, bint causal=False, int midstream=0, timeouts_ns not None,
-        uint32_t max_connections=4000000, bint exempt=True, bint keep_flows=False, bint reporting=False, secret=None,
-        int jobs=1
+        uint32_t max_connections=4000000, int infrastructure=1, bint keep_flows=False, bint reporting=False,
+        secret=None, int jobs=1
     ):
         cdef int i
-        if not 0 <= midstream <= 2 or not 1 <= max_connections < 0x80000000:
+        if (
+            not 0 <= midstream <= 2 or not 1 <= max_connections < 0x80000000
+            or not 0 <= infrastructure < INFRASTRUCTURE_COUNT
+        ):
             raise ValueError("an option is out of range")
         if not 1 <= jobs <= MOST_JOBS:
             raise ValueError(f"jobs is 1 to {<int>MOST_JOBS}, not {jobs}")
@@ -152,8 +156,8 @@ cdef class DataPlane:
             if self.planes[i] == NULL:
                 raise MemoryError
             make_plane(
-                self.planes[i], classifier, causal, midstream, timeouts_ns, max_connections, exempt, keep_flows,
-                reporting, words
+                self.planes[i], classifier, causal, midstream, timeouts_ns, max_connections, <uint8_t>infrastructure,
+                keep_flows, reporting, words
             )
             self.planes[i].fragments = self.fragments
         self.max_marks = self.planes[0].table.max_marks

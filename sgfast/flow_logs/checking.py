@@ -47,10 +47,14 @@ ENOUGH_CONNECTIONS = 8
 LISTED = 1000
 
 _DHCP = {(68, 67), (67, 68), (546, 547), (547, 546)}
+_DHCP_CLIENTS = (68, 546)
+
+EXEMPT = "exempt: DHCP"
 
 FRAGMENTS = "accepted without ports: may be later fragments of an allowed datagram"
 OLDER = "accepted near the beginning of the log: may be of an older connection"
 EXPIRED = "rejected TCP without flags: may be of an expired connection (log the field tcp-flags)"
+SOLICITATION = "ICMPv6 that an instance sent: may be a router solicitation"
 ICMP_ERROR = "ICMP that no rule allows: may be an error about a connection"
 
 
@@ -157,16 +161,20 @@ class _Checker:
         self._run += record.start < self._last_start
         self._last_start = record.start
         self._stop_waiting(record.start)
-        if (
-            record.protocol == UDP and (record.sport, record.dport) in _DHCP
-            and self._policy.settings.infrastructure == "exempt"
-        ):  # fmt: skip
-            result.out_of_scope["exempt: DHCP"] += 1
+        infrastructure = self._policy.settings.infrastructure
+        is_dhcp = record.protocol == UDP and (record.sport, record.dport) in _DHCP
+        if is_dhcp and infrastructure == "exempt":
+            result.out_of_scope[EXEMPT] += 1
             return
         found = self._whose(record)
         if found is None:
             return
         instance, inbound = found
+        by_role = infrastructure == "by-role"
+        from_server = is_dhcp and record.dport in _DHCP_CLIENTS
+        if is_dhcp and by_role and inbound == from_server:
+            result.out_of_scope[EXEMPT] += 1
+            return
         peer = record.src if inbound else record.dst
         as_opener = self._judge.opener(instance, inbound, peer, record.protocol, record.dport)
         as_reply = as_opener
@@ -179,7 +187,15 @@ class _Checker:
         )  # fmt: skip
         if _is_icmp(record):
             self._icmp_packets += record.packets
-        if record.accepted:
+        if from_server and by_role:
+            # What an instance sends as a DHCP server is denied before its rules are asked (SPEC 3.2).
+            if record.accepted:
+                self._disagree(item, "opener", Judgement(False, "infrastructure", None))
+            else:
+                self._agree()
+        elif by_role and record.accepted and record.protocol == ICMPV6 and not inbound and not as_opener.allowed:
+            self._undecided(SOLICITATION)
+        elif record.accepted:
             self._take_accepted(item)
         else:
             self._take_rejected(item)

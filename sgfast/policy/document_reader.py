@@ -54,7 +54,11 @@ _ON_CHANGE: dict[str, Literal["cut-inbound", "cut-unmatched", "forget-unmatched"
     "forget-unmatched": "forget-unmatched",
     "keep": "keep",
 }
-_INFRASTRUCTURE: dict[str, Literal["exempt", "filtered"]] = {"exempt": "exempt", "filtered": "filtered"}
+_INFRASTRUCTURE: dict[str, Literal["exempt", "by-role", "filtered"]] = {
+    "exempt": "exempt",
+    "by-role": "by-role",
+    "filtered": "filtered",
+}
 
 MAX_TIMEOUT_SECONDS = 1e9
 MAX_CONNECTIONS = 2**31 - 1

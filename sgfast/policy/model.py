@@ -192,7 +192,7 @@ class Settings:
     timeouts: Timeouts = field(default_factory=Timeouts)
     on_change: Literal["cut-inbound", "cut-unmatched", "forget-unmatched", "keep"] = "cut-inbound"
     max_connections: int = 4_000_000
-    infrastructure: Literal["exempt", "filtered"] = "exempt"
+    infrastructure: Literal["exempt", "by-role", "filtered"] = "exempt"
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,8 +47,9 @@ NEUTRON = Profile(
         # conntrack entries that it had allowed, so that the next packet meets the rules. The Open vSwitch firewall
         # first marks an entry whose packets match no rule any more, and its agent then deletes what is marked.
         on_change="forget-unmatched",
-        # neutron: every port has rules for DHCP, neighbour discovery and MLD that come before its groups' rules.
-        infrastructure="exempt",
+        # neutron: neutron/agent/linux/openvswitch_firewall/firewall.py, the base tables of a port, and
+        # neutron/agent/firewall.py, ICMPV6_ALLOWED_INGRESS_TYPES and the two lists for egress after it.
+        infrastructure="by-role",
     ),
     # neutron: quota_security_group, quota_security_group_rule. The latter covers all rules of a project, so a single
     # group cannot have more.

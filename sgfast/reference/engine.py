@@ -22,7 +22,7 @@ from sgfast.reference.clock import Clock, nanoseconds
 from sgfast.reference.flows import Flow, flow_of, quoted_flow
 from sgfast.reference.fragments import Datagram, Datagrams, Fragment
 from sgfast.reference.link import MALFORMED, NOT_IP
-from sgfast.reference.packets import Packet, icmp_role, is_infrastructure, parse_frame
+from sgfast.reference.packets import Packet, icmp_role, infrastructure_role, is_infrastructure, parse_frame
 from sgfast.reference.table import Case, Connection, Entry, GroupRule, Moot, Opener, Side
 from sgfast.reference.tcp import INFERRED_STATE, TCP_STATES, TCP_TABLE, tcp_kind
 from sgfast.reference.verdicts import Applied, PacketVerdict, SideVerdict
@@ -91,10 +91,15 @@ class ReferenceEngine:
     def _judge_packet(self, packet: Packet, now: int) -> PacketVerdict:
         if self.policy.settings.infrastructure == "exempt" and is_infrastructure(packet):  # SPEC 3.2
             return PacketVerdict("exempt", None)
+        role = infrastructure_role(packet) if self.policy.settings.infrastructure == "by-role" else None
+        if role is not None and not self._is_asked(role, packet):  # SPEC 3.11
+            return PacketVerdict("exempt", None)
         sides = self._sides(packet)  # SPEC 3.3
         if isinstance(sides, str):
             return PacketVerdict(sides, None)
         egress, ingress = sides
+        if role == "server":
+            return deny_at_once(egress, ingress, "infrastructure")
         if packet.problem is not None:  # SPEC 3.4
             return deny_at_once(egress, ingress, packet.problem)
         if self.mode == "causal" and self._is_moot(packet, now):  # SPEC 3.5
@@ -107,7 +112,7 @@ class ReferenceEngine:
                 return deny_at_once(egress, ingress, "vpc-isolated")
             return both_sides(egress, ingress, lambda side: self._judge_icmp_error(side, packet, now))
 
-        case = Case(packet, flow, now)
+        case = Case(packet, flow, now, is_sent_freely=role == "client")
         had_entry = self._live_entry(flow.key, now) is not None
         if isolated:
             verdict = deny_at_once(egress, ingress, "vpc-isolated")
@@ -121,6 +126,13 @@ class ReferenceEngine:
         verdict.created = tuple(case.created)
         verdict.tcp_transition = case.transition
         return verdict
+
+    def _is_asked(self, role: str, packet: Packet) -> bool:
+        """Whether an instance has a say in infrastructure traffic: what it receives as a client's, sends as a
+        server's."""
+        if role == "server":
+            return self._owner(packet.src) is not None
+        return role == "client" and not is_multicast_or_broadcast(packet.dst) and self._owner(packet.dst) is not None
 
     def _sides(self, packet: Packet) -> tuple[Side | None, Side | None] | str:
         """The egress and the ingress side, at least one of them; or the verdict where there is none (SPEC 3.3)."""
@@ -158,6 +170,8 @@ class ReferenceEngine:
 
     def _judge_side(self, side: Side, case: Case) -> SideVerdict:
         case.transition = None
+        if case.is_sent_freely and side.leaving:  # SPEC 3.11
+            return SideVerdict(side.instance.name, "allow", "infrastructure", None)
         if self._is_stateless(side):
             return self._judge_statelessly(side, case)
         connection = self._connection(side, case.flow, case.now)  # SPEC 4.1

@@ -231,10 +231,22 @@ def is_infrastructure(packet: Packet) -> bool:
     """DHCP, neighbour discovery, multicast listener discovery (SPEC 3.2)."""
     if not packet.has_transport:
         return False
-    payload = packet.payload
-    if packet.protocol == UDP and len(payload) >= 4:
-        ports = {number(payload, 0, 2), number(payload, 2, 2)}
-        return ports == ({67, 68} if packet.version == 4 else {546, 547})
-    if packet.version == 6 and packet.protocol == ICMPV6 and len(payload) >= 1:
-        return (133 <= payload[0] <= 137 and packet.hop_limit == 255) or payload[0] in (130, 131, 132, 143)
+    if packet.protocol == UDP:
+        return {packet.sport, packet.dport} == ({67, 68} if packet.version == 4 else {546, 547})
+    if packet.version == 6 and packet.icmp_type is not None:
+        is_neighbour_discovery = 133 <= packet.icmp_type <= 137
+        return (is_neighbour_discovery and packet.hop_limit == 255) or packet.icmp_type in (130, 131, 132, 143)
     return False
+
+
+def infrastructure_role(packet: Packet) -> str | None:
+    """The line of the table of SPEC 3.11: whether it is what a ``client`` sends, what a ``server`` sends, or what
+    ``anyone`` does; None for the last line and for other traffic."""
+    if not packet.has_transport:
+        return None
+    if packet.protocol == UDP:
+        client, server = (68, 67) if packet.version == 4 else (546, 547)
+        return {(client, server): "client", (server, client): "server"}.get((packet.sport or 0, packet.dport or 0))
+    if packet.version == 6 and packet.icmp_type is not None:
+        return {133: "client", 134: "server", 135: "anyone", 136: "anyone", 130: "anyone"}.get(packet.icmp_type)
+    return None

@@ -61,6 +61,8 @@ def _write_side(
             _write_rule(page, "matches, but loses", found, lines)
         if len(side.also_match) > TOP:
             page.line(f"  and {plural(len(side.also_match) - TOP, 'more rule')} that match and lose")
+    elif side.reason == "infrastructure":
+        page.wrapped("no rule is asked about it (settings.infrastructure)", "  ")
     elif side.reason == "no-rule":
         if not side.nearest:
             page.wrapped(f"no {side.direction} rule of its {groups} allows anything", "  ")

@@ -243,5 +243,5 @@ def _check(claimed: dict[Kind, Evidence], again: Observer) -> Check:
 
 def _other_packets(result: ReplayResult) -> dict[str, int]:
     verdicts = {word: number for word, number in result.verdicts.items() if number and word not in ("allow", "deny")}
-    broken = ("malformed", "truncated", "fragment", "invalid", "midstream")
+    broken = ("malformed", "truncated", "fragment", "invalid", "midstream", "infrastructure")
     return verdicts | {word: result.reasons[word] for word in broken if word in result.reasons}

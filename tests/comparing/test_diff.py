@@ -46,7 +46,7 @@ def another(policy: Policy, rng: np.random.Generator) -> Policy:
     settings = other.settings
     if not rng.integers(3):
         timeouts = changer.pick((Timeouts(), Timeouts(2, 5, 3, 1.5, 1, 2), Timeouts(20, 3, 2, 3, 8, 4)))
-        infrastructure = changer.pick(("exempt", "filtered"))
+        infrastructure = changer.pick(("exempt", "by-role", "filtered"))
         settings = Settings(
             timeouts=timeouts, infrastructure=infrastructure, max_connections=int(changer.pick((40, 1_000_000)))
         )

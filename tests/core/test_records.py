@@ -32,7 +32,7 @@ PIECE = np.dtype([("identification", "<u4"), ("at", "<u4"), ("end", "<u4"), ("la
 
 
 def records_of(frames: Sequence[bytes], times_ns: Sequence[int], wires: Sequence[int], seed: int) -> bytes:
-    partitioner = Partitioner(1, seed, exempt=True, full_bytes=1 << 20)
+    partitioner = Partitioner(1, seed, infrastructure=1, full_bytes=1 << 20)
     assert partitioner.spread(FrameBatch.from_frames(frames, times_ns, wires, 1)) == []
     taken = partitioner.take(0, bytes)
     assert taken is not None and taken[1:] == (len(taken[0]), len(frames)) and partitioner.take(0, bytes) is None

@@ -234,7 +234,7 @@ def decoded_policy(source: Source) -> Policy:
         settings=Settings(
             timeouts=Timeouts(*seconds),
             max_connections=source.pick((1_000_000, 1_000_000, 40, 5, 1)),
-            infrastructure=source.pick(("exempt", "filtered")),
+            infrastructure=source.pick(("exempt", "by-role", "filtered")),
             on_change=source.pick(("cut-inbound", "cut-unmatched", "forget-unmatched", "keep")),
         ),
     )

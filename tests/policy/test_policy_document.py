@@ -46,7 +46,7 @@ settings:                   # all optional; these are the defaults
   timeouts: {tcp_established: 600, tcp_fin_wait: 30, tcp_other: 30, icmp: 30, bidirectional: 180, unidirectional: 30}   # seconds ⓢ
   on_change: cut-inbound    # cut-inbound | cut-unmatched | forget-unmatched | keep (6.7)
   max_connections: 4000000
-  infrastructure: exempt    # or filtered (3.3)
+  infrastructure: exempt    # exempt | by-role | filtered (3.2)
 vpcs:                       # may be left out: then there is one VPC, "default"
   - name: vpc-1
   - {name: vpc-2, region: eu-nl}   # region: optional, any word; VPCs without one share a region
@@ -401,18 +401,18 @@ class TestSettings:
         assert policy.settings == Settings("otc", Timeouts(icmp=0.5, tcp_other=7), "keep", 10, "filtered")
 
     @pytest.mark.parametrize(
-        ("profile", "timeouts", "on_change", "quotas"),
+        ("profile", "timeouts", "on_change", "infrastructure", "quotas"),
         [
-            ("otc", Timeouts(600, 30, 30, 30, 180, 30), "cut-inbound", Quotas(100, 50)),
-            ("neutron", Timeouts(432_000, 120, 120, 30, 120, 30), "forget-unmatched", Quotas(10, 100)),
-            ("aws", Timeouts(432_000, 30, 30, 30, 180, 30), "keep", Quotas(2500, 240)),
+            ("otc", Timeouts(600, 30, 30, 30, 180, 30), "cut-inbound", "exempt", Quotas(100, 50)),
+            ("neutron", Timeouts(432_000, 120, 120, 30, 120, 30), "forget-unmatched", "by-role", Quotas(10, 100)),
+            ("aws", Timeouts(432_000, 30, 30, 30, 180, 30), "keep", "exempt", Quotas(2500, 240)),
         ],
     )
     def test_profile_is_where_the_other_defaults_come_from(
-        self, profile: str, timeouts: Timeouts, on_change: Any, quotas: Quotas
+        self, profile: str, timeouts: Timeouts, on_change: Any, infrastructure: Any, quotas: Quotas
     ) -> None:
         policy = parse_policy(f"version: 1\nsettings: {{profile: {profile}}}")
-        assert policy.settings == Settings(profile, timeouts, on_change, 4_000_000, "exempt")
+        assert policy.settings == Settings(profile, timeouts, on_change, 4_000_000, infrastructure)
         assert policy.quotas == quotas
         written = parse_policy(
             f"version: 1\nquotas: {{security_groups: 7}}\nsettings: {{timeouts: {{icmp: 5}}, profile: {profile},"
@@ -429,7 +429,7 @@ class TestSettings:
                 "on_change: cut",
                 "settings.on_change: must be one of cut-inbound, cut-unmatched, forget-unmatched, keep, not 'cut'",
             ),
-            ("infrastructure: true", "settings.infrastructure: must be one of exempt, filtered, not true"),
+            ("infrastructure: true", "settings.infrastructure: must be one of exempt, by-role, filtered, not true"),
             ("max_connections: 0", "settings.max_connections: must be a whole number from 1 to 2147483647, not 0"),
             ("max_connections: 2147483648", "not 2147483648"),
             ("max_connections: 1.5", "not the number 1.5"),

@@ -23,6 +23,8 @@ from sgfast.report.rows import ANSWERS, ENDS, ROOM_FOR_A_ROW
 INSTANCES = ("web-1", "quote\"back\\slash", "ünïcode\n")
 RULES = ("web/inbound/1", "}{[bold]", "\u2028")
 NAMES = Names(INSTANCES, RULES, 0)
+#: The numbers of the reasons that a side can have.
+SIDE_REASONS = [n for n, reason in enumerate(REASONS) if reason not in (None, "opener-denied")]
 
 
 def address(sixteen: NDArray[Any], family: int) -> str:
@@ -57,7 +59,7 @@ def random_packets(seed: int, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
     for name in ("egress", "ingress"):
         side = results[name]
         side["verdict"] = rng.choice([0, 1, NO_SIDE], n)
-        side["reason"] = rng.integers(1, len(REASONS) - 1, n)
+        side["reason"] = rng.choice(SIDE_REASONS, n)
         side["instance"], side["rule"] = rng.integers(0, len(INSTANCES), n), rng.integers(-1, len(RULES), n)
     return headers, results
 
@@ -146,7 +148,7 @@ def random_flows(seed: int, n: int) -> NDArray[Any]:
     flows["family"] = rng.choice([4, 6], n)
     flows["protocol"] = rng.choice([1, 6, 17, 58, 47, 200], n)
     flows["has_ports"] = np.isin(flows["protocol"], (6, 17))
-    flows["verdict"], flows["reason"] = rng.integers(0, 2, n), rng.integers(1, len(REASONS) - 1, n)
+    flows["verdict"], flows["reason"] = rng.integers(0, 2, n), rng.choice(SIDE_REASONS, n)
     flows["answer"] = rng.integers(0, len(ANSWERS), n)
     flows["instance"] = rng.integers(-1, len(INSTANCES), (n, 2))
     flows["rule"], flows["side_end"] = rng.integers(-1, len(RULES), (n, 2)), rng.integers(0, len(ENDS), (n, 2))

@@ -145,7 +145,7 @@ def policies(draw: st.DrawFn) -> Policy:
         settings=Settings(
             timeouts=timeouts,
             max_connections=draw(st.sampled_from((1_000_000,) * 11 + (40, 5, 1))),
-            infrastructure=draw(st.sampled_from(("exempt", "exempt", "filtered"))),
+            infrastructure=draw(st.sampled_from(("exempt", "by-role", "filtered"))),
         ),
     )
 
@@ -307,7 +307,8 @@ class Crowd:
             kind = self.pick((0, 8, 13, 14, 15, 16, 17, 18, 9, 10, 3, 5, 4, 11, 12, 42)) if odd else (8, 0)[way]
             return wire.icmp(kind, self.below(2) if odd else 0, c.identifier, payload)
         if c.protocol == 58:
-            kind = self.pick((1, 2, 127, 128, 129, 130, 133, 135, 136, 143, 144, 255)) if odd else (128, 129)[way]
+            kinds = (1, 2, 127, 128, 129, 130, 131, 133, 134, 135, 137, 143, 144, 255)
+            kind = self.pick(kinds) if odd else (128, 129)[way]
             return wire.icmpv6(kind, self.below(2) if odd else 0, c.identifier, payload)
         return wire.other(c.protocol, payload)
 

@@ -37,19 +37,20 @@ cdef enum:         # Reason
     TRUNCATED = 13
     FRAGMENT = 14
     OPENER_DENIED = 15
-    REASON_COUNT = 16
+    INFRASTRUCTURE = 16
+    REASON_COUNT = 17
 
 # A packet's outcome in 16 bits, for comparing engines: much smaller than a ResultRow, and it needs no owner look-up.
 # Bits about the packet's record describe it after the packet was judged.
 cdef enum:         # Outcome word
     WORD_VERDICT = 7            # the verdict
-    WORD_REASON_SHIFT = 3       # four bits
-    WORD_BEGAN = 1 << 7         # a record of the connection report (SPEC 10.4) begins with this packet
-    WORD_KNOWN = 1 << 8         # the packet belongs to such a record, which the next bits describe
-    WORD_HIGH_SHIFT = 9         # the initiator is the higher address
-    WORD_HEARD = 1 << 10        # the other end answered
-    WORD_FAST = 1 << 11         # the packet took the fast path (fast_path.pxd): the record's state did not change
-    WORD_FOLLOWS = 1 << 12      # not its datagram's first fragment: no bits about a record are set
+    WORD_REASON_SHIFT = 3       # five bits
+    WORD_BEGAN = 1 << 8         # a record of the connection report (SPEC 10.4) begins with this packet
+    WORD_KNOWN = 1 << 9         # the packet belongs to such a record, which the next bits describe
+    WORD_HIGH_SHIFT = 10        # the initiator is the higher address
+    WORD_HEARD = 1 << 11        # the other end answered
+    WORD_FAST = 1 << 12         # the packet took the fast path (fast_path.pxd): the record's state did not change
+    WORD_FOLLOWS = 1 << 13      # not its datagram's first fragment: no bits about a record are set
 
 # Result of reading a frame's headers (SPEC 3.1, 3.2, 3.4), before any look-up.
 cdef enum:         # Outcome
@@ -59,9 +60,10 @@ cdef enum:         # Outcome
     READ_MALFORMED = 3      # contradicts itself, but its addresses are known
     READ_STRAY = 4          # a later fragment whose first fragment is not known
     READ_EXEMPT = 5         # infrastructure (SPEC 3.2)
-    READ_BROKEN = 6         # no readable addresses: malformed, without sides (SPEC 3.1)
-    READ_NOT_IP = 7
-    READ_FRAGMENT = 8       # a fragment; Packet.fragment_outcome has the rest (SPEC 9.4)
+    READ_SERVER = 6         # infrastructure that an instance must not send (SPEC 3.2)
+    READ_BROKEN = 7         # no readable addresses: malformed, without sides (SPEC 3.1)
+    READ_NOT_IP = 8
+    READ_FRAGMENT = 9       # a fragment; Packet.fragment_outcome has the rest (SPEC 9.4)
 
 cdef enum:         # Protocol
     PROTO_ICMP = 1

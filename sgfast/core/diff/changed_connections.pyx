@@ -39,7 +39,7 @@ from sgfast.core.base.types cimport (
 from sgfast.core.dataplane cimport DataPlane
 from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.wire.header_rows cimport write_header_row
-from sgfast.core.wire.ip cimport read_frame, read_quote
+from sgfast.core.wire.ip cimport FILTERED, read_frame, read_quote
 
 from sgfast.core.dtypes import HEADER_DTYPE
 
@@ -48,7 +48,7 @@ cdef enum:
     KEY_WORDS = 5               # 64-bit words of a UnitKey
     KIND_WORDS = 6              # 64-bit words of a group's key
     KIND_BYTES = 48
-    OUTCOME = 0x7F              # mask of verdict and reason in an outcome word
+    OUTCOME = 0xFF              # mask of verdict and reason in an outcome word
 
 CHANGED_DTYPE = np.dtype([
     ("initiator", "u1", (16,)), ("responder", "u1", (16,)), ("port_key", "<u2"), ("protocol", "u1"), ("family", "u1"),
@@ -112,7 +112,7 @@ cdef class ChangedConnections:
 
     def __cinit__(self, DataPlane old not None):
         self.wire = old.planes[0].wire
-        self.wire.exempt = False        # what is exempt under one policy may not be under the other
+        self.wire.infrastructure = FILTERED     # what is exempt under one policy may not be under the other
         self.index_mask = 1023
         self.index = <uint32_t*>allocate_pages((self.index_mask + 1) * sizeof(uint32_t))
         self.group_index = <uint32_t*>malloc(2 * GROUPS * sizeof(uint32_t))

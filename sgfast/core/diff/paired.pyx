@@ -31,7 +31,7 @@ cdef bint reads_alike(DataPlane a, DataPlane b) noexcept nogil:
     cdef const WireContext* wire = &a.planes[0].wire
     cdef const WireContext* other = &b.planes[0].wire
     return (
-        a.jobs == 1 and b.jobs == 1 and wire.exempt == other.exempt
+        a.jobs == 1 and b.jobs == 1 and wire.infrastructure == other.infrastructure
         and memcmp(wire.secret, other.secret, sizeof(wire.secret)) == 0
     )
 

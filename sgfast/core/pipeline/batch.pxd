@@ -3,7 +3,7 @@
 #
 #     frame --wire--> Packet --batch--> fast path, or verdict: filter of each side --> bookkeeping
 
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.base.intrinsics cimport likely, prefetch
 from sgfast.core.base.types cimport READ_TRACKED, Packet, ResultRow
@@ -39,6 +39,6 @@ cdef void resolve_datagram(Plane* plane, uint32_t datagram, int64_t now) noexcep
 # `timeouts_ns`: nanoseconds, by Timeout (states.pxd). `secret`: eight 64-bit words that key the hash. After an
 # exception the plane can still be passed to free_plane.
 cdef int make_plane(
-    Plane* plane, Classifier classifier, bint causal, int midstream, timeouts_ns, uint32_t max_connections, bint exempt,
-    bint keep_flows, bint reporting, list secret) except -1
+    Plane* plane, Classifier classifier, bint causal, int midstream, timeouts_ns, uint32_t max_connections,
+    uint8_t infrastructure, bint keep_flows, bint reporting, list secret) except -1
 cdef void free_plane(Plane* plane) noexcept nogil

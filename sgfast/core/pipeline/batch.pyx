@@ -1,6 +1,6 @@
 """Runs batches through the pipeline, and makes and frees planes. ``batch.pxd`` says what each function does."""
 
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -127,8 +127,8 @@ cdef void resolve_datagram(Plane* plane, uint32_t datagram, int64_t now) noexcep
 # Planes ---------------------------------------------------------------------------------------------------------------
 
 cdef int make_plane(
-    Plane* plane, Classifier classifier, bint causal, int midstream, timeouts_ns, uint32_t max_connections, bint exempt,
-    bint keep_flows, bint reporting, list secret
+    Plane* plane, Classifier classifier, bint causal, int midstream, timeouts_ns, uint32_t max_connections,
+    uint8_t infrastructure, bint keep_flows, bint reporting, list secret
 ) except -1:
     cdef uint64_t[8] words
     cdef int64_t[TIMEOUT_COUNT] timeouts
@@ -149,7 +149,7 @@ cdef int make_plane(
     plane.reporting = reporting
     for i in range(8):
         words[i] = secret[i]
-    init_wire(&plane.wire, exempt, words)
+    init_wire(&plane.wire, infrastructure, words)
     fill_fast_words(plane)
     for i in range(TIMEOUT_COUNT):
         timeouts[i] = timeouts_ns[i]

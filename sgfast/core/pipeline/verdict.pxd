@@ -9,6 +9,7 @@ from sgfast.core.base.types cimport (
     DENY,
     EXEMPT,
     FRAGMENT,
+    INFRASTRUCTURE,
     MALFORMED,
     MOOT,
     NOT_IP,
@@ -20,6 +21,7 @@ from sgfast.core.base.types cimport (
     READ_ICMP_ERROR,
     READ_MALFORMED,
     READ_NOT_IP,
+    READ_SERVER,
     READ_STRAY,
     READ_TRACKED,
     TCP_RST,
@@ -59,6 +61,13 @@ from sgfast.core.pipeline.context cimport (
 from sgfast.core.pipeline.filter cimport judge_side
 from sgfast.core.pipeline.icmp_errors cimport judge_icmp_error
 from sgfast.core.pipeline.plane cimport Plane
+from sgfast.core.wire.ip cimport BY_ROLE, asks_infrastructure
+
+
+cdef inline bint is_sent_freely(const Plane* plane, const Packet* p) noexcept nogil:
+    # Whether the sender's filter has no say, but the receiver's has (SPEC 3.2). Reading the headers does not tell them
+    # from other packets: whether there is a receiver is known only here.
+    return plane.wire.infrastructure == BY_ROLE and asks_infrastructure(p)
 
 
 cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
@@ -71,6 +80,7 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
     cdef int side, last
     cdef uint8_t present = 0
     cdef bint established = False
+    cdef bint free = False
     cdef bint allowed
     c.slot = p.hint
     if unlikely(c.slot == NO_SLOT) or not same_key(t, c.slot, &p.key, p.digest):
@@ -95,6 +105,11 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
             find_owners(plane, c)
     else:
         find_owners(plane, c)
+        if unlikely(is_sent_freely(plane, p)):
+            free = True
+            if c.instance[1 - source] < 0:
+                finish(plane, c, EXEMPT, NO_REASON)
+                return
         if not in_scope(plane, c):
             return
         present = sides_present(c)
@@ -111,6 +126,10 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
             return
         if unlikely(c.slot != NO_SLOT and entry_at(&t.slab, c.slot).marks & TUPLE_DENIED):
             c.has_attempt_row = make_flow_row(t, c.slot, c.now, SIDE_REOPENED, &c.attempt_row)
+        if unlikely(free and present == 3):
+            c.reason = INFRASTRUCTURE
+            note_side(plane, c, source, True)
+            present = 2 - source        # only the receiver's side judges
 
     # The egress side judges first. The ingress side never sees what it denies (SPEC 3.7).
     side = source if present == 3 else present >> 1
@@ -145,10 +164,18 @@ cdef inline void judge_without_key(Plane* plane, PacketContext* c) noexcept nogi
         finish(plane, c, EXEMPT, NO_REASON)
         return
     find_owners(plane, c)
+    # Without such an end, no filter has a say.
+    if (outcome == READ_SERVER and c.instance[c.packet.source_high] < 0) or (
+        is_sent_freely(plane, c.packet) and c.instance[1 - c.packet.source_high] < 0
+    ):
+        finish(plane, c, EXEMPT, NO_REASON)
+        return
     if not in_scope(plane, c):
         return
     if outcome == READ_ICMP_ERROR:
         judge_icmp_error(plane, c)
+    elif outcome == READ_SERVER:
+        deny_early(plane, c, INFRASTRUCTURE)
     elif outcome == READ_MALFORMED:
         deny_early(plane, c, MALFORMED)
     elif outcome == READ_STRAY:

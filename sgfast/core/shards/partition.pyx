@@ -20,7 +20,7 @@ from sgfast.core.base.intrinsics cimport fold, likely, unlikely
 from sgfast.core.base.key cimport FlowKey
 from sgfast.core.base.types cimport READ_BROKEN, READ_FRAGMENT, READ_NOT_IP, Packet
 from sgfast.core.shards.records cimport has_quote, record_size, write_record
-from sgfast.core.wire.ip cimport WireContext, init_wire, read_frame, read_quote
+from sgfast.core.wire.ip cimport INFRASTRUCTURE_COUNT, WireContext, init_wire, read_frame, read_quote
 
 #: Version of what is kept of an input: its blocks and the state of its clock. Another layout has another number.
 RECORD_FORMAT = 3
@@ -87,9 +87,9 @@ cdef inline void vote(Bin* bin, uint64_t pair, const uint64_t* addr, bint ipv6) 
 cdef class Partitioner:
     """Reads the headers of an input's frames and collects them by shard until they are taken.
 
-    ``seed``: 64 bits that determine the shard of an address pair, the same for all inputs of a replay. ``exempt``: as
-    for the data plane. ``began_ns``: where the clock begins, in nanoseconds: at the time of the input before, or None
-    for the first packet's. ``full_bytes``: the size at which a shard counts as full.
+    ``seed``: 64 bits that determine the shard of an address pair, the same for all inputs of a replay.
+    ``infrastructure``: as for the data plane. ``began_ns``: where the clock begins, in nanoseconds: at the time of the
+    input before, or None for the first packet's. ``full_bytes``: the size at which a shard counts as full.
     """
 
     cdef WireContext wire
@@ -102,14 +102,14 @@ cdef class Partitioner:
     cdef readonly uint32_t packets
     cdef readonly uint64_t fragmented_quotes     # ICMP errors that came in fragments
 
-    def __cinit__(self, uint32_t shards, uint64_t seed, *, bint exempt, size_t full_bytes, began_ns=None):
+    def __cinit__(self, uint32_t shards, uint64_t seed, *, int infrastructure, size_t full_bytes, began_ns=None):
         cdef uint64_t[8] words
         cdef int i
-        if not 1 <= shards <= 65536 or full_bytes < 1:
-            raise ValueError("1 to 65536 shards, of some bytes")
+        if not 1 <= shards <= 65536 or full_bytes < 1 or not 0 <= infrastructure < INFRASTRUCTURE_COUNT:
+            raise ValueError("1 to 65536 shards, of some bytes, and a kind of infrastructure")
         for i in range(8):
             words[i] = seed * <uint64_t>(2 * i + 1)
-        init_wire(&self.wire, exempt, words)
+        init_wire(&self.wire, <uint8_t>infrastructure, words)
         self.shards = shards
         self.seed = seed
         self.full_bytes = full_bytes

@@ -22,10 +22,10 @@ from sgfast.core.base.types cimport (
     PROTO_ICMPV6,
     PROTO_TCP,
     READ_BROKEN,
-    READ_EXEMPT,
     READ_FRAGMENT,
     READ_ICMP_ERROR,
     READ_NOT_IP,
+    READ_SERVER,
     READ_STRAY,
     READ_TRACKED,
     STEP_COUNT,
@@ -153,7 +153,7 @@ cdef inline Py_ssize_t measure_record(const uint8_t* data, Py_ssize_t left, Reco
         if piece.at >= piece.end or piece.end > 0xFFFF or piece.at & 7 or (piece.end & 7 and not piece.last):
             return 0
         # Only a first fragment has headers that were read.
-        if piece.read > READ_EXEMPT or (piece.at and piece.read != READ_STRAY):
+        if piece.read > READ_SERVER or (piece.at and piece.read != READ_STRAY):
             return 0
         quotes = piece.read == READ_ICMP_ERROR
         size += sizeof(Piece)

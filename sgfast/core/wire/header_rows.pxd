@@ -11,13 +11,12 @@ from sgfast.core.base.types cimport (
     PROTO_TCP,
     PROTO_UDP,
     READ_BROKEN,
-    READ_EXEMPT,
     READ_NOT_IP,
     TCP_BAD,
     HeaderRow,
     Packet,
 )
-from sgfast.core.wire.ip cimport WireContext, is_infrastructure, read_transport
+from sgfast.core.wire.ip cimport WireContext, note_infrastructure, read_transport
 
 
 cdef inline void write_header_row(const Packet* p, HeaderRow* row) noexcept nogil:
@@ -76,5 +75,4 @@ cdef inline void read_header(const WireContext* context, const HeaderRow* row, P
             length = 8
             transport[5] = 8
     read_transport(context, p, transport, length, length, False)
-    if context.exempt and is_infrastructure(p, transport, length, 255):
-        p.outcome = READ_EXEMPT
+    note_infrastructure(context, p, 255)

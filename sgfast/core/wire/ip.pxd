@@ -38,6 +38,7 @@ from sgfast.core.base.types cimport (
     READ_ICMP_ERROR,
     READ_MALFORMED,
     READ_NOT_IP,
+    READ_SERVER,
     READ_STRAY,
     READ_TRACKED,
     READ_TRUNCATED,
@@ -58,20 +59,27 @@ cdef enum:
     # TCP flags that determine the step. PSH, ECE and CWR do not matter (SPEC 5.4).
     TCP_FLAGS_THAT_COUNT = 0x37
 
+# settings.infrastructure (SPEC 3.2). Order and number are those of INFRASTRUCTURES in engine.py.
+cdef enum:         # Infrastructure
+    FILTERED = 0
+    EXEMPTED = 1
+    BY_ROLE = 2
+    INFRASTRUCTURE_COUNT = 3
+
 
 cdef struct WireContext:
     uint64_t secret[8]      # key of the hash, random per process (SPEC 5.8)
     uint8_t tcp_step[64]    # Step by combination of TCP flags
-    uint8_t exempt          # whether settings.infrastructure is "exempt" (SPEC 3.2)
+    uint8_t infrastructure  # Infrastructure
 
 
-cdef inline void init_wire(WireContext* context, bint exempt, const uint64_t* secret) noexcept nogil:
+cdef inline void init_wire(WireContext* context, uint8_t infrastructure, const uint64_t* secret) noexcept nogil:
     # `secret` has eight words.
     cdef int i
     for i in range(8):
         context.secret[i] = secret[i]
     context.secret[3] |= 1
-    context.exempt = exempt
+    context.infrastructure = infrastructure
     # SPEC 5.4: the combinations of FIN (1), SYN (2), RST (4), ACK (16) and URG (32) that Linux considers valid.
     for i in range(64):
         context.tcp_step[i] = TCP_BAD
@@ -120,25 +128,43 @@ cdef inline uint32_t transport_header_length(bint ipv6, uint8_t protocol) noexce
     return 0
 
 
-cdef inline bint is_infrastructure(
-    const Packet* p, const uint8_t* header, uint32_t available, uint8_t hop_limit
-) noexcept nogil:
-    # Whether the packet is DHCP, neighbour discovery or MLD (SPEC 3.2).
-    cdef uint32_t ports
-    cdef uint8_t icmp_type
+cdef inline bint to_dhcp_server(const Packet* p) noexcept nogil:
+    if p.protocol != PROTO_UDP:
+        return False
+    return (p.sport == 546 and p.dport == 547) if p.ipv6 else (p.sport == 68 and p.dport == 67)
+
+
+cdef inline bint from_dhcp_server(const Packet* p) noexcept nogil:
+    if p.protocol != PROTO_UDP:
+        return False
+    return (p.sport == 547 and p.dport == 546) if p.ipv6 else (p.sport == 67 and p.dport == 68)
+
+
+cdef inline bint asks_infrastructure(const Packet* p) noexcept nogil:
+    # Whether it is what an instance may send without a rule, and receives only by its rules (SPEC 3.2, by-role): to a
+    # DHCP server, or a router solicitation.
+    return to_dhcp_server(p) or (p.ipv6 and p.has_icmp and p.port_key >> 8 == 133)
+
+
+cdef inline void note_infrastructure(const WireContext* context, Packet* p, uint8_t hop_limit) noexcept nogil:
+    # Replaces the outcome of what needs no filter (SPEC 3.2). Ports, or ICMP type and code, were read; the rest of the
+    # transport header may be wrong.
+    cdef uint8_t icmp_type = p.port_key >> 8
+    if context.infrastructure == FILTERED:
+        return
     if p.protocol == PROTO_UDP:
-        if available < 4:
-            return False
-        ports = be32(header)
-        if p.ipv6:
-            return ports == (546 << 16 | 547) or ports == (547 << 16 | 546)
-        return ports == (68 << 16 | 67) or ports == (67 << 16 | 68)
-    if p.ipv6 and p.protocol == PROTO_ICMPV6 and available >= 1:
-        icmp_type = header[0]
-        if 133 <= icmp_type <= 137:
-            return hop_limit == 255
-        return 130 <= icmp_type <= 132 or icmp_type == 143
-    return False
+        if from_dhcp_server(p):
+            p.outcome = READ_SERVER if context.infrastructure == BY_ROLE else READ_EXEMPT
+        elif context.infrastructure == EXEMPTED and to_dhcp_server(p):
+            p.outcome = READ_EXEMPT
+    elif p.ipv6 and p.has_icmp:
+        if context.infrastructure == BY_ROLE:
+            if icmp_type == 134:
+                p.outcome = READ_SERVER
+            elif icmp_type == 130 or icmp_type == 135 or icmp_type == 136:
+                p.outcome = READ_EXEMPT
+        elif hop_limit == 255 if 133 <= icmp_type <= 137 else (130 <= icmp_type <= 132 or icmp_type == 143):
+            p.outcome = READ_EXEMPT
 
 
 cdef inline void show_ports(Packet* p, const uint8_t* header, uint32_t available, uint32_t need) noexcept nogil:
@@ -252,8 +278,7 @@ cdef inline void read_ipv4(
             return
     if likely((fragment & 0x1FFF) == 0):
         read_transport(context, p, ip + header_length, available, total - header_length, fragment != 0)
-        if unlikely(context.exempt and is_infrastructure(p, ip + header_length, available, 0)):
-            p.outcome = READ_EXEMPT
+        note_infrastructure(context, p, 0)
     if unlikely(fragment != 0):
         p.fragment_outcome = p.outcome
         p.outcome = READ_FRAGMENT
@@ -304,8 +329,7 @@ cdef inline bint read_below_ipv6(
         p.protocol = body[at]
         at += length
     read_transport(context, p, body + at, available - at, payload - at, is_fragment)
-    if unlikely(context.exempt and is_infrastructure(p, body + at, available - at, hop_limit)):
-        p.outcome = READ_EXEMPT
+    note_infrastructure(context, p, hop_limit)
     return is_fragment
 
 

@@ -20,6 +20,7 @@ from sgfast.capture.streams import open_stream
 from sgfast.core.base.clock import CLOCK_END_NS
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.shards.partition import MAX_PACKETS, Pair, Partitioner
+from sgfast.engine import INFRASTRUCTURES
 from sgfast.errors import ClusterError
 from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.preprocess.selection import Dedup
@@ -90,8 +91,8 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
     captures = UnitCaptures(run, unit, start, placement)
     dedup = captures.cutting.dedup
     partitioner = Partitioner(
-        run.shards, run.seed, exempt=run.policy.settings.infrastructure == "exempt", full_bytes=run.block_bytes,
-        began_ns=start.raw_ns,
+        run.shards, run.seed, infrastructure=INFRASTRUCTURES.index(run.policy.settings.infrastructure),
+        full_bytes=run.block_bytes, began_ns=start.raw_ns,
     )  # fmt: skip
     blocks: list[tuple[int, int, int, int, int]] = []
     with folder.writer(name) as out:

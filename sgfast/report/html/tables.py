@@ -306,6 +306,7 @@ _REASONS = {
     "malformed": ("deny", "It contradicts itself."),
     "truncated": ("deny", "The capture cut off its header."),
     "fragment": ("deny", "The first fragment of its datagram did not arrive in time, or fragments overlap."),
+    "infrastructure": ("deny", "An instance sent it as a DHCP server or a router, which it must not be."),
 }
 
 

@@ -27,6 +27,7 @@ _SENTENCES = {
     "midstream": "It belongs to a TCP connection whose start was not captured.",
     "disconnected": "A change of the policy cut its connection.",
     "malformed": "The packet contradicts itself.",
+    "infrastructure": "An instance must not be a DHCP server or a router.",
     "truncated": "The capture cut off the packet's header.",
     "fragment": "The first fragment of its datagram did not arrive in time, or its fragments overlap.",
 }
