@@ -8,6 +8,7 @@ connection is given the opener.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import frames as f
@@ -81,7 +82,9 @@ def cut_side(policy: Policy, side: Side, entries: Sequence[tuple[Entry, bool]], 
             ]  # fmt: skip
     for entry, _ in cut:
         if on_change == "forget-unmatched":
-            side.table.delete(entry)
+            # Making the filter above takes real time, in which an entry may have ended.
+            with suppress(FileNotFoundError):
+                side.table.delete(entry)
         else:
             side.disconnect(entry)
     return [opener for _, opener in cut]

@@ -504,6 +504,21 @@ def test_keep_cuts_nothing(family: int) -> None:
     """, family)  # fmt: skip
 
 
+@FAMILIES
+def test_where_the_entry_is_deleted_the_answer_opens_and_lets_the_question_in(family: int) -> None:
+    """SPEC 6.13."""
+    play(on_change("forget-unmatched") + ALONE, handshake() + """
+        @0  udp client:1 > web:53        -> allow rule
+        @0  udp web:53 > client:1        -> allow established
+        @0  apply no-in                  -> 2 disconnected
+        @5  tcp client:40000 > web:80 PA -> deny midstream
+        @5  tcp web:80 > client:40000 PA -> deny midstream
+        @5  udp client:1 > web:53        -> deny no-rule
+        @5  udp web:53 > client:1        -> allow rule
+        @5  udp client:1 > web:53        -> allow established
+    """, family)  # fmt: skip
+
+
 # --- Random changes of random policies
 
 
