@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import numpy as np
@@ -17,6 +18,8 @@ from sgfast import Engine, parse_policy
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.shards.partition import Partitioner
 from sgfast.core.shards.records import TOLD_DTYPE, RecordJudge, records_before
+from sgfast.engine import INFRASTRUCTURES, REASONS
+from sgfast.policy.model import Settings
 
 NEVER = (1 << 63) - 1
 HOUR = 3600 * SECOND
@@ -31,8 +34,10 @@ RECORD = np.dtype([
 PIECE = np.dtype([("identification", "<u4"), ("at", "<u4"), ("end", "<u4"), ("last", "u1"), ("read", "u1")])
 
 
-def records_of(frames: Sequence[bytes], times_ns: Sequence[int], wires: Sequence[int], seed: int) -> bytes:
-    partitioner = Partitioner(1, seed, infrastructure=1, full_bytes=1 << 20)
+def records_of(
+    frames: Sequence[bytes], times_ns: Sequence[int], wires: Sequence[int], seed: int, infrastructure: str = "exempt"
+) -> bytes:
+    partitioner = Partitioner(1, seed, infrastructure=INFRASTRUCTURES.index(infrastructure), full_bytes=1 << 20)
     assert partitioner.spread(FrameBatch.from_frames(frames, times_ns, wires, 1)) == []
     taken = partitioner.take(0, bytes)
     assert taken is not None and taken[1:] == (len(taken[0]), len(frames)) and partitioner.take(0, bytes) is None
@@ -180,3 +185,17 @@ def test_times_and_numbers_that_go_back_are_told() -> None:
         with pytest.raises(ValueError):
             records.judge(block, begin, len(block), 0, shift_ns, before)
     records.judge(block, 0, len(block), 0, 5, 3)
+
+
+def test_who_may_send_infrastructure_is_known_from_a_record_and_from_that_of_a_first_fragment() -> None:
+    """SPEC 3.11."""
+    answer = Datagram(WEB, CLIENT, udp(67, 68, bytes(56)))
+    packets = [ip(WEB, CLIENT, udp(67, 68)), ip(CLIENT, WEB, udp(67, 68)), ip(WEB, CLIENT, udp(68, 67))]
+    frames = [ethernet(packet) for packet in packets] + [ethernet(answer.piece(at)) for at in ("0-24+", "24-64")]
+    by_role = replace(parse_policy(POLICY), settings=Settings(infrastructure="by-role"))
+    engine = Engine(by_role, reporting=True)
+    engine.dataplane.begin(BASE)
+    block = records_of(frames, [BASE] * len(frames), [100] * len(frames), 1, "by-role")
+    assert judge(engine, block) == len(frames)
+    reasons = dict(zip(REASONS, engine.dataplane.counters["reasons"], strict=True))
+    assert (reasons["infrastructure"], reasons[None]) == (3, 2)

@@ -22,6 +22,7 @@ MINIMUM = {
                      "table-full", "vpc-isolated", "malformed", "truncated", "fragment", "opener-denied")
     },
     ("reason", "inferred"): 300,
+    ("reason", "infrastructure"): 300,
     **{("stateless", word): 300 for word in ("rule", "no-rule", "deny-rule")},
 }  # fmt: skip
 
