@@ -1008,18 +1008,18 @@ class TestNothingButPolicyErrors:
     def test_random_bytes(self, data: bytes) -> None:
         only_policy_errors(data)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=some(150, 300), deadline=None)
     @given(st.text(max_size=200))
     def test_random_text(self, text: str) -> None:
         only_policy_errors(text)
 
-    @settings(max_examples=some(200, 1000), deadline=None)
+    @settings(max_examples=some(100, 1000), deadline=None)
     @given(_YAMLISH)
     def test_yamlish_text(self, text: str) -> None:
         only_policy_errors(text)
         only_policy_errors("version: 1\n" + text)
 
-    @settings(max_examples=some(200, 1000), deadline=None)
+    @settings(max_examples=some(100, 1000), deadline=None)
     @given(st.data())
     def test_example_with_a_piece_replaced(self, data: st.DataObject) -> None:
         start = data.draw(st.integers(0, len(SPEC_EXAMPLE)))
