@@ -248,6 +248,14 @@ def test_aliases_do_not_multiply() -> None:
         source_of(text.encode(), "x.yaml")
 
 
+@pytest.mark.parametrize("key", ["a\tb", "a\u2028b", "x" * 1000])
+def test_error_in_the_depth_of_odd_keys_is_one_line_and_ends(key: str) -> None:
+    text = f"security_groups: [&a {{{json.dumps(key)}: [1], <<: *a}}]\n"
+    with pytest.raises(PolicyError, match="nested more than 50 levels deep") as caught:
+        source_of(text.encode(), "x.yaml")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
 def test_many_objects_of_one_name_are_quick() -> None:
     """Names, suffixes and references must not take quadratic time."""
     many = [group(f"bad id {n % 7}{' ' * (n // 7 % 50)}{n}", "same") for n in range(20_000)]
