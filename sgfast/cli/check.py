@@ -9,6 +9,7 @@ import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, format_option, replay_options
+from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import is_colourful, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
 
@@ -48,6 +49,7 @@ def _known(context: click.Context, option: click.Parameter, values: tuple[str, .
     help="Exit with status 1 if a finding has this severity or a worse one (error, warning, note), or this code. "
     "Repeatable.",
 )
+@policy_options
 @sandbox_option
 @click.pass_context
 def check(
@@ -55,6 +57,7 @@ def check(
     policy: str,
     captures: tuple[str, ...],
     options: ReplayOptions,
+    policies: PolicyOptions,
     form: str,
     fail_on: tuple[str, ...],
 ) -> None:
@@ -76,12 +79,12 @@ def check(
     if not captures and not options.reading.is_plain:
         raise click.UsageError("options for reading captures (--start, --filter, --decap, ...) need --traffic")
     from sgfast.checking import check_policy
-    from sgfast.policy.document import Lines, load_policy
+    from sgfast.policy.document import Lines
     from sgfast.report.check import check_summary, check_text, compile_for_check
 
     Inputs([policy], captures).enter_sandbox()
     lines: Lines = {}
-    loaded = load_policy(policy, lines)
+    loaded = policies.load(policy, lines)
     compiled, warnings = compile_for_check(loaded, options.vpc)
     traffic = None
     if captures:

@@ -8,6 +8,7 @@ import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import EXIT_FAIL_ON, FILE, Form, format_option, vpc_option
+from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import is_colourful, print_text, to_json, warn
 
 
@@ -30,6 +31,7 @@ from sgfast.cli.printing import is_colourful, print_text, to_json, warn
 @vpc_option
 @format_option()
 @click.option("--fail-on", type=click.Choice(["denied"]), help="Exit with status 1 if the packet is denied.")
+@policy_options
 @sandbox_option
 @click.pass_context
 def explain(
@@ -43,6 +45,7 @@ def explain(
     icmp_type: int | None,
     icmp_code: int | None,
     vpc: str | None,
+    policies: PolicyOptions,
     form: Form,
     fail_on: str | None,
 ) -> None:
@@ -59,13 +62,13 @@ def explain(
     """
     from sgfast.errors import ArgumentError
     from sgfast.explaining import explain as explain_packet
-    from sgfast.policy.document import Lines, load_policy
+    from sgfast.policy.document import Lines
     from sgfast.report.explain import explain_summary, explain_text
 
     number = int(protocol) if protocol.isascii() and protocol.isdigit() and len(protocol) <= 3 else protocol
     Inputs([policy]).enter_sandbox()
     lines: Lines = {}
-    loaded = load_policy(policy, lines)
+    loaded = policies.load(policy, lines)
     try:
         explained = explain_packet(
             loaded, source, destination, number, port=port, sport=sport, icmp_type=icmp_type, icmp_code=icmp_code,

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import FILE, quiet_option
+from sgfast.cli.policies import FORMATS, unresolved_option
 from sgfast.cli.printing import warn
-
-_FORMATS = ("auto", "otc", "neutron", "aws", "terraform")
 
 
 @click.command("import", short_help="Turn a cloud's export into a policy.")
-@click.argument("form", metavar="FORMAT", type=click.Choice(_FORMATS))
+@click.argument("form", metavar="FORMAT", type=click.Choice(FORMATS))
 @click.argument("files", type=FILE, metavar="FILE...", nargs=-1, required=True)
 @click.option(
     "--output", "-o", type=FILE, metavar="FILE", default="-", help="Write the policy to FILE. Default: standard output."
 )
+@unresolved_option
 @sandbox_option
 @quiet_option
-def import_command(form: str, files: tuple[str, ...], output: str, quiet: bool) -> None:
+def import_command(
+    form: str, files: tuple[str, ...], output: str, unresolved: Literal["error", "empty"], quiet: bool
+) -> None:
     """Turn a cloud's export into a policy.
 
     \b
@@ -30,8 +34,8 @@ def import_command(form: str, files: tuple[str, ...], output: str, quiet: bool) 
       aws        aws ec2 describe-security-groups, describe-network-interfaces, ...
       terraform  terraform show -json of a state or of a plan (what it will make)
 
-    FILE is JSON or YAML, or "-" for standard input; a directory stands for all JSON and YAML files in it. All files
-    together make one policy. Anything that a policy cannot express is an error that names the object.
+    FILE is JSON or YAML, or "-" for standard input; a directory stands for all such files in it and below it. All
+    files together make one policy. Anything that a policy cannot express is an error that names the object.
 
     \b
     Examples:
@@ -49,7 +53,7 @@ def import_command(form: str, files: tuple[str, ...], output: str, quiet: bool) 
         if stream.warning and not quiet:
             warn([stream.warning])
         inputs.enter_sandbox([stream])
-        imported = load(files, form)
+        imported = load(files, form, unresolved)
         policy = imported.policy()
         head = [
             f"{imported.summary()}, imported by sgfast {__version__}",

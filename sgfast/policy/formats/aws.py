@@ -42,6 +42,8 @@ SECTIONS = {
     "PrefixLists": "prefix list",
     "Entries": "prefix list entry",
 }
+#: Keys beside them.
+PAGING = frozenset(("NextToken", "ResponseMetadata"))
 _DIRECTIONS: dict[str, Direction] = {"IpPermissions": "inbound", "IpPermissionsEgress": "outbound"}
 _PERMISSION = (
     "IpProtocol", "FromPort", "ToPort", "IpRanges", "Ipv6Ranges", "PrefixListIds", "UserIdGroupPairs",
@@ -63,14 +65,14 @@ def read(sources: Sequence[Source]) -> Draft:
 class _Account:
     def __init__(self, sources: Sequence[Source]) -> None:
         self.draft = Draft("aws")
-        self._documents = [JsonObject(value, Location(file, "AWS output", "")) for file, value in sources]
+        self._documents = [JsonObject(source.value, source.location("AWS output", "")) for source in sources]
         self._vpcs = Vpcs()
         #: Values of the Name tag by instance id.
         self._instance_names: dict[str, str] = {}
         #: The IP versions of each prefix list's entries.
         self._lists: dict[str, set[int]] = {}
-        for document in self._documents:
-            if document.text("NextToken"):
+        for source, document in zip(sources, self._documents, strict=True):
+            if document.text("NextToken") and not source.is_continued:
                 raise document.error("NextToken", "is set, so the list is incomplete: export it without --max-items")
         if not any(document.has(section) for document in self._documents for section in SECTIONS):
             message = f"has none of {', '.join(SECTIONS)}: is it the output of aws ec2 describe-...?"
@@ -79,6 +81,7 @@ class _Account:
         self._read_prefix_lists()
         self._read_groups()
         self._read_interfaces()
+        self._read_peerings()
         self._vpcs.put_into(self.draft)
 
     def _items(self, section: str, key: str) -> Iterator[JsonObject]:
@@ -96,15 +99,18 @@ class _Account:
         for item in self._items("Subnets", "SubnetId"):
             zone = region_of(item.text("AvailabilityZone"))
             self._vpcs.seen(item.location.file, item.required("VpcId"), region=zone)
+
+    def _read_peerings(self) -> None:
+        """Read what only tells more of VPCs that are known by now."""
         for item in self._items("VpcPeeringConnections", "VpcPeeringConnectionId"):
             status = item.object("Status").required("Code")
             if status != "active":
                 continue
-            ends = []
-            for side in ("RequesterVpcInfo", "AccepterVpcInfo"):
-                info = item.object(side)
-                ends.append(info.required("VpcId"))
-                self._vpcs.seen(item.location.file, ends[-1], region=info.text("Region"))
+            sides = [item.object(side) for side in ("RequesterVpcInfo", "AccepterVpcInfo")]
+            ends = [side.required("VpcId") for side in sides]
+            for side, vpc in zip(sides, ends, strict=True):
+                if self._vpcs.knows(vpc):
+                    self._vpcs.seen(item.location.file, vpc, region=side.text("Region"))
             self.draft.peering(item.location, *ends)
 
     # Prefix lists
@@ -172,12 +178,8 @@ class _Account:
             add(item, cidrs=[item.required("CidrIpv6")], families=[6])
         for item in permission.objects("PrefixListIds"):
             list_id = item.required("PrefixListId")
-            if list_id not in self._lists:
-                raise item.location.error(
-                    f"names the prefix list {show(list_id)}, whose entries are in none of the files: add the output of "
-                    "aws ec2 get-managed-prefix-list-entries in a file named after the list's id"
-                )
-            families = sorted(self._lists[list_id]) or [4]
+            # Without the list's entries it is not known which IP versions it has.
+            families = sorted(self._lists[list_id]) or [4] if list_id in self._lists else [4, 6]
             add(item, prefix_list=list_id, families=families)
         for item in permission.objects("UserIdGroupPairs"):
             other = item.required("GroupId")
@@ -186,8 +188,7 @@ class _Account:
                 if status and status != "active":
                     draft.note("Left out because the group it names is in a VPC no longer peered", item.location)
                     continue
-                message = f"names {_foreign_group(item, other)}, which is in none of the files: export it too"
-                raise item.location.error(message)
+                draft.foreign.setdefault(other, _owner(item))
             add(item, group=other)
 
     # Interfaces
@@ -252,9 +253,6 @@ def _differs(location: Location, other: Location) -> PolicyError:
     return location.error(f"differs from its entry in {shown_origin(other.file)}: export both at the same time")
 
 
-def _foreign_group(pair: JsonObject, group: str) -> str:
-    said = f"the security group {show(group)}"
-    for key, word in (("UserId", "account"), ("VpcId", "VPC"), ("VpcPeeringConnectionId", "peering")):
-        if pair.has(key):
-            said += f", {word} {show(pair.text(key))}"
-    return said
+def _owner(pair: JsonObject) -> str:
+    keys = (("GroupName", "name"), ("UserId", "account"), ("VpcId", "VPC"), ("VpcPeeringConnectionId", "peering"))
+    return ", ".join(f"{word} {show(pair.text(key))}" for key, word in keys if pair.has(key))

@@ -148,6 +148,9 @@ class Vpcs:
             if known != region:
                 raise location.error(f"is in two regions, {show(known)} and {show(region)}")
 
+    def knows(self, vpc: str) -> bool:
+        return vpc in self._locations
+
     def put_into(self, draft: Draft) -> None:
         """Add the VPCs to the draft. Regions are only set if there are several, because group references do not cross
         them.

@@ -12,7 +12,7 @@ How a format fills a draft::
     draft.instance(DraftInstance(port, addresses=["10.0.0.5"], groups=["85cc…"]))
 
 - Objects refer to each other by ``Location.id``. ``Location.name`` is only for people and may be empty. Order does not
-  matter: references are resolved at the end, and an unknown id is an error that names both objects.
+  matter: references are resolved at the end (``unresolved``).
 - An object that appears twice (in overlapping listings) counts once; different objects with one id are an error.
 - A format translates its own values (``ingress``, ``-1``) and raises ``location.error("…")`` for unknown ones.
   Whether ports, protocols, CIDRs and priorities are valid is checked here and by the document reader.
@@ -158,8 +158,13 @@ class Draft:
         self._address_groups: dict[str, _AddressGroup] = {}
         self._groups: dict[str, _Group] = {}
         self._rules: dict[str, tuple[str, DraftRule]] = {}
-        self._pending_rules: list[tuple[str, DraftRule]] = []
+        #: All rules so far, with the ids of their groups.
+        self.rules: list[tuple[str, DraftRule]] = []
         self._instances: dict[str, DraftInstance] = {}
+        #: What an export tells of groups that are not its own, by id: ``account 'amazon-elb'``.
+        self.foreign: dict[str, str] = {}
+        #: What the cloud calls an address group.
+        self.list_word = "prefix list" if profile == "aws" else "address group"
         self._notes: dict[str, list[str]] = {}
         self._prefixes = 0
 
@@ -210,6 +215,13 @@ class Draft:
     def has_group(self, group_id: str) -> bool:
         return group_id in self._groups
 
+    def has_address_group(self, group_id: str) -> bool:
+        return group_id in self._address_groups
+
+    @property
+    def instances(self) -> Iterable[DraftInstance]:
+        return self._instances.values()
+
     def rule(self, group_id: str, rule: DraftRule) -> None:
         """A rule of the group with this id. The group may be added later."""
         rule.id = rule.id if _RULE_ID.fullmatch(rule.id) else ""
@@ -220,14 +232,14 @@ class Draft:
             return
         if rule.id:
             self._rules[rule.id] = group_id, rule
-        self._pending_rules.append((group_id, rule))
+        self.rules.append((group_id, rule))
 
     def instance(self, instance: DraftInstance) -> None:
         known = self._instances.setdefault(instance.location.id, instance)
         if known is not instance and _facts(known) != _facts(instance):
             raise _differs(instance.location, known.location)
 
-    # The result
+    # The result, once all references are resolved
 
     def document(self) -> dict[str, Any]:
         """The document as YAML would load it: mappings, lists, strings, numbers."""
@@ -235,12 +247,9 @@ class Draft:
 
     @cached_property
     def made(self) -> Made:
-        for group_id, rule in self._pending_rules:
-            if group_id not in self._groups:
-                message = f"belongs to the security group {show(group_id)}, which is in none of the files"
-                raise rule.location.error(message)
+        for group_id, rule in self.rules:
             self._groups[group_id].rules.append(rule)
-        self._pending_rules = []
+        self.rules = []
         locations: dict[str, list[Location]] = {}
         document: dict[str, Any] = {"version": 1}
         if quotas := self._quotas():
@@ -324,11 +333,11 @@ class Draft:
     def _peering_pairs(self, names: dict[str, str]) -> dict[tuple[str, ...], Location]:
         pairs: dict[tuple[str, ...], Location] = {}
         for location, a, b in self._peerings:
-            for end in (a, b):
-                if end not in names:
-                    raise location.error(f"unknown VPC {show(end)}: no file and no instance mentions it")
             if a == b:
                 raise location.error(f"peers the VPC {show(a)} with itself")
+            if a not in names or b not in names:
+                self.note("Peers nothing because one of its VPCs is in none of the files", location)
+                continue
             pairs.setdefault(tuple(sorted((names[a], names[b]))), location)
         return pairs
 
@@ -406,9 +415,6 @@ class Draft:
 
     def _settled(self, instance: DraftInstance) -> _ResolvedInstance:
         location = instance.location
-        for group in instance.groups:
-            if group not in self._groups:
-                raise location.error(f"is in the security group {show(group)}, which is in none of the files")
         own = _by_key(one_network(location, text) for text in instance.addresses)
         shared = _by_key(one_network(location, text) for text in instance.shared_addresses)
         for address in shared.values():
@@ -491,13 +497,8 @@ class _Peers:
         if sum(map(bool, (rule.cidr, rule.group, rule.address_group))) > 1:
             raise rule.location.error("names more than one of an address, a security group and an address group")
         if rule.group:
-            if rule.group not in self._groups:
-                raise rule.location.error(f"names the security group {show(rule.group)}, which is in none of the files")
             return self._named("group", self._groups[rule.group])
         if rule.address_group:
-            if rule.address_group not in self._address_groups:
-                message = f"names the address group {show(rule.address_group)}, which is in none of the files"
-                raise rule.location.error(message)
             return self._named("address_group", self._address_groups[rule.address_group])
         if not rule.cidr:
             return "0.0.0.0/0" if rule.ethertype == 4 else "::/0"

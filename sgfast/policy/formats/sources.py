@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from yaml.nodes import MappingNode, Node, ScalarNode
@@ -24,11 +25,14 @@ from sgfast.policy.yaml_nodes import (
 
 #: The longest accepted JSON number; Python refuses 4,300 digits.
 _NUMBER_CHARACTERS = 100
-#: The most files in one directory.
-_MAX_FILES = 1000
+#: The most files in a directory and those below it.
+MAX_FILES = 10_000
+#: The most directories that are searched for them.
+_MAX_DIRECTORIES = 10_000
 #: Matches a string. One that does not end matches up to the end of the data, so that each byte is searched once.
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
-_EXTENSIONS = (".json", ".yaml", ".yml")
+_BLANK = re.compile(r"[ \t\r\n]*")
+_EXTENSIONS = (".json", ".yaml", ".yml", ".ndjson", ".jsonl", ".tfstate")
 
 
 class Source(NamedTuple):
@@ -36,6 +40,10 @@ class Source(NamedTuple):
 
     file: str
     value: object
+    #: Whether nobody named it: it was found in a directory, where it may be about something else.
+    is_found: bool = False
+    #: Whether the file holds another page of the same listing after this one.
+    is_continued: bool = False
 
     def location(self, kind: str, identity: str, name: str = "") -> Location:
         return Location(self.file, kind, identity, name)
@@ -45,30 +53,68 @@ class Source(NamedTuple):
 
 
 def files_of(path: str | os.PathLike[str]) -> list[str]:
-    """The file itself, or the JSON and YAML files of a directory in name order."""
+    """The file itself; or a directory's files, and those of the directories below it, that may be exports, in order of
+    their names.
+    """
     origin = os.fsdecode(path)
     if origin == "-" or not os.path.isdir(origin):
         return [origin]
-    try:
-        names = sorted(name for name in os.listdir(origin) if name.lower().endswith(_EXTENSIONS) and name[0] != ".")
-    except OSError as error:
-        raise PolicyError(f"{shown_origin(origin)}: cannot be read: {error.strerror or error}") from None
-    if not names:
+
+    def cannot_be_read(error: OSError) -> NoReturn:
+        where = origin if error.filename is None else os.fsdecode(error.filename)
+        raise PolicyError(f"{shown_origin(where)}: cannot be read: {error.strerror or error}") from None
+
+    found: list[str] = []
+    for n, (folder, folders, names) in enumerate(os.walk(origin, onerror=cannot_be_read)):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        names = sorted(name for name in names if name.lower().endswith(_EXTENSIONS) and name[0] != ".")
+        found += [os.path.join(folder, name) for name in names]
+        if len(found) > MAX_FILES:
+            raise PolicyError(f"{shown_origin(origin)}: more than {MAX_FILES:,} files: name a directory with fewer")
+        if n >= _MAX_DIRECTORIES:
+            message = f"more than {_MAX_DIRECTORIES:,} directories: name one with fewer below it"
+            raise PolicyError(f"{shown_origin(origin)}: {message}")
+    if not found:
         message = f"is a directory without files that end in {', '.join(_EXTENSIONS)}"
         raise PolicyError(f"{shown_origin(origin)}: {message}")
-    if len(names) > _MAX_FILES:
-        raise PolicyError(f"{shown_origin(origin)}: more than {_MAX_FILES} files")
-    return [os.path.join(origin, name) for name in names]
+    return found
 
 
-def read_source(path: str) -> Source:
-    data, origin = read_document(path)
-    return source_of(data, origin)
+def read_sources(path: str | os.PathLike[str]) -> list[Source]:
+    """Read a file, or the files in a directory. PolicyError says which one is broken, and where."""
+    files = files_of(path)
+    if files == [os.fsdecode(path)]:
+        return [source_of(*read_document(path))]
+    documents = [*_within_limits(files, shown_origin(os.fsdecode(path)))]
+    sources = []
+    for data, origin in documents:
+        # Some tools leave an empty file for a call that gave nothing.
+        value = source_of(data, origin).value if data.strip() else None
+        sources.append(Source(origin, value, is_found=True))
+    return sources
+
+
+def _within_limits(files: Sequence[str], shown: str) -> Iterator[tuple[bytes, str]]:
+    """Read the files of a directory, which together must stay within the limits of one document."""
+    size = values = 0
+    for file in files:
+        data, origin = read_document(file)
+        size += len(data)
+        # An upper bound, for YAML as well. Only if it is too large are the values of JSON counted.
+        count = sum(map(data.count, (b",", b"[", b"{", b"\n")))
+        values += count if values + count <= MAX_NODES or _is_yaml(data) else json_values(data)
+        if size > MAX_BYTES or values > MAX_NODES:
+            limit = f"{MAX_BYTES >> 20} MiB" if size > MAX_BYTES else f"{MAX_NODES:,} values"
+            raise PolicyError(f"{shown}: its files together have more than {limit}: import parts of it")
+        yield data, origin
 
 
 def source_of(data: bytes, origin: str) -> Source:
-    """Parse a file's content. PolicyError says where it is broken."""
-    if data.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] in (b"{", b"["):
+    """Parse a file's content. Several JSON values in a row, such as pages or one object a line, are one list.
+
+    PolicyError says where it is broken.
+    """
+    if not _is_yaml(data):
         try:
             return Source(origin, json_value(data, origin))
         except json.JSONDecodeError as error:
@@ -81,8 +127,16 @@ def source_of(data: bytes, origin: str) -> Source:
     return _yaml(data, origin)
 
 
+def _is_yaml(data: bytes) -> bool:
+    """Whether the data does not start like JSON."""
+    return data.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] not in (b"{", b"[")
+
+
 def json_value(data: bytes, origin: str) -> object:
-    """Parse JSON. Raises ValueError if it is not JSON, PolicyError if it exceeds a limit."""
+    """Parse JSON. Several values in a row are one list of them; of lists, one list of all their items.
+
+    Raises ValueError if it is not JSON, PolicyError if it exceeds a limit.
+    """
     shown = shown_origin(origin)
     if len(data) > MAX_BYTES:
         raise PolicyError(f"{shown}: larger than {MAX_BYTES >> 20} MiB")
@@ -108,14 +162,30 @@ def json_value(data: bytes, origin: str) -> object:
 
     try:
         text = data.decode("utf-8-sig")
-        value: object = json.loads(text, object_pairs_hook=mapping, parse_int=number, parse_constant=constant)
+        decoder = json.JSONDecoder(object_pairs_hook=mapping, parse_int=number, parse_constant=constant)
+        values = [*_values_in(text, decoder)]
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise PolicyError(f"{shown}:{line}: not UTF-8 text (byte 0x{data[error.start]:02x})") from None
     except RecursionError:
         raise PolicyError(f"{shown}: nested more than {MAX_DEPTH} levels deep") from None
+    value = values[0]
+    if len(values) > 1:
+        lists = all(isinstance(each, list) for each in values)
+        value = [item for each in values for item in each] if lists else values
     _check_depth(value, shown)
     return value
+
+
+def _values_in(text: str, decoder: json.JSONDecoder) -> Iterator[Any]:
+    """The JSON values of a text, of which there is at least one."""
+    end = _BLANK.match(text).end()  # type: ignore[union-attr]  # it also matches nothing
+    while True:
+        value, end = decoder.raw_decode(text, end)
+        yield value
+        end = _BLANK.match(text, end).end()  # type: ignore[union-attr]
+        if end == len(text):
+            return
 
 
 def json_values(data: bytes) -> int:

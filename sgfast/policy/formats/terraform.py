@@ -17,11 +17,12 @@ from sgfast.policy.formats.conversion import policy_of
 from sgfast.policy.formats.draft import Draft
 from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.objects import JsonObject
-from sgfast.policy.formats.sources import Source, read_source
+from sgfast.policy.formats.sources import Source, source_of
 from sgfast.policy.formats.terraform_references import Resource
 from sgfast.policy.formats.terraform_stack import Stack
+from sgfast.policy.formats.unresolved import Addresses, Unresolved, resolve
 from sgfast.policy.model import Policy
-from sgfast.policy.yaml_nodes import show
+from sgfast.policy.yaml_nodes import read_document, show
 
 _PROVIDERS: dict[str, Literal["otc", "neutron", "aws"]] = {
     "aws": "aws",
@@ -32,12 +33,14 @@ _PROVIDERS: dict[str, Literal["otc", "neutron", "aws"]] = {
 _ABOUT_GROUPS = re.compile(r"(aws|huaweicloud|opentelekomcloud|openstack)_\w*?(secgroup|security_group)")
 
 
-def load_plan(path: str | os.PathLike[str]) -> tuple[Policy, Policy]:
+def load_plan(path: str | os.PathLike[str], unresolved: Unresolved = "error") -> tuple[Policy, Policy]:
     """The policies before and after a plan is applied. Raises PolicyError also if the file is not a plan."""
-    source = read_source(os.fsdecode(path))
+    source = source_of(*read_document(path))
     if not isinstance(source.value, dict) or "planned_values" not in source.value:
         raise source.error("is not a plan: give the output of terraform show -json PLANFILE")
     old, new = (read([source], planned=planned) for planned in (False, True))
+    for draft in (old, new):
+        resolve(draft, Addresses(), unresolved, source.file)
     return policy_of(old.made, source.file), policy_of(new.made, source.file)
 
 
@@ -56,7 +59,7 @@ def read(sources: Sequence[Source], *, planned: bool = True) -> Draft:
 
 def _stacks(source: Source) -> tuple[Stack, Stack]:
     """The state before and after a plan; for a state file, the same state twice."""
-    file, document = source
+    file, document = source.file, source.value
     fields = JsonObject(document, Location(file, "Terraform", "output"))
     if fields.has("serial") and fields.has("lineage"):
         raise source.error("this is the state file itself: give the output of terraform show -json")

@@ -321,7 +321,7 @@ class _Aws:
         for group in groups:
             made += rules(draft, location, direction, what, group=group, description=description)
         for each in lists:
-            families = sorted(self._families.get(each, ())) or [4]
+            families = sorted(self._families[each]) or [4] if each in self._families else [4, 6]
             made += rules(
                 draft, location, direction, what, prefix_list=each, families=families, description=description
             )

@@ -332,9 +332,7 @@ class _Neutron:
             raise fields.location.error(f"is in the security group {show(name)}, but several groups have this name")
         if ids:
             return ids[0]
-        if name != DEFAULT_GROUP:
-            raise fields.location.error(f"is in the security group {show(name)}, which is in none of the files")
-        return self._default_group()
+        return name if name != DEFAULT_GROUP else self._default_group()
 
     def _default_group(self) -> str:
         """A project's default group, which Terraform does not manage, as clouds create it (SPEC 8.1)."""

@@ -40,7 +40,7 @@ _PORT_IGNORED = BOOKKEEPING | {
     "is_mac_learning_enabled", "uplink_status_propagation",
 }  # fmt: skip
 #: Keys at the top level of a list.
-_PAGING = frozenset(("page_info", "request_id", "count", "total_count"))
+PAGING = frozenset(("page_info", "request_id", "count", "total_count"))
 
 
 class Interface(NamedTuple):
@@ -94,8 +94,8 @@ class ApiReader:
         if not isinstance(source.value, dict):
             raise source.error(f"a {self.profile} export must be a mapping with {self._known_sections()}")
         for key, value in source.value.items():
-            if key in _PAGING or key.endswith("_links"):
-                if key.endswith("_links") and _has_next(value):
+            if key in PAGING or key.endswith("_links"):
+                if key.endswith("_links") and _has_next(value) and not source.is_continued:
                     raise source.error(f"{key} shows that there are more pages: export all of them")
                 continue
             if key in self.sections:

@@ -279,12 +279,12 @@ def _broken(change: str) -> list[tuple[str, Any]]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("no group", r"account\.json: security group 'db' \(sg-db\), IpPermissions\[0\], UserIdGroupPairs\[0\]: "
-         r"names the security group 'sg-none', account '999988887777', peering 'pcx-7', which is in none of the files"),
-        ("no list", r"\[2\], PrefixListIds\[0\]: names the prefix list 'pl-63a5400a', whose entries are in none"),
+        ("no group", r"none of the files: security group 'sg-none', account '999988887777', peering 'pcx-7' \(see "
+         r"account\.json: security group 'db' \(sg-db\), IpPermissions\[0\], UserIdGroupPairs\[0\]\)"),
+        ("no list", r"prefix list 'pl-63a5400a' \(see account\.json: .*\[2\], PrefixListIds\[0\]\)"),
         ("whose entries", r"entries\.json: AWS output: Entries do not name their prefix list"),
         ("other entries", r"prefix list 'monitors' \(pl-0123456789abcdef0\).*differs from its entry in account\.json"),
-        ("member of none", r"'web-1' \(eni-1\): is in the security group 'sg-none', which is in none of the files"),
+        ("member of none", r"security group 'sg-none' \(see account\.json: network interface 'web-1' \(eni-1\)\)"),
         ("protocol", r"'web' \(sg-web\), IpPermissions\[0\]: unknown protocol 'tpc'"),
         ("ports", r"IpPermissions\[0\]: 80 to 70 is not a range of ports"),
         ("port 0", r"IpPermissions\[0\].*port 0"),

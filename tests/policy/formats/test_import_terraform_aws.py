@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from effort import some
 from exports import imported_files, means, mutations, reasons_of
 from terraform import LATER, Resource, block, plan, refs, resource, state
 
@@ -16,6 +17,7 @@ from sgfast.policy.document import load_policy
 from sgfast.policy.formats import terraform
 from sgfast.policy.formats.conversion import policy_of as policy_of_made
 from sgfast.policy.formats.sources import Source
+from sgfast.policy.formats.unresolved import Addresses, resolve
 from sgfast.policy.model import Policy
 
 
@@ -103,7 +105,9 @@ MEANING = [
 
 
 def policy_of(document: Any, *, planned: bool = True) -> Policy:
-    return policy_of_made(terraform.read([Source("tf.json", document)], planned=planned).made, "tf.json")
+    draft = terraform.read([Source("tf.json", document)], planned=planned)
+    resolve(draft, Addresses(), "error", "tf.json")
+    return policy_of_made(draft.made, "tf.json")
 
 
 def test_a_state_means_what_its_resources_say() -> None:
@@ -360,7 +364,7 @@ def test_a_local_value_is_the_only_thing_it_can_be_or_an_error() -> None:
         (["var.common"], "'var.common', and the plan does not show which values it takes"),
         (["local.common"], "'local.common', whose value"),
         (["each.value"], "also refers to 'each.value'"),
-        (["data.aws_security_group.old.id", "data.aws_security_group.old"], "'sg-old', which is in none of the files"),
+        (["data.aws_security_group.old.id", "data.aws_security_group.old"], r"security group 'sg-old' \(see tf.json: "),
     ],
 )
 def test_of_a_list_of_which_nothing_is_known_no_part_gets_lost(names: list[str], message: str) -> None:
@@ -396,7 +400,7 @@ def test_modules_that_hand_a_value_round_in_a_circle_are_an_error() -> None:
         (resource("aws_security_group_rule.x", security_group_id="sg-web", type="ingress", protocol="tcp", from_port=1,
                   to_port=1, cidr_blocks=["0.0.0.0/0"], ipv9_blocks=["x"]), r"unknown key 'ipv9_blocks'"),
         (resource("aws_security_group_rule.x", security_group_id="sg-none", type="ingress", protocol="tcp", from_port=1,
-                  to_port=1, self=True), r"rule aws_security_group_rule\.x: .*'sg-none', which is in none"),
+                  to_port=1, self=True), r"group 'sg-none' .see tf.json"),
         (resource("aws_security_group_rule.x", security_group_id="sg-web", type="sideways", protocol="-1"),
          r"type must be ingress or egress"),
         (resource("aws_db_security_group.x", id="x"), r"concerns security groups, but is not supported"),
@@ -462,4 +466,4 @@ def test_anything_anywhere_is_a_policy_or_a_policy_error(which: str) -> None:
         except PolicyError as error:
             assert str(error).isprintable() and len(str(error)) < 1200
             errors += 1
-    assert errors > 50 and policies > 50
+    assert errors > some(20, 100) and policies > some(20, 100)

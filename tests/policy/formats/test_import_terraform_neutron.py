@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from effort import some
 from exports import imported_files, means, mutations
 from terraform import LATER, Resource, block, plan, refs, resource, state
 
@@ -300,13 +301,13 @@ def test_groups_and_ports_without_ids_are_found_through_references() -> None:
         (rule("openstack_networking_secgroup_rule_v2.x", "g", ethertype="IPv5"), "ethertype must be one of ipv4, ipv6"),
         (rule("openstack_networking_secgroup_rule_v2.x", "g", protocol="tpc"), "protocol is unknown: 'tpc'"),
         (rule("openstack_networking_secgroup_rule_v2.x", "g", first=1, last=2), "names ports, but all protocols"),
-        (rule("openstack_networking_secgroup_rule_v2.x", "g", remote_group_id="g2"), "'g2', which is in none"),
-        (rule("openstack_networking_secgroup_rule_v2.x", "g9"), "the security group 'g9', which is in none"),
+        (rule("openstack_networking_secgroup_rule_v2.x", "g", remote_group_id="g2"), r"group 'g2' \(see tf.json"),
+        (rule("openstack_networking_secgroup_rule_v2.x", "g9"), r"security group 'g9' \(see tf.json: "),
         (rule("openstack_networking_secgroup_rule_v2.x", ""), "security_group_id is missing"),
         (rule("openstack_networking_secgroup_rule_v2.x", "g", remote_zone="z"), "unknown key 'remote_zone'"),
         (resource("openstack_compute_secgroup_v2.x", id="x"), "concerns security groups, but is not supported"),
         (resource("openstack_compute_instance_v2.x", id="i", name="i", security_groups=["nobody"],
-                  network=[{"fixed_ip_v4": "10.9.0.1"}]), "in the security group 'nobody', which is in none"),
+                  network=[{"fixed_ip_v4": "10.9.0.1"}]), r"security group 'nobody' \(see tf.json: instance i"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_an_error_by_address(broken: Resource, message: str) -> None:
@@ -354,4 +355,4 @@ def test_anything_anywhere_is_a_policy_or_a_policy_error(which: str) -> None:
         except PolicyError as error:
             assert str(error).isprintable() and len(str(error)) < 1200
             errors += 1
-    assert errors > 50 and policies > 50
+    assert errors > some(20, 100) and policies > some(20, 100)
