@@ -303,7 +303,18 @@ class Draft:
         ]
         locations["instances"] = [instance.location for instance in instances]
         rule_locations = [[rule.location for rule in group.rules] for group in groups.values()]
+        self._note_what_is_empty(instances)
         return Made(document, locations, rule_locations, self._note_texts())
+
+    def _note_what_is_empty(self, instances: Sequence[_ResolvedInstance]) -> None:
+        """An export that lacks a part looks like one of an account that has nothing."""
+        if not self._groups:
+            self.note("No file holds a security group, so that nothing is allowed")
+        for group in self._groups.values():
+            if not group.rules:
+                self.note("Has no rules, so that it allows nothing", group.location)
+        if not instances:
+            self.note("No file holds an instance with an address, so that nothing is filtered")
 
     def _note_texts(self) -> list[str]:
         notes = []

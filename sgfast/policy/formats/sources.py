@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
 
 from yaml.nodes import MappingNode, Node, ScalarNode
@@ -85,7 +85,17 @@ def read_sources(path: str | os.PathLike[str]) -> list[Source]:
     files = files_of(path)
     if files == [os.fsdecode(path)]:
         return [source_of(*read_document(path))]
-    documents = [*_within_limits(files, shown_origin(os.fsdecode(path)))]
+    documents = []
+    size = 0
+    for file in files:
+        documents.append(read_document(file))
+        size += len(documents[-1][0])
+        if size > MAX_BYTES:
+            raise _together_too_large(path, f"{MAX_BYTES >> 20} MiB")
+    # Each file has an upper bound of values. Only if these are too many, the values of JSON are counted.
+    values = sum(_most_values(data) for data, _ in documents)
+    if values > MAX_NODES and sum(_values(data) for data, _ in documents) > MAX_NODES:
+        raise _together_too_large(path, f"{MAX_NODES:,} values")
     sources = []
     for data, origin in documents:
         # Some tools leave an empty file for a call that gave nothing.
@@ -94,19 +104,19 @@ def read_sources(path: str | os.PathLike[str]) -> list[Source]:
     return sources
 
 
-def _within_limits(files: Sequence[str], shown: str) -> Iterator[tuple[bytes, str]]:
-    """Read the files of a directory, which together must stay within the limits of one document."""
-    size = values = 0
-    for file in files:
-        data, origin = read_document(file)
-        size += len(data)
-        # An upper bound, for YAML as well. Only if it is too large are the values of JSON counted.
-        count = sum(map(data.count, (b",", b"[", b"{", b"\n")))
-        values += count if values + count <= MAX_NODES or _is_yaml(data) else json_values(data)
-        if size > MAX_BYTES or values > MAX_NODES:
-            limit = f"{MAX_BYTES >> 20} MiB" if size > MAX_BYTES else f"{MAX_NODES:,} values"
-            raise PolicyError(f"{shown}: its files together have more than {limit}: import parts of it")
-        yield data, origin
+def _together_too_large(path: str | os.PathLike[str], limit: str) -> PolicyError:
+    return PolicyError(
+        f"{shown_origin(os.fsdecode(path))}: its files together have more than {limit}: import parts of it"
+    )
+
+
+def _most_values(data: bytes) -> int:
+    """More values than a file has, be it JSON or YAML."""
+    return 1 + sum(map(data.count, (b",", b"[", b"{", b"\n")))
+
+
+def _values(data: bytes) -> int:
+    return _most_values(data) if _is_yaml(data) else json_values(data)
 
 
 def source_of(data: bytes, origin: str) -> Source:
