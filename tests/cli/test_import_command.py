@@ -60,7 +60,8 @@ def test_one_file_from_standard_input(capsys: Capsys, monkeypatch: pytest.Monkey
 
 def test_what_should_be_known_is_a_warning_and_a_comment(capsys: Capsys, tmp_path: Path) -> None:
     path = tmp_path / "all.json"
-    path.write_text(json.dumps(groups(group("sg-web", "web", rule("sg-web"))) | ports(WEB_1, port("p2", "bare\x1b[31m"))))
+    web = groups(group("sg-web", "web", rule("sg-web")))
+    path.write_text(json.dumps(web | ports(WEB_1, port("p2", "bare\x1b[31m"))))
     outcome = sgfast(capsys, "import", "auto", path)
     assert outcome.one_line().startswith("sgfast: warning: Left out because it has no address of its own: port 'bare")
     assert "# Left out because it has no address of its own: port 'bare\\x1b[31m' (p2)." in outcome.out
