@@ -221,9 +221,7 @@ def test_groups_without_ids_are_found_through_references() -> None:
     [
         ([], "does not show what it refers to"),
         (["local.group"], "'local.group', whose value a plan does not show"),
-        (["var.group"], "'var.group', which is not a resource of a fitting type"),
         (["aws_vpc.main.id"], "'aws_vpc.main.id', which is not a resource of a fitting type"),
-        (["aws_security_group.gone.id"], "which is not a resource of a fitting type"),
         (["aws_security_group.web.id", "aws_security_group.db.id"], "the plan does not show which of"),
         (["module.x"], "which is no resource|the whole of"),
         (["a b"], "which cannot be parsed"),
@@ -269,6 +267,8 @@ def several() -> tuple[list[Resource], list[dict[str, Any]]]:
         resource("aws_instance.some", id=LATER, private_ip="10.0.0.6", vpc_security_group_ids=["sg-plain", LATER]),
     ]
     blocks = [
+        block("aws_security_group.each", name=refs("each.key")),
+        block("aws_security_group.count", name=refs("count.index")),
         block("aws_security_group_rule.each", security_group_id=refs("aws_security_group.each", "each.key")),
         block("aws_security_group_rule.value", for_each=refs("aws_security_group.each"),
               security_group_id={"references": ["each.value.id", "each.value"]}),
@@ -316,7 +316,7 @@ def nested() -> dict[str, Any]:
             "expressions": {"from": {"references": ["module.net.group", "module.net"]}},
             "module": {
                 "outputs": {"own": {"expression": refs("aws_security_group.own.id")}},
-                "resources": [block(
+                "resources": [block("aws_security_group.own"), block(
                     "aws_security_group_rule.in", security_group_id=refs("aws_security_group.own.id"),
                     source_security_group_id=refs("var.from"),
                 )],
@@ -342,8 +342,9 @@ def local(**handed: Any) -> dict[str, Any]:
         resource("module.sg.aws_security_group_rule.in[0]", security_group_id=LATER, type="ingress", protocol="tcp",
                  from_port=80, to_port=80, cidr_blocks=["0.0.0.0/0"]),
     ]  # fmt: skip
-    shown = block("aws_security_group_rule.in", security_group_id=refs("local.id"))
-    return plan([], after, calls={"sg": {"expressions": handed, "module": {"resources": [shown]}}})
+    shown = [block("aws_security_group.this"), block("aws_security_group_rule.in", security_group_id=refs("local.id"))]
+    calls = {"sg": {"expressions": handed, "module": {"resources": shown}}}
+    return plan([], after, block("aws_security_group.other"), calls=calls)
 
 
 def test_a_local_value_is_the_only_thing_it_can_be_or_an_error() -> None:
@@ -399,10 +400,9 @@ def test_modules_that_hand_a_value_round_in_a_circle_are_an_error() -> None:
                   to_port=1, self=True), r"rule aws_security_group_rule\.x: .*'sg-none', which is in none"),
         (resource("aws_security_group_rule.x", security_group_id="sg-web", type="sideways", protocol="-1"),
          r"type must be ingress or egress"),
-        (resource("aws_db_security_group.x", id="x"), r"concerns security groups, but is not supported"),
         (resource("openstack_networking_secgroup_v2.x", id="x"), r"is in another cloud than 'aws_"),
         (resource("aws_instance.x", id="i", private_ip="10.5.0.1", vpc_security_group_ids=["sg-none"]),
-         r"instance i, aws_instance\.x: its VPC is unknown"),
+         r"instance i, aws_instance\.x: is in the security group 'sg-none', which is in none"),
         (resource("aws_vpc_security_group_ingress_rule.x", security_group_id="sg-web", ip_protocol="tcp", from_port=5,
                   to_port=4, cidr_ipv4="0.0.0.0/0"), r"5 to 4 is not a range of ports"),
     ],

@@ -1,4 +1,4 @@
-"""terraform show -json of openstack, opentelekomcloud and huaweicloud resources."""
+"""Terraform's resources of openstack, opentelekomcloud and huaweicloud."""
 
 from __future__ import annotations
 
@@ -244,6 +244,83 @@ def test_ports_share_addresses_and_may_be_without_filter_or_group() -> None:
     assert engine.check("192.0.2.1", "10.0.0.4", "tcp", dport=1).verdict == "deny"
 
 
+def associated(port: Any, groups: Any, enforce: bool | None = None, name: str = "x") -> Resource:
+    address = f"openstack_networking_port_secgroup_associate_v2.{name}"
+    return resource(address, id=port, port_id=port, security_group_ids=groups, enforce=enforce,
+                    all_security_group_ids=["g", "more"], region="r")  # fmt: skip
+
+
+def with_more(*resources: Resource) -> list[Resource]:
+    more = resource("openstack_networking_secgroup_v2.more", id="more", name="more", delete_default_rules=True,
+                    stateful=False)  # fmt: skip
+    ssh = rule("openstack_networking_secgroup_rule_v2.ssh", "more", protocol="tcp", first=22, last=22)
+    network = [{"uuid": "n", "port": "p-9", "fixed_ip_v4": "10.0.0.8"}]
+    server = resource("openstack_compute_instance_v2.e", id="i-9", name="e", security_groups=["g"], network=network)
+    return [*openstack_ports(), more, ssh, server, *resources]
+
+
+@pytest.mark.parametrize(("enforce", "groups"), [(None, ("g", "more")), (False, ("g", "more")), (True, ("more",))])
+def test_groups_associated_with_a_port_are_added_or_take_the_place_of_its_own(
+    enforce: bool | None, groups: tuple[str, ...]
+) -> None:
+    associations = [associated("p-1", ["more"], enforce), associated("p-9", ["more"], enforce, "server")]
+    resources = with_more(*associations)
+    resources[4]["values"]["allowed_address_pairs"] = []  # else two ports share an address, in different groups
+    policy = policy_of(state(*resources))
+    assert [policy.instance_by_name[name].security_groups for name in ("a", "e", "b")] == [groups, groups, ("g",)]
+    for address, verdict in (("10.0.0.1", "allow"), ("10.0.0.8", "allow"), ("10.0.0.2", "deny")):
+        assert Engine(policy).check("198.51.100.7", address, "tcp", dport=22).verdict == verdict
+
+
+def test_an_association_that_the_plan_removes_is_gone_though_the_port_still_shows_it() -> None:
+    def ports(*associations: Resource) -> list[Resource]:
+        resources = with_more(*associations)
+        resources[3]["values"] |= {"all_security_group_ids": ["g", "more"], "allowed_address_pairs": []}
+        return resources
+
+    before = ports(associated("p-1", ["more"]))
+    assert policy_of(plan(before, before)).instance_by_name["a"].security_groups == ("g", "more")
+    assert policy_of(plan(before, ports())).instance_by_name["a"].security_groups == ("g",)
+
+
+def test_an_association_finds_a_port_and_a_group_without_ids() -> None:
+    port, group = "openstack_networking_port_v2.p", "openstack_networking_secgroup_v2.new"
+    resources = with_more(
+        resource(port, id=LATER, name="p", network_id="n", all_fixed_ips=LATER, fixed_ip=[{"ip_address": "10.0.0.66"}],
+                 security_group_ids=LATER, all_security_group_ids=LATER),
+        resource(group, id=LATER, name="new", delete_default_rules=True),
+        associated(LATER, [LATER], True), associated("p-77", ["g"], name="far"),
+    )  # fmt: skip
+    shown = [
+        block(port), block(group),
+        block("openstack_networking_port_secgroup_associate_v2.x", port_id=refs(f"{port}.id"),
+              security_group_ids=refs(f"{group}.id")),
+    ]  # fmt: skip
+    policy = policy_of(plan([], resources, *shown))
+    assert policy.instance_by_name["p"].security_groups == ("new",)
+    name = "openstack_networking_port_secgroup_associate_v2.far"
+    assert f"Not applied because its port is not in the file: resource {name}." in policy.warnings
+
+
+def test_an_interface_that_is_attached_without_a_port_of_its_own_is_named() -> None:
+    attach = "openstack_compute_interface_attach_v2"
+    known = resource(f"{attach}.known", id="x", instance_id="i-1", port_id="p-1")
+    new = resource(f"{attach}.new", id="y", instance_id="i-1", port_id="p-55", network_id="n", fixed_ip="10.0.0.55")
+    warnings = policy_of(state(*openstack_ports(), known, new)).warnings
+    assert [each for each in warnings if attach in each] == [
+        f"Left out because the port that it attaches is not in the file: resource {attach}.new.",
+    ]  # fmt: skip
+
+
+def test_a_port_whose_network_is_not_known_is_left_out_where_there_are_vpcs() -> None:
+    port = "opentelekomcloud_networking_port_v2.new"
+    resources = [*otc(), resource(port, id=LATER, name="new", network_id=LATER, all_fixed_ips=["10.0.0.9"],
+                                  security_group_ids=["g-db"])]  # fmt: skip
+    shown = block(port, network_id=refs("local.network"), security_group_ids={"constant_value": ["g-db"]})
+    warnings = policy_of(plan([], resources, shown)).warnings
+    assert f"Left out because its network is known only after apply: port 'new' ({port}), {port}." in warnings
+
+
 def unborn() -> dict[str, Any]:
     """A plan that creates everything."""
     group, one = "opentelekomcloud_networking_secgroup_v2", "opentelekomcloud_networking_secgroup_rule_v2"
@@ -267,6 +344,7 @@ def unborn() -> dict[str, Any]:
     web, database = refs(f"{group}.web.id"), refs(f"{group}.db.id")
     return plan(
         [], resources,
+        block(f"{group}.web"), block(f"{group}.db"),
         block(f"{one}.in", security_group_id=database, remote_group_id=web),
         block(f"{one}.ping", security_group_id=database, remote_ip_prefix={"constant_value": "0.0.0.0/0"}),
         block(f"{one}.out", security_group_id=web),
@@ -304,7 +382,6 @@ def test_groups_and_ports_without_ids_are_found_through_references() -> None:
         (rule("openstack_networking_secgroup_rule_v2.x", "g9"), "the security group 'g9', which is in none"),
         (rule("openstack_networking_secgroup_rule_v2.x", ""), "security_group_id is missing"),
         (rule("openstack_networking_secgroup_rule_v2.x", "g", remote_zone="z"), "unknown key 'remote_zone'"),
-        (resource("openstack_compute_secgroup_v2.x", id="x"), "concerns security groups, but is not supported"),
         (resource("openstack_compute_instance_v2.x", id="i", name="i", security_groups=["nobody"],
                   network=[{"fixed_ip_v4": "10.9.0.1"}]), "in the security group 'nobody', which is in none"),
     ],
