@@ -8,6 +8,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.policy.document_reader import DocumentReader, Lines
 from sgfast.policy.formats import export_in_json, export_in_yaml, load
+from sgfast.policy.formats.sources import refuse_terraform_input
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, read_document
 
@@ -28,6 +29,7 @@ def load_policy(path: str | os.PathLike[str], lines: Lines | None = None) -> Pol
     if os.fsdecode(path) != "-" and os.path.isdir(path):
         return load([path]).policy()
     data, origin = read_document(path)
+    refuse_terraform_input(data, origin)
     return parse_policy(data, origin, lines)
 
 

@@ -28,7 +28,9 @@ _NUMBER_CHARACTERS = 100
 _MAX_FILES = 1000
 #: Matches a string. One that does not end matches up to the end of the data, so that each byte is searched once.
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
-_EXTENSIONS = (".json", ".yaml", ".yml")
+_EXTENSIONS = (".json", ".yaml", ".yml", ".tfstate")
+_CONFIGURATIONS = (".tf", ".tofu", ".tf.json", ".tofu.json")
+_ZIP = b"PK\x03\x04"
 
 
 class Source(NamedTuple):
@@ -45,7 +47,7 @@ class Source(NamedTuple):
 
 
 def files_of(path: str | os.PathLike[str]) -> list[str]:
-    """The file itself, or the JSON and YAML files of a directory in name order."""
+    """The file itself, or the JSON and YAML files and Terraform's state files of a directory in name order."""
     origin = os.fsdecode(path)
     if origin == "-" or not os.path.isdir(origin):
         return [origin]
@@ -63,7 +65,20 @@ def files_of(path: str | os.PathLike[str]) -> list[str]:
 
 def read_source(path: str) -> Source:
     data, origin = read_document(path)
+    refuse_terraform_input(data, origin)
     return source_of(data, origin)
+
+
+def refuse_terraform_input(data: bytes, origin: str) -> None:
+    """Raise PolicyError for a configuration of Terraform or OpenTofu, and for a plan file, which only they can read."""
+    if origin.lower().endswith(_CONFIGURATIONS):
+        cause = "is a configuration, which does not say what Terraform makes of it"
+        command = "terraform plan -out plan && terraform show -json plan"
+    elif data.startswith(_ZIP) and b"tfplan" in data:
+        cause, command = "is a plan file, which only Terraform can read", "terraform show -json PLANFILE"
+    else:
+        return
+    raise PolicyError(f"{shown_origin(origin)}: {cause}: run {command} > plan.json, and give plan.json")
 
 
 def source_of(data: bytes, origin: str) -> Source:

@@ -1,4 +1,4 @@
-"""Reads the output of ``terraform show -json`` for a state or a plan.
+"""Reads state files of Terraform and OpenTofu, and the output of ``show -json`` for a state or a plan.
 
 A plan contains the current state (``prior_state``) and the state after it is applied (``planned_values``). As a policy
 it means the latter; ``read(…, planned=False)`` gives the former. Resources that are not read are ignored; those that
@@ -20,16 +20,19 @@ from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.objects import JsonObject
 from sgfast.policy.formats.sources import Source, read_source
 from sgfast.policy.formats.terraform_references import Resource
-from sgfast.policy.formats.terraform_stack import Stack, resources_of_values
+from sgfast.policy.formats.terraform_stack import Stack, resources_of_state, resources_of_values
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import show
 
+#: Keys at the top level. Each document has one of them: the output of ``show``, a state file, an encrypted file.
+SECTIONS = frozenset(("format_version", "serial", "encrypted_data"))
 _PROVIDERS: dict[str, Literal["otc", "neutron", "aws"]] = {
     "aws": "aws",
     "huaweicloud": "otc",
     "opentelekomcloud": "otc",
     "openstack": "neutron",
 }
+_STATE_VERSION = 4
 _KNOWN = terraform_aws.TYPES | terraform_aws.UNRELATED | terraform_neutron.TYPES
 #: Names of resources that may concern groups.
 _ABOUT_GROUPS = re.compile("secgroup|security_group")
@@ -64,8 +67,16 @@ def _stacks(source: Source) -> tuple[Stack, Stack]:
     """The state before and after a plan; for a state, the same state twice."""
     file, document = source
     fields = JsonObject(document, Location(file, "Terraform", "output"))
-    if fields.has("serial") and fields.has("lineage"):
-        raise source.error("this is the state file itself: give the output of terraform show -json")
+    if fields.has("encrypted_data"):
+        message = "is encrypted by OpenTofu: give the output of tofu show -json (for a plan: tofu show -json PLANFILE)"
+        raise source.error(message)
+    if fields.has("serial"):
+        if (number := fields.number("version")) != _STATE_VERSION:
+            message = f"is a state file of version {number}, but only version {_STATE_VERSION} is supported"
+            advice = "run terraform apply -refresh-only && terraform show -json > state.json, and give state.json"
+            raise source.error(f"{message}: {advice}")
+        stack = Stack(file, resources_of_state(fields))
+        return stack, stack
     version = fields.text("format_version")
     if not re.fullmatch(r"[01]\.[0-9]{1,9}", version):
         raise fields.error("format_version", f"is {show(version)}, but only 0.x and 1.x are supported")

@@ -6,6 +6,7 @@ A resource that does not exist yet has no id; its address is used instead. If an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence, Set
 from operator import itemgetter
 from typing import Any
@@ -190,6 +191,25 @@ def resources_of_values(file: str, values: Any, plan: Any = None) -> list[Resour
             marks = unknown.get(address, {})
             resources.append(Resource(address, kind, name, key, steps, is_data, attributes, marks))
         modules += [(child, depth + 1) for child in module.objects("child_modules")]
+    return resources
+
+
+def resources_of_state(document: JsonObject) -> list[Resource]:
+    """The resource instances in a state file of version 4."""
+    resources: list[Resource] = []
+    for item in document.objects("resources"):
+        kind, name, is_data = item.required("type"), item.required("name"), item.text("mode") == "data"
+        steps, module = _module(item, "module"), item.text("module")
+        block = f"{module + '.' if module else ''}{'data.' if is_data else ''}{kind}.{name}"
+        for instance in item.objects("instances"):
+            if instance.has("deposed"):  # the remains of a replaced resource
+                continue
+            if instance.has("attributes_flat"):
+                message = "is of a provider before Terraform 0.12: run terraform apply -refresh-only, which rewrites it"
+                raise instance.error("attributes_flat", message)
+            key = _key(instance, "index_key")
+            address = block if key is None else f"{block}[{json.dumps(key, ensure_ascii=False)}]"
+            resources.append(Resource(address, kind, name, key, steps, is_data, instance.mapping("attributes")))
     return resources
 
 

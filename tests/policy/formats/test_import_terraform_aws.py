@@ -433,7 +433,6 @@ def test_a_peering_nobody_accepted_peers_nothing() -> None:
     ("document", "message"),
     [
         ({"format_version": "2.0"}, "format_version is '2.0', but only 0.x and 1.x are supported"),
-        ({"version": 4, "serial": 1, "lineage": "x", "resources": []}, "give the output of terraform show -json"),
         ({"format_version": "1.2", "planned_values": {}, "errored": True}, "the plan is incomplete"),
     ],
 )
