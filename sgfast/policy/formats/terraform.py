@@ -24,8 +24,9 @@ from sgfast.policy.formats.terraform_stack import Stack, resources_of_state, res
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import show
 
-#: Keys at the top level. Each document has one of them: the output of ``show``, a state file, an encrypted file.
-SECTIONS = frozenset(("format_version", "serial", "encrypted_data"))
+#: Keys at the top level. Each document has one of them: the output of ``show``, a state file (old ones have no
+#: "terraform_version", those that only name a backend no "serial"), an encrypted file.
+SECTIONS = frozenset(("format_version", "serial", "terraform_version", "encrypted_data"))
 _PROVIDERS: dict[str, Literal["otc", "neutron", "aws"]] = {
     "aws": "aws",
     "huaweicloud": "otc",
@@ -70,9 +71,10 @@ def _stacks(source: Source) -> tuple[Stack, Stack]:
     if fields.has("encrypted_data"):
         message = "is encrypted by OpenTofu: give the output of tofu show -json (for a plan: tofu show -json PLANFILE)"
         raise source.error(message)
-    if fields.has("serial"):
+    if not fields.has("format_version"):
         if (number := fields.number("version")) != _STATE_VERSION:
-            message = f"is a state file of version {number}, but only version {_STATE_VERSION} is supported"
+            given = "no version" if number is None else f"version {number}"
+            message = f"is a state file of {given}, but only version {_STATE_VERSION} is supported"
             advice = "run terraform apply -refresh-only && terraform show -json > state.json, and give state.json"
             raise source.error(f"{message}: {advice}")
         stack = Stack(file, resources_of_state(fields))

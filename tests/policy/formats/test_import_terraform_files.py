@@ -64,6 +64,9 @@ ENCRYPTED = {"meta": {"key_provider.pbkdf2.k": "e30="}, "encrypted_data": "AAAA"
         (OLD, "is a state file of version 3, but only version 4 is supported: run terraform apply -refresh-only"),
         ({"version": 1, "serial": 2, "modules": []}, "is a state file of version 1, but only version 4 is supported"),
         ({"version": 5, "serial": 2, "lineage": "x"}, "is a state file of version 5, but only version 4 is supported"),
+        ({"version": 3, "terraform_version": "1.12.2", "backend": {"type": "s3", "config": {}, "hash": 1}},
+         "is a state file of version 3, but only version 4 is supported"),
+        ({"serial": 2, "lineage": "x"}, "is a state file of no version, but only version 4 is supported"),
         ({"version": "?", "serial": 2, "lineage": "x"}, "version must be a whole number"),
         ({"serial": 1, "lineage": "x"} | ENCRYPTED, "is encrypted by OpenTofu: give the output of tofu show -json"),
         (ENCRYPTED, "is encrypted by OpenTofu: give the output of tofu show -json"),
@@ -113,9 +116,13 @@ SHOW = "terraform show -json plan > plan.json, and give plan.json"
         ("main.tf.json", b'{"resource": {"aws_security_group": {"g": {}}}}', f"is a configuration, .* {SHOW}"),
         ("main.tofu", b"", f"is a configuration, .* {SHOW}"),
         ("plan", plan_file("tfplan", "tfstate", "tfconfig/modules.json"), "is a plan file, .* -json PLANFILE > plan"),
+        ("plan.json", b'{"@level":"info","@message":"Terraform 1.9.0"}\n{"@level":"info"}\n',
+         f"has the messages of terraform plan -json, not the plan: .* {SHOW}"),
+        ("plan.json", b'[command]/bin/terraform-bin show -json p\n{"format_version":"1.2"}\n',
+         "set terraform_wrapper: false for setup-terraform: run terraform show -json PLANFILE"),
         ("plan", plan_file("something"), "not (YAML|UTF-8)"),
     ],
-)
+)  # fmt: skip
 def test_what_only_terraform_can_read_says_what_to_run(tmp_path: Path, name: str, data: bytes, said: str) -> None:
     path = tmp_path / name
     path.write_bytes(data)
