@@ -29,10 +29,12 @@ from sgfast.policy.model import DEFAULT_GROUP, ICMP, ICMPV6, PORT_PROTOCOLS, Act
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.yaml_nodes import show
 
-GROUPS = frozenset((
+#: Groups with Nova's API, which is a detour to Neutron's. They hold their rules, all of which are inbound.
+_NOVA_GROUPS = frozenset(("openstack_compute_secgroup_v2", "opentelekomcloud_compute_secgroup_v2"))
+GROUPS = _NOVA_GROUPS | {
     "openstack_networking_secgroup_v2", "opentelekomcloud_networking_secgroup_v2", "huaweicloud_networking_secgroup",
     "huaweicloud_networking_secgroup_v2", "opentelekomcloud_vpc_secgroup_v3",
-))  # fmt: skip
+}  # fmt: skip
 _RULES = frozenset((
     "openstack_networking_secgroup_rule_v2", "opentelekomcloud_networking_secgroup_rule_v2",
     "huaweicloud_networking_secgroup_rule", "huaweicloud_networking_secgroup_rule_v2",
@@ -79,6 +81,8 @@ _ACTIONS: dict[str, Action] = {"allow": "allow", "deny": "deny", "": "allow"}
 #: Neutron's protocol names that IANA does not have or uses for another protocol.
 _PROTOCOLS = {"ipv6-encap": 41, "ipip": 4, "any": None, "all": None, "": None}
 _ANY_ADDRESS = ("0.0.0.0/0", "::/0")
+#: Nova's number for all ICMP types or codes.
+_ANY_ICMP = -1
 #: The priority of rules that Huawei's API creates itself: every user's rule comes first.
 _LAST_PRIORITY = 100
 
@@ -192,6 +196,8 @@ class _Neutron:
         location = stack.location(resource, "security group", fields.text("name"))
         self._draft.group(location, fields.text("description"), stateful=fields.flag("stateful", True))
         self._named.setdefault(location.name or location.id, []).append(location.id)
+        if resource.type in _NOVA_GROUPS:
+            self._add_nova_rules(resource, fields.at(location))
         if fields.has("rules"):
             self._add_listed_rules(fields.at(location))
             return
@@ -225,6 +231,24 @@ class _Neutron:
             self._set_ports(rule, None, item)
             rule.group, rule.address_group = item.text("remote_group_id"), item.text("remote_address_group_id")
             self._draft.rule(group.location.id, _one_peer(rule))
+
+    def _add_nova_rules(self, resource: Resource, group: JsonObject) -> None:
+        for n, item in enumerate(group.objects("rule")):
+            for key in ("from_group_id", "cidr", "from_port", "to_port", "ip_protocol"):
+                if self._stack.is_marked(resource, f"rule.{n}.{key}"):  # the provider chooses none of these
+                    message = f"{key} is known only after apply: define the rule as a resource of its own"
+                    raise item.location.error(message)
+            cidr = item.text("cidr")
+            protocol = _protocol(item, "ip_protocol")
+            rule = DraftRule(item.location, "inbound", 6 if ":" in cidr else 4, protocol, cidr=cidr)
+            rule.group = group.location.id if item.flag("self", False) else item.text("from_group_id")
+            first, last = item.number("from_port"), item.number("to_port")
+            if rule.protocol not in (ICMP, ICMPV6):
+                rule.ports = [(first or 0, last or 0)]
+            elif first != _ANY_ICMP:
+                rule.icmp_type, rule.icmp_code = first, None if last == _ANY_ICMP else last
+            item.refuse_unread(("id",))
+            self._draft.rule(group.location.id, rule)
 
     def _add_rule(self, resource: Resource) -> None:
         stack = self._stack
@@ -439,15 +463,15 @@ def _one_peer(rule: DraftRule) -> DraftRule:
     return rule
 
 
-def _protocol(fields: JsonObject) -> int | None:
-    word = fields.text("protocol").lower()
+def _protocol(fields: JsonObject, key: str = "protocol") -> int | None:
+    word = fields.text(key).lower()
     if word in _PROTOCOLS:
         return _PROTOCOLS[word]
     if word in PROTOCOL_NUMBERS:
         return PROTOCOL_NUMBERS[word]
     if re.fullmatch("[0-9]{1,3}", word) and int(word) <= 255:
         return int(word)
-    raise fields.error("protocol", f"is unknown: {show(word)}")
+    raise fields.error(key, f"is unknown: {show(word)}")
 
 
 def _port_ranges(location: Location, text: str) -> list[tuple[int, int]]:

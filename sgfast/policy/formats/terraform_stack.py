@@ -81,24 +81,25 @@ class Stack:
 
         What the provider chooses because the configuration does not set it is not unknown, but not set.
         """
-        return self._is_marked(resource, attribute) and self._references.may_set(resource, attribute)
+        return self.is_marked(resource, attribute) and self._references.may_set(resource, attribute)
 
     def has_unknown(self, resource: Resource, attribute: str) -> bool:
         """Whether any part of the attribute is known only after apply, and the configuration may set it."""
-        if self._is_marked(resource, attribute):
+        if self.is_marked(resource, attribute):
             return self._references.may_set(resource, attribute)
         return has_true(at(resource.unknown, attribute))
 
     def is_chosen_later(self, resource: Resource, attribute: str) -> bool:
         """Whether the configuration does not set an attribute, so that the provider will choose it."""
-        return self._is_marked(resource, attribute) and not self._references.may_set(resource, attribute)
+        return self.is_marked(resource, attribute) and not self._references.may_set(resource, attribute)
 
     def is_left_out(self, resource: Resource, attribute: str) -> bool:
         """Whether the configuration, which only a plan has, leaves an attribute out."""
         return self._references.leaves_out(resource, attribute)
 
     @staticmethod
-    def _is_marked(resource: Resource, attribute: str) -> bool:
+    def is_marked(resource: Resource, attribute: str) -> bool:
+        """Whether a plan marks the whole attribute as known only after apply, whoever sets it."""
         return at(resource.unknown, attribute) is True and at(resource.values, attribute) is None
 
     def id_of(self, resource: Resource, attribute: str, wanted: Set[str]) -> str:

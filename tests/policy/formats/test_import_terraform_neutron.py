@@ -321,6 +321,42 @@ def test_a_port_whose_network_is_not_known_is_left_out_where_there_are_vpcs() ->
     assert f"Left out because its network is known only after apply: port 'new' ({port}), {port}." in warnings
 
 
+def nova_rule(protocol: str, first: int, last: int, **peer: Any) -> dict[str, Any]:
+    ports = {"ip_protocol": protocol, "from_port": first, "to_port": last}
+    return {"id": "x", "cidr": "", "from_group_id": "", "self": False} | ports | peer
+
+
+@pytest.mark.parametrize("cloud", ["openstack", "opentelekomcloud"])
+def test_groups_of_novas_api_hold_their_rules(cloud: str) -> None:
+    rules = [
+        nova_rule("tcp", 22, 23, cidr="192.0.2.0/24"), nova_rule("icmp", -1, -1, cidr="0.0.0.0/0"),
+        nova_rule("icmp", 3, 4, cidr="::/0"), nova_rule("udp", 53, 53, self=True),
+        nova_rule("tcp", 80, 80, from_group_id="g-2"),
+    ]  # fmt: skip
+    groups = [
+        resource(f"{cloud}_compute_secgroup_v2.{name}", id=own, name=name, description="", region="r", rule=held)
+        for name, own, held in (("web", "g-1", rules), ("lb", "g-2", []))
+    ]
+    server = resource(f"{cloud}_compute_instance_v2.web", id="i-1", name="web-1", security_groups=["web"],
+                      network=[{"uuid": "n", "port": "p", "fixed_ip_v4": "10.0.0.5"}])  # fmt: skip
+    balancer = resource(f"{cloud}_compute_instance_v2.lb", id="i-2", name="lb-1", security_groups=["lb"],
+                        network=[{"uuid": "n", "port": "p-2", "fixed_ip_v4": "10.0.0.6"}])  # fmt: skip
+    export = imported_files(("tf.json", state(*groups, server, balancer)))
+    meaning = [
+        ("192.0.2.1", "10.0.0.5", "tcp", 23, "rule"),
+        ("192.0.2.1", "10.0.0.5", "tcp", 24, "no-rule"),
+        ("203.0.113.1", "10.0.0.5", "icmp", (13, 0), "rule"),
+        ("10.0.0.6", "10.0.0.5", "tcp", 80, "rule"),
+        ("10.0.0.6", "10.0.0.5", "udp", 53, "no-rule"),
+        ("10.0.0.5", "203.0.113.1", "tcp", 443, "rule"),  # a rule that every new group of Neutron has
+    ]
+    means(export, meaning)
+    rules[4]["from_group_id"] = LATER
+    shown = [block(each["address"]) for each in groups]
+    with pytest.raises(PolicyError, match=r"'web' \(g-1\), .*, rule\[4\]: from_group_id is known only after apply"):
+        policy_of(plan([], [*groups, server], *shown))
+
+
 def unborn() -> dict[str, Any]:
     """A plan that creates everything."""
     group, one = "opentelekomcloud_networking_secgroup_v2", "opentelekomcloud_networking_secgroup_rule_v2"
