@@ -245,12 +245,12 @@ class _Aws:
 
     def _check_known(self, resource: Resource, attribute: str, count: int) -> None:
         for n in range(count):
-            for key in (*_INLINE[:6], "self", "to_port"):
-                if key != "description" and self._stack.has_unknown(resource, f"{attribute}.{n}.{key}"):
+            for key in (*_INLINE[:6], "self", "to_port"):  # the provider chooses none of these
+                if key != "description" and self._stack.has_marked(resource, f"{attribute}.{n}.{key}"):
                     raise self._stack.error(resource, f"{attribute}[{n}].{key} is known only after apply")
 
     def _with_unknown(self, resource: Resource, path: str, values: list[Any]) -> list[Any]:
-        return [None] if self._stack.is_unknown(resource, path) else values
+        return [None] if self._stack.is_marked(resource, path) else values
 
     def _own_rules(self) -> Iterator[tuple[str, DraftRule]]:
         """The rules that are resources of their own."""

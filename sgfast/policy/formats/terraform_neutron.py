@@ -235,7 +235,7 @@ class _Neutron:
     def _add_nova_rules(self, resource: Resource, group: JsonObject) -> None:
         for n, item in enumerate(group.objects("rule")):
             for key in ("from_group_id", "cidr", "from_port", "to_port", "ip_protocol"):
-                if self._stack.is_marked(resource, f"rule.{n}.{key}"):  # the provider chooses none of these
+                if self._stack.has_marked(resource, f"rule.{n}.{key}"):  # the provider chooses none of these
                     message = f"{key} is known only after apply: define the rule as a resource of its own"
                     raise item.location.error(message)
             cidr = item.text("cidr")

@@ -87,7 +87,7 @@ class Stack:
         """Whether any part of the attribute is known only after apply, and the configuration may set it."""
         if self.is_marked(resource, attribute):
             return self._references.may_set(resource, attribute)
-        return has_true(at(resource.unknown, attribute))
+        return self.has_marked(resource, attribute)
 
     def is_chosen_later(self, resource: Resource, attribute: str) -> bool:
         """Whether the configuration does not set an attribute, so that the provider will choose it."""
@@ -101,6 +101,11 @@ class Stack:
     def is_marked(resource: Resource, attribute: str) -> bool:
         """Whether a plan marks the whole attribute as known only after apply, whoever sets it."""
         return at(resource.unknown, attribute) is True and at(resource.values, attribute) is None
+
+    @staticmethod
+    def has_marked(resource: Resource, attribute: str) -> bool:
+        """Whether a plan marks any part of the attribute as known only after apply, whoever sets it."""
+        return has_true(at(resource.unknown, attribute))
 
     def id_of(self, resource: Resource, attribute: str, wanted: Set[str]) -> str:
         """The id in an attribute (``name`` or ``block.N.name``), or the identity of the resource whose id it will be.

@@ -45,17 +45,20 @@ def host(**values: Any) -> Resource:
 def test_a_rule_without_a_source_group_has_none_though_the_provider_computes_it() -> None:
     document = plan(
         [], [
-            web(), aws_rule("aws_security_group_rule.http", 80, cidr_blocks=["192.0.2.0/24"], prefix_list_ids=None),
+            web(), resource("aws_security_group.other", id=LATER, name="other", vpc_id=LATER, ingress=[], egress=[]),
+            aws_rule("aws_security_group_rule.http", 80, cidr_blocks=["192.0.2.0/24"], prefix_list_ids=None),
             aws_rule("aws_security_group_rule.from", 81, self=None),
             aws_rule("aws_security_group_rule.own", 82, self=True),
             host(vpc_security_group_ids=LATER, subnet_id=LATER, security_groups=LATER),
         ],
-        block(WEB), block("aws_instance.host", vpc_security_group_ids=refs(f"{WEB}.id")),
-        block("aws_security_group_rule.http", security_group_id=refs(f"{WEB}.id")),
+        block(WEB), block("aws_security_group.other"),
+        block("aws_instance.host", vpc_security_group_ids=refs(f"{WEB}.id")),
+        block("aws_security_group_rule.http", security_group_id=refs(f"{WEB}.id"),
+              source_security_group_id=refs("local.group")),  # nothing, since the provider allows no group beside
         block("aws_security_group_rule.from", security_group_id=refs(f"{WEB}.id"),
               source_security_group_id=refs(f"{WEB}.id")),
         block("aws_security_group_rule.own", security_group_id=refs(f"{WEB}.id"),
-              source_security_group_id=refs("local.group")),  # nothing, since the provider allows it only without self
+              source_security_group_id=refs("local.group")),  # addresses or "self"
     )  # fmt: skip
     export = imported_files(("tf.json", document))
     meaning = [
@@ -64,7 +67,7 @@ def test_a_rule_without_a_source_group_has_none_though_the_provider_computes_it(
         ("192.0.2.1", "10.0.0.5", "tcp", 81, "no-rule"),
     ]
     means(export, meaning)
-    assert [len(group.rules) for group in export.policy().security_groups] == [5]  # http, and 2 each from a group
+    assert [len(group.rules) for group in export.policy().security_groups] == [5, 0]  # http, and 2 each from a group
 
 
 def with_peer(expression: dict[str, Any], for_each: Any = None, *more: Resource) -> dict[str, Any]:
@@ -193,22 +196,28 @@ def test_neutron_rules_leave_to_the_cloud_what_they_do_not_set(cloud: str) -> No
 
 
 def test_blocks_of_which_some_are_dynamic_are_not_mixed_up() -> None:
-    """The configuration shows one network of two, and not which one it is."""
+    """The configuration shows one network of two, and not which one it is; or two ports, and not which of them."""
     server = resource("openstack_compute_instance_v2.s", id=LATER, name="s", security_groups=LATER, network=[
         {"uuid": "n", "port": LATER, "fixed_ip_v4": "10.0.0.5"}, {"uuid": "m", "port": LATER, "fixed_ip_v4": LATER},
     ])  # fmt: skip
     port = resource("openstack_networking_port_v2.p", id=LATER, name="p", network_id="m", all_fixed_ips=LATER,
                     fixed_ip=[{"ip_address": "10.0.0.6"}], security_group_ids=LATER)  # fmt: skip
+    either = resource("openstack_compute_instance_v2.e", id=LATER, name="e", security_groups=LATER,
+                      network=[{"uuid": "n", "port": LATER, "fixed_ip_v4": "10.0.0.7"}])  # fmt: skip
+    spare = resource("openstack_networking_port_v2.q", id=LATER, name="q", network_id="m", all_fixed_ips=LATER)
     group = resource("openstack_networking_secgroup_v2.g", id=LATER, name="g", delete_default_rules=True)
+    names = refs("openstack_networking_secgroup_v2.g.name")
     ids = {"security_group_ids": refs("openstack_networking_secgroup_v2.g.id")}
     policy = policy_of(plan(
-        [], [group, port, server], block("openstack_networking_secgroup_v2.g"),
-        block("openstack_networking_port_v2.p", **ids),
-        block("openstack_compute_instance_v2.s", security_groups=refs("openstack_networking_secgroup_v2.g.name"),
+        [], [group, port, spare, server, either], block("openstack_networking_secgroup_v2.g"),
+        block("openstack_networking_port_v2.p", **ids), block("openstack_networking_port_v2.q"),
+        block("openstack_compute_instance_v2.s", security_groups=names,
               network=[{"port": refs("openstack_networking_port_v2.p.id")}]),
+        block("openstack_compute_instance_v2.e", security_groups=names,
+              network=[{"port": refs("openstack_networking_port_v2.p.id", "openstack_networking_port_v2.q.id")}]),
     ))  # fmt: skip
     assert {each.name: [str(a) for a in each.addresses] for each in policy.instances} == {
-        "s": ["10.0.0.5/32"], "p": ["10.0.0.6/32"],
+        "s": ["10.0.0.5/32"], "e": ["10.0.0.7/32"], "p": ["10.0.0.6/32"],
     }  # fmt: skip
 
 
