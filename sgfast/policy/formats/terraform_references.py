@@ -4,9 +4,10 @@ A plan omits such values. Its ``configuration`` lists the names an expression me
 ``aws_security_group.web[each.key].id`` appears as ``aws_security_group.web`` and ``each.key``. From these names,
 through the variables and outputs of modules, this module finds the resource instances the value can come from.
 
-A plan does not show local values at all: a local value is taken to be the only resource that fits, or is an error. Nor
-does it show literals next to names: for ``[aws_security_group.new.id, "sg-0123"]`` it shows only the former. Nor does
-it show ``dynamic`` blocks. If it is unknown how many there will be, they look like a block that is left out.
+A plan does not show local values at all: a local value is taken to be the only resource that fits, or is an error. So
+is the value of an instance among those that ``for_each`` or a variable holds. Nor does it show literals next to names:
+for ``[aws_security_group.new.id, "sg-0123"]`` it shows only the former. Nor does it show ``dynamic`` blocks. If it is
+unknown how many there will be, they look like a block that is left out.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ class References:
         self._found_left = _MOST_FOUND
         self._wanted: Set[str] = frozenset()
         self._is_all = False
-        #: Resources assumed to be what a local value refers to, by resource and attribute.
+        #: Resources assumed to be what a local value or a value of ``for_each`` refers to, by resource and attribute.
         self.guesses: dict[tuple[str, str], str] = {}
 
     def sources(self, resource: Resource, attribute: str, wanted: Set[str], *, is_all: bool = False) -> list[Resource]:
@@ -136,8 +137,9 @@ class References:
         found = {source.address: source for source, _ in mentioned if source.type in wanted}
         if not found:
             raise Unresolved(f"it refers to {show(_longest(names)[0])}, which is not a resource of a fitting type")
-        if any(name.startswith("local.") for name in names):
-            self.guesses[resource.address, attribute] = next(iter(found))
+        first = next(iter(found.values()))
+        if any(name.startswith("local.") for name in names) or _is_one_of_several(resource, names, first):
+            self.guesses[resource.address, attribute] = first.address
         return list(found.values())
 
     def leaves_out(self, resource: Resource, attribute: str) -> bool:
@@ -311,6 +313,13 @@ def _meant(there: Mapping[Key, object], named: Key, scope: _Scope, by_key: bool)
     if by_key and there.keys() != {None}:
         return [scope.key] if scope.key in there else []
     return [*there]
+
+
+def _is_one_of_several(resource: Resource, names: Sequence[str], source: Resource) -> bool:
+    """Whether the source comes from values for several instances, of which this instance's may be another or null."""
+    is_keyed = any(name in _BY_KEY or name.startswith("each.") for name in names)
+    is_direct = any(name.startswith(f"{source.type}.{source.name}") for name in names)
+    return resource.key is not None and source.key != resource.key and is_keyed and not is_direct
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

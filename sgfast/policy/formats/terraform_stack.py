@@ -69,10 +69,11 @@ class Stack:
         return Location(self.file, "resource", resource.address).error(message)
 
     def note_guesses(self, draft: Draft) -> None:
-        """Add a note for each local value whose resource was inferred."""
+        """Add a note for each value whose resource was inferred."""
         for (address, attribute), source in self._references.guesses.items():
             location = Location(self.file, "resource", address).part(f"{attribute}: {one_line(source)}")
-            draft.note("A plan does not show local values: assumed the only resource it can be", location)
+            message = "A plan does not show local values, nor those of for_each: assumed the only resource it can be"
+            draft.note(message, location)
 
     # Attributes
 

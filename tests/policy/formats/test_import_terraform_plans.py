@@ -144,6 +144,25 @@ def test_a_value_of_a_module_is_followed_to_what_sets_it() -> None:
     assert [str(each.peer) for each in rules] == ["GroupPeer(name='web')"] * 2 + ["AddressGroupPeer(name='l')"]
 
 
+@pytest.mark.parametrize("names", [["each.value.group", "each.value"], ["var.rules", "each.key"]])
+def test_a_peer_that_may_be_that_of_another_instance_is_said_to_be_assumed(names: list[str]) -> None:
+    """The values hold one group, but not necessarily for both rules."""
+    peers = {"cidr_blocks": None, "prefix_list_ids": ["pl-1"]}
+    prefix_list = resource("aws_ec2_managed_prefix_list.l", id="pl-1", name="l", entry=[{"cidr": "192.0.2.0/24"}])
+    resources = [prefix_list, web()]
+    resources += [aws_rule(f'module.m.aws_security_group_rule.r["{key}"]', 80, **peers) for key in "ab"]
+    own = block("aws_security_group_rule.r", refs("var.rules"), security_group_id=refs("var.group"),
+                source_security_group_id={"references": names})  # fmt: skip
+    group = refs(f"{WEB}.id")
+    calls = {"m": {"expressions": {"group": group, "rules": group}, "module": {"resources": [own]}}}
+    policy = policy_of(plan([], resources, block(WEB), calls=calls))
+    assert policy.warnings == (
+        "A plan does not show local values, nor those of for_each: assumed the only resource it can be: "
+        f'resource module.m.aws_security_group_rule.r["a"], source_security_group_id: {WEB}, '
+        f'resource module.m.aws_security_group_rule.r["b"], source_security_group_id: {WEB}.',
+    )
+
+
 def test_without_a_configuration_everything_unknown_may_be_set() -> None:
     document = with_peer({})
     del document["configuration"]
