@@ -57,11 +57,15 @@ _NETWORKS = _SUBNETS | {
 _VPCS = frozenset(("opentelekomcloud_vpc_v1", "huaweicloud_vpc"))
 _PEERINGS = frozenset(("opentelekomcloud_vpc_peering_connection_v2", "huaweicloud_vpc_peering_connection"))
 
-_ASSOCIATIONS = frozenset(("openstack_networking_port_secgroup_associate_v2",))
+#: Each adds groups to a port, or puts them in the place of its own if the flag is set.
+_ASSOCIATIONS = {
+    "openstack_networking_port_secgroup_associate_v2": "enforce",
+    "opentelekomcloud_networking_port_secgroup_associate_v2": "force",
+}
 _ATTACHMENTS = frozenset(("openstack_compute_interface_attach_v2", "huaweicloud_compute_interface_attach"))
 
 #: The resources that are read and concern groups.
-TYPES = GROUPS | _RULES | _ADDRESS_GROUPS | _PORTS | _SERVERS | _ASSOCIATIONS
+TYPES = GROUPS | _RULES | _ADDRESS_GROUPS | _PORTS | _SERVERS | _ASSOCIATIONS.keys()
 
 _IDS = "security_group_ids"
 
@@ -308,6 +312,9 @@ class _Neutron:
     def add_instances(self) -> None:
         stack = self._stack
         ports = {stack.identity(resource): resource for resource in stack.of(*_PORTS)}
+        for resource in stack.of(*_PORTS, data=True):
+            if stack.identity(resource) in self._associations:  # Terraform did not make it, but changes its groups
+                ports.setdefault(stack.identity(resource), resource)
         names: dict[str, str] = {}
         for resource in stack.of(*_SERVERS):
             fields = stack.fields(resource)
@@ -358,7 +365,8 @@ class _Neutron:
         """A port's groups with those that associations add to them, or put in their place."""
         for resource in associations:
             more = self._stack.ids_of(resource, _IDS, GROUPS)
-            groups = more if self._stack.fields(resource).flag("enforce", False) else [*groups, *more]
+            in_place = self._stack.fields(resource).flag(_ASSOCIATIONS[resource.type], False)
+            groups = more if in_place else [*groups, *more]
         return list(dict.fromkeys(groups))
 
     def _nics(self, resource: Resource, fields: JsonObject) -> Iterator[_Nic]:
@@ -416,7 +424,7 @@ class _Neutron:
             self._draft.note("Not an instance because no security group filters it (port security is off)", location)
             return
         addresses = fields.known_texts("all_fixed_ips")
-        if not addresses:
+        if not addresses and not resource.is_data:
             addresses = [text for item in fields.objects("fixed_ip") if (text := item.text("ip_address"))]
         if self._is_known(location, addresses):
             shared = [item.required("ip_address") for item in fields.objects("allowed_address_pairs")]
@@ -427,7 +435,7 @@ class _Neutron:
         stack = self._stack
         if fields.flag("no_security_groups", False):
             return []
-        if groups := stack.ids_of(resource, _IDS, GROUPS):
+        if not resource.is_data and (groups := stack.ids_of(resource, _IDS, GROUPS)):
             return groups
         # Nothing is configured, so these are the groups the cloud chose, and those of associations.
         if not (listed := fields.known_texts("all_security_group_ids")):

@@ -250,6 +250,22 @@ def associated(port: Any, groups: Any, enforce: bool | None = None, name: str = 
                     all_security_group_ids=["g", "more"], region="r")  # fmt: skip
 
 
+@pytest.mark.parametrize(("force", "groups"), [(None, ("db", "web")), (True, ("web",))])
+def test_a_port_that_terraform_did_not_make_has_the_groups_it_is_given(
+    force: bool | None, groups: tuple[str, ...]
+) -> None:
+    port = resource(
+        "data.opentelekomcloud_networking_port_v2.p", data=True, id="p-7", name="nas", fixed_ip="10.0.0.70",
+        network_id="net-a", all_fixed_ips=["10.0.0.70"], all_security_group_ids=["g-db"], security_group_ids=["g-x"],
+    )  # fmt: skip
+    other = resource("data.opentelekomcloud_networking_port_v2.q", data=True, id="p-8", all_fixed_ips=["10.0.0.80"])
+    more = resource("opentelekomcloud_networking_port_secgroup_associate_v2.x", id="p-7", port_id="p-7",
+                    security_group_ids=["g-web"], force=force)  # fmt: skip
+    policy = policy_of(state(*otc(), port, other, more))
+    nas = policy.instance_by_name["nas"]
+    assert (nas.security_groups, nas.vpc, len(policy.instances)) == (groups, "main", 5)
+
+
 def with_more(*resources: Resource) -> list[Resource]:
     more = resource("openstack_networking_secgroup_v2.more", id="more", name="more", delete_default_rules=True,
                     stateful=False)  # fmt: skip
