@@ -226,7 +226,9 @@ class _Aws:
         for resource in stack.of(*_GROUPS):
             identity = stack.identity(resource)
             for attribute, direction in _DIRECTIONS.items():
-                if stack.is_unknown(resource, attribute):
+                # Even where all that is mentioned is known, dynamic blocks that a plan does not show may be unknown.
+                is_mentioned = stack.is_marked(resource, attribute) and not stack.is_left_out(resource, attribute)
+                if is_mentioned or stack.is_unknown(resource, attribute):
                     message = f"{attribute} is known only after apply: define its rules as separate resources"
                     raise stack.error(resource, message)
                 items = [*stack.fields(resource).objects(attribute)]

@@ -6,8 +6,9 @@ through the variables and outputs of modules, this module finds the resource ins
 
 A plan does not show local values at all: a local value is taken to be the only resource that fits, or is an error. So
 is the value of an instance among those that ``for_each`` or a variable holds. Nor does it show literals next to names:
-for ``[aws_security_group.new.id, "sg-0123"]`` it shows only the former. Nor does it show ``dynamic`` blocks. If it is
-unknown how many there will be, they look like a block that is left out.
+for ``[aws_security_group.new.id, "sg-0123"]`` it shows only the former. Nor does it show ``dynamic`` blocks: what other
+blocks of the same name mention is taken for all of them. If there are no others, and it is unknown how many blocks
+there will be, they look like a block that is left out.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _MOST_FOUND = 3_000_000
 _NAME = r"[^\W\d][\w-]*"
 _KEY = r'\[(?:(?P<number>\d{1,9})|"(?P<text>(?:[^"\\]|\\.)*)")\]'
 _STEP = re.compile(rf"(?P<name>{_NAME})(?:{_KEY})?(?:\.|$|(?=\[))")
+_EMPTY: tuple[Any, ...] = (None, "", [], {}, 0)
 #: Names in an expression that do not refer to values of the plan.
 _NO_SOURCE = frozenset(("path", "terraform", "self"))
 _BY_KEY = frozenset(("each.key", "count.index"))
@@ -143,14 +145,14 @@ class References:
         return list(found.values())
 
     def leaves_out(self, resource: Resource, attribute: str) -> bool:
-        """Whether the configuration has the resource but no expression for an attribute."""
+        """Whether the configuration has the resource but no expression, or null, for an attribute."""
         block = self._block(resource)
-        return bool(block) and at(block.get("expressions"), attribute) in (None, {}, [])
+        return bool(block) and at(block.get("expressions"), attribute) in (None, {}, [], {"constant_value": None})
 
     def may_set(self, resource: Resource, attribute: str) -> bool:
         """Whether the configuration may set an attribute that Terraform knows only after apply.
 
-        If it does not, the provider chooses the value. This is so where the attribute is left out or constant, and
+        If it does not, the provider chooses the value. This is so where the attribute is left out, null or empty, and
         where all that its expression mentions is known: then the result is known, too, and must be null. A resource
         that is not in the configuration may have set everything.
         """
@@ -159,7 +161,7 @@ class References:
         expression = self._expression(resource, attribute)
         names = _names(expression)
         if not names:
-            return expression is not None and "constant_value" not in _mapping(expression)
+            return expression is not None and _mapping(expression).get("constant_value", True) not in _EMPTY
         try:
             return any(not is_known for _, is_known in self._mentioned(resource, names, frozenset()))
         except Unresolved:

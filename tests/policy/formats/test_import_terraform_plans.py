@@ -180,6 +180,15 @@ def test_a_peer_within_a_dynamic_block_does_not_get_lost() -> None:
         assert "aws_security_group.web: ingress is known only after apply: the plan's configuration does not" in message
 
 
+@pytest.mark.parametrize("shown", [{"constant_value": [{"from_port": 22}]}, refs("var.offices")])
+def test_rules_of_dynamic_blocks_do_not_get_lost_beside_others(shown: dict[str, Any]) -> None:
+    """It is unknown how many dynamic blocks there will be, and so is the whole attribute."""
+    group = web(vpc_id="vpc-a", egress=[])
+    message = error_of(plan([], [group], block(WEB, ingress=shown)))
+    assert f"{WEB}: ingress is known only after apply: define its rules as separate resources" in message
+    assert not policy_of(plan([], [group], block(WEB, ingress={"constant_value": None}))).security_groups[0].rules
+
+
 NEUTRON = {
     "openstack": ("openstack_networking_secgroup_v2", "openstack_networking_secgroup_rule_v2"),
     "opentelekomcloud": ("opentelekomcloud_networking_secgroup_v2", "opentelekomcloud_networking_secgroup_rule_v2"),
