@@ -40,8 +40,9 @@ class Stack:
         self.file = file
         self.prior = prior
         self.resources = [*resources]
-        if prior is not None:  # planned values omit the data sources that were already read
-            self.resources += [resource for resource in prior.resources if resource.is_data]
+        if prior is not None:  # planned values have only the data sources that are read during apply
+            planned = {resource.address for resource in resources}
+            self.resources += [each for each in prior.resources if each.is_data and each.address not in planned]
         self._by_type: dict[str, list[tuple[int, Resource]]] = {}
         for n, resource in enumerate(self.resources):
             self._by_type.setdefault(resource.type, []).append((n, resource))

@@ -123,6 +123,17 @@ def test_what_may_be_set_is_an_error_that_names_it(
     assert message.startswith(start) and said in message
 
 
+def test_a_data_source_that_is_read_again_during_apply_is_not_known() -> None:
+    vpc = resource("data.aws_vpc.v", data=True, id="vpc-a", tags={"peer": "sg-1"})
+    mentioned = {"source_security_group_id": {"references": ["data.aws_vpc.v.tags", "data.aws_vpc.v"]}}
+    document = with_peer(mentioned, None, vpc)
+    assert len(policy_of(document).security_groups[0].rules) == 1
+    document["planned_values"]["root_module"]["resources"].append(vpc | {"values": {"id": "vpc-a"}})
+    document["resource_changes"].append({"address": vpc["address"], "change": {"after_unknown": {"tags": True}}})
+    message = error_of(document)
+    assert "source_security_group_id is known only after apply: it refers to 'data.aws_vpc.v.tags'" in message
+
+
 def test_a_value_of_a_module_is_followed_to_what_sets_it() -> None:
     rule = "module.m.aws_security_group_rule.a"
     peers = {"cidr_blocks": None, "prefix_list_ids": ["pl-1"]}
