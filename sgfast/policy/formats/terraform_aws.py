@@ -128,7 +128,7 @@ class _Aws:
             region = fields.text("region") or region_of(fields.text("arn"))
             self._vpcs.seen(stack.file, stack.identity(resource), _name_tag(fields), region)
         for resource in stack.of("aws_security_group", "aws_network_interface", data=True):
-            if resource.is_data and (vpc := stack.fields(resource).text("vpc_id")):
+            if vpc := stack.fields(resource).text("vpc_id"):
                 self._vpc_of[stack.identity(resource)] = vpc
         for resource in stack.of(*_SUBNETS, data=True):
             if stack.is_unknown(resource, "vpc_id"):

@@ -293,6 +293,7 @@ def test_of_count_and_for_each_each_finds_its_own() -> None:
     assert {instance.name: instance.security_groups for instance in policy.instances} == {
         "aws_instance.all": ("count-0", "count-1"), "aws_instance.some": ("plain", "count-1"),
     }  # fmt: skip
+    assert policy.warnings == ()  # nothing had to be assumed
 
 
 def nested() -> dict[str, Any]:
