@@ -56,7 +56,7 @@ def import_command(
       otc        Open Telekom Cloud, Huawei Cloud: VPC API v3 and v1, servers
       neutron    OpenStack: Neutron's API, and openstack ... list or show -f json
       aws        aws ec2 describe-security-groups, describe-network-interfaces, ...
-      terraform  terraform show -json of a state or of a plan (what it will make)
+      terraform  terraform show -json (of a plan: what it will make), or a state file
 
     FILE is JSON or YAML, or "-" for standard input; a directory stands for all such files in it and below it. All
     files together make one policy. Anything that a policy cannot express is an error that names the object.

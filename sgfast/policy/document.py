@@ -8,6 +8,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.policy.document_reader import DocumentReader, Lines
 from sgfast.policy.formats import Unresolved, export_in_json, export_in_yaml, import_sources, load
+from sgfast.policy.formats.sources import refuse_terraform_input
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, read_document
 
@@ -35,6 +36,7 @@ def load_policy(
     if format != "auto" or (os.fsdecode(path) != "-" and os.path.isdir(path)):
         return load([path], format, unresolved).policy()
     data, origin = read_document(path)
+    refuse_terraform_input(data, origin)
     return parse_policy(data, origin, lines, unresolved=unresolved)
 
 

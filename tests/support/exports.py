@@ -51,6 +51,12 @@ def policy_of(*documents: object, form: str = "auto") -> Policy:
     return policy
 
 
+def warnings_of(policy: Policy) -> tuple[str, ...]:
+    """The warnings of an import, without those that something came out empty: most exports of tests are parts."""
+    empty = ("Has no rules,", "No file holds ")
+    return tuple(warning for warning in policy.warnings if not warning.startswith(empty))
+
+
 def error_of(*documents: object, form: str = "auto") -> str:
     with pytest.raises(PolicyError) as caught:
         imported(*documents, form=form).policy()

@@ -125,9 +125,9 @@ FORMATS: dict[str, Format] = {
         ),
         Format(
             "terraform",
-            "terraform show -json",
-            frozenset(("format_version", "serial")),
-            frozenset(("format_version", "lineage")),
+            "terraform show -json or a state file",
+            terraform.SECTIONS,
+            terraform.SECTIONS,
             frozenset(),
             terraform.read,
         ),
@@ -181,7 +181,7 @@ def export_in_yaml(root: Node, origin: str) -> Source | None:
 
 def _is_export(value: object) -> bool:
     """Whether a document is or may be an export rather than a policy document (SPEC 2)."""
-    if isinstance(value, dict) and "version" in value and "format_version" not in value:
+    if isinstance(value, dict) and "version" in value and not terraform.SECTIONS & value.keys():
         return False
     top, below = _keys(value)
     with_ids = any(f"{section}.id" in below for section in top)

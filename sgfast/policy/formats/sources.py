@@ -33,6 +33,12 @@ _MAX_DIRECTORIES = 10_000
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _BLANK = re.compile(r"[ \t\r\n]*")
 _EXTENSIONS = (".json", ".yaml", ".yml", ".ndjson", ".jsonl", ".tfstate")
+_CONFIGURATIONS = (".tf", ".tofu", ".tf.json", ".tofu.json")
+_ZIP = b"PK\x03\x04"
+#: How the messages begin that ``terraform plan -json`` prints.
+_MESSAGES = b'{"@level":'
+#: How the output of ``terraform`` begins where GitHub's setup-terraform has put a script in its place.
+_WRAPPED = b"[command]"
 
 
 class Source(NamedTuple):
@@ -67,7 +73,7 @@ def files_of(path: str | os.PathLike[str]) -> list[str]:
     found: list[str] = []
     for n, (folder, folders, names) in enumerate(os.walk(origin, onerror=cannot_be_read)):
         folders[:] = sorted(name for name in folders if name[0] != ".")
-        names = sorted(name for name in names if name.lower().endswith(_EXTENSIONS) and name[0] != ".")
+        names = sorted(filter(_may_be_export, names))
         found += [os.path.join(folder, name) for name in names]
         if len(found) > MAX_FILES:
             raise PolicyError(f"{shown_origin(origin)}: more than {MAX_FILES:,} files: name a directory with fewer")
@@ -80,11 +86,17 @@ def files_of(path: str | os.PathLike[str]) -> list[str]:
     return found
 
 
+def _may_be_export(name: str) -> bool:
+    return name[0] != "." and name.lower().endswith(_EXTENSIONS) and not name.lower().endswith(_CONFIGURATIONS)
+
+
 def read_sources(path: str | os.PathLike[str]) -> list[Source]:
     """Read a file, or the files in a directory. PolicyError says which one is broken, and where."""
     files = files_of(path)
     if files == [os.fsdecode(path)]:
-        return [source_of(*read_document(path))]
+        data, name = read_document(path)
+        refuse_terraform_input(data, name)
+        return [source_of(data, name)]
     documents = []
     size = 0
     for file in files:
@@ -117,6 +129,24 @@ def _most_values(data: bytes) -> int:
 
 def _values(data: bytes) -> int:
     return _most_values(data) if _is_yaml(data) else json_values(data)
+
+
+def refuse_terraform_input(data: bytes, origin: str) -> None:
+    """Raise PolicyError for files of Terraform or OpenTofu that are taken for the output of ``show -json``."""
+    if origin.lower().endswith(_CONFIGURATIONS):
+        cause = "is a configuration, which does not say what Terraform makes of it"
+        command = "terraform plan -out plan && terraform show -json plan"
+    elif data.startswith(_ZIP) and b"tfplan" in data:
+        cause, command = "is a plan file, which only Terraform can read", "terraform show -json PLANFILE"
+    elif data.startswith(_MESSAGES):
+        cause = "has the messages of terraform plan -json, not the plan"
+        command = "terraform plan -out plan && terraform show -json plan"
+    elif data.startswith(_WRAPPED):
+        cause = "does not begin with JSON but with a command: set terraform_wrapper: false for setup-terraform"
+        command = "terraform show -json PLANFILE"
+    else:
+        return
+    raise PolicyError(f"{shown_origin(origin)}: {cause}: run {command} > plan.json, and give plan.json")
 
 
 def source_of(data: bytes, origin: str) -> Source:

@@ -99,7 +99,7 @@ def test_every_command_with_a_policy_takes_both_options(capsys: Capsys, tmp_path
     assert json.loads(sgfast(capsys, *explained, *options).out)["verdict"] == "allow"
     assert sgfast(capsys, "check", export, *options).status == 0
     assert sgfast(capsys, "import", "auto", export, "--unresolved", "empty").status == 0
-    assert "format_version" in sgfast(capsys, "check", export, "--policy-format", "terraform").one_line()
+    assert "state file" in sgfast(capsys, "check", export, "--policy-format", "terraform").one_line()
     for command in ("replay", "diff", "suggest", "flowlog"):
         assert all(option in sgfast(capsys, command, "--help").out for option in ("--unresolved", "--policy-format"))
 
