@@ -1,4 +1,4 @@
-"""How commands take their POLICY: a document, or a cloud's export (SPEC 2.11, 2.12)."""
+"""How commands take their POLICY: a document, or a cloud's export (SPEC 2.11, 2.13)."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def load_policy(
     """Load the policy in a file; ``-`` is standard input.
 
     The file may also be a cloud's export, or a directory of exports that form one policy. ``format`` is then the name
-    of its format (SPEC 10.17), and ``unresolved`` says what to do with references to what no file holds (SPEC 2.12). If
+    of its format (SPEC 10.17), and ``unresolved`` says what to do with references to what no file holds (SPEC 2.13). If
     ``lines`` is given, it receives the line numbers of a document's items. A PolicyError is one line that names file,
     line and field.
     """

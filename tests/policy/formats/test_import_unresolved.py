@@ -1,4 +1,4 @@
-"""References that no file of an export holds (SPEC 2.12)."""
+"""References that no file of an export holds (SPEC 2.13)."""
 
 from __future__ import annotations
 
