@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from sgfast.engine import Engine, Verdict, is_multicast
 from sgfast.errors import ArgumentError, PolicyError
 from sgfast.policy.document import load_policy
+from sgfast.policy.lookup import find, similar
 from sgfast.policy.matching import Address, End, Field, Packet, RuleInGroup, compare, rules_of
 from sgfast.policy.model import (
     ICMP,
@@ -151,7 +152,7 @@ def explain(
             if here.instance is not None:
                 sides[n] = _side(policy, verdict, direction, here.instance, there, packet)  # type: ignore[arg-type]
     return Explained(
-        policy, vpc, src, dst, number, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
+        policy, engine.vpc, src, dst, number, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
         _note(policy, verdict, src, dst), sides[0], sides[1], tuple(choices),
     )  # fmt: skip
 
@@ -209,16 +210,22 @@ def _ends(engine: Engine, source: str, destination: str, protocol: int, choices:
 
 
 def _address_or_instance(engine: Engine, text: str) -> Address | Instance:
+    policy = engine.policy
     try:
-        return ip_address(text)
-    except ValueError:
-        pass
-    instance = engine.policy.instance_by_name.get(text)
-    if instance is None:
-        raise PolicyError(f"{engine.policy.origin}: {text[:80]!r} is neither an address nor an instance of the policy")
-    if engine.vpc is not None and not engine.policy.connected(instance.vpc, engine.vpc):
+        name = find(policy, "instance", text)
+    except PolicyError as error:
+        raise PolicyError(f"{policy.origin}: {error}") from None
+    if name is None:
+        try:
+            return ip_address(text)
+        except ValueError:
+            hint = similar(policy, "instance", text)
+            message = f"{text[:80]!r} is neither an address nor an instance of the policy{hint}"
+            raise PolicyError(f"{policy.origin}: {message}") from None
+    instance = policy.instance_by_name[name]
+    if engine.vpc is not None and not policy.connected(instance.vpc, engine.vpc):
         raise PolicyError(
-            f"{engine.policy.origin}: the instance {text!r} is in VPC {instance.vpc!r}, which is isolated from "
+            f"{policy.origin}: the instance {text!r} is in VPC {instance.vpc!r}, which is isolated from "
             f"{engine.vpc!r}: the two are not peered"
         )
     return instance

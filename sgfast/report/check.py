@@ -9,6 +9,7 @@ from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, Checked, Finding
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.document import Lines
+from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
 from sgfast.report.left_out import left_out_object, left_out_words
@@ -26,6 +27,7 @@ def compile_for_check(policy: Policy, vpc: str | None) -> tuple[CompiledPolicy, 
     such a document, this compiles the policy as each VPC sees it and returns the largest result.
     """
     warnings = list(policy.warnings)
+    vpc = vpc_name(policy, vpc)
     try:
         return compile_policy(policy, vpc), warnings
     except AmbiguousAddress as ambiguous:
