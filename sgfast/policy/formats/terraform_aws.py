@@ -21,7 +21,7 @@ from sgfast.policy.formats.aws_rules import (
     region_of,
     rules,
 )
-from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule
+from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule, numbered
 from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.formats.objects import JsonObject
 from sgfast.policy.formats.terraform_references import Resource
@@ -208,7 +208,8 @@ class _Aws:
             if (group, meaning(rule)) not in stale:
                 found.setdefault((group, meaning(rule)), rule)
         for group, rule in self._own_rules():
-            found.setdefault((group, meaning(rule)), rule)
+            kept = found.setdefault((group, meaning(rule)), rule)
+            kept.id = kept.id or rule.id
         for (group, _), rule in found.items():
             yield group, rule
 
@@ -268,7 +269,8 @@ class _Aws:
                 peers.append(other)
             lists = stack.ids_of(resource, "prefix_list_ids", _LISTS)
             direction = _DIRECTIONS[fields.text("type")]
-            for rule in self._rules(location, direction, fields, list(dict.fromkeys(peers)), lists):
+            made = self._rules(location, direction, fields, list(dict.fromkeys(peers)), lists)
+            for rule in numbered(made, fields.text("security_group_rule_id")):
                 yield group, rule
 
     def _check_rule_known(self, resource: Resource, attributes: tuple[str, ...]) -> None:
@@ -292,9 +294,7 @@ class _Aws:
             [fields.required("cidr_ipv6")] if fields.text("cidr_ipv6") else [],
             [other] if other else [], [prefix_list] if prefix_list else [],
         )  # fmt: skip
-        if len(made) == 1:
-            made[0].id = fields.text("security_group_rule_id")
-        yield from made
+        yield from numbered(made, fields.text("security_group_rule_id"))
 
     def _rules(
         self, location: Location, direction: Direction, fields: JsonObject, groups: list[str], lists: list[str]
@@ -335,19 +335,23 @@ class _Aws:
         stale: _Attached = self._attachments(stack.prior) if stack.prior else set()
         own = {stack.identity(resource) for resource in stack.of("aws_network_interface")}
         names: dict[str, str] = {}
+        devices: dict[str, str] = {}
         for resource in stack.of("aws_instance"):
             name = _name_tag(stack.fields(resource))
             interface = self._primary(resource)
             if interface in own:
                 names[interface] = name
+                devices[interface] = stack.identity(resource)
             else:
                 location = Location(stack.file, "instance", interface, name).part(one_line(resource.address))
-                self._add_interface(resource, location, "vpc_security_group_ids", attached, stale)
+                device = stack.identity(resource)
+                self._add_interface(resource, location, "vpc_security_group_ids", attached, stale, device)
         for resource in stack.of("aws_network_interface"):
             identity = stack.identity(resource)
             name = _name_tag(stack.fields(resource)) or names.get(identity, "")
             location = stack.location(resource, "network interface", name)
-            self._add_interface(resource, location, "security_groups", attached, stale)
+            device = devices.get(identity, "")
+            self._add_interface(resource, location, "security_groups", attached, stale, device)
 
     def _primary(self, resource: Resource) -> str:
         """The primary interface of an instance: created with it, or assigned to it."""
@@ -378,8 +382,9 @@ class _Aws:
         return found
 
     def _add_interface(
-        self, resource: Resource, location: Location, attribute: str, attached: _Attached, stale: _Attached
-    ) -> None:
+        self, resource: Resource, location: Location, attribute: str, attached: _Attached, stale: _Attached,
+        device: str,
+    ) -> None:  # fmt: skip
         stack = self._stack
         fields = stack.fields(resource)
         if stack.is_unknown(resource, attribute) and not stack.is_configured(resource, attribute):
@@ -398,7 +403,8 @@ class _Aws:
         if not vpc:
             raise location.error("its VPC is unknown: neither its security groups nor its subnet are in the file")
         self._vpcs.seen(stack.file, vpc)
-        self._draft.instance(DraftInstance(location, vpc, list(dict.fromkeys(addresses)), list(dict.fromkeys(groups))))
+        unique, own_groups = list(dict.fromkeys(addresses)), list(dict.fromkeys(groups))
+        self._draft.instance(DraftInstance(location, vpc, unique, own_groups, device=device))
 
     def _subnet_vpc(self, resource: Resource) -> str:
         subnet = self._stack.id_of(resource, "subnet_id", _SUBNETS)

@@ -275,6 +275,7 @@ class _Neutron:
         stack = self._stack
         ports = {stack.identity(resource): resource for resource in stack.of(*_PORTS)}
         names: dict[str, str] = {}
+        devices: dict[str, str] = {}
         for resource in stack.of(*_SERVERS):
             fields = stack.fields(resource)
             name = fields.text("name")
@@ -282,15 +283,19 @@ class _Neutron:
             for n, nic in enumerate(self._nics(resource, fields)):
                 if nic.port in ports:
                     names.setdefault(nic.port, name)
+                    devices.setdefault(nic.port, stack.identity(resource))
                     continue
                 own_id = nic.port or f"{stack.identity(resource)}{f'-{n + 1}' if n else ''}"
+                if n and not nic.port:
+                    self._draft.made_up(own_id)
                 location = Location(stack.file, "instance", own_id, f"{name}-{n + 1}" if n and name else name)
                 location = location.part(one_line(resource.address))
                 if groups is None:
                     groups = self._server_groups(resource, fields)
-                self._add_instance(resource, nic.network, DraftInstance(location, "", nic.addresses, groups))
+                made = DraftInstance(location, "", nic.addresses, groups, device=stack.identity(resource))
+                self._add_instance(resource, nic.network, made)
         for identity, resource in ports.items():
-            self._add_port(resource, names.get(identity, ""))
+            self._add_port(resource, names.get(identity, ""), devices.get(identity, ""))
 
     def _add_instance(self, resource: Resource, network: str, instance: DraftInstance) -> None:
         """``network`` is the attribute that holds its network's id."""
@@ -348,7 +353,7 @@ class _Neutron:
             self._draft.rule(location.id, DraftRule(location, "outbound", version))
         return location.id
 
-    def _add_port(self, resource: Resource, server: str) -> None:
+    def _add_port(self, resource: Resource, server: str, device: str) -> None:
         stack = self._stack
         fields = stack.fields(resource)
         location = stack.location(resource, "port", server or fields.text("name"))
@@ -359,7 +364,8 @@ class _Neutron:
         if not addresses:
             addresses = [text for item in fields.objects("fixed_ip") if (text := item.text("ip_address"))]
         shared = [item.required("ip_address") for item in fields.objects("allowed_address_pairs")]
-        instance = DraftInstance(location, "", addresses, self._port_groups(resource, fields), shared)
+        device = device or fields.text("device_id")
+        instance = DraftInstance(location, "", addresses, self._port_groups(resource, fields), shared, device)
         self._add_instance(resource, "network_id", instance)
 
     def _port_groups(self, resource: Resource, fields: JsonObject) -> list[str]:
