@@ -102,7 +102,10 @@ def _service(explained: Explained) -> str:
 
 
 def _end(end: End) -> str:
-    return f"{end.address} ({printable(end.instance.name)})" if end.instance is not None else str(end.address)
+    if end.instance is None:
+        return str(end.address)
+    label = f' "{printable(end.instance.label)}"' if end.instance.label else ""
+    return f"{end.address} ({printable(end.instance.name)}{label})"
 
 
 def explain_summary(explained: Explained, lines: Lines) -> dict[str, Any]:

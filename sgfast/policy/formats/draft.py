@@ -245,7 +245,6 @@ class Draft:
         known = self._instances.setdefault(instance.location.id, instance)
         if known is not instance and _facts(known) != _facts(instance):
             raise _differs(instance.location, known.location)
-        known.device = known.device or instance.device
 
     # The result
 

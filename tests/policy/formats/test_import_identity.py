@@ -112,3 +112,32 @@ def test_a_providers_rule_that_becomes_several_gives_them_its_id(listed: bool) -
                  cidr_ipv4=None, referenced_security_group_id="sg-2"),
     ))  # fmt: skip
     assert [(rule.id, rule.ethertype) for rule in policy.security_groups[0].rules] == [("sgr-7", 4), ("sgr-7/2", 6)]
+
+
+def test_each_network_interface_of_terraforms_servers_knows_its_server() -> None:
+    """Also a port that is a resource of its own. An interface without a port has no id: it is the server's second."""
+    server = "openstack_compute_instance_v2"
+    policy = policy_of(state(
+        resource("openstack_networking_secgroup_v2.a", id="sg-1", name="a", delete_default_rules=True),
+        resource(
+            "openstack_networking_port_v2.p", id="port-1", all_fixed_ips=["10.0.0.7"], security_group_ids=["sg-1"]
+        ),
+        resource(f"{server}.one", id="nova-1", name="one", security_groups=["a"], network=[
+            {"uuid": "n", "fixed_ip_v4": "10.0.0.5"}, {"uuid": "n", "fixed_ip_v4": "10.0.0.6"},
+        ]),
+        resource(f"{server}.two", id="nova-2", name="two", security_groups=["a"], network=[{"port": "port-1"}]),
+    ))  # fmt: skip
+    assert [(each.name, each.id, each.device) for each in policy.instances] == [
+        ("one", "nova-1", ""), ("one-2", "", "nova-1"), ("two", "port-1", "nova-2"),
+    ]  # fmt: skip
+
+
+def test_an_id_that_two_machines_share_is_no_id() -> None:
+    """Samples that were written by hand use one interface's id again and again."""
+    shared = [
+        {"InstanceId": f"i-{n}", "NetworkInterfaces": [aws_interface("eni-1", f"vm-{n}", [f"10.0.0.{n}"], ["sg-web"])]}
+        for n in (1, 2)
+    ]
+    policy = policy_of(account() | {"NetworkInterfaces": [], "Reservations": [{"Instances": shared}]}, _ENTRIES)
+    found = [(each.name, each.id, each.device) for each in policy.instances]
+    assert found == [("vm-1", "", "i-1"), ("vm-2", "", "i-2")]
