@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from effort import some
 from exports import imported, policy_of
+from hypothesis import given, seed, settings
+from hypothesis import strategies as st
 from neutron import WEB, group, groups, port, ports, rule, tcp
 from terraform import LATER, block, plan, refs, resource, state
 from test_import_aws import ENTRIES, account
@@ -82,6 +85,21 @@ def test_what_is_called_the_same_here_and_there_is_written_once() -> None:
 def test_a_name_that_no_policy_can_have_becomes_a_label_that_one_can(name: str, label: str) -> None:
     policy = policy_of(groups(group("g-1", name)))
     assert policy.security_groups[0].label == label
+
+
+@seed(20261128)
+@settings(max_examples=some(20, 500), deadline=None, database=None)
+@given(st.lists(st.tuples(st.text(max_size=9), st.text(max_size=9)), min_size=1, max_size=4, unique_by=lambda x: x[0]))
+def test_a_document_says_the_same_whatever_the_provider_calls_its_things(called: list[tuple[str, str]]) -> None:
+    """``policy_of`` compares the policy with that of the written document."""
+    known = [(id, name) for id, name in called if id]
+    members = tuple(id for id, _ in known[:1])
+    policy_of(
+        groups(*(group(id, name) for id, name in known or [("g", "")])),
+        ports(*(
+            port(id, name, f"10.0.0.{n}", groups=members, device_id=f"{name}{id}") for n, (id, name) in enumerate(known)
+        )),
+    )  # fmt: skip
 
 
 def test_an_id_that_no_policy_can_have_is_left_out() -> None:
