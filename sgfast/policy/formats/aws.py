@@ -217,9 +217,11 @@ class _Account:
                 name = self._instance_names.get(instance_id, "")
             unique = own_id if holders[own_id] == 1 else f"{own_id}-{instance_id or 'unattached'}"
             location = Location(interface.location.file, "network interface", unique, name)
-            self._add(interface.at(location), location, interface.objects("Groups"))
+            if unique != own_id:
+                self.draft.made_up(unique)
+            self._add(interface.at(location), location, interface.objects("Groups"), instance_id)
 
-    def _add(self, interface: JsonObject, location: Location, groups: Iterable[JsonObject]) -> None:
+    def _add(self, interface: JsonObject, location: Location, groups: Iterable[JsonObject], device: str = "") -> None:
         vpc = interface.text("VpcId")
         if not vpc:
             raise location.error("is in no VPC (EC2-Classic), which a policy cannot express")
@@ -231,7 +233,7 @@ class _Account:
         addresses = [item.required(key) for section, key in _ADDRESSES for item in interface.objects(section)]
         if interface.has("PrivateIpAddress"):
             addresses.append(interface.required("PrivateIpAddress"))
-        self.draft.instance(DraftInstance(location, vpc, list(dict.fromkeys(addresses)), group_ids))
+        self.draft.instance(DraftInstance(location, vpc, list(dict.fromkeys(addresses)), group_ids, device=device))
 
 
 def _name_tag(item: JsonObject) -> str:

@@ -14,6 +14,8 @@ How a format fills a draft::
 - Objects refer to each other by ``Location.id``. ``Location.name`` is only for people and may be empty. Order does not
   matter: references are resolved at the end (``unresolved``).
 - An object that appears twice (in overlapping listings) counts once; different objects with one id are an error.
+- The document keeps the ids, and names that a policy cannot have, as ``id`` and ``label`` (SPEC 2.12). An id that the
+  provider does not know, because a format made it up to connect objects, is announced with ``made_up()``.
 - A format translates its own values (``ingress``, ``-1``) and raises ``location.error("…")`` for unknown ones.
   Whether ports, protocols, CIDRs and priorities are valid is checked here and by the document reader.
 - ``note()`` records what is not an error but worth knowing (an unfiltered port is no instance). It becomes a warning of
@@ -41,6 +43,8 @@ from sgfast.policy.formats.values import (
     one_network,
     shared_name,
     valid_description,
+    valid_id,
+    valid_label,
 )
 from sgfast.policy.model import (
     DEFAULT_VPC,
@@ -83,8 +87,15 @@ class DraftRule:
     action: Action = "allow"
     priority: int = 1
     description: str = ""
-    #: The provider's id, if there is one and no other rule comes from the same provider rule.
+    #: The provider's id, if there is one. ``numbered`` gives it to several rules.
     id: str = ""
+
+
+def numbered(rules: Sequence[DraftRule], rule_id: str) -> Sequence[DraftRule]:
+    """The rules that one provider's rule became, with its id: ``sgr-1``, ``sgr-1/2``, ``sgr-1/3`` …"""
+    for n, rule in enumerate(rules if rule_id else (), 1):
+        rule.id = rule_id if n == 1 else f"{rule_id}/{n}"
+    return rules
 
 
 @dataclass(slots=True)
@@ -100,6 +111,8 @@ class DraftInstance:
     #: Virtual addresses and allowed address pairs. An address that only one instance lists becomes one of its own; one
     #: that several list becomes an instance of its own, provided they are all in the same groups.
     shared_addresses: Sequence[str] = ()
+    #: The provider's id of the machine that it belongs to, if it is known.
+    device: str = ""
 
 
 @dataclass(slots=True)
@@ -132,6 +145,7 @@ class _ResolvedInstance:
     #: By their keys, in their order.
     addresses: dict[bytes, Network]
     shared: dict[bytes, Network]
+    device: str = ""
 
 
 #: For all address groups of an export. One range of IPv6 addresses may need 254 prefixes, of 200 bytes each.
@@ -166,6 +180,7 @@ class Draft:
         #: What the cloud calls an address group.
         self.list_word = "prefix list" if profile == "aws" else "address group"
         self._notes: dict[str, list[str]] = {}
+        self._made_up: set[str] = set()
         self._prefixes = 0
 
     # Input from the formats
@@ -175,6 +190,10 @@ class Draft:
         names = self._notes.setdefault(message, [])
         if location is not None:
             names.append(location.called)
+
+    def made_up(self, *ids: str) -> None:
+        """These ids are not the provider's, so the document does not keep them."""
+        self._made_up.update(ids)
 
     def vpc(self, location: Location, region: str = "") -> None:
         known = self._vpcs.get(location.id)
@@ -262,7 +281,8 @@ class Draft:
         vpc_names = assign_names([vpc.location for vpc in vpcs.values()])
         if [*vpc_names.values()] != [DEFAULT_VPC] or any(vpc.region for vpc in vpcs.values()):
             document["vpcs"] = [
-                {"name": vpc_names[i]} | ({"region": vpc.region} if vpc.region else {}) for i, vpc in vpcs.items()
+                self._called(vpc_names[i], vpc.location) | ({"region": vpc.region} if vpc.region else {})
+                for i, vpc in vpcs.items()
             ]
             locations["vpcs"] = [vpc.location for vpc in vpcs.values()]
         if pairs := self._peering_pairs(vpc_names):
@@ -272,7 +292,8 @@ class Draft:
         address_group_names = assign_names([group.location for group in self._address_groups.values()])
         if self._address_groups:
             document["address_groups"] = [
-                {"name": address_group_names[i], "addresses": [address_text(each) for each in group.addresses]}
+                self._called(address_group_names[i], group.location)
+                | {"addresses": [address_text(each) for each in group.addresses]}
                 for i, group in self._address_groups.items()
             ]
             locations["address_groups"] = [group.location for group in self._address_groups.values()]
@@ -293,7 +314,7 @@ class Draft:
 
         instance_names = assign_names([instance.location for instance in instances])
         document["instances"] = [
-            {"name": instance_names[instance.location.id]}
+            self._called(instance_names[instance.location.id], instance.location, instance.device)
             | ({"vpc": vpc_names[instance.vpc]} if len(vpcs) > 1 else {})
             | {
                 "addresses": [address_text(address) for address in instance.addresses.values()],
@@ -315,6 +336,16 @@ class Draft:
                 self.note("Has no rules, so that it allows nothing", group.location)
         if not instances:
             self.note("No file holds an instance with an address, so that nothing is filtered")
+
+    def _called(self, name: str, location: Location, device: str = "") -> dict[str, Any]:
+        """The name of an object, and the provider's words for it that are not the same (SPEC 2.12)."""
+        made: dict[str, Any] = {"name": name}
+        for key, word in (("id", location.id), ("device", "" if device == location.id else device)):
+            if word != name and word not in self._made_up and valid_id(word):
+                made[key] = word
+        if location.name not in ("", name):
+            made["label"] = valid_label(location.name)
+        return made
 
     def _note_texts(self) -> list[str]:
         notes = []
@@ -355,12 +386,9 @@ class Draft:
     # Groups and rules
 
     def _group_document(self, group: _Group, name: str, peers: _Peers) -> dict[str, Any]:
-        told = group.description
-        if group.location.name and group.location.name != name:
-            told = f"{group.location.name}: {told}" if told else group.location.name
-        made: dict[str, Any] = {"name": name}
-        if told:
-            made["description"] = valid_description(told)
+        made = self._called(name, group.location)
+        if group.description:
+            made["description"] = valid_description(group.description)
         if not group.stateful:
             made["stateful"] = False
         made["rules"] = [self._rule_document(rule, peers) for rule in group.rules]
@@ -435,7 +463,8 @@ class Draft:
                     "list the networks it really forwards for, or remove the pair from the file"
                 )
         shared = {key: address for key, address in shared.items() if key not in own}
-        return _ResolvedInstance(location, instance.vpc, tuple(dict.fromkeys(instance.groups)), own, shared)
+        groups = tuple(dict.fromkeys(instance.groups))
+        return _ResolvedInstance(location, instance.vpc, groups, own, shared, instance.device)
 
     def _check_sharers(self, address: Network, sharers: Sequence[_ResolvedInstance]) -> None:
         first = sharers[0]

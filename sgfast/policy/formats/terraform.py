@@ -59,6 +59,8 @@ def read(sources: Sequence[Source], *, planned: bool = True) -> Draft:
     # Before and after belong to the same cloud, even if one of them is empty.
     draft = Draft(_profile([stack for pair in pairs for stack in pair]))
     stacks = [new if planned else old for old, new in pairs]
+    # The address of a resource stands for its id until it exists.
+    draft.made_up(*(resource.address for stack in stacks for resource in stack.resources))
     terraform_aws.add(stacks, draft)
     terraform_neutron.add(stacks, draft)
     _note_unread(stacks, draft)

@@ -21,7 +21,7 @@ from sgfast.policy.formats.aws_rules import (
     region_of,
     rules,
 )
-from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule
+from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule, numbered
 from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.formats.objects import JsonObject
 from sgfast.policy.formats.terraform_references import Resource
@@ -216,7 +216,8 @@ class _Aws:
             if (group, meaning(rule)) not in stale:
                 found.setdefault((group, meaning(rule)), rule)
         for group, rule in self._own_rules():
-            found.setdefault((group, meaning(rule)), rule)
+            kept = found.setdefault((group, meaning(rule)), rule)
+            kept.id = kept.id or rule.id
         for (group, _), rule in found.items():
             yield group, rule
 
@@ -278,7 +279,8 @@ class _Aws:
                 peers += [other] if other else []
             lists = stack.ids_of(resource, "prefix_list_ids", _LISTS)
             direction = _DIRECTIONS[fields.text("type")]
-            for rule in self._rules(location, direction, fields, list(dict.fromkeys(peers)), lists):
+            made = self._rules(location, direction, fields, list(dict.fromkeys(peers)), lists)
+            for rule in numbered(made, fields.text("security_group_rule_id")):
                 yield group, rule
 
     def _check_rule_known(self, resource: Resource, attributes: tuple[str, ...]) -> None:
@@ -302,9 +304,7 @@ class _Aws:
             [fields.required("cidr_ipv6")] if fields.text("cidr_ipv6") else [],
             [other] if other else [], [prefix_list] if prefix_list else [],
         )  # fmt: skip
-        if len(made) == 1:
-            made[0].id = fields.text("security_group_rule_id")
-        yield from made
+        yield from numbered(made, fields.text("security_group_rule_id"))
 
     def _rules(
         self, location: Location, direction: Direction, fields: JsonObject, groups: list[str], lists: list[str]
@@ -345,19 +345,23 @@ class _Aws:
         stale: _Attached = self._attachments(stack.prior) if stack.prior else set()
         own = {stack.identity(resource) for resource in stack.of("aws_network_interface")}
         names: dict[str, str] = {}
+        devices: dict[str, str] = {}
         for resource in stack.of("aws_instance"):
             name = _name_tag(stack.fields(resource))
             interface = self._primary(resource)
             if interface in own:
                 names[interface] = name
+                devices[interface] = stack.identity(resource)
             else:
                 location = Location(stack.file, "instance", interface, name).part(one_line(resource.address))
-                self._add_interface(resource, location, "vpc_security_group_ids", attached, stale)
+                device = stack.identity(resource)
+                self._add_interface(resource, location, "vpc_security_group_ids", attached, stale, device)
         for resource in stack.of("aws_network_interface"):
             identity = stack.identity(resource)
             name = _name_tag(stack.fields(resource)) or names.get(identity, "")
             location = stack.location(resource, "network interface", name)
-            self._add_interface(resource, location, "security_groups", attached, stale)
+            device = devices.get(identity, "")
+            self._add_interface(resource, location, "security_groups", attached, stale, device)
 
     def _primary(self, resource: Resource) -> str:
         """The primary interface of an instance: created with it, or assigned to it."""
@@ -388,8 +392,9 @@ class _Aws:
         return found
 
     def _add_interface(
-        self, resource: Resource, location: Location, attribute: str, attached: _Attached, stale: _Attached
-    ) -> None:
+        self, resource: Resource, location: Location, attribute: str, attached: _Attached, stale: _Attached,
+        device: str,
+    ) -> None:  # fmt: skip
         stack = self._stack
         fields = stack.fields(resource)
         addresses = [text for text in (fields.text("private_ip"),) if text]
@@ -418,9 +423,9 @@ class _Aws:
         else:
             message = f'In the VPC "{DEFAULT_VPC}" because neither its security groups nor its subnet are in the file'
             self._draft.note(message, location)
-        instance = DraftInstance(location, vpc or DEFAULT_VPC, list(dict.fromkeys(addresses)))
-        instance.groups = list(dict.fromkeys(groups))
-        self._draft.instance(instance)
+        own = list(dict.fromkeys(groups))
+        unique = list(dict.fromkeys(addresses))
+        self._draft.instance(DraftInstance(location, vpc or DEFAULT_VPC, unique, own, device=device))
 
     def _subnet_vpc(self, resource: Resource) -> str:
         """The VPC of the subnet; of several possible subnets, the VPC they have in common. Empty if it is unknown."""

@@ -316,6 +316,7 @@ class _Neutron:
             if stack.identity(resource) in self._associations:  # Terraform did not make it, but changes its groups
                 ports.setdefault(stack.identity(resource), resource)
         names: dict[str, str] = {}
+        devices: dict[str, str] = {}
         for resource in stack.of(*_SERVERS):
             fields = stack.fields(resource)
             name = fields.text("name")
@@ -323,17 +324,22 @@ class _Neutron:
             for n, nic in enumerate(self._nics(resource, fields)):
                 if nic.port in ports:
                     names.setdefault(nic.port, name)
+                    devices.setdefault(nic.port, stack.identity(resource))
                     continue
                 own_id = nic.port or f"{stack.identity(resource)}{f'-{n + 1}' if n else ''}"
+                if n and not nic.port:
+                    self._draft.made_up(own_id)
                 location = Location(stack.file, "instance", own_id, f"{name}-{n + 1}" if n and name else name)
                 location = location.part(one_line(resource.address))
                 associations = self._associations.pop(nic.port, [])
                 if self._is_known(location, nic.addresses):
                     groups = self._server_groups(resource, fields) if groups is None else groups
                     own = self._with_associations(groups, associations)
-                    self._add_instance(resource, nic.network, DraftInstance(location, "", nic.addresses, own))
+                    made = DraftInstance(location, "", nic.addresses, own, device=stack.identity(resource))
+                    self._add_instance(resource, nic.network, made)
         for identity, resource in ports.items():
-            self._add_port(resource, names.get(identity, ""), self._associations.pop(identity, []))
+            associations = self._associations.pop(identity, [])
+            self._add_port(resource, names.get(identity, ""), devices.get(identity, ""), associations)
         for association in (each for listed in self._associations.values() for each in listed):
             location = Location(stack.file, "resource", association.address)
             self._draft.note("Not applied because its port is not in the file", location)
@@ -414,7 +420,7 @@ class _Neutron:
             self._draft.rule(location.id, DraftRule(location, "outbound", version))
         return location.id
 
-    def _add_port(self, resource: Resource, server: str, associations: Sequence[Resource]) -> None:
+    def _add_port(self, resource: Resource, server: str, device: str, associations: Sequence[Resource]) -> None:
         stack = self._stack
         fields = stack.fields(resource)
         location = stack.location(resource, "port", server or fields.text("name"))
@@ -427,7 +433,9 @@ class _Neutron:
         if self._is_known(location, addresses):
             shared = [item.required("ip_address") for item in fields.objects("allowed_address_pairs")]
             groups = self._with_associations(self._port_groups(resource, fields), associations)
-            self._add_instance(resource, "network_id", DraftInstance(location, "", addresses, groups, shared))
+            device = device or fields.text("device_id")
+            instance = DraftInstance(location, "", addresses, groups, shared, device)
+            self._add_instance(resource, "network_id", instance)
 
     def _port_groups(self, resource: Resource, fields: JsonObject) -> list[str]:
         stack = self._stack

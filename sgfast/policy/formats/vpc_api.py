@@ -260,7 +260,12 @@ class ApiReader:
                 location = replace(location, name=names[interface.device])
             self.draft.instance(
                 DraftInstance(
-                    location, self.vpc_of(interface), interface.addresses, interface.groups, shared.get(location.id, ())
+                    location,
+                    self.vpc_of(interface),
+                    interface.addresses,
+                    interface.groups,
+                    shared.get(location.id, ()),
+                    interface.device,
                 )
             )
         for server in self.servers:
@@ -306,7 +311,9 @@ class ApiReader:
             if len(server.addresses) > 1:
                 name = f"{location.name}-{addresses[0]}".replace(":", "-")
                 location = Location(location.file, location.kind, port, name)
-            self.draft.instance(DraftInstance(location, self.vpc_of_server(server), addresses, groups))
+            self.draft.instance(
+                DraftInstance(location, self.vpc_of_server(server), addresses, groups, device=server.location.id)
+            )
         if not server.addresses:
             self.draft.note("Left out because it has no address of its own", server.location)
 

@@ -190,8 +190,8 @@ def test_group_names_are_unique_only_within_a_vpc() -> None:
     inbound = [permission("-1", **pair("sg-1"))]
     groups = [group("sg-1", "default", [], vpc="vpc-a"), group("sg-2", "default", inbound, vpc="vpc-b")]
     policy = policy_of(("a", {"SecurityGroups": groups}))
-    assert [(each.name, each.description) for each in policy.security_groups] == [
-        ("sg-1", "default: default group"), ("sg-2", "default: default group"),
+    assert [(each.name, each.label, each.description) for each in policy.security_groups] == [
+        ("sg-1", "default", "default group"), ("sg-2", "default", "default group"),
     ]  # fmt: skip
 
 
