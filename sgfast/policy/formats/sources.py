@@ -12,9 +12,12 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from sgfast.errors import PolicyError
 from sgfast.policy.formats.location import Location
 from sgfast.policy.yaml_nodes import (
+    MAP,
     MAX_BYTES,
     MAX_DEPTH,
     MAX_NODES,
+    SEQ,
+    STR,
     NodeReader,
     compose,
     read_document,
@@ -29,6 +32,14 @@ _MAX_FILES = 1000
 #: Matches a string. One that does not end matches up to the end of the data, so that each byte is searched once.
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _EXTENSIONS = (".json", ".yaml", ".yml")
+#: CloudFormation's short tags: ``!Sub x`` means ``{"Fn::Sub": x}``.
+_FUNCTION_TAGS = {"!Ref": "Ref", "!Condition": "Condition"} | {
+    f"!{name}": f"Fn::{name}"
+    for name in (
+        "And", "Base64", "Cidr", "Equals", "FindInMap", "GetAtt", "GetAZs", "If", "ImportValue", "Join", "Length",
+        "Not", "Or", "Select", "Split", "Sub", "ToJsonString", "Transform",
+    )
+}  # fmt: skip
 
 
 class Source(NamedTuple):
@@ -149,6 +160,10 @@ def plain_source(root: Node, origin: str) -> Source:
 
 
 def _plain(node: Node, path: str, reader: NodeReader, depth: int) -> object:
+    if (function := _FUNCTION_TAGS.get(node.tag)) is not None:
+        tag = STR if type(node) is ScalarNode else MAP if type(node) is MappingNode else SEQ
+        untagged = type(node)(tag, node.value, node.start_mark, node.end_mark)
+        return {function: _plain(untagged, path, reader, depth)}
     if type(node) is ScalarNode:
         return reader.scalar(node, path, "a value")
     if not depth:  # through aliases, a node may contain itself
