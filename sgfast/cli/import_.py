@@ -8,7 +8,7 @@ from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import FILE, quiet_option
 from sgfast.cli.printing import warn
 
-_FORMATS = ("auto", "otc", "neutron", "aws", "terraform")
+_FORMATS = ("auto", "otc", "neutron", "aws", "terraform", "cloudformation")
 
 
 @click.command("import", short_help="Turn a cloud's export into a policy.")
@@ -24,11 +24,12 @@ def import_command(form: str, files: tuple[str, ...], output: str, quiet: bool) 
 
     \b
     FORMAT is one of
-      auto       detect the format from the files
-      otc        Open Telekom Cloud, Huawei Cloud: VPC API v3 and v1, servers
-      neutron    OpenStack: Neutron's API, and openstack ... list or show -f json
-      aws        aws ec2 describe-security-groups, describe-network-interfaces, ...
-      terraform  terraform show -json of a state or of a plan (what it will make)
+      auto            detect the format from the files
+      otc             Open Telekom Cloud, Huawei Cloud: VPC API v3 and v1, servers
+      neutron         OpenStack: Neutron's API, openstack ... list or show -f json
+      aws             aws ec2 describe-security-groups, ...-network-interfaces, ...
+      terraform       terraform show -json of a state or of a plan (what it makes)
+      cloudformation  AWS CloudFormation: templates, and files of parameters
 
     FILE is JSON or YAML, or "-" for standard input; a directory stands for all JSON and YAML files in it. All files
     together make one policy. Anything that a policy cannot express is an error that names the object.

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from yaml.nodes import Node
 
 from sgfast.errors import PolicyError
-from sgfast.policy.formats import aws, terraform
+from sgfast.policy.formats import aws, cloudformation, terraform
 from sgfast.policy.formats.conversion import policy_of, yaml_of
 from sgfast.policy.formats.draft import Draft
 from sgfast.policy.formats.neutron import NeutronReader
@@ -118,6 +118,13 @@ FORMATS: dict[str, Format] = {
             frozenset(("format_version", "serial")),
             frozenset(("format_version", "lineage")),
             terraform.read,
+        ),
+        Format(
+            "cloudformation",
+            "AWS CloudFormation",
+            cloudformation.SECTIONS,
+            cloudformation.SECTIONS,
+            cloudformation.read,
         ),
     )
 }  # fmt: skip
