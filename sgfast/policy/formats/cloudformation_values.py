@@ -217,10 +217,11 @@ class Template:
         if value is None:
             return Unknown(f"the parameter {show(name)} has no default", name, name)
         text = _text(value)
-        if kind == "CommaDelimitedList" or "List<" in kind:
-            self._spend(len(text))
-            return [part.strip() for part in text.split(",") if part.strip()]
-        return text
+        return self._listed(text) if kind == "CommaDelimitedList" or "List<" in kind else text
+
+    def _listed(self, text: str) -> list[str]:
+        self._spend(len(text))
+        return [part.strip() for part in text.split(",") if part.strip()]
 
     def _attribute(self, argument: object, depth: int) -> object:
         logical, attribute = _resource_and_attribute(argument)
@@ -308,6 +309,8 @@ class Template:
         number = _number(index)
         if isinstance(values, Unknown):
             return values._replace(id=f"{values.id}[{number}]") if values.id else values
+        if isinstance(values, str):  # a list attribute whose value was given from outside
+            values = self._listed(values)
         if not isinstance(values, list) or not 0 <= number < len(values):
             raise _Invalid(f"takes the item {number} of {_shown(values)}, which has none")
         return values[number]

@@ -234,6 +234,7 @@ def outbound(policy: Policy) -> tuple[bool, bool, bool]:
         ("", DNS, (True, False, False)),
         # A rule of its own removes the rule to everywhere, even where the group lists it.
         (f"SecurityGroupEgress: [{ALL}]", DNS, (True, False, False)),
+        ("SecurityGroupEgress: {IpProtocol: 6, FromPort: 1, ToPort: 80, CidrIp: 0.0.0.0/0}", DNS, (True, True, False)),
         ("SecurityGroupEgress: [{IpProtocol: -1, CidrIpv6: '::/0'}]", DNS, (True, False, True)),
         ("SecurityGroupEgress: [{IpProtocol: -1, CidrIp: 198.51.100.0/24}]", DNS, (True, True, False)),
         ("", "{GroupId: !Ref Web, IpProtocol: -1, CidrIp: 0.0.0.0/0}", (True, True, False)),
@@ -266,16 +267,19 @@ def test_groups_by_name_as_in_a_default_vpc() -> None:
     SourceSecurityGroupName: !Ref Db, SourceSecurityGroupOwnerId: '111122223333'}}
   DbServer: {Type: 'AWS::EC2::Instance', Properties: {PrivateIpAddress: 10.0.0.6, SecurityGroups: [!Ref Db]}}
   Both: {Type: 'AWS::EC2::Instance', Properties: {PrivateIpAddress: 10.0.0.7, SecurityGroups: [front]}}
+  Named: {Type: 'AWS::EC2::SecurityGroup', Properties: {GroupDescription: another, GroupName: Web}}
+  ById: {Type: 'AWS::EC2::Instance', Properties: {PrivateIpAddress: 10.0.0.8, SecurityGroups: [!Ref Web]}}
 """,
     )
     assert allowed(policy, "10.0.0.7", "10.0.0.6", "gre") and allowed(policy, "10.0.0.6", "10.0.0.7", "tcp", 80)
-    assert not allowed(policy, "10.0.0.6", "10.0.0.5", "tcp", 81) and not allowed(
+    assert allowed(policy, "10.0.0.8", "10.0.0.6", "gre") and not allowed(policy, "10.0.0.6", "10.0.0.5", "tcp", 81)
+    assert not allowed(
         policy, "192.0.2.1", "10.0.0.6", "tcp", 10
     )
 
 
-@pytest.mark.parametrize("emptied", [False, True])
-def test_the_default_group_of_a_vpc_has_the_rules_that_ec2_gives_it(emptied: bool) -> None:
+@pytest.mark.parametrize(("emptied", "egress"), [(False, False), (True, False), (False, True)])
+def test_the_default_group_of_a_vpc_has_the_rules_that_ec2_gives_it(emptied: bool, egress: bool) -> None:
     policy = read(f"""
 Resources:
   Vpc: {{Type: 'AWS::EC2::VPC', Properties: {{CidrBlock: 10.0.0.0/16}}}}
@@ -285,13 +289,16 @@ Resources:
     {{PrivateIpAddress: 10.0.0.6, SubnetId: !Ref Subnet, GroupSet: [!GetAtt Vpc.DefaultSecurityGroup]}}}}
   In: {{Type: 'AWS::EC2::SecurityGroupIngress', Properties:
     {{GroupId: !GetAtt Vpc.DefaultSecurityGroup, IpProtocol: tcp, FromPort: 22, ToPort: 22, CidrIp: 192.0.2.0/24}}}}
+  Out: {{Type: 'AWS::EC2::SecurityGroup{"Egress" if egress else "Ingress"}', Properties:
+    {{GroupId: !GetAtt Vpc.DefaultSecurityGroup, IpProtocol: tcp, FromPort: 22, ToPort: 22, CidrIp: 10.0.0.0/24}}}}
   {"Emptied" if emptied else "Other"}:
     Type: {"Custom::VpcRestrictDefaultSG" if emptied else "Custom::Other"}
     Properties: {{DefaultSecurityGroupId: !GetAtt Vpc.DefaultSecurityGroup}}
 """).policy()
     assert [group.name for group in policy.security_groups] == ["Vpc.DefaultSecurityGroup"]
-    assert allowed(policy, "10.0.0.5", "10.0.0.6", "tcp", 80) is not emptied
-    assert allowed(policy, "10.0.0.5", "192.0.2.1", "tcp", 80) is not emptied
+    assert allowed(policy, "10.0.0.5", "10.0.0.6", "tcp", 80) is not (emptied or egress)
+    assert allowed(policy, "10.0.0.5", "10.0.0.6", "tcp", 22) is not emptied
+    assert allowed(policy, "10.0.0.5", "192.0.2.1", "tcp", 80) is not (emptied or egress)
     assert allowed(policy, "192.0.2.1", "10.0.0.5", "tcp", 22) and not allowed(
         policy, "192.0.2.1", "10.0.0.5", "tcp", 23
     )
@@ -346,6 +353,22 @@ def test_a_rule_without_addresses_and_group_is_left_out_with_a_warning() -> None
     assert policy.warnings[0] == (
         "Left out because it names no addresses and no group: security group Web, SecurityGroupIngress[0]."
     )
+
+
+@pytest.mark.parametrize(
+    ("database", "port"),
+    [("Engine: postgres", 5432), ("Engine: db2-se", 50000), ("Engine: mysql, Port: 3307", 3307), ("Engine: x", None)],
+)
+def test_the_port_of_a_database_is_its_own_or_that_of_its_engine(database: str, port: int | None) -> None:
+    at = "!GetAtt Db.Endpoint.Port"
+    rule = f"SecurityGroupIngress: {{IpProtocol: tcp, FromPort: {at}, ToPort: {at}, CidrIp: 10.0.0.0/8}}"
+    more = f"  Db: {{Type: 'AWS::RDS::DBInstance', Properties: {{{database}}}}}\n"
+    if port is None:
+        with pytest.raises(PolicyError, match=r"FromPort is not known: only the cloud knows .* 'Db\.Endpoint\.Port'"):
+            group(rule, more=more)
+        return
+    policy = group(rule, more=more)
+    assert [allowed(policy, "10.9.9.9", "10.0.0.5", "tcp", port + n) for n in (-1, 0, 1)] == [False, True, False]
 
 
 # What no file holds
@@ -539,7 +562,7 @@ def test_anything_anywhere_is_a_policy_or_a_policy_error() -> None:
     value: Any = source_of(SHOP.encode(), "shop.yaml").value
     stack = {"Stacks": [{"StackId": "a:b:c:d:e:f", "Parameters": [{"ParameterKey": "Env", "ParameterValue": "prod"}]}]}
     counted = {"error": 0, "policy": 0}
-    templates = itertools.islice(mutations(value), 0, None, some(3, 1))
+    templates = itertools.islice(mutations(value), 0, None, some(5, 1))
     for documents in [*((changed, stack) for changed in templates), *((value, other) for other in mutations(stack))]:
         try:
             imported(*documents, form="cloudformation").policy()

@@ -20,7 +20,7 @@ Parameters:
   First: {Type: Number, Default: 10}
   Yes: {Type: String, Default: 'true'}
   Offices: {Type: CommaDelimitedList, Default: "192.0.2.0/24, 198.51.100.0/24"}
-  Listed: {Type: 'List<AWS::EC2::Subnet::Id>', Default: 'subnet-1,subnet-2'}
+  Listed: {Type: 'List<String>', Default: '192.0.2.0/24,198.51.100.0/24'}
   Missing: {Type: String}
   Stored: {Type: 'AWS::SSM::Parameter::Value<String>', Default: /net/office}
   Looked: {Type: String, Default: '{{resolve:ssm:office}}'}
@@ -97,6 +97,8 @@ def error_with(expression: str, *more: str) -> str:
         "{'Fn::Join': [/, [192.0.2.0, !If [IsYes, 24, 8]]]}",
         "!Select [1, ['198.51.100.0/24', 192.0.2.0/24]]",
         "!Select ['0', !Ref Offices]",
+        "!Select [0, !Ref Listed]",
+        "!Select [1, !Split ['}', !Sub '${!Office}192.0.2.0/24']]",
         "!Select [0, !Split [';', '192.0.2.0/24;198.51.100.0/24']]",
         "!Join [',', [!Select [0, !Ref Offices], !Ref 'AWS::NoValue']]",
         "!If [IsYes, 192.0.2.0/24, 198.51.100.0/24]",
@@ -188,6 +190,7 @@ def test_what_a_template_does_not_say_is_one_line_with_place_and_cause(expressio
         ("!Ref Stored", "Stored"),
         ("!ImportValue net-cidr", "net-cidr"),
         ("!Sub '${Ip.PublicIp}/24'", "Ip.PublicIp"),
+        ("!Select [0, !GetAtt Vpc.CidrBlocks]", "Vpc.CidrBlocks"),
         ("!Sub '${AWS::StackName}/24'", "AWS::StackName"),
         ("!If [Open, 192.0.2.0/24, 0.0.0.0/0]", "Missing"),
     ],
