@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from itertools import islice
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.formats.objects import JsonObject
@@ -30,6 +30,7 @@ MAX_DEPTH = 100
 
 #: What to do where a template needs more than its text says.
 PROCESSED = "import the output of aws cloudformation get-template --template-stage Processed instead"
+_CHARACTERS_A_STEP = 100
 _MOST_BLOCKS = 256
 _PLACEHOLDER = re.compile(r"\$\{([^${}]*)\}")
 _DYNAMIC = "{{resolve:"
@@ -104,7 +105,7 @@ class Template:
         self._whole = whole
         self._place = Location(source.file, "template", "")
         document = JsonObject(source.value, self._place)
-        self.transforms = [str(each) for each in _listed(document.get("Transform"))]
+        self.transforms = _transforms(document.get("Transform"))
         self._parameters = document.mapping("Parameters")
         self._mappings = document.mapping("Mappings")
         self._conditions = document.mapping("Conditions")
@@ -165,6 +166,7 @@ class Template:
                 return self._called(name, raw[name], depth + 1)
             made_of = {key: self._value(each, depth + 1) for key, each in raw.items()}
             return {key: made for key, made in made_of.items() if made is not _NO_VALUE}
+        self._spend(_cost(raw))
         if isinstance(raw, str) and _DYNAMIC in raw:
             return self._unknown(raw, f"{show(raw)} is looked up when the stack is made")
         return raw
@@ -176,8 +178,10 @@ class Template:
         known = _FUNCTIONS.get(name)
         if known is None:
             return Unknown(f"{name} is computed by CloudFormation alone: {PROCESSED}")
+        made = self._value(argument, depth)
+        self._spend(_cost(made))
         try:
-            return known(self, self._value(argument, depth), depth)
+            return known(self, made, depth)
         except _Invalid as why:
             return Unknown(f"{name} {why}")
 
@@ -217,9 +221,9 @@ class Template:
         if value is None:
             return Unknown(f"the parameter {show(name)} has no default", name, name)
         text = _text(value)
-        return self._listed(text) if kind == "CommaDelimitedList" or "List<" in kind else text
+        return self._separated(text) if kind == "CommaDelimitedList" or "List<" in kind else text
 
-    def _listed(self, text: str) -> list[str]:
+    def _separated(self, text: str) -> list[str]:
         self._spend(len(text))
         return [part.strip() for part in text.split(",") if part.strip()]
 
@@ -253,13 +257,15 @@ class Template:
     # Texts and lists
 
     def _sub(self, argument: object, depth: int) -> object:
-        text, values = argument, cast(dict[str, object], {})
+        text: object = argument
+        values: dict[str, object] = {}
         if isinstance(argument, list) and len(argument) == 2 and isinstance(argument[1], dict):
             text, values = argument
         if isinstance(text, Unknown):
             return text
         if not isinstance(text, str):
             raise _Invalid(f"must be a text, or a list of a text and a mapping, not {_shown(argument)}")
+        self._spend(len(text))
         pieces: list[object] = []
         at = 0
         for match in _PLACEHOLDER.finditer(text):
@@ -310,7 +316,7 @@ class Template:
         if isinstance(values, Unknown):
             return values._replace(id=f"{values.id}[{number}]") if values.id else values
         if isinstance(values, str):  # a list attribute whose value was given from outside
-            values = self._listed(values)
+            values = self._separated(values)
         if not isinstance(values, list) or not 0 <= number < len(values):
             raise _Invalid(f"takes the item {number} of {_shown(values)}, which has none")
         return values[number]
@@ -388,6 +394,7 @@ class Template:
             return self._condition_named(argument, depth)
         if name == "Fn::Equals" and isinstance(argument, list) and len(argument) == 2:
             values = [self._value(each, depth + 1) for each in argument]
+            self._spend(_cost(values))
             for value in values:
                 if isinstance(value, Unknown):
                     return value._replace(id="")
@@ -437,14 +444,26 @@ _FUNCTIONS: dict[str, Callable[[Template, Any, int], object]] = {
 }
 
 
-def _listed(value: object) -> list[object]:
-    return value if isinstance(value, list) else [] if value is None else [value]
+def _transforms(value: object) -> list[str]:
+    """The names of the macros that transform the whole template."""
+    listed = value if isinstance(value, list) else [] if value is None else [value]
+    return [str(each.get("Name")) if isinstance(each, dict) else str(each) for each in listed]
 
 
 def _arguments(value: object, count: int) -> list[Any]:
     if not isinstance(value, list) or len(value) != count:
         raise _Invalid(f"takes a list of {count} values, not {_shown(value)}")
     return value
+
+
+def _cost(value: object) -> int:
+    """The steps of looking at a text, or at the texts in a list: far fewer than those of making them."""
+    texts = value if isinstance(value, list) else [value]
+    return sum(len(text) for each in texts if isinstance(text := _id(each), str)) // _CHARACTERS_A_STEP
+
+
+def _id(value: object) -> object:
+    return value.id if isinstance(value, Unknown) else value
 
 
 def _resource_and_attribute(argument: object) -> tuple[str, str]:
@@ -482,4 +501,6 @@ def _shown(value: object) -> str:
         return show(value)
     if isinstance(value, dict | list):
         return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
-    return "an unknown value" if isinstance(value, Unknown) else one_line(str(value))
+    if isinstance(value, Unknown) or value is _NO_VALUE:
+        return "AWS::NoValue" if value is _NO_VALUE else "an unknown value"
+    return one_line(str(value))

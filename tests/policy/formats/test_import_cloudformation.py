@@ -516,13 +516,13 @@ def test_resources_that_use_groups_or_filter_otherwise_are_counted() -> None:
   Inner: {Type: 'AWS::CloudFormation::Stack', Properties: {TemplateURL: x}}
   Part: {Type: 'Our::Web::Tier::MODULE', Properties: {}}
 Conditions: {No: !Equals [a, b]}
-Transform: [AWS::Serverless-2016-10-31, OurMacro]
+Transform: [AWS::Serverless-2016-10-31, OurMacro, {Name: 'AWS::Include', Parameters: {Location: x}}]
 """
     )
     processed = "import the output of aws cloudformation get-template --template-stage Processed instead"
     assert policy.warnings == (
         f"CloudFormation may add more resources when it processes the template; to have them, {processed}: "
-        "transform OurMacro, Our::Web::Tier::MODULE Part.",
+        "transform OurMacro, transform AWS::Include, Our::Web::Tier::MODULE Part.",
         "Uses security groups, but is no instance with a known address: AWS::ElasticLoadBalancingV2::LoadBalancer Lb, "
         "AWS::Serverless::Function Fn.",
         "Not in the policy, although it filters traffic, too: AWS::EC2::NetworkAcl Acl, "

@@ -97,7 +97,7 @@ def error_with(expression: str, *more: str) -> str:
         "{'Fn::Join': [/, [192.0.2.0, !If [IsYes, 24, 8]]]}",
         "!Select [1, ['198.51.100.0/24', 192.0.2.0/24]]",
         "!Select ['0', !Ref Offices]",
-        "!Select [0, !Ref Listed]",
+        "!Select [0, !Split [';', !Join [';', !Ref Listed]]]",
         "!Select [1, !Split ['}', !Sub '${!Office}192.0.2.0/24']]",
         "!Select [0, !Split [';', '192.0.2.0/24;198.51.100.0/24']]",
         "!Join [',', [!Select [0, !Ref Offices], !Ref 'AWS::NoValue']]",
@@ -155,6 +155,7 @@ def test_functions_compute_what_the_rule_says(expression: str) -> None:
         ("!GetAtt Nowhere.CidrBlock", "Fn::GetAtt names 'Nowhere', which is no resource"),
         ("!GetAtt Vpc", "must name a resource and an attribute, not 'Vpc'"),
         ("!Sub [a, b, c]", "must be a text, or a list of a text and a mapping, not a list of 3"),
+        ("!Sub '${AWS::NoValue}/32'", "Fn::Sub takes a text, not AWS::NoValue"),
         ("!Sub '${Offices}'", "Fn::Sub takes a text, not a list of 2"),
         ("!Select [2, !Ref Offices]", "Fn::Select takes the item 2 of a list of 2, which has none"),
         ("!Select [-1, !Ref Offices]", "Fn::Select takes a number, not -1"),
@@ -256,6 +257,26 @@ def test_texts_that_double_from_function_to_function_are_stopped() -> None:
         expression = f"!Sub ['${{a}}${{a}}', {{a: {expression}}}]"
     with pytest.raises(PolicyError, match=_TOO_MUCH.format("security group Web")):
         with_cidr(expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "uses"),
+    [("!Sub {Ref: Long}", 1), ("!Split [x, !Ref Long]", 1), ("!Select [0, !Ref Long]", 1), ("!Base64 {Ref: Long}", 1),
+     ("!GetAtt {Ref: Long}", 60), ("!Ref {Ref: Long}", 60), ("!FindInMap [!Ref Missing, !Ref Long, a]", 60),
+     ("!GetAtt Big.CidrBlock", 60), ("!If [Same%d, a, b]", 60)],
+)  # fmt: skip
+def test_a_long_text_costs_steps_each_time_it_is_used(
+    expression: str, uses: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloudformation_values, "MAX_STEPS", 10_000)
+    long = "${a}" * 10_000
+    head = HEAD.replace("Parameters:\n", f"Parameters:\n  Long: {{Type: String, Default: '{long}'}}\n")
+    same = "".join(f"  Same{n}: !Equals [!Ref Long, !Ref Long]\n" for n in range(60))
+    head = head.replace("Conditions:\n", f"Conditions:\n{same}")
+    tags = ", ".join(f"{{Key: k, Value: {expression % n if '%' in expression else expression}}}" for n in range(uses))
+    head += f"  Big: {{Type: 'AWS::EC2::Subnet', Properties: {{CidrBlock: '{long}'}}}}\n"
+    with pytest.raises(PolicyError, match=_TOO_MUCH.format("security group Web")):
+        read(head + GROUP + f"192.0.2.0/24\n      Tags: [{tags}]\n").policy()
 
 
 def test_functions_of_aliases_do_not_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
