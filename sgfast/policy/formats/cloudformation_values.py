@@ -238,12 +238,24 @@ class Template:
             return self.identity(logical)
         if where is not None and isinstance(resource.properties, dict) and name not in self._whole.given:
             made = self._value(resource.properties.get(where), depth + 1)
+            if made is None and where == "PrivateIpAddress":
+                made = self._primary_address(resource.properties, depth + 1)
             if made is None and where == "Port":
                 made = _DATABASE_PORTS.get(_text(self._value(resource.properties.get("Engine", ""), depth + 1)))
             if made is not None and made is not _NO_VALUE:
                 return made
         unknown = self._unknown(name, f"only the cloud knows the attribute {show(name)}")
         return unknown._replace(id=f"{self.identity(logical)}.{attribute}") if isinstance(unknown, Unknown) else unknown
+
+    def _primary_address(self, properties: Mapping[str, object], depth: int) -> object:
+        """The address of an instance's first interface, or the primary one in an interface's list; None if not said."""
+        for key in ("NetworkInterfaces", "PrivateIpAddresses"):
+            items = self._value(properties.get(key), depth)
+            for item in items if isinstance(items, list) else ():
+                is_first = isinstance(item, dict) and str(item.get("DeviceIndex", 0)) == "0"
+                if is_first and str(item.get("Primary", True)).lower() == "true":
+                    return item.get("PrivateIpAddress")
+        return None
 
     def _import(self, name: object, depth: int) -> object:
         text = name.id if isinstance(name, Unknown) else name

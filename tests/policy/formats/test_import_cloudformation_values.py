@@ -43,6 +43,19 @@ Resources:
     Type: AWS::EC2::Subnet
     Properties: {VpcId: !Ref Vpc, CidrBlock: !Select [2, !Cidr [!GetAtt Vpc.CidrBlock, 3, 8]]}
   Ip: {Type: 'AWS::EC2::EIP'}
+  Card:
+    Type: AWS::EC2::NetworkInterface
+    Properties:
+      SubnetId: !Ref Subnet
+      GroupSet: [!Ref Web]
+      PrivateIpAddresses:
+        [{Primary: false, PrivateIpAddress: 198.51.100.9}, {Primary: true, PrivateIpAddress: 192.0.2.10}]
+  TwoCards:
+    Type: AWS::EC2::Instance
+    Properties:
+      NetworkInterfaces:
+        - {DeviceIndex: '1', SubnetId: !Ref Subnet, GroupSet: [!Ref Web], PrivateIpAddress: 198.51.100.8}
+        - {DeviceIndex: '0', SubnetId: !Ref Subnet, GroupSet: [!Ref Web], PrivateIpAddress: 192.0.2.11}
   Peer:
     Type: AWS::EC2::Instance
     Properties: {PrivateIpAddress: 192.0.2.9, SecurityGroupIds: [!Ref Web], SubnetId: !Ref Subnet}
@@ -118,6 +131,8 @@ def error_with(expression: str, *more: str) -> str:
         "{'Fn::GetAtt': [Subnet, CidrBlock]}",
         "!Sub '${Subnet.CidrBlock}'",
         "!Sub '${Peer.PrivateIp}/24'",
+        "!Sub '${TwoCards.PrivateIp}/24'",
+        "!Sub '${Card.PrimaryPrivateIpAddress}/24'",
     ],
 )
 def test_functions_compute_what_the_rule_says(expression: str) -> None:
