@@ -52,11 +52,12 @@ def import_command(
 
     \b
     FORMAT is one of
-      auto       detect the format from the files
-      otc        Open Telekom Cloud, Huawei Cloud: VPC API v3 and v1, servers
-      neutron    OpenStack: Neutron's API, and openstack ... list or show -f json
-      aws        aws ec2 describe-security-groups, describe-network-interfaces, ...
-      terraform  terraform show -json (of a plan: what it will make), or a state file
+      auto            detect the format from the files
+      otc             Open Telekom Cloud, Huawei Cloud: VPC API v3 and v1, servers
+      neutron         OpenStack: Neutron's API, openstack ... list or show -f json
+      aws             aws ec2 describe-security-groups, ...-network-interfaces, ...
+      terraform       terraform show -json (a plan: what it makes); state files
+      cloudformation  AWS CloudFormation: templates, and files of parameters
 
     FILE is JSON or YAML, or "-" for standard input; a directory stands for all such files in it and below it. All
     files together make one policy. Anything that a policy cannot express is an error that names the object.

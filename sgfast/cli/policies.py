@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sgfast.policy.document import Lines
     from sgfast.policy.model import Policy
 
-FORMATS = ("auto", "otc", "neutron", "aws", "terraform")
+FORMATS = ("auto", "otc", "neutron", "aws", "terraform", "cloudformation")
 
 unresolved_option = click.option(
     "--unresolved",

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from yaml.nodes import Node
 
 from sgfast.errors import PolicyError
-from sgfast.policy.formats import aws, terraform
+from sgfast.policy.formats import aws, cloudformation, terraform
 from sgfast.policy.formats.conversion import policy_of, yaml_of
 from sgfast.policy.formats.draft import Draft
 from sgfast.policy.formats.neutron import NeutronReader
@@ -43,9 +43,9 @@ class Format(NamedTuple):
     #: Keys within the top three levels that no other format with the same sections has. "section.key" is a key of a
     #: section's objects.
     own: frozenset[str]
-    #: Keys beside the sections of a page of a listing.
-    paging: frozenset[str]
     read: Callable[[Sequence[Source]], Draft]
+    #: Keys beside the sections of a page of a listing.
+    paging: frozenset[str] = frozenset()
 
 
 class Imported(NamedTuple):
@@ -95,8 +95,8 @@ FORMATS: dict[str, Format] = {
                     "OS-EXT-IPS:port_id",
                 )
             ),
-            PAGING,
             lambda sources: OtcReader().read(sources),
+            PAGING,
         ),
         Format(
             "neutron",
@@ -117,19 +117,25 @@ FORMATS: dict[str, Format] = {
                     "address_groups.addresses", "address_group.addresses",
                 )
             ),
-            PAGING,
             lambda sources: NeutronReader().read(sources),
+            PAGING,
         ),
         Format(
-            "aws", "aws ec2 describe-...", frozenset(aws.SECTIONS), frozenset(aws.SECTIONS), aws.PAGING, aws.read
+            "aws", "aws ec2 describe-...", frozenset(aws.SECTIONS), frozenset(aws.SECTIONS), aws.read, aws.PAGING
         ),
         Format(
             "terraform",
             "terraform show -json or a state file",
             terraform.SECTIONS,
             terraform.SECTIONS,
-            frozenset(),
             terraform.read,
+        ),
+        Format(
+            "cloudformation",
+            "AWS CloudFormation",
+            cloudformation.SECTIONS,
+            cloudformation.SECTIONS,
+            cloudformation.read,
         ),
     )
 }  # fmt: skip

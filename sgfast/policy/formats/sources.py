@@ -13,9 +13,12 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from sgfast.errors import PolicyError
 from sgfast.policy.formats.location import Location
 from sgfast.policy.yaml_nodes import (
+    MAP,
     MAX_BYTES,
     MAX_DEPTH,
     MAX_NODES,
+    SEQ,
+    STR,
     NodeReader,
     compose,
     read_document,
@@ -39,6 +42,15 @@ _ZIP = b"PK\x03\x04"
 _MESSAGES = b'{"@level":'
 #: How the output of ``terraform`` begins where GitHub's setup-terraform has put a script in its place.
 _WRAPPED = b"[command]"
+#: CloudFormation's short tags: ``!Sub x`` means ``{"Fn::Sub": x}``.
+_FUNCTION_TAGS = {"!Ref": "Ref", "!Condition": "Condition"} | {
+    f"!{name}": f"Fn::{name}"
+    for name in (
+        "And", "Base64", "Cidr", "Contains", "EachMemberEquals", "EachMemberIn", "Equals", "FindInMap", "GetAtt",
+        "GetAZs", "If", "ImportValue", "Join", "Length", "Not", "Or", "RefAll", "Select", "Split", "Sub",
+        "ToJsonString", "Transform", "ValueOf", "ValueOfAll",
+    )
+}  # fmt: skip
 
 
 class Source(NamedTuple):
@@ -259,6 +271,10 @@ def plain_source(root: Node, origin: str) -> Source:
 
 
 def _plain(node: Node, path: str, reader: NodeReader, depth: int) -> object:
+    if (function := _FUNCTION_TAGS.get(node.tag)) is not None:
+        tag = STR if type(node) is ScalarNode else MAP if type(node) is MappingNode else SEQ
+        untagged = type(node)(tag, node.value, node.start_mark, node.end_mark)
+        return {function: _plain(untagged, path, reader, depth)}
     if type(node) is ScalarNode:
         return reader.scalar(node, path, "a value")
     if not depth:  # through aliases, a node may contain itself

@@ -267,3 +267,26 @@ def test_json_and_yaml_say_the_same() -> None:
     text = json.dumps(EXPORTS["neutron"][0])
     one, two = source_of(text.encode(), "a"), source_of(f"# YAML\n{text}".encode(), "a")
     assert one.value == two.value
+
+
+def test_short_tags_of_yaml_say_the_same_as_json() -> None:
+    text = """
+a: !Ref b
+c: [!GetAtt d.e, !Sub ["${f}", {f: !If [g, 1, "1"]}], !Condition h, !Not [!Equals [i, null]]]
+j: !Base64 {Fn::Join: [",", !GetAZs ""]}
+k: !Ref 80
+"""
+    assert source_of(text.encode(), "a.yaml").value == {
+        "a": {"Ref": "b"},
+        "c": [
+            {"Fn::GetAtt": "d.e"},
+            {"Fn::Sub": ["${f}", {"f": {"Fn::If": ["g", 1, "1"]}}]},
+            {"Condition": "h"},
+            {"Fn::Not": [{"Fn::Equals": ["i", None]}]},
+        ],
+        "j": {"Fn::Base64": {"Fn::Join": [",", {"Fn::GetAZs": ""}]}},
+        "k": {"Ref": "80"},
+    }
+    for tag in ("!Reff b", "!!python/name:os.system x", "!Foo {a: b}", "!<tag:yaml.org,2002:set> {a}"):
+        with pytest.raises(PolicyError, match=r"^a\.yaml:1: a: "):
+            source_of(f"a: {tag}".encode(), "a.yaml")
