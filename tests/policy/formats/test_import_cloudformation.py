@@ -570,4 +570,4 @@ def test_anything_anywhere_is_a_policy_or_a_policy_error() -> None:
         except PolicyError as error:
             assert str(error).isprintable() and len(str(error)) < 1200
             counted["error"] += 1
-    assert counted["error"] > 50 and counted["policy"] > 50
+    assert counted["error"] > some(20, 100) and counted["policy"] > some(20, 100)
