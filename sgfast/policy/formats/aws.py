@@ -164,7 +164,7 @@ class _Account:
         draft = self.draft
         permission.refuse_unread(_PERMISSION)
         what = parse_traffic(
-            draft, permission.location, permission.required("IpProtocol"), permission.number("FromPort"),
+            permission.location, permission.required("IpProtocol"), permission.number("FromPort"),
             permission.number("ToPort"),
         )  # fmt: skip
 

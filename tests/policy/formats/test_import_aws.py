@@ -223,11 +223,11 @@ def test_icmp_of_the_other_ip_version_matches_nothing() -> None:
     assert "matches no packet" in policy.warnings[0]
 
 
-def test_ports_from_0_are_taken_from_1() -> None:
-    inbound = [permission("tcp", 0, 1023, **cidr("::/0"))]
+def test_port_0_stays_port_0() -> None:
+    inbound = [permission("tcp", 0, 1023, **cidr("::/0")), permission("udp", 0, 0, **cidr("::/0"))]
     policy = policy_of(("a", {"SecurityGroups": [group("sg-1", "one", inbound, [])]}))
-    assert policy.security_groups[0].rules[0].ports == ((1, 1023),)
-    assert "starts at 0" in policy.warnings[0]
+    assert [rule.ports for rule in policy.security_groups[0].rules] == [((0, 1023),), ((0, 0),)]
+    assert not any("port" in warning for warning in policy.warnings)
 
 
 def _broken(change: str) -> list[tuple[str, Any]]:
@@ -249,8 +249,6 @@ def _broken(change: str) -> list[tuple[str, Any]]:
         first["IpProtocol"] = "tpc"
     elif change == "ports":
         first["ToPort"] = 70
-    elif change == "port 0":
-        first |= {"FromPort": 0, "ToPort": 0}
     elif change == "icmp code":
         web["IpPermissions"][3] |= {"FromPort": -1, "ToPort": 3}
     elif change == "icmp type":
@@ -287,7 +285,6 @@ def _broken(change: str) -> list[tuple[str, Any]]:
         ("member of none", r"security group 'sg-none' \(see account\.json: network interface 'web-1' \(eni-1\)\)"),
         ("protocol", r"'web' \(sg-web\), IpPermissions\[0\]: unknown protocol 'tpc'"),
         ("ports", r"IpPermissions\[0\]: 80 to 70 is not a range of ports"),
-        ("port 0", r"IpPermissions\[0\].*port 0"),
         ("icmp code", r"IpPermissions\[3\]: has an ICMP code \(3\) without a type"),
         ("icmp type", r"IpPermissions\[3\]: 300 is not an ICMP type"),
         ("new peer", r"IpPermissions\[0\]: unknown key 'SomethingIds'"),
