@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from sgfast.errors import LiveError
 from sgfast.live import Account, Progress
-from sgfast.policy.formats.aws import SECTIONS
+from sgfast.policy.formats.aws_shapes import SECTIONS
 from sgfast.policy.formats.sources import Source
 from sgfast.policy.yaml_nodes import show
 

@@ -1,0 +1,155 @@
+"""Brings what AWS tools print into one shape: objects of sections, as ``aws ec2 describe-…`` prints them.
+
+- ``--query SecurityGroups`` leaves a list of groups, ``--query 'Reservations[].Instances'`` a list of lists. What an
+  object without its section is follows from its keys.
+- Ansible's ``…_info`` modules write the same keys in snake case, tags as a mapping, and ``changed`` beside the section.
+  A loop puts several results under ``results``, and a file of registered variables has one for each variable.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+#: Top-level keys, and what messages call their items.
+SECTIONS = {
+    "SecurityGroups": "security group",
+    "SecurityGroupRules": "security group rule",
+    "NetworkInterfaces": "network interface",
+    "Reservations": "reservation",
+    "Instances": "instance",
+    "Vpcs": "VPC",
+    "Subnets": "subnet",
+    "VpcPeeringConnections": "VPC peering connection",
+    "PrefixLists": "prefix list",
+    "Entries": "prefix list entry",
+}
+#: The sections that may be missing above their objects, and keys that together only their objects have.
+_OBJECTS = {
+    "SecurityGroupRules": ("SecurityGroupRuleId", "GroupId"),
+    "SecurityGroups": ("GroupId", "IpPermissions"),
+    "Instances": ("InstanceId", "ImageId"),
+    "NetworkInterfaces": ("NetworkInterfaceId", "PrivateIpAddresses"),
+    "VpcPeeringConnections": ("VpcPeeringConnectionId", "AccepterVpcInfo"),
+    "Subnets": ("SubnetId", "CidrBlock"),
+    "Vpcs": ("VpcId", "CidrBlock"),
+    "PrefixLists": ("PrefixListId", "PrefixListName"),
+}
+_TAGS = ("Tags", "TagSet")
+#: Keys under which Ansible's loops and SQL tools keep a list of results.
+_LISTS = ("results", "rows")
+_PASCAL = re.compile(r"[A-Z][A-Za-z0-9]*")
+_SEVERAL_WORDS = re.compile(r"[A-Z]+[a-z0-9]+[A-Z][A-Za-z0-9]*")
+#: The deepest nesting of lists and results that is followed.
+_DEPTH = 6
+
+
+def documents(value: object) -> list[dict[str, Any]]:
+    """The objects of ``SECTIONS`` that a file holds; none if it is not the output of an AWS tool."""
+    return [*_documents(value, _DEPTH)]
+
+
+def in_sections(value: object) -> object:
+    """The ``documents`` of a value; the value itself if it has none."""
+    return documents(value) or value
+
+
+def is_irrelevant(value: object) -> bool:
+    """Whether a value is output of the AWS CLI in which nothing is read: other sections, or a list of other objects."""
+    if documents(value):
+        return False
+    if isinstance(value, dict):
+        if "Resources" in value or not all(map(_PASCAL.fullmatch, map(str, value))):
+            return False  # a CloudFormation template, or not AWS
+        sections = [each for each in value.values() if isinstance(each, list)]
+        of_other_objects = bool(sections) and all(not section or is_irrelevant(section) for section in sections)
+        return of_other_objects or _are_keys_of_aws(value)
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        return False
+    return _are_keys_of_aws({key: None for each in value for key in each})
+
+
+def _are_keys_of_aws(value: dict[object, object]) -> bool:
+    """Whether keys are written like ``VolumeId``. Those of OpenStack's tables are a single word or have spaces."""
+    keys = [*map(str, value)]
+    return all(map(_PASCAL.fullmatch, keys)) and any(map(_SEVERAL_WORDS.fullmatch, keys))
+
+
+def _documents(value: object, depth: int) -> Iterator[dict[str, Any]]:
+    if not depth:
+        return
+    if isinstance(value, list):
+        objects = [_in_pascal_case(each) for each in value]
+        section = next((found for each in objects if (found := _section_of(each))), "")
+        if section:
+            made: dict[str, list[Any]] = {}
+            for each in objects:  # the reader says what is wrong with an object that has not even its section's keys
+                made.setdefault(_section_of(each) or section, []).append(each)
+            yield made
+        else:
+            for each in value:
+                yield from _documents(each, depth - 1)
+    elif isinstance(value, dict):
+        alone = _in_pascal_case(value)
+        if section := _section_of(alone):
+            yield {section: [alone]}
+        elif SECTIONS.keys() & value.keys():
+            yield value
+        elif sections := _snake_case_sections(value):
+            yield sections
+        elif value.get("failed") is True and "changed" in value:
+            yield value  # the reader refuses it
+        else:
+            for key, each in value.items():
+                if key in _LISTS or (isinstance(each, dict) and "changed" in each):
+                    yield from _documents(each, depth - 1)
+
+
+def _section_of(value: object) -> str:
+    """The section whose object a value is; empty if there is none."""
+    if not isinstance(value, dict):
+        return ""
+    return next((section for section, keys in _OBJECTS.items() if all(key in value for key in keys)), "")
+
+
+def _in_pascal_case(value: object) -> object:
+    """An object of a section with the keys that AWS itself writes; any other value as it is."""
+    if not isinstance(value, dict) or _SNAKE_CASE_KEYS.isdisjoint(value):
+        return value
+    renamed = _renamed(value)
+    return renamed if _section_of(renamed) else value
+
+
+def _snake_case_sections(value: dict[str, Any]) -> dict[str, Any]:
+    """The sections of AWS in a result of Ansible; empty if there is none."""
+    made = {}
+    for section, key in _SNAKE_CASE_SECTIONS.items():
+        items = value.get(key)
+        # Other clouds have sections of the same names, but their objects have other keys.
+        if isinstance(items, list) and any(_section_of(_in_pascal_case(each)) == section for each in items):
+            made[section] = _renamed(items)
+    return made
+
+
+def _renamed(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_renamed(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    made: dict[str, Any] = {}
+    for key, each in value.items():
+        name = "".join(word[:1].upper() + word[1:] for word in str(key).split("_"))
+        if name in _TAGS and isinstance(each, dict):
+            made[name] = [{"Key": tag, "Value": text} for tag, text in each.items()]
+        else:
+            made[name] = _renamed(each)
+    return made
+
+
+def _snake_case(key: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", key).lower()
+
+
+_SNAKE_CASE_SECTIONS = {section: _snake_case(section) for section in _OBJECTS}
+_SNAKE_CASE_KEYS = {_snake_case(keys[0]) for keys in _OBJECTS.values()}
