@@ -1,10 +1,9 @@
 """Reads the output of ``aws ec2 describe-…``: groups, network interfaces, instances, VPCs, peerings, prefix lists.
 
 The commands are ``describe-security-groups``, ``describe-security-group-rules``, ``describe-network-interfaces``,
-``describe-instances``,
-``describe-vpcs``, ``describe-subnets``, ``describe-vpc-peering-connections``, ``describe-managed-prefix-lists`` (or
-``describe-prefix-lists``) and ``get-managed-prefix-list-entries``. Their outputs may be in separate files or combined
-in one.
+``describe-instances``, ``describe-vpcs``, ``describe-subnets``, ``describe-vpc-peering-connections``,
+``describe-managed-prefix-lists`` (or ``describe-prefix-lists``), ``get-managed-prefix-list-entries``, and those that
+``aws_transit`` reads. Their outputs may be in separate files or combined in one.
 
 - A permission lists many ranges, groups and prefix lists. Each becomes a rule, because AWS evaluates each on its own.
   ``describe-security-group-rules`` prints these rules one by one, with their ids.
@@ -18,15 +17,14 @@ in one.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import PurePath
 from typing import Any
 
 from sgfast.errors import PolicyError
+from sgfast.policy.formats.aws_documents import AwsDocuments, name_tag
 from sgfast.policy.formats.aws_rules import Vpcs, ip_versions, meaning, parse_traffic, region_of, rules
-from sgfast.policy.formats.aws_shapes import SECTIONS, documents
+from sgfast.policy.formats.aws_transit import read_transit_gateways
 from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule
 from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.objects import JsonObject
@@ -54,7 +52,6 @@ _ADDRESSES = (
     ("Ipv4Prefixes", "Ipv4Prefix"),
     ("Ipv6Prefixes", "Ipv6Prefix"),
 )
-_LIST_ID = re.compile(r"pl-[0-9a-f]{8,17}(?![0-9a-f])")
 
 
 def read(sources: Sequence[Source]) -> Draft:
@@ -65,25 +62,12 @@ def read(sources: Sequence[Source]) -> Draft:
 class _Account:
     def __init__(self, sources: Sequence[Source]) -> None:
         self.draft = Draft("aws")
-        self._documents: list[JsonObject] = []
-        for source in sources:
-            for value in documents(source.value) or (source.value,):
-                document = JsonObject(value, source.location("AWS output", ""))
-                if document.text("NextToken") and not source.is_continued:
-                    message = "is set, so the list is incomplete: export it without --max-items"
-                    raise document.error("NextToken", message)
-                if document.flag("failed", False):
-                    message = "is true, so this result of Ansible is incomplete: run its task again"
-                    raise document.error("failed", message)
-                self._documents.append(document)
+        self._files = AwsDocuments(sources)
         self._vpcs = Vpcs()
         #: Values of the Name tag by instance id.
         self._instance_names: dict[str, str] = {}
         #: The IP versions of each prefix list's entries.
         self._lists: dict[str, set[int]] = {}
-        if not any(document.has(section) for document in self._documents for section in SECTIONS):
-            message = f"has none of {', '.join(SECTIONS)}: is it the output of aws ec2 describe-...?"
-            raise self._documents[0].location.error(message)
         self._read_vpcs()
         self._read_prefix_lists()
         self._read_groups()
@@ -91,25 +75,18 @@ class _Account:
         self._read_peerings()
         self._vpcs.put_into(self.draft)
 
-    def _items(self, section: str, key: str) -> Iterator[JsonObject]:
-        """The objects of a section in all files. Messages name them by their id."""
-        for document in self._documents:
-            for item in document.objects(section):
-                identity = item.required(key) if key else ""
-                yield item.at(Location(item.location.file, SECTIONS[section], identity, _name_tag(item)))
-
     # VPCs
 
     def _read_vpcs(self) -> None:
-        for item in self._items("Vpcs", "VpcId"):
+        for item in self._files.items("Vpcs", "VpcId"):
             self._vpcs.seen(item.location.file, item.location.id, item.location.name)
-        for item in self._items("Subnets", "SubnetId"):
+        for item in self._files.items("Subnets", "SubnetId"):
             zone = region_of(item.text("AvailabilityZone"))
             self._vpcs.seen(item.location.file, item.required("VpcId"), region=zone)
 
     def _read_peerings(self) -> None:
         """Read what only tells more of VPCs that are known by now."""
-        for item in self._items("VpcPeeringConnections", "VpcPeeringConnectionId"):
+        for item in self._files.items("VpcPeeringConnections", "VpcPeeringConnectionId"):
             status = item.object("Status").required("Code")
             if status != "active":
                 continue
@@ -119,6 +96,7 @@ class _Account:
                 if self._vpcs.knows(vpc):
                     self._vpcs.seen(item.location.file, vpc, region=side.text("Region"))
             self.draft.peering(item.location, *ends)
+        read_transit_gateways(self._files, self.draft, self._vpcs)
 
     # Prefix lists
 
@@ -131,18 +109,16 @@ class _Account:
             if set(known[1]) != set(addresses):
                 raise _differs(location, known[0])
 
-        for item in self._items("PrefixLists", "PrefixListId"):
+        for item in self._files.items("PrefixLists", "PrefixListId"):
             location = Location(item.location.file, "prefix list", item.location.id, item.text("PrefixListName"))
             names.setdefault(location.id, location)
             if item.has("Entries"):
                 add(location, [entry.required("Cidr") for entry in item.objects("Entries")])
             elif item.has("Cidrs"):
                 add(location, item.texts("Cidrs"))
-        for document in self._documents:
-            if document.has("Entries"):
-                whose = document.text("PrefixListId") or _list_in_name(document)
-                location = names.get(whose) or Location(document.location.file, "prefix list", whose)
-                add(location, [entry.required("Cidr") for entry in document.objects("Entries")])
+        for whose, document in self._files.of_owner("Entries", "PrefixListId", "pl", "Cidr"):
+            location = names.get(whose) or Location(document.location.file, "prefix list", whose)
+            add(location, [entry.required("Cidr") for entry in document.objects("Entries")])
         for list_id, (location, addresses) in entries.items():
             self.draft.address_group(names.get(list_id, location), addresses)
             self._lists[list_id] = ip_versions(addresses)
@@ -151,7 +127,7 @@ class _Account:
 
     def _read_groups(self) -> None:
         groups = []
-        for item in self._items("SecurityGroups", "GroupId"):
+        for item in self._files.items("SecurityGroups", "GroupId"):
             location = Location(item.location.file, "security group", item.location.id, item.text("GroupName"))
             self.draft.group(location, item.text("Description"))
             if item.has("VpcId"):
@@ -178,7 +154,8 @@ class _Account:
         rules once more, are only returned, by group and meaning.
         """
         found: dict[tuple[str, object], Location] = {}
-        listed = [(item.required("GroupId"), item) for item in self._items("SecurityGroupRules", "SecurityGroupRuleId")]
+        items = self._files.items("SecurityGroupRules", "SecurityGroupRuleId")
+        listed = [(item.required("GroupId"), item) for item in items]
         for group, item in listed:
             if group not in described:
                 self.draft.group(Location(item.location.file, "security group", group))
@@ -231,24 +208,24 @@ class _Account:
 
     def _read_interfaces(self) -> None:
         found: list[tuple[str, JsonObject]] = []
-        for holder in (*self._documents, *self._items("Reservations", "")):
+        for holder in (*self._files.documents, *self._files.items("Reservations", "")):
             for instance in holder.objects("Instances"):
                 instance_id = instance.required("InstanceId")
-                instance = instance.at(Location(instance.location.file, "instance", instance_id, _name_tag(instance)))
+                instance = instance.at(Location(instance.location.file, "instance", instance_id, name_tag(instance)))
                 self._instance_names[instance_id] = instance.location.name
                 interfaces = [*instance.objects("NetworkInterfaces")]
                 for interface in interfaces:
                     found.append((instance_id, interface))
                 if not interfaces and instance.has("PrivateIpAddress"):
                     self._add(instance, instance.location, instance.objects("SecurityGroups"))
-        for interface in self._items("NetworkInterfaces", "NetworkInterfaceId"):
+        for interface in self._files.items("NetworkInterfaces", "NetworkInterfaceId"):
             found.append((interface.object("Attachment").text("InstanceId"), interface))
         # An interface is identified by instance and interface id, because hand-made samples reuse interface ids.
         pairs = {(instance_id, interface.required("NetworkInterfaceId")) for instance_id, interface in found}
         holders = Counter(interface_id for _, interface_id in pairs)
         for instance_id, interface in found:
             own_id = interface.required("NetworkInterfaceId")
-            name = _name_tag(interface)
+            name = name_tag(interface)
             if not name and not interface.object("Attachment").number("DeviceIndex"):
                 name = self._instance_names.get(instance_id, "")
             unique = own_id if holders[own_id] == 1 else f"{own_id}-{instance_id or 'unattached'}"
@@ -290,21 +267,6 @@ def _as_permission(rule: JsonObject) -> JsonObject:
         raise rule.location.error("has no peer: no CIDR, no prefix list and no security group")
     rule.refuse_unread(_RULE)
     return JsonObject(made, rule.location)
-
-
-def _name_tag(item: JsonObject) -> str:
-    for section in ("Tags", "TagSet"):
-        for tag in item.objects(section):
-            if tag.text("Key") == "Name":
-                return tag.text("Value")
-    return ""
-
-
-def _list_in_name(document: JsonObject) -> str:
-    ids: set[str] = set(_LIST_ID.findall(PurePath(document.location.file).name))
-    if len(ids) != 1:
-        raise document.error("Entries", 'do not name their prefix list: name the file after it, "pl-….json"')
-    return ids.pop()
 
 
 def _differs(location: Location, other: Location) -> PolicyError:

@@ -24,6 +24,14 @@ SECTIONS = {
     "VpcPeeringConnections": "VPC peering connection",
     "PrefixLists": "prefix list",
     "Entries": "prefix list entry",
+    "TransitGateways": "transit gateway",
+    "TransitGatewayAttachments": "transit gateway attachment",
+    "TransitGatewayVpcAttachments": "transit gateway attachment",
+    "TransitGatewayRouteTables": "transit gateway route table",
+    "TransitGatewayRouteTablePropagations": "transit gateway route table propagation",
+    "Associations": "transit gateway route table association",
+    "Routes": "transit gateway route",
+    "RouteTables": "route table",
 }
 #: The sections that may be missing above their objects, and keys that together only their objects have.
 _OBJECTS = {
@@ -35,6 +43,11 @@ _OBJECTS = {
     "Subnets": ("SubnetId", "CidrBlock"),
     "Vpcs": ("VpcId", "CidrBlock"),
     "PrefixLists": ("PrefixListId", "PrefixListName"),
+    "TransitGateways": ("TransitGatewayId", "TransitGatewayArn"),
+    "TransitGatewayAttachments": ("TransitGatewayAttachmentId", "TransitGatewayId", "ResourceType"),
+    "TransitGatewayVpcAttachments": ("TransitGatewayAttachmentId", "TransitGatewayId", "VpcId"),
+    "TransitGatewayRouteTables": ("TransitGatewayRouteTableId", "TransitGatewayId"),
+    "RouteTables": ("RouteTableId", "Routes"),
 }
 _TAGS = ("Tags", "TagSet")
 #: Keys under which Ansible's loops and SQL tools keep a list of results.
