@@ -13,6 +13,8 @@ The commands are ``describe-security-groups``, ``describe-security-group-rules``
 - Only private addresses belong to an interface: no packet within a VPC carries the public one, and group references
   mean the private ones.
 - An interface without groups, such as a NAT gateway's, is not filtered and is no instance.
+
+Network ACLs, load balancers and NAT gateways only give warnings.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sgfast.errors import PolicyError
+from sgfast.policy.formats.aws_beside import nat_gateways, warn_of_others
 from sgfast.policy.formats.aws_documents import AwsDocuments, name_tag
 from sgfast.policy.formats.aws_rules import Vpcs, ip_versions, meaning, parse_traffic, region_of, rules
 from sgfast.policy.formats.aws_transit import read_transit_gateways
@@ -66,6 +69,12 @@ class _Account:
         self._vpcs = Vpcs()
         #: Values of the Name tag by instance id.
         self._instance_names: dict[str, str] = {}
+        #: The ids of network interfaces.
+        self._of_nat_gateways = {
+            address.text("NetworkInterfaceId")
+            for item in nat_gateways(self._files)
+            for address in item.objects("NatGatewayAddresses")
+        }
         #: The IP versions of each prefix list's entries.
         self._lists: dict[str, set[int]] = {}
         self._read_vpcs()
@@ -73,6 +82,7 @@ class _Account:
         self._read_groups()
         self._read_interfaces()
         self._read_peerings()
+        warn_of_others(self._files, self.draft)
         self._vpcs.put_into(self.draft)
 
     # VPCs
@@ -240,7 +250,8 @@ class _Account:
         self._vpcs.seen(location.file, vpc, region=region_of(interface.text("AvailabilityZone")))
         group_ids = [group.required("GroupId") for group in groups]
         if not group_ids:
-            self.draft.note("Not an instance because no security group filters it", location)
+            if interface.text("NetworkInterfaceId") not in self._of_nat_gateways:
+                self.draft.note("Not an instance because no security group filters it", location)
             return
         addresses = [item.required(key) for section, key in _ADDRESSES for item in interface.objects(section)]
         if interface.has("PrivateIpAddress"):

@@ -32,6 +32,10 @@ SECTIONS = {
     "Associations": "transit gateway route table association",
     "Routes": "transit gateway route",
     "RouteTables": "route table",
+    "NetworkAcls": "network ACL",
+    "LoadBalancers": "load balancer",
+    "LoadBalancerDescriptions": "load balancer",
+    "NatGateways": "NAT gateway",
 }
 #: The sections that may be missing above their objects, and keys that together only their objects have.
 _OBJECTS = {
@@ -48,6 +52,10 @@ _OBJECTS = {
     "TransitGatewayVpcAttachments": ("TransitGatewayAttachmentId", "TransitGatewayId", "VpcId"),
     "TransitGatewayRouteTables": ("TransitGatewayRouteTableId", "TransitGatewayId"),
     "RouteTables": ("RouteTableId", "Routes"),
+    "NetworkAcls": ("NetworkAclId", "Entries"),
+    "LoadBalancers": ("LoadBalancerArn", "LoadBalancerName"),
+    "LoadBalancerDescriptions": ("LoadBalancerName", "ListenerDescriptions"),
+    "NatGateways": ("NatGatewayId", "VpcId"),
 }
 _TAGS = ("Tags", "TagSet")
 #: Keys under which Ansible's loops and SQL tools keep a list of results.

@@ -202,6 +202,69 @@ def test_what_is_in_no_vpc_is_left_out_with_a_warning() -> None:
     ) in export.policy().warnings
 
 
+def entry(
+    number: int, cidr: str, action: str = "allow", *, egress: bool = False, protocol: str = "-1"
+) -> dict[str, Any]:
+    """A rule of a network ACL."""
+    key = "Ipv6CidrBlock" if ":" in cidr else "CidrBlock"
+    return {"RuleNumber": number, key: cidr, "RuleAction": action, "Egress": egress, "Protocol": protocol}
+
+
+def acl(acl_id: str, *inbound: dict[str, Any], subnets: int = 1, **more: Any) -> dict[str, Any]:
+    outbound = [entry(100, "0.0.0.0/0", egress=True), entry(32767, "0.0.0.0/0", "deny", egress=True)]
+    return {
+        "NetworkAclId": acl_id, "VpcId": "vpc-a", "IsDefault": False, "Entries": [*inbound, *outbound],
+        "Associations": [{"SubnetId": f"subnet-{n}", "NetworkAclId": acl_id} for n in range(subnets)],
+    } | more  # fmt: skip
+
+
+def test_a_network_acl_that_may_deny_something_is_told_and_no_other() -> None:
+    everything, nothing = entry(100, "0.0.0.0/0"), entry(32767, "0.0.0.0/0", "deny")
+    sixes = [entry(101, "::/0"), entry(32768, "::/0", "deny")]
+    harmless = [
+        acl("acl-a", nothing, everything), acl("acl-b", everything, nothing, *sixes), acl("acl-c", nothing, subnets=0),
+    ]  # fmt: skip
+    assert not any("ACL" in warning for warning in policy_of(("a", account()), FILES[1], ("acls", harmless)).warnings)
+    strict = [
+        acl("acl-1", nothing), acl("acl-2", entry(50, "192.0.2.0/24", "deny"), everything, nothing),
+        acl("acl-3", entry(100, "0.0.0.0/0", protocol="6"), nothing), acl("acl-4", everything, sixes[1]),
+        acl("acl-5", everything, nothing, Entries=[everything]), acl("acl-6", entry(100, "10.0.0.0/8"), nothing),
+    ]  # fmt: skip
+    document = account() | {"NetworkAcls": [*harmless, *strict]}
+    export = imported_files(("a", document), FILES[1])
+    means(export, MEANING)
+    assert (
+        "Network ACLs (6) are not applied, so traffic that is reported as allowed may be denied by one: network ACL "
+        "acl-1, network ACL acl-2, network ACL acl-3, network ACL acl-4, network ACL acl-5 and 1 more."
+    ) in export.policy().warnings
+
+
+def test_load_balancers_and_nat_gateways_are_told_once() -> None:
+    document = account()
+    document["NetworkInterfaces"] += [
+        interface("eni-6", "", ["10.0.0.20"], ["sg-web"], Description="ELB app/shop/0123456789abcdef"),
+        interface("eni-7", "", ["10.0.0.21"], [], InterfaceType="network_load_balancer"),
+    ]
+    told = "count as their network interfaces, and what they pass on usually comes from the addresses of these"
+    by_interface = policy_of(("a", document), FILES[1]).warnings
+    assert f"Load balancers (2) {told}: network interface eni-6, network interface eni-7." in by_interface
+    arn = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:loadbalancer/app/shop/0123456789abcdef"
+    document["LoadBalancers"] = [{"LoadBalancerArn": arn, "LoadBalancerName": "shop", "SecurityGroups": ["sg-web"]}]
+    classic = [{"LoadBalancerName": "old", "ListenerDescriptions": [], "SecurityGroups": ["sg-web"], "Instances": []}]
+    gateways = [
+        {"NatGatewayId": "nat-1", "VpcId": "vpc-a", "NatGatewayAddresses": [{"NetworkInterfaceId": "eni-5"}]},
+        {"NatGatewayId": "nat-2", "VpcId": "vpc-a", "State": "deleted", "NatGatewayAddresses": []},
+    ]
+    files = [("a", document), FILES[1], ("elb", classic), ("nat", {"NatGateways": gateways}), ("nat", gateways)]
+    export = imported_files(*files)
+    means(export, MEANING)
+    assert [warning for warning in export.policy().warnings if "Left out" not in warning] == [
+        "Not an instance because no security group filters it: network interface eni-7.",
+        f"Load balancers (2) {told}: load balancer shop, load balancer old.",
+        "NAT gateways (1) have no security groups and are no instances: NAT gateway nat-1.",
+    ]
+
+
 def test_group_names_are_unique_only_within_a_vpc() -> None:
     inbound = [permission("-1", **pair("sg-1"))]
     groups = [group("sg-1", "default", [], vpc="vpc-a"), group("sg-2", "default", inbound, vpc="vpc-b")]
