@@ -81,20 +81,24 @@ def is_irrelevant(value: object) -> bool:
     if documents(value):
         return False
     if isinstance(value, dict):
-        if "Resources" in value or not all(map(_PASCAL.fullmatch, map(str, value))):
+        if "Resources" in value or not _has_pascal_keys(value):
             return False  # a CloudFormation template, or not AWS
-        sections = [each for each in value.values() if isinstance(each, list)]
-        of_other_objects = bool(sections) and all(not section or is_irrelevant(section) for section in sections)
-        return of_other_objects or _are_keys_of_aws(value)
-    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-        return False
-    return _are_keys_of_aws({key: None for each in value for key in each})
+        sections = [each for each in value.values() if isinstance(each, dict | list)]
+        of_others = bool(sections) and all(map(_has_pascal_keys, sections))
+        return of_others or any(map(_SEVERAL_WORDS.fullmatch, value))
+    # The columns of OpenStack's tables are in Pascal case, too, but each is a single word or has spaces.
+    return isinstance(value, list) and _has_pascal_keys(value) and any(map(_SEVERAL_WORDS.fullmatch, _keys(value)))
 
 
-def _are_keys_of_aws(value: dict[object, object]) -> bool:
-    """Whether keys are written like ``VolumeId``. Those of OpenStack's tables are a single word or have spaces."""
-    keys = [*map(str, value)]
-    return all(map(_PASCAL.fullmatch, keys)) and any(map(_SEVERAL_WORDS.fullmatch, keys))
+def _has_pascal_keys(value: list[object] | dict[object, object]) -> bool:
+    """Whether all keys of an object, or of the objects in a list, are written like ``VolumeId``."""
+    objects = value if isinstance(value, list) else [value]
+    return all(isinstance(each, dict) for each in objects) and all(map(_PASCAL.fullmatch, _keys(value)))
+
+
+def _keys(value: list[Any] | dict[object, object]) -> set[str]:
+    """The keys of an object, or of the objects in a list."""
+    return {str(key) for each in (value if isinstance(value, list) else [value]) for key in each}
 
 
 def _documents(value: object, depth: int) -> Iterator[dict[str, Any]]:
@@ -110,7 +114,9 @@ def _documents(value: object, depth: int) -> Iterator[dict[str, Any]]:
             yield made
         else:
             for each in value:
-                yield from _documents(each, depth - 1)
+                # Other objects of AWS have keys like those of the sections.
+                if not isinstance(each, dict) or not SECTIONS.keys() & each.keys() or _is_document(each):
+                    yield from _documents(each, depth - 1)
     elif isinstance(value, dict):
         alone = _in_pascal_case(value)
         if section := _section_of(alone):
@@ -125,6 +131,15 @@ def _documents(value: object, depth: int) -> Iterator[dict[str, Any]]:
             for key, each in value.items():
                 if key in _LISTS or (isinstance(each, dict) and "changed" in each):
                     yield from _documents(each, depth - 1)
+
+
+def _is_document(value: dict[str, Any]) -> bool:
+    """Whether a section of an object is empty or has an object of that section."""
+    found = [(section, value[section]) for section in SECTIONS if isinstance(value.get(section), list)]
+    return any(
+        not items or section not in _OBJECTS or any(_section_of(each) == section for each in items)
+        for section, items in found
+    )
 
 
 def _section_of(value: object) -> str:

@@ -168,7 +168,7 @@ def _routes_of_tables(
                 to = frozenset((item.required(_ATTACHMENT),))
                 routes[table] += [_Route(block, to, False) for block in blocks.get(attachment.vpc, (None,))]
     searched: dict[str, Location] = {}
-    for table, document in files.of_owner("Routes", _TABLE, "tgw-rtb", "DestinationCidrBlock"):
+    for table, document in files.of_owner("Routes", _TABLE, "tgw-rtb", "TransitGatewayAttachments"):
         searched[table] = Location(document.location.file, "route table", table)
         if document.flag("AdditionalRoutesAvailable", False):
             raise document.error("AdditionalRoutesAvailable", "is true, so routes are missing: search for fewer")

@@ -263,6 +263,10 @@ def test_botos_metadata_is_no_section() -> None:
         {"UserId": "A", "Account": "111122223333", "Arn": "arn:aws:iam::111122223333:user/a"},
         [{"KeyPairId": "key-1", "KeyName": "a"}],
         {"VpcEndpoints": [{"VpcEndpointId": "vpce-1", "Groups": []}]},
+        {"Limits": [{"Name": "target-groups", "Max": "3000"}]},
+        {"Hosts": [{"HostId": "h-1", "Instances": [{"InstanceId": "i-1", "InstanceType": "m5.large"}]}]},
+        [{"HostId": "h-1", "Instances": [{"InstanceId": "i-1", "InstanceType": "m5.large"}]}],
+        [{"CacheClusterId": "c", "SecurityGroups": [{"SecurityGroupId": "sg-1", "Status": "active"}]}],
     ],
 )
 def test_output_without_anything_about_filters_is_told_from_other_files(value: Any) -> None:

@@ -265,6 +265,7 @@ def test_a_table_may_be_named_beside_its_content() -> None:
         found(BASE | {"routes.json": routes(route("10.0.0.0/8", "vpc-a"))})
     # What another command of AWS calls associations says nothing about gateways.
     other = {"associations.json": {"Associations": [{"Name": "AWS-RunPatchBaseline", "AssociationId": "x"}]}}
+    other["routes.json"] = {"Routes": [{"DestinationCidrBlock": "10.0.0.0/8", "LocalGatewayRouteTableId": "lgw-rtb-1"}]}
     assert found(BASE | TABLES | other) == ({"ab", "ac"}, ())
 
 
