@@ -205,7 +205,7 @@ class _Account:
             families = sorted(self._lists[list_id]) or [4] if list_id in self._lists else [4, 6]
             yield from add(item, prefix_list=list_id, families=families)
         for item in permission.objects("UserIdGroupPairs"):
-            other = item.required("GroupId")
+            other = item.text("GroupId") or item.required("GroupName")  # EC2-Classic names the group of load balancers
             if not draft.has_group(other):
                 status = item.text("PeeringStatus")
                 if status and status != "active":

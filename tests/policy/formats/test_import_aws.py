@@ -202,6 +202,17 @@ def test_what_is_in_no_vpc_is_left_out_with_a_warning() -> None:
     ) in export.policy().warnings
 
 
+def test_groups_and_interfaces_of_other_accounts_mean_what_they_say() -> None:
+    """A VPC that is shared: its subnets hold interfaces of another account, whose groups and rules name both."""
+    document = account()
+    shared = group("sg-shared", "shared", [permission("tcp", 53, 53, **pair("sg-web", UserId="444455556666"))])
+    document["SecurityGroups"].append(shared | {"OwnerId": "444455556666"})
+    guest = interface("eni-8", "guest", ["10.0.0.30"], ["sg-shared"], OwnerId="444455556666", RequesterManaged=True)
+    document["NetworkInterfaces"].append(guest)
+    meaning = [("10.0.0.5", "10.0.0.30", "tcp", 53, "rule"), ("10.0.0.6", "10.0.0.30", "tcp", 53, "no-rule")]
+    means(imported_files(("a", document), FILES[1]), [*MEANING, *meaning])
+
+
 def entry(
     number: int, cidr: str, action: str = "allow", *, egress: bool = False, protocol: str = "-1"
 ) -> dict[str, Any]:
@@ -316,6 +327,8 @@ def _broken(change: str) -> list[tuple[str, Any]]:
     files = [("account.json", document), FILES[1]]
     if change == "no group":
         database["IpPermissions"][0] |= pair("sg-none", UserId="999988887777", VpcPeeringConnectionId="pcx-7")
+    elif change == "name only":
+        database["IpPermissions"][0]["UserIdGroupPairs"] = [{"GroupName": "amazon-elb-sg", "UserId": "amazon-elb"}]
     elif change == "no list":
         web["IpPermissions"][2]["PrefixListIds"] = [{"PrefixListId": "pl-63a5400a"}]
     elif change == "whose entries":
@@ -356,6 +369,7 @@ def _broken(change: str) -> list[tuple[str, Any]]:
     [
         ("no group", r"none of the files: security group 'sg-none', account '999988887777', peering 'pcx-7' \(see "
          r"account\.json: security group 'db' \(sg-db\), IpPermissions\[0\], UserIdGroupPairs\[0\]\)"),
+        ("name only", r"none of the files: security group 'amazon-elb-sg', .*account 'amazon-elb' \(see account\.json"),
         ("no list", r"prefix list 'pl-63a5400a' \(see account\.json: .*\[2\], PrefixListIds\[0\]\)"),
         ("whose entries", r"entries\.json: AWS output: Entries do not name their prefix list"),
         ("other entries", r"prefix list 'monitors' \(pl-0123456789abcdef0\).*differs from its entry in account\.json"),
