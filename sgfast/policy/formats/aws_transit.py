@@ -168,6 +168,7 @@ def _routes_of_tables(
                 to = frozenset((item.required(_ATTACHMENT),))
                 routes[table] += [_Route(block, to, False) for block in blocks.get(attachment.vpc, (None,))]
     searched: dict[str, Location] = {}
+    onward: dict[str, Location] = {}
     for table, document in files.of_owner("Routes", _TABLE, "tgw-rtb", "TransitGatewayAttachments"):
         searched[table] = Location(document.location.file, "route table", table)
         if document.flag("AdditionalRoutesAvailable", False):
@@ -178,7 +179,13 @@ def _routes_of_tables(
                 if len(ends) > MOST_ENDS:
                     raise item.location.error(f"leads to {len(ends):,} attachments, but at most {MOST_ENDS} are read")
                 to = frozenset(ends) if item.text("State") != "blackhole" else frozenset()
-                routes[table].append(_Route(_destination(item), to, item.text("Type") != "propagated"))
+                route = _Route(_destination(item), to, item.text("Type") != "propagated")
+                routes[table].append(route)
+                for vpc in _vpcs_on_the_way(route, attachments, blocks):
+                    onward.setdefault(vpc, Location(document.location.file, "VPC", vpc))
+    for location in onward.values():
+        message = "A transit gateway sends a VPC more than its own addresses, and where that goes on to is not followed"
+        draft.note(message, location)
     missing = "The {} of a transit gateway's route table are in none of the files and count as none"
     for table, location in propagations.items():
         if table not in searched:
@@ -187,6 +194,20 @@ def _routes_of_tables(
         if table not in propagations and all(route.is_static for route in routes[table]):
             draft.note(missing.format("propagated routes"), location)
     return {table: routes[table] for table in (*propagations, *searched)}
+
+
+def _vpcs_on_the_way(
+    route: _Route, attachments: Mapping[str, _Attachment], blocks: Mapping[str, Sequence[Network]]
+) -> Iterator[str]:
+    """The VPCs that get addresses that are not theirs, such as one with firewalls between all others."""
+    if route.network is None:
+        return
+    first, last = _ends_of(route.network)
+    for end in sorted(route.to & attachments.keys()):
+        vpc = attachments[end].vpc
+        ranges = [_ends_of(block) for block in blocks.get(vpc, ()) if block.version == route.network.version]
+        if vpc in blocks and not any(low <= first and last <= high for low, high in ranges):
+            yield vpc
 
 
 def _destination(route: JsonObject) -> Network | None:

@@ -224,6 +224,16 @@ def test_routes_that_lead_only_one_way_are_no_peering_and_a_warning() -> None:
     assert warnings == (f"{ONE_WAY}: VPCs vpc-a and vpc-b, VPCs vpc-b and vpc-c.",)
 
 
+def test_a_vpc_between_all_others_is_told() -> None:
+    """The spokes send everything to vpc-a, where a firewall may send it on: they are not peered, and that is told."""
+    through = BASE | TABLES | {f"{SPOKES}.json": routes(route("0.0.0.0/0", "vpc-a"), route("2001:db8::/32", "vpc-a"))}
+    pairs, warnings = found(through)
+    told = "A transit gateway sends a VPC more than its own addresses, and where that goes on to is not followed"
+    assert (pairs, warnings) == ({"ab", "ac"}, (f"{told}: VPC vpc-a.",))
+    own = BASE | TABLES | {f"{SPOKES}.json": routes(route("10.1.0.0/16", "vpc-a"), route("10.1.7.0/24", "vpc-a"))}
+    assert found(own) == ({"ab", "ac"}, ())
+
+
 def test_a_vpc_sends_only_what_its_own_route_tables_send() -> None:
     def with_tables(*tables: dict[str, Any]) -> set[str]:
         return found(BASE | TABLES | {"tables.json": {"RouteTables": [*tables]}})[0]
