@@ -12,7 +12,7 @@ from exports import imported_files, means, mutations
 from test_import_aws import ENTRIES, FILES, MEANING, account, cidr, group, interface, pair, permission, policy_of
 
 from sgfast.errors import PolicyError
-from sgfast.policy.formats.aws_shapes import is_irrelevant
+from sgfast.policy.formats.aws_shapes import documents, is_irrelevant
 
 
 def single(rule_id: str, group_id: str, ports: tuple[int, int], *, egress: bool = False, **peer: Any) -> dict[str, Any]:
@@ -271,6 +271,21 @@ def test_botos_metadata_is_no_section() -> None:
 )
 def test_output_without_anything_about_filters_is_told_from_other_files(value: Any) -> None:
     assert is_irrelevant(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"changed": False, "security_groups": [{"id": "x", "name": "web", "security_group_rules": []}]},
+        {"vpcs": [{"id": "x", "name": "a", "cidr": "10.0.0.0/8"}], "subnets": [{"id": "y", "vpc_id": "x", "cidr": ""}]},
+        {"security_groups": [{"name": "web", "rules": []}], "instances": [{"name": "a", "addresses": ["10.0.0.1"]}]},
+        [{"ID": "x", "Name": "web", "Project": "p"}],
+        {"AWSTemplateFormatVersion": "2010-09-09", "Resources": {"G": {"Type": "AWS::EC2::SecurityGroup"}}},
+        {"format_version": "1.0", "values": {"root_module": {"resources": []}}},
+    ],
+)  # fmt: skip
+def test_sections_of_other_clouds_are_not_taken_for_those_of_aws(value: Any) -> None:
+    assert documents(value) == []
 
 
 @pytest.mark.parametrize(
