@@ -113,10 +113,11 @@ def _vpc_attachments(files: AwsDocuments, draft: Draft) -> dict[str, _Attachment
             made = _Attachment(item.location, item.required("TransitGatewayId"), item.required("VpcId"))
             found.setdefault(item.location.id, made)
     for item in files.items("TransitGatewayAttachments", _ATTACHMENT):
-        if _is(item, "available", "modifying") and item.text("ResourceType") == "vpc":
+        kind = item.text("ResourceType") if _is(item, "available", "modifying") else ""
+        if kind == "vpc":
             made = _Attachment(item.location, item.required("TransitGatewayId"), item.required("ResourceId"))
             found.setdefault(item.location.id, made)
-        elif item.text("ResourceType") == "peering":
+        elif kind == "peering":
             message = "VPCs behind another transit gateway count as not reachable, because its peering is not followed"
             draft.note(message, item.location)
     return found
@@ -129,8 +130,7 @@ def _tables_of_attachments(
     found: dict[str, str] = {}
     for item in files.items("TransitGatewayAttachments", _ATTACHMENT):
         association = item.object("Association")
-        if _is(association, "associated") and association.has(_TABLE):
-            found[item.location.id] = association.required(_TABLE)
+        found[item.location.id] = association.text(_TABLE) if _is(association, "associated") else ""
     for table, document in files.of_owner("Associations", _TABLE, "tgw-rtb", _ATTACHMENT):
         for item in document.objects("Associations"):
             if _is(item, "associated"):
@@ -143,13 +143,10 @@ def _tables_of_attachments(
     for item in files.items("TransitGatewayRouteTables", _TABLE):
         if item.flag("DefaultAssociationRouteTable", False):
             defaults[item.required("TransitGatewayId")] = item.location.id
-    # If the associations of a gateway are in the files at all, the other attachments have none.
     told = {attachments[each].gateway for each in found if each in attachments}
     for attachment_id, attachment in attachments.items():
-        if attachment.gateway in told:
-            found.setdefault(attachment_id, "")
-        elif table := defaults.get(attachment.gateway, ""):
-            found[attachment_id] = table
+        if attachment.gateway not in told and defaults.get(attachment.gateway):
+            found[attachment_id] = defaults[attachment.gateway]
     return found
 
 

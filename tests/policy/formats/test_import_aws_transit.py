@@ -174,9 +174,13 @@ def test_the_listing_of_all_attachments_has_their_tables() -> None:
     assert found(both) == ({"ab", "ac"}, ())
     del both["attachments.json"]
     assert found(both) == ({"ab", "ac"}, ())
-    # One that has no table, while others have, reaches nothing.
+    # One that has no table reaches nothing.
     del listed[0]["Association"]
-    assert found(both)[0] == set()
+    assert found(both) == (set(), (f"{ONE_WAY}: VPCs vpc-a and vpc-b, VPCs vpc-a and vpc-c.",))
+    # Where its table is only in none of the files, it may reach all.
+    files["attachments.json"] = attached("vpc-a", "vpc-b", "vpc-c")
+    files |= {name: value for name, value in TABLES.items() if "associations" in name and SPOKES in name}
+    assert found(files) == ({"ab", "ac"}, (f"{UNKNOWN}: transit gateway tgw-1.",))
 
 
 def test_a_gateways_default_table_is_that_of_all_its_attachments() -> None:
@@ -218,7 +222,9 @@ def test_the_most_specific_route_counts(spokes: list[Any], pairs: set[str]) -> N
 
 def test_routes_that_lead_only_one_way_are_no_peering_and_a_warning() -> None:
     files = BASE | TABLES | {f"propagations-{SPOKES}.json": propagations("vpc-a", "vpc-b")}
-    files |= {f"associations-{SPOKES}.json": associations("vpc-c")}
+    alone = "tgw-rtb-00000000000000ccc"
+    files |= {f"associations-{SPOKES}.json": associations("vpc-c"), f"associations-{alone}.json": associations("vpc-b")}
+    files |= {f"propagations-{alone}.json": propagations(), f"{alone}.json": routes()}
     pairs, warnings = found(files)
     assert pairs == {"ac"}
     assert warnings == (f"{ONE_WAY}: VPCs vpc-a and vpc-b, VPCs vpc-b and vpc-c.",)
