@@ -59,7 +59,7 @@ _OBJECTS = {
 }
 _TAGS = ("Tags", "TagSet")
 #: Keys under which Ansible's loops and SQL tools keep a list of results.
-_LISTS = ("results", "rows")
+_LISTS = ("result", "results", "rows")
 _PASCAL = re.compile(r"[A-Z][A-Za-z0-9]*")
 _SEVERAL_WORDS = re.compile(r"[A-Z]+[a-z0-9]+[A-Z][A-Za-z0-9]*")
 #: The deepest nesting of lists and results that is followed.

@@ -235,7 +235,8 @@ def test_ansible_writes_the_same_in_snake_case() -> None:
 
 def test_rows_of_a_table_and_plain_lists_in_snake_case_are_read() -> None:
     plain = [ANSIBLE["groups"]["security_groups"], ANSIBLE["interfaces"]["network_interfaces"]]
-    for files in (plain, [{"rows": each} for each in plain]):
+    result = [{"changed": False, "result": each} for each in plain]
+    for files in (plain, [{"rows": each} for each in plain], result):
         export = imported_files(*((f"{n}.json", value) for n, value in enumerate([*files, ANSIBLE["instances"]])))
         means(export, ANSIBLE_MEANING)
 
