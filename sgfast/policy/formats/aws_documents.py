@@ -13,7 +13,7 @@ from sgfast.policy.formats.sources import Source
 
 
 class AwsDocuments:
-    """PolicyError for a document that is a part of what it should be."""
+    """Raises PolicyError for a document that is only a part of what was to be listed."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.documents: list[JsonObject] = []
@@ -28,7 +28,7 @@ class AwsDocuments:
                     raise document.error("failed", message)
                 self.documents.append(document)
         if not any(document.has(section) for document in self.documents for section in SECTIONS):
-            message = f"has none of {', '.join(SECTIONS)}: is it the output of aws ec2 describe-...?"
+            message = "has no section that is read, such as SecurityGroups: is it the output of aws ec2 describe-...?"
             raise self.documents[0].location.error(message)
 
     def items(self, section: str, key: str) -> Iterator[JsonObject]:

@@ -51,6 +51,7 @@ _OBJECTS = {
     "TransitGatewayAttachments": ("TransitGatewayAttachmentId", "TransitGatewayId", "ResourceType"),
     "TransitGatewayVpcAttachments": ("TransitGatewayAttachmentId", "TransitGatewayId", "VpcId"),
     "TransitGatewayRouteTables": ("TransitGatewayRouteTableId", "TransitGatewayId"),
+    "Routes": ("DestinationCidrBlock", "TransitGatewayAttachments"),
     "RouteTables": ("RouteTableId", "Routes"),
     "NetworkAcls": ("NetworkAclId", "Entries"),
     "LoadBalancers": ("LoadBalancerArn", "LoadBalancerName"),
@@ -113,9 +114,10 @@ def _documents(value: object, depth: int) -> Iterator[dict[str, Any]]:
                 made.setdefault(_section_of(each) or section, []).append(each)
             yield made
         else:
+            # Other objects of AWS have keys like those of the sections.
+            of_documents = any(map(_is_document, value))
             for each in value:
-                # Other objects of AWS have keys like those of the sections.
-                if not isinstance(each, dict) or not SECTIONS.keys() & each.keys() or _is_document(each):
+                if of_documents or not isinstance(each, dict) or SECTIONS.keys().isdisjoint(each):
                     yield from _documents(each, depth - 1)
     elif isinstance(value, dict):
         alone = _in_pascal_case(value)
@@ -133,8 +135,10 @@ def _documents(value: object, depth: int) -> Iterator[dict[str, Any]]:
                     yield from _documents(each, depth - 1)
 
 
-def _is_document(value: dict[str, Any]) -> bool:
-    """Whether a section of an object is empty or has an object of that section."""
+def _is_document(value: object) -> bool:
+    """Whether a value has a section that is empty or has an object of that section."""
+    if not isinstance(value, dict):
+        return False
     found = [(section, value[section]) for section in SECTIONS if isinstance(value.get(section), list)]
     return any(
         not items or section not in _OBJECTS or any(_section_of(each) == section for each in items)

@@ -94,6 +94,8 @@ def test_an_object_in_a_list_of_groups_that_is_no_group_is_not_passed_over() -> 
     groups: list[Any] = [group("sg-1", "one", []), {"GroupName": "two"}]
     with pytest.raises(PolicyError, match=r"a: AWS output, SecurityGroups\[1\]: GroupId is missing"):
         policy_of(("a", groups))
+    with pytest.raises(PolicyError, match="GroupId is missing"):
+        policy_of(("a", [{"SecurityGroups": groups[:1]}, {"SecurityGroups": groups[1:]}]))
     with pytest.raises(PolicyError, match=r"SecurityGroups\[1\]: must be a mapping, not the text 'x'"):
         policy_of(("a", [groups[0], "x"]))
 

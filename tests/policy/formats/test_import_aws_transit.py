@@ -279,6 +279,8 @@ def test_a_table_may_be_named_beside_its_content() -> None:
     assert found(BASE | beside) == ({"ab", "ac"}, ())
     with pytest.raises(PolicyError, match=r"routes\.json: AWS output: Routes do not name their transit gateway route"):
         found(BASE | {"routes.json": routes(route("10.0.0.0/8", "vpc-a"))})
+    bare = BASE | TABLES | {f"{SPOKES}.json": [route("10.3.0.0/16", "vpc-c"), route("10.2.0.0/16", "vpc-b")]}
+    assert found(bare) == ({"ab", "ac", "bc"}, ())
     # What another command of AWS calls associations says nothing about gateways.
     other = {"associations.json": {"Associations": [{"Name": "AWS-RunPatchBaseline", "AssociationId": "x"}]}}
     other["routes.json"] = {"Routes": [{"DestinationCidrBlock": "10.0.0.0/8", "LocalGatewayRouteTableId": "lgw-rtb-1"}]}
