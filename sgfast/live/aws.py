@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 from sgfast.errors import LiveError
 from sgfast.live import Account, Progress
-from sgfast.policy.formats.aws import SECTIONS
 from sgfast.policy.formats.sources import Source
 from sgfast.policy.yaml_nodes import show
 
@@ -91,8 +90,6 @@ class _Region:
         """One document for each call, with the objects of all pages."""
         referred_to: set[str] = set()
         for section, operation in _CALLS.items():
-            if section not in SECTIONS:
-                continue  # the reader of exports does not take it
             items = self._all(section, operation, _PAGE)
             if section == "SecurityGroups":
                 referred_to = _prefix_lists_of(items)

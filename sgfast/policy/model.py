@@ -83,7 +83,7 @@ class Rule:
     #: IP protocol number as it appears in packets of the ethertype (``icmp`` in an IPv6 rule is 58). None is every
     #: protocol.
     protocol: int | None = None
-    #: Inclusive destination port ranges, each within 1-65535, sorted and disjoint. None is every port, including 0.
+    #: Inclusive destination port ranges, each within 0-65535, sorted and disjoint. None is every port.
     ports: tuple[tuple[int, int], ...] | None = None
     icmp_type: int | None = None
     icmp_code: int | None = None

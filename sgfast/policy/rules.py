@@ -192,10 +192,10 @@ class RuleReader:
 
     def _port_ranges(self, node: Node, path: str) -> list[tuple[int, int]]:
         """``22``, ``22-30`` or ``"22,80,8000-8080"``."""
-        wanted = f'a port from 1 to {_LAST_PORT}, a range like 22-30, or a list like "22,80,8000-8080"'
+        wanted = f'a port from 0 to {_LAST_PORT}, a range like 22-30, or a list like "22,80,8000-8080"'
         value = self._reader.scalar(node, path, wanted)
         if type(value) is int:
-            if 1 <= value <= _LAST_PORT:
+            if 0 <= value <= _LAST_PORT:
                 return [(value, value)]
         elif type(value) is str:
             ranges = []
@@ -207,15 +207,15 @@ class RuleReader:
                     raise self._reader.error(node, path, f"{show(part)} is not a port: must be {wanted}{instead}")
                 first = int(match[1])
                 last = int(match[2] or first)
-                if not (1 <= first <= _LAST_PORT and 1 <= last <= _LAST_PORT):
-                    raise self._reader.error(node, path, f"{show(part)}: ports range from 1 to {_LAST_PORT}")
+                if max(first, last) > _LAST_PORT:
+                    raise self._reader.error(node, path, f"{show(part)}: ports range from 0 to {_LAST_PORT}")
                 if first > last:
                     raise self._reader.error(node, path, f"{show(part)} is reversed: write {last}-{first}")
                 ranges.append((first, last))
             return ranges
         else:
             raise self._reader.wrong_type(node, path, wanted)
-        raise self._reader.error(node, path, f"{show(node.value)}: ports range from 1 to {_LAST_PORT}")
+        raise self._reader.error(node, path, f"{show(node.value)}: ports range from 0 to {_LAST_PORT}")
 
     def _icmp(self, fields: Mapping[str, Node], path: str, protocol: int | None) -> tuple[int | None, int | None]:
         numbers: list[int | None] = []

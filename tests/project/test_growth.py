@@ -297,3 +297,27 @@ def test_values_of_an_export() -> None:
         import_sources([source_of(json.dumps(export).encode(), "export")], "neutron").policy()
 
     assert_near_linear(read, 100)
+
+
+def test_routes_of_a_transit_gateway() -> None:
+    """Many routes to parts of a block that several VPCs have."""
+    ends = [f"att-{n}" for n in range(10)]
+    attached = [
+        {"TransitGatewayAttachmentId": end, "TransitGatewayId": "tgw-1", "VpcId": f"v{end}"} for end in ends
+    ]  # fmt: skip
+    table = "TransitGatewayRouteTableId"
+    known = {
+        "TransitGatewayVpcAttachments": attached,
+        "Vpcs": [{"VpcId": f"v{end}", "CidrBlock": "10.0.0.0/8"} for end in ends],
+        "Associations": [{"TransitGatewayAttachmentId": end} for end in ends],
+        "TransitGatewayRouteTablePropagations": [{"TransitGatewayAttachmentId": end} for end in ends],
+        table: "tgw-rtb-1",
+    }
+
+    def read(n: int) -> None:
+        to = [{"TransitGatewayAttachmentId": "att-0"}]
+        routes = [{"DestinationCidrBlock": f"{address(i)}/32", "TransitGatewayAttachments": to} for i in range(n)]
+        text = json.dumps(known | {"Routes": routes})
+        assert len(import_sources([source_of(text.encode(), "export")], "aws").policy().peerings) == 45
+
+    assert_near_linear(read, 100)

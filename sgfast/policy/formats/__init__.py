@@ -15,7 +15,7 @@ from typing import NamedTuple
 from yaml.nodes import Node
 
 from sgfast.errors import PolicyError
-from sgfast.policy.formats import aws, cloudformation, terraform
+from sgfast.policy.formats import aws, aws_shapes, cloudformation, terraform
 from sgfast.policy.formats.conversion import policy_of, yaml_of
 from sgfast.policy.formats.draft import Draft
 from sgfast.policy.formats.neutron import NeutronReader
@@ -121,7 +121,12 @@ FORMATS: dict[str, Format] = {
             PAGING,
         ),
         Format(
-            "aws", "aws ec2 describe-...", frozenset(aws.SECTIONS), frozenset(aws.SECTIONS), aws.read, aws.PAGING
+            "aws",
+            "aws ec2 describe-...",
+            frozenset(aws_shapes.SECTIONS),
+            frozenset(aws_shapes.SECTIONS),
+            aws.read,
+            aws.PAGING,
         ),
         Format(
             "terraform",
@@ -285,6 +290,7 @@ def _titles(formats: dict[str, Format]) -> str:
 
 def _keys(value: object) -> tuple[set[str], set[str]]:
     """The keys at the top level (of a list: its items' keys), and all keys down to two levels below."""
+    value = aws_shapes.in_sections(value)
     levels: list[set[str]] = []
     found: list[object] = [value]
     for _ in range(3):

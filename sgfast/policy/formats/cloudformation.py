@@ -285,7 +285,7 @@ class _Stacks:
     def _known_rules(self, fields: _Properties, direction: Direction) -> list[DraftRule]:
         draft = self.draft
         protocol = fields.required("IpProtocol")
-        what = parse_traffic(draft, fields.location, protocol, fields.number("FromPort"), fields.number("ToPort"))
+        what = parse_traffic(fields.location, protocol, fields.number("FromPort"), fields.number("ToPort"))
         about = fields.known("Description")
         made: list[DraftRule] = []
         for key, version in (("CidrIp", 4), ("CidrIpv6", 6)):

@@ -517,8 +517,6 @@ def _written_ports(rule: DraftRule, protocol: int | None) -> int | str:
     for first, last in ranges:
         if not 0 <= first <= last <= _LAST_PORT:
             raise rule.location.error(f"{str(first)[:20]}-{str(last)[:20]} is not a range of ports")
-        if first == 0:
-            raise rule.location.error(f"{first}-{last} includes port 0: use 1 to {_LAST_PORT}, or all ports")
     written = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
     return int(written[0]) if len(written) == 1 and "-" not in written[0] else ",".join(written)
 

@@ -294,7 +294,7 @@ class _Aws:
         fields.refuse_unread(_SINGLE_RULE)
         self._check_rule_known(resource, ("cidr_ipv4", "cidr_ipv6", *_NUMBERS, "ip_protocol"))
         what = parse_traffic(
-            self._draft, location, fields.required("ip_protocol"), fields.number("from_port"), fields.number("to_port")
+            location, fields.required("ip_protocol"), fields.number("from_port"), fields.number("to_port")
         )
         other = group_id(stack.id_of(resource, "referenced_security_group_id", _GROUPS))
         prefix_list = stack.id_of(resource, "prefix_list_id", _LISTS)
@@ -311,7 +311,7 @@ class _Aws:
     ) -> list[DraftRule]:
         """The rules of an inline rule or an ``aws_security_group_rule``."""
         what = parse_traffic(
-            self._draft, location, fields.required("protocol"), fields.number("from_port"), fields.number("to_port")
+            location, fields.required("protocol"), fields.number("from_port"), fields.number("to_port")
         )
         return self._of_peers(
             location, direction, what, fields.text("description"), fields.texts("cidr_blocks"),

@@ -248,6 +248,19 @@ def test_inline_rules_that_could_be_of_several_groups_are_an_error() -> None:
         policy_of(plan([], resources, *blocks))
 
 
+def test_port_0_is_a_port_unless_the_protocol_has_none() -> None:
+    ingress = [
+        inline("tcp", 0, 0, cidr_blocks=["0.0.0.0/0"]), inline("udp", 0, 100, cidr_blocks=["0.0.0.0/0"]),
+        inline("-1", 0, 0, cidr_blocks=["10.0.0.0/8"]), inline("tcp", 0, 65535, cidr_blocks=["10.0.0.0/8"]),
+    ]  # fmt: skip
+    [made] = policy_of(
+        state(resource("aws_security_group.a", id="sg-a", name="a", vpc_id="vpc-a", ingress=ingress, egress=[]))
+    ).security_groups
+    assert [(rule.protocol, rule.ports) for rule in made.rules] == [
+        (6, ((0, 0),)), (17, ((0, 100),)), (None, None), (6, None),
+    ]  # fmt: skip
+
+
 def several() -> tuple[list[Resource], list[dict[str, Any]]]:
     resources = [
         resource("aws_security_group.plain", id="sg-plain", name="plain", vpc_id="vpc-a", ingress=[], egress=[]),
