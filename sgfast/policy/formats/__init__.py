@@ -24,7 +24,7 @@ from sgfast.policy.formats.sources import Source, json_value, plain_source, read
 from sgfast.policy.formats.unresolved import Addresses, Unresolved, is_address_file, resolve
 from sgfast.policy.formats.vpc_api import PAGING
 from sgfast.policy.model import Policy
-from sgfast.policy.yaml_nodes import shown_origin
+from sgfast.policy.yaml_nodes import garbage_collection_paused, shown_origin
 
 __all__ = [
     "FORMATS", "Format", "Imported", "Unresolved", "export_in_json", "export_in_yaml", "import_sources", "load",
@@ -153,7 +153,8 @@ def load(
     if [*map(os.fsdecode, paths)].count("-") > 1:
         raise PolicyError("standard input (-) can be read only once")
     origin = os.fsdecode(paths[0]) if len(paths) == 1 else ""
-    return import_sources([source for path in paths for source in read_sources(path)], name, origin, unresolved)
+    with garbage_collection_paused():
+        return import_sources([source for path in paths for source in read_sources(path)], name, origin, unresolved)
 
 
 def import_sources(
