@@ -395,6 +395,8 @@ class Cloud:
                 node.agent.address_group_updated(id)
             node.agent.setup_port_filters(new & here, updated & here)
         self.bound = dict(bound)
+        # Until then packets may still go the ways that were worked out from the flows before.
+        self.switch.ask("revalidator/wait")
 
     def obey(self, command: dict[str, Any]) -> Any:
         match command["do"]:
