@@ -158,6 +158,12 @@ def test_which_dhcp_passes_whatever_the_rules_say(cloud: Cloud, ports: tuple[int
     assert tuple(told) == DHCP[ports]
 
 
+def test_ipip_is_protocol_4_and_not_iana_s_94(cloud: Cloud) -> None:
+    scene = Scene(cloud, web(rule("w", protocol="ipip")), {"a0": ("w",)})
+    assert scene.send(STRANGER[4], "10.0.0.1", f.other(4, bytes(20))) == (True, True)
+    assert scene.send(STRANGER[4], "10.0.0.1", f.other(94, bytes(20))) == (False, False)
+
+
 def test_stateless_groups_are_stateful_to_this_driver(cloud: Cloud) -> None:
     """Neutron's drivers for iptables and OVN obey ``stateful: false``, this one does not look at it."""
     groups = [group("s", "s", full(rule("s", "egress", "IPv4")), stateful=False)]
