@@ -16,6 +16,9 @@ from sgfast.policy.formats.openstack_cli import is_printed, is_row, rows_as_docu
 from sgfast.policy.formats.sources import Source
 from sgfast.policy.formats.vpc_api import BOOKKEEPING, ApiReader, Interface, Server
 
+#: Names that IANA does not have, or has for another protocol: its IPIP is 94.
+_PROTOCOLS = {"ip": "0", "ipip": "4", "ipv6-encap": "41"}
+
 
 class NeutronReader(ApiReader):
     profile = "neutron"
@@ -58,6 +61,10 @@ class NeutronReader(ApiReader):
         fields.location = location
         self.draft.address_group(location, fields.texts("addresses"))
         self.unread(fields, BOOKKEEPING | {"shared", "is_shared"})
+
+    def protocol(self, fields: Fields) -> str | None:
+        name = super().protocol(fields)
+        return _PROTOCOLS.get(name, name) if name is not None else None
 
     # Networks
 

@@ -68,6 +68,14 @@ def test_icmp_over_ipv6_has_several_names(word: object) -> None:
     assert not allowed(policy, "2001:db8:1::1", "2001:db8::5", "icmpv6", icmp_type=139)
 
 
+@pytest.mark.parametrize(("word", "number"), [("ipip", 4), ("ipv6-encap", 41), ("hopopt", 0), ("ip", 0), ("vrrp", 112)])
+def test_protocols_have_neutron_s_names_not_iana_s(word: str, number: int) -> None:
+    """SPEC 10.17"""
+    policy = policy_of(groups(group(WEB, "web", rule(WEB, protocol=word))), ports(WEB_1))
+    (made,) = policy.security_groups[0].rules
+    assert made.protocol == number
+
+
 def test_a_port_in_no_group_has_nothing_allowed_and_is_not_in_default() -> None:
     policy = policy_of(
         groups(group("sg-default", "default", rule("sg-default", "egress"), rule("sg-default"))),
