@@ -23,6 +23,7 @@ from sgfast.core.wire.link import LINK_TYPES
 from sgfast.errors import ArgumentError, ArgumentTypeError
 from sgfast.policy.changes import Change, RemoveInstance, apply_changes
 from sgfast.policy.document import load_policy
+from sgfast.policy.lookup import vpc_name
 from sgfast.policy.matching import End, Field, Packet, misfit_fields, rules_of
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Direction, Instance, Policy, Rule, Timeouts
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
@@ -161,7 +162,7 @@ class Engine:
     ``mode``: ``"verbatim"`` judges every packet as given; ``"causal"`` also recognises packets that could not have
     followed a denied opener (SPEC 9.2).
     ``midstream``: how to treat TCP packets of unknown connections (SPEC 9.3).
-    ``vpc``: the VPC that the packets' addresses belong to; None: all VPCs (SPEC 7.1).
+    ``vpc``: the VPC that the packets' addresses belong to, by its name, id or label; None: all VPCs (SPEC 7.1).
     ``jobs``: the number of threads that judge, 1 to 64. Results do not depend on it until a table is full: the
     connection table, or one of the report's (a million denied attempts or cut connections, 65,536 lines of a list).
     Which entries a full table drops does depend on it. With several jobs, ``process`` and every method that returns
@@ -192,8 +193,8 @@ class Engine:
         check_modes(mode, midstream)
         check_jobs(jobs)
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
-        self.vpc = vpc
-        self._compiler = Compiler(vpc) if compiler is None else compiler
+        self.vpc = vpc_name(self.policy, vpc)
+        self._compiler = Compiler(self.vpc) if compiler is None else compiler
         self.compiled: CompiledPolicy = self._compiler.compile(self.policy)
         self._changing = threading.Lock()
         self.mode: Mode = mode

@@ -17,6 +17,10 @@ class PolicyError(SgfastError):
     """A policy that cannot be used (SPEC 2, 7.1, 8.5); exit status 2."""
 
 
+class LiveError(SgfastError):
+    """A cloud account that cannot be read, or not as a whole (SPEC 10.17); exit status 2."""
+
+
 class AmbiguousAddress(PolicyError):
     """Two VPCs that a capture may show own the same address (SPEC 7.1); exit status 2 for a replay."""
 

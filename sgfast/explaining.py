@@ -9,13 +9,15 @@ not have allowed the packet.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from sgfast.engine import Engine, Verdict, is_multicast
 from sgfast.errors import ArgumentError, PolicyError
+from sgfast.policy.assuming import with_assumed
 from sgfast.policy.document import load_policy
+from sgfast.policy.lookup import find, similar
 from sgfast.policy.matching import Address, End, Field, Packet, RuleInGroup, compare, rules_of
 from sgfast.policy.model import (
     ICMP,
@@ -100,8 +102,10 @@ class Explained:
     #: None for an end that is not an instance.
     egress: SideExplained | None
     ingress: SideExplained | None
-    #: Which addresses were chosen where there were several, as full sentences.
+    #: Which addresses were chosen where there were several, and which ends are assumed, as full sentences.
     choices: tuple[str, ...]
+    #: Instances that are only assumed: ``policy`` has them, the one that was given does not.
+    assumed: tuple[Instance, ...] = ()
 
 
 def explain(
@@ -115,16 +119,22 @@ def explain(
     icmp_type: int | None = None,
     icmp_code: int | None = None,
     vpc: str | None = None,
+    as_if_in: Sequence[str] = (),
 ) -> Explained:
     """Explain the verdict for a packet that would open a connection.
 
-    ``source`` and ``destination`` are addresses or instance names. ``port`` is the destination port, for protocols with
-    ports; ``sport``, the source port, only matters for DHCP. Without ``icmp_type`` the packet is a ping. ``vpc`` is as
-    for ``Engine``. Raises PolicyError if the policy cannot be used or a name is unknown, ArgumentError for an
-    impossible packet.
+    ``source`` and ``destination`` are instances, by any of their words (SPEC 2.12), or addresses. ``port`` is the
+    destination port, for protocols with ports; ``sport``, the source port, only matters for DHCP. Without ``icmp_type``
+    the packet is a ping. ``vpc`` is as for ``Engine``. ``as_if_in`` makes an end without an instance a machine in these
+    groups: ``"GROUP=ADDRESS"``, or ``"GROUP"`` if only one end has no instance (SPEC 10.13).
+
+    Raises PolicyError if the policy cannot be used or a name is unknown, ArgumentError for an impossible packet.
     """
     if isinstance(policy, str | os.PathLike):
         policy = load_policy(policy)
+    ends = [_meant(policy, text) for text in (source, destination)] if as_if_in else []
+    addresses = [end for end in ends if isinstance(end, Address) and not is_multicast(end)]
+    policy, assumed = with_assumed(policy, as_if_in, vpc=vpc, candidates=addresses)
     engine = Engine(policy, vpc=vpc)
     number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else protocol
     if number is None or not 0 <= number <= 255:
@@ -132,6 +142,11 @@ def explain(
     _check_fields(number, port, sport, icmp_type, icmp_code)
     choices: list[str] = []
     src, dst = _ends(engine, source, destination, number, choices)
+    for machine in assumed:
+        if machine not in (src.instance, dst.instance):
+            raise ArgumentError(f"{machine.addresses[0].network_address} is neither the source nor the destination")
+        groups = ", ".join(machine.security_groups)
+        choices.append(f"{machine.name} is assumed: a machine as if in {groups}, which the policy does not have.")
     version = src.address.version
     if number == ICMP and version == 6:
         number = ICMPV6
@@ -151,8 +166,8 @@ def explain(
             if here.instance is not None:
                 sides[n] = _side(policy, verdict, direction, here.instance, there, packet)  # type: ignore[arg-type]
     return Explained(
-        policy, vpc, src, dst, number, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
-        _note(policy, verdict, src, dst), sides[0], sides[1], tuple(choices),
+        policy, engine.vpc, src, dst, number, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
+        _note(policy, verdict, src, dst), sides[0], sides[1], tuple(choices), assumed,
     )  # fmt: skip
 
 
@@ -209,19 +224,34 @@ def _ends(engine: Engine, source: str, destination: str, protocol: int, choices:
 
 
 def _address_or_instance(engine: Engine, text: str) -> Address | Instance:
-    try:
-        return ip_address(text)
-    except ValueError:
-        pass
-    instance = engine.policy.instance_by_name.get(text)
+    policy = engine.policy
+    instance = _meant(policy, text)
     if instance is None:
-        raise PolicyError(f"{engine.policy.origin}: {text[:80]!r} is neither an address nor an instance of the policy")
-    if engine.vpc is not None and not engine.policy.connected(instance.vpc, engine.vpc):
+        hint = similar(policy, "instance", text)
+        message = f"{text[:80]!r} is neither an address nor an instance of the policy{hint}"
+        raise PolicyError(f"{policy.origin}: {message}")
+    if not isinstance(instance, Instance):
+        return instance
+    if engine.vpc is not None and not policy.connected(instance.vpc, engine.vpc):
         raise PolicyError(
-            f"{engine.policy.origin}: the instance {text!r} is in VPC {instance.vpc!r}, which is isolated from "
+            f"{policy.origin}: the instance {text!r} is in VPC {instance.vpc!r}, which is isolated from "
             f"{engine.vpc!r}: the two are not peered"
         )
     return instance
+
+
+def _meant(policy: Policy, text: str) -> Address | Instance | None:
+    """The instance that the text means, or else the address that it is (SPEC 2.12)."""
+    try:
+        name = find(policy, "instance", text)
+    except PolicyError as error:
+        raise PolicyError(f"{policy.origin}: {error}") from None
+    if name is not None:
+        return policy.instance_by_name[name]
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
 
 
 def _owner(engine: Engine, address: Address) -> Instance | None:

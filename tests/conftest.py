@@ -19,7 +19,7 @@ SMALL_TABLE = 1000
 LONGEST = (
     "test_live_programs", "test_cluster_hosts", "test_jobs", "test_differential", "test_benchmarks", "test_grids",
     "test_diff", "test_corpus_judged", "test_cluster", "test_random_traffic", "test_replay_corpus", "test_changing",
-    "test_ablations", "test_cluster_ranges", "test_capi", "test_explain",
+    "test_ablations", "test_cluster_ranges", "test_capi", "test_explain", "test_neutron_api",
 )  # fmt: skip
 
 

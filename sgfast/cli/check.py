@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, format_option, replay_options
+from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, as_if_in_option, format_option, replay_options
+from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import is_colourful, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
 
@@ -39,6 +40,7 @@ def _known(context: click.Context, option: click.Parameter, values: tuple[str, .
     help="Also find the rules that no packet of this capture used. Repeatable: all captures form one replay.",
 )
 @replay_options
+@as_if_in_option
 @format_option("sarif")
 @click.option(
     "--fail-on",
@@ -48,6 +50,7 @@ def _known(context: click.Context, option: click.Parameter, values: tuple[str, .
     help="Exit with status 1 if a finding has this severity or a worse one (error, warning, note), or this code. "
     "Repeatable.",
 )
+@policy_options
 @sandbox_option
 @click.pass_context
 def check(
@@ -55,6 +58,8 @@ def check(
     policy: str,
     captures: tuple[str, ...],
     options: ReplayOptions,
+    as_if_in: tuple[str, ...],
+    policies: PolicyOptions,
     form: str,
     fail_on: tuple[str, ...],
 ) -> None:
@@ -63,7 +68,7 @@ def check(
     POLICY is a policy document, a cloud's export, or a directory of exports; "-" is standard input. If it cannot be
     used, the error names the file and the line or object, and the exit status is 2. Each finding has a stable code
     (SG001, ...), a severity, advice, and a line number where one is known. The format "sarif" is for code hosts and
-    editors.
+    editors. With --as-if-in GROUP=ADDRESS, the policy is checked as if it had one more instance.
 
     \b
     Examples:
@@ -76,12 +81,18 @@ def check(
     if not captures and not options.reading.is_plain:
         raise click.UsageError("options for reading captures (--start, --filter, --decap, ...) need --traffic")
     from sgfast.checking import check_policy
-    from sgfast.policy.document import Lines, load_policy
+    from sgfast.errors import ArgumentError
+    from sgfast.policy.assuming import with_assumed
+    from sgfast.policy.document import Lines
     from sgfast.report.check import check_summary, check_text, compile_for_check
 
     Inputs([policy], captures).enter_sandbox()
     lines: Lines = {}
-    loaded = load_policy(policy, lines)
+    loaded = policies.load(policy, lines)
+    try:
+        loaded, assumed = with_assumed(loaded, as_if_in, vpc=options.vpc)
+    except ArgumentError as error:
+        raise click.UsageError(str(error)) from None
     compiled, warnings = compile_for_check(loaded, options.vpc)
     traffic = None
     if captures:
@@ -99,7 +110,7 @@ def check(
 
         text = to_json(sarif(loaded.origin, warnings, checked, lines))
     else:
-        found = check_summary(compiled, warnings, checked, lines)
+        found = check_summary(compiled, warnings, checked, lines, assumed)
         if form == "json":
             text = to_json(found)
         else:

@@ -21,6 +21,7 @@ from sgfast.cli.options import (
     quiet_option,
     replay_options,
 )
+from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
@@ -62,6 +63,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
     "comma. Repeatable.",
 )
 @click.option("--changes", hidden=True, metavar="FILE")
+@policy_options
 @sandbox_option
 @quiet_option
 @click.pass_context
@@ -70,6 +72,7 @@ def diff(
     files: tuple[str, ...],
     plan: str | None,
     options: ReplayOptions,
+    policies: PolicyOptions,
     form: Form,
     fail_on: tuple[Change, ...],
     quiet: bool,
@@ -99,11 +102,10 @@ def diff(
         raise click.UsageError("standard input (-) can be read only once")
 
     from sgfast.comparing import run_diff
-    from sgfast.policy.document import load_policy
     from sgfast.policy.formats.terraform import load_plan
 
     Inputs(files[:2] if plan is None else (), captures, [plan]).enter_sandbox()
-    old, new = load_plan(plan) if plan is not None else map(load_policy, files[:2])
+    old, new = load_plan(plan, policies.unresolved) if plan is not None else map(policies.load, files[:2])
     with progress_of(captures, shown=not quiet) as progress:
         result = run_diff(old, new, captures, options, progress)
     raise_arrived()

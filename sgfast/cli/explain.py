@@ -7,14 +7,21 @@ import sys
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import EXIT_FAIL_ON, FILE, Form, format_option, vpc_option
+from sgfast.cli.options import EXIT_FAIL_ON, FILE, Form, as_if_in_option, format_option, vpc_option
+from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import is_colourful, print_text, to_json, warn
 
 
 @click.command(short_help="Explain why a packet is allowed or denied: the winning rule, or the nearest misses.")
 @click.argument("policy", type=FILE)
-@click.option("--from", "source", metavar="A", required=True, help="The sender: an address or an instance's name.")
-@click.option("--to", "destination", metavar="B", required=True, help="The receiver: an address or an instance's name.")
+@click.option(
+    "--from",
+    "source",
+    metavar="A",
+    required=True,
+    help="The sender: an address, or an instance by its name, id or label or by its machine's id.",
+)
+@click.option("--to", "destination", metavar="B", required=True, help="The receiver, named in the same ways.")
 @click.option("--protocol", metavar="NAME", required=True, help="tcp, udp, icmp, another IANA name, or 0 to 255.")
 @click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="The destination port, for tcp, udp, ...")
 @click.option(
@@ -28,8 +35,10 @@ from sgfast.cli.printing import is_colourful, print_text, to_json, warn
 )
 @click.option("--icmp-code", type=click.IntRange(0, 255), metavar="N", help="With --icmp-type. Default: 0.")
 @vpc_option
+@as_if_in_option
 @format_option()
 @click.option("--fail-on", type=click.Choice(["denied"]), help="Exit with status 1 if the packet is denied.")
+@policy_options
 @sandbox_option
 @click.pass_context
 def explain(
@@ -43,6 +52,8 @@ def explain(
     icmp_type: int | None,
     icmp_code: int | None,
     vpc: str | None,
+    as_if_in: tuple[str, ...],
+    policies: PolicyOptions,
     form: Form,
     fail_on: str | None,
 ) -> None:
@@ -52,24 +63,28 @@ def explain(
     rule and those that lose to it. If none matches, it shows the allow rules that fail on the fewest fields, with what
     the rule wants and what the packet has. POLICY may be "-" for standard input.
 
+    With --as-if-in, an end may be a machine that the policy does not have, such as one of a plan. GROUP alone is enough
+    if only one of --from and --to is an address that no instance has.
+
     \b
     Examples:
       sgfast explain policy.yaml --from 198.51.100.7 --to web-1 --protocol tcp --port 443
       sgfast explain policy.yaml --from web-1 --to db-1 --protocol icmp
+      sgfast explain policy.yaml --as-if-in web --from 10.0.0.77 --to i-0123 --protocol tcp --port 5432
     """
     from sgfast.errors import ArgumentError
     from sgfast.explaining import explain as explain_packet
-    from sgfast.policy.document import Lines, load_policy
+    from sgfast.policy.document import Lines
     from sgfast.report.explain import explain_summary, explain_text
 
     number = int(protocol) if protocol.isascii() and protocol.isdigit() and len(protocol) <= 3 else protocol
     Inputs([policy]).enter_sandbox()
     lines: Lines = {}
-    loaded = load_policy(policy, lines)
+    loaded = policies.load(policy, lines)
     try:
         explained = explain_packet(
             loaded, source, destination, number, port=port, sport=sport, icmp_type=icmp_type, icmp_code=icmp_code,
-            vpc=vpc,
+            vpc=vpc, as_if_in=as_if_in,
         )  # fmt: skip
     except ArgumentError as error:
         raise click.UsageError(str(error)) from None

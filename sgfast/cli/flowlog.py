@@ -9,6 +9,7 @@ import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, Form, format_option, quiet_option, vpc_option
+from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.signals import raise_arrived
 
@@ -19,6 +20,7 @@ from sgfast.signals import raise_arrived
 @vpc_option
 @format_option()
 @click.option("--fail-on", type=click.Choice(["disagreement"]), help="Exit with status 1 if any record disagrees.")
+@policy_options
 @sandbox_option
 @quiet_option
 @click.pass_context
@@ -27,6 +29,7 @@ def flowlog(
     policy: str,
     logs: tuple[str, ...],
     vpc: str | None,
+    policies: PolicyOptions,
     form: Form,
     fail_on: str | None,
     quiet: bool,
@@ -51,10 +54,9 @@ def flowlog(
         raise click.UsageError("standard input (-) can be read only once")
 
     from sgfast.flow_logs import check_logs
-    from sgfast.policy.document import load_policy
 
     Inputs([policy], others=logs).enter_sandbox()
-    found = check_logs(load_policy(policy), logs, vpc=vpc, progress=raise_arrived)
+    found = check_logs(policies.load(policy), logs, vpc=vpc, progress=raise_arrived)
     raise_arrived()
     # The text report includes the warnings, so a terminal that shows both streams need not repeat them.
     if not quiet and not (form == "text" and is_terminal(sys.stdout) and is_terminal(sys.stderr)):

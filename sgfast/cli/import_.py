@@ -2,44 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import FILE, quiet_option
+from sgfast.cli.policies import FORMATS, unresolved_option
 from sgfast.cli.printing import warn
+from sgfast.cli.progress import progress_of_account
 
-_FORMATS = ("auto", "otc", "neutron", "aws", "terraform")
+if TYPE_CHECKING:
+    from sgfast.live import Account
+
+_SYNONYMS = {"openstack": "neutron"}
 
 
 @click.command("import", short_help="Turn a cloud's export into a policy.")
-@click.argument("form", metavar="FORMAT", type=click.Choice(_FORMATS))
-@click.argument("files", type=FILE, metavar="FILE...", nargs=-1, required=True)
+@click.argument("form", metavar="FORMAT", type=click.Choice((*FORMATS, *_SYNONYMS)))
+@click.argument("files", type=FILE, metavar="[FILE...]", nargs=-1)
+@click.option("--live", is_flag=True, help="Read the account through the cloud's API, and no files.")
+@click.option("--aws-profile", metavar="NAME", help="The profile of the AWS configuration. Default: as aws ec2 does.")
+@click.option(
+    "--region", "regions", metavar="NAME", multiple=True,
+    help="A region of AWS to read. Several make one policy. Default: the region that is configured.",
+)
+@click.option(
+    "--os-cloud", metavar="NAME", help="The cloud of clouds.yaml. Default: OS_CLOUD, or what the variables OS_... say."
+)
 @click.option(
     "--output", "-o", type=FILE, metavar="FILE", default="-", help="Write the policy to FILE. Default: standard output."
 )
+@unresolved_option
 @sandbox_option
 @quiet_option
-def import_command(form: str, files: tuple[str, ...], output: str, quiet: bool) -> None:
+def import_command(
+    form: str,
+    files: tuple[str, ...],
+    live: bool,
+    aws_profile: str | None,
+    regions: tuple[str, ...],
+    os_cloud: str | None,
+    output: str,
+    unresolved: Literal["error", "empty"],
+    quiet: bool,
+) -> None:
     """Turn a cloud's export into a policy.
 
     \b
     FORMAT is one of
-      auto       detect the format from the files
-      otc        Open Telekom Cloud, Huawei Cloud: VPC API v3 and v1, servers
-      neutron    OpenStack: Neutron's API, and openstack ... list or show -f json
-      aws        aws ec2 describe-security-groups, describe-network-interfaces, ...
-      terraform  terraform show -json of a state or of a plan (what it will make)
+      auto            detect the format from the files
+      otc             Open Telekom Cloud, Huawei Cloud: VPC API v3 and v1, servers
+      neutron         OpenStack: Neutron's API, openstack ... list or show -f json
+      aws             aws ec2 describe-security-groups, ...-network-interfaces, ...
+      terraform       terraform show -json (a plan: what it makes); state files
+      cloudformation  AWS CloudFormation: templates, and files of parameters
 
-    FILE is JSON or YAML, or "-" for standard input; a directory stands for all JSON and YAML files in it. All files
-    together make one policy. Anything that a policy cannot express is an error that names the object.
+    FILE is JSON or YAML, or "-" for standard input; a directory stands for all such files in it and below it. All
+    files together make one policy. Anything that a policy cannot express is an error that names the object.
+
+    With --live there is no FILE: aws, openstack (the same as neutron) and otc are then read from the account itself,
+    with the credentials that the cloud's own command line uses. Nothing in the account is changed. Needs
+    sgfast[aws] or sgfast[openstack].
 
     \b
     Examples:
       sgfast import otc security-groups.json ports.json -o policy.yaml
       sgfast import auto exports/
+      sgfast import aws --live --region eu-central-1 --region eu-west-1 -o policy.yaml
+      sgfast import openstack --live --os-cloud mycloud -o policy.yaml
     """
+    form = _SYNONYMS.get(form, form)
+    _check_live(form, files, live, bool(aws_profile or regions), bool(os_cloud))
     from sgfast.output import open_output, refuse_shared
-    from sgfast.policy.formats import load
+    from sgfast.policy.formats import import_sources, load
     from sgfast.policy.yaml_nodes import shown_origin
     from sgfast.version import __version__
 
@@ -49,13 +86,47 @@ def import_command(form: str, files: tuple[str, ...], output: str, quiet: bool) 
         if stream.warning and not quiet:
             warn([stream.warning])
         inputs.enter_sandbox([stream])
-        imported = load(files, form)
+        if live:
+            account = _read_account(form, aws_profile, regions, os_cloud, quiet)
+            places = [account.called]
+            imported = import_sources(account.sources, form, account.called, unresolved)
+        else:
+            places = inputs.files
+            imported = load(files, form, unresolved)
         policy = imported.policy()
         head = [
             f"{imported.summary()}, imported by sgfast {__version__}",
-            f"from {', '.join(map(shown_origin, inputs.files))} ({imported.format.title})",
+            f"from {', '.join(map(shown_origin, places))} ({imported.format.title})",
         ]
         stream.write(imported.yaml(head).encode())
         stream.publish()
     if not quiet:
         warn(policy.warnings)
+
+
+def _check_live(form: str, files: Sequence[str], live: bool, is_for_aws: bool, is_for_openstack: bool) -> None:
+    """Refuse what does not go together."""
+    if not live:
+        if is_for_aws or is_for_openstack:
+            raise click.UsageError("--aws-profile, --region and --os-cloud need --live")
+        if not files:
+            raise click.UsageError("name the FILEs of an export, or read the account itself with --live")
+    elif files:
+        raise click.UsageError("--live and FILEs cannot be combined: an account is read as a whole")
+    elif form not in ("aws", "neutron", "otc"):
+        raise click.UsageError(f"--live cannot read {form}: choose aws, openstack or otc")
+    elif is_for_openstack and form == "aws":
+        raise click.UsageError("--os-cloud is for openstack and otc; aws has --aws-profile and --region")
+    elif is_for_aws and form != "aws":
+        raise click.UsageError("--aws-profile and --region are for aws; openstack and otc have --os-cloud")
+
+
+def _read_account(
+    form: str, aws_profile: str | None, regions: Sequence[str], os_cloud: str | None, quiet: bool
+) -> Account:
+    from sgfast.live import aws, openstack
+
+    with progress_of_account(shown=not quiet) as progress:
+        if form == "aws":
+            return aws.read_account(aws_profile, regions, progress)
+        return openstack.read_account(form, os_cloud, progress)

@@ -57,6 +57,8 @@ def _refuse_network(given: dict[str, Any]) -> None:
 
     if given.get("dask") is not None:
         raise click.UsageError("--dask and --sandbox cannot be combined: a sandbox has no network")
+    if given.get("live"):
+        raise click.UsageError("--live and --sandbox cannot be combined: a sandbox has no network")
     for value in given.values():
         for path in value if isinstance(value, tuple) else (value,):
             if isinstance(path, str) and is_url(path):

@@ -31,8 +31,16 @@ FILE = FileName()
 vpc_option = click.option(
     "--vpc",
     metavar="NAME",
-    help="The VPC that the packets' addresses belong to, including its peers. Default: the VPC to which the policy "
-    "maps each packet by VNI, VLAN, interface or file; without such a mapping, all VPCs at once.",
+    help="The VPC that the packets' addresses belong to, including its peers, by its name, id or label. Default: the "
+    "VPC to which the policy maps each packet by VNI, VLAN, interface or file; without such a mapping, all VPCs at "
+    "once.",
+)
+as_if_in_option = click.option(
+    "--as-if-in",
+    metavar="GROUP[=ADDRESS]",
+    multiple=True,
+    help="Assume a machine that does not exist yet: it has this address and is in this group. Repeatable: groups of "
+    "the same address are those of one machine. If there are several VPCs, it is in that of --vpc.",
 )
 mode_option = click.option(
     "--mode",

@@ -1,4 +1,4 @@
-"""Progress while a command reads captures: a bar on a terminal, and a check for signals."""
+"""Progress while a command reads captures or a live account: a bar on a terminal, and a check for signals."""
 
 from __future__ import annotations
 
@@ -22,5 +22,21 @@ def progress_of(captures: Sequence[str], *, shown: bool = True) -> Iterator[Call
             raise_arrived()
             if bar is not None:
                 bar(packets, nbytes)
+
+        yield progress
+
+
+@contextmanager
+def progress_of_account(*, shown: bool = True) -> Iterator[Callable[[str, int], None]]:
+    """Yields the function to call with the name of a listing and the objects of it read so far."""
+    from sgfast.report.progress import Bar
+
+    with ExitStack() as stack:
+        bar = stack.enter_context(closing(Bar())) if shown and is_terminal(sys.stderr) else None
+
+        def progress(listing: str, objects: int) -> None:
+            raise_arrived()
+            if bar is not None:
+                bar.show(f"{objects:,} objects, {listing}")
 
         yield progress

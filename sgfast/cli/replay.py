@@ -26,6 +26,7 @@ from sgfast.cli.options import (
     quiet_option,
     replay_options,
 )
+from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
@@ -134,6 +135,7 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="reference: the slow and simple reference model, for comparison.",
 )
+@policy_options
 @sandbox_option
 @quiet_option
 @click.pass_context
@@ -147,6 +149,7 @@ def replay(
     paths: dict[str, str],
     flow_log_format: str,
     flow_log_interval: int,
+    policies: PolicyOptions,
     form: Form,
     fail_on: str | None,
     quiet: bool,
@@ -206,8 +209,9 @@ def replay(
         inputs.enter_sandbox(outputs.opened)
         client = stack.enter_context(_client_at(dask)) if dask is not None else None
         options = replace(options, client=client, snapshot=outputs.snapshot)
+        loaded = policies.load(policy)
         with progress_of(captures, shown=not (quiet or lines_on_screen)) as progress:
-            result = run_replay(policy, captures, options, outputs.sinks, progress)
+            result = run_replay(loaded, captures, options, outputs.sinks, progress)
         raise_arrived()
         outputs.publish(result)
 

@@ -21,6 +21,7 @@ from sgfast.cli.options import (
     quiet_option,
     replay_options,
 )
+from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
@@ -106,6 +107,7 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
 )
 @replay_options
 @format_option()
+@policy_options
 @sandbox_option
 @quiet_option
 @click.pass_context
@@ -122,6 +124,7 @@ def suggest(
     any_above: int | None,
     min_connections: int,
     options: ReplayOptions,
+    policies: PolicyOptions,
     form: Form,
     quiet: bool,
 ) -> None:
@@ -151,7 +154,6 @@ def suggest(
         raise click.UsageError("--unanswered needs --from all: what --policy allows counts whether answered or not")
 
     from sgfast.output import is_standard_output, open_output, refuse_shared
-    from sgfast.policy.document import load_policy
     from sgfast.suggesting import Limits, load_instances
     from sgfast.suggesting import suggest as run_suggest
 
@@ -168,7 +170,7 @@ def suggest(
         found = run_suggest(
             captures,
             instances=None if instance_file is None else load_instances(instance_file),
-            policy=None if policy is None else load_policy(policy),
+            policy=None if policy is None else policies.load(policy),
             allowed_only=allowed_only,
             unanswered=unanswered,
             per=per,

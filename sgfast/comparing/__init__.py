@@ -37,6 +37,7 @@ from sgfast.comparing.rules import together
 from sgfast.comparing.vpc_pairs import VpcPairs
 from sgfast.engine import VERDICTS, Midstream, Mode
 from sgfast.policy.document import load_policy
+from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Captures
 from sgfast.replaying.engine_runner import make_engine
@@ -99,7 +100,7 @@ def run_diff(
     paths = tuple(os.fsdecode(path) for path in captures)
     # With one key for both, each packet is read and hashed only once.
     hash_key = [secrets.randbits(64) for _ in range(8)]
-    result = DiffResult(old, new, options.mode, options.midstream, options.vpc, paths)
+    result = DiffResult(old, new, options.mode, options.midstream, vpc_name(old, options.vpc), paths)
     comparison: Pair | VpcPairs
     if options.is_mapped(old) or options.is_mapped(new):
         comparison = VpcPairs(old, new, options, hash_key)

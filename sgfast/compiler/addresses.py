@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network
 
 from sgfast.errors import AmbiguousAddress, PolicyError
+from sgfast.policy.lookup import similar
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule
 
 ANYWHERE: dict[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
@@ -21,7 +22,8 @@ def visible_instances(policy: Policy, vpc: str | None) -> list[int]:
         return list(range(len(policy.instances)))
     if vpc not in policy.vpc_by_name:
         known = ", ".join(v.name for v in policy.vpcs)
-        raise PolicyError(f"{policy.origin}: unknown VPC {vpc!r}: the policy has {known}")
+        hint = similar(policy, "VPC", vpc)
+        raise PolicyError(f"{policy.origin}: unknown VPC {vpc!r}: the policy has {known}{hint}")
     return [n for n, instance in enumerate(policy.instances) if policy.connected(instance.vpc, vpc)]
 
 

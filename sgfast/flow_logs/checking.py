@@ -2,7 +2,7 @@
 
 A record says neither who opened the connection nor, in the default formats, at which end's interface it was recorded.
 
-*Interface.* An interface belongs to the instance of that name. Otherwise it belongs to the one instance that all
+*Interface.* An interface belongs to the instance of that name or id. Otherwise it belongs to the one instance that all
 records of the interface so far have in common, or to the only instance among the record's two addresses.
 
 *Opener.* A record is either in the opener's direction, or it is a reply under a stateful filter (SPEC 4.12) and judged
@@ -28,6 +28,7 @@ from sgfast.compiler import compile_policy
 from sgfast.flow_logs.conversations import ACK, FIN, RST, SYN, Conversation, Place, Waiting, way_by_ports
 from sgfast.flow_logs.judging import Judge, Judgement
 from sgfast.flow_logs.records import FlowLog, Record
+from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Policy
 
 #: How long a record waits for records of the other direction, in log seconds: twice the clouds' longest interval.
@@ -131,9 +132,12 @@ class _Checker:
     def __init__(self, policy: Policy, logs: tuple[str, ...], vpc: str | None = None) -> None:
         self.result = Checked(policy, logs)
         self._policy = policy
-        self._compiled = compile_policy(policy, vpc)
+        self._compiled = compile_policy(policy, vpc_name(policy, vpc))
         self._judge = Judge(policy, self._compiled)
-        self._numbers = {instance.name: n for n, instance in enumerate(self._compiled.instances)}
+        instances = self._compiled.instances
+        #: Instances by the names that a log may have for their interfaces: the instance's id or name.
+        self._numbers = {instance.id: n for n, instance in enumerate(instances) if instance.id}
+        self._numbers |= {instance.name: n for n, instance in enumerate(instances)}
         #: For interfaces not named after an instance: the instances they may belong to.
         self._interfaces: dict[str, frozenset[int]] = {}
         self._conversations: OrderedDict[tuple[object, ...], Conversation] = OrderedDict()

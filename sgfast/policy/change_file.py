@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from ipaddress import ip_network
+from typing import Literal
 
 from yaml.nodes import MappingNode, Node, ScalarNode
 
@@ -30,13 +31,13 @@ from sgfast.policy.changes import (
     apply_change,
 )
 from sgfast.policy.document_reader import GROUP_FIELDS, INSTANCE_FIELDS, DocumentReader, Entry, check_version
+from sgfast.policy.lookup import Kind, find
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
     AddressGroupPeer,
     Direction,
     GroupPeer,
-    Instance,
     Network,
     Policy,
     Rule,
@@ -52,6 +53,12 @@ from sgfast.policy.yaml_nodes import NodeReader, compose, garbage_collection_pau
 MAX_CHANGE_STEPS = 50_000_000
 
 _TIME_WANTED = "seconds from the first packet, or an instant like 2026-01-31T12:00:00Z"
+_KINDS: dict[str, Kind] = {
+    "an instance": "instance",
+    "a security group": "security group",
+    "an address group": "address group",
+    "a VPC": "VPC",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +260,18 @@ class _ChangeReader(DocumentReader):
             fields[first] = self._reader.required(found, used[0] if used else first, node, path)
         return fields
 
-    def rule_reader(self) -> RuleReader:
-        # A rule that matches nothing is worth a warning in a document, but may be deliberate in a change.
-        return RuleReader(self._reader, self.present.group_by_name.keys(), self.present.address_group_by_name, [])
+    def _known_name(self, node: Node, path: str, kind: str, known: Collection[str]) -> str:
+        """As in a document, but the provider's words are known, too (SPEC 2.12)."""
+        if kind in _KINDS:
+            word = self._reader.string(node, path, f"the name of {kind}")
+            name = _meant(self._reader, self.present, _KINDS[kind], word, node, path)
+            if name is not None:
+                return name
+            known = [*known, *self.present.also_called[_KINDS[kind]]]  # for the suggestion in the error
+        return super()._known_name(node, path, kind, known)
+
+    def rule_reader(self, *new_groups: str) -> RuleReader:
+        return _ChangedRuleReader(self._reader, self.present, new_groups)
 
     def add_rule(self, node: Node, path: str) -> Change:
         fields = self.fields(node, path, "group", "rule")
@@ -295,10 +311,10 @@ class _ChangeReader(DocumentReader):
     def add_instance(self, node: Node, path: str) -> Change:
         fields = self._reader.fields(node, path, INSTANCE_FIELDS)
         name = self._name(self._reader.required(fields, "name", node, path), f"{path}.name")
-        entries = {name: Entry(node, path, fields)}
+        entries = {name: Entry(node, path, fields, self._words(fields, path))}
         made = self._instances(entries, self.present.vpc_by_name, set(self.present.group_by_name))[0]
         if not self._reader.items(fields.get("security_groups"), f"{path}.security_groups"):
-            made = Instance(made.name, made.vpc, made.addresses, ())
+            made = replace(made, security_groups=())
         return AddInstance(made)
 
     def remove_instance(self, node: Node, path: str) -> Change:
@@ -320,10 +336,8 @@ class _ChangeReader(DocumentReader):
     def add_group(self, node: Node, path: str) -> Change:
         fields = self._reader.fields(node, path, GROUP_FIELDS)
         name = self._name(self._reader.required(fields, "name", node, path), f"{path}.name")
-        rules = RuleReader(
-            self._reader, {*self.present.group_by_name, name}, self.present.address_group_by_name, []
-        )
-        return AddGroup(self._security_group(name, Entry(node, path, fields), rules, self.present.quotas))
+        entry = Entry(node, path, fields, self._words(fields, path))
+        return AddGroup(self._security_group(name, entry, self.rule_reader(name), self.present.quotas))
 
     def remove_group(self, node: Node, path: str) -> Change:
         fields = self.fields(node, path, "group|name")
@@ -347,6 +361,26 @@ class _ChangeReader(DocumentReader):
         nodes = self._reader.items(fields["addresses"], f"{path}.addresses")
         addresses = [self._address(each, f"{path}.addresses[{i}]") for i, each in enumerate(nodes)]
         return SetAddressGroup(name, without_duplicates(addresses))
+
+
+class _ChangedRuleReader(RuleReader):
+    """Reads a rule of a change, in which the provider's words are known, too (SPEC 2.12)."""
+
+    def __init__(self, reader: NodeReader, present: Policy, new_groups: Collection[str]) -> None:
+        # A rule that matches nothing is worth a warning in a document, but may be deliberate in a change.
+        groups = present.group_by_name.keys()
+        super().__init__(reader, groups | set(new_groups) if new_groups else groups, present.address_group_by_name, [])
+        self._present = present
+
+    def known(self, kind: Literal["security group", "address group"], text: str, node: Node, path: str) -> str | None:
+        return super().known(kind, text, node, path) or _meant(self._reader, self._present, kind, text, node, path)
+
+
+def _meant(reader: NodeReader, policy: Policy, kind: Kind, word: str, node: Node, path: str) -> str | None:
+    try:
+        return find(policy, kind, word)
+    except PolicyError as error:
+        raise reader.error(node, path, str(error)) from None
 
 
 _OPERATIONS: dict[str, Callable[[_ChangeReader, Node, str], Change]] = {

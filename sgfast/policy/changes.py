@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from sgfast.errors import PolicyError
 from sgfast.policy.model import (
     DEFAULT_GROUP,
-    AddressGroup,
     AddressGroupPeer,
     GroupPeer,
     Instance,
+    Named,
     Network,
     Policy,
     Rule,
@@ -232,6 +232,13 @@ def _check_addresses(policy: Policy, instance: Instance, addresses: Iterable[Net
                     raise PolicyError(f"{taken} already belongs to instance {other.name!r} in VPC {other.vpc!r}")
 
 
+def _check_id(kind: str, new: Named, others: Iterable[Named]) -> None:
+    """Check that no other thing of this kind has the provider's id of the new one (SPEC 2.12)."""
+    for other in others if new.id else ():
+        if other.id == new.id:
+            raise PolicyError(f"{kind} {other.name!r} already has the id {new.id!r}")
+
+
 def _check_not_mixed(policy: Policy, instance: Instance) -> None:
     mixed = mixed_groups(instance, policy.group_by_name)
     if mixed:
@@ -241,8 +248,8 @@ def _check_not_mixed(policy: Policy, instance: Instance) -> None:
 def _with_group(policy: Policy, group: SecurityGroup) -> Policy:
     groups = tuple(group if old.name == group.name else old for old in policy.security_groups)
     after = replace(policy, security_groups=groups)
-    # The instances are unchanged, so what is cached about them stays valid.
-    for known in ("instance_index", "instance_by_name"):
+    # The instances and the provider's words are unchanged, so what is cached about them stays valid.
+    for known in ("instance_index", "instance_by_name", "also_called"):
         if known in policy.__dict__:
             after.__dict__[known] = policy.__dict__[known]
     return after
@@ -333,6 +340,7 @@ def _add_instance(policy: Policy, change: AddInstance) -> Policy:
     instance = change.instance
     if instance.name in policy.instance_by_name:
         raise PolicyError(f"instance {instance.name!r} already exists")
+    _check_id("instance", instance, policy.instances)
     _check_vpc(policy, instance.vpc)
     if not instance.security_groups:
         if DEFAULT_GROUP not in policy.group_by_name:
@@ -375,6 +383,7 @@ def _add_group(policy: Policy, change: AddGroup) -> Policy:
     group = change.group
     if group.name in policy.group_by_name:
         raise PolicyError(f"security group {group.name!r} already exists")
+    _check_id("security group", group, policy.security_groups)
     if len(policy.security_groups) >= policy.quotas.security_groups:
         raise PolicyError(
             f"security group {group.name!r} would be number {len(policy.security_groups) + 1}, over the quota of "
@@ -432,10 +441,10 @@ def _pair(policy: Policy, vpc_a: str, vpc_b: str) -> frozenset[str]:
 def _set_address_group(policy: Policy, change: SetAddressGroup) -> Policy:
     if change.name not in policy.address_group_by_name:
         raise PolicyError(f"unknown address group {change.name!r}")
-    before = policy.address_group_by_name[change.name].addresses
-    if set(map(network_key, before)) == set(map(network_key, change.addresses)):
+    before = policy.address_group_by_name[change.name]
+    if set(map(network_key, before.addresses)) == set(map(network_key, change.addresses)):
         return policy
-    new = AddressGroup(change.name, change.addresses)
+    new = replace(before, addresses=change.addresses)
     groups = tuple(new if group.name == change.name else group for group in policy.address_groups)
     return replace(policy, address_groups=groups)
 

@@ -7,7 +7,8 @@ import os
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.policy.document_reader import DocumentReader, Lines
-from sgfast.policy.formats import export_in_json, export_in_yaml, load
+from sgfast.policy.formats import Unresolved, export_in_json, export_in_yaml, import_sources, load
+from sgfast.policy.formats.sources import refuse_terraform_input
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, read_document
 
@@ -18,32 +19,46 @@ __all__ = ["Lines", "load_policy", "parse_policy"]
 _BLANK_CHARACTERS = 1000
 
 
-def load_policy(path: str | os.PathLike[str], lines: Lines | None = None) -> Policy:
+def load_policy(
+    path: str | os.PathLike[str],
+    lines: Lines | None = None,
+    *,
+    format: str = "auto",
+    unresolved: Unresolved = "error",
+) -> Policy:
     """Load the policy in a file; ``-`` is standard input.
 
-    The file may also be a cloud's export, or a directory of exports that form one policy (``formats``). If ``lines`` is
-    given, it receives the line numbers of a document's items. A PolicyError is one line that names file, line and
-    field.
+    The file may also be a cloud's export, or a directory of exports that form one policy. ``format`` is then the name
+    of its format (SPEC 10.17), and ``unresolved`` says what to do with references to what no file holds (SPEC 2.13). If
+    ``lines`` is given, it receives the line numbers of a document's items. A PolicyError is one line that names file,
+    line and field.
     """
-    if os.fsdecode(path) != "-" and os.path.isdir(path):
-        return load([path]).policy()
+    if format != "auto" or (os.fsdecode(path) != "-" and os.path.isdir(path)):
+        return load([path], format, unresolved).policy()
     data, origin = read_document(path)
-    return parse_policy(data, origin, lines)
+    refuse_terraform_input(data, origin)
+    return parse_policy(data, origin, lines, unresolved=unresolved)
 
 
-def parse_policy(text: str | bytes, origin: str = "<policy>", lines: Lines | None = None) -> Policy:
-    """Parse a document or a cloud's export. Messages call it ``origin``; ``lines`` works as in ``load_policy``."""
+def parse_policy(
+    text: str | bytes,
+    origin: str = "<policy>",
+    lines: Lines | None = None,
+    *,
+    unresolved: Unresolved = "error",
+) -> Policy:
+    """Parse a document or a cloud's export. Messages call it ``origin``; the rest is as in ``load_policy``."""
     with garbage_collection_paused():
         if text[:_BLANK_CHARACTERS].lstrip()[:1] in (b"{", b"[", "{", "["):
             # Text that looks like JSON is more likely an export than a document.
             exported = export_in_json(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text, origin)
             if exported is not None:
-                return exported.policy()
+                return import_sources([exported], unresolved=unresolved).policy()
         root = compose(text, origin)
         if type(root) is not ScalarNode and not _has_key(root, "version"):
             exported = export_in_yaml(root, origin)
             if exported is not None:
-                return exported.policy()
+                return import_sources([exported], unresolved=unresolved).policy()
         reader = DocumentReader(root, origin)
         policy = reader.policy()
         if lines is not None:

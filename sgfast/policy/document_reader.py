@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields as dataclass_fields
 from dataclasses import replace
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from yaml.nodes import MappingNode, Node, SequenceNode
 
 from sgfast.policy.model import (
     DEFAULT_GROUP,
     DEFAULT_VPC,
+    WORDS,
     AddressGroup,
     Instance,
     Network,
@@ -41,9 +42,10 @@ _DOCUMENT_FIELDS = (
     "security_groups",
     "instances",
 )
-VPC_FIELDS = ("name", "region", "vni", "vlan", "interface", "file")
-GROUP_FIELDS = ("name", "description", "stateful", "template", "fast_add", "rules")
-INSTANCE_FIELDS = ("name", "vpc", "addresses", "security_groups")
+VPC_FIELDS = ("name", "id", "label", "region", "vni", "vlan", "interface", "file")
+_ADDRESS_GROUP_FIELDS = ("name", "id", "label", "addresses")
+GROUP_FIELDS = ("name", "id", "label", "description", "stateful", "template", "fast_add", "rules")
+INSTANCE_FIELDS = ("name", "id", "device", "label", "vpc", "addresses", "security_groups")
 _QUOTA_FIELDS = tuple(field.name for field in dataclass_fields(Quotas))
 _SETTING_FIELDS = tuple(field.name for field in dataclass_fields(Settings))
 _TIMEOUT_FIELDS = tuple(field.name for field in dataclass_fields(Timeouts))
@@ -73,6 +75,7 @@ MAX_VNI, MAX_VLAN = (1 << 24) - 1, 4094
 MAX_INTERFACE = (1 << 20) - 1
 INTERFACE_WANTED = f"an interface's name, up to 255 characters, or its number from 0 to {MAX_INTERFACE}"
 PATTERN_WANTED = "a capture's name or a pattern of names, up to 255 characters"
+WORD_WANTED = "a printable text of 1 to 255 characters"
 REGION_WANTED = "a word of 1 to 64 characters (a string)"
 #: How many warnings of one kind are listed one by one.
 _LISTED_WARNINGS = 100
@@ -94,6 +97,8 @@ class Entry(NamedTuple):
     node: Node
     path: str
     fields: dict[str, Node]
+    #: The provider's words for it (SPEC 2.12), as far as they are written.
+    words: dict[str, Any]
 
 
 M = TypeVar("M", bound=int | str)
@@ -205,6 +210,7 @@ class DocumentReader:
         """A section's items by their unique ``name`` (SPEC 2.7)."""
         reader = self._reader
         found: dict[str, Entry] = {}
+        owners: dict[str, str] = {}
         for index, item in enumerate(reader.items(node, section)):
             path = f"{section}[{index}]"
             fields = reader.fields(item, path, known)
@@ -213,9 +219,20 @@ class DocumentReader:
             if name in found:
                 first = line_of(found[name].node)
                 raise reader.error(name_node, f"{path}.name", f"duplicate name {name!r}, first used at line {first}")
-            found[name] = Entry(item, path, fields)
+            words = self._words(fields, path)
+            if "id" in words and owners.setdefault(words["id"], name) != name:
+                message = f"duplicate id {show(words['id'])}, already that of {owners[words['id']]!r}"
+                raise reader.error(fields["id"], f"{path}.id", message)
+            found[name] = Entry(item, path, fields, words)
             self._section_lines[section, name] = line_of(item)
         return found
+
+    def _words(self, fields: Mapping[str, Node], path: str) -> dict[str, Any]:
+        return {
+            key: self._reader.matching(fields[key], f"{path}.{key}", _is_line, WORD_WANTED)
+            for key in WORDS
+            if key in fields
+        }
 
     def _known_name(self, node: Node, path: str, kind: str, known: Collection[str]) -> str:
         """Read a name that must be one of ``known``. ``kind`` is what it names, with its article ("a VPC")."""
@@ -244,6 +261,7 @@ class DocumentReader:
                     name, entry, "file", lambda item, path: reader.matching(item, path, _is_line, PATTERN_WANTED),
                     owners,
                 ),
+                **entry.words,
             )  # fmt: skip
         return vpcs or {DEFAULT_VPC: Vpc(DEFAULT_VPC)}
 
@@ -301,11 +319,11 @@ class DocumentReader:
     def _address_groups(self, node: Node | None) -> dict[str, AddressGroup]:
         reader = self._reader
         groups = {}
-        for name, (item, path, fields) in self._named(node, "address_groups", ("name", "addresses")).items():
+        for name, (item, path, fields, words) in self._named(node, "address_groups", _ADDRESS_GROUP_FIELDS).items():
             addresses_node = reader.required(fields, "addresses", item, path, ": write addresses: [] if there are none")
             nodes = reader.items(addresses_node, f"{path}.addresses")
             addresses = [self._address(each, f"{path}.addresses[{i}]") for i, each in enumerate(nodes)]
-            groups[name] = AddressGroup(name, without_duplicates(addresses))  # duplicates are harmless
+            groups[name] = AddressGroup(name, without_duplicates(addresses), **words)  # duplicates are harmless
         return groups
 
     def _address(self, node: Node, path: str) -> Network:
@@ -360,7 +378,7 @@ class DocumentReader:
 
     def _security_group(self, name: str, entry: Entry, rule_reader: RuleReader, quotas: Quotas) -> SecurityGroup:
         reader = self._reader
-        node, path, fields = entry
+        node, path, fields, words = entry
         numbers = RuleNumbers(name)
         rules: list[Rule] = []
         if "template" in fields:
@@ -376,7 +394,7 @@ class DocumentReader:
             self._reserve_id(rule.id, rule_node, rule_path)
             rules.append(rule)
         stateful = "stateful" not in fields or reader.boolean(fields["stateful"], f"{path}.stateful")
-        return SecurityGroup(name, tuple(rules), description(reader, fields, path), stateful=stateful)
+        return SecurityGroup(name, tuple(rules), description(reader, fields, path), stateful=stateful, **words)
 
     def _fast_add(self, node: Node | None, path: str) -> list[Rule]:
         rules: list[Rule] = []
@@ -413,7 +431,7 @@ class DocumentReader:
         reader = self._reader
         owners: dict[tuple[str, bytes], tuple[str, int]] = {}
         result = []
-        for name, (node, path, fields) in instances.items():
+        for name, (node, path, fields, words) in instances.items():
             vpc = self._vpc_of(fields, node, path, vpcs)
             addresses = self._instance_addresses(name, vpc, instances[name], owners)
             groups: dict[str, None] = {}  # used as an ordered set
@@ -423,7 +441,7 @@ class DocumentReader:
                 if group in groups:
                     raise reader.error(item, f"{groups_path}[{index}]", f"duplicate: {group!r} is already in the list")
                 groups[group] = None
-            result.append(Instance(name, vpc, addresses, tuple(groups) or (DEFAULT_GROUP,)))
+            result.append(Instance(name, vpc, addresses, tuple(groups) or (DEFAULT_GROUP,), **words))
         return tuple(result)
 
     def _reject_mixed_groups(
@@ -433,7 +451,7 @@ class DocumentReader:
         for instance in instances:
             mixed = mixed_groups(instance, by_name)
             if mixed:
-                node, path, fields = entries[instance.name]
+                node, path, fields, _ = entries[instance.name]
                 raise self._reader.error(fields.get("security_groups", node), f"{path}.security_groups", mixed)
 
     def _vpc_of(self, fields: Mapping[str, Node], node: Node, path: str, vpcs: Mapping[str, Vpc]) -> str:
@@ -449,7 +467,7 @@ class DocumentReader:
     ) -> tuple[Network, ...]:
         """The instance's prefixes; adds them to ``owners``. Overlap is fine: the longest prefix owns an address."""
         reader = self._reader
-        node, path, fields = entry
+        node, path, fields, _ = entry
         addresses_path = f"{path}.addresses"
         nodes = reader.items(reader.required(fields, "addresses", node, path), addresses_path)
         if not nodes:

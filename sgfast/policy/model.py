@@ -4,7 +4,7 @@ holds only what all readers of a policy share.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
@@ -83,7 +83,7 @@ class Rule:
     #: IP protocol number as it appears in packets of the ethertype (``icmp`` in an IPv6 rule is 58). None is every
     #: protocol.
     protocol: int | None = None
-    #: Inclusive destination port ranges, each within 1-65535, sorted and disjoint. None is every port, including 0.
+    #: Inclusive destination port ranges, each within 0-65535, sorted and disjoint. None is every port.
     ports: tuple[tuple[int, int], ...] | None = None
     icmp_type: int | None = None
     icmp_code: int | None = None
@@ -111,6 +111,9 @@ class SecurityGroup:
     #: False for a stateless group, as in Neutron. The filters of its members do not track connections: every packet,
     #: replies too, must match a rule of its direction. An instance's groups are all stateful or all stateless.
     stateful: bool = True
+    #: The provider's id and name (SPEC 2.12), of groups as of all other things that have a name. Empty: none.
+    id: str = ""
+    label: str = ""
 
     @property
     def numbers(self) -> dict[Direction, int]:
@@ -133,6 +136,8 @@ def new_rules(before: Policy | None, group: SecurityGroup) -> Sequence[Rule]:
 class AddressGroup:
     name: str
     addresses: tuple[Network, ...] = ()
+    id: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +152,8 @@ class Vpc:
     vlans: tuple[int, ...] = ()
     interfaces: tuple[str | int, ...] = ()
     files: tuple[str, ...] = ()
+    id: str = ""
+    label: str = ""
 
     @property
     def is_mapped(self) -> bool:
@@ -161,6 +168,31 @@ class Instance:
     vpc: str
     addresses: tuple[Network, ...]
     security_groups: tuple[str, ...]
+    #: The provider's id of the network interface.
+    id: str = ""
+    label: str = ""
+    #: The provider's id of the machine that the network interface belongs to. A machine may have several.
+    device: str = ""
+
+
+Named = SecurityGroup | AddressGroup | Vpc | Instance
+"""What has a name in a policy, and may have an id and a label of its provider (SPEC 2.12)."""
+
+#: The provider's words for a thing, in the order in which they count (SPEC 2.12). A name comes before all of them.
+WORDS = ("id", "device", "label")
+
+
+def also_called(things: Iterable[Named]) -> dict[str, tuple[str, ...]]:
+    """The names of the things that each id, device or label stands for."""
+    found: dict[str, tuple[str, ...]] = {}
+    known = [*things]
+    for word in reversed(WORDS):
+        names: dict[str, list[str]] = {}
+        for thing in known:
+            if called := getattr(thing, word, ""):
+                names.setdefault(called, []).append(thing.name)
+        found |= {called: tuple(those) for called, those in names.items()}
+    return found
 
 
 def mixed_groups(instance: Instance, groups: Mapping[str, SecurityGroup]) -> str:
@@ -249,14 +281,27 @@ class Policy:
         """The position of each instance in ``instances``, by name."""
         return {instance.name: n for n, instance in enumerate(self.instances)}
 
+    @cached_property
+    def also_called(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """The names that other words than names stand for, by kind of thing and word (SPEC 2.12)."""
+        return {
+            "instance": also_called(self.instances),
+            "security group": also_called(self.security_groups),
+            "address group": also_called(self.address_groups),
+            "VPC": also_called(self.vpcs),
+        }
+
     def with_instance(self, instance: Instance) -> Policy:
-        """A copy of the policy with this instance in place of the one with its name. Cached lookups are carried over.
+        """A copy of the policy with this instance in place of the one with its name, which the provider calls the same.
+        Cached lookups are carried over.
         """
         n = self.instance_index[instance.name]
         after = replace(self, instances=(*self.instances[:n], instance, *self.instances[n + 1 :]))
         by_name = self.instance_by_name.copy()
         by_name[instance.name] = instance
         after.__dict__.update(instance_index=self.instance_index, instance_by_name=by_name)
+        if "also_called" in self.__dict__:
+            after.__dict__["also_called"] = self.also_called
         return after
 
     @property

@@ -82,6 +82,10 @@ class RuleReader:
             name: frozenset(network.version for network in group.addresses) for name, group in address_groups.items()
         }
 
+    def known(self, kind: Literal["security group", "address group"], text: str, node: Node, path: str) -> str | None:
+        """The name of the group that ``text`` means; None: there is none. ``node`` and ``path`` are for errors."""
+        return text if text in (self._groups if kind == "security group" else self._address_groups) else None
+
     def rule(self, node: Node, path: str, id_of: Callable[[Direction, str], str]) -> Rule:
         """Read the rule in ``node``. ``id_of`` gets its direction and the id it was written with ("" if none) and
         returns its id.
@@ -188,10 +192,10 @@ class RuleReader:
 
     def _port_ranges(self, node: Node, path: str) -> list[tuple[int, int]]:
         """``22``, ``22-30`` or ``"22,80,8000-8080"``."""
-        wanted = f'a port from 1 to {_LAST_PORT}, a range like 22-30, or a list like "22,80,8000-8080"'
+        wanted = f'a port from 0 to {_LAST_PORT}, a range like 22-30, or a list like "22,80,8000-8080"'
         value = self._reader.scalar(node, path, wanted)
         if type(value) is int:
-            if 1 <= value <= _LAST_PORT:
+            if 0 <= value <= _LAST_PORT:
                 return [(value, value)]
         elif type(value) is str:
             ranges = []
@@ -203,15 +207,15 @@ class RuleReader:
                     raise self._reader.error(node, path, f"{show(part)} is not a port: must be {wanted}{instead}")
                 first = int(match[1])
                 last = int(match[2] or first)
-                if not (1 <= first <= _LAST_PORT and 1 <= last <= _LAST_PORT):
-                    raise self._reader.error(node, path, f"{show(part)}: ports range from 1 to {_LAST_PORT}")
+                if max(first, last) > _LAST_PORT:
+                    raise self._reader.error(node, path, f"{show(part)}: ports range from 0 to {_LAST_PORT}")
                 if first > last:
                     raise self._reader.error(node, path, f"{show(part)} is reversed: write {last}-{first}")
                 ranges.append((first, last))
             return ranges
         else:
             raise self._reader.wrong_type(node, path, wanted)
-        raise self._reader.error(node, path, f"{show(node.value)}: ports range from 1 to {_LAST_PORT}")
+        raise self._reader.error(node, path, f"{show(node.value)}: ports range from 0 to {_LAST_PORT}")
 
     def _icmp(self, fields: Mapping[str, Node], path: str, protocol: int | None) -> tuple[int | None, int | None]:
         numbers: list[int | None] = []
@@ -262,9 +266,9 @@ class RuleReader:
         reader = self._reader
         text = reader.string(node, path, f"an address, a CIDR or a group's name (leave {right} out for any address)")
         meanings: list[str] = []
-        if text in self._groups:
+        if self.known("security group", text, node, path) is not None:
             meanings.append("group")
-        if text in self._address_groups:
+        if self.known("address group", text, node, path) is not None:
             meanings.append("address_group")
         if looks_like_address(text):
             if not meanings:
@@ -294,14 +298,16 @@ class RuleReader:
         if form == "cidr":
             return self._network_peer(node, path, text)
         if form == "group":
-            if text not in self._groups:
+            group = self.known("security group", text, node, path)
+            if group is None:
                 hint = did_you_mean(text, self._groups)
                 raise self._reader.error(node, path, f"unknown security group {show(text)}: define it{hint}")
-            return GroupPeer(text), None
-        if text not in self._address_groups:
+            return GroupPeer(group), None
+        address_group = self.known("address group", text, node, path)
+        if address_group is None:
             hint = did_you_mean(text, self._address_groups)
             raise self._reader.error(node, path, f"unknown address group {show(text)}: define it{hint}")
-        return AddressGroupPeer(text), None
+        return AddressGroupPeer(address_group), None
 
     def _network_peer(self, node: Node, path: str, text: str) -> tuple[Network | None, Ethertype]:
         address = network(self._reader, node, path, text)

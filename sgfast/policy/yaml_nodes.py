@@ -38,6 +38,8 @@ _CAPTURE_MAGICS = (
 )  # fmt: skip
 #: The longest piece of the document that a message quotes.
 _SHOWN_CHARACTERS = 80
+#: The longest part of a field's path that a message shows.
+_PATH_CHARACTERS = 200
 #: How many names are searched for a similar spelling.
 _SUGGESTION_CANDIDATES = 10_000
 
@@ -265,11 +267,11 @@ class NodeReader:
     def error(self, where: Node | int, path: str, message: str) -> PolicyError:
         """The error to raise: ``policy.yaml:14: security_groups[0].rules[2].source: unknown …``."""
         line = where if isinstance(where, int) else line_of(where)
-        return PolicyError(f"{self._shown_origin}:{line}: {path + ': ' if path else ''}{message}")
+        return PolicyError(f"{self._shown_origin}:{line}: {_shown_path(path) + ': ' if path else ''}{message}")
 
     def location(self, where: Node, path: str) -> str:
         """``policy.yaml:14: field``, for warnings."""
-        return f"{self._shown_origin}:{line_of(where)}: {path}"
+        return f"{self._shown_origin}:{line_of(where)}: {_shown_path(path)}"
 
     # Collections. Visits are counted, so that a few aliases cannot expand to billions of values.
 
@@ -410,6 +412,12 @@ class NodeReader:
                 kind = "" if isinstance(value, bool) else "the number "
                 found = f"{kind}{_shorten(node.value)}{number_hint}"
         return self.error(node, path, f"must be {wanted}, not {found}")
+
+
+def _shown_path(path: str) -> str:
+    """A field's path on one line, whatever its keys are; of a long one, the end."""
+    path = path if len(path) <= _PATH_CHARACTERS else "…" + path[-_PATH_CHARACTERS:]
+    return path if path.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in path)
 
 
 def _shorten(text: str) -> str:

@@ -13,12 +13,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from sgfast.engine import Midstream, Mode
 from sgfast.output import Output
 from sgfast.policy.change_file import ChangeFile
 from sgfast.policy.document import load_policy
+from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Captures
 from sgfast.replaying.change_schedule import ChangeSchedule
@@ -142,6 +144,7 @@ def run_replay(
         policy = load_policy(policy)
     if isinstance(captures, str | os.PathLike | bytes):
         captures = [captures]
+    options = replace(options, vpc=vpc_name(policy, options.vpc))
     changes = options.change_file()
     paths = tuple(os.fsdecode(path) for path in captures)
     options.check(paths, reports_connections=bool(sinks.flows))

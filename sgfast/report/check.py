@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sgfast.capture.names import printable
@@ -9,7 +10,8 @@ from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, Checked, Finding
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.document import Lines
-from sgfast.policy.model import Policy
+from sgfast.policy.lookup import vpc_name
+from sgfast.policy.model import Instance, Policy
 from sgfast.replaying import ReplayResult
 from sgfast.report.left_out import left_out_object, left_out_words
 from sgfast.report.page import Page, grouped, human_bytes, human_seconds, instant, plural
@@ -26,6 +28,7 @@ def compile_for_check(policy: Policy, vpc: str | None) -> tuple[CompiledPolicy, 
     such a document, this compiles the policy as each VPC sees it and returns the largest result.
     """
     warnings = list(policy.warnings)
+    vpc = vpc_name(policy, vpc)
     try:
         return compile_policy(policy, vpc), warnings
     except AmbiguousAddress as ambiguous:
@@ -61,8 +64,12 @@ def about_of(finding: Finding) -> str:
     return finding.rule or finding.address_group or finding.group or ""
 
 
-def check_summary(compiled: CompiledPolicy, warnings: list[str], checked: Checked, lines: Lines) -> dict[str, Any]:
-    """Return the JSON object; its schema is ``report.schema("check")``. ``bytes`` is the memory of the tables."""
+def check_summary(
+    compiled: CompiledPolicy, warnings: list[str], checked: Checked, lines: Lines, assumed: Sequence[Instance] = ()
+) -> dict[str, Any]:
+    """Return the JSON object; its schema is ``report.schema("check")``. ``bytes`` is the memory of the tables.
+    ``assumed``: instances that the policy has only for this check.
+    """
     policy = compiled.policy
     return {
         "groups": len(policy.security_groups),
@@ -74,26 +81,38 @@ def check_summary(compiled: CompiledPolicy, warnings: list[str], checked: Checke
         "rule_tables": compiled.rule_tables,
         "bit_vector_tables": compiled.bit_vector_tables,
         "bytes": compiled.nbytes,
+        "assumed": [
+            {
+                "instance": machine.name,
+                "address": str(machine.addresses[0].network_address),
+                "vpc": machine.vpc,
+                "groups": list(machine.security_groups),
+            }
+            for machine in assumed
+        ],
         "warnings": warnings,
-        "findings": [_finding_object(finding, as_text(policy.origin), lines) for finding in checked.findings],
+        "findings": [_finding_object(finding, policy, lines) for finding in checked.findings],
         "left_out": list(checked.left_out),
         "traffic": None if checked.traffic is None else traffic_object(checked.traffic),
     }
 
 
-def _finding_object(finding: Finding, file: str, lines: Lines) -> dict[str, Any]:
+def _finding_object(finding: Finding, policy: Policy, lines: Lines) -> dict[str, Any]:
     code = CODES[finding.code]
+    group = policy.group_by_name.get(finding.group or "")
     return {
         "code": finding.code,
         "name": code.name,
         "severity": code.severity,
         "message": finding.message,
         "group": finding.group,
+        "group_id": (group and group.id) or None,
         "rule": finding.rule,
         "address_group": finding.address_group,
         "instances": list(finding.instances),
+        "instance_ids": [policy.instance_by_name[name].id or None for name in finding.instances],
         "instance_count": finding.instance_count,
-        "file": file,
+        "file": as_text(policy.origin),
         "line": line_of(finding, lines),
         "advice": code.advice,
     }
@@ -140,6 +159,9 @@ def check_text(origin: str, found: dict[str, Any], checked: Checked, lines: Line
         ("memory", human_bytes(found["bytes"]), "of these tables"),
     ):
         page.line(f"  {name:16}{value:>12}  {note}")
+    for machine in found["assumed"]:
+        words = f"{machine['instance']}, {machine['address']}, as if in {', '.join(map(printable, machine['groups']))}"
+        page.hanging("  assumed         ", words)
     page.line()
     _write_findings(page, checked, lines)
     return page.text()

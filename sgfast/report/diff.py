@@ -35,14 +35,15 @@ def diff_summary(result: DiffResult) -> dict[str, Any]:
         **{
             change.replace("-", "_"): {
                 **_counts(result.total(change)),
-                "groups": [_group(group) for group in result.of(change)],
+                "groups": [_group(result, group) for group in result.of(change)],
                 "not_listed": _counts(result.others.get(change, Others(0, 0, 0, 0))),
             }
             for change in CHANGES
         },
         "rules": [
             {
-                "rule": effect.rule, "group": effect.group, "status": effect.status,
+                "rule": effect.rule, "group": effect.group, "group_id": _group_id(result, effect.group),
+                "status": effect.status,
                 "old": effect.old and rule_words(effect.old), "new": effect.new and rule_words(effect.new),
                 "newly_denied": effect.newly_denied, "newly_allowed": effect.newly_allowed,
             }
@@ -78,11 +79,24 @@ def _counts(row: ChangedGroup | Others) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _group(group: ChangedGroup) -> dict[str, Any]:
+def _group_id(result: DiffResult, name: str) -> str | None:
+    """The provider's id; that of the new policy where they differ."""
+    groups = (policy.group_by_name.get(name) for policy in (result.new, result.old))
+    return next((group.id for group in groups if group and group.id), None)
+
+
+def _instance_id(result: DiffResult, name: str) -> str | None:
+    """The provider's id; that of the new policy where they differ."""
+    instances = (policy.instance_by_name.get(name) for policy in (result.new, result.old))
+    return next((instance.id for instance in instances if instance and instance.id), None)
+
+
+def _group(result: DiffResult, group: ChangedGroup) -> dict[str, Any]:
     service = group.service
     return {
         **_counts(group),
         "instance": service.instance,
+        "instance_id": _instance_id(result, service.instance),
         "direction": group.direction,
         "protocol": protocol_name(service.protocol) or service.protocol,
         "port": service.port,

@@ -8,6 +8,7 @@ from sgfast.capture.names import printable
 from sgfast.explaining import Explained, NearMiss, SideExplained
 from sgfast.policy.document import Lines
 from sgfast.policy.matching import End, RuleInGroup
+from sgfast.policy.model import WORDS
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rule_text import protocol_text, rule_text
 from sgfast.report.page import Page, plural
@@ -103,7 +104,10 @@ def _service(explained: Explained) -> str:
 
 
 def _end(end: End) -> str:
-    return f"{end.address} ({printable(end.instance.name)})" if end.instance is not None else str(end.address)
+    if end.instance is None:
+        return str(end.address)
+    label = f' "{printable(end.instance.label)}"' if end.instance.label else ""
+    return f"{end.address} ({printable(end.instance.name)}{label})"
 
 
 def explain_summary(explained: Explained, lines: Lines) -> dict[str, Any]:
@@ -111,8 +115,8 @@ def explain_summary(explained: Explained, lines: Lines) -> dict[str, Any]:
     return {
         "policy": as_text(explained.policy.origin),
         "vpc": explained.vpc,
-        "from": _end_object(explained.source),
-        "to": _end_object(explained.destination),
+        "from": _end_object(explained, explained.source),
+        "to": _end_object(explained, explained.destination),
         "protocol": protocol_name(explained.protocol) or explained.protocol,
         "port": explained.port,
         "sport": explained.sport,
@@ -122,21 +126,23 @@ def explain_summary(explained: Explained, lines: Lines) -> dict[str, Any]:
         "reason": explained.reason,
         "note": explained.note or None,
         "choices": list(explained.choices),
-        "egress": _side_object(explained.egress, lines),
-        "ingress": _side_object(explained.ingress, lines),
+        "egress": _side_object(explained, explained.egress, lines),
+        "ingress": _side_object(explained, explained.ingress, lines),
     }
 
 
-def _end_object(end: End) -> dict[str, Any]:
+def _end_object(explained: Explained, end: End) -> dict[str, Any]:
     owner = end.instance
     return {
         "address": str(end.address),
         "instance": None if owner is None else owner.name,
         "vpc": None if owner is None else owner.vpc,
+        **{word: getattr(owner, word, "") or None for word in WORDS},
+        "assumed": owner in explained.assumed,
     }
 
 
-def _side_object(side: SideExplained | None, lines: Lines) -> dict[str, Any] | None:
+def _side_object(explained: Explained, side: SideExplained | None, lines: Lines) -> dict[str, Any] | None:
     if side is None:
         return None
     return {
@@ -146,11 +152,11 @@ def _side_object(side: SideExplained | None, lines: Lines) -> dict[str, Any] | N
         "reached": side.reached,
         "verdict": side.verdict,
         "reason": side.reason,
-        "winner": None if side.winner is None else _rule_object(side.winner, lines),
-        "also_match": [_rule_object(found, lines) for found in side.also_match],
+        "winner": None if side.winner is None else _rule_object(explained, side.winner, lines),
+        "also_match": [_rule_object(explained, found, lines) for found in side.also_match],
         "nearest": [
             {
-                **_rule_object(miss, lines),
+                **_rule_object(explained, miss, lines),
                 "misfits": [
                     {"field": each.field, "wanted": each.wanted, "has": each.has, "why": each.why or None}
                     for each in miss.misfits
@@ -161,11 +167,12 @@ def _side_object(side: SideExplained | None, lines: Lines) -> dict[str, Any] | N
     }
 
 
-def _rule_object(found: RuleInGroup | NearMiss, lines: Lines) -> dict[str, Any]:
+def _rule_object(explained: Explained, found: RuleInGroup | NearMiss, lines: Lines) -> dict[str, Any]:
     rule = found.rule
     return {
         "rule": rule.id,
         "group": found.group,
+        "group_id": explained.policy.group_by_name[found.group].id or None,
         "action": rule.action,
         "priority": rule.priority,
         "text": rule_text(rule),

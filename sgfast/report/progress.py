@@ -1,4 +1,4 @@
-"""A progress bar for long replays. It is written to standard error, and only if that is a terminal."""
+"""A progress bar for long commands. It is written to standard error, and only if that is a terminal."""
 
 from __future__ import annotations
 
@@ -20,57 +20,67 @@ PATIENCE_SECONDS = 1.0
 REFRESH_SECONDS = 0.1
 
 
-class ProgressBar:
-    """The callback for ``replay(progress=...)``. ``close`` removes the bar.
+class Bar:
+    """A line that appears once a command takes long. ``close`` removes it."""
 
-    The bar starts again from 0 if the captures are read a second time.
-    """
-
-    def __init__(self, captures: Sequence[str]) -> None:
-        self._total = total_bytes(captures)
+    def __init__(self, total_bytes: int | None = None) -> None:
+        """Without a total, the bar shows only that something happens."""
+        self._total = total_bytes
         self._next = time.monotonic() + PATIENCE_SECONDS
         self._before = 0
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
-    def __call__(self, packets: int, nbytes: int) -> None:
+    def show(self, text: str, nbytes: int | None = None) -> None:
+        """Show a text, and if bytes are what is counted, how many were read and how fast."""
         now = time.monotonic()
         if now < self._next:
             return
         self._next = now + REFRESH_SECONDS
-        shown = f"{packets:,} packets"
-        is_again, self._before = nbytes < self._before, nbytes
+        is_again, self._before = (nbytes or 0) < self._before, nbytes or 0
         if self._bar is None or self._task is None:
-            self._start(nbytes, shown)
+            self._start(nbytes, text)
         else:
             if is_again:
                 self._bar.reset(self._task)
-            self._bar.update(self._task, completed=nbytes, packets=shown)
+            self._bar.update(self._task, completed=nbytes, text=text)
             self._bar.refresh()
 
-    def _start(self, nbytes: int, shown: str) -> None:
-        # Imported here because it takes 0.1 s; short replays do not need it.
+    def _start(self, nbytes: int | None, text: str) -> None:
+        # Imported here because it takes 0.1 s; short commands do not need it.
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
         self._bar = Progress(
-            TextColumn("{task.fields[packets]}"),
+            TextColumn("{task.fields[text]}"),
             BarColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
+            *(() if nbytes is None else (TransferSpeedColumn(), TimeRemainingColumn())),
             console=Console(file=sys.stderr),
             auto_refresh=False,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._task = self._bar.add_task("", total=self._total, completed=nbytes, packets=shown)
+        self._task = self._bar.add_task("", total=self._total, completed=nbytes or 0, text=text)
         self._bar.start()
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class ProgressBar(Bar):
+    """The callback for ``replay(progress=...)``.
+
+    The bar starts again from 0 if the captures are read a second time.
+    """
+
+    def __init__(self, captures: Sequence[str]) -> None:
+        super().__init__(total_bytes(captures))
+
+    def __call__(self, packets: int, nbytes: int) -> None:
+        self.show(f"{packets:,} packets", nbytes)
 
 
 def total_bytes(captures: Sequence[str]) -> int | None:

@@ -30,6 +30,7 @@ def suggestion_object(found: Suggestion) -> dict[str, Any]:
             {
                 "rule": each.rule.id,
                 "group": each.group,
+                "group_id": found.policy.group_by_name[each.group].id or None,
                 "direction": each.rule.direction,
                 "ethertype": f"IPv{each.rule.ethertype}",
                 "protocol": "all" if each.rule.protocol is None else protocol_name(each.rule.protocol)

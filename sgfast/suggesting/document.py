@@ -8,7 +8,19 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
 
-from sgfast.policy.model import DEFAULT_VPC, GroupPeer, Instance, Network, Policy, Quotas, Rule, Settings, Vpc
+from sgfast.policy.model import (
+    DEFAULT_VPC,
+    WORDS,
+    GroupPeer,
+    Instance,
+    Named,
+    Network,
+    Policy,
+    Quotas,
+    Rule,
+    Settings,
+    Vpc,
+)
 from sgfast.policy.protocols import protocol_name
 from sgfast.suggesting.observing import Evidence
 from sgfast.suggesting.rules import SuggestedRule
@@ -26,7 +38,7 @@ def document(policy: Policy, rules: Sequence[SuggestedRule], comments: Iterable[
         lines.append("vpcs:")
         for vpc in policy.vpcs:
             region = f", region: {_quoted(vpc.region)}" if vpc.region else ""
-            lines.append(f"  - {{name: {_quoted(vpc.name)}{region}{_marks(vpc)}}}")
+            lines.append(f"  - {{name: {_quoted(vpc.name)}{_words(vpc)}{region}{_marks(vpc)}}}")
     if policy.peerings:
         lines.append("peerings:")
         lines += [f"  - [{', '.join(map(_quoted, pair))}]" for pair in sorted(map(sorted, policy.peerings))]
@@ -34,6 +46,7 @@ def document(policy: Policy, rules: Sequence[SuggestedRule], comments: Iterable[
     evidence = {suggested.rule.id: suggested.evidence for suggested in rules}
     for group in policy.security_groups:
         lines.append(f"  - name: {_quoted(group.name)}")
+        lines += [f"    {key}: {_quoted(word)}" for key, word in _written_words(group)]
         if group.description:
             lines.append(f"    description: {_quoted(group.description)}")
         lines.append("    rules:" if group.rules else "    rules: []")
@@ -107,7 +120,18 @@ def _instance(instance: Instance, several_vpcs: bool) -> str:
     addresses = ", ".join(_quoted(short(network)) for network in instance.addresses)
     vpc = f", vpc: {_quoted(instance.vpc)}" if several_vpcs else ""
     groups = ", ".join(map(_quoted, instance.security_groups))
-    return f"name: {_quoted(instance.name)}{vpc}, addresses: [{addresses}], security_groups: [{groups}]"
+    return (
+        f"name: {_quoted(instance.name)}{_words(instance)}{vpc}, addresses: [{addresses}], security_groups: [{groups}]"
+    )
+
+
+def _written_words(thing: Named) -> list[tuple[str, str]]:
+    """The provider's words for a thing (SPEC 2.12)."""
+    return [(key, word) for key in WORDS if (word := getattr(thing, key, ""))]
+
+
+def _words(thing: Named) -> str:
+    return "".join(f", {key}: {_quoted(word)}" for key, word in _written_words(thing))
 
 
 def _mapping(value: object) -> str:

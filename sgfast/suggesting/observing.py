@@ -101,9 +101,7 @@ def allowed_ones(verdict: int, reason: int, answer: int) -> str | None:
 
 
 def _cannot_be_named(kind: Kind) -> str | None:
-    """Why only a rule for all protocols or all ports would match; None if a narrower one can."""
-    if kind.port == 0 and kind.protocol in PORT_PROTOCOLS:
-        return "to port 0, which no rule can name"
+    """Why only a rule for all protocols would match; None if a narrower one can."""
     if kind.protocol == (ICMPV6 if kind.family == 4 else ICMP):
         return "ICMP of the other IP version, which no rule can name"
     return None

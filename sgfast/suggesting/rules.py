@@ -369,7 +369,8 @@ def _finished(policy: Policy, drafts: list[_Draft], too_few: frozenset[Kind]) ->
                 rule = _rule(draft, ports, numbers.id_of(draft.direction))
                 rules.append(rule)
                 suggested.append(SuggestedRule(rule, group.name, evidence))
-        groups.append(SecurityGroup(group.name, tuple(rules), group.description))
+        made = SecurityGroup(group.name, tuple(rules), group.description, id=group.id, label=group.label)
+        groups.append(made)
     return Suggested(tuple(groups), tuple(suggested), too_few)
 
 

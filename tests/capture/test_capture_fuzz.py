@@ -102,7 +102,7 @@ def test_valid_files_in_pieces(data: bytes, sizes: list[int]) -> None:
     assert check(data) == check(data, Dribble(data, sizes))
 
 
-@settings(max_examples=some(300, 1500), deadline=None)
+@settings(max_examples=some(150, 1500), deadline=None)
 @given(data=mutated(), sizes=SIZES)
 def test_mutated_files_in_pieces(data: bytes, sizes: list[int]) -> None:
     whole = check(data)

@@ -41,7 +41,7 @@ BLOCKS = {4: ip_network("10.0.0.0/30"), 6: ip_network("2001:db8::/126")}
 ELSEWHERE = {4: ip_address("203.0.113.1"), 6: ip_address("2a00::1")}
 PEERS = {family: (*BLOCKS[family], ELSEWHERE[family]) for family in (4, 6)}
 #: One port of each kind that the rules below distinguish; likewise ICMP types and codes, and protocols.
-RANGES = (((1, 1),), ((2, 9),), ((1, 9),), ((1, 1), (3, 9)), ((1, 65535),))
+RANGES = (((0, 0),), ((1, 1),), ((2, 9),), ((0, 9),), ((1, 1), (3, 9)), ((1, 65535),), ((0, 65535),))
 PORTS = (0, 1, 2, 3, 10)
 TYPES, CODES_OF_TYPE = (0, 8, 9), (0, 1)
 TCP, UDP, GRE = 6, 17, 47

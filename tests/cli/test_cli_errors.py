@@ -175,7 +175,7 @@ def test_every_command_says_of_an_odd_file_in_one_line_what_is_wrong(capsys: Cap
         ("diff", "--plan", path, capture), ("explain", path, *packet), ("suggest", path),
         ("suggest", capture, "--instances", path), ("suggest", capture, "--policy", path),
         ("flowlog", path, PCAPS / "shop.flow.log"), ("flowlog", policy, path), ("template", path), ("completion", path),
-        *(("import", form, path) for form in ("auto", "otc", "neutron", "aws", "terraform")),
+        *(("import", form, path) for form in ("auto", "otc", "neutron", "aws", "terraform", "cloudformation")),
     ):  # fmt: skip
         outcome = sgfast(capsys, *arguments)
         # A log without a line is one, and one that is damaged at once is read as far as that.

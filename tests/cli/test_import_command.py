@@ -12,7 +12,7 @@ from exports import imported
 from neutron import WEB_1, group, groups, port, ports, rule, tcp
 
 import sgfast as package
-from sgfast.cli.import_ import import_command
+from sgfast.cli.import_ import _SYNONYMS, import_command
 from sgfast.errors import PolicyError
 from sgfast.policy.formats import FORMATS
 
@@ -60,7 +60,8 @@ def test_one_file_from_standard_input(capsys: Capsys, monkeypatch: pytest.Monkey
 
 def test_what_should_be_known_is_a_warning_and_a_comment(capsys: Capsys, tmp_path: Path) -> None:
     path = tmp_path / "all.json"
-    path.write_text(json.dumps(groups(group("sg-web", "web")) | ports(WEB_1, port("p2", "bare\x1b[31m"))))
+    web = groups(group("sg-web", "web", rule("sg-web")))
+    path.write_text(json.dumps(web | ports(WEB_1, port("p2", "bare\x1b[31m"))))
     outcome = sgfast(capsys, "import", "auto", path)
     assert outcome.one_line().startswith("sgfast: warning: Left out because it has no address of its own: port 'bare")
     assert "# Left out because it has no address of its own: port 'bare\\x1b[31m' (p2)." in outcome.out
@@ -72,7 +73,7 @@ def test_an_error_leaves_no_file_and_the_old_one_alone(capsys: Capsys, tmp_path:
     out.write_text("old")
     (tmp_path / "bad.json").write_text(json.dumps(ports(WEB_1)))
     outcome = sgfast(capsys, "import", "neutron", tmp_path / "bad.json", "-o", out)
-    assert outcome.status == 2 and "port 'web-1' (p1): is in the security group 'sg-web'" in outcome.one_line()
+    assert outcome.status == 2 and "security group 'sg-web' (see" in outcome.one_line()
     assert out.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
 
 
@@ -139,4 +140,5 @@ def test_errors_of_the_document_name_the_object_not_a_line() -> None:
 def test_every_format_can_be_named_on_the_command_line() -> None:
     """The command lists them itself, so that its help needs none of the readers."""
     (form,) = (parameter for parameter in import_command.params if parameter.name == "form")
-    assert list(form.type.choices) == ["auto", *FORMATS]  # type: ignore[attr-defined]
+    assert list(form.type.choices) == ["auto", *FORMATS, *_SYNONYMS]  # type: ignore[attr-defined]
+    assert set(_SYNONYMS.values()) <= FORMATS.keys()

@@ -236,7 +236,7 @@ def renumbered(policy: Policy) -> Policy:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(way.values()))
+@pytest.mark.parametrize("way", WAYS[:: some(2, 1)], ids=lambda way: "-".join(way.values()))
 def test_recordings(way: dict[str, Any]) -> None:
     seen: Counter[str] = Counter()
     shop, proposed = (load_policy(PCAPS / f"shop{name}.yaml") for name in ("", ".proposed"))
@@ -261,15 +261,16 @@ def test_corpus() -> None:
         .replace("max_connections: 1000", "max_connections: 1000, infrastructure: filtered")
     )
     seen: Counter[str] = Counter()
+    step = some(20, 3)
     for n, row in enumerate(rows()):
         path = ROOT / row["file"]
-        if not is_readable(row) or path.stat().st_size > 300_000 or n % some(15, 3):
+        if not is_readable(row) or path.stat().st_size > 300_000 or n % step:
             continue
-        seen.update(check(old, new, [path], **WAYS[n % len(WAYS)]))
+        seen.update(check(old, new, [path], **WAYS[n // step % len(WAYS)]))
         same(diff(old, old, path))
     print(seen)
-    assert seen["newly-denied"] > some(20, 100) and seen["newly-allowed"] > some(4, 20)
-    assert seen["packets"] > some(1_000, 5_000)
+    assert seen["newly-denied"] > some(10, 100) and seen["newly-allowed"] > some(2, 20)
+    assert seen["packets"] > some(500, 5_000)
 
 
 def test_what_one_policy_sees_as_two_connections_is_one_difference_or_none(tmp_path: Path) -> None:

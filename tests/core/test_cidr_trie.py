@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from ipaddress import IPv4Network, ip_address, ip_network
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -313,9 +314,12 @@ def named(compiled: CompiledPolicy, question: tuple[int, bool, str, int, int]) -
     return compiled.rules[number].id if number >= 0 else None
 
 
-# One cell is what a table without rules takes, and the only one that is never kept as bit vectors.
-@pytest.mark.parametrize("joined_steps", [64_000_000, 3_000, 0], ids=["joined", "some joined", "group by group"])
-@pytest.mark.parametrize("most_cells", [None, 1, 20], ids=["tables", "bit vectors", "both"])
+#: Rules joined, joined in part, and group by group; as tables, bit vectors, and both. One cell is what a table without
+#: rules takes, and the only one that is never kept as bit vectors.
+WAYS_TO_COMPILE = list(product([64_000_000, 3_000, 0], [None, 1, 20]))[:: some(2, 1)]
+
+
+@pytest.mark.parametrize(("joined_steps", "most_cells"), WAYS_TO_COMPILE)
 def test_classifier_against_a_scan_of_the_rules(
     most_cells: int | None, joined_steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

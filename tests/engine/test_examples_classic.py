@@ -144,6 +144,28 @@ def test_ping_both_ways_with_one_identifier() -> None:
     """)  # fmt: skip
 
 
+def test_port_0_is_a_port_like_any_other() -> None:
+    """SPEC 2.2."""
+    policy = one_server(
+        "direction: inbound, protocol: tcp, ports: 0",
+        "direction: inbound, protocol: udp, ports: 0-100",
+        "direction: outbound, protocol: tcp, ports: 1-65535",
+        "direction: outbound, protocol: udp",
+    )
+    openers(policy, """
+        tcp client:40000 > a:0     -> allow rule g/inbound/1
+        tcp client:0 > a:1         -> deny no-rule
+        tcp client:0 > a:65535     -> deny no-rule
+        udp client:40000 > a:0     -> allow rule g/inbound/2
+        udp client:40000 > a:100   -> allow rule g/inbound/2
+        udp client:40000 > a:101   -> deny no-rule
+        sctp client:40000 > a:0    -> deny no-rule
+        tcp a:40000 > client:0     -> deny no-rule
+        tcp a:0 > client:1         -> allow rule g/outbound/1
+        udp a:40000 > client:0     -> allow rule g/outbound/2
+    """)  # fmt: skip
+
+
 def test_icmp_rule_of_another_type_or_code_does_not_match() -> None:
     policy = one_server(
         "direction: inbound, protocol: icmp, icmp_type: 13",

@@ -134,8 +134,29 @@ def documents() -> Iterator[bytes]:
         yield NEXT_DOCUMENT + f"changes:\n  - {{at: 1, {change}}}\n".encode()
     for policy_text in EVERY_FIELD:
         yield policy_text.encode()
+    yield TEMPLATE.encode()
 
 
+#: CloudFormation, with most of its functions.
+TEMPLATE = """
+Parameters: {Net: {Type: String, Default: 10.0.0.0/16}, Nets: {Type: CommaDelimitedList, Default: "10.0.0.0/8,::/0"}}
+Mappings: {Ports: {prod: {Web: 80}}}
+Conditions: {Yes: !Equals [!Ref Net, 10.0.0.0/16], Both: !And [!Condition Yes, !Not [!Or [!Condition Yes]]]}
+Resources:
+  Vpc: {Type: "AWS::EC2::VPC", Properties: {CidrBlock: !Ref Net}}
+  Web:
+    Type: AWS::EC2::SecurityGroup
+    Properties:
+      VpcId: !Ref Vpc
+      SecurityGroupIngress:
+        - {IpProtocol: 6, FromPort: !FindInMap [Ports, prod, Web], ToPort: "80", CidrIp: !Select [0, !Ref Nets]}
+        - {IpProtocol: -1, CidrIp: !If [Yes, !Sub ["${a}/${b}", {a: 10.0.0.0, b: 8}], !Ref "AWS::NoValue"]}
+        - {IpProtocol: -1, CidrIp: !Select [1, !Cidr [!GetAtt Vpc.CidrBlock, 2, 8]]}
+        - {IpProtocol: -1, CidrIp: !Join [/, !Split ["-", 10.0.0.0-8]]}
+  Out: {Type: "AWS::EC2::SecurityGroupEgress", Properties: {GroupId: !GetAtt Web.Id, IpProtocol: -1, CidrIpv6: "::/0"}}
+  Server: {Type: "AWS::EC2::Instance", Properties: {PrivateIpAddress: 10.0.0.5, SecurityGroupIds: [!ImportValue x]}}
+Outputs: {Web: {Value: !Ref Web, Export: {Name: x}}}
+"""
 #: About the policy that changes are tried on when an input has none.
 EVERY_CHANGE = (
     "add_rule: {group: servers, rule: {direction: inbound, protocol: tcp, ports: 8080, source: 10.0.0.0/8}}",

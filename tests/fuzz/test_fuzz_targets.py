@@ -55,3 +55,16 @@ def test_mutated_seeds_pass(target: str) -> None:
     given = [data for data in seeds(target) if len(data) <= LONGEST[target]]
     for _ in range(MUTATIONS[target]):
         run(target, mutated(rng, rng.choice(given), rng.choice(given)))
+
+
+#: In zstd: a capture's header, and a block that is damaged.
+DAMAGED_BLOCK = bytes.fromhex(
+    "28b52ffdd4004500002800070000400600d4c3b2a10200000000000000002300ffffffff00000000a104b2a10200d400000050000000000000"
+    "0084007f00000000000032060000060a805f5f7068656c6c6f5f5f2e0173796e00fffe0000000000000000000000000000000000000000ffff"
+    "0000fffffffffffffffa000000000000000000000000000000000000000000000000000000000000000000000a0d0d0a0028000000ffffffff"
+    "ffffffffff0000ffffff4500ffffffffffffff00000000eb000700ffff00f7000000015002ff370000000000ff02ff0000"
+)
+
+
+def test_damage_that_a_decompressor_finds_with_less_or_more_before_it_is_no_difference() -> None:
+    run("captures", DAMAGED_BLOCK)

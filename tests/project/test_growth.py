@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from growth import operations
 
 from sgfast import Engine, parse_policy, replay
 from sgfast.checking import check_policy
+from sgfast.errors import PolicyError
+from sgfast.explaining import explain
 from sgfast.flow_logs.checking import check_logs
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import RemoveRule
@@ -64,6 +67,13 @@ def members(n: int) -> str:
     return instances([f"{{name: i{i}, addresses: [{address(i)}], security_groups: [g]}}" for i in range(n)])
 
 
+def members_with_words(n: int) -> str:
+    return instances([
+        f"{{name: i{i}, id: eni-{i}, device: vm-{i}, label: web {i}, addresses: [{address(i)}], security_groups: [g]}}"
+        for i in range(n)
+    ])  # fmt: skip
+
+
 def addresses_with_equal_hashes(n: int) -> str:
     return instances([f'{{name: i{i}, addresses: ["{colliding(i)}"], security_groups: [g]}}' for i in range(n)])
 
@@ -105,8 +115,8 @@ def address_group(n: int) -> str:
 
 
 POLICIES: list[Callable[[int], str]] = [
-    groups, members, addresses_with_equal_hashes, addresses_of_one_instance, vpcs_that_share_a_group, peerings,
-    rules_with_ports, rules_with_cidrs, port_ranges, address_group,
+    groups, members, members_with_words, addresses_with_equal_hashes, addresses_of_one_instance,
+    vpcs_that_share_a_group, peerings, rules_with_ports, rules_with_cidrs, port_ranges, address_group,
 ]  # fmt: skip
 
 
@@ -193,6 +203,30 @@ def test_as_many_changes_as_a_group_has_rules(changes: Callable[[int], list[str]
     assert_near_linear(apply, 50)
 
 
+def test_changes_of_instances_that_are_named_by_other_words() -> None:
+    """SPEC 2.12."""
+
+    def resolve(n: int) -> None:
+        before = parse_policy(members_with_words(n).replace("instances:", "  - {name: h, rules: []}\ninstances:"))
+        words = [("eni-%d", "vm-%d", "web %d")[i % 3] % i for i in range(n)]
+        changes = "".join(f"  - {{at: 0, add_member: {{group: h, instance: {word}}}}}\n" for word in words)
+        assert len(parse_changes("changes:\n" + changes).resolve(before, 0)) == n
+
+    assert_near_linear(resolve, 50)
+
+
+@pytest.mark.parametrize("word", ["vm-1", "web 1", "vm_1"])
+def test_an_instance_is_looked_for_by_every_word_or_assumed(word: str) -> None:
+    """SPEC 2.12 and 10.13."""
+
+    def ask(n: int) -> None:
+        policy = parse_policy(members_with_words(n))
+        with suppress(PolicyError):
+            explain(policy, word, "192.0.2.1", "tcp", port=80, as_if_in=["g"])
+
+    assert_near_linear(ask)
+
+
 def test_removing_a_rule_that_overlaps_all_others() -> None:
     def removed(n: int) -> int:
         wide = "{direction: inbound, protocol: tcp, ports: 1-60000, source: 10.0.0.0/8}"
@@ -261,5 +295,29 @@ def test_values_of_an_export() -> None:
             ]} for i in range(n)
         ]}  # fmt: skip
         import_sources([source_of(json.dumps(export).encode(), "export")], "neutron").policy()
+
+    assert_near_linear(read, 100)
+
+
+def test_routes_of_a_transit_gateway() -> None:
+    """Many routes to parts of a block that several VPCs have."""
+    ends = [f"att-{n}" for n in range(10)]
+    attached = [
+        {"TransitGatewayAttachmentId": end, "TransitGatewayId": "tgw-1", "VpcId": f"v{end}"} for end in ends
+    ]  # fmt: skip
+    table = "TransitGatewayRouteTableId"
+    known = {
+        "TransitGatewayVpcAttachments": attached,
+        "Vpcs": [{"VpcId": f"v{end}", "CidrBlock": "10.0.0.0/8"} for end in ends],
+        "Associations": [{"TransitGatewayAttachmentId": end} for end in ends],
+        "TransitGatewayRouteTablePropagations": [{"TransitGatewayAttachmentId": end} for end in ends],
+        table: "tgw-rtb-1",
+    }
+
+    def read(n: int) -> None:
+        to = [{"TransitGatewayAttachmentId": "att-0"}]
+        routes = [{"DestinationCidrBlock": f"{address(i)}/32", "TransitGatewayAttachments": to} for i in range(n)]
+        text = json.dumps(known | {"Routes": routes})
+        assert len(import_sources([source_of(text.encode(), "export")], "aws").policy().peerings) == 45
 
     assert_near_linear(read, 100)

@@ -138,6 +138,21 @@ def test_names_that_look_like_markup_are_text() -> None:
         assert word in page.words
 
 
+def test_a_pointer_over_an_instance_shows_what_the_provider_calls_it() -> None:
+    """SPEC 2.12. Its words are text, too, whatever they are."""
+    result, _ = replayed(*SHOP)
+    for label in ("Jump Host", *HOSTILE[:2]):
+        named = tuple(
+            replace(each, id="eni-1", device="i-1", label=label) if each.name == "web-1" else each
+            for each in result.policy.instances
+        )
+        page = Page(html_report(replace(result, policy=replace(result.policy, instances=named))))
+        assert {attributes["title"] for tag, attributes in page.tags if tag == "b" and "title" in attributes} == {
+            f"eni-1, i-1, {label}"
+        }
+        assert [tag for tag, _ in page.tags].count("script") == 1
+
+
 def replace_names(result: ReplayResult) -> ReplayResult:
     services = [Service("web-1", 6, 443, None, None)]
     return replace(

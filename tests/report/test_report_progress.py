@@ -11,7 +11,7 @@ from command import SHOP, process, sgfast
 
 from sgfast.__main__ import run
 from sgfast.report import progress
-from sgfast.report.progress import ProgressBar, total_bytes
+from sgfast.report.progress import Bar, ProgressBar, total_bytes
 
 
 class Terminal(io.StringIO):
@@ -50,6 +50,17 @@ def test_a_long_replay_shows_a_bar_and_takes_it_away(monkeypatch: pytest.MonkeyP
     assert "1,234,567 packets" in written
     # Its line is erased and the cursor is visible again.
     assert "\x1b[2K" in written and written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
+
+
+def test_a_bar_without_bytes_shows_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_instead(monkeypatch)
+    seconds = itertools.count(0, 10)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(seconds)))
+    bar = Bar()
+    for objects in (500, 1000):
+        bar.show(f"{objects:,} ports")
+    bar.close()
+    assert "1,000 ports" in terminal.getvalue() and "/s" not in terminal.getvalue()
 
 
 def test_a_bar_begins_anew_where_captures_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:

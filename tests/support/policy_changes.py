@@ -61,7 +61,7 @@ class Changer:
         protocol = self.pick((None, 6, 6, 17, 1 if family == 4 else 58))
         ports = None
         if protocol in (6, 17) and self.rng.integers(3):
-            first = int(self.pick(PORTS[:6]))
+            first = int(self.pick(PORTS[:7]))
             ports = ((first, min(65535, first + int(self.pick((0, 0, 400))))),)
         peer = self.pick(
             (None, None, ip_network(str(self.pick(NETWORKS[family]))), GroupPeer(str(self.pick(GROUPS))),

@@ -1,4 +1,4 @@
-"""Builds minimal ``terraform show -json`` output for tests."""
+"""Builds minimal ``terraform show -json`` output and state files for tests."""
 
 from __future__ import annotations
 
@@ -67,6 +67,23 @@ def _unknown(value: Any) -> Any:
 
 def state(*resources: Resource) -> dict[str, Any]:
     return {"format_version": "1.0", "terraform_version": "1.9.0", "values": values(*resources)}
+
+
+def state_file(*resources: Resource) -> dict[str, Any]:
+    """A state file of version 4. Instances of one block stand together."""
+    blocks: dict[tuple[str, ...], dict[str, Any]] = {}
+    for each in resources:
+        own = f"{'data.' if each['mode'] == 'data' else ''}{each['type']}.{each['name']}"
+        module = each["address"][: each["address"].index(own)].rstrip(".")
+        made = {"mode": each["mode"], "type": each["type"], "name": each["name"], "provider": "provider[\"x/y\"]"}
+        made = ({"module": module} if module else {}) | made | {"instances": []}
+        key = {"index_key": each["index"]} if "index" in each else {}
+        instance = key | {"schema_version": 1, "attributes": each["values"], "sensitive_attributes": [], "private": ""}
+        blocks.setdefault((module, each["mode"], each["type"], each["name"]), made)["instances"].append(instance)
+    return {
+        "version": 4, "terraform_version": "1.9.0", "serial": 7, "lineage": "0-1", "outputs": {},
+        "resources": [*blocks.values()], "check_results": None,
+    }  # fmt: skip
 
 
 def refs(*names: str) -> dict[str, Any]:

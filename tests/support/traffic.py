@@ -62,7 +62,7 @@ def rules(draw: st.DrawFn, group: str, number: int) -> Rule:
     protocol = draw(st.sampled_from((None, 6, 6, 6, 17, 17, icmp, icmp, 132, 33, 136, 47, 50)))
     ports = icmp_type = icmp_code = None
     if protocol in (6, 17, 132, 33, 136) and draw(st.integers(0, 3)):
-        bounds = draw(st.lists(st.tuples(st.sampled_from(PORTS[:6]), st.sampled_from((0, 0, 1, 400))), min_size=1,
+        bounds = draw(st.lists(st.tuples(st.sampled_from(PORTS[:7]), st.sampled_from((0, 0, 1, 400))), min_size=1,
                                max_size=3))  # fmt: skip
         ports = _disjoint([(first, min(first + more, 65535)) for first, more in bounds])
     if protocol == icmp and draw(st.booleans()):

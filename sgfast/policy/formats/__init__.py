@@ -15,15 +15,20 @@ from typing import NamedTuple
 from yaml.nodes import Node
 
 from sgfast.errors import PolicyError
-from sgfast.policy.formats import aws, terraform
+from sgfast.policy.formats import aws, aws_shapes, cloudformation, terraform
 from sgfast.policy.formats.conversion import policy_of, yaml_of
 from sgfast.policy.formats.draft import Draft
 from sgfast.policy.formats.neutron import NeutronReader
 from sgfast.policy.formats.otc import OtcReader
-from sgfast.policy.formats.sources import Source, files_of, json_value, plain_source, read_source
+from sgfast.policy.formats.sources import Source, json_value, plain_source, read_sources
+from sgfast.policy.formats.unresolved import Addresses, Unresolved, is_address_file, resolve
+from sgfast.policy.formats.vpc_api import PAGING
 from sgfast.policy.model import Policy
+from sgfast.policy.yaml_nodes import garbage_collection_paused, shown_origin
 
-__all__ = ["FORMATS", "Format", "Imported", "export_in_json", "export_in_yaml", "import_sources", "load"]
+__all__ = [
+    "FORMATS", "Format", "Imported", "Unresolved", "export_in_json", "export_in_yaml", "import_sources", "load",
+]  # fmt: skip
 
 _POLICY_SECTIONS = {"quotas", "settings", "vpcs", "peerings", "address_groups", "security_groups", "instances"}
 #: How many items of a list are examined to detect a format.
@@ -39,6 +44,8 @@ class Format(NamedTuple):
     #: section's objects.
     own: frozenset[str]
     read: Callable[[Sequence[Source]], Draft]
+    #: Keys beside the sections of a page of a listing.
+    paging: frozenset[str] = frozenset()
 
 
 class Imported(NamedTuple):
@@ -89,6 +96,7 @@ FORMATS: dict[str, Format] = {
                 )
             ),
             lambda sources: OtcReader().read(sources),
+            PAGING,
         ),
         Format(
             "neutron",
@@ -110,56 +118,82 @@ FORMATS: dict[str, Format] = {
                 )
             ),
             lambda sources: NeutronReader().read(sources),
+            PAGING,
         ),
-        Format("aws", "aws ec2 describe-...", frozenset(aws.SECTIONS), frozenset(aws.SECTIONS), aws.read),
+        Format(
+            "aws",
+            "aws ec2 describe-...",
+            frozenset(aws_shapes.SECTIONS),
+            frozenset(aws_shapes.SECTIONS),
+            aws.read,
+            aws.PAGING,
+        ),
         Format(
             "terraform",
-            "terraform show -json",
-            frozenset(("format_version", "serial")),
-            frozenset(("format_version", "lineage")),
+            "terraform show -json or a state file",
+            terraform.SECTIONS,
+            terraform.SECTIONS,
             terraform.read,
+        ),
+        Format(
+            "cloudformation",
+            "AWS CloudFormation",
+            cloudformation.SECTIONS,
+            cloudformation.SECTIONS,
+            cloudformation.read,
         ),
     )
 }  # fmt: skip
 
 
-def load(paths: Sequence[str | os.PathLike[str]], name: str = "auto") -> Imported:
+def load(
+    paths: Sequence[str | os.PathLike[str]], name: str = "auto", unresolved: Unresolved = "error"
+) -> Imported:
     """Read files, and the files in directories, as one export. ``name`` is a format's name or "auto"."""
-    files = [file for path in paths for file in files_of(path)]
-    if files.count("-") > 1:
+    if [*map(os.fsdecode, paths)].count("-") > 1:
         raise PolicyError("standard input (-) can be read only once")
     origin = os.fsdecode(paths[0]) if len(paths) == 1 else ""
-    return import_sources([read_source(file) for file in files], name, origin)
+    with garbage_collection_paused():
+        return import_sources([source for path in paths for source in read_sources(path)], name, origin, unresolved)
 
 
-def import_sources(sources: Sequence[Source], name: str = "auto", origin: str = "") -> Imported:
+def import_sources(
+    sources: Sequence[Source], name: str = "auto", origin: str = "", unresolved: Unresolved = "error"
+) -> Imported:
     """Read one or more files as one export. Messages call the policy ``origin``.
 
     PolicyError names the file and the object that cannot be imported.
     """
-    chosen = FORMATS[name] if name != "auto" else _detect_format(sources)
     all_files = sources[0].file + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
-    return Imported(chosen, chosen.read(sources), origin or all_files)
+    origin = origin or all_files
+    addresses = Addresses(filter(is_address_file, sources))
+    pages = [page for source in sources if not is_address_file(source) for page in _pages(source)]
+    chosen, used, passed_over = _choose(pages, name, origin)
+    draft = chosen.read(used)
+    for source in passed_over:
+        draft.note("Passed over because it says nothing about security groups", source.location("file", source.file))
+    resolve(draft, addresses, unresolved, origin)
+    return Imported(chosen, draft, origin)
 
 
-def export_in_json(data: bytes, origin: str) -> Imported | None:
+def export_in_json(data: bytes, origin: str) -> Source | None:
     """The export in a text that starts like JSON; None if it is something else or broken."""
     try:
         value = json_value(data, origin)
     except (PolicyError, ValueError):
         return None
-    return import_sources([Source(origin, value)]) if _is_export(value) else None
+    return Source(origin, value) if _is_export(value) else None
 
 
-def export_in_yaml(root: Node, origin: str) -> Imported | None:
+def export_in_yaml(root: Node, origin: str) -> Source | None:
     """The export in a YAML document without the key ``version``; None if it is not an export."""
     source = plain_source(root, origin)
-    return import_sources([source]) if _is_export(source.value) else None
+    return source if _is_export(source.value) else None
 
 
 def _is_export(value: object) -> bool:
     """Whether a document is or may be an export rather than a policy document (SPEC 2)."""
-    if isinstance(value, dict) and "version" in value and "format_version" not in value:
+    if isinstance(value, dict) and "version" in value and not terraform.SECTIONS & value.keys():
         return False
     top, below = _keys(value)
     with_ids = any(f"{section}.id" in below for section in top)
@@ -168,25 +202,87 @@ def _is_export(value: object) -> bool:
     return any(each.sections & top and (each.own & below or with_ids) for each in FORMATS.values())
 
 
-def _detect_format(sources: Sequence[Source]) -> Format:
-    possible = dict(FORMATS)
-    sure: dict[str, Format] = {}
-    for source in sources:
-        top, below = _keys(source.value)
-        fitting = {name: each for name, each in FORMATS.items() if each.sections & top}
-        if not fitting:
-            if isinstance(source.value, dict) and "version" in source.value:
-                raise source.error("is already a policy document, not an export")
-            raise source.error(f"not a known export; known are {_titles(FORMATS)}")
-        sure |= {name: each for name, each in fitting.items() if each.own & below}
-        possible = {name: each for name, each in possible.items() if name in fitting}
-        if not possible:
+def _pages(source: Source) -> Iterator[Source]:
+    """The documents of a file that is a list of them, such as the pages of one listing."""
+    value = source.value
+    if not isinstance(value, list) or not value or not all(map(_is_page, value)):
+        yield source
+        return
+    last = {frozenset(_listings(page)): n for n, page in enumerate(value)}
+    for n, page in enumerate(value):
+        yield source._replace(value=page, is_continued=last[frozenset(_listings(page))] > n)
+
+
+def _is_page(value: object) -> bool:
+    """Whether this is a whole document with lists of objects, not an object."""
+    if not isinstance(value, dict):
+        return False
+    lists = _listings(value)
+    beside = {key for key in value if not key.endswith("_links")} - lists
+    return any(lists and lists <= each.sections and beside <= each.paging for each in FORMATS.values())
+
+
+def _listings(page: dict[str, object]) -> set[str]:
+    return {key for key, items in page.items() if isinstance(items, list) and not key.endswith("_links")}
+
+
+def _choose(sources: Sequence[Source], name: str, origin: str) -> tuple[Format, list[Source], list[Source]]:
+    """The format of an export, its files, and the files of directories that are about something else."""
+    if not sources:
+        raise PolicyError(f"{shown_origin(origin)}: has no file of an export")
+    seen = [_seen(source) for source in sources]
+    chosen = FORMATS[name] if name != "auto" else _detect_format(sources, seen)
+    used: list[Source] = []
+    passed_over: list[Source] = []
+    for source, (fitting, _) in zip(sources, seen, strict=True):
+        (passed_over if source.is_found and chosen.name not in fitting else used).append(source)
+    if not used:
+        raise PolicyError(f"{shown_origin(origin)}: no file in it is an export of {chosen.title}")
+    return chosen, used, passed_over
+
+
+def _seen(source: Source) -> tuple[set[str], set[str]]:
+    """The names of the formats that a file may have, and of those that it surely has if it may."""
+    top, below = _keys(source.value)
+    fitting = {name for name, each in FORMATS.items() if each.sections & top}
+    return fitting, {name for name in fitting if FORMATS[name].own & below}
+
+
+def _detect_format(sources: Sequence[Source], seen: Sequence[tuple[set[str], set[str]]]) -> Format:
+    possible = set(FORMATS)
+    first = sources[0]
+
+    def narrow(source: Source, fitting: set[str]) -> None:
+        nonlocal possible, first
+        if possible == set(FORMATS):
+            first = source
+        possible &= fitting
+
+    # What was found in a directory may be about something else, so it counts only if it fits what is surely an export.
+    doubtful = []
+    for source, (fitting, surely) in zip(sources, seen, strict=True):
+        if source.is_found and not surely:
+            doubtful.append((source, fitting))
+        elif possible & fitting:
+            narrow(source, fitting)
+        elif fitting:
             raise source.error("has another format than the files before it: import one cloud at a time")
-    likely = {name: each for name, each in possible.items() if name in sure} or possible
+        elif isinstance(source.value, dict) and "version" in source.value:
+            raise source.error("is already a policy document, not an export")
+        else:
+            raise source.error(f"not a known export; known are {_titles(FORMATS)}")
+    for source, fitting in doubtful:
+        if possible & fitting:
+            narrow(source, fitting)
+    if possible == set(FORMATS):
+        raise first.error(f"no file of the directory is a known export; known are {_titles(FORMATS)}")
+    sure = {name for _, surely in seen for name in surely}
+    likely = [name for name in FORMATS if name in possible & sure] or [name for name in FORMATS if name in possible]
     if len(likely) > 1:
         which = " or ".join(f"sgfast import {name}" for name in likely)
-        raise sources[0].error(f"the format is ambiguous, {_titles(likely)}: choose one with {which}")
-    return next(iter(likely.values()))
+        titles = _titles({name: FORMATS[name] for name in likely})
+        raise first.error(f"the format is ambiguous, {titles}: choose one with {which}")
+    return FORMATS[likely[0]]
 
 
 def _titles(formats: dict[str, Format]) -> str:
@@ -195,6 +291,7 @@ def _titles(formats: dict[str, Format]) -> str:
 
 def _keys(value: object) -> tuple[set[str], set[str]]:
     """The keys at the top level (of a list: its items' keys), and all keys down to two levels below."""
+    value = aws_shapes.in_sections(value)
     levels: list[set[str]] = []
     found: list[object] = [value]
     for _ in range(3):

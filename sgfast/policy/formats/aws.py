@@ -1,58 +1,60 @@
 """Reads the output of ``aws ec2 describe-…``: groups, network interfaces, instances, VPCs, peerings, prefix lists.
 
-The commands are ``describe-security-groups``, ``describe-network-interfaces``, ``describe-instances``,
-``describe-vpcs``, ``describe-subnets``, ``describe-vpc-peering-connections``, ``describe-managed-prefix-lists`` (or
-``describe-prefix-lists``) and ``get-managed-prefix-list-entries``. Their outputs may be in separate files or combined
-in one.
+The commands are ``describe-security-groups``, ``describe-security-group-rules``, ``describe-network-interfaces``,
+``describe-instances``, ``describe-vpcs``, ``describe-subnets``, ``describe-vpc-peering-connections``,
+``describe-managed-prefix-lists`` (or ``describe-prefix-lists``), ``get-managed-prefix-list-entries``, and those that
+``aws_transit`` reads. Their outputs may be in separate files or combined in one.
 
 - A permission lists many ranges, groups and prefix lists. Each becomes a rule, because AWS evaluates each on its own.
+  ``describe-security-group-rules`` prints these rules one by one, with their ids.
 - The entries of a prefix list do not name their list. It is the one whose id is in the file name
   (``pl-0123456789abcdef0.json``) or in a ``PrefixListId`` next to them. ``Entries`` may also be added to a list in the
   output of ``describe-managed-prefix-lists``.
 - Only private addresses belong to an interface: no packet within a VPC carries the public one, and group references
   mean the private ones.
 - An interface without groups, such as a NAT gateway's, is not filtered and is no instance.
+
+Network ACLs, load balancers and NAT gateways only give warnings.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import PurePath
 from typing import Any
 
 from sgfast.errors import PolicyError
-from sgfast.policy.formats.aws_rules import Vpcs, ip_versions, parse_traffic, region_of, rules
-from sgfast.policy.formats.draft import Draft, DraftInstance
+from sgfast.policy.formats.aws_beside import nat_gateways, warn_of_others
+from sgfast.policy.formats.aws_documents import AwsDocuments, name_tag
+from sgfast.policy.formats.aws_rules import Vpcs, ip_versions, meaning, parse_traffic, region_of, rules
+from sgfast.policy.formats.aws_transit import read_transit_gateways
+from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule
 from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.objects import JsonObject
 from sgfast.policy.formats.sources import Source
 from sgfast.policy.model import Direction
 from sgfast.policy.yaml_nodes import show, shown_origin
 
-#: Top-level keys, and what messages call their items.
-SECTIONS = {
-    "SecurityGroups": "security group",
-    "NetworkInterfaces": "network interface",
-    "Reservations": "reservation",
-    "Vpcs": "VPC",
-    "Subnets": "subnet",
-    "VpcPeeringConnections": "VPC peering connection",
-    "PrefixLists": "prefix list",
-    "Entries": "prefix list entry",
-}
+#: Keys beside the sections.
+PAGING = frozenset(("NextToken", "ResponseMetadata"))
 _DIRECTIONS: dict[str, Direction] = {"IpPermissions": "inbound", "IpPermissionsEgress": "outbound"}
 _PERMISSION = (
     "IpProtocol", "FromPort", "ToPort", "IpRanges", "Ipv6Ranges", "PrefixListIds", "UserIdGroupPairs",
 )  # fmt: skip
+_RULE = ("SecurityGroupRuleId", "SecurityGroupRuleArn", "GroupId", "GroupOwnerId", "IsEgress", "Tags")
+_NUMBERS = ("IpProtocol", "FromPort", "ToPort")
+#: The peers of a rule in ``describe-security-group-rules``, and the same in a permission.
+_RULE_PEERS = (
+    ("CidrIpv4", "IpRanges", "CidrIp"),
+    ("CidrIpv6", "Ipv6Ranges", "CidrIpv6"),
+    ("PrefixListId", "PrefixListIds", "PrefixListId"),
+)
 _ADDRESSES = (
     ("PrivateIpAddresses", "PrivateIpAddress"),
     ("Ipv6Addresses", "Ipv6Address"),
     ("Ipv4Prefixes", "Ipv4Prefix"),
     ("Ipv6Prefixes", "Ipv6Prefix"),
 )
-_LIST_ID = re.compile(r"pl-[0-9a-f]{8,17}(?![0-9a-f])")
 
 
 def read(sources: Sequence[Source]) -> Draft:
@@ -63,49 +65,48 @@ def read(sources: Sequence[Source]) -> Draft:
 class _Account:
     def __init__(self, sources: Sequence[Source]) -> None:
         self.draft = Draft("aws")
-        self._documents = [JsonObject(value, Location(file, "AWS output", "")) for file, value in sources]
+        self._files = AwsDocuments(sources)
         self._vpcs = Vpcs()
         #: Values of the Name tag by instance id.
         self._instance_names: dict[str, str] = {}
+        #: The ids of network interfaces.
+        self._of_nat_gateways = {
+            address.text("NetworkInterfaceId")
+            for item in nat_gateways(self._files)
+            for address in item.objects("NatGatewayAddresses")
+        }
         #: The IP versions of each prefix list's entries.
         self._lists: dict[str, set[int]] = {}
-        for document in self._documents:
-            if document.text("NextToken"):
-                raise document.error("NextToken", "is set, so the list is incomplete: export it without --max-items")
-        if not any(document.has(section) for document in self._documents for section in SECTIONS):
-            message = f"has none of {', '.join(SECTIONS)}: is it the output of aws ec2 describe-...?"
-            raise self._documents[0].location.error(message)
         self._read_vpcs()
         self._read_prefix_lists()
         self._read_groups()
         self._read_interfaces()
+        self._read_peerings()
+        warn_of_others(self._files, self.draft)
         self._vpcs.put_into(self.draft)
-
-    def _items(self, section: str, key: str) -> Iterator[JsonObject]:
-        """The objects of a section in all files. Messages name them by their id."""
-        for document in self._documents:
-            for item in document.objects(section):
-                identity = item.required(key) if key else ""
-                yield item.at(Location(item.location.file, SECTIONS[section], identity, _name_tag(item)))
 
     # VPCs
 
     def _read_vpcs(self) -> None:
-        for item in self._items("Vpcs", "VpcId"):
+        for item in self._files.items("Vpcs", "VpcId"):
             self._vpcs.seen(item.location.file, item.location.id, item.location.name)
-        for item in self._items("Subnets", "SubnetId"):
+        for item in self._files.items("Subnets", "SubnetId"):
             zone = region_of(item.text("AvailabilityZone"))
             self._vpcs.seen(item.location.file, item.required("VpcId"), region=zone)
-        for item in self._items("VpcPeeringConnections", "VpcPeeringConnectionId"):
+
+    def _read_peerings(self) -> None:
+        """Read what only tells more of VPCs that are known by now."""
+        for item in self._files.items("VpcPeeringConnections", "VpcPeeringConnectionId"):
             status = item.object("Status").required("Code")
             if status != "active":
                 continue
-            ends = []
-            for side in ("RequesterVpcInfo", "AccepterVpcInfo"):
-                info = item.object(side)
-                ends.append(info.required("VpcId"))
-                self._vpcs.seen(item.location.file, ends[-1], region=info.text("Region"))
+            sides = [item.object(side) for side in ("RequesterVpcInfo", "AccepterVpcInfo")]
+            ends = [side.required("VpcId") for side in sides]
+            for side, vpc in zip(sides, ends, strict=True):
+                if self._vpcs.knows(vpc):
+                    self._vpcs.seen(item.location.file, vpc, region=side.text("Region"))
             self.draft.peering(item.location, *ends)
+        read_transit_gateways(self._files, self.draft, self._vpcs)
 
     # Prefix lists
 
@@ -118,18 +119,16 @@ class _Account:
             if set(known[1]) != set(addresses):
                 raise _differs(location, known[0])
 
-        for item in self._items("PrefixLists", "PrefixListId"):
+        for item in self._files.items("PrefixLists", "PrefixListId"):
             location = Location(item.location.file, "prefix list", item.location.id, item.text("PrefixListName"))
             names.setdefault(location.id, location)
             if item.has("Entries"):
                 add(location, [entry.required("Cidr") for entry in item.objects("Entries")])
             elif item.has("Cidrs"):
                 add(location, item.texts("Cidrs"))
-        for document in self._documents:
-            if document.has("Entries"):
-                whose = document.text("PrefixListId") or _list_in_name(document)
-                location = names.get(whose) or Location(document.location.file, "prefix list", whose)
-                add(location, [entry.required("Cidr") for entry in document.objects("Entries")])
+        for whose, document in self._files.of_owner("Entries", "PrefixListId", "pl", "Cidr"):
+            location = names.get(whose) or Location(document.location.file, "prefix list", whose)
+            add(location, [entry.required("Cidr") for entry in document.objects("Entries")])
         for list_id, (location, addresses) in entries.items():
             self.draft.address_group(names.get(list_id, location), addresses)
             self._lists[list_id] = ip_versions(addresses)
@@ -138,123 +137,155 @@ class _Account:
 
     def _read_groups(self) -> None:
         groups = []
-        for item in self._items("SecurityGroups", "GroupId"):
+        for item in self._files.items("SecurityGroups", "GroupId"):
             location = Location(item.location.file, "security group", item.location.id, item.text("GroupName"))
             self.draft.group(location, item.text("Description"))
             if item.has("VpcId"):
                 self._vpcs.seen(location.file, item.required("VpcId"), region=region_of(item.text("SecurityGroupArn")))
             groups.append(item.at(location))
+        listed = self._read_rule_list({group.location.id for group in groups})
         seen: dict[str, JsonObject] = {}
         for group in groups:
             known = seen.setdefault(group.location.id, group)
             if known is group:
                 for key, direction in _DIRECTIONS.items():
                     for permission in group.objects(key):
-                        self._read_permission(group.location.id, direction, permission)
+                        for made in self._rules_of(direction, permission):
+                            rule = listed.pop((group.location.id, meaning(made[0])), None)
+                            self._add_rules(group.location.id, made, rule.id if rule else "")
             elif any(known.items(key) != group.items(key) for key in _DIRECTIONS):
                 raise _differs(group.location, known.location)
+        for (group_id, _), location in listed.items():
+            message = f"is not among the permissions of security group {show(group_id)}: export both at the same time"
+            raise location.error(message)
 
-    def _read_permission(self, group: str, direction: Direction, permission: JsonObject) -> None:
+    def _read_rule_list(self, described: set[str]) -> dict[tuple[str, object], Location]:
+        """Read the rules that are listed one by one. Those of the groups that are ``described``, which lists their
+        rules once more, are only returned, by group and meaning.
+        """
+        found: dict[tuple[str, object], Location] = {}
+        items = self._files.items("SecurityGroupRules", "SecurityGroupRuleId")
+        listed = [(item.required("GroupId"), item) for item in items]
+        for group, item in listed:
+            if group not in described:
+                self.draft.group(Location(item.location.file, "security group", group))
+        for group, item in listed:
+            for made in self._rules_of("outbound" if _is_outbound(item) else "inbound", _as_permission(item)):
+                known = found.setdefault((group, meaning(made[0])), item.location)
+                if known is item.location and group not in described:
+                    self._add_rules(group, made, item.location.id)
+        return {key: location for key, location in found.items() if key[0] in described}
+
+    def _add_rules(self, group: str, made: list[DraftRule], rule_id: str) -> None:
+        if len(made) == 1:
+            made[0].id = rule_id
+        for rule in made:
+            self.draft.rule(group, rule)
+
+    def _rules_of(self, direction: Direction, permission: JsonObject) -> Iterator[list[DraftRule]]:
+        """The rules for each peer of a permission."""
         draft = self.draft
         permission.refuse_unread(_PERMISSION)
         what = parse_traffic(
-            draft, permission.location, permission.required("IpProtocol"), permission.number("FromPort"),
+            permission.location, permission.required("IpProtocol"), permission.number("FromPort"),
             permission.number("ToPort"),
         )  # fmt: skip
 
-        def add(item: JsonObject, **peer: Any) -> None:
-            for rule in rules(draft, item.location, direction, what, description=item.text("Description"), **peer):
-                draft.rule(group, rule)
+        def add(item: JsonObject, **peer: Any) -> Iterator[list[DraftRule]]:
+            if made := rules(draft, item.location, direction, what, description=item.text("Description"), **peer):
+                yield made
 
         for item in permission.objects("IpRanges"):
-            add(item, cidrs=[item.required("CidrIp")], families=[4])
+            yield from add(item, cidrs=[item.required("CidrIp")], families=[4])
         for item in permission.objects("Ipv6Ranges"):
-            add(item, cidrs=[item.required("CidrIpv6")], families=[6])
+            yield from add(item, cidrs=[item.required("CidrIpv6")], families=[6])
         for item in permission.objects("PrefixListIds"):
             list_id = item.required("PrefixListId")
-            if list_id not in self._lists:
-                raise item.location.error(
-                    f"names the prefix list {show(list_id)}, whose entries are in none of the files: add the output of "
-                    "aws ec2 get-managed-prefix-list-entries in a file named after the list's id"
-                )
-            families = sorted(self._lists[list_id]) or [4]
-            add(item, prefix_list=list_id, families=families)
+            # Without the list's entries it is not known which IP versions it has.
+            families = sorted(self._lists[list_id]) or [4] if list_id in self._lists else [4, 6]
+            yield from add(item, prefix_list=list_id, families=families)
         for item in permission.objects("UserIdGroupPairs"):
-            other = item.required("GroupId")
+            other = item.text("GroupId") or item.required("GroupName")  # EC2-Classic names the group of load balancers
             if not draft.has_group(other):
                 status = item.text("PeeringStatus")
                 if status and status != "active":
                     draft.note("Left out because the group it names is in a VPC no longer peered", item.location)
                     continue
-                message = f"names {_foreign_group(item, other)}, which is in none of the files: export it too"
-                raise item.location.error(message)
-            add(item, group=other)
+                draft.foreign.setdefault(other, _owner(item))
+            yield from add(item, group=other)
 
     # Interfaces
 
     def _read_interfaces(self) -> None:
         found: list[tuple[str, JsonObject]] = []
-        for reservation in self._items("Reservations", ""):
-            for instance in reservation.objects("Instances"):
+        for holder in (*self._files.documents, *self._files.items("Reservations", "")):
+            for instance in holder.objects("Instances"):
                 instance_id = instance.required("InstanceId")
-                instance = instance.at(Location(instance.location.file, "instance", instance_id, _name_tag(instance)))
+                instance = instance.at(Location(instance.location.file, "instance", instance_id, name_tag(instance)))
                 self._instance_names[instance_id] = instance.location.name
                 interfaces = [*instance.objects("NetworkInterfaces")]
                 for interface in interfaces:
                     found.append((instance_id, interface))
                 if not interfaces and instance.has("PrivateIpAddress"):
                     self._add(instance, instance.location, instance.objects("SecurityGroups"))
-        for interface in self._items("NetworkInterfaces", "NetworkInterfaceId"):
+        for interface in self._files.items("NetworkInterfaces", "NetworkInterfaceId"):
             found.append((interface.object("Attachment").text("InstanceId"), interface))
         # An interface is identified by instance and interface id, because hand-made samples reuse interface ids.
         pairs = {(instance_id, interface.required("NetworkInterfaceId")) for instance_id, interface in found}
         holders = Counter(interface_id for _, interface_id in pairs)
         for instance_id, interface in found:
             own_id = interface.required("NetworkInterfaceId")
-            name = _name_tag(interface)
+            name = name_tag(interface)
             if not name and not interface.object("Attachment").number("DeviceIndex"):
                 name = self._instance_names.get(instance_id, "")
             unique = own_id if holders[own_id] == 1 else f"{own_id}-{instance_id or 'unattached'}"
             location = Location(interface.location.file, "network interface", unique, name)
-            self._add(interface.at(location), location, interface.objects("Groups"))
+            if unique != own_id:
+                self.draft.made_up(unique)
+            self._add(interface.at(location), location, interface.objects("Groups"), instance_id)
 
-    def _add(self, interface: JsonObject, location: Location, groups: Iterable[JsonObject]) -> None:
+    def _add(self, interface: JsonObject, location: Location, groups: Iterable[JsonObject], device: str = "") -> None:
         vpc = interface.text("VpcId")
         if not vpc:
-            raise location.error("is in no VPC (EC2-Classic), which a policy cannot express")
+            self.draft.note("Left out because it is in no VPC (EC2-Classic), which a policy cannot express", location)
+            return
         self._vpcs.seen(location.file, vpc, region=region_of(interface.text("AvailabilityZone")))
         group_ids = [group.required("GroupId") for group in groups]
         if not group_ids:
-            self.draft.note("Not an instance because no security group filters it", location)
+            if interface.text("NetworkInterfaceId") not in self._of_nat_gateways:
+                self.draft.note("Not an instance because no security group filters it", location)
             return
         addresses = [item.required(key) for section, key in _ADDRESSES for item in interface.objects(section)]
         if interface.has("PrivateIpAddress"):
             addresses.append(interface.required("PrivateIpAddress"))
-        self.draft.instance(DraftInstance(location, vpc, list(dict.fromkeys(addresses)), group_ids))
+        self.draft.instance(DraftInstance(location, vpc, list(dict.fromkeys(addresses)), group_ids, device=device))
 
 
-def _name_tag(item: JsonObject) -> str:
-    for section in ("Tags", "TagSet"):
-        for tag in item.objects(section):
-            if tag.text("Key") == "Name":
-                return tag.text("Value")
-    return ""
+def _is_outbound(rule: JsonObject) -> bool:
+    if not rule.has("IsEgress"):
+        raise rule.location.error("IsEgress is missing")
+    return rule.flag("IsEgress", False)
 
 
-def _list_in_name(document: JsonObject) -> str:
-    ids: set[str] = set(_LIST_ID.findall(PurePath(document.location.file).name))
-    if len(ids) != 1:
-        raise document.error("Entries", 'do not name their prefix list: name the file after it, "pl-….json"')
-    return ids.pop()
+def _as_permission(rule: JsonObject) -> JsonObject:
+    """A rule of ``describe-security-group-rules`` as a permission with a single peer."""
+    described = {"Description": rule.get("Description")}
+    made: dict[str, Any] = {key: rule.get(key) for key in _NUMBERS}
+    for key, section, name in _RULE_PEERS:
+        if rule.has(key):
+            made[section] = [{name: rule.get(key)} | described]
+    if rule.has("ReferencedGroupInfo"):
+        made["UserIdGroupPairs"] = [rule.mapping("ReferencedGroupInfo") | described]
+    if len(made) == len(_NUMBERS):
+        raise rule.location.error("has no peer: no CIDR, no prefix list and no security group")
+    rule.refuse_unread(_RULE)
+    return JsonObject(made, rule.location)
 
 
 def _differs(location: Location, other: Location) -> PolicyError:
     return location.error(f"differs from its entry in {shown_origin(other.file)}: export both at the same time")
 
 
-def _foreign_group(pair: JsonObject, group: str) -> str:
-    said = f"the security group {show(group)}"
-    for key, word in (("UserId", "account"), ("VpcId", "VPC"), ("VpcPeeringConnectionId", "peering")):
-        if pair.has(key):
-            said += f", {word} {show(pair.text(key))}"
-    return said
+def _owner(pair: JsonObject) -> str:
+    keys = (("GroupName", "name"), ("UserId", "account"), ("VpcId", "VPC"), ("VpcPeeringConnectionId", "peering"))
+    return ", ".join(f"{word} {show(pair.text(key))}" for key, word in keys if pair.has(key))

@@ -30,7 +30,7 @@ class Traffic:
     icmp_code: int | None = None
 
 
-def parse_traffic(draft: Draft, location: Location, protocol: str, first: int | None, last: int | None) -> Traffic:
+def parse_traffic(location: Location, protocol: str, first: int | None, last: int | None) -> Traffic:
     """Interpret ``IpProtocol``, ``FromPort`` and ``ToPort``.
 
     Only tcp and udp have ports; icmp and icmpv6 have type and code in these fields. For any other protocol AWS ignores
@@ -58,9 +58,6 @@ def parse_traffic(draft: Draft, location: Location, protocol: str, first: int | 
         return Traffic(number)
     if first is None or last is None or not 0 <= first <= last <= _LAST_PORT:
         raise location.error(f"{first} to {last} is not a range of ports")
-    if first == 0 < last:
-        draft.note("A port range that starts at 0 was imported as one that starts at 1", location)
-        first = 1
     return Traffic(number, ((first, last),))
 
 
@@ -147,6 +144,9 @@ class Vpcs:
             known = self._regions.setdefault(vpc, region)
             if known != region:
                 raise location.error(f"is in two regions, {show(known)} and {show(region)}")
+
+    def knows(self, vpc: str) -> bool:
+        return vpc in self._locations
 
     def put_into(self, draft: Draft) -> None:
         """Add the VPCs to the draft. Regions are only set if there are several, because group references do not cross

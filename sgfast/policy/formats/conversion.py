@@ -13,7 +13,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from sgfast.errors import PolicyError
 from sgfast.policy.document_reader import DocumentReader
 from sgfast.policy.formats.draft import Made
-from sgfast.policy.formats.location import Location, one_line
+from sgfast.policy.formats.location import one_line
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import MAP, SEQ, STR, NodeReader, garbage_collection_paused, plain, plain_value
 
@@ -87,8 +87,7 @@ def yaml_of(made: Made, head: Sequence[str]) -> str:
                 lines += _group_lines(group)
         else:
             lines.append(f"{key}:")
-            items = zip(value, made.locations[key], strict=True)
-            lines += [f"  - {_flow(item)}{_name_comment(item, location)}" for item, location in items]
+            lines += [f"  - {_flow(item)}" for item in value]
     return "\n".join(lines) + "\n"
 
 
@@ -104,13 +103,6 @@ def _group_lines(group: dict[str, Any]) -> Iterator[str]:
             yield f"      - {_flow(rule)}"
     else:
         yield "    rules: []"
-
-
-def _name_comment(item: Any, location: Location) -> str:
-    """A comment with the object's original name, for items that have no description to keep it in."""
-    if not isinstance(item, dict) or item["name"] == location.name or not location.name:
-        return ""
-    return f"   # {one_line(location.name)}"
 
 
 def _flow(value: Any) -> str:

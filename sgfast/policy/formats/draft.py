@@ -12,8 +12,10 @@ How a format fills a draft::
     draft.instance(DraftInstance(port, addresses=["10.0.0.5"], groups=["85cc…"]))
 
 - Objects refer to each other by ``Location.id``. ``Location.name`` is only for people and may be empty. Order does not
-  matter: references are resolved at the end, and an unknown id is an error that names both objects.
+  matter: references are resolved at the end (``unresolved``).
 - An object that appears twice (in overlapping listings) counts once; different objects with one id are an error.
+- The document keeps the ids, and names that a policy cannot have, as ``id`` and ``label`` (SPEC 2.12). An id that the
+  provider does not know, because a format made it up to connect objects, is announced with ``made_up()``.
 - A format translates its own values (``ingress``, ``-1``) and raises ``location.error("…")`` for unknown ones.
   Whether ports, protocols, CIDRs and priorities are valid is checked here and by the document reader.
 - ``note()`` records what is not an error but worth knowing (an unfiltered port is no instance). It becomes a warning of
@@ -41,6 +43,8 @@ from sgfast.policy.formats.values import (
     one_network,
     shared_name,
     valid_description,
+    valid_id,
+    valid_label,
 )
 from sgfast.policy.model import (
     DEFAULT_VPC,
@@ -83,8 +87,15 @@ class DraftRule:
     action: Action = "allow"
     priority: int = 1
     description: str = ""
-    #: The provider's id, if there is one and no other rule comes from the same provider rule.
+    #: The provider's id, if there is one. ``numbered`` gives it to several rules.
     id: str = ""
+
+
+def numbered(rules: Sequence[DraftRule], rule_id: str) -> Sequence[DraftRule]:
+    """The rules that one provider's rule became, with its id: ``sgr-1``, ``sgr-1/2``, ``sgr-1/3`` …"""
+    for n, rule in enumerate(rules if rule_id else (), 1):
+        rule.id = rule_id if n == 1 else f"{rule_id}/{n}"
+    return rules
 
 
 @dataclass(slots=True)
@@ -100,6 +111,8 @@ class DraftInstance:
     #: Virtual addresses and allowed address pairs. An address that only one instance lists becomes one of its own; one
     #: that several list becomes an instance of its own, provided they are all in the same groups.
     shared_addresses: Sequence[str] = ()
+    #: The provider's id of the machine that it belongs to, if it is known.
+    device: str = ""
 
 
 @dataclass(slots=True)
@@ -132,6 +145,7 @@ class _ResolvedInstance:
     #: By their keys, in their order.
     addresses: dict[bytes, Network]
     shared: dict[bytes, Network]
+    device: str = ""
 
 
 #: For all address groups of an export. One range of IPv6 addresses may need 254 prefixes, of 200 bytes each.
@@ -158,9 +172,15 @@ class Draft:
         self._address_groups: dict[str, _AddressGroup] = {}
         self._groups: dict[str, _Group] = {}
         self._rules: dict[str, tuple[str, DraftRule]] = {}
-        self._pending_rules: list[tuple[str, DraftRule]] = []
+        #: All rules so far, with the ids of their groups.
+        self.rules: list[tuple[str, DraftRule]] = []
         self._instances: dict[str, DraftInstance] = {}
+        #: What an export tells of groups that are not its own, by id: ``account 'amazon-elb'``.
+        self.foreign: dict[str, str] = {}
+        #: What the cloud calls an address group.
+        self.list_word = "prefix list" if profile == "aws" else "address group"
         self._notes: dict[str, list[str]] = {}
+        self._made_up: set[str] = set()
         self._prefixes = 0
 
     # Input from the formats
@@ -170,6 +190,10 @@ class Draft:
         names = self._notes.setdefault(message, [])
         if location is not None:
             names.append(location.called)
+
+    def made_up(self, *ids: str) -> None:
+        """These ids are not the provider's, so the document does not keep them."""
+        self._made_up.update(ids)
 
     def vpc(self, location: Location, region: str = "") -> None:
         known = self._vpcs.get(location.id)
@@ -210,6 +234,13 @@ class Draft:
     def has_group(self, group_id: str) -> bool:
         return group_id in self._groups
 
+    def has_address_group(self, group_id: str) -> bool:
+        return group_id in self._address_groups
+
+    @property
+    def instances(self) -> Iterable[DraftInstance]:
+        return self._instances.values()
+
     def rule(self, group_id: str, rule: DraftRule) -> None:
         """A rule of the group with this id. The group may be added later."""
         rule.id = rule.id if _RULE_ID.fullmatch(rule.id) else ""
@@ -220,14 +251,14 @@ class Draft:
             return
         if rule.id:
             self._rules[rule.id] = group_id, rule
-        self._pending_rules.append((group_id, rule))
+        self.rules.append((group_id, rule))
 
     def instance(self, instance: DraftInstance) -> None:
         known = self._instances.setdefault(instance.location.id, instance)
         if known is not instance and _facts(known) != _facts(instance):
             raise _differs(instance.location, known.location)
 
-    # The result
+    # The result, once all references are resolved
 
     def document(self) -> dict[str, Any]:
         """The document as YAML would load it: mappings, lists, strings, numbers."""
@@ -235,12 +266,9 @@ class Draft:
 
     @cached_property
     def made(self) -> Made:
-        for group_id, rule in self._pending_rules:
-            if group_id not in self._groups:
-                message = f"belongs to the security group {show(group_id)}, which is in none of the files"
-                raise rule.location.error(message)
+        for group_id, rule in self.rules:
             self._groups[group_id].rules.append(rule)
-        self._pending_rules = []
+        self.rules = []
         locations: dict[str, list[Location]] = {}
         document: dict[str, Any] = {"version": 1}
         if quotas := self._quotas():
@@ -253,7 +281,8 @@ class Draft:
         vpc_names = assign_names([vpc.location for vpc in vpcs.values()])
         if [*vpc_names.values()] != [DEFAULT_VPC] or any(vpc.region for vpc in vpcs.values()):
             document["vpcs"] = [
-                {"name": vpc_names[i]} | ({"region": vpc.region} if vpc.region else {}) for i, vpc in vpcs.items()
+                self._called(vpc_names[i], vpc.location) | ({"region": vpc.region} if vpc.region else {})
+                for i, vpc in vpcs.items()
             ]
             locations["vpcs"] = [vpc.location for vpc in vpcs.values()]
         if pairs := self._peering_pairs(vpc_names):
@@ -263,7 +292,8 @@ class Draft:
         address_group_names = assign_names([group.location for group in self._address_groups.values()])
         if self._address_groups:
             document["address_groups"] = [
-                {"name": address_group_names[i], "addresses": [address_text(each) for each in group.addresses]}
+                self._called(address_group_names[i], group.location)
+                | {"addresses": [address_text(each) for each in group.addresses]}
                 for i, group in self._address_groups.items()
             ]
             locations["address_groups"] = [group.location for group in self._address_groups.values()]
@@ -284,7 +314,7 @@ class Draft:
 
         instance_names = assign_names([instance.location for instance in instances])
         document["instances"] = [
-            {"name": instance_names[instance.location.id]}
+            self._called(instance_names[instance.location.id], instance.location, instance.device)
             | ({"vpc": vpc_names[instance.vpc]} if len(vpcs) > 1 else {})
             | {
                 "addresses": [address_text(address) for address in instance.addresses.values()],
@@ -294,7 +324,28 @@ class Draft:
         ]
         locations["instances"] = [instance.location for instance in instances]
         rule_locations = [[rule.location for rule in group.rules] for group in groups.values()]
+        self._note_what_is_empty(instances)
         return Made(document, locations, rule_locations, self._note_texts())
+
+    def _note_what_is_empty(self, instances: Sequence[_ResolvedInstance]) -> None:
+        """An export that lacks a part looks like one of an account that has nothing."""
+        if not self._groups:
+            self.note("No file holds a security group, so that nothing is allowed")
+        for group in self._groups.values():
+            if not group.rules:
+                self.note("Has no rules, so that it allows nothing", group.location)
+        if not instances:
+            self.note("No file holds an instance with an address, so that nothing is filtered")
+
+    def _called(self, name: str, location: Location, device: str = "") -> dict[str, Any]:
+        """The name of an object, and the provider's words for it that are not the same (SPEC 2.12)."""
+        made: dict[str, Any] = {"name": name}
+        for key, word in (("id", location.id), ("device", "" if device == location.id else device)):
+            if word != name and word not in self._made_up and valid_id(word):
+                made[key] = word
+        if location.name not in ("", name):
+            made["label"] = valid_label(location.name)
+        return made
 
     def _note_texts(self) -> list[str]:
         notes = []
@@ -324,23 +375,20 @@ class Draft:
     def _peering_pairs(self, names: dict[str, str]) -> dict[tuple[str, ...], Location]:
         pairs: dict[tuple[str, ...], Location] = {}
         for location, a, b in self._peerings:
-            for end in (a, b):
-                if end not in names:
-                    raise location.error(f"unknown VPC {show(end)}: no file and no instance mentions it")
             if a == b:
                 raise location.error(f"peers the VPC {show(a)} with itself")
+            if a not in names or b not in names:
+                self.note("Peers nothing because one of its VPCs is in none of the files", location)
+                continue
             pairs.setdefault(tuple(sorted((names[a], names[b]))), location)
         return pairs
 
     # Groups and rules
 
     def _group_document(self, group: _Group, name: str, peers: _Peers) -> dict[str, Any]:
-        told = group.description
-        if group.location.name and group.location.name != name:
-            told = f"{group.location.name}: {told}" if told else group.location.name
-        made: dict[str, Any] = {"name": name}
-        if told:
-            made["description"] = valid_description(told)
+        made = self._called(name, group.location)
+        if group.description:
+            made["description"] = valid_description(group.description)
         if not group.stateful:
             made["stateful"] = False
         made["rules"] = [self._rule_document(rule, peers) for rule in group.rules]
@@ -406,9 +454,6 @@ class Draft:
 
     def _settled(self, instance: DraftInstance) -> _ResolvedInstance:
         location = instance.location
-        for group in instance.groups:
-            if group not in self._groups:
-                raise location.error(f"is in the security group {show(group)}, which is in none of the files")
         own = _by_key(one_network(location, text) for text in instance.addresses)
         shared = _by_key(one_network(location, text) for text in instance.shared_addresses)
         for address in shared.values():
@@ -418,7 +463,8 @@ class Draft:
                     "list the networks it really forwards for, or remove the pair from the file"
                 )
         shared = {key: address for key, address in shared.items() if key not in own}
-        return _ResolvedInstance(location, instance.vpc, tuple(dict.fromkeys(instance.groups)), own, shared)
+        groups = tuple(dict.fromkeys(instance.groups))
+        return _ResolvedInstance(location, instance.vpc, groups, own, shared, instance.device)
 
     def _check_sharers(self, address: Network, sharers: Sequence[_ResolvedInstance]) -> None:
         first = sharers[0]
@@ -471,8 +517,6 @@ def _written_ports(rule: DraftRule, protocol: int | None) -> int | str:
     for first, last in ranges:
         if not 0 <= first <= last <= _LAST_PORT:
             raise rule.location.error(f"{str(first)[:20]}-{str(last)[:20]} is not a range of ports")
-        if first == 0:
-            raise rule.location.error(f"{first}-{last} includes port 0: use 1 to {_LAST_PORT}, or all ports")
     written = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
     return int(written[0]) if len(written) == 1 and "-" not in written[0] else ",".join(written)
 
@@ -491,13 +535,8 @@ class _Peers:
         if sum(map(bool, (rule.cidr, rule.group, rule.address_group))) > 1:
             raise rule.location.error("names more than one of an address, a security group and an address group")
         if rule.group:
-            if rule.group not in self._groups:
-                raise rule.location.error(f"names the security group {show(rule.group)}, which is in none of the files")
             return self._named("group", self._groups[rule.group])
         if rule.address_group:
-            if rule.address_group not in self._address_groups:
-                message = f"names the address group {show(rule.address_group)}, which is in none of the files"
-                raise rule.location.error(message)
             return self._named("address_group", self._address_groups[rule.address_group])
         if not rule.cidr:
             return "0.0.0.0/0" if rule.ethertype == 4 else "::/0"

@@ -26,6 +26,9 @@ class Fields:
 
     def get(self, *keys: str) -> object:
         """The value of the first of ``keys`` that is present. All of them count as read."""
+        if len(keys) == 1:  # by far the most calls
+            self._read.add(keys[0])
+            return self._values.get(keys[0])
         self._read.update(keys)
         return next((value for key in keys if (value := self._values.get(key)) is not None), None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sgfast.errors import PolicyError
 from sgfast.policy.yaml_nodes import show, shown_origin
@@ -21,7 +21,7 @@ class Location:
 
     def part(self, what: str) -> Location:
         """A part of this object, such as "rule 3c0e…". It keeps the object's id and name."""
-        return replace(self, of=f"{self.of}, {what}" if self.of else what)
+        return Location(self.file, self.kind, self.id, self.name, f"{self.of}, {what}" if self.of else what)
 
     @property
     def called(self) -> str:

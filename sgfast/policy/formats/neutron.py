@@ -12,9 +12,12 @@ from __future__ import annotations
 
 from sgfast.policy.formats.fields import Fields
 from sgfast.policy.formats.location import Location
-from sgfast.policy.formats.openstack_cli import is_rows, rows_as_documents, shown_as_document
+from sgfast.policy.formats.openstack_cli import is_printed, is_row, rows_as_documents, shown_as_document
 from sgfast.policy.formats.sources import Source
 from sgfast.policy.formats.vpc_api import BOOKKEEPING, ApiReader, Interface, Server
+
+#: Names that IANA does not have, or has for another protocol: its IPIP is 94.
+_PROTOCOLS = {"ip": "0", "ipip": "4", "ipv6-encap": "41"}
 
 
 class NeutronReader(ApiReader):
@@ -37,15 +40,20 @@ class NeutronReader(ApiReader):
 
     def document(self, source: Source) -> None:
         value = source.value
-        if is_rows(value):
-            value, notes = rows_as_documents(source)
+        if isinstance(value, list) and value and all(map(is_printed, value)):
+            # Rows of lists and single objects, in any mixture.
+            rows = [item for item in value if is_row(item)]
+            value, notes = rows_as_documents(source._replace(value=rows))
             for note in notes:
                 self.draft.note(note)
-        elif isinstance(value, dict) and isinstance(value.get("id"), str):
+            for item in source.value:  # type: ignore[attr-defined]  # it is a list
+                if not is_row(item):
+                    super().document(source._replace(value=shown_as_document(source._replace(value=item))))
+        elif is_printed(value):
             value = shown_as_document(source)
         elif isinstance(value, dict) and any(key.startswith("default_security_group_rule") for key in value):
             raise source.error("default rules only apply to new groups and are no policy: export the security groups")
-        super().document(Source(source.file, value))
+        super().document(source._replace(value=value))
 
     def address_group(self, source: Source, value: object) -> None:
         fields = Fields(value, source.location("address group", ""))
@@ -53,6 +61,10 @@ class NeutronReader(ApiReader):
         fields.location = location
         self.draft.address_group(location, fields.texts("addresses"))
         self.unread(fields, BOOKKEEPING | {"shared", "is_shared"})
+
+    def protocol(self, fields: Fields) -> str | None:
+        name = super().protocol(fields)
+        return _PROTOCOLS.get(name, name) if name is not None else None
 
     # Networks
 

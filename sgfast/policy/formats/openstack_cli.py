@@ -23,9 +23,14 @@ _PAIR = re.compile(r"\b(\w++)='([^']*)'")
 _UNTYPED = "An ICMP rule printed without type or code may have type 0 or code 0, which this command omits: check with"
 
 
-def is_rows(value: object) -> bool:
-    """Whether the value is the output of a list command."""
-    return isinstance(value, list) and all(isinstance(row, dict) and "ID" in row for row in value)
+def is_row(value: object) -> bool:
+    """Whether this is a row that a list command prints."""
+    return isinstance(value, dict) and "ID" in value
+
+
+def is_printed(value: object) -> bool:
+    """Whether this is a row of a list command, or the object that a show command prints."""
+    return is_row(value) or (isinstance(value, dict) and isinstance(value.get("id"), str))
 
 
 def rows_as_documents(source: Source) -> tuple[dict[str, Any], list[str]]:
@@ -113,6 +118,11 @@ def _address_group(fields: Fields) -> dict[str, Any]:
     return {"id": fields.get("ID"), "name": fields.get("Name"), "addresses": _words(fields.get("Addresses"))}
 
 
+def _server(fields: Fields) -> dict[str, Any]:
+    """Only names: the list does not say which groups a server is in."""
+    return {"id": fields.get("ID"), "name": fields.get("Name")}
+
+
 def _network(fields: Fields) -> dict[str, Any]:
     return {"id": fields.get("ID"), "name": fields.get("Name")}
 
@@ -123,6 +133,7 @@ _LISTS: dict[str, tuple[str, Callable[[Fields], dict[str, Any]]]] = {
     "MAC Address": ("ports", _port),
     "Addresses": ("address_groups", _address_group),
     "Subnets": ("networks", _network),
+    "Networks": ("servers", _server),
     "Description": ("security_groups", _group),
 }
 
@@ -132,7 +143,8 @@ def shown_as_document(source: Source) -> dict[str, Any]:
     value: dict[str, Any] = dict(source.value)  # type: ignore[call-overload]  # checked by the caller
     kind = _shown_kind(value)
     if not kind:
-        raise source.error("an object with an id, but neither a security group nor a rule, port or address group")
+        message = "an object with an id, but neither a security group nor a rule, port, address group or server"
+        raise source.error(message)
     if kind == "security_group":
         value["rules"] = _mappings(value.get("rules", value.get("security_group_rules")))
         value.pop("security_group_rules", None)
@@ -140,6 +152,9 @@ def shown_as_document(source: Source) -> dict[str, Any]:
         for key in ("fixed_ips", "allowed_address_pairs"):
             value[key] = _mappings(value.get(key))
         value["security_groups"] = _words(value.pop("security_group_ids", value.get("security_groups")))
+    elif kind == "server":
+        value["addresses"] = _server_addresses(value["addresses"])
+        value["security_groups"] = _mappings(value.get("security_groups"))
     return {kind: value}
 
 
@@ -151,8 +166,26 @@ def _shown_kind(value: dict[str, Any]) -> str:
     if "rules" in value or "security_group_rules" in value:
         return "security_group"
     if "addresses" in value and isinstance(value["addresses"], list | str):
-        return "address_group"
+        return "server" if isinstance(value["addresses"], str) and "=" in value["addresses"] else "address_group"
+    if isinstance(value.get("addresses"), dict):
+        return "server"
     return ""
+
+
+def _server_addresses(value: object) -> object:
+    """Addresses by network, as the API lists them. Older versions print ``net=10.0.0.5, 2001:db8::5; other=…``."""
+    if isinstance(value, str):
+        pairs = (part.partition("=") for part in value.split(";"))
+        value = {name.strip(): [text.strip() for text in texts.split(",")] for name, _, texts in pairs}
+    if not isinstance(value, dict):
+        return value
+    return {name: _entries(texts) for name, texts in value.items()}
+
+
+def _entries(texts: object) -> object:
+    if not isinstance(texts, list):
+        return texts
+    return [{"addr": each} if isinstance(each, str) else each for each in texts]
 
 
 def _mappings(value: object) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
 
 from yaml.nodes import MappingNode, Node, ScalarNode
@@ -12,9 +13,12 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from sgfast.errors import PolicyError
 from sgfast.policy.formats.location import Location
 from sgfast.policy.yaml_nodes import (
+    MAP,
     MAX_BYTES,
     MAX_DEPTH,
     MAX_NODES,
+    SEQ,
+    STR,
     NodeReader,
     compose,
     read_document,
@@ -24,11 +28,29 @@ from sgfast.policy.yaml_nodes import (
 
 #: The longest accepted JSON number; Python refuses 4,300 digits.
 _NUMBER_CHARACTERS = 100
-#: The most files in one directory.
-_MAX_FILES = 1000
+#: The most files in a directory and those below it.
+MAX_FILES = 10_000
+#: The most directories that are searched for them.
+_MAX_DIRECTORIES = 10_000
 #: Matches a string. One that does not end matches up to the end of the data, so that each byte is searched once.
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
-_EXTENSIONS = (".json", ".yaml", ".yml")
+_BLANK = re.compile(r"[ \t\r\n]*")
+_EXTENSIONS = (".json", ".yaml", ".yml", ".ndjson", ".jsonl", ".tfstate")
+_CONFIGURATIONS = (".tf", ".tofu", ".tf.json", ".tofu.json")
+_ZIP = b"PK\x03\x04"
+#: How the messages begin that ``terraform plan -json`` prints.
+_MESSAGES = b'{"@level":'
+#: How the output of ``terraform`` begins where GitHub's setup-terraform has put a script in its place.
+_WRAPPED = b"[command]"
+#: CloudFormation's short tags: ``!Sub x`` means ``{"Fn::Sub": x}``.
+_FUNCTION_TAGS = {"!Ref": "Ref", "!Condition": "Condition"} | {
+    f"!{name}": f"Fn::{name}"
+    for name in (
+        "And", "Base64", "Cidr", "Contains", "EachMemberEquals", "EachMemberIn", "Equals", "FindInMap", "GetAtt",
+        "GetAZs", "If", "ImportValue", "Join", "Length", "Not", "Or", "RefAll", "Select", "Split", "Sub",
+        "ToJsonString", "Transform", "ValueOf", "ValueOfAll",
+    )
+}  # fmt: skip
 
 
 class Source(NamedTuple):
@@ -36,6 +58,10 @@ class Source(NamedTuple):
 
     file: str
     value: object
+    #: Whether nobody named it: it was found in a directory, where it may be about something else.
+    is_found: bool = False
+    #: Whether the file holds another page of the same listing after this one.
+    is_continued: bool = False
 
     def location(self, kind: str, identity: str, name: str = "") -> Location:
         return Location(self.file, kind, identity, name)
@@ -45,30 +71,102 @@ class Source(NamedTuple):
 
 
 def files_of(path: str | os.PathLike[str]) -> list[str]:
-    """The file itself, or the JSON and YAML files of a directory in name order."""
+    """The file itself; or a directory's files, and those of the directories below it, that may be exports, in order of
+    their names.
+    """
     origin = os.fsdecode(path)
     if origin == "-" or not os.path.isdir(origin):
         return [origin]
-    try:
-        names = sorted(name for name in os.listdir(origin) if name.lower().endswith(_EXTENSIONS) and name[0] != ".")
-    except OSError as error:
-        raise PolicyError(f"{shown_origin(origin)}: cannot be read: {error.strerror or error}") from None
-    if not names:
+
+    def cannot_be_read(error: OSError) -> NoReturn:
+        where = origin if error.filename is None else os.fsdecode(error.filename)
+        raise PolicyError(f"{shown_origin(where)}: cannot be read: {error.strerror or error}") from None
+
+    found: list[str] = []
+    for n, (folder, folders, names) in enumerate(os.walk(origin, onerror=cannot_be_read)):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        names = sorted(filter(_may_be_export, names))
+        found += [os.path.join(folder, name) for name in names]
+        if len(found) > MAX_FILES:
+            raise PolicyError(f"{shown_origin(origin)}: more than {MAX_FILES:,} files: name a directory with fewer")
+        if n >= _MAX_DIRECTORIES:
+            message = f"more than {_MAX_DIRECTORIES:,} directories: name one with fewer below it"
+            raise PolicyError(f"{shown_origin(origin)}: {message}")
+    if not found:
         message = f"is a directory without files that end in {', '.join(_EXTENSIONS)}"
         raise PolicyError(f"{shown_origin(origin)}: {message}")
-    if len(names) > _MAX_FILES:
-        raise PolicyError(f"{shown_origin(origin)}: more than {_MAX_FILES} files")
-    return [os.path.join(origin, name) for name in names]
+    return found
 
 
-def read_source(path: str) -> Source:
-    data, origin = read_document(path)
-    return source_of(data, origin)
+def _may_be_export(name: str) -> bool:
+    return name[0] != "." and name.lower().endswith(_EXTENSIONS) and not name.lower().endswith(_CONFIGURATIONS)
+
+
+def read_sources(path: str | os.PathLike[str]) -> list[Source]:
+    """Read a file, or the files in a directory. PolicyError says which one is broken, and where."""
+    files = files_of(path)
+    if files == [os.fsdecode(path)]:
+        data, name = read_document(path)
+        refuse_terraform_input(data, name)
+        return [source_of(data, name)]
+    documents = []
+    size = 0
+    for file in files:
+        documents.append(read_document(file))
+        size += len(documents[-1][0])
+        if size > MAX_BYTES:
+            raise _together_too_large(path, f"{MAX_BYTES >> 20} MiB")
+    # Each file has an upper bound of values. Only if these are too many, the values of JSON are counted.
+    values = sum(_most_values(data) for data, _ in documents)
+    if values > MAX_NODES and sum(_values(data) for data, _ in documents) > MAX_NODES:
+        raise _together_too_large(path, f"{MAX_NODES:,} values")
+    sources = []
+    for data, origin in documents:
+        # Some tools leave an empty file for a call that gave nothing.
+        value = source_of(data, origin).value if data.strip() else None
+        sources.append(Source(origin, value, is_found=True))
+    return sources
+
+
+def _together_too_large(path: str | os.PathLike[str], limit: str) -> PolicyError:
+    return PolicyError(
+        f"{shown_origin(os.fsdecode(path))}: its files together have more than {limit}: import parts of it"
+    )
+
+
+def _most_values(data: bytes) -> int:
+    """More values than a file has, be it JSON or YAML."""
+    return 1 + sum(map(data.count, (b",", b"[", b"{", b"\n")))
+
+
+def _values(data: bytes) -> int:
+    return _most_values(data) if _is_yaml(data) else json_values(data)
+
+
+def refuse_terraform_input(data: bytes, origin: str) -> None:
+    """Raise PolicyError for files of Terraform or OpenTofu that are taken for the output of ``show -json``."""
+    if origin.lower().endswith(_CONFIGURATIONS):
+        cause = "is a configuration, which does not say what Terraform makes of it"
+        command = "terraform plan -out plan && terraform show -json plan"
+    elif data.startswith(_ZIP) and b"tfplan" in data:
+        cause, command = "is a plan file, which only Terraform can read", "terraform show -json PLANFILE"
+    elif data.startswith(_MESSAGES):
+        cause = "has the messages of terraform plan -json, not the plan"
+        command = "terraform plan -out plan && terraform show -json plan"
+    elif data.startswith(_WRAPPED):
+        cause = "does not begin with JSON but with a command: set terraform_wrapper: false for setup-terraform"
+        command = "terraform show -json PLANFILE"
+    else:
+        return
+    raise PolicyError(f"{shown_origin(origin)}: {cause}: run {command} > plan.json, and give plan.json")
 
 
 def source_of(data: bytes, origin: str) -> Source:
-    """Parse a file's content. PolicyError says where it is broken."""
-    if data.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] in (b"{", b"["):
+    """Parse a file's content. Several JSON values in a row, such as pages or one object a line, are one list.
+
+    PolicyError says where it is broken.
+    """
+    if not _is_yaml(data):
         try:
             return Source(origin, json_value(data, origin))
         except json.JSONDecodeError as error:
@@ -81,8 +179,16 @@ def source_of(data: bytes, origin: str) -> Source:
     return _yaml(data, origin)
 
 
+def _is_yaml(data: bytes) -> bool:
+    """Whether the data does not start like JSON."""
+    return data.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] not in (b"{", b"[")
+
+
 def json_value(data: bytes, origin: str) -> object:
-    """Parse JSON. Raises ValueError if it is not JSON, PolicyError if it exceeds a limit."""
+    """Parse JSON. Several values in a row are one list of them; of lists, one list of all their items.
+
+    Raises ValueError if it is not JSON, PolicyError if it exceeds a limit.
+    """
     shown = shown_origin(origin)
     if len(data) > MAX_BYTES:
         raise PolicyError(f"{shown}: larger than {MAX_BYTES >> 20} MiB")
@@ -108,14 +214,30 @@ def json_value(data: bytes, origin: str) -> object:
 
     try:
         text = data.decode("utf-8-sig")
-        value: object = json.loads(text, object_pairs_hook=mapping, parse_int=number, parse_constant=constant)
+        decoder = json.JSONDecoder(object_pairs_hook=mapping, parse_int=number, parse_constant=constant)
+        values = [*_values_in(text, decoder)]
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise PolicyError(f"{shown}:{line}: not UTF-8 text (byte 0x{data[error.start]:02x})") from None
     except RecursionError:
         raise PolicyError(f"{shown}: nested more than {MAX_DEPTH} levels deep") from None
+    value = values[0]
+    if len(values) > 1:
+        lists = all(isinstance(each, list) for each in values)
+        value = [item for each in values for item in each] if lists else values
     _check_depth(value, shown)
     return value
+
+
+def _values_in(text: str, decoder: json.JSONDecoder) -> Iterator[Any]:
+    """The JSON values of a text, of which there is at least one."""
+    end = _BLANK.match(text).end()  # type: ignore[union-attr]  # it also matches nothing
+    while True:
+        value, end = decoder.raw_decode(text, end)
+        yield value
+        end = _BLANK.match(text, end).end()  # type: ignore[union-attr]
+        if end == len(text):
+            return
 
 
 def json_values(data: bytes) -> int:
@@ -149,6 +271,10 @@ def plain_source(root: Node, origin: str) -> Source:
 
 
 def _plain(node: Node, path: str, reader: NodeReader, depth: int) -> object:
+    if (function := _FUNCTION_TAGS.get(node.tag)) is not None:
+        tag = STR if type(node) is ScalarNode else MAP if type(node) is MappingNode else SEQ
+        untagged = type(node)(tag, node.value, node.start_mark, node.end_mark)
+        return {function: _plain(untagged, path, reader, depth)}
     if type(node) is ScalarNode:
         return reader.scalar(node, path, "a value")
     if not depth:  # through aliases, a node may contain itself

@@ -21,12 +21,12 @@ from sgfast.policy.formats.aws_rules import (
     region_of,
     rules,
 )
-from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule
+from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule, numbered
 from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.formats.objects import JsonObject
 from sgfast.policy.formats.terraform_references import Resource
 from sgfast.policy.formats.terraform_stack import Stack
-from sgfast.policy.model import Direction
+from sgfast.policy.model import DEFAULT_VPC, Direction
 from sgfast.policy.yaml_nodes import show
 
 _GROUPS = frozenset(("aws_security_group", "aws_default_security_group"))
@@ -45,8 +45,11 @@ TYPES = frozenset((
     *_GROUPS, "aws_security_group_rule", *_RULE_DIRECTIONS, "aws_network_interface", "aws_instance", *_LISTS,
     "aws_ec2_managed_prefix_list_entry", "aws_network_interface_sg_attachment", "aws_vpc_peering_connection",
 ))  # fmt: skip
-#: Resources about groups of things that are no instances here, or about where a group may be used.
-IGNORED = frozenset(("aws_vpc_endpoint_security_group_association", "aws_vpc_security_group_vpc_association"))
+#: Resources about the groups of things that are no instances here, or about where a group may be used.
+UNRELATED = frozenset((
+    "aws_db_security_group", "aws_elasticache_security_group", "aws_redshift_security_group",
+    "aws_vpc_endpoint_security_group_association", "aws_vpc_security_group_vpc_association",
+))  # fmt: skip
 
 _INLINE = (
     "cidr_blocks", "description", "from_port", "ipv6_cidr_blocks", "prefix_list_ids", "protocol", "security_groups",
@@ -90,6 +93,7 @@ def add(stacks: Sequence[Stack], draft: Draft) -> None:
         reader.add_instances()
     account.vpcs.put_into(draft)
 
+
 _Attached = set[tuple[str, str]]
 """Group ids by interface identity."""
 
@@ -123,11 +127,14 @@ class _Aws:
             fields = stack.fields(resource)
             region = fields.text("region") or region_of(fields.text("arn"))
             self._vpcs.seen(stack.file, stack.identity(resource), _name_tag(fields), region)
+        for resource in stack.of("aws_security_group", "aws_network_interface", data=True):
+            if vpc := stack.fields(resource).text("vpc_id"):
+                self._vpc_of[stack.identity(resource)] = vpc
         for resource in stack.of(*_SUBNETS, data=True):
             if stack.is_unknown(resource, "vpc_id"):
                 self._unplaced[stack.identity(resource)] = resource  # it is rarely needed
                 continue
-            self._vpc_of[stack.identity(resource)] = vpc = stack.fields(resource).required("vpc_id")
+            self._vpc_of[stack.identity(resource)] = vpc = self._own_vpc(resource)
             self._vpcs.seen(stack.file, vpc, region=region_of(stack.fields(resource).text("availability_zone")))
         accepted = {
             stack.id_of(resource, "vpc_peering_connection_id", frozenset(("aws_vpc_peering_connection",)))
@@ -139,7 +146,7 @@ class _Aws:
             fields = stack.fields(resource)
             ends = [stack.id_of(resource, end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
             status = fields.text("accept_status")
-            pending = stack.is_unknown(resource, "accept_status") or status in ("pending-acceptance", "provisioning")
+            pending = status in ("", "pending-acceptance", "provisioning")
             if status == "active" or (pending and (fields.flag("auto_accept", False) or location.id in accepted)):
                 for end in ends:
                     self._vpcs.seen(stack.file, end)
@@ -156,7 +163,7 @@ class _Aws:
         for resource in stack.of(*_LISTS, "aws_prefix_list", data=True):
             fields = stack.fields(resource)
             location = stack.location(resource, "prefix list", fields.text("name"))
-            if stack.has_unknown(resource, "entry") and stack.is_configured(resource, "entry"):
+            if stack.has_unknown(resource, "entry"):
                 raise stack.error(resource, "its entries are known only after apply")
             found = [item.required("cidr") for key in ("entry", "entries") for item in fields.objects(key)]
             if resource.type == "aws_prefix_list":
@@ -185,15 +192,16 @@ class _Aws:
         fields = stack.fields(resource)
         location = stack.location(resource, "security group", fields.text("name") or ("default" if default else ""))
         self._draft.group(location, fields.text("description"))
-        self._vpc_of[location.id] = vpc = self._group_vpc(resource)
+        self._vpc_of[location.id] = vpc = self._own_vpc(resource)
         self._vpcs.seen(stack.file, vpc, region=fields.text("region") or region_of(fields.text("arn")))
 
-    def _group_vpc(self, resource: Resource) -> str:
+    def _own_vpc(self, resource: Resource) -> str:
+        """The VPC of a group or subnet. If none is set, it is the region's default VPC."""
         stack = self._stack
-        if stack.is_unknown(resource, "vpc_id") and not stack.is_configured(resource, "vpc_id"):
-            made = [stack.identity(each) for each in stack.of("aws_default_vpc", data=True)]
-            return made[0] if len(made) == 1 else "default-vpc"
-        return stack.id_of(resource, "vpc_id", _VPCS) or "default-vpc"
+        if vpc := stack.id_of(resource, "vpc_id", _VPCS):
+            return vpc
+        made = [stack.identity(each) for each in stack.of("aws_default_vpc", data=True)]
+        return made[0] if len(made) == 1 else DEFAULT_VPC
 
     def _all_rules(self) -> Iterator[tuple[str, DraftRule]]:
         """Every rule once, with its group."""
@@ -208,7 +216,8 @@ class _Aws:
             if (group, meaning(rule)) not in stale:
                 found.setdefault((group, meaning(rule)), rule)
         for group, rule in self._own_rules():
-            found.setdefault((group, meaning(rule)), rule)
+            kept = found.setdefault((group, meaning(rule)), rule)
+            kept.id = kept.id or rule.id
         for (group, _), rule in found.items():
             yield group, rule
 
@@ -218,12 +227,11 @@ class _Aws:
         for resource in stack.of(*_GROUPS):
             identity = stack.identity(resource)
             for attribute, direction in _DIRECTIONS.items():
-                if stack.is_unknown(resource, attribute):
-                    if stack.is_configured(resource, attribute):
-                        raise stack.error(
-                            resource, f"{attribute} is known only after apply: define its rules as separate resources"
-                        )
-                    continue
+                # Even where all that is mentioned is known, dynamic blocks that a plan does not show may be unknown.
+                is_mentioned = stack.is_marked(resource, attribute) and not stack.is_left_out(resource, attribute)
+                if is_mentioned or stack.is_unknown(resource, attribute):
+                    message = f"{attribute} is known only after apply: define its rules as separate resources"
+                    raise stack.error(resource, message)
                 items = [*stack.fields(resource).objects(attribute)]
                 self._check_known(resource, attribute, len(items))
                 listed = [
@@ -240,12 +248,12 @@ class _Aws:
 
     def _check_known(self, resource: Resource, attribute: str, count: int) -> None:
         for n in range(count):
-            for key in (*_INLINE[:6], "self", "to_port"):
-                if key != "description" and self._stack.has_unknown(resource, f"{attribute}.{n}.{key}"):
+            for key in (*_INLINE[:6], "self", "to_port"):  # the provider chooses none of these
+                if key != "description" and self._stack.has_marked(resource, f"{attribute}.{n}.{key}"):
                     raise self._stack.error(resource, f"{attribute}[{n}].{key} is known only after apply")
 
     def _with_unknown(self, resource: Resource, path: str, values: list[Any]) -> list[Any]:
-        return [None] if self._stack.is_unknown(resource, path) else values
+        return [None] if self._stack.is_marked(resource, path) else values
 
     def _own_rules(self) -> Iterator[tuple[str, DraftRule]]:
         """The rules that are resources of their own."""
@@ -264,16 +272,20 @@ class _Aws:
             if fields.text("type") not in _DIRECTIONS:
                 raise fields.error("type", "must be ingress or egress")
             peers = [group] if fields.flag("self", False) else []
-            if other := group_id(stack.id_of(resource, "source_security_group_id", _GROUPS)):
-                peers.append(other)
+            # The provider refuses a source group beside addresses or "self".
+            has_other = bool(peers or fields.items("cidr_blocks") or fields.items("ipv6_cidr_blocks"))
+            if not (has_other and stack.is_unknown(resource, "source_security_group_id")):
+                other = group_id(stack.id_of(resource, "source_security_group_id", _GROUPS))
+                peers += [other] if other else []
             lists = stack.ids_of(resource, "prefix_list_ids", _LISTS)
             direction = _DIRECTIONS[fields.text("type")]
-            for rule in self._rules(location, direction, fields, list(dict.fromkeys(peers)), lists):
+            made = self._rules(location, direction, fields, list(dict.fromkeys(peers)), lists)
+            for rule in numbered(made, fields.text("security_group_rule_id")):
                 yield group, rule
 
     def _check_rule_known(self, resource: Resource, attributes: tuple[str, ...]) -> None:
         for attribute in attributes:
-            if self._stack.has_unknown(resource, attribute) and self._stack.is_configured(resource, attribute):
+            if self._stack.has_unknown(resource, attribute):
                 raise self._stack.error(resource, f"{attribute} is known only after apply")
 
     def _single_rule(self, resource: Resource, fields: JsonObject, location: Location) -> Iterator[DraftRule]:
@@ -282,7 +294,7 @@ class _Aws:
         fields.refuse_unread(_SINGLE_RULE)
         self._check_rule_known(resource, ("cidr_ipv4", "cidr_ipv6", *_NUMBERS, "ip_protocol"))
         what = parse_traffic(
-            self._draft, location, fields.required("ip_protocol"), fields.number("from_port"), fields.number("to_port")
+            location, fields.required("ip_protocol"), fields.number("from_port"), fields.number("to_port")
         )
         other = group_id(stack.id_of(resource, "referenced_security_group_id", _GROUPS))
         prefix_list = stack.id_of(resource, "prefix_list_id", _LISTS)
@@ -292,16 +304,14 @@ class _Aws:
             [fields.required("cidr_ipv6")] if fields.text("cidr_ipv6") else [],
             [other] if other else [], [prefix_list] if prefix_list else [],
         )  # fmt: skip
-        if len(made) == 1:
-            made[0].id = fields.text("security_group_rule_id")
-        yield from made
+        yield from numbered(made, fields.text("security_group_rule_id"))
 
     def _rules(
         self, location: Location, direction: Direction, fields: JsonObject, groups: list[str], lists: list[str]
     ) -> list[DraftRule]:
         """The rules of an inline rule or an ``aws_security_group_rule``."""
         what = parse_traffic(
-            self._draft, location, fields.required("protocol"), fields.number("from_port"), fields.number("to_port")
+            location, fields.required("protocol"), fields.number("from_port"), fields.number("to_port")
         )
         return self._of_peers(
             location, direction, what, fields.text("description"), fields.texts("cidr_blocks"),
@@ -321,7 +331,7 @@ class _Aws:
         for group in groups:
             made += rules(draft, location, direction, what, group=group, description=description)
         for each in lists:
-            families = sorted(self._families.get(each, ())) or [4]
+            families = sorted(self._families[each]) or [4] if each in self._families else [4, 6]
             made += rules(
                 draft, location, direction, what, prefix_list=each, families=families, description=description
             )
@@ -335,19 +345,23 @@ class _Aws:
         stale: _Attached = self._attachments(stack.prior) if stack.prior else set()
         own = {stack.identity(resource) for resource in stack.of("aws_network_interface")}
         names: dict[str, str] = {}
+        devices: dict[str, str] = {}
         for resource in stack.of("aws_instance"):
             name = _name_tag(stack.fields(resource))
             interface = self._primary(resource)
             if interface in own:
                 names[interface] = name
+                devices[interface] = stack.identity(resource)
             else:
                 location = Location(stack.file, "instance", interface, name).part(one_line(resource.address))
-                self._add_interface(resource, location, "vpc_security_group_ids", attached, stale)
+                device = stack.identity(resource)
+                self._add_interface(resource, location, "vpc_security_group_ids", attached, stale, device)
         for resource in stack.of("aws_network_interface"):
             identity = stack.identity(resource)
             name = _name_tag(stack.fields(resource)) or names.get(identity, "")
             location = stack.location(resource, "network interface", name)
-            self._add_interface(resource, location, "security_groups", attached, stale)
+            device = devices.get(identity, "")
+            self._add_interface(resource, location, "security_groups", attached, stale, device)
 
     def _primary(self, resource: Resource) -> str:
         """The primary interface of an instance: created with it, or assigned to it."""
@@ -356,9 +370,9 @@ class _Aws:
         for block in ("network_interface", "primary_network_interface"):
             for n, item in enumerate(stack.fields(resource).objects(block)):
                 if not item.number("device_index"):
-                    given = stack.id_of(resource, f"{block}.{n}.network_interface_id", wanted)
-                    if given:
-                        return given
+                    given = stack.possible_ids(resource, f"{block}.{n}.network_interface_id", wanted)
+                    if len(given) == 1:
+                        return given[0]
         return stack.fields(resource).text("primary_network_interface_id") or stack.identity(resource)
 
     def _attachments(self, stack: Stack) -> _Attached:
@@ -378,30 +392,47 @@ class _Aws:
         return found
 
     def _add_interface(
-        self, resource: Resource, location: Location, attribute: str, attached: _Attached, stale: _Attached
-    ) -> None:
+        self, resource: Resource, location: Location, attribute: str, attached: _Attached, stale: _Attached,
+        device: str,
+    ) -> None:  # fmt: skip
         stack = self._stack
         fields = stack.fields(resource)
-        if stack.is_unknown(resource, attribute) and not stack.is_configured(resource, attribute):
-            groups = self._named_groups(resource) or [self._default_group(resource)]
-        else:
-            named = stack.ids_of(resource, attribute, _GROUPS)
-            groups = [group for group in named if (location.id, group) not in stale]
-        groups += [group for interface, group in sorted(attached) if interface == location.id]
         addresses = [text for text in (fields.text("private_ip"),) if text]
         for key in _ADDRESSES:
             addresses += fields.known_texts(key)
         if not addresses:
             self._draft.note("Left out because its address is known only after apply", location)
             return
-        vpc = next((self._vpc_of[group] for group in groups if group in self._vpc_of), "") or self._subnet_vpc(resource)
-        if not vpc:
-            raise location.error("its VPC is unknown: neither its security groups nor its subnet are in the file")
-        self._vpcs.seen(stack.file, vpc)
-        self._draft.instance(DraftInstance(location, vpc, list(dict.fromkeys(addresses)), list(dict.fromkeys(groups))))
+        if fields.has(attribute) or stack.is_unknown(resource, attribute):
+            named = stack.ids_of(resource, attribute, _GROUPS)
+            groups = [group for group in named if (location.id, group) not in stale]
+        else:
+            groups = self._named_groups(resource) or self._default_group(resource)
+            if not groups:
+                message = "Left out because it is in the default security group of its VPC, which is not in the file"
+                self._draft.note(message, location)
+                return
+        groups += [group for interface, group in sorted(attached) if interface == location.id]
+        vpc = next((self._vpc_of[each] for each in (*groups, location.id) if each in self._vpc_of), "")
+        vpc = vpc or self._subnet_vpc(resource)
+        if not vpc and stack.is_unknown(resource, "subnet_id"):
+            self._draft.note("Left out because its subnet is known only after apply", location)
+            return
+        if vpc:
+            self._vpcs.seen(stack.file, vpc)
+        else:
+            message = f'In the VPC "{DEFAULT_VPC}" because neither its security groups nor its subnet are in the file'
+            self._draft.note(message, location)
+        own = list(dict.fromkeys(groups))
+        unique = list(dict.fromkeys(addresses))
+        self._draft.instance(DraftInstance(location, vpc or DEFAULT_VPC, unique, own, device=device))
 
     def _subnet_vpc(self, resource: Resource) -> str:
-        subnet = self._stack.id_of(resource, "subnet_id", _SUBNETS)
+        """The VPC of the subnet; of several possible subnets, the VPC they have in common. Empty if it is unknown."""
+        vpcs = {self._vpc_of_subnet(each) for each in self._stack.possible_ids(resource, "subnet_id", _SUBNETS)}
+        return vpcs.pop() if len(vpcs) == 1 else ""
+
+    def _vpc_of_subnet(self, subnet: str) -> str:
         if subnet not in self._vpc_of and subnet in self._unplaced:
             self._vpc_of[subnet] = self._stack.id_of(self._unplaced[subnet], "vpc_id", _VPCS)
         return self._vpc_of.get(subnet, "")
@@ -409,7 +440,7 @@ class _Aws:
     def _named_groups(self, resource: Resource) -> list[str]:
         """The groups of an instance in a default VPC, which may list them by name instead of by id."""
         stack = self._stack
-        if resource.type != "aws_instance" or not stack.is_configured(resource, "security_groups"):
+        if resource.type != "aws_instance":
             return []
         found = []
         for name in stack.ids_of(resource, "security_groups", _GROUPS):
@@ -423,14 +454,12 @@ class _Aws:
             found += named
         return found
 
-    def _default_group(self, resource: Resource) -> str:
-        """The group AWS assigns if none is named: the VPC's default group."""
+    def _default_group(self, resource: Resource) -> list[str]:
+        """The group AWS assigns if none is named: the VPC's default group. Empty if it is not in the file."""
         stack = self._stack
         vpc = self._subnet_vpc(resource)
-        for group in stack.of("aws_default_security_group"):
-            if vpc and self._vpc_of[stack.identity(group)] == vpc:
-                return stack.identity(group)
-        raise stack.error(resource, "names no security group, and its VPC's default group is not in the file")
+        groups = map(stack.identity, stack.of("aws_default_security_group"))
+        return [group for group in groups if vpc and self._vpc_of[group] == vpc][:1]
 
 
 def _name_tag(fields: JsonObject) -> str:

@@ -29,10 +29,12 @@ from sgfast.policy.model import DEFAULT_GROUP, ICMP, ICMPV6, PORT_PROTOCOLS, Act
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.yaml_nodes import show
 
-GROUPS = frozenset((
+#: Groups with Nova's API, which is a detour to Neutron's. They hold their rules, all of which are inbound.
+_NOVA_GROUPS = frozenset(("openstack_compute_secgroup_v2", "opentelekomcloud_compute_secgroup_v2"))
+GROUPS = _NOVA_GROUPS | {
     "openstack_networking_secgroup_v2", "opentelekomcloud_networking_secgroup_v2", "huaweicloud_networking_secgroup",
     "huaweicloud_networking_secgroup_v2", "opentelekomcloud_vpc_secgroup_v3",
-))  # fmt: skip
+}  # fmt: skip
 _RULES = frozenset((
     "openstack_networking_secgroup_rule_v2", "opentelekomcloud_networking_secgroup_rule_v2",
     "huaweicloud_networking_secgroup_rule", "huaweicloud_networking_secgroup_rule_v2",
@@ -55,8 +57,17 @@ _NETWORKS = _SUBNETS | {
 _VPCS = frozenset(("opentelekomcloud_vpc_v1", "huaweicloud_vpc"))
 _PEERINGS = frozenset(("opentelekomcloud_vpc_peering_connection_v2", "huaweicloud_vpc_peering_connection"))
 
+#: Each adds groups to a port, or puts them in the place of its own if the flag is set.
+_ASSOCIATIONS = {
+    "openstack_networking_port_secgroup_associate_v2": "enforce",
+    "opentelekomcloud_networking_port_secgroup_associate_v2": "force",
+}
+_ATTACHMENTS = frozenset(("openstack_compute_interface_attach_v2", "huaweicloud_compute_interface_attach"))
+
 #: The resources that are read and concern groups.
-TYPES = GROUPS | _RULES | _ADDRESS_GROUPS | _PORTS | _SERVERS
+TYPES = GROUPS | _RULES | _ADDRESS_GROUPS | _PORTS | _SERVERS | _ASSOCIATIONS.keys()
+
+_IDS = "security_group_ids"
 
 _RULE_FIELDS = frozenset((
     "action", "created_at", "description", "direction", "ether_type", "ethertype", "id", "multi_port", "multiport",
@@ -74,6 +85,8 @@ _ACTIONS: dict[str, Action] = {"allow": "allow", "deny": "deny", "": "allow"}
 #: Neutron's protocol names that IANA does not have or uses for another protocol.
 _PROTOCOLS = {"ipv6-encap": 41, "ipip": 4, "any": None, "all": None, "": None}
 _ANY_ADDRESS = ("0.0.0.0/0", "::/0")
+#: Nova's number for all ICMP types or codes.
+_ANY_ICMP = -1
 #: The priority of rules that Huawei's API creates itself: every user's rule comes first.
 _LAST_PRIORITY = 100
 
@@ -117,6 +130,8 @@ class _Neutron:
         self._draft = draft
         self._vpc_of = account.vpc_of
         self._named = account.named
+        self._associations = self._read_associations(stack)
+        self._earlier_associations = self._read_associations(stack.prior) if stack.prior else {}
 
     def add_groups(self) -> None:
         self._add_vpcs()
@@ -150,15 +165,22 @@ class _Neutron:
                     self._draft.vpc(Location(stack.file, "VPC", end))
             self._draft.peering(location, *ends)
 
-    def _vpc(self, location: Location, resource: Resource, attribute: str) -> str:
-        """The VPC of the network that an attribute refers to. If the files do not mention VPCs, there is one."""
+    def _vpc(self, location: Location, resource: Resource, attribute: str) -> str | None:
+        """The VPC of the network that an attribute refers to. If the files do not mention VPCs, there is one.
+
+        None, with a note, if a plan does not show the network.
+        """
         if not self._vpc_of:
             return ""
-        network = self._optional_id(resource, attribute, _NETWORKS)
-        if network not in self._vpc_of:
-            message = f"its network {show(network)} is in no VPC of the file: add its subnet as a data source"
-            raise location.error(message)
-        return self._vpc_of[network]
+        networks = self._stack.possible_ids(resource, attribute, _NETWORKS)
+        vpcs = {self._vpc_of.get(network) for network in networks}
+        if len(vpcs) == 1 and None not in vpcs:
+            return vpcs.pop()
+        if self._stack.is_unknown(resource, attribute):
+            self._draft.note("Left out because its network is known only after apply", location)
+            return None
+        network = networks[0] if networks else ""
+        raise location.error(f"its network {show(network)} is in no VPC of the file: add its subnet as a data source")
 
     # Groups
 
@@ -166,7 +188,7 @@ class _Neutron:
         stack = self._stack
         fields = stack.fields(resource)
         for attribute in ("addresses", "ip_extra_set"):
-            if stack.has_unknown(resource, attribute) and stack.is_configured(resource, attribute):
+            if stack.has_unknown(resource, attribute):
                 raise stack.error(resource, f"{attribute} is known only after apply")
         addresses = fields.texts("addresses") + [item.required("ip") for item in fields.objects("ip_extra_set")]
         location = stack.location(resource, "address group", fields.text("name"))
@@ -178,6 +200,8 @@ class _Neutron:
         location = stack.location(resource, "security group", fields.text("name"))
         self._draft.group(location, fields.text("description"), stateful=fields.flag("stateful", True))
         self._named.setdefault(location.name or location.id, []).append(location.id)
+        if resource.type in _NOVA_GROUPS:
+            self._add_nova_rules(resource, fields.at(location))
         if fields.has("rules"):
             self._add_listed_rules(fields.at(location))
             return
@@ -212,29 +236,43 @@ class _Neutron:
             rule.group, rule.address_group = item.text("remote_group_id"), item.text("remote_address_group_id")
             self._draft.rule(group.location.id, _one_peer(rule))
 
+    def _add_nova_rules(self, resource: Resource, group: JsonObject) -> None:
+        for n, item in enumerate(group.objects("rule")):
+            for key in ("from_group_id", "cidr", "from_port", "to_port", "ip_protocol"):
+                if self._stack.has_marked(resource, f"rule.{n}.{key}"):  # the provider chooses none of these
+                    message = f"{key} is known only after apply: define the rule as a resource of its own"
+                    raise item.location.error(message)
+            cidr = item.text("cidr")
+            protocol = _protocol(item, "ip_protocol")
+            rule = DraftRule(item.location, "inbound", 6 if ":" in cidr else 4, protocol, cidr=cidr)
+            rule.group = group.location.id if item.flag("self", False) else item.text("from_group_id")
+            first, last = item.number("from_port"), item.number("to_port")
+            if rule.protocol not in (ICMP, ICMPV6):
+                rule.ports = [(first or 0, last or 0)]
+            elif first != _ANY_ICMP:
+                rule.icmp_type, rule.icmp_code = first, None if last == _ANY_ICMP else last
+            item.refuse_unread(("id",))
+            self._draft.rule(group.location.id, rule)
+
     def _add_rule(self, resource: Resource) -> None:
         stack = self._stack
         location = Location(stack.file, "security group rule", resource.address)
         fields = stack.fields(resource, location)
         fields.refuse_unread(_RULE_FIELDS)
         for attribute in _RULE_TRAFFIC:
-            if stack.is_unknown(resource, attribute) and stack.is_configured(resource, attribute):
+            if stack.is_unknown(resource, attribute):
                 raise location.error(f"{attribute} is known only after apply")
         rule = _read_rule(fields)
         self._set_ports(rule, resource, fields)
-        rule.group = self._optional_id(resource, "remote_group_id", GROUPS)
-        rule.address_group = self._optional_id(resource, "remote_address_group_id", _ADDRESS_GROUPS)
+        # A rule has one peer, so a group beside an address is not set, even if the plan does not show it.
+        if not (rule.cidr and stack.is_unknown(resource, "remote_group_id")):
+            rule.group = stack.id_of(resource, "remote_group_id", GROUPS)
+        if not (rule.cidr and stack.is_unknown(resource, "remote_address_group_id")):
+            rule.address_group = stack.id_of(resource, "remote_address_group_id", _ADDRESS_GROUPS)
         group = stack.id_of(resource, "security_group_id", GROUPS)
         if not group:
             raise fields.error("security_group_id", "is missing")
         self._draft.rule(group, _one_peer(rule))
-
-    def _optional_id(self, resource: Resource, attribute: str, wanted: frozenset[str]) -> str:
-        """An optional id. If it is not configured, the cloud computes it, and there is none here."""
-        stack = self._stack
-        if stack.is_unknown(resource, attribute) and not stack.is_configured(resource, attribute):
-            return ""
-        return stack.id_of(resource, attribute, wanted)
 
     def _set_ports(self, rule: DraftRule, resource: Resource | None, fields: JsonObject) -> None:
         listed = fields.text("ports") or fields.text("multi_port") or fields.text("multiport")
@@ -254,7 +292,7 @@ class _Neutron:
         if resource is not None and resource.type == "opentelekomcloud_networking_secgroup_rule_v2":
             if rule.ethertype == 6 and (kind or 0, code or 0) == (0, 0):
                 return  # the provider distinguishes "no type" from type 0 only for icmp
-            if self._stack.is_unknown(resource, "port_range_min"):
+            if self._stack.is_chosen_later(resource, "port_range_min"):
                 message = "Without a type the provider creates a rule for ICMP type 0, code 0"
                 self._draft.note(message, rule.location)
                 kind, code = 0, 0
@@ -274,7 +312,11 @@ class _Neutron:
     def add_instances(self) -> None:
         stack = self._stack
         ports = {stack.identity(resource): resource for resource in stack.of(*_PORTS)}
+        for resource in stack.of(*_PORTS, data=True):
+            if stack.identity(resource) in self._associations:  # Terraform did not make it, but changes its groups
+                ports.setdefault(stack.identity(resource), resource)
         names: dict[str, str] = {}
+        devices: dict[str, str] = {}
         for resource in stack.of(*_SERVERS):
             fields = stack.fields(resource)
             name = fields.text("name")
@@ -282,23 +324,56 @@ class _Neutron:
             for n, nic in enumerate(self._nics(resource, fields)):
                 if nic.port in ports:
                     names.setdefault(nic.port, name)
+                    devices.setdefault(nic.port, stack.identity(resource))
                     continue
                 own_id = nic.port or f"{stack.identity(resource)}{f'-{n + 1}' if n else ''}"
+                if n and not nic.port:
+                    self._draft.made_up(own_id)
                 location = Location(stack.file, "instance", own_id, f"{name}-{n + 1}" if n and name else name)
                 location = location.part(one_line(resource.address))
-                if groups is None:
-                    groups = self._server_groups(resource, fields)
-                self._add_instance(resource, nic.network, DraftInstance(location, "", nic.addresses, groups))
+                associations = self._associations.pop(nic.port, [])
+                if self._is_known(location, nic.addresses):
+                    groups = self._server_groups(resource, fields) if groups is None else groups
+                    own = self._with_associations(groups, associations)
+                    made = DraftInstance(location, "", nic.addresses, own, device=stack.identity(resource))
+                    self._add_instance(resource, nic.network, made)
         for identity, resource in ports.items():
-            self._add_port(resource, names.get(identity, ""))
+            associations = self._associations.pop(identity, [])
+            self._add_port(resource, names.get(identity, ""), devices.get(identity, ""), associations)
+        for association in (each for listed in self._associations.values() for each in listed):
+            location = Location(stack.file, "resource", association.address)
+            self._draft.note("Not applied because its port is not in the file", location)
+        for resource in stack.of(*_ATTACHMENTS):
+            if not any(port in ports for port in stack.possible_ids(resource, "port_id", _PORTS)):
+                location = Location(stack.file, "resource", resource.address)
+                self._draft.note("Left out because the port that it attaches is not in the file", location)
+
+    def _is_known(self, location: Location, addresses: Sequence[str]) -> bool:
+        if not addresses:
+            self._draft.note("Left out because its address is known only after apply", location)
+        return bool(addresses)
 
     def _add_instance(self, resource: Resource, network: str, instance: DraftInstance) -> None:
         """``network`` is the attribute that holds its network's id."""
-        if not instance.addresses:
-            self._draft.note("Left out because its address is known only after apply", instance.location)
-            return
-        instance.vpc = self._vpc(instance.location, resource, network)
-        self._draft.instance(instance)
+        vpc = self._vpc(instance.location, resource, network)
+        if vpc is not None:
+            instance.vpc = vpc
+            self._draft.instance(instance)
+
+    def _read_associations(self, stack: Stack) -> dict[str, list[Resource]]:
+        """The resources that give groups to ports, by port."""
+        found: dict[str, list[Resource]] = {}
+        for resource in stack.of(*_ASSOCIATIONS):
+            found.setdefault(stack.id_of(resource, "port_id", _PORTS), []).append(resource)
+        return found
+
+    def _with_associations(self, groups: list[str], associations: Sequence[Resource]) -> list[str]:
+        """A port's groups with those that associations add to them, or put in their place."""
+        for resource in associations:
+            more = self._stack.ids_of(resource, _IDS, GROUPS)
+            in_place = self._stack.fields(resource).flag(_ASSOCIATIONS[resource.type], False)
+            groups = more if in_place else [*groups, *more]
+        return list(dict.fromkeys(groups))
 
     def _nics(self, resource: Resource, fields: JsonObject) -> Iterator[_Nic]:
         for block, network, address_keys in (
@@ -307,7 +382,8 @@ class _Neutron:
             for n, item in enumerate(fields.objects(block)):
                 port_key = "port" if block == "network" else "port_id"
                 # A port that the cloud creates for the server has an id later, but no resource.
-                port = self._optional_id(resource, f"{block}.{n}.{port_key}", _PORTS)
+                ports = self._stack.possible_ids(resource, f"{block}.{n}.{port_key}", _PORTS)
+                port = ports[0] if len(ports) == 1 else ""
                 addresses = [text.strip("[]") for key in address_keys if (text := item.text(key))]
                 yield _Nic(f"{block}.{n}.{network}", port, addresses)
 
@@ -316,8 +392,6 @@ class _Neutron:
         stack = self._stack
         for attribute in ("security_group_ids", "security_groups"):
             by_name = attribute == "security_groups" and resource.type != "opentelekomcloud_ecs_instance_v1"
-            if stack.is_unknown(resource, attribute) and not stack.is_configured(resource, attribute):
-                continue
             values = stack.ids_of(resource, attribute, GROUPS)
             if values:
                 return [self._group_named(fields, value) for value in values] if by_name else values
@@ -332,9 +406,7 @@ class _Neutron:
             raise fields.location.error(f"is in the security group {show(name)}, but several groups have this name")
         if ids:
             return ids[0]
-        if name != DEFAULT_GROUP:
-            raise fields.location.error(f"is in the security group {show(name)}, which is in none of the files")
-        return self._default_group()
+        return name if name != DEFAULT_GROUP else self._default_group()
 
     def _default_group(self) -> str:
         """A project's default group, which Terraform does not manage, as clouds create it (SPEC 8.1)."""
@@ -348,7 +420,7 @@ class _Neutron:
             self._draft.rule(location.id, DraftRule(location, "outbound", version))
         return location.id
 
-    def _add_port(self, resource: Resource, server: str) -> None:
+    def _add_port(self, resource: Resource, server: str, device: str, associations: Sequence[Resource]) -> None:
         stack = self._stack
         fields = stack.fields(resource)
         location = stack.location(resource, "port", server or fields.text("name"))
@@ -356,22 +428,27 @@ class _Neutron:
             self._draft.note("Not an instance because no security group filters it (port security is off)", location)
             return
         addresses = fields.known_texts("all_fixed_ips")
-        if not addresses:
+        if not addresses and not resource.is_data:
             addresses = [text for item in fields.objects("fixed_ip") if (text := item.text("ip_address"))]
-        shared = [item.required("ip_address") for item in fields.objects("allowed_address_pairs")]
-        instance = DraftInstance(location, "", addresses, self._port_groups(resource, fields), shared)
-        self._add_instance(resource, "network_id", instance)
+        if self._is_known(location, addresses):
+            shared = [item.required("ip_address") for item in fields.objects("allowed_address_pairs")]
+            groups = self._with_associations(self._port_groups(resource, fields), associations)
+            device = device or fields.text("device_id")
+            instance = DraftInstance(location, "", addresses, groups, shared, device)
+            self._add_instance(resource, "network_id", instance)
 
     def _port_groups(self, resource: Resource, fields: JsonObject) -> list[str]:
         stack = self._stack
         if fields.flag("no_security_groups", False):
             return []
-        if not stack.is_unknown(resource, "security_group_ids") or stack.is_configured(resource, "security_group_ids"):
-            groups = stack.ids_of(resource, "security_group_ids", GROUPS)
-            if groups:
-                return groups
-        # Nothing is configured, so these are the groups the cloud chose.
-        return fields.known_texts("all_security_group_ids") or [self._group_named(fields, DEFAULT_GROUP)]
+        if not resource.is_data and (groups := stack.ids_of(resource, _IDS, GROUPS)):
+            return groups
+        # Nothing is configured, so these are the groups the cloud chose, and those of associations.
+        if not (listed := fields.known_texts("all_security_group_ids")):
+            return [self._group_named(fields, DEFAULT_GROUP)]
+        earlier = self._earlier_associations.get(stack.identity(resource), ())
+        stale = {group for each in earlier for group in JsonObject(each.values, fields.location).texts(_IDS)}
+        return [group for group in listed if group not in stale]
 
 
 def _chosen(fields: JsonObject, key: str, table: dict[str, T]) -> T:
@@ -400,15 +477,15 @@ def _one_peer(rule: DraftRule) -> DraftRule:
     return rule
 
 
-def _protocol(fields: JsonObject) -> int | None:
-    word = fields.text("protocol").lower()
+def _protocol(fields: JsonObject, key: str = "protocol") -> int | None:
+    word = fields.text(key).lower()
     if word in _PROTOCOLS:
         return _PROTOCOLS[word]
     if word in PROTOCOL_NUMBERS:
         return PROTOCOL_NUMBERS[word]
     if re.fullmatch("[0-9]{1,3}", word) and int(word) <= 255:
         return int(word)
-    raise fields.error("protocol", f"is unknown: {show(word)}")
+    raise fields.error(key, f"is unknown: {show(word)}")
 
 
 def _port_ranges(location: Location, text: str) -> list[tuple[int, int]]:

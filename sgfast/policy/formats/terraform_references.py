@@ -4,8 +4,11 @@ A plan omits such values. Its ``configuration`` lists the names an expression me
 ``aws_security_group.web[each.key].id`` appears as ``aws_security_group.web`` and ``each.key``. From these names,
 through the variables and outputs of modules, this module finds the resource instances the value can come from.
 
-A plan does not show local values at all: a local value is taken to be the only resource that fits, or is an error. Nor
-does it show literals next to names: for ``[aws_security_group.new.id, "sg-0123"]`` it shows only the former.
+A plan does not show local values at all: a local value is taken to be the only resource that fits, or is an error. So
+is the value of an instance among those that ``for_each`` or a variable holds. Nor does it show literals next to names:
+for ``[aws_security_group.new.id, "sg-0123"]`` it shows only the former. Nor does it show ``dynamic`` blocks: what other
+blocks of the same name mention is taken for all of them. If there are no others, and it is unknown how many blocks
+there will be, they look like a block that is left out.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ _MOST_FOUND = 3_000_000
 _NAME = r"[^\W\d][\w-]*"
 _KEY = r'\[(?:(?P<number>\d{1,9})|"(?P<text>(?:[^"\\]|\\.)*)")\]'
 _STEP = re.compile(rf"(?P<name>{_NAME})(?:{_KEY})?(?:\.|$|(?=\[))")
+_EMPTY: tuple[Any, ...] = (None, "", [], {}, 0)
 #: Names in an expression that do not refer to values of the plan.
 _NO_SOURCE = frozenset(("path", "terraform", "self"))
 _BY_KEY = frozenset(("each.key", "count.index"))
@@ -119,7 +123,7 @@ class References:
         self._found_left = _MOST_FOUND
         self._wanted: Set[str] = frozenset()
         self._is_all = False
-        #: Resources assumed to be what a local value refers to, by resource and attribute.
+        #: Resources assumed to be what a local value or a value of ``for_each`` refers to, by resource and attribute.
         self.guesses: dict[tuple[str, str], str] = {}
 
     def sources(self, resource: Resource, attribute: str, wanted: Set[str], *, is_all: bool = False) -> list[Resource]:
@@ -128,32 +132,61 @@ class References:
         Raises Unresolved if they cannot be determined. ``attribute`` is a top-level attribute or ``block.N.attribute``.
         ``is_all`` means that no part of the value is known, so a source that cannot be followed is an error.
         """
-        block = self._block(resource)
-        names = _names(at(block.get("expressions"), attribute))
+        names = _names(self._expression(resource, attribute))
         if not names:
             raise Unresolved("the plan's configuration does not show what it refers to")
+        mentioned = self._mentioned(resource, names, wanted, is_all=is_all)
+        found = {source.address: source for source, _ in mentioned if source.type in wanted}
+        if not found:
+            raise Unresolved(f"it refers to {show(_longest(names)[0])}, which is not a resource of a fitting type")
+        first = next(iter(found.values()))
+        if any(name.startswith("local.") for name in names) or _is_one_of_several(resource, names, first):
+            self.guesses[resource.address, attribute] = first.address
+        return list(found.values())
+
+    def leaves_out(self, resource: Resource, attribute: str) -> bool:
+        """Whether the configuration has the resource but no expression, or null, for an attribute."""
+        block = self._block(resource)
+        return bool(block) and at(block.get("expressions"), attribute) in (None, {}, [], {"constant_value": None})
+
+    def may_set(self, resource: Resource, attribute: str) -> bool:
+        """Whether the configuration may set an attribute that Terraform knows only after apply.
+
+        If it does not, the provider chooses the value. This is so where the attribute is left out, null or empty, and
+        where all that its expression mentions is known: then the result is known, too, and must be null. A resource
+        that is not in the configuration may have set everything.
+        """
+        if not self._block(resource):
+            return True
+        expression = self._expression(resource, attribute)
+        names = _names(expression)
+        if not names:
+            return expression is not None and _mapping(expression).get("constant_value", True) not in _EMPTY
+        try:
+            return any(not is_known for _, is_known in self._mentioned(resource, names, frozenset()))
+        except Unresolved:
+            return True
+
+    def _expression(self, resource: Resource, attribute: str) -> Any:
+        """The expression of an attribute: None if it is left out, empty if the configuration does not show it."""
+        expressions = self._block(resource).get("expressions")
+        top, *below = attribute.split(".")
+        blocks, values = at(expressions, top), at(resource.values, top)
+        if below and not (isinstance(blocks, list) and isinstance(values, list) and len(blocks) == len(values)):
+            return {}  # of a part of an attribute; or of a block, where it is not known which blocks are dynamic
+        return at(expressions, attribute)
+
+    def _mentioned(
+        self, resource: Resource, names: Sequence[str], wanted: Set[str], *, is_all: bool = False
+    ) -> Iterator[tuple[Resource, bool]]:
+        """All resource instances that an expression of a resource mentions, and whether what it mentions is known."""
         self._names_left, self._wanted, self._is_all = _MOST_NAMES, wanted, is_all
-        found: dict[str, Resource] = {}
-        scope = _Scope(resource.module, resource.key, _names(block.get("for_each_expression")))
-        for source in self._found(names, scope, 0, by_key=False):
+        scope = _Scope(resource.module, resource.key, _names(self._block(resource).get("for_each_expression")))
+        for found in self._found(names, scope, 0, by_key=False):
             self._found_left -= 1
             if self._found_left < 0:
                 raise Unresolved("the plan's expressions mention too many resources")
-            if source.type in wanted:
-                found[source.address] = source
-        if not found:
-            raise Unresolved(f"it refers to {show(_longest(names)[0])}, which is not a resource of a fitting type")
-        if any(name.startswith("local.") for name in names):
-            self.guesses[resource.address, attribute] = next(iter(found))
-        return list(found.values())
-
-    def mentions(self, resource: Resource, attribute: str) -> bool:
-        """Whether the configuration has an expression for an attribute."""
-        return at(self._block(resource).get("expressions"), attribute) not in (None, {}, [])
-
-    def leaves_out(self, resource: Resource, attribute: str) -> bool:
-        """Whether the configuration has the resource but no expression for an attribute."""
-        return bool(self._block(resource)) and not self.mentions(resource, attribute)
+            yield found
 
     def _block(self, resource: Resource) -> Mapping[str, Any]:
         """The resource's block in the configuration."""
@@ -179,8 +212,13 @@ class References:
 
     # From names to resources
 
-    def _found(self, names: Sequence[str], scope: _Scope, depth: int, *, by_key: bool) -> Iterator[Resource]:
-        """All resource instances the names refer to. ``by_key`` selects the instance with the scope's own key."""
+    def _found(
+        self, names: Sequence[str], scope: _Scope, depth: int, *, by_key: bool
+    ) -> Iterator[tuple[Resource, bool]]:
+        """All resource instances the names refer to, and whether the attribute that is named is known.
+
+        ``by_key`` selects the instance with the scope's own key.
+        """
         if depth > _DEEPEST:
             raise Unresolved("its value is passed through too many modules")
         whole = _longest(names)
@@ -197,7 +235,9 @@ class References:
                 raise Unresolved(f"it refers to {show(name)}, which cannot be parsed") from None
             yield from self._of_name(name, steps, scope, depth, by_key)
 
-    def _of_name(self, name: str, steps: list[Step], scope: _Scope, depth: int, by_key: bool) -> Iterator[Resource]:
+    def _of_name(
+        self, name: str, steps: list[Step], scope: _Scope, depth: int, by_key: bool
+    ) -> Iterator[tuple[Resource, bool]]:
         head = steps[0].name
         if head in _NO_SOURCE:
             return
@@ -208,7 +248,7 @@ class References:
             self._reject_known(name, not scope.for_each)
             yield from self._found(scope.for_each, scope, depth + 1, by_key=True)
         elif head == "local":
-            yield self._of_local(name, scope, depth)
+            yield self._of_local(name, scope, depth), False
         elif head == "var":
             yield from self._of_variable(name, steps[1].name, scope, depth)
         elif head == "module":
@@ -224,9 +264,12 @@ class References:
             is_data = head == "data"
             kind, named = steps[is_data].name, steps[1 + is_data] if len(steps) > 1 + is_data else Step("", None)
             instances = self._instances.get((scope.module, is_data, kind, named.name), {})
-            yield from (instances[key] for key in _meant(instances, named.key, scope, by_key))
+            attribute = steps[2 + is_data].name if len(steps) > 2 + is_data else ""
+            for key in _meant(instances, named.key, scope, by_key):
+                unknown = instances[key].unknown
+                yield instances[key], not has_true(unknown.get(attribute) if attribute else unknown)
 
-    def _of_variable(self, name: str, variable: str, scope: _Scope, depth: int) -> Iterator[Resource]:
+    def _of_variable(self, name: str, variable: str, scope: _Scope, depth: int) -> Iterator[tuple[Resource, bool]]:
         if not scope.module:  # variables of the root module are known, so no unknown value comes from there
             self._reject_known(name, True)
             return
@@ -257,7 +300,7 @@ class References:
             outer, step = scope.module[:-1], scope.module[-1]
             for expression in _mapping(self._call(self._configured(outer), step.name).get("expressions")).values():
                 names = [each for each in _names(expression) if not each.startswith("local.")]
-                for source in self._found(names, _Scope(outer, step.key), depth + 1, by_key=False):
+                for source, _ in self._found(names, _Scope(outer, step.key), depth + 1, by_key=False):
                     if source.type in self._wanted and not source.values.get("id"):
                         seen[source.address] = source
         if len(seen) != 1 or self._is_all:
@@ -274,6 +317,13 @@ def _meant(there: Mapping[Key, object], named: Key, scope: _Scope, by_key: bool)
     return [*there]
 
 
+def _is_one_of_several(resource: Resource, names: Sequence[str], source: Resource) -> bool:
+    """Whether the source comes from values for several instances, of which this instance's may be another or null."""
+    is_keyed = any(name in _BY_KEY or name.startswith("each.") for name in names)
+    is_direct = any(name.startswith(f"{source.type}.{source.name}") for name in names)
+    return resource.key is not None and source.key != resource.key and is_keyed and not is_direct
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -288,6 +338,17 @@ def at(values: Any, path: str) -> Any:
         else:
             values = _mapping(values).get(part)
     return values
+
+
+def has_true(marks: Any) -> bool:
+    """Whether any part of an attribute is marked, such as unknown."""
+    left = [marks]
+    while left:
+        mark = left.pop()
+        if mark is True:
+            return True
+        left += mark.values() if isinstance(mark, dict) else mark if isinstance(mark, list) else ()
+    return False
 
 
 def _names(expression: Any) -> list[str]:

@@ -6,7 +6,8 @@ A resource that does not exist yet has no id; its address is used instead. If an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+import json
+from collections.abc import Iterator, Mapping, Sequence, Set
 from operator import itemgetter
 from typing import Any
 
@@ -14,7 +15,15 @@ from sgfast.errors import PolicyError
 from sgfast.policy.formats.draft import Draft
 from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.formats.objects import JsonObject
-from sgfast.policy.formats.terraform_references import References, Resource, Unresolved, at, module_steps
+from sgfast.policy.formats.terraform_references import (
+    Module,
+    References,
+    Resource,
+    Unresolved,
+    at,
+    has_true,
+    module_steps,
+)
 from sgfast.policy.yaml_nodes import show
 
 _MOST_MODULES_DEEP = 100
@@ -24,40 +33,20 @@ _LISTED_NAMES = 5
 class Stack:
     """The resource instances of one file, before or after a plan."""
 
-    def __init__(self, file: str, values: Any, plan: Any = None, prior: Stack | None = None) -> None:
-        """``values`` are those of a state, or the planned values of ``plan``, which starts from the state ``prior``."""
+    def __init__(
+        self, file: str, resources: Sequence[Resource], configuration: Any = None, prior: Stack | None = None
+    ) -> None:
+        """``configuration`` is that of a plan, which starts from the state ``prior``."""
         self.file = file
         self.prior = prior
-        self.resources: list[Resource] = []
-        unknown = _unknown(file, plan) if plan is not None else {}
-        self._read(JsonObject(values, Location(file, "Terraform", "")).object("root_module"), unknown)
-        if prior is not None:  # planned values omit the data sources that were already read
-            self.resources += [resource for resource in prior.resources if resource.is_data]
+        self.resources = [*resources]
+        if prior is not None:  # planned values have only the data sources that are read during apply
+            planned = {resource.address for resource in resources}
+            self.resources += [each for each in prior.resources if each.is_data and each.address not in planned]
         self._by_type: dict[str, list[tuple[int, Resource]]] = {}
         for n, resource in enumerate(self.resources):
             self._by_type.setdefault(resource.type, []).append((n, resource))
-        configuration = plan.get("configuration") if isinstance(plan, dict) else None
         self._references = References(configuration, self.resources)
-
-    def _read(self, root: JsonObject, unknown: Mapping[str, Any]) -> None:
-        modules = [(root, 0)]
-        while modules:
-            module, depth = modules.pop()
-            if depth > _MOST_MODULES_DEEP:
-                raise module.error("child_modules", f"are nested more than {_MOST_MODULES_DEEP} deep")
-            address = module.text("address")
-            try:
-                steps = module_steps(address)
-            except ValueError:
-                raise module.error("address", f"{show(address)} is not a module address") from None
-            for item in module.objects("resources"):
-                address = item.required("address")
-                kind, name, key = item.required("type"), item.required("name"), _key(item)
-                is_data, values = item.text("mode") == "data", item.mapping("values")
-                self.resources.append(
-                    Resource(address, kind, name, key, steps, is_data, values, unknown.get(address, {}))
-                )
-            modules += [(child, depth + 1) for child in module.objects("child_modules")]
 
     def of(self, *types: str, data: bool = False) -> Iterator[Resource]:
         """The resources of some types in the file's order; with ``data``, data sources too."""
@@ -81,34 +70,44 @@ class Stack:
         return Location(self.file, "resource", resource.address).error(message)
 
     def note_guesses(self, draft: Draft) -> None:
-        """Add a note for each local value whose resource was inferred."""
+        """Add a note for each value whose resource was inferred."""
         for (address, attribute), source in self._references.guesses.items():
             location = Location(self.file, "resource", address).part(f"{attribute}: {one_line(source)}")
-            draft.note("A plan does not show local values: assumed the only resource it can be", location)
+            message = "A plan does not show local values, nor those of for_each: assumed the only resource it can be"
+            draft.note(message, location)
 
     # Attributes
 
     def is_unknown(self, resource: Resource, attribute: str) -> bool:
-        """Whether the whole attribute is known only after apply."""
-        return at(resource.unknown, attribute) is True and at(resource.values, attribute) is None
+        """Whether the whole attribute is known only after apply, and the configuration may set it.
+
+        What the provider chooses because the configuration does not set it is not unknown, but not set.
+        """
+        return self.is_marked(resource, attribute) and self._references.may_set(resource, attribute)
 
     def has_unknown(self, resource: Resource, attribute: str) -> bool:
-        """Whether any part of the attribute is known only after apply."""
-        marks = [at(resource.unknown, attribute)]
-        while marks:
-            mark = marks.pop()
-            if mark is True:
-                return True
-            marks += mark.values() if isinstance(mark, dict) else mark if isinstance(mark, list) else ()
-        return False
+        """Whether any part of the attribute is known only after apply, and the configuration may set it."""
+        if self.is_marked(resource, attribute):
+            return self._references.may_set(resource, attribute)
+        return self.has_marked(resource, attribute)
 
-    def is_configured(self, resource: Resource, attribute: str) -> bool:
-        """Whether the configuration sets an attribute, rather than leaving it to the cloud."""
-        return self._references.mentions(resource, attribute)
+    def is_chosen_later(self, resource: Resource, attribute: str) -> bool:
+        """Whether the configuration does not set an attribute, so that the provider will choose it."""
+        return self.is_marked(resource, attribute) and not self._references.may_set(resource, attribute)
 
     def is_left_out(self, resource: Resource, attribute: str) -> bool:
         """Whether the configuration, which only a plan has, leaves an attribute out."""
         return self._references.leaves_out(resource, attribute)
+
+    @staticmethod
+    def is_marked(resource: Resource, attribute: str) -> bool:
+        """Whether a plan marks the whole attribute as known only after apply, whoever sets it."""
+        return at(resource.unknown, attribute) is True and at(resource.values, attribute) is None
+
+    @staticmethod
+    def has_marked(resource: Resource, attribute: str) -> bool:
+        """Whether a plan marks any part of the attribute as known only after apply, whoever sets it."""
+        return has_true(at(resource.unknown, attribute))
 
     def id_of(self, resource: Resource, attribute: str, wanted: Set[str]) -> str:
         """The id in an attribute (``name`` or ``block.N.name``), or the identity of the resource whose id it will be.
@@ -129,6 +128,15 @@ class Stack:
             return [self.identity(each) for each in self.sources(resource, attribute, wanted, is_all=True)]
         values = self.fields(resource).items(attribute)
         return self.filled(resource, attribute, [values], wanted)[0]
+
+    def possible_ids(self, resource: Resource, attribute: str, wanted: Set[str]) -> list[str]:
+        """The ids that an attribute may have. Empty if it is not set, or if the plan does not show what it will be."""
+        if not self.is_unknown(resource, attribute):
+            return [value] if (value := self.id_of(resource, attribute, wanted)) else []
+        try:
+            return [self.identity(each) for each in self._references.sources(resource, attribute, wanted)]
+        except Unresolved:
+            return []
 
     def filled(self, resource: Resource, attribute: str, lists: list[list[Any]], wanted: Set[str]) -> list[list[str]]:
         """Replace the nulls in lists of ids, which stand for unknown ids, with the identities of their resources.
@@ -171,11 +179,61 @@ class Stack:
         return self.error(resource, message)
 
 
-def _key(item: JsonObject) -> str | int | None:
+# Files --------------------------------------------------------------------------------------------------------------
+
+
+def resources_of_values(file: str, values: Any, plan: Any = None) -> list[Resource]:
+    """The resource instances in ``values``, which are those of a state, or the planned values of ``plan``."""
+    unknown = _unknown(file, plan) if plan is not None else {}
+    resources: list[Resource] = []
+    modules = [(JsonObject(values, Location(file, "Terraform", "")).object("root_module"), 0)]
+    while modules:
+        module, depth = modules.pop()
+        if depth > _MOST_MODULES_DEEP:
+            raise module.error("child_modules", f"are nested more than {_MOST_MODULES_DEEP} deep")
+        steps = _module(module, "address")
+        for item in module.objects("resources"):
+            address = item.required("address")
+            kind, name, key = item.required("type"), item.required("name"), _key(item, "index")
+            is_data, attributes = item.text("mode") == "data", item.mapping("values")
+            marks = unknown.get(address, {})
+            resources.append(Resource(address, kind, name, key, steps, is_data, attributes, marks))
+        modules += [(child, depth + 1) for child in module.objects("child_modules")]
+    return resources
+
+
+def resources_of_state(document: JsonObject) -> list[Resource]:
+    """The resource instances in a state file of version 4."""
+    resources: list[Resource] = []
+    for item in document.objects("resources"):
+        kind, name, is_data = item.required("type"), item.required("name"), item.text("mode") == "data"
+        steps, module = _module(item, "module"), item.text("module")
+        block = f"{module + '.' if module else ''}{'data.' if is_data else ''}{kind}.{name}"
+        for instance in item.objects("instances"):
+            if instance.has("deposed"):  # the remains of a replaced resource
+                continue
+            if instance.has("attributes_flat"):
+                message = "is of a provider before Terraform 0.12: run terraform apply -refresh-only, which rewrites it"
+                raise instance.error("attributes_flat", message)
+            key = _key(instance, "index_key")
+            address = block if key is None else f"{block}[{json.dumps(key, ensure_ascii=False)}]"
+            resources.append(Resource(address, kind, name, key, steps, is_data, instance.mapping("attributes")))
+    return resources
+
+
+def _module(item: JsonObject, attribute: str) -> Module:
+    address = item.text(attribute)
+    try:
+        return module_steps(address)
+    except ValueError:
+        raise item.error(attribute, f"{show(address)} is not a module address") from None
+
+
+def _key(item: JsonObject, attribute: str) -> str | int | None:
     """The index of a resource with several instances."""
-    key = item.get("index")
+    key = item.get(attribute)
     if key is not None and (not isinstance(key, str | int) or isinstance(key, bool)):
-        raise item.error("index", "must be a string or a whole number")
+        raise item.error(attribute, "must be a string or a whole number")
     return key
 
 

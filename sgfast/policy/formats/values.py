@@ -15,6 +15,7 @@ from sgfast.policy.yaml_nodes import show
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 _NAME_CHARACTERS = 64
 _DESCRIPTION_CHARACTERS = 255
+_WORD_CHARACTERS = 255
 
 # Names (SPEC 2.7) ----------------------------------------------------------------------------------------------------
 
@@ -63,6 +64,16 @@ def valid_description(text: str) -> str:
     """Turn ``text`` into a valid description (SPEC 2.1): printable, without < and >, not too long."""
     text = one_line(text, 4 * _DESCRIPTION_CHARACTERS).replace("<", r"\x3c").replace(">", r"\x3e")
     return text if len(text) <= _DESCRIPTION_CHARACTERS else text[: _DESCRIPTION_CHARACTERS - 1] + "…"
+
+
+def valid_id(text: str) -> bool:
+    return 1 <= len(text) <= _WORD_CHARACTERS and text.isprintable()
+
+
+def valid_label(text: str) -> str:
+    """Turn ``text`` into a valid label (SPEC 2.12): printable and not too long."""
+    text = one_line(text, _WORD_CHARACTERS - 1)
+    return text if len(text) <= _WORD_CHARACTERS else text[: _WORD_CHARACTERS - 1] + "…"
 
 
 # Values --------------------------------------------------------------------------------------------------------------

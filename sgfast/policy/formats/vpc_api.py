@@ -40,7 +40,7 @@ _PORT_IGNORED = BOOKKEEPING | {
     "is_mac_learning_enabled", "uplink_status_propagation",
 }  # fmt: skip
 #: Keys at the top level of a list.
-_PAGING = frozenset(("page_info", "request_id", "count", "total_count"))
+PAGING = frozenset(("page_info", "request_id", "count", "total_count"))
 
 
 class Interface(NamedTuple):
@@ -94,8 +94,8 @@ class ApiReader:
         if not isinstance(source.value, dict):
             raise source.error(f"a {self.profile} export must be a mapping with {self._known_sections()}")
         for key, value in source.value.items():
-            if key in _PAGING or key.endswith("_links"):
-                if key.endswith("_links") and _has_next(value):
+            if key in PAGING or key.endswith("_links"):
+                if key.endswith("_links") and _has_next(value) and not source.is_continued:
                     raise source.error(f"{key} shows that there are more pages: export all of them")
                 continue
             if key in self.sections:
@@ -260,7 +260,12 @@ class ApiReader:
                 location = replace(location, name=names[interface.device])
             self.draft.instance(
                 DraftInstance(
-                    location, self.vpc_of(interface), interface.addresses, interface.groups, shared.get(location.id, ())
+                    location,
+                    self.vpc_of(interface),
+                    interface.addresses,
+                    interface.groups,
+                    shared.get(location.id, ()),
+                    interface.device,
                 )
             )
         for server in self.servers:
@@ -306,7 +311,9 @@ class ApiReader:
             if len(server.addresses) > 1:
                 name = f"{location.name}-{addresses[0]}".replace(":", "-")
                 location = Location(location.file, location.kind, port, name)
-            self.draft.instance(DraftInstance(location, self.vpc_of_server(server), addresses, groups))
+            self.draft.instance(
+                DraftInstance(location, self.vpc_of_server(server), addresses, groups, device=server.location.id)
+            )
         if not server.addresses:
             self.draft.note("Left out because it has no address of its own", server.location)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sgfast.engine import REASONS
+from sgfast.policy.model import WORDS, Policy
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Unanswered
 from sgfast.report.html.markup import Content, Markup, joined, tag
@@ -94,9 +95,16 @@ def _service(kind: Denied | Broken) -> Cell:
     return Cell(tag("span", name, class_=f"code{_whole(name)}"))
 
 
-def _where(kind: Denied | Broken) -> Cell:
+def _instance(name: str, policy: Policy) -> Markup:
+    """The instance's name. The pointer over it shows the provider's words for it (SPEC 2.12)."""
+    instance = policy.instance_by_name.get(name)
+    words = [word for key in WORDS if (word := getattr(instance, key, ""))]
+    return tag("b", name, title=", ".join(words) or None)
+
+
+def _where(kind: Denied | Broken, policy: Policy) -> Cell:
     name = kind.service.instance
-    where = joined(tag("b", name), " ", tag("span", kind.direction, class_="soft"))
+    where = joined(_instance(name, policy), " ", tag("span", kind.direction, class_="soft"))
     return Cell(tag("span", where, class_="whole") if _whole(name + kind.direction) else where)
 
 
@@ -105,9 +113,9 @@ def _whole(words: str) -> str:
     return " whole" if len(words) <= 22 else ""
 
 
-def _peer(kind: Denied | Broken) -> Cell:
+def _peer(kind: Denied | Broken, policy: Policy) -> Cell:
     way = tag("span", "from " if kind.direction == "inbound" else "to ", class_="soft")
-    name = "" if kind.peer_name is None else tag("span", " ", tag("b", kind.peer_name))
+    name = "" if kind.peer_name is None else tag("span", " ", _instance(kind.peer_name, policy))
     return Cell(joined(way, tag("span", kind.peer, class_=f"code{_whole(kind.peer)}"), name))
 
 
@@ -127,9 +135,10 @@ def broken_table(result: ReplayResult, reasons: Reasons) -> Markup:
         Column("Where", "where"), Column("Why", "why"),
     )  # fmt: skip
     rows = [
-        (_count(kind.connections), _service(kind), _peer(kind), _where(kind), _why(kind, reasons))
+        (_count(kind.connections), _service(kind), _peer(kind, result.policy), _where(kind, result.policy),
+         _why(kind, reasons))
         for kind in result.broken[:MAX_ROWS]
-    ]
+    ]  # fmt: skip
     left = sum(kind.connections for kind in result.broken[MAX_ROWS:])
     return joined(
         table("broken", "Connections that worked in the capture and would not", columns, rows),
@@ -143,9 +152,10 @@ def denied_table(result: ReplayResult, reasons: Reasons) -> Markup:
         Column("Peer", "peer"), Column("Where", "where"), Column("Why", "why"),
     )  # fmt: skip
     rows = [
-        (_count(kind.packets), _bytes(kind.bytes), _service(kind), _peer(kind), _where(kind), _why(kind, reasons))
+        (_count(kind.packets), _bytes(kind.bytes), _service(kind), _peer(kind, result.policy),
+         _where(kind, result.policy), _why(kind, reasons))
         for kind in result.denied[:MAX_ROWS]
-    ]
+    ]  # fmt: skip
     left = sum(kind.packets for kind in result.denied[MAX_ROWS:])
     return joined(
         table("denied", "Denied packets by kind", columns, rows),

@@ -248,6 +248,14 @@ def test_aliases_do_not_multiply() -> None:
         source_of(text.encode(), "x.yaml")
 
 
+@pytest.mark.parametrize("key", ["a\tb", "a\u2028b", "x" * 1000])
+def test_error_in_the_depth_of_odd_keys_is_one_line_and_ends(key: str) -> None:
+    text = f"security_groups: [&a {{{json.dumps(key)}: [1], <<: *a}}]\n"
+    with pytest.raises(PolicyError, match="nested more than 50 levels deep") as caught:
+        source_of(text.encode(), "x.yaml")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
 def test_many_objects_of_one_name_are_quick() -> None:
     """Names, suffixes and references must not take quadratic time."""
     many = [group(f"bad id {n % 7}{' ' * (n // 7 % 50)}{n}", "same") for n in range(20_000)]
@@ -259,3 +267,26 @@ def test_json_and_yaml_say_the_same() -> None:
     text = json.dumps(EXPORTS["neutron"][0])
     one, two = source_of(text.encode(), "a"), source_of(f"# YAML\n{text}".encode(), "a")
     assert one.value == two.value
+
+
+def test_short_tags_of_yaml_say_the_same_as_json() -> None:
+    text = """
+a: !Ref b
+c: [!GetAtt d.e, !Sub ["${f}", {f: !If [g, 1, "1"]}], !Condition h, !Not [!Equals [i, null]]]
+j: !Base64 {Fn::Join: [",", !GetAZs ""]}
+k: !Ref 80
+"""
+    assert source_of(text.encode(), "a.yaml").value == {
+        "a": {"Ref": "b"},
+        "c": [
+            {"Fn::GetAtt": "d.e"},
+            {"Fn::Sub": ["${f}", {"f": {"Fn::If": ["g", 1, "1"]}}]},
+            {"Condition": "h"},
+            {"Fn::Not": [{"Fn::Equals": ["i", None]}]},
+        ],
+        "j": {"Fn::Base64": {"Fn::Join": [",", {"Fn::GetAZs": ""}]}},
+        "k": {"Ref": "80"},
+    }
+    for tag in ("!Reff b", "!!python/name:os.system x", "!Foo {a: b}", "!<tag:yaml.org,2002:set> {a}"):
+        with pytest.raises(PolicyError, match=r"^a\.yaml:1: a: "):
+            source_of(f"a: {tag}".encode(), "a.yaml")

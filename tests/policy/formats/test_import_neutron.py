@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from exports import OUTSIDE, allowed, error_of, imported, policy_of, same_verdicts
+from exports import OUTSIDE, allowed, error_of, policy_of, same_verdicts
 from neutron import DB, DB_1, OFFICES, WEB, WEB_1, group, groups, pair, port, ports, rule, tcp
 
 from sgfast import load_policy
@@ -67,6 +68,14 @@ def test_icmp_over_ipv6_has_several_names(word: object) -> None:
     assert not allowed(policy, "2001:db8:1::1", "2001:db8::5", "icmpv6", icmp_type=139)
 
 
+@pytest.mark.parametrize(("word", "number"), [("ipip", 4), ("ipv6-encap", 41), ("hopopt", 0), ("ip", 0), ("vrrp", 112)])
+def test_protocols_have_neutron_s_names_not_iana_s(word: str, number: int) -> None:
+    """SPEC 10.17"""
+    policy = policy_of(groups(group(WEB, "web", rule(WEB, protocol=word))), ports(WEB_1))
+    (made,) = policy.security_groups[0].rules
+    assert made.protocol == number
+
+
 def test_a_port_in_no_group_has_nothing_allowed_and_is_not_in_default() -> None:
     policy = policy_of(
         groups(group("sg-default", "default", rule("sg-default", "egress"), rule("sg-default"))),
@@ -102,17 +111,11 @@ def test_names_that_clash_or_are_not_allowed_become_ids() -> None:
         ports(port("p-1", "same", "10.0.0.5", groups=("g-1",)), port("p-2", "same", "10.0.0.6", groups=("g-2",))),
     )
     assert [made.name for made in policy.security_groups] == ["g-1", "g-2", "g-3", "g-4", "fine"]
-    assert [made.description for made in policy.security_groups][:4] == [
-        "default",
-        r"default: Old \x3cb\x3e",
-        r"für alle\n",
-        "g-3",
-    ]
+    assert [(made.label, made.description) for made in policy.security_groups][:4] == [
+        ("default", ""), ("default", r"Old \x3cb\x3e"), (r"für alle\n", ""), ("g-3", ""),
+    ]  # fmt: skip
+    assert [(made.label, made.id) for made in policy.instances] == [("same", ""), ("same", "")]
     assert [instance.name for instance in policy.instances] == ["p-1", "p-2"]
-    assert "# same" in imported(
-        groups(group("g-1", "a")),
-        ports(port("p-1", "same", "10.0.0.5", groups=("g-1",)), port("p-2", "same", "10.0.0.6", groups=())),
-    ).yaml([])
 
 
 def test_quotas_follow_what_is_imported() -> None:
@@ -215,7 +218,6 @@ def test_stateless_groups_stay_stateless() -> None:
         ({"protocol": 256}, "unknown protocol"),
         ({"protocol": []}, "protocol must be a string, not a list"),
         ({"port_range_min": 80, "port_range_max": 80}, "names ports, but all protocols has none"),
-        (tcp(0, 80), "includes port 0"),
         (tcp(80, 70), "80-70 is not a range of ports"),
         (tcp(80, 10**400), "is not a range of ports"),
         ({"protocol": "icmp", "port_range_max": 3}, "has an ICMP code without a type"),
@@ -224,8 +226,6 @@ def test_stateless_groups_stay_stateless() -> None:
         ({"remote_ip_prefix": "2001:db8::/32"}, "is an IPv4 rule, but 2001:db8::/32 is IPv6"),
         ({"remote_ip_prefix": "10.0.0.0/33"}, "'10.0.0.0/33': the prefix length"),
         ({"remote_ip_prefix": "10.0.0.0/8", "remote_group_id": WEB}, "names more than one of"),
-        ({"remote_group_id": "sg-gone"}, "names the security group 'sg-gone', which is in none of the files"),
-        ({"remote_address_group_id": "ag-gone"}, "names the address group 'ag-gone', which is in none of the files"),
         ({"remote_zone": "dmz"}, "unknown key 'remote_zone'"),
         ({"action": "deny"}, "unknown key 'action'"),
         ({"security_group_id": DB}, "belongs to another group, 'sg-db'"),
@@ -237,12 +237,18 @@ def test_what_a_rule_cannot_be_is_said_of_the_rule(change: dict[str, Any], said:
 
 
 def test_references_that_lead_nowhere_name_both_ends() -> None:
-    assert "port 'web-1' (p1): is in the security group 'sg-web', which is in none of the files" in error_of(
-        groups(group(DB, "db")), ports(WEB_1)
-    )
-    loose = {"security_group_rules": [rule("sg-other")]}
-    message = error_of(groups(group(WEB, "web")), loose)
-    assert "belongs to the security group 'sg-other', which is in none of the files" in message
+    lost = [rule(WEB, id="rule-x", remote_group_id="sg-gone"), rule(WEB, remote_address_group_id="ag-gone")]
+    message = error_of(
+        groups(group(WEB, "web", *lost)), ports(port("p1", "web-1", security_groups=["sg-none"])),
+        {"security_group_rules": [rule("sg-other")]},
+    )  # fmt: skip
+    for said in (
+        "security group 'sg-gone' (see a.json: security group 'web' (sg-web), rule rule-x)",
+        "address group 'ag-gone' (see a.json: security group 'web' (sg-web), ",
+        "security group 'sg-none' (see b.json: port 'web-1' (p1))",
+        "security group 'sg-other' (see c.json: security group sg-other, ",
+    ):
+        assert said in message
 
 
 def test_one_object_in_two_files_is_one_unless_they_differ() -> None:
@@ -413,7 +419,7 @@ class TestCommandLine:
 
 def test_the_example_export_is_the_shop() -> None:
     exported, written = load_policy(ROOT / "pcaps" / "export"), load_policy(ROOT / "pcaps" / "shop.yaml")
-    assert exported.instances == written.instances
+    assert [replace(instance, id="", device="") for instance in exported.instances] == list(written.instances)
     same_verdicts(exported, written, seed=12, packets=2000)
 
 
@@ -438,8 +444,8 @@ def test_the_samples_of_the_api_reference() -> None:
         (made,) = read[name].security_groups
         assert [r.id for r in made.rules] == [r.id for r in listed.security_groups[0].rules]
     assert read["security-group-create-response"].security_groups[0].name == "new-webservers"
-    assert "names more than one of" in refused["security-group-rule-create-response"]
-    assert "names the security group '85cc3048" in refused["security-group-rule-bulk-create-response"]
+    for name in ("security-group-rule-create-response", "security-group-rule-bulk-create-response"):
+        assert "security group '85cc3048" in refused[name]
     assert all(word not in read for word in refused)
     assert [name for name in refused if "response" in name and "default" not in name] == [
         "security-group-rule-bulk-create-response",

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exports import imported_files, means, mutations, reasons_of
+from effort import some
+from exports import imported_files, means, mutations, reasons_of, warnings_of
 from terraform import LATER, Resource, block, plan, refs, resource, state
 
 from sgfast.engine import Engine
@@ -16,6 +17,7 @@ from sgfast.policy.document import load_policy
 from sgfast.policy.formats import terraform
 from sgfast.policy.formats.conversion import policy_of as policy_of_made
 from sgfast.policy.formats.sources import Source
+from sgfast.policy.formats.unresolved import Addresses, resolve
 from sgfast.policy.model import Policy
 
 
@@ -103,7 +105,9 @@ MEANING = [
 
 
 def policy_of(document: Any, *, planned: bool = True) -> Policy:
-    return policy_of_made(terraform.read([Source("tf.json", document)], planned=planned).made, "tf.json")
+    draft = terraform.read([Source("tf.json", document)], planned=planned)
+    resolve(draft, Addresses(), "error", "tf.json")
+    return policy_of_made(draft.made, "tf.json")
 
 
 def test_a_state_means_what_its_resources_say() -> None:
@@ -112,7 +116,7 @@ def test_a_state_means_what_its_resources_say() -> None:
     means(export, MEANING)
     assert [instance.name for instance in policy.instances] == ["web-1", "i-3", "db-1"]
     assert [len(group.rules) for group in policy.security_groups] == [10, 3, 2]
-    assert policy.warnings == ()
+    assert warnings_of(policy) == ()
 
 
 def without(resources: list[Resource], *addresses: str) -> list[Resource]:
@@ -221,9 +225,7 @@ def test_groups_without_ids_are_found_through_references() -> None:
     [
         ([], "does not show what it refers to"),
         (["local.group"], "'local.group', whose value a plan does not show"),
-        (["var.group"], "'var.group', which is not a resource of a fitting type"),
         (["aws_vpc.main.id"], "'aws_vpc.main.id', which is not a resource of a fitting type"),
-        (["aws_security_group.gone.id"], "which is not a resource of a fitting type"),
         (["aws_security_group.web.id", "aws_security_group.db.id"], "the plan does not show which of"),
         (["module.x"], "which is no resource|the whole of"),
         (["a b"], "which cannot be parsed"),
@@ -244,6 +246,19 @@ def test_inline_rules_that_could_be_of_several_groups_are_an_error() -> None:
     blocks[1]["expressions"]["ingress"] = refs("aws_security_group.web.id", "aws_security_group.db.id")
     with pytest.raises(PolicyError, match=r"aws_security_group\.db: ingress is known only after apply"):
         policy_of(plan([], resources, *blocks))
+
+
+def test_port_0_is_a_port_unless_the_protocol_has_none() -> None:
+    ingress = [
+        inline("tcp", 0, 0, cidr_blocks=["0.0.0.0/0"]), inline("udp", 0, 100, cidr_blocks=["0.0.0.0/0"]),
+        inline("-1", 0, 0, cidr_blocks=["10.0.0.0/8"]), inline("tcp", 0, 65535, cidr_blocks=["10.0.0.0/8"]),
+    ]  # fmt: skip
+    [made] = policy_of(
+        state(resource("aws_security_group.a", id="sg-a", name="a", vpc_id="vpc-a", ingress=ingress, egress=[]))
+    ).security_groups
+    assert [(rule.protocol, rule.ports) for rule in made.rules] == [
+        (6, ((0, 0),)), (17, ((0, 100),)), (None, None), (6, None),
+    ]  # fmt: skip
 
 
 def several() -> tuple[list[Resource], list[dict[str, Any]]]:
@@ -269,6 +284,8 @@ def several() -> tuple[list[Resource], list[dict[str, Any]]]:
         resource("aws_instance.some", id=LATER, private_ip="10.0.0.6", vpc_security_group_ids=["sg-plain", LATER]),
     ]
     blocks = [
+        block("aws_security_group.each", name=refs("each.key")),
+        block("aws_security_group.count", name=refs("count.index")),
         block("aws_security_group_rule.each", security_group_id=refs("aws_security_group.each", "each.key")),
         block("aws_security_group_rule.value", for_each=refs("aws_security_group.each"),
               security_group_id={"references": ["each.value.id", "each.value"]}),
@@ -293,6 +310,7 @@ def test_of_count_and_for_each_each_finds_its_own() -> None:
     assert {instance.name: instance.security_groups for instance in policy.instances} == {
         "aws_instance.all": ("count-0", "count-1"), "aws_instance.some": ("plain", "count-1"),
     }  # fmt: skip
+    assert warnings_of(policy) == ()  # nothing had to be assumed
 
 
 def nested() -> dict[str, Any]:
@@ -316,7 +334,7 @@ def nested() -> dict[str, Any]:
             "expressions": {"from": {"references": ["module.net.group", "module.net"]}},
             "module": {
                 "outputs": {"own": {"expression": refs("aws_security_group.own.id")}},
-                "resources": [block(
+                "resources": [block("aws_security_group.own"), block(
                     "aws_security_group_rule.in", security_group_id=refs("aws_security_group.own.id"),
                     source_security_group_id=refs("var.from"),
                 )],
@@ -342,8 +360,9 @@ def local(**handed: Any) -> dict[str, Any]:
         resource("module.sg.aws_security_group_rule.in[0]", security_group_id=LATER, type="ingress", protocol="tcp",
                  from_port=80, to_port=80, cidr_blocks=["0.0.0.0/0"]),
     ]  # fmt: skip
-    shown = block("aws_security_group_rule.in", security_group_id=refs("local.id"))
-    return plan([], after, calls={"sg": {"expressions": handed, "module": {"resources": [shown]}}})
+    shown = [block("aws_security_group.this"), block("aws_security_group_rule.in", security_group_id=refs("local.id"))]
+    calls = {"sg": {"expressions": handed, "module": {"resources": shown}}}
+    return plan([], after, block("aws_security_group.other"), calls=calls)
 
 
 def test_a_local_value_is_the_only_thing_it_can_be_or_an_error() -> None:
@@ -360,7 +379,7 @@ def test_a_local_value_is_the_only_thing_it_can_be_or_an_error() -> None:
         (["var.common"], "'var.common', and the plan does not show which values it takes"),
         (["local.common"], "'local.common', whose value"),
         (["each.value"], "also refers to 'each.value'"),
-        (["data.aws_security_group.old.id", "data.aws_security_group.old"], "'sg-old', which is in none of the files"),
+        (["data.aws_security_group.old.id", "data.aws_security_group.old"], r"security group 'sg-old' \(see tf.json: "),
     ],
 )
 def test_of_a_list_of_which_nothing_is_known_no_part_gets_lost(names: list[str], message: str) -> None:
@@ -396,13 +415,12 @@ def test_modules_that_hand_a_value_round_in_a_circle_are_an_error() -> None:
         (resource("aws_security_group_rule.x", security_group_id="sg-web", type="ingress", protocol="tcp", from_port=1,
                   to_port=1, cidr_blocks=["0.0.0.0/0"], ipv9_blocks=["x"]), r"unknown key 'ipv9_blocks'"),
         (resource("aws_security_group_rule.x", security_group_id="sg-none", type="ingress", protocol="tcp", from_port=1,
-                  to_port=1, self=True), r"rule aws_security_group_rule\.x: .*'sg-none', which is in none"),
+                  to_port=1, self=True), r"group 'sg-none' .see tf.json"),
         (resource("aws_security_group_rule.x", security_group_id="sg-web", type="sideways", protocol="-1"),
          r"type must be ingress or egress"),
-        (resource("aws_db_security_group.x", id="x"), r"concerns security groups, but is not supported"),
         (resource("openstack_networking_secgroup_v2.x", id="x"), r"is in another cloud than 'aws_"),
         (resource("aws_instance.x", id="i", private_ip="10.5.0.1", vpc_security_group_ids=["sg-none"]),
-         r"instance i, aws_instance\.x: its VPC is unknown"),
+         r"group 'sg-none' \(see tf.json: instance i, aws_instance\.x\)"),
         (resource("aws_vpc_security_group_ingress_rule.x", security_group_id="sg-web", ip_protocol="tcp", from_port=5,
                   to_port=4, cidr_ipv4="0.0.0.0/0"), r"5 to 4 is not a range of ports"),
     ],
@@ -433,7 +451,6 @@ def test_a_peering_nobody_accepted_peers_nothing() -> None:
     ("document", "message"),
     [
         ({"format_version": "2.0"}, "format_version is '2.0', but only 0.x and 1.x are supported"),
-        ({"version": 4, "serial": 1, "lineage": "x", "resources": []}, "give the output of terraform show -json"),
         ({"format_version": "1.2", "planned_values": {}, "errored": True}, "the plan is incomplete"),
     ],
 )
@@ -462,4 +479,4 @@ def test_anything_anywhere_is_a_policy_or_a_policy_error(which: str) -> None:
         except PolicyError as error:
             assert str(error).isprintable() and len(str(error)) < 1200
             errors += 1
-    assert errors > 50 and policies > 50
+    assert errors > some(20, 100) and policies > some(20, 100)

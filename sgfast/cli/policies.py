@@ -1,0 +1,55 @@
+"""How commands take their POLICY: a document, or a cloud's export (SPEC 2.11, 2.13)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from sgfast.policy.document import Lines
+    from sgfast.policy.model import Policy
+
+FORMATS = ("auto", "otc", "neutron", "aws", "terraform", "cloudformation")
+
+unresolved_option = click.option(
+    "--unresolved",
+    type=click.Choice(["error", "empty"]),
+    default="error",
+    show_default=True,
+    help="What to do if an export refers to groups or lists that are in none of its files. error: list them all; "
+    "empty: nobody is in them.",
+)
+
+
+@dataclass(frozen=True)
+class PolicyOptions:
+    """What the user says about every POLICY of a command."""
+
+    format: str
+    unresolved: Literal["error", "empty"]
+
+    def load(self, path: str, lines: Lines | None = None) -> Policy:
+        from sgfast.policy.document import load_policy
+
+        return load_policy(path, lines, format=self.format, unresolved=self.unresolved)
+
+
+def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--policy-format`` and ``--unresolved``; the command receives them as ``policies``."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, policy_format: str, unresolved: Literal["error", "empty"], **given: Any) -> Any:
+        return command(*arguments, policies=PolicyOptions(policy_format, unresolved), **given)
+
+    run = unresolved_option(run)
+    return click.option(
+        "--policy-format",
+        type=click.Choice(FORMATS),
+        default="auto",
+        show_default=True,
+        help="The format of a POLICY that is a cloud's export. auto: detect it.",
+    )(run)

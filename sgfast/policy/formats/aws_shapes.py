@@ -1,0 +1,168 @@
+"""Brings what AWS tools print into one shape: objects of sections, as ``aws ec2 describe-…`` prints them.
+
+- ``--query SecurityGroups`` leaves a list of groups, ``--query 'Reservations[].Instances'`` a list of lists. What an
+  object without its section is follows from its keys.
+- Ansible's ``…_info`` modules write the same keys in snake case, tags as a mapping, and ``changed`` beside the section.
+  A loop puts several results under ``results``, and a file of registered variables has one for each variable.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+#: Top-level keys, and what messages call their items.
+SECTIONS = {
+    "SecurityGroups": "security group",
+    "SecurityGroupRules": "security group rule",
+    "NetworkInterfaces": "network interface",
+    "Reservations": "reservation",
+    "Instances": "instance",
+    "Vpcs": "VPC",
+    "Subnets": "subnet",
+    "VpcPeeringConnections": "VPC peering connection",
+    "PrefixLists": "prefix list",
+    "Entries": "prefix list entry",
+    "TransitGateways": "transit gateway",
+    "TransitGatewayAttachments": "transit gateway attachment",
+    "TransitGatewayVpcAttachments": "transit gateway attachment",
+    "TransitGatewayRouteTables": "transit gateway route table",
+    "TransitGatewayRouteTablePropagations": "transit gateway route table propagation",
+    "Associations": "transit gateway route table association",
+    "Routes": "transit gateway route",
+    "RouteTables": "route table",
+    "NetworkAcls": "network ACL",
+    "LoadBalancers": "load balancer",
+    "LoadBalancerDescriptions": "load balancer",
+    "NatGateways": "NAT gateway",
+}
+#: The sections that may be missing above their objects, and keys that together only their objects have.
+_OBJECTS = {
+    "SecurityGroupRules": ("SecurityGroupRuleId", "GroupId"),
+    "SecurityGroups": ("GroupId", "IpPermissions"),
+    "Instances": ("InstanceId", "ImageId"),
+    "NetworkInterfaces": ("NetworkInterfaceId", "PrivateIpAddresses"),
+    "VpcPeeringConnections": ("VpcPeeringConnectionId", "AccepterVpcInfo"),
+    "Subnets": ("SubnetId", "CidrBlock"),
+    "Vpcs": ("VpcId", "CidrBlock"),
+    "PrefixLists": ("PrefixListId", "PrefixListName"),
+    "TransitGateways": ("TransitGatewayId", "TransitGatewayArn"),
+    "TransitGatewayAttachments": ("TransitGatewayAttachmentId", "TransitGatewayId", "ResourceType"),
+    "TransitGatewayVpcAttachments": ("TransitGatewayAttachmentId", "TransitGatewayId", "VpcId"),
+    "TransitGatewayRouteTables": ("TransitGatewayRouteTableId", "TransitGatewayId"),
+    "Routes": ("DestinationCidrBlock", "TransitGatewayAttachments"),
+    "RouteTables": ("RouteTableId", "Routes"),
+    "NetworkAcls": ("NetworkAclId", "Entries"),
+    "LoadBalancers": ("LoadBalancerArn", "LoadBalancerName"),
+    "LoadBalancerDescriptions": ("LoadBalancerName", "ListenerDescriptions"),
+    "NatGateways": ("NatGatewayId", "VpcId"),
+}
+_TAGS = ("Tags", "TagSet")
+#: Keys under which Ansible's loops and SQL tools keep a list of results.
+_LISTS = ("result", "results", "rows")
+#: The deepest nesting of lists and results that is followed.
+_DEPTH = 6
+
+
+def documents(value: object) -> list[dict[str, Any]]:
+    """The objects of ``SECTIONS`` that a file holds; none if it is not the output of an AWS tool."""
+    return [*_documents(value, _DEPTH)]
+
+
+def in_sections(value: object) -> object:
+    """The ``documents`` of a value; the value itself if it has none."""
+    return documents(value) or value
+
+
+def _documents(value: object, depth: int) -> Iterator[dict[str, Any]]:
+    if not depth:
+        return
+    if isinstance(value, list):
+        objects = [_in_pascal_case(each) for each in value]
+        section = next((found for each in objects if (found := _section_of(each))), "")
+        if section:
+            made: dict[str, list[Any]] = {}
+            for each in objects:  # the reader says what is wrong with an object that has not even its section's keys
+                made.setdefault(_section_of(each) or section, []).append(each)
+            yield made
+        else:
+            # Other objects of AWS have keys like those of the sections.
+            of_documents = any(map(_is_document, value))
+            for each in value:
+                if of_documents or not isinstance(each, dict) or SECTIONS.keys().isdisjoint(each):
+                    yield from _documents(each, depth - 1)
+    elif isinstance(value, dict):
+        alone = _in_pascal_case(value)
+        if section := _section_of(alone):
+            yield {section: [alone]}
+        elif SECTIONS.keys() & value.keys():
+            yield value
+        elif sections := _snake_case_sections(value):
+            yield sections
+        elif value.get("failed") is True and "changed" in value:
+            yield value  # the reader refuses it
+        else:
+            for key, each in value.items():
+                if key in _LISTS or (isinstance(each, dict) and "changed" in each):
+                    yield from _documents(each, depth - 1)
+
+
+def _is_document(value: object) -> bool:
+    """Whether a value has a section that is empty or has an object of that section."""
+    if not isinstance(value, dict):
+        return False
+    found = [(section, value[section]) for section in SECTIONS if isinstance(value.get(section), list)]
+    return any(
+        not items or section not in _OBJECTS or any(_section_of(each) == section for each in items)
+        for section, items in found
+    )
+
+
+def _section_of(value: object) -> str:
+    """The section whose object a value is; empty if there is none."""
+    if not isinstance(value, dict):
+        return ""
+    return next((section for section, keys in _OBJECTS.items() if all(key in value for key in keys)), "")
+
+
+def _in_pascal_case(value: object) -> object:
+    """An object of a section with the keys that AWS itself writes; any other value as it is."""
+    if not isinstance(value, dict) or _SNAKE_CASE_KEYS.isdisjoint(value):
+        return value
+    renamed = _renamed(value)
+    return renamed if _section_of(renamed) else value
+
+
+def _snake_case_sections(value: dict[str, Any]) -> dict[str, Any]:
+    """The sections of AWS in a result of Ansible; empty if there is none."""
+    made = {}
+    for section, key in _SNAKE_CASE_SECTIONS.items():
+        items = value.get(key)
+        # Other clouds have sections of the same names, but their objects have other keys.
+        if isinstance(items, list) and any(_section_of(_in_pascal_case(each)) == section for each in items):
+            made[section] = _renamed(items)
+    return made
+
+
+def _renamed(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_renamed(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    made: dict[str, Any] = {}
+    for key, each in value.items():
+        name = "".join(word[:1].upper() + word[1:] for word in str(key).split("_"))
+        if name in _TAGS and isinstance(each, dict):
+            made[name] = [{"Key": tag, "Value": text} for tag, text in each.items()]
+        else:
+            made[name] = _renamed(each)
+    return made
+
+
+def _snake_case(key: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", key).lower()
+
+
+_SNAKE_CASE_SECTIONS = {section: _snake_case(section) for section in _OBJECTS}
+_SNAKE_CASE_KEYS = {_snake_case(keys[0]) for keys in _OBJECTS.values()}

@@ -1,0 +1,55 @@
+"""Finds what a word means in a policy: a thing's name, or the provider's id, machine id or name for it (SPEC 2.12)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from sgfast.errors import PolicyError
+from sgfast.policy.model import Policy
+from sgfast.policy.yaml_nodes import did_you_mean, show
+
+Kind = Literal["instance", "security group", "address group", "VPC"]
+
+_LISTED_NAMES = 5
+
+
+def find(policy: Policy, kind: Kind, word: str) -> str | None:
+    """The name of the thing of this kind that ``word`` means; None: there is none. PolicyError if it means several."""
+    if word in _by_name(policy, kind):
+        return word
+    names = policy.also_called[kind].get(word, ())
+    if len(names) > 1:
+        listed = ", ".join(map(show, names[:_LISTED_NAMES]))
+        more = f" and {len(names) - _LISTED_NAMES} more" if len(names) > _LISTED_NAMES else ""
+        raise PolicyError(f"{show(word)} means {len(names)} {kind}s: write the name of one, {listed}{more}")
+    return names[0] if names else None
+
+
+def similar(policy: Policy, kind: Kind, word: str) -> str:
+    """`` (did you mean 'x'?)`` or nothing."""
+    return did_you_mean(word, [*_by_name(policy, kind), *policy.also_called[kind]])
+
+
+def vpc_name(policy: Policy, vpc: str | None) -> str | None:
+    """The name of the VPC that the caller means. A word that means none is returned as it is: whoever looks the VPC up
+    reports it. PolicyError if it means several.
+    """
+    if vpc is None:
+        return None
+    try:
+        return find(policy, "VPC", vpc) or vpc
+    except PolicyError as error:
+        raise PolicyError(f"{policy.origin}: {error}") from None
+
+
+def _by_name(policy: Policy, kind: Kind) -> Mapping[str, Any]:
+    match kind:
+        case "instance":
+            return policy.instance_by_name
+        case "security group":
+            return policy.group_by_name
+        case "address group":
+            return policy.address_group_by_name
+        case "VPC":
+            return policy.vpc_by_name

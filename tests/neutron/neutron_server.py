@@ -1,0 +1,95 @@
+"""Serves Neutron's API on a port of this machine. It runs in the interpreter that has Neutron.
+
+    python tests/neutron/neutron_server.py FOLDER
+
+The database is SQLite, nobody is asked who they are (X-Roles and X-Project-Id say it), and there are no agents. What
+clouds migrate step by step is created from Neutron's models at once, because its migrations do not run on SQLite. Once
+requests are answered, the first line on standard output is the port. The server ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import warnings
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+NEUTRON = """
+[DEFAULT]
+core_plugin = ml2
+service_plugins = router
+auth_strategy = noauth
+transport_url = fake://
+api_paste_config = {prefix}/etc/neutron/api-paste.ini
+state_path = {folder}
+notify_nova_on_port_status_changes = false
+notify_nova_on_port_data_changes = false
+dhcp_agent_notification = false
+rpc_workers = 0
+rpc_state_report_workers = 0
+pagination_max_limit = {most_in_a_page}
+[quotas]
+quota_security_group = -1
+quota_security_group_rule = -1
+[database]
+connection = sqlite:///{folder}/neutron.sqlite
+[oslo_concurrency]
+lock_path = {folder}
+[oslo_messaging_notifications]
+driver = noop
+[ml2]
+type_drivers = local
+tenant_network_types = local
+mechanism_drivers = openvswitch
+extension_drivers = port_security
+[securitygroup]
+enable_security_group = true
+firewall_driver = openvswitch
+"""
+#: Less than the tests create of each kind, so that everything is read in several pages.
+MOST_IN_A_PAGE = 3
+STARTS_WITHIN_SECONDS = 120
+
+
+class Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class Handler(WSGIRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        """Neutron logs requests itself."""
+
+
+def end_with_input() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
+def main(folder: Path) -> None:
+    signal.alarm(STARTS_WITHIN_SECONDS)
+    threading.Thread(target=end_with_input, daemon=True).start()
+    warnings.simplefilter("ignore")
+    config = folder / "neutron.conf"
+    config.write_text(NEUTRON.format(prefix=sys.prefix, folder=folder, most_in_a_page=MOST_IN_A_PAGE))
+    sys.argv = ["neutron-api", "--config-file", str(config), "--log-file", str(folder / "neutron.log")]
+
+    from neutron import server
+    from neutron.db.migration.models import head  # noqa: F401  # registers all tables
+    from neutron.server import api
+    from neutron_lib.db import model_base
+    from sqlalchemy import create_engine
+
+    model_base.BASEV2.metadata.create_all(create_engine(f"sqlite:///{folder}/neutron.sqlite"))
+    application = server.boot_server(api.api_server, prog="neutron-api")
+    with make_server("127.0.0.1", 0, application, Server, Handler) as listening:
+        signal.alarm(0)
+        print(listening.server_port, flush=True)
+        listening.serve_forever()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,275 @@
+"""What Neutron's firewall does with single packets, and what the engine says of them under the profile ``neutron``.
+
+Each table is what Open vSwitch did. Where the engine says something else, the table says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import frames as f
+import pytest
+from cloud_documents import Account
+from cloud_traffic import Place, Sent, Traffic, summed
+from neutron import group, port, rule
+from oracle import with_checksum
+from ovs_cloud import DEVICES, OUTSIDE, ROUTER, Cloud, missing
+from ovs_comparing import NOW, PASSES, changes_between, judged_by, policy_of
+
+from sgfast.engine import Engine
+
+REASON = missing()
+pytestmark = pytest.mark.skipif(REASON is not None, reason=f"Neutron's firewall: {REASON}")
+
+STRANGER = {4: "198.51.100.7", 6: "2001:db8:9::7"}
+ALL = [("ingress", "IPv4"), ("ingress", "IPv6"), ("egress", "IPv4"), ("egress", "IPv6")]
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[Cloud]:
+    with Cloud() as made:
+        yield made
+
+
+def full(made: dict[str, Any]) -> dict[str, Any]:
+    return {"remote_address_group_id": None} | made
+
+
+Objects = list[dict[str, Any]]
+
+
+def account(groups: Objects, ports: dict[str, tuple[str, ...]], addresses: dict[str, list[str]]) -> Account:
+    """``ports``: by device the groups of its port, whose addresses are 10.0.0.N and 2001:db8::N for the N-th device."""
+    made = []
+    for device, names in ports.items():
+        n = list(DEVICES).index(device) + 1
+        made.append(port(f"port-{device}", f"port-{device}", f"10.0.0.{n}", f"2001:db8::{n}", groups=names,
+                         mac_address=DEVICES[device]))  # fmt: skip
+    address_groups = [{"id": name, "name": name, "addresses": prefixes} for name, prefixes in addresses.items()]
+    documents = {"security_groups": groups, "ports": made, "address_groups": address_groups}
+    return Account(documents, {f"port-{device}": device for device in ports})
+
+
+class Scene:
+    """An account that changes, on the nodes and in the engine, and packets through both."""
+
+    def __init__(
+        self, cloud: Cloud, groups: Objects, ports: dict[str, tuple[str, ...]],
+        addresses: dict[str, list[str]] | None = None,
+    ) -> None:  # fmt: skip
+        self.cloud = cloud
+        self.parts = groups, ports, addresses or {}
+        self.account = account(*self.parts)
+        self.policy = policy_of(self.account)
+        self.engine = Engine(self.policy)
+        # What the scene before left would tell the agent of members.
+        cloud.program({"security_groups": [], "ports": [], "address_groups": []}, {})
+        cloud.program(self.account.documents, self.account.devices)
+        cloud.forget()
+
+    def change(self, *parts: Any) -> None:
+        self.account = account(*parts)
+        before, self.policy = self.policy, policy_of(self.account)
+        self.cloud.program(self.account.documents, self.account.devices)
+        self.engine.apply(changes_between(before, self.policy), NOW)
+
+    def send(self, source: str, destination: str, layer: f.Layer, **options: Any) -> tuple[bool, bool]:
+        """Whether Neutron let the packet pass, and whether the engine did."""
+        places = Traffic.places_of(self.account)
+        outside = Place(OUTSIDE, ROUTER, None)
+        packet = with_checksum(f.ip(source, destination, summed(source, destination, layer), **options))
+        sent = Sent([packet], places.get(source, outside), places.get(destination, outside))
+        (frame,) = sent.frames()
+        came = self.cloud.exchange([(sent.source.device, frame)])
+        (verdict,) = judged_by(self.engine, [packet])
+        return frame in came.get(sent.destination.device, []), verdict.verdict in PASSES
+
+
+def open_groups(stateful: bool = True) -> Objects:
+    """One group that allows everything, and one that allows nothing."""
+    return [
+        group("open", "open", *(full(rule("open", direction, family)) for direction, family in ALL), stateful=stateful),
+        group("closed", "closed", stateful=stateful),
+    ]  # fmt: skip
+
+
+#: By ICMPv6 type: whether it leaves an instance of the closed group, and of the open one; whether it arrives at one.
+NEIGHBOUR_DISCOVERY = {
+    128: (False, True, False, True),
+    130: (True, True, True, True),
+    131: (False, False, False, False),
+    132: (False, False, False, False),
+    133: (True, True, False, False),
+    134: (False, False, True, True),
+    135: (True, True, True, True),
+    136: (True, True, True, True),
+    137: (False, False, False, False),
+    143: (False, False, False, False),
+}
+#: The types of which the engine lets more pass: SPEC 3.2 exempts them both ways.
+MORE_EXEMPT = {131, 132, 133, 134, 137, 143}
+
+
+def test_which_neighbour_discovery_passes_whatever_the_rules_say(cloud: Cloud) -> None:
+    scene = Scene(cloud, open_groups(), {"a0": ("closed",), "a1": ("open",)})
+    seen: dict[int, tuple[bool, ...]] = {}
+    differs = set()
+    for kind in NEIGHBOUR_DISCOVERY:
+        told = []
+        for source, destination in (
+            ("2001:db8::1", STRANGER[6]), ("2001:db8::2", STRANGER[6]),
+            (STRANGER[6], "2001:db8::1"), (STRANGER[6], "2001:db8::2"),
+        ):  # fmt: skip
+            target = f.IPv6Address(source).packed
+            content = f.Layer(bytes((kind, 0, 0, 0, 0, 0, 0, 0)) + target, 58)
+            neutron, engine = scene.send(source, destination, content, hop_limit=255)
+            told.append(neutron)
+            assert engine or not neutron, f"type {kind}: the engine denies what Neutron lets pass"
+            if neutron != engine:
+                differs.add(kind)
+        seen[kind] = tuple(told)
+    assert seen == NEIGHBOUR_DISCOVERY
+    assert differs <= MORE_EXEMPT
+
+
+#: By ports: the same four.
+DHCP = {
+    (4, 68, 67): (True, True, False, True),
+    (4, 67, 68): (False, False, True, True),
+    (6, 546, 547): (True, True, False, True),
+    (6, 547, 546): (False, False, True, True),
+    (4, 67, 67): (False, True, False, True),
+}
+
+
+@pytest.mark.parametrize("ports", DHCP)
+def test_which_dhcp_passes_whatever_the_rules_say(cloud: Cloud, ports: tuple[int, int, int]) -> None:
+    family, sport, dport = ports
+    closed, opened = ("10.0.0.1", "10.0.0.2") if family == 4 else ("2001:db8::1", "2001:db8::2")
+    scene = Scene(cloud, open_groups(), {"a0": ("closed",), "a1": ("open",)})
+    ends = [(closed, STRANGER[family]), (opened, STRANGER[family]), (STRANGER[family], closed),
+            (STRANGER[family], opened)]  # fmt: skip
+    told = []
+    for source, destination in ends:
+        neutron, engine = scene.send(source, destination, f.udp(sport, dport))
+        told.append(neutron)
+        assert engine or not neutron, "the engine denies what Neutron lets pass"
+    assert tuple(told) == DHCP[ports]
+
+
+def test_ipip_is_protocol_4_and_not_iana_s_94(cloud: Cloud) -> None:
+    scene = Scene(cloud, web(rule("w", protocol="ipip")), {"a0": ("w",)})
+    assert scene.send(STRANGER[4], "10.0.0.1", f.other(4, bytes(20))) == (True, True)
+    assert scene.send(STRANGER[4], "10.0.0.1", f.other(94, bytes(20))) == (False, False)
+
+
+def test_stateless_groups_are_stateful_to_this_driver(cloud: Cloud) -> None:
+    """Neutron's drivers for iptables and OVN obey ``stateful: false``, this one does not look at it."""
+    groups = [group("s", "s", full(rule("s", "egress", "IPv4")), stateful=False)]
+    scene = Scene(cloud, groups, {"a0": ("s",)})
+    assert scene.send("10.0.0.1", STRANGER[4], f.udp(1024, 53)) == (True, True)
+    assert scene.send(STRANGER[4], "10.0.0.1", f.udp(53, 1024)) == (True, False)
+
+
+def test_port_security_off_is_no_filter_at_all(cloud: Cloud) -> None:
+    scene = Scene(cloud, open_groups(), {"a0": ()})
+    (made,) = scene.account.documents["ports"]
+    made["port_security_enabled"] = False
+    cloud.program(scene.account.documents, scene.account.devices)
+    scene.engine = Engine(policy_of(scene.account))
+    assert scene.send(STRANGER[4], "10.0.0.1", f.tcp(1024, 22, "A")) == (True, True)
+    assert scene.send("10.0.0.1", STRANGER[4], f.tcp(22, 1024, "SA")) == (True, True)
+
+
+# --- What becomes of live connections
+
+
+def web(*rules: dict[str, Any]) -> Objects:
+    return [group("w", "w", *map(full, rules))]
+
+
+def test_a_removed_rule_cuts_when_the_opener_s_end_speaks_again_and_not_before(cloud: Cloud) -> None:
+    ssh = rule("w", protocol="tcp", port_range_min=22, port_range_max=22)
+    there, back = f.tcp(1024, 22, "A"), f.tcp(22, 1024, "A")
+    scene = Scene(cloud, web(ssh), {"a0": ("w",)})
+    assert scene.send(STRANGER[4], "10.0.0.1", f.tcp(1024, 22, "S")) == (True, True)
+    assert scene.send("10.0.0.1", STRANGER[4], f.tcp(22, 1024, "SA")) == (True, True)
+    assert scene.send(STRANGER[4], "10.0.0.1", there) == (True, True)
+    scene.change(web(), {"a0": ("w",)}, {})
+    # Replies pass as long as nobody asked the rules.
+    assert scene.send("10.0.0.1", STRANGER[4], back)[0]
+    assert scene.send(STRANGER[4], "10.0.0.1", there) == (False, False)
+    assert scene.send("10.0.0.1", STRANGER[4], back) == (False, False)
+    # With the rule again the change forgets what was cut, and the next packet opens, whoever sends it.
+    scene.change(web(ssh), {"a0": ("w",)}, {})
+    assert scene.send("10.0.0.1", STRANGER[4], back)[0] is False
+    assert scene.send(STRANGER[4], "10.0.0.1", there)[0]
+    assert scene.send("10.0.0.1", STRANGER[4], back)[0]
+
+
+def test_a_connection_persists_if_another_rule_allows_its_opener(cloud: Cloud) -> None:
+    ssh = rule("w", protocol="tcp", port_range_min=22, port_range_max=22)
+    scene = Scene(cloud, web(ssh), {"a0": ("w",)})
+    assert scene.send(STRANGER[4], "10.0.0.1", f.udp(1, 22)) == (False, False)
+    assert scene.send(STRANGER[4], "10.0.0.1", f.tcp(1024, 22, "S")) == (True, True)
+    assert scene.send("10.0.0.1", STRANGER[4], f.tcp(22, 1024, "SA")) == (True, True)
+    scene.change(web(rule("w", protocol="tcp")), {"a0": ("w",)}, {})
+    assert scene.send(STRANGER[4], "10.0.0.1", f.tcp(1024, 22, "A")) == (True, True)
+    assert scene.send("10.0.0.1", STRANGER[4], f.tcp(22, 1024, "A")) == (True, True)
+
+
+def test_a_member_that_leaves_is_cut_like_by_a_removed_rule(cloud: Cloud) -> None:
+    groups = [
+        group("w", "w", full(rule("w", protocol="udp", remote_group_id="c")), full(rule("w", "egress"))),
+        group("c", "c", full(rule("c", "egress"))),
+        group("other", "other", full(rule("other", "egress"))),
+    ]
+    scene = Scene(cloud, groups, {"a0": ("w",), "b0": ("c",)})
+    query, answer = f.udp(1024, 53), f.udp(53, 1024)
+    assert scene.send("10.0.0.5", "10.0.0.1", query) == (True, True)
+    assert scene.send("10.0.0.1", "10.0.0.5", answer) == (True, True)
+    scene.change(groups, {"a0": ("w",), "b0": ("other",)}, {})
+    assert scene.send("10.0.0.1", "10.0.0.5", answer)[0]
+    assert scene.send("10.0.0.5", "10.0.0.1", query) == (False, False)
+    assert scene.send("10.0.0.1", "10.0.0.5", answer) == (False, False)
+
+
+# --- Faults of Neutron's agent, which sgfast does not have
+
+
+def test_neutron_loses_members_within_a_prefix_that_leaves_an_address_group(cloud: Cloud) -> None:
+    rules = [
+        full(rule("w", protocol="udp", port_range_min=53, port_range_max=53, remote_group_id="c")),
+        rule("w", protocol="tcp", remote_address_group_id="a"),
+    ]
+    groups = [group("w", "w", *rules), group("c", "c", full(rule("c", "egress")))]
+    ports = {"a0": ("w",), "b0": ("c",)}
+    scene = Scene(cloud, groups, ports, {"a": ["10.0.0.0/24"]})
+    assert scene.send("10.0.0.5", "10.0.0.1", f.udp(1024, 53)) == (True, True)
+    scene.change(groups, ports, {"a": ["192.0.2.0/24"]})
+    assert scene.send("10.0.0.5", "10.0.0.1", f.udp(1025, 53)) == (False, True)
+
+
+def test_neutron_forgets_members_of_the_ip_version_that_a_refreshed_port_does_not_ask_for(cloud: Cloud) -> None:
+    six = group("w", "w", full(rule("w", ethertype="IPv6", protocol="udp", remote_group_id="c")))
+    four = full(rule("v", protocol="udp", remote_group_id="c"))
+    clients = group("c", "c", full(rule("c", "egress", "IPv6")))
+    ports = {"a0": ("w",), "a1": ("v",), "b0": ("c",)}
+    scene = Scene(cloud, [six, group("v", "v", four), clients], ports)
+    assert scene.send("2001:db8::5", "2001:db8::1", f.udp(1024, 53)) == (True, True)
+    scene.change([six, group("v", "v", four, full(rule("v", protocol="tcp"))), clients], ports, {})
+    assert scene.send("2001:db8::5", "2001:db8::1", f.udp(1025, 53)) == (False, True)
+
+
+def test_neutron_lets_in_who_left_a_remote_group_but_not_another_one_of_another_kind_of_rule(cloud: Cloud) -> None:
+    groups = [
+        group("w", "w", full(rule("w", remote_group_id="c")),
+              full(rule("w", protocol="tcp", port_range_min=80, port_range_max=80, remote_group_id="d"))),
+        group("c", "c", full(rule("c", "egress"))),
+        group("d", "d", full(rule("d", "egress"))),
+    ]  # fmt: skip
+    scene = Scene(cloud, groups, {"a0": ("w",), "b0": ("c", "d")})
+    assert scene.send("10.0.0.5", "10.0.0.1", f.udp(1024, 53)) == (True, True)
+    scene.change(groups, {"a0": ("w",), "b0": ("d",)}, {})
+    assert scene.send("10.0.0.5", "10.0.0.1", f.udp(1025, 53)) == (True, False)

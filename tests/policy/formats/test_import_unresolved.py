@@ -1,0 +1,166 @@
+"""References that no file of an export holds (SPEC 2.13)."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import sgfast
+from effort import some
+from neutron import WEB_1, group, groups, ports, rule, tcp
+
+from sgfast.engine import Engine
+from sgfast.errors import PolicyError
+from sgfast.policy.document import load_policy
+from sgfast.policy.formats import Imported, import_sources
+from sgfast.policy.formats.sources import Source
+from sgfast.policy.model import Policy
+
+Capsys = pytest.CaptureFixture[str]
+#: Rules whose peers are a group of another account and a list of the cloud's own, and a rule of a group that is gone.
+EXPORT = {
+    **groups(
+        group(
+            "sg-web", "web", rule("sg-web", **tcp(80), remote_group_id="sg-elb"),
+            rule("sg-web", **tcp(443), remote_address_group_id="ag-mirror"), rule("sg-web", **tcp(22)),
+        )
+    ),
+    **ports(WEB_1),
+}  # fmt: skip
+GONE = {"security_group_rules": [rule("sg-gone", **tcp(25))]}
+
+
+def import_(*documents: Any, unresolved: Any = "error") -> Imported:
+    sources = [Source(f"{n}.json", document) for n, document in enumerate(documents)]
+    return import_sources(sources, unresolved=unresolved)
+
+
+def reason(policy: Policy, source: str, port: int) -> str | None:
+    return Engine(policy).check(source, "10.0.0.5", "tcp", dport=port).reason
+
+
+def test_one_error_lists_all_of_them_and_what_to_do() -> None:
+    with pytest.raises(PolicyError) as caught:
+        import_(EXPORT, GONE)
+    for said in ("'sg-elb' (see 0.json", "address group 'ag-mirror'", "'sg-gone' (see 1.json", "--unresolved empty"):
+        assert said in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_nobody_is_in_what_is_taken_for_empty_and_nothing_else_is_lost() -> None:
+    export = import_(EXPORT, GONE, unresolved="empty")
+    policy = export.policy()
+    assert {each.name: len(each.rules) for each in policy.security_groups} == {"web": 3, "sg-elb": 0, "sg-gone": 1}
+    (warning,) = (each for each in policy.warnings if "In none of the files" in each)
+    assert all(name in warning for name in ("sg-elb", "ag-mirror", "sg-gone"))
+    assert [reason(policy, "198.51.100.7", port) for port in (80, 443, 22)] == ["no-rule", "no-rule", "rule"]
+
+
+def test_a_file_may_say_which_addresses_they_are() -> None:
+    known = {"addresses": {"sg-elb": ["10.9.0.0/24", "2001:db8:9::/64"], "ag-mirror": "192.0.2.1-192.0.2.2"}}
+    export = import_(EXPORT, known)
+    policy = export.policy()
+    found = [reason(policy, source, port) for source in ("10.9.0.7", "192.0.2.2", "192.0.2.3") for port in (80, 443)]
+    assert found == ["rule", "no-rule", "no-rule", "rule", "no-rule", "no-rule"]
+    with pytest.raises(PolicyError, match=r"'sg-gone' \(see 1\.json"):
+        import_(EXPORT, GONE, known)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "said"),
+    [
+        ({"sg-web": ["10.0.0.0/8"]}, "2.json: addresses sg-web: the export says itself what this is"),
+        ({"sg-elb": [1]}, "2.json: addresses sg-elb: must be a list of addresses"),
+        ({"sg-elb": ["10.0.0.0/40"]}, "'10.0.0.0/40': "),
+    ],
+)
+def test_what_a_file_of_addresses_cannot_say(addresses: dict[str, Any], said: str) -> None:
+    with pytest.raises(PolicyError, match=said.replace(".", r"\.")):
+        import_(EXPORT, GONE, {"addresses": addresses})
+
+
+def test_a_file_of_addresses_that_nothing_refers_to_is_told() -> None:
+    known = {"addresses": {"sg-elb": "10.9.0.0/24", "ag-mirror": "10.9.0.0/24", "sg-elv": "10.9.0.0/24"}}
+    assert "Nothing in the export refers to what a file with addresses names: addresses sg-elv." in import_(
+        EXPORT, known
+    ).policy().warnings
+
+
+def test_every_command_with_a_policy_takes_both_options(capsys: Capsys, tmp_path: Path) -> None:
+    export = tmp_path / "export.json"
+    export.write_text(json.dumps(EXPORT))
+    question = ["--from", "198.51.100.7", "--to", "10.0.0.5", "--protocol", "tcp", "--port", "22"]
+    explained = ["explain", export, *question, "--json"]
+    assert "--unresolved empty" in sgfast(capsys, *explained).one_line()
+    options = ["--unresolved", "empty", "--policy-format", "neutron"]
+    assert json.loads(sgfast(capsys, *explained, *options).out)["verdict"] == "allow"
+    assert sgfast(capsys, "check", export, *options).status == 0
+    assert sgfast(capsys, "import", "auto", export, "--unresolved", "empty").status == 0
+    assert "state file" in sgfast(capsys, "check", export, "--policy-format", "terraform").one_line()
+    for command in ("replay", "diff", "suggest", "flowlog"):
+        assert all(option in sgfast(capsys, command, "--help").out for option in ("--unresolved", "--policy-format"))
+
+
+def number_of_rules(export: Imported) -> int:
+    return sum(len(made["rules"]) for made in export.draft.document()["security_groups"])
+
+
+def account(rng: random.Random) -> list[tuple[str, Any, int]]:
+    """The files of an account, in which everything may refer to everything, and how many rules each holds."""
+    ids = [f"sg-{n}" for n in range(6)]
+    files: list[tuple[str, Any, int]] = []
+    for n, each in enumerate(ids):
+        rules = [
+            rule(each, **tcp(rng.randrange(1, 65536)), **rng.choice([
+                {"remote_group_id": rng.choice(ids)}, {"remote_ip_prefix": "10.0.0.0/8"},
+                {"remote_address_group_id": f"ag-{rng.randrange(3)}"},
+            ]))
+            for _ in range(rng.randrange(1, 4))
+        ]  # fmt: skip
+        files.append((f"group-{n}.json", groups(group(each, each, *rules)), len(rules)))
+        loose = [rule(each, **tcp(rng.randrange(1, 65536)))]
+        files.append((f"rules-{n}.json", {"security_group_rules": loose}, 1))
+    for n in range(3):
+        files.append((f"lists-{n}.json", {"address_groups": [{"id": f"ag-{n}", "addresses": ["192.0.2.1"]}]}, 0))
+    member = WEB_1 | {"security_groups": [rng.choice(ids)]}
+    return [*files, ("ports.json", ports(member), 0)]
+
+
+def test_any_part_of_an_account_is_imported_whole_or_names_what_is_missing() -> None:
+    rng = random.Random(20261127)
+    refused = 0
+    for _ in range(some(60, 1000)):
+        files = account(rng)
+        part = rng.sample(files, rng.randrange(1, len(files) + 1))
+        sources = [Source(name, document) for name, document, _ in part]
+        rules = sum(count for _, _, count in part)
+        text = json.dumps([source.value for source in sources])
+        named = {word for word in text.split('"') if word.startswith(("sg-", "ag-"))}
+        missing = {word for word in named if f'"id": "{word}"' not in text}
+        if not any("security_groups" in document for _, document, _ in part):
+            # If no file lists groups, the rules are all that is known of them.
+            listed = [each for _, document, _ in part for each in document.get("security_group_rules", ())]
+            missing -= {each["security_group_id"] for each in listed}
+        taken = import_sources(sources, "neutron", unresolved="empty")
+        assert number_of_rules(taken) == rules and taken.policy()
+        warned = " ".join(taken.draft.made.notes)
+        assert len(missing) > 5 or all(word in warned for word in missing)
+        if not missing:
+            assert number_of_rules(import_sources(sources, "neutron")) == rules
+            continue
+        refused += 1
+        with pytest.raises(PolicyError) as caught:
+            import_sources(sources, "neutron")
+        assert {word for word in named if f"'{word}' (see" in str(caught.value)} == missing
+    assert refused > some(30, 500)
+
+
+def test_the_loader_of_the_library_takes_both_too(tmp_path: Path) -> None:
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(EXPORT))
+    with pytest.raises(PolicyError, match="--unresolved empty"):
+        load_policy(path, format="neutron")
+    assert len(load_policy(path, unresolved="empty").security_groups) == 2
