@@ -151,6 +151,13 @@ def _items_in(response: Any, listing: _Listing, name: str) -> list[dict[str, Any
     raise LiveError(f"{name}: the answer has no list {listing.section}; check the address of the service")
 
 
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
 @contextmanager
 def _errors_of(name: str) -> Iterator[None]:
     """Turn the errors of openstacksdk into one line that has no credentials. ``name`` is what is read."""
@@ -174,6 +181,8 @@ def _errors_of(name: str) -> Iterator[None]:
             "openstacksdk finds no description of it that it can read; it looks for clouds.yaml in this folder, in "
             "~/.config/openstack and in /etc/openstack, and for the variables OS_..."
         )
+    except ValueError as error:  # an address that cannot be one, in clouds.yaml or OS_AUTH_URL
+        message = f"openstacksdk reports {type(error).__name__}; check auth_url and the names in clouds.yaml"
     except (keystone.ClientException, exceptions.SDKException) as error:
         # That no version of the API was found may only mean that nothing answered.
         cause: BaseException | None = error
@@ -182,7 +191,7 @@ def _errors_of(name: str) -> Iterator[None]:
         if cause is None:
             message = f"openstacksdk reports {type(error).__name__}; check auth_url and the names in clouds.yaml"
         else:
-            host = next((urlsplit(word).hostname for word in str(cause).split() if "://" in word), None)
+            host = next((_host_of(word) for word in str(cause).split() if "://" in word), "")
             message = f"{host or 'its API'} cannot be reached; check the network, and auth_url in clouds.yaml"
     else:
         return

@@ -9,7 +9,7 @@ from sgfast.errors import ArgumentError, PolicyError
 from sgfast.policy.changes import AddInstance, apply_change
 from sgfast.policy.lookup import find, similar, vpc_name
 from sgfast.policy.model import Instance, Policy
-from sgfast.policy.yaml_nodes import show
+from sgfast.policy.yaml_nodes import show, shown_origin
 
 Address = IPv4Address | IPv6Address
 
@@ -43,7 +43,7 @@ def with_assumed(
         try:
             policy = apply_change(policy, AddInstance(machine)).policy
         except PolicyError as error:
-            raise PolicyError(f"{policy.origin}: {error}") from None
+            raise PolicyError(f"{shown_origin(policy.origin)}: {error}") from None
         machines.append(machine)
     return policy, tuple(machines)
 
@@ -55,10 +55,10 @@ def _parsed(policy: Policy, text: str) -> tuple[str, Address | None]:
         word = text if is_alone else before
         group = find(policy, "security group", word)
     except PolicyError as error:
-        raise PolicyError(f"{policy.origin}: {error}") from None
+        raise PolicyError(f"{shown_origin(policy.origin)}: {error}") from None
     if group is None:
         hint = similar(policy, "security group", word)
-        raise PolicyError(f"{policy.origin}: unknown security group {show(word)}{hint}")
+        raise PolicyError(f"{shown_origin(policy.origin)}: unknown security group {show(word)}{hint}")
     if is_alone:
         return group, None
     try:

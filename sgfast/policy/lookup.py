@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from sgfast.errors import PolicyError
 from sgfast.policy.model import Policy
-from sgfast.policy.yaml_nodes import did_you_mean, show
+from sgfast.policy.yaml_nodes import did_you_mean, show, shown_origin
 
 Kind = Literal["instance", "security group", "address group", "VPC"]
 
@@ -40,7 +40,7 @@ def vpc_name(policy: Policy, vpc: str | None) -> str | None:
     try:
         return find(policy, "VPC", vpc) or vpc
     except PolicyError as error:
-        raise PolicyError(f"{policy.origin}: {error}") from None
+        raise PolicyError(f"{shown_origin(policy.origin)}: {error}") from None
 
 
 def _by_name(policy: Policy, kind: Kind) -> Mapping[str, Any]:

@@ -171,7 +171,8 @@ def import_sources(
     chosen, used, passed_over = _choose(pages, name, origin)
     draft = chosen.read(used)
     for source in passed_over:
-        draft.note("Passed over because it says nothing about security groups", source.location("file", source.file))
+        message = f"Passed over because it is no export of {chosen.title}"
+        draft.note(message, source.location("file", source.file))
     resolve(draft, addresses, unresolved, origin)
     return Imported(chosen, draft, origin)
 

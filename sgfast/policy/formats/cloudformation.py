@@ -15,7 +15,8 @@ defaults, unless a file gives them other values: the list that ``--parameters`` 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from sgfast.errors import PolicyError
 from sgfast.policy.formats.aws_rules import Vpcs, ip_versions, meaning, parse_traffic, rules
@@ -64,6 +65,8 @@ _NOT_PROCESSED = f"CloudFormation may add more resources when it processes the t
 _NO_ADDRESS = "Left out because the template does not say its address"
 #: Of groups that name no VPC.
 _DEFAULT_VPC = "default-vpc"
+#: The most ids in one list. AWS allows an interface sixteen groups.
+_MAX_IDS = 1000
 
 
 _LISTED_NAMES = 5
@@ -113,6 +116,8 @@ class _Properties(JsonObject):
         """Like ``id``, for a list, or for one id in place of a list."""
         value = super().get(key)
         items = value if isinstance(value, list) else [] if value is None else [value]
+        if len(items) > _MAX_IDS:
+            raise self.location.error(f"{key} lists more than {_MAX_IDS:,} ids")
         made = [_Properties({key: item}, self.location).id(key) for item in items]
         return [text for text in made if text]
 
@@ -218,7 +223,6 @@ class _Stacks:
             for end, key in zip(ends, ("VpcId", "PeerVpcId"), strict=True):
                 if not end:
                     raise peering.properties.error(key, "is missing")
-                self._vpcs.seen(peering.template.file, end)
             self.draft.peering(peering.location, *ends)
 
     # Prefix lists
@@ -296,7 +300,7 @@ class _Stacks:
         if group := self._group_of(fields, f"{end}SecurityGroup"):
             made += rules(draft, fields.location, direction, what, group=group, description=about)
         if listed := fields.id(f"{end}PrefixListId"):
-            families = sorted(self._families.get(listed, ())) or [4]
+            families = sorted(self._families[listed]) or [4] if listed in self._families else [4, 6]
             made += rules(draft, fields.location, direction, what, prefix_list=listed, families=families,
                           description=about)  # fmt: skip
         fields.refuse_unread(("SourceSecurityGroupOwnerId",))
@@ -373,12 +377,16 @@ class _Stacks:
         self._mentioned.update(groups)
         self.draft.instance(DraftInstance(location, vpc, addresses, groups))
 
+    @cached_property
+    def _launch_templates(self) -> dict[str, Any]:
+        return {each.id: each for each in reversed([*self._of(_LAUNCH_TEMPLATE, "launch template")])}
+
     def _groups_of(self, fields: _Properties) -> list[str]:
         """The groups that an instance or interface names itself, or else those of its launch template."""
         groups = self._named_groups(fields)
         for launch in fields.parts("LaunchTemplate") if not groups else ():
             origin = launch.id("LaunchTemplateId") or launch.id("LaunchTemplateName")
-            found = next((each for each in self._of(_LAUNCH_TEMPLATE, "launch template") if each.id == origin), None)
+            found = self._launch_templates.get(origin)
             if found is None:
                 return [f"{origin}.SecurityGroupIds"]
             for data in found.properties.parts("LaunchTemplateData"):
@@ -503,8 +511,11 @@ def _given(source: Source) -> dict[str, str]:
 
 def _of_parameters(fields: JsonObject) -> dict[str, str]:
     """ResolvedValue is what the Parameter Store has under the name that is the parameter's value."""
-    return {
-        item.required("ParameterKey"): item.text("ResolvedValue", "ParameterValue")
-        for item in fields.objects("Parameters")
-        if item.has("ResolvedValue", "ParameterValue")
-    }
+    found = {}
+    for item in fields.objects("Parameters"):
+        key = item.required("ParameterKey")
+        if item.flag("UsePreviousValue", False):
+            raise item.location.error(f"{show(key)} has the value of the stack, which is not here: write the value")
+        if item.has("ResolvedValue", "ParameterValue"):
+            found[key] = item.text("ResolvedValue", "ParameterValue")
+    return found

@@ -86,7 +86,8 @@ def files_of(path: str | os.PathLike[str]) -> list[str]:
     for n, (folder, folders, names) in enumerate(os.walk(origin, onerror=cannot_be_read)):
         folders[:] = sorted(name for name in folders if name[0] != ".")
         names = sorted(filter(_may_be_export, names))
-        found += [os.path.join(folder, name) for name in names]
+        # Reading a pipe or a device would not end.
+        found += [path for name in names if os.path.isfile(path := os.path.join(folder, name))]
         if len(found) > MAX_FILES:
             raise PolicyError(f"{shown_origin(origin)}: more than {MAX_FILES:,} files: name a directory with fewer")
         if n >= _MAX_DIRECTORIES:
@@ -215,7 +216,11 @@ def json_value(data: bytes, origin: str) -> object:
     try:
         text = data.decode("utf-8-sig")
         decoder = json.JSONDecoder(object_pairs_hook=mapping, parse_int=number, parse_constant=constant)
-        values = [*_values_in(text, decoder)]
+        values = []
+        for value in _values_in(text, decoder):
+            values.append(value)
+            if len(values) > MAX_NODES:
+                raise PolicyError(f"{shown}: too large: more than {MAX_NODES:,} values")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise PolicyError(f"{shown}:{line}: not UTF-8 text (byte 0x{data[error.start]:02x})") from None

@@ -148,8 +148,6 @@ class _Aws:
             status = fields.text("accept_status")
             pending = status in ("", "pending-acceptance", "provisioning")
             if status == "active" or (pending and (fields.flag("auto_accept", False) or location.id in accepted)):
-                for end in ends:
-                    self._vpcs.seen(stack.file, end)
                 self._draft.peering(location, *ends)
             else:
                 self._draft.note("Peers nothing because it has not been accepted", location)
@@ -341,7 +339,9 @@ class _Aws:
 
     def add_instances(self) -> None:
         stack = self._stack
-        attached = self._attachments(stack)
+        attached: dict[str, list[str]] = {}
+        for interface, group in sorted(self._attachments(stack)):
+            attached.setdefault(interface, []).append(group)
         stale: _Attached = self._attachments(stack.prior) if stack.prior else set()
         own = {stack.identity(resource) for resource in stack.of("aws_network_interface")}
         names: dict[str, str] = {}
@@ -392,8 +392,8 @@ class _Aws:
         return found
 
     def _add_interface(
-        self, resource: Resource, location: Location, attribute: str, attached: _Attached, stale: _Attached,
-        device: str,
+        self, resource: Resource, location: Location, attribute: str, attached: dict[str, list[str]],
+        stale: _Attached, device: str,
     ) -> None:  # fmt: skip
         stack = self._stack
         fields = stack.fields(resource)
@@ -412,7 +412,7 @@ class _Aws:
                 message = "Left out because it is in the default security group of its VPC, which is not in the file"
                 self._draft.note(message, location)
                 return
-        groups += [group for interface, group in sorted(attached) if interface == location.id]
+        groups += attached.get(location.id, ())
         vpc = next((self._vpc_of[each] for each in (*groups, location.id) if each in self._vpc_of), "")
         vpc = vpc or self._subnet_vpc(resource)
         if not vpc and stack.is_unknown(resource, "subnet_id"):

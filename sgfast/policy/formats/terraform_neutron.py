@@ -83,7 +83,7 @@ _DIRECTIONS: dict[str, Direction] = {"ingress": "inbound", "egress": "outbound"}
 _ETHERTYPES: dict[str, Literal[4, 6]] = {"ipv4": 4, "ipv6": 6, "": 4}
 _ACTIONS: dict[str, Action] = {"allow": "allow", "deny": "deny", "": "allow"}
 #: Neutron's protocol names that IANA does not have or uses for another protocol.
-_PROTOCOLS = {"ipv6-encap": 41, "ipip": 4, "any": None, "all": None, "": None}
+_PROTOCOLS = {"ip": 0, "ipv6-encap": 41, "ipip": 4, "any": None, "all": None, "": None}
 _ANY_ADDRESS = ("0.0.0.0/0", "::/0")
 #: Nova's number for all ICMP types or codes.
 _ANY_ICMP = -1
@@ -146,10 +146,8 @@ class _Neutron:
 
     def _add_vpcs(self) -> None:
         stack = self._stack
-        known = set()
         for resource in stack.of(*_VPCS, data=True):
             self._draft.vpc(stack.location(resource, "VPC", stack.fields(resource).text("name")))
-            known.add(stack.identity(resource))
         for resource in stack.of(*_SUBNETS, data=True):
             vpc = stack.id_of(resource, "vpc_id", _VPCS)
             for network in (stack.identity(resource), stack.fields(resource).text("network_id")):
@@ -160,9 +158,6 @@ class _Neutron:
                 self._draft.note("Peers nothing because it is not active", location)
                 continue
             ends = [stack.id_of(resource, end, _VPCS) for end in ("vpc_id", "peer_vpc_id")]
-            for end in ends:
-                if end not in known:
-                    self._draft.vpc(Location(stack.file, "VPC", end))
             self._draft.peering(location, *ends)
 
     def _vpc(self, location: Location, resource: Resource, attribute: str) -> str | None:

@@ -53,9 +53,13 @@ class Addresses:
 
 def resolve(draft: Draft, addresses: Addresses, unresolved: Unresolved, origin: str) -> None:
     """Settle every reference of the draft to something that no file holds. PolicyError lists all that remain."""
+    members = {group: instance.location for instance in draft.instances for group in instance.groups}
     for identity, (location, _) in addresses.of.items():
         if draft.has_group(identity) or draft.has_address_group(identity):
             raise location.error("the export says itself what this is: leave it out here")
+        if identity in members:
+            message = f"has an instance of the export as a member, {members[identity].called}: leave it out here"
+            raise location.error(message)
     known = _Known(draft, addresses)
     missing = _Missing()
     rules = []
@@ -91,7 +95,7 @@ def resolve(draft: Draft, addresses: Addresses, unresolved: Unresolved, origin: 
             draft.group(location, draft.foreign.get(identity) or "In none of the files")
         else:
             draft.address_group(location, ())
-        draft.note("In none of the files, so that nobody is in it and it has no rules of its own", location)
+        draft.note("In none of the files, so that only what the other files say of it is known", location)
 
 
 class _Known:

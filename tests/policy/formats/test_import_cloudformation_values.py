@@ -231,13 +231,17 @@ def test_a_parameter_that_is_given_wins_over_its_default() -> None:
     assert "2.yaml: gives the parameter 'Office' another value" in error_with("!Ref Office", given, other)
 
 
+def test_the_value_that_a_stack_keeps_is_not_the_default() -> None:
+    given = '[{"ParameterKey": "Office", "UsePreviousValue": true}]'
+    assert "'Office' has the value of the stack, which is not here" in error_with("!Ref Office", given)
+
+
 def test_what_describe_stacks_says_of_a_stack_is_taken_from_it() -> None:
     stack: dict[str, Any] = {
         "StackId": "arn:aws:cloudformation:eu-west-1:111122223333:stack/shop/1f2e", "StackName": "shop",
         "Parameters": [
             {"ParameterKey": "Missing", "ParameterValue": "198.51.100.0/24"},
             {"ParameterKey": "Stored", "ParameterValue": "/net/office", "ResolvedValue": "192.0.2.0/24"},
-            {"ParameterKey": "Kept", "UsePreviousValue": True},
         ],
     }  # fmt: skip
     stacks = json.dumps({"Stacks": [stack]})

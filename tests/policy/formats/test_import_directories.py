@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def test_a_directory_is_read_with_those_below_it_and_what_is_about_something_els
     policy = load_policy(tmp_path)
     assert sorted(each.name for each in policy.security_groups) == ["db", "web"] and len(policy.instances) == 1
     (warning,) = policy.warnings
-    assert warning.startswith("Passed over because it says nothing about security groups: ")
+    assert warning.startswith("Passed over because it is no export of OpenStack Neutron: ")
     assert all(name in warning for name in ("buckets.json", "empty.json", "notes.yaml"))
 
 
@@ -153,3 +154,16 @@ def test_a_directory_with_more_files_below_it_than_the_limit_is_refused(
     write(tmp_path, {f"{n}/groups.json": WEB for n in range(4)})
     monkeypatch.setattr(sources, "_MAX_DIRECTORIES", 3)
     assert "more than 3 directories" in sgfast(capsys, "import", "auto", tmp_path).one_line()
+
+
+def test_a_pipe_in_a_directory_is_left_alone(tmp_path: Path) -> None:
+    write(tmp_path, {"a.json": WEB})
+    os.mkfifo(tmp_path / "b.json")
+    assert len(load([tmp_path]).policy().security_groups) == 1
+
+
+def test_one_value_a_line_counts_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MAX_NODES", 100)
+    assert len(sources.json_value(b"{}\n" * 100, "x")) == 100  # type: ignore[arg-type]
+    with pytest.raises(PolicyError, match="more than 100 values"):
+        sources.json_value(b"{}\n" * 101, "x")

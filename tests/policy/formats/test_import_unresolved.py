@@ -164,3 +164,23 @@ def test_the_loader_of_the_library_takes_both_too(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="--unresolved empty"):
         load_policy(path, format="neutron")
     assert len(load_policy(path, unresolved="empty").security_groups) == 2
+
+
+def test_a_list_of_a_template_that_no_file_holds_may_have_addresses_of_both_versions() -> None:
+    rule = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "SourcePrefixListId": "pl-63a5400a"}
+    groups = {"Web": {"Type": "AWS::EC2::SecurityGroup", "Properties": {"SecurityGroupIngress": [rule]}}}
+    template = {"AWSTemplateFormatVersion": "2010-09-09", "Resources": groups}
+    known = {"addresses": {"pl-63a5400a": ["52.218.0.0/17", "2a05:d07a:a000::/40"]}}
+    (made,) = import_(template, known).policy().security_groups
+    assert sorted(rule.ethertype for rule in made.rules if rule.direction == "inbound") == [4, 6]
+
+
+def test_a_group_with_members_here_has_its_members_and_no_other_addresses() -> None:
+    inside = {**groups(group("sg-web", "web", rule("sg-web", **tcp(80), remote_group_id="sg-elb"))), **ports(
+        WEB_1, WEB_1 | {"id": "p9", "security_groups": ["sg-elb"], "fixed_ips": [{"ip_address": "10.0.0.9"}]},
+    )}  # fmt: skip
+    with pytest.raises(PolicyError, match="has an instance of the export as a member, port"):
+        import_(inside, {"addresses": {"sg-elb": ["192.0.2.1"]}})
+    sends = {"security_group_rules": [rule("sg-elb", "egress")]}
+    policy = import_(inside, sends, unresolved="empty").policy()
+    assert [reason(policy, source, 80) for source in ("10.0.0.9", "192.0.2.1")] == ["rule", "no-rule"]
