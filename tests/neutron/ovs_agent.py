@@ -116,7 +116,10 @@ class Switch:
         self._control.sendall(json.dumps({"id": 0, "method": method, "params": arguments}).encode())
         text = b""
         while True:
-            text += self._control.recv(1 << 20)
+            piece = self._control.recv(1 << 20)
+            if not piece:
+                raise OSError(f"{method}: ovs-vswitchd has ended")
+            text += piece
             try:
                 answer = json.loads(text)
             except ValueError:
