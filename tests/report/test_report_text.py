@@ -214,10 +214,11 @@ def test_numbers_and_times() -> None:
 
 
 def test_check_fits() -> None:
-    counts = dict.fromkeys(
+    counts: dict[str, Any] = dict.fromkeys(
         ("groups", "rules", "instances", "vpcs", "address_classes", "port_classes", "rule_tables",
          "bit_vector_tables", "bytes"), 10**9,
     )  # fmt: skip
+    counts["assumed"] = []
     evil = Finding("SG001", "evil\x1b message " * 20, group="g\n", rule="r\x1b" * 5)
     silent = Finding("SG008", "nothing", group="g", instances=("i\x1b", "j"), instance_count=2)
     checked = Checked((evil, silent, *[silent] * 200), ("One thing was left out.",))
