@@ -47,8 +47,8 @@ ENOUGH_CONNECTIONS = 8
 #: How many disagreements are listed one by one.
 LISTED = 1000
 
-_DHCP = {(68, 67), (67, 68), (546, 547), (547, 546)}
-_DHCP_CLIENTS = (68, 546)
+#: By the length of an address: the ports of a client and of a server. Over the other IP version they mean nothing.
+_DHCP = {4: (68, 67), 16: (546, 547)}
 
 EXEMPT = "exempt: DHCP"
 
@@ -166,7 +166,9 @@ class _Checker:
         self._last_start = record.start
         self._stop_waiting(record.start)
         infrastructure = self._policy.settings.infrastructure
-        is_dhcp = record.protocol == UDP and (record.sport, record.dport) in _DHCP
+        ports = (record.sport, record.dport)
+        to_server = _DHCP[len(record.src)]
+        is_dhcp = record.protocol == UDP and ports in (to_server, to_server[::-1])
         if is_dhcp and infrastructure == "exempt":
             result.out_of_scope[EXEMPT] += 1
             return
@@ -175,7 +177,7 @@ class _Checker:
             return
         instance, inbound = found
         by_role = infrastructure == "by-role"
-        from_server = is_dhcp and record.dport in _DHCP_CLIENTS
+        from_server = is_dhcp and ports != to_server
         if is_dhcp and by_role and inbound == from_server:
             result.out_of_scope[EXEMPT] += 1
             return
@@ -192,12 +194,15 @@ class _Checker:
         if _is_icmp(record):
             self._icmp_packets += record.packets
         if from_server and by_role:
-            # What an instance sends as a DHCP server is denied before its rules are asked (SPEC 3.2).
+            # What an instance sends as a DHCP server is denied before its rules are asked (SPEC 3.11).
             if record.accepted:
                 self._disagree(item, "opener", Judgement(False, "infrastructure", None))
             else:
                 self._agree()
-        elif by_role and record.accepted and record.protocol == ICMPV6 and not inbound and not as_opener.allowed:
+        elif (
+            by_role and record.accepted and record.protocol == ICMPV6 and not inbound
+            and not (as_opener.allowed or as_reply.allowed)
+        ):  # fmt: skip
             self._undecided(SOLICITATION)
         elif record.accepted:
             self._take_accepted(item)

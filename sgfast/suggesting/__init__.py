@@ -168,7 +168,7 @@ def _observe(
     policy: Policy, captures: Sequence[str | os.PathLike[str]], why_not: Filter, options: ReplayOptions,
     progress: Progress | None,
 ) -> tuple[Observer, ReplayResult]:  # fmt: skip
-    observer = Observer(why_not)
+    observer = Observer(why_not, by_role=policy.settings.infrastructure == "by-role")
     result = run_replay(policy, captures, options, Sinks(flows=(observer,)), progress)
     # Connections end in a different order each time.
     observer.wanted = _in_order(observer.wanted)

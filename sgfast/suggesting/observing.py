@@ -11,7 +11,7 @@ import numpy as np
 
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.errors import SgfastError
-from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS
+from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, UDP
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying.results import Names, Rows
 
@@ -110,13 +110,15 @@ def _cannot_be_named(kind: Kind) -> str | None:
 class Observer:
     """A ``FlowSink`` that adds up the connections to be allowed and those to be left out."""
 
-    def __init__(self, why_not: Filter) -> None:
+    def __init__(self, why_not: Filter, *, by_role: bool = False) -> None:
+        """``by_role``: what instances send as clients of DHCP needs no rule of theirs (SPEC 3.11)."""
         self.wanted: dict[Kind, Evidence] = {}
         #: By the reason for leaving them out.
         self.left_out: dict[str, dict[Kind, Evidence]] = {}
         #: Connections of kinds beyond ``MOST_KINDS``.
         self.uncounted = 0
         self._why_not = why_not
+        self._by_role = by_role
         self._names: Sequence[str] = ()
         self._kinds = 0
 
@@ -132,6 +134,9 @@ class Observer:
         is_icmp = flows["protocol"] == np.where(flows["family"] == 6, ICMPV6, ICMP)
         ports = np.where(flows["has_ports"] != 0, flows["ports"] & 0xFFFF, -1)
         keys["port"] = np.where(is_icmp, flows["icmp"] >> 8, ports)
+        if self._by_role:
+            requests = np.where(flows["family"] == 6, 546 << 16 | 547, 68 << 16 | 67)
+            keys["instance"][(flows["protocol"] == UDP) & (flows["ports"] == requests), 0] = -1
         # The first of several equal rows represents them all.
         _, firsts, which = np.unique(keys.view(f"V{_KIND_DTYPE.itemsize}"), return_index=True, return_inverse=True)
         which = which.reshape(-1)

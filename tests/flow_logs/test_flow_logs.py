@@ -172,6 +172,34 @@ def test_an_interface_is_told_by_what_its_records_have_in_common(tmp_path: Path)
     assert check(tmp_path, record(CLIENT, WEB, 1, 1, interface="db-1")).out_of_scope.total() == 1
 
 
+BY_ROLE = """
+version: 1
+settings: {infrastructure: by-role}
+security_groups:
+  - name: g
+    rules: [{direction: inbound, protocol: icmpv6}, {direction: outbound, protocol: udp, ethertype: IPv6}]
+instances: [{name: a, addresses: [10.0.0.5, "2001:db8::5"], security_groups: [g]}]
+"""
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        # Over the other IP version the ports of DHCP mean nothing (SPEC 3.2).
+        [record("2001:db8::5", "2001:db8::9", 67, 68, 17)],
+        [record("10.0.0.5", "198.51.100.7", 547, 546, 17)],
+        # A ping from outside and its replies.
+        [record("2001:db8::9", "2001:db8::5", protocol=58), record("2001:db8::5", "2001:db8::9", protocol=58)],
+    ],
+)
+def test_what_is_no_infrastructure_is_judged_by_its_rules(records: list[str], tmp_path: Path) -> None:
+    by_role, filtered = (
+        check(tmp_path, *records, policy=BY_ROLE.replace("by-role", setting)) for setting in ("by-role", "filtered")
+    )
+    assert told(by_role) == told(filtered) and by_role.undecided == filtered.undecided
+    assert by_role.agreeing == filtered.agreeing
+
+
 def test_unpeered_vpcs_and_dhcp() -> None:
     policy = parse_policy("""
 version: 1

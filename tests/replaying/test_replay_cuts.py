@@ -157,6 +157,15 @@ def test_forgotten_connection_is_followed_like_a_disconnected_one(tmp_path: Path
     assert denied["verdict"] == "deny" and denied["ingress"]["ended"] == "denied"
 
 
+def test_packets_of_a_forgotten_connection_that_was_inferred_open_nothing(tmp_path: Path) -> None:
+    """SPEC 6.12: they are counted apart, as they are where the opener was seen."""
+    story = [(0.0, to_web("PA")), (1.0, to_web("PA")), (2.0, to_web("PA")), (3.0, to_web("S"))]
+    result = told(tmp_path, story, REMOVE % 0.5, policy=FORGETTING)
+    _, cut = only(result)
+    assert (cut.outcome, cut.packets_after) == ("denied", 2) and cut.again_ns == 1_000_003 * SECOND
+    assert denials(result) == {"no-rule": 1}
+
+
 def test_forgotten_connection_comes_back_at_once_from_its_other_end(tmp_path: Path) -> None:
     """SPEC 6.13: the next packet meets the rules, and the outbound ones let the server's answer open it."""
     story = [(0.0, ask()), (0.1, answer()), (1.0, answer()), (1.1, ask())]
@@ -243,19 +252,19 @@ def test_of_random_traffic_each_cut_connection_is_followed(seed: int) -> None:
     rng = np.random.default_rng(seed)
     engine = Engine(parse_policy(POLICY), mode=MODES[seed % 2], midstream=MIDSTREAMS[seed % 3], reporting=True)
     disconnected = 0
-    seen: dict[tuple[int, int], list[tuple[int, str, str | None]]] = {}
+    seen: dict[tuple[int, int], list[tuple[int, bool, str, str | None]]] = {}
     for step in range(60):
         batch = []
         for _ in range(100):
             port, kind = int(rng.integers(1, 30)), int(rng.integers(6))
             frame = (ask(port), answer(port), to_web("S", port), from_web("SA", port), to_web("A", port),
                      from_web("PA", port))[kind]  # fmt: skip
-            batch.append((17 if kind < 2 else 6, port, frame))
+            batch.append((17 if kind < 2 else 6, port, kind < 3, frame))
         times = [(step * 1000 + n) * SECOND // 200 for n in range(100)]
         results = engine.process(FrameBatch.from_frames([frame for *_, frame in batch], times))
-        for (protocol, port, _), time_ns, row in zip(batch, times, results, strict=True):
+        for (protocol, port, can_open, _), time_ns, row in zip(batch, times, results, strict=True):
             words = VERDICTS[row["verdict"]], REASONS[row["reason"]]
-            seen.setdefault((protocol, port), []).append((time_ns, *words))
+            seen.setdefault((protocol, port), []).append((time_ns, can_open, *words))
         number = int(rng.integers(2))
         rule = engine.policy.group_by_name["web"].rules[number]
         new = replace_in(rule, ports=((53, 53 + step),) if number else ((80 - step % 2, 80 - step % 2),))
@@ -265,13 +274,13 @@ def test_of_random_traffic_each_cut_connection_is_followed(seed: int) -> None:
     tally: Counter[str] = Counter()
     for row in rows:
         outcome, again, packets = "never", 0, 0
-        for time_ns, verdict, reason in seen[row["protocol"], int(row["ports"]) >> 16]:
+        for time_ns, can_open, verdict, reason in seen[row["protocol"], int(row["ports"]) >> 16]:
             if time_ns < row["cut_ns"]:
                 continue
             if verdict == "allow" and reason in ("rule", "inferred"):
                 outcome, again = "back", time_ns
                 break
-            if outcome == "never" and reason in ("no-rule", "deny-rule"):
+            if outcome == "never" and can_open and reason in ("no-rule", "deny-rule"):
                 outcome, again = "denied", time_ns
             elif outcome == "never" and verdict == "deny":
                 packets += 1

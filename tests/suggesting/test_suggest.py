@@ -322,6 +322,24 @@ def test_silence_refusal_and_icmp_of_the_other_family_are_left_out(tmp_path: Pat
     assert [r.rule.protocol for r in found.rules] == [1, 17, 47]
 
 
+def test_what_a_client_of_dhcp_sends_needs_no_rule_where_the_role_counts(tmp_path: Path) -> None:
+    """SPEC 3.11: only the receiver's filter is asked."""
+    document = """
+version: 1
+settings: {infrastructure: by-role}
+security_groups: [{name: c, rules: []}, {name: w, rules: []}]
+instances:
+  - {name: client, addresses: [10.0.0.5], security_groups: [c]}
+  - {name: server, addresses: [10.0.0.6], security_groups: [w]}
+"""
+    request = ethernet(ip("10.0.0.5", "10.0.0.6", udp(68, 67)))
+    other = ethernet(ip("10.0.0.5", "10.0.0.6", udp(69, 67)))
+    for frames, groups in (([request], ["w"]), ([other], ["c", "w"])):
+        capture = write_capture(tmp_path, *frames)
+        found = suggest([capture], instances=parse_policy(document), unanswered=True)
+        assert [group.name for group in found.policy.security_groups if group.rules] == groups
+
+
 def test_more_rules_than_a_quota_raise_it(tmp_path: Path) -> None:
     found = suggested(tmp_path, visits(tmp_path, *(f"198.51.100.{n}" for n in range(60))))
     assert found.policy.quotas.rules_per_group == 60

@@ -22,6 +22,7 @@ from sgfast.core.base.types cimport (
     SideRow,
 )
 from sgfast.core.classify.classifier cimport find_address, vpcs_connected
+from sgfast.core.conntrack.protocols cimport can_open
 from sgfast.core.conntrack.table cimport FlowRow
 from sgfast.core.pipeline.plane cimport Plane, RuleCount
 from sgfast.core.tallies.disconnects cimport follows_cut
@@ -155,7 +156,7 @@ cdef inline void deny(Plane* plane, PacketContext* c, int side, uint8_t reason) 
     # What follows a cut is no denial of its own (disconnects.pxd).
     cdef bint after_cut = reason == DISCONNECTED
     if plane.cuts.waiting.used:
-        after_cut |= follows_cut(&plane.cuts, c.packet, c.opener_denied, c.now)
+        after_cut |= follows_cut(&plane.cuts, c.packet, c.opener_denied and can_open(c.packet), c.now)
     if plane.reporting and not after_cut:
         tally_denial(plane, c, side, reason)
     finish(plane, c, DENY, reason)
