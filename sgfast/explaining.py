@@ -306,7 +306,7 @@ def _side(
 ) -> SideExplained:
     judged = verdict.egress if direction == "outbound" else verdict.ingress
     if verdict.reason == "infrastructure" or (judged is not None and judged.reason == "infrastructure"):
-        # No rule is asked. What the sender must not send, the receiver would get without one (SPEC 3.2).
+        # No rule is asked. What the sender must not send, the receiver would get without one (SPEC 3.11).
         allows = judged is None or judged.verdict == "allow"
         return SideExplained(
             here, direction, judged is not None, "allow" if allows else "deny", "infrastructure", None, (), ()

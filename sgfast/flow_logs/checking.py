@@ -41,8 +41,8 @@ MOST_INTERFACES = 1 << 16
 #: How many packets of one peer to one service must be rejected, and none accepted, before it is the rules' doing: a
 #: malformed packet is rejected too, and so are fragments of a datagram that is incomplete.
 ENOUGH_PACKETS = 8
-#: If the records have no TCP flags, they do not tell openers from packets of expired connections. Then this many
-#: connections must be rejected, too.
+#: How many connections must be rejected as well, if the log has no TCP flags. Without flags, nobody can tell an opener
+#: from a packet of an expired connection.
 ENOUGH_CONNECTIONS = 8
 #: How many disagreements are listed one by one.
 LISTED = 1000

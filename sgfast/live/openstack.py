@@ -41,7 +41,8 @@ _NEUTRON = (
     _Listing("networks", "/networks", "get_network"),
     _Listing("routers", "/routers", "get_router", True),
 )
-#: Version 3 has the action and the priority of rules. Ports, VPCs and subnets are complete in version 1 only.
+#: Rules and groups are read with version 3 of the API: version 1 lacks a rule's action and priority. Ports, VPCs and
+#: subnets are read with version 1: version 3 does not list all of them.
 _OTC = (
     _Listing("ports", "/v1/{project}/ports", "vpc:ports:list"),
     _Listing(

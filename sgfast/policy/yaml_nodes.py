@@ -38,7 +38,7 @@ _CAPTURE_MAGICS = (
 )  # fmt: skip
 #: The longest piece of the document that a message quotes.
 _SHOWN_CHARACTERS = 80
-#: The longest part of a field's path that a message shows.
+#: A message shows this many characters of a field's path at most.
 _PATH_CHARACTERS = 200
 #: How many names are searched for a similar spelling.
 _SUGGESTION_CANDIDATES = 10_000

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 
 from sgfast.policy.changes import Change, RemoveInstance, apply_changes
-from sgfast.policy.model import PORT_PROTOCOLS, TCP, AddressGroupPeer, GroupPeer, Instance, Policy, Rule
+from sgfast.policy.model import PORT_PROTOCOLS, TCP, Instance, Policy
 from sgfast.reference.addresses import (
     Address,
     is_multicast_or_broadcast,
@@ -23,7 +23,8 @@ from sgfast.reference.flows import Flow, flow_of, quoted_flow
 from sgfast.reference.fragments import Datagram, Datagrams, Fragment
 from sgfast.reference.link import MALFORMED, NOT_IP
 from sgfast.reference.packets import Packet, icmp_role, infrastructure_role, is_infrastructure, parse_frame
-from sgfast.reference.table import Case, Connection, Entry, GroupRule, Moot, Opener, Side
+from sgfast.reference.rules import winning_rule
+from sgfast.reference.table import Case, Connection, Entry, Moot, Opener, Side
 from sgfast.reference.tcp import INFERRED_STATE, TCP_STATES, TCP_TABLE, tcp_kind
 from sgfast.reference.verdicts import Applied, PacketVerdict, SideVerdict
 
@@ -244,7 +245,7 @@ class ReferenceEngine:
 
     def _judge_opener(self, side: Side, case: Case, opener: Opener) -> SideVerdict:
         """The rules, and room in the table, decide whether there will be a connection (SPEC 4.8, 5.8)."""
-        winner = self._winning_rule(side, opener)
+        winner = winning_rule(self.policy, side, opener)
         if winner is None or winner.rule.action == "deny":
             case.opener_denied = True
             case.opener_refused = case.opener_refused or not opener.inferred
@@ -269,7 +270,7 @@ class ReferenceEngine:
             packet.version, packet.protocol, (packet.src, packet.sport), (packet.dst, packet.dport), side.leaving,
             packet.icmp_type, packet.icmp_code, state="", inferred=False,
         )  # fmt: skip
-        winner = self._winning_rule(side, as_opener)
+        winner = winning_rule(self.policy, side, as_opener)
         if winner is None:
             return side.deny("no-rule")
         return side.deny("deny-rule", winner) if winner.rule.action == "deny" else side.allow("rule", winner)
@@ -284,46 +285,6 @@ class ReferenceEngine:
                 case.opener_denied = True
                 case.opener_refused = case.opener_refused or case.packet.protocol == TCP
         return verdict
-
-    # --- Rules (SPEC 4.9 to 4.11)
-
-    def _winning_rule(self, side: Side, opener: Opener) -> GroupRule | None:
-        groups = [group for group in self.policy.security_groups if group.name in side.instance.security_groups]
-        matching = [
-            GroupRule(group.name, rule) for group in groups for rule in group.rules if self._matches(rule, side, opener)
-        ]
-        # SPEC 4.10; of equals, min takes the first.
-        return min(matching, key=lambda named: (named.rule.priority, named.rule.action != "deny"), default=None)
-
-    def _matches(self, rule: Rule, side: Side, opener: Opener) -> bool:
-        dport = opener.responder[1] or 0
-        return (
-            rule.direction == ("outbound" if opener.outbound else "inbound")
-            and rule.ethertype == opener.version
-            and rule.protocol in (None, opener.protocol)
-            and (rule.ports is None or any(first <= dport <= last for first, last in rule.ports))
-            and rule.icmp_type in (None, opener.icmp_type)
-            and rule.icmp_code in (None, opener.icmp_code)
-            and self._peer_matches(rule, side)
-        )
-
-    def _peer_matches(self, rule: Rule, side: Side) -> bool:
-        if rule.peer is None:
-            return True
-        if isinstance(rule.peer, GroupPeer):
-            return self._is_reachable_member(rule.peer.name, side)
-        if isinstance(rule.peer, AddressGroupPeer):
-            return any(side.peer in network for network in self.policy.address_group_by_name[rule.peer.name].addresses)
-        return side.peer in rule.peer
-
-    def _is_reachable_member(self, group: str, side: Side) -> bool:
-        """Whether the peer is an instance in that group, in the same region and an accessible VPC (SPEC 4.11)."""
-        peer = side.peer_instance
-        if peer is None or group not in peer.security_groups:
-            return False
-        vpcs = self.policy.vpc_by_name
-        same_region = vpcs[peer.vpc].region == vpcs[side.instance.vpc].region
-        return same_region and self.policy.connected(peer.vpc, side.instance.vpc)
 
     # --- Connections older than the capture (SPEC 9.3)
 
@@ -466,7 +427,7 @@ class ReferenceEngine:
             opener = replace(opener, icmp_code=0)
         is_no_instance = opener.outbound and is_multicast_or_broadcast(opener.peer)  # SPEC 3.3
         peer_instance = None if is_no_instance else self._owner(opener.peer)
-        winner = self._winning_rule(Side(instance, opener.outbound, opener.peer, peer_instance), opener)
+        winner = winning_rule(self.policy, Side(instance, opener.outbound, opener.peer, peer_instance), opener)
         return winner is not None and winner.rule.action == "allow"
 
     # --- Causal mode (SPEC 9.2)

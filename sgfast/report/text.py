@@ -26,7 +26,7 @@ _NOTES = {
     "moot": "follow a denied opener: would not exist",
     "out-of-scope": "neither end is an instance",
     "local": "both ends are the same instance",
-    "exempt": "DHCP, neighbour discovery: never filtered",
+    "exempt": "DHCP, neighbour discovery: not filtered",
     "not-ip": "",
 }
 
@@ -240,9 +240,8 @@ def _write_connections(page: Page, result: ReplayResult) -> None:
             "  ",
         )
     if midstream := result.reasons.get("midstream", 0):
-        page.wrapped(
-            f"{plural(midstream, 'denied packet')} belonged to connections nobody saw begin (midstream)", "  "
-        )
+        packets = plural(midstream, "denied packet")
+        page.wrapped(f"{packets} belonged to TCP connections that the filter does not know (midstream)", "  ")
     if not parts and not counts["inferred"] and not midstream:
         page.line("  none")
 

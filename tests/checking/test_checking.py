@@ -32,6 +32,7 @@ from sgfast.policy.model import (
     Vpc,
 )
 from sgfast.reference.engine import ReferenceEngine
+from sgfast.reference.rules import matches, winning_rule
 from sgfast.reference.table import Opener, Side
 
 # The universe ---------------------------------------------------------------------------------------------------------
@@ -136,7 +137,7 @@ def evaluate(policy: Policy) -> Truth:
     )
     views = {vpc.name: ReferenceEngine(policy, vpc=vpc.name) for vpc in policy.vpcs}
     # Look-ups of addresses depend only on the VPC, so each rule's matches are computed once per VPC.
-    matches: dict[Any, set[tuple[str, str]]] = {}
+    matched: dict[Any, set[tuple[str, str]]] = {}
     everyone = [(group.name, rule) for group in policy.security_groups for rule in group.rules]
     for instance in (*policy.instances, *nobody):
         view = views[instance.vpc]
@@ -151,19 +152,19 @@ def evaluate(policy: Policy) -> Truth:
                     False,
                 )  # fmt: skip
                 packet = (instance.vpc, leaving, peer, service)
-                if packet not in matches:
-                    matches[packet] = {
-                        (group, rule.id) for group, rule in everyone if view._matches(rule, side, opener)
+                if packet not in matched:
+                    matched[packet] = {
+                        (group, rule.id) for group, rule in everyone if matches(view.policy, rule, side, opener)
                     }
                 matching = [
                     (group, rule) for group, rule in everyone
-                    if group in instance.security_groups and (group, rule.id) in matches[packet]
+                    if group in instance.security_groups and (group, rule.id) in matched[packet]
                 ]  # fmt: skip
                 if not matching:
                     continue
                 matching.sort(key=lambda each: (each[1].priority, each[1].action != "deny"))
                 keys = [(group, rule.id) for group, rule in matching]
-                winner = view._winning_rule(side, opener)
+                winner = winning_rule(view.policy, side, opener)
                 assert winner is not None and (winner.group, winner.rule.id) == keys[0]
                 for key in keys:
                     truth.packets[key].add((instance.name, *packet))

@@ -56,7 +56,7 @@ def test_responder_opens_it_the_other_way_round_and_lets_the_initiator_back_in()
         @2 udp client:1 > web:53          -> deny no-rule
         @2 udp web:53 > client:1          -> allow rule; egress allow rule
         @2 udp client:1 > web:53          -> allow established
-        # it is outbound now, and such a packet is what the new rules are asked about
+        # The connection is outbound now. So a change asks the outbound rules about it.
         @3 apply touch                    -> 0 disconnected
         @3 apply no-out                   -> 1 disconnected
         @3 udp client:1 > web:53          -> deny no-rule

@@ -34,6 +34,7 @@ from sgfast.policy.model import (
 from sgfast.policy.rule_text import rule_text
 from sgfast.reference.addresses import is_multicast_or_broadcast
 from sgfast.reference.engine import ReferenceEngine
+from sgfast.reference.rules import matches, winning_rule
 from sgfast.reference.table import Opener, Side
 from sgfast.report.explain import explain_text
 
@@ -84,7 +85,7 @@ def failing_fields(reference: ReferenceEngine, rule: Rule, side: Side, opener: O
         replace(whole, icmp_code=rule.icmp_code),
         replace(whole, peer=rule.peer),
     ]
-    return sum(not reference._matches(each, side, opener) for each in alone)
+    return sum(not matches(reference.policy, each, side, opener) for each in alone)
 
 
 def brute_force(reference: ReferenceEngine, side: Side, opener: Opener) -> list[tuple[str, str, int]]:
@@ -164,12 +165,12 @@ def test_verdict_winner_and_nearest_miss_against_engine_and_brute_force(data: st
                 fields.get("icmp_type"), fields.get("icmp_code"), "", False,
             )  # fmt: skip
             side = Side(here, leaving, peer, there)
-            winner = reference._winning_rule(side, opener)
+            winner = winning_rule(reference.policy, side, opener)
             assert (winner and winner.rule) == (told.winner and told.winner.rule)
             expected = [] if winner else brute_force(reference, side, opener)
             assert [(miss.group, miss.rule.id, len(miss.misfits)) for miss in told.nearest] == expected
             matching = [found.rule for found in (told.winner, *told.also_match) if found]
-            assert all(reference._matches(rule, side, opener) for rule in matching)
+            assert all(matches(reference.policy, rule, side, opener) for rule in matching)
 
 
 # The explanation

@@ -15,7 +15,7 @@ OUTSIDE = {
     4: ("198.51.100.7", "198.51.100.130", "203.0.113.9", "192.0.2.33", "10.0.9.9"),
     6: ("2001:db8:9::7", "2001:db8:9::82", "2001:db8:a::9", "2a00::1"),
 }
-#: Of remote_ip_prefix and address groups. One has host bits, which Neutron takes away.
+#: Prefixes for rules (remote_ip_prefix) and address groups, by IP version. One has host bits, which Neutron clears.
 PREFIXES = {
     4: ("0.0.0.0/0", "10.0.0.0/24", "10.0.0.8/29", "10.0.0.11/32", "198.51.100.0/24", "198.51.100.128/25",
         "192.0.2.33/27", "10.0.0.0/8", "203.0.113.9/32"),

@@ -282,7 +282,7 @@ class Node:
         for flow in (f"priority=65535,dl_type={ECHO_TYPE:#x},actions=in_port", "priority=1,actions=resubmit(,60)"):
             switch.add_flow(self.name, f"table=0,{flow}")
         switch.add_flow(self.name, "table=60,priority=1,actions=normal")
-        # Each node's agent is a process of its own, and this class has one object in a process.
+        # Neutron runs one agent in a process, so this class keeps one object for it. Here each node needs its own.
         vars(firewall.ConjIdMap).get("_instance") and delattr(firewall.ConjIdMap, "_instance")
         self.agent = securitygroups_rpc.SecurityGroupAgentRpc(
             None, documents, defer_refresh_firewall=True, integration_bridge=self.bridge

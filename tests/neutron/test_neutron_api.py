@@ -214,7 +214,7 @@ def test_a_live_neutron_is_what_its_command_line_prints(cloud: Path) -> None:
     live = parts(import_sources(account.sources, "neutron"))
     assert live == parts(imported_files(*shown, form="neutron"))
 
-    # Its list of rules leaves out descriptions, and type 0 and code 0 of ICMP.
+    # The command that lists rules prints no descriptions. It prints no ICMP type 0 and no code 0 either.
     lists = "address group list", "security group list", "security group rule list --long", "port list --long"
     listed = parts(imported_files(*printed(cloud, *lists), form="neutron"))
     assert listed_rules(live) == listed_rules(listed)

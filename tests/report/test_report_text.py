@@ -176,7 +176,7 @@ def test_connections_nobody_saw_begin_are_mentioned(tmp_path: Path) -> None:
     inferred = text_report(replay(policy, [capture]))
     assert "2 connections began before the capture" in inferred
     denied = text_report(replay(policy, [capture], midstream="deny"))
-    assert "2 denied packets belonged to connections nobody saw begin" in denied
+    assert "2 denied packets belonged to TCP connections that the filter does not know" in denied
     assert "midstream deny" in denied
 
 

@@ -60,7 +60,7 @@ cdef enum:         # Outcome
     READ_MALFORMED = 3      # contradicts itself, but its addresses are known
     READ_STRAY = 4          # a later fragment whose first fragment is not known
     READ_EXEMPT = 5         # infrastructure (SPEC 3.2)
-    READ_SERVER = 6         # infrastructure that an instance must not send (SPEC 3.2)
+    READ_SERVER = 6         # infrastructure that an instance must not send (SPEC 3.11)
     READ_BROKEN = 7         # no readable addresses: malformed, without sides (SPEC 3.1)
     READ_NOT_IP = 8
     READ_FRAGMENT = 9       # a fragment; Packet.fragment_outcome has the rest (SPEC 9.4)

@@ -4,7 +4,7 @@
 # Rows: what the packet is (Step in types.pxd). Columns: the state before it.
 #
 #     SS SYN_SENT   SR SYN_RECV   ES ESTABLISHED   FW FIN_WAIT   CW CLOSE_WAIT   LA LAST_ACK   TW TIME_WAIT
-#     CL CLOSED     S2 SYN_SENT2, both ends sent a SYN
+#     CL CLOSED     S2 SYN_SENT2: both ends have sent a SYN
 #     R2 SYN_RECV2, after S2 one end sent a SYN/ACK
 #     ig allowed, changes nothing   iv not valid   re reopens a finished connection
 #     s2, sr        as S2 and SR, but the deadline stays

@@ -65,7 +65,7 @@ from sgfast.core.wire.ip cimport BY_ROLE, asks_infrastructure
 
 
 cdef inline bint is_sent_freely(const Plane* plane, const Packet* p) noexcept nogil:
-    # Whether the sender's filter has no say, but the receiver's has (SPEC 3.2). Reading the headers does not tell them
+    # Whether the sender's filter has no say, but the receiver's has (SPEC 3.11). Reading the headers does not tell them
     # from other packets: whether there is a receiver is known only here.
     return plane.wire.infrastructure == BY_ROLE and asks_infrastructure(p)
 

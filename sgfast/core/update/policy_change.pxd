@@ -1,7 +1,7 @@
 # Applies a policy change to connections (SPEC 6.3 to 6.7, 3.6) in one walk over the table, so that packets need not
 # check for it. A connection that is disconnected stays in the table, marked as such (SPEC 6.4). If it were deleted, the
 # server's next packet would open an outbound connection, and let the client back in as its reply. That is what happens
-# where connections are forgotten instead (SPEC 6.7).
+# where connections are forgotten instead (SPEC 6.13).
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 

@@ -59,7 +59,7 @@ cdef enum:
     # TCP flags that determine the step. PSH, ECE and CWR do not matter (SPEC 5.4).
     TCP_FLAGS_THAT_COUNT = 0x37
 
-# settings.infrastructure (SPEC 3.2). Order and number are those of INFRASTRUCTURES in engine.py.
+# settings.infrastructure (SPEC 3.2, 3.11). Order and number are those of INFRASTRUCTURES in engine.py.
 cdef enum:         # Infrastructure
     FILTERED = 0
     EXEMPTED = 1
@@ -141,7 +141,7 @@ cdef inline bint from_dhcp_server(const Packet* p) noexcept nogil:
 
 
 cdef inline bint asks_infrastructure(const Packet* p) noexcept nogil:
-    # Whether it is what an instance may send without a rule, and receives only by its rules (SPEC 3.2, by-role): to a
+    # Whether it is what an instance may send without a rule, and receives only by its rules (SPEC 3.11): to a
     # DHCP server, or a router solicitation.
     return to_dhcp_server(p) or (p.ipv6 and p.has_icmp and p.port_key >> 8 == 133)
 

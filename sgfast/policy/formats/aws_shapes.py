@@ -59,7 +59,7 @@ _OBJECTS = {
     "NatGateways": ("NatGatewayId", "VpcId"),
 }
 _TAGS = ("Tags", "TagSet")
-#: Keys under which Ansible's loops and SQL tools keep a list of results.
+#: A loop of Ansible, or an SQL tool, keeps its results in a list under one of these keys.
 _LISTS = ("result", "results", "rows")
 #: The deepest nesting of lists and results that is followed.
 _DEPTH = 6

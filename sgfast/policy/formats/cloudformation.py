@@ -161,7 +161,7 @@ class _Stacks:
         #: The IP versions of each prefix list's entries.
         self._families: dict[str, set[int]] = {}
         self._group_names: dict[str, list[str]] = {}
-        #: The groups with outbound rules that are resources of their own.
+        #: The ids of the groups for which the template has a SecurityGroupEgress.
         self._with_outbound: set[str] = set()
         #: The ids of groups that something refers to.
         self._mentioned: set[str] = set()

@@ -41,7 +41,7 @@ class NeutronReader(ApiReader):
     def document(self, source: Source) -> None:
         value = source.value
         if isinstance(value, list) and value and all(map(is_printed, value)):
-            # Rows of lists and single objects, in any mixture.
+            # The list may mix rows that list commands print with objects that show commands print.
             rows = [item for item in value if is_row(item)]
             value, notes = rows_as_documents(source._replace(value=rows))
             for note in notes:

@@ -57,7 +57,7 @@ _NETWORKS = _SUBNETS | {
 _VPCS = frozenset(("opentelekomcloud_vpc_v1", "huaweicloud_vpc"))
 _PEERINGS = frozenset(("opentelekomcloud_vpc_peering_connection_v2", "huaweicloud_vpc_peering_connection"))
 
-#: Each adds groups to a port, or puts them in the place of its own if the flag is set.
+#: Resources that add groups to a port. If the attribute named here is true, they replace the port's own groups.
 _ASSOCIATIONS = {
     "openstack_networking_port_secgroup_associate_v2": "enforce",
     "opentelekomcloud_networking_port_secgroup_associate_v2": "force",

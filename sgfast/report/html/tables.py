@@ -298,7 +298,7 @@ _VERDICTS = {
     "moot": ("moot", "Follows a denied opener: it would never have been sent."),
     "out-of-scope": ("other", "Neither end is an instance of the policy."),
     "local": ("other", "Both ends are the same instance."),
-    "exempt": ("other", "DHCP or neighbour discovery, which no cloud filters."),
+    "exempt": ("other", "DHCP or neighbour discovery, which is not filtered."),
     "not-ip": ("other", "The frame holds no IP packet."),
 }
 _REASONS = {
@@ -309,7 +309,7 @@ _REASONS = {
     "no-rule": ("deny", "No rule matches."),
     "deny-rule": ("deny", "A deny rule matches."),
     "invalid": ("deny", "It belongs to no connection and cannot open one, or does not fit its connection's state."),
-    "midstream": ("deny", "It belongs to a TCP connection whose start was not captured."),
+    "midstream": ("deny", "It belongs to a TCP connection that the filter does not know."),
     "disconnected": ("deny", "A change of the policy cut its connection."),
     "table-full": ("deny", "The connection table has no room."),
     "vpc-isolated": ("deny", "The two VPCs are not peered."),

@@ -24,7 +24,7 @@ MAX_FIELDS = 2
 #: Sentences for reasons that do not depend on the rules.
 _SENTENCES = {
     "invalid": "It belongs to no connection and cannot open one.",
-    "midstream": "It belongs to a TCP connection whose start was not captured.",
+    "midstream": "It belongs to a TCP connection that the filter does not know.",
     "disconnected": "A change of the policy cut its connection.",
     "malformed": "The packet contradicts itself.",
     "infrastructure": "An instance must not be a DHCP server or a router.",

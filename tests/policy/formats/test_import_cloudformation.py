@@ -178,7 +178,7 @@ def test_the_command_takes_a_template_and_parameters(tmp_path: Path, capsys: pyt
     (tmp_path / "test.json").write_text('[{"ParameterKey": "Env", "ParameterValue": "test"}]')
     outcome = sgfast(capsys, "import", "cloudformation", tmp_path / "shop.yaml", tmp_path / "test.json")
     assert outcome.status == 0 and "(AWS CloudFormation)" in outcome.out and outcome.err == ""
-    # In tests everyone may reach everything, and the runners keep their outbound rules.
+    # With the parameters of the file test.json, everyone may reach every instance.
     policy = parse_policy(outcome.out)
     assert allowed(policy, "192.0.2.1", "10.0.0.5", "gre") and allowed(policy, "10.1.0.5", "192.0.2.1", "udp", 53)
     assert load_policy(tmp_path).security_groups == policy.security_groups

@@ -1,0 +1,48 @@
+"""Which rule decides about an opener (SPEC 4.9 to 4.11)."""
+
+from __future__ import annotations
+
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
+from sgfast.reference.table import GroupRule, Opener, Side
+
+
+def winning_rule(policy: Policy, side: Side, opener: Opener) -> GroupRule | None:
+    groups = [group for group in policy.security_groups if group.name in side.instance.security_groups]
+    matching = [
+        GroupRule(group.name, rule) for group in groups for rule in group.rules if matches(policy, rule, side, opener)
+    ]
+    # SPEC 4.10; of equals, min takes the first.
+    return min(matching, key=lambda named: (named.rule.priority, named.rule.action != "deny"), default=None)
+
+
+def matches(policy: Policy, rule: Rule, side: Side, opener: Opener) -> bool:
+    dport = opener.responder[1] or 0
+    return (
+        rule.direction == ("outbound" if opener.outbound else "inbound")
+        and rule.ethertype == opener.version
+        and rule.protocol in (None, opener.protocol)
+        and (rule.ports is None or any(first <= dport <= last for first, last in rule.ports))
+        and rule.icmp_type in (None, opener.icmp_type)
+        and rule.icmp_code in (None, opener.icmp_code)
+        and _peer_matches(policy, rule, side)
+    )
+
+
+def _peer_matches(policy: Policy, rule: Rule, side: Side) -> bool:
+    if rule.peer is None:
+        return True
+    if isinstance(rule.peer, GroupPeer):
+        return _is_reachable_member(policy, rule.peer.name, side)
+    if isinstance(rule.peer, AddressGroupPeer):
+        return any(side.peer in network for network in policy.address_group_by_name[rule.peer.name].addresses)
+    return side.peer in rule.peer
+
+
+def _is_reachable_member(policy: Policy, group: str, side: Side) -> bool:
+    """Whether the peer is an instance in that group, in the same region and an accessible VPC (SPEC 4.11)."""
+    peer = side.peer_instance
+    if peer is None or group not in peer.security_groups:
+        return False
+    vpcs = policy.vpc_by_name
+    same_region = vpcs[peer.vpc].region == vpcs[side.instance.vpc].region
+    return same_region and policy.connected(peer.vpc, side.instance.vpc)
