@@ -1,0 +1,360 @@
+"""Changes under each ``on_change``, in causal mode, of inferred connections (SPEC 6.7, 9.2, 9.3)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_network
+
+from scenario import policy_of, run, run_both_families
+from shop_changes import (
+    CHANGES,
+    OUT,
+    PING,
+    SHOP,
+    TLS,
+    TOUCH,
+    VPCS,
+    WEB,
+    both,
+    handshake,
+    on_change,
+)
+
+from sgfast.policy.changes import (
+    AddInstance,
+    AddMember,
+    AddPeering,
+    AddRule,
+    Change,
+    ModifyRule,
+    RemoveInstance,
+    RemoveMember,
+    RemoveRule,
+)
+from sgfast.policy.model import Rule
+
+# --- SPEC 6.7: the setting for what a change does to connections
+
+
+def test_keep_cuts_nothing() -> None:
+    run_both_families(SHOP + on_change("keep"), handshake() + """
+        @1 udp web:1 > client:53       -> allow rule
+        @1 apply no-http               -> 0 disconnected
+        @1 apply no-out                -> 0 disconnected
+        @1 apply leaves                -> 0 disconnected
+        @2 tcp client:40000 > web:80 A -> allow established
+        @2 tcp web:80 > client:40000 A -> allow established
+        @2 udp client:53 > web:1       -> allow established
+        @2 tcp client:40001 > web:80 S -> deny no-rule
+        @2 udp web:2 > client:53       -> deny no-rule
+        @3 apply gone                  -> 0 disconnected
+        @3 apply back                  -> 0 disconnected
+        @3 tcp client:40000 > web:80 A -> deny midstream
+    """, changes=CHANGES | {
+        "leaves": [AddMember("spare", "web"), RemoveMember("w", "web")],
+        "gone": RemoveInstance("web"), "back": AddInstance(WEB),
+    })  # fmt: skip
+
+
+UNMATCHED = SHOP + on_change("cut-unmatched")
+
+
+def test_unmatched_are_cut_in_both_directions_and_matched_live_on() -> None:
+    run_both_families(UNMATCHED, handshake() + """
+        @0 udp client:1 > web:53          -> allow rule
+        @0 udp web:2 > client:53          -> allow rule
+        @0 udp db:3 > client:53           -> allow rule
+        # nothing is cut that the rules still allow, whatever else they say
+        @1 apply touch                    -> 0 disconnected
+        @1 apply no-http                  -> 1 disconnected
+        @2 tcp client:40000 > web:80 A    -> deny disconnected
+        @2 udp client:1 > web:53          -> allow established
+        @3 apply no-out                   -> 1 disconnected
+        @3 udp client:53 > web:2          -> deny disconnected
+        @3 udp web:2 > client:53          -> deny disconnected
+        @3 udp web:53 > client:1          -> allow established
+        @3 udp client:53 > db:3           -> allow established
+        @4 apply http                     -> 0 disconnected
+        @4 tcp client:40000 > web:80 A    -> deny disconnected
+        @600 tcp client:40000 > web:80 S  -> allow rule
+    """, changes=CHANGES | {
+        "http": [AddRule("w", replace(TLS, ethertype=family, ports=((80, 80),))) for family in (4, 6)],
+    })  # fmt: skip
+
+
+def test_connection_another_rule_allows_lives_on_under_the_rule_it_was_opened_with() -> None:
+    run(UNMATCHED, handshake() + """
+        @1 apply replaced              -> 0 disconnected
+        @2 tcp client:40000 > web:80 A -> allow established w/inbound/1
+        @2 tcp client:40001 > web:80 S -> allow rule w/inbound/7
+    """, changes={
+        "replaced": [RemoveRule("w", "w/inbound/1"), AddRule("w", replace(TLS, ports=((80, 99),)))],
+    })  # fmt: skip
+
+
+def test_deny_rule_cuts_what_it_wins_over() -> None:
+    deny = replace(TLS, action="deny", ports=((80, 80),), peer=ip_network("203.0.113.0/24"))
+    run(UNMATCHED, handshake() + handshake("other:40000") + """
+        @1 apply too-late               -> 0 disconnected
+        @2 tcp client:40000 > web:80 A  -> allow established
+        @3 apply first                  -> 1 disconnected
+        @4 tcp client:40000 > web:80 A  -> deny disconnected w/inbound/1
+        @4 tcp other:40000 > web:80 A   -> allow established
+        @4 tcp client:40001 > web:80 S  -> deny deny-rule w/inbound/8
+    """, changes={
+        "too-late": AddRule("w", replace(deny, priority=2)), "first": AddRule("w", deny),
+    })  # fmt: skip
+
+
+def test_unmatched_is_asked_of_the_openers_port_not_of_the_last_packets() -> None:
+    # web may connect to port 53 only, and accepts connections at port 80 only.
+    policy = UNMATCHED.replace(OUT, both("direction: outbound, protocol: udp, ports: 53"), 1)
+    run_both_families(policy, handshake() + """
+        @0 udp web:4000 > client:53       -> allow rule
+        @0 udp client:53 > web:4000       -> allow established
+        @1 apply touch                    -> 0 disconnected
+        @2 udp client:53 > web:4000       -> allow established
+        @2 tcp web:80 > client:40000 A    -> allow established
+        @2 apply no-dns                   -> 0 disconnected
+        @2 apply no-out                   -> 1 disconnected
+        @2 udp client:53 > web:4000       -> deny disconnected
+        @2 tcp web:80 > client:40000 A    -> allow established
+    """, changes=CHANGES)  # fmt: skip
+
+
+def test_unmatched_icmp_is_asked_by_type_and_code() -> None:
+    only = Rule("", "inbound", 4, 1, icmp_type=8, icmp_code=0)
+    router = Rule("", "inbound", 4, 1, icmp_type=9, icmp_code=16)
+    all_gone: list[Change] = [RemoveRule("w", "w/inbound/5"), RemoveRule("w", "w/inbound/6")]
+    run(UNMATCHED, """
+        @0 icmp client > web 8/0 id=1  -> allow rule
+        @0 icmp client > web 13/0 id=1 -> allow rule
+        # with a query's reply its code is not kept: it counts as 0
+        @0 icmp client > web 8/5 id=2  -> allow rule
+        @0 icmp client > web 9/0       -> allow rule
+        @0 icmp client > web 9/16      -> allow rule
+        @1 apply fewer                 -> 2 disconnected
+        @2 icmp client > web 8/0 id=1  -> allow established
+        @2 icmp web > client 14/0 id=1 -> deny disconnected
+        @2 icmp web > client 0/0 id=2  -> allow established
+        @2 icmp client > web 9/0       -> deny disconnected
+        @2 icmp client > web 9/16      -> allow established
+    """, changes={"fewer": [*all_gone, AddRule("w", only), AddRule("w", router)]})  # fmt: skip
+
+
+def test_unmatched_is_not_asked_where_nothing_changed() -> None:
+    policy = UNMATCHED.replace(PING, "{direction: inbound, protocol: icmp, icmp_type: 8, icmp_code: 5}")
+    rule = policy_of(policy).group_by_name["w"].rules[0]
+    words = [ModifyRule("w", rule.id, replace(rule, description=text)) for text in ("one", "other")]
+    run(policy, """
+        @0 icmp client > web 8/5      -> allow rule
+        @1 apply member               -> 0 disconnected
+        @1 apply nothing              -> 0 disconnected
+        @1 apply words                -> 0 disconnected
+        @2 icmp client > web 8/5      -> allow established
+        # with code 0 it would not be let in
+        @3 apply touch                -> 1 disconnected
+        @4 icmp client > web 8/5      -> deny disconnected
+    """, changes={"member": AddMember("w", "web"), "nothing": [], "touch": TOUCH, "words": words})  # fmt: skip
+
+
+def test_unmatched_ping_in_both_families() -> None:
+    run_both_families(UNMATCHED, """
+        @0 ping client > web id=4 -> allow rule
+        @0 ping web > client id=4 -> allow rule
+        @0 gre web > client       -> allow rule
+        @1 apply no-ping          -> 1 disconnected
+        @2 pong web > client id=4 -> deny disconnected
+        @2 pong client > web id=4 -> allow established
+        @3 apply no-out           -> 2 disconnected
+        @3 pong client > web id=4 -> deny disconnected
+        @3 gre client > web       -> deny disconnected
+    """, changes=CHANGES | {"no-ping": [RemoveRule("w", "w/inbound/5"), RemoveRule("w", "w/inbound/6")]})  # fmt: skip
+
+
+def test_unmatched_is_asked_of_every_instance_after_any_change() -> None:
+    """Rules that name a group no longer match a peer that has left the group or lost its address (SPEC 6.9)."""
+    for name, changes in {
+        "leaves": [AddMember("spare", "web"), RemoveMember("w", "web")],
+        "goes": [RemoveInstance("web")],
+        "swaps": [RemoveInstance("web"), AddInstance(replace(WEB, security_groups=("spare",)))],
+    }.items():
+        run_both_families(UNMATCHED, handshake("web:40000", "db:5432") + handshake("twin:40000", "db:5432") + f"""
+            @1 apply {name}                -> 1 disconnected
+            @2 tcp db:5432 > web:40000 PA  -> deny disconnected; egress deny disconnected; ingress -
+            @2 tcp db:5432 > twin:40000 PA -> allow established
+        """, changes={name: changes})  # fmt: skip
+
+
+def test_unmatched_by_group_in_another_region() -> None:
+    policy = VPCS.replace("{name: blue}", "{name: blue, region: far}").replace(
+        both("direction: inbound, protocol: all, source: g"),
+        both("direction: inbound, protocol: all, source: g") + ", " + both("direction: inbound, protocol: tcp"),
+    )
+    run_both_families(policy + on_change("cut-unmatched"), handshake("r:40000", "b:80") + """
+        @1 apply no-tcp            -> 1 disconnected
+        @2 tcp r:40000 > b:80 PA   -> deny disconnected; egress allow established; ingress deny disconnected
+        @2 tcp r:40001 > b:80 S    -> deny no-rule; egress allow rule; ingress deny no-rule
+    """, changes={"no-tcp": [RemoveRule("g", "g/inbound/3"), RemoveRule("g", "g/inbound/4")]})  # fmt: skip
+
+
+def test_own_instances_rules_count_not_those_of_the_group_it_was_in() -> None:
+    run_both_families(UNMATCHED, handshake() + handshake(server="twin:80") + """
+        @0 udp web:1 > client:53       -> allow rule
+        @1 apply leaves                -> 2 disconnected
+        @2 tcp client:40000 > web:80 A -> deny disconnected
+        @2 udp client:53 > web:1       -> deny disconnected
+        @2 tcp client:40000 > twin:80 A -> allow established
+    """, changes={"leaves": [AddMember("spare", "web"), RemoveMember("w", "web")]})  # fmt: skip
+
+
+def test_only_the_rules_after_all_changes_of_one_go_count() -> None:
+    """SPEC 6.9."""
+    run_both_families(UNMATCHED, handshake() + """
+        @1 apply changed-mind          -> 0 disconnected
+        @2 tcp client:40000 > web:80 A -> allow established
+    """, changes={"changed-mind": [
+        AddMember("spare", "web"), RemoveMember("w", "web"), AddMember("w", "web"),
+    ]})  # fmt: skip
+
+
+# --- SPEC 9.3: inferred connections
+
+
+def test_inferred_connections_are_inbound_for_whom_did_not_call() -> None:
+    run_both_families(SHOP, """
+        @0   tcp web:80 > client:40000 PA   -> allow inferred
+        @0   tcp client:443 > web:50000 PA  -> allow inferred
+        @1   apply touch                    -> 1 disconnected
+        @2   tcp client:40000 > web:80 PA   -> deny disconnected
+        @2   tcp web:80 > client:40000 PA   -> deny disconnected
+        @2   tcp web:50000 > client:443 PA  -> allow established
+        # free at 600 s, when nothing is inferred any more
+        @600-1ns tcp web:80 > client:40000 PA -> deny disconnected
+        @600 tcp web:80 > client:40000 PA   -> deny midstream
+        @600 tcp client:40000 > web:80 S    -> allow rule
+    """, changes=CHANGES, midstream="infer")  # fmt: skip
+
+
+def test_unmatched_is_asked_of_the_inferred_opener() -> None:
+    run_both_families(UNMATCHED, """
+        @0 tcp web:80 > client:40000 PA   -> allow inferred
+        @0 tcp web:99 > client:40000 SA   -> deny no-rule
+        @0 tcp client:443 > web:50000 PA  -> allow inferred
+        @1 apply touch                    -> 0 disconnected
+        @1 apply no-http                  -> 1 disconnected
+        @2 tcp web:80 > client:40000 PA   -> deny disconnected
+        @3 apply no-out                   -> 1 disconnected
+        @3 tcp client:443 > web:50000 PA  -> deny disconnected
+    """, changes=CHANGES, midstream="infer")  # fmt: skip
+
+
+def test_openers_seen_are_none_of_a_changes_business() -> None:
+    """SPEC 6.11."""
+    run_both_families(SHOP, """
+        @0  tcp client:40001 > web:80 S   -> allow rule
+        @0  tcp client:40002 > web:8080 S -> deny no-rule
+        @0  tcp client:40003 > web:80 FA  -> allow inferred
+        @1  apply 8080                -> 2 disconnected
+        @2  tcp client:40001 > web:80 A   -> deny disconnected
+        # denied when it was seen: nothing is inferred, though the rules would allow it now
+        @2  tcp client:40002 > web:8080 A -> deny midstream
+        @2  tcp client:40004 > web:8080 A -> allow inferred
+        # a SYN that meets a connection, cut or not, is nobody's opener
+        @2  tcp client:40003 > web:80 S   -> deny disconnected
+        @30 tcp client:40001 > web:80 A   -> deny midstream
+        # its opener was never seen
+        @30 tcp client:40003 > web:80 A   -> allow inferred
+    """, changes=CHANGES, midstream="infer")  # fmt: skip
+
+
+# --- SPEC 9.2: causal mode
+
+
+OPEN: dict[str, Change | list[Change]] = {
+    "open": [AddRule("w", Rule("", "outbound", family)) for family in (4, 6)],
+}  # fmt: skip
+
+
+def test_packets_of_a_cut_connection_are_disconnected_not_moot() -> None:
+    run_both_families(SHOP, handshake() + """
+        @0   udp client:1 > web:53        -> allow rule
+        @1   apply no-http                -> 2 disconnected
+        @2   tcp client:40000 > web:80 S  -> deny disconnected
+        @2   tcp web:80 > client:40000 SA -> deny disconnected
+        @2   tcp client:40000 > web:80 A  -> deny disconnected
+        @2   error web > client about tcp client:40000 > web:80 A -> deny invalid
+        # an opener that was denied for being cut makes nothing moot
+        @29  udp client:1 > web:53        -> deny disconnected
+        @30  udp web:53 > client:1        -> allow rule
+        # but one that the rules deny does
+        @600 tcp web:80 > client:40000 A  -> deny midstream
+        @600 tcp client:40000 > web:80 S  -> deny no-rule
+        @601 tcp web:80 > client:40000 A  -> moot opener-denied
+        @601 tcp client:40000 > web:80 A  -> moot opener-denied
+    """, changes=CHANGES, mode="causal")  # fmt: skip
+
+
+def test_moot_keys_stay_moot_until_their_opener_is_allowed() -> None:
+    """SPEC 6.11."""
+    run_both_families(SHOP, """
+        @0 tcp client:1 > web:8080 S  -> deny no-rule
+        @1 apply 8080                 -> 0 disconnected
+        @2 tcp web:8080 > client:1 SA -> moot opener-denied
+        @2 tcp client:1 > web:8080 A  -> moot opener-denied
+        @3 tcp client:1 > web:8080 S  -> allow rule
+        @3 tcp web:8080 > client:1 SA -> allow established
+    """, changes=CHANGES, mode="causal")  # fmt: skip
+    run_both_families(SHOP, """
+        @0 tcp client:1 > web:8080 S  -> deny no-rule
+        @1 apply anew                 -> 0 disconnected
+        @2 tcp web:8080 > client:1 SA -> moot opener-denied
+    """, changes={"anew": [RemoveInstance("web"), AddInstance(WEB)]}, mode="causal")  # fmt: skip
+
+
+def test_moot_keys_stay_moot_while_their_opener_gets_as_far_as_the_other_filter() -> None:
+    """After a change the packet may leave but is denied on arrival, so it was not allowed."""
+    policy = SHOP.replace(OUT, both("direction: outbound, protocol: gre"), 1)
+    run_both_families(policy, """
+        @0 tcp web:40000 > twin:22 S  -> deny no-rule; egress deny no-rule; ingress -
+        @1 apply open                 -> 0 disconnected
+        @2 tcp twin:22 > web:40000 SA -> moot opener-denied
+        @2 tcp web:40000 > twin:22 S  -> deny no-rule; egress allow rule; ingress deny no-rule
+        @3 tcp twin:22 > web:40000 SA -> moot opener-denied
+        @3 tcp web:40000 > twin:22 A  -> moot opener-denied
+        @602 tcp web:40000 > twin:22 A -> moot opener-denied
+        @1202 tcp web:40000 > twin:22 A -> deny midstream
+    """, changes=OPEN, mode="causal")  # fmt: skip
+    run_both_families(VPCS.replace("protocol: all, source: g", "protocol: tcp, ports: 80"), """
+        @0 udp r:40000 > b:53         -> deny no-rule; egress allow rule; ingress deny no-rule
+        @0 udp r:40000 > n:53         -> deny vpc-isolated
+        @1 apply met                  -> 0 disconnected
+        @2 udp n:53 > r:40000         -> moot opener-denied
+        @2 udp r:40000 > n:53         -> deny no-rule; egress allow rule; ingress deny no-rule
+        @2 udp n:53 > r:40000         -> moot opener-denied
+    """, changes={"met": AddPeering("red", "green")}, mode="causal")  # fmt: skip
+
+
+def test_moot_keys_stay_moot_when_an_instance_at_one_end_is_deleted() -> None:
+    for name, packet in (("web-gone", "tcp db:40000 > web:22 A"), ("db-gone", "tcp web:22 > db:40000 SA")):
+        run_both_families(SHOP, f"""
+            @0 tcp db:40000 > web:22 S -> deny no-rule; egress allow rule; ingress deny no-rule
+            @1 apply {name}            -> 0 disconnected
+            @2 {packet}                -> moot opener-denied
+        """, changes={"web-gone": RemoveInstance("web"), "db-gone": RemoveInstance("db")}, mode="causal")  # fmt: skip
+
+
+def test_opener_denied_on_one_side_is_moot_though_the_other_is_cut() -> None:
+    # twin's side has an inbound connection; web's side, which is asked first, has no outbound one.
+    run_both_families(SHOP, """
+        @0 udp web:1 > twin:53        -> allow rule; egress allow rule; ingress allow rule
+        @0 udp twin:53 > web:1        -> allow established
+        @1 apply anew-and-shut        -> 1 disconnected
+        @2 udp web:1 > twin:53        -> deny no-rule; egress deny no-rule; ingress -
+        @2 udp twin:53 > web:1        -> moot opener-denied; egress -; ingress -
+        @3 apply open
+        @3 udp web:1 > twin:53        -> deny disconnected; egress allow rule; ingress deny disconnected
+    """, changes={
+        "anew-and-shut": [RemoveInstance("web"), AddInstance(WEB), *CHANGES["no-out"]],
+        **OPEN,
+    }, mode="causal")  # fmt: skip
