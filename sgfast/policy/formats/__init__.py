@@ -172,7 +172,7 @@ def import_sources(
     draft = chosen.read(used)
     for source in passed_over:
         message = f"Passed over because it is no export of {chosen.title}"
-        draft.note(message, source.location("file", source.file.removeprefix(os.path.join(origin, ""))))
+        draft.note(message, source.location("file", source.file.removeprefix(os.path.join(origin, ""))), whole=True)
     resolve(draft, addresses, unresolved, origin)
     return Imported(chosen, draft, origin)
 

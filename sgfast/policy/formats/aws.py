@@ -23,17 +23,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sgfast.errors import PolicyError
 from sgfast.policy.formats.aws_beside import nat_gateways, warn_of_others
 from sgfast.policy.formats.aws_documents import AwsDocuments, name_tag
 from sgfast.policy.formats.aws_rules import Vpcs, ip_versions, meaning, parse_traffic, region_of, rules
 from sgfast.policy.formats.aws_transit import read_transit_gateways
-from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule
+from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule, numbered
 from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.objects import JsonObject
 from sgfast.policy.formats.sources import Source
 from sgfast.policy.model import Direction
-from sgfast.policy.yaml_nodes import show, shown_origin
+from sgfast.policy.yaml_nodes import show
 
 #: Keys beside the sections.
 PAGING = frozenset(("NextToken", "ResponseMetadata"))
@@ -117,7 +116,7 @@ class _Account:
         def add(location: Location, addresses: list[str]) -> None:
             known = entries.setdefault(location.id, (location, addresses))
             if set(known[1]) != set(addresses):
-                raise _differs(location, known[0])
+                raise location.differs_from(known[0])
 
         for item in self._files.items("PrefixLists", "PrefixListId"):
             location = Location(item.location.file, "prefix list", item.location.id, item.text("PrefixListName"))
@@ -154,7 +153,7 @@ class _Account:
                             rule = listed.pop((group.location.id, meaning(made[0])), None)
                             self._add_rules(group.location.id, made, rule.id if rule else "")
             elif any(known.items(key) != group.items(key) for key in _DIRECTIONS):
-                raise _differs(group.location, known.location)
+                raise group.location.differs_from(known.location)
         for (group_id, _), location in listed.items():
             message = f"is not among the permissions of security group {show(group_id)}: export both at the same time"
             raise location.error(message)
@@ -177,9 +176,7 @@ class _Account:
         return {key: location for key, location in found.items() if key[0] in described}
 
     def _add_rules(self, group: str, made: list[DraftRule], rule_id: str) -> None:
-        if len(made) == 1:
-            made[0].id = rule_id
-        for rule in made:
+        for rule in numbered(made, rule_id):
             self.draft.rule(group, rule)
 
     def _rules_of(self, direction: Direction, permission: JsonObject) -> Iterator[list[DraftRule]]:
@@ -281,9 +278,6 @@ def _as_permission(rule: JsonObject) -> JsonObject:
     rule.refuse_unread(_RULE)
     return JsonObject(made, rule.location)
 
-
-def _differs(location: Location, other: Location) -> PolicyError:
-    return location.error(f"differs from its entry in {shown_origin(other.file)}: export both at the same time")
 
 
 def _owner(pair: JsonObject) -> str:

@@ -57,7 +57,8 @@ def parse_traffic(location: Location, protocol: str, first: int | None, last: in
     if (first, last) in ((None, None), (_ALL, _ALL), (0, _LAST_PORT)):
         return Traffic(number)
     if first is None or last is None or not 0 <= first <= last <= _LAST_PORT:
-        raise location.error(f"{first} to {last} is not a range of ports")
+        ends = ["nothing" if end is None else str(end) for end in (first, last)]
+        raise location.error(f"{' to '.join(ends)} is not a range of ports")
     return Traffic(number, ((first, last),))
 
 

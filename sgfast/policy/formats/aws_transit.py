@@ -16,7 +16,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
-from itertools import combinations
+from itertools import accumulate, combinations
 from typing import NamedTuple
 
 from sgfast.policy.formats.aws_documents import AwsDocuments
@@ -267,14 +267,32 @@ def _reached_from(
 def _targets(routes: Iterable[_Route], blocks_of: Mapping[str, Sequence[Network]]) -> set[str]:
     """The attachments, of those with ``blocks_of``, to which the winning route leads for some address."""
     reached = {end for route in routes if route.network is None for end in route.to if end in blocks_of}
+    ranges = {end: _Ranges(blocks) for end, blocks in blocks_of.items()}
     for version, first, last, to in _winners(routes):
         for end in [*to]:
-            ranges = [_ends_of(block) for block in blocks_of.get(end, ()) if block.version == version]
-            if not blocks_of.get(end) or any(low <= last and first <= high for low, high in ranges):
+            if not blocks_of.get(end) or ranges[end].meet(version, first, last):
                 to.discard(end)  # no other range of the same route needs to look at it
                 if end in blocks_of:
                     reached.add(end)
     return reached
+
+
+class _Ranges:
+    """The addresses of CIDR blocks. A look-up takes steps in proportion to the logarithm of their number."""
+
+    def __init__(self, blocks: Sequence[Network]) -> None:
+        self._firsts: dict[int, list[int]] = {}
+        #: For each block in order of first addresses: the highest last address so far.
+        self._lasts: dict[int, list[int]] = {}
+        for version in (4, 6):
+            ends = sorted(_ends_of(block) for block in blocks if block.version == version)
+            self._firsts[version] = [first for first, _ in ends]
+            self._lasts[version] = [*accumulate((last for _, last in ends), max)]
+
+    def meet(self, version: int, first: int, last: int) -> bool:
+        """Whether a range, both ends included, has an address of a block."""
+        begun = bisect_right(self._firsts[version], last)
+        return begun > 0 and self._lasts[version][begun - 1] >= first
 
 
 def _winners(routes: Iterable[_Route]) -> Iterator[tuple[int, int, int, set[str]]]:

@@ -49,6 +49,7 @@ _RULES: dict[str, Direction] = {
 _READ = frozenset((
     _GROUP, _VPC, _SUBNET, _PEERING, _LIST, _INSTANCE, _INTERFACE, _NESTED, _EMPTIED_DEFAULT, *_RULES,
 ))  # fmt: skip
+_GATEWAY = "AWS::EC2::TransitGatewayAttachment"
 #: Resources that filter traffic, too.
 _FILTERS = ("AWS::EC2::NetworkAcl", "AWS::NetworkFirewall::Firewall")
 #: What may transform a template without adding security groups or instances.
@@ -203,7 +204,11 @@ class _Stacks:
                     continue
                 location = Location(template.file, resource.type, logical)
                 if resource.type == _NESTED:
-                    self.draft.note("A nested stack is only read if its template is given, too", location)
+                    message = "A nested stack's template is read if it is given, but without the stack's parameters"
+                    self.draft.note(message, location)
+                elif resource.type == _GATEWAY:
+                    message = "Not read: VPCs behind a transit gateway do not reach each other in the policy"
+                    self.draft.note(message, location)
                 elif resource.type.startswith(_FILTERS):
                     self.draft.note("Not in the policy, although it filters traffic, too", location)
                 elif resource.type.endswith("::MODULE"):

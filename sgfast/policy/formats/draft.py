@@ -33,7 +33,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from sgfast.errors import PolicyError
 from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.values import (
     address_text,
@@ -58,7 +57,7 @@ from sgfast.policy.model import (
 from sgfast.policy.network_keys import network_key, without_duplicates
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, protocol_name
-from sgfast.policy.yaml_nodes import show, shown_origin
+from sgfast.policy.yaml_nodes import show
 
 __all__ = ["Draft", "DraftInstance", "DraftRule", "Location", "Made"]
 
@@ -180,14 +179,19 @@ class Draft:
         #: What the cloud calls an address group.
         self.list_word = "prefix list" if profile == "aws" else "address group"
         self._notes: dict[str, list[str]] = {}
+        self._listed_whole: set[str] = set()
         self._made_up: set[str] = set()
         self._prefixes = 0
 
     # Input from the formats
 
-    def note(self, message: str, location: Location | None = None) -> None:
-        """Record something worth knowing. If many objects share a message, only the first few are named."""
+    def note(self, message: str, location: Location | None = None, *, whole: bool = False) -> None:
+        """Record something worth knowing. If many objects share a message, only the first few are named, unless the
+        list is asked for as a whole.
+        """
         names = self._notes.setdefault(message, [])
+        if whole:
+            self._listed_whole.add(message)
         if location is not None:
             names.append(location.called)
 
@@ -198,7 +202,7 @@ class Draft:
     def vpc(self, location: Location, region: str = "") -> None:
         known = self._vpcs.get(location.id)
         if known is not None and (known.location.name, known.region) != (location.name, region):
-            raise _differs(location, known.location)
+            raise location.differs_from(known.location)
         self._vpcs.setdefault(location.id, _Vpc(location, region))
 
     def peering(self, location: Location, a: str, b: str) -> None:
@@ -210,7 +214,7 @@ class Draft:
         made = _AddressGroup(location, without_duplicates(self._networks(location, addresses)))
         known = self._address_groups.get(location.id)
         if known is not None and _facts_of_addresses(known) != _facts_of_addresses(made):
-            raise _differs(location, known.location)
+            raise location.differs_from(known.location)
         self._address_groups.setdefault(location.id, made)
 
     def _networks(self, location: Location, addresses: Iterable[str]) -> Iterator[Network]:
@@ -229,7 +233,7 @@ class Draft:
         if known is None:
             self._groups[location.id] = _Group(location, description, stateful)
         elif (known.location.name, known.stateful) != (location.name, stateful):
-            raise _differs(location, known.location)
+            raise location.differs_from(known.location)
 
     def has_group(self, group_id: str) -> bool:
         return group_id in self._groups
@@ -247,7 +251,7 @@ class Draft:
         if rule.id in self._rules:
             other_group, other = self._rules[rule.id]
             if group_id != other_group or _meaning(rule) != _meaning(other):
-                raise _differs(rule.location, other.location)
+                raise rule.location.differs_from(other.location)
             return
         if rule.id:
             self._rules[rule.id] = group_id, rule
@@ -256,7 +260,7 @@ class Draft:
     def instance(self, instance: DraftInstance) -> None:
         known = self._instances.setdefault(instance.location.id, instance)
         if known is not instance and _facts(known) != _facts(instance):
-            raise _differs(instance.location, known.location)
+            raise instance.location.differs_from(known.location)
 
     # The result, once all references are resolved
 
@@ -350,8 +354,9 @@ class Draft:
     def _note_texts(self) -> list[str]:
         notes = []
         for message, names in self._notes.items():
-            more = len(names) - _LISTED_NAMES
-            listed = ", ".join(names[:_LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")
+            most = len(names) if message in self._listed_whole else _LISTED_NAMES
+            more = len(names) - most
+            listed = ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
             notes.append(f"{message}: {listed}." if names else f"{message}.")
         return notes
 
@@ -552,9 +557,6 @@ class _Peers:
 
 # Duplicate objects ---------------------------------------------------------------------------------------------------
 
-
-def _differs(location: Location, other: Location) -> PolicyError:
-    return location.error(f"differs from its entry in {shown_origin(other.file)}: export both at the same time")
 
 
 def _meaning(rule: DraftRule) -> tuple[Any, ...]:

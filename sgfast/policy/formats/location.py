@@ -40,6 +40,10 @@ class Location:
         """The error to raise: ``sg.json: security group 'web' (85cc…), rule 3c0e…: unknown …``."""
         return PolicyError(f"{self}: {message}")
 
+    def differs_from(self, other: Location) -> PolicyError:
+        """The error to raise if two files have different entries for one object."""
+        return self.error(f"differs from its entry in {shown_origin(other.file)}: export both at the same time")
+
 
 def one_line(text: str, characters: int = 80) -> str:
     text = text if len(text) <= characters else text[:characters] + "…"

@@ -83,7 +83,17 @@ def files_of(path: str | os.PathLike[str]) -> list[str]:
         raise PolicyError(f"{shown_origin(where)}: cannot be read: {error.strerror or error}") from None
 
     found: list[str] = []
-    for n, (folder, folders, names) in enumerate(os.walk(origin, onerror=cannot_be_read)):
+    visited: set[tuple[int, int]] = set()
+    for n, (folder, folders, names) in enumerate(os.walk(origin, onerror=cannot_be_read, followlinks=True)):
+        # A symbolic link may lead back to a folder above it.
+        try:
+            status = os.stat(folder)
+        except OSError as error:
+            cannot_be_read(error)
+        if (status.st_dev, status.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if name[0] != ".")
         names = sorted(filter(_may_be_export, names))
         # Reading a pipe or a device would not end.

@@ -36,6 +36,9 @@ _PROVIDERS: dict[str, Literal["otc", "neutron", "aws"]] = {
 }
 _STATE_VERSION = 4
 _KNOWN = terraform_aws.TYPES | terraform_aws.UNRELATED | terraform_neutron.TYPES
+#: How the names of resources begin that filter traffic, too.
+_FILTERS = ("aws_network_acl", "aws_networkfirewall_firewall", "openstack_fw_", "huaweicloud_vpc_network_acl")
+_GATEWAY = "aws_ec2_transit_gateway_vpc_attachment"
 #: Names of resources that may concern groups.
 _ABOUT_GROUPS = re.compile("secgroup|security_group")
 #: The same for providers that are not read. Their names for groups, rules and lists of rules vary.
@@ -125,6 +128,12 @@ def _note_unread(stacks: list[Stack], draft: Draft) -> None:
                 continue
             if provider not in _PROVIDERS:
                 others[provider] += bool(_ABOUT_FILTERS.search(resource.type))
+            elif resource.type.startswith(_FILTERS):
+                location = Location(stack.file, "resource", resource.address)
+                draft.note("Not in the policy, although it filters traffic, too", location)
+            elif resource.type == _GATEWAY:
+                location = Location(stack.file, "resource", resource.address)
+                draft.note("Not read: VPCs behind a transit gateway do not reach each other in the policy", location)
             elif _ABOUT_GROUPS.search(resource.type):
                 location = Location(stack.file, "resource", resource.address)
                 draft.note("Left out because it is not supported, although its name is about security groups", location)

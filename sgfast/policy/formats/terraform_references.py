@@ -37,7 +37,7 @@ _NO_SOURCE = frozenset(("path", "terraform", "self"))
 _BY_KEY = frozenset(("each.key", "count.index"))
 
 
-class Unresolved(Exception):
+class NotShown(Exception):
     """The resources cannot be determined; the message says why."""
 
 
@@ -129,16 +129,16 @@ class References:
     def sources(self, resource: Resource, attribute: str, wanted: Set[str], *, is_all: bool = False) -> list[Resource]:
         """The resource instances of a ``wanted`` type that an attribute's expression mentions, in that order.
 
-        Raises Unresolved if they cannot be determined. ``attribute`` is a top-level attribute or ``block.N.attribute``.
+        Raises NotShown if they cannot be determined. ``attribute`` is a top-level attribute or ``block.N.attribute``.
         ``is_all`` means that no part of the value is known, so a source that cannot be followed is an error.
         """
         names = _names(self._expression(resource, attribute))
         if not names:
-            raise Unresolved("the plan's configuration does not show what it refers to")
+            raise NotShown("the plan's configuration does not show what it refers to")
         mentioned = self._mentioned(resource, names, wanted, is_all=is_all)
         found = {source.address: source for source, _ in mentioned if source.type in wanted}
         if not found:
-            raise Unresolved(f"it refers to {show(_longest(names)[0])}, which is not a resource of a fitting type")
+            raise NotShown(f"it refers to {show(_longest(names)[0])}, which is not a resource of a fitting type")
         first = next(iter(found.values()))
         if any(name.startswith("local.") for name in names) or _is_one_of_several(resource, names, first):
             self.guesses[resource.address, attribute] = first.address
@@ -164,7 +164,7 @@ class References:
             return expression is not None and _mapping(expression).get("constant_value", True) not in _EMPTY
         try:
             return any(not is_known for _, is_known in self._mentioned(resource, names, frozenset()))
-        except Unresolved:
+        except NotShown:
             return True
 
     def _expression(self, resource: Resource, attribute: str) -> Any:
@@ -185,7 +185,7 @@ class References:
         for found in self._found(names, scope, 0, by_key=False):
             self._found_left -= 1
             if self._found_left < 0:
-                raise Unresolved("the plan's expressions mention too many resources")
+                raise NotShown("the plan's expressions mention too many resources")
             yield found
 
     def _block(self, resource: Resource) -> Mapping[str, Any]:
@@ -220,19 +220,19 @@ class References:
         ``by_key`` selects the instance with the scope's own key.
         """
         if depth > _DEEPEST:
-            raise Unresolved("its value is passed through too many modules")
+            raise NotShown("its value is passed through too many modules")
         whole = _longest(names)
         by_key = by_key or any(name in _BY_KEY for name in whole)
         for name in whole:
             self._names_left -= 1
             if self._names_left < 0:
-                raise Unresolved("its expression mentions too many names")
+                raise NotShown("its expression mentions too many names")
             if name in _BY_KEY:
                 continue
             try:
                 steps = _steps(name)
             except ValueError:
-                raise Unresolved(f"it refers to {show(name)}, which cannot be parsed") from None
+                raise NotShown(f"it refers to {show(name)}, which cannot be parsed") from None
             yield from self._of_name(name, steps, scope, depth, by_key)
 
     def _of_name(
@@ -242,7 +242,7 @@ class References:
         if head in _NO_SOURCE:
             return
         if len(steps) < 2:
-            raise Unresolved(f"it refers to {show(name)}, whose value a plan does not show")
+            raise NotShown(f"it refers to {show(name)}, whose value a plan does not show")
         if head == "each":
             # Its for_each is evaluated in the resource's scope and has the resource's keys.
             self._reject_known(name, not scope.for_each)
@@ -253,7 +253,7 @@ class References:
             yield from self._of_variable(name, steps[1].name, scope, depth)
         elif head == "module":
             if len(steps) < 3:
-                raise Unresolved(f"it refers to the whole of {show(name)}, and the plan does not show to which output")
+                raise NotShown(f"it refers to the whole of {show(name)}, and the plan does not show to which output")
             call, output = steps[1], steps[2].name
             for key in _meant(self._modules.get((scope.module, call.name), {}), call.key, scope, by_key):
                 inner = (*scope.module, Step(call.name, key))
@@ -285,9 +285,9 @@ class References:
         yield from self._found(_names(expressions.get(variable)), within, depth + 1, by_key=False)
 
     def _reject_known(self, name: str, value: Any) -> None:
-        """Raise Unresolved if a completely unknown list also has known parts, which would be lost."""
+        """Raise NotShown if a completely unknown list also has known parts, which would be lost."""
         if self._is_all and value not in (None, "", [], {}, False):
-            raise Unresolved(f"it also refers to {show(name)}, and the plan does not show which values it takes")
+            raise NotShown(f"it also refers to {show(name)}, and the plan does not show which values it takes")
 
     def _of_local(self, name: str, scope: _Scope, depth: int) -> Resource:
         """The resource a local value refers to, if only one is possible.
@@ -304,7 +304,7 @@ class References:
                     if source.type in self._wanted and not source.values.get("id"):
                         seen[source.address] = source
         if len(seen) != 1 or self._is_all:
-            raise Unresolved(f"it refers to {show(name)}, whose value a plan does not show")
+            raise NotShown(f"it refers to {show(name)}, whose value a plan does not show")
         return next(iter(seen.values()))
 
 

@@ -17,9 +17,9 @@ from sgfast.policy.formats.location import Location, one_line
 from sgfast.policy.formats.objects import JsonObject
 from sgfast.policy.formats.terraform_references import (
     Module,
+    NotShown,
     References,
     Resource,
-    Unresolved,
     at,
     has_true,
     module_steps,
@@ -135,7 +135,7 @@ class Stack:
             return [value] if (value := self.id_of(resource, attribute, wanted)) else []
         try:
             return [self.identity(each) for each in self._references.sources(resource, attribute, wanted)]
-        except Unresolved:
+        except NotShown:
             return []
 
     def filled(self, resource: Resource, attribute: str, lists: list[list[Any]], wanted: Set[str]) -> list[list[str]]:
@@ -169,7 +169,7 @@ class Stack:
         """
         try:
             return self._references.sources(resource, attribute, wanted, is_all=is_all)
-        except Unresolved as why:
+        except NotShown as why:
             raise self.error(resource, f"{attribute} is known only after apply: {why}") from None
 
     def _ambiguous(self, resource: Resource, attribute: str, sources: list[Resource]) -> PolicyError:

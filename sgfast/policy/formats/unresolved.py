@@ -24,9 +24,6 @@ from sgfast.policy.yaml_nodes import show, shown_origin
 Unresolved = Literal["error", "empty"]
 
 _KEY = "addresses"
-#: A cloud does not export more, and a message has to end.
-_LISTED = 500
-
 
 def is_address_file(source: Source) -> bool:
     """Whether the file says the addresses of what no other file holds."""
@@ -95,7 +92,7 @@ def resolve(draft: Draft, addresses: Addresses, unresolved: Unresolved, origin: 
             draft.group(location, draft.foreign.get(identity) or "In none of the files")
         else:
             draft.address_group(location, ())
-        draft.note("In none of the files, so that only what the other files say of it is known", location)
+        draft.note("In none of the files, so that only what the other files say of it is known", location, whole=True)
 
 
 class _Known:
@@ -135,11 +132,10 @@ class _Missing:
 
     def error(self, draft: Draft, origin: str) -> PolicyError:
         listed = []
-        for (kind, identity), referrer in list(self.named.items())[:_LISTED]:
+        for (kind, identity), referrer in self.named.items():
             told = draft.foreign.get(identity)
             listed.append(f"{kind} {show(identity)}{f', {told}' if told else ''} (see {referrer})")
-        more = len(self.named) - len(listed)
-        said = "; ".join(listed) + (f"; and {more} more" if more else "")
+        said = "; ".join(listed)
         return PolicyError(
             f"{shown_origin(origin)}: rules or instances refer to what is in none of the files: {said}: add the files "
             f'that hold it, say its addresses in a file with the key "{_KEY}", or take it for nobody with '

@@ -106,12 +106,12 @@ def test_rules_that_are_listed_one_by_one_are_those_of_their_groups() -> None:
     means(alone, RULES_MEANING)
     ids = [[rule.id for rule in each.rules] for each in alone.policy().security_groups]
     # A group stands for a rule of each IP version, which have ids of their own.
-    assert ids == [["sgr-1", "sgr-2", "sgr-3"], ["sg-db/inbound/1", "sg-db/inbound/2", "sgr-5"]]
+    assert ids == [["sgr-1", "sgr-2", "sgr-3"], ["sgr-4", "sgr-4/2", "sgr-5"]]
     both = imported_files(("rules.json", RULES), ("groups.json", described()), ("hosts.json", HOSTS), lists)
     means(both, RULES_MEANING)
     assert [len(each.rules) for each in both.policy().security_groups] == [3, 3]
     found = {rule.id: rule.description for each in both.policy().security_groups for rule in each.rules}
-    assert {"sgr-1", "sgr-2", "sgr-3", "sgr-5"} < found.keys()
+    assert {"sgr-1", "sgr-2", "sgr-3", "sgr-4", "sgr-5"} < found.keys()
     # Twice, as a list, and only some of them.
     again = imported_files(*[("rules.json", RULES)] * 2, ("list.json", RULES["SecurityGroupRules"]), lists)
     assert [len(each.rules) for each in again.policy().security_groups] == [3, 3]

@@ -309,7 +309,7 @@ Resources:
     [
         ("{CidrIp: 192.0.2.0/24}", r"SecurityGroupIngress\[0\]: IpProtocol is missing"),
         ("{IpProtocol: tcp, FromPort: 80, ToPort: 79, CidrIp: 0.0.0.0/0}", "80 to 79 is not a range of ports"),
-        ("{IpProtocol: tcp, FromPort: 80, CidrIp: 0.0.0.0/0}", "80 to None is not a range of ports"),
+        ("{IpProtocol: tcp, FromPort: 80, CidrIp: 0.0.0.0/0}", "80 to nothing is not a range of ports"),
         ("{IpProtocol: tcq, CidrIp: 0.0.0.0/0}", "unknown protocol 'tcq'"),
         ("{IpProtocol: -1, CidrIp: '::/0'}", "is an IPv4 rule, but ::/0 is IPv6"),
         ("{IpProtocol: -1, CidrIp: 10.0.0.0/33}", "'10.0.0.0/33'"),
@@ -527,7 +527,7 @@ Transform: [AWS::Serverless-2016-10-31, OurMacro, {Name: 'AWS::Include', Paramet
         "AWS::Serverless::Function Fn.",
         "Not in the policy, although it filters traffic, too: AWS::EC2::NetworkAcl Acl, "
         "AWS::EC2::NetworkAclEntry Entry.",
-        "A nested stack is only read if its template is given, too: AWS::CloudFormation::Stack Inner.",
+        "A nested stack's template is read if it is given, but without the stack's parameters: AWS::CloudFormation::Stack Inner.",
     )
 
 

@@ -156,6 +156,22 @@ def test_a_directory_with_more_files_below_it_than_the_limit_is_refused(
     assert "more than 3 directories" in sgfast(capsys, "import", "auto", tmp_path).one_line()
 
 
+def test_a_linked_folder_is_read_like_any_other_and_once(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere", {"groups.json": WEB})
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "eu").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "all")
+    assert [Path(file).name for file in sources.files_of(tmp_path / "all")] == ["groups.json"]
+    assert len(load([tmp_path / "all"]).policy().security_groups) == 1
+
+
+def test_every_file_that_is_passed_over_is_named(tmp_path: Path) -> None:
+    others = {f"other-{n}.json": {"Buckets": []} for n in range(20)}
+    notes = load([write(tmp_path, {"a.json": WEB, **others})]).draft.made.notes
+    (warning,) = (note for note in notes if note.startswith("Passed over"))
+    assert all(name in warning for name in others)
+
+
 def test_a_pipe_in_a_directory_is_left_alone(tmp_path: Path) -> None:
     write(tmp_path, {"a.json": WEB})
     os.mkfifo(tmp_path / "b.json")

@@ -166,6 +166,15 @@ def test_groups_that_filter_no_instance_do_not_refuse_a_file() -> None:
     )
 
 
+def test_what_filters_beside_groups_is_told() -> None:
+    beside = [resource("aws_network_acl.a", id="a"), resource("aws_ec2_transit_gateway_vpc_attachment.t", id="t")]
+    assert warnings_of(imported(state(GROUP, *beside)).policy()) == (
+        "Not in the policy, although it filters traffic, too: resource aws_network_acl.a.",
+        "Not read: VPCs behind a transit gateway do not reach each other in the policy: "
+        "resource aws_ec2_transit_gateway_vpc_attachment.t.",
+    )
+
+
 def test_anything_anywhere_is_a_policy_or_a_policy_error() -> None:
     errors = policies = 0
     for changed in mutations(state_file(GROUP, host('module.m["k"].aws_instance.x["a"]', 4))):
