@@ -527,7 +527,8 @@ Transform: [AWS::Serverless-2016-10-31, OurMacro, {Name: 'AWS::Include', Paramet
         "AWS::Serverless::Function Fn.",
         "Not in the policy, although it filters traffic, too: AWS::EC2::NetworkAcl Acl, "
         "AWS::EC2::NetworkAclEntry Entry.",
-        "A nested stack's template is read if it is given, but without the stack's parameters: AWS::CloudFormation::Stack Inner.",
+        "A nested stack's template is read if it is given, but without the stack's parameters: "
+        "AWS::CloudFormation::Stack Inner.",
     )
 
 
