@@ -267,7 +267,7 @@ def test_what_was_left_out_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> No
     budgets = (0, 10**6, 3 * 10**6, 10**7)
 
     @seed(11)
-    @settings(max_examples=some(30, 60), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=some(20, 60), deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(policies(), st.sampled_from(budgets))
     def run(policy: Policy, steps: int) -> None:
         assume(views_exist(policy))

@@ -141,7 +141,7 @@ def test_shadowed_and_redundant_rules_against_exhaustive_evaluation() -> None:
     seen: Counter[str] = Counter()
 
     @seed(20261125)
-    @settings(max_examples=some(80, 200), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=some(50, 200), deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(policies())
     def run(policy: Policy) -> None:
         assume(views_exist(policy))
@@ -156,7 +156,7 @@ def test_removing_a_redundant_rule_and_looking_again_keeps_every_verdict() -> No
     """Two rules may each be redundant but not both at once, which is why the advice is to remove one at a time."""
 
     @seed(7)
-    @settings(max_examples=some(20, 40), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=some(14, 40), deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(policies())
     def run(policy: Policy) -> None:
         assume(views_exist(policy) and policy.instances)

@@ -64,7 +64,7 @@ def made_up(policy: Policy, rng: np.random.Generator, times_ns: Sequence[int], n
 
 @seed(SEED)
 @settings(
-    max_examples=some(4, 25), database=None, deadline=None, phases=(Phase.generate,),
+    max_examples=some(3, 25), database=None, deadline=None, phases=(Phase.generate,),
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 @given(policies(), runs, st.integers(0, 2**32 - 1))
@@ -106,7 +106,7 @@ def test_recordings_give_the_same_lines(
 
 # --- Packets that are read apart
 
-@pytest.mark.parametrize("seed", range(some(3, 6)))
+@pytest.mark.parametrize("seed", range(some(2, 6)))
 def test_a_clock_that_files_set_back_is_one_clock(client: Any, tmp_path: Path, seed: int) -> None:
     """Files that begin a little or long before the one before them ended, some of a single packet, some empty."""
     print(f"seed {seed}")

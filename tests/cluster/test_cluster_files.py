@@ -328,7 +328,7 @@ def test_forged_files_give_a_result_or_one_line(inline: Any, tmp_path: Path) -> 
     one = replay(policy, capture, shards=1, resume=folder, **options)
     kept = {path: path.read_bytes() for path in folder.iterdir()}
     rng, errors, read_again = np.random.default_rng(8), 0, 0
-    for number in range(some(200, 10_000)):
+    for number in range(some(120, 10_000)):
         for path in set(folder.iterdir()) - kept.keys():
             path.unlink()
         for path, data in kept.items():

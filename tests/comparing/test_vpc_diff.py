@@ -30,7 +30,7 @@ def of_whole(group: ChangedGroup, numbers: list[int]) -> ChangedGroup:
     return replace(group, examples=tuple(replace(e, packet=numbers[e.packet - 1]) for e in group.examples))
 
 
-@pytest.mark.parametrize("seed", range(some(3, 6)))
+@pytest.mark.parametrize("seed", range(some(2, 6)))
 def test_a_mixture_is_compared_as_each_vpc_alone(seed: int, tmp_path: Path) -> None:
     print(f"seed {seed}")
     packets = sorted(traffic(np.random.default_rng(seed), 1500), key=lambda packet: packet[0])

@@ -261,7 +261,7 @@ def test_rules_that_overlap_win_as_in_a_fresh_compilation_whichever_come_and_go(
     now = apply_changes(now, [AddRule(f"g{n % 2}", rule()) for n in range(60)]).policy
     compiler = Compiler()
     compiler.compile(now)
-    for step in range(some(25, 200)):
+    for step in range(some(18, 200)):
         changes: list[Change] = []
         for _ in range(rng.choice((1, 1, 1, 4))):
             group = now.group_by_name[rng.choice(("g0", "g1"))]

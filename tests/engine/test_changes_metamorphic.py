@@ -53,7 +53,7 @@ from sgfast.reference.packets import parse_frame
 
 SEED = int(os.environ.get("SGFAST_METAMORPHIC_SEED", "2024"))
 #: A factor on the number of policies that are drawn.
-EFFORT = float(os.environ.get("SGFAST_METAMORPHIC_EFFORT") or some(0.4, 1))
+EFFORT = float(os.environ.get("SGFAST_METAMORPHIC_EFFORT") or some(0.3, 1))
 
 #: An address that no packet uses and no prefix contains.
 ELSEWHERE = ip_network("192.168.77.7/32")

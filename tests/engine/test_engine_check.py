@@ -166,7 +166,7 @@ def with_one_wrong(call: dict[str, Any], rng: np.random.Generator) -> dict[str, 
 def test_packets_of_random_conversations_are_judged_as_the_python_way_judges_them() -> None:
     seen: Counter[str | None] = Counter()
 
-    @drawn(SEED, some(40, 60))
+    @drawn(SEED, some(25, 60))
     def run(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         options: dict[str, Any] = {
@@ -295,7 +295,7 @@ def test_addresses_are_read_as_ipaddress_reads_them() -> None:
     rng = np.random.default_rng(SEED)
     own = {ip_address("10.0.0.5"), ip_address("2001:db8::5")}
     read: Counter[str] = Counter()
-    for _ in range(some(10, 20)):
+    for _ in range(some(7, 20)):
         engine = Engine(policy_of(OPEN), keep_flows=True)
         expected: dict[int, bytes] = {}     # by source port, whose address it was
         for n in range(2000):
@@ -430,7 +430,7 @@ instances:
 def test_a_number_keeps_its_name_whatever_changes() -> None:
     """What lets verdicts be kept when the policy changes."""
 
-    @drawn(SEED, some(8, 40))
+    @drawn(SEED, some(6, 40))
     def run(policy: Policy, case_seed: int) -> None:
         changer = Changer(np.random.default_rng(case_seed))
         try:

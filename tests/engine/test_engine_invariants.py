@@ -40,7 +40,7 @@ def some_traffic(policy: Policy, case_seed: int, count: int = 1500) -> tuple[Tra
 # --- What verdicts do not depend on
 
 
-@drawn(SEED, some(4, 15))
+@drawn(SEED, some(3, 15))
 def test_batch_size_decides_nothing(policy: Policy, case_seed: int) -> None:
     traffic, options = some_traffic(policy, case_seed)
     whole = judge(Engine(policy, **options), traffic)
@@ -48,7 +48,7 @@ def test_batch_size_decides_nothing(policy: Policy, case_seed: int) -> None:
         assert (judge(Engine(policy, **options), traffic, range(size, len(traffic.frames), size)) == whole).all(), size
 
 
-@drawn(SEED, some(4, 15))
+@drawn(SEED, some(3, 15))
 def test_where_captures_are_cut_decides_nothing(policy: Policy, case_seed: int) -> None:
     traffic, options = some_traffic(policy, case_seed)
     whole = judge(Engine(policy, **options), traffic)
@@ -59,7 +59,7 @@ def test_where_captures_are_cut_decides_nothing(policy: Policy, case_seed: int) 
         assert (judge(Engine(policy, **options), traffic, cuts) == whole).all()
 
 
-@drawn(SEED, some(5, 25))
+@drawn(SEED, some(4, 25))
 def test_whether_results_are_wanted_decides_nothing(policy: Policy, case_seed: int) -> None:
     """Without them, packets of established connections take the fast path (``core/pipeline/fast_path.pxd``)."""
     traffic, options = some_traffic(policy, case_seed)
@@ -78,7 +78,7 @@ def test_whether_results_are_wanted_decides_nothing(policy: Policy, case_seed: i
     assert len(flows) == counters["opened"] + counters["inferred"] + counters["denied"]
 
 
-@drawn(SEED, some(4, 15))
+@drawn(SEED, some(3, 15))
 def test_hash_key_decides_nothing(policy: Policy, case_seed: int) -> None:
     traffic, options = some_traffic(policy, case_seed)
     whole = judge(Engine(policy, **options), traffic)
@@ -88,7 +88,7 @@ def test_hash_key_decides_nothing(policy: Policy, case_seed: int) -> None:
     assert (judge(Engine(policy, **options), traffic) == whole).all()
 
 
-@drawn(SEED, some(5, 25))
+@drawn(SEED, some(4, 25))
 def test_order_of_groups_rules_and_instances_decides_nothing(policy: Policy, case_seed: int) -> None:
     traffic, options = some_traffic(policy, case_seed)
     rng = np.random.default_rng(case_seed)
@@ -120,7 +120,7 @@ def test_order_of_groups_rules_and_instances_decides_nothing(policy: Policy, cas
         assert said(other) == first
 
 
-@drawn(SEED, some(5, 25))
+@drawn(SEED, some(4, 25))
 def test_headers_are_judged_as_frames_are(policy: Policy, case_seed: int) -> None:
     """Packets whose frames hold no surprises: whole, untagged, quoting nothing."""
     rng = np.random.default_rng(case_seed)
@@ -342,7 +342,7 @@ def test_times_before_1970_run_by_the_same_clock() -> None:
 # --- explain and check
 
 
-@drawn(SEED, some(25, 150))
+@drawn(SEED, some(15, 150))
 def test_explain_says_what_check_does(policy: Policy, case_seed: int) -> None:
     rng = np.random.default_rng(case_seed)
     vpc = (None, None, "red", "green")[rng.integers(4)]

@@ -165,7 +165,7 @@ def test_oldest_datagram_goes_when_there_are_too_many(over):
     assert told.words(everything=True).count("deny") == max(over, 0)
 
 
-@pytest.mark.parametrize("over", [-1, 0, 1])
+@pytest.mark.parametrize("over", [-1, 0])
 def test_oldest_datagram_goes_when_there_are_too_many_fragments(over):
     # The first fragment of one that waits would be one too many: then that one goes, and another begins.
     layer = f.udp(4000, 53, bytes(8 * 2048))
@@ -365,7 +365,7 @@ def drawn_of_long_datagrams(rng: np.random.Generator, number: int) -> list[tuple
     return [frames[n] for n in order]
 
 
-@pytest.mark.parametrize("seed", range(some(6, 60)))
+@pytest.mark.parametrize("seed", range(some(4, 60)))
 def test_fragments_of_long_datagrams_against_the_reference_and_through_a_snapshot(seed, tmp_path):
     print("seed", seed)
     packets = drawn_of_long_datagrams(np.random.default_rng(seed), 60)

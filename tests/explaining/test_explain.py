@@ -123,7 +123,7 @@ def questions(draw: st.DrawFn, policy: Policy) -> tuple[str, str, int, dict[str,
 
 
 @seed(20261125)
-@settings(max_examples=some(20, 200), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=some(14, 200), deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_verdict_winner_and_nearest_miss_against_engine_and_brute_force(data: st.DataObject) -> None:
     policy = data.draw(policies())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from command import process, sgfast, valid, write_policy
+from effort import some
 from flow_logs import CLIENT, DB, GOOD, POLICY, WEB, assert_adds_up, record
 
 from sgfast.errors import FlowLogError
@@ -134,7 +135,7 @@ def test_noise_never_breaks_the_reader(tmp_path: Path) -> None:
         lambda data: data.__delitem__(slice(rng.randrange(len(data)), None)),
         lambda data: data.extend(rng.randbytes(rng.randrange(40))),
     ]
-    for n in range(600):
+    for n in range(some(200, 600)):
         data = bytearray(gzip.compress(whole) if n % 3 == 0 else whole)
         for _ in range(rng.randrange(1, 5)):
             if data:
@@ -145,4 +146,4 @@ def test_noise_never_breaks_the_reader(tmp_path: Path) -> None:
         except FlowLogError as error:
             refused += 1
             assert str(error).isprintable()
-    assert refused < 500
+    assert refused < some(166, 500)

@@ -34,7 +34,7 @@ def opened(policy: Policy) -> Policy:
 def test_no_record_disagrees_with_the_policy_that_made_it(tmp_path: Path) -> None:
     seen: Counter[str] = Counter()
 
-    @drawn(20261127, some(8, 200))
+    @drawn(20261127, some(6, 200))
     def check(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         capture = as_capture(tmp_path, Crowd(policy, rng, fragments=True).draw(1000))
@@ -60,8 +60,8 @@ def test_no_record_disagrees_with_the_policy_that_made_it(tmp_path: Path) -> Non
 
     check()
     print(seen)
-    assert seen["records"] > some(10_000, 200_000)
+    assert seen["records"] > some(7_000, 200_000)
     assert seen["undecided"] < seen["records"] * 0.09
     # The other removed rules were not needed, as another rule allows the same.
     assert seen["removals found"] > seen["rules removed"] / 2
-    assert seen["openings found"] > some(5, 40)
+    assert seen["openings found"] > some(3, 40)

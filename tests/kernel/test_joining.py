@@ -32,7 +32,7 @@ from sgfast.reference.engine import ReferenceEngine
 REASON = missing()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REASON}")
 
-DATAGRAMS = int(os.environ.get("SGFAST_KERNEL_DATAGRAMS") or some(3_000, 6_000))
+DATAGRAMS = int(os.environ.get("SGFAST_KERNEL_DATAGRAMS") or some(2_000, 6_000))
 SEED = int(os.environ.get("SGFAST_KERNEL_SEED", "2"))
 
 

@@ -230,7 +230,9 @@ REPLAYS = ("one-side-100", "one-side-10k-verbatim", "mix-10k")
 #: Cases that run the same lines as others, with other data. Of the large rule sets, the missing one stays.
 ALIKE = [
     *(f"test_classbench.py::test_classbench[{name}]" for name in ("acl1_10k", "fw1_1k", "fw1_10k", "ipc1_1k")),
-    *(f"test_changes.py::test_change[{name} more]" for name in ("a rule", "a member", "an address")),
+    *(f"test_changes.py::test_change[{name} more]" for name in ("a rule", "a member", "an address", "an instance")),
+    "test_changes.py::test_change[a rule's new ports]",
+    "test_changes.py::test_established_path_with_a_change_to_come[one-side-1m]",
     *(f"test_diff.py::test_diff[one-side-10k-{policies}]" for policies in ("same", "changed")),
     *(f"test_diff.py::test_diff[one-side-200k-{policies}]" for policies in ("same", "changed")),
 ]  # fmt: skip

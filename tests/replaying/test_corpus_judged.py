@@ -60,14 +60,14 @@ def agree(path: Path, mode: Any, midstream: Any) -> int:
 def test_engine_threads_and_reference_agree_on_every_file_and_count_what_the_manifest_does() -> None:
     wrong = []
     judged = 0
-    for n, row in enumerate(rows()[:: some(12, 1)]):
+    for n, row in enumerate(rows()[:: some(18, 1)]):
         number = agree(ROOT / row["file"], *RUNS[n % len(RUNS)])
         counted = row["packets_capinfos"] or row["packets_tcpdump"]
         if is_readable(row) and str(number) != counted:
             wrong.append(f"{row['file']}: {number} packets instead of {counted}")
         judged += number
     assert wrong == []
-    assert judged > some(5_000, 60_000)
+    assert judged > some(3_000, 60_000)
 
 
 def bytes_in_use() -> int:
@@ -87,7 +87,7 @@ def bytes_in_use() -> int:
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="the C library does not tell what is in use")
 def test_judging_every_file_again_leaves_nothing_behind() -> None:
-    files = [ROOT / row["file"] for row in rows()[:: some(12, 1)]]
+    files = [ROOT / row["file"] for row in rows()[:: some(24, 1)]]
     used = []
     for _ in range(2):
         for path in files:

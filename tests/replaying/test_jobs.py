@@ -76,7 +76,7 @@ def roomy(policy: Policy) -> Policy:
 @pytest.mark.parametrize("keep_flows", [False, True])
 @seed(SEED)
 @settings(
-    max_examples=some(8, 60), database=None, deadline=None, phases=(Phase.generate,),
+    max_examples=some(5, 60), database=None, deadline=None, phases=(Phase.generate,),
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 @given(policies(), runs, st.integers(2, 5), st.integers(0, 2**32 - 1))
@@ -333,7 +333,7 @@ def test_threads_that_share_an_engine_take_turns(tmp_path: Path) -> None:
 
 
 #: How often one thread judges while others ask.
-ROUNDS = some(25, 60)
+ROUNDS = some(15, 60)
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -374,7 +374,7 @@ def let_go_in_children(policy: str) -> None:
     engines = [Engine(policy, jobs=3, reporting=True)]
     in_child(engines.clear)
     rows = pings(100_000)
-    for n in range(some(4, 10)):
+    for n in range(some(2, 10)):
         # The workers are busy for a while, as all of that ends at once: a child has their work half done, and not them.
         engines[0].process(rows)
         engines[0].dataplane.process_frames(replay_frames(100, int(rows["time_ns"][-1]) + 10**12))

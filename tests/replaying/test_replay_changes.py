@@ -284,7 +284,7 @@ def test_looking_for_ambiguous_addresses_is_not_done_change_by_change(tmp_path: 
 
     vpcs = (Vpc("red"), Vpc("blue"))
     instances = tuple(
-        Instance(f"i{n}", vpcs[n % 2].name, (ip_network(0x0A000000 + n),), ("web",)) for n in range(2000)
+        Instance(f"i{n}", vpcs[n % 2].name, (ip_network(0x0A000000 + n),), ("web",)) for n in range(1100)
     )
     policy = Policy(vpcs=vpcs, security_groups=(SecurityGroup("web"),), instances=instances)
     changes: list[TimedChange] = []

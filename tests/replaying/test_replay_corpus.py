@@ -26,7 +26,7 @@ def test_every_file_ends_as_it_should() -> None:
     policy = parse_policy(DOCUMENT)
     wrong = []
     judged = 0
-    for row in rows()[:: some(8, 1)]:
+    for row in rows()[:: some(12, 1)]:
         path = ROOT / row["file"]
         try:
             result = replay(policy, [path])
@@ -40,14 +40,14 @@ def test_every_file_ends_as_it_should() -> None:
         if is_readable(row) and (result.damaged is not None or str(result.packets) != counted):
             wrong.append(f"{row['file']}: {result.packets} packets instead of {counted}; {result.damaged}")
     assert wrong == []
-    assert judged > some(2_000, 20_000)
+    assert judged > some(1_200, 20_000)
 
 
 @pytest.mark.parametrize("mode, midstream", [("causal", "infer"), ("verbatim", "deny"), ("causal", "allow")])
 def test_engine_and_reference_agree_on_real_traffic(mode: str, midstream: str) -> None:
     policy = parse_policy(DOCUMENT)
     compared = 0
-    for row in [row for row in rows() if is_readable(row)][:: some(48, 4)]:
+    for row in [row for row in rows() if is_readable(row)][:: some(96, 4)]:
         path = ROOT / row["file"]
         if path.stat().st_size > 2_000_000:
             continue
@@ -61,13 +61,13 @@ def test_engine_and_reference_agree_on_real_traffic(mode: str, midstream: str) -
             # The engine's clock stands still after 146 years; fuzzed timestamps get there.
             assert fast.last_time_ns == min(slow.last_time_ns, 1 << 62), path
         compared += fast.packets
-    assert compared > some(400, 5_000)
+    assert compared > some(200, 5_000)
 
 
 def test_written_captures_hold_what_was_read(tmp_path: Path) -> None:
     policy = parse_policy(DOCUMENT)
     written = 0
-    for row in [row for row in rows() if is_readable(row)][:: some(12, 1)]:
+    for row in [row for row in rows() if is_readable(row)][:: some(24, 1)]:
         path, copy = ROOT / row["file"], tmp_path / "copy.pcapng"
         if path.stat().st_size > 2_000_000:
             continue
@@ -89,7 +89,7 @@ def test_written_captures_hold_what_was_read(tmp_path: Path) -> None:
             given = drain(reader)
         assert found[0] == given and sorted(found[1] + found[2]) == sorted(given), path
         written += len(given)
-    assert written > some(1_500, 20_000)
+    assert written > some(700, 20_000)
 
 
 def test_some_files_through_the_command(tmp_path: Path) -> None:

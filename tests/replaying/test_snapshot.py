@@ -47,7 +47,7 @@ def test_engine_that_goes_through_snapshots_judges_as_the_reference(tmp_path: Pa
         seen["snapshot"] += 1
         return load_snapshot(tmp_path / "state")
 
-    @drawn(20, some(5, 12))
+    @drawn(20, some(4, 12))
     def run(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         for changing in (False, True):
@@ -259,7 +259,7 @@ def test_forged_snapshots_are_refused_or_judge_on(tmp_path: Path, state: Path) -
     with open_capture(str(CAPTURE)) as reader:
         batch = reader.next_batch()
         assert batch is not None
-        for _ in range(some(80, 300)):
+        for _ in range(some(60, 300)):
             def forge(about: dict[str, Any], arrays: dict[str, Any]) -> None:
                 names = [name for name, array in arrays.items() if len(array)]
                 array = arrays[names[rng.integers(len(names))]]

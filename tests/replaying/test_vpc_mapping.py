@@ -264,7 +264,7 @@ def test_with_a_vpc_named_nothing_is_mapped(tmp_path: Path) -> None:
 # --- As if each VPC had a capture of its own
 
 
-@pytest.mark.parametrize("seed", range(some(3, 6)))
+@pytest.mark.parametrize("seed", range(some(2, 6)))
 @pytest.mark.parametrize("mode, midstream", [("causal", "infer"), ("verbatim", "deny"), ("causal", "allow")])
 def test_a_mixture_is_judged_as_each_vpc_alone(seed: int, mode: str, midstream: str, tmp_path: Path) -> None:
     print(f"seed {seed}")
@@ -430,7 +430,7 @@ MARKED_ANYHOW = MARKED_ANYHOW.replace("name: c, vni", "name: c, interface: c, vn
 LATER = CHANGES + "  - {at: 7, add_peering: [a, c]}\n"
 
 
-@pytest.mark.parametrize("seed", range(some(4, 8)))
+@pytest.mark.parametrize("seed", range(some(3, 8)))
 def test_the_reference_model_judges_a_mapped_capture_alike(seed: int, tmp_path: Path) -> None:
     print(f"seed {seed}")
     rng = np.random.default_rng(seed)
@@ -461,7 +461,7 @@ def test_the_reference_model_judges_a_mapped_capture_alike(seed: int, tmp_path: 
 # --- Several threads
 
 
-@pytest.mark.parametrize("seed", range(some(2, 4)))
+@pytest.mark.parametrize("seed", range(some(1, 4)))
 def test_any_number_of_threads_says_what_one_says(seed: int, tmp_path: Path) -> None:
     print(f"seed {seed}")
     rng = np.random.default_rng(seed)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from captures import pcap_head, pcap_record
 from command import PCAPS, SHOP, Outcome, sgfast, write_capture, write_policy
+from effort import some
 from frames import ethernet, icmp, ip, udp
 from traffic import Crowd, as_capture, drawn
 
@@ -93,7 +94,7 @@ def written(log: FlowLogLines, parts: list[bytes]) -> list[str]:
 def test_records_are_those_of_a_plain_dictionary(form: str, tmp_path: Path) -> None:
     seen = idle = 0
 
-    @drawn(20261125, 12)
+    @drawn(20261125, some(6, 12))
     def check(policy: Policy, case_seed: int) -> None:
         nonlocal seen, idle
         rng = np.random.default_rng(case_seed)
@@ -108,7 +109,7 @@ def test_records_are_those_of_a_plain_dictionary(form: str, tmp_path: Path) -> N
             idle += len(lines) - len(plain.records)
 
     check()
-    assert seen > 5000 and idle > 20
+    assert seen > some(2500, 5000) and idle > some(10, 20)
 
 
 def rows(n: int, **fields: Any) -> tuple[Any, Any]:

@@ -106,7 +106,7 @@ def test_what_a_policy_allows_can_be_all_there_is(policy: Path) -> None:
 def test_random_policies_and_traffic(tmp_path: Path) -> None:
     claimed: Counter[str] = Counter(exactly=0)
 
-    @drawn(20261125, some(4, 10))
+    @drawn(20261125, some(3, 10))
     def check(policy: Policy, case_seed: int) -> None:
         # Where connections are forgotten for want of room, a stricter policy forgets others.
         policy = replace(stateful(policy), settings=replace(policy.settings, max_connections=1_000_000))
@@ -132,7 +132,7 @@ def test_random_policies_and_traffic(tmp_path: Path) -> None:
         suggest([capture], unanswered=True)
 
     check()
-    assert min(claimed.values()) > some(200, 500)
+    assert min(claimed.values()) > some(150, 500)
 
 
 def _nameable(found: list[dict[str, Any]]) -> Counter[tuple[object, ...]]:

@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from workshop import ROOT, Edit, Failure, Workshop, is_translated, status_of
+from workshop import ROOT, Failure, Workshop, is_translated, status_of
 
 #: The whole suite takes about an hour with sanitizers, and some files a few minutes.
 WHOLE_TIMEOUT_SECONDS, TIMEOUT_SECONDS = 4 * 3600, 1800
@@ -64,10 +64,8 @@ WHOLE = (
 #: Where threads judge together, or ask while another one judges.
 THREADED = ("engine/test_engine_check", "replaying/test_jobs")
 
-PORTABLE = Edit(
-    "sgfast/core/base/intrinsics.pxd", "#if defined(__SSE2__)\n        __m128i tags", "#if 0\n        __m128i tags"
-)
-
+#: More than most machines that run this have processors.
+SEVERAL = ("--workers", "3")
 
 GCC = os.environ.get("CC", "gcc").split()[0]
 #: Code is laid out as the optimiser likes, but not so much that nobody could tell where it went wrong.
@@ -76,16 +74,21 @@ SANITIZERS = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-
 
 
 def several(tests: Sequence[str], jobs: int) -> int:
-    """More threads than most machines that run this have processors."""
-    return subprocess.run([*PYTEST, "--workers", "3", *tests], cwd=ROOT, check=False).returncode
+    """Several threads."""
+    return subprocess.run([*PYTEST, *SEVERAL, *tests], cwd=ROOT, check=False).returncode
 
 
 def portable(tests: Sequence[str], jobs: int) -> int:
     """The plain C that other processors get."""
     with tempfile.TemporaryDirectory(prefix="sgfast-path-") as folder:
         # What is tried is which code is taken, not how it is optimised; without, it compiles in a third of the time.
-        workshop = Workshop(Path(folder), jobs, flags="-O0 -g0", edits=[PORTABLE])
+        workshop = Workshop(Path(folder), jobs, flags="-O0 -g0 -DSGFAST_PORTABLE", translated=is_translated())
         return tested(workshop, tests)
+
+
+def portable_several(tests: Sequence[str], jobs: int) -> int:
+    """Plain C with several threads."""
+    return portable([*SEVERAL, *tests], jobs)
 
 
 def sanitized(tests: Sequence[str], jobs: int) -> int:
@@ -130,7 +133,10 @@ def bounds(tests: Sequence[str], jobs: int) -> int:
         return tested(Workshop(Path(folder), jobs, building={"SGFAST_DEBUG": "1"}), tests)
 
 
-PATHS = {"several": several, "portable": portable, "sanitized": sanitized, "races": races, "bounds": bounds}
+PATHS = {
+    "several": several, "portable": portable, "portable-several": portable_several, "sanitized": sanitized,
+    "races": races, "bounds": bounds,
+}  # fmt: skip
 CHECKED = ("sanitized", "bounds")
 
 

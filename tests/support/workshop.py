@@ -80,12 +80,12 @@ class Workshop:
 
     def __init__(
         self, folder: Path, jobs: int, *, flags: str | None = None, as_built: bool = False, translated: bool = False,
-        building: Mapping[str, str] | None = None, running: Mapping[str, str] | None = None, edits: Sequence[Edit] = (),
+        building: Mapping[str, str] | None = None, running: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """``flags``: of the compiler, instead of those in setup.py. ``as_built``: begin with the extension modules that
         stand in the repository, which must be up to date, whatever flags they were built with; ``translated``: only
         with the C that Cython made of them. ``building``, ``running``: more environment variables, of builds and of
-        whatever is run. ``edits``: made before the first build, for good.
+        whatever is run.
         """
         # Names of one length: a longer environment moves the stack, which alone can make a process slower.
         self.tree = folder / "tree"
@@ -100,9 +100,6 @@ class Workshop:
         self._building = building or {}
         self._running = running or {}
         self._copy(flags, () if as_built else ("*.so",) if translated else ("*.so", "*.c"))
-        for edit in edits:
-            source = self.tree / edit.file
-            source.write_text(edit.applied(source.read_text()))
         self.build()
         where = self.call([sys.executable, "-c", "import sgfast; print(sgfast.__file__)"], 60)[1].strip()
         if Path(where).parent != self.tree / "sgfast":

@@ -1,5 +1,6 @@
 # Operations that Cython cannot express. Plain C11 with GCC/Clang builtins, and no instructions beyond the platform's
-# baseline (SSE2 is part of x86-64), so a build is not tied to the machine it was made on.
+# baseline (SSE2 is part of x86-64), so a build is not tied to the machine it was made on. SGFAST_PORTABLE leaves out
+# vector instructions, as on other processors.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -7,7 +8,7 @@ cdef extern from *:
     """
     #include <stdint.h>
     #include <string.h>
-    #if defined(__SSE2__)
+    #if defined(__SSE2__) && !defined(SGFAST_PORTABLE)
     #include <emmintrin.h>
     #endif
 
@@ -35,7 +36,7 @@ cdef extern from *:
 
     /* Bit i is set if tag i of the 12 at p equals tag. p is aligned to 16 bytes, and 16 bytes are readable. */
     static inline uint32_t sg_match12(const uint8_t *p, uint8_t tag) {
-    #if defined(__SSE2__)
+    #if defined(__SSE2__) && !defined(SGFAST_PORTABLE)
         __m128i tags = _mm_load_si128((const __m128i *)p);
         return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(tags, _mm_set1_epi8((char)tag))) & 0xfffu;
     #else
