@@ -33,6 +33,7 @@ from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.replaying import ReplayOptions, ReplayResult
+    from sgfast.report.rollup import By
 
 
 #: The files that a replay writes: option, metavar, help.
@@ -124,9 +125,24 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @format_option()
 @jobs_option
 @click.option(
+    "--by",
+    type=click.Choice(["group", "instance", "address", "service", "rule"]),
+    default="group",
+    show_default=True,
+    help="What the rows of the report are: who reaches whom by security groups and named networks, by instances or by "
+    "addresses; services; or rules.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="List N rows in each part of the report. Default: as many as let it have 60 lines; 1,000 with --json.",
+)
+@click.option(
     "--fail-on",
-    type=click.Choice(["denied"]),
-    help="Exit with status 1 if any packet was denied (moot ones do not count).",
+    type=click.Choice(["denied", "would-break"]),
+    help="Exit with status 1 if any packet was denied (moot ones do not count), or if a connection that worked would "
+    "break.",
 )
 @click.option(
     "--engine",
@@ -151,6 +167,8 @@ def replay(
     flow_log_interval: int,
     policies: PolicyOptions,
     form: Form,
+    by: By,
+    top: int | None,
     fail_on: str | None,
     quiet: bool,
 ) -> None:
@@ -179,6 +197,8 @@ def replay(
             raise click.UsageError("--snapshot and --resume need --engine fast: the reference model has no snapshots")
         if options.jobs != 1:
             raise click.UsageError("--jobs needs --engine fast: the reference model uses one thread")
+        if fail_on == "would-break":
+            raise click.UsageError("--fail-on would-break needs --engine fast: the reference model does not follow it")
     for name in ("flow_log_format", "flow_log_interval"):
         if "--flow-log" not in paths and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"--{name.replace('_', '-')} needs --flow-log")
@@ -215,10 +235,10 @@ def replay(
         raise_arrived()
         outputs.publish(result)
 
-    _print_report(result, form, report_name, quiet)
+    _print_report(result, form, by, top, report_name, quiet)
     if result.damaged is not None:
         context.exit(EXIT_DAMAGED)
-    if fail_on == "denied" and result.verdicts["deny"]:
+    if fail_on is not None and (result.verdicts["deny"] if fail_on == "denied" else result.broken):
         context.exit(EXIT_FAIL_ON)
 
 
@@ -246,17 +266,17 @@ def _client_at(dask: str) -> AbstractContextManager[Any]:
     return client_at(dask)
 
 
-def _print_report(result: ReplayResult, form: Form, name: str, quiet: bool) -> None:
+def _print_report(result: ReplayResult, form: Form, by: By, top: int | None, name: str, quiet: bool) -> None:
     stream = sys.stderr if name == "standard error" else sys.stdout
     if form == "json":
         from sgfast.report.summary import summary
 
-        text = to_json(summary(result))
+        text = to_json(summary(result, by=by, top=top))
     else:
         from sgfast.report.text import text_report
 
         width = shutil.get_terminal_size().columns if is_terminal(stream) else 80
-        text = text_report(result, width=width, colour=is_colourful(stream))
+        text = text_report(result, width=width, colour=is_colourful(stream), by=by, top=top)
     # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
     if stream is not sys.stderr and not (form == "text" and is_terminal(stream) and is_terminal(sys.stderr)):
         if not quiet:

@@ -52,24 +52,24 @@ cdef object merged_flows(FlowRow** rows, const Py_ssize_t* counts, int n):
 
 
 cdef object merged_tally(Plane** planes, int n, size_t offset):
-    # (rows, packets that have no row). `offset`: of the tally in Plane.
+    # (rows, packets and connections that have none, for lack of memory). `offset`: of the tally in Plane.
     cdef Tally sums
     cdef Tally* tally = <Tally*>(<uint8_t*>planes[0] + offset)
     cdef TallyRow* row
     cdef uint32_t k
     cdef int i
     if n == 1:
-        return tally_rows(tally), tally.other_packets
+        return tally_rows(tally), tally.lost
     init_tally(&sums, planes[0].wire.secret[7])
     try:
         for i in range(n):
             tally = <Tally*>(<uint8_t*>planes[i] + offset)
-            sums.other_packets += tally.other_packets
+            sums.lost += tally.lost
             for k in range(tally.groups):
                 row = &tally.cells[tally.used[k]]
                 if not add_row(&sums, row):
-                    sums.other_packets += row.packets
-        return tally_rows(&sums), sums.other_packets
+                    sums.lost += row.packets + row.connections
+        return tally_rows(&sums), sums.lost
     finally:
         free_tally(&sums)
 
@@ -256,26 +256,34 @@ cdef class AccountingPlane(DataPlane):
 
     @property
     def denials(self):
-        """``(rows, others)``: denied packets by instance, peer, protocol, port and reason, as TALLY_DTYPE."""
+        """``(rows, lost)``: denied packets, and the attempts that they began, as TALLY_DTYPE (``tallies/tally.pxd``)."""
         return self.tally(<uint8_t*>&self.planes[0].denials - <uint8_t*>self.planes[0])
 
     @property
     def unanswered(self):
-        """``(rows, others)``: allowed connections to an instance that it never answered, as TALLY_DTYPE."""
+        """``(rows, lost)``: allowed connections to an instance that it never answered, as TALLY_DTYPE."""
         return self.tally(<uint8_t*>&self.planes[0].unanswered - <uint8_t*>self.planes[0])
 
     @property
     def refused(self):
-        """``(rows, others)``: allowed connections to an instance that it refused, as TALLY_DTYPE."""
+        """``(rows, lost)``: allowed connections to an instance that it refused, as TALLY_DTYPE."""
         return self.tally(<uint8_t*>&self.planes[0].refused - <uint8_t*>self.planes[0])
 
     @property
     def broken(self):
-        """``(rows, others)``: connections that were denied though the other end answered them, as TALLY_DTYPE.
+        """``(rows, lost)``: connections that were denied though the other end answered them, as TALLY_DTYPE.
 
         ``instance`` is the one whose filter denied.
         """
         return self.tally(<uint8_t*>&self.planes[0].broken - <uint8_t*>self.planes[0])
+
+    @property
+    def began(self):
+        """``(rows, lost)``: connections that were allowed, as TALLY_DTYPE.
+
+        ``instance`` is the responder if that is an instance, else the initiator.
+        """
+        return self.tally(<uint8_t*>&self.planes[0].began - <uint8_t*>self.planes[0])
 
     @property
     def cuts(self):

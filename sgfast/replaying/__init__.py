@@ -26,26 +26,23 @@ from sgfast.replaying.captures import Captures
 from sgfast.replaying.change_schedule import ChangeSchedule
 from sgfast.replaying.cutting import PacketsLeftOut, both_left_out
 from sgfast.replaying.engine_runner import EngineRunner, make_engine
+from sgfast.replaying.listed_kinds import Broken, Denied, Service, Unanswered
 from sgfast.replaying.options import Reading, ReplayOptions
 from sgfast.replaying.placement import placement_of, seen_vpcs
 from sgfast.replaying.reference_runner import ReferenceRunner
 from sgfast.replaying.replay_snapshot import Earlier, Resumed, load_replay, save_replay
 from sgfast.replaying.results import (
-    Broken,
     ChangeDone,
     ClusterUsed,
     CutConnection,
-    Denied,
     FlowSink,
     FrameSink,
     Names,
     PacketSink,
     ReplayResult,
     RuleHits,
-    Service,
     Sinks,
     Stage,
-    Unanswered,
 )
 from sgfast.replaying.vpc_runner import VpcRunner
 

@@ -15,25 +15,21 @@ from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import PENDING, REASONS, VERDICTS, Engine
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import ICMP, ICMPV6, Policy
+from sgfast.replaying.kinds import kinds_of
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.reorder_buffer import ReorderBuffer
 from sgfast.replaying.results import (
     LISTED_CUTS,
-    Broken,
     ChangeDone,
     CutConnection,
-    Denied,
     Names,
     Oddities,
     ReplayResult,
     Rows,
     RuleHits,
-    Service,
     Sinks,
-    Unanswered,
     present_instances,
 )
-from sgfast.replaying.sort_keys import broken_key, denied_key, unanswered_key
 
 #: The connections still open at the end are reported in portions of this size.
 FLOWS_AT_ONCE = 1 << 16
@@ -143,16 +139,7 @@ class EngineRunner:
             for rule, group, count in zip(numbering.rules, numbering.rule_groups, plane.rule_counts, strict=True)
         ]
         result.first_time_ns, result.last_time_ns = counters["first_ns"], counters["last_ns"]
-        rows, result.denied_others = plane.denials
-        result.denied = sorted((self._denied(row) for row in rows), key=denied_key)
-        result.broken = sorted((self._broken(row) for row in plane.broken[0]), key=broken_key)
-        unanswered: tuple[tuple[Literal["refused", "silent"], Rows], ...] = (
-            ("refused", plane.refused[0]),
-            ("silent", plane.unanswered[0]),
-        )
-        for answer, rows in unanswered:
-            result.unanswered += [Unanswered(self._service(row), answer, int(row["packets"])) for row in rows]
-        result.unanswered.sort(key=unanswered_key)
+        result.kinds = kinds_of(engine)
         result.oddities = Oddities(
             counters["late"], counters["most_late_ns"], counters["restarts"], counters["fragments_denied"],
             counters["evicted"], counters["moot_evicted"], counters["lost_flows"], self._follow_cuts(result),
@@ -186,34 +173,6 @@ class EngineRunner:
             bool(row["finished"]), int(row["packets"]), outcome,
             None if outcome == "never" else int(row["again_ns"]), bool(row["turned"]), *rules,
         )  # fmt: skip
-
-    def _service(self, row: Any) -> Service:
-        key = int(row["port_key"])
-        icmp = bool(row["has_icmp"])
-        return Service(
-            self.engine.instances[row["instance"]].name,
-            int(row["protocol"]),
-            key if row["has_ports"] else None,
-            key >> 8 if icmp else None,
-            key & 255 if icmp else None,
-        )
-
-    def _peer(self, row: Any) -> tuple[str, str | None]:
-        packed = row["peer"][: 16 if row["family"] == 6 else 4].tobytes()
-        owner = self.engine.compiled.classifier.owner_of(packed)
-        return str(ip_address(packed)), self.engine.instances[owner].name if owner >= 0 else None
-
-    def _denied(self, row: Any) -> Denied:
-        direction: Literal["inbound", "outbound"] = "inbound" if row["inbound"] else "outbound"
-        reason = REASONS[row["reason"]] or ""
-        return Denied(
-            self._service(row), direction, *self._peer(row), reason, int(row["packets"]), int(row["bytes"])
-        )
-
-    def _broken(self, row: Any) -> Broken:
-        direction: Literal["inbound", "outbound"] = "inbound" if row["inbound"] else "outbound"
-        reason = REASONS[row["reason"]] or ""
-        return Broken(self._service(row), direction, *self._peer(row), reason, int(row["packets"]))
 
 
 def finish_flows(plane: AccountingPlane, sinks: Sinks, *, goes_on: bool) -> None:

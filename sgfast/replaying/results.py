@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
@@ -17,6 +18,16 @@ from sgfast.engine import Midstream, Mode
 from sgfast.policy.model import Policy, Rule
 from sgfast.policy.timestamps import MAX_TIME_NS, OUT_OF_RANGE
 from sgfast.replaying.cutting import PacketsLeftOut
+from sgfast.replaying.kinds import Kinds
+from sgfast.replaying.listed_kinds import (
+    Broken,
+    Denied,
+    Unanswered,
+    listed_broken,
+    listed_denials,
+    listed_unanswered,
+    unlisted_denials,
+)
 
 Rows = NDArray[Any]
 
@@ -103,52 +114,6 @@ class RuleHits:
     connections: int
     packets: int
     bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """A protocol, with its port or ICMP type, at an instance."""
-
-    instance: str
-    protocol: int
-    port: int | None
-    icmp_type: int | None
-    icmp_code: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Denied:
-    """Denied packets with the same service, direction, peer and reason."""
-
-    service: Service
-    direction: Literal["inbound", "outbound"]
-    peer: str
-    #: The instance that owns the peer's address, or None.
-    peer_name: str | None
-    reason: str
-    packets: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """Connections that would break: the other end answered them in the capture, but the groups deny them."""
-
-    service: Service
-    direction: Literal["inbound", "outbound"]
-    peer: str
-    peer_name: str | None
-    reason: str
-    connections: int
-
-
-@dataclass(frozen=True, slots=True)
-class Unanswered:
-    """Connections that the groups allow, but that the instance refused or never answered (SPEC 10.4)."""
-
-    service: Service
-    answer: Literal["refused", "silent"]
-    connections: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,11 +223,8 @@ class ReplayResult:
     elapsed_seconds: float = 0.0
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
-    #: Those with most packets first. The number of kinds is limited; further packets are in ``denied_others``.
-    denied: list[Denied] = field(default_factory=list)
-    denied_others: int = 0
-    broken: list[Broken] = field(default_factory=list)
-    unanswered: list[Unanswered] = field(default_factory=list)
+    #: What was allowed and denied, between whom; empty with the reference engine. ``sgfast.rollup`` folds it.
+    kinds: Kinds = field(default_factory=Kinds)
     #: In the order in which they took effect.
     changes: list[ChangeDone] = field(default_factory=list)
     #: The number of changes after the last packet, which had no effect.
@@ -275,6 +237,25 @@ class ReplayResult:
 
     def __post_init__(self) -> None:
         self.captures = tuple(map(without_credentials, self.captures))
+
+    @cached_property
+    def denied(self) -> list[Denied]:
+        """Those with most packets first. The number of kinds is limited; further packets are in ``denied_others``."""
+        return listed_denials(self.kinds)
+
+    @cached_property
+    def denied_others(self) -> int:
+        return self.kinds.lost + unlisted_denials(self.kinds)
+
+    @cached_property
+    def broken(self) -> list[Broken]:
+        """Those with most connections first."""
+        return listed_broken(self.kinds)
+
+    @cached_property
+    def unanswered(self) -> list[Unanswered]:
+        """Those with most connections first."""
+        return listed_unanswered(self.kinds)
 
     def empty_part(self, vpc: str | None) -> ReplayResult:
         """An empty result for the part of this replay that is seen from ``vpc``."""

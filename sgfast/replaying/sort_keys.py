@@ -1,31 +1,11 @@
-"""The order of the lists in a report.
-
-Rows with equal counts need a fixed order, too, because the hash tables that they come from have none.
-"""
+"""The order of cut connections in a report: the hash tables that they come from have none."""
 
 from __future__ import annotations
 
 from ipaddress import ip_address
 from typing import Any
 
-from sgfast.replaying.results import Broken, CutConnection, Denied, Service, Unanswered
-
-
-def denied_key(row: Denied) -> tuple[Any, ...]:
-    return -row.packets, *_service_key(row.service, row.peer, row.direction, row.reason)
-
-
-def broken_key(row: Broken) -> tuple[Any, ...]:
-    return -row.connections, *_service_key(row.service, row.peer, row.direction, row.reason)
-
-
-def unanswered_key(row: Unanswered) -> tuple[Any, ...]:
-    return -row.connections, *_service_key(row.service, row.answer)
-
-
-def _service_key(service: Service, *words: str) -> tuple[Any, ...]:
-    numbers = (service.protocol, service.port, service.icmp_type, service.icmp_code)
-    return service.instance, *(-1 if number is None else number for number in numbers), *words
+from sgfast.replaying.results import CutConnection
 
 
 def cut_key(cut: CutConnection) -> tuple[Any, ...]:

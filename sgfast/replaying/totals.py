@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from sgfast.engine import REASONS
-from sgfast.replaying.results import LISTED_CUTS, Broken, ChangeDone, Denied, ReplayResult, RuleHits, Unanswered
-from sgfast.replaying.sort_keys import broken_key, cut_key, denied_key, unanswered_key
+from sgfast.replaying.kinds import added_up
+from sgfast.replaying.results import LISTED_CUTS, ChangeDone, ReplayResult, RuleHits
+from sgfast.replaying.sort_keys import cut_key
 
 
 def add_up(result: ReplayResult, parts: Sequence[ReplayResult]) -> None:
@@ -25,27 +24,8 @@ def add_up(result: ReplayResult, parts: Sequence[ReplayResult]) -> None:
         )
         for hits in zip(*(part.rules for part in parts), strict=True)
     ]  # fmt: skip
-    # Two parts may list the same instance: if VPCs are peered, or if its addresses were judged apart.
-    denied: dict[Denied, list[Denied]] = {}
-    broken: Counter[Broken] = Counter()
-    unanswered: Counter[Unanswered] = Counter()
-    for part in parts:
-        for row in part.denied:
-            denied.setdefault(replace(row, packets=0, bytes=0), []).append(row)
-        for kind in part.broken:
-            broken[replace(kind, connections=0)] += kind.connections
-        for silence in part.unanswered:
-            unanswered[replace(silence, connections=0)] += silence.connections
-    result.denied = [
-        replace(k, packets=sum(d.packets for d in rows), bytes=sum(d.bytes for d in rows))
-        for k, rows in denied.items()
-    ]
-    result.denied.sort(key=denied_key)
-    result.denied_others = sum(part.denied_others for part in parts)
-    result.broken = [replace(kind, connections=n) for kind, n in broken.items()]
-    result.broken.sort(key=broken_key)
-    result.unanswered = [replace(kind, connections=n) for kind, n in unanswered.items()]
-    result.unanswered.sort(key=unanswered_key)
+    # Two parts may have the same kind: if VPCs are peered, or if its addresses were judged apart.
+    result.kinds = added_up(part.kinds for part in parts)
 
 
 def add_up_change(whole: ChangeDone, parts: Sequence[ChangeDone]) -> None:

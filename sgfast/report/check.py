@@ -15,7 +15,8 @@ from sgfast.policy.model import Instance, Policy
 from sgfast.replaying import ReplayResult
 from sgfast.report.left_out import left_out_object, left_out_words
 from sgfast.report.page import Page, grouped, human_bytes, human_seconds, instant, plural
-from sgfast.report.summary import as_text, damage_object, time_text
+from sgfast.report.summary import as_text, damage_object
+from sgfast.report.time_text import time_text
 
 #: Maximum number of findings in the text before "and N more".
 TOP = 100

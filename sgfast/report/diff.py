@@ -10,7 +10,7 @@ from sgfast.policy.model import AddressGroupPeer, GroupPeer, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.report.left_out import left_out_object
 from sgfast.report.page import grouped, plural
-from sgfast.report.summary import time_text
+from sgfast.report.time_text import time_text
 
 #: Maximum number of port ranges shown for a rule.
 MAX_PORTS = 6

@@ -10,8 +10,9 @@ from sgfast.comparing import CHANGES, Change, DiffResult
 from sgfast.report.diff import answered, example_words, headline, peers, rule_words, why
 from sgfast.report.diff_text import TITLES
 from sgfast.report.left_out import left_out_words
+from sgfast.report.names import service_name
 from sgfast.report.page import grouped, human_bytes, plural
-from sgfast.report.text import REMINDER, service_name, tunnels_text
+from sgfast.report.text import REMINDER, tunnels_text
 
 #: Maximum number of table rows before "and N more".
 TOP = 20

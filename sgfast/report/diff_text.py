@@ -6,8 +6,9 @@ from sgfast.capture.names import printable
 from sgfast.comparing import CHANGES, Change, ChangedGroup, DiffResult
 from sgfast.report.diff import answered, example_words, headline, peers, rule_words, why
 from sgfast.report.left_out import left_out_words
+from sgfast.report.names import service_name
 from sgfast.report.page import Page, grouped, human_bytes, plural
-from sgfast.report.text import service_name, write_notes
+from sgfast.report.text import write_notes
 
 #: Maximum number of groups, rules and moves before "and N more".
 TOP = 10

@@ -11,9 +11,10 @@ from sgfast.policy.model import GroupPeer, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Service
 from sgfast.report.left_out import left_out_counts, left_out_object
+from sgfast.report.names import service_name
 from sgfast.report.page import Page, grouped, human_bytes, plural
-from sgfast.report.summary import time_text
-from sgfast.report.text import REMINDER, service_name
+from sgfast.report.text import REMINDER
+from sgfast.report.time_text import time_text
 from sgfast.suggesting import Evidence, Suggestion
 from sgfast.suggesting.document import short
 

@@ -7,15 +7,10 @@ from typing import Any
 from sgfast.capture import Damage
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ClusterUsed, ReplayResult
+from sgfast.report.answers import answers
 from sgfast.report.left_out import left_out_object
-
-NS_PER_SECOND = 10**9
-
-
-def time_text(time_ns: int) -> str:
-    """Seconds with nine decimals (SPEC 10.3)."""
-    seconds, nanoseconds = divmod(abs(time_ns), NS_PER_SECOND)
-    return f"{'-' if time_ns < 0 else ''}{seconds}.{nanoseconds:09d}"
+from sgfast.report.rollup import By
+from sgfast.report.time_text import time_text
 
 
 def as_text(path: str) -> str:
@@ -52,8 +47,10 @@ def _cluster_object(used: ClusterUsed) -> dict[str, Any]:
     }
 
 
-def summary(result: ReplayResult) -> dict[str, Any]:
-    """Return the JSON object; its schema is ``report.schema("summary")``."""
+def summary(result: ReplayResult, *, by: By = "group", top: int | None = None) -> dict[str, Any]:
+    """Return the JSON object; its schema is ``report.schema("summary")``. ``by``, ``top``: how the lists of what would
+    break, was denied or not answered are folded, and how many rows they have.
+    """
     return {
         "packets": result.packets,
         "bytes": result.bytes,
@@ -71,6 +68,7 @@ def summary(result: ReplayResult) -> dict[str, Any]:
             }
             for hits in result.rules
         ],
+        **answers(result, by, top),
         "first_time": None if result.first_time_ns is None else time_text(result.first_time_ns),
         "last_time": None if result.last_time_ns is None else time_text(result.last_time_ns),
         "elapsed_seconds": result.elapsed_seconds,

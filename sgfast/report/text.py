@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from sgfast.capture.names import printable
 from sgfast.engine import REASONS
-from sgfast.policy.model import ICMP, ICMPV6
 from sgfast.policy.protocols import protocol_name
-from sgfast.replaying import Broken, ClusterUsed, CutConnection, Denied, ReplayResult, RuleHits, Service
+from sgfast.replaying import ClusterUsed, CutConnection, ReplayResult, RuleHits
 from sgfast.report.left_out import left_out_words
+from sgfast.report.names import icmp_name, service_name
 from sgfast.report.page import Page, connection_counts, grouped, human_bytes, human_seconds, instant, plural
+from sgfast.report.rollup import BY_PACKETS, By, Part, Rollup, Row
+from sgfast.report.why import Reasons
 
 if TYPE_CHECKING:
     from sgfast.comparing import DiffResult
 
 #: Maximum number of rows in a list before "and N more".
 TOP = 10
+#: The report fits on a screen or two, however much happened.
+MOST_LINES = 60
+#: Up to this many rules that were never hit are named.
+NAMED_RULES = 6
 
 #: The reasons that belong to the verdict "allow"; the others belong to "deny".
 _ALLOWING = ("rule", "established", "related", "inferred")
@@ -30,55 +37,50 @@ _NOTES = {
     "not-ip": "",
 }
 
-_ICMP_NAMES = {
-    ICMP: {
-        0: "echo-reply", 3: "unreachable", 4: "source-quench", 5: "redirect", 8: "echo-request", 9: "router-advert",
-        10: "router-solicit", 11: "time-exceeded", 12: "parameter-problem", 13: "timestamp-request",
-        14: "timestamp-reply", 15: "information-request", 16: "information-reply", 17: "mask-request",
-        18: "mask-reply",
-    },
-    ICMPV6: {
-        1: "unreachable", 2: "packet-too-big", 3: "time-exceeded", 4: "parameter-problem", 128: "echo-request",
-        129: "echo-reply", 130: "mld-query", 131: "mld-report", 132: "mld-done", 133: "router-solicit",
-        134: "router-advert", 135: "neighbour-solicit", 136: "neighbour-advert", 137: "redirect",
-        143: "mld2-report",
-    },
-}  # fmt: skip
-
 REMINDER = "A capture taken behind today's security groups cannot show what they already block."
 
 
-def text_report(result: ReplayResult, *, width: int = 80, colour: bool = False) -> str:
-    """Return the report as text. ``width``: the desired number of columns."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the sections share: how rows are told, and why packets were denied."""
+
+    rollup: Rollup
+    reasons: Reasons
+    by: By
+
+
+def text_report(
+    result: ReplayResult, *, width: int = 80, colour: bool = False, by: By = "group", top: int | None = None
+) -> str:
+    """Return the report as text. ``width``: the desired number of columns. ``by``: how rows are folded. ``top``: how
+    many rows a section has; without it, as many as let the report have ``MOST_LINES`` lines.
+    """
+    rollup = Rollup(result.policy, result.kinds)
+    told = Told(rollup, Reasons(result.policy), by)
+    if top is not None or by == "rule":
+        return _report(result, told, top or TOP, width, colour)
+    for most in range(TOP, 1, -1):
+        text = _report(result, told, most, width, colour)
+        if text.count("\n") <= MOST_LINES:
+            break
+    return text
+
+
+def _report(result: ReplayResult, told: Told, most: int, width: int, colour: bool) -> str:
     page = Page(width, colour)
     _write_verdicts(page, result)
-    _write_changes(page, result)
-    _write_broken(page, result)
-    _write_denied(page, result)
-    _write_rules(page, result)
-    _write_unanswered(page, result)
+    _write_changes(page, result, most)
+    broken = "Would break: the other end answered in the capture, but these groups deny it"
+    _write_answers(page, result, told, "would-break", broken, most)
+    _write_denied(page, result, told, max(most // 2, 2))
+    unanswered = "Allowed by the groups, but not served by the instance"
+    _write_answers(page, result, told, "unanswered", unanswered, max(most // 2, 2))
+    if told.by != "group":
+        _write_answers(page, result, told, "allowed", "Allowed", most)
+    _write_rules(page, result, told, max(most // 2, 2))
     _write_connections(page, result)
     write_notes(page, result)
     return page.text()
-
-
-# Names ---------------------------------------------------------------------------------------------------------------
-
-
-def service_name(service: Service) -> str:
-    """``tcp/8080``, ``icmp echo-request``, ``icmp unreachable/3``, ``gre``, ``protocol 200``."""
-    name = protocol_name(service.protocol) or f"protocol {service.protocol}"
-    if service.port is not None:
-        return f"{name}/{service.port}"
-    if service.icmp_type is None:
-        return name
-    kind = icmp_name(service.protocol, service.icmp_type)
-    return f"{name} {kind}" + (f"/{service.icmp_code}" if service.icmp_code else "")
-
-
-def icmp_name(protocol: int, icmp_type: int) -> str:
-    """``echo-request``, or ``type 200`` if the type has no name here."""
-    return _ICMP_NAMES.get(protocol, {}).get(icmp_type, f"type {icmp_type}")
 
 
 # Sections ------------------------------------------------------------------------------------------------------------
@@ -126,60 +128,104 @@ def _reasons(result: ReplayResult, verdict: str) -> list[tuple[str, int]]:
     return sorted(found, key=lambda item: -item[1])
 
 
-def _write_broken(page: Page, result: ReplayResult) -> None:
-    if not result.broken:
+def _write_answers(page: Page, result: ReplayResult, told: Told, part: Part, heading: str, most: int) -> None:
+    """One part of the answer: rows of who reaches whom, largest first, each with why it was denied."""
+    folded = told.rollup.fold(part, by=told.by, most=most)
+    if not folded.rows:
         return
     page.line()
-    page.heading("Would break: the other end answered, these groups deny it")
-    rows = [
-        (grouped(kind.connections), kind.reason, printable(kind.service.instance), service_name(kind.service),
-         _peer(kind))
-        for kind in result.broken[:TOP]
-    ]  # fmt: skip
-    page.table(("connections", "why", "instance", "service", "peer"), rows)
-    rest = result.broken[TOP:]
-    if rest:
-        connections = sum(kind.connections for kind in rest)
-        page.wrapped(f"and {plural(len(rest), 'more kind')} ({plural(connections, 'connection')})", "  ")
+    page.heading(heading)
+    counted = "packet" if part in BY_PACKETS else "connection"
+    widest = max(len(_amount(row, part)) for row in folded.rows)
+    for row in folded.rows:
+        start = f"  {_amount(row, part):>{widest}}  "
+        page.hanging(start, f"{answer_text(row)} ({_reason(row, part)})")
+        if part == "would-break" and (near := _nearest(row, told.reasons)):
+            page.hanging(" " * (len(start) + 2), near)
+    if folded.left_rows:
+        left = folded.left_packets if part in BY_PACKETS else folded.left_connections
+        page.wrapped(
+            f"and {plural(folded.left_rows, 'more row')} ({plural(left, counted)}): "
+            f"--top {len(folded.rows) + folded.left_rows} lists all",
+            "  ",
+        )
 
 
-def _write_denied(page: Page, result: ReplayResult) -> None:
+def answer_text(row: Row) -> str:
+    """``web (12 instances) -> db: tcp/5432``; of rows that are not about ends, what they are about."""
+    ends = f"{printable(row.source_text)} -> {printable(row.destination_text)}"
+    return row.service if row.source.kind == "any" else f"{ends}: {row.service}"
+
+
+def _amount(row: Row, part: Part) -> str:
+    return grouped(row.packets) if part in BY_PACKETS else grouped(row.connections)
+
+
+_ANSWERS = {"refused": "refused: RST or ICMP unreachable", "silent": "no answer"}
+
+
+def _reason(row: Row, part: Part) -> str:
+    """What the instance did, or the word of SPEC 10.3 with the rule that decided."""
+    if part == "unanswered":
+        return _ANSWERS[row.reason]
+    return row.reason + (f" {printable(row.rule)}" if row.rule is not None else "")
+
+
+def _nearest(row: Row, reasons: Reasons) -> str:
+    """The rule that came nearest to allowing it; if the row has several services, that of the largest."""
+    near = reasons.nearest_rules(row.kind) if row.kind is not None else []
+    if row.kind is None or not near:
+        return ""
+    (rule, differs), more = near[0], len(near) - 1
+    which = f"for {service_name(row.kind.service)} the nearest" if row.services > 1 else "nearest"
+    return f"{which} is {printable(rule)}{f' (and {more} more)' if more else ''}: {printable(', and '.join(differs))}"
+
+
+def _write_denied(page: Page, result: ReplayResult, told: Told, most: int) -> None:
     denied = result.verdicts["deny"]
     if not result.packets:
         return
-    page.line()
     after_cuts = sum(change.packets_after or 0 for change in result.changes)
     if denied == after_cuts:
+        page.line()
         page.heading("Nothing else was denied" if denied else "Nothing was denied")
         return
-    page.heading("Denied most")
     if result.engine == "reference":
-        page.wrapped("The reference engine keeps no list of what was denied.", "  ")
+        page.line()
+        page.wrapped("The reference engine keeps no list of what was denied.")
         return
-    rows = [
-        (grouped(kind.packets), kind.reason, printable(kind.service.instance), service_name(kind.service), _peer(kind))
-        for kind in result.denied[:TOP]
-    ]
-    page.table(("packets", "why", "instance", "service", "peer"), rows)
-    rest = result.denied[TOP:]
-    if rest or result.denied_others:
-        packets = sum(kind.packets for kind in rest) + result.denied_others
-        more = plural(len(rest), "more kind") if not result.denied_others else f"more than {grouped(len(rest))} kinds"
-        page.wrapped(f"and {more} ({plural(packets, 'packet')})", "  ")
-    without_addresses = denied - after_cuts - sum(kind.packets for kind in result.denied) - result.denied_others
+    heading = "Denied packets that nobody answered: nothing that worked depends on them"
+    _write_answers(page, result, told, "one-way", heading, most)
+    without_addresses = denied - after_cuts - told.rollup.total("denied") - result.kinds.lost
     if without_addresses > 0:
         page.wrapped(f"{plural(without_addresses, 'packet')} without readable addresses (malformed)", "  ")
 
 
-def _peer(kind: Denied | Broken) -> str:
-    way = "from" if kind.direction == "inbound" else "to"
-    return f"{way} {kind.peer}" + (f" ({printable(kind.peer_name)})" if kind.peer_name is not None else "")
-
-
-def _write_rules(page: Page, result: ReplayResult) -> None:
+def _write_rules(page: Page, result: ReplayResult, told: Told, most: int) -> None:
     page.line()
-    hit = sum(1 for rule in result.rules if rule.packets)
-    page.heading(f"Rules: {grouped(hit)} of {grouped(len(result.rules))} were hit")
+    used = sorted((rule for rule in result.rules if rule.packets), key=lambda rule: -rule.connections)
+    page.heading(f"Rules: {grouped(len(used))} of {grouped(len(result.rules))} were hit")
+    if told.by == "rule":
+        _write_all_rules(page, result)
+        return
+    rows = [
+        (grouped(hits.connections), grouped(hits.packets), human_bytes(hits.bytes), printable(hits.rule.id))
+        for hits in used[:most]
+    ]
+    if rows:
+        page.table(("connections", "packets", "bytes", "rule"), rows)
+    idle = [hits for hits in result.rules if not hits.packets]
+    left = [f"{plural(len(used) - most, 'more rule')} hit"] if len(used) > most else []
+    if idle and len(idle) <= NAMED_RULES:
+        left.append("never hit: " + ", ".join(printable(hits.rule.id) for hits in idle))
+    elif idle:
+        left.append(f"{plural(len(idle), 'rule')} of {plural(len({hits.group for hits in idle}), 'group')} never hit")
+    more = len(used) > most or len(idle) > NAMED_RULES
+    if left:
+        page.wrapped("; ".join(left) + ("; --by rule lists them by group" if more else ""), "  ")
+
+
+def _write_all_rules(page: Page, result: ReplayResult) -> None:
     used = [rule for rule in result.rules if rule.packets]
     columns = ("connections", "packets", "bytes")
     longest = max((len(rule.rule.id) for rule in used), default=0)
@@ -207,23 +253,6 @@ def _write_group(page: Page, rules: Sequence[RuleHits], name_width: int) -> None
         page.hanging("    never hit: ", ", ".join(unused), "yellow")
 
 
-def _write_unanswered(page: Page, result: ReplayResult) -> None:
-    if not result.unanswered:
-        return
-    page.line()
-    page.heading("Allowed by the groups, but not served by the instance")
-    meaning = {"refused": "refused (RST or ICMP unreachable)", "silent": "no answer"}
-    rows = [
-        (grouped(row.connections), printable(row.service.instance), service_name(row.service), meaning[row.answer])
-        for row in result.unanswered[:TOP]
-    ]
-    page.table(("connections", "instance", "service", "answer"), rows)
-    rest = result.unanswered[TOP:]
-    if rest:
-        connections = sum(row.connections for row in rest)
-        page.wrapped(f"and {plural(len(rest), 'more kind')} ({plural(connections, 'connection')})", "  ")
-
-
 def _write_connections(page: Page, result: ReplayResult) -> None:
     if not result.packets:
         return
@@ -246,7 +275,7 @@ def _write_connections(page: Page, result: ReplayResult) -> None:
         page.line("  none")
 
 
-def _write_changes(page: Page, result: ReplayResult) -> None:
+def _write_changes(page: Page, result: ReplayResult, most: int) -> None:
     if not result.changes and not result.changes_left:
         return
     page.line()
@@ -254,7 +283,7 @@ def _write_changes(page: Page, result: ReplayResult) -> None:
     page.heading(f"Changes of the policy: {plural(cut, 'connection')} cut")
     start = result.first_time_ns or 0
     if result.changes:
-        shown = sorted(result.changes, key=lambda change: -change.disconnected)[:TOP]
+        shown = sorted(result.changes, key=lambda change: -change.disconnected)[:most]
         rows = [
             (grouped(change.disconnected), _or_unknown(change.came_back), _seconds_from(start, change.at_ns),
              printable(change.text))
@@ -267,11 +296,11 @@ def _write_changes(page: Page, result: ReplayResult) -> None:
             cut_by_rest = sum(change.disconnected for change in rest)
             page.line(f"  and {plural(len(rest), 'more change')} ({grouped(cut_by_rest)} cut)")
     followed = [(change, connection) for change in result.changes for connection in change.connections]
-    for change, connection in followed[:TOP]:
+    for change, connection in followed[:most]:
         page.hanging("  ", f"{_cut_name(connection)}", "bold")
         page.wrapped(f"cut at {_seconds_from(start, change.at_ns)}; {_cut_end(connection, start)}", "    ")
-    if cut > TOP:
-        page.wrapped(f"and {plural(cut - TOP, 'more connection')}", "  ")
+    if cut > most:
+        page.wrapped(f"and {plural(cut - most, 'more connection')}", "  ")
     after_all = sum(change.packets_after or 0 for change in result.changes)
     if after_all:
         # These are not counted as denials: had the changes been real, they could only be retransmissions.

@@ -32,7 +32,7 @@ from sgfast.replaying import (
 from sgfast.report import html_report
 from sgfast.report.html import Timeline
 from sgfast.report.html.tables import MAX_ROWS
-from sgfast.report.html.why import MAX_FIELDS, Reasons
+from sgfast.report.why import MAX_FIELDS, Reasons
 
 Capsys = pytest.CaptureFixture[str]
 

@@ -15,8 +15,9 @@ from sgfast.checking import Checked, Finding
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Broken, Denied, ReplayResult, RuleHits, Service, Unanswered, replay
 from sgfast.report.check import check_text
+from sgfast.report.names import service_name
 from sgfast.report.page import human_bytes, human_seconds, instant
-from sgfast.report.text import TOP, service_name, text_report
+from sgfast.report.text import TOP, text_report
 
 VERDICTS = ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip")
 

@@ -129,6 +129,28 @@ cdef class Classifier:
         cdef CidrTrie trie = self.ipv6 if len(address) == 16 else self.ipv4
         return self.tables.owner[<uint32_t>trie.find(address)]
 
+    def owners_of(self, peers, families):
+        """The numbers of the instances that own addresses, as int32; -1 for none.
+
+        ``peers``: uint8 of shape (n, 16), IPv4 in the first four bytes. ``families``: uint8 of shape (n,); other
+        families than 4 and 6 have no owner.
+        """
+        cdef const uint8_t[:, ::1] addresses = np.ascontiguousarray(peers)
+        cdef const uint8_t[::1] family = np.ascontiguousarray(families)
+        cdef CidrTrie trie4 = self.ipv4
+        cdef CidrTrie trie6 = self.ipv6
+        cdef Py_ssize_t n
+        owners = np.full(len(peers), -1, dtype=np.int32)
+        cdef int32_t[::1] found = owners
+        if addresses.shape[0] != family.shape[0] or addresses.shape[1] != 16:
+            raise ValueError("not one address of 16 bytes for each family")
+        for n in range(found.shape[0]):
+            if family[n] == 4:
+                found[n] = self.tables.owner[find_ipv4(&trie4.trie, be32(&addresses[n, 0]))]
+            elif family[n] == 6:
+                found[n] = self.tables.owner[find_ipv6(&trie6.trie, be64(&addresses[n, 0]), be64(&addresses[n, 8]))]
+        return owners
+
     def rule_for(self, int instance, bint inbound, bytes peer not None, uint8_t protocol, uint16_t port_key):
         """The number of the winning rule for an opener, or -1 (SPEC 4.8).
 

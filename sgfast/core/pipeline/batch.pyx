@@ -159,6 +159,7 @@ cdef int make_plane(
     init_tally(&plane.unanswered, plane.wire.secret[7])
     init_tally(&plane.refused, plane.wire.secret[7])
     init_tally(&plane.broken, plane.wire.secret[7])
+    init_tally(&plane.began, plane.wire.secret[7])
     return 0
 
 
@@ -170,4 +171,5 @@ cdef void free_plane(Plane* plane) noexcept nogil:
     free_tally(&plane.unanswered)
     free_tally(&plane.refused)
     free_tally(&plane.broken)
+    free_tally(&plane.began)
     free(plane.rule_counts)

@@ -1,9 +1,11 @@
 # What a packet leaves behind once its verdict is known: its record in the connection report (SPEC 10.4), its denied
 # attempt, and the mark that its opener was seen (SPEC 9.3).
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.string cimport memset
 
 from sgfast.core.base.intrinsics cimport unlikely
+from sgfast.core.base.key cimport KIND_ICMP_QUERY, address_of, write_address
 from sgfast.core.base.types cimport (
     ALLOW,
     DENY,
@@ -49,6 +51,7 @@ from sgfast.core.pipeline.context cimport PacketContext, sides_present
 from sgfast.core.pipeline.filter cimport make_live, marks_matter
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.disconnects cimport note_return
+from sgfast.core.tallies.tally cimport TallyRow, count_tally
 
 
 cdef inline void set_record_bits(PacketContext* c, const Entry* e) noexcept nogil:
@@ -75,6 +78,13 @@ cdef inline void begin_record(
     c.word |= <uint16_t>(WORD_BEGAN | c.initiator_high << WORD_HIGH_SHIFT)
 
 
+cdef inline void count_attempt(Plane* plane, const PacketContext* c) noexcept nogil:
+    # A packet began a denied attempt.
+    plane.denied += 1
+    if c.denial != NULL:
+        c.denial.connections += 1
+
+
 # Denied attempts that leave no tuple: only the report remembers them --------------------------------------------------
 
 cdef inline void note_attempt(Plane* plane, PacketContext* c, int side, uint8_t reason) noexcept nogil:
@@ -88,7 +98,7 @@ cdef inline void note_attempt(Plane* plane, PacketContext* c, int side, uint8_t 
         end_tuple(t, slot, c.now, SIDE_TIMEOUT)
         slot = NO_SLOT
     if slot == NO_SLOT:
-        plane.denied += 1
+        count_attempt(plane, c)
         if not make_room(t, c.now):
             return
         slot = add_key(t, &p.key, p.digest, p.hash)
@@ -175,6 +185,34 @@ cdef inline void end_if_empty(Plane* plane, PacketContext* c) noexcept nogil:
         c.slot = NO_SLOT
 
 
+cdef inline void tally_opened(Plane* plane, const PacketContext* c) noexcept nogil:
+    # Counts a connection at the responder if that is an instance, and else at the initiator.
+    cdef const Packet* p = c.packet
+    cdef const Entry* e = entry_at(&plane.table.slab, c.slot)
+    cdef int judge = 1 - c.initiator_high
+    cdef TallyRow key
+    cdef int side
+    memset(&key, 0, sizeof(TallyRow))
+    if c.instance[judge] < 0:
+        judge = c.initiator_high
+    side = judge if NO_STATE < e.state[judge] < MOOT_TCP else 1 - judge
+    key.rule = <int32_t>e.rule[side] if NO_STATE < e.state[side] < MOOT_TCP else -1
+    write_address(key.peer, address_of(p.key.addr, p.ipv6, 1 - judge), p.ipv6)
+    key.instance = c.instance[judge]
+    key.protocol = p.protocol
+    key.reason = c.reason
+    key.inbound = judge != c.initiator_high
+    key.family = 6 if p.ipv6 else 4
+    key.has_ports = p.has_ports
+    key.has_icmp = p.has_icmp
+    key.port_key = p.port_key
+    if p.has_ports and p.source_high != c.initiator_high:
+        key.port_key = p.sport      # the responder's packet, of a connection that was inferred
+    elif p.key.kind & KIND_ICMP_QUERY:
+        key.port_key &= 0xFF00      # as the report of connections has it
+    count_tally(&plane.began, &key, 0, 0, c.now, p.number)
+
+
 cdef inline void note_opened(Plane* plane, PacketContext* c) noexcept nogil:
     # The packet began a connection, and all its sides allowed it.
     begin_record(&plane.table, c, c.slot, ALLOW, c.reason, -1)
@@ -182,6 +220,8 @@ cdef inline void note_opened(Plane* plane, PacketContext* c) noexcept nogil:
         plane.inferred += 1
     else:
         plane.opened += 1
+    if plane.reporting:
+        tally_opened(plane, c)
     if plane.attempts.live:
         end_attempt(plane, c)
 
@@ -232,7 +272,7 @@ cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int sid
         e = entry_at(&t.slab, c.slot)
         if e.marks & UNBEGUN and (begins or e.state[0] or e.state[1]):
             begin_record(t, c, c.slot, DENY, reason, side)
-            plane.denied += 1
+            count_attempt(plane, c)
         count_in_record(t, c, c.slot)
         if e.marks & TUPLE_DENIED and from_other_end(c.packet, e, 0 if e.state[0] else 1):
             note_other_end(c.packet, e)

@@ -8,6 +8,7 @@ from sgfast.core.base.key cimport Address, address_of, is_multicast, write_addre
 from sgfast.core.base.types cimport (
     ALLOW,
     DENY,
+    DENY_RULE,
     DISCONNECTED,
     LOCAL,
     NO_REASON,
@@ -48,7 +49,7 @@ cdef struct PacketContext:
     # An opener was denied by SPEC 3.6 or by the rules, which makes its key moot (SPEC 9.2). If the groups are
     # stateless, only a denied SYN counts.
     uint8_t rules_denied
-    uint8_t denial_tallied  # it is in the tally of denials
+    TallyRow* denial        # where it counts in the tally of denials, or NULL
     uint8_t has_attempt_row  # `attempt_row` is the report row of its key's denied attempt, in case it opens now
     FlowRow attempt_row
 
@@ -80,7 +81,7 @@ cdef inline void begin_packet(PacketContext* c, const Packet* p, ResultRow* row,
     c.initiator_high = p.source_high
     c.opener_denied = False
     c.rules_denied = False
-    c.denial_tallied = False
+    c.denial = NULL
     c.has_attempt_row = False
 
 
@@ -134,11 +135,11 @@ cdef inline void finish(Plane* plane, PacketContext* c, uint8_t verdict, uint8_t
 cdef inline void tally_denial(Plane* plane, PacketContext* c, int side, uint8_t reason) noexcept nogil:
     cdef const Packet* p = c.packet
     cdef TallyRow key
-    c.denial_tallied = True
     if not c.owners_known:
         find_owners(plane, c)
     memset(&key, 0, sizeof(TallyRow))
     write_address(key.peer, address_of(p.key.addr, p.ipv6, 1 - side), p.ipv6)
+    key.rule = -1
     key.instance = c.instance[side]
     key.protocol = p.protocol
     key.reason = reason
@@ -149,7 +150,9 @@ cdef inline void tally_denial(Plane* plane, PacketContext* c, int side, uint8_t 
     key.port_key = p.port_key
     if p.protocol == PROTO_TCP and p.step != TCP_SYN and p.sport < p.dport:
         key.port_key = p.sport      # most likely the service, so that packets of both directions are one group
-    count_tally(&plane.denials, &key, p.wire)
+    if reason == DENY_RULE:
+        key.rule = c.rule
+    c.denial = count_tally(&plane.denials, &key, 1, p.wire, c.now, p.number)
 
 
 cdef inline void deny(Plane* plane, PacketContext* c, int side, uint8_t reason) noexcept nogil:

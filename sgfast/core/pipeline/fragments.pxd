@@ -68,6 +68,7 @@ cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexc
         begin_packet(&of_first, &like_first, NULL, c.now)
         find_owners(plane, &of_first)
         if of_first.instance[0] >= 0 or of_first.instance[1] >= 0:
+            of_first.rule = d.row.egress.rule if d.row.egress.verdict == DENY else d.row.ingress.rule
             tally_denial(plane, &of_first, side, d.row.reason)
     if plane.table.keep_flows and d.first.outcome == READ_TRACKED:
         count_connection(&(<Plane*>d.home).table, d, p, c.now)
@@ -120,7 +121,7 @@ cdef inline void judge_first(Plane* plane, PacketContext* c, Datagram* d) noexce
     plane.want_sides = want_sides
     if row != NULL:
         row[0] = d.row
-    d.tallied = c.denial_tallied
+    d.tallied = c.denial != NULL
     d.first = c.packet[0]
     d.first.quote = NULL
     d.home = plane

@@ -1,5 +1,6 @@
 # Counts ended tuples for the summary by what the other end did: connections that were allowed but not answered, and
-# connections that were denied although the other end answered (SPEC 10.4).
+# connections that were denied although the other end answered (SPEC 10.4). When they began, and with which packet, is in
+# the tallies of what opened and of denials.
 
 from libc.stdint cimport uint16_t
 from libc.string cimport memset
@@ -47,8 +48,9 @@ cdef inline Tally* tally_of(Plane* plane, const FlowRow* row, TallyRow* key) noe
             return NULL         # the instance was deleted meanwhile
         tally = &plane.broken
         key.reason = row.reason
-        key.family = row.ends.family
-        write_address(key.peer, address_of(p.key.addr, p.ipv6, 1 - judge), p.ipv6)
+    key.family = row.ends.family
+    key.rule = -1
+    write_address(key.peer, address_of(p.key.addr, p.ipv6, 1 - judge), p.ipv6)
     key.inbound = judge != p.source_high
     key.instance = c.instance[judge]
     return tally
@@ -69,7 +71,7 @@ cdef inline void tally_rows(Plane* plane, Table* t) noexcept nogil:
                 found += 1
             i += 1
         for n in range(found):
-            count_tally(tallies[n], &keys[n], 0)
+            count_tally(tallies[n], &keys[n], 0, 0, 0, 0)
     if not t.keep_flows:
         t.ended_count = 0
     t.tallied = t.ended_count

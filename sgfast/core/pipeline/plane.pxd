@@ -60,3 +60,4 @@ cdef struct Plane:
     Tally unanswered
     Tally refused
     Tally broken            # denied, though the other end answered in the capture
+    Tally began      # allowed connections, when they open

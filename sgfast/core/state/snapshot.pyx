@@ -42,7 +42,7 @@ from sgfast.core.dataplane cimport DataPlane
 from sgfast.core.parallel.workers cimport MOST_JOBS, shard_of_hash
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.disconnects cimport CUT_DENIED, MAX_CUTS, NO_CUT, CutRow, Cuts
-from sgfast.core.tallies.tally cimport TALLY_GROUPS, Tally, TallyRow, add_row
+from sgfast.core.tallies.tally cimport TALLY_MOST, Tally, TallyRow, add_row
 
 from sgfast.core.dtypes import CUT_DTYPE, FLOW_DTYPE, RULE_COUNT_DTYPE, TALLY_DTYPE
 from sgfast.core.state.datagram_rows import DATAGRAM_DTYPE, load_datagrams, save_datagrams
@@ -60,7 +60,7 @@ RECORD_DTYPE = np.dtype([
 assert TUPLE_DTYPE.itemsize == sizeof(TupleRow)
 assert RECORD_DTYPE.itemsize == sizeof(FlowRecord)
 
-_TALLIES = ("denials", "unanswered", "refused", "broken")
+_TALLIES = ("denials", "unanswered", "refused", "broken", "began")
 _COUNTERS = (
     "packets", "bytes", "fragments_denied", "opened", "inferred", "denied", "disconnected", "changes"
 )
@@ -358,8 +358,8 @@ def save_plane(AccountingPlane plane not None):
         PyThread_release_lock(plane.lock)
     arrays["rule_counts"] = plane.rule_counts
     for name in _TALLIES:
-        arrays[name], others = getattr(plane, name)
-        numbers.setdefault("others", {})[name] = others
+        arrays[name], lost = getattr(plane, name)
+        numbers.setdefault("lost", {})[name] = lost
     numbers["verdicts"], numbers["reasons"] = counters["verdicts"], counters["reasons"]
     return numbers, arrays
 
@@ -373,7 +373,7 @@ def load_plane(DataPlane plane not None, numbers, arrays):
     # Counters that are only added up go to the first plane.
     cdef Plane* p = plane.planes[0]
     cdef Classifier classifier = plane.classifier
-    cdef Tally* tallies[4]
+    cdef Tally* tallies[5]
     cdef const TallyRow* row
     cdef Py_ssize_t n
     cdef int i
@@ -431,17 +431,18 @@ def load_plane(DataPlane plane not None, numbers, arrays):
             p.table.tallied = n
         else:
             p.attempts.tallied = n
-    tallies[0], tallies[1], tallies[2], tallies[3] = &p.denials, &p.unanswered, &p.refused, &p.broken
+    tallies[:] = [&p.denials, &p.unanswered, &p.refused, &p.broken, &p.began]
     for i, name in enumerate(_TALLIES):
         rows = _checked(arrays, name, TALLY_DTYPE)
-        _require(len(rows) <= TALLY_GROUPS, f"{name}: too many rows")
-        known = (rows["instance"] >= 0) & (rows["instance"] < classifier.instance_count)
-        sound = known & (rows["reason"] < <int>REASON_COUNT) & (rows["spare"] == 0)
+        _require(len(rows) <= TALLY_MOST, f"{name}: too many rows")
+        known = (rows["instance"] >= -1) & (rows["instance"] < classifier.instance_count)
+        known &= (rows["rule"] >= -1) & (rows["rule"] < classifier.rule_count) & np.isin(rows["family"], (0, 4, 6))
+        sound = known & (rows["reason"] < <int>REASON_COUNT) & (rows["first_ns"] <= rows["last_ns"])
         _require(bool(sound.all()), f"{name}: an invalid row")
         row = <const TallyRow*>_bytes_of(rows)
         for n in range(len(rows)):
             _require(add_row(tallies[i], &row[n]), f"{name}: an invalid row")
-        tallies[i].other_packets = _number(numbers["others"], name)
+        tallies[i].lost = _number(numbers["lost"], name)
 
 
 cdef int _load_cuts(DataPlane plane, rows, waiting, shards, slots) except -1:

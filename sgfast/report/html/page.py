@@ -23,10 +23,10 @@ from sgfast.report.html.tables import (
     verdicts_table,
 )
 from sgfast.report.html.timeline import Timeline
-from sgfast.report.html.why import Reasons
 from sgfast.report.left_out import left_out_words
 from sgfast.report.page import connection_counts, grouped, human_bytes, human_seconds, instant, plural
 from sgfast.report.text import REMINDER, tunnels_text
+from sgfast.report.why import Reasons
 
 #: Maximum number of warnings, and of captures, that are listed.
 MAX_NAMED = 20

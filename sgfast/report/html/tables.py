@@ -13,9 +13,9 @@ from sgfast.policy.model import WORDS, Policy
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Unanswered
 from sgfast.report.html.markup import Content, Markup, joined, tag
-from sgfast.report.html.why import Reasons, peer_words, port_words, protocol_words
+from sgfast.report.names import icmp_name, service_name
 from sgfast.report.page import grouped, human_bytes, plural
-from sgfast.report.text import icmp_name, service_name
+from sgfast.report.why import Reasons, peer_words, port_words, protocol_words
 
 #: Maximum number of rows in a table.
 MAX_ROWS = 400

@@ -12,8 +12,8 @@ from sgfast.policy.matching import End, Field, Packet, RuleInGroup, compare, rul
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, GroupPeer, Instance, Policy, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, Denied
+from sgfast.report.names import icmp_name
 from sgfast.report.page import grouped
-from sgfast.report.text import icmp_name
 
 #: Limit for rules plus addresses in address groups that are compared, over all rows. Rows beyond it get no nearest
 #: rule.
@@ -34,9 +34,10 @@ _SENTENCES = {
 _REPLIES = {ICMP: (0, 14, 16, 18), ICMPV6: (129,)}
 _ERRORS = {ICMP: (3, 4, 5, 11, 12), ICMPV6: tuple(range(128))}
 
-#: Fields in the order of how easily a rule is fixed. It decides between rules that fail on equally many fields.
+#: Decides between rules that fail on equally many fields, best first: a rule for the right service that names another
+#: peer says more than one for another service.
 _EASIEST: tuple[Field, ...] = (
-    "ethertype", "ports", "icmp_code", "icmp_type", "source", "destination", "protocol",
+    "source", "destination", "ethertype", "ports", "icmp_code", "icmp_type", "protocol",
 )  # fmt: skip
 
 
@@ -80,12 +81,28 @@ class Reasons:
         for found in matching:
             if found.rule.action == "allow":
                 return f"{found.rule.id} allowed it when the replay began; a change took that away."
-        near = [(found, fields) for found, fields in nearest if len(fields) <= MAX_FIELDS]
+        near = self._best(nearest)
         if not near:
             return ""
-        found, fields = min(near, key=lambda each: sum(map(_EASIEST.index, each[1])))
-        keeps = [self._difference(found.rule, field, kind) for field in fields]
-        return f"Nearest: {found.rule.id}, but {' and '.join(keeps)}."
+        found, fields = near[0]
+        return f"Nearest: {found.rule.id}, but {' and '.join(self._differences(found.rule, fields, kind))}."
+
+    def nearest_rules(self, kind: Denied | Broken) -> list[tuple[str, list[str]]]:
+        """The ids of the nearest rules, which tie, in document order, and what keeps each from matching."""
+        if kind.reason != "no-rule":
+            return []
+        near = self._best(self._compared(kind)[1])
+        return [(found.rule.id, self._differences(found.rule, fields, kind)) for found, fields in near]
+
+    def _best(
+        self, nearest: list[tuple[RuleInGroup, tuple[Field, ...]]]
+    ) -> list[tuple[RuleInGroup, tuple[Field, ...]]]:
+        near = [(found, fields) for found, fields in nearest if len(fields) <= MAX_FIELDS]
+        ranks = [sum(map(_EASIEST.index, fields)) for _, fields in near]
+        return [pair for pair, rank in zip(near, ranks, strict=True) if rank == min(ranks)]
+
+    def _differences(self, rule: Rule, fields: tuple[Field, ...], kind: Denied | Broken) -> list[str]:
+        return [self._difference(rule, field, kind) for field in fields]
 
     def _compared(
         self, kind: Denied | Broken

@@ -1,0 +1,128 @@
+"""Kinds of traffic as lists of values with names and addresses, most first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, Literal
+
+from sgfast.engine import REASONS
+from sgfast.replaying.kinds import Kinds, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A protocol, with its port or ICMP type, at an instance."""
+
+    instance: str
+    protocol: int
+    port: int | None
+    icmp_type: int | None
+    icmp_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Denied packets with the same service, direction, peer and reason."""
+
+    service: Service
+    direction: Literal["inbound", "outbound"]
+    peer: str
+    #: The instance that owns the peer's address, or None.
+    peer_name: str | None
+    reason: str
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Connections that would break: the other end answered them in the capture, but the groups deny them."""
+
+    service: Service
+    direction: Literal["inbound", "outbound"]
+    peer: str
+    peer_name: str | None
+    reason: str
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """Connections that the groups allow, but that the instance refused or never answered (SPEC 10.4)."""
+
+    service: Service
+    answer: Literal["refused", "silent"]
+    connections: int
+
+
+def service_of(kinds: Kinds, row: Any) -> Service:
+    """The service of a row, at the row's instance."""
+    key = int(row["port_key"])
+    icmp = bool(row["has_icmp"])
+    return Service(
+        kinds.instances[row["instance"]],
+        int(row["protocol"]),
+        key if row["has_ports"] else None,
+        key >> 8 if icmp else None,
+        key & 255 if icmp else None,
+    )
+
+
+def peer_of(kinds: Kinds, row: Any) -> tuple[str, str | None]:
+    """The peer's address, and the instance that owns it."""
+    packed = row["peer"][: 16 if row["family"] == 6 else 4].tobytes()
+    owner = int(row["owner"])
+    return str(ip_address(packed)), kinds.instances[owner] if owner >= 0 else None
+
+
+def direction_of(row: Any) -> Literal["inbound", "outbound"]:
+    return "inbound" if row["inbound"] else "outbound"
+
+
+def listed_denials(kinds: Kinds) -> list[Denied]:
+    totals: dict[tuple[Any, ...], list[int]] = {}
+    for row in _named(kinds.rows[kinds.rows["packets"] > 0]):
+        key = (service_of(kinds, row), direction_of(row), *peer_of(kinds, row), REASONS[row["reason"]] or "")
+        total = totals.setdefault(key, [0, 0])
+        total[0] += int(row["packets"])
+        total[1] += int(row["bytes"])
+    rows = [Denied(*key, *total) for key, total in totals.items()]
+    return sorted(rows, key=lambda row: (-row.packets, *_order(row.service, row.peer, row.direction, row.reason)))
+
+
+def unlisted_denials(kinds: Kinds) -> int:
+    """The packets of denied kinds whose peer is not known."""
+    return int(kinds.rows["packets"][kinds.rows["family"] == 0].sum())
+
+
+def listed_broken(kinds: Kinds) -> list[Broken]:
+    totals: dict[Any, int] = {}
+    for row in _named(kinds.rows[kinds.rows["broken"] > 0]):
+        key = (service_of(kinds, row), direction_of(row), *peer_of(kinds, row), REASONS[row["reason"]] or "")
+        totals[key] = totals.get(key, 0) + int(row["broken"])
+    rows = [Broken(key[0], key[1], key[2], key[3], key[4], total) for key, total in totals.items()]
+    return sorted(rows, key=lambda row: (-row.connections, *_order(row.service, row.peer, row.direction, row.reason)))
+
+
+def listed_unanswered(kinds: Kinds) -> list[Unanswered]:
+    totals: dict[tuple[Service, Literal["refused", "silent"]], int] = {}
+    answers: tuple[Literal["refused", "silent"], ...] = ("refused", "silent")
+    for answer in answers:
+        for row in kinds.rows[(kinds.rows[answer] > 0) & (kinds.rows["instance"] >= 0)]:
+            key = service_of(kinds, row), answer
+            totals[key] = totals.get(key, 0) + int(row[answer])
+    rows = [Unanswered(*key, total) for key, total in totals.items()]
+    return sorted(rows, key=lambda row: (-row.connections, *_order(row.service, row.answer)))
+
+
+def _named(rows: Rows) -> Iterator[Any]:
+    """Those whose instance and peer are known."""
+    return iter(rows[(rows["family"] > 0) & (rows["instance"] >= 0)])
+
+
+def _order(service: Service, *words: str) -> tuple[Any, ...]:
+    """The hash tables that rows come from have no order, so rows with equal counts need one."""
+    numbers = (service.protocol, service.port, service.icmp_type, service.icmp_code)
+    return service.instance, *(-1 if number is None else number for number in numbers), *words

@@ -1,0 +1,70 @@
+"""What would break, what was denied and what was not answered, as JSON rows (SPEC 10.2, 10.7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sgfast.policy.protocols import protocol_name
+from sgfast.replaying import ReplayResult
+from sgfast.report.rollup import By, Example, Folded, Part, Rollup, Row
+from sgfast.report.rollup.ends import Name
+from sgfast.report.time_text import time_text
+from sgfast.report.why import Reasons
+
+#: The fields of the summary, and the parts that they list.
+LISTS: tuple[tuple[str, Part], ...] = (
+    ("would_break", "would-break"), ("denied", "denied"), ("unanswered", "unanswered"), ("allowed", "allowed"),
+)  # fmt: skip
+#: How many rows each list has if nobody says otherwise. More are for ``--connections``.
+MOST_ROWS = 1000
+
+
+def answers(result: ReplayResult, by: By, top: int | None) -> dict[str, Any]:
+    """The lists, each folded ``by`` the same, and what they leave out. With the reference engine they are empty."""
+    rollup, reasons = Rollup(result.policy, result.kinds), Reasons(result.policy)
+    folded = {name: rollup.fold(part, by=by, most=top or MOST_ROWS, fitting=False) for name, part in LISTS}
+    lists: dict[str, Any] = {name: [_row(row, reasons) for row in each.rows] for name, each in folded.items()}
+    return {"by": by, **lists, "not_listed": {name: _left(each) for name, each in folded.items()}}
+
+
+def _left(folded: Folded) -> dict[str, int]:
+    return {
+        "rows": folded.left_rows, "connections": folded.left_connections, "packets": folded.left_packets
+    }  # fmt: skip
+
+
+def _row(row: Row, reasons: Reasons) -> dict[str, Any]:
+    near = reasons.nearest_rules(row.kind) if row.kind is not None else []
+    return {
+        "from": _end(row.source, row.sources),
+        "to": _end(row.destination, row.destinations),
+        "service": row.service,
+        "reason": row.reason,
+        "direction": row.direction,
+        "rule": row.rule,
+        "nearest": [{"rule": rule, "differs": differs} for rule, differs in near],
+        "connections": row.connections,
+        "packets": row.packets,
+        "bytes": row.bytes,
+        "first_time": time_text(row.first_ns),
+        "last_time": time_text(row.last_ns),
+        "example": None if row.example is None else _example(row.example),
+    }
+
+
+def _end(name: Name, number: int) -> dict[str, Any]:
+    return {"name": name.text, "kind": name.kind, "ends": number}
+
+
+def _example(example: Example) -> dict[str, Any]:
+    service = example.service
+    return {
+        "packet": example.packet or None,
+        "time": time_text(example.time_ns),
+        "from": example.source,
+        "to": example.destination,
+        "protocol": protocol_name(service.protocol) or service.protocol,
+        "port": service.port,
+        "icmp_type": service.icmp_type,
+        "icmp_code": service.icmp_code,
+    }

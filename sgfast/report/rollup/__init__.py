@@ -1,0 +1,279 @@
+"""Folds kinds of traffic until they fit on a screen: from whom, to whom, which service, what happens, and why (SPEC
+10.22). What is folded is added up: no packet and no connection is lost.
+
+    kinds (``replaying.kinds``) -> one part, such as what would break -> rows, by ends, service and reason
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.engine import REASONS
+from sgfast.policy.model import Policy
+from sgfast.policy.protocols import protocol_name
+from sgfast.replaying.kinds import Kinds, coded
+from sgfast.replaying.listed_kinds import Denied, Service, direction_of, peer_of, service_of
+from sgfast.report.names import service_name
+from sgfast.report.rollup.ends import Ends, Level, Name
+
+#: What happens to traffic: denied connections that the other end answered, allowed ones that it did not, and those that
+#: it did, are counted by connections. Denied packets are counted by packets, and so are those of them that nobody ever
+#: answered: scans, or one-way traffic such as syslog.
+Part = Literal["would-break", "unanswered", "allowed", "denied", "one-way"]
+#: Those that are counted by packets.
+BY_PACKETS: tuple[Part, ...] = ("denied", "one-way")
+By = Literal["group", "instance", "address", "service", "rule"]
+BY: tuple[By, ...] = get_args(By)
+
+#: The share of a part that the rows must hold before they are told more coarsely.
+ENOUGH = 0.9
+#: How many services a row names before it only counts them.
+_NAMED_SERVICES = 3
+_ServiceLevel = Literal["service", "protocol", "any"]
+
+# How finely the ends and the service are told, finest first, if all rows are to fit.
+_STEPS: dict[By, tuple[tuple[Level, Level, _ServiceLevel], ...]] = {
+    "group": (("end", "end", "service"), ("group", "group", "service"), ("group", "group", "protocol"),
+              ("scope", "scope", "protocol"), ("scope", "scope", "any")),
+    "instance": (("end", "end", "service"),),
+    "address": (("end", "end", "service"),),
+    "service": (("any", "any", "service"),),
+    "rule": (("any", "any", "any"),),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One of the packets, or connections, that a row stands for."""
+
+    source: str
+    destination: str
+    service: Service
+    #: 1-based, in the captures; 0 if it is not known.
+    packet: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    source: Name
+    destination: Name
+    #: How many different instances or addresses the ends are; 0 if that is not known.
+    sources: int
+    destinations: int
+    #: ``tcp/5432``, ``tcp/80, tcp/443``, ``tcp (412 ports)``, ``7 services``.
+    service: str
+    #: How many different services these are.
+    services: int
+    #: The word of SPEC 10.3; of allowed connections ``refused`` and ``silent`` are what the instance did.
+    reason: str
+    #: The filter that judged: of the source (outbound), or of the destination.
+    direction: Literal["inbound", "outbound"]
+    #: The rule that decided, if only one did.
+    rule: str | None
+    #: Denied attempts, of which those that the other end answered would break; or allowed connections.
+    connections: int
+    #: Of denied rows only.
+    packets: int
+    bytes: int
+    first_ns: int
+    last_ns: int
+    example: Example | None
+    #: The largest kind in the row, to explain it; None if its peer is not known.
+    kind: Denied | None
+
+    @property
+    def source_text(self) -> str:
+        return _end_text(self.source, self.sources)
+
+    @property
+    def destination_text(self) -> str:
+        return _end_text(self.destination, self.destinations)
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """The rows that fit, with most connections (or packets, if denied) first, and what the others add up to."""
+
+    rows: tuple[Row, ...]
+    left_rows: int
+    left_connections: int
+    left_packets: int
+    #: Of all rows.
+    connections: int
+    packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """Kinds in groups, each of which becomes a row. ``groups``: stretches of the other arrays."""
+
+    groups: list[slice]
+    #: By kind: its number, and how many it counts.
+    places: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    #: By kind: numbers of the reason, and of the names of its ends.
+    words: NDArray[np.int64]
+    sources: NDArray[np.int64]
+    destinations: NDArray[np.int64]
+
+
+class Rollup:
+    """``kinds``: of a replay with ``policy``."""
+
+    def __init__(self, policy: Policy, kinds: Kinds) -> None:
+        self._kinds = kinds
+        self._ends = Ends(policy, kinds)
+        self._services = _Services(kinds)
+        # By part: for each reason's word ("": the row's own), how many of each kind.
+        rows = kinds.rows
+        refused, silent = rows["refused"].astype(np.int64), rows["silent"].astype(np.int64)
+        allowed = np.where(rows["packets"] > 0, 0, rows["connections"].astype(np.int64) - refused - silent)
+        self._counts: dict[Part, dict[str, NDArray[np.int64]]] = {
+            "would-break": {"": rows["broken"].astype(np.int64)},
+            "unanswered": {"refused": refused, "silent": silent},
+            # A kind that found no room has its outcome in another row than its beginning.
+            "allowed": {"": allowed.clip(0)},
+            "denied": {"": rows["packets"].astype(np.int64)},
+            "one-way": {"": np.where(rows["broken"] > 0, 0, rows["packets"].astype(np.int64))},
+        }
+
+    def total(self, part: Part) -> int:
+        """Connections, or packets if the part is one of ``BY_PACKETS``."""
+        return int(sum(counts.sum() for counts in self._counts[part].values()))
+
+    def fold(self, part: Part, *, by: By = "group", most: int = 10, fitting: bool = True) -> Folded:
+        """The rows of a part, largest first. ``fitting``: by group, ends and services are told as finely as lets
+        ``most`` rows hold ``ENOUGH`` of the part, or as coarsely as there are words for.
+        """
+        for step in _STEPS[by] if fitting else (_STEPS[by][by == "group"],):
+            found = self._grouped(part, by, *step)
+            sums = np.array([found.counts[group].sum() for group in found.groups], dtype=np.int64)
+            shown = np.argsort(-sums, kind="stable")[:most].tolist()
+            if sums[shown].sum() >= ENOUGH * sums.sum():
+                break
+        rows = [self._row(part, found, found.groups[n], *step) for n in shown]
+        measure = "packets" if part in BY_PACKETS else "connections"
+        rows.sort(key=lambda row: (-getattr(row, measure), row.source, row.destination, row.service, row.reason))
+        kinds = self._kinds.rows[found.places]
+        connections = int((kinds["connections"].astype(np.int64) if part in BY_PACKETS else found.counts).sum())
+        packets = int(kinds["packets"].sum())
+        return Folded(
+            tuple(rows), len(found.groups) - len(rows), connections - sum(row.connections for row in rows),
+            packets - sum(row.packets for row in rows), connections, packets,
+        )  # fmt: skip
+
+    def _grouped(self, part: Part, by: By, source: Level, destination: Level, service: _ServiceLevel) -> _Groups:
+        counted = [(np.flatnonzero(counts), counts) for counts in self._counts[part].values()]
+        places = np.concatenate([where for where, _ in counted])
+        counts = np.concatenate([counts[where] for where, counts in counted])
+        words = np.concatenate([np.full(len(where), n) for n, (where, _) in enumerate(counted)])
+        rows = self._kinds.rows[places]
+        sources = self._ends.codes(source)[self._ends.sources[places]]
+        destinations = self._ends.codes(destination)[self._ends.destinations[places]]
+        columns = [words, rows["reason"]]
+        if by == "rule":
+            columns.append(rows["rule"])
+        else:
+            columns += [self._services.codes(service)[places], sources, destinations]
+            columns += [rows["inbound"]] if by != "service" else []
+        codes = coded(*columns)
+        # Of each group, the largest kind comes first.
+        order = np.lexsort((places, -counts, codes))
+        ends = [*np.flatnonzero(np.diff(codes[order], prepend=-1)).tolist(), len(order)]
+        groups = [slice(start, end) for start, end in pairwise(ends)]
+        return _Groups(groups, places[order], counts[order], words[order], sources[order], destinations[order])
+
+    def _row(
+        self, part: Part, found: _Groups, group: slice, source: Level, destination: Level, _: _ServiceLevel
+    ) -> Row:
+        places = found.places[group]
+        rows = self._kinds.rows[places]
+        ends = {
+            level_of: np.unique(numbers[places])
+            for level_of, numbers in (("source", self._ends.sources), ("destination", self._ends.destinations))
+        }
+        names = {
+            "source": self._ends.name(source, int(found.sources[group][0])),
+            "destination": self._ends.name(destination, int(found.destinations[group][0])),
+        }
+        for one, numbers in ends.items():
+            if len(numbers) == 1:
+                names[one] = self._ends.fine_name(int(numbers[0]))
+        word = list(self._counts[part])[int(found.words[group][0])]
+        known = rows[rows["first_ns"] != 0] if (rows["first_ns"] != 0).any() else rows
+        first = known[np.argmin(known["first_ns"])]
+        rules = np.unique(rows["rule"])
+        largest = rows[0]
+        told = largest["family"] > 0 and largest["instance"] >= 0
+        return Row(
+            names["source"], names["destination"], len(ends["source"]), len(ends["destination"]),
+            *self._services.told(places), word or REASONS[int(largest["reason"])] or "", direction_of(largest),
+            self._kinds.rules[int(rules[0])] if len(rules) == 1 and rules[0] >= 0 else None,
+            int((rows["connections"] if part in BY_PACKETS else found.counts[group]).sum()), int(rows["packets"].sum()),
+            int(rows["bytes"].sum()), int(first["first_ns"]), int(rows["last_ns"].max()),
+            self._example(first), self._denied(largest) if told else None,
+        )  # fmt: skip
+
+    def _example(self, row: Any) -> Example | None:
+        if row["family"] == 0 or row["instance"] < 0:
+            return None
+        instance, peer = self._kinds.instances[row["instance"]], peer_of(self._kinds, row)[0]
+        source, destination = (peer, instance) if row["inbound"] else (instance, peer)
+        return Example(source, destination, service_of(self._kinds, row), int(row["number"]), int(row["first_ns"]))
+
+    def _denied(self, row: Any) -> Denied:
+        return Denied(
+            service_of(self._kinds, row), direction_of(row), *peer_of(self._kinds, row),
+            REASONS[int(row["reason"])] or "", int(row["packets"]), int(row["bytes"]),
+        )  # fmt: skip
+
+
+class _Services:
+    """The services of kinds, told exactly or by protocol."""
+
+    def __init__(self, kinds: Kinds) -> None:
+        self._kinds = kinds
+        rows = kinds.rows
+        self._protocols = rows["protocol"].astype(np.int64)
+        key = rows["port_key"].astype(np.int64) << 2 | rows["has_ports"].astype(np.int64) << 1 | rows["has_icmp"]
+        self._exact: NDArray[np.int64] = self._protocols << 20 | key
+
+    def codes(self, level: _ServiceLevel) -> NDArray[np.int64]:
+        if level == "service":
+            return self._exact
+        return self._protocols if level == "protocol" else np.zeros(len(self._exact), dtype=np.int64)
+
+    def told(self, places: NDArray[np.int64]) -> tuple[str, int]:
+        """The services as text, and how many they are. ``places``: of the kinds in a row, largest first."""
+        exact = self._exact[places]
+        _, first = np.unique(exact, return_index=True)
+        if len(first) <= _NAMED_SERVICES:
+            rows = self._kinds.rows[places[np.sort(first)]]
+            return ", ".join(dict.fromkeys(_service_text(row) for row in rows)), len(first)
+        protocols = np.unique(self._protocols[places]).tolist()
+        if len(protocols) > 1:
+            return f"{len(first):,} services", len(first)
+        name = protocol_name(protocols[0]) or f"protocol {protocols[0]}"
+        kinds = "ports" if self._kinds.rows[places[0]]["has_ports"] else "types"
+        return f"{name} ({len(first):,} {kinds})", len(first)
+
+
+def _service_text(row: Any) -> str:
+    key, icmp = int(row["port_key"]), bool(row["has_icmp"])
+    ports, kind, code = key if row["has_ports"] else None, key >> 8 if icmp else None, key & 255 if icmp else None
+    return service_name(Service("", int(row["protocol"]), ports, kind, code))
+
+
+def _end_text(name: Name, number: int) -> str:
+    match name.kind:
+        case "groups" | "vpc" if number > 1:
+            return f"{name.text} ({number:,} instances)"
+        case "address-group" | "network" | "private" | "public" if number > 1:
+            return f"{name.text} ({number:,} addresses)"
+    return name.text
