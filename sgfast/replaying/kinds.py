@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,14 @@ KIND_DTYPE = np.dtype(
 #: What is counted of a kind.
 MEASURES = ("packets", "connections", "bytes", "broken", "refused", "silent")
 
+#: The times and the number of a row without packets of its own: neither minimum nor maximum changes with it.
+NEVER = np.iinfo(np.int64).max, np.iinfo(np.int64).min, np.iinfo(np.uint64).max
+
 # The key of a row, which is 32 bytes, as words; and the bits in them of the reason and the rule.
 _KEY_WORDS, _NOTHING, _REASON, _RULE = 4, np.uint64(0), np.uint64(0xFF << 56), np.uint64(0xFFFFFFFF << 32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kinds:
     """``rows``: of KIND_DTYPE, ordered by key; no two have the same."""
 
@@ -40,53 +43,107 @@ class Kinds:
     #: Packets and connections that are in no row, for lack of memory.
     lost: int = 0
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Kinds):
+            return NotImplemented
+        names = [*self.instances] == [*other.instances] and [*self.rules] == [*other.rules]
+        return names and self.lost == other.lost and self.rows.tobytes() == other.rows.tobytes()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def without_numbers(self) -> Kinds:
+        """The same, where packets are not numbered among all of the replay: a VPC's engine counts its own."""
+        rows = self.rows.copy()
+        rows["number"] = 0
+        return replace(self, rows=rows)
+
 
 def kinds_of(engine: Engine) -> Kinds:
     """What an engine that was made with ``reporting`` has judged so far."""
     plane = engine.dataplane
     (began, lost_began), (denied, lost_denied) = plane.began, plane.denials
-    parts = [_with_outcome(began, {"refused": plane.refused[0], "silent": plane.unanswered[0]}, _REASON | _RULE)]
-    parts.append(_with_outcome(denied, {"broken": plane.broken[0]}, _RULE))
-    rows = _ordered(np.concatenate(parts))
+    parts = [_kinds(began), _kinds(denied)]
+    parts += [_kinds(tally, name) for name, tally in (
+        ("broken", plane.broken[0]), ("refused", plane.refused[0]), ("silent", plane.unanswered[0]),
+    )]  # fmt: skip
+    rows = np.concatenate(parts)
     rows["owner"] = engine.compiled.classifier.owners_of(rows["peer"], rows["family"])
     instances, rules = [one.name for one in engine.instances], [rule.id for rule in engine.rules]
-    return Kinds(rows, instances, rules, lost_began + lost_denied)
+    return Kinds(_summed(rows), instances, rules, lost_began + lost_denied)
 
 
-def _with_outcome(tally: Rows, outcomes: dict[str, Rows], ignored: np.uint64) -> Rows:
-    """The rows of a tally, with what became of their connections. ``ignored``: bits of the key that the tallies of
-    outcomes do not know; where several rows differ in these alone, the first ones with enough connections get it.
-    """
+def _kinds(tally: Rows, outcome: str = "") -> Rows:
+    """``outcome``: the measure that the tally's connections are of. Their times and numbers are not known."""
     rows = np.zeros(len(tally), dtype=KIND_DTYPE)
     for name in TALLY_DTYPE.names or ():
         rows[name] = tally[name]
-    more = []
-    for name, ended in outcomes.items():
-        if not len(ended):
-            continue
-        codes = _codes([tally, ended], ignored)
-        own, theirs = codes[: len(tally)], codes[len(tally) :]
-        order = np.argsort(own, kind="stable")
-        first = np.searchsorted(own, theirs, "left", sorter=order)
-        last = np.searchsorted(own, theirs, "right", sorter=order)
-        for n in np.flatnonzero(last - first > 1).tolist():
-            # Rare: the rules changed, or the connections of one kind opened in two ways.
-            left = int(ended["connections"][n])
-            for at in order[first[n] : last[n]].tolist():
-                taken = min(left, int(rows["connections"][at]) - int(rows["refused"][at]) - int(rows["silent"][at]))
-                rows[name][at] += taken
+    if outcome:
+        rows[outcome], rows["connections"] = rows["connections"], 0
+        rows["first_ns"], rows["last_ns"], rows["number"] = NEVER
+    return rows
+
+
+def _summed(rows: Rows) -> Rows:
+    """Each kind once, ordered by key: the hash tables that rows come from have no order."""
+    if not len(rows):
+        return rows
+    keys = np.column_stack([_key_words(rows), rows["owner"].astype(np.uint64)])
+    order = np.lexsort(keys.T)
+    rows, keys = rows[order], keys[order]
+    starts = np.flatnonzero(np.concatenate(([True], (keys[1:] != keys[:-1]).any(axis=1))))
+    total: Rows = rows[starts].copy()
+    for name in MEASURES:
+        total[name] = np.add.reduceat(rows[name], starts)
+    total["last_ns"] = np.maximum.reduceat(rows["last_ns"], starts)
+    for name in ("first_ns", "number"):
+        total[name] = np.minimum.reduceat(rows[name], starts)
+    return total
+
+
+def joined(kinds: Kinds) -> Rows:
+    """The rows of ``kinds``, with what became of connections in the row in which they began.
+
+    An outcome stays in a row of its own if that is not known: where there was no room for the kind.
+    """
+    rows = kinds.rows
+    counted = (rows["packets"] > 0) | (rows["connections"] > 0)
+    # Rows that are both count their outcome already.
+    own, outcomes = rows[counted].copy(), rows[~counted]
+    lost = np.ones(len(outcomes), dtype=bool)
+    for names, ignored, denied in ((("broken",), _RULE, True), (("refused", "silent"), _REASON | _RULE, False)):
+        chosen = np.flatnonzero(sum(outcomes[name].astype(np.int64) for name in names) > 0)
+        places = np.flatnonzero((own["packets"] > 0) == denied)
+        lost[chosen[_add_outcomes(own, places, outcomes[chosen], names, ignored)]] = False
+    return np.concatenate([own, outcomes[lost]])
+
+
+def _add_outcomes(
+    own: Rows, places: NDArray[np.int64], outcomes: Rows, names: Sequence[str], ignored: np.uint64
+) -> NDArray[np.int64]:
+    """Adds outcomes to the rows at ``places`` in ``own`` with the same key. Returns the numbers of those that it added.
+
+    ``ignored``: bits of the key that outcomes do not know. Where several rows differ in these alone, the first ones
+    with enough connections get it.
+    """
+    codes = _codes([own[places], outcomes], ignored)
+    here, theirs = codes[: len(places)], codes[len(places) :]
+    order = np.argsort(here, kind="stable")
+    first = np.searchsorted(here, theirs, "left", sorter=order)
+    last = np.searchsorted(here, theirs, "right", sorter=order)
+    once = np.flatnonzero(last - first == 1)
+    for name in names:
+        np.add.at(own[name], places[order[first[once]]], outcomes[name][once])
+    for n in np.flatnonzero(last - first > 1).tolist():
+        # Rare: the rules changed, or connections of one kind opened in two ways.
+        for name in names:
+            left = int(outcomes[name][n])
+            for at in places[order[first[n] : last[n]]].tolist():
+                room = int(own["connections"][at]) - sum(int(own[each][at]) for each in names)
+                taken = max(min(left, room), 0)
+                own[name][at] += taken
                 left -= taken
-            rows[name][order[first[n]]] += left
-        once = last - first == 1
-        rows[name][order[first[once]]] += ended["connections"][once]
-        # A kind that is only in the outcomes: its connections were counted without the peer, for lack of room.
-        if not (last > first).all():
-            rest = np.zeros(int((last == first).sum()), dtype=KIND_DTYPE)
-            for key in TALLY_DTYPE.names or ():
-                rest[key] = ended[last == first][key]
-            rest[name], rest["connections"] = rest["connections"], 0
-            more.append(rest)
-    return np.concatenate([rows, *more])
+            own[name][places[order[first[n]]]] += left
+    return np.flatnonzero(last > first)
 
 
 def _codes(tables: Sequence[Rows], ignored: np.uint64 = _NOTHING) -> NDArray[np.int64]:
@@ -101,11 +158,6 @@ def _key_words(rows: Rows) -> NDArray[np.uint64]:
     """The keys of rows, as an array of shape (n, 4)."""
     octets = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), rows.dtype.itemsize)[:, : 8 * _KEY_WORDS]
     return np.ascontiguousarray(octets).view(np.uint64).reshape(-1, _KEY_WORDS)
-
-
-def _ordered(rows: Rows) -> Rows:
-    """By key: the hash tables that rows come from have no order."""
-    return rows[np.lexsort(_key_words(rows).T)]
 
 
 def coded(*columns: Any) -> NDArray[np.int64]:
@@ -134,15 +186,4 @@ def added_up(parts: Iterable[Kinds]) -> Kinds:
             for name in fields:
                 rows[name] = there[rows[name]]
         tables.append(rows)
-    rows = np.concatenate(tables)
-    codes = coded(_codes(tables), rows["owner"])
-    # Of each kind, the row of its earliest packet comes first.
-    order = np.lexsort((rows["number"], rows["first_ns"], codes))
-    rows, codes = rows[order], codes[order]
-    starts = np.flatnonzero(np.concatenate(([True], codes[1:] != codes[:-1]))) if len(rows) else np.zeros(0, dtype=int)
-    total = rows[starts].copy()
-    if len(rows):
-        for name in MEASURES:
-            total[name] = np.add.reduceat(rows[name], starts)
-        total["last_ns"] = np.maximum.reduceat(rows["last_ns"], starts)
-    return Kinds(_ordered(total), [*instances], [*rules], sum(part.lost for part in parts))
+    return Kinds(_summed(np.concatenate(tables)), [*instances], [*rules], sum(part.lost for part in parts))

@@ -192,6 +192,7 @@ class VpcRunner:
             part = result.empty_part(name)
             part.changes = [done for _, pairs in self._changes for other, done in pairs if other is runner]
             runner.fill(part)
+            part.kinds = part.kinds.without_numbers()
             part.oddities.warn(part)
             label = "packets of no mapped VPC" if name is None else f"VPC {name}"
             result.warnings += [f"{label}: {warning}" for warning in part.warnings]

@@ -46,8 +46,8 @@ def _row(row: Row, reasons: Reasons) -> dict[str, Any]:
         "connections": row.connections,
         "packets": row.packets,
         "bytes": row.bytes,
-        "first_time": time_text(row.first_ns),
-        "last_time": time_text(row.last_ns),
+        "first_time": None if row.first_ns is None else time_text(row.first_ns),
+        "last_time": None if row.last_ns is None else time_text(row.last_ns),
         "example": None if row.example is None else _example(row.example),
     }
 

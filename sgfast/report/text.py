@@ -58,28 +58,29 @@ def text_report(
     rollup = Rollup(result.policy, result.kinds)
     told = Told(rollup, Reasons(result.policy), by)
     if top is not None or by == "rule":
-        return _report(result, told, top or TOP, width, colour)
+        return _report(result, told, top or TOP, top or TOP, width, colour)
     for most in range(TOP, 1, -1):
-        text = _report(result, told, most, width, colour)
+        text = _report(result, told, most, max(most // 2, 2), width, colour)
         if text.count("\n") <= MOST_LINES:
             break
     return text
 
 
-def _report(result: ReplayResult, told: Told, most: int, width: int, colour: bool) -> str:
+def _report(result: ReplayResult, told: Told, most: int, few: int, width: int, colour: bool) -> str:
+    """``most``: how many rows what would break has; ``few``: what matters less."""
     page = Page(width, colour)
     _write_verdicts(page, result)
     _write_changes(page, result, most)
     broken = "Would break: the other end answered in the capture, but these groups deny it"
     _write_answers(page, result, told, "would-break", broken, most)
-    _write_denied(page, result, told, max(most // 2, 2))
+    _write_denied(page, result, told, few)
     unanswered = "Allowed by the groups, but not served by the instance"
-    _write_answers(page, result, told, "unanswered", unanswered, max(most // 2, 2))
+    _write_answers(page, result, told, "unanswered", unanswered, few)
     if told.by != "group":
         _write_answers(page, result, told, "allowed", "Allowed", most)
-    _write_rules(page, result, told, max(most // 2, 2))
+    _write_rules(page, result, told, few)
     _write_connections(page, result)
-    write_notes(page, result)
+    write_notes(page, result, most_warnings=most)
     return page.text()
 
 
@@ -352,7 +353,7 @@ def _cut_end(cut: CutConnection, start_ns: int) -> str:
     return "; ".join(parts)
 
 
-def write_notes(page: Page, result: ReplayResult | DiffResult) -> None:
+def write_notes(page: Page, result: ReplayResult | DiffResult, most_warnings: int | None = None) -> None:
     """Write the times of the first and last packet, warnings, damage and speed."""
     page.line()
     notes: list[tuple[str, str, str]] = []
@@ -364,7 +365,9 @@ def write_notes(page: Page, result: ReplayResult | DiffResult) -> None:
         ]
     if result.decapsulated is not None:
         notes.append(("Tunnels", tunnels_text(result.decapsulated), ""))
-    notes += [("Warning", printable(warning), "yellow") for warning in result.warnings]
+    notes += [("Warning", printable(warning), "yellow") for warning in result.warnings[:most_warnings]]
+    if (more := len(result.warnings) - len(result.warnings[:most_warnings])) > 0:
+        notes.append(("Warning", f"and {plural(more, 'more warning')}: --json has all", "yellow"))
     if result.damaged is not None:
         notes.append(("Damage", f"{printable(str(result.damaged))}; the report ends there", "red"))
     notes.append(("Remember", REMINDER, ""))

@@ -108,7 +108,7 @@ def test_outputs_tell_of_changes(tmp_path: Path, capsys: Capsys) -> None:
     assert "1.500 s  remove_rule http" in text and "2 packets of theirs came after the cut" in text
     assert "1 change would come after the last packet" in text
     # What comes after the cut is no denial of its own.
-    denied = text[text.index("Denied most"):text.index("Rules:")]
+    denied = text[text.index("Denied packets"):text.index("Rules:")]
     assert "no-rule" in denied and "disconnected" not in denied
 
 

@@ -330,7 +330,7 @@ def test_contents_that_do_not_fit_are_told_in_one_line(tmp_path: Path, state: Pa
 
 def test_other_formats_and_compressed_archives_are_refused(tmp_path: Path, state: Path) -> None:
     rewrite(state, tmp_path / "newer", lambda about, arrays: about.update(format=99))
-    with pytest.raises(SnapshotError, match="of format 99, but this version of sgfast reads format 9: replay from"):
+    with pytest.raises(SnapshotError, match="of format 99, but this version of sgfast reads format 10: replay from"):
         load_snapshot(tmp_path / "newer")
     bomb = io.BytesIO()
     np.save(bomb, np.zeros(10**8, dtype=np.uint8))
@@ -406,8 +406,8 @@ def test_a_directory_below_at_and_above_its_limits(
     limit: str, more: int, is_read: bool, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, entries = directory_of(state.read_bytes())
-    longest_of_a_replay = 22 * 1001 + 1
-    assert len(entries) == 23 and longest_of_a_replay < snapshot._MOST_ARRAYS
+    longest_of_a_replay = 23 * 1001 + 1
+    assert len(entries) == 24 and longest_of_a_replay < snapshot._MOST_ARRAYS
     assert max(map(len, entries)) + len("1000.") + 28 < snapshot._LONGEST_DIRECTORY / snapshot._MOST_ARRAYS
     size = len(entries) if limit == "_MOST_ARRAYS" else len(b"".join(entries))
     monkeypatch.setattr(snapshot, limit, size + more)

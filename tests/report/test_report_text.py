@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from command import CLIENT, SERVER, SHOP, handshake, mixture, sgfast, write_capture, write_policy
 from frames import ethernet, ip, udp
+from kinds import kinds_of
 
 from sgfast.capture import Damage
 from sgfast.checking import Checked, Finding
 from sgfast.policy.model import Policy, Rule
-from sgfast.replaying import Broken, Denied, ReplayResult, RuleHits, Service, Unanswered, replay
+from sgfast.replaying import Broken, ChangeDone, Denied, ReplayResult, RuleHits, Service, Unanswered, replay
 from sgfast.report.check import check_text
 from sgfast.report.names import service_name
 from sgfast.report.page import human_bytes, human_seconds, instant
@@ -43,7 +44,7 @@ def denial(packets: int = 1, *, instance: str = "web-1", peer: str = CLIENT, pee
 def denying(*kinds: Denied, **fields: Any) -> ReplayResult:
     packets = sum(kind.packets for kind in kinds)
     verdicts = dict.fromkeys(VERDICTS, 0) | {"deny": packets}
-    given = {"packets": packets, "verdicts": verdicts, "reasons": {"no-rule": packets}, "denied": list(kinds)}
+    given = {"packets": packets, "verdicts": verdicts, "reasons": {"no-rule": packets}, "kinds": kinds_of(kinds)}
     return result(**(given | fields))
 
 
@@ -54,16 +55,15 @@ def rule(rule_id: str, group: str, packets: int) -> RuleHits:
 def test_the_shop_in_the_order_of_what_matters() -> None:
     text = text_report(replay(*SHOP[:1], SHOP[1:]))
     order = [
-        "  allow", "  deny", "Would break", "Denied most", "Rules: 8 of 9 were hit", "not served by the instance",
+        "  allow", "  deny", "Would break", "nobody answered", "not served by the instance", "Rules: 8 of 9 were hit",
         "Connections", "began before the capture", "First packet", "Last packet", "cannot show", "packets/s",
     ]  # fmt: skip
     places = [text.index(words) for words in order]
     assert places == sorted(places)
     assert "never hit: web-ssh" in text
-    assert any(line.split() == ["2", "db-1", "tcp/5432", "refused", "(RST", "or", "ICMP", "unreachable)"]
-               for line in text.splitlines())  # fmt: skip
-    assert any(line.split() == ["1", "web-2", "tcp/80", "no", "answer"] for line in text.splitlines())
-    assert "from 10.0.0.5 (web-1)" in text and "to 198.51.100.53" in text
+    assert "  2  web-1 -> db-1: tcp/5432 (refused: RST or ICMP unreachable)" in text
+    assert "  1  198.51.100.7 -> web-2: tcp/80 (no answer)" in text
+    assert "  1  db-1 -> 198.51.100.53: tcp/53 (no-rule)" in text
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text and text.endswith("\n") and not any(line != line.rstrip() for line in text.splitlines())
 
@@ -92,16 +92,43 @@ def test_nothing_denied_is_said() -> None:
     assert "Nothing was denied" in text_report(result())
 
 
-def test_the_rest_of_a_long_list_is_counted() -> None:
-    kinds = [denial(2, peer=f"192.0.2.{n}") for n in range(TOP + 3)]
-    text = text_report(denying(*kinds))
-    assert "and 3 more kinds (6 packets)" in text and "192.0.2.9" in text and "192.0.2.10" not in text
-    text = text_report(denying(*kinds, denied_others=7, verdicts=dict.fromkeys(VERDICTS, 0) | {"deny": 33}))
-    assert "and more than 3 kinds (13 packets)" in text and "without readable" not in text
+def test_the_rest_of_a_long_list_is_counted_and_how_to_see_it_is_said() -> None:
+    kinds = [denial(2, instance=f"web-{n}", peer=f"192.0.2.{n}") for n in range(TOP + 3)]
+    text = text_report(denying(*kinds), by="instance", top=TOP)
+    assert "and 3 more rows (6 packets): --top 13 lists all" in text
+    assert len([line for line in text.splitlines() if "-> web-" in line]) == TOP
+    found = denying(*kinds, kinds=kinds_of(kinds, others=7))
+    text = text_report(found, by="instance", top=1)
+    assert "  7  other instances -> other addresses" in text and "and 13 more rows (26 packets)" in text
+    assert "and 4 more rows (8 packets)" in text_report(found, by="instance", top=TOP)
     broken = [Broken(kind.service, "inbound", kind.peer, None, "no-rule", 2) for kind in kinds]
-    assert text_report(denying(*kinds, broken=broken)).count("and 3 more kinds (6 ") == 2
+    text = text_report(result(kinds=kinds_of(broken=broken)), by="instance", top=TOP)
+    assert "and 3 more rows (6 connections)" in text
     unanswered = [Unanswered(Service(f"web-{n}", 6, 80, None, None), "silent", 1) for n in range(TOP + 1)]
-    assert "and 1 more kind (1 connection)" in text_report(result(unanswered=unanswered))
+    text = text_report(result(kinds=kinds_of(unanswered=unanswered)), by="instance", top=TOP)
+    assert "and 1 more row (1 connection): --top 11 lists all" in text
+
+
+@pytest.mark.parametrize("rules", [0, 3000])
+@pytest.mark.parametrize("changes", [0, 50])
+def test_the_report_has_sixty_lines_however_much_happened(rules: int, changes: int) -> None:
+    kinds = [
+        Broken(Service(f"i{n % 300}", 6, 1 + n // 2, None, None), "inbound", f"10.{n % 250}.{n // 250}.1", None, why, 1)
+        for n in range(5000) for why in ("no-rule", "deny-rule")
+    ]  # fmt: skip
+    denied = [
+        Denied(kind.service, "outbound", kind.peer, None, "no-rule", 1, 1) for kind in kinds[::2]
+    ]  # fmt: skip
+    silent = [Unanswered(kind.service, "silent", 1) for kind in kinds[:3000]]
+    text = text_report(
+        result(
+            kinds=kinds_of(denied, kinds, silent), rules=[rule(f"r{n}", f"g{n % 50}", n % 3) for n in range(rules)],
+            changes=[ChangeDone(n, "remove_rule a/inbound/1", n) for n in range(changes)],
+            verdicts=dict.fromkeys(VERDICTS, 3), warnings=["a warning of some length, as they are " * 2] * 4,
+        )
+    )  # fmt: skip
+    assert text.count("\n") <= 60
+    assert text.count("\n  5,000  ") == 3
 
 
 def test_denials_without_an_instance_are_not_lost() -> None:
@@ -122,7 +149,9 @@ def test_the_wrong_policy_is_suspected_when_no_instance_is_seen(
 def test_every_rule_is_named_hit_or_not() -> None:
     rules = [rule("a/inbound/1", "a", 4), rule("a/inbound/2", "a", 0), rule("b/inbound/1", "b", 0),
              rule("b/inbound/2", "b", 0), rule("c/inbound/1", "c", 0)]  # fmt: skip
-    lines = text_report(result(rules=rules)).splitlines()
+    short = " ".join(text_report(result(rules=rules)).split())
+    assert "never hit: a/inbound/2, b/inbound/1, b/inbound/2, c/inbound/1" in short
+    lines = text_report(result(rules=rules), by="rule").splitlines()
     assert "Rules: 1 of 5 were hit" in lines
     at = lines.index("  a")
     assert lines[at + 1].split() == ["a/inbound/1", "2", "4", "400", "B"]
@@ -136,10 +165,12 @@ def test_long_names_fit_or_stand_alone(width: int) -> None:
     long = "n" * 64
     text = text_report(
         denying(
-            denial(10**12, instance=long, peer="2001:db8:1111:2222:3333:4444:5555:6666", peer_name=long),
-            denial(1),
+            kinds=kinds_of(
+                [denial(10**12, instance=long, peer="2001:db8:1111:2222:3333:4444:5555:6666", peer_name=long),
+                 denial()],
+                unanswered=[Unanswered(Service(long, 58, None, 134, 255), "refused", 10**9)],
+            ),
             rules=[rule(f"{long}/inbound/1", long, 10**9), rule(f"{long}/inbound/2", long, 0), rule("x", long, 1)],
-            unanswered=[Unanswered(Service(long, 58, None, 134, 255), "refused", 10**9)],
             warnings=["word " * 50],
             damaged=Damage("/" + "d/" * 60, 10**12, 10**12, "cause " * 20),
         ),
@@ -153,10 +184,15 @@ def test_long_names_fit_or_stand_alone(width: int) -> None:
 def test_no_name_disturbs_the_screen(name: str) -> None:
     text = text_report(
         replace(
-            denying(denial(instance=name, peer_name=name), rules=[rule(name, name, 1), rule(name, name, 0)]),
+            denying(
+                kinds=kinds_of(
+                    [denial(instance=name, peer_name=name)],
+                    [Broken(Service(name, 6, 80, None, None), "outbound", CLIENT, name, "no-rule", 1)],
+                    [Unanswered(Service(name, 6, 80, None, None), "silent", 1)],
+                ),
+                rules=[rule(name, name, 1), rule(name, name, 0)],
+            ),
             policy=Policy(origin=name), vpc=name, captures=(name,) * 5,
-            unanswered=[Unanswered(Service(name, 6, 80, None, None), "silent", 1)],
-            broken=[Broken(Service(name, 6, 80, None, None), "outbound", CLIENT, name, "no-rule", 1)],
             warnings=[name], damaged=Damage(name, 1, 1, "cause"),
         )
     )  # fmt: skip

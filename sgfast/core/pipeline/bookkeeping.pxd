@@ -210,7 +210,7 @@ cdef inline void tally_opened(Plane* plane, const PacketContext* c) noexcept nog
         key.port_key = p.sport      # the responder's packet, of a connection that was inferred
     elif p.key.kind & KIND_ICMP_QUERY:
         key.port_key &= 0xFF00      # as the report of connections has it
-    count_tally(&plane.began, &key, 0, 0, c.now, p.number)
+    count_tally(&plane.began, &key, 0, 0, p.time_ns, p.number)
 
 
 cdef inline void note_opened(Plane* plane, PacketContext* c) noexcept nogil:

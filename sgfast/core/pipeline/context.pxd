@@ -152,7 +152,7 @@ cdef inline void tally_denial(Plane* plane, PacketContext* c, int side, uint8_t 
         key.port_key = p.sport      # most likely the service, so that packets of both directions are one group
     if reason == DENY_RULE:
         key.rule = c.rule
-    c.denial = count_tally(&plane.denials, &key, 1, p.wire, c.now, p.number)
+    c.denial = count_tally(&plane.denials, &key, 1, p.wire, p.time_ns, p.number)
 
 
 cdef inline void deny(Plane* plane, PacketContext* c, int side, uint8_t reason) noexcept nogil:

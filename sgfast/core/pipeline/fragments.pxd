@@ -65,6 +65,8 @@ cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexc
     if d.tallied:
         like_first = d.first
         like_first.wire = p.wire
+        like_first.time_ns = p.time_ns
+        like_first.number = p.number
         begin_packet(&of_first, &like_first, NULL, c.now)
         find_owners(plane, &of_first)
         if of_first.instance[0] >= 0 or of_first.instance[1] >= 0:

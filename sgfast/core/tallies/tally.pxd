@@ -32,7 +32,7 @@ cdef packed struct TallyRow:
     uint64_t packets
     uint64_t connections        # a free cell has neither packets nor connections
     uint64_t bytes
-    int64_t first_ns
+    int64_t first_ns            # earliest and latest timestamp of its packets
     int64_t last_ns
     uint64_t number             # 1-based number of the first packet; 0 if that is not known
 
@@ -120,8 +120,20 @@ cdef inline TallyRow* cell_of(Tally* tally, const TallyRow* key) noexcept nogil:
     return find_cell(tally, &coarse, TALLY_MOST)
 
 
+cdef inline void note_times(TallyRow* cell, int64_t first_ns, int64_t last_ns, uint64_t number) noexcept nogil:
+    if cell.packets == 0 and cell.connections == 0:
+        cell.first_ns = first_ns
+        cell.last_ns = last_ns
+        cell.number = number
+        return
+    # Timestamps may run backwards, and fragments are counted when their verdict is known.
+    cell.first_ns = min(cell.first_ns, first_ns)
+    cell.last_ns = max(cell.last_ns, last_ns)
+    cell.number = min(cell.number, number)
+
+
 cdef inline TallyRow* count_tally(
-    Tally* tally, const TallyRow* key, uint64_t packets, uint64_t nbytes, int64_t now, uint64_t number
+    Tally* tally, const TallyRow* key, uint64_t packets, uint64_t nbytes, int64_t time_ns, uint64_t number
 ) noexcept nogil:
     # Counts packets, or one connection if there are none. `key`: a row whose counters are not looked at. Returns the
     # cell, or NULL for lack of memory.
@@ -129,10 +141,7 @@ cdef inline TallyRow* count_tally(
     if cell == NULL:
         tally.lost += 1
         return NULL
-    if cell.packets == 0 and cell.connections == 0:
-        cell.first_ns = now
-        cell.number = number
-    cell.last_ns = now
+    note_times(cell, time_ns, time_ns, number)
     if packets == 0:
         cell.connections += 1
     cell.packets += packets
@@ -148,15 +157,7 @@ cdef inline bint add_row(Tally* tally, const TallyRow* row) noexcept nogil:
     cell = cell_of(tally, row)
     if cell == NULL:
         return False
-    if cell.packets == 0 and cell.connections == 0:
-        cell.first_ns = row.first_ns
-        cell.last_ns = row.last_ns
-        cell.number = row.number
-    else:
-        if row.first_ns < cell.first_ns or (row.first_ns == cell.first_ns and row.number < cell.number):
-            cell.first_ns = row.first_ns
-            cell.number = row.number
-        cell.last_ns = max(cell.last_ns, row.last_ns)
+    note_times(cell, row.first_ns, row.last_ns, row.number)
     cell.packets += row.packets
     cell.connections += row.connections
     cell.bytes += row.bytes

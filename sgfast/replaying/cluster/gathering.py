@@ -59,6 +59,7 @@ def fill(result: ReplayResult, run: Run, job: Job, chain: Chain, judged: Sequenc
         whole.oddities = reduce(add, (part.oddities for part in parts))
         wholes.append(whole)
         if run.is_mapped:
+            whole.kinds = whole.kinds.without_numbers()
             whole.oddities.warn(whole)
             label = f"VPC {whole.vpc}" if vpc else "packets of no mapped VPC"
             result.warnings += [f"{label}: {warning}" for warning in whole.warnings]

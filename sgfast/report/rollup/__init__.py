@@ -1,12 +1,12 @@
 """Folds kinds of traffic until they fit on a screen: from whom, to whom, which service, what happens, and why (SPEC
-10.22). What is folded is added up: no packet and no connection is lost.
+10.24). What is folded is added up: no packet and no connection is lost.
 
     kinds (``replaying.kinds``) -> one part, such as what would break -> rows, by ends, service and reason
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sgfast.engine import REASONS
 from sgfast.policy.model import Policy
 from sgfast.policy.protocols import protocol_name
-from sgfast.replaying.kinds import Kinds, coded
+from sgfast.replaying.kinds import NEVER, Kinds, coded, joined
 from sgfast.replaying.listed_kinds import Denied, Service, direction_of, peer_of, service_of
 from sgfast.report.names import service_name
 from sgfast.report.rollup.ends import Ends, Level, Name
@@ -81,8 +81,9 @@ class Row:
     #: Of denied rows only.
     packets: int
     bytes: int
-    first_ns: int
-    last_ns: int
+    #: Timestamps; None if they are not known.
+    first_ns: int | None
+    last_ns: int | None
     example: Example | None
     #: The largest kind in the row, to explain it; None if its peer is not known.
     kind: Denied | None
@@ -127,7 +128,7 @@ class Rollup:
     """``kinds``: of a replay with ``policy``."""
 
     def __init__(self, policy: Policy, kinds: Kinds) -> None:
-        self._kinds = kinds
+        kinds = self._kinds = replace(kinds, rows=joined(kinds))
         self._ends = Ends(policy, kinds)
         self._services = _Services(kinds)
         # By part: for each reason's word ("": the row's own), how many of each kind.
@@ -206,8 +207,8 @@ class Rollup:
             if len(numbers) == 1:
                 names[one] = self._ends.fine_name(int(numbers[0]))
         word = list(self._counts[part])[int(found.words[group][0])]
-        known = rows[rows["first_ns"] != 0] if (rows["first_ns"] != 0).any() else rows
-        first = known[np.argmin(known["first_ns"])]
+        first = rows[np.argmin(rows["first_ns"])]
+        is_timed = first["first_ns"] != NEVER[0]
         rules = np.unique(rows["rule"])
         largest = rows[0]
         told = largest["family"] > 0 and largest["instance"] >= 0
@@ -216,8 +217,9 @@ class Rollup:
             *self._services.told(places), word or REASONS[int(largest["reason"])] or "", direction_of(largest),
             self._kinds.rules[int(rules[0])] if len(rules) == 1 and rules[0] >= 0 else None,
             int((rows["connections"] if part in BY_PACKETS else found.counts[group]).sum()), int(rows["packets"].sum()),
-            int(rows["bytes"].sum()), int(first["first_ns"]), int(rows["last_ns"].max()),
-            self._example(first), self._denied(largest) if told else None,
+            int(rows["bytes"].sum()), int(first["first_ns"]) if is_timed else None,
+            int(rows["last_ns"].max()) if is_timed else None, self._example(first) if is_timed else None,
+            self._denied(largest) if told else None,
         )  # fmt: skip
 
     def _example(self, row: Any) -> Example | None:

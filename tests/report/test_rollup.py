@@ -1,0 +1,152 @@
+"""The roll-up of a replay's answers (SPEC 10.24): however rows are folded, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from ipaddress import ip_address
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command import SHOP, valid
+from effort import some
+from frames import ethernet, ip, udp
+from kinds import kinds_of
+from traffic import Crowd, as_capture, drawn
+
+from sgfast import Engine, parse_policy, replay
+from sgfast.core.base.frames import FrameBatch
+from sgfast.policy.model import Policy
+from sgfast.replaying import Broken, Denied, Service
+from sgfast.replaying.kinds import Kinds
+from sgfast.replaying.kinds import kinds_of as kinds_of_engine
+from sgfast.report.lines import ConnectionLines
+from sgfast.report.rollup import BY, Part, Rollup
+from sgfast.report.summary import summary
+
+PARTS: tuple[Part, ...] = ("would-break", "unanswered", "allowed", "denied", "one-way")
+
+
+def test_every_way_of_folding_adds_up_to_the_rows_of_packets_and_connections(tmp_path: Path) -> None:
+    seen: Counter[str] = Counter()
+
+    @drawn(20261127, some(6, 60))
+    def check(policy: Policy, case_seed: int) -> None:
+        capture = as_capture(tmp_path, Crowd(policy, np.random.default_rng(case_seed)).draw(1500))
+        flows: list[bytes] = []
+        result = replay(policy, capture, flows=ConnectionLines(flows.append))
+        lines = [json.loads(line) for line in b"".join(flows).splitlines()]
+        denied = [each for each in lines if each["verdict"] == "deny"]
+        rollup = Rollup(policy, result.kinds)
+        allowed = len(lines) - len(denied)
+        assert rollup.total("would-break") == sum(each["answer"] == "answered" for each in denied)
+        assert rollup.total("allowed") + rollup.total("unanswered") == allowed
+        assert rollup.fold("denied").connections == len(denied) == result.connections["denied"]
+        assert rollup.total("denied") <= result.verdicts["deny"]
+        for part in PARTS:
+            whole = rollup.fold(part, most=1)
+            for by in BY:
+                for most, fitting in product((1, 3, 10**6), (True, False)):
+                    folded = rollup.fold(part, by=by, most=most, fitting=fitting)
+                    connections, packets = (
+                        sum(getattr(row, name) for row in folded.rows) for name in ("connections", "packets")
+                    )
+                    assert len(folded.rows) <= most
+                    assert connections + folded.left_connections == folded.connections == whole.connections
+                    assert packets + folded.left_packets == folded.packets == whole.packets
+                    assert (folded.left_rows == 0) == (folded.left_connections + folded.left_packets == 0)
+            seen[part] += whole.connections + whole.packets
+        valid("summary", json.loads(json.dumps(summary(result))))
+
+    check()
+    assert min(seen[part] for part in PARTS) > 50, seen
+
+
+def test_what_finds_no_room_is_counted_without_its_address() -> None:
+    policy = parse_policy(
+        "{version: 1, security_groups: [{name: web}],"
+        " instances: [{name: w, addresses: [10.0.0.5], security_groups: [web]}]}"
+    )
+    engine = Engine(policy, reporting=True)
+    number = (1 << 16) + 1000
+    for start in range(0, number, 4096):
+        frames = [
+            ethernet(ip(f"172.{16 + (n >> 16)}.{n >> 8 & 255}.{n & 255}", "10.0.0.5", udp(1000, 53)))
+            for n in range(start, min(start + 4096, number))
+        ]
+        engine.process(FrameBatch.from_frames(frames, list(range(start, start + len(frames)))))
+    kinds = kinds_of_engine(engine)
+    unknown = kinds.rows[kinds.rows["family"] == 0]
+    assert kinds.lost == 0 and len(unknown) == 1 and int(unknown["packets"][0]) == 1000
+    folded = Rollup(policy, kinds).fold("denied", by="group")
+    assert folded.packets == folded.connections == number
+    assert {row.source.text for row in folded.rows} == {"private addresses", "other addresses"}
+    assert folded.rows[0].source_text == "private addresses (65,536 addresses)"
+
+
+@pytest.mark.parametrize(
+    ("source", "group"),
+    [("198.51.100.9", "offices"), ("198.51.100.200", "198.51.100.0/24"), ("10.9.9.9", "private addresses"),
+     ("8.8.8.8", "public addresses"), ("192.0.2.1", "192.0.2.1"), ("10.0.0.6", "db, web")],
+)  # fmt: skip
+def test_an_end_is_called_what_the_rules_call_it(source: str, group: str) -> None:
+    policy = parse_policy("""
+version: 1
+address_groups: [{name: offices, addresses: [198.51.100.0/28]}]
+security_groups:
+  - name: web
+    rules:
+      - {direction: inbound, protocol: tcp, ports: 443, source: offices}
+      - {direction: inbound, protocol: tcp, ports: 443, source: 198.51.100.0/24}
+      - {direction: inbound, protocol: tcp, ports: 443, source: 192.0.2.1}
+  - {name: db}
+instances:
+  - {name: w, addresses: [10.0.0.5], security_groups: [web]}
+  - {name: d, addresses: [10.0.0.6], security_groups: [db, web]}
+  - {name: e, addresses: [10.0.0.7], security_groups: [db, web]}
+""")
+    engine = Engine(policy, reporting=True)
+    # Of two ends, for one alone would be called by its own name.
+    ends = (source, str(ip_address(source) + (group != source)))
+    frames = [ethernet(ip(end, "10.0.0.5", udp(1, 53))) for end in ends]
+    engine.process(FrameBatch.from_frames(frames, [0, 1]))
+    rows = Rollup(policy, kinds_of_engine(engine)).fold("denied", fitting=False).rows
+    assert group in {row.source.text for row in rows}
+
+
+def test_the_rule_with_the_right_service_is_nearer_than_one_with_the_right_peer_and_ties_are_all_named() -> None:
+    policy = parse_policy("""
+version: 1
+security_groups:
+  - name: web
+    rules:
+      - {id: wrong-port, direction: inbound, protocol: tcp, ports: 80}
+      - {id: wrong-source, direction: inbound, protocol: tcp, ports: 8080, source: 192.0.2.0/24}
+      - {id: wrong-source-too, direction: inbound, protocol: tcp, ports: 8000-9000, source: 203.0.113.0/24}
+instances:
+  - {name: w, addresses: [10.0.0.5], security_groups: [web]}
+""")
+    service = Service("w", 6, 8080, None, None)
+    kinds = kinds_of([Denied(service, "inbound", "198.51.100.7", None, "no-rule", 3, 180)],
+                     [Broken(service, "inbound", "198.51.100.7", None, "no-rule", 2)])  # fmt: skip
+    result = replay(policy, [SHOP[1]])
+    result.kinds = kinds
+    row = summary(result)["would_break"][0]
+    assert [near["rule"] for near in row["nearest"]] == ["wrong-source", "wrong-source-too"]
+    assert row["nearest"][0]["differs"] == ["its source is 192.0.2.0/24"]
+    assert (row["connections"], row["packets"], row["bytes"]) == (2, 3, 180)
+
+
+def test_parts_with_other_numbers_for_the_same_names_add_up() -> None:
+    from sgfast.replaying.kinds import added_up
+
+    def kinds(*names: str) -> Kinds:
+        ssh = [Service(name, 6, 22, None, None) for name in names]
+        return kinds_of(Denied(service, "inbound", "192.0.2.1", None, "no-rule", 2, 9) for service in ssh)
+
+    total = added_up([kinds("a", "b"), kinds("b", "c"), kinds()])
+    counted: dict[Any, int] = {total.instances[row["instance"]]: int(row["packets"]) for row in total.rows}
+    assert counted == {"a": 2, "b": 4, "c": 2}
