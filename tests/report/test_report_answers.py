@@ -101,6 +101,25 @@ def test_moot_answers_belong_to_the_attempt_and_a_call_the_other_way_does_not(tm
     assert (told.broken, told.connections["opened"], told.connections["denied"]) == ([], 1, 1)
 
 
+@pytest.mark.parametrize(("near", "far"), [("10.0.0.5", "10.0.0.6"), ("10.0.0.6", "10.0.0.5")])
+def test_call_the_other_way_is_told_alike_with_and_without_the_connection_report(
+    tmp_path: Path, near: str, far: str
+) -> None:
+    """Either instance lets everything out and nothing in. The call is an answer to the filter that let the first packet
+    out, so it arrives; nobody answers it."""
+    policy = write_policy(tmp_path, """
+version: 1
+security_groups: [{name: out, rules: [{direction: outbound, protocol: all}]}]
+instances:
+  - {name: low, addresses: [10.0.0.5], security_groups: [out]}
+  - {name: high, addresses: [10.0.0.6], security_groups: [out]}
+""")
+    capture = write_capture(tmp_path, *(ethernet(ip(*ends, udp(123, 123))) for ends in ((near, far), (far, near))))
+    told, quiet = replay(policy, capture, flows=ConnectionLines(lambda _: None)), replay(policy, capture)
+    assert (quiet.broken, quiet.unanswered) == (told.broken, told.unanswered)
+    assert [row.service.instance for row in quiet.unanswered] == ["low" if near == "10.0.0.5" else "high"]
+
+
 def connection_rows(tmp_path: Path, *frames: bytes, settings: str = "{}") -> list[dict[str, Any]]:
     """What ``--connections`` says of frames a millisecond apart."""
     policy = write_policy(tmp_path, f"{DOCUMENT}settings: {settings}\n")
