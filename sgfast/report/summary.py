@@ -85,6 +85,7 @@ def summary(result: ReplayResult) -> dict[str, Any]:
                 "came_back": change.came_back,
                 "denied_again": change.denied_again,
                 "packets_after": change.packets_after,
+                "finished": change.finished,
                 "connections": [
                     {
                         "protocol": protocol_name(cut.protocol) or cut.protocol,
