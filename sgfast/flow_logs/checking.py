@@ -308,7 +308,8 @@ class _Checker:
         """
         record, conversation = item.record, item.conversation
         if _is_opener(record):
-            # If the opener was denied, the replies are moot, and no rule judges them (SPEC 9.2).
+            # If the opener was denied, the replies are moot, and no rule judges them. Between equal ports, and without
+            # ports, a reply that the rules allow is a call (SPEC 9.2).
             may_be_moot = record.protocol in PORT_PROTOCOLS and record.sport != record.dport
             return conversation.rejected[1 - item.way] and may_be_moot and record.protocol != TCP
         return conversation.is_past or any(conversation.accepted) or conversation.rejected[1 - item.way]

@@ -7,11 +7,11 @@ does not matter when ``_sweep`` removes the entry. All times are integer nanosec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 
 from sgfast.policy.changes import Change, RemoveInstance, apply_changes
-from sgfast.policy.model import PORT_PROTOCOLS, TCP, Instance, Policy
+from sgfast.policy.model import TCP, Instance, Policy
 from sgfast.reference.addresses import (
     Address,
     is_multicast_or_broadcast,
@@ -103,10 +103,11 @@ class ReferenceEngine:
             return deny_at_once(egress, ingress, "infrastructure")
         if packet.problem is not None:  # SPEC 3.4
             return deny_at_once(egress, ingress, packet.problem)
-        if self.mode == "causal" and self._is_moot(packet, now):  # SPEC 3.5
-            return PacketVerdict("moot", "opener-denied")
         # SPEC 3.6
         isolated = egress and ingress and not self.policy.connected(egress.instance.vpc, ingress.instance.vpc)
+        filters = [side for side in (egress, ingress) if side is not None]
+        if self.mode == "causal" and self._is_moot(packet, now, () if isolated else filters):  # SPEC 3.5
+            return PacketVerdict("moot", "opener-denied")
         flow = flow_of(packet)
         if flow is None:
             if isolated:
@@ -276,14 +277,14 @@ class ReferenceEngine:
         return side.deny("deny-rule", winner) if winner.rule.action == "deny" else side.allow("rule", winner)
 
     def _judge_statelessly(self, side: Side, case: Case) -> SideVerdict:
-        """A denied SYN makes its key moot, as on a stateful side (SPEC 9.2). In other protocols a request looks like
-        its answer, and a denied answer keeps nobody from sending requests (SPEC 4.13)."""
+        """A denied opener of TCP or ICMP makes its key moot, as on a stateful side (SPEC 9.2). In other protocols a
+        request looks like its answer, and a denied answer keeps nobody from sending requests (SPEC 4.13)."""
         verdict = self._judge_by_rules_alone(side, case.packet)
         if case.packet.can_open:
             self._note_opener(case)
             if verdict.verdict == "deny":
                 case.opener_denied = True
-                case.opener_refused = case.opener_refused or case.packet.protocol == TCP
+                case.opener_refused |= case.packet.protocol == TCP or case.packet.is_icmp
         return verdict
 
     # --- Connections older than the capture (SPEC 9.3)
@@ -432,7 +433,8 @@ class ReferenceEngine:
 
     # --- Causal mode (SPEC 9.2)
 
-    def _is_moot(self, packet: Packet, now: int) -> bool:
+    def _is_moot(self, packet: Packet, now: int, filters: Sequence[Side]) -> bool:
+        """``filters``: those on the packet's way; none if it cannot pass whatever they say."""
         own_flow = flow_of(packet)
         flow = own_flow or quoted_flow(packet)
         entry = self._live_entry(flow.key, now) if flow is not None else None
@@ -440,8 +442,21 @@ class ReferenceEngine:
             return False
         if own_flow is None:
             return True
+        from_responder = own_flow.sender != entry.moot.initiator
+        # Whether nothing in the packet says if its sender asks or answers.
+        may_call = not packet.is_icmp and packet.protocol != TCP and packet.sport == packet.dport
+        may_pass = filters and all(self._would_allow(side, packet, own_flow, now) for side in filters)
+        if from_responder and may_call and may_pass:
+            return False
         entry.moot.deadline = now + self._unanswered_timeout(packet)
-        return own_flow.sender != entry.moot.initiator or (packet.protocol == TCP and not packet.can_open)
+        return from_responder or (packet.protocol == TCP and not packet.can_open)
+
+    def _would_allow(self, side: Side, packet: Packet, flow: Flow, now: int) -> bool:
+        """Whether the side would allow a packet that is valid in any state, without doing so."""
+        connection = self._connection(side, flow, now)
+        if connection is not None:
+            return not connection.disconnected
+        return self._judge_by_rules_alone(side, packet).verdict == "allow"
 
     def _settle_moot(self, case: Case, verdict: PacketVerdict) -> None:
         """After the judgement: clear the mark of the key, or set it."""
@@ -452,9 +467,8 @@ class ReferenceEngine:
             entry.moot = None
         if verdict.verdict == "allow" or both_live:
             return
-        may_be_moot = packet.protocol == TCP or (packet.protocol in PORT_PROTOCOLS and packet.sport != packet.dport)
         is_moot = entry is not None and entry.is_moot(now)
-        if self.mode != "causal" or not case.opener_refused or not may_be_moot or is_moot:
+        if self.mode != "causal" or not case.opener_refused or is_moot:
             return
         entry = self._entry_to_create_in(case.flow.key, now)
         if entry is not None:

@@ -162,6 +162,8 @@ class ChangeDone:
     connections: tuple[CutConnection, ...] = ()
     #: Its number among the engine's changes if it cut something, else -1.
     number: int = -1
+    #: How many of those it cut were closed or reset already, so that nothing was lost. None: not followed.
+    finished: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ def add_up_change(whole: ChangeDone, parts: Sequence[ChangeDone]) -> None:
     whole.came_back = sum(done.came_back or 0 for done in parts)
     whole.denied_again = sum(done.denied_again or 0 for done in parts)
     whole.packets_after = sum(done.packets_after or 0 for done in parts)
+    whole.finished = sum(done.finished or 0 for done in parts)
     cuts = [cut for done in parts for cut in done.connections]
     whole.connections = tuple(sorted(cuts, key=cut_key)[:LISTED_CUTS])
 

@@ -83,6 +83,7 @@ def summary(result: ReplayResult, *, by: By = "group", top: int | None = None) -
                 "came_back": change.came_back,
                 "denied_again": change.denied_again,
                 "packets_after": change.packets_after,
+                "finished": change.finished,
                 "connections": [
                     {
                         "protocol": protocol_name(cut.protocol) or cut.protocol,

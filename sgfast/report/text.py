@@ -281,7 +281,9 @@ def _write_changes(page: Page, result: ReplayResult, most: int) -> None:
         return
     page.line()
     cut = sum(change.disconnected for change in result.changes)
-    page.heading(f"Changes of the policy: {plural(cut, 'connection')} cut")
+    finished = sum(change.finished or 0 for change in result.changes)
+    of_these = f", {grouped(finished)} of which had finished before" if finished else ""
+    page.heading(f"Changes of the policy: {plural(cut, 'connection')} cut{of_these}")
     start = result.first_time_ns or 0
     if result.changes:
         shown = sorted(result.changes, key=lambda change: -change.disconnected)[:most]

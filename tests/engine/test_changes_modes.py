@@ -312,6 +312,23 @@ def test_moot_keys_stay_moot_until_their_opener_is_allowed() -> None:
     """, changes={"anew": [RemoveInstance("web"), AddInstance(WEB)]}, mode="causal")  # fmt: skip
 
 
+def test_moot_peers_may_call_as_soon_as_the_rules_allow_it() -> None:
+    run_both_families(SHOP.replace(OUT, both("direction: outbound, protocol: tcp"), 1), """
+        @0 udp client:123 > web:123   -> deny no-rule
+        @0 udp web:123 > client:123   -> moot opener-denied
+        @1 apply open
+        @1 udp web:123 > client:123   -> allow rule
+        @1 udp client:123 > web:123   -> allow established
+    """, changes=OPEN, mode="causal")
+    run_both_families(VPCS, """
+        @0 gre r > n                  -> deny vpc-isolated
+        @0 gre n > r                  -> moot opener-denied
+        @1 apply met                  -> 0 disconnected
+        @1 gre n > r                  -> allow rule; egress allow rule; ingress allow rule
+        @1 gre r > n                  -> allow established
+    """, changes={"met": AddPeering("red", "green")}, mode="causal")
+
+
 def test_moot_keys_stay_moot_while_their_opener_gets_as_far_as_the_other_filter() -> None:
     """After a change the packet may leave but is denied on arrival, so it was not allowed."""
     policy = SHOP.replace(OUT, both("direction: outbound, protocol: gre"), 1)
@@ -358,3 +375,14 @@ def test_opener_denied_on_one_side_is_moot_though_the_other_is_cut() -> None:
         "anew-and-shut": [RemoveInstance("web"), AddInstance(WEB), *CHANGES["no-out"]],
         **OPEN,
     }, mode="causal")  # fmt: skip
+
+
+def test_moot_peer_may_not_call_past_a_filter_that_was_cut() -> None:
+    run_both_families(SHOP, """
+        @0 udp web:53 > twin:53       -> allow rule; egress allow rule; ingress allow rule
+        @0 udp twin:53 > web:53       -> allow established
+        @1 apply anew-and-shut        -> 1 disconnected
+        @2 udp web:53 > twin:53       -> deny no-rule; egress deny no-rule; ingress -
+        # web's rules would let this in, but twin's filter does not let it out
+        @2 udp twin:53 > web:53       -> moot opener-denied; egress -; ingress -
+    """, changes={"anew-and-shut": [RemoveInstance("web"), AddInstance(WEB), *CHANGES["no-out"]]}, mode="causal")

@@ -127,21 +127,74 @@ def test_without_tcp_only_the_responder_is_moot(protocol: str, seconds: dict[str
     """, mode="causal")  # fmt: skip
 
 
+# Packets that do not say which end calls, and the same from the other end.
+EITHER_MAY_CALL = [
+    ("udp web:123 > client:123", "udp client:123 > web:123"),
+    ("udp web:51820 > client:51820", "udp client:51820 > web:51820"),
+    ("sctp web:9 > client:9", "sctp client:9 > web:9"),
+    ("udplite web:9 > client:9", "udplite client:9 > web:9"),
+    ("dccp web:9 > client:9", "dccp client:9 > web:9"),
+    ("gre web > client", "gre client > web"),
+    ("esp web > client", "esp client > web"),
+    ("112 web > client", "112 client > web"),
+]
+
+
 def test_peers_with_equal_ports_or_none_open_independently() -> None:
-    for packet, back in [
-        ("udp web:123 > client:123", "udp client:123 > web:123"),
-        ("udp web:51820 > client:51820", "udp client:51820 > web:51820"),
-        ("sctp web:9 > client:9", "sctp client:9 > web:9"),
-        ("udplite web:9 > client:9", "udplite client:9 > web:9"),
-        ("dccp web:9 > client:9", "dccp client:9 > web:9"),
-        ("gre web > client", "gre client > web"),
-        ("esp web > client", "esp client > web"),
-    ]:
-        run_both_families(PEERS, f"""
+    for packet, back in EITHER_MAY_CALL:
+        engines = [run(PEERS, f"""
             {packet} -> deny no-rule
-            {back}   -> allow rule
+            {back}   -> allow rule; egress -; ingress allow rule
             {packet} -> allow established
+        """, mode="causal", family=family) for family in (4, 6)]  # fmt: skip
+        # The attempt is over, and the other end opened a connection.
+        assert [{k: e.dataplane.counters[k] for k in ("denied", "opened")} for e in engines] == [
+            {"denied": 1, "opened": 1}
+        ] * 2
+
+
+@either_setting
+def test_peers_answer_to_a_denied_packet_is_moot_if_the_rules_deny_it(seconds: dict[str, float]) -> None:
+    end = seconds["unidirectional"]
+    for packet, back in EITHER_MAY_CALL:
+        run_both_families(FILTER + timeouts(**seconds), f"""
+            @0               {packet} -> deny no-rule
+            @{end}-1ns       {back}   -> moot opener-denied; egress -; ingress -
+            # a moot packet breaks the silence, and a new attempt does
+            @{2 * end}-2ns   {packet} -> deny no-rule
+            @{3 * end}-3ns   {back}   -> moot opener-denied
+            # an error does not
+            @{4 * end}-4ns   error client > web about {packet} -> moot opener-denied
+            @{4 * end}-4ns   error web > client about {back}   -> moot opener-denied
+            # after the silence, whoever comes first has called
+            @{4 * end}-3ns   {back}   -> deny no-rule
+            @{4 * end}-3ns   {packet} -> moot opener-denied
         """, mode="causal")  # fmt: skip
+        run_both_families(FILTER, f"{packet} -> deny no-rule\n{back} -> deny no-rule")
+
+
+def test_peer_between_two_filters_opens_only_if_both_allow_it() -> None:
+    policy = FILTER + '''  - {name: twin, addresses: [10.0.0.7, "2001:db8::7"], security_groups: [d]}\n'''
+    engine = run(policy, """
+        # web's filter lets port 123 in no more than out; db's lets everything out
+        @0 udp web:123 > db:123  -> deny no-rule; egress deny no-rule; ingress -
+        @0 udp db:123 > web:123  -> moot opener-denied; egress -; ingress -
+        @1 udp db:124 > web:124  -> deny no-rule; egress allow rule; ingress deny no-rule
+        @1 udp web:124 > db:124  -> moot opener-denied; egress -; ingress -
+        @1 udp db:124 > web:124  -> deny no-rule; egress allow established; ingress deny no-rule
+    """, mode="causal")
+    # A moot packet leaves no connection behind at the filter that would allow it, and hits no rule of that filter.
+    counts = {rule.id: engine.dataplane.rule_counts[n] for n, rule in enumerate(engine.rules)}
+    assert (counts["d/outbound/1"]["connections"], counts["d/outbound/1"]["packets"]) == (1, 2)
+    run_both_families(policy, """
+        @0 udp web:80 > db:80    -> deny no-rule; egress deny no-rule; ingress -
+        @0 udp db:80 > web:80    -> allow rule; egress allow rule; ingress allow rule
+        @0 udp web:80 > db:80    -> allow established; egress allow established; ingress allow established
+        # the first packet got as far as the second filter, where the answer is a call
+        @1 gre db > twin         -> deny no-rule; egress allow rule; ingress deny no-rule
+        @1 gre twin > db         -> allow established; egress allow rule; ingress allow established
+        @1 gre db > twin         -> allow established
+    """, mode="causal")
 
 
 def test_equal_tcp_ports_are_moot_all_the_same() -> None:
@@ -152,16 +205,43 @@ def test_equal_tcp_ports_are_moot_all_the_same() -> None:
     """, mode="causal")  # fmt: skip
 
 
-def test_icmp_is_never_moot() -> None:
-    run_both_families(FILTER, """
-        ping client > web id=4     -> deny no-rule
-        pong web > client id=4     -> deny invalid
-        ping client > web id=4     -> deny no-rule
+@either_setting
+def test_reply_to_a_denied_ping_is_moot(seconds: dict[str, float]) -> None:
+    end = seconds["icmp"]
+    run_both_families(FILTER + timeouts(**seconds), f"""
+        @0              ping client > web id=4  -> deny no-rule
+        @{end}-1ns      pong web > client id=4  -> moot opener-denied; egress -; ingress -
+        @{2 * end}-2ns  ping client > web id=4  -> deny no-rule
+        @{3 * end}-3ns  pong web > client id=4  -> moot opener-denied
+        @{4 * end}-4ns  error web > client about ping client > web id=4 -> moot opener-denied
+        @{4 * end}-4ns  pong web > client id=5  -> deny invalid
+        @{4 * end}-3ns  pong web > client id=4  -> deny invalid
     """, mode="causal")  # fmt: skip
     run_both_families(PEERS, """
-        ping web > client id=4     -> deny no-rule
-        ping client > web id=4     -> allow rule
-        pong client > web id=4     -> deny invalid
+        @0 ping web > client id=4     -> deny no-rule
+        # the other end's own ping is another key, whose reply is its own
+        @0 ping client > web id=4     -> allow rule
+        @0 pong web > client id=4     -> allow established
+        @0 pong client > web id=4     -> moot opener-denied
+        # both filters of a ping between instances
+        @1 ping web > db id=4         -> deny no-rule; egress deny no-rule; ingress -
+        @1 pong db > web id=4         -> moot opener-denied; egress -; ingress -
+    """, mode="causal")
+    run_both_families(FILTER, "ping client > web id=4 -> deny no-rule\npong web > client id=4 -> deny invalid")
+
+
+def test_every_kind_of_icmp_query_has_its_own_moot_reply() -> None:
+    run(FILTER, """
+        icmp client > web 13/0 id=4 -> deny no-rule
+        icmp web > client 14/0 id=4 -> moot opener-denied
+        icmp web > client 16/0 id=4 -> deny invalid
+        icmp client > web 17/0 id=4 -> deny no-rule
+        icmp web > client 18/0 id=4 -> moot opener-denied
+        # one way: an error is all that can come back
+        icmp client > web 10/0      -> deny no-rule
+        icmp web > client 10/0      -> deny no-rule
+        error web > client about icmp client > web 10/0 -> moot opener-denied
+        error web > client about icmp client > web 9/0  -> deny invalid
     """, mode="causal")  # fmt: skip
 
 

@@ -144,6 +144,23 @@ def test_full_table_in_causal_mode_makes_nothing_moot() -> None:
     """, mode="causal")  # fmt: skip
 
 
+def test_denied_pings_and_peers_take_no_more_room_than_there_is() -> None:
+    engine = run(FILTER + room_for(3), """
+        @0 ping client > web id=1        -> deny no-rule
+        @1 ping client > web id=2        -> deny no-rule
+        @2 gre client > web              -> deny no-rule
+        @3 udp client:123 > web:123      -> deny no-rule
+        # the oldest made room, so nothing says any more that its query was denied
+        @4 pong web > client id=1        -> deny invalid
+        @4 pong web > client id=2        -> moot opener-denied
+        @5 udp web:123 > client:123      -> moot opener-denied
+        @5 udp client:3 > web:80         -> allow rule
+        @6 pong web > client id=2        -> deny invalid
+        @6 gre web > client              -> moot opener-denied
+    """, mode="causal")
+    assert engine.dataplane.counters["live_tuples"] == 3
+
+
 def test_moot_keys_take_places_and_give_them() -> None:
     run_both_families(FILTER + room_for(2), """
         @0 tcp client:1 > web:22 S       -> deny no-rule

@@ -33,6 +33,7 @@ def both(rule: str) -> str:
 HTTP = both("direction: inbound, protocol: tcp, ports: 80")
 DNS = both("direction: inbound, protocol: udp, ports: 53")
 PING = "{direction: inbound, protocol: icmp, icmp_type: 8}, {direction: inbound, protocol: icmpv6, icmp_type: 128}"
+PONG = "{direction: outbound, protocol: icmp, icmp_type: 0}, {direction: outbound, protocol: icmpv6, icmp_type: 129}"
 TO_CLIENTS = both("direction: outbound, protocol: tcp, ports: 32768-65535")
 OUT = both("direction: outbound, protocol: all")
 TWO = f"""
@@ -133,6 +134,31 @@ def test_denied_syn_is_moot_and_any_other_denied_packet_is_not() -> None:
         @4  udp loose:53 > web:50           -> deny no-rule; egress deny no-rule
         @4  tcp loose:40000 > web:40001 S   -> deny no-rule; egress allow rule; ingress deny no-rule
         @4  tcp web:40001 > loose:40000 SA  -> moot
+    """, mode="causal")
+
+
+def test_reply_to_a_ping_that_stateless_rules_denied_is_moot() -> None:
+    run_both_families(TWO.replace(PING, PONG), """
+        @0  ping client > loose id=4        -> deny no-rule
+        # the rules would let it out, but nobody would have sent it
+        @0  pong loose > client id=4        -> moot opener-denied
+        @0  ping loose > client id=4        -> deny no-rule
+        @0  pong client > loose id=4        -> moot opener-denied
+        @1  pong loose > client id=5        -> allow rule
+        # nothing says which of these is the answer
+        @2  udp loose:123 > client:123      -> deny no-rule
+        @2  udp client:123 > loose:123      -> deny no-rule
+        @2  gre client > loose              -> deny no-rule
+        @2  gre loose > client              -> deny no-rule
+    """, mode="causal")
+    run_both_families(TWO.replace(TO_CLIENTS, OUT), """
+        # where a stateful filter denied the call, the stateless one has a say about the answer
+        @0  gre loose > web                 -> deny no-rule; egress allow rule; ingress deny no-rule
+        @0  gre web > loose                 -> moot opener-denied; egress -; ingress -
+        @0  gre loose > web                 -> deny no-rule; egress allow rule; ingress deny no-rule
+        @0  udp loose:53 > web:53           -> deny no-rule; egress allow rule; ingress deny no-rule
+        @0  udp web:53 > loose:53           -> allow rule; egress allow rule; ingress allow rule
+        @0  udp loose:53 > web:53           -> allow established; egress allow rule; ingress allow established
     """, mode="causal")
 
 

@@ -40,6 +40,11 @@ def test_isolated_opener_makes_moot_in_causal_mode() -> None:
         tcp n:40000 > r:23 A  -> deny vpc-isolated
         tcp r:23 > n:40000 A  -> deny vpc-isolated
         error n > r about tcp r:40000 > n:22 S -> moot opener-denied
+        # the rules allow everything, but no packet gets so far
+        gre r > n             -> deny vpc-isolated
+        gre n > r             -> moot opener-denied; egress -; ingress -
+        icmp r > n 8/0        -> deny vpc-isolated
+        icmp n > r 0/0        -> moot opener-denied
     """, mode="causal", midstream="infer")  # fmt: skip
 
 

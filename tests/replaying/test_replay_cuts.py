@@ -21,7 +21,9 @@ from sgfast.engine import MIDSTREAMS, MODES, REASONS, VERDICTS, Engine
 from sgfast.policy.changes import ModifyRule
 from sgfast.policy.document import parse_policy
 from sgfast.replaying import ChangeDone, CutConnection, ReplayResult, replay
+from sgfast.report import html_report
 from sgfast.report.lines import ConnectionLines
+from sgfast.report.text import text_report
 
 POLICY = """
 version: 1
@@ -141,6 +143,20 @@ def test_finished_connection_that_was_cut_lost_nothing(tmp_path: Path) -> None:
     assert cut.finished and cut.packets_after == 0
 
 
+def test_reports_count_all_that_had_finished_however_few_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sgfast.replaying.engine_runner.LISTED_CUTS", 1)
+    alive = [(0.0, to_web("S", 4001)), (0.1, from_web("SA", 4001))]
+    closed = [(0.3, to_web("FA")), (0.4, from_web("FA")), (0.5, to_web("A"))]
+    reset = [(0.0, to_web("S", 4002)), (0.1, from_web("SA", 4002)), (0.2, from_web("R", 4002))]
+    story = sorted([*OPEN, *alive, *closed, *reset, (2.0, from_web("A", 5000))], key=lambda packet: packet[0])
+    result = told(tmp_path, story, REMOVE % 1, REMOVE.replace("http", "dns") % 1.5)
+    assert [(done.disconnected, done.finished) for done in result.changes] == [(3, 2), (0, 0)]
+    assert "Changes of the policy: 3 connections cut, 2 of which had finished before\n" in text_report(result)
+    assert "cut 3 connections; none came back, 2 had finished before" in html_report(result)
+
+
 def test_forgotten_connection_is_followed_like_a_disconnected_one(tmp_path: Path) -> None:
     """SPEC 6.13."""
     lines: list[bytes] = []
@@ -227,7 +243,7 @@ def test_reports_tell_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert summary["changes"] == [
         {
             "time": "1000000.500000000", "change": "remove_rule http", "disconnected": 1, "came_back": 0,
-            "denied_again": 0, "packets_after": 2,
+            "denied_again": 0, "packets_after": 2, "finished": 0,
             "connections": [
                 {
                     "protocol": "tcp", "initiator": CLIENT, "initiator_port": 4000, "responder": SERVER,
@@ -243,7 +259,8 @@ def test_reports_tell_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     slow = ("--format", "json", "--engine", "reference")
     outcome = sgfast(capsys, "replay", policy, capture, "--changes", changes, *slow)
     told = valid("summary", json.loads(outcome.out))["changes"]
-    assert [(change["disconnected"], change["came_back"], change["connections"]) for change in told] == [(1, None, [])]
+    fields = ("disconnected", "came_back", "finished", "connections")
+    assert [[change[field] for field in fields] for change in told] == [[1, None, None, []]]
 
 
 @pytest.mark.parametrize("seed", range(4))

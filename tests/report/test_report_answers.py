@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from command import write_capture, write_policy
-from frames import ethernet, icmp_error, ip, other, tcp, udp
+from frames import ethernet, icmp, icmp_error, ip, other, tcp, udp
 
 from sgfast.replaying import replay
 from sgfast.report.lines import ConnectionLines
@@ -43,6 +43,7 @@ SYN, DATA = to_web(tcp(40000, 80, "S")), to_web(tcp(40000, 80, "A"))
 QUERY, ANSWER = to_web(udp(4000, 53)), to_client(udp(53, 4000))
 DENIED_QUERY, DENIED_ANSWER = to_web(udp(4000, 54)), to_client(udp(54, 4000))
 RESET = to_client(tcp(80, 40000, "RA"))
+PING = to_web(icmp(8))
 
 CASES: dict[str, tuple[list[bytes], str]] = {
     "an answer after an unreachable is an answer": ([QUERY, refusal(QUERY), ANSWER], "answered"),
@@ -55,6 +56,8 @@ CASES: dict[str, tuple[list[bytes], str]] = {
     "a denied query that was refused": ([DENIED_QUERY, refusal(DENIED_QUERY)], "refused"),
     "a denied query that was answered": ([DENIED_QUERY, DENIED_ANSWER], "answered"),
     "peers that open independently and are denied": ([to_web(udp(123, 123)), to_client(udp(123, 123))], "answered"),
+    "a denied ping that was answered": ([PING, to_client(icmp(0))], "answered"),
+    "a denied ping that was refused": ([PING, refusal(PING)], "refused"),
     "a denied tunnel": ([to_web(other(47)), to_client(other(47))], "answered"),
     "a denied older connection": (
         [to_web(tcp(40000, 5432, "PA")), to_client(tcp(5432, 40000, "PA")), to_web(tcp(40000, 5432, "A"))], "answered",
@@ -77,6 +80,44 @@ def test_what_the_other_end_did(tmp_path: Path, case: str, mode: Any) -> None:
     denied = rows[0]["verdict"] == "deny"
     assert [b.connections for b in quiet.broken] == ([1] if denied and answer == "answered" else [])
     assert [u.answer for u in quiet.unanswered] == ([answer] if not denied and answer != "answered" else [])
+
+
+def test_moot_answers_belong_to_the_attempt_and_a_call_the_other_way_does_not(tmp_path: Path) -> None:
+    there, back = to_web(udp(123, 123)), to_client(udp(123, 123))
+    (row,) = connection_rows(tmp_path, there, back, there, back, back)
+    counted = ("verdict", "answer", "packets_from_initiator", "packets_from_responder")
+    assert [row[field] for field in counted] == ["deny", "answered", 2, 3]
+    told = replay(tmp_path / "policy.yaml", tmp_path / "some.pcap")
+    assert (told.verdicts["deny"], told.verdicts["moot"], sum(kind.packets for kind in told.denied)) == (2, 3, 2)
+    outbound = DOCUMENT.replace("rules:", "rules:\n      - {direction: outbound, protocol: udp}", 1)
+    policy, lines = write_policy(tmp_path, outbound), list[bytes]()
+    capture = write_capture(tmp_path, there, back, there, back)
+    told = replay(policy, capture, flows=ConnectionLines(lines.append))
+    rows = sorted((json.loads(line) for line in b"".join(lines).splitlines()), key=lambda row: row["first_time"])
+    assert [[row[field] for field in ("initiator", *counted)] for row in rows] == [
+        [CLIENT, "deny", "silent", 1, 0], [WEB, "allow", "answered", 2, 1],
+    ]
+    # The exchange goes on, so nothing breaks.
+    assert (told.broken, told.connections["opened"], told.connections["denied"]) == ([], 1, 1)
+
+
+@pytest.mark.parametrize(("near", "far"), [("10.0.0.5", "10.0.0.6"), ("10.0.0.6", "10.0.0.5")])
+def test_call_the_other_way_is_told_alike_with_and_without_the_connection_report(
+    tmp_path: Path, near: str, far: str
+) -> None:
+    """Either instance lets everything out and nothing in. The call is an answer to the filter that let the first packet
+    out, so it arrives; nobody answers it."""
+    policy = write_policy(tmp_path, """
+version: 1
+security_groups: [{name: out, rules: [{direction: outbound, protocol: all}]}]
+instances:
+  - {name: low, addresses: [10.0.0.5], security_groups: [out]}
+  - {name: high, addresses: [10.0.0.6], security_groups: [out]}
+""")
+    capture = write_capture(tmp_path, *(ethernet(ip(*ends, udp(123, 123))) for ends in ((near, far), (far, near))))
+    told, quiet = replay(policy, capture, flows=ConnectionLines(lambda _: None)), replay(policy, capture)
+    assert (quiet.broken, quiet.unanswered) == (told.broken, told.unanswered)
+    assert [row.service.instance for row in quiet.unanswered] == ["low" if near == "10.0.0.5" else "high"]
 
 
 def connection_rows(tmp_path: Path, *frames: bytes, settings: str = "{}") -> list[dict[str, Any]]:

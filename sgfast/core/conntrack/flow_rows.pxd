@@ -32,6 +32,7 @@ from sgfast.core.conntrack.table cimport (
     TUPLE_DENIED,
     TUPLE_LIVE,
     UNBEGUN,
+    UNHEARD,
     Ends,
     FlowRow,
     Table,
@@ -107,6 +108,14 @@ cdef inline bint is_plain(const Entry* e) noexcept nogil:
     return (e.marks & HEARD) != 0
 
 
+cdef inline int record_side(const Entry* e) noexcept nogil:
+    # The side whose opener began the tuple's record, where no flow record says so. Both sides have the same one, unless
+    # a denied attempt was followed by a call from the other end: then the attempt's side has heard a reply, that call.
+    if not e.present & 1:
+        return 1
+    return e.present == 3 and (e.flags[0] & UNHEARD) < (e.flags[1] & UNHEARD)
+
+
 cdef inline bint make_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil:
     # Builds the report row of a tuple as if it ended now. False if the tuple is not reported.
     cdef Entry* e = entry_at(&t.slab, slot)
@@ -117,7 +126,7 @@ cdef inline bint make_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t sid
     if not t.keep_flows and (not t.report_mismatches or is_plain(e)):
         return False
     memset(row, 0, sizeof(FlowRow))
-    high = (e.flags[0] if e.present & 1 else e.flags[1]) & FROM_HIGH
+    high = e.flags[record_side(e)] & FROM_HIGH
     row.rule[0] = -1
     row.rule[1] = -1
     row.instance[0] = -1

@@ -33,6 +33,16 @@ cdef inline bint opens_nothing(const Packet* p) noexcept nogil:
     return p.step == STEP_REPLY or p.step == TCP_BAD
 
 
+cdef inline bint is_icmp_opener(const Packet* p) noexcept nogil:
+    return p.step == STEP_OPEN and (p.key.kind & (KIND_ICMP_QUERY | KIND_ONE_WAY)) != 0
+
+
+cdef inline bint either_may_call(const Packet* p) noexcept nogil:
+    # Whether nothing in packets of this key tells a call from its answer (SPEC 9.2). Both ports are 0 where there are
+    # none.
+    return p.step == STEP_OPEN and p.sport == p.dport and not is_icmp_opener(p)
+
+
 cdef inline bint is_finished(uint8_t state) noexcept nogil:
     # Whether a connection in this state is over, and only not forgotten yet.
     return state == TIME_WAIT or state == CLOSED

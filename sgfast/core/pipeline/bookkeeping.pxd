@@ -46,7 +46,7 @@ from sgfast.core.conntrack.table cimport (
     latest_deadline,
     side_lives,
 )
-from sgfast.core.pipeline.causal cimport can_be_moot, from_other_end, lift_moot, make_moot, moot_flags, note_other_end
+from sgfast.core.pipeline.causal cimport from_other_end, lift_moot, make_moot, moot_flags, note_other_end
 from sgfast.core.pipeline.context cimport PacketContext, sides_present
 from sgfast.core.pipeline.filter cimport make_live, marks_matter
 from sgfast.core.pipeline.plane cimport Plane
@@ -263,7 +263,7 @@ cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int sid
     cdef Entry* e
     cdef bint begins = c.created
     if moot < 0:
-        if c.rules_denied and can_be_moot(plane, c.packet) and make_live(plane, c):
+        if c.rules_denied and plane.causal and make_live(plane, c):
             begins = make_moot(plane, c, side, reason)
     elif c.slot != NO_SLOT and entry_at(&t.slab, c.slot).state[moot] < MOOT_TCP:
         # The side that made the key moot allows the opener now, but the other side does not.

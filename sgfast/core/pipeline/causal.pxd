@@ -5,11 +5,12 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from sgfast.core.base.types cimport PROTO_TCP, TCP_RST, TCP_SYN, Packet
 from sgfast.core.conntrack.lifetime cimport clear_side, set_side
-from sgfast.core.conntrack.protocols cimport moot_state
+from sgfast.core.conntrack.protocols cimport either_may_call, moot_state
 from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
 from sgfast.core.conntrack.storage cimport Entry, entry_at
 from sgfast.core.conntrack.table cimport FROM_HIGH, HEARD, REASON_SHIFT, REFUSED, SIDE_DENIED, side_connected
-from sgfast.core.pipeline.context cimport PacketContext, sides_present
+from sgfast.core.pipeline.context cimport PacketContext, isolated, sides_present
+from sgfast.core.pipeline.filter cimport would_allow
 from sgfast.core.pipeline.plane cimport Plane
 
 
@@ -24,10 +25,6 @@ cdef inline int moot_side(const Entry* e, int64_t now) noexcept nogil:
 
 cdef inline uint8_t moot_flags(const PacketContext* c, uint8_t reason) noexcept nogil:
     return (FROM_HIGH if c.initiator_high else 0) | <uint8_t>(reason << REASON_SHIFT)
-
-
-cdef inline bint can_be_moot(const Plane* plane, const Packet* p) noexcept nogil:
-    return plane.causal and p.has_ports and (p.protocol == PROTO_TCP or p.sport != p.dport)
 
 
 cdef inline bint from_other_end(const Packet* p, const Entry* e, int side) noexcept nogil:
@@ -69,6 +66,15 @@ cdef inline bint lift_moot(Plane* plane, PacketContext* c, int moot) noexcept no
     return True
 
 
+cdef inline bint may_pass(const Plane* plane, const PacketContext* c) noexcept nogil:
+    # Whether all filters would allow the packet. Asking them changes nothing.
+    cdef int side
+    for side in range(2):
+        if c.instance[side] >= 0 and not would_allow(plane, c, side):
+            return False
+    return not isolated(plane, c)
+
+
 cdef inline bint follows_denied_opener(Plane* plane, const PacketContext* c, int side) noexcept nogil:
     # Whether the packet is moot, given that `side`'s mark makes its key moot. If it is not, it is a new opener and is
     # judged. Either way it extends the mark's deadline.
@@ -76,6 +82,8 @@ cdef inline bint follows_denied_opener(Plane* plane, const PacketContext* c, int
     cdef Entry* e = entry_at(&plane.table.slab, c.slot)
     e.deadline[side] = c.now + plane.timeout[e.state[side]]
     if from_other_end(p, e, side):
+        if either_may_call(p) and may_pass(plane, c):
+            return False
         note_other_end(p, e)
         return True
     return p.protocol == PROTO_TCP and p.step != TCP_SYN

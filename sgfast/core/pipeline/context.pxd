@@ -47,7 +47,7 @@ cdef struct PacketContext:
     uint8_t initiator_high  # of the connection it began or would have begun: the initiator is the higher address
     uint8_t opener_denied   # it would have begun a connection, by opening or by inference, and was denied
     # An opener was denied by SPEC 3.6 or by the rules, which makes its key moot (SPEC 9.2). If the groups are
-    # stateless, only a denied SYN counts.
+    # stateless, only openers of TCP and ICMP count.
     uint8_t rules_denied
     TallyRow* denial        # where it counts in the tally of denials, or NULL
     uint8_t has_attempt_row  # `attempt_row` is the report row of its key's denied attempt, in case it opens now

@@ -22,7 +22,14 @@ from sgfast.core.base.types cimport (
 )
 from sgfast.core.classify.classifier cimport find_rule, is_stateless
 from sgfast.core.conntrack.lifetime cimport add_key, clear_side, make_room, note_reply, rearm, reopen_side, set_side
-from sgfast.core.conntrack.protocols cimport can_open, first_state, inferred_state, next_state, opens_nothing
+from sgfast.core.conntrack.protocols cimport (
+    can_open,
+    first_state,
+    inferred_state,
+    is_icmp_opener,
+    next_state,
+    opens_nothing,
+)
 from sgfast.core.conntrack.states cimport KEEPS_DEADLINE, NOT_VALID, REOPENS, STAYS
 from sgfast.core.conntrack.storage cimport Entry, entry_at
 from sgfast.core.conntrack.table cimport (
@@ -76,7 +83,7 @@ cdef inline int32_t winner_for(
 
 cdef inline bint judge_stateless(Plane* plane, PacketContext* c, int side) noexcept nogil:
     # A filter without connections applies the rules of the packet's direction to every packet, whatever its flags (SPEC
-    # 4.13). Only TCP's flags tell which packet is the answer, so only a denied SYN makes a key moot.
+    # 4.13).
     cdef const Packet* p = c.packet
     c.rule = winner_for(plane, c, side, p.source_high != side, p.port_key)
     if c.rule >= 0 and not plane.rules.denies[c.rule]:
@@ -84,6 +91,17 @@ cdef inline bint judge_stateless(Plane* plane, PacketContext* c, int side) noexc
         return True
     c.reason = NO_RULE if c.rule < 0 else DENY_RULE
     return False
+
+
+cdef inline bint would_allow(const Plane* plane, const PacketContext* c, int side) noexcept nogil:
+    # Whether a side would allow a packet that may open a connection and is valid in any state of one. The key must have
+    # an entry.
+    cdef const Entry* e = entry_at(&plane.table.slab, c.slot)
+    cdef int32_t rule
+    if side_connected(e, side, c.now):
+        return not e.flags[side] & SIDE_DISCONNECTED
+    rule = winner_for(plane, c, side, c.packet.source_high != side, c.packet.port_key)
+    return rule >= 0 and not plane.rules.denies[rule]
 
 
 cdef inline bint infer_initiator(const Packet* p) noexcept nogil:
@@ -109,7 +127,8 @@ cdef inline bint judge_opener(Plane* plane, PacketContext* c, int side) noexcept
         if judge_stateless(plane, c, side):
             return True
         c.opener_denied |= can_open(p)
-        c.rules_denied |= p.step == TCP_SYN
+        # In other protocols nothing tells which packet is the answer, and so that it would not exist (SPEC 9.2).
+        c.rules_denied |= p.step == TCP_SYN or is_icmp_opener(p)
         return False
 
     c.rule = -1

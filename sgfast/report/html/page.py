@@ -180,9 +180,8 @@ def _lede(result: ReplayResult) -> str:
 
 
 def _came_back(result: ReplayResult) -> str:
-    cuts = [cut for change in result.changes for cut in change.connections]
     back = sum(change.came_back or 0 for change in result.changes)
-    finished = sum(cut.finished and cut.outcome == "never" for cut in cuts)
+    finished = sum(change.finished or 0 for change in result.changes)
     if finished == sum(change.disconnected for change in result.changes):
         return "all had finished before"
     words = f"{grouped(back) if back else 'none'} came back"
