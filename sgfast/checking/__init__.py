@@ -8,6 +8,7 @@
     unused        unused groups and address groups, rules whose peer is nobody
     blocked       instances that no connection can be opened to or from
     isolation     members of one group that cannot reach each other
+    ip_versions   services that are open over one IP version only
     traffic       rules that no packet of some captures used
 
 All work is bounded. What would take too long is skipped and reported (``Checked.left_out``).
@@ -18,9 +19,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sgfast.checking.blocked import blocked_instances
-from sgfast.checking.codes import CODES, INSTANCE_CODES, SEVERITIES, Code, Finding, Severity
+from sgfast.checking.codes import CODES, INSTANCE_CODES, SEVERITIES, SHADOWED, Code, Finding, Severity
 from sgfast.checking.coverage import Coverage
 from sgfast.checking.exposure import exposed
+from sgfast.checking.ip_versions import one_version_only
 from sgfast.checking.isolation import separated_members
 from sgfast.checking.policy_index import PolicyIndex
 from sgfast.checking.traffic import never_hit
@@ -59,7 +61,9 @@ def check_policy(policy: Policy, traffic: ReplayResult | None = None) -> Checked
     found += unused(index)
     empty, rules_left = empty_sources(index)
     together, groups_left = separated_members(index)
-    found += empty + blocked_instances(index, coverage) + together
+    shadowed = {(finding.group, finding.rule) for finding in found if finding.code == SHADOWED}
+    versions, sets_left = one_version_only(index, shadowed)
+    found += empty + blocked_instances(index, coverage) + together + versions
     if traffic is not None:
         found += never_hit(traffic)
     left_out = tuple(
@@ -68,6 +72,7 @@ def check_policy(policy: Policy, traffic: ReplayResult | None = None) -> Checked
             (coverage.skipped, "sets of rules were not compared, because they were too large or too many."),
             (rules_left, "rules were not checked for reachable members of the group they name."),
             (groups_left, "groups were not checked for members that can reach each other."),
+            (sets_left, "sets of groups were not checked for services that are open over one IP version only."),
         )
         if count
     )

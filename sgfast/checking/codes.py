@@ -26,6 +26,7 @@ UNUSED_GROUP, UNUSED_ADDRESS_GROUP, EMPTY_SOURCE = "SG005", "SG006", "SG007"
 NO_INBOUND, NO_OUTBOUND = "SG008", "SG009"
 NO_SELF_RULE, ISOLATED_MEMBERS = "SG010", "SG011"
 NEVER_HIT = "SG012"
+ONE_VERSION = "SG013"
 
 CODES: dict[str, Code] = {
     SHADOWED: Code(
@@ -75,6 +76,11 @@ CODES: dict[str, Code] = {
     NEVER_HIT: Code(
         "never-hit", "note", "a rule that no packet of the captures used",
         "If the captures cover all that should work (backups, month ends, failovers), the rule may be superfluous.",
+    ),
+    ONE_VERSION: Code(
+        "one-ip-version", "note", "a service that is open over one IP version only, though the instances have both",
+        "If it should work over both, add the same rule with the other ethertype: clients that try the version which "
+        "is not open have to wait, or fail.",
     ),
 }  # fmt: skip
 

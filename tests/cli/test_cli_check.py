@@ -305,7 +305,7 @@ def test_fail_on_a_severity_is_for_worse_ones_too_but_not_for_better(capsys: Cap
 
 def test_usage_errors_are_one_line(capsys: Capsys) -> None:
     for arguments, words in (
-        (("--fail-on", "SG999"), "SG001 to SG012"),
+        (("--fail-on", "SG999"), "SG001 to SG013"),
         (("--fail-on", "fatal"), "error, warning, note"),
         (("--format", "xml"), "xml"),
         (("--traffic", "missing.pcap"), "does not exist"),
@@ -325,7 +325,7 @@ def test_usage_errors_are_one_line(capsys: Capsys) -> None:
 
 def test_rules_that_no_packet_used_are_told_with_the_window(capsys: Capsys) -> None:
     found = checked(capsys, SHOP[0], "--traffic", SHOP[1])
-    assert [(each["code"], each["rule"]) for each in found["findings"]] == [("SG012", "web-ssh")]
+    assert [each["rule"] for each in found["findings"] if each["code"] == "SG012"] == ["web-ssh"]
     hits = {(rule.group, rule.rule.id) for rule in replay(*SHOP).rules if rule.packets}
     rules = {(g.name, rule.id) for g in load_policy(SHOP[0]).security_groups for rule in g.rules}
     assert rules - hits == {("web", "web-ssh")}
