@@ -120,13 +120,12 @@ class Uses:
 def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], int]:
     """The findings, and how many rules were used in too many ways to be looked at."""
     narrower = _Narrower(result.policy)
-    stateful = {group.name for group in result.policy.security_groups if group.stateful}
     found = []
     skipped = 0
     for number, hits in enumerate(result.rules):
+        # Deny rules and the rules of stateless groups have no connections (SPEC 4.13).
         count = hits.connections
-        # A stateless filter also needs rules for replies, which no connection shows.
-        if hits.rule.action == "deny" or hits.group not in stateful or count < FEWEST_CONNECTIONS:
+        if count < FEWEST_CONNECTIONS:
             continue
         if number in uses.too_many:
             skipped += 1

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from effort import some
-from frames import ethernet, ip, tcp, udp
+from frames import Layer, ethernet, ip, tcp, udp
 from slow_diff import write_pcap
 from traffic import Crowd, Traffic, drawn
 
@@ -18,6 +18,7 @@ from sgfast.checking import Checked, Uses, check_policy, usage
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy
+from sgfast.policy.rule_text import rule_text
 from sgfast.replaying import Names, ReplayOptions, Sinks, run_replay
 
 SECOND = 10**9
@@ -133,6 +134,18 @@ def test_instances_become_a_group_and_protocols_and_services_are_listed(tmp_path
     )
 
 
+def test_protocols_without_ports_are_named_and_icmp_of_the_other_version_cannot_be(tmp_path: Path) -> None:
+    policy = parse_policy(
+        POLICY.replace("STATE", "").replace("RULE", "direction: inbound, protocol: all, source: 0.0.0.0/0")
+    )
+    for protocol, said in ((47, ["gre from 10.1.2.0/27"]), (58, [])):
+        frames = [ethernet(ip(client, "10.0.0.5", Layer(bytes(8), protocol))) for client, _ in OFFICE]
+        traffic = Traffic(frames, [n * SECOND for n in range(len(frames))], [len(frame) for frame in frames])
+        checked, _ = replayed(policy, write_pcap(tmp_path / "x.pcap", traffic))
+        assert [rule_text(rule) for each in checked.findings for rule in each.instead] == said
+        assert run_replay(policy, [tmp_path / "x.pcap"], ReplayOptions()).rules[0].connections == 16
+
+
 def test_many_ports_become_one_range_within_those_of_the_rule(tmp_path: Path) -> None:
     clients = [("10.1.2.1", port) for port in (1005, *range(30000, 30040, 2))]
     rule = ANYONE.replace("443", "'1000-1010,20000-40000'")
@@ -158,7 +171,7 @@ def test_what_is_kept_is_bounded_and_the_largest_rule_is_left_out(
     text = POLICY.replace("STATE", "").replace("RULE", ANYONE)
     text = text.replace("ports: 443, source: 0.0.0.0/0}", "ports: 443, source: 0.0.0.0/0}, {id: s, PLACE}")
     policy = parse_policy(text.replace("PLACE", ANYONE.replace("443", "80")))
-    clients = [*OFFICE, *[("10.1.2.1", 80)] * 10, *[(f"10.1.3.{n}", 443) for n in range(1, 17)]]
+    clients = [*OFFICE, *[(f"10.1.3.{n}", 443) for n in range(8)], *[(f"10.1.9.{n}", 80) for n in range(16)]]
     checked, _ = replayed(policy, write_pcap(tmp_path / "x.pcap", openers(clients, False)))
     assert [each.rule for each in checked.findings if each.code == "SG015"] == ["s"]
     assert checked.left_out == ("1 rules were not compared with what used them, as that came in too many ways.",)
