@@ -8,7 +8,9 @@
     unused        unused groups and address groups, rules whose peer is nobody
     blocked       instances that no connection can be opened to or from
     isolation     members of one group that cannot reach each other
+    ip_versions   services that are open over one IP version only
     traffic       rules that no packet of some captures used
+    usage         rules that are much wider than all that used them in some captures
 
 All work is bounded. What would take too long is skipped and reported (``Checked.left_out``).
 """
@@ -18,18 +20,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sgfast.checking.blocked import blocked_instances
-from sgfast.checking.codes import CODES, INSTANCE_CODES, SEVERITIES, Code, Finding, Severity
+from sgfast.checking.codes import CODES, INSTANCE_CODES, SEVERITIES, SHADOWED, Code, Finding, Severity
 from sgfast.checking.coverage import Coverage
 from sgfast.checking.exposure import exposed
+from sgfast.checking.ip_versions import one_version_only
 from sgfast.checking.isolation import separated_members
 from sgfast.checking.policy_index import PolicyIndex
 from sgfast.checking.traffic import never_hit
 from sgfast.checking.unused import empty_sources, unused
+from sgfast.checking.usage import Uses, wider_than_used
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
 
 __all__ = [
-    "CODES", "INSTANCE_CODES", "SEVERITIES", "Checked", "Code", "Finding", "Severity", "check_policy",
+    "CODES", "INSTANCE_CODES", "SEVERITIES", "Checked", "Code", "Finding", "Severity", "Uses", "check_policy",
 ]  # fmt: skip
 
 
@@ -50,8 +54,8 @@ class Checked:
         return [finding for finding in self.findings if finding.severity in worst]
 
 
-def check_policy(policy: Policy, traffic: ReplayResult | None = None) -> Checked:
-    """Run all checks. ``traffic`` is a replay of captures through this policy."""
+def check_policy(policy: Policy, traffic: ReplayResult | None = None, uses: Uses | None = None) -> Checked:
+    """Run all checks. ``traffic`` is a replay of captures through this policy, and ``uses`` its sink of connections."""
     index = PolicyIndex(policy)
     coverage = Coverage(index)
     found = coverage.findings()
@@ -59,15 +63,21 @@ def check_policy(policy: Policy, traffic: ReplayResult | None = None) -> Checked
     found += unused(index)
     empty, rules_left = empty_sources(index)
     together, groups_left = separated_members(index)
-    found += empty + blocked_instances(index, coverage) + together
+    shadowed = {(finding.group, finding.rule) for finding in found if finding.code == SHADOWED}
+    versions, sets_left = one_version_only(index, shadowed)
+    found += empty + blocked_instances(index, coverage) + together + versions
     if traffic is not None:
         found += never_hit(traffic)
+    wider, rules_unread = wider_than_used(traffic, uses) if traffic is not None and uses is not None else ([], 0)
+    found += wider
     left_out = tuple(
         f"{count:,} {text}"
         for count, text in (
             (coverage.skipped, "sets of rules were not compared, because they were too large or too many."),
             (rules_left, "rules were not checked for reachable members of the group they name."),
             (groups_left, "groups were not checked for members that can reach each other."),
+            (sets_left, "sets of groups were not checked for services that are open over one IP version only."),
+            (rules_unread, "rules were not compared with what used them, as that came in too many ways."),
         )
         if count
     )

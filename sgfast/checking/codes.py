@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from sgfast.policy.model import Rule
+
 Severity = Literal["error", "warning", "note"]
 
 #: Worst first.
@@ -26,6 +28,8 @@ UNUSED_GROUP, UNUSED_ADDRESS_GROUP, EMPTY_SOURCE = "SG005", "SG006", "SG007"
 NO_INBOUND, NO_OUTBOUND = "SG008", "SG009"
 NO_SELF_RULE, ISOLATED_MEMBERS = "SG010", "SG011"
 NEVER_HIT = "SG012"
+ONE_VERSION = "SG013"
+WIDER_THAN_USED = "SG015"
 
 CODES: dict[str, Code] = {
     SHADOWED: Code(
@@ -76,6 +80,16 @@ CODES: dict[str, Code] = {
         "never-hit", "note", "a rule that no packet of the captures used",
         "If the captures cover all that should work (backups, month ends, failovers), the rule may be superfluous.",
     ),
+    ONE_VERSION: Code(
+        "one-ip-version", "note", "a service that is open over one IP version only, though the instances have both",
+        "If it should work over both, add the same rule with the other ethertype: clients that try the version which "
+        "is not open have to wait, or fail.",
+    ),
+    WIDER_THAN_USED: Code(
+        "wider-than-used", "note", "a rule that is much wider than all that used it in the captures",
+        "Put the narrower rules in its place if nothing else should come this way. A capture shows only what happened "
+        "while it ran: think of backups, month ends, failovers and other clients.",
+    ),
 }  # fmt: skip
 
 #: Codes about instances. In findings with other codes, ``instances`` are a group's members.
@@ -95,6 +109,9 @@ class Finding:
     #: The first few of ``instance_count`` instances.
     instances: tuple[str, ...] = ()
     instance_count: int = 0
+    #: How many connections it rests on, and the rules that would do for them; only of ``WIDER_THAN_USED``.
+    connections: int | None = None
+    instead: tuple[Rule, ...] = ()
 
     @property
     def severity(self) -> Severity:

@@ -37,7 +37,8 @@ def _known(context: click.Context, option: click.Parameter, values: tuple[str, .
     type=FILE,
     metavar="CAPTURE",
     multiple=True,
-    help="Also find the rules that no packet of this capture used. Repeatable: all captures form one replay.",
+    help="Also find the rules that no packet of this capture used, and those that are much wider than all that did. "
+    "Repeatable: all captures form one replay.",
 )
 @replay_options
 @as_if_in_option
@@ -80,7 +81,7 @@ def check(
         raise click.UsageError("standard input (-) can be read only once")
     if not captures and not options.reading.is_plain:
         raise click.UsageError("options for reading captures (--start, --filter, --decap, ...) need --traffic")
-    from sgfast.checking import check_policy
+    from sgfast.checking import Uses, check_policy
     from sgfast.errors import ArgumentError
     from sgfast.policy.assuming import with_assumed
     from sgfast.policy.document import Lines
@@ -94,14 +95,15 @@ def check(
     except ArgumentError as error:
         raise click.UsageError(str(error)) from None
     compiled, warnings = compile_for_check(loaded, options.vpc)
-    traffic = None
+    traffic = uses = None
     if captures:
-        from sgfast.replaying import run_replay
+        from sgfast.replaying import Sinks, run_replay
 
+        uses = Uses(loaded)
         with progress_of(captures) as progress:
-            traffic = run_replay(loaded, captures, options, progress=progress)
+            traffic = run_replay(loaded, captures, options, Sinks(flows=(uses,)), progress)
         warnings += [warning for warning in traffic.warnings if warning not in warnings]
-    checked = check_policy(loaded, traffic)
+    checked = check_policy(loaded, traffic, uses)
     warn(warnings)
     if traffic is not None and traffic.damaged is not None:
         say(str(traffic.damaged))

@@ -92,7 +92,9 @@ class _Region:
         for section, operation in _CALLS.items():
             items = self._all(section, operation, _PAGE)
             if section == "SecurityGroups":
-                referred_to = _prefix_lists_of(items)
+                items = [_without_rules(item) for item in items]
+            elif section == "SecurityGroupRules":
+                referred_to = {item["PrefixListId"] for item in items if item.get("PrefixListId")}
             elif section == "Reservations":
                 items = [_names_of(item) for item in items]
             yield Source(self._name(operation), {section: items})
@@ -127,14 +129,9 @@ class _Region:
         return f"{operation.replace('_', '-')} ({self._region})"
 
 
-def _prefix_lists_of(groups: Iterable[dict[str, Any]]) -> set[str]:
-    return {
-        each["PrefixListId"]
-        for group in groups
-        for key in ("IpPermissions", "IpPermissionsEgress")
-        for permission in group.get(key, ())
-        for each in permission.get("PrefixListIds", ())
-    }
+def _without_rules(group: dict[str, Any]) -> dict[str, Any]:
+    """The list of rules has them with their ids, and a rule may be made or deleted between the two calls."""
+    return {key: value for key, value in group.items() if key not in ("IpPermissions", "IpPermissionsEgress")}
 
 
 def _names_of(reservation: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from sgfast.errors import AmbiguousAddress
 from sgfast.policy.document import Lines
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Instance, Policy
+from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
 from sgfast.replaying import ReplayResult
 from sgfast.report.left_out import left_out_object, left_out_words
 from sgfast.report.page import Page, grouped, human_bytes, human_seconds, instant, plural
@@ -113,6 +114,18 @@ def _finding_object(finding: Finding, policy: Policy, lines: Lines) -> dict[str,
         "instances": list(finding.instances),
         "instance_ids": [policy.instance_by_name[name].id or None for name in finding.instances],
         "instance_count": finding.instance_count,
+        "connections": finding.connections,
+        "instead": [
+            {
+                "text": rule_text(rule),
+                "protocol": protocol_text(rule.protocol),
+                "ports": None if rule.ports is None else [list(ports) for ports in rule.ports],
+                "icmp_type": rule.icmp_type,
+                "icmp_code": rule.icmp_code,
+                "peer": peer_text(rule),
+            }
+            for rule in finding.instead
+        ],
         "file": as_text(policy.origin),
         "line": line_of(finding, lines),
         "advice": code.advice,

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sgfast.checking import CODES, Checked, Finding
-from sgfast.checking.codes import NEVER_HIT
+from sgfast.checking.codes import NEVER_HIT, WIDER_THAN_USED
 from sgfast.policy.document import Lines
 from sgfast.report.check import about_of, line_of, traffic_object, window_text
 from sgfast.version import __version__
@@ -70,7 +70,7 @@ def _result(
     finding: Finding, numbers: dict[str, int], origin: str, checked: Checked, lines: Lines
 ) -> dict[str, Any]:
     text = f"{about_of(finding)}: {finding.message}"
-    if finding.code == NEVER_HIT and checked.traffic is not None:
+    if finding.code in (NEVER_HIT, WIDER_THAN_USED) and checked.traffic is not None:
         text += f" ({window_text(checked.traffic)})"
     return {
         "ruleId": finding.code,

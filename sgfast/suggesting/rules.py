@@ -126,7 +126,7 @@ def suggest_rules(policy: Policy, kinds: Mapping[Kind, Evidence], limits: Limits
     left = dict(kinds)
     too_few: set[Kind] = set()
     while True:
-        drafts = _Drafter(policy, limits).draft(left)
+        drafts = Drafter(policy, limits).draft(left)
         weak = {
             (*draft.part, port, peer_key(draft.peer))
             for draft in drafts for port, evidence in draft.ports.items()
@@ -147,7 +147,9 @@ def suggest_rules(policy: Policy, kinds: Mapping[Kind, Evidence], limits: Limits
     return _finished(policy, drafts, frozenset(too_few))
 
 
-class _Drafter:
+class Drafter:
+    """Folds what connections need into few peers, each with its ports."""
+
     def __init__(self, policy: Policy, limits: Limits) -> None:
         self._policy = policy
         self._limits = limits
@@ -205,7 +207,10 @@ class _Drafter:
         return sorted({groups[0] for groups in groups_of if len(groups) == 1}, key=self._place.__getitem__)
 
     def _part(self, part: _Part, needs: list[Need]) -> list[_Draft]:
-        """Rules for needs that differ only in port and peer."""
+        return [_Draft(*part, peer, {port: Evidence() for port in ports}) for peer, ports in self.terms(needs)]
+
+    def terms(self, needs: list[Need]) -> list[tuple[Term, set[int | None]]]:
+        """The peers, with the ports of each, for needs that differ only in port and peer."""
         terms: dict[object, tuple[Term, set[int | None]]] = {}
         peers: defaultdict[int | None, set[bytes]] = defaultdict(set)
         for need in needs:
@@ -224,7 +229,7 @@ class _Drafter:
             if not self._can_be_grouped(need):
                 addresses[need.peer].add(need.service.port)
         terms.update(self._address_terms(addresses))
-        return [_Draft(*part, peer, {port: Evidence() for port in ports}) for peer, ports in terms.values()]
+        return [*terms.values()]
 
     def _can_be_grouped(self, need: Need) -> bool:
         """Whether a group can be the peer: as a peer, a group means its members in the same region (SPEC 4.11)."""

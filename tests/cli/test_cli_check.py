@@ -305,7 +305,7 @@ def test_fail_on_a_severity_is_for_worse_ones_too_but_not_for_better(capsys: Cap
 
 def test_usage_errors_are_one_line(capsys: Capsys) -> None:
     for arguments, words in (
-        (("--fail-on", "SG999"), "SG001 to SG012"),
+        (("--fail-on", "SG999"), "SG001 to SG015"),
         (("--fail-on", "fatal"), "error, warning, note"),
         (("--format", "xml"), "xml"),
         (("--traffic", "missing.pcap"), "does not exist"),
@@ -325,7 +325,7 @@ def test_usage_errors_are_one_line(capsys: Capsys) -> None:
 
 def test_rules_that_no_packet_used_are_told_with_the_window(capsys: Capsys) -> None:
     found = checked(capsys, SHOP[0], "--traffic", SHOP[1])
-    assert [(each["code"], each["rule"]) for each in found["findings"]] == [("SG012", "web-ssh")]
+    assert [each["rule"] for each in found["findings"] if each["code"] == "SG012"] == ["web-ssh"]
     hits = {(rule.group, rule.rule.id) for rule in replay(*SHOP).rules if rule.packets}
     rules = {(g.name, rule.id) for g in load_policy(SHOP[0]).security_groups for rule in g.rules}
     assert rules - hits == {("web", "web-ssh")}
@@ -337,6 +337,20 @@ def test_rules_that_no_packet_used_are_told_with_the_window(capsys: Capsys) -> N
     run = is_sarif(json.loads(sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1], "--format", "sarif").out))
     assert "261 packets in 13.0 s" in run["results"][0]["message"]["text"]
     assert run["properties"]["traffic"]["packets"] == 261
+
+
+def test_a_rule_that_is_much_wider_than_what_used_it_is_told_with_the_narrower_ones(capsys: Capsys) -> None:
+    (wide,) = (each for each in checked(capsys, SHOP[0], "--traffic", SHOP[1])["findings"] if each["code"] == "SG015")
+    assert (wide["rule"], wide["connections"], wide["line"]) == ("web-out-4", 10, 20)
+    assert [(each["protocol"], each["ports"], each["icmp_type"], each["peer"]) for each in wide["instead"]] == [
+        ("icmp", None, 8, "0.0.0.0/0"), ("tcp", [[443, 443], [5432, 5432], [6379, 6379]], None, "0.0.0.0/0"),
+        ("udp", [[53, 53], [33434, 33435]], None, "0.0.0.0/0"),
+    ]  # fmt: skip
+    text = sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1]).out
+    assert "10 connections used it, for which these would do: icmp" in text and "while it ran" in text
+    run = is_sarif(json.loads(sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1], "--format", "sarif").out))
+    (said,) = (each["message"]["text"] for each in run["results"] if each["ruleId"] == "SG015")
+    assert "udp/53,33434-33435 to 0.0.0.0/0 (261 packets in 13.0 s" in said
 
 
 def test_several_captures_are_one_replay(capsys: Capsys, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from exports import imported_files, reasons_of
 from sgfast import Engine, load_policy
 from sgfast.errors import LiveError
 from sgfast.live import aws
-from sgfast.policy.formats import import_sources
+from sgfast.policy.formats import Imported, import_sources
 
 boto3 = pytest.importorskip("boto3")
 pytest.importorskip("moto.server")
@@ -115,6 +115,14 @@ def dumped(client: Any, operation: str, **arguments: str) -> tuple[str, Any]:
     return f"{name}.json", json.loads(json.dumps(whole, default=str))
 
 
+def in_order_of_ids(made: Imported) -> dict[str, Any]:
+    groups = [
+        each | {"rules": sorted(each["rules"], key=lambda rule: str(rule["id"]))}
+        for each in made.draft.document()["security_groups"]
+    ]
+    return made.draft.document() | {"security_groups": groups}
+
+
 def refuses_secrets(text: str) -> None:
     assert not [secret for secret in SECRETS.values() if secret in text]
 
@@ -146,8 +154,28 @@ def test_an_account_is_what_its_documents_are_and_no_page_is_missing(front: ec2.
         ("lists.json", {"PrefixLists": [each for each in lists["PrefixLists"] if each["PrefixListId"] == offices]}),
         dumped(clients[0], "get_managed_prefix_list_entries", PrefixListId=offices),
     ]
-    assert live.draft.document() == imported_files(*files, form="aws").draft.document()
+    # The order of the rules is that of their own list here, and of the groups' permissions there.
+    assert in_order_of_ids(live) == in_order_of_ids(imported_files(*files, form="aws"))
     assert len(live.policy().address_groups[0].addresses) == 7
+
+
+def test_a_rule_that_is_made_or_deleted_between_two_calls_makes_no_error(front: ec2.Front) -> None:
+    client = boto3.client("ec2", region_name=THERE)
+    (db,) = client.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["db"]}])["SecurityGroups"]
+    (old,), new = db["IpPermissions"], {"IpProtocol": "tcp", "FromPort": 1, "ToPort": 1}
+    new |= {"IpRanges": [{"CidrIp": "192.0.2.0/24"}]}
+
+    def replace_rule(name: str, _: int) -> None:
+        if name == f"describe-security-groups ({THERE})":
+            client.authorize_security_group_ingress(GroupId=db["GroupId"], IpPermissions=[new])
+            client.revoke_security_group_ingress(GroupId=db["GroupId"], IpPermissions=[old])
+
+    try:
+        policy = import_sources(aws.read_account(None, [THERE], replace_rule).sources, "aws").policy()
+    finally:
+        client.authorize_security_group_ingress(GroupId=db["GroupId"], IpPermissions=[old])
+        client.revoke_security_group_ingress(GroupId=db["GroupId"], IpPermissions=[new])
+    assert [rule.ports for rule in policy.group_by_name["db"].rules if rule.direction == "inbound"] == [((1, 1),)]
 
 
 def test_regions_are_one_policy_in_which_peered_vpcs_reach_each_other(

@@ -141,6 +141,20 @@ def test_every_page_is_read_and_means_what_the_documents_mean(cloud: Cloud, form
     assert order == sorted(order), "a group that is made meanwhile, and its port, would be half there"
 
 
+def test_a_list_that_never_gets_to_its_next_page_is_not_cut(cloud: Cloud, capsys: Capsys) -> None:
+    fill_with_neutron(cloud)
+    path = "/v2.0/security-groups"
+    cloud.lists[path] += [neutron.group(f"sg-{n}", f"g{n}") for n in range(4, 501)]
+    cloud.page, cloud.without_pages = 1000, {path}
+    assert one_line(capsys) == (
+        "security groups of the cloud 'mine': the cloud answers with the same 500 objects again, so the others "
+        "cannot be read; export the list with another tool, and import it"
+    )
+    # Without its last object the list is complete.
+    cloud.lists[path].pop()
+    assert "# 499 security groups" in sgfast(capsys, "import", "openstack", *LIVE).out
+
+
 def test_rules_that_deny_and_peerings_are_read_from_otc(cloud: Cloud, capsys: Capsys, tmp_path: Path) -> None:
     fill_with_otc(cloud)
     out = tmp_path / "policy.yaml"

@@ -22,6 +22,8 @@ class Cloud:
         #: The objects of each path. Any other path is not found.
         self.lists: dict[str, list[dict[str, Any]]] = {}
         self.page = 2
+        #: The paths of lists that begin with the first object whatever the marker says.
+        self.without_pages: set[str] = set()
         #: Answers to give before the right one, by path: status and headers.
         self.answers: dict[str, list[tuple[int, dict[str, str]]]] = {}
         self.has_network, self.has_compute = True, True
@@ -52,7 +54,8 @@ class Cloud:
         if path not in self.lists:
             return 404, {"error": "no such thing"}, {}
         ids = [each["id"] for each in self.lists[path]]
-        first = ids.index(query["marker"][0]) + 1 if "marker" in query else 0
+        is_next = "marker" in query and path not in self.without_pages
+        first = ids.index(query["marker"][0]) + 1 if is_next else 0
         section = path.rsplit("/", 1)[1].replace("-", "_")
         return 200, {section: self.lists[path][first : first + min(self.page, int(query["limit"][0]))]}, {}
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from sgfast.policy.formats.aws_beside import nat_gateways, warn_of_others
 from sgfast.policy.formats.aws_documents import AwsDocuments, name_tag
-from sgfast.policy.formats.aws_rules import Vpcs, ip_versions, meaning, parse_traffic, region_of, rules
+from sgfast.policy.formats.aws_rules import NO_PEER, Vpcs, ip_versions, meaning, parse_traffic, region_of, rules
 from sgfast.policy.formats.aws_transit import read_transit_gateways
 from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule, numbered
 from sgfast.policy.formats.location import Location
@@ -37,9 +37,8 @@ from sgfast.policy.yaml_nodes import show
 #: Keys beside the sections.
 PAGING = frozenset(("NextToken", "ResponseMetadata"))
 _DIRECTIONS: dict[str, Direction] = {"IpPermissions": "inbound", "IpPermissionsEgress": "outbound"}
-_PERMISSION = (
-    "IpProtocol", "FromPort", "ToPort", "IpRanges", "Ipv6Ranges", "PrefixListIds", "UserIdGroupPairs",
-)  # fmt: skip
+_PEERS = ("IpRanges", "Ipv6Ranges", "PrefixListIds", "UserIdGroupPairs")
+_PERMISSION = ("IpProtocol", "FromPort", "ToPort", *_PEERS)
 _RULE = ("SecurityGroupRuleId", "SecurityGroupRuleArn", "GroupId", "GroupOwnerId", "IsEgress", "Tags")
 _NUMBERS = ("IpProtocol", "FromPort", "ToPort")
 #: The peers of a rule in ``describe-security-group-rules``, and the same in a permission.
@@ -95,9 +94,11 @@ class _Account:
 
     def _read_peerings(self) -> None:
         """Read what only tells more of VPCs that are known by now."""
+        inactive: dict[str, Location] = {}
         for item in self._files.items("VpcPeeringConnections", "VpcPeeringConnectionId"):
             status = item.object("Status").required("Code")
             if status != "active":
+                inactive.setdefault(item.location.id, item.location)
                 continue
             sides = [item.object(side) for side in ("RequesterVpcInfo", "AccepterVpcInfo")]
             ends = [side.required("VpcId") for side in sides]
@@ -105,6 +106,8 @@ class _Account:
                 if self._vpcs.knows(vpc):
                     self._vpcs.seen(item.location.file, vpc, region=side.text("Region"))
             self.draft.peering(item.location, *ends)
+        for location in inactive.values():
+            self.draft.note("Peers nothing because it is not active", location)
         read_transit_gateways(self._files, self.draft, self._vpcs)
 
     # Prefix lists
@@ -142,7 +145,8 @@ class _Account:
             if item.has("VpcId"):
                 self._vpcs.seen(location.file, item.required("VpcId"), region=region_of(item.text("SecurityGroupArn")))
             groups.append(item.at(location))
-        listed = self._read_rule_list({group.location.id for group in groups})
+        with_rules = {group.location.id for group in groups if group.has(*_DIRECTIONS)}
+        listed = self._read_rule_list({group.location.id for group in groups}, with_rules)
         seen: dict[str, JsonObject] = {}
         for group in groups:
             known = seen.setdefault(group.location.id, group)
@@ -158,9 +162,9 @@ class _Account:
             message = f"is not among the permissions of security group {show(group_id)}: export both at the same time"
             raise location.error(message)
 
-    def _read_rule_list(self, described: set[str]) -> dict[tuple[str, object], Location]:
-        """Read the rules that are listed one by one. Those of the groups that are ``described``, which lists their
-        rules once more, are only returned, by group and meaning.
+    def _read_rule_list(self, described: set[str], with_rules: set[str]) -> dict[tuple[str, object], Location]:
+        """Read the rules that are listed one by one. Those of the groups that are described ``with_rules``, which lists
+        them once more, are only returned, by group and meaning.
         """
         found: dict[tuple[str, object], Location] = {}
         items = self._files.items("SecurityGroupRules", "SecurityGroupRuleId")
@@ -171,9 +175,9 @@ class _Account:
         for group, item in listed:
             for made in self._rules_of("outbound" if _is_outbound(item) else "inbound", _as_permission(item)):
                 known = found.setdefault((group, meaning(made[0])), item.location)
-                if known is item.location and group not in described:
+                if known is item.location and group not in with_rules:
                     self._add_rules(group, made, item.location.id)
-        return {key: location for key, location in found.items() if key[0] in described}
+        return {key: location for key, location in found.items() if key[0] in with_rules}
 
     def _add_rules(self, group: str, made: list[DraftRule], rule_id: str) -> None:
         for rule in numbered(made, rule_id):
@@ -187,6 +191,9 @@ class _Account:
             permission.location, permission.required("IpProtocol"), permission.number("FromPort"),
             permission.number("ToPort"),
         )  # fmt: skip
+
+        if not any(permission.items(key) for key in _PEERS):
+            draft.note(NO_PEER, permission.location)
 
         def add(item: JsonObject, **peer: Any) -> Iterator[list[DraftRule]]:
             if made := rules(draft, item.location, direction, what, description=item.text("Description"), **peer):

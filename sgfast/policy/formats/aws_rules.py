@@ -15,6 +15,9 @@ from sgfast.policy.networks import parse_network
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.yaml_nodes import show
 
+#: What is said of a rule without a peer, which no cloud has: an export may have lost it on its way.
+NO_PEER = "Left out because it names no addresses and no group"
+
 _ALL = -1
 _LAST_PORT = 65535
 _REGION = re.compile(r"[a-z]{2,3}(?:-[a-z]+)+-\d{1,2}")

@@ -61,13 +61,11 @@ _OBJECTS = {
 _TAGS = ("Tags", "TagSet")
 #: A loop of Ansible, or an SQL tool, keeps its results in a list under one of these keys.
 _LISTS = ("result", "results", "rows")
-#: The deepest nesting of lists and results that is followed.
-_DEPTH = 6
 
 
 def documents(value: object) -> list[dict[str, Any]]:
     """The objects of ``SECTIONS`` that a file holds; none if it is not the output of an AWS tool."""
-    return [*_documents(value, _DEPTH)]
+    return [*_documents(value)]
 
 
 def in_sections(value: object) -> object:
@@ -75,9 +73,8 @@ def in_sections(value: object) -> object:
     return documents(value) or value
 
 
-def _documents(value: object, depth: int) -> Iterator[dict[str, Any]]:
-    if not depth:
-        return
+def _documents(value: object) -> Iterator[dict[str, Any]]:
+    """Lists in lists end somewhere, as a file's values are nested only so deep (SPEC 11)."""
     if isinstance(value, list):
         objects = [_in_pascal_case(each) for each in value]
         section = next((found for each in objects if (found := _section_of(each))), "")
@@ -91,7 +88,7 @@ def _documents(value: object, depth: int) -> Iterator[dict[str, Any]]:
             of_documents = any(map(_is_document, value))
             for each in value:
                 if of_documents or not isinstance(each, dict) or SECTIONS.keys().isdisjoint(each):
-                    yield from _documents(each, depth - 1)
+                    yield from _documents(each)
     elif isinstance(value, dict):
         alone = _in_pascal_case(value)
         if section := _section_of(alone):
@@ -105,7 +102,7 @@ def _documents(value: object, depth: int) -> Iterator[dict[str, Any]]:
         else:
             for key, each in value.items():
                 if key in _LISTS or (isinstance(each, dict) and "changed" in each):
-                    yield from _documents(each, depth - 1)
+                    yield from _documents(each)
 
 
 def _is_document(value: object) -> bool:
@@ -139,8 +136,9 @@ def _snake_case_sections(value: dict[str, Any]) -> dict[str, Any]:
     made = {}
     for section, key in _SNAKE_CASE_SECTIONS.items():
         items = value.get(key)
-        # Other clouds have sections of the same names, but their objects have other keys.
-        if isinstance(items, list) and any(_section_of(_in_pascal_case(each)) == section for each in items):
+        # Other clouds have sections of the same names, but their objects have other ids.
+        own_id = _snake_case(_OBJECTS[section][0])
+        if isinstance(items, list) and any(isinstance(each, dict) and own_id in each for each in items):
             made[section] = _renamed(items)
     return made
 

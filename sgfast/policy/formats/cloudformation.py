@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from sgfast.errors import PolicyError
-from sgfast.policy.formats.aws_rules import Vpcs, ip_versions, meaning, parse_traffic, rules
+from sgfast.policy.formats.aws_rules import NO_PEER, Vpcs, ip_versions, meaning, parse_traffic, rules
 from sgfast.policy.formats.cloudformation_values import PROCESSED, Template, Unknown, templates_of
 from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule
 from sgfast.policy.formats.location import Location
@@ -297,10 +297,9 @@ class _Stacks:
         what = parse_traffic(fields.location, protocol, fields.number("FromPort"), fields.number("ToPort"))
         about = fields.known("Description")
         made: list[DraftRule] = []
-        for key, version in (("CidrIp", 4), ("CidrIpv6", 6)):
-            if cidr := fields.text(key):
-                made += rules(draft, fields.location, direction, what, cidrs=[cidr], families=[version],
-                              description=about)  # fmt: skip
+        cidrs = {version: cidr for key, version in (("CidrIp", 4), ("CidrIpv6", 6)) if (cidr := fields.text(key))}
+        for version, cidr in cidrs.items():
+            made += rules(draft, fields.location, direction, what, cidrs=[cidr], families=[version], description=about)
         end = "Source" if direction == "inbound" else "Destination"
         if group := self._group_of(fields, f"{end}SecurityGroup"):
             made += rules(draft, fields.location, direction, what, group=group, description=about)
@@ -309,8 +308,8 @@ class _Stacks:
             made += rules(draft, fields.location, direction, what, prefix_list=listed, families=families,
                           description=about)  # fmt: skip
         fields.refuse_unread(("SourceSecurityGroupOwnerId",))
-        if not made:
-            draft.note("Left out because it names no addresses and no group", fields.location)
+        if not (cidrs or group or listed):
+            draft.note(NO_PEER, fields.location)
         return made
 
     def _group_of(self, fields: _Properties, key: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sgfast.policy.formats.aws_rules import (
+    NO_PEER,
     Traffic,
     Vpcs,
     group_id,
@@ -333,6 +334,8 @@ class _Aws:
             made += rules(
                 draft, location, direction, what, prefix_list=each, families=families, description=description
             )
+        if not (cidrs or cidrs6 or groups or lists):
+            draft.note(NO_PEER, location)
         return made
 
     # Interfaces

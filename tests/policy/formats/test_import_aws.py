@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from command import sgfast
+from effort import some
 from exports import imported_files, means, mutations, reasons_of
 
 from sgfast.engine import Engine
@@ -146,8 +147,20 @@ def test_an_account_means_what_its_permissions_say() -> None:
     assert (export.format.name, policy.settings.profile) == ("aws", "aws")
     means(export, MEANING)
     assert [instance.name for instance in policy.instances] == ["web-1", "db-1", "run-1", "eni-4"]
-    warning = "Not an instance because no security group filters it: network interface 'nat' (eni-5)."
-    assert policy.warnings == (warning,)
+    assert policy.warnings == (
+        "Not an instance because no security group filters it: network interface 'nat' (eni-5).",
+        "Peers nothing because it is not active: VPC peering connection pcx-2.",
+    )
+
+
+@pytest.mark.parametrize("status", ["pending-acceptance", "provisioning", "deleted", "expired"])
+def test_a_peering_that_is_not_active_is_told_once(status: str) -> None:
+    document = account()
+    document["VpcPeeringConnections"][1]["Status"]["Code"] = status
+    # Each of two regions lists it.
+    policy = policy_of(("here.json", document), FILES[1], ("there.json", document))
+    assert len(policy.peerings) == 1
+    assert "Peers nothing because it is not active: VPC peering connection pcx-2." in policy.warnings
 
 
 def test_files_may_come_in_any_order_and_twice() -> None:
@@ -252,6 +265,7 @@ def test_a_network_acl_that_may_deny_something_is_told_and_no_other() -> None:
 
 def test_load_balancers_and_nat_gateways_are_told_once() -> None:
     document = account()
+    del document["VpcPeeringConnections"][1]
     document["NetworkInterfaces"] += [
         interface("eni-6", "", ["10.0.0.20"], ["sg-web"], Description="ELB app/shop/0123456789abcdef"),
         interface("eni-7", "", ["10.0.0.21"], [], InterfaceType="network_load_balancer"),
@@ -408,7 +422,7 @@ def test_anything_anywhere_is_a_policy_or_a_policy_error() -> None:
         except PolicyError as error:
             assert str(error).isprintable() and len(str(error)) < 1200
             errors += 1
-    assert errors > 300 and policies > 80
+    assert errors > some(200, 300) and policies > some(40, 80)
 
 
 def test_files_are_a_policy_wherever_one_is_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

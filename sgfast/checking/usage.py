@@ -1,0 +1,228 @@
+"""What used each rule in a replay, and the rules that are much wider than all that did."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import NamedTuple
+
+import numpy as np
+
+from sgfast.checking.codes import WIDER_THAN_USED, Finding
+from sgfast.compiler.ports import KEYS, key_ranges
+from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, GroupPeer, Peer, Policy, Rule
+from sgfast.policy.rule_text import rule_text
+from sgfast.policy.rules import merged
+from sgfast.replaying import ReplayResult, RuleHits
+from sgfast.replaying.results import Names, Rows
+from sgfast.suggesting.rules import Drafter, Limits, Need, Service
+
+#: The most combinations of rule, peer and port that are kept, of about 150 bytes each. A rule with too many of them is
+#: not narrow anyway.
+MOST_USES = 200_000
+#: Fewer connections than this say little about what a rule is for.
+FEWEST_CONNECTIONS = 10
+#: What is left of the rule must be this much less. A part of that size is rarely what is meant by the whole.
+TIMES_NARROWER = 1000
+#: The most rules that are worth having in the place of one.
+MOST_INSTEAD = 4
+#: A rule lists so many ranges of ports; beyond that it has one, from the lowest to the highest port.
+MOST_RANGES = 8
+#: In blocks of these lengths addresses become one prefix, for IPv4 and IPv6. The first that needs few rules counts.
+BLOCKS = ((24, 64), (16, 48), (8, 32))
+
+_KIND_DTYPE = np.dtype([
+    ("peer", "u1", (16,)), ("rule", "<i4"), ("region", "<i4"), ("instance", "<i4"), ("port", "<i4"), ("protocol", "u1"),
+    ("spare", "u1", (3,)),
+])  # fmt: skip
+_RULE = slice(16, 20)
+
+
+class Use(NamedTuple):
+    """One way in which connections used a rule."""
+
+    peer: bytes
+    #: The instance that owns the peer's address, or None.
+    peer_instance: str | None
+    #: Some instance in the region of the one that the rule is for.
+    instance: str
+    protocol: int
+    #: The destination port or ICMP type; None if there is neither.
+    port: int | None
+
+
+class Uses:
+    """A ``FlowSink`` that collects what used each rule."""
+
+    def __init__(self, policy: Policy) -> None:
+        regions = {vpc.name: vpc.region for vpc in policy.vpcs}
+        #: An instance's number stands for its region.
+        self._regions = {instance.name: regions[instance.vpc] for instance in policy.instances}
+        self._region_of = np.zeros(0, dtype=np.int32)
+        self._names: Sequence[str] = ()
+        #: By rule number: the kinds of connections, as bytes of ``_KIND_DTYPE``.
+        self._kinds: dict[int, set[bytes]] = {}
+        self._kept = 0
+        #: The numbers of the rules with too many kinds.
+        self.too_many: set[int] = set()
+
+    def begin(self, names: Names) -> None:
+        self._names = names.instances
+        firsts: dict[str, int] = {}
+        numbers = [firsts.setdefault(self._regions.get(name, ""), n) for n, name in enumerate(self._names)]
+        self._region_of = np.array(numbers, dtype=np.int32)
+
+    def write(self, flows: Rows) -> None:
+        for side, end in ((0, "responder"), (1, "initiator")):
+            used = flows[flows["rule"][:, side] >= 0]
+            if not len(used):
+                continue
+            keys = np.zeros(len(used), dtype=_KIND_DTYPE)
+            keys["peer"], keys["protocol"], keys["rule"] = used[end], used["protocol"], used["rule"][:, side]
+            # Without the instance that the rule is for, nothing tells which groups its peer could be in.
+            own = used["instance"][:, side]
+            keys["region"] = np.where(own >= 0, self._region_of[own], 0)
+            keys["instance"] = np.where(own >= 0, used["instance"][:, 1 - side], -1)
+            is_icmp = used["protocol"] == np.where(used["family"] == 6, ICMPV6, ICMP)
+            ports = np.where(used["has_ports"] != 0, used["ports"] & 0xFFFF, -1)
+            keys["port"] = np.where(is_icmp, used["icmp"] >> 8, ports)
+            for key in np.unique(keys.view(f"V{_KIND_DTYPE.itemsize}")):
+                self._keep(key.tobytes())
+
+    def _keep(self, key: bytes) -> None:
+        rule = int.from_bytes(key[_RULE], "little")
+        if rule in self.too_many:
+            return
+        kinds = self._kinds.setdefault(rule, set())
+        self._kept += key not in kinds
+        kinds.add(key)
+        if self._kept > MOST_USES:
+            largest = max(self._kinds, key=lambda number: len(self._kinds[number]))
+            self._kept -= len(self._kinds.pop(largest))
+            self.too_many.add(largest)
+
+    def of_rule(self, number: int, family: int) -> list[Use]:
+        """The ways in which a rule was used, in order."""
+        found = []
+        for key in sorted(self._kinds.get(number, ())):
+            row = np.frombuffer(key, _KIND_DTYPE)[0]
+            peer = row["peer"][: 4 if family == 4 else 16].tobytes()
+            owner = self._names[row["instance"]] if row["instance"] >= 0 else None
+            port = int(row["port"])
+            found.append(
+                Use(peer, owner, self._names[row["region"]], int(row["protocol"]), None if port < 0 else port)
+            )
+        return found
+
+
+def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], int]:
+    """The findings, and how many rules were used in too many ways to be looked at."""
+    narrower = _Narrower(result.policy)
+    found = []
+    skipped = 0
+    for number, hits in enumerate(result.rules):
+        # Deny rules and the rules of stateless groups have no connections (SPEC 4.13).
+        count = hits.connections
+        if count < FEWEST_CONNECTIONS:
+            continue
+        if number in uses.too_many:
+            skipped += 1
+            continue
+        instead = narrower.than(hits, uses.of_rule(number, hits.rule.ethertype))
+        if instead:
+            text = f"{rule_text(hits.rule)}: {count:,} connections used it, for which {_would_do(instead)}"
+            found.append(
+                Finding(WIDER_THAN_USED, text, group=hits.group, rule=hits.rule.id, connections=count, instead=instead)
+            )
+    return found, skipped
+
+
+def _would_do(rules: Sequence[Rule]) -> str:
+    texts = [rule_text(rule) for rule in rules]
+    return f"{texts[0]} would do" if len(texts) == 1 else f"these would do: {'; '.join(texts)}"
+
+
+class _Narrower:
+    def __init__(self, policy: Policy) -> None:
+        self._drafters = [Drafter(policy, Limits(max_prefix=block)) for block in BLOCKS]
+        #: How many addresses the members of a group have of each family.
+        self._addresses: defaultdict[tuple[str, int], int] = defaultdict(int)
+        for instance in policy.instances:
+            for group in instance.security_groups:
+                for network in instance.addresses:
+                    self._addresses[group, network.version] += network.num_addresses
+
+    def than(self, hits: RuleHits, uses: Sequence[Use]) -> tuple[Rule, ...]:
+        """The rules that would do for these uses, if they are few and much narrower; else none."""
+        rule = hits.rule
+        if not uses or any(use.protocol == (ICMPV6 if rule.ethertype == 4 else ICMP) for use in uses):
+            return ()  # only a rule for all protocols matches ICMP of the other IP version
+        for instead in self._choices(rule, uses):
+            if len(instead) <= MOST_INSTEAD:
+                is_narrower = sum(map(self._size, instead)) * TIMES_NARROWER <= self._size(rule)
+                return tuple(instead) if is_narrower else ()
+        return ()
+
+    def _choices(self, rule: Rule, uses: Sequence[Use]) -> Iterable[list[Rule]]:
+        """The rules with the fewest peers, for wider and wider blocks of addresses; at last with the rule's own peer.
+
+        A peer with a name stays: somebody chose it. So does any address, if a public address used it: tomorrow it will
+        be another one.
+        """
+        of_protocol: defaultdict[int, list[Use]] = defaultdict(list)
+        for use in uses:
+            of_protocol[use.protocol].append(use)
+        is_public = rule.peer is None and any(
+            use.peer_instance is None and ip_address(use.peer).is_global for use in uses
+        )
+        if not (is_public or isinstance(rule.peer, GroupPeer | AddressGroupPeer)):
+            for drafter in self._drafters:
+                yield [
+                    made
+                    for protocol, those in of_protocol.items()
+                    for peer, ports in drafter.terms([_need(rule, use) for use in those])
+                    for made in _rules(rule, protocol, peer, ports)
+                ]
+        yield [
+            made
+            for protocol, those in of_protocol.items()
+            for made in _rules(rule, protocol, rule.peer, {use.port for use in those})
+        ]
+
+    def _size(self, rule: Rule) -> int:
+        """How many combinations of a peer's address and a service the rule is about."""
+        if isinstance(rule.peer, GroupPeer):
+            addresses = self._addresses[rule.peer.name, rule.ethertype]
+        elif isinstance(rule.peer, AddressGroupPeer):
+            addresses = 1  # it is compared only with rules that have the same peer
+        elif rule.peer is None:
+            addresses = 1 << (32 if rule.ethertype == 4 else 128)
+        else:
+            addresses = rule.peer.num_addresses
+        if rule.protocol is None:
+            return addresses * 256 * KEYS
+        ranges = key_ranges(rule)
+        return addresses * (KEYS if ranges is None else sum(last - first + 1 for first, last in ranges))
+
+
+def _need(rule: Rule, use: Use) -> Need:
+    service = Service(rule.direction, rule.ethertype, use.protocol, use.port)
+    return Need(use.instance, service, use.peer, use.peer_instance)
+
+
+def _rules(rule: Rule, protocol: int, peer: Peer, ports: Iterable[int | None]) -> list[Rule]:
+    """The rules for one peer, and the ports or ICMP types of a protocol that it was seen with."""
+    numbers = sorted(-1 if port is None else port for port in ports)
+    made = replace(rule, protocol=protocol, peer=peer, wording=frozenset())
+    if protocol == (ICMP if rule.ethertype == 4 else ICMPV6):
+        return [replace(made, icmp_type=number, icmp_code=rule.icmp_code) for number in numbers]
+    if numbers[0] < 0:
+        return [replace(made, ports=rule.ports)]
+    ranges = merged((number, number) for number in numbers)
+    if len(ranges) > MOST_RANGES:
+        low, high = numbers[0], numbers[-1]
+        own = rule.ports or ((low, high),)
+        ranges = tuple((max(low, first), min(high, last)) for first, last in own if first <= high and low <= last)
+    return [replace(made, ports=ranges)]

@@ -1,0 +1,219 @@
+"""``SG015``: rules that are much wider than all that used them in captures (SPEC 10.12)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from effort import some
+from frames import Layer, ethernet, ip, tcp, udp
+from slow_diff import write_pcap
+from traffic import Crowd, Traffic, drawn
+
+from sgfast.checking import Checked, Uses, check_policy, usage
+from sgfast.errors import AmbiguousAddress
+from sgfast.policy.document import parse_policy
+from sgfast.policy.model import Policy
+from sgfast.policy.rule_text import rule_text
+from sgfast.replaying import Names, ReplayOptions, Sinks, run_replay
+
+SECOND = 10**9
+POLICY = """
+version: 1
+address_groups: [{name: lists, addresses: [10.0.0.0/8]}]
+security_groups:
+  - {name: web, STATErules: [{id: r, RULE}]}
+  - {name: lb, rules: [{direction: outbound, protocol: all}]}
+instances:
+  - {name: w, addresses: [10.0.0.5], security_groups: [web]}
+  - {name: lb-1, addresses: [10.9.0.1], security_groups: [lb]}
+  - {name: lb-2, addresses: [10.9.3.1], security_groups: [lb]}
+"""
+ANYONE = "direction: inbound, protocol: tcp, ports: 443, source: 0.0.0.0/0"
+#: Enough clients of one network, and of none.
+OFFICE = [(f"10.1.2.{n}", 443) for n in range(1, 17)]
+
+
+class Verdicts:
+    """A ``PacketSink`` that keeps what became of each packet."""
+
+    def __init__(self) -> None:
+        self.all: list[int] = []
+
+    def begin(self, names: Names) -> None:
+        pass
+
+    def write(self, headers: Any, results: Any) -> None:
+        self.all += results["verdict"].tolist()
+
+
+def replayed(policy: Policy, capture: Path) -> tuple[Checked, list[int]]:
+    uses, verdicts = Uses(policy), Verdicts()
+    result = run_replay(policy, [capture], ReplayOptions(), Sinks(packets=(verdicts,), flows=(uses,)))
+    return check_policy(policy, result, uses), verdicts.all
+
+
+def openers(clients: list[tuple[str, int]], outbound: bool) -> Traffic:
+    """A packet to or from ``w`` for each address and port: TCP, or UDP for negative ports."""
+    frames = []
+    for n, (address, port) in enumerate(clients):
+        ends = ("10.0.0.5", address) if outbound else (address, "10.0.0.5")
+        payload = tcp(40000 + n, port, "S") if port >= 0 else udp(40000 + n, -port)
+        frames.append(ethernet(ip(*ends, payload)))
+    return Traffic(frames, [n * SECOND // 1000 for n in range(len(frames))], [len(frame) for frame in frames])
+
+
+def found(
+    tmp_path: Path, clients: list[tuple[str, int]], rule: str = ANYONE, *, outbound: bool = False, state: str = ""
+) -> str | None:
+    """What is said of the rule, without its own text."""
+    text = POLICY.replace("RULE", rule).replace("STATE", state)
+    capture = write_pcap(tmp_path / "x.pcap", openers(clients, outbound))
+    checked, _ = replayed(parse_policy(text), capture)
+    said = [each for each in checked.findings if each.code == "SG015" and each.group == "web"]
+    assert all((each.rule, each.severity) == ("r", "note") for each in said)
+    assert all(each.connections == len(clients) and len(each.instead) <= 4 for each in said)
+    return said[0].message.partition(": ")[2] if said else None
+
+
+def test_a_rule_for_everyone_that_one_network_used_is_told_with_what_it_rests_on(tmp_path: Path) -> None:
+    assert found(tmp_path, OFFICE) == "16 connections used it, for which tcp/443 from 10.1.2.0/27 would do"
+    # Nine connections say too little.
+    assert found(tmp_path, OFFICE[:9]) is None and found(tmp_path, OFFICE[:10]) is not None
+
+
+def test_a_rule_for_all_ports_that_one_port_used_is_told_whoever_the_peers_are(tmp_path: Path) -> None:
+    clients = [(f"8.8.{n}.8", 443) for n in range(16)]
+    ports = ANYONE.replace("443", "1-65535")
+    assert found(tmp_path, clients, ports) == "16 connections used it, for which tcp/443 from 0.0.0.0/0 would do"
+    from_list = ports.replace("0.0.0.0/0", "lists")
+    said = "16 connections used it, for which tcp/443 from address group lists, IPv4 would do"
+    assert found(tmp_path, OFFICE, from_list) == said
+
+
+@pytest.mark.parametrize(
+    ("clients", "rule"),
+    [
+        # The public uses it, of which a capture shows a part.
+        ([*OFFICE, ("8.8.8.8", 443)], ANYONE),
+        # It is only a hundred times as wide.
+        (OFFICE, ANYONE.replace("0.0.0.0/0", "10.1.0.0/20")),
+        (OFFICE, ANYONE.replace("443", "400-499").replace("0.0.0.0/0", "lists")),
+        # Somebody chose the list.
+        (OFFICE, ANYONE.replace("0.0.0.0/0", "lists")),
+        # Clients everywhere need everything.
+        ([(f"10.{n}.0.1", 443) for n in range(16)], ANYONE.replace("0.0.0.0/0", "10.0.0.0/8")),
+        (OFFICE, ANYONE.replace("direction", "action: deny, direction")),
+    ],
+)
+def test_a_rule_that_is_not_clearly_wider_or_meant_as_it_is_is_not_told(
+    tmp_path: Path, clients: list[tuple[str, int]], rule: str
+) -> None:
+    assert found(tmp_path, clients, rule) is None
+
+
+def test_blocks_of_addresses_grow_until_the_rules_are_few(tmp_path: Path) -> None:
+    rule = ANYONE.replace("0.0.0.0/0", "10.0.0.0/8")
+    nets = [(f"10.1.{net}.{host}", 443) for net in (0, 2, 4, 6, 7) for host in (1, 2, 3)]
+    assert found(tmp_path, nets, rule) == "15 connections used it, for which tcp/443 from 10.1.0.0/21 would do"
+    apart = [(f"10.{net}.0.{host}", 443) for net in (1, 200) for host in range(8)]
+    assert found(tmp_path, apart, rule) == (
+        "16 connections used it, for which these would do: tcp/443 from 10.1.0.0/29; tcp/443 from 10.200.0.0/29"
+    )
+
+
+def test_instances_become_a_group_and_protocols_and_services_are_listed(tmp_path: Path) -> None:
+    rule = "direction: inbound, protocol: all, source: 0.0.0.0/0"
+    clients = [("10.9.0.1", 443), ("10.9.3.1", 8443), ("10.9.3.1", -53)] * 4
+    assert found(tmp_path, clients, rule) == (
+        "12 connections used it, for which these would do: tcp/443,8443 from group lb, IPv4; udp/53 from group lb, IPv4"
+    )
+
+
+def test_protocols_without_ports_are_named_and_icmp_of_the_other_version_cannot_be(tmp_path: Path) -> None:
+    policy = parse_policy(
+        POLICY.replace("STATE", "").replace("RULE", "direction: inbound, protocol: all, source: 0.0.0.0/0")
+    )
+    for protocol, said in ((47, ["gre from 10.1.2.0/27"]), (58, [])):
+        frames = [ethernet(ip(client, "10.0.0.5", Layer(bytes(8), protocol))) for client, _ in OFFICE]
+        traffic = Traffic(frames, [n * SECOND for n in range(len(frames))], [len(frame) for frame in frames])
+        checked, _ = replayed(policy, write_pcap(tmp_path / "x.pcap", traffic))
+        assert [rule_text(rule) for each in checked.findings for rule in each.instead] == said
+        assert run_replay(policy, [tmp_path / "x.pcap"], ReplayOptions()).rules[0].connections == 16
+
+
+def test_many_ports_become_one_range_within_those_of_the_rule(tmp_path: Path) -> None:
+    clients = [("10.1.2.1", port) for port in (1005, *range(30000, 30040, 2))]
+    rule = ANYONE.replace("443", "'1000-1010,20000-40000'")
+    said = "21 connections used it, for which tcp/1005-1010,20000-30038 from 10.1.2.1/32 would do"
+    assert found(tmp_path, clients, rule) == said
+
+
+def test_an_outbound_rule_is_told_by_where_its_connections_went(tmp_path: Path) -> None:
+    rule = "direction: outbound, protocol: all, destination: 0.0.0.0/0"
+    assert found(tmp_path, OFFICE, rule, outbound=True) == (
+        "16 connections used it, for which tcp/443 to 10.1.2.0/27 would do"
+    )
+
+
+def test_a_stateless_group_also_needs_rules_for_replies(tmp_path: Path) -> None:
+    assert found(tmp_path, OFFICE, state="stateful: false, ") is None
+
+
+def test_what_is_kept_is_bounded_and_the_largest_rule_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "MOST_USES", 20)
+    text = POLICY.replace("STATE", "").replace("RULE", ANYONE)
+    text = text.replace("ports: 443, source: 0.0.0.0/0}", "ports: 443, source: 0.0.0.0/0}, {id: s, PLACE}")
+    policy = parse_policy(text.replace("PLACE", ANYONE.replace("443", "80")))
+    clients = [*OFFICE, *[(f"10.1.3.{n}", 443) for n in range(8)], *[(f"10.1.9.{n}", 80) for n in range(16)]]
+    checked, _ = replayed(policy, write_pcap(tmp_path / "x.pcap", openers(clients, False)))
+    assert [each.rule for each in checked.findings if each.code == "SG015"] == ["s"]
+    assert checked.left_out == ("1 rules were not compared with what used them, as that came in too many ways.",)
+
+
+def narrowed(policy: Policy, checked: Checked) -> Policy:
+    """The policy with the narrower rules in the place of the wider ones."""
+    instead = {(each.group, each.rule): each.instead for each in checked.findings if each.code == "SG015"}
+    groups = []
+    for group in policy.security_groups:
+        rules = []
+        for rule in group.rules:
+            made = instead.get((group.name, rule.id), (rule,))
+            rules += [replace(each, id=f"{rule.id}-{n}" if n else rule.id) for n, each in enumerate(made)]
+        groups.append(replace(group, rules=tuple(rules)))
+    return replace(policy, security_groups=tuple(groups))
+
+
+def test_the_narrower_rules_deny_nothing_that_the_captures_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "FEWEST_CONNECTIONS", 1)
+    seen: Counter[str] = Counter()
+
+    @drawn(20261127, examples=some(7, 600))
+    def check(policy: Policy, case_seed: int) -> None:
+        # Where connections are forgotten for want of room, a stricter policy forgets others.
+        policy = replace(policy, settings=replace(policy.settings, max_connections=1_000_000))
+        rng = np.random.default_rng(case_seed)
+        monkeypatch.setattr(usage, "TIMES_NARROWER", int(rng.choice((1, 2, 1000))))
+        monkeypatch.setattr(usage, "MOST_INSTEAD", int(rng.choice((4, 20))))
+        monkeypatch.setattr(usage, "MOST_RANGES", int(rng.choice((1, 8))))
+        path = write_pcap(tmp_path / "drawn.pcap", Crowd(policy, rng).draw(1000))
+        try:
+            checked, before = replayed(policy, path)
+        except AmbiguousAddress:
+            return
+        less = narrowed(policy, checked)
+        seen["rules"] += sum(each.code == "SG015" for each in checked.findings)
+        assert replayed(less, path)[1] == before
+        seen["packets"] += len(before)
+
+    check()
+    print(seen)
+    assert seen["rules"] > some(20, 1000) and seen["packets"] > some(3000, 100_000)
