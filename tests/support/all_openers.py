@@ -1,0 +1,98 @@
+"""The verdict of every packet that opens a connection, in a small universe, by the reference model alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from checked_policies import BLOCKS, GRE, TCP, UDP
+
+from sgfast.policy.model import ICMP, ICMPV6, Instance, Policy
+from sgfast.reference.addresses import is_multicast_or_broadcast
+from sgfast.reference.engine import ReferenceEngine
+from sgfast.reference.rules import winning_rule
+from sgfast.reference.table import Opener, Side
+
+Address = IPv4Address | IPv6Address
+#: Protocol, destination port, ICMP type and code.
+Service = tuple[int, int | None, int | None, int | None]
+
+#: All that the policies of ``checked_policies`` distinguish, and some that they do not.
+ADDRESSES: dict[int, tuple[Address, ...]] = {
+    4: (*BLOCKS[4], ip_address("8.8.8.8"), ip_address("224.0.0.9")),
+    6: (*BLOCKS[6], ip_address("2a00::1"), ip_address("ff02::9")),
+}
+_PORTED: tuple[Service, ...] = tuple((which, port, None, None) for which in (TCP, UDP) for port in (0, 1, 2, 3, 10))
+SERVICES: dict[int, tuple[Service, ...]] = {
+    4: (*_PORTED, (GRE, None, None, None), *((ICMP, None, kind, code) for kind in (8, 9) for code in (0, 1))),
+    6: (*_PORTED, (GRE, None, None, None), (ICMPV6, None, 128, 0), (ICMPV6, None, 200, 1)),
+}
+
+
+@dataclass(frozen=True)
+class Packet:
+    """``vpc``: where its addresses are looked up."""
+
+    vpc: str
+    source: Address
+    destination: Address
+    service: Service
+
+
+class Truth:
+    """What a policy says of each packet whose source is an instance of the packet's VPC, or no instance's while the
+    destination is an instance of that VPC (SPEC 12.1).
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.engines = {vpc.name: ReferenceEngine(policy, vpc=vpc.name) for vpc in policy.vpcs}
+
+    def owner(self, vpc: str, address: Address, is_destination: bool) -> Instance | None:
+        if is_destination and is_multicast_or_broadcast(address):
+            return None
+        return self.engines[vpc]._owner(address)
+
+    @cached_property
+    def verdicts(self) -> dict[Packet, str]:
+        """``allow`` or ``deny`` for each packet in the universe that filters judge."""
+        return {
+            packet: verdict
+            for vpc in self.engines
+            for family in (4, 6)
+            for source in ADDRESSES[family]
+            for destination in ADDRESSES[family]
+            for packet, verdict in self._between(vpc, source, destination)
+        }
+
+    @property
+    def allowed(self) -> set[Packet]:
+        return {packet for packet, verdict in self.verdicts.items() if verdict == "allow"}
+
+    def _between(self, vpc: str, source: Address, destination: Address) -> Iterator[tuple[Packet, str]]:
+        sender, receiver = self.owner(vpc, source, False), self.owner(vpc, destination, True)
+        here = sender or receiver
+        if here is None or here.vpc != vpc or sender is receiver:
+            return
+        for service in SERVICES[source.version]:
+            packet = Packet(vpc, source, destination, service)
+            yield packet, "allow" if self.passes(packet, sender, receiver) else "deny"
+
+    def passes(self, packet: Packet, sender: Instance | None, receiver: Instance | None) -> bool:
+        return all(
+            here is None or self._side_allows(Side(here, outbound, far, there), packet)
+            for here, outbound, far, there in (
+                (sender, True, packet.destination, receiver), (receiver, False, packet.source, sender),
+            )
+        )  # fmt: skip
+
+    def _side_allows(self, side: Side, packet: Packet) -> bool:
+        protocol, port, icmp_type, icmp_code = packet.service
+        opener = Opener(
+            packet.source.version, protocol, (packet.source, 40000), (packet.destination, port), side.leaving,
+            icmp_type, icmp_code, "", False,
+        )  # fmt: skip
+        winner = winning_rule(self.policy, side, opener)
+        return winner is not None and winner.rule.action == "allow"
