@@ -80,17 +80,20 @@ class Piece:
 class Nodes:
     """The senders, or the receivers, that one VPC sees."""
 
-    def __init__(self, inside: list[int], contexts: list[tuple[int, ...]], parts: list[list[Piece]]) -> None:
-        policies = range(len(contexts[0]) if contexts else 0)
+    def __init__(
+        self, policies: int, inside: list[int], contexts: list[tuple[int, ...]], parts: list[list[Piece]]
+    ) -> None:
         self.count = len(parts)
         self.parts = parts
         #: The innermost named network.
         self.inside: Numbers = np.array(inside, dtype=np.int64)
         #: For each policy.
-        self.contexts: list[Numbers] = [np.array([each[p] for each in contexts], dtype=np.int64) for p in policies]
+        self.contexts: list[Numbers] = [
+            np.array([each[p] for each in contexts], dtype=np.int64) for p in range(policies)
+        ]
         #: For each policy: the only owner, or ``NOBODY`` if there are several or none.
         self.only: list[Numbers] = [
-            np.array([_only(pieces_of, p) for pieces_of in parts], dtype=np.int64) for p in policies
+            np.array([_only(pieces_of, p) for pieces_of in parts], dtype=np.int64) for p in range(policies)
         ]
 
 
@@ -147,7 +150,7 @@ class Ground:
                 contexts_of.append(contexts)
                 parts.append([])
             parts[n].append(Piece(first, last, owners))
-        return Nodes(inside_of, contexts_of, parts), total
+        return Nodes(len(self.accounts), inside_of, contexts_of, parts), total
 
     def _contexts(self, account: Account, vpc: str, only_vpc: str | None) -> list[int]:
         """The context by owner. A VPC that a policy does not have has no openers."""

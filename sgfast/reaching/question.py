@@ -51,15 +51,13 @@ class Question:
         self.grounds = {family: Ground(self.accounts, family, (sources, destinations)) for family in (4, 6)}
 
     def scenes(self) -> Iterator[Scene]:
-        """The scenes in which there is something to ask, IPv4 first. TooMuch if that would take too long."""
+        """The scenes, those of IPv4 first. TooMuch if they would take too long."""
         for family in (4, 6):
             ground = self.grounds[family]
             for vpc in self._vpcs(family) if self.base[family] else ():
                 senders, pieces_of_sender = ground.senders(vpc, self.sources)
                 receivers, pieces_of_receiver = ground.receivers(vpc, self.destinations)
                 self.own[family, vpc] = self._first_own(vpc, senders), self._first_own(vpc, receivers)
-                if not senders.count or not receivers.count:
-                    continue
                 self.budget.pairs(senders.count, receivers.count)
                 relations = [
                     Relation(ground, p, vpc, senders, receivers, self.base[family], self.sets, self.budget)
@@ -72,7 +70,7 @@ class Question:
 
     def _first_own(self, vpc: str, nodes: Nodes) -> Piece | None:
         contexts = self.accounts[-1].contexts
-        places = enumerate(nodes.contexts[-1].tolist() if nodes.count else ())
+        places = enumerate(nodes.contexts[-1].tolist())
         return next((nodes.parts[n][0] for n, each in places if each >= 0 and contexts[each][1] == vpc), None)
 
     def _vpcs(self, family: int) -> list[str]:

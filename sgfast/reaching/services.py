@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from sgfast.compiler.ports import KEYS
 from sgfast.errors import ArgumentError
@@ -138,7 +139,7 @@ def services_text(services: Ranges, family: int, everything: Ranges) -> str:
     if services == everything:
         return "all"
     text = "; ".join(_items(services, family, everything))
-    if len(text) < len("all except tcp"):
+    if sum(last - first for first, last in services) < 128 * KEYS:
         return text
     without = "all except " + "; ".join(_items(difference(everything, services), family, everything))
     return min(text, without, key=len)
@@ -152,7 +153,7 @@ def _items(services: Ranges, family: int, everything: Ranges) -> Iterator[str]:
             begin, end = _whole(protocol)
             parts.setdefault(protocol, []).append((max(first, begin), min(last, end)))
     for protocol in sorted(parts):
-        if tuple(parts[protocol]) == intersection((_whole(protocol),), everything):
+        if tuple(parts[protocol]) == _part(protocol, everything):
             whole.append(protocol)
     for first, last in union((protocol, protocol) for protocol in whole):
         if last - first > 2:
@@ -165,6 +166,11 @@ def _items(services: Ranges, family: int, everything: Ranges) -> Iterator[str]:
             yield from _icmp_items(keys, family)
         else:
             yield f"{_protocol(protocol, family)}/{ports_text(keys, None)}"
+
+
+@cache
+def _part(protocol: int, everything: Ranges) -> Ranges:
+    return intersection((_whole(protocol),), everything)
 
 
 def _protocol(protocol: int, family: int) -> str:

@@ -9,7 +9,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from checked_policies import BLOCKS, GRE, TCP, UDP
 
+from sgfast.compiler.ports import KEYS
 from sgfast.policy.model import ICMP, ICMPV6, Instance, Policy
+from sgfast.reaching import End, ServiceSet
 from sgfast.reference.addresses import is_multicast_or_broadcast
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.rules import winning_rule
@@ -26,9 +28,17 @@ ADDRESSES: dict[int, tuple[Address, ...]] = {
 }
 _PORTED: tuple[Service, ...] = tuple((which, port, None, None) for which in (TCP, UDP) for port in (0, 1, 2, 3, 10))
 SERVICES: dict[int, tuple[Service, ...]] = {
-    4: (*_PORTED, (GRE, None, None, None), *((ICMP, None, kind, code) for kind in (8, 9) for code in (0, 1))),
+    4: (*_PORTED, (GRE, None, None, None), *((ICMP, None, kind, code) for kind in (8, 9, 13) for code in (0, 1))),
     6: (*_PORTED, (GRE, None, None, None), (ICMPV6, None, 128, 0), (ICMPV6, None, 200, 1)),
 }
+
+
+#: Ends and services of questions about these policies.
+ENDS = (
+    "any", "any", "internet", "group:a", "group:b", "group:c", "instance:i0", "instance:i1", "address-group:some",
+    "10.0.0.0/31", "10.0.0.2", "8.8.8.8", "2001:db8::/127", "224.0.0.0/4",
+)  # fmt: skip
+ASKED = ("all", "all", "tcp", "udp", "tcp/1", "tcp/2-9", "udp/0,3", "icmp", "icmp/8", "icmp/9/1", "gre")
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,11 @@ class Packet:
     source: Address
     destination: Address
     service: Service
+
+    def asks_for(self, services: ServiceSet) -> bool:
+        protocol, port, icmp_type, icmp_code = self.service
+        number = protocol * KEYS + (port or 0) + 256 * (icmp_type or 0) + (icmp_code or 0)
+        return any(first <= number <= last for first, last in services.of(self.source.version))
 
 
 class Truth:
@@ -54,6 +69,15 @@ class Truth:
         if is_destination and is_multicast_or_broadcast(address):
             return None
         return self.engines[vpc]._owner(address)
+
+    def is_between(self, packet: Packet, source: End, destination: End) -> bool:
+        for end, address, is_destination in ((source, packet.source, False), (destination, packet.destination, True)):
+            owner = self.owner(packet.vpc, address, is_destination)
+            is_in = any(address in network for network in end.networks)
+            is_in &= not any(address in network for network in end.without)
+            if not (is_in and (owner is None or end.owned)) and (owner is None or owner.name not in end.instances):
+                return False
+        return True
 
     @cached_property
     def verdicts(self) -> dict[Packet, str]:
