@@ -13,17 +13,19 @@
     contradiction  one packet that gets another verdict than somebody wants
     names          sets of nodes as groups, instances and networks
     rows           who may open what to whom, in few rows
+    difference     what one policy allows and another one does not
 """
 
 from __future__ import annotations
 
 from sgfast.reaching.contradiction import Opener, first_contradiction
+from sgfast.reaching.difference import Difference, difference
 from sgfast.reaching.ends import ANY, End, named_end
 from sgfast.reaching.names import Part
-from sgfast.reaching.rows import Reach, Row, reach
+from sgfast.reaching.rows import Decider, Reach, Row, reach
 from sgfast.reaching.services import ServiceSet, named_service
 
 __all__ = [
-    "ANY", "End", "Opener", "Part", "Reach", "Row", "ServiceSet", "first_contradiction", "named_end",
-    "named_service", "reach",
+    "ANY", "Decider", "Difference", "End", "Opener", "Part", "Reach", "Row", "ServiceSet", "difference",
+    "first_contradiction", "named_end", "named_service", "reach",
 ]  # fmt: skip

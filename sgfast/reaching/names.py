@@ -43,8 +43,10 @@ class Names:
     a number whose bits say which ones are in it.
     """
 
-    def __init__(self, question: Question, family: int, end: End) -> None:
-        self._account = question.accounts[-1]
+    def __init__(self, question: Question, family: int, end: End, policy: int) -> None:
+        """``policy``: the position of the one that has the names."""
+        self._policy = policy
+        self._account = question.accounts[policy]
         self._family = family
         self._end = end
         self._number: dict[tuple[object, ...], int] = {}
@@ -69,7 +71,7 @@ class Names:
 
     def add(self, scene: Scene, nodes: Nodes, total: dict[int, int]) -> None:
         """Number the nodes of a scene. ``total``: how many pieces each owner has, asked for or not."""
-        contexts = nodes.contexts[-1].tolist()
+        contexts = nodes.contexts[self._policy].tolist()
         numbers = np.full(nodes.count, -1, dtype=np.int64)
         seen: dict[int, int] = {}
         for n, context in enumerate(contexts):
@@ -87,7 +89,7 @@ class Names:
                 for group in groups:
                     self._of_group[group] = self._of_group.get(group, 0) | 1 << number
                 for piece in parts:
-                    owner = piece.owners[-1]
+                    owner = piece.owners[self._policy]
                     seen[owner] = seen.get(owner, 0) + 1
                     self._of_owner[owner] = self._of_owner.get(owner, 0) | 1 << number
         for owner, count in total.items():
@@ -96,7 +98,7 @@ class Names:
                 self._cut_owners.add(owner)
                 self._cut_groups.update(self._account.contexts[context][0])
         self._numbers = numbers
-        self._regions = _Regions(scene, nodes)
+        self._regions = _Regions(scene, nodes, self._policy)
         self._whole_regions.add(self._regions.of(np.ones(nodes.count, dtype=bool)))
 
     def bit(self, node: int) -> int:
@@ -161,7 +163,7 @@ class Names:
         pieces: dict[int, list[Piece]] = {}
         for number in _bits(left):
             for piece in self._parts[number]:
-                pieces.setdefault(piece.owners[-1], []).append(piece)
+                pieces.setdefault(piece.owners[self._policy], []).append(piece)
         for owner in sorted(pieces):
             name = self._account.policy.instances[owner - 1].name
             nodes = self._of_owner.get(owner, 0)
@@ -175,13 +177,13 @@ class Names:
 class _Regions:
     """The addresses of a scene that no instance owns: networks that contain each other, each with its node."""
 
-    def __init__(self, scene: Scene, nodes: Nodes) -> None:
+    def __init__(self, scene: Scene, nodes: Nodes, policy: int) -> None:
         family = scene.family
         found: list[tuple[Span, int]] = []
         outside = np.ones(nodes.count, dtype=bool)
         for contexts in nodes.contexts:
             outside &= contexts == OUTSIDE
-        for n in np.flatnonzero(nodes.contexts[-1] == OUTSIDE).tolist():
+        for n in np.flatnonzero(nodes.contexts[policy] == OUTSIDE).tolist():
             if outside[n]:
                 found.append((scene.ground.named.spans[int(nodes.inside[n])], n))
             else:  # to the other policy they are something else than the rest of their network

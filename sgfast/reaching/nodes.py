@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ OUTSIDE, FOREIGN = -1, -2
 #: Destinations that are never an instance (SPEC 3.3).
 _NEVER_AN_INSTANCE = tuple(map(parse_network, ("224.0.0.0/4", "255.255.255.255/32", "ff00::/8")))
 
-Numbers = NDArray[np.int64]
+Numbers = NDArray[np.integer[Any]]
 Owned = dict[Span, tuple[int, bool]]
 
 
@@ -111,32 +112,35 @@ class Ground:
         more = [ANYWHERE[family], *(n for end in ends for n in (*end.networks, *end.without) if n.version == family)]
         self.named = NamedNetworks([account.policy for account in accounts], family, more)
 
-    def senders(self, vpc: str, end: End) -> tuple[Nodes, dict[int, int]]:
+    def senders(self, vpc: str, end: End) -> tuple[Nodes, list[dict[int, int]]]:
         """Who may open connections from a VPC: its own instances, and what no instance owns. Also how many pieces each
-        owner has under the last policy.
+        owner has, under each policy.
         """
         return self._nodes(vpc, end, [account.owned(vpc, self.family) for account in self.accounts], vpc)
 
-    def receivers(self, vpc: str, end: End) -> tuple[Nodes, dict[int, int]]:
-        """Where connections from a VPC may go, and how many pieces each owner has under the last policy."""
+    def receivers(self, vpc: str, end: End) -> tuple[Nodes, list[dict[int, int]]]:
+        """Where connections from a VPC may go, and how many pieces each owner has, under each policy."""
         owned = [_without_multicast(account.owned(vpc, self.family), self.family) for account in self.accounts]
         return self._nodes(vpc, end, owned, None)
 
-    def _nodes(self, vpc: str, end: End, owned: Sequence[Owned], only_vpc: str | None) -> tuple[Nodes, dict[int, int]]:
+    def _nodes(
+        self, vpc: str, end: End, owned: Sequence[Owned], only_vpc: str | None
+    ) -> tuple[Nodes, list[dict[int, int]]]:
         """``only_vpc``: instances of other VPCs are ``FOREIGN``."""
         cut = list(_together([list(pieces(self.named, each, self.family)) for each in owned]))
         apart = _not_one_to_one([owners for _, _, _, owners in cut])
         context_by_owner = [self._contexts(account, vpc, only_vpc) for account in self.accounts]
         names = self.accounts[-1].policy.instances
         asked_networks = self._within(end)
-        total: dict[int, int] = {}
+        total: list[dict[int, int]] = [{} for _ in self.accounts]
         number: dict[tuple[object, ...], int] = {}
         inside_of: list[int] = []
         contexts_of: list[tuple[int, ...]] = []
         parts: list[list[Piece]] = []
         for first, last, inside, owners in cut:
+            for of_policy, owner in zip(total, owners, strict=True):
+                of_policy[owner] = of_policy.get(owner, 0) + 1
             owner = owners[-1]
-            total[owner] = total.get(owner, 0) + 1
             is_asked = asked_networks[inside] and (owner == NOBODY or end.owned)
             if not is_asked and (owner == NOBODY or names[owner - 1].name not in end.instances):
                 continue

@@ -26,9 +26,9 @@ class Scene:
     ground: Ground
     senders: Nodes
     receivers: Nodes
-    #: How many pieces each owner has among all senders, and among all receivers, under the last policy.
-    pieces_of_sender: dict[int, int]
-    pieces_of_receiver: dict[int, int]
+    #: How many pieces each owner has among all senders, and among all receivers, under each policy.
+    pieces_of_sender: list[dict[int, int]]
+    pieces_of_receiver: list[dict[int, int]]
     #: One for each policy.
     relations: list[Relation]
     #: The services that are asked for.

@@ -6,8 +6,9 @@ the rules are painted onto a line of services, from the last in precedence to th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,8 @@ MAX_PREFIXES = 3_000_000
 MAX_MASK_BYTES, MAX_CELLS = 1 << 28, 1 << 25
 #: The most cells that rules paint, for one question: about ten seconds.
 MAX_PAINTED = 10_000_000_000
-#: The most pairs of a sender and a receiver, for one question: about ten seconds.
-MAX_PAIRS = 100_000_000
+#: The most pairs of a sender and a receiver, for one question: a few seconds, and 1 GiB of tables.
+MAX_PAIRS = 20_000_000
 
 EMPTY = 0
 
@@ -103,6 +104,21 @@ class Sets:
             self._without[one, other] = self.number(difference(self.ranges[one], self.ranges[other]))
         return self._without[one, other]
 
+    def each_both(self, one: Numbers, other: Numbers) -> Numbers:
+        """For each place, what is in both sets."""
+        return _each(self.both, one, other)
+
+    def each_without(self, one: Numbers, other: Numbers) -> Numbers:
+        """For each place, what is in ``one`` and not in ``other``."""
+        return _each(self.without, one, other)
+
+
+def _each(of_pair: Callable[[int, int], int], one: Numbers, other: Numbers) -> Numbers:
+    pairs, place = np.unique(one.astype(np.int64) << 32 | other, return_inverse=True)
+    found = [of_pair(pair >> 32, pair & 0xFFFFFFFF) for pair in pairs.tolist()]
+    sets: Numbers = np.array(found, dtype=np.int64)[place.reshape(-1)]
+    return sets
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -164,31 +180,50 @@ class Relation:
     def to(self, receiver: int) -> Numbers:
         """The set of services allowed from each sender to a receiver."""
         context = int(self._receiver_context[receiver])
-        allowed: Numbers = np.where(self.judged(receiver), self._everything, EMPTY)
-        for sender in np.unique(self._sender_context).tolist():
-            if sender >= 0:
-                allowed[self._sender_context == sender] = self.table(sender, "outbound").allowed[receiver]
-        return self._both(allowed, self.table(context, "inbound").allowed) if context >= 0 else allowed
+        rows, row = self._outbound
+        allowed = rows[row, receiver] * self.judged(receiver)
+        return self._sets.each_both(allowed, self.table(context, "inbound").allowed) if context >= 0 else allowed
 
     def out_of(self, sender: int) -> Numbers:
-        """The set of services allowed from a sender to each receiver that no instance owns; empty for all others."""
+        """The set of services allowed from a sender to each receiver."""
         context = int(self._sender_context[sender])
-        if context < 0:
+        if context == FOREIGN:
             return np.zeros(self._receivers.count, dtype=np.int64)
-        allowed: Numbers = self.table(context, "outbound").allowed * (self._receiver_context == OUTSIDE)
-        return allowed
+        rows, row = self._inbound
+        if context == OUTSIDE:
+            allowed: Numbers = rows[row, sender] * self._is_own[self._receiver_context]
+            return allowed
+        return self._sets.each_both(rows[row, sender], self.table(context, "outbound").allowed)
+
+    @cached_property
+    def _outbound(self) -> tuple[Numbers, Numbers]:
+        """What may leave: a row of receivers for each context of senders, and the row of each sender."""
+        return self._rows(self._sender_context, self._receivers.count, "outbound")
+
+    @cached_property
+    def _inbound(self) -> tuple[Numbers, Numbers]:
+        """What may come in: a row of senders for each context of receivers, and the row of each receiver."""
+        return self._rows(self._receiver_context, self._senders.count, "inbound")
+
+    def _rows(self, contexts: Numbers, width: int, direction: Direction) -> tuple[Numbers, Numbers]:
+        found, row = np.unique(contexts, return_inverse=True)
+        rows = np.zeros((len(found), width), dtype=np.int32)
+        for n, context in enumerate(found.tolist()):
+            if context == OUTSIDE:
+                rows[n] = self._everything
+            elif context != FOREIGN:
+                rows[n] = self.table(context, direction).allowed
+        return rows, row.reshape(-1)
 
     def is_local(self, receiver: int) -> NDArray[np.bool_]:
         """For each sender: whether it and the receiver are one and the same instance (SPEC 3.3)."""
         local: NDArray[np.bool_] = (self._sender_only == self._receiver_only[receiver]) & (self._sender_only > NOBODY)
         return local
 
-    def _both(self, one: Numbers, other: Numbers) -> Numbers:
-        """For each place, what is in both sets."""
-        pairs, place = np.unique(one << 32 | other, return_inverse=True)
-        found = [self._sets.both(pair >> 32, pair & 0xFFFFFFFF) for pair in pairs.tolist()]
-        sets: Numbers = np.array(found, dtype=np.int64)[place.reshape(-1)]
-        return sets
+    def is_local_to(self, sender: int) -> NDArray[np.bool_]:
+        """The same for each receiver and one sender."""
+        local: NDArray[np.bool_] = (self._receiver_only == self._sender_only[sender]) & (self._receiver_only > NOBODY)
+        return local
 
     def table(self, context: int, direction: Direction) -> Table:
         """What the rules of a context say: inbound about senders, outbound about receivers."""
@@ -233,7 +268,8 @@ class Relation:
         allows = np.array([rule.action == "allow" for _, rule in ranked] + [False], dtype=bool)
         winner = winner[:, classes]
         of_kind = [self._sets.number(self._ranges(allows[row], starts)) for row in winner]
-        return Table(kind, np.array(of_kind, dtype=np.int64)[kind], ranked, winner, starts)
+        allowed = np.array(of_kind, dtype=np.int32)[kind]
+        return Table(kind.astype(np.int32), allowed, ranked, winner, starts)
 
     def _ranges(self, allowed: NDArray[np.bool_], starts: Numbers) -> Ranges:
         """The services that are asked for, in the stretches that are allowed."""

@@ -6,16 +6,18 @@ services become one row, then rows with equal receivers and equal services.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.policy.model import Policy
+from sgfast.policy.model import Policy, Rule
 from sgfast.reaching.ends import ANY, End
 from sgfast.reaching.names import ORDER, Names, Part, Region
-from sgfast.reaching.nodes import Numbers
+from sgfast.reaching.nodes import OUTSIDE, Numbers
 from sgfast.reaching.question import Question, Scene
 from sgfast.reaching.ranges import Ranges, union
 from sgfast.reaching.relation import EMPTY
@@ -28,6 +30,16 @@ Key = tuple[int, Region, int, Region, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Decider:
+    """A rule that makes a difference."""
+
+    #: The policy that has it.
+    policy: Literal["old", "new"]
+    group: str
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """Every source may open connections to every destination of the same IP version for all of the services."""
 
@@ -36,40 +48,53 @@ class Row:
     families: tuple[int, ...]
     #: As ``named_service`` reads them.
     services: str
-    #: The rules that make the difference between two policies, as ``Decisions`` finds them.
-    rules: tuple[str, ...] = ()
+    #: Of a difference between two policies: the rules that make it.
+    rules: tuple[Decider, ...] = ()
+
+
+Rules = dict[Decider, None]
 
 
 class RowMaker:
     """Collects the rows of one family."""
 
-    def __init__(self, question: Question, family: int) -> None:
+    def __init__(self, question: Question, family: int, policy: int = 0, *, simpler: bool = True) -> None:
+        """``policy``: the position of the one that has the names of a row's ends. ``simpler``: rows may overlap in
+        services where that makes them simpler.
+        """
         self._question = question
         self._family = family
-        self.senders = Names(question, family, question.sources)
-        self.receivers = Names(question, family, question.destinations)
-        self._rows: dict[Key, None] = {}
+        self._policy = policy
+        self._simpler = simpler
+        self.senders = Names(question, family, question.sources, policy)
+        self.receivers = Names(question, family, question.destinations, policy)
+        self._rows: dict[Key, Rules] = {}
 
     def add(
-        self, scene: Scene, to: Callable[[int], Numbers], out_of: Callable[[int], Numbers]
-    ) -> None:
-        """Take in a scene. ``to`` gives the sets of services that are wanted from all senders to a receiver; ``out_of``
-        those from a sender to all receivers that no instance owns.
+        self, scene: Scene, to: Callable[[int], Numbers], out_of: Callable[[int], Numbers],
+        why: Callable[[Mask, Mask, int], Iterable[Decider]] = lambda senders, receivers, services: (),
+    ) -> None:  # fmt: skip
+        """Take in a scene. ``to`` gives the sets of services that are wanted from all senders to a receiver, ``out_of``
+        those from a sender to all receivers, and ``why`` the rules that decide about senders, receivers and a set.
         """
-        self.senders.add(scene, scene.senders, scene.pieces_of_sender)
-        self.receivers.add(scene, scene.receivers, scene.pieces_of_receiver)
-        relation = scene.relations[-1]
-        for receiver in np.flatnonzero(scene.receivers.contexts[-1] >= 0).tolist():
+        self.senders.add(scene, scene.senders, scene.pieces_of_sender[self._policy])
+        self.receivers.add(scene, scene.receivers, scene.pieces_of_receiver[self._policy])
+        relation = scene.relations[self._policy]
+        contexts = scene.receivers.contexts[self._policy]
+        for receiver in np.flatnonzero(contexts >= 0).tolist():
             is_other = ~relation.is_local(receiver)
             for who, services in self._divided(to(receiver)):
                 if (who & is_other).any():
-                    node = self.receivers.bit(receiver)
-                    instances, region = self.senders.of(who)
-                    self._rows[instances, region, node, (), services] = None
-        for sender in np.flatnonzero(scene.senders.contexts[-1] >= 0).tolist():
-            for who, services in self._divided(out_of(sender)):
-                region = self.receivers.of(who)[1]
-                self._rows[self.senders.bit(sender), (), 0, region, services] = None
+                    rules = why(who & is_other, _only(contexts, receiver), services)
+                    self._note((*self.senders.of(who), self.receivers.bit(receiver), (), services), rules)
+        senders = scene.senders.contexts[self._policy]
+        for sender in np.flatnonzero(senders >= 0).tolist():
+            for who, services in self._divided(out_of(sender) * (contexts == OUTSIDE)):
+                rules = why(_only(senders, sender), who, services)
+                self._note((self.senders.bit(sender), (), 0, self.receivers.of(who)[1], services), rules)
+
+    def _note(self, key: Key, rules: Iterable[Decider]) -> None:
+        self._rows.setdefault(key, {}).update(dict.fromkeys(rules))
 
     def _divided(self, sets: Numbers) -> Iterator[tuple[Mask, int]]:
         """Divide services by who may open them: for each part the places where it is in the set, and its number. A part
@@ -94,16 +119,23 @@ class RowMaker:
             column = covers[:, stretch]
             if column.any():
                 of_all: Mask = np.logical_and.reduce(covers[column])
-                choices = [_ranges(bounds, kind == n), _ranges(bounds, of_all)]
+                choices = [_ranges(bounds, kind == n), *([_ranges(bounds, of_all)] if self._simpler else [])]
                 yield column[place.reshape(-1)], self._question.sets.number(min(choices, key=len))
 
     def rows(self) -> Iterator[Row]:
         everything = self._question.everything[self._family]
-        for sources, region_from, destinations, region_to, services in _merged(self._rows):
+        for (sources, region_from, destinations, region_to, services), rules in _merged(self._rows):
             yield Row(
                 self.senders.named(sources, region_from), self.receivers.named(destinations, region_to),
                 (self._family,), services_text(self._question.sets.ranges[services], self._family, everything),
+                tuple(rules),
             )  # fmt: skip
+
+
+def _only(nodes: Numbers, node: int) -> Mask:
+    mask = np.zeros(len(nodes), dtype=bool)
+    mask[node] = True
+    return mask
 
 
 def _ranges(bounds: Numbers, stretches: Mask) -> Ranges:
@@ -112,32 +144,44 @@ def _ranges(bounds: Numbers, stretches: Mask) -> Ranges:
     return union(zip(bounds[places].tolist(), (bounds[places + 1] - 1).tolist(), strict=True))
 
 
-def _merged(rows: Iterable[Key]) -> Iterable[Key]:
-    """Equal senders and services make one row; then equal receivers and services do. A region goes with one of them."""
-    to: dict[tuple[int, Region, int], tuple[int, dict[Region, None]]] = {}
-    for sources, region_from, destinations, region_to, services in rows:
-        known, regions = to.get((sources, region_from, services), (0, {}))
-        if region_to:
-            regions[region_to] = None
-        to[sources, region_from, services] = known | destinations, regions
-    from_: dict[tuple[int, Region, int], tuple[int, dict[Region, None]]] = {}
-    for (sources, region_from, services), (destinations, regions) in to.items():
-        for n, region_to in enumerate(regions or {(): None}):
-            key = (destinations if n == 0 else 0, region_to, services)
-            known, regions_from = from_.get(key, (0, {}))
-            if region_from and n == 0:
-                regions_from[region_from] = None
-            from_[key] = known | sources, regions_from
-    for (destinations, region_to, services), (sources, regions_from) in from_.items():
-        for n, region_from in enumerate(regions_from or {(): None}):
-            yield sources if n == 0 else 0, region_from, destinations, region_to, services
+@dataclass(slots=True)
+class _Merged:
+    instances: int = 0
+    regions: dict[Region, None] = field(default_factory=dict)
+    rules: Rules = field(default_factory=dict)
+
+    def add(self, instances: int, region: Region, rules: Rules) -> None:
+        self.instances |= instances
+        if region:
+            self.regions[region] = None
+        self.rules.update(rules)
+
+    def rows(self) -> Iterator[tuple[int, Region]]:
+        """A region each; the instances go with the first of them."""
+        for n, region in enumerate(self.regions or {(): None}):
+            yield self.instances if n == 0 else 0, region
+
+
+def _merged(rows: Mapping[Key, Rules]) -> Iterator[tuple[Key, Rules]]:
+    """Rows of equal senders and services become one; then those of equal receivers and services."""
+    to: defaultdict[tuple[int, Region, int], _Merged] = defaultdict(_Merged)
+    for (sources, region_from, destinations, region_to, services), rules in rows.items():
+        to[sources, region_from, services].add(destinations, region_to, rules)
+    from_: defaultdict[tuple[int, Region, int], _Merged] = defaultdict(_Merged)
+    for (sources, region_from, services), merged in to.items():
+        for destinations, region_to in merged.rows():
+            # Nothing is said of a region to a region: neither end is an instance.
+            from_[destinations, region_to, services].add(sources, region_from if destinations else (), merged.rules)
+    for (destinations, region_to, services), merged in from_.items():
+        for sources, region_from in merged.rows():
+            yield (sources, region_from, destinations, region_to, services), merged.rules
 
 
 def in_both_families(rows: Iterable[Row]) -> list[Row]:
     """Rows of IPv4 and IPv6 that say the same become one."""
     made: dict[tuple[object, ...], Row] = {}
     for row in rows:
-        key = (*_without_networks(row.sources), *_without_networks(row.destinations), row.services, row.rules)
+        key = (*_without_networks(row.sources), *_without_networks(row.destinations), row.services)
         known = made.get(key)
         if known is None:
             made[key] = row
@@ -148,7 +192,8 @@ def in_both_families(rows: Iterable[Row]) -> list[Row]:
             continue
         sources = tuple(dict.fromkeys((*known.sources, *row.sources)))
         destinations = tuple(dict.fromkeys((*known.destinations, *row.destinations)))
-        made[key] = Row(sources, destinations, families, row.services, row.rules)
+        rules = tuple(dict.fromkeys((*known.rules, *row.rules)))
+        made[key] = Row(sources, destinations, families, row.services, rules)
     return list(made.values())
 
 
@@ -182,10 +227,10 @@ def reach(policy: Policy, sources: End = ANY, destinations: End = ANY, services:
         relation = scene.relations[0]
         makers[scene.family].add(scene, relation.to, relation.out_of)
     rows = in_both_families(row for maker in makers.values() for row in maker.rows())
-    return Reach(policy, sources, destinations, services, tuple(sorted(rows, key=_rank)), stateless_warnings(policy))
+    return Reach(policy, sources, destinations, services, tuple(sorted(rows, key=rank)), stateless_warnings(policy))
 
 
-def _rank(row: Row) -> tuple[object, ...]:
+def rank(row: Row) -> tuple[object, ...]:
     """What is open to most comes first: everybody, the widest networks, groups, instances."""
     return _breadth(row.sources), _breadth(row.destinations), row.families, row.services
 

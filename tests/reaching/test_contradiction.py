@@ -11,7 +11,7 @@ import pytest
 from all_openers import ASKED, ENDS, Truth
 from checked_policies import policies, views_exist
 from effort import some
-from hypothesis import HealthCheck, assume, given, note, seed, settings
+from hypothesis import HealthCheck, Phase, assume, given, note, seed, settings
 from hypothesis import strategies as st
 from workload import make_policy
 
@@ -31,7 +31,8 @@ def judged(policy: Policy, opener: Opener) -> str:
 
 
 @seed(2020)
-@settings(max_examples=some(25, 10_000), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=some(25, 10_000), deadline=None, database=None, phases=(Phase.generate,), print_blob=False,
+          suppress_health_check=list(HealthCheck))  # fmt: skip
 @given(
     policies(), st.sampled_from(ENDS), st.sampled_from(ENDS), st.sampled_from(ASKED),
     st.sampled_from(("allow", "deny")),

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from checked_policies import BLOCKS, GRE, TCP, UDP
 
 from sgfast.compiler.ports import KEYS
 from sgfast.policy.model import ICMP, ICMPV6, Instance, Policy
-from sgfast.reaching import End, ServiceSet
+from sgfast.reaching import End, Part, Row, ServiceSet, named_end, named_service
 from sgfast.reference.addresses import is_multicast_or_broadcast
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.rules import winning_rule
-from sgfast.reference.table import Opener, Side
+from sgfast.reference.table import GroupRule, Opener, Side
 
 Address = IPv4Address | IPv6Address
 #: Protocol, destination port, ICMP type and code.
@@ -106,17 +106,62 @@ class Truth:
 
     def passes(self, packet: Packet, sender: Instance | None, receiver: Instance | None) -> bool:
         return all(
-            here is None or self._side_allows(Side(here, outbound, far, there), packet)
-            for here, outbound, far, there in (
-                (sender, True, packet.destination, receiver), (receiver, False, packet.source, sender),
-            )
-        )  # fmt: skip
+            winner is not None and winner.rule.action == "allow" for winner in self._winners(packet, sender, receiver)
+        )
 
-    def _side_allows(self, side: Side, packet: Packet) -> bool:
+    def deciding(self, packet: Packet) -> set[tuple[str, str]]:
+        """The rules that win, by group and id."""
+        sender = self.owner(packet.vpc, packet.source, False)
+        receiver = self.owner(packet.vpc, packet.destination, True)
+        return {(winner.group, winner.rule.id) for winner in self._winners(packet, sender, receiver) if winner}
+
+    def _winners(
+        self, packet: Packet, sender: Instance | None, receiver: Instance | None
+    ) -> Iterator[GroupRule | None]:
         protocol, port, icmp_type, icmp_code = packet.service
-        opener = Opener(
-            packet.source.version, protocol, (packet.source, 40000), (packet.destination, port), side.leaving,
-            icmp_type, icmp_code, "", False,
-        )  # fmt: skip
-        winner = winning_rule(self.policy, side, opener)
-        return winner is not None and winner.rule.action == "allow"
+        for here, outbound, far, there in (
+            (sender, True, packet.destination, receiver), (receiver, False, packet.source, sender),
+        ):  # fmt: skip
+            if here is not None:
+                opener = Opener(
+                    packet.source.version, protocol, (packet.source, 40000), (packet.destination, port), outbound,
+                    icmp_type, icmp_code, "", False,
+                )  # fmt: skip
+                yield winning_rule(self.policy, Side(here, outbound, far, there), opener)
+
+
+def says(row: Row, packet: Packet, truth: Truth) -> bool:
+    """Whether a row says that the packet is allowed."""
+    negated = row.services.startswith("all except ")
+    asks = packet.asks_for(named_service(row.services.removeprefix("all except ")))
+    return (
+        packet.source.version in row.families
+        and asks != negated
+        and any(_is_meant(part, packet, truth, False) for part in row.sources)
+        and any(_is_meant(part, packet, truth, True) for part in row.destinations)
+    )
+
+
+def _is_meant(part: Part, packet: Packet, truth: Truth, is_destination: bool) -> bool:
+    address = packet.destination if is_destination else packet.source
+    owner = truth.owner(packet.vpc, address, is_destination)
+
+    def is_in(networks: Iterable[str]) -> bool:
+        return any(address in ip_network(network) for network in networks)
+
+    match part.kind:
+        case "any":
+            return True
+        case "internet":
+            return owner is None and address in named_end(truth.policy, "internet").networks[address.version == 6]
+        case "instances":
+            return owner is not None
+        case "group":
+            return owner is not None and part.name in owner.security_groups
+        case "instance":
+            return owner is not None and owner.name == part.name and (not part.addresses or is_in(part.addresses))
+        case "address-group":
+            networks = truth.policy.address_group_by_name[part.name].addresses
+            return owner is None and is_in(map(str, networks))
+        case "network":
+            return owner is None and is_in([part.name]) and not is_in(part.without)
