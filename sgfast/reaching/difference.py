@@ -27,6 +27,8 @@ class Difference:
     opened: tuple[Row, ...]
     #: What may be opened under OLD and not under NEW, in the names of OLD.
     closed: tuple[Row, ...]
+    #: Why nothing was compared, as a sentence; empty if it was.
+    not_compared: str = ""
     warnings: tuple[str, ...] = ()
 
 
@@ -50,7 +52,7 @@ def difference(old: Policy, new: Policy) -> Difference:
         made[policy] += maker.rows()
     closed, opened = (tuple(sorted(in_both_families(rows), key=rank)) for rows in made)
     warnings = dict.fromkeys((*stateless_warnings(old), *stateless_warnings(new)))
-    return Difference(old, new, opened, closed, tuple(warnings))
+    return Difference(old, new, opened, closed, warnings=tuple(warnings))
 
 
 class _Only:

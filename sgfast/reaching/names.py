@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, summarize_address_range
 from typing import Literal
 
@@ -28,7 +29,7 @@ class Part:
 
     kind: PartKind
     name: str = ""
-    #: Of a network: the networks within it that do not count.
+    #: Of a network: the networks within it that do not count. Of all instances: groups and instances that do not.
     without: tuple[str, ...] = ()
     #: Of an instance: the addresses that count. Empty: all of them.
     addresses: tuple[str, ...] = ()
@@ -36,6 +37,10 @@ class Part:
 
 #: The order of the parts of a row.
 ORDER: Sequence[PartKind] = ("any", "internet", "network", "address-group", "instances", "group", "instance")
+
+
+def in_order(parts: Iterable[Part]) -> tuple[Part, ...]:
+    return tuple(sorted(parts, key=lambda part: (ORDER.index(part.kind), ":" in part.name, part.name)))
 
 
 class Names:
@@ -121,8 +126,7 @@ class Names:
                 return (Part("internet"),)
             if self._end.kind == "any" and self._is_all(instances):
                 return (Part("any"),)
-        parts = [*self._networks(region), *self._instances(instances)]
-        return tuple(sorted(parts, key=lambda part: ORDER.index(part.kind)))
+        return in_order((*self._networks(region), *self._instances(instances)))
 
     def _is_all(self, instances: int) -> bool:
         return not self._own & ~instances
@@ -139,27 +143,32 @@ class Names:
 
     def _instances(self, instances: int) -> tuple[Part, ...]:
         if instances not in self._known:
-            self._known[instances] = tuple(self._covering(instances))
+            found = tuple(self._covering(instances))
+            if len(found) > 1 and self._end.kind == "any" and not instances & ~self._own:
+                others = tuple(self._covering(self._own & ~instances))
+                if len(others) < len(found) - 1 and all(map(self._is_plain, others)):
+                    found = (Part("instances", without=tuple(part.name for part in others)),)
+            self._known[instances] = found
         return self._known[instances]
 
+    def _is_plain(self, part: Part) -> bool:
+        """Whether the name alone says which instances are meant."""
+        policy = self._account.policy
+        return not part.addresses and (part.name in policy.group_by_name) != (part.name in policy.instance_by_name)
+
+    @cached_property
+    def _largest_groups(self) -> list[tuple[int, int]]:
+        """The groups of which all that is asked for is all there is, with their nodes."""
+        whole = [(group, nodes) for group, nodes in self._of_group.items() if group not in self._cut_groups]
+        return sorted(whole, key=lambda each: -each[1].bit_count())
+
     def _covering(self, instances: int) -> Iterator[Part]:
-        """Groups all of whose members are in the set, those that name most first; then the instances that are left."""
-        if not instances:
-            return
-        if self._is_all(instances) and not self._cut_owners and self._own and self._end.kind == "any":
-            yield Part("instances")
-            return
+        """Groups all of whose members are in the set, the largest first; then the instances that are left."""
         left = instances
-        groups = [
-            (group, nodes) for group, nodes in self._of_group.items()
-            if not nodes & ~instances and group not in self._cut_groups and self._end.kind != "instance"
-        ]  # fmt: skip
-        while left:
-            group, nodes = max(groups, key=lambda each: (each[1] & left).bit_count(), default=(-1, 0))
-            if not nodes & left:
-                break
-            left &= ~nodes
-            yield Part("group", self._account.policy.security_groups[group].name)
+        for group, nodes in self._largest_groups if self._end.kind != "instance" else ():
+            if nodes & left and not nodes & ~instances:
+                left &= ~nodes
+                yield Part("group", self._account.policy.security_groups[group].name)
         pieces: dict[int, list[Piece]] = {}
         for number in _bits(left):
             for piece in self._parts[number]:

@@ -67,8 +67,8 @@ class Budget:
 
     def _refusal(self, why: str) -> TooMuch:
         return TooMuch(
-            f"{self._origin}: an answer about all packets would take too long: {why}; ask for less, such as one group "
-            "to or from another (--from, --to, --protocol)"
+            f"{self._origin}: an answer about all packets would take too long: {why}; ask about less (sgfast reach "
+            "--from, --to, --protocol)"
         )
 
 

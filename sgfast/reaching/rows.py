@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sgfast.policy.model import Policy, Rule
 from sgfast.reaching.ends import ANY, End
-from sgfast.reaching.names import ORDER, Names, Part, Region
+from sgfast.reaching.names import ORDER, Names, Part, Region, in_order
 from sgfast.reaching.nodes import OUTSIDE, Numbers
 from sgfast.reaching.question import Question, Scene
 from sgfast.reaching.ranges import Ranges, union
@@ -190,8 +190,8 @@ def in_both_families(rows: Iterable[Row]) -> list[Row]:
         if len(families) == len(known.families):
             made[key, row] = row  # two rows of one family with different networks
             continue
-        sources = tuple(dict.fromkeys((*known.sources, *row.sources)))
-        destinations = tuple(dict.fromkeys((*known.destinations, *row.destinations)))
+        sources = in_order({*known.sources, *row.sources})
+        destinations = in_order({*known.destinations, *row.destinations})
         rules = tuple(dict.fromkeys((*known.rules, *row.rules)))
         made[key] = Row(sources, destinations, families, row.services, rules)
     return list(made.values())

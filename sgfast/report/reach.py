@@ -60,7 +60,7 @@ def part_text(part: Part) -> str:
         case "any" | "internet":
             return part.kind
         case "instances":
-            return "all instances"
+            return "all instances" + (f" except {_listed(part.without)}" if part.without else "")
         case "instance" if part.addresses:
             return f"{printable(part.name)} ({_listed(part.addresses)})"
         case "network" if part.without:

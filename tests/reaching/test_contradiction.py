@@ -165,7 +165,7 @@ def test_two_peers_that_own_one_address_are_an_error() -> None:
 def test_what_would_take_too_long_is_refused_before_it_is_done(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = parse_policy(VPCS)
     monkeypatch.setattr(relation, bound, 1)
-    with pytest.raises(TooMuch, match=r"^<policy>: an answer about all packets would take too long: .*; ask for less"):
+    with pytest.raises(TooMuch, match=r"^<policy>: an answer about all packets would take too long: .*; ask "):
         asked(policy, "any", "any", "all", "allow")
 
 

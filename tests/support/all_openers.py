@@ -155,7 +155,7 @@ def _is_meant(part: Part, packet: Packet, truth: Truth, is_destination: bool) ->
         case "internet":
             return owner is None and address in named_end(truth.policy, "internet").networks[address.version == 6]
         case "instances":
-            return owner is not None
+            return owner is not None and not {owner.name, *owner.security_groups} & {*part.without}
         case "group":
             return owner is not None and part.name in owner.security_groups
         case "instance":
