@@ -21,6 +21,10 @@ class LiveError(SgfastError):
     """A cloud account that cannot be read, or not as a whole (SPEC 10.17); exit status 2."""
 
 
+class TooMuch(PolicyError):
+    """A question about all packets that would take too long (SPEC 11.1); exit status 2."""
+
+
 class AmbiguousAddress(PolicyError):
     """Two VPCs that a capture may show own the same address (SPEC 7.1); exit status 2 for a replay."""
 

@@ -2,7 +2,6 @@
 
     codes         the kinds of findings: severity, title, advice
     policy_index  the instances as rules see them: sets of groups, VPCs
-    space         classes of addresses and services that rules distinguish
     coverage      shadowed and redundant rules, wide rules that make narrow ones useless
     exposure      management and database ports that are open to everyone
     unused        unused groups and address groups, rules whose peer is nobody

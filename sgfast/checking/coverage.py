@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from sgfast.checking.codes import LISTED, REDUNDANT, SHADOWED, WIDER, Finding, listed
 from sgfast.checking.policy_index import Budget, Context, PolicyIndex
-from sgfast.checking.space import Services, joined, peer_key_of, service_key
 from sgfast.compiler.ports import KEYS, key_ranges
 from sgfast.policy.model import AddressGroupPeer, Direction, Rule
 from sgfast.policy.rule_text import rule_text
+from sgfast.space import Services, joined, peer_key_of, service_key
 
 #: Steps for all comparisons together, roughly a nanosecond each, so that no policy keeps a check busy for long (SPEC
 #: 11).

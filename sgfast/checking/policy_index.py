@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from sgfast.checking.space import NamedNetworks, Owned, View
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
+from sgfast.space import NamedNetworks, Owned, View, contexts_of
 
 #: The most prefixes processed for all views together.
 MAX_PREFIXES = 1_000_000
@@ -48,11 +48,7 @@ class PolicyIndex:
     @cached_property
     def contexts(self) -> list[Context]:
         """The contexts that instances are in, fewest groups first, then one for each group without instances."""
-        number = {group.name: n for n, group in enumerate(self.policy.security_groups)}
-        found: dict[tuple[tuple[int, ...], str], list[int]] = {}
-        for place, instance in enumerate(self.policy.instances):
-            key = (tuple(sorted({number[name] for name in instance.security_groups})), instance.vpc)
-            found.setdefault(key, []).append(place)
+        found = contexts_of(self.policy)
         used = {group for groups, _ in found for group in groups}
         contexts = [Context(groups, vpc, tuple(places)) for (groups, vpc), places in found.items()]
         contexts.sort(key=lambda context: len(context.groups))
@@ -105,7 +101,7 @@ class PolicyIndex:
 
     def named(self, family: int) -> NamedNetworks:
         if family not in self._named:
-            self._named[family] = NamedNetworks(self.policy, family)
+            self._named[family] = NamedNetworks([self.policy], family)
         return self._named[family]
 
     def view(self, vpc: str, family: int) -> View | None:

@@ -14,6 +14,7 @@ from sgfast.cli.diff import diff
 from sgfast.cli.explain import explain
 from sgfast.cli.flowlog import flowlog
 from sgfast.cli.import_ import import_command
+from sgfast.cli.reach import reach
 from sgfast.cli.replay import replay
 from sgfast.cli.suggest import suggest
 from sgfast.cli.template import template
@@ -40,6 +41,6 @@ def main() -> None:
 
 
 for command in (
-    replay, diff, check, explain, suggest, flowlog, import_command, template, completion,
+    replay, diff, check, explain, reach, suggest, flowlog, import_command, template, completion,
 ):  # fmt: skip
     main.add_command(command)

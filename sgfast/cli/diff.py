@@ -28,21 +28,25 @@ from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.comparing import Change, DiffResult
+    from sgfast.policy.model import Policy
+    from sgfast.reaching import Difference
     from sgfast.replaying import ReplayOptions
 
+#: What ``--fail-on`` asks of the traffic, and of the rules alone.
 CHANGES: tuple[Change, ...] = ("newly-denied", "newly-allowed")
+BY_RULES = ("opened", "closed")
 
 
 def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
     words = tuple(word.strip() for words in given for word in words.split(","))
     for word in words:
-        if word not in CHANGES:
-            raise click.BadParameter(f"{word!r} is not one of {', '.join(CHANGES)}.")
+        if word not in (*CHANGES, *BY_RULES):
+            raise click.BadParameter(f"{word!r} is not one of {', '.join((*CHANGES, *BY_RULES))}.")
     return words
 
 
-@click.command(short_help="Show what changes for real traffic if one policy replaces another.")
-@click.argument("files", type=FILE, metavar="[OLD NEW] CAPTURE...", nargs=-1, required=True)
+@click.command(short_help="Show what changes if one policy replaces another: by the rules, and for real traffic.")
+@click.argument("files", type=FILE, metavar="[OLD NEW] [CAPTURE]...", nargs=-1)
 @click.option(
     "--plan",
     type=FILE,
@@ -59,8 +63,8 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
     multiple=True,
     callback=_fail_on,
     metavar="WHAT",
-    help="Exit with status 1 if there are such connections: newly-denied, newly-allowed, or both, separated by a "
-    "comma. Repeatable.",
+    help="Exit with status 1 if there are such connections in the captures (newly-denied, newly-allowed), or if NEW "
+    "allows more or less by its rules (opened, closed). Several are separated by commas. Repeatable.",
 )
 @click.option("--changes", hidden=True, metavar="FILE")
 @policy_options
@@ -74,25 +78,33 @@ def diff(
     options: ReplayOptions,
     policies: PolicyOptions,
     form: Form,
-    fail_on: tuple[Change, ...],
+    fail_on: tuple[str, ...],
     quiet: bool,
 ) -> None:
-    """Show what would change for this traffic if policy NEW replaced OLD.
+    """Show what would change if policy NEW replaced OLD.
 
-    Both policies judge all captures from the first packet on. The report lists the connections that would be newly
-    denied (those that were answered come first) and newly allowed, the rules that decide under each policy, and the
-    rules that make the difference. OLD and NEW are policy documents, a cloud's exports, or directories of exports;
-    "-" is standard input for one of the files. The format "markdown" is for pull requests.
+    First, for all packets that open a connection: what NEW opens and closes, and which rules do it. That needs no
+    traffic, and is exact. Then, if there are captures: both policies judge all of them from the first packet on, and
+    the report lists the connections that would be newly denied (those that were answered come first) and newly allowed,
+    the rules that decide under each policy, and the rules that make the difference.
+
+    OLD and NEW are policy documents, a cloud's exports, or directories of exports; "-" is standard input for one of the
+    files. The format "markdown" is for pull requests.
 
     \b
     Examples:
+      sgfast diff today.yaml proposed.yaml --fail-on opened
       sgfast diff today.yaml proposed.yaml monday.pcap tuesday.pcap
       sgfast diff today.yaml proposed.yaml monday.pcap --start 2026-01-26T08:00:00Z --end 2026-01-26T18:00:00Z
       sgfast diff --plan plan.json monday.pcap --format markdown --fail-on newly-denied
     """
-    if plan is None and len(files) < 3:
-        raise click.UsageError(f"Missing argument '{('NEW', 'CAPTURE...')[len(files) - 1]}'.")
+    if plan is None and len(files) < 2:
+        raise click.UsageError(f"Missing argument '{('OLD', 'NEW')[len(files)]}'.")
     captures = files if plan is not None else files[2:]
+    if not captures and (options.vpc is not None or not options.reading.is_plain):
+        raise click.UsageError("options for reading captures (--vpc, --start, --filter, --decap, ...) need a CAPTURE")
+    if not captures and set(fail_on) & set(CHANGES):
+        raise click.UsageError(f"--fail-on {' and '.join(CHANGES)} need a CAPTURE")
     if options.changes is not None:
         raise click.UsageError(
             "--changes does not work with diff, which compares two fixed policies; to see what a change does to open "
@@ -101,39 +113,67 @@ def diff(
     if [plan, *files].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
 
-    from sgfast.comparing import run_diff
     from sgfast.policy.formats.terraform import load_plan
 
     Inputs(files[:2] if plan is None else (), captures, [plan]).enter_sandbox()
     old, new = load_plan(plan, policies.unresolved) if plan is not None else map(policies.load, files[:2])
-    with progress_of(captures, shown=not quiet) as progress:
-        result = run_diff(old, new, captures, options, progress)
-    raise_arrived()
-    _print_report(result, form, quiet)
-    if result.damaged is not None:
+    found = _by_rules(old, new, must=not captures or bool(set(fail_on) & set(BY_RULES)))
+    result = None
+    if captures:
+        from sgfast.comparing import run_diff
+
+        with progress_of(captures, shown=not quiet) as progress:
+            result = run_diff(old, new, captures, options, progress)
+        raise_arrived()
+    _print_report(found, result, form, quiet)
+    if result is not None and result.damaged is not None:
         context.exit(EXIT_DAMAGED)
-    if any(result.total(change).connections for change in fail_on):
+    is_changed = {"opened": bool(found.opened), "closed": bool(found.closed)}
+    if result is not None:
+        is_changed |= {change: bool(result.total(change).connections) for change in CHANGES}
+    if any(is_changed[word] for word in fail_on):
         context.exit(EXIT_FAIL_ON)
 
 
-def _print_report(result: DiffResult, form: Form, quiet: bool) -> None:
+def _by_rules(old: Policy, new: Policy, must: bool) -> Difference:
+    """What the rules alone change. ``must``: that it cannot be compared is an error, and no sentence in the report."""
+    from sgfast.errors import AmbiguousAddress, TooMuch
+    from sgfast.reaching import Difference, difference
+
+    try:
+        return difference(old, new)
+    except (AmbiguousAddress, TooMuch) as error:
+        if must:
+            raise
+        return Difference(old, new, (), (), str(error))
+
+
+def _print_report(found: Difference, result: DiffResult | None, form: Form, quiet: bool) -> None:
+    of_input = result.warnings if result is not None else (*found.old.warnings, *found.new.warnings)
+    warnings = list(dict.fromkeys((*found.warnings, *of_input)))
     if form == "json":
         from sgfast.report.diff import diff_summary
+        from sgfast.report.difference import difference_object
 
-        text = to_json(diff_summary(result))
+        traffic = diff_summary(result) if result is not None else {"captures": []}
+        text = to_json({**traffic, **difference_object(found), "warnings": warnings})
     elif form == "markdown":
         from sgfast.report.diff_markdown import diff_markdown
+        from sgfast.report.difference import difference_markdown
 
-        text = diff_markdown(result)
+        text = difference_markdown(found) + ("\n" + diff_markdown(result) if result is not None else "")
     else:
         from sgfast.report.diff_text import diff_text
+        from sgfast.report.difference import difference_text
 
         width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else 80
-        text = diff_text(result, width=width, colour=is_colourful(sys.stdout))
+        colour = is_colourful(sys.stdout)
+        text = difference_text(found, width=width, colour=colour)
+        text += "\n" + diff_text(result, width=width, colour=colour) if result is not None else ""
     # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
     if not (form == "text" and is_terminal(sys.stdout) and is_terminal(sys.stderr)):
         if not quiet:
-            warn(result.warnings)
-        if result.damaged is not None:
+            warn(warnings)
+        if result is not None and result.damaged is not None:
             say(str(result.damaged))
     print_text(text, sys.stdout, "standard output")

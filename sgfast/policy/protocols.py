@@ -50,6 +50,22 @@ _NAMES: dict[int, str] = {int(number): name for number, name in zip(_words[::2],
 #: Protocol numbers by name, in lower case.
 PROTOCOL_NUMBERS: dict[str, int] = {name: number for number, name in _NAMES.items()} | _ALIASES
 
+#: What ICMP types are called, by protocol number.
+ICMP_NAMES: dict[int, dict[int, str]] = {
+    1: {
+        0: "echo-reply", 3: "unreachable", 4: "source-quench", 5: "redirect", 8: "echo-request", 9: "router-advert",
+        10: "router-solicit", 11: "time-exceeded", 12: "parameter-problem", 13: "timestamp-request",
+        14: "timestamp-reply", 15: "information-request", 16: "information-reply", 17: "mask-request",
+        18: "mask-reply",
+    },
+    58: {
+        1: "unreachable", 2: "packet-too-big", 3: "time-exceeded", 4: "parameter-problem", 128: "echo-request",
+        129: "echo-reply", 130: "mld-query", 131: "mld-report", 132: "mld-done", 133: "router-solicit",
+        134: "router-advert", 135: "neighbour-solicit", 136: "neighbour-advert", 137: "redirect",
+        143: "mld2-report",
+    },
+}  # fmt: skip
+
 
 def protocol_name(number: int) -> str | None:
     """The name that reports print for a protocol number (SPEC 10.3), or None."""

@@ -13,10 +13,10 @@ def protocol_text(protocol: int | None) -> str:
     return "all" if protocol is None else protocol_name(protocol) or str(protocol)
 
 
-def ports_text(ports: tuple[tuple[int, int], ...]) -> str:
-    """``22,8000-8080``"""
-    text = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ports[:_LISTED_RANGES])
-    return text + (f",... ({len(ports)} ranges)" if len(ports) > _LISTED_RANGES else "")
+def ports_text(ports: tuple[tuple[int, int], ...], listed: int | None = _LISTED_RANGES) -> str:
+    """``22,8000-8080``. ``listed``: how many ranges are written out; None: all."""
+    text = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ports[:listed])
+    return text + (f",... ({len(ports)} ranges)" if listed is not None and len(ports) > listed else "")
 
 
 def service_text(rule: Rule) -> str:

@@ -12,6 +12,7 @@ from command import POLICY, SERVER, handshake, mixture, process, sgfast, valid, 
 
 import sgfast as package
 from sgfast.policy.document import load_policy
+from sgfast.reaching import relation
 from sgfast.report.diff_markdown import code, escaped
 
 Capsys = pytest.CaptureFixture[str]
@@ -111,8 +112,9 @@ def test_markdown_has_tables_and_takes_nothing_for_markup(capsys: Capsys, tmp_pa
     outcome = sgfast(capsys, "diff", *SHOP, "--format", "markdown")
     assert outcome.status == 0
     rows = [line for line in outcome.out.splitlines() if line.startswith("|")]
-    assert {row.count("|") for row in rows if "tcp/6379" in row} == {10}
-    assert outcome.out.startswith("### 3 connections newly denied")
+    assert [row.count("|") for row in rows if "tcp/6379" in row] == [5, 10, 10]
+    assert outcome.out.startswith("### By the rules alone: 1 row opened, 2 rows closed\n")
+    assert "\n### 3 connections newly denied" in outcome.out
     odd = tmp_path / "a|b`<b>.pcap"
     odd.write_bytes(SHOP[2].read_bytes())
     text = sgfast(capsys, "diff", SHOP[0], SHOP[1], odd, "--format", "markdown").out
@@ -130,6 +132,75 @@ def test_markdown_has_tables_and_takes_nothing_for_markup(capsys: Capsys, tmp_pa
 )  # fmt: skip
 def test_markdown_makes_no_links_mentions_or_cells_of_names(name: str, shown: str) -> None:
     assert code(name) == shown
+
+
+def test_without_captures_the_rules_are_compared(capsys: Capsys) -> None:
+    outcome = sgfast(capsys, "diff", *SHOP[:2])
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out.splitlines() == [
+        "By the rules alone: 1 row opened, 2 rows closed",
+        "  opens  tcp/8080 of web to 198.51.100.0/24: web-partners",
+        "  closes tcp/81 of web to 0.0.0.0/0, web: web-http-4 of OLD",
+        "  closes tcp/6379 (IPv4) of db to web: db/inbound/1 of OLD",
+    ]
+    assert sgfast(capsys, "diff", *SHOP).out.startswith(outcome.out + "\n3 connections newly denied")
+    same = sgfast(capsys, "diff", SHOP[0], SHOP[0]).out
+    assert same == "By the rules alone: NEW opens nothing and closes nothing\n"
+    found = valid("diff", json.loads(sgfast(capsys, "diff", *SHOP[:2], "--json").out))
+    assert found["captures"] == [] and "packets" not in found
+    assert [(row["services"], [each["rule"] for each in row["rules"]]) for row in found["opened"]] == [
+        (["tcp/8080"], ["web-partners"])
+    ]
+    assert [(each["policy"], each["action"]) for row in found["closed"] for each in row["rules"]] == [
+        ("old", "allow"), ("old", "allow"),
+    ]  # fmt: skip
+
+
+def test_fail_on_asks_the_rules_too(capsys: Capsys) -> None:
+    old, new, capture = SHOP
+    for what in ("opened", "closed", "closed,opened"):
+        assert sgfast(capsys, "diff", old, new, "--fail-on", what).status == 1
+        assert sgfast(capsys, "diff", old, new, capture, "--fail-on", what).status == 1
+        assert sgfast(capsys, "diff", old, old, "--fail-on", what).status == 0
+    assert "newly-allowed need a CAPTURE" in sgfast(capsys, "diff", old, new, "--fail-on", "newly-denied").one_line()
+    for name, value in (("--vpc", "default"), ("--start", "1"), ("--filter", "tcp")):
+        outcome = sgfast(capsys, "diff", old, new, name, value)
+        assert outcome.status == 2 and "need a CAPTURE" in outcome.err
+    assert "Missing argument 'NEW'" in sgfast(capsys, "diff", old).err
+    assert "Missing argument 'OLD'" in sgfast(capsys, "diff").err
+
+
+def test_a_deny_rule_that_goes_or_comes_is_named(capsys: Capsys, tmp_path: Path) -> None:
+    text = """version: 1
+security_groups:
+  - name: web
+    rules:
+      - {direction: inbound, protocol: tcp, ports: 22-80, source: 0.0.0.0/0}
+      - {direction: inbound, protocol: tcp, ports: 22, source: 198.51.100.0/24, action: deny}
+instances: [{name: web-1, addresses: [10.0.0.5], security_groups: [web]}]
+"""
+    denies, allows = tmp_path / "denies.yaml", tmp_path / "allows.yaml"
+    denies.write_text(text)
+    allows.write_text(text.replace("      - {direction: inbound, protocol: tcp, ports: 22, source: 1", "      # {"))
+    opened = sgfast(capsys, "diff", denies, allows).out
+    assert opened.splitlines()[1] == "  opens  tcp/22 of web to 198.51.100.0/24: web/inbound/2 of OLD denied"
+    closed = sgfast(capsys, "diff", allows, denies).out
+    assert closed.splitlines()[1] == "  closes tcp/22 of web to 198.51.100.0/24: web/inbound/2 denies"
+
+
+def test_what_cannot_be_compared_is_said_or_is_an_error(
+    capsys: Capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relation, "MAX_PAIRS", 1)
+    outcome = sgfast(capsys, "diff", *SHOP)
+    assert outcome.status == 0
+    assert outcome.out.startswith("By the rules alone: not compared\n")
+    found = valid("diff", json.loads(sgfast(capsys, "diff", *SHOP, "--json").out))
+    assert "would take too long" in found["not_compared"] and found["opened"] == [] and found["packets"] == 261
+    assert "not compared" in sgfast(capsys, "diff", *SHOP, "--format", "markdown").out
+    for arguments in (SHOP[:2], (*SHOP, "--fail-on", "opened")):
+        outcome = sgfast(capsys, "diff", *arguments)
+        assert outcome.status == 2 and "would take too long" in outcome.one_line()
 
 
 def test_from_python() -> None:

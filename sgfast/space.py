@@ -11,14 +11,15 @@ a class there. Whether a rule ever wins can only be decided with classes that co
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.compiler.addresses import named_networks
 from sgfast.compiler.ports import KEYS, key_ranges
-from sgfast.policy.model import GroupPeer, Policy, Rule
+from sgfast.policy.model import GroupPeer, Network, Policy, Rule
 from sgfast.policy.network_keys import peer_key, without_duplicates
 
 Mask = NDArray[np.bool_]
@@ -29,24 +30,47 @@ Span = tuple[int, int]
 Owned = tuple[Span, frozenset[str]]
 
 _NOWHERE = -1
-_NOBODY = 0
+#: The owner of addresses that nobody owns.
+NOBODY = 0
+
+
+def contexts_of(policy: Policy) -> dict[tuple[tuple[int, ...], str], list[int]]:
+    """The sets of groups that instances have, each with the VPC: the positions of the groups, in order, and those of
+    the instances. An instance is subject to the rules of all its groups (SPEC 1).
+    """
+    number = {group.name: n for n, group in enumerate(policy.security_groups)}
+    found: dict[tuple[tuple[int, ...], str], list[int]] = {}
+    for place, instance in enumerate(policy.instances):
+        key = (tuple(sorted({number[name] for name in instance.security_groups})), instance.vpc)
+        found.setdefault(key, []).append(place)
+    return found
 
 
 class NamedNetworks:
     """The networks of one family that rules name, in address order, outer before inner."""
 
-    def __init__(self, policy: Policy, family: int) -> None:
-        # An address group that many rules name is expanded only once.
-        one_of_each = {
-            peer_key_of(rule): rule
-            for group in policy.security_groups for rule in group.rules if rule.ethertype == family
-        }  # fmt: skip
-        networks = without_duplicates(n for rule in one_of_each.values() for n in named_networks(policy, rule))
+    def __init__(self, policies: Sequence[Policy], family: int, more: Iterable[Network] = ()) -> None:
+        """``more``: other networks of the family that are to be told apart."""
+        named = [*more]
+        for policy in policies:
+            # An address group that many rules name is expanded only once.
+            one_of_each = {
+                peer_key_of(rule): rule
+                for group in policy.security_groups for rule in group.rules if rule.ethertype == family
+            }  # fmt: skip
+            named += [network for rule in one_of_each.values() for network in named_networks(policy, rule)]
+        networks = without_duplicates(named)
         self.spans = sorted((int(n.network_address), -int(n.broadcast_address)) for n in networks)
         self.number = {span: n for n, span in enumerate(self.spans)}
         firsts = [first for first, _ in self.spans]
         #: For each network: the position after it and everything inside it.
         self.end = [bisect_right(firsts, -minus_last) for _, minus_last in self.spans]
+
+    def within(self, networks: Iterable[Network]) -> Iterator[tuple[int, int]]:
+        """For each of these networks, which must be named: the first position inside it, and the one after it."""
+        for network in networks:
+            n = self.number[int(network.network_address), -int(network.broadcast_address)]
+            yield n, self.end[n]
 
 
 class View:
@@ -58,7 +82,7 @@ class View:
         """``visible``: what instances own, in this VPC (first) and in its peers."""
         self._policy = policy
         self._named = named
-        memberships: dict[frozenset[str], int] = {frozenset(): _NOBODY}
+        memberships: dict[frozenset[str], int] = {frozenset(): NOBODY}
         regions = policy.vpc_by_name
         # For each span: its owner's membership, and whether the owner is in this VPC. Its own addresses take precedence
         # over peers'.
@@ -66,14 +90,14 @@ class View:
         for other, spans in visible.items():
             own, reachable = other == vpc, regions[other].region == regions[vpc].region
             for span, groups in spans:
-                member = memberships.setdefault(groups, len(memberships)) if reachable else _NOBODY
+                member = memberships.setdefault(groups, len(memberships)) if reachable else NOBODY
                 owned.setdefault(span, (member, own))
         self._memberships = len(memberships)
         self._memberships_of: dict[str, list[int]] = {}
         for groups, number in memberships.items():
             for group in groups:
                 self._memberships_of.setdefault(group, []).append(number)
-        found = sorted(_classes(named, owned, (1 << (32 if family == 4 else 128)) - 1))
+        found = sorted({(inside, member) for _, _, inside, member in pieces(named, owned, family)})
         self.count = len(found)
         self._inside = np.array([inside for inside, _ in found], dtype=np.int64)
         self._member = np.array([member for _, member in found], dtype=np.int64)
@@ -84,9 +108,8 @@ class View:
         if isinstance(rule.peer, GroupPeer):
             return self._members(rule.peer.name)
         matches = np.zeros(self.count, dtype=bool)
-        for network in named_networks(self._policy, rule):
-            n = self._named.number[int(network.network_address), -int(network.broadcast_address)]
-            matches |= (self._inside >= n) & (self._inside < self._named.end[n])
+        for first, end in self._named.within(named_networks(self._policy, rule)):
+            matches |= (self._inside >= first) & (self._inside < end)
         return matches
 
     def is_nobody(self, group: str) -> bool:
@@ -101,35 +124,38 @@ class View:
         return self._groups[group]
 
 
-def _classes(
-    named: NamedNetworks, owned: dict[Span, tuple[int, bool]], top: int
-) -> set[tuple[int, int]]:
-    """All pairs (innermost named network, owner's membership) that occur among the addresses up to ``top``."""
-    found: set[tuple[int, int]] = set()
-    # Prefixes are nested or disjoint, so everything on the stack contains the current address.
-    stack = [(top, _NOWHERE, _NOBODY, False)]
+def pieces(
+    named: NamedNetworks, owned: Mapping[Span, tuple[int, bool]], family: int
+) -> Iterator[tuple[int, int, int, int]]:
+    """Cut a family's addresses where they differ. For each piece, in order: its first and last address, the innermost
+    named network (-1: none), and its owner.
+
+    ``owned``: the owner of each span, and whether it takes precedence over all that do not, however long their prefixes
+    are. ``NOBODY`` owns the rest.
+    """
     at = 0
+    # Prefixes are nested or disjoint, so everything on the stack contains the current address.
+    stack = [((1 << (32 if family == 4 else 128)) - 1, _NOWHERE, NOBODY, False)]
     for span in sorted(owned.keys() | named.number.keys()):
         first = span[0]
         while stack[-1][0] < first:
-            last, inside, member, _ = stack.pop()
+            last, inside, owner, _ = stack.pop()
             if at <= last:
-                found.add((inside, member))
+                yield at, last, inside, owner
                 at = last + 1
-        _, inside, member, own = stack[-1]
+        _, inside, owner, own = stack[-1]
         if at < first:
-            found.add((inside, member))
+            yield at, first - 1, inside, owner
             at = first
-        owner, owners_own = owned.get(span, (_NOBODY, False))
+        new_owner, owners_own = owned.get(span, (NOBODY, False))
         if span in owned and (owners_own or not own):
-            member, own = owner, owners_own
-        stack.append((-span[1], named.number.get(span, inside), member, own))
+            owner, own = new_owner, owners_own
+        stack.append((-span[1], named.number.get(span, inside), owner, own))
     while stack:
-        last, inside, member, _ = stack.pop()
+        last, inside, owner, _ = stack.pop()
         if at <= last:
-            found.add((inside, member))
+            yield at, last, inside, owner
             at = last + 1
-    return found
 
 
 class Services:
@@ -151,6 +177,22 @@ class Services:
         #: The last class holds all protocols that no rule names.
         self.count = count + (len(ranges_of) < 256)
 
+    @cached_property
+    def line(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """All services in order, as numbers: protocol * 65536 + key. Where each stretch of one class begins, and its
+        class.
+        """
+        starts, classes = [], []
+        for protocol in range(256):
+            own = self._starts.get(protocol)
+            if own is None:
+                starts.append(np.array([protocol * KEYS]))
+                classes.append(np.array([self.count - 1]))
+            else:
+                starts.append(protocol * KEYS + own)
+                classes.append(self._base[protocol] + np.arange(len(own)))
+        return np.concatenate(starts), np.concatenate(classes)
+
     def matching(self, rule: Rule) -> Mask:
         if rule.protocol is None:
             return np.ones(self.count, dtype=bool)
@@ -171,6 +213,12 @@ class Services:
 
 def joined(masks: Sequence[Mask]) -> NDArray[np.bool_]:
     """Join the classes that no mask distinguishes: masks of (n, classes) become (n, fewer classes)."""
+    keep, _ = alike(masks)
+    return np.array([mask[keep] for mask in masks], dtype=bool)
+
+
+def alike(masks: Sequence[Mask]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which classes no mask distinguishes: one class of each kind, and the kind of each class."""
     count = len(masks[0])
     code = np.zeros(count, dtype=np.int64)
     keep = np.zeros(1, dtype=np.int64)
@@ -180,7 +228,7 @@ def joined(masks: Sequence[Mask]) -> NDArray[np.bool_]:
             bits[mask] |= 1 << bit
         _, keep, code = np.unique(code << 32 | bits, return_index=True, return_inverse=True)
         code = code.reshape(-1)
-    return np.array([mask[keep] for mask in masks], dtype=bool)
+    return keep, code
 
 
 def peer_key_of(rule: Rule) -> tuple[object, ...]:

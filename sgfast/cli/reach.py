@@ -1,0 +1,92 @@
+"""``sgfast reach``."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import click
+
+from sgfast.cli.inputs import Inputs, sandbox_option
+from sgfast.cli.options import FILE, Form, format_option
+from sgfast.cli.policies import PolicyOptions, policy_options
+from sgfast.cli.printing import is_colourful, is_terminal, print_text, to_json, warn
+
+
+@click.command(short_help="List who may open which connections to whom, by the rules alone.")
+@click.argument("policy", type=FILE)
+@click.option(
+    "--from",
+    "source",
+    metavar="X",
+    default="any",
+    help="Only from there: an instance or a group by its name, id or label, an address group, an address, a CIDR, "
+    "internet (public addresses that no instance has), or any (the default). group:X, instance:X and address-group:X "
+    "say which one is meant.",
+)
+@click.option("--to", "destination", metavar="Y", default="any", help="Only to there, named in the same ways.")
+@click.option(
+    "--protocol",
+    metavar="P",
+    help='Only for these services: tcp, gre, tcp/443, "icmp echo-request", icmp/8/0, protocol 200, or all (the '
+    "default).",
+)
+@click.option(
+    "--port", metavar="N", help="Only to these destination ports: 443, or 80,8000-8080. Default protocols: tcp and udp."
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    metavar="N",
+    default=40,
+    show_default=True,
+    help="How many rows the text shows. JSON has all.",
+)
+@format_option()
+@policy_options
+@sandbox_option
+def reach(
+    policy: str,
+    source: str,
+    destination: str,
+    protocol: str | None,
+    port: str | None,
+    top: int,
+    policies: PolicyOptions,
+    form: Form,
+) -> None:
+    """List who may open which connections to whom, by the rules alone.
+
+    No traffic is needed: the answer is exact for all packets that open a connection. It takes the outbound rules of
+    senders and the inbound rules of receivers, VPCs and their peerings. A row says that each of its senders may open
+    connections to each of its receivers for all of its services. A CIDR or an address group in a row stands for those
+    of its addresses that no instance has. POLICY may be "-" for standard input.
+
+    \b
+    Examples:
+      sgfast reach policy.yaml --to db-1
+      sgfast reach policy.yaml --from internet --port 22,3389
+      sgfast reach policy.yaml --from web --to db --json
+    """
+    from sgfast.errors import ArgumentError
+    from sgfast.reaching import named_end
+    from sgfast.reaching import reach as find_rows
+    from sgfast.report.reach import reach_summary, reach_text
+
+    asked = protocol or "all"
+    if port is not None:
+        asked = "; ".join(f"{each}/{port}" for each in ([protocol] if protocol else ["tcp", "udp"]))
+    Inputs([policy]).enter_sandbox()
+    loaded = policies.load(policy)
+    ends = named_end(loaded, source), named_end(loaded, destination)
+    try:
+        found = find_rows(loaded, *ends, asked)
+    except ArgumentError as error:
+        raise click.UsageError(str(error)) from None
+    warn(loaded.warnings)
+    if form == "json":
+        text = to_json(reach_summary(found))
+    else:
+        width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else 80
+        text = reach_text(found, top=top, width=width, colour=is_colourful(sys.stdout))
+    print_text(text, sys.stdout, "standard output")

@@ -1,0 +1,133 @@
+"""Finds one packet that contradicts what somebody says about all packets between two ends (SPEC 12.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
+
+import numpy as np
+
+from sgfast.compiler.ports import KEYS
+from sgfast.policy.matching import Address
+from sgfast.policy.model import PORT_PROTOCOLS, TCP, UDP, Policy
+from sgfast.reaching.ends import End
+from sgfast.reaching.nodes import OUTSIDE, Piece
+from sgfast.reaching.question import Question, Scene
+from sgfast.reaching.ranges import Ranges, difference
+from sgfast.reaching.relation import EMPTY
+from sgfast.reaching.services import ICMP_OF, ServiceSet
+from sgfast.space import NOBODY
+
+#: Services that people know, in the order in which they are named as examples.
+_WELL_KNOWN = (
+    (TCP, (22, 3389, 443, 80, 5432, 3306, 1433, 1521, 6379, 27017, 9200, 445, 23, 21, 25, 8080, 8443)),
+    (UDP, (53, 123, 161, 514)),
+)  # fmt: skip
+#: The first address that people take for an ordinary one, by family.
+_ORDINARY = {4: int(IPv4Address("1.0.0.0")), 6: int(IPv6Address("2000::"))}
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """A packet that opens a connection."""
+
+    source: Address
+    destination: Address
+    #: The instances that own the addresses; None: no instance does.
+    source_instance: str | None
+    destination_instance: str | None
+    #: The VPC in which the addresses are looked up, as ``Engine(vpc=...)`` does. None if the packet goes between two
+    #: VPCs that are not peered.
+    vpc: str | None
+    protocol: int
+    #: The destination port; None if the protocol has no ports.
+    port: int | None
+    icmp_type: int | None
+    icmp_code: int | None
+
+
+def first_contradiction(
+    policy: Policy, sources: End, destinations: End, services: ServiceSet, wanted: Literal["allow", "deny"]
+) -> Opener | None:
+    """An opener from ``sources`` to ``destinations`` for one of ``services`` that does not get the wanted verdict; None
+    if all of them get it. It is exact: no packet is tried, and none is left out (SPEC 12.4).
+
+    Raises TooMuch if the answer would take too long, AmbiguousAddress if two peers of a VPC own an address.
+    """
+    question = Question([policy], sources, destinations, services)
+    for scene in question.scenes():
+        found = _in_scene(question, scene, wanted)
+        if found is not None:
+            return found
+    return _isolated(policy, question) if wanted == "allow" else None
+
+
+def _in_scene(question: Question, scene: Scene, wanted: str) -> Opener | None:
+    relation, sets = scene.relations[0], question.sets
+    everything = sets.number(scene.base)
+    is_outside = [nodes.contexts[0] == OUTSIDE for nodes in (scene.senders, scene.receivers)]
+    # Instances have names: they come first.
+    for receiver in np.argsort(is_outside[1], kind="stable").tolist():
+        allowed = relation.to(receiver)
+        wrong = allowed != EMPTY if wanted == "deny" else (allowed != everything) & relation.judged(receiver)
+        places = np.flatnonzero(wrong & ~relation.is_local(receiver))
+        if len(places):
+            sender = int(places[np.argmin(is_outside[0][places])])
+            found = sets.ranges[int(allowed[sender])]
+            services = found if wanted == "deny" else difference(scene.base, found)
+            source, destination = _two_ends(scene.senders.parts[sender], scene.receivers.parts[receiver])
+            return _opener(question, scene.family, scene.vpc, source, destination, services)
+    return None
+
+
+def _two_ends(senders: Sequence[Piece], receivers: Sequence[Piece]) -> tuple[Piece, Piece]:
+    """A sender and a receiver that are not one instance. There are such."""
+    source = min(senders, key=lambda piece: piece.owners)
+    destination = min(receivers, key=lambda piece: piece.owners)
+    if source.owners[0] != destination.owners[0] or source.owners[0] == NOBODY:
+        return source, destination
+    for other in receivers:
+        if other.owners != source.owners:
+            return source, other
+    return next(other for other in senders if other.owners != destination.owners), destination
+
+
+def _isolated(policy: Policy, question: Question) -> Opener | None:
+    """An opener between two instances whose VPCs are not peered (SPEC 3.6)."""
+    for (family, vpc), (source, _) in question.own.items():
+        for (other_family, other_vpc), (_, destination) in question.own.items():
+            if source is None or destination is None or family != other_family or policy.connected(vpc, other_vpc):
+                continue
+            return _opener(question, family, None, source, destination, question.base[family])
+    return None
+
+
+def _opener(
+    question: Question, family: int, vpc: str | None, source: Piece, destination: Piece, services: Ranges
+) -> Opener:
+    protocol, key = divmod(_telling(services, family), KEYS)
+    has_ports, is_icmp = protocol in PORT_PROTOCOLS, protocol == ICMP_OF[family]
+    instances = question.accounts[-1].policy.instances
+    names = [
+        None if piece.owners[-1] == NOBODY else instances[piece.owners[-1] - 1].name for piece in (source, destination)
+    ]
+    return Opener(
+        _address(source, family), _address(destination, family), names[0], names[1], vpc, protocol,
+        key if has_ports else None, key >> 8 if is_icmp else None, key & 0xFF if is_icmp else None,
+    )  # fmt: skip
+
+
+def _telling(services: Ranges, family: int) -> int:
+    """One of the services: a well-known one, a ping, or the first."""
+    known = [protocol * KEYS + port for protocol, ports in _WELL_KNOWN for port in ports]
+    known.append(ICMP_OF[family] * KEYS + 256 * (8 if family == 4 else 128))
+    return next((n for n in known if any(first <= n <= last for first, last in services)), services[0][0])
+
+
+def _address(piece: Piece, family: int) -> Address:
+    first = max(piece.first, min(_ORDINARY[family], piece.last))
+    # A network's own address is an address like any other, but an odd example.
+    number = min(first + (piece.last - piece.first > 1), piece.last)
+    return IPv4Address(number) if family == 4 else IPv6Address(number)

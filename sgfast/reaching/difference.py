@@ -1,0 +1,130 @@
+"""What may be opened under one policy and not under another, and by which rules (SPEC 12.6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from sgfast.policy.model import Direction, Policy, Rule
+from sgfast.reaching.ends import ANY
+from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Numbers
+from sgfast.reaching.question import Question, Scene
+from sgfast.reaching.relation import EMPTY, Relation
+from sgfast.reaching.rows import Decider, Mask, Row, RowMaker, in_both_families, rank, stateless_warnings
+from sgfast.reaching.services import named_service
+
+_NAMES: tuple[Literal["old", "new"], ...] = ("old", "new")
+OLD, NEW = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    old: Policy
+    new: Policy
+    #: What may be opened under NEW and not under OLD, in the names of NEW.
+    opened: tuple[Row, ...]
+    #: What may be opened under OLD and not under NEW, in the names of OLD.
+    closed: tuple[Row, ...]
+    #: Why nothing was compared, as a sentence; empty if it was.
+    not_compared: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def difference(old: Policy, new: Policy) -> Difference:
+    """Compare what two policies allow, exactly (SPEC 12.6).
+
+    Raises TooMuch if the answer would take too long, AmbiguousAddress if two peers of a VPC own an address.
+    """
+    question = Question([old, new], ANY, ANY, named_service("all"))
+    made: list[list[Row]] = [[], []]
+    makers = {
+        (family, policy): RowMaker(question, family, policy, simpler=False)
+        for family in (4, 6)
+        for policy in (OLD, NEW)
+    }
+    for scene in question.scenes():
+        for policy in (OLD, NEW):
+            only = _Only(question, scene, policy)
+            makers[scene.family, policy].add(scene, only.to, only.out_of, only.why)
+    for (_, policy), maker in makers.items():
+        made[policy] += maker.rows()
+    closed, opened = (tuple(sorted(in_both_families(rows), key=rank)) for rows in made)
+    warnings = dict.fromkeys((*stateless_warnings(old), *stateless_warnings(new)))
+    return Difference(old, new, opened, closed, warnings=tuple(warnings))
+
+
+class _Only:
+    """What one of two policies allows in a scene and the other does not."""
+
+    def __init__(self, question: Question, scene: Scene, policy: int) -> None:
+        self._question, self._scene, self._policy = question, scene, policy
+        self._relation, self._other = scene.relations[policy], scene.relations[1 - policy]
+
+    def to(self, receiver: int) -> Numbers:
+        other = self._other.to(receiver)
+        # What is one instance to the other policy does not open connections to itself.
+        other = np.where(self._other.is_local(receiver) & ~self._relation.is_local(receiver), EMPTY, other)
+        return self._question.sets.each_without(self._relation.to(receiver), other)
+
+    def out_of(self, sender: int) -> Numbers:
+        other = self._other.out_of(sender)
+        other = np.where(self._other.is_local_to(sender), EMPTY, other)
+        return self._question.sets.each_without(self._relation.out_of(sender), other)
+
+    def why(self, senders: Mask, receivers: Mask, services: int) -> list[Decider]:
+        """The rules that make the difference: those that allow it in filters that the other policy's rules keep closed,
+        and the deny rules that keep them closed. If there are none, because instances, peerings or VPCs make the
+        difference: all rules that allow it.
+        """
+        sides: tuple[tuple[Direction, Mask, Mask], ...] = (
+            ("outbound", senders, receivers), ("inbound", receivers, senders),
+        )  # fmt: skip
+        found: list[Decider] = []
+        allowing: list[Decider] = []
+        for side in sides:
+            allows = self._winners(self._policy, *side, services)
+            allowing += allows
+            if self._is_closed(*side, services):
+                winners = self._winners(1 - self._policy, *side, services)
+                denies = [each for each in winners if each.rule.action == "deny"]
+                # A rule that both policies have makes no difference where a deny rule does.
+                news = [each for each in allows if not (denies and self._has(1 - self._policy, each))]
+                found += news + [each for each in denies if not (news and self._has(self._policy, each))]
+        return found or allowing
+
+    def _is_closed(self, direction: Direction, here: Mask, there: Mask, services: int) -> bool:
+        """Whether the other policy's rules for some of these instances do not allow all of the services."""
+        contexts = self._contexts(1 - self._policy, direction)
+        return any(
+            self._question.sets.without(services, number) != EMPTY
+            for context in np.unique(contexts[here]).tolist() if context not in (OUTSIDE, FOREIGN)
+            for number in np.unique(self._other.table(context, direction).allowed[there]).tolist()
+        )  # fmt: skip
+
+    def _winners(self, policy: int, direction: Direction, here: Mask, there: Mask, services: int) -> list[Decider]:
+        relation: Relation = self._scene.relations[policy]
+        account = self._question.accounts[policy]
+        contexts = self._contexts(policy, direction)
+        found = []
+        for context in np.unique(contexts[here]).tolist():
+            if context not in (OUTSIDE, FOREIGN):
+                table = relation.table(context, direction)
+                for n in sorted(table.winners(there, self._question.sets.ranges[services])):
+                    group, rule = table.rules[n]
+                    found.append(Decider(_NAMES[policy], account.policy.security_groups[group].name, rule))
+        return found
+
+    def _contexts(self, policy: int, direction: Direction) -> Numbers:
+        nodes = self._scene.senders if direction == "outbound" else self._scene.receivers
+        return nodes.contexts[policy]
+
+    def _has(self, policy: int, decider: Decider) -> bool:
+        """Whether the group of that name in a policy has a rule that says the same."""
+        group = self._question.accounts[policy].policy.group_by_name.get(decider.group)
+        return group is not None and any(_says(rule) == _says(decider.rule) for rule in group.rules)
+
+
+def _says(rule: Rule) -> Rule:
+    return replace(rule, id="", description="")

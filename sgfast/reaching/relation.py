@@ -1,0 +1,289 @@
+"""Which services a policy's rules allow from each node to each node (SPEC 12.1).
+
+For a context and a direction, the nodes at the other end are of *kinds* that its rules do not tell apart. For each kind
+the rules are painted onto a line of services, from the last in precedence to the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.compiler.addresses import named_networks
+from sgfast.compiler.ports import KEYS
+from sgfast.errors import TooMuch
+from sgfast.policy.model import Direction, GroupPeer, Rule
+from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Account, Ground, Nodes, Numbers
+from sgfast.reaching.ranges import Ranges, difference, intersection
+from sgfast.space import NOBODY, Services, alike, peer_key_of, service_key
+
+#: The most prefixes that all VPCs together see: about ten seconds.
+MAX_PREFIXES = 3_000_000
+#: The most bytes of masks, and the most cells of kinds and services, of one context and direction.
+MAX_MASK_BYTES, MAX_CELLS = 1 << 28, 1 << 25
+#: The most cells that rules paint, for one question: about ten seconds.
+MAX_PAINTED = 10_000_000_000
+#: The most pairs of a sender and a receiver, for one question: a few seconds, and 1 GiB of tables.
+MAX_PAIRS = 20_000_000
+
+EMPTY = 0
+
+
+class Budget:
+    """The work of one question. It is refused before it is done (SPEC 11.1)."""
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+        self._prefixes = MAX_PREFIXES
+        self._pairs = MAX_PAIRS
+        self._painted = MAX_PAINTED
+
+    def prefixes(self, prefixes: int) -> None:
+        self._prefixes -= prefixes
+        if self._prefixes < 0:
+            raise self._refusal("its VPCs see too many addresses of each other")
+
+    def pairs(self, senders: int, receivers: int) -> None:
+        self._pairs -= senders * receivers
+        if self._pairs < 0:
+            raise self._refusal(f"{senders:,} kinds of senders and {receivers:,} kinds of receivers are too many pairs")
+
+    def masks(self, masks: int, classes: int) -> None:
+        if masks * classes > MAX_MASK_BYTES:
+            raise self._refusal(f"{masks:,} different sources or services of one set of groups are too many")
+
+    def cells(self, kinds: int, services: int) -> None:
+        if kinds * services > MAX_CELLS:
+            raise self._refusal(f"{kinds:,} kinds of peers with {services:,} kinds of services are too many")
+
+    def paint(self, cells: int) -> None:
+        self._painted -= cells
+        if self._painted < 0:
+            raise self._refusal("its rules overlap in too many ways")
+
+    def _refusal(self, why: str) -> TooMuch:
+        return TooMuch(
+            f"{self._origin}: an answer about all packets would take too long: {why}; ask about less (sgfast reach "
+            "--from, --to, --protocol)"
+        )
+
+
+class Sets:
+    """Sets of services by number; equal sets have one number. ``EMPTY`` is the empty set."""
+
+    def __init__(self) -> None:
+        self.ranges: list[Ranges] = [()]
+        self._number: dict[Ranges, int] = {(): EMPTY}
+        self._both: dict[tuple[int, int], int] = {}
+        self._without: dict[tuple[int, int], int] = {}
+
+    def number(self, ranges: Ranges) -> int:
+        n = self._number.setdefault(ranges, len(self.ranges))
+        if n == len(self.ranges):
+            self.ranges.append(ranges)
+        return n
+
+    def both(self, one: int, other: int) -> int:
+        """What is in both sets."""
+        if one == other or EMPTY in (one, other):
+            return min(one, other)
+        pair = (one, other) if one < other else (other, one)
+        if pair not in self._both:
+            self._both[pair] = self.number(intersection(self.ranges[one], self.ranges[other]))
+        return self._both[pair]
+
+    def without(self, one: int, other: int) -> int:
+        """What is in ``one`` and not in ``other``."""
+        if one == other or EMPTY in (one, other):
+            return EMPTY if one == other else one
+        if (one, other) not in self._without:
+            self._without[one, other] = self.number(difference(self.ranges[one], self.ranges[other]))
+        return self._without[one, other]
+
+    def each_both(self, one: Numbers, other: Numbers) -> Numbers:
+        """For each place, what is in both sets."""
+        return _each(self.both, one, other)
+
+    def each_without(self, one: Numbers, other: Numbers) -> Numbers:
+        """For each place, what is in ``one`` and not in ``other``."""
+        return _each(self.without, one, other)
+
+
+def _each(of_pair: Callable[[int, int], int], one: Numbers, other: Numbers) -> Numbers:
+    pairs, place = np.unique(one.astype(np.int64) << 32 | other, return_inverse=True)
+    found = [of_pair(pair >> 32, pair & 0xFFFFFFFF) for pair in pairs.tolist()]
+    sets: Numbers = np.array(found, dtype=np.int64)[place.reshape(-1)]
+    return sets
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What the rules of one context say in one direction."""
+
+    #: The kind of each node at the other end.
+    kind: Numbers
+    #: The set of allowed services of each node at the other end.
+    allowed: Numbers
+    #: The rules, by precedence, each with the position of its group.
+    rules: Sequence[tuple[int, Rule]]
+    #: For each kind, and for each stretch of services: the position in ``rules`` of the one that wins, or -1.
+    winner: NDArray[np.int32]
+    #: Where the stretches begin.
+    starts: Numbers
+
+    def winners(self, nodes: NDArray[np.bool_], services: Ranges) -> set[int]:
+        """The positions of the rules that win for some of the nodes and services."""
+        rows = self.winner[np.unique(self.kind[nodes])]
+        found: set[int] = set()
+        for first, last in services:
+            start = int(np.searchsorted(self.starts, first, "right")) - 1
+            end = int(np.searchsorted(self.starts, last, "right"))
+            found.update(np.unique(rows[:, start:end]).tolist())
+        return found - {-1}
+
+
+class Relation:
+    """What one policy allows between the nodes that one VPC sees, as sets of services."""
+
+    def __init__(
+        self, ground: Ground, policy: int, vpc: str, senders: Nodes, receivers: Nodes, base: Ranges, sets: Sets,
+        budget: Budget,
+    ) -> None:  # fmt: skip
+        """``policy``: its position. ``base``: the services that are asked for."""
+        self._ground = ground
+        self._account: Account = ground.accounts[policy]
+        self._senders, self._receivers = senders, receivers
+        self._sender_context, self._receiver_context = senders.contexts[policy], receivers.contexts[policy]
+        self._sender_only, self._receiver_only = senders.only[policy], receivers.only[policy]
+        self._base, self._sets, self._budget = base, sets, budget
+        self._everything = sets.number(base)
+        self._tables: dict[tuple[int, Direction], Table] = {}
+        contexts = self._account.contexts
+        #: By context, with ``OUTSIDE`` and ``FOREIGN`` at the end: whether it is the VPC's own.
+        self._is_own = np.array([other == vpc for _, other in contexts] + [False, False], dtype=bool)
+
+    def judged(self, receiver: int) -> NDArray[np.bool_]:
+        """For each sender: whether this VPC is where filters judge what it sends to the receiver. It is unless neither
+        is an instance, or the sender is none and the receiver is one of another VPC.
+        """
+        context = int(self._receiver_context[receiver])
+        if context == FOREIGN:
+            return np.zeros(self._senders.count, dtype=bool)
+        from_outside = (self._sender_context == OUTSIDE) & self._is_own[context]
+        judged: NDArray[np.bool_] = (self._sender_context >= 0) | from_outside
+        return judged
+
+    def to(self, receiver: int) -> Numbers:
+        """The set of services allowed from each sender to a receiver."""
+        context = int(self._receiver_context[receiver])
+        rows, row = self._outbound
+        allowed = rows[row, receiver] * self.judged(receiver)
+        return self._sets.each_both(allowed, self.table(context, "inbound").allowed) if context >= 0 else allowed
+
+    def out_of(self, sender: int) -> Numbers:
+        """The set of services allowed from a sender to each receiver."""
+        context = int(self._sender_context[sender])
+        if context == FOREIGN:
+            return np.zeros(self._receivers.count, dtype=np.int64)
+        rows, row = self._inbound
+        if context == OUTSIDE:
+            allowed: Numbers = rows[row, sender] * self._is_own[self._receiver_context]
+            return allowed
+        return self._sets.each_both(rows[row, sender], self.table(context, "outbound").allowed)
+
+    @cached_property
+    def _outbound(self) -> tuple[Numbers, Numbers]:
+        """What may leave: a row of receivers for each context of senders, and the row of each sender."""
+        return self._rows(self._sender_context, self._receivers.count, "outbound")
+
+    @cached_property
+    def _inbound(self) -> tuple[Numbers, Numbers]:
+        """What may come in: a row of senders for each context of receivers, and the row of each receiver."""
+        return self._rows(self._receiver_context, self._senders.count, "inbound")
+
+    def _rows(self, contexts: Numbers, width: int, direction: Direction) -> tuple[Numbers, Numbers]:
+        found, row = np.unique(contexts, return_inverse=True)
+        rows = np.zeros((len(found), width), dtype=np.int32)
+        for n, context in enumerate(found.tolist()):
+            if context == OUTSIDE:
+                rows[n] = self._everything
+            elif context != FOREIGN:
+                rows[n] = self.table(context, direction).allowed
+        return rows, row.reshape(-1)
+
+    def is_local(self, receiver: int) -> NDArray[np.bool_]:
+        """For each sender: whether it and the receiver are one and the same instance (SPEC 3.3)."""
+        local: NDArray[np.bool_] = (self._sender_only == self._receiver_only[receiver]) & (self._sender_only > NOBODY)
+        return local
+
+    def is_local_to(self, sender: int) -> NDArray[np.bool_]:
+        """The same for each receiver and one sender."""
+        local: NDArray[np.bool_] = (self._receiver_only == self._sender_only[sender]) & (self._receiver_only > NOBODY)
+        return local
+
+    def table(self, context: int, direction: Direction) -> Table:
+        """What the rules of a context say: inbound about senders, outbound about receivers."""
+        key = (context, direction)
+        if key not in self._tables:
+            self._tables[key] = self._made(context, direction)
+        return self._tables[key]
+
+    def _made(self, context: int, direction: Direction) -> Table:
+        groups, vpc = self._account.contexts[context]
+        policy = self._account.policy
+        inbound = direction == "inbound"
+        nodes = self._senders if inbound else self._receivers
+        node_context = self._sender_context if inbound else self._receiver_context
+        ranked = [
+            (g, rule) for g in groups for rule in policy.security_groups[g].rules
+            if rule.direction == direction and rule.ethertype == self._ground.family
+        ]  # fmt: skip
+        # Precedence by SPEC 4.10; among equals, the first in the document wins.
+        ranked.sort(key=lambda each: (each[1].priority, each[1].action != "deny"))
+        peers = {peer_key_of(rule): rule for _, rule in ranked}
+        services = {service_key(rule): rule for _, rule in ranked}
+        self._budget.masks(len(peers), nodes.count)
+        kind = np.zeros(nodes.count, dtype=np.int64)
+        keep = np.zeros(min(nodes.count, 1), dtype=np.int64)
+        peer_masks: dict[tuple[object, ...], NDArray[np.bool_]] = {}
+        if ranked and nodes.count:
+            masks = [self._matching(rule, vpc, nodes, node_context) for rule in peers.values()]
+            keep, kind = alike(masks)
+            peer_masks = {key: mask[keep] for key, mask in zip(peers, masks, strict=True)}
+        of_service = Services(services.values())
+        starts, classes = of_service.line
+        self._budget.masks(len(services), of_service.count)
+        self._budget.cells(len(keep), len(starts))
+        winner = np.full((len(keep), of_service.count), -1, dtype=np.int32)
+        service_masks = {key: of_service.matching(rule).nonzero()[0] for key, rule in services.items()}
+        for n in range(len(ranked) - 1, -1, -1) if peer_masks else ():
+            rule = ranked[n][1]
+            block = np.ix_(peer_masks[peer_key_of(rule)].nonzero()[0], service_masks[service_key(rule)])
+            self._budget.paint(block[0].size * block[1].size + KEYS)
+            winner[block] = n
+        allows = np.array([rule.action == "allow" for _, rule in ranked] + [False], dtype=bool)
+        winner = winner[:, classes]
+        of_kind = [self._sets.number(self._ranges(allows[row], starts)) for row in winner]
+        allowed = np.array(of_kind, dtype=np.int32)[kind]
+        return Table(kind.astype(np.int32), allowed, ranked, winner, starts)
+
+    def _ranges(self, allowed: NDArray[np.bool_], starts: Numbers) -> Ranges:
+        """The services that are asked for, in the stretches that are allowed."""
+        change = np.flatnonzero(np.diff(np.concatenate(([False], allowed, [False]))))
+        bounds = np.append(starts, 256 * KEYS)[change].tolist()
+        stretches = tuple((first, end - 1) for first, end in zip(bounds[::2], bounds[1::2], strict=True))
+        return intersection(stretches, self._base)
+
+    def _matching(self, rule: Rule, vpc: str, nodes: Nodes, context: Numbers) -> NDArray[np.bool_]:
+        """The nodes that the rule's peer matches, for an instance of a VPC."""
+        if isinstance(rule.peer, GroupPeer):
+            return self._account.members(rule.peer.name, vpc)[context]
+        matches = np.zeros(nodes.count, dtype=bool)
+        for first, end in self._ground.named.within(named_networks(self._account.policy, rule)):
+            matches |= (nodes.inside >= first) & (nodes.inside < end)
+        return matches
+

@@ -1,0 +1,250 @@
+"""Makes rows of a relation: who may open what to whom, in few rows that say it exactly (SPEC 12.5).
+
+Services are divided for each receiver: what the same senders may open makes one row. Rows with equal senders and equal
+services become one row, then rows with equal receivers and equal services.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.policy.model import Policy, Rule
+from sgfast.reaching.ends import ANY, End
+from sgfast.reaching.names import ORDER, Names, Part, Region, in_order
+from sgfast.reaching.nodes import OUTSIDE, Numbers
+from sgfast.reaching.question import Question, Scene
+from sgfast.reaching.ranges import Ranges, union
+from sgfast.reaching.relation import EMPTY
+from sgfast.reaching.services import named_service, services_text
+from sgfast.space import alike
+
+Mask = NDArray[np.bool_]
+Key = tuple[int, Region, int, Region, int]
+"""Senders and receivers, each as a set of numbered nodes of instances and as a region, and a set of services."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decider:
+    """A rule that makes a difference."""
+
+    #: The policy that has it.
+    policy: Literal["old", "new"]
+    group: str
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Every source may open connections to every destination of the same IP version for all of the services."""
+
+    sources: tuple[Part, ...]
+    destinations: tuple[Part, ...]
+    families: tuple[int, ...]
+    #: As ``named_service`` reads them.
+    services: str
+    #: Of a difference between two policies: the rules that make it.
+    rules: tuple[Decider, ...] = ()
+
+
+Rules = dict[Decider, None]
+
+
+class RowMaker:
+    """Collects the rows of one family."""
+
+    def __init__(self, question: Question, family: int, policy: int = 0, *, simpler: bool = True) -> None:
+        """``policy``: the position of the one that has the names of a row's ends. ``simpler``: rows may overlap in
+        services where that makes them simpler.
+        """
+        self._question = question
+        self._family = family
+        self._policy = policy
+        self._simpler = simpler
+        self.senders = Names(question, family, question.sources, policy)
+        self.receivers = Names(question, family, question.destinations, policy)
+        self._rows: dict[Key, Rules] = {}
+
+    def add(
+        self, scene: Scene, to: Callable[[int], Numbers], out_of: Callable[[int], Numbers],
+        why: Callable[[Mask, Mask, int], Iterable[Decider]] = lambda senders, receivers, services: (),
+    ) -> None:  # fmt: skip
+        """Take in a scene. ``to`` gives the sets of services that are wanted from all senders to a receiver, ``out_of``
+        those from a sender to all receivers, and ``why`` the rules that decide about senders, receivers and a set.
+        """
+        self.senders.add(scene, scene.senders, scene.pieces_of_sender[self._policy])
+        self.receivers.add(scene, scene.receivers, scene.pieces_of_receiver[self._policy])
+        relation = scene.relations[self._policy]
+        contexts = scene.receivers.contexts[self._policy]
+        for receiver in np.flatnonzero(contexts >= 0).tolist():
+            is_other = ~relation.is_local(receiver)
+            for who, services in self._divided(to(receiver)):
+                if (who & is_other).any():
+                    rules = why(who & is_other, _only(contexts, receiver), services)
+                    self._note((*self.senders.of(who), self.receivers.bit(receiver), (), services), rules)
+        senders = scene.senders.contexts[self._policy]
+        for sender in np.flatnonzero(senders >= 0).tolist():
+            for who, services in self._divided(out_of(sender) * (contexts == OUTSIDE)):
+                rules = why(_only(senders, sender), who, services)
+                self._note((self.senders.bit(sender), (), 0, self.receivers.of(who)[1], services), rules)
+
+    def _note(self, key: Key, rules: Iterable[Decider]) -> None:
+        self._rows.setdefault(key, {}).update(dict.fromkeys(rules))
+
+    def _divided(self, sets: Numbers) -> Iterator[tuple[Mask, int]]:
+        """Divide services by who may open them: for each part the places where it is in the set, and its number. A part
+        is what these places alone may open, or, if that is simpler, all that they may.
+        """
+        numbers, place = np.unique(sets, return_inverse=True)
+        if not numbers.any():
+            return
+        if np.count_nonzero(numbers) == 1:
+            yield sets != EMPTY, int(numbers[-1])
+            return
+        ranges = [self._question.sets.ranges[number] for number in numbers.tolist()]
+        ends = [np.array(each, dtype=np.int64).reshape(-1, 2) for each in ranges]
+        bounds = np.unique(np.concatenate([np.concatenate((each[:, 0], each[:, 1] + 1)) for each in ends]))
+        cover = np.zeros((len(numbers), len(bounds)), dtype=np.int8)
+        for n, each in enumerate(ends):
+            cover[n, np.searchsorted(bounds, each[:, 0])] += 1
+            cover[n, np.searchsorted(bounds, each[:, 1] + 1)] -= 1
+        covers = np.cumsum(cover, axis=1)[:, :-1] > 0
+        keep, kind = alike(list(covers))
+        for n, stretch in enumerate(keep.tolist()):
+            column = covers[:, stretch]
+            if column.any():
+                of_all: Mask = np.logical_and.reduce(covers[column])
+                choices = [_ranges(bounds, kind == n), *([_ranges(bounds, of_all)] if self._simpler else [])]
+                yield column[place.reshape(-1)], self._question.sets.number(min(choices, key=len))
+
+    def rows(self) -> Iterator[Row]:
+        everything = self._question.everything[self._family]
+        for (sources, region_from, destinations, region_to, services), rules in _merged(self._rows):
+            yield Row(
+                self.senders.named(sources, region_from), self.receivers.named(destinations, region_to),
+                (self._family,), services_text(self._question.sets.ranges[services], self._family, everything),
+                tuple(rules),
+            )  # fmt: skip
+
+
+def _only(nodes: Numbers, node: int) -> Mask:
+    mask = np.zeros(len(nodes), dtype=bool)
+    mask[node] = True
+    return mask
+
+
+def _ranges(bounds: Numbers, stretches: Mask) -> Ranges:
+    """The stretches between bounds as ranges."""
+    places = np.flatnonzero(stretches)
+    return union(zip(bounds[places].tolist(), (bounds[places + 1] - 1).tolist(), strict=True))
+
+
+@dataclass(slots=True)
+class _Merged:
+    instances: int = 0
+    regions: dict[Region, None] = field(default_factory=dict)
+    rules: Rules = field(default_factory=dict)
+
+    def add(self, instances: int, region: Region, rules: Rules) -> None:
+        self.instances |= instances
+        if region:
+            self.regions[region] = None
+        self.rules.update(rules)
+
+    def rows(self) -> Iterator[tuple[int, Region]]:
+        """A region each; the instances go with the first of them."""
+        for n, region in enumerate(self.regions or {(): None}):
+            yield self.instances if n == 0 else 0, region
+
+
+def _merged(rows: Mapping[Key, Rules]) -> Iterator[tuple[Key, Rules]]:
+    """Rows of equal senders and services become one; then those of equal receivers and services."""
+    to: defaultdict[tuple[int, Region, int], _Merged] = defaultdict(_Merged)
+    for (sources, region_from, destinations, region_to, services), rules in rows.items():
+        to[sources, region_from, services].add(destinations, region_to, rules)
+    from_: defaultdict[tuple[int, Region, int], _Merged] = defaultdict(_Merged)
+    for (sources, region_from, services), merged in to.items():
+        for destinations, region_to in merged.rows():
+            # Nothing is said of a region to a region: neither end is an instance.
+            from_[destinations, region_to, services].add(sources, region_from if destinations else (), merged.rules)
+    for (destinations, region_to, services), merged in from_.items():
+        for sources, region_from in merged.rows():
+            yield (sources, region_from, destinations, region_to, services), merged.rules
+
+
+def in_both_families(rows: Iterable[Row]) -> list[Row]:
+    """Rows of IPv4 and IPv6 that say the same become one."""
+    made: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        key = (*_without_networks(row.sources), *_without_networks(row.destinations), row.services)
+        known = made.get(key)
+        if known is None:
+            made[key] = row
+            continue
+        families = tuple(sorted({*known.families, *row.families}))
+        if len(families) == len(known.families):
+            made[key, row] = row  # two rows of one family with different networks
+            continue
+        sources = in_order({*known.sources, *row.sources})
+        destinations = in_order({*known.destinations, *row.destinations})
+        rules = tuple(dict.fromkeys((*known.rules, *row.rules)))
+        made[key] = Row(sources, destinations, families, row.services, rules)
+    return list(made.values())
+
+
+def _without_networks(parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], bool]:
+    others = tuple(part for part in parts if part.kind not in ("network", "address-group"))
+    return others, len(others) < len(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """An answer to who may open what to whom."""
+
+    policy: Policy
+    sources: End
+    destinations: End
+    #: The services, as they were asked for.
+    asked: str
+    rows: tuple[Row, ...]
+    warnings: tuple[str, ...]
+
+
+def reach(policy: Policy, sources: End = ANY, destinations: End = ANY, services: str = "all") -> Reach:
+    """Which connections may be opened from ``sources`` to ``destinations``, exactly (SPEC 12.5).
+
+    ``services``: as ``named_service`` reads them. Raises ArgumentError if they are none, TooMuch if the answer would
+    take too long, AmbiguousAddress if two peers of a VPC own an address.
+    """
+    question = Question([policy], sources, destinations, named_service(services))
+    makers = {family: RowMaker(question, family) for family in (4, 6)}
+    for scene in question.scenes():
+        relation = scene.relations[0]
+        makers[scene.family].add(scene, relation.to, relation.out_of)
+    rows = in_both_families(row for maker in makers.values() for row in maker.rows())
+    return Reach(policy, sources, destinations, services, tuple(sorted(rows, key=rank)), stateless_warnings(policy))
+
+
+def rank(row: Row) -> tuple[object, ...]:
+    """What is open to most comes first: everybody, the widest networks, groups, instances."""
+    return _breadth(row.sources), _breadth(row.destinations), row.families, row.services
+
+
+def _breadth(parts: tuple[Part, ...]) -> tuple[object, ...]:
+    widest = min((int(part.name.rpartition("/")[2]) for part in parts if part.kind == "network"), default=0)
+    return ORDER.index(parts[0].kind), widest, parts[0].name, -len(parts)
+
+
+def stateless_warnings(policy: Policy) -> tuple[str, ...]:
+    """A warning if filters of some instances judge replies, too (SPEC 2.8)."""
+    groups = {group.name for group in policy.security_groups if not group.stateful}
+    count = sum(not groups.isdisjoint(instance.security_groups) for instance in policy.instances)
+    if not count:
+        return ()
+    who = "1 instance is" if count == 1 else f"{count:,} instances are"
+    return (f"{who} in stateless groups: replies are judged by rules, too, and are not part of this answer",)

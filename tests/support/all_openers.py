@@ -1,0 +1,167 @@
+"""The verdict of every packet that opens a connection, in a small universe, by the reference model alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from checked_policies import BLOCKS, GRE, TCP, UDP
+
+from sgfast.compiler.ports import KEYS
+from sgfast.policy.model import ICMP, ICMPV6, Instance, Policy
+from sgfast.reaching import End, Part, Row, ServiceSet, named_end, named_service
+from sgfast.reference.addresses import is_multicast_or_broadcast
+from sgfast.reference.engine import ReferenceEngine
+from sgfast.reference.rules import winning_rule
+from sgfast.reference.table import GroupRule, Opener, Side
+
+Address = IPv4Address | IPv6Address
+#: Protocol, destination port, ICMP type and code.
+Service = tuple[int, int | None, int | None, int | None]
+
+#: All that the policies of ``checked_policies`` distinguish, and some that they do not.
+ADDRESSES: dict[int, tuple[Address, ...]] = {
+    4: (*BLOCKS[4], ip_address("8.8.8.8"), ip_address("224.0.0.9")),
+    6: (*BLOCKS[6], ip_address("2a00::1"), ip_address("ff02::9")),
+}
+_PORTED: tuple[Service, ...] = tuple((which, port, None, None) for which in (TCP, UDP) for port in (0, 1, 2, 3, 10))
+SERVICES: dict[int, tuple[Service, ...]] = {
+    4: (*_PORTED, (GRE, None, None, None), *((ICMP, None, kind, code) for kind in (8, 9, 13) for code in (0, 1))),
+    6: (*_PORTED, (GRE, None, None, None), (ICMPV6, None, 128, 0), (ICMPV6, None, 200, 1)),
+}
+
+
+#: Ends and services of questions about these policies.
+ENDS = (
+    "any", "any", "internet", "group:a", "group:b", "group:c", "instance:i0", "instance:i1", "address-group:some",
+    "10.0.0.0/31", "10.0.0.2", "8.8.8.8", "2001:db8::/127", "224.0.0.0/4",
+)  # fmt: skip
+ASKED = ("all", "all", "tcp", "udp", "tcp/1", "tcp/2-9", "udp/0,3", "icmp", "icmp/8", "icmp/9/1", "gre")
+
+
+@dataclass(frozen=True)
+class Packet:
+    """``vpc``: where its addresses are looked up."""
+
+    vpc: str
+    source: Address
+    destination: Address
+    service: Service
+
+    def asks_for(self, services: ServiceSet) -> bool:
+        protocol, port, icmp_type, icmp_code = self.service
+        number = protocol * KEYS + (port or 0) + 256 * (icmp_type or 0) + (icmp_code or 0)
+        return any(first <= number <= last for first, last in services.of(self.source.version))
+
+
+class Truth:
+    """What a policy says of each packet whose source is an instance of the packet's VPC, or no instance's while the
+    destination is an instance of that VPC (SPEC 12.1).
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.engines = {vpc.name: ReferenceEngine(policy, vpc=vpc.name) for vpc in policy.vpcs}
+
+    def owner(self, vpc: str, address: Address, is_destination: bool) -> Instance | None:
+        if is_destination and is_multicast_or_broadcast(address):
+            return None
+        return self.engines[vpc]._owner(address)
+
+    def is_between(self, packet: Packet, source: End, destination: End) -> bool:
+        for end, address, is_destination in ((source, packet.source, False), (destination, packet.destination, True)):
+            owner = self.owner(packet.vpc, address, is_destination)
+            is_in = any(address in network for network in end.networks)
+            is_in &= not any(address in network for network in end.without)
+            if not (is_in and (owner is None or end.owned)) and (owner is None or owner.name not in end.instances):
+                return False
+        return True
+
+    @cached_property
+    def verdicts(self) -> dict[Packet, str]:
+        """``allow`` or ``deny`` for each packet in the universe that filters judge."""
+        return {
+            packet: verdict
+            for vpc in self.engines
+            for family in (4, 6)
+            for source in ADDRESSES[family]
+            for destination in ADDRESSES[family]
+            for packet, verdict in self._between(vpc, source, destination)
+        }
+
+    @property
+    def allowed(self) -> set[Packet]:
+        return {packet for packet, verdict in self.verdicts.items() if verdict == "allow"}
+
+    def _between(self, vpc: str, source: Address, destination: Address) -> Iterator[tuple[Packet, str]]:
+        sender, receiver = self.owner(vpc, source, False), self.owner(vpc, destination, True)
+        here = sender or receiver
+        if here is None or here.vpc != vpc or sender is receiver:
+            return
+        for service in SERVICES[source.version]:
+            packet = Packet(vpc, source, destination, service)
+            yield packet, "allow" if self.passes(packet, sender, receiver) else "deny"
+
+    def passes(self, packet: Packet, sender: Instance | None, receiver: Instance | None) -> bool:
+        return all(
+            winner is not None and winner.rule.action == "allow" for winner in self._winners(packet, sender, receiver)
+        )
+
+    def deciding(self, packet: Packet) -> set[tuple[str, str]]:
+        """The rules that win, by group and id."""
+        sender = self.owner(packet.vpc, packet.source, False)
+        receiver = self.owner(packet.vpc, packet.destination, True)
+        return {(winner.group, winner.rule.id) for winner in self._winners(packet, sender, receiver) if winner}
+
+    def _winners(
+        self, packet: Packet, sender: Instance | None, receiver: Instance | None
+    ) -> Iterator[GroupRule | None]:
+        protocol, port, icmp_type, icmp_code = packet.service
+        for here, outbound, far, there in (
+            (sender, True, packet.destination, receiver), (receiver, False, packet.source, sender),
+        ):  # fmt: skip
+            if here is not None:
+                opener = Opener(
+                    packet.source.version, protocol, (packet.source, 40000), (packet.destination, port), outbound,
+                    icmp_type, icmp_code, "", False,
+                )  # fmt: skip
+                yield winning_rule(self.policy, Side(here, outbound, far, there), opener)
+
+
+def says(row: Row, packet: Packet, truth: Truth) -> bool:
+    """Whether a row says that the packet is allowed."""
+    negated = row.services.startswith("all except ")
+    asks = packet.asks_for(named_service(row.services.removeprefix("all except ")))
+    return (
+        packet.source.version in row.families
+        and asks != negated
+        and any(_is_meant(part, packet, truth, False) for part in row.sources)
+        and any(_is_meant(part, packet, truth, True) for part in row.destinations)
+    )
+
+
+def _is_meant(part: Part, packet: Packet, truth: Truth, is_destination: bool) -> bool:
+    address = packet.destination if is_destination else packet.source
+    owner = truth.owner(packet.vpc, address, is_destination)
+
+    def is_in(networks: Iterable[str]) -> bool:
+        return any(address in ip_network(network) for network in networks)
+
+    match part.kind:
+        case "any":
+            return True
+        case "internet":
+            return owner is None and address in named_end(truth.policy, "internet").networks[address.version == 6]
+        case "instances":
+            return owner is not None and not {owner.name, *owner.security_groups} & {*part.without}
+        case "group":
+            return owner is not None and part.name in owner.security_groups
+        case "instance":
+            return owner is not None and owner.name == part.name and (not part.addresses or is_in(part.addresses))
+        case "address-group":
+            networks = truth.policy.address_group_by_name[part.name].addresses
+            return owner is None and is_in(map(str, networks))
+        case "network":
+            return owner is None and is_in([part.name]) and not is_in(part.without)
