@@ -155,18 +155,40 @@ def explain(
     if number in (ICMP, ICMPV6):
         icmp_type = ECHO_REQUEST[version] if icmp_type is None else icmp_type
         icmp_code = icmp_code or 0
+    return _explained(engine, src, dst, number, port, sport, icmp_type, icmp_code, choices, assumed)
+
+
+def explain_opener(
+    engine: Engine, source: Address, destination: Address, protocol: int, port: int | None, icmp_type: int | None,
+    icmp_code: int | None,
+) -> Explained:  # fmt: skip
+    """Explain one packet as ``explain`` does. The engine must be fresh, because a connection could decide otherwise.
+
+    ``protocol`` is the number in packets. ``port``, ``icmp_type`` and ``icmp_code`` are None if it does not have them.
+    """
+    ends = [End(address, _owner(engine, address)) for address in (source, destination)]
+    if is_multicast(destination):
+        ends[1] = End(destination, None)
+    return _explained(engine, ends[0], ends[1], protocol, port, None, icmp_type, icmp_code)
+
+
+def _explained(
+    engine: Engine, src: End, dst: End, protocol: int, port: int | None, sport: int | None, icmp_type: int | None,
+    icmp_code: int | None, choices: Sequence[str] = (), assumed: tuple[Instance, ...] = (),
+) -> Explained:  # fmt: skip
+    policy = engine.policy
     verdict = engine.check(
-        src.address, dst.address, number, sport=CLIENT_PORT if sport is None else sport, dport=port or 0,
+        src.address, dst.address, protocol, sport=CLIENT_PORT if sport is None else sport, dport=port or 0,
         icmp_type=icmp_type or 0, icmp_code=icmp_code or 0,
     )  # fmt: skip
-    packet = Packet(version, number, port, icmp_type, icmp_code)
+    packet = Packet(src.address.version, protocol, port, icmp_type, icmp_code)
     sides: list[SideExplained | None] = [None, None]
     if verdict.verdict in ("allow", "deny"):
         for n, (direction, here, there) in enumerate((("outbound", src, dst), ("inbound", dst, src))):
             if here.instance is not None:
                 sides[n] = _side(policy, verdict, direction, here.instance, there, packet)  # type: ignore[arg-type]
     return Explained(
-        policy, engine.vpc, src, dst, number, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
+        policy, engine.vpc, src, dst, protocol, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
         _note(policy, verdict, src, dst), sides[0], sides[1], tuple(choices), assumed,
     )  # fmt: skip
 
