@@ -45,6 +45,8 @@ class Expectation:
     name: str
     why: str
     line: int
+    #: ``file:line: expect[n]``
+    place: str
 
     @property
     def text(self) -> str:
@@ -106,7 +108,7 @@ def _expectation(reader: NodeReader, node: Node, path: str, lines: dict[str, int
         raise reader.error(fields["name"], f"{path}.name", message)
     if name:
         lines[name] = line_of(node)
-    return Expectation(ends[0], ends[1], services, verdict, name, why, line_of(node))
+    return Expectation(ends[0], ends[1], services, verdict, name, why, line_of(node), reader.location(node, path))
 
 
 def _words(reader: NodeReader, node: Node, path: str, wanted: str) -> tuple[Word, ...]:
