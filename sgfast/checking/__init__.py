@@ -8,6 +8,7 @@
     blocked       instances that no connection can be opened to or from
     isolation     members of one group that cannot reach each other
     traffic       rules that no packet of some captures used
+    unmet         what an expectations file contradicts
 
 All work is bounded. What would take too long is skipped and reported (``Checked.left_out``).
 """
@@ -23,8 +24,10 @@ from sgfast.checking.exposure import exposed
 from sgfast.checking.isolation import separated_members
 from sgfast.checking.policy_index import PolicyIndex
 from sgfast.checking.traffic import never_hit
+from sgfast.checking.unmet import unmet
 from sgfast.checking.unused import empty_sources, unused
 from sgfast.policy.model import Policy
+from sgfast.proving import Proof
 from sgfast.replaying import ReplayResult
 
 __all__ = [
@@ -49,8 +52,8 @@ class Checked:
         return [finding for finding in self.findings if finding.severity in worst]
 
 
-def check_policy(policy: Policy, traffic: ReplayResult | None = None) -> Checked:
-    """Run all checks. ``traffic`` is a replay of captures through this policy."""
+def check_policy(policy: Policy, traffic: ReplayResult | None = None, proof: Proof | None = None) -> Checked:
+    """Run all checks. ``traffic`` is a replay of captures through this policy, ``proof`` what it is meant to do."""
     index = PolicyIndex(policy)
     coverage = Coverage(index)
     found = coverage.findings()
@@ -61,6 +64,8 @@ def check_policy(policy: Policy, traffic: ReplayResult | None = None) -> Checked
     found += empty + blocked_instances(index, coverage) + together
     if traffic is not None:
         found += never_hit(traffic)
+    if proof is not None:
+        found += unmet(proof)
     left_out = tuple(
         f"{count:,} {text}"
         for count, text in (

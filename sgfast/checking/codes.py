@@ -26,6 +26,7 @@ UNUSED_GROUP, UNUSED_ADDRESS_GROUP, EMPTY_SOURCE = "SG005", "SG006", "SG007"
 NO_INBOUND, NO_OUTBOUND = "SG008", "SG009"
 NO_SELF_RULE, ISOLATED_MEMBERS = "SG010", "SG011"
 NEVER_HIT = "SG012"
+UNMET = "SG014"
 
 CODES: dict[str, Code] = {
     SHADOWED: Code(
@@ -75,6 +76,10 @@ CODES: dict[str, Code] = {
     NEVER_HIT: Code(
         "never-hit", "note", "a rule that no packet of the captures used",
         "If the captures cover all that should work (backups, month ends, failovers), the rule may be superfluous.",
+    ),
+    UNMET: Code(
+        "unmet-expectation", "error", "what an expectations file contradicts",
+        "Change the rule that decides, or the expectation if it is not what is meant.",
     ),
 }  # fmt: skip
 

@@ -39,6 +39,9 @@ def _known(context: click.Context, option: click.Parameter, values: tuple[str, .
     multiple=True,
     help="Also find the rules that no packet of this capture used. Repeatable: all captures form one replay.",
 )
+@click.option(
+    "--expect", "expectations", type=FILE, metavar="FILE", help="Also find what this expectations file contradicts."
+)
 @replay_options
 @as_if_in_option
 @format_option("sarif")
@@ -57,6 +60,7 @@ def check(
     context: click.Context,
     policy: str,
     captures: tuple[str, ...],
+    expectations: str | None,
     options: ReplayOptions,
     as_if_in: tuple[str, ...],
     policies: PolicyOptions,
@@ -76,7 +80,7 @@ def check(
       sgfast check policy.yaml --traffic monday.pcap --traffic tuesday.pcap
       sgfast check policy.yaml --traffic monday.pcap --filter "not host 10.0.0.99"
     """
-    if [policy, *captures].count("-") > 1:
+    if [policy, *captures, expectations].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
     if not captures and not options.reading.is_plain:
         raise click.UsageError("options for reading captures (--start, --filter, --decap, ...) need --traffic")
@@ -86,7 +90,7 @@ def check(
     from sgfast.policy.document import Lines
     from sgfast.report.check import check_summary, check_text, compile_for_check
 
-    Inputs([policy], captures).enter_sandbox()
+    Inputs([policy], captures, [expectations]).enter_sandbox()
     lines: Lines = {}
     loaded = policies.load(policy, lines)
     try:
@@ -101,7 +105,14 @@ def check(
         with progress_of(captures) as progress:
             traffic = run_replay(loaded, captures, options, progress=progress)
         warnings += [warning for warning in traffic.warnings if warning not in warnings]
-    checked = check_policy(loaded, traffic)
+    proof = None
+    if expectations is not None:
+        from sgfast.policy.expectations import load_expectations
+        from sgfast.proving import Expectations
+
+        proof = Expectations(loaded, load_expectations(expectations)).prove()
+        warnings += proof.warnings
+    checked = check_policy(loaded, traffic, proof)
     warn(warnings)
     if traffic is not None and traffic.damaged is not None:
         say(str(traffic.damaged))

@@ -149,7 +149,7 @@ def test_shadowed_and_redundant_rules_against_exhaustive_evaluation() -> None:
 
     run()
     for code in ("SG001", "SG002", "SG003", "SG005", "SG007", "SG008", "SG009", "SG010", "SG011"):
-        assert seen[code] >= 5, seen
+        assert seen[code] >= some(2, 5), seen
 
 
 def test_removing_a_redundant_rule_and_looking_again_keeps_every_verdict() -> None:

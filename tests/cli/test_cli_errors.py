@@ -173,7 +173,7 @@ def test_every_command_says_of_an_odd_file_in_one_line_what_is_wrong(capsys: Cap
         ("replay", policy, capture, "--resume", path), ("check", path, "--format", "sarif"),
         ("check", policy, "--traffic", path), ("diff", path, *SHOP), ("diff", policy, path, capture),
         ("diff", "--plan", path, capture), ("explain", path, *packet), ("reach", path),
-        ("suggest", path), ("test", path, path), ("test", policy, path),
+        ("suggest", path), ("check", policy, "--expect", path), ("test", path, path), ("test", policy, path),
         ("test", "--init", policy, path),
         ("suggest", capture, "--instances", path), ("suggest", capture, "--policy", path),
         ("flowlog", path, PCAPS / "shop.flow.log"), ("flowlog", policy, path), ("template", path), ("completion", path),

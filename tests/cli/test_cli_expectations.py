@@ -1,4 +1,4 @@
-"""``sgfast test`` (SPEC 10.23): what it prints, and how it ends (SPEC 10.5)."""
+"""``sgfast test`` and ``sgfast check --expect`` (SPEC 10.23): what they print, and how they end (SPEC 10.5)."""
 
 from __future__ import annotations
 
@@ -195,6 +195,39 @@ def test_init_without_anything_that_worked_is_an_error(capsys: Capsys, tmp_path:
     capture = write_capture(tmp_path, *handshake(1000, 80)[:1])
     outcome = sgfast(capsys, "test", "--init", write_policy(tmp_path, POLICY), capture)
     assert outcome.status == 2 and "no connection of an instance was answered" in outcome.one_line()
+
+
+# Findings -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "about", "at"),
+    [
+        ("{from: internet, to: web, service: tcp/80, verdict: deny}", ("web", "web/inbound/1"), 6),
+        ("{from: internet, to: web, service: tcp/81, verdict: allow}", ("web", "closed"), 7),
+        ("{from: internet, to: web, service: gre, verdict: allow}", ("web", None), 4),
+        ("{from: web, to: internet, service: gre, verdict: allow}", ("web", None), 4),
+    ],
+)
+def test_check_finds_what_an_expectation_contradicts_where_it_is_decided(
+    capsys: Capsys, tmp_path: Path, line: str, about: tuple[str, str | None], at: int
+) -> None:
+    policy, expect = write_policy(tmp_path, POLICY), write(tmp_path, line, HOLDS, EMPTY)
+    outcome = sgfast(capsys, "check", policy, "--expect", expect, "--json", "--fail-on", "SG014")
+    assert outcome.status == 1
+    found = valid("check", json.loads(outcome.out))
+    (finding,) = (each for each in found["findings"] if each["code"] == "SG014")
+    assert (finding["group"], finding["rule"]) == about and (finding["severity"], finding["line"]) == ("error", at)
+    assert "expect.yaml:2: expect[0]" in finding["message"] and ", but " in finding["message"]
+    assert any("nobody is nobody" in warning for warning in found["warnings"])
+    log = json.loads(sgfast(capsys, "check", policy, "--expect", expect, "--format", "sarif").out)
+    (result,) = (each for each in log["runs"][0]["results"] if each["ruleId"] == "SG014")
+    assert result["locations"][0]["physicalLocation"]["region"] == {"startLine": at}
+
+
+def test_check_without_failures_is_as_before(capsys: Capsys, tmp_path: Path) -> None:
+    policy, expect = write_policy(tmp_path, POLICY), write(tmp_path, HOLDS)
+    assert sgfast(capsys, "check", policy, "--expect", expect).out == sgfast(capsys, "check", policy).out
 
 
 def test_the_engine_has_the_last_word(capsys: Capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

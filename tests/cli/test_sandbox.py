@@ -304,6 +304,7 @@ def test_refused_calls_have_the_numbers_of_the_kernels_headers(column: int, head
         "diff BAD BAD BAD",
         "diff --plan BAD BAD",
         "check BAD --traffic BAD",
+        "check BAD --expect BAD",
         "test BAD BAD",
         "test --init BAD BAD -o OUT",
         "explain BAD --from a --to b --protocol tcp",
