@@ -19,8 +19,9 @@ from typing import Literal, NamedTuple
 from sgfast.compiler import Compiler
 from sgfast.compiler.ports import KEYS
 from sgfast.engine import Engine
-from sgfast.errors import ArgumentError, PolicyError
+from sgfast.errors import ArgumentError, PolicyError, TooMuch
 from sgfast.explaining import Explained, explain_opener, sentence
+from sgfast.policy.change_file import count_addresses, count_rules
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.matching import Address
 from sgfast.policy.matching import End as SeenEnd
@@ -28,6 +29,10 @@ from sgfast.policy.model import Action, Network, Policy
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.reaching import End, Opener, ServiceSet, first_contradiction, named_end, named_service
 from sgfast.reaching.ranges import Ranges, difference, union
+
+#: The most steps that looking up the names of a file may take, and proving all of it (SPEC 11.7). At the limit it is
+#: minutes.
+MAX_STEPS = 50_000_000
 
 _OPPOSITE: dict[Action, Action] = {"allow": "deny", "deny": "allow"}
 
@@ -91,7 +96,8 @@ class Seen(NamedTuple):
 class Expectations:
     """The expectations of a file, with the names in it looked up in a policy.
 
-    Raises PolicyError for a name that means nothing there, or several things; it names file, line and field.
+    Raises PolicyError for a name that means nothing there, or several things; it names file, line and field. Also if
+    there is too much to look up (SPEC 11.1).
     """
 
     def __init__(self, policy: Policy, file: ExpectationsFile) -> None:
@@ -100,15 +106,24 @@ class Expectations:
         self._ends: dict[str, End] = {}
         self._services: dict[str, ServiceSet] = {}
         self._compilers: dict[str, Compiler] = {}
-        self._meant = [
-            _Meant(
-                expectation,
-                tuple(map(self._end, expectation.sources)),
-                tuple(map(self._end, expectation.destinations)),
-                _together(map(self._service, expectation.services)),
-            )
-            for expectation in file.expectations
+        words = {
+            word.text for each in file.expectations for named in (each.sources, each.destinations, each.services)
+            for word in named
+        }  # fmt: skip
+        self._refuse(len(words) * (250 + len(policy.instances)), len(file.expectations))
+        self._meant = [self._looked_up(expectation) for expectation in file.expectations]
+
+    def _looked_up(self, expectation: Expectation) -> _Meant:
+        sources, destinations = (
+            {word.text: self._end(word) for word in words} for words in (expectation.sources, expectation.destinations)
+        )
+        nobody = [
+            word for word in (*expectation.sources, *expectation.destinations) if _is_nobody(self._ends[word.text])
         ]
+        return _Meant(
+            expectation, _joined(sources.values()), _joined(destinations.values()),
+            _together({word.text: self._service(word) for word in expectation.services}.values()), tuple(nobody),
+        )  # fmt: skip
 
     def _end(self, word: Word) -> End:
         if word.text not in self._ends:
@@ -133,20 +148,43 @@ class Expectations:
         return [meant.expectation for meant in self._meant]
 
     def prove(self) -> Proof:
-        """Hold each expectation against all packets that it is about."""
+        """Hold each expectation against all packets that it is about.
+
+        PolicyError if that would take too long (SPEC 11.1).
+        """
+        self._refuse(sum(self._steps(meant) for meant in self._meant), len(self._meant))
         return Proof(self.policy, self.origin, tuple([self._outcome(meant) for meant in self._meant]))
+
+    def _refuse(self, steps: int, expectations: int) -> None:
+        if steps > MAX_STEPS:
+            raise PolicyError(
+                f"{shown_origin(self.origin)}: {expectations:,} expectations of a policy with "
+                f"{count_rules(self.policy):,} rules and {count_addresses(self.policy):,} addresses are too much work: "
+                "divide the file"
+            )
+
+    def _steps(self, meant: _Meant) -> int:
+        """An estimate of the work of one proof. Each pair of ends is asked about twice, and each question looks at all
+        that the policy and the ends name.
+        """
+        named = sum(len(end.networks) + len(end.instances) for end in (*meant.sources, *meant.destinations))
+        pairs = len(meant.sources) * len(meant.destinations)
+        return 2 * pairs * (250 + count_rules(self.policy) + count_addresses(self.policy) + named)
 
     def _outcome(self, meant: _Meant) -> Outcome:
         wanted = meant.expectation.verdict
         found = self._contradiction(meant, wanted)
         about_something = found is not None or self._contradiction(meant, _OPPOSITE[wanted]) is not None
         return Outcome(
-            meant.expectation, None if found is None else self._judged(found, wanted), about_something, meant.nobody()
+            meant.expectation, None if found is None else self._judged(found, wanted), about_something, meant.nobody
         )
 
     def _contradiction(self, meant: _Meant, wanted: Action) -> Opener | None:
-        for sources, destinations in product(_joined(meant.sources), _joined(meant.destinations)):
-            found = first_contradiction(self.policy, sources, destinations, meant.services, wanted)
+        for sources, destinations in product(meant.sources, meant.destinations):
+            try:
+                found = first_contradiction(self.policy, sources, destinations, meant.services, wanted)
+            except TooMuch as error:
+                raise PolicyError(f"{meant.expectation.place}: {error}") from None
             if found is not None:
                 return found
         return None
@@ -199,22 +237,23 @@ class _Meant:
     """An expectation whose names were looked up."""
 
     expectation: Expectation
-    sources: tuple[End, ...]
-    destinations: tuple[End, ...]
+    sources: list[End]
+    destinations: list[End]
     services: ServiceSet
-
-    def nobody(self) -> tuple[Word, ...]:
-        words = (*self.expectation.sources, *self.expectation.destinations)
-        ends = (*self.sources, *self.destinations)
-        return tuple([word for word, end in zip(words, ends, strict=True) if not (end.instances or end.networks)])
+    nobody: tuple[Word, ...]
 
 
-def _joined(ends: Sequence[End]) -> list[End]:
+def _is_nobody(end: End) -> bool:
+    return not (end.instances or end.networks)
+
+
+def _joined(ends: Iterable[End]) -> list[End]:
     """The same addresses and instances as fewer ends, because each pair of ends is a question of its own."""
-    plain = [end for end in ends if end.owned and not end.without]
-    others = dict.fromkeys(end for end in ends if end not in plain)
+    known = [*ends]
+    plain = [end for end in known if end.owned and not end.without]
+    others = [end for end in known if not end.owned or end.without]
     if len(plain) < 2:
-        return [*plain, *others]
+        return known
     instances = frozenset().union(*(end.instances for end in plain))
     networks = tuple(network for end in plain for network in end.networks)
     return [End("any", "several", instances, networks), *others]

@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import pytest
 from checked_policies import policies, views_exist
 from effort import some
 from expected import files, is_about, packets
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 
-from sgfast import Engine, parse_policy
+from sgfast import Engine, parse_policy, proving
+from sgfast.errors import PolicyError
 from sgfast.explaining import CLIENT_PORT, Explained
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import Policy
 from sgfast.proving import Expectations, Outcome, Seen
+from sgfast.reaching import relation
 
 
 def judged(policy: Policy, found: Explained) -> str:
@@ -106,3 +109,26 @@ def test_lists_are_each_of_their_members() -> None:
     for wrong in (holds.replace("192.0.2.7", "one"), holds.replace("[two]", "[one, two]"),
                   holds.replace("allow", "deny")):  # fmt: skip
         assert outcome(APART, wrong).word == "fails", wrong
+
+
+def test_what_would_take_too_long_is_refused_before_it_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SPEC 11.7."""
+    policy = parse_policy(APART)
+    # Two rules and two addresses of the policy; an instance at each end.
+    cost = 2 * (250 + 4 + 2)
+    line = "{from: one, to: two, service: all, verdict: deny}"
+    monkeypatch.setattr(proving, "MAX_STEPS", 3 * cost)
+    assert len(Expectations(policy, parse_expectations(f"expect: [{line}, {line}, {line}]")).prove().outcomes) == 3
+    monkeypatch.setattr(proving, "first_contradiction", None)
+    four = f"expect: [{', '.join([line] * 4)}]"
+    with pytest.raises(PolicyError, match=r"^e.yaml: 4 expectations of a policy with 2 rules and 2 addresses are too"):
+        Expectations(policy, parse_expectations(four, "e.yaml")).prove()
+    monkeypatch.setattr(proving, "MAX_STEPS", 3 * 252 - 1)
+    with pytest.raises(PolicyError, match=r"^e.yaml: 4 expectations of a policy with 2 rules and 2 addresses are too"):
+        Expectations(policy, parse_expectations(four, "e.yaml"))  # three different words
+
+
+def test_one_question_that_is_too_large_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relation, "MAX_PAIRS", 0)
+    with pytest.raises(PolicyError, match=r"^<expectations>:1: expect\[0\]: .*would take too long"):
+        outcome(APART, "{from: any, to: in-b, service: all, verdict: deny}")
