@@ -39,6 +39,7 @@ CLIENT_PORT = 49152
 #: The ICMP type of a ping, by IP version.
 ECHO_REQUEST = {4: 8, 6: 128}
 
+_VERDICTS = {"allow": "allowed", "deny": "denied"}
 #: How many of a peer's groups are named; beyond that only the number is given.
 _LISTED_GROUPS = 5
 #: How many of an instance's prefixes are searched for an address it owns. Each search visits all instances.
@@ -155,20 +156,83 @@ def explain(
     if number in (ICMP, ICMPV6):
         icmp_type = ECHO_REQUEST[version] if icmp_type is None else icmp_type
         icmp_code = icmp_code or 0
+    return _explained(engine, src, dst, number, port, sport, icmp_type, icmp_code, choices, assumed)
+
+
+def explain_opener(
+    engine: Engine, source: Address, destination: Address, protocol: int, port: int | None, icmp_type: int | None,
+    icmp_code: int | None,
+) -> Explained:  # fmt: skip
+    """Explain one packet as ``explain`` does. The engine must be fresh, because a connection could decide otherwise.
+
+    ``protocol`` is the number in packets. ``port``, ``icmp_type`` and ``icmp_code`` are None if it does not have them.
+    """
+    ends = [End(address, _owner(engine, address)) for address in (source, destination)]
+    if is_multicast(destination):
+        ends[1] = End(destination, None)
+    return _explained(engine, ends[0], ends[1], protocol, port, None, icmp_type, icmp_code)
+
+
+def _explained(
+    engine: Engine, src: End, dst: End, protocol: int, port: int | None, sport: int | None, icmp_type: int | None,
+    icmp_code: int | None, choices: Sequence[str] = (), assumed: tuple[Instance, ...] = (),
+) -> Explained:  # fmt: skip
+    policy = engine.policy
     verdict = engine.check(
-        src.address, dst.address, number, sport=CLIENT_PORT if sport is None else sport, dport=port or 0,
+        src.address, dst.address, protocol, sport=CLIENT_PORT if sport is None else sport, dport=port or 0,
         icmp_type=icmp_type or 0, icmp_code=icmp_code or 0,
     )  # fmt: skip
-    packet = Packet(version, number, port, icmp_type, icmp_code)
+    packet = Packet(src.address.version, protocol, port, icmp_type, icmp_code)
     sides: list[SideExplained | None] = [None, None]
     if verdict.verdict in ("allow", "deny"):
         for n, (direction, here, there) in enumerate((("outbound", src, dst), ("inbound", dst, src))):
             if here.instance is not None:
                 sides[n] = _side(policy, verdict, direction, here.instance, there, packet)  # type: ignore[arg-type]
     return Explained(
-        policy, engine.vpc, src, dst, number, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
+        policy, engine.vpc, src, dst, protocol, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
         _note(policy, verdict, src, dst), sides[0], sides[1], tuple(choices), assumed,
     )  # fmt: skip
+
+
+def service_of(explained: Explained) -> str:
+    """``tcp/5432``, ``icmp type 8 code 0``"""
+    text = protocol_text(explained.protocol)
+    if explained.port is not None:
+        text += f"/{explained.port}"
+    if explained.sport is not None:
+        text += f" (source port {explained.sport})"
+    if explained.icmp_type is not None:
+        text += f" type {explained.icmp_type} code {explained.icmp_code}"
+    return text
+
+
+def sentence(explained: Explained) -> str:
+    """The packet, its verdict and what decided it, in one line without a full stop."""
+    source, destination = (
+        f"{end.address}{f' ({end.instance.name})' if end.instance is not None else ''}"
+        for end in (explained.source, explained.destination)
+    )
+    return f"{service_of(explained)} from {source} to {destination} is {_decision(explained)}"
+
+
+def _decision(explained: Explained) -> str:
+    sides = [side for side in (explained.egress, explained.ingress) if side is not None]
+    if explained.verdict not in ("allow", "deny") or explained.note:
+        return f"{_VERDICTS.get(explained.verdict, explained.verdict)}: {explained.note}"
+    if explained.verdict == "allow":
+        rules = [side.winner.rule.id for side in sides if side.winner is not None]
+        return f"allowed by {' and '.join(rules)}" if rules else "allowed without a rule"
+    side = next(side for side in sides if side.verdict == "deny")
+    if side.winner is not None:
+        return f"denied by {side.winner.rule.id}"
+    if not side.nearest:
+        return f"denied: no {side.direction} rule of {side.instance.name} allows anything"
+    nearest = side.nearest[0]
+    *others, last = (misfit.field for misfit in nearest.misfits)
+    return (
+        f"denied: no {side.direction} rule of {side.instance.name} matches; the nearest is {nearest.rule.id}, which "
+        f"misses on {', '.join(others)}{' and ' if others else ''}{last}"
+    )
 
 
 # The packet ----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@
     isolation     members of one group that cannot reach each other
     ip_versions   services that are open over one IP version only
     traffic       rules that no packet of some captures used
+    unmet         what an expectations file contradicts
     usage         rules that are much wider than all that used them in some captures
 
 All work is bounded. What would take too long is skipped and reported (``Checked.left_out``).
@@ -26,9 +27,11 @@ from sgfast.checking.ip_versions import one_version_only
 from sgfast.checking.isolation import separated_members
 from sgfast.checking.policy_index import PolicyIndex
 from sgfast.checking.traffic import never_hit
+from sgfast.checking.unmet import unmet
 from sgfast.checking.unused import empty_sources, unused
 from sgfast.checking.usage import Uses, wider_than_used
 from sgfast.policy.model import Policy
+from sgfast.proving import Proof
 from sgfast.replaying import ReplayResult
 
 __all__ = [
@@ -53,8 +56,12 @@ class Checked:
         return [finding for finding in self.findings if finding.severity in worst]
 
 
-def check_policy(policy: Policy, traffic: ReplayResult | None = None, uses: Uses | None = None) -> Checked:
-    """Run all checks. ``traffic`` is a replay of captures through this policy, and ``uses`` its sink of connections."""
+def check_policy(
+    policy: Policy, traffic: ReplayResult | None = None, uses: Uses | None = None, proof: Proof | None = None
+) -> Checked:
+    """Run all checks. ``traffic`` is a replay of captures through this policy, and ``uses`` its sink of connections.
+    ``proof``: what the policy is meant to do.
+    """
     index = PolicyIndex(policy)
     coverage = Coverage(index)
     found = coverage.findings()
@@ -67,6 +74,8 @@ def check_policy(policy: Policy, traffic: ReplayResult | None = None, uses: Uses
     found += empty + blocked_instances(index, coverage) + together + versions
     if traffic is not None:
         found += never_hit(traffic)
+    if proof is not None:
+        found += unmet(proof)
     wider, rules_unread = wider_than_used(traffic, uses) if traffic is not None and uses is not None else ([], 0)
     found += wider
     left_out = tuple(

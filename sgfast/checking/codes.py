@@ -29,6 +29,7 @@ NO_INBOUND, NO_OUTBOUND = "SG008", "SG009"
 NO_SELF_RULE, ISOLATED_MEMBERS = "SG010", "SG011"
 NEVER_HIT = "SG012"
 ONE_VERSION = "SG013"
+UNMET = "SG014"
 WIDER_THAN_USED = "SG015"
 
 CODES: dict[str, Code] = {
@@ -84,6 +85,10 @@ CODES: dict[str, Code] = {
         "one-ip-version", "note", "a service that is open over one IP version only, though the instances have both",
         "If it should work over both, add the same rule with the other ethertype: clients that try the version which "
         "is not open have to wait, or fail.",
+    ),
+    UNMET: Code(
+        "unmet-expectation", "error", "what an expectations file contradicts",
+        "Change the rule that decides, or the expectation if it is not what is meant.",
     ),
     WIDER_THAN_USED: Code(
         "wider-than-used", "note", "a rule that is much wider than all that used it in the captures",

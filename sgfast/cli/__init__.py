@@ -18,6 +18,7 @@ from sgfast.cli.reach import reach
 from sgfast.cli.replay import replay
 from sgfast.cli.suggest import suggest
 from sgfast.cli.template import template
+from sgfast.cli.test import test
 from sgfast.version import __version__
 
 
@@ -29,7 +30,7 @@ def main() -> None:
     \b
     Exit status:
       0    done
-      1    --fail-on matched, or a suggested policy falls short
+      1    --fail-on matched, an expectation fails, or a suggested policy falls short
       2    wrong usage, invalid policy, unreadable input or unwritable output
       3    a capture or log is damaged; what could be read was reported
       130  interrupted
@@ -41,6 +42,6 @@ def main() -> None:
 
 
 for command in (
-    replay, diff, check, explain, reach, suggest, flowlog, import_command, template, completion,
+    replay, diff, check, explain, reach, test, suggest, flowlog, import_command, template, completion,
 ):  # fmt: skip
     main.add_command(command)

@@ -40,6 +40,9 @@ def _known(context: click.Context, option: click.Parameter, values: tuple[str, .
     help="Also find the rules that no packet of this capture used, and those that are much wider than all that did. "
     "Repeatable: all captures form one replay.",
 )
+@click.option(
+    "--expect", "expectations", type=FILE, metavar="FILE", help="Also find what this expectations file contradicts."
+)
 @replay_options
 @as_if_in_option
 @format_option("sarif")
@@ -58,6 +61,7 @@ def check(
     context: click.Context,
     policy: str,
     captures: tuple[str, ...],
+    expectations: str | None,
     options: ReplayOptions,
     as_if_in: tuple[str, ...],
     policies: PolicyOptions,
@@ -77,7 +81,7 @@ def check(
       sgfast check policy.yaml --traffic monday.pcap --traffic tuesday.pcap
       sgfast check policy.yaml --traffic monday.pcap --filter "not host 10.0.0.99"
     """
-    if [policy, *captures].count("-") > 1:
+    if [policy, *captures, expectations].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
     if not captures and not options.reading.is_plain:
         raise click.UsageError("options for reading captures (--start, --filter, --decap, ...) need --traffic")
@@ -87,7 +91,7 @@ def check(
     from sgfast.policy.document import Lines
     from sgfast.report.check import check_summary, check_text, compile_for_check
 
-    Inputs([policy], captures).enter_sandbox()
+    Inputs([policy], captures, [expectations]).enter_sandbox()
     lines: Lines = {}
     loaded = policies.load(policy, lines)
     try:
@@ -103,7 +107,14 @@ def check(
         with progress_of(captures) as progress:
             traffic = run_replay(loaded, captures, options, Sinks(flows=(uses,)), progress)
         warnings += [warning for warning in traffic.warnings if warning not in warnings]
-    checked = check_policy(loaded, traffic, uses)
+    proof = None
+    if expectations is not None:
+        from sgfast.policy.expectations import load_expectations
+        from sgfast.proving import Expectations
+
+        proof = Expectations(loaded, load_expectations(expectations)).prove()
+        warnings += proof.warnings
+    checked = check_policy(loaded, traffic, uses, proof)
     warn(warnings)
     if traffic is not None and traffic.damaged is not None:
         say(str(traffic.damaged))

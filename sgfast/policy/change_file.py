@@ -144,14 +144,14 @@ def _steps(policy: Policy) -> int:
     """An estimate of the work of one change: 250 steps for any change, one for each address, and four for each rule,
     which takes longer. With many groups, there are many rule tables to look through as well.
     """
-    return 250 + (4 * _rules(policy) + _addresses(policy)) * (1 + len(policy.security_groups) // 256)
+    return 250 + (4 * count_rules(policy) + count_addresses(policy)) * (1 + len(policy.security_groups) // 256)
 
 
-def _rules(policy: Policy) -> int:
+def count_rules(policy: Policy) -> int:
     return sum([len(group.rules) for group in policy.security_groups])
 
 
-def _addresses(policy: Policy) -> int:
+def count_addresses(policy: Policy) -> int:
     return sum([len(instance.addresses) for instance in policy.instances]) + sum(
         [len(group.addresses) for group in policy.address_groups]
     )
@@ -159,8 +159,8 @@ def _addresses(policy: Policy) -> int:
 
 def _too_much_work(changes: int, policy: Policy) -> str:
     return (
-        f"{changes:,} changes of a policy with {_rules(policy):,} rules and {_addresses(policy):,} addresses are too "
-        "much work: use fewer changes, or leave rules and instances out that the capture does not need"
+        f"{changes:,} changes of a policy with {count_rules(policy):,} rules and {count_addresses(policy):,} addresses "
+        "are too much work: use fewer changes, or leave rules and instances out that the capture does not need"
     )
 
 

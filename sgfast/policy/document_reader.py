@@ -8,7 +8,7 @@ from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from yaml.nodes import MappingNode, Node, SequenceNode
+from yaml.nodes import MappingNode, Node
 
 from sgfast.policy.model import (
     DEFAULT_GROUP,
@@ -229,7 +229,7 @@ class DocumentReader:
 
     def _words(self, fields: Mapping[str, Node], path: str) -> dict[str, Any]:
         return {
-            key: self._reader.matching(fields[key], f"{path}.{key}", _is_line, WORD_WANTED)
+            key: self._reader.matching(fields[key], f"{path}.{key}", is_line, WORD_WANTED)
             for key in WORDS
             if key in fields
         }
@@ -258,7 +258,7 @@ class DocumentReader:
                 self._vpc_ids(name, entry, "vlan", lambda item, path: reader.integer(item, path, 1, MAX_VLAN), owners),
                 self._vpc_ids(name, entry, "interface", self._interface, owners),
                 self._vpc_ids(
-                    name, entry, "file", lambda item, path: reader.matching(item, path, _is_line, PATTERN_WANTED),
+                    name, entry, "file", lambda item, path: reader.matching(item, path, is_line, PATTERN_WANTED),
                     owners,
                 ),
                 **entry.words,
@@ -273,7 +273,7 @@ class DocumentReader:
         are added to ``owners``.
         """
         found = []
-        for item, path in self._one_or_several(entry.fields.get(key), f"{entry.path}.{key}"):
+        for item, path in self._reader.one_or_several(entry.fields.get(key), f"{entry.path}.{key}"):
             value = read(item, path)
             if (key, value) in owners:
                 owner, line = owners[key, value]
@@ -287,15 +287,7 @@ class DocumentReader:
         value = reader.scalar(node, path, INTERFACE_WANTED)
         if type(value) is int:
             return reader.integer(node, path, 0, MAX_INTERFACE)
-        return reader.matching(node, path, _is_line, INTERFACE_WANTED)
-
-    def _one_or_several(self, node: Node | None, path: str) -> list[tuple[Node, str]]:
-        """The values of a field that takes one value or a list, each with its field path."""
-        if node is None:
-            return []
-        if type(node) is not SequenceNode:
-            return [(node, path)]
-        return [(item, f"{path}[{n}]") for n, item in enumerate(self._reader.items(node, path))]
+        return reader.matching(node, path, is_line, INTERFACE_WANTED)
 
     def _peerings(self, node: Node | None, vpcs: Mapping[str, Vpc]) -> frozenset[frozenset[str]]:
         reader = self._reader
@@ -498,7 +490,7 @@ class DocumentReader:
         self._warnings.append(f"{location}: {subject} no security group and so {verb} {DEFAULT_GROUP!r}.")
 
 
-def _is_line(text: str) -> bool:
+def is_line(text: str) -> bool:
     return 1 <= len(text) <= 255 and text.isprintable()
 
 

@@ -307,6 +307,14 @@ class NodeReader:
         values: list[Node] = node.value
         return values
 
+    def one_or_several(self, node: Node | None, path: str) -> list[tuple[Node, str]]:
+        """The values of a field that takes one value or a list, each with its field path."""
+        if node is None:
+            return []
+        if type(node) is not SequenceNode:
+            return [(node, path)]
+        return [(item, f"{path}[{n}]") for n, item in enumerate(self.items(node, path))]
+
     def required(self, fields: Mapping[str, Node], key: str, node: Node, path: str, hint: str = "") -> Node:
         value = fields.get(key)
         if value is None:
@@ -322,9 +330,11 @@ class NodeReader:
         field = f"{path}.{key}" if path else key
         if key in found:
             return self.error(key_node, field, f"duplicate key, first used at line {line_of(found[key])}")
-        if "ports" in found and self.is_null(value) and re.fullmatch(r"\s*\d{1,9}(\s*-\s*\d{1,9})?\s*", key):
-            message = f"inside {{}} a comma ends the value, so {show(key)} is read as the next key: quote the list"
-            return self.error(key_node, f"{path}.ports", f'{message}: ports: "22,80"')
+        if self.is_null(value) and re.fullmatch(r"\s*\d{1,9}(\s*-\s*\d{1,9})?\s*", key):
+            for cut, example in (("ports", "22,80"), ("service", "tcp/22,80")):
+                if cut in found:
+                    message = f"inside {{}} a comma ends the value, so {show(key)} is read as the next key"
+                    return self.error(key_node, f"{path}.{cut}", f'{message}: quote the list: {cut}: "{example}"')
         hint = did_you_mean(key, known) or f": allowed here are {', '.join(known)}"
         return self.error(key_node, path, f"unknown key {show(key)}{hint}")
 

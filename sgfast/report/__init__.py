@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from sgfast.report.html import Timeline
 
 #: The JSON outputs that have a schema (SPEC 10.1).
-SCHEMAS = ("summary", "verdict", "connection", "check", "diff", "explain", "flowlog", "reach", "suggestion")
+SCHEMAS = ("summary", "verdict", "connection", "check", "diff", "explain", "flowlog", "reach", "suggestion", "test")
 
 
 def schema(name: str) -> dict[str, Any]:

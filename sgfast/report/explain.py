@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from sgfast.capture.names import printable
-from sgfast.explaining import Explained, NearMiss, SideExplained
+from sgfast.explaining import Explained, NearMiss, SideExplained, service_of
 from sgfast.policy.document import Lines
 from sgfast.policy.matching import End, RuleInGroup
 from sgfast.policy.model import WORDS
 from sgfast.policy.protocols import protocol_name
-from sgfast.policy.rule_text import protocol_text, rule_text
+from sgfast.policy.rule_text import rule_text
 from sgfast.report.page import Page, plural
 from sgfast.report.summary import as_text
 
@@ -27,7 +27,7 @@ def explain_text(explained: Explained, lines: Lines, *, colour: bool = False) ->
     verdict = explained.verdict
     reason = f" ({explained.reason})" if explained.reason else ""
     page.heading(
-        f"{_service(explained)} from {_end(explained.source)} to {_end(explained.destination)}: "
+        f"{service_of(explained)} from {_end(explained.source)} to {_end(explained.destination)}: "
         f"{_VERDICTS.get(verdict, verdict)}{reason}"
     )
     if explained.note:
@@ -90,17 +90,6 @@ def _write_rule(page: Page, what: str, found: RuleInGroup | NearMiss, lines: Lin
     page.hanging(
         f"  {what + ': ' if what else '  '}", f"{printable(rule.id)}  {printable(rule_text(rule))}{priority}{where}"
     )
-
-
-def _service(explained: Explained) -> str:
-    text = protocol_text(explained.protocol)
-    if explained.port is not None:
-        text += f"/{explained.port}"
-    if explained.sport is not None:
-        text += f" (source port {explained.sport})"
-    if explained.icmp_type is not None:
-        text += f" type {explained.icmp_type} code {explained.icmp_code}"
-    return text
 
 
 def _end(end: End) -> str:

@@ -120,7 +120,7 @@ def suggest(
         base = starter(hosts.addresses())
     why_not = allowed_ones if allowed_only else all_answered(unanswered)
     replayed = policy if allowed_only and policy is not None else opened(base)
-    seen, result = _observe(replayed, captures, why_not, options, progress)
+    seen, result = observe(replayed, captures, why_not, options, progress)
     if per == "instance":
         target = one_group_each(base)
     elif (instances is None and policy is None) or is_ungrouped(base):
@@ -149,7 +149,7 @@ def suggest(
         text = document(made, suggested.rules, _comments(result, claimed, reasons))
         # Check what users get: parse the text again instead of using the policy it was made from.
         final = parse_policy(text, "the suggested policy")
-        again, _ = _observe(final, captures, why_not, options, progress)
+        again, _ = observe(final, captures, why_not, options, progress)
         check = _check(claimed, again)
         if check.matches:
             break
@@ -164,10 +164,11 @@ def suggest(
     )  # fmt: skip
 
 
-def _observe(
+def observe(
     policy: Policy, captures: Sequence[str | os.PathLike[str]], why_not: Filter, options: ReplayOptions,
     progress: Progress | None,
 ) -> tuple[Observer, ReplayResult]:  # fmt: skip
+    """Replays captures and adds up their connections, in the order of time."""
     observer = Observer(why_not, by_role=policy.settings.infrastructure == "by-role")
     result = run_replay(policy, captures, options, Sinks(flows=(observer,)), progress)
     # Connections end in a different order each time.

@@ -37,18 +37,18 @@ def document(policy: Policy, rules: Sequence[SuggestedRule], comments: Iterable[
     if policy.vpcs != (Vpc(DEFAULT_VPC),):
         lines.append("vpcs:")
         for vpc in policy.vpcs:
-            region = f", region: {_quoted(vpc.region)}" if vpc.region else ""
-            lines.append(f"  - {{name: {_quoted(vpc.name)}{_words(vpc)}{region}{_marks(vpc)}}}")
+            region = f", region: {quoted(vpc.region)}" if vpc.region else ""
+            lines.append(f"  - {{name: {quoted(vpc.name)}{_words(vpc)}{region}{_marks(vpc)}}}")
     if policy.peerings:
         lines.append("peerings:")
-        lines += [f"  - [{', '.join(map(_quoted, pair))}]" for pair in sorted(map(sorted, policy.peerings))]
+        lines += [f"  - [{', '.join(map(quoted, pair))}]" for pair in sorted(map(sorted, policy.peerings))]
     lines.append("security_groups:" if policy.security_groups else "security_groups: []")
     evidence = {suggested.rule.id: suggested.evidence for suggested in rules}
     for group in policy.security_groups:
-        lines.append(f"  - name: {_quoted(group.name)}")
-        lines += [f"    {key}: {_quoted(word)}" for key, word in _written_words(group)]
+        lines.append(f"  - name: {quoted(group.name)}")
+        lines += [f"    {key}: {quoted(word)}" for key, word in _written_words(group)]
         if group.description:
-            lines.append(f"    description: {_quoted(group.description)}")
+            lines.append(f"    description: {quoted(group.description)}")
         lines.append("    rules:" if group.rules else "    rules: []")
         for rule in group.rules:
             lines += [f"      # {_plain(line)}" for line in in_words(evidence[rule.id])]
@@ -60,8 +60,8 @@ def document(policy: Policy, rules: Sequence[SuggestedRule], comments: Iterable[
 
 
 def _marks(vpc: Vpc) -> str:
-    interfaces = tuple(_quoted(mark) if isinstance(mark, str) else mark for mark in vpc.interfaces)
-    files = tuple(map(_quoted, vpc.files))
+    interfaces = tuple(quoted(mark) if isinstance(mark, str) else mark for mark in vpc.interfaces)
+    files = tuple(map(quoted, vpc.files))
     marks = (("vni", vpc.vnis), ("vlan", vpc.vlans), ("interface", interfaces), ("file", files))
     return "".join(f", {key}: [{', '.join(map(str, values))}]" for key, values in marks if values)
 
@@ -98,7 +98,7 @@ def _rule(rule: Rule) -> str:
     if rule.peer is None or isinstance(rule.peer, GroupPeer):
         parts.append(f"ethertype: IPv{rule.ethertype}")
     protocol = "all" if rule.protocol is None else protocol_name(rule.protocol) or str(rule.protocol)
-    parts.append(f"protocol: {_quoted(protocol)}")
+    parts.append(f"protocol: {quoted(protocol)}")
     if rule.ports is not None:
         ports = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
         parts.append(f"ports: {ports}" if ports.isdigit() else f'ports: "{ports}"')
@@ -108,20 +108,20 @@ def _rule(rule: Rule) -> str:
     if isinstance(rule.peer, GroupPeer):
         # Written as a mapping if the group's name could be taken for an address.
         name = rule.peer.name
-        parts.append(f"{peer}: {_quoted(name)}" if name[0].isalpha() else f"{peer}: {{group: {_quoted(name)}}}")
+        parts.append(f"{peer}: {quoted(name)}" if name[0].isalpha() else f"{peer}: {{group: {quoted(name)}}}")
     elif rule.peer is None:
         parts.append(f"{peer}: " + ("0.0.0.0/0" if rule.ethertype == 4 else '"::/0"'))
     elif isinstance(rule.peer, IPv4Network | IPv6Network):
-        parts.append(f"{peer}: {_quoted(short(rule.peer))}")
+        parts.append(f"{peer}: {quoted(short(rule.peer))}")
     return ", ".join(parts)
 
 
 def _instance(instance: Instance, several_vpcs: bool) -> str:
-    addresses = ", ".join(_quoted(short(network)) for network in instance.addresses)
-    vpc = f", vpc: {_quoted(instance.vpc)}" if several_vpcs else ""
-    groups = ", ".join(map(_quoted, instance.security_groups))
+    addresses = ", ".join(quoted(short(network)) for network in instance.addresses)
+    vpc = f", vpc: {quoted(instance.vpc)}" if several_vpcs else ""
+    groups = ", ".join(map(quoted, instance.security_groups))
     return (
-        f"name: {_quoted(instance.name)}{_words(instance)}{vpc}, addresses: [{addresses}], security_groups: [{groups}]"
+        f"name: {quoted(instance.name)}{_words(instance)}{vpc}, addresses: [{addresses}], security_groups: [{groups}]"
     )
 
 
@@ -131,19 +131,19 @@ def _written_words(thing: Named) -> list[tuple[str, str]]:
 
 
 def _words(thing: Named) -> str:
-    return "".join(f", {key}: {_quoted(word)}" for key, word in _written_words(thing))
+    return "".join(f", {key}: {quoted(word)}" for key, word in _written_words(thing))
 
 
 def _mapping(value: object) -> str:
     parts = []
     for field in fields(value):  # type: ignore[arg-type]
         item = getattr(value, field.name)
-        text = _mapping(item) if is_dataclass(item) else _quoted(item) if isinstance(item, str) else json.dumps(item)
+        text = _mapping(item) if is_dataclass(item) else quoted(item) if isinstance(item, str) else json.dumps(item)
         parts.append(f"{field.name}: {text}")
     return "{" + ", ".join(parts) + "}"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """The text as a YAML scalar, without quotes if it is sure to be read as the same text."""
     plain = text.isascii() and text[:1].isalpha() and all(c.isalnum() or c in "_-." for c in text)
     dotted = text.count(".") == 3 and all(c.isdigit() or c in "./" for c in text)

@@ -21,11 +21,15 @@ from sgfast.explaining import explain
 from sgfast.flow_logs.checking import check_logs
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import RemoveRule
+from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.formats import import_sources
 from sgfast.policy.formats.draft import Draft
 from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.sources import source_of
+from sgfast.proving import Expectations
+from sgfast.replaying.options import ReplayOptions
 from sgfast.suggesting import load_instances, suggest
+from sgfast.suggesting.expectations import first_expectations
 
 SMALL = 150
 
@@ -321,3 +325,39 @@ def test_routes_of_a_transit_gateway() -> None:
         assert len(import_sources([source_of(text.encode(), "export")], "aws").policy().peerings) == 45
 
     assert_near_linear(read, 100)
+
+
+def test_expectations_of_one_policy() -> None:
+    policy = parse_policy((PCAPS / "shop.yaml").read_text())
+
+    def prove(n: int) -> None:
+        lines = [f"{{from: any, to: web, service: tcp/{i + 1}, verdict: deny}}" for i in range(n)]
+        outcomes = Expectations(policy, parse_expectations(f"expect: [{', '.join(lines)}]")).prove().outcomes
+        assert len(outcomes) == n
+
+    assert_near_linear(prove, 4)
+
+
+def test_sources_of_an_expectation() -> None:
+    policy = parse_policy((PCAPS / "shop.yaml").read_text())
+
+    def prove(n: int) -> None:
+        sources = ", ".join(f"192.0.{i >> 8}.{i & 255}" for i in range(n))
+        text = f"expect: [{{from: [{sources}], to: db, service: all, verdict: deny}}]"
+        assert Expectations(policy, parse_expectations(text)).prove().outcomes[0].word == "holds"
+
+    assert_near_linear(prove)
+
+
+def test_pairs_of_addresses_in_a_first_expectations_file(tmp_path: Path) -> None:
+    policy = parse_policy((PCAPS / "shop.yaml").read_text())
+
+    def write(n: int) -> None:
+        frames = [
+            frame for i in range(n)
+            for frame in handshake(4000 + i, 80, f"10.9.0.{i}", "10.0.0.5")
+        ]  # fmt: skip
+        found = first_expectations(policy, [write_capture(tmp_path, *frames)], ReplayOptions())
+        assert found.text.count("10.9.0.") == n
+
+    assert_near_linear(write, 10)

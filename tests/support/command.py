@@ -17,7 +17,7 @@ from captures import pcap_head, pcap_record
 from frames import ethernet, icmp, ip, tcp, udp
 
 from sgfast.__main__ import run
-from sgfast.report import schema
+from sgfast.report import SCHEMAS, schema
 
 PCAPS = Path(__file__).parents[2] / "pcaps"
 SHOP = (str(PCAPS / "shop.yaml"), str(PCAPS / "shop.pcap"))
@@ -164,7 +164,11 @@ def mixture() -> list[bytes]:
 def valid(name: str, value: Any) -> Any:
     """``value``, once the published schema has nothing to say against it."""
     from jsonschema import Draft202012Validator
+    from referencing import Registry, Resource
 
-    errors = list(Draft202012Validator(schema(name)).iter_errors(value))
+    registry: Any = Registry().with_resources(
+        (published["$id"], Resource.from_contents(published)) for published in map(schema, SCHEMAS)
+    )
+    errors = list(Draft202012Validator(schema(name), registry=registry).iter_errors(value))
     assert not errors, errors[0]
     return value

@@ -1,0 +1,32 @@
+"""Finds where the policy contradicts an expectations file (SPEC 10.23)."""
+
+from __future__ import annotations
+
+from sgfast.checking.codes import UNMET, Finding
+from sgfast.explaining import Explained, sentence
+from sgfast.proving import Proof
+
+
+def unmet(proof: Proof) -> list[Finding]:
+    """One finding for each expectation that fails."""
+    found = []
+    for outcome in proof.of("fails"):
+        expectation, counterexample = outcome.expectation, outcome.counterexample
+        assert counterexample is not None
+        wanted = "allowed" if expectation.verdict == "allow" else "denied"
+        message = f"{expectation.place}: {expectation.text} should be {wanted}, but {sentence(counterexample)}"
+        group, rule = _place(counterexample)
+        found.append(Finding(UNMET, message, group, rule))
+    return found
+
+
+def _place(explained: Explained) -> tuple[str | None, str | None]:
+    """The group and the rule that decide; without such a rule, the group that lacks one."""
+    # What comes in is what the owner of an instance looks at first.
+    for side in (explained.ingress, explained.egress):
+        if side is not None and side.verdict == explained.verdict:
+            if side.winner is not None:
+                return side.winner.group, side.winner.rule.id
+            groups = [miss.group for miss in side.nearest] or list(side.instance.security_groups)
+            return (groups[0] if groups else None), None
+    return None, None

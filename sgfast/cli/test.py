@@ -1,0 +1,133 @@
+"""``sgfast test``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from sgfast.cli.inputs import Inputs, sandbox_option
+from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, format_option, quiet_option, replay_options
+from sgfast.cli.policies import PolicyOptions, policy_options
+from sgfast.cli.printing import is_colourful, print_text, say, to_json, warn
+from sgfast.cli.progress import progress_of
+
+if TYPE_CHECKING:
+    from sgfast.replaying import ReplayOptions
+
+
+@click.command(short_help="Prove for all packets that a policy does what is meant.")
+@click.argument("policy", type=FILE)
+@click.argument("files", type=FILE, metavar="EXPECTATIONS", nargs=-1, required=True)
+@click.option(
+    "--init",
+    is_flag=True,
+    help="Write a first expectations file: CAPTUREs stand in the place of EXPECTATIONS, and the file says what worked "
+    "in them. The options for reading captures need it.",
+)
+@click.option(
+    "--output", "-o", type=FILE, metavar="FILE", help="With --init: write to FILE. Default: standard output."
+)
+@replay_options
+@format_option("junit")
+@policy_options
+@sandbox_option
+@quiet_option
+@click.pass_context
+def test(
+    context: click.Context,
+    policy: str,
+    files: tuple[str, ...],
+    init: bool,
+    output: str | None,
+    options: ReplayOptions,
+    policies: PolicyOptions,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Prove for all packets that a policy allows and denies what is meant.
+
+    EXPECTATIONS is a file, in YAML or JSON, that says what is meant:
+
+    \b
+      expect:
+        - {from: web, to: db, service: tcp/5432, verdict: allow}
+        - {from: internet, to: [db, 10.0.9.0/24], service: all, verdict: deny,
+           why: Only web servers face the internet.}
+
+    "from" and "to" are a security group, an instance, an address group, a CIDR, an address, "internet" or "any";
+    "service" is tcp/443, udp/1000-2000, icmp, all or the like; lists mean each of them. An expectation holds if every
+    packet that opens a connection from there to there gets the verdict. If one does not, the report shows it, with the
+    rules that decide, and the exit status is 1. The format "junit" is for CI.
+
+    With --init, captures are read instead, and a first file is written: what worked in them, as few lines as say it. A
+    comment marks what the policy denies.
+
+    \b
+    Examples:
+      sgfast test policy.yaml expectations.yaml
+      sgfast test policy.yaml expectations.yaml --format junit > junit.xml
+      sgfast test --init policy.yaml monday.pcap -o expectations.yaml
+    """
+    if init:
+        if form != "text":
+            raise click.UsageError("--format is for the report of a test: leave it out with --init")
+        _write_first(context, policy, files, output, options, policies, quiet)
+        return
+    if len(files) > 1:
+        raise click.UsageError("name one EXPECTATIONS file; captures need --init")
+    if output is not None:
+        raise click.UsageError("--output needs --init")
+    if not options.reading.is_plain or options.vpc is not None:
+        raise click.UsageError("--vpc and the options for reading captures need --init")
+    if (policy, *files).count("-") > 1:
+        raise click.UsageError("standard input (-) can be read only once")
+    from sgfast.policy.document import Lines
+    from sgfast.policy.expectations import load_expectations
+    from sgfast.proving import Expectations
+    from sgfast.report.expectations import expectations_junit, expectations_summary, expectations_text
+
+    Inputs([policy], others=files).enter_sandbox()
+    lines: Lines = {}
+    loaded = policies.load(policy, lines)
+    proof = Expectations(loaded, load_expectations(files[0])).prove()
+    warnings = [*loaded.warnings, *proof.warnings]
+    if not quiet and form != "text":
+        warn(warnings)
+    if form == "json":
+        text = to_json(expectations_summary(proof, lines, warnings))
+    elif form == "junit":
+        text = expectations_junit(proof)
+    else:
+        text = expectations_text(proof, lines, warnings, colour=is_colourful(sys.stdout))
+    print_text(text, sys.stdout, "standard output")
+    if proof.of("fails"):
+        context.exit(EXIT_FAIL_ON)
+
+
+def _write_first(
+    context: click.Context, policy: str, captures: tuple[str, ...], output: str | None, options: ReplayOptions,
+    policies: PolicyOptions, quiet: bool,
+) -> None:  # fmt: skip
+    if [policy, *captures].count("-") > 1:
+        raise click.UsageError("standard input (-) can be read only once")
+    from sgfast.output import open_output, refuse_shared
+    from sgfast.suggesting.expectations import first_expectations
+
+    inputs = Inputs([policy], captures)
+    refuse_shared([] if output is None else [output], inputs.files)
+    with open_output(output or "-") as stream:
+        if stream.warning and not quiet:
+            warn([stream.warning])
+        inputs.enter_sandbox([stream])
+        loaded = policies.load(policy)
+        with progress_of(captures, shown=not quiet) as progress:
+            found = first_expectations(loaded, captures, options, progress=progress)
+        stream.write(found.text.encode())
+        stream.publish()
+    if not quiet:
+        warn(found.warnings)
+    if found.damaged is not None:
+        say(str(found.damaged))
+        context.exit(EXIT_DAMAGED)

@@ -1,0 +1,122 @@
+"""Reads an expectations file: which connections a policy is meant to allow, and which to deny (SPEC 2.14)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from yaml.nodes import Node
+
+from sgfast.policy.document_reader import WORD_WANTED, check_version, is_line
+from sgfast.policy.model import Action
+from sgfast.policy.yaml_nodes import (
+    NodeReader,
+    compose,
+    garbage_collection_paused,
+    line_of,
+    read_document,
+    show,
+)
+
+_FIELDS = ("from", "to", "service", "verdict", "name", "why")
+_VERDICTS: dict[str, Action] = {"allow": "allow", "deny": "deny"}
+_END_WANTED = "a group, an instance, an address group, a CIDR, an address, internet or any (a string)"
+_SERVICE_WANTED = "a service like tcp/443, udp/53, icmp or all (a string)"
+
+
+class Word(NamedTuple):
+    """What the file names. ``place`` is ``file:line: field``, for messages."""
+
+    text: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """Every packet that opens a connection from one of the sources to one of the destinations, for one of the services,
+    is meant to get this verdict.
+    """
+
+    sources: tuple[Word, ...]
+    destinations: tuple[Word, ...]
+    services: tuple[Word, ...]
+    verdict: Action
+    name: str
+    why: str
+    line: int
+    #: ``file:line: expect[n]``
+    place: str
+
+    @property
+    def text(self) -> str:
+        """``web to db: tcp/5432``"""
+        ends = (", ".join(word.text for word in words) for words in (self.sources, self.destinations, self.services))
+        return "{} to {}: {}".format(*ends)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectationsFile:
+    """The expectations of one file, in its order."""
+
+    origin: str
+    expectations: tuple[Expectation, ...]
+
+
+def load_expectations(path: str | os.PathLike[str]) -> ExpectationsFile:
+    """Read an expectations file, YAML or JSON; ``-`` is standard input. The names in it are not looked up yet.
+
+    A PolicyError is one line that names file, line and field.
+    """
+    return parse_expectations(*read_document(path))
+
+
+def parse_expectations(text: str | bytes, origin: str = "<expectations>") -> ExpectationsFile:
+    """Parse an expectations file's text. Messages call it ``origin``."""
+    with garbage_collection_paused():
+        root = compose(text, origin)
+        reader = NodeReader(origin)
+        fields = reader.fields(root, "", ("expect", "version"))
+        if "version" in fields:
+            check_version(reader, fields["version"])
+        nodes = reader.items(reader.required(fields, "expect", root, ""), "expect")
+        if not nodes:
+            raise reader.error(fields["expect"], "expect", "is empty: write what the policy is meant to allow and deny")
+        lines: dict[str, int] = {}
+        return ExpectationsFile(
+            origin, tuple([_expectation(reader, node, f"expect[{n}]", lines) for n, node in enumerate(nodes)])
+        )
+
+
+def _expectation(reader: NodeReader, node: Node, path: str, lines: dict[str, int]) -> Expectation:
+    """``lines``: where each name was used first. A new one is added."""
+    fields = reader.fields(node, path, _FIELDS)
+    ends = [
+        _words(reader, reader.required(fields, key, node, path, ": write any for all addresses"), f"{path}.{key}",
+               _END_WANTED)
+        for key in ("from", "to")
+    ]  # fmt: skip
+    service = reader.required(fields, "service", node, path, ": write all for every service")
+    services = _words(reader, service, f"{path}.service", _SERVICE_WANTED)
+    verdict = reader.choice(reader.required(fields, "verdict", node, path), f"{path}.verdict", _VERDICTS)
+    name, why = (
+        reader.matching(fields[key], f"{path}.{key}", is_line, WORD_WANTED) if key in fields else ""
+        for key in ("name", "why")
+    )
+    if name in lines:
+        message = f"duplicate name {show(name)}, first used at line {lines[name]}"
+        raise reader.error(fields["name"], f"{path}.name", message)
+    if name:
+        lines[name] = line_of(node)
+    return Expectation(ends[0], ends[1], services, verdict, name, why, line_of(node), reader.location(node, path))
+
+
+def _words(reader: NodeReader, node: Node, path: str, wanted: str) -> tuple[Word, ...]:
+    """One word, or a list of them."""
+    words = [
+        Word(reader.matching(item, place, is_line, wanted), reader.location(item, place))
+        for item, place in reader.one_or_several(node, path)
+    ]
+    if not words:
+        raise reader.error(node, path, f"is an empty list: must be {wanted}, or a list of these")
+    return tuple(words)

@@ -1,0 +1,344 @@
+"""Holds a policy against what is meant (SPEC 10.23): proves each expectation for all packets, or shows one packet that
+contradicts it; and says which expectation is about a connection that was seen.
+
+``sgfast.reaching`` finds the packet, and the engine judges it before anybody sees it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial, reduce
+from ipaddress import ip_network
+from itertools import product
+from operator import itemgetter, or_
+from typing import Literal, NamedTuple
+
+from sgfast.compiler import Compiler
+from sgfast.compiler.ports import KEYS
+from sgfast.engine import Engine
+from sgfast.errors import ArgumentError, PolicyError, TooMuch
+from sgfast.explaining import Explained, explain_opener, sentence
+from sgfast.policy.change_file import count_addresses, count_rules
+from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
+from sgfast.policy.matching import Address
+from sgfast.policy.matching import End as SeenEnd
+from sgfast.policy.model import Action, Network, Policy
+from sgfast.policy.yaml_nodes import shown_origin
+from sgfast.reaching import End, Opener, ServiceSet, first_contradiction, named_end, named_service
+from sgfast.reaching.ranges import Ranges, difference, union
+
+#: The most steps that looking up the names of a file may take, and proving all of it (SPEC 11.7). At the limit it is
+#: minutes.
+MAX_STEPS = 50_000_000
+
+_OPPOSITE: dict[Action, Action] = {"allow": "deny", "deny": "allow"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one expectation."""
+
+    expectation: Expectation
+    #: A packet that gets another verdict than is expected, as the engine judges it; None: there is none.
+    counterexample: Explained | None
+    #: Whether some packet that the expectation is about is judged by a filter.
+    is_about_something: bool
+    #: Its sources and destinations that are nobody.
+    nobody: tuple[Word, ...]
+
+    @property
+    def word(self) -> Literal["holds", "fails", "empty"]:
+        if self.counterexample is not None:
+            return "fails"
+        return "holds" if self.is_about_something else "empty"
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why the expectation says less than its author may think."""
+        warnings = [f"{word.place}: {word.text} is nobody, so nothing is proved about it" for word in self.nobody]
+        if not self.is_about_something and not self.nobody:
+            expectation = self.expectation
+            warnings.append(f"{expectation.place}: no filter judges any packet from {expectation.text}")
+        return warnings
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What became of all expectations of a file, in its order."""
+
+    policy: Policy
+    origin: str
+    outcomes: tuple[Outcome, ...]
+
+    def of(self, word: Literal["holds", "fails", "empty"]) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.word == word]
+
+    @property
+    def warnings(self) -> list[str]:
+        return [warning for outcome in self.outcomes for warning in outcome.warnings]
+
+
+class Seen(NamedTuple):
+    """A connection that was seen, or was tried, by its opener. Fields that its protocol does not have are None."""
+
+    source: SeenEnd
+    destination: SeenEnd
+    protocol: int
+    port: int | None
+    icmp_type: int | None
+    icmp_code: int | None
+    verdict: Action
+
+
+class Expectations:
+    """The expectations of a file, with the names in it looked up in a policy.
+
+    Raises PolicyError for a name that means nothing there, or several things; it names file, line and field. Also if
+    there is too much to look up (SPEC 11.1).
+    """
+
+    def __init__(self, policy: Policy, file: ExpectationsFile) -> None:
+        self.policy = policy
+        self.origin = file.origin
+        self._ends: dict[str, End] = {}
+        self._services: dict[str, ServiceSet] = {}
+        self._compilers: dict[str, Compiler] = {}
+        words = {
+            word.text for each in file.expectations for named in (each.sources, each.destinations, each.services)
+            for word in named
+        }  # fmt: skip
+        self._refuse(len(words) * (250 + len(policy.instances)), len(file.expectations))
+        self._meant = [self._looked_up(expectation) for expectation in file.expectations]
+
+    def _looked_up(self, expectation: Expectation) -> _Meant:
+        sources, destinations = (
+            {word.text: self._end(word) for word in words} for words in (expectation.sources, expectation.destinations)
+        )
+        nobody = [
+            word for word in (*expectation.sources, *expectation.destinations) if _is_nobody(self._ends[word.text])
+        ]
+        return _Meant(
+            expectation, _joined(sources.values()), _joined(destinations.values()),
+            _together({word.text: self._service(word) for word in expectation.services}.values()), tuple(nobody),
+        )  # fmt: skip
+
+    def _end(self, word: Word) -> End:
+        if word.text not in self._ends:
+            try:
+                self._ends[word.text] = named_end(self.policy, word.text)
+            except PolicyError as error:
+                cause = str(error).removeprefix(f"{shown_origin(self.policy.origin)}: ")
+                raise PolicyError(f"{word.place}: {cause}") from None
+        return self._ends[word.text]
+
+    def _service(self, word: Word) -> ServiceSet:
+        if word.text not in self._services:
+            try:
+                self._services[word.text] = named_service(word.text)
+            except ArgumentError as error:
+                raise PolicyError(f"{word.place}: {error}") from None
+        return self._services[word.text]
+
+    @property
+    def all(self) -> list[Expectation]:
+        """In the order of the file."""
+        return [meant.expectation for meant in self._meant]
+
+    def prove(self) -> Proof:
+        """Hold each expectation against all packets that it is about.
+
+        PolicyError if that would take too long (SPEC 11.1).
+        """
+        self._refuse(sum(self._steps(meant) for meant in self._meant), len(self._meant))
+        return Proof(self.policy, self.origin, tuple([self._outcome(meant) for meant in self._meant]))
+
+    def _refuse(self, steps: int, expectations: int) -> None:
+        if steps > MAX_STEPS:
+            raise PolicyError(
+                f"{shown_origin(self.origin)}: {expectations:,} expectations of a policy with "
+                f"{count_rules(self.policy):,} rules and {count_addresses(self.policy):,} addresses are too much work: "
+                "divide the file"
+            )
+
+    def _steps(self, meant: _Meant) -> int:
+        """An estimate of the work of one proof. Each pair of ends is asked about twice, and each question looks at all
+        that the policy and the ends name.
+        """
+        named = sum(len(end.networks) + len(end.instances) for end in (*meant.sources, *meant.destinations))
+        pairs = len(meant.sources) * len(meant.destinations)
+        return 2 * pairs * (250 + count_rules(self.policy) + count_addresses(self.policy) + named)
+
+    def _outcome(self, meant: _Meant) -> Outcome:
+        wanted = meant.expectation.verdict
+        found = self._contradiction(meant, wanted)
+        about_something = found is not None or self._contradiction(meant, _OPPOSITE[wanted]) is not None
+        return Outcome(
+            meant.expectation, None if found is None else self._judged(found, wanted), about_something, meant.nobody
+        )
+
+    def _contradiction(self, meant: _Meant, wanted: Action) -> Opener | None:
+        for sources, destinations in product(meant.sources, meant.destinations):
+            try:
+                found = first_contradiction(self.policy, sources, destinations, meant.services, wanted)
+            except TooMuch as error:
+                raise PolicyError(f"{meant.expectation.place}: {error}") from None
+            if found is not None:
+                return found
+        return None
+
+    def _judged(self, opener: Opener, wanted: Action) -> Explained:
+        # A fresh engine, because a connection that it remembers could decide. What is compiled is reused.
+        if opener.vpc is None:
+            explained = self._judged_alone(opener)
+        else:
+            compiler = self._compilers.setdefault(opener.vpc, Compiler(opener.vpc))
+            engine = Engine(self.policy, vpc=opener.vpc, compiler=compiler)
+            explained = _explained(engine, opener, opener.destination)
+        if explained.verdict != _OPPOSITE[wanted]:
+            raise AssertionError(f"the engine says otherwise: {sentence(explained)}")
+        return explained
+
+    def _judged_alone(self, opener: Opener) -> Explained:
+        """For VPCs that are not peered: other instances may have the same addresses, even the two ends may have one. So
+        the engine knows no other instances, and the destination gets another address if it has to.
+        """
+        destination = opener.destination
+        if destination == opener.source:
+            destination = type(destination)(int(destination) ^ 1)
+        ends = ((opener.source_instance, opener.source), (opener.destination_instance, destination))
+        known = self.policy.instance_by_name
+        instances = [replace(known[name], addresses=(ip_network(address),)) for name, address in ends if name]
+        explained = _explained(Engine(replace(self.policy, instances=tuple(instances))), opener, destination)
+        if destination == opener.destination:
+            return explained
+        # What the rules would have said of the other address is not shown.
+        end = replace(explained.destination, address=opener.destination)
+        return replace(explained, destination=end, egress=None, ingress=None)
+
+    def covering(self, rows: Iterable[Seen]) -> list[Expectation | None]:
+        """For each row: the first expectation that is about it and expects another verdict; else the first one that is
+        about it; None: none is.
+        """
+        index = _Index(self._meant, self._ends, self._services)
+        return [None if (n := index.first(row)) is None else self._meant[n].expectation for row in rows]
+
+
+def _explained(engine: Engine, opener: Opener, destination: Address) -> Explained:
+    return explain_opener(
+        engine, opener.source, destination, opener.protocol, opener.port, opener.icmp_type, opener.icmp_code
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Meant:
+    """An expectation whose names were looked up."""
+
+    expectation: Expectation
+    sources: list[End]
+    destinations: list[End]
+    services: ServiceSet
+    nobody: tuple[Word, ...]
+
+
+def _is_nobody(end: End) -> bool:
+    return not (end.instances or end.networks)
+
+
+def _joined(ends: Iterable[End]) -> list[End]:
+    """The same addresses and instances as fewer ends, because each pair of ends is a question of its own."""
+    known = [*ends]
+    plain = [end for end in known if end.owned and not end.without]
+    others = [end for end in known if not end.owned or end.without]
+    if len(plain) < 2:
+        return known
+    instances = frozenset().union(*(end.instances for end in plain))
+    networks = tuple(network for end in plain for network in end.networks)
+    return [End("any", "several", instances, networks), *others]
+
+
+def _together(services: Iterable[ServiceSet]) -> ServiceSet:
+    known = [*services]
+    four, six = (union(each for found in known for each in found.of(family)) for family in (4, 6))
+    return ServiceSet(four, six)
+
+
+class _Index:
+    """Finds the expectations that are about a connection. A set of expectations is a number whose bit n is the n-th."""
+
+    def __init__(
+        self, meant: Sequence[_Meant], ends: Mapping[str, End], services: Mapping[str, ServiceSet]
+    ) -> None:
+        sets: list[defaultdict[str, int]] = [defaultdict(int) for _ in range(3)]
+        self._expecting: dict[Action, int] = {"allow": 0, "deny": 0}
+        for n, each in enumerate(meant):
+            expectation = each.expectation
+            self._expecting[expectation.verdict] |= 1 << n
+            words = (expectation.sources, expectation.destinations, expectation.services)
+            for found, named in zip(sets, words, strict=True):
+                for word in named:
+                    found[word.text] |= 1 << n
+        members = {text: _Members(end) for text, end in ends.items()}
+        self._sources = [(members[text], found) for text, found in sets[0].items()]
+        self._destinations = [(members[text], found) for text, found in sets[1].items()]
+        self._services = [(services[text], found) for text, found in sets[2].items()]
+        # Many rows have the same ends or the same service.
+        self._from = cache(partial(_about_end, self._sources))
+        self._to = cache(partial(_about_end, self._destinations))
+        self._for = cache(self._about_service)
+
+    def first(self, row: Seen) -> int | None:
+        ends = self._from(*_key(row.source)) & self._to(*_key(row.destination))
+        about = ends and ends & self._for(row.source.address.version, row.protocol, _port_key(row))
+        chosen = about & self._expecting[_OPPOSITE[row.verdict]] or about
+        return (chosen & -chosen).bit_length() - 1 if chosen else None
+
+    def _about_service(self, family: int, protocol: int, key: int) -> int:
+        number = protocol * KEYS + key
+        return _union(found for services, found in self._services if _contains(services.of(family), number))
+
+
+def _key(end: SeenEnd) -> tuple[Address, str | None]:
+    return end.address, None if end.instance is None else end.instance.name
+
+
+def _port_key(row: Seen) -> int:
+    return row.port if row.port is not None else (row.icmp_type or 0) * 256 + (row.icmp_code or 0)
+
+
+def _about_end(known: Sequence[tuple[_Members, int]], address: Address, owner: str | None) -> int:
+    return _union(found for members, found in known if members.have(address, owner))
+
+
+def _union(sets: Iterable[int]) -> int:
+    return reduce(or_, sets, 0)
+
+
+def _contains(ranges: Ranges, number: int) -> bool:
+    n = bisect_right(ranges, number, key=itemgetter(0))
+    return n > 0 and number <= ranges[n - 1][1]
+
+
+class _Members:
+    """Which addresses an end stands for."""
+
+    def __init__(self, end: End) -> None:
+        self._end = end
+        self._ranges = {
+            family: difference(_ranges(end.networks, family), _ranges(end.without, family)) for family in (4, 6)
+        }
+
+    def have(self, address: Address, owner: str | None) -> bool:
+        """``owner`` is the name of the instance that owns the address."""
+        if owner is not None and (owner in self._end.instances or not self._end.owned):
+            return owner in self._end.instances
+        return _contains(self._ranges[address.version], int(address))
+
+
+def _ranges(networks: Iterable[Network], family: int) -> Ranges:
+    return union(
+        (int(network.network_address), int(network.broadcast_address))
+        for network in networks if network.version == family
+    )  # fmt: skip

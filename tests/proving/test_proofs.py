@@ -1,0 +1,134 @@
+"""Expectations are proved for all packets: a proof says what trying every packet of a small universe says (SPEC 10.23).
+"""
+
+from __future__ import annotations
+
+import pytest
+from checked_policies import policies, views_exist
+from effort import some
+from expected import files, is_about, packets
+from hypothesis import HealthCheck, Phase, assume, given, seed, settings
+from hypothesis import strategies as st
+
+from sgfast import Engine, parse_policy, proving
+from sgfast.errors import PolicyError
+from sgfast.explaining import CLIENT_PORT, Explained
+from sgfast.policy.expectations import parse_expectations
+from sgfast.policy.model import Policy
+from sgfast.proving import Expectations, Outcome, Seen
+from sgfast.reaching import relation
+
+
+def judged(policy: Policy, found: Explained) -> str:
+    """By a fresh engine."""
+    return Engine(policy, vpc=found.vpc).check(
+        found.source.address, found.destination.address, found.protocol, sport=CLIENT_PORT, dport=found.port or 0,
+        icmp_type=found.icmp_type or 0, icmp_code=found.icmp_code or 0,
+    ).verdict  # fmt: skip
+
+
+@seed(20)
+@given(data=st.data())
+@settings(
+    max_examples=some(12, 10_000), database=None, deadline=None, phases=(Phase.generate,),
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+def test_a_proof_says_what_trying_every_packet_says(data: st.DataObject) -> None:
+    policy = data.draw(policies())
+    assume(views_exist(policy))
+    meant = Expectations(policy, parse_expectations(data.draw(files(policy))))
+    tried = [*packets(policy)]
+    for outcome in meant.prove().outcomes:
+        expectation, found = outcome.expectation, outcome.counterexample
+        verdicts = {packet.verdict for packet in tried if is_about(policy, expectation, packet)}
+        expected = "empty" if not verdicts else "holds" if verdicts == {expectation.verdict} else "fails"
+        assert outcome.word == expected, expectation
+        if found is None:
+            continue
+        service = (found.protocol, found.port, found.icmp_type, found.icmp_code)
+        assert {found.verdict, expectation.verdict} == {"allow", "deny"}
+        assert is_about(policy, expectation, Seen(found.source, found.destination, *service, expectation.verdict))
+        if found.reason == "vpc-isolated":
+            assert found.source.instance is not None and found.destination.instance is not None
+            assert not policy.connected(found.source.instance.vpc, found.destination.instance.vpc)
+        else:
+            assert judged(policy, found) == found.verdict
+
+
+# By hand -------------------------------------------------------------------------------------------------------------
+
+APART = """
+version: 1
+vpcs: [{name: a}, {name: b}]
+security_groups:
+  - name: in-a
+    rules: [{direction: outbound, protocol: all}]
+  - name: in-b
+    rules: [{direction: inbound, protocol: all}]
+  - {name: empty}
+instances:
+  - {name: one, vpc: a, addresses: [10.0.0.5], security_groups: [in-a]}
+  - {name: two, vpc: b, addresses: [10.0.0.5], security_groups: [in-b]}
+"""
+
+
+def outcome(policy: str, line: str) -> Outcome:
+    (found,) = Expectations(parse_policy(policy), parse_expectations(f"expect: [{line}]")).prove().outcomes
+    return found
+
+
+def test_instances_with_one_address_in_vpcs_that_are_not_peered_are_two_ends() -> None:
+    found = outcome(APART, "{from: in-a, to: in-b, service: tcp/80, verdict: allow}").counterexample
+    assert found is not None and found.reason == "vpc-isolated"
+    assert [end.instance and end.instance.name for end in (found.source, found.destination)] == ["one", "two"]
+    assert found.source.address == found.destination.address
+    assert outcome(APART, "{from: in-a, to: in-b, service: tcp/80, verdict: deny}").word == "holds"
+
+
+def test_nothing_is_proved_about_nobody_and_a_warning_says_so() -> None:
+    for line in ("{from: empty, to: in-b, service: all, verdict: allow}",
+                 "{from: any, to: empty, service: all, verdict: deny}"):  # fmt: skip
+        found = outcome(APART, line)
+        assert found.word == "empty" and len(found.warnings) == 1 and "empty is nobody" in found.warnings[0]
+    found = outcome(APART, "{from: [in-a, empty], to: in-b, service: all, verdict: deny}")
+    assert found.word == "holds" and "expect[0].from[1]: empty is nobody" in found.warnings[0]
+
+
+def test_what_no_filter_judges_is_no_proof_either() -> None:
+    for line in ("{from: internet, to: 192.0.2.0/24, service: all, verdict: deny}",   # no instance at either end
+                 '{from: "2001:db8::/32", to: in-b, service: all, verdict: deny}',      # no IP version in common
+                 "{from: in-b, to: in-b, service: all, verdict: deny}",                # an instance and itself
+                 "{from: any, to: in-b, service: icmp echo-reply, verdict: deny}"):    # opens nothing  # fmt: skip
+        found = outcome(APART, line)
+        assert found.word == "empty" and "no filter judges any packet" in found.warnings[0], line
+
+
+def test_lists_are_each_of_their_members() -> None:
+    holds = "{from: [internet, 192.0.2.7], to: [two], service: [tcp/80, gre], verdict: allow}"
+    assert outcome(APART, holds).word == "holds"
+    for wrong in (holds.replace("192.0.2.7", "one"), holds.replace("[two]", "[one, two]"),
+                  holds.replace("allow", "deny")):  # fmt: skip
+        assert outcome(APART, wrong).word == "fails", wrong
+
+
+def test_what_would_take_too_long_is_refused_before_it_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SPEC 11.7."""
+    policy = parse_policy(APART)
+    # Two rules and two addresses of the policy; an instance at each end.
+    cost = 2 * (250 + 4 + 2)
+    line = "{from: one, to: two, service: all, verdict: deny}"
+    monkeypatch.setattr(proving, "MAX_STEPS", 3 * cost)
+    assert len(Expectations(policy, parse_expectations(f"expect: [{line}, {line}, {line}]")).prove().outcomes) == 3
+    monkeypatch.setattr(proving, "first_contradiction", None)
+    four = f"expect: [{', '.join([line] * 4)}]"
+    with pytest.raises(PolicyError, match=r"^e.yaml: 4 expectations of a policy with 2 rules and 2 addresses are too"):
+        Expectations(policy, parse_expectations(four, "e.yaml")).prove()
+    monkeypatch.setattr(proving, "MAX_STEPS", 3 * 252 - 1)
+    with pytest.raises(PolicyError, match=r"^e.yaml: 4 expectations of a policy with 2 rules and 2 addresses are too"):
+        Expectations(policy, parse_expectations(four, "e.yaml"))  # three different words
+
+
+def test_one_question_that_is_too_large_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relation, "MAX_PAIRS", 0)
+    with pytest.raises(PolicyError, match=r"^<expectations>:1: expect\[0\]: .*would take too long"):
+        outcome(APART, "{from: any, to: in-b, service: all, verdict: deny}")
