@@ -65,8 +65,8 @@ cdef object merged_tally(Plane** planes, int n, size_t offset):
         for i in range(n):
             tally = <Tally*>(<uint8_t*>planes[i] + offset)
             sums.lost += tally.lost
-            for k in range(tally.groups):
-                row = &tally.cells[tally.used[k]]
+            for k in range(tally.count):
+                row = &tally.rows[k]
                 if not add_row(&sums, row):
                     sums.lost += row.packets + row.connections
         return tally_rows(&sums), sums.lost
@@ -75,13 +75,7 @@ cdef object merged_tally(Plane** planes, int n, size_t offset):
 
 
 cdef object tally_rows(const Tally* tally):
-    cdef uint8_t[::1] view
-    cdef uint32_t k
-    rows = np.empty(tally.groups, dtype=TALLY_DTYPE)
-    view = rows.view(np.uint8)
-    for k in range(tally.groups):
-        memcpy(&view[k * sizeof(TallyRow)], &tally.cells[tally.used[k]], sizeof(TallyRow))
-    return rows
+    return copied_rows(<const uint8_t*>tally.rows, tally.count * sizeof(TallyRow), TALLY_DTYPE)
 
 
 cdef object merged_cuts(Plane** planes, int n):

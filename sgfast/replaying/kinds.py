@@ -163,10 +163,13 @@ def _key_words(rows: Rows) -> NDArray[np.uint64]:
 def coded(*columns: Any) -> NDArray[np.int64]:
     """For each place, a number that is equal to that of another place where all columns are."""
     codes = np.zeros(len(columns[0]), dtype=np.int64)
-    for column in columns:
-        values, places = np.unique(column, return_inverse=True)
-        if len(values) > 1:
-            codes = np.unique(codes * len(values) + places, return_inverse=True)[1]
+    if len(codes):
+        order = np.lexsort(columns)
+        differs = np.zeros(len(codes) - 1, dtype=bool)
+        for column in columns:
+            ordered = column[order]
+            differs |= ordered[1:] != ordered[:-1]
+        codes[order[1:]] = np.cumsum(differs)
     return codes
 
 

@@ -11,7 +11,7 @@ from sgfast.core.base.types cimport ALLOW, Packet
 from sgfast.core.conntrack.table cimport SIDE_DENIED, FlowRow, Table
 from sgfast.core.pipeline.context cimport PacketContext, begin_packet, find_owners
 from sgfast.core.pipeline.plane cimport Plane
-from sgfast.core.tallies.tally cimport Tally, TallyRow, count_tally, prefetch_cell
+from sgfast.core.tallies.tally cimport Tally, TallyRow, count_tally, prefetch_kind
 
 
 cdef inline Tally* tally_of(Plane* plane, const FlowRow* row, TallyRow* key) noexcept nogil:
@@ -57,7 +57,7 @@ cdef inline Tally* tally_of(Plane* plane, const FlowRow* row, TallyRow* key) noe
 
 
 cdef inline void tally_rows(Plane* plane, Table* t) noexcept nogil:
-    # In small batches: each tally cell is a cache miss, and prefetches overlap the misses.
+    # In small batches: each look-up in a tally is a cache miss, and prefetches overlap the misses.
     cdef TallyRow keys[16]
     cdef Tally* tallies[16]
     cdef Py_ssize_t i = t.tallied
@@ -67,7 +67,7 @@ cdef inline void tally_rows(Plane* plane, Table* t) noexcept nogil:
         while i < t.ended_count and found < 16:
             tallies[found] = tally_of(plane, &t.ended[i], &keys[found])
             if tallies[found] != NULL:
-                prefetch_cell(tallies[found], &keys[found])
+                prefetch_kind(tallies[found], &keys[found])
                 found += 1
             i += 1
         for n in range(found):

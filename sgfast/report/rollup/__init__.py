@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from functools import cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -112,9 +112,12 @@ class Folded:
 
 @dataclass(frozen=True, slots=True)
 class _Groups:
-    """Kinds in groups, each of which becomes a row. ``groups``: stretches of the other arrays."""
+    """Kinds in groups, each of which becomes a row. ``starts``: where the groups' stretches of the other arrays begin,
+    and where the last one ends. ``sums``: what each group counts.
+    """
 
-    groups: list[slice]
+    starts: NDArray[np.int64]
+    sums: NDArray[np.int64]
     #: By kind: its number, and how many it counts.
     places: NDArray[np.int64]
     counts: NDArray[np.int64]
@@ -122,6 +125,9 @@ class _Groups:
     words: NDArray[np.int64]
     sources: NDArray[np.int64]
     destinations: NDArray[np.int64]
+
+    def group(self, number: int) -> slice:
+        return slice(int(self.starts[number]), int(self.starts[number + 1]))
 
 
 class Rollup:
@@ -131,6 +137,7 @@ class Rollup:
         kinds = self._kinds = replace(kinds, rows=joined(kinds))
         self._ends = Ends(policy, kinds)
         self._services = _Services(kinds)
+        self._grouped = cache(self._group)
         # By part: for each reason's word ("": the row's own), how many of each kind.
         rows = kinds.rows
         refused, silent = rows["refused"].astype(np.int64), rows["silent"].astype(np.int64)
@@ -154,22 +161,21 @@ class Rollup:
         """
         for step in _STEPS[by] if fitting else (_STEPS[by][by == "group"],):
             found = self._grouped(part, by, *step)
-            sums = np.array([found.counts[group].sum() for group in found.groups], dtype=np.int64)
-            shown = np.argsort(-sums, kind="stable")[:most].tolist()
-            if sums[shown].sum() >= ENOUGH * sums.sum():
+            shown = np.argsort(-found.sums, kind="stable")[:most].tolist()
+            if found.sums[shown].sum() >= ENOUGH * found.sums.sum():
                 break
-        rows = [self._row(part, found, found.groups[n], *step) for n in shown]
+        rows = [self._row(part, found, found.group(n), *step) for n in shown]
         measure = "packets" if part in BY_PACKETS else "connections"
         rows.sort(key=lambda row: (-getattr(row, measure), row.source, row.destination, row.service, row.reason))
         kinds = self._kinds.rows[found.places]
         connections = int((kinds["connections"].astype(np.int64) if part in BY_PACKETS else found.counts).sum())
         packets = int(kinds["packets"].sum())
         return Folded(
-            tuple(rows), len(found.groups) - len(rows), connections - sum(row.connections for row in rows),
+            tuple(rows), len(found.sums) - len(rows), connections - sum(row.connections for row in rows),
             packets - sum(row.packets for row in rows), connections, packets,
         )  # fmt: skip
 
-    def _grouped(self, part: Part, by: By, source: Level, destination: Level, service: _ServiceLevel) -> _Groups:
+    def _group(self, part: Part, by: By, source: Level, destination: Level, service: _ServiceLevel) -> _Groups:
         counted = [(np.flatnonzero(counts), counts) for counts in self._counts[part].values()]
         places = np.concatenate([where for where, _ in counted])
         counts = np.concatenate([counts[where] for where, counts in counted])
@@ -186,9 +192,10 @@ class Rollup:
         codes = coded(*columns)
         # Of each group, the largest kind comes first.
         order = np.lexsort((places, -counts, codes))
-        ends = [*np.flatnonzero(np.diff(codes[order], prepend=-1)).tolist(), len(order)]
-        groups = [slice(start, end) for start, end in pairwise(ends)]
-        return _Groups(groups, places[order], counts[order], words[order], sources[order], destinations[order])
+        starts = np.append(np.flatnonzero(np.diff(codes[order], prepend=-1)), len(order))
+        counts = counts[order]
+        sums = np.add.reduceat(counts, starts[:-1]) if len(order) else counts
+        return _Groups(starts, sums, places[order], counts, words[order], sources[order], destinations[order])
 
     def _row(
         self, part: Part, found: _Groups, group: slice, source: Level, destination: Level, _: _ServiceLevel

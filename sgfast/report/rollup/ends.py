@@ -47,6 +47,8 @@ _UNKNOWN_ADDRESS, _UNKNOWN_INSTANCE = Name("other addresses", "unknown"), Name("
 _ANY = Name("any", "any")
 
 _Codes = NDArray[np.int64]
+#: The number of each end's name, and the names.
+_Labels = tuple[_Codes, list[Name]]
 
 
 class Ends:
@@ -54,58 +56,55 @@ class Ends:
 
     def __init__(self, policy: Policy, kinds: Kinds) -> None:
         rows = kinds.rows
-        instances = len(kinds.instances)
-        addresses, there = self._addresses(rows)
-        # Numbers of ends: instances, addresses, and what is not known.
-        unknown_address, unknown_instance = instances + len(addresses), instances + len(addresses) + 1
-        peer = np.where(rows["family"] == 0, unknown_address, np.where(rows["owner"] >= 0, rows["owner"], 0))
-        outside = (rows["family"] > 0) & (rows["owner"] < 0)
-        peer[outside] = instances + there
-        here = np.where(rows["instance"] >= 0, rows["instance"], unknown_instance)
+        outside = rows[(rows["family"] > 0) & (rows["owner"] < 0)]
+        words = np.ascontiguousarray(outside["peer"]).view(np.uint64).reshape(-1, 2)
+        numbers = coded(words[:, 0], words[:, 1], outside["family"])
+        _, first = np.unique(numbers, return_index=True)
+        self._instances = kinds.instances
+        self._addresses = outside[["peer", "family"]][first]
+        # Numbers of ends: instances, addresses that no instance owns, and what is not known.
+        unknown_address = len(self._instances) + len(self._addresses)
+        peer = np.where(rows["family"] == 0, unknown_address, rows["owner"]).astype(np.int64)
+        peer[(rows["family"] > 0) & (rows["owner"] < 0)] = len(self._instances) + numbers
+        here = np.where(rows["instance"] >= 0, rows["instance"], unknown_address + 1)
         inbound = rows["inbound"] == 1
         #: Numbers of ends, by row.
         self.sources: _Codes = np.where(inbound, peer, here).astype(np.int64)
         self.destinations: _Codes = np.where(inbound, here, peer).astype(np.int64)
-        fine = [Name(name, "instance") for name in kinds.instances]
-        fine += [Name(str(ip_address(packed)), "address") for packed in addresses]
-        by_instance = [_names_of_instance(policy, name) for name in kinds.instances]
-        by_address = _Named(policy).names(addresses)
-        unknown = [_UNKNOWN_ADDRESS, _UNKNOWN_INSTANCE]
-        self._names: dict[Level, list[Name]] = {
-            "end": fine + unknown,
-            "group": [one for one, _ in by_instance] + [one for one, _ in by_address] + unknown,
-            "scope": [two for _, two in by_instance] + [two for _, two in by_address] + unknown,
-            "any": [_ANY] * (len(fine) + 2),
-        }
-        self._labels = {level: _numbered(names) for level, names in self._names.items()}
+        self._labels = self._coarse_labels(policy)
+        self._labels["end"] = np.arange(unknown_address + 2), []
 
-    @staticmethod
-    def _addresses(rows: NDArray[Any]) -> tuple[list[bytes], _Codes]:
-        """The addresses that no instance owns, and the number of each row's, for those rows."""
-        outside = rows[(rows["family"] > 0) & (rows["owner"] < 0)]
-        if not len(outside):
-            return [], np.zeros(0, dtype=np.int64)
-        words = np.ascontiguousarray(outside["peer"]).view(np.uint64)
-        codes = coded(words[:, 0], words[:, 1], outside["family"])
-        _, first = np.unique(codes, return_index=True)
-        packed = [row["peer"][: 16 if row["family"] == 6 else 4].tobytes() for row in outside[first]]
-        return packed, codes
+    def _coarse_labels(self, policy: Policy) -> dict[Level, _Labels]:
+        by_instance = [_names_of_instance(policy, name) for name in self._instances]
+        by_address = _Named(policy).names(self._addresses)
+        labels: dict[Level, _Labels] = {}
+        levels: tuple[Level, ...] = ("group", "scope")
+        for n, level in enumerate(levels):
+            names, places = by_address[n]
+            numbers: dict[Name, int] = {}
+            of_instances = [numbers.setdefault(pair[n], len(numbers)) for pair in by_instance]
+            of_names = np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
+            unknown = [numbers.setdefault(name, len(numbers)) for name in (_UNKNOWN_ADDRESS, _UNKNOWN_INSTANCE)]
+            codes = np.concatenate([np.array(of_instances, dtype=np.int64), of_names[places], np.array(unknown)])
+            labels[level] = codes, [*numbers]
+        labels["any"] = np.zeros(len(codes), dtype=np.int64), [_ANY]
+        return labels
 
     def codes(self, level: Level) -> _Codes:
         """For each end, the number of its name at a level."""
         return self._labels[level][0]
 
     def name(self, level: Level, code: int) -> Name:
-        return self._labels[level][1][code]
+        return self.fine_name(code) if level == "end" else self._labels[level][1][code]
 
     def fine_name(self, end: int) -> Name:
-        return self._names["end"][end]
-
-
-def _numbered(names: list[Name]) -> tuple[_Codes, list[Name]]:
-    numbers: dict[Name, int] = {}
-    codes = [numbers.setdefault(name, len(numbers)) for name in names]
-    return np.array(codes, dtype=np.int64), [*numbers]
+        if end < len(self._instances):
+            return Name(self._instances[end], "instance")
+        end -= len(self._instances)
+        if end < len(self._addresses):
+            row = self._addresses[end]
+            return Name(str(ip_address(row["peer"][: 16 if row["family"] == 6 else 4].tobytes())), "address")
+        return _UNKNOWN_ADDRESS if end == len(self._addresses) else _UNKNOWN_INSTANCE
 
 
 def _names_of_instance(policy: Policy, name: str) -> tuple[Name, Name]:
@@ -134,14 +133,25 @@ class _Named:
         self._named = _by_family(named.values())
         self._private = _by_family((network, _PRIVATE_NAME) for network in _PRIVATE)
 
-    def names(self, addresses: list[bytes]) -> list[tuple[Name, Name]]:
-        """By what rules call each address, and by whether it is private."""
-        found = []
-        for packed in addresses:
-            family, value = (4 if len(packed) == 4 else 6), int.from_bytes(packed, "big")
-            scope = _innermost(self._private[family], value) or _PUBLIC_NAME
-            found.append((_innermost(self._named[family], value) or scope, scope))
-        return found
+    def names(self, addresses: NDArray[Any]) -> tuple[tuple[list[Name], _Codes], tuple[list[Name], _Codes]]:
+        """What rules call addresses, and whether they are private: names, and the number of each address's."""
+        scopes, names = [_PUBLIC_NAME], [_PUBLIC_NAME]
+        of_scope, of_name = (np.zeros(len(addresses), dtype=np.int64) for _ in range(2))
+        for family in (4, 6):
+            chosen = np.flatnonzero(addresses["family"] == family)
+            private, private_names = self._private[family].find(addresses["peer"][chosen])
+            named, known_names = self._named[family].find(addresses["peer"][chosen])
+            scope = private + len(scopes)
+            scopes += [name or _PUBLIC_NAME for name in private_names]
+            of_scope[chosen] = scope
+            # What no rule names is called by its scope.
+            names += [name or _PUBLIC_NAME for name in known_names]
+            of_name[chosen] = named + len(names) - len(known_names)
+            unnamed = np.array([name is None for name in known_names], dtype=bool)[named]
+            of_name[chosen[unnamed]] = -1 - scope[unnamed]
+        behind = len(names) + np.arange(len(scopes))
+        of_name = np.where(of_name < 0, behind[(-1 - of_name) % len(scopes)], of_name)
+        return (names + scopes, of_name), (scopes, of_scope)
 
 
 def _is_name(peer: object) -> bool:
@@ -154,42 +164,44 @@ def _network_name(network: Network) -> Name:
     return Name(str(network), "network")
 
 
-#: Where stretches of addresses begin, in order, and what each is called.
-_Flat = tuple[list[int], list[Name | None]]
+class _Stretches:
+    """Networks of one family, which are nested or disjoint, as stretches with the name of the innermost."""
 
+    def __init__(self, named: list[tuple[Network, Name]], family: int) -> None:
+        self._family = family
+        self._starts: list[int] = [0]
+        self._names: list[Name | None] = [None]
+        inside: list[tuple[int, Name]] = []
+        for network, name in sorted(named, key=lambda pair: (int(pair[0].network_address), pair[0].prefixlen)):
+            first = int(network.network_address)
+            self._leave(inside, first)
+            inside.append((int(network.broadcast_address), name))
+            self._begin(first, name)
+        self._leave(inside, 1 << 129)
 
-def _by_family(named: Iterable[tuple[Network, Name]]) -> dict[int, _Flat]:
-    found = list(named)
-    return {family: _flat([pair for pair in found if pair[0].version == family]) for family in (4, 6)}
-
-
-def _flat(named: list[tuple[Network, Name]]) -> _Flat:
-    """Networks, which are nested or disjoint, as stretches with the name of the innermost."""
-    starts: list[int] = [0]
-    names: list[Name | None] = [None]
-    inside: list[tuple[int, Name]] = []
-
-    def begin(at: int, name: Name | None) -> None:
-        if starts[-1] == at:
-            names[-1] = name
+    def _begin(self, at: int, name: Name | None) -> None:
+        if self._starts[-1] == at:
+            self._names[-1] = name
         else:
-            starts.append(at)
-            names.append(name)
+            self._starts.append(at)
+            self._names.append(name)
 
-    def leave(before: int) -> None:
+    def _leave(self, inside: list[tuple[int, Name]], before: int) -> None:
         while inside and inside[-1][0] < before:
             last, _ = inside.pop()
-            begin(last + 1, inside[-1][1] if inside else None)
+            self._begin(last + 1, inside[-1][1] if inside else None)
 
-    for network, name in sorted(named, key=lambda pair: (int(pair[0].network_address), pair[0].prefixlen)):
-        first = int(network.network_address)
-        leave(first)
-        inside.append((int(network.broadcast_address), name))
-        begin(first, name)
-    leave(1 << 129)
-    return starts, names
+    def find(self, peers: NDArray[Any]) -> tuple[_Codes, list[Name | None]]:
+        """``peers``: uint8 of shape (n, 16), IPv4 in the first four bytes. The number of each one's stretch, and the
+        names of stretches.
+        """
+        if self._family == 4:
+            values = np.ascontiguousarray(peers[:, :4]).view(">u4").reshape(-1).astype(np.int64)
+            return np.searchsorted(np.array(self._starts), values, "right") - 1, self._names
+        found = [bisect_right(self._starts, int.from_bytes(peer.tobytes())) - 1 for peer in peers]
+        return np.array(found, dtype=np.int64), self._names
 
 
-def _innermost(flat: _Flat, address: int) -> Name | None:
-    starts, names = flat
-    return names[bisect_right(starts, address) - 1]
+def _by_family(named: Iterable[tuple[Network, Name]]) -> dict[int, _Stretches]:
+    found = list(named)
+    return {family: _Stretches([pair for pair in found if pair[0].version == family], family) for family in (4, 6)}
