@@ -9,7 +9,7 @@ same for Neutron.
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -397,6 +397,47 @@ def terraform_plan(rng: random.Random) -> Part:
     return Part([source], counted, missing, needed, interfaces_in(after))
 
 
+def openstack_states(rng: random.Random) -> Part:
+    """Resources of the provider for OpenStack, whose rules are all resources of their own."""
+    made = [
+        resource(f"openstack_networking_secgroup_v2.{name}", id=name, name=name, delete_default_rules=True)
+        for name in GROUPS
+    ]
+    made += [
+        resource(f"openstack_networking_address_group_v2.{name}", id=name, name=name, addresses=["192.0.2.0/28"])
+        for name in LISTS
+    ]
+    for description, of, kind, other in account_of(rng, ("group", "list", "v4", "v6")):
+        number = port_of(description)
+        peer = {"group": "remote_group_id", "list": "remote_address_group_id"}.get(kind, "remote_ip_prefix")
+        made.append(resource(
+            f"openstack_networking_secgroup_rule_v2.r{number}", id=f"r-{number}", security_group_id=of, protocol="tcp",
+            direction=rng.choice(("ingress", "egress")), ethertype="IPv6" if kind == "v6" else "IPv4",
+            port_range_min=number, port_range_max=number, description=description, **{peer: other},
+        ))  # fmt: skip
+    made += [
+        resource(f"openstack_networking_port_v2.p{n}", id=f"p-{n}", name=f"p{n}", network_id="net-1",
+                 all_fixed_ips=[f"10.0.0.{n}"], all_security_group_ids=[group], security_group_ids=[group])
+        for n, group in enumerate(rng.choices(GROUPS, k=3), 1)
+    ]  # fmt: skip
+    resources = [each for each in made if rng.random() < rng.choice((0.8, 1))]
+    cut = rng.randrange(len(resources) + 1)
+    files = [file for file in (resources[:cut], resources[cut:]) if file]
+    of_type: defaultdict[str, list[Any]] = defaultdict(list)
+    for each in resources:
+        of_type[each["type"].split("_")[2]].append(each["values"])
+    groups_and_rules, ports = of_type["secgroup"], of_type["port"]
+    listed = [each for each in groups_and_rules if "security_group_id" in each]
+    keys = ("security_group_id", "remote_group_id", "remote_address_group_id")
+    refers = {each.get(key, "") for each in listed for key in keys} | {each["security_group_ids"][0] for each in ports}
+    form = rng.choice((state, state_file))
+    return Part(
+        [Source(f"{n}.json", form(*file)) for n, file in enumerate(files)],
+        Counter(each["description"] for each in listed),
+        refers - {""} - {each["id"] for each in (*groups_and_rules, *of_type["address"])}, set(), len(ports),
+    )  # fmt: skip
+
+
 # CloudFormation ------------------------------------------------------------------------------------------------------
 
 
@@ -475,7 +516,7 @@ def cloudformation(rng: random.Random) -> Part:
 
 PARTS: dict[str, Callable[[random.Random], Part]] = {
     "aws": aws, "otc": otc, "terraform states": terraform_states, "terraform plan": terraform_plan,
-    "cloudformation": cloudformation,
+    "terraform openstack": openstack_states, "cloudformation": cloudformation,
 }  # fmt: skip
 
 
