@@ -70,7 +70,7 @@ def check_policy(
     empty, rules_left = empty_sources(index)
     together, groups_left = separated_members(index)
     shadowed = {(finding.group, finding.rule) for finding in found if finding.code == SHADOWED}
-    versions, sets_left = one_version_only(index, shadowed)
+    versions, versions_left = one_version_only(index, shadowed)
     found += empty + blocked_instances(index, coverage) + together + versions
     if traffic is not None:
         found += never_hit(traffic)
@@ -84,7 +84,7 @@ def check_policy(
             (coverage.skipped, "sets of rules were not compared, because they were too large or too many."),
             (rules_left, "rules were not checked for reachable members of the group they name."),
             (groups_left, "groups were not checked for members that can reach each other."),
-            (sets_left, "sets of groups were not checked for services that are open over one IP version only."),
+            (versions_left, "rules were not checked for services that are open over one IP version only."),
             (rules_unread, "rules were not compared with what used them, as that came in too many ways."),
         )
         if count

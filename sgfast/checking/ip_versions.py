@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sgfast.checking.codes import LISTED, ONE_VERSION, Finding, listed
 from sgfast.checking.policy_index import Budget, Context, PolicyIndex
@@ -20,14 +20,19 @@ from sgfast.policy.model import (
     AddressGroupPeer,
     Direction,
     GroupPeer,
+    Peer,
     Rule,
     SecurityGroup,
 )
 from sgfast.policy.rule_text import ports_text, protocol_text, rule_text
 from sgfast.policy.rules import merged
 
-#: The most questions whether a group has a rule about a service, each a microsecond or two.
-MAX_LOOKS = 1_000_000
+#: Steps for all rules together, of roughly a tenth of a microsecond each.
+MAX_STEPS = 30_000_000
+#: Steps for the question whether a group has a rule about a service.
+LOOK_STEPS = 20
+#: Steps for a rule in a set of groups.
+ASKING_STEPS = 20
 
 Service = tuple[int | None, int, int]
 """A protocol, and a range of its ports. ICMP is one service for both versions, whatever the types."""
@@ -41,7 +46,7 @@ Key = tuple[int, int]
 def one_version_only(
     index: PolicyIndex, shadowed: Collection[tuple[str | None, str | None]]
 ) -> tuple[list[Finding], int]:
-    """The findings, and how many sets of groups were skipped as too much work.
+    """The findings, and how many rules were not checked, or not everywhere, as too much work.
 
     ``shadowed``: the groups and ids of rules that never win, and so open nothing.
     """
@@ -49,60 +54,84 @@ def one_version_only(
     if not any(network.version == 6 for instance in instances for network in instance.addresses):
         return [], 0
     groups = index.policy.security_groups
-    about = [_About(group) for group in groups]
-    # What no rule of the same group is about over the other version. The other groups of an instance may have some.
-    lonely = [
-        [(n, rule, left) for n, rule in enumerate(group.rules)
-         if (group.name, rule.id) not in shadowed and (left := _left(rule, group.name, [about[g]]))]
-        for g, group in enumerate(groups)
-    ]  # fmt: skip
+    budget = Budget(MAX_STEPS)
+    skipped: set[Key] = set()
+    lonely = _lonely(groups, shadowed, budget, skipped)
     members = {
         (g, version): sum(
             any(network.version == version for network in instances[n].addresses) for n in index.members[group.name]
         )
         for g, group in enumerate(groups) for version in (4, 6)
     }  # fmt: skip
-    budget = Budget(MAX_LOOKS)
-    skipped = 0
-    found: dict[Key, tuple[dict[Service, None], dict[str, None]]] = {}
+    found: dict[Key, _Found] = {}
+    nobody: dict[tuple[Peer, int, str], bool | None] = {}
     for context in index.contexts:
-        looks = len(context.groups) * sum(len(left) for g in context.groups for *_, left in lonely[g])
-        if not looks:
+        asked = [(g, n, rule, left) for g in context.groups for n, rule, left in lonely[g]]
+        if not asked:
             continue
-        if not budget.take(looks + len(context.instances)):
-            skipped += 1
+        if not budget.take(ASKING_STEPS * len(asked) + len(context.instances)):
+            skipped.update((g, n) for g, n, *_ in asked)
             continue
         names = _with_both(index, context)
-        beside = [about[g] for g in context.groups]
-        for g in context.groups:
-            for n, rule, _ in lonely[g]:
-                left = _left(rule, groups[g].name, beside)
-                other = _other(rule)
-                if not left or not names[other]:
-                    continue
-                if rule.peer == GroupPeer(groups[g].name) and members[g, other] < 2:
-                    continue  # a member needs another one
-                nobody = index.is_nobody(replace(rule, ethertype=other), context.vpc)
-                skipped += nobody is None
-                if nobody is False:
-                    services, reached = found.setdefault((g, n), ({}, {}))
-                    services.update(dict.fromkeys(left))
-                    reached.update(dict.fromkeys(names[other]))
-    return [*_findings(index, found)], skipped
+        beside = sum(1 << g for g in context.groups)
+        for g, n, rule, left in asked:
+            services = [service for service, answer in left if not answer & beside]
+            other = _other(rule)
+            if not services or not names[other]:
+                continue
+            if rule.peer == GroupPeer(groups[g].name) and members[g, other] < 2:
+                continue  # a member needs another one
+            peer = rule.peer, other, context.vpc
+            if peer not in nobody:
+                nobody[peer] = index.is_nobody(replace(rule, ethertype=other), context.vpc)
+            if nobody[peer] is None:
+                skipped.add((g, n))
+            elif not nobody[peer]:
+                each = found.setdefault((g, n), _Found({}, []))
+                each.services.update(dict.fromkeys(services))
+                each.names.append(names[other])
+    return [*_findings(index, found)], len(skipped)
 
 
-def _findings(
-    index: PolicyIndex, found: dict[Key, tuple[dict[Service, None], dict[str, None]]]
-) -> Iterable[Finding]:
+def _lonely(
+    groups: Sequence[SecurityGroup], shadowed: Collection[tuple[str | None, str | None]], budget: Budget,
+    skipped: set[Key],
+) -> list[list[tuple[int, Rule, list[tuple[Service, int]]]]]:  # fmt: skip
+    """By group: the rules with services that none of its own rules is about over the other version. With each service
+    come the groups that are about it, as bits: an instance may be in one of them, too.
+    """
+    about = _AboutGroups(groups, budget)
+    lonely: list[list[tuple[int, Rule, list[tuple[Service, int]]]]] = [[] for _ in groups]
+    for g, group in enumerate(groups):
+        for n, rule in enumerate(group.rules):
+            if (group.name, rule.id) in shadowed:
+                continue
+            answers = [(service, about.groups(rule, group.name, service)) for service in _opened(rule)]
+            if any(answer is None for _, answer in answers):
+                skipped.add((g, n))
+            left = [(service, answer) for service, answer in answers if answer is not None and not answer >> g & 1]
+            if left:
+                lonely[g].append((n, rule, left))
+    return lonely
+
+
+class _Found(NamedTuple):
+    """What a rule opens over one version only, and the names of the instances that it is about, by context."""
+
+    services: dict[Service, None]
+    names: list[list[str]]
+
+
+def _findings(index: PolicyIndex, found: dict[Key, _Found]) -> Iterable[Finding]:
     """One finding for each rule. A service that several rules of a group open is told with the first of them."""
     told: set[tuple[int, Direction, int, Service]] = set()
-    for (g, n), (services, reached) in sorted(found.items()):
+    for (g, n), (services, by_context) in sorted(found.items()):
         group = index.policy.security_groups[g]
         rule = group.rules[n]
         new = [each for each in services if (g, rule.direction, rule.ethertype, each) not in told]
         told.update((g, rule.direction, rule.ethertype, each) for each in new)
         if new:
-            names = [*reached]
+            names = [name for names in by_context for name in names]
             version, verb = f"IPv{_other(rule)}", "has" if len(names) == 1 else "have"
             what = listed([_service_text(each) for each in new])
             message = (
@@ -153,8 +182,8 @@ def _services(rule: Rule) -> list[Service]:
     return [(rule.protocol, first, last) for first, last in rule.ports or _PORTS]
 
 
-def _left(rule: Rule, group: str, about: Iterable[_About]) -> list[Service]:
-    """What the rule opens and no rule is about over the other version.
+def _opened(rule: Rule) -> list[Service]:
+    """What the rule opens, if the same could be open over the other version.
 
     A rule for a CIDR opens nothing of the kind, since nothing tells the same place over the other version. Of outbound
     rules only those to any address count, and only where nothing at all gets out over the other version: who opens a
@@ -162,14 +191,33 @@ def _left(rule: Rule, group: str, about: Iterable[_About]) -> list[Service]:
     """
     if rule.action == "deny" or not (rule.peer is None or isinstance(rule.peer, GroupPeer | AddressGroupPeer)):
         return []
-    if rule.direction == "outbound" and rule.peer is not None:
-        return []
-    services = [_ANYTHING] if rule.direction == "outbound" else _services(rule)
-    is_own = rule.peer == GroupPeer(group)
-    return [
-        service for service in services
-        if not any(each.has(rule.direction, _other(rule), service, among_members=is_own) for each in about)
-    ]  # fmt: skip
+    if rule.direction == "outbound":
+        return [_ANYTHING] if rule.peer is None else []
+    return _services(rule)
+
+
+class _AboutGroups:
+    """Which groups have a rule about a service."""
+
+    def __init__(self, groups: Sequence[SecurityGroup], budget: Budget) -> None:
+        self._about = [_About(group) for group in groups]
+        self._budget = budget
+        self._known: dict[tuple[Direction, int, bool, Service], int | None] = {}
+
+    def groups(self, rule: Rule, group: str, service: Service) -> int | None:
+        """The groups that are about a service of the rule over the other version, as bits of their positions; None if
+        that is too much work.
+        """
+        is_own = rule.peer == GroupPeer(group)
+        key = rule.direction, _other(rule), is_own, service
+        if key not in self._known:
+            self._known[key] = None
+            if self._budget.take(LOOK_STEPS * len(self._about)):
+                self._known[key] = sum(
+                    1 << g for g, each in enumerate(self._about)
+                    if each.has(rule.direction, _other(rule), service, among_members=is_own)
+                )  # fmt: skip
+        return self._known[key]
 
 
 def _with_both(index: PolicyIndex, context: Context) -> dict[int, list[str]]:
