@@ -128,15 +128,24 @@ def documents() -> Iterator[bytes]:
     for path in policies + exports:
         yield path.read_bytes()
     for policy, change in ((PCAPS / "shop.yaml", PCAPS / "shop.changes.yaml"),
-                           (PCAPS / "changes" / "policy.yaml", PCAPS / "changes" / "changes.yaml")):  # fmt: skip
+                           (PCAPS / "changes" / "policy.yaml", PCAPS / "changes" / "changes.yaml"),
+                           (PCAPS / "shop.yaml", PCAPS / "shop.expect.yaml")):  # fmt: skip
         yield policy.read_bytes() + NEXT_DOCUMENT + change.read_bytes()
     for change in EVERY_CHANGE:
         yield NEXT_DOCUMENT + f"changes:\n  - {{at: 1, {change}}}\n".encode()
+    for expected in EXPECTED:
+        yield NEXT_DOCUMENT + f"expect: [{expected}]".encode()
     for policy_text in EVERY_FIELD:
         yield policy_text.encode()
     yield TEMPLATE.encode()
 
 
+#: About the policy that is there when an input has none.
+EXPECTED = (
+    "{from: any, to: servers, service: tcp/80, verdict: allow}",
+    "{from: [internet, instance:private], to: group:servers, service: [icmp 8, udp/1-9; gre], verdict: deny}",
+    "{from: 10.0.0.1, to: [clients, '::/1'], service: protocols 2-5, verdict: deny, name: a, why: b}",
+)
 #: CloudFormation, with most of its functions.
 TEMPLATE = """
 Parameters: {Net: {Type: String, Default: 10.0.0.0/16}, Nets: {Type: CommaDelimitedList, Default: "10.0.0.0/8,::/0"}}

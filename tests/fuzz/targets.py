@@ -24,7 +24,9 @@ from sgfast.errors import PolicyError
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import apply_changes
 from sgfast.policy.document import parse_policy
+from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import AddressGroup, Instance, Policy, Rule, SecurityGroup, Settings, Timeouts, Vpc
+from sgfast.proving import Expectations
 from sgfast.reference.engine import ReferenceEngine
 
 #: Between the two documents of an input.
@@ -156,12 +158,20 @@ def refused(error: PolicyError) -> None:
 
 
 def documents(data: bytes) -> None:
-    """A policy, or an export of one, and a change file: an engine that takes them, else one line that says why not."""
+    """A policy, or an export of one, and a change file or an expectations file: an engine that takes the changes, a
+    proof of what is expected, else one line that says why not.
+    """
     text, _, change_text = data.partition(NEXT_DOCUMENT)
     policy = PLAIN_POLICY
     try:
         policy = parse_policy(text, "policy")
         assert all(warning.isprintable() for warning in policy.warnings)
+    except PolicyError as error:
+        refused(error)
+    try:
+        expectations = Expectations(policy, parse_expectations(change_text, "expectations"))
+        if len(expectations.all) <= 3:
+            assert len(expectations.prove().outcomes) == len(expectations.all)
     except PolicyError as error:
         refused(error)
     try:
