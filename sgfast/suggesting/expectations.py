@@ -24,7 +24,7 @@ from sgfast.errors import PolicyError, SgfastError
 from sgfast.explaining import CLIENT_PORT, sentence
 from sgfast.policy.expectations import Expectation, parse_expectations
 from sgfast.policy.matching import End
-from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, GroupPeer, Policy, Rule, Timeouts
+from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, GroupPeer, Policy, Rule, Timeouts
 from sgfast.policy.protocols import ICMP_NAMES, protocol_name
 from sgfast.policy.rule_text import ports_text
 from sgfast.policy.rules import merged
@@ -181,9 +181,10 @@ def _proved(policy: Policy, lines: Sequence[_Line], kinds: Iterable[Kind]) -> It
     known = [*kinds]
     for kind, expectation in zip(known, expectations.covering(map(partial(_seen, policy), known)), strict=True):
         about[expectation].add(kind)
-    for line, outcome in zip(lines, expectations.prove().outcomes, strict=True):
-        if outcome.expectation in about:
-            yield line, about[outcome.expectation], outcome.counterexample is None
+    used = {line: about[each] for line, each in zip(lines, expectations.all, strict=True) if each in about}
+    if used:
+        for line, outcome in zip(used, _expectations(policy, used).prove().outcomes, strict=True):
+            yield line, used[line], outcome.counterexample is None
 
 
 def _merged(lines: _Lines) -> _Lines:
@@ -222,18 +223,14 @@ def _seen(policy: Policy, kind: Kind) -> Seen:
 
 def _about_groups(policy: Policy, kinds: Mapping[Kind, Evidence]) -> list[_Line]:
     """Lines about groups as far as possible. A few kinds may be in none of them."""
-    limits = Limits(any_above=FEW_ADDRESSES)
-    lines: dict[_Line, None] = {}
-    for suggested in suggest_rules(policy, kinds, limits).rules:
-        if suggested.rule.direction == "inbound":
-            rule, group = suggested.rule, _spelled(policy, "group", suggested.group)
-            lines[_Line((_peer(policy, rule),), (group,), _services(rule))] = None
-    # What goes to an instance is in its inbound rules. Only what goes elsewhere is left.
-    outward = {kind: evidence for kind, evidence in kinds.items() if kind.ingress is None}
-    for suggested in suggest_rules(policy, outward, limits).rules:
-        rule, group = suggested.rule, _spelled(policy, "group", suggested.group)
-        lines[_Line((group,), (_peer(policy, rule),), _services(rule))] = None
-    return [*lines]
+    lines: dict[Direction, list[_Line]] = {"inbound": [], "outbound": []}
+    for suggested in suggest_rules(policy, kinds, Limits(any_above=FEW_ADDRESSES)).rules:
+        rule = suggested.rule
+        ends = ((_peer(policy, rule),), (_spelled(policy, "group", suggested.group),))
+        source, destination = ends if rule.direction == "inbound" else reversed(ends)
+        lines[rule.direction].append(_Line(source, destination, _services(rule)))
+    # What goes to an instance is in both. Outbound lines are left for what goes elsewhere.
+    return [*dict.fromkeys(lines["inbound"] + lines["outbound"])]
 
 
 def _peer(policy: Policy, rule: Rule) -> str:

@@ -109,6 +109,16 @@ def test_lists_are_each_of_their_members() -> None:
     for wrong in (holds.replace("192.0.2.7", "one"), holds.replace("[two]", "[one, two]"),
                   holds.replace("allow", "deny")):  # fmt: skip
         assert outcome(APART, wrong).word == "fails", wrong
+    for services in ("[tcp/80, gre]", "[gre, tcp/80]", "tcp/80; gre"):
+        line = f"{{from: internet, to: two, service: {services}, verdict: allow}}"
+        assert outcome(APART, line).word == "holds"
+        assert outcome(APART.replace("inbound, protocol: all", "inbound, protocol: tcp"), line).word == "fails"
+
+
+def test_a_multicast_address_is_no_instance_although_its_prefix_covers_it() -> None:
+    policy = APART + "  - {name: gateway, vpc: a, addresses: [0.0.0.0/0], security_groups: [empty]}\n"
+    found = outcome(policy, "{from: one, to: 224.0.0.0/4, service: udp/5353, verdict: deny}").counterexample
+    assert found is not None and found.destination.instance is None and found.ingress is None
 
 
 def test_what_would_take_too_long_is_refused_before_it_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:

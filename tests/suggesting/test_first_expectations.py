@@ -9,6 +9,7 @@ import pytest
 from command import SHOP, handshake, write_capture
 from frames import ethernet, icmp, ip, udp
 
+from sgfast.explaining import CLIENT_PORT
 from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import Policy
@@ -94,6 +95,18 @@ def test_what_did_not_work_is_counted_and_not_expected(tmp_path: Path) -> None:
     lines, found = first(tmp_path, *frames)
     assert lines == ['- {from: web, to: db, service: ["icmp echo-request", udp/53], verdict: allow}']
     assert "# Not in it: 1 connection, unanswered\n" in found.text
+
+
+def test_each_connection_is_judged_as_if_it_were_the_only_one(tmp_path: Path) -> None:
+    """Not as the reply to another one, if it goes back between the same ports."""
+    web, db = "10.0.0.5", "10.0.1.9"
+    frames = [
+        ethernet(ip(*ends, udp(*ports)))
+        for ends, ports in (((web, db), (99, CLIENT_PORT)), ((db, web), (CLIENT_PORT, 99)),
+                            ((db, web), (98, CLIENT_PORT)), ((web, db), (CLIENT_PORT, 98)))
+    ]  # fmt: skip
+    lines, found = first(tmp_path, *frames)
+    assert len(lines) == 2 and found.denied == 1 and f"udp/{CLIENT_PORT} from {db} (db-1) to {web}" in found.text
 
 
 def test_a_name_that_means_several_things_is_written_with_its_kind(tmp_path: Path) -> None:
