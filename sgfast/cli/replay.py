@@ -32,6 +32,8 @@ from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
+    from sgfast.policy.model import Policy
+    from sgfast.proving import Expectations
     from sgfast.replaying import ReplayOptions, ReplayResult
     from sgfast.report.rollup import By
 
@@ -125,6 +127,14 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @format_option()
 @jobs_option
 @click.option(
+    "--expect",
+    "expectations",
+    type=FILE,
+    metavar="FILE",
+    help="What is meant, as sgfast test takes it: what FILE means to deny does not count as what would break, and the "
+    "report names traffic that contradicts it.",
+)
+@click.option(
     "--by",
     type=click.Choice(["group", "instance", "address", "service", "rule"]),
     default="group",
@@ -167,6 +177,7 @@ def replay(
     flow_log_interval: int,
     policies: PolicyOptions,
     form: Form,
+    expectations: str | None,
     by: By,
     top: int | None,
     fail_on: str | None,
@@ -188,7 +199,7 @@ def replay(
       sgfast replay policy.yaml mirror.pcap --decap vxlan
       tcpdump -U -w - | sgfast replay policy.yaml - --verdicts verdicts.csv
     """
-    if [policy, options.changes, *captures].count("-") > 1:
+    if [policy, options.changes, expectations, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
     if options.engine == "reference":
         if "--connections" in paths:
@@ -197,6 +208,8 @@ def replay(
             raise click.UsageError("--snapshot and --resume need --engine fast: the reference model has no snapshots")
         if options.jobs != 1:
             raise click.UsageError("--jobs needs --engine fast: the reference model uses one thread")
+        if expectations is not None:
+            raise click.UsageError("--expect needs --engine fast: the reference model does not follow what would break")
         if fail_on == "would-break":
             raise click.UsageError("--fail-on would-break needs --engine fast: the reference model does not follow it")
     for name in ("flow_log_format", "flow_log_interval"):
@@ -216,7 +229,7 @@ def replay(
     if snapshot_file is not None:
         paths["--snapshot"] = snapshot_file
     saved = options.resume if dask is None else None
-    inputs = Inputs([policy], captures, [str(path) for path in (options.changes, saved) if path])
+    inputs = Inputs([policy], captures, [str(path) for path in (options.changes, saved, expectations) if path])
     refuse_shared([*paths.values()], inputs.files)
     outputs = Outputs(paths, flow_log_format, flow_log_interval)
     report_name = "standard error" if outputs.take_standard_output else "standard output"
@@ -230,9 +243,14 @@ def replay(
         client = stack.enter_context(_client_at(dask)) if dask is not None else None
         options = replace(options, client=client, snapshot=outputs.snapshot)
         loaded = policies.load(policy)
+        meant = _looked_up(loaded, expectations) if expectations is not None else None
         with progress_of(captures, shown=not (quiet or lines_on_screen)) as progress:
             result = run_replay(loaded, captures, options, outputs.sinks, progress)
         raise_arrived()
+        if meant is not None:
+            from sgfast.expecting import hold_against
+
+            hold_against(result, meant)
         outputs.publish(result)
 
     _print_report(result, form, by, top, report_name, quiet)
@@ -240,6 +258,13 @@ def replay(
         context.exit(EXIT_DAMAGED)
     if fail_on is not None and (result.verdicts["deny"] if fail_on == "denied" else result.broken):
         context.exit(EXIT_FAIL_ON)
+
+
+def _looked_up(policy: Policy, path: str) -> Expectations:
+    from sgfast.policy.expectations import load_expectations
+    from sgfast.proving import Expectations
+
+    return Expectations(policy, load_expectations(path))
 
 
 def _refuse_on_cluster(

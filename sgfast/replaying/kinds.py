@@ -14,16 +14,17 @@ from sgfast.engine import Engine
 
 Rows = NDArray[Any]
 
-#: A kind. Its first fields are those of TALLY_DTYPE (``core/tallies/tally.pxd``). ``connections``: denied attempts if
-#: the reason denies, else allowed connections. Packets and bytes are counted for what was denied only. ``owner``: the
-#: instance that owns the peer's address, -1 if none does. ``broken``: those of the attempts that the other end
-#: answered. ``refused``, ``silent``: those of the allowed connections that the instance refused, or never answered.
+#: A kind. Its first fields are those of TALLY_DTYPE (``core/tallies/tally.pxd``). ``connections``: denied attempts
+#: if the reason denies, else allowed connections. Packets and bytes are counted for what was denied only.
+#: ``owner``: the instance that owns the peer's address, -1 if none does. ``broken``: those of the attempts that the
+#: other end answered; ``meant`` takes the place of ``broken`` where they are meant to be denied. ``refused``,
+#: ``silent``: those of the allowed connections that the instance refused, or never answered.
 KIND_DTYPE = np.dtype(
     [*((name, TALLY_DTYPE[name]) for name in TALLY_DTYPE.names or ()), ("owner", "<i4"), ("broken", "<u8"),
-     ("refused", "<u8"), ("silent", "<u8")]
+     ("meant", "<u8"), ("refused", "<u8"), ("silent", "<u8")]
 )  # fmt: skip
 #: What is counted of a kind.
-MEASURES = ("packets", "connections", "bytes", "broken", "refused", "silent")
+MEASURES = ("packets", "connections", "bytes", "broken", "meant", "refused", "silent")
 
 #: The times and the number of a row without packets of its own: neither minimum nor maximum changes with it.
 NEVER = np.iinfo(np.int64).max, np.iinfo(np.int64).min, np.iinfo(np.uint64).max

@@ -15,6 +15,7 @@ from sgfast.capture.names import without_credentials
 from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import Midstream, Mode
+from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Policy, Rule
 from sgfast.policy.timestamps import MAX_TIME_NS, OUT_OF_RANGE
 from sgfast.replaying.cutting import PacketsLeftOut
@@ -192,6 +193,25 @@ class ClusterUsed:
     segments_found: int
 
 
+@dataclass(frozen=True, slots=True)
+class Contradicted:
+    """An expectation, and how many connections of a replay got another verdict than it expects."""
+
+    expectation: Expectation
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """How a replay's connections relate to an expectations file (SPEC 10.25)."""
+
+    origin: str
+    #: Connections that the other end answered, and that are denied as they are meant to be.
+    meant: int
+    #: In the order of the file.
+    contradicted: tuple[Contradicted, ...]
+
+
 @dataclass
 class ReplayResult:
     """What a replay found. Times are nanoseconds since the Unix epoch; None if there was no packet."""
@@ -227,6 +247,8 @@ class ReplayResult:
     warnings: list[str] = field(default_factory=list)
     #: What was allowed and denied, between whom; empty with the reference engine. ``sgfast.rollup`` folds it.
     kinds: Kinds = field(default_factory=Kinds)
+    #: None if nothing is said about what is meant.
+    expected: Expected | None = None
     #: In the order in which they took effect.
     changes: list[ChangeDone] = field(default_factory=list)
     #: The number of changes after the last packet, which had no effect.

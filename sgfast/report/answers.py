@@ -6,6 +6,7 @@ from typing import Any
 
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ReplayResult
+from sgfast.replaying.results import Expected
 from sgfast.report.rollup import By, Example, Folded, Part, Rollup, Row
 from sgfast.report.rollup.ends import Name
 from sgfast.report.time_text import time_text
@@ -25,6 +26,23 @@ def answers(result: ReplayResult, by: By, top: int | None) -> dict[str, Any]:
     folded = {name: rollup.fold(part, by=by, most=top or MOST_ROWS, fitting=False) for name, part in LISTS}
     lists: dict[str, Any] = {name: [_row(row, reasons) for row in each.rows] for name, each in folded.items()}
     return {"by": by, **lists, "not_listed": {name: _left(each) for name, each in folded.items()}}
+
+
+def expected_object(expected: Expected) -> dict[str, Any]:
+    return {
+        "file": expected.origin,
+        "meant": expected.meant,
+        "contradicted": [
+            {
+                "line": each.expectation.line,
+                "name": each.expectation.name,
+                "expectation": each.expectation.text,
+                "verdict": each.expectation.verdict,
+                "connections": each.connections,
+            }
+            for each in expected.contradicted
+        ],
+    }
 
 
 def _left(folded: Folded) -> dict[str, int]:

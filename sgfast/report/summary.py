@@ -7,7 +7,7 @@ from typing import Any
 from sgfast.capture import Damage
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ClusterUsed, ReplayResult
-from sgfast.report.answers import answers
+from sgfast.report.answers import answers, expected_object
 from sgfast.report.left_out import left_out_object
 from sgfast.report.rollup import By
 from sgfast.report.time_text import time_text
@@ -107,6 +107,7 @@ def summary(result: ReplayResult, *, by: By = "group", top: int | None = None) -
             for change in result.changes
         ],
         "changes_left": result.changes_left,
+        **({} if result.expected is None else {"expected": expected_object(result.expected)}),
         **({} if result.cluster is None else {"cluster": _cluster_object(result.cluster)}),
         **({} if result.decapsulated is None else {"decapsulated": dict(result.decapsulated)}),
     }

@@ -73,6 +73,7 @@ def _report(result: ReplayResult, told: Told, most: int, few: int, width: int, c
     _write_changes(page, result, most)
     broken = "Would break: the other end answered in the capture, but these groups deny it"
     _write_answers(page, result, told, "would-break", broken, most)
+    _write_expected(page, result)
     _write_denied(page, result, told, few)
     unanswered = "Allowed by the groups, but not served by the instance"
     _write_answers(page, result, told, "unanswered", unanswered, few)
@@ -150,6 +151,27 @@ def _write_answers(page: Page, result: ReplayResult, told: Told, part: Part, hea
             f"--top {len(folded.rows) + folded.left_rows} lists all",
             "  ",
         )
+
+
+def _write_expected(page: Page, result: ReplayResult) -> None:
+    expected = result.expected
+    if expected is None or not (expected.meant or expected.contradicted):
+        return
+    page.line()
+    page.heading(f"As {printable(expected.origin)} means it, or not")
+    if expected.meant:
+        page.wrapped(f"{plural(expected.meant, 'connection')} denied as meant, though answered in the capture", "  ")
+    for each in expected.contradicted[:TOP]:
+        is_denied = each.expectation.verdict == "allow"
+        page.hanging(
+            "  ",
+            f"{plural(each.connections, 'connection')} {'denied' if is_denied else 'allowed'}, against line "
+            f"{each.expectation.line}: {printable(each.expectation.text)} should be "
+            f"{'allowed' if is_denied else 'denied'}",
+            "yellow",
+        )
+    if len(expected.contradicted) > TOP:
+        page.wrapped(f"and {plural(len(expected.contradicted) - TOP, 'more line')}: --json has all", "  ")
 
 
 def answer_text(row: Row) -> str:

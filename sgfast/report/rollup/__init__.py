@@ -148,7 +148,7 @@ class Rollup:
             # A kind that found no room has its outcome in another row than its beginning.
             "allowed": {"": allowed.clip(0)},
             "denied": {"": rows["packets"].astype(np.int64)},
-            "one-way": {"": np.where(rows["broken"] > 0, 0, rows["packets"].astype(np.int64))},
+            "one-way": {"": np.where((rows["broken"] > 0) | (rows["meant"] > 0), 0, rows["packets"].astype(np.int64))},
         }
 
     def total(self, part: Part) -> int:

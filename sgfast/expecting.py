@@ -1,0 +1,68 @@
+"""Holds what a replay saw against what is meant (SPEC 10.25)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+import numpy as np
+
+from sgfast.engine import REASONS
+from sgfast.policy.matching import Address, End
+from sgfast.policy.model import Policy
+from sgfast.proving import Expectations, Seen
+from sgfast.replaying import ReplayResult
+from sgfast.replaying.kinds import Kinds, joined
+from sgfast.replaying.listed_kinds import peer_of, service_of
+from sgfast.replaying.results import Contradicted, Expected
+
+#: Denials of openers by what the policy says. What another reason denies is no matter of what is meant.
+_BY_POLICY = [REASONS.index(reason) for reason in ("no-rule", "deny-rule", "vpc-isolated")]
+
+
+def hold_against(result: ReplayResult, expectations: Expectations) -> None:
+    """Sets ``result.expected``. What is meant to be denied counts no longer as what would break.
+
+    An instance's own address is not counted while packets are judged. So expectations about addresses hold for its
+    first address of the connection's IP version.
+    """
+    policy, kinds = result.policy, result.kinds
+    rows = joined(kinds)
+    allowed = (rows["packets"] == 0) & (rows["connections"] > 0)
+    denied = np.isin(rows["reason"], _BY_POLICY) & (rows["connections"] > 0)
+    chosen = np.flatnonzero((allowed | denied) & (rows["family"] > 0) & (rows["instance"] >= 0))
+    seen = [(int(n), _seen(policy, kinds, rows[n], is_denied=bool(denied[n]))) for n in chosen]
+    known = [(n, connection) for n, connection in seen if connection is not None]
+    contradicted: Counter[int] = Counter()
+    lines = {}
+    covering = expectations.covering(connection for _, connection in known)
+    for (n, connection), expectation in zip(known, covering, strict=True):
+        if expectation is None:
+            continue
+        if expectation.verdict != connection.verdict:
+            contradicted[expectation.line] += int(rows["connections"][n])
+            lines[expectation.line] = expectation
+        elif connection.verdict == "deny":
+            rows["meant"][n], rows["broken"][n] = rows["broken"][n], 0
+    result.kinds = replace(kinds, rows=rows)
+    found = tuple(Contradicted(lines[line], number) for line, number in sorted(contradicted.items()))
+    result.expected = Expected(expectations.origin, int(rows["meant"].sum()), found)
+
+
+def _seen(policy: Policy, kinds: Kinds, row: Any, *, is_denied: bool) -> Seen | None:
+    """None if the instance has no such address any more."""
+    instance = policy.instance_by_name.get(kinds.instances[row["instance"]])
+    own = [] if instance is None else [one for one in instance.addresses if one.version == row["family"]]
+    if instance is None or not own:
+        return None
+    text, owner = peer_of(kinds, row)
+    peer: Address = ip_address(text)
+    here, there = End(own[0].network_address, instance), End(peer, policy.instance_by_name.get(owner or ""))
+    source, destination = (there, here) if row["inbound"] else (here, there)
+    service = service_of(kinds, row)
+    return Seen(
+        source, destination, service.protocol, service.port, service.icmp_type, service.icmp_code,
+        "deny" if is_denied else "allow",
+    )  # fmt: skip
