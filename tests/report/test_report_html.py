@@ -314,7 +314,7 @@ def test_sums_on_the_page_are_those_of_the_kinds(seed: int) -> None:
     data, expected = read(text), sums_of(result)
     assert {name: sum(data["kinds"][name]) for name in expected} == expected
     # So are those of the matrix, which tells groups beyond its size as others.
-    cells = [attributes.get("aria-label") or "" for tag, attributes in Page(text).tags if tag == "a"]
+    cells = [attributes.get("title") or "" for tag, attributes in Page(text).tags if tag == "a"]
 
     def told(words: str) -> int:
         return sum(int(count.replace(",", "")) for cell in cells for count in re.findall(rf"([\d,]+) {words}", cell))

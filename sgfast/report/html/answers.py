@@ -102,10 +102,10 @@ class Answers:
         if name.kind == "instance":
             return instance_name(name.text, self._result.policy)
         if name.kind in ("groups", "vpc"):
-            return joined(tag("b", name.text), tag("span", f" ({plural(number, 'instance')})", class_="soft"))
+            return joined(tag("b", name.text), " ", tag("span", f"({plural(number, 'instance')})", class_="soft whole"))
         if name.kind == "address":
             return _code(name.text)
-        return joined(name.text, tag("span", f" ({plural(number, 'address', 'addresses')})", class_="soft"))
+        return joined(name.text, " ", tag("span", f"({plural(number, 'address', 'addresses')})", class_="soft whole"))
 
     def _why(self, row: Row) -> Markup:
         style = badge("deny" if row.reason != "disconnected" else "cut", row.reason)

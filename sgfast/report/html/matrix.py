@@ -123,10 +123,11 @@ def _cell(matrix: Matrix, n: int, m: int, most: int, link: str) -> Markup:
     sizes = matrix.sizes[n, m].tolist()
     total = sum(sizes)
     words = f"{matrix.rows[n]} → {matrix.columns[m]}: {cell_words(sizes, int(matrix.packets[n, m]))}"
-    number = tag("span", f"✕ {_short(sizes[0])}", class_="breaks") if sizes[0] else tag("span", _short(total))
+    short = f"✕ {_short(sizes[0])}" if sizes[0] else _short(total)
+    number = tag("span", short, class_="breaks" if sizes[0] else None, aria_hidden="true")
     # Most cells are small beside the largest: by area they would all look alike.
     square = _square(sizes, (total / most) ** 0.25)
-    return tag("td", tag("a", square, number, href=link, title=words, aria_label=words))
+    return tag("td", tag("a", square, number, tag("span", words, class_="words"), href=link, title=words))
 
 
 def cell_words(sizes: list[int], packets: int) -> str:

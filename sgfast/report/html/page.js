@@ -290,7 +290,10 @@
       this.output = element("output", {});
       this.all = element("button", { type: "button", className: "all" });
       this.all.addEventListener("click", () => this.show(this.most + MORE));
-      addEventListener("beforeprint", () => this.show(Math.max(this.most, PRINTED)));
+      addEventListener("beforeprint", () => {
+        this.body.closest("details")?.setAttribute("open", "");
+        this.show(Math.max(this.most, PRINTED));
+      });
       table.before(element("p", { className: "sum" }, this.output));
       table.after(this.all);
       this.gather();
@@ -462,7 +465,7 @@
       const noun = nouns[group[first]];
       const some = [...several].some((end) => end >= exact) ? "many" : number(several.size);
       const name = noun === "instances" ? element("b", {}, groups[group[first]]) : groups[group[first]];
-      return span("", name, span("soft", ` (${some} ${noun})`));
+      return span("", name, " ", span("soft whole", `(${some} ${noun})`));
     }
 
     endName(end) {
