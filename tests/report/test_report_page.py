@@ -330,9 +330,7 @@ def shown_counts(browser: Browser) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("name", ["shop", "cloud"])
-def test_a_click_on_the_matrix_leaves_what_its_cell_counts(
-    browser: Browser, pages: dict[str, str], name: str
-) -> None:
+def test_a_click_on_the_matrix_leaves_what_its_cell_counts(browser: Browser, pages: dict[str, str], name: str) -> None:
     shown(browser, pages[name])
     cells = browser.ask(ROWS)
     for link, words in random.Random(4).sample(cells, min(len(cells), 12)):
@@ -361,6 +359,13 @@ def test_the_matrix_is_used_by_keyboard_and_is_one_stop(browser: Browser, pages:
     assert second != first and second.split("&to=")[1] == first.split("&to=")[1]
     go(browser, partial(browser.press, "Enter", "\r"))
     assert browser.ask("location.hash") == second and " of " in browser.ask(SUMS)[0]
+    # What is typed narrows it, and stays when a whole row is chosen.
+    browser.ask("document.querySelector('#matrix input').focus()")
+    browser.type("tcp/443")
+    browser.ask("document.querySelector('#matrix a[aria-current]').closest('tr').querySelector('a').focus()")
+    go(browser, partial(browser.press, "Enter", "\r"))
+    assert "filter=tcp%2F443" in browser.ask("location.hash") and column(browser, "broken", 3) == ["tcp/443"]
+    go(browser, partial(browser.ask, f"location.hash = {json.dumps(second)}"))
     # The address alone brings it back.
     sums = browser.ask(SUMS)
     shown(browser, pages["shop"] + second)
@@ -380,6 +385,9 @@ def test_rows_unfold_to_instances_rules_and_packets(browser: Browser, pages: dic
     assert browser.ask("document.activeElement.getAttribute('aria-expanded')") == "true"
     browser.press("Enter", "\r")
     assert browser.ask("document.querySelectorAll('.unfolded').length") == 0
+    # The answer's words are found, too.
+    shown(browser, pages["shop"] + "#services?filter=rst+tcp/5432")
+    assert column(browser, "services", 3) == ["tcp/5432"]
     shown(browser, pages["shop"])
     browser.ask("document.querySelector('#allowed details').open = true")
     browser.ask("document.querySelector('#allowed .unfold').click()")

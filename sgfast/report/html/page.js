@@ -123,7 +123,7 @@
 
   // Answers: tables of kinds of traffic, folded by groups. All kinds are in the page, as columns (columns.py).
 
-  // MORE: rows, or kinds in a row, that a click adds. PRINTED: rows that paper has.
+  // MORE: rows, or kinds in a row, that a click adds. PRINTED: rows that paper has, which are those of answers.py.
   const MORE = 500;
   const PRINTED = 150;
   const KINDS_OF_A_ROW = 20;
@@ -136,7 +136,7 @@
     allowed: [["allowed"]],
   };
   const number = (n) => n.toLocaleString("en");
-  const plural = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one : many}`;
+  const plural = (n, one) => `${number(n)} ${n === 1 ? one : `${one}s`}`;
   const seconds = (ms) => (ms < 0 ? "" : `${(ms / 1000).toFixed(3)} s`);
   const span = (className, ...children) => element("span", { className }, ...children);
   const code = (text) => span(text.length <= WHOLE ? "code whole" : "code", text);
@@ -171,15 +171,17 @@
       this.chosen.addEventListener("click", () => { this.from = this.to = null; this.changed(); this.input.focus(); });
       const label = element("label", {}, "Filter the tables below", this.input);
       this.section.append(element("div", { className: "tools" }, label, this.chosen));
-      this.cells = [...this.section.querySelectorAll(".matrix a")];
-      for (const cell of this.cells) {
-        cell.addEventListener("click", (event) => {
-          if (!cell.hasAttribute("aria-current")) return;
+      this.cells = [...this.section.querySelectorAll(".matrix a")].map((link) => {
+        const options = new URLSearchParams(link.hash.slice("#matrix?".length));
+        // A second click takes the choice back.
+        link.addEventListener("click", (event) => {
+          if (!link.hasAttribute("aria-current")) return;
           event.preventDefault();
           this.from = this.to = null;
           this.changed();
         });
-      }
+        return { link, from: options.get("from"), to: options.get("to") };
+      });
       this.walk();
     }
 
@@ -188,10 +190,10 @@
       const table = this.section.querySelector(".matrix");
       const at = (row, column) => table.rows[row]?.cells[column];
       const focus = (cell) => {
-        for (const each of this.cells) each.tabIndex = -1;
+        for (const { link } of this.cells) link.tabIndex = -1;
         cell.tabIndex = 0;
       };
-      focus(this.cells[0]);
+      focus(this.cells[0].link);
       table.addEventListener("focusin", (event) => focus(event.target));
       table.addEventListener("keydown", (event) => {
         const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
@@ -212,13 +214,13 @@
 
     changed() {
       this.choose();
-      setUrl("matrix", this.options());
+      setUrl("matrix", this.options(this.from, this.to));
     }
 
-    options(options = new URLSearchParams()) {
+    options(from, to, options = new URLSearchParams()) {
       if (this.input.value) options.set("filter", this.input.value);
-      if (this.from !== null) options.set("from", this.from);
-      if (this.to !== null) options.set("to", this.to);
+      if (from !== null) options.set("from", from);
+      if (to !== null) options.set("to", to);
       return options;
     }
 
@@ -242,9 +244,11 @@
     choose() {
       const { source, destination, service, reason, rule } = this.kinds;
       const { misses, data: { group } } = this;
-      const [from, to] = [this.among(this.from, this.data.from), this.among(this.to, this.data.to)];
+      const [chosenFrom, chosenTo] = [this.among(this.from, this.data.from), this.among(this.to, this.data.to)];
       this.words = this.input.value.toLowerCase().split(/\s+/).filter(Boolean).slice(0, 30);
-      for (let n = 0; n < misses.length; n += 1) misses[n] = from[group[source[n]]] & to[group[destination[n]]] ? 0 : 1 << 30;
+      for (let n = 0; n < misses.length; n += 1) {
+        misses[n] = chosenFrom[group[source[n]]] & chosenTo[group[destination[n]]] ? 0 : 1 << 30;
+      }
       this.words.forEach((word, bit) => {
         const [ends, services, reasons, rules] = Object.values(this.texts)
           .map((texts) => Uint8Array.from(texts, (text) => text.includes(word)));
@@ -256,11 +260,10 @@
       const name = (group) => (group === null ? "any" : group === OTHERS ? "others" : group);
       this.chosen.hidden = this.from === null && this.to === null;
       this.chosen.textContent = `${name(this.from)} → ${name(this.to)}: show all again`;
-      for (const cell of this.cells) {
-        const options = new URLSearchParams(cell.hash.slice("#matrix?".length));
-        const current = !this.chosen.hidden && options.get("from") === this.from && options.get("to") === this.to;
-        if (current) cell.setAttribute("aria-current", "true");
-        else cell.removeAttribute("aria-current");
+      for (const { link, from, to } of this.cells) {
+        link.hash = `#matrix?${this.options(from, to)}`;
+        if (from === this.from && to === this.to) link.setAttribute("aria-current", "true");
+        else link.removeAttribute("aria-current");
       }
       for (const list of lists) list.fold();
     }
@@ -301,15 +304,10 @@
 
     gather() {
       const { kinds, group, groups, services } = this.data;
-      const numbered = new Map();
-      const rowOf = (key) => {
-        if (!numbered.has(key)) numbered.set(key, numbered.size);
-        return numbered.get(key);
-      };
-      const pairs = new Map();
-      const pairOf = (pair) => {
-        if (!pairs.has(pair)) pairs.set(pair, pairs.size);
-        return pairs.get(pair);
+      const [numbered, pairs] = [new Map(), new Map()];
+      const numberIn = (map, key) => {
+        if (!map.has(key)) map.set(key, map.size);
+        return map.get(key);
       };
       const entries = [];
       const [rows, counts] = [[], []];
@@ -317,9 +315,10 @@
         const words = answer ? COUNTS[this.key].length : this.data.reasons.length;
         kinds[column].forEach((count, kind) => {
           if (!count) return;
-          const pair = pairOf(group[kinds.source[kind]] * groups.length + group[kinds.destination[kind]]);
+          const pair = numberIn(pairs, group[kinds.source[kind]] * groups.length + group[kinds.destination[kind]]);
           const word = answer ? place : kinds.reason[kind];
-          rows.push(rowOf(((pair * services.length + kinds.service[kind]) * 2 + kinds.inbound[kind]) * words + word));
+          const row = ((pair * services.length + kinds.service[kind]) * 2 + kinds.inbound[kind]) * words + word;
+          rows.push(numberIn(numbered, row));
           counts.push(count);
           entries.push(kind);
         });
@@ -332,14 +331,14 @@
       for (let n = order.length - 1; n >= 0; n -= 1) this.starts[rows[order[n]]] = n;
       this.total = counts.reduce((sum, count) => sum + count, 0);
       const answers = COUNTS[this.key].map(([, answer]) => answer);
-      const first = new Uint32Array(this.number).fill(order.length);
-      // By row: what the instance answered, or the place of the reason.
+      // By row: what the instance answered, or the reason.
       this.words = new Array(this.number);
       for (const [key, row] of numbered) {
         this.words[row] = answers[0] ? answers[key % answers.length] : this.data.reasons[key % this.data.reasons.length];
       }
-      // By row: count, packets and bytes of what is chosen, and the largest entry.
-      this.sums = { count: new Float64Array(this.number), packets: new Float64Array(this.number), bytes: new Float64Array(this.number), first };
+      // By row: the sums of what is chosen, and the largest kind in it.
+      const [count, packets, bytes, first] = Array.from({ length: 4 }, () => new Float64Array(this.number));
+      this.sums = { count, packets, bytes, first };
     }
 
     sortBy(head) {
@@ -347,7 +346,8 @@
       this.descending = this.sort === key ? !this.descending : head.classList.contains("number");
       this.sort = key;
       this.order();
-      setUrl(this.key, this.choice.options(new URLSearchParams({ sort: key, dir: this.descending ? "desc" : "asc" })));
+      const options = new URLSearchParams({ sort: key, dir: this.descending ? "desc" : "asc" });
+      setUrl(this.key, this.choice.options(this.choice.from, this.choice.to, options));
     }
 
     set(options) {
@@ -358,8 +358,8 @@
 
     // Which words a row misses does not count where its answer has them.
     mask(row) {
-      const told = this.data.answers[this.words[row]];
-      return told ? ~this.choice.words.reduce((mask, word, bit) => (told.includes(word) ? mask | 1 << bit : mask), 0) : ~0;
+      const told = this.data.answers[this.words[row]]?.toLowerCase() ?? "";
+      return ~this.choice.words.reduce((mask, word, bit) => (told.includes(word) ? mask | 1 << bit : mask), 0);
     }
 
     // Finds the rows that have something of what is chosen, and adds it up.
