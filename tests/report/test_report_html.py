@@ -42,6 +42,7 @@ from sgfast.report import html_report
 from sgfast.report.html import Timeline
 from sgfast.report.html.answers import LISTS, MOST_BYTES, MOST_ROWS
 from sgfast.report.html.columns import Columns, columns_of, folded
+from sgfast.report.html.matrix import matrix_of
 from sgfast.report.html.tables import MAX_ROWS
 from sgfast.report.rollup import Rollup
 from sgfast.report.why import MAX_FIELDS, Reasons
@@ -258,15 +259,15 @@ def read(text: str) -> dict[str, Any]:
     return found
 
 
-def random_kinds(seed: int, number: int, *, instances: int = 40, ports: int = 65_536) -> ReplayResult:
+def random_kinds(seed: int, number: int, *, number_of_groups: int = 20, ports: int = 65_536) -> ReplayResult:
     """A replay of what a cloud has: kinds of everything that can happen, between instances and addresses."""
     random = np.random.default_rng(seed)
-    groups = [f"g{n}" for n in range(20)]
+    groups, instances = [f"g{n}" for n in range(number_of_groups)], 2 * number_of_groups
     rules = [Rule(f"{group}/inbound/1", "inbound", 4, 6, ((80, 80),)) for group in groups]
     policy = Policy(
         security_groups=tuple(SecurityGroup(group, (rule,)) for group, rule in zip(groups, rules, strict=True)),
         instances=tuple(
-            Instance(f"i{n}", "default", (ip_network(f"10.0.{n // 250}.{n % 250}/32"),), (groups[n % 20],))
+            Instance(f"i{n}", "default", (ip_network(f"10.0.{n // 250}.{n % 250}/32"),), (groups[n // 2],))
             for n in range(instances)
         ),
     )  # fmt: skip
@@ -325,6 +326,15 @@ def test_sums_on_the_page_are_those_of_the_kinds(seed: int) -> None:
     assert told("not served") == expected["refused"] + expected["silent"]
     assert told("allowed") == expected["allowed"]
     assert any("others" in cell for cell in cells)
+
+
+@pytest.mark.parametrize(("groups", "rows", "last"), [(13, 15, ""), (14, 16, ""), (15, 16, "2 others")])
+def test_the_matrix_ends_where_others_are_fewer_rows(groups: int, rows: int, last: str) -> None:
+    result = random_kinds(5, 1000, number_of_groups=groups)
+    # Two more rows are what comes from public and from private addresses.
+    matrix = matrix_of(columns_of(result, Rollup(result.policy, result.kinds)))
+    assert len(matrix.rows) == rows and sum("others" in name for name in matrix.rows) == bool(last)
+    assert matrix.rows[-1] == (last or min(zip(matrix.sizes.sum(axis=(1, 2)).tolist(), matrix.rows, strict=True))[1])
 
 
 def test_a_page_that_would_be_too_large_folds_the_smallest_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
