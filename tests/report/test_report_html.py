@@ -119,6 +119,16 @@ def hostile_result() -> ReplayResult:
     )
     services = [Service(name, 6, 443, None, None) for name in names]
     reasons = ["no-rule", "deny-rule", "vpc-isolated", "invalid", "midstream", "table-full"]
+    kinds = kinds_of(
+        [Denied(s, "inbound", "198.51.100.7", None, why, 2, 3) for s in services for why in reasons],
+        [Broken(s, "outbound", "2001:db8::7", s.instance, why, 2) for s in services for why in reasons],
+        [Unanswered(service, "refused", 3) for service in services],
+    )
+    # Of the connections that were allowed, some were answered. Each has a rule of its own.
+    allowed = np.flatnonzero(kinds.rows["refused"])
+    kinds.rows["connections"][allowed] += 1
+    kinds.rows["rule"][allowed] = np.arange(len(allowed))
+    kinds = replace(kinds, rules=[each.rule.id for each in hits if each.packets])
     cuts = tuple(
         CutConnection(6, "2001:db8::1", "2001:db8::2", 1, 2, None, None, False, 3, "back", 5, True, name, name)
         for name in names
@@ -128,11 +138,7 @@ def hostile_result() -> ReplayResult:
         verdicts={"allow": 5, "deny": 5, "moot": 0, "out-of-scope": 0, "local": 0, "exempt": 0, "not-ip": 0},
         reasons={"rule": 5, "no-rule": 5}, connections={"opened": 1, "denied": 1, "disconnected": 1, "inferred": 1},
         rules=hits, first_time_ns=0, last_time_ns=10, elapsed_seconds=0.1, warnings=list(names),
-        kinds=kinds_of(
-            [Denied(s, "inbound", "198.51.100.7", None, why, 2, 3) for s in services for why in reasons],
-            [Broken(s, "outbound", "2001:db8::7", s.instance, why, 2) for s in services for why in reasons],
-            [Unanswered(service, "refused", 3) for service in services],
-        ),
+        kinds=kinds,
         changes=[ChangeDone(5, name, 1, 1, 0, 3, cuts) for name in names], changes_left=1,
     )  # fmt: skip
 
