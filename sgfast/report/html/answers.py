@@ -7,9 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sgfast.policy.model import WORDS, Policy
 from sgfast.replaying import ReplayResult
-from sgfast.report.html.columns import Columns, columns_of, packed, rule_line
+from sgfast.report.html.columns import Columns, columns_of, packed, rule_line, title_of
 from sgfast.report.html.markup import Content, Markup, joined, tag
 from sgfast.report.html.matrix import Matrix
 from sgfast.report.html.tables import REASONS_TOLD, Cell, Column, badge, table
@@ -100,7 +99,7 @@ class Answers:
 
     def _end(self, name: Name, number: int) -> Content:
         if name.kind == "instance":
-            return instance_name(name.text, self._result.policy)
+            return tag("b", name.text, title=title_of(self._result.policy, name.text) or None)
         if name.kind in ("groups", "vpc"):
             return joined(tag("b", name.text), " ", tag("span", f"({plural(number, 'instance')})", class_="soft whole"))
         if name.kind == "address":
@@ -149,10 +148,3 @@ def _left(one: List, found: Folded) -> Markup:
     count = plural(found.left_packets, "packet") if packets else plural(found.left_connections, "connection")
     words = f"And {plural(found.left_rows, 'row')} more ({count}), which a browser with scripts shows."
     return tag("p", words, class_="note static")
-
-
-def instance_name(name: str, policy: Policy) -> Markup:
-    """The instance's name. The pointer over it shows the provider's words for it (SPEC 2.12)."""
-    instance = policy.instance_by_name.get(name)
-    words = [word for key in WORDS if (word := getattr(instance, key, ""))]
-    return tag("b", name, title=", ".join(words) or None)

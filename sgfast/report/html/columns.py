@@ -119,13 +119,14 @@ def _labels(names: Sequence[Name]) -> list[str]:
 
 
 def _titles(policy: Policy, names: Sequence[Name]) -> dict[int, str]:
-    found = {}
-    for n, name in enumerate(names):
-        instance = policy.instance_by_name.get(name.text) if name.kind == "instance" else None
-        words = [word for key in WORDS if (word := getattr(instance, key, ""))]
-        if words:
-            found[n] = plain(", ".join(words))
-    return found
+    told = {n: title_of(policy, name.text) for n, name in enumerate(names) if name.kind == "instance"}
+    return {n: plain(title) for n, title in told.items() if title}
+
+
+def title_of(policy: Policy, name: str) -> str:
+    """The provider's words for an instance (SPEC 2.12)."""
+    instance = policy.instance_by_name.get(name)
+    return ", ".join(word for key in WORDS if (word := getattr(instance, key, "")))
 
 
 def rule_line(rule: Any, group: str) -> str:
