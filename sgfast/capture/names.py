@@ -26,6 +26,8 @@ def printable(name: str) -> str:
     if not name:
         return "''"
     name = without_credentials(name)
+    if name.isprintable():
+        return name
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 

@@ -250,7 +250,7 @@ cdef class AccountingPlane(DataPlane):
 
     @property
     def denials(self):
-        """``(rows, lost)``: denied packets, and the attempts that they began, as TALLY_DTYPE (``tallies/tally.pxd``)."""
+        """``(rows, lost)``: denied packets and the attempts that they began, as TALLY_DTYPE (``tallies/tally.pxd``)."""
         return self.tally(<uint8_t*>&self.planes[0].denials - <uint8_t*>self.planes[0])
 
     @property

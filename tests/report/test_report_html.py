@@ -5,16 +5,24 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
+import json
 import re
+from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 from command import PCAPS, SHOP, handshake, sgfast, write_capture, write_policy
+from effort import some
+from kinds import kinds_of
 
+from sgfast.engine import REASONS
 from sgfast.explaining import explain
 from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.model import Instance, Policy, Rule, SecurityGroup
@@ -29,9 +37,14 @@ from sgfast.replaying import (
     Unanswered,
     replay,
 )
+from sgfast.replaying.kinds import KIND_DTYPE, Kinds
 from sgfast.report import html_report
 from sgfast.report.html import Timeline
+from sgfast.report.html.answers import LISTS, MOST_BYTES, MOST_ROWS
+from sgfast.report.html.columns import Columns, columns_of, folded
+from sgfast.report.html.matrix import matrix_of
 from sgfast.report.html.tables import MAX_ROWS
+from sgfast.report.rollup import Rollup
 from sgfast.report.why import MAX_FIELDS, Reasons
 
 Capsys = pytest.CaptureFixture[str]
@@ -64,7 +77,7 @@ class Page(HTMLParser):
         if tag not in ("meta", "input"):
             self.open.append(tag)
         if tag == "table":
-            self.rows = self.tables.setdefault(attributes.get("data-table") or "numbers", [])
+            self.rows = self.tables.setdefault(attributes.get("data-table") or attributes.get("id") or "matrix", [])
         elif tag == "tr":
             self.rows.append([])
         elif tag in ("td", "th"):
@@ -105,7 +118,17 @@ def hostile_result() -> ReplayResult:
         origin=names[0] + names[1],
     )
     services = [Service(name, 6, 443, None, None) for name in names]
-    reasons = ["no-rule", "deny-rule", "vpc-isolated", "invalid", "midstream", "table-full", *HOSTILE]
+    reasons = ["no-rule", "deny-rule", "vpc-isolated", "invalid", "midstream", "table-full"]
+    kinds = kinds_of(
+        [Denied(s, "inbound", "198.51.100.7", None, why, 2, 3) for s in services for why in reasons],
+        [Broken(s, "outbound", "2001:db8::7", s.instance, why, 2) for s in services for why in reasons],
+        [Unanswered(service, "refused", 3) for service in services],
+    )
+    # Of the connections that were allowed, some were answered. Each has a rule of its own.
+    allowed = np.flatnonzero(kinds.rows["refused"])
+    kinds.rows["connections"][allowed] += 1
+    kinds.rows["rule"][allowed] = np.arange(len(allowed))
+    kinds = replace(kinds, rules=[each.rule.id for each in hits if each.packets])
     cuts = tuple(
         CutConnection(6, "2001:db8::1", "2001:db8::2", 1, 2, None, None, False, 3, "back", 5, True, name, name)
         for name in names
@@ -115,9 +138,7 @@ def hostile_result() -> ReplayResult:
         verdicts={"allow": 5, "deny": 5, "moot": 0, "out-of-scope": 0, "local": 0, "exempt": 0, "not-ip": 0},
         reasons={"rule": 5, "no-rule": 5}, connections={"opened": 1, "denied": 1, "disconnected": 1, "inferred": 1},
         rules=hits, first_time_ns=0, last_time_ns=10, elapsed_seconds=0.1, warnings=list(names),
-        denied=[Denied(s, "inbound", "198.51.100.7", s.instance, why, 2, 3) for s in services for why in reasons],
-        broken=[Broken(s, "outbound", "2001:db8::7", s.instance, why, 2) for s in services for why in reasons],
-        unanswered=[Unanswered(service, "refused", 3) for service in services],
+        kinds=kinds,
         changes=[ChangeDone(5, name, 1, 1, 0, 3, cuts) for name in names], changes_left=1,
     )  # fmt: skip
 
@@ -126,7 +147,8 @@ def test_names_that_look_like_markup_are_text() -> None:
     result = hostile_result()
     text = html_report(result)
     text.encode()
-    assert not re.search(r"[^\n\x20-\x7e\u2026\u2192\u25b2\u25bc\u25be·]", text.replace("\u2028", "!"))
+    beyond = r"[^\n\x20-\x7e\u2026\u2192\u2193\u25b2\u25b8\u25bc\u25be\u2715·]"
+    assert not re.search(beyond, text.replace("\u2028", "!"))
     page = Page(text)
     assert [tag for tag, _ in page.tags].count("script") == [tag for tag, _ in page.tags].count("style") == 1
     plain = Page(html_report(replace_names(result)))
@@ -154,11 +176,10 @@ def test_a_pointer_over_an_instance_shows_what_the_provider_calls_it() -> None:
 
 
 def replace_names(result: ReplayResult) -> ReplayResult:
-    services = [Service("web-1", 6, 443, None, None)]
+    harmless = [f"some-{n}" for n in range(len(result.kinds.instances))]
     return replace(
         result, policy=load_policy(SHOP[0]), captures=("some.pcap",), vpc="some", warnings=["some"],
-        denied=[replace(kind, service=services[0], peer_name="web-1", reason="no-rule") for kind in result.denied],
-        broken=[replace(kind, service=services[0], peer_name="web-1", reason="no-rule") for kind in result.broken],
+        kinds=replace(result.kinds, instances=harmless),
         changes=[replace(change, text="some") for change in result.changes],
     )  # fmt: skip
 
@@ -179,21 +200,21 @@ def test_what_the_page_may_do_is_its_own_script_and_style() -> None:
         assert (attributes.get("href") or "#").startswith("#")
     # Each link leads somewhere.
     keys = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
-    assert {(attributes["href"] or "")[1:] for tag, attributes in page.tags if tag == "a"} <= keys
+    assert {(attributes["href"] or "")[1:].partition("?")[0] for tag, attributes in page.tags if tag == "a"} <= keys
 
 
 def test_it_says_what_the_result_says() -> None:
     result, timeline = replayed(*SHOP, changes=PCAPS / "shop.changes.yaml")
     page = Page(html_report(result, timeline))
     assert "12 connections that worked would break" in page.words
-    assert [row[0] for row in page.tables["broken"][1:]] == [str(kind.connections) for kind in result.broken]
-    assert [row[0] for row in page.tables["denied"][1:]] == [str(kind.packets) for kind in result.denied]
+    rollup = Rollup(result.policy, result.kinds)
+    for one in LISTS:
+        assert sum(int(row[0]) for row in page.tables[one.key][1:]) == rollup.total(one.part) > 0
     used = {row[0]: row[4] for row in page.tables["rules"][1:]}
     assert used == {hits.rule.id: str(hits.packets) for hits in result.rules if hits.packets}
     assert [row[0] for row in page.tables["unused"][1:]] == ["web-ssh"]
     assert [row[2] for row in page.tables["changes"][1:]] == [change.text for change in result.changes]
     assert len(page.tables["cut"]) - 1 == sum(change.disconnected for change in result.changes) == 3
-    assert [row[0] for row in page.tables["services"][1:]] == [str(row.connections) for row in result.unanswered]
     counted = [sum(int(row[n].replace(",", "")) for row in page.tables["numbers"][1:]) for n in (1, 2, 3)]
     assert counted == [result.verdicts["allow"], result.verdicts["deny"], result.verdicts["moot"]]
     flags = [attributes for tag, attributes in page.tags if tag == "text" and attributes.get("class") == "flag"]
@@ -218,18 +239,149 @@ def test_damage_and_warnings_are_told_first(tmp_path: Path) -> None:
 
 def test_long_lists_end_and_say_how_much_is_missing() -> None:
     result, timeline = replayed(*SHOP)
-    kinds = [replace(result.denied[0], packets=70_000 - n) for n in range(65_536)]
+    denied = [
+        Denied(Service("web-1", 6, port, None, None), "inbound", "198.51.100.7", None, "no-rule", 1 + port, 60)
+        for port in range(3000)
+    ]
     many = replace(
-        result, denied=kinds, broken=result.broken * 5000, rules=result.rules * 3000,
-        unanswered=result.unanswered * 3000, warnings=["w" * 10_000] * 5000, captures=("x" * 4000,) * 3000,
-        changes=[ChangeDone(0, "c" * 300, 1, 1, 0, 3)] * 5000,
+        result, kinds=kinds_of(denied), rules=result.rules * 3000, warnings=["w" * 10_000] * 5000,
+        captures=("x" * 4000,) * 3000, changes=[ChangeDone(0, "c" * 300, 1, 1, 0, 3)] * 5000,
     )  # fmt: skip
     text = html_report(many, timeline)
     page = Page(text)
     assert len(text) < 3_000_000
     assert all(len(rows) <= MAX_ROWS + 1 for rows in page.tables.values())
-    left = sum(kind.packets for kind in kinds[MAX_ROWS:])
-    assert f"And {65_536 - MAX_ROWS:,} kinds more ({left:,} packets), not listed here." in page.words
+    left = 3000 - MOST_ROWS
+    packets = sum(kind.packets for kind in denied[:left])
+    assert f"And {left:,} rows more ({packets:,} packets), which a browser with scripts shows." in page.words
+
+
+# What the page's script reads
+
+
+def read(text: str) -> dict[str, Any]:
+    (packed,) = re.findall(r'<template id="kinds">([^<]*)</template>', text)
+    found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(packed)))
+    return found
+
+
+def random_kinds(seed: int, number: int, *, number_of_groups: int = 20, ports: int = 65_536) -> ReplayResult:
+    """A replay of what a cloud has: kinds of everything that can happen, between instances and addresses."""
+    random = np.random.default_rng(seed)
+    groups, instances = [f"g{n}" for n in range(number_of_groups)], 2 * number_of_groups
+    rules = [Rule(f"{group}/inbound/1", "inbound", 4, 6, ((80, 80),)) for group in groups]
+    policy = Policy(
+        security_groups=tuple(SecurityGroup(group, (rule,)) for group, rule in zip(groups, rules, strict=True)),
+        instances=tuple(
+            Instance(f"i{n}", "default", (ip_network(f"10.0.{n // 250}.{n % 250}/32"),), (groups[n // 2],))
+            for n in range(instances)
+        ),
+    )  # fmt: skip
+    rows = np.zeros(number, dtype=KIND_DTYPE)
+    rows["instance"] = random.integers(0, instances, number)
+    rows["owner"] = np.where(random.random(number) < 0.4, random.integers(0, instances, number), -1)
+    rows["peer"][:, :4] = random.integers(0, 256, (number, 4))
+    rows["family"], rows["protocol"], rows["has_ports"] = 4, 6 + 11 * (random.random(number) < 0.2), 1
+    rows["port_key"], rows["inbound"] = random.integers(0, ports, number), random.random(number) < 0.8
+    denied = random.random(number) < 0.6
+    rows["reason"] = np.where(denied, REASONS.index("no-rule"), REASONS.index("rule"))
+    rows["rule"] = np.where(denied, -1, random.integers(0, len(rules), number))
+    size = random.zipf(1.6, number).clip(1, 100_000)
+    rows["connections"], rows["packets"] = size, np.where(denied, size * 3, 0)
+    rows["bytes"] = rows["packets"] * random.integers(60, 900, number)
+    rows["broken"] = np.where(denied & (random.random(number) < 0.4), size, 0)
+    rows["refused"] = np.where(denied | (random.random(number) < 0.9), 0, size)
+    rows["silent"] = np.where(denied | (rows["refused"] > 0) | (random.random(number) < 0.9), 0, size)
+    rows["first_ns"] = 10**18 + random.integers(0, 3600 * 10**9, number)
+    rows["last_ns"], rows["number"] = rows["first_ns"] + 10**9, random.integers(1, 2 * 10**7, number)
+    verdicts = dict.fromkeys(("moot", "out-of-scope", "local", "exempt", "not-ip"), 0)
+    packets = int(rows["packets"].sum())
+    return ReplayResult(
+        policy, "causal", "infer", None, ("cloud.pcap",), packets=packets,
+        verdicts={"allow": 0, "deny": packets} | verdicts,
+        rules=[RuleHits(rule, group, 1, 1, 1) for rule, group in zip(rules, groups, strict=True)],
+        first_time_ns=10**18, last_time_ns=10**18 + 3600 * 10**9,
+        kinds=Kinds(rows, [each.name for each in policy.instances], [rule.id for rule in rules]),
+    )  # fmt: skip
+
+
+def sums_of(result: ReplayResult) -> dict[str, int]:
+    rows = result.kinds.rows
+    denied = rows["packets"] > 0
+    counted = {name: rows[name] for name in ("packets", "bytes", "refused", "silent")}
+    counted |= {"breaks": rows["broken"], "attempts": rows["connections"][denied]}
+    counted["allowed"] = (rows["connections"] - rows["refused"] - rows["silent"])[~denied]
+    return {name: int(numbers.sum()) for name, numbers in counted.items()}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sums_on_the_page_are_those_of_the_kinds(seed: int) -> None:
+    result = random_kinds(seed, 3000)
+    text = html_report(result)
+    data, expected = read(text), sums_of(result)
+    assert {name: sum(data["kinds"][name]) for name in expected} == expected
+    # So are those of the matrix, which tells groups beyond its size as others.
+    cells = [attributes.get("title") or "" for tag, attributes in Page(text).tags if tag == "a"]
+
+    def told(words: str) -> int:
+        return sum(int(count.replace(",", "")) for cell in cells for count in re.findall(rf"([\d,]+) {words}", cell))
+
+    unbroken = result.kinds.rows["packets"][result.kinds.rows["broken"] == 0]
+    assert told("would break") == expected["breaks"]
+    assert told("packets? denied and not answered") == unbroken.sum()
+    assert told("not served") == expected["refused"] + expected["silent"]
+    assert told("allowed") == expected["allowed"]
+    assert any("others" in cell for cell in cells)
+
+
+@pytest.mark.parametrize(("groups", "rows", "last"), [(13, 15, ""), (14, 16, ""), (15, 16, "2 others")])
+def test_the_matrix_ends_where_others_are_fewer_rows(groups: int, rows: int, last: str) -> None:
+    result = random_kinds(5, 1000, number_of_groups=groups)
+    # Two more rows are what comes from public and from private addresses.
+    matrix = matrix_of(columns_of(result, Rollup(result.policy, result.kinds)))
+    assert len(matrix.rows) == rows and sum("others" in name for name in matrix.rows) == bool(last)
+    assert matrix.rows[-1] == (last or min(zip(matrix.sizes.sum(axis=(1, 2)).tolist(), matrix.rows, strict=True))[1])
+
+
+def test_a_page_that_would_be_too_large_folds_the_smallest_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SPEC 10.10: no count is lost, and the page says what it did."""
+    number, limit = some(9000, 200_000), some(700_000, MOST_BYTES)
+    monkeypatch.setattr("sgfast.report.html.page.MOST_BYTES", limit)
+    result = random_kinds(1, number)
+    text = html_report(result)
+    assert limit * 0.6 < len(text.encode()) <= limit
+    data, expected = read(text), sums_of(result)
+    kinds = data["kinds"]
+    assert {name: sum(kinds[name]) for name in expected} == expected
+    found = re.search(r"room for the ([\d,]+) largest kinds of traffic. The other ([\d,]+) are", text)
+    assert found is not None
+    kept, left = (int(count.replace(",", "")) for count in found.groups())
+    assert kept + left == number and 0 < kept < number
+    assert "--connections FILE, or --json --by address --top N" in text
+    # Those kept are the largest; the others stand together.
+    rows = result.kinds.rows
+    sizes = sorted((rows["broken"] + rows["packets"] + rows["connections"]).tolist())
+    whole = [n for n, end in enumerate(kinds["source"]) if end < data["exact"]]
+    counted = ("breaks", "allowed", "refused", "silent", "attempts", "packets")
+    assert sorted(sum(kinds[name][n] for name in counted) for n in whole) == sizes[-kept:]
+    assert kinds["source"][whole[-1] + 1 :] and min(kinds["source"][whole[-1] + 1 :]) >= data["exact"]
+
+
+@pytest.mark.parametrize("level", ["group", "any"])
+def test_folding_all_kinds_keeps_sums_by_reason_and_protocol(level: Literal["group", "any"]) -> None:
+    result = random_kinds(2, 4000, ports=100)
+    columns = columns_of(result, Rollup(result.policy, result.kinds))
+    coarse = folded(columns, 0, level)
+    assert len(coarse) < (len(columns) if level == "group" else 100)
+
+    def by(each: Columns) -> Counter[tuple[str, ...]]:
+        found: Counter[tuple[str, ...]] = Counter()
+        for n in range(len(each)):
+            protocol = each.services[each.kinds["service"][n]].partition("/")[0].partition(",")[0]
+            found[protocol, str(each.kinds["reason"][n])] += int(each.kinds["packets"][n] + each.kinds["allowed"][n])
+        return found
+
+    assert by(coarse) == by(columns)
 
 
 # Why

@@ -4,23 +4,33 @@
 
 from __future__ import annotations
 
+import json
+import random
+import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
 from command import PCAPS, SHOP, handshake, write_capture, write_policy
-from test_report_html import HOSTILE, hostile_result, replayed
+from effort import some
+from kinds import kinds_of
+from test_report_html import HOSTILE, hostile_result, random_kinds, replayed
 
+from sgfast.replaying import Denied, Service
+from sgfast.replaying.listed_kinds import peer_of
 from sgfast.report import html_report
 from sgfast.report.html import Timeline
+from sgfast.report.html.answers import MOST_ROWS
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
-PAGES = ("shop", "changes", "empty", "damaged", "reference", "hostile", "long")
+PAGES = ("shop", "changes", "empty", "damaged", "reference", "hostile", "long", "cloud")
 
 #: Elements that stick out to the right, apart from what scrolls in a box of its own.
 STICKING_OUT = """
@@ -76,9 +86,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     damaged = folder / "damaged.pcap"
     damaged.write_bytes(whole.read_bytes()[:-5])
     shop, timeline = replayed(*SHOP)
+    denied = [
+        Denied(Service("web-1", 6, n, None, None), "inbound", "198.51.100.7", None, "no-rule", 900 - n, 60)
+        for n in range(900)
+    ]
     many = replace(
-        shop, denied=[replace(shop.denied[n % 7], packets=900 - n) for n in range(900)], broken=shop.broken * 50,
-        rules=shop.rules * 50, captures=("x" * 300,) * 9, warnings=["w" * 300, "some words " * 50],
+        shop, kinds=kinds_of(denied, shop.broken), rules=shop.rules * 50, captures=("x" * 300,) * 9,
+        warnings=["w" * 300, "some words " * 50],
     )  # fmt: skip
     hostile = hostile_result()
     found: dict[str, tuple[Any, Timeline]] = {
@@ -91,6 +105,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "reference": replayed(*SHOP, engine="reference"),
         "hostile": (hostile, timeline),
         "long": (many, timeline),
+        "cloud": (random_kinds(1, some(8000, 65_536)), timeline),
     }
     assert tuple(found) == PAGES
     addresses = {}
@@ -99,6 +114,17 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         path.write_text(html_report(result, its_timeline), encoding="utf-8")
         addresses[name] = path.as_uri()
     return addresses
+
+
+def shown(browser: Browser, address: str, **options: Any) -> float:
+    """Opens a page, and waits until its script has read all kinds. Returns how long that took, in milliseconds."""
+    browser.open(address, **options)
+    took: float = browser.ask("""new Promise((done) => {
+        const look = () => document.documentElement.classList.contains("ready") && done(performance.now());
+        new MutationObserver(look).observe(document.documentElement, {attributes: true});
+        look();
+    })""")
+    return took
 
 
 def column(browser: Browser, table: str, number: int) -> list[str]:
@@ -115,7 +141,7 @@ def column(browser: Browser, table: str, number: int) -> list[str]:
 def test_the_page_is_shown_without_complaint_and_asks_for_nothing(
     browser: Browser, pages: dict[str, str], name: str, width: int
 ) -> None:
-    browser.open(pages[name], width=width)
+    shown(browser, pages[name], width=width)
     assert browser.ask("document.readyState") == "complete"
     assert browser.messages == []
     assert browser.requests == [pages[name]]
@@ -125,7 +151,7 @@ def test_the_page_is_shown_without_complaint_and_asks_for_nothing(
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("width", [320, 360, 768, 1280])
 def test_nothing_sticks_out_to_the_right(browser: Browser, pages: dict[str, str], name: str, width: int) -> None:
-    browser.open(pages[name], width=width)
+    shown(browser, pages[name], width=width)
     browser.ask("for (const each of document.querySelectorAll('details')) each.open = true")
     # A phone's page that is too wide is shown smaller: then this is more than the screen has.
     assert browser.ask("innerWidth") == width
@@ -138,21 +164,21 @@ def test_nothing_sticks_out_to_the_right(browser: Browser, pages: dict[str, str]
 def test_every_text_can_be_read_against_its_ground(
     browser: Browser, pages: dict[str, str], name: str, dark: bool
 ) -> None:
-    browser.open(pages[name], dark=dark)
+    shown(browser, pages[name], dark=dark)
     compared, *faint = browser.ask(FAINT)
     assert faint == [] and compared > 80
 
 
 def test_light_and_dark_follow_the_system_and_the_switch(browser: Browser, pages: dict[str, str]) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
-    browser.open(pages["shop"])
+    shown(browser, pages["shop"])
     light = browser.ask(ground)
     browser.media("screen", dark=True)
     dark = browser.ask(ground)
     assert light != dark
     browser.ask("document.getElementById('theme-light').click()")
     assert browser.ask(ground) == light
-    browser.open(pages["shop"], dark=True)
+    shown(browser, pages["shop"], dark=True)
     assert browser.ask(ground) == light, "the choice is kept"
     browser.ask("document.getElementById('theme-dark').click()")
     browser.media("screen")
@@ -168,33 +194,36 @@ def test_light_and_dark_follow_the_system_and_the_switch(browser: Browser, pages
 
 
 def test_an_address_sorts_and_filters(browser: Browser, pages: dict[str, str]) -> None:
-    browser.open(pages["shop"])
-    rows = list(zip(column(browser, "denied", 2), column(browser, "denied", 4), strict=True))
-    browser.open(pages["shop"] + "#denied?sort=packets&dir=asc&filter=web-1+8080")
-    expected = [service for service, where in rows if service == "tcp/8080" and "web-1" in where]
-    assert column(browser, "denied", 2) == expected and len(expected) == 2
-    browser.open(pages["shop"] + "#rules?sort=bytes")
+    shown(browser, pages["shop"])
+    rows = list(zip(column(browser, "broken", 3), column(browser, "broken", 2), strict=True))
+    shown(browser, pages["shop"] + "#broken?sort=connections&dir=asc&filter=web-1+8080")
+    expected = [service for service, where in rows if service == "tcp/8080" and where == "web-1"]
+    assert column(browser, "broken", 3) == expected and len(expected) == 1
+    shown(browser, pages["shop"] + "#rules?sort=bytes")
     sizes = [float(row.split()[0]) * (1000 if "kB" in row else 1) for row in column(browser, "rules", 5)]
     assert sizes == sorted(sizes, reverse=True) and len(sizes) == 9
     assert browser.ask("Math.abs(document.getElementById('rules').getBoundingClientRect().top) < 40")
     # Another address in the same page, as when somebody follows a link.
-    browser.ask("location.hash = '#rules?sort=rule&dir=desc'; new Promise((done) => setTimeout(done, 0))")
+    go(browser, partial(browser.ask, "location.hash = '#rules?sort=rule&dir=desc'"))
     names = column(browser, "rules", 0)
     assert names == sorted(names, reverse=True)
 
 
 @pytest.mark.parametrize(
     "words",
-    ["denied?", "denied?sort=nothing&dir=up", "nowhere?sort=packets", "denied?filter=%3Cimg%3E", "?", "%", "a?%ff=%"],
+    [
+        "denied?", "denied?sort=nothing&dir=up", "nowhere?sort=packets", "denied?filter=%3Cimg%3E", "matrix?", "?", "%",
+        "matrix?from=nobody", "a?%ff=%",
+    ],
 )
 def test_an_address_that_makes_no_sense_does_no_harm(browser: Browser, pages: dict[str, str], words: str) -> None:
-    browser.open(pages["shop"] + "#" + words)
+    shown(browser, pages["shop"] + "#" + words)
     assert browser.messages == []
-    assert len(column(browser, "denied", 0)) == (0 if "img" in words else 16)
+    assert len(column(browser, "denied", 0)) == (0 if "img" in words or "nobody" in words else 4)
 
 
 def test_tables_are_sorted_and_filtered_by_keyboard(browser: Browser, pages: dict[str, str]) -> None:
-    browser.open(pages["shop"])
+    shown(browser, pages["shop"])
     browser.ask("document.querySelector('[data-table=rules] th[data-key=packets] button').focus()")
     browser.press("Enter", "\r")
     head = "document.querySelector('[data-table=rules] th[data-key=packets]').getAttribute('aria-sort')"
@@ -209,25 +238,30 @@ def test_tables_are_sorted_and_filtered_by_keyboard(browser: Browser, pages: dic
     assert browser.ask("document.querySelector('#rules output').textContent") == "1 of 9 rows"
     address = browser.ask("location.href")
     assert address.endswith("#rules?sort=packets&dir=asc&filter=DB+outbound")
-    browser.open(address)
+    shown(browser, address)
     assert column(browser, "rules", 0) == ["db/outbound/1"] and browser.ask(head) == "ascending"
 
 
 def test_long_tables_begin_short_and_are_searched_whole(browser: Browser, pages: dict[str, str]) -> None:
-    browser.open(pages["long"])
+    shown(browser, pages["long"])
     assert len(column(browser, "denied", 0)) == 20
-    browser.open(pages["long"] + "#denied?sort=packets&dir=asc")
-    assert column(browser, "denied", 0)[0] == "501"
-    browser.ask("document.querySelector('#denied .all').click()")
-    assert len(column(browser, "denied", 0)) == 400
+    shown(browser, pages["long"] + "#denied?sort=packets&dir=asc")
+    assert column(browser, "denied", 0)[0] == "1"
+    for rows in (520, 900):
+        browser.ask("document.querySelector('#denied .all').click()")
+        assert len(column(browser, "denied", 0)) == rows
     assert not browser.ask("document.querySelector('#denied .all').checkVisibility()")
 
 
-def test_on_paper_every_row_is_there_and_no_control(browser: Browser, pages: dict[str, str]) -> None:
-    browser.open(pages["long"])
+def test_on_paper_the_largest_rows_are_there_and_no_control(browser: Browser, pages: dict[str, str]) -> None:
+    shown(browser, pages["cloud"])
+    browser.ask("dispatchEvent(new Event('beforeprint'))")
     browser.media("print")
-    assert len(column(browser, "denied", 0)) == 400
-    controls = "[...document.querySelectorAll('nav, .theme, .tools, .all')].filter((e) => e.checkVisibility()).length"
+    for key in ("broken", "denied", "services", "allowed"):
+        assert len(column(browser, key, 0)) == MOST_ROWS
+    controls = (
+        "[...document.querySelectorAll('nav, .theme, .tools, .all, .unfold')].filter((e) => e.checkVisibility()).length"
+    )
     assert browser.ask(controls) == 0
     browser.media("screen")
     assert browser.ask(controls) > 0
@@ -237,7 +271,7 @@ def test_the_page_is_whole_without_its_script(browser: Browser, pages: dict[str,
     browser.call("Emulation.setScriptExecutionDisabled", value=True)
     try:
         browser.open(pages["long"], width=360)
-        assert len(column(browser, "denied", 0)) == 400
+        assert len(column(browser, "denied", 0)) == MOST_ROWS
         assert browser.ask("document.querySelectorAll('th button, .tools').length") == 0
         assert browser.ask(STICKING_OUT) == []
     finally:
@@ -245,7 +279,7 @@ def test_the_page_is_whole_without_its_script(browser: Browser, pages: dict[str,
 
 
 def test_the_timeline_tells_its_numbers(browser: Browser, pages: dict[str, str]) -> None:
-    browser.open(pages["changes"])
+    shown(browser, pages["changes"])
     browser.ask("document.querySelector('.timeline').focus()")
     said = "document.querySelector('.readout').textContent"
     first = browser.ask("[...document.querySelectorAll('#numbers tbody tr:first-child > *')].map((e) => e.textContent)")
@@ -265,11 +299,153 @@ def test_the_timeline_tells_its_numbers(browser: Browser, pages: dict[str, str])
     assert browser.ask("document.querySelectorAll('.chart line.change').length") == 5
 
 
+# Who talks to whom
+
+ROWS = "[...document.querySelectorAll('#matrix td a')].map((each) => [each.hash, each.title])"
+SUMS = "[...document.querySelectorAll('.sum')].map((each) => each.textContent)"
+
+
+def go(browser: Browser, act: Callable[[], object]) -> None:
+    """Does something that changes the address, and waits until the page has followed."""
+    browser.ask("""void (globalThis.went = new Promise((done) => {
+        addEventListener("hashchange", () => done(), {once: true});
+    }))""")
+    act()
+    browser.ask("went")
+
+
+def counts(words: str) -> dict[str, int]:
+    """What a cell of the matrix says, by the section that has it."""
+    patterns = {
+        "broken": "would break", "denied": "packets? denied", "services": "not served", "allowed": "allowed",
+    }  # fmt: skip
+    found = {key: re.search(rf"([\d,]+) {pattern}", words) for key, pattern in patterns.items()}
+    return {key: int(each[1].replace(",", "")) if each else 0 for key, each in found.items()}
+
+
+def shown_counts(browser: Browser) -> dict[str, int]:
+    """The sums of the four tables."""
+    words = browser.ask("[...document.querySelectorAll('.sum')].map((e) => [e.closest('section').id, e.textContent])")
+    return {key: int(text.split()[0].replace(",", "")) for key, text in words}
+
+
+@pytest.mark.parametrize("name", ["shop", "cloud"])
+def test_a_click_on_the_matrix_leaves_what_its_cell_counts(browser: Browser, pages: dict[str, str], name: str) -> None:
+    shown(browser, pages[name])
+    cells = browser.ask(ROWS)
+    # Among them cells of the groups that share a row or a column.
+    others = [cell for cell in cells if "=*" in cell[0]]
+    assert (name == "cloud") == bool(others)
+    for link, words in random.Random(4).sample(cells, min(len(cells), 9)) + others[::9]:
+        go(browser, partial(browser.ask, f"location.hash = {json.dumps(link)}"))
+        there = shown_counts(browser)
+        assert there == {key: counts(words)[key] for key in there}, words
+        assert browser.ask("document.querySelector('#matrix a[aria-current]').hash") == link
+    # A row, which is all that comes from a group.
+    row = "document.querySelector('#matrix tbody tr')"
+    go(browser, partial(browser.ask, f"{row}.querySelector('th a').click()"))
+    whole = browser.ask(f"[...{row}.querySelectorAll('td a')].map((each) => each.title)")
+    assert shown_counts(browser)["broken"] == sum(counts(words)["broken"] for words in whole)
+    # The same link again, or the button, and all is there as before.
+    browser.ask(f"{row}.querySelector('th a').click()")
+    assert all(" of " not in words for words in browser.ask(SUMS))
+    assert "from=" not in browser.ask("location.hash")
+
+
+def test_the_matrix_is_used_by_keyboard_and_is_one_stop(browser: Browser, pages: dict[str, str]) -> None:
+    shown(browser, pages["shop"])
+    assert browser.ask("[...document.querySelectorAll('#matrix a')].filter((each) => each.tabIndex === 0).length") == 1
+    browser.ask("document.querySelector('#matrix tbody td a').focus()")
+    first = browser.ask("document.activeElement.hash")
+    browser.press("ArrowDown")
+    second = browser.ask("document.activeElement.hash")
+    assert second != first and second.split("&to=")[1] == first.split("&to=")[1]
+    go(browser, partial(browser.press, "Enter", "\r"))
+    assert browser.ask("location.hash") == second and " of " in browser.ask(SUMS)[0]
+    # What is typed narrows it, and stays when a whole row is chosen.
+    browser.ask("document.querySelector('#matrix input').focus()")
+    browser.type("tcp/443")
+    browser.ask("document.querySelector('#matrix a[aria-current]').closest('tr').querySelector('a').focus()")
+    go(browser, partial(browser.press, "Enter", "\r"))
+    assert "filter=tcp%2F443" in browser.ask("location.hash") and column(browser, "broken", 3) == ["tcp/443"]
+    go(browser, partial(browser.ask, f"location.hash = {json.dumps(second)}"))
+    # The address alone brings it back.
+    sums = browser.ask(SUMS)
+    shown(browser, pages["shop"] + second)
+    assert browser.ask(SUMS) == sums
+    browser.press("Tab")
+    browser.ask("document.querySelector('.chosen').click()")
+    assert all(" of " not in words for words in browser.ask(SUMS))
+
+
+def test_rows_unfold_to_instances_rules_and_packets(browser: Browser, pages: dict[str, str]) -> None:
+    shown(browser, pages["shop"] + "#broken?filter=tcp%2F6379+198.51.100.7")
+    browser.ask("document.querySelector('#broken .unfold').focus()")
+    browser.press("Enter", "\r")
+    words = browser.ask("document.querySelector('#broken .unfolded').textContent")
+    assert "db/inbound/1 (group db): allow inbound tcp 5432, 6379 from group web" in words
+    assert re.search(r"198\.51\.100\.7 → db-1, 1 connection: packet \d+ at \d+\.\d{3} s", words)
+    assert browser.ask("document.activeElement.getAttribute('aria-expanded')") == "true"
+    browser.press("Enter", "\r")
+    assert browser.ask("document.querySelectorAll('.unfolded').length") == 0
+    # The answer's words are found, too.
+    shown(browser, pages["shop"] + "#services?filter=rst+tcp/5432")
+    assert column(browser, "services", 3) == ["tcp/5432"]
+    shown(browser, pages["shop"])
+    browser.ask("document.querySelector('#allowed details').open = true")
+    browser.ask("document.querySelector('#allowed .unfold').click()")
+    words = browser.ask("document.querySelector('#allowed .unfolded').textContent")
+    assert "web-http-4 (group web): allow inbound tcp 80-81 from any IPv4 address" in words
+
+
+def test_a_filter_finds_the_smallest_of_all_kinds(browser: Browser, pages: dict[str, str]) -> None:
+    result = random_kinds(1, some(8000, 65_536))
+    rows = result.kinds.rows[(result.kinds.rows["owner"] < 0) & (result.kinds.rows["broken"] > 0)]
+    rows = rows[rows["inbound"] == 1]
+    row = rows[np.argmin(rows["broken"])]
+    address, instance = peer_of(result.kinds, row)[0], result.kinds.instances[row["instance"]]
+    shown(browser, pages["cloud"])
+    browser.ask("document.querySelector('#matrix input').focus()")
+    browser.type(f"{address} {instance.upper()}")
+    assert column(browser, "broken", 2) == [instance]
+    assert column(browser, "broken", 0) == [str(row["broken"])]
+    assert re.fullmatch(rf"{row['broken']} of [\d,]+ connections, 1 of [\d,]+ rows", browser.ask(SUMS)[0])
+
+
+def test_a_filter_costs_little_beside_opening_the_page(browser: Browser, pages: dict[str, str]) -> None:
+    opened = shown(browser, pages["cloud"])
+    filtered = browser.ask("""(() => {
+        const input = document.querySelector("#matrix input");
+        return Math.min(...["i12", "203.0", "tcp/1", "nothing", "g3 udp", ""].map((words) => {
+            const start = performance.now();
+            input.value = words;
+            input.dispatchEvent(new Event("input"));
+            document.body.getBoundingClientRect();
+            return performance.now() - start;
+        }));
+    })()""")
+    assert filtered < opened / 3, (filtered, opened)
+    # However many rows there are, few of them are drawn.
+    assert browser.ask("document.querySelectorAll('[data-answers] tbody tr').length") == 80
+
+
+def test_an_old_browser_sorts_and_filters_the_largest_rows(browser: Browser, pages: dict[str, str]) -> None:
+    old = browser.call("Page.addScriptToEvaluateOnNewDocument", source="delete globalThis.DecompressionStream")
+    try:
+        shown(browser, pages["cloud"] + "#broken?sort=connections&dir=asc")
+        assert browser.messages == [] and not browser.ask("document.documentElement.classList.contains('answers')")
+        numbers = [int(text.replace(",", "")) for text in column(browser, "broken", 0)]
+        assert len(numbers) == 20 and numbers == sorted(numbers)
+        assert "more" in browser.ask("document.querySelector('#broken .static').innerText")
+    finally:
+        browser.call("Page.removeScriptToEvaluateOnNewDocument", identifier=old["identifier"])
+
+
 # Names, and the network
 
 
 def test_hostile_names_are_text_in_the_browser_too(browser: Browser, pages: dict[str, str]) -> None:
-    browser.open(pages["hostile"])
+    shown(browser, pages["hostile"])
     # As it was written: nothing that got in has set another.
     assert " against " in browser.ask("document.title")
     words = browser.ask("document.body.textContent")
@@ -277,7 +453,7 @@ def test_hostile_names_are_text_in_the_browser_too(browser: Browser, pages: dict
         assert word in words, word
     assert browser.ask("document.querySelectorAll('img, iframe, object, [onerror], [onfocus]').length") == 0
     assert browser.ask("document.scripts.length") == 1
-    browser.open(pages["hostile"] + "#broken?filter=%3C/script%3E")
+    shown(browser, pages["hostile"] + "#broken?filter=%3C/script%3E")
     assert column(browser, "broken", 0) and browser.messages == []
 
 
@@ -304,7 +480,7 @@ def test_even_a_script_that_got_in_could_reach_nobody(browser: Browser, pages: d
         connection.close()
         while heard():
             pass
-        browser.open(pages["shop"])
+        shown(browser, pages["shop"])
         assert browser.ask(ask_for) == "refused"
         browser.ask(f"""new Promise((done) => {{
             let left = 3;

@@ -1,6 +1,6 @@
 # Counts ended tuples for the summary by what the other end did: connections that were allowed but not answered, and
-# connections that were denied although the other end answered (SPEC 10.4). When they began, and with which packet, is in
-# the tallies of what opened and of denials.
+# connections that were denied although the other end answered (SPEC 10.4). When they began, and with which packet, is
+# in the tallies of what began and of denials.
 
 from libc.stdint cimport uint16_t
 from libc.string cimport memset

@@ -4,7 +4,9 @@
                               page --> text; page.html, page.css and page.js are its fixed parts
     ReplayResult             /
 
-``markup`` escapes text, ``why`` explains denials, ``tables`` and ``chart`` make parts of the page.
+``markup`` escapes text. ``tables`` and ``chart`` make parts of the page. ``columns`` are all kinds of traffic, from
+which ``matrix`` makes who talks to whom. ``answers`` are the tables below it, whose rows page.js takes from
+``columns``.
 """
 
 from sgfast.report.html.page import html_report

@@ -31,10 +31,12 @@ def text(value: Content) -> Markup:
         return Markup()
     if isinstance(value, Markup):
         return value
-    plain = str(value)
-    if len(plain) > MAX_LENGTH:
-        plain = plain[:MAX_LENGTH] + "…"
-    return Markup(escape(printable(plain), quote=True))
+    return Markup(escape(plain(str(value)), quote=True))
+
+
+def plain(words: str) -> str:
+    """Return a text as the page shows it: not too long, and what cannot be printed is escaped visibly."""
+    return printable(words if len(words) <= MAX_LENGTH else words[:MAX_LENGTH] + "…")
 
 
 def joined(*parts: Content) -> Markup:

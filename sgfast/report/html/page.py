@@ -1,23 +1,27 @@
-"""The page: what would break and why, then the timeline, other denials, rules, and warnings."""
+"""The page: what would break, who talks to whom, and why; then the timeline, rules, and warnings."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from string import Template
 
+import numpy as np
+
+from sgfast.engine import REASONS
 from sgfast.replaying import ReplayResult
+from sgfast.report.html.answers import LISTS, MOST_BYTES, Answers, List
 from sgfast.report.html.chart import caption, chart, numbers
+from sgfast.report.html.columns import largest, sums
 from sgfast.report.html.markup import Content, Markup, joined, tag, text
+from sgfast.report.html.matrix import Matrix, legend, matrix_of, matrix_table
 from sgfast.report.html.tables import (
-    broken_table,
     changes_table,
     cuts_table,
-    denied_table,
-    unanswered_table,
     unused_table,
     used_table,
     verdicts_table,
@@ -25,8 +29,8 @@ from sgfast.report.html.tables import (
 from sgfast.report.html.timeline import Timeline
 from sgfast.report.left_out import left_out_words
 from sgfast.report.page import connection_counts, grouped, human_bytes, human_seconds, instant, plural
+from sgfast.report.rollup import Rollup
 from sgfast.report.text import REMINDER, tunnels_text
-from sgfast.report.why import Reasons
 
 #: Maximum number of warnings, and of captures, that are listed.
 MAX_NAMED = 20
@@ -39,16 +43,19 @@ _SHARES = (
     ("Not judged", "other", ("out-of-scope", "local", "exempt", "not-ip")),
 )
 _SHARE_NOTES = {
-    "allow": "the groups let them through",
-    "deny": "the groups stop them",
-    "moot": "follow a denied opener",
-    "other": "not between instances, exempt, or not IP",
+    "allow": "The groups let them through.",
+    "deny": "The groups stop them.",
+    "moot": "They follow a denied opener, so they would never have been sent.",
+    "other": "They are not between instances, exempt, or not IP.",
 }
 #: Names of the sections in the navigation.
 _SHORT = {
-    "broken": "Would break", "timeline": "Over time", "changes": "Changes", "denied": "Denied", "rules": "Rules hit",
-    "unused": "Never hit", "services": "Not served", "verdicts": "Verdicts", "about": "About",
+    "matrix": "Who to whom", "broken": "Would break", "denied": "Denied", "services": "Not served",
+    "allowed": "Allowed", "timeline": "Over time", "changes": "Changes", "rules": "Rules hit", "unused": "Never hit",
+    "verdicts": "Verdicts", "about": "About",
 }  # fmt: skip
+#: More than what page.html and a note add to the parts of a page.
+_FRAME_BYTES = 10_000
 _BECAUSE = {
     "no-rule": "no rule lets {them} through",
     "deny-rule": "a deny rule stops {them}",
@@ -57,24 +64,40 @@ _BECAUSE = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the parts of one page share."""
+
+    result: ReplayResult
+    rollup: Rollup
+    answers: Answers
+    matrix: Matrix
+
+
 def html_report(result: ReplayResult, timeline: Timeline | None = None) -> str:
     """Return an HTML document, to be written as UTF-8. The page has a chart over time only if there is a ``timeline``
     that got packets of the replay.
     """
-    reasons = Reasons(result.policy)
+    rollup = Rollup(result.policy, result.kinds)
+    answers = Answers(result, rollup)
+    told = _Told(result, rollup, answers, matrix_of(answers.columns))
     style, script = _asset("page.css"), _asset("page.js")
-    sections = _sections(result, timeline, reasons)
+    sections = _sections(told, timeline)
     links = (tag("a", _SHORT[key], _counted(count), href=f"#{key}") for key, _, count, _ in sections)
     captures = _named(result.captures)
-    return Template(_asset("page.html")).substitute(
-        policy=text(_security_policy(style, script)),
-        title=text(f"{_short_name(captures)} against {_short_name(result.policy.origin)}"),
-        style=style,
-        script=script,
-        head=_head(result, captures),
-        navigation=joined(*links),
-        sections=joined(*(_section(key, name, content) for key, name, _, content in sections)),
-    )
+    fixed = {
+        "policy": text(_security_policy(style, script)),
+        "title": text(f"{_short_name(captures)} against {_short_name(result.policy.origin)}"),
+        "style": style,
+        "script": script,
+        "head": _head(told, captures),
+        "navigation": joined(*links),
+    }
+    content = [_section(key, name, content) for key, name, _, content in sections]
+    used = sum(len(part.encode()) for part in (*fixed.values(), *content))
+    data, left_out = answers.data(told.matrix, MOST_BYTES - used - _FRAME_BYTES)
+    note = tag("p", left_out, class_="alert mild") if left_out else ""
+    return Template(_asset("page.html")).substitute(**fixed, sections=joined(note, *content, data))
 
 
 @cache
@@ -104,7 +127,8 @@ def _named(captures: tuple[str, ...]) -> str:
 # Head ----------------------------------------------------------------------------------------------------------------
 
 
-def _head(result: ReplayResult, captures: str) -> Markup:
+def _head(told: _Told, captures: str) -> Markup:
+    result = told.result
     options = [result.mode, f"midstream {result.midstream}"]
     if result.vpc is not None:
         options.append(f"VPC {result.vpc}")
@@ -115,19 +139,19 @@ def _head(result: ReplayResult, captures: str) -> Markup:
         f" · {', '.join(options)}",
     )  # fmt: skip
     left_out = () if result.left_out is None else (f"Left out: {left_out_words(result.left_out)}.",)
-    headline, style = _headline(result)
+    headline, style = _headline(told)
     return joined(
         tag("p", about, class_="about"),
         *(tag("p", words, class_="about") for words in left_out),
         tag("h1", headline, class_=style),
-        tag("p", _lede(result), class_="lede"),
+        tag("p", _lede(told), class_="lede"),
         _alert(result),
         _shares(result),
     )
 
 
-def _headline(result: ReplayResult) -> tuple[str, str]:
-    broken = sum(kind.connections for kind in result.broken)
+def _headline(told: _Told) -> tuple[str, str]:
+    result, broken = told.result, told.rollup.total("would-break")
     if not result.packets:
         return "No packets", "calm"
     if not _judged(result):
@@ -141,23 +165,25 @@ def _headline(result: ReplayResult) -> tuple[str, str]:
     return "Nothing is denied", "good"
 
 
-def _lede(result: ReplayResult) -> str:
+def _lede(told: _Told) -> str:
+    result = told.result
     if not result.packets:
         return "The captures are empty or could not be read."
     if not _judged(result):
         return "Is this the right policy, and the right --vpc?"
     parts = []
-    if result.broken:
-        where: Counter[str] = Counter()
-        why: Counter[str] = Counter()
-        for kind in result.broken:
-            where[kind.service.instance] += kind.connections
-            why[kind.reason] += kind.connections
-        them = "it" if sum(where.values()) == 1 else "them"
+    broken = told.rollup.total("would-break")
+    if broken:
+        columns = told.answers.columns
+        kinds = columns.kinds
+        here = columns.group[np.where(kinds["inbound"] == 1, kinds["destination"], kinds["source"])]
+        where = largest(columns.groups, sums(here, kinds["breaks"], len(columns.groups)))
+        why = largest((word or "" for word in REASONS), sums(kinds["reason"], kinds["breaks"], len(REASONS)))
+        them = "it" if broken == 1 else "them"
         parts.append(f"The other end answered {them} in the capture; these groups deny {them}{_places(where)}.")
         causes = [
             (count, _BECAUSE.get(reason, f"they are {reason}").format(them="it" if count == 1 else "them"))
-            for reason, count in why.most_common(3)
+            for reason, count in why[:3]
         ]
         if len(why) == 1:
             parts.append(f"Why: {causes[0][1]}.")
@@ -188,12 +214,12 @@ def _came_back(result: ReplayResult) -> str:
     return words + (f", {grouped(finished)} had finished before" if finished else "")
 
 
-def _places(where: Counter[str]) -> str:
-    places = [f"{grouped(count)} at {name}" for name, count in where.most_common(3)]
+def _places(where: Sequence[tuple[str, int]]) -> str:
+    places = [f"{grouped(count)} at {name}" for name, count in where[:3]]
     if len(where) == 1:
-        return f" at {next(iter(where))}"
+        return f" at {where[0][0]}"
     if len(where) > 3:
-        places.append(f"{grouped(sum(where.values()) - sum(n for _, n in where.most_common(3)))} elsewhere")
+        places.append(f"{grouped(sum(count for _, count in where[3:]))} elsewhere")
     return ": " + ", ".join(places)
 
 
@@ -245,29 +271,23 @@ def _counted(count: int | None) -> Markup:
     return Markup() if count is None else tag("span", grouped(count), class_="count")
 
 
-def _sections(
-    result: ReplayResult, timeline: Timeline | None, reasons: Reasons
-) -> list[tuple[str, str, int | None, Markup]]:
+def _sections(told: _Told, timeline: Timeline | None) -> list[tuple[str, str, int | None, Markup]]:
     """Return key, name, number for the navigation and content of each section."""
+    result = told.result
     start_ns = result.first_time_ns or 0
-    broken = sum(kind.connections for kind in result.broken)
     found: list[tuple[str, str, int | None, Markup]] = []
+    if len(result.kinds.rows):
+        found.append(("matrix", "Who talks to whom", None, _matrix(told.matrix)))
     if result.engine == "fast" and result.packets:
-        found.append(("broken", "What would break", broken, _broken(result, reasons)))
+        found += [section for one in LISTS for section in _answers(told, one)]
     if timeline is not None and timeline.first_ns is not None:
         found.append(("timeline", "Over time", None, _timeline(result, timeline)))
     if result.changes or result.changes_left:
         found.append(("changes", "Changes", len(result.changes), _changes(result, start_ns)))
-    if result.engine == "fast" and result.packets:
-        found.append(("denied", "Denied most", result.verdicts["deny"], _denied(result, reasons)))
     hit = sum(1 for hits in result.rules if hits.packets)
     never = len(result.rules) - hit
     found.append(("rules", "Rules that were hit", hit, used_table(result) if hit else _none("No rule was hit.")))
     found.append(("unused", "Rules never hit", never, _unused(result) if never else _none("Every rule was hit.")))
-    if result.unanswered:
-        words = "The groups allow these connections, but the instance refused them or never answered."
-        content = joined(_intro(words), unanswered_table(result.unanswered))
-        found.append(("services", "Allowed, not served", len(result.unanswered), content))
     if result.packets:
         found.append(("verdicts", "Verdicts and reasons", None, verdicts_table(result)))
     found.append(("about", "About this replay", len(result.warnings) or None, _about(result)))
@@ -282,13 +302,58 @@ def _none(words: str) -> Markup:
     return tag("p", words, class_="none")
 
 
-def _broken(result: ReplayResult, reasons: Reasons) -> Markup:
-    if not result.broken:
-        return _none("No connection that was answered in the capture is denied.")
-    return joined(
-        _intro("The other end answered these connections in the capture. With these groups they could not be opened."),
-        broken_table(result, reasons),
+def _matrix(matrix: Matrix) -> Markup:
+    intro = (
+        "A row is where connections come from, a column is where they go. The larger a square, the more connections. "
+        "The number is that of connections that would break (✕), or else of all. A click on a square, a row or a "
+        "column chooses what the tables below show."
     )
+    return joined(_intro(intro), legend(), matrix_table(matrix))
+
+
+_TITLES = {
+    "broken": "What would break",
+    "denied": "Denied and not answered",
+    "services": "Allowed, not served",
+    "allowed": "Allowed",
+}
+_INTROS = {
+    "broken": "The other end answered these connections in the capture. With these groups they could not be opened.",
+    "denied": "Nobody answered these packets in the capture, so nothing that worked depends on them.",
+    "services": "The groups allow these connections, but the instance refused them or never answered.",
+    "allowed": "These connections work with these groups.",
+}
+_NONE = {
+    "broken": "No connection that was answered in the capture is denied.",
+    "denied": "Nothing else was denied.",
+}
+
+
+def _answers(told: _Told, one: List) -> list[tuple[str, str, int | None, Markup]]:
+    """The section of a list, if there is something to say."""
+    total = told.answers.total(one)
+    notes = _denied_notes(told) if one.key == "denied" else []
+    if not total and not notes:
+        return [(one.key, _TITLES[one.key], 0, _none(_NONE[one.key]))] if one.key in _NONE else []
+    table = told.answers.table(one) if total else Markup()
+    if one.key == "allowed":
+        table = tag("details", tag("summary", "The connections"), table)
+    return [(one.key, _TITLES[one.key], total, joined(_intro(_INTROS[one.key]), table, *notes))]
+
+
+def _denied_notes(told: _Told) -> list[Markup]:
+    """What was denied and is in no table."""
+    result = told.result
+    after_cuts = sum(change.packets_after or 0 for change in result.changes)
+    unlisted = result.verdicts["deny"] - after_cuts - told.rollup.total("denied") - result.kinds.lost
+    words = []
+    if after_cuts:
+        words.append(f"{plural(after_cuts, 'packet')} of cut connections are not among them: see Changes.")
+    if result.kinds.lost:
+        words.append(f"{plural(result.kinds.lost, 'packet')} or connections are not listed for lack of memory.")
+    if unlisted > 0:
+        words.append(f"{plural(unlisted, 'packet')} without readable addresses (malformed).")
+    return [tag("p", each, class_="note") for each in words]
 
 
 def _timeline(result: ReplayResult, timeline: Timeline) -> Markup:
@@ -320,23 +385,6 @@ def _changes(result: ReplayResult, start_ns: int) -> Markup:
     if result.changes_left:
         words = f"{plural(result.changes_left, 'change')} would come after the last packet."
         parts.append(tag("p", words, class_="note"))
-    return joined(*parts)
-
-
-def _denied(result: ReplayResult, reasons: Reasons) -> Markup:
-    if not result.denied and not result.denied_others:
-        return _none("Nothing else was denied." if result.verdicts["deny"] else "Nothing was denied.")
-    after_cuts = sum(change.packets_after or 0 for change in result.changes)
-    listed = sum(kind.packets for kind in result.denied) + result.denied_others
-    unlisted = result.verdicts["deny"] - after_cuts - listed
-    parts: list[Content] = [
-        _intro("Packets by the filter that denied them" + (" (without those after a cut)." if after_cuts else ".")),
-        denied_table(result, reasons),
-    ]
-    if result.denied_others:
-        parts.append(tag("p", f"{plural(result.denied_others, 'packet')} of other kinds.", class_="note"))
-    if unlisted > 0:
-        parts.append(tag("p", f"{plural(unlisted, 'packet')} without readable addresses (malformed).", class_="note"))
     return joined(*parts)
 
 

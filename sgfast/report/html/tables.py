@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sgfast.engine import REASONS
-from sgfast.policy.model import WORDS, Policy
 from sgfast.policy.protocols import protocol_name
-from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Unanswered
+from sgfast.replaying import ChangeDone, CutConnection, ReplayResult, RuleHits
 from sgfast.report.html.markup import Content, Markup, joined, tag
-from sgfast.report.names import icmp_name, service_name
+from sgfast.report.names import icmp_name
 from sgfast.report.page import grouped, human_bytes, plural
-from sgfast.report.why import Reasons, peer_words, port_words, protocol_words
+from sgfast.report.why import peer_words, port_words, protocol_words
 
 #: Maximum number of rows in a table.
 MAX_ROWS = 400
@@ -37,7 +36,10 @@ class Cell:
     sort: float | None = None
 
 
-def table(key: str, label: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Markup:
+def table(
+    key: str, label: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], keys: Sequence[str] = ()
+) -> Markup:
+    """``keys``: of rows that the page's script knows more about."""
     # The roles keep it a table for screen readers even if the style sheet turns it into a list of cards.
     head = [
         tag("th", column.name, role="columnheader", scope="col", data_key=column.key,
@@ -45,19 +47,19 @@ def table(key: str, label: str, columns: Sequence[Column], rows: Sequence[Sequen
         for column in columns
     ]  # fmt: skip
     body = []
-    for row in rows:
+    for n, row in enumerate(rows):
         cells = [
             tag("td", cell.content, role="cell", data_label=column.name, data_sort=cell.sort,
                 class_="number" if column.numeric else None)
             for column, cell in zip(columns, row, strict=True)
         ]  # fmt: skip
-        body.append(tag("tr", *cells, role="row"))
+        body.append(tag("tr", *cells, role="row", data_key=keys[n] if keys else None))
     return tag(
         "table",
         tag("caption", label),
         tag("thead", tag("tr", *head, role="row"), role="rowgroup"),
         tag("tbody", *body, role="rowgroup"),
-        role="table", class_="list", data_table=key,
+        role="table", class_="list", data_table=key, data_answers=bool(keys),
     )  # fmt: skip
 
 
@@ -85,82 +87,6 @@ def more(rows: Sequence[object], noun: str, nouns: str, count: int, of: str) -> 
     if left <= 0:
         return Markup()
     return tag("p", f"And {plural(left, noun, nouns)} more ({plural(count, of)}), not listed here.", class_="note")
-
-
-# What was denied -----------------------------------------------------------------------------------------------------
-
-
-def _service(kind: Denied | Broken) -> Cell:
-    name = service_name(kind.service)
-    return Cell(tag("span", name, class_=f"code{_whole(name)}"))
-
-
-def _instance(name: str, policy: Policy) -> Markup:
-    """The instance's name. The pointer over it shows the provider's words for it (SPEC 2.12)."""
-    instance = policy.instance_by_name.get(name)
-    words = [word for key in WORDS if (word := getattr(instance, key, ""))]
-    return tag("b", name, title=", ".join(words) or None)
-
-
-def _where(kind: Denied | Broken, policy: Policy) -> Cell:
-    name = kind.service.instance
-    where = joined(_instance(name, policy), " ", tag("span", kind.direction, class_="soft"))
-    return Cell(tag("span", where, class_="whole") if _whole(name + kind.direction) else where)
-
-
-def _whole(words: str) -> str:
-    """Return a class that prevents line breaks if the text fits on one line even on a phone."""
-    return " whole" if len(words) <= 22 else ""
-
-
-def _peer(kind: Denied | Broken, policy: Policy) -> Cell:
-    way = tag("span", "from " if kind.direction == "inbound" else "to ", class_="soft")
-    name = "" if kind.peer_name is None else tag("span", " ", _instance(kind.peer_name, policy))
-    return Cell(joined(way, tag("span", kind.peer, class_=f"code{_whole(kind.peer)}"), name))
-
-
-def _why(kind: Denied | Broken, reasons: Reasons) -> Cell:
-    nearest = reasons.nearest(kind)
-    return Cell(
-        joined(
-            badge("deny" if kind.reason != "disconnected" else "cut", kind.reason), " ", reasons.why(kind),
-            tag("span", nearest, class_="hint") if nearest else "",
-        )
-    )  # fmt: skip
-
-
-def broken_table(result: ReplayResult, reasons: Reasons) -> Markup:
-    columns = (
-        Column("Connections", "connections", True), Column("Service", "service"), Column("Peer", "peer"),
-        Column("Where", "where"), Column("Why", "why"),
-    )  # fmt: skip
-    rows = [
-        (_count(kind.connections), _service(kind), _peer(kind, result.policy), _where(kind, result.policy),
-         _why(kind, reasons))
-        for kind in result.broken[:MAX_ROWS]
-    ]  # fmt: skip
-    left = sum(kind.connections for kind in result.broken[MAX_ROWS:])
-    return joined(
-        table("broken", "Connections that worked in the capture and would not", columns, rows),
-        more(result.broken, "kind", "kinds", left, "connection"),
-    )
-
-
-def denied_table(result: ReplayResult, reasons: Reasons) -> Markup:
-    columns = (
-        Column("Packets", "packets", True), Column("Bytes", "bytes", True), Column("Service", "service"),
-        Column("Peer", "peer"), Column("Where", "where"), Column("Why", "why"),
-    )  # fmt: skip
-    rows = [
-        (_count(kind.packets), _bytes(kind.bytes), _service(kind), _peer(kind, result.policy),
-         _where(kind, result.policy), _why(kind, reasons))
-        for kind in result.denied[:MAX_ROWS]
-    ]  # fmt: skip
-    left = sum(kind.packets for kind in result.denied[MAX_ROWS:])
-    return joined(
-        table("denied", "Denied packets by kind", columns, rows),
-        more(result.denied, "kind", "kinds", left, "packet"),
-    )
 
 
 # Changes -------------------------------------------------------------------------------------------------------------
@@ -271,25 +197,7 @@ def unused_table(result: ReplayResult) -> Markup:
     )
 
 
-# Services, verdicts --------------------------------------------------------------------------------------------------
-
-
-def unanswered_table(rows: Sequence[Unanswered]) -> Markup:
-    meaning = {"refused": "refused, by an RST or ICMP unreachable", "silent": "no answer"}
-    columns = (
-        Column("Connections", "connections", True), Column("Service", "service"), Column("Instance", "instance"),
-        Column("Answer", "answer"),
-    )  # fmt: skip
-    cells = [
-        (_count(row.connections), Cell(tag("span", service_name(row.service), class_="code")),
-         Cell(tag("b", row.service.instance)), Cell(meaning[row.answer]))
-        for row in rows[:MAX_ROWS]
-    ]  # fmt: skip
-    left = sum(row.connections for row in rows[MAX_ROWS:])
-    return joined(
-        table("services", "Services that did not answer", columns, cells),
-        more(rows, "kind", "kinds", left, "connection"),
-    )
+# Verdicts -------------------------------------------------------------------------------------------------------------
 
 
 _VERDICTS = {
@@ -301,7 +209,8 @@ _VERDICTS = {
     "exempt": ("other", "DHCP or neighbour discovery, which is not filtered."),
     "not-ip": ("other", "The frame holds no IP packet."),
 }
-_REASONS = {
+#: By word of SPEC 10.3: the verdict that it belongs to, and what it means.
+REASONS_TOLD = {
     "rule": ("allow", "A rule allows it to open a connection."),
     "established": ("allow", "It belongs to a connection."),
     "related": ("allow", "An ICMP error about a connection."),
@@ -332,9 +241,9 @@ def verdicts_table(result: ReplayResult) -> Markup:
         name = badge(style if style != "other" else "", verdict)
         lines = [("all", packets, meaning)] if packets else []
         lines += [
-            (reason, result.reasons[reason], _REASONS[reason][1])
+            (reason, result.reasons[reason], REASONS_TOLD[reason][1])
             for reason in REASONS
-            if reason in result.reasons and _REASONS.get(reason, ("",))[0] == verdict
+            if reason in result.reasons and REASONS_TOLD.get(reason, ("",))[0] == verdict
         ]
         for reason, count, words in lines:
             share = 100 * count / max(result.packets, 1)

@@ -87,6 +87,8 @@ class Row:
     example: Example | None
     #: The largest kind in the row, to explain it; None if its peer is not known.
     kind: Denied | None
+    #: Its place in the rows of ``Kinds``.
+    place: int
 
     @property
     def source_text(self) -> str:
@@ -134,15 +136,15 @@ class Rollup:
     """``kinds``: of a replay with ``policy``."""
 
     def __init__(self, policy: Policy, kinds: Kinds) -> None:
-        kinds = self._kinds = replace(kinds, rows=joined(kinds))
-        self._ends = Ends(policy, kinds)
+        kinds = self.kinds = replace(kinds, rows=joined(kinds))
+        self.ends = Ends(policy, kinds)
         self._services = _Services(kinds)
         self._grouped = cache(self._group)
-        # By part: for each reason's word ("": the row's own), how many of each kind.
+        #: By part: for each reason's word ("": the row's own), how many of each kind.
         rows = kinds.rows
         refused, silent = rows["refused"].astype(np.int64), rows["silent"].astype(np.int64)
         allowed = np.where(rows["packets"] > 0, 0, rows["connections"].astype(np.int64) - refused - silent)
-        self._counts: dict[Part, dict[str, NDArray[np.int64]]] = {
+        self.counts: dict[Part, dict[str, NDArray[np.int64]]] = {
             "would-break": {"": rows["broken"].astype(np.int64)},
             "unanswered": {"refused": refused, "silent": silent},
             # A kind that found no room has its outcome in another row than its beginning.
@@ -153,7 +155,7 @@ class Rollup:
 
     def total(self, part: Part) -> int:
         """Connections, or packets if the part is one of ``BY_PACKETS``."""
-        return int(sum(counts.sum() for counts in self._counts[part].values()))
+        return int(sum(counts.sum() for counts in self.counts[part].values()))
 
     def fold(self, part: Part, *, by: By = "group", most: int = 10, fitting: bool = True) -> Folded:
         """The rows of a part, largest first. ``fitting``: by group, ends and services are told as finely as lets
@@ -167,7 +169,7 @@ class Rollup:
         rows = [self._row(part, found, found.group(n), *step) for n in shown]
         measure = "packets" if part in BY_PACKETS else "connections"
         rows.sort(key=lambda row: (-getattr(row, measure), row.source, row.destination, row.service, row.reason))
-        kinds = self._kinds.rows[found.places]
+        kinds = self.kinds.rows[found.places]
         connections = int((kinds["connections"].astype(np.int64) if part in BY_PACKETS else found.counts).sum())
         packets = int(kinds["packets"].sum())
         return Folded(
@@ -176,13 +178,13 @@ class Rollup:
         )  # fmt: skip
 
     def _group(self, part: Part, by: By, source: Level, destination: Level, service: _ServiceLevel) -> _Groups:
-        counted = [(np.flatnonzero(counts), counts) for counts in self._counts[part].values()]
+        counted = [(np.flatnonzero(counts), counts) for counts in self.counts[part].values()]
         places = np.concatenate([where for where, _ in counted])
         counts = np.concatenate([counts[where] for where, counts in counted])
         words = np.concatenate([np.full(len(where), n) for n, (where, _) in enumerate(counted)])
-        rows = self._kinds.rows[places]
-        sources = self._ends.codes(source)[self._ends.sources[places]]
-        destinations = self._ends.codes(destination)[self._ends.destinations[places]]
+        rows = self.kinds.rows[places]
+        sources = self.ends.codes(source)[self.ends.sources[places]]
+        destinations = self.ends.codes(destination)[self.ends.destinations[places]]
         columns = [words, rows["reason"]]
         if by == "rule":
             columns.append(rows["rule"])
@@ -201,19 +203,19 @@ class Rollup:
         self, part: Part, found: _Groups, group: slice, source: Level, destination: Level, _: _ServiceLevel
     ) -> Row:
         places = found.places[group]
-        rows = self._kinds.rows[places]
+        rows = self.kinds.rows[places]
         ends = {
             level_of: np.unique(numbers[places])
-            for level_of, numbers in (("source", self._ends.sources), ("destination", self._ends.destinations))
+            for level_of, numbers in (("source", self.ends.sources), ("destination", self.ends.destinations))
         }
         names = {
-            "source": self._ends.name(source, int(found.sources[group][0])),
-            "destination": self._ends.name(destination, int(found.destinations[group][0])),
+            "source": self.ends.name(source, int(found.sources[group][0])),
+            "destination": self.ends.name(destination, int(found.destinations[group][0])),
         }
         for one, numbers in ends.items():
             if len(numbers) == 1:
-                names[one] = self._ends.fine_name(int(numbers[0]))
-        word = list(self._counts[part])[int(found.words[group][0])]
+                names[one] = self.ends.fine_name(int(numbers[0]))
+        word = list(self.counts[part])[int(found.words[group][0])]
         first = rows[np.argmin(rows["first_ns"])]
         is_timed = first["first_ns"] != NEVER[0]
         rules = np.unique(rows["rule"])
@@ -222,23 +224,23 @@ class Rollup:
         return Row(
             names["source"], names["destination"], len(ends["source"]), len(ends["destination"]),
             *self._services.told(places), word or REASONS[int(largest["reason"])] or "", direction_of(largest),
-            self._kinds.rules[int(rules[0])] if len(rules) == 1 and rules[0] >= 0 else None,
+            self.kinds.rules[int(rules[0])] if len(rules) == 1 and rules[0] >= 0 else None,
             int((rows["connections"] if part in BY_PACKETS else found.counts[group]).sum()), int(rows["packets"].sum()),
             int(rows["bytes"].sum()), int(first["first_ns"]) if is_timed else None,
             int(rows["last_ns"].max()) if is_timed else None, self._example(first) if is_timed else None,
-            self._denied(largest) if told else None,
+            self._denied(largest) if told else None, int(places[0]),
         )  # fmt: skip
 
     def _example(self, row: Any) -> Example | None:
         if row["family"] == 0 or row["instance"] < 0:
             return None
-        instance, peer = self._kinds.instances[row["instance"]], peer_of(self._kinds, row)[0]
+        instance, peer = self.kinds.instances[row["instance"]], peer_of(self.kinds, row)[0]
         source, destination = (peer, instance) if row["inbound"] else (instance, peer)
-        return Example(source, destination, service_of(self._kinds, row), int(row["number"]), int(row["first_ns"]))
+        return Example(source, destination, service_of(self.kinds, row), int(row["number"]), int(row["first_ns"]))
 
     def _denied(self, row: Any) -> Denied:
         return Denied(
-            service_of(self._kinds, row), direction_of(row), *peer_of(self._kinds, row),
+            service_of(self.kinds, row), direction_of(row), *peer_of(self.kinds, row),
             REASONS[int(row["reason"])] or "", int(row["packets"]), int(row["bytes"]),
         )  # fmt: skip
 
@@ -264,7 +266,7 @@ class _Services:
         _, first = np.unique(exact, return_index=True)
         if len(first) <= _NAMED_SERVICES:
             rows = self._kinds.rows[places[np.sort(first)]]
-            return ", ".join(dict.fromkeys(_service_text(row) for row in rows)), len(first)
+            return ", ".join(dict.fromkeys(service_text(row) for row in rows)), len(first)
         protocols = np.unique(self._protocols[places]).tolist()
         if len(protocols) > 1:
             return f"{len(first):,} services", len(first)
@@ -273,7 +275,7 @@ class _Services:
         return f"{name} ({len(first):,} {kinds})", len(first)
 
 
-def _service_text(row: Any) -> str:
+def service_text(row: Any) -> str:
     key, icmp = int(row["port_key"]), bool(row["has_icmp"])
     ports, kind, code = key if row["has_ports"] else None, key >> 8 if icmp else None, key & 255 if icmp else None
     return service_name(Service("", int(row["protocol"]), ports, kind, code))

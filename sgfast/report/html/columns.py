@@ -1,0 +1,222 @@
+"""Kinds of traffic as columns, which the page's script filters, sorts and folds by groups.
+
+    kinds, ends (``report.rollup``) -> Columns -> JSON, gzip, base64 -> page.js
+
+If that is too long, the smallest kinds are folded first: no count is lost.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.engine import REASONS
+from sgfast.policy.model import WORDS, Policy
+from sgfast.policy.protocols import protocol_name
+from sgfast.replaying import ReplayResult
+from sgfast.replaying.kinds import NEVER, coded
+from sgfast.report.html.markup import plain
+from sgfast.report.rollup import Rollup, service_text
+from sgfast.report.rollup.ends import Name
+from sgfast.report.why import peer_words, port_words, protocol_words
+
+Numbers = NDArray[np.int64]
+
+#: What is counted. ``breaks``, ``allowed``, ``refused`` and ``silent`` are connections; ``attempts``, ``packets`` and
+#: ``bytes`` were denied.
+COUNTED = ("breaks", "allowed", "refused", "silent", "attempts", "packets", "bytes")
+#: What a kind is, apart from its counts and times.
+_KEY = ("source", "destination", "service", "reason", "rule", "inbound")
+
+#: How many of the largest kinds stay as they are, and how the others are folded; tried in this order. The last step is
+#: small whatever the kinds are: it has a row for each protocol, reason and rule.
+_STEPS: tuple[tuple[float, Literal["group", "any"]], ...] = (
+    (1, "group"), (0.7, "group"), (0.5, "group"), (0.25, "group"), (0.1, "group"), (0, "group"), (0, "any"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """``kinds``: by column, an array with a number for each kind. Ends, services and rules are places in the lists."""
+
+    ends: list[str]
+    #: The provider's words for instances (SPEC 2.12), by end.
+    titles: dict[int, str]
+    #: By end: the place of its group, which is what ``by group`` calls it.
+    group: Numbers
+    groups: list[str]
+    #: What each group's ends are: instances, addresses.
+    nouns: list[str]
+    services: list[str]
+    #: By service.
+    protocols: list[str]
+    rules: list[str]
+    kinds: dict[str, Numbers]
+    #: Ends from this place on stand for several.
+    exact: int
+
+    def __len__(self) -> int:
+        return len(self.kinds["source"])
+
+    def key(self, place: int, word: str) -> str:
+        """What a kind's row is called in the page. ``word``: its reason, or what the instance answered."""
+        source, destination = (int(self.group[self.kinds[end][place]]) for end in ("source", "destination"))
+        return f"{source}.{destination}.{self.kinds['service'][place]}.{self.kinds['inbound'][place]}.{word}"
+
+
+def columns_of(result: ReplayResult, rollup: Rollup) -> Columns:
+    rows, ends = rollup.kinds.rows, rollup.ends
+    used, places = np.unique(np.concatenate([ends.sources, ends.destinations]), return_inverse=True)
+    codes, group = np.unique(ends.codes("group")[used], return_inverse=True)
+    names = [ends.fine_name(end) for end in used.tolist()]
+    groups = [ends.name("group", code) for code in codes.tolist()]
+    services = coded(*(rows[name] for name in ("protocol", "port_key", "has_ports", "has_icmp")))
+    first = rows[np.unique(services, return_index=True)[1]]
+    rules, rule = np.unique(rows["rule"], return_inverse=True)
+    told = {hits.rule.id: rule_line(hits.rule, hits.group) for hits in result.rules}
+    start = result.first_time_ns or 0
+    denied = rows["packets"] > 0
+    unanswered = rollup.counts["unanswered"]
+    kinds = {
+        "source": places[: len(rows)], "destination": places[len(rows) :], "service": services,
+        "reason": rows["reason"], "rule": rule - int((rules < 0).any()), "inbound": rows["inbound"],
+        "breaks": rollup.counts["would-break"][""], "allowed": rollup.counts["allowed"][""],
+        "refused": unanswered["refused"], "silent": unanswered["silent"],
+        "attempts": np.where(denied, rows["connections"], 0), "packets": rows["packets"], "bytes": rows["bytes"],
+        "first": _since(rows, "first_ns", start), "last": _since(rows, "last_ns", start),
+        "number": np.where(_is_timed(rows), rows["number"], 0),
+    }  # fmt: skip
+    return Columns(
+        [plain(name.text) for name in names], _titles(result.policy, names), group.astype(np.int64), _labels(groups),
+        ["instances" if name.kind in ("groups", "vpc") else "addresses" for name in groups],
+        [service_text(row) for row in first],
+        [protocol_name(number) or f"protocol {number}" for number in first["protocol"].tolist()],
+        [told.get(rule, plain(rule)) for rule in (result.kinds.rules[n] for n in rules.tolist() if n >= 0)],
+        {name: column.astype(np.int64) for name, column in kinds.items()}, len(names),
+    )  # fmt: skip
+
+
+def _is_timed(rows: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.asarray(rows["first_ns"] != NEVER[0])
+
+
+def _since(rows: NDArray[Any], name: str, start_ns: int) -> Numbers:
+    """Milliseconds since the first packet; -1: not known."""
+    times = np.where(_is_timed(rows), rows[name], start_ns)
+    return np.where(_is_timed(rows), np.maximum(times - start_ns, 0) // 1_000_000, -1)
+
+
+def _labels(names: Sequence[Name]) -> list[str]:
+    """The groups' names, each once: they stand in the page's address."""
+    labels: dict[str, None] = {}
+    for name in names:
+        label = plain(name.text)
+        if label in labels:
+            label = f"{label} ({name.kind})"
+        labels[label if label not in labels else f"{label} {len(labels)}"] = None
+    return [*labels]
+
+
+def _titles(policy: Policy, names: Sequence[Name]) -> dict[int, str]:
+    told = {n: title_of(policy, name.text) for n, name in enumerate(names) if name.kind == "instance"}
+    return {n: plain(title) for n, title in told.items() if title}
+
+
+def title_of(policy: Policy, name: str) -> str:
+    """The provider's words for an instance (SPEC 2.12)."""
+    instance = policy.instance_by_name.get(name)
+    return ", ".join(word for key in WORDS if (word := getattr(instance, key, "")))
+
+
+def rule_line(rule: Any, group: str) -> str:
+    """A rule as one line of text."""
+    ports, end = port_words(rule), "from" if rule.direction == "inbound" else "to"
+    what = f"{rule.direction} {protocol_words(rule)}{' ' if ports else ''}{ports} {end} {peer_words(rule)}"
+    priority = f", priority {rule.priority}" if rule.priority != 1 else ""
+    return plain(f"{rule.id} (group {group}): {rule.action} {what}{priority}")
+
+
+# As text -------------------------------------------------------------------------------------------------------------
+
+
+def packed(columns: Columns, most: int, more: Mapping[str, object]) -> tuple[str, int]:
+    """Return what the script reads, in at most ``most`` characters, and how many kinds are in it as they are.
+    ``more``: what else is in it.
+    """
+    text, kept, room = "", len(columns), 1.0
+    for share, level in _STEPS:
+        # No need to try what is too long even if the folded kinds take no room.
+        if share > room:
+            continue
+        kept = int(share * len(columns))
+        text = _text(columns if share == 1 else folded(columns, kept, level), more)
+        if len(text) <= most:
+            break
+        room = share * most / len(text)
+    return text, kept
+
+
+def _text(columns: Columns, more: Mapping[str, object]) -> str:
+    fields = {name: getattr(columns, name) for name in ("ends", "titles", "groups", "nouns", "services", "rules")}
+    kinds = {name: column.tolist() for name, column in columns.kinds.items()}
+    reasons = [reason or "" for reason in REASONS]
+    whole = {**fields, "group": columns.group.tolist(), "reasons": reasons, "exact": columns.exact, "kinds": kinds}
+    document = json.dumps({**whole, **more}, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(document.encode(), 6, mtime=0)).decode()
+
+
+def folded(columns: Columns, kept: int, level: Literal["group", "any"]) -> Columns:
+    """Keep the largest kinds, and add up the others by protocol and group, or by protocol alone."""
+    kinds = columns.kinds
+    size = sum((kinds[name] for name in COUNTED if name != "bytes"), np.zeros(len(columns), dtype=np.int64))
+    order = np.argsort(-size, kind="stable")
+    largest, rest = np.sort(order[:kept]), order[kept:]
+    groups, nouns = columns.groups, columns.nouns
+    if level == "group":
+        others = [plain(f"other {noun} of {group}") for group, noun in zip(groups, nouns, strict=True)]
+        group = np.arange(len(groups))
+        coarse = {end: len(columns.ends) + columns.group[kinds[end][rest]] for end in ("source", "destination")}
+    else:
+        others, group = ["others"], np.array([len(groups)])
+        groups, nouns = [*groups, "others"], [*nouns, "addresses"]
+        coarse = {end: np.full(len(rest), len(columns.ends)) for end in ("source", "destination")}
+    protocols, protocol = np.unique(np.array(columns.protocols), return_inverse=True)
+    coarse["service"] = len(columns.services) + protocol[kinds["service"][rest]]
+    added = _added_up({name: coarse.get(name, column[rest]) for name, column in kinds.items()})
+    return replace(
+        columns, ends=columns.ends + others, group=np.concatenate([columns.group, group]), groups=groups, nouns=nouns,
+        services=columns.services + [f"{name}, several" for name in protocols.tolist()],
+        kinds={name: np.concatenate([column[largest], added[name]]) for name, column in kinds.items()},
+    )  # fmt: skip
+
+
+def _added_up(kinds: Mapping[str, Numbers]) -> dict[str, Numbers]:
+    """Each kind once. Times and packet numbers of examples are left out: there is nothing they are examples of."""
+    codes = coded(*(kinds[name] for name in _KEY))
+    _, first = np.unique(codes, return_index=True)
+    found = {name: kinds[name][first] for name in _KEY}
+    for name in COUNTED:
+        found[name] = np.zeros(len(first), dtype=np.int64)
+        np.add.at(found[name], codes, kinds[name])
+    nothing = np.full(len(first), -1)
+    return {**found, "first": nothing, "last": nothing, "number": np.zeros(len(first), dtype=np.int64)}
+
+
+def sums(codes: Numbers, counts: Numbers, number: int) -> Numbers:
+    """By code below ``number``: the sum of its counts."""
+    total = np.zeros(number, dtype=np.int64)
+    np.add.at(total, codes, counts)
+    return total
+
+
+def largest(names: Iterable[str], counts: Numbers) -> list[tuple[str, int]]:
+    """Names with counts other than 0, largest first."""
+    pairs = [(name, count) for name, count in zip(names, counts.tolist(), strict=True) if count]
+    return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
