@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Prove for all packets that a policy does what is meant.")
 @click.argument("policy", type=FILE)
-@click.argument("files", type=FILE, metavar="EXPECTATIONS", nargs=-1, required=True)
+@click.argument("files", type=FILE, metavar="EXPECTATIONS|CAPTURE...", nargs=-1, required=True)
 @click.option(
     "--init",
     is_flag=True,
@@ -58,8 +58,8 @@ def test(
 
     "from" and "to" are a security group, an instance, an address group, a CIDR, an address, "internet" or "any";
     "service" is tcp/443, udp/1000-2000, icmp, all or the like; lists mean each of them. An expectation holds if every
-    packet that opens a connection from there to there gets the verdict. If one does not, the report shows it, with the
-    rules that decide, and the exit status is 1. The format "junit" is for CI.
+    packet that opens such a connection gets the verdict. If one does not, the report shows it, with the rules that
+    decide, and the exit status is 1. The format "junit" is for CI.
 
     With --init, captures are read instead, and a first file is written: what worked in them, as few lines as say it. A
     comment marks what the policy denies.
