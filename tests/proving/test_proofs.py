@@ -125,7 +125,7 @@ def test_what_would_take_too_long_is_refused_before_it_is_tried(monkeypatch: pyt
     """SPEC 11.7."""
     policy = parse_policy(APART)
     # Two rules and two addresses of the policy; an instance at each end.
-    cost = 2 * (250 + 4 + 2)
+    cost = 2 * (250 + 2 * 10 + 2 + 2)
     line = "{from: one, to: two, service: all, verdict: deny}"
     monkeypatch.setattr(proving, "MAX_STEPS", 3 * cost)
     assert len(Expectations(policy, parse_expectations(f"expect: [{line}, {line}, {line}]")).prove().outcomes) == 3
