@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 from all_openers import ASKED, ENDS, Truth, says
 from checked_policies import policies, views_exist
+from command import SHOP
 from effort import some
 from hypothesis import HealthCheck, Phase, assume, given, note, seed, settings
 from hypothesis import strategies as st
 
-from sgfast import parse_policy
-from sgfast.errors import SgfastError
+from sgfast import load_policy, parse_policy
+from sgfast.errors import SgfastError, TooMuch
 from sgfast.policy.model import Policy
-from sgfast.reaching import Part, named_end, named_service, reach
+from sgfast.reaching import Part, named_end, named_service, reach, relation
 
 
 @seed(2021)
@@ -81,3 +83,10 @@ def test_all_but_a_few_instances_are_named_as_such() -> None:
     silent = groups.replace("g3, rules: [{direction: outbound, protocol: tcp}]", "g3, rules: []")
     policy = parse_policy(f"version: 1\nsecurity_groups:\n{silent}\ninstances:\n{instances}\n")
     assert [row.sources for row in reach(policy).rows] == [(Part("instances", without=("g3",)),)]
+
+
+def test_too_many_parts_of_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = load_policy(SHOP[0])
+    monkeypatch.setattr(relation, "MAX_PARTS", 2)
+    with pytest.raises(TooMuch, match="too many services are open to different senders; ask about less"):
+        reach(policy)
