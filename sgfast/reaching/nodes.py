@@ -179,6 +179,10 @@ def _together(
     layers: Sequence[list[tuple[int, int, int, int]]]
 ) -> Iterator[tuple[int, int, int, tuple[int, ...]]]:
     """The pieces of all policies, cut where any of them is."""
+    if len(layers) == 1:
+        for first, last, inside, owner in layers[0]:
+            yield first, last, inside, (owner,)
+        return
     at = 0
     places = [0] * len(layers)
     while places[0] < len(layers[0]):

@@ -30,6 +30,10 @@ MAX_PAINTED = 10_000_000_000
 #: The most pairs of a sender and a receiver, for one question: a few seconds, and 1 GiB of tables.
 MAX_PAIRS = 20_000_000
 
+#: The most parts into which services are divided by who may open them, for all receivers and senders together: about
+#: ten seconds.
+MAX_PARTS = 200_000
+
 EMPTY = 0
 
 
@@ -41,6 +45,7 @@ class Budget:
         self._prefixes = MAX_PREFIXES
         self._pairs = MAX_PAIRS
         self._painted = MAX_PAINTED
+        self._parts = MAX_PARTS
 
     def prefixes(self, prefixes: int) -> None:
         self._prefixes -= prefixes
@@ -64,6 +69,11 @@ class Budget:
         self._painted -= cells
         if self._painted < 0:
             raise self._refusal("its rules overlap in too many ways")
+
+    def parts(self, parts: int) -> None:
+        self._parts -= parts
+        if self._parts < 0:
+            raise self._refusal("too many services are open to different senders")
 
     def _refusal(self, why: str) -> TooMuch:
         return TooMuch(

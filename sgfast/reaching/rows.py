@@ -81,17 +81,27 @@ class RowMaker:
         self.receivers.add(scene, scene.receivers, scene.pieces_of_receiver[self._policy])
         relation = scene.relations[self._policy]
         contexts = scene.receivers.contexts[self._policy]
+        senders = scene.senders.contexts[self._policy]
+        # Many receivers have the same senders.
+        known: dict[bytes, list[tuple[Mask, int]]] = {}
         for receiver in np.flatnonzero(contexts >= 0).tolist():
             is_other = ~relation.is_local(receiver)
-            for who, services in self._divided(to(receiver)):
+            for who, services in self._parts(to(receiver), known):
                 if (who & is_other).any():
                     rules = why(who & is_other, _only(contexts, receiver), services)
                     self._note((*self.senders.of(who), self.receivers.bit(receiver), (), services), rules)
-        senders = scene.senders.contexts[self._policy]
+        known = {}
         for sender in np.flatnonzero(senders >= 0).tolist():
-            for who, services in self._divided(out_of(sender) * (contexts == OUTSIDE)):
+            for who, services in self._parts(out_of(sender) * (contexts == OUTSIDE), known):
                 rules = why(_only(senders, sender), who, services)
                 self._note((self.senders.bit(sender), (), 0, self.receivers.of(who)[1], services), rules)
+
+    def _parts(self, sets: Numbers, known: dict[bytes, list[tuple[Mask, int]]]) -> list[tuple[Mask, int]]:
+        key = sets.tobytes()
+        if key not in known:
+            known[key] = list(self._divided(sets))
+        self._question.budget.parts(len(known[key]))
+        return known[key]
 
     def _note(self, key: Key, rules: Iterable[Decider]) -> None:
         self._rows.setdefault(key, {}).update(dict.fromkeys(rules))

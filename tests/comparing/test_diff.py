@@ -160,7 +160,7 @@ def test_two_threads_say_what_one_says_batch_after_batch(tmp_path: Path, monkeyp
             return
 
     compare()
-    assert batches > 50
+    assert batches > some(15, 50)
 
 
 @pytest.mark.parametrize("processors", [1, 2])

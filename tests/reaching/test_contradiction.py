@@ -170,11 +170,11 @@ def test_what_would_take_too_long_is_refused_before_it_is_done(bound: str, monke
 
 
 def test_a_large_policy_is_judged_as_the_engine_judges_it() -> None:
-    policy = make_policy(rules=200, groups=20, instances=400, seed=3)
+    policy = make_policy(rules=100, groups=10, instances=200, seed=3)
     rng = random.Random(5)
     engine = Engine(policy)
     wrong = 0
-    for n in range(some(40, 2000)):
+    for n in range(some(15, 2000)):
         group, other = rng.choice(policy.security_groups), rng.choice(policy.security_groups)
         rule = rng.choice([rule for rule in group.rules if rule.direction == "inbound" and rule.ports])
         service = named_service(f"{'tcp' if rule.protocol == 6 else 'udp'}/{rule.ports[0][0]}")
@@ -185,4 +185,4 @@ def test_a_large_policy_is_judged_as_the_engine_judges_it() -> None:
             verdict = engine.check(found.source, found.destination, found.protocol, sport=40000 + n, dport=found.port)
             assert verdict.verdict == ("deny" if wanted == "allow" else "allow"), found
             wrong += 1
-    assert wrong > 10
+    assert wrong > 4

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 from all_openers import ASKED, ENDS, Truth, says
 from checked_policies import policies, views_exist
+from command import SHOP
 from effort import some
 from hypothesis import HealthCheck, Phase, assume, given, note, seed, settings
 from hypothesis import strategies as st
 
-from sgfast.errors import SgfastError
+from sgfast import load_policy, parse_policy
+from sgfast.errors import SgfastError, TooMuch
 from sgfast.policy.model import Policy
-from sgfast.reaching import named_end, named_service, reach
+from sgfast.reaching import Part, named_end, named_service, reach, relation
 
 
 @seed(2021)
@@ -36,3 +39,54 @@ def test_rows_say_exactly_what_the_reference_allows(
     for row in rows:
         assert any(says(row, packet, truth) for packet in allowed), row
     assert len(set(rows)) == len(rows)
+
+
+def test_a_group_or_an_instance_of_which_only_a_part_is_asked_for_does_not_stand_for_it() -> None:
+    policy = parse_policy("""version: 1
+security_groups:
+  - name: web
+    rules: [{direction: outbound, protocol: tcp}]
+instances:
+  - {name: a, addresses: [10.0.0.1], security_groups: [web]}
+  - {name: b, addresses: [10.0.0.2, 10.1.0.0/24], security_groups: [web]}
+""")
+
+    def sources(asked: str) -> list[Part]:
+        return [part for row in reach(policy, named_end(policy, asked), services="tcp/1").rows for part in row.sources]
+
+    assert sources("web") == sources("10.0.0.0/8") == [Part("group", "web")]
+    assert sources("10.0.0.1") == [Part("instance", "a")]
+    assert sources("10.0.0.2") == [Part("instance", "b", addresses=("10.0.0.2/32",))]
+    assert sources("10.1.0.0/25") == [Part("instance", "b", addresses=("10.1.0.0/25",))]
+    assert sources("b") == [Part("instance", "b")]
+
+
+def test_members_in_another_region_are_no_source() -> None:
+    policy = parse_policy("""version: 1
+vpcs: [{name: v}, {name: w, region: north}]
+peerings: [[v, w]]
+security_groups:
+  - name: web
+    rules: [{direction: outbound, protocol: all}, {direction: inbound, protocol: tcp, source: web}]
+instances:
+  - {name: a, vpc: v, addresses: [10.0.0.1], security_groups: [web]}
+  - {name: b, vpc: v, addresses: [10.0.0.2], security_groups: [web]}
+  - {name: far, vpc: w, addresses: [10.1.0.1], security_groups: [web]}
+""")
+    found = reach(policy, destinations=named_end(policy, "web"))
+    assert {part.name for row in found.rows for part in (*row.sources, *row.destinations)} == {"a", "b"}
+
+
+def test_all_but_a_few_instances_are_named_as_such() -> None:
+    groups = "\n".join(f"  - {{name: g{n}, rules: [{{direction: outbound, protocol: tcp}}]}}" for n in range(6))
+    instances = "\n".join(f"  - {{name: i{n}, addresses: [10.0.0.{n}], security_groups: [g{n}]}}" for n in range(6))
+    silent = groups.replace("g3, rules: [{direction: outbound, protocol: tcp}]", "g3, rules: []")
+    policy = parse_policy(f"version: 1\nsecurity_groups:\n{silent}\ninstances:\n{instances}\n")
+    assert [row.sources for row in reach(policy).rows] == [(Part("instances", without=("g3",)),)]
+
+
+def test_too_many_parts_of_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = load_policy(SHOP[0])
+    monkeypatch.setattr(relation, "MAX_PARTS", 2)
+    with pytest.raises(TooMuch, match="too many services are open to different senders; ask about less"):
+        reach(policy)

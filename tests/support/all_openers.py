@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from checked_policies import BLOCKS, GRE, TCP, UDP
@@ -14,7 +14,7 @@ from sgfast.policy.model import ICMP, ICMPV6, Instance, Policy
 from sgfast.reaching import End, Part, Row, ServiceSet, named_end, named_service
 from sgfast.reference.addresses import is_multicast_or_broadcast
 from sgfast.reference.engine import ReferenceEngine
-from sgfast.reference.rules import winning_rule
+from sgfast.reference.rules import _peer_matches, winning_rule
 from sgfast.reference.table import GroupRule, Opener, Side
 
 Address = IPv4Address | IPv6Address
@@ -63,6 +63,7 @@ class Truth:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        self._known: dict[tuple[object, ...], Policy] = {}
         self.engines = {vpc.name: ReferenceEngine(policy, vpc=vpc.name) for vpc in policy.vpcs}
 
     def owner(self, vpc: str, address: Address, is_destination: bool) -> Instance | None:
@@ -127,13 +128,33 @@ class Truth:
                     packet.source.version, protocol, (packet.source, 40000), (packet.destination, port), outbound,
                     icmp_type, icmp_code, "", False,
                 )  # fmt: skip
-                yield winning_rule(self.policy, Side(here, outbound, far, there), opener)
+                side = Side(here, outbound, far, there)
+                yield winning_rule(self._about(side), side, opener)
+
+    def _about(self, side: Side) -> Policy:
+        """The policy without the rules that no packet of this side and peer can match: for speed."""
+        key = (side.instance.name, side.leaving, side.peer, side.peer_instance and side.peer_instance.name)
+        if key not in self._known:
+            direction = "outbound" if side.leaving else "inbound"
+            groups = []
+            for group in self.policy.security_groups:
+                rules = tuple(
+                    rule for rule in group.rules
+                    if rule.direction == direction and rule.ethertype == side.peer.version
+                    and _peer_matches(self.policy, rule, side)
+                )  # fmt: skip
+                groups.append(replace(group, rules=rules))
+            self._known[key] = replace(self.policy, security_groups=tuple(groups))
+        return self._known[key]
+
+
+_services, _network = cache(named_service), cache(ip_network)
 
 
 def says(row: Row, packet: Packet, truth: Truth) -> bool:
     """Whether a row says that the packet is allowed."""
     negated = row.services.startswith("all except ")
-    asks = packet.asks_for(named_service(row.services.removeprefix("all except ")))
+    asks = packet.asks_for(_services(row.services.removeprefix("all except ")))
     return (
         packet.source.version in row.families
         and asks != negated
@@ -147,7 +168,7 @@ def _is_meant(part: Part, packet: Packet, truth: Truth, is_destination: bool) ->
     owner = truth.owner(packet.vpc, address, is_destination)
 
     def is_in(networks: Iterable[str]) -> bool:
-        return any(address in ip_network(network) for network in networks)
+        return any(address in _network(network) for network in networks)
 
     match part.kind:
         case "any":
