@@ -217,7 +217,9 @@ def test_names_sort_as_people_count() -> None:
 def verdict_times(capsys: Capsys, *arguments: object) -> list[str]:
     outcome = sgfast(capsys, "replay", *arguments, "--verdicts", "-", "--quiet")
     assert outcome.status == 0
-    return [valid("verdict", json.loads(line))["time"].split(".")[0] for line in outcome.out.splitlines()]
+    lines = [json.loads(line) for line in outcome.out.splitlines()]
+    assert valid("verdict", lines[0]) and valid("verdict", lines[-1])
+    return [line["time"].split(".")[0] for line in lines]
 
 
 def test_a_directory_is_its_captures_in_the_order_of_time(capsys: Capsys, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from random_traffic import random_traffic
 REASON = missing()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REASON}")
 
-PACKETS = int(os.environ.get("SGFAST_KERNEL_PACKETS") or some(14_000, 200_000))
+PACKETS = int(os.environ.get("SGFAST_KERNEL_PACKETS") or some(20_000, 200_000))
 SEED = int(os.environ.get("SGFAST_KERNEL_SEED", "2"))
 
 

@@ -235,6 +235,9 @@ ALIKE = [
     "test_changes.py::test_established_path_with_a_change_to_come[one-side-1m]",
     *(f"test_diff.py::test_diff[one-side-10k-{policies}]" for policies in ("same", "changed")),
     *(f"test_diff.py::test_diff[one-side-200k-{policies}]" for policies in ("same", "changed")),
+    "test_diff.py::test_diff[two-sides-10k-same]", "test_classify.py::test_classify[5000-rules]",
+    "test_classify.py::test_classify[1000-rules]", "test_cluster.py::test_processor_time[one-side-1m-False]",
+    "test_jobs.py::test_two_workers[one-side-1m]",
 ]  # fmt: skip
 CHOSEN = [] if EXHAUSTIVE else [
     "-k", " or ".join(("not test_replay", *REPLAYS)), *(f"--deselect=benchmarks/{case}" for case in ALIKE),
