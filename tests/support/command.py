@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -161,14 +162,19 @@ def mixture() -> list[bytes]:
     ]
 
 
-def valid(name: str, value: Any) -> Any:
-    """``value``, once the published schema has nothing to say against it."""
+@cache
+def validator(name: str) -> Any:
     from jsonschema import Draft202012Validator
     from referencing import Registry, Resource
 
     registry: Any = Registry().with_resources(
         (published["$id"], Resource.from_contents(published)) for published in map(schema, SCHEMAS)
     )
-    errors = list(Draft202012Validator(schema(name), registry=registry).iter_errors(value))
+    return Draft202012Validator(schema(name), registry=registry)
+
+
+def valid(name: str, value: Any) -> Any:
+    """``value``, once the published schema has nothing to say against it."""
+    errors = list(validator(name).iter_errors(value))
     assert not errors, errors[0]
     return value
