@@ -31,6 +31,7 @@ def cloud() -> Iterator[Cloud]:
 def check(seen: Counter[Hashable], hits: Counter[str], packets: int, most_excused: float) -> None:
     print(f"{seen['packets']} packets, {seen['accounts']} accounts; excused: {dict(hits)}; seen: {dict(seen)}")
     assert seen["packets"] >= packets
+    assert seen["lost"] <= 5
     assert sum(hits.values()) < most_excused * seen["packets"]
     assert seen["allow", "established"] > 0.25 * seen["packets"] and seen["deny", "no-rule"] > 0.1 * seen["packets"]
     least = {("allow", "rule"): 0.05, ("allow", "related"): 0.005, ("deny", "invalid"): 0.005, "both sides": 0.1}
