@@ -44,7 +44,7 @@ class Outcome:
     expectation: Expectation
     #: A packet that gets another verdict than is expected, as the engine judges it; None: there is none.
     counterexample: Explained | None
-    #: Whether some packet that the expectation is about is judged by a filter.
+    #: Whether a filter judges at least one of the packets that the expectation is about.
     is_about_something: bool
     #: Its sources and destinations that are nobody.
     nobody: tuple[Word, ...]

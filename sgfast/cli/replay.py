@@ -256,7 +256,7 @@ def replay(
     _print_report(result, form, by, top, report_name, quiet)
     if result.damaged is not None:
         context.exit(EXIT_DAMAGED)
-    if fail_on is not None and (result.verdicts["deny"] if fail_on == "denied" else result.broken):
+    if fail_on is not None and (result.verdicts["deny"] if fail_on == "denied" else result.kinds.rows["broken"].any()):
         context.exit(EXIT_FAIL_ON)
 
 

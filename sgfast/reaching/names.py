@@ -56,7 +56,7 @@ class Names:
         self._end = end
         self._number: dict[tuple[object, ...], int] = {}
         self._parts: list[list[Piece]] = []
-        #: The nodes as an instance's own VPC sees them: of each group, and of each owner.
+        #: Sets of nodes, as bits, of instances that are seen from their own VPC: all, by group, and by owner.
         self._own = 0
         self._of_group: dict[int, int] = {}
         self._of_owner: dict[int, int] = {}

@@ -14,11 +14,14 @@ from sgfast.engine import Engine
 
 Rows = NDArray[Any]
 
-#: A kind. Its first fields are those of TALLY_DTYPE (``core/tallies/tally.pxd``). ``connections``: denied attempts
-#: if the reason denies, else allowed connections. Packets and bytes are counted for what was denied only.
-#: ``owner``: the instance that owns the peer's address, -1 if none does. ``broken``: those of the attempts that the
-#: other end answered; ``meant`` takes the place of ``broken`` where they are meant to be denied. ``refused``,
-#: ``silent``: those of the allowed connections that the instance refused, or never answered.
+#: A kind of traffic. Its first fields are those of TALLY_DTYPE (``core/tallies/tally.pxd``), and the others are:
+#:
+#:     connections      denied attempts if the reason denies, else allowed connections
+#:     packets, bytes   counted for denied kinds only
+#:     owner            the instance that owns the peer's address; -1 if none does
+#:     broken           attempts that the other end answered, and that nobody meant to be denied
+#:     meant            attempts that the other end answered, and that are meant to be denied (SPEC 10.25)
+#:     refused, silent  allowed connections that the instance refused, or never answered
 KIND_DTYPE = np.dtype(
     [*((name, TALLY_DTYPE[name]) for name in TALLY_DTYPE.names or ()), ("owner", "<i4"), ("broken", "<u8"),
      ("meant", "<u8"), ("refused", "<u8"), ("silent", "<u8")]

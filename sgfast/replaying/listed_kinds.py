@@ -58,11 +58,11 @@ class Unanswered:
 
 
 def service_of(kinds: Kinds, row: Any) -> Service:
-    """The service of a row, at the row's instance."""
+    """The service of a row, at the row's instance; if that is not known, its name is empty."""
     key = int(row["port_key"])
     icmp = bool(row["has_icmp"])
     return Service(
-        kinds.instances[row["instance"]],
+        kinds.instances[row["instance"]] if row["instance"] >= 0 else "",
         int(row["protocol"]),
         key if row["has_ports"] else None,
         key >> 8 if icmp else None,

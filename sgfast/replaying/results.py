@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from decimal import Decimal
-from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
@@ -262,21 +261,21 @@ class ReplayResult:
     def __post_init__(self) -> None:
         self.captures = tuple(map(without_credentials, self.captures))
 
-    @cached_property
+    @property
     def denied(self) -> list[Denied]:
         """Those with most packets first. The number of kinds is limited; further packets are in ``denied_others``."""
         return listed_denials(self.kinds)
 
-    @cached_property
+    @property
     def denied_others(self) -> int:
         return self.kinds.lost + unlisted_denials(self.kinds)
 
-    @cached_property
+    @property
     def broken(self) -> list[Broken]:
         """Those with most connections first."""
         return listed_broken(self.kinds)
 
-    @cached_property
+    @property
     def unanswered(self) -> list[Unanswered]:
         """Those with most connections first."""
         return listed_unanswered(self.kinds)

@@ -72,13 +72,13 @@ def _report(result: ReplayResult, told: Told, most: int, few: int, width: int, c
     _write_verdicts(page, result)
     _write_changes(page, result, most)
     broken = "Would break: the other end answered in the capture, but these groups deny it"
-    _write_answers(page, result, told, "would-break", broken, most)
+    _write_answers(page, told, "would-break", broken, most)
     _write_expected(page, result)
     _write_denied(page, result, told, few)
     unanswered = "Allowed by the groups, but not served by the instance"
-    _write_answers(page, result, told, "unanswered", unanswered, few)
+    _write_answers(page, told, "unanswered", unanswered, few)
     if told.by != "group":
-        _write_answers(page, result, told, "allowed", "Allowed", most)
+        _write_answers(page, told, "allowed", "Allowed", most)
     _write_rules(page, result, told, few)
     _write_connections(page, result)
     write_notes(page, result, most_warnings=most)
@@ -130,7 +130,7 @@ def _reasons(result: ReplayResult, verdict: str) -> list[tuple[str, int]]:
     return sorted(found, key=lambda item: -item[1])
 
 
-def _write_answers(page: Page, result: ReplayResult, told: Told, part: Part, heading: str, most: int) -> None:
+def _write_answers(page: Page, told: Told, part: Part, heading: str, most: int) -> None:
     """One part of the answer: rows of who reaches whom, largest first, each with why it was denied."""
     folded = told.rollup.fold(part, by=told.by, most=most)
     if not folded.rows:
@@ -218,7 +218,7 @@ def _write_denied(page: Page, result: ReplayResult, told: Told, most: int) -> No
         page.wrapped("The reference engine keeps no list of what was denied.")
         return
     heading = "Denied packets that nobody answered: nothing that worked depends on them"
-    _write_answers(page, result, told, "one-way", heading, most)
+    _write_answers(page, told, "one-way", heading, most)
     without_addresses = denied - after_cuts - told.rollup.total("denied") - result.kinds.lost
     if without_addresses > 0:
         page.wrapped(f"{plural(without_addresses, 'packet')} without readable addresses (malformed)", "  ")

@@ -63,7 +63,7 @@ class FirstExpectations:
     warnings: list[str] = field(default_factory=list)
 
 
-#: A protocol with a port or an ICMP type, or None for all of them.
+#: A protocol, and a port or an ICMP type of it. None stands for every port or type.
 _Service = tuple[int, int | None]
 
 

@@ -280,7 +280,7 @@ def test_longest_prefix_takes_an_address_away(
         @2 tcp client:40000 > {neighbour}:80 A  -> allow established
         @3 apply longer                         -> 0 disconnected
         @3 tcp client:40000 > {address}:80 A    -> allow established
-        # the prefix goes, the address stays with it by the narrower one
+        # the instance loses the wide prefix, and keeps the address because the narrow prefix contains it
         @4 apply not-wide                       -> 0 disconnected
         @4 tcp client:40000 > {address}:80 A    -> allow established
         @4 tcp client:40000 > {neighbour}:80 A  -> deny midstream

@@ -237,7 +237,7 @@ def test_every_kind_of_icmp_query_has_its_own_moot_reply() -> None:
         icmp web > client 16/0 id=4 -> deny invalid
         icmp client > web 17/0 id=4 -> deny no-rule
         icmp web > client 18/0 id=4 -> moot opener-denied
-        # one way: an error is all that can come back
+        # ICMP type 10 is no query: only an ICMP error can answer it
         icmp client > web 10/0      -> deny no-rule
         icmp web > client 10/0      -> deny no-rule
         error web > client about icmp client > web 10/0 -> moot opener-denied

@@ -53,7 +53,8 @@ def test_memory_of_a_full_table_is_64_bytes_an_entry_and_an_index() -> None:
     engine = Engine(policy_of(OPEN))
     count = 131_072
     engine.process(many(4, count))
-    # 64 bytes an entry in chunks of 32,768; index lines of 64 bytes for up to 10 keys, at worst half full
+    # An entry takes 64 bytes, and entries are allocated 32,768 at a time. An index line takes 64 bytes and holds up to
+    # 10 keys; at worst, lines are half full.
     assert engine.dataplane.counters["table_bytes"] <= count * (64 + 13) + 2**22
 
 

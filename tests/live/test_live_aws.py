@@ -154,7 +154,7 @@ def test_an_account_is_what_its_documents_are_and_no_page_is_missing(front: ec2.
         ("lists.json", {"PrefixLists": [each for each in lists["PrefixLists"] if each["PrefixListId"] == offices]}),
         dumped(clients[0], "get_managed_prefix_list_entries", PrefixListId=offices),
     ]
-    # The order of the rules is that of their own list here, and of the groups' permissions there.
+    # Live rules come in the order of describe-security-group-rules, those of files in the order of the groups.
     assert in_order_of_ids(live) == in_order_of_ids(imported_files(*files, form="aws"))
     assert len(live.policy().address_groups[0].addresses) == 7
 

@@ -9,6 +9,11 @@ import pytest
 from command import SERVER, process, sgfast, valid, write_capture, write_policy
 from frames import ethernet, ip, tcp, udp
 
+from sgfast import parse_policy, replay
+from sgfast.expecting import hold_against
+from sgfast.policy.expectations import parse_expectations
+from sgfast.proving import Expectations
+
 Capsys = pytest.CaptureFixture[str]
 
 POLICY = """
@@ -80,3 +85,12 @@ def test_a_name_that_is_nobody_ends_before_a_packet_is_read(tmp_path: Path) -> N
     done = process("replay", policy, write_capture(tmp_path), "--expect", meant)
     assert done.status == 2 and done.out == ""
     assert done.err.count("\n") == 1 and "meant.yaml:1: expect[0].to" in done.err and "web" in done.err
+
+
+def test_a_result_that_was_looked_at_before_says_what_is_meant_afterwards(tmp_path: Path) -> None:
+    policy = parse_policy(POLICY.replace("203.0.113.5", SERVER))
+    result = replay(policy, [write_capture(tmp_path, *answered(1001, 22), *answered(1003, 443))])
+    assert len(result.broken) == 2
+    meant = parse_expectations("expect: [{from: internet, to: web, service: tcp/22, verdict: deny}]")
+    hold_against(result, Expectations(policy, meant))
+    assert [kind.service.port for kind in result.broken] == [443]

@@ -58,7 +58,7 @@ def test_a_contradiction_is_found_exactly_if_some_packet_contradicts(
     if found is None:
         assert wrong == []
     elif found.vpc is None:
-        # Between VPCs that are not peered: no rule is asked (SPEC 3.6).
+        # The VPCs are not peered, so no rule is asked (SPEC 3.6).
         assert wanted == "allow"
         assert found.source_instance is not None
         assert found.destination_instance is not None

@@ -1,6 +1,6 @@
 # Operations that Cython cannot express. Plain C11 with GCC/Clang builtins, and no instructions beyond the platform's
-# baseline (SSE2 is part of x86-64), so a build is not tied to the machine it was made on. SGFAST_PORTABLE leaves out
-# vector instructions, as on other processors.
+# baseline (SSE2 is part of x86-64), so a build is not tied to the machine it was made on. With -DSGFAST_PORTABLE the
+# compiler takes the plain C that processors without SSE2 get.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 

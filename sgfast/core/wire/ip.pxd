@@ -141,8 +141,8 @@ cdef inline bint from_dhcp_server(const Packet* p) noexcept nogil:
 
 
 cdef inline bint asks_infrastructure(const Packet* p) noexcept nogil:
-    # Whether it is what an instance may send without a rule, and receives only by its rules (SPEC 3.11): to a
-    # DHCP server, or a router solicitation.
+    # Whether the packet is for a DHCP server, or is a router solicitation. An instance may send these without a rule.
+    # It receives them only if a rule allows it (SPEC 3.11).
     return to_dhcp_server(p) or (p.ipv6 and p.has_icmp and p.port_key >> 8 == 133)
 
 

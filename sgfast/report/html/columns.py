@@ -2,7 +2,7 @@
 
     kinds, ends (``report.rollup``) -> Columns -> JSON, gzip, base64 -> page.js
 
-If that is too long, the smallest kinds are folded first: no count is lost.
+If the text is too long, the smallest kinds are added up first. No count is lost.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from sgfast.policy.model import WORDS, Policy
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.kinds import NEVER, coded
+from sgfast.replaying.listed_kinds import service_of
 from sgfast.report.html.markup import plain
-from sgfast.report.rollup import Rollup, service_text
+from sgfast.report.names import service_name
+from sgfast.report.rollup import Rollup
 from sgfast.report.rollup.ends import Name
 from sgfast.report.why import peer_words, port_words, protocol_words
 
@@ -96,7 +98,7 @@ def columns_of(result: ReplayResult, rollup: Rollup) -> Columns:
     return Columns(
         [plain(name.text) for name in names], _titles(result.policy, names), group.astype(np.int64), _labels(groups),
         ["instances" if name.kind in ("groups", "vpc") else "addresses" for name in groups],
-        [service_text(row) for row in first],
+        [service_name(service_of(rollup.kinds, row)) for row in first],
         [protocol_name(number) or f"protocol {number}" for number in first["protocol"].tolist()],
         [told.get(rule, plain(rule)) for rule in (result.kinds.rules[n] for n in rules.tolist() if n >= 0)],
         {name: column.astype(np.int64) for name, column in kinds.items()}, len(names),

@@ -32,7 +32,7 @@ BY: tuple[By, ...] = get_args(By)
 
 #: The share of a part that the rows must hold before they are told more coarsely.
 ENOUGH = 0.9
-#: How many services a row names before it only counts them.
+#: A row names up to this many services. If it has more, it says how many they are.
 _NAMED_SERVICES = 3
 _ServiceLevel = Literal["service", "protocol", "any"]
 
@@ -266,19 +266,13 @@ class _Services:
         _, first = np.unique(exact, return_index=True)
         if len(first) <= _NAMED_SERVICES:
             rows = self._kinds.rows[places[np.sort(first)]]
-            return ", ".join(dict.fromkeys(service_text(row) for row in rows)), len(first)
+            return ", ".join(dict.fromkeys(service_name(service_of(self._kinds, row)) for row in rows)), len(first)
         protocols = np.unique(self._protocols[places]).tolist()
         if len(protocols) > 1:
             return f"{len(first):,} services", len(first)
         name = protocol_name(protocols[0]) or f"protocol {protocols[0]}"
         kinds = "ports" if self._kinds.rows[places[0]]["has_ports"] else "types"
         return f"{name} ({len(first):,} {kinds})", len(first)
-
-
-def service_text(row: Any) -> str:
-    key, icmp = int(row["port_key"]), bool(row["has_icmp"])
-    ports, kind, code = key if row["has_ports"] else None, key >> 8 if icmp else None, key & 255 if icmp else None
-    return service_name(Service("", int(row["protocol"]), ports, kind, code))
 
 
 def _end_text(name: Name, number: int) -> str:
