@@ -53,7 +53,7 @@ from sgfast.reference.packets import parse_frame
 
 SEED = int(os.environ.get("SGFAST_METAMORPHIC_SEED", "2024"))
 #: A factor on the number of policies that are drawn.
-EFFORT = float(os.environ.get("SGFAST_METAMORPHIC_EFFORT") or some(0.3, 1))
+EFFORT = float(os.environ.get("SGFAST_METAMORPHIC_EFFORT") or some(0.4, 1))
 
 #: An address that no packet uses and no prefix contains.
 ELSEWHERE = ip_network("192.168.77.7/32")
@@ -85,9 +85,8 @@ def drawn(number: int, rounds: int, test: Callable[[Policy, np.random.Generator]
 
 
 def assert_at_least(minimum: dict[Any, int], seen: Counter[Any]) -> None:
-    """Counts events that must occur, or the comparison proves little. Few policies differ much from one another."""
-    share = EFFORT if EFFORT >= 1 else EFFORT / 2
-    assert {what: seen[what] for what, least in minimum.items() if seen[what] < round(least * min(share, 1))} == {}
+    """Counts events that must occur, or the comparison proves little."""
+    assert {what: seen[what] for what, least in minimum.items() if seen[what] < round(least * min(EFFORT, 1))} == {}
 
 
 class Pace(Crowd):

@@ -166,7 +166,7 @@ def with_one_wrong(call: dict[str, Any], rng: np.random.Generator) -> dict[str, 
 def test_packets_of_random_conversations_are_judged_as_the_python_way_judges_them() -> None:
     seen: Counter[str | None] = Counter()
 
-    @drawn(SEED, some(25, 60))
+    @drawn(SEED, some(40, 60))
     def run(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         options: dict[str, Any] = {
@@ -194,10 +194,9 @@ def test_packets_of_random_conversations_are_judged_as_the_python_way_judges_the
 
     run()
     print(dict(seen))
-    assert sum(seen.values()) > some(6_000, 10_000)
-    often, seldom = some(200, 500), some(1, 10)
-    assert min(seen[reason] for reason in (None, "rule", "established", "no-rule", "invalid", "midstream")) > often
-    assert min(seen[reason] for reason in ("inferred", "deny-rule", "disconnected", "opener-denied")) > seldom
+    assert sum(seen.values()) > 10_000
+    assert min(seen[reason] for reason in (None, "rule", "established", "no-rule", "invalid", "midstream")) > 500
+    assert min(seen[reason] for reason in ("inferred", "deny-rule", "disconnected", "opener-denied")) > 10
 
 
 def change(changer: Changer, now_ns: int, *engines: Engine) -> None:
