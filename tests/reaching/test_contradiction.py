@@ -108,6 +108,30 @@ def test_instances_and_well_known_ports_are_the_examples() -> None:
     assert found.port == 4321
 
 
+def test_services_of_which_only_some_are_allowed_contradict_both_answers() -> None:
+    policy = parse_policy(VPCS)
+    opened, denied = (asked(policy, "in-a", "in-b", "tcp/22,23", wanted) for wanted in ("deny", "allow"))
+    assert opened is not None
+    assert denied is not None
+    assert ((opened.port, judged(policy, opened)), (denied.port, judged(policy, denied))) == (
+        (22, "allow"), (23, "deny")
+    )  # fmt: skip
+
+
+def test_of_rules_of_one_priority_a_deny_wins_wherever_it_stands() -> None:
+    deny = "{direction: inbound, protocol: tcp, ports: 22, action: deny}"
+    for before, after in ((deny + ", ", ""), ("", ", " + deny)):
+        policy = parse_policy(
+            f"""version: 1
+security_groups:
+  - {{name: web, rules: [{before}{{direction: inbound, protocol: tcp}}{after}]}}
+instances: [{{name: web-1, addresses: [10.0.0.5], security_groups: [web]}}]
+"""
+        )
+        assert asked(policy, "any", "web-1", "tcp/22", "deny") is None
+        assert asked(policy, "any", "web-1", "tcp/23", "deny") is not None
+
+
 def test_an_address_that_only_another_vpc_owns_belongs_to_no_instance() -> None:
     policy = parse_policy(VPCS)
     # Seen from VPC b, 10.0.0.5 is in-a; in-c has it in a VPC of its own.
