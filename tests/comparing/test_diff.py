@@ -218,7 +218,8 @@ def test_without_a_second_thread_the_first_goes_on(tmp_path: Path, monkeypatch: 
 
 
 def same(result: DiffResult) -> None:
-    assert (result.groups, result.rules, result.moved, result.others) == ([], [], [], {})
+    assert (result.groups, result.rules, result.moved) == ([], [], [])
+    assert not any(len(kinds.rows) for kinds in result.kinds.values())
     assert all(old == new for old, new in result.verdicts)
 
 
