@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.comparing.kinds import ChangedKinds, kinds_without_ends
+from sgfast.comparing.kinds import ChangedKinds, fill_ends, kinds_of_rows
 from sgfast.comparing.results import LISTED_PEERS, Change, ChangedGroup, Example, Judgement
 from sgfast.comparing.rules import NO_SIDE_THERE, winners
 from sgfast.core.diff.changed_connections import ChangedConnections
@@ -48,14 +48,14 @@ def changed_groups(
     counted = changed.rows
     # The policy that blocks (0: OLD), whose filter is the one to report. To it, the other end may be the opener.
     all_blocks = np.array(_PASSES)[counted["old"] & 7].astype(np.int8)
-    kinds = kinds_without_ends(counted, all_blocks)
     known = counted["family"] > 0
-    rows, blocks, made = counted[known], all_blocks[known], kinds[known]
+    rows, blocks = counted[known], all_blocks[known]
     won = [
         winners(engine.compiled.classifier, _openers(rows, turned=(rows["turned"] == 1) & (blocks == which)))
         for which, engine in enumerate(engines)
     ]
     names: dict[str, int] = {}
+    ends_and_rules: list[tuple[int, ...]] = []
     gathered: dict[tuple[Any, ...], _Gathering] = {}
     for n, row in enumerate(rows):
         blocking = int(blocks[n])
@@ -78,14 +78,10 @@ def changed_groups(
         gathering = gathered.setdefault(key, _Gathering())
         gathering.rows.append(n)
         gathering.peers[str(ip_address(ends[1 - side])) if peer is None else peer.name] += int(row["connections"])
-        kind = made[n]
-        kind["peer"][: len(ends[1 - side])] = np.frombuffer(ends[1 - side], dtype=np.uint8)
-        kind["inbound"] = side ^ int(row["turned"])
-        kind["instance"], kind["owner"] = (
-            -1 if end is None else names.setdefault(end.name, len(names)) for end in (here, peer)
-        )
-        kind["rule"], kind["passing_rule"] = rules[blocking], rules[1 - blocking]
-    kinds[known] = made
+        numbers = [-1 if end is None else names.setdefault(end.name, len(names)) for end in (here, peer)]
+        ends_and_rules.append((side, *numbers, rules[blocking], rules[1 - blocking]))
+    kinds = kinds_of_rows(counted, all_blocks)
+    fill_ends(kinds, known, rows, np.array(ends_and_rules, dtype=np.int32).reshape(-1, 5))
     found = [(_group(key, gathering, rows, engines), *key[-2:]) for key, gathering in gathered.items()]
     ids = [[rule.id for rule in engine.rules] for engine in engines]
     ways: tuple[tuple[Change, int], ...] = (("newly-denied", 1), ("newly-allowed", 0))

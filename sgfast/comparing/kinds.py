@@ -35,8 +35,8 @@ class ChangedKinds(Kinds):
     passing_rules: Sequence[str] = ()
 
 
-def kinds_without_ends(counted: Rows, blocks: NDArray[np.int8]) -> Rows:
-    """The kinds of the rows that the core counted. Their two ends and rules are not filled in yet.
+def kinds_of_rows(counted: Rows, blocks: NDArray[np.int8]) -> Rows:
+    """The kinds of the rows that the core counted, without ends and rules: ``fill_ends`` adds them.
 
     ``blocks``: by row, which policy blocks; 0: OLD, 1: NEW.
     """
@@ -51,6 +51,20 @@ def kinds_without_ends(counted: Rows, blocks: NDArray[np.int8]) -> Rows:
     kinds["reason"] = np.where(blocks == 1, counted["new"], counted["old"]) >> 3
     kinds["passes"] = np.where(blocks == 1, counted["old"], counted["new"]) & 7
     return kinds
+
+
+def fill_ends(kinds: Rows, known: NDArray[np.bool_], counted: Rows, found: NDArray[np.int32]) -> None:
+    """Adds ends and rules to the kinds that have addresses: ``known`` says which, and ``counted`` has their rows.
+
+    ``found``: for each, the side whose filter blocks (0: the opener's, as that policy sees it), the numbers of its
+    instance and of the peer's, and the numbers of both policies' rules, first that of the policy that blocks.
+    """
+    filled = kinds[known]
+    filled["inbound"] = inbound = found[:, 0] ^ counted["turned"]
+    filled["peer"] = np.where(inbound[:, None] == 1, counted["initiator"], counted["responder"])
+    for column, name in enumerate(("instance", "owner", "rule", "passing_rule"), 1):
+        filled[name] = found[:, column]
+    kinds[known] = filled
 
 
 def kinds_together(several: Sequence[ChangedKinds]) -> ChangedKinds:

@@ -9,7 +9,7 @@ from sgfast.report.left_out import left_out_words
 from sgfast.report.page import Page, grouped, human_bytes, plural
 from sgfast.report.rollup import By, Folded, Row
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
-from sgfast.report.text import answer_text, nearest_text, write_notes
+from sgfast.report.text import TOP, answer_text, nearest_text, write_notes
 from sgfast.report.why import Reasons
 
 TITLES: dict[Change, str] = {"newly-denied": "Newly denied", "newly-allowed": "Newly allowed"}
@@ -24,8 +24,10 @@ class DiffText:
         self._rollups = changed_rollups(result)
         self._reasons = Reasons(result.new)
 
-    def text(self, most: int, *, width: int = 80, colour: bool = False) -> str:
-        """``most``: how many rows a list has. ``width``: the desired number of columns."""
+    def text(self, most: int, few: int, *, width: int = 80, colour: bool = False) -> str:
+        """``most``: how many rows the lists of changed connections have; ``few``: what matters less. ``width``: the
+        desired number of columns.
+        """
         page, result = Page(width, colour), self._result
         captures = ", ".join(printable(name) for name in result.captures[:3])
         if len(result.captures) > 3:
@@ -42,16 +44,17 @@ class DiffText:
             page.hanging("Left out: ", left_out_words(result.left_out))
         for change, rollup in self._rollups.items():
             self._write_changed(page, change, rollup, most)
-        _write_rules(page, result, most)
-        _write_moves(page, result, most)
-        write_notes(page, result, most_warnings=most)
+        _write_rules(page, result, few)
+        _write_moves(page, result, few)
+        write_notes(page, result, most_warnings=few)
         return page.text()
 
     def _write_changed(self, page: Page, change: Change, rollup: ChangedRollup, most: int) -> None:
         total = self._result.total(change)
         if not total.connections:
             return
-        folded = rollup.fold(change, by=self._by, most=most)
+        # With fewer rows, too, they are told as finely as ten would be: one row for everything says nothing.
+        folded = rollup.fold(change, by=self._by, most=most, at_least=TOP)
         page.line()
         page.heading(
             f"{TITLES[change]}: {plural(total.connections, 'connection')}, {answered(total)}; "

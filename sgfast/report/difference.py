@@ -16,12 +16,12 @@ from sgfast.report.page import Page, plural
 from sgfast.report.reach import reach_cells, row_object
 from sgfast.report.rollup import By
 from sgfast.report.summary import as_text
-from sgfast.report.text import MOST_LINES
+from sgfast.report.text import MOST_LINES, TOP
 
-#: Maximum number of rows of a kind before "and N more", in text and in Markdown. JSON has all of them.
-TOP = 10
 #: Maximum number of rules of a row.
 _LISTED_RULES = 5
+#: How many rows of who reaches whom the text has, and how many of the rules behind that: the first that fit are taken.
+_SIZES = ((TOP, TOP), (TOP, 5), (TOP, 3), *((most, 2) for most in range(TOP, 0, -1)))
 
 
 def headline(found: Difference) -> str:
@@ -44,9 +44,9 @@ def report_text(
     ``MOST_LINES`` lines.
     """  # fmt: skip
     captures = None if result is None else DiffText(result, by)
-    for most in range(TOP, 0, -1) if top is None else (top,):
+    for most, few in _SIZES if top is None else ((top, top),):
         text = difference_text(found, most=most, width=width, colour=colour)
-        text += "\n" + captures.text(most, width=width, colour=colour) if captures is not None else ""
+        text += "\n" + captures.text(most, few, width=width, colour=colour) if captures is not None else ""
         if text.count("\n") <= MOST_LINES:
             break
     return text

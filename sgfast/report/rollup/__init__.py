@@ -210,16 +210,19 @@ class Rollup:
         """Connections, or packets if the part is one of ``BY_PACKETS``."""
         return int(sum(counts.sum() for counts in self.counts[part].values()))
 
-    def fold(self, part: Part, *, by: By = "group", most: int = 10, fitting: bool = True) -> Folded:
+    def fold(
+        self, part: Part, *, by: By = "group", most: int = 10, fitting: bool = True, at_least: int = 0
+    ) -> Folded:
         """The rows of a part, largest first. ``fitting``: by group, ends and services are told as finely as lets
-        ``most`` rows hold ``ENOUGH`` of the part, or as coarsely as there are words for.
+        ``most`` rows, or ``at_least`` so many, hold ``ENOUGH`` of the part, or as coarsely as there are words for.
         """
         for step in _STEPS[by] if fitting else (_STEPS[by][by == "group"],):
             found = self._grouped(part, by, *step)
-            shown = np.lexsort((-found.sums, -found.firsts))[:most].tolist()
-            if all(counts[shown].sum() >= ENOUGH * counts.sum() for counts in (found.sums, found.firsts)):
+            order = np.lexsort((-found.sums, -found.firsts))
+            fit = order[: max(most, at_least)]
+            if all(counts[fit].sum() >= ENOUGH * counts.sum() for counts in (found.sums, found.firsts)):
                 break
-        rows = [self._row(part, found, found.group(n), *step) for n in shown]
+        rows = [self._row(part, found, found.group(n), *step) for n in order[:most].tolist()]
         measure = "packets" if part in BY_PACKETS else "connections"
         rows.sort(
             key=lambda row: (
