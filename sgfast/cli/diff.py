@@ -14,12 +14,14 @@ from sgfast.cli.options import (
     EXIT_FAIL_ON,
     FILE,
     Form,
+    by_option,
     format_option,
     jobs_option,
     midstream_option,
     mode_option,
     quiet_option,
     replay_options,
+    top_option,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from sgfast.policy.model import Policy
     from sgfast.reaching import Difference
     from sgfast.replaying import ReplayOptions
+    from sgfast.report.rollup import By
 
 #: What ``--fail-on`` asks of the traffic, and of the rules alone.
 CHANGES: tuple[Change, ...] = ("newly-denied", "newly-allowed")
@@ -58,6 +61,8 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
 @midstream_option
 @format_option("markdown")
 @jobs_option
+@by_option
+@top_option
 @click.option(
     "--fail-on",
     multiple=True,
@@ -78,6 +83,8 @@ def diff(
     options: ReplayOptions,
     policies: PolicyOptions,
     form: Form,
+    by: By,
+    top: int | None,
     fail_on: tuple[str, ...],
     quiet: bool,
 ) -> None:
@@ -85,8 +92,8 @@ def diff(
 
     First, for all packets that open a connection: what NEW opens and closes, and which rules do it. That needs no
     traffic, and is exact. Then, if there are captures: both policies judge all of them from the first packet on, and
-    the report lists the connections that would be newly denied (those that were answered come first) and newly allowed,
-    the rules that decide under each policy, and the rules that make the difference.
+    the report says which connections would be newly denied (those that were answered come first) and newly allowed, the
+    rules that decide under each policy, and the rules that make the difference.
 
     OLD and NEW are policy documents, a cloud's exports, or directories of exports; "-" is standard input for one of the
     files. The format "markdown" is for pull requests.
@@ -125,7 +132,7 @@ def diff(
         with progress_of(captures, shown=not quiet) as progress:
             result = run_diff(old, new, captures, options, progress)
         raise_arrived()
-    _print_report(found, result, form, quiet)
+    _print_report(found, result, form, by, top, quiet)
     if result is not None and result.damaged is not None:
         context.exit(EXIT_DAMAGED)
     is_changed = {"opened": bool(found.opened), "closed": bool(found.closed)}
@@ -148,28 +155,27 @@ def _by_rules(old: Policy, new: Policy, must: bool) -> Difference:
         return Difference(old, new, (), (), str(error))
 
 
-def _print_report(found: Difference, result: DiffResult | None, form: Form, quiet: bool) -> None:
+def _print_report(
+    found: Difference, result: DiffResult | None, form: Form, by: By, top: int | None, quiet: bool
+) -> None:
     of_input = result.warnings if result is not None else (*found.old.warnings, *found.new.warnings)
     warnings = list(dict.fromkeys((*found.warnings, *of_input)))
     if form == "json":
         from sgfast.report.diff import diff_summary
         from sgfast.report.difference import difference_object
 
-        traffic = diff_summary(result) if result is not None else {"captures": []}
+        traffic = diff_summary(result, by, top) if result is not None else {"captures": []}
         text = to_json({**traffic, **difference_object(found), "warnings": warnings})
     elif form == "markdown":
         from sgfast.report.diff_markdown import diff_markdown
         from sgfast.report.difference import difference_markdown
 
-        text = difference_markdown(found) + ("\n" + diff_markdown(result) if result is not None else "")
+        text = difference_markdown(found, top) + ("\n" + diff_markdown(result, by, top) if result is not None else "")
     else:
-        from sgfast.report.diff_text import diff_text
-        from sgfast.report.difference import difference_text
+        from sgfast.report.difference import report_text
 
         width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else 80
-        colour = is_colourful(sys.stdout)
-        text = difference_text(found, width=width, colour=colour)
-        text += "\n" + diff_text(result, width=width, colour=colour) if result is not None else ""
+        text = report_text(found, result, width=width, colour=is_colourful(sys.stdout), by=by, top=top)
     # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
     if not (form == "text" and is_terminal(sys.stdout) and is_terminal(sys.stderr)):
         if not quiet:

@@ -19,12 +19,14 @@ from sgfast.cli.options import (
     EXIT_FAIL_ON,
     FILE,
     Form,
+    by_option,
     format_option,
     jobs_option,
     midstream_option,
     mode_option,
     quiet_option,
     replay_options,
+    top_option,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
@@ -134,20 +136,8 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="What is meant, as sgfast test takes it: what FILE means to deny does not count as what would break, and the "
     "report names traffic that contradicts it.",
 )
-@click.option(
-    "--by",
-    type=click.Choice(["group", "instance", "address", "service", "rule"]),
-    default="group",
-    show_default=True,
-    help="What the rows of the report are: who reaches whom by security groups and named networks, by instances or by "
-    "addresses; services; or rules.",
-)
-@click.option(
-    "--top",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="List N rows in each part of the report. Default: as many as let it have 60 lines; 1,000 with --json.",
-)
+@by_option
+@top_option
 @click.option(
     "--fail-on",
     type=click.Choice(["denied", "would-break"]),

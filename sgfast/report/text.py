@@ -142,7 +142,7 @@ def _write_answers(page: Page, told: Told, part: Part, heading: str, most: int) 
     for row in folded.rows:
         start = f"  {_amount(row, part):>{widest}}  "
         page.hanging(start, f"{answer_text(row)} ({_reason(row, part)})")
-        if part == "would-break" and (near := _nearest(row, told.reasons)):
+        if part == "would-break" and (near := nearest_text(row, told.reasons)):
             page.hanging(" " * (len(start) + 2), near)
     if folded.left_rows:
         left = folded.left_packets if part in BY_PACKETS else folded.left_connections
@@ -194,7 +194,7 @@ def _reason(row: Row, part: Part) -> str:
     return row.reason + (f" {printable(row.rule)}" if row.rule is not None else "")
 
 
-def _nearest(row: Row, reasons: Reasons) -> str:
+def nearest_text(row: Row, reasons: Reasons) -> str:
     """The rule that came nearest to allowing it; if the row has several services, that of the largest."""
     near = reasons.nearest_rules(row.kind) if row.kind is not None else []
     if row.kind is None or not near:

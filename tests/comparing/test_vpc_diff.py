@@ -80,8 +80,8 @@ def test_marks_of_either_policy_count_for_both(tmp_path: Path, capsys: pytest.Ca
             found = valid("diff", json.loads(run.out))
             told.append({key: found[key] for key in ("newly_denied", "newly_allowed")})
     assert told[0] == told[2] and told[1] == told[3]
-    assert told[0]["newly_denied"]["groups"][0]["instance"] == "a-web"
-    assert told[0]["newly_allowed"]["groups"][0]["instance"] == "c-db"
+    assert told[0]["newly_denied"]["rows"][0]["to"]["name"] == "a-web"
+    assert told[0]["newly_allowed"]["rows"][0]["to"]["name"] == "c-db"
 
 
 def test_a_vpc_that_one_policy_does_not_have_is_out_of_its_scope(tmp_path: Path) -> None:
