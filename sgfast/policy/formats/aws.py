@@ -163,8 +163,8 @@ class _Account:
             raise location.error(message)
 
     def _read_rule_list(self, described: set[str], with_rules: set[str]) -> dict[tuple[str, object], Location]:
-        """Read the rules that are listed one by one. Those of the groups that are described ``with_rules`` come once more
-        with their groups, under the same ids: they are returned, by group and meaning.
+        """Read the rules that are listed one by one. Those of the groups that are described ``with_rules`` come once
+        more with their groups, under the same ids: they are returned, by group and meaning.
         """
         found: dict[tuple[str, object], Location] = {}
         items = self._files.items("SecurityGroupRules", "SecurityGroupRuleId")
