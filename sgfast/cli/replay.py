@@ -34,6 +34,7 @@ from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
+    from sgfast.policy.document import Lines
     from sgfast.policy.model import Policy
     from sgfast.proving import Expectations
     from sgfast.replaying import ReplayOptions, ReplayResult
@@ -232,7 +233,8 @@ def replay(
         inputs.enter_sandbox(outputs.opened)
         client = stack.enter_context(_client_at(dask)) if dask is not None else None
         options = replace(options, client=client, snapshot=outputs.snapshot)
-        loaded = policies.load(policy)
+        lines: Lines = {}
+        loaded = policies.load(policy, lines)
         meant = _looked_up(loaded, expectations) if expectations is not None else None
         with progress_of(captures, shown=not (quiet or lines_on_screen)) as progress:
             result = run_replay(loaded, captures, options, outputs.sinks, progress)
@@ -241,7 +243,7 @@ def replay(
             from sgfast.expecting import hold_against
 
             hold_against(result, meant)
-        outputs.publish(result)
+        outputs.publish(result, lines)
 
     _print_report(result, form, by, top, report_name, quiet)
     if result.damaged is not None:

@@ -21,6 +21,7 @@ import pytest
 from command import PCAPS, SHOP, handshake, sgfast, write_capture, write_policy
 from effort import some
 from kinds import kinds_of
+from traffic import NETWORKS, OUTSIDE, PORTS, drawn
 
 from sgfast.engine import REASONS
 from sgfast.explaining import explain
@@ -40,10 +41,11 @@ from sgfast.replaying import (
 from sgfast.replaying.kinds import KIND_DTYPE, Kinds
 from sgfast.report import html_report
 from sgfast.report.html import Timeline
-from sgfast.report.html.answers import LISTS, MOST_BYTES, MOST_ROWS
+from sgfast.report.html.answers import LISTS
 from sgfast.report.html.columns import Columns, columns_of, folded
-from sgfast.report.html.matrix import matrix_of
-from sgfast.report.html.tables import MAX_ROWS
+from sgfast.report.html.page import MOST_BYTES
+from sgfast.report.html.tables import MAX_ROWS, MOST_ROWS
+from sgfast.report.html.traffic_matrix import matrix_of
 from sgfast.report.rollup import Rollup
 from sgfast.report.why import MAX_FIELDS, Reasons
 
@@ -338,9 +340,11 @@ def test_sums_on_the_page_are_those_of_the_kinds(seed: int) -> None:
 def test_the_matrix_ends_where_others_are_fewer_rows(groups: int, rows: int, last: str) -> None:
     result = random_kinds(5, 1000, number_of_groups=groups)
     # Two more rows are what comes from public and from private addresses.
-    matrix = matrix_of(columns_of(result, Rollup(result.policy, result.kinds)))
-    assert len(matrix.rows) == rows and sum("others" in name for name in matrix.rows) == bool(last)
-    assert matrix.rows[-1] == (last or min(zip(matrix.sizes.sum(axis=(1, 2)).tolist(), matrix.rows, strict=True))[1])
+    matrix = matrix_of(columns_of(result, Rollup(result.policy, result.kinds), Reasons(result.policy), {}))
+    labels = matrix.rows.labels
+    assert len(labels) == rows and sum("others" in name for name in labels) == bool(last)
+    sizes = [sum(sum(cell.sizes) for (n, _), cell in matrix.cells.items() if n == row) for row in range(rows)]
+    assert labels[-1] == (last or min(zip(sizes, labels, strict=True))[1])
 
 
 def test_a_page_that_would_be_too_large_folds_the_smallest_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,7 +374,7 @@ def test_a_page_that_would_be_too_large_folds_the_smallest_kinds(monkeypatch: py
 @pytest.mark.parametrize("level", ["group", "any"])
 def test_folding_all_kinds_keeps_sums_by_reason_and_protocol(level: Literal["group", "any"]) -> None:
     result = random_kinds(2, 4000, ports=100)
-    columns = columns_of(result, Rollup(result.policy, result.kinds))
+    columns = columns_of(result, Rollup(result.policy, result.kinds), Reasons(result.policy), {})
     coarse = folded(columns, 0, level)
     assert len(coarse) < (len(columns) if level == "group" else 100)
 
@@ -413,6 +417,39 @@ def test_the_nearest_rule_is_one_of_those_that_explain_names() -> None:
         assert found[1] in near if found else not near, (kind, near)
         compared += found is not None
     assert compared >= 15
+
+
+@drawn(20, some(60, 1000))
+def test_kinds_that_share_an_answer_would_each_get_it(policy: Policy, case_seed: int) -> None:
+    """Of random policies: the nearest rules of a kind are those that are found for it alone."""
+    random = np.random.default_rng(case_seed)
+    shared = Reasons(policy)
+    names = [each.name for each in policy.instances]
+    for _ in range(80):
+        family, protocol = int(random.choice((4, 6))), int(random.choice((6, 6, 17, 47, 1, 58)))
+        port = int(random.choice(PORTS)) + int(random.integers(2)) if protocol in (6, 17) else None
+        icmp = int(random.choice((8, 9, 13, 128))) if protocol in (1, 58) else None
+        service = Service(str(random.choice(names)), protocol, port, icmp, None if icmp is None else 1)
+        owner = str(random.choice(names)) if random.random() < 0.4 else None
+        peer = str(random.choice([*OUTSIDE[family], *(str(ip_network(each)[-1]) for each in NETWORKS[family])]))
+        kind = Denied(service, "inbound" if random.random() < 0.6 else "outbound", peer, owner, "no-rule", 1, 60)
+        alone, cause = Reasons(policy), shared.cause(kind)
+        assert [each.rule.id for each in cause.rules] == [rule for rule, _ in alone.nearest_rules(kind)], kind
+        assert cause == alone.cause(kind), kind
+
+
+def test_rules_are_told_with_their_line_in_the_document(capsys: Capsys, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    assert sgfast(capsys, "replay", *SHOP, "--report", path).status == 0
+    document = Path(SHOP[0]).read_text().split("\n")
+    text = path.read_text()
+    data = read(text)
+    told = [re.match(r"(\S+) \(group \S+, line (\d+)\): allow (\S+)", line) for line in data["rules"] + data["near"]]
+    assert len(told) > 8 and data["near"]
+    for found in told:
+        assert found is not None and f"direction: {found[3]}" in document[int(found[2]) - 1], found
+    rows = Page(text).tables["rules"][1:] + Page(text).tables["unused"][1:]
+    assert len(rows) == 9 and {f"{found[1]}, line {found[2]}" for found in told if found} <= {row[0] for row in rows}
 
 
 def test_reasons_name_what_decided() -> None:

@@ -26,7 +26,7 @@ from sgfast.replaying import Denied, Service
 from sgfast.replaying.listed_kinds import peer_of
 from sgfast.report import html_report
 from sgfast.report.html import Timeline
-from sgfast.report.html.answers import MOST_ROWS
+from sgfast.report.html.tables import MOST_ROWS
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 

@@ -9,7 +9,7 @@ which ``matrix`` makes who talks to whom. ``answers`` are the tables below it, w
 ``columns``.
 """
 
-from sgfast.report.html.page import html_report
+from sgfast.report.html.replay import html_report
 from sgfast.report.html.timeline import Timeline
 
 __all__ = ["Timeline", "html_report"]

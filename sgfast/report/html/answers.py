@@ -7,26 +7,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sgfast.policy.document import Lines
 from sgfast.replaying import ReplayResult
 from sgfast.report.html.columns import Columns, columns_of, packed, rule_line, title_of
-from sgfast.report.html.markup import Content, Markup, joined, tag
-from sgfast.report.html.matrix import Matrix
-from sgfast.report.html.tables import REASONS_TOLD, Cell, Column, badge, table
+from sgfast.report.html.markup import Content, Markup, joined, plain, tag
+from sgfast.report.html.tables import MOST_ROWS, REASONS_TOLD, Cell, Column, badge, table
 from sgfast.report.page import grouped, human_bytes, plural
 from sgfast.report.rollup import BY_PACKETS, Folded, Part, Rollup, Row
 from sgfast.report.rollup.ends import Name
-from sgfast.report.why import Reasons
+from sgfast.report.why import MAX_COMPARED, Reasons
 
-#: The rows of a table that stand in the page as HTML, for browsers without script and for paper, and that are explained
-#: by the nearest rules.
-MOST_ROWS = 150
-
-#: The page has at most this many bytes: mail takes it, and a browser opens it at once.
-MOST_BYTES = 5_000_000
 #: A text of this length has no line break, even on a phone.
 _WHOLE = 22
-#: Less than this room is not tried.
-_LEAST_ROOM = 200_000
 
 ANSWERS = {"refused": "refused, by an RST or ICMP unreachable", "silent": "no answer"}
 
@@ -60,27 +52,20 @@ LISTS = (
 class Answers:
     """The tables of one page. ``rollup``: of the result's kinds."""
 
-    def __init__(self, result: ReplayResult, rollup: Rollup) -> None:
+    def __init__(self, result: ReplayResult, rollup: Rollup, lines: Lines) -> None:
         self._result = result
         self._rollup = rollup
         self._reasons = Reasons(result.policy)
-        self.columns: Columns = columns_of(result, rollup)
-        # By row: the nearest rules, each as a line.
-        self._near: dict[str, list[str]] = {}
-        self._lines = {hits.rule.id: rule_line(hits.rule, hits.group) for hits in result.rules}
+        self._lines = lines
+        self.columns: Columns = columns_of(result, rollup, self._reasons, lines)
 
     def total(self, one: List) -> int:
         return self._rollup.total(one.part)
 
     def table(self, one: List) -> Markup:
         found = self._rollup.fold(one.part, most=MOST_ROWS, fitting=False)
-        keys = [self.columns.key(row.place, row.reason) for row in found.rows]
-        for key, row in zip(keys, found.rows, strict=True):
-            near = self._reasons.nearest_rules(row.kind) if row.kind is not None else []
-            if near:
-                self._near[key] = [self._lines.get(rule, rule) for rule, _ in near]
         rows = [self._cells(one, row) for row in found.rows]
-        return joined(table(one.key, one.label, one.columns, rows, keys), _left(one, found))
+        return joined(table(one.key, one.label, one.columns, rows, "kinds"), _left(one, found))
 
     def _cells(self, one: List, row: Row) -> Sequence[Cell]:
         cells = {
@@ -110,29 +95,37 @@ class Answers:
         style = badge("deny" if row.reason != "disconnected" else "cut", row.reason)
         if row.kind is None:
             return joined(style, " ", REASONS_TOLD.get(row.reason, ("", ""))[1])
-        nearest = self._reasons.nearest(row.kind)
-        return joined(
-            style, " ", self._reasons.why(row.kind), tag("span", nearest, class_="hint") if nearest else ""
-        )  # fmt: skip
+        cause = self._reasons.cause(row.kind)
+        return joined(style, " ", cause.why, tag("span", cause.nearest, class_="hint") if cause.nearest else "")
 
-    def data(self, matrix: Matrix, room: int) -> tuple[Markup, str]:
-        """What the page's script reads, in at most ``room`` characters, and a sentence on what is not in it. Comes
-        after the tables, which find the nearest rules.
-        """
+    def data(self, room: int) -> tuple[Markup, str]:
+        """What the page's script reads, in at most ``room`` characters, and sentences on what is not in it."""
+        near = {each.rule.id: each for cause in self.columns.causes for each in cause.rules}
+        places = {rule: n for n, rule in enumerate(near)}
         more = {
-            "from": matrix.sources, "to": matrix.destinations, "near": self._near, "answers": ANSWERS,
+            "near": [rule_line(each.rule, each.group, self._lines) for each in near.values()],
+            "causes": [
+                [plain(cause.why), plain(cause.nearest), [places[each.rule.id] for each in cause.rules]]
+                for cause in self.columns.causes
+            ],
+            "answers": ANSWERS,
             "meanings": {word: meaning for word, (_, meaning) in REASONS_TOLD.items()},
-        }  # fmt: skip
-        text, kept = packed(self.columns, max(room, _LEAST_ROOM), more)
+        }
+        text, kept = packed(self.columns, room, more)
+        words = []
         left = len(self.columns) - kept
-        if not left:
-            return tag("template", Markup(text), id="kinds"), ""
-        words = (
-            f"The page has room for the {plural(kept, 'largest kind', 'largest kinds')} of traffic. The other "
-            f"{grouped(left)} are added up by group and protocol; no count is lost. To see all, use "
-            "--connections FILE, or --json --by address --top N."
-        )
-        return tag("template", Markup(text), id="kinds"), words
+        if left:
+            words.append(
+                f"The page has room for the {plural(kept, 'largest kind', 'largest kinds')} of traffic. The other "
+                f"{grouped(left)} are added up by group and protocol; no count is lost. To see all, use "
+                "--connections FILE, or --json --by address --top N."
+            )
+        if self._reasons.is_exhausted:
+            words.append(
+                "The policy has so many rules that the nearest ones were only looked for until "
+                f"{grouped(MAX_COMPARED)} rules were compared, for the largest kinds of traffic first."
+            )
+        return tag("template", Markup(text), id="kinds"), " ".join(words)
 
 
 def _code(words: str) -> Markup:

@@ -18,7 +18,7 @@ from sgfast.engine import REASONS
 from sgfast.policy.model import Policy
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying.kinds import NEVER, Kinds, Rows, coded, joined
-from sgfast.replaying.listed_kinds import Denied, Service, direction_of, peer_of, service_of
+from sgfast.replaying.listed_kinds import Denied, Service, denied_of, direction_of, peer_of, service_of
 from sgfast.report.names import service_name
 from sgfast.report.rollup.ends import Ends, Level, Name
 
@@ -291,7 +291,7 @@ class Rollup:
             int((rows["connections"] if part in BY_PACKETS else found.counts[group]).sum()), int(rows["packets"].sum()),
             int(rows["bytes"].sum()), int(first["first_ns"]) if is_timed else None,
             int(rows["last_ns"].max()) if is_timed else None, self._example(first) if is_timed else None,
-            self._denied(largest) if told else None, int(places[0]), self._passing(rows),
+            denied_of(self.kinds, largest) if told else None, int(places[0]), self._passing(rows),
         )  # fmt: skip
 
     def _example(self, row: Any) -> Example | None:
@@ -300,12 +300,6 @@ class Rollup:
         instance, peer = self.kinds.instances[row["instance"]], peer_of(self.kinds, row)[0]
         source, destination = (peer, instance) if row["inbound"] else (instance, peer)
         return Example(source, destination, service_of(self.kinds, row), int(row["number"]), int(row["first_ns"]))
-
-    def _denied(self, row: Any) -> Denied:
-        return Denied(
-            service_of(self.kinds, row), direction_of(row), *peer_of(self.kinds, row),
-            REASONS[int(row["reason"])] or "", int(row["packets"]), int(row["bytes"]),
-        )  # fmt: skip
 
 
 def only(rules: NDArray[Any], names: Sequence[str]) -> str | None:
