@@ -6,9 +6,9 @@ It uses the rules that the policy had at the start of the replay. Later changes 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
-from sgfast.policy.matching import End, Field, Packet, RuleInGroup, compare, rules_of
+from sgfast.policy.matching import End, Field, Packet, RuleInGroup, compare, groups_of, rules_of
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, GroupPeer, Instance, Policy, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, Denied
@@ -140,7 +140,7 @@ class Reasons:
         words = f"its {field} is {peer_words(rule)}"
         if isinstance(rule.peer, GroupPeer):
             there = self._policy.instance_by_name.get(kind.peer_name or "")
-            member = there is not None and rule.peer.name in there.security_groups
+            member = there is not None and rule.peer.name in groups_of(self._policy, there, ip_network(kind.peer))
             # Group membership does not count across regions (SPEC 4.11).
             words += f", and {kind.peer_name or kind.peer} is {'in another region' if member else 'not in that group'}"
         return words
