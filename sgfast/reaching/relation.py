@@ -164,7 +164,7 @@ class Relation:
         budget: Budget,
     ) -> None:  # fmt: skip
         """``policy``: its position. ``base``: the services that are asked for."""
-        self._ground = ground
+        self._ground, self._policy = ground, policy
         self._account: Account = ground.accounts[policy]
         self._senders, self._receivers = senders, receivers
         self._sender_context, self._receiver_context = senders.contexts[policy], receivers.contexts[policy]
@@ -247,7 +247,7 @@ class Relation:
         policy = self._account.policy
         inbound = direction == "inbound"
         nodes = self._senders if inbound else self._receivers
-        node_context = self._sender_context if inbound else self._receiver_context
+        memberships = nodes.memberships[self._policy]
         ranked = [
             (g, rule) for g in groups for rule in policy.security_groups[g].rules
             if rule.direction == direction and rule.ethertype == self._ground.family
@@ -261,7 +261,7 @@ class Relation:
         keep = np.zeros(min(nodes.count, 1), dtype=np.int64)
         peer_masks: dict[tuple[object, ...], NDArray[np.bool_]] = {}
         if ranked and nodes.count:
-            masks = [self._matching(rule, vpc, nodes, node_context) for rule in peers.values()]
+            masks = [self._matching(rule, vpc, nodes, memberships) for rule in peers.values()]
             keep, kind = alike(masks)
             peer_masks = {key: mask[keep] for key, mask in zip(peers, masks, strict=True)}
         of_service = Services(services.values())
@@ -288,10 +288,10 @@ class Relation:
         stretches = tuple((first, end - 1) for first, end in zip(bounds[::2], bounds[1::2], strict=True))
         return intersection(stretches, self._base)
 
-    def _matching(self, rule: Rule, vpc: str, nodes: Nodes, context: Numbers) -> NDArray[np.bool_]:
+    def _matching(self, rule: Rule, vpc: str, nodes: Nodes, memberships: Numbers) -> NDArray[np.bool_]:
         """The nodes that the rule's peer matches, for an instance of a VPC."""
         if isinstance(rule.peer, GroupPeer):
-            return self._account.members(rule.peer.name, vpc)[context]
+            return self._account.members(rule.peer.name, vpc)[memberships]
         matches = np.zeros(nodes.count, dtype=bool)
         for first, end in self._ground.named.within(named_networks(self._account.policy, rule)):
             matches |= (nodes.inside >= first) & (nodes.inside < end)

@@ -9,9 +9,9 @@ from bisect import bisect_right
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
-from sgfast.policy.matching import Address, End, Field, Packet, RuleInGroup, compare, rules_of
+from sgfast.policy.matching import Address, End, Field, Packet, RuleInGroup, compare, groups_of, rules_of
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
@@ -185,10 +185,11 @@ class Reasons:
     def _question(self, kind: Denied | Broken) -> Hashable:
         """All that the answer depends on: equal questions have equal answers."""
         service, address = kind.service, ip_address(kind.peer)
-        ends = [
-            end and (end.security_groups, end.vpc)
-            for end in map(self._policy.instance_by_name.get, (service.instance, kind.peer_name or ""))
-        ]
+        here, there = map(self._policy.instance_by_name.get, (service.instance, kind.peer_name or ""))
+        ends = (
+            here and (here.security_groups, here.vpc),
+            there and (groups_of(self._policy, there, ip_network(kind.peer)), there.vpc),
+        )
         port = None if service.port is None else bisect_right(self._ports, service.port)
         what = service.protocol, port, service.icmp_type, service.icmp_code
         return kind.direction, *ends, self._network(address), *what
@@ -242,7 +243,7 @@ class Reasons:
         words = f"its {field} is {peer_words(rule)}"
         if isinstance(rule.peer, GroupPeer):
             there = self._policy.instance_by_name.get(kind.peer_name or "")
-            member = there is not None and rule.peer.name in there.security_groups
+            member = there is not None and rule.peer.name in groups_of(self._policy, there, ip_network(kind.peer))
             # Group membership does not count across regions (SPEC 4.11).
             if named or member:
                 name = (kind.peer_name or kind.peer) if named else "the other end"

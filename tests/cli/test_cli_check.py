@@ -305,7 +305,7 @@ def test_fail_on_a_severity_is_for_worse_ones_too_but_not_for_better(capsys: Cap
 
 def test_usage_errors_are_one_line(capsys: Capsys) -> None:
     for arguments, words in (
-        (("--fail-on", "SG999"), "SG001 to SG015"),
+        (("--fail-on", "SG999"), "SG001 to SG016"),
         (("--fail-on", "fatal"), "error, warning, note"),
         (("--format", "xml"), "xml"),
         (("--traffic", "missing.pcap"), "does not exist"),

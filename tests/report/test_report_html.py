@@ -489,6 +489,25 @@ instances:
     assert (reasons.why(gone), reasons.nearest(gone)) == ("No inbound rule matches.", "")
 
 
+def test_peer_that_is_in_the_group_by_another_instances_prefix_is_not_said_to_be_outside() -> None:
+    """SPEC 4.14."""
+    text = """
+version: 1
+settings: {group_members: BY}
+vpcs: [{name: a, region: north}, {name: b, region: south}]
+security_groups:
+  - {name: web, rules: [{id: ping, direction: inbound, protocol: icmp, icmp_type: 8, source: g}]}
+  - {name: g}
+instances:
+  - {name: one, vpc: a, addresses: [10.0.0.1], security_groups: [web]}
+  - {name: two, vpc: b, addresses: [10.9.0.2], security_groups: [web]}
+  - {name: router, vpc: b, addresses: [10.9.0.0/24], security_groups: [g]}
+"""
+    ping = Denied(Service("one", 1, None, 8, 0), "inbound", "10.9.0.2", "two", "no-rule", 1, 1)
+    said = [Reasons(parse_policy(text.replace("BY", by))).nearest(ping) for by in ("by-owner", "by-address")]
+    assert said[0].endswith("two is not in that group.") and said[1].endswith("two is in another region.")
+
+
 def test_a_policy_too_large_to_compare_costs_hints_only() -> None:
     result, _ = replayed(*SHOP)
     reasons = Reasons(load_policy(SHOP[0]))
