@@ -61,7 +61,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
 @midstream_option
 @format_option("markdown")
 @jobs_option
-@by_option
+@by_option()
 @top_option
 @click.option(
     "--fail-on",

@@ -136,7 +136,7 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="What is meant, as sgfast test takes it: what FILE means to deny does not count as what would break, and the "
     "report names traffic that contradicts it.",
 )
-@by_option
+@by_option()
 @top_option
 @click.option(
     "--fail-on",
