@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import sys
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from sgfast.cli.options import (
     replay_options,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.cli.printing import columns, is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
 
@@ -209,8 +208,7 @@ def suggest(
     if form == "json":
         text = to_json(suggestion_object(found, by, top))
     else:
-        width = shutil.get_terminal_size().columns if is_terminal(stream) else 80
-        text = suggestion_text(found, width=width, colour=is_colourful(stream), by=by, top=top)
+        text = suggestion_text(found, width=columns(stream), colour=is_colourful(stream), by=by, top=top)
     print_text(text, stream, "standard error" if stream is sys.stderr else "standard output")
     if found.damaged is not None:
         context.exit(EXIT_DAMAGED)

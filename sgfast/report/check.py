@@ -159,9 +159,13 @@ def window_text(result: ReplayResult) -> str:
     )
 
 
-def check_text(origin: str, found: dict[str, Any], checked: Checked, lines: Lines, *, colour: bool = False) -> str:
-    """Return the text that ``sgfast check`` prints. ``found`` is the result of ``check_summary``."""
-    page = Page(80, colour)
+def check_text(
+    origin: str, found: dict[str, Any], checked: Checked, lines: Lines, *, width: int = 80, colour: bool = False
+) -> str:
+    """Return the text that ``sgfast check`` prints. ``found`` is the result of ``check_summary``. ``width``: the
+    desired number of columns.
+    """
+    page = Page(width, colour)
     page.heading(f"{printable(origin)} is a policy that can be used")
     bit_vectors = found["bit_vector_tables"]
     for name, value, note in (
@@ -175,7 +179,7 @@ def check_text(origin: str, found: dict[str, Any], checked: Checked, lines: Line
         ("as bit vectors", grouped(bit_vectors), "too large for a table" if bit_vectors else ""),
         ("memory", human_bytes(found["bytes"]), "of these tables"),
     ):
-        page.line(f"  {name:16}{value:>12}  {note}")
+        page.hanging(f"  {name:16}{value:>12}  ", note)
     for machine in found["assumed"]:
         words = f"{machine['instance']}, {machine['address']}, as if in {', '.join(map(printable, machine['groups']))}"
         page.hanging("  assumed         ", words)
@@ -198,7 +202,7 @@ def _entries(checked: Checked) -> list[list[Finding]]:
 def _write_never_hit(page: Page, found: Sequence[Finding], traffic: ReplayResult, lines: Lines) -> None:
     group = traffic.policy.group_by_name[found[0].group or ""]
     share = f"all {len(found)}" if len(found) == len(group.rules) else f"{len(found)} of the {len(group.rules)}"
-    page.line(f"  {NEVER_HIT} {found[0].severity}: {share} rules of {printable(group.name)}")
+    page.wrapped(f"{NEVER_HIT} {found[0].severity}: {share} rules of {printable(group.name)}", "  ")
     names = []
     for finding in found[:NAMED_RULES]:
         line = line_of(finding, lines)
@@ -226,10 +230,10 @@ def _write_findings(page: Page, checked: Checked, lines: Lines) -> None:
             line = line_of(finding, lines)
             style = {"error": "red", "warning": "yellow"}.get(finding.severity, "")
             where = f"line {line}, " if line is not None else ""
-            page.line(f"  {finding.code} {finding.severity}: {where}{printable(about_of(finding))}", style)
+            page.hanging("  ", f"{finding.code} {finding.severity}: {where}{printable(about_of(finding))}", style)
             page.hanging("    ", printable(finding.message))
     if more := sum(map(len, entries[TOP:])):
-        page.line(f"  and {plural(more, 'more finding')} (--format json has all)")
+        page.wrapped(f"and {plural(more, 'more finding')} (--format json has all)", "  ")
     for sentence in checked.left_out:
         page.hanging("  Left out: ", sentence)
     codes = sorted({finding.code for finding in checked.findings})
