@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,7 @@ from sgfast.cli.options import (
     top_option,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.cli.printing import columns, is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
 
@@ -61,7 +60,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
 @midstream_option
 @format_option("markdown")
 @jobs_option
-@by_option
+@by_option()
 @top_option
 @click.option(
     "--fail-on",
@@ -174,8 +173,7 @@ def _print_report(
     else:
         from sgfast.report.difference import report_text
 
-        width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else 80
-        text = report_text(found, result, width=width, colour=is_colourful(sys.stdout), by=by, top=top)
+        text = report_text(found, result, width=columns(sys.stdout), colour=is_colourful(sys.stdout), by=by, top=top)
     # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
     if not (form == "text" and is_terminal(sys.stdout) and is_terminal(sys.stderr)):
         if not quiet:

@@ -66,14 +66,20 @@ jobs_option = click.option(
     help="The number of threads that judge, 1 to 64. Results stay the same; it pays off from hundreds of thousands of "
     "connections on.",
 )
-by_option = click.option(
-    "--by",
-    type=click.Choice(["group", "instance", "address", "service", "rule"]),
-    default="group",
-    show_default=True,
-    help="What the rows of the report are: who reaches whom by security groups and named networks, by instances or by "
-    "addresses; services; or rules.",
-)
+
+
+def by_option(*, rules: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``rules``: whether rules decide about what the rows are about."""
+    return click.option(
+        "--by",
+        type=click.Choice(["group", "instance", "address", "service"] + ["rule"] * rules),
+        default="group",
+        show_default=True,
+        help="What the rows of the report are: who reaches whom by security groups and named networks, by instances or "
+        + ("by addresses; services; or rules." if rules else "by addresses; or services."),
+    )
+
+
 top_option = click.option(
     "--top",
     type=click.IntRange(min=1),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 
 import click
@@ -10,7 +9,7 @@ import click
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import FILE, Form, format_option
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import is_colourful, is_terminal, print_text, to_json, warn
+from sgfast.cli.printing import columns, is_colourful, print_text, to_json, warn
 
 
 @click.command(short_help="List who may open which connections to whom, by the rules alone.")
@@ -87,6 +86,5 @@ def reach(
     if form == "json":
         text = to_json(reach_summary(found))
     else:
-        width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else 80
-        text = reach_text(found, top=top, width=width, colour=is_colourful(sys.stdout))
+        text = reach_text(found, top=top, width=columns(sys.stdout), colour=is_colourful(sys.stdout))
     print_text(text, sys.stdout, "standard output")

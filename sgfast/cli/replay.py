@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -29,7 +28,7 @@ from sgfast.cli.options import (
     top_option,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.cli.printing import columns, is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
 
@@ -137,7 +136,7 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="What is meant, as sgfast test takes it: what FILE means to deny does not count as what would break, and the "
     "report names traffic that contradicts it.",
 )
-@by_option
+@by_option()
 @top_option
 @click.option(
     "--fail-on",
@@ -292,8 +291,7 @@ def _print_report(result: ReplayResult, form: Form, by: By, top: int | None, nam
     else:
         from sgfast.report.text import text_report
 
-        width = shutil.get_terminal_size().columns if is_terminal(stream) else 80
-        text = text_report(result, width=width, colour=is_colourful(stream), by=by, top=top)
+        text = text_report(result, width=columns(stream), colour=is_colourful(stream), by=by, top=top)
     # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
     if stream is not sys.stderr and not (form == "text" and is_terminal(stream) and is_terminal(sys.stderr)):
         if not quiet:

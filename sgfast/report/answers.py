@@ -52,15 +52,26 @@ def left_object(folded: Folded) -> dict[str, int]:
 
 
 def row_object(row: Row, reasons: Reasons) -> dict[str, Any]:
+    return {
+        **counted_object(row),
+        "reason": row.reason,
+        "direction": row.direction,
+        "rule": row.rule,
+        "nearest": nearest_object(row, reasons),
+    }
+
+
+def nearest_object(row: Row, reasons: Reasons) -> list[dict[str, Any]]:
     near = reasons.nearest_rules(row.kind) if row.kind is not None else []
+    return [{"rule": rule, "differs": differs} for rule, differs in near]
+
+
+def counted_object(row: Row) -> dict[str, Any]:
+    """Who reaches whom with which service, and how much it is."""
     return {
         "from": _end(row.source, row.sources),
         "to": _end(row.destination, row.destinations),
         "service": row.service,
-        "reason": row.reason,
-        "direction": row.direction,
-        "rule": row.rule,
-        "nearest": [{"rule": rule, "differs": differs} for rule, differs in near],
         "connections": row.connections,
         "packets": row.packets,
         "bytes": row.bytes,

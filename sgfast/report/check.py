@@ -7,6 +7,7 @@ from typing import Any
 
 from sgfast.capture.names import printable
 from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, Checked, Finding
+from sgfast.checking.codes import NEVER_HIT
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.document import Lines
@@ -19,8 +20,10 @@ from sgfast.report.page import Page, grouped, human_bytes, human_seconds, instan
 from sgfast.report.summary import as_text, damage_object
 from sgfast.report.time_text import time_text
 
-#: Maximum number of findings in the text before "and N more".
+#: Maximum number of findings in the text before "and N more". The rules of a group that no packet used count as one.
 TOP = 100
+#: Of these rules, up to so many are named.
+NAMED_RULES = 6
 
 
 def compile_for_check(policy: Policy, vpc: str | None) -> tuple[CompiledPolicy, list[str]]:
@@ -156,9 +159,13 @@ def window_text(result: ReplayResult) -> str:
     )
 
 
-def check_text(origin: str, found: dict[str, Any], checked: Checked, lines: Lines, *, colour: bool = False) -> str:
-    """Return the text that ``sgfast check`` prints. ``found`` is the result of ``check_summary``."""
-    page = Page(80, colour)
+def check_text(
+    origin: str, found: dict[str, Any], checked: Checked, lines: Lines, *, width: int = 80, colour: bool = False
+) -> str:
+    """Return the text that ``sgfast check`` prints. ``found`` is the result of ``check_summary``. ``width``: the
+    desired number of columns.
+    """
+    page = Page(width, colour)
     page.heading(f"{printable(origin)} is a policy that can be used")
     bit_vectors = found["bit_vector_tables"]
     for name, value, note in (
@@ -172,13 +179,37 @@ def check_text(origin: str, found: dict[str, Any], checked: Checked, lines: Line
         ("as bit vectors", grouped(bit_vectors), "too large for a table" if bit_vectors else ""),
         ("memory", human_bytes(found["bytes"]), "of these tables"),
     ):
-        page.line(f"  {name:16}{value:>12}  {note}")
+        page.hanging(f"  {name:16}{value:>12}  ", note)
     for machine in found["assumed"]:
         words = f"{machine['instance']}, {machine['address']}, as if in {', '.join(map(printable, machine['groups']))}"
         page.hanging("  assumed         ", words)
     page.line()
     _write_findings(page, checked, lines)
     return page.text()
+
+
+def _entries(checked: Checked) -> list[list[Finding]]:
+    """The findings, those about the rules of one group that no packet used together."""
+    entries: list[list[Finding]] = []
+    for finding in checked.findings:
+        if entries and finding.code == NEVER_HIT == entries[-1][0].code and finding.group == entries[-1][0].group:
+            entries[-1].append(finding)
+        else:
+            entries.append([finding])
+    return entries
+
+
+def _write_never_hit(page: Page, found: Sequence[Finding], traffic: ReplayResult, lines: Lines) -> None:
+    group = traffic.policy.group_by_name[found[0].group or ""]
+    share = f"all {len(found)}" if len(found) == len(group.rules) else f"{len(found)} of the {len(group.rules)}"
+    page.wrapped(f"{NEVER_HIT} {found[0].severity}: {share} rules of {printable(group.name)}", "  ")
+    names = []
+    for finding in found[:NAMED_RULES]:
+        line = line_of(finding, lines)
+        names.append(printable(about_of(finding)) + (f" (line {line})" if line is not None else ""))
+    more = len(found) - len(names)
+    rest = f" and {plural(more, 'more rule')} (--format json has all)" if more else ""
+    page.hanging("    ", f"none of {plural(traffic.packets, 'packet')} used {', '.join(names)}{rest}")
 
 
 def _write_findings(page: Page, checked: Checked, lines: Lines) -> None:
@@ -190,14 +221,19 @@ def _write_findings(page: Page, checked: Checked, lines: Lines) -> None:
     of_severity = [(s, sum(finding.severity == s for finding in checked.findings)) for s in SEVERITIES]
     counts = ", ".join(plural(count, severity) for severity, count in of_severity if count)
     page.heading(f"Findings: {counts or 'none'}")
-    for finding in checked.findings[:TOP]:
-        line = line_of(finding, lines)
-        style = {"error": "red", "warning": "yellow"}.get(finding.severity, "")
-        where = f"line {line}, " if line is not None else ""
-        page.line(f"  {finding.code} {finding.severity}: {where}{printable(about_of(finding))}", style)
-        page.hanging("    ", printable(finding.message))
-    if len(checked.findings) > TOP:
-        page.line(f"  and {plural(len(checked.findings) - TOP, 'more finding')} (--format json has all)")
+    entries = _entries(checked)
+    for found in entries[:TOP]:
+        if checked.traffic is not None and len(found) > 1:
+            _write_never_hit(page, found, checked.traffic, lines)
+            continue
+        for finding in found:
+            line = line_of(finding, lines)
+            style = {"error": "red", "warning": "yellow"}.get(finding.severity, "")
+            where = f"line {line}, " if line is not None else ""
+            page.hanging("  ", f"{finding.code} {finding.severity}: {where}{printable(about_of(finding))}", style)
+            page.hanging("    ", printable(finding.message))
+    if more := sum(map(len, entries[TOP:])):
+        page.wrapped(f"and {plural(more, 'more finding')} (--format json has all)", "  ")
     for sentence in checked.left_out:
         page.hanging("  Left out: ", sentence)
     codes = sorted({finding.code for finding in checked.findings})

@@ -8,7 +8,7 @@ from sgfast.capture.names import printable
 from sgfast.comparing import CHANGES, Change, Counts, DiffResult
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
 from sgfast.policy.protocols import protocol_name
-from sgfast.report.answers import MOST_ROWS, left_object, row_object
+from sgfast.report.answers import MOST_ROWS, counted_object, left_object, nearest_object
 from sgfast.report.left_out import left_out_object
 from sgfast.report.page import grouped, plural
 from sgfast.report.rollup import By, Passing, Row
@@ -89,14 +89,16 @@ def _changed_object(
 
 
 def _row(result: DiffResult, change: Change, row: Row, reasons: Reasons) -> dict[str, Any]:
-    made = row_object(row, reasons)
+    made = counted_object(row)
     for end in (made["from"], made["to"]):
         end["id"] = _instance_id(result, end["name"]) if end["kind"] == "instance" else None
-    reason, rule, passing = made.pop("reason"), made.pop("rule"), passing_of(row)
-    blocked = {"verdict": blocking_verdict(row), "reason": reason, "rule": rule, "rules": row.rules}
+    passing, near = passing_of(row), nearest_object(row, reasons)
+    blocked = {"verdict": blocking_verdict(row), "reason": row.reason, "rule": row.rule, "rules": row.rules}
     passed = {"verdict": passing.verdict, "reason": None, "rule": passing.rule, "rules": passing.rules}
     old, new = (passed, blocked) if change == "newly-denied" else (blocked, passed)
-    return {**made, "answered": row.answered, "old": old, "new": new}
+    return {
+        **made, "answered": row.answered, "direction": row.direction, "old": old, "new": new, "nearest": near,
+    }  # fmt: skip
 
 
 def _group_id(result: DiffResult, name: str) -> str | None:

@@ -21,7 +21,7 @@ from sgfast.report.text import MOST_LINES, TOP
 #: Maximum number of rules of a row.
 _LISTED_RULES = 5
 #: How many rows of who reaches whom the text has, and how many of the rules behind that: the first that fit are taken.
-_SIZES = ((TOP, TOP), (TOP, 5), (TOP, 3), *((most, 2) for most in range(TOP, 0, -1)))
+_SIZES = ((TOP, TOP), (TOP, 5), (TOP, 3), (TOP, 2), *((most, 1) for most in range(TOP, 0, -1)))
 
 
 def headline(found: Difference) -> str:
@@ -79,7 +79,7 @@ def _what(row: Row) -> str:
 def _rules(row: Row) -> str:
     rules = [_rule(each) for each in row.rules[:_LISTED_RULES]]
     more = len(row.rules) - _LISTED_RULES
-    return ", ".join(rules) + (f" and {plural(more, 'more rule')}" if more > 0 else "")
+    return ", ".join(rules) + (f" and {plural(more, 'more rule')} (--json has all)" if more > 0 else "")
 
 
 def _rule(each: Decider) -> str:
@@ -112,7 +112,7 @@ def difference_markdown(found: Difference, top: int | None = None) -> str:
 def _coded(row: Row) -> str:
     names = [f"{code(each.rule.id)}{_rule(each)[len(printable(each.rule.id)):]}" for each in row.rules[:_LISTED_RULES]]
     more = len(row.rules) - _LISTED_RULES
-    return ", ".join(names) + (f" and {plural(more, 'more rule')}" if more > 0 else "")
+    return ", ".join(names) + (f" and {plural(more, 'more rule')} (`--json` has all)" if more > 0 else "")
 
 
 def difference_object(found: Difference) -> dict[str, Any]:

@@ -84,11 +84,23 @@ def write_rows(page: Page, head: Sequence[str], rows: Iterable[Sequence[str]]) -
             longest = max([len(name), *(len(piece.rstrip()) for row in shown for piece in row[n])])
             widths[n] = min(widths[n], max(longest, room // len(head)))
         widths[-1] = max(room - sum(widths[:-1]), _NARROWEST)
+    if sum(widths) > room:
+        _write_below_each_other(page, head, shown)
+        return
     page.line("  " + "  ".join(f"{name:{width}}" for name, width in zip(head, widths, strict=True)))
     for row in shown:
         cells = [_filled(pieces, width) for pieces, width in zip(row, widths, strict=True)]
         for line in zip_longest(*cells, fillvalue=""):
             page.line("  " + "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)))
+
+
+def _write_below_each_other(page: Page, head: Sequence[str], rows: Sequence[Sequence[list[str]]]) -> None:
+    """For a terminal on which the columns do not fit."""
+    label = 2 + max(map(len, head))
+    for row in rows:
+        for name, pieces in zip(head, row, strict=True):
+            for n, line in enumerate(_filled(pieces, max(page.width - label - 4, _NARROWEST))):
+                page.line(f"{'  ' if name == head[0] else '    '}{'' if n else name:{label}}{line}")
 
 
 def _pieces(text: str) -> list[str]:

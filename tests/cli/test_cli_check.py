@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import pickle
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -337,6 +338,23 @@ def test_rules_that_no_packet_used_are_told_with_the_window(capsys: Capsys) -> N
     run = is_sarif(json.loads(sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1], "--format", "sarif").out))
     assert "261 packets in 13.0 s" in run["results"][0]["message"]["text"]
     assert run["properties"]["traffic"]["packets"] == 261
+
+
+def test_rules_of_one_group_that_no_packet_used_are_told_as_one(capsys: Capsys, tmp_path: Path) -> None:
+    """Their findings stay apart for machines."""
+    rules = "".join(f"      - {{direction: inbound, protocol: tcp, ports: {port}}}\n" for port in range(1000, 1040))
+    policy = write_policy(tmp_path, POLICY.replace("instances:", f"  - name: many\n    rules:\n{rules}instances:"))
+    capture = write_capture(tmp_path, *handshake(1000, 80))
+    findings = checked(capsys, policy, "--traffic", capture)["findings"]
+    unused = [(each["group"], each["line"]) for each in findings if each["code"] == "SG012"]
+    of_many = [line for group, line in unused if group == "many"]
+    assert len(of_many) == 40
+    text = sgfast(capsys, "check", policy, "--traffic", capture).out
+    assert text.count("SG012 note") == len({group for group, _ in unused})
+    told = " ".join(text[text.index("SG012 note: all 40 rules of many") :].split())
+    named = re.findall(r"many/inbound/\d+ \(line (\d+)\)", told)
+    left = re.findall(r"and (\d+) more rules \(--format json has all\)", told)
+    assert [int(line) for line in named] == of_many[:6] and left == ["34"]
 
 
 def test_a_rule_that_is_much_wider_than_what_used_it_is_told_with_the_narrower_ones(capsys: Capsys) -> None:

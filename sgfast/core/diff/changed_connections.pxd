@@ -115,7 +115,7 @@ cdef class ChangedConnections:
     cdef uint32_t index_mask
     cdef GroupRow* groups
     cdef uint32_t group_count
-    cdef uint32_t* group_index
+    cdef uint32_t* group_index  # hash table of group numbers, each plus 1; 0: free
     cdef uint64_t judged        # packets compared
     cdef uint64_t verdicts[VERDICT_COUNT][VERDICT_COUNT]        # packets, by verdict: [OLD][NEW]
     cdef uint64_t cut_short     # units ended early for lack of room

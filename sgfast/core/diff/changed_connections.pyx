@@ -3,7 +3,7 @@
 import numpy as np
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
 from sgfast.core.base.frames cimport FrameBatch
@@ -118,14 +118,13 @@ cdef class ChangedConnections:
         self.wire.infrastructure = FILTERED     # what is exempt under one policy may not be under the other
         self.index_mask = 1023
         self.index = <uint32_t*>allocate_pages((self.index_mask + 1) * sizeof(uint32_t))
-        self.group_index = <uint32_t*>malloc(GROUP_INDEX * sizeof(uint32_t))
+        self.group_index = <uint32_t*>calloc(GROUP_INDEX, sizeof(uint32_t))
         self.groups = <GroupRow*>calloc(MOST_GROUPS, sizeof(GroupRow))
         self.unit_capacity = 512
         self.units = <Unit*>allocate_pages(self.unit_capacity * sizeof(Unit))
         if self.index == NULL or self.group_index == NULL or self.groups == NULL or self.units == NULL:
             raise MemoryError
         memset(self.index, 0xFF, (self.index_mask + 1) * sizeof(uint32_t))
-        memset(self.group_index, 0xFF, GROUP_INDEX * sizeof(uint32_t))
 
     def __dealloc__(self):
         free(self.index)
@@ -358,16 +357,19 @@ cdef class ChangedConnections:
     cdef GroupRow* find_group(self, const GroupRow* key, uint32_t most) noexcept nogil:
         # Finds the key's group, or makes it if there are fewer than `most`. NULL otherwise.
         cdef uint32_t at = hash_of(self.wire.secret, key, KIND_WORDS) & (GROUP_INDEX - 1)
-        while self.group_index[at] != NO_UNIT:
-            if memcmp(&self.groups[self.group_index[at]], key, KIND_BYTES) == 0:
-                return &self.groups[self.group_index[at]]
+        cdef GroupRow* group
+        while self.group_index[at]:
+            group = &self.groups[self.group_index[at] - 1]
+            if memcmp(group, key, KIND_BYTES) == 0:
+                return group
             at = (at + 1) & (GROUP_INDEX - 1)
         if self.group_count >= most:
             return NULL
-        self.group_index[at] = self.group_count
-        self.groups[self.group_count] = key[0]
+        group = &self.groups[self.group_count]
+        group[0] = key[0]
         self.group_count += 1
-        return &self.groups[self.group_count - 1]
+        self.group_index[at] = self.group_count
+        return group
 
     cdef GroupRow* group_of(self, const GroupRow* key) noexcept nogil:
         # The group in which a connection with this key counts.

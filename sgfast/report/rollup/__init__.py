@@ -22,10 +22,12 @@ from sgfast.replaying.listed_kinds import Denied, Service, denied_of, direction_
 from sgfast.report.names import service_name
 from sgfast.report.rollup.ends import Ends, Level, Name
 
-#: What happens to traffic: denied connections that the other end answered, allowed ones that it did not, and those that
-#: it did, are counted by connections. Denied packets are counted by packets, and so are those of them that nobody ever
-#: answered: scans, or one-way traffic such as syslog. What differs between two policies is counted by connections.
-Part = Literal["would-break", "unanswered", "allowed", "denied", "one-way", "newly-denied", "newly-allowed"]
+#: What happens to traffic. These are counted by connections: denied ones that the other end answered, allowed ones that
+#: it did not, and those that it did; what differs between two policies; and what no rule is suggested for. Denied
+#: packets are counted by packets, and so are those that nobody ever answered: scans, or one-way traffic such as syslog.
+Part = Literal[
+    "would-break", "unanswered", "allowed", "denied", "one-way", "newly-denied", "newly-allowed", "left-out"
+]  # fmt: skip
 #: Those that are counted by packets.
 BY_PACKETS: tuple[Part, ...] = ("denied", "one-way")
 By = Literal["group", "instance", "address", "service", "rule"]
@@ -94,7 +96,7 @@ class Row:
     rules: int
     #: Denied attempts, of which those that the other end answered would break; or allowed connections.
     connections: int
-    #: Of denied and changed rows only.
+    #: Of allowed and unanswered rows not known, and 0.
     packets: int
     bytes: int
     #: Timestamps; None if they are not known.
@@ -171,7 +173,7 @@ class Rollup:
         #: How many of each kind come before all others, whatever the part.
         self._firsts = self._first(kinds.rows)
 
-    # What is different about changed connections (``rollup.changed``) ---------------------------------------------
+    # What is different about other kinds (``rollup.changed``, ``rollup.left_out``) ---------------------------------
 
     def _whole(self, kinds: Kinds) -> Rows:
         """The rows, with all that is counted of a kind in one of them."""
