@@ -12,6 +12,8 @@ _VOID = frozenset({"br", "hr", "input", "meta"})
 
 #: Maximum length of a text, characters.
 MAX_LENGTH = 600
+#: A text of this length has no line break, even on a phone.
+_WHOLE = 22
 
 
 class Markup(str):
@@ -55,3 +57,7 @@ def tag(name: str, *content: Content, **attributes: Any) -> Markup:
         words.append(key if value is True else f'{key}="{text(value)}"')
     start = f"<{' '.join(words)}>"
     return Markup(start if name in _VOID else f"{start}{joined(*content)}</{name}>")
+
+
+def code(words: str) -> Markup:
+    return tag("span", words, class_="code whole" if len(words) <= _WHOLE else "code")
