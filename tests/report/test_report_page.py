@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,23 @@ from command import PCAPS, SHOP, handshake, write_capture, write_policy
 from effort import some
 from kinds import kinds_of
 from test_report_html import HOSTILE, hostile_result, random_kinds, replayed
+from test_rule_pages import diff_page, large_policy
 
+from sgfast.reaching import reach
 from sgfast.replaying import Denied, Service
 from sgfast.replaying.listed_kinds import peer_of
 from sgfast.report import html_report
 from sgfast.report.html import Timeline
+from sgfast.report.html.reach import reach_html
 from sgfast.report.html.tables import MOST_ROWS
+
+_PACKAGE = find_spec("axe_playwright_python")
+AXE = None if _PACKAGE is None or _PACKAGE.origin is None else Path(_PACKAGE.origin).with_name("axe.min.js")
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
-PAGES = ("shop", "changes", "empty", "damaged", "reference", "hostile", "long", "cloud")
+REPLAYS = ("shop", "changes", "empty", "damaged", "reference", "hostile", "long", "cloud")
+PAGES = (*REPLAYS, "reach", "diff", "rules")
 
 #: Elements that stick out to the right, apart from what scrolls in a box of its own.
 STICKING_OUT = """
@@ -107,13 +115,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "long": (many, timeline),
         "cloud": (random_kinds(1, some(8000, 65_536)), timeline),
     }
-    assert tuple(found) == PAGES
-    addresses = {}
-    for name, (result, its_timeline) in found.items():
-        path = folder / f"{name}.html"
-        path.write_text(html_report(result, its_timeline), encoding="utf-8")
-        addresses[name] = path.as_uri()
-    return addresses
+    assert tuple(found) == REPLAYS
+    texts = {name: html_report(*each) for name, each in found.items()}
+    texts["reach"] = reach_html(reach(large_policy(), rules=True), {})
+    texts["diff"] = diff_page(*SHOP[:1], PCAPS / "shop.proposed.yaml", SHOP[1])
+    texts["rules"] = diff_page(*SHOP[:1], PCAPS / "shop.proposed.yaml")
+    for name, text in texts.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    return {name: (folder / f"{name}.html").as_uri() for name in texts}
 
 
 def shown(browser: Browser, address: str, **options: Any) -> float:
@@ -159,7 +168,7 @@ def test_nothing_sticks_out_to_the_right(browser: Browser, pages: dict[str, str]
     assert browser.ask(STICKING_OUT) == []
 
 
-@pytest.mark.parametrize("name", ["shop", "changes", "damaged", "reference"])
+@pytest.mark.parametrize("name", ["shop", "changes", "damaged", "reference", "diff"])
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_text_can_be_read_against_its_ground(
     browser: Browser, pages: dict[str, str], name: str, dark: bool
@@ -167,6 +176,22 @@ def test_every_text_can_be_read_against_its_ground(
     shown(browser, pages[name], dark=dark)
     compared, *faint = browser.ask(FAINT)
     assert faint == [] and compared > 80
+
+
+@pytest.mark.skipif(AXE is None, reason="needs axe-core, which the package axe-playwright-python brings")
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("name", ["changes", "reach", "diff"])
+def test_axe_finds_nothing(browser: Browser, pages: dict[str, str], name: str, width: int, dark: bool) -> None:
+    """SPEC 10.10: nothing that the accessibility rules of axe-core call a fault, in rows that are unfolded, too."""
+    assert AXE is not None
+    shown(browser, pages[name], width=width, dark=dark)
+    browser.ask("for (const each of document.querySelectorAll('details')) each.open = true")
+    browser.ask("for (const each of document.querySelectorAll('.list tr:first-child .unfold')) each.click()")
+    browser.ask(f"{AXE.read_text()}; 0")
+    passed, found = browser.ask("""axe.run().then((results) => [results.passes.length, results.violations.flatMap(
+        (rule) => rule.nodes.map((node) => `${rule.id}: ${rule.help}: ${node.html.slice(0, 150)}`))])""")
+    assert found == [] and passed > 20
 
 
 def test_light_and_dark_follow_the_system_and_the_switch(browser: Browser, pages: dict[str, str]) -> None:
