@@ -262,9 +262,10 @@ def reach(
 
 
 def _allowing(question: Question, scene: Scene, senders: Mask, receivers: Mask, services: int) -> list[Decider]:
+    # The rules of receivers tell more: most senders may open anything.
     return [
-        *deciders(question, scene, 0, "outbound", senders, receivers, services),
         *deciders(question, scene, 0, "inbound", receivers, senders, services),
+        *deciders(question, scene, 0, "outbound", senders, receivers, services),
     ]
 
 

@@ -57,23 +57,24 @@ def parts_text(parts: Sequence[Part]) -> str:
     return ", ".join(texts) + (f" and {more:,} more" if more > 0 else "")
 
 
-def part_text(part: Part) -> str:
+def part_text(part: Part, most: int = LISTED_PARTS) -> str:
+    """``most``: how many names it lists of what does not count, and how many addresses."""
     match part.kind:
         case "any" | "internet":
             return part.kind
         case "instances":
-            return "all instances" + (f" except {_listed(part.without)}" if part.without else "")
+            return "all instances" + (f" except {_listed(part.without, most)}" if part.without else "")
         case "instance" if part.addresses:
-            return f"{printable(part.name)} ({_listed(part.addresses)})"
+            return f"{printable(part.name)} ({_listed(part.addresses, most)})"
         case "network" if part.without:
-            return f"{part.name} except {_listed(part.without)}"
+            return f"{part.name} except {_listed(part.without, most)}"
         case _:
             return printable(part.name)
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - LISTED_PARTS
-    return " ".join(names[:LISTED_PARTS]) + (f" and {more:,} more" if more > 0 else "")
+def _listed(names: Sequence[str], most: int) -> str:
+    more = len(names) - most
+    return " ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def write_rows(page: Page, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

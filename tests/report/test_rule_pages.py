@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from ipaddress import ip_network
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ import pytest
 from command import PCAPS, SHOP, sgfast
 from effort import some
 from test_report_html import HOSTILE, Page, read
+from traffic import drawn
 
 from sgfast.comparing import diff
 from sgfast.policy.document import Lines, load_policy
 from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup
 from sgfast.reaching import difference, named_end, named_service, reach
-from sgfast.reaching.ranges import union
+from sgfast.reaching.ranges import Ranges, intersection, union
+from sgfast.reaching.ranges import difference as without_these
+from sgfast.reaching.services import openers
 from sgfast.report.html.diff import diff_html
 from sgfast.report.html.page import MOST_BYTES
 from sgfast.report.html.reach import reach_html
@@ -118,6 +122,34 @@ def test_cells_say_what_instances_may_reach(groups: int) -> None:
             assert told == union(each for ranges in services for each in ranges), (a, b, said)
 
 
+@drawn(31, some(12, 400))
+def test_cells_of_random_policies_say_what_pairs_of_instances_may_do(policy: Policy, case_seed: int) -> None:
+    cells = cells_of(Page(reach_html(reach(policy, rules=True), {})))
+    groups = {each.name: ", ".join(dict.fromkeys(each.security_groups)) for each in policy.instances}
+    everything = {family: openers(family, {policy.settings.infrastructure}) for family in (4, 6)}
+
+    def ranges(text: str, family: int) -> Ranges:
+        without = text.removeprefix("all except ")
+        found = intersection(everything[family], named_service(without).of(family))
+        return found if without == text else without_these(everything[family], found)
+
+    wanted: dict[str, dict[int, list[tuple[int, int]]]] = {}
+    for a, b in permutations(groups, 2):
+        asked = reach(policy, named_end(policy, f"instance:{a}"), named_end(policy, f"instance:{b}"))
+        for row in asked.rows:
+            for family in row.families:
+                here = wanted.setdefault(f"{groups[a]} → {groups[b]}", {4: [], 6: []})
+                here[family] += ranges(row.services, family)
+    assert {each for each in cells if set(each.split(" → ")) <= set(groups.values())} == set(wanted), case_seed
+    for name, by_family in wanted.items():
+        said = cells[name].removeprefix("may be opened: ")
+        told = {int(family): text for text, family in re.findall(r"(.*?) \(IPv([46])\)(?:; )?", said)}
+        for family, services in by_family.items():
+            if services and not said.endswith(" …"):
+                assert ranges(told.get(family, said), family) == union(services), (case_seed, name, said)
+            assert services or family not in told
+
+
 def test_an_instance_alone_in_its_group_reaches_nobody_in_it() -> None:
     policy = large_policy(8)
     policy = replace(policy, instances=policy.instances[:8], security_groups=tuple(
@@ -156,7 +188,7 @@ def test_reach_rows_name_the_rule_and_its_line(capsys: Capsys, tmp_path: Path) -
     rows = told(path.read_text(), "rows")
     (found,) = (row for row in rows if row[:2] == (["web"], ["db"]))
     number = 1 + next(n for n, line in enumerate(Path(SHOP[0]).read_text().split("\n")) if "db/inbound/1" in line)
-    assert found[3][1] == f"db/inbound/1 (group db, line {number}): allow inbound tcp 5432, 6379 from group web"
+    assert found[3][0] == f"db/inbound/1 (group db, line {number}): allow inbound tcp 5432, 6379 from group web"
     # The page on standard output leaves nothing else there.
     outcome = sgfast(capsys, "reach", SHOP[0], "--report", "-")
     assert outcome.out.startswith("<!DOCTYPE html>") and "6 rows" in outcome.err

@@ -135,7 +135,7 @@ def _effects(result: DiffResult, lines: Mapping[str, Lines]) -> Markup:
 
     def told(rule: Rule | None, policy: str) -> Cell:
         if rule is None:
-            return Cell("")
+            return Cell("-")
         return Cell(joined(rule_words(rule), tag("span", line_words(rule, lines[policy]), class_="soft")))
 
     rows = [

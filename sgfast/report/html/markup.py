@@ -36,9 +36,9 @@ def text(value: Content) -> Markup:
     return Markup(escape(plain(str(value)), quote=True))
 
 
-def plain(words: str) -> str:
-    """Return a text as the page shows it: not too long, and what cannot be printed is escaped visibly."""
-    return printable(words if len(words) <= MAX_LENGTH else words[:MAX_LENGTH] + "…")
+def plain(words: str, most: int = MAX_LENGTH) -> str:
+    """Return a text as the page shows it: what cannot be printed is escaped visibly. ``most``: how many characters."""
+    return printable(words if len(words) <= most else words[:most] + "…")
 
 
 def joined(*parts: Content) -> Markup:

@@ -115,6 +115,9 @@ class RuleMatrix:
             of_both = [f"{text} (IPv{family})" for family, text in texts.items() if text]
             words.append(f"{outcome.words}: {max(texts.values()) if same else '; '.join(of_both)}")
             short.append(outcome.mark.strip() + _shortened(max(texts.values(), key=len)))
+        if len(short) > 1:
+            # There is no room for the word twice.
+            short = [each.removesuffix(" services") for each in short]
         told = f"{self._rows.labels[row]} → {self._columns.labels[column]}: {', '.join(words)}"
         # A port alone is to be seen beside all ports of all protocols.
         share = log2(1 + max(sizes)) / log2(1 + 256 * KEYS)

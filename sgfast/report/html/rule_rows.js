@@ -5,6 +5,8 @@
 const PARTS = 8;
 const RULES = 3;
 const CHARACTERS = 120;
+// How many rules, or parts, an unfolded row begins with.
+const LISTED = 20;
 const [FROM, TO, SERVICES, DECIDERS, CELLS] = [0, 1, 2, 3, 4];
 
 class RuleRows {
@@ -13,7 +15,7 @@ class RuleRows {
     this.choice = choice;
     this.tables = [];
     const lower = (texts) => texts.map((text) => text.toLowerCase());
-    this.texts = { parts: lower(data.parts.map(([text]) => text)), services: lower(data.services), lines: lower(data.lines) };
+    this.texts = { parts: lower(data.parts.map(([text, , whole]) => whole || text)), services: lower(data.services), lines: lower(data.lines) };
     this.ranked = new Map();
   }
 
@@ -112,15 +114,18 @@ class RuleTable extends Chosen {
   // What a row unfolds to: its rules, and what its cells leave out.
   details(row) {
     const [from, to, services, rules] = this.rows.map((column) => column[row]);
-    const { ends, lines, services: texts } = this.data;
-    const parts = this.ruleLines("Rule", this.data.rules[rules].map((n) => lines[n]));
-    if (texts[services].length > CHARACTERS) parts.push(element("p", {}, "Services: ", code(texts[services])));
+    const { ends, lines, parts, services: texts } = this.data;
+    const own = this.data.rules[rules];
+    const line = (n) => element("li", { className: "line" }, lines[n]);
+    const found = [element("p", {}, own.length === 1 ? "Rule:" : "Rules:"), ...this.growing(own, LISTED, line)];
+    if (texts[services].length > CHARACTERS) found.push(element("p", {}, "Services: ", code(texts[services])));
     for (const [name, place] of [["From", from], ["To", to]]) {
-      if (ends[place].length > PARTS) {
-        parts.push(element("p", {}, `${name}:`), ...this.growing(ends[place], PARTS, (n) => element("li", {}, this.part(n))));
+      if (ends[place].length > PARTS || ends[place].some((n) => parts[n][2])) {
+        const item = (n) => element("li", {}, parts[n][2] ? element("b", {}, parts[n][2]) : this.part(n));
+        found.push(element("p", {}, `${name}:`), ...this.growing(ends[place], LISTED, item));
       }
     }
-    return parts;
+    return found;
   }
 }
 

@@ -25,6 +25,8 @@ from sgfast.report.reach import LISTED_PARTS, part_text, services_cell
 _LISTED_RULES = 3
 #: Maximum length of the services in a cell, characters. A row unfolds to all.
 _LISTED_CHARACTERS = 120
+#: Maximum length of services, and of a part, in an unfolded row. JSON has longer ones.
+_MOST_CHARACTERS = 20_000
 
 _COLUMNS = (
     Column("From", "from"), Column("To", "to"), Column("Services", "service"), Column("Rules", "rule"),
@@ -108,12 +110,12 @@ class RuleRows:
                 )
                 deciders = tuple(rules.setdefault(each, len(rules)) for each in row.rules)
                 rows.append((
-                    *ends, place("services", plain(services_cell(row))), place("rules", deciders),
+                    *ends, place("services", plain(services_cell(row), _MOST_CHARACTERS)), place("rules", deciders),
                     place("cells", self._matrix.cells_of(n, m)),
                 ))  # fmt: skip
             tables[one.key] = [*zip(*rows, strict=True)] or [()] * 5
         return packed_text({
-            "parts": [[plain(part_text(part)), _is_name(part)] for part in parts],
+            "parts": [[plain(part_text(part)), _is_name(part), _whole(part)] for part in parts],
             "names": [[plain(decider_text(each)), line_words(each.rule, self._lines[each.policy])] for each in rules],
             "lines": [self._line(each) for each in rules],
             "tables": tables,
@@ -134,6 +136,12 @@ def _shortened(services: str) -> str:
         return services
     cut = services[:_LISTED_CHARACTERS]
     return cut[: max(cut.rfind(","), cut.rfind(";")) + 1] + " …"
+
+
+def _whole(part: Part) -> str:
+    """The text of a part with all its names, if a cell leaves some out; else empty."""
+    whole = part_text(part, max(len(part.without), len(part.addresses)))
+    return "" if whole == part_text(part) else plain(whole, _MOST_CHARACTERS)
 
 
 def _is_name(part: Part) -> bool:
