@@ -22,6 +22,7 @@ from sgfast.cli.options import (
     replay_options,
     top_option,
 )
+from sgfast.cli.page_file import PageFile, page_file, report_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import columns, is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
@@ -29,6 +30,7 @@ from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.comparing import Change, DiffResult
+    from sgfast.policy.document import Lines
     from sgfast.policy.model import Policy
     from sgfast.reaching import Difference
     from sgfast.replaying import ReplayOptions
@@ -70,6 +72,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
     help="Exit with status 1 if there are such connections in the captures (newly-denied, newly-allowed), or if NEW "
     "allows more or less by its rules (opened, closed). Several are separated by commas. Repeatable.",
 )
+@report_option("what NEW opens and closes, and what that changes for the captured traffic")
 @click.option("--changes", hidden=True, metavar="FILE")
 @policy_options
 @sandbox_option
@@ -85,6 +88,7 @@ def diff(
     by: By,
     top: int | None,
     fail_on: tuple[str, ...],
+    report: str | None,
     quiet: bool,
 ) -> None:
     """Show what would change if policy NEW replaced OLD.
@@ -102,6 +106,7 @@ def diff(
       sgfast diff today.yaml proposed.yaml --fail-on opened
       sgfast diff today.yaml proposed.yaml monday.pcap tuesday.pcap
       sgfast diff today.yaml proposed.yaml monday.pcap --start 2026-01-26T08:00:00Z --end 2026-01-26T18:00:00Z
+      sgfast diff today.yaml proposed.yaml monday.pcap --report diff.html
       sgfast diff --plan plan.json monday.pcap --format markdown --fail-on newly-denied
     """
     if plan is None and len(files) < 2:
@@ -121,17 +126,28 @@ def diff(
 
     from sgfast.policy.formats.terraform import load_plan
 
-    Inputs(files[:2] if plan is None else (), captures, [plan]).enter_sandbox()
-    old, new = load_plan(plan, policies.unresolved) if plan is not None else map(policies.load, files[:2])
-    found = _by_rules(old, new, must=not captures or bool(set(fail_on) & set(BY_RULES)))
-    result = None
-    if captures:
-        from sgfast.comparing import run_diff
+    inputs = Inputs(files[:2] if plan is None else (), captures, [plan])
+    with page_file(report, inputs, quiet=quiet) as page:
+        lines: dict[str, Lines] = {"old": {}, "new": {}}
+        if plan is not None:
+            old, new = load_plan(plan, policies.unresolved)
+        else:
+            old, new = policies.load(files[0], lines["old"]), policies.load(files[1], lines["new"])
+        found = _by_rules(old, new, must=not captures or bool(set(fail_on) & set(BY_RULES)))
+        result = None
+        if captures:
+            from sgfast.comparing import run_diff
 
-        with progress_of(captures, shown=not quiet) as progress:
-            result = run_diff(old, new, captures, options, progress)
-        raise_arrived()
-    _print_report(found, result, form, by, top, quiet)
+            with progress_of(captures, shown=not quiet) as progress:
+                result = run_diff(old, new, captures, options, progress)
+            raise_arrived()
+        of_input = result.warnings if result is not None else (*old.warnings, *new.warnings)
+        warnings = list(dict.fromkeys((*found.warnings, *of_input)))
+        if page.is_wanted:
+            from sgfast.report.html.diff import diff_html
+
+            page.publish(diff_html(found, result, warnings, lines))
+    _print_report(found, result, warnings, form, by, top, quiet, page)
     if result is not None and result.damaged is not None:
         context.exit(EXIT_DAMAGED)
     is_changed = {"opened": bool(found.opened), "closed": bool(found.closed)}
@@ -155,10 +171,10 @@ def _by_rules(old: Policy, new: Policy, must: bool) -> Difference:
 
 
 def _print_report(
-    found: Difference, result: DiffResult | None, form: Form, by: By, top: int | None, quiet: bool
-) -> None:
-    of_input = result.warnings if result is not None else (*found.old.warnings, *found.new.warnings)
-    warnings = list(dict.fromkeys((*found.warnings, *of_input)))
+    found: Difference, result: DiffResult | None, warnings: list[str], form: Form, by: By, top: int | None, quiet: bool,
+    page: PageFile,
+) -> None:  # fmt: skip
+    stream = page.stream
     if form == "json":
         from sgfast.report.diff import diff_summary
         from sgfast.report.difference import difference_object
@@ -173,11 +189,11 @@ def _print_report(
     else:
         from sgfast.report.difference import report_text
 
-        text = report_text(found, result, width=columns(sys.stdout), colour=is_colourful(sys.stdout), by=by, top=top)
+        text = report_text(found, result, width=columns(stream), colour=is_colourful(stream), by=by, top=top)
     # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
-    if not (form == "text" and is_terminal(sys.stdout) and is_terminal(sys.stderr)):
+    if not (form == "text" and is_terminal(stream) and is_terminal(sys.stderr)):
         if not quiet:
             warn(warnings)
         if result is not None and result.damaged is not None:
             say(str(result.damaged))
-    print_text(text, sys.stdout, "standard output")
+    print_text(text, stream, page.name)

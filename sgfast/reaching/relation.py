@@ -33,6 +33,9 @@ MAX_PAIRS = 20_000_000
 #: The most parts into which services are divided by who may open them, for all receivers and senders together: about
 #: ten seconds.
 MAX_PARTS = 200_000
+#: The most work of finding the rules that decide, for one question: about ten seconds. Each search costs as much as
+#: ``SEARCH`` nodes.
+MAX_SEARCHED, SEARCH = 500_000_000, 1000
 
 EMPTY = 0
 
@@ -46,6 +49,7 @@ class Budget:
         self._pairs = MAX_PAIRS
         self._painted = MAX_PAINTED
         self._parts = MAX_PARTS
+        self._searched = MAX_SEARCHED
 
     def prefixes(self, prefixes: int) -> None:
         self._prefixes -= prefixes
@@ -74,6 +78,11 @@ class Budget:
         self._parts -= parts
         if self._parts < 0:
             raise self._refusal("too many services are open to different senders")
+
+    def search(self, nodes: int) -> None:
+        self._searched -= SEARCH + nodes
+        if self._searched < 0:
+            raise self._refusal("too many different rules allow the same services")
 
     def _refusal(self, why: str) -> TooMuch:
         return TooMuch(
@@ -172,6 +181,7 @@ class Relation:
         self._base, self._sets, self._budget = base, sets, budget
         self._everything = sets.number(base)
         self._tables: dict[tuple[int, Direction], Table] = {}
+        self._winners: dict[tuple[int, Direction, bytes, int], list[tuple[int, Rule]]] = {}
         contexts = self._account.contexts
         #: By context, with ``OUTSIDE`` and ``FOREIGN`` at the end: whether it is the VPC's own.
         self._is_own = np.array([other == vpc for _, other in contexts] + [False, False], dtype=bool)
@@ -241,6 +251,20 @@ class Relation:
         if key not in self._tables:
             self._tables[key] = self._made(context, direction)
         return self._tables[key]
+
+    def winners(
+        self, context: int, direction: Direction, nodes: NDArray[np.bool_], services: int
+    ) -> Sequence[tuple[int, Rule]]:
+        """The rules of a context, each with the position of its group, that win for some of the nodes at the other end
+        and some of the services.
+        """
+        key = (context, direction, np.packbits(nodes).tobytes(), services)
+        if key not in self._winners:
+            self._budget.search(len(nodes))
+            table = self.table(context, direction)
+            found = sorted(table.winners(nodes, self._sets.ranges[services]))
+            self._winners[key] = [table.rules[n] for n in found]
+        return self._winners[key]
 
     def _made(self, context: int, direction: Direction) -> Table:
         groups, vpc = self._account.contexts[context]

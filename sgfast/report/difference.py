@@ -77,12 +77,13 @@ def _what(row: Row) -> str:
 
 
 def _rules(row: Row) -> str:
-    rules = [_rule(each) for each in row.rules[:_LISTED_RULES]]
+    rules = [decider_text(each) for each in row.rules[:_LISTED_RULES]]
     more = len(row.rules) - _LISTED_RULES
     return ", ".join(rules) + (f" and {plural(more, 'more rule')} (--json has all)" if more > 0 else "")
 
 
-def _rule(each: Decider) -> str:
+def decider_text(each: Decider) -> str:
+    """``db/inbound/3``, ``db/inbound/3 denies``, ``db/inbound/3 of OLD denied``"""
     name = printable(each.rule.id)
     if each.policy == "old":
         return f"{name} of OLD" + (" denied" if each.rule.action == "deny" else "")
@@ -110,7 +111,9 @@ def difference_markdown(found: Difference, top: int | None = None) -> str:
 
 
 def _coded(row: Row) -> str:
-    names = [f"{code(each.rule.id)}{_rule(each)[len(printable(each.rule.id)):]}" for each in row.rules[:_LISTED_RULES]]
+    names = [
+        f"{code(each.rule.id)}{decider_text(each)[len(printable(each.rule.id)):]}" for each in row.rules[:_LISTED_RULES]
+    ]
     more = len(row.rules) - _LISTED_RULES
     return ", ".join(names) + (f" and {plural(more, 'more rule')} (`--json` has all)" if more > 0 else "")
 

@@ -41,8 +41,8 @@ from sgfast.replaying import (
 from sgfast.replaying.kinds import KIND_DTYPE, Kinds
 from sgfast.report import html_report
 from sgfast.report.html import Timeline
-from sgfast.report.html.answers import LISTS
-from sgfast.report.html.columns import Columns, columns_of, folded
+from sgfast.report.html.answers import LISTS, traffic_columns
+from sgfast.report.html.columns import Columns, folded
 from sgfast.report.html.page import MOST_BYTES
 from sgfast.report.html.tables import MAX_ROWS, MOST_ROWS
 from sgfast.report.html.traffic_matrix import matrix_of
@@ -261,8 +261,8 @@ def test_long_lists_end_and_say_how_much_is_missing() -> None:
 # What the page's script reads
 
 
-def read(text: str) -> dict[str, Any]:
-    (packed,) = re.findall(r'<template id="kinds">([^<]*)</template>', text)
+def read(text: str, key: str = "kinds") -> dict[str, Any]:
+    (packed,) = re.findall(rf'<template id="{key}" [^>]*>([^<]*)</template>', text)
     found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(packed)))
     return found
 
@@ -340,7 +340,7 @@ def test_sums_on_the_page_are_those_of_the_kinds(seed: int) -> None:
 def test_the_matrix_ends_where_others_are_fewer_rows(groups: int, rows: int, last: str) -> None:
     result = random_kinds(5, 1000, number_of_groups=groups)
     # Two more rows are what comes from public and from private addresses.
-    matrix = matrix_of(columns_of(result, Rollup(result.policy, result.kinds), Reasons(result.policy), {}))
+    matrix = matrix_of(traffic_columns(result, Rollup(result.policy, result.kinds), Reasons(result.policy), {}))
     labels = matrix.rows.labels
     assert len(labels) == rows and sum("others" in name for name in labels) == bool(last)
     sizes = [sum(sum(cell.sizes) for (n, _), cell in matrix.cells.items() if n == row) for row in range(rows)]
@@ -374,7 +374,7 @@ def test_a_page_that_would_be_too_large_folds_the_smallest_kinds(monkeypatch: py
 @pytest.mark.parametrize("level", ["group", "any"])
 def test_folding_all_kinds_keeps_sums_by_reason_and_protocol(level: Literal["group", "any"]) -> None:
     result = random_kinds(2, 4000, ports=100)
-    columns = columns_of(result, Rollup(result.policy, result.kinds), Reasons(result.policy), {})
+    columns = traffic_columns(result, Rollup(result.policy, result.kinds), Reasons(result.policy), {})
     coarse = folded(columns, 0, level)
     assert len(coarse) < (len(columns) if level == "group" else 100)
 

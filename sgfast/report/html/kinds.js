@@ -1,11 +1,8 @@
 // Tables of kinds of traffic (answers.py), folded by groups. All kinds are in the page, as columns (columns.py).
 
 const KINDS_OF_A_ROW = 20;
-// By table: its columns of counts, each with the answer that it stands for.
-const COUNTS = {
-  broken: [["breaks"]], denied: [["unbroken"]], services: [["refused", "refused"], ["silent", "silent"]],
-  allowed: [["allowed"]],
-};
+// More than there are verdicts.
+const PASSES = 8;
 const seconds = (ms) => (ms < 0 ? "" : `${(ms / 1000).toFixed(3)} s`);
 
 function bytes(n) {
@@ -21,7 +18,7 @@ class Kinds {
     this.data = data;
     this.choice = choice;
     this.kinds = data.kinds;
-    this.kinds.unbroken = data.kinds.packets.map((packets, kind) => (data.kinds.breaks[kind] ? 0 : packets));
+    if (this.kinds.breaks) this.kinds.unbroken = data.kinds.packets.map((packets, kind) => (data.kinds.breaks[kind] ? 0 : packets));
     for (const [name, column] of Object.entries(this.kinds)) this.kinds[name] = Float64Array.from(column);
     this.ranked = new Map();
     // By kind: a bit for each word that it does not have, and one if it is not between the groups.
@@ -66,9 +63,9 @@ class Kinds {
 class KindsTable extends Chosen {
   constructor(table, choice, all) {
     super(table, choice);
-    this.counted = this.key === "denied" ? "packet" : "connection";
     this.all_ = all;
     this.data = all.data;
+    this.counted = this.columns.includes("connections") ? "connection" : "packet";
     this.setSort(new URLSearchParams());
     this.gather();
   }
@@ -90,12 +87,13 @@ class KindsTable extends Chosen {
     };
     const entries = [];
     const [rows, counts] = [[], []];
-    COUNTS[this.key].forEach(([column, answer], place) => {
-      const words = answer ? COUNTS[this.key].length : this.data.reasons.length;
+    this.data.tables[this.key].forEach(([column, answer], place) => {
+      // Of changed connections it also matters what the other policy says of them.
+      const words = answer ? this.data.tables[this.key].length : this.data.reasons.length * PASSES;
       kinds[column].forEach((count, kind) => {
         if (!count) return;
         const pair = numberIn(pairs, group[kinds.source[kind]] * groups.length + group[kinds.destination[kind]]);
-        const word = answer ? place : kinds.reason[kind];
+        const word = answer ? place : kinds.reason[kind] * PASSES + (kinds.passes?.[kind] ?? 0);
         const row = ((pair * services.length + kinds.service[kind]) * 2 + kinds.inbound[kind]) * words + word;
         rows.push(numberIn(numbered, row));
         counts.push(count);
@@ -109,15 +107,16 @@ class KindsTable extends Chosen {
     this.starts = new Uint32Array(this.size + 1).fill(order.length);
     for (let n = order.length - 1; n >= 0; n -= 1) this.starts[rows[order[n]]] = n;
     this.total = counts.reduce((sum, count) => sum + count, 0);
-    const answers = COUNTS[this.key].map(([, answer]) => answer);
+    const answers = this.data.tables[this.key].map(([, answer]) => answer);
     // By row: what the instance answered, or the reason.
     this.words = new Array(this.size);
     for (const [key, row] of numbered) {
-      this.words[row] = answers[0] ? answers[key % answers.length] : this.data.reasons[key % this.data.reasons.length];
+      const reason = Math.floor(key / PASSES) % this.data.reasons.length;
+      this.words[row] = answers[0] ? answers[key % answers.length] : this.data.reasons[reason];
     }
     // By row: the sums of what is chosen, and the largest kind in it.
-    const [count, packets, size, first] = Array.from({ length: 4 }, () => new Float64Array(this.size));
-    this.sums = { count, packets, bytes: size, first };
+    const [count, packets, size, answered, first] = Array.from({ length: 5 }, () => new Float64Array(this.size));
+    this.sums = { count, packets, bytes: size, answered, first };
   }
 
   // Which words a row misses does not count where its answer has them.
@@ -128,12 +127,12 @@ class KindsTable extends Chosen {
 
   // Finds the rows that have something of what is chosen, and adds it up.
   fold() {
-    const { misses, kinds: { packets, bytes: size } } = this.all_;
+    const { misses, kinds: { packets, bytes: size, answered } } = this.all_;
     const { kinds, counts, starts, sums } = this;
     this.found = [];
     for (let row = 0; row < this.size; row += 1) {
       const mask = this.key === "services" ? this.mask(row) : ~0;
-      let [count, some, length, first] = [0, 0, 0, -1];
+      let [count, some, length, replied, first] = [0, 0, 0, 0, -1];
       for (let n = starts[row]; n < starts[row + 1]; n += 1) {
         const kind = kinds[n];
         if (misses[kind] & mask) continue;
@@ -141,9 +140,11 @@ class KindsTable extends Chosen {
         count += counts[n];
         some += packets[kind];
         length += size[kind];
+        if (answered) replied += answered[kind];
       }
       if (first < 0) continue;
-      [sums.count[row], sums.packets[row], sums.bytes[row], sums.first[row]] = [count, some, length, kinds[first]];
+      [sums.count[row], sums.packets[row], sums.bytes[row]] = [count, some, length];
+      [sums.answered[row], sums.first[row]] = [replied, kinds[first]];
       this.found.push(row);
     }
     this.sorted();
@@ -152,11 +153,12 @@ class KindsTable extends Chosen {
   // By row: a number to sort by.
   values() {
     const { kinds, group } = this.data;
-    const { count, bytes: size, first } = this.sums;
+    const { count, bytes: size, answered, first } = this.sums;
     const sort = this.sort.dataset.key;
     switch (sort) {
       case "connections": case "packets": return (row) => count[row];
       case "bytes": return (row) => size[row];
+      case "answered": return (row) => answered[row];
       case "from": case "to": {
         const [ranks, ends] = [this.all_.ranks("groups"), sort === "from" ? kinds.source : kinds.destination];
         return (row) => ranks[group[ends[first[row]]]];
@@ -213,10 +215,27 @@ class KindsTable extends Chosen {
     return element("b", titles[end] ? { title: titles[end] } : {}, ends[end]);
   }
 
-  rulesOf(entries) {
-    const found = new Set(entries.map(({ kind }) => this.data.kinds.rule[kind]));
+  // The rules of entries: those that the policy has, or of changed connections those of the policy that lets them pass.
+  rulesOf(entries, column = "rule", lines = this.data.rules) {
+    const found = new Set(entries.map(({ kind }) => this.data.kinds[column][kind]));
     found.delete(-1);
-    return [...found].map((rule) => this.data.rules[rule]);
+    return [...found].map((rule) => lines[rule]);
+  }
+
+  ruleCell(rules) {
+    if (rules.length === 1) return [code(rules[0].split(" (group ")[0])];
+    return rules.length ? [plural(rules.length, "rule")] : [];
+  }
+
+  // What one of two policies says of entries: that which blocks them, or that which lets them pass.
+  judged(policy, row, entries) {
+    const word = this.words[row];
+    if (policy === this.data.blocks) {
+      const badge = span("badge deny", word === "opener-denied" ? "moot" : "deny");
+      return [badge, ` ${word} `, ...this.ruleCell(this.rulesOf(entries))];
+    }
+    const verdict = this.data.verdicts[this.data.kinds.passes[this.sums.first[row]]];
+    return [span("badge allow", verdict), " ", ...this.ruleCell(this.rulesOf(entries, "passing", this.data.passing))];
   }
 
   why(row, entries) {
@@ -225,8 +244,7 @@ class KindsTable extends Chosen {
     if (answers[word]) return [answers[word]];
     if (this.columns.includes("rule")) {
       const rules = this.rulesOf(entries);
-      if (rules.length === 1) return [code(rules[0].split(" (group ")[0])];
-      return [rules.length ? plural(rules.length, "rule") : word];
+      return rules.length ? this.ruleCell(rules) : [word];
     }
     const [told, nearest] = this.data.causes[this.data.kinds.cause[this.sums.first[row]]] ?? [meanings[word] ?? ""];
     return [span(word === "disconnected" ? "badge cut" : "badge deny", word), ` ${told}`, ...(nearest ? [span("hint", nearest)] : [])];
@@ -246,6 +264,8 @@ class KindsTable extends Chosen {
     const contents = {
       connections: () => [number(count[row])], packets: () => [number(count[row])], bytes: () => [bytes(size[row])],
       from: () => [this.unfold(row), this.end(entries, "source")], to: () => [this.end(entries, "destination")],
+      answered: () => [number(this.sums.answered[row])],
+      old: () => this.judged("old", row, entries), new: () => this.judged("new", row, entries),
       service: () => [code(services[kinds.service[first[row]]])],
     };
     return this.columns.map((column) => (contents[column] ?? (() => this.why(row, entries)))());
@@ -254,7 +274,12 @@ class KindsTable extends Chosen {
   // What a row unfolds to: the rules, and its instances and addresses.
   details(row) {
     const entries = this.entries(row);
-    const parts = [...this.ruleLines("Rule", this.rulesOf(entries)), ...this.ruleLines("Nearest rule", this.near(entries))];
+    const { blocks, passing } = this.data;
+    const parts = this.ruleLines(blocks ? `Rule of ${blocks.toUpperCase()}` : "Rule", this.rulesOf(entries));
+    if (blocks) {
+      parts.push(...this.ruleLines(`Rule of ${blocks === "new" ? "OLD" : "NEW"}`, this.rulesOf(entries, "passing", passing)));
+    }
+    parts.push(...this.ruleLines("Nearest rule", this.near(entries)));
     if (this.key === "broken") {
       const attempts = entries.reduce((sum, { kind }) => sum + this.data.kinds.attempts[kind], 0);
       const denied = `${plural(this.sums.packets[row], "packet")}, ${bytes(this.sums.bytes[row])}`;

@@ -12,6 +12,7 @@ const code = (text) => span(text.length <= WHOLE ? "code whole" : "code", text);
 
 // What is chosen, for all tables of data: words, and groups that connections come from and go to.
 class Choice {
+  // The section has the matrix, or at least one of the tables.
   constructor(section) {
     this.section = section;
     this.words = [];
@@ -38,7 +39,7 @@ class Choice {
     // What the rows and the columns are called in the address.
     const named = (end) => this.cells.filter(({ link }) => link.closest("th")).map((cell) => cell[end]).filter((each) => each !== null);
     [this.rows, this.columns] = [named("from"), named("to")];
-    this.walk();
+    if (this.cells.length) this.walk();
   }
 
   // Arrow keys go from cell to cell: only one of them is a stop for Tab.
@@ -219,6 +220,6 @@ class Chosen extends Sorted {
     if (!lines.length) return [];
     const first = lines.slice(0, 5).map((line) => span("line", line));
     if (lines.length > 5) first.push(span("line", `and ${number(lines.length - 5)} more`));
-    return [element("p", {}, `${name}${lines.length === 1 ? "" : "s"}: `, ...first)];
+    return [element("p", {}, `${lines.length === 1 ? name : name.replace(/[Rr]ule/, "$&s")}: `, ...first)];
   }
 }

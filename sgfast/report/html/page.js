@@ -147,8 +147,8 @@ class Table extends Sorted {
 
 // By key: those that keep their state in the address.
 const tables = new Map();
-// By what the tables say their rows are made of (data-answers), which is the id of the template that has the data: what
-// makes them, given the data, the tables and the choice.
+// What makes rows of the data in a template, by the template's data-reader. It gets the data, the tables whose
+// data-answers is the template's id, and the choice.
 const readers = {};
 let choice = null;
 
@@ -156,7 +156,7 @@ function follow() {
   const [key, words] = location.hash.slice(1).split(/\?(.*)/s);
   if (words === undefined) return;
   const known = tables.get(key) ?? (key === "matrix" ? choice : null);
-  const section = document.getElementById(key);
+  const section = document.getElementById(key) ?? choice?.section;
   if (!known || !section) return;
   known.set(new URLSearchParams(words));
   // A click on the matrix leaves it where it is.
@@ -172,17 +172,14 @@ async function read(template) {
 
 async function answer() {
   const found = [...document.querySelectorAll("table[data-answers]")];
-  const matrix = document.getElementById("matrix");
-  if (!matrix) return;
+  const place = document.getElementById("matrix") ?? found[0]?.closest("section");
+  if (!place) return;
   try {
     const data = new Map();
-    for (const name of Object.keys(readers)) {
-      const template = document.getElementById(name);
-      if (template) data.set(name, await read(template));
-    }
-    choice = new Choice(matrix);
-    for (const [name, each] of data) {
-      readers[name](each, found.filter((table) => table.dataset.answers === name), choice);
+    for (const template of document.querySelectorAll("template[data-reader]")) data.set(template, await read(template));
+    choice = new Choice(place);
+    for (const [template, each] of data) {
+      readers[template.dataset.reader](each, found.filter((table) => table.dataset.answers === template.id), choice);
     }
     choice.choose();
     root.classList.add("answers");
