@@ -23,10 +23,11 @@ from sgfast.report.names import service_name
 from sgfast.report.rollup.ends import Ends, Level, Name
 
 #: What happens to traffic. These are counted by connections: denied ones that the other end answered, allowed ones that
-#: it did not, and those that it did; what differs between two policies; and what no rule is suggested for. Denied
-#: packets are counted by packets, and so are those that nobody ever answered: scans, or one-way traffic such as syslog.
+#: it did not, and those that it did; what differs between two policies; what used a rule, and what no rule is suggested
+#: for. Denied packets are counted by packets, and so are those that nobody ever answered: scans, or one-way traffic such
+#: as syslog.
 Part = Literal[
-    "would-break", "unanswered", "allowed", "denied", "one-way", "newly-denied", "newly-allowed", "left-out"
+    "would-break", "unanswered", "allowed", "denied", "one-way", "newly-denied", "newly-allowed", "observed"
 ]  # fmt: skip
 #: Those that are counted by packets.
 BY_PACKETS: tuple[Part, ...] = ("denied", "one-way")
@@ -173,7 +174,7 @@ class Rollup:
         #: How many of each kind come before all others, whatever the part.
         self._firsts = self._first(kinds.rows)
 
-    # What is different about other kinds (``rollup.changed``, ``rollup.left_out``) ---------------------------------
+    # What is different about other kinds (``rollup.changed``, ``rollup.observed``) ---------------------------------
 
     def _whole(self, kinds: Kinds) -> Rows:
         """The rows, with all that is counted of a kind in one of them."""
