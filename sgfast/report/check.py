@@ -18,18 +18,15 @@ from sgfast.replaying import ReplayResult
 from sgfast.report.answers import MOST_ROWS, counted_object
 from sgfast.report.left_out import left_out_object, left_out_words
 from sgfast.report.page import Page, grouped, human_bytes, human_seconds, instant, plural
-from sgfast.report.rollup import Folded
+from sgfast.report.rollup import MOST_FIT, Folded
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.report.summary import as_text, damage_object
-from sgfast.report.text import TOP as MOST_FOLDED
-from sgfast.report.text import answer_text
+from sgfast.report.text import NAMED_RULES, answer_text
 from sgfast.report.time_text import time_text
 from sgfast.suggesting import Evidence
 
 #: Maximum number of findings in the text before "and N more". The rules of a group that no packet used count as one.
 TOP = 100
-#: Of these rules, up to so many are named.
-NAMED_RULES = 6
 #: How many rows of who used a rule the text has.
 USED_ROWS = 3
 
@@ -269,7 +266,7 @@ def _write_findings(page: Page, checked: Checked, lines: Lines) -> None:
             page.hanging("  ", f"{finding.code} {finding.severity}: {where}{printable(about_of(finding))}", style)
             page.hanging("    ", printable(finding.message))
             if finding.connections is not None and checked.traffic is not None:
-                _write_used(page, _used(checked.traffic.policy, finding, USED_ROWS, MOST_FOLDED), finding.connections)
+                _write_used(page, _used(checked.traffic.policy, finding, USED_ROWS, MOST_FIT), finding.connections)
     if more := sum(map(len, entries[TOP:])):
         page.wrapped(f"and {plural(more, 'more finding')} (--format json has all)", "  ")
     for sentence in checked.left_out:
