@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from sgfast.policy.model import Rule
+
+if TYPE_CHECKING:
+    from sgfast.suggesting import Kind
 
 Severity = Literal["error", "warning", "note"]
 
@@ -122,6 +126,8 @@ class Finding:
     #: How many connections it rests on, and the rules that would do for them; only of ``WIDER_THAN_USED``.
     connections: int | None = None
     instead: tuple[Rule, ...] = ()
+    #: These connections by kind, as far as there was room to count them apart.
+    used: Mapping[Kind, int] = field(default_factory=dict)
 
     @property
     def severity(self) -> Severity:

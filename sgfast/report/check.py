@@ -15,15 +15,20 @@ from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Instance, Policy
 from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
 from sgfast.replaying import ReplayResult
+from sgfast.report.answers import MOST_ROWS, counted_object
 from sgfast.report.left_out import left_out_object, left_out_words
 from sgfast.report.page import Page, grouped, human_bytes, human_seconds, instant, plural
+from sgfast.report.rollup import MOST_FIT, Folded
+from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.report.summary import as_text, damage_object
+from sgfast.report.text import NAMED_RULES, answer_text
 from sgfast.report.time_text import time_text
+from sgfast.suggesting import Evidence
 
 #: Maximum number of findings in the text before "and N more". The rules of a group that no packet used count as one.
 TOP = 100
-#: Of these rules, up to so many are named.
-NAMED_RULES = 6
+#: How many rows of who used a rule the text has.
+USED_ROWS = 3
 
 
 def compile_for_check(policy: Policy, vpc: str | None) -> tuple[CompiledPolicy, list[str]]:
@@ -129,10 +134,29 @@ def _finding_object(finding: Finding, policy: Policy, lines: Lines) -> dict[str,
             }
             for rule in finding.instead
         ],
+        "used": _used_object(policy, finding),
         "file": as_text(policy.origin),
         "line": line_of(finding, lines),
         "advice": code.advice,
     }
+
+
+def _used_object(policy: Policy, finding: Finding) -> dict[str, Any] | None:
+    if finding.connections is None:
+        return None
+    folded = _used(policy, finding, MOST_ROWS)
+    rows = [counted_object(row) for row in folded.rows]
+    listed = sum(row.connections for row in folded.rows)
+    return {
+        "rows": [{name: row[name] for name in ("from", "to", "service", "connections")} for row in rows],
+        "not_listed": {"rows": folded.left_rows, "connections": finding.connections - listed},
+    }
+
+
+def _used(policy: Policy, finding: Finding, most: int, at_least: int = 0) -> Folded:
+    """The connections that used the finding's rule."""
+    kinds = {kind: Evidence(connections) for kind, connections in finding.used.items()}
+    return ObservedRollup(policy, kinds).fold("observed", most=most, fitting=at_least > 0, at_least=at_least)
 
 
 def traffic_object(result: ReplayResult) -> dict[str, Any]:
@@ -212,6 +236,15 @@ def _write_never_hit(page: Page, found: Sequence[Finding], traffic: ReplayResult
     page.hanging("    ", f"none of {plural(traffic.packets, 'packet')} used {', '.join(names)}{rest}")
 
 
+def _write_used(page: Page, folded: Folded, connections: int) -> None:
+    widest = max((len(grouped(row.connections)) for row in folded.rows), default=0)
+    for row in folded.rows:
+        page.hanging(f"      {grouped(row.connections):>{widest}}  ", answer_text(row))
+    if left := connections - sum(row.connections for row in folded.rows):
+        rows = f"{plural(folded.left_rows, 'more row')} (" if folded.left_rows else "others ("
+        page.wrapped(f"and {rows}{plural(left, 'connection')}): --format json has more", "      ")
+
+
 def _write_findings(page: Page, checked: Checked, lines: Lines) -> None:
     if checked.traffic is not None:
         page.hanging("Captures  ", window_text(checked.traffic))
@@ -232,6 +265,8 @@ def _write_findings(page: Page, checked: Checked, lines: Lines) -> None:
             where = f"line {line}, " if line is not None else ""
             page.hanging("  ", f"{finding.code} {finding.severity}: {where}{printable(about_of(finding))}", style)
             page.hanging("    ", printable(finding.message))
+            if finding.connections is not None and checked.traffic is not None:
+                _write_used(page, _used(checked.traffic.policy, finding, USED_ROWS, MOST_FIT), finding.connections)
     if more := sum(map(len, entries[TOP:])):
         page.wrapped(f"and {plural(more, 'more finding')} (--format json has all)", "  ")
     for sentence in checked.left_out:

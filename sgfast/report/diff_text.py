@@ -1,4 +1,4 @@
-"""The differences as text in 80 columns, most important first. All names are escaped."""
+"""The differences as text, most important first. All names are escaped."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from sgfast.comparing import Change, DiffResult
 from sgfast.report.diff import answered, headline, judgements, rule_words
 from sgfast.report.left_out import left_out_words
 from sgfast.report.page import Page, grouped, human_bytes, plural
-from sgfast.report.rollup import By, Folded, Row
+from sgfast.report.rollup import MOST_FIT, By, Folded, Row
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
-from sgfast.report.text import TOP, answer_text, nearest_text, write_notes
+from sgfast.report.text import answer_text, nearest_text, write_notes
 from sgfast.report.why import Reasons
 
 TITLES: dict[Change, str] = {"newly-denied": "Newly denied", "newly-allowed": "Newly allowed"}
@@ -23,6 +23,8 @@ class DiffText:
         self._by = by
         self._rollups = changed_rollups(result)
         self._reasons = Reasons(result.new)
+        #: By place of a row: what is known of the nearest rule. A shorter text has some of the same rows.
+        self._nearest: dict[int, str] = {}
 
     def text(self, most: int, few: int, *, width: int = 80, colour: bool = False) -> str:
         """``most``: how many rows the lists of changed connections have; ``few``: what matters less. ``width``: the
@@ -53,8 +55,8 @@ class DiffText:
         total = self._result.total(change)
         if not total.connections:
             return
-        # With fewer rows, too, they are told as finely as ten would be: one row for everything says nothing.
-        folded = rollup.fold(change, by=self._by, most=most, at_least=TOP)
+        # One row for everything would say nothing.
+        folded = rollup.fold(change, by=self._by, most=most, at_least=MOST_FIT)
         page.line()
         page.heading(
             f"{TITLES[change]}: {plural(total.connections, 'connection')}, {answered(total)}; "
@@ -67,10 +69,15 @@ class DiffText:
             page.hanging(start, f"{answer_text(row)} ({row_counts(row)})", style)
             old, new = judgements(row, change)
             page.hanging(" " * len(start), f"OLD {old}; NEW {new}")
-            if change == "newly-denied" and (near := nearest_text(row, self._reasons)):
+            if change == "newly-denied" and (near := self._near(row)):
                 page.hanging(" " * len(start), near)
         if folded.left_rows:
             page.wrapped(f"and {left_words(folded)}: --top {len(folded.rows) + folded.left_rows} lists all", "  ")
+
+    def _near(self, row: Row) -> str:
+        if row.place not in self._nearest:
+            self._nearest[row.place] = nearest_text(row, self._reasons)
+        return self._nearest[row.place]
 
 
 def left_words(folded: Folded) -> str:

@@ -14,10 +14,9 @@ from sgfast.report.answers import MOST_ROWS, counted_object, left_object
 from sgfast.report.left_out import left_out_counts, left_out_object
 from sgfast.report.names import service_name
 from sgfast.report.page import Page, grouped, human_bytes, plural
-from sgfast.report.rollup import By
-from sgfast.report.rollup.left_out import LeftOutRollup
+from sgfast.report.rollup import MOST_FIT, By
+from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.report.text import REMINDER, answer_text
-from sgfast.report.text import TOP as MOST_FOLDED
 from sgfast.report.time_text import time_text
 from sgfast.suggesting import Evidence, LeftOut, Suggestion
 from sgfast.suggesting.document import short
@@ -81,7 +80,7 @@ def _evidence(found: Evidence) -> dict[str, Any]:
 
 
 def _left_out(found: Suggestion, left: LeftOut, by: By, most: int) -> dict[str, Any]:
-    folded = LeftOutRollup(found.policy, left.kinds).fold("left-out", by=by, most=most, fitting=False)
+    folded = ObservedRollup(found.policy, left.kinds).fold("observed", by=by, most=most, fitting=False)
     return {
         "reason": left.reason,
         **_evidence(left.evidence),
@@ -138,7 +137,7 @@ def suggestion_text(
 
 
 def _write_left_out(page: Page, found: Suggestion, left: LeftOut, by: By, most: int) -> None:
-    folded = LeftOutRollup(found.policy, left.kinds).fold("left-out", by=by, most=most, at_least=MOST_FOLDED)
+    folded = ObservedRollup(found.policy, left.kinds).fold("observed", by=by, most=most, at_least=MOST_FIT)
     widest = max((len(grouped(row.connections)) for row in folded.rows), default=0)
     for row in folded.rows:
         page.hanging(f"{' ' * 15}{grouped(row.connections):>{widest}}  ", answer_text(row))

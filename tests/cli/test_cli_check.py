@@ -15,7 +15,7 @@ import pytest
 from command import CLIENT, PCAPS, SERVER, SHOP, handshake, process, sgfast, valid, write_capture, write_policy
 from jsonschema import Draft7Validator, Draft202012Validator
 
-from sgfast.checking import CODES, check_policy
+from sgfast.checking import CODES, check_policy, usage
 from sgfast.policy.document import load_policy, parse_policy
 from sgfast.replaying import replay
 from sgfast.report.sarif import sarif
@@ -357,7 +357,9 @@ def test_rules_of_one_group_that_no_packet_used_are_told_as_one(capsys: Capsys, 
     assert [int(line) for line in named] == of_many[:6] and left == ["34"]
 
 
-def test_a_rule_that_is_much_wider_than_what_used_it_is_told_with_the_narrower_ones(capsys: Capsys) -> None:
+def test_a_rule_that_is_much_wider_than_what_used_it_is_told_with_the_narrower_ones(
+    capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (wide,) = (each for each in checked(capsys, SHOP[0], "--traffic", SHOP[1])["findings"] if each["code"] == "SG015")
     assert (wide["rule"], wide["connections"], wide["line"]) == ("web-out-4", 10, 20)
     assert [(each["protocol"], each["ports"], each["icmp_type"], each["peer"]) for each in wide["instead"]] == [
@@ -366,6 +368,15 @@ def test_a_rule_that_is_much_wider_than_what_used_it_is_told_with_the_narrower_o
     ]  # fmt: skip
     text = sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1]).out
     assert "10 connections used it, for which these would do: icmp" in text and "while it ran" in text
+    assert "      2  web-1 -> db-1: tcp/5432\n" in text and "and 5 more rows (5 connections): --format json" in text
+    assert sum(row["connections"] for row in wide["used"]["rows"]) == 10
+    assert wide["used"]["not_listed"] == {"rows": 0, "connections": 0}
+    monkeypatch.setattr(usage, "MOST_COUNTED", 1)
+    (wide,) = (each for each in checked(capsys, SHOP[0], "--traffic", SHOP[1])["findings"] if each["code"] == "SG015")
+    listed = sum(row["connections"] for row in wide["used"]["rows"])
+    assert wide["used"]["not_listed"] == {"rows": 0, "connections": 10 - listed} and listed < 10
+    told = sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1]).out
+    assert f"and others ({10 - listed} connections): --format json" in told
     run = is_sarif(json.loads(sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1], "--format", "sarif").out))
     (said,) = (each["message"]["text"] for each in run["results"] if each["ruleId"] == "SG015")
     assert "udp/53,33434-33435 to 0.0.0.0/0 (261 packets in 13.0 s" in said

@@ -19,7 +19,7 @@ from traffic import Crowd, as_capture, drawn, stateful
 from sgfast.policy.document import load_policy
 from sgfast.policy.model import Policy
 from sgfast.report.rollup import By
-from sgfast.report.rollup.left_out import LeftOutRollup
+from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.report.suggestion import suggestion_object
 from sgfast.suggesting import Limits, observing, suggest
 
@@ -40,9 +40,9 @@ def test_every_way_of_folding_adds_up_to_what_was_left_out(tmp_path: Path) -> No
         found = suggest([capture], instances=policy, limits=Limits(min_connections=3))
         for left in found.left_out:
             seen[left.reason] += left.evidence.connections
-            rollup = LeftOutRollup(found.policy, left.kinds)
+            rollup = ObservedRollup(found.policy, left.kinds)
             for by, most, fitting in product(BY, (1, 3, 10**6), (True, False)):
-                folded = rollup.fold("left-out", by=by, most=most, fitting=fitting)
+                folded = rollup.fold("observed", by=by, most=most, fitting=fitting)
                 for name in ("connections", "packets"):
                     listed = sum(getattr(row, name) for row in folded.rows)
                     assert listed + getattr(folded, f"left_{name}") == getattr(left.evidence, name), (by, most, fitting)
@@ -54,7 +54,7 @@ def test_every_way_of_folding_adds_up_to_what_was_left_out(tmp_path: Path) -> No
                 source, destination = (name or address for name, address in zip(names, addresses, strict=True))
                 ends[source, destination] += evidence.connections
             told: Counter[tuple[str, str]] = Counter()
-            for row in rollup.fold("left-out", by="address", most=10**6).rows:
+            for row in rollup.fold("observed", by="address", most=10**6).rows:
                 told[row.source.text, row.destination.text] += row.connections
             assert told == ends
         valid("suggestion", json.loads(json.dumps(suggestion_object(found, "instance", 2))))

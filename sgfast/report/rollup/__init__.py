@@ -23,10 +23,11 @@ from sgfast.report.names import service_name
 from sgfast.report.rollup.ends import Ends, Level, Name
 
 #: What happens to traffic. These are counted by connections: denied ones that the other end answered, allowed ones that
-#: it did not, and those that it did; what differs between two policies; and what no rule is suggested for. Denied
-#: packets are counted by packets, and so are those that nobody ever answered: scans, or one-way traffic such as syslog.
+#: it did not, and those that it did; what differs between two policies; what used a rule, and what no rule is suggested
+#: for. Denied packets are counted by packets, and so are those that nobody ever answered: scans, or one-way traffic
+#: such as syslog.
 Part = Literal[
-    "would-break", "unanswered", "allowed", "denied", "one-way", "newly-denied", "newly-allowed", "left-out"
+    "would-break", "unanswered", "allowed", "denied", "one-way", "newly-denied", "newly-allowed", "observed"
 ]  # fmt: skip
 #: Those that are counted by packets.
 BY_PACKETS: tuple[Part, ...] = ("denied", "one-way")
@@ -35,6 +36,8 @@ BY: tuple[By, ...] = get_args(By)
 
 #: The share of a part that the rows must hold before they are told more coarsely.
 ENOUGH = 0.9
+#: A list is told as finely as lets so many rows hold that share, even if fewer are shown.
+MOST_FIT = 10
 #: A row names up to this many services. If it has more, it says how many they are.
 _NAMED_SERVICES = 3
 _ServiceLevel = Literal["service", "protocol", "any"]
@@ -173,47 +176,12 @@ class Rollup:
         #: How many of each kind come before all others, whatever the part.
         self._firsts = self._first(kinds.rows)
 
-    # What is different about other kinds (``rollup.changed``, ``rollup.left_out``) ---------------------------------
-
-    def _whole(self, kinds: Kinds) -> Rows:
-        """The rows, with all that is counted of a kind in one of them."""
-        return joined(kinds)
-
-    def _counts(self, rows: Rows) -> dict[Part, dict[str, NDArray[np.int64]]]:
-        refused, silent = rows["refused"].astype(np.int64), rows["silent"].astype(np.int64)
-        allowed = np.where(rows["packets"] > 0, 0, rows["connections"].astype(np.int64) - refused - silent)
-        return {
-            "would-break": {"": rows["broken"].astype(np.int64)},
-            "unanswered": {"refused": refused, "silent": silent},
-            # A kind that found no room has its outcome in another row than its beginning.
-            "allowed": {"": allowed.clip(0)},
-            "denied": {"": rows["packets"].astype(np.int64)},
-            "one-way": {"": np.where((rows["broken"] > 0) | (rows["meant"] > 0), 0, rows["packets"].astype(np.int64))},
-        }
-
-    def _first(self, rows: Rows) -> NDArray[np.int64]:
-        return np.zeros(len(rows), dtype=np.int64)
-
-    def _columns(self, rows: Rows, by: By) -> list[NDArray[Any]]:
-        """What is told apart besides ends and services."""
-        return [rows["reason"]] + ([rows["rule"]] if by == "rule" else [])
-
-    def _is_told(self, row: Any) -> bool:
-        """Whether the packet that a kind stands for is known, so that rules can be compared with it."""
-        return bool(row["family"] > 0 and row["instance"] >= 0)
-
-    def _passing(self, rows: Rows) -> Passing | None:
-        """``rows``: of one row of the answer, the largest kind first."""
-        return None
-
-    # --------------------------------------------------------------------------------------------------------------
-
     def total(self, part: Part) -> int:
         """Connections, or packets if the part is one of ``BY_PACKETS``."""
         return int(sum(counts.sum() for counts in self.counts[part].values()))
 
     def fold(
-        self, part: Part, *, by: By = "group", most: int = 10, fitting: bool = True, at_least: int = 0
+        self, part: Part, *, by: By = "group", most: int = MOST_FIT, fitting: bool = True, at_least: int = 0
     ) -> Folded:
         """The rows of a part, largest first. ``fitting``: by group, ends and services are told as finely as lets
         ``most`` rows, or ``at_least`` so many, hold ``ENOUGH`` of the part, or as coarsely as there are words for.
@@ -302,6 +270,39 @@ class Rollup:
         instance, peer = self.kinds.instances[row["instance"]], peer_of(self.kinds, row)[0]
         source, destination = (peer, instance) if row["inbound"] else (instance, peer)
         return Example(source, destination, service_of(self.kinds, row), int(row["number"]), int(row["first_ns"]))
+
+    # What is different about other kinds (``rollup.changed``, ``rollup.observed``) ---------------------------------
+
+    def _whole(self, kinds: Kinds) -> Rows:
+        """The rows, with all that is counted of a kind in one of them."""
+        return joined(kinds)
+
+    def _counts(self, rows: Rows) -> dict[Part, dict[str, NDArray[np.int64]]]:
+        refused, silent = rows["refused"].astype(np.int64), rows["silent"].astype(np.int64)
+        allowed = np.where(rows["packets"] > 0, 0, rows["connections"].astype(np.int64) - refused - silent)
+        return {
+            "would-break": {"": rows["broken"].astype(np.int64)},
+            "unanswered": {"refused": refused, "silent": silent},
+            # A kind that found no room has its outcome in another row than its beginning.
+            "allowed": {"": allowed.clip(0)},
+            "denied": {"": rows["packets"].astype(np.int64)},
+            "one-way": {"": np.where((rows["broken"] > 0) | (rows["meant"] > 0), 0, rows["packets"].astype(np.int64))},
+        }
+
+    def _first(self, rows: Rows) -> NDArray[np.int64]:
+        return np.zeros(len(rows), dtype=np.int64)
+
+    def _columns(self, rows: Rows, by: By) -> list[NDArray[Any]]:
+        """What is told apart besides ends and services."""
+        return [rows["reason"]] + ([rows["rule"]] if by == "rule" else [])
+
+    def _is_told(self, row: Any) -> bool:
+        """Whether the packet that a kind stands for is known, so that rules can be compared with it."""
+        return bool(row["family"] > 0 and row["instance"] >= 0)
+
+    def _passing(self, rows: Rows) -> Passing | None:
+        """``rows``: of one row of the answer, the largest kind first."""
+        return None
 
 
 def only(rules: NDArray[Any], names: Sequence[str]) -> str | None:

@@ -1,4 +1,6 @@
-"""Folds the connections for which ``sgfast suggest`` makes no rule (SPEC 10.15)."""
+"""Folds connections that were seen: those that ``sgfast suggest`` makes no rule for (SPEC 10.15), and those that used a
+rule that is much wider (SPEC 10.12).
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from sgfast.report.rollup import By, Part, Rollup
 from sgfast.suggesting import Evidence, Kind
 
 
-class LeftOutRollup(Rollup):
-    """It has one part, "left-out". ``kinds``: what was left out for one reason. Ends are named as in ``policy``."""
+class ObservedRollup(Rollup):
+    """It has one part, "observed". Ends are named as in ``policy``."""
 
     def __init__(self, policy: Policy, kinds: Mapping[Kind, Evidence]) -> None:
         super().__init__(policy, _kinds(kinds))
@@ -24,7 +26,7 @@ class LeftOutRollup(Rollup):
         return kinds.rows
 
     def _counts(self, rows: Rows) -> dict[Part, dict[str, NDArray[np.int64]]]:
-        return {"left-out": {"": rows["connections"].astype(np.int64)}}
+        return {"observed": {"": rows["connections"].astype(np.int64)}}
 
     def _columns(self, rows: Rows, by: By) -> list[NDArray[Any]]:
         return []
