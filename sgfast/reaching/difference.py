@@ -20,6 +20,7 @@ from sgfast.reaching.rows import (
     in_both_families,
     rank,
     stateless_warnings,
+    with_rules,
 )
 from sgfast.reaching.services import named_service
 
@@ -57,9 +58,11 @@ def difference(old: Policy, new: Policy) -> Difference:
             makers[scene.family, policy].add(scene, only.to, only.out_of, only.why)
     for (_, policy), maker in makers.items():
         made[policy] += maker.rows()
-    closed, opened = (tuple(sorted(in_both_families(rows), key=rank)) for rows in made)
-    warnings = dict.fromkeys((*stateless_warnings(old), *stateless_warnings(new)))
-    return Difference(old, new, opened, closed, warnings=tuple(warnings))
+    (closed, without), (opened, _) = (
+        with_rules(question, sorted(in_both_families(rows), key=rank)) for rows in made
+    )
+    warnings = dict.fromkeys((*stateless_warnings(old), *stateless_warnings(new), *without))
+    return Difference(old, new, tuple(opened), tuple(closed), warnings=tuple(warnings))
 
 
 class _Only:

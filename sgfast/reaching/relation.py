@@ -33,8 +33,8 @@ MAX_PAIRS = 20_000_000
 #: The most parts into which services are divided by who may open them, for all receivers and senders together: about
 #: ten seconds.
 MAX_PARTS = 200_000
-#: The most work of finding the rules that decide, for one question: about ten seconds. Each search costs as much as
-#: ``SEARCH`` nodes.
+#: The most work of finding the rules that decide, for one question: about ten seconds. Beyond it, no row has rules.
+#: Each search costs as much as ``SEARCH`` nodes.
 MAX_SEARCHED, SEARCH = 500_000_000, 1000
 
 EMPTY = 0
@@ -50,6 +50,8 @@ class Budget:
         self._painted = MAX_PAINTED
         self._parts = MAX_PARTS
         self._searched = MAX_SEARCHED
+        #: Whether the rules that decide were too many to find.
+        self.is_searched_out = False
 
     def prefixes(self, prefixes: int) -> None:
         self._prefixes -= prefixes
@@ -79,10 +81,11 @@ class Budget:
         if self._parts < 0:
             raise self._refusal("too many services are open to different senders")
 
-    def search(self, nodes: int) -> None:
+    def search(self, nodes: int) -> bool:
+        """Whether the rules that decide may be looked for among so many nodes."""
         self._searched -= SEARCH + nodes
-        if self._searched < 0:
-            raise self._refusal("too many different rules allow the same services")
+        self.is_searched_out |= self._searched < 0
+        return not self.is_searched_out
 
     def _refusal(self, why: str) -> TooMuch:
         return TooMuch(
@@ -256,11 +259,14 @@ class Relation:
         self, context: int, direction: Direction, nodes: NDArray[np.bool_], services: int
     ) -> Sequence[tuple[int, Rule]]:
         """The rules of a context, each with the position of its group, that win for some of the nodes at the other end
-        and some of the services.
+        and some of the services. None once there was too much to do.
         """
+        if self._budget.is_searched_out:
+            return ()
         key = (context, direction, np.packbits(nodes).tobytes(), services)
         if key not in self._winners:
-            self._budget.search(len(nodes))
+            if not self._budget.search(len(nodes)):
+                return ()
             table = self.table(context, direction)
             found = sorted(table.winners(nodes, self._sets.ranges[services]))
             self._winners[key] = [table.rules[n] for n in found]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -258,7 +258,16 @@ def reach(
         why = partial(_allowing, question, scene) if rules else _nothing
         makers[scene.family].add(scene, relation.to, relation.out_of, why)
     rows = in_both_families(row for maker in makers.values() for row in maker.rows())
-    return Reach(policy, sources, destinations, services, tuple(sorted(rows, key=rank)), stateless_warnings(policy))
+    rows, warnings = with_rules(question, sorted(rows, key=rank))
+    return Reach(policy, sources, destinations, services, tuple(rows), (*stateless_warnings(policy), *warnings))
+
+
+def with_rules(question: Question, rows: list[Row]) -> tuple[list[Row], tuple[str, ...]]:
+    """The rows, and a warning if not all of their rules were found. Then none has any."""
+    if not question.budget.is_searched_out:
+        return rows, ()
+    words = "the rules that decide are not named: so many rows have so many of them that it would take too long"
+    return [replace(row, rules=()) for row in rows], (words,)
 
 
 def _allowing(question: Question, scene: Scene, senders: Mask, receivers: Mask, services: int) -> list[Decider]:

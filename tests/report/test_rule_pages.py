@@ -280,6 +280,21 @@ def read_packed(text: str) -> str:
     return str(packed)
 
 
+def test_rules_that_would_take_too_long_to_find_are_left_out_and_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = large_policy()
+    whole = reach(policy, rules=True)
+    with monkeypatch.context() as patched:
+        patched.setattr("sgfast.reaching.relation.MAX_SEARCHED", 5000)
+        found, changed = reach(policy, rules=True), difference(Policy(), policy)
+        assert [replace(row, rules=()) for row in whole.rows] == list(found.rows)
+        assert changed.opened and not any(row.rules for row in changed.opened)
+        for warnings in (found.warnings, changed.warnings):
+            assert len(warnings) == 1 and "the rules that decide are not named" in warnings[0]
+        page = Page(reach_html(found, {}))
+    assert page.tables["rows"][1][3] == "-" and found.warnings[0] in page.words
+    assert whole.warnings == difference(Policy(), policy).warnings == ()
+
+
 def test_an_answer_is_the_same_whether_its_rules_are_asked_for_or_not() -> None:
     policy = large_policy()
     plain, ruled = reach(policy), reach(policy, rules=True)

@@ -100,6 +100,7 @@ class RuleTable extends Chosen {
 
   rules(place) {
     const { rules, names } = this.data;
+    if (!rules[place].length) return ["-"];
     const shown = rules[place].slice(0, RULES).map((n) => element("div", {}, code(names[n][0]), span("soft whole", names[n][1])));
     const left = rules[place].length - RULES;
     return left > 0 ? [...shown, element("div", { className: "soft" }, `and ${number(left)} more`)] : shown;
@@ -117,7 +118,7 @@ class RuleTable extends Chosen {
     const { ends, lines, parts, services: texts } = this.data;
     const own = this.data.rules[rules];
     const line = (n) => element("li", { className: "line" }, lines[n]);
-    const found = [element("p", {}, own.length === 1 ? "Rule:" : "Rules:"), ...this.growing(own, LISTED, line)];
+    const found = own.length ? [element("p", {}, own.length === 1 ? "Rule:" : "Rules:"), ...this.growing(own, LISTED, line)] : [];
     if (texts[services].length > CHARACTERS) found.push(element("p", {}, "Services: ", code(texts[services])));
     for (const [name, place] of [["From", from], ["To", to]]) {
       if (ends[place].length > PARTS || ends[place].some((n) => parts[n][2])) {

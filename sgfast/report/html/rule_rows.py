@@ -66,6 +66,8 @@ class RuleRows:
         return joined(table(one.key, one.label, _COLUMNS, rows, "rule-rows"), note)
 
     def _rules(self, rules: Sequence[Decider]) -> Markup:
+        if not rules:
+            return Markup("-")
         shown = [tag("div", code(decider_text(each)), self._place(each)) for each in rules[:_LISTED_RULES]]
         left = len(rules) - len(shown)
         return joined(*shown, tag("div", f"and {grouped(left)} more", class_="soft") if left else "")
