@@ -140,7 +140,7 @@ class Cells:
             "to": Cell(self._end(row.destination, row.destinations)),
             "service": Cell(code(row.service)),
             "answer": Cell(ANSWERS.get(row.reason, "")),
-            "rule": Cell(code(row.rule) if row.rule is not None else "several rules"),
+            "rule": Cell(code(row.rule) if row.rule is not None else plural(row.rules, "rule")),
             **(more or {}),
         }
         if any(column.key == "why" for column in columns):

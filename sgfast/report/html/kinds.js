@@ -63,7 +63,7 @@ class Kinds {
 class KindsTable extends Chosen {
   constructor(table, choice, all) {
     super(table, choice);
-    this.all_ = all;
+    this.shared = all;
     this.data = all.data;
     this.counted = this.columns.includes("connections") ? "connection" : "packet";
     this.setSort(new URLSearchParams());
@@ -127,7 +127,7 @@ class KindsTable extends Chosen {
 
   // Finds the rows that have something of what is chosen, and adds it up.
   fold() {
-    const { misses, kinds: { packets, bytes: size, answered } } = this.all_;
+    const { misses, kinds: { packets, bytes: size, answered } } = this.shared;
     const { kinds, counts, starts, sums } = this;
     this.found = [];
     for (let row = 0; row < this.size; row += 1) {
@@ -160,15 +160,15 @@ class KindsTable extends Chosen {
       case "bytes": return (row) => size[row];
       case "answered": return (row) => answered[row];
       case "from": case "to": {
-        const [ranks, ends] = [this.all_.ranks("groups"), sort === "from" ? kinds.source : kinds.destination];
+        const [ranks, ends] = [this.shared.ranks("groups"), sort === "from" ? kinds.source : kinds.destination];
         return (row) => ranks[group[ends[first[row]]]];
       }
       case "service": {
-        const ranks = this.all_.ranks("services");
+        const ranks = this.shared.ranks("services");
         return (row) => ranks[kinds.service[first[row]]];
       }
       case "rule": {
-        const ranks = this.all_.ranks("rules");
+        const ranks = this.shared.ranks("rules");
         return (row) => ranks[kinds.rule[first[row]]] ?? -1;
       }
       default: {
@@ -192,7 +192,7 @@ class KindsTable extends Chosen {
     const mask = this.mask(row);
     const found = [];
     for (let n = this.starts[row]; n < this.starts[row + 1]; n += 1) {
-      if (!(this.all_.misses[this.kinds[n]] & mask)) found.push({ kind: this.kinds[n], count: this.counts[n] });
+      if (!(this.shared.misses[this.kinds[n]] & mask)) found.push({ kind: this.kinds[n], count: this.counts[n] });
     }
     return found;
   }

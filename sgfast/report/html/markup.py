@@ -38,7 +38,7 @@ def text(value: Content) -> Markup:
 
 def plain(words: str, most: int = MAX_LENGTH) -> str:
     """Return a text as the page shows it: what cannot be printed is escaped visibly. ``most``: how many characters."""
-    return printable(words if len(words) <= most else words[:most] + "…")
+    return printable(words if len(words) <= most else words[:most] + "…") if words else ""
 
 
 def joined(*parts: Content) -> Markup:

@@ -51,14 +51,14 @@ class RuleRows {
 class RuleTable extends Chosen {
   constructor(table, choice, all) {
     super(table, choice);
-    this.all_ = all;
+    this.shared = all;
     this.data = all.data;
     this.rows = all.data.tables[this.key];
     this.size = this.rows[FROM].length;
   }
 
   find() {
-    const { cells, has } = this.all_;
+    const { cells, has } = this.shared;
     const [from, to, services, rules, places] = this.rows;
     this.found = [];
     for (let row = 0; row < this.size; row += 1) {
@@ -72,7 +72,7 @@ class RuleTable extends Chosen {
   values() {
     if (!this.sort) return (row) => row;
     const column = this.heads.indexOf(this.sort);
-    const ranks = this.all_.ranks(column);
+    const ranks = this.shared.ranks(column);
     return (row) => ranks[this.rows[column][row]];
   }
 
