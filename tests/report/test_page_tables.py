@@ -1,5 +1,5 @@
-"""The tables of pages in a browser: what a click on the matrix, the filter and the address leave of them on the pages of
-``reach`` and ``diff`` (SPEC 12.5, 12.6), and that scripts make the rows that stand in the page (SPEC 10.10).
+"""The tables of pages in a browser: what a click on the matrix, the filter and the address leave of them on the pages
+of ``reach`` and ``diff`` (SPEC 12.5, 12.6), and that scripts make the rows that stand in the page (SPEC 10.10).
 """
 
 from __future__ import annotations
