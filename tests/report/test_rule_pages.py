@@ -20,7 +20,7 @@ from traffic import drawn
 from sgfast.comparing import diff
 from sgfast.policy.document import Lines, load_policy
 from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup
-from sgfast.reaching import difference, named_end, named_service, reach
+from sgfast.reaching import Part, difference, named_end, named_service, reach
 from sgfast.reaching.ranges import Ranges, intersection, union
 from sgfast.reaching.ranges import difference as without_these
 from sgfast.reaching.services import openers
@@ -273,6 +273,19 @@ def test_a_page_of_too_many_rows_keeps_the_first_ones_and_says_so(monkeypatch: p
     words = f"The page has room for {kept} of {len(found.rows)} rows, those first that are open to most."
     assert words in Page(text).words
     assert len(whole.encode()) < MOST_BYTES
+
+
+def test_a_row_too_large_for_the_page_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not be tried for ever."""
+    names = [f"{n * 0x9E3779B97F4A7C15 % 2**64:x}" for n in range(300)]
+    groups = (SecurityGroup("all", (Rule("in", "inbound", 4), Rule("out", "outbound", 4))),)
+    instances = [instance(name, f"10.0.{n >> 8}.{n & 255}/32", "all") for n, name in enumerate(names)]
+    found = reach(Policy(security_groups=groups, instances=tuple(instances)), rules=True)
+    many = replace(found.rows[0], sources=tuple(Part("instance", name) for name in names))
+    monkeypatch.setattr("sgfast.report.html.page._LEAST_ROOM", 2000)
+    monkeypatch.setattr("sgfast.report.html.page.MOST_BYTES", 0)
+    text = reach_html(replace(found, rows=(many,)), {})
+    assert told(text, "rows") == [] and "The page has room for 0 of 1 row, " in Page(text).words
 
 
 def read_packed(text: str) -> str:

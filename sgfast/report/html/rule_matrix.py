@@ -33,6 +33,9 @@ _LONG = 300
 
 #: A place in the list of groups; and the instance, if only one is meant.
 _Places = dict[int, str | None]
+#: For each table and row: the senders and receivers by family.
+_OfRow = list[tuple[int, _Places, _Places]]
+_Placed = list[list[_OfRow]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +55,30 @@ class RuleMatrix:
         infrastructure = {each.policy.settings.infrastructure for each in given}
         self._everything = {family: openers(family, infrastructure) for family in (4, 6)}
         self._ranges = cache(self._read)
-        # For each row and family: its senders and receivers.
-        found = [
+        self._outcomes = [each.outcome for each in given]
+        places = [
             [[(family, own.of(row.sources, family), own.of(row.destinations, family)) for family in row.families]
              for row in each.rows]
             for each, own in zip(given, ends, strict=True)
         ]  # fmt: skip
-        self._outcomes = [each.outcome for each in given]
+        self._rows, self._columns = self._axes(given, places, [*names])
+        self._cells_of = [[self._cells(of_row) for of_row in of_table] for of_table in places]
+        self.matrix = Matrix(self._outcomes, self._rows, self._columns, self._told(given))
+
+    def _axes(self, given: Sequence[RowsOf], places: _Placed, names: Sequence[Name]) -> tuple[Axis, Axis]:
+        """The senders and the receivers, those of most services first."""
         sizes = np.zeros((2, len(names)), dtype=np.int64)
-        for each, places in zip(given, found, strict=True):
-            for row, of_row in zip(each.rows, places, strict=True):
+        for each, of_table in zip(given, places, strict=True):
+            for row, of_row in zip(each.rows, of_table, strict=True):
                 for family, *both in of_row:
                     size = _size(self._ranges(row.services, family))
                     for n, end in enumerate(both):
                         sizes[n, [*end]] += size
-        groups = labels([*names])
-        self._rows, self._columns = (axis(groups, size, np.flatnonzero(size).tolist()) for size in sizes)
-        self._cells_of = [[self._cells(of_row) for of_row in places] for places in found]
+        groups = labels(names)
+        rows, columns = (axis(groups, size, np.flatnonzero(size).tolist()) for size in sizes)
+        return rows, columns
+
+    def _told(self, given: Sequence[RowsOf]) -> dict[tuple[int, int], Cell]:
         # By cell, outcome and family: the services of its rows.
         services: dict[int, list[dict[int, set[str]]]] = {}
         for n, (each, of_rows) in enumerate(zip(given, self._cells_of, strict=True)):
@@ -77,13 +87,12 @@ class RuleMatrix:
                     made = services.setdefault(cell, [{4: set(), 6: set()} for _ in given])
                     made[n][family].add(row.services)
         width = len(self._columns.labels)
-        told = {divmod(cell, width): self._cell(*divmod(cell, width), each) for cell, each in services.items()}
-        self.matrix = Matrix(self._outcomes, self._rows, self._columns, told)
+        return {divmod(cell, width): self._cell(*divmod(cell, width), each) for cell, each in services.items()}
 
     def cells_of(self, table: int, row: int) -> tuple[int, ...]:
         return tuple(sorted({cell for _, cell in self._cells_of[table][row]}))
 
-    def _cells(self, of_row: Sequence[tuple[int, _Places, _Places]]) -> set[tuple[int, int]]:
+    def _cells(self, of_row: _OfRow) -> set[tuple[int, int]]:
         """Each with the family in which it is counted."""
         found: set[tuple[int, int]] = set()
         for family, sources, destinations in of_row:

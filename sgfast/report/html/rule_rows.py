@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
 
 from sgfast.policy.document import Lines
 from sgfast.reaching import Decider, Part
@@ -129,7 +128,7 @@ class RuleRows:
 
 
 def _kept(one: RuleTable, share: float) -> int:
-    return ceil(len(one.rows) * share)
+    return int(len(one.rows) * share)
 
 
 def _shortened(services: str) -> str:
