@@ -70,6 +70,7 @@ def alike(capsys: Capsys, library: Path) -> Callable[..., Outcome]:
         ("test", POLICY, PCAPS / "shop.expect.yaml", "--json"),
         ("flowlog", POLICY, PCAPS / "shop.flow.log", "--json"),
         ("reach", POLICY, "--to", "db-1"),
+        ("reach", POLICY, "--report", "-"),
         ("import", "auto", PCAPS / "export"),
         ("replay", PCAPS / "export", PCAPS / "programs", "--json", "--engine", "reference"),
     ],
