@@ -14,9 +14,13 @@ NEVER_AN_INSTANCE: tuple[Network, ...] = (
 
 def is_multicast(network: Network) -> bool:
     """Whether all of the network lies in one of ``NEVER_AN_INSTANCE``."""
-    return any(
-        each.prefixlen <= network.prefixlen and network.network_address in each for each in NEVER_AN_INSTANCE
-    )
+    for each in NEVER_AN_INSTANCE:      # a loop, because this is asked for each address of large policies
+        if (
+            each.version == network.version and each.prefixlen <= network.prefixlen
+            and network.network_address in each
+        ):  # fmt: skip
+            return True
+    return False
 
 
 def looks_like_address(text: str) -> bool:

@@ -23,6 +23,9 @@ PREFIXES = {
 }  # fmt: skip
 #: Of address groups that change. None is within another one, and no port has an address in them.
 APART = {4: ("198.51.100.0/25", "198.51.100.128/25", "203.0.113.9/32"), 6: ("2001:db8:9::/48", "2001:db8:a::/64")}
+#: Of allowed address pairs: each is around addresses of other ports, or of the outside, which then are the port's.
+WIDE = ("10.0.0.0/24", "10.0.0.64/26", "10.0.0.0/8", "198.51.100.0/24", "128.0.0.0/1", "2001:db8::/64",
+        "2001:db8::/121", "2001:db8::/33", "2001:db8:9::/48")  # fmt: skip
 PORTS = (22, 53, 80, 443, 5432, 8080)
 RANGES = ((22, 22), (80, 80), (53, 53), (80, 443), (443, 443), (1, 65535), (5000, 6000), (5432, 8081), (1, 79))
 PROTOCOLS = (
@@ -47,7 +50,7 @@ class Documents:
 
     Neutron's agent loses remote members over some changes, or keeps them (``test_ovs_firewall`` has the cases).
     Accounts that are to change avoid that: a rule with a remote group has a twin for the other IP version and says
-    protocol, type and code, and prefixes of address groups do not overlap.
+    protocol, type and code, and prefixes of address groups and address pairs do not overlap.
     """
 
     def __init__(self, rng: Random, *, changing: bool = False) -> None:
@@ -84,12 +87,18 @@ class Documents:
     def _add_port(self, account: Account, device: str, names: list[str]) -> None:
         id = self._new("port")
         host = 8 + self.made % 200
-        security = self.rng.random() > 0.08
+        others = account.documents["ports"]
+        taken = {pair["ip_address"] for port in others for pair in port["allowed_address_pairs"]}
+        # A port without security is no instance to sgfast, so its addresses may not be in another port's prefix.
+        security = self.rng.random() > 0.08 or not taken.isdisjoint(WIDE)
         groups = self.rng.sample(names, self.rng.choice((1, 1, 1, 2, 2, 0))) if security else []
         pairs = []
         if security and self.rng.random() < 0.2:
-            pairs = [{"ip_address": f"10.0.1.{host}", "mac_address": DEVICES[device]}]
-        account.documents["ports"].append(
+            pairs = [f"10.0.1.{host}"]
+        all_secured = security and all(port["port_security_enabled"] for port in others)
+        if all_secured and not self.changing and self.rng.random() < 0.3:
+            pairs += [wide for wide in self.rng.sample(WIDE, 2) if wide not in taken]
+        others.append(
             {
                 "id": id,
                 "name": id,
@@ -101,7 +110,7 @@ class Documents:
                     {"subnet_id": "subnet-6", "ip_address": f"2001:db8::{host:x}"},
                 ],
                 "security_groups": groups,
-                "allowed_address_pairs": pairs,
+                "allowed_address_pairs": [{"ip_address": pair, "mac_address": DEVICES[device]} for pair in pairs],
                 "port_security_enabled": security,
             }
         )

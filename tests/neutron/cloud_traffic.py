@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from random import Random
 from typing import NamedTuple
 
@@ -47,6 +47,9 @@ class Place(NamedTuple):
     port: str | None
 
 
+OUTSIDE_PLACE = Place(OUTSIDE_DEVICE, ROUTER, None)
+
+
 class Sent(NamedTuple):
     """One packet, or the fragments of one datagram, and the devices where they go in and may come out."""
 
@@ -84,16 +87,21 @@ class Traffic:
     def move(self, account: Account) -> None:
         """From now on the account is this one. Talks of addresses that are gone end."""
         self.places = self.places_of(account)
+        networks = [(ip_network(address), place) for address, place in self.places.items()]
+        # The longest prefix counts.
+        self._networks = sorted(networks, key=lambda pair: -pair[0].prefixlen)
         self.inside = {
-            family: [address for address in self.places if ip_address(address).version == family] for family in (4, 6)
+            family: [str(network[-2 % network.num_addresses]) for network, _ in networks if network.version == family]
+            for family in (4, 6)
         }
         for key, talk in list(self.talks.items()):
-            if any(address not in self.places and address not in OUTSIDE[talk.family] for address, _ in talk.ends):
+            known = *self.inside[talk.family], *OUTSIDE[talk.family]
+            if any(address not in known for address, _ in talk.ends):
                 del self.talks[key]
 
     @staticmethod
     def places_of(account: Account) -> dict[str, Place]:
-        """By address where it lives, if it is a port's."""
+        """By address or prefix where it lives, if it is a port's."""
         return {
             entry["ip_address"]: Place(device, DEVICES[device], port["id"])
             for port in account.documents["ports"] for device in (account.devices[port["id"]],)
@@ -101,7 +109,8 @@ class Traffic:
         }  # fmt: skip
 
     def place(self, address: str) -> Place:
-        return self.places.get(address) or Place(OUTSIDE_DEVICE, ROUTER, None)
+        found = ip_address(address)
+        return next((place for network, place in self._networks if found in network), OUTSIDE_PLACE)
 
     def ended(self, sent: Sent) -> None:
         """Most talks end when a packet did not arrive."""
@@ -191,7 +200,7 @@ class Traffic:
         """An ICMP error about the talk's last packet, from where it went or from a router to where it came from."""
         source, destination = _ends(talk.last)
         if self.place(destination).port is None and self.rng.random() < 0.5:
-            destination = self.rng.choice(OUTSIDE[talk.family])
+            destination = self.rng.choice([a for a in OUTSIDE[talk.family] if self.place(a).port is None])
         if talk.family == 4:
             layer = f.icmp_error(self.rng.choice((3, 3, 11, 12)), 0, talk.last, quoted_bytes=28)
         else:

@@ -19,6 +19,7 @@ import ctypes
 import fcntl
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -200,9 +201,16 @@ class DatapathConntrack(ip_conntrack.OvsIpConntrackManager):
         assert command[:2] == ["conntrack", "-D"] and len(command) == 10, command
         given = dict(zip(command[2::2], command[3::2], strict=True))
         prefix = netaddr.IPNetwork(given.get("-s") or given["-d"])
-        family = "nw" if prefix.version == 4 else "ipv6"
-        for address in prefix:
-            which = f"ct_{family}_{'src' if '-s' in given else 'dst'}={address}"
+        family, end = "nw" if prefix.version == 4 else "ipv6", "src" if "-s" in given else "dst"
+        addresses = {prefix.ip}
+        if prefix.size > 1:
+            # A prefix cannot be named to Open vSwitch, and may have too many addresses to name them all.
+            known = self.switch.ask("dpctl/dump-conntrack", f"zone={given['-w']}")
+            addresses = {netaddr.IPAddress(text) for text in re.findall(rf"orig=\([^)]*\b{end}=([^,)]+)", known)}
+        for address in addresses:
+            if address not in prefix:
+                continue
+            which = f"ct_{family}_{end}={address}"
             self.switch.ask("dpctl/flush-conntrack", f"zone={given['-w']}", f"mark={given['-m']}", which)
 
 

@@ -5,7 +5,7 @@ Each table is what Open vSwitch did. Where the engine says something else, the t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import frames as f
@@ -39,13 +39,20 @@ def full(made: dict[str, Any]) -> dict[str, Any]:
 Objects = list[dict[str, Any]]
 
 
-def account(groups: Objects, ports: dict[str, tuple[str, ...]], addresses: dict[str, list[str]]) -> Account:
-    """``ports``: by device the groups of its port, whose addresses are 10.0.0.N and 2001:db8::N for the N-th device."""
+def account(
+    groups: Objects, ports: dict[str, tuple[str, ...]], addresses: dict[str, list[str]],
+    pairs: Mapping[str, str] | None = None,
+) -> Account:  # fmt: skip
+    """``ports``: by device the groups of its port, whose addresses are 10.0.0.N and 2001:db8::N for the N-th device.
+    ``pairs``: by device an allowed address pair of its port.
+    """
     made = []
     for device, names in ports.items():
         n = list(DEVICES).index(device) + 1
         made.append(port(f"port-{device}", f"port-{device}", f"10.0.0.{n}", f"2001:db8::{n}", groups=names,
                          mac_address=DEVICES[device]))  # fmt: skip
+        if pairs and device in pairs:
+            made[-1]["allowed_address_pairs"] = [{"ip_address": pairs[device], "mac_address": DEVICES[device]}]
     address_groups = [{"id": name, "name": name, "addresses": prefixes} for name, prefixes in addresses.items()]
     documents = {"security_groups": groups, "ports": made, "address_groups": address_groups}
     return Account(documents, {f"port-{device}": device for device in ports})
@@ -56,10 +63,10 @@ class Scene:
 
     def __init__(
         self, cloud: Cloud, groups: Objects, ports: dict[str, tuple[str, ...]],
-        addresses: dict[str, list[str]] | None = None,
+        addresses: dict[str, list[str]] | None = None, pairs: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.cloud = cloud
-        self.parts = groups, ports, addresses or {}
+        self.parts = groups, ports, addresses or {}, pairs
         self.account = account(*self.parts)
         self.policy = policy_of(self.account)
         self.engine = Engine(self.policy)
@@ -231,6 +238,24 @@ def test_a_member_that_leaves_is_cut_like_by_a_removed_rule(cloud: Cloud) -> Non
     assert scene.send("10.0.0.1", "10.0.0.5", answer) == (True, True)
     assert scene.send("10.0.0.5", "10.0.0.1", query) == (False, True)
     assert scene.send("10.0.0.1", "10.0.0.5", answer) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("pair", "passes"), [("10.0.0.0/24", True), ("10.0.0.4/30", True), ("10.0.0.4/31", False), ("10.9.0.0/16", False)]
+)
+def test_address_of_another_port_in_an_allowed_address_pair_is_in_the_group(
+    cloud: Cloud, pair: str, passes: bool
+) -> None:
+    """SPEC 4.14: rules name c, which only the port of b0 is in. The port of b1 has 10.0.0.6 and is in o."""
+    groups = [
+        group("w", "w", full(rule("w", remote_group_id="c")), full(rule("w", "egress", remote_group_id="c"))),
+        group("c", "c", full(rule("c", "egress"))),
+        group("o", "o", full(rule("o")), full(rule("o", "egress"))),
+    ]
+    ports = {"a0": ("w",), "b0": ("c",), "b1": ("o",)}
+    scene = Scene(cloud, groups, ports, pairs={"b0": pair})
+    assert scene.send("10.0.0.6", "10.0.0.1", f.udp(1024, 53)) == (passes, passes)
+    assert scene.send("10.0.0.1", "10.0.0.6", f.udp(1025, 53)) == (passes, passes)
 
 
 # --- Faults of Neutron's agent, which sgfast does not have
