@@ -140,7 +140,7 @@ def _effects(result: DiffResult, lines: Mapping[str, Lines]) -> Markup:
 
     rows = [
         (
-            Cell(code(effect.rule)), Cell(effect.group), Cell(effect.status),
+            Cell(code(effect.rule)), Cell(effect.group), Cell(tag("span", effect.status, class_="whole")),
             Cell(grouped(effect.newly_denied), effect.newly_denied),
             Cell(grouped(effect.newly_allowed), effect.newly_allowed),
             told(effect.old, "old"), told(effect.new, "new"),
