@@ -393,7 +393,7 @@ class ReferenceEngine:
             for name, connection in list(entry.sides.items()):
                 owner = self._owner(connection.opener.own)
                 # If both ends belong to one instance now, the traffic is local: no filter sees it (SPEC 6.11).
-                is_local = owner is not None and owner is self._owner(connection.opener.peer)
+                is_local = owner is not None and owner is self._peer_instance(connection.opener)
                 if name in deleted or owner is None or owner.name != name or is_local:
                     del entry.sides[name]
 
@@ -426,10 +426,13 @@ class ReferenceEngine:
         not kept, and counts as 0 (SPEC 6.9)."""
         if opener.icmp_type is not None and icmp_role(opener.version, opener.icmp_type) == "query":
             opener = replace(opener, icmp_code=0)
-        is_no_instance = opener.outbound and is_multicast_or_broadcast(opener.peer)  # SPEC 3.3
-        peer_instance = None if is_no_instance else self._owner(opener.peer)
-        winner = winning_rule(self.policy, Side(instance, opener.outbound, opener.peer, peer_instance), opener)
+        side = Side(instance, opener.outbound, opener.peer, self._peer_instance(opener))
+        winner = winning_rule(self.policy, side, opener)
         return winner is not None and winner.rule.action == "allow"
+
+    def _peer_instance(self, opener: Opener) -> Instance | None:
+        is_no_instance = opener.outbound and is_multicast_or_broadcast(opener.peer)  # SPEC 3.3
+        return None if is_no_instance else self._owner(opener.peer)
 
     # --- Causal mode (SPEC 9.2)
 

@@ -113,7 +113,7 @@ cdef inline int record_side(const Entry* e) noexcept nogil:
     # a denied attempt was followed by a call from the other end: then the attempt's side has heard a reply, that call.
     if not e.present & 1:
         return 1
-    return e.present == 3 and (e.flags[0] & UNHEARD) < (e.flags[1] & UNHEARD)
+    return (e.present & 3) == 3 and (e.flags[0] & UNHEARD) < (e.flags[1] & UNHEARD)
 
 
 cdef inline bint make_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil:

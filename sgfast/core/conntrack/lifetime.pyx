@@ -356,7 +356,7 @@ cdef void begin_tuple(
     flow.initiator_high = initiator_high
     flow.verdict = verdict
     flow.reason = reason
-    flow.present = e.present
+    flow.present = e.present & 3
     flow.icmp = p.port_key if p.has_icmp else 0
     if denied_side >= 0:
         flow.side_end[denied_side] = SIDE_DENIED

@@ -11,6 +11,9 @@ from sgfast.core.base.types cimport NO_SLOT
 cdef enum:
     CHUNK_BITS = 15
     CHUNK_SLOTS = 1 << CHUNK_BITS
+    # A bit of Entry.present: whether an end is an instance depends on the packet's direction, because a multicast
+    # address lies in an instance's prefix. As a destination it is none (SPEC 3.3). Such packets take the slow path.
+    DIRECTED = 4
 
 
 cdef packed struct Entry:           # 64 bytes, one cache line; asserted in tests
@@ -28,7 +31,7 @@ cdef packed struct Entry:           # 64 bytes, one cache line; asserted in test
     uint8_t state[2]                # by side: State
     uint8_t flags[2]                # by side: SideFlag
     uint8_t marks                   # of the whole tuple: TupleMark
-    uint8_t present                 # bit s: side s has an instance
+    uint8_t present                 # bit s: side s has an instance; and DIRECTED
 
 
 cdef struct MarkLink:

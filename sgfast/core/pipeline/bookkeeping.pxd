@@ -47,7 +47,7 @@ from sgfast.core.conntrack.table cimport (
     side_lives,
 )
 from sgfast.core.pipeline.causal cimport from_other_end, lift_moot, make_moot, moot_flags, note_other_end
-from sgfast.core.pipeline.context cimport PacketContext, sides_present
+from sgfast.core.pipeline.context cimport PacketContext, entry_present
 from sgfast.core.pipeline.filter cimport make_live, marks_matter
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.disconnects cimport note_return
@@ -57,7 +57,7 @@ from sgfast.core.tallies.tally cimport TallyRow, count_tally
 cdef inline void set_record_bits(PacketContext* c, const Entry* e) noexcept nogil:
     # Sets the outcome word's bits about the packet's record, initiator included. For a record that just began,
     # begin_record has set the initiator already. A side that an RST just ended still has its flags.
-    cdef int side = e.state[0] == NO_STATE and (e.state[1] != NO_STATE or e.present == 2)
+    cdef int side = e.state[0] == NO_STATE and (e.state[1] != NO_STATE or (e.present & 3) == 2)
     if e.marks & TUPLE_LIVE and not e.marks & UNBEGUN:
         c.word |= WORD_KNOWN | (WORD_HEARD if e.marks & HEARD else 0)
         if not c.word & WORD_BEGAN:
@@ -104,7 +104,7 @@ cdef inline void note_attempt(Plane* plane, PacketContext* c, int side, uint8_t 
         slot = add_key(t, &p.key, p.digest, p.hash)
         if slot == NO_SLOT:
             return
-        entry_at(&t.slab, slot).present = sides_present(c)
+        entry_at(&t.slab, slot).present = entry_present(c)
         set_side(t, slot, side, state, moot_flags(c, reason), <uint32_t>c.rule, deadline)
         begin_record(t, c, slot, DENY, reason, side)
     e = entry_at(&t.slab, slot)

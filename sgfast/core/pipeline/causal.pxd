@@ -9,7 +9,7 @@ from sgfast.core.conntrack.protocols cimport either_may_call, moot_state
 from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
 from sgfast.core.conntrack.storage cimport Entry, entry_at
 from sgfast.core.conntrack.table cimport FROM_HIGH, HEARD, REASON_SHIFT, REFUSED, SIDE_DENIED, side_connected
-from sgfast.core.pipeline.context cimport PacketContext, isolated, sides_present
+from sgfast.core.pipeline.context cimport PacketContext, entry_present, isolated
 from sgfast.core.pipeline.filter cimport would_allow
 from sgfast.core.pipeline.plane cimport Plane
 
@@ -57,7 +57,7 @@ cdef inline bint lift_moot(Plane* plane, PacketContext* c, int moot) noexcept no
     # stateless filters allowed the opener, so there is no connection.
     cdef Entry* e = entry_at(&plane.table.slab, c.slot)
     # The mark may be on a side that no longer has an instance.
-    e.present = sides_present(c)
+    e.present = entry_present(c)
     if e.state[moot] < MOOT_TCP:
         return True     # a connection took its place
     if e.state[1 - moot] == NO_STATE:

@@ -24,6 +24,7 @@ from sgfast.core.base.types cimport (
 )
 from sgfast.core.classify.classifier cimport find_address, vpcs_connected
 from sgfast.core.conntrack.protocols cimport can_open
+from sgfast.core.conntrack.storage cimport DIRECTED
 from sgfast.core.conntrack.table cimport FlowRow
 from sgfast.core.pipeline.plane cimport Plane, RuleCount
 from sgfast.core.tallies.disconnects cimport follows_cut
@@ -41,6 +42,7 @@ cdef struct PacketContext:
     uint8_t reason          # likewise
     uint16_t word           # the outcome word so far (types.pxd)
     uint8_t owners_known
+    uint8_t directed        # an end that is an instance in one direction only (storage.pxd)
     uint8_t reopened        # a finished connection was dropped for it
     uint8_t created         # it began a connection on some side
     uint8_t opener          # it was judged as a new opener (SPEC 4.8), or would have been
@@ -75,6 +77,7 @@ cdef inline void begin_packet(PacketContext* c, const Packet* p, ResultRow* row,
     c.reason = NO_REASON
     c.word = 0
     c.owners_known = False
+    c.directed = False
     c.reopened = False
     c.created = False
     c.opener = False
@@ -93,14 +96,21 @@ cdef inline void find_owners(const Plane* plane, PacketContext* c) noexcept nogi
         address = address_of(p.key.addr, p.ipv6, side)
         c.address[side] = find_address(plane.rules, p.ipv6, address.high, address.low)
         c.instance[side] = plane.rules.owner[c.address[side]]
-        if unlikely(side != p.source_high and is_multicast(p.ipv6, address.high)):
-            c.instance[side] = -1
+        if unlikely(is_multicast(p.ipv6, address.high)):
+            c.directed |= c.instance[side] >= 0
+            if side != p.source_high:
+                c.instance[side] = -1
     c.owners_known = True
 
 
 cdef inline uint8_t sides_present(const PacketContext* c) noexcept nogil:
     # Bit s: side s has an instance.
     return (c.instance[0] >= 0) | (c.instance[1] >= 0) << 1
+
+
+cdef inline uint8_t entry_present(const PacketContext* c) noexcept nogil:
+    # What Entry.present is for the packet's key.
+    return sides_present(c) | (DIRECTED if c.directed else 0)
 
 
 # Recording the verdict ------------------------------------------------------------------------------------------------

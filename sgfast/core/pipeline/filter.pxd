@@ -45,7 +45,7 @@ from sgfast.core.conntrack.table cimport (
     find_slot,
     side_connected,
 )
-from sgfast.core.pipeline.context cimport PacketContext, find_owners, sides_present
+from sgfast.core.pipeline.context cimport PacketContext, entry_present, find_owners
 from sgfast.core.pipeline.plane cimport MIDSTREAM_ALLOW, MIDSTREAM_DENY, Plane
 
 
@@ -68,7 +68,7 @@ cdef inline bint make_live(Plane* plane, PacketContext* c) noexcept nogil:
             if c.slot == NO_SLOT:
                 return False
         # Not done for a live tuple, where a policy change may have set something else (policy_change.pxd).
-        entry_at(&t.slab, c.slot).present = sides_present(c)
+        entry_at(&t.slab, c.slot).present = entry_present(c)
     return True
 
 

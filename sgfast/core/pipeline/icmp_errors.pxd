@@ -43,6 +43,15 @@ cdef inline bint relates(Plane* plane, PacketContext* c, uint32_t slot, int side
     return True
 
 
+cdef inline bint relates_to_end(
+    Plane* plane, PacketContext* c, uint32_t slot, int side, const PacketContext* of_quoted, int end
+) noexcept nogil:
+    # Whether the instance on a side of the error owns this end of the quoted packet, though it may be none as a
+    # destination, and has such a connection there.
+    cdef bint owns = slot != NO_SLOT and c.instance[side] == plane.rules.owner[of_quoted.address[end]]
+    return relates(plane, c, slot if owns else <uint32_t>NO_SLOT, end)
+
+
 cdef inline void deny_error(Plane* plane, PacketContext* c, const Packet* quoted, int side) noexcept nogil:
     # `quoted`: the packet that the error quotes, or NULL if it quotes none that can be read.
     cdef bint after_cut = (
@@ -61,7 +70,6 @@ cdef inline void judge_icmp_error(Plane* plane, PacketContext* c) noexcept nogil
     cdef PacketContext of_quoted
     cdef Entry* e
     cdef uint32_t slot = NO_SLOT        # of the connection the error is about
-    cdef uint32_t own
     cdef int source = p.source_high
     cdef int order[2]
     cdef int moot, side, i
@@ -105,9 +113,11 @@ cdef inline void judge_icmp_error(Plane* plane, PacketContext* c) noexcept nogil
         elif side != source:
             allowed = relates(plane, c, slot, quoted.source_high)
         else:
-            # The instance that sends the error must be the destination of the quoted packet.
-            own = slot if c.instance[side] == of_quoted.instance[1 - quoted.source_high] else <uint32_t>NO_SLOT
-            allowed = relates(plane, c, own, 1 - quoted.source_high)
+            # The instance that sends the error must own the destination of the quoted packet, or its source if that is
+            # a multicast address.
+            allowed = relates_to_end(plane, c, slot, side, &of_quoted, 1 - quoted.source_high) or relates_to_end(
+                plane, c, slot, side, &of_quoted, quoted.source_high
+            )
         note_side(plane, c, side, allowed)
         if not allowed:
             deny_error(plane, c, &quoted if readable else NULL, side)

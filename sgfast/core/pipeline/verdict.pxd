@@ -32,7 +32,7 @@ from sgfast.core.base.types cimport (
 from sgfast.core.conntrack.flow_rows cimport make_flow_row
 from sgfast.core.conntrack.lifetime cimport end_tuple
 from sgfast.core.conntrack.protocols cimport can_open
-from sgfast.core.conntrack.storage cimport Entry, entry_at
+from sgfast.core.conntrack.storage cimport DIRECTED, Entry, entry_at
 from sgfast.core.conntrack.table cimport (
     SIDE_REOPENED,
     SIDE_TIMEOUT,
@@ -92,7 +92,7 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
         # as random as the addresses, so the side's number is computed rather than branched on.
         if present == 3:
             established = side_connected(e, 0, c.now) and side_connected(e, 1, c.now)
-        else:
+        elif likely(present < DIRECTED):
             established = present != 0 and side_connected(e, present >> 1, c.now)
         if unlikely(not established) and e.marks & TUPLE_LIVE:
             if c.now >= latest_deadline(e):

@@ -196,7 +196,7 @@ cdef uint32_t _put_row(
     cdef uint32_t hash_value, slot
     cdef Entry* e
     cdef Table* t
-    if not _key_is_right(row) or row.present > 3:
+    if not _key_is_right(row) or row.present > 7:
         return NO_SLOT
     if not waiting and not (_side_is_right(row, 0, rules) and _side_is_right(row, 1, rules)):
         return NO_SLOT

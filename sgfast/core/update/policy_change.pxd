@@ -11,7 +11,7 @@ from sgfast.core.classify.classifier cimport Tables, find_address, find_rule, vp
 from sgfast.core.conntrack.flow_rows cimport key_of
 from sgfast.core.conntrack.lifetime cimport clear_side, end_tuple
 from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
-from sgfast.core.conntrack.storage cimport Entry, entry_at, flow_at
+from sgfast.core.conntrack.storage cimport DIRECTED, Entry, entry_at, flow_at
 from sgfast.core.conntrack.table cimport (
     FROM_HIGH,
     SIDE_CUT,
@@ -67,6 +67,7 @@ cdef inline bint change_entry(Plane* plane, uint32_t slot, const Tables* new, co
     cdef int32_t before
     cdef int side
     cdef bint cuts = False
+    cdef bint directed = False
     cdef bint inbound
     key_of(t, slot, &key)
     for side in range(2):
@@ -75,7 +76,9 @@ cdef inline bint change_entry(Plane* plane, uint32_t slot, const Tables* new, co
         address[side] = find_address(new, ipv6, end.high, end.low)
         instance[side] = new.owner[address[side]]
         if is_multicast(ipv6, end.high):
-            instance[side] = -1
+            directed |= instance[side] >= 0
+            if e.state[side] == NO_STATE:       # it was a destination
+                instance[side] = -1
     for side in range(2):
         if e.state[side] == NO_STATE or e.state[side] >= MOOT_TCP:
             continue
@@ -109,6 +112,8 @@ cdef inline bint change_entry(Plane* plane, uint32_t slot, const Tables* new, co
     # The same for moot keys, as the mark's side may have lost its instance (SPEC 9.2).
     if e.state[0] >= MOOT_TCP or e.state[1] >= MOOT_TCP:
         e.present = 0
+    if directed:
+        e.present |= DIRECTED
     if e.state[0] == NO_STATE and e.state[1] == NO_STATE:
         end_tuple(t, slot, cut.now, SIDE_REMOVED)
     return cuts

@@ -1,0 +1,71 @@
+"""A multicast address that an instance's prefix contains is an instance as a source, and none as a destination (SPEC
+3.3). So the two directions of one connection have different filters.
+"""
+
+from __future__ import annotations
+
+import pytest
+from scenario import run
+
+from sgfast.policy.changes import AddRule, RemoveInstance
+from sgfast.policy.model import Rule
+
+POLICY = """
+security_groups:
+  - {name: g, rules: [{direction: outbound, protocol: udp}, {direction: inbound, protocol: udp, ports: 7}]}
+  - {name: RULES}
+instances:
+  - {name: router, addresses: [0.0.0.0/0], security_groups: [r]}
+  - {name: web, addresses: [192.0.2.5], security_groups: [g]}
+"""
+SILENT = POLICY.replace("RULES", "r, rules: []")
+OPEN = POLICY.replace("RULES", "r, rules: [{direction: outbound, protocol: udp}]")
+
+
+@pytest.mark.parametrize("group", ["224.0.0.9", "255.255.255.255"])
+def test_answer_from_a_multicast_address_meets_the_filter_of_its_owner(group: str) -> None:
+    run(SILENT, f"""
+        udp web:9 > {group}:10      -> allow rule; ingress -
+        udp {group}:10 > web:9      -> deny no-rule; egress deny no-rule; ingress -
+        udp web:9 > {group}:10      -> allow established; ingress -
+        udp {group}:10 > web:9      -> deny no-rule
+    """)  # fmt: skip
+    run(OPEN, f"""
+        udp web:9 > {group}:10      -> allow rule; ingress -
+        udp {group}:10 > web:9      -> allow established; egress allow rule r/outbound/1
+        udp {group}:10 > web:9      -> allow established; egress allow established
+        udp web:9 > {group}:10      -> allow established; ingress -
+        udp {group}:8 > web:7       -> allow rule; egress allow rule r/outbound/1
+        udp web:7 > {group}:8       -> allow established; ingress -
+    """)  # fmt: skip
+
+
+def test_sender_of_multicast_in_its_own_prefix_does_not_talk_to_itself() -> None:
+    run(OPEN, """
+        @0 udp router:9 > 224.0.0.9:10     -> allow rule; ingress -
+        @1 apply rule                      -> 0 disconnected
+        @2 udp router:9 > 224.0.0.9:10     -> allow established; ingress -
+    """.replace("router", "198.51.100.1"), changes={"rule": AddRule("r", Rule("", "inbound", 4))})  # fmt: skip
+
+
+def test_change_leaves_the_sides_that_a_multicast_source_opened() -> None:
+    run(OPEN, """
+        @0 udp 224.0.0.9:8 > web:7     -> allow rule; egress allow rule
+        @1 apply rule                  -> 0 disconnected
+        @2 udp 224.0.0.9:8 > web:7     -> allow established; egress allow established
+        @3 udp web:7 > 224.0.0.9:8     -> allow established; ingress -
+        @4 apply gone                  -> 0 disconnected
+        @5 udp 224.0.0.9:8 > web:7     -> allow established; egress -
+    """, changes={"rule": AddRule("r", Rule("", "inbound", 4)), "gone": RemoveInstance("router")})  # fmt: skip
+
+
+def test_error_is_about_the_connection_of_a_multicast_addresss_owner() -> None:
+    run(OPEN, """
+        udp 224.0.0.9:8 > web:7                                    -> allow rule
+        error 198.51.100.1 > 224.0.0.9 about udp 224.0.0.9:8 > web:7   -> allow related r/outbound/1; ingress -
+        error 198.51.100.1 > 224.0.0.9 about udp 224.0.0.9:9 > web:7   -> deny invalid
+        error 198.51.100.1 > web about udp web:7 > 224.0.0.9:8         -> allow related; egress allow related
+        udp 198.51.100.1:5 > 224.0.0.9:5                               -> allow rule
+        error 198.51.100.2 > 198.51.100.1 about udp 198.51.100.1:5 > 224.0.0.9:5   -> local
+        error 198.51.100.2 > 224.0.0.9 about udp 224.0.0.9:5 > 198.51.100.1:5      -> allow related; ingress -
+    """)  # fmt: skip
