@@ -25,6 +25,14 @@ class TooMuch(PolicyError):
     """A question about all packets that would take too long (SPEC 11.1); exit status 2."""
 
 
+class ExportError(SgfastError):
+    """A policy that a target cannot be told exactly (SPEC 13); exit status 2. ``problems``: a line for each cause."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
 class AmbiguousAddress(PolicyError):
     """Two VPCs that a capture may show own the same address (SPEC 7.1); exit status 2 for a replay."""
 

@@ -1,0 +1,99 @@
+"""``sgfast export``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from sgfast.cli.inputs import Inputs, sandbox_option
+from sgfast.cli.options import EXIT_BAD, FILE, quiet_option
+from sgfast.cli.policies import PolicyOptions, policy_options
+from sgfast.cli.printing import say, to_json, warn
+
+if TYPE_CHECKING:
+    from sgfast.policy.model import Policy
+
+TARGETS = ("aws",)
+
+#: The most causes that are printed one by one.
+_LISTED_PROBLEMS = 20
+
+
+@click.command("export", short_help="Tell a cloud what a policy says: a script, or calls of its API.")
+@click.argument("path", metavar="POLICY", type=FILE)
+@click.option("--to", "target", type=click.Choice(TARGETS), required=True, help="What the policy is exported to.")
+@click.option("--since", type=FILE, metavar="OLD", help="What is there already: export only what differs from OLD.")
+@click.option(
+    "--format", "form", type=click.Choice(["script", "json"]), default="script", show_default=True,
+    help="script: for the command line of the provider; json: the calls of its API, in order.",
+)
+@click.option(
+    "--output", "-o", type=FILE, metavar="FILE", default="-", help="Write to FILE. Default: standard output."
+)
+@policy_options
+@sandbox_option
+@quiet_option
+def export(
+    path: str,
+    target: str,
+    since: str | None,
+    form: Literal["script", "json"],
+    output: str,
+    policies: PolicyOptions,
+    quiet: bool,
+) -> None:
+    """Tell a cloud what a policy says.
+
+    \b
+    --to is one of
+      aws    AWS: a script of aws ec2, or the calls of EC2's API
+
+    What is exported means exactly what POLICY means. A rule that the target cannot have is written in other rules that
+    mean the same; where there are none, it is an error that names the rule. Nothing is run, and no cloud is asked.
+
+    Without --since nothing is there but VPCs and instances. With --since it is what OLD says, for example the account
+    as sgfast import --live has read it. What is new comes before what is taken away.
+
+    \b
+    Examples:
+      sgfast export policy.yaml --to aws -o apply.sh
+      sgfast export edited.yaml --since today.yaml --to aws --format json
+    """
+    if path == since == "-":
+        raise click.UsageError("standard input (-) can be read only once")
+    from sgfast.output import open_output, refuse_shared
+
+    inputs = Inputs([path, since])
+    refuse_shared([] if output == "-" else [output], inputs.files)
+    with open_output(output) as stream:
+        if stream.warning and not quiet:
+            warn([stream.warning])
+        inputs.enter_sandbox([stream])
+        old = None if since is None else policies.load(since)
+        new = policies.load(path)
+        stream.write(exported(old, new, target, form).encode())
+        stream.publish()
+    if not quiet:
+        warn(new.warnings)
+
+
+def exported(old: Policy | None, new: Policy, target: str, form: Literal["script", "json"]) -> str:
+    """The text of an export. Prints an error that has several causes cause by cause, and ends the command."""
+    from sgfast.errors import ExportError
+    from sgfast.exporting import aws
+    from sgfast.version import __version__
+
+    try:
+        calls = aws.export(old, new)
+    except ExportError as error:
+        if len(error.problems) == 1:
+            raise
+        for problem in error.problems[:_LISTED_PROBLEMS]:
+            say(problem)
+        if (more := len(error.problems) - _LISTED_PROBLEMS) > 0:
+            say(f"and {more:,} more that {target} cannot have")
+        click.get_current_context().exit(EXIT_BAD)
+    if form == "json":
+        return to_json(calls.document(__version__))
+    return calls.script(__version__, aws.FUNCTIONS)
