@@ -10,7 +10,7 @@ from typing import Any
 
 from sgfast.errors import ExportError
 from sgfast.exporting.calls import Call, Calls, Variables, single_address, words
-from sgfast.exporting.changes import Changes, Membership, changes
+from sgfast.exporting.changes import Changes, Membership, changes, meaning
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.policy.matching import RuleInGroup
 from sgfast.policy.model import DEFAULT_GROUP, ICMP, ICMPV6, TCP, UDP, Direction, GroupPeer, Policy, Rule, Vpc
@@ -273,11 +273,11 @@ class _Account:
     def _change_rules(
         self, about: str, actions: Mapping[Direction, str], accepted: str, rules: Sequence[RuleInGroup]
     ) -> None:
-        by_place: dict[tuple[str, Direction], list[Rule]] = {}
+        by_place: dict[tuple[str, Direction], dict[Rule, Rule]] = {}
         for each in rules:
-            by_place.setdefault((each.group, each.rule.direction), []).append(each.rule)
+            by_place.setdefault((each.group, each.rule.direction), {})[meaning(each.rule)] = each.rule
         for (group, direction), those in by_place.items():
-            permissions = [self._permission(rule) for rule in those if not _is_said_by_other(rule)]
+            permissions = [self._permission(rule) for rule in those.values() if not _is_said_by_other(rule)]
             for first in range(0, len(permissions), _BATCH):
                 batch = permissions[first : first + _BATCH]
                 id, action = self._groups[group], actions[direction]
@@ -334,13 +334,13 @@ class _Account:
 
 
 def first_and_last(rule: Rule) -> tuple[int, int] | None:
-    """EC2's FromPort and ToPort: ports, or the type and code of ICMP with -1 for all."""
+    """EC2's FromPort and ToPort: ports, or the type and code of ICMP. -1 is all."""
     if rule.protocol in (ICMP, ICMPV6):
         kind = -1 if rule.icmp_type is None else rule.icmp_type
         return kind, -1 if rule.icmp_code is None else rule.icmp_code
     if rule.protocol in TARGET.port_protocols:
         return rule.ports[0] if rule.ports is not None else (0, 65535)
-    return None
+    return None if rule.protocol is None else (-1, -1)
 
 
 def description(rule: Rule) -> str:

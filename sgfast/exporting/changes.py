@@ -17,9 +17,10 @@ from sgfast.policy.model import (
     Policy,
     Rule,
     SecurityGroup,
+    Vpc,
 )
 
-Thing = TypeVar("Thing", SecurityGroup, AddressGroup, Instance)
+Thing = TypeVar("Thing", SecurityGroup, AddressGroup, Instance, Vpc)
 
 _ALL_PORTS = ((0, 65535),)
 
@@ -71,15 +72,23 @@ class Changes:
 def changes(old: Policy | None, new: Policy) -> Changes:
     """What leads from ``old`` to ``new``. Without ``old`` there are instances and VPCs, but no groups.
 
-    Things are the same if their provider's id is, or else their name. Raises ExportError if the policies differ in
-    something that is no group, rule or membership.
+    Things are the same if their provider's id is, or else their name. Those of ``new`` then have the ids of ``old``.
+    Raises ExportError if the policies differ in something that is no group, rule or membership.
     """
     before = old or Policy((), security_groups=())
     groups = _same(before.security_groups, new.security_groups, "security group")
     kept = _same(before.address_groups, new.address_groups, "address group")
-    instances = _same(before.instances, new.instances, "instance")
+    vpcs = _same(before.vpcs, new.vpcs, "VPC")
+    instances = _same_instances(before, new, {was.name: name for name, was in vpcs.items()})
     if old is not None:
-        _refuse_other_differences(old, new, groups, instances)
+        _refuse_other_differences(old, new, groups, instances, vpcs)
+        new = replace(
+            new,
+            vpcs=_with_ids(new.vpcs, vpcs),
+            address_groups=_with_ids(new.address_groups, kept),
+            security_groups=_with_ids(new.security_groups, groups),
+            instances=_with_ids(new.instances, instances),
+        )
     new_name = {was.name: name for name, was in groups.items()}
     new_address_group = {was.name: name for name, was in kept.items()}
 
@@ -177,20 +186,50 @@ def _same(before: Iterable[Thing], after: Iterable[Thing], kind: str) -> dict[st
     return found
 
 
+def _same_instances(before: Policy, new: Policy, vpcs: Mapping[str, str]) -> dict[str, Instance]:
+    """As ``_same``. Instances are also the same if all their addresses are."""
+    found = _same(before.instances, new.instances, "instance")
+    known = {was.name for was in found.values()}
+    by_addresses = {
+        (vpcs.get(was.vpc), frozenset(was.addresses)): was for was in before.instances if was.name not in known
+    }
+    for instance in new.instances:
+        if instance.name not in found:
+            was = by_addresses.get((instance.vpc, frozenset(instance.addresses)))
+            if was is not None:
+                found[instance.name] = was
+    return found
+
+
+def _with_ids(things: Iterable[Thing], kept: Mapping[str, Thing]) -> tuple[Thing, ...]:
+    """The things, with the provider's ids as far as the old policy knows them."""
+
+    def of(thing: Thing) -> Thing:
+        was = kept.get(thing.name)
+        return thing if was is None or thing.id else replace(thing, id=was.id or was.name)
+
+    return tuple(map(of, things))
+
+
 def _refuse_other_differences(
-    old: Policy, new: Policy, groups: Mapping[str, SecurityGroup], instances: Mapping[str, Instance]
+    old: Policy,
+    new: Policy,
+    groups: Mapping[str, SecurityGroup],
+    instances: Mapping[str, Instance],
+    vpcs: Mapping[str, Vpc],
 ) -> None:
     only = "an export changes groups, rules and memberships only; make this change first, and import the account again"
-    if old.peerings != new.peerings:
-        pair = min(sorted(each) for each in old.peerings ^ new.peerings)
+    new_name = {was.name: name for name, was in vpcs.items()}
+    peerings = {frozenset(new_name.get(name, name) for name in pair) for pair in old.peerings}
+    if peerings != new.peerings:
+        pair = min(sorted(each) for each in peerings ^ new.peerings)
         raise ExportError(f"the peering of {' and '.join(map(repr, pair))}: is in one of the two policies; {only}")
-    for vpc in new.vpcs:
-        was = old.vpc_by_name.get(vpc.name)
-        if was is not None and was.region != vpc.region:
-            raise ExportError(f"VPC {vpc.name!r}: is in another region in the old policy; {only}")
+    for name, vpc in vpcs.items():
+        if vpc.region != new.vpc_by_name[name].region:
+            raise ExportError(f"VPC {name!r}: is in another region in the old policy; {only}")
     for name, instance in instances.items():
         now = new.instance_by_name[name]
-        if (instance.vpc, set(instance.addresses)) != (now.vpc, set(now.addresses)):
+        if (new_name.get(instance.vpc), set(instance.addresses)) != (now.vpc, set(now.addresses)):
             raise ExportError(f"instance {name!r}: has another VPC or other addresses in the old policy; {only}")
     for name, group in groups.items():
         if group.stateful != new.group_by_name[name].stateful:

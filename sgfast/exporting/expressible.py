@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
@@ -58,6 +58,7 @@ class Target:
     has_groups_of_both: bool = False
     #: The protocols whose rules can have ports.
     port_protocols: frozenset[int] = PORT_PROTOCOLS
+    #: 0, or 1 where there is no port 0.
     first_port: int = 0
 
 
@@ -88,13 +89,20 @@ def expressible(policy: Policy, target: Target) -> Policy:
 
 
 def _of_settings(settings: Settings, target: Target) -> Iterator[str]:
-    own, said, unsaid = asdict(PROFILES[target.profile].settings), asdict(settings), asdict(Settings())
-    for setting in ("profile", "timeouts", "on_change", "infrastructure"):
-        if said[setting] not in (own[setting], unsaid[setting]):
-            value = said[setting]
-            if isinstance(value, dict):
-                value = {name: each for name, each in value.items() if each != own[setting][name]}
-            yield f"settings.{setting}: {target.title} does not have {value}; leave it out, or write {own[setting]}"
+    own, said, unsaid = (_flat(each) for each in (PROFILES[target.profile].settings, settings, Settings()))
+    for name, value in said.items():
+        if value not in (own[name], unsaid[name]):
+            yield f"settings.{name}: {target.title} does not have {value}; leave it out, or write {own[name]}"
+            if name == "profile":
+                return      # the others follow from it
+
+
+def _flat(settings: Settings) -> dict[str, object]:
+    timeouts = {f"timeouts.{name}": value for name, value in asdict(settings.timeouts).items()}
+    return {
+        "profile": settings.profile, **timeouts, "on_change": settings.on_change,
+        "infrastructure": settings.infrastructure,
+    }  # fmt: skip
 
 
 class _Rewriter:
@@ -129,24 +137,21 @@ class _Rewriter:
                 self._beside[name].update(denying)
 
     def group(self, group: SecurityGroup) -> SecurityGroup:
-        """The group with rewritten rules, each once. What cannot be said goes to ``problems``."""
-        made: dict[Rule, Rule] = {}
-        written: dict[Rule, Rule] = {}
+        """The group with rewritten rules. What cannot be said goes to ``problems``."""
+        made: list[tuple[Rule, Rule]] = []
         for rule in group.rules:
-            if rule.action == "deny" and not self._target.has_denies:
-                continue
-            try:
-                for part in self._parts(group, rule):
-                    made.setdefault(meaning(part), part)
-                    written.setdefault(meaning(part), rule)
-            except _Inexpressible as reason:
-                self._problem(group, rule, reason)
+            if rule.action == "allow" or self._target.has_denies:
+                try:
+                    made += [(part, rule) for part in self._parts(group, rule)]
+                except _Inexpressible as reason:
+                    self._problem(group, rule, reason)
+        parts = [part for part, _ in made]
         if self._target.has_groups_of_both:
-            made |= self._of_other_version(group, made, written)
-        self._rules += len(made)
+            parts += self._of_other_version(group, made)
+        self._rules += len(parts)
         if self._rules > _MOST_RULES:
             raise ExportError(f"{self._target.title} would need more than {_MOST_RULES:,} rules; export fewer groups")
-        return replace(group, rules=tuple(made.values()))
+        return replace(group, rules=tuple(parts))
 
     def _problem(self, group: SecurityGroup, rule: Rule, reason: object) -> None:
         self.problems.append(f"security group {group.name!r}, rule {rule.id} ({rule_text(rule)}): {reason}")
@@ -159,16 +164,25 @@ class _Rewriter:
         if not target.has_address_groups:
             parts = [each for part in parts for each in self._in_cidrs(part)]
         if not target.has_port_lists:
-            parts = [each for part in parts for each in _of_one_range(part)]
+            parts = [each for part in parts for each in self._of_one_range(part)]
         if len(parts) > _MOST_PARTS:
             raise _Inexpressible(f"{target.title} would need more than {_MOST_PARTS:,} rules for it")
         for number, part in enumerate(parts, 1):
             ports = meaning(part).ports
             if ports is not None and part.protocol not in target.port_protocols:
-                raise _Inexpressible(f"{target.title} has ports only for tcp and udp")
+                raise _Inexpressible(f"{target.title} has no ports for this protocol")
             if ports is not None and ports[0][0] < target.first_port:
                 raise _Inexpressible(f"{target.title} has no port 0; begin with port {target.first_port}")
             yield replace(part, ports=ports, id=f"{rule.id}/{number}" if number > 1 else rule.id)
+
+    def _of_one_range(self, rule: Rule) -> list[Rule]:
+        ports = meaning(rule).ports
+        if ports is None:
+            return [rule]
+        if self._target.first_port == 1 and ports == ((1, 65535),):
+            # All ports but 0. Such a target takes this range for all of them.
+            ports = ((1, 32767), (32768, 65535))
+        return [replace(rule, ports=(each,)) for each in ports]
 
     def _in_cidrs(self, rule: Rule) -> list[Rule]:
         """The rule, with the CIDRs of its address group in the place of the group."""
@@ -179,29 +193,28 @@ class _Rewriter:
         peers = [address for address in addresses if address.version == rule.ethertype]
         return [replace(rule, peer=peer if peer.prefixlen else None) for peer in peers]
 
-    def _of_other_version(
-        self, group: SecurityGroup, made: Mapping[Rule, Rule], written: Mapping[Rule, Rule]
-    ) -> dict[Rule, Rule]:
-        """Those rules with a group as peer that the target adds to ``made`` because it tells no IP versions apart.
-        ``written``: the rule of the policy that each became of.
+    def _of_other_version(self, group: SecurityGroup, made: Sequence[tuple[Rule, Rule]]) -> list[Rule]:
+        """Those rules with a group as peer that the target adds because it tells no IP versions apart. ``made``: rules,
+        and what they were in the policy.
         """
+        there = {meaning(part) for part, _ in made}
         more: dict[Rule, Rule] = {}
         wrong: dict[str, tuple[Rule, int]] = {}
-        for said, rule in made.items():
-            if not isinstance(rule.peer, GroupPeer) or rule.protocol in (ICMP, ICMPV6):
+        for part, rule in made:
+            if not isinstance(part.peer, GroupPeer) or part.protocol in (ICMP, ICMPV6):
                 continue
-            version: Literal[4, 6] = 6 if rule.ethertype == 4 else 4
-            other = replace(said, ethertype=version)
-            if other in made:
+            version: Literal[4, 6] = 6 if part.ethertype == 4 else 4
+            other = replace(part, id=f"{part.id}/ipv{version}", ethertype=version)
+            if meaning(other) in there:
                 continue
             # A rule of this version matches nothing if either end has no address of it.
-            if version in self._versions[group.name] and version in self._versions[rule.peer.name]:
-                wrong[written[said].id] = written[said], version
-            more[other] = replace(rule, id=f"{rule.id}/ipv{version}", ethertype=version)
+            if version in self._versions[group.name] and version in self._versions[part.peer.name]:
+                wrong[rule.id] = rule, version
+            more[meaning(other)] = other
         for rule, lacking in wrong.values():
             reason = f"with a group {self._target.title} allows IPv4 and IPv6; add the same rule for IPv{lacking}"
             self._problem(group, rule, reason)
-        return more
+        return [*more.values()]
 
     def _without_denied(self, group: SecurityGroup, rule: Rule) -> list[Rule]:
         """What an allow rule allows beside all deny rules that come before it (SPEC 4.10)."""
@@ -230,10 +243,6 @@ class _Rewriter:
                 f"to rewrite the rules for {self._target.title} takes more than {_MOST_COMPARISONS:,} comparisons of "
                 "rules that allow and deny; export fewer groups"
             )
-
-
-def _of_one_range(rule: Rule) -> list[Rule]:
-    return [rule] if rule.ports is None else [replace(rule, ports=(ports,)) for ports in rule.ports]
 
 
 def _minus(allow: Rule, deny: Rule) -> list[Rule]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -15,10 +14,9 @@ from typing import Any
 import ec2
 import pytest
 from effort import some
-from exported import BLOCKS, GROUPS, assert_same, exportable, random_policy, run, seeds
+from exported import BLOCKS, GROUPS, assert_same, exportable, random_policy, renamed, run, seeds
 from provider_commands import provider_command
 
-from sgfast.errors import ExportError
 from sgfast.exporting import aws
 from sgfast.live.aws import read_account
 from sgfast.policy.document import parse_policy
@@ -43,6 +41,9 @@ def account() -> Iterator[dict[str, str]]:
         }  # fmt: skip
         for name, value in set_here.items():
             patch.setenv(name, value)
+        # The description of EC2, a large file, is read once instead of once for each session.
+        loader = pytest.importorskip("botocore.loaders").create_loader()
+        patch.setattr("botocore.session.create_loader", lambda path: loader)
         yield {**os.environ}
 
 
@@ -55,6 +56,7 @@ def client(account: dict[str, str]) -> Any:
 def place(client: Any, policy: Policy) -> dict[str, str]:
     """Make the policy's VPC and interfaces; what the export needs to be told."""
     vpc = client.create_vpc(CidrBlock="10.1.0.0/16", AmazonProvidedIpv6CidrBlock=True)["Vpc"]["VpcId"]
+    client.create_tags(Resources=[vpc], Tags=[{"Key": "Name", "Value": policy.vpcs[0].name}])
     subnet = client.create_subnet(VpcId=vpc, CidrBlock=BLOCKS[4], Ipv6CidrBlock=BLOCKS[6])["Subnet"]["SubnetId"]
     for instance in policy.instances:
         four, *six = (str(address.network_address) for address in instance.addresses)
@@ -73,15 +75,89 @@ def live() -> Policy:
     return import_sources(read_account(None, [REGION], lambda *_: None).sources, "aws").policy()
 
 
-def test_random_policies_come_back_from_the_calls(client: Any) -> None:
-    for _, pick in seeds(some(6, 200), 2101):
+def apply(client: Any, old: Policy | None, new: Policy, needed: dict[str, str]) -> Policy:
+    """Make the calls that lead to ``new``; what is there then."""
+    document = aws.export(old, new).document("0")
+    run(document, needed if document["needs"] else {}, lambda request: call(client, request))
+    return live()
+
+
+def test_random_policies_and_their_changes_come_back_from_the_calls(client: Any) -> None:
+    for _, pick in seeds(some(4, 200), 2101):
         ec2.backend(REGION).reset()
         first, second = (exportable(random_policy(pick), aws.TARGET) for _ in range(2))
-        second = replace(second, instances=first.instances)
-        second = exportable(second, aws.TARGET)
-        needed = place(client, first)
-        document = aws.export(None, first).document("0")
-        run(document, needed if document["needs"] else {}, lambda request: call(client, request))
-        back = live()
+        back = apply(client, None, first, place(client, first))
         assert_same(first, back, aws.TARGET)
         assert {group.description for group in back.security_groups} >= {f"of {name}" for name in GROUPS}
+        # Another policy for the same instances, in groups of which one is new and one is gone.
+        groups = {"a": "a", "b": "b", "c": "d"}
+        second = exportable(renamed(replace(second, instances=first.instances), groups), aws.TARGET)
+        assert_same(second, apply(client, back, second, {}), aws.TARGET)
+        assert not ec2.backend(REGION).get_security_group_by_name_or_id("c", None)
+        assert aws.export(live(), second).calls == []
+
+
+SHOP = """
+version: 1
+security_groups:
+  - name: web
+    description: The "shop's" $(web) servers
+    rules:
+      - {direction: inbound, protocol: tcp, ports: "80,443", source: 0.0.0.0/0, description: "it's `here`"}
+      - {direction: outbound, protocol: all}
+  - name: db
+    rules: [{direction: inbound, protocol: icmp, source: web}, {direction: inbound, protocol: tcp, source: db}]
+instances:
+  - {name: web-1, addresses: [10.1.0.16], security_groups: [web]}
+  - {name: db-1, addresses: [10.1.0.17], security_groups: [db, web]}
+"""
+
+
+@pytest.fixture
+def shell(account: dict[str, str], tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a shell that has ``aws``."""
+    pytest.importorskip("awscli")
+    with provider_command("aws", tmp_path, [sys.executable], account) as path:
+        yield account | {"PATH": path}
+
+
+def executed(script: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    (folder / "apply.sh").write_text(script)
+    command = ["sh", str(folder / "apply.sh")]
+    return subprocess.run(command, env=environment, text=True, capture_output=True, timeout=300)
+
+
+def test_the_script_does_what_the_calls_do_and_may_be_run_again(
+    client: Any, shell: dict[str, str], tmp_path: Path
+) -> None:
+    first = parse_policy(SHOP)
+    needed = {"vpc_default": place(client, first)["vpc_v"]}
+    script = aws.export(None, first).script("0", aws.FUNCTIONS)
+    done = executed(script, tmp_path, shell)
+    assert done.returncode == 2 and "vpc_default: must be the id of the VPC default" in done.stderr
+    done = executed(script, tmp_path, shell | needed)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    back = live()
+    assert_same(first, back, aws.TARGET)
+    again = executed(script, tmp_path, shell | needed)
+    assert again.returncode != 0 and "InvalidGroup.Duplicate" in again.stderr and live() == back
+
+    # OLD is the document, so groups and interfaces have to be found by their names and addresses.
+    text = SHOP.replace("protocol: icmp, source: web", "protocol: udp, source: web").replace("[db, web]", "[db]")
+    second = parse_policy(text.replace('"80,443"', '"80,8080"'))
+    script = aws.export(first, second).script("0", aws.FUNCTIONS)
+    for _ in range(2):
+        done = executed(script, tmp_path, shell | needed)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        assert_same(second, live(), aws.TARGET)
+
+
+def test_a_script_stops_where_aws_knows_none(client: Any, shell: dict[str, str], tmp_path: Path) -> None:
+    # OLD knows the group, so only the interface has to be found.
+    first = replace(parse_policy(SHOP), instances=())
+    known = (replace(each, id=f"sg-0000000{n}") for n, each in enumerate(first.security_groups))
+    first = replace(first, security_groups=tuple(known))
+    second = replace(first, instances=parse_policy(SHOP).instances[:1])
+    script = aws.export(first, second).script("0", aws.FUNCTIONS)
+    done = executed(script, tmp_path, shell | {"vpc_default": place(client, first)["vpc_v"]})
+    assert done.returncode == 1 and done.stderr == "network interface of web-1: AWS knows none\n"

@@ -44,6 +44,7 @@ def _aws() -> Callable[[list[str]], int]:
     from awscli.clidriver import create_clidriver  # type: ignore[import-not-found]
 
     driver = create_clidriver()
+    driver.session.get_service_model("ec2")
     return lambda words: driver.main(words)
 
 
@@ -70,9 +71,14 @@ def serve(path: str, name: str) -> None:
         listening.listen()
         print("ready", flush=True)
         while True:
-            with listening.accept()[0] as connection, connection.makefile("rwb") as stream:
-                words = json.loads(stream.readline())
-                stream.write(json.dumps(_run(run, words)).encode() + b"\n")
+            # Each command runs in a copy of this process, because the programs keep things of earlier commands.
+            with listening.accept()[0] as connection:
+                if (child := os.fork()) == 0:
+                    with connection.makefile("rwb") as stream:
+                        words = json.loads(stream.readline())
+                        stream.write(json.dumps(_run(run, words)).encode() + b"\n")
+                    os._exit(0)
+            os.waitpid(child, 0)
 
 
 def call(path: str, words: list[str]) -> int:
