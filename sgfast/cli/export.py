@@ -14,7 +14,7 @@ from sgfast.cli.printing import say, to_json, warn
 if TYPE_CHECKING:
     from sgfast.policy.model import Policy
 
-TARGETS = ("aws",)
+TARGETS = ("aws", "openstack", "otc")
 
 #: The most causes that are printed one by one.
 _LISTED_PROBLEMS = 20
@@ -47,7 +47,9 @@ def export(
 
     \b
     --to is one of
-      aws    AWS: a script of aws ec2, or the calls of EC2's API
+      aws        AWS: a script of aws ec2, or the calls of EC2's API
+      openstack  OpenStack: a script of openstack, or the calls of Neutron's API
+      otc        Open Telekom Cloud: a script of openstack, or the calls of its VPC API v3, which has deny rules
 
     What is exported means exactly what POLICY means. A rule that the target cannot have is written in other rules that
     mean the same; where there are none, it is an error that names the rule. Nothing is run, and no cloud is asked.
@@ -81,11 +83,15 @@ def export(
 def exported(old: Policy | None, new: Policy, target: str, form: Literal["script", "json"]) -> str:
     """The text of an export. Prints an error that has several causes cause by cause, and ends the command."""
     from sgfast.errors import ExportError
-    from sgfast.exporting import aws
+    from sgfast.exporting import aws, openstack
     from sgfast.version import __version__
 
     try:
-        calls = aws.export(old, new)
+        if target == "aws":
+            calls, functions = aws.export(old, new), aws.FUNCTIONS
+        else:
+            cloud: Literal["openstack", "otc"] = "otc" if target == "otc" else "openstack"
+            calls, functions = openstack.export(old, new, cloud, form), openstack.FUNCTIONS
     except ExportError as error:
         if len(error.problems) == 1:
             raise
@@ -96,4 +102,4 @@ def exported(old: Policy | None, new: Policy, target: str, form: Literal["script
         click.get_current_context().exit(EXIT_BAD)
     if form == "json":
         return to_json(calls.document(__version__))
-    return calls.script(__version__, aws.FUNCTIONS)
+    return calls.script(__version__, functions)

@@ -63,7 +63,7 @@ def place(client: Any, policy: Policy) -> dict[str, str]:
         client.create_network_interface(
             SubnetId=subnet, PrivateIpAddress=four, Ipv6Addresses=[{"Ipv6Address": each} for each in six]
         )
-    return {"vpc_v": vpc}
+    return {"vpc_default": vpc}
 
 
 def call(client: Any, request: dict[str, Any]) -> Any:
@@ -131,7 +131,7 @@ def test_the_script_does_what_the_calls_do_and_may_be_run_again(
     client: Any, shell: dict[str, str], tmp_path: Path
 ) -> None:
     first = parse_policy(SHOP)
-    needed = {"vpc_default": place(client, first)["vpc_v"]}
+    needed = place(client, first)
     script = aws.export(None, first).script("0", aws.FUNCTIONS)
     done = executed(script, tmp_path, shell)
     assert done.returncode == 2 and "vpc_default: must be the id of the VPC default" in done.stderr
@@ -159,5 +159,5 @@ def test_a_script_stops_where_aws_knows_none(client: Any, shell: dict[str, str],
     first = replace(first, security_groups=tuple(known))
     second = replace(first, instances=parse_policy(SHOP).instances[:1])
     script = aws.export(first, second).script("0", aws.FUNCTIONS)
-    done = executed(script, tmp_path, shell | {"vpc_default": place(client, first)["vpc_v"]})
+    done = executed(script, tmp_path, shell | place(client, first))
     assert done.returncode == 1 and done.stderr == "network interface of web-1: AWS knows none\n"

@@ -13,6 +13,7 @@ from sgfast.errors import ExportError
 from sgfast.exporting.changes import meaning
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.policy.model import (
+    DEFAULT_VPC,
     AddressGroup,
     AddressGroupPeer,
     GroupPeer,
@@ -48,9 +49,9 @@ def random_policy(pick: random.Random, more_protocols: tuple[int, ...] = (47,)) 
         texts = pick.choice(((4,), (4, 6), (4,)))
         addresses = tuple(ip_network(BLOCKS[version].split("/")[0].rstrip("0") + str(15 + n)) for version in texts)
         members = tuple(sorted(pick.sample(GROUPS, pick.randrange(1, 3))))
-        instances.append(Instance(f"i{n}", "v", addresses, members))
+        instances.append(Instance(f"i{n}", DEFAULT_VPC, addresses, members))
     some = tuple(ip_network(pick.choice(_CIDRS[version])) for version in (4, 6))
-    return Policy((Vpc("v"),), frozenset(), (AddressGroup("some", some),), tuple(groups), tuple(instances))
+    return Policy((Vpc(DEFAULT_VPC),), frozenset(), (AddressGroup("some", some),), tuple(groups), tuple(instances))
 
 
 def _rule(pick: random.Random, id: str, more_protocols: tuple[int, ...]) -> Rule:
@@ -153,7 +154,9 @@ def run(document: dict[str, Any], needed: dict[str, str], make: Callable[[dict[s
     assert set(document["needs"]) == set(needed)
     values: dict[str, Any] = dict(needed)
     for request in document["calls"]:
-        answer = make(without(request, values))
+        answer = None
+        for each in without(request.get("for_each", [""]), values):
+            answer = make(without(request, values | {"each": each}))
         for name, path in request.get("gives", {}).items():
             values[name] = jmespath.search(path, answer)
             assert values[name] is not None, (request, answer)
