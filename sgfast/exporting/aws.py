@@ -13,7 +13,7 @@ from sgfast.exporting.calls import Call, Calls, Variables, single_address, words
 from sgfast.exporting.changes import Changes, Membership, changes, meaning
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.policy.matching import RuleInGroup
-from sgfast.policy.model import DEFAULT_GROUP, ICMP, ICMPV6, TCP, UDP, Direction, GroupPeer, Policy, Rule, Vpc
+from sgfast.policy.model import DEFAULT_GROUP, ICMP, ICMPV6, TCP, UDP, Direction, GroupPeer, Instance, Policy, Rule, Vpc
 
 TARGET = Target("AWS", "aws", has_groups_of_both=True, port_protocols=frozenset({TCP, UDP}))
 
@@ -248,7 +248,7 @@ class _Account:
         self._groups[name] = f"${{{variable}}}"
         parameters = {
             "GroupName": name,
-            "Description": _NOT_IN_DESCRIPTIONS.sub("_", description) or name,
+            "Description": described(description) or name,
             "VpcId": self._vpc_id(vpc),
         }
         self._call(
@@ -277,7 +277,7 @@ class _Account:
         for each in rules:
             by_place.setdefault((each.group, each.rule.direction), {})[meaning(each.rule)] = each.rule
         for (group, direction), those in by_place.items():
-            permissions = [self._permission(rule) for rule in those.values() if not _is_said_by_other(rule)]
+            permissions = [self._permission(rule) for rule in those.values() if not is_said_by_other(rule)]
             for first in range(0, len(permissions), _BATCH):
                 batch = permissions[first : first + _BATCH]
                 id, action = self._groups[group], actions[direction]
@@ -289,12 +289,12 @@ class _Account:
                 )  # fmt: skip
 
     def _permission(self, rule: Rule) -> dict[str, Any]:
-        made: dict[str, Any] = {"IpProtocol": _PROTOCOLS.get(rule.protocol, str(rule.protocol))}
+        made: dict[str, Any] = {"IpProtocol": protocol(rule)}
         if (ends := first_and_last(rule)) is not None:
             made["FromPort"], made["ToPort"] = ends
         said: dict[str, Any] = {}
         if rule.description:
-            said["Description"] = description(rule)
+            said["Description"] = described(rule.description)
         if isinstance(rule.peer, GroupPeer):
             made["UserIdGroupPairs"] = [{"GroupId": self._groups[rule.peer.name], **said}]
         elif rule.ethertype == 4:
@@ -311,10 +311,7 @@ class _Account:
             return own
         variable = self._variables.name("interface", instance.name)
         vpc = self._changes.new.vpc_by_name[instance.vpc]
-        address = single_address(instance)
-        assert address is not None, "aws_changes refuses it"
-        key = "addresses.private-ip-address" if address.version == 4 else "ipv6-addresses.ipv6-address"
-        filters = {key: str(address.network_address), "vpc-id": self._vpc_id(vpc)}
+        filters = filters_of(instance) | {"vpc-id": self._vpc_id(vpc)}
         self._find(
             f"network interface of {instance.name}", vpc, variable, "DescribeNetworkInterfaces", filters,
             "NetworkInterfaces", "NetworkInterfaceId",
@@ -343,12 +340,24 @@ def first_and_last(rule: Rule) -> tuple[int, int] | None:
     return None if rule.protocol is None else (-1, -1)
 
 
-def description(rule: Rule) -> str:
-    """In the characters that EC2 takes."""
-    return _NOT_IN_DESCRIPTIONS.sub("_", rule.description)
+def described(text: str) -> str:
+    """A description in the characters that EC2 takes."""
+    return _NOT_IN_DESCRIPTIONS.sub("_", text)
 
 
-def _is_said_by_other(rule: Rule) -> bool:
+def protocol(rule: Rule) -> str:
+    return _PROTOCOLS.get(rule.protocol, str(rule.protocol))
+
+
+def filters_of(instance: Instance) -> dict[str, str]:
+    """By what EC2 finds its network interface."""
+    address = single_address(instance)
+    assert address is not None, "aws_changes refuses it"
+    key = "addresses.private-ip-address" if address.version == 4 else "ipv6-addresses.ipv6-address"
+    return {key: str(address.network_address)}
+
+
+def is_said_by_other(rule: Rule) -> bool:
     """Whether it is one of the two rules that AWS has as one, and not the first (SPEC 13.3)."""
     return isinstance(rule.peer, GroupPeer) and rule.ethertype == 6 and rule.protocol != ICMPV6
 

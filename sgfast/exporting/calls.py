@@ -35,18 +35,9 @@ class Calls:
     #: Variables whose values the user has to give, and what they are.
     needs: Mapping[str, str]
 
-    def head(self, version: str) -> list[str]:
-        """What the text is, for its beginning."""
-        since = self.changes.old
-        return [
-            f"Made by sgfast {version} from {shown_origin(self.changes.new.origin)}"
-            + (f", since {shown_origin(since.origin)}" if since is not None else ""),
-            f"for {self.target}: {summary(self.changes)}.",
-        ]
-
     def document(self, version: str) -> dict[str, Any]:
         return {
-            "about": " ".join(self.head(version)),
+            "about": " ".join(head(self.changes, self.target, version)),
             "target": self.target,
             "needs": dict(self.needs),
             "calls": [
@@ -56,13 +47,20 @@ class Calls:
         }
 
     def script(self, version: str, functions: str) -> str:
-        lines = ["#!/bin/sh", *(f"# {line}" for line in self.head(version)), "set -eu", ""]
+        lines = ["#!/bin/sh", *(f"# {line}" for line in head(self.changes, self.target, version)), "set -eu", ""]
         lines += [f': "${{{name}:?must be {what}}}"' for name, what in self.needs.items()]
         lines += [functions.strip()]
         for call in self.calls:
             if call.lines:
                 lines += ["", f"# {call.about}", *call.lines]
         return "\n".join(lines) + "\n"
+
+
+def head(found: Changes, target: str, version: str) -> list[str]:
+    """What a text is, for its beginning."""
+    made = f"Made by sgfast {version} from {shown_origin(found.new.origin)}"
+    since = "" if found.old is None else f", since {shown_origin(found.old.origin)}"
+    return [made + since, f"for {target}: {summary(found)}."]
 
 
 class Variables:

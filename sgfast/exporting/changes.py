@@ -31,6 +31,8 @@ class Membership:
 
     instance: Instance
     groups: tuple[str, ...]
+    #: Those that it is in before all changes.
+    had: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +245,12 @@ def _memberships(
     fewer: list[Membership] = []
     for instance in new.instances:
         was = instances.get(instance.name)
-        had = [] if was is None else [new_name.get(name, name) for name in was.security_groups]
+        had = () if was is None else tuple(new_name.get(name, name) for name in was.security_groups)
         both = tuple(dict.fromkeys((*had, *instance.security_groups)))
         if len(both) > len(had):
-            more.append(Membership(instance, both))
+            more.append(Membership(instance, both, had))
         if len(both) > len(instance.security_groups):
-            fewer.append(Membership(instance, instance.security_groups))
+            fewer.append(Membership(instance, instance.security_groups, had))
     return more, fewer
 
 

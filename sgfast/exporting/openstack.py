@@ -93,7 +93,7 @@ def export(
     """The calls that lead from ``old`` to ``new``. Raises ExportError if the cloud cannot have it exactly so."""
     target = OPENSTACK if cloud == "openstack" else OTC_V3 if form == "json" else OTC
     found = openstack_changes(old, new, target)
-    if problems := [*_of_instances(found), *_of_rules_taken(found)]:
+    if problems := [*_of_rules_taken(found)]:
         raise ExportError(*problems)
     return _Project(found, target).calls()
 
@@ -108,6 +108,8 @@ def openstack_changes(old: Policy | None, new: Policy, target: Target) -> Change
         )
     if len(regions := {vpc.region for vpc in new.vpcs}) > 1:
         raise ExportError(f"the VPCs are in {len(regions)} regions; {target.title} is told about one region at a time")
+    if problems := [*_of_instances(found)]:
+        raise ExportError(*problems)
     return found
 
 
@@ -124,17 +126,23 @@ def _of_instances(found: Changes) -> Iterator[str]:
 
 def _of_rules_taken(found: Changes) -> Iterator[str]:
     for each in found.rules_taken:
-        if not _rule_id(each.rule):
+        if not rule_id(each.rule):
             yield (
                 f"security group {each.group!r}, rule {each.rule.id} ({rule_text(each.rule)}): can be taken away only "
                 "by its id; take as the old policy what sgfast import has read"
             )
 
 
-def _rule_id(rule: Rule) -> str:
+def rule_id(rule: Rule) -> str:
     """Of the rule of the cloud that it is, or is a part of."""
     first = rule.id.partition("/")[0]
     return first if _UUID.fullmatch(first) else ""
+
+
+def protocol(rule: Rule, is_otc: bool) -> str:
+    if rule.protocol == ICMPV6:
+        return "icmpv6" if is_otc else "ipv6-icmp"
+    return _PROTOCOLS.get(rule.protocol or 0, str(rule.protocol))
 
 
 class _Project:
@@ -162,9 +170,9 @@ class _Project:
         ports = {each.instance.name: self._port(each) for each in found.members}
         for member in (*found.memberships, *found.memberships_taken):
             self._set_groups(member, ports[member.instance.name])
-        for rule_id, of in {_rule_id(each.rule): each for each in found.rules_taken}.items():
+        for id, of in {rule_id(each.rule): each for each in found.rules_taken}.items():
             what = f"rule of {of.group}: {rule_text(of.rule)}"
-            self._delete(what, "security-group-rules", "security group rule", rule_id)
+            self._delete(what, "security-group-rules", "security group rule", id)
         for group in found.groups_deleted:
             id = self._ids["group", group.name]
             self._delete(f"security group {group.name}", "security-groups", "security group", id)
@@ -178,11 +186,11 @@ class _Project:
     def _parts_that_stay(self) -> Iterator[RuleInGroup]:
         """The rules that stay, of a rule of the cloud that is taken away as a whole."""
         taken = {id(each.rule) for each in self._changes.rules_taken}
-        whole = {_rule_id(each.rule) for each in self._changes.rules_taken}
+        whole = {rule_id(each.rule) for each in self._changes.rules_taken}
         names = {was.name: name for name, was in self._changes.kept_groups.items()}
         for group in self._changes.old.security_groups if self._changes.old is not None and whole else ():
             for rule in group.rules if group.name in names else ():
-                if id(rule) not in taken and _rule_id(rule) in whole:
+                if id(rule) not in taken and rule_id(rule) in whole:
                     yield RuleInGroup(names[group.name], rule)
 
     def _call(
@@ -299,7 +307,7 @@ class _Project:
             "security_group_id": group,
             "direction": _DIRECTIONS[rule.direction],
             "ethertype": f"IPv{rule.ethertype}",
-            "protocol": self._protocol(rule),
+            "protocol": None if rule.protocol is None else protocol(rule, is_otc=self._target is not OPENSTACK),
         }
         options = [f"--{body['direction']}", "--ethertype", body["ethertype"], "--protocol", body["protocol"] or "any"]
         if self._place == _OTC_V3:
@@ -335,13 +343,6 @@ class _Project:
             {"security_group_rule": {key: value for key, value in body.items() if value is not None}},
             f"accepting 'already exists' security group rule create {words(*options, group)}",
         )  # fmt: skip
-
-    def _protocol(self, rule: Rule) -> str | None:
-        if rule.protocol is None:
-            return None
-        if rule.protocol == ICMPV6:
-            return "icmpv6" if self._target is not OPENSTACK else "ipv6-icmp"
-        return _PROTOCOLS.get(rule.protocol, str(rule.protocol))
 
     # Memberships
 
