@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from sgfast.cli.export import exported, to_option
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
     EXIT_DAMAGED,
@@ -66,6 +67,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
     help="Exit with status 1 if there are such connections in the captures (newly-denied, newly-allowed), or if NEW "
     "allows more or less by its rules (opened, closed). Several are separated by commas. Repeatable.",
 )
+@to_option
 @click.option("--changes", hidden=True, metavar="FILE")
 @policy_options
 @sandbox_option
@@ -79,6 +81,7 @@ def diff(
     policies: PolicyOptions,
     form: Form,
     fail_on: tuple[str, ...],
+    target: str | None,
     quiet: bool,
 ) -> None:
     """Show what would change if policy NEW replaced OLD.
@@ -89,7 +92,8 @@ def diff(
     the rules that decide under each policy, and the rules that make the difference.
 
     OLD and NEW are policy documents, a cloud's exports, or directories of exports; "-" is standard input for one of the
-    files. The format "markdown" is for pull requests.
+    files. The format "markdown" is for pull requests. With --to, standard output gets what leads from OLD to NEW, and
+    the report goes to standard error.
 
     \b
     Examples:
@@ -125,7 +129,9 @@ def diff(
         with progress_of(captures, shown=not quiet) as progress:
             result = run_diff(old, new, captures, options, progress)
         raise_arrived()
-    _print_report(found, result, form, quiet)
+    if target is not None:
+        print_text(exported(old, new, target), sys.stdout, "standard output")
+    _print_report(found, result, form, quiet, sys.stdout if target is None else sys.stderr)
     if result is not None and result.damaged is not None:
         context.exit(EXIT_DAMAGED)
     is_changed = {"opened": bool(found.opened), "closed": bool(found.closed)}
@@ -148,7 +154,9 @@ def _by_rules(old: Policy, new: Policy, must: bool) -> Difference:
         return Difference(old, new, (), (), str(error))
 
 
-def _print_report(found: Difference, result: DiffResult | None, form: Form, quiet: bool) -> None:
+def _print_report(
+    found: Difference, result: DiffResult | None, form: Form, quiet: bool, stream: Any
+) -> None:
     of_input = result.warnings if result is not None else (*found.old.warnings, *found.new.warnings)
     warnings = list(dict.fromkeys((*found.warnings, *of_input)))
     if form == "json":
@@ -166,14 +174,14 @@ def _print_report(found: Difference, result: DiffResult | None, form: Form, quie
         from sgfast.report.diff_text import diff_text
         from sgfast.report.difference import difference_text
 
-        width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else 80
-        colour = is_colourful(sys.stdout)
+        width = shutil.get_terminal_size().columns if is_terminal(stream) else 80
+        colour = is_colourful(stream)
         text = difference_text(found, width=width, colour=colour)
         text += "\n" + diff_text(result, width=width, colour=colour) if result is not None else ""
     # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
-    if not (form == "text" and is_terminal(sys.stdout) and is_terminal(sys.stderr)):
+    if not (form == "text" and is_terminal(stream) and is_terminal(sys.stderr)):
         if not quiet:
             warn(warnings)
         if result is not None and result.damaged is not None:
             say(str(result.damaged))
-    print_text(text, sys.stdout, "standard output")
+    print_text(text, stream, "standard error" if stream is sys.stderr else "standard output")

@@ -22,6 +22,10 @@ Form = Literal["script", "json"]
 #: The most causes that are printed one by one.
 _LISTED_PROBLEMS = 20
 
+to_option = click.option(
+    "--to", "target", type=click.Choice(TARGETS), metavar="TARGET",
+    help="Write what this target has to be told, as sgfast export does: terraform, aws, openstack or otc.",
+)
 provider_option = click.option(
     "--provider", type=click.Choice(["aws", "openstack", "opentelekomcloud"]),
     help="Of --to terraform: the provider. Default: the one of the profile of the policy, aws, neutron or otc.",
@@ -126,4 +130,6 @@ def _text(old: Policy | None, new: Policy, target: str, form: Form, provider: Pr
     else:
         calls = openstack.export(old, new, "otc" if target == "otc" else "openstack", form)
         functions = openstack.FUNCTIONS
-    return to_json(calls.document(__version__)) if form == "json" else calls.script(__version__, functions)
+    if form == "json":
+        return to_json(calls.document(__version__))
+    return calls.script(__version__, functions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,13 +14,14 @@ from typing import Any
 
 import ec2
 import pytest
+from command import PCAPS, sgfast
 from effort import some
 from exported import BLOCKS, GROUPS, assert_same, exportable, random_policy, renamed, run, seeds
 from provider_commands import provider_command
 
 from sgfast.exporting import aws
 from sgfast.live.aws import read_account
-from sgfast.policy.document import parse_policy
+from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.formats import import_sources
 from sgfast.policy.model import Policy
 
@@ -53,11 +55,11 @@ def client(account: dict[str, str]) -> Any:
     return boto3.client("ec2", region_name=REGION)
 
 
-def place(client: Any, policy: Policy) -> dict[str, str]:
+def place(client: Any, policy: Policy, block: str = BLOCKS[4]) -> dict[str, str]:
     """Make the policy's VPC and interfaces; what the export needs to be told."""
-    vpc = client.create_vpc(CidrBlock="10.1.0.0/16", AmazonProvidedIpv6CidrBlock=True)["Vpc"]["VpcId"]
+    vpc = client.create_vpc(CidrBlock=block, AmazonProvidedIpv6CidrBlock=True)["Vpc"]["VpcId"]
     client.create_tags(Resources=[vpc], Tags=[{"Key": "Name", "Value": policy.vpcs[0].name}])
-    subnet = client.create_subnet(VpcId=vpc, CidrBlock=BLOCKS[4], Ipv6CidrBlock=BLOCKS[6])["Subnet"]["SubnetId"]
+    subnet = client.create_subnet(VpcId=vpc, CidrBlock=block, Ipv6CidrBlock=BLOCKS[6])["Subnet"]["SubnetId"]
     for instance in policy.instances:
         four, *six = (str(address.network_address) for address in instance.addresses)
         client.create_network_interface(
@@ -150,6 +152,23 @@ def test_the_script_does_what_the_calls_do_and_may_be_run_again(
         done = executed(script, tmp_path, shell | needed)
         assert (done.returncode, done.stderr) == (0, ""), done
         assert_same(second, live(), aws.TARGET)
+
+
+def test_what_traffic_needs_is_in_the_account_after_export(
+    client: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """README's way: suggest, export, apply, import, compare."""
+    wanted, calls, then = (tmp_path / name for name in ("wanted.yaml", "calls.json", "then.yaml"))
+    assert sgfast(capsys, "suggest", PCAPS / "shop.pcap", "-o", wanted).status == 0
+    assert sgfast(capsys, "export", wanted, "--to", "aws", "--format", "json", "-o", calls).status == 0
+    policy = load_policy(wanted)
+    run(json.loads(calls.read_text()), place(client, policy, "10.0.0.0/16"), lambda request: call(client, request))
+    assert sgfast(capsys, "import", "aws", "--live", "--region", REGION, "-o", then, "-q").status == 0
+    done = sgfast(capsys, "diff", wanted, then, "--fail-on", "opened,closed")
+    assert (done.status, done.out) == (0, "By the rules alone: NEW opens nothing and closes nothing\n")
+    # One rule less, and it is told.
+    wanted.write_text(re.sub(r"\n.*protocol: udp, ports: 53.*", "", wanted.read_text(), count=1))
+    assert sgfast(capsys, "diff", wanted, then, "--fail-on", "opened,closed").status == 1
 
 
 def test_a_script_stops_where_aws_knows_none(client: Any, shell: dict[str, str], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from checked_policies import policies, views_exist
-from command import sgfast
+from command import PCAPS, sgfast
 from effort import some
 from exported import exportable
 from hypothesis import given, settings
@@ -235,6 +235,19 @@ def test_calls_keep_to_their_schema_and_say_where_they_come_from(capsys: Capsys,
     script = sgfast(capsys, "export", *files, "--to", "aws").out
     assert script.startswith("#!/bin/sh\n# Made by sgfast 0.") and f"/new, since {tmp_path}/old\n" in script
     assert sgfast(capsys, "export", "-", "--since", "-", "--to", "aws").status == 2
+
+
+def test_diff_and_suggest_export_what_they_find(capsys: Capsys) -> None:
+    files = [PCAPS / "shop.yaml", PCAPS / "shop.proposed.yaml"]
+    exported = sgfast(capsys, "export", files[1], "--since", files[0], "--to", "terraform").out
+    done = sgfast(capsys, "diff", *files, "--to", "terraform")
+    assert done.status == 0 and done.out == exported != "" and done.err.startswith("By the rules alone: 1 row opened")
+    suggested = sgfast(capsys, "suggest", PCAPS / "shop.pcap", "--to", "aws")
+    assert suggested.out.startswith("#!/bin/sh\n# Made by sgfast 0.") and " the suggested policy\n" in suggested.out
+    assert "19 rules in 3 groups for 4 instances" in suggested.err
+    # What is there already is the policy that the suggestion starts from, of which a cloud gives the ids.
+    since = sgfast(capsys, "suggest", PCAPS / "shop.pcap", "--policy", files[0], "--to", "openstack")
+    assert since.status == 2 and "can be taken away only by its id" in since.err and since.out == ""
 
 
 def test_a_policy_of_a_hundred_groups_is_exported_in_few_calls() -> None:
