@@ -26,11 +26,14 @@ class TooMuch(PolicyError):
 
 
 class ExportError(SgfastError):
-    """A policy that a target cannot be told exactly (SPEC 13); exit status 2. ``problems``: a line for each cause."""
+    """A policy that a target cannot be told exactly (SPEC 13); exit status 2.
 
-    def __init__(self, *problems: str) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
+    ``origin``: the policy's, as messages show it; ``problems``: what is wrong, in a line each.
+    """
+
+    def __init__(self, origin: str, *problems: str) -> None:
+        self.problems = [f"{origin}: {problem}" for problem in problems]
+        super().__init__("; ".join(self.problems))
 
 
 class AmbiguousAddress(PolicyError):

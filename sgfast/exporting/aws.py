@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sgfast.errors import ExportError
@@ -13,9 +14,26 @@ from sgfast.exporting.calls import Call, Calls, Variables, single_address, words
 from sgfast.exporting.changes import Changes, Membership, changes, meaning
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.policy.matching import RuleInGroup
-from sgfast.policy.model import DEFAULT_GROUP, ICMP, ICMPV6, TCP, UDP, Direction, GroupPeer, Instance, Policy, Rule, Vpc
+from sgfast.policy.model import (
+    DEFAULT_GROUP,
+    ICMP,
+    ICMPV6,
+    TCP,
+    UDP,
+    AddressGroupPeer,
+    Direction,
+    GroupPeer,
+    Instance,
+    Policy,
+    Rule,
+    Vpc,
+)
+from sgfast.policy.yaml_nodes import shown_origin
 
-TARGET = Target("AWS", "aws", has_groups_of_both=True, port_protocols=frozenset({TCP, UDP}))
+_PREFIX_LIST = re.compile(r"pl-(?:[0-9a-f]{17}|[0-9a-f]{8})")
+TARGET = Target(
+    "AWS", "aws", address_group_id=_PREFIX_LIST, has_groups_of_both=True, port_protocols=frozenset({TCP, UDP})
+)  # fmt: skip
 
 #: EC2's names and their shells' are the same but for hyphens.
 _ADD: dict[Direction, str] = {"inbound": "AuthorizeSecurityGroupIngress", "outbound": "AuthorizeSecurityGroupEgress"}
@@ -24,7 +42,7 @@ _TAKE: dict[Direction, str] = {"inbound": "RevokeSecurityGroupIngress", "outboun
 _BATCH = 100
 _PROTOCOLS = {None: "-1", TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
 _IDS = {"sg": re.compile(r"sg-(?:[0-9a-f]{17}|[0-9a-f]{8})"), "vpc": re.compile(r"vpc-(?:[0-9a-f]{17}|[0-9a-f]{8})"),
-        "eni": re.compile(r"eni-(?:[0-9a-f]{17}|[0-9a-f]{8})")}  # fmt: skip
+        "eni": re.compile(r"eni-(?:[0-9a-f]{17}|[0-9a-f]{8})"), "pl": _PREFIX_LIST}  # fmt: skip
 _NOT_IN_DESCRIPTIONS = re.compile(r"[^A-Za-z0-9 ._\-:/()#,@\[\]+=&;{}!*]")
 
 FUNCTIONS = r'''
@@ -84,8 +102,9 @@ def aws_changes(old: Policy | None, new: Policy) -> Changes:
     """What changes, in rules that AWS has."""
     found = changes(None if old is None else expressible(old, TARGET), expressible(new, TARGET))
     if problems := [*_of_names(found), *_of_vpcs(found), *_of_instances(found)]:
-        raise ExportError(*problems)
-    return found
+        raise ExportError(shown_origin(new.origin), *problems)
+    # AWS has the prefix lists that are left in the policy, and keeps those that are not.
+    return replace(found, address_groups=(), address_groups_deleted=())
 
 
 def provider_id(kind: str, thing: Any) -> str:
@@ -94,6 +113,8 @@ def provider_id(kind: str, thing: Any) -> str:
 
 
 def _of_names(found: Changes) -> Iterator[str]:
+    for name in dict.fromkeys(each.name for each in (*found.addresses, *found.addresses_taken)):
+        yield f"address group {name!r}: is a prefix list of AWS; change it there first, and import the account again"
     for group in found.groups:
         if group.name == DEFAULT_GROUP:
             yield (
@@ -146,7 +167,9 @@ def _of_instances(found: Changes) -> Iterator[str]:
 class _Account:
     def __init__(self, found: Changes) -> None:
         self._changes = found
-        self._vpcs = vpcs_of_groups(found.new)
+        # A group that is deleted is where the old policy has it.
+        old = vpcs_of_groups(found.old) if found.old is not None else {}
+        self._vpcs = {**old, **{name: vpcs for name, vpcs in vpcs_of_groups(found.new).items() if vpcs}}
         self._variables = Variables()
         self._needs: dict[str, str] = {}
         self._calls: list[Call] = []
@@ -188,11 +211,8 @@ class _Account:
     # Groups
 
     def _vpc_of(self, group: str) -> Vpc | None:
-        vpcs = self._vpcs.get(group) or self._old_vpcs().get(group, set())
+        vpcs = self._vpcs.get(group, ())
         return self._changes.new.vpc_by_name.get(next(iter(vpcs))) if len(vpcs) == 1 else None
-
-    def _old_vpcs(self) -> dict[str, set[str]]:
-        return vpcs_of_groups(self._changes.old) if self._changes.old is not None else {}
 
     def _vpc_id(self, vpc: Vpc) -> str:
         if own := provider_id("vpc", vpc):
@@ -297,6 +317,8 @@ class _Account:
             said["Description"] = described(rule.description)
         if isinstance(rule.peer, GroupPeer):
             made["UserIdGroupPairs"] = [{"GroupId": self._groups[rule.peer.name], **said}]
+        elif isinstance(rule.peer, AddressGroupPeer):
+            made["PrefixListIds"] = [{"PrefixListId": prefix_list(self._changes, rule.peer), **said}]
         elif rule.ethertype == 4:
             made["IpRanges"] = [{"CidrIp": str(rule.peer or "0.0.0.0/0"), **said}]
         else:
@@ -345,6 +367,13 @@ def described(text: str) -> str:
     return _NOT_IN_DESCRIPTIONS.sub("_", text)
 
 
+def prefix_list(found: Changes, peer: AddressGroupPeer) -> str:
+    """The id of a prefix list of either policy."""
+    policies = (found.new, found.old) if found.old is not None else (found.new,)
+    groups = (policy.address_group_by_name.get(peer.name) for policy in policies)
+    return next(provider_id("pl", group) for group in groups if group is not None)
+
+
 def protocol(rule: Rule) -> str:
     return _PROTOCOLS.get(rule.protocol, str(rule.protocol))
 
@@ -358,7 +387,7 @@ def filters_of(instance: Instance) -> dict[str, str]:
 
 
 def is_said_by_other(rule: Rule) -> bool:
-    """Whether it is one of the two rules that AWS has as one, and not the first (SPEC 13.3)."""
+    """Whether it is the second of two rules that AWS has as one (SPEC 13.3)."""
     return isinstance(rule.peer, GroupPeer) and rule.ethertype == 6 and rule.protocol != ICMPV6
 
 

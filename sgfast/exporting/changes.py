@@ -19,6 +19,7 @@ from sgfast.policy.model import (
     SecurityGroup,
     Vpc,
 )
+from sgfast.policy.yaml_nodes import shown_origin
 
 Thing = TypeVar("Thing", SecurityGroup, AddressGroup, Instance, Vpc)
 
@@ -55,9 +56,11 @@ class Changes:
     memberships: tuple[Membership, ...]
     #: Instances that leave groups, with the groups of ``new``.
     memberships_taken: tuple[Membership, ...]
-    #: As they are in ``old``. Rules of a group that is deleted are here only if they name another group, because clouds
-    #: do not delete a group that a rule names.
+    #: With their ids in ``old``. Rules of a group that is deleted are here only if they name another group, because
+    #: clouds do not delete a group that a rule names.
     rules_taken: tuple[RuleInGroup, ...]
+    #: The other rules of groups that stay, likewise.
+    rules_kept: tuple[RuleInGroup, ...]
     groups_deleted: tuple[SecurityGroup, ...]
     addresses_taken: tuple[AddressGroup, ...]
     address_groups_deleted: tuple[AddressGroup, ...]
@@ -78,9 +81,10 @@ def changes(old: Policy | None, new: Policy) -> Changes:
     Raises ExportError if the policies differ in something that is no group, rule or membership.
     """
     before = old or Policy((), security_groups=())
-    groups = _same(before.security_groups, new.security_groups, "security group")
-    kept = _same(before.address_groups, new.address_groups, "address group")
-    vpcs = _same(before.vpcs, new.vpcs, "VPC")
+    origin = shown_origin(new.origin)
+    groups = _same(before.security_groups, new.security_groups, "security group", origin)
+    kept = _same(before.address_groups, new.address_groups, "address group", origin)
+    vpcs = _same(before.vpcs, new.vpcs, "VPC", origin)
     instances = _same_instances(before, new, {was.name: name for name, was in vpcs.items()})
     if old is not None:
         _refuse_other_differences(old, new, groups, instances, vpcs)
@@ -94,24 +98,26 @@ def changes(old: Policy | None, new: Policy) -> Changes:
     new_name = {was.name: name for name, was in groups.items()}
     new_address_group = {was.name: name for name, was in kept.items()}
 
-    def said(rule: Rule) -> Rule:
-        """What a rule of ``old`` says, in the names of ``new``."""
+    def renamed(rule: Rule) -> Rule:
+        """A rule of ``old`` in the names of ``new``."""
         match rule.peer:
-            case GroupPeer(name):
-                rule = replace(rule, peer=GroupPeer(new_name.get(name, name)))
-            case AddressGroupPeer(name):
-                rule = replace(rule, peer=AddressGroupPeer(new_address_group.get(name, name)))
-        return meaning(rule)
+            case GroupPeer(name) if new_name.get(name, name) != name:
+                return replace(rule, peer=GroupPeer(new_name[name]))
+            case AddressGroupPeer(name) if new_address_group.get(name, name) != name:
+                return replace(rule, peer=AddressGroupPeer(new_address_group[name]))
+        return rule
 
     added: list[RuleInGroup] = []
     taken: list[RuleInGroup] = []
+    stay: list[RuleInGroup] = []
     for group in new.security_groups:
         was = groups.get(group.name)
-        rules = {} if was is None else {said(rule): rule for rule in was.rules}
+        there = [] if was is None else [renamed(rule) for rule in was.rules]
         wanted = {meaning(rule): rule for rule in group.rules}
-        added += [RuleInGroup(group.name, rule) for said_now, rule in wanted.items() if said_now not in rules]
-        if was is not None:
-            taken += [RuleInGroup(group.name, rule) for rule in was.rules if said(rule) not in wanted]
+        known = set(map(meaning, there))
+        added += [RuleInGroup(group.name, rule) for said, rule in wanted.items() if said not in known]
+        taken += [RuleInGroup(group.name, rule) for rule in there if meaning(rule) not in wanted]
+        stay += [RuleInGroup(group.name, rule) for rule in there if meaning(rule) in wanted]
     # No cloud deletes this one.
     deleted = [
         group for group in before.security_groups
@@ -119,7 +125,7 @@ def changes(old: Policy | None, new: Policy) -> Changes:
     ]  # fmt: skip
     for group in deleted:
         taken += [
-            RuleInGroup(group.name, rule) for rule in group.rules
+            RuleInGroup(group.name, renamed(rule)) for rule in group.rules
             if isinstance(rule.peer, GroupPeer) and rule.peer.name != group.name
         ]  # fmt: skip
     more, fewer = _memberships(new, instances, new_name)
@@ -133,6 +139,7 @@ def changes(old: Policy | None, new: Policy) -> Changes:
         tuple(more),
         tuple(fewer),
         tuple(taken),
+        tuple(stay),
         tuple(deleted),
         tuple(_surplus((replace(was, name=name), new.address_group_by_name[name]) for name, was in kept.items())),
         tuple(group for group in before.address_groups if group.name not in new_address_group),
@@ -166,7 +173,7 @@ def meaning(rule: Rule) -> Rule:
     return replace(rule, id="", description="", ports=None if rule.ports == _ALL_PORTS else rule.ports)
 
 
-def _same(before: Iterable[Thing], after: Iterable[Thing], kind: str) -> dict[str, Thing]:
+def _same(before: Iterable[Thing], after: Iterable[Thing], kind: str, origin: str) -> dict[str, Thing]:
     """What the things of ``after`` are in ``before``, by their names in ``after``."""
     by_id = {thing.id: thing for thing in before if thing.id}
     by_name = {thing.name: thing for thing in before}
@@ -178,11 +185,13 @@ def _same(before: Iterable[Thing], after: Iterable[Thing], kind: str) -> dict[st
             continue
         if was.id != thing.id and was.id and thing.id:
             raise ExportError(
+                origin,
                 f"{kind} {thing.name!r}: has the id {was.id} in the old policy, and {thing.id} in the new one; "
-                "give one of them another name"
+                "give one of them another name",
             )
         if was.name in taken:
-            raise ExportError(f"{kind} {was.name!r}: is {taken[was.name]!r} and {thing.name!r} in the new policy")
+            message = f"{kind} {was.name!r}: is both {taken[was.name]!r} and {thing.name!r} in the new policy"
+            raise ExportError(origin, f"{message}; give one of them another name or id")
         taken[was.name] = thing.name
         found[thing.name] = was
     return found
@@ -190,7 +199,7 @@ def _same(before: Iterable[Thing], after: Iterable[Thing], kind: str) -> dict[st
 
 def _same_instances(before: Policy, new: Policy, vpcs: Mapping[str, str]) -> dict[str, Instance]:
     """As ``_same``. Instances are also the same if all their addresses are."""
-    found = _same(before.instances, new.instances, "instance")
+    found = _same(before.instances, new.instances, "instance", shown_origin(new.origin))
     known = {was.name for was in found.values()}
     by_addresses = {
         (vpcs.get(was.vpc), frozenset(was.addresses)): was for was in before.instances if was.name not in known
@@ -220,22 +229,24 @@ def _refuse_other_differences(
     instances: Mapping[str, Instance],
     vpcs: Mapping[str, Vpc],
 ) -> None:
+    origin = shown_origin(new.origin)
     only = "an export changes groups, rules and memberships only; make this change first, and import the account again"
     new_name = {was.name: name for name, was in vpcs.items()}
     peerings = {frozenset(new_name.get(name, name) for name in pair) for pair in old.peerings}
     if peerings != new.peerings:
         pair = min(sorted(each) for each in peerings ^ new.peerings)
-        raise ExportError(f"the peering of {' and '.join(map(repr, pair))}: is in one of the two policies; {only}")
+        raise ExportError(origin, f"the peering of {' and '.join(map(repr, pair))}: is in one policy only; {only}")
     for name, vpc in vpcs.items():
         if vpc.region != new.vpc_by_name[name].region:
-            raise ExportError(f"VPC {name!r}: is in another region in the old policy; {only}")
+            raise ExportError(origin, f"VPC {name!r}: is in another region in the old policy; {only}")
     for name, instance in instances.items():
         now = new.instance_by_name[name]
         if (new_name.get(instance.vpc), set(instance.addresses)) != (now.vpc, set(now.addresses)):
-            raise ExportError(f"instance {name!r}: has another VPC or other addresses in the old policy; {only}")
+            raise ExportError(origin, f"instance {name!r}: has another VPC or addresses in the old policy; {only}")
     for name, group in groups.items():
         if group.stateful != new.group_by_name[name].stateful:
-            raise ExportError(f"security group {name!r}: is stateful in one policy only; give the new one another name")
+            message = f"security group {name!r}: is stateful in one policy only; give the new one another name"
+            raise ExportError(origin, message)
 
 
 def _memberships(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ from sgfast.policy.model import (
     ICMP,
     ICMPV6,
     PORT_PROTOCOLS,
+    AddressGroup,
     AddressGroupPeer,
     GroupPeer,
     Network,
@@ -26,6 +28,7 @@ from sgfast.policy.model import (
 from sgfast.policy.networks import parse_network
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.rule_text import rule_text
+from sgfast.policy.yaml_nodes import shown_origin
 
 #: The most rules that one rule becomes. A cloud's groups do not have more rules.
 _MOST_PARTS = 1_000
@@ -53,6 +56,8 @@ class Target:
     #: Several ranges of ports in one rule.
     has_port_lists: bool = False
     has_address_groups: bool = False
+    #: Without these, address groups become CIDRs, except those that the target already has under such an id.
+    address_group_id: re.Pattern[str] | None = None
     has_stateless_groups: bool = False
     #: A rule whose peer is a group is for IPv4 and IPv6.
     has_groups_of_both: bool = False
@@ -60,6 +65,12 @@ class Target:
     port_protocols: frozenset[int] = PORT_PROTOCOLS
     #: 0, or 1 where there is no port 0.
     first_port: int = 0
+
+    def has_address_group(self, group: AddressGroup) -> bool:
+        pattern = self.address_group_id
+        return self.has_address_groups or (
+            pattern is not None and any(map(pattern.fullmatch, (group.id, group.name)))
+        )
 
 
 class _Inexpressible(Exception):
@@ -80,11 +91,11 @@ def expressible(policy: Policy, target: Target) -> Policy:
     rewriter = _Rewriter(policy, target)
     groups = [rewriter.group(group) for group in policy.security_groups]
     if problems := [*problems, *rewriter.problems]:
-        raise ExportError(*problems)
+        raise ExportError(shown_origin(policy.origin), *problems)
     return replace(
         policy,
         security_groups=tuple(groups),
-        address_groups=policy.address_groups if target.has_address_groups else (),
+        address_groups=tuple(group for group in policy.address_groups if target.has_address_group(group)),
     )
 
 
@@ -150,7 +161,8 @@ class _Rewriter:
             parts += self._of_other_version(group, made)
         self._rules += len(parts)
         if self._rules > _MOST_RULES:
-            raise ExportError(f"{self._target.title} would need more than {_MOST_RULES:,} rules; export fewer groups")
+            message = f"{self._target.title} would need more than {_MOST_RULES:,} rules; export fewer groups"
+            raise ExportError(shown_origin(self._policy.origin), message)
         return replace(group, rules=tuple(parts))
 
     def _problem(self, group: SecurityGroup, rule: Rule, reason: object) -> None:
@@ -161,8 +173,7 @@ class _Rewriter:
         parts = [rule]
         if not target.has_denies:
             parts = [replace(each, priority=1) for each in self._without_denied(group, rule)]
-        if not target.has_address_groups:
-            parts = [each for part in parts for each in self._in_cidrs(part)]
+        parts = [each for part in parts for each in self._with_address_group(part)]
         if not target.has_port_lists:
             parts = [each for part in parts for each in self._of_one_range(part)]
         if len(parts) > _MOST_PARTS:
@@ -183,6 +194,13 @@ class _Rewriter:
             # All ports but 0. Such a target takes this range for all of them.
             ports = ((1, 32767), (32768, 65535))
         return [replace(rule, ports=(each,)) for each in ports]
+
+    def _with_address_group(self, rule: Rule) -> list[Rule]:
+        """The rule, if the target has its address group."""
+        if not isinstance(rule.peer, AddressGroupPeer):
+            return [rule]
+        group = self._policy.address_group_by_name[rule.peer.name]
+        return [rule] if self._target.has_address_group(group) else self._in_cidrs(rule)
 
     def _in_cidrs(self, rule: Rule) -> list[Rule]:
         """The rule, with the CIDRs of its address group in the place of the group."""
@@ -240,8 +258,9 @@ class _Rewriter:
         self._comparisons += steps
         if self._comparisons > _MOST_COMPARISONS:
             raise ExportError(
+                shown_origin(self._policy.origin),
                 f"to rewrite the rules for {self._target.title} takes more than {_MOST_COMPARISONS:,} comparisons of "
-                "rules that allow and deny; export fewer groups"
+                "rules that allow and deny; export fewer groups",
             )
 
 

@@ -25,6 +25,7 @@ from sgfast.policy.model import (
     SecurityGroup,
 )
 from sgfast.policy.rule_text import ports_text, rule_text
+from sgfast.policy.yaml_nodes import shown_origin
 
 OPENSTACK = Target("OpenStack", "neutron", has_address_groups=True, has_stateless_groups=True, first_port=1)
 #: Its API for OpenStack's clients has neither deny rules nor lists of ports.
@@ -94,22 +95,25 @@ def export(
     target = OPENSTACK if cloud == "openstack" else OTC_V3 if form == "json" else OTC
     found = openstack_changes(old, new, target)
     if problems := [*_of_rules_taken(found)]:
-        raise ExportError(*problems)
+        raise ExportError(shown_origin(new.origin), *problems)
     return _Project(found, target).calls()
 
 
 def openstack_changes(old: Policy | None, new: Policy, target: Target) -> Changes:
     """What changes, in rules that the target has."""
     found = changes(None if old is None else expressible(old, target), expressible(new, target))
+    origin = shown_origin(new.origin)
     if any(group.name == DEFAULT_GROUP for group in found.groups):
         raise ExportError(
+            origin,
             f"security group {DEFAULT_GROUP!r}: every project has it already; import the account, and export what "
-            "changes since then"
+            "changes since then",
         )
     if len(regions := {vpc.region for vpc in new.vpcs}) > 1:
-        raise ExportError(f"the VPCs are in {len(regions)} regions; {target.title} is told about one region at a time")
+        message = f"the VPCs are in {len(regions)} regions; {target.title} is told about one region at a time"
+        raise ExportError(origin, message)
     if problems := [*_of_instances(found)]:
-        raise ExportError(*problems)
+        raise ExportError(origin, *problems)
     return found
 
 
@@ -185,13 +189,8 @@ class _Project:
 
     def _parts_that_stay(self) -> Iterator[RuleInGroup]:
         """The rules that stay, of a rule of the cloud that is taken away as a whole."""
-        taken = {id(each.rule) for each in self._changes.rules_taken}
         whole = {rule_id(each.rule) for each in self._changes.rules_taken}
-        names = {was.name: name for name, was in self._changes.kept_groups.items()}
-        for group in self._changes.old.security_groups if self._changes.old is not None and whole else ():
-            for rule in group.rules if group.name in names else ():
-                if id(rule) not in taken and rule_id(rule) in whole:
-                    yield RuleInGroup(names[group.name], rule)
+        return (each for each in self._changes.rules_kept if rule_id(each.rule) in whole - {""})
 
     def _call(
         self,

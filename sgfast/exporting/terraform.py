@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sgfast.errors import ExportError
@@ -24,6 +24,7 @@ from sgfast.policy.model import (
     SecurityGroup,
 )
 from sgfast.policy.rule_text import peer_text, ports_text, rule_text, service_text
+from sgfast.policy.yaml_nodes import shown_origin
 
 Provider = Literal["aws", "openstack", "opentelekomcloud"]
 
@@ -64,11 +65,12 @@ def export(old: Policy | None, new: Policy, provider: Provider, version: str) ->
     if provider == "aws":
         found = aws.aws_changes(old, new)
         if len(regions := {vpc.region for vpc in new.vpcs}) > 1:
-            raise ExportError(f"the VPCs are in {len(regions)} regions; Terraform is told about one region at a time")
+            message = f"the VPCs are in {len(regions)} regions; Terraform is told about one region at a time"
+            raise ExportError(shown_origin(new.origin), message)
     else:
         found = openstack.openstack_changes(old, new, _TARGETS[provider])
         if problems := [*_of_icmp(found, provider)]:
-            raise ExportError(*problems)
+            raise ExportError(shown_origin(new.origin), *problems)
     comments = [*head(found, f"Terraform, provider {provider}", version)]
     comments += [_OF_A_WHOLE] if old is None else _OF_A_CHANGE
     if provider == "aws":
@@ -127,13 +129,24 @@ class _Configuration:
         """The names of what the configuration of the old policy has and the new one has not."""
         found = self.changes
         for each in found.rules_taken:
-            kept = found.kept_groups.get(each.group)
             if not self.is_said_by_other(each.rule):
-                yield self.rule(kept.name if kept is not None else each.group, each.rule).address
+                yield self.rule(self._old_name(each.group), self._in_old_names(each.rule)).address
         for group in found.groups_deleted:
             yield from (self.rule(group.name, rule).address for rule in group.rules if not self.is_said_by_other(rule))
             yield self.group(group).address
         yield from self.memberships_removed()
+
+    def _old_name(self, group: str) -> str:
+        kept = self.changes.kept_groups.get(group)
+        return group if kept is None else kept.name
+
+    def _in_old_names(self, rule: Rule) -> Rule:
+        match rule.peer:
+            case GroupPeer(name):
+                return replace(rule, peer=GroupPeer(self._old_name(name)))
+            case AddressGroupPeer(name) if name in self.changes.kept_address_groups:
+                return replace(rule, peer=AddressGroupPeer(self.changes.kept_address_groups[name].name))
+        return rule
 
     def id_of_group(self, name: str) -> str:
         group = self.changes.new.group_by_name.get(name)
@@ -197,10 +210,13 @@ class _Aws(_Configuration):
     def rule(self, group: str, rule: Rule) -> _Block:
         kind = f"aws_vpc_security_group_{_direction(rule)}_rule"
         body: dict[str, Any] = {"security_group_id": self.id_of_group(group)}
-        if isinstance(rule.peer, GroupPeer):
-            body["referenced_security_group_id"] = self.id_of_group(rule.peer.name)
-        else:
-            body[f"cidr_ipv{rule.ethertype}"] = _cidr(rule)
+        match rule.peer:
+            case GroupPeer(name):
+                body["referenced_security_group_id"] = self.id_of_group(name)
+            case AddressGroupPeer():
+                body["prefix_list_id"] = aws.prefix_list(self.changes, rule.peer)
+            case _:
+                body[f"cidr_ipv{rule.ethertype}"] = _cidr(rule)
         body["ip_protocol"] = aws.protocol(rule)
         if (ends := aws.first_and_last(rule)) is not None:
             body["from_port"], body["to_port"] = ends

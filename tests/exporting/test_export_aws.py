@@ -19,11 +19,12 @@ from effort import some
 from exported import BLOCKS, GROUPS, assert_same, exportable, random_policy, renamed, run, seeds
 from provider_commands import provider_command
 
+from sgfast.errors import ExportError
 from sgfast.exporting import aws
 from sgfast.live.aws import read_account
 from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.formats import import_sources
-from sgfast.policy.model import Policy
+from sgfast.policy.model import AddressGroupPeer, Policy
 
 boto3 = pytest.importorskip("boto3")
 pytest.importorskip("moto.server")
@@ -152,6 +153,38 @@ def test_the_script_does_what_the_calls_do_and_may_be_run_again(
         done = executed(script, tmp_path, shell | needed)
         assert (done.returncode, done.stderr) == (0, ""), done
         assert_same(second, live(), aws.TARGET)
+
+
+def test_a_prefix_list_stays_the_prefix_list_that_it_is(client: Any) -> None:
+    vpc = client.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    offices = client.create_managed_prefix_list(
+        PrefixListName="offices", MaxEntries=5, AddressFamily="IPv4", Entries=[{"Cidr": "192.0.2.0/24"}]
+    )["PrefixList"]["PrefixListId"]  # fmt: skip
+    group = client.create_security_group(GroupName="g", Description="g", VpcId=vpc)["GroupId"]
+    peer = {"IpProtocol": "tcp", "FromPort": 1, "ToPort": 1, "PrefixListIds": [{"PrefixListId": offices}]}
+    client.authorize_security_group_ingress(GroupId=group, IpPermissions=[peer])
+    old = live()
+    g = old.group_by_name["g"]
+    moved = tuple(replace(rule, ports=((2, 2),)) if rule.direction == "inbound" else rule for rule in g.rules)
+    groups = tuple(replace(each, rules=moved) if each is g else each for each in old.security_groups)
+    back = apply(client, old, replace(old, security_groups=groups), {})
+    assert [(rule.ports, rule.peer) for rule in back.group_by_name["g"].rules if rule.direction == "inbound"] == [
+        (((2, 2),), AddressGroupPeer("offices"))
+    ]
+    lists = replace(old.address_groups[0], addresses=())
+    with pytest.raises(ExportError, match="address group 'offices': is a prefix list of AWS; change it there first"):
+        aws.export(old, replace(old, address_groups=(lists,)))
+
+
+def test_a_group_has_another_name_here_but_not_in_the_account(client: Any) -> None:
+    first = parse_policy(SHOP)
+    back = apply(client, None, first, place(client, first))
+    names = {name: f"new-{name}" if name in ("web", "db") else name for name in back.group_by_name}
+    second = renamed(back, names)
+    assert aws.export(back, second).calls == []
+    fewer = [replace(each, rules=()) if each.name == "new-db" else each for each in second.security_groups]
+    back = apply(client, back, replace(second, security_groups=tuple(fewer)), {})
+    assert back.group_by_name["db"].rules == () and len(back.group_by_name["web"].rules) == 3
 
 
 def test_what_traffic_needs_is_in_the_account_after_export(

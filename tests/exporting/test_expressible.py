@@ -111,7 +111,7 @@ def test_what_is_left_of_a_rule_and_no_rule_can_say_is_an_error(written: list[st
     with pytest.raises(ExportError) as caught:
         expressible(policy_of(*written), PLAIN)
     (problem,) = caught.value.problems
-    assert problem.startswith("security group 'web', rule web/inbound/1 (") and reason in problem
+    assert problem.startswith("<policy>: security group 'web', rule web/inbound/1 (") and reason in problem
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_setting_that_is_not_the_clouds_is_an_error(setting: str, error: str) 
         return
     with pytest.raises(ExportError) as caught:
         expressible(policy, TARGET)
-    assert any(problem.startswith(error) for problem in caught.value.problems)
+    assert any(problem.startswith(f"<policy>: {error}") for problem in caught.value.problems)
 
 
 def test_what_one_rule_becomes_is_bounded() -> None:
@@ -191,7 +191,7 @@ def test_additions_come_before_what_is_taken_and_groups_are_known_by_their_ids()
 @pytest.mark.parametrize(
     ("old", "error"),
     [
-        ("vpcs: [{name: default}, {name: w}]\npeerings: [[default, w]]", "the peering of 'default' and 'w': is in"),
+        ("vpcs: [{name: default}, {name: w}]\npeerings: [[default, w]]", "the peering of 'default' and 'w': is in one"),
         ("vpcs: [{name: default, region: north}]", "VPC 'default': is in another region in the old policy"),
         ("instances: [{name: i, addresses: [10.0.0.9], security_groups: [g]}]", "instance 'i': has another VPC"),
         ("security_groups: [{name: g, stateful: false}]", "security group 'g': is stateful in one policy only"),
@@ -218,7 +218,8 @@ def test_all_rules_that_a_cloud_cannot_have_are_named_at_once(capsys: Capsys, tm
     lines = done.err.splitlines()
     assert len(lines) == 21 and lines[-1] == "sgfast: and 3 more that aws cannot have"
     assert lines[0] == (
-        "sgfast: security group 'g', rule g/inbound/1 (sctp/1 from 0.0.0.0/0): AWS has no ports for this protocol"
+        f"sgfast: {policy}: security group 'g', rule g/inbound/1 (sctp/1 from 0.0.0.0/0): "
+        "AWS has no ports for this protocol"
     )
 
 
