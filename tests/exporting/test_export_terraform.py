@@ -181,6 +181,7 @@ def test_what_has_an_id_is_imported_and_is_no_template(
     (group,) = (body for address, body in made.resources.items() if re.search("secgroup_v|aws_sec", address))
     wanted = "It is _{not} _a_ _{template}" if provider == "aws" else 'It is ${not} "a" %{template}'
     assert _value(group["description"]) == wanted
+    assert provider == "aws" or ("It is $${not}" in done.out and "%%{template}" in done.out)
     assert f'"{IDS[provider]["instance"]}"' in done.out
     # Since then only the second rule is new, and it names the group by its id.
     (tmp_path / "old.yaml").write_text((tmp_path / "policy.yaml").read_text().replace("ports: 81", "ports: 82"))
@@ -205,6 +206,14 @@ def test_types_of_icmp_that_a_provider_cannot_send_are_an_error(
     text = f"version: 1\nsecurity_groups: [{{name: g, rules: [{{direction: inbound, protocol: icmp, {rule}}}]}}]"
     with pytest.raises(ExportError, match=error):
         terraform.export(None, parse_policy(text), provider, "0")
+
+
+def test_types_of_icmp_are_in_the_fields_of_ports() -> None:
+    rules = ", ".join(f"{{direction: inbound, protocol: icmp, icmp_type: 8{code}}}" for code in ("", ", icmp_code: 1"))
+    policy = parse_policy(f"version: 1\nsecurity_groups: [{{name: g, rules: [{rules}]}}]")
+    text = terraform.export(None, policy, "openstack", "0")
+    bodies = [body for body in Configuration(text).resources.values() if "protocol" in body]
+    assert [(body["port_range_min"], body["port_range_max"]) for body in bodies] == [(8, 0), (8, 1)]
 
 
 @pytest.mark.parametrize(

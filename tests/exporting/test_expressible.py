@@ -188,6 +188,12 @@ def test_additions_come_before_what_is_taken_and_groups_are_known_by_their_ids()
     assert not (found.groups or found.groups_deleted or found.rules or found.rules_taken)
 
 
+def test_the_group_that_no_cloud_deletes_stays() -> None:
+    old = parse_policy("version: 1\nsecurity_groups: [{name: default}, {name: sg-1, label: default}, {name: g}]")
+    found = changes(old, parse_policy("version: 1\nsecurity_groups: [{name: h}]"))
+    assert [group.name for group in found.groups_deleted] == ["g"]
+
+
 @pytest.mark.parametrize(
     ("old", "error"),
     [
