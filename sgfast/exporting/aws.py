@@ -231,15 +231,11 @@ class _Account:
                 mentioned.add(each.rule.peer.name)
         for member in (*found.memberships, *found.memberships_taken):
             mentioned.update(member.groups)
-        there = {name: (found.new.group_by_name[name], was) for name, was in found.kept_groups.items()}
-        for group in found.groups_deleted:
-            there[group.name] = (group, group)
-        for name, (now, was) in there.items():
-            if name not in mentioned:
-                continue
-            self._groups[name] = provider_id("sg", now) or provider_id("sg", was)
-            if not self._groups[name]:
-                self._find_group(name)
+        for name, group in found.groups_there.items():
+            if name in mentioned:
+                self._groups[name] = provider_id("sg", group)
+                if not self._groups[name]:
+                    self._find_group(name)
 
     def _find_group(self, name: str) -> None:
         variable = self._variables.name("group", name)

@@ -56,8 +56,8 @@ class Changes:
     memberships: tuple[Membership, ...]
     #: Instances that leave groups, with the groups of ``new``.
     memberships_taken: tuple[Membership, ...]
-    #: With their ids in ``old``. Rules of a group that is deleted are here only if they name another group, because
-    #: clouds do not delete a group that a rule names.
+    #: With their ids in ``old``. Rules of groups that ``new`` does not have are here if they name another group that is
+    #: deleted, because clouds do not delete a group that a rule names.
     rules_taken: tuple[RuleInGroup, ...]
     #: The other rules of groups that stay, likewise.
     rules_kept: tuple[RuleInGroup, ...]
@@ -72,6 +72,14 @@ class Changes:
     def members(self) -> list[Membership]:
         """Of each instance whose groups change, the first change."""
         return [*{each.instance.name: each for each in (*self.memberships_taken, *self.memberships)}.values()]
+
+    @property
+    def groups_there(self) -> dict[str, SecurityGroup]:
+        """The groups that are there already, by the names that they have here."""
+        found = {name: self.new.group_by_name[name] for name in self.kept_groups}
+        kept = {was.name for was in self.kept_groups.values()}
+        old = self.old.security_groups if self.old is not None else ()
+        return found | {group.name: group for group in old if group.name not in kept}
 
 
 def changes(old: Policy | None, new: Policy) -> Changes:
@@ -118,15 +126,14 @@ def changes(old: Policy | None, new: Policy) -> Changes:
         added += [RuleInGroup(group.name, rule) for said, rule in wanted.items() if said not in known]
         taken += [RuleInGroup(group.name, rule) for rule in there if meaning(rule) not in wanted]
         stay += [RuleInGroup(group.name, rule) for rule in there if meaning(rule) in wanted]
-    # No cloud deletes this one.
-    deleted = [
-        group for group in before.security_groups
-        if group.name not in new_name and DEFAULT_GROUP not in (group.name, group.label)
-    ]  # fmt: skip
-    for group in deleted:
+    gone = [group for group in before.security_groups if group.name not in new_name]
+    # No cloud deletes the group default.
+    deleted = [group for group in gone if DEFAULT_GROUP not in (group.name, group.label)]
+    names = {group.name for group in deleted}
+    for group in gone:
         taken += [
-            RuleInGroup(group.name, renamed(rule)) for rule in group.rules
-            if isinstance(rule.peer, GroupPeer) and rule.peer.name != group.name
+            RuleInGroup(group.name, rule) for rule in group.rules
+            if isinstance(rule.peer, GroupPeer) and rule.peer.name != group.name and rule.peer.name in names
         ]  # fmt: skip
     more, fewer = _memberships(new, instances, new_name)
     return Changes(

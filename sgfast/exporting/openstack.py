@@ -233,10 +233,9 @@ class _Project:
             mentioned.update(("group", name) for name in member.groups)
         mentioned.update(("addresses", each.name) for each in (*found.addresses, *found.addresses_taken))
         there: list[tuple[str, str, SecurityGroup | AddressGroup]] = [
-            *(("group", name, found.new.group_by_name[name]) for name in found.kept_groups),
+            *(("group", name, group) for name, group in found.groups_there.items()),
             *(("addresses", name, found.new.address_group_by_name[name]) for name in found.kept_address_groups),
         ]
-        there += [("group", each.name, each) for each in found.groups_deleted]
         there += [("addresses", each.name, each) for each in found.address_groups_deleted]
         mentioned.update(("group", each.name) for each in found.groups_deleted)
         mentioned.update(("addresses", each.name) for each in found.address_groups_deleted)

@@ -250,7 +250,7 @@ class _Aws(_Configuration):
 
     @staticmethod
     def _attachment(instance: str, group: str) -> tuple[str, ...]:
-        return ("resource", "aws_network_interface_sg_attachment", _name(f"{instance}_in_{group}"))
+        return ("resource", "aws_network_interface_sg_attachment", _name(f"{instance} in {group}"))
 
     def _interface(self, instance: Instance) -> str:
         if own := aws.provider_id("eni", instance):

@@ -189,9 +189,15 @@ def test_additions_come_before_what_is_taken_and_groups_are_known_by_their_ids()
 
 
 def test_the_group_that_no_cloud_deletes_stays() -> None:
-    old = parse_policy("version: 1\nsecurity_groups: [{name: default}, {name: sg-1, label: default}, {name: g}]")
-    found = changes(old, parse_policy("version: 1\nsecurity_groups: [{name: h}]"))
+    rules = "[{direction: inbound, protocol: tcp, source: g}, {direction: inbound, protocol: tcp, source: h}]"
+    groups = f"{{name: default, rules: {rules}}}, {{name: sg-1, label: default}}, {{name: g}}, {{name: h}}"
+    old = parse_policy(f"version: 1\nsecurity_groups: [{groups}]")
+    new = parse_policy("version: 1\nsecurity_groups: [{name: h}]")
+    found = changes(old, new)
     assert [group.name for group in found.groups_deleted] == ["g"]
+    # Its rule would keep AWS from deleting the other group.
+    assert [(each.group, rule_text(each.rule)) for each in found.rules_taken] == [("default", "tcp from group g, IPv4")]
+    assert "Delete the security group g" in [call.about for call in export_to_aws(old, new).calls]
 
 
 @pytest.mark.parametrize(
