@@ -86,7 +86,7 @@ def apply(client: Any, old: Policy | None, new: Policy, needed: dict[str, str]) 
 
 
 def test_random_policies_and_their_changes_come_back_from_the_calls(client: Any) -> None:
-    for _, pick in seeds(some(4, 200), 2101):
+    for _, pick in seeds(some(3, 200), 2101):
         ec2.backend(REGION).reset()
         first, second = (exportable(random_policy(pick), aws.TARGET) for _ in range(2))
         back = apply(client, None, first, place(client, first))
@@ -149,7 +149,7 @@ def test_the_script_does_what_the_calls_do_and_may_be_run_again(
     text = SHOP.replace("protocol: icmp, source: web", "protocol: udp, source: web").replace("[db, web]", "[db]")
     second = parse_policy(text.replace('"80,443"', '"80,8080"'))
     script = aws.export(first, second).script("0", aws.FUNCTIONS)
-    for _ in range(2):
+    for _ in range(some(1, 2)):
         done = executed(script, tmp_path, shell | needed)
         assert (done.returncode, done.stderr) == (0, ""), done
         assert_same(second, live(), aws.TARGET)
@@ -213,3 +213,60 @@ def test_a_script_stops_where_aws_knows_none(client: Any, shell: dict[str, str],
     script = aws.export(first, second).script("0", aws.FUNCTIONS)
     done = executed(script, tmp_path, shell | place(client, first))
     assert done.returncode == 1 and done.stderr == "network interface of web-1: AWS knows none\n"
+
+
+TWO_VPCS = """
+version: 1
+vpcs: [{{name: v, id: vpc-01234567, region: {v}}}, {{name: w, region: {w}}}]
+peerings: [{peerings}]
+security_groups:
+  - {{name: {name}, rules: [{{direction: inbound, protocol: tcp, source: db}}]}}
+  - {{name: db}}
+  - {{name: unused}}
+instances:
+  - {{name: i, vpc: v, addresses: [10.1.0.4{more}], security_groups: [{name}]}}
+  - {{name: j, vpc: w, addresses: [10.2.0.4], security_groups: [db{other}]}}
+"""
+PLAIN = {"v": "eu-1", "w": "eu-1", "peerings": "[v, w]", "name": "web", "more": "", "other": ", unused"}
+
+
+def test_each_call_goes_to_the_region_of_its_vpc() -> None:
+    rules = "rules: [{direction: inbound, protocol: tcp, source: db}]"
+    policy = parse_policy(TWO_VPCS.format(**PLAIN | {"w": "eu-2"}).replace(rules, "rules: []"))
+    made = aws.export(None, policy)
+    assert made.needs == {"vpc_w": "the id of the VPC w"}
+    calls = [call.request for call in made.calls if call.request["action"] == "CreateSecurityGroup"]
+    assert [(call["region"], call["parameters"]["VpcId"]) for call in calls] == [
+        ("eu-1", "vpc-01234567"), ("eu-2", "${vpc_w}"), ("eu-2", "${vpc_w}")
+    ]  # fmt: skip
+    script = made.script("0", aws.FUNCTIONS)
+    regions = re.findall(r"^export AWS_REGION=(\S+) AWS_DEFAULT_REGION=\1$", script, re.M)
+    # Two groups, the interface of each instance, and its groups.
+    assert regions == ["eu-1", "eu-2"] * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({}, ""),
+        ({"w": "eu-2"}, r"security group 'web', rule web/inbound/1: AWS takes no group in another region; write its"),
+        ({"peerings": ""}, "rule web/inbound/1: AWS takes no group in VPC 'w', which is not peered"),
+        ({"other": ", unused, web"}, r"security group 'web': has instances in several VPCs \('v', 'w'\); an AWS group"),
+        ({"other": ""}, "security group 'unused': has no instances, which would say in which VPC AWS has to make it"),
+        ({"name": "sg-web"}, "security group 'sg-web': AWS takes no name that begins with sg-"),
+        ({"name": "default"}, "security group 'default': every VPC has it already"),
+    ],
+)
+def test_what_aws_cannot_be_told_is_an_error(change: dict[str, str], error: str) -> None:
+    policy = parse_policy(TWO_VPCS.format(**PLAIN | change))
+    if not error:
+        aws.export(None, policy)
+        return
+    with pytest.raises(ExportError, match=error):
+        aws.export(None, policy)
+
+
+def test_an_instance_that_cannot_be_found_is_an_error() -> None:
+    policy = parse_policy(TWO_VPCS.format(**PLAIN).replace("10.2.0.4", "10.2.0.0/24"))
+    with pytest.raises(ExportError, match="instance 'j': has neither AWS's id nor a single address; give it its id"):
+        aws.export(None, policy)

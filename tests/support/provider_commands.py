@@ -44,7 +44,8 @@ def _aws() -> Callable[[list[str]], int]:
     from awscli.clidriver import create_clidriver  # type: ignore[import-not-found]
 
     driver = create_clidriver()
-    driver.session.get_service_model("ec2")
+    # This reads the description of EC2 once, and calls nothing.
+    _run(driver.main, ["ec2", "describe-vpcs", "--generate-cli-skeleton"])
     return lambda words: driver.main(words)
 
 
