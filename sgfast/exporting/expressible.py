@@ -109,11 +109,11 @@ def _of_settings(settings: Settings, target: Target) -> Iterator[str]:
 
 
 def _flat(settings: Settings) -> dict[str, object]:
-    timeouts = {f"timeouts.{name}": value for name, value in asdict(settings.timeouts).items()}
-    return {
-        "profile": settings.profile, **timeouts, "on_change": settings.on_change,
-        "infrastructure": settings.infrastructure,
-    }  # fmt: skip
+    """All settings but the one that is no cloud's (SPEC 6.8)."""
+    values = asdict(settings)
+    del values["max_connections"]
+    timeouts = values.pop("timeouts")
+    return values | {f"timeouts.{name}": value for name, value in timeouts.items()}
 
 
 class _Rewriter:
