@@ -11,14 +11,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from sgfast.engine import Engine, Verdict, is_multicast
 from sgfast.errors import ArgumentError, PolicyError
 from sgfast.policy.assuming import with_assumed
 from sgfast.policy.document import load_policy
 from sgfast.policy.lookup import find, similar
-from sgfast.policy.matching import Address, End, Field, Packet, RuleInGroup, compare, rules_of
+from sgfast.policy.matching import Address, End, Field, Packet, RuleInGroup, compare, groups_of, rules_of
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
@@ -103,7 +103,8 @@ class Explained:
     #: None for an end that is not an instance.
     egress: SideExplained | None
     ingress: SideExplained | None
-    #: Which addresses were chosen where there were several, and which ends are assumed, as full sentences.
+    #: Which addresses were chosen where there were several, which ends are assumed, and which are in a group that their
+    #: instance is not in, as full sentences.
     choices: tuple[str, ...]
     #: Instances that are only assumed: ``policy`` has them, the one that was given does not.
     assumed: tuple[Instance, ...] = ()
@@ -184,13 +185,16 @@ def _explained(
     )  # fmt: skip
     packet = Packet(src.address.version, protocol, port, icmp_type, icmp_code)
     sides: list[SideExplained | None] = [None, None]
+    told: list[str] = []
     if verdict.verdict in ("allow", "deny"):
         for n, (direction, here, there) in enumerate((("outbound", src, dst), ("inbound", dst, src))):
             if here.instance is not None:
-                sides[n] = _side(policy, verdict, direction, here.instance, there, packet)  # type: ignore[arg-type]
+                side = _side(policy, verdict, direction, here.instance, there, packet)  # type: ignore[arg-type]
+                sides[n] = side
+                told += _members_by_address(policy, there, (side.winner, *side.also_match))
     return Explained(
         policy, engine.vpc, src, dst, protocol, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
-        _note(policy, verdict, src, dst), sides[0], sides[1], tuple(choices), assumed,
+        _note(policy, verdict, src, dst), sides[0], sides[1], (*choices, *dict.fromkeys(told)), assumed,
     )  # fmt: skip
 
 
@@ -395,6 +399,25 @@ def _side(
     )  # fmt: skip
 
 
+def _members_by_address(policy: Policy, there: End, matching: Sequence[RuleInGroup | None]) -> Iterator[str]:
+    """Why rules that name a group match an address whose owner is not in it (SPEC 4.14)."""
+    if there.instance is None:
+        return
+    network = ip_network(there.address.packed)
+    for found in matching:
+        peer = found.rule.peer if found is not None else None
+        if not isinstance(peer, GroupPeer) or peer.name in there.instance.security_groups:
+            continue
+        for holder in policy.holders(there.instance.vpc, network):
+            if peer.name in holder.security_groups:
+                around = next(each for each in holder.addresses if there.address in each)
+                yield (
+                    f"{there.address} counts as a member of {peer.name}: {holder.name}, which is in that group, has "
+                    f"{around} (settings.group_members: by-address)."
+                )
+                break
+
+
 # Explanations
 
 
@@ -421,17 +444,21 @@ def _or_none(number: int | None) -> str:
 def _why_no_peer(policy: Policy, rule: Rule, here: Instance, there: End) -> str:
     match rule.peer:
         case GroupPeer(name):
-            return _why_no_member(policy, name, here, there.instance)
+            return _why_no_member(policy, name, here, there)
         case AddressGroupPeer(name):
             count = len(policy.address_group_by_name[name].addresses)
             return f"none of its {count} prefixes contains the address" if count else "it has no addresses"
     return ""
 
 
-def _why_no_member(policy: Policy, group: str, here: Instance, other: Instance | None) -> str:
+def _why_no_member(policy: Policy, group: str, here: Instance, there: End) -> str:
+    other = there.instance
     if other is None:
         return "the address belongs to no instance, and only instances are in groups"
-    if group not in other.security_groups:
+    network = ip_network(there.address.packed)
+    if is_multicast(there.address):
+        return "a multicast or broadcast address is in no group"
+    if group not in groups_of(policy, other, network):
         groups = ", ".join(other.security_groups[:_LISTED_GROUPS])
         if len(other.security_groups) > _LISTED_GROUPS:
             groups += f" and {len(other.security_groups) - _LISTED_GROUPS} more"

@@ -3,15 +3,15 @@
 The compiler's classes are made for look-ups and may be empty: a network that longer prefixes cover completely is still
 a class there. Whether a rule ever wins can only be decided with classes that contain something.
 
-    addresses  of one family, seen from one VPC: by the innermost network that a rule names and by those groups of the
-               owner that rules name
+    addresses  of one family, seen from one VPC: by the innermost network that a rule names and by those groups that
+               they are in and rules name
     services   by protocol, and by ports or ICMP type and code, as far as rules distinguish them
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -21,12 +21,13 @@ from sgfast.compiler.addresses import named_networks
 from sgfast.compiler.ports import KEYS, key_ranges
 from sgfast.policy.model import GroupPeer, Network, Policy, Rule
 from sgfast.policy.network_keys import peer_key, without_duplicates
+from sgfast.policy.networks import NEVER_AN_INSTANCE
 
 Mask = NDArray[np.bool_]
 
 #: First address and negated last address, so that outer prefixes sort before inner ones.
 Span = tuple[int, int]
-#: A prefix of an instance, and those of the instance's groups that rules name.
+#: A prefix of an instance, and the groups that its addresses are in, as far as rules name them.
 Owned = tuple[Span, frozenset[str]]
 
 _NOWHERE = -1
@@ -84,14 +85,15 @@ class View:
         self._named = named
         memberships: dict[frozenset[str], int] = {frozenset(): NOBODY}
         regions = policy.vpc_by_name
-        # For each span: its owner's membership, and whether the owner is in this VPC. Its own addresses take precedence
-        # over peers'.
+        # For each span: its membership, and whether the owner is in this VPC. Its own addresses take precedence over
+        # peers'.
         owned: dict[Span, tuple[int, bool]] = {}
         for other, spans in visible.items():
             own, reachable = other == vpc, regions[other].region == regions[vpc].region
             for span, groups in spans:
                 member = memberships.setdefault(groups, len(memberships)) if reachable else NOBODY
                 owned.setdefault(span, (member, own))
+        owned = with_multicast(owned, family, lambda _: NOBODY)
         self._memberships = len(memberships)
         self._memberships_of: dict[str, list[int]] = {}
         for groups, number in memberships.items():
@@ -122,6 +124,26 @@ class View:
             of_membership[self._memberships_of.get(group, [])] = True
             self._groups[group] = of_membership[self._member]
         return self._groups[group]
+
+
+def with_multicast(
+    owned: dict[Span, tuple[int, bool]], family: int, owner_there: Callable[[int], int]
+) -> dict[Span, tuple[int, bool]]:
+    """What ``pieces`` takes, with other owners where addresses are multicast or broadcast (SPEC 3.3, 4.11).
+    ``owner_there`` gives the other owner for an owner.
+    """
+    changed = owned.copy()
+    for network in NEVER_AN_INSTANCE:
+        first, minus_last = int(network.network_address), -int(network.broadcast_address)
+        if network.version != family:
+            continue
+        around = [span for span in owned if span[0] <= first and span[1] <= minus_last]
+        if around:
+            changed[first, minus_last] = owner_there(owned[max(around)][0]), True
+        for span in owned:
+            if first <= span[0] and minus_last <= span[1]:
+                changed[span] = owner_there(owned[span][0]), True
+    return changed
 
 
 def pieces(

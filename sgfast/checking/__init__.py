@@ -7,6 +7,7 @@
     unused        unused groups and address groups, rules whose peer is nobody
     blocked       instances that no connection can be opened to or from
     isolation     members of one group that cannot reach each other
+    membership    instances whose prefixes make others members of their groups
     ip_versions   services that are open over one IP version only
     traffic       rules that no packet of some captures used
     unmet         what an expectations file contradicts
@@ -25,6 +26,7 @@ from sgfast.checking.coverage import Coverage
 from sgfast.checking.exposure import exposed
 from sgfast.checking.ip_versions import one_version_only
 from sgfast.checking.isolation import separated_members
+from sgfast.checking.membership import wide_members
 from sgfast.checking.policy_index import PolicyIndex
 from sgfast.checking.traffic import never_hit
 from sgfast.checking.unmet import unmet
@@ -71,7 +73,8 @@ def check_policy(
     together, groups_left = separated_members(index)
     shadowed = {(finding.group, finding.rule) for finding in found if finding.code == SHADOWED}
     versions, versions_left = one_version_only(index, shadowed)
-    found += empty + blocked_instances(index, coverage) + together + versions
+    wide, prefixes_left = wide_members(index)
+    found += empty + blocked_instances(index, coverage) + together + versions + wide
     if traffic is not None:
         found += never_hit(traffic)
     if proof is not None:
@@ -84,6 +87,7 @@ def check_policy(
             (coverage.skipped, "sets of rules were not compared, because they were too large or too many."),
             (rules_left, "rules were not checked for reachable members of the group they name."),
             (groups_left, "groups were not checked for members that can reach each other."),
+            (prefixes_left, "prefixes were not checked for wider ones of other instances."),
             (versions_left, "rules were not checked for services that are open over one IP version only."),
             (rules_unread, "rules were not compared with what used them, as that came in too many ways."),
         )

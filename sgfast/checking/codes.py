@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from sgfast.policy.model import Rule
+
+if TYPE_CHECKING:
+    from sgfast.suggesting import Kind
 
 Severity = Literal["error", "warning", "note"]
 
@@ -31,6 +35,7 @@ NEVER_HIT = "SG012"
 ONE_VERSION = "SG013"
 UNMET = "SG014"
 WIDER_THAN_USED = "SG015"
+WIDE_MEMBER = "SG016"
 
 CODES: dict[str, Code] = {
     SHADOWED: Code(
@@ -95,10 +100,14 @@ CODES: dict[str, Code] = {
         "Put the narrower rules in its place if nothing else should come this way. A capture shows only what happened "
         "while it ran: think of backups, month ends, failovers and other clients.",
     ),
+    WIDE_MEMBER: Code(
+        "wide-member", "warning", "an instance whose prefix makes other instances members of its groups",
+        "Give it only the addresses that it needs, or put it into a group that no rule names.",
+    ),
 }  # fmt: skip
 
 #: Codes about instances. In findings with other codes, ``instances`` are a group's members.
-INSTANCE_CODES = frozenset((NO_INBOUND, NO_OUTBOUND))
+INSTANCE_CODES = frozenset((NO_INBOUND, NO_OUTBOUND, WIDE_MEMBER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +126,8 @@ class Finding:
     #: How many connections it rests on, and the rules that would do for them; only of ``WIDER_THAN_USED``.
     connections: int | None = None
     instead: tuple[Rule, ...] = ()
+    #: These connections by kind, as far as there was room to count them apart.
+    used: Mapping[Kind, int] = field(default_factory=dict)
 
     @property
     def severity(self) -> Severity:

@@ -80,7 +80,7 @@ class _Members:
             ]
             for family in (4, 6)
         }  # fmt: skip
-        self._family_sets = {family: frozenset(places) for family, places in self._families.items()}
+        self._member_set = frozenset(members)
         self._owned = sorted(
             (network.version, int(network.network_address), network.prefixlen, n)
             for n in members
@@ -112,7 +112,7 @@ class _Members:
         if rule.peer is None:
             yield from self._families[rule.ethertype]
         elif isinstance(rule.peer, GroupPeer):
-            yield from self._family_sets[rule.ethertype] & self._index.member_sets[rule.peer.name]
+            yield from self._member_set & self._index.members_by_family[rule.peer.name, rule.ethertype]
         else:
             seen: set[int] = set()
             for network in named_networks(self._index.policy, rule):

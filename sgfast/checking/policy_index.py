@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 
+from sgfast.policy.matching import groups_of
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
 from sgfast.space import NamedNetworks, Owned, View, contexts_of
 
@@ -85,19 +87,25 @@ class PolicyIndex:
     def _owned(self) -> dict[int, dict[str, list[Owned]]]:
         """Owned prefixes by family and VPC."""
         owned: dict[int, dict[str, list[Owned]]] = {4: {}, 6: {}}
-        known: dict[tuple[str, ...], frozenset[str]] = {}
+        known: dict[frozenset[str], frozenset[str]] = {}
         for instance in self.policy.instances:
-            groups = known.get(instance.security_groups)
-            if groups is None:
-                groups = known[instance.security_groups] = self.named_groups.intersection(instance.security_groups)
             for network in instance.addresses:
+                groups = groups_of(self.policy, instance, network)
+                if groups not in known:
+                    known[groups] = self.named_groups & groups
                 span = (int(network.network_address), -int(network.broadcast_address))
-                owned[network.version].setdefault(instance.vpc, []).append((span, groups))
+                owned[network.version].setdefault(instance.vpc, []).append((span, known[groups]))
         return owned
 
     @cached_property
-    def member_sets(self) -> dict[str, frozenset[int]]:
-        return {name: frozenset(places) for name, places in self.members.items()}
+    def members_by_family(self) -> dict[tuple[str, int], set[int]]:
+        """The positions of the instances that have an address of a family in a group, as rules that name it see it."""
+        found: dict[tuple[str, int], set[int]] = defaultdict(set)
+        for place, instance in enumerate(self.policy.instances):
+            for network in instance.addresses:
+                for group in groups_of(self.policy, instance, network):
+                    found[group, network.version].add(place)
+        return found
 
     def named(self, family: int) -> NamedNetworks:
         if family not in self._named:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
@@ -17,11 +17,14 @@ from sgfast.policy.rule_text import rule_text
 from sgfast.policy.rules import merged
 from sgfast.replaying import ReplayResult, RuleHits
 from sgfast.replaying.results import Names, Rows
+from sgfast.suggesting import Kind
 from sgfast.suggesting.rules import Drafter, Limits, Need, Service
 
 #: The most combinations of rule, peer and port that are kept, of about 150 bytes each. A rule with too many of them is
 #: not narrow anyway.
 MOST_USES = 200_000
+#: The most combinations of rule, two ends and port whose connections are counted apart, of about 250 bytes each.
+MOST_COUNTED = 100_000
 #: Fewer connections than this say little about what a rule is for.
 FEWEST_CONNECTIONS = 10
 #: What is left of the rule must be this much less. A part of that size is rarely what is meant by the whole.
@@ -38,6 +41,10 @@ _KIND_DTYPE = np.dtype([
     ("spare", "u1", (3,)),
 ])  # fmt: skip
 _RULE = slice(16, 20)
+_ENDS_DTYPE = np.dtype([
+    ("initiator", "u1", (16,)), ("responder", "u1", (16,)), ("instance", "<i4", (2,)), ("rule", "<i4"), ("port", "<i4"),
+    ("family", "u1"), ("protocol", "u1"), ("spare", "u1", (2,)),
+])  # fmt: skip
 
 
 class Use(NamedTuple):
@@ -67,6 +74,11 @@ class Uses:
         self._kept = 0
         #: The numbers of the rules with too many kinds.
         self.too_many: set[int] = set()
+        #: The connections that used each rule, by its number.
+        self.totals: Counter[int] = Counter()
+        #: The same by bytes of ``_ENDS_DTYPE``, as far as there is room.
+        self._counts: dict[int, Counter[bytes]] = {}
+        self._counted = 0
 
     def begin(self, names: Names) -> None:
         self._names = names.instances
@@ -90,6 +102,7 @@ class Uses:
             keys["port"] = np.where(is_icmp, used["icmp"] >> 8, ports)
             for key in np.unique(keys.view(f"V{_KIND_DTYPE.itemsize}")):
                 self._keep(key.tobytes())
+            self._count(used, keys)
 
     def _keep(self, key: bytes) -> None:
         rule = int.from_bytes(key[_RULE], "little")
@@ -102,6 +115,35 @@ class Uses:
             largest = max(self._kinds, key=lambda number: len(self._kinds[number]))
             self._kept -= len(self._kinds.pop(largest))
             self.too_many.add(largest)
+
+    def _count(self, used: Rows, keys: Rows) -> None:
+        """``keys``: of ``_KIND_DTYPE``."""
+        ends = np.zeros(len(used), dtype=_ENDS_DTYPE)
+        for name in ("initiator", "responder", "instance", "family", "protocol"):
+            ends[name] = used[name]
+        ends["rule"], ends["port"] = keys["rule"], keys["port"]
+        found, counts = np.unique(ends.view(f"V{_ENDS_DTYPE.itemsize}"), return_counts=True)
+        for key, rule, count in zip(found, found.view(_ENDS_DTYPE)["rule"].tolist(), counts.tolist(), strict=True):
+            self.totals[rule] += count
+            counted = self._counts.setdefault(rule, Counter())
+            octets = key.tobytes()
+            if octets in counted:
+                counted[octets] += count
+            elif self._counted < MOST_COUNTED:
+                self._counted += 1
+                counted[octets] = count
+
+    def connections(self, number: int) -> dict[Kind, int]:
+        """The connections that used a rule, as far as there was room to count them apart."""
+        found: Counter[Kind] = Counter()
+        for key, count in self._counts.get(number, Counter()).items():
+            row = np.frombuffer(key, _ENDS_DTYPE)[0]
+            length = 4 if row["family"] == 4 else 16
+            egress, ingress = (self._names[one] if one >= 0 else None for one in row["instance"].tolist())
+            port = None if row["port"] < 0 else int(row["port"])
+            initiator, responder = (row[end][:length].tobytes() for end in ("initiator", "responder"))
+            found[Kind(initiator, responder, egress, ingress, int(row["protocol"]), port)] += count
+        return dict(found)
 
     def of_rule(self, number: int, family: int) -> list[Use]:
         """The ways in which a rule was used, in order."""
@@ -124,7 +166,7 @@ def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], in
     skipped = 0
     for number, hits in enumerate(result.rules):
         # Deny rules and the rules of stateless groups have no connections (SPEC 4.13).
-        count = hits.connections
+        count = uses.totals[number] if hits.connections else 0
         if count < FEWEST_CONNECTIONS:
             continue
         if number in uses.too_many:
@@ -133,9 +175,11 @@ def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], in
         instead = narrower.than(hits, uses.of_rule(number, hits.rule.ethertype))
         if instead:
             text = f"{rule_text(hits.rule)}: {count:,} connections used it, for which {_would_do(instead)}"
-            found.append(
-                Finding(WIDER_THAN_USED, text, group=hits.group, rule=hits.rule.id, connections=count, instead=instead)
-            )
+            used = uses.connections(number)
+            found.append(Finding(
+                WIDER_THAN_USED, text, group=hits.group, rule=hits.rule.id, connections=count, instead=instead,
+                used=used,
+            ))  # fmt: skip
     return found, skipped
 
 

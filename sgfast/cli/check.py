@@ -10,7 +10,7 @@ import click
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, as_if_in_option, format_option, replay_options
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import is_colourful, print_text, say, to_json, warn
+from sgfast.cli.printing import columns, is_colourful, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ def check(
         if form == "json":
             text = to_json(found)
         else:
-            text = check_text(loaded.origin, found, checked, lines, colour=is_colourful(sys.stdout))
+            colour = is_colourful(sys.stdout)
+            text = check_text(loaded.origin, found, checked, lines, width=columns(sys.stdout), colour=colour)
     print_text(text, sys.stdout, "standard output")
     if traffic is not None and traffic.damaged is not None:
         context.exit(EXIT_DAMAGED)

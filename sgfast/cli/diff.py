@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,23 +14,28 @@ from sgfast.cli.options import (
     EXIT_FAIL_ON,
     FILE,
     Form,
+    by_option,
     format_option,
     jobs_option,
     midstream_option,
     mode_option,
     quiet_option,
     replay_options,
+    top_option,
 )
+from sgfast.cli.page_file import PageFile, page_file, report_option
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.cli.printing import columns, is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.comparing import Change, DiffResult
+    from sgfast.policy.document import Lines
     from sgfast.policy.model import Policy
     from sgfast.reaching import Difference
     from sgfast.replaying import ReplayOptions
+    from sgfast.report.rollup import By
 
 #: What ``--fail-on`` asks of the traffic, and of the rules alone.
 CHANGES: tuple[Change, ...] = ("newly-denied", "newly-allowed")
@@ -59,6 +63,8 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
 @midstream_option
 @format_option("markdown")
 @jobs_option
+@by_option()
+@top_option
 @click.option(
     "--fail-on",
     multiple=True,
@@ -68,6 +74,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
     "allows more or less by its rules (opened, closed). Several are separated by commas. Repeatable.",
 )
 @to_option
+@report_option("what NEW opens and closes, and what that changes for the captured traffic")
 @click.option("--changes", hidden=True, metavar="FILE")
 @policy_options
 @sandbox_option
@@ -80,16 +87,19 @@ def diff(
     options: ReplayOptions,
     policies: PolicyOptions,
     form: Form,
+    by: By,
+    top: int | None,
     fail_on: tuple[str, ...],
     target: str | None,
+    report: str | None,
     quiet: bool,
 ) -> None:
     """Show what would change if policy NEW replaced OLD.
 
     First, for all packets that open a connection: what NEW opens and closes, and which rules do it. That needs no
     traffic, and is exact. Then, if there are captures: both policies judge all of them from the first packet on, and
-    the report lists the connections that would be newly denied (those that were answered come first) and newly allowed,
-    the rules that decide under each policy, and the rules that make the difference.
+    the report says which connections would be newly denied (those that were answered come first) and newly allowed, the
+    rules that decide under each policy, and the rules that make the difference.
 
     OLD and NEW are policy documents, a cloud's exports, or directories of exports; "-" is standard input for one of the
     files. The format "markdown" is for pull requests. With --to, standard output gets what leads from OLD to NEW, and
@@ -100,6 +110,7 @@ def diff(
       sgfast diff today.yaml proposed.yaml --fail-on opened
       sgfast diff today.yaml proposed.yaml monday.pcap tuesday.pcap
       sgfast diff today.yaml proposed.yaml monday.pcap --start 2026-01-26T08:00:00Z --end 2026-01-26T18:00:00Z
+      sgfast diff today.yaml proposed.yaml monday.pcap --report diff.html
       sgfast diff --plan plan.json monday.pcap --format markdown --fail-on newly-denied
     """
     if plan is None and len(files) < 2:
@@ -119,19 +130,32 @@ def diff(
 
     from sgfast.policy.formats.terraform import load_plan
 
-    Inputs(files[:2] if plan is None else (), captures, [plan]).enter_sandbox()
-    old, new = load_plan(plan, policies.unresolved) if plan is not None else map(policies.load, files[:2])
-    found = _by_rules(old, new, must=not captures or bool(set(fail_on) & set(BY_RULES)))
-    result = None
-    if captures:
-        from sgfast.comparing import run_diff
+    inputs = Inputs(files[:2] if plan is None else (), captures, [plan])
+    with page_file(report, inputs, quiet=quiet) as page:
+        if target is not None:
+            page.give_standard_output("--to")
+        lines: dict[str, Lines] = {"old": {}, "new": {}}
+        if plan is not None:
+            old, new = load_plan(plan, policies.unresolved)
+        else:
+            old, new = policies.load(files[0], lines["old"]), policies.load(files[1], lines["new"])
+        found = _by_rules(old, new, must=not captures or bool(set(fail_on) & set(BY_RULES)))
+        result = None
+        if captures:
+            from sgfast.comparing import run_diff
 
-        with progress_of(captures, shown=not quiet) as progress:
-            result = run_diff(old, new, captures, options, progress)
-        raise_arrived()
+            with progress_of(captures, shown=not quiet) as progress:
+                result = run_diff(old, new, captures, options, progress)
+            raise_arrived()
+        of_input = result.warnings if result is not None else (*old.warnings, *new.warnings)
+        warnings = list(dict.fromkeys((*found.warnings, *of_input)))
+        if page.is_wanted:
+            from sgfast.report.html.diff import diff_html
+
+            page.publish(diff_html(found, result, warnings, lines))
     if target is not None:
         print_text(exported(old, new, target), sys.stdout, "standard output")
-    _print_report(found, result, form, quiet, sys.stdout if target is None else sys.stderr)
+    _print_report(found, result, warnings, form, by, top, quiet, page)
     if result is not None and result.damaged is not None:
         context.exit(EXIT_DAMAGED)
     is_changed = {"opened": bool(found.opened), "closed": bool(found.closed)}
@@ -155,33 +179,29 @@ def _by_rules(old: Policy, new: Policy, must: bool) -> Difference:
 
 
 def _print_report(
-    found: Difference, result: DiffResult | None, form: Form, quiet: bool, stream: Any
-) -> None:
-    of_input = result.warnings if result is not None else (*found.old.warnings, *found.new.warnings)
-    warnings = list(dict.fromkeys((*found.warnings, *of_input)))
+    found: Difference, result: DiffResult | None, warnings: list[str], form: Form, by: By, top: int | None, quiet: bool,
+    page: PageFile,
+) -> None:  # fmt: skip
+    stream = page.stream
     if form == "json":
         from sgfast.report.diff import diff_summary
         from sgfast.report.difference import difference_object
 
-        traffic = diff_summary(result) if result is not None else {"captures": []}
+        traffic = diff_summary(result, by, top) if result is not None else {"captures": []}
         text = to_json({**traffic, **difference_object(found), "warnings": warnings})
     elif form == "markdown":
         from sgfast.report.diff_markdown import diff_markdown
         from sgfast.report.difference import difference_markdown
 
-        text = difference_markdown(found) + ("\n" + diff_markdown(result) if result is not None else "")
+        text = difference_markdown(found, top) + ("\n" + diff_markdown(result, by, top) if result is not None else "")
     else:
-        from sgfast.report.diff_text import diff_text
-        from sgfast.report.difference import difference_text
+        from sgfast.report.difference import report_text
 
-        width = shutil.get_terminal_size().columns if is_terminal(stream) else 80
-        colour = is_colourful(stream)
-        text = difference_text(found, width=width, colour=colour)
-        text += "\n" + diff_text(result, width=width, colour=colour) if result is not None else ""
+        text = report_text(found, result, width=columns(stream), colour=is_colourful(stream), by=by, top=top)
     # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
     if not (form == "text" and is_terminal(stream) and is_terminal(sys.stderr)):
         if not quiet:
             warn(warnings)
         if result is not None and result.damaged is not None:
             say(str(result.damaged))
-    print_text(text, stream, "standard error" if stream is sys.stderr else "standard output")
+    print_text(text, stream, page.name)

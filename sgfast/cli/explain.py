@@ -9,7 +9,7 @@ import click
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import EXIT_FAIL_ON, FILE, Form, as_if_in_option, format_option, vpc_option
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import is_colourful, print_text, to_json, warn
+from sgfast.cli.printing import columns, is_colourful, print_text, to_json, warn
 
 
 @click.command(short_help="Explain why a packet is allowed or denied: the winning rule, or the nearest misses.")
@@ -92,7 +92,7 @@ def explain(
     if form == "json":
         text = to_json(explain_summary(explained, lines))
     else:
-        text = explain_text(explained, lines, colour=is_colourful(sys.stdout))
+        text = explain_text(explained, lines, width=columns(sys.stdout), colour=is_colourful(sys.stdout))
     print_text(text, sys.stdout, "standard output")
     if fail_on == "denied" and explained.verdict == "deny":
         context.exit(EXIT_FAIL_ON)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 
 import click
@@ -10,7 +9,7 @@ import click
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, Form, format_option, quiet_option, vpc_option
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.cli.printing import columns, is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.signals import raise_arrived
 
 
@@ -73,8 +72,7 @@ def flowlog(
     if form == "json":
         text = to_json(check_object(found))
     else:
-        width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else 80
-        text = check_text(found, width=width, colour=is_colourful(sys.stdout))
+        text = check_text(found, width=columns(sys.stdout), colour=is_colourful(sys.stdout))
     print_text(text, sys.stdout, "standard output")
     if found.broken_lines or found.damage:
         context.exit(EXIT_DAMAGED)

@@ -66,6 +66,26 @@ jobs_option = click.option(
     help="The number of threads that judge, 1 to 64. Results stay the same; it pays off from hundreds of thousands of "
     "connections on.",
 )
+
+
+def by_option(*, rules: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``rules``: whether rules decide about what the rows are about."""
+    return click.option(
+        "--by",
+        type=click.Choice(["group", "instance", "address", "service"] + ["rule"] * rules),
+        default="group",
+        show_default=True,
+        help="What the rows of the report are: who reaches whom by security groups and named networks, by instances or "
+        + ("by addresses; services; or rules." if rules else "by addresses; or services."),
+    )
+
+
+top_option = click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="List N rows in each part of the report. Default: as many as let it have 60 lines; 1,000 with --json.",
+)
 quiet_option = click.option(
     "--quiet", "-q", is_flag=True, help="Print neither progress nor warnings on standard error."
 )

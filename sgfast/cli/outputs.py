@@ -17,6 +17,7 @@ from sgfast.output import STANDARD_OUTPUT, Output, descriptor_named, is_standard
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
+    from sgfast.policy.document import Lines
     from sgfast.replaying import FlowSink, FrameSink, PacketSink, ReplayResult, Sinks
     from sgfast.report.html import Timeline
 
@@ -101,15 +102,15 @@ class Outputs:
         self.packets.append(timeline)
         self._page = timeline, output
 
-    def publish(self, result: ReplayResult) -> None:
-        """Completes the files. Regular files appear now."""
+    def publish(self, result: ReplayResult, lines: Lines) -> None:
+        """Completes the files. Regular files appear now. ``lines``: those of the policy's document."""
         for sink in self._to_close:
             sink.close()
         if self._page is not None:
             from sgfast.report.html import html_report
 
             timeline, output = self._page
-            output.write(html_report(result, timeline).encode())
+            output.write(html_report(result, timeline, lines).encode())
         raise_arrived()
         publish(self._outputs)
 

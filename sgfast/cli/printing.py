@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from typing import Any
 
@@ -51,6 +52,11 @@ def is_terminal(stream: Any) -> bool:
         return stream is not None and bool(stream.isatty())
     except ValueError:
         return False
+
+
+def columns(stream: Any) -> int:
+    """How wide a text may be: as wide as the terminal, and elsewhere 80 columns."""
+    return shutil.get_terminal_size().columns if is_terminal(stream) else 80
 
 
 def is_colourful(stream: Any) -> bool:

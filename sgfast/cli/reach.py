@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import FILE, Form, format_option
+from sgfast.cli.page_file import page_file, report_option
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import is_colourful, is_terminal, print_text, to_json, warn
+from sgfast.cli.printing import columns, is_colourful, print_text, to_json, warn
+
+if TYPE_CHECKING:
+    from sgfast.policy.document import Lines
 
 
 @click.command(short_help="List who may open which connections to whom, by the rules alone.")
@@ -42,6 +45,7 @@ from sgfast.cli.printing import is_colourful, is_terminal, print_text, to_json, 
     show_default=True,
     help="How many rows the text shows. JSON has all.",
 )
+@report_option("a matrix of who may reach whom, and all rows with the rules that allow them")
 @format_option()
 @policy_options
 @sandbox_option
@@ -52,6 +56,7 @@ def reach(
     protocol: str | None,
     port: str | None,
     top: int,
+    report: str | None,
     policies: PolicyOptions,
     form: Form,
 ) -> None:
@@ -67,6 +72,7 @@ def reach(
       sgfast reach policy.yaml --to db-1
       sgfast reach policy.yaml --from internet --port 22,3389
       sgfast reach policy.yaml --from web --to db --json
+      sgfast reach policy.yaml --report reach.html
     """
     from sgfast.errors import ArgumentError
     from sgfast.reaching import named_end
@@ -76,17 +82,22 @@ def reach(
     asked = protocol or "all"
     if port is not None:
         asked = "; ".join(f"{each}/{port}" for each in ([protocol] if protocol else ["tcp", "udp"]))
-    Inputs([policy]).enter_sandbox()
-    loaded = policies.load(policy)
-    ends = named_end(loaded, source), named_end(loaded, destination)
-    try:
-        found = find_rows(loaded, *ends, asked)
-    except ArgumentError as error:
-        raise click.UsageError(str(error)) from None
+    inputs = Inputs([policy])
+    with page_file(report, inputs) as page:
+        lines: Lines = {}
+        loaded = policies.load(policy, lines)
+        ends = named_end(loaded, source), named_end(loaded, destination)
+        try:
+            found = find_rows(loaded, *ends, asked, rules=page.is_wanted)
+        except ArgumentError as error:
+            raise click.UsageError(str(error)) from None
+        if page.is_wanted:
+            from sgfast.report.html.reach import reach_html
+
+            page.publish(reach_html(found, lines))
     warn(loaded.warnings)
     if form == "json":
         text = to_json(reach_summary(found))
     else:
-        width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else 80
-        text = reach_text(found, top=top, width=width, colour=is_colourful(sys.stdout))
-    print_text(text, sys.stdout, "standard output")
+        text = reach_text(found, top=top, width=columns(page.stream), colour=is_colourful(page.stream))
+    print_text(text, page.stream, page.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -19,19 +18,22 @@ from sgfast.cli.options import (
     EXIT_FAIL_ON,
     FILE,
     Form,
+    by_option,
     format_option,
     jobs_option,
     midstream_option,
     mode_option,
     quiet_option,
     replay_options,
+    top_option,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.cli.printing import columns, is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
+    from sgfast.policy.document import Lines
     from sgfast.policy.model import Policy
     from sgfast.proving import Expectations
     from sgfast.replaying import ReplayOptions, ReplayResult
@@ -134,20 +136,8 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="What is meant, as sgfast test takes it: what FILE means to deny does not count as what would break, and the "
     "report names traffic that contradicts it.",
 )
-@click.option(
-    "--by",
-    type=click.Choice(["group", "instance", "address", "service", "rule"]),
-    default="group",
-    show_default=True,
-    help="What the rows of the report are: who reaches whom by security groups and named networks, by instances or by "
-    "addresses; services; or rules.",
-)
-@click.option(
-    "--top",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="List N rows in each part of the report. Default: as many as let it have 60 lines; 1,000 with --json.",
-)
+@by_option()
+@top_option
 @click.option(
     "--fail-on",
     type=click.Choice(["denied", "would-break"]),
@@ -242,7 +232,8 @@ def replay(
         inputs.enter_sandbox(outputs.opened)
         client = stack.enter_context(_client_at(dask)) if dask is not None else None
         options = replace(options, client=client, snapshot=outputs.snapshot)
-        loaded = policies.load(policy)
+        lines: Lines = {}
+        loaded = policies.load(policy, lines)
         meant = _looked_up(loaded, expectations) if expectations is not None else None
         with progress_of(captures, shown=not (quiet or lines_on_screen)) as progress:
             result = run_replay(loaded, captures, options, outputs.sinks, progress)
@@ -251,7 +242,7 @@ def replay(
             from sgfast.expecting import hold_against
 
             hold_against(result, meant)
-        outputs.publish(result)
+        outputs.publish(result, lines)
 
     _print_report(result, form, by, top, report_name, quiet)
     if result.damaged is not None:
@@ -300,8 +291,7 @@ def _print_report(result: ReplayResult, form: Form, by: By, top: int | None, nam
     else:
         from sgfast.report.text import text_report
 
-        width = shutil.get_terminal_size().columns if is_terminal(stream) else 80
-        text = text_report(result, width=width, colour=is_colourful(stream), by=by, top=top)
+        text = text_report(result, width=columns(stream), colour=is_colourful(stream), by=by, top=top)
     # The text report includes the warnings and the damage, so a terminal that shows both streams need not repeat them.
     if stream is not sys.stderr and not (form == "text" and is_terminal(stream) and is_terminal(sys.stderr)):
         if not quiet:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import sys
 from contextlib import ExitStack
@@ -18,17 +17,19 @@ from sgfast.cli.options import (
     EXIT_FAIL_ON,
     FILE,
     Form,
+    by_option,
     format_option,
     quiet_option,
     replay_options,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import is_colourful, is_terminal, print_text, say, to_json, warn
+from sgfast.cli.printing import columns, is_colourful, is_terminal, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
 from sgfast.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.replaying import ReplayOptions
+    from sgfast.report.rollup import By
 
 
 class _Prefixes(click.ParamType):  # type: ignore[type-arg]
@@ -109,6 +110,14 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
 @to_option
 @replay_options
 @format_option()
+@by_option(rules=False)
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="List N rows of what is left out for each reason, and in the text N rules of each group. Default: 5 rows "
+    "(1,000 with --json), and 30 rules.",
+)
 @policy_options
 @sandbox_option
 @quiet_option
@@ -129,6 +138,8 @@ def suggest(
     options: ReplayOptions,
     policies: PolicyOptions,
     form: Form,
+    by: By,
+    top: int | None,
     quiet: bool,
 ) -> None:
     """Suggest the fewest rules that would have allowed the connections in captures.
@@ -205,10 +216,9 @@ def suggest(
     if found.damaged is not None:
         say(str(found.damaged))
     if form == "json":
-        text = to_json(suggestion_object(found))
+        text = to_json(suggestion_object(found, by, top))
     else:
-        width = shutil.get_terminal_size().columns if is_terminal(stream) else 80
-        text = suggestion_text(found, width=width, colour=is_colourful(stream))
+        text = suggestion_text(found, width=columns(stream), colour=is_colourful(stream), by=by, top=top)
     print_text(text, stream, "standard error" if stream is sys.stderr else "standard output")
     if found.damaged is not None:
         context.exit(EXIT_DAMAGED)

@@ -10,7 +10,7 @@ import click
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import EXIT_DAMAGED, EXIT_FAIL_ON, FILE, format_option, quiet_option, replay_options
 from sgfast.cli.policies import PolicyOptions, policy_options
-from sgfast.cli.printing import is_colourful, print_text, say, to_json, warn
+from sgfast.cli.printing import columns, is_colourful, print_text, say, to_json, warn
 from sgfast.cli.progress import progress_of
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def test(
     elif form == "junit":
         text = expectations_junit(proof)
     else:
-        text = expectations_text(proof, lines, warnings, colour=is_colourful(sys.stdout))
+        text = expectations_text(proof, lines, warnings, width=columns(sys.stdout), colour=is_colourful(sys.stdout))
     print_text(text, sys.stdout, "standard output")
     if proof.of("fails"):
         context.exit(EXIT_FAIL_ON)

@@ -1,6 +1,6 @@
 """Judges captures by two policies at once, and finds what would change, connection by connection.
 
-    capture --frames--> engine OLD, engine NEW --outcome words--> core.changed --groups--> DiffResult
+    capture --frames--> engine OLD, engine NEW --outcome words--> core.changed --kinds, groups--> DiffResult
 
 ``core/diff/changed_connections.pxd`` defines a changed connection. ``rules`` finds out which rules are the same in both
 policies, ``groups`` puts into words what the core counted, and ``results`` defines the result.
@@ -21,16 +21,17 @@ import numpy as np
 
 from sgfast.capture.names import printable
 from sgfast.comparing.groups import changed_groups, importance
+from sgfast.comparing.kinds import ChangedKinds, kinds_together
 from sgfast.comparing.pair import Pair
 from sgfast.comparing.results import (
     CHANGES,
     Change,
     ChangedGroup,
+    Counts,
     DiffResult,
     Example,
     Judgement,
     MovedTraffic,
-    Others,
     RuleEffect,
 )
 from sgfast.comparing.rules import together
@@ -48,11 +49,12 @@ __all__ = [
     "CHANGES",
     "Change",
     "ChangedGroup",
+    "ChangedKinds",
+    "Counts",
     "DiffResult",
     "Example",
     "Judgement",
     "MovedTraffic",
-    "Others",
     "RuleEffect",
     "diff",
     "run_diff",
@@ -144,13 +146,10 @@ def _fill(
     result.first_time_ns, result.last_time_ns, oddities = times
     packets = np.sum([pair.changed.counters["packets"] for pair in pairs], axis=0)
     result.verdicts = {(VERDICTS[a], VERDICTS[b]): int(packets[a, b]) for a, b in np.argwhere(packets)}
-    decisions = [found for pair in pairs for found in changed_groups(pair.changed, *pair.engines)]
-    decisions.sort(key=lambda found: importance(found[0]))
+    found = [changed_groups(pair.changed, *pair.engines) for pair in pairs]
+    decisions = sorted((each for groups, _ in found for each in groups), key=lambda each: importance(each[0]))
     result.groups = [group for group, _, _ in decisions]
-    for change, *rows in zip(CHANGES, *(pair.changed.other_rows for pair in pairs), strict=True):
-        others = _sum({n: int(row[n]) for n in ("connections", "answered", "packets", "bytes")} for row in rows)
-        if others["connections"]:
-            result.others[change] = Others(**others)
+    result.kinds = {change: kinds_together([kinds[change] for _, kinds in found]) for change in CHANGES}
     # Rules have the same numbers in every VPC.
     result.rules = pairs[0].rules.effects(decisions)
     result.moved = together(pair.moves.result() for pair in pairs)
@@ -167,6 +166,12 @@ def _fill(
         )
     warn_of_time(result.warnings, oddities, result.first_time_ns, result.last_time_ns)
     warn_of_fragments(result.warnings, max(counted["fragments_denied"] for counted in counters))
+    known = sum(group.connections for group in result.groups)
+    if lacking := sum(result.total(change).connections for change in CHANGES) - known:
+        result.warnings.append(
+            f"too many kinds of connections changed: {count(lacking, 'connection')} are counted without addresses and "
+            "rules"
+        )
     if cut_short := sum(pair.changed.counters["cut_short"] for pair in pairs):
         result.warnings.append(
             f"too many connections changed at the same time: {count(cut_short, 'connection')} may be counted twice"

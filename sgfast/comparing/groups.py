@@ -1,4 +1,7 @@
-"""Groups the changed connections that the core counted, by filter, service, peers and rules."""
+"""Puts the changed connections that the core counted into words: by filter, service, peers and rules.
+
+    rows of ``core.changed`` -> kinds of traffic, as the policy that blocks sees them -> groups of kinds
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.comparing.kinds import ChangedKinds, fill_ends, kinds_of_rows
 from sgfast.comparing.results import LISTED_PEERS, Change, ChangedGroup, Example, Judgement
 from sgfast.comparing.rules import NO_SIDE_THERE, winners
 from sgfast.core.diff.changed_connections import ChangedConnections
@@ -36,16 +40,22 @@ class _Gathering:
 
 def changed_groups(
     changed: ChangedConnections, old: Engine, new: Engine
-) -> list[tuple[ChangedGroup, int, int]]:
-    """The groups, most important first, each with the numbers of the rules of OLD and NEW that decided (-1: none)."""
-    rows = changed.rows
+) -> tuple[list[tuple[ChangedGroup, int, int]], dict[Change, ChangedKinds]]:
+    """The groups, most important first, each with the numbers of the rules of OLD and NEW that decided (-1: none); and
+    all kinds of changed connections. Connections for whose addresses there was no room are in no group.
+    """
     engines = (old, new)
+    counted = changed.rows
     # The policy that blocks (0: OLD), whose filter is the one to report. To it, the other end may be the opener.
-    blocks = np.array(_PASSES)[rows["old"] & 7].astype(np.int8)
+    all_blocks = np.array(_PASSES)[counted["old"] & 7].astype(np.int8)
+    known = counted["family"] > 0
+    rows, blocks = counted[known], all_blocks[known]
     won = [
         winners(engine.compiled.classifier, _openers(rows, turned=(rows["turned"] == 1) & (blocks == which)))
         for which, engine in enumerate(engines)
     ]
+    names: dict[str, int] = {}
+    ends_and_rules: list[tuple[int, ...]] = []
     gathered: dict[tuple[Any, ...], _Gathering] = {}
     for n, row in enumerate(rows):
         blocking = int(blocks[n])
@@ -68,8 +78,18 @@ def changed_groups(
         gathering = gathered.setdefault(key, _Gathering())
         gathering.rows.append(n)
         gathering.peers[str(ip_address(ends[1 - side])) if peer is None else peer.name] += int(row["connections"])
+        numbers = [-1 if end is None else names.setdefault(end.name, len(names)) for end in (here, peer)]
+        ends_and_rules.append((side, *numbers, rules[blocking], rules[1 - blocking]))
+    kinds = kinds_of_rows(counted, all_blocks)
+    fill_ends(kinds, known, rows, np.array(ends_and_rules, dtype=np.int32).reshape(-1, 5))
     found = [(_group(key, gathering, rows, engines), *key[-2:]) for key, gathering in gathered.items()]
-    return sorted(found, key=lambda item: importance(item[0]))
+    ids = [[rule.id for rule in engine.rules] for engine in engines]
+    ways: tuple[tuple[Change, int], ...] = (("newly-denied", 1), ("newly-allowed", 0))
+    by_change = {
+        change: ChangedKinds(kinds[all_blocks == which], [*names], ids[which], passing_rules=ids[1 - which])
+        for change, which in ways
+    }
+    return sorted(found, key=lambda item: importance(item[0])), by_change
 
 
 def _openers(rows: Rows, turned: NDArray[np.bool_]) -> Rows:

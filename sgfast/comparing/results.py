@@ -7,6 +7,7 @@ from typing import Literal
 
 from sgfast.capture import Damage
 from sgfast.capture.names import without_credentials
+from sgfast.comparing.kinds import ChangedKinds
 from sgfast.engine import Midstream, Mode
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Service
@@ -79,8 +80,8 @@ class ChangedGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class Others:
-    """Changed connections for which there was no room in a group."""
+class Counts:
+    """Changed connections, added up."""
 
     connections: int
     answered: int
@@ -133,7 +134,8 @@ class DiffResult:
     verdicts: dict[tuple[str, str], int] = field(default_factory=dict)
     #: Sorted by ``groups.importance``: newly denied ones first, then those with most answered connections.
     groups: list[ChangedGroup] = field(default_factory=list)
-    others: dict[Change, Others] = field(default_factory=dict)
+    #: All changed connections, with or without a group. ``sgfast.report.rollup.changed`` folds them.
+    kinds: dict[Change, ChangedKinds] = field(default_factory=dict)
     #: Those with most connections first.
     rules: list[RuleEffect] = field(default_factory=list)
     moved: list[MovedTraffic] = field(default_factory=list)
@@ -154,13 +156,12 @@ class DiffResult:
     def of(self, change: Change) -> list[ChangedGroup]:
         return [group for group in self.groups if group.change == change]
 
-    def total(self, change: Change) -> Others:
+    def total(self, change: Change) -> Counts:
         """Totals of all connections with this change, whether they are in a group or not."""
-        rows: list[ChangedGroup | Others] = [*self.of(change), self.others.get(change, Others(0, 0, 0, 0))]
-        return Others(
-            sum(row.connections for row in rows), sum(row.answered for row in rows),
-            sum(row.packets for row in rows), sum(row.bytes for row in rows),
-        )  # fmt: skip
+        if change not in self.kinds:
+            return Counts(0, 0, 0, 0)
+        rows = self.kinds[change].rows
+        return Counts(*(int(rows[name].sum()) for name in ("connections", "broken", "packets", "bytes")))
 
     @property
     def packets_per_second(self) -> float:

@@ -153,6 +153,7 @@ class Compiler:
             old.policy.vpcs is policy.vpcs
             and old.policy.peerings is policy.peerings
             and old.policy.address_groups is policy.address_groups
+            and old.policy.settings.group_members == policy.settings.group_members
         )
 
         instance_groups = self._instance_groups
@@ -313,10 +314,10 @@ def _address_classes(
     those of ``earlier``.
     """
     group_named = [group.name in named for group in policy.security_groups]
-    memberships: list[Profile | None] = []
-    for in_groups, own_vpc in instance_groups.profiles:
-        groups = tuple(group for group in in_groups if group_named[group])
-        memberships.append((groups, own_vpc) if groups else None)
+    memberships = [
+        (tuple(group for group in in_groups if group_named[group]), own_vpc)
+        for in_groups, own_vpc in instance_groups.profiles
+    ]
     networks: dict[int, list[Network]] = {4: [], 6: []}
     for rule in rules:
         networks[rule.ethertype].extend(named_networks(policy, rule))

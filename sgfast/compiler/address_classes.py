@@ -1,8 +1,9 @@
 """Divides addresses into classes that no rule distinguishes.
 
 Every prefix that an instance owns or a rule names has an *address number*, which look-ups return. An address's class is
-all that rules can know of it: the innermost named prefix that contains it (which implies all outer ones), and the
-*membership* of its owner, that is those of its groups that rules name as peers.
+all that rules can know of it: the innermost named prefix that contains it (which implies all outer ones), and its
+*membership*, that is those groups of its owner that rules name as peers. With ``group_members: by-address`` the groups
+of other instances whose prefixes contain the address count, too (SPEC 4.14).
 
 The classes of a later policy extend the earlier ones: named prefixes, memberships and classes keep their numbers, and
 what no rule names any more is still distinguished. What was built from earlier classes stays valid as long as each new
@@ -23,6 +24,7 @@ from sgfast.compiler.addresses import ANYWHERE, Owned, named_networks
 from sgfast.core.classify.cidr_trie import CidrTrie, nest_prefixes
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule
 from sgfast.policy.network_keys import network_key, without_duplicates
+from sgfast.policy.networks import NEVER_AN_INSTANCE
 
 Indices = NDArray[np.int64]
 
@@ -30,7 +32,7 @@ Indices = NDArray[np.int64]
 # *membership* has only those that rules name as peers: what other instances' rules can know of it.
 Profile = tuple[tuple[int, ...], int]
 
-#: Stands for nothing: no named prefix contains the address, its owner is in no named group, or it has no owner.
+#: Stands for nothing: no named prefix contains the address, it is in no named group, or it has no owner.
 NONE = -1
 
 
@@ -62,6 +64,17 @@ class _Prefixes:
     def __getitem__(self, rows: Indices) -> _Prefixes:
         return _Prefixes(self.halves[rows], self.lengths[rows])
 
+    def within(self, half: np.uint64, length: np.uint8) -> NDArray[np.bool_]:
+        """Which of them lie in a prefix of 1 to 64 bits, itself included."""
+        is_same: NDArray[np.bool_] = (self.halves[:, 0] ^ half) >> np.uint64(64 - length) == 0
+        return is_same & (self.lengths >= length)
+
+    def around(self, half: np.uint64, length: np.uint8) -> NDArray[np.bool_]:
+        """Which of them contain such a prefix and more."""
+        free = np.uint64(63) - np.minimum(self.lengths, length - np.uint8(1))
+        is_same: NDArray[np.bool_] = (self.halves[:, 0] ^ half) >> free >> np.uint64(1) == 0
+        return is_same & (self.lengths < length)
+
 
 @dataclass
 class _Family:
@@ -78,6 +91,11 @@ class _Family:
     #: named prefix.
     owner_place: NDArray[np.int32]
     inside: NDArray[np.int32]
+    #: The number of the owned prefix that makes its owner the owner, and of the next owned one around it; 0: none.
+    owned_by: NDArray[np.int32]
+    outer: NDArray[np.int32]
+    #: Whether it is multicast or broadcast, which is in no group.
+    multicast: NDArray[np.bool_]
     #: For each named prefix, by number: the range that it and its contents occupy in the order of named prefixes.
     first: Indices
     last: Indices
@@ -94,7 +112,7 @@ class AddressClasses:
         owned: Owned | None,
         named: Mapping[int, Iterable[Network]],
         numbers: Indices,
-        memberships: Sequence[Profile | None],
+        memberships: Sequence[Profile],
         profile_number: Indices,
         earlier: AddressClasses | None = None,
     ) -> None:
@@ -102,20 +120,18 @@ class AddressClasses:
 
         ``owned`` is None if ``earlier`` has the same instances. ``named`` has the prefixes that rules name, by family.
         ``numbers`` and ``profile_number`` give, by position in the policy, an instance's number and the index of its
-        membership in ``memberships`` (where None stands for no membership). ``earlier`` holds the classes of an earlier
-        policy with the same groups and VPCs.
+        membership in ``memberships``. ``earlier`` holds the classes of an earlier policy with the same groups, VPCs and
+        settings.
         """
         self.policy = policy
+        self._is_united = False
         #: The numbers of memberships, and of classes by (family, innermost named prefix, membership).
         self._membership: dict[Profile, int] = {} if earlier is None else earlier._membership.copy()
         self._class: dict[tuple[int, int, int], int] = {} if earlier is None else earlier._class.copy()
         known = len(self._class)
-        all_of_them = self._membership
-        of_profile = np.array(
-            [NONE if each is None else all_of_them.setdefault(each, len(all_of_them)) for each in memberships],
-            dtype=np.int64,
-        )
+        of_profile = np.array([self._number(each) for each in memberships], dtype=np.int64)
         membership_of_place = np.append(of_profile[profile_number], NONE)      # last entry: no owner
+        vpc_of_place = np.array([vpc for _, vpc in memberships], dtype=np.int64)[profile_number]
         number_of_place = np.append(numbers, NONE).astype(np.int32)
 
         self._families: dict[int, _Family] = {}
@@ -130,7 +146,11 @@ class AddressClasses:
                 None if earlier is None else earlier._families[family], start,
             )  # fmt: skip
             owners.append(number_of_place[made.owner_place])
-            keys = (made.inside.astype(np.int64) + 1) << 32 | (membership_of_place[made.owner_place] + 1)
+            in_groups = membership_of_place[made.owner_place]
+            if policy.settings.group_members == "by-address":
+                in_groups = self._united(made, in_groups, vpc_of_place)
+            in_groups[made.multicast] = NONE
+            keys = (made.inside.astype(np.int64) + 1) << 32 | (in_groups + 1)
             # Numbered by their first occurrence in address order.
             different, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
             order = np.argsort(first)
@@ -149,6 +169,35 @@ class AddressClasses:
         keyed = np.array(list(self._class), dtype=np.int64).reshape(-1, 3)
         self._class_family, self._class_inside, self._class_membership = keyed.T
         self._matching: dict[tuple[object, ...], Indices] = {}
+
+    def _number(self, membership: Profile) -> int:
+        return self._membership.setdefault(membership, len(self._membership)) if membership[0] else NONE
+
+    def _united(self, made: _Family, in_groups: Indices, vpc_of_place: Indices) -> Indices:
+        """The memberships of addresses in all owned prefixes around them, as far as these are of their owner's VPC.
+
+        ``in_groups``: what the owners' groups make of them.
+        """
+        nested = np.flatnonzero((made.owned_by == np.arange(len(made.owned_by))) & (made.outer > 0))
+        if not len(nested):
+            return in_groups
+        self._is_united = True
+        profiles = list(self._membership)
+        known: dict[tuple[int, int], int] = {}
+        vpcs = vpc_of_place[made.owner_place].tolist()
+        numbers = in_groups.tolist()
+        # An outer prefix comes before those inside it.
+        for inner, outer in zip(nested.tolist(), made.outer[nested].tolist(), strict=True):
+            pair = numbers[inner], numbers[outer]
+            if vpcs[inner] != vpcs[outer] or pair[1] == NONE:
+                continue
+            if pair not in known:
+                groups = {group for number in pair if number != NONE for group in profiles[number][0]}
+                known[pair] = self._number((tuple(sorted(groups)), vpcs[inner]))
+                profiles = list(self._membership) if known[pair] == len(profiles) else profiles
+            numbers[inner] = known[pair]
+        united: Indices = np.array(numbers, dtype=np.int64)[made.owned_by]
+        return united
 
     @cached_property
     def _by_place(self) -> dict[int, _InOrder]:
@@ -198,6 +247,8 @@ class AddressClasses:
         """The classes for a later policy in which these instances, by number, have other memberships; None if that
         needs new classes.
         """
+        if memberships and self._is_united:
+            return None
         class_of_address = self.class_of_address.copy()
         for instance, membership in memberships.items():
             number = self._membership.get(membership, NONE) if membership[0] else NONE
@@ -205,8 +256,9 @@ class AddressClasses:
                 return None
             for address in np.flatnonzero(self.owner == instance).tolist():
                 family = 4 if address < self._starts[6] else 6
-                inside = int(self._families[family].inside[address - self._starts[family]])
-                found = self._class.get((family, inside, number))
+                made, place = self._families[family], address - self._starts[family]
+                key = family, int(made.inside[place]), NONE if made.multicast[place] else number
+                found = self._class.get(key)
                 if found is None:
                     return None
                 class_of_address[address] = found
@@ -299,10 +351,14 @@ def _family(
         owned_prefixes, owned_place = earlier.owned_prefixes, earlier.owned_place
 
     # Sorted, with each prefix only once, whether owned, named or both.
-    prefixes = named_prefixes + owned_prefixes
+    never = _Prefixes.of([network for network in NEVER_AN_INSTANCE if network.version == family], family)
+    pairs = list(zip(never.halves[:, 0], never.lengths, strict=True))
+    apart = never[np.flatnonzero([owned_prefixes.around(*pair).any() for pair in pairs])]
+    prefixes = named_prefixes + owned_prefixes + apart
     number = np.full(len(prefixes.lengths), NONE, dtype=np.int32)
     number[: len(numbers)] = np.arange(len(numbers))
-    owner = np.concatenate([np.full(len(numbers), NONE, dtype=np.int32), owned_place])
+    owner = np.full(len(prefixes.lengths), NONE, dtype=np.int32)
+    owner[len(numbers) : len(numbers) + len(owned_place)] = owned_place
     order = np.lexsort((prefixes.lengths, prefixes.halves[:, 1], prefixes.halves[:, 0]))
     prefixes = prefixes[order]
     new = np.ones(len(order), dtype=bool)
@@ -314,9 +370,13 @@ def _family(
     if len(starts):
         number, owner = (np.maximum.reduceat(values[order], starts) for values in (number, owner))
 
-    owners, inside, first, last, around = nest_prefixes(
+    outer, inside, first, last, around = nest_prefixes(
         prefixes.halves, prefixes.lengths, owner, number, len(numbers)
     )
+    owned_by = np.where(owner == NONE, outer, np.arange(len(starts), dtype=np.int32))
+    multicast = np.zeros(len(starts), dtype=bool)
+    for pair in pairs:
+        multicast |= prefixes.within(*pair)
     trie = CidrTrie(
         family == 6,
         prefixes.halves.astype(">u8").view(np.uint8).reshape(-1, 16),
@@ -325,7 +385,9 @@ def _family(
         start,
     )
     background = np.array([NONE], dtype=np.int32)
+    owned_by, outer = (np.concatenate([background, rows]) + np.int32(1) for rows in (owned_by, outer))
     return _Family(
-        numbers, named_prefixes, owned_prefixes, owned_place, trie, np.concatenate([background, owners]),
-        np.concatenate([background, inside]), first, last, around,
+        numbers, named_prefixes, owned_prefixes, owned_place, trie, np.concatenate([background, owner])[owned_by],
+        np.concatenate([background, inside]), owned_by, outer, np.concatenate([[False], multicast]), first, last,
+        around,
     )  # fmt: skip

@@ -61,6 +61,7 @@ _INFRASTRUCTURE: dict[str, Literal["exempt", "by-role", "filtered"]] = {
     "by-role": "by-role",
     "filtered": "filtered",
 }
+_GROUP_MEMBERS: dict[str, Literal["by-owner", "by-address"]] = {"by-owner": "by-owner", "by-address": "by-address"}
 
 MAX_TIMEOUT_SECONDS = 1e9
 MAX_CONNECTIONS = 2**31 - 1
@@ -199,6 +200,9 @@ class DocumentReader:
         if "infrastructure" in fields:
             infrastructure = reader.choice(fields["infrastructure"], "settings.infrastructure", _INFRASTRUCTURE)
             settings = replace(settings, infrastructure=infrastructure)
+        if "group_members" in fields:
+            group_members = reader.choice(fields["group_members"], "settings.group_members", _GROUP_MEMBERS)
+            settings = replace(settings, group_members=group_members)
         return profile, settings
 
     # Named things

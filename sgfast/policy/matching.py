@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Literal
 
-from sgfast.policy.model import AddressGroupPeer, Direction, GroupPeer, Instance, Policy, Rule
+from sgfast.policy.model import AddressGroupPeer, Direction, GroupPeer, Instance, Network, Policy, Rule
+from sgfast.policy.networks import is_multicast
 
 Address = IPv4Address | IPv6Address
 Field = Literal["ethertype", "protocol", "ports", "icmp_type", "icmp_code", "source", "destination"]
@@ -95,15 +96,29 @@ def _is_peer(policy: Policy, rule: Rule, here: Instance, there: End) -> bool:
         case None:
             return True
         case GroupPeer(name):
-            return _is_member_for(policy, name, here, there.instance)
+            return _is_member_for(policy, name, here, there)
         case AddressGroupPeer(name):
             return any(there.address in network for network in policy.address_group_by_name[name].addresses)
         case network:
             return there.address in network
 
 
-def _is_member_for(policy: Policy, group: str, here: Instance, other: Instance | None) -> bool:
-    """Whether ``other`` counts as a member of the group for rules of ``here`` (SPEC 4.11)."""
-    if other is None or group not in other.security_groups or not policy.connected(here.vpc, other.vpc):
+def _is_member_for(policy: Policy, group: str, here: Instance, there: End) -> bool:
+    """Whether ``there`` counts as a member of the group for rules of ``here`` (SPEC 4.11)."""
+    owner = there.instance
+    if owner is None or not policy.connected(here.vpc, owner.vpc):
         return False
-    return policy.vpc_by_name[here.vpc].region == policy.vpc_by_name[other.vpc].region
+    if policy.vpc_by_name[here.vpc].region != policy.vpc_by_name[owner.vpc].region:
+        return False
+    return group in groups_of(policy, owner, ip_network(there.address.packed))
+
+
+def groups_of(policy: Policy, owner: Instance, network: Network) -> frozenset[str]:
+    """The groups that the addresses are in, for rules that name groups, which an instance owns as part of a network
+    (SPEC 4.11, 4.14).
+    """
+    if is_multicast(network):
+        return frozenset()
+    if policy.settings.group_members == "by-owner":
+        return frozenset(owner.security_groups)
+    return frozenset(group for holder in policy.holders(owner.vpc, network) for group in holder.security_groups)

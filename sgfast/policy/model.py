@@ -225,6 +225,7 @@ class Settings:
     on_change: Literal["cut-inbound", "cut-unmatched", "forget-unmatched", "keep"] = "cut-inbound"
     max_connections: int = 4_000_000
     infrastructure: Literal["exempt", "by-role", "filtered"] = "exempt"
+    group_members: Literal["by-owner", "by-address"] = "by-owner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +281,28 @@ class Policy:
     def instance_index(self) -> dict[str, int]:
         """The position of each instance in ``instances``, by name."""
         return {instance.name: n for n, instance in enumerate(self.instances)}
+
+    def holders(self, vpc: str, network: Network) -> list[Instance]:
+        """The instances of a VPC that have the whole network among their addresses."""
+        width = network.max_prefixlen
+        first, length = int(network.network_address), network.prefixlen
+        found: dict[str, Instance] = {}
+        for outer, by_address in self._instance_by_prefix.get((vpc, network.version), {}).items():
+            if outer <= length:
+                address = (first >> (width - outer) << (width - outer)).to_bytes(width // 8)
+                if (instance := by_address.get(address)) is not None:
+                    found[instance.name] = instance
+        return [*found.values()]
+
+    @cached_property
+    def _instance_by_prefix(self) -> dict[tuple[str, int], dict[int, dict[bytes, Instance]]]:
+        """By VPC and IP version: for each length of prefixes, the owners by the prefixes' first addresses."""
+        found: dict[tuple[str, int], dict[int, dict[bytes, Instance]]] = {}
+        for instance in self.instances:
+            for network in instance.addresses:
+                by_length = found.setdefault((instance.vpc, network.version), {})
+                by_length.setdefault(network.prefixlen, {})[network.network_address.packed] = instance
+        return found
 
     @cached_property
     def also_called(self) -> dict[str, dict[str, tuple[str, ...]]]:

@@ -6,6 +6,18 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, 
 
 from sgfast.policy.model import Network
 
+#: Destinations in these are never an instance (SPEC 3.3), and addresses in these are in no security group (SPEC 4.14).
+NEVER_AN_INSTANCE: tuple[Network, ...] = (
+    IPv4Network("224.0.0.0/4"), IPv4Network("255.255.255.255/32"), IPv6Network("ff00::/8"),
+)  # fmt: skip
+
+
+def is_multicast(network: Network) -> bool:
+    """Whether all of the network lies in one of ``NEVER_AN_INSTANCE``."""
+    return any(
+        each.prefixlen <= network.prefixlen and network.network_address in each for each in NEVER_AN_INSTANCE
+    )
+
 
 def looks_like_address(text: str) -> bool:
     """Whether the text was meant as an address or CIDR, valid or not, rather than as a name (SPEC 2.7)."""

@@ -50,6 +50,9 @@ NEUTRON = Profile(
         # neutron: neutron/agent/linux/openvswitch_firewall/firewall.py, the base tables of a port, and
         # neutron/agent/firewall.py, ICMPV6_ALLOWED_INGRESS_TYPES and the two lists for egress after it.
         infrastructure="by-role",
+        # neutron: neutron/db/securitygroups_rpc_base.py. Its agents get the addresses and allowed address pairs of a
+        # group's ports, and a rule with a remote group matches all that lies in them, whose port it may be.
+        group_members="by-address",
     ),
     # neutron: quota_security_group, quota_security_group_rule. The latter covers all rules of a project, so a single
     # group cannot have more.
@@ -71,6 +74,8 @@ AWS = Profile(
         ),
         on_change="keep",               # ec2: a changed rule does not interrupt tracked connections
         infrastructure="exempt",        # vpc: security groups do not filter DHCP
+        # vpc: a group as a source means the addresses of its network interfaces, and a VPC has no address twice.
+        group_members="by-owner",
     ),
     # vpc: 2,500 groups per region; 60 inbound and 60 outbound rules, counted separately for IPv4 and IPv6.
     Quotas(security_groups=2_500, rules_per_group=240),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -11,11 +10,19 @@ from sgfast.policy.model import Direction, Policy, Rule
 from sgfast.reaching.ends import ANY
 from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Numbers
 from sgfast.reaching.question import Question, Scene
-from sgfast.reaching.relation import EMPTY, Relation
-from sgfast.reaching.rows import Decider, Mask, Row, RowMaker, in_both_families, rank, stateless_warnings
+from sgfast.reaching.relation import EMPTY
+from sgfast.reaching.rows import (
+    Decider,
+    Mask,
+    Row,
+    RowMaker,
+    deciders,
+    in_both_families,
+    rank,
+    stateless_warnings,
+)
 from sgfast.reaching.services import named_service
 
-_NAMES: tuple[Literal["old", "new"], ...] = ("old", "new")
 OLD, NEW = 0, 1
 
 
@@ -104,17 +111,7 @@ class _Only:
         )  # fmt: skip
 
     def _winners(self, policy: int, direction: Direction, here: Mask, there: Mask, services: int) -> list[Decider]:
-        relation: Relation = self._scene.relations[policy]
-        account = self._question.accounts[policy]
-        contexts = self._contexts(policy, direction)
-        found = []
-        for context in np.unique(contexts[here]).tolist():
-            if context not in (OUTSIDE, FOREIGN):
-                table = relation.table(context, direction)
-                for n in sorted(table.winners(there, self._question.sets.ranges[services])):
-                    group, rule = table.rules[n]
-                    found.append(Decider(_NAMES[policy], account.policy.security_groups[group].name, rule))
-        return found
+        return deciders(self._question, self._scene, policy, direction, here, there, services)
 
     def _contexts(self, policy: int, direction: Direction) -> Numbers:
         nodes = self._scene.senders if direction == "outbound" else self._scene.receivers

@@ -1,12 +1,13 @@
 """Divides the addresses that one VPC sees into *nodes*, which neither the policies nor the question tell apart inside.
 
 All addresses of a node are within the same named networks. Either no instance owns them, or their owners are in the
-same security groups and the same VPC. With two policies this holds for each.
+same security groups and the same VPC, and rules see the addresses in the same groups. With two policies this holds for
+each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,23 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.compiler.addresses import ANYWHERE, owned_prefixes
+from sgfast.policy.matching import groups_of
 from sgfast.policy.model import Network, Policy
-from sgfast.policy.networks import parse_network
 from sgfast.reaching.ends import End
-from sgfast.space import NOBODY, NamedNetworks, Span, contexts_of, pieces
+from sgfast.space import NOBODY, NamedNetworks, Span, contexts_of, pieces, with_multicast
 
 #: The context of addresses that no instance owns, and of those that the VPC's openers do not come from.
 OUTSIDE, FOREIGN = -1, -2
-
-#: Destinations that are never an instance (SPEC 3.3).
-_NEVER_AN_INSTANCE = tuple(map(parse_network, ("224.0.0.0/4", "255.255.255.255/32", "ff00::/8")))
 
 Numbers = NDArray[np.integer[Any]]
 Owned = dict[Span, tuple[int, bool]]
 
 
 class Account:
-    """A policy, with its instances by *context*: the same set of groups, in the same VPC."""
+    """A policy, with its instances by *context*: the same set of groups, in the same VPC.
+
+    What rules that name groups see of an address is its *membership*, a set of groups and a VPC, too. It is the context
+    of the owner, but for addresses that are in other groups than their owner (SPEC 4.14). So a *holding* stands for
+    addresses of one owner with one membership.
+    """
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -40,33 +43,72 @@ class Account:
         self.context_of = np.zeros(len(policy.instances), dtype=np.int64)
         for n, places in enumerate(self.instances):
             self.context_of[places] = n
-        self._in_group: dict[str, list[int]] = {group.name: [] for group in policy.security_groups}
-        for n, (groups, _) in enumerate(self.contexts):
-            for g in groups:
-                self._in_group[policy.security_groups[g].name].append(n)
+        self._place = {group.name: n for n, group in enumerate(policy.security_groups)}
+        #: The number of each membership; the first are those of the contexts. Then the VPC of each membership, and the
+        #: memberships with each group.
+        self._membership: dict[tuple[tuple[int, ...], str], int] = {}
+        self._vpc_of: list[str] = []
+        self._in_group: list[list[int]] = [[] for _ in policy.security_groups]
+        for context in self.contexts:
+            self._number(context)
+        #: By holding: the owner (its position + 1, or ``NOBODY``), and the membership. The first ones are nobody's, and
+        #: those of each instance's own groups.
+        self.owner_of = list(range(len(policy.instances) + 1))
+        self.membership_of = [OUTSIDE, *self.context_of.tolist()]
+        self._holding = {pair: n for n, pair in enumerate(zip(self.owner_of, self.membership_of, strict=True))}
         self._owned: dict[str, dict[int, Owned]] = {}
 
     def members(self, group: str, vpc: str) -> NDArray[np.bool_]:
-        """By context: whether its instances are members of the group to the rules of instances in a VPC (SPEC 4.11).
-        The last two places are those of ``OUTSIDE`` and ``FOREIGN``.
+        """By membership: whether such addresses are members of the group to the rules of instances in a VPC (SPEC
+        4.11). The last two places are those of ``OUTSIDE`` and ``FOREIGN``.
         """
         policy = self.policy
-        found = np.zeros(len(self.contexts) + 2, dtype=bool)
-        for n in self._in_group[group]:
-            other = self.contexts[n][1]
+        found = np.zeros(len(self._membership) + 2, dtype=bool)
+        for n in self._in_group[self._place[group]]:
+            other = self._vpc_of[n]
             same_region = policy.vpc_by_name[other].region == policy.vpc_by_name[vpc].region
             found[n] = same_region and policy.connected(other, vpc)
         return found
 
     def owned(self, vpc: str, family: int) -> Owned:
-        """What instances own as the VPC sees it; each owner is a position + 1. AmbiguousAddress: SPEC 7.1."""
+        """What instances own as the VPC sees it, as holdings. AmbiguousAddress: SPEC 7.1."""
         if vpc not in self._owned:
             found: dict[int, Owned] = {4: {}, 6: {}}
             if vpc in self.policy.vpc_by_name:
                 for version, prefixes in owned_prefixes(self.policy, vpc).items():
-                    found[version] = {_span(network): (n + 1, False) for network, n in prefixes}
+                    found[version] = {
+                        _span(network): (self._holding_of(network, n), False) for network, n in prefixes
+                    }
             self._owned[vpc] = found
         return self._owned[vpc][family]
+
+    def in_no_group(self, holding: int) -> int:
+        """The holding of the same owner for addresses that are in no group."""
+        owner = self.owner_of[holding]
+        return self._with_groups(owner, ()) if owner != NOBODY else NOBODY
+
+    def _holding_of(self, network: Network, place: int) -> int:
+        if self.policy.settings.group_members == "by-owner":
+            return place + 1
+        groups = groups_of(self.policy, self.policy.instances[place], network)
+        return self._with_groups(place + 1, tuple(sorted(self._place[group] for group in groups)))
+
+    def _with_groups(self, owner: int, groups: tuple[int, ...]) -> int:
+        vpc = self.policy.instances[owner - 1].vpc
+        membership = self._number((groups, vpc))
+        holding = self._holding.setdefault((owner, membership), len(self._holding))
+        if holding == len(self.owner_of):
+            self.owner_of.append(owner)
+            self.membership_of.append(membership)
+        return holding
+
+    def _number(self, membership: tuple[tuple[int, ...], str]) -> int:
+        if membership not in self._membership:
+            for group in membership[0]:
+                self._in_group[group].append(len(self._membership))
+            self._membership[membership] = len(self._membership)
+            self._vpc_of.append(membership[1])
+        return self._membership[membership]
 
 
 @dataclass(slots=True)
@@ -82,16 +124,18 @@ class Nodes:
     """The senders, or the receivers, that one VPC sees."""
 
     def __init__(
-        self, policies: int, inside: list[int], contexts: list[tuple[int, ...]], parts: list[list[Piece]]
-    ) -> None:
+        self, policies: int, inside: list[int], contexts: list[tuple[int, ...]], memberships: list[tuple[int, ...]],
+        parts: list[list[Piece]],
+    ) -> None:  # fmt: skip
         self.count = len(parts)
         self.parts = parts
         #: The innermost named network.
         self.inside: Numbers = np.array(inside, dtype=np.int64)
-        #: For each policy.
-        self.contexts: list[Numbers] = [
-            np.array([each[p] for each in contexts], dtype=np.int64) for p in range(policies)
-        ]
+        #: For each policy: the owners' context, and what rules that name groups see.
+        self.contexts, self.memberships = (
+            [np.array([each[p] for each in numbers], dtype=np.int64) for p in range(policies)]
+            for numbers in (contexts, memberships)
+        )
         #: For each policy: the only owner, or ``NOBODY`` if there are several or none.
         self.only: list[Numbers] = [
             np.array([_only(pieces_of, p) for pieces_of in parts], dtype=np.int64) for p in range(policies)
@@ -116,19 +160,22 @@ class Ground:
         """Who may open connections from a VPC: its own instances, and what no instance owns. Also how many pieces each
         owner has, under each policy.
         """
-        return self._nodes(vpc, end, [account.owned(vpc, self.family) for account in self.accounts], vpc)
+        return self._nodes(vpc, end, [self._owned(account, vpc, account.in_no_group) for account in self.accounts], vpc)
 
     def receivers(self, vpc: str, end: End) -> tuple[Nodes, list[dict[int, int]]]:
         """Where connections from a VPC may go, and how many pieces each owner has, under each policy."""
-        owned = [_without_multicast(account.owned(vpc, self.family), self.family) for account in self.accounts]
-        return self._nodes(vpc, end, owned, None)
+        return self._nodes(vpc, end, [self._owned(account, vpc, lambda _: NOBODY) for account in self.accounts], None)
+
+    def _owned(self, account: Account, vpc: str, multicast: Callable[[int], int]) -> Owned:
+        return with_multicast(account.owned(vpc, self.family), self.family, multicast)
 
     def _nodes(
         self, vpc: str, end: End, owned: Sequence[Owned], only_vpc: str | None
     ) -> tuple[Nodes, list[dict[int, int]]]:
         """``only_vpc``: instances of other VPCs are ``FOREIGN``."""
         cut = list(_together([list(pieces(self.named, each, self.family)) for each in owned]))
-        apart = _not_one_to_one([owners for _, _, _, owners in cut])
+        owner_by_holding = [account.owner_of for account in self.accounts]
+        apart = _not_one_to_one([_each(owner_by_holding, holdings) for _, _, _, holdings in cut])
         context_by_owner = [self._contexts(account, vpc, only_vpc) for account in self.accounts]
         names = self.accounts[-1].policy.instances
         asked_networks = self._within(end)
@@ -136,25 +183,29 @@ class Ground:
         number: dict[tuple[object, ...], int] = {}
         inside_of: list[int] = []
         contexts_of: list[tuple[int, ...]] = []
+        memberships_of: list[tuple[int, ...]] = []
         parts: list[list[Piece]] = []
-        for first, last, inside, owners in cut:
+        for first, last, inside, holdings in cut:
+            owners = _each(owner_by_holding, holdings)
             for of_policy, owner in zip(total, owners, strict=True):
                 of_policy[owner] = of_policy.get(owner, 0) + 1
             owner = owners[-1]
             is_asked = asked_networks[inside] and (owner == NOBODY or end.owned)
             if not is_asked and (owner == NOBODY or names[owner - 1].name not in end.instances):
                 continue
-            contexts = tuple([by_owner[o] for by_owner, o in zip(context_by_owner, owners, strict=True)])
+            contexts = _each(context_by_owner, owners)
             if max(contexts) == FOREIGN:
                 continue
-            key = (inside, contexts, owners if owners in apart else None)
+            memberships = _each([account.membership_of for account in self.accounts], holdings)
+            key = (inside, contexts, memberships, owners if owners in apart else None)
             n = number.setdefault(key, len(parts))
             if n == len(parts):
                 inside_of.append(inside)
                 contexts_of.append(contexts)
+                memberships_of.append(memberships)
                 parts.append([])
             parts[n].append(Piece(first, last, owners))
-        return Nodes(len(self.accounts), inside_of, contexts_of, parts), total
+        return Nodes(len(self.accounts), inside_of, contexts_of, memberships_of, parts), total
 
     def _contexts(self, account: Account, vpc: str, only_vpc: str | None) -> list[int]:
         """The context by owner. A VPC that a policy does not have has no openers."""
@@ -173,6 +224,11 @@ class Ground:
                 found[first:behind] = is_in
         listed: list[bool] = found.tolist()
         return listed
+
+
+def _each(numbers: Sequence[Sequence[int]], places: Sequence[int]) -> tuple[int, ...]:
+    """For each policy, the number at a place."""
+    return tuple([of_policy[place] for of_policy, place in zip(numbers, places, strict=True)])
 
 
 def _together(
@@ -205,19 +261,6 @@ def _not_one_to_one(owners: Sequence[tuple[int, ...]]) -> set[tuple[int, ...]]:
         for p, owner in enumerate(pair):
             partners[p][owner] = partners[p].get(owner, 0) + 1
     return {pair for pair in pairs if any(owner != NOBODY and partners[p][owner] > 1 for p, owner in enumerate(pair))}
-
-
-def _without_multicast(owned: Owned, family: int) -> Owned:
-    never = [_span(network) for network in _NEVER_AN_INSTANCE if network.version == family]
-    inside = [
-        (first, minus_last) for first, minus_last in owned
-        if any(outer[0] <= first and -minus_last <= -outer[1] for outer in never)
-    ]  # fmt: skip
-    around = any(span[0] <= outer[0] and -outer[1] <= -span[1] for span in owned for outer in never)
-    if not inside and not around:
-        return owned
-    gone = set(inside)
-    return {span: owner for span, owner in owned.items() if span not in gone} | dict.fromkeys(never, (NOBODY, True))
 
 
 def _span(network: Network) -> Span:

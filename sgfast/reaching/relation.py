@@ -33,6 +33,9 @@ MAX_PAIRS = 20_000_000
 #: The most parts into which services are divided by who may open them, for all receivers and senders together: about
 #: ten seconds.
 MAX_PARTS = 200_000
+#: The most work of finding the rules that decide, for one question: about ten seconds. Each search costs as much as
+#: ``SEARCH`` nodes.
+MAX_SEARCHED, SEARCH = 500_000_000, 1000
 
 EMPTY = 0
 
@@ -46,6 +49,7 @@ class Budget:
         self._pairs = MAX_PAIRS
         self._painted = MAX_PAINTED
         self._parts = MAX_PARTS
+        self._searched = MAX_SEARCHED
 
     def prefixes(self, prefixes: int) -> None:
         self._prefixes -= prefixes
@@ -74,6 +78,11 @@ class Budget:
         self._parts -= parts
         if self._parts < 0:
             raise self._refusal("too many services are open to different senders")
+
+    def search(self, nodes: int) -> None:
+        self._searched -= SEARCH + nodes
+        if self._searched < 0:
+            raise self._refusal("too many different rules allow the same services")
 
     def _refusal(self, why: str) -> TooMuch:
         return TooMuch(
@@ -164,7 +173,7 @@ class Relation:
         budget: Budget,
     ) -> None:  # fmt: skip
         """``policy``: its position. ``base``: the services that are asked for."""
-        self._ground = ground
+        self._ground, self._policy = ground, policy
         self._account: Account = ground.accounts[policy]
         self._senders, self._receivers = senders, receivers
         self._sender_context, self._receiver_context = senders.contexts[policy], receivers.contexts[policy]
@@ -172,6 +181,7 @@ class Relation:
         self._base, self._sets, self._budget = base, sets, budget
         self._everything = sets.number(base)
         self._tables: dict[tuple[int, Direction], Table] = {}
+        self._winners: dict[tuple[int, Direction, bytes, int], list[tuple[int, Rule]]] = {}
         contexts = self._account.contexts
         #: By context, with ``OUTSIDE`` and ``FOREIGN`` at the end: whether it is the VPC's own.
         self._is_own = np.array([other == vpc for _, other in contexts] + [False, False], dtype=bool)
@@ -242,12 +252,26 @@ class Relation:
             self._tables[key] = self._made(context, direction)
         return self._tables[key]
 
+    def winners(
+        self, context: int, direction: Direction, nodes: NDArray[np.bool_], services: int
+    ) -> Sequence[tuple[int, Rule]]:
+        """The rules of a context, each with the position of its group, that win for some of the nodes at the other end
+        and some of the services.
+        """
+        key = (context, direction, np.packbits(nodes).tobytes(), services)
+        if key not in self._winners:
+            self._budget.search(len(nodes))
+            table = self.table(context, direction)
+            found = sorted(table.winners(nodes, self._sets.ranges[services]))
+            self._winners[key] = [table.rules[n] for n in found]
+        return self._winners[key]
+
     def _made(self, context: int, direction: Direction) -> Table:
         groups, vpc = self._account.contexts[context]
         policy = self._account.policy
         inbound = direction == "inbound"
         nodes = self._senders if inbound else self._receivers
-        node_context = self._sender_context if inbound else self._receiver_context
+        memberships = nodes.memberships[self._policy]
         ranked = [
             (g, rule) for g in groups for rule in policy.security_groups[g].rules
             if rule.direction == direction and rule.ethertype == self._ground.family
@@ -261,7 +285,7 @@ class Relation:
         keep = np.zeros(min(nodes.count, 1), dtype=np.int64)
         peer_masks: dict[tuple[object, ...], NDArray[np.bool_]] = {}
         if ranked and nodes.count:
-            masks = [self._matching(rule, vpc, nodes, node_context) for rule in peers.values()]
+            masks = [self._matching(rule, vpc, nodes, memberships) for rule in peers.values()]
             keep, kind = alike(masks)
             peer_masks = {key: mask[keep] for key, mask in zip(peers, masks, strict=True)}
         of_service = Services(services.values())
@@ -288,10 +312,10 @@ class Relation:
         stretches = tuple((first, end - 1) for first, end in zip(bounds[::2], bounds[1::2], strict=True))
         return intersection(stretches, self._base)
 
-    def _matching(self, rule: Rule, vpc: str, nodes: Nodes, context: Numbers) -> NDArray[np.bool_]:
+    def _matching(self, rule: Rule, vpc: str, nodes: Nodes, memberships: Numbers) -> NDArray[np.bool_]:
         """The nodes that the rule's peer matches, for an instance of a VPC."""
         if isinstance(rule.peer, GroupPeer):
-            return self._account.members(rule.peer.name, vpc)[context]
+            return self._account.members(rule.peer.name, vpc)[memberships]
         matches = np.zeros(nodes.count, dtype=bool)
         for first, end in self._ground.named.within(named_networks(self._account.policy, rule)):
             matches |= (nodes.inside >= first) & (nodes.inside < end)

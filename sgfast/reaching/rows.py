@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.policy.model import Policy, Rule
+from sgfast.policy.model import Direction, Policy, Rule
 from sgfast.reaching.ends import ANY, End
 from sgfast.reaching.names import ORDER, Names, Part, Region, in_order
-from sgfast.reaching.nodes import OUTSIDE, Numbers
+from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Numbers
 from sgfast.reaching.question import Question, Scene
 from sgfast.reaching.ranges import Ranges, union
 from sgfast.reaching.relation import EMPTY
@@ -48,11 +49,27 @@ class Row:
     families: tuple[int, ...]
     #: As ``named_service`` reads them.
     services: str
-    #: Of a difference between two policies: the rules that make it.
+    #: Of a difference between two policies: the rules that make it. Else, if they are asked for: those that allow it.
     rules: tuple[Decider, ...] = ()
 
 
 Rules = dict[Decider, None]
+_NAMES: tuple[Literal["old", "new"], ...] = ("old", "new")
+
+
+def deciders(
+    question: Question, scene: Scene, policy: int, direction: Direction, here: Mask, there: Mask, services: int
+) -> list[Decider]:
+    """The rules that win in the filters of nodes ``here`` for some of the services from or to nodes ``there``."""
+    nodes = scene.senders if direction == "outbound" else scene.receivers
+    relation, account = scene.relations[policy], question.accounts[policy]
+    # A policy that is alone is the new one.
+    name = _NAMES[policy - len(question.accounts)]
+    return [
+        Decider(name, account.policy.security_groups[group].name, rule)
+        for context in np.unique(nodes.contexts[policy][here]).tolist() if context not in (OUTSIDE, FOREIGN)
+        for group, rule in relation.winners(context, direction, there, services)
+    ]  # fmt: skip
 
 
 class RowMaker:
@@ -72,7 +89,7 @@ class RowMaker:
 
     def add(
         self, scene: Scene, to: Callable[[int], Numbers], out_of: Callable[[int], Numbers],
-        why: Callable[[Mask, Mask, int], Iterable[Decider]] = lambda senders, receivers, services: (),
+        why: Callable[[Mask, Mask, int], Iterable[Decider]],
     ) -> None:  # fmt: skip
         """Take in a scene. ``to`` gives the sets of services that are wanted from all senders to a receiver, ``out_of``
         those from a sender to all receivers, and ``why`` the rules that decide about senders, receivers and a set.
@@ -225,19 +242,35 @@ class Reach:
     warnings: tuple[str, ...]
 
 
-def reach(policy: Policy, sources: End = ANY, destinations: End = ANY, services: str = "all") -> Reach:
+def reach(
+    policy: Policy, sources: End = ANY, destinations: End = ANY, services: str = "all", *, rules: bool = False
+) -> Reach:
     """Which connections may be opened from ``sources`` to ``destinations``, exactly (SPEC 12.5).
 
-    ``services``: as ``named_service`` reads them. Raises ArgumentError if they are none, TooMuch if the answer would
-    take too long, AmbiguousAddress if two peers of a VPC own an address.
+    ``services``: as ``named_service`` reads them. ``rules``: find the rules that allow each row. Raises ArgumentError
+    if ``services`` are none, TooMuch if the answer would take too long, AmbiguousAddress if two peers of a VPC own an
+    address.
     """
     question = Question([policy], sources, destinations, named_service(services))
     makers = {family: RowMaker(question, family) for family in (4, 6)}
     for scene in question.scenes():
         relation = scene.relations[0]
-        makers[scene.family].add(scene, relation.to, relation.out_of)
+        why = partial(_allowing, question, scene) if rules else _nothing
+        makers[scene.family].add(scene, relation.to, relation.out_of, why)
     rows = in_both_families(row for maker in makers.values() for row in maker.rows())
     return Reach(policy, sources, destinations, services, tuple(sorted(rows, key=rank)), stateless_warnings(policy))
+
+
+def _allowing(question: Question, scene: Scene, senders: Mask, receivers: Mask, services: int) -> list[Decider]:
+    # The rules of receivers tell more: most senders may open anything.
+    return [
+        *deciders(question, scene, 0, "inbound", receivers, senders, services),
+        *deciders(question, scene, 0, "outbound", senders, receivers, services),
+    ]
+
+
+def _nothing(senders: Mask, receivers: Mask, services: int) -> list[Decider]:
+    return []
 
 
 def rank(row: Row) -> tuple[object, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
+from sgfast.reference.addresses import is_multicast_or_broadcast
 from sgfast.reference.table import GroupRule, Opener, Side
 
 
@@ -32,17 +33,25 @@ def _peer_matches(policy: Policy, rule: Rule, side: Side) -> bool:
     if rule.peer is None:
         return True
     if isinstance(rule.peer, GroupPeer):
-        return _is_reachable_member(policy, rule.peer.name, side)
+        return _is_in_group(policy, rule.peer.name, side)
     if isinstance(rule.peer, AddressGroupPeer):
         return any(side.peer in network for network in policy.address_group_by_name[rule.peer.name].addresses)
     return side.peer in rule.peer
 
 
-def _is_reachable_member(policy: Policy, group: str, side: Side) -> bool:
-    """Whether the peer is an instance in that group, in the same region and an accessible VPC (SPEC 4.11)."""
-    peer = side.peer_instance
-    if peer is None or group not in peer.security_groups:
+def _is_in_group(policy: Policy, group: str, side: Side) -> bool:
+    """Whether the peer's address is in that group, in the same region and an accessible VPC (SPEC 4.11, 4.14)."""
+    owner = side.peer_instance
+    if owner is None or is_multicast_or_broadcast(side.peer):
+        return False
+    members = [owner]
+    if policy.settings.group_members == "by-address":
+        members = [
+            other for other in policy.instances
+            if other.vpc == owner.vpc and any(side.peer in prefix for prefix in other.addresses)
+        ]  # fmt: skip
+    if not any(group in member.security_groups for member in members):
         return False
     vpcs = policy.vpc_by_name
-    same_region = vpcs[peer.vpc].region == vpcs[side.instance.vpc].region
-    return same_region and policy.connected(peer.vpc, side.instance.vpc)
+    same_region = vpcs[owner.vpc].region == vpcs[side.instance.vpc].region
+    return same_region and policy.connected(owner.vpc, side.instance.vpc)

@@ -81,6 +81,13 @@ def direction_of(row: Any) -> Literal["inbound", "outbound"]:
     return "inbound" if row["inbound"] else "outbound"
 
 
+def denied_of(kinds: Kinds, row: Any) -> Denied:
+    """A row whose instance and peer are known."""
+    reason = REASONS[row["reason"]] or ""
+    counts = int(row["packets"]), int(row["bytes"])
+    return Denied(service_of(kinds, row), direction_of(row), *peer_of(kinds, row), reason, *counts)
+
+
 def listed_denials(kinds: Kinds) -> list[Denied]:
     totals: dict[tuple[Any, ...], list[int]] = {}
     for row in _named(kinds.rows[kinds.rows["packets"] > 0]):

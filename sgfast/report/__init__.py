@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sgfast.policy.document import Lines
     from sgfast.replaying import ReplayResult
     from sgfast.report.html import Timeline
 
@@ -27,8 +28,10 @@ def schema(name: str) -> dict[str, Any]:
     return loaded
 
 
-def html_report(result: ReplayResult, timeline: Timeline | None = None) -> str:
-    """Return a replay as one HTML page. ``timeline``: the ``sgfast.report.html.Timeline`` that got its packets."""
+def html_report(result: ReplayResult, timeline: Timeline | None = None, lines: Lines | None = None) -> str:
+    """Return a replay as one HTML page. ``timeline``: the ``sgfast.report.html.Timeline`` that got its packets.
+    ``lines``: those of the policy document's rules, which ``load_policy(path, lines)`` fills in.
+    """
     from sgfast.report.html import html_report
 
-    return html_report(result, timeline)
+    return html_report(result, timeline, lines)

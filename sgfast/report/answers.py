@@ -24,8 +24,8 @@ def answers(result: ReplayResult, by: By, top: int | None) -> dict[str, Any]:
     """The lists, each folded ``by`` the same, and what they leave out. With the reference engine they are empty."""
     rollup, reasons = Rollup(result.policy, result.kinds), Reasons(result.policy)
     folded = {name: rollup.fold(part, by=by, most=top or MOST_ROWS, fitting=False) for name, part in LISTS}
-    lists: dict[str, Any] = {name: [_row(row, reasons) for row in each.rows] for name, each in folded.items()}
-    return {"by": by, **lists, "not_listed": {name: _left(each) for name, each in folded.items()}}
+    lists: dict[str, Any] = {name: [row_object(row, reasons) for row in each.rows] for name, each in folded.items()}
+    return {"by": by, **lists, "not_listed": {name: left_object(each) for name, each in folded.items()}}
 
 
 def expected_object(expected: Expected) -> dict[str, Any]:
@@ -45,22 +45,33 @@ def expected_object(expected: Expected) -> dict[str, Any]:
     }
 
 
-def _left(folded: Folded) -> dict[str, int]:
+def left_object(folded: Folded) -> dict[str, int]:
     return {
         "rows": folded.left_rows, "connections": folded.left_connections, "packets": folded.left_packets
     }  # fmt: skip
 
 
-def _row(row: Row, reasons: Reasons) -> dict[str, Any]:
+def row_object(row: Row, reasons: Reasons) -> dict[str, Any]:
+    return {
+        **counted_object(row),
+        "reason": row.reason,
+        "direction": row.direction,
+        "rule": row.rule,
+        "nearest": nearest_object(row, reasons),
+    }
+
+
+def nearest_object(row: Row, reasons: Reasons) -> list[dict[str, Any]]:
     near = reasons.nearest_rules(row.kind) if row.kind is not None else []
+    return [{"rule": rule, "differs": differs} for rule, differs in near]
+
+
+def counted_object(row: Row) -> dict[str, Any]:
+    """Who reaches whom with which service, and how much it is."""
     return {
         "from": _end(row.source, row.sources),
         "to": _end(row.destination, row.destinations),
         "service": row.service,
-        "reason": row.reason,
-        "direction": row.direction,
-        "rule": row.rule,
-        "nearest": [{"rule": rule, "differs": differs} for rule, differs in near],
         "connections": row.connections,
         "packets": row.packets,
         "bytes": row.bytes,

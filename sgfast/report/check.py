@@ -7,6 +7,7 @@ from typing import Any
 
 from sgfast.capture.names import printable
 from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, Checked, Finding
+from sgfast.checking.codes import NEVER_HIT
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.document import Lines
@@ -14,13 +15,20 @@ from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Instance, Policy
 from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
 from sgfast.replaying import ReplayResult
+from sgfast.report.answers import MOST_ROWS, counted_object
 from sgfast.report.left_out import left_out_object, left_out_words
 from sgfast.report.page import Page, grouped, human_bytes, human_seconds, instant, plural
+from sgfast.report.rollup import MOST_FIT, Folded
+from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.report.summary import as_text, damage_object
+from sgfast.report.text import NAMED_RULES, answer_text
 from sgfast.report.time_text import time_text
+from sgfast.suggesting import Evidence
 
-#: Maximum number of findings in the text before "and N more".
+#: Maximum number of findings in the text before "and N more". The rules of a group that no packet used count as one.
 TOP = 100
+#: How many rows of who used a rule the text has.
+USED_ROWS = 3
 
 
 def compile_for_check(policy: Policy, vpc: str | None) -> tuple[CompiledPolicy, list[str]]:
@@ -126,10 +134,29 @@ def _finding_object(finding: Finding, policy: Policy, lines: Lines) -> dict[str,
             }
             for rule in finding.instead
         ],
+        "used": _used_object(policy, finding),
         "file": as_text(policy.origin),
         "line": line_of(finding, lines),
         "advice": code.advice,
     }
+
+
+def _used_object(policy: Policy, finding: Finding) -> dict[str, Any] | None:
+    if finding.connections is None:
+        return None
+    folded = _used(policy, finding, MOST_ROWS)
+    rows = [counted_object(row) for row in folded.rows]
+    listed = sum(row.connections for row in folded.rows)
+    return {
+        "rows": [{name: row[name] for name in ("from", "to", "service", "connections")} for row in rows],
+        "not_listed": {"rows": folded.left_rows, "connections": finding.connections - listed},
+    }
+
+
+def _used(policy: Policy, finding: Finding, most: int, at_least: int = 0) -> Folded:
+    """The connections that used the finding's rule."""
+    kinds = {kind: Evidence(connections) for kind, connections in finding.used.items()}
+    return ObservedRollup(policy, kinds).fold("observed", most=most, fitting=at_least > 0, at_least=at_least)
 
 
 def traffic_object(result: ReplayResult) -> dict[str, Any]:
@@ -156,9 +183,13 @@ def window_text(result: ReplayResult) -> str:
     )
 
 
-def check_text(origin: str, found: dict[str, Any], checked: Checked, lines: Lines, *, colour: bool = False) -> str:
-    """Return the text that ``sgfast check`` prints. ``found`` is the result of ``check_summary``."""
-    page = Page(80, colour)
+def check_text(
+    origin: str, found: dict[str, Any], checked: Checked, lines: Lines, *, width: int = 80, colour: bool = False
+) -> str:
+    """Return the text that ``sgfast check`` prints. ``found`` is the result of ``check_summary``. ``width``: the
+    desired number of columns.
+    """
+    page = Page(width, colour)
     page.heading(f"{printable(origin)} is a policy that can be used")
     bit_vectors = found["bit_vector_tables"]
     for name, value, note in (
@@ -172,13 +203,46 @@ def check_text(origin: str, found: dict[str, Any], checked: Checked, lines: Line
         ("as bit vectors", grouped(bit_vectors), "too large for a table" if bit_vectors else ""),
         ("memory", human_bytes(found["bytes"]), "of these tables"),
     ):
-        page.line(f"  {name:16}{value:>12}  {note}")
+        page.hanging(f"  {name:16}{value:>12}  ", note)
     for machine in found["assumed"]:
         words = f"{machine['instance']}, {machine['address']}, as if in {', '.join(map(printable, machine['groups']))}"
         page.hanging("  assumed         ", words)
     page.line()
     _write_findings(page, checked, lines)
     return page.text()
+
+
+def _entries(checked: Checked) -> list[list[Finding]]:
+    """The findings, those about the rules of one group that no packet used together."""
+    entries: list[list[Finding]] = []
+    for finding in checked.findings:
+        if entries and finding.code == NEVER_HIT == entries[-1][0].code and finding.group == entries[-1][0].group:
+            entries[-1].append(finding)
+        else:
+            entries.append([finding])
+    return entries
+
+
+def _write_never_hit(page: Page, found: Sequence[Finding], traffic: ReplayResult, lines: Lines) -> None:
+    group = traffic.policy.group_by_name[found[0].group or ""]
+    share = f"all {len(found)}" if len(found) == len(group.rules) else f"{len(found)} of the {len(group.rules)}"
+    page.wrapped(f"{NEVER_HIT} {found[0].severity}: {share} rules of {printable(group.name)}", "  ")
+    names = []
+    for finding in found[:NAMED_RULES]:
+        line = line_of(finding, lines)
+        names.append(printable(about_of(finding)) + (f" (line {line})" if line is not None else ""))
+    more = len(found) - len(names)
+    rest = f" and {plural(more, 'more rule')} (--format json has all)" if more else ""
+    page.hanging("    ", f"none of {plural(traffic.packets, 'packet')} used {', '.join(names)}{rest}")
+
+
+def _write_used(page: Page, folded: Folded, connections: int) -> None:
+    widest = max((len(grouped(row.connections)) for row in folded.rows), default=0)
+    for row in folded.rows:
+        page.hanging(f"      {grouped(row.connections):>{widest}}  ", answer_text(row))
+    if left := connections - sum(row.connections for row in folded.rows):
+        rows = f"{plural(folded.left_rows, 'more row')} (" if folded.left_rows else "others ("
+        page.wrapped(f"and {rows}{plural(left, 'connection')}): --format json has more", "      ")
 
 
 def _write_findings(page: Page, checked: Checked, lines: Lines) -> None:
@@ -190,14 +254,21 @@ def _write_findings(page: Page, checked: Checked, lines: Lines) -> None:
     of_severity = [(s, sum(finding.severity == s for finding in checked.findings)) for s in SEVERITIES]
     counts = ", ".join(plural(count, severity) for severity, count in of_severity if count)
     page.heading(f"Findings: {counts or 'none'}")
-    for finding in checked.findings[:TOP]:
-        line = line_of(finding, lines)
-        style = {"error": "red", "warning": "yellow"}.get(finding.severity, "")
-        where = f"line {line}, " if line is not None else ""
-        page.line(f"  {finding.code} {finding.severity}: {where}{printable(about_of(finding))}", style)
-        page.hanging("    ", printable(finding.message))
-    if len(checked.findings) > TOP:
-        page.line(f"  and {plural(len(checked.findings) - TOP, 'more finding')} (--format json has all)")
+    entries = _entries(checked)
+    for found in entries[:TOP]:
+        if checked.traffic is not None and len(found) > 1:
+            _write_never_hit(page, found, checked.traffic, lines)
+            continue
+        for finding in found:
+            line = line_of(finding, lines)
+            style = {"error": "red", "warning": "yellow"}.get(finding.severity, "")
+            where = f"line {line}, " if line is not None else ""
+            page.hanging("  ", f"{finding.code} {finding.severity}: {where}{printable(about_of(finding))}", style)
+            page.hanging("    ", printable(finding.message))
+            if finding.connections is not None and checked.traffic is not None:
+                _write_used(page, _used(checked.traffic.policy, finding, USED_ROWS, MOST_FIT), finding.connections)
+    if more := sum(map(len, entries[TOP:])):
+        page.wrapped(f"and {plural(more, 'more finding')} (--format json has all)", "  ")
     for sentence in checked.left_out:
         page.hanging("  Left out: ", sentence)
     codes = sorted({finding.code for finding in checked.findings})

@@ -5,19 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from sgfast.capture.names import printable
-from sgfast.comparing import CHANGES, ChangedGroup, DiffResult, Example, Judgement, Others
-from sgfast.policy.model import AddressGroupPeer, GroupPeer, Rule
+from sgfast.comparing import CHANGES, Change, Counts, DiffResult
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
 from sgfast.policy.protocols import protocol_name
+from sgfast.report.answers import MOST_ROWS, counted_object, left_object, nearest_object
 from sgfast.report.left_out import left_out_object
 from sgfast.report.page import grouped, plural
+from sgfast.report.rollup import By, Passing, Row
+from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
 from sgfast.report.time_text import time_text
+from sgfast.report.why import Reasons
 
 #: Maximum number of port ranges shown for a rule.
 MAX_PORTS = 6
 
 
-def diff_summary(result: DiffResult) -> dict[str, Any]:
-    """Return the JSON object; its schema is ``report.schema("diff")``."""
+def diff_summary(result: DiffResult, by: By = "group", top: int | None = None) -> dict[str, Any]:
+    """Return the JSON object; its schema is ``report.schema("diff")``. ``by``: how rows are folded. ``top``: how many
+    rows of a kind it has.
+    """
     damage = result.damaged
     return {
         "old": _text(result.old.origin),
@@ -32,13 +38,10 @@ def diff_summary(result: DiffResult) -> dict[str, Any]:
         "verdicts": [
             {"old": old, "new": new, "packets": packets} for (old, new), packets in sorted(result.verdicts.items())
         ],
+        "by": by,
         **{
-            change.replace("-", "_"): {
-                **_counts(result.total(change)),
-                "groups": [_group(result, group) for group in result.of(change)],
-                "not_listed": _counts(result.others.get(change, Others(0, 0, 0, 0))),
-            }
-            for change in CHANGES
+            change.replace("-", "_"): _changed_object(result, change, rollup, by, top or MOST_ROWS)
+            for change, rollup in changed_rollups(result).items()
         },
         "rules": [
             {
@@ -73,9 +76,28 @@ def _text(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _counts(row: ChangedGroup | Others) -> dict[str, int]:
+def _changed_object(
+    result: DiffResult, change: Change, rollup: ChangedRollup, by: By, most: int
+) -> dict[str, Any]:
+    folded = rollup.fold(change, by=by, most=most, fitting=False)
+    total, reasons = result.total(change), Reasons(blocking(result, change))
     return {
-        "connections": row.connections, "answered": row.answered, "packets": row.packets, "bytes": row.bytes,
+        "connections": total.connections, "answered": total.answered, "packets": total.packets, "bytes": total.bytes,
+        "rows": [_row(result, change, row, reasons) for row in folded.rows],
+        "not_listed": {**left_object(folded), "answered": folded.left_answered},
+    }  # fmt: skip
+
+
+def _row(result: DiffResult, change: Change, row: Row, reasons: Reasons) -> dict[str, Any]:
+    made = counted_object(row)
+    for end in (made["from"], made["to"]):
+        end["id"] = _instance_id(result, end["name"]) if end["kind"] == "instance" else None
+    passing, near = passing_of(row), nearest_object(row, reasons)
+    blocked = {"verdict": blocking_verdict(row), "reason": row.reason, "rule": row.rule, "rules": row.rules}
+    passed = {"verdict": passing.verdict, "reason": None, "rule": passing.rule, "rules": passing.rules}
+    old, new = (passed, blocked) if change == "newly-denied" else (blocked, passed)
+    return {
+        **made, "answered": row.answered, "direction": row.direction, "old": old, "new": new, "nearest": near,
     }  # fmt: skip
 
 
@@ -91,40 +113,18 @@ def _instance_id(result: DiffResult, name: str) -> str | None:
     return next((instance.id for instance in instances if instance and instance.id), None)
 
 
-def _group(result: DiffResult, group: ChangedGroup) -> dict[str, Any]:
-    service = group.service
-    return {
-        **_counts(group),
-        "instance": service.instance,
-        "instance_id": _instance_id(result, service.instance),
-        "direction": group.direction,
-        "protocol": protocol_name(service.protocol) or service.protocol,
-        "port": service.port,
-        "icmp_type": service.icmp_type,
-        "icmp_code": service.icmp_code,
-        "peer_groups": list(group.peer_groups),
-        "peers": list(group.peers),
-        "peer_count": group.peer_count,
-        "old": _judgement(group.old, group.old_rule),
-        "new": _judgement(group.new, group.new_rule),
-        "first_time": time_text(group.first_time_ns),
-        "last_time": time_text(group.last_time_ns),
-        "examples": [
-            {
-                "packet": example.packet, "time": time_text(example.time_ns), "initiator": example.initiator,
-                "initiator_port": example.initiator_port, "responder": example.responder,
-                "responder_port": example.responder_port,
-            }
-            for example in group.examples
-        ],
-    }  # fmt: skip
+def passing_of(row: Row) -> Passing:
+    assert row.passing is not None
+    return row.passing
 
 
-def _judgement(judgement: Judgement, deciding: str | None) -> dict[str, Any]:
-    return {
-        "verdict": judgement.verdict, "reason": judgement.reason, "rule": deciding,
-        "egress_rule": judgement.egress_rule, "ingress_rule": judgement.ingress_rule,
-    }  # fmt: skip
+def blocking_verdict(row: Row) -> str:
+    return "moot" if row.reason == "opener-denied" else "deny"
+
+
+def blocking(result: DiffResult, change: Change) -> Policy:
+    """The policy that blocks connections with this change."""
+    return result.new if change == "newly-denied" else result.old
 
 
 # Wording -------------------------------------------------------------------------------------------------------------
@@ -143,38 +143,23 @@ def headline(result: DiffResult) -> str:
     return ", ".join(parts)
 
 
-def answered(counts: Others) -> str:
+def answered(counts: Counts) -> str:
     if counts.answered == counts.connections:
         return "answered in the capture" if counts.connections == 1 else "all answered in the capture"
     return f"{grouped(counts.answered) if counts.answered else 'none'} answered in the capture"
 
 
-def why(judgement: Judgement, rule: str | None) -> str:
-    """Name what decided: ``web/inbound/2``, ``no-rule`` or ``out-of-scope``."""
-    if rule is not None:
-        name = printable(rule)
-        return name if judgement.reason in ("rule", "deny-rule") else f"{name} ({judgement.reason})"
-    return judgement.reason or judgement.verdict
+def judgements(row: Row, change: Change) -> tuple[str, str]:
+    """What OLD and NEW do, and why: ``allow: web/inbound/2``, ``deny: no-rule``, ``allow: 3 rules``."""
+    passing = passing_of(row)
+    by, through = _rules(row.rule, row.rules), _rules(passing.rule, passing.rules)
+    blocked = f"{blocking_verdict(row)}: {row.reason}{by and f' {by}'}"
+    passed = passing.verdict + (through and f": {through}")
+    return (passed, blocked) if change == "newly-denied" else (blocked, passed)
 
 
-def peers(group: ChangedGroup) -> str:
-    """``from web (web-1, web-2)``, ``to 198.51.100.7``, ``from 1,234 addresses (...)``."""
-    way = "from" if group.direction == "inbound" else "to"
-    names = [printable(name) for name in group.peers]
-    listed = ", ".join(names) + (", ..." if group.peer_count > len(names) else "")
-    if group.peer_groups:
-        return f"{way} {'+'.join(map(printable, group.peer_groups))} ({listed})"
-    if group.peer_count == 1:
-        return f"{way} {listed}"
-    return f"{way} {grouped(group.peer_count)} addresses ({listed})"
-
-
-def example_words(example: Example) -> str:
-    ends = (example.initiator, example.initiator_port), (example.responder, example.responder_port)
-    return f"packet {grouped(example.packet)}: " + " > ".join(
-        address if port is None else f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-        for address, port in ends
-    )
+def _rules(rule: str | None, rules: int) -> str:
+    return printable(rule) if rule is not None else plural(rules, "rule") if rules else ""
 
 
 def rule_words(rule: Rule) -> str:

@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterable, Sequence
 
 from sgfast.capture.names import printable
-from sgfast.comparing import CHANGES, Change, DiffResult
-from sgfast.report.diff import answered, example_words, headline, peers, rule_words, why
-from sgfast.report.diff_text import TITLES
+from sgfast.comparing import DiffResult
+from sgfast.report.diff import answered, headline, judgements, rule_words
+from sgfast.report.diff_text import TITLES, left_words
 from sgfast.report.left_out import left_out_words
-from sgfast.report.names import service_name
 from sgfast.report.page import grouped, human_bytes, plural
-from sgfast.report.text import REMINDER, tunnels_text
+from sgfast.report.rollup import By
+from sgfast.report.rollup.changed import changed_rollups
+from sgfast.report.text import REMINDER, nearest_text, tunnels_text
+from sgfast.report.why import Reasons
 
 #: Maximum number of table rows before "and N more".
 TOP = 20
@@ -24,7 +26,9 @@ _LINK = re.compile(r"(@|:(?=//)|\bwww(?=\.))", re.IGNORECASE)
 _COMMENT = "<!-- -->"
 
 
-def diff_markdown(result: DiffResult) -> str:
+def diff_markdown(result: DiffResult, by: By = "group", top: int | None = None) -> str:
+    """``by``: how rows are folded. ``top``: how many rows a table has."""
+    most = top or TOP
     lines = [f"### {escaped(headline(result))}", ""]
     captures = ", ".join(code(name) for name in result.captures[:3])
     if len(result.captures) > 3:
@@ -38,8 +42,7 @@ def diff_markdown(result: DiffResult) -> str:
     ]
     if result.left_out is not None:
         lines += [f"Left out: {left_out_words(result.left_out)}.", ""]
-    for change in CHANGES:
-        lines += _groups(result, change)
+    lines += _changed(result, by, most)
     if result.rules:
         lines += ["#### Rules that make the difference", ""]
         lines += _table(
@@ -48,17 +51,19 @@ def diff_markdown(result: DiffResult) -> str:
                 (code(effect.rule), code(effect.group), effect.status,
                  *("" if rule is None else escaped(rule_words(rule)) for rule in (effect.old, effect.new)),
                  grouped(effect.newly_denied), grouped(effect.newly_allowed))
-                for effect in result.rules[:TOP]
+                for effect in result.rules[:most]
             ),
         )  # fmt: skip
-        lines += _more(len(result.rules) - TOP, "rule")
+        lines += _more(len(result.rules), most, "rule")
     if result.moved:
         lines += ["#### Allowed by both, but by another rule", ""]
         lines += _table(
             ("connections", "OLD", "NEW"),
-            ((grouped(m.connections), code(m.old_rule), code(m.new_rule)) for m in result.moved[:TOP]),
+            ((grouped(m.connections), code(m.old_rule), code(m.new_rule)) for m in result.moved[:most]),
         )
-        lines += _more(len(result.moved) - TOP, "pair")
+        lines += _more(len(result.moved), most, "pair")
+        if result.moved_others:
+            lines += [f"and {plural(result.moved_others, 'connection')} of further pairs", ""]
     notes = [f"Tunnels {tunnels_text(result.decapsulated)}"] if result.decapsulated is not None else []
     notes += [f"Warning: {escaped(printable(warning))}" for warning in result.warnings]
     if result.damaged is not None:
@@ -67,26 +72,34 @@ def diff_markdown(result: DiffResult) -> str:
     return "\n".join(lines + [f"- {note}" for note in notes]) + "\n"
 
 
-def _groups(result: DiffResult, change: Change) -> list[str]:
-    groups, total = result.of(change), result.total(change)
-    if not total.connections:
-        return []
-    lines = [
-        f"#### {TITLES[change]}: {plural(total.connections, 'connection')}, {answered(total)}", "",
-        f"{plural(total.packets, 'packet')}, {human_bytes(total.bytes)}.", "",
-    ]  # fmt: skip
-    lines += _table(
-        ("connections", "answered", "filter", "service", "peer", "OLD", "NEW", "packets", "for example"),
-        (
-            (grouped(g.connections), grouped(g.answered), f"{code(g.service.instance)} {g.direction}",
-             escaped(service_name(g.service)), escaped(peers(g)),
-             *(f"{j.verdict}: {code(why(j, rule))}" for j, rule in ((g.old, g.old_rule), (g.new, g.new_rule))),
-             f"{grouped(g.packets)} ({human_bytes(g.bytes)})", escaped(example_words(g.examples[0])))
-            for g in groups[:TOP]
-        ),
-    )  # fmt: skip
-    others = result.others.get(change)
-    return lines + _more(len(groups) - TOP + (others.connections if others is not None else 0), "kind")
+def _changed(result: DiffResult, by: By, most: int) -> list[str]:
+    """The tables of what is newly denied and newly allowed."""
+    lines, reasons = list[str](), Reasons(result.new)
+    for change, rollup in changed_rollups(result).items():
+        total = result.total(change)
+        if not total.connections:
+            continue
+        folded = rollup.fold(change, by=by, most=most)
+        lines += [
+            f"#### {TITLES[change]}: {plural(total.connections, 'connection')}, {answered(total)}", "",
+            f"{plural(total.packets, 'packet')}, {human_bytes(total.bytes)}.", "",
+        ]  # fmt: skip
+        rows = []
+        for row in folded.rows:
+            old, new = judgements(row, change)
+            near = nearest_text(row, reasons) if change == "newly-denied" else ""
+            rows.append((
+                grouped(row.connections), grouped(row.answered), code(row.source_text), code(row.destination_text),
+                escaped(row.service), escaped(old), escaped(f"{new}; {near}" if near else new),
+                f"{grouped(row.packets)} ({human_bytes(row.bytes)})",
+                "" if row.example is None else grouped(row.example.packet),
+            ))  # fmt: skip
+        lines += _table(
+            ("connections", "answered", "from", "to", "service", "OLD", "NEW", "packets", "first packet"), rows
+        )
+        if folded.left_rows:
+            lines += [f"and {left_words(folded)}: `--top {len(folded.rows) + folded.left_rows}` lists all", ""]
+    return lines
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -94,8 +107,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]
 
 
-def _more(number: int, noun: str) -> list[str]:
-    return [f"and {plural(number, f'more {noun}')}", ""] if number > 0 else []
+def _more(number: int, most: int, noun: str) -> list[str]:
+    left = number - most
+    return [f"and {plural(left, f'more {noun}')}: `--top {number}` lists all", ""] if left > 0 else []
 
 
 def escaped(text: str) -> str:

@@ -1,21 +1,27 @@
-"""What a policy opens and closes by its rules alone, for the three formats of ``sgfast diff`` (SPEC 12.6)."""
+"""What a policy opens and closes by its rules alone, for the three formats of ``sgfast diff`` (SPEC 12.6), and that
+command's text report.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from sgfast.capture.names import printable
+from sgfast.comparing import DiffResult
 from sgfast.policy.rule_text import rule_text
 from sgfast.reaching import Decider, Difference, Row
 from sgfast.report.diff_markdown import code, escaped
+from sgfast.report.diff_text import DiffText
 from sgfast.report.page import Page, plural
 from sgfast.report.reach import reach_cells, row_object
+from sgfast.report.rollup import By
 from sgfast.report.summary import as_text
+from sgfast.report.text import MOST_LINES, TOP
 
-#: Maximum number of rows of a kind before "and N more", in text and in Markdown. JSON has all of them.
-TOP = 10
 #: Maximum number of rules of a row.
 _LISTED_RULES = 5
+#: How many rows of who reaches whom the text has, and how many of the rules behind that: the first that fit are taken.
+_SIZES = ((TOP, TOP), (TOP, 5), (TOP, 3), (TOP, 2), *((most, 1) for most in range(TOP, 0, -1)))
 
 
 def headline(found: Difference) -> str:
@@ -29,19 +35,38 @@ def headline(found: Difference) -> str:
     return "By the rules alone: " + (", ".join(parts) or "NEW opens nothing and closes nothing")
 
 
-def difference_text(found: Difference, *, width: int = 80, colour: bool = False) -> str:
-    """Return the text. Its names are escaped."""
+def report_text(
+    found: Difference, result: DiffResult | None, *, width: int = 80, colour: bool = False, by: By = "group",
+    top: int | None = None,
+) -> str:
+    """Return the whole report as text; ``result`` is what the captures tell. ``width``: the desired number of columns.
+    ``by``: how rows are folded. ``top``: how many rows a list has; without it, as many as let the report have
+    ``MOST_LINES`` lines.
+    """  # fmt: skip
+    captures = None if result is None else DiffText(result, by)
+    for most, few in _SIZES if top is None else ((top, top),):
+        text = difference_text(found, most=most, width=width, colour=colour)
+        text += "\n" + captures.text(most, few, width=width, colour=colour) if captures is not None else ""
+        if text.count("\n") <= MOST_LINES:
+            break
+    return text
+
+
+def difference_text(found: Difference, *, most: int = TOP, width: int = 80, colour: bool = False) -> str:
+    """Return the text. Its names are escaped. ``most``: how many rows of a kind it has."""
     page = Page(width, colour)
     page.heading(headline(found))
     if found.not_compared:
         page.wrapped(printable(found.not_compared), "  ")
     for word, rows in (("opens", found.opened), ("closes", found.closed)):
-        for row in rows[:TOP]:
+        for row in rows[:most]:
             page.hanging(f"  {word:6} ", f"{_what(row)}: {_rules(row)}", "red" if word == "opens" else "")
-        if len(rows) > TOP:
-            page.wrapped(f"and {plural(len(rows) - TOP, 'more row')} that NEW {word} (--json has all)", "  ")
-    for warning in found.warnings:
+        if left := len(rows[most:]):
+            page.wrapped(f"and {plural(left, 'more row')} that NEW {word}: --top {len(rows)} lists all", "  ")
+    for warning in found.warnings[:most]:
         page.hanging("Warning: ", printable(warning))
+    if more := len(found.warnings[most:]):
+        page.hanging("Warning: ", f"and {plural(more, 'more warning')}: --json has all")
     return page.text()
 
 
@@ -52,19 +77,22 @@ def _what(row: Row) -> str:
 
 
 def _rules(row: Row) -> str:
-    rules = [_rule(each) for each in row.rules[:_LISTED_RULES]]
+    rules = [decider_text(each) for each in row.rules[:_LISTED_RULES]]
     more = len(row.rules) - _LISTED_RULES
-    return ", ".join(rules) + (f" and {plural(more, 'more rule')}" if more > 0 else "")
+    return ", ".join(rules) + (f" and {plural(more, 'more rule')} (--json has all)" if more > 0 else "")
 
 
-def _rule(each: Decider) -> str:
+def decider_text(each: Decider) -> str:
+    """``db/inbound/3``, ``db/inbound/3 denies``, ``db/inbound/3 of OLD denied``"""
     name = printable(each.rule.id)
     if each.policy == "old":
         return f"{name} of OLD" + (" denied" if each.rule.action == "deny" else "")
     return name + (" denies" if each.rule.action == "deny" else "")
 
 
-def difference_markdown(found: Difference) -> str:
+def difference_markdown(found: Difference, top: int | None = None) -> str:
+    """``top``: how many rows of a kind it has."""
+    most = top or TOP
     lines = [f"### {escaped(headline(found))}", ""]
     if found.not_compared:
         lines += [escaped(printable(found.not_compared)), ""]
@@ -72,20 +100,22 @@ def difference_markdown(found: Difference) -> str:
         if not rows:
             continue
         lines += [f"#### {title}", "", "| services | of | to | rules |", "|---|---|---|---|"]
-        for row in rows[:TOP]:
+        for row in rows[:most]:
             sources, destinations, services = map(escaped, reach_cells(row))
             lines.append(f"| {services} | {destinations} | {sources} | {_coded(row)} |")
         lines.append("")
-        if len(rows) > TOP:
-            lines += [f"and {plural(len(rows) - TOP, 'more row')}", ""]
+        if left := len(rows[most:]):
+            lines += [f"and {plural(left, 'more row')}: `--top {len(rows)}` lists all", ""]
     lines += [f"- Warning: {escaped(printable(warning))}" for warning in found.warnings]
     return "\n".join(lines) + "\n"
 
 
 def _coded(row: Row) -> str:
-    names = [f"{code(each.rule.id)}{_rule(each)[len(printable(each.rule.id)):]}" for each in row.rules[:_LISTED_RULES]]
+    names = [
+        f"{code(each.rule.id)}{decider_text(each)[len(printable(each.rule.id)):]}" for each in row.rules[:_LISTED_RULES]
+    ]
     more = len(row.rules) - _LISTED_RULES
-    return ", ".join(names) + (f" and {plural(more, 'more rule')}" if more > 0 else "")
+    return ", ".join(names) + (f" and {plural(more, 'more rule')} (`--json` has all)" if more > 0 else "")
 
 
 def difference_object(found: Difference) -> dict[str, Any]:

@@ -53,9 +53,9 @@ def _result(outcome: Outcome, lines: Lines) -> dict[str, Any]:
     }
 
 
-def expectations_text(proof: Proof, lines: Lines, warnings: list[str], *, colour: bool = False) -> str:
+def expectations_text(proof: Proof, lines: Lines, warnings: list[str], *, width: int = 80, colour: bool = False) -> str:
     """Return the text. ``lines`` is as for ``expectations_summary``."""
-    page = Page(80, colour)
+    page = Page(width, colour)
     holds, fails, empty = proof.of("holds"), proof.of("fails"), proof.of("empty")
     about = f", {grouped(len(empty))} {'is' if len(empty) == 1 else 'are'} about no packet" if empty else ""
     page.heading(
@@ -67,19 +67,19 @@ def expectations_text(proof: Proof, lines: Lines, warnings: list[str], *, colour
         page.line()
         _write_failure(page, outcome, lines)
     if len(fails) > TOP:
-        page.line(f"  and {grouped(len(fails) - TOP)} more that fail (--format json has all)")
+        page.wrapped(f"and {grouped(len(fails) - TOP)} more that fail (--format json has all)", "  ")
     if holds:
         page.line()
         for outcome in holds[:TOP]:
             page.hanging("  holds  ", _called(outcome.expectation, _IS))
         if len(holds) > TOP:
-            page.line(f"  and {grouped(len(holds) - TOP)} more that hold (--format json has all)")
+            page.wrapped(f"and {grouped(len(holds) - TOP)} more that hold (--format json has all)", "  ")
     if warnings:
         page.line()
         for warning in warnings[:TOP]:
             page.hanging("  warning  ", printable(warning))
         if len(warnings) > TOP:
-            page.line(f"  and {plural(len(warnings) - TOP, 'more warning')} (--format json has all)")
+            page.wrapped(f"and {plural(len(warnings) - TOP, 'more warning')} (--format json has all)", "  ")
     return page.text()
 
 

@@ -21,9 +21,9 @@ _FIELD_NAMES = {"icmp_type": "ICMP type", "icmp_code": "ICMP code"}
 _VERDICTS = {"allow": "allowed", "deny": "denied"}
 
 
-def explain_text(explained: Explained, lines: Lines, *, colour: bool = False) -> str:
+def explain_text(explained: Explained, lines: Lines, *, width: int = 80, colour: bool = False) -> str:
     """Return the text. ``lines`` gives the lines of rules in the document, as far as they are known."""
-    page = Page(80, colour)
+    page = Page(width, colour)
     verdict = explained.verdict
     reason = f" ({explained.reason})" if explained.reason else ""
     page.heading(
@@ -61,7 +61,8 @@ def _write_side(
         for found in side.also_match[:TOP]:
             _write_rule(page, "matches, but loses", found, lines)
         if len(side.also_match) > TOP:
-            page.line(f"  and {plural(len(side.also_match) - TOP, 'more rule')} that match and lose")
+            more = plural(len(side.also_match) - TOP, "more rule")
+            page.wrapped(f"and {more} that match and lose (--format json has all)", "  ")
     elif side.reason == "infrastructure":
         page.wrapped("no rule is asked about it (settings.infrastructure)", "  ")
     elif side.reason == "no-rule":
@@ -79,7 +80,8 @@ def _write_side(
                     f"      {field}: ", f"wants {printable(misfit.wanted)}, the packet has {printable(misfit.has)}{why}"
                 )
         if len(side.nearest) > TOP:
-            page.line(f"  and {plural(len(side.nearest) - TOP, 'more rule')} that are as near")
+            more = plural(len(side.nearest) - TOP, "more rule")
+            page.wrapped(f"and {more} that are as near (--format json has all)", "  ")
 
 
 def _write_rule(page: Page, what: str, found: RuleInGroup | NearMiss, lines: Lines) -> None:

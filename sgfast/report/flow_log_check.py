@@ -87,7 +87,9 @@ def check_text(found: Checked, *, width: int = 80, colour: bool = False) -> str:
         for disagreement in found.disagreements[:TOP]:
             page.hanging("  ", _line(disagreement))
         if found.disagreeing > TOP:
-            page.line(f"  and {plural(found.disagreeing - TOP, 'more record')}")
+            more = found.disagreeing - TOP
+            lists = "has all" if found.disagreeing == len(found.disagreements) else "has more"
+            page.wrapped(f"and {plural(more, 'more record')} (--format json {lists})", "  ")
     if found.first_second is not None and found.last_second is not None:
         page.line()
         for name, second in (("First record", found.first_second), ("Last record", found.last_second)):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
-NARROWEST, WIDEST = 80, 120
+NARROWEST, WIDEST = 40, 120
+#: Text that is aligned behind something has so many columns at least.
+_LEAST_ROOM = 20
 
 _COLOURS = {"bold": "1", "red": "31", "yellow": "33"}
 
@@ -76,25 +79,40 @@ class Page:
         self.hanging(indent, text)
 
     def hanging(self, start: str, text: str, style: str = "") -> None:
-        """Add ``start`` and ``text``. The text is wrapped, and its lines are aligned below each other."""
+        """Add ``start`` and ``text``. The text is wrapped, and its lines are aligned below each other. Where there is
+        too little room behind ``start``, they come below it.
+        """
+        needed = min(max(map(len, _spaced(text, self.width).split()), default=0), self.width - 2)
+        if len(start) + min(len(text), max(needed, _LEAST_ROOM)) > self.width:
+            indent = len(start)
+            if start.strip():
+                self.line(start, style)
+                indent += 4 - len(start.lstrip())
+            start = " " * max(min(indent, self.width - max(needed, _LEAST_ROOM)), 0)
         lines = _wrap(text, self.width - len(start)) or [""]
         for n, line in enumerate(lines):
             self.line((start if n == 0 else " " * len(start)) + line, style)
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Align the first column right and the others left. The last cell of a row that is too long goes below it."""
+        """Align the first column right and the others left. The last cell of a row that is too long goes below it.
+        Where the others are too long, too, each goes below the one before.
+        """
         widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head) - 1)]
         # Columns have a maximum width, so that a few long names do not shift the columns of all rows.
         widths = [min(width, len(name) + 12) for width, name in zip(widths, head, strict=False)]
-        self.line("  " + "  ".join(_cells(head, widths)))
+        self.hanging("  ", "  ".join(_cells(head, widths)))
         for row in rows:
             cells = list(_cells(row, widths))
-            text = "  " + "  ".join(cells)
-            if len(text) <= self.width:
-                self.line(text)
-            else:
-                self.line("  " + "  ".join(cells[:-1]))
+            first, together = "  " + "  ".join(cells[:-1]).rstrip(), "  " + "  ".join(cells)
+            if len(together) <= self.width:
+                self.line(together)
+            elif len(first) <= self.width:
+                self.line(first)
                 self.hanging(" " * (4 + widths[0]), cells[-1])
+            else:
+                self.line(f"  {cells[0]}")
+                for cell in cells[1:]:
+                    self.hanging(" " * (4 + widths[0]), cell.rstrip())
 
 
 def _cells(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
@@ -108,6 +126,10 @@ def _cells(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False)
+    width = max(width, _LEAST_ROOM)
+    return textwrap.wrap(_spaced(text, width), width, break_long_words=False, break_on_hyphens=False)
 
 
+def _spaced(text: str, width: int) -> str:
+    """The text, where lists without spaces that are too long for a line have spaces behind their commas."""
+    return re.sub(r"\S+", lambda word: re.sub(r",(?=.)", ", ", word[0]) if len(word[0]) > width else word[0], text)

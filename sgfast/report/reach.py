@@ -13,7 +13,7 @@ from sgfast.report.page import Page, plural
 from sgfast.report.summary import as_text
 
 #: Maximum number of names, or of ports and services, in a cell before "and N more". JSON has all of them.
-_LISTED_PARTS = 8
+LISTED_PARTS = 8
 _LISTED_SERVICES = 24
 #: The least width of the column of services; the others share the rest of the terminal.
 _NARROWEST = 20
@@ -42,36 +42,39 @@ def reach_text(found: Reach, *, top: int, width: int = 80, colour: bool = False)
 
 def reach_cells(row: Row) -> tuple[str, str, str]:
     """The three cells of a row. The IP version is told where no network shows it."""
-    services = row.services
+    return parts_text(row.sources), parts_text(row.destinations), services_cell(row)
+
+
+def services_cell(row: Row) -> str:
     kinds = {part.kind for part in (*row.sources, *row.destinations)}
-    if len(row.families) == 1 and not kinds & {"network", "internet"}:
-        services += f" (IPv{row.families[0]})"
-    return parts_text(row.sources), parts_text(row.destinations), services
+    is_told = len(row.families) == 2 or kinds & {"network", "internet"}
+    return row.services if is_told else f"{row.services} (IPv{row.families[0]})"
 
 
 def parts_text(parts: Sequence[Part]) -> str:
-    texts = [part_text(part) for part in parts[:_LISTED_PARTS]]
-    more = len(parts) - _LISTED_PARTS
+    texts = [part_text(part) for part in parts[:LISTED_PARTS]]
+    more = len(parts) - LISTED_PARTS
     return ", ".join(texts) + (f" and {more:,} more" if more > 0 else "")
 
 
-def part_text(part: Part) -> str:
+def part_text(part: Part, most: int = LISTED_PARTS) -> str:
+    """``most``: how many names it lists of what does not count, and how many addresses."""
     match part.kind:
         case "any" | "internet":
             return part.kind
         case "instances":
-            return "all instances" + (f" except {_listed(part.without)}" if part.without else "")
+            return "all instances" + (f" except {_listed(part.without, most)}" if part.without else "")
         case "instance" if part.addresses:
-            return f"{printable(part.name)} ({_listed(part.addresses)})"
+            return f"{printable(part.name)} ({_listed(part.addresses, most)})"
         case "network" if part.without:
-            return f"{part.name} except {_listed(part.without)}"
+            return f"{part.name} except {_listed(part.without, most)}"
         case _:
             return printable(part.name)
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _LISTED_PARTS
-    return " ".join(names[:_LISTED_PARTS]) + (f" and {more:,} more" if more > 0 else "")
+def _listed(names: Sequence[str], most: int) -> str:
+    more = len(names) - most
+    return " ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def write_rows(page: Page, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -84,11 +87,23 @@ def write_rows(page: Page, head: Sequence[str], rows: Iterable[Sequence[str]]) -
             longest = max([len(name), *(len(piece.rstrip()) for row in shown for piece in row[n])])
             widths[n] = min(widths[n], max(longest, room // len(head)))
         widths[-1] = max(room - sum(widths[:-1]), _NARROWEST)
+    if sum(widths) > room:
+        _write_below_each_other(page, head, shown)
+        return
     page.line("  " + "  ".join(f"{name:{width}}" for name, width in zip(head, widths, strict=True)))
     for row in shown:
         cells = [_filled(pieces, width) for pieces, width in zip(row, widths, strict=True)]
         for line in zip_longest(*cells, fillvalue=""):
             page.line("  " + "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)))
+
+
+def _write_below_each_other(page: Page, head: Sequence[str], rows: Sequence[Sequence[list[str]]]) -> None:
+    """For a terminal on which the columns do not fit."""
+    label = 2 + max(map(len, head))
+    for row in rows:
+        for name, pieces in zip(head, row, strict=True):
+            for n, line in enumerate(_filled(pieces, max(page.width - label - 4, _NARROWEST))):
+                page.line(f"{'  ' if name == head[0] else '    '}{'' if n else name:{label}}{line}")
 
 
 def _pieces(text: str) -> list[str]:

@@ -10,20 +10,27 @@ from sgfast.capture.names import printable
 from sgfast.policy.model import GroupPeer, Rule
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Service
+from sgfast.report.answers import MOST_ROWS, counted_object, left_object
 from sgfast.report.left_out import left_out_counts, left_out_object
 from sgfast.report.names import service_name
 from sgfast.report.page import Page, grouped, human_bytes, plural
-from sgfast.report.text import REMINDER
+from sgfast.report.rollup import MOST_FIT, By
+from sgfast.report.rollup.observed import ObservedRollup
+from sgfast.report.text import REMINDER, answer_text
 from sgfast.report.time_text import time_text
-from sgfast.suggesting import Evidence, Suggestion
+from sgfast.suggesting import Evidence, LeftOut, Suggestion
 from sgfast.suggesting.document import short
 
-#: Maximum number of rules per group in the text. JSON has all of them.
+#: If nobody says otherwise, the text has so many rules of a group, and so many rows of what is left out for a reason.
+#: JSON has all rules.
 TOP = 30
+MOST_LEFT_OUT = 5
 
 
-def suggestion_object(found: Suggestion) -> dict[str, Any]:
-    """Return the JSON object; its schema is ``report.schema("suggestion")``."""
+def suggestion_object(found: Suggestion, by: By = "group", top: int | None = None) -> dict[str, Any]:
+    """Return the JSON object; its schema is ``report.schema("suggestion")``. ``by``: how what is left out is folded.
+    ``top``: how many rows that has for each reason.
+    """
     damage = found.damaged
     return {
         "captures": [printable(path) for path in found.captures],
@@ -45,7 +52,8 @@ def suggestion_object(found: Suggestion) -> dict[str, Any]:
         ],
         "groups": len(found.policy.security_groups),
         "instances": len(found.policy.instances),
-        "left_out": [{"reason": each.reason, **_evidence(each.evidence)} for each in found.left_out],
+        "by": by,
+        "left_out": [_left_out(found, each, by, top or MOST_ROWS) for each in found.left_out],
         "other_packets": dict(found.other_packets),
         "packets_left_out": left_out_object(found.packets_left_out),
         "check": {
@@ -71,13 +79,28 @@ def _evidence(found: Evidence) -> dict[str, Any]:
     }
 
 
+def _left_out(found: Suggestion, left: LeftOut, by: By, most: int) -> dict[str, Any]:
+    folded = ObservedRollup(found.policy, left.kinds).fold("observed", by=by, most=most, fitting=False)
+    return {
+        "reason": left.reason,
+        **_evidence(left.evidence),
+        "rows": [counted_object(row) for row in folded.rows],
+        "not_listed": left_object(folded),
+    }
+
+
 def _peer(rule: Rule) -> str:
     if rule.peer is None:
         return "0.0.0.0/0" if rule.ethertype == 4 else "::/0"
     return rule.peer.name if isinstance(rule.peer, GroupPeer) else str(rule.peer)
 
 
-def suggestion_text(found: Suggestion, *, width: int = 80, colour: bool = False) -> str:
+def suggestion_text(
+    found: Suggestion, *, width: int = 80, colour: bool = False, by: By = "group", top: int | None = None
+) -> str:
+    """Return the report as text. ``width``: the desired number of columns. ``by``: how what is left out is folded.
+    ``top``: how many rules of a group, and rows of what is left out for one reason, it has.
+    """
     page = Page(width, colour)
     groups, instances = len(found.policy.security_groups), len(found.policy.instances)
     page.heading(
@@ -89,9 +112,9 @@ def suggestion_text(found: Suggestion, *, width: int = 80, colour: bool = False)
         rows = [
             (grouped(each.evidence.connections), human_bytes(each.evidence.bytes), _words(each.rule)) for each in rules
         ]
-        page.table(("connections", "bytes", "rule"), rows[:TOP])
-        if len(rows) > TOP:
-            page.line(f"  and {plural(len(rows) - TOP, 'more rule')}")
+        page.table(("connections", "bytes", "rule"), rows[: top or TOP])
+        if more := len(rows[top or TOP :]):
+            page.wrapped(f"and {plural(more, 'more rule')}: --top {len(rows)} lists all", "  ")
     packets = [(word, number) for word, number in found.other_packets.items()]
     packets += [(why, number) for number, why in left_out_counts(found.packets_left_out)]
     if found.left_out or packets:
@@ -99,7 +122,7 @@ def suggestion_text(found: Suggestion, *, width: int = 80, colour: bool = False)
         page.heading("Left out")
         for left in found.left_out:
             page.hanging(f"  {grouped(left.evidence.connections):>11}  ", f"connections: {left.reason}")
-            page.hanging(" " * 15, "e.g. " + ", ".join(left.evidence.examples))
+            _write_left_out(page, found, left, by, top or MOST_LEFT_OUT)
         for word, number in packets:
             page.hanging(f"  {grouped(number):>11}  ", f"packets: {word}")
     page.line()
@@ -111,6 +134,19 @@ def suggestion_text(found: Suggestion, *, width: int = 80, colour: bool = False)
         page.hanging("Warning       ", printable(warning))
     page.hanging("Remember      ", REMINDER)
     return page.text()
+
+
+def _write_left_out(page: Page, found: Suggestion, left: LeftOut, by: By, most: int) -> None:
+    folded = ObservedRollup(found.policy, left.kinds).fold("observed", by=by, most=most, at_least=MOST_FIT)
+    widest = max((len(grouped(row.connections)) for row in folded.rows), default=0)
+    for row in folded.rows:
+        page.hanging(f"{' ' * 15}{grouped(row.connections):>{widest}}  ", answer_text(row))
+    if folded.left_rows:
+        page.wrapped(
+            f"and {plural(folded.left_rows, 'more row')} ({plural(folded.left_connections, 'connection')}): "
+            f"--top {len(folded.rows) + folded.left_rows} lists all",
+            " " * 15,
+        )
 
 
 def _words(rule: Rule) -> str:

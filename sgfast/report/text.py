@@ -142,7 +142,7 @@ def _write_answers(page: Page, told: Told, part: Part, heading: str, most: int) 
     for row in folded.rows:
         start = f"  {_amount(row, part):>{widest}}  "
         page.hanging(start, f"{answer_text(row)} ({_reason(row, part)})")
-        if part == "would-break" and (near := _nearest(row, told.reasons)):
+        if part == "would-break" and (near := nearest_text(row, told.reasons)):
             page.hanging(" " * (len(start) + 2), near)
     if folded.left_rows:
         left = folded.left_packets if part in BY_PACKETS else folded.left_connections
@@ -194,7 +194,7 @@ def _reason(row: Row, part: Part) -> str:
     return row.reason + (f" {printable(row.rule)}" if row.rule is not None else "")
 
 
-def _nearest(row: Row, reasons: Reasons) -> str:
+def nearest_text(row: Row, reasons: Reasons) -> str:
     """The rule that came nearest to allowing it; if the row has several services, that of the largest."""
     near = reasons.nearest_rules(row.kind) if row.kind is not None else []
     if row.kind is None or not near:
@@ -252,8 +252,9 @@ def _write_all_rules(page: Page, result: ReplayResult) -> None:
     used = [rule for rule in result.rules if rule.packets]
     columns = ("connections", "packets", "bytes")
     longest = max((len(rule.rule.id) for rule in used), default=0)
-    name_width = max(20, min(longest, page.width - 4 - 3 * 14))
-    if used:
+    # On a narrow terminal the numbers stand below the names.
+    name_width = max(20, min(longest, page.width - 4 - 3 * 14)) if page.width >= 4 + 20 + 3 * 14 else 0
+    if used and name_width:
         page.line(" " * (4 + name_width) + "".join(f" {name:>13}" for name in columns))
     for group, rules in groupby(result.rules, key=lambda rule: rule.group):
         page.line(f"  {printable(group)}")
@@ -265,6 +266,11 @@ def _write_group(page: Page, rules: Sequence[RuleHits], name_width: int) -> None
         if rule.packets:
             numbers = (grouped(rule.connections), grouped(rule.packets), human_bytes(rule.bytes))
             name = printable(rule.rule.id)
+            if not name_width:
+                page.line(f"    {name}")
+                counts = f"{plural(rule.connections, 'connection')}, {plural(rule.packets, 'packet')}, {numbers[2]}"
+                page.wrapped(counts, "      ")
+                continue
             if len(name) > name_width:
                 page.line(f"    {name}")
                 name = ""
@@ -319,13 +325,18 @@ def _write_changes(page: Page, result: ReplayResult, most: int) -> None:
         rest = [change for change in result.changes if not any(change is each for each in shown)]
         if rest:
             cut_by_rest = sum(change.disconnected for change in rest)
-            page.line(f"  and {plural(len(rest), 'more change')} ({grouped(cut_by_rest)} cut)")
+            page.wrapped(
+                f"and {plural(len(rest), 'more change')} ({grouped(cut_by_rest)} cut): "
+                f"--top {len(result.changes)} lists all",
+                "  ",
+            )
     followed = [(change, connection) for change in result.changes for connection in change.connections]
     for change, connection in followed[:most]:
         page.hanging("  ", f"{_cut_name(connection)}", "bold")
         page.wrapped(f"cut at {_seconds_from(start, change.at_ns)}; {_cut_end(connection, start)}", "    ")
-    if cut > most:
-        page.wrapped(f"and {plural(cut - most, 'more connection')}", "  ")
+    if (left := cut - len(followed[:most])) > 0:
+        lists = f"--top {len(followed)} lists {'all' if len(followed) == cut else 'more'}"
+        page.wrapped(f"and {plural(left, 'more connection')}" + (f": {lists}" if followed[most:] else ""), "  ")
     after_all = sum(change.packets_after or 0 for change in result.changes)
     if after_all:
         # These are not counted as denials: had the changes been real, they could only be retransmissions.

@@ -5,18 +5,32 @@ It uses the rules that the policy had at the start of the replay. Later changes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from ipaddress import ip_address
+from bisect import bisect_right
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import ip_address, ip_network
 
-from sgfast.policy.matching import End, Field, Packet, RuleInGroup, compare, rules_of
-from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, GroupPeer, Instance, Policy, Rule
+from sgfast.policy.matching import Address, End, Field, Packet, RuleInGroup, compare, groups_of, rules_of
+from sgfast.policy.model import (
+    ICMP,
+    ICMPV6,
+    AddressGroupPeer,
+    Direction,
+    GroupPeer,
+    Instance,
+    Network,
+    Peer,
+    Policy,
+    Rule,
+)
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, Denied
 from sgfast.report.names import icmp_name
 from sgfast.report.page import grouped
 
-#: Limit for rules plus addresses in address groups that are compared, over all rows. Rows beyond it get no nearest
-#: rule.
+#: Limit for rules plus the networks of their peers that are compared, over all rows: a few seconds. Rows beyond it get
+#: no nearest rule.
 MAX_COMPARED = 500_000
 #: A rule that fails on more fields is not considered near.
 MAX_FIELDS = 2
@@ -41,15 +55,47 @@ _EASIEST: tuple[Field, ...] = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why traffic is denied, in words that fit all kinds of traffic that no rule of the policy tells apart."""
+
+    why: str
+    #: A sentence about the first of ``rules``, which are the nearest; empty if there are none.
+    nearest: str
+    rules: tuple[RuleInGroup, ...]
+
+
+_Compared = tuple[list[RuleInGroup], list[tuple[RuleInGroup, tuple[Field, ...]]]]
+
+
 class Reasons:
     """Relates denials to the rules of a policy. Names that the policy does not know are no error."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._left = MAX_COMPARED
+        #: Whether there were more rules to compare than the limit allows.
+        self.is_exhausted = False
+        self._known: dict[Hashable, _Compared] = {}
+        self._causes: dict[Hashable, Cause] = {}
+        self._rules: dict[tuple[tuple[str, ...], Direction], tuple[list[RuleInGroup], int]] = {}
+
+    def cause(self, kind: Denied | Broken) -> Cause:
+        """Explain a denial. Kinds that the rules do not tell apart get the same object."""
+        question = (kind.reason, self._question(kind))
+        found = self._causes.get(question)
+        if found is None:
+            compared = self._compared(kind) if kind.reason == "no-rule" else ([], [])
+            rules = tuple(each for each, _ in self._best(compared[1]))
+            found = self._causes[question] = Cause(self._why(kind, False), self._nearest(kind, False), rules)
+        return found
 
     def why(self, kind: Denied | Broken) -> str:
         """Explain a denial in one sentence."""
+        return self._why(kind, True)
+
+    def _why(self, kind: Denied | Broken, named: bool) -> str:
+        """``named``: with the names of the ends."""
         here, service = self._policy.instance_by_name.get(kind.service.instance), kind.service
         match kind.reason:
             case "no-rule":
@@ -63,7 +109,8 @@ class Reasons:
                 there = self._policy.instance_by_name.get(kind.peer_name or "")
                 if here is None or there is None:
                     return "The two VPCs are not peered."
-                return f"VPC {here.vpc} ({here.name}) and VPC {there.vpc} ({there.name}) are not peered."
+                ends = (f"VPC {end.vpc}" + (f" ({end.name})" if named else "") for end in (here, there))
+                return f"{' and '.join(ends)} are not peered."
             case "table-full":
                 most = grouped(self._policy.settings.max_connections)
                 return f"The connection table is full: settings.max_connections is {most}."
@@ -75,6 +122,9 @@ class Reasons:
 
     def nearest(self, kind: Denied | Broken) -> str:
         """Name the nearest rule and what keeps it from matching. Empty if there is none or rules did not matter."""
+        return self._nearest(kind, True)
+
+    def _nearest(self, kind: Denied | Broken, named: bool) -> str:
         if kind.reason != "no-rule":
             return ""
         matching, nearest = self._compared(kind)
@@ -85,7 +135,7 @@ class Reasons:
         if not near:
             return ""
         found, fields = near[0]
-        return f"Nearest: {found.rule.id}, but {' and '.join(self._differences(found.rule, fields, kind))}."
+        return f"Nearest: {found.rule.id}, but {' and '.join(self._differences(found.rule, fields, kind, named))}."
 
     def nearest_rules(self, kind: Denied | Broken) -> list[tuple[str, list[str]]]:
         """The ids of the nearest rules, which tie, in document order, and what keeps each from matching."""
@@ -101,31 +151,84 @@ class Reasons:
         ranks = [sum(map(_EASIEST.index, fields)) for _, fields in near]
         return [pair for pair, rank in zip(near, ranks, strict=True) if rank == min(ranks)]
 
-    def _differences(self, rule: Rule, fields: tuple[Field, ...], kind: Denied | Broken) -> list[str]:
-        return [self._difference(rule, field, kind) for field in fields]
+    def _differences(
+        self, rule: Rule, fields: tuple[Field, ...], kind: Denied | Broken, named: bool = True
+    ) -> list[str]:
+        return [self._difference(rule, field, kind, named) for field in fields]
 
-    def _compared(
-        self, kind: Denied | Broken
-    ) -> tuple[list[RuleInGroup], list[tuple[RuleInGroup, tuple[Field, ...]]]]:
+    def _compared(self, kind: Denied | Broken) -> _Compared:
         """Compare the packet with the rules of the filter that denied it."""
         here = self._policy.instance_by_name.get(kind.service.instance)
         if here is None:
             return [], []
-        service, peer = kind.service, ip_address(kind.peer)
-        there = End(peer, self._policy.instance_by_name.get(kind.peer_name or ""))
-        packet = Packet(peer.version, service.protocol, service.port, service.icmp_type, service.icmp_code)
-        return compare(self._policy, self._rules(kind, here), here, there, packet)
+        question = self._question(kind)
+        if question not in self._known:
+            service, peer = kind.service, ip_address(kind.peer)
+            there = End(peer, self._policy.instance_by_name.get(kind.peer_name or ""))
+            packet = Packet(peer.version, service.protocol, service.port, service.icmp_type, service.icmp_code)
+            self._known[question] = compare(self._policy, self._rules_of(here, kind.direction), here, there, packet)
+        return self._known[question]
 
-    def _rules(self, kind: Denied | Broken, here: Instance) -> Iterator[RuleInGroup]:
-        for found in rules_of(self._policy, here, kind.direction):
-            self._left -= 1
-            if isinstance(found.rule.peer, AddressGroupPeer):
-                self._left -= len(self._policy.address_group_by_name[found.rule.peer.name].addresses)
-            if self._left < 0:
-                return
-            yield found
+    def _rules_of(self, here: Instance, direction: Direction) -> list[RuleInGroup]:
+        """The rules to compare; none once there were too many."""
+        key = here.security_groups, direction
+        if key not in self._rules:
+            rules = [*rules_of(self._policy, here, direction)]
+            self._rules[key] = rules, sum(1 + len(self._networks_of(each.rule.peer)) for each in rules)
+        rules, cost = self._rules[key]
+        if cost > self._left:
+            self.is_exhausted = True
+            return []
+        self._left -= cost
+        return rules
 
-    def _difference(self, rule: Rule, field: Field, kind: Denied | Broken) -> str:
+    def _question(self, kind: Denied | Broken) -> Hashable:
+        """All that the answer depends on: equal questions have equal answers."""
+        service, address = kind.service, ip_address(kind.peer)
+        here, there = map(self._policy.instance_by_name.get, (service.instance, kind.peer_name or ""))
+        ends = (
+            here and (here.security_groups, here.vpc),
+            there and (groups_of(self._policy, there, ip_network(kind.peer)), there.vpc),
+        )
+        port = None if service.port is None else bisect_right(self._ports, service.port)
+        what = service.protocol, port, service.icmp_type, service.icmp_code
+        return kind.direction, *ends, self._network(address), *what
+
+    @cached_property
+    def _ports(self) -> list[int]:
+        """Where the port ranges of rules begin, and the ports behind their ends."""
+        rules = (rule for group in self._policy.security_groups for rule in group.rules)
+        return sorted({port for rule in rules for first, last in rule.ports or () for port in (first, last + 1)})
+
+    @cached_property
+    def _named(self) -> dict[int, dict[int, set[int]]]:
+        """The networks that rules name, by IP version and prefix length, longest first, as the bits of the prefix."""
+        found: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
+        peers = {rule.peer for group in self._policy.security_groups for rule in group.rules}
+        for peer in peers:
+            for network in self._networks_of(peer):
+                bits = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
+                found[network.version].setdefault(network.prefixlen, set()).add(bits)
+        return {version: dict(sorted(lengths.items(), reverse=True)) for version, lengths in found.items()}
+
+    def _networks_of(self, peer: Peer) -> Sequence[Network]:
+        match peer:
+            case None | GroupPeer():
+                return ()
+            case AddressGroupPeer(name):
+                return self._policy.address_group_by_name[name].addresses
+            case network:
+                return (network,)
+
+    def _network(self, address: Address) -> tuple[int, int, int]:
+        """The innermost network that rules name and that has the address: it tells which other ones have it."""
+        for length, prefixes in self._named[address.version].items():
+            bits = int(address) >> (address.max_prefixlen - length)
+            if bits in prefixes:
+                return address.version, length, bits
+        return address.version, -1, 0
+
+    def _difference(self, rule: Rule, field: Field, kind: Denied | Broken, named: bool) -> str:
         match field:
             case "ethertype":
                 return f"it is an IPv{rule.ethertype} rule"
@@ -140,9 +243,11 @@ class Reasons:
         words = f"its {field} is {peer_words(rule)}"
         if isinstance(rule.peer, GroupPeer):
             there = self._policy.instance_by_name.get(kind.peer_name or "")
-            member = there is not None and rule.peer.name in there.security_groups
+            member = there is not None and rule.peer.name in groups_of(self._policy, there, ip_network(kind.peer))
             # Group membership does not count across regions (SPEC 4.11).
-            words += f", and {kind.peer_name or kind.peer} is {'in another region' if member else 'not in that group'}"
+            if named or member:
+                name = (kind.peer_name or kind.peer) if named else "the other end"
+                words += f", and {name} is {'in another region' if member else 'not in that group'}"
         return words
 
 

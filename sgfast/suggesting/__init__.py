@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -39,7 +39,7 @@ from sgfast.suggesting.observing import (
 )
 from sgfast.suggesting.rules import Limits, SuggestedRule, suggest_rules
 
-__all__ = ["Evidence", "Limits", "Suggestion", "load_instances", "suggest"]
+__all__ = ["Evidence", "Kind", "LeftOut", "Limits", "Suggestion", "load_instances", "suggest"]
 
 Progress = Callable[[int, int], None]
 
@@ -53,6 +53,8 @@ class LeftOut:
 
     reason: str
     evidence: Evidence
+    #: What ``evidence`` adds up; empty if there was no room to tell it apart.
+    kinds: dict[Kind, Evidence] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,19 +131,22 @@ def suggest(
         target = base
     limits = limits or Limits()
     wanted = seen.wanted
-    left_out = [LeftOut(reason, _total(kinds.values())) for reason, kinds in seen.left_out.items()]
+    left_out = [_left_out(reason, kinds) for reason, kinds in seen.left_out.items()]
     if seen.uncounted:
         left_out.append(LeftOut("too many kinds of connections", Evidence(connections=seen.uncounted)))
-    too_few, following = Evidence(), Evidence()
+    too_few: dict[Kind, Evidence] = {}
+    following: dict[Kind, Evidence] = {}
     for _ in range(MOST_ROUNDS):
         suggested = suggest_rules(target, wanted, limits)
-        too_few.add(_total(evidence for kind, evidence in wanted.items() if kind in suggested.too_few))
+        too_few |= {kind: evidence for kind, evidence in wanted.items() if kind in suggested.too_few}
         claimed = {kind: evidence for kind, evidence in wanted.items() if kind not in suggested.too_few}
         warnings = list(result.warnings)
         quotas = _raised(target, max((len(group.rules) for group in suggested.groups), default=0), warnings)
         made = replace(target, security_groups=suggested.groups, address_groups=(), quotas=quotas)
         few = f"fewer than {limits.min_connections} of one service and peer"
-        parts = (*left_out, LeftOut(few, too_few), LeftOut("would follow a connection that is left out", following))
+        parts = (
+            *left_out, _left_out(few, too_few), _left_out("would follow a connection that is left out", following)
+        )  # fmt: skip
         reasons = sorted(
             (part for part in parts if part.evidence.connections),
             key=lambda part: (-part.evidence.connections, part.reason),
@@ -157,7 +162,8 @@ def suggest(
         # (SPEC 9.2), or make it open more often. Such connections cannot be claimed.
         wanted = {kind: again.wanted[kind] for kind in claimed if kind in again.wanted}
         for kind, evidence in claimed.items():
-            following.add(_less(evidence, wanted.get(kind, Evidence())))
+            if (less := _less(evidence, wanted.get(kind, Evidence()))).connections:
+                following.setdefault(kind, Evidence()).add(less)
     return Suggestion(
         final, text, suggested.rules, tuple(reasons), check, _other_packets(result), result.captures, result.left_out,
         result.damaged, warnings,
@@ -198,11 +204,11 @@ def _raised(policy: Policy, most_rules: int, warnings: list[str]) -> Quotas:
     return quotas
 
 
-def _total(parts: Iterable[Evidence]) -> Evidence:
+def _left_out(reason: str, kinds: dict[Kind, Evidence]) -> LeftOut:
     total = Evidence()
-    for part in parts:
-        total.add(part)
-    return total
+    for evidence in kinds.values():
+        total.add(evidence)
+    return LeftOut(reason, total, kinds)
 
 
 def _less(evidence: Evidence, other: Evidence) -> Evidence:

@@ -20,11 +20,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import combinations
 from typing import Literal, NamedTuple
 
 from sgfast.errors import SgfastError
+from sgfast.policy.matching import groups_of
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
@@ -299,6 +300,7 @@ class _Matcher:
     """Finds the rules that match a need, among those of all the instance's groups (SPEC 4.9, 4.11)."""
 
     def __init__(self, policy: Policy, drafts: Iterable[_Draft]) -> None:
+        self._policy = policy
         self._instances = policy.instance_by_name
         self._regions = {vpc.name: vpc.region for vpc in policy.vpcs}
         #: By group, direction, family and protocol; then by the peer: a group's name, or a prefix's bits.
@@ -320,20 +322,23 @@ class _Matcher:
         service, here = need.service, self._instances[need.instance]
         number = int.from_bytes(need.peer)
         found: list[_Draft | None] = []
+        peer_groups = sorted(self._peer_groups(need))
         for group in here.security_groups:
             part = group, service.direction, service.family, service.protocol
             found.append(self._any.get(part))
-            found += [self._named.get((part, name)) for name in self._peer_groups(need)]
+            found += [self._named.get((part, name)) for name in peer_groups]
             prefixes = self._prefixes.get(part, {})
             found += [prefixes.get((bits, number >> bits)) for bits in self._lengths.get(part, ())]
         return [draft for draft in found if draft is not None and service.port in draft.ports]
 
-    def _peer_groups(self, need: Need) -> tuple[str, ...]:
+    def _peer_groups(self, need: Need) -> frozenset[str]:
         """The groups that stand for the peer. In another region none does; unpeered VPCs have no connections."""
         if need.peer_instance is None:
-            return ()
+            return frozenset()
         here, there = self._instances[need.instance], self._instances[need.peer_instance]
-        return there.security_groups if self._regions[here.vpc] == self._regions[there.vpc] else ()
+        if self._regions[here.vpc] != self._regions[there.vpc]:
+            return frozenset()
+        return groups_of(self._policy, there, ip_network(need.peer))
 
 
 def _pruned(policy: Policy, drafts: list[_Draft], needs: Mapping[Need, Evidence]) -> list[_Draft]:

@@ -352,4 +352,5 @@ def test_codes_keep_their_names() -> None:
         "SG005": "unused-group", "SG006": "unused-address-group", "SG007": "empty-source", "SG008": "no-inbound",
         "SG009": "no-outbound", "SG010": "no-self-rule", "SG011": "isolated-members", "SG012": "never-hit",
         "SG013": "one-ip-version", "SG014": "unmet-expectation", "SG015": "wider-than-used",
+        "SG016": "wide-member",
     }  # fmt: skip

@@ -77,6 +77,7 @@ def found(
     said = [each for each in checked.findings if each.code == "SG015" and each.group == "web"]
     assert all((each.rule, each.severity) == ("r", "note") for each in said)
     assert all(each.connections == len(clients) and len(each.instead) <= 4 for each in said)
+    assert all(len(each.used) == len(set(clients)) and sum(each.used.values()) == len(clients) for each in said)
     return said[0].message.partition(": ")[2] if said else None
 
 
@@ -210,7 +211,9 @@ def test_the_narrower_rules_deny_nothing_that_the_captures_show(
         except AmbiguousAddress:
             return
         less = narrowed(policy, checked)
-        seen["rules"] += sum(each.code == "SG015" for each in checked.findings)
+        wide = [each for each in checked.findings if each.code == "SG015"]
+        assert all(sum(each.used.values()) == each.connections for each in wide)
+        seen["rules"] += len(wide)
         assert replayed(less, path)[1] == before
         seen["packets"] += len(before)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import pickle
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from command import CLIENT, PCAPS, SERVER, SHOP, handshake, process, sgfast, valid, write_capture, write_policy
 from jsonschema import Draft7Validator, Draft202012Validator
 
-from sgfast.checking import CODES, check_policy
+from sgfast.checking import CODES, check_policy, usage
 from sgfast.policy.document import load_policy, parse_policy
 from sgfast.replaying import replay
 from sgfast.report.sarif import sarif
@@ -305,7 +306,7 @@ def test_fail_on_a_severity_is_for_worse_ones_too_but_not_for_better(capsys: Cap
 
 def test_usage_errors_are_one_line(capsys: Capsys) -> None:
     for arguments, words in (
-        (("--fail-on", "SG999"), "SG001 to SG015"),
+        (("--fail-on", "SG999"), "SG001 to SG016"),
         (("--fail-on", "fatal"), "error, warning, note"),
         (("--format", "xml"), "xml"),
         (("--traffic", "missing.pcap"), "does not exist"),
@@ -339,7 +340,26 @@ def test_rules_that_no_packet_used_are_told_with_the_window(capsys: Capsys) -> N
     assert run["properties"]["traffic"]["packets"] == 261
 
 
-def test_a_rule_that_is_much_wider_than_what_used_it_is_told_with_the_narrower_ones(capsys: Capsys) -> None:
+def test_rules_of_one_group_that_no_packet_used_are_told_as_one(capsys: Capsys, tmp_path: Path) -> None:
+    """Their findings stay apart for machines."""
+    rules = "".join(f"      - {{direction: inbound, protocol: tcp, ports: {port}}}\n" for port in range(1000, 1040))
+    policy = write_policy(tmp_path, POLICY.replace("instances:", f"  - name: many\n    rules:\n{rules}instances:"))
+    capture = write_capture(tmp_path, *handshake(1000, 80))
+    findings = checked(capsys, policy, "--traffic", capture)["findings"]
+    unused = [(each["group"], each["line"]) for each in findings if each["code"] == "SG012"]
+    of_many = [line for group, line in unused if group == "many"]
+    assert len(of_many) == 40
+    text = sgfast(capsys, "check", policy, "--traffic", capture).out
+    assert text.count("SG012 note") == len({group for group, _ in unused})
+    told = " ".join(text[text.index("SG012 note: all 40 rules of many") :].split())
+    named = re.findall(r"many/inbound/\d+ \(line (\d+)\)", told)
+    left = re.findall(r"and (\d+) more rules \(--format json has all\)", told)
+    assert [int(line) for line in named] == of_many[:6] and left == ["34"]
+
+
+def test_a_rule_that_is_much_wider_than_what_used_it_is_told_with_the_narrower_ones(
+    capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (wide,) = (each for each in checked(capsys, SHOP[0], "--traffic", SHOP[1])["findings"] if each["code"] == "SG015")
     assert (wide["rule"], wide["connections"], wide["line"]) == ("web-out-4", 10, 20)
     assert [(each["protocol"], each["ports"], each["icmp_type"], each["peer"]) for each in wide["instead"]] == [
@@ -348,6 +368,15 @@ def test_a_rule_that_is_much_wider_than_what_used_it_is_told_with_the_narrower_o
     ]  # fmt: skip
     text = sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1]).out
     assert "10 connections used it, for which these would do: icmp" in text and "while it ran" in text
+    assert "      2  web-1 -> db-1: tcp/5432\n" in text and "and 5 more rows (5 connections): --format json" in text
+    assert sum(row["connections"] for row in wide["used"]["rows"]) == 10
+    assert wide["used"]["not_listed"] == {"rows": 0, "connections": 0}
+    monkeypatch.setattr(usage, "MOST_COUNTED", 1)
+    (wide,) = (each for each in checked(capsys, SHOP[0], "--traffic", SHOP[1])["findings"] if each["code"] == "SG015")
+    listed = sum(row["connections"] for row in wide["used"]["rows"])
+    assert wide["used"]["not_listed"] == {"rows": 0, "connections": 10 - listed} and listed < 10
+    told = sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1]).out
+    assert f"and others ({10 - listed} connections): --format json" in told
     run = is_sarif(json.loads(sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1], "--format", "sarif").out))
     (said,) = (each["message"]["text"] for each in run["results"] if each["ruleId"] == "SG015")
     assert "udp/53,33434-33435 to 0.0.0.0/0 (261 packets in 13.0 s" in said

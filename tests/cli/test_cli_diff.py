@@ -20,25 +20,21 @@ PCAPS = Path(__file__).parents[2] / "pcaps"
 SHOP = (PCAPS / "shop.yaml", PCAPS / "shop.proposed.yaml", PCAPS / "shop.pcap")
 
 
-def test_json_tells_groups_rules_and_moves(capsys: Capsys) -> None:
+def test_json_tells_rows_rules_and_moves(capsys: Capsys) -> None:
     outcome = sgfast(capsys, "diff", *SHOP, "--json")
     assert outcome.status == 0
     found = valid("diff", json.loads(outcome.out))
     denied, allowed = found["newly_denied"], found["newly_allowed"]
     assert (denied["connections"], denied["answered"], denied["packets"]) == (3, 2, 18)
-    assert [group["answered"] for group in denied["groups"]] == [1, 1, 0]
-    redis = denied["groups"][0]
-    assert (redis["instance"], redis["direction"], redis["protocol"], redis["port"]) == ("db-1", "inbound", "tcp", 6379)
-    assert (redis["peer_groups"], redis["peers"]) == (["web"], ["web-1"])
-    assert redis["old"] == {
-        "verdict": "allow", "reason": "rule", "rule": "db/inbound/1", "egress_rule": "web-out-4",
-        "ingress_rule": "db/inbound/1",
-    }  # fmt: skip
-    assert redis["new"] == {
-        "verdict": "deny", "reason": "no-rule", "rule": None, "egress_rule": "web-out-4", "ingress_rule": None
-    }  # fmt: skip
-    assert redis["examples"][0]["packet"] == 134
-    assert [group["new"]["rule"] for group in allowed["groups"]] == ["web-partners"]
+    assert [(row["connections"], row["answered"], row["packets"]) for row in denied["rows"]] == [(2, 2, 16), (1, 0, 2)]
+    redis = denied["rows"][0]
+    assert (redis["from"]["name"], redis["to"]["name"], redis["service"]) == ("web-1", "db-1", "tcp/6379")
+    assert redis["direction"] == "inbound"
+    assert redis["old"] == {"verdict": "allow", "reason": None, "rule": "db/inbound/1", "rules": 1}
+    assert redis["new"] == {"verdict": "deny", "reason": "no-rule", "rule": None, "rules": 0}
+    assert redis["nearest"] == [{"rule": "db/inbound/1", "differs": ["its port is 5432"]}]
+    assert [row["example"]["packet"] for row in denied["rows"]] == [1, 65]
+    assert [row["new"]["rule"] for row in allowed["rows"]] == ["web-partners"]
     assert {(rule["rule"], rule["status"]) for rule in found["rules"]} == {
         ("db/inbound/1", "changed"), ("web-http-4", "changed"), ("web-partners", "added"),
     }  # fmt: skip
@@ -101,8 +97,8 @@ def test_an_instance_that_only_new_knows_is_newly_denied_what_it_does_not_allow(
     old.write_text("version: 1\nsecurity_groups: [{name: nobody}]\ninstances: []\n")
     new = write_policy(tmp_path, POLICY)
     found = json.loads(sgfast(capsys, "diff", old, new, capture, "--json").out)
-    groups = found["newly_denied"]["groups"]
-    assert groups and all(group["old"]["verdict"] == "out-of-scope" for group in groups)
+    rows = found["newly_denied"]["rows"]
+    assert rows and all(row["old"]["verdict"] == "out-of-scope" for row in rows)
     turned = json.loads(sgfast(capsys, "diff", new, old, capture, "--json").out)
     assert turned["newly_allowed"]["packets"] == found["newly_denied"]["packets"]
     assert turned["newly_denied"]["connections"] == found["newly_allowed"]["connections"] == 0
@@ -112,7 +108,7 @@ def test_markdown_has_tables_and_takes_nothing_for_markup(capsys: Capsys, tmp_pa
     outcome = sgfast(capsys, "diff", *SHOP, "--format", "markdown")
     assert outcome.status == 0
     rows = [line for line in outcome.out.splitlines() if line.startswith("|")]
-    assert [row.count("|") for row in rows if "tcp/6379" in row] == [5, 10, 10]
+    assert [row.count("|") for row in rows if "tcp/6379" in row] == [5, 10]
     assert outcome.out.startswith("### By the rules alone: 1 row opened, 2 rows closed\n")
     assert "\n### 3 connections newly denied" in outcome.out
     odd = tmp_path / "a|b`<b>.pcap"
@@ -238,8 +234,8 @@ class TestPlan:
         done = sgfast(capsys, "diff", "--plan", self.plan(tmp_path), capture, "--json", "--fail-on", "newly-denied")
         found = json.loads(done.out)
         assert done.status == 1
-        told = [[group["port"] for group in found[way]["groups"]] for way in ("newly_denied", "newly_allowed")]
-        assert told == [[22], [443]]
+        told = [[row["service"] for row in found[way]["rows"]] for way in ("newly_denied", "newly_allowed")]
+        assert told == [["tcp/22"], ["tcp/443"]]
 
     def test_policies_do_not_go_with_it(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         done = sgfast(capsys, "diff", "--plan", self.plan(tmp_path), *SHOP)

@@ -14,7 +14,7 @@ import pytest
 from corpus import DOCUMENT, MANIFEST, ROOT, is_readable, rows
 from effort import some
 from frames import ethernet, ip, udp
-from policy_changes import Changer
+from policy_changes import another
 from slow_diff import Collected, check, write_pcap
 from traffic import Crowd, Traffic, drawn, stateful
 
@@ -22,9 +22,8 @@ from sgfast import comparing
 from sgfast.comparing import DiffResult, diff
 from sgfast.comparing.pair import Pair
 from sgfast.errors import AmbiguousAddress
-from sgfast.policy.changes import apply_change
 from sgfast.policy.document import load_policy, parse_policy
-from sgfast.policy.model import Policy, Settings, Timeouts
+from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Captures
 from sgfast.replaying.options import Reading
 
@@ -34,23 +33,6 @@ WAYS: list[dict[str, Any]] = [
     {"mode": mode, "midstream": midstream}
     for mode in ("causal", "verbatim") for midstream in ("infer", "deny", "allow")
 ]  # fmt: skip
-
-
-def another(policy: Policy, rng: np.random.Generator) -> Policy:
-    """The policy after some changes; sometimes settings differ, too."""
-    changer = Changer(rng)
-    other = policy
-    for _ in range(int(rng.integers(1, 6))):
-        for change in changer.changes(other):
-            other = apply_change(other, change).policy
-    settings = other.settings
-    if not rng.integers(3):
-        timeouts = changer.pick((Timeouts(), Timeouts(2, 5, 3, 1.5, 1, 2), Timeouts(20, 3, 2, 3, 8, 4)))
-        infrastructure = changer.pick(("exempt", "by-role", "filtered"))
-        settings = Settings(
-            timeouts=timeouts, infrastructure=infrastructure, max_connections=int(changer.pick((40, 1_000_000)))
-        )
-    return replace(other, settings=settings)
 
 
 def test_policies_drawn_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +200,8 @@ def test_without_a_second_thread_the_first_goes_on(tmp_path: Path, monkeypatch: 
 
 
 def same(result: DiffResult) -> None:
-    assert (result.groups, result.rules, result.moved, result.others) == ([], [], [], {})
+    assert (result.groups, result.rules, result.moved) == ([], [], [])
+    assert not any(len(kinds.rows) for kinds in result.kinds.values())
     assert all(old == new for old, new in result.verdicts)
 
 

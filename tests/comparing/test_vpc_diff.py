@@ -16,9 +16,10 @@ from frames import ethernet, ipv4, udp
 from vpcs import DOCUMENT, SYN, mirrored, traffic, written
 
 from sgfast import Reading
-from sgfast.comparing import ChangedGroup, diff
+from sgfast.comparing import ChangedGroup, DiffResult, diff
 from sgfast.errors import PolicyError
 from sgfast.policy.document import parse_policy
+from sgfast.report.rollup.changed import changed_rollups
 
 PROPOSED = DOCUMENT.replace("ports: 80, source: 0.0.0.0/0", "ports: 81, source: 0.0.0.0/0").replace(
     "ports: 5432, source: web}", "ports: '80,5432', source: 198.51.100.0/29}"
@@ -28,6 +29,17 @@ PROPOSED = DOCUMENT.replace("ports: 80, source: 0.0.0.0/0", "ports: 81, source: 
 def of_whole(group: ChangedGroup, numbers: list[int]) -> ChangedGroup:
     """A group whose examples are called by what they are among all packets."""
     return replace(group, examples=tuple(replace(e, packet=numbers[e.packet - 1]) for e in group.examples))
+
+
+def told_by_instance(result: DiffResult) -> Counter[Any]:
+    """The connections of each row."""
+    found: Counter[Any] = Counter()
+    for change, rollup in changed_rollups(result).items():
+        for row in rollup.fold(change, by="instance", most=10**6).rows:
+            assert row.passing is not None
+            rules = row.rule, row.passing.rule
+            found[change, row.source, row.destination, row.service, row.reason, *rules] += row.connections
+    return found
 
 
 @pytest.mark.parametrize("seed", range(some(2, 6)))
@@ -45,17 +57,20 @@ def test_a_mixture_is_compared_as_each_vpc_alone(seed: int, tmp_path: Path) -> N
     whose = {1001: "a", 1002: "b", 1003: "b", 1004: "c"}
     marker = ethernet(ipv4("203.0.113.1", "203.0.113.2", udp(1, 1)))
     groups, verdicts, rules, moved = [], Counter[tuple[str, str]](), Counter[Any](), Counter[Any]()
+    rows: Counter[Any] = Counter()
     for vpc in "abc":
         own = [n for n, packet in enumerate(packets) if whose[packet[1]] == vpc or n == 0]
         foreign = whose[packets[0][1]] != vpc
         capture = [(*packets[n][:2], marker if n == 0 and foreign else packets[n][2]) for n in own]
         alone = diff(old, new, written(tmp_path / f"{vpc}.pcap", capture), vpc=vpc, **options)
         groups += [of_whole(group, [n + 1 for n in own]) for group in alone.groups]
+        rows.update(told_by_instance(alone))
         verdicts.update(alone.verdicts)
         verdicts["out-of-scope", "out-of-scope"] -= int(foreign)
         rules.update({(e.group, e.rule, e.status): e.newly_denied + e.newly_allowed for e in alone.rules})
         moved.update({replace(m, connections=0): m.connections for m in alone.moved})
     assert sorted(map(str, together.groups)) == sorted(map(str, groups))
+    assert told_by_instance(together) == rows
     assert [group.answered for group in together.of("newly-denied")] == sorted(
         (group.answered for group in groups if group.change == "newly-denied"), reverse=True
     )
@@ -80,8 +95,8 @@ def test_marks_of_either_policy_count_for_both(tmp_path: Path, capsys: pytest.Ca
             found = valid("diff", json.loads(run.out))
             told.append({key: found[key] for key in ("newly_denied", "newly_allowed")})
     assert told[0] == told[2] and told[1] == told[3]
-    assert told[0]["newly_denied"]["groups"][0]["instance"] == "a-web"
-    assert told[0]["newly_allowed"]["groups"][0]["instance"] == "c-db"
+    assert told[0]["newly_denied"]["rows"][0]["to"]["name"] == "a-web"
+    assert told[0]["newly_allowed"]["rows"][0]["to"]["name"] == "c-db"
 
 
 def test_a_vpc_that_one_policy_does_not_have_is_out_of_its_scope(tmp_path: Path) -> None:

@@ -69,6 +69,30 @@ def policy_of(text: str) -> Policy:
     return parse_policy(text, "p.yaml")
 
 
+def test_rule_that_matches_by_another_instances_prefix_says_which_one() -> None:
+    """SPEC 4.14: e has 10.0.9.0/30 and is in empty; f has one of its addresses and is not."""
+    policy = policy_of(f"{TWO_VPCS}  - {{name: f, vpc: red, addresses: [10.0.9.1], security_groups: [app]}}\n")
+
+    def asked(policy: Policy) -> Explained:
+        return explain(policy, "f", "e", "tcp", port=5432, vpc="red")
+
+    assert asked(policy).choices == ("e has several addresses; 10.0.9.2 was used.",)
+    by_address = replace(policy, settings=replace(policy.settings, group_members="by-address"))
+    found = asked(by_address)
+    assert found.ingress is not None and found.ingress.winner is not None
+    assert found.ingress.winner.rule.peer == GroupPeer("empty")
+    assert found.choices[1:] == (
+        "10.0.9.1 counts as a member of empty: e, which is in that group, has 10.0.9.0/30 (settings.group_members: "
+        "by-address).",
+    )
+    text = " ".join(explain_text(found, {}).split())
+    assert found.choices[1] in text
+    # A member itself needs no such words.
+    assert explain(by_address, "a", "f", "tcp", port=80, vpc="red").choices == (
+        "a has several addresses; 10.0.0.1 was used.",
+    )
+
+
 # Against the engine and the reference model
 
 

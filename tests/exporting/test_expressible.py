@@ -255,6 +255,8 @@ def test_diff_and_suggest_export_what_they_find(capsys: Capsys) -> None:
     exported = sgfast(capsys, "export", files[1], "--since", files[0], "--to", "terraform").out
     done = sgfast(capsys, "diff", *files, "--to", "terraform")
     assert done.status == 0 and done.out == exported != "" and done.err.startswith("By the rules alone: 1 row opened")
+    both = sgfast(capsys, "diff", *files, "--to", "terraform", "--report", "-")
+    assert both.status == 2 and "--to and --report cannot both write to standard output" in both.one_line()
     suggested = sgfast(capsys, "suggest", PCAPS / "shop.pcap", "--to", "aws")
     assert suggested.out.startswith("#!/bin/sh\n# Made by sgfast 0.") and " the suggested policy\n" in suggested.out
     assert "19 rules in 3 groups for 4 instances" in suggested.err

@@ -255,6 +255,7 @@ def decoded_policy(source: Source) -> Policy:
             max_connections=source.pick((1_000_000, 1_000_000, 40, 5, 1)),
             infrastructure=source.pick(("exempt", "by-role", "filtered")),
             on_change=source.pick(("cut-inbound", "cut-unmatched", "forget-unmatched", "keep")),
+            group_members=source.pick(("by-owner", "by-address")),
         ),
     )
 

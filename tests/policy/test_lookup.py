@@ -224,8 +224,9 @@ def test_reports_have_the_ids_beside_the_names() -> None:
     new = parse_policy(Path(SHOP[0]).read_text().replace("ports: 80-81", "ports: 81").replace(
         "name: web\n", "name: web\n    id: sg-1\n"
     ))  # fmt: skip
-    told = diff_summary(diff(old, new, SHOP[1]))
-    of_instances = {each["instance"]: each["instance_id"] for each in told["newly_denied"]["groups"]}
+    told = diff_summary(diff(old, new, SHOP[1]), by="instance")
+    ends = [end for row in told["newly_denied"]["rows"] for end in (row["from"], row["to"])]
+    of_instances = {end["name"]: end["id"] for end in ends}
     assert of_instances["web-1"] == "eni-1" and {*of_instances.values()} <= {"eni-1", None}
     assert {(each["group"], each["group_id"]) for each in told["rules"]} >= {("web", "sg-1")}
     suggestion = suggestion_object(suggest([SHOP[1]], instances=new))

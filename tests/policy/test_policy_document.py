@@ -82,24 +82,26 @@ class TestSettings:
         assert policy.settings == Settings("otc", Timeouts(icmp=0.5, tcp_other=7), "keep", 10, "filtered")
 
     @pytest.mark.parametrize(
-        ("profile", "timeouts", "on_change", "infrastructure", "quotas"),
+        ("profile", "timeouts", "words", "quotas"),
         [
-            ("otc", Timeouts(600, 30, 30, 30, 180, 30), "cut-inbound", "exempt", Quotas(100, 50)),
-            ("neutron", Timeouts(432_000, 120, 120, 30, 120, 30), "forget-unmatched", "by-role", Quotas(10, 100)),
-            ("aws", Timeouts(432_000, 30, 30, 30, 180, 30), "keep", "exempt", Quotas(2500, 240)),
+            ("otc", Timeouts(600, 30, 30, 30, 180, 30), ("cut-inbound", "exempt", "by-owner"), Quotas(100, 50)),
+            ("neutron", Timeouts(432_000, 120, 120, 30, 120, 30), ("forget-unmatched", "by-role", "by-address"),
+             Quotas(10, 100)),
+            ("aws", Timeouts(432_000, 30, 30, 30, 180, 30), ("keep", "exempt", "by-owner"), Quotas(2500, 240)),
         ],
-    )
+    )  # fmt: skip
     def test_profile_is_where_the_other_defaults_come_from(
-        self, profile: str, timeouts: Timeouts, on_change: Any, infrastructure: Any, quotas: Quotas
+        self, profile: str, timeouts: Timeouts, words: tuple[Any, Any, Any], quotas: Quotas
     ) -> None:
         policy = parse_policy(f"version: 1\nsettings: {{profile: {profile}}}")
-        assert policy.settings == Settings(profile, timeouts, on_change, 4_000_000, infrastructure)
+        on_change, infrastructure, group_members = words
+        assert policy.settings == Settings(profile, timeouts, on_change, 4_000_000, infrastructure, group_members)
         assert policy.quotas == quotas
         written = parse_policy(
             f"version: 1\nquotas: {{security_groups: 7}}\nsettings: {{timeouts: {{icmp: 5}}, profile: {profile},"
-            " on_change: keep, infrastructure: filtered, max_connections: 9}"
+            " on_change: keep, infrastructure: filtered, max_connections: 9, group_members: by-owner}"
         )
-        assert written.settings == Settings(profile, replace(timeouts, icmp=5), "keep", 9, "filtered")
+        assert written.settings == Settings(profile, replace(timeouts, icmp=5), "keep", 9, "filtered", "by-owner")
         assert written.quotas == replace(quotas, security_groups=7)
 
     @pytest.mark.parametrize(
@@ -111,6 +113,7 @@ class TestSettings:
                 "settings.on_change: must be one of cut-inbound, cut-unmatched, forget-unmatched, keep, not 'cut'",
             ),
             ("infrastructure: true", "settings.infrastructure: must be one of exempt, by-role, filtered, not true"),
+            ("group_members: owner", "settings.group_members: must be one of by-owner, by-address, not 'owner'"),
             ("max_connections: 0", "settings.max_connections: must be a whole number from 1 to 2147483647, not 0"),
             ("max_connections: 2147483648", "not 2147483648"),
             ("max_connections: 1.5", "not the number 1.5"),

@@ -100,6 +100,7 @@ def test_the_profiles_are_the_contracts() -> None:
             **{key: f"{value:g}" for key, value in asdict(settings.timeouts).items()},
             "on_change": settings.on_change,
             "infrastructure": settings.infrastructure,
+            "group_members": settings.group_members,
             **{f"quota `{key}": str(value) for key, value in asdict(quotas).items()},
         }
         assert {row[0]: row[number] for row in rows} == values

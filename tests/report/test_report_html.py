@@ -21,6 +21,7 @@ import pytest
 from command import PCAPS, SHOP, handshake, sgfast, write_capture, write_policy
 from effort import some
 from kinds import kinds_of
+from traffic import NETWORKS, OUTSIDE, PORTS, drawn
 
 from sgfast.engine import REASONS
 from sgfast.explaining import explain
@@ -40,10 +41,11 @@ from sgfast.replaying import (
 from sgfast.replaying.kinds import KIND_DTYPE, Kinds
 from sgfast.report import html_report
 from sgfast.report.html import Timeline
-from sgfast.report.html.answers import LISTS, MOST_BYTES, MOST_ROWS
-from sgfast.report.html.columns import Columns, columns_of, folded
-from sgfast.report.html.matrix import matrix_of
-from sgfast.report.html.tables import MAX_ROWS
+from sgfast.report.html.answers import LISTS, traffic_columns
+from sgfast.report.html.columns import Columns, folded
+from sgfast.report.html.page import MOST_BYTES
+from sgfast.report.html.tables import MAX_ROWS, MOST_ROWS
+from sgfast.report.html.traffic_matrix import matrix_of
 from sgfast.report.rollup import Rollup
 from sgfast.report.why import MAX_FIELDS, Reasons
 
@@ -259,8 +261,8 @@ def test_long_lists_end_and_say_how_much_is_missing() -> None:
 # What the page's script reads
 
 
-def read(text: str) -> dict[str, Any]:
-    (packed,) = re.findall(r'<template id="kinds">([^<]*)</template>', text)
+def read(text: str, key: str = "kinds") -> dict[str, Any]:
+    (packed,) = re.findall(rf'<template id="{key}" [^>]*>([^<]*)</template>', text)
     found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(packed)))
     return found
 
@@ -338,9 +340,11 @@ def test_sums_on_the_page_are_those_of_the_kinds(seed: int) -> None:
 def test_the_matrix_ends_where_others_are_fewer_rows(groups: int, rows: int, last: str) -> None:
     result = random_kinds(5, 1000, number_of_groups=groups)
     # Two more rows are what comes from public and from private addresses.
-    matrix = matrix_of(columns_of(result, Rollup(result.policy, result.kinds)))
-    assert len(matrix.rows) == rows and sum("others" in name for name in matrix.rows) == bool(last)
-    assert matrix.rows[-1] == (last or min(zip(matrix.sizes.sum(axis=(1, 2)).tolist(), matrix.rows, strict=True))[1])
+    matrix = matrix_of(traffic_columns(result, Rollup(result.policy, result.kinds), Reasons(result.policy), {}))
+    labels = matrix.rows.labels
+    assert len(labels) == rows and sum("others" in name for name in labels) == bool(last)
+    sizes = [sum(sum(cell.sizes) for (n, _), cell in matrix.cells.items() if n == row) for row in range(rows)]
+    assert labels[-1] == (last or min(zip(sizes, labels, strict=True))[1])
 
 
 def test_a_page_that_would_be_too_large_folds_the_smallest_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,7 +374,7 @@ def test_a_page_that_would_be_too_large_folds_the_smallest_kinds(monkeypatch: py
 @pytest.mark.parametrize("level", ["group", "any"])
 def test_folding_all_kinds_keeps_sums_by_reason_and_protocol(level: Literal["group", "any"]) -> None:
     result = random_kinds(2, 4000, ports=100)
-    columns = columns_of(result, Rollup(result.policy, result.kinds))
+    columns = traffic_columns(result, Rollup(result.policy, result.kinds), Reasons(result.policy), {})
     coarse = folded(columns, 0, level)
     assert len(coarse) < (len(columns) if level == "group" else 100)
 
@@ -415,6 +419,39 @@ def test_the_nearest_rule_is_one_of_those_that_explain_names() -> None:
     assert compared >= 15
 
 
+@drawn(20, some(60, 1000))
+def test_kinds_that_share_an_answer_would_each_get_it(policy: Policy, case_seed: int) -> None:
+    """Of random policies: the nearest rules of a kind are those that are found for it alone."""
+    random = np.random.default_rng(case_seed)
+    shared = Reasons(policy)
+    names = [each.name for each in policy.instances]
+    for _ in range(80):
+        family, protocol = int(random.choice((4, 6))), int(random.choice((6, 6, 17, 47, 1, 58)))
+        port = int(random.choice(PORTS)) + int(random.integers(2)) if protocol in (6, 17) else None
+        icmp = int(random.choice((8, 9, 13, 128))) if protocol in (1, 58) else None
+        service = Service(str(random.choice(names)), protocol, port, icmp, None if icmp is None else 1)
+        owner = str(random.choice(names)) if random.random() < 0.4 else None
+        peer = str(random.choice([*OUTSIDE[family], *(str(ip_network(each)[-1]) for each in NETWORKS[family])]))
+        kind = Denied(service, "inbound" if random.random() < 0.6 else "outbound", peer, owner, "no-rule", 1, 60)
+        alone, cause = Reasons(policy), shared.cause(kind)
+        assert [each.rule.id for each in cause.rules] == [rule for rule, _ in alone.nearest_rules(kind)], kind
+        assert cause == alone.cause(kind), kind
+
+
+def test_rules_are_told_with_their_line_in_the_document(capsys: Capsys, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    assert sgfast(capsys, "replay", *SHOP, "--report", path).status == 0
+    document = Path(SHOP[0]).read_text().split("\n")
+    text = path.read_text()
+    data = read(text)
+    told = [re.match(r"(\S+) \(group \S+, line (\d+)\): allow (\S+)", line) for line in data["rules"] + data["near"]]
+    assert len(told) > 8 and data["near"]
+    for found in told:
+        assert found is not None and f"direction: {found[3]}" in document[int(found[2]) - 1], found
+    rows = Page(text).tables["rules"][1:] + Page(text).tables["unused"][1:]
+    assert len(rows) == 9 and {f"{found[1]}, line {found[2]}" for found in told if found} <= {row[0] for row in rows}
+
+
 def test_reasons_name_what_decided() -> None:
     policy = parse_policy("""
 version: 1
@@ -450,6 +487,25 @@ instances:
     assert reasons.nearest(six) == "Nearest: open, but it is an IPv4 rule."
     gone = denied("no-rule", Service("nobody", 6, 80, None, None))
     assert (reasons.why(gone), reasons.nearest(gone)) == ("No inbound rule matches.", "")
+
+
+def test_peer_that_is_in_the_group_by_another_instances_prefix_is_not_said_to_be_outside() -> None:
+    """SPEC 4.14."""
+    text = """
+version: 1
+settings: {group_members: BY}
+vpcs: [{name: a, region: north}, {name: b, region: south}]
+security_groups:
+  - {name: web, rules: [{id: ping, direction: inbound, protocol: icmp, icmp_type: 8, source: g}]}
+  - {name: g}
+instances:
+  - {name: one, vpc: a, addresses: [10.0.0.1], security_groups: [web]}
+  - {name: two, vpc: b, addresses: [10.9.0.2], security_groups: [web]}
+  - {name: router, vpc: b, addresses: [10.9.0.0/24], security_groups: [g]}
+"""
+    ping = Denied(Service("one", 1, None, 8, 0), "inbound", "10.9.0.2", "two", "no-rule", 1, 1)
+    said = [Reasons(parse_policy(text.replace("BY", by))).nearest(ping) for by in ("by-owner", "by-address")]
+    assert said[0].endswith("two is not in that group.") and said[1].endswith("two is in another region.")
 
 
 def test_a_policy_too_large_to_compare_costs_hints_only() -> None:

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,23 @@ from command import PCAPS, SHOP, handshake, write_capture, write_policy
 from effort import some
 from kinds import kinds_of
 from test_report_html import HOSTILE, hostile_result, random_kinds, replayed
+from test_rule_pages import diff_page, large_policy, told
 
+from sgfast.reaching import reach
 from sgfast.replaying import Denied, Service
 from sgfast.replaying.listed_kinds import peer_of
 from sgfast.report import html_report
 from sgfast.report.html import Timeline
-from sgfast.report.html.answers import MOST_ROWS
+from sgfast.report.html.reach import reach_html
+from sgfast.report.html.tables import MOST_ROWS
+
+_PACKAGE = find_spec("axe_playwright_python")
+AXE = None if _PACKAGE is None or _PACKAGE.origin is None else Path(_PACKAGE.origin).with_name("axe.min.js")
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
-PAGES = ("shop", "changes", "empty", "damaged", "reference", "hostile", "long", "cloud")
+REPLAYS = ("shop", "changes", "empty", "damaged", "reference", "hostile", "long", "cloud")
+PAGES = (*REPLAYS, "reach", "diff", "rules")
 
 #: Elements that stick out to the right, apart from what scrolls in a box of its own.
 STICKING_OUT = """
@@ -107,13 +115,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "long": (many, timeline),
         "cloud": (random_kinds(1, some(8000, 65_536)), timeline),
     }
-    assert tuple(found) == PAGES
-    addresses = {}
-    for name, (result, its_timeline) in found.items():
-        path = folder / f"{name}.html"
-        path.write_text(html_report(result, its_timeline), encoding="utf-8")
-        addresses[name] = path.as_uri()
-    return addresses
+    assert tuple(found) == REPLAYS
+    texts = {name: html_report(*each) for name, each in found.items()}
+    texts["reach"] = reach_html(reach(large_policy(), rules=True), {})
+    texts["diff"] = diff_page(*SHOP[:1], PCAPS / "shop.proposed.yaml", SHOP[1])
+    texts["rules"] = diff_page(*SHOP[:1], PCAPS / "shop.proposed.yaml")
+    for name, text in texts.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    return {name: (folder / f"{name}.html").as_uri() for name in texts}
 
 
 def shown(browser: Browser, address: str, **options: Any) -> float:
@@ -159,7 +168,7 @@ def test_nothing_sticks_out_to_the_right(browser: Browser, pages: dict[str, str]
     assert browser.ask(STICKING_OUT) == []
 
 
-@pytest.mark.parametrize("name", ["shop", "changes", "damaged", "reference"])
+@pytest.mark.parametrize("name", ["shop", "changes", "damaged", "reference", "diff"])
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_text_can_be_read_against_its_ground(
     browser: Browser, pages: dict[str, str], name: str, dark: bool
@@ -167,6 +176,22 @@ def test_every_text_can_be_read_against_its_ground(
     shown(browser, pages[name], dark=dark)
     compared, *faint = browser.ask(FAINT)
     assert faint == [] and compared > 80
+
+
+@pytest.mark.skipif(AXE is None, reason="needs axe-core, which the package axe-playwright-python brings")
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("name", ["changes", "reach", "diff"])
+def test_axe_finds_nothing(browser: Browser, pages: dict[str, str], name: str, width: int, dark: bool) -> None:
+    """SPEC 10.10: nothing that the accessibility rules of axe-core call a fault, in rows that are unfolded, too."""
+    assert AXE is not None
+    shown(browser, pages[name], width=width, dark=dark)
+    browser.ask("for (const each of document.querySelectorAll('details')) each.open = true")
+    browser.ask("for (const each of document.querySelectorAll('.list tr:first-child .unfold')) each.click()")
+    browser.ask(f"{AXE.read_text()}; 0")
+    passed, found = browser.ask("""axe.run().then((results) => [results.passes.length, results.violations.flatMap(
+        (rule) => rule.nodes.map((node) => `${rule.id}: ${rule.help}: ${node.html.slice(0, 150)}`))])""")
+    assert found == [] and passed > 20
 
 
 def test_light_and_dark_follow_the_system_and_the_switch(browser: Browser, pages: dict[str, str]) -> None:
@@ -427,6 +452,65 @@ def test_a_filter_costs_little_beside_opening_the_page(browser: Browser, pages: 
     assert filtered < opened / 3, (filtered, opened)
     # However many rows there are, few of them are drawn.
     assert browser.ask("document.querySelectorAll('[data-answers] tbody tr').length") == 80
+
+
+# What rules allow
+
+
+def test_a_click_on_a_matrix_of_rules_leaves_the_rows_that_its_cell_counts(
+    browser: Browser, pages: dict[str, str]
+) -> None:
+    rows = [(row[0], row[1], row[2]) for row in told(reach_html(reach(large_policy(), rules=True), {}), "rows")]
+    shown(browser, pages["reach"])
+    for link, words in [*random.Random(5).sample(browser.ask(ROWS), 6), browser.ask(ROWS)[-1]]:
+        go(browser, partial(browser.ask, f"location.hash = {json.dumps(link)}"))
+        browser.ask("for (let n = 0; n < 9; n += 1) document.querySelector('#rows .all')?.click()")
+        (source, destination), services = words.split(": ")[0].split(" → "), words.split(": ")[-1]
+        left = list(zip(*(column(browser, "rows", n) for n in range(3)), strict=True))
+        if "others" not in source + destination and source.startswith("g") and destination.startswith("g"):
+            assert left == [
+                row for row in ((", ".join(a), ", ".join(b), each) for a, b, each in rows)
+                if source in row[0].split(", ") and destination in row[1].split(", ")
+            ]  # fmt: skip
+        assert left and all(service.split()[0] in services or "services" not in services for *_, service in left)
+        assert browser.ask(SUMS)[0] == f"{len(left)} of {len(rows)} rows"
+
+
+def test_the_filter_finds_the_last_of_all_rows_and_the_address_keeps_it(
+    browser: Browser, pages: dict[str, str]
+) -> None:
+    rows = told(reach_html(reach(large_policy(), rules=True), {}), "rows")
+    sources, destinations, services, lines, _ = rows[-1]
+    shown(browser, pages["reach"])
+    browser.ask("document.querySelector('#matrix input').focus()")
+    browser.type(f"{lines[0].split()[0]} {services}".upper())
+    cells = [column(browser, "rows", n) for n in range(3)]
+    assert (", ".join(sources), ", ".join(destinations), services) in zip(*cells, strict=True)
+    browser.ask("document.querySelector('#rows th[data-key=service] button').click()")
+    address = browser.ask("location.href")
+    assert "#rows?filter=" in address and address.endswith("&sort=service&dir=asc")
+    shown(browser, address)
+    assert sorted(zip(*(column(browser, "rows", n) for n in range(3)), strict=True)) == sorted(zip(*cells, strict=True))
+    # All rows are sorted, not only those that are shown.
+    shown(browser, pages["reach"] + "#rows?sort=to&dir=desc")
+    ends = sorted((", ".join(row[1]) for row in rows), key=lambda end: [int(n) for n in re.findall(r"\d+", end)])
+    assert column(browser, "rows", 1)[0] == ends[-1]
+    browser.ask("document.querySelector('#rows .unfold').click()")
+    assert "(group g" in browser.ask("document.querySelector('#rows .unfolded').textContent")
+
+
+def test_the_matrix_of_changed_rules_chooses_traffic_too(browser: Browser, pages: dict[str, str]) -> None:
+    shown(browser, pages["diff"] + "#matrix?from=web&to=db")
+    assert [column(browser, key, 1) for key in ("opened", "closed")] == [[], ["db"]]
+    assert (column(browser, "newly-denied", 4), column(browser, "newly-allowed", 4)) == (["tcp/6379"], [])
+    shown(browser, pages["diff"] + "#newly-denied?sort=answered&dir=asc")
+    assert column(browser, "newly-denied", 1) == ["0", "2"]
+    assert column(browser, "newly-denied", 5)[1] == "allow db/inbound/1"
+    browser.ask("document.querySelector('#newly-denied tr:nth-child(2) .unfold').click()")
+    words = browser.ask("document.querySelector('#newly-denied .unfolded').textContent")
+    old = "Rule of OLD: db/inbound/1 (group db, line 27): allow inbound tcp 5432, 6379 from group web"
+    assert old in words and "Nearest rule: db/inbound/1 (group db, line 26)" in words
+    assert len(re.findall(r"web-1 → db-1, 1 connection: packet \d+ at \d+\.\d{3} s", words)) == 2
 
 
 def test_an_old_browser_sorts_and_filters_the_largest_rows(browser: Browser, pages: dict[str, str]) -> None:

@@ -253,6 +253,31 @@ def test_a_group_in_another_region_is_no_peer() -> None:
 WHOM = "- {name: web-1, addresses: [10.0.0.5], security_groups: [web]}\n"
 
 
+def test_rule_is_not_suggested_for_what_another_one_allows_by_an_instances_prefix() -> None:
+    """SPEC 4.14: a and the router that has its address ask web, and one group is enough for both."""
+    text = """
+version: 1
+settings: {group_members: BY}
+security_groups: [{name: web}, {name: a}, {name: routers}]
+instances:
+  - {name: w, addresses: [192.0.2.1], security_groups: [web]}
+  - {name: a, addresses: [10.0.0.9], security_groups: [a]}
+  - {name: r, addresses: [10.0.0.0/24], security_groups: [routers]}
+"""
+    target = ip_address("192.0.2.1").packed
+    kinds = {
+        Kind(ip_address(source).packed, target, name, "w", 6, 80): Evidence(1)
+        for source, name in (("10.0.0.9", "a"), ("10.0.0.7", "r"))
+    }
+
+    def peers(by: str) -> list[str]:
+        rules = suggest_rules(parse_policy(text.replace("BY", by)), kinds, Limits()).rules
+        return [str(each.rule.peer) for each in rules if each.group == "web"]
+
+    assert len(peers("by-owner")) == 2
+    assert peers("by-address") == [str(GroupPeer("routers"))]
+
+
 def visits(folder: Path, *clients: str, port: int = 443) -> Path:
     frames = [frame for n, client in enumerate(clients) for frame in handshake(40000 + n, port, client)]
     return write_capture(folder, *frames)

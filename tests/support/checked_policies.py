@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -17,6 +18,7 @@ from sgfast.policy.model import (
     Policy,
     Rule,
     SecurityGroup,
+    Settings,
     Vpc,
 )
 from sgfast.reference.engine import ReferenceEngine
@@ -80,7 +82,14 @@ def policies(draw: st.DrawFn) -> Policy:
         if addresses:
             instances.append(Instance(f"i{n}", vpc, tuple(addresses), tuple(members)))
     some = draw(st.lists(st.one_of(networks(4), networks(6)), max_size=3, unique=True))
-    return Policy(vpcs, peerings, (AddressGroup("some", tuple(some)),), groups, tuple(instances))
+    settings = Settings(group_members=draw(st.sampled_from(("by-owner", "by-address"))))
+    if draw(st.booleans()):
+        # All addresses of v are in a network of one member of c (SPEC 4.14).
+        around = tuple(block for block in BLOCKS.values() if ("v", block) not in owned)
+        instances += [Instance("wide", "v", around, ("c",))] if around else []
+        rule = Rule("a/wide", draw(st.sampled_from(("inbound", "outbound"))), 4, peer=GroupPeer("c"))
+        groups = (replace(groups[0], rules=(*groups[0].rules, rule)), *groups[1:])
+    return Policy(vpcs, peerings, (AddressGroup("some", tuple(some)),), groups, tuple(instances), settings)
 
 
 def by_code(checked: Checked, code: str) -> set[tuple[str, str]]:

@@ -18,7 +18,7 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from policy_changes import Changer, Mover
-from traffic import SECOND, Crowd, Traffic, policies
+from traffic import SECOND, Crowd, Traffic, policies, routed
 
 from sgfast.compiler import tables
 from sgfast.engine import MIDSTREAMS, MODES, PENDING, REASONS, VERDICTS, Engine, FrameBatch
@@ -180,7 +180,8 @@ def compare(
 def differential(
     packets: int, seed_value: int, *, per_case: int = 2000, busy: int = 8, changing: bool = False
 ) -> Counter[Any]:
-    """Compares about ``packets`` packets; returns what was seen. Each policy drawn sees ``busy`` runs of traffic.
+    """Compares about ``packets`` packets; returns what was seen. Each policy drawn sees ``busy`` runs of traffic, every
+    third of them with routers.
 
     ``changing``: the policy changes between batches. In one more run of a policy few addresses move often.
     """
@@ -192,10 +193,11 @@ def differential(
         suppress_health_check=list(HealthCheck), print_blob=False,
     )  # fmt: skip
     @given(policies(), st.integers(0, 2**32 - 1))
-    def run(policy: Policy, case_seed: int) -> None:
+    def run(drawn: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         for number in range(busy + changing):
             moving = number == busy
+            policy = routed(drawn, np.random.default_rng([case_seed, number])) if number % 3 == 2 else drawn
             if changing:
                 on_change = ON_CHANGE[(case_seed + number) % len(ON_CHANGE)]
                 policy = replace(policy, settings=replace(policy.settings, on_change=on_change))

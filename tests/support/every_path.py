@@ -4,7 +4,7 @@
     python tests/support/every_path.py portable                 or some
     python tests/support/every_path.py --short                  a few tests of each, as CI does
     python tests/support/every_path.py sanitized --whole        the whole suite
-    python tests/support/every_path.py sanitized -- -x tests/reference/test_reference.py      whatever pytest is told
+    python tests/support/every_path.py sanitized -- -x tests/reference      whatever pytest is told
 
 What plain ``pytest`` runs is one thread with the processor's vector instructions. ``sanitized`` has the compiler check
 every access and everything C leaves undefined, ``races`` every access by two threads, ``bounds`` has Cython check every

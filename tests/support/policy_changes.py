@@ -29,7 +29,16 @@ from sgfast.policy.changes import (
     SetAddressGroup,
     apply_change,
 )
-from sgfast.policy.model import AddressGroupPeer, GroupPeer, Instance, Policy, Rule, SecurityGroup
+from sgfast.policy.model import (
+    AddressGroupPeer,
+    GroupPeer,
+    Instance,
+    Policy,
+    Rule,
+    SecurityGroup,
+    Settings,
+    Timeouts,
+)
 
 
 class Changer:
@@ -124,3 +133,20 @@ class Mover(Changer):
         instance = self.pick(policy.instances[:3] or (Instance("nobody", "red", (), ()),))
         address = self.pick(self.addresses)
         return (RemoveAddress if address in instance.addresses else AddAddress)(instance.name, address)
+
+
+def another(policy: Policy, rng: np.random.Generator) -> Policy:
+    """The policy after some changes; sometimes settings differ, too."""
+    changer = Changer(rng)
+    other = policy
+    for _ in range(int(rng.integers(1, 6))):
+        for change in changer.changes(other):
+            other = apply_change(other, change).policy
+    settings = other.settings
+    if not rng.integers(3):
+        timeouts = changer.pick((Timeouts(), Timeouts(2, 5, 3, 1.5, 1, 2), Timeouts(20, 3, 2, 3, 8, 4)))
+        infrastructure = changer.pick(("exempt", "by-role", "filtered"))
+        settings = Settings(
+            timeouts=timeouts, infrastructure=infrastructure, max_connections=int(changer.pick((40, 1_000_000)))
+        )
+    return replace(other, settings=settings)

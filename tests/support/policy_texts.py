@@ -18,6 +18,7 @@ settings:                   # all optional; these are the defaults
   on_change: cut-inbound    # cut-inbound | cut-unmatched | forget-unmatched | keep (6.7)
   max_connections: 4000000
   infrastructure: exempt    # exempt | by-role | filtered (3.2)
+  group_members: by-owner   # by-owner | by-address (4.11)
 vpcs:                       # may be left out: then there is one VPC, "default"
   - name: vpc-1
   - {name: vpc-2, region: eu-nl}   # region: optional, any word; VPCs without one share a region

@@ -50,6 +50,13 @@ OUTSIDE = {
 }  # fmt: skip
 ODD_DESTINATIONS = {4: ("224.0.0.251", "255.255.255.255", "10.0.0.255"), 6: ("ff02::fb", "ff05::2")}
 GROUPS = ("alpha", "beta", "gamma")
+#: Of ``routed``: the group that its rules name, and what its routers own, in whose VPC.
+ROUTERS = "routers"
+ROUTED: tuple[tuple[tuple[str, str], ...], ...] = (
+    (("red", "10.0.0.0/25"), ("red", "10.0.0.0/28"), ("red", "2001:db8::/64")),
+    (("red", "10.0.0.0/25"), ("green", "10.0.1.0/24"), ("green", "10.0.1.0/29"), ("green", "2001:db8:0:1::/80")),
+    (("red", "0.0.0.0/1"), ("red", "10.0.0.0/8"), ("red", "::/1"), ("red", "2001:db8::/33"), ("red", "10.0.0.4/30")),
+)  # fmt: skip
 
 
 # Policies
@@ -150,6 +157,44 @@ def policies(draw: st.DrawFn) -> Policy:
     )
 
 
+def routed(policy: Policy, rng: np.random.Generator) -> Policy:
+    """The policy with routers that own networks around each other and around instances. Some are in a group that rules
+    name, and whose members may be all that lies in their networks (SPEC 4.14).
+    """
+
+    def pick(items: Any) -> Any:
+        return items[int(rng.integers(len(items)))]
+
+    named = [
+        replace(group, rules=(
+            *(Rule(f"{group.name}/{ROUTERS}/{direction}/{n}", direction, family, peer=GroupPeer(ROUTERS),   # type: ignore[arg-type]
+                   action=pick(("allow", "deny")), priority=pick((1, 2)))
+              for n, (direction, family) in enumerate((("inbound", 4), ("inbound", 6), ("outbound", 4)))
+              if rng.integers(2)),
+            *group.rules,
+        )) for group in policy.security_groups
+    ]  # fmt: skip
+    of_routers = tuple(
+        Rule(f"{ROUTERS}/{direction}/{family}", direction, family)      # type: ignore[arg-type]
+        for direction in ("inbound", "outbound") for family in (4, 6)
+    )
+    instances = list(policy.instances)
+    for n, (vpc, written) in enumerate(pick(ROUTED)):
+        network: Any = ip_network(written)
+        # All that lies in it is in its VPC, too: no address may belong to two.
+        instances = [
+            replace(each, vpc=vpc) if any(a.version == network.version and a.subnet_of(network) for a in each.addresses)
+            else each for each in instances
+        ]  # fmt: skip
+        instances.append(Instance(f"{ROUTERS}{n}", vpc, (network,), (pick((ROUTERS, ROUTERS, *GROUPS)),)))
+    return replace(
+        policy,
+        security_groups=(*named, SecurityGroup(ROUTERS, of_routers)),
+        instances=tuple(instances),
+        settings=replace(policy.settings, group_members=pick(("by-address", "by-address", "by-owner"))),
+    )
+
+
 def drawn(seed_value: int, examples: int) -> Callable[[Callable[[Policy, int], None]], Callable[[], None]]:
     """Runs a test for so many policies and seeds: the same ones each time, so that a failure is met again."""
 
@@ -227,7 +272,8 @@ class Crowd:
         self.inside: dict[int, list[str]] = {4: [], 6: []}
         for instance in policy.instances:
             for network in instance.addresses:
-                hosts = [network[0], network[-1]] if network.num_addresses < 3 else [network[1], network[57 % 256]]
+                size = network.num_addresses
+                hosts = [network[0], network[-1]] if size < 3 else [network[1], network[57 % size]]
                 self.inside[network.version] += sorted({str(host) for host in hosts})
         #: Which instance an inside address was taken from; anything else is nobody's.
         self.instance: defaultdict[str, Any] = defaultdict(object)

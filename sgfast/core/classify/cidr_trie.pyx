@@ -199,16 +199,16 @@ def nest_prefixes(halves, lengths, owner, number, Py_ssize_t numbered):
     of the first half; ``lengths``: uint8 (n,); ``owner``: int32 (n,), -1 where a prefix has none of its own;
     ``number``: int32 (n,), distinct numbers below ``numbered``, -1 for none.
 
-    Returns, as int32 (n,), the owner of each prefix (its own, or that of the innermost enclosing prefix that has one)
-    and the innermost number at or around it. Then, for each number, as int64: its position in the order of numbers, the
-    position after the last number it contains, and the innermost number around it.
+    Returns, as int32 (n,): the innermost prefix around each one that has an owner of its own, by its row, and the
+    innermost number at or around it; -1 for none. Then, for each number, as int64: its position in the order of
+    numbers, the position after the last number it contains, and the innermost number around it.
     """
     cdef const uint64_t[:, ::1] address = np.ascontiguousarray(halves, dtype=np.uint64)
     cdef const uint8_t[::1] length = np.ascontiguousarray(lengths, dtype=np.uint8)
     cdef const int32_t[::1] own = np.ascontiguousarray(owner, dtype=np.int32)
     cdef const int32_t[::1] own_number = np.ascontiguousarray(number, dtype=np.int32)
     cdef Py_ssize_t n = address.shape[0]
-    cdef int32_t[::1] owners = np.full(n, -1, dtype=np.int32)
+    cdef int32_t[::1] outer = np.full(n, -1, dtype=np.int32)
     cdef int32_t[::1] inside = np.full(n, -1, dtype=np.int32)
     cdef int64_t[::1] first = np.zeros(numbered, dtype=np.int64)
     cdef int64_t[::1] last = np.zeros(numbered, dtype=np.int64)
@@ -225,10 +225,8 @@ def nest_prefixes(halves, lengths, owner, number, Py_ssize_t numbered):
             if own_number[stack[depth]] >= 0:
                 last[own_number[stack[depth]]] = seen
         if depth:
-            owners[i] = owners[stack[depth - 1]]
+            outer[i] = <int32_t>stack[depth - 1] if own[stack[depth - 1]] >= 0 else outer[stack[depth - 1]]
             inside[i] = inside[stack[depth - 1]]
-        if own[i] >= 0:
-            owners[i] = own[i]
         if own_number[i] >= 0:
             if own_number[i] >= numbered:
                 raise ValueError("a number is too large")
@@ -244,7 +242,7 @@ def nest_prefixes(halves, lengths, owner, number, Py_ssize_t numbered):
         depth -= 1
         if own_number[stack[depth]] >= 0:
             last[own_number[stack[depth]]] = seen
-    return np.asarray(owners), np.asarray(inside), np.asarray(first), np.asarray(last), np.asarray(around)
+    return np.asarray(outer), np.asarray(inside), np.asarray(first), np.asarray(last), np.asarray(around)
 
 
 cdef bint covers(

@@ -9,7 +9,8 @@
 #
 # So engines are matched packet by packet. Records may begin and end differently in each engine; a unit holds the
 # changed packets of one record of the passing engine. Most packets are equal in both, which costs a comparison of two
-# words. The numbers of units and groups are limited; what finds no room is counted.
+# words. The numbers of units and groups are limited. A connection that finds no room in a group of its own is counted
+# without its addresses, and if there is no room for that either, without its port.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -20,6 +21,10 @@ from sgfast.core.wire.ip cimport WireContext
 cdef enum:
     MAX_UNITS = 1 << 20
     GROUPS = 1 << 16            # more than a person reads
+    ADDRESSLESS = 3 << 15       # room for groups without addresses: up to this many rows
+    # All others fit: 256 protocols, two ways, at most 8 outcomes that pass and 12 that block.
+    MOST_GROUPS = 9 << 14
+    GROUP_INDEX = 1 << 18
     EXAMPLES = 3
     AT_ONCE = 32                # candidates per batch: one's data is prefetched while others are examined
 
@@ -75,7 +80,7 @@ cdef packed struct GroupRow:
     uint8_t responder[16]
     uint16_t port_key           # the responder's port, or ICMP type << 8 | code
     uint8_t protocol
-    uint8_t family
+    uint8_t family              # 0: the addresses are not told
     uint8_t has_ports
     uint8_t has_icmp
     uint8_t old
@@ -90,6 +95,7 @@ cdef packed struct GroupRow:
     uint64_t bytes
     int64_t first_ns
     int64_t last_ns
+    uint64_t number             # of the first packet
     uint64_t example_packet[EXAMPLES]
     int64_t example_ns[EXAMPLES]
     uint16_t example_port[EXAMPLES]     # initiator's port
@@ -109,11 +115,10 @@ cdef class ChangedConnections:
     cdef uint32_t index_mask
     cdef GroupRow* groups
     cdef uint32_t group_count
-    cdef uint32_t* group_index
+    cdef uint32_t* group_index  # hash table of group numbers, each plus 1; 0: free
     cdef uint64_t judged        # packets compared
     cdef uint64_t verdicts[VERDICT_COUNT][VERDICT_COUNT]        # packets, by verdict: [OLD][NEW]
     cdef uint64_t cut_short     # units ended early for lack of room
-    cdef GroupRow others[2]     # by way: units that found no group
 
     cdef Candidate candidates[AT_ONCE]
 
@@ -126,5 +131,7 @@ cdef class ChangedConnections:
     cdef int examine(self, const Candidate* t) except -1 nogil
     cdef Unit* find(self, const UnitKey* key, uint32_t hash_value) noexcept nogil
     cdef Unit* find_or_make(self, const UnitKey* key, uint32_t hash_value) except? NULL nogil
+    cdef GroupRow* find_group(self, const GroupRow* key, uint32_t most) noexcept nogil
+    cdef GroupRow* group_of(self, const GroupRow* key) noexcept nogil
     cdef void end_unit(self, Unit* unit) noexcept nogil
     cdef int grow(self) except -1 nogil

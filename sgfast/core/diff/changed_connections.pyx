@@ -3,7 +3,7 @@
 import numpy as np
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
 from sgfast.core.base.frames cimport FrameBatch
@@ -54,7 +54,8 @@ CHANGED_DTYPE = np.dtype([
     ("initiator", "u1", (16,)), ("responder", "u1", (16,)), ("port_key", "<u2"), ("protocol", "u1"), ("family", "u1"),
     ("has_ports", "u1"), ("has_icmp", "u1"), ("old", "u1"), ("new", "u1"), ("turned_port", "<u2"), ("turned", "u1"),
     ("inward", "u1"), ("unused", "u1", (4,)), ("connections", "<u8"), ("answered", "<u8"), ("packets", "<u8"),
-    ("bytes", "<u8"), ("first_ns", "<i8"), ("last_ns", "<i8"), ("example_packet", "<u8", (EXAMPLES,)),
+    ("bytes", "<u8"), ("first_ns", "<i8"), ("last_ns", "<i8"), ("number", "<u8"),
+    ("example_packet", "<u8", (EXAMPLES,)),
     ("example_ns", "<i8", (EXAMPLES,)), ("example_port", "<u2", (EXAMPLES,)), ("spare", "<u2"),
 ])
 assert CHANGED_DTYPE.itemsize == sizeof(GroupRow) and sizeof(UnitKey) == 8 * KEY_WORDS
@@ -91,6 +92,8 @@ cdef inline void count_unit(GroupRow* group, const Unit* unit) noexcept nogil:
         group.first_ns = unit.first_ns
     if group.connections == 1 or unit.last_ns > group.last_ns:
         group.last_ns = unit.last_ns
+    if group.connections == 1 or unit.first < group.number:
+        group.number = unit.first
 
 
 cdef HeaderRow* opener_rows(openers, Py_ssize_t n) except? NULL:
@@ -115,14 +118,13 @@ cdef class ChangedConnections:
         self.wire.infrastructure = FILTERED     # what is exempt under one policy may not be under the other
         self.index_mask = 1023
         self.index = <uint32_t*>allocate_pages((self.index_mask + 1) * sizeof(uint32_t))
-        self.group_index = <uint32_t*>malloc(2 * GROUPS * sizeof(uint32_t))
-        self.groups = <GroupRow*>calloc(GROUPS, sizeof(GroupRow))
+        self.group_index = <uint32_t*>calloc(GROUP_INDEX, sizeof(uint32_t))
+        self.groups = <GroupRow*>calloc(MOST_GROUPS, sizeof(GroupRow))
         self.unit_capacity = 512
         self.units = <Unit*>allocate_pages(self.unit_capacity * sizeof(Unit))
         if self.index == NULL or self.group_index == NULL or self.groups == NULL or self.units == NULL:
             raise MemoryError
         memset(self.index, 0xFF, (self.index_mask + 1) * sizeof(uint32_t))
-        memset(self.group_index, 0xFF, 2 * GROUPS * sizeof(uint32_t))
 
     def __dealloc__(self):
         free(self.index)
@@ -352,6 +354,44 @@ cdef class ChangedConnections:
         self.index_mask = mask
         return 0
 
+    cdef GroupRow* find_group(self, const GroupRow* key, uint32_t most) noexcept nogil:
+        # Finds the key's group, or makes it if there are fewer than `most`. NULL otherwise.
+        cdef uint32_t at = hash_of(self.wire.secret, key, KIND_WORDS) & (GROUP_INDEX - 1)
+        cdef GroupRow* group
+        while self.group_index[at]:
+            group = &self.groups[self.group_index[at] - 1]
+            if memcmp(group, key, KIND_BYTES) == 0:
+                return group
+            at = (at + 1) & (GROUP_INDEX - 1)
+        if self.group_count >= most:
+            return NULL
+        group = &self.groups[self.group_count]
+        group[0] = key[0]
+        self.group_count += 1
+        self.group_index[at] = self.group_count
+        return group
+
+    cdef GroupRow* group_of(self, const GroupRow* key) noexcept nogil:
+        # The group in which a connection with this key counts.
+        cdef GroupRow coarse
+        cdef GroupRow* group = self.find_group(key, GROUPS)
+        if group == NULL:
+            coarse = key[0]
+            memset(coarse.initiator, 0, sizeof(coarse.initiator))
+            memset(coarse.responder, 0, sizeof(coarse.responder))
+            coarse.family = 0
+            coarse.turned = 0
+            coarse.turned_port = 0
+            coarse.inward = 0
+            group = self.find_group(&coarse, ADDRESSLESS)
+        if group == NULL:
+            coarse.port_key = 0
+            coarse.has_ports = 0
+            coarse.has_icmp = 0
+            group = self.find_group(&coarse, MOST_GROUPS)
+        # The last group takes what MOST_GROUPS has been reckoned too small for.
+        return group if group != NULL else &self.groups[MOST_GROUPS - 1]
+
     cdef void end_unit(self, Unit* unit) noexcept nogil:
         cdef GroupRow row
         cdef GroupRow* group
@@ -374,21 +414,9 @@ cdef class ChangedConnections:
         row.inward = unit.inward
         if unit.turned and row.has_ports:
             row.turned_port = <uint16_t>(unit.key.ports if unit.initiator_high else unit.key.ports >> 16)
-        at = hash_of(self.wire.secret, &row, KIND_WORDS) & (2 * GROUPS - 1)
-        while self.group_index[at] != NO_UNIT:
-            if memcmp(&self.groups[self.group_index[at]], &row, KIND_BYTES) == 0:
-                break
-            at = (at + 1) & (2 * GROUPS - 1)
-        group = &self.others[unit.key.way]
-        if self.group_index[at] != NO_UNIT:
-            group = &self.groups[self.group_index[at]]
-        elif self.group_count < GROUPS:
-            self.group_index[at] = self.group_count
-            group = &self.groups[self.group_count]
-            group[0] = row
-            self.group_count += 1
+        group = self.group_of(&row)
         count_unit(group, unit)
-        if group.connections <= EXAMPLES:
+        if group.family and group.connections <= EXAMPLES:
             at = <uint32_t>group.connections - 1
             group.example_packet[at] = unit.first
             group.example_ns[at] = unit.first_ns
@@ -409,15 +437,8 @@ cdef class ChangedConnections:
 
     @property
     def rows(self):
-        """Groups of changed connections, as CHANGED_DTYPE."""
+        """Groups of changed connections, as CHANGED_DTYPE. Those without addresses have the family 0."""
         return copied_rows(<const uint8_t*>self.groups, self.group_count * sizeof(GroupRow), CHANGED_DTYPE)
-
-    @property
-    def other_rows(self):
-        """Changed connections that found no room in ``rows``, by way (0: passes in OLD, is blocked in NEW; 1: the
-        reverse), as CHANGED_DTYPE (2,). Only counters and times are meaningful.
-        """
-        return copied_rows(<const uint8_t*>self.others, 2 * sizeof(GroupRow), CHANGED_DTYPE)
 
     @property
     def counters(self):

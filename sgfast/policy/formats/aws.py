@@ -163,8 +163,8 @@ class _Account:
             raise location.error(message)
 
     def _read_rule_list(self, described: set[str], with_rules: set[str]) -> dict[tuple[str, object], Location]:
-        """Read the rules that are listed one by one. Those of the groups that are described ``with_rules``, which lists
-        them once more, are only returned, by group and meaning.
+        """Read the rules that are listed one by one. Those of the groups that are described ``with_rules`` come once
+        more with their groups, under the same ids: they are returned, by group and meaning.
         """
         found: dict[tuple[str, object], Location] = {}
         items = self._files.items("SecurityGroupRules", "SecurityGroupRuleId")
@@ -175,7 +175,7 @@ class _Account:
         for group, item in listed:
             for made in self._rules_of("outbound" if _is_outbound(item) else "inbound", _as_permission(item)):
                 known = found.setdefault((group, meaning(made[0])), item.location)
-                if known is item.location and group not in with_rules:
+                if known is item.location:
                     self._add_rules(group, made, item.location.id)
         return {key: location for key, location in found.items() if key[0] in with_rules}
 

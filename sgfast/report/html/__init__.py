@@ -1,15 +1,16 @@
-"""A replay as one self-contained HTML page: no network access, no fonts, and no scripts but its own.
+"""Reports as self-contained HTML pages: no network access, no fonts, and no scripts but their own.
 
-    Timeline (a PacketSink)  \\
-                              page --> text; page.html, page.css and page.js are its fixed parts
-    ReplayResult             /
+    replay (ReplayResult, and Timeline, a PacketSink)  \\
+    reach (Reach)                                       > page --> text
+    diff (Difference, DiffResult)                      /
 
-``markup`` escapes text. ``tables`` and ``chart`` make parts of the page. ``columns`` are all kinds of traffic, from
-which ``matrix`` makes who talks to whom. ``answers`` are the tables below it, whose rows page.js takes from
-``columns``.
+``page`` is the frame that they share, with page.html, page.css, page.js and matrix.js. ``markup`` escapes text.
+``tables``, ``chart`` and ``matrix`` draw. ``columns`` are all kinds of traffic, from which ``traffic_matrix`` makes who
+talks to whom; ``answers`` and ``changed`` are tables of them, whose rows kinds.js makes. ``rule_rows`` are tables of
+what rules allow, whose rows rule_rows.js makes, and ``rule_matrix`` is their matrix.
 """
 
-from sgfast.report.html.page import html_report
+from sgfast.report.html.replay import html_report
 from sgfast.report.html.timeline import Timeline
 
 __all__ = ["Timeline", "html_report"]

@@ -18,24 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.engine import REASONS
-from sgfast.policy.model import WORDS, Policy
+from sgfast.policy.document import Lines
+from sgfast.policy.model import WORDS, Policy, Rule
 from sgfast.policy.protocols import protocol_name
-from sgfast.replaying import ReplayResult
-from sgfast.replaying.kinds import NEVER, coded
-from sgfast.replaying.listed_kinds import service_of
+from sgfast.replaying.kinds import NEVER, Kinds, coded
+from sgfast.replaying.listed_kinds import denied_of, service_of
 from sgfast.report.html.markup import plain
 from sgfast.report.names import service_name
 from sgfast.report.rollup import Rollup
 from sgfast.report.rollup.ends import Name
-from sgfast.report.why import peer_words, port_words, protocol_words
+from sgfast.report.why import Cause, Reasons, peer_words, port_words, protocol_words
 
 Numbers = NDArray[np.int64]
 
-#: What is counted. ``breaks``, ``allowed``, ``refused`` and ``silent`` are connections; ``attempts``, ``packets`` and
-#: ``bytes`` were denied.
-COUNTED = ("breaks", "allowed", "refused", "silent", "attempts", "packets", "bytes")
-#: What a kind is, apart from its counts and times.
-_KEY = ("source", "destination", "service", "reason", "rule", "inbound")
+#: Columns that are neither counted nor what a kind is.
+_BESIDE = ("cause", "first", "last", "number")
 
 #: How many of the largest kinds stay as they are, and how the others are folded; tried in this order. The last step is
 #: small whatever the kinds are: it has a row for each protocol, reason and rule.
@@ -61,19 +58,25 @@ class Columns:
     protocols: list[str]
     rules: list[str]
     kinds: dict[str, Numbers]
+    #: The columns of ``kinds`` that are counts.
+    counted: tuple[str, ...]
+    #: Why kinds are denied.
+    causes: list[Cause]
     #: Ends from this place on stand for several.
     exact: int
 
     def __len__(self) -> int:
         return len(self.kinds["source"])
 
-    def key(self, place: int, word: str) -> str:
-        """What a kind's row is called in the page. ``word``: its reason, or what the instance answered."""
-        source, destination = (int(self.group[self.kinds[end][place]]) for end in ("source", "destination"))
-        return f"{source}.{destination}.{self.kinds['service'][place]}.{self.kinds['inbound'][place]}.{word}"
 
+def columns_of(
+    rollup: Rollup, policy: Policy, reasons: Reasons, rules: Mapping[str, str], start_ns: int,
+    counted: Mapping[str, Numbers], more: Mapping[str, Numbers],
+) -> Columns:
+    """The kinds of a roll-up, whose instances and rules are those of ``policy``.
 
-def columns_of(result: ReplayResult, rollup: Rollup) -> Columns:
+    ``rules``: a line about each rule, by its id. ``counted``: what is counted, by kind; ``more``: what else a kind is.
+    """  # fmt: skip
     rows, ends = rollup.kinds.rows, rollup.ends
     used, places = np.unique(np.concatenate([ends.sources, ends.destinations]), return_inverse=True)
     codes, group = np.unique(ends.codes("group")[used], return_inverse=True)
@@ -81,28 +84,47 @@ def columns_of(result: ReplayResult, rollup: Rollup) -> Columns:
     groups = [ends.name("group", code) for code in codes.tolist()]
     services = coded(*(rows[name] for name in ("protocol", "port_key", "has_ports", "has_icmp")))
     first = rows[np.unique(services, return_index=True)[1]]
-    rules, rule = np.unique(rows["rule"], return_inverse=True)
-    told = {hits.rule.id: rule_line(hits.rule, hits.group) for hits in result.rules}
-    start = result.first_time_ns or 0
-    denied = rows["packets"] > 0
-    unanswered = rollup.counts["unanswered"]
+    cause, causes = _causes(rollup.kinds, reasons)
+    rule, told = rules_of(rows["rule"], rollup.kinds.rules, rules)
     kinds = {
         "source": places[: len(rows)], "destination": places[len(rows) :], "service": services,
-        "reason": rows["reason"], "rule": rule - int((rules < 0).any()), "inbound": rows["inbound"],
-        "breaks": rollup.counts["would-break"][""], "allowed": rollup.counts["allowed"][""],
-        "refused": unanswered["refused"], "silent": unanswered["silent"],
-        "attempts": np.where(denied, rows["connections"], 0), "packets": rows["packets"], "bytes": rows["bytes"],
-        "first": _since(rows, "first_ns", start), "last": _since(rows, "last_ns", start),
+        "reason": rows["reason"], "rule": rule, "inbound": rows["inbound"], **more, **counted, "cause": cause,
+        "first": _since(rows, "first_ns", start_ns), "last": _since(rows, "last_ns", start_ns),
         "number": np.where(_is_timed(rows), rows["number"], 0),
     }  # fmt: skip
     return Columns(
-        [plain(name.text) for name in names], _titles(result.policy, names), group.astype(np.int64), _labels(groups),
+        [plain(name.text) for name in names], _titles(policy, names), group.astype(np.int64), labels(groups),
         ["instances" if name.kind in ("groups", "vpc") else "addresses" for name in groups],
         [service_name(service_of(rollup.kinds, row)) for row in first],
-        [protocol_name(number) or f"protocol {number}" for number in first["protocol"].tolist()],
-        [told.get(rule, plain(rule)) for rule in (result.kinds.rules[n] for n in rules.tolist() if n >= 0)],
-        {name: column.astype(np.int64) for name, column in kinds.items()}, len(names),
+        [protocol_name(number) or f"protocol {number}" for number in first["protocol"].tolist()], told,
+        {name: column.astype(np.int64) for name, column in kinds.items()}, tuple(counted), causes, len(names),
     )  # fmt: skip
+
+
+def rules_of(numbers: NDArray[Any], ids: Sequence[str], lines: Mapping[str, str]) -> tuple[Numbers, list[str]]:
+    """The rules that kinds have, as lines, and by kind the place of its rule; -1: none."""
+    there, place = np.unique(numbers, return_inverse=True)
+    named = (ids[n] for n in there.tolist() if n >= 0)
+    return place - int((there < 0).sum()), [lines.get(rule, plain(rule)) for rule in named]
+
+
+def _causes(kinds: Kinds, reasons: Reasons) -> tuple[Numbers, list[Cause]]:
+    """By kind: the place of its cause, or -1; and the causes. The largest kinds come first, as there is a limit."""
+    rows = kinds.rows
+    numbers: dict[int, int] = {}
+    causes: list[Cause] = []
+    of_kind = np.full(len(rows), -1)
+    is_told = (rows["packets"] > 0) & (rows["family"] > 0) & (rows["instance"] >= 0)
+    if "turned" in (rows.dtype.names or ()):
+        # Turned around, the packet that is denied has another service.
+        is_told &= rows["turned"] == 0
+    told = np.flatnonzero(is_told)
+    for place in told[np.argsort(-rows["packets"][told].astype(np.int64), kind="stable")].tolist():
+        cause = reasons.cause(denied_of(kinds, rows[place]))
+        number = of_kind[place] = numbers.setdefault(id(cause), len(causes))
+        if number == len(causes):
+            causes.append(cause)
+    return of_kind, causes
 
 
 def _is_timed(rows: NDArray[Any]) -> NDArray[np.bool_]:
@@ -115,7 +137,7 @@ def _since(rows: NDArray[Any], name: str, start_ns: int) -> Numbers:
     return np.where(_is_timed(rows), np.maximum(times - start_ns, 0) // 1_000_000, -1)
 
 
-def _labels(names: Sequence[Name]) -> list[str]:
+def labels(names: Sequence[Name]) -> list[str]:
     """The groups' names, each once: they stand in the page's address."""
     labels: dict[str, None] = {}
     for name in names:
@@ -137,12 +159,18 @@ def title_of(policy: Policy, name: str) -> str:
     return ", ".join(word for key in WORDS if (word := getattr(instance, key, "")))
 
 
-def rule_line(rule: Any, group: str) -> str:
-    """A rule as one line of text."""
+def rule_line(rule: Rule, group: str, lines: Lines) -> str:
+    """A rule as one line of text. ``lines``: those of its document."""
     ports, end = port_words(rule), "from" if rule.direction == "inbound" else "to"
     what = f"{rule.direction} {protocol_words(rule)}{' ' if ports else ''}{ports} {end} {peer_words(rule)}"
     priority = f", priority {rule.priority}" if rule.priority != 1 else ""
-    return plain(f"{rule.id} (group {group}): {rule.action} {what}{priority}")
+    return plain(f"{rule.id} (group {group}{line_words(rule, lines)}): {rule.action} {what}{priority}")
+
+
+def line_words(rule: Rule, lines: Lines) -> str:
+    """``, line 12``; nothing if the rule has no line of its own, as those of templates and of exports."""
+    line = lines.get(("rules", rule.id))
+    return "" if line is None else f", line {line}"
 
 
 # As text -------------------------------------------------------------------------------------------------------------
@@ -170,14 +198,19 @@ def _text(columns: Columns, more: Mapping[str, object]) -> str:
     kinds = {name: column.tolist() for name, column in columns.kinds.items()}
     reasons = [reason or "" for reason in REASONS]
     whole = {**fields, "group": columns.group.tolist(), "reasons": reasons, "exact": columns.exact, "kinds": kinds}
-    document = json.dumps({**whole, **more}, separators=(",", ":"))
+    return packed_text({**whole, **more})
+
+
+def packed_text(data: Mapping[str, object]) -> str:
+    """As page.js reads it."""
+    document = json.dumps(data, separators=(",", ":"))
     return base64.b64encode(gzip.compress(document.encode(), 6, mtime=0)).decode()
 
 
 def folded(columns: Columns, kept: int, level: Literal["group", "any"]) -> Columns:
     """Keep the largest kinds, and add up the others by protocol and group, or by protocol alone."""
     kinds = columns.kinds
-    size = sum((kinds[name] for name in COUNTED if name != "bytes"), np.zeros(len(columns), dtype=np.int64))
+    size = sum((kinds[name] for name in columns.counted if name != "bytes"), np.zeros(len(columns), dtype=np.int64))
     order = np.argsort(-size, kind="stable")
     largest, rest = np.sort(order[:kept]), order[kept:]
     groups, nouns = columns.groups, columns.nouns
@@ -191,7 +224,7 @@ def folded(columns: Columns, kept: int, level: Literal["group", "any"]) -> Colum
         coarse = {end: np.full(len(rest), len(columns.ends)) for end in ("source", "destination")}
     protocols, protocol = np.unique(np.array(columns.protocols), return_inverse=True)
     coarse["service"] = len(columns.services) + protocol[kinds["service"][rest]]
-    added = _added_up({name: coarse.get(name, column[rest]) for name, column in kinds.items()})
+    added = _added_up({name: coarse.get(name, column[rest]) for name, column in kinds.items()}, columns.counted)
     return replace(
         columns, ends=columns.ends + others, group=np.concatenate([columns.group, group]), groups=groups, nouns=nouns,
         services=columns.services + [f"{name}, several" for name in protocols.tolist()],
@@ -199,16 +232,19 @@ def folded(columns: Columns, kept: int, level: Literal["group", "any"]) -> Colum
     )  # fmt: skip
 
 
-def _added_up(kinds: Mapping[str, Numbers]) -> dict[str, Numbers]:
-    """Each kind once. Times and packet numbers of examples are left out: there is nothing they are examples of."""
-    codes = coded(*(kinds[name] for name in _KEY))
+def _added_up(kinds: Mapping[str, Numbers], counted: Sequence[str]) -> dict[str, Numbers]:
+    """Each kind once. Times and packet numbers of examples are left out: there is nothing they are examples of. So are
+    causes, which differ.
+    """
+    key = [name for name in kinds if name not in (*counted, *_BESIDE)]
+    codes = coded(*(kinds[name] for name in key))
     _, first = np.unique(codes, return_index=True)
-    found = {name: kinds[name][first] for name in _KEY}
-    for name in COUNTED:
+    found = {name: kinds[name][first] for name in key}
+    for name in counted:
         found[name] = np.zeros(len(first), dtype=np.int64)
         np.add.at(found[name], codes, kinds[name])
-    nothing = np.full(len(first), -1)
-    return {**found, "first": nothing, "last": nothing, "number": np.zeros(len(first), dtype=np.int64)}
+    nothing, zero = np.full(len(first), -1), np.zeros(len(first), dtype=np.int64)
+    return {**found, "cause": nothing, "first": nothing, "last": nothing, "number": zero}
 
 
 def sums(codes: Numbers, counts: Numbers, number: int) -> Numbers:

@@ -12,6 +12,8 @@ _VOID = frozenset({"br", "hr", "input", "meta"})
 
 #: Maximum length of a text, characters.
 MAX_LENGTH = 600
+#: A text of this length has no line break, even on a phone.
+_WHOLE = 22
 
 
 class Markup(str):
@@ -34,9 +36,9 @@ def text(value: Content) -> Markup:
     return Markup(escape(plain(str(value)), quote=True))
 
 
-def plain(words: str) -> str:
-    """Return a text as the page shows it: not too long, and what cannot be printed is escaped visibly."""
-    return printable(words if len(words) <= MAX_LENGTH else words[:MAX_LENGTH] + "…")
+def plain(words: str, most: int = MAX_LENGTH) -> str:
+    """Return a text as the page shows it: what cannot be printed is escaped visibly. ``most``: how many characters."""
+    return printable(words if len(words) <= most else words[:most] + "…")
 
 
 def joined(*parts: Content) -> Markup:
@@ -55,3 +57,7 @@ def tag(name: str, *content: Content, **attributes: Any) -> Markup:
         words.append(key if value is True else f'{key}="{text(value)}"')
     start = f"<{' '.join(words)}>"
     return Markup(start if name in _VOID else f"{start}{joined(*content)}</{name}>")
+
+
+def code(words: str) -> Markup:
+    return tag("span", words, class_="code whole" if len(words) <= _WHOLE else "code")

@@ -1,15 +1,16 @@
-"""Who talks to whom: a row for each group that traffic comes from, a column for each that it goes to."""
+"""Draws a matrix: a row for each group that connections come from, a column for each that they go to."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import numpy as np
 
-from sgfast.report.html.columns import Columns, Numbers, sums
+from sgfast.report.html.columns import Numbers
 from sgfast.report.html.markup import Markup, joined, tag
-from sgfast.report.page import grouped, plural
+from sgfast.report.page import grouped
 
 #: How many groups have a row, or a column. The others share one: more do not fit on a screen.
 SIDE = 15
@@ -27,125 +28,102 @@ class Outcome:
     words: str
     #: Suffix of its colour class in the style sheet.
     style: str
+    #: In the legend before the words, for those who do not see colours.
+    mark: str = ""
 
 
-OUTCOMES = (
-    Outcome("would break", "deny"),
-    Outcome("denied and not answered", "denied"),
-    Outcome("not served", "other"),
-    Outcome("allowed", "allow"),
-)
+@dataclass(frozen=True, slots=True)
+class Cell:
+    #: By outcome, how much of the square it takes.
+    sizes: list[int]
+    #: The side of the square, as a share of the largest.
+    share: float
+    #: For those who point at it, and for screen readers.
+    words: str
+    #: What stands below the square.
+    short: str
+    is_bad: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The rows, or the columns. Groups beyond ``SIDE`` share the last one, others."""
+
+    labels: list[str]
+    #: How many are groups; the one that is left is others.
+    own: int
+    #: By group: its row or column.
+    place: Numbers
+
+    @property
+    def keys(self) -> list[str]:
+        """What the rows are called in the page's address."""
+        return [label if n < self.own else OTHERS for n, label in enumerate(self.labels)]
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """``sizes`` by row, column and outcome: connections, and of what was denied the attempts. ``packets``: those that
-    were denied and not answered.
-    """
-
-    #: Places of the groups that have a row and a column of their own.
-    sources: list[int]
-    destinations: list[int]
-    rows: list[str]
-    columns: list[str]
-    sizes: Numbers
-    packets: Numbers
+    outcomes: Sequence[Outcome]
+    rows: Axis
+    columns: Axis
+    #: By row and column, where there is something.
+    cells: Mapping[tuple[int, int], Cell]
 
 
-def matrix_of(columns: Columns) -> Matrix:
-    kinds = columns.kinds
-    unbroken = kinds["breaks"] == 0
-    packets = np.where(unbroken, kinds["packets"], 0)
-    # A denied packet that opens nothing is no attempt. Its kind is as large as one, so that it is seen.
-    attempts = np.where(unbroken, np.maximum(kinds["attempts"], packets > 0), 0)
-    sizes = np.stack([kinds["breaks"], attempts, kinds["refused"] + kinds["silent"], kinds["allowed"]])
-    rows, sources, row = _ranked(columns, "source", sizes.sum(axis=0))
-    heads, destinations, column = _ranked(columns, "destination", sizes.sum(axis=0))
-    shape = len(rows), len(heads)
-    cell = row * len(heads) + column
-    cells = [sums(cell, counts, len(rows) * len(heads)).reshape(shape) for counts in (*sizes, packets)]
-    return Matrix(sources, destinations, rows, heads, np.stack(cells[:-1], axis=2), cells[-1])
+def axis(groups: Sequence[str], sizes: Numbers, there: Iterable[int]) -> Axis:
+    """``sizes``: by group; the largest come first. ``there``: the groups that have a row."""
+    ranked = sorted(there, key=lambda group: (-int(sizes[group]), groups[group]))
+    own = ranked if len(ranked) <= SIDE + 1 else ranked[:SIDE]
+    place = np.full(len(groups), len(own))
+    place[own] = np.arange(len(own))
+    labels = [groups[group] for group in own]
+    if len(own) < len(ranked):
+        labels.append(f"{grouped(len(ranked) - len(own))} others")
+    return Axis(labels, len(own), place)
 
 
-def _ranked(columns: Columns, end: str, sizes: Numbers) -> tuple[list[str], list[int], Numbers]:
-    """Labels of rows or columns, largest first, the groups of all but the last if that is others, and the number of
-    each kind's.
-    """
-    groups = columns.group[columns.kinds[end]]
-    total = sums(groups, sizes, len(columns.groups))
-    there = np.unique(groups).tolist()
-    there.sort(key=lambda group: (-int(total[group]), columns.groups[group]))
-    own = there if len(there) <= SIDE + 1 else there[:SIDE]
-    numbers = np.full(len(columns.groups), len(own))
-    numbers[own] = np.arange(len(own))
-    labels = [columns.groups[group] for group in own]
-    if len(own) < len(there):
-        labels.append(f"{grouped(len(there) - len(own))} others")
-    return labels, own, numbers[groups]
-
-
-def matrix_table(matrix: Matrix) -> Markup:
-    most = int(matrix.sizes.sum(axis=2).max(initial=1))
-    from_keys = _keys(matrix.rows, len(matrix.sources))
-    to_keys = _keys(matrix.columns, len(matrix.destinations))
+def matrix_table(matrix: Matrix, caption: str) -> Markup:
+    to_keys = matrix.columns.keys
     heads = [
         tag("th", tag("a", name, href=_link(to=key), title=f"all to {name}"), scope="col")
-        for name, key in zip(matrix.columns, to_keys, strict=True)
+        for name, key in zip(matrix.columns.labels, to_keys, strict=True)
     ]
     rows = []
-    for n, (name, key) in enumerate(zip(matrix.rows, from_keys, strict=True)):
-        cells = [
-            _cell(matrix, n, m, most, _link(key, to)) if matrix.sizes[n, m].any() else tag("td")
-            for m, to in enumerate(to_keys)
-        ]
+    for n, (name, key) in enumerate(zip(matrix.rows.labels, matrix.rows.keys, strict=True)):
+        cells = [_cell(matrix.outcomes, matrix.cells.get((n, m)), _link(key, to)) for m, to in enumerate(to_keys)]
         head = tag("th", tag("a", name, href=_link(key), title=f"all from {name}"), scope="row")
         rows.append(tag("tr", head, *cells))
     return tag(
         "div",
         tag(
-            "table", tag("caption", "Connections by the groups they come from and go to"),
+            "table", tag("caption", caption),
             tag("thead", tag("tr", tag("th", "from ↓ to →", class_="corner", scope="col"), *heads)),
-            tag("tbody", *rows), class_="matrix few" if len(matrix.columns) <= _FEW else "matrix",
+            tag("tbody", *rows), class_="matrix few" if len(to_keys) <= _FEW else "matrix",
         ),
         class_="scroll", tabindex=0, role="region", aria_label="Matrix of groups",
     )  # fmt: skip
-
-
-def _keys(names: list[str], own: int) -> list[str]:
-    return [name if n < own else OTHERS for n, name in enumerate(names)]
 
 
 def _link(source: str = "", to: str = "") -> str:
     return "#matrix?" + urlencode({key: name for key, name in (("from", source), ("to", to)) if name})
 
 
-def _cell(matrix: Matrix, n: int, m: int, most: int, link: str) -> Markup:
-    sizes = matrix.sizes[n, m].tolist()
-    total = sum(sizes)
-    words = f"{matrix.rows[n]} → {matrix.columns[m]}: {cell_words(sizes, int(matrix.packets[n, m]))}"
-    short = f"✕ {_short(sizes[0])}" if sizes[0] else _short(total)
-    number = tag("span", short, class_="breaks" if sizes[0] else None, aria_hidden="true")
-    # Most cells are small beside the largest: by area they would all look alike.
-    square = _square(sizes, (total / most) ** 0.25)
-    return tag("td", tag("a", square, number, tag("span", words, class_="words"), href=link, title=words))
+def _cell(outcomes: Sequence[Outcome], cell: Cell | None, link: str) -> Markup:
+    if cell is None:
+        return tag("td")
+    number = tag("span", cell.short, class_="breaks" if cell.is_bad else None, aria_hidden="true")
+    words = tag("span", cell.words, class_="words")
+    return tag("td", tag("a", _square(cell, outcomes), number, words, href=link, title=cell.words))
 
 
-def cell_words(sizes: list[int], packets: int) -> str:
-    """``12 would break, 9 packets denied and not answered, 100 allowed``"""
-    counts = [grouped(size) for size in sizes]
-    counts[1] = plural(packets, "packet")
-    shown = zip(counts, OUTCOMES, sizes, strict=True)
-    return ", ".join(f"{count} {outcome.words}" for count, outcome, size in shown if size)
-
-
-def _square(sizes: list[int], share: float) -> Markup:
-    """A square whose side is ``share`` of the largest, in bands by what happens."""
-    side = max(_LEAST, share * (_CELL - 2))
-    heights = [max(_BAND, size / sum(sizes)) if size else 0.0 for size in sizes]
+def _square(cell: Cell, outcomes: Sequence[Outcome]) -> Markup:
+    """A square in bands by what happens."""
+    side = max(_LEAST, cell.share * (_CELL - 2))
+    heights = [max(_BAND, size / sum(cell.sizes)) if size else 0.0 for size in cell.sizes]
     start = (_CELL - side) / 2
     top = start
     bands = []
-    for height, outcome in zip(heights, OUTCOMES, strict=True):
+    for height, outcome in zip(heights, outcomes, strict=True):
         if height:
             part = side * height / sum(heights)
             bands.append(tag("rect", class_=f"fill-{outcome.style}", x=f"{start:.1f}", y=f"{top:.1f}",
@@ -154,17 +132,7 @@ def _square(sizes: list[int], share: float) -> Markup:
     return tag("svg", *bands, width=_CELL, height=_CELL, aria_hidden="true")
 
 
-def _short(number: int) -> str:
-    """``999``, ``1.2k``, ``35k``, ``4.1M``"""
-    size = float(number)
-    for unit in ("", "k", "M", "G"):
-        if size < 999.5 or unit == "G":
-            break
-        size /= 1000
-    return f"{size:.1f}{unit}" if unit and size < 9.95 else f"{size:.0f}{unit}"
-
-
-def legend() -> Markup:
-    keys = (joined(tag("span", class_=f"dot {each.style}"), "" if n else "✕ ", each.words)
-            for n, each in enumerate(OUTCOMES))  # fmt: skip
+def legend(outcomes: Sequence[Outcome]) -> Markup:
+    keys = (joined(tag("span", class_=f"dot {each.style}"), each.mark, each.words)
+            for each in outcomes)  # fmt: skip
     return tag("p", *(tag("span", key, class_="key") for key in keys), class_="legend")

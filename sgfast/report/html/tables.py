@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sgfast.engine import REASONS
+from sgfast.policy.document import Lines
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ChangeDone, CutConnection, ReplayResult, RuleHits
+from sgfast.report.html.columns import line_words
 from sgfast.report.html.markup import Content, Markup, joined, tag
 from sgfast.report.names import icmp_name
 from sgfast.report.page import grouped, human_bytes, plural
@@ -18,6 +20,9 @@ from sgfast.report.why import peer_words, port_words, protocol_words
 
 #: Maximum number of rows in a table.
 MAX_ROWS = 400
+#: Of a table whose rows all are in the page's data, the rows that stand in the page as HTML: for browsers without
+#: script, and for paper.
+MOST_ROWS = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +42,9 @@ class Cell:
 
 
 def table(
-    key: str, label: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], keys: Sequence[str] = ()
+    key: str, label: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], answers: str | None = None
 ) -> Markup:
-    """``keys``: of rows that the page's script knows more about."""
+    """``answers``: the name of the data from which the page's script makes all rows, if these are the first of them."""
     # The roles keep it a table for screen readers even if the style sheet turns it into a list of cards.
     head = [
         tag("th", column.name, role="columnheader", scope="col", data_key=column.key,
@@ -47,19 +52,19 @@ def table(
         for column in columns
     ]  # fmt: skip
     body = []
-    for n, row in enumerate(rows):
+    for row in rows:
         cells = [
             tag("td", cell.content, role="cell", data_label=column.name, data_sort=cell.sort,
                 class_="number" if column.numeric else None)
             for column, cell in zip(columns, row, strict=True)
         ]  # fmt: skip
-        body.append(tag("tr", *cells, role="row", data_key=keys[n] if keys else None))
+        body.append(tag("tr", *cells, role="row"))
     return tag(
         "table",
         tag("caption", label),
         tag("thead", tag("tr", *head, role="row"), role="rowgroup"),
         tag("tbody", *body, role="rowgroup"),
-        role="table", class_="list", data_table=key, data_answers=bool(keys),
+        role="table", class_="list", data_table=key, data_answers=answers,
     )  # fmt: skip
 
 
@@ -159,7 +164,7 @@ def _outcome(cut: CutConnection) -> Markup:
 # Rules ---------------------------------------------------------------------------------------------------------------
 
 
-def _rule_cells(hits: RuleHits) -> tuple[Cell, Cell, Cell]:
+def _rule_cells(hits: RuleHits, lines: Lines) -> tuple[Cell, Cell, Cell]:
     rule = hits.rule
     ports = port_words(rule)
     end = "from" if rule.direction == "inbound" else "to"
@@ -170,29 +175,30 @@ def _rule_cells(hits: RuleHits) -> tuple[Cell, Cell, Cell]:
         tag("span", rule.description, class_="hint") if rule.description else "",
     )  # fmt: skip
     action = badge("deny", "deny") if rule.action == "deny" else badge("allow", "allow")
-    return Cell(tag("span", rule.id, class_="code")), Cell(hits.group), Cell(joined(action, " ", what))
+    name = joined(tag("span", rule.id, class_="code"), tag("span", line_words(rule, lines), class_="soft whole"))
+    return Cell(name), Cell(hits.group), Cell(joined(action, " ", what))
 
 
-def used_table(result: ReplayResult) -> Markup:
+def used_table(result: ReplayResult, lines: Lines) -> Markup:
     used = sorted((hits for hits in result.rules if hits.packets), key=lambda hits: -hits.packets)
     columns = (
         Column("Rule", "rule"), Column("Group", "group"), Column("Effect", "effect"),
         Column("Connections", "connections", True), Column("Packets", "packets", True), Column("Bytes", "bytes", True),
     )  # fmt: skip
     rows = [
-        (*_rule_cells(hits), _count(hits.connections), _count(hits.packets), _bytes(hits.bytes))
+        (*_rule_cells(hits, lines), _count(hits.connections), _count(hits.packets), _bytes(hits.bytes))
         for hits in used[:MAX_ROWS]
     ]
     left = sum(hits.packets for hits in used[MAX_ROWS:])
     return joined(table("rules", "Rules that were hit", columns, rows), more(used, "rule", "rules", left, "packet"))
 
 
-def unused_table(result: ReplayResult) -> Markup:
+def unused_table(result: ReplayResult, lines: Lines) -> Markup:
     unused = [hits for hits in result.rules if not hits.packets]
     columns = (Column("Rule", "rule"), Column("Group", "group"), Column("Effect", "effect"))
     left = len(unused) - MAX_ROWS
     return joined(
-        table("unused", "Rules never hit", columns, [_rule_cells(hits) for hits in unused[:MAX_ROWS]]),
+        table("unused", "Rules never hit", columns, [_rule_cells(hits, lines) for hits in unused[:MAX_ROWS]]),
         tag("p", f"And {plural(left, 'rule')} more, not listed here.", class_="note") if left > 0 else "",
     )
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal, get_args
@@ -16,15 +17,18 @@ from numpy.typing import NDArray
 from sgfast.engine import REASONS
 from sgfast.policy.model import Policy
 from sgfast.policy.protocols import protocol_name
-from sgfast.replaying.kinds import NEVER, Kinds, coded, joined
-from sgfast.replaying.listed_kinds import Denied, Service, direction_of, peer_of, service_of
+from sgfast.replaying.kinds import NEVER, Kinds, Rows, coded, joined
+from sgfast.replaying.listed_kinds import Denied, Service, denied_of, direction_of, peer_of, service_of
 from sgfast.report.names import service_name
 from sgfast.report.rollup.ends import Ends, Level, Name
 
-#: What happens to traffic: denied connections that the other end answered, allowed ones that it did not, and those that
-#: it did, are counted by connections. Denied packets are counted by packets, and so are those of them that nobody ever
-#: answered: scans, or one-way traffic such as syslog.
-Part = Literal["would-break", "unanswered", "allowed", "denied", "one-way"]
+#: What happens to traffic. These are counted by connections: denied ones that the other end answered, allowed ones that
+#: it did not, and those that it did; what differs between two policies; what used a rule, and what no rule is suggested
+#: for. Denied packets are counted by packets, and so are those that nobody ever answered: scans, or one-way traffic
+#: such as syslog.
+Part = Literal[
+    "would-break", "unanswered", "allowed", "denied", "one-way", "newly-denied", "newly-allowed", "observed"
+]  # fmt: skip
 #: Those that are counted by packets.
 BY_PACKETS: tuple[Part, ...] = ("denied", "one-way")
 By = Literal["group", "instance", "address", "service", "rule"]
@@ -32,6 +36,8 @@ BY: tuple[By, ...] = get_args(By)
 
 #: The share of a part that the rows must hold before they are told more coarsely.
 ENOUGH = 0.9
+#: A list is told as finely as lets so many rows hold that share, even if fewer are shown.
+MOST_FIT = 10
 #: A row names up to this many services. If it has more, it says how many they are.
 _NAMED_SERVICES = 3
 _ServiceLevel = Literal["service", "protocol", "any"]
@@ -60,6 +66,19 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Passing:
+    """How changed connections pass, under the policy that does not block them, and whether they were answered."""
+
+    verdict: str
+    #: That policy's rule for the filter that blocks under the other one, if only one decided.
+    rule: str | None
+    #: How many different rules decided.
+    rules: int
+    #: How many of the connections the other end answered in the capture.
+    answered: int
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     source: Name
     destination: Name
@@ -76,9 +95,11 @@ class Row:
     direction: Literal["inbound", "outbound"]
     #: The rule that decided, if only one did.
     rule: str | None
+    #: How many different rules decided.
+    rules: int
     #: Denied attempts, of which those that the other end answered would break; or allowed connections.
     connections: int
-    #: Of denied rows only.
+    #: Of allowed and unanswered rows not known, and 0.
     packets: int
     bytes: int
     #: Timestamps; None if they are not known.
@@ -89,6 +110,12 @@ class Row:
     kind: Denied | None
     #: Its place in the rows of ``Kinds``.
     place: int
+    #: Of changed rows only. All else in the row is said by the policy that blocks.
+    passing: Passing | None = None
+
+    @property
+    def answered(self) -> int:
+        return 0 if self.passing is None else self.passing.answered
 
     @property
     def source_text(self) -> str:
@@ -110,6 +137,8 @@ class Folded:
     #: Of all rows.
     connections: int
     packets: int
+    #: Of changed rows only.
+    left_answered: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +149,8 @@ class _Groups:
 
     starts: NDArray[np.int64]
     sums: NDArray[np.int64]
+    #: What each group counts of what matters most.
+    firsts: NDArray[np.int64]
     #: By kind: its number, and how many it counts.
     places: NDArray[np.int64]
     counts: NDArray[np.int64]
@@ -133,48 +164,48 @@ class _Groups:
 
 
 class Rollup:
-    """``kinds``: of a replay with ``policy``."""
+    """``kinds``: of a replay with ``policy``. ``also``: policies whose rules name addresses, too."""
 
-    def __init__(self, policy: Policy, kinds: Kinds) -> None:
-        kinds = self.kinds = replace(kinds, rows=joined(kinds))
-        self.ends = Ends(policy, kinds)
+    def __init__(self, policy: Policy, kinds: Kinds, *also: Policy) -> None:
+        kinds = self.kinds = replace(kinds, rows=self._whole(kinds))
+        self.ends = Ends(policy, kinds, *also)
         self._services = _Services(kinds)
         self._grouped = cache(self._group)
         #: By part: for each reason's word ("": the row's own), how many of each kind.
-        rows = kinds.rows
-        refused, silent = rows["refused"].astype(np.int64), rows["silent"].astype(np.int64)
-        allowed = np.where(rows["packets"] > 0, 0, rows["connections"].astype(np.int64) - refused - silent)
-        self.counts: dict[Part, dict[str, NDArray[np.int64]]] = {
-            "would-break": {"": rows["broken"].astype(np.int64)},
-            "unanswered": {"refused": refused, "silent": silent},
-            # A kind that found no room has its outcome in another row than its beginning.
-            "allowed": {"": allowed.clip(0)},
-            "denied": {"": rows["packets"].astype(np.int64)},
-            "one-way": {"": np.where((rows["broken"] > 0) | (rows["meant"] > 0), 0, rows["packets"].astype(np.int64))},
-        }
+        self.counts: dict[Part, dict[str, NDArray[np.int64]]] = self._counts(kinds.rows)
+        #: How many of each kind come before all others, whatever the part.
+        self._firsts = self._first(kinds.rows)
 
     def total(self, part: Part) -> int:
         """Connections, or packets if the part is one of ``BY_PACKETS``."""
         return int(sum(counts.sum() for counts in self.counts[part].values()))
 
-    def fold(self, part: Part, *, by: By = "group", most: int = 10, fitting: bool = True) -> Folded:
+    def fold(
+        self, part: Part, *, by: By = "group", most: int = MOST_FIT, fitting: bool = True, at_least: int = 0
+    ) -> Folded:
         """The rows of a part, largest first. ``fitting``: by group, ends and services are told as finely as lets
-        ``most`` rows hold ``ENOUGH`` of the part, or as coarsely as there are words for.
+        ``most`` rows, or ``at_least`` so many, hold ``ENOUGH`` of the part, or as coarsely as there are words for.
         """
         for step in _STEPS[by] if fitting else (_STEPS[by][by == "group"],):
             found = self._grouped(part, by, *step)
-            shown = np.argsort(-found.sums, kind="stable")[:most].tolist()
-            if found.sums[shown].sum() >= ENOUGH * found.sums.sum():
+            order = np.lexsort((-found.sums, -found.firsts))
+            fit = order[: max(most, at_least)]
+            if all(counts[fit].sum() >= ENOUGH * counts.sum() for counts in (found.sums, found.firsts)):
                 break
-        rows = [self._row(part, found, found.group(n), *step) for n in shown]
+        rows = [self._row(part, found, found.group(n), *step) for n in order[:most].tolist()]
         measure = "packets" if part in BY_PACKETS else "connections"
-        rows.sort(key=lambda row: (-getattr(row, measure), row.source, row.destination, row.service, row.reason))
+        rows.sort(
+            key=lambda row: (
+                -row.answered, -getattr(row, measure), row.source, row.destination, row.service, row.reason
+            )
+        )  # fmt: skip
         kinds = self.kinds.rows[found.places]
         connections = int((kinds["connections"].astype(np.int64) if part in BY_PACKETS else found.counts).sum())
         packets = int(kinds["packets"].sum())
         return Folded(
             tuple(rows), len(found.sums) - len(rows), connections - sum(row.connections for row in rows),
             packets - sum(row.packets for row in rows), connections, packets,
+            int(found.firsts.sum()) - sum(row.answered for row in rows),
         )  # fmt: skip
 
     def _group(self, part: Part, by: By, source: Level, destination: Level, service: _ServiceLevel) -> _Groups:
@@ -185,19 +216,21 @@ class Rollup:
         rows = self.kinds.rows[places]
         sources = self.ends.codes(source)[self.ends.sources[places]]
         destinations = self.ends.codes(destination)[self.ends.destinations[places]]
-        columns = [words, rows["reason"]]
-        if by == "rule":
-            columns.append(rows["rule"])
-        else:
+        columns = [words, *self._columns(rows, by)]
+        if by != "rule":
             columns += [self._services.codes(service)[places], sources, destinations]
             columns += [rows["inbound"]] if by != "service" else []
         codes = coded(*columns)
         # Of each group, the largest kind comes first.
         order = np.lexsort((places, -counts, codes))
         starts = np.append(np.flatnonzero(np.diff(codes[order], prepend=-1)), len(order))
-        counts = counts[order]
-        sums = np.add.reduceat(counts, starts[:-1]) if len(order) else counts
-        return _Groups(starts, sums, places[order], counts, words[order], sources[order], destinations[order])
+        sums, firsts = (
+            np.add.reduceat(each[order], starts[:-1]) if len(order) else each
+            for each in (counts, self._firsts[places])
+        )
+        return _Groups(
+            starts, sums, firsts, places[order], counts[order], words[order], sources[order], destinations[order]
+        )  # fmt: skip
 
     def _row(
         self, part: Part, found: _Groups, group: slice, source: Level, destination: Level, _: _ServiceLevel
@@ -220,15 +253,15 @@ class Rollup:
         is_timed = first["first_ns"] != NEVER[0]
         rules = np.unique(rows["rule"])
         largest = rows[0]
-        told = largest["family"] > 0 and largest["instance"] >= 0
+        told = self._is_told(largest)
         return Row(
             names["source"], names["destination"], len(ends["source"]), len(ends["destination"]),
             *self._services.told(places), word or REASONS[int(largest["reason"])] or "", direction_of(largest),
-            self.kinds.rules[int(rules[0])] if len(rules) == 1 and rules[0] >= 0 else None,
+            only(rules, self.kinds.rules), int((rules >= 0).sum()),
             int((rows["connections"] if part in BY_PACKETS else found.counts[group]).sum()), int(rows["packets"].sum()),
             int(rows["bytes"].sum()), int(first["first_ns"]) if is_timed else None,
             int(rows["last_ns"].max()) if is_timed else None, self._example(first) if is_timed else None,
-            self._denied(largest) if told else None, int(places[0]),
+            denied_of(self.kinds, largest) if told else None, int(places[0]), self._passing(rows),
         )  # fmt: skip
 
     def _example(self, row: Any) -> Example | None:
@@ -238,11 +271,43 @@ class Rollup:
         source, destination = (peer, instance) if row["inbound"] else (instance, peer)
         return Example(source, destination, service_of(self.kinds, row), int(row["number"]), int(row["first_ns"]))
 
-    def _denied(self, row: Any) -> Denied:
-        return Denied(
-            service_of(self.kinds, row), direction_of(row), *peer_of(self.kinds, row),
-            REASONS[int(row["reason"])] or "", int(row["packets"]), int(row["bytes"]),
-        )  # fmt: skip
+    # What is different about other kinds (``rollup.changed``, ``rollup.observed``) ---------------------------------
+
+    def _whole(self, kinds: Kinds) -> Rows:
+        """The rows, with all that is counted of a kind in one of them."""
+        return joined(kinds)
+
+    def _counts(self, rows: Rows) -> dict[Part, dict[str, NDArray[np.int64]]]:
+        refused, silent = rows["refused"].astype(np.int64), rows["silent"].astype(np.int64)
+        allowed = np.where(rows["packets"] > 0, 0, rows["connections"].astype(np.int64) - refused - silent)
+        return {
+            "would-break": {"": rows["broken"].astype(np.int64)},
+            "unanswered": {"refused": refused, "silent": silent},
+            # A kind that found no room has its outcome in another row than its beginning.
+            "allowed": {"": allowed.clip(0)},
+            "denied": {"": rows["packets"].astype(np.int64)},
+            "one-way": {"": np.where((rows["broken"] > 0) | (rows["meant"] > 0), 0, rows["packets"].astype(np.int64))},
+        }
+
+    def _first(self, rows: Rows) -> NDArray[np.int64]:
+        return np.zeros(len(rows), dtype=np.int64)
+
+    def _columns(self, rows: Rows, by: By) -> list[NDArray[Any]]:
+        """What is told apart besides ends and services."""
+        return [rows["reason"]] + ([rows["rule"]] if by == "rule" else [])
+
+    def _is_told(self, row: Any) -> bool:
+        """Whether the packet that a kind stands for is known, so that rules can be compared with it."""
+        return bool(row["family"] > 0 and row["instance"] >= 0)
+
+    def _passing(self, rows: Rows) -> Passing | None:
+        """``rows``: of one row of the answer, the largest kind first."""
+        return None
+
+
+def only(rules: NDArray[Any], names: Sequence[str]) -> str | None:
+    """The rule that decided alone. ``rules``: numbers of different rules; below 0 where none decided."""
+    return names[int(rules[0])] if len(rules) == 1 and rules[0] >= 0 else None
 
 
 class _Services:

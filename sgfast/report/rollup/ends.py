@@ -5,7 +5,7 @@ what the rules call it, whether it is private.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy
+from sgfast.policy.model import AddressGroupPeer, Network, Policy
 from sgfast.policy.network_keys import network_key
 from sgfast.replaying.kinds import Kinds, coded
 
@@ -52,9 +52,12 @@ _Labels = tuple[_Codes, list[Name]]
 
 
 class Ends:
-    """The two ends of each row of ``kinds``. Names of instances that a change took away stay."""
+    """The two ends of each row of ``kinds``. Names of instances that a change took away stay.
 
-    def __init__(self, policy: Policy, kinds: Kinds) -> None:
+    ``also``: policies whose rules name addresses, too.
+    """
+
+    def __init__(self, policy: Policy, kinds: Kinds, *also: Policy) -> None:
         rows = kinds.rows
         outside = rows[(rows["family"] > 0) & (rows["owner"] < 0)]
         words = np.ascontiguousarray(outside["peer"]).view(np.uint64).reshape(-1, 2)
@@ -66,17 +69,18 @@ class Ends:
         unknown_address = len(self._instances) + len(self._addresses)
         peer = np.where(rows["family"] == 0, unknown_address, rows["owner"]).astype(np.int64)
         peer[(rows["family"] > 0) & (rows["owner"] < 0)] = len(self._instances) + numbers
-        here = np.where(rows["instance"] >= 0, rows["instance"], unknown_address + 1)
+        # Below -1 it is not known either whether an instance is there.
+        here = np.where(rows["instance"] >= 0, rows["instance"], unknown_address + (rows["instance"] == -1))
         inbound = rows["inbound"] == 1
         #: Numbers of ends, by row.
         self.sources: _Codes = np.where(inbound, peer, here).astype(np.int64)
         self.destinations: _Codes = np.where(inbound, here, peer).astype(np.int64)
-        self._labels = self._coarse_labels(policy)
+        self._labels = self._coarse_labels(policy, _Named((policy, *also)))
         self._labels["end"] = np.arange(unknown_address + 2), []
 
-    def _coarse_labels(self, policy: Policy) -> dict[Level, _Labels]:
+    def _coarse_labels(self, policy: Policy, named: _Named) -> dict[Level, _Labels]:
         by_instance = [_names_of_instance(policy, name) for name in self._instances]
-        by_address = _Named(policy).names(self._addresses)
+        by_address = named.names(self._addresses)
         labels: dict[Level, _Labels] = {}
         levels: tuple[Level, ...] = ("group", "scope")
         for n, level in enumerate(levels):
@@ -120,16 +124,18 @@ def _names_of_instance(policy: Policy, name: str) -> tuple[Name, Name]:
 class _Named:
     """What the rules call addresses: by the innermost address group or network that a rule names."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policies: Sequence[Policy]) -> None:
         named: dict[bytes, tuple[Network, Name]] = {}
-        peers = {rule.peer for group in policy.security_groups for rule in group.rules if _is_name(rule.peer)}
-        for peer in sorted((peer for peer in peers if isinstance(peer, AddressGroupPeer)), key=lambda peer: peer.name):
-            for network in policy.address_group_by_name[peer.name].addresses:
-                named.setdefault(network_key(network), (network, Name(peer.name, "address-group")))
-        for group in policy.security_groups:
-            for rule in group.rules:
-                if isinstance(rule.peer, IPv4Network | IPv6Network) and rule.peer.prefixlen:
-                    named.setdefault(network_key(rule.peer), (rule.peer, _network_name(rule.peer)))
+        for policy in policies:
+            peers = (rule.peer for group in policy.security_groups for rule in group.rules)
+            for name in sorted({peer.name for peer in peers if isinstance(peer, AddressGroupPeer)}):
+                for network in policy.address_group_by_name[name].addresses:
+                    named.setdefault(network_key(network), (network, Name(name, "address-group")))
+        for policy in policies:
+            for group in policy.security_groups:
+                for rule in group.rules:
+                    if isinstance(rule.peer, IPv4Network | IPv6Network) and rule.peer.prefixlen:
+                        named.setdefault(network_key(rule.peer), (rule.peer, _network_name(rule.peer)))
         self._named = _by_family(named.values())
         self._private = _by_family((network, _PRIVATE_NAME) for network in _PRIVATE)
 
@@ -152,10 +158,6 @@ class _Named:
         behind = len(names) + np.arange(len(scopes))
         of_name = np.where(of_name < 0, behind[(-1 - of_name) % len(scopes)], of_name)
         return (names + scopes, of_name), (scopes, of_scope)
-
-
-def _is_name(peer: object) -> bool:
-    return isinstance(peer, AddressGroupPeer | GroupPeer)
 
 
 def _network_name(network: Network) -> Name:

@@ -1,0 +1,82 @@
+"""Kinds of traffic of changed connections: the rows that reports fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.replaying.kinds import KIND_DTYPE, Kinds
+
+Rows = NDArray[Any]
+
+#: A kind of traffic of changed connections. The instance, its side, the peer, the reason and the rule are those of the
+#: filter that blocks. ``inbound`` says that this filter is the responder's. ``broken`` are the connections that the
+#: other end answered. The other fields are:
+#:
+#:     turned           to the policy that blocks, the responder is the opener
+#:     passes           the verdict of the policy that lets it pass
+#:     passing_rule     that policy's rule for the same filter; -1 if none decided
+CHANGED_KIND_DTYPE = np.dtype(
+    [*((name, KIND_DTYPE[name]) for name in KIND_DTYPE.names or ()), ("turned", "u1"), ("passes", "u1"),
+     ("passing_rule", "<i4")]
+)  # fmt: skip
+#: In place of an instance's number, where there was no room to count the two ends.
+ENDS_UNKNOWN = -2
+
+
+@dataclass(frozen=True, eq=False)
+class ChangedKinds(Kinds):
+    """``rows``: of CHANGED_KIND_DTYPE, in no order. ``rules``: those of the policy that blocks."""
+
+    passing_rules: Sequence[str] = ()
+
+
+def kinds_of_rows(counted: Rows, blocks: NDArray[np.int8]) -> Rows:
+    """The kinds of the rows that the core counted, without ends and rules: ``fill_ends`` adds them.
+
+    ``blocks``: by row, which policy blocks; 0: OLD, 1: NEW.
+    """
+    kinds = np.zeros(len(counted), dtype=CHANGED_KIND_DTYPE)
+    for name in (
+        "family", "protocol", "port_key", "has_ports", "has_icmp", "turned", "connections", "packets", "bytes",
+        "first_ns", "last_ns", "number",
+    ):  # fmt: skip
+        kinds[name] = counted[name]
+    kinds["broken"] = counted["answered"]
+    kinds["instance"], kinds["owner"], kinds["rule"], kinds["passing_rule"] = ENDS_UNKNOWN, -1, -1, -1
+    kinds["reason"] = np.where(blocks == 1, counted["new"], counted["old"]) >> 3
+    kinds["passes"] = np.where(blocks == 1, counted["old"], counted["new"]) & 7
+    return kinds
+
+
+def fill_ends(kinds: Rows, known: NDArray[np.bool_], counted: Rows, found: NDArray[np.int32]) -> None:
+    """Adds ends and rules to the kinds that have addresses: ``known`` says which, and ``counted`` has their rows.
+
+    ``found``: for each, the side whose filter blocks (0: the opener's, as that policy sees it), the numbers of its
+    instance and of the peer's, and the numbers of both policies' rules, first that of the policy that blocks.
+    """
+    filled = kinds[known]
+    filled["inbound"] = inbound = found[:, 0] ^ counted["turned"]
+    filled["peer"] = np.where(inbound[:, None] == 1, counted["initiator"], counted["responder"])
+    for column, name in enumerate(("instance", "owner", "rule", "passing_rule"), 1):
+        filled[name] = found[:, column]
+    kinds[known] = filled
+
+
+def kinds_together(several: Sequence[ChangedKinds]) -> ChangedKinds:
+    """The kinds of all VPCs, whose engines may number instances differently, but not rules."""
+    instances: dict[str, int] = {}
+    tables = []
+    for part in several:
+        numbers = [instances.setdefault(name, len(instances)) for name in part.instances]
+        # What is below 0 is no instance, and stays.
+        there = np.array([*numbers, ENDS_UNKNOWN, -1], dtype=np.int32)
+        rows = part.rows.copy()
+        for name in ("instance", "owner"):
+            rows[name] = there[rows[name]]
+        tables.append(rows)
+    return replace(several[0], rows=np.concatenate(tables), instances=[*instances])

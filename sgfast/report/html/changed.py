@@ -1,0 +1,166 @@
+"""What a comparison's captures tell: tables of the connections that one of two policies blocks and the other lets pass,
+by groups, like those that ``answers`` has for one policy; and of the rules behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sgfast.comparing import Change, DiffResult
+from sgfast.engine import VERDICTS
+from sgfast.policy.document import Lines
+from sgfast.policy.model import Policy, Rule
+from sgfast.report.diff import answered, blocking, blocking_verdict, passing_of, rule_words
+from sgfast.report.html.answers import Cells, kinds_data, left_note
+from sgfast.report.html.columns import columns_of, line_words, rule_line, rules_of
+from sgfast.report.html.markup import Markup, code, joined, tag
+from sgfast.report.html.page import Section, intro, none
+from sgfast.report.html.tables import MAX_ROWS, MOST_ROWS, Cell, Column, badge, more, table
+from sgfast.report.page import grouped, human_bytes, plural
+from sgfast.report.rollup import Row
+from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
+
+_COLUMNS = (
+    Column("Connections", "connections", True), Column("Answered", "answered", True), Column("From", "from"),
+    Column("To", "to"), Column("Service", "service"), Column("OLD", "old"), Column("NEW", "new"),
+)  # fmt: skip
+_TITLES: dict[Change, tuple[str, str]] = {
+    "newly-denied": ("Newly denied", "Traffic that NEW newly denies"),
+    "newly-allowed": ("Newly allowed", "Traffic that NEW newly allows"),
+}
+_NONE: dict[Change, str] = {
+    "newly-denied": "NEW denies no connection of this traffic that OLD allows.",
+    "newly-allowed": "NEW allows no connection of this traffic that OLD denies.",
+}
+
+
+class Changed:
+    """What ``result`` says of its captures. ``lines``: those of the rules of the documents ``old`` and ``new``."""
+
+    def __init__(self, result: DiffResult, lines: Mapping[str, Lines]) -> None:
+        self._result, self._lines = result, lines
+        self._tables = [_Changed(result, change, rollup, lines) for change, rollup in changed_rollups(result).items()]
+
+    def sections(self) -> list[Section]:
+        found = [each.section() for each in self._tables]
+        result = self._result
+        if result.rules:
+            content = _effects(result, self._lines)
+            found.append(Section("rules", "Rules", "Rules that make the difference", content, len(result.rules)))
+        if result.moved:
+            connections = sum(move.connections for move in result.moved) + result.moved_others
+            title = "Allowed by both, but by another rule"
+            found.append(Section("moved", "Other rules", title, _moved(result), connections))
+        return found
+
+    def data(self, room: int) -> list[tuple[Markup, str]]:
+        """What kinds.js reads, in at most ``room`` characters, and sentences on what is not in it."""
+        found = []
+        for n, each in enumerate(self._tables):
+            found.append(each.data(room // (len(self._tables) - n)))
+            room -= len(found[-1][0])
+        return found
+
+
+class _Changed:
+    def __init__(self, result: DiffResult, change: Change, rollup: ChangedRollup, lines: Mapping[str, Lines]) -> None:
+        self._result, self._change, self._rollup = result, change, rollup
+        self._blocks, self._passes = ("new", "old") if change == "newly-denied" else ("old", "new")
+        self._lines = lines[self._blocks]
+        self._cells = Cells(blocking(result, change))
+        rows, kinds = rollup.kinds.rows, result.kinds[change]
+        policies = {"old": result.old, "new": result.new}
+        told = {name: _told(policies[name], lines[name]) for name in policies}
+        passing, self._passing = rules_of(rows["passing_rule"], kinds.passing_rules, told[self._passes])
+        self._columns = columns_of(
+            rollup, policies[self._blocks], self._cells.reasons, told[self._blocks], result.first_time_ns or 0,
+            {name: rows[of] for name, of in (("connections", "connections"), ("answered", "broken"),
+                                             ("packets", "packets"), ("bytes", "bytes"))},
+            {"passes": rows["passes"], "passing": passing},
+        )  # fmt: skip
+
+    def section(self) -> Section:
+        total = self._result.total(self._change)
+        if not total.connections:
+            return Section(self._change, *_TITLES[self._change], none(_NONE[self._change]), 0)
+        counts = (
+            f"{plural(total.connections, 'connection')}, {answered(total)}; {plural(total.packets, 'packet')}, "
+            f"{human_bytes(total.bytes)}."
+        )
+        found = self._rollup.fold(self._change, most=MOST_ROWS, fitting=False)
+        rows = [self._cells.of(_COLUMNS, row, self._more(row)) for row in found.rows]
+        shown = table(self._change, _TITLES[self._change][1], _COLUMNS, rows, self._key)
+        content = joined(intro(counts), shown, left_note(self._change, found))
+        return Section(self._change, *_TITLES[self._change], content, total.connections)
+
+    @property
+    def _key(self) -> str:
+        return f"kinds-{self._change}"
+
+    def _more(self, row: Row) -> dict[str, Cell]:
+        passing = passing_of(row)
+        blocked = joined(badge("deny", blocking_verdict(row)), f" {row.reason} ", _rules(row.rule, row.rules))
+        passed = joined(badge("allow", passing.verdict), " ", _rules(passing.rule, passing.rules))
+        return {
+            "answered": Cell(grouped(row.answered), row.answered), self._blocks: Cell(blocked),
+            self._passes: Cell(passed),
+        }  # fmt: skip
+
+    def data(self, room: int) -> tuple[Markup, str]:
+        beside = {
+            "tables": {self._change: [["connections"]]}, "blocks": self._blocks, "verdicts": VERDICTS,
+            "passing": self._passing, "answers": {},
+        }  # fmt: skip
+        options = "--json --by address --top N"
+        return kinds_data(self._key, self._columns, self._cells.reasons, self._lines, room, beside, options)
+
+
+def _told(policy: Policy, lines: Lines) -> dict[str, str]:
+    return {rule.id: rule_line(rule, group.name, lines) for group in policy.security_groups for rule in group.rules}
+
+
+def _rules(rule: str | None, rules: int) -> Markup:
+    if rule is not None:
+        return code(rule)
+    return tag("span", plural(rules, "rule")) if rules else Markup()
+
+
+def _effects(result: DiffResult, lines: Mapping[str, Lines]) -> Markup:
+    """Which rules decide on changed connections."""
+    columns = (
+        Column("Rule", "rule"), Column("Group", "group"), Column("Status", "status"),
+        Column("Newly denied", "denied", True), Column("Newly allowed", "allowed", True), Column("OLD", "old"),
+        Column("NEW", "new"),
+    )  # fmt: skip
+
+    def told(rule: Rule | None, policy: str) -> Cell:
+        if rule is None:
+            return Cell("-")
+        return Cell(joined(rule_words(rule), tag("span", line_words(rule, lines[policy]), class_="soft")))
+
+    rows = [
+        (
+            Cell(code(effect.rule)), Cell(effect.group), Cell(effect.status),
+            Cell(grouped(effect.newly_denied), effect.newly_denied),
+            Cell(grouped(effect.newly_allowed), effect.newly_allowed),
+            told(effect.old, "old"), told(effect.new, "new"),
+        )
+        for effect in result.rules[:MAX_ROWS]
+    ]  # fmt: skip
+    left = result.rules[MAX_ROWS:]
+    connections = sum(effect.newly_denied + effect.newly_allowed for effect in left)
+    return joined(
+        table("rules", "Rules that make the difference", columns, rows),
+        more(result.rules, "rule", "rules", connections, "changed connection"),
+    )
+
+
+def _moved(result: DiffResult) -> Markup:
+    columns = (Column("Connections", "connections", True), Column("OLD", "old"), Column("NEW", "new"))
+    rows = [
+        (Cell(grouped(move.connections), move.connections), Cell(code(move.old_rule)), Cell(code(move.new_rule)))
+        for move in result.moved[:MAX_ROWS]
+    ]
+    left = sum(move.connections for move in result.moved[MAX_ROWS:]) + result.moved_others
+    note = tag("p", f"And {plural(left, 'connection')} more, not listed here.", class_="note") if left else ""
+    return joined(table("moved", "Connections that both allow, by another rule", columns, rows), note)

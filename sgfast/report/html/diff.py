@@ -1,0 +1,143 @@
+"""The page of ``sgfast diff``: what the rules of NEW open and close, then what that changes for captured traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sgfast.comparing import DiffResult
+from sgfast.policy.document import Lines
+from sgfast.reaching import Difference
+from sgfast.report.diff import headline as traffic_headline
+from sgfast.report.html.changed import Changed
+from sgfast.report.html.markup import Content, Markup, joined, tag
+from sgfast.report.html.matrix import Outcome, legend, matrix_table
+from sgfast.report.html.page import (
+    Section,
+    about,
+    alert,
+    captures_listed,
+    captures_named,
+    intro,
+    make_page,
+    none,
+    short_name,
+    warnings_listed,
+)
+from sgfast.report.html.rule_rows import RuleRows, RuleTable
+from sgfast.report.left_out import left_out_words
+from sgfast.report.page import grouped, human_bytes, human_seconds, instant, plural
+from sgfast.report.reach import parts_text, services_cell
+from sgfast.report.text import REMINDER, tunnels_text
+
+_OPENED, _CLOSED = Outcome("opened", "deny", "+ "), Outcome("closed", "allow", "- ")
+
+_MATRIX = (
+    "A row is where connections come from, a column is where they go: security groups of instances, and networks that "
+    "rules name. A cell says which services NEW opens (+) and closes (-) for some of them. The larger a square, the "
+    "more services. A click on a square, a row or a column chooses what the tables below show."
+)
+_INTROS = {
+    "opened": "Under NEW, everybody in the first column may open connections to everybody in the second one, for all "
+    "of the services. Under OLD they may not. The rules are those that make the difference.",
+    "closed": "Under OLD, everybody in the first column may open connections to everybody in the second one, for all "
+    "of the services. Under NEW they may not. The rules are those that make the difference.",
+}
+_NONE = {"opened": "NEW opens nothing.", "closed": "NEW closes nothing."}
+_NAMES = {"opened": ("Opened", "What NEW opens"), "closed": ("Closed", "What NEW closes")}
+
+
+def diff_html(
+    found: Difference, result: DiffResult | None, warnings: Sequence[str], lines: Mapping[str, Lines]
+) -> str:
+    """Return an HTML document, to be written as UTF-8. ``result``: what the captures tell, if there are some.
+    ``lines``: those of the rules of the documents ``old`` and ``new``, as ``load_policy`` gives them.
+    """
+    tables = [
+        RuleTable(_OPENED, found.new, found.opened, "opened", _NAMES["opened"][1]),
+        RuleTable(_CLOSED, found.old, found.closed, "closed", _NAMES["closed"][1]),
+    ]
+    rows = RuleRows(tables, lines)
+    changed = Changed(result, lines) if result is not None else None
+    sections = []
+    if found.opened or found.closed:
+        drawn = matrix_table(rows.matrix, "Services that NEW opens and closes, by who may reach whom")
+        matrix = joined(intro(_MATRIX), legend([_OPENED, _CLOSED]), drawn)
+        sections.append(Section("matrix", "Who to whom", "Who may reach whom: what changes", matrix))
+    for one in tables if not found.not_compared else ():
+        content = joined(intro(_INTROS[one.key]), rows.table(one)) if one.rows else none(_NONE[one.key])
+        sections.append(Section(one.key, *_NAMES[one.key], content, len(one.rows)))
+    if changed is not None:
+        sections += changed.sections()
+    listed = _about(found, result, warnings)
+    sections.append(Section("about", "About", "About this comparison", listed, len(warnings) or None))
+
+    def data(room: int) -> tuple[Markup, str]:
+        read = [rows.data(room // 2 if changed is not None else room)]
+        if changed is not None:
+            read += changed.data(room - len(read[0][0]))
+        return joined(*(each for each, _ in read)), " ".join(words for _, words in read if words)
+
+    title = f"{short_name(found.old.origin)} replaced by {short_name(found.new.origin)}"
+    return make_page("diff report", title, _head(found, result, warnings), sections, data, ("rule_rows", "kinds"))
+
+
+def _head(found: Difference, result: DiffResult | None, warnings: Sequence[str]) -> Markup:
+    names = joined(
+        "OLD is ", tag("span", found.old.origin, class_="code"), ", NEW is ",
+        tag("span", found.new.origin, class_="code"),
+    )  # fmt: skip
+    parts = [tag("p", names, class_="about")]
+    if result is not None:
+        options = [result.mode, f"midstream {result.midstream}", *([f"VPC {result.vpc}"] if result.vpc else [])]
+        captures = tag("span", captures_named(result.captures), class_="code")
+        parts.append(tag("p", captures, f" · {', '.join(options)}", class_="about"))
+        if result.left_out is not None:
+            parts.append(tag("p", f"Left out: {left_out_words(result.left_out)}.", class_="about"))
+    headline, style = _headline(found)
+    parts += [tag("h1", headline, class_=style), tag("p", _lede(found, result), class_="lede")]
+    parts.append(alert(None if result is None else result.damaged, warnings, "this comparison"))
+    return joined(*parts)
+
+
+def _headline(found: Difference) -> tuple[str, str]:
+    if found.not_compared:
+        return "The rules alone were not compared", "calm"
+    if found.opened:
+        return f"NEW opens connections that OLD denies{', and closes others' if found.closed else ''}", "bad"
+    if found.closed:
+        return "NEW closes connections and opens none", "calm"
+    return "NEW opens nothing and closes nothing", "good"
+
+
+def _lede(found: Difference, result: DiffResult | None) -> str:
+    parts = [found.not_compared] if found.not_compared else []
+    for word, rows in (("opens", found.opened), ("closes", found.closed)):
+        if rows:
+            first = f"{services_cell(rows[0])} of {parts_text(rows[0].destinations)} to {parts_text(rows[0].sources)}"
+            more = f", and {plural(len(rows) - 1, 'more row')}" if len(rows) > 1 else ""
+            parts.append(f"It {word} {first}{more}.")
+    if result is not None:
+        sentence = traffic_headline(result)
+        parts.append(f"For the captured traffic: {sentence[:1].lower()}{sentence[1:]}.")
+    return " ".join(parts)
+
+
+def _about(found: Difference, result: DiffResult | None, warnings: Sequence[str]) -> Markup:
+    items: list[tuple[str, Content]] = [
+        ("OLD", tag("span", found.old.origin, class_="code")), ("NEW", tag("span", found.new.origin, class_="code")),
+    ]  # fmt: skip
+    if result is not None:
+        items += captures_listed(result.captures)
+        items.append(("Packets", f"{grouped(result.packets)}, {human_bytes(result.bytes)}"))
+        if result.first_time_ns is not None and result.last_time_ns is not None:
+            span = human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)
+            items.append(("First packet", f"{instant(result.first_time_ns)} UTC"))
+            items.append(("Last packet", f"{instant(result.last_time_ns)} UTC, {span} later"))
+        if result.decapsulated is not None:
+            items.append(("Tunnels", tunnels_text(result.decapsulated)))
+    items += warnings_listed(warnings)
+    if result is not None and result.damaged is not None:
+        items.append(("Damage", f"{result.damaged}; the report ends there"))
+    if result is not None:
+        items.append(("Remember", REMINDER))
+    return about(items)

@@ -1,0 +1,305 @@
+// Tables of kinds of traffic (answers.py), folded by groups. All kinds are in the page, as columns (columns.py).
+
+const KINDS_OF_A_ROW = 20;
+// More than there are verdicts.
+const PASSES = 8;
+const seconds = (ms) => (ms < 0 ? "" : `${(ms / 1000).toFixed(3)} s`);
+
+function bytes(n) {
+  const units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+  let power = 0;
+  for (; n >= (power ? 999.95 : 1000) && power < 6; power += 1) n /= 1000;
+  return `${n.toFixed(power ? 1 : 0)} ${units[power]}`;
+}
+
+// All kinds, and which of them are not among what is chosen.
+class Kinds {
+  constructor(data, choice) {
+    this.data = data;
+    this.choice = choice;
+    this.kinds = data.kinds;
+    if (this.kinds.breaks) this.kinds.unbroken = data.kinds.packets.map((packets, kind) => (data.kinds.breaks[kind] ? 0 : packets));
+    for (const [name, column] of Object.entries(this.kinds)) this.kinds[name] = Float64Array.from(column);
+    this.ranked = new Map();
+    // By kind: a bit for each word that it does not have, and one if it is not between the groups.
+    this.misses = new Uint32Array(this.kinds.source.length);
+    const lower = (texts) => texts.map((text) => text.toLowerCase());
+    const groups = lower(data.groups);
+    this.texts = {
+      ends: lower(data.ends).map((end, n) => `${end}\n${groups[data.group[n]]}\n${(data.titles[n] ?? "").toLowerCase()}`),
+      services: lower(data.services), reasons: data.reasons, rules: lower(data.rules),
+    };
+    this.lists = [];
+  }
+
+  // By place: the rank of a list's texts in order.
+  ranks(name) {
+    if (!this.ranked.has(name)) this.ranked.set(name, ranked(this.data[name]));
+    return this.ranked.get(name);
+  }
+
+  narrow() {
+    const { source, destination, service, reason, rule } = this.kinds;
+    const { choice, misses, data: { group, groups } } = this;
+    const chosenFrom = choice.among(groups, choice.from, choice.rows);
+    const chosenTo = choice.among(groups, choice.to, choice.columns);
+    for (let n = 0; n < misses.length; n += 1) {
+      misses[n] = chosenFrom[group[source[n]]] & chosenTo[group[destination[n]]] ? 0 : 1 << 30;
+    }
+    choice.words.forEach((word, bit) => {
+      const [ends, services, reasons, rules] = Object.values(this.texts)
+        .map((texts) => Uint8Array.from(texts, (text) => text.includes(word)));
+      for (let n = 0; n < misses.length; n += 1) {
+        const has = ends[source[n]] | ends[destination[n]] | services[service[n]] | reasons[reason[n]] | rules[rule[n]];
+        if (!has) misses[n] |= 1 << bit;
+      }
+    });
+    for (const list of this.lists) list.fold();
+  }
+}
+
+// One table. Its entries are kinds with a count. Those of a row stand together, largest first: those of row n are
+// starts[n] to starts[n + 1].
+class KindsTable extends Chosen {
+  constructor(table, choice, all) {
+    super(table, choice);
+    this.all_ = all;
+    this.data = all.data;
+    this.counted = this.columns.includes("connections") ? "connection" : "packet";
+    this.setSort(new URLSearchParams());
+    this.gather();
+  }
+
+  // Without another one, the first column sorts.
+  setSort(options) {
+    super.setSort(options);
+    if (this.sort) return;
+    [this.sort] = this.heads;
+    this.descending = options.has("dir") ? options.get("dir") === "desc" : true;
+  }
+
+  gather() {
+    const { kinds, group, groups, services } = this.data;
+    const [numbered, pairs] = [new Map(), new Map()];
+    const numberIn = (map, key) => {
+      if (!map.has(key)) map.set(key, map.size);
+      return map.get(key);
+    };
+    const entries = [];
+    const [rows, counts] = [[], []];
+    this.data.tables[this.key].forEach(([column, answer], place) => {
+      // Of changed connections it also matters what the other policy says of them.
+      const words = answer ? this.data.tables[this.key].length : this.data.reasons.length * PASSES;
+      kinds[column].forEach((count, kind) => {
+        if (!count) return;
+        const pair = numberIn(pairs, group[kinds.source[kind]] * groups.length + group[kinds.destination[kind]]);
+        const word = answer ? place : kinds.reason[kind] * PASSES + (kinds.passes?.[kind] ?? 0);
+        const row = ((pair * services.length + kinds.service[kind]) * 2 + kinds.inbound[kind]) * words + word;
+        rows.push(numberIn(numbered, row));
+        counts.push(count);
+        entries.push(kind);
+      });
+    });
+    this.size = numbered.size;
+    const order = Uint32Array.from(rows.keys()).sort((a, b) => rows[a] - rows[b] || counts[b] - counts[a]);
+    this.kinds = Uint32Array.from(order, (place) => entries[place]);
+    this.counts = Float64Array.from(order, (place) => counts[place]);
+    this.starts = new Uint32Array(this.size + 1).fill(order.length);
+    for (let n = order.length - 1; n >= 0; n -= 1) this.starts[rows[order[n]]] = n;
+    this.total = counts.reduce((sum, count) => sum + count, 0);
+    const answers = this.data.tables[this.key].map(([, answer]) => answer);
+    // By row: what the instance answered, or the reason.
+    this.words = new Array(this.size);
+    for (const [key, row] of numbered) {
+      const reason = Math.floor(key / PASSES) % this.data.reasons.length;
+      this.words[row] = answers[0] ? answers[key % answers.length] : this.data.reasons[reason];
+    }
+    // By row: the sums of what is chosen, and the largest kind in it.
+    const [count, packets, size, answered, first] = Array.from({ length: 5 }, () => new Float64Array(this.size));
+    this.sums = { count, packets, bytes: size, answered, first };
+  }
+
+  // Which words a row misses does not count where its answer has them.
+  mask(row) {
+    const told = this.data.answers[this.words[row]]?.toLowerCase() ?? "";
+    return ~this.choice.words.reduce((mask, word, bit) => (told.includes(word) ? mask | 1 << bit : mask), 0);
+  }
+
+  // Finds the rows that have something of what is chosen, and adds it up.
+  fold() {
+    const { misses, kinds: { packets, bytes: size, answered } } = this.all_;
+    const { kinds, counts, starts, sums } = this;
+    this.found = [];
+    for (let row = 0; row < this.size; row += 1) {
+      const mask = this.key === "services" ? this.mask(row) : ~0;
+      let [count, some, length, replied, first] = [0, 0, 0, 0, -1];
+      for (let n = starts[row]; n < starts[row + 1]; n += 1) {
+        const kind = kinds[n];
+        if (misses[kind] & mask) continue;
+        if (first < 0) first = n;
+        count += counts[n];
+        some += packets[kind];
+        length += size[kind];
+        if (answered) replied += answered[kind];
+      }
+      if (first < 0) continue;
+      [sums.count[row], sums.packets[row], sums.bytes[row]] = [count, some, length];
+      [sums.answered[row], sums.first[row]] = [replied, kinds[first]];
+      this.found.push(row);
+    }
+    this.sorted();
+  }
+
+  // By row: a number to sort by.
+  values() {
+    const { kinds, group } = this.data;
+    const { count, bytes: size, answered, first } = this.sums;
+    const sort = this.sort.dataset.key;
+    switch (sort) {
+      case "connections": case "packets": return (row) => count[row];
+      case "bytes": return (row) => size[row];
+      case "answered": return (row) => answered[row];
+      case "from": case "to": {
+        const [ranks, ends] = [this.all_.ranks("groups"), sort === "from" ? kinds.source : kinds.destination];
+        return (row) => ranks[group[ends[first[row]]]];
+      }
+      case "service": {
+        const ranks = this.all_.ranks("services");
+        return (row) => ranks[kinds.service[first[row]]];
+      }
+      case "rule": {
+        const ranks = this.all_.ranks("rules");
+        return (row) => ranks[kinds.rule[first[row]]] ?? -1;
+      }
+      default: {
+        const ranks = new Map([...new Set(this.words)].sort().map((word, rank) => [word, rank]));
+        return (row) => ranks.get(this.words[row]);
+      }
+    }
+  }
+
+  before(a, b) {
+    return this.sums.count[b] - this.sums.count[a] || a - b;
+  }
+
+  sum() {
+    const sum = this.found.reduce((all, row) => all + this.sums.count[row], 0);
+    return `${this.of(sum, this.total)} ${this.total === 1 ? this.counted : `${this.counted}s`}, `;
+  }
+
+  // A row's entries among what is chosen.
+  entries(row) {
+    const mask = this.mask(row);
+    const found = [];
+    for (let n = this.starts[row]; n < this.starts[row + 1]; n += 1) {
+      if (!(this.all_.misses[this.kinds[n]] & mask)) found.push({ kind: this.kinds[n], count: this.counts[n] });
+    }
+    return found;
+  }
+
+  // The ends of entries: one by its name, several by their group.
+  end(entries, column) {
+    const { group, groups, nouns, exact, kinds } = this.data;
+    const several = new Set(entries.map(({ kind }) => kinds[column][kind]));
+    const [first] = several;
+    if (several.size === 1) return this.endName(first);
+    const noun = nouns[group[first]];
+    const some = [...several].some((end) => end >= exact) ? "many" : number(several.size);
+    const name = noun === "instances" ? element("b", {}, groups[group[first]]) : groups[group[first]];
+    return span("", name, " ", span("soft whole", `(${some} ${noun})`));
+  }
+
+  endName(end) {
+    const { ends, group, nouns, titles } = this.data;
+    if (nouns[group[end]] !== "instances") return code(ends[end]);
+    return element("b", titles[end] ? { title: titles[end] } : {}, ends[end]);
+  }
+
+  // The rules of entries: those that the policy has, or of changed connections those of the policy that lets them pass.
+  rulesOf(entries, column = "rule", lines = this.data.rules) {
+    const found = new Set(entries.map(({ kind }) => this.data.kinds[column][kind]));
+    found.delete(-1);
+    return [...found].map((rule) => lines[rule]);
+  }
+
+  ruleCell(rules) {
+    if (rules.length === 1) return [code(rules[0].split(" (group ")[0])];
+    return rules.length ? [plural(rules.length, "rule")] : [];
+  }
+
+  // What one of two policies says of entries: that which blocks them, or that which lets them pass.
+  judged(policy, row, entries) {
+    const word = this.words[row];
+    if (policy === this.data.blocks) {
+      const badge = span("badge deny", word === "opener-denied" ? "moot" : "deny");
+      return [badge, ` ${word} `, ...this.ruleCell(this.rulesOf(entries))];
+    }
+    const verdict = this.data.verdicts[this.data.kinds.passes[this.sums.first[row]]];
+    return [span("badge allow", verdict), " ", ...this.ruleCell(this.rulesOf(entries, "passing", this.data.passing))];
+  }
+
+  why(row, entries) {
+    const { answers, meanings } = this.data;
+    const word = this.words[row];
+    if (answers[word]) return [answers[word]];
+    if (this.columns.includes("rule")) {
+      const rules = this.rulesOf(entries);
+      return rules.length ? this.ruleCell(rules) : [word];
+    }
+    const [told, nearest] = this.data.causes[this.data.kinds.cause[this.sums.first[row]]] ?? [meanings[word] ?? ""];
+    return [span(word === "disconnected" ? "badge cut" : "badge deny", word), ` ${told}`, ...(nearest ? [span("hint", nearest)] : [])];
+  }
+
+  // The nearest rules of entries, those of the largest first.
+  near(entries) {
+    const { causes, kinds, near } = this.data;
+    const found = new Set(entries.flatMap(({ kind }) => causes[kinds.cause[kind]]?.[2] ?? []));
+    return [...found].map((rule) => near[rule]);
+  }
+
+  cells(row) {
+    const { count, bytes: size, first } = this.sums;
+    const { kinds, services } = this.data;
+    const entries = this.entries(row);
+    const contents = {
+      connections: () => [number(count[row])], packets: () => [number(count[row])], bytes: () => [bytes(size[row])],
+      from: () => [this.unfold(row), this.end(entries, "source")], to: () => [this.end(entries, "destination")],
+      answered: () => [number(this.sums.answered[row])],
+      old: () => this.judged("old", row, entries), new: () => this.judged("new", row, entries),
+      service: () => [code(services[kinds.service[first[row]]])],
+    };
+    return this.columns.map((column) => (contents[column] ?? (() => this.why(row, entries)))());
+  }
+
+  // What a row unfolds to: the rules, and its instances and addresses.
+  details(row) {
+    const entries = this.entries(row);
+    const { blocks, passing } = this.data;
+    const parts = this.ruleLines(blocks ? `Rule of ${blocks.toUpperCase()}` : "Rule", this.rulesOf(entries));
+    if (blocks) {
+      parts.push(...this.ruleLines(`Rule of ${blocks === "new" ? "OLD" : "NEW"}`, this.rulesOf(entries, "passing", passing)));
+    }
+    parts.push(...this.ruleLines("Nearest rule", this.near(entries)));
+    if (this.key === "broken") {
+      const attempts = entries.reduce((sum, { kind }) => sum + this.data.kinds.attempts[kind], 0);
+      const denied = `${plural(this.sums.packets[row], "packet")}, ${bytes(this.sums.bytes[row])}`;
+      parts.push(element("p", {}, `Denied: ${plural(attempts, "attempt")} to open a connection, ${denied}.`));
+    }
+    return [...parts, ...this.growing(entries, KINDS_OF_A_ROW, (entry) => this.kindLine(entry))];
+  }
+
+  kindLine({ kind, count }) {
+    const { kinds } = this.data;
+    const [first, last] = [kinds.first[kind], kinds.last[kind]].map(seconds);
+    const example = kinds.number[kind] ? `packet ${number(kinds.number[kind])} ` : "";
+    const when = first && `: ${example}at ${first}${last === first ? "" : `, the last at ${last}`}`;
+    const ends = [this.endName(kinds.source[kind]), " → ", this.endName(kinds.destination[kind])];
+    return element("li", {}, ...ends, `, ${plural(count, this.counted)}`, span("soft", when));
+  }
+}
+
+readers.kinds = (data, found, choice) => {
+  const all = new Kinds(data, choice);
+  all.lists = found.map((table) => new KindsTable(table, choice, all));
+  choice.narrowed.push(all);
+};

@@ -1,0 +1,225 @@
+// The matrix, and tables that show what is chosen in it. Their rows are not in the page as HTML, but as data.
+
+// MORE: rows, or parts of a row, that a click adds. PRINTED: rows that paper has, which are those in the page.
+const MORE = 500;
+const PRINTED = 150;
+const OTHERS = "*";
+// A text of this length has no line break, even on a phone.
+const WHOLE = 22;
+
+const span = (className, ...children) => element("span", { className }, ...children);
+const code = (text) => span(text.length <= WHOLE ? "code whole" : "code", text);
+
+// What is chosen, for all tables of data: words, and groups that connections come from and go to.
+class Choice {
+  // The section has the matrix, or at least one of the tables.
+  constructor(section) {
+    this.section = section;
+    this.words = [];
+    this.from = this.to = null;
+    // What narrows its tables to what is chosen.
+    this.narrowed = [];
+    this.input = element("input", { type: "search", autocomplete: "off", spellcheck: false });
+    this.input.addEventListener("input", () => this.changed());
+    this.chosen = element("button", { type: "button", className: "chosen", hidden: true });
+    this.chosen.addEventListener("click", () => { this.from = this.to = null; this.changed(); this.input.focus(); });
+    const label = element("label", {}, "Filter the tables below", this.input);
+    this.section.append(element("div", { className: "tools" }, label, this.chosen));
+    this.cells = [...this.section.querySelectorAll(".matrix a")].map((link) => {
+      const options = new URLSearchParams(link.hash.slice("#matrix?".length));
+      // A second click takes the choice back.
+      link.addEventListener("click", (event) => {
+        if (!link.hasAttribute("aria-current")) return;
+        event.preventDefault();
+        this.from = this.to = null;
+        this.changed();
+      });
+      return { link, from: options.get("from"), to: options.get("to") };
+    });
+    // What the rows and the columns are called in the address.
+    const named = (end) => this.cells.filter(({ link }) => link.closest("th")).map((cell) => cell[end]).filter((each) => each !== null);
+    [this.rows, this.columns] = [named("from"), named("to")];
+    if (this.cells.length) this.walk();
+  }
+
+  // Arrow keys go from cell to cell: only one of them is a stop for Tab.
+  walk() {
+    const table = this.section.querySelector(".matrix");
+    const at = (row, column) => table.rows[row]?.cells[column];
+    const focus = (cell) => {
+      for (const { link } of this.cells) link.tabIndex = -1;
+      cell.tabIndex = 0;
+    };
+    focus(this.cells[0].link);
+    table.addEventListener("focusin", (event) => focus(event.target));
+    table.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      let { parentNode: { rowIndex: row }, cellIndex: column } = event.target.closest("td, th");
+      do { [row, column] = [row + step[0], column + step[1]]; } while (at(row, column) && !at(row, column).firstElementChild);
+      at(row, column)?.firstElementChild.focus();
+    });
+  }
+
+  set(options) {
+    this.input.value = options.get("filter") ?? "";
+    this.from = options.get("from");
+    this.to = options.get("to");
+    this.choose();
+  }
+
+  changed() {
+    this.choose();
+    setUrl("matrix", this.options(this.from, this.to));
+  }
+
+  options(from, to, options = new URLSearchParams()) {
+    if (this.input.value) options.set("filter", this.input.value);
+    if (from !== null) options.set("from", from);
+    if (to !== null) options.set("to", to);
+    return options;
+  }
+
+  // By group: 1 if it is among what is chosen of the rows, or of the columns.
+  among(groups, name, keys) {
+    const own = new Set(keys);
+    return Uint8Array.from(groups, (group) => name === null || (name === OTHERS ? !own.has(group) : group === name));
+  }
+
+  choose() {
+    this.words = wordsOf(this.input).slice(0, 30);
+    const name = (group) => (group === null ? "any" : group === OTHERS ? "others" : group);
+    this.chosen.hidden = this.from === null && this.to === null;
+    this.chosen.textContent = `${name(this.from)} → ${name(this.to)}: show all again`;
+    for (const { link, from, to } of this.cells) {
+      link.hash = `#matrix?${this.options(from, to)}`;
+      if (from === this.from && to === this.to) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+    for (const each of this.narrowed) each.narrow();
+  }
+}
+
+// By place: the rank of texts in order.
+function ranked(texts) {
+  const ranks = new Uint32Array(texts.length);
+  [...texts.keys()].sort((a, b) => collator.compare(texts[a], texts[b])).forEach((place, rank) => { ranks[place] = rank; });
+  return ranks;
+}
+
+// A table of rows that are numbers: found are those among what is chosen. Whoever derives from it has size (how many rows
+// there are), values(), cells(row), details(row) and sum().
+class Chosen extends Sorted {
+  constructor(table, choice) {
+    super(table);
+    this.choice = choice;
+    this.columns = this.heads.map((head) => head.dataset.key);
+    this.found = [];
+    this.output = element("output", {});
+    this.all = element("button", { type: "button", className: "all" });
+    this.all.addEventListener("click", () => this.show(this.most + MORE));
+    addEventListener("beforeprint", () => {
+      this.body.closest("details")?.setAttribute("open", "");
+      this.show(Math.max(this.most, PRINTED));
+    });
+    table.before(element("p", { className: "sum" }, this.output));
+    table.after(this.all);
+    tables.set(this.key, this);
+  }
+
+  set(options) {
+    this.setSort(options);
+    this.choice.set(options);
+  }
+
+  options() {
+    return this.sortOptions(this.choice.options(this.choice.from, this.choice.to));
+  }
+
+  before(a, b) {
+    return a - b;
+  }
+
+  sorted() {
+    const sign = this.descending ? -1 : 1;
+    const values = new Float64Array(this.size);
+    const value = this.values();
+    for (const row of this.found) values[row] = value(row);
+    this.found.sort((a, b) => sign * (values[a] - values[b]) || this.before(a, b));
+    this.tellSort();
+    this.show(FIRST);
+  }
+
+  show(most) {
+    this.most = most;
+    this.body.replaceChildren(...this.found.slice(0, most).map((row) => this.line(row)));
+    const left = this.found.length - most;
+    this.all.hidden = left <= 0;
+    this.all.textContent = `Show ${number(Math.min(left, MORE))} more`;
+    this.output.textContent = `${this.sum()}${this.of(this.found.length, this.size)} ${this.size === 1 ? "row" : "rows"}`;
+  }
+
+  of(part, all) {
+    return part === all ? number(all) : `${number(part)} of ${number(all)}`;
+  }
+
+  line(row) {
+    const line = element("tr", {});
+    line.setAttribute("role", "row");
+    this.cells(row).forEach((content, n) => {
+      const head = this.heads[n];
+      const cell = element("td", { className: head.className }, ...content);
+      cell.setAttribute("role", "cell");
+      cell.dataset.label = head.textContent;
+      line.append(cell);
+    });
+    return line;
+  }
+
+  // The button that shows a row's details.
+  unfold(row) {
+    const button = element("button", { type: "button", className: "unfold" });
+    button.setAttribute("aria-expanded", "false");
+    button.setAttribute("aria-label", "Details of this row");
+    button.addEventListener("click", () => {
+      const line = button.closest("tr");
+      const open = button.getAttribute("aria-expanded") === "false";
+      button.setAttribute("aria-expanded", String(open));
+      if (!open) {
+        line.nextElementSibling.remove();
+        return;
+      }
+      const cell = element("td", { colSpan: this.heads.length }, element("div", { className: "unfolded" }, ...this.details(row)));
+      cell.setAttribute("role", "cell");
+      const details = element("tr", { className: "details" }, cell);
+      details.setAttribute("role", "row");
+      line.after(details);
+    });
+    return button;
+  }
+
+  // A list that grows: the first items, and a button for more. "item" makes one of them.
+  growing(items, first, item) {
+    const body = element("ul", {});
+    const more = element("button", { type: "button", className: "all" });
+    const add = (most) => {
+      const from = body.children.length;
+      body.append(...items.slice(from, from + most).map(item));
+      const left = items.length - body.children.length;
+      more.hidden = !left;
+      more.textContent = `Show ${number(Math.min(left, MORE))} more of ${number(items.length)}`;
+    };
+    more.addEventListener("click", () => add(MORE));
+    add(first);
+    return [body, more];
+  }
+
+  // A paragraph that lists rules, each on a line: the first five.
+  ruleLines(name, lines) {
+    if (!lines.length) return [];
+    const first = lines.slice(0, 5).map((line) => span("line", line));
+    if (lines.length > 5) first.push(span("line", `and ${number(lines.length - 5)} more`));
+    return [element("p", {}, `${lines.length === 1 ? name : name.replace(/[Rr]ule/, "$&s")}: `, ...first)];
+  }
+}

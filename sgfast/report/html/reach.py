@@ -1,0 +1,89 @@
+"""The page of ``sgfast reach``: who may open connections to whom by the rules alone, as a matrix and as rows."""
+
+from __future__ import annotations
+
+from sgfast.policy.document import Lines
+from sgfast.reaching import Part, Reach
+from sgfast.report.html.markup import Content, Markup, joined, tag
+from sgfast.report.html.matrix import Outcome, legend, matrix_table
+from sgfast.report.html.page import Section, about, alert, intro, make_page, none, short_name, warnings_listed
+from sgfast.report.html.rule_rows import RuleRows, RuleTable
+from sgfast.report.page import grouped, plural
+from sgfast.report.reach import parts_text, services_cell
+
+#: How many of the rows that are open to anybody the page begins with.
+_FIRST = 3
+_OPEN = Outcome("may be opened", "allow")
+
+_MATRIX = (
+    "A row is where connections come from, a column is where they go: security groups of instances, and networks that "
+    "rules name. A cell says for which services some of them may open connections. The larger a square, the more "
+    "services. A click on a square, a row or a column chooses what the table below shows."
+)
+_ROWS = (
+    "Everybody in the first column may open connections to everybody in the second one, for all of the services. The "
+    "rules are those that allow it: an outbound one of the sender, an inbound one of the receiver, or both. A network "
+    "stands for those of its addresses that no instance has. The filter finds what is written in a row; sgfast reach "
+    "--from NAME --to NAME asks about one instance, group or address."
+)
+
+
+def reach_html(found: Reach, lines: Lines) -> str:
+    """Return an HTML document, to be written as UTF-8. ``found``: with its rules. ``lines``: those of the policy
+    document's rules, as ``load_policy`` gives them.
+    """
+    table = RuleTable(_OPEN, found.policy, found.rows, "rows", "Who may open connections to whom")
+    rows = RuleRows([table], {"new": lines})
+    sections = []
+    if found.rows:
+        matrix = joined(intro(_MATRIX), legend([_OPEN]), matrix_table(rows.matrix, "Services by who may reach whom"))
+        sections.append(Section("matrix", "Who to whom", "Who may reach whom", matrix))
+        listed = joined(intro(_ROWS), rows.table(table))
+    else:
+        listed = none("No rules of these filters let such a connection through.")
+    sections.append(Section("rows", "Rows", table.label, listed, len(found.rows)))
+    sections.append(Section("about", "About", "About this report", _about(found), len(found.warnings) or None))
+    title = f"Who may reach whom under {short_name(found.policy.origin)}"
+    return make_page("reach report", title, _head(found), sections, rows.data, ("rule_rows",))
+
+
+def _head(found: Reach) -> Markup:
+    is_all = found.sources.kind == found.destinations.kind == "any"
+    ends = "to whom" if is_all and found.rows else f"from {found.sources.name} to {found.destinations.name}"
+    headline = "Who may open connections" if found.rows else "Nobody may open a connection"
+    origin = joined(tag("span", found.policy.origin, class_="code"), f" · by its rules alone · services: {found.asked}")
+    return joined(
+        tag("p", origin, class_="about"),
+        tag("h1", f"{headline} {ends}", class_="calm"),
+        tag("p", _lede(found), class_="lede"),
+        alert(None, found.warnings, "this report"),
+    )
+
+
+def _lede(found: Reach) -> str:
+    if not found.rows:
+        return ""
+    everybody = [row for row in found.rows if any(map(_is_anybody, row.sources))]
+    if not everybody:
+        return f"{plural(len(found.rows), 'row')}. None of them is open to any address."
+    first = (f"{parts_text(row.destinations)} ({services_cell(row)})" for row in everybody[:_FIRST])
+    left = len(everybody) - _FIRST
+    more = f"; and {plural(left, 'more row')}" if left > 0 else ""
+    return f"Any address may open connections to {'; to '.join(first)}{more}."
+
+
+def _is_anybody(part: Part) -> bool:
+    return part.kind in ("any", "internet") or (part.kind == "network" and part.name in ("0.0.0.0/0", "::/0"))
+
+
+def _about(found: Reach) -> Markup:
+    items: list[tuple[str, Content]] = [
+        ("Policy", tag("span", found.policy.origin, class_="code")),
+        ("From", found.sources.name),
+        ("To", found.destinations.name),
+        ("Services", found.asked),
+        ("Rows", grouped(len(found.rows))),
+        *warnings_listed(found.warnings),
+        ("Remember", "Only the first packet of a connection is meant; its replies are let through."),
+    ]
+    return about(items)

@@ -1,0 +1,361 @@
+"""The page of a replay: what would break, who talks to whom, and why; then the timeline, rules, and warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sgfast.engine import REASONS
+from sgfast.policy.document import Lines
+from sgfast.replaying import ReplayResult
+from sgfast.report.html.answers import LISTS, Answers, List
+from sgfast.report.html.chart import caption, chart, numbers
+from sgfast.report.html.columns import largest, sums
+from sgfast.report.html.markup import Content, Markup, joined, tag
+from sgfast.report.html.matrix import legend, matrix_table
+from sgfast.report.html.page import (
+    Section,
+    about,
+    alert,
+    captures_listed,
+    captures_named,
+    intro,
+    make_page,
+    none,
+    short_name,
+    warnings_listed,
+)
+from sgfast.report.html.tables import (
+    changes_table,
+    cuts_table,
+    unused_table,
+    used_table,
+    verdicts_table,
+)
+from sgfast.report.html.timeline import Timeline
+from sgfast.report.html.traffic_matrix import OUTCOMES, matrix_of
+from sgfast.report.left_out import left_out_words
+from sgfast.report.page import connection_counts, grouped, human_bytes, human_seconds, instant, plural
+from sgfast.report.rollup import Rollup
+from sgfast.report.text import REMINDER, tunnels_text
+
+#: Parts of the bar of all packets, in order: name, style and verdicts.
+_SHARES = (
+    ("Allowed", "allow", ("allow",)),
+    ("Denied", "deny", ("deny",)),
+    ("Moot", "moot", ("moot",)),
+    ("Not judged", "other", ("out-of-scope", "local", "exempt", "not-ip")),
+)
+_SHARE_NOTES = {
+    "allow": "The groups let them through.",
+    "deny": "The groups stop them.",
+    "moot": "They follow a denied opener, so they would never have been sent.",
+    "other": "They are not between instances, exempt, or not IP.",
+}
+_BECAUSE = {
+    "no-rule": "no rule lets {them} through",
+    "deny-rule": "a deny rule stops {them}",
+    "vpc-isolated": "the VPCs are not peered",
+    "table-full": "the connection table is full",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the parts of one page share."""
+
+    result: ReplayResult
+    rollup: Rollup
+    answers: Answers
+    lines: Lines
+
+
+def html_report(result: ReplayResult, timeline: Timeline | None = None, lines: Lines | None = None) -> str:
+    """Return an HTML document, to be written as UTF-8. The page has a chart over time only if there is a ``timeline``
+    that got packets of the replay. ``lines``: those of the policy document's rules, as ``load_policy`` gives them.
+    """
+    rollup = Rollup(result.policy, result.kinds)
+    told = _Told(result, rollup, Answers(result, rollup, lines or {}), lines or {})
+    captures = captures_named(result.captures)
+    return make_page(
+        "replay report", f"{short_name(captures)} against {short_name(result.policy.origin)}", _head(told, captures),
+        _sections(told, timeline), told.answers.data, ("kinds", "timeline"),
+    )  # fmt: skip
+
+
+# Head ----------------------------------------------------------------------------------------------------------------
+
+
+def _head(told: _Told, captures: str) -> Markup:
+    result = told.result
+    options = [result.mode, f"midstream {result.midstream}"]
+    if result.vpc is not None:
+        options.append(f"VPC {result.vpc}")
+    if result.engine != "fast":
+        options.append(f"{result.engine} engine")
+    judged = joined(
+        tag("span", captures, class_="code"), " against ", tag("span", result.policy.origin, class_="code"),
+        f" · {', '.join(options)}",
+    )  # fmt: skip
+    left_out = () if result.left_out is None else (f"Left out: {left_out_words(result.left_out)}.",)
+    headline, style = _headline(told)
+    return joined(
+        tag("p", judged, class_="about"),
+        *(tag("p", words, class_="about") for words in left_out),
+        tag("h1", headline, class_=style),
+        tag("p", _lede(told), class_="lede"),
+        alert(result.damaged, result.warnings, "this replay"),
+        _shares(result),
+    )
+
+
+def _headline(told: _Told) -> tuple[str, str]:
+    result, broken = told.result, told.rollup.total("would-break")
+    if not result.packets:
+        return "No packets", "calm"
+    if not _judged(result):
+        return "No packet touched an instance's address", "calm"
+    if broken:
+        return f"{plural(broken, 'connection')} that worked would break", "bad"
+    if result.engine == "reference":
+        return f"{plural(result.verdicts['deny'], 'packet')} of {grouped(result.packets)} denied", "calm"
+    if result.verdicts["deny"]:
+        return "Nothing that worked would break", "good"
+    return "Nothing is denied", "good"
+
+
+def _lede(told: _Told) -> str:
+    result = told.result
+    if not result.packets:
+        return "The captures are empty or could not be read."
+    if not _judged(result):
+        return "Is this the right policy, and the right --vpc?"
+    parts = []
+    broken = told.rollup.total("would-break")
+    if broken:
+        columns = told.answers.columns
+        kinds = columns.kinds
+        here = columns.group[np.where(kinds["inbound"] == 1, kinds["destination"], kinds["source"])]
+        where = largest(columns.groups, sums(here, kinds["breaks"], len(columns.groups)))
+        why = largest((word or "" for word in REASONS), sums(kinds["reason"], kinds["breaks"], len(REASONS)))
+        them = "it" if broken == 1 else "them"
+        parts.append(f"The other end answered {them} in the capture; these groups deny {them}{_places(where)}.")
+        causes = [
+            (count, _BECAUSE.get(reason, f"they are {reason}").format(them="it" if count == 1 else "them"))
+            for reason, count in why[:3]
+        ]
+        if len(why) == 1:
+            parts.append(f"Why: {causes[0][1]}.")
+        else:
+            parts.append("Why: " + "; ".join(f"{words} ({grouped(count)})" for count, words in causes) + ".")
+    elif result.engine == "reference":
+        parts.append("The reference engine keeps no list of what would break, nor of what was denied.")
+    elif result.verdicts["deny"]:
+        parts.append(
+            f"{plural(result.verdicts['deny'], 'packet is', 'packets are')} denied, but none of them opened a "
+            "connection that was answered in the capture."
+        )
+    if result.changes:
+        cut = sum(change.disconnected for change in result.changes)
+        parts.append(
+            f"{plural(len(result.changes), 'change')} of the policy cut {plural(cut, 'connection') if cut else 'none'}"
+            + (f"; {_came_back(result)}." if cut and result.engine == "fast" else ".")
+        )
+    return " ".join(parts)
+
+
+def _came_back(result: ReplayResult) -> str:
+    back = sum(change.came_back or 0 for change in result.changes)
+    finished = sum(change.finished or 0 for change in result.changes)
+    if finished == sum(change.disconnected for change in result.changes):
+        return "all had finished before"
+    words = f"{grouped(back) if back else 'none'} came back"
+    return words + (f", {grouped(finished)} had finished before" if finished else "")
+
+
+def _places(where: Sequence[tuple[str, int]]) -> str:
+    places = [f"{grouped(count)} at {name}" for name, count in where[:3]]
+    if len(where) == 1:
+        return f" at {where[0][0]}"
+    if len(where) > 3:
+        places.append(f"{grouped(sum(count for _, count in where[3:]))} elsewhere")
+    return ": " + ", ".join(places)
+
+
+def _judged(result: ReplayResult) -> int:
+    return result.packets - sum(result.verdicts[verdict] for verdict in ("out-of-scope", "exempt", "not-ip"))
+
+
+def _shares(result: ReplayResult) -> Markup:
+    """Return a bar of all packets with a legend."""
+    parts, legend = [], []
+    start = 0.0
+    for name, style, verdicts in _SHARES:
+        packets = sum(result.verdicts[verdict] for verdict in verdicts)
+        share = 100 * packets / result.packets if result.packets else 0.0
+        if packets:
+            parts.append(tag("rect", class_=f"fill-{style}", x=f"{start:.3f}%", width=f"{share:.3f}%", height=10))
+        start += share
+        legend.append(
+            tag(
+                "div",
+                tag("dt", tag("span", class_=f"dot {style}"), name),
+                tag("dd", tag("strong", grouped(packets)), tag("span", f"{share:.1f} %")),
+                tag("dd", _SHARE_NOTES[style], class_="soft"),
+            )
+        )
+    bar = tag("svg", *parts, class_="bar", width="100%", height=10, aria_hidden="true")
+    return joined(bar, tag("dl", *legend, class_="shares"))
+
+
+# Sections ------------------------------------------------------------------------------------------------------------
+
+
+def _sections(told: _Told, timeline: Timeline | None) -> list[Section]:
+    result, lines = told.result, told.lines
+    start_ns = result.first_time_ns or 0
+    found: list[Section] = []
+    if len(result.kinds.rows):
+        found.append(Section("matrix", "Who to whom", "Who talks to whom", _matrix(told)))
+    if result.engine == "fast" and result.packets:
+        found += [section for one in LISTS for section in _answers(told, one)]
+    if timeline is not None and timeline.first_ns is not None:
+        found.append(Section("timeline", "Over time", "Over time", _timeline(result, timeline)))
+    if result.changes or result.changes_left:
+        found.append(Section("changes", "Changes", "Changes", _changes(result, start_ns), len(result.changes)))
+    hit = sum(1 for hits in result.rules if hits.packets)
+    never = len(result.rules) - hit
+    used = used_table(result, lines) if hit else none("No rule was hit.")
+    found.append(Section("rules", "Rules hit", "Rules that were hit", used, hit))
+    unused = _unused(result, lines) if never else none("Every rule was hit.")
+    found.append(Section("unused", "Never hit", "Rules never hit", unused, never))
+    if result.packets:
+        found.append(Section("verdicts", "Verdicts", "Verdicts and reasons", verdicts_table(result)))
+    found.append(Section("about", "About", "About this replay", _about(result), len(result.warnings) or None))
+    return found
+
+
+def _matrix(told: _Told) -> Markup:
+    words = (
+        "A row is where connections come from, a column is where they go. The larger a square, the more connections. "
+        "The number is that of connections that would break (✕), or else of all. A click on a square, a row or a "
+        "column chooses what the tables below show."
+    )
+    table = matrix_table(matrix_of(told.answers.columns), "Connections by the groups they come from and go to")
+    return joined(intro(words), legend(OUTCOMES), table)
+
+
+#: By key: the name of a section in the navigation, and its heading.
+_NAMES = {
+    "broken": ("Would break", "What would break"),
+    "denied": ("Denied", "Denied and not answered"),
+    "services": ("Not served", "Allowed, not served"),
+    "allowed": ("Allowed", "Allowed"),
+}
+_INTROS = {
+    "broken": "The other end answered these connections in the capture. With these groups they could not be opened.",
+    "denied": "Nobody answered these packets in the capture, so nothing that worked depends on them.",
+    "services": "The groups allow these connections, but the instance refused them or never answered.",
+    "allowed": "These connections work with these groups.",
+}
+_NONE = {
+    "broken": "No connection that was answered in the capture is denied.",
+    "denied": "Nothing else was denied.",
+}
+
+
+def _answers(told: _Told, one: List) -> list[Section]:
+    """The section of a list, if there is something to say."""
+    total = told.answers.total(one)
+    notes = _denied_notes(told) if one.key == "denied" else []
+    if not total and not notes:
+        return [Section(one.key, *_NAMES[one.key], none(_NONE[one.key]), 0)] if one.key in _NONE else []
+    table = told.answers.table(one) if total else Markup()
+    if one.key == "allowed":
+        table = tag("details", tag("summary", "The connections"), table)
+    return [Section(one.key, *_NAMES[one.key], joined(intro(_INTROS[one.key]), table, *notes), total)]
+
+
+def _denied_notes(told: _Told) -> list[Markup]:
+    """What was denied and is in no table."""
+    result = told.result
+    after_cuts = sum(change.packets_after or 0 for change in result.changes)
+    unlisted = result.verdicts["deny"] - after_cuts - told.rollup.total("denied") - result.kinds.lost
+    words = []
+    if after_cuts:
+        words.append(f"{plural(after_cuts, 'packet')} of cut connections are not among them: see Changes.")
+    if result.kinds.lost:
+        words.append(f"{plural(result.kinds.lost, 'packet')} or connections are not listed for lack of memory.")
+    if unlisted > 0:
+        words.append(f"{plural(unlisted, 'packet')} without readable addresses (malformed).")
+    return [tag("p", each, class_="note") for each in words]
+
+
+def _timeline(result: ReplayResult, timeline: Timeline) -> Markup:
+    words: list[Content] = [caption(timeline)]
+    if result.changes:
+        words.append(" ▾ marks changes of the policy, by their numbers in the list below.")
+    if result.earlier_packets:
+        words.append(f" It shows only this replay's packets, not the {grouped(result.earlier_packets)} before them.")
+    return joined(
+        intro(*words),
+        tag("div", chart(timeline, result.changes), class_="timeline"),
+        tag("p", class_="readout", aria_live="polite", hidden=True),
+        numbers(timeline),
+    )
+
+
+def _changes(result: ReplayResult, start_ns: int) -> Markup:
+    parts: list[Content] = []
+    after = sum(change.packets_after or 0 for change in result.changes)
+    if after:
+        parts.append(intro(
+            f"The traffic was captured without these cuts: {plural(after, 'packet')} of cut connections came later. "
+            "With these changes they could only be retransmissions."
+        ))  # fmt: skip
+    if result.changes:
+        parts.append(changes_table(result.changes, start_ns))
+    if any(change.connections for change in result.changes):
+        parts += [tag("h3", "Connections cut"), cuts_table(result.changes, start_ns)]
+    if result.changes_left:
+        words = f"{plural(result.changes_left, 'change')} would come after the last packet."
+        parts.append(tag("p", words, class_="note"))
+    return joined(*parts)
+
+
+def _unused(result: ReplayResult, lines: Lines) -> Markup:
+    span = "this capture"
+    if result.first_time_ns is not None and result.last_time_ns is not None:
+        span = f"the {human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)} of this capture"
+    return joined(intro(f"Nothing in {span} needed these rules. Other traffic may still need them."),
+                  unused_table(result, lines))  # fmt: skip
+
+
+def _about(result: ReplayResult) -> Markup:
+    items: list[tuple[str, Content]] = [
+        *captures_listed(result.captures),
+        ("Policy", tag("span", result.policy.origin, class_="code")),
+        ("Packets", f"{grouped(result.packets)}, {human_bytes(result.bytes)}"),
+    ]
+    if result.first_time_ns is not None and result.last_time_ns is not None:
+        span = human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)
+        items.append(("First packet", f"{instant(result.first_time_ns)} UTC"))
+        items.append(("Last packet", f"{instant(result.last_time_ns)} UTC, {span} later"))
+    counts = result.connections
+    opened = connection_counts(counts)
+    if counts.get("inferred"):
+        opened.append(f"{grouped(counts['inferred'])} began before the capture (who opened them was inferred)")
+    items.append(("Connections", ", ".join(opened) or "none"))
+    if result.decapsulated is not None:
+        items.append(("Tunnels", tunnels_text(result.decapsulated)))
+    items += warnings_listed(result.warnings)
+    if result.damaged is not None:
+        items.append(("Damage", f"{result.damaged}; the report ends there"))
+    items.append(("Remember", REMINDER))
+    if result.packets:
+        rate = grouped(round(result.packets_per_second))
+        took = human_seconds(result.elapsed_seconds)
+        items.append(("Speed", f"{rate} packets/s ({took}, without start-up)"))
+    return about(items)

@@ -1,0 +1,216 @@
+"""Who may reach whom by rules alone: the matrix of rows of ``reaching``.
+
+An instance belongs to the row of its security groups, as it does in the matrix of traffic. Addresses that no instance
+has belong to the network, or the address group, that the row names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import log2
+
+import numpy as np
+
+from sgfast.compiler.ports import KEYS
+from sgfast.policy.model import Policy
+from sgfast.reaching import Part, Row, named_service
+from sgfast.reaching.ranges import Ranges, difference, intersection, union
+from sgfast.reaching.services import openers, services_text
+from sgfast.report.html.columns import labels
+from sgfast.report.html.matrix import Axis, Cell, Matrix, Outcome, axis
+from sgfast.report.page import grouped
+from sgfast.report.rollup.ends import Name
+
+#: Everybody who is no instance.
+_ANYBODY, _INTERNET = Name("any address", "network"), Name("internet", "network")
+#: Up to this length a cell shows its services; more of them are counted.
+_SHORT = 9
+#: Maximum length of what a cell says, characters.
+_LONG = 300
+
+#: A place in the list of groups; and the instance, if only one is meant.
+_Places = dict[int, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class RowsOf:
+    outcome: Outcome
+    #: The one that has the names of the rows' ends.
+    policy: Policy
+    rows: Sequence[Row]
+
+
+class RuleMatrix:
+    """``matrix``, and the cells that count each row: row * number of columns + column."""
+
+    def __init__(self, given: Sequence[RowsOf]) -> None:
+        names: dict[Name, int] = {}
+        ends = [_Ends(each.policy, names) for each in given]
+        infrastructure = {each.policy.settings.infrastructure for each in given}
+        self._everything = {family: openers(family, infrastructure) for family in (4, 6)}
+        self._ranges = cache(self._read)
+        # For each row and family: its senders and receivers.
+        found = [
+            [[(family, own.of(row.sources, family), own.of(row.destinations, family)) for family in row.families]
+             for row in each.rows]
+            for each, own in zip(given, ends, strict=True)
+        ]  # fmt: skip
+        self._outcomes = [each.outcome for each in given]
+        sizes = np.zeros((2, len(names)), dtype=np.int64)
+        for each, places in zip(given, found, strict=True):
+            for row, of_row in zip(each.rows, places, strict=True):
+                for family, *both in of_row:
+                    size = _size(self._ranges(row.services, family))
+                    for n, end in enumerate(both):
+                        sizes[n, [*end]] += size
+        groups = labels([*names])
+        self._rows, self._columns = (axis(groups, size, np.flatnonzero(size).tolist()) for size in sizes)
+        self._cells_of = [[self._cells(of_row) for of_row in places] for places in found]
+        # By cell, outcome and family: the services of its rows.
+        services: dict[int, list[dict[int, set[str]]]] = {}
+        for n, (each, of_rows) in enumerate(zip(given, self._cells_of, strict=True)):
+            for row, cells in zip(each.rows, of_rows, strict=True):
+                for family, cell in cells:
+                    made = services.setdefault(cell, [{4: set(), 6: set()} for _ in given])
+                    made[n][family].add(row.services)
+        width = len(self._columns.labels)
+        told = {divmod(cell, width): self._cell(*divmod(cell, width), each) for cell, each in services.items()}
+        self.matrix = Matrix(self._outcomes, self._rows, self._columns, told)
+
+    def cells_of(self, table: int, row: int) -> tuple[int, ...]:
+        return tuple(sorted({cell for _, cell in self._cells_of[table][row]}))
+
+    def _cells(self, of_row: Sequence[tuple[int, _Places, _Places]]) -> set[tuple[int, int]]:
+        """Each with the family in which it is counted."""
+        found: set[tuple[int, int]] = set()
+        for family, sources, destinations in of_row:
+            for source in _folded(sources, self._rows):
+                for destination in _folded(destinations, self._columns):
+                    # An instance alone sends no packets to itself.
+                    if source[1] is None or source[1] != destination[1]:
+                        found.add((family, source[0] * len(self._columns.labels) + destination[0]))
+        return found
+
+    def _read(self, text: str, family: int) -> Ranges:
+        """``text``: services as ``services_text`` writes them."""
+        without = text.removeprefix("all except ")
+        found, everything = named_service(without).of(family), self._everything[family]
+        return intersection(everything, found) if without == text else difference(everything, found)
+
+    def _cell(self, row: int, column: int, services: Sequence[dict[int, set[str]]]) -> Cell:
+        sizes, words, short = [], [], []
+        for outcome, by_family in zip(self._outcomes, services, strict=True):
+            ranges = {
+                family: union(each for text in texts for each in self._ranges(text, family))
+                for family, texts in by_family.items()
+            }
+            sizes.append(max(map(_size, ranges.values())))
+            if not sizes[-1]:
+                continue
+            texts = {family: services_text(each, family, self._everything[family]) for family, each in ranges.items()}
+            same = len({text for text in texts.values() if text}) == 1
+            of_both = [f"{text} (IPv{family})" for family, text in texts.items() if text]
+            words.append(f"{outcome.words}: {max(texts.values()) if same else '; '.join(of_both)}")
+            short.append(outcome.mark.strip() + _shortened(max(texts.values(), key=len)))
+        if len(short) > 1:
+            # There is no room for the word twice.
+            short = [each.removesuffix(" services") for each in short]
+        told = f"{self._rows.labels[row]} → {self._columns.labels[column]}: {', '.join(words)}"
+        # A port alone is to be seen beside all ports of all protocols.
+        share = log2(1 + max(sizes)) / log2(1 + 256 * KEYS)
+        shown = told if len(told) <= _LONG else f"{told[:_LONG]} …"
+        return Cell(sizes, share, shown, " ".join(short), self._outcomes[0].mark != "" and sizes[0] > 0)
+
+
+def _size(services: Ranges) -> int:
+    return sum(last - first + 1 for first, last in services)
+
+
+def _shortened(services: str) -> str:
+    if len(services) <= _SHORT:
+        return services
+    if services.startswith("all except"):
+        return "most"
+    return f"{grouped(services.count(';') + services.count(',') + 1)} services"
+
+
+def _folded(places: _Places, ends: Axis) -> set[tuple[int, str | None]]:
+    """Rows or columns, each with the instance if it is only one."""
+    found: dict[int, str | None] = {}
+    for place, instance in places.items():
+        number = int(ends.place[place])
+        found[number] = None if number in found else instance
+    return set(found.items())
+
+
+class _Ends:
+    """Who the ends of rows are, in names that ``names`` numbers."""
+
+    def __init__(self, policy: Policy, names: dict[Name, int]) -> None:
+        self._names = names
+        self._policy = policy
+        #: By family and security groups: the names of instances.
+        self._instances: dict[int, dict[tuple[str, ...], list[str]]] = {4: {}, 6: {}}
+        for instance in policy.instances:
+            for family in {network.version for network in instance.addresses}:
+                self._instances[family].setdefault(instance.security_groups, []).append(instance.name)
+        self._of_part = cache(self._places)
+        self.of = cache(self._all)
+
+    def _all(self, parts: tuple[Part, ...], family: int) -> _Places:
+        found: _Places = {}
+        for part in parts:
+            for place, instance in self._of_part(part, family).items():
+                found[place] = instance if found.get(place, instance) == instance else None
+        return found
+
+    def _places(self, part: Part, family: int) -> _Places:
+        match part.kind:
+            case "any":
+                return {**self._members(family, lambda groups: True), self._number(_ANYBODY): None}
+            case "internet":
+                return {self._number(_INTERNET): None}
+            case "instances":
+                return self._members(family, lambda groups: not set(part.without) & set(groups), part.without)
+            case "group":
+                return self._members(family, lambda groups: part.name in groups)
+            case "instance":
+                instance = self._policy.instance_by_name[part.name]
+                addresses = part.addresses or map(str, instance.addresses)
+                if not any((":" in each) == (family == 6) for each in addresses):
+                    return {}
+                return {self._number(_name_of(instance.security_groups)): part.name}
+            case "network" if (":" in part.name) != (family == 6):
+                return {}
+            case "network" if part.name in ("0.0.0.0/0", "::/0") and not part.without:
+                return {self._number(_ANYBODY): None}
+            case "network" | "address-group" as kind:
+                return {self._number(Name(part.name, kind)): None}
+
+    def _members(
+        self, family: int, are_meant: Callable[[tuple[str, ...]], bool], without: Sequence[str] = ()
+    ) -> _Places:
+        """All instances of a family whose groups are meant, but those of ``without``."""
+        left_out = Counter(
+            instance.security_groups
+            for name in without if (instance := self._policy.instance_by_name.get(name)) is not None
+        )  # fmt: skip
+        found: _Places = {}
+        for groups, instances in self._instances[family].items():
+            left = len(instances) - left_out[groups]
+            if left > 0 and are_meant(groups):
+                only = next(name for name in instances if name not in without) if left == 1 else None
+                number = self._number(_name_of(groups))
+                found[number] = None if number in found else only
+        return found
+
+    def _number(self, name: Name) -> int:
+        return self._names.setdefault(name, len(self._names))
+
+
+def _name_of(groups: Sequence[str]) -> Name:
+    """As ``rollup`` calls the members of these groups."""
+    return Name(", ".join(dict.fromkeys(groups)), "groups")

@@ -1,0 +1,155 @@
+"""Tables of what rules allow for all packets, and their matrix: from whom, to whom, for which services, by which rules.
+
+    rows (``reaching``) -> RuleRows -> tables and a matrix, as HTML
+                                    -> all rows, as data for rule_rows.js
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from sgfast.policy.document import Lines
+from sgfast.reaching import Decider, Part
+from sgfast.report.difference import decider_text
+from sgfast.report.html.columns import line_words, packed_text, rule_line
+from sgfast.report.html.markup import Markup, code, joined, plain, tag
+from sgfast.report.html.matrix import Matrix
+from sgfast.report.html.rule_matrix import RowsOf, RuleMatrix
+from sgfast.report.html.tables import MOST_ROWS, Cell, Column, table
+from sgfast.report.page import grouped, plural
+from sgfast.report.reach import LISTED_PARTS, part_text, services_cell
+
+#: Maximum number of rules in a cell before "and N more".
+_LISTED_RULES = 3
+#: Maximum length of the services in a cell, characters. A row unfolds to all.
+_LISTED_CHARACTERS = 120
+#: Maximum length of services, and of a part, in an unfolded row. JSON has longer ones.
+_MOST_CHARACTERS = 20_000
+
+_COLUMNS = (
+    Column("From", "from"), Column("To", "to"), Column("Services", "service"), Column("Rules", "rule"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTable(RowsOf):
+    #: That of its section.
+    key: str
+    label: str
+
+
+class RuleRows:
+    """The tables of one page. ``lines``: those of the rules of each policy's document."""
+
+    def __init__(self, tables: Sequence[RuleTable], lines: Mapping[str, Lines]) -> None:
+        self._tables = tables
+        self._lines = lines
+        self._matrix = RuleMatrix(tables)
+
+    @property
+    def matrix(self) -> Matrix:
+        return self._matrix.matrix
+
+    def table(self, one: RuleTable) -> Markup:
+        rows = [
+            (
+                Cell(_end(row.sources)), Cell(_end(row.destinations)),
+                Cell(code(_shortened(services_cell(row)))), Cell(self._rules(row.rules)),
+            )
+            for row in one.rows[:MOST_ROWS]
+        ]  # fmt: skip
+        left = len(one.rows) - len(rows)
+        words = f"And {plural(left, 'row')} more, which a browser with scripts shows."
+        note = tag("p", words, class_="note static") if left else ""
+        return joined(table(one.key, one.label, _COLUMNS, rows, "rule-rows"), note)
+
+    def _rules(self, rules: Sequence[Decider]) -> Markup:
+        shown = [tag("div", code(decider_text(each)), self._place(each)) for each in rules[:_LISTED_RULES]]
+        left = len(rules) - len(shown)
+        return joined(*shown, tag("div", f"and {grouped(left)} more", class_="soft") if left else "")
+
+    def _place(self, each: Decider) -> Markup:
+        words = line_words(each.rule, self._lines[each.policy])
+        return tag("span", words, class_="soft whole") if words else Markup()
+
+    def data(self, room: int) -> tuple[Markup, str]:
+        """What the page's script reads, in at most ``room`` characters, and a sentence on what is not in it."""
+        share = 1.0
+        text = self._packed(share)
+        while len(text) > room:
+            share *= 0.9 * room / len(text)
+            text = self._packed(share)
+        data = tag("template", Markup(text), id="rule-rows", data_reader="rules")
+        number = sum(len(each.rows) for each in self._tables)
+        kept = sum(_kept(each, share) for each in self._tables)
+        if kept == number:
+            return data, ""
+        return data, (
+            f"The page has room for {grouped(kept)} of {plural(number, 'row')}, those first that are open to most. "
+            "--json has all."
+        )
+
+    def _packed(self, share: float) -> str:
+        """The rows of all tables, or the first ones of each. What several rows have is in it once."""
+        parts: dict[Part, int] = {}
+        rules: dict[Decider, int] = {}
+        lists: dict[str, dict[object, int]] = {name: {} for name in ("ends", "services", "rules", "cells")}
+
+        def place(name: str, value: object) -> int:
+            return lists[name].setdefault(value, len(lists[name]))
+
+        tables = {}
+        for n, one in enumerate(self._tables):
+            rows = []
+            for m, row in enumerate(one.rows[: _kept(one, share)]):
+                ends = (
+                    place("ends", tuple(parts.setdefault(part, len(parts)) for part in end))
+                    for end in (row.sources, row.destinations)
+                )
+                deciders = tuple(rules.setdefault(each, len(rules)) for each in row.rules)
+                rows.append((
+                    *ends, place("services", plain(services_cell(row), _MOST_CHARACTERS)), place("rules", deciders),
+                    place("cells", self._matrix.cells_of(n, m)),
+                ))  # fmt: skip
+            tables[one.key] = [*zip(*rows, strict=True)] or [()] * 5
+        return packed_text({
+            "parts": [[plain(part_text(part)), _is_name(part), _whole(part)] for part in parts],
+            "names": [[plain(decider_text(each)), line_words(each.rule, self._lines[each.policy])] for each in rules],
+            "lines": [self._line(each) for each in rules],
+            "tables": tables,
+            **{name: [*values] for name, values in lists.items()},
+        })  # fmt: skip
+
+    def _line(self, each: Decider) -> str:
+        return rule_line(each.rule, each.group, self._lines[each.policy])
+
+
+def _kept(one: RuleTable, share: float) -> int:
+    return ceil(len(one.rows) * share)
+
+
+def _shortened(services: str) -> str:
+    """Cut behind a comma or a semicolon."""
+    if len(services) <= _LISTED_CHARACTERS:
+        return services
+    cut = services[:_LISTED_CHARACTERS]
+    return cut[: max(cut.rfind(","), cut.rfind(";")) + 1] + " …"
+
+
+def _whole(part: Part) -> str:
+    """The text of a part with all its names, if a cell leaves some out; else empty."""
+    whole = part_text(part, max(len(part.without), len(part.addresses)))
+    return "" if whole == part_text(part) else plain(whole, _MOST_CHARACTERS)
+
+
+def _is_name(part: Part) -> bool:
+    return part.kind in ("group", "instance", "instances", "any", "internet")
+
+
+def _end(parts: Sequence[Part]) -> Markup:
+    shown = [tag("b", part_text(part)) if _is_name(part) else code(part_text(part)) for part in parts[:LISTED_PARTS]]
+    words = joined(*(joined(", " if n else "", each) for n, each in enumerate(shown)))
+    left = len(parts) - len(shown)
+    return joined(words, tag("span", f" and {grouped(left)} more", class_="soft") if left else "")

@@ -1,0 +1,65 @@
+"""Who talks to whom: the matrix of kinds of traffic."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sgfast.report.html.columns import Columns, Numbers, sums
+from sgfast.report.html.matrix import Axis, Cell, Matrix, Outcome, axis
+from sgfast.report.page import grouped, plural
+
+OUTCOMES = (
+    Outcome("would break", "deny", "✕ "),
+    Outcome("denied and not answered", "denied"),
+    Outcome("not served", "other"),
+    Outcome("allowed", "allow"),
+)
+
+
+def matrix_of(columns: Columns) -> Matrix:
+    """Of kinds of traffic: connections, and of what was denied and not answered the attempts."""
+    kinds = columns.kinds
+    unbroken = kinds["breaks"] == 0
+    packets = np.where(unbroken, kinds["packets"], 0)
+    # A denied packet that opens nothing is no attempt. Its kind is as large as one, so that it is seen.
+    attempts = np.where(unbroken, np.maximum(kinds["attempts"], packets > 0), 0)
+    sizes = np.stack([kinds["breaks"], attempts, kinds["refused"] + kinds["silent"], kinds["allowed"]])
+    rows, heads = (_axis_of(columns, end, sizes.sum(axis=0)) for end in ("source", "destination"))
+    numbers = (columns.group[kinds[end]] for end in ("source", "destination"))
+    row, column = (axis.place[groups] for axis, groups in zip((rows, heads), numbers, strict=True))
+    number = len(rows.labels) * len(heads.labels)
+    cells = [sums(row * len(heads.labels) + column, counts, number) for counts in (*sizes, packets)]
+    totals = np.sum(cells[:-1], axis=0)
+    most = int(totals.max(initial=1))
+    found = {}
+    for place in np.flatnonzero(totals).tolist():
+        n, m = divmod(place, len(heads.labels))
+        *counts, denied = (int(each[place]) for each in cells)
+        words = f"{rows.labels[n]} → {heads.labels[m]}: {cell_words(counts, denied)}"
+        short = f"✕ {_short(counts[0])}" if counts[0] else _short(sum(counts))
+        # Most cells are small beside the largest: by area they would all look alike.
+        found[n, m] = Cell(counts, (sum(counts) / most) ** 0.25, words, short, counts[0] > 0)
+    return Matrix(OUTCOMES, rows, heads, found)
+
+
+def _axis_of(columns: Columns, end: str, sizes: Numbers) -> Axis:
+    groups = columns.group[columns.kinds[end]]
+    return axis(columns.groups, sums(groups, sizes, len(columns.groups)), np.unique(groups).tolist())
+
+
+def cell_words(sizes: list[int], packets: int) -> str:
+    """``12 would break, 9 packets denied and not answered, 100 allowed``"""
+    counts = [grouped(size) for size in sizes]
+    counts[1] = plural(packets, "packet")
+    shown = zip(counts, OUTCOMES, sizes, strict=True)
+    return ", ".join(f"{count} {outcome.words}" for count, outcome, size in shown if size)
+
+
+def _short(number: int) -> str:
+    """``999``, ``1.2k``, ``35k``, ``4.1M``"""
+    size = float(number)
+    for unit in ("", "k", "M", "G"):
+        if size < 999.5 or unit == "G":
+            break
+        size /= 1000
+    return f"{size:.1f}{unit}" if unit and size < 9.95 else f"{size:.0f}{unit}"

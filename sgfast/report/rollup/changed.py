@@ -1,0 +1,57 @@
+"""Folds the connections that one of two policies blocks and the other lets pass (SPEC 10.14)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.comparing import Change, ChangedKinds, DiffResult
+from sgfast.engine import VERDICTS
+from sgfast.policy.model import Policy
+from sgfast.replaying.kinds import Rows
+from sgfast.report.rollup import By, Part, Passing, Rollup, only
+
+
+class ChangedRollup(Rollup):
+    """It has one part, ``change``. Instances have the names and groups that ``blocking``, the policy that blocks, gives
+    them. Addresses that no instance owns are named by the rules of either policy.
+    """
+
+    def __init__(self, change: Change, kinds: ChangedKinds, blocking: Policy, passing: Policy) -> None:
+        self._change: Part = change
+        self._passing_rules = kinds.passing_rules
+        super().__init__(blocking, kinds, passing)
+
+    def _whole(self, kinds: Any) -> Rows:
+        rows: Rows = kinds.rows
+        return rows
+
+    def _counts(self, rows: Rows) -> dict[Part, dict[str, NDArray[np.int64]]]:
+        return {self._change: {"": rows["connections"].astype(np.int64)}}
+
+    def _first(self, rows: Rows) -> NDArray[np.int64]:
+        return rows["broken"].astype(np.int64)
+
+    def _columns(self, rows: Rows, by: By) -> list[NDArray[Any]]:
+        return [*super()._columns(rows, by), rows["passes"]] + ([rows["passing_rule"]] if by == "rule" else [])
+
+    def _is_told(self, row: Any) -> bool:
+        # Turned around, the packet that the policy blocks has another service.
+        return super()._is_told(row) and not row["turned"]
+
+    def _passing(self, rows: Rows) -> Passing:
+        rules = np.unique(rows["passing_rule"])
+        return Passing(
+            VERDICTS[int(rows[0]["passes"])], only(rules, self._passing_rules), int((rules >= 0).sum()),
+            int(rows["broken"].sum()),
+        )  # fmt: skip
+
+
+def changed_rollups(result: DiffResult) -> dict[Change, ChangedRollup]:
+    """What ``result`` says of its captures, ready to be folded: ``changed_rollups(result)[change].fold(change)``."""
+    policies: dict[Change, tuple[Policy, Policy]] = {
+        "newly-denied": (result.new, result.old), "newly-allowed": (result.old, result.new),
+    }  # fmt: skip
+    return {change: ChangedRollup(change, kinds, *policies[change]) for change, kinds in result.kinds.items()}

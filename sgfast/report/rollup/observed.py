@@ -1,0 +1,55 @@
+"""Folds connections that were seen: those that ``sgfast suggest`` makes no rule for (SPEC 10.15), and those that used a
+rule that is much wider (SPEC 10.12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.policy.model import ICMP, ICMPV6, Policy
+from sgfast.replaying.kinds import KIND_DTYPE, NEVER, Kinds, Rows
+from sgfast.report.rollup import By, Part, Rollup
+from sgfast.suggesting import Evidence, Kind
+
+
+class ObservedRollup(Rollup):
+    """It has one part, "observed". Ends are named as in ``policy``."""
+
+    def __init__(self, policy: Policy, kinds: Mapping[Kind, Evidence]) -> None:
+        super().__init__(policy, _kinds(kinds))
+
+    def _whole(self, kinds: Kinds) -> Rows:
+        return kinds.rows
+
+    def _counts(self, rows: Rows) -> dict[Part, dict[str, NDArray[np.int64]]]:
+        return {"observed": {"": rows["connections"].astype(np.int64)}}
+
+    def _columns(self, rows: Rows, by: By) -> list[NDArray[Any]]:
+        return []
+
+
+def _kinds(found: Mapping[Kind, Evidence]) -> Kinds:
+    rows = np.zeros(len(found), dtype=KIND_DTYPE)
+    names: dict[str, int] = {}
+    for row, (kind, evidence) in zip(rows, found.items(), strict=True):
+        inbound = kind.ingress is not None
+        here, owner = (kind.ingress, kind.egress) if inbound else (kind.egress, None)
+        row["instance"], row["owner"] = (
+            -1 if name is None else names.setdefault(name, len(names)) for name in (here, owner)
+        )
+        peer = kind.initiator if inbound else kind.responder
+        row["peer"][: len(peer)] = np.frombuffer(peer, dtype=np.uint8)
+        row["inbound"], row["family"], row["protocol"], row["rule"] = inbound, kind.family, kind.protocol, -1
+        if kind.port is not None:
+            is_icmp = kind.protocol in (ICMP, ICMPV6)
+            row["has_icmp"], row["has_ports"] = is_icmp, not is_icmp
+            row["port_key"] = kind.port << 8 if is_icmp else kind.port
+        for name in ("connections", "packets", "bytes"):
+            row[name] = getattr(evidence, name)
+        row["first_ns"] = NEVER[0] if evidence.first_ns is None else evidence.first_ns
+        row["last_ns"] = NEVER[1] if evidence.last_ns is None else evidence.last_ns
+    return Kinds(rows, [*names])
