@@ -32,8 +32,8 @@ from sgfast.policy.yaml_nodes import shown_origin
 
 #: The most rules that one rule becomes. A cloud's groups do not have more rules.
 _MOST_PARTS = 1_000
-#: The most rules of all groups together, so that a text stays below a gigabyte.
-_MOST_RULES = 500_000
+#: The most rules of all groups together. Their calls as JSON take a gigabyte of memory.
+_MOST_RULES = 200_000
 #: The most comparisons of an allow rule with a deny rule, and of the groups of one instance with each other. That is
 #: about ten seconds.
 _MOST_COMPARISONS = 4_000_000
@@ -241,7 +241,7 @@ class _Rewriter:
         whole = parts = self._in_cidrs(rule)
         for denying, shared in beside.items():
             for deny in self._denying[denying]:
-                self._count(len(parts))
+                self._count(len(parts) + 1)
                 if deny.priority > rule.priority or deny.direction != rule.direction:
                     continue
                 left = [each for part in parts for each in _minus(part, deny)]

@@ -28,7 +28,7 @@ from sgfast.policy.rule_text import rule_text
 from sgfast.reaching import difference
 
 Capsys = pytest.CaptureFixture[str]
-PLAIN = Target("a cloud", "otc")
+PLAIN = Target("a cloud", "neutron")
 
 
 def policy_of(*rules: str, more: str = "") -> Policy:
@@ -171,6 +171,21 @@ def test_what_one_rule_becomes_is_bounded() -> None:
     with pytest.raises(ExportError, match=r"rule web/inbound/12 .*: without what .* it becomes more than 1,000 rules"):
         expressible(policy_of(*many, "ethertype: IPv6, protocol: tcp"), PLAIN)
     assert len(rules_of(policy_of(*many[:5], "ethertype: IPv6, protocol: tcp"))) > 400
+
+
+def test_what_a_policy_becomes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    deny = "protocol: tcp, ports: '2,4', source: 192.0.2.0/24, action: deny"
+    policy = policy_of("protocol: tcp, ports: '1,3,5'", deny)
+    for bound, beyond, error in (
+        ("_MOST_RULES", 2, "a cloud would need more than 2 rules; export fewer groups"),
+        ("_MOST_COMPARISONS", 2, "takes more than 2 comparisons of rules that allow and deny"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"sgfast.exporting.expressible.{bound}", beyond)
+            with pytest.raises(ExportError, match=error):
+                expressible(policy, PLAIN)
+            patch.setattr(f"sgfast.exporting.expressible.{bound}", beyond + 10)
+            expressible(policy, PLAIN)
 
 
 def test_additions_come_before_what_is_taken_and_groups_are_known_by_their_ids() -> None:
