@@ -48,9 +48,8 @@ _NOT_IN_DESCRIPTIONS = re.compile(r"[^A-Za-z0-9 ._\-:/()#,@\[\]+=&;{}!*]")
 FUNCTIONS = r'''
 # The answer of the last function is in $answer.
 
-make_group() {  # NAME DESCRIPTION VPC
-  answer=$(aws ec2 create-security-group --group-name "$1" --description "$2" --vpc-id "$3" \
-    --query GroupId --output text)
+make_group() {  # PARAMETERS
+  answer=$(aws ec2 create-security-group --cli-input-json "$1" --query GroupId --output text)
   # AWS gives a new group rules that allow everything outbound.
   given=$(aws ec2 describe-security-group-rules --filters "Name=group-id,Values=$answer" \
     --query 'SecurityGroupRules[].SecurityGroupRuleId' --output text)
@@ -269,7 +268,8 @@ class _Account:
         }
         self._call(
             f"Make the security group {name}", vpc, "CreateSecurityGroup", parameters,
-            f"make_group {words(*parameters.values())}",
+            # As JSON, because aws would take a description such as file://x for the name of a file with it.
+            f"make_group {words(json.dumps(parameters))}",
             f"{variable}=$answer",
             **{variable: "GroupId"},
         )  # fmt: skip

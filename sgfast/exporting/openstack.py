@@ -285,7 +285,7 @@ class _Project:
         body: dict[str, Any] = {"name": group.name, "description": plain_text(group.description)}
         if not group.stateful:
             body["stateful"] = False
-        options = ["--description", plain_text(group.description), *(["--stateless"] if not group.stateful else [])]
+        options = [f"--description={plain_text(group.description)}", *(["--stateless"] if not group.stateful else [])]
         self._call(
             f"Make the security group {group.name}", "POST", f"{self._place}/security-groups", {"security_group": body},
             f"make_group {words(group.name, *options)}", f"{variable}=$answer",
@@ -335,7 +335,7 @@ class _Project:
                 options += ["--remote-ip", body["remote_ip_prefix"]]
         if rule.description:
             body["description"] = plain_text(rule.description)
-            options += ["--description", body["description"]]
+            options.append(f"--description={body['description']}")
         self._call(
             f"Add to the security group {each.group}: {rule_text(rule)}", "POST", f"{self._place}/security-group-rules",
             {"security_group_rule": {key: value for key, value in body.items() if value is not None}},

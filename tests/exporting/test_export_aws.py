@@ -109,6 +109,7 @@ security_groups:
       - {direction: inbound, protocol: tcp, ports: "80,443", source: 0.0.0.0/0, description: "it's `here`"}
       - {direction: outbound, protocol: all}
   - name: db
+    description: "file:///etc/passwd"
     rules: [{direction: inbound, protocol: icmp, source: web}, {direction: inbound, protocol: tcp, source: db}]
 instances:
   - {name: web-1, addresses: [10.1.0.16], security_groups: [web]}
@@ -142,6 +143,8 @@ def test_the_script_does_what_the_calls_do_and_may_be_run_again(
     assert (done.returncode, done.stderr) == (0, ""), done
     back = live()
     assert_same(first, back, aws.TARGET)
+    descriptions = {group.description for group in back.security_groups}
+    assert descriptions >= {"The _shop_s_ _(web) servers", "file:///etc/passwd"}
     again = executed(script, tmp_path, shell | needed)
     assert again.returncode != 0 and "InvalidGroup.Duplicate" in again.stderr and live() == back
 

@@ -141,7 +141,7 @@ settings: {profile: neutron}
 address_groups: [{name: offices, addresses: [192.0.2.0/24, "2001:db8:2::/48"]}]
 security_groups:
   - name: web
-    description: The "shop's" $(web) servers
+    description: --The "shop's" $(web) servers
     rules:
       - {direction: inbound, protocol: tcp, ports: "80,443", source: offices, description: "it's `here` ${group_web}"}
       - {direction: outbound, protocol: all}
@@ -179,6 +179,7 @@ def test_the_script_does_what_the_calls_do_and_changes_may_be_made_again(
     back = cloud.live()
     assert_same(first, back, exporting.OPENSTACK)
     assert {rule.description for rule in back.group_by_name["web"].rules} == {"", "it's `here` $ {group_web}"}
+    assert back.group_by_name["web"].description == first.group_by_name["web"].description
     again = executed(script, tmp_path, shell)
     assert again.returncode == 1 and again.stderr.startswith("address group offices: is there already; import")
 
