@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -93,7 +94,7 @@ def _of_icmp(found: Changes, provider: Provider) -> Iterator[str]:
         )
 
 
-class _Configuration:
+class _Configuration(ABC):
     """What is the same for all providers."""
 
     group_type: str
@@ -158,28 +159,36 @@ class _Configuration:
         address = f"var.{block.words[1]}" if block.words[0] == "variable" else block.address
         return _Reference(address + attribute)
 
+    @abstractmethod
     def group(self, group: SecurityGroup) -> _Block:
-        raise NotImplementedError
+        """Its resource."""
 
+    @abstractmethod
     def group_id(self, group: SecurityGroup) -> str:
-        raise NotImplementedError
+        """The provider's id, or empty."""
 
+    @abstractmethod
     def rule(self, group: str, rule: Rule) -> _Block:
-        raise NotImplementedError
+        """The resource of a rule of the group with this name."""
 
+    @abstractmethod
     def rule_id(self, rule: Rule) -> str:
-        raise NotImplementedError
+        """The provider's id, or empty."""
 
     def is_said_by_other(self, rule: Rule) -> bool:
+        """Whether the resource of another rule says it."""
         return False
 
     def address_groups(self) -> list[_Block]:
+        """Those that are new or differ."""
         return []
 
+    @abstractmethod
     def memberships(self, member: Membership) -> list[_Block]:
-        raise NotImplementedError
+        """The resources that put an instance into its groups."""
 
     def memberships_removed(self) -> Iterator[str]:
+        """The names of resources that put instances into groups that they leave."""
         yield from ()
 
 
