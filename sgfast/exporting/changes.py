@@ -34,6 +34,8 @@ class Membership:
     groups: tuple[str, ...]
     #: Those that it is in before all changes.
     had: tuple[str, ...]
+    #: What the old policy calls the instance; its own name if that does not know it.
+    old_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,11 +266,12 @@ def _memberships(
     for instance in new.instances:
         was = instances.get(instance.name)
         had = () if was is None else tuple(new_name.get(name, name) for name in was.security_groups)
+        old_name = instance.name if was is None else was.name
         both = tuple(dict.fromkeys((*had, *instance.security_groups)))
         if len(both) > len(had):
-            more.append(Membership(instance, both, had))
+            more.append(Membership(instance, both, had, old_name))
         if len(both) > len(instance.security_groups):
-            fewer.append(Membership(instance, instance.security_groups, had))
+            fewer.append(Membership(instance, instance.security_groups, had, old_name))
     return more, fewer
 
 

@@ -243,7 +243,7 @@ class _Aws(_Configuration):
         interface = self._interface(member.instance) if added else ""
         return [
             _Block(
-                self._attachment(member.instance.name, name),
+                self._attachment(member.old_name, name),
                 {"network_interface_id": interface, "security_group_id": self.id_of_group(name)},
             )
             for name in added
@@ -255,7 +255,7 @@ class _Aws(_Configuration):
         for member in found.members:
             for name in member.had:
                 if name not in member.instance.security_groups:
-                    yield ".".join(self._attachment(member.instance.name, old_names.get(name, name))[1:])
+                    yield ".".join(self._attachment(member.old_name, old_names.get(name, name))[1:])
 
     @staticmethod
     def _attachment(instance: str, group: str) -> tuple[str, ...]:
@@ -351,7 +351,7 @@ class _OpenStack(_Configuration):
             "force" if self._is_otc else "enforce": True,
         }
         kind = f"{self._provider}_networking_port_secgroup_associate_v2"
-        return [_Block(("resource", kind, _name(member.instance.name)), body)]
+        return [_Block(("resource", kind, _name(member.old_name)), body)]
 
     def _port(self, instance: Instance) -> str:
         address = single_address(instance)

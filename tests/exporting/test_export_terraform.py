@@ -192,6 +192,20 @@ def test_what_has_an_id_is_imported_and_is_no_template(
     assert re.fullmatch(r"\w+\._9_web_inbound_tcp_82_\w+", since.removed[0]) and len(since.removed) == 1
 
 
+@pytest.mark.parametrize("provider", TARGETS)
+def test_an_instance_with_another_name_now_leaves_the_group_it_was_put_into(provider: terraform.Provider) -> None:
+    text = "version: 1\nsecurity_groups: [{{name: g}}, {{name: h}}]\ninstances: [{{name: {}, {}: [{}]}}]"
+    old, new = (
+        parse_policy(text.format(name, "addresses: [10.1.0.4], security_groups", of))
+        for name, of in ("ig", "jh")
+    )
+    before = Configuration(terraform.export(None, old, provider, "0"))
+    after = Configuration(terraform.export(old, new, provider, "0")).applied_to(before)
+    (member,) = (body for address, body in after.resources.items() if re.search("attachment|associate", address))
+    groups_now = member.get("security_group_ids", [member.get("security_group_id")])
+    assert [_value(each).split(".")[1] for each in groups_now] == ["h"]
+
+
 @pytest.mark.parametrize(
     ("provider", "rule", "error"),
     [
