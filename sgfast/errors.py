@@ -25,6 +25,17 @@ class TooMuch(PolicyError):
     """A question about all packets that would take too long (SPEC 11.1); exit status 2."""
 
 
+class ExportError(SgfastError):
+    """A policy that a target cannot be told exactly (SPEC 13); exit status 2.
+
+    ``origin``: the policy's, as messages show it; ``problems``: what is wrong, in a line each.
+    """
+
+    def __init__(self, origin: str, *problems: str) -> None:
+        self.problems = [f"{origin}: {problem}" for problem in problems]
+        super().__init__("; ".join(self.problems))
+
+
 class AmbiguousAddress(PolicyError):
     """Two VPCs that a capture may show own the same address (SPEC 7.1); exit status 2 for a replay."""
 

@@ -12,6 +12,7 @@ from sgfast.cli.check import check
 from sgfast.cli.completion import completion
 from sgfast.cli.diff import diff
 from sgfast.cli.explain import explain
+from sgfast.cli.export import export
 from sgfast.cli.flowlog import flowlog
 from sgfast.cli.import_ import import_command
 from sgfast.cli.reach import reach
@@ -42,6 +43,6 @@ def main() -> None:
 
 
 for command in (
-    replay, diff, check, explain, reach, test, suggest, flowlog, import_command, template, completion,
+    replay, diff, check, explain, reach, test, suggest, flowlog, import_command, export, template, completion,
 ):  # fmt: skip
     main.add_command(command)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sgfast.cli.export import exported, to_option
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
     EXIT_DAMAGED,
@@ -72,6 +73,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
     help="Exit with status 1 if there are such connections in the captures (newly-denied, newly-allowed), or if NEW "
     "allows more or less by its rules (opened, closed). Several are separated by commas. Repeatable.",
 )
+@to_option
 @report_option("what NEW opens and closes, and what that changes for the captured traffic")
 @click.option("--changes", hidden=True, metavar="FILE")
 @policy_options
@@ -88,6 +90,7 @@ def diff(
     by: By,
     top: int | None,
     fail_on: tuple[str, ...],
+    target: str | None,
     report: str | None,
     quiet: bool,
 ) -> None:
@@ -99,7 +102,8 @@ def diff(
     rules that decide under each policy, and the rules that make the difference.
 
     OLD and NEW are policy documents, a cloud's exports, or directories of exports; "-" is standard input for one of the
-    files. The format "markdown" is for pull requests.
+    files. The format "markdown" is for pull requests. With --to, standard output gets what leads from OLD to NEW, and
+    the report goes to standard error.
 
     \b
     Examples:
@@ -128,6 +132,8 @@ def diff(
 
     inputs = Inputs(files[:2] if plan is None else (), captures, [plan])
     with page_file(report, inputs, quiet=quiet) as page:
+        if target is not None:
+            page.give_standard_output("--to")
         lines: dict[str, Lines] = {"old": {}, "new": {}}
         if plan is not None:
             old, new = load_plan(plan, policies.unresolved)
@@ -147,6 +153,8 @@ def diff(
             from sgfast.report.html.diff import diff_html
 
             page.publish(diff_html(found, result, warnings, lines))
+    if target is not None:
+        print_text(exported(old, new, target), sys.stdout, "standard output")
     _print_report(found, result, warnings, form, by, top, quiet, page)
     if result is not None and result.damaged is not None:
         context.exit(EXIT_DAMAGED)

@@ -37,6 +37,14 @@ class PageFile:
         self.stream = sys.stderr if to_standard_output else sys.stdout
         self.name = "standard error" if to_standard_output else "standard output"
 
+    def give_standard_output(self, option: str) -> None:
+        """Another option writes to standard output, so text goes to standard error. Raises UsageError if the page is
+        there already.
+        """
+        if self.stream is sys.stderr:
+            raise click.UsageError(f"{option} and --report cannot both write to standard output")
+        self.stream, self.name = sys.stderr, "standard error"
+
     @property
     def is_wanted(self) -> bool:
         return self._output is not None

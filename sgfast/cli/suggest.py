@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from sgfast.cli.export import exported, to_option
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
     EXIT_DAMAGED,
@@ -106,6 +107,7 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     help="Leave out a port of a rule, for one source or destination, that fewer than N connections would use.",
 )
+@to_option
 @replay_options
 @format_option()
 @by_option(rules=False)
@@ -132,6 +134,7 @@ def suggest(
     max_prefix: tuple[int, int],
     any_above: int | None,
     min_connections: int,
+    target: str | None,
     options: ReplayOptions,
     policies: PolicyOptions,
     form: Form,
@@ -145,6 +148,9 @@ def suggest(
     them. The captures are then replayed with the suggested policy: the report says whether it allows what it was made
     for, and if it does not, the exit status is 1. Captures are read several times, so they must be files. With "-o -"
     the policy goes to standard output, and the report to standard error.
+
+    With --to, -o (by default standard output) gets what TARGET has to be told, in place of the policy. What --policy
+    says is then what is there already, and only what differs is written.
 
     \b
     Examples:
@@ -168,6 +174,8 @@ def suggest(
     from sgfast.suggesting import Limits, load_instances
     from sgfast.suggesting import suggest as run_suggest
 
+    if target is not None and output is None:
+        output = "-"
     outputs = [output] if output is not None else []
     inputs = Inputs([policy], captures, [instance_file])
     refuse_shared(outputs, inputs.files)
@@ -178,10 +186,11 @@ def suggest(
             warn([file.warning])
         inputs.enter_sandbox([] if file is None else [file])
         progress = stack.enter_context(progress_of(captures, shown=not quiet))
+        before = None if policy is None else policies.load(policy)
         found = run_suggest(
             captures,
             instances=None if instance_file is None else load_instances(instance_file),
-            policy=None if policy is None else policies.load(policy),
+            policy=before,
             allowed_only=allowed_only,
             unanswered=unanswered,
             per=per,
@@ -192,7 +201,8 @@ def suggest(
         )
         raise_arrived()
         if file is not None:
-            file.write(found.text.encode())
+            text = found.text if target is None else exported(before, found.policy, target)
+            file.write(text.encode())
             file.publish()
 
     from sgfast.report.suggestion import suggestion_object, suggestion_text

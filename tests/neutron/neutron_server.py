@@ -1,8 +1,9 @@
 """Serves Neutron's API on a port of this machine. It runs in the interpreter that has Neutron.
 
-    python tests/neutron/neutron_server.py FOLDER
+    python tests/neutron/neutron_server.py FOLDER [PROJECT]
 
-The database is SQLite, nobody is asked who they are (X-Roles and X-Project-Id say it), and there are no agents. What
+The database is SQLite, nobody is asked who they are, and there are no agents. With PROJECT, everything is asked for and
+made by an administrator of that project. What
 clouds migrate step by step is created from Neutron's models at once, because its migrations do not run on SQLite. Once
 requests are answered, the first line on standard output is the port. The server ends when its standard input does.
 """
@@ -14,8 +15,10 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from socketserver import ThreadingMixIn
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 NEUTRON = """
@@ -64,12 +67,22 @@ class Handler(WSGIRequestHandler):
         """Neutron logs requests itself."""
 
 
+def of_project(application: Callable[..., Any], project: str) -> Callable[..., Any]:
+    from neutron_lib.context import Context
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Any:
+        environ["neutron.context"] = Context(project_id=project, is_admin=True, roles=["admin"])
+        return application(environ, start_response)
+
+    return answer
+
+
 def end_with_input() -> None:
     sys.stdin.read()
     os._exit(0)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, project: str | None = None) -> None:
     signal.alarm(STARTS_WITHIN_SECONDS)
     threading.Thread(target=end_with_input, daemon=True).start()
     warnings.simplefilter("ignore")
@@ -82,9 +95,14 @@ def main(folder: Path) -> None:
     from neutron.server import api
     from neutron_lib.db import model_base
     from sqlalchemy import create_engine
+    from sqlalchemy.orm import configure_mappers
 
+    # The first listing of ports needs what Neutron otherwise does when the first port is made.
+    configure_mappers()
     model_base.BASEV2.metadata.create_all(create_engine(f"sqlite:///{folder}/neutron.sqlite"))
     application = server.boot_server(api.api_server, prog="neutron-api")
+    if project is not None:
+        application = of_project(application, project)
     with make_server("127.0.0.1", 0, application, Server, Handler) as listening:
         signal.alarm(0)
         print(listening.server_port, flush=True)
@@ -92,4 +110,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

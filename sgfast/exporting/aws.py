@@ -1,0 +1,392 @@
+"""Exports to AWS: calls of EC2's API, and a script of ``aws ec2`` (SPEC 13.5)."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sgfast.errors import ExportError
+from sgfast.exporting.calls import Call, Calls, Variables, single_address, words
+from sgfast.exporting.changes import Changes, Membership, changes, meaning
+from sgfast.exporting.expressible import Target, expressible
+from sgfast.policy.matching import RuleInGroup
+from sgfast.policy.model import (
+    DEFAULT_GROUP,
+    ICMP,
+    ICMPV6,
+    TCP,
+    UDP,
+    AddressGroupPeer,
+    Direction,
+    GroupPeer,
+    Instance,
+    Policy,
+    Rule,
+    Vpc,
+)
+from sgfast.policy.yaml_nodes import shown_origin
+
+_PREFIX_LIST = re.compile(r"pl-(?:[0-9a-f]{17}|[0-9a-f]{8})")
+TARGET = Target(
+    "AWS", "aws", address_group_id=_PREFIX_LIST, has_groups_of_both=True, port_protocols=frozenset({TCP, UDP})
+)  # fmt: skip
+
+#: EC2's names and their shells' are the same but for hyphens.
+_ADD: dict[Direction, str] = {"inbound": "AuthorizeSecurityGroupIngress", "outbound": "AuthorizeSecurityGroupEgress"}
+_TAKE: dict[Direction, str] = {"inbound": "RevokeSecurityGroupIngress", "outbound": "RevokeSecurityGroupEgress"}
+#: Permissions in one call. They are one word of a command line, which Linux bounds to 128 KiB.
+_BATCH = 100
+_PROTOCOLS = {None: "-1", TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
+_IDS = {"sg": re.compile(r"sg-(?:[0-9a-f]{17}|[0-9a-f]{8})"), "vpc": re.compile(r"vpc-(?:[0-9a-f]{17}|[0-9a-f]{8})"),
+        "eni": re.compile(r"eni-(?:[0-9a-f]{17}|[0-9a-f]{8})"), "pl": _PREFIX_LIST}  # fmt: skip
+_NOT_IN_DESCRIPTIONS = re.compile(r"[^A-Za-z0-9 ._\-:/()#,@\[\]+=&;{}!*]")
+
+FUNCTIONS = r'''
+# The answer of the last function is in $answer.
+
+make_group() {  # PARAMETERS
+  answer=$(aws ec2 create-security-group --cli-input-json "$1" --query GroupId --output text)
+  # AWS gives a new group rules that allow everything outbound.
+  given=$(aws ec2 describe-security-group-rules --filters "Name=group-id,Values=$answer" \
+    --query 'SecurityGroupRules[].SecurityGroupRuleId' --output text)
+  for rule in $given; do
+    aws ec2 revoke-security-group-egress --group-id "$answer" --security-group-rule-ids "$rule" >/dev/null
+  done
+}
+
+find_one() {  # WHAT COMMAND...
+  what=$1
+  shift
+  answer=$(aws ec2 "$@" --output text)
+  case $answer in
+    '' | None) echo "$what: AWS knows none" >&2; exit 1 ;;
+    *[[:space:]]*) echo "$what: AWS knows several: $answer" >&2; exit 1 ;;
+  esac
+}
+
+# Makes a call. If AWS refuses it with the error ACCEPTED, what it asks for is there already, and the status is 1.
+accepting() {  # ACCEPTED COMMAND...
+  accepted=$1
+  shift
+  if said=$(aws ec2 "$@" 2>&1); then return 0; fi
+  case $said in
+    *"($accepted)"*) return 1 ;;
+    *) echo "$said" >&2; exit 1 ;;
+  esac
+}
+
+rules() {  # ACCEPTED COMMAND GROUP PERMISSION...
+  refusal=$1 command=$2 group=$3
+  shift 3
+  all=$(IFS=,; printf '[%s]' "$*")
+  if accepting "$refusal" "$command" --group-id "$group" --ip-permissions "$all"; then return 0; fi
+  # One of them was refused, so AWS did nothing.
+  for permission in "$@"; do
+    accepting "$refusal" "$command" --group-id "$group" --ip-permissions "[$permission]" || true
+  done
+}
+'''
+
+
+def export(old: Policy | None, new: Policy) -> Calls:
+    """The calls that lead from ``old`` to ``new``. Raises ExportError if AWS cannot have it exactly so."""
+    return _Account(aws_changes(old, new)).calls()
+
+
+def aws_changes(old: Policy | None, new: Policy) -> Changes:
+    """What changes, in rules that AWS has."""
+    found = changes(None if old is None else expressible(old, TARGET), expressible(new, TARGET))
+    if problems := [*_of_names(found), *_of_vpcs(found), *_of_instances(found)]:
+        raise ExportError(shown_origin(new.origin), *problems)
+    # AWS has the prefix lists that are left in the policy, and keeps those that are not.
+    return replace(found, address_groups=(), address_groups_deleted=())
+
+
+def provider_id(kind: str, thing: Any) -> str:
+    """The id that AWS has given to a thing, or empty."""
+    return next((text for text in (thing.id, thing.name) if _IDS[kind].fullmatch(text)), "")
+
+
+def _of_names(found: Changes) -> Iterator[str]:
+    for name in dict.fromkeys(each.name for each in (*found.addresses, *found.addresses_taken)):
+        yield f"address group {name!r}: is a prefix list of AWS; change it there first, and import the account again"
+    for group in found.groups:
+        if group.name == DEFAULT_GROUP:
+            yield (
+                f"security group {group.name!r}: every VPC has it already; import the account, and export what changes "
+                "since then"
+            )
+        elif group.name.startswith("sg-"):
+            yield f"security group {group.name!r}: AWS takes no name that begins with sg-; give it another name"
+
+
+def vpcs_of_groups(policy: Policy) -> dict[str, set[str]]:
+    """The names of the VPCs of each group's instances. If there is one VPC only, all groups are in it."""
+    found: dict[str, set[str]] = {group.name: set() for group in policy.security_groups}
+    for instance in policy.instances:
+        for name in instance.security_groups:
+            found[name].add(instance.vpc)
+    if len(policy.vpcs) == 1:
+        found |= {name: {policy.vpcs[0].name} for name, vpcs in found.items() if not vpcs}
+    return found
+
+
+def _of_vpcs(found: Changes) -> Iterator[str]:
+    policy = found.new
+    vpcs = vpcs_of_groups(policy)
+    for group in policy.security_groups:
+        if len(vpcs[group.name]) > 1:
+            listed = ", ".join(map(repr, sorted(vpcs[group.name])[:5]))
+            yield f"security group {group.name!r}: has instances in several VPCs ({listed}); an AWS group is in one"
+        elif not vpcs[group.name] and group.name not in found.kept_groups:
+            yield f"security group {group.name!r}: has no instances, which would say in which VPC AWS has to make it"
+    for group_name, rule in ((each.group, each.rule) for each in found.rules):
+        if not isinstance(rule.peer, GroupPeer):
+            continue
+        for here, there in itertools.product(vpcs[group_name], vpcs[rule.peer.name]):
+            regions = {policy.vpc_by_name[name].region for name in (here, there)}
+            if len(regions) > 1 or not policy.connected(here, there):
+                where = "another region" if len(regions) > 1 else f"VPC {there!r}, which is not peered"
+                yield (
+                    f"security group {group_name!r}, rule {rule.id}: AWS takes no group in {where}; write its addresses"
+                )
+                break
+
+
+def _of_instances(found: Changes) -> Iterator[str]:
+    for each in found.members:
+        if not provider_id("eni", each.instance) and single_address(each.instance) is None:
+            yield f"instance {each.instance.name!r}: has neither AWS's id nor a single address; give it its id, eni-…"
+
+
+class _Account:
+    def __init__(self, found: Changes) -> None:
+        self._changes = found
+        # A group that is deleted is where the old policy has it.
+        old = vpcs_of_groups(found.old) if found.old is not None else {}
+        self._vpcs = {**old, **{name: vpcs for name, vpcs in vpcs_of_groups(found.new).items() if vpcs}}
+        self._variables = Variables()
+        self._needs: dict[str, str] = {}
+        self._calls: list[Call] = []
+        #: The ids of groups, or the variables that hold them.
+        self._groups: dict[str, str] = {}
+        self._region = ""
+
+    def calls(self) -> Calls:
+        found = self._changes
+        deleted = {group.name for group in found.groups_deleted}
+        self._find_groups(deleted)
+        for group in found.groups:
+            self._make_group(group.name, group.description)
+        self._change_rules("Add to", _ADD, "InvalidPermission.Duplicate", found.rules)
+        interfaces = {each.instance.name: self._interface(each) for each in found.members}
+        for each in (*found.memberships, *found.memberships_taken):
+            self._set_groups(each, interfaces[each.instance.name])
+        self._change_rules("Take from", _TAKE, "InvalidPermission.NotFound", found.rules_taken)
+        for name in (group.name for group in found.groups_deleted):
+            self._call(
+                f"Delete the security group {name}", self._vpc_of(name), "DeleteSecurityGroup",
+                {"GroupId": self._groups[name]},
+                f"accepting InvalidGroup.NotFound delete-security-group --group-id {words(self._groups[name])} || true",
+            )  # fmt: skip
+        return Calls(found, TARGET.title, self._calls, self._needs)
+
+    def _call(
+        self, about: str, vpc: Vpc | None, action: str, parameters: Mapping[str, Any], *lines: str, **gives: str
+    ) -> None:
+        region = vpc.region if vpc is not None else ""
+        request: dict[str, Any] = {"action": action, "parameters": parameters}
+        if region:
+            request["region"] = region
+            if region != self._region:
+                self._region = region
+                lines = (f"export AWS_REGION={words(region)} AWS_DEFAULT_REGION={words(region)}", *lines)
+        self._calls.append(Call(about, request, lines, gives))
+
+    # Groups
+
+    def _vpc_of(self, group: str) -> Vpc | None:
+        vpcs = self._vpcs.get(group, ())
+        return self._changes.new.vpc_by_name.get(next(iter(vpcs))) if len(vpcs) == 1 else None
+
+    def _vpc_id(self, vpc: Vpc) -> str:
+        if own := provider_id("vpc", vpc):
+            return own
+        name = self._variables.name("vpc", vpc.name)
+        self._needs[name] = f"the id of the VPC {vpc.name}"
+        return f"${{{name}}}"
+
+    def _find_groups(self, deleted: set[str]) -> None:
+        """Look up the groups that are there already, as far as they are mentioned."""
+        found = self._changes
+        mentioned = set(deleted)
+        for each in (*found.rules, *found.rules_taken):
+            mentioned.add(each.group)
+            if isinstance(each.rule.peer, GroupPeer):
+                mentioned.add(each.rule.peer.name)
+        for member in (*found.memberships, *found.memberships_taken):
+            mentioned.update(member.groups)
+        for name, group in found.groups_there.items():
+            if name in mentioned:
+                self._groups[name] = provider_id("sg", group)
+                if not self._groups[name]:
+                    self._find_group(name)
+
+    def _find_group(self, name: str) -> None:
+        variable = self._variables.name("group", name)
+        self._groups[name] = f"${{{variable}}}"
+        vpc = self._vpc_of(name)
+        filters = {"group-name": name} | ({"vpc-id": self._vpc_id(vpc)} if vpc is not None else {})
+        what = f"security group {name}"
+        self._find(what, vpc, variable, "DescribeSecurityGroups", filters, "SecurityGroups", "GroupId")
+
+    def _find(
+        self, what: str, vpc: Vpc | None, variable: str, action: str, filters: Mapping[str, str], section: str, key: str
+    ) -> None:
+        given = words(*(f"Name={name},Values={value}" for name, value in filters.items()))
+        self._call(
+            f"Find the {what}", vpc, action,
+            {"Filters": [{"Name": name, "Values": [value]} for name, value in filters.items()]},
+            f"find_one {words(what)} {_command(action)} --filters {given} --query '{section}[].{key}'",
+            f"{variable}=$answer",
+            **{variable: f"{section}[0].{key}"},
+        )  # fmt: skip
+
+    def _make_group(self, name: str, description: str) -> None:
+        vpc = self._vpc_of(name)
+        assert vpc is not None, "aws_changes refuses it"
+        variable, born = self._variables.name("group", name), self._variables.name("rules_of", name)
+        self._groups[name] = f"${{{variable}}}"
+        parameters = {
+            "GroupName": name,
+            "Description": described(description) or name,
+            "VpcId": self._vpc_id(vpc),
+        }
+        self._call(
+            f"Make the security group {name}", vpc, "CreateSecurityGroup", parameters,
+            # As JSON, because aws would take a description such as file://x for the name of a file with it.
+            f"make_group {words(json.dumps(parameters))}",
+            f"{variable}=$answer",
+            **{variable: "GroupId"},
+        )  # fmt: skip
+        # The script's function does what follows.
+        self._call(
+            f"Find the rules that AWS gives to the new group {name}", vpc, "DescribeSecurityGroupRules",
+            {"Filters": [{"Name": "group-id", "Values": [self._groups[name]]}]},
+            **{born: "SecurityGroupRules[].SecurityGroupRuleId"},
+        )  # fmt: skip
+        self._call(
+            f"Take them from it: {name}", vpc, "RevokeSecurityGroupEgress",
+            {"GroupId": self._groups[name], "SecurityGroupRuleIds": f"${{{born}}}"},
+        )  # fmt: skip
+
+    # Rules
+
+    def _change_rules(
+        self, about: str, actions: Mapping[Direction, str], accepted: str, rules: Sequence[RuleInGroup]
+    ) -> None:
+        by_place: dict[tuple[str, Direction], dict[Rule, Rule]] = {}
+        for each in rules:
+            by_place.setdefault((each.group, each.rule.direction), {})[meaning(each.rule)] = each.rule
+        for (group, direction), those in by_place.items():
+            permissions = [self._permission(rule) for rule in those.values() if not is_said_by_other(rule)]
+            for first in range(0, len(permissions), _BATCH):
+                batch = permissions[first : first + _BATCH]
+                id, action = self._groups[group], actions[direction]
+                command = f"rules {accepted} {_command(action)} {words(id)}"
+                lines = [command, *(words(json.dumps(each)) for each in batch)]
+                self._call(
+                    f"{about} the security group {group}: {len(batch)} {direction} rule{'s' if len(batch) > 1 else ''}",
+                    self._vpc_of(group), action, {"GroupId": id, "IpPermissions": batch}, " \\\n  ".join(lines),
+                )  # fmt: skip
+
+    def _permission(self, rule: Rule) -> dict[str, Any]:
+        made: dict[str, Any] = {"IpProtocol": protocol(rule)}
+        if (ends := first_and_last(rule)) is not None:
+            made["FromPort"], made["ToPort"] = ends
+        said: dict[str, Any] = {}
+        if rule.description:
+            said["Description"] = described(rule.description)
+        if isinstance(rule.peer, GroupPeer):
+            made["UserIdGroupPairs"] = [{"GroupId": self._groups[rule.peer.name], **said}]
+        elif isinstance(rule.peer, AddressGroupPeer):
+            made["PrefixListIds"] = [{"PrefixListId": prefix_list(self._changes, rule.peer), **said}]
+        elif rule.ethertype == 4:
+            made["IpRanges"] = [{"CidrIp": str(rule.peer or "0.0.0.0/0"), **said}]
+        else:
+            made["Ipv6Ranges"] = [{"CidrIpv6": str(rule.peer or "::/0"), **said}]
+        return made
+
+    # Memberships
+
+    def _interface(self, each: Membership) -> str:
+        instance = each.instance
+        if own := provider_id("eni", instance):
+            return own
+        variable = self._variables.name("interface", instance.name)
+        vpc = self._changes.new.vpc_by_name[instance.vpc]
+        filters = filters_of(instance) | {"vpc-id": self._vpc_id(vpc)}
+        self._find(
+            f"network interface of {instance.name}", vpc, variable, "DescribeNetworkInterfaces", filters,
+            "NetworkInterfaces", "NetworkInterfaceId",
+        )  # fmt: skip
+        return f"${{{variable}}}"
+
+    def _set_groups(self, each: Membership, interface: str) -> None:
+        groups = [self._groups[name] for name in each.groups]
+        self._call(
+            f"Set the groups of {each.instance.name}: {', '.join(each.groups)}",
+            self._changes.new.vpc_by_name[each.instance.vpc],
+            "ModifyNetworkInterfaceAttribute",
+            {"NetworkInterfaceId": interface, "Groups": groups},
+            "aws ec2 modify-network-interface-attribute "
+            f"--network-interface-id {words(interface)} --groups {words(*groups)}",
+        )
+
+
+def first_and_last(rule: Rule) -> tuple[int, int] | None:
+    """EC2's FromPort and ToPort: ports, or the type and code of ICMP. -1 is all."""
+    if rule.protocol in (ICMP, ICMPV6):
+        kind = -1 if rule.icmp_type is None else rule.icmp_type
+        return kind, -1 if rule.icmp_code is None else rule.icmp_code
+    if rule.protocol in TARGET.port_protocols:
+        return rule.ports[0] if rule.ports is not None else (0, 65535)
+    return None if rule.protocol is None else (-1, -1)
+
+
+def described(text: str) -> str:
+    """A description in the characters that EC2 takes."""
+    return _NOT_IN_DESCRIPTIONS.sub("_", text)
+
+
+def prefix_list(found: Changes, peer: AddressGroupPeer) -> str:
+    """The id of a prefix list of either policy."""
+    policies = (found.new, found.old) if found.old is not None else (found.new,)
+    groups = (policy.address_group_by_name.get(peer.name) for policy in policies)
+    return next(provider_id("pl", group) for group in groups if group is not None)
+
+
+def protocol(rule: Rule) -> str:
+    return _PROTOCOLS.get(rule.protocol, str(rule.protocol))
+
+
+def filters_of(instance: Instance) -> dict[str, str]:
+    """By what EC2 finds its network interface."""
+    address = single_address(instance)
+    assert address is not None, "aws_changes refuses it"
+    key = "addresses.private-ip-address" if address.version == 4 else "ipv6-addresses.ipv6-address"
+    return {key: str(address.network_address)}
+
+
+def is_said_by_other(rule: Rule) -> bool:
+    """Whether it is the second of two rules that AWS has as one (SPEC 13.3)."""
+    return isinstance(rule.peer, GroupPeer) and rule.ethertype == 6 and rule.protocol != ICMPV6
+
+
+def _command(action: str) -> str:
+    """``DescribeVpcs`` as the command line writes it: ``describe-vpcs``."""
+    return re.sub(r"(?<!^)([A-Z])", r"-\1", action).lower()

@@ -1,0 +1,104 @@
+"""API calls in the order in which they are made, as JSON and as a script of a provider's command line (SPEC 13.4)."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sgfast.exporting.changes import Changes, summary
+from sgfast.policy.model import Instance, Network
+from sgfast.policy.yaml_nodes import shown_origin
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call. In its texts ``${NAME}`` is a variable that an earlier call gave."""
+
+    about: str
+    request: Mapping[str, Any]
+    #: The same for the command line. Empty: the lines of an earlier call do it.
+    lines: Sequence[str]
+    #: Variables, and where their values are in the answer, as JMESPath.
+    gives: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    changes: Changes
+    target: str
+    calls: Sequence[Call]
+    #: Variables whose values the user has to give, and what they are.
+    needs: Mapping[str, str]
+
+    def document(self, version: str) -> dict[str, Any]:
+        return {
+            "about": " ".join(head(self.changes, self.target, version)),
+            "target": self.target,
+            "needs": dict(self.needs),
+            "calls": [
+                {"about": call.about, **call.request, **({"gives": dict(call.gives)} if call.gives else {})}
+                for call in self.calls
+            ],
+        }
+
+    def script(self, version: str, functions: str) -> str:
+        lines = ["#!/bin/sh", *(f"# {line}" for line in head(self.changes, self.target, version)), "set -eu", ""]
+        lines += [f': "${{{name}:?must be {what}}}"' for name, what in self.needs.items()]
+        lines += [functions.strip()]
+        for call in self.calls:
+            if call.lines:
+                lines += ["", f"# {call.about}", *call.lines]
+        return "\n".join(lines) + "\n"
+
+
+def head(found: Changes, target: str, version: str) -> list[str]:
+    """What a text is, for its beginning."""
+    made = f"Made by sgfast {version} from {shown_origin(found.new.origin)}"
+    since = "" if found.old is None else f", since {shown_origin(found.old.origin)}"
+    return [made + since, f"for {target}: {summary(found)}."]
+
+
+class Variables:
+    """Names of variables, each for one thing."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str], str] = {}
+        self._taken: set[str] = set()
+
+    def name(self, kind: str, thing: str) -> str:
+        if (kind, thing) not in self._names:
+            plain = name = re.sub(r"\W", "_", f"{kind}_{thing}", flags=re.ASCII)
+            number = 1
+            while name in self._taken:
+                number += 1
+                name = f"{plain}_{number}"
+            self._taken.add(name)
+            self._names[kind, thing] = name
+        return self._names[kind, thing]
+
+
+def words(*texts: str) -> str:
+    """Words of a shell's command. Variables get their values."""
+    return " ".join(_word(text) for text in texts)
+
+
+def _word(text: str) -> str:
+    # Every other part is the name of a variable.
+    parts = _VARIABLE.split(text)
+    quoted = [f'"${part}"' if n % 2 else shlex.quote(part) for n, part in enumerate(parts) if part]
+    return "".join(quoted) or "''"
+
+
+def single_address(instance: Instance) -> Network | None:
+    """An address by which the instance can be found, if its addresses are not all CIDRs."""
+    return next((each for each in instance.addresses if each.prefixlen == each.max_prefixlen), None)
+
+
+def plain_text(text: str) -> str:
+    """A user's text, in which nothing is a variable."""
+    return text.replace("${", "$ {")

@@ -1,0 +1,283 @@
+"""What has to be made and taken so that the groups of one policy become those of another (SPEC 13.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from sgfast.errors import ExportError
+from sgfast.policy.matching import RuleInGroup
+from sgfast.policy.model import (
+    DEFAULT_GROUP,
+    AddressGroup,
+    AddressGroupPeer,
+    GroupPeer,
+    Instance,
+    Policy,
+    Rule,
+    SecurityGroup,
+    Vpc,
+)
+from sgfast.policy.yaml_nodes import shown_origin
+
+Thing = TypeVar("Thing", SecurityGroup, AddressGroup, Instance, Vpc)
+
+_ALL_PORTS = ((0, 65535),)
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """The groups that an instance shall be in, by name."""
+
+    instance: Instance
+    groups: tuple[str, ...]
+    #: Those that it is in before all changes.
+    had: tuple[str, ...]
+    #: What the old policy calls the instance; its own name if that does not know it.
+    old_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """From the groups of ``old`` to those of ``new``, in the order in which a target is told.
+
+    What is added comes before what is taken, so that nothing is denied in between that both policies allow. Names are
+    those of ``new``; what is deleted has its name in ``old``.
+    """
+
+    old: Policy | None
+    new: Policy
+    address_groups: tuple[AddressGroup, ...]
+    #: Addresses to add to address groups that stay, and those to take from them.
+    addresses: tuple[AddressGroup, ...]
+    groups: tuple[SecurityGroup, ...]
+    #: The rules to add, those of the groups to make among them.
+    rules: tuple[RuleInGroup, ...]
+    #: Instances that come into groups, with all groups of both policies.
+    memberships: tuple[Membership, ...]
+    #: Instances that leave groups, with the groups of ``new``.
+    memberships_taken: tuple[Membership, ...]
+    #: With their ids in ``old``. Rules of groups that ``new`` does not have are here if they name another group that is
+    #: deleted, because clouds do not delete a group that a rule names.
+    rules_taken: tuple[RuleInGroup, ...]
+    #: The other rules of groups that stay, likewise.
+    rules_kept: tuple[RuleInGroup, ...]
+    groups_deleted: tuple[SecurityGroup, ...]
+    addresses_taken: tuple[AddressGroup, ...]
+    address_groups_deleted: tuple[AddressGroup, ...]
+    #: What the things of ``new`` that are there already are in ``old``, by name.
+    kept_groups: Mapping[str, SecurityGroup]
+    kept_address_groups: Mapping[str, AddressGroup]
+
+    @property
+    def members(self) -> list[Membership]:
+        """Of each instance whose groups change, the first change."""
+        return [*{each.instance.name: each for each in (*self.memberships_taken, *self.memberships)}.values()]
+
+    @property
+    def groups_there(self) -> dict[str, SecurityGroup]:
+        """The groups that are there already, by the names that they have here."""
+        found = {name: self.new.group_by_name[name] for name in self.kept_groups}
+        kept = {was.name for was in self.kept_groups.values()}
+        old = self.old.security_groups if self.old is not None else ()
+        return found | {group.name: group for group in old if group.name not in kept}
+
+
+def changes(old: Policy | None, new: Policy) -> Changes:
+    """What leads from ``old`` to ``new``. Without ``old`` there are instances and VPCs, but no groups.
+
+    Things are the same if their provider's id is, or else their name. Those of ``new`` then have the ids of ``old``.
+    Raises ExportError if the policies differ in something that is no group, rule or membership.
+    """
+    before = old or Policy((), security_groups=())
+    origin = shown_origin(new.origin)
+    groups = _same(before.security_groups, new.security_groups, "security group", origin)
+    kept = _same(before.address_groups, new.address_groups, "address group", origin)
+    vpcs = _same(before.vpcs, new.vpcs, "VPC", origin)
+    instances = _same_instances(before, new, {was.name: name for name, was in vpcs.items()})
+    if old is not None:
+        _refuse_other_differences(old, new, groups, instances, vpcs)
+        new = replace(
+            new,
+            vpcs=_with_ids(new.vpcs, vpcs),
+            address_groups=_with_ids(new.address_groups, kept),
+            security_groups=_with_ids(new.security_groups, groups),
+            instances=_with_ids(new.instances, instances),
+        )
+    new_name = {was.name: name for name, was in groups.items()}
+    new_address_group = {was.name: name for name, was in kept.items()}
+
+    def renamed(rule: Rule) -> Rule:
+        """A rule of ``old`` in the names of ``new``."""
+        match rule.peer:
+            case GroupPeer(name) if new_name.get(name, name) != name:
+                return replace(rule, peer=GroupPeer(new_name[name]))
+            case AddressGroupPeer(name) if new_address_group.get(name, name) != name:
+                return replace(rule, peer=AddressGroupPeer(new_address_group[name]))
+        return rule
+
+    added: list[RuleInGroup] = []
+    taken: list[RuleInGroup] = []
+    stay: list[RuleInGroup] = []
+    for group in new.security_groups:
+        was = groups.get(group.name)
+        there = [] if was is None else [renamed(rule) for rule in was.rules]
+        wanted = {meaning(rule): rule for rule in group.rules}
+        known = set(map(meaning, there))
+        added += [RuleInGroup(group.name, rule) for said, rule in wanted.items() if said not in known]
+        taken += [RuleInGroup(group.name, rule) for rule in there if meaning(rule) not in wanted]
+        stay += [RuleInGroup(group.name, rule) for rule in there if meaning(rule) in wanted]
+    gone = [group for group in before.security_groups if group.name not in new_name]
+    # No cloud deletes the group default.
+    deleted = [group for group in gone if DEFAULT_GROUP not in (group.name, group.label)]
+    names = {group.name for group in deleted}
+    for group in gone:
+        taken += [
+            RuleInGroup(group.name, rule) for rule in group.rules
+            if isinstance(rule.peer, GroupPeer) and rule.peer.name != group.name and rule.peer.name in names
+        ]  # fmt: skip
+    more, fewer = _memberships(new, instances, new_name)
+    return Changes(
+        old,
+        new,
+        tuple(group for group in new.address_groups if group.name not in kept),
+        tuple(_surplus((group, kept.get(group.name, group)) for group in new.address_groups)),
+        tuple(group for group in new.security_groups if group.name not in groups),
+        tuple(added),
+        tuple(more),
+        tuple(fewer),
+        tuple(taken),
+        tuple(stay),
+        tuple(deleted),
+        tuple(_surplus((replace(was, name=name), new.address_group_by_name[name]) for name, was in kept.items())),
+        tuple(group for group in before.address_groups if group.name not in new_address_group),
+        groups,
+        kept,
+    )
+
+
+def summary(change: Changes) -> str:
+    """``makes 2 security groups, adds 5 rules, changes the groups of 3 instances``."""
+    parts = [
+        f"{verb} {number:,} {thing}{'s' if number != 1 else ''}"
+        for verb, number, thing in (
+            ("makes", len(change.address_groups), "address group"),
+            ("adds addresses to", len(change.addresses), "address group"),
+            ("makes", len(change.groups), "security group"),
+            ("adds", len(change.rules), "rule"),
+            ("changes the groups of", len(change.members), "instance"),
+            ("takes away", len(change.rules_taken), "rule"),
+            ("deletes", len(change.groups_deleted), "security group"),
+            ("takes addresses from", len(change.addresses_taken), "address group"),
+            ("deletes", len(change.address_groups_deleted), "address group"),
+        )
+        if number
+    ]
+    return ", ".join(parts) or "changes nothing"
+
+
+def meaning(rule: Rule) -> Rule:
+    """The rule without what changes no verdict. Rules that say the same are equal."""
+    return replace(rule, id="", description="", ports=None if rule.ports == _ALL_PORTS else rule.ports)
+
+
+def _same(before: Iterable[Thing], after: Iterable[Thing], kind: str, origin: str) -> dict[str, Thing]:
+    """What the things of ``after`` are in ``before``, by their names in ``after``."""
+    by_id = {thing.id: thing for thing in before if thing.id}
+    by_name = {thing.name: thing for thing in before}
+    found: dict[str, Thing] = {}
+    taken: dict[str, str] = {}
+    for thing in after:
+        was = by_id.get(thing.id) or by_name.get(thing.name)
+        if was is None:
+            continue
+        if was.id != thing.id and was.id and thing.id:
+            raise ExportError(
+                origin,
+                f"{kind} {thing.name!r}: has the id {was.id} in the old policy, and {thing.id} in the new one; "
+                "give one of them another name",
+            )
+        if was.name in taken:
+            message = f"{kind} {was.name!r}: is both {taken[was.name]!r} and {thing.name!r} in the new policy"
+            raise ExportError(origin, f"{message}; give one of them another name or id")
+        taken[was.name] = thing.name
+        found[thing.name] = was
+    return found
+
+
+def _same_instances(before: Policy, new: Policy, vpcs: Mapping[str, str]) -> dict[str, Instance]:
+    """As ``_same``. Instances are also the same if all their addresses are."""
+    found = _same(before.instances, new.instances, "instance", shown_origin(new.origin))
+    known = {was.name for was in found.values()}
+    by_addresses = {
+        (vpcs.get(was.vpc), frozenset(was.addresses)): was for was in before.instances if was.name not in known
+    }
+    for instance in new.instances:
+        if instance.name not in found:
+            was = by_addresses.get((instance.vpc, frozenset(instance.addresses)))
+            if was is not None:
+                found[instance.name] = was
+    return found
+
+
+def _with_ids(things: Iterable[Thing], kept: Mapping[str, Thing]) -> tuple[Thing, ...]:
+    """The things, with the provider's ids as far as the old policy knows them."""
+
+    def of(thing: Thing) -> Thing:
+        was = kept.get(thing.name)
+        return thing if was is None or thing.id else replace(thing, id=was.id or was.name)
+
+    return tuple(map(of, things))
+
+
+def _refuse_other_differences(
+    old: Policy,
+    new: Policy,
+    groups: Mapping[str, SecurityGroup],
+    instances: Mapping[str, Instance],
+    vpcs: Mapping[str, Vpc],
+) -> None:
+    origin = shown_origin(new.origin)
+    only = "an export changes groups, rules and memberships only; make this change first, and import the account again"
+    new_name = {was.name: name for name, was in vpcs.items()}
+    peerings = {frozenset(new_name.get(name, name) for name in pair) for pair in old.peerings}
+    if peerings != new.peerings:
+        pair = min(sorted(each) for each in peerings ^ new.peerings)
+        raise ExportError(origin, f"the peering of {' and '.join(map(repr, pair))}: is in one policy only; {only}")
+    for name, vpc in vpcs.items():
+        if vpc.region != new.vpc_by_name[name].region:
+            raise ExportError(origin, f"VPC {name!r}: is in another region in the old policy; {only}")
+    for name, instance in instances.items():
+        now = new.instance_by_name[name]
+        if (new_name.get(instance.vpc), set(instance.addresses)) != (now.vpc, set(now.addresses)):
+            raise ExportError(origin, f"instance {name!r}: has another VPC or addresses in the old policy; {only}")
+    for name, group in groups.items():
+        if group.stateful != new.group_by_name[name].stateful:
+            message = f"security group {name!r}: is stateful in one policy only; give the new one another name"
+            raise ExportError(origin, message)
+
+
+def _memberships(
+    new: Policy, instances: Mapping[str, Instance], new_name: Mapping[str, str]
+) -> tuple[list[Membership], list[Membership]]:
+    more: list[Membership] = []
+    fewer: list[Membership] = []
+    for instance in new.instances:
+        was = instances.get(instance.name)
+        had = () if was is None else tuple(new_name.get(name, name) for name in was.security_groups)
+        old_name = instance.name if was is None else was.name
+        both = tuple(dict.fromkeys((*had, *instance.security_groups)))
+        if len(both) > len(had):
+            more.append(Membership(instance, both, had, old_name))
+        if len(both) > len(instance.security_groups):
+            fewer.append(Membership(instance, instance.security_groups, had, old_name))
+    return more, fewer
+
+
+def _surplus(pairs: Iterable[tuple[AddressGroup, AddressGroup]]) -> Iterator[AddressGroup]:
+    """The first address group of each pair, with only those addresses that the second one lacks."""
+    for group, other in pairs:
+        known: set[Any] = set(other.addresses)
+        if own := tuple(address for address in group.addresses if address not in known):
+            yield replace(group, addresses=own)

@@ -1,0 +1,319 @@
+"""Rewrites the rules of a policy into what a target can say, where that means exactly the same (SPEC 13.3)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from ipaddress import IPv4Network, IPv6Network
+from typing import Literal
+
+from sgfast.errors import ExportError
+from sgfast.exporting.changes import meaning
+from sgfast.policy.model import (
+    ICMP,
+    ICMPV6,
+    PORT_PROTOCOLS,
+    AddressGroup,
+    AddressGroupPeer,
+    GroupPeer,
+    Network,
+    Peer,
+    Policy,
+    Rule,
+    SecurityGroup,
+    Settings,
+)
+from sgfast.policy.networks import parse_network
+from sgfast.policy.profiles import PROFILES
+from sgfast.policy.rule_text import rule_text
+from sgfast.policy.yaml_nodes import shown_origin
+
+#: The most rules that one rule becomes. A cloud's groups do not have more rules.
+_MOST_PARTS = 1_000
+#: The most rules of all groups together. Their calls as JSON take a gigabyte of memory.
+_MOST_RULES = 200_000
+#: The most comparisons of an allow rule with a deny rule, and of the groups of one instance with each other. That is
+#: about ten seconds.
+_MOST_COMPARISONS = 4_000_000
+
+_Ports = tuple[tuple[int, int], ...]
+
+_ALL_PORTS: _Ports = ((0, 65535),)
+_EVERYWHERE: dict[int, Network] = {4: parse_network("0.0.0.0/0"), 6: parse_network("::/0")}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a target can say."""
+
+    title: str
+    #: The profile whose settings are the target's own (SPEC 6.7).
+    profile: str
+    #: Rules that deny, and priorities.
+    has_denies: bool = False
+    #: Several ranges of ports in one rule.
+    has_port_lists: bool = False
+    has_address_groups: bool = False
+    #: Without these, address groups become CIDRs, except those that the target already has under such an id.
+    address_group_id: re.Pattern[str] | None = None
+    has_stateless_groups: bool = False
+    #: A rule whose peer is a group is for IPv4 and IPv6.
+    has_groups_of_both: bool = False
+    #: The protocols whose rules can have ports.
+    port_protocols: frozenset[int] = PORT_PROTOCOLS
+    #: 0, or 1 where there is no port 0.
+    first_port: int = 0
+
+    def has_address_group(self, group: AddressGroup) -> bool:
+        pattern = self.address_group_id
+        return self.has_address_groups or (
+            pattern is not None and any(map(pattern.fullmatch, (group.id, group.name)))
+        )
+
+
+class _Inexpressible(Exception):
+    """Why a rule cannot be said."""
+
+
+def expressible(policy: Policy, target: Target) -> Policy:
+    """The policy with only such rules as the target has. Every packet gets the same verdict.
+
+    Raises ExportError with a line for each rule, group or setting that the target cannot have.
+    """
+    problems = [*_of_settings(policy.settings, target)]
+    if not target.has_stateless_groups:
+        problems += [
+            f"security group {group.name!r}: is stateless, which {target.title} does not have"
+            for group in policy.security_groups if not group.stateful
+        ]  # fmt: skip
+    rewriter = _Rewriter(policy, target)
+    groups = [rewriter.group(group) for group in policy.security_groups]
+    if problems := [*problems, *rewriter.problems]:
+        raise ExportError(shown_origin(policy.origin), *problems)
+    return replace(
+        policy,
+        security_groups=tuple(groups),
+        address_groups=tuple(group for group in policy.address_groups if target.has_address_group(group)),
+    )
+
+
+def _of_settings(settings: Settings, target: Target) -> Iterator[str]:
+    own, said, unsaid = (_flat(each) for each in (PROFILES[target.profile].settings, settings, Settings()))
+    for name, value in said.items():
+        if value not in (own[name], unsaid[name]):
+            yield f"settings.{name}: {target.title} does not have {value}; leave it out, or write {own[name]}"
+            if name == "profile":
+                return      # the others follow from it
+
+
+def _flat(settings: Settings) -> dict[str, object]:
+    """All settings but the one that is no cloud's (SPEC 6.8)."""
+    values = asdict(settings)
+    del values["max_connections"]
+    timeouts = values.pop("timeouts")
+    return values | {f"timeouts.{name}": value for name, value in timeouts.items()}
+
+
+class _Rewriter:
+    def __init__(self, policy: Policy, target: Target) -> None:
+        self._policy = policy
+        self._target = target
+        self.problems: list[str] = []
+        self._rules = 0
+        self._comparisons = 0
+        #: The IP versions of the addresses of each group's members.
+        self._versions: dict[str, set[int]] = defaultdict(set)
+        for instance in policy.instances:
+            for name in instance.security_groups:
+                self._versions[name] |= {address.version for address in instance.addresses}
+        self._members: Counter[str] = Counter()
+        self._denying: dict[str, list[Rule]] = {}
+        #: The groups with deny rules that some instances of a group are also in, and how many.
+        self._beside: dict[str, Counter[str]] = defaultdict(Counter)
+        if not target.has_denies:
+            self._read_denies()
+
+    def _read_denies(self) -> None:
+        for group in self._policy.security_groups:
+            if denies := [each for rule in group.rules if rule.action == "deny" for each in self._in_cidrs(rule)]:
+                self._denying[group.name] = denies
+                self._beside[group.name][group.name] = 0
+        for instance in self._policy.instances if self._denying else ():
+            denying = [name for name in instance.security_groups if name in self._denying]
+            self._count(len(denying) * len(instance.security_groups))
+            self._members.update(instance.security_groups)
+            for name in instance.security_groups:
+                self._beside[name].update(denying)
+
+    def group(self, group: SecurityGroup) -> SecurityGroup:
+        """The group with rewritten rules. What cannot be said goes to ``problems``."""
+        made: list[tuple[Rule, Rule]] = []
+        for rule in group.rules:
+            if rule.action == "allow" or self._target.has_denies:
+                try:
+                    made += [(part, rule) for part in self._parts(group, rule)]
+                except _Inexpressible as reason:
+                    self._problem(group, rule, reason)
+        parts = [part for part, _ in made]
+        if self._target.has_groups_of_both:
+            parts += self._of_other_version(group, made)
+        self._rules += len(parts)
+        if self._rules > _MOST_RULES:
+            message = f"{self._target.title} would need more than {_MOST_RULES:,} rules; export fewer groups"
+            raise ExportError(shown_origin(self._policy.origin), message)
+        return replace(group, rules=tuple(parts))
+
+    def _problem(self, group: SecurityGroup, rule: Rule, reason: object) -> None:
+        self.problems.append(f"security group {group.name!r}, rule {rule.id} ({rule_text(rule)}): {reason}")
+
+    def _parts(self, group: SecurityGroup, rule: Rule) -> Iterator[Rule]:
+        target = self._target
+        parts = [rule]
+        if not target.has_denies:
+            parts = [replace(each, priority=1) for each in self._without_denied(group, rule)]
+        parts = [each for part in parts for each in self._with_address_group(part)]
+        if not target.has_port_lists:
+            parts = [each for part in parts for each in self._of_one_range(part)]
+        if len(parts) > _MOST_PARTS:
+            raise _Inexpressible(f"{target.title} would need more than {_MOST_PARTS:,} rules for it")
+        for number, part in enumerate(parts, 1):
+            ports = meaning(part).ports
+            if ports is not None and part.protocol not in target.port_protocols:
+                raise _Inexpressible(f"{target.title} has no ports for this protocol")
+            if ports is not None and ports[0][0] < target.first_port:
+                raise _Inexpressible(f"{target.title} has no port 0; begin with port {target.first_port}")
+            yield replace(part, ports=ports, id=f"{rule.id}/{number}" if number > 1 else rule.id)
+
+    def _of_one_range(self, rule: Rule) -> list[Rule]:
+        ports = meaning(rule).ports
+        if ports is None:
+            return [rule]
+        if self._target.first_port == 1 and ports == ((1, 65535),):
+            # All ports but 0. Such a target takes this range for all of them.
+            ports = ((1, 32767), (32768, 65535))
+        return [replace(rule, ports=(each,)) for each in ports]
+
+    def _with_address_group(self, rule: Rule) -> list[Rule]:
+        """The rule, if the target has its address group."""
+        if not isinstance(rule.peer, AddressGroupPeer):
+            return [rule]
+        group = self._policy.address_group_by_name[rule.peer.name]
+        return [rule] if self._target.has_address_group(group) else self._in_cidrs(rule)
+
+    def _in_cidrs(self, rule: Rule) -> list[Rule]:
+        """The rule, with the CIDRs of its address group in the place of the group."""
+        if not isinstance(rule.peer, AddressGroupPeer):
+            return [rule]
+        addresses = self._policy.address_group_by_name[rule.peer.name].addresses
+        self._count(len(addresses))
+        peers = [address for address in addresses if address.version == rule.ethertype]
+        return [replace(rule, peer=peer if peer.prefixlen else None) for peer in peers]
+
+    def _of_other_version(self, group: SecurityGroup, made: Sequence[tuple[Rule, Rule]]) -> list[Rule]:
+        """Those rules with a group as peer that the target adds because it tells no IP versions apart. ``made``: rules,
+        and what they were in the policy.
+        """
+        there = {meaning(part) for part, _ in made}
+        more: dict[Rule, Rule] = {}
+        wrong: dict[str, tuple[Rule, int]] = {}
+        for part, rule in made:
+            if not isinstance(part.peer, GroupPeer) or part.protocol in (ICMP, ICMPV6):
+                continue
+            version: Literal[4, 6] = 6 if part.ethertype == 4 else 4
+            other = replace(part, id=f"{part.id}/ipv{version}", ethertype=version)
+            if meaning(other) in there:
+                continue
+            # A rule of this version matches nothing if either end has no address of it.
+            if version in self._versions[group.name] and version in self._versions[part.peer.name]:
+                wrong[rule.id] = rule, version
+            more[meaning(other)] = other
+        for rule, lacking in wrong.values():
+            reason = f"with a group {self._target.title} allows IPv4 and IPv6; add the same rule for IPv{lacking}"
+            self._problem(group, rule, reason)
+        return [*more.values()]
+
+    def _without_denied(self, group: SecurityGroup, rule: Rule) -> list[Rule]:
+        """What an allow rule allows beside all deny rules that come before it (SPEC 4.10)."""
+        if not (beside := self._beside.get(group.name)):
+            return [rule]
+        whole = parts = self._in_cidrs(rule)
+        for denying, shared in beside.items():
+            for deny in self._denying[denying]:
+                self._count(len(parts) + 1)
+                if deny.priority > rule.priority or deny.direction != rule.direction:
+                    continue
+                left = [each for part in parts for each in _minus(part, deny)]
+                if len(left) > _MOST_PARTS:
+                    raise _Inexpressible(f"without what {deny.id} denies it becomes more than {_MOST_PARTS:,} rules")
+                if left != parts and denying != group.name and shared < self._members[group.name]:
+                    raise _Inexpressible(
+                        f"{deny.id} denies part of it, but only for those instances that are also in {denying!r}"
+                    )
+                parts = left
+        return [rule] if parts == whole else parts
+
+    def _count(self, steps: int) -> None:
+        self._comparisons += steps
+        if self._comparisons > _MOST_COMPARISONS:
+            raise ExportError(
+                shown_origin(self._policy.origin),
+                f"to rewrite the rules for {self._target.title} takes more than {_MOST_COMPARISONS:,} comparisons of "
+                "rules that allow and deny; export fewer groups",
+            )
+
+
+def _minus(allow: Rule, deny: Rule) -> list[Rule]:
+    """What ``allow`` allows and ``deny`` does not deny. Raises _Inexpressible if that is not a few rules."""
+    if allow.ethertype != deny.ethertype or _are_apart(allow.protocol, deny.protocol):
+        return [allow]
+    if _are_apart(allow.icmp_type, deny.icmp_type) or _are_apart(allow.icmp_code, deny.icmp_code):
+        return [allow]
+    ports = _ports_beside(allow.ports or _ALL_PORTS, deny.ports or _ALL_PORTS)
+    if ports == (allow.ports or _ALL_PORTS):
+        return [allow]
+    peers = _peers_beside(allow, deny)
+    if peers is None:
+        return [allow]
+    both, others = peers
+    left = [replace(allow, peer=peer) for peer in others]
+    for name in ("protocol", "icmp_type", "icmp_code"):
+        if getattr(allow, name) is None and getattr(deny, name) is not None:
+            raise _Inexpressible(f"{deny.id} denies part of it, and what is left is not a few rules")
+    if ports:
+        left.append(replace(allow, peer=both, ports=ports))
+    return left
+
+
+def _are_apart(one: int | None, other: int | None) -> bool:
+    return one is not None and other is not None and one != other
+
+
+def _ports_beside(ports: _Ports, denied: _Ports) -> _Ports:
+    """The ports that are not denied, as sorted ranges."""
+    left: list[tuple[int, int]] = []
+    for first, last in ports:
+        for deny_first, deny_last in denied:
+            if deny_last < first or last < deny_first:
+                continue
+            if first < deny_first:
+                left.append((first, deny_first - 1))
+            first = deny_last + 1
+        if first <= last:
+            left.append((first, last))
+    return tuple(left)
+
+
+def _peers_beside(allow: Rule, deny: Rule) -> tuple[Peer, list[Peer]] | None:
+    """The peers of both rules, and those of ``allow`` alone. None: the rules have no peer in common."""
+    if deny.peer is None or deny.peer == allow.peer:
+        return allow.peer, []
+    whole = allow.peer or _EVERYWHERE[allow.ethertype]
+    if not isinstance(whole, IPv4Network | IPv6Network) or not isinstance(deny.peer, IPv4Network | IPv6Network):
+        raise _Inexpressible(f"{deny.id} denies part of it; only of CIDRs can a part be taken out")
+    if whole.version != deny.peer.version or not whole.overlaps(deny.peer):
+        return None
+    if whole.prefixlen >= deny.peer.prefixlen:
+        return allow.peer, []
+    return deny.peer, list(whole.address_exclude(deny.peer))  # type: ignore[arg-type]

@@ -1,0 +1,370 @@
+"""Exports to OpenStack and Open Telekom Cloud: calls of their APIs, and scripts of ``openstack`` (SPEC 13.6)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from sgfast.errors import ExportError
+from sgfast.exporting.calls import Call, Calls, Variables, plain_text, single_address, words
+from sgfast.exporting.changes import Changes, Membership, changes
+from sgfast.exporting.expressible import Target, expressible
+from sgfast.policy.matching import RuleInGroup
+from sgfast.policy.model import (
+    DEFAULT_GROUP,
+    ICMP,
+    ICMPV6,
+    TCP,
+    UDP,
+    AddressGroup,
+    AddressGroupPeer,
+    GroupPeer,
+    Policy,
+    Rule,
+    SecurityGroup,
+)
+from sgfast.policy.rule_text import ports_text, rule_text
+from sgfast.policy.yaml_nodes import shown_origin
+
+OPENSTACK = Target("OpenStack", "neutron", has_address_groups=True, has_stateless_groups=True, first_port=1)
+#: Its API for OpenStack's clients has neither deny rules nor lists of ports.
+OTC = Target("Open Telekom Cloud", "otc", first_port=1, port_protocols=frozenset({TCP, UDP}))
+OTC_V3 = Target(
+    "Open Telekom Cloud", "otc", has_denies=True, has_port_lists=True, first_port=1,
+    port_protocols=frozenset({TCP, UDP}),
+)  # fmt: skip
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_DIRECTIONS = {"inbound": "ingress", "outbound": "egress"}
+_PROTOCOLS = {ICMP: "icmp", TCP: "tcp", UDP: "udp"}
+#: Where groups and rules are. OTC's v3 has its own place; ports are OpenStack's there, too.
+_V2, _OTC_V3 = "/v2.0", "/v3/${project}/vpc"
+
+FUNCTIONS = r'''
+# The answer of the last function is in $answer.
+
+make() {  # security|address NAME OPTION...
+  kind=$1 name=$2
+  shift 2
+  names=$(openstack "$kind" group list -f value -c Name)
+  if echo "$names" | grep -Fqx -e "$name"; then
+    echo "$kind group $name: is there already; import the account, and export what changes since then" >&2
+    exit 1
+  fi
+  answer=$(openstack "$kind" group create "$name" "$@" -f value -c id)
+}
+
+make_group() {  # NAME OPTION...
+  make security "$@"
+  # The cloud gives rules to a new group.
+  given=$(openstack security group rule list "$answer" -f value -c ID)
+  for rule in $given; do
+    openstack security group rule delete "$rule"
+  done
+}
+
+find_one() {  # WHAT COMMAND...
+  what=$1
+  shift
+  answer=$(openstack "$@" -f value)
+  case $answer in
+    '') echo "$what: the cloud knows none" >&2; exit 1 ;;
+    *[[:space:]]*) echo "$what: the cloud knows several" >&2; exit 1 ;;
+  esac
+}
+
+# Runs a command. If it fails with a message about ACCEPTED, what it asks for is there already.
+accepting() {  # ACCEPTED COMMAND...
+  accepted=$1
+  shift
+  if ! said=$(openstack "$@" 2>&1); then
+    case $said in
+      *"$accepted"*) ;;
+      *) echo "$said" >&2; exit 1 ;;
+    esac
+  fi
+}
+'''
+
+
+def export(
+    old: Policy | None, new: Policy, cloud: Literal["openstack", "otc"], form: Literal["script", "json"]
+) -> Calls:
+    """The calls that lead from ``old`` to ``new``. Raises ExportError if the cloud cannot have it exactly so."""
+    target = OPENSTACK if cloud == "openstack" else OTC_V3 if form == "json" else OTC
+    found = openstack_changes(old, new, target)
+    if problems := [*_of_rules_taken(found)]:
+        raise ExportError(shown_origin(new.origin), *problems)
+    return _Project(found, target).calls()
+
+
+def openstack_changes(old: Policy | None, new: Policy, target: Target) -> Changes:
+    """What changes, in rules that the target has."""
+    found = changes(None if old is None else expressible(old, target), expressible(new, target))
+    origin = shown_origin(new.origin)
+    if any(group.name == DEFAULT_GROUP for group in found.groups):
+        raise ExportError(
+            origin,
+            f"security group {DEFAULT_GROUP!r}: every project has it already; import the account, and export what "
+            "changes since then",
+        )
+    if len(regions := {vpc.region for vpc in new.vpcs}) > 1:
+        message = f"the VPCs are in {len(regions)} regions; {target.title} is told about one region at a time"
+        raise ExportError(origin, message)
+    if problems := [*_of_instances(found)]:
+        raise ExportError(origin, *problems)
+    return found
+
+
+def provider_id(thing: Any) -> str:
+    """The id that the cloud has given to a thing, or empty."""
+    return next((text for text in (thing.id, thing.name) if _UUID.fullmatch(text)), "")
+
+
+def _of_instances(found: Changes) -> Iterator[str]:
+    for each in found.members:
+        if not provider_id(each.instance) and single_address(each.instance) is None:
+            yield f"instance {each.instance.name!r}: has neither the id of a port nor a single address; give it its id"
+
+
+def _of_rules_taken(found: Changes) -> Iterator[str]:
+    for each in found.rules_taken:
+        if not rule_id(each.rule):
+            yield (
+                f"security group {each.group!r}, rule {each.rule.id} ({rule_text(each.rule)}): can be taken away only "
+                "by its id; take as the old policy what sgfast import has read"
+            )
+
+
+def rule_id(rule: Rule) -> str:
+    """Of the rule of the cloud that it is, or is a part of."""
+    first = rule.id.partition("/")[0]
+    return first if _UUID.fullmatch(first) else ""
+
+
+def protocol(rule: Rule, is_otc: bool) -> str:
+    if rule.protocol == ICMPV6:
+        return "icmpv6" if is_otc else "ipv6-icmp"
+    return _PROTOCOLS.get(rule.protocol or 0, str(rule.protocol))
+
+
+class _Project:
+    def __init__(self, found: Changes, target: Target) -> None:
+        self._changes = found
+        self._target = target
+        self._place = _OTC_V3 if target is OTC_V3 else _V2
+        self._variables = Variables()
+        self._calls: list[Call] = []
+        #: The ids of things, or the variables that hold them, by kind and name.
+        self._ids: dict[tuple[str, str], str] = {}
+
+    def calls(self) -> Calls:
+        found = self._changes
+        needs = {"project": "the id of the project"} if self._place == _OTC_V3 else {}
+        self._find_things()
+        for addresses in found.address_groups:
+            self._make_address_group(addresses)
+        for addresses in found.addresses:
+            self._change_addresses(addresses, "Add addresses to", "add_addresses", "set", " already exist ")
+        for group in found.groups:
+            self._make_group(group)
+        for each in (*found.rules, *self._parts_that_stay()):
+            self._add_rule(each)
+        ports = {each.instance.name: self._port(each) for each in found.members}
+        for member in (*found.memberships, *found.memberships_taken):
+            self._set_groups(member, ports[member.instance.name])
+        for id, of in {rule_id(each.rule): each for each in found.rules_taken}.items():
+            what = f"rule of {of.group}: {rule_text(of.rule)}"
+            self._delete(what, "security-group-rules", "security group rule", id)
+        for group in found.groups_deleted:
+            id = self._ids["group", group.name]
+            self._delete(f"security group {group.name}", "security-groups", "security group", id)
+        for addresses in found.addresses_taken:
+            self._change_addresses(addresses, "Take addresses from", "remove_addresses", "unset", " not found ")
+        for addresses in found.address_groups_deleted:
+            id = self._ids["addresses", addresses.name]
+            self._delete(f"address group {addresses.name}", "address-groups", "address group", id)
+        return Calls(found, self._target.title, self._calls, needs)
+
+    def _parts_that_stay(self) -> Iterator[RuleInGroup]:
+        """The rules that stay, of a rule of the cloud that is taken away as a whole."""
+        whole = {rule_id(each.rule) for each in self._changes.rules_taken}
+        return (each for each in self._changes.rules_kept if rule_id(each.rule) in whole - {""})
+
+    def _call(
+        self,
+        about: str,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        *lines: str,
+        gives: Mapping[str, str] | None = None,
+        for_each: str = "",
+    ) -> None:
+        request: dict[str, Any] = {"method": method, "path": path}
+        if body is not None:
+            request["body"] = body
+        if for_each:
+            request["for_each"] = for_each
+        self._calls.append(Call(about, request, lines, gives or {}))
+
+    def _delete(self, what: str, section: str, command: str, id: str) -> None:
+        place = self._place if section != "address-groups" else _V2
+        self._call(
+            f"Delete the {what}", "DELETE", f"{place}/{section}/{id}", None,
+            f"accepting ' found for ' {command} delete {words(id)}",
+        )  # fmt: skip
+
+    # Groups and address groups
+
+    def _find_things(self) -> None:
+        """Look up the groups that are there already, as far as they are mentioned."""
+        found = self._changes
+        mentioned: set[tuple[str, str]] = set()
+        for each in (*found.rules, *found.rules_taken, *self._parts_that_stay()):
+            mentioned.add(("group", each.group))
+            match each.rule.peer:
+                case GroupPeer(name):
+                    mentioned.add(("group", name))
+                case AddressGroupPeer(name):
+                    mentioned.add(("addresses", name))
+        for member in (*found.memberships, *found.memberships_taken):
+            mentioned.update(("group", name) for name in member.groups)
+        mentioned.update(("addresses", each.name) for each in (*found.addresses, *found.addresses_taken))
+        there: list[tuple[str, str, SecurityGroup | AddressGroup]] = [
+            *(("group", name, group) for name, group in found.groups_there.items()),
+            *(("addresses", name, found.new.address_group_by_name[name]) for name in found.kept_address_groups),
+        ]
+        there += [("addresses", each.name, each) for each in found.address_groups_deleted]
+        mentioned.update(("group", each.name) for each in found.groups_deleted)
+        mentioned.update(("addresses", each.name) for each in found.address_groups_deleted)
+        for kind, name, thing in there:
+            if (kind, name) in mentioned:
+                self._ids[kind, name] = provider_id(thing) or self._find_by_name(kind, name)
+
+    def _find_by_name(self, kind: str, name: str) -> str:
+        variable = self._variables.name(kind, name)
+        what = "security group" if kind == "group" else "address group"
+        section = what.replace(" ", "-") + "s"
+        self._call(
+            f"Find the {what} {name}", "GET", f"{self._place}/{section}?name={name}", None,
+            f"find_one {words(f'{what} {name}')} {what} show {words(name)} -c id", f"{variable}=$answer",
+            gives={variable: f"{section.replace('-', '_')}[0].id"},
+        )  # fmt: skip
+        return f"${{{variable}}}"
+
+    def _make_address_group(self, group: AddressGroup) -> None:
+        variable = self._variables.name("addresses", group.name)
+        addresses = [str(address) for address in group.addresses]
+        self._ids["addresses", group.name] = f"${{{variable}}}"
+        options = [word for address in addresses for word in ("--address", address)]
+        self._call(
+            f"Make the address group {group.name}", "POST", f"{_V2}/address-groups",
+            {"address_group": {"name": group.name, "addresses": addresses}},
+            f"make address {words(group.name, *options)}", f"{variable}=$answer",
+            gives={variable: "address_group.id"},
+        )  # fmt: skip
+
+    def _change_addresses(self, group: AddressGroup, about: str, action: str, command: str, accepted: str) -> None:
+        addresses = [str(address) for address in group.addresses]
+        id = self._ids["addresses", group.name]
+        # One by one, because the cloud changes nothing if one of several is there already.
+        lines = [
+            f"accepting {words(accepted)} address group {command} --address {words(address)} {words(id)}"
+            for address in addresses
+        ]
+        self._call(
+            f"{about} the address group {group.name}", "PUT", f"{_V2}/address-groups/{id}/{action}",
+            {"addresses": addresses}, *lines,
+        )  # fmt: skip
+
+    def _make_group(self, group: SecurityGroup) -> None:
+        variable, born = self._variables.name("group", group.name), self._variables.name("rules_of", group.name)
+        self._ids["group", group.name] = f"${{{variable}}}"
+        body: dict[str, Any] = {"name": group.name, "description": plain_text(group.description)}
+        if not group.stateful:
+            body["stateful"] = False
+        options = [f"--description={plain_text(group.description)}", *(["--stateless"] if not group.stateful else [])]
+        self._call(
+            f"Make the security group {group.name}", "POST", f"{self._place}/security-groups", {"security_group": body},
+            f"make_group {words(group.name, *options)}", f"{variable}=$answer",
+            gives={variable: "security_group.id", born: "security_group.security_group_rules[].id"},
+        )  # fmt: skip
+        # The script's function does it.
+        self._call(
+            f"Take the rules from it that the cloud gives to a new group: {group.name}", "DELETE",
+            f"{self._place}/security-group-rules/${{each}}", None, for_each=f"${{{born}}}",
+        )  # fmt: skip
+
+    # Rules
+
+    def _add_rule(self, each: RuleInGroup) -> None:
+        rule, group = each.rule, self._ids["group", each.group]
+        body: dict[str, Any] = {
+            "security_group_id": group,
+            "direction": _DIRECTIONS[rule.direction],
+            "ethertype": f"IPv{rule.ethertype}",
+            "protocol": None if rule.protocol is None else protocol(rule, is_otc=self._target is not OPENSTACK),
+        }
+        options = [f"--{body['direction']}", "--ethertype", body["ethertype"], "--protocol", body["protocol"] or "any"]
+        if self._place == _OTC_V3:
+            body |= {"action": rule.action, "priority": rule.priority}
+            if rule.ports is not None:
+                body["multiport"] = ports_text(rule.ports, listed=None)
+            elif rule.icmp_type is not None:
+                body["multiport"] = "-".join(str(n) for n in (rule.icmp_type, rule.icmp_code) if n is not None)
+        elif rule.ports is not None:
+            body["port_range_min"], body["port_range_max"] = rule.ports[0]
+            options += ["--dst-port", "{}:{}".format(*rule.ports[0])]
+        elif rule.icmp_type is not None:
+            body["port_range_min"] = rule.icmp_type
+            options += ["--icmp-type", str(rule.icmp_type)]
+            if rule.icmp_code is not None:
+                body["port_range_max"] = rule.icmp_code
+                options += ["--icmp-code", str(rule.icmp_code)]
+        match rule.peer:
+            case GroupPeer(name):
+                body["remote_group_id"] = self._ids["group", name]
+                options += ["--remote-group", body["remote_group_id"]]
+            case AddressGroupPeer(name):
+                body["remote_address_group_id"] = self._ids["addresses", name]
+                options += ["--remote-address-group", body["remote_address_group_id"]]
+            case peer:
+                body["remote_ip_prefix"] = str(peer or ("0.0.0.0/0" if rule.ethertype == 4 else "::/0"))
+                options += ["--remote-ip", body["remote_ip_prefix"]]
+        if rule.description:
+            body["description"] = plain_text(rule.description)
+            options.append(f"--description={body['description']}")
+        self._call(
+            f"Add to the security group {each.group}: {rule_text(rule)}", "POST", f"{self._place}/security-group-rules",
+            {"security_group_rule": {key: value for key, value in body.items() if value is not None}},
+            f"accepting 'already exists' security group rule create {words(*options, group)}",
+        )  # fmt: skip
+
+    # Memberships
+
+    def _port(self, each: Membership) -> str:
+        if own := provider_id(each.instance):
+            return own
+        variable = self._variables.name("port", each.instance.name)
+        address = single_address(each.instance)
+        assert address is not None, "export refuses it"
+        fixed = f"ip-address={address.network_address}"
+        self._call(
+            f"Find the port of {each.instance.name}", "GET",
+            f"{_V2}/ports?fixed_ips=ip_address%3D{address.network_address}", None,
+            f"find_one {words(f'port of {each.instance.name}')} port list --fixed-ip {words(fixed)} -c ID",
+            f"{variable}=$answer",
+            gives={variable: "ports[0].id"},
+        )  # fmt: skip
+        return f"${{{variable}}}"
+
+    def _set_groups(self, each: Membership, port: str) -> None:
+        groups = [self._ids["group", name] for name in each.groups]
+        given = " ".join(f"--security-group {words(group)}" for group in groups)
+        self._call(
+            f"Set the groups of {each.instance.name}: {', '.join(each.groups)}", "PUT", f"{_V2}/ports/{port}",
+            {"port": {"security_groups": groups}},
+            f"openstack port set --no-security-group {given} {words(port)}",
+        )  # fmt: skip

@@ -1,0 +1,275 @@
+"""What is exported to AWS and run there comes back as the same policy (SPEC 13.2 to 13.5)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ec2
+import pytest
+from command import PCAPS, sgfast
+from effort import some
+from exported import BLOCKS, GROUPS, assert_same, exportable, random_policy, renamed, run, seeds
+from provider_commands import provider_command
+
+from sgfast.errors import ExportError
+from sgfast.exporting import aws
+from sgfast.live.aws import read_account
+from sgfast.policy.document import load_policy, parse_policy
+from sgfast.policy.formats import import_sources
+from sgfast.policy.model import AddressGroupPeer, Policy
+
+boto3 = pytest.importorskip("boto3")
+pytest.importorskip("moto.server")
+
+REGION = "eu-central-1"
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[dict[str, str]]:
+    """The environment in which an empty account is found."""
+    with pytest.MonkeyPatch.context() as patch, ec2.ec2() as (url, _):
+        for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+            patch.delenv(name, raising=False)
+        set_here = {
+            "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL_EC2": url, "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true",
+        }  # fmt: skip
+        for name, value in set_here.items():
+            patch.setenv(name, value)
+        # The description of EC2, a large file, is read once instead of once for each session.
+        loader = pytest.importorskip("botocore.loaders").create_loader()
+        patch.setattr("botocore.session.create_loader", lambda path: loader)
+        yield {**os.environ}
+
+
+@pytest.fixture
+def client(account: dict[str, str]) -> Any:
+    ec2.backend(REGION).reset()
+    return boto3.client("ec2", region_name=REGION)
+
+
+def place(client: Any, policy: Policy, block: str = BLOCKS[4]) -> dict[str, str]:
+    """Make the policy's VPC and interfaces; what the export needs to be told."""
+    vpc = client.create_vpc(CidrBlock=block, AmazonProvidedIpv6CidrBlock=True)["Vpc"]["VpcId"]
+    client.create_tags(Resources=[vpc], Tags=[{"Key": "Name", "Value": policy.vpcs[0].name}])
+    subnet = client.create_subnet(VpcId=vpc, CidrBlock=block, Ipv6CidrBlock=BLOCKS[6])["Subnet"]["SubnetId"]
+    for instance in policy.instances:
+        four, *six = (str(address.network_address) for address in instance.addresses)
+        client.create_network_interface(
+            SubnetId=subnet, PrivateIpAddress=four, Ipv6Addresses=[{"Ipv6Address": each} for each in six]
+        )
+    return {"vpc_default": vpc}
+
+
+def call(client: Any, request: dict[str, Any]) -> Any:
+    operation = re.sub(r"(?<!^)([A-Z])", r"_\1", request["action"]).lower()
+    return getattr(client, operation)(**request["parameters"])
+
+
+def live() -> Policy:
+    return import_sources(read_account(None, [REGION], lambda *_: None).sources, "aws").policy()
+
+
+def apply(client: Any, old: Policy | None, new: Policy, needed: dict[str, str]) -> Policy:
+    """Make the calls that lead to ``new``; what is there then."""
+    document = aws.export(old, new).document("0")
+    run(document, needed if document["needs"] else {}, lambda request: call(client, request))
+    return live()
+
+
+def test_random_policies_and_their_changes_come_back_from_the_calls(client: Any) -> None:
+    for _, pick in seeds(some(3, 200), 2101):
+        ec2.backend(REGION).reset()
+        first, second = (exportable(random_policy(pick), aws.TARGET) for _ in range(2))
+        back = apply(client, None, first, place(client, first))
+        assert_same(first, back, aws.TARGET)
+        assert {group.description for group in back.security_groups} >= {f"of {name}" for name in GROUPS}
+        # Another policy for the same instances, in groups of which one is new and one is gone.
+        groups = {"a": "a", "b": "b", "c": "d"}
+        second = exportable(renamed(replace(second, instances=first.instances), groups), aws.TARGET)
+        assert_same(second, apply(client, back, second, {}), aws.TARGET)
+        assert not ec2.backend(REGION).get_security_group_by_name_or_id("c", None)
+        assert aws.export(live(), second).calls == []
+
+
+SHOP = """
+version: 1
+security_groups:
+  - name: web
+    description: The "shop's" $(web) servers
+    rules:
+      - {direction: inbound, protocol: tcp, ports: "80,443", source: 0.0.0.0/0, description: "it's `here`"}
+      - {direction: outbound, protocol: all}
+  - name: db
+    description: "file:///etc/passwd"
+    rules: [{direction: inbound, protocol: icmp, source: web}, {direction: inbound, protocol: tcp, source: db}]
+instances:
+  - {name: web-1, addresses: [10.1.0.16], security_groups: [web]}
+  - {name: db-1, addresses: [10.1.0.17], security_groups: [db, web]}
+"""
+
+
+@pytest.fixture
+def shell(account: dict[str, str], tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a shell that has ``aws``."""
+    pytest.importorskip("awscli")
+    with provider_command("aws", tmp_path, [sys.executable], account) as path:
+        yield account | {"PATH": path}
+
+
+def executed(script: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    (folder / "apply.sh").write_text(script)
+    command = ["sh", str(folder / "apply.sh")]
+    return subprocess.run(command, env=environment, text=True, capture_output=True, timeout=300)
+
+
+def test_the_script_does_what_the_calls_do_and_may_be_run_again(
+    client: Any, shell: dict[str, str], tmp_path: Path
+) -> None:
+    first = parse_policy(SHOP)
+    needed = place(client, first)
+    script = aws.export(None, first).script("0", aws.FUNCTIONS)
+    done = executed(script, tmp_path, shell)
+    assert done.returncode == 2 and "vpc_default: must be the id of the VPC default" in done.stderr
+    done = executed(script, tmp_path, shell | needed)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    back = live()
+    assert_same(first, back, aws.TARGET)
+    descriptions = {group.description for group in back.security_groups}
+    assert descriptions >= {"The _shop_s_ _(web) servers", "file:///etc/passwd"}
+    again = executed(script, tmp_path, shell | needed)
+    assert again.returncode != 0 and "InvalidGroup.Duplicate" in again.stderr and live() == back
+
+    # OLD is the document, so groups and interfaces have to be found by their names and addresses.
+    text = SHOP.replace("protocol: icmp, source: web", "protocol: udp, source: web").replace("[db, web]", "[db]")
+    second = parse_policy(text.replace('"80,443"', '"80,8080"'))
+    script = aws.export(first, second).script("0", aws.FUNCTIONS)
+    for _ in range(some(1, 2)):
+        done = executed(script, tmp_path, shell | needed)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        assert_same(second, live(), aws.TARGET)
+
+
+def test_a_prefix_list_stays_the_prefix_list_that_it_is(client: Any) -> None:
+    vpc = client.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    offices = client.create_managed_prefix_list(
+        PrefixListName="offices", MaxEntries=5, AddressFamily="IPv4", Entries=[{"Cidr": "192.0.2.0/24"}]
+    )["PrefixList"]["PrefixListId"]  # fmt: skip
+    group = client.create_security_group(GroupName="g", Description="g", VpcId=vpc)["GroupId"]
+    peer = {"IpProtocol": "tcp", "FromPort": 1, "ToPort": 1, "PrefixListIds": [{"PrefixListId": offices}]}
+    client.authorize_security_group_ingress(GroupId=group, IpPermissions=[peer])
+    old = live()
+    g = old.group_by_name["g"]
+    moved = tuple(replace(rule, ports=((2, 2),)) if rule.direction == "inbound" else rule for rule in g.rules)
+    groups = tuple(replace(each, rules=moved) if each is g else each for each in old.security_groups)
+    back = apply(client, old, replace(old, security_groups=groups), {})
+    assert [(rule.ports, rule.peer) for rule in back.group_by_name["g"].rules if rule.direction == "inbound"] == [
+        (((2, 2),), AddressGroupPeer("offices"))
+    ]
+    lists = replace(old.address_groups[0], addresses=())
+    with pytest.raises(ExportError, match="address group 'offices': is a prefix list of AWS; change it there first"):
+        aws.export(old, replace(old, address_groups=(lists,)))
+
+
+def test_a_group_has_another_name_here_but_not_in_the_account(client: Any) -> None:
+    first = parse_policy(SHOP)
+    back = apply(client, None, first, place(client, first))
+    names = {name: f"new-{name}" if name in ("web", "db") else name for name in back.group_by_name}
+    second = renamed(back, names)
+    assert aws.export(back, second).calls == []
+    fewer = [replace(each, rules=()) if each.name == "new-db" else each for each in second.security_groups]
+    back = apply(client, back, replace(second, security_groups=tuple(fewer)), {})
+    assert back.group_by_name["db"].rules == () and len(back.group_by_name["web"].rules) == 3
+
+
+def test_what_traffic_needs_is_in_the_account_after_export(
+    client: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """README's way: suggest, export, apply, import, compare."""
+    wanted, calls, then = (tmp_path / name for name in ("wanted.yaml", "calls.json", "then.yaml"))
+    assert sgfast(capsys, "suggest", PCAPS / "shop.pcap", "-o", wanted).status == 0
+    assert sgfast(capsys, "export", wanted, "--to", "aws", "--format", "json", "-o", calls).status == 0
+    policy = load_policy(wanted)
+    run(json.loads(calls.read_text()), place(client, policy, "10.0.0.0/16"), lambda request: call(client, request))
+    assert sgfast(capsys, "import", "aws", "--live", "--region", REGION, "-o", then, "-q").status == 0
+    done = sgfast(capsys, "diff", wanted, then, "--fail-on", "opened,closed")
+    assert (done.status, done.out) == (0, "By the rules alone: NEW opens nothing and closes nothing\n")
+    # One rule less, and it is told.
+    wanted.write_text(re.sub(r"\n.*protocol: udp, ports: 53.*", "", wanted.read_text(), count=1))
+    assert sgfast(capsys, "diff", wanted, then, "--fail-on", "opened,closed").status == 1
+
+
+def test_a_script_stops_where_aws_knows_none(client: Any, shell: dict[str, str], tmp_path: Path) -> None:
+    # OLD knows the group, so only the interface has to be found.
+    first = replace(parse_policy(SHOP), instances=())
+    known = (replace(each, id=f"sg-0000000{n}") for n, each in enumerate(first.security_groups))
+    first = replace(first, security_groups=tuple(known))
+    second = replace(first, instances=parse_policy(SHOP).instances[:1])
+    script = aws.export(first, second).script("0", aws.FUNCTIONS)
+    done = executed(script, tmp_path, shell | place(client, first))
+    assert done.returncode == 1 and done.stderr == "network interface of web-1: AWS knows none\n"
+
+
+TWO_VPCS = """
+version: 1
+vpcs: [{{name: v, id: vpc-01234567, region: {v}}}, {{name: w, region: {w}}}]
+peerings: [{peerings}]
+security_groups:
+  - {{name: {name}, rules: [{{direction: inbound, protocol: tcp, source: db}}]}}
+  - {{name: db}}
+  - {{name: unused}}
+instances:
+  - {{name: i, vpc: v, addresses: [10.1.0.4{more}], security_groups: [{name}]}}
+  - {{name: j, vpc: w, addresses: [10.2.0.4], security_groups: [db{other}]}}
+"""
+PLAIN = {"v": "eu-1", "w": "eu-1", "peerings": "[v, w]", "name": "web", "more": "", "other": ", unused"}
+
+
+def test_each_call_goes_to_the_region_of_its_vpc() -> None:
+    rules = "rules: [{direction: inbound, protocol: tcp, source: db}]"
+    policy = parse_policy(TWO_VPCS.format(**PLAIN | {"w": "eu-2"}).replace(rules, "rules: []"))
+    made = aws.export(None, policy)
+    assert made.needs == {"vpc_w": "the id of the VPC w"}
+    calls = [call.request for call in made.calls if call.request["action"] == "CreateSecurityGroup"]
+    assert [(call["region"], call["parameters"]["VpcId"]) for call in calls] == [
+        ("eu-1", "vpc-01234567"), ("eu-2", "${vpc_w}"), ("eu-2", "${vpc_w}")
+    ]  # fmt: skip
+    script = made.script("0", aws.FUNCTIONS)
+    regions = re.findall(r"^export AWS_REGION=(\S+) AWS_DEFAULT_REGION=\1$", script, re.M)
+    # Two groups, the interface of each instance, and its groups.
+    assert regions == ["eu-1", "eu-2"] * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({}, ""),
+        ({"w": "eu-2"}, r"security group 'web', rule web/inbound/1: AWS takes no group in another region; write its"),
+        ({"peerings": ""}, "rule web/inbound/1: AWS takes no group in VPC 'w', which is not peered"),
+        ({"other": ", unused, web"}, r"security group 'web': has instances in several VPCs \('v', 'w'\); an AWS group"),
+        ({"other": ""}, "security group 'unused': has no instances, which would say in which VPC AWS has to make it"),
+        ({"name": "sg-web"}, "security group 'sg-web': AWS takes no name that begins with sg-"),
+        ({"name": "default"}, "security group 'default': every VPC has it already"),
+    ],
+)
+def test_what_aws_cannot_be_told_is_an_error(change: dict[str, str], error: str) -> None:
+    policy = parse_policy(TWO_VPCS.format(**PLAIN | change))
+    if not error:
+        aws.export(None, policy)
+        return
+    with pytest.raises(ExportError, match=error):
+        aws.export(None, policy)
+
+
+def test_an_instance_that_cannot_be_found_is_an_error() -> None:
+    policy = parse_policy(TWO_VPCS.format(**PLAIN).replace("10.2.0.4", "10.2.0.0/24"))
+    with pytest.raises(ExportError, match="instance 'j': has neither AWS's id nor a single address; give it its id"):
+        aws.export(None, policy)

@@ -1,0 +1,192 @@
+"""What is exported to OpenStack and run there comes back as the same policy (SPEC 13.2 to 13.4, 13.6)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from effort import some
+from exported import BLOCKS, GROUPS, assert_same, exportable, random_policy, renamed, run, seeds
+from neutron_environment import neutron_python
+from provider_commands import provider_command
+
+from sgfast.exporting import openstack as exporting
+from sgfast.live.openstack import read_account
+from sgfast.policy.document import parse_policy
+from sgfast.policy.formats import import_sources
+from sgfast.policy.model import Policy
+
+PYTHON = neutron_python()
+if PYTHON is None:
+    pytest.skip("no Neutron here: python tests/neutron/neutron_environment.py", allow_module_level=True)
+sdk = pytest.importorskip("openstack")
+requests = pytest.importorskip("requests")
+
+#: Of openstacksdk, about itself.
+pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+SERVER = Path(__file__).parents[1] / "neutron" / "neutron_server.py"
+CLOUDS = """
+clouds:
+  neutron:
+    auth_type: none
+    network_endpoint_override: http://127.0.0.1:{port}
+    network_api_version: "2"
+    has_compute: false
+"""
+
+
+class Cloud:
+    """A project of Neutron."""
+
+    def __init__(self, port: str, environment: dict[str, str]) -> None:
+        self.url, self.environment = f"http://127.0.0.1:{port}", environment
+
+    def call(self, request: dict[str, Any]) -> Any:
+        path = self.url + request["path"]
+        answer = requests.request(request["method"], path, json=request.get("body"), timeout=60)
+        assert answer.ok, (request, answer.text)
+        return answer.json() if answer.content else None
+
+    def empty(self) -> None:
+        network = sdk.connect(cloud="neutron").network
+        for port in [*network.ports()]:
+            network.delete_port(port)
+        for each in [*network.networks()]:
+            network.delete_network(each)
+        for group in [*network.security_groups()]:
+            if group.name != "default":
+                network.delete_security_group(group)
+        for group in [*network.address_groups()]:
+            network.delete_address_group(group)
+
+    def place(self, policy: Policy) -> None:
+        """Make the policy's network and ports."""
+        network, mine = sdk.connect(cloud="neutron").network, {"project_id": "shop"}
+        made = network.create_network(name="v", **mine)
+        for version, cidr in BLOCKS.items():
+            network.create_subnet(
+                network_id=made.id, ip_version=version, cidr=cidr, gateway_ip=None, enable_dhcp=False, **mine
+            )
+        for instance in policy.instances:
+            fixed = [{"ip_address": str(address.network_address)} for address in instance.addresses]
+            network.create_port(
+                name=instance.name, network_id=made.id, fixed_ips=fixed, device_owner="compute:nova", **mine
+            )
+
+    def live(self) -> Policy:
+        return import_sources(read_account("neutron", "neutron", lambda *_: None).sources, "neutron").policy()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    folder = tmp_path_factory.mktemp("neutron")
+    print("Neutron's log is in", folder)
+    environment = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "PYTHONPATH")}
+    with open(folder / "output", "w") as log:
+        server = subprocess.Popen(
+            [str(PYTHON), "-I", SERVER, folder, "shop"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+            text=True, env=environment,
+        )  # fmt: skip
+    try:
+        assert server.stdout is not None
+        port = server.stdout.readline().strip()
+        assert port, (folder / "output").read_text()[-2000:]
+        (folder / "clouds.yaml").write_text(CLOUDS.format(port=port))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OS_CLIENT_CONFIG_FILE", str(folder / "clouds.yaml"))
+            more = {"OS_CLIENT_CONFIG_FILE": str(folder / "clouds.yaml"), "OS_CLOUD": "neutron"}
+            yield Cloud(port, environment | more)
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def cloud(project: Cloud) -> Cloud:
+    project.empty()
+    return project
+
+
+def apply(cloud: Cloud, old: Policy | None, new: Policy) -> Policy:
+    """Make the calls that lead to ``new``; what is there then."""
+    run(exporting.export(old, new, "openstack", "json").document("0"), {}, cloud.call)
+    return cloud.live()
+
+
+def test_random_policies_and_their_changes_come_back_from_the_calls(cloud: Cloud) -> None:
+    for _, pick in seeds(some(1, 200), 2131):
+        cloud.empty()
+        first, second = (exportable(random_policy(pick, (47, 132)), exporting.OPENSTACK) for _ in range(2))
+        cloud.place(first)
+        back = apply(cloud, None, first)
+        assert_same(first, back, exporting.OPENSTACK)
+        assert {group.description for group in back.security_groups} >= {f"of {name}" for name in GROUPS}
+        # Another policy for the same instances, in groups of which one is new and one is gone.
+        groups = {"a": "a", "b": "b", "c": "d"}
+        second = exportable(renamed(replace(second, instances=first.instances), groups), exporting.OPENSTACK)
+        back = apply(cloud, back, second)
+        assert_same(second, back, exporting.OPENSTACK)
+        assert "c" not in back.group_by_name
+        assert exporting.export(back, second, "openstack", "json").calls == []
+
+
+SHOP = """
+version: 1
+settings: {profile: neutron}
+address_groups: [{name: offices, addresses: [192.0.2.0/24, "2001:db8:2::/48"]}]
+security_groups:
+  - name: web
+    description: --The "shop's" $(web) servers
+    rules:
+      - {direction: inbound, protocol: tcp, ports: "80,443", source: offices, description: "it's `here` ${group_web}"}
+      - {direction: outbound, protocol: all}
+  - name: db
+    rules:
+      - {direction: inbound, protocol: icmp, icmp_type: 8, icmp_code: 0, source: web}
+      - {direction: inbound, ethertype: IPv6, protocol: icmp, icmp_type: 128}
+instances:
+  - {name: web-1, addresses: [10.1.0.16], security_groups: [web]}
+  - {name: db-1, addresses: [10.1.0.17], security_groups: [db, web]}
+"""
+
+
+@pytest.fixture
+def shell(project: Cloud, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a shell that has ``openstack``."""
+    with provider_command("openstack", tmp_path, [str(PYTHON), "-I"], project.environment) as path:
+        yield project.environment | {"PATH": path}
+
+
+def executed(script: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    (folder / "apply.sh").write_text(script)
+    command = ["sh", str(folder / "apply.sh")]
+    return subprocess.run(command, env=environment, text=True, capture_output=True, timeout=300)
+
+
+def test_the_script_does_what_the_calls_do_and_changes_may_be_made_again(
+    cloud: Cloud, shell: dict[str, str], tmp_path: Path
+) -> None:
+    first = parse_policy(SHOP)
+    cloud.place(first)
+    script = exporting.export(None, first, "openstack", "script").script("0", exporting.FUNCTIONS)
+    done = executed(script, tmp_path, shell)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    back = cloud.live()
+    assert_same(first, back, exporting.OPENSTACK)
+    assert {rule.description for rule in back.group_by_name["web"].rules} == {"", "it's `here` $ {group_web}"}
+    assert back.group_by_name["web"].description == first.group_by_name["web"].description
+    again = executed(script, tmp_path, shell)
+    assert again.returncode == 1 and again.stderr.startswith("address group offices: is there already; import")
+
+    text = SHOP.replace("icmp_code: 0, source: web", "source: web").replace("[db, web]", "[db]")
+    second = parse_policy(text.replace('"80,443"', '"80,8080"').replace("192.0.2.0/24", "192.0.3.0/24"))
+    script = exporting.export(back, second, "openstack", "script").script("0", exporting.FUNCTIONS)
+    for _ in range(some(1, 2)):
+        done = executed(script, tmp_path, shell)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        assert_same(second, cloud.live(), exporting.OPENSTACK)

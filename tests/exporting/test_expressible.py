@@ -1,0 +1,287 @@
+"""Rules are rewritten only where every packet gets the same verdict (SPEC 13.3), and what else is refused (SPEC 13.1,
+13.2).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from checked_policies import policies, views_exist
+from command import PCAPS, sgfast
+from effort import some
+from exported import exportable
+from hypothesis import given, settings
+from jsonschema import Draft202012Validator
+
+import sgfast.report as sgfast_package
+from sgfast.errors import ExportError
+from sgfast.exporting.aws import TARGET
+from sgfast.exporting.aws import export as export_to_aws
+from sgfast.exporting.changes import changes
+from sgfast.exporting.expressible import Target, expressible
+from sgfast.policy.document import parse_policy
+from sgfast.policy.model import Policy
+from sgfast.policy.rule_text import rule_text
+from sgfast.reaching import difference
+
+Capsys = pytest.CaptureFixture[str]
+PLAIN = Target("a cloud", "neutron")
+
+
+def policy_of(*rules: str, more: str = "") -> Policy:
+    """A policy with these rules in the group web, and an instance in it."""
+    listed = "\n".join(f"      - {{direction: inbound, {rule}}}" for rule in rules)
+    return parse_policy(
+        f"""
+version: 1
+quotas: {{rules_per_group: 1000}}
+address_groups: [{{name: some, addresses: [192.0.2.0/25, 192.0.2.192/26, "2001:db8::/32"]}}]
+security_groups:
+  - name: web
+    rules:
+{listed or "      []"}
+  - {{name: db, rules: [{{direction: inbound, protocol: tcp, ports: 1, source: 10.0.0.0/8, action: deny}}]}}
+{more or "instances: [{name: web-1, addresses: [10.0.0.5], security_groups: [web]}]"}
+"""
+    )
+
+
+def rules_of(policy: Policy, target: Target = PLAIN) -> list[str]:
+    return [rule_text(rule) for rule in expressible(policy, target).group_by_name["web"].rules]
+
+
+@given(policies())
+@settings(max_examples=some(25, 3000), deadline=None)
+def test_no_packet_gets_another_verdict(policy: Policy) -> None:
+    if views_exist(policy):
+        policy = exportable(policy, PLAIN)
+        rewritten = expressible(policy, PLAIN)
+        assert all(len(rule.ports or (1,)) == 1 for group in rewritten.security_groups for rule in group.rules)
+        change = difference(policy, rewritten)
+        assert not change.opened and not change.closed
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        # Several ranges, and a list of addresses, of which only IPv4 counts.
+        (["protocol: tcp, ports: '1,3-4'"], ["tcp/1 from 0.0.0.0/0", "tcp/3-4 from 0.0.0.0/0"]),
+        (["protocol: udp, source: some"], ["udp from 192.0.2.0/25", "udp from 192.0.2.192/26"]),
+        (["protocol: tcp, ports: 0-65535", "protocol: tcp, priority: 9"], ["tcp from 0.0.0.0/0"] * 2),
+        # The deny rule comes after, is about something else, or denies all or a part of it.
+        (["protocol: tcp", "protocol: all, action: deny, priority: 2"], ["tcp from 0.0.0.0/0"]),
+        (["protocol: tcp, ports: 1-9", "protocol: tcp, ports: 10, action: deny"], ["tcp/1-9 from 0.0.0.0/0"]),
+        (["protocol: tcp, source: 10.0.0.0/8", "protocol: tcp, source: 11.0.0.0/8, action: deny"],
+         ["tcp from 10.0.0.0/8"]),
+        (["protocol: tcp, source: 10.0.0.0/8", "protocol: all, action: deny"], []),
+        (["protocol: tcp, source: db", "protocol: all, source: db, action: deny"], []),
+        (["protocol: all, source: 10.0.0.0/30", "protocol: all, source: 10.0.0.0/31, action: deny"],
+         ["all from 10.0.0.2/31"]),
+        (["protocol: tcp, ports: 1-9, source: 10.0.0.0/30", "protocol: tcp, ports: 3, source: 10.0.0.2, action: deny"],
+         ["tcp/1-9 from 10.0.0.3/32", "tcp/1-9 from 10.0.0.0/31", "tcp/1-2 from 10.0.0.2/32",
+          "tcp/4-9 from 10.0.0.2/32"]),
+        (["protocol: icmp, icmp_type: 8", "protocol: icmp, icmp_type: 9, action: deny"],
+         ["icmp type 8 from 0.0.0.0/0"]),
+        (["protocol: icmp, icmp_type: 8", "protocol: icmp, action: deny"], []),
+        (["protocol: tcp, source: some", "protocol: all, source: 192.0.2.128/25, action: deny"],
+         ["tcp from 192.0.2.0/25"]),
+    ],
+)  # fmt: skip
+def test_rules_become_others_that_mean_the_same(written: list[str], said: list[str]) -> None:
+    policy = policy_of(*written)
+    assert sorted(rules_of(policy)) == sorted(said)
+    change = difference(policy, expressible(policy, PLAIN))
+    assert not change.opened and not change.closed
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        (["protocol: all", "protocol: tcp, action: deny"], "web/inbound/2 denies part of it, and what is left is"),
+        (["protocol: icmp", "protocol: icmp, icmp_type: 8, action: deny"], "denies part of it, and what is left"),
+        (["protocol: icmp, icmp_type: 8", "protocol: icmp, icmp_type: 8, icmp_code: 1, action: deny"], "what is left"),
+        (["protocol: tcp, source: web", "protocol: tcp, source: 10.0.0.5, action: deny"], "only of CIDRs can a part"),
+        (["protocol: tcp, source: 10.0.0.0/8", "protocol: tcp, source: web, action: deny"], "only of CIDRs can a part"),
+    ],
+)
+def test_what_is_left_of_a_rule_and_no_rule_can_say_is_an_error(written: list[str], reason: str) -> None:
+    with pytest.raises(ExportError) as caught:
+        expressible(policy_of(*written), PLAIN)
+    (problem,) = caught.value.problems
+    assert problem.startswith("<policy>: security group 'web', rule web/inbound/1 (") and reason in problem
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        ("[web]", ["tcp from 10.0.0.0/8"]),
+        ("[web, db]", ["tcp/0 from 10.0.0.0/8", "tcp/2-65535 from 10.0.0.0/8"]),
+    ],
+)
+def test_a_deny_rule_counts_for_those_who_are_in_its_group(groups: str, said: list[str]) -> None:
+    instances = f"instances: [{{name: web-1, addresses: [10.0.0.5], security_groups: {groups}}}"
+    policy = policy_of("protocol: tcp, source: 10.0.0.0/8", more=instances + "]")
+    assert rules_of(policy) == said
+    other = "{name: w, addresses: [10.0.0.6], security_groups: [web]}"
+    both = policy_of("protocol: tcp, source: 10.0.0.0/8", more=f"{instances}, {other}]")
+    if "db" in groups:
+        with pytest.raises(ExportError, match="db/inbound/1 denies part of it, but only for those instances that"):
+            expressible(both, PLAIN)
+    else:
+        assert rules_of(both) == said
+
+
+def test_a_rule_with_a_group_is_for_both_ip_versions_in_aws() -> None:
+    both = "instances: [{name: w, addresses: [10.0.0.5, '2001:db8::5'], security_groups: [web]}]"
+    rules = ["protocol: tcp, source: web", "protocol: icmp, source: web"]
+    with pytest.raises(ExportError, match=r"rule web/inbound/1 \(tcp from group web, IPv4\): .* same rule for IPv6$"):
+        expressible(policy_of(*rules, more=both), TARGET)
+    for policy in (policy_of(*rules), policy_of(*rules, "ethertype: IPv6, protocol: tcp, source: web", more=both)):
+        assert sorted(rules_of(policy, TARGET)) == [
+            "icmp from group web, IPv4", "tcp from group web, IPv4", "tcp from group web, IPv6"
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("setting", "error"),
+    [
+        ("{profile: neutron}", "settings.profile: AWS does not have neutron; leave it out, or write aws"),
+        ("{on_change: cut-unmatched}", "settings.on_change: AWS does not have cut-unmatched; leave it out"),
+        ("{infrastructure: filtered}", "settings.infrastructure: AWS does not have filtered"),
+        ("{timeouts: {icmp: 7}}", "settings.timeouts.icmp: AWS does not have 7; leave it out, or write 30"),
+        ("{profile: aws}", ""),
+        ("{max_connections: 5}", ""),
+    ],
+)
+def test_a_setting_that_is_not_the_clouds_is_an_error(setting: str, error: str) -> None:
+    policy = parse_policy(f"version: 1\nsettings: {setting}")
+    if not error:
+        expressible(policy, TARGET)
+        return
+    with pytest.raises(ExportError) as caught:
+        expressible(policy, TARGET)
+    assert any(problem.startswith(f"<policy>: {error}") for problem in caught.value.problems)
+
+
+def test_what_one_rule_becomes_is_bounded() -> None:
+    many = [f"protocol: all, source: '2001:db8:{n:x}000::1', action: deny" for n in range(1, 12)]
+    with pytest.raises(ExportError, match=r"rule web/inbound/12 .*: without what .* it becomes more than 1,000 rules"):
+        expressible(policy_of(*many, "ethertype: IPv6, protocol: tcp"), PLAIN)
+    assert len(rules_of(policy_of(*many[:5], "ethertype: IPv6, protocol: tcp"))) > 400
+
+
+def test_what_a_policy_becomes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    deny = "protocol: tcp, ports: '2,4', source: 192.0.2.0/24, action: deny"
+    policy = policy_of("protocol: tcp, ports: '1,3,5'", deny)
+    for bound, beyond, error in (
+        ("_MOST_RULES", 2, "a cloud would need more than 2 rules; export fewer groups"),
+        ("_MOST_COMPARISONS", 2, "takes more than 2 comparisons of rules that allow and deny"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"sgfast.exporting.expressible.{bound}", beyond)
+            with pytest.raises(ExportError, match=error):
+                expressible(policy, PLAIN)
+            patch.setattr(f"sgfast.exporting.expressible.{bound}", beyond + 10)
+            expressible(policy, PLAIN)
+
+
+def test_additions_come_before_what_is_taken_and_groups_are_known_by_their_ids() -> None:
+    old = policy_of("protocol: tcp, ports: 1", "protocol: tcp, ports: 2")
+    new = policy_of("protocol: tcp, ports: 2, id: other, description: the same", "protocol: tcp, ports: 3")
+    instance = new.instances[0]
+    found = changes(old, replace(new, instances=(replace(instance, security_groups=("db",)),)))
+    assert [rule_text(each.rule) for each in found.rules] == ["tcp/3 from 0.0.0.0/0"]
+    assert [rule_text(each.rule) for each in found.rules_taken] == ["tcp/1 from 0.0.0.0/0"]
+    assert [each.groups for each in found.memberships] == [("web", "db")]
+    assert [each.groups for each in found.memberships_taken] == [("db",)]
+    web, db = old.security_groups
+    renamed = replace(new, security_groups=(replace(web, name="front", id="7"), db), instances=())
+    found = changes(replace(old, security_groups=(replace(web, id="7"), db), instances=()), renamed)
+    assert not (found.groups or found.groups_deleted or found.rules or found.rules_taken)
+
+
+def test_the_group_that_no_cloud_deletes_stays() -> None:
+    rules = "[{direction: inbound, protocol: tcp, source: g}, {direction: inbound, protocol: tcp, source: h}]"
+    groups = f"{{name: default, rules: {rules}}}, {{name: sg-1, label: default}}, {{name: g}}, {{name: h}}"
+    old = parse_policy(f"version: 1\nsecurity_groups: [{groups}]")
+    new = parse_policy("version: 1\nsecurity_groups: [{name: h}]")
+    found = changes(old, new)
+    assert [group.name for group in found.groups_deleted] == ["g"]
+    # Its rule would keep AWS from deleting the other group.
+    assert [(each.group, rule_text(each.rule)) for each in found.rules_taken] == [("default", "tcp from group g, IPv4")]
+    assert "Delete the security group g" in [call.about for call in export_to_aws(old, new).calls]
+
+
+@pytest.mark.parametrize(
+    ("old", "error"),
+    [
+        ("vpcs: [{name: default}, {name: w}]\npeerings: [[default, w]]", "the peering of 'default' and 'w': is in one"),
+        ("vpcs: [{name: default, region: north}]", "VPC 'default': is in another region in the old policy"),
+        ("instances: [{name: i, addresses: [10.0.0.9], security_groups: [g]}]", "instance 'i': has another VPC"),
+        ("security_groups: [{name: g, stateful: false}]", "security group 'g': is stateful in one policy only"),
+        ("security_groups: [{name: g, id: x}]", "security group 'g': has the id x in the old policy, and y in"),
+    ],
+)
+def test_what_is_no_group_rule_or_membership_is_not_changed(old: str, error: str) -> None:
+    groups = "" if "security_groups: [{" in old else "\nsecurity_groups: [{name: g, id: y}]"
+    instances = "instances: [{name: i, addresses: [10.0.0.5], security_groups: [g]}]"
+    new = f"version: 1\nsecurity_groups: [{{name: g, id: y}}]\n{instances}"
+    with pytest.raises(ExportError, match=error):
+        changes(parse_policy(f"version: 1\n{old}{groups}"), parse_policy(new))
+
+
+# The command
+
+
+def test_all_rules_that_a_cloud_cannot_have_are_named_at_once(capsys: Capsys, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    rules = "\n".join(f"  - {{direction: inbound, protocol: sctp, ports: {n}}}" for n in range(1, 24))
+    policy.write_text(f"version: 1\nsecurity_groups:\n- name: g\n  rules:\n{rules}\n")
+    done = sgfast(capsys, "export", policy, "--to", "aws", "-o", tmp_path / "out")
+    assert done.status == 2 and done.out == "" and not (tmp_path / "out").exists()
+    lines = done.err.splitlines()
+    assert len(lines) == 21 and lines[-1] == "sgfast: and 3 more that aws cannot have"
+    assert lines[0] == (
+        f"sgfast: {policy}: security group 'g', rule g/inbound/1 (sctp/1 from 0.0.0.0/0): "
+        "AWS has no ports for this protocol"
+    )
+
+
+def test_calls_keep_to_their_schema_and_say_where_they_come_from(capsys: Capsys, tmp_path: Path) -> None:
+    for name, port in (("old", 1), ("new", 2)):
+        (tmp_path / name).write_text(
+            f"version: 1\nsecurity_groups: [{{name: g, rules: [{{direction: inbound, protocol: tcp, ports: {port}}}]}}]"
+        )
+    files = [tmp_path / "new", "--since", tmp_path / "old"]
+    document = json.loads(sgfast(capsys, "export", *files, "--to", "aws", "--format", "json").out)
+    schema = Path(sgfast_package.__file__).parent / "schemas" / "export.json"
+    Draft202012Validator(json.loads(schema.read_text())).validate(document)
+    assert document["about"].endswith(f"/new, since {tmp_path}/old for AWS: adds 1 rule, takes away 1 rule.")
+    script = sgfast(capsys, "export", *files, "--to", "aws").out
+    assert script.startswith("#!/bin/sh\n# Made by sgfast 0.") and f"/new, since {tmp_path}/old\n" in script
+    assert sgfast(capsys, "export", "-", "--since", "-", "--to", "aws").status == 2
+
+
+def test_diff_and_suggest_export_what_they_find(capsys: Capsys) -> None:
+    files = [PCAPS / "shop.yaml", PCAPS / "shop.proposed.yaml"]
+    exported = sgfast(capsys, "export", files[1], "--since", files[0], "--to", "terraform").out
+    done = sgfast(capsys, "diff", *files, "--to", "terraform")
+    assert done.status == 0 and done.out == exported != "" and done.err.startswith("By the rules alone: 1 row opened")
+    both = sgfast(capsys, "diff", *files, "--to", "terraform", "--report", "-")
+    assert both.status == 2 and "--to and --report cannot both write to standard output" in both.one_line()
+    suggested = sgfast(capsys, "suggest", PCAPS / "shop.pcap", "--to", "aws")
+    assert suggested.out.startswith("#!/bin/sh\n# Made by sgfast 0.") and " the suggested policy\n" in suggested.out
+    assert "19 rules in 3 groups for 4 instances" in suggested.err
+    # What is there already is the policy that the suggestion starts from, of which a cloud gives the ids.
+    since = sgfast(capsys, "suggest", PCAPS / "shop.pcap", "--policy", files[0], "--to", "openstack")
+    assert since.status == 2 and "can be taken away only by its id" in since.err and since.out == ""
+
+
+def test_a_policy_of_a_hundred_groups_is_exported_in_few_calls() -> None:
+    rules = ", ".join(f"{{direction: inbound, protocol: tcp, ports: {n}}}" for n in range(1, 51))
+    groups = "\n".join(f"  - {{name: g{n}, rules: [{rules}]}}" for n in range(100))
+    calls = export_to_aws(None, parse_policy(f"version: 1\nsecurity_groups:\n{groups}\n")).calls
+    assert len(calls) == 400

@@ -1,0 +1,168 @@
+"""Random policies to export, and what comes back from where they were exported to."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import Any
+
+from sgfast.errors import ExportError
+from sgfast.exporting.changes import meaning
+from sgfast.exporting.expressible import Target, expressible
+from sgfast.policy.model import (
+    DEFAULT_VPC,
+    AddressGroup,
+    AddressGroupPeer,
+    GroupPeer,
+    Instance,
+    Policy,
+    Rule,
+    SecurityGroup,
+    Vpc,
+)
+from sgfast.reaching import difference
+
+GROUPS = ("a", "b", "c")
+#: The instances are in here, and so are some of the CIDRs of rules.
+BLOCKS = {4: "10.1.0.0/24", 6: "2001:db8:1::/64"}
+_CIDRS = {
+    4: ("10.1.0.0/24", "10.1.0.16/28", "10.1.0.17/32", "10.1.0.0/16", "192.0.2.0/24", "192.0.2.7/32"),
+    6: ("2001:db8:1::/64", "2001:db8:1::10/124", "2001:db8::/32", "2001:db8:2::7/128"),
+}
+_PORTS = (((22, 22),), ((1, 1), (80, 81)), ((80, 90),), ((85, 443),), ((0, 65535),), ((1, 65535),))
+#: In a group of AWS there may be so many of each direction.
+_MOST_RULES = 60
+_PROBLEM = re.compile(r"security group '(\w+)', rule (\S+) \(")
+
+
+def random_policy(pick: random.Random, more_protocols: tuple[int, ...] = (47,)) -> Policy:
+    """Three groups in one VPC, with rules of all kinds; instances with an address of each IP version or of one."""
+    groups = []
+    for name in GROUPS:
+        rules = [_rule(pick, f"{name}/{n}", more_protocols) for n in range(pick.randrange(7))]
+        groups.append(SecurityGroup(name, tuple(rules), f"of {name}"))
+    instances = []
+    for n in range(1, pick.randrange(2, 5)):
+        texts = pick.choice(((4,), (4, 6), (4,)))
+        addresses = tuple(ip_network(BLOCKS[version].split("/")[0].rstrip("0") + str(15 + n)) for version in texts)
+        members = tuple(sorted(pick.sample(GROUPS, pick.randrange(1, 3))))
+        instances.append(Instance(f"i{n}", DEFAULT_VPC, addresses, members))
+    some = tuple(ip_network(pick.choice(_CIDRS[version])) for version in (4, 6))
+    return Policy((Vpc(DEFAULT_VPC),), frozenset(), (AddressGroup("some", some),), tuple(groups), tuple(instances))
+
+
+def _rule(pick: random.Random, id: str, more_protocols: tuple[int, ...]) -> Rule:
+    family = pick.choice((4, 4, 4, 6))
+    icmp = 1 if family == 4 else 58
+    protocol = pick.choice((None, 6, 6, 6, 17, icmp, *more_protocols))
+    kind = pick.choice((None, 8, 9)) if protocol == icmp else None
+    peer: Any = pick.choice((None, "cidr", "cidr", "group", "group", "some"))
+    if peer == "cidr":
+        peer = ip_network(pick.choice(_CIDRS[family]))
+    elif peer == "group":
+        peer = GroupPeer(pick.choice(GROUPS))
+    elif peer == "some":
+        peer = AddressGroupPeer("some")
+    action = pick.choice(("allow", "allow", "allow", "deny"))
+    if family == 6 and action == "deny":
+        peer = None     # what is left of IPv6 beside a CIDR is more CIDRs than a group of AWS may have
+    return Rule(
+        id, pick.choice(("inbound", "inbound", "outbound")), 4 if family == 4 else 6, protocol,
+        pick.choice((None, *_PORTS)) if protocol in (6, 17) else None, kind,
+        None if kind is None else pick.choice((None, 1)), peer,
+        action, pick.choice((1, 1, 2)),
+    )  # fmt: skip
+
+
+def renamed(policy: Policy, names: dict[str, str]) -> Policy:
+    """The policy with other names of its groups."""
+
+    def of(rule: Rule) -> Rule:
+        return replace(rule, peer=GroupPeer(names[rule.peer.name])) if isinstance(rule.peer, GroupPeer) else rule
+
+    return replace(
+        policy,
+        security_groups=tuple(
+            replace(each, name=names[each.name], rules=tuple(map(of, each.rules))) for each in policy.security_groups
+        ),
+        instances=tuple(
+            replace(each, security_groups=tuple(names[name] for name in each.security_groups))
+            for each in policy.instances
+        ),
+    )
+
+
+def exportable(policy: Policy, target: Target) -> Policy:
+    """The policy without the rules that the target cannot have, and without denials that need too many rules."""
+    while True:
+        try:
+            rewritten = expressible(policy, target)
+            if all(len(group.rules) <= _MOST_RULES for group in rewritten.security_groups):
+                return policy
+            groups = [
+                replace(group, rules=tuple(rule for rule in group.rules if rule.action == "allow"))
+                for group in policy.security_groups
+            ]
+        except ExportError as error:
+            wrong = {(match[1], match[2]) for problem in error.problems for match in _PROBLEM.finditer(problem)}
+            assert wrong, error.problems
+            groups = [
+                replace(group, rules=tuple(rule for rule in group.rules if (group.name, rule.id) not in wrong))
+                for group in policy.security_groups
+            ]
+        policy = replace(policy, security_groups=tuple(groups))
+
+
+def assert_same(sent: Policy, back: Policy, target: Target) -> None:
+    """What came back is what was sent, but for ids and order, and allows what the policy allows."""
+    wanted, found = expressible(sent, target), expressible(back, target)
+    assert {group.name: _rules(group, wanted) for group in wanted.security_groups} == {
+        group.name: _rules(group, found) for group in found.security_groups if group.name in sent.group_by_name
+    }
+    assert {frozenset(each.addresses): set(each.security_groups) for each in sent.instances} == {
+        frozenset(each.addresses): set(each.security_groups) for each in back.instances
+    }
+    change = difference(sent, replace(back, settings=sent.settings))
+    assert not change.opened and not change.closed
+
+
+def _rules(group: SecurityGroup, policy: Policy) -> set[Rule]:
+    """With addresses in the place of names of address groups, which a cloud may not have."""
+    return {meaning(rule) for rule in group.rules}
+
+
+def without(value: Any, values: dict[str, Any]) -> Any:
+    """A request with the values of its variables."""
+    if isinstance(value, dict):
+        return {key: without(each, values) for key, each in value.items()}
+    if isinstance(value, list):
+        return [without(each, values) for each in value]
+    if not isinstance(value, str):
+        return value
+    if whole := re.fullmatch(r"\$\{(\w+)\}", value):
+        return values[whole[1]]
+    return re.sub(r"\$\{(\w+)\}", lambda found: str(values[found[1]]), value)
+
+
+def run(document: dict[str, Any], needed: dict[str, str], make: Callable[[dict[str, Any]], Any]) -> None:
+    """Make the calls of an export in JSON (SPEC 13.4)."""
+    import jmespath  # type: ignore[import-untyped]
+
+    assert set(document["needs"]) == set(needed)
+    values: dict[str, Any] = dict(needed)
+    for request in document["calls"]:
+        answer = None
+        for each in without(request.get("for_each", [""]), values):
+            answer = make(without(request, values | {"each": each}))
+        for name, path in request.get("gives", {}).items():
+            values[name] = jmespath.search(path, answer)
+            assert values[name] is not None, (request, answer)
+
+
+def seeds(count: int, seed: int) -> Iterator[tuple[int, random.Random]]:
+    for n in range(count):
+        print("seed", seed + n)
+        yield seed + n, random.Random(seed + n)
