@@ -12,6 +12,7 @@ import subprocess
 import time
 from dataclasses import replace
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import frames as f
@@ -128,6 +129,31 @@ def test_a_packet_that_would_pass_both_filters_at_once_is_dropped_and_counted() 
         host.run("ip", "rule", "del", "iif", "tap0", "lookup", "100")      # no detour by the network
         assert sender.forward(packet, leaving=True) == _read_all(receiver._inside) == []
         assert re.search(r"counter packets 1 .* drop comment \"one_pass\"", host.run("nft", "list", "ruleset"))
+
+
+def test_the_detour_of_readme_makes_packets_between_instances_pass_twice() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (commands,) = re.findall(r"^```sh\n(ip link add detour0.*?)^```", readme, re.M | re.S)
+    addresses = [(ip_network(f"10.0.0.{n}"), ip_network(f"2001:db8::{n}")) for n in (1, 2)]
+    policy = replace(
+        open_policy(), instances=tuple(Instance(f"i{n}", "default", own, ("open",)) for n, own in enumerate(addresses))
+    )
+    with Host(policy) as host:
+        sender, receiver = host.sides
+        for family in ("-4", "-6"):
+            for tap in ("tap0", "tap1"):
+                host.run("ip", family, "rule", "del", "iif", tap, "lookup", "100")
+            host.run("ip", family, "route", "flush", "table", "100")
+        # New interfaces have link-local addresses, as everywhere but behind the oracle's taps.
+        host.run("sysctl", "-w", "net.ipv6.conf.default.addr_gen_mode=0")
+        host.run("sh", "-e", text=commands)
+        for one, other in zip(*(map(str, (own.network_address for own in each)) for each in addresses), strict=True):
+            packet = with_checksum(f.ip(one, other, f.udp(1, 2)))
+            # The kernel's own packets about groups of multicast may come, too.
+            assert not any(seen.endswith(packet[-8:]) for seen in sender.forward(packet, leaving=True))
+            assert any(seen.endswith(packet[-8:]) for seen in _read_all(receiver._inside)), one
+        tracked = {side.instance.name: len(side.table.entries()) for side in host.sides}
+        assert tracked == {"i0": 2, "i1": 2}
 
 
 def test_what_was_begun_before_the_file_was_loaded_does_not_pass_for_allowed() -> None:
