@@ -30,7 +30,7 @@ def views(policy: Policy, vpcs: Iterable[str]) -> dict[str, View]:
         raise ExportError(
             shown_origin(policy.origin),
             f"for the {len(names):,} VPCs of these instances {looks:,} addresses are looked at, and "
-            f"{MAX_LOOKS:,} is the limit: export the instances of fewer VPCs at a time"
+            f"{MAX_LOOKS:,} is the limit: export the instances of fewer VPCs at a time",
         )
     return {name: View(policy, name) for name in names}
 
@@ -79,7 +79,7 @@ class View:
             raise ExportError(
                 shown_origin(self.policy.origin),
                 f"the groups that rules name have members with {total:,} ranges of addresses "
-                f"together, and {MAX_RANGES:,} is the limit: export fewer instances, or name CIDRs in the rules"
+                f"together, and {MAX_RANGES:,} is the limit: export fewer instances, or name CIDRs in the rules",
             )
         found: dict[tuple[str, int], list[Range]] = {(name, family): [] for name in wanted for family in (4, 6)}
         for (owner, family), ranges in self._by_owner.items():

@@ -79,7 +79,7 @@ def commands(
             raise ExportError(
                 f"{origin}:{n}",
                 f"these connections take more than {MAX_COMPARISONS:,} comparisons with rules: list the "
-                "connections of one instance at a time, with conntrack -L --zone"
+                "connections of one instance at a time, with conntrack -L --zone",
             )
         match side.fate(connection):
             case "stays":
@@ -117,6 +117,7 @@ class _Side:
             self.view = views_new[self.new.vpc]
             self.by_direction = {way: [*rules_of(policy, self.new, way)] for way in ("inbound", "outbound")}
             self.rules = max(map(len, self.by_direction.values()))
+            self.stateful = all(policy.group_by_name[name].stateful for name in self.new.security_groups)
             self.concerned |= not changed.isdisjoint(self.new.security_groups)
 
     def fate(self, connection: Connection) -> Fate:
@@ -129,10 +130,11 @@ class _Side:
         own, peer = ends if mine[0] else ends[::-1]
         if (
             self.new is None
+            or not self.stateful
             or self.view.owner(connection.family, own) is not self.new
             or self.view.owner(connection.family, peer) is self.new
         ):
-            return "forgotten"      # SPEC 6.6, 6.11
+            return "forgotten"      # SPEC 4.13, 6.6, 6.11
         if not self._is_cut(connection, self.new, direction, peer):
             return "stays"
         return "forgotten" if self.on_change == "forget-unmatched" else "cut"
@@ -196,7 +198,7 @@ def _parsed(line: str, place: str) -> Connection:
     except (ValueError, KeyError):
         raise ExportError(
             place,
-            "this is no connection as conntrack -L -o extended lists them: write the list with that command"
+            "this is no connection as conntrack -L -o extended lists them: write the list with that command",
         ) from None
     return Connection(source.version, number, source, destination, numbers, seconds, zone)
 

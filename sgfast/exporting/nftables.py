@@ -97,7 +97,7 @@ def ruleset(policy: Policy, interfaces: Interfaces, version: str) -> str:
         *_kernel_settings(policy),
         *_two_passes(interfaces),
     ]
-    return _head(policy.origin, interfaces, version, what) + table(policy, interfaces).text()
+    return _head(policy.origin, interfaces, version, what) + _Writer(policy, interfaces).table.text()
 
 
 def update(old: Policy, new: Policy, interfaces: Interfaces, version: str) -> str:
@@ -113,17 +113,15 @@ def update(old: Policy, new: Policy, interfaces: Interfaces, version: str) -> st
             raise ExportError(
                 shown_origin(new.origin),
                 f"instance {name!r}: loses its place in the kernel's table to another one with a similar "
-                "checksum of its name: load the whole file, which ends the connections of this instance"
+                "checksum of its name: load the whole file, which ends the connections of this instance",
             )
     what = [
         f"It makes the filter of this policy out of that of {shown_origin(old.origin)}, which must be loaded, at once.",
+        *(_kernel_settings(new) if old.settings != new.settings else ()),
         *_after_update(new),
     ]
-    return _head(new.origin, interfaces, version, what) + difference(table(old, interfaces), table(new, interfaces))
-
-
-def table(policy: Policy, interfaces: Interfaces) -> Table:
-    return _Writer(policy, interfaces).table
+    tables = (_Writer(policy, interfaces).table for policy in (old, new))
+    return _head(new.origin, interfaces, version, what) + difference(*tables)
 
 
 def cut_set(kind: CutKind, family: int, instance: str) -> str:
@@ -229,7 +227,7 @@ def _check_timeouts(policy: Policy) -> None:
             raise ExportError(
                 shown_origin(policy.origin),
                 f"settings.timeouts.{name}: is {value}, and the kernel takes whole seconds up to "
-                f"{MAX_TIMEOUT:,}: change the timeout"
+                f"{MAX_TIMEOUT:,}: change the timeout",
             )
 
 
@@ -274,7 +272,8 @@ class _Writer:
         if rules > MAX_RULES:
             raise ExportError(
                 shown_origin(self.policy.origin),
-                f"these instances have {rules:,} rules together, and {MAX_RULES:,} is the limit: export fewer instances"
+                f"these instances have {rules:,} rules together, and {MAX_RULES:,} is the limit: "
+                "export fewer instances",
             )
         problems = [
             f"security group {group.name!r}, rule {rule.id!r}: Linux looks through the AH header "
@@ -297,7 +296,7 @@ class _Writer:
                     shown_origin(self.policy.origin),
                     f"instances {name!r} and {other!r} of two VPCs have the address "
                     f"{_ADDRESS[family](first)}, and one host cannot tell their packets apart: export each VPC's "
-                    "instances for a network namespace of their own"
+                    "instances for a network namespace of their own",
                 )
 
     # Sets
@@ -331,7 +330,7 @@ class _Writer:
             raise ExportError(
                 shown_origin(self.policy.origin),
                 f"the sets of this file have more than {MAX_RANGES:,} ranges of addresses, which "
-                "is the limit: export fewer instances"
+                "is the limit: export fewer instances",
             )
         self.table.sets[name] = Elements("set", f"type ipv{family}_addr", elements)
 

@@ -182,6 +182,14 @@ def test_a_second_file_touches_only_what_differs() -> None:
     assert [line for line in update(policy(), policy(), ON_HOST, "1").splitlines() if line[0] != "#"] == []
 
 
+def test_a_second_file_tells_of_other_timeouts() -> None:
+    slower = parse_policy((POLICY % "keep").replace("icmp: 7", "icmp: 8, tcp_other: 31"))
+    text = update(policy("keep"), slower, ON_HOST, "1")
+    assert "icmp_timeout=8\n" in text and "add ct timeout inet sgfast tcp-600-30-31 {" in text
+    assert "delete ct timeout inet sgfast tcp-600-30-30\n" in text
+    assert "icmp_timeout" not in update(policy("keep"), closed("keep"), ON_HOST, "1")
+
+
 def test_zones_stay_when_other_instances_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
     first = policy()
     alone = replace(first, instances=first.instances[:1])
@@ -258,7 +266,9 @@ def test_on_change_says_what_becomes_of_connections() -> None:
     assert fate("cut-inbound", ENTRY.format(zone=1)) == []
     assert fate("cut-inbound", entry(policy(), "db-1")) == []
     gone = replace(closed(), instances=closed().instances[1:])
-    assert [line.split()[:2] for line in script(policy(), gone, entry(policy()))] == [["conntrack", "-D"]]
+    stateless = replace(closed(), security_groups=tuple(replace(g, stateful=False) for g in closed().security_groups))
+    for after in (gone, stateless):
+        assert [line.split()[:2] for line in script(policy(), after, entry(policy()))] == [["conntrack", "-D"]]
 
 
 def test_a_query_that_is_cut_denies_its_replies_and_no_other_queries() -> None:
