@@ -188,10 +188,11 @@ def _two_passes(interfaces: Interfaces) -> Iterator[str]:
 
 def _after_update(policy: Policy) -> Iterator[str]:
     if policy.settings.on_change == "keep":
-        yield "Connections stay as they are (on_change: keep)."
+        yield "Connections stay as they are (on_change: keep), but for those of instances and addresses that are gone."
+        yield "These are told to conntrack afterwards:"
     else:
         yield f"What becomes of connections (on_change: {policy.settings.on_change}) is told to conntrack afterwards:"
-        yield "list them with conntrack -L -o extended, and have sgfast write the commands (--connections FILE)."
+    yield "list them with conntrack -L -o extended, and have sgfast write the commands (--connections FILE)."
 
 
 # What cannot be said --------------------------------------------------------------------------------------------------
