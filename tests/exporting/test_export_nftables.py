@@ -267,6 +267,8 @@ def test_on_change_says_what_becomes_of_connections() -> None:
     assert fate("cut-inbound", entry(policy(), "db-1")) == []
     gone = replace(closed(), instances=closed().instances[1:])
     stateless = replace(closed(), security_groups=tuple(replace(g, stateful=False) for g in closed().security_groups))
+    told = script(policy("keep"), replace(gone, settings=policy("keep").settings), entry(policy()))
+    assert [line.split()[:2] for line in told] == [["conntrack", "-D"]]
     for after in (gone, stateless):
         assert [line.split()[:2] for line in script(policy(), after, entry(policy()))] == [["conntrack", "-D"]]
 
