@@ -78,6 +78,17 @@ def test_a_second_file_makes_the_table_that_the_whole_file_makes(policy: Policy,
     assert listed(*files) == listed(whole)
 
 
+def test_chains_that_jump_to_each_other_go_and_come_together() -> None:
+    groups = tuple(SecurityGroup(name, (Rule(f"{name}/1", "inbound", 4),)) for name in "ab")
+    members = tuple(Instance(f"i{n}", "default", (ip_network(f"10.0.0.{n}"),), (name,)) for n, name in enumerate("ab"))
+    both = Policy(security_groups=groups, instances=members)
+    one = replace(both, instances=members[:1])
+    devices: Interfaces = {"i0": "tap0", "i1": "tap1"}
+    first, second = ruleset(both, devices, "1"), update(both, one, devices, "1")
+    assert listed(first, second) == listed(ruleset(one, {"i0": "tap0"}, "1"))
+    assert listed(first, second, update(one, both, devices, "1")) == listed(first)
+
+
 def test_names_of_any_length_load() -> None:
     long = "9-" + "x" * 60 + ".-"
     text = f"""
