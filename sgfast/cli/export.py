@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -34,7 +35,9 @@ provider_option = click.option(
 
 @click.command("export", short_help="Write what a cloud has to be told so that a policy holds there.")
 @click.argument("path", metavar="POLICY", type=FILE)
-@click.option("--to", "target", type=click.Choice(TARGETS), required=True, help="What the policy is exported to.")
+@click.option(
+    "--to", "target", type=click.Choice((*TARGETS, "nftables")), required=True, help="What the policy is exported to."
+)
 @click.option("--since", type=FILE, metavar="OLD", help="What is there already: export only what differs from OLD.")
 @click.option(
     "--format", "form", type=click.Choice(["script", "json"]), default="script", show_default=True,
@@ -43,6 +46,16 @@ provider_option = click.option(
 @provider_option
 @click.option(
     "--output", "-o", type=FILE, metavar="FILE", default="-", help="Write to FILE. Default: standard output."
+)
+@click.option("--instance", metavar="NAME", help="Of --to nftables: the instance that the machine itself is.")
+@click.option(
+    "--interface", "interfaces", metavar="NAME=DEVICE", multiple=True,
+    help="Of --to nftables, for a host: the interface that an instance is behind. Once for each instance.",
+)
+@click.option(
+    "--connections", type=FILE, metavar="FILE",
+    help="Of --to nftables, with --since: write what becomes of the connections in FILE, as conntrack -L -o extended "
+    "lists them.",
 )
 @policy_options
 @sandbox_option
@@ -54,6 +67,9 @@ def export(
     form: Form,
     provider: Provider | None,
     output: str,
+    instance: str | None,
+    interfaces: tuple[str, ...],
+    connections: str | None,
     policies: PolicyOptions,
     quiet: bool,
 ) -> None:
@@ -66,6 +82,8 @@ def export(
       openstack  OpenStack: a script of openstack, or the calls of Neutron's API
       otc        Open Telekom Cloud: a script of openstack, or the calls of its
                  VPC API v3, which has deny rules
+      nftables   Linux: a file for nft -f, for one machine (--instance), or for
+                 a host of several instances (--interface)
 
     What is exported means exactly what POLICY means. A rule that the target cannot have is written in other rules that
     mean the same; where there are none, it is an error that names the rule. Nothing is run, and no cloud is asked.
@@ -78,16 +96,18 @@ def export(
       sgfast export policy.yaml --to aws -o apply.sh
       sgfast export edited.yaml --since today.yaml --to aws --format json
       sgfast export policy.yaml --to terraform --provider openstack -o groups.tf
+      sgfast export policy.yaml --to nftables --interface web-1=tap0 -o filter.nft
     """
-    if path == since == "-":
+    if [path, since, connections].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
     if target == "terraform" and form == "json":
         raise click.UsageError("--format json is for the calls of an API; --to terraform has none")
     if target != "terraform" and provider is not None:
         raise click.UsageError("--provider is for --to terraform")
+    _check_nftables(target, form, since, instance, interfaces, connections)
     from sgfast.output import open_output, refuse_shared
 
-    inputs = Inputs([path, since])
+    inputs = Inputs([path, since, connections])
     refuse_shared([] if output == "-" else [output], inputs.files)
     with open_output(output) as stream:
         if stream.warning and not quiet:
@@ -95,20 +115,82 @@ def export(
         inputs.enter_sandbox([stream])
         old = None if since is None else policies.load(since)
         new = policies.load(path)
-        stream.write(exported(old, new, target, form, provider).encode())
+        if target == "nftables":
+            text = _listing_problems(target, lambda: _filter(old, new, instance, interfaces, connections))
+        else:
+            text = exported(old, new, target, form, provider)
+        stream.write(text.encode())
         stream.publish()
     if not quiet:
         warn(new.warnings)
+
+
+def _check_nftables(
+    target: str, form: str, since: str | None, instance: str | None, interfaces: tuple[str, ...],
+    connections: str | None,
+) -> None:  # fmt: skip
+    """Refuse what does not go together."""
+    if target != "nftables":
+        if instance is not None or interfaces or connections is not None:
+            raise click.UsageError("--instance, --interface and --connections are for --to nftables")
+        return
+    if form == "json":
+        raise click.UsageError("--to nftables has no --format json: nft -f reads the text")
+    if (instance is None) == (not interfaces):
+        raise click.UsageError("--to nftables needs --instance NAME, or --interface NAME=DEVICE for each instance")
+    for given in interfaces:
+        if not all(given.partition("=")[::2]):
+            raise click.UsageError(f"--interface {given!r}: write NAME=DEVICE, such as web-1=tap0")
+    if connections is not None and since is None:
+        raise click.UsageError("--connections needs --since: what becomes of connections depends on what changed")
+
+
+def _filter(
+    old: Policy | None, new: Policy, instance: str | None, interfaces: tuple[str, ...], connections: str | None
+) -> str:
+    from sgfast.errors import PolicyError
+    from sgfast.exporting import nftables
+    from sgfast.exporting.connections import commands
+    from sgfast.policy.lookup import find, similar
+    from sgfast.policy.yaml_nodes import read_document, show, shown_origin
+    from sgfast.version import __version__
+
+    def named(word: str) -> str:
+        for policy in (new, old):
+            if policy is not None and (name := find(policy, "instance", word)) is not None:
+                return name
+        raise PolicyError(
+            f"{shown_origin(new.origin)}: there is no instance {show(word)}{similar(new, 'instance', word)}"
+        )
+
+    if instance is not None:
+        given: dict[str, str | None] = {named(instance): None}
+    else:
+        given = {}
+        for each in interfaces:
+            word, _, device = each.partition("=")
+            if given.setdefault(name := named(word), device) != device:
+                raise click.UsageError(f"--interface: instance {name!r} is behind one interface, not several")
+    if old is None:
+        return nftables.ruleset(new, given, __version__)
+    if connections is None:
+        return nftables.update(old, new, given, __version__)
+    data, origin = read_document(connections)
+    return commands(old, new, given, data.decode(errors="replace").splitlines(), shown_origin(origin), __version__)
 
 
 def exported(
     old: Policy | None, new: Policy, target: str, form: Form = "script", provider: Provider | None = None
 ) -> str:
     """The text of an export. An error that has several causes is printed cause by cause, and ends the command."""
+    return _listing_problems(target, lambda: _text(old, new, target, form, provider))
+
+
+def _listing_problems(target: str, make: Callable[[], str]) -> str:
     from sgfast.errors import ExportError
 
     try:
-        return _text(old, new, target, form, provider)
+        return make()
     except ExportError as error:
         if len(error.problems) == 1:
             raise

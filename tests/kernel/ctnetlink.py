@@ -19,7 +19,7 @@ REQUEST, ACKNOWLEDGE, DUMP = 0x1, 0x4, 0x300
 ERROR, DONE = 2, 3
 #: Messages of the subsystem ctnetlink.
 NEW, GET, DELETE = 0x100, 0x101, 0x102
-ORIGINAL, STATUS, PROTOCOL_INFO, TIMEOUT, MARK = 1, 3, 4, 7, 8
+ORIGINAL, STATUS, PROTOCOL_INFO, TIMEOUT, MARK, ZONE = 1, 3, 4, 7, 8, 18
 SEEN_REPLY = 1 << 1
 #: Of an attribute's type: without the bits for nested and byte order.
 TYPE_BITS = 0x3FFF
@@ -45,8 +45,9 @@ class Entry:
     timeout: int
     #: Linux's number of it; None for other protocols.
     tcp_state: int | None
-    #: What the kernel knows it by.
+    #: What the kernel knows it by, in its zone.
     tuple: bytes
+    zone: int
 
     @property
     def key(self) -> Key:
@@ -84,7 +85,8 @@ class Table:
 
     def _change(self, kind: int, entry: Entry, attributes: bytes) -> None:
         family = socket.AF_INET if entry.family == 4 else socket.AF_INET6
-        self._send(kind, REQUEST | ACKNOWLEDGE, family, _attribute(ORIGINAL | 0x8000, entry.tuple) + attributes)
+        called = _attribute(ORIGINAL | 0x8000, entry.tuple) + _attribute(ZONE, struct.pack(">H", entry.zone))
+        self._send(kind, REQUEST | ACKNOWLEDGE, family, called + attributes)
         for answer, body in _messages(self._socket.recv(RECEIVED_BYTES)):
             _raise_error(answer, body)
 
@@ -137,7 +139,7 @@ def _entry(body: bytes) -> Entry:
     return Entry(
         family, _number(transport[1]), source, destination, _number(transport.get(2)), _number(transport.get(3)), icmp,
         bool(_number(fields[STATUS]) & SEEN_REPLY), _number(fields.get(MARK)), _number(fields.get(TIMEOUT)),
-        _tcp_state(fields), fields[ORIGINAL],
+        _tcp_state(fields), fields[ORIGINAL], _number(fields.get(ZONE)),
     )  # fmt: skip
 
 

@@ -32,7 +32,8 @@ ON_CHANGE: tuple[Any, ...] = ("cut-inbound", "cut-unmatched", "cut-inbound", "fo
 
 def random_traffic(
     packets: int, seed_value: int, silence_every: int = 400, *, per_policy: int = PER_POLICY, changing: bool = False,
-    stateless: bool = False,
+    stateless: bool = False, kernel: type[Kernel] = Kernel, comparison: type[Comparison] = Comparison,
+    changer: type[Changer] = Changer,
 ) -> tuple[Counter[Hashable], Counter[str]]:
     """Compares about ``packets`` packets. Returns what was seen, and how many packets each difference excused.
 
@@ -54,22 +55,22 @@ def random_traffic(
         groups = tuple(replace(group, stateful=not stateless) for group in drawn.security_groups)
         by_kernel = Settings(infrastructure="filtered", on_change=on_change)
         policy = replace(drawn, security_groups=groups, settings=by_kernel)
-        comparison = Comparison(policy)
+        compared = comparison(policy)
         rng = np.random.default_rng(case_seed)
-        changer = Changer(rng) if changing else None
-        steps = list(Conversations(policy, rng).steps(per_policy, silence_every, changer))
+        turning = changer(rng) if changing else None
+        steps = list(Conversations(policy, rng).steps(per_policy, silence_every, turning))
         if stateless:
             steps = [step for step in steps if not isinstance(step, Step) or _is_sound(step.packet)]
-        with Kernel(policy) as kernel:
-            comparison.run(steps, kernel)
-            seen["refreshed though cut"] += kernel.refreshed
+        with kernel(policy) as judge:
+            compared.run(steps, judge)
+            seen["refreshed though cut"] += judge.refreshed
         if changing:
             seen[on_change, "policies"] += 1
-            seen[on_change, "disconnected"] += comparison.seen["disconnected"]
-        seen["packets"] += comparison.packets
+            seen[on_change, "disconnected"] += compared.seen["disconnected"]
+        seen["packets"] += compared.packets
         seen["policies"] += 1
-        seen.update(comparison.seen)
-        hits.update(comparison.hits)
+        seen.update(compared.seen)
+        hits.update(compared.hits)
 
     run()
     return seen, hits

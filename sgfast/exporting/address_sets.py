@@ -1,0 +1,137 @@
+"""Who owns which addresses, as one VPC sees it, in ranges without overlaps: for targets that know addresses only."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+
+from sgfast.compiler.addresses import owned_prefixes
+from sgfast.errors import AmbiguousAddress, ExportError
+from sgfast.policy.model import Instance, Network, Policy
+from sgfast.policy.yaml_nodes import shown_origin
+
+#: The addresses of a policy times the VPCs that look at them; about half a minute of work.
+MAX_LOOKS = 10_000_000
+
+Range = tuple[int, int]
+"""The first and the last address, as numbers."""
+
+#: The ranges that the sets of one file may have. A range takes `nft` and the kernel about a kilobyte of memory.
+MAX_RANGES = 1_000_000
+
+
+def views(policy: Policy, vpcs: Iterable[str]) -> dict[str, View]:
+    """What each VPC sees. Raises ExportError if that is too much work, AmbiguousAddress if two peers of a VPC own one
+    address.
+    """
+    names = dict.fromkeys(vpcs)
+    looks = len(names) * sum(len(instance.addresses) for instance in policy.instances)
+    if looks > MAX_LOOKS:
+        raise ExportError(
+            shown_origin(policy.origin),
+            f"for the {len(names):,} VPCs of these instances {looks:,} addresses are looked at, and "
+            f"{MAX_LOOKS:,} is the limit: export the instances of fewer VPCs at a time",
+        )
+    return {name: View(policy, name) for name in names}
+
+
+class View:
+    """The instances that packets of one VPC may meet (SPEC 7.1): all, or if VPCs have the same addresses, as with
+    ``--vpc``. Raises AmbiguousAddress if two peers of the VPC own one address.
+    """
+
+    def __init__(self, policy: Policy, vpc: str) -> None:
+        self.policy = policy
+        self.vpc = vpc
+        try:
+            owned = owned_prefixes(policy, None)
+        except AmbiguousAddress:
+            owned = owned_prefixes(policy, vpc)
+        #: By family: ranges, sorted and disjoint, each with the instance that owns it.
+        self.owned: dict[int, list[tuple[int, int, Instance]]] = {
+            family: _divide((network, policy.instances[n]) for network, n in prefixes)
+            for family, prefixes in owned.items()
+        }
+        self._by_owner: dict[tuple[str, int], list[Range]] = {}
+        for family, ranges in self.owned.items():
+            for first, last, owner in ranges:
+                self._by_owner.setdefault((owner.name, family), []).append((first, last))
+
+    def of_instance(self, family: int, instance: Instance) -> list[Range]:
+        return merge(self._by_owner.get((instance.name, family), ()))
+
+    def isolated(self, family: int) -> list[Range]:
+        """Addresses of the instances that may not be reached from this VPC (SPEC 3.6)."""
+        connected = set(self.policy.connected_vpcs[self.vpc])
+        return merge([(first, last) for first, last, owner in self.owned[family] if owner.vpc not in connected])
+
+    def members(self, groups: Iterable[str]) -> Mapping[tuple[str, int], list[Range]]:
+        """By group and family: the addresses that count as members to this VPC's instances (SPEC 4.11)."""
+        wanted = set(groups)
+        vpcs = self.policy.vpc_by_name
+        connected = {
+            name for name in self.policy.connected_vpcs[self.vpc] if vpcs[name].region == vpcs[self.vpc].region
+        }
+        instances = self.policy.instance_by_name
+        seen = {name: wanted.intersection(instances[name].security_groups) for name, _ in self._by_owner}
+        total = sum(len(ranges) * len(seen[name]) for (name, _), ranges in self._by_owner.items())
+        if total > MAX_RANGES:
+            raise ExportError(
+                shown_origin(self.policy.origin),
+                f"the groups that rules name have members with {total:,} ranges of addresses "
+                f"together, and {MAX_RANGES:,} is the limit: export fewer instances, or name CIDRs in the rules",
+            )
+        found: dict[tuple[str, int], list[Range]] = {(name, family): [] for name in wanted for family in (4, 6)}
+        for (owner, family), ranges in self._by_owner.items():
+            if instances[owner].vpc in connected:
+                for name in seen[owner]:
+                    found[name, family] += ranges
+        return {key: merge(ranges) for key, ranges in found.items()}
+
+    def owner(self, family: int, address: int) -> Instance | None:
+        owned = self.owned[family]
+        n = bisect_right(owned, address, key=lambda row: row[0]) - 1
+        return owned[n][2] if n >= 0 and address <= owned[n][1] else None
+
+
+def merge(ranges: Iterable[Range]) -> list[Range]:
+    """The same addresses in the fewest ranges, sorted."""
+    merged: list[Range] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return merged
+
+
+def range_of(network: Network) -> Range:
+    return int(network.network_address), int(network.broadcast_address)
+
+
+def _divide(owned: Iterable[tuple[Network, Instance]]) -> list[tuple[int, int, Instance]]:
+    """Disjoint ranges, in order: of prefixes in each other the longest owns an address (SPEC 2.6)."""
+    rows = sorted(((*range_of(network), owner) for network, owner in owned), key=lambda row: (row[0], -row[1]))
+    found: list[tuple[int, int, Instance]] = []
+    around: list[tuple[int, Instance]] = []     # the prefixes that the current address is in, the longest one last
+    at = 0
+
+    def fill(until: int) -> None:
+        """Give the addresses from ``at`` to before ``until`` to their owners."""
+        nonlocal at
+        while around and at < until:
+            last, owner = around[-1]
+            if at <= min(last, until - 1):
+                found.append((at, min(last, until - 1), owner))
+                at = min(last, until - 1) + 1
+            if last < until:
+                around.pop()
+            else:
+                break
+
+    for first, last, owner in rows:
+        fill(first)
+        at = first
+        around.append((last, owner))
+    fill(1 << 128)
+    return found

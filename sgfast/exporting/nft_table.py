@@ -1,0 +1,108 @@
+"""A table of nftables as a value: its text for ``nft -f``, and the text that makes one of another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+TABLE = "inet sgfast"
+
+_ELEMENTS_IN_LINE = 6
+
+
+@dataclass(frozen=True)
+class Elements:
+    """A set or a map. ``kind``: ``set`` or ``map``; ``of``: what its elements are, in nftables' words."""
+
+    kind: str
+    of: str
+    elements: tuple[str, ...] = ()
+    flags: str = "interval"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """``hook``: where the kernel calls a base chain; empty: other chains jump to this one."""
+
+    rules: tuple[str, ...]
+    hook: str = ""
+
+
+@dataclass
+class Table:
+    """Names are those of nftables."""
+
+    #: Timeouts of connections. What is in use cannot be changed, so another value has another name.
+    timeouts: dict[str, str] = field(default_factory=dict)
+    sets: dict[str, Elements] = field(default_factory=dict)
+    chains: dict[str, Chain] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """Puts this table in the place of whatever is there under its name."""
+        # It must be there to be deleted.
+        lines = [f"table {TABLE}", f"delete table {TABLE}", f"table {TABLE} {{"]
+        for name, body in self.timeouts.items():
+            lines += [f"  ct timeout {name} {{", f"    {body}", "  }"]
+        for name, elements in self.sets.items():
+            lines += [f"  {elements.kind} {name} {{", *_indented(_declaration(elements)), "  }"]
+        for name, each in self.chains.items():
+            lines += [f"  chain {name} {{", *_indented((*([each.hook] if each.hook else ()), *each.rules)), "  }"]
+        return "\n".join([*lines, "}", ""])
+
+
+def difference(old: Table, new: Table) -> str:
+    """Makes ``new`` of a loaded ``old``, in one transaction; empty if they are the same. Only what differs is touched:
+    elements of sets, and whole chains. What is needed is made before what needs it.
+    """
+    lines = [f"add ct timeout {TABLE} {name} {{ {new.timeouts[name]} }}" for name in _added(old.timeouts, new.timeouts)]
+    lines += [
+        f"add chain {TABLE} {name}" + (f" {{ {new.chains[name].hook} }}" if new.chains[name].hook else "")
+        for name in _added(old.chains, new.chains)
+    ]
+    for name in _added(old.sets, new.sets):
+        elements = new.sets[name]
+        lines += [f"add {elements.kind} {TABLE} {name} {{", *_indented(_declaration(elements)), "}"]
+    lines += _changed_elements(old.sets, new.sets)
+    changed = [name for name in new.chains if new.chains[name] != old.chains.get(name)]
+    gone = _added(new.chains, old.chains)
+    lines += [f"flush chain {TABLE} {name}" for name in (*changed, *gone) if name in old.chains]
+    lines += [f"add rule {TABLE} {name} {rule}" for name in changed for rule in new.chains[name].rules]
+    lines += [f"delete chain {TABLE} {name}" for name in gone]
+    lines += [f"delete {old.sets[name].kind} {TABLE} {name}" for name in _added(new.sets, old.sets)]
+    lines += [f"delete ct timeout {TABLE} {name}" for name in _added(new.timeouts, old.timeouts)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _added(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
+    return [name for name in after if name not in before]
+
+
+def _changed_elements(before: Mapping[str, Elements], after: Mapping[str, Elements]) -> Iterator[str]:
+    for name, elements in after.items():
+        if name not in before or before[name] == elements:
+            continue
+        was, now = set(before[name].elements), set(elements.elements)
+        for verb, those in (("delete", was - now), ("add", now - was)):
+            if those:
+                yield f"{verb} element {TABLE} {name} {{"
+                both = (*before[name].elements, *elements.elements)
+                yield from _indented(_listed([one for one in both if one in those]))
+                yield "}"
+
+
+def _declaration(elements: Elements) -> Iterator[str]:
+    yield elements.of
+    yield f"flags {elements.flags}"
+    if elements.elements:
+        yield "elements = {"
+        yield from _indented(_listed(elements.elements))
+        yield "}"
+
+
+def _listed(elements: Sequence[str]) -> Iterator[str]:
+    for n in range(0, len(elements), _ELEMENTS_IN_LINE):
+        yield ", ".join(elements[n : n + _ELEMENTS_IN_LINE]) + ("," if n + _ELEMENTS_IN_LINE < len(elements) else "")
+
+
+def _indented(lines: Sequence[str] | Iterator[str]) -> Iterator[str]:
+    return (f"    {line}" for line in lines)
