@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from sgfast.compiler.addresses import owned_prefixes
 from sgfast.errors import AmbiguousAddress, ExportError
+from sgfast.policy.matching import groups_of
 from sgfast.policy.model import Instance, Network, Policy
+from sgfast.policy.networks import NEVER_AN_INSTANCE
 from sgfast.policy.yaml_nodes import shown_origin
 
 #: The addresses of a policy times the VPCs that look at them; about half a minute of work.
 MAX_LOOKS = 10_000_000
+
+_ADDRESS: dict[int, type[IPv4Address] | type[IPv6Address]] = {4: IPv4Address, 6: IPv6Address}
 
 Range = tuple[int, int]
 """The first and the last address, as numbers."""
@@ -66,26 +71,30 @@ class View:
         return merge([(first, last) for first, last, owner in self.owned[family] if owner.vpc not in connected])
 
     def members(self, groups: Iterable[str]) -> Mapping[tuple[str, int], list[Range]]:
-        """By group and family: the addresses that count as members to this VPC's instances (SPEC 4.11)."""
-        wanted = set(groups)
+        """By group and family: the addresses that count as members to this VPC's instances (SPEC 4.11, 4.14)."""
+        wanted = frozenset(groups)
         vpcs = self.policy.vpc_by_name
         connected = {
             name for name in self.policy.connected_vpcs[self.vpc] if vpcs[name].region == vpcs[self.vpc].region
         }
-        instances = self.policy.instance_by_name
-        seen = {name: wanted.intersection(instances[name].security_groups) for name, _ in self._by_owner}
-        total = sum(len(ranges) * len(seen[name]) for (name, _), ranges in self._by_owner.items())
+        found: dict[tuple[str, int], list[Range]] = {(name, family): [] for name in wanted for family in (4, 6)}
+        total = 0
+        for family, ranges in self.owned.items():
+            for first, last, owner in ranges:
+                if owner.vpc not in connected:
+                    continue
+                # No prefix begins or ends within a range, so all of it is in the same groups, but for multicast.
+                for part in _without_multicast(family, (first, last)):
+                    seen = wanted & groups_of(self.policy, owner, ip_network(_ADDRESS[family](part[0])))
+                    total += len(seen)
+                    for name in seen:
+                        found[name, family].append(part)
         if total > MAX_RANGES:
             raise ExportError(
                 shown_origin(self.policy.origin),
                 f"the groups that rules name have members with {total:,} ranges of addresses "
                 f"together, and {MAX_RANGES:,} is the limit: export fewer instances, or name CIDRs in the rules",
             )
-        found: dict[tuple[str, int], list[Range]] = {(name, family): [] for name in wanted for family in (4, 6)}
-        for (owner, family), ranges in self._by_owner.items():
-            if instances[owner].vpc in connected:
-                for name in seen[owner]:
-                    found[name, family] += ranges
         return {key: merge(ranges) for key, ranges in found.items()}
 
     def owner(self, family: int, address: int) -> Instance | None:
@@ -103,6 +112,18 @@ def merge(ranges: Iterable[Range]) -> list[Range]:
         else:
             merged.append((first, last))
     return merged
+
+
+def _without_multicast(family: int, one: Range) -> Iterator[Range]:
+    first, last = one
+    for network in NEVER_AN_INSTANCE:       # in the order of their addresses
+        begin, end = range_of(network)
+        if network.version == family and first <= end and begin <= last:
+            if first < begin:
+                yield first, begin - 1
+            first = end + 1
+    if first <= last:
+        yield first, last
 
 
 def range_of(network: Network) -> Range:

@@ -351,3 +351,23 @@ def test_options_that_do_not_go_together_are_refused(capsys: Capsys, tmp_path: P
     path.write_text(POLICY % "keep")
     done = sgfast(capsys, "export", path, *options.split())
     assert done.status == 2 and said in done.err
+
+
+def test_members_of_a_group_are_those_that_rules_mean_by_owner_and_by_address() -> None:
+    text = """
+version: 1
+settings: {group_members: MEMBERS}
+security_groups: [{name: g}, {name: other}]
+instances:
+  - {name: router, addresses: [10.0.0.0/8, 128.0.0.0/1], security_groups: [g]}
+  - {name: inside, addresses: [10.1.2.3], security_groups: [other]}
+"""
+    below, above = (int(ip_address(each)) for each in ("10.1.2.2", "10.1.2.4"))
+    first, last = int(ip_address("10.0.0.0")), int(ip_address("10.255.255.255"))
+    # Multicast and broadcast addresses are in no group (SPEC 4.11).
+    high = [tuple(int(ip_address(end)) for end in ends) for ends in (
+        ("128.0.0.0", "223.255.255.255"), ("240.0.0.0", "255.255.255.254")
+    )]  # fmt: skip
+    for setting, members in (("by-owner", [(first, below), (above, last)]), ("by-address", [(first, last)])):
+        found = View(parse_policy(text.replace("MEMBERS", setting)), "default").members(["g"])
+        assert found["g", 4] == [*members, *high]
