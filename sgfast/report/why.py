@@ -24,6 +24,7 @@ from sgfast.policy.model import (
     Policy,
     Rule,
 )
+from sgfast.policy.network_keys import peer_key
 from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Broken, Denied
 from sgfast.report.names import icmp_name
@@ -204,8 +205,9 @@ class Reasons:
     def _named(self) -> dict[int, dict[int, set[int]]]:
         """The networks that rules name, by IP version and prefix length, longest first, as the bits of the prefix."""
         found: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
-        peers = {rule.peer for group in self._policy.security_groups for rule in group.rules}
-        for peer in peers:
+        # By key, because networks are slow to hash.
+        peers = {peer_key(rule.peer): rule.peer for group in self._policy.security_groups for rule in group.rules}
+        for peer in peers.values():
             for network in self._networks_of(peer):
                 bits = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
                 found[network.version].setdefault(network.prefixlen, set()).add(bits)

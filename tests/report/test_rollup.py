@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from captures import pcap_head, pcap_record
 from command import SHOP, valid
 from effort import some
-from frames import ethernet, ip, udp
+from frames import ethernet, icmp, ip, udp
 from kinds import kinds_of
 from traffic import Crowd, as_capture, drawn
 
@@ -63,6 +64,23 @@ def test_every_way_of_folding_adds_up_to_the_rows_of_packets_and_connections(tmp
 
     check()
     assert min(seen[part] for part in PARTS) > 50, seen
+
+
+@pytest.mark.parametrize("with_connections", [False, True])
+def test_a_query_that_nobody_answers_is_one_connection_whatever_its_code(
+    with_connections: bool, tmp_path: Path
+) -> None:
+    policy = parse_policy("""version: 1
+security_groups: [{name: g, rules: [{direction: inbound, protocol: icmp}]}]
+instances: [{name: web, addresses: [10.0.0.5], security_groups: [g]}]
+""")
+    asked = [ethernet(ip("192.0.2.9", "10.0.0.5", icmp(13, code, number))) for number, code in enumerate((0, 1, 7))]
+    flows = ConnectionLines(lambda text: None) if with_connections else None
+    capture = tmp_path / "queries.pcap"
+    capture.write_bytes(pcap_head() + b"".join(pcap_record(frame, time=(n, 0)) for n, frame in enumerate(asked)))
+    result = replay(policy, capture, flows=flows)
+    rollup = Rollup(policy, result.kinds)
+    assert (rollup.total("unanswered"), rollup.total("allowed")) == (3, 0)
 
 
 def test_what_finds_no_room_is_counted_without_its_address() -> None:

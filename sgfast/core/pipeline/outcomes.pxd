@@ -2,9 +2,10 @@
 # connections that were denied although the other end answered (SPEC 10.4). When they began, and with which packet, is
 # in the tallies of what began and of denials.
 
-from libc.stdint cimport uint16_t
+from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memset
 
+from sgfast.core.base.icmp cimport icmp_query
 from sgfast.core.base.intrinsics cimport be32
 from sgfast.core.base.key cimport address_of, set_ipv4, set_ipv6, write_address
 from sgfast.core.base.types cimport ALLOW, Packet
@@ -21,6 +22,7 @@ cdef inline Tally* tally_of(Plane* plane, const FlowRow* row, TallyRow* key) noe
     cdef Packet p
     cdef PacketContext c
     cdef int judge
+    cdef bint is_reply
     if (row.verdict == ALLOW) == (row.answer == 1):
         return NULL
     memset(&p, 0, sizeof(Packet))
@@ -41,6 +43,8 @@ cdef inline Tally* tally_of(Plane* plane, const FlowRow* row, TallyRow* key) noe
         if c.instance[judge] < 0:
             return NULL
         tally = &plane.refused if row.answer == 2 else &plane.unanswered
+        if key.has_icmp and icmp_query(p.ipv6, <uint8_t>(row.ends.icmp >> 8), &is_reply):
+            key.port_key &= 0xFF00      # as what began is counted (bookkeeping.pxd)
     else:
         if row.side_end[0] == SIDE_DENIED or c.instance[judge] < 0:
             judge = p.source_high
