@@ -1,32 +1,41 @@
-"""Compares runs with policy changes against each other: the result must not depend on where batches end, on a change
-that is undone at once, or on whether changes come as one list or one by one (SPEC 6).
+"""Compares runs with policy changes against each other: the result must not depend on where batches end, or on a
+change that is undone at once (SPEC 6).
 
 Engines are compared with engines. Only which connections SPEC 6.3 cuts, and until when, comes from the reference
-model's table. Hypothesis draws policies and a seed for traffic and changes; every run draws the same, and failures are
-printed.
+model's table.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from itertools import pairwise
 from typing import Any
 
-import frames as wire
 import numpy as np
 from differential import counters_of, spell
-from effort import some
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
+from metamorphic import (
+    BEFORE_SECTION_4,
+    ELSEWHERE,
+    Pace,
+    Sides,
+    assert_at_least,
+    batch_of,
+    drawn,
+    judge,
+    keys_of,
+    roomy,
+    way,
+    with_settings,
+    without_codes,
+)
 from policy_changes import Changer
-from traffic import GROUPS, Crowd, Traffic, policies
+from traffic import GROUPS, Crowd, Traffic
 
-from sgfast.engine import MIDSTREAMS, MODES, RESULT_DTYPE, Engine, FrameBatch
-from sgfast.errors import AmbiguousAddress, PolicyError
+from sgfast.engine import RESULT_DTYPE, Engine
+from sgfast.errors import AmbiguousAddress
 from sgfast.policy.changes import (
     AddAddress,
     AddGroup,
@@ -45,92 +54,8 @@ from sgfast.policy.changes import (
     SetAddressGroup,
     apply_change,
 )
-from sgfast.policy.model import Instance, Network, Policy, Rule, SecurityGroup, Timeouts
-from sgfast.reference.addresses import longest_prefix_owner, visible_prefixes
+from sgfast.policy.model import Instance, Policy, SecurityGroup
 from sgfast.reference.engine import ReferenceEngine
-from sgfast.reference.flows import Flow, flow_of, quoted_flow
-from sgfast.reference.packets import parse_frame
-
-SEED = int(os.environ.get("SGFAST_METAMORPHIC_SEED", "2024"))
-#: A factor on the number of policies that are drawn.
-EFFORT = float(os.environ.get("SGFAST_METAMORPHIC_EFFORT") or some(0.4, 1))
-
-#: An address that no packet uses and no prefix contains.
-ELSEWHERE = ip_network("192.168.77.7/32")
-#: Reasons of denials that come before section 4 applies (SPEC 3.4, 3.6).
-BEFORE_SECTION_4 = ("malformed", "truncated", "fragment", "vpc-isolated")
-
-Spelled = tuple[Any, ...]
-Sides = dict[Hashable, dict[str, int]]
-
-
-def drawn(number: int, rounds: int, test: Callable[[Policy, np.random.Generator], None]) -> None:
-    """Run ``test`` for this many policies, this many times each."""
-    print(f"seed {SEED}")
-
-    @seed(SEED)
-    @settings(
-        max_examples=max(1, round(number * EFFORT)), database=None, deadline=None, phases=(Phase.generate,),
-        suppress_health_check=list(HealthCheck), print_blob=False,
-    )  # fmt: skip
-    @given(policies(), st.integers(0, 2**32 - 1))
-    def run(policy: Policy, case_seed: int) -> None:
-        for n in range(rounds):
-            try:
-                test(policy, np.random.default_rng((case_seed, n)))
-            except AssertionError as error:
-                raise AssertionError(f"SGFAST_METAMORPHIC_SEED={SEED}, case {case_seed}, {n}: {error}") from error
-
-    run()
-
-
-def assert_at_least(minimum: dict[Any, int], seen: Counter[Any]) -> None:
-    """Counts events that must occur, or the comparison proves little."""
-    assert {what: seen[what] for what, least in minimum.items() if seen[what] < round(least * min(EFFORT, 1))} == {}
-
-
-class Pace(Crowd):
-    """Traffic whose clock never goes back, so that a part of it is judged at its own times."""
-
-    def _jitter(self) -> int:
-        return 0
-
-
-def with_settings(policy: Policy, rng: np.random.Generator, on_change: Any = "cut-inbound", **more: Any) -> Policy:
-    """Half of the policies use the default timeouts; shorter ones would leave little to cut."""
-    timeouts = policy.settings.timeouts if rng.integers(2) else Timeouts()
-    return replace(policy, settings=replace(policy.settings, on_change=on_change, timeouts=timeouts, **more))
-
-
-def roomy(policy: Policy, rng: np.random.Generator, on_change: Any = "cut-inbound") -> Policy:
-    """Keys are independent of each other as long as the table has room for all of them (SPEC 5.8)."""
-    return with_settings(policy, rng, on_change, max_connections=1_000_000)
-
-
-def without_codes(policy: Policy) -> Policy:
-    """The table does not store the code of a query and asks the current rules for code 0. A query allowed with another
-    code may therefore be cut by any change under cut-unmatched.
-    """
-    return replace(policy, security_groups=tuple(
-        replace(group, rules=tuple(replace(rule, icmp_code=None) for rule in group.rules))
-        for group in policy.security_groups
-    ))  # fmt: skip
-
-
-def way(rng: np.random.Generator, *, midstreams: Sequence[Any] = MIDSTREAMS, vpcs: Any = (None, None, "red")) -> Any:
-    return {
-        "mode": MODES[rng.integers(len(MODES))], "midstream": midstreams[rng.integers(len(midstreams))],
-        "vpc": vpcs[rng.integers(len(vpcs))],
-    }  # fmt: skip
-
-
-def batch_of(traffic: Traffic, part: slice) -> FrameBatch:
-    return FrameBatch.from_frames(traffic.frames[part], traffic.times_ns[part], traffic.wire_lengths[part])
-
-
-def judge(engine: Engine, traffic: Traffic, part: slice) -> list[Spelled]:
-    return [spell(engine, row) for row in engine.process(batch_of(traffic, part))]
-
 
 # --- Batches
 
@@ -229,19 +154,6 @@ def there_and_back(policy: Policy, rng: np.random.Generator) -> tuple[Change, Ch
             groups = tuple(map(str, rng.choice(GROUPS, int(rng.integers(1, 3)), replace=False)))
             new_instance = Instance("late", "red", (ELSEWHERE,), groups)
             return AddInstance(new_instance), RemoveInstance("late"), frozenset(groups)
-
-
-def keys_of(traffic: Traffic, start: int) -> list[tuple[Flow | None, bool]]:
-    """From packet ``start`` on: the key each packet belongs to, and whether it only quotes the key."""
-    keys: list[tuple[Flow | None, bool]] = []
-    for frame, length in zip(traffic.frames[start:], traffic.wire_lengths[start:], strict=True):
-        packet = parse_frame(frame, length, 1)
-        if isinstance(packet, str) or packet.problem is not None:
-            keys.append((None, False))
-            continue
-        flow = flow_of(packet)
-        keys.append((flow, False) if flow else (quoted_flow(packet), True))
-    return keys
 
 
 def live_inbound(reference: ReferenceEngine, instances: Iterable[str], now: int) -> Sides:
@@ -431,195 +343,3 @@ def test_change_without_effect_on_connections_taken_back_is_as_if_it_had_never_b
     print(seen)
     kinds = ("Peering", "SetAddressGroup", "ModifyRule", "Group", "Address")
     assert_at_least({"established": 10_000} | {("cut-inbound", kind): 1 for kind in kinds}, seen)
-
-
-# --- Simultaneous changes, as one list or one by one
-
-
-def closing(changer: Changer) -> AddRule:
-    """A change that denies everything that a group's instances receive, or everything they send."""
-    direction = changer.pick(("inbound", "outbound"))
-    rule = Rule("closed", direction, changer.pick((4, 4, 6)), action="deny")
-    return AddRule(str(changer.pick(GROUPS)), rule)
-
-
-def questions(traffic: Traffic, stop: int) -> list[bytes]:
-    """ICMP errors about sent packets, in both directions. Errors change and refresh nothing (SPEC 4.6), so they can
-    probe which connections in a table are alive and not cut.
-    """
-    asked = {}
-    for frame in traffic.frames[:stop]:
-        packet = parse_frame(frame, len(frame), 1)
-        if isinstance(packet, str) or packet.problem is not None or frame[12:14] not in (b"\x08\0", b"\x86\xdd"):
-            continue
-        flow = flow_of(packet)
-        if flow is not None:
-            asked[flow] = (packet, frame[14:])
-    errors = []
-    for packet, quote in asked.values():
-        src, dst = str(packet.src), str(packet.dst)
-        layer = wire.icmp_error(3, 1, quote, quoted_bytes=64) if packet.version == 4 else wire.icmpv6_error(1, 0, quote)
-        errors.append(wire.ethernet(wire.ip(dst, src, layer)))
-    return errors
-
-
-def hands(policy: Policy, changes: Iterable[Change], vpc: str | None, addresses: Iterable[Any]) -> int:
-    """The most times that an address changes hands. Raises PolicyError if it is owned twice meanwhile."""
-    owners: dict[Any, list[str | None]] = {}
-    for change in (None, *changes):
-        if change is not None:
-            policy = apply_change(policy, change).policy
-        own, peers = visible_prefixes(policy, vpc)
-        for address in addresses:
-            owner = longest_prefix_owner(own, address) or longest_prefix_owner(peers, address)
-            names = owners.setdefault(address, [])
-            if not names or names[-1] != (owner and owner.name):
-                names.append(owner and owner.name)
-    return max(map(len, owners.values())) - 1
-
-
-def addresses_of(policy: Policy, traffic: Traffic, changes: Iterable[Change]) -> set[Any]:
-    """The addresses of the traffic, and one of each network that anyone has or gets."""
-    packets = (parse_frame(frame, len(frame), 1) for frame in traffic.frames)
-    found: set[Any] = {end for packet in packets if not isinstance(packet, str) for end in (packet.src, packet.dst)}
-    networks: list[Network] = [network for instance in policy.instances for network in instance.addresses]
-    for change in changes:
-        if isinstance(change, AddInstance):
-            networks += change.instance.addresses
-        elif isinstance(change, AddAddress | RemoveAddress):
-            networks.append(change.address)
-    return found | {ip_address(network[0]) for network in networks}
-
-
-def cuts_more(by_list: Spelled, by_one: Spelled) -> bool:
-    """Whether the first side that differs when changes come one by one was cut only there."""
-    listed, single = next(pair for pair in zip(by_list[2:], by_one[2:], strict=True) if pair[0] != pair[1])
-    if listed is None or single is None:
-        return False
-    return single[2] == "disconnected" or (listed[2], single[2]) == ("related", "invalid")
-
-
-def compare_list_with_one_by_one(
-    policy: Policy, rng: np.random.Generator, changes: list[Change], traffic: Traffic, how: Any, start: int,
-    seen: Counter[str], *, may_cut_more: bool = False,
-) -> None:  # fmt: skip
-    """With ``may_cut_more``, changes one by one may cut a connection that the list does not. Nothing else may differ.
-    """
-    listed, single = Engine(policy, **how), Engine(policy, **how)
-    for engine in (listed, single):
-        engine.process(batch_of(traffic, slice(start)))
-    now = listed.dataplane.counters["clock_ns"]
-    counted = listed.apply(changes, now).disconnected
-    one_by_one = [single.apply(change, now).disconnected for change in changes]
-    # A connection between two instances counts for each change that cuts one of its sides.
-    assert counted <= sum(one_by_one), (counted, one_by_one, changes)
-    assert listed.policy == single.policy, changes
-    seen["disconnected"] += counted
-    told = (policy.settings.on_change, how, changes)
-
-    errors = questions(traffic, start)
-    known = list(zip(errors, *(
-        [spell(e, row) for row in e.process_frames(errors, [now] * len(errors))] for e in (listed, single)
-    ), strict=True))  # fmt: skip
-    for error, by_list, by_one in known:
-        if by_list != by_one:
-            assert may_cut_more and cuts_more(by_list, by_one), (error, by_list, by_one, told)
-            seen["cut in between"] += 1
-
-    excused: set[Hashable] = set()
-    rows = (judge(engine, traffic, slice(start, None)) for engine in (listed, single))
-    for n, (by_list, by_one, (flow, _)) in enumerate(zip(*rows, keys_of(traffic, start), strict=True), start):
-        seen["packets"] += 1
-        seen["denied as disconnected"] += by_list[1] == "disconnected"
-        if by_list == by_one or (flow is not None and flow.key in excused):
-            continue
-        # If a key is first judged differently, then the changes one by one have cut it.
-        assert may_cut_more and flow is not None and cuts_more(by_list, by_one), (n + 1, by_list, by_one, told)
-        excused.add(flow.key)
-
-
-def test_changes_of_one_instant_may_come_as_one_list_or_one_by_one() -> None:
-    """Where changes do not re-check connections against rules (cut-inbound, keep), the final state and all later
-    verdicts are the same.
-
-    Under cut-unmatched they may differ, because every change has its own "new rules" (SPEC 6.7): one by one, a
-    connection is cut if some policy in between does not match it, even if the last one does. As one list, only the last
-    policy counts. It still holds that one by one cuts whatever the list cuts, and that all other keys are judged alike.
-
-    Lists in which an address is removed and added again are not drawn. One by one, its connections are forgotten (SPEC
-    6.6); as one list, the address was never gone.
-    """
-    seen: Counter[Any] = Counter()
-
-    def case(policy: Policy, rng: np.random.Generator) -> None:
-        on_change = ("cut-inbound", "cut-inbound", "keep", "cut-unmatched", "cut-unmatched")[rng.integers(5)]
-        policy = roomy(policy, rng, on_change)
-        traffic = Crowd(policy, rng).draw(1000)
-        how = way(rng)
-        changer = Changer(rng)
-        for _ in range(10):
-            changes: list[Change] = []
-            after = policy
-            closed = closing(changer) if rng.integers(2) else None
-            if closed is not None:
-                changes.append(closed)
-                after = apply_change(after, closed).policy
-            while len(changes) < 3:
-                more = changer.changes(after)
-                for change in more:
-                    after = apply_change(after, change).policy
-                changes += more
-            if closed is not None and rng.integers(2):
-                try:
-                    apply_change(after, RemoveRule(closed.group, closed.rule.id))
-                except PolicyError:
-                    continue
-                changes.append(RemoveRule(closed.group, closed.rule.id))
-            try:
-                if hands(policy, changes, how["vpc"], addresses_of(policy, traffic, changes)) <= 1:
-                    break
-            except PolicyError:
-                pass        # owned twice meanwhile, so it would be rejected one by one
-        else:
-            return
-        here: Counter[str] = Counter()
-        compare_list_with_one_by_one(
-            policy, rng, changes, traffic, how, int(rng.integers(100, 700)), here,
-            may_cut_more=on_change == "cut-unmatched",
-        )  # fmt: skip
-        seen.update({(on_change, what): count for what, count in here.items()})
-
-    drawn(5, 9, case)
-    print(seen)
-    assert seen["keep", "disconnected"] == 0
-    assert_at_least({
-        ("cut-inbound", "disconnected"): 12, ("cut-unmatched", "disconnected"): 4,
-        ("cut-unmatched", "cut in between"): 5, ("keep", "packets"): 3_000,
-        **{(on_change, "denied as disconnected"): 50 for on_change in ("cut-inbound", "cut-unmatched")},
-    }, seen)  # fmt: skip
-
-
-def test_changes_that_all_allow_more_or_all_allow_less_cut_the_same_unmatched_one_by_one() -> None:
-    """No intermediate policy denies what both ends of the list allow."""
-    seen: Counter[str] = Counter()
-
-    def case(policy: Policy, rng: np.random.Generator) -> None:
-        policy = without_codes(roomy(policy, rng, "cut-unmatched"))
-        traffic = Crowd(policy, rng).draw(800)
-        changer = Changer(rng)
-        more = bool(rng.integers(3) == 0)
-        changes: list[Change] = []
-        for n in range(int(rng.integers(2, 5))):
-            group = changer.pick(policy.security_groups)
-            old = changer.pick(group.rules) if group.rules else None
-            taken = {change.rule for change in changes if isinstance(change, RemoveRule)}
-            if old is not None and old.id not in taken and (old.action == "deny") == more:
-                changes.append(RemoveRule(group.name, old.id))
-            else:
-                rule = changer.rule() if more or rng.integers(2) else closing(changer).rule
-                changes.append(AddRule(group.name, replace(rule, id=f"new/{n}", action="allow" if more else "deny")))
-        compare_list_with_one_by_one(policy, rng, changes, traffic, way(rng), int(rng.integers(100, 500)), seen)
-
-    drawn(4, 7, case)
-    print(seen)
-    assert_at_least({"disconnected": 10, "denied as disconnected": 40}, seen)

@@ -4,12 +4,9 @@ not (SPEC 10.15)."""
 from __future__ import annotations
 
 import json
-import random
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import IPv4Network, ip_address, ip_network
-from itertools import combinations
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +15,19 @@ import pytest
 from command import CLIENT, PCAPS, SERVER, SHOP, handshake, sgfast, valid, write_capture
 from effort import some
 from frames import ethernet, icmp, icmpv6, ip, other, tcp, udp
+from policy_changes import without_one_port
 from traffic import Crowd, as_capture, drawn, stateful
 
 from sgfast.errors import SgfastError
 from sgfast.policy.document import load_policy, parse_policy
-from sgfast.policy.model import GroupPeer, Instance, Policy, Rule, SecurityGroup, Vpc
+from sgfast.policy.model import Instance, Policy, SecurityGroup, Vpc
 from sgfast.replaying import replay
 from sgfast.report.lines import ConnectionLines
 from sgfast.suggesting import Check, Limits, Suggestion, _check, load_instances, observing, rules, suggest
 from sgfast.suggesting.document import document
 from sgfast.suggesting.instances import opened
 from sgfast.suggesting.observing import Evidence, Kind, Observer, PrivateHosts, all_answered
-from sgfast.suggesting.rules import Need, needs_of, suggest_rules
+from sgfast.suggesting.rules import suggest_rules
 
 PROGRAMS = PCAPS / "programs"
 RECORDINGS = [
@@ -61,18 +59,6 @@ def assert_allows_what_it_claims(found: Suggestion, capture: Path, wanted: Count
     assert found.check.claimed == found.check.allowed == wanted.total()
     assert found.check.also_allowed == allowed.total() - wanted.total()
     assert parse_policy(found.text).security_groups == found.policy.security_groups
-
-
-def without_one_port(policy: Policy) -> Iterator[tuple[str, Policy]]:
-    """The policy without a rule, or without a port of one that has several."""
-    for g, group in enumerate(policy.security_groups):
-        for n, rule in enumerate(group.rules):
-            ports = [port for first, last in rule.ports or () for port in range(first, last + 1)]
-            fewer = [replace(rule, ports=tuple((p, p) for p in ports if p != port)) for port in ports if len(ports) > 1]
-            for kept in [[rest] for rest in fewer] or [[]]:
-                groups = list(policy.security_groups)
-                groups[g] = replace(group, rules=(*group.rules[:n], *kept, *group.rules[n + 1 :]))
-                yield f"{rule.id} {ports}", replace(policy, security_groups=tuple(groups))
 
 
 @pytest.mark.parametrize("start", ["addresses", "instances", "each instance"])
@@ -140,142 +126,10 @@ def _nameable(found: list[dict[str, Any]]) -> Counter[tuple[object, ...]]:
     return names([c for c in found if c["protocol"] != ("icmp" if ":" in c["initiator"] else "icmpv6")])
 
 
-# The fewest
-
-
-def small_case(rng: random.Random) -> tuple[Policy, dict[Kind, Evidence]]:
-    """One instance, asked by others that are in some of four groups, and by strangers."""
-    groups = [SecurityGroup(name) for name in ("mine", "a", "b", "c", "d")]
-    people = [Instance("me", "default", (ip_network("10.0.0.1"),), ("mine",))]
-    for n in range(rng.randrange(1, 7)):
-        member_of = tuple(rng.sample("abcd", rng.randrange(1, 4)))
-        people.append(Instance(f"i{n}", "default", (ip_network(f"10.0.1.{n}"),), member_of))
-    kinds = {}
-    for person in people[1:]:
-        for port in rng.sample((22, 80, 443), rng.randrange(4)):
-            kinds[Kind(person.addresses[0].network_address.packed, b"\x0a\0\0\1", None, "me", 6, port)] = person.name
-    found = {kind._replace(egress=name): Evidence(1, 2, 3, 4, 5) for kind, name in kinds.items()}
-    for n in range(rng.randrange(3)):
-        found[Kind(bytes((198, 51, 100, n)), b"\x0a\0\0\1", None, "me", 6, 80)] = Evidence(1, 2, 3, 4, 5)
-    return Policy(security_groups=tuple(groups), instances=tuple(people)), found
-
-
-def fewest(policy: Policy, kinds: dict[Kind, Evidence]) -> int:
-    """Inbound rules of ``me``: of all sets of peers, the smallest that has everybody."""
-    groups = [group.name for group in policy.security_groups]
-    members = {name: {i.name for i in policy.instances if name in i.security_groups} for name in groups}
-    asking = {kind.egress for kind in kinds if kind.egress}
-    strangers = {kind.initiator for kind in kinds if not kind.egress}
-    for number in range(5):
-        if any(asking <= set().union(*(members[name] for name in some)) for some in combinations("abcd", number)):
-            return number + len(strangers)
-    raise AssertionError
-
-
-def test_no_set_of_peers_is_smaller_and_none_is_without_use() -> None:
-    rng = random.Random(20261125)
-    print("seed 20261125")
-    several = 0
-    for _ in range(400):
-        policy, kinds = small_case(rng)
-        found = suggest_rules(policy, kinds, Limits())
-        inbound = [each for each in found.rules if each.group == "mine"]
-        assert len(inbound) == fewest(policy, kinds)
-        several += len(inbound) > 2
-        assert sum(each.evidence.connections for each in inbound) == len(kinds)
-        judged = replace(policy, security_groups=found.groups)
-        assert all(_allowed(judged, kind) for kind in kinds)
-        for _, less in without_one_port(judged):
-            assert not all(_allowed(less, kind) for kind in kinds)
-    assert several > 50
-
-
-def _allowed(policy: Policy, kind: Kind) -> bool:
-    """Every side's rules, one after the other."""
-    by_name = policy.instance_by_name
-    for need in needs_of(kind):
-        there = by_name[need.peer_instance].security_groups if need.peer_instance else ()
-        for group in by_name[need.instance].security_groups:
-            if any(_matches(rule, need, there) for rule in policy.group_by_name[group].rules):
-                break
-        else:
-            return False
-    return True
-
-
-def _matches(rule: Rule, need: Need, groups: tuple[str, ...]) -> bool:
-    if rule.direction != need.service.direction or need.service.port not in [a for a, b in rule.ports or () if a == b]:
-        return False
-    if isinstance(rule.peer, GroupPeer):
-        return rule.peer.name in groups
-    return isinstance(rule.peer, IPv4Network) and ip_address(need.peer) in rule.peer
-
-
-def test_the_services_of_a_group_become_one_rule_per_peer() -> None:
-    policy = parse_policy("""
-version: 1
-security_groups: [{name: web}, {name: db}, {name: all}]
-instances:
-  - {name: w1, addresses: [10.0.0.1], security_groups: [web, all]}
-  - {name: w2, addresses: [10.0.0.2], security_groups: [web, all]}
-  - {name: d1, addresses: [10.0.1.1], security_groups: [db, all]}
-""")
-    packed = {i.name: i.addresses[0].network_address.packed for i in policy.instances}
-    kinds = {
-        Kind(packed[a], packed[b], a, b, 6, port): Evidence(1)
-        for a, b, port in (("w1", "d1", 5432), ("w2", "d1", 5433), ("w1", "w2", 80), ("w2", "w1", 80))
-    }
-    found = suggest_rules(policy, kinds, Limits())
-    assert [(r.group, r.rule.direction, r.rule.ports, r.rule.peer) for r in found.rules] == [
-        ("web", "inbound", ((80, 80),), GroupPeer("web")),
-        ("web", "outbound", ((80, 80), (5432, 5433)), GroupPeer("all")),
-        ("db", "inbound", ((5432, 5433),), GroupPeer("web")),
-    ]
-
-
-def test_a_group_in_another_region_is_no_peer() -> None:
-    instances = (
-        Instance("near", "a", (ip_network("10.0.0.1"),), ("g",)),
-        Instance("far", "b", (ip_network("10.1.0.1"),), ("g",)),
-    )
-    policy = Policy(
-        vpcs=(Vpc("a", "north"), Vpc("b", "south")), peerings=frozenset((frozenset("ab"),)),
-        security_groups=(SecurityGroup("g"),), instances=instances,
-    )  # fmt: skip
-    kind = Kind(b"\x0a\0\0\1", b"\x0a\1\0\1", "near", "far", 6, 80)
-    peers = [str(each.rule.peer) for each in suggest_rules(policy, {kind: Evidence(1)}, Limits()).rules]
-    assert peers == ["10.0.0.1/32", "10.1.0.1/32"]
-
-
 # Limits
 
 
 WHOM = "- {name: web-1, addresses: [10.0.0.5], security_groups: [web]}\n"
-
-
-def test_rule_is_not_suggested_for_what_another_one_allows_by_an_instances_prefix() -> None:
-    """SPEC 4.14: a and the router that has its address ask web, and one group is enough for both."""
-    text = """
-version: 1
-settings: {group_members: BY}
-security_groups: [{name: web}, {name: a}, {name: routers}]
-instances:
-  - {name: w, addresses: [192.0.2.1], security_groups: [web]}
-  - {name: a, addresses: [10.0.0.9], security_groups: [a]}
-  - {name: r, addresses: [10.0.0.0/24], security_groups: [routers]}
-"""
-    target = ip_address("192.0.2.1").packed
-    kinds = {
-        Kind(ip_address(source).packed, target, name, "w", 6, 80): Evidence(1)
-        for source, name in (("10.0.0.9", "a"), ("10.0.0.7", "r"))
-    }
-
-    def peers(by: str) -> list[str]:
-        rules = suggest_rules(parse_policy(text.replace("BY", by)), kinds, Limits()).rules
-        return [str(each.rule.peer) for each in rules if each.group == "web"]
-
-    assert len(peers("by-owner")) == 2
-    assert peers("by-address") == [str(GroupPeer("routers"))]
 
 
 def visits(folder: Path, *clients: str, port: int = 443) -> Path:

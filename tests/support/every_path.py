@@ -32,7 +32,8 @@ PYTEST = (sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile")
 #: What judges packets, and what is told of them.
 ENGINE_TESTS = (
     "comparing/test_diff", "core/test_fast_path", "engine/test_changes", "engine/test_changes_kept",
-    "engine/test_changes_metamorphic", "engine/test_changes_modes", "engine/test_changes_refused",
+    "engine/test_changes_metamorphic", "engine/test_changes_modes", "engine/test_changes_of_one_instant",
+    "engine/test_changes_refused",
     "engine/test_clock_and_modes", "engine/test_connections", "engine/test_differential", "engine/test_engine_check",
     "engine/test_engine_inputs", "engine/test_engine_invariants", "engine/test_examples_classic",
     "engine/test_examples_seed", "engine/test_forgetting", "engine/test_fragments", "engine/test_frames_judged",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
@@ -150,3 +150,15 @@ def another(policy: Policy, rng: np.random.Generator) -> Policy:
             timeouts=timeouts, infrastructure=infrastructure, max_connections=int(changer.pick((40, 1_000_000)))
         )
     return replace(other, settings=settings)
+
+
+def without_one_port(policy: Policy) -> Iterator[tuple[str, Policy]]:
+    """The policy without a rule, or without a port of one that has several."""
+    for g, group in enumerate(policy.security_groups):
+        for n, rule in enumerate(group.rules):
+            ports = [port for first, last in rule.ports or () for port in range(first, last + 1)]
+            fewer = [replace(rule, ports=tuple((p, p) for p in ports if p != port)) for port in ports if len(ports) > 1]
+            for kept in [[rest] for rest in fewer] or [[]]:
+                groups = list(policy.security_groups)
+                groups[g] = replace(group, rules=(*group.rules[:n], *kept, *group.rules[n + 1 :]))
+                yield f"{rule.id} {ports}", replace(policy, security_groups=tuple(groups))
