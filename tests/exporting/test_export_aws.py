@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +16,7 @@ import pytest
 from command import PCAPS, sgfast
 from effort import some
 from exported import BLOCKS, GROUPS, assert_same, exportable, random_policy, renamed, run, seeds
-from provider_commands import provider_command
+from provider_commands import executed, provider_command
 
 from sgfast.errors import ExportError
 from sgfast.exporting import aws
@@ -123,12 +122,6 @@ def shell(account: dict[str, str], tmp_path: Path) -> Iterator[dict[str, str]]:
     pytest.importorskip("awscli")
     with provider_command("aws", tmp_path, [sys.executable], account) as path:
         yield account | {"PATH": path}
-
-
-def executed(script: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    (folder / "apply.sh").write_text(script)
-    command = ["sh", str(folder / "apply.sh")]
-    return subprocess.run(command, env=environment, text=True, capture_output=True, timeout=300)
 
 
 def test_the_script_does_what_the_calls_do_and_may_be_run_again(

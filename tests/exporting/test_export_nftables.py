@@ -262,7 +262,7 @@ def test_on_change_says_what_becomes_of_connections() -> None:
     assert fate("forget-unmatched") == ["conntrack"]
     assert fate("cut-unmatched") == ["nft", "add", "END", "conntrack"]
     assert fate("cut-unmatched", entry(policy()).replace("dport=80 ", "dport=81 ")) == []
-    # Another zone, and another instance's addresses: nobody's here.
+    # A connection belongs to no instance here if its zone or its addresses are those of another one.
     assert fate("cut-inbound", ENTRY.format(zone=1)) == []
     assert fate("cut-inbound", entry(policy(), "db-1")) == []
     gone = replace(closed(), instances=closed().instances[1:])

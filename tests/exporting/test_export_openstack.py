@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +11,8 @@ import pytest
 from effort import some
 from exported import BLOCKS, GROUPS, assert_same, exportable, random_policy, renamed, run, seeds
 from neutron_environment import neutron_python
-from provider_commands import provider_command
+from provider_commands import executed, provider_command
+from running_neutron import command, environment, running_neutron
 
 from sgfast.exporting import openstack as exporting
 from sgfast.live.openstack import read_account
@@ -21,23 +20,13 @@ from sgfast.policy.document import parse_policy
 from sgfast.policy.formats import import_sources
 from sgfast.policy.model import Policy
 
-PYTHON = neutron_python()
-if PYTHON is None:
+if neutron_python() is None:
     pytest.skip("no Neutron here: python tests/neutron/neutron_environment.py", allow_module_level=True)
 sdk = pytest.importorskip("openstack")
 requests = pytest.importorskip("requests")
 
 #: Of openstacksdk, about itself.
 pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
-SERVER = Path(__file__).parents[1] / "neutron" / "neutron_server.py"
-CLOUDS = """
-clouds:
-  neutron:
-    auth_type: none
-    network_endpoint_override: http://127.0.0.1:{port}
-    network_api_version: "2"
-    has_compute: false
-"""
 
 
 class Cloud:
@@ -85,25 +74,9 @@ class Cloud:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     folder = tmp_path_factory.mktemp("neutron")
-    print("Neutron's log is in", folder)
-    environment = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "PYTHONPATH")}
-    with open(folder / "output", "w") as log:
-        server = subprocess.Popen(
-            [str(PYTHON), "-I", SERVER, folder, "shop"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-            text=True, env=environment,
-        )  # fmt: skip
-    try:
-        assert server.stdout is not None
-        port = server.stdout.readline().strip()
-        assert port, (folder / "output").read_text()[-2000:]
-        (folder / "clouds.yaml").write_text(CLOUDS.format(port=port))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("OS_CLIENT_CONFIG_FILE", str(folder / "clouds.yaml"))
-            more = {"OS_CLIENT_CONFIG_FILE": str(folder / "clouds.yaml"), "OS_CLOUD": "neutron"}
-            yield Cloud(port, environment | more)
-    finally:
-        server.kill()
-        server.wait()
+    with running_neutron(folder, "shop") as port:
+        more = {"OS_CLIENT_CONFIG_FILE": str(folder / "clouds.yaml"), "OS_CLOUD": "neutron"}
+        yield Cloud(port, environment() | more)
 
 
 @pytest.fixture
@@ -158,14 +131,8 @@ instances:
 @pytest.fixture
 def shell(project: Cloud, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a shell that has ``openstack``."""
-    with provider_command("openstack", tmp_path, [str(PYTHON), "-I"], project.environment) as path:
+    with provider_command("openstack", tmp_path, command(), project.environment) as path:
         yield project.environment | {"PATH": path}
-
-
-def executed(script: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    (folder / "apply.sh").write_text(script)
-    command = ["sh", str(folder / "apply.sh")]
-    return subprocess.run(command, env=environment, text=True, capture_output=True, timeout=300)
 
 
 def test_the_script_does_what_the_calls_do_and_changes_may_be_made_again(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,27 +13,18 @@ import pytest
 from command import sgfast
 from exports import imported_files, reasons_of
 from neutron_environment import neutron_python
+from running_neutron import command, environment, running_neutron
 
 from sgfast import Engine, load_policy
 from sgfast.live.openstack import read_account
 from sgfast.policy.formats import Imported, import_sources
 
-PYTHON = neutron_python()
-if PYTHON is None:
+if neutron_python() is None:
     pytest.skip("no Neutron here: python tests/neutron/neutron_environment.py", allow_module_level=True)
 openstack = pytest.importorskip("openstack")
 
 #: Of openstacksdk, about itself.
 pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
-HERE = Path(__file__).parent
-CLOUDS = """
-clouds:
-  neutron:
-    auth_type: none
-    network_endpoint_override: http://127.0.0.1:{port}
-    network_api_version: "2"
-    has_compute: false
-"""
 #: Runs commands of OpenStack's client, all in one process, each into a file.
 CLIENT = """
 import contextlib, json, sys
@@ -48,38 +38,13 @@ for name, command in json.load(sys.stdin):
 PARTS = ("address_groups", "security_groups", "instances")
 
 
-def command() -> list[str]:
-    """The interpreter that has Neutron, with its own packages alone."""
-    return [str(PYTHON), "-I"]
-
-
-def environment() -> dict[str, str]:
-    """Without the sanitizer that may be preloaded for sgfast: it would only slow Neutron down."""
-    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-
-
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of a Neutron with a shop in it; its clouds.yaml leads to it, its neutron.log says what went wrong."""
     folder = tmp_path_factory.mktemp("neutron")
-    print("Neutron's log is in", folder)
-    with open(folder / "output", "w") as log:
-        server = subprocess.Popen(
-            [*command(), HERE / "neutron_server.py", folder],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment(),
-        )  # fmt: skip
-    try:
-        assert server.stdout is not None
-        port = server.stdout.readline().strip()
-        assert port, (folder / "output").read_text()[-2000:]
-        (folder / "clouds.yaml").write_text(CLOUDS.format(port=port))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("OS_CLIENT_CONFIG_FILE", str(folder / "clouds.yaml"))
-            make_shop(openstack.connect(cloud="neutron").network)
-            yield folder
-    finally:
-        server.kill()
-        server.wait()
+    with running_neutron(folder):
+        make_shop(openstack.connect(cloud="neutron").network)
+        yield folder
 
 
 def make_shop(network: Any) -> None:

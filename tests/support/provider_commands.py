@@ -40,6 +40,13 @@ def provider_command(name: str, folder: Path, python: list[str], environment: Ma
         server.wait()
 
 
+def executed(script: str, folder: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run an exported script."""
+    (folder / "apply.sh").write_text(script)
+    command = ["sh", str(folder / "apply.sh")]
+    return subprocess.run(command, env=dict(environment), text=True, capture_output=True, timeout=300)
+
+
 def _aws() -> Callable[[list[str]], int]:
     from awscli.clidriver import create_clidriver  # type: ignore[import-not-found]
 
