@@ -93,7 +93,11 @@ def _is_between_the_right_ends(rollup: ChangedRollup, change: Any, own: list[Exp
     guessed = set()
     for unit in own:
         if unit.ends is None or not unit.initiator_is_known:
-            guessed.add(frozenset(map(name, addresses_of(unit))))
+            ends = [*map(name, addresses_of(unit))]
+            guessed.add(frozenset(ends))
+            if not any(end in blocking.instance_by_name for end in ends):
+                # An ICMP error to an instance about a packet of others.
+                guessed |= {frozenset({end, "other instances"}) for end in ends}
         else:
             wanted[name(unit.ends[0]), name(unit.ends[1])] += 1
     found: Counter[tuple[str, str]] = Counter()

@@ -48,7 +48,7 @@ def test_no_terminal_breaks_or_cuts_a_number(capsys: Capsys, monkeypatch: pytest
     wide = on_terminal(capsys, monkeypatch, 200, *COMMANDS[name])
     for width in (40, 60, 79):
         text = on_terminal(capsys, monkeypatch, width, *COMMANDS[name])
-        # A terminal goes on below where a line is too long.
+        # A terminal breaks a line that is too long wherever its edge is.
         shown = [line[at : at + width] for line in text.splitlines() for at in range(0, max(len(line), 1), width)]
         assert numbers("\n".join(shown)) == numbers(wide), width
         assert all(len(line) <= width or " " not in line.strip() for line in text.splitlines()), text
