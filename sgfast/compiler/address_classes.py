@@ -186,7 +186,7 @@ class AddressClasses:
         known: dict[tuple[int, int], int] = {}
         vpcs = vpc_of_place[made.owner_place].tolist()
         numbers = in_groups.tolist()
-        # An outer prefix comes before those inside it.
+        # Prefixes are in address order, so each one comes after the prefixes that contain it.
         for inner, outer in zip(nested.tolist(), made.outer[nested].tolist(), strict=True):
             pair = numbers[inner], numbers[outer]
             if vpcs[inner] != vpcs[outer] or pair[1] == NONE:

@@ -21,7 +21,7 @@ _ADDRESS: dict[int, type[IPv4Address] | type[IPv6Address]] = {4: IPv4Address, 6:
 Range = tuple[int, int]
 """The first and the last address, as numbers."""
 
-#: The ranges that the sets of one file may have. A range takes `nft` and the kernel about a kilobyte of memory.
+#: The most address ranges in the sets of one file. nft and the kernel need about a kilobyte of memory for each.
 MAX_RANGES = 1_000_000
 
 

@@ -58,10 +58,10 @@ class Changes:
     memberships: tuple[Membership, ...]
     #: Instances that leave groups, with the groups of ``new``.
     memberships_taken: tuple[Membership, ...]
-    #: With their ids in ``old``. Rules of groups that ``new`` does not have are here if they name another group that is
-    #: deleted, because clouds do not delete a group that a rule names.
+    #: The rules to take away, with their ids in ``old``. A cloud does not delete a group while a rule names it. So this
+    #: includes rules of deleted groups if they name another deleted group.
     rules_taken: tuple[RuleInGroup, ...]
-    #: The other rules of groups that stay, likewise.
+    #: The rules that stay in groups that stay, with their ids in ``old``.
     rules_kept: tuple[RuleInGroup, ...]
     groups_deleted: tuple[SecurityGroup, ...]
     addresses_taken: tuple[AddressGroup, ...]

@@ -46,11 +46,12 @@ Interfaces = Mapping[str, str | None]
 CutKind = Literal["ports", "icmp", "other"]
 """Which protocols' keys a set has (SPEC 5.1)."""
 
-#: The highest timeout that all kernels keep: they count in at most 2^31 milliseconds.
+#: The highest timeout in seconds that all kernels accept. Some of them store it as milliseconds in 31 bits.
 MAX_TIMEOUT = 2_147_483
-#: The rules that one file may have. A rule takes `nft` and the kernel about a kilobyte of memory.
+#: The most rules in one file. nft and the kernel need about a kilobyte of memory for each.
 MAX_RULES = 1_000_000
-#: Low numbers of zones are what others give out. With far fewer instances than zones, two rarely want the same one.
+#: Other programs use low zone numbers, so sgfast's begin here. There are far more zones than instances, so two names
+#: rarely lead to the same zone.
 FIRST_ZONE = 0x1000
 ZONES = 0x10000 - FIRST_ZONE
 MAX_INSTANCES = 5000

@@ -94,8 +94,8 @@ class Page:
             self.line((start if n == 0 else " " * len(start)) + line, style)
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Align the first column right and the others left. The last cell of a row that is too long goes below it.
-        Where the others are too long, too, each goes below the one before.
+        """Align the first column right and the others left. If a row is too wide, its last cell goes on a line of its
+        own. If it is still too wide, every cell does.
         """
         widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head) - 1)]
         # Columns have a maximum width, so that a few long names do not shift the columns of all rows.

@@ -61,8 +61,9 @@ class Cause:
     """Why traffic is denied, in words that fit all kinds of traffic that no rule of the policy tells apart."""
 
     why: str
-    #: A sentence about the first of ``rules``, which are the nearest; empty if there are none.
+    #: A sentence that says how the first of the nearest rules differs. Empty if there is none.
     nearest: str
+    #: The nearest rules.
     rules: tuple[RuleInGroup, ...]
 
 

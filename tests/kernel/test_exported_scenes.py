@@ -190,7 +190,7 @@ def test_what_was_begun_before_the_file_was_loaded_does_not_pass_for_allowed() -
 
 
 def test_a_connection_without_an_answer_outlives_its_rule() -> None:
-    # To the kernel its packets are new until there is an answer.
+    # The kernel calls packets of a connection new until the other end answers.
     keep = Settings(on_change="keep")
     before, after = (replace(each, settings=keep) for each in (open_policy(), open_policy("outbound")))
     packet, other = (with_checksum(f.ip(STRANGER[4], INSTANCE[4], f.udp(port, 53))) for port in (1024, 1025))

@@ -51,7 +51,7 @@ class Columns:
     #: By end: the place of its group, which is what ``by group`` calls it.
     group: Numbers
     groups: list[str]
-    #: What each group's ends are: instances, addresses.
+    #: By group: ``instances`` or ``addresses``, whichever its ends are.
     nouns: list[str]
     services: list[str]
     #: By service.

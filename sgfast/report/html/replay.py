@@ -85,7 +85,7 @@ def html_report(result: ReplayResult, timeline: Timeline | None = None, lines: L
     )  # fmt: skip
 
 
-# Head ----------------------------------------------------------------------------------------------------------------
+# The beginning of the page: what would break ------------------------------------------------------------------------
 
 
 def _head(told: _Told, captures: str) -> Markup:
