@@ -50,18 +50,16 @@ class PortClasses:
         for protocol, ranges in sorted(ranges_of.items()):
             last = count
             if ranges:
-                # The change, from one port to the next, in how many ranges cover it; and whether a range begins or ends
-                # there.
-                cover = np.zeros(KEYS + 1, dtype=np.int64)
-                edge = np.zeros(KEYS + 1, dtype=bool)
-                ends = np.array(sorted(ranges))
-                np.add.at(cover, ends[:, 0], 1)
-                np.add.at(cover, ends[:, 1] + 1, -1)
-                edge[ends[:, 0]] = True
-                edge[ends[:, 1] + 1] = True
-                covered = np.cumsum(cover)[:KEYS] > 0
-                stretches = np.cumsum(edge[:KEYS] & covered)
-                self.by_port[protocol] = np.where(covered, count + stretches, count).astype(np.uint32)
+                # A stretch begins wherever a range begins or has ended. It is covered if more ranges have begun there
+                # than have ended.
+                begins, ends = (np.sort(each) for each in np.array(list(ranges)).T)
+                ends += 1
+                bounds = np.unique(np.concatenate([[0], begins, ends, [KEYS]]))
+                starts = bounds[:-1]
+                covered = np.searchsorted(begins, starts, "right") > np.searchsorted(ends, starts, "right")
+                stretches = np.cumsum(covered)
+                classes = np.where(covered, count + stretches, count).astype(np.uint32)
+                self.by_port[protocol] = np.repeat(classes, np.diff(bounds))
                 last = count + int(stretches[-1])
             else:
                 self.whole[protocol] = count

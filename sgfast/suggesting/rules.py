@@ -241,17 +241,19 @@ class Drafter:
         return vpcs[here].region == vpcs[there].region
 
     def _group_terms(self, needs: list[Need]) -> dict[str, set[int | None]]:
-        left = {(need.service.port, str(need.peer_instance)) for need in needs}
+        ports_of: dict[str, set[int | None]] = defaultdict(set)
+        for need in needs:
+            ports_of[str(need.peer_instance)].add(need.service.port)
+        left = set(ports_of)
         by_name = self._policy.instance_by_name
-        candidates = {group for _, name in left for group in by_name[name].security_groups}
+        candidates = {group for name in left for group in by_name[name].security_groups}
         # Of equals the smaller groups come first: they let fewer instances in.
         order = sorted(candidates, key=lambda group: (len(self._members[group]), self._place[group]))
-        chosen = self._fewest(order, {name for _, name in left})
         found: dict[str, set[int | None]] = {}
-        for group in chosen:
-            ports = {port for port, name in left if name in self._members[group]}
-            if ports:
-                found[group] = ports
+        for group in self._fewest(order, left):
+            members = left & self._members[group]
+            if members:
+                found[group] = set().union(*(ports_of[name] for name in members))
         return found
 
     def _fewest(self, groups: list[str], instances: set[str]) -> list[str]:

@@ -130,7 +130,7 @@ def packet(text: str, names: Names) -> f.Layer:
     match = _PACKET.fullmatch(text.strip())
     assert match, f"no packet: {text!r}"
     (src, sport), (dst, dport) = names.resolve(match["source"], match["destination"])
-    family = ip_address(src).version
+    family = 6 if ":" in src else 4
     protocol = match["protocol"]
     details = match["details"].split()
     identifier = next((int(word[3:]) for word in details if word.startswith("id=")), 1)
