@@ -12,6 +12,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.errors import PolicyError
 from sgfast.policy.formats.location import Location
+from sgfast.policy.terraform_input import CONFIGURATIONS, refuse_terraform_input
 from sgfast.policy.yaml_nodes import (
     MAP,
     MAX_BYTES,
@@ -26,6 +27,8 @@ from sgfast.policy.yaml_nodes import (
     shown_origin,
 )
 
+#: Keys beside the lists in a page of OpenStack's and OTC's APIs.
+API_PAGING = frozenset(("page_info", "request_id", "count", "total_count"))
 #: The longest accepted JSON number; Python refuses 4,300 digits.
 _NUMBER_CHARACTERS = 100
 #: The most files in a directory and those below it.
@@ -36,12 +39,6 @@ _MAX_DIRECTORIES = 10_000
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _BLANK = re.compile(r"[ \t\r\n]*")
 _EXTENSIONS = (".json", ".yaml", ".yml", ".ndjson", ".jsonl", ".tfstate")
-_CONFIGURATIONS = (".tf", ".tofu", ".tf.json", ".tofu.json")
-_ZIP = b"PK\x03\x04"
-#: How the messages begin that ``terraform plan -json`` prints.
-_MESSAGES = b'{"@level":'
-#: How the output of ``terraform`` begins where GitHub's setup-terraform has put a script in its place.
-_WRAPPED = b"[command]"
 #: CloudFormation's short tags: ``!Sub x`` means ``{"Fn::Sub": x}``.
 _FUNCTION_TAGS = {"!Ref": "Ref", "!Condition": "Condition"} | {
     f"!{name}": f"Fn::{name}"
@@ -110,7 +107,7 @@ def files_of(path: str | os.PathLike[str]) -> list[str]:
 
 
 def _may_be_export(name: str) -> bool:
-    return name[0] != "." and name.lower().endswith(_EXTENSIONS) and not name.lower().endswith(_CONFIGURATIONS)
+    return name[0] != "." and name.lower().endswith(_EXTENSIONS) and not name.lower().endswith(CONFIGURATIONS)
 
 
 def read_sources(path: str | os.PathLike[str]) -> list[Source]:
@@ -152,24 +149,6 @@ def _most_values(data: bytes) -> int:
 
 def _values(data: bytes) -> int:
     return _most_values(data) if _is_yaml(data) else json_values(data)
-
-
-def refuse_terraform_input(data: bytes, origin: str) -> None:
-    """Raise PolicyError for files of Terraform or OpenTofu that are taken for the output of ``show -json``."""
-    if origin.lower().endswith(_CONFIGURATIONS):
-        cause = "is a configuration, which does not say what Terraform makes of it"
-        command = "terraform plan -out plan && terraform show -json plan"
-    elif data.startswith(_ZIP) and b"tfplan" in data:
-        cause, command = "is a plan file, which only Terraform can read", "terraform show -json PLANFILE"
-    elif data.startswith(_MESSAGES):
-        cause = "has the messages of terraform plan -json, not the plan"
-        command = "terraform plan -out plan && terraform show -json plan"
-    elif data.startswith(_WRAPPED):
-        cause = "does not begin with JSON but with a command: set terraform_wrapper: false for setup-terraform"
-        command = "terraform show -json PLANFILE"
-    else:
-        return
-    raise PolicyError(f"{shown_origin(origin)}: {cause}: run {command} > plan.json, and give plan.json")
 
 
 def source_of(data: bytes, origin: str) -> Source:
