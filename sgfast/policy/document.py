@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.policy.document_reader import DocumentReader, Lines
+from sgfast.policy.export_files import refuse_terraform_input
 from sgfast.policy.model import Policy
-from sgfast.policy.terraform_input import refuse_terraform_input
 from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, read_document
 
 if TYPE_CHECKING:
