@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -175,5 +174,7 @@ def _selection(reading: Reading) -> dict[str, str | None]:
 
 def _fingerprint(policy: Policy) -> str:
     """A hash of the policy's contents, whatever file they come from."""
+    import hashlib
+
     plain = to_plain(replace(policy, origin="", warnings=()))
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
