@@ -5,6 +5,7 @@ Load a policy (:func:`load_policy`), create an :class:`Engine` and give it packe
 for captures.
 """
 
+from sgfast.lazy import on_demand
 from sgfast.version import __version__ as __version__
 
 # Nothing else is imported here, because the command cannot be interrupted cleanly during that time.
@@ -32,33 +33,23 @@ if TYPE_CHECKING:
     from sgfast.replaying import Reading, ReplayResult, replay
     from sgfast.snapshot import load_snapshot, save_snapshot
 
-# Where each public name lives. It is imported when it is first asked for: numpy alone costs more than a tenth of a
-# second, which no `sgfast --help` should pay.
-_HOMES = {
-    "sgfast.comparing": ("DiffResult", "diff"),
-    "sgfast.engine": (
-        "HEADER_DTYPE", "NO_SIDE", "PENDING", "REASONS", "RESOLVED_DTYPE", "RESULT_DTYPE", "VERDICTS", "Engine",
-        "Explanation", "FrameBatch", "Side", "Verdict", "header",
-    ),
-    "sgfast.errors": ("CaptureError", "OutputError", "PolicyError", "SgfastError", "SnapshotError"),
-    "sgfast.policy.document": ("load_policy", "parse_policy"),
-    "sgfast.policy.model": ("Policy",),
-    "sgfast.replaying": ("Reading", "ReplayResult"),
-    "sgfast.snapshot": ("load_snapshot", "save_snapshot"),
-}  # fmt: skip
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> object:
-    from importlib import import_module
-
-    if name == "replay":
-        return import_module("sgfast.replaying").replay
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'sgfast' has no attribute {name!r}")
-    value: object = getattr(import_module(_HOME_OF[name]), name)
-    globals()[name] = value
-    return value
+# Each is imported when it is first asked for: numpy alone costs more than a tenth of a second, which no
+# `sgfast --help` should pay.
+__getattr__ = on_demand(
+    __name__,
+    {
+        "sgfast.comparing": ("DiffResult", "diff"),
+        "sgfast.engine": (
+            "HEADER_DTYPE", "NO_SIDE", "PENDING", "REASONS", "RESOLVED_DTYPE", "RESULT_DTYPE", "VERDICTS", "Engine",
+            "Explanation", "FrameBatch", "Side", "Verdict", "header",
+        ),
+        "sgfast.errors": ("CaptureError", "OutputError", "PolicyError", "SgfastError", "SnapshotError"),
+        "sgfast.policy.document": ("load_policy", "parse_policy"),
+        "sgfast.policy.model": ("Policy",),
+        "sgfast.replaying": ("Reading", "ReplayResult", "replay"),
+        "sgfast.snapshot": ("load_snapshot", "save_snapshot"),
+    },
+)  # fmt: skip
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from operator import index
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,15 @@ from sgfast.core.dataplane import MAX_JOBS
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.wire.link import LINK_TYPES
 from sgfast.errors import ArgumentError, ArgumentTypeError
-from sgfast.policy.changes import Change, RemoveInstance, apply_changes
 from sgfast.policy.document import load_policy
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.matching import End, Field, Packet, misfit_fields, rules_of
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Direction, Instance, Policy, Rule, Timeouts
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.timestamps import MAX_TIME_NS
+
+if TYPE_CHECKING:
+    from sgfast.policy.changes import Change
 
 Mode = Literal["causal", "verbatim"]
 Midstream = Literal["infer", "deny", "allow"]
@@ -281,6 +283,8 @@ class Engine:
         range; nothing has changed then. Packets that other threads judge meanwhile see either the old policy or the new
         one, never a mixture.
         """
+        from sgfast.policy.changes import Change, RemoveInstance, apply_changes
+
         changes = list(changes) if isinstance(changes, Iterable) else [changes]
         for change in changes:
             if not isinstance(change, Change):

@@ -13,7 +13,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 from contextlib import suppress
 
@@ -156,7 +155,7 @@ class PendingFile:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def _temporary_name(self) -> str:
-        return f".{self._name[:_SHOWN_CHARACTERS]}.sgfast-{secrets.token_hex(4)}.part"
+        return f".{self._name[:_SHOWN_CHARACTERS]}.sgfast-{os.urandom(4).hex()}.part"
 
     def _create(self) -> int:
         # The umask limits the permissions of a new file.

@@ -21,11 +21,10 @@ from sgfast.compiler.ports import KEYS
 from sgfast.engine import Engine
 from sgfast.errors import ArgumentError, PolicyError, TooMuch
 from sgfast.explaining import Explained, explain_opener, sentence
-from sgfast.policy.change_file import count_addresses, count_rules
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.matching import Address
 from sgfast.policy.matching import End as SeenEnd
-from sgfast.policy.model import Action, Network, Policy
+from sgfast.policy.model import Action, Network, Policy, count_addresses, count_rules
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.reaching import End, Opener, ServiceSet, first_contradiction, named_end, named_service
 from sgfast.reaching.ranges import Ranges, difference, union

@@ -15,6 +15,9 @@ from sgfast.policy.model import Policy
 SMALL_TABLE = 1000
 
 
+# The commands that tests start may keep what they compile. Otherwise each of them compiles the package again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 #: Files that take longest come first, or one of them would be at it alone at the end.
 LONGEST = (
     "test_ovs_traffic", "test_export_openstack", "test_live_programs", "test_cluster_hosts", "test_jobs",

@@ -19,6 +19,7 @@ All work is bounded. What would take too long is skipped and reported (``Checked
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sgfast.checking.blocked import blocked_instances
 from sgfast.checking.codes import CODES, INSTANCE_CODES, SEVERITIES, SHADOWED, Code, Finding, Severity
@@ -29,16 +30,15 @@ from sgfast.checking.isolation import separated_members
 from sgfast.checking.membership import wide_members
 from sgfast.checking.policy_index import PolicyIndex
 from sgfast.checking.traffic import never_hit
-from sgfast.checking.unmet import unmet
 from sgfast.checking.unused import empty_sources, unused
-from sgfast.checking.usage import Uses, wider_than_used
 from sgfast.policy.model import Policy
-from sgfast.proving import Proof
-from sgfast.replaying import ReplayResult
 
-__all__ = [
-    "CODES", "INSTANCE_CODES", "SEVERITIES", "Checked", "Code", "Finding", "Severity", "Uses", "check_policy",
-]  # fmt: skip
+if TYPE_CHECKING:
+    from sgfast.checking.usage import Uses
+    from sgfast.proving import Proof
+    from sgfast.replaying import ReplayResult
+
+__all__ = ["CODES", "INSTANCE_CODES", "SEVERITIES", "Checked", "Code", "Finding", "Severity", "check_policy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,15 @@ def check_policy(
     if traffic is not None:
         found += never_hit(traffic)
     if proof is not None:
+        from sgfast.checking.unmet import unmet
+
         found += unmet(proof)
-    wider, rules_unread = wider_than_used(traffic, uses) if traffic is not None and uses is not None else ([], 0)
-    found += wider
+    rules_unread = 0
+    if traffic is not None and uses is not None:
+        from sgfast.checking.usage import wider_than_used
+
+        wider, rules_unread = wider_than_used(traffic, uses)
+        found += wider
     left_out = tuple(
         f"{count:,} {text}"
         for count, text in (

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sgfast.checking.codes import NEVER_HIT, Finding
 from sgfast.policy.rule_text import rule_text
-from sgfast.replaying import ReplayResult
+
+if TYPE_CHECKING:
+    from sgfast.replaying import ReplayResult
 
 
 def never_hit(result: ReplayResult) -> list[Finding]:

@@ -85,7 +85,7 @@ def check(
         raise click.UsageError("standard input (-) can be read only once")
     if not captures and not options.reading.is_plain:
         raise click.UsageError("options for reading captures (--start, --filter, --decap, ...) need --traffic")
-    from sgfast.checking import Uses, check_policy
+    from sgfast.checking import check_policy
     from sgfast.errors import ArgumentError
     from sgfast.policy.assuming import with_assumed
     from sgfast.policy.document import Lines
@@ -101,6 +101,7 @@ def check(
     compiled, warnings = compile_for_check(loaded, options.vpc)
     traffic = uses = None
     if captures:
+        from sgfast.checking.usage import Uses
         from sgfast.replaying import Sinks, run_replay
 
         uses = Uses(loaded)

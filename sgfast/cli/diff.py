@@ -128,14 +128,14 @@ def diff(
     if [plan, *files].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
 
-    from sgfast.policy.formats.terraform import load_plan
-
     inputs = Inputs(files[:2] if plan is None else (), captures, [plan])
     with page_file(report, inputs, quiet=quiet) as page:
         if target is not None:
             page.give_standard_output("--to")
         lines: dict[str, Lines] = {"old": {}, "new": {}}
         if plan is not None:
+            from sgfast.policy.formats.terraform import load_plan
+
             old, new = load_plan(plan, policies.unresolved)
         else:
             old, new = policies.load(files[0], lines["old"]), policies.load(files[1], lines["new"])
@@ -191,7 +191,7 @@ def _print_report(
         text = to_json({**traffic, **difference_object(found), "warnings": warnings})
     elif form == "markdown":
         from sgfast.report.diff_markdown import diff_markdown
-        from sgfast.report.difference import difference_markdown
+        from sgfast.report.difference_markdown import difference_markdown
 
         text = difference_markdown(found, top) + ("\n" + diff_markdown(result, by, top) if result is not None else "")
     else:

@@ -202,10 +202,12 @@ def _listing_problems(target: str, make: Callable[[], str]) -> str:
 
 
 def _text(old: Policy | None, new: Policy, target: str, form: Form, provider: Provider | None) -> str:
-    from sgfast.exporting import aws, openstack, terraform
+    from sgfast.exporting import aws, openstack
     from sgfast.version import __version__
 
     if target == "terraform":
+        from sgfast.exporting import terraform
+
         return terraform.export(old, new, provider or terraform.PROVIDERS[new.settings.profile], __version__)
     if target == "aws":
         calls, functions = aws.export(old, new), aws.FUNCTIONS

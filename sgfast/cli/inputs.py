@@ -78,11 +78,14 @@ class Inputs:
     @functools.cached_property
     def files(self) -> list[str]:
         """All of them, and the files in the directories. Raises PolicyError for a directory without exports."""
-        from sgfast.capture.directories import with_files_in
-        from sgfast.policy.formats.sources import files_of
+        from sgfast.policy.export_files import files_of
 
-        exports = [file for policy in self.policies if policy is not None for file in files_of(policy)]
-        return [*exports, *with_files_in(self.captures), *(path for path in self.others if path is not None)]
+        found = [file for policy in self.policies if policy is not None for file in files_of(policy)]
+        if self.captures:
+            from sgfast.capture.directories import with_files_in
+
+            found += with_files_in(self.captures)
+        return [*found, *(path for path in self.others if path is not None)]
 
     def enter_sandbox(self, outputs: Iterable[Output] = ()) -> None:
         """With ``--sandbox``, confine the process. Call it when all outputs are open and nothing has been read.

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,7 +35,6 @@ from sgfast.comparing.results import (
     RuleEffect,
 )
 from sgfast.comparing.rules import together
-from sgfast.comparing.vpc_pairs import VpcPairs
 from sgfast.engine import VERDICTS, Midstream, Mode
 from sgfast.policy.document import load_policy
 from sgfast.policy.lookup import vpc_name
@@ -44,6 +43,9 @@ from sgfast.replaying.captures import Captures
 from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.options import Reading, ReplayOptions
 from sgfast.replaying.results import Oddities, count, warn_of_fragments, warn_of_room, warn_of_time
+
+if TYPE_CHECKING:
+    from sgfast.comparing.vpc_pairs import VpcPairs
 
 __all__ = [
     "CHANGES",
@@ -105,6 +107,8 @@ def run_diff(
     result = DiffResult(old, new, options.mode, options.midstream, vpc_name(old, options.vpc), paths)
     comparison: Pair | VpcPairs
     if options.is_mapped(old) or options.is_mapped(new):
+        from sgfast.comparing.vpc_pairs import VpcPairs
+
         comparison = VpcPairs(old, new, options, hash_key)
         result.warnings += comparison.warnings
         frames = Captures(paths, options.reading, progress, placement=comparison.placement)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from sgfast.errors import ArgumentError, PolicyError
-from sgfast.policy.changes import AddInstance, apply_change
 from sgfast.policy.lookup import find, similar, vpc_name
 from sgfast.policy.model import Instance, Policy
 from sgfast.policy.yaml_nodes import show, shown_origin
@@ -34,6 +33,8 @@ def with_assumed(
         groups.setdefault(address, {})[group] = None
     if not groups:
         return policy, ()
+    from sgfast.policy.changes import AddInstance, apply_change
+
     if vpc is None and len(policy.vpcs) > 1:
         raise ArgumentError(f"the policy has {len(policy.vpcs)} VPCs: name the VPC that the assumed machine is in")
     name = vpc_name(policy, vpc) or policy.vpcs[0].name

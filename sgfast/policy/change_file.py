@@ -41,6 +41,8 @@ from sgfast.policy.model import (
     Network,
     Policy,
     Rule,
+    count_addresses,
+    count_rules,
 )
 from sgfast.policy.network_keys import without_duplicates
 from sgfast.policy.protocols import protocol_name
@@ -145,16 +147,6 @@ def _steps(policy: Policy) -> int:
     which takes longer. With many groups, there are many rule tables to look through as well.
     """
     return 250 + (4 * count_rules(policy) + count_addresses(policy)) * (1 + len(policy.security_groups) // 256)
-
-
-def count_rules(policy: Policy) -> int:
-    return sum([len(group.rules) for group in policy.security_groups])
-
-
-def count_addresses(policy: Policy) -> int:
-    return sum([len(instance.addresses) for instance in policy.instances]) + sum(
-        [len(group.addresses) for group in policy.address_groups]
-    )
 
 
 def _too_much_work(changes: int, policy: Policy) -> str:

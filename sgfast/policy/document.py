@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.policy.document_reader import DocumentReader, Lines
-from sgfast.policy.formats import Unresolved, export_in_json, export_in_yaml, import_sources, load
-from sgfast.policy.formats.sources import refuse_terraform_input
+from sgfast.policy.export_files import refuse_terraform_input
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, read_document
+
+if TYPE_CHECKING:
+    from sgfast.policy.formats import Unresolved
 
 __all__ = ["Lines", "load_policy", "parse_policy"]
 
@@ -34,6 +37,8 @@ def load_policy(
     line and field.
     """
     if format != "auto" or (os.fsdecode(path) != "-" and os.path.isdir(path)):
+        from sgfast.policy.formats import load
+
         return load([path], format, unresolved).policy()
     data, origin = read_document(path)
     refuse_terraform_input(data, origin)
@@ -51,19 +56,28 @@ def parse_policy(
     with garbage_collection_paused():
         if text[:_BLANK_CHARACTERS].lstrip()[:1] in (b"{", b"[", "{", "["):
             # Text that looks like JSON is more likely an export than a document.
-            exported = export_in_json(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text, origin)
+            data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+            exported = _export(data, origin, unresolved)
             if exported is not None:
-                return import_sources([exported], unresolved=unresolved).policy()
+                return exported
         root = compose(text, origin)
         if type(root) is not ScalarNode and not _has_key(root, "version"):
-            exported = export_in_yaml(root, origin)
+            exported = _export(root, origin, unresolved)
             if exported is not None:
-                return import_sources([exported], unresolved=unresolved).policy()
+                return exported
         reader = DocumentReader(root, origin)
         policy = reader.policy()
         if lines is not None:
             lines.update(reader.lines())
         return policy
+
+
+def _export(document: bytes | Node, origin: str, unresolved: Unresolved) -> Policy | None:
+    """The policy in an export, which is JSON or the root of YAML; None if it is no export."""
+    from sgfast.policy.formats import export_in_json, export_in_yaml, import_sources
+
+    source = export_in_json(document, origin) if isinstance(document, bytes) else export_in_yaml(document, origin)
+    return None if source is None else import_sources([source], unresolved=unresolved).policy()
 
 
 def _has_key(node: Node, key: str) -> bool:

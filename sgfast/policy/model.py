@@ -335,3 +335,14 @@ class Policy:
     def connected(self, vpc_a: str, vpc_b: str) -> bool:
         """Whether packets may pass between two VPCs: they are the same one or peered (SPEC 3.6, 7.2)."""
         return vpc_a == vpc_b or frozenset((vpc_a, vpc_b)) in self.peerings
+
+
+def count_rules(policy: Policy) -> int:
+    return sum([len(group.rules) for group in policy.security_groups])
+
+
+def count_addresses(policy: Policy) -> int:
+    """Those of instances and of address groups."""
+    return sum([len(instance.addresses) for instance in policy.instances]) + sum(
+        [len(group.addresses) for group in policy.address_groups]
+    )

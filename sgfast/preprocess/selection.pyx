@@ -17,8 +17,6 @@ from sgfast.core.wire.ip cimport WireContext, read_frame
 from sgfast.core.wire.link cimport find_ip
 from sgfast.core.wire.next_header cimport ETHERTYPE_IPV4, ETHERTYPE_IPV6
 
-from sgfast.preprocess.filter_text import parse_filter
-
 # Time window ---------------------------------------------------------------------------------------------------------
 
 EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1       # the range of int64_t
@@ -187,6 +185,8 @@ cdef class Filter:
     cdef readonly int64_t dropped
 
     def __init__(self, str text not None):
+        from sgfast.preprocess.filter_text import parse_filter
+
         program = parse_filter(text)
         if self.steps != NULL:
             raise RuntimeError("a filter can be initialised only once")

@@ -3,48 +3,48 @@
     capture.open_capture --FrameBatch--> engine --arrays--> sinks (one row a packet, one row a connection)
                                            \\--counters--> ReplayResult
 
-``options`` defines the options and ``results`` the result. A ``Runner`` judges the packets: ``engine_runner`` with one
-engine, ``vpc_runner`` with one for each VPC, ``reference_runner`` with the reference model. ``cluster`` reads and
-judges on other machines. ``replay_snapshot`` saves a replay and resumes it.
+``run`` is the way from captures to the result, ``options`` defines the options and ``results`` the result. A ``Runner``
+judges the packets: ``engine_runner`` with one engine, ``vpc_runner`` with one for each VPC, ``reference_runner`` with
+the reference model. ``cluster`` reads and judges on other machines. ``replay_snapshot`` saves a replay and resumes it.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-import os
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from sgfast.lazy import on_demand
 
-from sgfast.engine import Midstream, Mode
-from sgfast.output import Output
-from sgfast.policy.change_file import ChangeFile
-from sgfast.policy.document import load_policy
-from sgfast.policy.lookup import vpc_name
-from sgfast.policy.model import Policy
-from sgfast.replaying.captures import Captures
-from sgfast.replaying.change_schedule import ChangeSchedule
-from sgfast.replaying.cutting import PacketsLeftOut, both_left_out
-from sgfast.replaying.engine_runner import EngineRunner, make_engine
-from sgfast.replaying.listed_kinds import Broken, Denied, Service, Unanswered
-from sgfast.replaying.options import Reading, ReplayOptions
-from sgfast.replaying.placement import placement_of, seen_vpcs
-from sgfast.replaying.reference_runner import ReferenceRunner
-from sgfast.replaying.replay_snapshot import Earlier, Resumed, load_replay, save_replay
-from sgfast.replaying.results import (
-    ChangeDone,
-    ClusterUsed,
-    CutConnection,
-    FlowSink,
-    FrameSink,
-    Names,
-    PacketSink,
-    ReplayResult,
-    RuleHits,
-    Sinks,
-    Stage,
-)
-from sgfast.replaying.vpc_runner import VpcRunner
+if TYPE_CHECKING:
+    from sgfast.replaying.cutting import PacketsLeftOut
+    from sgfast.replaying.listed_kinds import Broken, Denied, Service, Unanswered
+    from sgfast.replaying.options import Reading, ReplayOptions
+    from sgfast.replaying.results import (
+        ChangeDone,
+        ClusterUsed,
+        CutConnection,
+        FlowSink,
+        FrameSink,
+        Names,
+        PacketSink,
+        ReplayResult,
+        RuleHits,
+        Sinks,
+        Stage,
+    )
+    from sgfast.replaying.run import replay, run_replay
+
+# Commands that judge no packets need the options, to find out that none is given.
+__getattr__ = on_demand(
+    __name__,
+    {
+        "sgfast.replaying.cutting": ("PacketsLeftOut",),
+        "sgfast.replaying.listed_kinds": ("Broken", "Denied", "Service", "Unanswered"),
+        "sgfast.replaying.options": ("Reading", "ReplayOptions"),
+        "sgfast.replaying.results": (
+            "ChangeDone", "ClusterUsed", "CutConnection", "FlowSink", "FrameSink", "Names", "PacketSink",
+            "ReplayResult", "RuleHits", "Sinks", "Stage",
+        ),
+        "sgfast.replaying.run": ("replay", "run_replay"),
+    },
+)  # fmt: skip
 
 __all__ = [
     "Broken",
@@ -68,140 +68,3 @@ __all__ = [
     "replay",
     "run_replay",
 ]
-
-Sink = TypeVar("Sink", PacketSink, FrameSink, FlowSink)
-
-
-def replay(
-    policy: Policy | str | os.PathLike[str],
-    captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    *,
-    mode: Mode = ReplayOptions.mode,
-    midstream: Midstream = ReplayOptions.midstream,
-    vpc: str | None = None,
-    engine: Literal["fast", "reference"] = ReplayOptions.engine,
-    packets: PacketSink | Sequence[PacketSink] | None = None,
-    frames: FrameSink | Sequence[FrameSink] | None = None,
-    flows: FlowSink | Sequence[FlowSink] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    changes: ChangeFile | str | os.PathLike[str] | None = None,
-    resume: str | os.PathLike[str] | None = None,
-    snapshot: Output | str | os.PathLike[str] | None = None,
-    jobs: int = ReplayOptions.jobs,
-    reading: Reading | None = None,
-    client: Any = None,
-    shards: int | None = None,
-) -> ReplayResult:
-    """Judges every packet of ``captures``.
-
-    ``captures``: a path, or several, which form one replay in the order given. ``-`` is standard input; a directory
-    stands for the captures in it.
-    ``packets``, ``frames``, ``flows``: one or several sinks each, for every packet's result, for packets together with
-    their results, and for connections.
-    ``engine``: ``"reference"`` runs the slow reference model, which has no connection report and no snapshots.
-    ``progress``: called now and then with (packets, bytes read) so far, over all captures.
-    ``changes``: a change file (SPEC 9.5) or its path. All of it is checked before any packet is judged.
-    ``snapshot``: where to save the state after the last packet. ``flows`` then does not get connections that are still
-    open; the replay that resumes reports them.
-    ``resume``: a saved state to go on from, as if both replays' captures were one replay. Policy, options and changes
-    must be the same, and so must the part of ``reading`` that selects packets; a different ``start`` or ``end`` only
-    causes a warning. The result covers all captures, except ``elapsed_seconds``.
-    ``jobs``: the number of threads that judge, as for ``Engine``.
-    ``reading``: how captures are read, and which packets are left out. The rest is judged as if there were no other
-    packets; but times in ``changes`` given in seconds count from the first packet, even if that is left out.
-    ``client``: a ``distributed.Client`` whose workers read and judge (``cluster``). ``resume`` is then a folder, a path
-    or URL that all workers can access, where they keep what they read for later replays; None: a temporary one on this
-    machine.
-    ``shards``: the number of parts into which a cluster divides the packets; None: by the size of the captures.
-
-    If a capture is damaged, the result covers the packets before the damage; on a cluster, it also covers the captures
-    after the damaged one.
-
-    Raises PolicyError, CaptureError, ReadingError, SnapshotError, OutputError, ClusterError; ArgumentError for an
-    unknown option, ArgumentTypeError for ``changes`` of the wrong type.
-    """
-    options = ReplayOptions(
-        mode=mode, midstream=midstream, vpc=vpc, engine=engine, jobs=jobs, reading=reading or Reading(),
-        changes=changes, resume=resume, snapshot=snapshot, client=client, shards=shards,
-    )  # fmt: skip
-    sinks = Sinks(_several(packets), _several(frames), _several(flows))
-    return run_replay(policy, captures, options, sinks, progress)
-
-
-def run_replay(
-    policy: Policy | str | os.PathLike[str],
-    captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    options: ReplayOptions,
-    sinks: Sinks | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> ReplayResult:
-    """``replay`` with its options as one value."""
-    sinks = sinks or Sinks()
-    if isinstance(policy, str | os.PathLike):
-        policy = load_policy(policy)
-    if isinstance(captures, str | os.PathLike | bytes):
-        captures = [captures]
-    options = replace(options, vpc=vpc_name(policy, options.vpc))
-    changes = options.change_file()
-    paths = tuple(os.fsdecode(path) for path in captures)
-    options.check(paths, reports_connections=bool(sinks.flows))
-    if options.client is not None:
-        from sgfast.replaying.cluster import replay_on_cluster
-
-        return replay_on_cluster(policy, paths, options, changes, sinks, progress)
-    placement = placement_of(policy, options)
-    resumed = None
-    if options.resume is not None:
-        resumed = load_replay(options.resume, policy, options, reports_connections=bool(sinks.flows))
-    earlier = Earlier() if resumed is None else resumed.earlier
-    runner = _runner(policy, options, sinks, resumed)
-    schedule = ChangeSchedule(
-        runner, policy, changes, seen_vpcs(policy, options), earlier.changes, earlier.first_ns
-    )
-    result = ReplayResult(
-        policy, options.mode, options.midstream, options.vpc, (*earlier.captures, *paths), options.engine,
-        warnings=[*policy.warnings, *(() if resumed is None else resumed.warnings)],
-        earlier_packets=runner.packets_judged,
-    )  # fmt: skip
-    read = Captures(paths, options.reading, progress, earlier.first_ns, placement)
-    began = time.perf_counter()
-    for batch in read:
-        schedule.process(batch, read.cutting.first_ns)
-    result.damaged = read.damage
-    result.warnings += read.warnings
-    schedule.finish(read.cutting.first_ns)
-    result.left_out = both_left_out(earlier.left_out, read.cutting.left_out())
-    result.decapsulated = earlier.all_decapsulated(read.decapsulated)
-    result.changes, result.changes_left = schedule.done, len(schedule.pending)
-    if options.snapshot is not None and not isinstance(runner, ReferenceRunner):
-        # Before ``finish``, which ends the connections that are still open.
-        before = Earlier(
-            result.captures, read.cutting.first_ns, tuple(schedule.done), result.left_out,
-            None if result.decapsulated is None else tuple(result.decapsulated.items()),
-        )  # fmt: skip
-        save_replay(options.snapshot, policy, options, runner.engines, before, runner.dealt)
-    runner.finish(goes_on=options.snapshot is not None)
-    result.elapsed_seconds = time.perf_counter() - began
-    runner.fill(result)
-    result.oddities.warn(result)
-    read.warn(result.warnings)
-    return result
-
-
-def _runner(
-    policy: Policy, options: ReplayOptions, sinks: Sinks, resumed: Resumed | None
-) -> EngineRunner | VpcRunner | ReferenceRunner:
-    if options.engine == "reference":
-        return ReferenceRunner(policy, options, sinks)
-    if options.is_mapped(policy):
-        return VpcRunner(policy, options, sinks, resumed)
-    if resumed is not None:
-        return EngineRunner(resumed.engines[0], sinks)
-    engine = make_engine(policy, options, options.vpc, keep_flows=bool(sinks.flows), jobs=options.jobs)
-    return EngineRunner(engine, sinks)
-
-
-def _several(sinks: Sink | Sequence[Sink] | None) -> tuple[Sink, ...]:
-    if sinks is None:
-        return ()
-    return tuple(sinks) if isinstance(sinks, Sequence) else (sinks,)

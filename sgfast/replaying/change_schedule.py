@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sgfast.capture.names import printable
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import SnapshotError
-from sgfast.policy.change_file import ChangeFile, TimedChange
 from sgfast.policy.model import Policy
-from sgfast.replaying.overlaps import refuse_ambiguous
 from sgfast.replaying.results import ChangeDone
 from sgfast.replaying.runner import Runner
+
+if TYPE_CHECKING:
+    from sgfast.policy.change_file import ChangeFile, TimedChange
 
 
 class ChangeSchedule:
@@ -62,6 +64,8 @@ class ChangeSchedule:
         self._resolved = True
         if self._file is None:
             return
+        from sgfast.replaying.overlaps import refuse_ambiguous
+
         changes = self._file.resolve(self._policy, first_ns or 0)
         for vpc in self._vpcs:
             refuse_ambiguous(self._policy, changes, vpc)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ipaddress import ip_address
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from sgfast.core.accounting import AccountingPlane
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import PENDING, REASONS, VERDICTS, Engine
-from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import ICMP, ICMPV6, Policy
 from sgfast.replaying.kinds import kinds_of
 from sgfast.replaying.options import ReplayOptions
@@ -30,6 +29,9 @@ from sgfast.replaying.results import (
     Sinks,
     present_instances,
 )
+
+if TYPE_CHECKING:
+    from sgfast.policy.change_file import TimedChange
 
 #: The connections still open at the end are reported in portions of this size.
 FLOWS_AT_ONCE = 1 << 16

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sgfast.engine import Midstream, Mode, check_jobs, check_modes
 from sgfast.errors import ArgumentError, ArgumentTypeError
-from sgfast.output import Output
-from sgfast.policy.change_file import ChangeFile, load_changes
-from sgfast.policy.model import Policy
 from sgfast.preprocess.decap import KINDS
-from sgfast.preprocess.filter_text import parse_filter
 from sgfast.replaying.time_window import parse_window
+
+if TYPE_CHECKING:
+    from sgfast.output import Output
+    from sgfast.policy.change_file import ChangeFile
+    from sgfast.policy.model import Policy
 
 #: The most parts into which a cluster divides packets.
 MOST_SHARDS = 4096
@@ -56,6 +57,8 @@ class Reading:
                 raise ArgumentError(f"{kind!r:.80} is not a kind of tunnel: use {', '.join(KINDS)}")
         parse_window(self.start, self.end)
         if self.filter is not None:
+            from sgfast.preprocess.filter_text import parse_filter
+
             parse_filter(self.filter)
 
     @property
@@ -94,7 +97,11 @@ class ReplayOptions:
         check_jobs(self.jobs)
         if self.engine not in ("fast", "reference"):
             raise ArgumentError(f"engine must be 'fast' or 'reference', not {self.engine!r:.80}")
-        if not (self.changes is None or isinstance(self.changes, ChangeFile | str | os.PathLike)):
+        if self.changes is None or isinstance(self.changes, str | os.PathLike):
+            return
+        from sgfast.policy.change_file import ChangeFile
+
+        if not isinstance(self.changes, ChangeFile):
             raise ArgumentTypeError(f"changes must be a change file or its path, not {self.changes!r:.80}")
 
     def check(self, captures: tuple[str, ...], *, reports_connections: bool) -> None:
@@ -121,6 +128,10 @@ class ReplayOptions:
 
     def change_file(self) -> ChangeFile | None:
         """``changes`` as a change file, which is loaded if necessary. Raises PolicyError if it cannot be used."""
-        if self.changes is None or isinstance(self.changes, ChangeFile):
+        if self.changes is None:
+            return None
+        from sgfast.policy.change_file import ChangeFile, load_changes
+
+        if isinstance(self.changes, ChangeFile):
             return self.changes
         return load_changes(self.changes)

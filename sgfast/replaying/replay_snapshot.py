@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from sgfast.capture.names import printable
 from sgfast.engine import Engine
 from sgfast.errors import SnapshotError
-from sgfast.output import Output, open_output
 from sgfast.policy.model import Policy
 from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.preprocess.vpcs import Dealer
 from sgfast.replaying.cutting import PacketsLeftOut
 from sgfast.replaying.options import Reading, ReplayOptions
 from sgfast.replaying.results import ChangeDone
-from sgfast.snapshot import read_snapshot, write_snapshot
+
+if TYPE_CHECKING:
+    from sgfast.output import Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,9 @@ def save_replay(
 
     ``dealt``: None if packets were not divided among VPCs; there is one engine then.
     """
+    from sgfast.output import Output, open_output
+    from sgfast.snapshot import write_snapshot
+
     about = {
         "policy": _fingerprint(policy), "reading": _selection(options.reading), "earlier": to_plain(earlier),
         "dealt": to_plain(dealt),
@@ -96,6 +100,8 @@ def load_replay(
     ``end`` causes only a warning, so that a capture can be judged up to a time and then from there on. ``merge`` and
     ``follow`` are not compared: they concern only how files are read.
     """
+    from sgfast.snapshot import read_snapshot
+
     name = printable(os.fsdecode(path))
     is_mapped = options.is_mapped(policy)
     snapshot = read_snapshot(path, jobs=1 if is_mapped else options.jobs)
@@ -168,5 +174,7 @@ def _selection(reading: Reading) -> dict[str, str | None]:
 
 def _fingerprint(policy: Policy) -> str:
     """A hash of the policy's contents, whatever file they come from."""
+    import hashlib
+
     plain = to_plain(replace(policy, origin="", warnings=()))
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

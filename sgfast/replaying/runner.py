@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sgfast.core.base.frames import FrameBatch
-from sgfast.policy.change_file import TimedChange
 from sgfast.replaying.results import ChangeDone, ReplayResult
+
+if TYPE_CHECKING:
+    from sgfast.policy.change_file import TimedChange
 
 
 class Runner(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sgfast.capture.names import printable
 from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, Checked, Finding
@@ -14,21 +14,14 @@ from sgfast.policy.document import Lines
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Instance, Policy
 from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
-from sgfast.replaying import ReplayResult
-from sgfast.report.answers import MOST_ROWS, counted_object
-from sgfast.report.left_out import left_out_object, left_out_words
-from sgfast.report.page import Page, grouped, human_bytes, human_seconds, instant, plural
-from sgfast.report.rollup import MOST_FIT, Folded
-from sgfast.report.rollup.observed import ObservedRollup
-from sgfast.report.summary import as_text, damage_object
-from sgfast.report.text import NAMED_RULES, answer_text
-from sgfast.report.time_text import time_text
-from sgfast.suggesting import Evidence
+from sgfast.report.names import as_text
+from sgfast.report.page import NAMED_RULES, Page, grouped, human_bytes, plural
+
+if TYPE_CHECKING:
+    from sgfast.replaying import ReplayResult
 
 #: Maximum number of findings in the text before "and N more". The rules of a group that no packet used count as one.
 TOP = 100
-#: How many rows of who used a rule the text has.
-USED_ROWS = 3
 
 
 def compile_for_check(policy: Policy, vpc: str | None) -> tuple[CompiledPolicy, list[str]]:
@@ -81,6 +74,11 @@ def check_summary(
     ``assumed``: instances that the policy has only for this check.
     """
     policy = compiled.policy
+    traffic = None
+    if checked.traffic is not None:
+        from sgfast.report.check_traffic import traffic_object
+
+        traffic = traffic_object(checked.traffic)
     return {
         "groups": len(policy.security_groups),
         "rules": len(compiled.rules),
@@ -103,13 +101,18 @@ def check_summary(
         "warnings": warnings,
         "findings": [_finding_object(finding, policy, lines) for finding in checked.findings],
         "left_out": list(checked.left_out),
-        "traffic": None if checked.traffic is None else traffic_object(checked.traffic),
+        "traffic": traffic,
     }
 
 
 def _finding_object(finding: Finding, policy: Policy, lines: Lines) -> dict[str, Any]:
     code = CODES[finding.code]
     group = policy.group_by_name.get(finding.group or "")
+    used = None
+    if finding.connections is not None:
+        from sgfast.report.check_traffic import used_object
+
+        used = used_object(policy, finding, finding.connections)
     return {
         "code": finding.code,
         "name": code.name,
@@ -134,53 +137,11 @@ def _finding_object(finding: Finding, policy: Policy, lines: Lines) -> dict[str,
             }
             for rule in finding.instead
         ],
-        "used": _used_object(policy, finding),
+        "used": used,
         "file": as_text(policy.origin),
         "line": line_of(finding, lines),
         "advice": code.advice,
     }
-
-
-def _used_object(policy: Policy, finding: Finding) -> dict[str, Any] | None:
-    if finding.connections is None:
-        return None
-    folded = _used(policy, finding, MOST_ROWS)
-    rows = [counted_object(row) for row in folded.rows]
-    listed = sum(row.connections for row in folded.rows)
-    return {
-        "rows": [{name: row[name] for name in ("from", "to", "service", "connections")} for row in rows],
-        "not_listed": {"rows": folded.left_rows, "connections": finding.connections - listed},
-    }
-
-
-def _used(policy: Policy, finding: Finding, most: int, at_least: int = 0) -> Folded:
-    """The connections that used the finding's rule."""
-    kinds = {kind: Evidence(connections) for kind, connections in finding.used.items()}
-    return ObservedRollup(policy, kinds).fold("observed", most=most, fitting=at_least > 0, at_least=at_least)
-
-
-def traffic_object(result: ReplayResult) -> dict[str, Any]:
-    """Return the observation window as a JSON object."""
-    return {
-        "captures": [as_text(path) for path in result.captures],
-        "packets": result.packets,
-        "left_out": left_out_object(result.left_out),
-        "first_time": None if result.first_time_ns is None else time_text(result.first_time_ns),
-        "last_time": None if result.last_time_ns is None else time_text(result.last_time_ns),
-        "damaged": None if result.damaged is None else damage_object(result.damaged),
-    }
-
-
-def window_text(result: ReplayResult) -> str:
-    """Describe the observation window."""
-    left_out = "" if result.left_out is None else f"; left out: {left_out_words(result.left_out)}"
-    if result.first_time_ns is None or result.last_time_ns is None:
-        return f"no packets{left_out}"
-    seconds = human_seconds(max(0, result.last_time_ns - result.first_time_ns) / 1e9)
-    return (
-        f"{plural(result.packets, 'packet')} in {seconds}, from {instant(result.first_time_ns)} to "
-        f"{instant(result.last_time_ns)} UTC{left_out}"
-    )
 
 
 def check_text(
@@ -236,17 +197,10 @@ def _write_never_hit(page: Page, found: Sequence[Finding], traffic: ReplayResult
     page.hanging("    ", f"none of {plural(traffic.packets, 'packet')} used {', '.join(names)}{rest}")
 
 
-def _write_used(page: Page, folded: Folded, connections: int) -> None:
-    widest = max((len(grouped(row.connections)) for row in folded.rows), default=0)
-    for row in folded.rows:
-        page.hanging(f"      {grouped(row.connections):>{widest}}  ", answer_text(row))
-    if left := connections - sum(row.connections for row in folded.rows):
-        rows = f"{plural(folded.left_rows, 'more row')} (" if folded.left_rows else "others ("
-        page.wrapped(f"and {rows}{plural(left, 'connection')}): --format json has more", "      ")
-
-
 def _write_findings(page: Page, checked: Checked, lines: Lines) -> None:
     if checked.traffic is not None:
+        from sgfast.report.check_traffic import window_text
+
         page.hanging("Captures  ", window_text(checked.traffic))
         if checked.traffic.damaged is not None:
             page.hanging("Damage    ", f"{printable(str(checked.traffic.damaged))}; they end there", "red")
@@ -266,7 +220,9 @@ def _write_findings(page: Page, checked: Checked, lines: Lines) -> None:
             page.hanging("  ", f"{finding.code} {finding.severity}: {where}{printable(about_of(finding))}", style)
             page.hanging("    ", printable(finding.message))
             if finding.connections is not None and checked.traffic is not None:
-                _write_used(page, _used(checked.traffic.policy, finding, USED_ROWS, MOST_FIT), finding.connections)
+                from sgfast.report.check_traffic import write_used
+
+                write_used(page, checked.traffic.policy, finding, finding.connections)
     if more := sum(map(len, entries[TOP:])):
         page.wrapped(f"and {plural(more, 'more finding')} (--format json has all)", "  ")
     for sentence in checked.left_out:

@@ -1,25 +1,24 @@
-"""What a policy opens and closes by its rules alone, for the three formats of ``sgfast diff`` (SPEC 12.6), and that
-command's text report.
+"""What a policy opens and closes by its rules alone, as text and as JSON (SPEC 12.6), and all of the text of
+``sgfast diff``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sgfast.capture.names import printable
-from sgfast.comparing import DiffResult
 from sgfast.policy.rule_text import rule_text
 from sgfast.reaching import Decider, Difference, Row
-from sgfast.report.diff_markdown import code, escaped
-from sgfast.report.diff_text import DiffText
-from sgfast.report.page import Page, plural
+from sgfast.report.names import as_text
+from sgfast.report.page import MOST_LINES, TOP, Page, plural
 from sgfast.report.reach import reach_cells, row_object
-from sgfast.report.rollup import By
-from sgfast.report.summary import as_text
-from sgfast.report.text import MOST_LINES, TOP
+
+if TYPE_CHECKING:
+    from sgfast.comparing import DiffResult
+    from sgfast.report.rollup import By
 
 #: Maximum number of rules of a row.
-_LISTED_RULES = 5
+LISTED_RULES = 5
 #: How many rows of who reaches whom the text has, and how many of the rules behind that: the first that fit are taken.
 _SIZES = ((TOP, TOP), (TOP, 5), (TOP, 3), (TOP, 2), *((most, 1) for most in range(TOP, 0, -1)))
 
@@ -43,7 +42,11 @@ def report_text(
     ``by``: how rows are folded. ``top``: how many rows a list has; without it, as many as let the report have
     ``MOST_LINES`` lines.
     """  # fmt: skip
-    captures = None if result is None else DiffText(result, by)
+    captures = None
+    if result is not None:
+        from sgfast.report.diff_text import DiffText
+
+        captures = DiffText(result, by)
     for most, few in _SIZES if top is None else ((top, top),):
         text = difference_text(found, most=most, width=width, colour=colour)
         text += "\n" + captures.text(most, few, width=width, colour=colour) if captures is not None else ""
@@ -77,8 +80,8 @@ def _what(row: Row) -> str:
 
 
 def _rules(row: Row) -> str:
-    rules = [decider_text(each) for each in row.rules[:_LISTED_RULES]]
-    more = len(row.rules) - _LISTED_RULES
+    rules = [decider_text(each) for each in row.rules[:LISTED_RULES]]
+    more = len(row.rules) - LISTED_RULES
     return ", ".join(rules) + (f" and {plural(more, 'more rule')} (--json has all)" if more > 0 else "")
 
 
@@ -88,34 +91,6 @@ def decider_text(each: Decider) -> str:
     if each.policy == "old":
         return f"{name} of OLD" + (" denied" if each.rule.action == "deny" else "")
     return name + (" denies" if each.rule.action == "deny" else "")
-
-
-def difference_markdown(found: Difference, top: int | None = None) -> str:
-    """``top``: how many rows of a kind it has."""
-    most = top or TOP
-    lines = [f"### {escaped(headline(found))}", ""]
-    if found.not_compared:
-        lines += [escaped(printable(found.not_compared)), ""]
-    for title, rows in (("Opened", found.opened), ("Closed", found.closed)):
-        if not rows:
-            continue
-        lines += [f"#### {title}", "", "| services | of | to | rules |", "|---|---|---|---|"]
-        for row in rows[:most]:
-            sources, destinations, services = map(escaped, reach_cells(row))
-            lines.append(f"| {services} | {destinations} | {sources} | {_coded(row)} |")
-        lines.append("")
-        if left := len(rows[most:]):
-            lines += [f"and {plural(left, 'more row')}: `--top {len(rows)}` lists all", ""]
-    lines += [f"- Warning: {escaped(printable(warning))}" for warning in found.warnings]
-    return "\n".join(lines) + "\n"
-
-
-def _coded(row: Row) -> str:
-    names = [
-        f"{code(each.rule.id)}{decider_text(each)[len(printable(each.rule.id)):]}" for each in row.rules[:_LISTED_RULES]
-    ]
-    more = len(row.rules) - _LISTED_RULES
-    return ", ".join(names) + (f" and {plural(more, 'more rule')} (`--json` has all)" if more > 0 else "")
 
 
 def difference_object(found: Difference) -> dict[str, Any]:

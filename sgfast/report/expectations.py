@@ -14,8 +14,8 @@ from sgfast.policy.matching import RuleInGroup
 from sgfast.policy.rule_text import rule_text
 from sgfast.proving import Outcome, Proof
 from sgfast.report.explain import explain_summary
+from sgfast.report.names import as_text
 from sgfast.report.page import Page, grouped, plural
-from sgfast.report.summary import as_text
 
 #: Maximum number of expectations that fail, of those that hold and of warnings in the text before "and N more". A text
 #: has 60 lines at most.

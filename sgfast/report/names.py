@@ -1,9 +1,18 @@
-"""Names of services in reports."""
+"""Names of services and files in reports."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sgfast.policy.protocols import ICMP_NAMES, protocol_name
-from sgfast.replaying import Service
+
+if TYPE_CHECKING:
+    from sgfast.replaying import Service
+
+
+def as_text(path: str) -> str:
+    """Escape the bytes of a file name that cannot be decoded."""
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def service_name(service: Service) -> str:

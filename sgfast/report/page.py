@@ -8,6 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 NARROWEST, WIDEST = 40, 120
+#: Maximum number of rows in a list before "and N more".
+TOP = 10
+#: A report fits on a screen or two, however much happened.
+MOST_LINES = 60
+#: Up to this many rules that were never hit are named.
+NAMED_RULES = 6
 #: Text that is aligned behind something has so many columns at least.
 _LEAST_ROOM = 20
 

@@ -9,13 +9,9 @@ from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ClusterUsed, ReplayResult
 from sgfast.report.answers import answers, expected_object
 from sgfast.report.left_out import left_out_object
+from sgfast.report.names import as_text
 from sgfast.report.rollup import By
 from sgfast.report.time_text import time_text
-
-
-def as_text(path: str) -> str:
-    """Escape the bytes of a file name that cannot be decoded."""
-    return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def damage_object(damage: Damage) -> dict[str, Any]:

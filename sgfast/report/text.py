@@ -13,19 +13,23 @@ from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ClusterUsed, CutConnection, ReplayResult, RuleHits
 from sgfast.report.left_out import left_out_words
 from sgfast.report.names import icmp_name, service_name
-from sgfast.report.page import Page, connection_counts, grouped, human_bytes, human_seconds, instant, plural
+from sgfast.report.page import (
+    MOST_LINES,
+    NAMED_RULES,
+    TOP,
+    Page,
+    connection_counts,
+    grouped,
+    human_bytes,
+    human_seconds,
+    instant,
+    plural,
+)
 from sgfast.report.rollup import BY_PACKETS, By, Part, Rollup, Row
 from sgfast.report.why import Reasons
 
 if TYPE_CHECKING:
     from sgfast.comparing import DiffResult
-
-#: Maximum number of rows in a list before "and N more".
-TOP = 10
-#: The report fits on a screen or two, however much happened.
-MOST_LINES = 60
-#: Up to this many rules that were never hit are named.
-NAMED_RULES = 6
 
 #: The reasons that belong to the verdict "allow"; the others belong to "deny".
 _ALLOWING = ("rule", "established", "related", "inferred")

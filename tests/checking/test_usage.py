@@ -14,7 +14,8 @@ from frames import Layer, ethernet, ip, tcp, udp
 from slow_diff import write_pcap
 from traffic import Crowd, Traffic, drawn
 
-from sgfast.checking import Checked, Uses, check_policy, usage
+from sgfast.checking import Checked, check_policy, usage
+from sgfast.checking.usage import Uses
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.document import parse_policy
 from sgfast.policy.model import Policy

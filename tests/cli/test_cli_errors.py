@@ -405,7 +405,7 @@ def test_little_is_imported_before_interrupts_are_seen_to() -> None:
         "old = set(sys.modules)\nimport sgfast.__main__\nprint(*sorted(set(sys.modules) - old))"
     )
     told = subprocess.run([COMMAND[0], "-S", "-c", code], env=environment(), capture_output=True, check=True, text=True)
-    assert told.stdout.split() == ["sgfast", "sgfast.__main__", "sgfast.version"]
+    assert told.stdout.split() == ["sgfast", "sgfast.__main__", "sgfast.lazy", "sgfast.version"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sgfast.errors import PolicyError
-from sgfast.policy import yaml_nodes
+from sgfast.policy import export_files, yaml_nodes
 from sgfast.policy.formats import sources
 from sgfast.policy.yaml_nodes import compose
 
@@ -67,10 +67,10 @@ def test_a_document_may_be_as_large_as_the_limit_and_no_larger(
 def test_a_directory_may_hold_as_many_files_as_the_limit_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "MAX_FILES", 3)
+    monkeypatch.setattr(export_files, "MAX_FILES", 3)
     for n in range(4):
         if n:
-            assert len(sources.files_of(tmp_path)) == n
+            assert len(export_files.files_of(tmp_path)) == n
         (tmp_path / f"{n}.json").write_text("{}")
     with pytest.raises(PolicyError, match=r"more than 3 files: "):
-        sources.files_of(tmp_path)
+        export_files.files_of(tmp_path)

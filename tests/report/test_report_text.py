@@ -17,8 +17,8 @@ from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Broken, ChangeDone, Denied, ReplayResult, RuleHits, Service, Unanswered, replay
 from sgfast.report.check import check_text
 from sgfast.report.names import service_name
-from sgfast.report.page import human_bytes, human_seconds, instant
-from sgfast.report.text import TOP, text_report
+from sgfast.report.page import TOP, human_bytes, human_seconds, instant
+from sgfast.report.text import text_report
 
 VERDICTS = ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip")
 

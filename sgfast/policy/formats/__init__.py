@@ -8,21 +8,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from importlib import import_module
 from itertools import islice
 from typing import NamedTuple
 
 from yaml.nodes import Node
 
 from sgfast.errors import PolicyError
-from sgfast.policy.formats import aws, aws_shapes, cloudformation, terraform
+from sgfast.policy.formats import aws_shapes
 from sgfast.policy.formats.conversion import policy_of, yaml_of
 from sgfast.policy.formats.draft import Draft
-from sgfast.policy.formats.neutron import NeutronReader
-from sgfast.policy.formats.otc import OtcReader
-from sgfast.policy.formats.sources import Source, json_value, plain_source, read_sources
+from sgfast.policy.formats.sources import API_PAGING, Source, json_value, plain_source, read_sources
 from sgfast.policy.formats.unresolved import Addresses, Unresolved, is_address_file, resolve
-from sgfast.policy.formats.vpc_api import PAGING
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import garbage_collection_paused, shown_origin
 
@@ -31,11 +29,17 @@ __all__ = [
 ]  # fmt: skip
 
 _POLICY_SECTIONS = {"quotas", "settings", "vpcs", "peerings", "address_groups", "security_groups", "instances"}
+#: Keys at the top level of a document of Terraform, which has one of them: the output of ``show``, a state file (old
+#: ones have no "terraform_version", those that only name a backend no "serial"), an encrypted file.
+_TERRAFORM = frozenset(("format_version", "serial", "terraform_version", "encrypted_data"))
+#: Top-level keys of a template, of the two AWS CLI commands' outputs, and of a parameter in a list of them.
+_CLOUDFORMATION = frozenset(("Resources", "TemplateBody", "Stacks", "ParameterKey"))
 #: How many items of a list are examined to detect a format.
 _LOOKED_AT = 200
 
 
 class Format(NamedTuple):
+    #: The module of this name reads it.
     name: str
     title: str
     #: Every file of this format has one of these keys at its top level; if the file is a list, its items do.
@@ -43,9 +47,13 @@ class Format(NamedTuple):
     #: Keys within the top three levels that no other format with the same sections has. "section.key" is a key of a
     #: section's objects.
     own: frozenset[str]
-    read: Callable[[Sequence[Source]], Draft]
     #: Keys beside the sections of a page of a listing.
     paging: frozenset[str] = frozenset()
+
+    def read(self, sources: Sequence[Source]) -> Draft:
+        """Read files into one draft. Only now the module is imported: it is as large as all that a document needs."""
+        draft: Draft = import_module(f"{__name__}.{self.name}").read(sources)
+        return draft
 
 
 class Imported(NamedTuple):
@@ -95,8 +103,7 @@ FORMATS: dict[str, Format] = {
                     "OS-EXT-IPS:port_id",
                 )
             ),
-            lambda sources: OtcReader().read(sources),
-            PAGING,
+            API_PAGING,
         ),
         Format(
             "neutron",
@@ -117,30 +124,26 @@ FORMATS: dict[str, Format] = {
                     "address_groups.addresses", "address_group.addresses",
                 )
             ),
-            lambda sources: NeutronReader().read(sources),
-            PAGING,
+            API_PAGING,
         ),
         Format(
             "aws",
             "aws ec2 describe-...",
             frozenset(aws_shapes.SECTIONS),
             frozenset(aws_shapes.SECTIONS),
-            aws.read,
-            aws.PAGING,
+            frozenset(("NextToken", "ResponseMetadata")),
         ),
         Format(
             "terraform",
             "terraform show -json or a state file",
-            terraform.SECTIONS,
-            terraform.SECTIONS,
-            terraform.read,
+            _TERRAFORM,
+            _TERRAFORM,
         ),
         Format(
             "cloudformation",
             "AWS CloudFormation",
-            cloudformation.SECTIONS,
-            cloudformation.SECTIONS,
-            cloudformation.read,
+            _CLOUDFORMATION,
+            _CLOUDFORMATION,
         ),
     )
 }  # fmt: skip
@@ -194,7 +197,7 @@ def export_in_yaml(root: Node, origin: str) -> Source | None:
 
 def _is_export(value: object) -> bool:
     """Whether a document is or may be an export rather than a policy document (SPEC 2)."""
-    if isinstance(value, dict) and "version" in value and not terraform.SECTIONS & value.keys():
+    if isinstance(value, dict) and "version" in value and not _TERRAFORM & value.keys():
         return False
     top, below = _keys(value)
     with_ids = any(f"{section}.id" in below for section in top)

@@ -34,8 +34,6 @@ from sgfast.policy.formats.sources import Source
 from sgfast.policy.model import Direction
 from sgfast.policy.yaml_nodes import show
 
-#: Keys beside the sections.
-PAGING = frozenset(("NextToken", "ResponseMetadata"))
 _DIRECTIONS: dict[str, Direction] = {"IpPermissions": "inbound", "IpPermissionsEgress": "outbound"}
 _PEERS = ("IpRanges", "Ipv6Ranges", "PrefixListIds", "UserIdGroupPairs")
 _PERMISSION = ("IpProtocol", "FromPort", "ToPort", *_PEERS)

@@ -28,9 +28,6 @@ from sgfast.policy.formats.sources import Source, source_of
 from sgfast.policy.model import Direction
 from sgfast.policy.yaml_nodes import show
 
-#: Top-level keys of a template, of the two AWS CLI commands' outputs, and of a parameter in a list of them.
-SECTIONS = frozenset(("Resources", "TemplateBody", "Stacks", "ParameterKey"))
-
 _GROUP = "AWS::EC2::SecurityGroup"
 _VPC = "AWS::EC2::VPC"
 _SUBNET = "AWS::EC2::Subnet"

@@ -10,6 +10,9 @@ VPC, and a network without a router is a VPC of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from sgfast.policy.formats.draft import Draft
 from sgfast.policy.formats.fields import Fields
 from sgfast.policy.formats.location import Location
 from sgfast.policy.formats.openstack_cli import is_printed, is_row, rows_as_documents, shown_as_document
@@ -18,6 +21,11 @@ from sgfast.policy.formats.vpc_api import BOOKKEEPING, ApiReader, Interface, Ser
 
 #: Names that IANA does not have, or has for another protocol: its IPIP is 94.
 _PROTOCOLS = {"ip": "0", "ipip": "4", "ipv6-encap": "41"}
+
+
+def read(sources: Sequence[Source]) -> Draft:
+    """Read files into one draft."""
+    return NeutronReader().read(sources)
 
 
 class NeutronReader(ApiReader):

@@ -9,8 +9,9 @@ one VPC.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from sgfast.policy.formats.draft import DraftRule, Location
+from sgfast.policy.formats.draft import Draft, DraftRule, Location
 from sgfast.policy.formats.fields import Fields
 from sgfast.policy.formats.sources import Source
 from sgfast.policy.formats.vpc_api import BOOKKEEPING, ICMP_WORDS, ApiReader, Interface, Server
@@ -23,6 +24,11 @@ _RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 _TYPE_AND_CODE = re.compile(r"([0-9]{1,3})(?:[-/]([0-9]{1,3}))?")
 #: Device owner of a virtual IP address, whose address pairs are the addresses of the ports it is bound to.
 _VIRTUAL = "neutron:VIP_PORT"
+
+
+def read(sources: Sequence[Source]) -> Draft:
+    """Read files into one draft."""
+    return OtcReader().read(sources)
 
 
 class OtcReader(ApiReader):

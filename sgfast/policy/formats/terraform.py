@@ -25,9 +25,6 @@ from sgfast.policy.formats.unresolved import Addresses, Unresolved, resolve
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import show
 
-#: Keys at the top level. Each document has one of them: the output of ``show``, a state file (old ones have no
-#: "terraform_version", those that only name a backend no "serial"), an encrypted file.
-SECTIONS = frozenset(("format_version", "serial", "terraform_version", "encrypted_data"))
 _PROVIDERS: dict[str, Literal["otc", "neutron", "aws"]] = {
     "aws": "aws",
     "huaweicloud": "otc",

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from sgfast.policy.formats.draft import Draft, DraftInstance, DraftRule, Location
 from sgfast.policy.formats.fields import Fields
-from sgfast.policy.formats.sources import Source
+from sgfast.policy.formats.sources import API_PAGING, Source
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.yaml_nodes import show
 
@@ -39,8 +39,6 @@ _PORT_IGNORED = BOOKKEEPING | {
     "enable_efi", "ipv6_bandwidth_id", "ecs_flavor", "port_id", "availability_zone", "tenancy", "scope", "mac_learning",
     "is_mac_learning_enabled", "uplink_status_propagation",
 }  # fmt: skip
-#: Keys at the top level of a list.
-PAGING = frozenset(("page_info", "request_id", "count", "total_count"))
 
 
 class Interface(NamedTuple):
@@ -94,7 +92,7 @@ class ApiReader:
         if not isinstance(source.value, dict):
             raise source.error(f"a {self.profile} export must be a mapping with {self._known_sections()}")
         for key, value in source.value.items():
-            if key in PAGING or key.endswith("_links"):
+            if key in API_PAGING or key.endswith("_links"):
                 if key.endswith("_links") and _has_next(value) and not source.is_continued:
                     raise source.error(f"{key} shows that there are more pages: export all of them")
                 continue

@@ -13,6 +13,7 @@ from exports import policy_of
 from neutron import WEB_1, group, groups, port, ports, rule, tcp
 
 from sgfast.errors import PolicyError
+from sgfast.policy import export_files
 from sgfast.policy.document import load_policy, parse_policy
 from sgfast.policy.formats import load, sources
 
@@ -152,7 +153,7 @@ def test_a_directory_with_more_files_below_it_than_the_limit_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys
 ) -> None:
     write(tmp_path, {f"{n}/groups.json": WEB for n in range(4)})
-    monkeypatch.setattr(sources, "_MAX_DIRECTORIES", 3)
+    monkeypatch.setattr(export_files, "_MAX_DIRECTORIES", 3)
     assert "more than 3 directories" in sgfast(capsys, "import", "auto", tmp_path).one_line()
 
 
@@ -161,7 +162,7 @@ def test_a_linked_folder_is_read_like_any_other_and_once(tmp_path: Path) -> None
     (tmp_path / "all").mkdir()
     (tmp_path / "all" / "eu").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "all")
-    assert [Path(file).name for file in sources.files_of(tmp_path / "all")] == ["groups.json"]
+    assert [Path(file).name for file in export_files.files_of(tmp_path / "all")] == ["groups.json"]
     assert len(load([tmp_path / "all"]).policy().security_groups) == 1
 
 

@@ -1,0 +1,25 @@
+"""Lets a package offer the names of its modules without importing these."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+
+def on_demand(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], object]:
+    """A package's ``__getattr__``, which imports a name's module when somebody asks for the name. ``homes``: the names
+    by the module that has them.
+    """
+    home_of = {name: module for module, names in homes.items() for name in names}
+
+    def find(name: str) -> object:
+        from importlib import import_module
+
+        if name not in home_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value: object = getattr(import_module(home_of[name]), name)
+        setattr(import_module(package), name, value)
+        return value
+
+    return find

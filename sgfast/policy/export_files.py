@@ -1,0 +1,83 @@
+"""Which files may be exports of clouds, by their names and first bytes. ``formats`` reads them."""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn
+
+from sgfast.errors import PolicyError
+from sgfast.policy.yaml_nodes import shown_origin
+
+#: The most files in a directory and those below it.
+MAX_FILES = 10_000
+#: The most directories that are searched for them.
+_MAX_DIRECTORIES = 10_000
+_EXTENSIONS = (".json", ".yaml", ".yml", ".ndjson", ".jsonl", ".tfstate")
+#: How the names of Terraform's configurations end.
+_CONFIGURATIONS = (".tf", ".tofu", ".tf.json", ".tofu.json")
+_ZIP = b"PK\x03\x04"
+#: How the messages begin that ``terraform plan -json`` prints.
+_MESSAGES = b'{"@level":'
+#: How the output of ``terraform`` begins where GitHub's setup-terraform has put a script in its place.
+_WRAPPED = b"[command]"
+
+
+def files_of(path: str | os.PathLike[str]) -> list[str]:
+    """The file itself; or a directory's files, and those of the directories below it, that may be exports, in order of
+    their names.
+    """
+    origin = os.fsdecode(path)
+    if origin == "-" or not os.path.isdir(origin):
+        return [origin]
+
+    def cannot_be_read(error: OSError) -> NoReturn:
+        where = origin if error.filename is None else os.fsdecode(error.filename)
+        raise PolicyError(f"{shown_origin(where)}: cannot be read: {error.strerror or error}") from None
+
+    found: list[str] = []
+    visited: set[tuple[int, int]] = set()
+    for n, (folder, folders, names) in enumerate(os.walk(origin, onerror=cannot_be_read, followlinks=True)):
+        # A symbolic link may lead back to a folder above it.
+        try:
+            status = os.stat(folder)
+        except OSError as error:
+            cannot_be_read(error)
+        if (status.st_dev, status.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        names = sorted(filter(_may_be_export, names))
+        # Reading a pipe or a device would not end.
+        found += [path for name in names if os.path.isfile(path := os.path.join(folder, name))]
+        if len(found) > MAX_FILES:
+            raise PolicyError(f"{shown_origin(origin)}: more than {MAX_FILES:,} files: name a directory with fewer")
+        if n >= _MAX_DIRECTORIES:
+            message = f"more than {_MAX_DIRECTORIES:,} directories: name one with fewer below it"
+            raise PolicyError(f"{shown_origin(origin)}: {message}")
+    if not found:
+        message = f"is a directory without files that end in {', '.join(_EXTENSIONS)}"
+        raise PolicyError(f"{shown_origin(origin)}: {message}")
+    return found
+
+
+def _may_be_export(name: str) -> bool:
+    return name[0] != "." and name.lower().endswith(_EXTENSIONS) and not name.lower().endswith(_CONFIGURATIONS)
+
+
+def refuse_terraform_input(data: bytes, origin: str) -> None:
+    """Raise PolicyError for files of Terraform or OpenTofu that are taken for the output of ``show -json``."""
+    if origin.lower().endswith(_CONFIGURATIONS):
+        cause = "is a configuration, which does not say what Terraform makes of it"
+        command = "terraform plan -out plan && terraform show -json plan"
+    elif data.startswith(_ZIP) and b"tfplan" in data:
+        cause, command = "is a plan file, which only Terraform can read", "terraform show -json PLANFILE"
+    elif data.startswith(_MESSAGES):
+        cause = "has the messages of terraform plan -json, not the plan"
+        command = "terraform plan -out plan && terraform show -json plan"
+    elif data.startswith(_WRAPPED):
+        cause = "does not begin with JSON but with a command: set terraform_wrapper: false for setup-terraform"
+        command = "terraform show -json PLANFILE"
+    else:
+        return
+    raise PolicyError(f"{shown_origin(origin)}: {cause}: run {command} > plan.json, and give plan.json")
