@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any
 
 TCP_FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
@@ -84,6 +85,11 @@ def other(protocol: int, payload: bytes = b"") -> Layer:
 # --- IP
 
 
+@lru_cache(1024)
+def packed(address: str) -> bytes:
+    return ip_address(address).packed
+
+
 def ipv4(
     src: str,
     dst: str,
@@ -104,7 +110,7 @@ def ipv4(
     words = 5 + len(options) // 4 if header_words is None else header_words
     length = 20 + len(options) + len(payload) if total_length is None else total_length
     fragment = fragment_offset | (0x2000 if more_fragments else 0)
-    addresses = IPv4Address(src).packed + IPv4Address(dst).packed
+    addresses = packed(src) + packed(dst)
     header = struct.pack(">BBHHHBBH", 0x40 | words, 0, length, identification, fragment, ttl, protocol, 0)
     header += addresses
     return Layer(header + options + payload, 0x0800)
@@ -128,7 +134,7 @@ def ipv6(
         body = bytes([protocol]) + header[1:] + body
         protocol = number
     length = len(body) if payload_length is None else payload_length
-    addresses = IPv6Address(src).packed + IPv6Address(dst).packed
+    addresses = packed(src) + packed(dst)
     return Layer(struct.pack(">IHBB", 6 << 28, length, protocol, hop_limit) + addresses + body, 0x86DD)
 
 
