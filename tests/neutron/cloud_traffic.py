@@ -6,7 +6,9 @@ Time stands still for them: nothing here waits for a timeout. All checksums are 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from random import Random
 from typing import NamedTuple
@@ -90,6 +92,7 @@ class Traffic:
         networks = [(ip_network(address), place) for address, place in self.places.items()]
         # The longest prefix counts.
         self._networks = sorted(networks, key=lambda pair: -pair[0].prefixlen)
+        self._found: dict[str, Place] = {}
         self.inside = {
             family: [str(network[-2 % network.num_addresses]) for network, _ in networks if network.version == family]
             for family in (4, 6)
@@ -109,13 +112,18 @@ class Traffic:
         }  # fmt: skip
 
     def place(self, address: str) -> Place:
-        found = ip_address(address)
-        return next((place for network, place in self._networks if found in network), OUTSIDE_PLACE)
+        if address not in self._found:
+            ip = ip_address(address)
+            places = (place for network, place in self._networks if ip in network)
+            self._found[address] = next(places, OUTSIDE_PLACE)
+        return self._found[address]
 
-    def ended(self, sent: Sent) -> None:
+    def ended(self, lost: Sequence[Sent]) -> None:
         """Most talks end when a packet did not arrive."""
-        for key, talk in list(self.talks.items()):
-            if talk.last == sent.packets[0] and self.rng.random() < 0.8:
+        by_last = {talk.last: key for key, talk in self.talks.items()}
+        for sent in lost:
+            key = by_last.get(sent.packets[0])
+            if key is not None and self.rng.random() < 0.8:
                 del self.talks[key]
 
     def batch(self, size: int) -> list[Sent]:
@@ -210,7 +218,12 @@ class Traffic:
 
 def _ends(packet: bytes) -> tuple[str, str]:
     width, at = (16, 8) if packet[0] >> 4 == 6 else (4, 12)
-    return str(ip_address(packet[at : at + width])), str(ip_address(packet[at + width : at + 2 * width]))
+    return _text(packet[at : at + width]), _text(packet[at + width : at + 2 * width])
+
+
+@lru_cache(1024)
+def _text(address: bytes) -> str:
+    return str(ip_address(address))
 
 
 def summed(source: str, destination: str, layer: f.Layer) -> f.Layer:
@@ -222,7 +235,7 @@ def summed(source: str, destination: str, layer: f.Layer) -> f.Layer:
         return layer
     over = b""
     if layer.protocol != 1:
-        ends = ip_address(source).packed + ip_address(destination).packed
+        ends = f.packed(source) + f.packed(destination)
         over = ends + struct.pack(">II", len(layer), layer.protocol)
     data = over + layer + bytes(len(layer) % 2)
     total = sum(struct.unpack(f">{len(data) // 2}H", data))

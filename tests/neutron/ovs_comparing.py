@@ -61,7 +61,7 @@ class History:
 
     #: By instance: the packet with which the connection of its side began.
     openers: dict[str, bytes] = field(default_factory=dict)
-    told: list[str] = field(default_factory=list)
+    cases: list[Case] = field(default_factory=list)
     #: Names of differences that had their cause earlier.
     apart: set[str] = field(default_factory=set)
 
@@ -165,8 +165,9 @@ class Comparison:
         self._history: dict[Hashable, History] = defaultdict(History)
         self.policy = policy_of(account)
         self.engine = Engine(self.policy)
-        cloud.program(account.documents, account.devices)
+        # First, so that the agents have no connection to look at.
         cloud.forget()
+        cloud.program(account.documents, account.devices)
 
     def change(self, account: Account) -> None:
         """The account becomes this one, for the nodes and for the engine."""
@@ -186,14 +187,17 @@ class Comparison:
 
     def judge(self, batch: Sequence[Sent]) -> list[bool]:
         """Send packets whose keys are all different; whether each one arrived. AssertionError says what differs."""
-        came = self.cloud.exchange([(sent.source.device, frame) for sent in batch for frame in sent.frames()])
-        out = {device: set(frames) for device, frames in came.items()}
+        frames = [sent.frames() for sent in batch]
+        came = self.cloud.exchange(
+            [(sent.source.device, frame) for sent, made in zip(batch, frames, strict=True) for frame in made]
+        )
+        out = {device: set(received) for device, received in came.items()}
         verdicts = iter(judged_by(self.engine, [packet for sent in batch for packet in sent.packets]))
         arrived = []
-        for sent in batch:
+        for sent, made in zip(batch, frames, strict=True):
             judged = [next(verdicts) for _ in sent.packets]
             # A datagram of which a part is missing has not arrived.
-            passed = all(frame in out.get(sent.destination.device, ()) for frame in sent.frames())
+            passed = out.get(sent.destination.device, set()).issuperset(made)
             self.packets += len(judged)
             assert len({verdict.verdict for verdict in judged}) == 1, f"the engine divides a datagram: {judged}"
             packet = parse_frame(sent.packets[0], len(sent.packets[0]), RAW)
@@ -206,9 +210,9 @@ class Comparison:
         past = self._history[key_of(case.packet)]
         self.seen[case.judged.verdict, case.judged.reason] += 1
         self.seen["both sides"] += case.judged.egress is not None and case.judged.ingress is not None
-        past.told.append(_told(case))
-        names = [name for name, difference in DIFFERENCES.items() if difference.here(case)]
+        past.cases.append(case)
         if case.passed != (case.judged.verdict in PASSES):
+            names = [name for name, difference in DIFFERENCES.items() if difference.here(case)]
             excuses = [*names, *sorted(past.apart)]
             if excuses:
                 self.hits[excuses[0]] += 1
@@ -234,7 +238,7 @@ class Comparison:
         bridge = "wire" if source.port is None else f"int{'ab'.index(source.device[0])}"
         frame = case.sent.frames()[0].hex()
         trace = self.cloud.ask("ofproto/trace", bridge, f"in_port={source.device}", frame)
-        return "\n".join([f"engine: {case.judged}", *past.told[-20:], frame, trace])
+        return "\n".join([f"engine: {case.judged}", *map(_told, past.cases[-20:]), frame, trace])
 
 
 def policy_of(account: Account) -> Policy:

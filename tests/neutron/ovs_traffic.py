@@ -25,7 +25,7 @@ def random_traffic(
 ) -> tuple[Counter[Hashable], Counter[str]]:
     """Compares about ``packets`` packets. Returns what was seen, and how many packets each difference excused.
 
-    ``changing``: the account changes after every third batch, which takes as long as thousands of packets.
+    ``changing``: the account changes after every third batch, which takes as long as a thousand packets.
     """
     rng = Random(seed)
     documents = Documents(rng, changing=changing)
@@ -36,11 +36,10 @@ def random_traffic(
         account = documents.account()
         comparison = Comparison(cloud, account)
         traffic = Traffic(account, rng)
-        while comparison.packets < min(PER_ACCOUNT, packets):
+        while comparison.packets < min(PER_ACCOUNT, packets - seen["packets"]):
             batch = traffic.batch(BATCH)
-            for sent, arrived in zip(batch, comparison.judge(batch), strict=True):
-                if not arrived:
-                    traffic.ended(sent)
+            arrived = comparison.judge(batch)
+            traffic.ended([sent for sent, came in zip(batch, arrived, strict=True) if not came])
             batches += 1
             if changing and batches % 3 == 0:
                 account = documents.changed(account)

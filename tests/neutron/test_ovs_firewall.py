@@ -128,7 +128,7 @@ def test_which_neighbour_discovery_passes_whatever_the_rules_say(cloud: Cloud) -
             ("2001:db8::1", STRANGER[6]), ("2001:db8::2", STRANGER[6]),
             (STRANGER[6], "2001:db8::1"), (STRANGER[6], "2001:db8::2"),
         ):  # fmt: skip
-            target = f.IPv6Address(source).packed
+            target = f.packed(source)
             content = f.Layer(bytes((kind, 0, 0, 0, 0, 0, 0, 0)) + target, 58)
             neutron, engine = scene.send(source, destination, content, hop_limit=255)
             told.append(neutron)

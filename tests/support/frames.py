@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from functools import cache
-from ipaddress import IPv4Address, IPv6Address
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any
 
 TCP_FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
@@ -85,9 +85,9 @@ def other(protocol: int, payload: bytes = b"") -> Layer:
 # --- IP
 
 
-@cache
-def _packed(kind: type[IPv4Address | IPv6Address], address: str) -> bytes:
-    return kind(address).packed
+@lru_cache(1024)
+def packed(address: str) -> bytes:
+    return ip_address(address).packed
 
 
 def ipv4(
@@ -110,7 +110,7 @@ def ipv4(
     words = 5 + len(options) // 4 if header_words is None else header_words
     length = 20 + len(options) + len(payload) if total_length is None else total_length
     fragment = fragment_offset | (0x2000 if more_fragments else 0)
-    addresses = _packed(IPv4Address, src) + _packed(IPv4Address, dst)
+    addresses = packed(src) + packed(dst)
     header = struct.pack(">BBHHHBBH", 0x40 | words, 0, length, identification, fragment, ttl, protocol, 0)
     header += addresses
     return Layer(header + options + payload, 0x0800)
@@ -134,7 +134,7 @@ def ipv6(
         body = bytes([protocol]) + header[1:] + body
         protocol = number
     length = len(body) if payload_length is None else payload_length
-    addresses = _packed(IPv6Address, src) + _packed(IPv6Address, dst)
+    addresses = packed(src) + packed(dst)
     return Layer(struct.pack(">IHBB", 6 << 28, length, protocol, hop_limit) + addresses + body, 0x86DD)
 
 
